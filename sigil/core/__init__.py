@@ -1,0 +1,1 @@
+"""The rules of Sigil as functions of values: no clock, no randomness, no I/O."""

@@ -1,0 +1,110 @@
+"""The session-store port: one transaction reads rows, asks a pure rule, and writes what the rule decided.
+
+Everything that decides (answer, cancel, expiry, idempotency, pending limits) goes through
+`SessionStore.decide`, so that it holds on any number of worker processes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+
+import msgspec
+
+T = TypeVar("T")
+
+
+class Row(Protocol):
+    """A stored value: a frozen, array-like `msgspec.Struct`."""
+
+    @property
+    def due(self) -> int:
+        """Unix second at which the expiry loop has to look at the row; 0 for never."""
+
+
+class Kind(NamedTuple):
+    """A family of rows: `tag` is the one byte that begins its keys, `type` the Struct it holds."""
+
+    tag: bytes
+    type: type[Any]
+
+
+class Key(NamedTuple):
+    """The place of a row; `name` is at most 64 bytes."""
+
+    kind: Kind
+    name: bytes
+
+    @property
+    def raw(self) -> bytes:
+        return self.kind.tag + self.name
+
+
+class Decision(msgspec.Struct, Generic[T], frozen=True):
+    """What a rule decided: the caller's result, and what the same transaction writes.
+
+    `writes` replaces rows (None deletes); `ended` appends ids to the bounded log of ends
+    that wakes long polls on every worker.
+    """
+
+    result: T
+    writes: tuple[tuple[Key, Any], ...] = ()
+    ended: tuple[bytes, ...] = ()
+
+
+Rule = Callable[[float, tuple[Any, ...]], Decision[T]]
+"""`rule(now, rows)`: pure and synchronous; may be called twice; an exception aborts and writes nothing.
+
+`now` is the store's clock (Unix seconds), read inside the transaction; `rows` stand in the order of the keys.
+"""
+
+
+class Ends(NamedTuple):
+    """The tail of the log of ends after a position; `lost`: the log had already dropped part of it."""
+
+    position: int
+    ids: tuple[bytes, ...]
+    lost: bool
+
+
+class Usage(NamedTuple):
+    """Bytes in use and bytes there are."""
+
+    used: int
+    size: int
+
+
+class StoreFull(Exception):
+    """No room for a new row: only creations meet it, the reserve is kept for everything else."""
+
+
+class StoreUnusable(Exception):
+    """The store cannot be read or written; the message says why, for the log."""
+
+
+class SessionStore(Protocol):
+    """State shared by all workers of a host."""
+
+    async def get(self, key: Key) -> Any | None: ...
+
+    async def decide(self, keys: Sequence[Key], rule: Rule[T], *, creates: bool = False) -> T:
+        """Read `keys`, call `rule`, write its decision, all in one transaction.
+
+        With `creates=True`, raises StoreFull before the rule is called when less than the reserve is free.
+        """
+
+    async def due(self, now: float, limit: int) -> list[Key]:
+        """The keys with 0 < due <= now, the longest due first, at most `limit`."""
+
+    async def ends(self, after: int | None) -> Ends:
+        """What ended after a position; None asks for the present position alone."""
+
+    def usage(self) -> Usage: ...
+
+    async def check(self) -> None:
+        """Raise StoreUnusable unless a transaction can be made."""
+
+    async def clean(self) -> None:
+        """Free what dead processes left behind (reader slots); cheap, called by the expiry loop."""
+
+    def close(self) -> None: ...

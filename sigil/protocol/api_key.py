@@ -1,0 +1,92 @@
+"""Stateless API keys (docs/protocol.md, section 3)."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+from collections.abc import Iterable
+from typing import Literal, NamedTuple
+
+from sigil.protocol.errors import Unauthorized
+
+Prefix = Literal["sgk_live_", "sgk_test_"]
+PREFIXES: tuple[Prefix, ...] = ("sgk_live_", "sgk_test_")
+ID_LENGTH = 16
+MIN_PRESET_LENGTH = 32
+
+_KEY = re.compile(r"(sgk_(?:live|test)_)([0-9a-f]{32})([0-9a-f]{32})\Z", re.ASCII)
+_REVOCATION = re.compile(r"[0-9a-f]{8,32}\Z")
+
+
+class Caller(NamedTuple):
+    """Who calls: `owner` is the 16-byte id of the API key, the scope of all that it creates."""
+
+    owner: bytes
+
+    @property
+    def key_id(self) -> str:
+        """The first 8 hex of the owner: for display, logs and metrics only."""
+        return self.owner[:4].hex()
+
+
+def issue(secret: bytes, prefix: Prefix, key_id: bytes) -> str:
+    """The key of a 16-byte random id under the api-key secret of the server's identity."""
+    if len(key_id) != ID_LENGTH:
+        raise ValueError(f"an API key's id is {ID_LENGTH} bytes")
+    return prefix + key_id.hex() + _tag(secret, prefix, key_id).hex()
+
+
+def _tag(secret: bytes, prefix: str, key_id: bytes) -> bytes:
+    return hmac.digest(secret, prefix.encode("ascii") + key_id, "sha256")[:16]
+
+
+def preset_owner(key: str) -> bytes:
+    return hashlib.sha256(b"sigil-preset-key\0" + key.encode()).digest()[:ID_LENGTH]
+
+
+class KeyRing:
+    """Decides which bearer keys are good: pre-set ones first, whatever their shape, then computed ones.
+
+    `revoked` are 8..32 hex characters that begin the ids of revoked keys; a malformed one is a ValueError.
+    With `live_only`, computed test keys are refused.
+    """
+
+    def __init__(
+        self, secret: bytes, *, preset: Iterable[str] = (), revoked: Iterable[str] = (), live_only: bool = False
+    ) -> None:
+        self._secret = secret
+        # Compared by hash: equal lengths, so that the time tells nothing, not even a length.
+        self._preset = [(hashlib.sha256(key.encode()).digest(), Caller(preset_owner(key))) for key in preset]
+        self._revoked = tuple(revoked)
+        if not all(_REVOCATION.match(item) for item in self._revoked):
+            raise ValueError("a revocation is 8 to 32 lower-case hex characters of a key's id")
+        self._live_only = live_only
+
+    def authenticate(self, authorization: str | None) -> Caller:
+        """The caller of an Authorization header; Unauthorized, the same for every reason."""
+        scheme, _, key = (authorization or "").partition(" ")
+        caller = None
+        if scheme.lower() == "bearer" and key:
+            caller = self._preset_caller(key) or self._computed_caller(key)
+        if caller is None:
+            raise Unauthorized
+        return caller
+
+    def _preset_caller(self, key: str) -> Caller | None:
+        digest = hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()
+        found = None
+        for known, caller in self._preset:
+            if hmac.compare_digest(known, digest):
+                found = caller
+        return found
+
+    def _computed_caller(self, key: str) -> Caller | None:
+        match = _KEY.match(key)
+        if match is None:
+            return None
+        prefix, id_hex, tag_hex = match.groups()
+        key_id = bytes.fromhex(id_hex)
+        good = hmac.compare_digest(_tag(self._secret, prefix, key_id), bytes.fromhex(tag_hex))
+        refused = id_hex.startswith(self._revoked) or (self._live_only and prefix == "sgk_test_")
+        return Caller(key_id) if good and not refused else None

@@ -1,0 +1,147 @@
+"""From 24 words to everything that a server is (docs/protocol.md, 2.3)."""
+
+from __future__ import annotations
+
+import hmac
+import unicodedata
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import coincurve
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from sigil.protocol import signed_bytes
+from sigil.protocol.encoding import encode_base64
+from sigil.protocol.keys import SECP256K1_ORDER, PrivateKey, PublicKey, Suite
+from sigil.protocol.pictogram import pictogram, speakable
+
+if TYPE_CHECKING:
+    from mnemonic import Mnemonic
+
+_HARDENED = 1 << 31
+_ES256_PATH = (44 + _HARDENED, _HARDENED, _HARDENED, 0, 0)
+_ES256K_PATH = (44 + _HARDENED, _HARDENED, 1 + _HARDENED, _HARDENED, _HARDENED)
+WORDS = 24
+
+
+class InvalidMnemonic(ValueError):
+    """The words are not a usable mnemonic; the message says why and repeats none of them."""
+
+
+@dataclass(frozen=True, repr=False)
+class DerivedSecrets:
+    """The four 32-byte secrets of a server. They are what a running server keeps: never words, never the seed."""
+
+    es256: bytes
+    es256k: bytes
+    ed25519: bytes
+    api_key: bytes
+
+    @classmethod
+    def from_mnemonic(cls, words: str) -> DerivedSecrets:
+        """Raises InvalidMnemonic. Takes any case and spacing; needs the `mnemonic` package."""
+        seed = _bip39_seed(words)
+        return cls(
+            es256=_bip32(seed, _ES256_PATH),
+            es256k=_bip32(seed, _ES256K_PATH),
+            ed25519=_labelled(seed, b"sigil/ed25519/v1"),
+            api_key=_labelled(seed, b"sigil/api-key/v1"),
+        )
+
+
+def generate_mnemonic() -> str:
+    """24 new words from the system's generator."""
+    return _english().generate(strength=256)
+
+
+def normalise(words: str) -> str:
+    """NFKD, lower case, single blanks: what the checksum and the seed are computed over."""
+    return " ".join(unicodedata.normalize("NFKD", words).lower().split())
+
+
+@lru_cache(maxsize=1)
+def _english() -> Mnemonic:
+    # Imported here: the SDK and devices use this package without the word list's.
+    from mnemonic import Mnemonic
+
+    return Mnemonic("english")
+
+
+def _bip39_seed(words: str) -> bytes:
+    text = normalise(words)
+    given = text.split()
+    if len(given) != WORDS:
+        raise InvalidMnemonic(f"a mnemonic has {WORDS} words, this one has {len(given)}")
+    known = set(_english().wordlist)
+    unknown = [str(position) for position, word in enumerate(given, 1) if word not in known]
+    if unknown:
+        raise InvalidMnemonic(f"not in the BIP-39 English word list: word {', '.join(unknown)}")
+    if not _english().check(text):
+        raise InvalidMnemonic("the checksum does not match: a word is wrong, or two changed places")
+    return bytes(_english().to_seed(text, passphrase=""))
+
+
+def _bip32(seed: bytes, path: tuple[int, ...]) -> bytes:
+    """The child private key at `path` (BIP-32 over secp256k1), 32 bytes."""
+    digest = hmac.digest(b"Bitcoin seed", seed, "sha512")
+    key, chain = digest[:32], digest[32:]
+    for index in path:
+        public = coincurve.PrivateKey(key).public_key.format(compressed=True)
+        parent = b"\0" + key if index & _HARDENED else public
+        digest = hmac.digest(chain, parent + index.to_bytes(4), "sha512")
+        left, chain = int.from_bytes(digest[:32]), digest[32:]
+        child = (left + int.from_bytes(key)) % SECP256K1_ORDER
+        # BIP-32 calls such a child invalid (chance 2^-127); the identity would differ between implementations.
+        if left >= SECP256K1_ORDER or child == 0:
+            raise InvalidMnemonic("this mnemonic has no key at the path: generate another")
+        key = child.to_bytes(32)
+    return key
+
+
+def _labelled(seed: bytes, label: bytes) -> bytes:
+    """HKDF-SHA-256 (RFC 5869) with an empty salt, 32 bytes."""
+    return HKDF(algorithm=hashes.SHA256(), length=32, salt=None, info=label).derive(seed)
+
+
+@dataclass(frozen=True, repr=False)
+class ServerIdentity:
+    """A server's keys and names. `server_id` is the fingerprint of its ES256 key."""
+
+    keys: dict[Suite, PrivateKey]
+    api_key_secret: bytes
+    server_id: str
+    server_public_keys: dict[str, str]
+    keys_signature: str
+    pictogram: list[str]
+    pictogram_speakable: str
+    own_public_keys: frozenset[bytes] = field(default_factory=frozenset)
+
+    @classmethod
+    def from_secrets(cls, secrets: DerivedSecrets) -> ServerIdentity:
+        """Raises InvalidMnemonic when a scalar is not in 1..n-1 of its curve."""
+        try:
+            keys: dict[Suite, PrivateKey] = {
+                "ES256": PrivateKey.load("ES256", secrets.es256),
+                "ES256K": PrivateKey.load("ES256K", secrets.es256k),
+                "Ed25519": PrivateKey.load("Ed25519", secrets.ed25519),
+            }
+        except ValueError as error:
+            raise InvalidMnemonic("this mnemonic gives no P-256 key: generate another") from error
+        public: dict[str, str] = {suite: encode_base64(key.public.wire) for suite, key in keys.items()}
+        server_id = keys["ES256"].public.fingerprint
+        return cls(
+            keys=keys,
+            api_key_secret=secrets.api_key,
+            server_id=server_id,
+            server_public_keys=public,
+            keys_signature=encode_base64(keys["ES256"].sign(signed_bytes.server_keys(public))),
+            pictogram=pictogram(server_id),
+            pictogram_speakable=speakable(server_id),
+            own_public_keys=frozenset(key.public.wire for key in keys.values()),
+        )
+
+    def sign_for(self, device: PublicKey, message: bytes) -> bytes:
+        """Sign with the key of the device's own suite."""
+        return self.keys[device.suite].sign(message)

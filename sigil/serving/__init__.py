@@ -1,0 +1,1 @@
+"""Falcon and Granian glue that both services use."""

@@ -1,0 +1,1 @@
+"""Implementations of the session-store port that `sigil.core.decision` declares."""
