@@ -12,6 +12,7 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 import msgspec
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 
 class Row(Protocol):
@@ -40,14 +41,14 @@ class Key(NamedTuple):
         return self.kind.tag + self.name
 
 
-class Decision(msgspec.Struct, Generic[T], frozen=True):
+class Decision(msgspec.Struct, Generic[T_co], frozen=True):
     """What a rule decided: the caller's result, and what the same transaction writes.
 
     `writes` replaces rows (None deletes); `ended` appends ids to the bounded log of ends
     that wakes long polls on every worker.
     """
 
-    result: T
+    result: T_co
     writes: tuple[tuple[Key, Any], ...] = ()
     ended: tuple[bytes, ...] = ()
 

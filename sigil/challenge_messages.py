@@ -1,0 +1,111 @@
+"""A challenge as its messages: the bytes that bind and sign it, and what each party is told of it."""
+
+from __future__ import annotations
+
+import msgspec
+
+from sigil.core.challenge import Challenge, State
+from sigil.protocol import messages, signed_bytes
+from sigil.protocol.encoding import encode_base64, format_time
+from sigil.protocol.errors import InvalidRequest
+from sigil.protocol.identity import ServerIdentity
+from sigil.protocol.keys import PublicKey
+from sigil.protocol.pictogram import pictogram, speakable
+
+
+class ChallengeMessages:
+    """Speaks for one server identity."""
+
+    def __init__(self, identity: ServerIdentity) -> None:
+        self._identity = identity
+
+    def _bound(self, challenge_id: str, challenge: Challenge, fingerprint: str) -> bytes:
+        return signed_bytes.challenge_bytes(
+            challenge_id=challenge_id,
+            expires_at=challenge.expires_at,
+            fingerprint=fingerprint,
+            nonce=challenge.nonce,
+            number_matching=bool(challenge.match_code),
+            respond_to=challenge.respond_to,
+            server_id=self._identity.server_id,
+        )
+
+    def _signature(self, bound: bytes, challenge: Challenge, device: PublicKey) -> str:
+        return encode_base64(self._identity.sign_for(device, signed_bytes.approval(bound, challenge.action)))
+
+    def answer_bytes(
+        self, challenge_id: str, challenge: Challenge, device: PublicKey, *, approved: bool, match_code: str | None
+    ) -> bytes:
+        """What the device must have signed; InvalidRequest when a code is missing or out of place."""
+        bound = self._bound(challenge_id, challenge, device.fingerprint)
+        if not approved:
+            return signed_bytes.rejection(bound, challenge.action)
+        if bool(challenge.match_code) != (match_code is not None):
+            wanted = "with the code that is shown" if challenge.match_code else "without a code"
+            raise InvalidRequest(f"This challenge is approved {wanted}.", path="$.match_code")
+        if match_code is None:
+            return signed_bytes.approval(bound, challenge.action)
+        return signed_bytes.matched_approval(bound, challenge.action, match_code)
+
+    def created(self, challenge_id: str, challenge: Challenge) -> messages.ChallengeCreated:
+        device = PublicKey.parse(challenge.public_key)
+        bound = self._bound(challenge_id, challenge, device.fingerprint)
+        return messages.ChallengeCreated(
+            challenge_id=challenge_id,
+            fingerprint=device.fingerprint,
+            pictogram=pictogram(device.fingerprint),
+            pictogram_speakable=speakable(device.fingerprint),
+            expires_at=format_time(challenge.expires_at),
+            challenge_bytes=encode_base64(bound),
+            nonce=encode_base64(challenge.nonce),
+            server_signature=self._signature(bound, challenge, device),
+            respond_to=challenge.respond_to or None,
+            match_code=challenge.match_code or None,
+        )
+
+    def payload(self, challenge_id: str, challenge: Challenge) -> messages.ChallengePayload:
+        """For the device; the code of number matching is never in it."""
+        device = PublicKey.parse(challenge.public_key)
+        bound = self._bound(challenge_id, challenge, device.fingerprint)
+        return messages.ChallengePayload(
+            challenge_id=challenge_id,
+            server_id=self._identity.server_id,
+            challenge_bytes=encode_base64(bound),
+            nonce=encode_base64(challenge.nonce),
+            fingerprint=device.fingerprint,
+            action=msgspec.Raw(challenge.action),
+            server_signature=self._signature(bound, challenge, device),
+            expires_at=format_time(challenge.expires_at),
+            number_matching=bool(challenge.match_code),
+            respond_to=challenge.respond_to or None,
+        )
+
+    def responded(self, challenge: Challenge) -> messages.Responded:
+        device = PublicKey.parse(challenge.public_key)
+        verified = challenge.state is State.VERIFIED
+        return messages.Responded(
+            status="verified" if verified else "rejected",
+            verified=verified,
+            fingerprint=device.fingerprint,
+            pictogram=pictogram(device.fingerprint),
+            pictogram_speakable=speakable(device.fingerprint),
+            action=msgspec.Raw(challenge.action),
+        )
+
+    def status(self, challenge_id: str, challenge: Challenge) -> messages.ChallengeStatus:
+        device = PublicKey.parse(challenge.public_key)
+        pending, verified = challenge.state is State.PENDING, challenge.state is State.VERIFIED
+        return messages.ChallengeStatus(
+            challenge_id=challenge_id,
+            status=challenge.state.word,
+            fingerprint=device.fingerprint,
+            pictogram=pictogram(device.fingerprint),
+            pictogram_speakable=speakable(device.fingerprint),
+            action=msgspec.Raw(challenge.action),
+            expires_at=format_time(challenge.expires_at),
+            push=messages.PushStatus("disabled"),
+            decision=challenge.decision,
+            reason=challenge.reason or None,
+            match_code=(challenge.match_code or None) if pending else None,
+            verified_at=format_time(challenge.ended_at) if verified else None,
+        )

@@ -1,0 +1,230 @@
+"""The rules of a challenge: its states, who may end it and how often, and how long it is remembered.
+
+Pure functions of rows and the time (docs/protocol.md, 5.2). Each returns the Decision that one transaction of the
+session store carries out, or raises the protocol's error and changes nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from enum import IntEnum
+from typing import Literal
+
+import msgspec
+
+from sigil.core.decision import Decision, Key, Kind
+from sigil.core.ledger import Ledger, Limits
+from sigil.protocol.errors import ChallengeAlreadyUsed, ChallengeExpired, ChallengeNotFound, IdempotencyConflict
+
+READABLE_SECONDS = 600
+MAX_WRONG_CODES = 3
+WRONG_CODE = "wrong_code"
+
+
+class State(IntEnum):
+    PENDING = 0
+    VERIFIED = 1
+    REJECTED = 2
+    EXPIRED = 3
+    CANCELLED = 4
+
+    @property
+    def word(self) -> Literal["pending", "verified", "rejected", "expired", "cancelled"]:
+        return _WORDS[self]
+
+
+_WORDS: dict[State, Literal["pending", "verified", "rejected", "expired", "cancelled"]] = {
+    State.PENDING: "pending",
+    State.VERIFIED: "verified",
+    State.REJECTED: "rejected",
+    State.EXPIRED: "expired",
+    State.CANCELLED: "cancelled",
+}
+Move = Literal["approve", "reject", "expire", "cancel"]
+# Whatever is not in the table is refused: no final state has a way out.
+MOVES: dict[tuple[State, Move], State] = {
+    (State.PENDING, "approve"): State.VERIFIED,
+    (State.PENDING, "reject"): State.REJECTED,
+    (State.PENDING, "expire"): State.EXPIRED,
+    (State.PENDING, "cancel"): State.CANCELLED,
+}
+
+
+class Challenge(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One challenge. The server's signature and the bound bytes are not kept: they are made again when asked for."""
+
+    public_key: bytes
+    owner: bytes
+    nonce: bytes
+    action: bytes
+    created_ms: int
+    expires_at: int
+    respond_to: str = ""
+    match_code: str = ""
+    idempotency: bytes = b""
+    state: State = State.PENDING
+    reason: str = ""
+    ended_at: int = 0
+    wrong_codes: int = 0
+
+    @property
+    def due(self) -> int:
+        return self.expires_at if self.state is State.PENDING else self.ended_at + READABLE_SECONDS
+
+    @property
+    def decision(self) -> Literal["approved", "rejected"] | None:
+        return {State.VERIFIED: "approved", State.REJECTED: "rejected"}.get(self.state)  # type: ignore[return-value]
+
+
+class Idempotent(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What an Idempotency-Key was used for; it goes when its challenge goes."""
+
+    body_sha256: bytes
+    challenge_id: bytes
+
+    @property
+    def due(self) -> int:
+        return 0
+
+
+CHALLENGE = Kind(b"c", Challenge)
+LEDGER = Kind(b"l", Ledger)
+IDEMPOTENT = Kind(b"i", Idempotent)
+
+
+def challenge_key(challenge_id: bytes) -> Key:
+    return Key(CHALLENGE, challenge_id)
+
+
+def ledger_key(public_key: bytes) -> Key:
+    """By half of the fingerprint: rows are small, and the key in the challenge's row is what is believed."""
+    return Key(LEDGER, hashlib.sha256(public_key).digest()[:16])
+
+
+def idempotency_key(name: bytes) -> Key:
+    return Key(IDEMPOTENT, name)
+
+
+class Issued(msgspec.Struct, frozen=True):
+    """`replayed`: the row is that of the first request with the same Idempotency-Key."""
+
+    challenge_id: bytes
+    challenge: Challenge
+    replayed: bool = False
+
+
+def settle(now: float, challenge: Challenge | None) -> Challenge | None:
+    """The row as it reads at `now`: expiry and forgetting do not wait for the sweep."""
+    if challenge is None:
+        return None
+    if challenge.state is State.PENDING and now >= challenge.expires_at:
+        challenge = _moved(challenge, "expire", challenge.expires_at)
+    if challenge.state is not State.PENDING and now >= challenge.due:
+        return None
+    return challenge
+
+
+def _moved(challenge: Challenge, move: Move, at: float, reason: str = "") -> Challenge:
+    return msgspec.structs.replace(challenge, state=MOVES[challenge.state, move], ended_at=int(at), reason=reason)
+
+
+def replay(now: float, known: Idempotent | None, body_sha256: bytes, challenge: Challenge | None) -> Issued | None:
+    """The first answer to an Idempotency-Key, None when the key is free; another body is a conflict."""
+    challenge = settle(now, challenge)
+    if known is None or challenge is None:
+        return None
+    if known.body_sha256 != body_sha256:
+        raise IdempotencyConflict
+    return Issued(known.challenge_id, challenge, replayed=True)
+
+
+def issue(
+    now: float,
+    challenge_id: bytes,
+    challenge: Challenge,
+    ledger: Ledger | None,
+    *,
+    limits: Limits,
+    body_sha256: bytes,
+    stale: Idempotent | None = None,
+) -> Decision[Issued]:
+    """A new challenge, if the limits of its owner and device let it be.
+
+    `stale`: the Idempotency-Key's former use, whose challenge is over. It goes here and now: the sweep of the
+    old challenge would take the new use of the key with it.
+    """
+    entered = (ledger or Ledger()).entered(now, challenge.owner, challenge_id, challenge.expires_at, limits)
+    writes: list[tuple[Key, object]] = [
+        (challenge_key(challenge_id), challenge),
+        (ledger_key(challenge.public_key), entered),
+    ]
+    if challenge.idempotency:
+        writes.append((idempotency_key(challenge.idempotency), Idempotent(body_sha256, challenge_id)))
+    if stale is not None:
+        writes.append((challenge_key(stale.challenge_id), None))
+    return Decision(Issued(challenge_id, challenge), tuple(writes))
+
+
+def answer(
+    now: float,
+    challenge_id: bytes,
+    challenge: Challenge | None,
+    ledger: Ledger | None,
+    *,
+    approved: bool,
+    reason: str = "",
+) -> Decision[Challenge]:
+    """The device's answer, its signature verified before: the first one wins, and only in time."""
+    challenge = _found(settle(now, challenge))
+    if challenge.state is State.EXPIRED:
+        raise ChallengeExpired
+    _refuse_final(challenge)
+    ended = _moved(challenge, "approve" if approved else "reject", now, "" if approved else reason)
+    tallied = (ledger or Ledger()).answered(
+        now, challenge.owner, challenge_id, approved=approved, unknown_trigger=reason == "unknown_trigger"
+    )
+    return _end(challenge_id, ended, tallied)
+
+
+def wrong_code(
+    now: float, challenge_id: bytes, challenge: Challenge | None, ledger: Ledger | None
+) -> Decision[Challenge]:
+    """An approval signed over another code than the one shown: the third ends the challenge."""
+    challenge = _found(settle(now, challenge))
+    if challenge.state is not State.PENDING:
+        return Decision(challenge)
+    counted = msgspec.structs.replace(challenge, wrong_codes=challenge.wrong_codes + 1)
+    if counted.wrong_codes < MAX_WRONG_CODES:
+        return Decision(counted, ((challenge_key(challenge_id), counted),))
+    tallied = (ledger or Ledger()).answered(now, challenge.owner, challenge_id, approved=False)
+    return _end(challenge_id, _moved(counted, "reject", now, WRONG_CODE), tallied)
+
+
+def cancel(now: float, challenge_id: bytes, challenge: Challenge | None, ledger: Ledger | None) -> Decision[Challenge]:
+    """The owner takes it back; again is no error, after another end it is too late."""
+    challenge = _found(settle(now, challenge))
+    if challenge.state is State.CANCELLED:
+        return Decision(challenge)
+    _refuse_final(challenge)
+    left = (ledger or Ledger()).left(challenge.owner, challenge_id)
+    return _end(challenge_id, _moved(challenge, "cancel", now), left)
+
+
+def _found(challenge: Challenge | None) -> Challenge:
+    if challenge is None:
+        raise ChallengeNotFound
+    return challenge
+
+
+def _refuse_final(challenge: Challenge) -> None:
+    if challenge.state is State.PENDING:
+        return
+    details: dict[str, str] = {"status": challenge.state.word}
+    if challenge.decision:
+        details["decision"] = challenge.decision
+    raise ChallengeAlreadyUsed(**details)
+
+
+def _end(challenge_id: bytes, ended: Challenge, ledger: Ledger) -> Decision[Challenge]:
+    writes = ((challenge_key(challenge_id), ended), (ledger_key(ended.public_key), ledger))
+    return Decision(ended, writes, ended=(challenge_id,))

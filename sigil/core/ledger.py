@@ -1,0 +1,123 @@
+"""What one device is being asked, owner by owner: pending challenges, the rate of new ones, and mutes.
+
+One row a device, so that the limits hold over all workers and `/device/pending` is one read.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import msgspec
+
+from sigil.protocol.errors import RateLimited, TooManyPending
+
+MUTE_SECONDS = 60
+MAX_MUTE_SECONDS = 900
+# How long a past mute still doubles the next one.
+MUTE_MEMORY_SECONDS = 900
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Per (owner, device): challenges pending at once, and creations per minute (0: no limit)."""
+
+    max_pending: int = 5
+    per_minute: int = 10
+
+
+class Tally(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One owner's part. `paid_until_ms` is the theoretical arrival time of the generic cell rate algorithm."""
+
+    owner: bytes
+    pending: tuple[tuple[bytes, int], ...] = ()
+    paid_until_ms: int = 0
+    muted_until: int = 0
+    mutes: int = 0
+
+    def alive(self, now: float) -> bool:
+        return (
+            any(expires > now for _, expires in self.pending)
+            or self.paid_until_ms > now * 1000
+            or bool(self.mutes and self.muted_until + MUTE_MEMORY_SECONDS > now)
+        )
+
+    def forgiven(self, now: float) -> Tally:
+        """Without mutes that are long past, so that the row is not due for ever."""
+        if self.mutes and self.muted_until + MUTE_MEMORY_SECONDS <= now:
+            return msgspec.structs.replace(self, mutes=0, muted_until=0)
+        return self
+
+    def without(self, challenge_id: bytes) -> Tally:
+        return msgspec.structs.replace(self, pending=tuple(entry for entry in self.pending if entry[0] != challenge_id))
+
+
+class Ledger(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    tallies: tuple[Tally, ...] = ()
+
+    @property
+    def due(self) -> int:
+        """Only mutes outlive the challenge whose removal prunes the row."""
+        return max((tally.muted_until + MUTE_MEMORY_SECONDS for tally in self.tallies if tally.mutes), default=0)
+
+    def pending(self, now: float) -> list[bytes]:
+        """Ids of what may still be pending, of all owners."""
+        return [entry[0] for tally in self.tallies for entry in tally.pending if entry[1] > now]
+
+    def entered(self, now: float, owner: bytes, challenge_id: bytes, expires_at: int, limits: Limits) -> Ledger:
+        """With one more pending challenge; RateLimited or TooManyPending when the owner may not."""
+        tally = self._tally(owner)
+        _refuse_muted(now, tally)
+        pending = tuple(entry for entry in tally.pending if entry[1] > now)
+        if len(pending) >= limits.max_pending:
+            raise TooManyPending(retry_after=int(min(expires for _, expires in pending) - now) + 1)
+        paid_until_ms = _paid(now, tally.paid_until_ms, limits.per_minute)
+        return self._with(
+            msgspec.structs.replace(tally, pending=(*pending, (challenge_id, expires_at)), paid_until_ms=paid_until_ms)
+        )
+
+    def answered(
+        self, now: float, owner: bytes, challenge_id: bytes, *, approved: bool, unknown_trigger: bool = False
+    ) -> Ledger:
+        """Without that challenge; "I did not ask for this" mutes the owner, an approval forgives past mutes."""
+        tally = self._tally(owner).without(challenge_id)
+        if approved:
+            tally = msgspec.structs.replace(tally, mutes=0)
+        elif unknown_trigger:
+            remembered = tally.mutes if now < tally.muted_until + MUTE_MEMORY_SECONDS else 0
+            seconds = min(MUTE_SECONDS << min(remembered, 4), MAX_MUTE_SECONDS)
+            tally = msgspec.structs.replace(tally, mutes=remembered + 1, muted_until=int(now) + seconds)
+        return self._with(tally)
+
+    def left(self, owner: bytes, challenge_id: bytes) -> Ledger:
+        return self._with(self._tally(owner).without(challenge_id))
+
+    def pruned(self, now: float) -> Ledger | None:
+        """Only what still matters; None when nothing does."""
+        alive = tuple(tally.forgiven(now) for tally in self.tallies if tally.alive(now))
+        return Ledger(alive) if alive else None
+
+    def _tally(self, owner: bytes) -> Tally:
+        return next((tally for tally in self.tallies if tally.owner == owner), Tally(owner))
+
+    def _with(self, changed: Tally) -> Ledger:
+        return Ledger((*(tally for tally in self.tallies if tally.owner != changed.owner), changed))
+
+
+def _refuse_muted(now: float, tally: Tally) -> None:
+    if tally.mutes and now < tally.muted_until:
+        raise RateLimited(
+            "The person did not expect the last challenge; this device is left in peace for a while.",
+            retry_after=int(tally.muted_until - now) + 1,
+        )
+
+
+def _paid(now: float, paid_until_ms: int, per_minute: int) -> int:
+    """The bucket of the generic cell rate algorithm after one creation: `per_minute` at once, refilled evenly."""
+    if not per_minute:
+        return 0
+    now_ms = int(now * 1000)
+    next_ms = max(paid_until_ms, now_ms) + 60_000 // per_minute
+    over = next_ms - now_ms - 60_000
+    if over > 0:
+        raise RateLimited("Too many challenges for this device.", retry_after=-(-over // 1000))
+    return next_ms

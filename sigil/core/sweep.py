@@ -1,0 +1,65 @@
+"""What becomes of rows that are due: challenges expire and are forgotten, mutes and spent timestamps fade."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sigil.core.challenge import (
+    CHALLENGE,
+    LEDGER,
+    Challenge,
+    State,
+    idempotency_key,
+    ledger_key,
+    settle,
+)
+from sigil.core.decision import Decision, Key
+from sigil.core.once import SPENT
+
+Expired = list[tuple[bytes, Challenge]]
+
+
+def sweep(now: float, rows: Mapping[Key, Any]) -> Decision[Expired]:
+    """One decision about due rows; `rows` also holds the ledgers of the challenges in it.
+
+    The result is what expired just now. Rows that another worker dealt with meanwhile are left alone.
+    """
+    batch = _Batch(now, dict(rows))
+    for key, row in rows.items():
+        if row is None or not 0 < row.due <= now:
+            continue
+        if key.kind is CHALLENGE:
+            batch.challenge(key, row)
+        elif key.kind is LEDGER:
+            batch.prune(key)
+        elif key.kind is SPENT:
+            batch.write(key, None)
+    return Decision(batch.expired, tuple(batch.writes.items()), tuple(name for name, _ in batch.expired))
+
+
+class _Batch:
+    def __init__(self, now: float, rows: dict[Key, Any]) -> None:
+        self._now = now
+        self._rows = rows
+        self.writes: dict[Key, Any] = {}
+        self.expired: Expired = []
+
+    def write(self, key: Key, row: Any) -> None:
+        self._rows[key] = self.writes[key] = row
+
+    def challenge(self, key: Key, row: Challenge) -> None:
+        settled = settle(self._now, row)
+        if row.state is State.PENDING:
+            self.expired.append((key.name, settled or row))
+        self.write(key, settled)
+        if settled is None:
+            self.prune(ledger_key(row.public_key))
+            if row.idempotency:
+                self.write(idempotency_key(row.idempotency), None)
+
+    def prune(self, key: Key) -> None:
+        """Several rows of one batch may stand in one ledger: it is read as this batch has left it."""
+        ledger = self._rows.get(key)
+        if ledger is not None:
+            self.write(key, ledger.pruned(self._now))
