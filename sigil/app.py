@@ -1,0 +1,196 @@
+"""The composition root: every part of the server is made and joined here, and nowhere else."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import falcon.asgi
+
+from sigil import __version__, journal
+from sigil.challenges import Challenges, Journal, Policy
+from sigil.config import Config
+from sigil.core import challenge as rules
+from sigil.core.decision import SessionStore, StoreFull, StoreUnusable
+from sigil.core.ledger import Limits
+from sigil.core.once import SPENT
+from sigil.protocol.api_key import KeyRing
+from sigil.protocol.errors import Overloaded
+from sigil.protocol.identity import DerivedSecrets, ServerIdentity
+from sigil.protocol.messages import Features, Info
+from sigil.resources.callers import Callers, Strangers
+from sigil.resources.challenges import Answers, NewChallenge, OneChallenge, PendingOfDevice, StatusOfChallenge
+from sigil.resources.server import HealthOfServer, InfoOfServer
+from sigil.serving import logs, problems
+from sigil.serving.edge import Edge, request_id
+from sigil.serving.gate import Gate
+from sigil.serving.limits import AddressLimiter
+from sigil.serving.proxies import ClientAddresses
+from sigil.serving.worker_life import Life
+from sigil.store.lmdb import LmdbStore
+from sigil.waiting import Waiters
+from sigil.worker import Loops
+
+KINDS = (rules.CHALLENGE, rules.LEDGER, rules.IDEMPOTENT, SPENT)
+# Rows are read back after a restart only by a server that writes them the same way.
+STORE_SCHEMA = "1"
+
+
+@dataclass(frozen=True, repr=False)
+class Snapshot:
+    """What the master hands to each worker: the settings without the mnemonic, and what was derived from it."""
+
+    config: Config
+    secrets: DerivedSecrets
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What tests put in another's place."""
+
+    store: SessionStore
+    waiters: Waiters
+    journal: Journal = journal.record
+    clock: Callable[[], float] = time.time
+    randomness: Callable[[int], bytes] = os.urandom
+
+
+def create_app(snapshot: Snapshot, life: Life) -> Edge:
+    """The application of one worker process, for Granian."""
+    config = snapshot.config
+    store = LmdbStore(config.state_dir, size=config.store_size, kinds=KINDS, clock=time.time)
+    parts = Parts(store=store, waiters=Waiters())
+    life.on_drain(parts.waiters.drain)
+    return build(snapshot, parts)
+
+
+def build(snapshot: Snapshot, parts: Parts) -> Edge:
+    """The whole application over given parts."""
+    config = snapshot.config
+    identity = ServerIdentity.from_secrets(snapshot.secrets)
+    gate = Gate()
+    keys = KeyRing(
+        identity.api_key_secret,
+        preset=[key.reveal() for key in config.preset_keys],
+        revoked=config.revoked_keys,
+        live_only=config.live_keys,
+    )
+    strangers = _strangers(config)
+    callers = Callers(keys, strangers)
+    challenges = Challenges(
+        identity=identity,
+        store=parts.store,
+        waiters=parts.waiters,
+        policy=_policy(config),
+        journal=parts.journal,
+        clock=parts.clock,
+        randomness=parts.randomness,
+    )
+    loops = Loops(store=parts.store, challenges=challenges, waiters=parts.waiters, on_fault=_loop_failed)
+    app: falcon.asgi.App[Any, Any] = falcon.asgi.App(middleware=[_Worker(gate, loops, parts.store)])
+    problems.handle_errors(app)
+    app.add_error_handler(StoreFull, _store_failed)
+    app.add_error_handler(StoreUnusable, _store_failed)
+    app.add_route("/challenge", NewChallenge(challenges, callers))
+    app.add_route("/v1/auth/challenge/{challenge_id}", OneChallenge(challenges, callers))
+    app.add_route("/v1/auth/challenge/{challenge_id}/status", StatusOfChallenge(challenges, callers, gate))
+    app.add_route("/respond", Answers(challenges, strangers))
+    app.add_route("/device/pending", PendingOfDevice(challenges, strangers))
+    app.add_route("/health", HealthOfServer(__version__, _faults(parts)))
+    app.add_route("/info", InfoOfServer(_info(config, identity), strangers))
+    return Edge(app, gate)
+
+
+def _policy(config: Config) -> Policy:
+    return Policy(
+        limits=Limits(config.max_pending_per_device, config.device_rate),
+        number_matching=config.number_matching,
+        respond_to=f"{config.public_url}/respond" if config.public_url else "",
+    )
+
+
+def _strangers(config: Config) -> Strangers:
+    addresses = ClientAddresses(
+        config.trusted_proxies, cloudflare=config.use_cf_connecting_ip, on_untrusted=_untrusted_proxy
+    )
+    # Each worker counts for itself: together they let through what the setting says.
+    return Strangers(addresses, AddressLimiter(config.rate_limit / config.workers))
+
+
+def _info(config: Config, identity: ServerIdentity) -> Info:
+    return Info(
+        server_id=identity.server_id,
+        server_name=config.server_name,
+        server_public_key=identity.server_public_keys["ES256"],
+        server_public_keys=identity.server_public_keys,
+        keys_signature=identity.keys_signature,
+        server_pictogram=identity.pictogram,
+        server_pictogram_speakable=identity.pictogram_speakable,
+        version=__version__,
+        mode="operational",
+        features=Features(mpa=False, webhooks=False, secure_decrypt=False, mnemonic_generation=False),
+        relay_url=config.relay_public_url,
+    )
+
+
+def _faults(parts: Parts) -> Callable[[], Any]:
+    async def fault() -> str | None:
+        if parts.waiters.draining:
+            return "the server is stopping"
+        try:
+            await parts.store.check()
+        except (StoreFull, StoreUnusable) as error:
+            logs.error("store_unusable", exc=error, reason=str(error))
+            return "the session store cannot be used; the log says why"
+        return None
+
+    return fault
+
+
+def _untrusted_proxy(peer: str) -> None:
+    logs.warn(
+        "untrusted_proxy_header",
+        peer=peer,
+        message="a forwarding header came from a peer that is not in TRUSTED_PROXY_IP or TRUSTED_PROXY_CIDR; ignored",
+    )
+
+
+def _loop_failed(loop: str, error: Exception) -> None:
+    logs.error("background_loop_failed", exc=error, loop=loop)
+
+
+async def _store_failed(
+    req: falcon.asgi.Request, resp: falcon.asgi.Response, error: Exception, _params: object
+) -> None:
+    logs.error("store_failed", exc=error, reason=str(error), route=req.uri_template)
+    problems.write(resp, Overloaded(retry_after=5))
+
+
+class _Worker:
+    """Falcon middleware: the life of the worker's parts, and what holds for every request."""
+
+    def __init__(self, gate: Gate, loops: Loops, store: SessionStore) -> None:
+        self._gate = gate
+        self._loops = loops
+        self._store = store
+
+    async def process_startup(self, _scope: object, _event: object) -> None:
+        await self._store.check()
+        self._loops.start()
+
+    async def process_shutdown(self, _scope: object, _event: object) -> None:
+        await self._loops.stop()
+        self._store.close()
+
+    async def process_resource(
+        self, _req: falcon.asgi.Request, _resp: falcon.asgi.Response, _resource: object, _params: object
+    ) -> None:
+        self._gate.check(time.monotonic())
+
+    async def process_response(
+        self, _req: falcon.asgi.Request, resp: falcon.asgi.Response, _resource: object, _succeeded: bool
+    ) -> None:
+        resp.set_header("X-Request-Id", request_id.get())

@@ -1,0 +1,111 @@
+"""Challenges over HTTP: for integrators with an API key, for devices with a signature."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from contextlib import nullcontext
+from typing import Any
+
+import falcon
+import msgspec
+from falcon.asgi import Request, Response
+
+from sigil.challenges import MAX_WAIT_SECONDS, Challenges, Idempotency
+from sigil.protocol.errors import InvalidRequest
+from sigil.protocol.messages import CreateChallenge, Pending, Respond
+from sigil.resources.callers import Callers, Strangers
+from sigil.serving.gate import Gate
+from sigil.serving.requests import decode_json, read_body, whole_number
+
+_IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}\Z")
+_encode = msgspec.json.Encoder().encode
+
+
+def _respond(resp: Response, message: Any, status: int = 200) -> None:
+    resp.status_code = status
+    resp.data = _encode(message)
+    resp.content_type = falcon.MEDIA_JSON
+    resp.set_header("Cache-Control", "no-store")
+
+
+def _idempotency(req: Request, body: bytes) -> Idempotency | None:
+    key = req.get_header("IDEMPOTENCY-KEY")
+    if key is None:
+        return None
+    if not _IDEMPOTENCY_KEY.match(key):
+        raise InvalidRequest("An Idempotency-Key is 1 to 255 visible ASCII characters.", path="Idempotency-Key")
+    return Idempotency(key, hashlib.sha256(body).digest())
+
+
+class NewChallenge:
+    """`POST /challenge`"""
+
+    def __init__(self, challenges: Challenges, callers: Callers) -> None:
+        self._challenges = challenges
+        self._callers = callers
+
+    async def on_post(self, req: Request, resp: Response) -> None:
+        body = await read_body(req)
+        caller = self._callers.authenticate(req)
+        wanted = decode_json(req, body, CreateChallenge)
+        created, replayed = await self._challenges.issue(caller, wanted, _idempotency(req, body))
+        _respond(resp, created, 201)
+        if replayed:
+            resp.set_header("Idempotent-Replayed", "true")
+
+
+class OneChallenge:
+    """`DELETE /v1/auth/challenge/{challenge_id}`"""
+
+    def __init__(self, challenges: Challenges, callers: Callers) -> None:
+        self._challenges = challenges
+        self._callers = callers
+
+    async def on_delete(self, req: Request, resp: Response, challenge_id: str) -> None:
+        caller = self._callers.authenticate(req)
+        _respond(resp, await self._challenges.cancel(caller, challenge_id))
+
+
+class StatusOfChallenge:
+    """`GET /v1/auth/challenge/{challenge_id}/status?wait=0..25`"""
+
+    def __init__(self, challenges: Challenges, callers: Callers, gate: Gate) -> None:
+        self._challenges = challenges
+        self._callers = callers
+        self._gate = gate
+
+    async def on_get(self, req: Request, resp: Response, challenge_id: str) -> None:
+        caller = self._callers.authenticate(req)
+        wait = whole_number(req, "wait", low=0, high=MAX_WAIT_SECONDS, default=0)
+        with self._gate.waiting() if wait else nullcontext():
+            status = await self._challenges.status(caller, challenge_id, wait)
+        _respond(resp, status)
+
+
+class Answers:
+    """`POST /respond`"""
+
+    def __init__(self, challenges: Challenges, strangers: Strangers) -> None:
+        self._challenges = challenges
+        self._strangers = strangers
+
+    async def on_post(self, req: Request, resp: Response) -> None:
+        body = await read_body(req)
+        with self._strangers.failures_charged(req):
+            answered = await self._challenges.answer(decode_json(req, body, Respond))
+        _respond(resp, answered)
+
+
+class PendingOfDevice:
+    """`POST /device/pending`"""
+
+    def __init__(self, challenges: Challenges, strangers: Strangers) -> None:
+        self._challenges = challenges
+        self._strangers = strangers
+
+    async def on_post(self, req: Request, resp: Response) -> None:
+        body = await read_body(req)
+        with self._strangers.failures_charged(req):
+            pending = await self._challenges.pending(decode_json(req, body, Pending))
+        _respond(resp, pending)

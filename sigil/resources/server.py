@@ -1,0 +1,47 @@
+"""The server about itself: health for machines, identity for devices."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import falcon
+import msgspec
+from falcon.asgi import Request, Response
+
+from sigil.protocol.messages import Health, Info
+from sigil.resources.callers import Strangers
+
+_encode = msgspec.json.Encoder().encode
+
+
+class HealthOfServer:
+    """`GET /health`; `fault` tells what is wrong, or None."""
+
+    def __init__(self, version: str, fault: Callable[[], Awaitable[str | None]]) -> None:
+        self._version = version
+        self._fault = fault
+
+    async def on_get(self, _req: Request, resp: Response) -> None:
+        fault = await self._fault()
+        health = Health("healthy", "operational", self._version)
+        if fault is not None:
+            resp.status_code = 503
+            health = Health("unhealthy", "operational", self._version, {"reason": fault})
+        resp.data = _encode(health)
+        resp.content_type = falcon.MEDIA_JSON
+        resp.set_header("Cache-Control", "no-store")
+
+    on_head = on_get
+
+
+class InfoOfServer:
+    """`GET /info`: what a device pins; made once, it never changes while the server runs."""
+
+    def __init__(self, info: Info, strangers: Strangers) -> None:
+        self._answer = _encode(info)
+        self._strangers = strangers
+
+    async def on_get(self, req: Request, resp: Response) -> None:
+        self._strangers.charge(req)
+        resp.data = self._answer
+        resp.content_type = falcon.MEDIA_JSON

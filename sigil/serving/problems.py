@@ -1,0 +1,92 @@
+"""From errors to answers: the only place that knows which status a code has (docs/protocol.md, section 4)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import falcon
+import falcon.asgi
+import msgspec
+
+from sigil.protocol.errors import (
+    Internal,
+    InvalidRequest,
+    MethodNotAllowed,
+    NotFound,
+    PayloadTooLarge,
+    Problem,
+    Retryable,
+    UnsupportedMediaType,
+)
+from sigil.protocol.messages import ErrorAnswer, ErrorBody
+from sigil.serving import logs
+from sigil.serving.edge import BodyTimeout, ClientGone
+
+_STATUS = {
+    "INVALID_REQUEST": 400,
+    "INVALID_PUBLIC_KEY": 400,
+    "FINGERPRINT_MISMATCH": 400,
+    "UNAUTHORIZED": 401,
+    "INVALID_SIGNATURE": 401,
+    "CHALLENGE_NOT_FOUND": 404,
+    "NOT_FOUND": 404,
+    "METHOD_NOT_ALLOWED": 405,
+    "CHALLENGE_ALREADY_USED": 409,
+    "IDEMPOTENCY_CONFLICT": 409,
+    "CHALLENGE_EXPIRED": 410,
+    "PAYLOAD_TOO_LARGE": 413,
+    "UNSUPPORTED_MEDIA_TYPE": 415,
+    "TOO_MANY_PENDING": 429,
+    "RATE_LIMITED": 429,
+    "INTERNAL": 500,
+    "NOT_INITIALIZED": 503,
+    "OVERLOADED": 503,
+}
+_OF_STATUS: dict[int, type[Problem]] = {
+    404: NotFound,
+    405: MethodNotAllowed,
+    413: PayloadTooLarge,
+    415: UnsupportedMediaType,
+}
+_encode = msgspec.json.Encoder().encode
+
+
+def handle_errors(app: falcon.asgi.App[Any, Any]) -> None:
+    """Make every exception of `app` an answer of the protocol's form."""
+    app.add_error_handler(Exception, _unexpected)
+    app.add_error_handler(falcon.HTTPError, _falcon_error)
+    app.add_error_handler(Problem, _problem)
+    app.add_error_handler(ClientGone, _client_gone)
+
+
+def write(resp: falcon.asgi.Response, problem: Problem) -> None:
+    resp.status_code = _STATUS[problem.code]
+    resp.data = _encode(ErrorAnswer(ErrorBody(problem.code, problem.message, dict(problem.details) or None)))
+    resp.content_type = falcon.MEDIA_JSON
+    resp.set_header("Cache-Control", "no-store")
+    if isinstance(problem, Retryable):
+        resp.set_header("Retry-After", str(problem.retry_after))
+    if problem.code == "UNAUTHORIZED":
+        resp.set_header("WWW-Authenticate", "Bearer")
+    if isinstance(problem, BodyTimeout):
+        resp.set_header("Connection", "close")
+
+
+async def _problem(_req: object, resp: falcon.asgi.Response, error: Problem, _params: object) -> None:
+    write(resp, error)
+
+
+async def _falcon_error(_req: object, resp: falcon.asgi.Response, error: falcon.HTTPError, _params: object) -> None:
+    kind = _OF_STATUS.get(error.status_code, InvalidRequest if error.status_code < 500 else Internal)
+    write(resp, kind())
+    if error.status_code == 405 and error.headers:
+        resp.set_headers(error.headers)
+
+
+async def _unexpected(req: falcon.asgi.Request, resp: falcon.asgi.Response, error: Exception, _params: object) -> None:
+    logs.error("internal_error", exc=error, method=req.method, route=req.uri_template)
+    write(resp, Internal())
+
+
+async def _client_gone(_req: object, _resp: object, error: ClientGone, _params: object) -> None:
+    raise error

@@ -1,0 +1,79 @@
+"""Whose word is believed about where a request comes from."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Sequence
+
+import falcon.asgi
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+class ClientAddresses:
+    """The client of a request, as the key of rates: an IPv4 address, or the /64 of an IPv6 one.
+
+    `X-Forwarded-For` counts only from `trusted` peers, read from the right up to the first address that is not
+    trusted. With `cloudflare`, `CF-Connecting-IP` counts instead. `on_untrusted` is called once, when such a header
+    comes from anyone else: the sign of a proxy that is not configured, or of an attempt.
+    """
+
+    def __init__(
+        self,
+        trusted: Sequence[Network] = (),
+        *,
+        cloudflare: bool = False,
+        on_untrusted: Callable[[str], None] = lambda peer: None,
+    ) -> None:
+        self._trusted = tuple(trusted)
+        self._header = "CF-CONNECTING-IP" if cloudflare else "X-FORWARDED-FOR"
+        self._on_untrusted = on_untrusted
+        self._warned = False
+
+    def of(self, req: falcon.asgi.Request) -> str:
+        client = req.scope.get("client")
+        peer = str(client[0]) if client else ""
+        forwarded = req.get_header(self._header)
+        if forwarded is None:
+            return _key(_parse(peer), peer)
+        if not self._is_trusted(_parse(peer)):
+            self._warn(peer)
+            return _key(_parse(peer), peer)
+        return _key(self._nearest_stranger(forwarded, _parse(peer)), peer)
+
+    def _is_trusted(self, address: Address | None) -> bool:
+        return address is not None and any(address in network for network in self._trusted)
+
+    def _nearest_stranger(self, forwarded: str, nearest: Address | None) -> Address | None:
+        """What stands further left was written by a stranger, and may say anything."""
+        for text in reversed(forwarded.split(",")):
+            address = _parse(text.strip())
+            if address is None:
+                return nearest
+            nearest = address
+            if not self._is_trusted(address):
+                return nearest
+        return nearest
+
+    def _warn(self, peer: str) -> None:
+        if not self._warned:
+            self._warned = True
+            self._on_untrusted(peer)
+
+
+def _parse(text: str) -> Address | None:
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return None
+    mapped = getattr(address, "ipv4_mapped", None)
+    return mapped or address
+
+
+def _key(address: Address | None, fallback: str) -> str:
+    if address is None:
+        return fallback
+    if address.version == 6:
+        return str(ipaddress.IPv6Address(int(address) >> 64 << 64))
+    return str(address)
