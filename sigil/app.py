@@ -29,7 +29,9 @@ from sigil.serving.edge import Edge, request_id
 from sigil.serving.gate import Gate
 from sigil.serving.limits import AddressLimiter
 from sigil.serving.proxies import ClientAddresses
+from sigil.serving.refusal import StartRefused
 from sigil.serving.worker_life import Life
+from sigil.store.directory import StateDirectory, StateDirectoryError
 from sigil.store.lmdb import LmdbStore
 from sigil.waiting import Waiters
 from sigil.worker import Loops
@@ -56,6 +58,20 @@ class Parts:
     journal: Journal = journal.record
     clock: Callable[[], float] = time.time
     randomness: Callable[[int], bytes] = os.urandom
+
+
+def open_state(config: Config, server_id: str) -> StateDirectory:
+    """Take possession of the state directory, in the master; StartRefused says what to mend."""
+    try:
+        return StateDirectory.open(
+            config.state_dir,
+            size=config.store_size,
+            schema=STORE_SCHEMA,
+            server_id=server_id,
+            insecure=config.state_dir_insecure,
+        )
+    except StateDirectoryError as error:
+        raise StartRefused(str(error)) from error
 
 
 def create_app(snapshot: Snapshot, life: Life) -> Edge:

@@ -137,13 +137,52 @@ def load(environ: Mapping[str, str]) -> Config:
     return replace(config, warnings=tuple(reader.warnings))
 
 
-def _read(r: _Reader) -> Config:
-    mnemonic = r.secret("SIGIL_MNEMONIC", file="SIGIL_MNEMONIC_PATH")
-    mode = r.choice("SIGIL_MODE", "operational", "operational", "init")
-    if mode == "operational" and mnemonic is None and not r.faults:
-        r.faults.append("SIGIL_MNEMONIC or SIGIL_MNEMONIC_PATH required")
+def load_mnemonic(environ: Mapping[str, str]) -> Secret:
+    """The mnemonic alone, for commands that derive from it; ConfigError."""
+    reader = _Reader(environ)
+    mnemonic = _mnemonic(reader)
+    if mnemonic is None:
+        raise ConfigError(reader.faults or [_NO_MNEMONIC])
+    return mnemonic
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where this host's server listens, and with which certificate."""
+
+    port: int
+    http_only: bool
+    tls_cert: Path
+
+
+def load_address(environ: Mapping[str, str]) -> Address:
+    """The address alone, for a health check that is given no secrets; ConfigError."""
+    reader = _Reader(environ)
+    address = _address(reader)
+    if reader.faults:
+        raise ConfigError(reader.faults)
+    return address
+
+
+_NO_MNEMONIC = "SIGIL_MNEMONIC or SIGIL_MNEMONIC_PATH required"
+
+
+def _mnemonic(r: _Reader) -> Secret | None:
+    return r.secret("SIGIL_MNEMONIC", file="SIGIL_MNEMONIC_PATH")
+
+
+def _address(r: _Reader) -> Address:
     http_port = r.value("SIGIL_HTTP_PORT", None, _port)
     port = http_port or r.value("SIGIL_PORT", 8443, _port)
+    return Address(port, http_port is not None, r.value("TLS_CERT_PATH", Config.tls_cert, Path))
+
+
+def _read(r: _Reader) -> Config:
+    mnemonic = _mnemonic(r)
+    mode = r.choice("SIGIL_MODE", "operational", "operational", "init")
+    if mode == "operational" and mnemonic is None and not r.faults:
+        r.faults.append(_NO_MNEMONIC)
+    address = _address(r)
     nobody: tuple[Network, ...] = ()
     proxies = (
         r.value("TRUSTED_PROXY_IP", nobody, _networks)
@@ -154,10 +193,10 @@ def _read(r: _Reader) -> Config:
         mode="init" if mode == "init" and mnemonic is None else "operational",
         mnemonic=mnemonic,
         host=r.value("SIGIL_HOST", "0.0.0.0", str),
-        port=port,
-        http_only=http_port is not None,
+        port=address.port,
+        http_only=address.http_only,
         workers=r.value("SIGIL_WORKERS", None, _count(1, 256)) or usable_cores(),
-        state_dir=r.value("SIGIL_STATE_DIR", Path(f"/dev/shm/sigil-{port}"), _absolute),  # noqa: S108
+        state_dir=r.value("SIGIL_STATE_DIR", Path(f"/dev/shm/sigil-{address.port}"), _absolute),  # noqa: S108
         state_dir_insecure=r.flag("SIGIL_STATE_DIR_INSECURE", default=False),
         store_size=r.value("SIGIL_STORE_SIZE", 2 * 1024**3, _size),
         server_name=r.value("SIGIL_SERVER_NAME", "Sigil", _name),
@@ -166,7 +205,7 @@ def _read(r: _Reader) -> Config:
         relay_public_url=r.value("RELAY_PUBLIC_URL", None, _url),
         preset_keys=_preset(r),
         revoked_keys=_revoked(r),
-        tls_cert=r.value("TLS_CERT_PATH", Config.tls_cert, Path),
+        tls_cert=address.tls_cert,
         tls_key=r.value("TLS_KEY_PATH", Config.tls_key, Path),
         tls_auto_generate=r.flag("TLS_AUTO_GENERATE", default=True),
         telemetry=r.choice("SIGIL_TELEMETRY", "full", "full", "minimal", "none"),  # type: ignore[arg-type]

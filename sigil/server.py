@@ -1,0 +1,121 @@
+"""The master process of `sigil serve`: everything is checked here, in one line each, before a worker starts."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+from sigil import __version__
+from sigil.app import Snapshot, create_app, open_state
+from sigil.config import Config, ConfigError, Secret, load
+from sigil.protocol.identity import DerivedSecrets, InvalidMnemonic, ServerIdentity
+from sigil.serving import logs
+from sigil.serving.process import serve
+from sigil.serving.refusal import StartRefused
+from sigil.serving.self_signed import ensure_pair
+from sigil.serving.tls_pair import TlsPair
+
+LogLevel = Literal["debug", "info", "warn", "error"]
+_STRICTNESS: tuple[LogLevel, ...] = ("debug", "info", "warn", "error")
+_LEAST: dict[str, LogLevel] = {"full": "debug", "minimal": "warn", "none": "error"}
+
+
+def run(environ: Mapping[str, str] = os.environ) -> int:
+    """Serve until a signal ends it; the exit code. Raises ConfigError and StartRefused before anything runs."""
+    config = load(environ)
+    if config.mode == "init":
+        raise StartRefused(
+            "SIGIL_MODE=init: this version has no init wizard yet; make a mnemonic with `sigil mnemonic`"
+        )
+    logs.configure("sigil", log_level(config))
+    snapshot, identity = take_snapshot(config)
+    _tell(config)
+    _ensure_tls(config)
+    with open_state(config, identity.server_id) as state:
+        logs.info(
+            "sigil_starting",
+            version=__version__,
+            mode=config.mode,
+            server_id=identity.server_id,
+            pictogram=identity.pictogram_speakable,
+            workers=config.workers,
+            push="disabled",
+            sessions="adopted" if state.adopted else "new",
+        )
+        return serve(
+            factory=create_app,
+            settings=snapshot,
+            host=config.host,
+            port=config.port,
+            tls=_tls_paths(config),
+            workers=config.workers,
+            state_dir=config.state_dir,
+            reload=lambda: _reload(environ, snapshot, identity.server_id),
+            log_level=log_level(config),
+            websockets=False,
+        )
+
+
+def check(environ: Mapping[str, str] = os.environ) -> tuple[Config, ServerIdentity | None]:
+    """All that can be known before a start, without starting or changing anything; ConfigError or StartRefused."""
+    config = load(environ)
+    identity = take_snapshot(config)[1] if config.mnemonic else None
+    if not config.http_only and (config.tls_cert.exists() or config.tls_key.exists() or not config.tls_auto_generate):
+        ensure_pair(config.tls_cert, config.tls_key, generate=False)
+        TlsPair(config.tls_cert, config.tls_key).close()
+    return config, identity
+
+
+def log_level(config: Config) -> LogLevel:
+    """The stricter of LOG_LEVEL and SIGIL_TELEMETRY."""
+    return max(config.log_level, _LEAST[config.telemetry], key=_STRICTNESS.index)
+
+
+def take_snapshot(config: Config) -> tuple[Snapshot, ServerIdentity]:
+    """From the words to what workers get; the words go no further than here."""
+    secrets = derive(config.mnemonic or Secret(""))
+    return Snapshot(replace(config, mnemonic=None), secrets), ServerIdentity.from_secrets(secrets)
+
+
+def derive(mnemonic: Secret) -> DerivedSecrets:
+    try:
+        secrets = DerivedSecrets.from_mnemonic(mnemonic.reveal())
+        ServerIdentity.from_secrets(secrets)
+    except InvalidMnemonic as error:
+        raise StartRefused(f"SIGIL_MNEMONIC or SIGIL_MNEMONIC_PATH: {error}") from None
+    return secrets
+
+
+def _tell(config: Config) -> None:
+    for line in config.warnings:
+        logs.warn("setting", message=line)
+    if config.relay_url:
+        logs.info("push_disabled", message="this version delivers no push; devices fetch what is pending")
+
+
+def _tls_paths(config: Config) -> tuple[Path, Path] | None:
+    return None if config.http_only else (config.tls_cert, config.tls_key)
+
+
+def _ensure_tls(config: Config) -> None:
+    if config.http_only:
+        logs.warn("plain_http", message="SIGIL_HTTP_PORT serves without TLS: only for a proxy on this host or network")
+    elif ensure_pair(config.tls_cert, config.tls_key, generate=config.tls_auto_generate):
+        logs.warn("self_signed_certificate", path=config.tls_cert, message="clients have to be told to trust it")
+
+
+def _reload(environ: Mapping[str, str], running: Snapshot, server_id: str) -> tuple[Snapshot, tuple[Path, Path] | None]:
+    """What SIGHUP changes: certificate, API keys and revocations, from their files. The rest stays as it started."""
+    try:
+        config = load(environ)
+    except ConfigError as error:
+        raise StartRefused("; ".join(error.lines)) from error
+    snapshot, identity = take_snapshot(config)
+    if identity.server_id != server_id:
+        raise StartRefused("the mnemonic now gives another server_id; another identity needs a restart")
+    _tell(config)
+    kept = replace(running.config, preset_keys=config.preset_keys, revoked_keys=config.revoked_keys)
+    return Snapshot(kept, snapshot.secrets), _tls_paths(config)
