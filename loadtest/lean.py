@@ -1,0 +1,179 @@
+"""Complete challenges per second of a running server, by a generator that does as little as it can.
+
+    python -m loadtest.lean                          starts a server of its own, with 2 workers
+    python -m loadtest.lean --url URL --ca FILE      loads a running one; the API key comes from SIGIL_API_KEY
+
+A complete challenge is `POST /challenge` with an API key and `POST /respond` with the device's signature. Each
+connection does one after the other (closed loop), over TLS and HTTP/1.1. Devices do not check the server here; the
+server does all that it does for anyone. It has to run with SIGIL_DEVICE_RATE=off, since few devices answer much.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import ssl
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import cast
+from urllib.parse import urlsplit
+
+import uvloop
+
+from loadtest.usage import ProcessUsage
+from sigil.protocol import signed_bytes
+from sigil.protocol.encoding import decode_base64, encode_base64
+from sigil.protocol.keys import SUITES, PrivateKey, Suite
+from tests.live import LiveServer
+
+_ACTION = b'{"description":"Sign in to Example","params":{"ip":"192.0.2.7"},"type":"login"}'
+
+
+@dataclass
+class Results:
+    """Latencies in seconds of complete challenges that were verified, and what else was answered."""
+
+    create: list[float] = field(default_factory=list)
+    answer: list[float] = field(default_factory=list)
+    errors: Counter[str] = field(default_factory=Counter)
+    stop_at: float = 0.0
+
+
+class Connection(asyncio.Protocol):
+    """One device on one keep-alive connection: creates a challenge, answers it, begins again."""
+
+    def __init__(self, host: str, api_key: str, device: PrivateKey, results: Results) -> None:
+        self._device = device
+        self._results = results
+        self._buffer = b""
+        self._answering = False
+        self._since = 0.0
+        self.closed = asyncio.get_running_loop().create_future()
+        public = encode_base64(device.public.wire)
+        body = b'{"device_public_key":"%s","action":%s}' % (public.encode(), _ACTION)
+        head = f"Host: {host}\r\nContent-Type: application/json\r\n"
+        self._create = (
+            f"POST /challenge HTTP/1.1\r\n{head}Authorization: Bearer {api_key}\r\nContent-Length: {len(body)}\r\n\r\n"
+        ).encode() + body
+        self._respond_head = f"POST /respond HTTP/1.1\r\n{head}Content-Length: ".encode()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # uvloop's TLS transport is no asyncio.Transport by type.
+        self._transport = cast(asyncio.Transport, transport)
+        self._send(self._create)
+
+    def _send(self, request: bytes) -> None:
+        self._since = time.perf_counter()
+        self._transport.write(request)
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        head, found, rest = self._buffer.partition(b"\r\n\r\n")
+        if not found:
+            return
+        length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r")[0] or 0)
+        if len(rest) < length:
+            return
+        self._buffer = b""
+        self._received(head[9:12].decode(), rest)
+
+    def _received(self, status: str, body: bytes) -> None:
+        took = time.perf_counter() - self._since
+        if status not in {"200", "201"}:
+            self._results.errors[status] += 1
+            self._answering = True
+        else:
+            (self._results.answer if self._answering else self._results.create).append(took)
+        if self._answering:
+            self._answering = False
+            if time.perf_counter() > self._results.stop_at:
+                self._transport.close()
+                return
+            self._send(self._create)
+        else:
+            self._answering = True
+            self._send(self._respond(body))
+
+    def _respond(self, body: bytes) -> bytes:
+        created = json.loads(body)
+        bound = decode_base64(created["challenge_bytes"], "challenge_bytes")
+        signature = encode_base64(self._device.sign(signed_bytes.approval(bound, _ACTION)))
+        answer = b'{"challenge_id":"%s","fingerprint":"%s","signature":"%s"}' % (
+            created["challenge_id"].encode(),
+            self._device.public.fingerprint.encode(),
+            signature.encode(),
+        )
+        return self._respond_head + b"%d\r\n\r\n" % len(answer) + answer
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if exc is not None or time.perf_counter() < self._results.stop_at:
+            self._results.errors["connection lost"] += 1
+        self.closed.set_result(None)
+
+
+async def load(url: str, tls: ssl.SSLContext, api_key: str, suite: Suite, connections: int, seconds: float) -> Results:
+    """Run `connections` closed loops for `seconds`, not counting a warm-up of a tenth of it."""
+    parts = urlsplit(url)
+    loop = asyncio.get_running_loop()
+    results = Results(stop_at=time.perf_counter() + seconds * 1.1)
+
+    def connect() -> asyncio.Future[tuple[asyncio.Transport, Connection]]:
+        device = PrivateKey.load(suite, os.urandom(31) + b"\x01")
+        protocol = Connection(parts.netloc, api_key, device, results)
+        return asyncio.ensure_future(
+            loop.create_connection(lambda: protocol, parts.hostname, parts.port, ssl=tls, server_hostname=parts.hostname)
+        )
+
+    running = [(await connect())[1] for _ in range(connections)]
+    await asyncio.sleep(seconds * 0.1)
+    results.create.clear()
+    results.answer.clear()
+    await asyncio.gather(*(connection.closed for connection in running))
+    return results
+
+
+def _percentile(values: list[float], share: float) -> float:
+    return sorted(values)[min(len(values) - 1, int(len(values) * share))] * 1000 if values else float("nan")
+
+
+def _report(suite: str, results: Results, seconds: float) -> None:
+    print(f"{suite:<8} {len(results.answer) / seconds:8.0f} complete challenges/s", end="")
+    for name, values in (("create", results.create), ("answer", results.answer)):
+        print(f"   {name} p50 {_percentile(values, 0.5):5.1f} ms  p99 {_percentile(values, 0.99):5.1f} ms", end="")
+    print(f"   errors {dict(results.errors) or 0}")
+
+
+def _run(url: str, tls: ssl.SSLContext, api_key: str, options: argparse.Namespace) -> bool:
+    good = True
+    for suite in options.suite or SUITES:
+        results = uvloop.run(load(url, tls, api_key, suite, options.connections, options.seconds))
+        _report(suite, results, options.seconds)
+        good = good and not results.errors and bool(results.answer)
+    return good
+
+
+def main() -> int:
+    """Exit code 1 when anything but verified challenges came back."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--url")
+    parser.add_argument("--ca", help="certificate to trust")
+    parser.add_argument("--suite", action="append", choices=SUITES, help="default: all, one after the other")
+    parser.add_argument("--connections", type=int, default=48)
+    parser.add_argument("--seconds", type=float, default=10)
+    parser.add_argument("--workers", type=int, default=2, help="of the server that is started")
+    options = parser.parse_args()
+    if options.url:
+        tls = ssl.create_default_context(cafile=options.ca)
+        return 0 if _run(options.url, tls, os.environ["SIGIL_API_KEY"], options) else 1
+    settings = {"SIGIL_DEVICE_RATE": "off", "SIGIL_STORE_SIZE": "1GiB", "LOG_LEVEL": "info"}
+    with LiveServer(workers=options.workers, **settings) as server, ProcessUsage(server.pid, server.workers()) as usage:
+        good = _run(server.url, server.tls(), server.api_key, options)
+        usage.report()
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
