@@ -1,0 +1,46 @@
+# `make` prints what there is. Everything runs from .venv, which `make install` fills from the lock file.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help install dev test check format load-lean lock clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+install: $(VENV)/.installed ## make .venv with all dependencies, from the lock file
+
+$(VENV)/.installed: requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Sigil needs Python 3.11 or newer; set PYTHON=")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+dev: install ## a server on https://localhost:8443 with everything it needs in .dev/
+	@$(BIN)/python -m deploy.dev
+
+test: install ## all tests; what is skipped for want of a part is listed at the end
+	$(BIN)/python -m pytest
+
+check: install ## format, lint and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: install ## rewrite the sources in the project's format
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+load-lean: install ## complete challenges per second of a server on this machine, suite by suite
+	$(BIN)/python -m loadtest.lean
+
+lock: ## resolve the dependencies anew into requirements.lock (needs uv)
+	uv pip compile pyproject.toml --all-extras --group dev --universal --generate-hashes --upgrade \
+	  --no-emit-index-url --no-header --quiet --output-file requirements.lock
+	sed -i '1i # Every dependency of development and production, pinned with hashes; `make lock` makes it again.' requirements.lock
+
+clean: ## remove what was built; .dev/ stays
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis dist build
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,139 @@
+"""The directions of docs/architecture.md, read from the tree: who may import whom, and what must stay pure."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = [name for name in ("sigil", "relay") if (ROOT / name / "__init__.py").exists()]
+
+# Every part of sigil and what it may import of ours. A part is the first name after `sigil.`.
+MAY_IMPORT: dict[str, set[str]] = {
+    "__init__": set(),
+    "__main__": {"cli"},
+    "protocol": {"protocol"},
+    "core": {"core", "protocol"},
+    "serving": {"serving", "protocol"},
+    "config": set(),
+    "waiting": set(),
+    "challenge_messages": {"core", "protocol"},
+    "challenges": {"challenge_messages", "waiting", "core", "protocol"},
+    "journal": {"core", "protocol", "serving"},
+    "resources": {"resources", "challenges", "core", "protocol", "serving"},
+    "store": {"store", "core"},
+    "worker": {"challenges", "waiting", "core"},
+    "app": {
+        "__init__", "config", "core", "protocol", "serving", "store", "resources", "worker", "challenges", "waiting",
+        "journal",
+    },
+    "server": {"__init__", "app", "config", "protocol", "serving"},
+    "cli": {"__init__", "cli", "server", "config", "protocol", "device"},
+    "device": {"device", "protocol"},
+    "sdk": {"sdk", "protocol"},
+}  # fmt: skip
+# Plugged in by the composition root, and known to nobody else.
+PLUGGED_IN = {"store": {"app", "store"}, "outbound": {"app", "outbound"}}
+PURE = ("protocol", "core")
+IMPURE = {"asyncio", "time", "datetime", "random", "secrets", "socket", "os", "logging", "httpx", "pathlib", "threading"}
+PURE_TIME = {"gmtime", "strftime", "strptime"}
+
+
+def _modules() -> Iterator[tuple[str, Path, ast.Module]]:
+    for package in PACKAGES:
+        for path in sorted((ROOT / package).rglob("*.py")):
+            dotted = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+            yield dotted, path, ast.parse(path.read_text(encoding="utf-8"))
+
+
+def _imports(tree: ast.Module) -> Iterator[tuple[str, ast.AST]]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            module = node.module or ""
+            # `from sigil import journal` imports the module sigil.journal, `from sigil import __version__` a name.
+            if module in PACKAGES:
+                yield from ((f"{module}.{alias.name}", node) for alias in node.names)
+            else:
+                yield module, node
+
+
+def _part(dotted: str) -> str:
+    parts = dotted.split(".")
+    if len(parts) == 1 or parts[1] == "__version__":
+        return "__init__"
+    return parts[1]
+
+
+def test_every_import_points_in_a_permitted_direction() -> None:
+    wrong = [
+        f"{dotted} imports {name}"
+        for dotted, _, tree in _modules()
+        if dotted.startswith("sigil.")
+        for name, _ in _imports(tree)
+        if name.split(".")[0] == "sigil" and _part(name) not in MAY_IMPORT[_part(dotted)]
+    ]
+    assert not wrong
+
+
+def test_every_part_of_sigil_has_its_directions_written_down() -> None:
+    parts = {_part(dotted) for dotted, _, _ in _modules() if dotted.startswith("sigil.")}
+    assert parts <= set(MAY_IMPORT)
+
+
+def test_sigil_never_imports_relay_and_relay_only_what_both_share() -> None:
+    for dotted, _, tree in _modules():
+        for name, _ in _imports(tree):
+            if dotted.startswith("sigil."):
+                assert name.split(".")[0] != "relay", dotted
+            elif name.split(".")[0] == "sigil":
+                assert _part(name) in {"protocol", "serving"}, f"{dotted} imports {name}"
+
+
+@pytest.mark.parametrize("plugged", sorted(PLUGGED_IN))
+def test_what_is_plugged_in_is_imported_by_the_composition_root_alone(plugged: str) -> None:
+    importers = {
+        _part(dotted)
+        for dotted, _, tree in _modules()
+        for name, _ in _imports(tree)
+        if name.startswith(f"sigil.{plugged}")
+    }
+    assert importers <= PLUGGED_IN[plugged]
+
+
+def test_protocol_and_core_take_time_and_randomness_as_arguments() -> None:
+    """Formatting a given time is pure; asking for the time, the environment or random bytes is not."""
+    for dotted, _, tree in _modules():
+        if not dotted.startswith(tuple(f"sigil.{part}." for part in PURE)):
+            continue
+        for name, _ in _imports(tree):
+            assert name.split(".")[0] not in IMPURE - {"time"}, f"{dotted} imports {name}"
+        asked = {
+            node.attr
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "time"
+        }
+        assert asked <= PURE_TIME, f"{dotted} uses time.{asked - PURE_TIME}"
+
+
+def test_the_environment_is_read_by_the_configuration_alone() -> None:
+    """Others hand `os.environ` on to it, and the device has a home of its own."""
+    for dotted, path, _ in _modules():
+        source = path.read_text(encoding="utf-8")
+        reads = "environ[" in source or "environ.get" in source or "getenv" in source
+        assert not reads or _part(dotted) in {"config", "device", "sdk"}, dotted
+
+
+def test_importing_the_protocol_needs_the_base_install_only() -> None:
+    allowed = {"msgspec", "rfc8785", "coincurve", "nacl", "cryptography", "mnemonic", "sigil", "httpx"}
+    import sys
+
+    for dotted, _, tree in _modules():
+        if dotted.startswith("sigil.protocol"):
+            names = {name.split(".")[0] for name, _ in _imports(tree)}
+            assert names <= allowed | sys.stdlib_module_names, dotted
