@@ -24,9 +24,9 @@ from urllib.parse import urlsplit
 import uvloop
 
 from loadtest.usage import ProcessUsage
-from sigil.protocol import signed_bytes
-from sigil.protocol.encoding import decode_base64, encode_base64
-from sigil.protocol.keys import SUITES, PrivateKey, Suite
+from sigil.device import Device
+from sigil.protocol.encoding import decode_base64
+from sigil.protocol.keys import SUITES, Suite
 from tests.live import LiveServer
 
 _ACTION = b'{"description":"Sign in to Example","params":{"ip":"192.0.2.7"},"type":"login"}'
@@ -45,14 +45,14 @@ class Results:
 class Connection(asyncio.Protocol):
     """One device on one keep-alive connection: creates a challenge, answers it, begins again."""
 
-    def __init__(self, host: str, api_key: str, device: PrivateKey, results: Results) -> None:
+    def __init__(self, host: str, api_key: str, device: Device, results: Results) -> None:
         self._device = device
         self._results = results
         self._buffer = b""
         self._answering = False
         self._since = 0.0
         self.closed = asyncio.get_running_loop().create_future()
-        public = encode_base64(device.public.wire)
+        public = device.wire_key
         body = b'{"device_public_key":"%s","action":%s}' % (public.encode(), _ACTION)
         head = f"Host: {host}\r\nContent-Type: application/json\r\n"
         self._create = (
@@ -100,12 +100,8 @@ class Connection(asyncio.Protocol):
     def _respond(self, body: bytes) -> bytes:
         created = json.loads(body)
         bound = decode_base64(created["challenge_bytes"], "challenge_bytes")
-        signature = encode_base64(self._device.sign(signed_bytes.approval(bound, _ACTION)))
-        answer = b'{"challenge_id":"%s","fingerprint":"%s","signature":"%s"}' % (
-            created["challenge_id"].encode(),
-            self._device.public.fingerprint.encode(),
-            signature.encode(),
-        )
+        signature = self._device.sign_approval(bound, _ACTION)
+        answer = json.dumps(self._device.response_body(created["challenge_id"], "approved", signature)).encode()
         return self._respond_head + b"%d\r\n\r\n" % len(answer) + answer
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -114,20 +110,25 @@ class Connection(asyncio.Protocol):
         self.closed.set_result(None)
 
 
-async def load(url: str, tls: ssl.SSLContext, api_key: str, suite: Suite, connections: int, seconds: float) -> Results:
+@dataclass(frozen=True)
+class Target:
+    url: str
+    tls: ssl.SSLContext
+    api_key: str
+
+
+async def load(target: Target, suite: Suite, *, connections: int, seconds: float) -> Results:
     """Run `connections` closed loops for `seconds`, not counting a warm-up of a tenth of it."""
-    parts = urlsplit(url)
+    parts = urlsplit(target.url)
     loop = asyncio.get_running_loop()
     results = Results(stop_at=time.perf_counter() + seconds * 1.1)
 
-    def connect() -> asyncio.Future[tuple[asyncio.Transport, Connection]]:
-        device = PrivateKey.load(suite, os.urandom(31) + b"\x01")
-        protocol = Connection(parts.netloc, api_key, device, results)
-        return asyncio.ensure_future(
-            loop.create_connection(lambda: protocol, parts.hostname, parts.port, ssl=tls, server_hostname=parts.hostname)
-        )
+    async def connect() -> Connection:
+        protocol = Connection(parts.netloc, target.api_key, Device.generate(suite), results)
+        await loop.create_connection(lambda: protocol, parts.hostname or "", parts.port or 443, ssl=target.tls)
+        return protocol
 
-    running = [(await connect())[1] for _ in range(connections)]
+    running = [await connect() for _ in range(connections)]
     await asyncio.sleep(seconds * 0.1)
     results.create.clear()
     results.answer.clear()
@@ -146,10 +147,10 @@ def _report(suite: str, results: Results, seconds: float) -> None:
     print(f"   errors {dict(results.errors) or 0}")
 
 
-def _run(url: str, tls: ssl.SSLContext, api_key: str, options: argparse.Namespace) -> bool:
+def _run(target: Target, options: argparse.Namespace) -> bool:
     good = True
     for suite in options.suite or SUITES:
-        results = uvloop.run(load(url, tls, api_key, suite, options.connections, options.seconds))
+        results = uvloop.run(load(target, suite, connections=options.connections, seconds=options.seconds))
         _report(suite, results, options.seconds)
         good = good and not results.errors and bool(results.answer)
     return good
@@ -167,10 +168,10 @@ def main() -> int:
     options = parser.parse_args()
     if options.url:
         tls = ssl.create_default_context(cafile=options.ca)
-        return 0 if _run(options.url, tls, os.environ["SIGIL_API_KEY"], options) else 1
+        return 0 if _run(Target(options.url, tls, os.environ["SIGIL_API_KEY"]), options) else 1
     settings = {"SIGIL_DEVICE_RATE": "off", "SIGIL_STORE_SIZE": "1GiB", "LOG_LEVEL": "info"}
     with LiveServer(workers=options.workers, **settings) as server, ProcessUsage(server.pid, server.workers()) as usage:
-        good = _run(server.url, server.tls(), server.api_key, options)
+        good = _run(Target(server.url, server.tls(), server.api_key), options)
         usage.report()
     return 0 if good else 1
 

@@ -123,6 +123,7 @@ _FOREIGN = {
 }
 _SIZE = re.compile(r"(\d+)\s*([KMG]?)(?:i?B)?\Z", re.IGNORECASE | re.ASCII)
 _RATE = re.compile(r"(\d+)(?:/min)?\Z", re.ASCII)
+_VISIBLE = re.compile(r"[\x21-\x7e]+\Z")
 _REVOCATION = re.compile(r"[0-9a-f]{8,32}\Z")
 
 
@@ -320,8 +321,11 @@ class _Reader:
 def _preset(r: _Reader) -> tuple[Secret, ...]:
     secret = r.secret("API_KEY")
     keys = [key.strip() for key in secret.reveal().split(",") if key.strip()] if secret else []
-    if any(len(key) < MIN_SECRET_LENGTH for key in keys):
-        r.faults.append(f"API_KEY: every key has at least {MIN_SECRET_LENGTH} characters; `sigil keygen` makes one")
+    # Header values are visible ASCII: another key could never be sent.
+    if any(len(key) < MIN_SECRET_LENGTH or not _VISIBLE.match(key) for key in keys):
+        r.faults.append(
+            f"API_KEY: every key has at least {MIN_SECRET_LENGTH} visible ASCII characters; `sigil keygen` makes one"
+        )
     return tuple(Secret(key) for key in keys)
 
 

@@ -100,7 +100,10 @@ class LiveServer:
         assert self._process is not None
         assert self._process.poll() is None, f"the server ended: {self.log_path.read_text()}"
         try:
-            return self.certificate.exists() and self.client().get("/health").status_code == 200
+            if not self.certificate.exists():
+                return False
+            with self.client() as client:
+                return client.get("/health").status_code == 200
         except httpx.HTTPError:
             return False
 

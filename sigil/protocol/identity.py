@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 import unicodedata
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -87,6 +87,8 @@ def _bip32(seed: bytes, path: tuple[int, ...]) -> bytes:
     """The child private key at `path` (BIP-32 over secp256k1), 32 bytes."""
     digest = hmac.digest(b"Bitcoin seed", seed, "sha512")
     key, chain = digest[:32], digest[32:]
+    if not 0 < int.from_bytes(key) < SECP256K1_ORDER:
+        raise InvalidMnemonic("this mnemonic has no master key: generate another")
     for index in path:
         public = coincurve.PrivateKey(key).public_key.format(compressed=True)
         parent = b"\0" + key if index & _HARDENED else public
@@ -116,7 +118,7 @@ class ServerIdentity:
     keys_signature: str
     pictogram: list[str]
     pictogram_speakable: str
-    own_public_keys: frozenset[bytes] = field(default_factory=frozenset)
+    own_public_keys: frozenset[bytes]
 
     @classmethod
     def from_secrets(cls, secrets: DerivedSecrets) -> ServerIdentity:
@@ -128,7 +130,7 @@ class ServerIdentity:
                 "Ed25519": PrivateKey.load("Ed25519", secrets.ed25519),
             }
         except ValueError as error:
-            raise InvalidMnemonic("this mnemonic gives no P-256 key: generate another") from error
+            raise InvalidMnemonic("this mnemonic gives a key outside its curve's order: generate another") from error
         public: dict[str, str] = {suite: encode_base64(key.public.wire) for suite, key in keys.items()}
         server_id = keys["ES256"].public.fingerprint
         return cls(

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, TypeVar, cast
 
 import msgspec
 
+from sigil.protocol import json_text
 from sigil.protocol.action import Action
 from sigil.protocol.errors import InvalidRequest
 
@@ -19,7 +20,7 @@ T = TypeVar("T")
 
 DEFAULT_EXPIRY_SECONDS = 300
 _LOCATION = re.compile(r" - at `(\$[^`]*)`\Z")
-_MEMBER = re.compile(r"Object (?:missing required|contains unknown) field `([^`]*)`\Z")
+_MEMBER = re.compile(r"Object (?:missing required|contains unknown) field `(.*?)`(?: - at `(\$[^`]*)`)?\Z", re.DOTALL)
 _MAX_MESSAGE = 200
 
 Decision = Literal["approved", "rejected"]
@@ -180,8 +181,18 @@ class ErrorAnswer(_Answer, frozen=True):
     error: ErrorBody
 
 
+def decode_request(body: bytes, kind: type[T]) -> T:
+    """Parse a request, in which nothing may be read in two ways; InvalidRequest with `details.path`."""
+    value = json_text.parse(body)
+    try:
+        message: T = msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        raise _located(str(error)) from error
+    return message
+
+
 def decode(body: bytes, kind: type[T]) -> T:
-    """Parse a request once, into its type; InvalidRequest with `details.path` when it is not of that form."""
+    """Parse an answer, fast; InvalidRequest with `details.path` when it is not of that form."""
     try:
         message: T = _decoder(cast(Any, kind)).decode(body)
     except msgspec.ValidationError as error:
@@ -194,10 +205,13 @@ def decode(body: bytes, kind: type[T]) -> T:
 
 def _located(text: str) -> InvalidRequest:
     """Splits msgspec's "Expected `str`, got `int` - at `$.action.type`" into message and path."""
-    location = _LOCATION.search(text)
-    message, path = (text[: location.start()], location[1]) if location else (text, "$")
-    if member := _MEMBER.match(message):
-        path = f"{path}.{member[1]}"
+    if member := _MEMBER.match(text):
+        name, parent = member[1], member[2] or "$"
+        message, path = text[: member.end(1) + 1], f"{parent}.{name}"
+    elif location := _LOCATION.search(text):
+        message, path = text[: location.start()], location[1]
+    else:
+        message, path = text, "$"
     return InvalidRequest(f"{message[:_MAX_MESSAGE]}.", path=path[:_MAX_MESSAGE])
 
 

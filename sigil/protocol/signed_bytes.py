@@ -80,7 +80,7 @@ def groups_sha256(groups: Sequence[Sequence[str]]) -> str:
 
 
 def pending(server_id: str, timestamp: str) -> bytes:
-    return PENDING + f"{server_id}\0{timestamp}".encode("ascii")
+    return PENDING + f"{server_id}\0{timestamp}".encode()
 
 
 def server_keys(server_public_keys: Mapping[str, str]) -> bytes:
@@ -100,4 +100,4 @@ def relay_ws_auth(relay_origin: str, challenge: bytes) -> bytes:
 
 
 def relay_request(method: str, target: str, timestamp: str, nonce: str, body: bytes) -> bytes:
-    return RELAY_REQUEST + f"{method}\n{target}\n{timestamp}\n{nonce}\n".encode("ascii") + _sha256(body)
+    return RELAY_REQUEST + f"{method}\n{target}\n{timestamp}\n{nonce}\n".encode() + _sha256(body)

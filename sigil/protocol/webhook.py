@@ -30,6 +30,9 @@ def _standard_key(secret: str) -> bytes:
     if not secret.startswith(_STANDARD_PREFIX):
         return secret.encode()
     try:
-        return base64.b64decode(secret.removeprefix(_STANDARD_PREFIX), validate=True)
+        key = base64.b64decode(secret.removeprefix(_STANDARD_PREFIX), validate=True)
     except binascii.Error as error:
         raise ValueError("a secret that begins with whsec_ goes on in base64") from error
+    if not key:
+        raise ValueError("nothing follows whsec_: the key would be empty")
+    return key

@@ -26,7 +26,7 @@ def decode_json(req: falcon.asgi.Request, body: bytes, kind: type[T]) -> T:
     media_type = (req.content_type or "").partition(";")[0].strip().lower()
     if media_type != "application/json":
         raise UnsupportedMediaType
-    return messages.decode(body, kind)
+    return messages.decode_request(body, kind)
 
 
 def whole_number(req: falcon.asgi.Request, name: str, *, low: int, high: int, default: int) -> int:

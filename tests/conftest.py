@@ -1,0 +1,23 @@
+"""What all tests share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def shared_vectors() -> Path:
+    """The folder of public test vectors that SIGIL_TEST_VECTORS names; without one, its tests are skipped."""
+    named = os.environ.get("SIGIL_TEST_VECTORS")
+    if not named:
+        pytest.skip("SIGIL_TEST_VECTORS does not name the folder of the shared test vectors")
+    folder = Path(named)
+    if not folder.is_dir():
+        told = f"SIGIL_TEST_VECTORS names {folder}, which is not a folder"
+        if os.environ.get("CI") == "true":
+            pytest.fail(told)
+        pytest.skip(told)
+    return folder

@@ -1,0 +1,120 @@
+"""Canonical JSON is RFC 8785, whatever the document."""
+
+from __future__ import annotations
+
+import json
+from enum import IntEnum, StrEnum
+from typing import Any
+
+import pytest
+import rfc8785
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from sigil.protocol.canonical import MAX_INTEGER, NotCanonical, canonical
+
+# No time limits: what is slow on a busy machine is not wrong.
+bounded = settings(
+    derandomize=True, database=None, deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow]
+)
+
+# Where orderings by code point, by UTF-8 and by UTF-16 part, and where escapes begin and end.
+EDGES = (
+    "\0\b\t\n\v\f\r\x1b\x1f !\"'/\\`az{|}~"
+    "\x7f\x80\x9f\xa0é߿ࠀ€\u2028\u2029\ud7ff\ue000\ufb33\ufeff\uffff\U00010000\U0001f600\U0010ffff"
+)
+characters = st.sampled_from(EDGES) | st.characters(exclude_categories=["Cs"])
+texts = st.text(characters, max_size=8)
+integers = st.integers(-MAX_INTEGER, MAX_INTEGER) | st.sampled_from([0, -1, MAX_INTEGER, -MAX_INTEGER])
+scalars = st.none() | st.booleans() | integers | texts
+documents = st.recursive(
+    scalars, lambda inner: st.lists(inner, max_size=5) | st.dictionaries(texts, inner, max_size=6), max_leaves=12
+)
+
+
+@bounded
+@given(documents)
+def test_canonical_is_what_rfc8785_makes(document: Any) -> None:
+    assert canonical(document) == rfc8785.dumps(document)
+
+
+@bounded
+@given(st.dictionaries(texts, st.integers(0, 9), min_size=2, max_size=12))
+def test_members_are_in_the_order_of_their_utf_16_code_units(document: dict[str, int]) -> None:
+    names = list(json.loads(canonical(document)))
+    assert names == sorted(document, key=lambda name: name.encode("utf-16-be"))
+
+
+@bounded
+@given(documents)
+def test_what_was_read_from_canonical_bytes_has_the_same_again(document: Any) -> None:
+    once = canonical(document)
+    read = json.loads(once)
+    assert read == document
+    assert canonical(read) == once
+
+
+@bounded
+@given(st.dictionaries(texts, scalars, max_size=6), st.randoms(use_true_random=False))
+def test_the_order_in_which_members_came_does_not_matter(document: dict[str, Any], random: Any) -> None:
+    names = list(document)
+    random.shuffle(names)
+    assert canonical({name: document[name] for name in names}) == canonical(document)
+
+
+def test_every_character_of_ascii_is_escaped_as_rfc_8785_does() -> None:
+    for code in range(0x80):
+        for document in (chr(code), {chr(code): chr(code)}):
+            assert canonical(document) == rfc8785.dumps(document)
+
+
+class Colour(StrEnum):
+    RED = "red"
+
+
+class Level(IntEnum):
+    ONE = 1
+
+
+class Text(str):
+    __slots__ = ()
+
+
+class Members(dict[str, Any]):
+    pass
+
+
+UNFIT = [
+    *(0.0, -0.0, 1.0, 1.5, 1e300, float("nan"), float("inf"), float("-inf")),
+    *(MAX_INTEGER + 1, -MAX_INTEGER - 1, 10**400, "\ud800", "\udc00", "a\ud83d", "\ud83d\ude00"),
+    *(b"bytes", bytearray(b"x"), (1, 2), {1}, frozenset(), object(), 1j, Colour.RED, Level.ONE, Text("x"), Members()),
+]
+
+
+@pytest.mark.parametrize("value", UNFIT, ids=lambda value: ascii(value)[:30])
+def test_what_has_no_canonical_form_is_refused_wherever_it_stands(value: Any) -> None:
+    for document in (value, [value], {"x": value}, [[], {"a": [1, {"é": value}]}]):
+        with pytest.raises(NotCanonical):
+            canonical(document)
+
+
+@pytest.mark.parametrize("name", [1, None, True, 1.5, b"x", (), Colour.RED, Text("x"), "\ud800", "é\udfff"], ids=ascii)
+def test_a_name_that_is_no_plain_string_is_refused(name: Any) -> None:
+    for document in ({name: 1}, {"a": {name: 1}}, [{"é": 1, name: 2}]):
+        with pytest.raises(NotCanonical):
+            canonical(document)
+
+
+def test_endless_and_very_deep_documents_are_refused() -> None:
+    endless: list[Any] = []
+    endless.append(endless)
+    deep: Any = 1
+    for _ in range(100_000):
+        deep = [deep]
+    wide: dict[str, Any] = {}
+    wide["é"] = wide
+    for document in (endless, deep, wide):
+        with pytest.raises(NotCanonical):
+            canonical(document)
+    while isinstance(deep, list):  # taken apart by hand: freeing it in one go nests as deep
+        deep = deep.pop()

@@ -1,0 +1,136 @@
+"""Stateless API keys (docs/protocol.md, section 3)."""
+
+from __future__ import annotations
+
+import pickle
+from typing import Any
+
+import pytest
+
+from sigil.protocol.api_key import PREFIXES, Caller, KeyRing, Prefix, issue, preset_owner
+from sigil.protocol.errors import Unauthorized
+
+from .vectors import Case, cases, mismatches
+
+SECRET = bytes(range(32, 64))
+KEY_ID = bytes(range(16))
+
+
+def _refusal(ring: KeyRing, authorization: str | None) -> Unauthorized:
+    with pytest.raises(Unauthorized) as refused:
+        ring.authenticate(authorization)
+    return refused.value
+
+
+def _ring(case: Case) -> KeyRing:
+    return KeyRing(bytes.fromhex(case["secret"]), **case["ring"])
+
+
+def _owner(case: Case) -> Case:
+    try:
+        caller = _ring(case).authenticate(case["authorization"])
+    except Unauthorized as error:
+        return {"expect": error.code}
+    assert caller.key_id == caller.owner.hex()[:8]
+    return {"expect": caller.owner.hex()}
+
+
+def test_every_header_is_its_owners_or_refused() -> None:
+    assert mismatches("api_keys.json", _owner) == {}
+
+
+def test_all_refusals_are_the_same() -> None:
+    refused = [
+        _refusal(_ring(case), case["authorization"])
+        for case in cases("api_keys.json")
+        if case["expect"] == "UNAUTHORIZED"
+    ]
+    assert len(refused) > 50
+    faces = {(type(e), e.code, e.message, str(e), repr(dict(e.details)), repr(e.__cause__)) for e in refused}
+    assert len(faces) == 1
+
+
+@pytest.mark.parametrize("prefix", PREFIXES)
+def test_an_issued_key_opens_and_names_its_owner(prefix: Prefix) -> None:
+    key = issue(SECRET, prefix, KEY_ID)
+    assert (len(key), key[:9], key[9:41]) == (73, prefix, KEY_ID.hex())
+    assert KeyRing(SECRET).authenticate(f"Bearer {key}") == Caller(KEY_ID)
+
+
+@pytest.mark.parametrize("prefix", PREFIXES)
+def test_one_flipped_bit_anywhere_in_a_key_spoils_it(prefix: Prefix) -> None:
+    ring, key = KeyRing(SECRET), issue(SECRET, prefix, KEY_ID)
+    data = bytes.fromhex(key[9:])
+    for bit in range(256):
+        flipped = bytearray(data)
+        flipped[bit // 8] ^= 1 << bit % 8
+        _refusal(ring, f"Bearer {prefix}{flipped.hex()}")
+
+
+def test_one_flipped_bit_anywhere_in_the_header_spoils_it() -> None:
+    """But for the case of the scheme, which is free."""
+    header = f"Bearer {issue(SECRET, 'sgk_live_', KEY_ID)}"
+    opened = []
+    for at in range(len(header)):
+        for bit in range(8):
+            spoilt = header[:at] + chr(ord(header[at]) ^ 1 << bit) + header[at + 1 :]
+            try:
+                KeyRing(SECRET).authenticate(spoilt)
+            except Unauthorized:
+                continue
+            opened.append((at, bit))
+    assert opened == [(at, 5) for at in range(6)]
+
+
+def test_a_key_is_of_one_server_alone() -> None:
+    _refusal(KeyRing(bytes(32)), f"Bearer {issue(SECRET, 'sgk_live_', KEY_ID)}")
+
+
+@pytest.mark.parametrize("length", [0, 8, 15, 17, 32])
+def test_an_id_of_another_length_is_not_issued(length: int) -> None:
+    with pytest.raises(ValueError, match="16 bytes"):
+        issue(SECRET, "sgk_live_", bytes(length))
+
+
+@pytest.mark.parametrize(
+    "revocation",
+    ["", "0001020", "0" * 33, "0001020G", "00010203 ", "00010203\n", "ABCDEF01", "٠٠٠٠٠٠٠٠", "sgk_live_", "0x010203"],
+    ids=ascii,
+)
+def test_a_malformed_revocation_stops_the_start(revocation: str) -> None:
+    """Were it taken, an operator would believe a key revoked that is not; the empty one would revoke all."""
+    with pytest.raises(ValueError, match="8 to 32"):
+        KeyRing(SECRET, revoked=["00010203", revocation])
+
+
+def test_every_preset_key_is_its_own_owner() -> None:
+    keys = [f"preset key number {number}, which is long enough" for number in range(20)]
+    ring = KeyRing(SECRET, preset=keys)
+    owners = [ring.authenticate(f"Bearer {key}").owner for key in keys]
+    assert owners == [preset_owner(key) for key in keys]
+    assert len(set(owners)) == 20
+    assert {len(owner) for owner in owners} == {16}
+
+
+def test_iterables_that_end_are_read_once_and_kept() -> None:
+    preset = "p" * 32
+    ring = KeyRing(SECRET, preset=iter([preset]), revoked=iter([KEY_ID.hex()]))
+    for _ in range(2):
+        assert ring.authenticate(f"Bearer {preset}").owner == preset_owner(preset)
+        _refusal(ring, f"Bearer {issue(SECRET, 'sgk_live_', KEY_ID)}")
+
+
+def test_a_key_ring_prints_nothing_of_its_keys() -> None:
+    preset = "a-preset-key-that-must-not-be-printed"
+    ring = KeyRing(SECRET, preset=[preset], revoked=["00010203"])
+    shown: list[Any] = [ring, pickle.loads(pickle.dumps(ring)), [ring], {"ring": ring}]  # noqa: S301
+    for text in [str(ring), *map(repr, shown)]:
+        assert preset not in text
+        assert SECRET.hex() not in text
+        assert repr(SECRET)[2:-1] not in text
+
+
+def test_a_refusal_prints_nothing_of_what_was_sent() -> None:
+    key = issue(SECRET, "sgk_live_", KEY_ID)
+    for refused in (_refusal(KeyRing(bytes(32)), f"Bearer {key}"), _refusal(KeyRing(SECRET), f"Basic {key}")):
+        assert key[9:] not in str(refused) + repr(refused) + repr(refused.details)

@@ -1,0 +1,26 @@
+"""The vector files are what their generator makes, and the generator knows nothing of the code under test."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from .vectors import FOLDER
+
+GENERATOR = FOLDER / "make.py"
+
+
+def test_the_generator_makes_exactly_the_committed_files(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-I", str(GENERATOR), str(tmp_path)], check=True, timeout=120)
+    made = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    committed = {path.name: path.read_bytes() for path in FOLDER.glob("*.json")}
+    assert sorted(made) == sorted(committed)
+    assert [name for name in made if made[name] != committed[name]] == []
+
+
+def test_the_generator_imports_nothing_of_the_project() -> None:
+    imported = re.findall(r"^\s*(?:import|from)\s+(\S+)", GENERATOR.read_text(encoding="utf-8"), re.MULTILINE)
+    assert "hashlib" in imported
+    assert [name for name in imported if name.split(".")[0] in {"sigil", "relay", "importlib"}] == []
