@@ -1,0 +1,21 @@
+"""A complete software device: key, checks, key file and HTTP (docs/protocol.md, 1 to 5.2).
+
+`Device`, `ServerPin`, `verify_info` and `verify_payload` are pure; `sigil.device.client` adds HTTP,
+`sigil.device.keyring` files, and `sigil.device.commands` the command line.
+"""
+
+from sigil.device.checks import ShownChallenge, verify_payload
+from sigil.device.pin import ServerPin, verify_info
+from sigil.device.refusals import DeviceError, IdentityRefused, PayloadRefused
+from sigil.device.software import Device
+
+__all__ = [
+    "Device",
+    "DeviceError",
+    "IdentityRefused",
+    "PayloadRefused",
+    "ServerPin",
+    "ShownChallenge",
+    "verify_info",
+    "verify_payload",
+]

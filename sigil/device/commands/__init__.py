@@ -1,0 +1,13 @@
+"""`sigil device …`: a click group, `device`, for the `sigil` command to add."""
+
+from sigil.device.commands.answer import approve, pending, reject, watch
+from sigil.device.commands.enrol import forget, init, servers, whoami
+from sigil.device.commands.surroundings import DeviceGroup
+
+device = DeviceGroup(
+    "device",
+    help="A software device: holds a key, shows what servers ask, and answers.",
+    commands=[init, whoami, servers, forget, pending, approve, reject, watch],
+)
+
+__all__ = ["device"]

@@ -1,0 +1,141 @@
+"""`pending`, `approve`, `reject`, `watch`: what servers ask, and the answers."""
+
+from __future__ import annotations
+
+import json
+from typing import cast
+
+import click
+
+from sigil.device.checks import ShownChallenge
+from sigil.device.client import Inbox
+from sigil.device.commands.surroundings import (
+    MATCH_CODE,
+    chosen,
+    client_of,
+    home_option,
+    json_option,
+    one_line,
+    server_option,
+    surroundings,
+)
+from sigil.device.commands.watcher import Watcher
+from sigil.device.display import challenge_lines, printable
+from sigil.device.keyring import Keyring
+from sigil.device.refusals import MatchCodeRequired
+from sigil.protocol.messages import Reason
+
+
+@click.command()
+@server_option
+@json_option
+@home_option
+def pending(server: str | None, as_json: bool, keyring: Keyring) -> None:
+    """What waits for an answer. Exit code 1 when something listed failed a check."""
+    with client_of(keyring, chosen(keyring, server)) as client:
+        inbox = client.inbox()
+    if as_json:
+        click.echo(json.dumps(_as_json(inbox)))
+    else:
+        _show_inbox(inbox)
+    for refused in inbox.refused:
+        click.echo(f"REFUSED {printable(refused.challenge_id)} {one_line(refused.error)}", err=True)
+    if inbox.refused:
+        click.get_current_context().exit(1)
+
+
+@click.command()
+@click.argument("challenge_id")
+@click.option("--match-code", type=MATCH_CODE, help="The two digits that the service shows.")
+@server_option
+@home_option
+def approve(challenge_id: str, match_code: str | None, server: str | None, keyring: Keyring) -> None:
+    """Show a pending challenge and approve it."""
+    with client_of(keyring, chosen(keyring, server)) as client:
+        shown = client.inbox().find(challenge_id)
+        _show(shown)
+        answer = client.approve(shown, _match_code(shown, match_code))
+    click.echo(f"Approved: {answer.status}")
+
+
+@click.command()
+@click.argument("challenge_id")
+@click.option("--reason", type=click.Choice(["cancelled", "unknown_trigger"]))
+@server_option
+@home_option
+def reject(challenge_id: str, reason: str | None, server: str | None, keyring: Keyring) -> None:
+    """Show a pending challenge and reject it."""
+    with client_of(keyring, chosen(keyring, server)) as client:
+        shown = client.inbox().find(challenge_id)
+        _show(shown)
+        answer = client.reject(shown, cast("Reason | None", reason))
+    click.echo(f"Rejected: {answer.status}")
+
+
+@click.command()
+@click.option("--auto-approve", is_flag=True, help="Approve whatever passes the checks: for development and tests.")
+@click.option("--interval", type=click.FloatRange(min=1), default=2.0, show_default=True, help="Seconds between polls.")
+@click.option("--count", type=click.IntRange(min=1), help="End after so many answers.")
+@click.option("--once", is_flag=True, help="Poll once.")
+@server_option
+@home_option
+def watch(
+    *, auto_approve: bool, interval: float, count: int | None, once: bool, server: str | None, keyring: Keyring
+) -> None:
+    """Poll for challenges, and show and answer each one."""
+    around = surroundings()
+    if not auto_approve and not around.interactive():
+        raise click.UsageError("There is no terminal to ask on: give --auto-approve, or run it on one.")
+    with client_of(keyring, chosen(keyring, server)) as client:
+        watcher = Watcher(client, around, auto_approve=auto_approve, count=count)
+        if once:
+            watcher.poll()
+        else:
+            watcher.run(interval)
+
+
+def _match_code(shown: ShownChallenge, given: str | None) -> str | None:
+    if given is not None or not shown.number_matching:
+        return given
+    if not surroundings().interactive():
+        raise MatchCodeRequired
+    code: str = click.prompt("The number that the service shows", type=MATCH_CODE, err=True)
+    return code
+
+
+def _show(shown: ShownChallenge) -> None:
+    for line in challenge_lines(shown, surroundings().clock()):
+        click.echo(line)
+
+
+def _show_inbox(inbox: Inbox) -> None:
+    for shown in inbox.challenges:
+        _show(shown)
+        click.echo()
+    if not inbox.challenges:
+        click.echo("Nothing is pending.")
+    if inbox.mpa:
+        click.echo(f"Multi-party requests pending, which this version cannot answer: {inbox.mpa}")
+
+
+def _as_json(inbox: Inbox) -> dict[str, object]:
+    return {
+        "challenges": [_challenge_json(shown) for shown in inbox.challenges],
+        "refused": [
+            {"challenge_id": item.challenge_id, "code": item.error.code, "message": item.error.message}
+            for item in inbox.refused
+        ],
+        "mpa_pending": inbox.mpa,
+    }
+
+
+def _challenge_json(shown: ShownChallenge) -> dict[str, object]:
+    return {
+        "challenge_id": shown.challenge_id,
+        "server": shown.server.base_url,
+        "server_id": shown.server.server_id,
+        "action": json.loads(shown.action_jcs),
+        "expires_at": shown.expires_at,
+        "seconds_left": shown.seconds_left(surroundings().clock()),
+        "number_matching": shown.number_matching,
+    }

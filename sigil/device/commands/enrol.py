@@ -1,0 +1,168 @@
+"""`init`, `whoami`, `servers`, `forget`: which servers this device answers, and as whom."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import cast
+
+import click
+
+from sigil.device.commands.surroundings import (
+    SERVER_URL,
+    Matching,
+    chosen,
+    home_option,
+    json_option,
+    server_option,
+    surroundings,
+)
+from sigil.device.display import picture, printable, server_lines
+from sigil.device.keyring import Keyring, Registration
+from sigil.device.pin import ServerPin, verify_info
+from sigil.device.refusals import AlreadyRegistered, IdentityChanged, NotConfirmed, TrustUnusable
+from sigil.device.tls import TlsTrust
+from sigil.device.wire import ServerConnection
+from sigil.protocol.keys import SUITES, Suite
+
+_SERVER_ID = Matching("server_id", "[0-9a-f]{64}", "the full server_id: 64 lower-case hex characters")
+# As `openssl x509 -fingerprint -sha256` writes it, too.
+_SHA256 = Matching("sha256", "[0-9a-f]{64}", "64 hex characters", lambda text: text.replace(":", "").lower())
+
+
+@click.command()
+@click.option("--server", required=True, type=SERVER_URL, help="The server's address, https://host[:port].")
+@click.option("--pin", type=_SERVER_ID, help="The server_id that you were told; anything else is refused.")
+@click.option("--suite", type=click.Choice(SUITES), default="ES256", show_default=True)
+@click.option("--yes", is_flag=True, help="Accept the server's identity without --pin and unasked.")
+@click.option(
+    "--ca", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Trust these PEM certificates."
+)
+@click.option("--tls-pin", type=_SHA256, help="Trust only the certificate with this SHA-256.")
+@click.option("--force", is_flag=True, help="Replace the key that this device has for the server.")
+@home_option
+def init(
+    *,
+    server: str,
+    pin: str | None,
+    suite: str,
+    yes: bool,
+    ca: Path | None,
+    tls_pin: str | None,
+    force: bool,
+    keyring: Keyring,
+) -> None:
+    """Make a key for a server and pin the server's identity."""
+    trust = _trust(server, ca, tls_pin)
+    with ServerConnection(server, trust) as connection:
+        found = verify_info(connection.info(), server, pin=pin, tls=trust)
+    _refuse_overwriting(keyring, found, force=force)
+    if pin is None:
+        _confirm(found, yes=yes)
+    registration = keyring.create(found, cast(Suite, suite), replace=force)
+    _echo([*server_lines(found), *_device_lines(registration)])
+
+
+@click.command()
+@server_option
+@json_option
+@home_option
+def whoami(server: str | None, as_json: bool, keyring: Keyring) -> None:
+    """What a backend needs to enrol this device."""
+    registration = chosen(keyring, server)
+    if as_json:
+        click.echo(json.dumps(_who(registration)))
+    else:
+        _echo([*_device_lines(registration), *server_lines(registration.server)])
+
+
+@click.command()
+@json_option
+@home_option
+def servers(as_json: bool, keyring: Keyring) -> None:
+    """The servers that this device has keys for."""
+    registrations = [keyring.load(base_url) for base_url in keyring.known()]
+    if as_json:
+        click.echo(json.dumps([_who(registration) for registration in registrations]))
+    for registration in registrations if not as_json else ():
+        _echo(server_lines(registration.server))
+
+
+@click.command()
+@click.argument("url", type=SERVER_URL)
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@home_option
+def forget(url: str, yes: bool, keyring: Keyring) -> None:
+    """Delete the key for a server, for good."""
+    if not yes and surroundings().interactive():
+        click.confirm(f"Delete the key for {url}? It cannot be made again.", abort=True, err=True)
+    keyring.forget(url)
+    click.echo(f"The key for {url} is deleted.")
+
+
+def _trust(server: str, ca: Path | None, tls_pin: str | None) -> TlsTrust:
+    if ca is not None and tls_pin is not None:
+        raise click.UsageError("Give one of --ca and --tls-pin.")
+    if (ca or tls_pin) and server.startswith("http:"):
+        raise click.UsageError("--ca and --tls-pin are for https addresses.")
+    try:
+        return TlsTrust(ca_pem=ca.read_text("ascii") if ca else None, sha256=tls_pin)
+    except UnicodeDecodeError as error:
+        raise TrustUnusable(f"{ca} holds no PEM certificate.") from error
+
+
+def _refuse_overwriting(keyring: Keyring, found: ServerPin, *, force: bool) -> None:
+    known = keyring.find(found.base_url)
+    if known is None:
+        return
+    # Not even with --force: whoever stands in the server's place would only have to make people use it.
+    if known.server.server_id != found.server_id:
+        raise IdentityChanged(
+            f"{found.base_url} WAS {known.server.server_id} AND NOW SAYS IT IS {found.server_id}. Someone is in its "
+            "place, or its mnemonic was lost. Nothing was changed; ask its operator. If the change is real, run "
+            f"'sigil device forget {found.base_url}' and enrol again."
+        )
+    if not force:
+        raise AlreadyRegistered(f"{AlreadyRegistered.summary} --force replaces it; it must be enrolled anew then.")
+
+
+def _confirm(found: ServerPin, *, yes: bool) -> None:
+    if yes:
+        return
+    if not surroundings().interactive():
+        raise NotConfirmed(
+            "There is no terminal to confirm the server's identity on: give its server_id with --pin, or accept "
+            f"{found.server_id} with --yes."
+        )
+    _echo(server_lines(found), err=True)
+    if not click.confirm("Is this the server_id that you were told?", default=False, err=True):
+        raise NotConfirmed
+
+
+def _who(registration: Registration) -> dict[str, str | list[str]]:
+    device, server = registration.device, registration.server
+    return {
+        "device_public_key": device.wire_key,
+        "fingerprint": device.fingerprint,
+        "pictogram": device.pictogram,
+        "pictogram_speakable": device.pictogram_speakable,
+        "suite": device.suite,
+        "server": server.base_url,
+        "server_id": server.server_id,
+        "server_name": server.server_name,
+    }
+
+
+def _device_lines(registration: Registration) -> list[str]:
+    device = registration.device
+    return [
+        f"Device key   {device.wire_key}  ({device.suite})",
+        f"Fingerprint  {device.fingerprint}",
+        f"             {picture(device.fingerprint)}",
+    ]
+
+
+def _echo(lines: Iterable[str], *, err: bool = False) -> None:
+    for line in lines:
+        click.echo(printable(line), err=err)

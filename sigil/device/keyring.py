@@ -1,0 +1,161 @@
+"""Keys on disk: one file per server, for its owner's eyes alone, written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import stat
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote, unquote
+
+import msgspec
+
+from sigil.device.origin import base_url as normalised
+from sigil.device.pin import ServerPin
+from sigil.device.refusals import AlreadyRegistered, KeyFileExposed, KeyFileUnusable, NotRegistered
+from sigil.device.seconds import Clock, SecondsInFile, Sleep
+from sigil.device.software import SECRET_LENGTH, Device, new_secret
+from sigil.protocol.encoding import decode_base64, encode_base64
+from sigil.protocol.errors import InvalidRequest
+from sigil.protocol.keys import Suite
+
+_SUFFIX = ".json"
+_MAX_FILE = 1 << 20
+
+
+class _File(msgspec.Struct, frozen=True):
+    suite: Suite
+    private_key: str
+    server: ServerPin
+
+    def __repr__(self) -> str:
+        return "<key file>"  # The generated one would print the private key.
+
+
+@dataclass(frozen=True)
+class Registration:
+    """A device and the server that it was made for."""
+
+    server: ServerPin
+    device: Device
+
+
+class Keyring:
+    """The registrations under one directory (0700, made when it is first needed).
+
+    Raises KeyFileExposed when the directory or a file is open to others or is someone else's, and OSError.
+    """
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+
+    def create(self, server: ServerPin, suite: Suite, *, replace: bool = False) -> Registration:
+        """A new key for `server`, on disk when this returns; AlreadyRegistered unless `replace`."""
+        secret = new_secret(suite)
+        content = msgspec.json.encode(_File(suite, encode_base64(secret), server))
+        self._write(self._path(server.base_url), content, replace=replace)
+        return Registration(server, Device.from_secret(suite, secret))
+
+    def load(self, base_url: str) -> Registration:
+        """NotRegistered, KeyFileExposed, KeyFileUnusable; the message repeats nothing of the file."""
+        path = self._path(base_url)
+        if not self.home.is_dir():
+            raise NotRegistered
+        self._require_private_home()
+        return _registration(_read_private(path), path, base_url)
+
+    def find(self, base_url: str) -> Registration | None:
+        """As `load`; None when there is none."""
+        try:
+            return self.load(base_url)
+        except NotRegistered:
+            return None
+
+    def known(self) -> list[str]:
+        """The base URLs of all registrations, sorted."""
+        if not self.home.is_dir():
+            return []
+        names = (path.name for path in self.home.glob(f"[!.]*{_SUFFIX}"))
+        return sorted(unquote(name.removesuffix(_SUFFIX)) for name in names)
+
+    def forget(self, base_url: str) -> None:
+        """Delete a registration and its key; NotRegistered."""
+        try:
+            self._path(base_url).unlink()
+        except FileNotFoundError as error:
+            raise NotRegistered from error
+        self._seconds_path(base_url).unlink(missing_ok=True)
+
+    def seconds(self, base_url: str, clock: Clock, sleep: Sleep) -> SecondsInFile:
+        """Where all processes take the seconds for `/device/pending` from."""
+        return SecondsInFile(self._seconds_path(base_url), clock, sleep)
+
+    def _path(self, base_url: str) -> Path:
+        return self.home / (quote(normalised(base_url), safe="") + _SUFFIX)
+
+    def _seconds_path(self, base_url: str) -> Path:
+        return self.home / (quote(normalised(base_url), safe="") + ".second")
+
+    def _require_private_home(self) -> None:
+        _require_private(self.home.stat(), self.home, "chmod 700")
+
+    def _write(self, path: Path, content: bytes, *, replace: bool) -> None:
+        self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._require_private_home()
+        file, temporary = tempfile.mkstemp(prefix=".new-", dir=self.home)  # 0600
+        try:
+            with os.fdopen(file, "wb") as stream:
+                stream.write(content)
+                stream.flush()
+                os.fsync(stream.fileno())
+            _publish(Path(temporary), path, replace=replace)
+        finally:
+            Path(temporary).unlink(missing_ok=True)
+
+
+def _publish(temporary: Path, path: Path, *, replace: bool) -> None:
+    if replace:
+        temporary.replace(path)
+        return
+    try:
+        # A link, unlike a rename, fails when the name is taken: of two `init` at once, one wins and one is told.
+        os.link(temporary, path)
+    except FileExistsError as error:
+        raise AlreadyRegistered from error
+
+
+def _read_private(path: Path) -> bytes:
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError as error:
+        raise NotRegistered from error
+    try:
+        # The open file and not its name: the name could be given to another file between look and read.
+        status = os.fstat(file)
+        if not stat.S_ISREG(status.st_mode):
+            raise KeyFileUnusable(f"{path} is not a regular file.")
+        _require_private(status, path, "chmod 600")
+        return os.read(file, _MAX_FILE)
+    finally:
+        os.close(file)
+
+
+def _require_private(status: os.stat_result, path: Path, mend: str) -> None:
+    """Whoever could read or replace the key can approve in its owner's name: make a new one if that happened."""
+    if status.st_uid != os.geteuid():
+        raise KeyFileExposed(f"{path} belongs to another user.")
+    if stat.S_IMODE(status.st_mode) & 0o077:
+        raise KeyFileExposed(f"{path} is open to other users: run {mend} {path}, and 'init --force' if it was read.")
+
+
+def _registration(content: bytes, path: Path, base_url: str) -> Registration:
+    try:
+        file = msgspec.json.decode(content, type=_File)
+        secret = decode_base64(file.private_key, "$.private_key", length=SECRET_LENGTH)
+        device = Device.from_secret(file.suite, secret)
+    except (msgspec.DecodeError, UnicodeDecodeError, InvalidRequest, ValueError):
+        raise KeyFileUnusable(f"{path} is damaged.") from None  # A cause could quote the key.
+    if file.server.base_url != normalised(base_url):
+        raise KeyFileUnusable(f"{path} is about another server.")
+    return Registration(file.server, device)

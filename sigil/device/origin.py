@@ -1,0 +1,61 @@
+"""Addresses of servers, normalised, so that two spellings of one origin are one and two origins are never one."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+
+from sigil.device.refusals import AddressRefused
+
+# One strict form rather than a tolerant parser: user names, backslashes, white space and percent signs before the
+# path are how two parsers come to disagree about the host.
+_URL = re.compile(
+    r"(https?)://(\[[0-9a-f:.]+\]|[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?)(?::([0-9]{1,5}))?(/[!-~]*)?\Z",
+    re.ASCII | re.IGNORECASE,
+)
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+def origin(url: str) -> str:
+    """`scheme://host[:port]` in lower case, default ports left out; AddressRefused for anything unclear."""
+    return _parts(url)[0]
+
+
+def base_url(url: str) -> str:
+    """The origin that a device may pin: https, or http to this machine; no path. AddressRefused otherwise."""
+    normalised, host, path = _parts(url)
+    if path not in ("", "/"):
+        raise AddressRefused("A server's address is an origin, as https://auth.example.com, without a path.")
+    if normalised.startswith("http:") and not _is_loopback(host):
+        raise AddressRefused("Only https addresses are used; plain http is for loopback alone.")
+    return normalised
+
+
+def _parts(url: str) -> tuple[str, str, str]:
+    match = _URL.match(url)
+    if match is None:
+        raise AddressRefused("An address is written as https://host or https://host:port.")
+    scheme, host = match[1].lower(), match[2].lower()
+    if host.startswith("["):
+        host = _ipv6(host)
+    port = int(match[3]) if match[3] else _DEFAULT_PORTS[scheme]
+    if not 0 < port < 65536:
+        raise AddressRefused("A port is 1 to 65535.")
+    suffix = "" if port == _DEFAULT_PORTS[scheme] else f":{port}"
+    return f"{scheme}://{host}{suffix}", host, match[4] or ""
+
+
+def _ipv6(host: str) -> str:
+    try:
+        return f"[{ipaddress.IPv6Address(host[1:-1]).compressed}]"
+    except ValueError as error:
+        raise AddressRefused("The IPv6 address in brackets is not one.") from error
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False

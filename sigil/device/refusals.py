@@ -1,0 +1,178 @@
+"""Why a device refuses, or could not: each check has an error of its own, and a code that scripts can compare.
+
+Messages may quote what a server sent; whoever shows them passes them through `display.printable` first.
+"""
+
+from __future__ import annotations
+
+
+class DeviceError(Exception):
+    """Base. `code` is stable, in upper case; the message is one line and never holds a secret."""
+
+    code: str = "DEVICE_ERROR"
+    summary: str = "The device could not do that."
+
+    def __init__(self, message: str | None = None) -> None:
+        self.message = message or self.summary
+        super().__init__(self.message)
+
+
+class PayloadRefused(DeviceError):
+    """Base of the checks on a challenge (docs/protocol.md, 1, 2.4, 5.2): nothing of it may be shown as a question."""
+
+
+class MalformedPayload(PayloadRefused):
+    code = "PAYLOAD_MALFORMED"
+    summary = "The payload is not of the documented form."
+
+
+class ServerNotPinned(PayloadRefused):
+    code = "SERVER_NOT_PINNED"
+    summary = "The challenge names another server than the one this device was enrolled with."
+
+
+class NotThisDevice(PayloadRefused):
+    code = "NOT_THIS_DEVICE"
+    summary = "The challenge is meant for another device."
+
+
+class ChallengeBytesMismatch(PayloadRefused):
+    code = "CHALLENGE_BYTES_MISMATCH"
+    summary = "challenge_bytes do not bind what the payload says: something in it was changed."
+
+
+class ActionRefused(PayloadRefused):
+    code = "ACTION_REFUSED"
+    summary = "The action is not in the one form that may be signed."
+
+
+class ServerSignatureInvalid(PayloadRefused):
+    code = "SERVER_SIGNATURE_INVALID"
+    summary = "The pinned server did not sign this challenge."
+
+
+class RespondToForeign(PayloadRefused):
+    code = "RESPOND_TO_FOREIGN"
+    summary = "The challenge wants its answer sent to another origin than the pinned server's."
+
+
+class ChallengeOver(PayloadRefused):
+    code = "CHALLENGE_EXPIRED"
+    summary = "The challenge has expired."
+
+
+class IdentityRefused(DeviceError):
+    """Base of the checks on `/info` at enrolment (docs/protocol.md, 1): nothing is pinned."""
+
+
+class MalformedInfo(IdentityRefused):
+    code = "INFO_MALFORMED"
+    summary = "The server's /info is not of the documented form."
+
+
+class ServerNotReady(IdentityRefused):
+    code = "NOT_INITIALIZED"
+    summary = "The server has not been set up yet and has no identity to pin."
+
+
+class ServerKeyUnusable(IdentityRefused):
+    code = "SERVER_KEY_UNUSABLE"
+    summary = "A key of the server is missing or is not one of its suite."
+
+
+class ServerKeysDisagree(IdentityRefused):
+    code = "SERVER_KEYS_DISAGREE"
+    summary = "server_public_key is not the ES256 key of server_public_keys."
+
+
+class ServerIdMismatch(IdentityRefused):
+    code = "SERVER_ID_MISMATCH"
+    summary = "server_id is not the fingerprint of the server's ES256 key."
+
+
+class KeysSignatureInvalid(IdentityRefused):
+    code = "KEYS_SIGNATURE_INVALID"
+    summary = "The server's ES256 key did not sign its list of keys."
+
+
+class PinMismatch(IdentityRefused):
+    code = "PIN_MISMATCH"
+    summary = "This is not the server that was asked for: its server_id is another one."
+
+
+class IdentityChanged(IdentityRefused):
+    code = "SERVER_IDENTITY_CHANGED"
+    summary = "The server's identity has changed."
+
+
+class NotConfirmed(IdentityRefused):
+    code = "NOT_CONFIRMED"
+    summary = "The server's identity was not confirmed."
+
+
+class AddressRefused(DeviceError):
+    code = "ADDRESS_REFUSED"
+    summary = "That is not a server's address."
+
+
+class TrustUnusable(DeviceError):
+    code = "TLS_TRUST_UNUSABLE"
+    summary = "The certificates to trust cannot be read."
+
+
+class KeyFileExposed(DeviceError):
+    code = "KEY_FILE_EXPOSED"
+    summary = "Others can reach the key file."
+
+
+class KeyFileUnusable(DeviceError):
+    code = "KEY_FILE_UNUSABLE"
+    summary = "The key file cannot be read."
+
+
+class AlreadyRegistered(DeviceError):
+    code = "ALREADY_REGISTERED"
+    summary = "This device already has a key for that server."
+
+
+class NotRegistered(DeviceError):
+    code = "NOT_REGISTERED"
+    summary = "This device has no key for that server; run 'sigil device init' first."
+
+
+class NotPending(DeviceError):
+    code = "CHALLENGE_NOT_FOUND"
+    summary = "The server lists no such pending challenge for this device."
+
+
+class MatchCodeRequired(DeviceError):
+    code = "MATCH_CODE_REQUIRED"
+    summary = "This challenge is approved with the two digits that the service shows (--match-code)."
+
+
+class MatchCodeUnexpected(DeviceError):
+    code = "MATCH_CODE_UNEXPECTED"
+    summary = "This challenge has no number matching; approve it without a code."
+
+
+class Unreachable(DeviceError):
+    code = "SERVER_UNREACHABLE"
+    summary = "The server cannot be reached."
+
+
+class AnswerUnusable(DeviceError):
+    code = "ANSWER_UNUSABLE"
+    summary = "The server's answer is not of the documented form."
+
+
+class ServerRefused(DeviceError):
+    """An error answer (docs/protocol.md, 4): `status` is HTTP's, `code` the server's own."""
+
+    def __init__(self, status: int, code: str, message: str) -> None:
+        super().__init__(message)
+        self.status, self.code = status, code
+
+    @property
+    def passing(self) -> bool:
+        """Whether it may go away by itself: overload, rate limits, a restart."""
+        return self.status == 429 or self.status >= 500

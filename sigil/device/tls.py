@@ -1,0 +1,77 @@
+"""Whose TLS certificate is believed. There is no way to believe just any: it may hand the answers to anyone."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import ssl
+from typing import Any
+
+import msgspec
+
+from sigil.device.refusals import TrustUnusable
+
+
+class TlsTrust(msgspec.Struct, frozen=True):
+    """At most one of: certificates (PEM text) that alone are trusted, or the hex SHA-256 of the DER certificate.
+
+    With neither, the usual public authorities. Neither is a secret.
+    """
+
+    ca_pem: str | None = None
+    sha256: str | None = None
+
+
+def verification(base_url: str, trust: TlsTrust) -> ssl.SSLContext | bool:
+    """What httpx takes as `verify`; True means the public authorities. TrustUnusable when the PEM is not one."""
+    if base_url.startswith("http:"):
+        # Never used, and trusts nobody. Loading the public authorities costs 20 ms for each connection object.
+        return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    if trust.sha256 is not None:
+        return _PinnedContext.of(trust.sha256)
+    if trust.ca_pem is not None:
+        return _authorities(trust.ca_pem)
+    return True
+
+
+def _authorities(pem: str) -> ssl.SSLContext:
+    # Not create_default_context: from Python 3.13 it refuses self-signed certificates without key identifiers.
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.hostname_checks_common_name = False
+    # The file may hold the server's own certificate rather than an authority's.
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    try:
+        context.load_verify_locations(cadata=pem)
+    except (ssl.SSLError, ValueError, TypeError) as error:
+        raise TrustUnusable("The CA file holds no PEM certificate.") from error
+    return context
+
+
+class _PinnedContext(ssl.SSLContext):
+    """Takes exactly one certificate, compared after the handshake and before the first byte of a request.
+
+    The chain, the name and the dates are not looked at: the pin says more than they do, and the handshake has
+    proved that the peer holds the certificate's key.
+    """
+
+    _sha256: bytes
+
+    @classmethod
+    def of(cls, sha256: str) -> _PinnedContext:
+        context = cls(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        context._sha256 = bytes.fromhex(sha256)
+        return context
+
+    def wrap_socket(self, *args: Any, **options: Any) -> ssl.SSLSocket:
+        wrapped = super().wrap_socket(*args, **options)
+        certificate = wrapped.getpeercert(binary_form=True) or b""
+        if not hmac.compare_digest(hashlib.sha256(certificate).digest(), self._sha256):
+            wrapped.close()
+            raise ssl.SSLCertVerificationError("the certificate is not the pinned one")
+        return wrapped
+
+    def wrap_bio(self, *args: Any, **options: Any) -> ssl.SSLObject:
+        """Refused: nothing here would compare the certificate of such a connection."""
+        raise ssl.SSLError("a pinned connection is made over a socket")

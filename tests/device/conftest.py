@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from device_fake_server import NOW, FakeServer
+
+from sigil.device.commands import device
+from sigil.device.commands.surroundings import Surroundings
+
+Run = Callable[..., Result]
+
+
+class MovingClock:
+    """Time stands still but for whoever sleeps."""
+
+    def __init__(self) -> None:
+        self.now = NOW
+        self.slept: list[float] = []
+
+    def __call__(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now += seconds
+
+
+@pytest.fixture
+def clock() -> MovingClock:
+    return MovingClock()
+
+
+@pytest.fixture
+def server(clock: MovingClock) -> Iterator[FakeServer]:
+    with FakeServer(clock) as running:
+        yield running
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    return tmp_path / "keys"
+
+
+@pytest.fixture
+def run(clock: MovingClock, home: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Runs `device …`; `terminal=True` and `input` for prompts."""
+    monkeypatch.setenv("SIGIL_DEVICE_HOME", str(home))
+
+    def running(*arguments: str, terminal: bool = False, input: str | None = None) -> Result:
+        around = Surroundings(clock, clock.sleep, lambda: terminal)
+        return CliRunner().invoke(device, arguments, obj=around, input=input)
+
+    return running

@@ -1,0 +1,191 @@
+"""A server's side of the wire, small enough to lie in any way a test asks for. Real HTTP on loopback."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from sigil.protocol import signed_bytes
+from sigil.protocol.action import Action, action_jcs
+from sigil.protocol.encoding import decode_base64, encode_base64, format_time
+from sigil.protocol.identity import DerivedSecrets, ServerIdentity
+from sigil.protocol.keys import PublicKey
+from sigil.protocol.pictogram import pictogram, speakable
+
+NOW = 1_800_000_000.5
+ACTION = {"type": "payment", "description": "Pay the invoice", "params": {"amount": 12, "to": ["alice", None, True]}}
+
+
+def identity(seed: int = 1) -> ServerIdentity:
+    return ServerIdentity.from_secrets(DerivedSecrets(*(bytes([seed + i]) * 32 for i in range(4))))
+
+
+def jcs(action: dict[str, Any]) -> bytes:
+    return action_jcs(msgspec.json.decode(msgspec.json.encode(action), type=Action))
+
+
+def make_payload(
+    server: ServerIdentity,
+    device: PublicKey,
+    *,
+    number: int = 1,
+    action: bytes | None = None,
+    hashed_action: bytes | None = None,
+    expires_at: int = int(NOW) + 300,
+    number_matching: bool = False,
+    respond_to: str | None = None,
+    server_id: str | None = None,
+    fingerprint: str | None = None,
+) -> dict[str, Any]:
+    """An honest payload, bound and signed over whatever members were asked for."""
+    action = jcs(ACTION) if action is None else action
+    bound = {
+        "challenge_id": str(UUID(int=number, version=4)),
+        "fingerprint": fingerprint or device.fingerprint,
+        "number_matching": number_matching,
+        "server_id": server_id or server.server_id,
+    }
+    nonce = bytes([number % 256]) * 32
+    challenge = signed_bytes.challenge_bytes(expires_at=expires_at, nonce=nonce, respond_to=respond_to, **bound)
+    signature = server.sign_for(device, signed_bytes.approval(challenge, hashed_action or action))
+    payload = bound | {
+        "type": "challenge",
+        "challenge_bytes": encode_base64(challenge),
+        "nonce": encode_base64(nonce),
+        "expires_at": format_time(expires_at),
+        "server_signature": encode_base64(signature),
+        "action": msgspec.Raw(action),
+    }
+    return payload | ({"respond_to": respond_to} if respond_to else {})
+
+
+def as_json(payload: dict[str, Any]) -> bytes:
+    return msgspec.json.encode(payload)
+
+
+def honest_info(own: ServerIdentity) -> dict[str, Any]:
+    return {
+        "server_id": own.server_id,
+        "server_name": "Fake",
+        "server_public_key": own.server_public_keys["ES256"],
+        "server_public_keys": own.server_public_keys,
+        "keys_signature": own.keys_signature,
+        "server_pictogram": own.pictogram,
+        "server_pictogram_speakable": own.pictogram_speakable,
+        "version": "1.0.0",
+        "mode": "operational",
+        "features": {"mpa": False, "webhooks": False, "secure_decrypt": False, "mnemonic_generation": False},
+        "later": "members of later versions are tolerated",
+    }
+
+
+class FakeServer:
+    """Lists what a test put into `listed`, and records what devices send."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self.identity, self.clock = identity(), clock
+        self.listed: list[Any] = []
+        self.mpa: list[Any] = []
+        self.codes: dict[str, str] = {}
+        self.answers: list[dict[str, Any]] = []
+        self.used_seconds: set[tuple[str, str]] = set()
+        self.failures: list[tuple[int, bytes]] = []
+        self.info_changes: dict[str, Any] = {}
+        self._http = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self.url = f"http://127.0.0.1:{self._http.server_address[1]}"
+
+    def __enter__(self) -> FakeServer:
+        self._thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.01})
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._http.shutdown()
+        self._thread.join()
+        self._http.server_close()
+
+    def ask(self, device_public_key: str, **changes: Any) -> dict[str, Any]:
+        """Put a challenge up; its payload."""
+        device = PublicKey.parse(decode_base64(device_public_key, "$"))
+        code = changes.pop("match_code", None)
+        payload = make_payload(
+            self.identity, device, number=len(self.listed) + 1, number_matching=code is not None, **changes
+        )
+        self.listed.append(payload)
+        if code is not None:
+            self.codes[payload["challenge_id"]] = code
+        return payload
+
+    def info(self) -> dict[str, Any]:
+        return honest_info(self.identity) | self.info_changes
+
+    def handle(self, method: str, path: str, body: bytes) -> tuple[int, bytes]:
+        if self.failures:
+            return self.failures.pop(0)
+        if (method, path) == ("GET", "/info"):
+            return 200, as_json(self.info())
+        if (method, path) == ("POST", "/device/pending"):
+            return self._pending(json.loads(body))
+        if (method, path) == ("POST", "/respond"):
+            return self._respond(json.loads(body))
+        return problem(404, "NOT_FOUND")
+
+    def _pending(self, asked: dict[str, str]) -> tuple[int, bytes]:
+        device = PublicKey.parse(decode_base64(asked["device_public_key"], "$"))
+        message = signed_bytes.pending(self.identity.server_id, asked["timestamp"])
+        signed = device.verify(message, decode_base64(asked["signature"], "$"))
+        use = (device.fingerprint, asked["timestamp"])
+        if not signed or use in self.used_seconds:
+            return problem(401, "INVALID_SIGNATURE")
+        self.used_seconds.add(use)
+        answered = {answer["challenge_id"] for answer in self.answers}
+        listed = [item for item in self.listed if item["challenge_id"] not in answered]
+        return 200, as_json({"challenges": listed, "mpa": self.mpa, "later": 1})
+
+    def _respond(self, given: dict[str, str]) -> tuple[int, bytes]:
+        """Verifies nothing: tests verify what was recorded."""
+        self.answers.append(given)
+        approved = given["decision"] == "approved"
+        if approved and self.codes.get(given["challenge_id"]) != given.get("match_code"):
+            return problem(401, "INVALID_SIGNATURE")
+        return 200, as_json(
+            {
+                "status": "verified" if approved else "rejected",
+                "verified": approved,
+                "fingerprint": given["fingerprint"],
+                "pictogram": pictogram(given["fingerprint"]),
+                "pictogram_speakable": speakable(given["fingerprint"]),
+                "action": ACTION,
+            }
+        )
+
+    def _handler(self) -> type[BaseHTTPRequestHandler]:
+        server = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                status, answer = server.handle(self.command, self.path, body)
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(answer)))
+                if 300 <= status < 400:
+                    self.send_header("Location", f"{server.url}/info")
+                self.end_headers()
+                self.wfile.write(answer)
+
+            do_POST = do_GET  # noqa: N815
+
+            def log_message(self, *_: object) -> None:
+                """Quiet."""
+
+        return Handler
+
+
+def problem(status: int, code: str, message: str = "No.") -> tuple[int, bytes]:
+    return status, as_json({"error": {"code": code, "message": message}})

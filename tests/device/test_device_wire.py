@@ -1,0 +1,231 @@
+"""HTTP that is bounded, goes nowhere else, and believes one certificate."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import ipaddress
+import ssl
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import NamedTuple
+
+import httpx
+import pytest
+from conftest import MovingClock
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from device_fake_server import FakeServer, as_json, problem
+
+from sigil.device.refusals import AnswerUnusable, ServerRefused, TrustUnusable, Unreachable
+from sigil.device.tls import TlsTrust, verification
+from sigil.device.wire import MAX_ANSWER_BYTES, ServerConnection
+
+URL = "https://auth.example.com"
+
+
+class Chunks(httpx.SyncByteStream):
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks = chunks
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self._chunks
+
+
+def answering(status: int, *chunks: bytes, stream: Iterator[bytes] | None = None) -> ServerConnection:
+    response = httpx.Response(status, stream=Chunks(stream or iter(chunks)))
+    return ServerConnection(URL, transport=httpx.MockTransport(lambda _: response))
+
+
+def test_a_redirect_is_an_error_and_is_not_followed(server: FakeServer) -> None:
+    server.failures.append((302, b""))
+    with ServerConnection(server.url) as connection, pytest.raises(ServerRefused) as refused:
+        connection.info()
+    assert (refused.value.status, refused.value.code) == (302, "HTTP_302")
+
+
+def test_an_endless_answer_is_cut_off() -> None:
+    def endless() -> Iterator[bytes]:
+        for _ in range(MAX_ANSWER_BYTES // 1000 + 2):
+            yield b" " * 1000
+        pytest.fail("more was read than the limit")
+
+    with pytest.raises(AnswerUnusable, match="larger"):
+        answering(200, stream=endless()).info()
+
+
+def test_an_answer_that_trickles_is_cut_off(clock: MovingClock) -> None:
+    def trickle() -> Iterator[bytes]:
+        while True:
+            clock.sleep(9)
+            yield b" "
+
+    transport = httpx.MockTransport(lambda _: httpx.Response(200, stream=Chunks(trickle())))
+    with (
+        ServerConnection(URL, transport=transport, monotonic=clock) as connection,
+        pytest.raises(Unreachable, match="longer"),
+    ):
+        connection.info()
+    assert len(clock.slept) == 4
+
+
+def test_a_compressed_answer_is_not_unpacked() -> None:
+    packed = httpx.Response(200, headers={"Content-Encoding": "gzip"}, stream=Chunks(iter([b"\x1f\x8b"])))
+    connection = ServerConnection(URL, transport=httpx.MockTransport(lambda _: packed))
+    assert connection.info() == b"\x1f\x8b"
+
+
+def test_an_answer_of_another_form_is_an_error_of_its_own() -> None:
+    with pytest.raises(AnswerUnusable):
+        answering(200, b'{"challenges": 1}').pending({})
+
+
+def test_an_error_answer_keeps_the_servers_code() -> None:
+    status, body = problem(429, "RATE_LIMITED", "Slow down.")
+    with pytest.raises(ServerRefused, match="Slow down") as refused:
+        answering(status, body).info()
+    assert (refused.value.code, refused.value.passing) == ("RATE_LIMITED", True)
+
+
+@pytest.mark.parametrize("body", [b"<html>", b"", as_json({"error": {"code": "\x1b[2J", "message": "m"}})])
+def test_a_code_that_is_none_is_not_repeated(body: bytes) -> None:
+    with pytest.raises(ServerRefused) as refused:
+        answering(502, body).info()
+    assert refused.value.code == "HTTP_502"
+
+
+def test_a_server_that_is_not_there_is_unreachable(server: FakeServer) -> None:
+    with FakeServer(server.clock) as gone:
+        url = gone.url
+    with ServerConnection(url) as connection, pytest.raises(Unreachable):
+        connection.info()
+
+
+def test_proxies_of_the_environment_are_not_used(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    with ServerConnection(server.url) as connection:
+        assert b"server_id" in connection.info()
+
+
+class Certificate(NamedTuple):
+    pem: str
+    sha256: str
+    files: Path
+
+
+def _certificate(directory: Path) -> Certificate:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    start = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(start)
+        .not_valid_after(start.replace(year=2120))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    pem = made.public_bytes(serialization.Encoding.PEM)
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    (directory / "pair.pem").write_bytes(private + pem)
+    digest = hashlib.sha256(made.public_bytes(serialization.Encoding.DER)).hexdigest()
+    return Certificate(pem.decode(), digest, directory / "pair.pem")
+
+
+class _Quiet(HTTPServer):
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A refused handshake is what the test wants."""
+
+
+class _Answer(BaseHTTPRequestHandler):
+    asked: list[str] = []  # noqa: RUF012
+
+    def do_GET(self) -> None:
+        self.asked.append(self.path)
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"{}")
+
+    def log_message(self, *_: object) -> None:
+        """Quiet."""
+
+
+class Tls(NamedTuple):
+    url: str
+    certificate: Certificate
+    asked: list[str]
+
+
+@pytest.fixture
+def tls(tmp_path: Path) -> Iterator[Tls]:
+    certificate = _certificate(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate.files)
+    _Answer.asked.clear()
+    with _Quiet(("127.0.0.1", 0), _Answer) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield Tls(f"https://127.0.0.1:{server.server_address[1]}", certificate, _Answer.asked)
+        server.shutdown()
+        thread.join()
+
+
+def test_a_certificate_that_nobody_vouches_for_is_refused(tls: Tls) -> None:
+    with ServerConnection(tls.url) as connection, pytest.raises(Unreachable, match="CERTIFICATE_VERIFY_FAILED"):
+        connection.info()
+    assert tls.asked == []
+
+
+def test_a_self_signed_certificate_is_trusted_as_ca(tls: Tls) -> None:
+    with ServerConnection(tls.url, TlsTrust(ca_pem=tls.certificate.pem)) as connection:
+        assert connection.info() == b"{}"
+
+
+def test_a_ca_is_for_the_names_in_its_certificates(tls: Tls) -> None:
+    url = tls.url.replace("127.0.0.1", "localhost")
+    with ServerConnection(url, TlsTrust(ca_pem=tls.certificate.pem)) as connection, pytest.raises(Unreachable):
+        connection.info()
+
+
+def test_another_ca_is_refused(tls: Tls, tmp_path: Path) -> None:
+    trust = TlsTrust(ca_pem=_certificate(tmp_path).pem)
+    with ServerConnection(tls.url, trust) as connection, pytest.raises(Unreachable):
+        connection.info()
+
+
+def test_a_pinned_certificate_is_trusted(tls: Tls) -> None:
+    with ServerConnection(tls.url, TlsTrust(sha256=tls.certificate.sha256)) as connection:
+        assert connection.info() == b"{}"
+
+
+def test_another_certificate_than_the_pinned_one_gets_no_request(tls: Tls) -> None:
+    connection = ServerConnection(tls.url, TlsTrust(sha256="00" * 32))
+    with connection, pytest.raises(Unreachable, match="not the pinned one"):
+        connection.info()
+    assert tls.asked == []
+
+
+def test_a_pinned_connection_cannot_be_made_past_the_comparison() -> None:
+    context = verification(URL, TlsTrust(sha256="00" * 32))
+    assert isinstance(context, ssl.SSLContext)
+    with pytest.raises(ssl.SSLError):
+        context.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO())
+
+
+@pytest.mark.parametrize(
+    "pem", ["", "no certificate", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"]
+)
+def test_a_ca_file_without_a_certificate_is_refused(pem: str) -> None:
+    with pytest.raises(TrustUnusable):
+        verification(URL, TlsTrust(ca_pem=pem))
