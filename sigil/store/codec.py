@@ -1,0 +1,86 @@
+"""What every session store agrees on: the limits of a decision, and rows as bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+
+from sigil.core.decision import Decision, Key, Kind, StoreUnusable
+
+MAX_NAME = 64
+"""Bytes in the name of a row, and in an id of the log of ends."""
+MAX_WRITES = 200
+"""Writes, and ends, in one decision: a transaction holds the write lock of the whole host."""
+MAX_ROW = 1 << 20
+"""Bytes of an encoded row."""
+LAST_DUE = (1 << 32) - 1
+
+
+class Change(NamedTuple):
+    """A checked and encoded write; `value` None deletes."""
+
+    raw: bytes
+    value: bytes | None
+    due: int
+
+
+class Codec:
+    """Rows to bytes and back. Raises ValueError or TypeError for what may not be stored."""
+
+    def __init__(self, kinds: Sequence[Kind]) -> None:
+        self._kinds = {kind.tag: kind for kind in kinds}
+        if len(self._kinds) != len(kinds) or any(len(tag) != 1 for tag in self._kinds):
+            raise ValueError("every kind needs a tag of its own, of one byte")
+        self._encode = msgspec.msgpack.Encoder().encode
+        self._decode = {kind.tag: msgspec.msgpack.Decoder(kind.type).decode for kind in kinds}
+
+    def raw(self, key: Key) -> bytes:
+        """The checked bytes of a key."""
+        kind, name = key
+        if self._kinds.get(kind.tag) != kind:
+            raise ValueError(f"this store was not opened with kind {kind.tag!r} of {kind.type.__name__}")
+        if len(name) > MAX_NAME:
+            raise ValueError(f"a row name has {len(name)} bytes, at most {MAX_NAME} are allowed")
+        return kind.tag + name
+
+    def key(self, raw: bytes) -> Key:
+        """The key that `raw` made. StoreUnusable: a row of a kind that this store does not know."""
+        kind = self._kinds.get(raw[:1])
+        if kind is None:
+            raise StoreUnusable(f"the store holds a row of the unknown kind {raw[:1]!r}")
+        return Key(kind, raw[1:])
+
+    def row(self, raw: bytes, value: bytes | memoryview) -> Any:
+        """The row that `value` encodes. StoreUnusable: it is not one of its kind."""
+        try:
+            return self._decode[raw[:1]](value)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise StoreUnusable(f"a row of kind {raw[:1]!r} cannot be read: {error}") from error
+
+    def changes(self, decision: Decision[Any]) -> list[Change]:
+        """The writes of a decision in their order, checked."""
+        if len(decision.writes) > MAX_WRITES or len(decision.ended) > MAX_WRITES:
+            raise ValueError(
+                f"a decision has {len(decision.writes)} writes and {len(decision.ended)} ends, "
+                f"at most {MAX_WRITES} of each are allowed"
+            )
+        for name in decision.ended:
+            if not 0 < len(name) <= MAX_NAME:
+                raise ValueError(f"an ended id has {len(name)} bytes, 1 to {MAX_NAME} are allowed")
+        return [self._change(key, row) for key, row in decision.writes]
+
+    def _change(self, key: Key, row: Any | None) -> Change:
+        raw = self.raw(key)
+        if row is None:
+            return Change(raw, None, 0)
+        if not isinstance(row, key.kind.type):
+            raise TypeError(f"kind {key.kind.tag!r} holds {key.kind.type.__name__}, not {type(row).__name__}")
+        value = self._encode(row)
+        if len(value) > MAX_ROW:
+            raise ValueError(f"a row of kind {key.kind.tag!r} has {len(value)} bytes, at most {MAX_ROW} are allowed")
+        due = row.due
+        if not 0 <= due <= LAST_DUE:
+            raise ValueError(f"a row is due at {due}, which is not a 32-bit Unix second")
+        return Change(raw, value, due)

@@ -1,0 +1,183 @@
+"""The session store of one host: an LMDB environment on tmpfs, shared by every worker process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import lmdb
+
+from sigil.core.decision import Ends, Key, Kind, Rule, StoreFull, StoreUnusable, Usage
+from sigil.store.codec import LAST_DUE, Change, Codec
+from sigil.store.ends import append, tail
+
+T = TypeVar("T")
+
+DATA_FILE = "data.mdb"
+LOCK_FILE = "lock.mdb"
+"""The two files that LMDB makes in the directory of an environment."""
+
+_FULL = "the session store is full"
+
+
+class LmdbStore:
+    """`SessionStore` over the environment in the directory `path`; open it once per process, never before a fork.
+
+    `size` is the map in bytes, of which creations leave the share `reserve` free; `ends_kept` bounds the log of ends.
+    Raises StoreUnusable when the environment cannot be opened.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        size: int,
+        kinds: Sequence[Kind],
+        clock: Callable[[], float],
+        reserve: float = 0.15,
+        ends_kept: int = 65536,
+    ) -> None:
+        if ends_kept < 1:
+            raise ValueError("the log of ends keeps at least one id, since the last one holds the position")
+        self._codec = Codec(kinds)
+        self._clock = clock
+        self._size = size
+        self._filled = int((1 - reserve) * size)
+        self._ends_kept = ends_kept
+        self._file = path / DATA_FILE
+        with _usable():
+            self._open(path)
+
+    def _open(self, path: Path) -> None:
+        # Nothing is flushed: the map is RAM, and it is to be gone with the host.
+        self._env = lmdb.open(
+            str(path),
+            map_size=self._size,
+            mode=0o600,
+            writemap=True,
+            sync=False,
+            metasync=False,
+            map_async=True,
+            meminit=False,
+            lock=True,
+            max_dbs=3,
+            max_readers=512,
+            max_spare_txns=2,
+        )
+        try:
+            self._rows = self._env.open_db(b"rows")
+            self._due = self._env.open_db(b"due")
+            self._ends = self._env.open_db(b"ends")
+            self._page = self._env.stat()["psize"]
+            self._inode = self._file.stat().st_ino
+        except BaseException:
+            # Whoever wipes a broken environment opens another at this path, in this process.
+            self._env.close()
+            raise
+
+    async def get(self, key: Key) -> Any | None:
+        raw = self._codec.raw(key)
+        try:
+            with self._env.begin(self._rows) as txn:
+                value = txn.get(raw)
+        except lmdb.Error as error:
+            raise StoreUnusable(f"the session store cannot be read: {error}") from error
+        return None if value is None else self._codec.row(raw, value)
+
+    async def decide(self, keys: Sequence[Key], rule: Rule[T], *, creates: bool = False) -> T:
+        raws = [self._codec.raw(key) for key in keys]
+        try:
+            with self._env.begin(write=True) as txn:
+                if creates:
+                    self._refuse_when_filled(txn)
+                rows = [self._read(txn, raw) for raw in raws]
+                decision = rule(self._clock(), tuple(rows))
+                if decision.writes or decision.ended:
+                    dues = {raw: 0 if row is None else row.due for raw, row in zip(raws, rows, strict=True)}
+                    self._write(txn, self._codec.changes(decision), dues)
+                    if decision.ended:
+                        append(txn.cursor(self._ends), decision.ended, self._ends_kept)
+        except lmdb.MapFullError:
+            raise StoreFull(_FULL) from None
+        except lmdb.Error as error:
+            raise StoreUnusable(f"the session store cannot be written: {error}") from error
+        return decision.result
+
+    async def due(self, now: float, limit: int) -> list[Key]:
+        last = min(int(now), LAST_DUE)
+        if last < 1 or limit < 1:
+            return []
+        bound = last.to_bytes(4, "big")
+        found: list[Key] = []
+        with _usable(), self._env.begin(self._due) as txn:
+            for entry in txn.cursor().iternext(values=False):
+                if len(found) == limit or entry[:4] > bound:
+                    break
+                found.append(self._codec.key(entry[4:]))
+        return found
+
+    async def ends(self, after: int | None) -> Ends:
+        with _usable(), self._env.begin(self._ends) as txn:
+            return tail(txn.cursor(), after)
+
+    def usage(self) -> Usage:
+        with _usable(), self._env.begin() as txn:
+            return Usage(self._live(txn), self._size)
+
+    async def check(self) -> None:
+        with _usable():
+            # Files removed under a running server would leave each new worker with a store of its own.
+            if self._file.stat().st_ino != self._inode:
+                raise StoreUnusable("the files of the session store were replaced while it was in use")
+            self._env.begin(write=True).abort()
+
+    async def clean(self) -> None:
+        with _usable():
+            self._env.reader_check()
+
+    def close(self) -> None:
+        self._env.close()
+
+    def _refuse_when_filled(self, txn: lmdb.Transaction) -> None:
+        # The high-water mark is one call (0.65 µs) against three; only a store that was once filled has to be counted.
+        if (self._env.info()["last_pgno"] + 1) * self._page > self._filled and self._live(txn) > self._filled:
+            raise StoreFull(_FULL)
+
+    def _live(self, txn: lmdb.Transaction) -> int:
+        """Bytes of the pages in use: freed pages are used again, though the map never shrinks."""
+        stats = (txn.stat(self._rows), txn.stat(self._due), txn.stat(self._ends))
+        return self._page * sum(stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"] for stat in stats)
+
+    def _read(self, txn: lmdb.Transaction, raw: bytes) -> Any | None:
+        value = txn.get(raw, db=self._rows)
+        return None if value is None else self._codec.row(raw, value)
+
+    def _write(self, txn: lmdb.Transaction, changes: list[Change], dues: dict[bytes, int]) -> None:
+        for raw, value, due in changes:
+            if raw not in dues:
+                old = self._read(txn, raw)
+                dues[raw] = 0 if old is None else old.due
+            if value is None:
+                txn.delete(raw, db=self._rows)
+            else:
+                txn.put(raw, value, db=self._rows)
+            if due != dues[raw]:
+                self._move(txn, raw, dues[raw], due)
+                dues[raw] = due
+
+    def _move(self, txn: lmdb.Transaction, raw: bytes, old: int, new: int) -> None:
+        if old:
+            txn.delete(old.to_bytes(4, "big") + raw, db=self._due)
+        if new:
+            txn.put(new.to_bytes(4, "big") + raw, b"", db=self._due)
+
+
+@contextmanager
+def _usable() -> Iterator[None]:
+    """Errors of the environment as StoreUnusable; the hot calls spell it out, since a generator costs 1 µs."""
+    try:
+        yield
+    except (lmdb.Error, OSError) as error:
+        raise StoreUnusable(f"the session store cannot be used: {error}") from error

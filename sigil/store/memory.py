@@ -1,0 +1,108 @@
+"""The session store in memory: one process, for tests. It encodes its rows, so that nothing is shared with callers."""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from sigil.core.decision import Ends, Key, Kind, Rule, StoreFull, StoreUnusable, Usage
+from sigil.store.codec import Change, Codec
+
+T = TypeVar("T")
+
+_NODE = 48
+"""Bytes that a row is charged beyond its key and value, about what the indices of LMDB cost."""
+
+
+class MemoryStore:
+    """`SessionStore` in a dict; the arguments mean what they mean for `LmdbStore`."""
+
+    def __init__(
+        self,
+        *,
+        kinds: Sequence[Kind],
+        clock: Callable[[], float],
+        size: int = 64 << 20,
+        reserve: float = 0.15,
+        ends_kept: int = 65536,
+    ) -> None:
+        if ends_kept < 1:
+            raise ValueError("the log of ends keeps at least one id")
+        self._codec = Codec(kinds)
+        self._clock = clock
+        self._size = size
+        self._filled = int((1 - reserve) * size)
+        self._rows: dict[bytes, Change] = {}
+        self._ends: deque[bytes] = deque(maxlen=ends_kept)
+        self._position = 0
+        self._used = 0
+        self._closed = False
+
+    async def get(self, key: Key) -> Any | None:
+        raw = self._codec.raw(key)
+        self._refuse_when_closed()
+        return self._read(raw)
+
+    async def decide(self, keys: Sequence[Key], rule: Rule[T], *, creates: bool = False) -> T:
+        raws = [self._codec.raw(key) for key in keys]
+        self._refuse_when_closed()
+        if creates and self._used > self._filled:
+            raise StoreFull("the session store is full")
+        decision = rule(self._clock(), tuple(self._read(raw) for raw in raws))
+        self._write(self._codec.changes(decision))
+        self._ends.extend(decision.ended)
+        self._position += len(decision.ended)
+        return decision.result
+
+    async def due(self, now: float, limit: int) -> list[Key]:
+        self._refuse_when_closed()
+        waiting = ((row.due, raw) for raw, row in self._rows.items() if 0 < row.due <= now)
+        return [self._codec.key(raw) for _, raw in heapq.nsmallest(limit, waiting)]
+
+    async def ends(self, after: int | None) -> Ends:
+        self._refuse_when_closed()
+        if after is None or after == self._position:
+            return Ends(self._position, (), False)
+        dropped = self._position - len(self._ends)
+        lost = after > self._position or after < dropped
+        ids = tuple(self._ends)[max(after - dropped, 0) :] if after < self._position else ()
+        return Ends(self._position, ids, lost)
+
+    def usage(self) -> Usage:
+        self._refuse_when_closed()
+        return Usage(self._used, self._size)
+
+    async def check(self) -> None:
+        self._refuse_when_closed()
+
+    async def clean(self) -> None:
+        self._refuse_when_closed()
+
+    def close(self) -> None:
+        self._closed = True
+
+    def _refuse_when_closed(self) -> None:
+        if self._closed:
+            raise StoreUnusable("the session store is closed")
+
+    def _read(self, raw: bytes) -> Any | None:
+        row = self._rows.get(raw)
+        return None if row is None or row.value is None else self._codec.row(raw, row.value)
+
+    def _write(self, changes: list[Change]) -> None:
+        last = {change.raw: change for change in changes}
+        used = self._used + sum(_cost(row) - _cost(self._rows.get(raw)) for raw, row in last.items())
+        if used > self._size:
+            raise StoreFull("the session store is full")
+        for raw, row in last.items():
+            if row.value is None:
+                self._rows.pop(raw, None)
+            else:
+                self._rows[raw] = row
+        self._used = used
+
+
+def _cost(row: Change | None) -> int:
+    return 0 if row is None or row.value is None else _NODE + len(row.raw) + len(row.value)

@@ -1,0 +1,383 @@
+"""The contract of the session store, held by every implementation."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from sigil.core.decision import Decision, Ends, Key, Kind, Rule, SessionStore, StoreFull, StoreUnusable
+from sigil.store.lmdb import LmdbStore
+from sigil.store.memory import MemoryStore
+
+
+class Ticket(msgspec.Struct, frozen=True, array_like=True):
+    state: str
+    due: int = 0
+    note: bytes = b""
+
+
+class Tally(msgspec.Struct, frozen=True, array_like=True):
+    count: int
+
+    @property
+    def due(self) -> int:
+        return 0
+
+
+TICKET = Kind(b"t", Ticket)
+TALLY = Kind(b"n", Tally)
+MiB = 1 << 20
+
+OpenStore = Callable[..., SessionStore]
+
+
+@pytest.fixture(params=["memory", "lmdb"])
+def open_store(request: pytest.FixtureRequest) -> Iterator[OpenStore]:
+    memory = Path("/dev/shm")
+    directory = Path(tempfile.mkdtemp(prefix="sigil-test-", dir=memory if memory.is_dir() else None))
+    opened: list[SessionStore] = []
+
+    def open_one(**options: Any) -> SessionStore:
+        settings = {"kinds": [TICKET, TALLY], "clock": lambda: 1000.0, "size": MiB} | options
+        store = MemoryStore(**settings) if request.param == "memory" else LmdbStore(directory, **settings)
+        opened.append(store)
+        return store
+
+    yield open_one
+    for store in opened:
+        store.close()
+    shutil.rmtree(directory)
+
+
+@pytest.fixture
+def store(open_store: OpenStore) -> SessionStore:
+    return open_store()
+
+
+def ticket(name: str) -> Key:
+    return Key(TICKET, name.encode())
+
+
+def writing(*writes: tuple[Key, Any], ended: tuple[bytes, ...] = ()) -> Rule[None]:
+    return lambda now, rows: Decision(None, writes, ended)
+
+
+async def put(store: SessionStore, name: str, row: Any, *, creates: bool = False) -> None:
+    await store.decide([], writing((ticket(name), row)), creates=creates)
+
+
+async def fill(store: SessionStore) -> int:
+    """Create tickets until creation is refused, and say how many there are."""
+    for count in range(10_000):
+        try:
+            await put(store, f"{count}", Ticket("pending", 50, bytes(900)), creates=True)
+        except StoreFull:
+            return count
+    raise AssertionError("the store never filled")
+
+
+async def test_a_row_that_was_never_written_is_none(store: SessionStore) -> None:
+    assert await store.get(ticket("a")) is None
+
+
+async def test_a_written_row_is_read_back(store: SessionStore) -> None:
+    await put(store, "a", Ticket("pending", 7, b"n"))
+    assert await store.get(ticket("a")) == Ticket("pending", 7, b"n")
+
+
+async def test_rows_of_different_kinds_with_one_name_do_not_meet(store: SessionStore) -> None:
+    await store.decide([], writing((ticket("a"), Ticket("x")), (Key(TALLY, b"a"), Tally(3))))
+    assert await store.get(ticket("a")) == Ticket("x")
+    assert await store.get(Key(TALLY, b"a")) == Tally(3)
+
+
+async def test_a_row_read_is_a_copy(store: SessionStore) -> None:
+    row = Ticket("pending")
+    await put(store, "a", row)
+    assert await store.get(ticket("a")) is not row
+
+
+async def test_a_rule_gets_the_rows_in_the_order_of_the_keys_and_its_result_is_returned(store: SessionStore) -> None:
+    await put(store, "a", Ticket("first"))
+    await put(store, "b", Ticket("second"))
+
+    def states(now: float, rows: tuple[Any, ...]) -> Decision[list[str | None]]:
+        return Decision([row and row.state for row in rows])
+
+    keys = [ticket("b"), ticket("missing"), ticket("a"), ticket("b")]
+    assert await store.decide(keys, states) == ["second", None, "first", "second"]
+
+
+async def test_a_rule_gets_the_time_of_the_store(open_store: OpenStore) -> None:
+    store = open_store(clock=lambda: 1234.5)
+    assert await store.decide([], lambda now, rows: Decision(now)) == 1234.5
+
+
+async def test_a_write_of_none_deletes(store: SessionStore) -> None:
+    await put(store, "a", Ticket("pending", 7))
+    await put(store, "a", None)
+    assert await store.get(ticket("a")) is None
+    assert await store.due(100, 10) == []
+
+
+async def test_deleting_what_is_not_there_is_nothing(store: SessionStore) -> None:
+    await put(store, "a", None)
+    assert await store.get(ticket("a")) is None
+
+
+async def test_the_last_of_several_writes_to_one_key_counts(store: SessionStore) -> None:
+    await store.decide([], writing((ticket("a"), Ticket("x", 5)), (ticket("a"), None), (ticket("a"), Ticket("y", 6))))
+    assert await store.get(ticket("a")) == Ticket("y", 6)
+    assert await store.due(5, 10) == []
+    assert await store.due(6, 10) == [ticket("a")]
+
+
+async def test_an_exception_of_the_rule_propagates_and_writes_nothing(store: SessionStore) -> None:
+    await put(store, "a", Ticket("pending", 7))
+
+    def refuse(now: float, rows: tuple[Any, ...]) -> Decision[None]:
+        raise LookupError("refused")
+
+    with pytest.raises(LookupError, match="refused"):
+        await store.decide([ticket("a")], refuse)
+    assert await store.get(ticket("a")) == Ticket("pending", 7)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        (Key(Kind(b"?", Ticket), b"a"), Ticket("x")),
+        (Key(Kind(b"t", Tally), b"a"), Tally(1)),
+        (ticket("x" * 65), Ticket("x")),
+        (ticket("b"), Ticket("x", due=-1)),
+        (ticket("b"), Ticket("x", due=1 << 32)),
+        (ticket("b"), Ticket("x", note=bytes(2 * MiB))),
+        (ticket("b"), Tally(1)),
+    ],
+    ids=["kind", "type of kind", "long name", "negative due", "late due", "long row", "row of another kind"],
+)
+async def test_one_bad_write_spoils_the_whole_decision(open_store: OpenStore, bad: tuple[Key, Any]) -> None:
+    store = open_store(size=8 * MiB)
+    with pytest.raises((ValueError, TypeError)):
+        await store.decide([], writing((ticket("good"), Ticket("x", 7)), bad, ended=(b"e",)))
+    assert await store.get(ticket("good")) is None
+    assert await store.due(100, 10) == []
+    assert (await store.ends(None)).position == 0
+
+
+async def test_two_hundred_writes_are_allowed_and_one_more_is_not(store: SessionStore) -> None:
+    writes = [(ticket(str(number)), Ticket("x")) for number in range(201)]
+    with pytest.raises(ValueError, match="at most 200"):
+        await store.decide([], writing(*writes))
+    assert await store.get(ticket("0")) is None
+    await store.decide([], writing(*writes[:200]))
+    assert await store.get(ticket("199")) == Ticket("x")
+
+
+@pytest.mark.parametrize("ended", [(b"",), (b"x" * 65,), (b"x",) * 201], ids=["empty", "long", "many"])
+async def test_bad_ends_are_refused(store: SessionStore, ended: tuple[bytes, ...]) -> None:
+    with pytest.raises(ValueError, match="are allowed"):
+        await store.decide([], writing(ended=ended))
+    assert (await store.ends(None)).position == 0
+
+
+async def test_a_name_may_have_64_bytes_of_any_value(store: SessionStore) -> None:
+    key = Key(TICKET, bytes(range(192, 256)))
+    await store.decide([], writing((key, Ticket("x", 5))))
+    assert await store.due(5, 1) == [key]
+
+
+async def test_reading_an_unknown_kind_or_a_long_name_is_an_error(store: SessionStore) -> None:
+    for key in (Key(Kind(b"?", Ticket), b"a"), ticket("x" * 65)):
+        with pytest.raises(ValueError, match=r"kind|bytes"):
+            await store.get(key)
+        with pytest.raises(ValueError, match=r"kind|bytes"):
+            await store.decide([key], writing())
+
+
+@pytest.mark.parametrize("tags", [(b"a", b"a"), (b"",), (b"ab",)])
+def test_kinds_need_tags_of_one_byte_of_their_own(open_store: OpenStore, tags: tuple[bytes, ...]) -> None:
+    with pytest.raises(ValueError, match="tag of its own"):
+        open_store(kinds=[Kind(tag, Ticket) for tag in tags])
+
+
+async def test_rows_are_due_longest_first_and_not_before_their_second(store: SessionStore) -> None:
+    for name, due in [("c", 300), ("a", 100), ("never", 0), ("b", 200), ("last", (1 << 32) - 1)]:
+        await put(store, name, Ticket("pending", due))
+    assert await store.due(0, 10) == []
+    assert await store.due(99.999, 10) == []
+    assert await store.due(100, 10) == [ticket("a")]
+    assert await store.due(299.5, 10) == [ticket("a"), ticket("b")]
+    assert await store.due(1e12, 10) == [ticket("a"), ticket("b"), ticket("c"), ticket("last")]
+
+
+async def test_no_more_rows_are_due_than_asked_for(store: SessionStore) -> None:
+    for number in range(9):
+        await put(store, str(number), Ticket("pending", 10 + number))
+    assert await store.due(100, 3) == [ticket("0"), ticket("1"), ticket("2")]
+    assert await store.due(100, 0) == []
+
+
+async def test_a_row_moves_when_its_due_moves(store: SessionStore) -> None:
+    await put(store, "a", Ticket("pending", 100))
+    await store.decide([ticket("a")], writing((ticket("a"), Ticket("pending", 300))))
+    assert await store.due(200, 10) == []
+    assert await store.due(300, 10) == [ticket("a")]
+    await put(store, "a", Ticket("pending", 50))
+    assert await store.due(300, 10) == [ticket("a")]
+
+
+async def test_a_row_whose_due_becomes_0_is_never_due(store: SessionStore) -> None:
+    await put(store, "a", Ticket("pending", 100))
+    await put(store, "a", Ticket("done", 0))
+    assert await store.due(1e9, 10) == []
+    assert await store.get(ticket("a")) == Ticket("done", 0)
+
+
+async def test_of_decisions_that_race_one_wins(store: SessionStore) -> None:
+    await put(store, "a", Ticket("pending"))
+
+    def answer(now: float, rows: tuple[Any, ...]) -> Decision[bool]:
+        if rows[0].state != "pending":
+            return Decision(False)
+        return Decision(True, ((ticket("a"), Ticket("answered")),))
+
+    won = await asyncio.gather(*(store.decide([ticket("a")], answer) for _ in range(50)))
+    assert sum(won) == 1
+
+
+async def test_counts_that_race_lose_nothing(store: SessionStore) -> None:
+    key = Key(TALLY, b"")
+
+    def count(now: float, rows: tuple[Any, ...]) -> Decision[None]:
+        return Decision(None, ((key, Tally(1 + (rows[0].count if rows[0] else 0))),))
+
+    await asyncio.gather(*(store.decide([key], count) for _ in range(200)))
+    assert await store.get(key) == Tally(200)
+
+
+async def test_creation_is_refused_in_the_reserve_and_its_rule_is_not_called(store: SessionStore) -> None:
+    await fill(store)
+    used, size = store.usage()
+    assert 0.8 * size < used < 0.95 * size
+
+    def unexpected(now: float, rows: tuple[Any, ...]) -> Decision[None]:
+        raise AssertionError("the rule was called")
+
+    with pytest.raises(StoreFull):
+        await store.decide([], unexpected, creates=True)
+
+
+async def test_every_row_can_be_answered_when_creation_is_refused(store: SessionStore) -> None:
+    for number in range(await fill(store)):
+        key = ticket(str(number))
+        answered = Ticket("answered", 60, bytes(900))
+        await store.decide([key], writing((key, answered), ended=(key.name,)))
+    assert len(await store.due(60, 10_000)) == len((await store.ends(0)).ids) > 500
+
+
+async def test_creation_is_possible_again_after_deletions(store: SessionStore) -> None:
+    for _ in range(3):
+        count = await fill(store)
+        assert count > 500
+        for number in range(count):
+            await put(store, str(number), None)
+        assert store.usage().used < 0.1 * MiB
+
+
+async def test_a_full_store_refuses_a_write_and_keeps_what_it_has(store: SessionStore) -> None:
+    written = 0
+    with contextlib.suppress(StoreFull):
+        while written < 100:
+            await store.decide([], writing((ticket(f"{written}"), Ticket("x", 9, bytes(50_000))), ended=(b"e",)))
+            written += 1
+    assert 5 < written < 100
+    assert await store.get(ticket(f"{written}")) is None
+    assert (await store.ends(None)).position == len(await store.due(9, 1000)) == written
+    for number in range(written):
+        assert await store.get(ticket(f"{number}")) == Ticket("x", 9, bytes(50_000))
+
+
+async def test_usage_grows_with_rows_and_shrinks_with_deletions(store: SessionStore) -> None:
+    empty = store.usage()
+    assert empty.size == MiB
+    for number in range(100):
+        await put(store, str(number), Ticket("x", 0, bytes(1000)))
+    assert store.usage().used >= empty.used + 100_000
+    for number in range(100):
+        await put(store, str(number), None)
+    assert store.usage().used < 20_000
+
+
+async def test_a_new_log_of_ends_is_empty(store: SessionStore) -> None:
+    assert await store.ends(None) == Ends(0, (), False)
+    assert await store.ends(0) == Ends(0, (), False)
+
+
+async def test_ends_are_read_in_order_after_a_position(store: SessionStore) -> None:
+    await store.decide([], writing(ended=(b"a", b"b")))
+    before = await store.ends(None)
+    await store.decide([], writing(ended=(b"c",)))
+    await store.decide([], writing(ended=(b"d", b"c")))
+    assert (await store.ends(0)).ids == (b"a", b"b", b"c", b"d", b"c")
+    tail = await store.ends(before.position)
+    assert (tail.ids, tail.lost) == ((b"c", b"d", b"c"), False)
+    assert await store.ends(tail.position) == Ends(tail.position, (), False)
+    assert await store.ends(None) == Ends(tail.position, (), False)
+
+
+async def test_the_log_of_ends_keeps_the_newest_and_says_what_is_lost(open_store: OpenStore) -> None:
+    store = open_store(ends_kept=3)
+    for letter in (b"a", b"b", b"c", b"d", b"e"):
+        await store.decide([], writing(ended=(letter,)))
+    assert await store.ends(0) == Ends(5, (b"c", b"d", b"e"), True)
+    assert await store.ends(1) == Ends(5, (b"c", b"d", b"e"), True)
+    assert await store.ends(2) == Ends(5, (b"c", b"d", b"e"), False)
+    assert await store.ends(4) == Ends(5, (b"e",), False)
+
+
+async def test_more_ends_in_one_decision_than_the_log_keeps_move_its_position_all_the_same(
+    open_store: OpenStore,
+) -> None:
+    store = open_store(ends_kept=2)
+    await store.decide([], writing(ended=(b"a", b"b", b"c", b"d")))
+    assert await store.ends(0) == Ends(4, (b"c", b"d"), True)
+
+
+async def test_a_position_of_another_store_is_lost(store: SessionStore) -> None:
+    await store.decide([], writing(ended=(b"a",)))
+    assert await store.ends(9) == Ends(1, (), True)
+
+
+def test_a_log_of_ends_that_keeps_nothing_is_refused(open_store: OpenStore) -> None:
+    with pytest.raises(ValueError, match="at least one"):
+        open_store(ends_kept=0)
+
+
+async def test_a_store_that_works_checks_and_cleans(store: SessionStore) -> None:
+    await store.check()
+    await store.clean()
+
+
+async def test_a_closed_store_is_unusable(store: SessionStore) -> None:
+    store.close()
+    for call in (
+        store.get(ticket("a")),
+        store.decide([], writing()),
+        store.due(1, 1),
+        store.ends(None),
+        store.check(),
+        store.clean(),
+    ):
+        with pytest.raises(StoreUnusable):
+            await call
+    with pytest.raises(StoreUnusable):
+        store.usage()

@@ -1,0 +1,132 @@
+"""What the LMDB store promises beyond the contract: size, quiet reads, adoption, errors."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from sigil.core.decision import Decision, Key, Kind, StoreUnusable
+from sigil.store.lmdb import DATA_FILE, LmdbStore
+
+PER_CHALLENGE = 450
+ROWS = 50_000
+
+
+class Challenge(msgspec.Struct, frozen=True, array_like=True):
+    """As large as a pending challenge of the server: about 200 bytes."""
+
+    state: int
+    due: int
+    created: int
+    owner: str
+    public_key: bytes
+    nonce: bytes
+    action_type: str
+    parameters: bytes
+    match_code: int | None = None
+    wrong_codes: int = 0
+
+
+CHALLENGE = Kind(b"c", Challenge)
+
+
+def open_store(path: Path, *, size: int = 256 << 20, ends_kept: int = 65536) -> LmdbStore:
+    return LmdbStore(path, size=size, kinds=[CHALLENGE], clock=lambda: 1e9, ends_kept=ends_kept)
+
+
+def challenge(due: int) -> Challenge:
+    parameters = b'{"amount":"129.90","currency":"EUR","to":"Example Books Ltd"}'
+    return Challenge(0, due, due - 300, "key-1", os.urandom(33), os.urandom(32), "payment.confirm", parameters, 42)
+
+
+async def test_a_pending_challenge_costs_at_most_450_bytes_with_its_index(memory_directory: Path) -> None:
+    store = open_store(memory_directory)
+    empty = store.usage().used
+    for second in range(1_700_000_000, 1_700_000_000 + ROWS // 200):
+        # As they come: random ids, 200 a second.
+        writes = tuple((Key(CHALLENGE, os.urandom(16)), challenge(second)) for _ in range(200))
+        await store.decide([], lambda now, rows, writes=writes: Decision(None, writes), creates=True)
+    assert len(msgspec.msgpack.encode(challenge(1_700_000_000))) >= 160
+    assert (store.usage().used - empty) / ROWS <= PER_CHALLENGE
+    store.close()
+
+
+async def test_a_decision_that_writes_nothing_changes_no_page(memory_directory: Path) -> None:
+    store = open_store(memory_directory)
+    before = store._env.info()["last_txnid"]
+    assert await store.decide([Key(CHALLENGE, b"a")], lambda now, rows: Decision("seen"), creates=True) == "seen"
+    assert store._env.info()["last_txnid"] == before
+    store.close()
+
+
+async def test_what_one_store_wrote_the_next_one_reads(memory_directory: Path) -> None:
+    key, row = Key(CHALLENGE, b"a"), challenge(50)
+    store = open_store(memory_directory)
+    await store.decide([], lambda now, rows: Decision(None, ((key, row),), (b"a",)))
+    store.close()
+    store = open_store(memory_directory)
+    assert await store.get(key) == row
+    assert await store.due(50, 1) == [key]
+    assert (await store.ends(0)).ids == (b"a",)
+    store.close()
+
+
+async def test_a_log_of_ends_adopted_from_a_larger_bound_shrinks(memory_directory: Path) -> None:
+    store = open_store(memory_directory)
+    await store.decide([], lambda now, rows: Decision(None, ended=(b"e",) * 200))
+    store.close()
+    store = open_store(memory_directory, ends_kept=10)
+    for _ in range(4):
+        await store.decide([], lambda now, rows: Decision(None, ended=(b"f",) * 60))
+    ends = await store.ends(0)
+    assert (ends.position, len(ends.ids), ends.lost) == (440, 10, True)
+    store.close()
+
+
+async def test_the_files_are_for_the_server_alone(memory_directory: Path) -> None:
+    store = open_store(memory_directory)
+    assert {file.name: file.stat().st_mode & 0o077 for file in memory_directory.iterdir()} == {
+        "data.mdb": 0,
+        "lock.mdb": 0,
+    }
+    store.close()
+
+
+async def test_a_check_notices_that_the_files_were_removed_under_the_server(memory_directory: Path) -> None:
+    store = open_store(memory_directory)
+    (memory_directory / DATA_FILE).unlink()
+    with pytest.raises(StoreUnusable, match="cannot be used"):
+        await store.check()
+    (memory_directory / DATA_FILE).touch()
+    with pytest.raises(StoreUnusable, match="were replaced"):
+        await store.check()
+    store.close()
+
+
+def test_a_file_that_is_no_environment_is_unusable(memory_directory: Path) -> None:
+    (memory_directory / DATA_FILE).write_bytes(b"x" * 8192)
+    with pytest.raises(StoreUnusable):
+        open_store(memory_directory)
+
+
+async def test_a_row_that_is_not_of_its_kind_is_unusable(memory_directory: Path) -> None:
+    store = open_store(memory_directory)
+    with store._env.begin(write=True) as txn:
+        txn.put(b"ca", b"\xff\xff", db=store._rows)
+    with pytest.raises(StoreUnusable, match="cannot be read"):
+        await store.get(Key(CHALLENGE, b"a"))
+    with pytest.raises(StoreUnusable, match="cannot be read"):
+        await store.decide([Key(CHALLENGE, b"a")], lambda now, rows: Decision(None))
+    store.close()
+
+
+async def test_a_due_row_of_an_unknown_kind_is_unusable(memory_directory: Path) -> None:
+    store = open_store(memory_directory)
+    with store._env.begin(write=True) as txn:
+        txn.put(b"\x00\x00\x00\x01?a", b"", db=store._due)
+    with pytest.raises(StoreUnusable, match="unknown kind"):
+        await store.due(9, 9)
+    store.close()
