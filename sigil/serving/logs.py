@@ -1,0 +1,210 @@
+"""JSON logs: one event, one line, one write to standard output.
+
+    logs.configure("sigil", "info")
+    logs.info("challenge_created", challenge_id=id, device=logs.short(fingerprint))
+
+Exceptions are logged by type and place (file:line function), never by message or locals: a message can quote the
+input, and the input can be a key or a mnemonic. Records of other libraries come out in the same shape; of those only
+the first line is kept, and only the template when an exception is attached (asyncio puts the repr of the failed task,
+with the exception's arguments, into the rest).
+"""
+
+import logging
+import os
+import sys
+import threading
+import time
+from types import TracebackType
+
+import msgspec
+
+from sigil.serving.redaction import clean, redact_line
+
+LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING, "error": logging.ERROR}
+
+# A pipe keeps writes of up to PIPE_BUF bytes whole; longer ones of several workers would mix within a line.
+_LINE_MAX = 4096
+_TEXT_MAX = 256
+_FRAMES_MAX = 8
+_EVENTS = {"_granian": "http_server", "asyncio": "asyncio", "py.warnings": "warning", "granian.access": "access"}
+# Their debug and info records hold URLs and headers, so tokens: never below warn, whatever LOG_LEVEL says.
+_TALKATIVE = ("httpx", "httpcore", "hpack", "h2", "asyncpg", "urllib3")
+
+_encode = msgspec.json.Encoder().encode
+
+
+class _Sink:
+    """Where the lines of this process go."""
+
+    service = "sigil"
+    threshold = logging.INFO
+    fd = 1
+    second = 0
+    prefix = ""
+
+
+_sink = _Sink()
+
+
+def configure(service: str, level: str) -> None:
+    """Send events and all standard-library records of this process to stdout; call it once per process.
+
+    `level` is debug, info, warn or error; anything else raises ValueError.
+    """
+    if level not in LEVELS:
+        raise ValueError(f"unknown log level {level!r}: one of {', '.join(LEVELS)}")
+    _sink.service, _sink.threshold = service, LEVELS[level]
+    root = logging.getLogger()
+    root.handlers[:] = [_RecordHandler()]
+    # Other libraries say at debug what they send: info is as low as they get.
+    root.setLevel(max(_sink.threshold, logging.INFO if level == "debug" else logging.WARNING))
+    for name in _TALKATIVE:
+        logging.getLogger(name).setLevel(logging.WARNING)
+    logging.captureWarnings(True)
+    sys.excepthook = _uncaught
+    threading.excepthook = _uncaught_in_thread
+
+
+def enabled(level: str) -> bool:
+    """True when events of this level are written: for callers whose fields are dear to collect."""
+    return LEVELS[level] >= _sink.threshold
+
+
+def debug(event: str, /, **fields: object) -> None:
+    """Write an event of level debug; `fields` are strings, numbers, booleans, None, or lists and dicts of them."""
+    if _sink.threshold <= logging.DEBUG:
+        _write("debug", event, fields)
+
+
+def info(event: str, /, **fields: object) -> None:
+    """Write an event of level info; see `debug`."""
+    if _sink.threshold <= logging.INFO:
+        _write("info", event, fields)
+
+
+def warn(event: str, /, **fields: object) -> None:
+    """Write an event of level warn; see `debug`."""
+    if _sink.threshold <= logging.WARNING:
+        _write("warn", event, fields)
+
+
+def error(event: str, /, exc: BaseException | None = None, **fields: object) -> None:
+    """Write an event of level error; of `exc` only the type and the place are written."""
+    _write("error", event, {**fields, **describe(exc)} if exc else fields)
+
+
+def report(level: str, event: str, fields: dict[str, object]) -> None:
+    """Write an event whose level or fields are only known when it happens."""
+    if enabled(level):
+        _write(level, event, fields)
+
+
+def short(fingerprint: str) -> str:
+    """A fingerprint as logs show it: "a1b2c3…"."""
+    return f"{fingerprint[:6]}…"
+
+
+def describe(exc: BaseException) -> dict[str, object]:
+    """{"exception": "KeyError < ValueError", "location": "file.py:12 inner < app.py:3 outer"}, innermost first."""
+    chain, names = exc, [type(exc).__name__]
+    while (cause := chain.__cause__ or chain.__context__) is not None and len(names) < 5:
+        names.append(type(cause).__name__)
+        chain = cause
+    return {"exception": " < ".join(names), "location": _location(exc.__traceback__)}
+
+
+def _location(trace: TracebackType | None) -> str:
+    places = []
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        places.append(f"{'/'.join(code.co_filename.rsplit('/', 2)[-2:])}:{trace.tb_lineno} {code.co_name}")
+        trace = trace.tb_next
+    return " < ".join(places[: -_FRAMES_MAX - 1 : -1])
+
+
+def _timestamp() -> str:
+    now = time.time()
+    second = int(now)
+    if second != _sink.second:
+        # gmtime and strftime are a third of a line's cost: once a second is enough.
+        _sink.second, _sink.prefix = second, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+    return f"{_sink.prefix}.{int((now - second) * 1000):03d}Z"
+
+
+def _write(level: str, event: str, fields: dict[str, object]) -> None:
+    line: dict[str, object] = {
+        "timestamp": _timestamp(),
+        "level": level,
+        "service": _sink.service,
+        "event": event,
+    }
+    try:
+        for name, value in fields.items():
+            line[f"{name}_" if name in line else name] = clean(name, value)
+        data = _encode(line)
+    # Lone surrogates, integers over 64 bits, a property that raises: the log must never break what it reports on.
+    except Exception:
+        data = _encode_anyway(line)
+    data = redact_line(data)
+    _put((data if len(data) < _LINE_MAX else _shorten(data)) + b"\n")
+
+
+def _encode_anyway(line: dict[str, object]) -> bytes:
+    texts = {_valid(name): value if type(value) is bool else _valid(str(value)) for name, value in line.items()}
+    return _encode(texts)
+
+
+def _valid(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _shorten(data: bytes) -> bytes:
+    fields = msgspec.json.decode(data, type=dict[str, object])
+    for name, value in fields.items():
+        text = value if isinstance(value, str) else _encode(value).decode()
+        if len(text) > _TEXT_MAX:
+            fields[name] = text[:_TEXT_MAX] + "…"
+    cut = _encode({**fields, "truncated": True})
+    head = {name: fields[name] for name in ("timestamp", "level", "service", "event")}
+    return cut if len(cut) < _LINE_MAX else _encode({**head, "truncated": True})
+
+
+def _put(data: bytes) -> None:
+    # A reader that went away (BrokenPipeError), a closed descriptor or a full non-blocking pipe costs the line and
+    # nothing else: a server must not stop because nobody reads its log.
+    try:
+        while data:
+            data = data[os.write(_sink.fd, data) :]
+    except OSError:
+        pass
+
+
+class _RecordHandler(logging.Handler):
+    """Standard-library records in our shape."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        level = next((name for name in ("error", "warn", "info") if record.levelno >= LEVELS[name]), "debug")
+        event = _EVENTS.get(record.name, "log")
+        fields: dict[str, object] = {} if event != "log" else {"logger": record.name}
+        fields["message"] = _message(record)
+        if record.exc_info and record.exc_info[1] is not None:
+            fields |= describe(record.exc_info[1])
+        _write(level, event, fields)
+
+
+def _message(record: logging.LogRecord) -> str:
+    try:
+        text = str(record.msg) if record.exc_info else record.getMessage()
+    except Exception:
+        text = str(record.msg)
+    return text.partition("\n")[0]
+
+
+def _uncaught(kind: type[BaseException], exc: BaseException, _trace: TracebackType | None) -> None:
+    if not issubclass(kind, KeyboardInterrupt):
+        error("uncaught_exception", exc=exc)
+
+
+def _uncaught_in_thread(args: threading.ExceptHookArgs) -> None:
+    if args.exc_value is not None:
+        error("uncaught_exception", exc=args.exc_value, thread=args.thread.name if args.thread else None)

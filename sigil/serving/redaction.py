@@ -1,0 +1,81 @@
+"""What never reaches a log line, decided in one place.
+
+Three rules, each enough alone: the value says it is secret, the field's name says so, or the text looks like an API
+key. Values whose type we do not know are named by type, since their repr could hold anything.
+"""
+
+import re
+from enum import Enum
+from functools import lru_cache
+from pathlib import PurePath
+from typing import Protocol, runtime_checkable
+
+import msgspec
+
+REDACTED = "[redacted]"
+
+_NAMES = re.compile(
+    r"(?:.*_)?(?:mnemonic|words|seed|private_?key|api_?key|encryption_?key|secret_?key|secret|password|passphrase"
+    r"|authorization|cookie|signature|token|match_?code)s?",
+    re.IGNORECASE,
+)
+# Sixteen hex digits and not all 64: a key cut off by a proxy or a bad paste still gives away half of itself.
+_API_KEY = re.compile(rb"sgk_(?:live|test)_[0-9a-f]{16,}", re.IGNORECASE)
+_PLAIN = frozenset({str, int, float, bool, type(None)})
+
+
+@runtime_checkable
+class Secret(Protocol):
+    """Anything with the attribute `__secret__` (any value) is logged as "[redacted]"."""
+
+    __secret__: bool
+
+
+def redact_line(line: bytes) -> bytes:
+    """The encoded line without API keys, wherever they stand in it: field, name of a field, message, nested."""
+    # The plain search first: it takes 0.1 µs, the expression 3 µs on a line of 300 bytes.
+    return _API_KEY.sub(REDACTED.encode(), line) if b"sgk_" in line.lower() else line
+
+
+# Bounded, because the names inside nested mappings can come from a request.
+@lru_cache(maxsize=1024)
+def is_secret_name(name: str) -> bool:
+    """True when a field of this name never shows its value: "api_key", "webhook-secret", "push_token"."""
+    return _NAMES.fullmatch(name.replace("-", "_")) is not None
+
+
+def clean(name: str, value: object) -> object:
+    """The value as it may be logged: a JSON-like tree of exact built-in types."""
+    if is_secret_name(name):
+        return REDACTED
+    return value if type(value) in _PLAIN else _clean_tree(value, depth=0)
+
+
+def _clean_tree(value: object, depth: int) -> object:
+    if isinstance(value, Secret):
+        return REDACTED
+    if type(value) in _PLAIN:
+        return value
+    # A cycle or a hostile depth must not end in a RecursionError inside the log handler.
+    if depth > 8:
+        return "[nested]"
+    if isinstance(value, dict):
+        return {str(k): REDACTED if is_secret_name(str(k)) else _clean_tree(v, depth + 1) for k, v in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_clean_tree(item, depth + 1) for item in value]
+    if isinstance(value, msgspec.Struct):
+        return _clean_tree(msgspec.structs.asdict(value), depth + 1)
+    return _clean_scalar(value)
+
+
+def _clean_scalar(value: object) -> object:
+    if isinstance(value, bytes | bytearray | memoryview):
+        return f"[{len(value)} bytes]"
+    if isinstance(value, Enum):
+        return _clean_tree(value.value, depth=8)
+    if isinstance(value, PurePath):
+        return str(value)
+    for kind in (str, int, float):
+        if isinstance(value, kind):
+            return kind(value)
+    return f"<{type(value).__name__}>"

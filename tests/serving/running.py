@@ -1,0 +1,144 @@
+"""A tiny service in a subprocess, its log as a list of events, and waiting on conditions."""
+
+import datetime
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+
+def eventually(condition: Callable[[], Any], what: str, seconds: float = 60) -> Any:
+    """Wait until the condition gives something true, and return that; exceptions of connections count as false."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            if found := condition():
+                return found
+        except (httpx.TransportError, OSError):
+            pass
+        time.sleep(0.02)
+    raise AssertionError(f"not within {seconds} s: {what}")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def alive(pid: int) -> bool:
+    """False also for a zombie, which nobody may reap where PID 1 does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] not in "ZX"
+    except OSError:
+        return False
+
+
+def write_pair(folder: Path, name: str) -> Path:
+    """A folder with cert.pem and key.pem for 127.0.0.1, issued to `name`."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    now = datetime.datetime.now(datetime.UTC)
+    builder = x509.CertificateBuilder(subject, subject, key.public_key(), x509.random_serial_number())
+    cert = builder.not_valid_before(now).not_valid_after(now + datetime.timedelta(days=1)).sign(key, hashes.SHA256())
+    folder.mkdir()
+    (folder / "cert.pem").write_bytes(cert.public_bytes(serialization.Encoding.PEM))
+    pkcs8, plain = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    (folder / "key.pem").write_bytes(key.private_bytes(serialization.Encoding.PEM, pkcs8, plain))
+    return folder
+
+
+class Running:
+    """One server process; `options` go to tiny_service.main."""
+
+    def __init__(self, folder: Path, **options: Any) -> None:
+        self.folder = folder
+        self.state_dir = folder / f"state-{time.monotonic_ns()}"
+        self.settings_file = folder / "settings.json"
+        if not self.settings_file.exists():
+            self.configure({})
+        self.port = options.setdefault("port", free_port())
+        self.tls = "tls" in options
+        # A worker on a busy machine can take long to start, which is not what most tests are about.
+        options["limits"] = {"ready_timeout": 60} | options.get("limits", {})
+        options |= {"state_dir": str(self.state_dir), "settings": str(self.settings_file)}
+        self.log_file = folder / f"log-{self.state_dir.name}"
+        with self.log_file.open("wb") as log:
+            command = [sys.executable, str(Path(__file__).with_name("tiny_service.py")), json.dumps(options)]
+            # Its own group, so that a test can send what a terminal sends at Ctrl-C.
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, process_group=0)
+        self.workers = options.get("workers", 2)
+
+    def __enter__(self) -> "Running":
+        return self
+
+    def __exit__(self, failure: object, *_: object) -> None:
+        if failure:
+            print(self.text)  # noqa: T201 - pytest shows it with the failed test
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+
+    def configure(self, settings: dict[str, Any]) -> None:
+        self.settings_file.write_text(json.dumps(settings))
+
+    @property
+    def pids(self) -> set[int]:
+        folder = self.state_dir / "workers"
+        return {int(path.name) for path in folder.iterdir()} if folder.exists() else set()
+
+    @property
+    def spawned(self) -> set[int]:
+        """All processes that the master started and that are alive (the resource tracker of spawn among them)."""
+        path = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        return {int(pid) for pid in path.read_text().split()}
+
+    def ready(self) -> set[int]:
+        def full() -> set[int] | None:
+            assert self.process.poll() is None, self.text
+            pids = self.pids
+            return pids if len(pids) == self.workers and all(map(alive, pids)) else None
+
+        return eventually(full, f"{self.workers} ready workers")  # type: ignore[no-any-return]
+
+    @property
+    def text(self) -> str:
+        return self.log_file.read_text()
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        lines = [json.loads(line) for line in self.text.splitlines(keepends=True) if line.endswith("\n")]
+        return [line for line in lines if line["event"] == name]
+
+    def send(self, number: int) -> None:
+        os.kill(self.process.pid, number)
+
+    def stopped(self, seconds: float = 30) -> int:
+        return self.process.wait(seconds)
+
+    def terminate(self, number: int = signal.SIGTERM) -> tuple[int, float]:
+        """(exit code, seconds it took)"""
+        began = time.monotonic()
+        self.send(number)
+        return self.stopped(), time.monotonic() - began
+
+    def url(self, path: str = "/") -> str:
+        return f"http{'s' if self.tls else ''}://127.0.0.1:{self.port}{path}"
+
+    def get(self, path: str = "/", **options: Any) -> httpx.Response:
+        with self.client(**options) as client:
+            return client.get(self.url(path))
+
+    def client(self, **options: Any) -> httpx.Client:
+        return httpx.Client(verify=False, trust_env=False, timeout=20, **options)  # noqa: S501

@@ -1,0 +1,247 @@
+"""The log: its shape, what never gets into it, and what cannot break it."""
+
+import asyncio
+import json
+import logging
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from sigil.serving import logs
+from sigil.serving.redaction import is_secret_name
+
+KEY = "sgk_live_" + "0123456789abcdef" * 4
+
+
+@pytest.fixture
+def lines(tmp_path: Path) -> Iterator[Callable[[], list[dict[str, Any]]]]:
+    """Configure the log into a file, give its lines, and put the logging of the test run back."""
+    root, fd = logging.getLogger(), logs._sink.fd
+    handlers, level, hook = root.handlers[:], root.level, sys.excepthook
+    path = tmp_path / "log"
+    with path.open("wb") as file:
+        logs._sink.fd = file.fileno()
+        logs.configure("sigil", "info")
+        yield lambda: [json.loads(line) for line in path.read_bytes().splitlines()]
+    logs._sink.fd, sys.excepthook = fd, hook
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    logging.captureWarnings(False)
+
+
+def test_an_event_is_one_json_line(lines: Any) -> None:
+    logs.info("challenge_created", challenge_id="a9f3", pending=3, device=logs.short("a1b2c3d4e5f6"))
+    (line,) = lines()
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", line.pop("timestamp"))
+    assert line == {
+        "level": "info",
+        "service": "sigil",
+        "event": "challenge_created",
+        "challenge_id": "a9f3",
+        "pending": 3,
+        "device": "a1b2c3…",
+    }
+
+
+def test_levels_below_the_threshold_are_silent(lines: Any) -> None:
+    logs.configure("relay", "warn")
+    logs.debug("a")
+    logs.info("b")
+    logs.warn("c")
+    logs.error("d")
+    assert [(line["level"], line["service"]) for line in lines()] == [("warn", "relay"), ("error", "relay")]
+    assert not logs.enabled("info")
+
+
+def test_an_unknown_level_is_refused() -> None:
+    with pytest.raises(ValueError, match="verbose"):
+        logs.configure("sigil", "verbose")
+
+
+def test_fields_cannot_replace_the_frame_of_a_line(lines: Any) -> None:
+    logs.info("a", level="forged", event="forged", service="forged", timestamp="forged")
+    (line,) = lines()
+    assert (line["level"], line["event"], line["service"]) == ("info", "a", "sigil")
+    assert line["event_"] == "forged"
+
+
+@pytest.mark.parametrize(
+    "name",
+    "mnemonic api_key API_KEY apiKey authorization Authorization signature signatures push_token webhook_secret seed "
+    "private_key match_code metrics_token X-Api-Key token_encryption_key set-cookie password".split(),
+)
+def test_fields_of_these_names_never_show_their_value(lines: Any, name: str) -> None:
+    logs.info("a", **{name: "hidden", "nested": {name: "hidden", "list": [{name: "hidden"}]}})
+    assert "hidden" not in json.dumps(lines())
+
+
+@pytest.mark.parametrize("name", "challenge_id fingerprint key_id server_id tokens_per_second signature_count".split())
+def test_fields_of_these_names_are_shown(name: str) -> None:
+    assert not is_secret_name(name)
+
+
+class Hidden(str):
+    __secret__ = True
+
+
+class Holder(msgspec.Struct):
+    api_key: str = "hidden"
+    name: str = "shown"
+    inner: Any = Hidden("hidden")
+
+
+class Code(Enum):
+    HIDDEN = Hidden("hidden")
+
+
+class Unknown:
+    def __repr__(self) -> str:
+        return "hidden"
+
+
+@pytest.mark.parametrize(
+    "value", [Hidden("hidden"), [Hidden("hidden")], Holder(), Code.HIDDEN, Unknown(), b"hidden", {"a": (Unknown(),)}]
+)
+def test_values_that_are_secret_or_unknown_are_not_shown(lines: Any, value: object) -> None:
+    logs.info("a", value=value)
+    assert "hidden" not in json.dumps(lines())
+
+
+@pytest.mark.parametrize("text", [KEY, f"Bearer {KEY}", KEY[:25], KEY.upper(), KEY.replace("live", "test")])
+def test_an_api_key_is_redacted_wherever_it_stands(lines: Any, text: str) -> None:
+    logs.info("a", text=f"got {text}!", nested=[{"x": text}], **{text: 1})
+    logs.info(text)
+    logging.getLogger("somebody").error("refused %s", text)
+    written = json.dumps(lines())
+    assert "0123456789abcdef" not in written.lower()
+    assert len(lines()) == 3
+
+
+@pytest.mark.parametrize(
+    "value", ["a\nb\r\0\x1b[31m\u2028", "\ud800", 2**70, float("nan"), {"\ud800": "\udfff"}, {1: {2: 3}}, -(2**63)]
+)
+def test_nothing_breaks_a_line(lines: Any, value: object) -> None:
+    logs.info("a", value=value, **{"na\nme\ud800": 1} if value == "\ud800" else {})
+    logging.getLogger("somebody").error("%s", value)
+    assert [line["event"] for line in lines()] == ["a", "log"]
+
+
+def test_a_cycle_and_a_long_value_end_in_one_short_line(lines: Any) -> None:
+    cycle: dict[str, Any] = {}
+    cycle["self"] = cycle
+    logs.info("a", cycle=cycle)
+    logs.info("b", text="x" * 100_000, kept="yes")
+    logs.info("c", **{f"field{i}": "x" * 200 for i in range(100)})
+    a, b, c = lines()
+    assert (a["event"], b["kept"], b["truncated"], c["truncated"]) == ("a", "yes", True, True)
+    assert len(json.dumps(b)) < 4096
+
+
+def test_an_exception_is_logged_by_type_and_place_only(lines: Any) -> None:
+    def inner(word: str) -> None:
+        raise ValueError(f"not a word: {word}")
+
+    try:
+        try:
+            inner("hidden")
+        except ValueError as exc:
+            raise KeyError("hidden") from exc
+    except KeyError as exc:
+        logs.error("failed", exc=exc, challenge_id="a9f3")
+        logging.getLogger("somebody").exception("it failed for %s", "hidden")
+    ours, theirs = lines()
+    assert ours["exception"] == theirs["exception"] == "KeyError < ValueError"
+    assert "test_logs.py:" in ours["location"]
+    assert "hidden" not in json.dumps([ours, theirs])
+    assert theirs["message"] == "it failed for %s"
+
+
+def test_a_failed_task_does_not_show_its_exception(lines: Any) -> None:
+    async def main() -> None:
+        async def fail() -> None:
+            raise ValueError("hidden")
+
+        task = asyncio.create_task(fail())
+        await asyncio.sleep(0)
+        del task
+
+    asyncio.run(main())
+    (line,) = lines()
+    assert (line["event"], line["exception"]) == ("asyncio", "ValueError")
+    assert "hidden" not in json.dumps(line)
+
+
+def test_records_of_libraries_come_out_in_the_same_shape(lines: Any) -> None:
+    logging.getLogger("_granian").warning("Workers %s", "odd")
+    logging.getLogger("granian.access").error("x")
+    odd = logging.LogRecord("somebody", logging.ERROR, "x.py", 1, "bad %d", ("no number",), None)
+    # Straight to our handler: pytest's own one raises for a template that does not fit.
+    logging.getLogger().handlers[0].handle(odd)
+    logging.getLogger("httpx").info("GET https://example.org/?token=hidden")
+    logging.getLogger("py.warnings").warning("x.py:1: UserWarning: odd\n  warn()")
+    assert [(line["event"], line["level"]) for line in lines()] == [
+        ("http_server", "warn"),
+        ("access", "error"),
+        ("log", "error"),
+        ("warning", "warn"),
+    ]
+    assert lines()[2]["logger"] == "somebody"
+
+
+def test_libraries_never_speak_at_debug(lines: Any) -> None:
+    logs.configure("sigil", "debug")
+    for name in ("httpcore.http2", "hpack.hpack", "somebody"):
+        logging.getLogger(name).debug("authorization: hidden")
+    logging.getLogger("httpx").info("hidden")
+    logs.debug("ours")
+    assert [line["event"] for line in lines()] == ["ours"]
+
+
+PROGRAM = """
+import os, sys
+from sigil.serving import logs
+logs.configure("sigil", "info")
+if sys.argv[1] == "uncaught":
+    raise ValueError("hidden")
+if sys.argv[1] == "closed":
+    os.close(1)
+sys.stdin.read()
+for _ in range(3):
+    logs.info("a")
+os.write(2, b"alive")
+"""
+
+
+@pytest.mark.parametrize("fault", ["closed", "broken pipe"])
+def test_nobody_reading_the_log_stops_nothing(fault: str) -> None:
+    pipe = subprocess.PIPE
+    with subprocess.Popen([sys.executable, "-c", PROGRAM, fault], stdin=pipe, stdout=pipe, stderr=pipe) as process:
+        assert process.stdout
+        process.stdout.close()
+        process.stdout = None
+        _, errors = process.communicate(b"")
+    assert (process.returncode, errors) == (0, b"alive")
+
+
+def test_an_uncaught_exception_is_one_line_without_its_message() -> None:
+    done = subprocess.run([sys.executable, "-c", PROGRAM, "uncaught"], capture_output=True, check=False)
+    assert (json.loads(done.stdout)["exception"], done.stderr, done.returncode) == ("ValueError", b"", 1)
+
+
+def test_a_full_pipe_costs_lines_and_nothing_else(lines: Any) -> None:
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    logs._sink.fd, kept = writing, logs._sink.fd
+    for _ in range(2000):
+        logs.info("a", text="x" * 100)
+    logs._sink.fd = kept
+    os.close(reading)
+    os.close(writing)

@@ -1,0 +1,119 @@
+"""A service for the tests of the process model: `python tiny_service.py <json>` serves a tiny ASGI application.
+
+The settings file (JSON) is read again at SIGHUP: {"greeting": "...", "broken": false, "refuse": false}.
+"""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import granian.server.mp
+import msgspec
+
+from sigil.serving.process import Limits, serve
+from sigil.serving.refusal import StartRefused
+from sigil.serving.supervisor import CrashPolicy
+from sigil.serving.worker_life import AsgiApp, Life
+
+
+class Settings(msgspec.Struct, frozen=True):
+    greeting: str = "one"
+    broken: str = ""
+    refuse: bool = False
+
+
+def say(event: str) -> None:
+    os.write(1, json.dumps({"event": event, "pid": os.getpid()}).encode() + b"\n")
+
+
+class Tiny:
+    """/ greets, /poll waits for the drain, /hang never answers, /die kills the worker."""
+
+    def __init__(self, settings: Settings, life: Life) -> None:
+        self.settings, self.life = settings, life
+        self.ended = asyncio.Event()
+        life.on_drain(self.ended.set)
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            return await self.lifespan(receive, send)
+        status, text = await self.answer(scope["path"])
+        await send(
+            {"type": "http.response.start", "status": status, "headers": [(b"x-pid", str(os.getpid()).encode())]}
+        )
+        return await send({"type": "http.response.body", "body": text.encode()})
+
+    async def answer(self, path: str) -> tuple[int, str]:
+        if path in ("/poll", "/hang"):
+            say("waiting")
+        if path == "/poll":
+            await asyncio.wait_for(self.ended.wait(), 30)
+            return 200, f"draining={self.life.draining}"
+        if path == "/hang":
+            await asyncio.Event().wait()
+        if path == "/die":
+            os._exit(7)
+        return 200, self.settings.greeting
+
+    async def lifespan(self, receive: Any, send: Any) -> None:
+        await receive()
+        if self.settings.broken == "startup":
+            raise ValueError("sgk_live_" + "ab" * 32)
+        if self.settings.broken == "hang":
+            await asyncio.Event().wait()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        say("app_shutdown")
+        await send({"type": "lifespan.shutdown.complete"})
+
+
+def create_app(settings: Settings, life: Life) -> AsgiApp:
+    if settings.broken == "factory":
+        raise RuntimeError("no")
+    if settings.broken == "told to end between two runs of the loop":
+        end_between_runs()
+    return Tiny(settings, life)
+
+
+def end_between_runs() -> None:
+    """SIGTERM after lifespan startup and before Granian serves, when no loop runs."""
+    build = granian.server.mp.ASGIWorker
+
+    def ended(*args: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return build(*args)
+
+    granian.server.mp.ASGIWorker = ended
+
+
+def main(options: dict[str, Any]) -> int:
+    def load() -> tuple[Settings, tuple[Path, Path] | None]:
+        settings = msgspec.json.decode(Path(options["settings"]).read_bytes(), type=Settings)
+        if settings.refuse:
+            raise StartRefused("GREETING is not polite")
+        return settings, tuple(Path(p) for p in options["tls"]) if options.get("tls") else None  # type: ignore[return-value]
+
+    settings, tls = load()
+    return serve(
+        factory=create_app,
+        settings=settings,
+        host="127.0.0.1",
+        port=options["port"],
+        tls=tls,
+        workers=options.get("workers", 2),
+        state_dir=Path(options["state_dir"]),
+        reload=load,
+        limits=Limits(**options.get("limits", {})),
+        crash=CrashPolicy(**options.get("crash", {})),
+    )
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(json.loads(sys.argv[1])))
+    except StartRefused as refusal:
+        sys.exit(f"error: {refusal}")
