@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -41,6 +42,14 @@ def free_port() -> int:
         return port
 
 
+def _open_files(pid: int) -> set[str]:
+    names = set()
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            names.add(str(link.readlink()))
+    return names
+
+
 class LiveServer:
     """`with LiveServer(workers=2) as server: …`; settings are environment variables over the defaults below."""
 
@@ -53,6 +62,7 @@ class LiveServer:
         self.identity = ServerIdentity.from_secrets(secrets)
         self.api_key = issue(secrets.api_key, "sgk_test_", os.urandom(16))
         self.log_path = self.directory / "log"
+        self._async_tls: ssl.SSLContext | None = None
         self._process: subprocess.Popen[bytes] | None = None
         words = self.directory / "mnemonic"
         words.touch(0o600)
@@ -117,6 +127,13 @@ class LiveServer:
         markers = (self.state / "workers").iterdir()
         return sorted(int(marker.name) for marker in markers if Path(f"/proc/{marker.name}").exists())
 
+    def worker_of(self, client_port: int) -> int:
+        """Process id of the worker that holds the connection from a port of 127.0.0.1 (Linux)."""
+        rows = [line.split() for line in Path("/proc/net/tcp").read_text(encoding="ascii").splitlines()[1:]]
+        ends = (f"0100007F:{self.port:04X}", f"0100007F:{client_port:04X}")
+        inode = next(row[9] for row in rows if (row[1], row[2]) == ends)
+        return next(pid for pid in self.workers() if f"socket:[{inode}]" in _open_files(pid))
+
     def tls(self) -> ssl.SSLContext:
         return ssl.create_default_context(cafile=str(self.certificate))
 
@@ -126,6 +143,18 @@ class LiveServer:
 
     def authorised(self, **options: Any) -> httpx.Client:
         return self.client(headers={"Authorization": f"Bearer {self.api_key}"}, **options)
+
+    def async_client(self, **options: Any) -> httpx.AsyncClient:
+        """With the API key; one TLS context serves all, since making one takes milliseconds."""
+        self._async_tls = self._async_tls or self.tls()
+        return httpx.AsyncClient(
+            base_url=self.url,
+            verify=self._async_tls,
+            trust_env=False,
+            timeout=2 * DEADLINE,
+            headers={"Authorization": f"Bearer {self.api_key}"},
+            **options,
+        )
 
     def log(self) -> list[dict[str, Any]]:
         """All lines so far; a line that is no JSON object fails here."""
