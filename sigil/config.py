@@ -149,8 +149,9 @@ def load_mnemonic(environ: Mapping[str, str]) -> Secret:
 
 @dataclass(frozen=True)
 class Address:
-    """Where this host's server listens, and with which certificate."""
+    """Where this host's server can be reached from this host, and with which certificate."""
 
+    host: str
     port: int
     http_only: bool
     tls_cert: Path
@@ -175,7 +176,9 @@ def _mnemonic(r: _Reader) -> Secret | None:
 def _address(r: _Reader) -> Address:
     http_port = r.value("SIGIL_HTTP_PORT", None, _port)
     port = http_port or r.value("SIGIL_PORT", 8443, _port)
-    return Address(port, http_port is not None, r.value("TLS_CERT_PATH", Config.tls_cert, Path))
+    host = r.value("SIGIL_HOST", "0.0.0.0", str)
+    reached = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return Address(reached, port, http_port is not None, r.value("TLS_CERT_PATH", Config.tls_cert, Path))
 
 
 def _read(r: _Reader) -> Config:

@@ -21,18 +21,24 @@ class Answer:
 
 def ask(url: str | None) -> Answer:
     """The server at `url`, whose certificate is verified; without one, this host's own, known by its certificate."""
-    address = load_address(os.environ)
-    verify: ssl.SSLContext | bool = True
-    if url is None:
-        url = f"{'http' if address.http_only else 'https'}://127.0.0.1:{address.port}"
-        if not address.http_only:
-            verify = _own_certificate(str(address.tls_cert))
+    asked = url or ""
     try:
+        verify: ssl.SSLContext | bool = True
+        if url is None:
+            asked, verify = _own_server()
         with httpx.Client(verify=verify, trust_env=False, timeout=_SECONDS) as client:
-            answer = client.get(f"{url.rstrip('/')}/health")
-    except (httpx.HTTPError, httpx.InvalidURL, ssl.SSLError, OSError) as error:
-        return Answer(f"{url}: {error}", healthy=False)
+            answer = client.get(f"{asked.rstrip('/')}/health")
+    except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+        return Answer(f"{asked or 'the server'}: {error}", healthy=False)
     return Answer(answer.text[:2000], answer.status_code == 200)
+
+
+def _own_server() -> tuple[str, ssl.SSLContext | bool]:
+    address = load_address(os.environ)
+    host = f"[{address.host}]" if ":" in address.host else address.host
+    if address.http_only:
+        return f"http://{host}:{address.port}", True
+    return f"https://{host}:{address.port}", _own_certificate(str(address.tls_cert))
 
 
 def _own_certificate(path: str) -> ssl.SSLContext:

@@ -24,8 +24,10 @@ _REQUEST_ID = re.compile(rb"[A-Za-z0-9_.:-]{1,64}\Z")
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 
 
-class ClientGone(Exception):
-    """The client closed the connection before its request was complete."""
+class BodyBroken(InvalidRequest):
+    """The body broke off, or was malformed chunks; if anyone still listens, this is the answer."""
+
+    summary = "The body of the request broke off."
 
 
 class BodyTimeout(InvalidRequest):
@@ -57,8 +59,6 @@ class Edge:
         self._gate.active += 1
         try:
             await self._app(scope, body.nothing_yet, send)
-        except ClientGone:
-            pass
         finally:
             self._gate.active -= 1
 
@@ -110,7 +110,7 @@ class Body:
 
 def _piece(event: dict[str, Any], limit: int) -> bytes:
     if event["type"] == "http.disconnect":
-        raise ClientGone
+        raise BodyBroken
     piece: bytes = event.get("body", b"")
     if len(piece) > limit:
         raise PayloadTooLarge

@@ -20,7 +20,7 @@ from sigil.protocol.errors import (
 )
 from sigil.protocol.messages import ErrorAnswer, ErrorBody
 from sigil.serving import logs
-from sigil.serving.edge import BodyTimeout, ClientGone
+from sigil.serving.edge import BodyBroken, BodyTimeout
 
 _STATUS = {
     "INVALID_REQUEST": 400,
@@ -56,7 +56,6 @@ def handle_errors(app: falcon.asgi.App[Any, Any]) -> None:
     app.add_error_handler(Exception, _unexpected)
     app.add_error_handler(falcon.HTTPError, _falcon_error)
     app.add_error_handler(Problem, _problem)
-    app.add_error_handler(ClientGone, _client_gone)
 
 
 def write(resp: falcon.asgi.Response, problem: Problem) -> None:
@@ -68,7 +67,7 @@ def write(resp: falcon.asgi.Response, problem: Problem) -> None:
         resp.set_header("Retry-After", str(problem.retry_after))
     if problem.code == "UNAUTHORIZED":
         resp.set_header("WWW-Authenticate", "Bearer")
-    if isinstance(problem, BodyTimeout):
+    if isinstance(problem, BodyTimeout | BodyBroken):
         resp.set_header("Connection", "close")
 
 
@@ -86,7 +85,3 @@ async def _falcon_error(_req: object, resp: falcon.asgi.Response, error: falcon.
 async def _unexpected(req: falcon.asgi.Request, resp: falcon.asgi.Response, error: Exception, _params: object) -> None:
     logs.error("internal_error", exc=error, method=req.method, route=req.uri_template)
     write(resp, Internal())
-
-
-async def _client_gone(_req: object, _resp: object, error: ClientGone, _params: object) -> None:
-    raise error

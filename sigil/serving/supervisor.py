@@ -245,10 +245,14 @@ class Supervisor:
                 worker.process.kill()
                 worker.kill_at = float("inf")
                 self._exit_code = 1 if self._draining else self._exit_code
-            elif worker.kill_at is None and not worker.ready and now - worker.born > self._ready_timeout:
+            elif worker.kill_at is None and not worker.ready and now - worker.born > self._patience(worker):
                 logs.error("worker_killed", pid=worker.pid, worker=worker.slot, reason="not ready in time")
                 worker.process.kill()
                 worker.born = now
+
+    def _patience(self, worker: Worker) -> float:
+        # On a machine so busy that no start is in time, killing what starts would keep it so: wait longer each time.
+        return self._ready_timeout * (1 << min(self._slots[worker.slot].deaths, 4))
 
     def _retire(self, worker: Worker) -> None:
         if worker.kill_at is None:

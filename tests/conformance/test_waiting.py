@@ -1,0 +1,155 @@
+"""Status, long polls and cancellation."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from .integrator import ACTION, Integrator, approval, approve, good, refused, rejection, respond
+from .server import Reply, ask, in_background
+from .wire import Device, pictogram_of
+
+
+def path_of(challenge: dict[str, Any]) -> str:
+    return f"/v1/auth/challenge/{challenge['challenge_id']}/status"
+
+
+def test_a_pending_status_has_the_documented_members(owner: Integrator, device: Device) -> None:
+    challenge = owner.challenge(device)
+    answer = owner.status(challenge["challenge_id"])
+    state = good(answer)
+    emoji, names = pictogram_of(device.fingerprint)
+    push = state.pop("push")
+    assert state == {
+        "challenge_id": challenge["challenge_id"],
+        "status": "pending",
+        "fingerprint": device.fingerprint,
+        "pictogram": emoji,
+        "pictogram_speakable": names,
+        "action": ACTION,
+        "expires_at": challenge["expires_at"],
+    }
+    assert push["status"] in {"queued", "delivered", "failed", "disabled"}
+    assert set(push) <= {"status", "error"}
+    assert answer.headers["cache-control"] == "no-store"
+
+
+def test_a_verified_status_has_the_documented_members(owner: Integrator, device: Device) -> None:
+    challenge = owner.challenge(device)
+    approve(owner.server, device, challenge)
+    assert set(owner.state(challenge["challenge_id"])) == {
+        "challenge_id",
+        "status",
+        "fingerprint",
+        "pictogram",
+        "pictogram_speakable",
+        "action",
+        "decision",
+        "verified_at",
+        "expires_at",
+        "push",
+    }
+
+
+@pytest.mark.parametrize("wait", ["26", "-1", "x", "1.5", "", "1e1", "%D9%A3", "99999999999999999999", "%20", "NaN"])
+def test_a_wait_out_of_bounds_is_refused(owner: Integrator, device: Device, wait: str) -> None:
+    reply = owner.server.fetch("GET", f"{path_of(owner.challenge(device))}?wait={wait}", key=owner.key)
+    refused(reply, 400, "INVALID_REQUEST", "wait")
+
+
+def test_no_wait_answers_at_once(owner: Integrator, device: Device) -> None:
+    challenge_id = owner.challenge(device)["challenge_id"]
+    began = time.monotonic()
+    assert good(owner.status(challenge_id, wait=0))["status"] == "pending"
+    assert good(owner.status(challenge_id))["status"] == "pending"
+    assert time.monotonic() - began < 5
+
+
+def test_a_wait_ends_with_pending_when_nothing_happens(owner: Integrator, device: Device) -> None:
+    began = time.monotonic()
+    assert good(owner.status(owner.challenge(device)["challenge_id"], wait=1))["status"] == "pending"
+    assert 0.9 <= time.monotonic() - began < 8
+
+
+def test_a_wait_for_a_final_challenge_answers_at_once(owner: Integrator, device: Device) -> None:
+    challenge = owner.challenge(device)
+    approve(owner.server, device, challenge)
+    began = time.monotonic()
+    assert good(owner.status(challenge["challenge_id"], wait=25))["status"] == "verified"
+    assert time.monotonic() - began < 5
+
+
+def test_forty_waiters_are_woken_by_one_answer(owner: Integrator, device: Device) -> None:
+    challenge = owner.challenge(device)
+    waiters, path = 40, path_of(challenge) + "?wait=25"
+    with contextlib.ExitStack() as stack:
+        connections = [stack.enter_context(contextlib.closing(owner.server.connect())) for _ in range(waiters)]
+        pool = stack.enter_context(ThreadPoolExecutor(waiters))
+        futures = [pool.submit(ask, connection, "GET", path, key=owner.key) for connection in connections]
+        assert good(owner.status(challenge["challenge_id"], wait=1))["status"] == "pending"
+        assert not any(future.done() for future in futures)
+        began = time.monotonic()
+        approve(owner.server, device, challenge)
+        replies: list[Reply] = [future.result(30) for future in futures]
+        assert time.monotonic() - began < 8
+    assert {good(reply)["status"] for reply in replies} == {"verified"}
+
+
+@pytest.mark.parametrize("end", ["cancelled", "rejected", "wrong_code"])
+def test_a_waiter_is_woken_by_every_end(owner: Integrator, device: Device, end: str) -> None:
+    challenge = owner.challenge(device, number_matching=end == "wrong_code")
+    with in_background(lambda: owner.server.fetch("GET", path_of(challenge) + "?wait=25", key=owner.key)) as waiter:
+        good(owner.status(challenge["challenge_id"], wait=1))
+        began = time.monotonic()
+        if end == "cancelled":
+            good(owner.cancel(challenge["challenge_id"]))
+        elif end == "rejected":
+            good(respond(owner.server, rejection(device, challenge)))
+        else:
+            for i in (1, 2, 3):
+                wrong = f"{(int(challenge['match_code']) + i) % 100:02}"
+                respond(owner.server, approval(device, challenge, code=wrong))
+        status = good(waiter())["status"]
+        assert time.monotonic() - began < 8
+    assert status == ("cancelled" if end == "cancelled" else "rejected")
+
+
+def test_a_waiter_that_hangs_up_harms_nobody(owner: Integrator, device: Device) -> None:
+    challenge = owner.challenge(device)
+    request = f"GET {path_of(challenge)}?wait=25 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {owner.key}\r\n\r\n"
+    for _ in range(10):
+        with owner.server.socket() as connection:
+            connection.sendall(request.encode())
+    approve(owner.server, device, challenge)
+    assert good(owner.status(challenge["challenge_id"], wait=25))["status"] == "verified"
+
+
+def test_a_cancellation_answers_its_status_and_so_does_the_next(owner: Integrator, device: Device) -> None:
+    challenge_id = owner.challenge(device)["challenge_id"]
+    first, again = owner.cancel(challenge_id), owner.cancel(challenge_id)
+    assert good(first)["status"] == good(again)["status"] == "cancelled"
+    assert good(first)["challenge_id"] == challenge_id
+    assert first.headers["cache-control"] == "no-store"
+    state = owner.state(challenge_id)
+    assert state["status"] == "cancelled"
+    assert state.get("decision") is None
+
+
+@pytest.mark.parametrize("end", ["verified", "rejected"])
+def test_what_is_answered_cannot_be_cancelled(owner: Integrator, device: Device, end: str) -> None:
+    challenge = owner.challenge(device)
+    good(respond(owner.server, (approval if end == "verified" else rejection)(device, challenge)))
+    details = refused(owner.cancel(challenge["challenge_id"]), 409, "CHALLENGE_ALREADY_USED")
+    assert details["status"] == end
+    assert owner.state(challenge["challenge_id"])["status"] == end
+
+
+def test_what_is_not_there_can_be_neither_read_nor_cancelled(owner: Integrator) -> None:
+    refused(owner.status(str(uuid.uuid4())), 404, "CHALLENGE_NOT_FOUND")
+    refused(owner.status(str(uuid.uuid4()), wait=25), 404, "CHALLENGE_NOT_FOUND")
+    refused(owner.cancel(str(uuid.uuid4())), 404, "CHALLENGE_NOT_FOUND")

@@ -1,0 +1,270 @@
+"""The protocol's bytes, written a second time: keys, names, signed messages, API keys."""
+
+from __future__ import annotations
+
+import base64
+import calendar
+import hashlib
+import hmac
+import secrets
+import time
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import coincurve
+import rfc8785
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from mnemonic import Mnemonic
+from nacl.exceptions import BadSignatureError
+from nacl.signing import SigningKey, VerifyKey
+
+AUTH = b"SIGIL-AUTH-V1\0"
+MATCH = b"SIGIL-AUTH-MATCH-V1\0"
+REJECT = b"SIGIL-AUTH-REJECT-V1\0"
+PENDING = b"SIGIL-PENDING-V1\0"
+SERVER_KEYS = b"SIGIL-SERVER-KEYS-V1\0"
+BIND = b"SIGIL-CHALLENGE-BIND-V1\0"
+MPA = b"SIGIL-MPA-V1\0"
+
+P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+K256_ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
+ORDERS = {"ES256": P256_ORDER, "ES256K": K256_ORDER}
+SUITES = ("ES256", "ES256K", "Ed25519")
+
+PICTOGRAMS = [
+    pair.split()
+    for pair in (
+        "🍎 apple|🍌 banana|🍇 grapes|🍊 orange|🍋 lemon|🍒 cherry|🍓 strawberry|🥝 kiwi|"
+        "🥕 carrot|🌽 corn|🥦 broccoli|🍄 mushroom|🌶️ pepper|🥑 avocado|🧅 onion|🥜 peanut|"
+        "🍕 pizza|🍔 burger|🌮 taco|🍩 donut|🍪 cookie|🍰 cake|🧁 cupcake|🍿 popcorn|"
+        "🚗 car|🚕 taxi|🚌 bus|🚀 rocket|✈️ plane|🚁 helicopter|⛵ sailboat|🚲 bicycle|"
+        "🐕 dog|🐈 cat|🐟 fish|🦋 butterfly|🐝 bee|🦊 fox|🦁 lion|🐘 elephant|"
+        "🌲 tree|🌻 sunflower|🌵 cactus|🍀 clover|🌸 blossom|🌈 rainbow|⭐ star|🌙 moon|"
+        "🏠 house|⛰️ mountain|🗻 peak|🌋 volcano|🏝️ island|🗿 moai|⛺ tent|🏰 castle|"
+        "🔑 key|🔔 bell|📚 books|🎸 guitar|⚓ anchor|👑 crown|💎 diamond|🔥 fire"
+    ).split("|")
+]
+
+SIGNATURES: list[str] = []
+"""Every signature that this session made or received: none may stand in a server's output."""
+API_KEYS: list[str] = []
+"""Every API key of this session, for the same reason."""
+
+
+def b64(raw: bytes) -> str:
+    return base64.b64encode(raw).decode()
+
+
+def unb64(text: str) -> bytes:
+    return base64.b64decode(text, validate=True)
+
+
+def fingerprint_of(public_key: bytes) -> str:
+    return hashlib.sha256(public_key).hexdigest()
+
+
+def pictogram_of(fingerprint: str) -> tuple[list[str], str]:
+    x = int(fingerprint[:8], 16)
+    chosen = [PICTOGRAMS[(x >> (26 - 6 * i)) & 63] for i in range(5)]
+    return [emoji for emoji, _ in chosen], " ".join(name for _, name in chosen)
+
+
+def rfc3339(seconds: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
+
+
+def unix(text: str) -> int:
+    seconds = calendar.timegm(time.strptime(text, "%Y-%m-%dT%H:%M:%SZ"))
+    assert rfc3339(seconds) == text
+    return seconds
+
+
+class PrivateKey(Protocol):
+    public: bytes
+
+    def sign(self, message: bytes) -> bytes: ...
+
+
+def _raw(der: bytes, order: int) -> bytes:
+    r, s = decode_dss_signature(der)
+    return r.to_bytes(32) + min(s, order - s).to_bytes(32)
+
+
+def _der(raw: bytes) -> bytes:
+    return encode_dss_signature(int.from_bytes(raw[:32]), int.from_bytes(raw[32:]))
+
+
+class ES256:
+    def __init__(self, scalar: bytes) -> None:
+        self._key = ec.derive_private_key(int.from_bytes(scalar), ec.SECP256R1())
+        self.public = self._key.public_key().public_bytes(Encoding.X962, PublicFormat.CompressedPoint)
+
+    def sign(self, message: bytes) -> bytes:
+        return _raw(self._key.sign(message, ec.ECDSA(hashes.SHA256(), deterministic_signing=True)), P256_ORDER)
+
+
+class ES256K:
+    def __init__(self, scalar: bytes) -> None:
+        self._key = coincurve.PrivateKey(scalar)
+        self.public = b"\xe7\x01" + self._key.public_key.format(compressed=True)
+
+    def sign(self, message: bytes) -> bytes:
+        return _raw(self._key.sign(message), K256_ORDER)
+
+
+class Ed25519:
+    def __init__(self, seed: bytes) -> None:
+        self._key = SigningKey(seed)
+        self.public = b"\xed\x01" + bytes(self._key.verify_key)
+
+    def sign(self, message: bytes) -> bytes:
+        return self._key.sign(message).signature
+
+
+PRIVATE = {"ES256": ES256, "ES256K": ES256K, "Ed25519": Ed25519}
+
+
+def verifies(public: bytes, message: bytes, signature: bytes) -> bool:
+    """Whether the signature is good; an ECDSA one of the server must have its s in the lower half."""
+    assert len(signature) == 64
+    if len(public) == 34:
+        assert public[:2] == b"\xed\x01"
+        try:
+            VerifyKey(public[2:]).verify(message, signature)
+        except BadSignatureError:
+            return False
+        return True
+    if len(public) == 35:
+        assert public[:2] == b"\xe7\x01"
+        low = int.from_bytes(signature[32:]) <= K256_ORDER // 2
+        return low and coincurve.PublicKey(public[2:]).verify(_der(signature), message)
+    assert len(public) == 33
+    key = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), public)
+    try:
+        key.verify(_der(signature), message, ec.ECDSA(hashes.SHA256()))
+    except InvalidSignature:
+        return False
+    return int.from_bytes(signature[32:]) <= P256_ORDER // 2
+
+
+def high_s(signature: bytes, suite: str) -> bytes:
+    """The other signature that ECDSA accepts for the same message."""
+    s = int.from_bytes(signature[32:])
+    return signature[:32] + (ORDERS[suite] - s).to_bytes(32)
+
+
+@dataclass
+class Device:
+    """What a phone holds: one private key, and the timestamps it has already used."""
+
+    suite: str = "ES256"
+    key: Any = None
+    used: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        if self.key is None:
+            self.key = PRIVATE[self.suite](secrets.token_bytes(32))
+
+    @property
+    def public(self) -> str:
+        return b64(self.key.public)
+
+    @property
+    def fingerprint(self) -> str:
+        return fingerprint_of(self.key.public)
+
+    def sign(self, message: bytes) -> str:
+        return note_signature(b64(self.key.sign(message)))
+
+    def pending_body(self, server_id: str, timestamp: str | None = None) -> dict[str, Any]:
+        now = int(time.time())
+        if timestamp is None:
+            timestamp = next(t for t in (rfc3339(now - back) for back in range(50)) if t not in self.used)
+        self.used.add(timestamp)
+        signature = self.sign(PENDING + server_id.encode() + b"\0" + timestamp.encode())
+        return {"device_public_key": self.public, "timestamp": timestamp, "signature": signature}
+
+
+def note_signature(text: str) -> str:
+    if len(text) == 88:
+        SIGNATURES.append(text)
+    return text
+
+
+def message_of(challenge_bytes: str, action: dict[str, Any], tag: bytes = AUTH, code: str = "") -> bytes:
+    """What server and device sign of one challenge."""
+    raw = unb64(challenge_bytes)
+    assert len(raw) == 32
+    return tag + raw + hashlib.sha256(rfc8785.dumps(action)).digest() + code.encode()
+
+
+def bound_bytes(answer: dict[str, Any], server_id: str, *, number_matching: bool) -> str:
+    """challenge_bytes, made again from the answer that carries them."""
+    bind = {
+        "challenge_id": answer["challenge_id"],
+        "expires_at": answer["expires_at"],
+        "fingerprint": answer["fingerprint"],
+        "nonce": answer["nonce"],
+        "number_matching": number_matching,
+        "respond_to": answer.get("respond_to", ""),
+        "server_id": server_id,
+    }
+    return b64(hashlib.sha256(BIND + rfc8785.dumps(bind)).digest())
+
+
+def _child(key: bytes, chain: bytes, index: int, *, hardened: bool) -> tuple[bytes, bytes]:
+    number = index + (0x80000000 if hardened else 0)
+    public = coincurve.PrivateKey(key).public_key.format(compressed=True)
+    data = (b"\0" + key if hardened else public) + number.to_bytes(4)
+    digest = hmac.digest(chain, data, "sha512")
+    child = (int.from_bytes(digest[:32]) + int.from_bytes(key)) % K256_ORDER
+    return child.to_bytes(32), digest[32:]
+
+
+def _bip32(seed: bytes, path: str) -> bytes:
+    digest = hmac.digest(b"Bitcoin seed", seed, "sha512")
+    key, chain = digest[:32], digest[32:]
+    for step in path.split("/")[1:]:
+        key, chain = _child(key, chain, int(step.rstrip("'")), hardened=step.endswith("'"))
+    return key
+
+
+class ServerIdentity:
+    """All that a server derives from its words."""
+
+    def __init__(self, words: str | None = None) -> None:
+        self.words = words or Mnemonic("english").generate(256)
+        seed = Mnemonic.to_seed(self.words, "")
+        self.keys: dict[str, Any] = {
+            "ES256": ES256(_bip32(seed, "m/44'/0'/0'/0/0")),
+            "ES256K": ES256K(_bip32(seed, "m/44'/0'/1'/0'/0'")),
+            "Ed25519": Ed25519(self._derived(seed, "sigil/ed25519/v1")),
+        }
+        self._api_key_secret = self._derived(seed, "sigil/api-key/v1")
+
+    @staticmethod
+    def _derived(seed: bytes, label: str) -> bytes:
+        return HKDF(algorithm=hashes.SHA256(), length=32, salt=None, info=label.encode()).derive(seed)
+
+    @property
+    def server_id(self) -> str:
+        return fingerprint_of(self.keys["ES256"].public)
+
+    @property
+    def public_keys(self) -> dict[str, str]:
+        return {suite: b64(key.public) for suite, key in self.keys.items()}
+
+    def signature(self, suite: str, message: bytes) -> str:
+        return note_signature(b64(self.keys[suite].sign(message)))
+
+    def api_key(self, prefix: str = "sgk_test_", key_id: bytes | None = None) -> str:
+        key_id = key_id or secrets.token_bytes(16)
+        mac = hmac.digest(self._api_key_secret, prefix.encode() + key_id, "sha256")[:16]
+        key = prefix + (key_id + mac).hex()
+        API_KEYS.append(key)
+        return key
