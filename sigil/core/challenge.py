@@ -97,8 +97,8 @@ def challenge_key(challenge_id: bytes) -> Key:
 
 
 def ledger_key(public_key: bytes) -> Key:
-    """By half of the fingerprint: rows are small, and the key in the challenge's row is what is believed."""
-    return Key(LEDGER, hashlib.sha256(public_key).digest()[:16])
+    """By 96 bits of the fingerprint: rows are small, and the key in the challenge's row is what is believed."""
+    return Key(LEDGER, hashlib.sha256(public_key).digest()[:12])
 
 
 def idempotency_key(name: bytes) -> Key:

@@ -13,6 +13,8 @@ from sigil.protocol.errors import RateLimited, TooManyPending
 
 MUTE_SECONDS = 60
 MAX_MUTE_SECONDS = 900
+# Enough to keep owners apart: their ids are random, and made by the operator alone. A row must stay small.
+_OWNER_BYTES = 8
 # How long a past mute still doubles the next one.
 MUTE_MEMORY_SECONDS = 900
 
@@ -26,7 +28,7 @@ class Limits:
 
 
 class Tally(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """One owner's part. `paid_until_ms` is the theoretical arrival time of the generic cell rate algorithm."""
+    """One owner's part, under the first 8 bytes of its id. `paid_until_ms` is the theoretical arrival time of the generic cell rate algorithm."""
 
     owner: bytes
     pending: tuple[tuple[bytes, int], ...] = ()
@@ -97,7 +99,8 @@ class Ledger(msgspec.Struct, frozen=True, array_like=True, gc=False):
         return Ledger(alive) if alive else None
 
     def _tally(self, owner: bytes) -> Tally:
-        return next((tally for tally in self.tallies if tally.owner == owner), Tally(owner))
+        name = owner[:_OWNER_BYTES]
+        return next((tally for tally in self.tallies if tally.owner == name), Tally(name))
 
     def _with(self, changed: Tally) -> Ledger:
         return Ledger((*(tally for tally in self.tallies if tally.owner != changed.owner), changed))

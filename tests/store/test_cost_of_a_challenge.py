@@ -1,0 +1,37 @@
+"""What a pending challenge costs in the store, with its ledger and its indices."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+from sigil.app import KINDS
+from sigil.core import challenge as rules
+from sigil.core.challenge import Challenge
+from sigil.core.ledger import Limits
+from sigil.protocol.ids import uuid4_bytes
+from sigil.store.lmdb import LmdbStore
+
+MOST_BYTES = 450
+# What its action takes comes on top: this is the README's.
+_ACTION = b'{"description":"Sign in to Example","type":"login"}'
+
+
+async def test_a_pending_challenge_costs_at_most_450_bytes_with_its_indices(memory_directory: Path) -> None:
+    """Every challenge of a device of its own: the dearest case, with a ledger each."""
+    store = LmdbStore(memory_directory, size=64 << 20, kinds=KINDS, clock=time.time)
+    empty = store.usage().used
+    owner, count = os.urandom(16), 10_000
+    for n in range(count):
+        key, now = uuid4_bytes(os.urandom(16)), int(time.time())
+        draft = Challenge(os.urandom(33), owner, os.urandom(32), _ACTION, now * 1000 + n % 1000, now + 300)
+        keys = [rules.challenge_key(key), rules.ledger_key(draft.public_key)]
+
+        def rule(now: float, rows: tuple[object, ...], key: bytes = key, draft: Challenge = draft) -> object:
+            return rules.issue(now, key, draft, None, limits=Limits(), body_sha256=b"")
+
+        await store.decide(keys, rule, creates=True)
+    cost = (store.usage().used - empty) / count
+    store.close()
+    assert cost <= MOST_BYTES
