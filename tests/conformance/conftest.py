@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from tests.ordering import last_of_folder
+
 from .integrator import Integrator, approval
 from .server import Server, read_all
 from .wire import API_KEYS, Device, ServerIdentity
@@ -25,7 +27,7 @@ RATE = 60
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What waits for the clock comes last, so that the clock has run meanwhile; order matters to nothing else."""
-    items.sort(key=lambda item: "conformance/test_expiry" in item.nodeid)
+    last_of_folder(items, "conformance", lambda item: "conformance/test_expiry" in item.nodeid)
 
 
 def next_key() -> str:

@@ -8,6 +8,7 @@ import pytest
 
 from tests.flows.people import Backend, Expiring
 from tests.live import LiveServer
+from tests.ordering import last_of_folder
 
 
 @pytest.fixture(scope="session")
@@ -30,4 +31,4 @@ def expiring(backend: Backend) -> Expiring:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What waits for time to pass runs when it has passed while others ran."""
-    items.sort(key=lambda item: "expiring" in getattr(item, "fixturenames", ()) and "expires" in item.name)
+    last_of_folder(items, "flows", lambda item: "expires" in item.name)

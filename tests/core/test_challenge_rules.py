@@ -1,0 +1,260 @@
+"""The life of a challenge under a clock that the test moves."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from sigil.challenges import Policy
+from sigil.core.challenge import MOVES, State
+from sigil.core.ledger import Limits
+from sigil.device import Device
+from sigil.protocol.errors import (
+    ChallengeAlreadyUsed,
+    ChallengeExpired,
+    ChallengeNotFound,
+    IdempotencyConflict,
+    InvalidSignature,
+    Overloaded,
+    RateLimited,
+    TooManyPending,
+)
+from sigil.protocol.messages import ChallengeCreated, ChallengeStatus
+from tests.services import ANOTHER, SOMEBODY, START, Desk
+
+DEVICE = Device.from_secret("ES256", b"\x07" * 32)
+
+
+@pytest.fixture
+def desk() -> Desk:
+    return Desk()
+
+
+async def state_of(desk: Desk, challenge_id: str) -> ChallengeStatus:
+    return await desk.challenges.status(SOMEBODY, challenge_id)
+
+
+def test_no_final_state_has_a_way_out() -> None:
+    assert {state for state, _ in MOVES} == {State.PENDING}
+    assert set(MOVES.values()) == set(State) - {State.PENDING}
+
+
+async def test_a_challenge_expires_at_the_second_that_it_names(desk: Desk) -> None:
+    created = await desk.ask(DEVICE, seconds=30)
+    desk.clock.now = int(START) + 29.999
+    assert (await state_of(desk, created.challenge_id)).status == "pending"
+    desk.clock.now = int(START) + 30
+    assert (await state_of(desk, created.challenge_id)).status == "expired"
+    with pytest.raises(ChallengeExpired):
+        await desk.approve(DEVICE, created)
+
+
+async def test_expiry_reads_the_same_before_and_after_the_sweep(desk: Desk) -> None:
+    created = await desk.ask(DEVICE, seconds=30)
+    desk.clock.now += 31
+    before = await state_of(desk, created.challenge_id)
+    await desk.sweep()
+    assert await state_of(desk, created.challenge_id) == before
+    assert desk.events == ["challenge_created", "challenge_expired"]
+    with pytest.raises(ChallengeExpired):
+        await desk.approve(DEVICE, created)
+
+
+async def test_a_sweep_tells_of_an_expiry_once(desk: Desk) -> None:
+    await desk.ask(DEVICE, seconds=30)
+    desk.clock.now += 31
+    await desk.sweep()
+    await desk.sweep()
+    assert desk.events.count("challenge_expired") == 1
+
+
+@pytest.mark.parametrize("swept", [True, False])
+async def test_a_result_is_readable_for_ten_minutes(desk: Desk, swept: bool) -> None:
+    created = await desk.ask(DEVICE)
+    await desk.approve(DEVICE, created)
+    desk.clock.now = int(START) + 599.9
+    if swept:
+        await desk.sweep()
+    assert (await state_of(desk, created.challenge_id)).status == "verified"
+    desk.clock.now = int(START) + 600
+    if swept:
+        await desk.sweep()
+    with pytest.raises(ChallengeNotFound):
+        await state_of(desk, created.challenge_id)
+
+
+async def test_the_sweep_leaves_nothing_of_what_is_over(desk: Desk) -> None:
+    for n in range(3):
+        created = await desk.ask(DEVICE, key=f"key-{n}")
+        await desk.pending(DEVICE)
+        await desk.reject(DEVICE, created)
+        desk.clock.now += 1
+    desk.clock.now += 2000
+    await desk.sweep()
+    assert desk.store.usage().used == Desk().store.usage().used
+
+
+async def test_one_answer_counts_and_the_others_are_told_how_it_ended(desk: Desk) -> None:
+    created = await desk.ask(DEVICE)
+    await desk.reject(DEVICE, created)
+    for answer in (desk.approve, desk.reject):
+        with pytest.raises(ChallengeAlreadyUsed) as refused:
+            await answer(DEVICE, created)
+        assert refused.value.details == {"status": "rejected", "decision": "rejected"}
+    assert (await state_of(desk, created.challenge_id)).status == "rejected"
+
+
+@pytest.mark.parametrize(
+    "wrong", [Device.from_secret("ES256", b"\x08" * 32), Device.from_secret("Ed25519", b"\x07" * 32)]
+)
+async def test_a_stranger_changes_nothing(desk: Desk, wrong: Device) -> None:
+    created = await desk.ask(DEVICE)
+    with pytest.raises(InvalidSignature):
+        await desk.approve(wrong, created)
+    assert (await desk.approve(DEVICE, created)).status == "verified"
+
+
+async def test_the_third_wrong_code_ends_the_challenge(desk: Desk) -> None:
+    created = await desk.ask(DEVICE, matching=True)
+    assert created.match_code is not None
+    wrong = f"{(int(created.match_code) + 1) % 100:02d}"
+    for _ in range(3):
+        assert (await state_of(desk, created.challenge_id)).match_code == created.match_code
+        with pytest.raises(InvalidSignature):
+            await desk.approve(DEVICE, created, wrong)
+    ended = await state_of(desk, created.challenge_id)
+    assert (ended.status, ended.reason, ended.match_code) == ("rejected", "wrong_code", None)
+    with pytest.raises(ChallengeAlreadyUsed):
+        await desk.approve(DEVICE, created, created.match_code)
+
+
+async def test_two_wrong_codes_leave_the_right_one_good(desk: Desk) -> None:
+    created = await desk.ask(DEVICE, matching=True)
+    assert created.match_code is not None
+    for _ in range(2):
+        with pytest.raises(InvalidSignature):
+            await desk.approve(DEVICE, created, f"{(int(created.match_code) + 50) % 100:02d}")
+    assert (await desk.approve(DEVICE, created, created.match_code)).verified
+
+
+async def test_the_setting_beats_a_request_without_number_matching() -> None:
+    desk = Desk(Policy(number_matching=True))
+    assert (await desk.ask(DEVICE)).match_code is not None
+
+
+async def test_pending_is_counted_by_time_and_by_owner(desk: Desk) -> None:
+    for _ in range(5):
+        await desk.ask(DEVICE, seconds=60)
+    with pytest.raises(TooManyPending) as refused:
+        await desk.ask(DEVICE)
+    assert 0 < refused.value.retry_after <= 61
+    await desk.ask(DEVICE, ANOTHER)
+    desk.clock.now += 60
+    await desk.ask(DEVICE)
+
+
+async def test_what_ends_makes_room(desk: Desk) -> None:
+    asked = [await desk.ask(DEVICE) for _ in range(5)]
+    await desk.approve(DEVICE, asked[0])
+    await desk.challenges.cancel(SOMEBODY, asked[1].challenge_id)
+    await desk.ask(DEVICE)
+    await desk.ask(DEVICE)
+    with pytest.raises(TooManyPending):
+        await desk.ask(DEVICE)
+
+
+async def test_ten_creations_a_minute_and_no_more(desk: Desk) -> None:
+    for _ in range(10):
+        await desk.approve(DEVICE, await desk.ask(DEVICE))
+    with pytest.raises(RateLimited) as refused:
+        await desk.ask(DEVICE)
+    assert refused.value.retry_after <= 6
+    desk.clock.now += refused.value.retry_after
+    await desk.ask(DEVICE)
+
+
+async def test_unknown_triggers_mute_an_owner_for_longer_each_time() -> None:
+    desk = Desk(Policy(limits=Limits(per_minute=0)))
+    for muted in (60, 120, 240, 480, 900, 900):
+        await desk.reject(DEVICE, await desk.ask(DEVICE), "unknown_trigger")
+        with pytest.raises(RateLimited) as refused:
+            await desk.ask(DEVICE)
+        assert muted - 1 <= refused.value.retry_after <= muted + 1
+        await desk.approve(DEVICE, await desk.ask(DEVICE, ANOTHER))
+        desk.clock.now += refused.value.retry_after
+
+
+async def test_an_approval_forgives_past_mutes() -> None:
+    desk = Desk(Policy(limits=Limits(per_minute=0)))
+    for _ in range(2):
+        await desk.reject(DEVICE, await desk.ask(DEVICE), "unknown_trigger")
+        desk.clock.now += 61
+        await desk.approve(DEVICE, await desk.ask(DEVICE))
+
+
+async def test_an_idempotency_key_brings_back_the_first_answer_to_the_byte(desk: Desk) -> None:
+    first = await desk.ask(DEVICE, key="once", matching=True)
+    assert await desk.ask(DEVICE, key="once", matching=True) == first
+    await desk.approve(DEVICE, first, first.match_code)
+    desk.clock.now += 30
+    assert await desk.ask(DEVICE, key="once", matching=True) == first
+    assert desk.events.count("challenge_created") == 1
+
+
+async def test_an_idempotency_key_belongs_to_its_owner_and_to_one_body(desk: Desk) -> None:
+    first = await desk.ask(DEVICE, key="once")
+    assert (await desk.ask(DEVICE, ANOTHER, key="once")).challenge_id != first.challenge_id
+    with pytest.raises(IdempotencyConflict):
+        await desk.ask(DEVICE, key="once", body=b"another body")
+
+
+@pytest.mark.parametrize("swept", list(itertools.product([True, False], repeat=2)))
+async def test_an_idempotency_key_is_free_again_with_its_challenge(desk: Desk, swept: tuple[bool, bool]) -> None:
+    """Whether or not the old challenge was swept before the key is used again, or after."""
+    first = await desk.ask(DEVICE, key="once")
+    desk.clock.now += 901
+    if swept[0]:
+        await desk.sweep()
+    second = await desk.ask(DEVICE, key="once")
+    assert second.challenge_id != first.challenge_id
+    if swept[1]:
+        await desk.sweep()
+    assert await desk.ask(DEVICE, key="once") == second
+
+
+async def test_a_full_store_refuses_to_ask_and_still_takes_answers(desk: Desk) -> None:
+    asked: list[tuple[Device, ChallengeCreated]] = []
+
+    async def fill() -> None:
+        while True:
+            device = Device.generate("Ed25519")
+            asked.append((device, await desk.ask(device)))
+
+    with pytest.raises(Overloaded):
+        await fill()
+    for device, created in asked[:3]:
+        assert (await desk.approve(device, created)).verified
+    await desk.challenges.cancel(SOMEBODY, asked[3][1].challenge_id)
+
+
+async def test_a_device_sees_what_pends_from_every_owner_and_nothing_that_ended(desk: Desk) -> None:
+    kept = [await desk.ask(DEVICE), await desk.ask(DEVICE, ANOTHER)]
+    await desk.approve(DEVICE, await desk.ask(DEVICE))
+    await desk.ask(Device.generate())
+    assert sorted(await desk.pending(DEVICE)) == sorted(item.challenge_id for item in kept)
+    with pytest.raises(InvalidSignature):
+        await desk.pending(DEVICE)
+
+
+async def test_a_device_that_nobody_asked_costs_no_row(desk: Desk) -> None:
+    before = desk.store.usage().used
+    assert await desk.pending(Device.generate()) == []
+    assert desk.store.usage().used == before
+
+
+async def test_another_owner_finds_nothing(desk: Desk) -> None:
+    created = await desk.ask(DEVICE)
+    for look in (desk.challenges.status, desk.challenges.cancel):
+        with pytest.raises(ChallengeNotFound):
+            await look(ANOTHER, created.challenge_id)
