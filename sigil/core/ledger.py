@@ -28,7 +28,10 @@ class Limits:
 
 
 class Tally(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """One owner's part, under the first 8 bytes of its id. `paid_until_ms` is the theoretical arrival time of the generic cell rate algorithm."""
+    """One owner's part, under the first 8 bytes of its id.
+
+    `paid_until_ms` is the theoretical arrival time of the generic cell rate algorithm.
+    """
 
     owner: bytes
     pending: tuple[tuple[bytes, int], ...] = ()
