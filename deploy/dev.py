@@ -6,6 +6,7 @@ The second start finds what the first one made: the same identity, API key and c
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -90,6 +91,7 @@ def main() -> int:
     identity = _prepare(port)
     # Settings of the shell win: `SIGIL_PORT=9443 make dev`.
     os.environ.update({name: value for name, value in _settings(port).items() if name not in os.environ})
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     server = subprocess.Popen([sys.executable, "-m", "sigil", "serve"])
     try:
         if _wait_until_healthy(server):
@@ -105,7 +107,8 @@ def main() -> int:
             )
         return server.wait()
     except KeyboardInterrupt:
-        # The terminal sent it to the server too, which drains.
+        # Ctrl-C reached the server too, which drains; a signal to this process alone did not.
+        server.terminate()
         return server.wait()
 
 
