@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -25,12 +26,12 @@ _START_SECONDS = 30
 
 def _write_once(path: Path, text: str) -> str:
     """The file's content, which is `text` when there was none; mode 0600 from its first moment."""
-    try:
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
+    if path.exists():
         return path.read_text(encoding="utf-8").strip()
+    handle, name = tempfile.mkstemp(dir=path.parent)
     with os.fdopen(handle, "w", encoding="utf-8") as file:
         file.write(text + "\n")
+    Path(name).replace(path)
     return text
 
 
@@ -90,6 +91,7 @@ def main() -> int:
     port = int(os.environ.get("SIGIL_PORT", "8443"))
     identity = _prepare(port)
     # Settings of the shell win: `SIGIL_PORT=9443 make dev`.
+    os.environ.pop("SIGIL_MNEMONIC", None)
     os.environ.update({name: value for name, value in _settings(port).items() if name not in os.environ})
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     server = subprocess.Popen([sys.executable, "-m", "sigil", "serve"])

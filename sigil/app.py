@@ -26,7 +26,7 @@ from sigil.resources.challenges import Answers, NewChallenge, OneChallenge, Pend
 from sigil.resources.server import HealthOfServer, InfoOfServer
 from sigil.serving import logs, problems
 from sigil.serving.edge import Edge, request_id
-from sigil.serving.gate import Gate
+from sigil.serving.intake import Intake
 from sigil.serving.limits import AddressLimiter
 from sigil.serving.proxies import ClientAddresses
 from sigil.serving.refusal import StartRefused
@@ -77,7 +77,7 @@ def open_state(config: Config, server_id: str) -> StateDirectory:
 def create_app(snapshot: Snapshot, life: Life) -> Edge:
     """The application of one worker process, for Granian."""
     config = snapshot.config
-    store = LmdbStore(config.state_dir, size=config.store_size, kinds=KINDS, clock=time.time)
+    store = LmdbStore(config.state_dir, size=config.store_size, kinds=KINDS, clock=time.time, create=False)
     parts = Parts(store=store, waiters=Waiters())
     life.on_drain(parts.waiters.drain)
     return build(snapshot, parts)
@@ -87,7 +87,7 @@ def build(snapshot: Snapshot, parts: Parts) -> Edge:
     """The whole application over given parts."""
     config = snapshot.config
     identity = ServerIdentity.from_secrets(snapshot.secrets)
-    gate = Gate()
+    intake = Intake()
     keys = KeyRing(
         identity.api_key_secret,
         preset=[key.reveal() for key in config.preset_keys],
@@ -106,18 +106,18 @@ def build(snapshot: Snapshot, parts: Parts) -> Edge:
         randomness=parts.randomness,
     )
     loops = Loops(store=parts.store, challenges=challenges, waiters=parts.waiters, on_fault=_loop_failed)
-    app: falcon.asgi.App[Any, Any] = falcon.asgi.App(middleware=[_Worker(gate, loops, parts.store)])
+    app: falcon.asgi.App[Any, Any] = falcon.asgi.App(middleware=[_Worker(loops, parts.store)])
     problems.handle_errors(app)
     app.add_error_handler(StoreFull, _store_failed)
     app.add_error_handler(StoreUnusable, _store_failed)
     app.add_route("/challenge", NewChallenge(challenges, callers))
     app.add_route("/v1/auth/challenge/{challenge_id}", OneChallenge(challenges, callers))
-    app.add_route("/v1/auth/challenge/{challenge_id}/status", StatusOfChallenge(challenges, callers, gate))
+    app.add_route("/v1/auth/challenge/{challenge_id}/status", StatusOfChallenge(challenges, callers))
     app.add_route("/respond", Answers(challenges, strangers))
     app.add_route("/device/pending", PendingOfDevice(challenges, strangers))
     app.add_route("/health", HealthOfServer(__version__, _faults(parts)))
     app.add_route("/info", InfoOfServer(_info(config, identity), strangers))
-    return Edge(app, gate)
+    return Edge(app, intake)
 
 
 def _policy(config: Config) -> Policy:
@@ -188,8 +188,7 @@ async def _store_failed(
 class _Worker:
     """Falcon middleware: the life of the worker's parts, and what holds for every request."""
 
-    def __init__(self, gate: Gate, loops: Loops, store: SessionStore) -> None:
-        self._gate = gate
+    def __init__(self, loops: Loops, store: SessionStore) -> None:
         self._loops = loops
         self._store = store
 
@@ -200,11 +199,6 @@ class _Worker:
     async def process_shutdown(self, _scope: object, _event: object) -> None:
         await self._loops.stop()
         self._store.close()
-
-    async def process_resource(
-        self, _req: falcon.asgi.Request, _resp: falcon.asgi.Response, _resource: object, _params: object
-    ) -> None:
-        self._gate.check(time.monotonic())
 
     async def process_response(
         self, _req: falcon.asgi.Request, resp: falcon.asgi.Response, _resource: object, _succeeded: bool

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -141,18 +142,19 @@ class Challenges:
         keys = _rows_of(challenge_id, draft)
         known: Idempotent | None = None
         if draft.idempotency:
-            known = await self._store.get(rules.idempotency_key(draft.idempotency))
             keys.append(rules.idempotency_key(draft.idempotency))
+            known = await self._store.get(keys[-1])
         if known is not None:
-            keys.append(rules.challenge_key(known.challenge_id))
+            # What a first answer says never changes, so it needs no transaction, and no room for one.
+            earlier = await self._store.get(rules.challenge_key(known.challenge_id))
+            again = rules.replay(self._clock(), known, body_sha256, earlier)
+            if again is not None:
+                return again
 
         def rule(now: float, rows: tuple[Any, ...]) -> Decision[Issued | None]:
-            _, ledger, found, earlier = (*rows, None, None)[:4]
-            if found != known:
+            _, ledger, *used = rows
+            if used and used[0] != known:
                 return Decision(None)
-            again = rules.replay(now, known, body_sha256, earlier)
-            if again is not None:
-                return Decision(again)
             return rules.issue(
                 now, challenge_id, draft, ledger, limits=self._policy.limits, body_sha256=body_sha256, stale=known
             )
@@ -226,12 +228,14 @@ class Challenges:
         return self._messages.status(challenge_id, challenge)
 
     async def _when_final(self, caller: Caller, challenge_id: str, key: bytes, wait: int) -> Challenge:
-        deadline = self._clock() + wait
+        # The time of day may be set while somebody waits.
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + wait
         with self._waiters.waiting(key) as waiter:
             while True:
                 # Registered first, read again then: no end can fall between the two.
                 _, challenge = await self._owned(caller, challenge_id)
-                left = min(deadline, challenge.expires_at) - self._clock()
+                left = min(deadline - loop.time(), challenge.expires_at - self._clock())
                 if waiter is None or self._waiters.draining or challenge.state is not State.PENDING or left <= 0:
                     return challenge
                 await waiter.sleep(left)

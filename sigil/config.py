@@ -28,6 +28,8 @@ _CLOUDFLARE = (
     "2c0f:f248::/32"
 )
 MIN_SECRET_LENGTH = 32
+SECRETS = ("SIGIL_MNEMONIC", "API_KEY", "WEBHOOK_SECRET", "METRICS_TOKEN", "SIGIL_INIT_TOKEN")
+"""Variables whose value is a secret itself."""
 _MAX_FILE = 64 * 1024
 
 
@@ -215,7 +217,7 @@ def _read(r: _Reader) -> Config:
         telemetry=r.choice("SIGIL_TELEMETRY", "full", "full", "minimal", "none"),  # type: ignore[arg-type]
         log_level=r.choice("LOG_LEVEL", "info", "debug", "info", "warn", "error"),  # type: ignore[arg-type]
         number_matching=r.flag("SIGIL_NUMBER_MATCHING", default=False),
-        max_pending_per_device=r.value("SIGIL_MAX_PENDING_PER_DEVICE", 5, _count(1, 10_000)),
+        max_pending_per_device=r.value("SIGIL_MAX_PENDING_PER_DEVICE", 5, _count(1, 100)),
         device_rate=r.value("SIGIL_DEVICE_RATE", 10, _rate),
         rate_limit=r.value("SIGIL_RATE_LIMIT", 600, _rate),
         trusted_proxies=proxies,
@@ -338,7 +340,7 @@ def _port(text: str) -> int:
 
 def _count(low: int, high: int) -> Callable[[str], int]:
     def parse(text: str) -> int:
-        if not (text.isascii() and text.isdigit() and low <= int(text[:12]) <= high):
+        if not (text.isascii() and text.isdigit() and len(text) <= 12 and low <= int(text) <= high):
             raise ValueError(f"is a whole number from {low} to {high}")
         return int(text)
 
@@ -359,7 +361,7 @@ def _rate(text: str) -> int:
     if text.lower() == "off":
         return 0
     match = _RATE.match(text)
-    if match is None or not 1 <= int(match[1][:12]) <= 60_000:
+    if match is None or len(match[1]) > 12 or not 1 <= int(match[1]) <= 60_000:
         raise ValueError("is a rate such as 10/min (1 to 60000), or off")
     return int(match[1])
 

@@ -1,4 +1,4 @@
-"""What the services tell, as log lines (docs/logging.md)."""
+"""What the services tell, as log lines (docs/operations.md)."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import hashlib
 import msgspec
 
 from sigil.core.challenge import Challenge
+from sigil.protocol.api_key import Caller
 from sigil.protocol.ids import format_uuid
 from sigil.serving import logs
 from sigil.serving.edge import request_id
@@ -31,7 +32,7 @@ def record(event: str, challenge_id: bytes, challenge: Challenge) -> None:
         "challenge_id": format_uuid(challenge_id),
         "fingerprint": logs.short(hashlib.sha256(challenge.public_key).hexdigest()),
         "action_type": _type_of(challenge.action).type,
-        "key_id": challenge.owner[:4].hex(),
+        "key_id": Caller(challenge.owner).key_id,
     }
     if current := request_id.get():
         fields["request_id"] = current

@@ -10,7 +10,7 @@ from typing import Literal
 
 from sigil import __version__
 from sigil.app import Snapshot, create_app, open_state
-from sigil.config import Config, ConfigError, Secret, load
+from sigil.config import SECRETS, Config, ConfigError, Secret, load
 from sigil.protocol.identity import DerivedSecrets, InvalidMnemonic, ServerIdentity
 from sigil.serving import logs
 from sigil.serving.process import serve
@@ -23,8 +23,12 @@ _STRICTNESS: tuple[LogLevel, ...] = ("debug", "info", "warn", "error")
 _LEAST: dict[str, LogLevel] = {"full": "debug", "minimal": "warn", "none": "error"}
 
 
-def run(environ: Mapping[str, str] = os.environ) -> int:
+def run() -> int:
     """Serve until a signal ends it; the exit code. Raises ConfigError and StartRefused before anything runs."""
+    environ = dict(os.environ)
+    # Workers inherit the environment, where whoever may look into a process can read it.
+    for name in SECRETS:
+        os.environ.pop(name, None)
     config = load(environ)
     if config.mode == "init":
         raise StartRefused(
@@ -32,6 +36,7 @@ def run(environ: Mapping[str, str] = os.environ) -> int:
         )
     logs.configure("sigil", log_level(config))
     snapshot, identity = take_snapshot(config)
+    config = snapshot.config
     _tell(config)
     _ensure_tls(config)
     with open_state(config, identity.server_id) as state:

@@ -18,6 +18,8 @@ from sigil.protocol.errors import ChallengeAlreadyUsed, ChallengeExpired, Challe
 
 READABLE_SECONDS = 600
 MAX_WRONG_CODES = 3
+# A challenge from further in the future means that the clock was set back: it would live for longer than it may.
+_MAX_SKEW = 5
 WRONG_CODE = "wrong_code"
 
 
@@ -117,7 +119,7 @@ def settle(now: float, challenge: Challenge | None) -> Challenge | None:
     """The row as it reads at `now`: expiry and forgetting do not wait for the sweep."""
     if challenge is None:
         return None
-    if challenge.state is State.PENDING and now >= challenge.expires_at:
+    if challenge.state is State.PENDING and not challenge.created_ms / 1000 - _MAX_SKEW <= now < challenge.expires_at:
         challenge = _moved(challenge, "expire", challenge.expires_at)
     if challenge.state is not State.PENDING and now >= challenge.due:
         return None

@@ -110,10 +110,12 @@ class Ledger(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 def _refuse_muted(now: float, tally: Tally) -> None:
-    if tally.mutes and now < tally.muted_until:
+    # Bounded from now, here and below: a clock that was set back must not shut a device out for as long.
+    until = min(tally.muted_until, int(now) + MAX_MUTE_SECONDS)
+    if tally.mutes and now < until:
         raise RateLimited(
             "The person did not expect the last challenge; this device is left in peace for a while.",
-            retry_after=int(tally.muted_until - now) + 1,
+            retry_after=int(until - now) + 1,
         )
 
 
@@ -122,7 +124,7 @@ def _paid(now: float, paid_until_ms: int, per_minute: int) -> int:
     if not per_minute:
         return 0
     now_ms = int(now * 1000)
-    next_ms = max(paid_until_ms, now_ms) + 60_000 // per_minute
+    next_ms = max(min(paid_until_ms, now_ms + 60_000), now_ms) + 60_000 // per_minute
     over = next_ms - now_ms - 60_000
     if over > 0:
         raise RateLimited("Too many challenges for this device.", retry_after=-(-over // 1000))

@@ -13,7 +13,6 @@ from sigil.protocol.errors import Unauthorized
 Prefix = Literal["sgk_live_", "sgk_test_"]
 PREFIXES: tuple[Prefix, ...] = ("sgk_live_", "sgk_test_")
 ID_LENGTH = 16
-MIN_PRESET_LENGTH = 32
 
 _KEY = re.compile(r"(sgk_(?:live|test)_)([0-9a-f]{32})([0-9a-f]{32})\Z", re.ASCII)
 _REVOCATION = re.compile(r"[0-9a-f]{8,32}\Z")

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from falcon.asgi import Request
 
 from sigil.protocol.api_key import Caller, KeyRing
-from sigil.protocol.errors import ChallengeNotFound, InvalidRequest, InvalidSignature, Unauthorized
+from sigil.protocol.errors import ChallengeAlreadyUsed, ChallengeExpired, Problem, Retryable, Unauthorized
 from sigil.serving.limits import FAILURE_COST, AddressLimiter
 from sigil.serving.proxies import ClientAddresses
+
+# A signed answer that came too late, or a server that is busy.
+_NOBODYS_FAULT = (ChallengeAlreadyUsed, ChallengeExpired, Retryable)
 
 
 class Strangers:
@@ -30,13 +33,17 @@ class Strangers:
         self._limiter.charge(self._addresses.of(req), FAILURE_COST)
 
     @contextmanager
-    def failures_charged(self, req: Request) -> Iterator[None]:
-        """Around an answer: good ones cost nothing, so that many devices may share an address."""
+    def failures_charged(self, req: Request) -> Iterator[Callable[[], None]]:
+        """Around an answer: good ones cost nothing, so that many devices may share an address.
+
+        What is yielded raises RateLimited for an exhausted address: it has its place after the body's own errors.
+        """
         address = self._addresses.of(req)
-        self._limiter.check(address)
         try:
-            yield
-        except (InvalidRequest, InvalidSignature, ChallengeNotFound):
+            yield lambda: self._limiter.check(address)
+        except _NOBODYS_FAULT:
+            raise
+        except Problem:
             self._limiter.charge(address, FAILURE_COST)
             raise
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-from contextlib import nullcontext
 from typing import Any
 
 import falcon
@@ -15,7 +14,6 @@ from sigil.challenges import MAX_WAIT_SECONDS, Challenges, Idempotency
 from sigil.protocol.errors import InvalidRequest
 from sigil.protocol.messages import CreateChallenge, Pending, Respond
 from sigil.resources.callers import Callers, Strangers
-from sigil.serving.gate import Gate
 from sigil.serving.requests import decode_json, read_body, whole_number
 
 _IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}\Z")
@@ -70,17 +68,14 @@ class OneChallenge:
 class StatusOfChallenge:
     """`GET /v1/auth/challenge/{challenge_id}/status?wait=0..25`"""
 
-    def __init__(self, challenges: Challenges, callers: Callers, gate: Gate) -> None:
+    def __init__(self, challenges: Challenges, callers: Callers) -> None:
         self._challenges = challenges
         self._callers = callers
-        self._gate = gate
 
     async def on_get(self, req: Request, resp: Response, challenge_id: str) -> None:
         caller = self._callers.authenticate(req)
         wait = whole_number(req, "wait", low=0, high=MAX_WAIT_SECONDS, default=0)
-        with self._gate.waiting() if wait else nullcontext():
-            status = await self._challenges.status(caller, challenge_id, wait)
-        _respond(resp, status)
+        _respond(resp, await self._challenges.status(caller, challenge_id, wait))
 
 
 class Answers:
@@ -91,8 +86,9 @@ class Answers:
         self._strangers = strangers
 
     async def on_post(self, req: Request, resp: Response) -> None:
-        body = await read_body(req)
-        with self._strangers.failures_charged(req):
+        with self._strangers.failures_charged(req) as refuse_when_exhausted:
+            body = await read_body(req)
+            refuse_when_exhausted()
             answered = await self._challenges.answer(decode_json(req, body, Respond))
         _respond(resp, answered)
 
@@ -105,7 +101,8 @@ class PendingOfDevice:
         self._strangers = strangers
 
     async def on_post(self, req: Request, resp: Response) -> None:
-        body = await read_body(req)
-        with self._strangers.failures_charged(req):
+        with self._strangers.failures_charged(req) as refuse_when_exhausted:
+            body = await read_body(req)
+            refuse_when_exhausted()
             pending = await self._challenges.pending(decode_json(req, body, Pending))
         _respond(resp, pending)

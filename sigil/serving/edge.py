@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-import time
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from typing import Any
 
 from sigil.protocol.errors import InvalidRequest, PayloadTooLarge
-from sigil.serving.gate import Gate
+from sigil.serving.intake import Intake, Reader
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
@@ -44,9 +43,9 @@ class Edge:
       `scope["sigil.body"]`, which holds to sizes and times.
     """
 
-    def __init__(self, app: AsgiApp, gate: Gate) -> None:
+    def __init__(self, app: AsgiApp, intake: Intake) -> None:
         self._app = app
-        self._gate = gate
+        self._intake = intake
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -54,13 +53,17 @@ class Edge:
             return
         if scope["http_version"] == "1":
             scope["http_version"] = "1.0"
-        request_id.set(_request_id(scope["headers"]))
-        body = scope["sigil.body"] = Body(receive, self._gate)
-        self._gate.active += 1
-        try:
-            await self._app(scope, body.nothing_yet, send)
-        finally:
-            self._gate.active -= 1
+        # ASGI promises iterables only, and Falcon will read them after us.
+        scope["headers"] = headers = [(name, value) for name, value in scope["headers"]]
+        request_id.set(_request_id(headers))
+        client = scope.get("client")
+        scope["sigil.body"] = Body(receive, self._intake, str(client[0]) if client else "")
+        await self._app(scope, _nothing_yet, send)
+
+
+async def _nothing_yet() -> dict[str, Any]:
+    """What Falcon receives in place of the body."""
+    return {"type": "http.request", "body": b"", "more_body": True}
 
 
 def _request_id(headers: list[tuple[bytes, bytes]]) -> str:
@@ -73,38 +76,39 @@ def _request_id(headers: list[tuple[bytes, bytes]]) -> str:
 class Body:
     """The body of one request, read at most once."""
 
-    def __init__(self, receive: Receive, gate: Gate) -> None:
+    def __init__(self, receive: Receive, intake: Intake, address: str) -> None:
         self._receive = receive
-        self._gate = gate
+        self._intake = intake
+        self._address = address
 
-    async def nothing_yet(self) -> dict[str, Any]:
-        """What Falcon receives in place of the body."""
-        return {"type": "http.request", "body": b"", "more_body": True}
-
-    async def read(self, limit: int = DEFAULT_BODY_LIMIT) -> bytes:
-        """All of it: PayloadTooLarge over `limit` bytes, BodyTimeout after 10 s, Overloaded when memory is short."""
-        with self._gate.reading(time.monotonic()):
-            try:
-                async with asyncio.timeout(BODY_SECONDS):
-                    return await self._read(limit)
-            except TimeoutError as error:
-                raise BodyTimeout from error
-
-    async def _read(self, limit: int) -> bytes:
-        event = await self._receive()
-        if not event.get("more_body"):
-            return _piece(event, limit)
-        held = 0
-        pieces = [_piece(event, limit)]
+    async def read(self, limit: int = DEFAULT_BODY_LIMIT, declared: int = 0) -> bytes:
+        """All of it. Overloaded when too many are being read; PayloadTooLarge when it is over `limit` bytes, or
+        `declared` is; BodyTimeout after 10 s, or when a slow one has to give way.
+        """
+        now = asyncio.get_running_loop().time()
+        reader = Reader(self._address, now, asyncio.timeout_at(now + BODY_SECONDS))
+        self._intake.enter(reader)
         try:
-            while event.get("more_body"):
-                size = len(pieces[-1])
-                held += size
-                self._gate.hold(size)
-                event = await self._receive()
-                pieces.append(_piece(event, limit - held))
+            if declared > limit:
+                raise PayloadTooLarge
+            async with reader.timeout:
+                return await self._read(reader, limit)
+        except TimeoutError as error:
+            raise BodyTimeout from error
         finally:
-            self._gate.buffered -= held
+            self._intake.leave(reader)
+
+    async def _read(self, reader: Reader, limit: int) -> bytes:
+        event = await self._receive()
+        pieces = [_piece(event, limit)]
+        if not event.get("more_body"):
+            return pieces[0]
+        size = 0
+        while event.get("more_body"):
+            size += len(pieces[-1])
+            self._intake.hold(reader, len(pieces[-1]))
+            event = await self._receive()
+            pieces.append(_piece(event, limit - size))
         return b"".join(pieces)
 
 

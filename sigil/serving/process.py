@@ -161,9 +161,11 @@ def _granian(log_level: str, workers: int, websockets: bool, limits: Limits) -> 
         websockets=websockets,
         backlog=limits.backlog,
         backpressure=limits.connections,
-        http1_settings=HTTP1Settings(header_read_timeout=10_000, max_buffer_size=64 * 1024),
+        http1_settings=HTTP1Settings(header_read_timeout=10_000, max_buffer_size=32 * 1024),
         # Milliseconds and seconds: a peer that vanished is found after 50 s.
-        http2_settings=HTTP2Settings(keep_alive_interval=30_000, keep_alive_timeout=20, max_headers_size=64 * 1024),
+        http2_settings=HTTP2Settings(
+            keep_alive_interval=30_000, keep_alive_timeout=20, max_headers_size=16 * 1024, max_concurrent_streams=128
+        ),
         log_level=LogLevels.info if log_level == "debug" else LogLevels.warning,
         log_dictconfig=_granian_logs(),
     )

@@ -7,7 +7,7 @@ from typing import TypeVar
 import falcon.asgi
 
 from sigil.protocol import messages
-from sigil.protocol.errors import InvalidRequest, PayloadTooLarge, UnsupportedMediaType
+from sigil.protocol.errors import InvalidRequest, UnsupportedMediaType
 from sigil.serving.edge import DEFAULT_BODY_LIMIT, Body
 
 T = TypeVar("T")
@@ -15,10 +15,8 @@ T = TypeVar("T")
 
 async def read_body(req: falcon.asgi.Request, limit: int = DEFAULT_BODY_LIMIT) -> bytes:
     """The raw body, refused by its declared length before a byte of it is read."""
-    if (req.content_length or 0) > limit:
-        raise PayloadTooLarge
     body: Body = req.scope["sigil.body"]
-    return await body.read(limit)
+    return await body.read(limit, req.content_length or 0)
 
 
 def decode_json(req: falcon.asgi.Request, body: bytes, kind: type[T]) -> T:

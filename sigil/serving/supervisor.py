@@ -163,6 +163,8 @@ class Supervisor:
         # Without a time-out only while nothing is timed: an idle master uses no CPU.
         timed = self._next or any(not w.ready or w.kill_at for w in self._alive)
         timed = timed or any(s.start_at is not None for s in self._slots)
+        # A SIGHUP that came while workers were being replaced waits for its turn, and nothing else will wake us.
+        timed = timed or (signal.SIGHUP in self._signals.seen and not self._draining)
         if not self._draining or self._alive:
             wait(sources, _TICK if timed else None)
         with contextlib.suppress(BlockingIOError):

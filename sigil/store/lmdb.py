@@ -38,6 +38,7 @@ class LmdbStore:
         clock: Callable[[], float],
         reserve: float = 0.15,
         ends_kept: int = 65536,
+        create: bool = True,
     ) -> None:
         if ends_kept < 1:
             raise ValueError("the log of ends keeps at least one id, since the last one holds the position")
@@ -48,9 +49,9 @@ class LmdbStore:
         self._ends_kept = ends_kept
         self._file = path / DATA_FILE
         with _usable():
-            self._open(path)
+            self._open(path, create)
 
-    def _open(self, path: Path) -> None:
+    def _open(self, path: Path, create: bool) -> None:
         # Nothing is flushed: the map is RAM, and it is to be gone with the host.
         self._env = lmdb.open(
             str(path),
@@ -62,6 +63,7 @@ class LmdbStore:
             map_async=True,
             meminit=False,
             lock=True,
+            create=create,
             max_dbs=3,
             max_readers=512,
             max_spare_txns=2,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 
 import pytest
@@ -258,3 +259,58 @@ async def test_another_owner_finds_nothing(desk: Desk) -> None:
     for look in (desk.challenges.status, desk.challenges.cancel):
         with pytest.raises(ChallengeNotFound):
             await look(ANOTHER, created.challenge_id)
+
+
+@pytest.mark.parametrize("days", [-1, -1000])
+async def test_a_clock_that_is_set_back_shuts_no_device_out_and_gives_no_challenge_a_longer_life(
+    desk: Desk, days: int
+) -> None:
+    created = await desk.ask(DEVICE)
+    await desk.reject(DEVICE, await desk.ask(DEVICE), "unknown_trigger")
+    desk.clock.now += days * 86_400
+    with pytest.raises(RateLimited) as muted:
+        await desk.ask(DEVICE)
+    assert muted.value.retry_after <= 901
+    assert (await state_of(desk, created.challenge_id)).status == "expired"
+    with pytest.raises(ChallengeExpired):
+        await desk.approve(DEVICE, created)
+
+
+async def test_after_a_clock_was_set_back_the_rate_is_that_of_one_minute_at_most() -> None:
+    desk = Desk(Policy(limits=Limits(max_pending=100)))
+    for _ in range(10):
+        await desk.ask(DEVICE)
+    desk.clock.now -= 86_400
+    with pytest.raises(RateLimited) as refused:
+        await desk.ask(DEVICE)
+    assert refused.value.retry_after <= 60
+
+
+async def test_a_long_poll_ends_on_time_though_the_clock_was_set_back(desk: Desk) -> None:
+    created = await desk.ask(DEVICE)
+    poll = asyncio.create_task(desk.challenges.status(SOMEBODY, created.challenge_id, wait=1))
+    while not len(desk.waiters):
+        await asyncio.sleep(0)
+    desk.clock.now -= 3
+    assert (await asyncio.wait_for(poll, 20)).status == "pending"
+
+
+async def test_a_long_poll_hears_of_an_end_that_came_between_its_look_and_its_sleep(desk: Desk) -> None:
+    created = await desk.ask(DEVICE)
+    poll = asyncio.create_task(desk.challenges.status(SOMEBODY, created.challenge_id, wait=25))
+    while not len(desk.waiters):
+        await asyncio.sleep(0)
+    await desk.approve(DEVICE, created)
+    desk.waiters.wake_all()
+    assert (await asyncio.wait_for(poll, 20)).status == "verified"
+
+
+async def test_draining_answers_every_long_poll_at_once(desk: Desk) -> None:
+    created = await desk.ask(DEVICE)
+    poll = asyncio.create_task(desk.challenges.status(SOMEBODY, created.challenge_id, wait=25))
+    while not len(desk.waiters):
+        await asyncio.sleep(0)
+    desk.waiters.drain()
+    assert (await asyncio.wait_for(poll, 20)).status == "pending"
+    assert (await desk.challenges.status(SOMEBODY, created.challenge_id, wait=25)).status == "pending"
+    assert len(desk.waiters) == 0

@@ -1,0 +1,62 @@
+"""The body of `POST /challenge`, held to the rules of what may be signed before anything is sent."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from sigil.protocol.action import Action as SignedAction
+from sigil.protocol.action import action_jcs
+from sigil.protocol.errors import InvalidRequest as NotOfThatForm
+from sigil.protocol.messages import decode
+from sigil.sdk.errors import InvalidRequest
+from sigil.sdk.results import Action
+
+_IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}\Z")
+
+
+def challenge_body(device_public_key: str, action: Action | Mapping[str, Any], **members: object) -> bytes:
+    """JSON, with members that are None left out; InvalidRequest."""
+    given = {name: value for name, value in members.items() if value is not None}
+    body = {"device_public_key": device_public_key, "action": msgspec.Raw(action_bytes(action)), **given}
+    try:
+        return msgspec.json.encode(body)
+    except (TypeError, ValueError) as error:
+        fault = f"The request has no form as JSON: {error}"
+    raise InvalidRequest(fault, details={"path": "$"})
+
+
+def action_bytes(action: Action | Mapping[str, Any]) -> bytes:
+    """The canonical JSON of an action; InvalidRequest names the member that breaks a rule."""
+    members = _members(action)
+    try:
+        read = decode(msgspec.json.encode(members), SignedAction)
+        canonical = action_jcs(read, "$")
+    except NotOfThatForm as error:
+        fault, path = error.message, str(error.details["path"])
+    except (TypeError, ValueError, RecursionError) as error:
+        fault, path = f"The action has no form as JSON: {error}", "$"
+    else:
+        # A date or a Decimal would turn into a string of somebody's choice, which the person then approves.
+        if members.get("params") == read.params:
+            return canonical
+        fault, path = "params holds something that JSON has no value for: a date, a Decimal, a tuple …", "$.params"
+    raise InvalidRequest(fault, details={"path": path.replace("$", "$.action", 1)})
+
+
+def _members(action: Action | Mapping[str, Any]) -> dict[str, Any]:
+    if not isinstance(action, Action):
+        return dict(action)
+    members = {"type": action.type, "description": action.description}
+    return members if action.params is None else {**members, "params": action.params}
+
+
+def checked_idempotency_key(key: str) -> str:
+    """InvalidRequest unless it is 1..255 visible ASCII characters."""
+    if not _IDEMPOTENCY_KEY.match(key):
+        path = {"path": "Idempotency-Key"}
+        raise InvalidRequest("An idempotency key is 1 to 255 visible ASCII characters.", details=path)
+    return key

@@ -1,0 +1,112 @@
+"""The asynchronous client, for asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import httpx
+
+from sigil.sdk.conversation import Arriving, Conversation, Outcome, Pause, Send
+from sigil.sdk.errors import ConfigurationError
+from sigil.sdk.exchange import FAILURES
+from sigil.sdk.opening import Opened, Opening
+from sigil.sdk.results import Action, Challenge, ChallengeStatus
+
+T = TypeVar("T")
+
+
+class AsyncSigilAuth(Opening):
+    """`SigilAuth` for asyncio: the same arguments, results and errors. `async with`, or `aclose()` at the end.
+
+    Make one for an event loop.
+    """
+
+    def _open(self, opened: Opened) -> None:
+        self._opened = opened
+        self._http = httpx.AsyncClient(**opened.http.of_client())
+        self.auth = AsyncAuth(self)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        await self._http.aclose()
+
+    def __repr__(self) -> str:
+        return f"<AsyncSigilAuth {self._opened.origin}>"
+
+    async def _run(self, conversation: Conversation[T]) -> T:
+        if self._http.is_closed:
+            raise ConfigurationError("This client has been closed.")
+        outcome: Outcome | None = None
+        while True:
+            try:
+                step = conversation.send(outcome)
+            except StopIteration as end:
+                value: T = end.value
+                return value
+            outcome = await self._carry_out(step)
+
+    async def _carry_out(self, step: Send | Pause) -> Outcome | None:
+        if isinstance(step, Pause):
+            await self._opened.clock.async_sleep(step.seconds)
+            return None
+        http = self._opened.http
+        try:
+            async with asyncio.timeout(step.seconds), self._http.stream(**http.of_request(step)) as response:
+                arriving = Arriving(response.status_code, response.headers)
+                async for chunk in response.aiter_raw():
+                    if not arriving.take(chunk):
+                        break
+            return http.settled(arriving)
+        except FAILURES as error:
+            return http.broken(error)
+
+
+class AsyncAuth:
+    """`AsyncSigilAuth.auth`. Every method raises SigilError; `Auth` says what each takes and gives."""
+
+    def __init__(self, client: AsyncSigilAuth) -> None:
+        self._run, self._challenges = client._run, client._opened.challenges
+
+    async def create_challenge(
+        self,
+        device_public_key: str,
+        action: Action | Mapping[str, Any],
+        *,
+        expires_in_seconds: int | None = None,
+        number_matching: bool | None = None,
+        fingerprint: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> Challenge:
+        """As `Auth.create_challenge`."""
+        return await self._run(
+            self._challenges.create(
+                device_public_key,
+                action,
+                expires_in_seconds=expires_in_seconds,
+                number_matching=number_matching,
+                fingerprint=fingerprint,
+                idempotency_key=idempotency_key,
+            )
+        )
+
+    async def get_status(self, challenge_id: str) -> ChallengeStatus:
+        """As `Auth.get_status`."""
+        return await self._run(self._challenges.status(challenge_id))
+
+    async def await_result(self, challenge_id: str, timeout: float | None = None) -> ChallengeStatus:  # noqa: ASYNC109
+        """As `Auth.await_result`. A caller's own `asyncio.timeout` works as well: the challenge stays pending."""
+        return await self._run(self._challenges.result(challenge_id, timeout))
+
+    async def cancel(self, challenge_id: str) -> ChallengeStatus:
+        """As `Auth.cancel`."""
+        return await self._run(self._challenges.cancel(challenge_id))

@@ -1,0 +1,120 @@
+"""The synchronous client."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import httpx
+
+from sigil.sdk.conversation import Arriving, Conversation, Outcome, Pause, Send
+from sigil.sdk.deadline import done_within
+from sigil.sdk.errors import ConfigurationError
+from sigil.sdk.exchange import FAILURES
+from sigil.sdk.opening import Opened, Opening
+from sigil.sdk.results import Action, Challenge, ChallengeStatus
+
+T = TypeVar("T")
+
+
+class SigilAuth(Opening):
+    """A backend's connection to its Sigil server; threads may share it. `with`, or `close()` at the end.
+
+    Make one for a process, after it has forked.
+    """
+
+    def _open(self, opened: Opened) -> None:
+        self._opened = opened
+        self._http = httpx.Client(**opened.http.of_client())
+        self.auth = Auth(self)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._http.close()
+
+    def __repr__(self) -> str:
+        return f"<SigilAuth {self._opened.origin}>"
+
+    def _run(self, conversation: Conversation[T]) -> T:
+        if self._http.is_closed:
+            raise ConfigurationError("This client has been closed.")
+        outcome: Outcome | None = None
+        while True:
+            try:
+                step = conversation.send(outcome)
+            except StopIteration as end:
+                value: T = end.value
+                return value
+            outcome = self._carry_out(step)
+
+    def _carry_out(self, step: Send | Pause) -> Outcome | None:
+        if isinstance(step, Pause):
+            self._opened.clock.sleep(step.seconds)
+            return None
+        http = self._opened.http
+        try:
+            with done_within(step.seconds), self._http.stream(**http.of_request(step)) as response:
+                arriving = Arriving(response.status_code, response.headers)
+                for chunk in response.iter_raw():
+                    if not arriving.take(chunk):
+                        break
+            return http.settled(arriving)
+        except FAILURES as error:
+            return http.broken(error)
+
+
+class Auth:
+    """`SigilAuth.auth`. Every method raises SigilError."""
+
+    def __init__(self, client: SigilAuth) -> None:
+        self._run, self._challenges = client._run, client._opened.challenges
+
+    def create_challenge(
+        self,
+        device_public_key: str,
+        action: Action | Mapping[str, Any],
+        *,
+        expires_in_seconds: int | None = None,
+        number_matching: bool | None = None,
+        fingerprint: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> Challenge:
+        """Ask a device to approve an action.
+
+        device_public_key: base64, as the device gave it at enrolment. expires_in_seconds: 30..300, else 300.
+        number_matching: show `match_code` to the person, who types it on the device. fingerprint: checked against
+        the key. idempotency_key: 1..255 visible ASCII characters; one is made for each call, and kept over its tries,
+        so that they make one challenge. Give your own to make one challenge over several calls.
+        """
+        return self._run(
+            self._challenges.create(
+                device_public_key,
+                action,
+                expires_in_seconds=expires_in_seconds,
+                number_matching=number_matching,
+                fingerprint=fingerprint,
+                idempotency_key=idempotency_key,
+            )
+        )
+
+    def get_status(self, challenge_id: str) -> ChallengeStatus:
+        """The challenge as it stands now. NotFound from 10 minutes after its end."""
+        return self._run(self._challenges.status(challenge_id))
+
+    def await_result(self, challenge_id: str, timeout: float | None = None) -> ChallengeStatus:
+        """Wait until the challenge has ended; look at `.verified`.
+
+        timeout: seconds, None for as long as a challenge can live. ResultTimeout, with the last status as `.last`,
+        comes at most two seconds after it.
+        """
+        return self._run(self._challenges.result(challenge_id, timeout))
+
+    def cancel(self, challenge_id: str) -> ChallengeStatus:
+        """Withdraw a pending challenge; again is fine. Conflict when it has ended in another way."""
+        return self._run(self._challenges.cancel(challenge_id))

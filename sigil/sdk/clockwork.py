@@ -1,0 +1,20 @@
+"""Time and chance, as a client takes them; tests give their own."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Clockwork:
+    """`monotonic` gives seconds, the sleeps take them; `uniform(low, high)` is a random number between the two."""
+
+    monotonic: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], object] = time.sleep
+    async_sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
+    # From the system: the forked workers of a backend would all draw the same numbers of the random module.
+    uniform: Callable[[float, float], float] = secrets.SystemRandom().uniform

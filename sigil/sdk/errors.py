@@ -1,0 +1,154 @@
+"""Every way in which a call can fail: one tree under `SigilError` (docs/sdk.md lists it).
+
+No message, code or detail holds an API key, a signature or a match code, and no error has a cause: the frames of
+the HTTP library, which a traceback with local variables would show, hold the Authorization header.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sigil.sdk.results import ChallengeStatus
+
+
+class SigilError(Exception):
+    """Base. `code` is stable; `status` is HTTP's, None when no answer led to this error.
+
+    `request_id` names the request in the server's log, None when there was no answer.
+    """
+
+    default_code = "SIGIL_ERROR"
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        code: str | None = None,
+        status: int | None = None,
+        details: Mapping[str, Any] | None = None,
+        request_id: str | None = None,
+    ) -> None:
+        # The message alone is in args, so that errors can be pickled and copied.
+        super().__init__(message)
+        self.message, self.code, self.status = message, code or self.default_code, status
+        self.details: Mapping[str, Any] = details or {}
+        self.request_id = request_id
+
+    def __str__(self) -> str:
+        known = [self.code, f"HTTP {self.status}" if self.status else "", self.request_id or ""]
+        return f"{self.message} [{', '.join(filter(None, known))}]"
+
+
+class ConfigurationError(SigilError):
+    """The client cannot be made, or was used after it was closed."""
+
+    default_code = "CONFIGURATION"
+
+
+class ConnectionFailed(SigilError):
+    """No whole answer came, after all tries. What was asked may have happened all the same."""
+
+    default_code = "CONNECTION_FAILED"
+
+
+class CertificateRefused(ConnectionFailed):
+    """The server's certificate is not trusted; nothing was sent. Not tried again."""
+
+    default_code = "CERTIFICATE_REFUSED"
+
+
+class AnswerUnusable(SigilError):
+    """The answer is not one of this protocol: a redirect, too large, or of another form."""
+
+    default_code = "ANSWER_UNUSABLE"
+
+
+class ResultTimeout(SigilError):
+    """The challenge had no result within the caller's time. It is still pending: ask again, or cancel it."""
+
+    default_code = "RESULT_TIMEOUT"
+    challenge_id: str = ""
+    last: ChallengeStatus | None = None
+
+
+class ApiError(SigilError):
+    """The server refused: `code` and `details` are its own (docs/protocol.md, 4)."""
+
+    default_code = "API_ERROR"
+
+
+class InvalidRequest(ApiError):
+    """400. With `status` None it was refused before anything was sent."""
+
+    default_code = "INVALID_REQUEST"
+
+    @property
+    def path(self) -> str | None:
+        """The member that is wrong, as `$.action.type`."""
+        path = self.details.get("path")
+        return path if isinstance(path, str) else None
+
+
+class Unauthorized(ApiError):
+    """401: the API key is wrong, revoked, or of another server."""
+
+    default_code = "UNAUTHORIZED"
+
+
+class Forbidden(ApiError):
+    """403"""
+
+    default_code = "FORBIDDEN"
+
+
+class NotFound(ApiError):
+    """404: no such challenge for this API key, or its result is older than 10 minutes."""
+
+    default_code = "NOT_FOUND"
+
+
+class Conflict(ApiError):
+    """409: the challenge has ended otherwise, or an idempotency key was used for something else."""
+
+    default_code = "CONFLICT"
+
+
+class Retryable(ApiError):
+    """Base of what may go away by itself. `retry_after` is in seconds, None when the server did not say."""
+
+    retry_after: int | None = None
+
+
+class RateLimited(Retryable):
+    """429: too many requests, or too many pending challenges for one device."""
+
+    default_code = "RATE_LIMITED"
+
+
+class Overloaded(Retryable):
+    """503: the server is busy, full, stopping, or not set up."""
+
+    default_code = "OVERLOADED"
+
+
+class ServerFailed(Retryable):
+    """Any other 5xx: of the server, or of a proxy before it."""
+
+    default_code = "INTERNAL"
+
+
+_OF_STATUS: Mapping[int, type[ApiError]] = {
+    400: InvalidRequest,
+    401: Unauthorized,
+    403: Forbidden,
+    404: NotFound,
+    409: Conflict,
+    429: RateLimited,
+    503: Overloaded,
+}
+
+
+def kind_of(status: int) -> type[ApiError]:
+    """The class goes by the status, so that a code of a later version still gives the fitting one."""
+    return _OF_STATUS.get(status, ServerFailed if status >= 500 else ApiError)

@@ -1,0 +1,81 @@
+"""What calls take and give: frozen values. Members of later versions of the server are ignored."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+Time = Annotated[datetime, msgspec.Meta(tz=True)]
+"""An aware datetime in UTC."""
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """What the person is asked to approve, and sees.
+
+    type: 1..64 of a-z 0-9 _ . : -; description: 1..256 characters; params: JSON without fractions, all in all at
+    most 2048 bytes.
+    """
+
+    type: str
+    description: str
+    params: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Challenge:
+    """A challenge that was created. `match_code`, if any, is two digits to show to the person who is asked."""
+
+    challenge_id: str
+    fingerprint: str
+    pictogram: tuple[str, ...]
+    pictogram_speakable: str
+    expires_at: Time
+    challenge_bytes: bytes = field(repr=False)
+    nonce: bytes = field(repr=False)
+    server_signature: bytes = field(repr=False)
+    respond_to: str | None = None
+    match_code: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Push:
+    """What became of the push: `queued`, `delivered`, `failed` or `disabled`; `error` is the relay's word."""
+
+    status: str
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ChallengeStatus:
+    """A challenge as it stood when the server answered."""
+
+    challenge_id: str
+    status: Literal["pending", "verified", "rejected", "expired", "cancelled"]
+    fingerprint: str
+    pictogram: tuple[str, ...]
+    pictogram_speakable: str
+    action: Action
+    expires_at: Time
+    push: Push
+    decision: str | None = None
+    reason: str | None = None
+    match_code: str | None = field(default=None, repr=False)
+    verified_at: Time | None = None
+
+    @property
+    def is_final(self) -> bool:
+        """Whether it has ended, in whatever way."""
+        return self.status != "pending"
+
+    @property
+    def verified(self) -> bool:
+        """Whether the person approved: the only thing to let an action happen on."""
+        return self.status == "verified"
+
+    def __bool__(self) -> bool:
+        """`if status:` would be true for a rejection too."""
+        raise TypeError("a status is neither true nor false: ask .verified")

@@ -1,0 +1,91 @@
+"""Whose TLS certificate is believed. There is no way to believe just any: it may be handed an API key, and may answer
+"verified" to whatever it likes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+import ssl
+from pathlib import Path
+from typing import ClassVar
+
+import httpx
+
+from sigil.sdk.deadline import shortened
+from sigil.sdk.errors import ConfigurationError
+
+_PIN = re.compile(r"(?:[0-9a-f]{64}|[0-9a-f]{2}(?::[0-9a-f]{2}){31})\Z", re.ASCII | re.IGNORECASE)
+
+
+class _Socket(ssl.SSLSocket):
+    """Keeps the deadline of the call, and compares the certificate where one is pinned."""
+
+    pin: ClassVar[bytes | None] = None
+
+    def settimeout(self, value: float | None, /) -> None:
+        super().settimeout(shortened(value))
+
+    def do_handshake(self, block: bool = False) -> None:
+        super().do_handshake(block)
+        _compare(self.pin, self.getpeercert(binary_form=True))
+
+
+class _Object(ssl.SSLObject):
+    """The same for asynchronous connections, whose deadline is asyncio's."""
+
+    pin: ClassVar[bytes | None] = None
+
+    def do_handshake(self) -> None:
+        super().do_handshake()
+        _compare(self.pin, self.getpeercert(binary_form=True))
+
+
+def _compare(pin: bytes | None, certificate: bytes | None) -> None:
+    """After the handshake, which proved that the peer has the certificate's key, and before a byte of a request."""
+    if pin is not None and not hmac.compare_digest(hashlib.sha256(certificate or b"").digest(), pin):
+        raise ssl.SSLCertVerificationError("the certificate is not the one that tls_pin names")
+
+
+def tls_context(ca_file: str | Path | None, tls_pin: str | None) -> ssl.SSLContext:
+    """At most one of: a PEM file whose certificates alone are trusted; the SHA-256 of the DER certificate in hex.
+
+    With neither, the public authorities of certifi. ConfigurationError.
+    """
+    if ca_file is not None and tls_pin is not None:
+        raise ConfigurationError("Give ca_file or tls_pin, not both: the pin names one certificate by itself.")
+    if tls_pin is not None:
+        return _pinned(tls_pin)
+    context = httpx.create_ssl_context(trust_env=False) if ca_file is None else _authorities(Path(ca_file))
+    context.sslsocket_class = _Socket
+    return context
+
+
+def _pinned(tls_pin: str) -> ssl.SSLContext:
+    """Chain, name and dates are not looked at: the pin says more than they do."""
+    if not _PIN.match(tls_pin):
+        raise ConfigurationError("tls_pin is the SHA-256 of the DER certificate: 64 hex digits, colons allowed.")
+    pin = bytes.fromhex(tls_pin.replace(":", ""))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    context.sslsocket_class = type("_PinnedSocket", (_Socket,), {"pin": pin})
+    context.sslobject_class = type("_PinnedObject", (_Object,), {"pin": pin})
+    return context
+
+
+def _authorities(ca_file: Path) -> ssl.SSLContext:
+    # Not create_default_context: from Python 3.13 it refuses self-signed certificates without key identifiers.
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.hostname_checks_common_name = False
+    # The file may hold the server's own certificate rather than an authority's.
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    try:
+        context.load_verify_locations(cadata=ca_file.read_text("ascii"))
+        return context
+    except OSError as error:
+        fault = f"ca_file cannot be read: {error.strerror or 'it is no PEM certificate'}."
+    except ValueError:
+        fault = "ca_file holds no PEM certificate."
+    raise ConfigurationError(fault)
