@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev test check format load-lean lock clean
+.PHONY: help install dev test check format load-lean openapi lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +35,9 @@ format: install ## rewrite the sources in the project's format
 
 load-lean: install ## complete challenges per second of a server on this machine, suite by suite
 	$(BIN)/python -m loadtest.lean
+
+openapi: install ## write docs/openapi.json anew from the message types
+	$(BIN)/python -m deploy.openapi
 
 lock: ## resolve the dependencies anew into requirements.lock (needs uv)
 	uv pip compile pyproject.toml --all-extras --group dev --universal --generate-hashes --upgrade \

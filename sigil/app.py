@@ -23,6 +23,7 @@ from sigil.protocol.identity import DerivedSecrets, ServerIdentity
 from sigil.protocol.messages import Features, Info
 from sigil.resources.callers import Callers, Strangers
 from sigil.resources.challenges import Answers, NewChallenge, OneChallenge, PendingOfDevice, StatusOfChallenge
+from sigil.resources.openapi import OpenApi
 from sigil.resources.server import HealthOfServer, InfoOfServer
 from sigil.serving import logs, problems
 from sigil.serving.edge import Edge, request_id
@@ -117,6 +118,7 @@ def build(snapshot: Snapshot, parts: Parts) -> Edge:
     app.add_route("/device/pending", PendingOfDevice(challenges, strangers))
     app.add_route("/health", HealthOfServer(__version__, _faults(parts)))
     app.add_route("/info", InfoOfServer(_info(config, identity), strangers))
+    app.add_route("/openapi.json", OpenApi(__version__, strangers))
     return Edge(app, intake)
 
 

@@ -22,8 +22,9 @@ import httpx
 
 from sigil.protocol.api_key import issue
 from sigil.protocol.identity import DerivedSecrets, ServerIdentity, generate_mnemonic
+from tests import described
 
-DEADLINE = 30.0
+DEADLINE = 120.0
 
 
 def wait_until(condition: Callable[[], Any], what: str, seconds: float = DEADLINE) -> Any:
@@ -138,8 +139,11 @@ class LiveServer:
         return ssl.create_default_context(cafile=str(self.certificate))
 
     def client(self, **options: Any) -> httpx.Client:
-        """A client that trusts the server's certificate and sends no API key."""
-        return httpx.Client(base_url=self.url, verify=self.tls(), trust_env=False, timeout=DEADLINE, **options)
+        """A client that trusts the server's certificate, sends no API key, and holds answers to the description."""
+        hooks = {"response": [described.check]}
+        return httpx.Client(
+            base_url=self.url, verify=self.tls(), trust_env=False, timeout=DEADLINE, event_hooks=hooks, **options
+        )
 
     def authorised(self, **options: Any) -> httpx.Client:
         return self.client(headers={"Authorization": f"Bearer {self.api_key}"}, **options)

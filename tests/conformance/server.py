@@ -60,7 +60,7 @@ def run(*arguments: str, env: dict[str, str], timeout: float = START) -> subproc
     )
 
 
-def until(condition: Callable[[], Any], seconds: float = 20.0, told: str = "") -> Any:
+def until(condition: Callable[[], Any], seconds: float = 120.0, told: str = "") -> Any:
     """Polls until the condition holds, and gives what it gave."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):

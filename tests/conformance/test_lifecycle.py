@@ -22,7 +22,7 @@ from .server import START, Reply, Server, in_background, until
 from .wire import Device, ServerIdentity
 
 
-def patiently(request: Callable[[], Reply], seconds: float = 20.0) -> Reply:
+def patiently(request: Callable[[], Reply], seconds: float = 120.0) -> Reply:
     """Tries again when a connection breaks, as a client does whose worker has just died."""
     deadline = time.monotonic() + seconds
     while True:

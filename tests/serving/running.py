@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 
-def eventually(condition: Callable[[], Any], what: str, seconds: float = 60) -> Any:
+def eventually(condition: Callable[[], Any], what: str, seconds: float = 180) -> Any:
     """Wait until the condition gives something true, and return that; exceptions of connections count as false."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:

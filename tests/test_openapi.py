@@ -1,0 +1,69 @@
+"""The description of the HTTP interface: complete, valid, and the one that is checked in."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import falcon.inspect
+import falcon.testing
+import pytest
+from openapi_spec_validator import validate
+
+from sigil import __version__
+from sigil.app import KINDS, Parts, Snapshot, build
+from sigil.config import Config
+from sigil.protocol.errors import Problem
+from sigil.resources.openapi import document
+from sigil.store.memory import MemoryStore
+from sigil.waiting import Waiters
+from tests.services import SECRETS
+
+CHECKED_IN = Path(__file__).parent.parent / "docs" / "openapi.json"
+
+
+@pytest.fixture
+def app() -> Any:
+    return build(Snapshot(Config(), SECRETS), Parts(store=MemoryStore(kinds=KINDS, clock=time.time), waiters=Waiters()))
+
+
+def test_the_description_is_valid_openapi() -> None:
+    validate(document(__version__))
+
+
+def test_the_description_in_docs_is_that_of_the_code() -> None:
+    """`make openapi` writes it anew."""
+    assert json.loads(CHECKED_IN.read_text(encoding="utf-8")) == document(__version__)
+
+
+async def test_the_server_hands_out_the_same_description(app: Any) -> None:
+    async with falcon.testing.ASGIConductor(app) as conductor:
+        assert (await conductor.simulate_get("/openapi.json")).json == document(__version__)
+
+
+def test_every_route_is_described_and_nothing_else(app: Any) -> None:
+    routed = {
+        (route.path, method.method.lower())
+        for route in falcon.inspect.inspect_routes(app._app)
+        for method in route.methods
+        if not method.internal and method.method not in {"HEAD", "OPTIONS"}
+    }
+    described = {(path, method) for path, methods in document(__version__)["paths"].items() for method in methods}
+    assert described == routed
+
+
+def test_every_code_of_an_error_is_one_that_the_protocol_has() -> None:
+    codes = {kind.code for kind in _all(Problem)}
+    for methods in document(__version__)["paths"].values():
+        for operation in methods.values():
+            for status, answer in operation["responses"].items():
+                schema = answer["content"]["application/json"]["schema"]
+                if schema == {"$ref": "#/components/schemas/ErrorAnswer"}:
+                    named = set(answer["description"].replace(",", " ").replace(" or ", " ").split())
+                    assert named <= codes, (operation["operationId"], status)
+
+
+def _all(kind: type[Problem]) -> set[type[Problem]]:
+    return {kind}.union(*(_all(sub) for sub in kind.__subclasses__()))
