@@ -7,8 +7,8 @@ A complete challenge is `POST /challenge` with an API key and `POST /respond` wi
 connection does one after the other (closed loop), over TLS and HTTP/1.1. Devices do not check the server here; the
 server does all that it does for anyone. It has to run with SIGIL_DEVICE_RATE=off, since few devices answer much.
 
-Machines differ and are noisy: beside the rate stands how many raw P-256 verifications one core of this machine could have
-made in the time of one complete challenge, measured before and after.
+Machines differ and are noisy: beside the rate stands how many raw P-256 verifications one core of this machine could
+have made in the time of one complete challenge, measured before and after.
 """
 
 from __future__ import annotations

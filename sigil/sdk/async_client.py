@@ -40,9 +40,6 @@ class AsyncSigilAuth(Opening):
     async def aclose(self) -> None:
         await self._http.aclose()
 
-    def __repr__(self) -> str:
-        return f"<AsyncSigilAuth {self._opened.origin}>"
-
     async def _run(self, conversation: Conversation[T]) -> T:
         if self._http.is_closed:
             raise ConfigurationError("This client has been closed.")

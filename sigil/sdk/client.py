@@ -38,9 +38,6 @@ class SigilAuth(Opening):
     def close(self) -> None:
         self._http.close()
 
-    def __repr__(self) -> str:
-        return f"<SigilAuth {self._opened.origin}>"
-
     def _run(self, conversation: Conversation[T]) -> T:
         if self._http.is_closed:
             raise ConfigurationError("This client has been closed.")

@@ -25,11 +25,10 @@ def done_within(seconds: float) -> Iterator[None]:
 
 
 def shortened(seconds: float | None) -> float | None:
-    """The time-out that a socket may have now; TimeoutError when there is no time left."""
+    """The time-out that a socket may have now."""
     ends = _ends.get()
     if ends is None:
         return seconds
-    left = ends - time.monotonic()
-    if left <= 0:
-        raise TimeoutError("the time for the whole call is over")
+    # Never 0, which means "do not block" and is another error; the wait itself says that time is over.
+    left = max(0.001, ends - time.monotonic())
     return left if seconds is None else min(seconds, left)

@@ -27,7 +27,6 @@ _DEFAULT_CLOCKWORK = Clockwork()
 class Opened:
     """What a client is made of."""
 
-    origin: str
     http: HttpOptions
     challenges: Challenges
     clock: Clockwork
@@ -43,6 +42,9 @@ class Opening:
 
     The API key comes from the environment variable SIGIL_API_KEY and from nowhere else. ConfigurationError.
     """
+
+    service_url: str = ""
+    """The origin in use."""
 
     def __init__(
         self,
@@ -66,14 +68,19 @@ class Opening:
         origin = service_origin(service_url or os.environ.get(VARIABLE, ""))
         connections = _whole(max_connections, "max_connections", 1, 10_000)
         http = HttpOptions(origin, key, tls_context(ca_file, tls_pin), connections)
-        self._open(Opened(origin, http, Challenges(patience, clockwork), clockwork))
+        self._open(Opened(http, Challenges(patience, clockwork), clockwork))
+        self.service_url = origin
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.service_url}>"
 
     def _open(self, opened: Opened) -> None:
         raise NotImplementedError
 
 
 def _argument_fault(values: list[object], unknown: Mapping[str, object]) -> str | None:
-    if api_key.names_key(unknown) or api_key.holds_key([*values, *unknown.values()]) or _is_own_key(values):
+    everything = [*values, *unknown.values()]
+    if api_key.names_key(unknown) or api_key.holds_key(everything) or _is_own_key(everything):
         return api_key.key_as_argument()
     if len(values) > 3:
         return f"Only service_url is positional. {api_key.key_as_argument()}"

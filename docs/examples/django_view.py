@@ -1,0 +1,109 @@
+"""Django in one file: a transfer happens when its owner's device has approved it.
+
+    POST /transfers {"to": "Zoë", "amount": 12}  -> 202 {"id": …, "match_code": "42", "pictogram": "…"}
+    GET  /transfers/<id>                         -> 200 {"state": "waiting" | "done" | "refused"}
+
+Run it with `SIGIL_API_KEY` and `SIGIL_SERVICE_URL` set: `granian --interface wsgi django_view:application`
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from functools import cache
+from typing import Any
+
+import django
+from django.conf import settings
+from django.core.wsgi import get_wsgi_application
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.urls import path
+from django.views.decorators.csrf import csrf_exempt
+from django.views.decorators.http import require_GET, require_POST
+
+from sigil.sdk import Action, NotFound, RateLimited, ResultTimeout, SigilAuth, SigilError
+
+# Your database: which device belongs to whom, and what waits for an approval.
+DEVICES: dict[str, str] = {}
+TRANSFERS: dict[str, dict[str, Any]] = {}
+
+
+@cache
+def sigil() -> SigilAuth:
+    """One client for the process, made when it is first asked for: after the server has forked its workers."""
+    # For a self-signed certificate; None trusts the public authorities.
+    return SigilAuth(ca_file=os.environ.get("SIGIL_CA_FILE"))
+
+
+def current_user(request: HttpRequest) -> str:
+    """Your session's user."""
+    return request.headers["X-User"]
+
+
+@csrf_exempt  # This example has no pages of its own; yours keep Django's protection.
+@require_POST
+def transfer(request: HttpRequest) -> HttpResponse:
+    user, wanted = current_user(request), json.loads(request.body)
+    action = Action("payment", f"Pay {wanted['amount']} € to {wanted['to']}", wanted)
+    asked = sigil().auth.create_challenge(DEVICES[user], action, number_matching=True)
+    # What was asked is kept here, and not read from the browser again: it is what the person approves.
+    TRANSFERS[asked.challenge_id] = {"user": user, "wanted": wanted, "state": "waiting"}
+    told = {"id": asked.challenge_id, "match_code": asked.match_code, "pictogram": "".join(asked.pictogram)}
+    return JsonResponse(told, status=202)
+
+
+@require_GET
+def state(request: HttpRequest, number: str) -> HttpResponse:
+    found = TRANSFERS.get(number)
+    if found is None or found["user"] != current_user(request):
+        raise Http404
+    if found["state"] == "waiting":
+        settle(number, found)
+    return JsonResponse({"state": found["state"]})
+
+
+def settle(number: str, found: dict[str, Any]) -> None:
+    try:
+        # Briefly: a synchronous worker serves nobody else meanwhile.
+        status = sigil().auth.await_result(number, timeout=2)
+    except ResultTimeout:
+        return
+    except NotFound:
+        found["state"] = "refused"
+        return
+    # Of two requests that saw it end, one moves the money. With a database: filter(state="waiting").update(…) == 1.
+    if found["state"] == "waiting":
+        found["state"] = "done" if status.verified else "refused"
+
+
+class SigilFailures:
+    """Middleware: what Sigil cannot do is not an error of this application."""
+
+    def __init__(self, get_response: Any) -> None:
+        self._get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        response: HttpResponse = self._get_response(request)
+        return response
+
+    def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
+        if isinstance(error, RateLimited):
+            return JsonResponse({"error": "Too many requests, try later."}, status=429)
+        if isinstance(error, SigilError):
+            return JsonResponse({"error": "Approval is not possible now."}, status=503)
+        return None
+
+
+urlpatterns = [path("transfers", transfer), path("transfers/<str:number>", state)]
+
+if not settings.configured:
+    settings.configure(
+        ROOT_URLCONF=__name__,
+        SECRET_KEY=os.environ.get("DJANGO_SECRET_KEY") or secrets.token_urlsafe(32),
+        ALLOWED_HOSTS=["localhost", "testserver"],
+        MIDDLEWARE=[f"{__name__}.SigilFailures"],
+    )
+    django.setup()
+
+application = get_wsgi_application()

@@ -1,0 +1,93 @@
+"""Falcon (ASGI): a transfer happens when its owner's device has approved it.
+
+    POST /transfers {"to": "Zoë", "amount": 12}  -> 202 {"id": …, "match_code": "42", "pictogram": "…"}
+    GET  /transfers/{id}                         -> 200 {"state": "waiting" | "done" | "refused"}
+
+Run it with `SIGIL_API_KEY` and `SIGIL_SERVICE_URL` set: `granian --interface asgi falcon_view:app`
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import falcon.asgi
+
+from sigil.sdk import Action, AsyncSigilAuth, NotFound, RateLimited, ResultTimeout, SigilError
+
+# Your database: which device belongs to whom, and what waits for an approval.
+DEVICES: dict[str, str] = {}
+TRANSFERS: dict[str, dict[str, Any]] = {}
+
+
+def current_user(req: falcon.asgi.Request) -> str:
+    """Your session's user."""
+    return req.get_header("X-User", required=True)
+
+
+class Sigil:
+    """One client for the event loop, opened and closed with the application."""
+
+    client: AsyncSigilAuth
+
+    async def process_startup(self, scope: object, event: object) -> None:
+        # For a self-signed certificate; None trusts the public authorities.
+        self.client = AsyncSigilAuth(ca_file=os.environ.get("SIGIL_CA_FILE"))
+
+    async def process_shutdown(self, scope: object, event: object) -> None:
+        await self.client.aclose()
+
+
+class Transfers:
+    def __init__(self, sigil: Sigil) -> None:
+        self._sigil = sigil
+
+    async def on_post(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
+        user, wanted = current_user(req), await req.get_media()
+        action = Action("payment", f"Pay {wanted['amount']} € to {wanted['to']}", wanted)
+        asked = await self._sigil.client.auth.create_challenge(DEVICES[user], action, number_matching=True)
+        # What was asked is kept here, and not read from the browser again: it is what the person approves.
+        TRANSFERS[asked.challenge_id] = {"user": user, "wanted": wanted, "state": "waiting"}
+        resp.status = falcon.HTTP_202
+        resp.media = {"id": asked.challenge_id, "match_code": asked.match_code, "pictogram": "".join(asked.pictogram)}
+
+    async def on_get_one(self, req: falcon.asgi.Request, resp: falcon.asgi.Response, number: str) -> None:
+        transfer = TRANSFERS.get(number)
+        if transfer is None or transfer["user"] != current_user(req):
+            raise falcon.HTTPNotFound
+        if transfer["state"] == "waiting":
+            await self._settle(number, transfer)
+        resp.media = {"state": transfer["state"]}
+
+    async def _settle(self, number: str, transfer: dict[str, Any]) -> None:
+        try:
+            status = await self._sigil.client.auth.await_result(number, timeout=10)
+        except ResultTimeout:
+            return
+        except NotFound:
+            transfer["state"] = "refused"
+            return
+        # Of two requests that saw it end, one moves the money. With a database: UPDATE … WHERE state = 'waiting'.
+        if transfer["state"] == "waiting":
+            transfer["state"] = "done" if status.verified else "refused"
+
+
+async def sigil_failed(
+    req: falcon.asgi.Request, resp: falcon.asgi.Response, error: SigilError, params: dict[str, Any]
+) -> None:
+    busy = isinstance(error, RateLimited)
+    resp.status = falcon.HTTP_429 if busy else falcon.HTTP_503
+    resp.media = {"error": "Too many requests, try later." if busy else "Approval is not possible now."}
+
+
+def create_app() -> falcon.asgi.App:
+    sigil = Sigil()
+    app = falcon.asgi.App(middleware=[sigil])
+    transfers = Transfers(sigil)
+    app.add_route("/transfers", transfers)
+    app.add_route("/transfers/{number}", transfers, suffix="one")
+    app.add_error_handler(SigilError, sigil_failed)
+    return app
+
+
+app = create_app()

@@ -1,0 +1,91 @@
+"""FastAPI: a transfer happens when its owner's device has approved it.
+
+    POST /transfers {"to": "Zoë", "amount": 12}  -> 202 {"id": …, "match_code": "42", "pictogram": "…"}
+    GET  /transfers/{id}                         -> 200 {"state": "waiting" | "done" | "refused"}
+
+Run it with `SIGIL_API_KEY` and `SIGIL_SERVICE_URL` set: `granian --interface asgi fastapi_view:app`
+"""
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Annotated, Any
+
+from fastapi import Depends, FastAPI, Header, HTTPException, Request
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+
+from sigil.sdk import Action, AsyncSigilAuth, NotFound, RateLimited, ResultTimeout, SigilError
+
+# Your database: which device belongs to whom, and what waits for an approval.
+DEVICES: dict[str, str] = {}
+TRANSFERS: dict[str, dict[str, Any]] = {}
+
+
+class Wanted(BaseModel):
+    to: str
+    amount: int
+
+
+@asynccontextmanager
+async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    # For a self-signed certificate; None trusts the public authorities.
+    async with AsyncSigilAuth(ca_file=os.environ.get("SIGIL_CA_FILE")) as sigil:
+        app.state.sigil = sigil
+        yield
+
+
+app = FastAPI(lifespan=lifespan)
+
+
+def current_user(x_user: Annotated[str, Header()]) -> str:
+    """Your session's user."""
+    return x_user
+
+
+def opened(request: Request) -> AsyncSigilAuth:
+    client: AsyncSigilAuth = request.app.state.sigil
+    return client
+
+
+User = Annotated[str, Depends(current_user)]
+Sigil = Annotated[AsyncSigilAuth, Depends(opened)]
+
+
+@app.post("/transfers", status_code=202)
+async def transfer(wanted: Wanted, user: User, sigil: Sigil) -> dict[str, str | None]:
+    action = Action("payment", f"Pay {wanted.amount} € to {wanted.to}", wanted.model_dump())
+    asked = await sigil.auth.create_challenge(DEVICES[user], action, number_matching=True)
+    # What was asked is kept here, and not read from the browser again: it is what the person approves.
+    TRANSFERS[asked.challenge_id] = {"user": user, "wanted": wanted, "state": "waiting"}
+    return {"id": asked.challenge_id, "match_code": asked.match_code, "pictogram": "".join(asked.pictogram)}
+
+
+@app.get("/transfers/{number}")
+async def state(number: str, user: User, sigil: Sigil) -> dict[str, str]:
+    found = TRANSFERS.get(number)
+    if found is None or found["user"] != user:
+        raise HTTPException(404)
+    if found["state"] == "waiting":
+        await settle(sigil, number, found)
+    return {"state": found["state"]}
+
+
+async def settle(sigil: AsyncSigilAuth, number: str, found: dict[str, Any]) -> None:
+    try:
+        status = await sigil.auth.await_result(number, timeout=10)
+    except ResultTimeout:
+        return
+    except NotFound:
+        found["state"] = "refused"
+        return
+    # Of two requests that saw it end, one moves the money. With a database: UPDATE … WHERE state = 'waiting'.
+    if found["state"] == "waiting":
+        found["state"] = "done" if status.verified else "refused"
+
+
+@app.exception_handler(SigilError)
+async def sigil_failed(request: Request, error: SigilError) -> JSONResponse:
+    if isinstance(error, RateLimited):
+        return JSONResponse({"error": "Too many requests, try later."}, 429)
+    return JSONResponse({"error": "Approval is not possible now."}, 503)

@@ -1,0 +1,177 @@
+"""What a client is made of, and what it refuses to be made of."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sigil.sdk import AsyncSigilAuth, ConfigurationError, SigilAuth
+from tests.sdk.conftest import SOME_KEY, write
+
+URL = "https://auth.example.com"
+PRESET = "a-pre-set-key-of-32-characters-!"
+PIN = "00" * 32
+
+
+@pytest.fixture(params=[SigilAuth, AsyncSigilAuth])
+def client(request: pytest.FixtureRequest) -> Any:
+    return request.param
+
+
+@pytest.mark.parametrize("name", ["api_key", "key", "token", "apikey", "API_KEY", "client_secret", "password"])
+def test_a_key_is_not_taken_as_an_argument(client: Any, name: str) -> None:
+    for value in (SOME_KEY, PRESET, "", None):
+        with pytest.raises(ConfigurationError, match="keys in source code get committed") as refused:
+            client(URL, tls_pin=PIN, **{name: value})
+        assert "SIGIL_API_KEY" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ((SOME_KEY,), {}),
+        ((URL, SOME_KEY), {}),
+        ((URL, "anything"), {}),
+        ((f"https://{SOME_KEY}@auth.example.com",), {}),
+        ((), {"service_url": f"{URL}/?k={SOME_KEY.upper()}"}),
+        ((URL,), {"tls_pin": SOME_KEY}),
+        ((URL,), {"headers": {"Authorization": f"Bearer {SOME_KEY}"}}),
+        ((URL,), {"options": SOME_KEY.encode()}),
+    ],
+)
+def test_a_key_is_known_wherever_it_stands(client: Any, arguments: tuple[tuple[str, ...], dict[str, Any]]) -> None:
+    with pytest.raises(ConfigurationError, match="keys in source code get committed") as refused:
+        client(*arguments[0], **arguments[1])
+    assert SOME_KEY not in str(refused.value)
+
+
+def test_a_pre_set_key_is_known_too(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SIGIL_API_KEY", PRESET)
+    with pytest.raises(ConfigurationError, match="keys in source code get committed"):
+        client(PRESET)
+    with pytest.raises(ConfigurationError, match="keys in source code get committed"):
+        client(URL, headers={"Authorization": f"Bearer {PRESET}"})
+
+
+@pytest.mark.parametrize("value", [SOME_KEY, SOME_KEY.replace("test", "live"), PRESET, f" {SOME_KEY}\n"])
+def test_the_key_comes_from_the_environment(client: Any, monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("SIGIL_API_KEY", value)
+    client(URL, tls_pin=PIN)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "",
+        "   ",
+        "short",
+        SOME_KEY[:-1],
+        SOME_KEY + "0",
+        f"'{SOME_KEY}'",
+        f"{SOME_KEY},{SOME_KEY}",
+        SOME_KEY.replace("a", "A"),
+        f"SIGIL_API_KEY={SOME_KEY}",
+        "thirty-two characters with blanks",
+        "ü" * 32,
+    ],
+)
+def test_what_is_no_key_is_refused_and_not_repeated(client: Any, monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("SIGIL_API_KEY", value)
+    with pytest.raises(ConfigurationError, match="SIGIL_API_KEY") as refused:
+        client(URL, tls_pin=PIN)
+    assert not value.strip() or value.strip() not in str(refused.value)
+
+
+def test_no_key_at_all_says_where_it_belongs(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SIGIL_API_KEY")
+    with pytest.raises(ConfigurationError, match="SIGIL_API_KEY is not set"):
+        client(URL, tls_pin=PIN)
+
+
+@pytest.mark.parametrize("name", ["verify", "verify_ssl", "insecure", "skip_verify"])
+def test_verification_cannot_be_switched_off(client: Any, name: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"ca_file .* or tls_pin"):
+        client(URL, **{name: False})
+
+
+def test_an_unknown_argument_is_named(client: Any) -> None:
+    with pytest.raises(ConfigurationError, match="Unknown arguments: time_out"):
+        client(URL, time_out=3)
+
+
+@pytest.mark.parametrize("url", ["http://auth.example.com", "http://localhost:8443", "http://127.0.0.1", "HTTP://a"])
+def test_plain_http_is_refused_everywhere(client: Any, url: str) -> None:
+    with pytest.raises(ConfigurationError, match="begins with https://"):
+        client(url, tls_pin=PIN)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "auth.example.com",
+        "https://",
+        "https://user:pw@auth.example.com",
+        "https://auth.example.com/path",
+        "https://auth.example.com:0",
+        "https://auth.example.com:70000",
+        "https://[::zz]",
+        "https://[1:2]",
+        "https://a b",
+        "https://auth.example.com\n",
+        "https://a\\@b",
+        "ftp://auth.example.com",
+    ],
+)
+def test_what_is_no_origin_is_refused(client: Any, url: str) -> None:
+    with pytest.raises(ConfigurationError, match="service_url"):
+        client(url, tls_pin=PIN)
+
+
+def test_the_address_may_come_from_the_environment(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SIGIL_SERVICE_URL", "HTTPS://Auth.Example.com:08443/")
+    assert "https://auth.example.com:8443>" in repr(client(tls_pin=PIN))
+    assert "[::1]" in repr(client("https://[0:0::1]", tls_pin=PIN))
+
+
+@pytest.mark.parametrize("pin", ["", "00", "0" * 63, "g" * 64, ":".join(["00"] * 31)])
+def test_a_pin_is_a_whole_sha256(client: Any, pin: str) -> None:
+    with pytest.raises(ConfigurationError, match="64 hex digits"):
+        client(URL, tls_pin=pin)
+
+
+def test_a_pin_and_a_file_are_one_too_many(client: Any, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="not both"):
+        client(URL, tls_pin=PIN, ca_file=tmp_path)
+
+
+def test_a_certificate_file_must_hold_one(client: Any, tmp_path: Path) -> None:
+    broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
+    for path in (tmp_path, tmp_path / "absent", *_files(tmp_path, "", "no PEM", broken, "ü")):
+        with pytest.raises(ConfigurationError, match="ca_file"):
+            client(URL, ca_file=path)
+
+
+def _files(folder: Path, *texts: str) -> list[Path]:
+    return [write(folder / f"{number}.pem", text) for number, text in enumerate(texts)]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [(name, value) for name in ("timeout", "tries", "max_connections") for value in (0, -1, "3", None, True, 1e309)],
+)
+def test_limits_are_numbers_of_use(client: Any, name: str, value: object) -> None:
+    with pytest.raises(ConfigurationError, match=name):
+        client(URL, tls_pin=PIN, **{name: value})
+
+
+def test_both_clients_offer_the_same() -> None:
+    from sigil.sdk import AsyncAuth, Auth
+
+    names = [name for name in vars(Auth) if not name.startswith("_")]
+    assert names == [name for name in vars(AsyncAuth) if not name.startswith("_")]
+    for name in names:
+        assert inspect.signature(getattr(Auth, name)) == inspect.signature(getattr(AsyncAuth, name))

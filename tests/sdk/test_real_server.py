@@ -1,0 +1,168 @@
+"""Both clients with the real server and devices that answer."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from sigil.device import Device
+from sigil.protocol.canonical import canonical
+from sigil.sdk import (
+    Action,
+    Challenge,
+    Conflict,
+    InvalidRequest,
+    NotFound,
+    RateLimited,
+    ResultTimeout,
+    SigilAuth,
+    Unauthorized,
+)
+from tests.live import LiveServer
+from tests.sdk.conftest import SOME_KEY, Calls, Connect, MovingClock
+
+MEMBERS = {"type": "payment", "description": "Pay 12 € to Zoë", "params": {"amount": 12, "to": ["zoë", None, True]}}
+ACTION = Action(**MEMBERS)
+NOBODY = "00000000-0000-4000-8000-000000000000"
+
+
+def answer(server: LiveServer, device: Device, asked: Challenge, *, approve: bool = True) -> None:
+    if approve:
+        signature = device.sign_approval(asked.challenge_bytes, canonical(MEMBERS), asked.match_code)
+        body = device.response_body(asked.challenge_id, "approved", signature, match_code=asked.match_code)
+    else:
+        signature = device.sign_rejection(asked.challenge_bytes, canonical(MEMBERS))
+        body = device.response_body(asked.challenge_id, "rejected", signature, reason="cancelled")
+    with server.client() as http:
+        response = http.post("/respond", json=body)
+    assert response.status_code == 200, response.text
+
+
+def test_what_the_device_approves_is_verified(server: LiveServer, auth: Calls) -> None:
+    device = Device.generate()
+    asked = auth.create_challenge(device.wire_key, ACTION, fingerprint=device.fingerprint, expires_in_seconds=60)
+    assert timedelta(seconds=50) < asked.expires_at - datetime.now(UTC) <= timedelta(seconds=60)
+    before = auth.get_status(asked.challenge_id)
+    assert (before.status, before.is_final, before.verified, before.action) == ("pending", False, False, ACTION)
+    answer(server, device, asked)
+    after = auth.await_result(asked.challenge_id)
+    assert (after.is_final, after.verified, after.decision) == (True, True, "approved")
+    assert after.verified_at is not None
+    assert after.verified_at.tzinfo is UTC or after.verified_at.utcoffset() == timedelta(0)
+
+
+def test_what_the_device_rejects_is_final_and_not_verified(server: LiveServer, auth: Calls) -> None:
+    device = Device.generate("Ed25519")
+    asked = auth.create_challenge(device.wire_key, MEMBERS)
+    answer(server, device, asked, approve=False)
+    status = auth.await_result(asked.challenge_id)
+    assert (status.status, status.verified, status.reason) == ("rejected", False, "cancelled")
+
+
+def test_a_match_code_is_given_to_show_and_must_come_back(server: LiveServer, auth: Calls) -> None:
+    device = Device.generate("ES256K")
+    asked = auth.create_challenge(device.wire_key, ACTION, number_matching=True)
+    assert asked.match_code is not None
+    assert auth.get_status(asked.challenge_id).match_code == asked.match_code
+    answer(server, device, asked)
+    assert auth.await_result(asked.challenge_id).verified
+
+
+def test_waiting_ends_when_the_device_answers(server: LiveServer, auth: Calls) -> None:
+    device = Device.generate()
+    asked = auth.create_challenge(device.wire_key, ACTION)
+    later = threading.Timer(0.5, answer, (server, device, asked))
+    later.start()
+    assert auth.await_result(asked.challenge_id, timeout=20).verified
+    later.join()
+
+
+def test_a_result_that_does_not_come_in_time_is_an_error_with_the_last_status(auth: Calls) -> None:
+    asked = auth.create_challenge(Device.generate().wire_key, ACTION)
+    with pytest.raises(ResultTimeout) as late:
+        auth.await_result(asked.challenge_id, timeout=1.2)
+    assert late.value.challenge_id == asked.challenge_id
+    assert late.value.last is not None
+    assert late.value.last.status == "pending"
+
+
+def test_cancelling_is_final_and_may_be_repeated(auth: Calls) -> None:
+    asked = auth.create_challenge(Device.generate().wire_key, ACTION)
+    assert [auth.cancel(asked.challenge_id).status for _ in range(2)] == ["cancelled"] * 2
+    assert auth.await_result(asked.challenge_id).status == "cancelled"
+
+
+def test_what_was_approved_can_no_longer_be_cancelled(server: LiveServer, auth: Calls) -> None:
+    device = Device.generate()
+    asked = auth.create_challenge(device.wire_key, ACTION)
+    answer(server, device, asked)
+    with pytest.raises(Conflict) as conflict:
+        auth.cancel(asked.challenge_id)
+    assert (conflict.value.status, conflict.value.code) == (409, "CHALLENGE_ALREADY_USED")
+    assert conflict.value.details == {"status": "verified", "decision": "approved"}
+
+
+def test_one_idempotency_key_makes_one_challenge(auth: Calls) -> None:
+    device = Device.generate()
+    order = f"order-{device.fingerprint}"
+    asked = [auth.create_challenge(device.wire_key, ACTION, idempotency_key=order) for _ in range(2)]
+    assert asked[0] == asked[1]
+    other = Action("payment", "Pay 13 € to Zoë")
+    with pytest.raises(Conflict) as conflict:
+        auth.create_challenge(device.wire_key, other, idempotency_key=order)
+    assert conflict.value.code == "IDEMPOTENCY_CONFLICT"
+
+
+def test_two_calls_make_two_challenges(auth: Calls) -> None:
+    device = Device.generate()
+    assert len({auth.create_challenge(device.wire_key, ACTION).challenge_id for _ in range(2)}) == 2
+
+
+def test_an_unknown_challenge_is_not_found(auth: Calls) -> None:
+    with pytest.raises(NotFound) as missing:
+        auth.get_status(NOBODY)
+    assert (missing.value.status, missing.value.code) == (404, "CHALLENGE_NOT_FOUND")
+    assert missing.value.request_id
+
+
+def test_a_foreign_key_is_unauthorized(server: LiveServer, connect: Connect) -> None:
+    stranger = connect(server.url, ca_file=server.certificate)
+    with pytest.raises(Unauthorized) as refused:
+        stranger.get_status(NOBODY)
+    assert refused.value.code == "UNAUTHORIZED"
+    assert SOME_KEY not in str(refused.value)
+
+
+def test_what_the_server_finds_wrong_names_the_member(auth: Calls) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        auth.create_challenge(Device.generate().wire_key, ACTION, expires_in_seconds=301)
+    assert (refused.value.status, refused.value.path) == (400, "$.expires_in_seconds")
+    with pytest.raises(InvalidRequest) as refused:
+        auth.create_challenge("AAAA", ACTION)
+    assert refused.value.code == "INVALID_PUBLIC_KEY"
+
+
+def test_a_device_with_too_many_pending_challenges_is_rate_limited(
+    server: LiveServer, connect: Connect, clock: MovingClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SIGIL_API_KEY", server.api_key)
+    auth = connect(server.url, ca_file=server.certificate, clockwork=clock.work())
+    device = Device.generate()
+    for _ in range(5):
+        auth.create_challenge(device.wire_key, ACTION)
+    with pytest.raises(RateLimited) as limited:
+        auth.create_challenge(device.wire_key, ACTION)
+    assert limited.value.code == "TOO_MANY_PENDING"
+    assert limited.value.retry_after is not None
+
+
+def test_threads_share_a_client(server: LiveServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SIGIL_API_KEY", server.api_key)
+    with SigilAuth(server.url, ca_file=server.certificate) as sigil, ThreadPoolExecutor(8) as threads:
+        devices = [Device.generate() for _ in range(24)]
+        asked = list(threads.map(lambda device: sigil.auth.create_challenge(device.wire_key, ACTION), devices))
+    assert [challenge.fingerprint for challenge in asked] == [device.fingerprint for device in devices]
+    assert len({challenge.challenge_id for challenge in asked}) == 24
