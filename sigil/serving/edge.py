@@ -18,6 +18,9 @@ AsgiApp = Callable[[dict[str, Any], Receive, Send], Awaitable[None]]
 
 DEFAULT_BODY_LIMIT = 64 * 1024
 BODY_SECONDS = 10
+# A body that is too large is read on for so long, and kept no more: a connection that is closed while the client still
+# sends is reset, and the reset overtakes the answer.
+_READ_ON = 1 << 20
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9_.:-]{1,64}\Z")
 
 request_id: ContextVar[str] = ContextVar("request_id", default="")
@@ -89,33 +92,26 @@ class Body:
         reader = Reader(self._address, now, asyncio.timeout_at(now + BODY_SECONDS))
         self._intake.enter(reader)
         try:
-            if declared > limit:
-                raise PayloadTooLarge
             async with reader.timeout:
-                return await self._read(reader, limit)
+                return await self._read(reader, limit, declared)
         except TimeoutError as error:
             raise BodyTimeout from error
         finally:
             self._intake.leave(reader)
 
-    async def _read(self, reader: Reader, limit: int) -> bytes:
-        event = await self._receive()
-        pieces = [_piece(event, limit)]
-        if not event.get("more_body"):
-            return pieces[0]
-        size = 0
-        while event.get("more_body"):
-            size += len(pieces[-1])
-            self._intake.hold(reader, len(pieces[-1]))
+    async def _read(self, reader: Reader, limit: int, declared: int) -> bytes:
+        pieces: list[bytes] = []
+        size, more = 0, True
+        while more and size <= limit + _READ_ON:
             event = await self._receive()
-            pieces.append(_piece(event, limit - size))
-        return b"".join(pieces)
-
-
-def _piece(event: dict[str, Any], limit: int) -> bytes:
-    if event["type"] == "http.disconnect":
-        raise BodyBroken
-    piece: bytes = event.get("body", b"")
-    if len(piece) > limit:
-        raise PayloadTooLarge
-    return piece
+            if event["type"] == "http.disconnect":
+                raise BodyBroken
+            piece, more = event.get("body", b""), event.get("more_body", False)
+            size += len(piece)
+            if max(size, declared) <= limit:
+                pieces.append(piece)
+                if more:
+                    self._intake.hold(reader, len(piece))
+        if max(size, declared) > limit:
+            raise PayloadTooLarge
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)

@@ -53,8 +53,30 @@ async def test_a_body_over_the_limit_is_refused_by_its_bytes_and_by_its_declared
     sender.send(b"x" * 41)
     with pytest.raises(PayloadTooLarge):
         await task
+    sender.send(b"x" * 101)
     with pytest.raises(PayloadTooLarge):
         await Body(sender.receive, Intake(), "").read(100, declared=101)
+
+
+async def test_a_body_that_is_too_large_is_read_to_its_end_so_that_the_answer_arrives() -> None:
+    intake = Intake(most_bytes=1000)
+    sender, task = await begin(intake)
+    for _ in range(50):
+        sender.send(b"x" * 100, more=True)
+    await asyncio.sleep(0)
+    assert not task.done()
+    assert intake._held <= 100
+    sender.send(b"")
+    with pytest.raises(PayloadTooLarge):
+        await task
+
+
+async def test_a_body_without_end_is_not_read_without_end() -> None:
+    async def receive() -> dict[str, object]:
+        return {"type": "http.request", "body": b"x" * 65_536, "more_body": True}
+
+    with pytest.raises(PayloadTooLarge):
+        await Body(receive, Intake(), "").read(100)
 
 
 async def test_a_body_that_breaks_off_is_an_error_of_the_client() -> None:
