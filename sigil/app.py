@@ -39,7 +39,7 @@ from sigil.worker import Loops
 
 KINDS = (rules.CHALLENGE, rules.LEDGER, rules.IDEMPOTENT, SPENT)
 # Rows are read back after a restart only by a server that writes them the same way.
-STORE_SCHEMA = "1"
+STORE_SCHEMA = "2"
 
 
 @dataclass(frozen=True, repr=False)

@@ -94,7 +94,7 @@ class ChallengeMessages:
 
     def status(self, challenge_id: str, challenge: Challenge) -> messages.ChallengeStatus:
         device = PublicKey.parse(challenge.public_key)
-        pending, verified = challenge.state is State.PENDING, challenge.state is State.VERIFIED
+        end = challenge.end
         return messages.ChallengeStatus(
             challenge_id=challenge_id,
             status=challenge.state.word,
@@ -106,6 +106,6 @@ class ChallengeMessages:
             push=messages.PushStatus("disabled"),
             decision=challenge.decision,
             reason=challenge.reason or None,
-            match_code=(challenge.match_code or None) if pending else None,
-            verified_at=format_time(challenge.ended_at) if verified else None,
+            match_code=(challenge.match_code or None) if end is None else None,
+            verified_at=format_time(end.at) if end and end.state is State.VERIFIED else None,
         )

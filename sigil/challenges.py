@@ -104,10 +104,10 @@ class Challenges:
             nonce=self._randomness(32),
             action=action_jcs(wanted.action),
             created_ms=int(now * 1000),
-            expires_at=int(now) + (wanted.expires_in_seconds or messages.DEFAULT_EXPIRY_SECONDS),
+            lifetime=wanted.expires_in_seconds or messages.DEFAULT_EXPIRY_SECONDS,
             respond_to=self._policy.respond_to,
             match_code=self._two_digits() if matching else "",
-            idempotency=idempotency.name(caller) if idempotency else b"",
+            idempotency=idempotency.name(caller) if idempotency else None,
         )
         issued = await self._enter(draft, idempotency.body_sha256 if idempotency else b"")
         if not issued.replayed:

@@ -52,26 +52,48 @@ MOVES: dict[tuple[State, Move], State] = {
 }
 
 
+class End(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """How a challenge ended, and when (Unix seconds)."""
+
+    state: State
+    at: int
+    reason: str = ""
+
+
 class Challenge(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """One challenge. The server's signature and the bound bytes are not kept: they are made again when asked for."""
+    """One challenge, `lifetime` in seconds.
+
+    A million of these may pend: what is rare stands in one member, and the server's signature and the bound bytes are
+    not kept but made again when asked for.
+    """
 
     public_key: bytes
     owner: bytes
     nonce: bytes
     action: bytes
     created_ms: int
-    expires_at: int
+    lifetime: int
     respond_to: str = ""
     match_code: str = ""
-    idempotency: bytes = b""
-    state: State = State.PENDING
-    reason: str = ""
-    ended_at: int = 0
+    idempotency: bytes | None = None
     wrong_codes: int = 0
+    end: End | None = None
+
+    @property
+    def expires_at(self) -> int:
+        return self.created_ms // 1000 + self.lifetime
+
+    @property
+    def state(self) -> State:
+        return self.end.state if self.end else State.PENDING
+
+    @property
+    def reason(self) -> str:
+        return self.end.reason if self.end else ""
 
     @property
     def due(self) -> int:
-        return self.expires_at if self.state is State.PENDING else self.ended_at + READABLE_SECONDS
+        return self.end.at + READABLE_SECONDS if self.end else self.expires_at
 
     @property
     def decision(self) -> Literal["approved", "rejected"] | None:
@@ -127,7 +149,7 @@ def settle(now: float, challenge: Challenge | None) -> Challenge | None:
 
 
 def _moved(challenge: Challenge, move: Move, at: float, reason: str = "") -> Challenge:
-    return msgspec.structs.replace(challenge, state=MOVES[challenge.state, move], ended_at=int(at), reason=reason)
+    return msgspec.structs.replace(challenge, end=End(MOVES[challenge.state, move], int(at), reason))
 
 
 def replay(now: float, known: Idempotent | None, body_sha256: bytes, challenge: Challenge | None) -> Issued | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
 from collections.abc import Awaitable, Callable
@@ -18,9 +19,10 @@ AsgiApp = Callable[[dict[str, Any], Receive, Send], Awaitable[None]]
 
 DEFAULT_BODY_LIMIT = 64 * 1024
 BODY_SECONDS = 10
-# A body that is too large is read on for so long, and kept no more: a connection that is closed while the client still
-# sends is reset, and the reset overtakes the answer.
+# What follows a body that is too large is read on while it keeps coming, and kept no more: a connection that is closed
+# while the client still sends is reset, and the reset overtakes the answer.
 _READ_ON = 1 << 20
+_READ_ON_SILENCE = 0.5
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9_.:-]{1,64}\Z")
 
 request_id: ContextVar[str] = ContextVar("request_id", default="")
@@ -101,17 +103,28 @@ class Body:
 
     async def _read(self, reader: Reader, limit: int, declared: int) -> bytes:
         pieces: list[bytes] = []
-        size, more = 0, True
-        while more and size <= limit + _READ_ON:
-            event = await self._receive()
-            if event["type"] == "http.disconnect":
-                raise BodyBroken
-            piece, more = event.get("body", b""), event.get("more_body", False)
+        size, more = declared if declared > limit else 0, True
+        while more and size <= limit:
+            piece, more = await self._piece()
             size += len(piece)
-            if max(size, declared) <= limit:
-                pieces.append(piece)
-                if more:
-                    self._intake.hold(reader, len(piece))
-        if max(size, declared) > limit:
+            pieces.append(piece)
+            if more and size <= limit:
+                self._intake.hold(reader, len(piece))
+        if size > limit:
+            await self._read_on(more)
             raise PayloadTooLarge
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    async def _piece(self) -> tuple[bytes, bool]:
+        event = await self._receive()
+        if event["type"] == "http.disconnect":
+            raise BodyBroken
+        return event.get("body", b""), event.get("more_body", False)
+
+    async def _read_on(self, more: bool) -> None:
+        left = _READ_ON
+        with contextlib.suppress(TimeoutError):
+            while more and left > 0:
+                async with asyncio.timeout(_READ_ON_SILENCE):
+                    piece, more = await self._piece()
+                left -= len(piece)

@@ -147,12 +147,12 @@ class Server:
         return self.wait_ready()
 
     def stop(self) -> int:
-        """SIGTERM, and the exit code; a server that does not go within its ten seconds is killed."""
+        """SIGTERM, and the exit code; a server that does not go is killed."""
         assert self.process is not None
         self.forget_connections()
         self.process.send_signal(signal.SIGTERM)
         try:
-            return self.process.wait(30)
+            return self.process.wait(120)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait(5)
@@ -211,7 +211,7 @@ class Server:
 
     def client(self, **options: Any) -> httpx.Client:
         return httpx.Client(
-            base_url=f"https://127.0.0.1:{self.port}", verify=self.tls, trust_env=False, timeout=40, **options
+            base_url=f"https://127.0.0.1:{self.port}", verify=self.tls, trust_env=False, timeout=120, **options
         )
 
     @cached_property
@@ -222,7 +222,7 @@ class Server:
         """An open connection of its own."""
         address = (source, 0) if source else None
         connection = http.client.HTTPSConnection(
-            "127.0.0.1", self.port, context=self.tls, timeout=60, source_address=address
+            "127.0.0.1", self.port, context=self.tls, timeout=120, source_address=address
         )
         connection.connect()
         return connection
@@ -246,16 +246,20 @@ class Server:
         context = ssl.create_default_context(cafile=str(self.cert))
         if alpn:
             context.set_alpn_protocols(alpn)
-        plain = socket.create_connection(("127.0.0.1", self.port), timeout=30)
+        plain = socket.create_connection(("127.0.0.1", self.port), timeout=120)
         return context.wrap_socket(plain, server_hostname="127.0.0.1")
 
     def exchange(self, raw: bytes) -> bytes:
-        """Sends bytes and reads until the server closes or stays silent for three seconds."""
+        """Sends bytes and reads until the server closes, or is silent for three seconds after it has said something."""
         with self.socket() as connection:
-            connection.settimeout(3)
+            connection.settimeout(60)
+            received = b""
             with contextlib.suppress(OSError):
                 connection.sendall(raw)
-            return read_all(connection)
+            with contextlib.suppress(OSError):
+                received = connection.recv(65536)
+            connection.settimeout(3)
+            return received + read_all(connection)
 
 
 def read_all(connection: ssl.SSLSocket) -> bytes:
@@ -321,4 +325,4 @@ def in_background(work: Callable[[], Any]) -> Iterator[Callable[[], Any]]:
     """Runs the work in a thread; what is yielded waits for its result."""
     with ThreadPoolExecutor(1) as pool:
         future = pool.submit(work)
-        yield lambda: future.result(60)
+        yield lambda: future.result(120)

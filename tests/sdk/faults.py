@@ -83,7 +83,11 @@ def processed_and_cut(handler: Handler) -> None:
     handler.close_connection = True
 
 
-def trickling(start: bytes, drop: bytes, every: float = 0.05, seconds: float = 20.0) -> Step:
+# How long a server trickles: a client that is done before has hung up by itself.
+TRICKLE_SECONDS = 60.0
+
+
+def trickling(start: bytes, drop: bytes, every: float = 0.05, seconds: float = TRICKLE_SECONDS) -> Step:
     """Something arrives all the time, and it never ends: until the client hangs up."""
 
     def step(handler: Handler) -> None:

@@ -124,14 +124,13 @@ class Running:
     def send(self, number: int) -> None:
         os.kill(self.process.pid, number)
 
-    def stopped(self, seconds: float = 30) -> int:
-        return self.process.wait(seconds)
+    def stopped(self) -> int:
+        """The exit code; what hangs, hangs for ever, so the patience is for slow machines."""
+        return self.process.wait(180)
 
-    def terminate(self, number: int = signal.SIGTERM) -> tuple[int, float]:
-        """(exit code, seconds it took)"""
-        began = time.monotonic()
+    def terminate(self, number: int = signal.SIGTERM) -> int:
         self.send(number)
-        return self.stopped(), time.monotonic() - began
+        return self.stopped()
 
     def url(self, path: str = "/") -> str:
         return f"http{'s' if self.tls else ''}://127.0.0.1:{self.port}{path}"
@@ -141,4 +140,4 @@ class Running:
             return client.get(self.url(path))
 
     def client(self, **options: Any) -> httpx.Client:
-        return httpx.Client(verify=False, trust_env=False, timeout=20, **options)  # noqa: S501
+        return httpx.Client(verify=False, trust_env=False, timeout=120, **options)  # noqa: S501

@@ -58,6 +58,13 @@ async def test_a_body_over_the_limit_is_refused_by_its_bytes_and_by_its_declared
         await Body(sender.receive, Intake(), "").read(100, declared=101)
 
 
+async def test_a_body_that_says_it_is_too_large_and_does_not_come_is_refused_all_the_same() -> None:
+    sender = Sender()
+    sender.send(b"x", more=True)
+    with pytest.raises(PayloadTooLarge):
+        await Body(sender.receive, Intake(), "").read(100, declared=10**10)
+
+
 async def test_a_body_that_is_too_large_is_read_to_its_end_so_that_the_answer_arrives() -> None:
     intake = Intake(most_bytes=1000)
     sender, task = await begin(intake)

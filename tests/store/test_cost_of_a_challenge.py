@@ -22,16 +22,18 @@ async def test_a_pending_challenge_costs_at_most_450_bytes_with_its_indices(memo
     """Every challenge of a device of its own: the dearest case, with a ledger each."""
     store = LmdbStore(memory_directory, size=64 << 20, kinds=KINDS, clock=time.time)
     empty = store.usage().used
-    owner, count = os.urandom(16), 10_000
-    for n in range(count):
+    owner, costs = os.urandom(16), []
+    for n in range(1, 20_001):
         key, now = uuid4_bytes(os.urandom(16)), int(time.time())
-        draft = Challenge(os.urandom(33), owner, os.urandom(32), _ACTION, now * 1000 + n % 1000, now + 300)
+        draft = Challenge(os.urandom(33), owner, os.urandom(32), _ACTION, now * 1000 + n % 1000, 300)
         keys = [rules.challenge_key(key), rules.ledger_key(draft.public_key)]
 
         def rule(now: float, rows: tuple[object, ...], key: bytes = key, draft: Challenge = draft) -> object:
             return rules.issue(now, key, draft, None, limits=Limits(), body_sha256=b"")
 
         await store.decide(keys, rule, creates=True)
-    cost = (store.usage().used - empty) / count
+        # Pages that fill at the same pace split at the same time: the cost swings by some bytes around what it is.
+        if n >= 8_000 and n % 1_000 == 0:
+            costs.append((store.usage().used - empty) / n)
     store.close()
-    assert cost <= MOST_BYTES
+    assert sum(costs) / len(costs) <= MOST_BYTES
