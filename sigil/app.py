@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import falcon.asgi
 
@@ -25,7 +25,7 @@ from sigil.resources.callers import Callers, Strangers
 from sigil.resources.challenges import Answers, NewChallenge, OneChallenge, PendingOfDevice, StatusOfChallenge
 from sigil.resources.openapi import OpenApi
 from sigil.resources.server import HealthOfServer, InfoOfServer
-from sigil.serving import logs, problems
+from sigil.serving import logs, places, problems
 from sigil.serving.edge import Edge, request_id
 from sigil.serving.intake import Intake
 from sigil.serving.limits import AddressLimiter
@@ -37,9 +37,12 @@ from sigil.store.lmdb import LmdbStore
 from sigil.waiting import Waiters
 from sigil.worker import Loops
 
+if TYPE_CHECKING:
+    from sigil.metrics import Metrics
+
 KINDS = (rules.CHALLENGE, rules.LEDGER, rules.IDEMPOTENT, SPENT)
 # Rows are read back after a restart only by a server that writes them the same way.
-STORE_SCHEMA = "2"
+STORE_SCHEMA = "3"
 
 
 @dataclass(frozen=True, repr=False)
@@ -59,6 +62,7 @@ class Parts:
     journal: Journal = journal.record
     clock: Callable[[], float] = time.time
     randomness: Callable[[int], bytes] = os.urandom
+    metrics: Metrics | None = None
 
 
 def open_state(config: Config, server_id: str) -> StateDirectory:
@@ -79,9 +83,21 @@ def create_app(snapshot: Snapshot, life: Life) -> Edge:
     """The application of one worker process, for Granian."""
     config = snapshot.config
     store = LmdbStore(config.state_dir, size=config.store_size, kinds=KINDS, clock=time.time, create=False)
-    parts = Parts(store=store, waiters=Waiters())
-    life.on_drain(parts.waiters.drain)
-    return build(snapshot, parts)
+    waiters = Waiters()
+    life.on_drain(waiters.drain)
+    return build(snapshot, Parts(store=store, waiters=waiters, metrics=_metrics(config, store, waiters)))
+
+
+def _metrics(config: Config, store: SessionStore, waiters: Waiters) -> Metrics | None:
+    if config.telemetry == "none":
+        return None
+    # Not at the top: the master imports this module before it has told where to count.
+    from sigil.metrics import Metrics
+
+    token = config.metrics_token.reveal() if config.metrics_token else None
+    metrics = Metrics(store, version=__version__, directory=places.directory(config.state_dir), token=token)
+    waiters.on_change = metrics.waiting
+    return metrics
 
 
 def build(snapshot: Snapshot, parts: Parts) -> Edge:
@@ -102,13 +118,13 @@ def build(snapshot: Snapshot, parts: Parts) -> Edge:
         store=parts.store,
         waiters=parts.waiters,
         policy=_policy(config),
-        journal=parts.journal,
+        journal=_journal(parts),
         clock=parts.clock,
         randomness=parts.randomness,
     )
     loops = Loops(store=parts.store, challenges=challenges, waiters=parts.waiters, on_fault=_loop_failed)
-    app: falcon.asgi.App[Any, Any] = falcon.asgi.App(middleware=[_Worker(loops, parts.store)])
-    problems.handle_errors(app)
+    app: falcon.asgi.App[Any, Any] = falcon.asgi.App(middleware=[_Worker(loops, parts.store, parts.metrics)])
+    problems.handle_errors(app, parts.metrics.problem if parts.metrics else lambda problem: None)
     app.add_error_handler(StoreFull, _store_failed)
     app.add_error_handler(StoreUnusable, _store_failed)
     app.add_route("/challenge", NewChallenge(challenges, callers))
@@ -119,7 +135,22 @@ def build(snapshot: Snapshot, parts: Parts) -> Edge:
     app.add_route("/health", HealthOfServer(__version__, _faults(parts)))
     app.add_route("/info", InfoOfServer(_info(config, identity), strangers))
     app.add_route("/openapi.json", OpenApi(__version__, strangers))
+    if parts.metrics:
+        app.add_route("/metrics", parts.metrics.resource)
     return Edge(app, intake)
+
+
+def _journal(parts: Parts) -> Journal:
+    """What happens is written down, and counted where there is somebody to ask."""
+    metrics = parts.metrics
+    if metrics is None:
+        return parts.journal
+
+    def told(event: str, challenge_id: bytes, challenge: rules.Challenge) -> None:
+        metrics.challenge(event, challenge)
+        parts.journal(event, challenge_id, challenge)
+
+    return told
 
 
 def _policy(config: Config) -> Policy:
@@ -190,9 +221,10 @@ async def _store_failed(
 class _Worker:
     """Falcon middleware: the life of the worker's parts, and what holds for every request."""
 
-    def __init__(self, loops: Loops, store: SessionStore) -> None:
+    def __init__(self, loops: Loops, store: SessionStore, metrics: Metrics | None) -> None:
         self._loops = loops
         self._store = store
+        self._observe = metrics.http.observe if metrics else None
 
     async def process_startup(self, _scope: object, _event: object) -> None:
         await self._store.check()
@@ -203,6 +235,9 @@ class _Worker:
         self._store.close()
 
     async def process_response(
-        self, _req: falcon.asgi.Request, resp: falcon.asgi.Response, _resource: object, _succeeded: bool
+        self, req: falcon.asgi.Request, resp: falcon.asgi.Response, _resource: object, _succeeded: bool
     ) -> None:
         resp.set_header("X-Request-Id", request_id.get())
+        if self._observe:
+            seconds = time.perf_counter() - req.scope["sigil.began"]
+            self._observe(req.method, req.uri_template, resp.status_code, seconds)

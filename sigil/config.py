@@ -86,6 +86,7 @@ class Config:
     tls_key: Path = Path("/var/lib/sigil/tls/key.pem")
     tls_auto_generate: bool = True
     telemetry: Literal["full", "minimal", "none"] = "full"
+    metrics_token: Secret | None = None
     log_level: Literal["debug", "info", "warn", "error"] = "info"
     number_matching: bool = False
     max_pending_per_device: int = 5
@@ -215,6 +216,7 @@ def _read(r: _Reader) -> Config:
         tls_key=r.value("TLS_KEY_PATH", Config.tls_key, Path),
         tls_auto_generate=r.flag("TLS_AUTO_GENERATE", default=True),
         telemetry=r.choice("SIGIL_TELEMETRY", "full", "full", "minimal", "none"),  # type: ignore[arg-type]
+        metrics_token=r.secret("METRICS_TOKEN"),
         log_level=r.choice("LOG_LEVEL", "info", "debug", "info", "warn", "error"),  # type: ignore[arg-type]
         number_matching=r.flag("SIGIL_NUMBER_MATCHING", default=False),
         max_pending_per_device=r.value("SIGIL_MAX_PENDING_PER_DEVICE", 5, _count(1, 100)),

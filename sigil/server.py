@@ -61,6 +61,7 @@ def run() -> int:
             reload=lambda: _reload(environ, snapshot, identity.server_id),
             log_level=log_level(config),
             websockets=False,
+            metrics=config.telemetry != "none",
         )
 
 

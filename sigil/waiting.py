@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 
 class Waiters:
-    """At most `cap` waits at once; over it, and while draining, nobody waits and the answer comes at once."""
+    """At most `cap` waits at once; over it, and while draining, nobody waits and the answer comes at once.
 
-    def __init__(self, cap: int = 8192) -> None:
+    `on_change` is told the number of waits when it changes.
+    """
+
+    def __init__(self, cap: int = 8192, on_change: Callable[[int], None] = lambda count: None) -> None:
         self._cap = cap
+        self.on_change = on_change
         self._waits: dict[bytes, set[Wait]] = {}
         self._count = 0
         self.draining = False
@@ -30,6 +34,7 @@ class Waiters:
         self._waits.setdefault(key, set()).add(wait)
         self._count += 1
         self.present.set()
+        self.on_change(self._count)
         try:
             yield wait
         finally:
@@ -43,6 +48,7 @@ class Waiters:
             del self._waits[key]
         if not self._count:
             self.present.clear()
+        self.on_change(self._count)
 
     def wake(self, keys: Iterable[bytes]) -> None:
         for key in keys:

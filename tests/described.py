@@ -39,6 +39,7 @@ def check(response: httpx.Response) -> None:
     response.read()
     described = operation["responses"].get(str(response.status_code))
     assert described is not None, f"{response.request.url.path}: {response.status_code} is not described"
-    schema = described["content"]["application/json"]["schema"]
+    media_type = response.headers["content-type"].partition(";")[0]
+    schema = described["content"][media_type]["schema"]
     if "$ref" in schema:
         _validator(schema["$ref"]).validate(response.json())

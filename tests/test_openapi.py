@@ -15,6 +15,7 @@ from openapi_spec_validator import validate
 from sigil import __version__
 from sigil.app import KINDS, Parts, Snapshot, build
 from sigil.config import Config
+from sigil.metrics import Metrics
 from sigil.protocol.errors import Problem
 from sigil.resources.openapi import document
 from sigil.store.memory import MemoryStore
@@ -24,9 +25,11 @@ from tests.services import SECRETS
 CHECKED_IN = Path(__file__).parent.parent / "docs" / "openapi.json"
 
 
-@pytest.fixture
-def app() -> Any:
-    return build(Snapshot(Config(), SECRETS), Parts(store=MemoryStore(kinds=KINDS, clock=time.time), waiters=Waiters()))
+@pytest.fixture(scope="module")
+def app(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    store = MemoryStore(kinds=KINDS, clock=time.time)
+    metrics = Metrics(store, version=__version__, directory=tmp_path_factory.mktemp("metrics"), token=None)
+    return build(Snapshot(Config(), SECRETS), Parts(store=store, waiters=Waiters(), metrics=metrics))
 
 
 def test_the_description_is_valid_openapi() -> None:
@@ -59,7 +62,7 @@ def test_every_code_of_an_error_is_one_that_the_protocol_has() -> None:
     for methods in document(__version__)["paths"].values():
         for operation in methods.values():
             for status, answer in operation["responses"].items():
-                schema = answer["content"]["application/json"]["schema"]
+                schema = answer["content"].get("application/json", {}).get("schema")
                 if schema == {"$ref": "#/components/schemas/ErrorAnswer"}:
                     named = set(answer["description"].replace(",", " ").replace(" or ", " ").split())
                     assert named <= codes, (operation["operationId"], status)

@@ -92,6 +92,10 @@ class Challenge(msgspec.Struct, frozen=True, array_like=True, gc=False):
         return self.end.reason if self.end else ""
 
     @property
+    def open(self) -> bool:
+        return self.end is None
+
+    @property
     def due(self) -> int:
         return self.end.at + READABLE_SECONDS if self.end else self.expires_at
 
@@ -111,7 +115,7 @@ class Idempotent(msgspec.Struct, frozen=True, array_like=True, gc=False):
         return 0
 
 
-CHALLENGE = Kind(b"c", Challenge)
+CHALLENGE = Kind(b"c", Challenge, counted=True)
 LEDGER = Kind(b"l", Ledger)
 IDEMPOTENT = Kind(b"i", Idempotent)
 

@@ -22,12 +22,18 @@ class Row(Protocol):
     def due(self) -> int:
         """Unix second at which the expiry loop has to look at the row; 0 for never."""
 
+    # Rows of a counted kind also say `open: bool`.
+
 
 class Kind(NamedTuple):
-    """A family of rows: `tag` is the one byte that begins its keys, `type` the Struct it holds."""
+    """A family of rows: `tag` is the one byte that begins its keys, `type` the Struct it holds.
+
+    Of a `counted` kind the store knows how many rows are open and due, without looking at them.
+    """
 
     tag: bytes
     type: type[Any]
+    counted: bool = False
 
 
 class Key(NamedTuple):
@@ -101,6 +107,9 @@ class SessionStore(Protocol):
         """What ended after a position; None asks for the present position alone."""
 
     def usage(self) -> Usage: ...
+
+    def count(self, kind: Kind) -> int:
+        """How many rows of a counted kind are open and due at some time."""
 
     async def check(self) -> None:
         """Raise StoreUnusable unless a transaction can be made."""

@@ -74,7 +74,7 @@ class Ledger(msgspec.Struct, frozen=True, array_like=True, gc=False):
         _refuse_muted(now, tally)
         pending = tuple(entry for entry in tally.pending if entry[1] > now)
         if len(pending) >= limits.max_pending:
-            raise TooManyPending(retry_after=int(min(expires for _, expires in pending) - now) + 1)
+            raise TooManyPending(retry_after=int(min(expires for _, expires in pending) - now) + 1, limit="pending")
         paid_until_ms = _paid(now, tally.paid_until_ms, limits.per_minute)
         return self._with(
             msgspec.structs.replace(tally, pending=(*pending, (challenge_id, expires_at)), paid_until_ms=paid_until_ms)
@@ -116,6 +116,7 @@ def _refuse_muted(now: float, tally: Tally) -> None:
         raise RateLimited(
             "The person did not expect the last challenge; this device is left in peace for a while.",
             retry_after=int(until - now) + 1,
+            limit="muted",
         )
 
 
@@ -127,5 +128,5 @@ def _paid(now: float, paid_until_ms: int, per_minute: int) -> int:
     next_ms = max(min(paid_until_ms, now_ms + 60_000), now_ms) + 60_000 // per_minute
     over = next_ms - now_ms - 60_000
     if over > 0:
-        raise RateLimited("Too many challenges for this device.", retry_after=-(-over // 1000))
+        raise RateLimited("Too many challenges for this device.", retry_after=-(-over // 1000), limit="device")
     return next_ms

@@ -7,7 +7,10 @@ and goes to the log alone.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
+
+Limit = Literal["address", "device", "pending", "muted"]
+"""Which limit refused: for metrics, never for the caller."""
 
 
 class Problem(Exception):
@@ -98,8 +101,11 @@ class UnsupportedMediaType(Problem):
 class Retryable(Problem):
     """Base of the errors that say when to come back: `retry_after` is in whole seconds, for the header."""
 
-    def __init__(self, message: str | None = None, *, retry_after: int = 1, **details: Any) -> None:
+    def __init__(
+        self, message: str | None = None, *, retry_after: int = 1, limit: Limit | None = None, **details: Any
+    ) -> None:
         self.retry_after = max(1, retry_after)
+        self.limit = limit
         super().__init__(message, **details)
 
 

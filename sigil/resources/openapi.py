@@ -15,7 +15,9 @@ from sigil.resources.callers import Strangers
 
 @dataclass(frozen=True)
 class _Operation:
-    """One method of one path. `errors` maps statuses to the codes that they may carry."""
+    """One method of one path. `errors` maps statuses to the codes that they may carry; `text` are the media types of a
+    200 that is not JSON.
+    """
 
     path: str
     method: str
@@ -24,6 +26,7 @@ class _Operation:
     answers: dict[int, Any]
     errors: dict[int, str]
     body: Any = None
+    text: tuple[str, ...] = ()
     key: bool = False
     parameters: list[dict[str, Any]] = field(default_factory=list)
 
@@ -140,6 +143,15 @@ _OPERATIONS = (
         answers={200: dict[str, Any]},
         errors={429: "RATE_LIMITED"},
     ),
+    _Operation(
+        path="/metrics",
+        method="get",
+        name="getMetrics",
+        summary="Prometheus metrics; absent with SIGIL_TELEMETRY=none. METRICS_TOKEN, where set, is the bearer token.",
+        answers={},
+        text=("text/plain", "application/openmetrics-text"),
+        errors={401: "UNAUTHORIZED", 404: "NOT_FOUND"},
+    ),
 )
 
 
@@ -218,6 +230,9 @@ def _described(operation: _Operation, schemas: dict[Any, Any]) -> dict[str, Any]
         str(status): {"description": codes, "content": _json(schemas[messages.ErrorAnswer])}
         for status, codes in operation.errors.items()
     }
+    if operation.text:
+        text = {media_type: {"schema": {"type": "string"}} for media_type in operation.text}
+        answers["200"] = {"description": falcon.util.code_to_http_status(200), "content": text}
     described["responses"] = {**answers, **errors}
     return described
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import re
+import time
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from typing import Any
@@ -61,6 +62,7 @@ class Edge:
         # ASGI promises iterables only, and Falcon will read them after us.
         scope["headers"] = headers = [(name, value) for name, value in scope["headers"]]
         request_id.set(_request_id(headers))
+        scope["sigil.began"] = time.perf_counter()
         client = scope.get("client")
         scope["sigil.body"] = Body(receive, self._intake, str(client[0]) if client else "")
         await self._app(scope, _nothing_yet, send)

@@ -30,7 +30,7 @@ class AddressLimiter:
             return
         over = self._paid_until.get(address, 0.0) + self._interval - self._clock() - 60
         if over > 0:
-            raise RateLimited(retry_after=int(over) + 1)
+            raise RateLimited(retry_after=int(over) + 1, limit="address")
 
     def charge(self, address: str, cost: int = 1) -> None:
         if not self._interval:

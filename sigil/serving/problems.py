@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import falcon
@@ -51,11 +52,16 @@ _OF_STATUS: dict[int, type[Problem]] = {
 _encode = msgspec.json.Encoder().encode
 
 
-def handle_errors(app: falcon.asgi.App[Any, Any]) -> None:
-    """Make every exception of `app` an answer of the protocol's form."""
+def handle_errors(app: falcon.asgi.App[Any, Any], on_problem: Callable[[Problem], None]) -> None:
+    """Make every exception of `app` an answer of the protocol's form; `on_problem` is told of each Problem."""
+
+    async def problem(_req: object, resp: falcon.asgi.Response, error: Problem, _params: object) -> None:
+        on_problem(error)
+        write(resp, error)
+
     app.add_error_handler(Exception, _unexpected)
     app.add_error_handler(falcon.HTTPError, _falcon_error)
-    app.add_error_handler(Problem, _problem)
+    app.add_error_handler(Problem, problem)
 
 
 def write(resp: falcon.asgi.Response, problem: Problem) -> None:
@@ -69,10 +75,6 @@ def write(resp: falcon.asgi.Response, problem: Problem) -> None:
         resp.set_header("WWW-Authenticate", "Bearer")
     if isinstance(problem, BodyTimeout | BodyBroken):
         resp.set_header("Connection", "close")
-
-
-async def _problem(_req: object, resp: falcon.asgi.Response, error: Problem, _params: object) -> None:
-    write(resp, error)
 
 
 async def _falcon_error(_req: object, resp: falcon.asgi.Response, error: falcon.HTTPError, _params: object) -> None:

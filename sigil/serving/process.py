@@ -32,7 +32,7 @@ from granian.http import HTTP1Settings, HTTP2Settings
 from granian.log import LogLevels
 from granian.server.mp import MPServer
 
-from sigil.serving import logs
+from sigil.serving import logs, places
 from sigil.serving.refusal import StartRefused
 from sigil.serving.supervisor import CrashPolicy, Generation, Signals, Supervisor, Worker
 from sigil.serving.tls_pair import KeptOpen, TlsPair
@@ -70,6 +70,7 @@ def serve(
     service: str = "sigil",
     log_level: str = "info",
     websockets: bool = True,
+    metrics: bool = True,
     limits: Limits = Limits(),
     crash: CrashPolicy = CrashPolicy(),  # noqa: B008 - frozen
 ) -> int:
@@ -77,6 +78,7 @@ def serve(
 
     `factory` and `settings` are pickled to each worker; `tls` is (certificate, key) or None for plain HTTP. `reload` is
     called at SIGHUP and may raise StartRefused. A worker that is ready has a file <state_dir>/workers/<pid>.
+    With `metrics`, workers have places to count in (see `places`).
     0 after a clean drain; 1 when no worker ever became ready or one had to be killed. Raises StartRefused.
     """
     logs.configure(service, log_level)
@@ -84,6 +86,7 @@ def serve(
     listeners = _listen(host, port, limits.backlog, workers)
     first = _generation(settings, tls)
     markers = _fresh_directory(state_dir / "workers")
+    counts = _fresh_directory(places.directory(state_dir)) if metrics else None
     port = listeners[0].getsockname()[1]
     granian = _granian(log_level, workers, websockets, limits)
 
@@ -101,6 +104,7 @@ def serve(
             quiet=limits.quiet,
             master=os.getpid(),
             markers=markers,
+            counts=counts,
             ready=says_ready,
             kept_open=kept,
         )

@@ -20,7 +20,7 @@ import granian._signals
 from granian._granian import WorkerSignal
 from granian.server.mp import MPServer
 
-from sigil.serving import logs
+from sigil.serving import logs, places
 from sigil.serving.lifespan import Lifespan
 from sigil.serving.refusal import StartRefused
 from sigil.serving.tls_pair import KeptOpen
@@ -128,6 +128,7 @@ class WorkerPlan:
     quiet: float
     master: int
     markers: Path
+    counts: Path | None
     ready: Connection
     kept_open: tuple[KeptOpen, ...]
 
@@ -137,6 +138,8 @@ def run_worker(plan: WorkerPlan, number: int, name: str | None, _loader: None, *
     _tie_to_master(plan.master)
     _leave_terminal_signals_to_master()
     logs.configure(plan.service, plan.log_level)
+    if plan.counts:
+        places.take(plan.counts)
     life = Life(plan.index, plan.workers, plan.drain_timeout, plan.quiet)
     # Granian's handlers would close connections at SIGTERM, before a long poll could be answered.
     granian._signals.set_loop_signals = life.take_signals

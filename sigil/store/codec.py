@@ -19,11 +19,12 @@ LAST_DUE = (1 << 32) - 1
 
 
 class Change(NamedTuple):
-    """A checked and encoded write; `value` None deletes."""
+    """A checked and encoded write; `value` None deletes. An open row of a counted kind is `counted`."""
 
     raw: bytes
     value: bytes | None
     due: int
+    counted: bool = False
 
 
 class Codec:
@@ -83,4 +84,4 @@ class Codec:
         due = row.due
         if not 0 <= due <= LAST_DUE:
             raise ValueError(f"a row is due at {due}, which is not a 32-bit Unix second")
-        return Change(raw, value, due)
+        return Change(raw, value, due, key.kind.counted and row.open)

@@ -20,6 +20,9 @@ LOCK_FILE = "lock.mdb"
 """The two files that LMDB makes in the directory of an environment."""
 
 _FULL = "the session store is full"
+_Place = tuple[int, Any]
+"""When a row is due, and in which index that stands."""
+_NOWHERE: _Place = (0, None)
 
 
 class LmdbStore:
@@ -43,6 +46,7 @@ class LmdbStore:
         if ends_kept < 1:
             raise ValueError("the log of ends keeps at least one id, since the last one holds the position")
         self._codec = Codec(kinds)
+        self._counted = [kind.tag for kind in kinds if kind.counted]
         self._clock = clock
         self._size = size
         self._filled = int((1 - reserve) * size)
@@ -64,13 +68,15 @@ class LmdbStore:
             meminit=False,
             lock=True,
             create=create,
-            max_dbs=3,
+            max_dbs=3 + len(self._counted),
             max_readers=512,
             max_spare_txns=2,
         )
         try:
             self._rows = self._env.open_db(b"rows")
             self._due = self._env.open_db(b"due")
+            # Open rows of a counted kind are due in an index of their own: its length is their number.
+            self._open_due = {tag: self._env.open_db(b"due " + tag) for tag in self._counted}
             self._ends = self._env.open_db(b"ends")
             self._page = self._env.stat()["psize"]
             self._inode = self._file.stat().st_ino
@@ -97,7 +103,7 @@ class LmdbStore:
                 rows = [self._read(txn, raw) for raw in raws]
                 decision = rule(self._clock(), tuple(rows))
                 if decision.writes or decision.ended:
-                    dues = {raw: 0 if row is None else row.due for raw, row in zip(raws, rows, strict=True)}
+                    dues = {raw: self._place(raw, row) for raw, row in zip(raws, rows, strict=True)}
                     self._write(txn, self._codec.changes(decision), dues)
                     if decision.ended:
                         append(txn.cursor(self._ends), decision.ended, self._ends_kept)
@@ -112,13 +118,9 @@ class LmdbStore:
         if last < 1 or limit < 1:
             return []
         bound = last.to_bytes(4, "big")
-        found: list[Key] = []
-        with _usable(), self._env.begin(self._due) as txn:
-            for entry in txn.cursor().iternext(values=False):
-                if len(found) == limit or entry[:4] > bound:
-                    break
-                found.append(self._codec.key(entry[4:]))
-        return found
+        with _usable(), self._env.begin() as txn:
+            found = [entry for index in self._indices() for entry in _first(txn.cursor(index), bound, limit)]
+        return [self._codec.key(entry[4:]) for entry in sorted(found)[:limit]]
 
     async def ends(self, after: int | None) -> Ends:
         with _usable(), self._env.begin(self._ends) as txn:
@@ -127,6 +129,10 @@ class LmdbStore:
     def usage(self) -> Usage:
         with _usable(), self._env.begin() as txn:
             return Usage(self._live(txn), self._size)
+
+    def count(self, kind: Kind) -> int:
+        with _usable(), self._env.begin() as txn:
+            return int(txn.stat(self._open_due[kind.tag])["entries"])
 
     async def check(self) -> None:
         with _usable():
@@ -149,31 +155,48 @@ class LmdbStore:
 
     def _live(self, txn: lmdb.Transaction) -> int:
         """Bytes of the pages in use: freed pages are used again, though the map never shrinks."""
-        stats = (txn.stat(self._rows), txn.stat(self._due), txn.stat(self._ends))
+        stats = [txn.stat(part) for part in (self._rows, self._ends, *self._indices())]
         return self._page * sum(stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"] for stat in stats)
 
     def _read(self, txn: lmdb.Transaction, raw: bytes) -> Any | None:
         value = txn.get(raw, db=self._rows)
         return None if value is None else self._codec.row(raw, value)
 
-    def _write(self, txn: lmdb.Transaction, changes: list[Change], dues: dict[bytes, int]) -> None:
-        for raw, value, due in changes:
+    def _indices(self) -> list[Any]:
+        return [self._due, *self._open_due.values()]
+
+    def _place(self, raw: bytes, row: Any | None) -> _Place:
+        if row is None:
+            return _NOWHERE
+        opened = self._open_due.get(raw[:1])
+        return row.due, opened if opened is not None and row.open else self._due
+
+    def _write(self, txn: lmdb.Transaction, changes: list[Change], dues: dict[bytes, _Place]) -> None:
+        for raw, value, due, counted in changes:
             if raw not in dues:
-                old = self._read(txn, raw)
-                dues[raw] = 0 if old is None else old.due
+                dues[raw] = self._place(raw, self._read(txn, raw))
             if value is None:
                 txn.delete(raw, db=self._rows)
             else:
                 txn.put(raw, value, db=self._rows)
-            if due != dues[raw]:
-                self._move(txn, raw, dues[raw], due)
-                dues[raw] = due
+            place = (due, self._open_due[raw[:1]] if counted else self._due)
+            if place != dues[raw]:
+                self._move(txn, raw, dues[raw], place)
+                dues[raw] = place
 
-    def _move(self, txn: lmdb.Transaction, raw: bytes, old: int, new: int) -> None:
-        if old:
-            txn.delete(old.to_bytes(4, "big") + raw, db=self._due)
-        if new:
-            txn.put(new.to_bytes(4, "big") + raw, b"", db=self._due)
+    def _move(self, txn: lmdb.Transaction, raw: bytes, old: _Place, new: _Place) -> None:
+        if old[0]:
+            txn.delete(old[0].to_bytes(4, "big") + raw, db=old[1])
+        if new[0]:
+            txn.put(new[0].to_bytes(4, "big") + raw, b"", db=new[1])
+
+
+def _first(cursor: lmdb.Cursor, bound: bytes, limit: int) -> Iterator[bytes]:
+    for count, found in enumerate(cursor.iternext(values=False)):
+        entry = bytes(found)
+        if count == limit or entry[:4] > bound:
+            return
+        yield entry
 
 
 @contextmanager

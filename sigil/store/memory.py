@@ -74,6 +74,10 @@ class MemoryStore:
         self._refuse_when_closed()
         return Usage(self._used, self._size)
 
+    def count(self, kind: Kind) -> int:
+        self._refuse_when_closed()
+        return sum(row.counted and row.due > 0 and raw[:1] == kind.tag for raw, row in self._rows.items())
+
     async def check(self) -> None:
         self._refuse_when_closed()
 

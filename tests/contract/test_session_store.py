@@ -23,6 +23,10 @@ class Ticket(msgspec.Struct, frozen=True, array_like=True):
     due: int = 0
     note: bytes = b""
 
+    @property
+    def open(self) -> bool:
+        return self.state != "closed"
+
 
 class Tally(msgspec.Struct, frozen=True, array_like=True):
     count: int
@@ -32,7 +36,7 @@ class Tally(msgspec.Struct, frozen=True, array_like=True):
         return 0
 
 
-TICKET = Kind(b"t", Ticket)
+TICKET = Kind(b"t", Ticket, counted=True)
 TALLY = Kind(b"n", Tally)
 MiB = 1 << 20
 
@@ -315,6 +319,22 @@ async def test_usage_grows_with_rows_and_shrinks_with_deletions(store: SessionSt
     for number in range(100):
         await put(store, str(number), None)
     assert store.usage().used < 20_000
+
+
+async def test_open_rows_of_a_counted_kind_are_counted_while_they_are_due(store: SessionStore) -> None:
+    for number in range(5):
+        await put(store, str(number), Ticket("new", 50 + number))
+    await put(store, "never due", Ticket("new"))
+    assert store.count(TICKET) == 5
+    await put(store, "0", Ticket("closed", 90))
+    await put(store, "1", Ticket("closed", 51))
+    await put(store, "2", Ticket("other", 40))
+    await put(store, "3", None)
+    assert store.count(TICKET) == 2
+    assert [key.name for key in await store.due(100, 10)] == [b"2", b"1", b"4", b"0"]
+    assert [key.name for key in await store.due(100, 2)] == [b"2", b"1"]
+    await put(store, "0", Ticket("new", 90))
+    assert store.count(TICKET) == 3
 
 
 async def test_a_new_log_of_ends_is_empty(store: SessionStore) -> None:

@@ -1,0 +1,82 @@
+"""What sigil counts (docs/operations.md). To be imported in workers alone, and made once in a process."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import get_args
+
+from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client.metrics_core import Metric
+
+from sigil.core.challenge import CHALLENGE, Challenge
+from sigil.core.decision import SessionStore
+from sigil.protocol.errors import Limit, Problem, Retryable
+from sigil.serving.metrics import HttpMetrics, MetricsOfService, Scrape, gauge
+
+_STATUS = {
+    "challenge_created": "created",
+    "challenge_verified": "verified",
+    "challenge_rejected": "rejected",
+    "challenge_expired": "expired",
+    "challenge_cancelled": "cancelled",
+    "replay_blocked": "replay_blocked",
+    "signature_failed": "signature_failed",
+}
+_ANSWERED = frozenset({"challenge_verified", "challenge_rejected"})
+
+
+class Metrics:
+    """The instruments of this process, and the resource that shows those of all, which count in `directory`.
+
+    `clock` gives Unix seconds.
+    """
+
+    def __init__(
+        self,
+        store: SessionStore,
+        *,
+        version: str,
+        directory: Path,
+        token: str | None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self.http = HttpMetrics("sigil")
+        self.resource = MetricsOfService(Scrape("sigil", version, directory, self._of_store), token)
+        challenges = Counter("sigil_challenges", "What happened to challenges.", ["status"], registry=None)
+        limited = Counter("sigil_rate_limited", "Requests refused for a limit.", ["limit"], registry=None)
+        # All from the start, so that a rate is there before the first event.
+        self._of_event = {event: challenges.labels(status) for event, status in _STATUS.items()}
+        self._of_limit = {limit: limited.labels(limit) for limit in get_args(Limit)}
+        self._duration = Histogram(
+            "sigil_challenge_duration_seconds",
+            "From the creation of a challenge to the device's answer.",
+            buckets=(0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300),
+            registry=None,
+        )
+        self._waiting = Gauge(
+            "sigil_long_polls", "Requests that wait for a result.", multiprocess_mode="livesum", registry=None
+        )
+
+    def challenge(self, event: str, challenge: Challenge) -> None:
+        self._of_event[event].inc()
+        if event in _ANSWERED:
+            self._duration.observe(max(0.0, self._clock() - challenge.created_ms / 1000))
+
+    def problem(self, error: Problem) -> None:
+        """Counts an answer that was a refusal for a limit."""
+        if isinstance(error, Retryable) and error.limit:
+            self._of_limit[error.limit].inc()
+
+    def waiting(self, count: int) -> None:
+        self._waiting.set(count)
+
+    def _of_store(self) -> Iterator[Metric]:
+        """What the store knows at the time of the scrape."""
+        usage = self._store.usage()
+        yield gauge("sigil_challenges_pending", "Challenges that wait for their device.", self._store.count(CHALLENGE))
+        yield gauge("sigil_store_bytes", "Bytes in use in the session store.", usage.used)
+        yield gauge("sigil_store_size_bytes", "Bytes that the session store has.", usage.size)
