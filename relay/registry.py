@@ -1,0 +1,268 @@
+"""What the relay remembers, the rules about it, and the port behind which PostgreSQL or SQLite does the remembering.
+
+All times are Unix seconds that the caller gives. Fingerprints and server_ids are 32 raw bytes here. Tokens and payloads
+are sealed before they come here (see `sealing`), and opened by who reads them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal, NamedTuple, Protocol
+
+import msgspec
+
+Platform = Literal["apns", "fcm", "websocket"]
+Status = Literal["delivered", "queued", "not_registered", "token_evicted", "rate_limited", "failed"]
+Priority = Literal["high", "normal"]
+
+MAX_HELD = 20
+"""Undelivered pushes a device; the oldest go."""
+LEASE_SECONDS = 30
+"""How long a worker has for one attempt, before another takes the push over."""
+SUPERSEDED = "superseded"
+EVICTION_REMEMBERED_SECONDS = 90 * 86_400
+
+
+class Device(msgspec.Struct, frozen=True):
+    """A registration; `evicted` says why its token is dead, and the device is to register again."""
+
+    fingerprint: bytes
+    public_key: bytes
+    platform: Platform
+    token: bytes
+    registered_at: int
+    seen_at: int = 0
+    failures: int = 0
+    evicted: str | None = None
+
+
+class Server(msgspec.Struct, frozen=True):
+    """A server whose pushes are taken. `public_key` is empty while only its id is known, before its first request."""
+
+    server_id: bytes
+    public_key: bytes
+    name: str
+    trusted_at: int
+
+
+class NewPush(msgspec.Struct, frozen=True):
+    """One push as a server asked for it, its payload sealed. `exempt` from the rate: a `clear`."""
+
+    push_id: bytes
+    push_key: str
+    fingerprint: bytes
+    payload: bytes
+    expires_at: int
+    collapse_id: str | None = None
+    priority: Priority = "high"
+    exempt: bool = False
+
+
+class Push(msgspec.Struct, frozen=True):
+    """A push that is remembered until `expires_at`, with its payload as long as it is queued.
+
+    `due` is when it is to be tried (again); 0 for one that waits for its device or is decided.
+    """
+
+    server_id: bytes
+    push: NewPush
+    platform: Platform
+    status: Status = "queued"
+    error: str | None = None
+    due: float = 0
+    attempts: int = 0
+    created_at: float = 0
+
+
+class Admitted(NamedTuple):
+    """What became of one push of a request: `device` is set when it is this caller's to deliver."""
+
+    status: Status
+    push_id: bytes | None
+    platform: Platform | None
+    error: str | None = None
+    device: Device | None = None
+
+
+class Settled(NamedTuple):
+    """The outcome of one attempt: final, or `queued` to be tried again at `due`."""
+
+    server_id: bytes
+    push_key: str
+    status: Status
+    error: str | None = None
+    due: float = 0
+
+
+class Bucket(NamedTuple):
+    """The theoretical arrival time (seconds) of the generic cell rate algorithm, for one (server, device)."""
+
+    fingerprint: bytes
+    paid_until: float
+
+
+class Rate(NamedTuple):
+    """`per_minute` (0: no limit), of which `burst` at once."""
+
+    per_minute: int
+    burst: int = 10
+
+    def paid(self, now: float, paid_until: float) -> float | None:
+        """The bucket after one more push; None when there is no room for it."""
+        if not self.per_minute:
+            return now
+        step = 60 / self.per_minute
+        # A bucket from further in the future than it can reach: the clock was set back.
+        ahead = min(max(paid_until - now, 0.0), self.burst * step) + step
+        return None if ahead > self.burst * step else now + ahead
+
+
+class Admission(NamedTuple):
+    """What a transaction has to write for one request, and what it answers."""
+
+    answers: list[Admitted]
+    pushes: list[Push]
+    buckets: list[Bucket]
+
+
+def admit(
+    server_id: bytes,
+    wanted: Sequence[NewPush],
+    now: float,
+    rate: Rate,
+    *,
+    devices: Mapping[bytes, Device],
+    known: Mapping[str, Push],
+    paid: Mapping[bytes, float],
+) -> Admission:
+    """The rule: a push_key that is known is answered with what became of it; refusals are not remembered."""
+    answers: list[Admitted] = []
+    pushes: dict[str, Push] = {}
+    buckets: dict[bytes, float] = dict(paid)
+    changed: set[bytes] = set()
+    for push in wanted:
+        if (before := known.get(push.push_key) or pushes.get(push.push_key)) is not None:
+            answers.append(Admitted(before.status, before.push.push_id, before.platform, before.error))
+            continue
+        device = devices.get(push.fingerprint)
+        if device is None or device.evicted is not None or push.expires_at <= now:
+            answers.append(_refused(device, push, now))
+            continue
+        if not push.exempt:
+            after = rate.paid(now, buckets.get(push.fingerprint, 0.0))
+            if after is None:
+                answers.append(Admitted("rate_limited", None, device.platform))
+                continue
+            buckets[push.fingerprint] = after
+            changed.add(push.fingerprint)
+        due = 0.0 if device.platform == "websocket" else now + LEASE_SECONDS
+        pushes[push.push_key] = Push(server_id, push, device.platform, due=due, created_at=now)
+        answers.append(Admitted("queued", push.push_id, device.platform, device=device))
+    return Admission(answers, list(pushes.values()), [Bucket(name, buckets[name]) for name in sorted(changed)])
+
+
+def _refused(device: Device | None, push: NewPush, now: float) -> Admitted:
+    if device is None:
+        return Admitted("not_registered", None, None)
+    if device.evicted is not None:
+        return Admitted("token_evicted", None, device.platform, device.evicted)
+    return Admitted("failed", None, device.platform, "expired")
+
+
+class RegistryBusy(Exception):
+    """No connection within the time, or the database is away: 503, and nothing was decided."""
+
+
+News = Callable[[str, bytes], None]
+"""`news(channel, data)`, called in every worker and replica that listens, the teller included."""
+
+
+class Registry(Protocol):
+    """Every method is one transaction, and raises RegistryBusy when the database cannot be had in time."""
+
+    async def open(self, news: News) -> None:
+        """Migrate, and listen. After a break of the connection `news("lost", b"")` says that some may be missing."""
+
+    async def close(self) -> None: ...
+
+    async def check(self) -> None:
+        """RegistryBusy unless the database answers."""
+
+    async def tell(self, channel: str, data: bytes) -> None:
+        """At most 4000 bytes, to all who listen."""
+
+    # Devices
+
+    async def register(self, device: Device) -> None:
+        """The last write wins; an eviction is forgotten."""
+
+    async def unregister(self, fingerprint: bytes) -> bool: ...
+
+    async def device(self, fingerprint: bytes) -> Device | None: ...
+
+    async def saw(self, fingerprint: bytes, now: int) -> None:
+        """The device was in contact, or a push to it was accepted: failures begin at zero."""
+
+    async def failed(self, fingerprint: bytes) -> int:
+        """One more failure in a row; how many there are."""
+
+    async def evict(self, fingerprint: bytes, reason: str, registered_until: int) -> bool:
+        """Mark the token dead, unless the device registered after `registered_until`; its token is overwritten."""
+
+    async def count_devices(self) -> dict[str, int]:
+        """By platform; evicted ones under "evicted"."""
+
+    async def devices(self, after: bytes, limit: int) -> list[Device]:
+        """In the order of fingerprints, those behind `after`."""
+
+    async def reseal(self, fingerprint: bytes, old: bytes, new: bytes) -> bool:
+        """Replace a sealed token, if it is still `old`."""
+
+    async def prune(self, seen_before: int, evicted_before: int) -> int:
+        """Evict what was not seen since `seen_before` ("silent"), forget evictions from before `evicted_before`."""
+
+    # Servers
+
+    async def server(self, server_id: bytes) -> Server | None: ...
+
+    async def servers(self) -> list[Server]: ...
+
+    async def trust(self, server: Server) -> None:
+        """Add, or replace name and key."""
+
+    async def trust_first(self, server: Server) -> bool:
+        """Add, if no server is known; True also when it is this very server that is known."""
+
+    async def distrust(self, server_id: bytes) -> bool: ...
+
+    # What may be used once
+
+    async def spend(self, nonce: bytes, until: int) -> bool:
+        """True for the first use of up to 64 bytes; remembered until `until`."""
+
+    # Pushes
+
+    async def admit(self, server_id: bytes, wanted: Sequence[NewPush], now: float, rate: Rate) -> list[Admitted]:
+        """Apply the rule `admit`, remember what it admitted, and let the oldest of over MAX_HELD queued of a device go
+        (failed, SUPERSEDED). Fingerprints of admitted websocket pushes are told on channel "pushes", 16 bytes each."""
+
+    async def settle(self, settled: Sequence[Settled], now: float) -> None:
+        """Write outcomes of attempts. A push that is delivered or failed loses its payload, and never changes again,
+        except from failed to delivered."""
+
+    async def outcomes(self, server_id: bytes, push_keys: Sequence[str]) -> list[Push | None]: ...
+
+    async def held(self, fingerprints: Sequence[bytes], now: float) -> list[Push]:
+        """Queued websocket pushes of devices, the oldest first, at most MAX_HELD each."""
+
+    async def acknowledge(self, fingerprint: bytes, push_id: bytes, now: float) -> Push | None:
+        """The device has it: delivered, the payload is gone. None when there is no such push of this device."""
+
+    async def claim(self, now: float, limit: int) -> list[tuple[Push, Device]]:
+        """Queued pushes that are due, for this caller alone for LEASE_SECONDS; `attempts` is counted up."""
+
+    async def sweep(self, now: float, limit: int) -> int:
+        """Forget pushes, nonces and buckets that are over; how many."""
+
+    async def backlog(self) -> int:
+        """Queued pushes, for a gauge: an estimate may do, a scan may not."""
