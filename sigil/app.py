@@ -26,7 +26,8 @@ from sigil.resources.challenges import Answers, NewChallenge, OneChallenge, Pend
 from sigil.resources.openapi import OpenApi
 from sigil.resources.server import HealthOfServer, InfoOfServer
 from sigil.serving import logs, places, problems
-from sigil.serving.edge import Edge, request_id
+from sigil.serving.edge import Edge
+from sigil.serving.every_answer import EveryAnswer
 from sigil.serving.intake import Intake
 from sigil.serving.limits import AddressLimiter
 from sigil.serving.proxies import ClientAddresses
@@ -123,7 +124,9 @@ def build(snapshot: Snapshot, parts: Parts) -> Edge:
         randomness=parts.randomness,
     )
     loops = Loops(store=parts.store, challenges=challenges, waiters=parts.waiters, on_fault=_loop_failed)
-    app: falcon.asgi.App[Any, Any] = falcon.asgi.App(middleware=[_Worker(loops, parts.store, parts.metrics)])
+    app: falcon.asgi.App[Any, Any] = falcon.asgi.App(
+        middleware=[_Worker(loops, parts.store), EveryAnswer(parts.metrics.http if parts.metrics else None)]
+    )
     problems.handle_errors(app, parts.metrics.problem if parts.metrics else lambda problem: None)
     app.add_error_handler(StoreFull, _store_failed)
     app.add_error_handler(StoreUnusable, _store_failed)
@@ -219,12 +222,11 @@ async def _store_failed(
 
 
 class _Worker:
-    """Falcon middleware: the life of the worker's parts, and what holds for every request."""
+    """Falcon middleware: the life of the worker's parts."""
 
-    def __init__(self, loops: Loops, store: SessionStore, metrics: Metrics | None) -> None:
+    def __init__(self, loops: Loops, store: SessionStore) -> None:
         self._loops = loops
         self._store = store
-        self._observe = metrics.http.observe if metrics else None
 
     async def process_startup(self, _scope: object, _event: object) -> None:
         await self._store.check()
@@ -233,11 +235,3 @@ class _Worker:
     async def process_shutdown(self, _scope: object, _event: object) -> None:
         await self._loops.stop()
         self._store.close()
-
-    async def process_response(
-        self, req: falcon.asgi.Request, resp: falcon.asgi.Response, _resource: object, _succeeded: bool
-    ) -> None:
-        resp.set_header("X-Request-Id", request_id.get())
-        if self._observe:
-            seconds = time.perf_counter() - req.scope["sigil.began"]
-            self._observe(req.method, req.uri_template, resp.status_code, seconds)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 _TABLE = """
 🍎 apple     🍌 banana    🍇 grapes     🍊 orange     🍋 lemon      🍒 cherry      🍓 strawberry 🥝 kiwi
 🥕 carrot    🌽 corn      🥦 broccoli   🍄 mushroom   🌶️ pepper     🥑 avocado     🧅 onion      🥜 peanut
@@ -15,16 +17,19 @@ _TABLE = """
 _EMOJI, _NAMES = tuple(_TABLE[::2]), tuple(_TABLE[1::2])
 
 
-def _indices(fingerprint: str) -> list[int]:
-    x = int(fingerprint[:8], 16)
-    return [(x >> (26 - 6 * i)) & 63 for i in range(5)]
+# Devices come back, and each of their answers shows them.
+@lru_cache(maxsize=4096)
+def _drawn(start: str) -> tuple[tuple[str, ...], str]:
+    x = int(start, 16)
+    indices = [(x >> (26 - 6 * i)) & 63 for i in range(5)]
+    return tuple(_EMOJI[i] for i in indices), " ".join(_NAMES[i] for i in indices)
 
 
 def pictogram(fingerprint: str) -> list[str]:
     """The five emoji of a 64-character fingerprint."""
-    return [_EMOJI[i] for i in _indices(fingerprint)]
+    return list(_drawn(fingerprint[:8])[0])
 
 
 def speakable(fingerprint: str) -> str:
     """Their names, joined by single spaces."""
-    return " ".join(_NAMES[i] for i in _indices(fingerprint))
+    return _drawn(fingerprint[:8])[1]

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-
 from falcon.asgi import Request
 
 from sigil.protocol.api_key import Caller, KeyRing
@@ -32,20 +29,27 @@ class Strangers:
     def charge_failure(self, req: Request) -> None:
         self._limiter.charge(self._addresses.of(req), FAILURE_COST)
 
-    @contextmanager
-    def failures_charged(self, req: Request) -> Iterator[Callable[[], None]]:
-        """Around an answer: good ones cost nothing, so that many devices may share an address.
+    def failures_charged(self, req: Request) -> FailuresCharged:
+        return FailuresCharged(self._limiter, self._addresses.of(req))
 
-        What is yielded raises RateLimited for an exhausted address: it has its place after the body's own errors.
-        """
-        address = self._addresses.of(req)
-        try:
-            yield lambda: self._limiter.check(address)
-        except _NOBODYS_FAULT:
-            raise
-        except Problem:
-            self._limiter.charge(address, FAILURE_COST)
-            raise
+
+class FailuresCharged:
+    """Around an answer: good ones cost nothing, so that many devices may share an address."""
+
+    def __init__(self, limiter: AddressLimiter, address: str) -> None:
+        self._limiter = limiter
+        self._address = address
+
+    def __enter__(self) -> FailuresCharged:
+        return self
+
+    def refuse_when_exhausted(self) -> None:
+        """RateLimited; it has its place after the errors of the body."""
+        self._limiter.check(self._address)
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if isinstance(error, Problem) and not isinstance(error, _NOBODYS_FAULT):
+            self._limiter.charge(self._address, FAILURE_COST)
 
 
 class Callers:

@@ -86,9 +86,9 @@ class Answers:
         self._strangers = strangers
 
     async def on_post(self, req: Request, resp: Response) -> None:
-        with self._strangers.failures_charged(req) as refuse_when_exhausted:
+        with self._strangers.failures_charged(req) as charged:
             body = await read_body(req)
-            refuse_when_exhausted()
+            charged.refuse_when_exhausted()
             answered = await self._challenges.answer(decode_json(req, body, Respond))
         _respond(resp, answered)
 
@@ -101,8 +101,8 @@ class PendingOfDevice:
         self._strangers = strangers
 
     async def on_post(self, req: Request, resp: Response) -> None:
-        with self._strangers.failures_charged(req) as refuse_when_exhausted:
+        with self._strangers.failures_charged(req) as charged:
             body = await read_body(req)
-            refuse_when_exhausted()
+            charged.refuse_when_exhausted()
             pending = await self._challenges.pending(decode_json(req, body, Pending))
         _respond(resp, pending)

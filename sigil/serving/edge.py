@@ -9,22 +9,25 @@ import re
 import time
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
-from typing import Any
+from itertools import count
+from typing import Any, cast
 
 from sigil.protocol.errors import InvalidRequest, PayloadTooLarge
-from sigil.serving.intake import Intake, Reader
+from sigil.serving.intake import BODY_SECONDS, Intake, Reader
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 AsgiApp = Callable[[dict[str, Any], Receive, Send], Awaitable[None]]
 
 DEFAULT_BODY_LIMIT = 64 * 1024
-BODY_SECONDS = 10
 # What follows a body that is too large is read on while it keeps coming, and kept no more: a connection that is closed
 # while the client still sends is reset, and the reset overtakes the answer.
 _READ_ON = 1 << 20
 _READ_ON_SILENCE = 0.5
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9_.:-]{1,64}\Z")
+
+# Unlike those of any other process; nobody may rely on more than that.
+_PROCESS, _numbers = os.urandom(6).hex(), count(1)
 
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 
@@ -77,29 +80,31 @@ def _request_id(headers: list[tuple[bytes, bytes]]) -> str:
     for name, value in headers:
         if name == b"x-request-id" and _REQUEST_ID.match(value):
             return value.decode("ascii")
-    return os.urandom(8).hex()
+    return f"{_PROCESS}{next(_numbers):08x}"
 
 
 class Body:
-    """The body of one request, read at most once."""
+    """The body of one request, read at most once; `complete` when its end was seen."""
 
     def __init__(self, receive: Receive, intake: Intake, address: str) -> None:
         self._receive = receive
         self._intake = intake
         self._address = address
+        self.complete = False
 
     async def read(self, limit: int = DEFAULT_BODY_LIMIT, declared: int = 0) -> bytes:
         """All of it. Overloaded when too many are being read; PayloadTooLarge when it is over `limit` bytes, or
         `declared` is; BodyTimeout after 10 s, or when a slow one has to give way.
         """
-        now = asyncio.get_running_loop().time()
-        reader = Reader(self._address, now, asyncio.timeout_at(now + BODY_SECONDS))
+        reader = Reader(self._address, time.monotonic(), cast(Any, asyncio.current_task()))
         self._intake.enter(reader)
         try:
-            async with reader.timeout:
-                return await self._read(reader, limit, declared)
-        except TimeoutError as error:
-            raise BodyTimeout from error
+            return await self._read(reader, limit, declared)
+        except asyncio.CancelledError:
+            if not reader.cut:
+                raise
+            reader.task.uncancel()
+            raise BodyTimeout from None
         finally:
             self._intake.leave(reader)
 
@@ -121,7 +126,9 @@ class Body:
         event = await self._receive()
         if event["type"] == "http.disconnect":
             raise BodyBroken
-        return event.get("body", b""), event.get("more_body", False)
+        more = event.get("more_body", False)
+        self.complete = not more
+        return event.get("body", b""), more
 
     async def _read_on(self, more: bool) -> None:
         left = _READ_ON

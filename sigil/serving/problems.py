@@ -21,7 +21,6 @@ from sigil.protocol.errors import (
 )
 from sigil.protocol.messages import ErrorAnswer, ErrorBody
 from sigil.serving import logs
-from sigil.serving.edge import BodyBroken, BodyTimeout
 
 _STATUS = {
     "INVALID_REQUEST": 400,
@@ -73,8 +72,6 @@ def write(resp: falcon.asgi.Response, problem: Problem) -> None:
         resp.set_header("Retry-After", str(problem.retry_after))
     if problem.code == "UNAUTHORIZED":
         resp.set_header("WWW-Authenticate", "Bearer")
-    if isinstance(problem, BodyTimeout | BodyBroken):
-        resp.set_header("Connection", "close")
 
 
 async def _falcon_error(_req: object, resp: falcon.asgi.Response, error: falcon.HTTPError, _params: object) -> None:

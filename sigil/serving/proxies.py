@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 import falcon.asgi
 
@@ -36,10 +37,10 @@ class ClientAddresses:
         peer = str(client[0]) if client else ""
         forwarded = req.get_header(self._header)
         if forwarded is None:
-            return _key(_parse(peer), peer)
+            return _key_of_peer(peer)
         if not self._is_trusted(_parse(peer)):
             self._warn(peer)
-            return _key(_parse(peer), peer)
+            return _key_of_peer(peer)
         return _key(self._nearest_stranger(forwarded, _parse(peer)), peer)
 
     def _is_trusted(self, address: Address | None) -> bool:
@@ -69,6 +70,11 @@ def _parse(text: str) -> Address | None:
         return None
     mapped = getattr(address, "ipv4_mapped", None)
     return mapped or address
+
+
+@lru_cache(maxsize=4096)
+def _key_of_peer(peer: str) -> str:
+    return _key(_parse(peer), peer)
 
 
 def _key(address: Address | None, fallback: str) -> str:

@@ -6,6 +6,7 @@ their answers), then Granian (stops accepting, finishes requests), then the appl
 
 import asyncio
 import ctypes
+import gc
 import os
 import signal
 import sys
@@ -178,6 +179,10 @@ def _build(plan: WorkerPlan, life: Life) -> AsgiApp:
 
 
 def _started(plan: WorkerPlan, life: Life) -> None:
+    # What lives as long as the process is never garbage; what requests make goes by its reference counts, mostly.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
     life.started = True
     (plan.markers / str(os.getpid())).touch(mode=0o600)
     plan.ready.send_bytes(b"ready")

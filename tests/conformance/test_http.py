@@ -74,6 +74,8 @@ def test_too_large_comes_before_the_key_and_the_key_before_all_else(owner: Integ
     refused(owner.server.http.post("/challenge", content=large, headers=json_type), 413, "PAYLOAD_TOO_LARGE")
     refused(owner.server.http.put("/challenge", content=large, headers=json_type), 405, "METHOD_NOT_ALLOWED")
     refused(owner.server.http.post("/nope", content=large, headers=json_type), 404, "NOT_FOUND")
+    answer = owner.server.http.post("/nope", content=large)
+    assert answer.headers["connection"] == "close"
     for headers in ({"Content-Type": "text/plain"}, json_type):
         refused(owner.server.http.post("/challenge", content=b"{", headers=headers), 401, "UNAUTHORIZED")
     refused(owner.post(b"{", **{"Content-Type": "text/plain"}), 415, "UNSUPPORTED_MEDIA_TYPE")
