@@ -10,12 +10,13 @@ from typing import Literal
 
 from sigil import __version__
 from sigil.app import Snapshot, create_app, open_state
-from sigil.config import SECRETS, Config, ConfigError, Secret, load
+from sigil.config import SECRETS, Config, load
 from sigil.protocol.identity import DerivedSecrets, InvalidMnemonic, ServerIdentity
 from sigil.serving import logs
 from sigil.serving.process import serve
 from sigil.serving.refusal import StartRefused
 from sigil.serving.self_signed import ensure_pair
+from sigil.serving.settings import ConfigError, Secret
 from sigil.serving.tls_pair import TlsPair
 
 LogLevel = Literal["debug", "info", "warn", "error"]

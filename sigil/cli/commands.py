@@ -51,7 +51,7 @@ def _die(*lines: str) -> NoReturn:
 def _refusals() -> Iterator[None]:
     """Faults of the settings and missing extras as lines on standard error, exit code 1."""
     try:
-        from sigil.config import ConfigError
+        from sigil.serving.settings import ConfigError
 
         yield
     except ImportError as error:
