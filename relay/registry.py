@@ -21,6 +21,11 @@ LEASE_SECONDS = 30
 """How long a worker has for one attempt, before another takes the push over."""
 SUPERSEDED = "superseded"
 EVICTION_REMEMBERED_SECONDS = 90 * 86_400
+SEEN_EVERY_SECONDS = 3600
+"""`seen_at` may be behind by this much: a row that is written at each push would be most of the writing."""
+PRUNED_AT_ONCE = 1000
+COUNTED_AT_MOST = 10_000
+"""Up to here the backlog is counted; beyond it is an estimate."""
 
 
 class Device(msgspec.Struct, frozen=True):
@@ -170,18 +175,41 @@ def _refused(device: Device | None, push: NewPush, now: float) -> Admitted:
 
 
 class RegistryBusy(Exception):
-    """No connection within the time, or the database is away: 503, and nothing was decided."""
+    """No connection within the time, or the database is away: 503, and nothing was decided.
+
+    Unless the connection broke at the commit: then it may have been, and a repeat finds what is there.
+    """
+
+
+class RegistryUnusable(Exception):
+    """The registry cannot be opened, and waiting will not help; one line that says what to mend, without secrets."""
 
 
 News = Callable[[str, bytes], None]
 """`news(channel, data)`, called in every worker and replica that listens, the teller included."""
 
 
+def folded(settled: Sequence[Settled]) -> list[Settled]:
+    """One outcome a push, in the order of their keys (in which every store locks): delivered beats any other end, an
+    end beats another try, and else the first end and the last try count."""
+    kept: dict[tuple[bytes, str], Settled] = {}
+    for one in settled:
+        before = kept.get((one.server_id, one.push_key))
+        if before is None or before.status == "queued" or (one.status == "delivered" != before.status):
+            kept[one.server_id, one.push_key] = one
+    return [kept[key] for key in sorted(kept)]
+
+
 class Registry(Protocol):
-    """Every method is one transaction, and raises RegistryBusy when the database cannot be had in time."""
+    """Every method is one transaction, and raises RegistryBusy when the database cannot be had in time.
+
+    Text holds no NUL: whoever takes it from a request sees to that.
+    """
 
     async def open(self, news: News) -> None:
-        """Migrate, and listen. After a break of the connection `news("lost", b"")` says that some may be missing."""
+        """Migrate, and listen. After a break of the connection `news("lost", b"")` says that some may be missing.
+
+        Raises RegistryUnusable."""
 
     async def close(self) -> None: ...
 
@@ -194,20 +222,25 @@ class Registry(Protocol):
     # Devices
 
     async def register(self, device: Device) -> None:
-        """The last write wins; an eviction is forgotten."""
+        """The last write wins; an eviction is forgotten. Queued pushes follow the device to its new platform."""
 
-    async def unregister(self, fingerprint: bytes) -> bool: ...
+    async def unregister(self, fingerprint: bytes) -> bool:
+        """Forget the device; its queued pushes end as not_registered."""
 
     async def device(self, fingerprint: bytes) -> Device | None: ...
 
     async def saw(self, fingerprint: bytes, now: int) -> None:
-        """The device was in contact, or a push to it was accepted: failures begin at zero."""
+        """The device was in contact, or a push to it was accepted: failures begin at zero.
+
+        Written at most once in SEEN_EVERY_SECONDS, so that calling it often is cheap."""
 
     async def failed(self, fingerprint: bytes) -> int:
         """One more failure in a row; how many there are."""
 
-    async def evict(self, fingerprint: bytes, reason: str, registered_until: int) -> bool:
-        """Mark the token dead, unless the device registered after `registered_until`; its token is overwritten."""
+    async def evict(self, fingerprint: bytes, reason: str, registered_until: int, now: int) -> bool:
+        """Mark the token dead, unless the device registered after `registered_until`; its token is overwritten.
+
+        Its queued pushes end as token_evicted. False also when it was evicted before."""
 
     async def count_devices(self) -> dict[str, int]:
         """By platform; evicted ones under "evicted"."""
@@ -218,8 +251,10 @@ class Registry(Protocol):
     async def reseal(self, fingerprint: bytes, old: bytes, new: bytes) -> bool:
         """Replace a sealed token, if it is still `old`."""
 
-    async def prune(self, seen_before: int, evicted_before: int) -> int:
-        """Evict what was not seen since `seen_before` ("silent"), forget evictions from before `evicted_before`."""
+    async def prune(self, seen_before: int, evicted_before: int, now: int) -> int:
+        """Evict what was not seen since `seen_before` ("silent"), forget evictions from before `evicted_before`.
+
+        At most PRUNED_AT_ONCE of each: 0 says that nothing is left."""
 
     # Servers
 
@@ -247,8 +282,8 @@ class Registry(Protocol):
         (failed, SUPERSEDED). Fingerprints of admitted websocket pushes are told on channel "pushes", 16 bytes each."""
 
     async def settle(self, settled: Sequence[Settled], now: float) -> None:
-        """Write outcomes of attempts. A push that is delivered or failed loses its payload, and never changes again,
-        except from failed to delivered."""
+        """Write outcomes of attempts. A push that is not queued any more loses its payload, and never changes again,
+        except to delivered. One that is to be tried again without saying when is due `now`."""
 
     async def outcomes(self, server_id: bytes, push_keys: Sequence[str]) -> list[Push | None]: ...
 
@@ -256,13 +291,17 @@ class Registry(Protocol):
         """Queued websocket pushes of devices, the oldest first, at most MAX_HELD each."""
 
     async def acknowledge(self, fingerprint: bytes, push_id: bytes, now: float) -> Push | None:
-        """The device has it: delivered, the payload is gone. None when there is no such push of this device."""
+        """The device has it: delivered, the payload is gone. None when there is no such push of this device.
+
+        A repeat is answered with the push, too."""
 
     async def claim(self, now: float, limit: int) -> list[tuple[Push, Device]]:
-        """Queued pushes that are due, for this caller alone for LEASE_SECONDS; `attempts` is counted up."""
+        """Queued pushes that are due, for this caller alone for LEASE_SECONDS; `attempts` is counted up.
+
+        At most `limit` rows are looked at; those that are over, or whose device is gone, end instead of being tried."""
 
     async def sweep(self, now: float, limit: int) -> int:
-        """Forget pushes, nonces and buckets that are over; how many."""
+        """Forget pushes, nonces and buckets that are over, `limit` of each; how many. Under `limit`: none are left."""
 
     async def backlog(self) -> int:
-        """Queued pushes, for a gauge: an estimate may do, a scan may not."""
+        """Queued pushes, for a gauge: an estimate may do, a scan may not (see COUNTED_AT_MOST)."""
