@@ -1,0 +1,172 @@
+"""Every message of the relay's HTTP and WebSocket interface as a type (docs/protocol.md, section 6).
+
+Devices speak strictly; of servers and in answers unknown members are tolerated.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+
+Platform = Literal["apns", "fcm", "websocket"]
+PushStatus = Literal["delivered", "queued", "not_registered", "token_evicted", "rate_limited", "failed"]
+
+MAX_PUSHES = 500
+MAX_PAYLOAD = 3 * 1024
+"""Bytes of a payload as JSON."""
+MAX_FRAME = 8 * 1024
+"""Bytes of a WebSocket frame of a device."""
+MAX_PUSH_BODY = 2 * 1024 * 1024
+
+# Without control characters: a token is a header or part of a path where it is used.
+PushToken = Annotated[str, msgspec.Meta(max_length=4096, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
+PushKey = Annotated[str, msgspec.Meta(min_length=1, max_length=200, pattern=r"^[\x21-\x7e]+$")]
+CollapseId = Annotated[str, msgspec.Meta(min_length=1, max_length=200, pattern=r"^[\x21-\x7e]+$")]
+
+
+class _FromDevice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    pass
+
+
+class _Answer(msgspec.Struct, frozen=True, omit_defaults=True):
+    pass
+
+
+class RegistrationChallenge(_Answer, frozen=True):
+    """200 of `GET /devices/register/challenge`; `nonce` is base64 of 32 bytes"""
+
+    challenge_id: str
+    nonce: str
+
+
+class RegisterDevice(_FromDevice, frozen=True):
+    """`POST /devices/register`"""
+
+    device_public_key: str
+    push_platform: Platform
+    push_token: PushToken
+    challenge_id: str
+    signature: str
+
+
+class DeviceRegistered(_Answer, frozen=True):
+    """201 of `POST /devices/register`"""
+
+    fingerprint: str
+    pictogram: list[str]
+    pictogram_speakable: str
+    registered_at: str
+
+
+class UnregisterDevice(_FromDevice, frozen=True):
+    """`POST /devices/unregister`"""
+
+    device_public_key: str
+    challenge_id: str
+    signature: str
+
+
+class DeviceUnregistered(_Answer, frozen=True):
+    """200 of `POST /devices/unregister`; `removed` is False when it was not registered"""
+
+    fingerprint: str
+    removed: bool
+
+
+class RegisterServer(msgspec.Struct, frozen=True):
+    """`POST /servers/register`"""
+
+    server_id: str
+    server_public_key: str
+    server_name: Annotated[str, msgspec.Meta(max_length=64)]
+
+
+class ServerRegistered(_Answer, frozen=True):
+    """200 of `POST /servers/register`"""
+
+    server_id: str
+    status: Literal["registered"] = msgspec.field(default="registered")
+
+
+class WantedPush(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One of `POST /push`; `payload` is an object of at most MAX_PAYLOAD bytes"""
+
+    push_key: PushKey
+    fingerprint: str
+    payload: msgspec.Raw
+    expires_at: str | None = None
+    collapse_id: CollapseId | None = None
+    priority: Literal["high", "normal"] | None = None
+
+
+class PushRequest(msgspec.Struct, frozen=True):
+    """`POST /push`"""
+
+    pushes: Annotated[list[WantedPush], msgspec.Meta(min_length=1, max_length=MAX_PUSHES)]
+
+
+class PushResult(_Answer, frozen=True):
+    fingerprint: str
+    status: PushStatus
+    provider: str | None = None
+    push_id: str | None = None
+    error: str | None = None
+
+
+class PushResults(_Answer, frozen=True):
+    """200 of `POST /push` and of `POST /push/outcomes`, in the order of the request"""
+
+    results: list[PushResult]
+
+
+class OutcomesRequest(msgspec.Struct, frozen=True):
+    """`POST /push/outcomes`; a key that is not (any more) known is `failed` with error `unknown`"""
+
+    push_keys: Annotated[list[PushKey], msgspec.Meta(min_length=1, max_length=MAX_PUSHES)]
+
+
+class AuthChallenge(msgspec.Struct, frozen=True, tag_field="type", tag="auth_challenge"):
+    """The relay's first frame; `challenge` is base64 of 32 bytes"""
+
+    challenge: str
+    expires_at: str
+
+
+class AuthResponse(_FromDevice, frozen=True, tag_field="type", tag="auth_response"):
+    device_public_key: str
+    signature: str
+
+
+class AuthSuccess(msgspec.Struct, frozen=True, tag_field="type", tag="auth_success"):
+    fingerprint: str
+
+
+class AuthFailure(msgspec.Struct, frozen=True, tag_field="type", tag="auth_failure"):
+    error: str
+
+
+class Ping(msgspec.Struct, frozen=True, tag_field="type", tag="ping"):
+    pass
+
+
+class Pong(_FromDevice, frozen=True, tag_field="type", tag="pong"):
+    pass
+
+
+class Ack(_FromDevice, frozen=True, tag_field="type", tag="ack"):
+    push_id: str
+
+
+class Close:
+    """Close codes of `/ws`."""
+
+    SHUTDOWN = 1001
+    UNSUPPORTED = 1003
+    TOO_LARGE = 1009
+    TRY_AGAIN = 1013
+    REPLACED = 4000
+    AUTH_TIMEOUT = 4001
+    SILENT = 4002
+    AUTH_FAILED = 4003
+    BAD_FRAME = 4004
