@@ -13,8 +13,9 @@ from falcon.asgi import Request, Response
 from sigil.challenges import MAX_WAIT_SECONDS, Challenges, Idempotency
 from sigil.protocol.errors import InvalidRequest
 from sigil.protocol.messages import CreateChallenge, Pending, Respond
-from sigil.resources.callers import Callers, Strangers
+from sigil.resources.callers import Callers
 from sigil.serving.requests import decode_json, read_body, whole_number
+from sigil.serving.strangers import Strangers
 
 _IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}\Z")
 _encode = msgspec.json.Encoder().encode

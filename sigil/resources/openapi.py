@@ -10,7 +10,7 @@ import msgspec
 from falcon.asgi import Request, Response
 
 from sigil.protocol import messages
-from sigil.resources.callers import Strangers
+from sigil.serving.strangers import Strangers
 
 
 @dataclass(frozen=True)

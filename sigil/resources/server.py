@@ -9,7 +9,7 @@ import msgspec
 from falcon.asgi import Request, Response
 
 from sigil.protocol.messages import Health, Info
-from sigil.resources.callers import Strangers
+from sigil.serving.strangers import Strangers
 
 _encode = msgspec.json.Encoder().encode
 
