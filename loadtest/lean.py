@@ -15,25 +15,23 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import os
 import ssl
 import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import cast
 from urllib.parse import urlsplit
 
 import uvloop
 
-from loadtest.usage import ProcessUsage
+from loadtest.approvals import answer, approval, creation
+from loadtest.server import calibrate, live_server
+from loadtest.usage import ProcessUsage, server_processes
 from sigil.device import Device
-from sigil.protocol import signed_bytes
-from sigil.protocol.encoding import decode_base64
 from sigil.protocol.keys import SUITES, Suite
-from tests.live import LiveServer
-
-_ACTION = b'{"description":"Sign in to Example","params":{"ip":"192.0.2.7"},"type":"login"}'
+from sigil.protocol.messages import ChallengeCreated, decode
 
 
 @dataclass
@@ -56,8 +54,7 @@ class Connection(asyncio.Protocol):
         self._answering = False
         self._since = 0.0
         self.closed = asyncio.get_running_loop().create_future()
-        public = device.wire_key
-        body = b'{"device_public_key":"%s","action":%s}' % (public.encode(), _ACTION)
+        body = creation(device)
         head = f"Host: {host}\r\nContent-Type: application/json\r\n"
         self._create = (
             f"POST /challenge HTTP/1.1\r\n{head}Authorization: Bearer {api_key}\r\nContent-Length: {len(body)}\r\n\r\n"
@@ -102,11 +99,9 @@ class Connection(asyncio.Protocol):
             self._send(self._respond(body))
 
     def _respond(self, body: bytes) -> bytes:
-        created = json.loads(body)
-        bound = decode_base64(created["challenge_bytes"], "challenge_bytes")
-        signature = self._device.sign_approval(bound, _ACTION)
-        answer = json.dumps(self._device.response_body(created["challenge_id"], "approved", signature)).encode()
-        return self._respond_head + b"%d\r\n\r\n" % len(answer) + answer
+        created = decode(body, ChallengeCreated)
+        answered = answer(self._device, created, approval(self._device, created))
+        return self._respond_head + b"%d\r\n\r\n" % len(answered) + answered
 
     def connection_lost(self, exc: Exception | None) -> None:
         if exc is not None or time.perf_counter() < self._results.stop_at:
@@ -144,18 +139,6 @@ def _percentile(values: list[float], share: float) -> float:
     return sorted(values)[min(len(values) - 1, int(len(values) * share))] * 1000 if values else float("nan")
 
 
-def calibrate(seconds: float = 1.0) -> float:
-    """Raw P-256 verifications per second on one core of this machine, now: what other figures are measured in."""
-    device = Device.generate("ES256")
-    signature = device.sign_rejection(bytes(32), _ACTION)
-    message = signed_bytes.rejection(bytes(32), _ACTION)
-    count, end = 0, time.perf_counter() + seconds
-    while time.perf_counter() < end:
-        device.public.verify(message, signature)
-        count += 1
-    return count / seconds
-
-
 def _report(suite: str, results: Results, seconds: float, verifications: float) -> None:
     rate = len(results.answer) / seconds
     print(f"{suite:<8} {rate:8.0f} complete challenges/s", end="")
@@ -165,12 +148,16 @@ def _report(suite: str, results: Results, seconds: float, verifications: float) 
     print(f"   errors {dict(results.errors) or 0}")
 
 
-def _run(target: Target, options: argparse.Namespace) -> bool:
+def _run(target: Target, options: argparse.Namespace, processes: Mapping[str, int]) -> bool:
     good = True
     for suite in options.suite or SUITES:
         before = calibrate()
+        usage = ProcessUsage({**processes, "generator": os.getpid()})
+        usage.sample()
         results = uvloop.run(load(target, suite, connections=options.connections, seconds=options.seconds))
+        usage.sample()
         _report(suite, results, options.seconds, (before + calibrate()) / 2)
+        print("\n".join(usage.between().lines()))
         good = good and not results.errors and bool(results.answer)
     return good
 
@@ -187,11 +174,10 @@ def main() -> int:
     options = parser.parse_args()
     if options.url:
         tls = ssl.create_default_context(cafile=options.ca)
-        return 0 if _run(Target(options.url, tls, os.environ["SIGIL_API_KEY"]), options) else 1
-    settings = {"SIGIL_DEVICE_RATE": "off", "SIGIL_STORE_SIZE": "1GiB", "LOG_LEVEL": "info"}
-    with LiveServer(workers=options.workers, **settings) as server, ProcessUsage(server.pid, server.workers()) as usage:
-        good = _run(Target(server.url, server.tls(), server.api_key), options)
-        usage.report()
+        return 0 if _run(Target(options.url, tls, os.environ["SIGIL_API_KEY"]), options, {}) else 1
+    with live_server(options.workers) as server:
+        processes = server_processes(server.pid, server.workers())
+        good = _run(Target(server.url, server.tls(), server.api_key), options, processes)
     return 0 if good else 1
 
 

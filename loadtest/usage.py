@@ -4,34 +4,89 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
+@dataclass(frozen=True)
+class Use:
+    """Of one process between two moments."""
+
+    cores: float
+    peak_mib: float
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Between two moments, in cores: of each process that still lived at the second one, and of the whole machine.
+
+    `gone` names those that did not.
+    """
+
+    processes: dict[str, Use]
+    machine: float
+    gone: list[str]
+
+    def cores(self, prefix: str) -> float:
+        return sum(use.cores for name, use in self.processes.items() if name.startswith(prefix))
+
+    def lines(self) -> Iterable[str]:
+        for name, use in self.processes.items():
+            yield f"{name:<16} {use.cores:6.1%} of a core   peak {use.peak_mib:5.0f} MiB"
+
+
+@dataclass(frozen=True)
+class _Sample:
+    at: float
+    cpu: dict[str, float]
+    machine: float
+
+
 class ProcessUsage:
-    """Around a load run: `report` prints each process's share of a core, and its peak memory."""
+    """Named processes, looked at by `sample` now and then; `between` tells afterwards what they used."""
 
-    def __init__(self, master: int, workers: list[int]) -> None:
-        self._pids = {"master": master, **{f"worker {n}": pid for n, pid in enumerate(workers, 1)}}
-        self._pids["generator"] = os.getpid()
+    def __init__(self, pids: Mapping[str, int]) -> None:
+        self._pids = dict(pids)
+        self._peaks: dict[str, float] = {}
+        self._samples: list[_Sample] = []
 
-    def __enter__(self) -> ProcessUsage:
-        self._since = time.monotonic()
-        self._before = {name: _cpu_seconds(pid) for name, pid in self._pids.items()}
-        return self
+    def watch(self, name: str, pid: int) -> None:
+        self._pids[name] = pid
 
-    def report(self) -> None:
-        took = time.monotonic() - self._since
+    def sample(self) -> None:
+        cpu = {}
         for name, pid in self._pids.items():
-            share = (_cpu_seconds(pid) - self._before[name]) / took
-            print(f"{name:<10} {share:6.1%} of a core   peak {_peak_mib(pid):5.0f} MiB")
+            try:
+                cpu[name] = _cpu_seconds(pid)
+                self._peaks[name] = _peak_mib(pid)
+            except (OSError, ValueError, IndexError):  # It ended, or ends right now: no memory any more.
+                cpu.pop(name, None)
+        self._samples.append(_Sample(time.time(), cpu, _machine_seconds()))
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        pass
+    def between(self, begin: float = 0.0, end: float = float("inf")) -> Usage:
+        """Unix times; from the last sample before `begin`, or the first, to the last before `end`, or the second."""
+        first = max((s for s in self._samples if s.at <= begin), key=lambda s: s.at, default=self._samples[0])
+        last = max((s for s in self._samples if first.at < s.at <= end), key=lambda s: s.at, default=self._samples[-1])
+        took = last.at - first.at or 1.0
+        cores = {name: (cpu - first.cpu.get(name, 0.0)) / took for name, cpu in last.cpu.items()}
+        processes = {name: Use(share, self._peaks[name]) for name, share in cores.items()}
+        gone = [name for name in first.cpu if name not in last.cpu]
+        return Usage(processes, (last.machine - first.machine) / took, gone)
+
+
+def server_processes(master: int, workers: list[int]) -> dict[str, int]:
+    return {"server master": master, **{f"server worker {number}": pid for number, pid in enumerate(workers, 1)}}
+
+
+def children(pid: int) -> list[int]:
+    """Process ids of the children of a process's main thread, oldest first; none when it ended."""
+    try:
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="utf-8").split()]
+    except OSError:
+        return []
 
 
 def _cpu_seconds(pid: int) -> float:
@@ -42,3 +97,11 @@ def _cpu_seconds(pid: int) -> float:
 def _peak_mib(pid: int) -> float:
     status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
     return int(status.partition("VmHWM:")[2].split()[0]) / 1024
+
+
+def _machine_seconds() -> float:
+    """All that was not idle; what a hypervisor took away counts too."""
+    user, nice, system, _idle, _waiting, irq, softirq, stolen = (
+        int(field) for field in Path("/proc/stat").read_text(encoding="utf-8").split(maxsplit=9)[1:9]
+    )
+    return (user + nice + system + irq + softirq + stolen) / _TICKS

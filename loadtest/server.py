@@ -1,0 +1,36 @@
+"""The server that a load run starts, and how fast this machine is."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from loadtest.approvals import ACTION
+from sigil.device import Device
+from sigil.protocol import signed_bytes
+from tests.live import LiveServer, wait_until
+
+
+@contextmanager
+def live_server(workers: int) -> Iterator[LiveServer]:
+    """With room for what a run leaves, and without limits: few devices on one address ask much.
+
+    It answers as soon as one worker does; the load waits for all.
+    """
+    settings = {"SIGIL_DEVICE_RATE": "off", "SIGIL_RATE_LIMIT": "off", "SIGIL_STORE_SIZE": "1GiB", "LOG_LEVEL": "info"}
+    with LiveServer(workers=workers, **settings) as server:
+        wait_until(lambda: len(server.workers()) == workers, "all workers to be ready")
+        yield server
+
+
+def calibrate(seconds: float = 1.0) -> float:
+    """Raw P-256 verifications per second on one core of this machine, now: what other figures are measured in."""
+    device = Device.generate("ES256")
+    signature = device.sign_rejection(bytes(32), ACTION)
+    message = signed_bytes.rejection(bytes(32), ACTION)
+    count, end = 0, time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        device.public.verify(message, signature)
+        count += 1
+    return count / seconds
