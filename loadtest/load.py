@@ -1,0 +1,89 @@
+"""Complete challenges per second under Locust: create, answer and status, from several processes.
+
+    python -m loadtest.load                          starts a server of its own, with 2 workers
+    python -m loadtest.load --url URL --ca FILE      loads a running one; the API key comes from SIGIL_API_KEY
+
+loadtest/README.md says how to read what it prints.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from loadtest import outcome, report
+from loadtest.locusts import ROOT, Load, LocustFailed, Target, run
+from loadtest.outcome import Fault
+from loadtest.server import calibrate, live_server
+from loadtest.usage import ProcessUsage, server_processes
+from sigil.protocol.keys import SUITES, Suite
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--url")
+    parser.add_argument("--ca", help="certificate to trust")
+    parser.add_argument("--suite", choices=[*SUITES, "all"], default="ES256", help="all: one after the other")
+    parser.add_argument("--seconds", type=int, default=60)
+    parser.add_argument("--processes", type=int, default=2, help="of Locust, beside its master")
+    parser.add_argument("--users", type=int, default=64, help="each is a device on a connection of its own")
+    parser.add_argument("--workers", type=int, default=2, help="of the server that is started")
+    parser.add_argument("--at-least", type=float, default=1000, help="complete challenges/s, or it exits with 1")
+    parser.add_argument("--reports", type=Path, default=ROOT / ".load", help="directory; default: .load")
+    options = parser.parse_args()
+    if options.seconds < 2 or options.processes < 1 or options.users < options.processes:
+        parser.error("it takes 2 seconds, a process, and a user for each process")
+    if options.url and "SIGIL_API_KEY" not in os.environ:
+        parser.error("--url needs SIGIL_API_KEY in the environment")
+    return options
+
+
+def _load(options: argparse.Namespace, target: Target, server: Mapping[str, int]) -> bool:
+    """Each suite in turn; whether all were good. `server` is its processes, where they are known."""
+    options.reports.mkdir(parents=True, exist_ok=True)
+    chosen = [suite for suite in SUITES if options.suite in {suite, "all"}]
+    good = [_suite(suite, options, target, ProcessUsage(server)) for suite in chosen]
+    return all(good)
+
+
+def _suite(suite: Suite, options: argparse.Namespace, target: Target, usage: ProcessUsage) -> bool:
+    started = time.strftime("%Y%m%d-%H%M%S")
+    load = Load(suite, options.seconds, options.processes, options.users, options.reports / f"{started}-{suite}")
+    print(f"{suite}: {load.users} users in {load.processes} processes for {load.seconds} s", flush=True)
+    before = calibrate(0.5)
+    try:
+        told = run(load, target, usage)
+    except LocustFailed as error:
+        print(f"  FAILED: {error}")
+        return False
+    counted = outcome.window(told, load.seconds)
+    used = usage.between(counted.start, counted.stop)
+    found = outcome.faults(told, load.users) + [Fault(f"{name} ended during the run", 1) for name in used.gone]
+    ran = report.Run(told, used, load.seconds, (before + calibrate(0.5)) / 2, found)
+    for line in report.lines(ran):
+        print(line)
+    print(f"  report {load.reports.with_suffix('.html')}")
+    wrong = outcome.verdict(ran.rate, options.at_least, found)
+    print(f"  FAILED: {wrong}" if wrong else f"  good: at least {options.at_least:.0f}/s and no errors", flush=True)
+    return wrong is None
+
+
+def main() -> int:
+    """Exit code 1 when a suite stays under the rate asked for, or anything went wrong."""
+    options = _options()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if options.url:
+        target = Target(options.url, options.ca, os.environ["SIGIL_API_KEY"])
+        return 0 if _load(options, target, {}) else 1
+    with live_server(options.workers) as server:
+        target = Target(server.url, str(server.certificate), server.api_key)
+        processes = server_processes(server.pid, server.workers())
+        return 0 if _load(options, target, processes) else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

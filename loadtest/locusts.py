@@ -1,0 +1,127 @@
+"""Locust as a subprocess: what it imports patches the whole process, so nothing of it comes in here."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from loadtest.outcome import Outcome, Settings
+from loadtest.usage import ProcessUsage, children
+from sigil.protocol.keys import Suite
+from tests.live import free_port
+
+ROOT = Path(__file__).resolve().parent.parent
+_SAMPLE_SECONDS = 0.25
+_REPORT_SECONDS = 4
+"""After the load, until Locust stops: its processes tell their figures every 3 s."""
+_SPARE_SECONDS = 60
+_END_SECONDS = 10
+
+
+class LocustFailed(Exception):
+    """It ended before its time, or not in time, or told nothing."""
+
+
+@dataclass(frozen=True)
+class Load:
+    """One run. `reports` is the path without its ending of what it writes: .html, .json and .log."""
+
+    suite: Suite
+    seconds: int
+    processes: int
+    users: int
+    reports: Path
+
+
+@dataclass(frozen=True)
+class Target:
+    url: str
+    ca: str | None
+    api_key: str
+
+
+def run(load: Load, target: Target, usage: ProcessUsage) -> Outcome:
+    """Blocks until Locust is done, and looks at all processes meanwhile. LocustFailed says why there are no figures."""
+    written = load.reports.with_suffix(".json")
+    settings = Settings(load.suite, target.ca, load.seconds, str(written))
+    environ = {
+        "PATH": os.environ.get("PATH", ""),
+        "SIGIL_LOAD": msgspec.json.encode(settings).decode(),
+        # Not on the command line: every user of the machine could read it there.
+        "SIGIL_API_KEY": target.api_key,
+    }
+    with _started(_command(load, target.url), environ, load.reports.with_suffix(".log")) as locust:
+        deadline = time.monotonic() + load.seconds + _REPORT_SECONDS + _SPARE_SECONDS
+        workers: dict[int, str] = {}
+        while locust.poll() is None:
+            if time.monotonic() > deadline:
+                raise LocustFailed("Locust did not end in time.")
+            for pid in children(locust.pid):
+                usage.watch(workers.setdefault(pid, f"locust worker {len(workers) + 1}"), pid)
+            usage.watch("locust master", locust.pid)
+            usage.sample()
+            time.sleep(_SAMPLE_SECONDS)
+    # 1 says that there were failures, which are among the figures.
+    if locust.returncode not in {0, 1} or not written.exists():
+        log = load.reports.with_suffix(".log").read_text(encoding="utf-8", errors="replace")
+        raise LocustFailed(f"Locust told no figures (exit code {locust.returncode}):\n{log[-2000:]}")
+    return msgspec.json.decode(written.read_bytes(), type=Outcome)
+
+
+def _command(load: Load, url: str) -> list[str]:
+    port = str(free_port())
+    options = {
+        "--locustfile": str(ROOT / "loadtest" / "challenge.py"),
+        "--host": url,
+        "--users": str(load.users),
+        "--spawn-rate": str(min(load.users, 100 * load.processes)),
+        "--run-time": f"{load.seconds + _REPORT_SECONDS}s",
+        "--processes": str(load.processes),
+        "--expect-workers-max-wait": "30",
+        "--html": str(load.reports.with_suffix(".html")),
+        # Locust believes whoever connects to its master; by default that could be anyone on the network.
+        "--master-bind-host": "127.0.0.1",
+        "--master-bind-port": port,
+        "--master-port": port,
+    }
+    given = [word for option in options.items() for word in option]
+    return [sys.executable, "-m", "locust", "--headless", "--only-summary", *given]
+
+
+@contextmanager
+def _started(command: list[str], environ: dict[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    with log.open("wb") as output:
+        # Its own session: its processes are ended together.
+        process = subprocess.Popen(  # noqa: S603
+            command,
+            env=environ,
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        yield process
+    finally:
+        _end(process)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    for how in (signal.SIGTERM, signal.SIGKILL):
+        if process.poll() is not None:
+            return
+        os.killpg(process.pid, how)
+        try:
+            process.wait(_END_SECONDS)
+        except subprocess.TimeoutExpired:
+            continue

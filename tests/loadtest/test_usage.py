@@ -1,0 +1,46 @@
+"""CPU and memory of processes, between two moments."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+
+from loadtest.usage import ProcessUsage, children
+
+_BUSY = "import time\nprint(flush=True)\nwhile True: pass"
+
+
+def test_a_process_that_computes_is_seen_and_one_that_ended_is_named() -> None:
+    with subprocess.Popen([sys.executable, "-c", _BUSY], stdout=subprocess.PIPE) as busy:
+        try:
+            assert busy.stdout is not None
+            busy.stdout.readline()
+            assert busy.pid in children(os.getpid())
+            usage = ProcessUsage({"busy": busy.pid})
+            usage.watch("idle", os.getpid())
+            usage.sample()
+            time.sleep(0.3)
+            usage.sample()
+        finally:
+            busy.kill()
+    seen = usage.between()
+    assert seen.processes["busy"].cores > seen.processes["idle"].cores
+    assert seen.processes["busy"].peak_mib > 1
+    assert seen.gone == []
+    usage.sample()
+    assert usage.between().gone == ["busy"]
+
+
+def test_only_samples_of_the_given_seconds_count() -> None:
+    usage = ProcessUsage({"here": os.getpid()})
+    usage.sample()
+    end = time.process_time() + 0.1
+    while time.process_time() < end:
+        pass
+    usage.sample()
+    after = time.time()
+    usage.sample()
+    assert usage.between(end=after).cores("here") > 0
+    assert usage.between(begin=after).cores("here") < usage.between(end=after).cores("here")
