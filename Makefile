@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev test check format load-lean openapi lock clean
+.PHONY: help install dev test check format load load-lean openapi lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ check: install ## format, lint and types
 format: install ## rewrite the sources in the project's format
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+load: install ## a minute of complete challenges under Locust; ARGS="--suite all --seconds 20", see loadtest/README.md
+	@$(BIN)/python -m loadtest.load $(ARGS)
 
 load-lean: install ## complete challenges per second of a server on this machine, suite by suite
 	$(BIN)/python -m loadtest.lean
