@@ -79,7 +79,7 @@ class RegisterServer(msgspec.Struct, frozen=True):
 
     server_id: str
     server_public_key: str
-    server_name: Annotated[str, msgspec.Meta(max_length=64)]
+    server_name: Annotated[str, msgspec.Meta(max_length=64, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
 
 
 class ServerRegistered(_Answer, frozen=True):

@@ -24,6 +24,7 @@ DEFAULT_BODY_LIMIT = 64 * 1024
 # while the client still sends is reset, and the reset overtakes the answer.
 _READ_ON = 1 << 20
 _READ_ON_SILENCE = 0.5
+_NO_SUCH_SOCKET = 4404
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9_.:-]{1,64}\Z")
 
 # Unlike those of any other process; nobody may rely on more than that.
@@ -50,25 +51,39 @@ class Edge:
     - HTTP/1.0: Granian says "1", which Falcon refuses with an exception.
     - Falcon waits for the first piece of the body before it routes; it gets an empty one, and who wants the body reads
       `scope["sigil.body"]`, which holds to sizes and times.
+    - WebSockets are for the paths `sockets` alone: Granian hangs when one is refused before it was accepted.
     """
 
-    def __init__(self, app: AsgiApp, intake: Intake) -> None:
+    def __init__(self, app: AsgiApp, intake: Intake, sockets: frozenset[str] = frozenset()) -> None:
         self._app = app
         self._intake = intake
+        self._sockets = sockets
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
+            return
+        if scope["type"] == "websocket" and scope["path"] not in self._sockets:
+            await _no_socket(receive, send)
             return
         if scope["http_version"] == "1":
             scope["http_version"] = "1.0"
         # ASGI promises iterables only, and Falcon will read them after us.
         scope["headers"] = headers = [(name, value) for name, value in scope["headers"]]
         request_id.set(_request_id(headers))
+        if scope["type"] == "websocket":
+            await self._app(scope, receive, send)
+            return
         scope["sigil.began"] = time.perf_counter()
         client = scope.get("client")
         scope["sigil.body"] = Body(receive, self._intake, str(client[0]) if client else "")
         await self._app(scope, _nothing_yet, send)
+
+
+async def _no_socket(receive: Receive, send: Send) -> None:
+    await receive()
+    await send({"type": "websocket.accept"})
+    await send({"type": "websocket.close", "code": _NO_SUCH_SOCKET})
 
 
 async def _nothing_yet() -> dict[str, Any]:

@@ -21,10 +21,13 @@ async def read_body(req: falcon.asgi.Request, limit: int = DEFAULT_BODY_LIMIT) -
 
 def decode_json(req: falcon.asgi.Request, body: bytes, kind: type[T]) -> T:
     """UnsupportedMediaType, then InvalidRequest."""
-    media_type = (req.content_type or "").partition(";")[0].strip().lower()
-    if media_type != "application/json":
+    if not is_json(req):
         raise UnsupportedMediaType
     return messages.decode_request(body, kind)
+
+
+def is_json(req: falcon.asgi.Request) -> bool:
+    return (req.content_type or "").partition(";")[0].strip().lower() == "application/json"
 
 
 def whole_number(req: falcon.asgi.Request, name: str, *, low: int, high: int, default: int) -> int:

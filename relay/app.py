@@ -1,0 +1,296 @@
+"""The composition root: every part of the relay is made and joined here, and nowhere else."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import falcon.asgi
+import msgspec
+
+from relay import __version__
+from relay.config import Config, Storage
+from relay.devices import Devices
+from relay.dispatch import Dispatch
+from relay.nonces import Nonces
+from relay.origins import Origins
+from relay.pushes import Pushes
+from relay.registry import Platform, Push, Rate, Registry, RegistryBusy
+from relay.resources.devices import RegistrationChallenges, Registrations, Unregistrations
+from relay.resources.health import HealthOfRelay
+from relay.resources.servers import OutcomesOfPushes, PushesOfServers, ServerRegistrations
+from relay.resources.socket import SocketOfDevice
+from relay.sealing import Sealer
+from relay.servers import Servers, Trust
+from relay.sockets import Sockets
+from relay.transports import Transport
+from relay.transports.console import ConsoleTransport
+from relay.worker import Loops
+from sigil.protocol.errors import Overloaded
+from sigil.serving import logs, places, problems
+from sigil.serving.edge import Edge
+from sigil.serving.every_answer import EveryAnswer
+from sigil.serving.intake import Intake
+from sigil.serving.limits import AddressLimiter
+from sigil.serving.proxies import ClientAddresses
+from sigil.serving.strangers import Strangers
+from sigil.serving.worker_life import Life
+
+if TYPE_CHECKING:
+    from relay.metrics import Metrics
+
+REGISTRATIONS_PER_MINUTE = 30
+REQUESTS_PER_MINUTE = 600
+POOL_SIZE = 6
+_FIGURES_SECONDS = 5.0
+
+
+@dataclass(frozen=True, repr=False)
+class Snapshot:
+    """What the master hands to each worker. `nonce_secret` is one for all of them."""
+
+    config: Config
+    nonce_secret: bytes
+    state_dir: Path
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What tests put in another's place."""
+
+    registry: Registry
+    sealer: Sealer
+    transports: dict[Platform, Transport] = field(default_factory=dict)
+    clock: Callable[[], float] = time.time
+    randomness: Callable[[int], bytes] = os.urandom
+
+
+def open_registry(storage: Storage | Config, name: str) -> Registry:
+    """The registry that the settings ask for, not yet opened."""
+    if storage.database_url is not None:
+        from relay.postgres import PostgresRegistry
+
+        return PostgresRegistry(storage.database_url.reveal(), pool_size=POOL_SIZE, application_name=name)
+    from relay.sqlite import SqliteRegistry
+
+    return SqliteRegistry(storage.database_file)
+
+
+def sealer(storage: Storage | Config) -> Sealer:
+    """SQLite may have begun without a key; what it holds from then is still read."""
+    keys = [key.reveal() for key in storage.encryption_keys]
+    return Sealer(keys, reads_plain=storage.database_url is None)
+
+
+def transports(config: Config) -> dict[Platform, Transport]:
+    """By platform; what is not in it is off."""
+    console = ConsoleTransport()
+    return {"apns": console, "fcm": console} if config.push_console else {}
+
+
+def create_app(snapshot: Snapshot, life: Life) -> Edge:
+    """The application of one worker process, for Granian."""
+    config = snapshot.config
+    registry = open_registry(config, f"sigil-relay worker {life.index}")
+    return build(snapshot, Parts(registry, sealer(config), transports(config)), life)
+
+
+def build(snapshot: Snapshot, parts: Parts, life: Life) -> Edge:
+    """The whole application over given parts."""
+    config, registry, clock = snapshot.config, parts.registry, parts.clock
+    figures = _Figures(registry)
+    metrics = _metrics(snapshot, figures)
+    dispatch = Dispatch(
+        registry=registry,
+        sealer=parts.sealer,
+        transports=parts.transports,
+        clock=clock,
+        on_outcome=metrics.attempt if metrics else lambda provider, status, seconds: None,
+    )
+    sockets = Sockets(
+        registry=registry,
+        frame=_frames(parts.sealer),
+        clock=clock,
+        randomness=parts.randomness,
+        on_count=metrics.connections if metrics else lambda count: None,
+        on_delivered=_acknowledged(metrics, clock),
+    )
+    loops = Loops(registry=registry, dispatch=dispatch, sockets=sockets, clock=clock, on_fault=_loop_failed)
+    middleware: list[Any] = [
+        _Worker(parts, loops, dispatch, sockets, life, figures),
+        EveryAnswer(metrics.http if metrics else None),
+    ]
+    app: falcon.asgi.App[Any, Any] = falcon.asgi.App(middleware=middleware)
+    # Falcon would buffer frames in a task for each socket; we are always receiving, so there is nothing to buffer.
+    app.ws_options.max_receive_queue = 0
+    problems.handle_errors(app, metrics.problem if metrics else lambda problem: None)
+    app.add_error_handler(RegistryBusy, _busy)
+    _route(app, snapshot, parts, dispatch, sockets)
+    if metrics:
+        app.add_route("/metrics", metrics.resource)
+    return Edge(app, Intake(), sockets=frozenset({"/ws"}))
+
+
+def _route(
+    app: falcon.asgi.App[Any, Any], snapshot: Snapshot, parts: Parts, dispatch: Dispatch, sockets: Sockets
+) -> None:
+    config, registry, clock, randomness = snapshot.config, parts.registry, parts.clock, parts.randomness
+    origins = Origins(config.public_url)
+    addresses = ClientAddresses(
+        config.trusted_proxies, cloudflare=config.use_cf_connecting_ip, on_untrusted=_untrusted_proxy
+    )
+    # Each worker counts for itself: together they let through what is allowed.
+    strangers = Strangers(addresses, AddressLimiter(REQUESTS_PER_MINUTE / config.workers))
+    registrars = Strangers(addresses, AddressLimiter(REGISTRATIONS_PER_MINUTE / config.workers))
+    nonces = Nonces(snapshot.nonce_secret, clock=clock, randomness=randomness)
+    devices = Devices(registry=registry, sealer=parts.sealer, nonces=nonces, clock=clock)
+    trust = Trust(config.trusted_servers, on_first_use=config.trust_on_first_use)
+    servers = Servers(registry=registry, trust=trust, clock=clock)
+    pushes = Pushes(
+        registry=registry,
+        sealer=parts.sealer,
+        dispatch=dispatch,
+        rate=Rate(config.push_rate),
+        clock=clock,
+        randomness=randomness,
+    )
+    app.add_route("/devices/register/challenge", RegistrationChallenges(devices, strangers))
+    app.add_route("/devices/register", Registrations(devices, origins, registrars))
+    app.add_route("/devices/unregister", Unregistrations(devices, origins, registrars))
+    app.add_route("/servers/register", ServerRegistrations(servers))
+    app.add_route("/push", PushesOfServers(servers, pushes))
+    app.add_route("/push/outcomes", OutcomesOfPushes(servers, pushes))
+    app.add_route("/health", HealthOfRelay(__version__, _faults(registry, sockets)))
+    socket = SocketOfDevice(
+        registry=registry,
+        sockets=sockets,
+        origins=origins,
+        addresses=addresses,
+        clock=clock,
+        randomness=randomness,
+    )
+    app.add_route("/ws", socket)
+
+
+def _metrics(snapshot: Snapshot, figures: _Figures) -> Metrics | None:
+    if snapshot.config.telemetry == "none":
+        return None
+    # Not at the top: the master imports this module, and only workers may import metrics.
+    from relay.metrics import Metrics
+
+    token = snapshot.config.metrics_token
+    return Metrics(
+        version=__version__,
+        directory=places.directory(snapshot.state_dir),
+        token=token.reveal() if token else None,
+        figures=figures.read,
+    )
+
+
+def _frames(sealer: Sealer) -> Callable[[Push], str | None]:
+    """A held push as the text frame of its device: the payload with `push_id`."""
+
+    def frame(push: Push) -> str | None:
+        wanted = push.push
+        payload = msgspec.json.decode(sealer.open("payload", wanted.fingerprint, "", wanted.payload))
+        return msgspec.json.encode({**payload, "push_id": wanted.push_id.hex()}).decode()
+
+    return frame
+
+
+def _acknowledged(metrics: Metrics | None, clock: Callable[[], float]) -> Callable[[Push], None]:
+    def delivered(push: Push) -> None:
+        if metrics:
+            metrics.delivered(max(0.0, clock() - push.created_at))
+
+    return delivered
+
+
+def _faults(registry: Registry, sockets: Sockets) -> Callable[[], Awaitable[str | None]]:
+    async def fault() -> str | None:
+        if sockets.draining:
+            return "the relay is stopping"
+        try:
+            await registry.check()
+        except RegistryBusy:
+            return "the database cannot be reached"
+        return None
+
+    return fault
+
+
+class _Figures:
+    """What the registry knows at a scrape, which runs in a thread beside the loop."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self.loop: asyncio.AbstractEventLoop | None = None
+
+    def read(self) -> Iterator[Any]:
+        from prometheus_client.metrics_core import GaugeMetricFamily
+
+        if self.loop is None:
+            return
+        try:
+            asked = asyncio.run_coroutine_threadsafe(self._ask(), self.loop)
+            devices, backlog = asked.result(_FIGURES_SECONDS)
+        except (RegistryBusy, TimeoutError):
+            return
+        counts = GaugeMetricFamily("relay_devices", "Registrations by platform.", labels=["platform"])
+        for platform, count in devices.items():
+            counts.add_metric([platform], count)
+        yield counts
+        yield GaugeMetricFamily("relay_pushes_queued", "Pushes that are not decided.", value=backlog)
+
+    async def _ask(self) -> tuple[dict[str, int], int]:
+        return await self._registry.count_devices(), await self._registry.backlog()
+
+
+def _untrusted_proxy(peer: str) -> None:
+    logs.warn(
+        "untrusted_proxy_header",
+        peer=peer,
+        message="a forwarding header came from a peer that is not in TRUSTED_PROXY_IP or TRUSTED_PROXY_CIDR; ignored",
+    )
+
+
+def _loop_failed(loop: str, error: Exception) -> None:
+    logs.error("background_loop_failed", exc=error, loop=loop)
+
+
+async def _busy(_req: object, resp: falcon.asgi.Response, _error: RegistryBusy, _params: object) -> None:
+    problems.write(resp, Overloaded(retry_after=2))
+
+
+class _Worker:
+    """Falcon middleware: the life of the worker's parts."""
+
+    def __init__(
+        self, parts: Parts, loops: Loops, dispatch: Dispatch, sockets: Sockets, life: Life, figures: _Figures
+    ) -> None:
+        self._registry = parts.registry
+        self._loops = loops
+        self._dispatch = dispatch
+        self._sockets = sockets
+        self._life = life
+        self._figures = figures
+        self._draining: asyncio.Task[None] | None = None
+
+    async def process_startup(self, _scope: object, _event: object) -> None:
+        self._figures.loop = asyncio.get_running_loop()
+        await self._registry.open(self._sockets.news)
+        self._loops.start()
+        self._life.on_drain(self._drain)
+
+    def _drain(self) -> None:
+        self._draining = asyncio.create_task(self._sockets.drain())
+
+    async def process_shutdown(self, _scope: object, _event: object) -> None:
+        await self._loops.stop()
+        await self._dispatch.close()
+        await self._registry.close()

@@ -1,0 +1,81 @@
+"""Commands that run and inspect a relay."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import click
+
+from relay import __version__
+from relay.cli.refusals import refusals
+from relay.cli.registered import devices, servers
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="sigil-relay")
+def relay() -> None:
+    """The push relay of Sigil: fingerprints of devices to push tokens, and pushes to devices."""
+
+
+relay.add_command(servers)
+relay.add_command(devices)
+
+
+@relay.command()
+def serve() -> None:
+    """Run the relay; settings come from the environment."""
+    with refusals():
+        from relay.server import run
+
+        sys.exit(run())
+
+
+@relay.command()
+def migrate() -> None:
+    """Bring the database to this version; serve does it by itself."""
+    with refusals():
+        from relay.app import open_registry
+        from relay.config import load_storage
+        from relay.server import migrate
+
+        migrate(open_registry(load_storage(os.environ), "sigil-relay migrate"))
+        click.echo("the database is of this version")
+
+
+@relay.command("check-config")
+def check_config() -> None:
+    """Check all settings without starting anything."""
+    with refusals():
+        from relay.config import load
+
+        config = load(os.environ)
+        for line in config.warnings:
+            click.echo(f"warning: {line}", err=True)
+        database = "PostgreSQL" if config.database_url else f"SQLite, {config.database_file}"
+        click.echo(f"listen     {config.host} port {config.port} (http)")
+        click.echo(f"workers    {config.workers}")
+        click.echo(f"database   {database}")
+        click.echo(f"origin     {config.public_url or 'as the Host header says (development)'}")
+        click.echo("the settings are good")
+
+
+@relay.command()
+@click.option("--url", default=None, help="Address to ask; default: this host's relay, as the settings say.")
+def health(url: str | None) -> None:
+    """Ask a running relay how it is; exit code 0 when it is healthy."""
+    with refusals():
+        import httpx
+
+        from relay.config import load_address
+
+        if url is None:
+            host, port = load_address(os.environ)
+            url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        try:
+            answer = httpx.get(f"{url.rstrip('/')}/health", timeout=5, trust_env=False)
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            click.echo(f"{url}: {error}")
+            sys.exit(1)
+        click.echo(answer.text[:2000])
+        sys.exit(0 if answer.status_code == 200 else 1)

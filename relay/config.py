@@ -1,0 +1,168 @@
+"""The settings of the relay: with `sigil.serving.settings` the only reader of the environment and of secret files.
+
+`load(os.environ)` gives a `Config` and warnings, or raises ConfigError with one line for every wrong value.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
+
+from sigil.serving import settings
+from sigil.serving.settings import ConfigError, Network, Reader, Secret
+
+MIN_SECRET_LENGTH = 32
+SECRETS = ("DATABASE_URL", "TOKEN_ENCRYPTION_KEY", "METRICS_TOKEN")
+"""Variables whose value is a secret itself."""
+_SERVER_ID = re.compile(r"[0-9a-f]{64}\Z")
+# Named in the documentation, but built later: set, they stop the start rather than pretend.
+_NOT_BUILT = ("APNS_KEY_PATH", "FCM_SERVICE_ACCOUNT")
+
+
+@dataclass(frozen=True)
+class Config:
+    """All settings of `sigil-relay serve`, parsed. Rates are per minute, 0 for none."""
+
+    host: str = "0.0.0.0"
+    port: int = 8080
+    workers: int = 1
+    database_url: Secret | None = None
+    data_dir: Path = Path("/var/lib/relay")
+    encryption_keys: tuple[Secret, ...] = ()
+    public_url: str | None = None
+    trusted_servers: frozenset[bytes] = frozenset()
+    trust_on_first_use: bool = False
+    push_rate: int = 10
+    push_console: bool = False
+    telemetry: Literal["full", "minimal", "none"] = "full"
+    metrics_token: Secret | None = None
+    log_level: Literal["debug", "info", "warn", "error"] = "info"
+    trusted_proxies: tuple[Network, ...] = ()
+    use_cf_connecting_ip: bool = False
+    warnings: tuple[str, ...] = field(default=(), compare=False)
+
+    @property
+    def database_file(self) -> Path:
+        return self.data_dir / "relay.db"
+
+
+def load(environ: Mapping[str, str]) -> Config:
+    """Parse the environment; raises ConfigError with every fault at once."""
+    reader = Reader(environ)
+    config = _read(reader)
+    for name in _NOT_BUILT:
+        if reader.text(name):
+            reader.faults.append(f"{name}: not built yet in this version; unset it to start")
+    reader.warn_unknown("RELAY_")
+    if reader.faults:
+        raise ConfigError(reader.faults)
+    return replace(config, warnings=tuple(reader.warnings))
+
+
+@dataclass(frozen=True)
+class Storage:
+    """Where the registry is, for commands that need no more."""
+
+    database_url: Secret | None
+    data_dir: Path
+    encryption_keys: tuple[Secret, ...]
+
+    @property
+    def database_file(self) -> Path:
+        return self.data_dir / "relay.db"
+
+
+def load_storage(environ: Mapping[str, str]) -> Storage:
+    """The registry's settings alone; ConfigError."""
+    reader = Reader(environ)
+    storage = _storage(reader)
+    if reader.faults:
+        raise ConfigError(reader.faults)
+    return storage
+
+
+def load_address(environ: Mapping[str, str]) -> tuple[str, int]:
+    """Host and port at which this host's relay can be reached from this host; ConfigError."""
+    reader = Reader(environ)
+    host = reader.value("RELAY_HOST", "0.0.0.0", str)
+    port = reader.value("RELAY_PORT", 8080, settings.port)
+    if reader.faults:
+        raise ConfigError(reader.faults)
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), port
+
+
+def _storage(r: Reader) -> Storage:
+    database = r.secret("DATABASE_URL")
+    if database and urlsplit(database.reveal()).scheme not in {"postgresql", "postgres"}:
+        r.faults.append("DATABASE_URL: begins with postgresql://; without it the relay keeps SQLite in RELAY_DATA_DIR")
+    keys = _encryption_keys(r)
+    if database and not keys and not r.faults:
+        r.faults.append("TOKEN_ENCRYPTION_KEY: required with PostgreSQL; 32 or more random characters")
+    return Storage(database, r.value("RELAY_DATA_DIR", Config.data_dir, settings.absolute), keys)
+
+
+def _encryption_keys(r: Reader) -> tuple[Secret, ...]:
+    secret = r.secret("TOKEN_ENCRYPTION_KEY")
+    keys = [key.strip() for key in secret.reveal().split(",") if key.strip()] if secret else []
+    if any(len(key) < MIN_SECRET_LENGTH for key in keys) or len(keys) > 2:
+        r.faults.append(f"TOKEN_ENCRYPTION_KEY: one key, or new,old; {MIN_SECRET_LENGTH} or more characters each")
+    return tuple(Secret(key) for key in keys)
+
+
+def _read(r: Reader) -> Config:
+    storage = _storage(r)
+    nobody: tuple[Network, ...] = ()
+    return Config(
+        host=r.value("RELAY_HOST", "0.0.0.0", str),
+        port=r.value("RELAY_PORT", 8080, settings.port),
+        workers=_workers(r, storage),
+        database_url=storage.database_url,
+        data_dir=storage.data_dir,
+        encryption_keys=storage.encryption_keys,
+        public_url=r.value("RELAY_PUBLIC_URL", None, _origin),
+        trusted_servers=r.value("RELAY_TRUSTED_SERVERS", frozenset(), _server_ids),
+        trust_on_first_use=r.flag("RELAY_TRUST_ON_FIRST_USE", default=False),
+        push_rate=r.value("RELAY_PUSH_RATE", 10, settings.rate),
+        push_console=r.flag("RELAY_PUSH_CONSOLE", default=False),
+        telemetry=r.choice("RELAY_TELEMETRY", "full", "full", "minimal", "none"),  # type: ignore[arg-type]
+        metrics_token=r.secret("METRICS_TOKEN"),
+        log_level=r.choice("LOG_LEVEL", "info", "debug", "info", "warn", "error"),  # type: ignore[arg-type]
+        trusted_proxies=(
+            r.value("TRUSTED_PROXY_IP", nobody, settings.networks)
+            + r.value("TRUSTED_PROXY_CIDR", nobody, settings.networks)
+            + r.value("TRUSTED_PROXY_PROVIDER", nobody, settings.provider)
+        ),
+        use_cf_connecting_ip=r.flag("USE_CF_CONNECTING_IP", default=False),
+    )
+
+
+def _workers(r: Reader, storage: Storage) -> int:
+    """One on SQLite, which only one process keeps."""
+    workers = r.value("RELAY_WORKERS", None, settings.count(1, 256))
+    if storage.database_url is not None:
+        return workers or settings.usable_cores()
+    if workers not in {None, 1}:
+        r.warnings.append("RELAY_WORKERS: on SQLite the relay runs one worker; set DATABASE_URL for more")
+    return 1
+
+
+def _origin(text: str) -> str:
+    """`scheme://host[:port]` without the scheme's default port: what devices sign."""
+    url = settings.url(text)
+    parts = urlsplit(url)
+    if parts.path:
+        raise ValueError("is a URL without a path, such as https://relay.example.com")
+    default = {"http": 80, "https": 443}[parts.scheme]
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+    return f"{parts.scheme}://{host}" + (f":{parts.port}" if parts.port not in {None, default} else "")
+
+
+def _server_ids(text: str) -> frozenset[bytes]:
+    ids = [item for item in re.split(r"[\s,]+", text) if item]
+    if not all(_SERVER_ID.match(item) for item in ids):
+        raise ValueError("is a list of server_ids, 64 lower-case hex characters each (`sigil identity` shows one)")
+    return frozenset(bytes.fromhex(item) for item in ids)

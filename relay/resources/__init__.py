@@ -1,0 +1,1 @@
+"""HTTP and WebSocket only: decode, call one service method, choose a status."""

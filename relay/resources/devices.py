@@ -1,0 +1,54 @@
+"""Registration of devices, over HTTP."""
+
+from __future__ import annotations
+
+from falcon.asgi import Request, Response
+
+from relay.devices import Devices
+from relay.origins import Origins
+from relay.resources.answers import answer
+from sigil.protocol.relay_messages import RegisterDevice, UnregisterDevice
+from sigil.serving.requests import decode_json, read_body
+from sigil.serving.strangers import Strangers
+
+
+class RegistrationChallenges:
+    """`GET /devices/register/challenge`"""
+
+    def __init__(self, devices: Devices, strangers: Strangers) -> None:
+        self._devices = devices
+        self._strangers = strangers
+
+    async def on_get(self, req: Request, resp: Response) -> None:
+        self._strangers.charge(req)
+        answer(resp, self._devices.challenge())
+
+
+class Registrations:
+    """`POST /devices/register`; `registrars` has the rate of registrations of an address."""
+
+    def __init__(self, devices: Devices, origins: Origins, registrars: Strangers) -> None:
+        self._devices = devices
+        self._origins = origins
+        self._registrars = registrars
+
+    async def on_post(self, req: Request, resp: Response) -> None:
+        body = await read_body(req)
+        self._registrars.charge(req)
+        given = decode_json(req, body, RegisterDevice)
+        answer(resp, await self._devices.register(self._origins.of(req.scope), given), 201)
+
+
+class Unregistrations:
+    """`POST /devices/unregister`"""
+
+    def __init__(self, devices: Devices, origins: Origins, registrars: Strangers) -> None:
+        self._devices = devices
+        self._origins = origins
+        self._registrars = registrars
+
+    async def on_post(self, req: Request, resp: Response) -> None:
+        body = await read_body(req)
+        self._registrars.charge(req)
+        given = decode_json(req, body, UnregisterDevice)
+        answer(resp, await self._devices.unregister(self._origins.of(req.scope), given))

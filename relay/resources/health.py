@@ -1,0 +1,27 @@
+"""`GET /health`"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from falcon.asgi import Request, Response
+
+from relay.resources.answers import answer
+
+
+class HealthOfRelay:
+    """`fault` tells what is wrong, or None."""
+
+    def __init__(self, version: str, fault: Callable[[], Awaitable[str | None]]) -> None:
+        self._version = version
+        self._fault = fault
+
+    async def on_get(self, _req: Request, resp: Response) -> None:
+        fault = await self._fault()
+        told = {"status": "healthy" if fault is None else "unhealthy", "version": self._version}
+        if fault is not None:
+            answer(resp, {**told, "details": {"reason": fault}}, 503)
+        else:
+            answer(resp, told)
+
+    on_head = on_get

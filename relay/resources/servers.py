@@ -1,0 +1,75 @@
+"""Signed requests of servers, over HTTP."""
+
+from __future__ import annotations
+
+from falcon.asgi import Request, Response
+
+from relay.pushes import Pushes
+from relay.resources.answers import answer
+from relay.servers import Servers, SignedRequest
+from sigil.protocol import messages
+from sigil.protocol.errors import UnsupportedMediaType
+from sigil.protocol.relay_messages import MAX_PUSH_BODY, OutcomesRequest, PushRequest, RegisterServer
+from sigil.serving.requests import is_json, read_body
+
+
+def signed(req: Request, body: bytes) -> SignedRequest:
+    """The request as its server signed it: the target is what stood in the request line."""
+    query = req.scope["query_string"]
+    target = req.scope["raw_path"] + (b"?" + query if query else b"")
+    return SignedRequest(
+        method=req.method,
+        target=target.decode("latin-1"),
+        body=body,
+        server_id=req.get_header("X-SIGIL-SERVER-ID") or "",
+        timestamp=req.get_header("X-SIGIL-TIMESTAMP") or "",
+        nonce=req.get_header("X-SIGIL-NONCE") or "",
+        signature=req.get_header("X-SIGIL-REQUEST-SIGNATURE") or "",
+    )
+
+
+def _require_json(req: Request) -> None:
+    if not is_json(req):
+        raise UnsupportedMediaType
+
+
+class ServerRegistrations:
+    """`POST /servers/register`"""
+
+    def __init__(self, servers: Servers) -> None:
+        self._servers = servers
+
+    async def on_post(self, req: Request, resp: Response) -> None:
+        body = await read_body(req)
+        _require_json(req)
+        given = messages.decode(body, RegisterServer)
+        answer(resp, await self._servers.register(given, signed(req, body)))
+
+
+class PushesOfServers:
+    """`POST /push`"""
+
+    def __init__(self, servers: Servers, pushes: Pushes) -> None:
+        self._servers = servers
+        self._pushes = pushes
+
+    async def on_post(self, req: Request, resp: Response) -> None:
+        body = await read_body(req, MAX_PUSH_BODY)
+        server_id = await self._servers.authenticate(signed(req, body))
+        _require_json(req)
+        answer(resp, await self._pushes.push(server_id, messages.decode(body, PushRequest)))
+
+
+class OutcomesOfPushes:
+    """`POST /push/outcomes`"""
+
+    def __init__(self, servers: Servers, pushes: Pushes) -> None:
+        self._servers = servers
+        self._pushes = pushes
+
+    async def on_post(self, req: Request, resp: Response) -> None:
+        body = await read_body(req, MAX_PUSH_BODY)
+        server_id = await self._servers.authenticate(signed(req, body))
+        _require_json(req)
+        asked = messages.decode(body, OutcomesRequest)
+        answer(resp, await self._pushes.outcomes(server_id, asked.push_keys))
