@@ -26,6 +26,10 @@ SEEN_EVERY_SECONDS = 3600
 PRUNED_AT_ONCE = 1000
 COUNTED_AT_MOST = 10_000
 """Up to here the backlog is counted; beyond it is an estimate."""
+MAX_TOLD = 4000
+"""Bytes of one `tell`: PostgreSQL carries less than 8000 of text."""
+PUSHES = "pushes"
+"""The channel on which devices with a new push to fetch are told."""
 
 
 class Device(msgspec.Struct, frozen=True):
@@ -189,6 +193,13 @@ News = Callable[[str, bytes], None]
 """`news(channel, data)`, called in every worker and replica that listens, the teller included."""
 
 
+def to_tell(answers: Sequence[Admitted]) -> list[bytes]:
+    """What is told on the channel PUSHES of devices that fetch their pushes: 16 bytes of each fingerprint."""
+    waiting = {one.device.fingerprint[:16] for one in answers if one.device and one.device.platform == "websocket"}
+    data = b"".join(sorted(waiting))
+    return [data[start : start + MAX_TOLD] for start in range(0, len(data), MAX_TOLD)]
+
+
 def folded(settled: Sequence[Settled]) -> list[Settled]:
     """One outcome a push, in the order of their keys (in which every store locks): delivered beats any other end, an
     end beats another try, and else the first end and the last try count."""
@@ -217,7 +228,7 @@ class Registry(Protocol):
         """RegistryBusy unless the database answers."""
 
     async def tell(self, channel: str, data: bytes) -> None:
-        """At most 4000 bytes, to all who listen."""
+        """At most MAX_TOLD bytes, to all who listen."""
 
     # Devices
 
@@ -279,7 +290,7 @@ class Registry(Protocol):
 
     async def admit(self, server_id: bytes, wanted: Sequence[NewPush], now: float, rate: Rate) -> list[Admitted]:
         """Apply the rule `admit`, remember what it admitted, and let the oldest of over MAX_HELD queued of a device go
-        (failed, SUPERSEDED). Fingerprints of admitted websocket pushes are told on channel "pushes", 16 bytes each."""
+        (failed, SUPERSEDED). Fingerprints of admitted websocket pushes are told on channel PUSHES, 16 bytes each."""
 
     async def settle(self, settled: Sequence[Settled], now: float) -> None:
         """Write outcomes of attempts. A push that is not queued any more loses its payload, and never changes again,
