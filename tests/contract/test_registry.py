@@ -1,0 +1,866 @@
+"""The contract of the relay's registry, held by every implementation. Time is an argument: it moves, nobody waits."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from relay.postgres import PostgresRegistry
+from relay.registry import (
+    LEASE_SECONDS,
+    MAX_HELD,
+    MAX_TOLD,
+    PRUNED_AT_ONCE,
+    PUSHES,
+    SEEN_EVERY_SECONDS,
+    SUPERSEDED,
+    Admitted,
+    Device,
+    NewPush,
+    Platform,
+    Push,
+    Rate,
+    Registry,
+    RegistryBusy,
+    Server,
+    Settled,
+)
+from relay.sqlite import SqliteRegistry
+
+pytest_plugins = ["tests.postgres"]
+
+TABLES = "device, device_tally, server, nonce, bucket, push"
+NOW = 1_800_000_000
+SERVER = hashlib.sha256(b"server").digest()
+OTHER_SERVER = hashlib.sha256(b"another server").digest()
+FREE = Rate(0)
+PAYLOAD = b"\x01sealed payload"
+
+News = list[tuple[str, bytes]]
+
+
+@pytest.fixture
+def news() -> News:
+    return []
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+async def registry(request: pytest.FixtureRequest, tmp_path: Path, news: News) -> AsyncIterator[Registry]:
+    opened: Registry
+    if request.param == "sqlite":
+        opened = SqliteRegistry(tmp_path / "relay.db")
+        await opened.open(lambda channel, data: news.append((channel, data)))
+    else:
+        server, database = (request.getfixturevalue(name) for name in ("postgres", "database"))
+        opened = PostgresRegistry(database, acquire_timeout=120, command_timeout=120)
+        await opened.open(lambda channel, data: news.append((channel, data)))
+        server.query(database, f"TRUNCATE {TABLES}")
+    yield opened
+    await opened.close()
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(120):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+def fingerprint(name: str) -> bytes:
+    return hashlib.sha256(name.encode()).digest()
+
+
+def device(name: str = "phone", platform: Platform = "apns", registered_at: int = NOW, **fields: Any) -> Device:
+    given = {"seen_at": registered_at} | fields
+    return Device(
+        fingerprint(name), b"key of " + name.encode(), platform, b"token of " + name.encode(), registered_at, **given
+    )
+
+
+def push(key: str, to: str = "phone", *, expires_at: int = NOW + 300, **fields: Any) -> NewPush:
+    return NewPush(
+        hashlib.sha256(b"id" + key.encode()).digest()[:16], key, fingerprint(to), PAYLOAD, expires_at, **fields
+    )
+
+
+async def admit(registry: Registry, *pushes: NewPush, now: float = NOW, rate: Rate = FREE) -> list[Admitted]:
+    return await registry.admit(SERVER, pushes, now, rate)
+
+
+async def settle(registry: Registry, key: str, *outcome: Any, now: float = NOW) -> None:
+    await registry.settle([Settled(SERVER, key, *outcome)], now)
+
+
+async def outcome(registry: Registry, key: str) -> Push:
+    (found,) = await registry.outcomes(SERVER, [key])
+    assert found is not None
+    return found
+
+
+async def statuses(registry: Registry, *keys: str) -> list[tuple[str, str | None] | None]:
+    return [found and (found.status, found.error) for found in await registry.outcomes(SERVER, keys)]
+
+
+def keys_of(pushes: list[Push]) -> list[str]:
+    return [one.push.push_key for one in pushes]
+
+
+async def all_of(*calls: Coroutine[Any, Any, Any]) -> list[Any]:
+    async with asyncio.timeout(120):
+        return await asyncio.gather(*calls)
+
+
+# Devices
+
+
+async def test_a_registered_device_is_found(registry: Registry) -> None:
+    assert await registry.device(fingerprint("phone")) is None
+    await registry.register(device())
+    assert await registry.device(fingerprint("phone")) == device()
+
+
+async def test_the_last_registration_wins(registry: Registry) -> None:
+    await registry.register(device())
+    later = device(platform="fcm", registered_at=NOW + 5)
+    await registry.register(msgspec.structs.replace(later, token=b"new", public_key=b"same"))
+    found = await registry.device(fingerprint("phone"))
+    assert found == msgspec.structs.replace(later, token=b"new", public_key=b"same")
+
+
+async def test_a_device_was_seen_when_it_registered(registry: Registry) -> None:
+    await registry.register(device(seen_at=0))
+    found = await registry.device(fingerprint("phone"))
+    assert found is not None
+    assert found.seen_at == NOW
+
+
+async def test_an_unregistered_device_is_gone(registry: Registry) -> None:
+    await registry.register(device())
+    assert await registry.unregister(fingerprint("phone"))
+    assert await registry.device(fingerprint("phone")) is None
+    assert not await registry.unregister(fingerprint("phone"))
+
+
+async def test_failures_count_up_and_begin_at_zero_after_contact(registry: Registry) -> None:
+    await registry.register(device())
+    assert [await registry.failed(fingerprint("phone")) for _ in range(3)] == [1, 2, 3]
+    await registry.saw(fingerprint("phone"), NOW + 1)
+    assert await registry.failed(fingerprint("phone")) == 1
+    await registry.register(device())
+    assert await registry.failed(fingerprint("phone")) == 1
+
+
+async def test_an_unknown_device_has_no_failures(registry: Registry) -> None:
+    assert await registry.failed(fingerprint("nobody")) == 0
+    await registry.saw(fingerprint("nobody"), NOW)
+    assert await registry.device(fingerprint("nobody")) is None
+
+
+async def test_seen_at_moves_forward_and_not_at_every_contact(registry: Registry) -> None:
+    await registry.register(device())
+
+    async def seen_at() -> int:
+        found = await registry.device(fingerprint("phone"))
+        assert found is not None
+        return found.seen_at
+
+    await registry.saw(fingerprint("phone"), NOW + SEEN_EVERY_SECONDS - 1)
+    assert await seen_at() == NOW
+    await registry.saw(fingerprint("phone"), NOW + SEEN_EVERY_SECONDS)
+    assert await seen_at() == NOW + SEEN_EVERY_SECONDS
+    await registry.failed(fingerprint("phone"))
+    await registry.saw(fingerprint("phone"), NOW)
+    assert await seen_at() == NOW + SEEN_EVERY_SECONDS
+
+
+async def test_an_evicted_device_says_why_and_has_no_token_any_more(registry: Registry) -> None:
+    await registry.register(device())
+    assert await registry.evict(fingerprint("phone"), "Unregistered", NOW, NOW + 9)
+    assert await registry.device(fingerprint("phone")) == msgspec.structs.replace(
+        device(), token=b"", evicted="Unregistered"
+    )
+
+
+async def test_an_eviction_happens_once_and_not_to_strangers(registry: Registry) -> None:
+    await registry.register(device())
+    assert await registry.evict(fingerprint("phone"), "first", NOW, NOW)
+    assert not await registry.evict(fingerprint("phone"), "second", NOW, NOW)
+    assert not await registry.evict(fingerprint("nobody"), "first", NOW, NOW)
+    found = await registry.device(fingerprint("phone"))
+    assert found is not None
+    assert found.evicted == "first"
+
+
+async def test_a_device_that_registered_later_is_not_evicted(registry: Registry) -> None:
+    await registry.register(device(registered_at=NOW + 1))
+    assert not await registry.evict(fingerprint("phone"), "Unregistered", NOW, NOW + 9)
+    assert await registry.device(fingerprint("phone")) == device(registered_at=NOW + 1)
+
+
+async def test_a_registration_forgets_the_eviction(registry: Registry) -> None:
+    await registry.register(device())
+    await registry.evict(fingerprint("phone"), "Unregistered", NOW, NOW)
+    await registry.register(device(registered_at=NOW + 1))
+    assert await registry.device(fingerprint("phone")) == device(registered_at=NOW + 1)
+    assert (await admit(registry, push("a"), now=NOW + 1))[0].status == "queued"
+
+
+async def test_devices_are_counted_by_platform_and_evicted_ones_apart(registry: Registry) -> None:
+    assert await registry.count_devices() == {}
+    for name, platform in (("a", "apns"), ("b", "apns"), ("c", "fcm"), ("d", "websocket"), ("e", "websocket")):
+        await registry.register(device(name, platform))
+    assert await registry.count_devices() == {"apns": 2, "fcm": 1, "websocket": 2}
+    await registry.register(device("a", "apns"))
+    await registry.register(device("b", "fcm"))
+    await registry.evict(fingerprint("c"), "gone", NOW, NOW)
+    await registry.unregister(fingerprint("d"))
+    assert await registry.count_devices() == {"apns": 1, "fcm": 1, "websocket": 1, "evicted": 1}
+    await registry.register(device("c", "fcm"))
+    await registry.unregister(fingerprint("e"))
+    assert await registry.count_devices() == {"apns": 1, "fcm": 2}
+
+
+async def test_the_count_stays_right_over_many_changes_at_once(registry: Registry) -> None:
+    for _ in range(30):
+        await all_of(*(registry.register(device(str(number), "fcm")) for number in range(20)), registry.count_devices())
+        await all_of(*(registry.unregister(fingerprint(str(number))) for number in range(20)), registry.count_devices())
+    await all_of(*(registry.register(device(str(number))) for number in range(20)))
+    await all_of(*(registry.count_devices() for _ in range(4)))
+    assert await registry.count_devices() == {"apns": 20}
+
+
+async def test_devices_are_read_in_pages_in_the_order_of_fingerprints(registry: Registry) -> None:
+    registered = sorted((device(str(number)) for number in range(7)), key=lambda one: one.fingerprint)
+    for one in registered:
+        await registry.register(one)
+    assert await registry.devices(b"", 3) == registered[:3]
+    assert await registry.devices(registered[2].fingerprint, 3) == registered[3:6]
+    assert await registry.devices(registered[5].fingerprint, 3) == registered[6:]
+    assert await registry.devices(registered[6].fingerprint, 3) == []
+
+
+async def test_a_token_is_sealed_anew_only_if_it_is_still_the_old_one(registry: Registry) -> None:
+    await registry.register(device())
+    old = device().token
+    assert await registry.reseal(fingerprint("phone"), old, b"new")
+    assert not await registry.reseal(fingerprint("phone"), old, b"newer")
+    assert not await registry.reseal(fingerprint("nobody"), old, b"new")
+    assert await registry.device(fingerprint("phone")) == msgspec.structs.replace(device(), token=b"new")
+
+
+async def test_silent_devices_are_evicted_and_old_evictions_forgotten(registry: Registry) -> None:
+    await registry.register(device("silent", registered_at=NOW - 101))
+    await registry.register(device("quiet", registered_at=NOW - 100))
+    await registry.register(device("gone", registered_at=NOW - 101))
+    await registry.evict(fingerprint("gone"), "Unregistered", NOW, NOW - 51)
+    await registry.register(device("going", registered_at=NOW - 101))
+    await registry.evict(fingerprint("going"), "Unregistered", NOW, NOW - 50)
+    assert await registry.prune(NOW - 100, NOW - 50, NOW) == 2
+    assert {one.public_key: one.evicted for one in await registry.devices(b"", 10)} == {
+        b"key of silent": "silent",
+        b"key of quiet": None,
+        b"key of going": "Unregistered",
+    }
+    silent = await registry.device(fingerprint("silent"))
+    assert silent is not None
+    assert silent.token == b""
+    assert await registry.prune(NOW - 100, NOW - 50, NOW) == 0
+    assert await registry.prune(NOW - 100, NOW, NOW) == 1
+    assert await registry.prune(NOW - 100, NOW + 1, NOW) == 1
+    assert await registry.count_devices() == {"apns": 1}
+
+
+async def test_many_silent_devices_are_pruned_in_several_calls(registry: Registry) -> None:
+    count = PRUNED_AT_ONCE + 1
+    for start in range(0, count, 50):
+        await all_of(
+            *(registry.register(device(str(n), registered_at=NOW - 9)) for n in range(start, min(count, start + 50)))
+        )
+    assert [await registry.prune(NOW, 0, NOW) for _ in range(3)] == [PRUNED_AT_ONCE, 1, 0]
+    assert await registry.count_devices() == {"evicted": count}
+
+
+# Servers
+
+
+def server(name: str, *, trusted_at: int = NOW) -> Server:
+    return Server(hashlib.sha256(name.encode()).digest(), b"key of " + name.encode(), name, trusted_at)
+
+
+async def test_trusted_servers_are_known_until_they_are_not(registry: Registry) -> None:
+    first, second = server("first"), server("second", trusted_at=NOW + 1)
+    assert await registry.server(first.server_id) is None
+    await registry.trust(second)
+    await registry.trust(first)
+    assert await registry.server(first.server_id) == first
+    assert await registry.servers() == [first, second]
+    assert await registry.distrust(first.server_id)
+    assert not await registry.distrust(first.server_id)
+    assert await registry.servers() == [second]
+
+
+async def test_a_server_that_is_trusted_again_gets_its_new_name_and_key(registry: Registry) -> None:
+    known = server("known")
+    await registry.trust(msgspec.structs.replace(known, public_key=b"", name=""))
+    await registry.trust(msgspec.structs.replace(known, trusted_at=NOW + 9))
+    assert await registry.servers() == [known]
+
+
+async def test_the_first_server_is_trusted_and_then_no_other(registry: Registry) -> None:
+    assert await registry.trust_first(server("first"))
+    assert await registry.trust_first(server("first"))
+    assert not await registry.trust_first(server("second"))
+    assert await registry.servers() == [server("first")]
+
+
+async def test_of_servers_that_race_to_be_first_one_wins(registry: Registry) -> None:
+    racers = [server(str(number)) for number in range(20)]
+    won = await all_of(*(registry.trust_first(one) for one in racers))
+    assert sum(won) == 1
+    assert await registry.servers() == [racers[won.index(True)]]
+
+
+# What may be used once
+
+
+async def test_a_nonce_is_good_once(registry: Registry) -> None:
+    assert await registry.spend(b"n" * 64, NOW)
+    assert not await registry.spend(b"n" * 64, NOW + 5)
+    assert await registry.spend(b"m", NOW)
+
+
+async def test_of_spends_that_race_one_is_the_first(registry: Registry) -> None:
+    assert sum(await all_of(*(registry.spend(b"nonce", NOW + 60) for _ in range(50)))) == 1
+
+
+async def test_a_nonce_is_remembered_until_its_time(registry: Registry) -> None:
+    await registry.spend(b"nonce", NOW)
+    assert await registry.sweep(NOW, 10) == 0
+    assert not await registry.spend(b"nonce", NOW)
+    assert await registry.sweep(NOW + 0.5, 10) == 1
+    assert await registry.spend(b"nonce", NOW)
+
+
+# Admission
+
+
+async def test_a_push_is_admitted_to_a_device(registry: Registry) -> None:
+    await registry.register(device())
+    wanted = push("a", collapse_id="c", priority="normal", exempt=True)
+    assert await admit(registry, wanted, now=NOW + 0.5) == [Admitted("queued", wanted.push_id, "apns", None, device())]
+    expected = Push(SERVER, wanted, "apns", due=NOW + 0.5 + LEASE_SECONDS, created_at=NOW + 0.5)
+    assert await outcome(registry, "a") == expected
+
+
+async def test_answers_come_in_the_order_of_the_request(registry: Registry) -> None:
+    await registry.register(device("phone"))
+    await registry.register(device("tablet", "fcm"))
+    await registry.register(device("dead"))
+    await registry.evict(fingerprint("dead"), "Unregistered", NOW, NOW)
+    answers = await admit(
+        registry,
+        push("a", "tablet"),
+        push("b", "nobody"),
+        push("c", "phone"),
+        push("d", "dead"),
+        push("e", "tablet", expires_at=NOW),
+        push("a", "tablet"),
+    )
+    assert [(one.status, one.platform, one.error, one.device is not None) for one in answers] == [
+        ("queued", "fcm", None, True),
+        ("not_registered", None, None, False),
+        ("queued", "apns", None, True),
+        ("token_evicted", "apns", "Unregistered", False),
+        ("failed", "fcm", "expired", False),
+        ("queued", "fcm", None, False),
+    ]
+    assert [one.push_id for one in answers] == [
+        push(key).push_id if key else None for key in ("a", "", "c", "", "", "a")
+    ]
+
+
+async def test_nothing_is_wanted_and_nothing_admitted(registry: Registry) -> None:
+    assert await registry.admit(SERVER, [], NOW, FREE) == []
+    await registry.settle([], NOW)
+    assert await registry.outcomes(SERVER, []) == []
+    assert await registry.held([], NOW) == []
+
+
+async def test_a_known_key_is_answered_with_what_became_of_it_and_changes_nothing(registry: Registry) -> None:
+    await registry.register(device())
+    await admit(registry, push("a"))
+    await settle(registry, "a", "failed", "BadDeviceToken")
+    again = msgspec.structs.replace(push("a"), push_id=b"another", payload=b"another")
+    assert await admit(registry, again) == [Admitted("failed", push("a").push_id, "apns", "BadDeviceToken")]
+    assert (await outcome(registry, "a")).push.payload == b""
+
+
+async def test_keys_of_two_servers_do_not_meet(registry: Registry) -> None:
+    await registry.register(device())
+    await admit(registry, push("a"))
+    theirs = msgspec.structs.replace(push("a"), push_id=b"theirs")
+    assert (await registry.admit(OTHER_SERVER, [theirs], NOW, FREE))[0].device is not None
+    await settle(registry, "a", "delivered")
+    (found,) = await registry.outcomes(OTHER_SERVER, ["a"])
+    assert found is not None
+    assert (found.status, found.push.push_id) == ("queued", b"theirs")
+
+
+async def test_refusals_are_not_remembered(registry: Registry) -> None:
+    await admit(registry, push("a"))
+    assert await registry.outcomes(SERVER, ["a"]) == [None]
+    await registry.register(device())
+    assert (await admit(registry, push("a")))[0].status == "queued"
+
+
+async def test_one_key_admitted_at_once_by_many_is_one_push(registry: Registry) -> None:
+    await registry.register(device())
+    ids = [bytes([number]) * 16 for number in range(20)]
+    answers = await all_of(*(admit(registry, msgspec.structs.replace(push("a"), push_id=one)) for one in ids))
+    assert {one.push_id for (one,) in answers} == {(await outcome(registry, "a")).push.push_id}
+    assert sum(one.device is not None for (one,) in answers) == 1
+    assert await registry.backlog() == 1
+
+
+async def test_one_key_for_two_devices_at_once_is_one_push(registry: Registry) -> None:
+    names = [f"device {number}" for number in range(20)]
+    for name in names:
+        await registry.register(device(name))
+    wanted = [msgspec.structs.replace(push("a", name), push_id=fingerprint(name)[:16]) for name in names]
+    answers = await all_of(*(admit(registry, one) for one in wanted))
+    assert {one.push_id for (one,) in answers} == {(await outcome(registry, "a")).push.push_id}
+    assert sum(one.device is not None for (one,) in answers) == 1
+
+
+async def test_requests_with_the_same_pushes_in_any_order_do_not_block_one_another(registry: Registry) -> None:
+    names = [f"device {number}" for number in range(10)]
+    for name in names:
+        await registry.register(device(name))
+    wanted = [push(f"{name} {number}", name) for name in names for number in range(2)]
+    orders = [wanted, wanted[::-1], wanted[7:] + wanted[:7], wanted[::2] + wanted[1::2]] * 4
+    answers = await all_of(*(admit(registry, *order) for order in orders))
+    assert sum(one.device is not None for request in answers for one in request) == len(wanted)
+    assert {one.push_id for request in answers for one in request} == {one.push_id for one in wanted}
+    assert await registry.backlog() == len(wanted)
+
+
+async def test_a_request_of_500_pushes_is_admitted(registry: Registry) -> None:
+    for number in range(250):
+        await registry.register(device(str(number)))
+    wanted = [push(f"key {number}", str(number % 250)) for number in range(500)]
+    assert all(one.device is not None for one in await admit(registry, *wanted))
+    assert keys_of([one for one in await registry.outcomes(SERVER, [one.push_key for one in wanted]) if one]) == [
+        one.push_key for one in wanted
+    ]
+    await registry.settle([Settled(SERVER, one.push_key, "delivered") for one in wanted], NOW)
+    assert await registry.backlog() == 0
+
+
+# The rate
+
+
+async def test_a_burst_is_let_through_and_then_one_at_a_time(registry: Registry) -> None:
+    await registry.register(device())
+    rate = Rate(6, burst=3)
+    answers = await admit(registry, *(push(str(number)) for number in range(5)), rate=rate)
+    assert [one.status for one in answers] == ["queued"] * 3 + ["rate_limited"] * 2
+    assert answers[4] == Admitted("rate_limited", None, "apns")
+    assert (await admit(registry, push("5"), now=NOW + 9.9, rate=rate))[0].status == "rate_limited"
+    assert (await admit(registry, push("6"), now=NOW + 10, rate=rate))[0].status == "queued"
+    assert (await admit(registry, push("7"), now=NOW + 10, rate=rate))[0].status == "rate_limited"
+
+
+async def test_a_clear_and_a_repeat_cost_nothing(registry: Registry) -> None:
+    await registry.register(device())
+    rate = Rate(6, burst=1)
+    assert (await admit(registry, push("a"), rate=rate))[0].status == "queued"
+    assert (await admit(registry, push("a"), rate=rate))[0].status == "queued"
+    assert (await admit(registry, push("clear", exempt=True), rate=rate))[0].status == "queued"
+    assert (await admit(registry, push("b"), rate=rate))[0].status == "rate_limited"
+
+
+async def test_each_server_and_each_device_has_a_rate_of_its_own(registry: Registry) -> None:
+    await registry.register(device())
+    await registry.register(device("tablet"))
+    rate = Rate(6, burst=1)
+    assert (await admit(registry, push("a"), rate=rate))[0].status == "queued"
+    assert (await admit(registry, push("b", "tablet"), rate=rate))[0].status == "queued"
+    theirs = await registry.admit(OTHER_SERVER, [msgspec.structs.replace(push("a"), push_id=b"theirs")], NOW, rate)
+    assert theirs[0].status == "queued"
+
+
+async def test_requests_that_race_get_no_more_than_the_burst(registry: Registry) -> None:
+    await registry.register(device())
+    answers = await all_of(*(admit(registry, push(str(n)), rate=Rate(6, burst=7)) for n in range(20)))
+    assert sum(one.status == "queued" for (one,) in answers) == 7
+
+
+async def test_a_bucket_that_is_paid_is_swept_and_makes_no_difference(registry: Registry) -> None:
+    await registry.register(device())
+    rate = Rate(6, burst=1)
+    await admit(registry, push("a", expires_at=NOW + 999), rate=rate)
+    assert await registry.sweep(NOW + 9, 10) == 0
+    assert await registry.sweep(NOW + 10, 10) == 1
+    assert (await admit(registry, push("b"), now=NOW + 10, rate=rate))[0].status == "queued"
+
+
+# Outcomes
+
+
+async def test_outcomes_come_in_the_order_of_the_keys(registry: Registry) -> None:
+    await registry.register(device())
+    await admit(registry, push("a"), push("b"), push("c"))
+    await settle(registry, "b", "delivered")
+    await settle(registry, "c", "failed", "PayloadTooLarge")
+    assert await statuses(registry, "c", "unknown", "a", "b", "c") == [
+        ("failed", "PayloadTooLarge"),
+        None,
+        ("queued", None),
+        ("delivered", None),
+        ("failed", "PayloadTooLarge"),
+    ]
+
+
+@pytest.mark.parametrize("status", ["delivered", "failed", "token_evicted"])
+async def test_what_is_decided_has_no_payload_and_is_not_due(registry: Registry, status: str) -> None:
+    await registry.register(device())
+    await admit(registry, push("a"))
+    await settle(registry, "a", status, "why")
+    found = await outcome(registry, "a")
+    assert (found.status, found.error, found.push.payload, found.due) == (status, "why", b"", 0)
+    assert await registry.claim(NOW + 200, 10) == []
+
+
+async def test_what_is_decided_does_not_change_except_to_delivered(registry: Registry) -> None:
+    await registry.register(device())
+    await admit(registry, push("a"))
+    await settle(registry, "a", "failed", "first")
+    await settle(registry, "a", "failed", "second")
+    await settle(registry, "a", "queued", "third", NOW + 1)
+    assert await statuses(registry, "a") == [("failed", "first")]
+    await settle(registry, "a", "delivered")
+    await settle(registry, "a", "failed", "fourth")
+    await settle(registry, "a", "queued", None, NOW + 1)
+    assert await statuses(registry, "a") == [("delivered", None)]
+
+
+async def test_of_several_outcomes_of_one_push_in_a_batch_the_best_counts(registry: Registry) -> None:
+    await registry.register(device())
+    await admit(registry, push("a"), push("b"), push("c"))
+    batch = [
+        *(Settled(SERVER, "a", *one) for one in (("failed", "x"), ("delivered",), ("queued", None, NOW + 9))),
+        *(Settled(SERVER, "b", *one) for one in (("queued", "y", NOW + 9), ("failed", "x"), ("failed", "z"))),
+        *(Settled(SERVER, "c", *one) for one in (("queued", "y", NOW + 8), ("queued", "z", NOW + 9))),
+    ]
+    await registry.settle(batch, NOW)
+    assert await statuses(registry, "a", "b", "c") == [("delivered", None), ("failed", "x"), ("queued", "z")]
+    assert (await outcome(registry, "c")).due == NOW + 9
+
+
+async def test_the_outcome_of_an_unknown_push_is_nothing(registry: Registry) -> None:
+    await settle(registry, "unknown", "delivered")
+    assert await registry.outcomes(SERVER, ["unknown"]) == [None]
+
+
+async def test_batches_of_outcomes_in_any_order_do_not_block_one_another(registry: Registry) -> None:
+    await registry.register(device())
+    names = [str(number) for number in range(MAX_HELD)]
+    await admit(registry, *(push(name) for name in names))
+    batches = [[Settled(SERVER, name, "delivered") for name in order] for order in (names, names[::-1], names[5:])] * 5
+    await all_of(*(registry.settle(batch, NOW) for batch in batches))
+    assert set(await statuses(registry, *names)) == {("delivered", None)}
+
+
+# Held for a device that connects
+
+
+async def test_pushes_to_a_websocket_device_are_told_and_held_oldest_first(registry: Registry, news: News) -> None:
+    await registry.register(device("tablet", "websocket"))
+    await registry.register(device("phone"))
+    await admit(registry, push("a", "tablet"), push("b", "phone"))
+    await admit(registry, push("c", "tablet"))
+    await until(lambda: len(news) == 2)
+    assert news == [(PUSHES, fingerprint("tablet")[:16])] * 2
+    held = await registry.held([fingerprint("tablet"), fingerprint("phone"), fingerprint("nobody")], NOW)
+    assert keys_of(held) == ["a", "c"]
+    assert held[0] == Push(SERVER, push("a", "tablet"), "websocket", created_at=NOW)
+
+
+async def test_what_is_over_or_decided_is_not_held(registry: Registry) -> None:
+    await registry.register(device("tablet", "websocket"))
+    await admit(registry, push("a", "tablet", expires_at=NOW + 5), push("b", "tablet"), push("c", "tablet"))
+    await settle(registry, "b", "failed", "x")
+    assert keys_of(await registry.held([fingerprint("tablet")], NOW + 4.9)) == ["a", "c"]
+    assert keys_of(await registry.held([fingerprint("tablet")], NOW + 5)) == ["c"]
+
+
+async def test_a_push_that_waits_for_its_device_is_never_due(registry: Registry) -> None:
+    await registry.register(device("tablet", "websocket"))
+    await admit(registry, push("a", "tablet"))
+    await settle(registry, "a", "queued", "not there", NOW + 1)
+    assert await registry.claim(NOW + 200, 10) == []
+    assert keys_of(await registry.held([fingerprint("tablet")], NOW)) == ["a"]
+
+
+@pytest.mark.parametrize("platform", ["apns", "websocket"])
+async def test_a_device_holds_the_newest_and_the_oldest_go(registry: Registry, platform: Platform) -> None:
+    await registry.register(device("tablet", platform))
+    await registry.register(device("phone"))
+    names = [str(number) for number in range(MAX_HELD + 3)]
+    for name in names:
+        await admit(registry, push(name, "tablet"), push(f"other {name}", "phone", expires_at=NOW))
+    assert await statuses(registry, *names) == [("failed", SUPERSEDED)] * 3 + [("queued", None)] * MAX_HELD
+    assert (await outcome(registry, "0")).push.payload == b""
+    if platform == "websocket":
+        assert keys_of(await registry.held([fingerprint("tablet")], NOW)) == names[3:]
+
+
+async def test_a_request_that_is_more_than_a_device_holds_says_so(registry: Registry, news: News) -> None:
+    await registry.register(device("tablet", "websocket"))
+    answers = await admit(registry, *(push(str(number), "tablet") for number in range(MAX_HELD + 2)))
+    assert answers[1] == Admitted("failed", push("1").push_id, "websocket", SUPERSEDED)
+    assert [one.status for one in answers] == ["failed"] * 2 + ["queued"] * MAX_HELD
+    await until(lambda: news)
+    assert news == [(PUSHES, fingerprint("tablet")[:16])]
+
+
+async def test_requests_that_race_leave_no_more_than_a_device_holds(registry: Registry) -> None:
+    await registry.register(device("tablet", "websocket"))
+    batches = [[push(f"{batch} {number}", "tablet") for number in range(5)] for batch in range(12)]
+    await all_of(*(admit(registry, *batch) for batch in batches))
+    assert await registry.backlog() == MAX_HELD
+    found = await statuses(registry, *(one.push_key for batch in batches for one in batch))
+    assert sorted(found, key=str) == [("failed", SUPERSEDED)] * (60 - MAX_HELD) + [("queued", None)] * MAX_HELD
+
+
+async def test_an_acknowledged_push_is_delivered_and_its_payload_gone(registry: Registry) -> None:
+    await registry.register(device("tablet", "websocket"))
+    await admit(registry, push("a", "tablet"), push("b", "tablet"))
+    acknowledged = await registry.acknowledge(fingerprint("tablet"), push("a").push_id, NOW)
+    assert acknowledged == await outcome(registry, "a")
+    assert (acknowledged.status, acknowledged.push.payload) == ("delivered", b"")
+    assert keys_of(await registry.held([fingerprint("tablet")], NOW)) == ["b"]
+    assert await registry.acknowledge(fingerprint("tablet"), push("a").push_id, NOW) == acknowledged
+
+
+async def test_a_push_is_acknowledged_by_its_own_device_only(registry: Registry) -> None:
+    await registry.register(device("tablet", "websocket"))
+    await admit(registry, push("a", "tablet"))
+    assert await registry.acknowledge(fingerprint("phone"), push("a").push_id, NOW) is None
+    assert await registry.acknowledge(fingerprint("tablet"), push("b").push_id, NOW) is None
+    assert await statuses(registry, "a") == [("queued", None)]
+
+
+async def test_an_outcome_after_the_acknowledgement_does_not_undo_it(registry: Registry) -> None:
+    await registry.register(device("tablet", "websocket"))
+    await admit(registry, push("a", "tablet"), push("b", "tablet"))
+    await registry.acknowledge(fingerprint("tablet"), push("a").push_id, NOW)
+    await settle(registry, "a", "failed", "late")
+    await settle(registry, "b", "failed", SUPERSEDED)
+    await registry.acknowledge(fingerprint("tablet"), push("b").push_id, NOW)
+    assert await statuses(registry, "a", "b") == [("delivered", None)] * 2
+
+
+async def test_an_acknowledgement_and_a_failure_that_race_end_as_delivered(registry: Registry) -> None:
+    await registry.register(device("tablet", "websocket"))
+    names = [str(number) for number in range(MAX_HELD)]
+    await admit(registry, *(push(name, "tablet") for name in names))
+    acknowledged = (registry.acknowledge(fingerprint("tablet"), push(name).push_id, NOW) for name in names)
+    await all_of(*acknowledged, *(settle(registry, name, "failed", "x") for name in names))
+    assert set(await statuses(registry, *names)) == {("delivered", None)}
+
+
+# What is due
+
+
+async def test_a_push_is_claimed_when_its_lease_is_over_and_then_again(registry: Registry) -> None:
+    await registry.register(device())
+    await admit(registry, push("a"))
+    assert await registry.claim(NOW + LEASE_SECONDS - 0.1, 10) == []
+    now = NOW + LEASE_SECONDS
+    claimed = Push(SERVER, push("a"), "apns", due=now + LEASE_SECONDS, attempts=1, created_at=NOW)
+    assert await registry.claim(now, 10) == [(claimed, device())]
+    assert await registry.claim(now, 10) == []
+    assert [one.attempts for one, _ in await registry.claim(now + LEASE_SECONDS, 10)] == [2]
+
+
+async def test_a_push_that_is_to_be_tried_again_is_due_when_it_says(registry: Registry) -> None:
+    await registry.register(device())
+    await admit(registry, push("a"), push("b"))
+    await settle(registry, "a", "queued", "503", NOW + 2.5)
+    await settle(registry, "b", "queued", "429", now=NOW + 1)
+    assert await registry.claim(NOW + 0.9, 10) == []
+    assert keys_of([one for one, _ in await registry.claim(NOW + 1, 10)]) == ["b"]
+    ((again, _),) = await registry.claim(NOW + 2.5, 10)
+    assert (again.push.push_key, again.error, again.push.payload) == ("a", "503", PAYLOAD)
+
+
+async def test_claims_that_race_are_disjoint(registry: Registry) -> None:
+    names = [str(number) for number in range(60)]
+    for name in names:
+        await registry.register(device(name))
+    await admit(registry, *(push(name, name) for name in names))
+    claims = await all_of(*(registry.claim(NOW + LEASE_SECONDS, 7) for _ in range(12)))
+    claimed = [one.push.push_key for claim in claims for one, _ in claim]
+    assert len(claimed) == len(set(claimed))
+    rest = [one.push.push_key for one, _ in await registry.claim(NOW + LEASE_SECONDS, 100)]
+    assert sorted(claimed + rest) == sorted(names)
+
+
+async def test_no_more_is_claimed_than_asked_for_and_the_longest_due_first(registry: Registry) -> None:
+    for number in range(5):
+        await registry.register(device(str(number)))
+        await admit(registry, push(str(number), str(number)), now=NOW - number)
+    claimed = await registry.claim(NOW + LEASE_SECONDS, 2)
+    assert sorted(one.push.push_key for one, _ in claimed) == ["3", "4"]
+    assert all(owner.fingerprint == one.push.fingerprint for one, owner in claimed)
+
+
+async def test_what_expired_fails_instead_of_being_claimed(registry: Registry) -> None:
+    await registry.register(device())
+    await admit(registry, push("a", expires_at=NOW + LEASE_SECONDS), push("b", expires_at=NOW + LEASE_SECONDS + 1))
+    assert keys_of([one for one, _ in await registry.claim(NOW + LEASE_SECONDS, 10)]) == ["b"]
+    assert await statuses(registry, "a") == [("failed", "expired")]
+
+
+async def test_pushes_of_a_device_that_goes_end_with_it(registry: Registry) -> None:
+    for name, platform in (("phone", "apns"), ("tablet", "websocket"), ("other", "apns")):
+        await registry.register(device(name, platform))
+    await admit(registry, push("a"), push("b"), push("c", "tablet"), push("d", "other"))
+    await settle(registry, "b", "delivered")
+    await registry.evict(fingerprint("phone"), "Unregistered", NOW, NOW)
+    await registry.unregister(fingerprint("tablet"))
+    assert await statuses(registry, "a", "b", "c", "d") == [
+        ("token_evicted", "Unregistered"),
+        ("delivered", None),
+        ("not_registered", None),
+        ("queued", None),
+    ]
+    assert (await outcome(registry, "c")).push.payload == b""
+
+
+async def test_pushes_of_a_device_that_was_pruned_end_when_they_are_due(registry: Registry) -> None:
+    await registry.register(device())
+    await registry.register(device("gone"))
+    await admit(registry, push("a"), push("b", "gone"))
+    await registry.prune(NOW + 1, 0, NOW)
+    await registry.register(device("gone", "websocket"))
+    await registry.register(device("gone", registered_at=NOW))
+    assert keys_of([one for one, _ in await registry.claim(NOW + LEASE_SECONDS, 10)]) == ["b"]
+    assert await statuses(registry, "a") == [("token_evicted", "silent")]
+
+
+async def test_an_admission_and_an_eviction_that_race_leave_nothing_queued(registry: Registry) -> None:
+    names = [f"device {number}" for number in range(20)]
+    for name in names:
+        await registry.register(device(name))
+    await all_of(
+        *(admit(registry, push(name, name)) for name in names),
+        *(registry.evict(fingerprint(name), "gone", NOW, NOW) for name in names),
+    )
+    assert await registry.backlog() == 0
+
+
+async def test_queued_pushes_follow_their_device_to_another_platform(registry: Registry) -> None:
+    await registry.register(device())
+    await admit(registry, push("a"), push("b"))
+    await settle(registry, "b", "delivered")
+    await registry.register(device(platform="websocket", registered_at=NOW + 1))
+    assert await registry.claim(NOW + LEASE_SECONDS, 10) == []
+    (waiting,) = await registry.held([fingerprint("phone")], NOW + 1)
+    assert (waiting.push, waiting.platform, waiting.due) == (push("a"), "websocket", 0)
+    await registry.register(device(platform="fcm", registered_at=NOW + 2))
+    assert await registry.held([fingerprint("phone")], NOW + 2) == []
+    assert [one.platform for one, _ in await registry.claim(NOW + 2, 10)] == ["fcm"]
+
+
+# The end
+
+
+async def test_what_is_over_is_swept_in_portions(registry: Registry) -> None:
+    await registry.register(device())
+    await admit(registry, *(push(str(number), expires_at=NOW + 1 + number) for number in range(9)), rate=Rate(60, 60))
+    for number in range(4):
+        await registry.spend(bytes([number]), NOW + number)
+    assert await registry.sweep(NOW, 3) == 0
+    assert await registry.sweep(NOW + 5, 3) == 3 + 3
+    assert await statuses(registry, "2", "3") == [None, ("queued", None)]
+    assert await registry.sweep(NOW + 5, 3) == 2 + 1
+    assert await registry.sweep(NOW + 5.5, 3) == 0
+    assert await registry.sweep(NOW + 9, 10) == 4 + 1
+    assert await registry.backlog() == 0
+
+
+async def test_sweeps_that_race_count_everything_once(registry: Registry) -> None:
+    await registry.register(device())
+    await admit(registry, *(push(str(number)) for number in range(MAX_HELD)))
+    assert sum(await all_of(*(registry.sweep(NOW + 300, 4) for _ in range(10)))) <= MAX_HELD
+    while await registry.sweep(NOW + 300, 4):
+        pass
+    assert set(await registry.outcomes(SERVER, [str(number) for number in range(MAX_HELD)])) == {None}
+
+
+async def test_the_backlog_is_what_is_queued(registry: Registry) -> None:
+    assert await registry.backlog() == 0
+    await registry.register(device())
+    await registry.register(device("tablet", "websocket"))
+    await admit(registry, push("a"), push("b", "tablet"), push("c", "tablet"))
+    assert await registry.backlog() == 3
+    await settle(registry, "a", "failed", "x")
+    await registry.acknowledge(fingerprint("tablet"), push("b").push_id, NOW)
+    assert await registry.backlog() == 1
+
+
+# News
+
+
+async def test_what_is_told_is_heard_by_the_teller_too(registry: Registry, news: News) -> None:
+    everything = bytes(range(256)) * 15 + bytes(160)
+    assert len(everything) == MAX_TOLD
+    await registry.tell("sockets", b"")
+    await registry.tell("other", everything)
+    await until(lambda: len(news) == 2)
+    assert news == [("sockets", b""), ("other", everything)]
+    with pytest.raises(ValueError, match="at most"):
+        await registry.tell("sockets", everything + b"x")
+
+
+async def test_a_request_to_many_devices_is_told_in_several_pieces(registry: Registry, news: News) -> None:
+    names = [str(number) for number in range(300)]
+    for name in names:
+        await registry.register(device(name, "websocket"))
+    await admit(registry, *(push(name, name) for name in names))
+    await until(lambda: len(news) == 2)
+    told = b"".join(data for _, data in news)
+    assert {told[start : start + 16] for start in range(0, len(told), 16)} == {fingerprint(name)[:16] for name in names}
+
+
+# Being there
+
+
+async def test_a_registry_that_is_open_checks(registry: Registry) -> None:
+    await registry.check()
+
+
+async def test_a_closed_registry_is_busy(registry: Registry) -> None:
+    await registry.close()
+    await registry.close()
+    for call in (
+        registry.check(),
+        registry.tell("sockets", b""),
+        registry.device(fingerprint("phone")),
+        registry.register(device()),
+        registry.spend(b"nonce", NOW),
+        registry.admit(SERVER, [push("a")], NOW, FREE),
+        registry.settle([Settled(SERVER, "a", "delivered")], NOW),
+        registry.claim(NOW, 1),
+        registry.sweep(NOW, 1),
+        registry.trust_first(server("first")),
+    ):
+        with pytest.raises(RegistryBusy):
+            await call
