@@ -16,6 +16,7 @@ from sigil.device.seconds import Clock, SecondsInMemory
 from sigil.device.software import Device
 from sigil.device.wire import PendingAnswer, ServerConnection
 from sigil.protocol.errors import InvalidRequest
+from sigil.protocol.keys import PublicKey
 from sigil.protocol.messages import Decision, Reason, Responded, decode
 
 
@@ -70,14 +71,7 @@ class DeviceClient:
 
     def inbox(self) -> Inbox:
         """What is pending, every payload checked."""
-        answer = self._pending()
-        challenges, refused = [], []
-        for raw in answer.challenges:
-            try:
-                challenges.append(verify_payload(bytes(raw), self.server, self.device.public, self._clock()))
-            except PayloadRefused as error:
-                refused.append(RefusedPayload(_claimed_id(raw), error))
-        return Inbox(challenges, refused, len(answer.mpa))
+        return checked_inbox(self._pending(), self.server, self.device.public, self._clock())
 
     def approve(self, shown: ShownChallenge, match_code: str | None = None) -> Responded:
         """MatchCodeRequired, MatchCodeUnexpected."""
@@ -96,11 +90,7 @@ class DeviceClient:
         try:
             return self._ask_pending()
         except ServerRefused as error:
-            if error.status == 401:
-                raise ServerRefused(
-                    401, error.code, f"{error.message} Is this machine's clock right, and the server still the same?"
-                ) from error
-            raise
+            raise lasting(error) from error
 
     def _ask_pending(self) -> PendingAnswer:
         return self._connection.pending(self.device.pending_body(self.server.server_id, self._seconds()))
@@ -109,10 +99,35 @@ class DeviceClient:
         self, shown: ShownChallenge, decision: Decision, *, match_code: str | None = None, reason: Reason | None = None
     ) -> Responded:
         # Always to the pinned server: respond_to was compared with it and is not used.
-        answer = self._connection.respond(self.device.response(shown, decision, match_code=match_code, reason=reason))
-        if answer.verified != (decision == "approved"):
-            raise AnswerUnusable("The server took the answer for another decision than was signed.")
-        return answer
+        body = self.device.response(shown, decision, match_code=match_code, reason=reason)
+        return as_signed(self._connection.respond(body), decision)
+
+
+def checked_inbox(answer: PendingAnswer, server: ServerPin, device: PublicKey, now: float) -> Inbox:
+    """Every payload of an answer checked; one that is refused hides no other."""
+    challenges, refused = [], []
+    for raw in answer.challenges:
+        try:
+            challenges.append(verify_payload(bytes(raw), server, device, now))
+        except PayloadRefused as error:
+            refused.append(RefusedPayload(_claimed_id(raw), error))
+    return Inbox(challenges, refused, len(answer.mpa))
+
+
+def lasting(error: ServerRefused) -> ServerRefused:
+    """A refusal that came twice, with what to look at when it is a 401."""
+    if error.status != 401:
+        return error
+    return ServerRefused(
+        401, error.code, f"{error.message} Is this machine's clock right, and the server still the same?"
+    )
+
+
+def as_signed(answer: Responded, decision: Decision) -> Responded:
+    """AnswerUnusable when the server took it for the other decision."""
+    if answer.verified != (decision == "approved"):
+        raise AnswerUnusable("The server took the answer for another decision than was signed.")
+    return answer
 
 
 class _Id(msgspec.Struct):

@@ -14,6 +14,11 @@ _URL = re.compile(
     re.ASCII | re.IGNORECASE,
 )
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+# Not `is_private`, which also counts documentation and reserved ranges, and other ones in each Python.
+_PRIVATE = [
+    ipaddress.ip_network(network)
+    for network in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16", "fc00::/7", "fe80::/10")
+]
 
 
 def origin(url: str) -> str:
@@ -28,6 +33,22 @@ def base_url(url: str) -> str:
         raise AddressRefused("A server's address is an origin, as https://auth.example.com, without a path.")
     if normalised.startswith("http:") and not _is_loopback(host):
         raise AddressRefused("Only https addresses are used; plain http is for loopback alone.")
+    return normalised
+
+
+def relay_origin(url: str, *, any_http: bool = False) -> str:
+    """The origin of a relay: https, or http to this machine or a private address; no path. AddressRefused otherwise.
+
+    Pushes are signed by the server and registrations name their origin, so a listener on the way can forge neither;
+    but it reads what is asked and can keep it back. `any_http` accepts that on any network.
+    """
+    normalised, host, path = _parts(url)
+    if path not in ("", "/"):
+        raise AddressRefused("A relay's address is an origin, as https://relay.example.com, without a path.")
+    if normalised.startswith("http:") and not any_http and not _is_private(host):
+        raise AddressRefused(
+            "Plain http to a relay is for loopback and private addresses; --insecure-relay allows it elsewhere."
+        )
     return normalised
 
 
@@ -59,3 +80,14 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return False
+
+
+def _is_private(host: str) -> bool:
+    """By its address alone: what a name means is for whoever answers for it to say."""
+    if _is_loopback(host):
+        return True
+    try:
+        address = ipaddress.ip_address(host.strip("[]"))
+    except ValueError:
+        return False
+    return any(address in network for network in _PRIVATE)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 Clock = Callable[[], float]
@@ -33,6 +33,21 @@ class SecondsInMemory:
     def __call__(self) -> int:
         self._last = unused_second(self._last, self._clock, self._sleep)
         return self._last
+
+
+class AsyncSecondsInMemory:
+    """`SecondsInMemory` for an event loop; who asks at once gets one second after the other."""
+
+    def __init__(self, clock: Clock, sleep: Callable[[float], Awaitable[None]]) -> None:
+        self._last, self._clock, self._sleep = 0, clock, sleep
+
+    async def __call__(self) -> int:
+        now = self._clock()
+        second = int(now) if self._last - now > _FAR_AHEAD else max(int(now), self._last + 1)
+        self._last = second
+        while (ahead := second - self._clock()) > 0:
+            await self._sleep(ahead)
+        return second
 
 
 class SecondsInFile:

@@ -22,6 +22,7 @@ from sigil.protocol.encoding import decode_base64, encode_base64, format_time
 from sigil.protocol.keys import PrivateKey, PublicKey, Suite
 from sigil.protocol.messages import ChallengePayload, Decision, Reason
 from sigil.protocol.pictogram import pictogram, speakable
+from sigil.protocol.relay_messages import Platform
 
 Payload = ShownChallenge | ChallengePayload | bytes
 """A checked challenge, or one that is signed unchecked (tests, load): a payload as struct or JSON."""
@@ -148,6 +149,15 @@ class Device:
             "timestamp": timestamp,
             "signature": encode_base64(signature),
         }
+
+    def sign_relay_register(self, relay_origin: str, platform: Platform, nonce: bytes, push_token: str) -> bytes:
+        return self._key.sign(signed_bytes.relay_register(relay_origin, platform, nonce, push_token))
+
+    def sign_relay_unregister(self, relay_origin: str, nonce: bytes) -> bytes:
+        return self._key.sign(signed_bytes.relay_unregister(relay_origin, nonce))
+
+    def sign_relay_auth(self, relay_origin: str, challenge: bytes) -> bytes:
+        return self._key.sign(signed_bytes.relay_ws_auth(relay_origin, challenge))
 
     def __repr__(self) -> str:
         return f"<{self.suite} device {self.fingerprint[:6]}…>"

@@ -34,6 +34,16 @@ def verification(base_url: str, trust: TlsTrust) -> ssl.SSLContext | bool:
     return True
 
 
+def context(base_url: str, trust: TlsTrust) -> ssl.SSLContext:
+    """The same as a context, for what is not httpx."""
+    verify = verification(base_url, trust)
+    if isinstance(verify, ssl.SSLContext):
+        return verify
+    import httpx
+
+    return httpx.create_ssl_context(trust_env=False)
+
+
 def _authorities(pem: str) -> ssl.SSLContext:
     # Not create_default_context: from Python 3.13 it refuses self-signed certificates without key identifiers.
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -47,6 +57,26 @@ def _authorities(pem: str) -> ssl.SSLContext:
     return context
 
 
+class _PinnedObject(ssl.SSLObject):
+    """A connection over memory, as asyncio makes them."""
+
+    _compared = False
+
+    def do_handshake(self) -> None:
+        super().do_handshake()
+        context = self.context
+        if not isinstance(context, _PinnedContext):
+            raise ssl.SSLError("a pinned connection has its own context")
+        context.compare(self.getpeercert(binary_form=True))
+        self._compared = True
+
+    def write(self, data: Any) -> int:
+        # OpenSSL would do the handshake in the first write, past the comparison.
+        if not self._compared:
+            raise ssl.SSLError("the certificate was not compared yet")
+        return super().write(data)
+
+
 class _PinnedContext(ssl.SSLContext):
     """Takes exactly one certificate, compared after the handshake and before the first byte of a request.
 
@@ -54,6 +84,7 @@ class _PinnedContext(ssl.SSLContext):
     proved that the peer holds the certificate's key.
     """
 
+    sslobject_class = _PinnedObject
     _sha256: bytes
 
     @classmethod
@@ -64,14 +95,15 @@ class _PinnedContext(ssl.SSLContext):
         context._sha256 = bytes.fromhex(sha256)
         return context
 
+    def compare(self, certificate: bytes | None) -> None:
+        if not hmac.compare_digest(hashlib.sha256(certificate or b"").digest(), self._sha256):
+            raise ssl.SSLCertVerificationError("the certificate is not the pinned one")
+
     def wrap_socket(self, *args: Any, **options: Any) -> ssl.SSLSocket:
         wrapped = super().wrap_socket(*args, **options)
-        certificate = wrapped.getpeercert(binary_form=True) or b""
-        if not hmac.compare_digest(hashlib.sha256(certificate).digest(), self._sha256):
+        try:
+            self.compare(wrapped.getpeercert(binary_form=True))
+        except ssl.SSLCertVerificationError:
             wrapped.close()
-            raise ssl.SSLCertVerificationError("the certificate is not the pinned one")
+            raise
         return wrapped
-
-    def wrap_bio(self, *args: Any, **options: Any) -> ssl.SSLObject:
-        """Refused: nothing here would compare the certificate of such a connection."""
-        raise ssl.SSLError("a pinned connection is made over a socket")

@@ -26,7 +26,7 @@ ANSWER_SECONDS = 30.0
 """A whole answer: a server that sends a byte now and then would otherwise hold the device for ever."""
 MAX_ANSWER_BYTES = 1 << 20
 _CODE = re.compile(r"[A-Z][A-Z0-9_]{0,63}\Z", re.ASCII)
-_HEADERS = {
+HEADERS = {
     "Accept": "application/json",
     # Uncompressed, and read as it comes: the limit would not hold for what a small body unpacks to.
     "Accept-Encoding": "identity",
@@ -63,7 +63,7 @@ class ServerConnection:
             trust_env=False,
             follow_redirects=False,
             timeout=httpx.Timeout(PHASE_SECONDS),
-            headers=_HEADERS,
+            headers=HEADERS,
         )
 
     def __enter__(self) -> ServerConnection:
@@ -80,10 +80,10 @@ class ServerConnection:
         return self._ask("GET", "/info")
 
     def pending(self, body: Mapping[str, str]) -> PendingAnswer:
-        return _understood(self._ask("POST", "/device/pending", body), PendingAnswer)
+        return understood(self._ask("POST", "/device/pending", body), PendingAnswer)
 
     def respond(self, body: Mapping[str, str]) -> Responded:
-        return _understood(self._ask("POST", "/respond", body), Responded)
+        return understood(self._ask("POST", "/respond", body), Responded)
 
     def _ask(self, method: str, path: str, body: Mapping[str, str] | None = None) -> bytes:
         try:
@@ -93,7 +93,7 @@ class ServerConnection:
             reason = str(error) or type(error).__name__
             raise Unreachable(f"{self._base_url} cannot be reached: {reason}") from error
         if response.status_code != 200:
-            raise _refusal(response.status_code, content)
+            raise refusal(response.status_code, content)
         return content
 
     def _read(self, response: httpx.Response) -> bytes:
@@ -107,14 +107,15 @@ class ServerConnection:
         return bytes(content)
 
 
-def _understood(content: bytes, kind: type[T]) -> T:
+def understood(content: bytes, kind: type[T]) -> T:
+    """AnswerUnusable when it is not of that form."""
     try:
         return decode(content, kind)
     except InvalidRequest as error:
         raise AnswerUnusable(f"{AnswerUnusable.summary} {error.message} ({error.details['path']})") from error
 
 
-def _refusal(status: int, content: bytes) -> ServerRefused:
+def refusal(status: int, content: bytes) -> ServerRefused:
     try:
         error = decode(content, ErrorAnswer).error
     except InvalidRequest:

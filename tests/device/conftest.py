@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 from device_fake_server import NOW, FakeServer
+from device_tls import Tls, tls_server
 
 from sigil.device.commands import device
 from sigil.device.commands.surroundings import Surroundings
@@ -36,6 +37,12 @@ def clock() -> MovingClock:
 @pytest.fixture
 def server(clock: MovingClock) -> Iterator[FakeServer]:
     with FakeServer(clock) as running:
+        yield running
+
+
+@pytest.fixture
+def tls(tmp_path: Path) -> Iterator[Tls]:
+    with tls_server(tmp_path) as running:
         yield running
 
 

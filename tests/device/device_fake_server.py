@@ -97,6 +97,7 @@ class FakeServer:
         self.used_seconds: set[tuple[str, str]] = set()
         self.failures: list[tuple[int, bytes]] = []
         self.info_changes: dict[str, Any] = {}
+        self.peers: list[str] = []
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self.url = f"http://127.0.0.1:{self._http.server_address[1]}"
 
@@ -171,6 +172,7 @@ class FakeServer:
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                server.peers.append(self.client_address[0])
                 status, answer = server.handle(self.command, self.path, body)
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(answer)))
