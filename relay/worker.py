@@ -85,7 +85,6 @@ class Loops:
             await asyncio.sleep(SWEEP_SECONDS)
 
     async def _prune(self) -> None:
-        await asyncio.sleep(_DAY)
         now = int(self._clock())
-        while await self._registry.prune(now - SILENT_SECONDS, now - SILENT_SECONDS, now):
-            await asyncio.sleep(0)
+        if not await self._registry.prune(now - SILENT_SECONDS, now - SILENT_SECONDS, now):
+            await asyncio.sleep(_DAY)

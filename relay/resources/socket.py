@@ -48,6 +48,8 @@ class _Wire:
 
     def __init__(self, socket: WebSocket) -> None:
         self._socket = socket
+        self._receiving: asyncio.Future[str] | None = None
+        self._closing: asyncio.Event | None = None
 
     async def send(self, text: str) -> None:
         try:
@@ -56,15 +58,29 @@ class _Wire:
             raise ConnectionError from error
 
     async def close(self, code: int) -> None:
+        self._closing = self._closing or asyncio.Event()
+        # Granian's close waits for a receive that is under way, which waits for the peer.
+        if self._receiving is not None and not self._receiving.done():
+            self._receiving.cancel()
+            await asyncio.wait([self._receiving])
         try:
             await self._socket.close(code)
         except (RuntimeError, OSError, falcon.WebSocketDisconnected) as error:
             raise ConnectionError from error
+        finally:
+            self._closing.set()
 
     async def receive(self) -> bytes:
         """The next text frame, which is not too large; Refused, or ConnectionError."""
+        self._receiving = asyncio.ensure_future(self._socket.receive_text())
         try:
-            text = (await self._socket.receive_text()).encode()
+            text = (await self._receiving).encode()
+        except asyncio.CancelledError:
+            if self._closing is None:
+                raise
+            # Whose handler returns is closed with 1000, before the code that is on its way.
+            await self._closing.wait()
+            raise ConnectionError from None
         except falcon.PayloadTypeError:
             raise Refused(Close.UNSUPPORTED) from None
         except (RuntimeError, OSError, falcon.WebSocketDisconnected) as error:

@@ -1,0 +1,46 @@
+"""Relays that tests share; each test brings devices and pushes of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from sigil.device import Device
+from tests.live_relay import LiveRelay, Server
+
+
+@pytest.fixture(scope="module")
+def relay() -> Iterator[LiveRelay]:
+    with LiveRelay(RELAY_PUSH_CONSOLE="true") as relay:
+        yield relay
+        assert not relay.events("internal_error")
+        assert not relay.events("background_loop_failed")
+
+
+@pytest.fixture
+def http(relay: LiveRelay) -> Iterator[httpx.Client]:
+    with relay.client() as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def server(relay: LiveRelay) -> Iterator[Server]:
+    """The first to come: trusted on first use."""
+    with relay.client() as client:
+        server = Server(client)
+        assert server.register().status_code == 200
+        yield server
+
+
+@pytest.fixture
+def device() -> Device:
+    return Device.generate()
+
+
+def wanted(device: Device, key: str, **members: Any) -> dict[str, Any]:
+    """One push of `POST /push`."""
+    payload = {"type": "challenge", "challenge_id": key, "text": "Grüße"}
+    return {"push_key": key, "fingerprint": device.fingerprint, "payload": payload, **members}
