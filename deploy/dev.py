@@ -35,7 +35,8 @@ def _write_once(path: Path, text: str) -> str:
     return text
 
 
-def _settings(port: int) -> dict[str, str]:
+def _settings(port: int, relay_port: int) -> dict[str, str]:
+    """Of the server."""
     return {
         "SIGIL_MNEMONIC_PATH": str(HOME / "mnemonic"),
         "SIGIL_HOST": "127.0.0.1",
@@ -47,7 +48,19 @@ def _settings(port: int) -> dict[str, str]:
         "SIGIL_SERVER_NAME": "Sigil development",
         "TLS_CERT_PATH": str(HOME / "tls" / "cert.pem"),
         "TLS_KEY_PATH": str(HOME / "tls" / "key.pem"),
-        "RELAY_URL": "",
+        "RELAY_URL": f"http://127.0.0.1:{relay_port}",
+        "RELAY_PUBLIC_URL": f"http://localhost:{relay_port}",
+    }
+
+
+def _relay_settings(port: int, server_id: str) -> dict[str, str]:
+    return {
+        "RELAY_HOST": "127.0.0.1",
+        "RELAY_PORT": str(port),
+        "RELAY_PUBLIC_URL": f"http://localhost:{port}",
+        "RELAY_DATA_DIR": str(HOME / "relay"),
+        "RELAY_TRUSTED_SERVERS": server_id,
+        "RELAY_PUSH_CONSOLE": "true",
     }
 
 
@@ -77,41 +90,63 @@ def _replace(path: Path, text: str) -> None:
     _write_once(path, text.rstrip("\n"))
 
 
-def _wait_until_healthy(server: subprocess.Popen[bytes]) -> bool:
+def _wait_until_healthy(services: list[subprocess.Popen[bytes]]) -> bool:
     deadline = time.monotonic() + _START_SECONDS
-    while server.poll() is None and time.monotonic() < deadline:
+    while not _ended(services) and time.monotonic() < deadline:
         if Path(os.environ["TLS_CERT_PATH"]).exists() and ask(None).healthy:
             return True
         time.sleep(0.1)
     return False
 
 
+def _ended(services: list[subprocess.Popen[bytes]]) -> list[int]:
+    return [code for service in services if (code := service.poll()) is not None]
+
+
+def _wait(services: list[subprocess.Popen[bytes]]) -> int:
+    """Until one of them ends; the others are ended with it."""
+    while not (codes := _ended(services)):
+        time.sleep(0.2)
+    for service in services:
+        service.terminate()
+    return max([abs(code) for code in codes] + [abs(service.wait()) for service in services])
+
+
+def _start(package: str, settings: dict[str, str]) -> subprocess.Popen[bytes]:
+    """Settings of the shell win: `SIGIL_PORT=9443 make dev`."""
+    return subprocess.Popen([sys.executable, "-m", package, "serve"], env={**settings, **os.environ})
+
+
 def main() -> int:
-    """Run until Ctrl-C; the exit code of the server."""
-    port = int(os.environ.get("SIGIL_PORT", "8443"))
+    """Run until Ctrl-C; the exit code of the service that ended first."""
+    port, relay_port = int(os.environ.get("SIGIL_PORT", "8443")), int(os.environ.get("RELAY_PORT", "8080"))
     identity = _prepare(port)
-    # Settings of the shell win: `SIGIL_PORT=9443 make dev`.
     os.environ.pop("SIGIL_MNEMONIC", None)
-    os.environ.update({name: value for name, value in _settings(port).items() if name not in os.environ})
+    settings = _settings(port, relay_port)
+    # For the health check, which asks as the settings say.
+    os.environ.setdefault("SIGIL_PORT", str(port))
+    os.environ.setdefault("TLS_CERT_PATH", settings["TLS_CERT_PATH"])
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    server = subprocess.Popen([sys.executable, "-m", "sigil", "serve"])
+    relay = _start("relay", _relay_settings(relay_port, identity.server_id))
+    services = [relay, _start("sigil", settings)]
     try:
-        if _wait_until_healthy(server):
+        if _wait_until_healthy(services):
             click.echo(
-                f"\nSigil answers on https://localhost:{port}\n"
+                f"\nSigil answers on https://localhost:{port}, its relay on http://localhost:{relay_port}\n"
                 f"  server_id  {identity.server_id}\n"
                 f"  pictogram  {' '.join(identity.pictogram)}  {identity.pictogram_speakable}\n\n"
                 "Next, in another terminal in this directory:\n\n"
                 "  . .dev/env && sigil device init --server $SIGIL_SERVICE_URL --pin $SIGIL_SERVER_ID"
                 " --ca .dev/tls/cert.pem\n\n"
-                "README.md goes on from there. Ctrl-C stops the server.\n",
+                "README.md goes on from there. Ctrl-C stops both.\n",
                 err=True,
             )
-        return server.wait()
+        return _wait(services)
     except KeyboardInterrupt:
-        # Ctrl-C reached the server too, which drains; a signal to this process alone did not.
-        server.terminate()
-        return server.wait()
+        # Ctrl-C reached them too, and they drain; a signal to this process alone did not.
+        for service in services:
+            service.terminate()
+        return max(service.wait() for service in services)
 
 
 if __name__ == "__main__":
