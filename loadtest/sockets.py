@@ -25,6 +25,7 @@ from relay.sqlite import SqliteRegistry
 from sigil.device import Device
 from sigil.protocol import signed_bytes
 from sigil.protocol.encoding import decode_base64, encode_base64
+from tests.live import free_port
 from tests.live_relay import LiveRelay
 
 _AT_ONCE = 50
@@ -61,9 +62,8 @@ async def listen(relay: LiveRelay, device: Device, number: int, gate: asyncio.Se
     """An authenticated socket, from one of many addresses of this host: sockets that do not say who they are are few."""
     address = (f"127.0.{1 + number // _PER_ADDRESS // 250}.{1 + number // _PER_ADDRESS % 250}", 0)
     async with gate:
-        url = relay.url.replace("http", "ws") + "/ws"
         socket = await connect(
-            url, ping_interval=None, proxy=None, compression=None, local_addr=address, open_timeout=60
+            relay.ws_url, ping_interval=None, proxy=None, compression=None, local_addr=address, open_timeout=60
         )
         challenge = decode_base64(json.loads(await socket.recv())["challenge"], "")
         signature = encode_base64(device._key.sign(signed_bytes.relay_ws_auth(relay.url, challenge)))
@@ -99,11 +99,12 @@ def main() -> int:
     parser.add_argument("--devices", type=int, default=10_000)
     parser.add_argument("--seconds", type=float, default=60, help="to stay connected; a heartbeat comes every 25")
     parser.add_argument("--at-most", type=float, default=500, help="MB of all processes of the relay")
+    parser.add_argument("--granian", action="store_true", help="through the main port, not RELAY_WS_PORT")
     options = parser.parse_args()
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     devices = [Device.generate("Ed25519") for _ in range(options.devices)]
-    relay = LiveRelay()
+    relay = LiveRelay(**({} if options.granian else {"RELAY_WS_PORT": str(free_port())}))
     uvloop.run(enrol(Path(relay.environ["RELAY_DATA_DIR"]) / "relay.db", devices))
     with relay:
         before, after, still = uvloop.run(run(relay, devices, options.seconds))

@@ -15,6 +15,7 @@ import msgspec
 
 from relay import __version__
 from relay.config import Config, Storage
+from relay.conversation import Conversation
 from relay.devices import Devices
 from relay.dispatch import Dispatch
 from relay.nonces import Nonces
@@ -27,6 +28,7 @@ from relay.resources.servers import OutcomesOfPushes, PushesOfServers, ServerReg
 from relay.resources.socket import SocketOfDevice
 from relay.sealing import Sealer
 from relay.servers import Servers, Trust
+from relay.socket_listener import SocketListener
 from relay.sockets import Sockets
 from relay.transports import Transport
 from relay.transports.console import ConsoleTransport
@@ -121,8 +123,24 @@ def build(snapshot: Snapshot, parts: Parts, life: Life) -> Edge:
         on_delivered=_acknowledged(metrics, clock),
     )
     loops = Loops(registry=registry, dispatch=dispatch, sockets=sockets, clock=clock, on_fault=_loop_failed)
+    origins = Origins(config.public_url)
+    addresses = ClientAddresses(
+        config.trusted_proxies, cloudflare=config.use_cf_connecting_ip, on_untrusted=_untrusted_proxy
+    )
+    conversation = Conversation(registry=registry, sockets=sockets, clock=clock, randomness=parts.randomness)
+    listener = None
+    if config.ws_port is not None:
+        listener = SocketListener(config.host, config.ws_port, conversation, origins, addresses)
     middleware: list[Any] = [
-        _Worker(parts, loops, dispatch, sockets, life, figures),
+        _Worker(
+            parts=parts,
+            loops=loops,
+            dispatch=dispatch,
+            sockets=sockets,
+            listener=listener,
+            life=life,
+            figures=figures,
+        ),
         EveryAnswer(metrics.http if metrics else None),
     ]
     app: falcon.asgi.App[Any, Any] = falcon.asgi.App(middleware=middleware)
@@ -130,20 +148,23 @@ def build(snapshot: Snapshot, parts: Parts, life: Life) -> Edge:
     app.ws_options.max_receive_queue = 0
     problems.handle_errors(app, metrics.problem if metrics else lambda problem: None)
     app.add_error_handler(RegistryBusy, _busy)
-    _route(app, snapshot, parts, dispatch, sockets)
+    _route(app, snapshot, parts, dispatch, origins, addresses)
+    app.add_route("/health", HealthOfRelay(__version__, _faults(registry, sockets)))
+    app.add_route("/ws", SocketOfDevice(conversation, origins, addresses))
     if metrics:
         app.add_route("/metrics", metrics.resource)
     return Edge(app, Intake(), sockets=frozenset({"/ws"}))
 
 
 def _route(
-    app: falcon.asgi.App[Any, Any], snapshot: Snapshot, parts: Parts, dispatch: Dispatch, sockets: Sockets
+    app: falcon.asgi.App[Any, Any],
+    snapshot: Snapshot,
+    parts: Parts,
+    dispatch: Dispatch,
+    origins: Origins,
+    addresses: ClientAddresses,
 ) -> None:
     config, registry, clock, randomness = snapshot.config, parts.registry, parts.clock, parts.randomness
-    origins = Origins(config.public_url)
-    addresses = ClientAddresses(
-        config.trusted_proxies, cloudflare=config.use_cf_connecting_ip, on_untrusted=_untrusted_proxy
-    )
     # Each worker counts for itself: together they let through what is allowed.
     strangers = Strangers(addresses, AddressLimiter(REQUESTS_PER_MINUTE / config.workers))
     registrars = Strangers(addresses, AddressLimiter(REGISTRATIONS_PER_MINUTE / config.workers))
@@ -165,16 +186,6 @@ def _route(
     app.add_route("/servers/register", ServerRegistrations(servers))
     app.add_route("/push", PushesOfServers(servers, pushes))
     app.add_route("/push/outcomes", OutcomesOfPushes(servers, pushes))
-    app.add_route("/health", HealthOfRelay(__version__, _faults(registry, sockets)))
-    socket = SocketOfDevice(
-        registry=registry,
-        sockets=sockets,
-        origins=origins,
-        addresses=addresses,
-        clock=clock,
-        randomness=randomness,
-    )
-    app.add_route("/ws", socket)
 
 
 def _metrics(snapshot: Snapshot, figures: _Figures) -> Metrics | None:
@@ -271,12 +282,21 @@ class _Worker:
     """Falcon middleware: the life of the worker's parts."""
 
     def __init__(
-        self, parts: Parts, loops: Loops, dispatch: Dispatch, sockets: Sockets, life: Life, figures: _Figures
+        self,
+        *,
+        parts: Parts,
+        loops: Loops,
+        dispatch: Dispatch,
+        sockets: Sockets,
+        listener: SocketListener | None,
+        life: Life,
+        figures: _Figures,
     ) -> None:
         self._registry = parts.registry
         self._loops = loops
         self._dispatch = dispatch
         self._sockets = sockets
+        self._listener = listener
         self._life = life
         self._figures = figures
         self._draining: asyncio.Task[None] | None = None
@@ -286,11 +306,20 @@ class _Worker:
         await self._registry.open(self._sockets.news)
         self._loops.start()
         self._life.on_drain(self._drain)
+        if self._listener is not None:
+            await self._listener.open()
 
     def _drain(self) -> None:
-        self._draining = asyncio.create_task(self._sockets.drain())
+        self._draining = asyncio.create_task(self._end_sockets())
+
+    async def _end_sockets(self) -> None:
+        if self._listener is not None:
+            await self._listener.close()
+        await self._sockets.drain()
 
     async def process_shutdown(self, _scope: object, _event: object) -> None:
+        if self._draining is not None:
+            await self._draining
         await self._loops.stop()
         await self._dispatch.close()
         await self._registry.close()

@@ -29,6 +29,7 @@ class Config:
 
     host: str = "0.0.0.0"
     port: int = 8080
+    ws_port: int | None = None
     workers: int = 1
     database_url: Secret | None = None
     data_dir: Path = Path("/var/lib/relay")
@@ -119,6 +120,7 @@ def _read(r: Reader) -> Config:
     return Config(
         host=r.value("RELAY_HOST", "0.0.0.0", str),
         port=r.value("RELAY_PORT", 8080, settings.port),
+        ws_port=r.value("RELAY_WS_PORT", None, settings.port),
         workers=_workers(r, storage),
         database_url=storage.database_url,
         data_dir=storage.data_dir,

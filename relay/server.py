@@ -43,7 +43,7 @@ def run() -> int:
             version=__version__,
             workers=config.workers,
             database="postgresql" if config.database_url else "sqlite",
-            providers=sorted(transports(config)) + ["websocket"],
+            providers=[*sorted(transports(config)), "websocket"],
         )
         return serve(
             factory=create_app,

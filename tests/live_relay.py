@@ -33,6 +33,7 @@ class LiveRelay:
         self.directory = Path(tempfile.mkdtemp(prefix="relay-live-"))
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
+        self.ws_url = f"ws://127.0.0.1:{settings.get('RELAY_WS_PORT', self.port)}/ws"
         self.log_path = self.directory / "log"
         self._process: subprocess.Popen[bytes] | None = None
         self.environ = {

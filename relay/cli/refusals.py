@@ -9,7 +9,9 @@ from typing import NoReturn
 
 import click
 
-_EXTRA = frozenset({"aioapns", "asyncpg", "falcon", "granian", "h2", "jwt", "prometheus_client", "uvloop"})
+_EXTRA = frozenset(
+    {"aioapns", "asyncpg", "falcon", "granian", "h2", "jwt", "prometheus_client", "uvloop", "websockets"}
+)
 # Named by type, not imported: the modules that define them need the extra.
 _TOLD = frozenset({"StartRefused", "RegistryBusy", "RegistryUnusable"})
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 
 import falcon.asgi
@@ -34,8 +34,14 @@ class ClientAddresses:
 
     def of(self, req: falcon.asgi.Request) -> str:
         client = req.scope.get("client")
-        peer = str(client[0]) if client else ""
-        forwarded = req.get_header(self._header)
+        return self._of(str(client[0]) if client else "", req.get_header(self._header))
+
+    def of_peer(self, peer: str, headers: Mapping[bytes, bytes]) -> str:
+        """The same for a connection without Falcon; names of headers are in lower case."""
+        forwarded = headers.get(self._header.lower().encode())
+        return self._of(peer, None if forwarded is None else forwarded.decode("latin-1"))
+
+    def _of(self, peer: str, forwarded: str | None) -> str:
         if forwarded is None:
             return _key_of_peer(peer)
         if not self._is_trusted(_parse(peer)):

@@ -13,8 +13,14 @@ from tests.live_relay import LiveRelay, Server
 
 
 @pytest.fixture(scope="module")
-def relay() -> Iterator[LiveRelay]:
-    with LiveRelay(RELAY_PUSH_CONSOLE="true") as relay:
+def settings() -> dict[str, str]:
+    """More settings of the relay, for modules that say so."""
+    return {}
+
+
+@pytest.fixture(scope="module")
+def relay(settings: dict[str, str]) -> Iterator[LiveRelay]:
+    with LiveRelay(RELAY_PUSH_CONSOLE="true", **settings) as relay:
         yield relay
         assert not relay.events("internal_error")
         assert not relay.events("background_loop_failed")

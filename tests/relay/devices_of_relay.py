@@ -44,7 +44,7 @@ def register(device: Device, client: httpx.Client, origin: str, platform: str = 
 
 
 def open_socket(relay: LiveRelay, **options: Any) -> connect:
-    return connect(relay.url.replace("http", "ws") + "/ws", ping_interval=None, proxy=None, **options)
+    return connect(relay.ws_url, ping_interval=None, proxy=None, **options)
 
 
 async def frame(socket: ClientConnection) -> dict[str, Any]:

@@ -9,13 +9,19 @@ from typing import Any
 
 import httpx
 import pytest
-from websockets.exceptions import ConnectionClosed
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from sigil.device import Device
-from tests.live import DEADLINE
+from tests.live import DEADLINE, free_port
 from tests.live_relay import LiveRelay, Server
 from tests.relay.conftest import wanted
 from tests.relay.devices_of_relay import authenticate, frame, listening, open_socket, register
+
+
+@pytest.fixture(scope="module", params=["main port", "port of its own"])
+def settings(request: pytest.FixtureRequest) -> dict[str, str]:
+    return {"RELAY_WS_PORT": str(free_port())} if request.param == "port of its own" else {}
 
 
 @pytest.fixture
@@ -110,10 +116,11 @@ async def test_acknowledging_what_was_not_sent_changes_nothing(
 
 
 async def test_another_path_is_no_socket(relay: LiveRelay) -> None:
-    from websockets.asyncio.client import connect
-
-    async with connect(relay.url.replace("http", "ws") + "/other", proxy=None) as socket:
-        assert await closed_with(socket) == 4404
+    refused = 0
+    with contextlib.suppress(InvalidStatus):
+        async with connect(relay.ws_url.replace("/ws", "/other"), proxy=None) as socket:
+            refused = await closed_with(socket)
+    assert refused in {0, 4404}
     async with open_socket(relay) as socket:
         assert (await frame(socket))["type"] == "auth_challenge"
 
