@@ -148,7 +148,7 @@ def build(snapshot: Snapshot, parts: Parts, life: Life) -> Edge:
     app.ws_options.max_receive_queue = 0
     problems.handle_errors(app, metrics.problem if metrics else lambda problem: None)
     app.add_error_handler(RegistryBusy, _busy)
-    _route(app, snapshot, parts, dispatch, origins, addresses)
+    _route(app, snapshot=snapshot, parts=parts, dispatch=dispatch, origins=origins, addresses=addresses)
     app.add_route("/health", HealthOfRelay(__version__, _faults(registry, sockets)))
     app.add_route("/ws", SocketOfDevice(conversation, origins, addresses))
     if metrics:
@@ -158,6 +158,7 @@ def build(snapshot: Snapshot, parts: Parts, life: Life) -> Edge:
 
 def _route(
     app: falcon.asgi.App[Any, Any],
+    *,
     snapshot: Snapshot,
     parts: Parts,
     dispatch: Dispatch,

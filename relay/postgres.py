@@ -26,6 +26,7 @@ from relay.registry import (
     Settled,
     to_tell,
 )
+from relay.together import Together
 
 _MIGRATING_SECONDS = 600.0
 
@@ -59,6 +60,7 @@ class PostgresRegistry:
             application_name=application_name,
             statement_cache_size=statement_cache_size,
         )
+        self._settling = Together(self._settle)
         self._listener: Listener | None = None
 
     async def migrate(self) -> list[str]:
@@ -158,7 +160,11 @@ class PostgresRegistry:
             return
 
     async def settle(self, settled: Sequence[Settled], now: float) -> None:
-        await self._connections.use(lambda con: pushes.settle(con, settled, now))
+        if settled:
+            await self._settling([one if one.due else one._replace(due=now) for one in settled])
+
+    async def _settle(self, settled: Sequence[Settled]) -> None:
+        await self._connections.use(lambda con: pushes.settle(con, settled))
 
     async def outcomes(self, server_id: bytes, push_keys: Sequence[str]) -> list[Push | None]:
         return await self._connections.use(lambda con: pushes.outcomes(con, server_id, push_keys))

@@ -1,13 +1,14 @@
 """Devices and servers in PostgreSQL: functions of a connection, one for each method of the registry.
 
 Those that write twice are given a transaction. Locks are taken in one order: devices by fingerprint, then pushes by
-(server_id, push_key); what cleans up does not wait for locks at all.
+push_key; what cleans up does not wait for locks at all.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+from relay.postgres_sql import END_ALL, FOLLOW
 from relay.registry import PRUNED_AT_ONCE, SEEN_EVERY_SECONDS, Device, Server
 from relay.rows import SERVER, device_columns, device_of, server_of
 
@@ -21,43 +22,24 @@ ON CONFLICT (fingerprint) DO UPDATE SET
     public_key = excluded.public_key, platform = excluded.platform, token = excluded.token, failures = 0,
     registered_at = excluded.registered_at, seen_at = excluded.seen_at, evicted = NULL, evicted_at = NULL
 """
-# What waits is due at once on a platform that delivers, and waits for the device on the one that does not.
-_FOLLOW = """
-WITH mine AS (
-    SELECT server_id, push_key FROM push WHERE fingerprint = $1 AND status = 'queued' AND platform <> $2
-    ORDER BY server_id, push_key FOR UPDATE
-)
-UPDATE push SET platform = $2::text, due = CASE WHEN $2 = 'websocket' THEN 0 ELSE $3::float8 END
-FROM mine WHERE push.server_id = mine.server_id AND push.push_key = mine.push_key
-"""
-_END = """
-WITH mine AS (
-    SELECT server_id, push_key FROM push WHERE fingerprint = $1 AND status = 'queued'
-    ORDER BY server_id, push_key FOR UPDATE
-)
-UPDATE push SET status = $2, error = $3, payload = '', due = 0
-FROM mine WHERE push.server_id = mine.server_id AND push.push_key = mine.push_key
-"""
 _SAW = """
 UPDATE device SET seen_at = greatest(seen_at, $2), failures = 0
 WHERE fingerprint = $1 AND (seen_at <= $2::bigint - $3::bigint OR failures > 0)
 """
 _EVICT = """
 UPDATE device SET evicted = $2, evicted_at = $4, token = ''
-WHERE fingerprint = $1 AND evicted IS NULL AND registered_at <= $3
+WHERE fingerprint = $1 AND registered_at <= $3 AND evicted IS NULL
 """
 _PRUNE = """
-WITH silent AS (
-    SELECT fingerprint FROM device WHERE evicted IS NULL AND seen_at < $1
-    ORDER BY seen_at LIMIT $4 FOR UPDATE SKIP LOCKED
-), over AS (
-    SELECT fingerprint FROM device WHERE evicted_at < $2
-    ORDER BY evicted_at LIMIT $4 FOR UPDATE SKIP LOCKED
-), evicted AS (
-    UPDATE device SET evicted = 'silent', evicted_at = $3, token = ''
-    FROM silent WHERE device.fingerprint = silent.fingerprint RETURNING 1
+WITH evicted AS (
+    UPDATE device SET evicted = 'silent', evicted_at = $3, token = '' WHERE ctid = ANY (ARRAY(
+        SELECT ctid FROM device WHERE evicted IS NULL AND seen_at < $1
+        ORDER BY seen_at LIMIT $4 FOR UPDATE SKIP LOCKED
+    )) RETURNING 1
 ), forgotten AS (
-    DELETE FROM device USING over WHERE device.fingerprint = over.fingerprint RETURNING 1
+    DELETE FROM device WHERE ctid = ANY (ARRAY(
+        SELECT ctid FROM device WHERE evicted_at < $2 ORDER BY evicted_at LIMIT $4 FOR UPDATE SKIP LOCKED
+    )) RETURNING 1
 )
 SELECT (SELECT count(*) FROM evicted) + (SELECT count(*) FROM forgotten)
 """
@@ -78,13 +60,13 @@ async def register(con: Any, device: Device) -> None:
         device.registered_at,
         device.seen_at,
     )
-    await con.execute(_FOLLOW, device.fingerprint, device.platform, device.registered_at)
+    await con.execute(FOLLOW, device.fingerprint, device.platform, device.registered_at)
 
 
 async def unregister(con: Any, fingerprint: bytes) -> bool:
     if await con.execute("DELETE FROM device WHERE fingerprint = $1", fingerprint) == "DELETE 0":
         return False
-    await con.execute(_END, fingerprint, "not_registered", None)
+    await con.execute(END_ALL, fingerprint, "not_registered", None)
     return True
 
 
@@ -106,7 +88,7 @@ async def evict(con: Any, fingerprint: bytes, reason: str, registered_until: int
     if await con.execute(_EVICT, fingerprint, reason, registered_until, now) == "UPDATE 0":
         return False
     # A statement of its own, so that it sees pushes of an admission that held the device until now.
-    await con.execute(_END, fingerprint, "token_evicted", reason)
+    await con.execute(END_ALL, fingerprint, "token_evicted", reason)
     return True
 
 

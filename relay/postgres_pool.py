@@ -188,11 +188,11 @@ class Connections:
                 self._permits.release()
 
     async def _prepare(self, connection: Connection) -> None:
-        """Once for each connection. A plan is made while a table is empty and kept when it is full: it uses the
-        indices from the beginning. A worker that was stopped in the middle does not keep its locks."""
+        """Once for each connection. A plan is made while a table is empty and kept when it is full: it reads by index,
+        and in its order. The server ends what takes too long, and a transaction whose worker has stopped."""
         milliseconds = int(1000 * self._command_timeout) + 1
         await connection.execute(
-            "SET enable_seqscan = off; SET jit = off;"
+            "SET enable_seqscan = off; SET enable_bitmapscan = off; SET jit = off;"
             f"SET statement_timeout = {milliseconds}; SET idle_in_transaction_session_timeout = {milliseconds}"
         )
 

@@ -13,15 +13,18 @@ from relay.postgres_sql import (
     ACKNOWLEDGE,
     BACKLOG,
     CLAIM,
+    DEVICES,
+    END_SOME,
+    FOLLOW,
     HELD,
     INSERT,
     LOCK_DEVICES,
     OUTCOMES,
-    SETTLE,
     SITUATION,
     SPEND,
     SUPERSEDE,
     SWEEP,
+    TRY_AGAIN,
 )
 from relay.registry import (
     COUNTED_AT_MOST,
@@ -35,10 +38,12 @@ from relay.registry import (
     Push,
     Rate,
     Settled,
+    Status,
     admit,
     folded,
+    judged,
 )
-from relay.rows import PUSH_WIDTH, device_of, push_of, row_of
+from relay.rows import device_of, push_of, row_of
 
 
 async def spend(con: Any, nonce: bytes, until: int) -> bool:
@@ -68,13 +73,20 @@ async def admitted(con: Any, server_id: bytes, wanted: Sequence[NewPush], now: f
     return await _superseding(con, crowded, admission.answers) if crowded else admission.answers
 
 
-async def settle(con: Any, settled: Sequence[Settled], now: float) -> None:
-    rows = [
-        (one.server_id, one.push_key, one.status, one.error, float(one.due or now) if one.status == "queued" else 0.0)
-        for one in folded(settled)
-    ]
-    if rows:
-        await con.execute(SETTLE, *zip(*rows, strict=True))
+async def settle(con: Any, settled: Sequence[Settled]) -> None:
+    """One statement for what was delivered, and few for the rest: each commits for itself, and keeps no locks."""
+    ended: dict[tuple[bytes, Status, str | None], list[str]] = {}
+    again: dict[bytes, list[Settled]] = {}
+    for one in folded(settled):
+        if one.status == "queued":
+            again.setdefault(one.server_id, []).append(one)
+        else:
+            ended.setdefault((one.server_id, one.status, _storable(one.error)), []).append(one.push_key)
+    for (server_id, status, error), keys in ended.items():
+        await con.execute(END_SOME, server_id, keys, status, error)
+    for server_id, tried in again.items():
+        keys, dues = [one.push_key for one in tried], [one.due for one in tried]
+        await con.execute(TRY_AGAIN, server_id, keys, [_storable(one.error) for one in tried], dues)
 
 
 async def outcomes(con: Any, server_id: bytes, push_keys: Sequence[str]) -> list[Push | None]:
@@ -94,9 +106,15 @@ async def acknowledge(con: Any, fingerprint: bytes, push_id: bytes) -> Push | No
 
 
 async def claim(con: Any, now: float, limit: int) -> list[tuple[Push, Device]]:
-    rows = await con.fetch(CLAIM, now, limit, now + LEASE_SECONDS)
-    claimed = ((push_of(row[:PUSH_WIDTH]), row[PUSH_WIDTH:]) for row in rows)
-    return [(push, device_of(device)) for push, device in claimed if push.status == "queued"]
+    pushes = [push_of(row) for row in await con.fetch(CLAIM, now, limit, now + LEASE_SECONDS)]
+    if not pushes:
+        return []
+    rows = await con.fetch(DEVICES, list({push.push.fingerprint for push in pushes}))
+    result = judged(pushes, {row[0]: device_of(row) for row in rows})
+    await settle(con, result.gone)
+    for device in result.moved:
+        await con.execute(FOLLOW, device.fingerprint, device.platform, now)
+    return result.claimed
 
 
 async def sweep(con: Any, now: float, limit: int) -> int:
@@ -124,6 +142,11 @@ async def _situation(
             before = NewPush(push_id, push.push_key, push.fingerprint, b"", 0)
             known[push.push_key] = Push(server_id, before, platform, status, error)
     return known, paid, held
+
+
+def _storable(error: str | None) -> str | None:
+    """What a provider said: it must not keep the outcomes of others from being written."""
+    return error and error.encode(errors="replace").replace(b"\0", b"").decode()
 
 
 def _columns(admission: Admission, now: float) -> list[Sequence[Any]]:

@@ -1,4 +1,11 @@
-"""Statements about pushes in PostgreSQL. Arrays are unnested into rows; rows are locked in the order of their keys."""
+"""Statements about pushes in PostgreSQL.
+
+A plan is made when a table is as good as empty, and kept when it is not. So no statement leaves a choice that would be
+right for a small table only: keys are looked up by ANY or by a LATERAL with a LIMIT, and rows that were chosen and
+locked are written by their ctid, never by a join. A row that changes in that moment is not written then; where that is
+used, the next round finds it. Where a condition would make a partial index fit that is of no use, it is written so that
+it does not.
+"""
 
 # ruff: noqa: S608 - what is put together is names of columns
 
@@ -11,20 +18,22 @@ _NAMES = _PUSH.replace("push.", "")
 
 SPEND = "INSERT INTO nonce VALUES ($1, $2) ON CONFLICT DO NOTHING"
 
-LOCK_DEVICES = f"""
-SELECT {device_columns("device")} FROM device WHERE fingerprint = ANY($1::bytea[])
-ORDER BY fingerprint FOR NO KEY UPDATE
-"""
+DEVICES = f"SELECT {device_columns('device')} FROM device WHERE fingerprint = ANY($1::bytea[])"
+LOCK_DEVICES = f"{DEVICES} ORDER BY fingerprint FOR NO KEY UPDATE"
 
 SITUATION = """
-SELECT bucket.paid_until, held.number, push.push_id, push.platform, push.status, push.error
+SELECT paid.until, held.number, known.push_id, known.platform, known.status, known.error
 FROM unnest($2::text[], $3::bytea[]) WITH ORDINALITY AS wanted(push_key, fingerprint, place)
-LEFT JOIN push ON push.server_id = $1 AND push.push_key = wanted.push_key
-LEFT JOIN bucket ON bucket.server_id = $1 AND bucket.fingerprint = wanted.fingerprint
+LEFT JOIN LATERAL (
+    SELECT push_id, platform, status, error FROM push WHERE server_id = $1 AND push_key = wanted.push_key LIMIT 1
+) AS known ON true
+LEFT JOIN LATERAL (
+    SELECT paid_until AS until FROM bucket WHERE server_id = $1 AND fingerprint = wanted.fingerprint LIMIT 1
+) AS paid ON true
 CROSS JOIN LATERAL (
     SELECT count(*) AS number FROM (
         SELECT FROM push WHERE fingerprint = wanted.fingerprint AND status = 'queued' LIMIT $4
-    ) AS first_ones
+    ) AS ones
 ) AS held
 ORDER BY wanted.place
 """
@@ -45,42 +54,42 @@ ON CONFLICT DO NOTHING
 
 # OFFSET counts from the newest: what is behind it is over the number that a device may hold.
 SUPERSEDE = """
-WITH over AS (
-    SELECT oldest.server_id, oldest.push_key FROM unnest($1::bytea[]) AS crowded(fingerprint)
-    CROSS JOIN LATERAL (
-        SELECT server_id, push_key FROM push WHERE fingerprint = crowded.fingerprint AND status = 'queued'
-        ORDER BY seq DESC OFFSET $2
-    ) AS oldest
-), locked AS (
-    SELECT push.server_id, push.push_key FROM over JOIN push USING (server_id, push_key)
-    WHERE push.status = 'queued' ORDER BY push.server_id, push.push_key FOR UPDATE OF push
-)
-UPDATE push SET status = 'failed', error = $3, payload = '', due = 0
-FROM locked WHERE push.server_id = locked.server_id AND push.push_key = locked.push_key
-RETURNING push.push_id
+UPDATE push SET status = 'failed', error = $3, payload = '', due = 0 WHERE ctid = ANY (ARRAY(
+    SELECT locked.ctid FROM unnest($1::bytea[]) AS crowded(fingerprint) CROSS JOIN LATERAL (
+        SELECT ctid FROM push WHERE fingerprint = crowded.fingerprint AND status = 'queued'
+        ORDER BY seq DESC OFFSET $2 FOR UPDATE SKIP LOCKED
+    ) AS locked
+))
+RETURNING push_id
 """
 
-SETTLE = """
-WITH settled AS (
-    SELECT * FROM unnest($1::bytea[], $2::text[], $3::text[], $4::text[], $5::float8[])
-        AS one(server_id, push_key, status, error, due)
-), locked AS (
-    SELECT settled.* FROM settled JOIN push USING (server_id, push_key)
-    WHERE push.status = 'queued' OR (push.status <> 'delivered' AND settled.status = 'delivered')
-    ORDER BY push.server_id, push.push_key FOR UPDATE OF push
-)
+# The rows of an ANY come in the order of the index, so that two batches lock in the same order.
+END_SOME = """
+UPDATE push SET status = $3, error = $4, payload = '', due = 0
+WHERE server_id = $1 AND push_key = ANY ($2::text[])
+    AND (status = 'queued' OR (status <> 'delivered' AND $3 = 'delivered'))
+"""
+TRY_AGAIN = """
 UPDATE push SET
-    status = locked.status,
-    error = locked.error,
-    payload = CASE WHEN locked.status = 'queued' THEN push.payload ELSE '' END,
-    due = CASE WHEN push.platform = 'websocket' THEN 0 ELSE locked.due END
-FROM locked WHERE push.server_id = locked.server_id AND push.push_key = locked.push_key
+    error = ($3::text[])[array_position($2::text[], push_key)],
+    due = CASE WHEN platform = 'websocket' THEN 0 ELSE ($4::float8[])[array_position($2::text[], push_key)] END
+WHERE server_id = $1 AND push_key = ANY ($2::text[]) AND coalesce(status, '') = 'queued'
 """
 
-OUTCOMES = f"""
-SELECT {_PUSH} FROM unnest($2::text[]) AS wanted(push_key)
-JOIN push ON push.server_id = $1 AND push.push_key = wanted.push_key
+# Of a device that goes, and of one that moves: then they are due at once, or wait for the device to fetch them.
+END_ALL = """
+UPDATE push SET status = $2, error = $3, payload = '', due = 0 WHERE ctid = ANY (ARRAY(
+    SELECT ctid FROM push WHERE fingerprint = $1 AND status = 'queued' ORDER BY push_key, server_id FOR UPDATE
+))
 """
+FOLLOW = """
+UPDATE push SET platform = $2, due = CASE WHEN $2 = 'websocket' THEN 0 ELSE $3::float8 END WHERE ctid = ANY (ARRAY(
+    SELECT ctid FROM push WHERE fingerprint = $1 AND status = 'queued' AND platform <> $2
+    ORDER BY push_key, server_id FOR UPDATE
+))
+"""
+
+OUTCOMES = f"SELECT {_PUSH} FROM push WHERE server_id = $1 AND push_key = ANY ($2::text[])"
 
 HELD = f"""
 SELECT {_PUSH} FROM unnest($1::bytea[]) AS asked(fingerprint)
@@ -99,44 +108,34 @@ WHERE push_id = $2 AND fingerprint = $1 RETURNING {_PUSH}
 
 # Locked rows are another one's, who claims at the same time or has an outcome to write.
 CLAIM = f"""
-WITH due AS (
-    SELECT server_id, push_key, fingerprint FROM push
-    WHERE status = 'queued' AND due > 0 AND due <= $1::float8
-    ORDER BY due LIMIT $2 FOR UPDATE SKIP LOCKED
-), judged AS (
-    SELECT due.server_id, due.push_key, {device_columns("device")} FROM due LEFT JOIN device USING (fingerprint)
-)
 UPDATE push SET
-    status = CASE WHEN push.expires_at <= $1 THEN 'failed' WHEN judged.fingerprint IS NULL THEN 'not_registered'
-        WHEN judged.evicted IS NOT NULL THEN 'token_evicted' ELSE 'queued' END,
-    error = CASE WHEN push.expires_at <= $1 THEN 'expired' ELSE coalesce(judged.evicted, push.error) END,
-    payload = CASE WHEN push.expires_at <= $1 OR judged.fingerprint IS NULL OR judged.evicted IS NOT NULL THEN ''
-        ELSE push.payload END,
-    due = CASE WHEN push.expires_at <= $1 OR judged.fingerprint IS NULL OR judged.evicted IS NOT NULL THEN 0
-        ELSE $3::float8 END,
-    attempts = push.attempts + 1
-FROM judged WHERE push.server_id = judged.server_id AND push.push_key = judged.push_key
-RETURNING {_PUSH}, {device_columns("judged")}
+    status = CASE WHEN expires_at <= $1 THEN 'failed' ELSE status END,
+    error = CASE WHEN expires_at <= $1 THEN 'expired' ELSE error END,
+    payload = CASE WHEN expires_at <= $1 THEN '' ELSE payload END,
+    due = CASE WHEN expires_at <= $1 THEN 0 ELSE $3::float8 END,
+    attempts = attempts + 1
+WHERE ctid = ANY (ARRAY(
+    SELECT ctid FROM push WHERE status = 'queued' AND due > 0 AND due <= $1::float8
+    ORDER BY due LIMIT $2 FOR UPDATE SKIP LOCKED
+))
+RETURNING {_PUSH}
 """
 
 SWEEP = """
-WITH over_pushes AS (
-    SELECT server_id, push_key FROM push WHERE expires_at <= floor($1::float8)::bigint
-    ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED
-), over_nonces AS (
-    SELECT nonce FROM nonce WHERE until < ceil($1::float8)::bigint
-    ORDER BY until LIMIT $2 FOR UPDATE SKIP LOCKED
-), over_buckets AS (
-    SELECT server_id, fingerprint FROM bucket WHERE paid_until <= $1::float8
-    ORDER BY paid_until LIMIT $2 FOR UPDATE SKIP LOCKED
-), pushes AS (
-    DELETE FROM push USING over_pushes AS over
-    WHERE push.server_id = over.server_id AND push.push_key = over.push_key RETURNING 1
+WITH pushes AS (
+    DELETE FROM push WHERE ctid = ANY (ARRAY(
+        SELECT ctid FROM push WHERE expires_at <= floor($1::float8)::bigint
+        ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED
+    )) RETURNING 1
 ), nonces AS (
-    DELETE FROM nonce USING over_nonces AS over WHERE nonce.nonce = over.nonce RETURNING 1
+    DELETE FROM nonce WHERE ctid = ANY (ARRAY(
+        SELECT ctid FROM nonce WHERE until < ceil($1::float8)::bigint
+        ORDER BY until LIMIT $2 FOR UPDATE SKIP LOCKED
+    )) RETURNING 1
 ), buckets AS (
-    DELETE FROM bucket USING over_buckets AS over
-    WHERE bucket.server_id = over.server_id AND bucket.fingerprint = over.fingerprint RETURNING 1
+    DELETE FROM bucket WHERE ctid = ANY (ARRAY(
+        SELECT ctid FROM bucket WHERE paid_until <= $1::float8 ORDER BY paid_until LIMIT $2 FOR UPDATE SKIP LOCKED
+    )) RETURNING 1
 )
 SELECT (SELECT count(*) FROM pushes) + (SELECT count(*) FROM nonces) + (SELECT count(*) FROM buckets)
 """
@@ -145,5 +144,5 @@ SELECT (SELECT count(*) FROM pushes) + (SELECT count(*) FROM nonces) + (SELECT c
 BACKLOG = """
 SELECT CASE WHEN number < $1 THEN number ELSE greatest(number, (
     SELECT reltuples::bigint FROM pg_class WHERE oid = 'push_waiting'::regclass
-)) END FROM (SELECT count(*) AS number FROM (SELECT FROM push WHERE status = 'queued' LIMIT $1) AS first_ones) AS counted
+)) END FROM (SELECT count(*) AS number FROM (SELECT FROM push WHERE status = 'queued' LIMIT $1) AS ones) AS counted
 """

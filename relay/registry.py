@@ -200,6 +200,32 @@ def to_tell(answers: Sequence[Admitted]) -> list[bytes]:
     return [data[start : start + MAX_TOLD] for start in range(0, len(data), MAX_TOLD)]
 
 
+class Judged(NamedTuple):
+    """Pushes that are due: whose to try they are, which have nobody to go to, and devices on another platform now."""
+
+    claimed: list[tuple[Push, Device]]
+    gone: list[Settled]
+    moved: list[Device]
+
+
+def judged(due: Sequence[Push], devices: Mapping[bytes, Device]) -> Judged:
+    """What to do with pushes that were taken for an attempt; those that expired are not queued any more."""
+    result = Judged([], [], [])
+    for push in due:
+        device = devices.get(push.push.fingerprint)
+        if push.status != "queued":
+            continue
+        if device is None:
+            result.gone.append(Settled(push.server_id, push.push.push_key, "not_registered"))
+        elif device.evicted is not None:
+            result.gone.append(Settled(push.server_id, push.push.push_key, "token_evicted", device.evicted))
+        elif device.platform != push.platform:
+            result.moved.append(device)
+        else:
+            result.claimed.append((push, device))
+    return result
+
+
 def folded(settled: Sequence[Settled]) -> list[Settled]:
     """One outcome a push, in the order of their keys (in which every store locks): delivered beats any other end, an
     end beats another try, and else the first end and the last try count."""

@@ -18,6 +18,7 @@ from relay.registry import (
     Settled,
     admit,
     folded,
+    judged,
 )
 from relay.rows import PUSH_WIDTH, push_columns, push_of, row_of
 from relay.sqlite_devices import device
@@ -25,10 +26,18 @@ from relay.sqlite_devices import device
 Db = sqlite3.Connection
 
 _PUSH = f"SELECT {push_columns('push')} FROM push"  # noqa: S608 - names of columns
-_INSERT = (
-    f"INSERT INTO push ({push_columns('push').replace('push.', '')}) "  # noqa: S608
-    f"VALUES ({', '.join('?' * PUSH_WIDTH)})"
-)
+_NAMES = push_columns("push").replace("push.", "")
+_INSERT = f"INSERT INTO push ({_NAMES}) VALUES ({', '.join('?' * PUSH_WIDTH)})"  # noqa: S608
+_CLAIM = f"""
+UPDATE push SET
+    status = iif(expires_at <= ?1, 'failed', status),
+    error = iif(expires_at <= ?1, 'expired', error),
+    payload = iif(expires_at <= ?1, x'', payload),
+    due = iif(expires_at <= ?1, 0.0, ?3),
+    attempts = attempts + 1
+WHERE seq IN (SELECT seq FROM push WHERE status = 'queued' AND due > 0 AND due <= ?1 ORDER BY due LIMIT ?2)
+RETURNING {_NAMES}
+"""  # noqa: S608
 
 
 def spend(db: Db, nonce: bytes, until: int) -> bool:
@@ -98,30 +107,19 @@ def held(db: Db, fingerprints: Sequence[bytes], now: float) -> list[Push]:
 def acknowledge(db: Db, fingerprint: bytes, push_id: bytes) -> Push | None:
     row = db.execute(
         "UPDATE push SET status = 'delivered', error = NULL, payload = x'', due = 0 "  # noqa: S608
-        f"WHERE push_id = ? AND fingerprint = ? RETURNING {push_columns('push').replace('push.', '')}",
+        f"WHERE push_id = ? AND fingerprint = ? RETURNING {_NAMES}",
         (push_id, fingerprint),
     ).fetchone()
     return row and push_of(row)
 
 
 def claim(db: Db, now: float, limit: int) -> list[tuple[Push, Device]]:
-    rows = db.execute(
-        "SELECT seq, fingerprint, expires_at <= ?1 FROM push "
-        "WHERE status = 'queued' AND due > 0 AND due <= ?1 ORDER BY due LIMIT ?2",
-        (now, limit),
-    ).fetchall()
-    claimed: list[tuple[Push, Device]] = []
-    for seq, fingerprint, over in rows:
-        owner = device(db, fingerprint)
-        if over or owner is None or owner.evicted is not None:
-            status, error = _why(owner, over)
-            db.execute(
-                "UPDATE push SET status = ?, error = ?, payload = x'', due = 0 WHERE seq = ?", (status, error, seq)
-            )
-            continue
-        db.execute("UPDATE push SET due = ?, attempts = attempts + 1 WHERE seq = ?", (now + LEASE_SECONDS, seq))
-        claimed.append((push_of(db.execute(f"{_PUSH} WHERE seq = ?", (seq,)).fetchone()), owner))
-    return claimed
+    rows = db.execute(_CLAIM, (now, limit, now + LEASE_SECONDS)).fetchall()
+    due = [push_of(row) for row in rows]
+    owners = (device(db, name) for name in {push.push.fingerprint for push in due})
+    result = judged(due, {owner.fingerprint: owner for owner in owners if owner is not None})
+    settle(db, result.gone, now)
+    return result.claimed
 
 
 def sweep(db: Db, now: float, limit: int) -> int:
@@ -158,9 +156,3 @@ def _supersede(db: Db, fingerprint: bytes) -> list[bytes]:
         (fingerprint, SUPERSEDED, MAX_HELD),
     )
     return [push_id for (push_id,) in rows]
-
-
-def _why(owner: Device | None, over: bool) -> tuple[str, str | None]:
-    if over:
-        return "failed", "expired"
-    return ("not_registered", None) if owner is None else ("token_evicted", owner.evicted)
