@@ -28,7 +28,7 @@ WHERE fingerprint = $1 AND (seen_at <= $2::bigint - $3::bigint OR failures > 0)
 """
 _EVICT = """
 UPDATE device SET evicted = $2, evicted_at = $4, token = ''
-WHERE fingerprint = $1 AND registered_at <= $3 AND evicted IS NULL
+WHERE fingerprint = $1 AND registered_at <= $3 AND coalesce(evicted_at, -1) < 0
 """
 _PRUNE = """
 WITH evicted AS (

@@ -3,8 +3,8 @@
 A plan is made when a table is as good as empty, and kept when it is not. So no statement leaves a choice that would be
 right for a small table only: keys are looked up by ANY or by a LATERAL with a LIMIT, and rows that were chosen and
 locked are written by their ctid, never by a join. A row that changes in that moment is not written then; where that is
-used, the next round finds it. Where a condition would make a partial index fit that is of no use, it is written so that
-it does not.
+used, the next round finds it. Where an index would fit that is of no use, for its condition or its order alone, the
+statement is written so that it does not (`coalesce`, `|| ''`).
 """
 
 # ruff: noqa: S608 - what is put together is names of columns
@@ -79,13 +79,13 @@ WHERE server_id = $1 AND push_key = ANY ($2::text[]) AND coalesce(status, '') = 
 # Of a device that goes, and of one that moves: then they are due at once, or wait for the device to fetch them.
 END_ALL = """
 UPDATE push SET status = $2, error = $3, payload = '', due = 0 WHERE ctid = ANY (ARRAY(
-    SELECT ctid FROM push WHERE fingerprint = $1 AND status = 'queued' ORDER BY push_key, server_id FOR UPDATE
+    SELECT ctid FROM push WHERE fingerprint = $1 AND status = 'queued' ORDER BY push_key || '' FOR UPDATE
 ))
 """
 FOLLOW = """
 UPDATE push SET platform = $2, due = CASE WHEN $2 = 'websocket' THEN 0 ELSE $3::float8 END WHERE ctid = ANY (ARRAY(
     SELECT ctid FROM push WHERE fingerprint = $1 AND status = 'queued' AND platform <> $2
-    ORDER BY push_key, server_id FOR UPDATE
+    ORDER BY push_key || '' FOR UPDATE
 ))
 """
 

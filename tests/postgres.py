@@ -163,15 +163,3 @@ def _programs() -> Path:
 def _end_with_us() -> None:
     """Let the kernel end the server at once when the tests are killed (prctl PR_SET_PDEATHSIG)."""
     ctypes.CDLL(None).prctl(1, signal.SIGQUIT)
-
-
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[PostgresServer]:
-    with PostgresServer() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def database(postgres: PostgresServer) -> str:
-    """The DSN of a database of this module, empty at its beginning."""
-    return postgres.new_database()

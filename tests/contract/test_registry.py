@@ -33,7 +33,7 @@ from relay.registry import (
 )
 from relay.sqlite import SqliteRegistry
 
-pytest_plugins = ["tests.postgres"]
+pytest_plugins = ["tests.postgres_fixtures"]
 
 TABLES = "device, device_tally, server, nonce, bucket, push"
 NOW = 1_800_000_000
