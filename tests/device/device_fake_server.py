@@ -85,6 +85,11 @@ def honest_info(own: ServerIdentity) -> dict[str, Any]:
     }
 
 
+class _Http(ThreadingHTTPServer):
+    # Many devices come at once; with the default of 5 some would be turned away.
+    request_queue_size = 128
+
+
 class FakeServer:
     """Lists what a test put into `listed`, and records what devices send."""
 
@@ -98,7 +103,7 @@ class FakeServer:
         self.failures: list[tuple[int, bytes]] = []
         self.info_changes: dict[str, Any] = {}
         self.peers: list[str] = []
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._http = _Http(("127.0.0.1", 0), self._handler())
         self.url = f"http://127.0.0.1:{self._http.server_address[1]}"
 
     def __enter__(self) -> FakeServer:

@@ -1,0 +1,45 @@
+"""The device's side of a relay (docs/protocol.md, section 6): registration over HTTP, pushes over a WebSocket.
+
+    async with RelayClient("https://relay.example.com") as relay:
+        await relay.register(device)
+        await Listener(device, relay, pin, on_event).run()
+
+One `RelayClient` serves any number of devices; a `Listener` is three tasks and a bounded memory, and no thread.
+Only connecting needs the package `websockets` (the extra `cli`).
+"""
+
+from sigil.device.relay.client import RelayClient
+from sigil.device.relay.events import (
+    Asked,
+    Cleared,
+    Connected,
+    Disconnected,
+    Event,
+    Gone,
+    Ignored,
+    OnEvent,
+    PendingFailed,
+    Refused,
+    Registered,
+    Repeated,
+)
+from sigil.device.relay.listener import Listener
+from sigil.device.relay.pace import Pace
+
+__all__ = [
+    "Asked",
+    "Cleared",
+    "Connected",
+    "Disconnected",
+    "Event",
+    "Gone",
+    "Ignored",
+    "Listener",
+    "OnEvent",
+    "Pace",
+    "PendingFailed",
+    "Refused",
+    "Registered",
+    "RelayClient",
+    "Repeated",
+]

@@ -1,0 +1,86 @@
+"""What a relay sends over its WebSocket, read without believing any of it."""
+
+from __future__ import annotations
+
+import msgspec
+
+from sigil.device.refusals import MalformedPayload
+from sigil.protocol.errors import InvalidRequest
+from sigil.protocol.ids import parse_uuid
+from sigil.protocol.messages import decode
+
+_MAX_PUSH_ID = 128
+# A payload has all of them, a reference none (SIGIL_PUSH_CONTENT=reference).
+_CONTENT = frozenset(("action", "challenge_bytes", "nonce", "server_signature"))
+
+
+class Frame(msgspec.Struct, frozen=True):
+    """A text frame and its head. Pushes have a `push_id`, the relay's own messages none."""
+
+    type: str
+    push_id: str | None = None
+    text: bytes = b""
+
+
+class Reference(msgspec.Struct, frozen=True):
+    """A push that only says which challenge of which server there is."""
+
+    challenge_id: str
+    server_id: str
+
+
+class Clear(msgspec.Struct, frozen=True):
+    challenge_id: str = ""
+    mpa_id: str = ""
+    status: str = ""
+
+    @property
+    def id(self) -> str:
+        return (self.challenge_id or self.mpa_id)[:64]
+
+
+class _Head(msgspec.Struct, frozen=True):
+    type: str
+    push_id: str | None = None
+
+
+class _Claim(msgspec.Struct, frozen=True):
+    challenge_id: str = ""
+
+
+def parse_frame(text: bytes) -> Frame:
+    """InvalidRequest unless it is a JSON object with a type, whose push_id can be acknowledged."""
+    head = decode(text, _Head)
+    if head.push_id is not None and not 0 < len(head.push_id) <= _MAX_PUSH_ID:
+        raise InvalidRequest("push_id is empty or too long.", path="$.push_id")
+    return Frame(head.type, head.push_id, text)
+
+
+def parse_reference(text: bytes) -> Reference | None:
+    """None when the push has content of its own; MalformedPayload."""
+    try:
+        if _CONTENT & decode(text, dict[str, msgspec.Raw]).keys():
+            return None
+        reference = decode(text, Reference)
+    except InvalidRequest as error:
+        raise MalformedPayload(f"{MalformedPayload.summary} {error.message} ({error.details['path']})") from error
+    if parse_uuid(reference.challenge_id) is None:
+        raise MalformedPayload("challenge_id is not a version 4 UUID in lower case.")
+    return reference
+
+
+def parse_clear(text: bytes) -> Clear | None:
+    """None when it is not one."""
+    try:
+        clear = decode(text, Clear)
+    except InvalidRequest:
+        return None
+    return clear if clear.id else None
+
+
+def claimed_id(text: bytes) -> str:
+    """The challenge_id that a payload claims, at most 64 characters; empty when there is none."""
+    try:
+        return decode(text, _Claim).challenge_id[:64]
+    except InvalidRequest:
+        return ""
