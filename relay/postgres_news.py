@@ -13,6 +13,7 @@ from contextlib import suppress
 from typing import Any
 
 from relay.registry import MAX_TOLD, News
+from sigil.serving import logs
 
 CHANNEL = "sigil_relay"
 LOST = "lost"
@@ -58,8 +59,11 @@ class Listener:
                 await self._until_broken(connection, ended)
             finally:
                 connection.terminate()
+            logs.warn("database_news_lost")
             connection, ended = await self._again()
-            self._news(LOST, b"")
+            logs.info("database_news_back")
+            # By the loop, as all other news is: an error of whoever listens is not ours.
+            asyncio.get_running_loop().call_soon(self._news, LOST, b"")
 
     async def _until_broken(self, connection: Any, ended: asyncio.Event) -> None:
         while not ended.is_set():

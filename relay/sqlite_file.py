@@ -6,6 +6,7 @@ import asyncio
 import os
 import sqlite3
 import stat
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -64,11 +65,11 @@ class SqliteFile:
         if self._waiting >= self._max_waiting:
             raise RegistryBusy("too many wait for the database")
         thread, db = self._open
+        given_up = threading.Event()
         self._waiting += 1
         try:
             async with asyncio.timeout(self._timeout):
-                # What is given up before its turn has come is never run.
-                return await asyncio.get_running_loop().run_in_executor(thread, _run, db, work, durable)
+                return await asyncio.get_running_loop().run_in_executor(thread, _run, db, work, durable, given_up)
         except TimeoutError as error:
             raise RegistryBusy("the database takes too long") from error
         except (sqlite3.ProgrammingError, sqlite3.IntegrityError, sqlite3.DataError, sqlite3.NotSupportedError):
@@ -77,15 +78,19 @@ class SqliteFile:
             # Locked by another process, the disk full or broken, the file damaged.
             raise RegistryBusy(f"the database cannot be used: {error}") from error
         finally:
+            given_up.set()
             self._waiting -= 1
 
 
-def _run(db: sqlite3.Connection, work: Work[T], durable: bool) -> T:
+def _run(db: sqlite3.Connection, work: Work[T], durable: bool, given_up: threading.Event) -> T:
+    """What is given up before its turn comes is never run, and what is given up while it runs is taken back."""
     if durable:
         db.execute("PRAGMA synchronous = FULL")
     try:
         db.execute("BEGIN IMMEDIATE")
         result = work(db)
+        if given_up.is_set():
+            raise RegistryBusy("nobody waits for this any more")
         db.execute("COMMIT")
         return result
     except BaseException:
