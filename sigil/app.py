@@ -17,6 +17,8 @@ from sigil.core import challenge as rules
 from sigil.core.decision import SessionStore, StoreFull, StoreUnusable
 from sigil.core.ledger import Limits
 from sigil.core.once import SPENT
+from sigil.core.outage import RELAY
+from sigil.core.outbox import OUTBOX
 from sigil.protocol.api_key import KeyRing
 from sigil.protocol.errors import Overloaded
 from sigil.protocol.identity import DerivedSecrets, ServerIdentity
@@ -42,9 +44,9 @@ from sigil.worker import Loops
 if TYPE_CHECKING:
     from sigil.metrics import Metrics
 
-KINDS = (rules.CHALLENGE, rules.LEDGER, rules.IDEMPOTENT, SPENT)
+KINDS = (rules.CHALLENGE, rules.LEDGER, rules.IDEMPOTENT, SPENT, OUTBOX, RELAY)
 # Rows are read back after a restart only by a server that writes them the same way.
-STORE_SCHEMA = "3"
+STORE_SCHEMA = "4"
 
 
 @dataclass(frozen=True, repr=False)

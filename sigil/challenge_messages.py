@@ -103,7 +103,7 @@ class ChallengeMessages:
             pictogram_speakable=speakable(device.fingerprint),
             action=msgspec.Raw(challenge.action),
             expires_at=format_time(challenge.expires_at),
-            push=messages.PushStatus("disabled"),
+            push=messages.PushStatus(challenge.push.status, challenge.push.error),
             decision=challenge.decision,
             reason=challenge.reason or None,
             match_code=(challenge.match_code or None) if end is None else None,

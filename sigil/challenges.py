@@ -16,6 +16,7 @@ from sigil.core.challenge import Challenge, Idempotent, Issued, State
 from sigil.core.decision import Decision, Key, SessionStore, StoreFull
 from sigil.core.ledger import Limits
 from sigil.core.once import SPENT, spend
+from sigil.core.outbox import Push, outbox_key
 from sigil.core.sweep import Expired, sweep
 from sigil.protocol import messages, signed_bytes
 from sigil.protocol.action import action_jcs
@@ -37,8 +38,8 @@ from sigil.waiting import Waiters
 
 MAX_WAIT_SECONDS = 25
 PENDING_SKEW_SECONDS = 60
-# Three rows a challenge, and a transaction writes at most 200.
-_SWEEP_BATCH = 60
+# Four rows a challenge, and a transaction writes at most 200.
+_SWEEP_BATCH = 50
 _IDEMPOTENCY_TRIES = 3
 
 
@@ -46,6 +47,24 @@ class Journal(Protocol):
     """Where a service tells what happened: one call an event, never with a secret in it."""
 
     def __call__(self, event: str, challenge_id: bytes, challenge: Challenge) -> None: ...
+
+
+class Outgoing(Protocol):
+    """Whoever sends what stands in the outbox; told from here, so that it need not look."""
+
+    @property
+    def push(self) -> Push:
+        """How the push of a new challenge stands: DISABLED, and nothing is entered; QUEUED; or RELAY_UNREACHABLE."""
+
+    def wrote(self, challenge_id: bytes) -> None:
+        """The outbox may have a new entry for this challenge. Returns at once."""
+
+
+class NoPush:
+    push = Push.DISABLED
+
+    def wrote(self, challenge_id: bytes) -> None:
+        pass
 
 
 @dataclass(frozen=True)
@@ -69,7 +88,7 @@ class Idempotency(msgspec.Struct, frozen=True):
 
 
 class Challenges:
-    """Collaborators: the server's identity, the session store, this worker's waiters, clock and randomness."""
+    """Collaborators: identity, session store, this worker's waiters and outgoing pushes, clock and randomness."""
 
     def __init__(
         self,
@@ -81,8 +100,10 @@ class Challenges:
         journal: Journal,
         clock: Callable[[], float],
         randomness: Callable[[int], bytes],
+        outgoing: Outgoing | None = None,
     ) -> None:
         self._identity = identity
+        self._outgoing: Outgoing = NoPush() if outgoing is None else outgoing
         self._messages = ChallengeMessages(identity)
         self._store = store
         self._waiters = waiters
@@ -108,9 +129,11 @@ class Challenges:
             respond_to=self._policy.respond_to,
             match_code=self._two_digits() if matching else "",
             idempotency=idempotency.name(caller) if idempotency else None,
+            push=self._outgoing.push,
         )
         issued = await self._enter(draft, idempotency.body_sha256 if idempotency else b"")
         if not issued.replayed:
+            self._outgoing.wrote(issued.challenge_id)
             self._journal("challenge_created", issued.challenge_id, issued.challenge)
         return self._messages.created(format_uuid(issued.challenge_id), issued.challenge), issued.replayed
 
@@ -139,7 +162,7 @@ class Challenges:
 
     async def _try_to_enter(self, challenge_id: bytes, draft: Challenge, body_sha256: bytes) -> Issued | None:
         """None when the Idempotency-Key came into use between our look at it and our transaction."""
-        keys = _rows_of(challenge_id, draft)
+        keys = [rules.challenge_key(challenge_id), rules.ledger_key(draft.public_key)]
         known: Idempotent | None = None
         if draft.idempotency:
             keys.append(rules.idempotency_key(draft.idempotency))
@@ -218,6 +241,7 @@ class Challenges:
 
         counted = await self._store.decide(_rows_of(key, challenge), rule)
         if challenge.state is State.PENDING and counted.state is State.REJECTED:
+            self._outgoing.wrote(key)
             self._journal("challenge_rejected", key, counted)
 
     async def status(self, caller: Caller, challenge_id: str, wait: int = 0) -> messages.ChallengeStatus:
@@ -249,6 +273,7 @@ class Challenges:
 
         cancelled = await self._store.decide(_rows_of(key, challenge), rule)
         if challenge.state is State.PENDING:
+            self._outgoing.wrote(key)
             self._journal("challenge_cancelled", key, cancelled)
         return self._messages.status(challenge_id, cancelled)
 
@@ -302,17 +327,22 @@ class Challenges:
         due = await self._store.due(self._clock(), _SWEEP_BATCH)
         if not due:
             return False
-        rows = [await self._store.get(key) for key in due if key.kind is rules.CHALLENGE]
-        ledgers = [rules.ledger_key(row.public_key) for row in rows if row is not None]
-        keys = list(dict.fromkeys([*due, *ledgers]))
+        rows = [(key.name, await self._store.get(key)) for key in due if key.kind is rules.CHALLENGE]
+        others = [other for name, row in rows if row is not None for other in _rows_of(name, row)[1:]]
+        keys = list(dict.fromkeys([*due, *others]))
 
         def rule(now: float, found: tuple[Any, ...]) -> Decision[Expired]:
             return sweep(now, dict(zip(keys, found, strict=True)))
 
         for challenge_id, challenge in await self._store.decide(keys, rule):
+            self._outgoing.wrote(challenge_id)
             self._journal("challenge_expired", challenge_id, challenge)
         return len(due) == _SWEEP_BATCH
 
 
 def _rows_of(challenge_id: bytes, challenge: Challenge) -> list[Key]:
-    return [rules.challenge_key(challenge_id), rules.ledger_key(challenge.public_key)]
+    """What an end of the challenge is decided over. Whether it has a push never changes."""
+    keys = [rules.challenge_key(challenge_id), rules.ledger_key(challenge.public_key)]
+    if challenge.push:
+        keys.append(outbox_key(challenge_id))
+    return keys

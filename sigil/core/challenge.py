@@ -14,6 +14,7 @@ import msgspec
 
 from sigil.core.decision import Decision, Key, Kind
 from sigil.core.ledger import Ledger, Limits
+from sigil.core.outbox import Entry, Push, after_answer, after_end, new_entry, outbox_key
 from sigil.protocol.errors import ChallengeAlreadyUsed, ChallengeExpired, ChallengeNotFound, IdempotencyConflict
 
 READABLE_SECONDS = 600
@@ -78,6 +79,7 @@ class Challenge(msgspec.Struct, frozen=True, array_like=True, gc=False):
     idempotency: bytes | None = None
     wrong_codes: int = 0
     end: End | None = None
+    push: Push = Push.DISABLED
 
     @property
     def expires_at(self) -> int:
@@ -189,7 +191,9 @@ def issue(
     if challenge.idempotency:
         writes.append((idempotency_key(challenge.idempotency), Idempotent(body_sha256, challenge_id)))
     if stale is not None:
-        writes.append((challenge_key(stale.challenge_id), None))
+        writes += [(challenge_key(stale.challenge_id), None), (outbox_key(stale.challenge_id), None)]
+    if challenge.push:
+        writes.append((outbox_key(challenge_id), new_entry(now, challenge.expires_at)))
     return Decision(Issued(challenge_id, challenge), tuple(writes))
 
 
@@ -198,6 +202,7 @@ def answer(
     challenge_id: bytes,
     challenge: Challenge | None,
     ledger: Ledger | None,
+    entry: Entry | None = None,
     *,
     approved: bool,
     reason: str = "",
@@ -211,11 +216,11 @@ def answer(
     tallied = (ledger or Ledger()).answered(
         now, challenge.owner, challenge_id, approved=approved, unknown_trigger=reason == "unknown_trigger"
     )
-    return _end(challenge_id, ended, tallied)
+    return _end(challenge_id, ended, tallied, entry, after_answer(entry))
 
 
 def wrong_code(
-    now: float, challenge_id: bytes, challenge: Challenge | None, ledger: Ledger | None
+    now: float, challenge_id: bytes, challenge: Challenge | None, ledger: Ledger | None, entry: Entry | None = None
 ) -> Decision[Challenge]:
     """An approval signed over another code than the one shown: the third ends the challenge."""
     challenge = _found(settle(now, challenge))
@@ -225,17 +230,20 @@ def wrong_code(
     if counted.wrong_codes < MAX_WRONG_CODES:
         return Decision(counted, ((challenge_key(challenge_id), counted),))
     tallied = (ledger or Ledger()).answered(now, challenge.owner, challenge_id, approved=False)
-    return _end(challenge_id, _moved(counted, "reject", now, WRONG_CODE), tallied)
+    ended = _moved(counted, "reject", now, WRONG_CODE)
+    return _end(challenge_id, ended, tallied, entry, after_end(now, entry, ended.push))
 
 
-def cancel(now: float, challenge_id: bytes, challenge: Challenge | None, ledger: Ledger | None) -> Decision[Challenge]:
+def cancel(
+    now: float, challenge_id: bytes, challenge: Challenge | None, ledger: Ledger | None, entry: Entry | None = None
+) -> Decision[Challenge]:
     """The owner takes it back; again is no error, after another end it is too late."""
     challenge = _found(settle(now, challenge))
     if challenge.state is State.CANCELLED:
         return Decision(challenge)
     _refuse_final(challenge)
     left = (ledger or Ledger()).left(challenge.owner, challenge_id)
-    return _end(challenge_id, _moved(challenge, "cancel", now), left)
+    return _end(challenge_id, _moved(challenge, "cancel", now), left, entry, after_end(now, entry, challenge.push))
 
 
 def _found(challenge: Challenge | None) -> Challenge:
@@ -253,6 +261,14 @@ def _refuse_final(challenge: Challenge) -> None:
     raise ChallengeAlreadyUsed(**details)
 
 
-def _end(challenge_id: bytes, ended: Challenge, ledger: Ledger) -> Decision[Challenge]:
-    writes = ((challenge_key(challenge_id), ended), (ledger_key(ended.public_key), ledger))
+def _end(
+    challenge_id: bytes, ended: Challenge, ledger: Ledger, entry: Entry | None, after: Entry | None
+) -> Decision[Challenge]:
+    """`after` is the entry of the outbox from now on."""
+    writes: tuple[tuple[Key, object], ...] = (
+        (challenge_key(challenge_id), ended),
+        (ledger_key(ended.public_key), ledger),
+    )
+    if after is not entry:
+        writes += ((outbox_key(challenge_id), after),)
     return Decision(ended, writes, ended=(challenge_id,))

@@ -28,12 +28,14 @@ class Row(Protocol):
 class Kind(NamedTuple):
     """A family of rows: `tag` is the one byte that begins its keys, `type` the Struct it holds.
 
-    Of a `counted` kind the store knows how many rows are open and due, without looking at them.
+    Of a `counted` kind the store knows how many rows are open and due, without looking at them. Rows of a counted
+    kind that is a `queue` are due only for who asks for that kind: however long it grows, nothing else waits behind it.
     """
 
     tag: bytes
     type: type[Any]
     counted: bool = False
+    queue: bool = False
 
 
 class Key(NamedTuple):
@@ -100,8 +102,8 @@ class SessionStore(Protocol):
         With `creates=True`, raises StoreFull before the rule is called when less than the reserve is free.
         """
 
-    async def due(self, now: float, limit: int) -> list[Key]:
-        """The keys with 0 < due <= now, the longest due first, at most `limit`."""
+    async def due(self, now: float, limit: int, queue: Kind | None = None) -> list[Key]:
+        """The keys with 0 < due <= now, the longest due first, at most `limit`: of all kinds but queues, or of one."""
 
     async def ends(self, after: int | None) -> Ends:
         """What ended after a position; None asks for the present position alone."""

@@ -16,12 +16,13 @@ from sigil.core.challenge import (
 )
 from sigil.core.decision import Decision, Key
 from sigil.core.once import SPENT
+from sigil.core.outbox import after_end, outbox_key
 
 Expired = list[tuple[bytes, Challenge]]
 
 
 def sweep(now: float, rows: Mapping[Key, Any]) -> Decision[Expired]:
-    """One decision about due rows; `rows` also holds the ledgers of the challenges in it.
+    """One decision about due rows; `rows` also holds the ledgers and entries of the challenges in it.
 
     The result is what expired just now. Rows that another worker dealt with meanwhile are left alone.
     """
@@ -53,10 +54,23 @@ class _Batch:
         if row.state is State.PENDING:
             self.expired.append((key.name, settled or row))
         self.write(key, settled)
+        self.silence(key, row, settled)
         if settled is None:
             self.prune(ledger_key(row.public_key))
             if row.idempotency:
                 self.write(idempotency_key(row.idempotency), None)
+
+    def silence(self, key: Key, row: Challenge, settled: Challenge | None) -> None:
+        """What expired is taken away from its device; of what is forgotten nothing is left to be said."""
+        at = outbox_key(key.name)
+        entry = self._rows.get(at)
+        after = entry
+        if settled is None:
+            after = None
+        elif row.state is State.PENDING:
+            after = after_end(self._now, entry, row.push)
+        if after is not entry:
+            self.write(at, after)
 
     def prune(self, key: Key) -> None:
         """Several rows of one batch may stand in one ledger: it is read as this batch has left it."""

@@ -130,6 +130,20 @@ class ChallengePayload(_Answer, frozen=True, tag_field="type", tag="challenge"):
     respond_to: str | None = None
 
 
+class ChallengeReference(_Answer, frozen=True, tag_field="type", tag="challenge"):
+    """A push with SIGIL_PUSH_CONTENT=reference: the device asks `POST /device/pending` for the rest."""
+
+    challenge_id: str
+    server_id: str
+
+
+class ClearPayload(_Answer, frozen=True, tag_field="type", tag="clear"):
+    """A push that takes the notification of an ended challenge away."""
+
+    challenge_id: str
+    status: ChallengeState
+
+
 class PendingList(_Answer, frozen=True):
     """200 of `POST /device/pending`"""
 

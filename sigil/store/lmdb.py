@@ -47,6 +47,7 @@ class LmdbStore:
             raise ValueError("the log of ends keeps at least one id, since the last one holds the position")
         self._codec = Codec(kinds)
         self._counted = [kind.tag for kind in kinds if kind.counted]
+        self._queues = frozenset(kind.tag for kind in kinds if kind.queue)
         self._clock = clock
         self._size = size
         self._filled = int((1 - reserve) * size)
@@ -113,13 +114,14 @@ class LmdbStore:
             raise StoreUnusable(f"the session store cannot be written: {error}") from error
         return decision.result
 
-    async def due(self, now: float, limit: int) -> list[Key]:
+    async def due(self, now: float, limit: int, queue: Kind | None = None) -> list[Key]:
         last = min(int(now), LAST_DUE)
         if last < 1 or limit < 1:
             return []
         bound = last.to_bytes(4, "big")
         with _usable(), self._env.begin() as txn:
-            found = [entry for index in self._indices() for entry in _first(txn.cursor(index), bound, limit)]
+            indices = self._unqueued() if queue is None else [self._open_due[queue.tag]]
+            found = [entry for index in indices for entry in _first(txn.cursor(index), bound, limit)]
         return [self._codec.key(entry[4:]) for entry in sorted(found)[:limit]]
 
     async def ends(self, after: int | None) -> Ends:
@@ -164,6 +166,9 @@ class LmdbStore:
 
     def _indices(self) -> list[Any]:
         return [self._due, *self._open_due.values()]
+
+    def _unqueued(self) -> list[Any]:
+        return [self._due, *(index for tag, index in self._open_due.items() if tag not in self._queues)]
 
     def _place(self, raw: bytes, row: Any | None) -> _Place:
         if row is None:

@@ -31,6 +31,7 @@ class MemoryStore:
         if ends_kept < 1:
             raise ValueError("the log of ends keeps at least one id")
         self._codec = Codec(kinds)
+        self._queues = frozenset(kind.tag for kind in kinds if kind.queue)
         self._clock = clock
         self._size = size
         self._filled = int((1 - reserve) * size)
@@ -56,9 +57,10 @@ class MemoryStore:
         self._position += len(decision.ended)
         return decision.result
 
-    async def due(self, now: float, limit: int) -> list[Key]:
+    async def due(self, now: float, limit: int, queue: Kind | None = None) -> list[Key]:
         self._refuse_when_closed()
-        waiting = ((row.due, raw) for raw, row in self._rows.items() if 0 < row.due <= now)
+        tags = {raw[:1] for raw in self._rows} - self._queues if queue is None else {queue.tag}
+        waiting = ((row.due, raw) for raw, row in self._rows.items() if raw[:1] in tags and 0 < row.due <= now)
         return [self._codec.key(raw) for _, raw in heapq.nsmallest(limit, waiting)]
 
     async def ends(self, after: int | None) -> Ends:

@@ -38,6 +38,7 @@ class Tally(msgspec.Struct, frozen=True, array_like=True):
 
 TICKET = Kind(b"t", Ticket, counted=True)
 TALLY = Kind(b"n", Tally)
+LETTER = Kind(b"q", Ticket, counted=True, queue=True)
 MiB = 1 << 20
 
 OpenStore = Callable[..., SessionStore]
@@ -50,7 +51,7 @@ def open_store(request: pytest.FixtureRequest) -> Iterator[OpenStore]:
     opened: list[SessionStore] = []
 
     def open_one(**options: Any) -> SessionStore:
-        settings = {"kinds": [TICKET, TALLY], "clock": lambda: 1000.0, "size": MiB} | options
+        settings = {"kinds": [TICKET, TALLY, LETTER], "clock": lambda: 1000.0, "size": MiB} | options
         store = MemoryStore(**settings) if request.param == "memory" else LmdbStore(directory, **settings)
         opened.append(store)
         return store
@@ -335,6 +336,21 @@ async def test_open_rows_of_a_counted_kind_are_counted_while_they_are_due(store:
     assert [key.name for key in await store.due(100, 2)] == [b"2", b"1"]
     await put(store, "0", Ticket("new", 90))
     assert store.count(TICKET) == 3
+
+
+async def test_rows_of_a_queue_are_due_and_counted_apart_from_all_others(store: SessionStore) -> None:
+    letters = [Key(LETTER, b"%d" % number) for number in range(3)]
+    for number, key in enumerate(letters):
+        await store.decide([key], writing((key, Ticket("new", 10 + number))))
+    await put(store, "a", Ticket("new", 12))
+    assert await store.due(100, 10) == [ticket("a")]
+    assert await store.due(100, 10, LETTER) == letters
+    assert await store.due(11, 10, LETTER) == letters[:2]
+    assert await store.due(100, 1, LETTER) == letters[:1]
+    await store.decide(letters[:1], writing((letters[0], Ticket("new", 20))))
+    assert await store.due(100, 10, LETTER) == [*letters[1:], letters[0]]
+    await store.decide(letters[:1], writing((letters[0], None)))
+    assert (store.count(LETTER), store.count(TICKET)) == (2, 1)
 
 
 async def test_a_new_log_of_ends_is_empty(store: SessionStore) -> None:
