@@ -29,6 +29,7 @@ from relay.registry import (
 from relay.together import Together
 
 _MIGRATING_SECONDS = 600.0
+_BROKEN = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
 
 
 class PostgresRegistry:
@@ -43,7 +44,7 @@ class PostgresRegistry:
         dsn: str,
         *,
         pool_size: int = 5,
-        max_waiting: int = 100,
+        max_waiting: int = 1000,
         acquire_timeout: float = 1.0,
         command_timeout: float = 5.0,
         patience: float = 30.0,
@@ -69,7 +70,7 @@ class PostgresRegistry:
         try:
             async with asyncio.timeout(_MIGRATING_SECONDS):
                 return await migrate_postgres(connection, migrations("postgres"))
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+        except _BROKEN as error:
             raise RegistryUnusable(f"the database cannot be migrated: {type(error).__name__} {error}") from error
         finally:
             connection.terminate()
@@ -80,6 +81,9 @@ class PostgresRegistry:
             self._listener = Listener(self._connections.connect, news)
             await self._listener.start(await self._connections.first(self._patience))
             await self._connections.open()
+        except _BROKEN as error:
+            await self.close()
+            raise RegistryUnusable(f"the database went away: {type(error).__name__} {error}") from error
         except BaseException:
             await self.close()
             raise

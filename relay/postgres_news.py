@@ -83,17 +83,18 @@ class Listener:
             await asyncio.sleep(delay * random.random())  # noqa: S311
             with suppress(Exception):
                 connection = await self._connect()
-                try:
-                    return connection, await self._listen(connection)
-                except BaseException:
-                    connection.terminate()
-                    raise
+                return connection, await self._listen(connection)
             delay = min(2 * delay, _MAX_DELAY)
 
     async def _listen(self, connection: Any) -> asyncio.Event:
         ended = asyncio.Event()
-        connection.add_termination_listener(lambda _connection: ended.set())
-        await connection.add_listener(CHANNEL, self._heard)
+        try:
+            connection.add_termination_listener(lambda _connection: ended.set())
+            async with asyncio.timeout(self._ping):
+                await connection.add_listener(CHANNEL, self._heard)
+        except BaseException:
+            connection.terminate()
+            raise
         return ended
 
     def _heard(self, _connection: object, _pid: int, _channel: str, payload: str) -> None:

@@ -28,6 +28,8 @@ _AWAY = (
     asyncpg.PostgresSystemError,
     asyncpg.InvalidCatalogNameError,
     asyncpg.IdleInTransactionSessionTimeoutError,
+    # Nobody reads the news, and what is told piles up.
+    asyncpg.ProgramLimitExceededError,
     # After a failover this may be a standby for a while; and another replica may just have migrated.
     asyncpg.ReadOnlySQLTransactionError,
     asyncpg.InvalidCachedStatementError,

@@ -32,7 +32,7 @@ class SqliteRegistry:
     them (NORMAL): they are gone within minutes anyway.
     """
 
-    def __init__(self, path: Path, *, max_waiting: int = 500, timeout: float = 5.0) -> None:
+    def __init__(self, path: Path, *, max_waiting: int = 1000, timeout: float = 5.0) -> None:
         self._file = SqliteFile(path, max_waiting=max_waiting, timeout=timeout)
         self._news: News | None = None
 
