@@ -16,11 +16,13 @@ from sigil.device.pin import ServerPin
 from sigil.device.refusals import AlreadyRegistered, KeyFileExposed, KeyFileUnusable, NotRegistered
 from sigil.device.seconds import Clock, SecondsInFile, Sleep
 from sigil.device.software import SECRET_LENGTH, Device, new_secret
+from sigil.device.tls import TlsTrust
 from sigil.protocol.encoding import decode_base64, encode_base64
 from sigil.protocol.errors import InvalidRequest
 from sigil.protocol.keys import Suite
+from sigil.protocol.relay_messages import Platform
 
-_SUFFIX = ".json"
+_SUFFIX, _SECOND, _RELAY = ".json", ".second", ".relay"
 _MAX_FILE = 1 << 20
 
 
@@ -31,6 +33,16 @@ class _File(msgspec.Struct, frozen=True):
 
     def __repr__(self) -> str:
         return "<key file>"  # The generated one would print the private key.
+
+
+class RelayRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A registration at a relay, and how the relay is reached; `any_http`: plain http was allowed. No secret."""
+
+    origin: str
+    platform: Platform
+    fingerprint: str
+    tls: TlsTrust = TlsTrust()
+    any_http: bool = False
 
 
 @dataclass(frozen=True)
@@ -85,17 +97,35 @@ class Keyring:
             self._path(base_url).unlink()
         except FileNotFoundError as error:
             raise NotRegistered from error
-        self._seconds_path(base_url).unlink(missing_ok=True)
+        self._beside(base_url, _SECOND).unlink(missing_ok=True)
+        self.forget_relay(base_url)
 
     def seconds(self, base_url: str, clock: Clock, sleep: Sleep) -> SecondsInFile:
         """Where all processes take the seconds for `/device/pending` from."""
-        return SecondsInFile(self._seconds_path(base_url), clock, sleep)
+        return SecondsInFile(self._beside(base_url, _SECOND), clock, sleep)
+
+    def relay(self, base_url: str) -> RelayRecord | None:
+        """Where the key for this server is registered for pushes; None also for a record of a former key."""
+        registration, path = self.load(base_url), self._beside(base_url, _RELAY)
+        try:
+            record = msgspec.json.decode(_read_private(path), type=RelayRecord)
+        except NotRegistered:
+            return None
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise KeyFileUnusable(f"{path} is damaged; delete it and register again.") from error
+        return record if record.fingerprint == registration.device.fingerprint else None
+
+    def remember_relay(self, base_url: str, record: RelayRecord) -> None:
+        self._write(self._beside(base_url, _RELAY), msgspec.json.encode(record), replace=True)
+
+    def forget_relay(self, base_url: str) -> None:
+        self._beside(base_url, _RELAY).unlink(missing_ok=True)
 
     def _path(self, base_url: str) -> Path:
         return self.home / (quote(normalised(base_url), safe="") + _SUFFIX)
 
-    def _seconds_path(self, base_url: str) -> Path:
-        return self.home / (quote(normalised(base_url), safe="") + ".second")
+    def _beside(self, base_url: str, suffix: str) -> Path:
+        return self._path(base_url).with_suffix(suffix)
 
     def _require_private_home(self) -> None:
         _require_private(self.home.stat(), self.home, "chmod 700")

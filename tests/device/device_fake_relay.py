@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import ssl
-from collections.abc import Awaitable, Callable
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 import httpx
@@ -186,3 +189,26 @@ class Registry:
             return signed_bytes.relay_register(self.origin, given["push_platform"], b"n" * 32, given["push_token"])
         assert path == "/devices/unregister"
         return signed_bytes.relay_unregister(self.origin, b"n" * 32)
+
+
+@contextmanager
+def relay_in_a_thread(*scripts: Script) -> Iterator[FakeRelay]:
+    """For commands, which run a loop of their own."""
+    relay, started, over = FakeRelay(*scripts), threading.Event(), list[Callable[[], object]]()
+
+    async def serve_until_over() -> None:
+        end = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        over.append(lambda: loop.call_soon_threadsafe(end.set))
+        async with relay:
+            started.set()
+            await end.wait()
+
+    with ThreadPoolExecutor(1) as pool:
+        serving = pool.submit(asyncio.run, serve_until_over())
+        assert started.wait(GUARD_SECONDS)
+        try:
+            yield relay
+        finally:
+            over[0]()
+            serving.result(GUARD_SECONDS)

@@ -111,7 +111,8 @@ def test_wrong_usage_ends_with_2(run: Run, arguments: tuple[str, ...]) -> None:
 
 
 def test_every_command_that_was_promised_is_there() -> None:
-    assert set(device.commands) == {"init", "whoami", "servers", "forget", "pending", "approve", "reject", "watch"}
+    polled = {"init", "whoami", "servers", "forget", "pending", "approve", "reject", "watch"}
+    assert set(device.commands) == polled | {"register", "unregister", "listen"}
 
 
 def test_a_device_that_knows_no_server_says_so(run: Run) -> None:

@@ -2,12 +2,14 @@
 
 from sigil.device.commands.answer import approve, pending, reject, watch
 from sigil.device.commands.enrol import forget, init, servers, whoami
+from sigil.device.commands.listen import listen
+from sigil.device.commands.relays import register, unregister
 from sigil.device.commands.surroundings import DeviceGroup
 
 device = DeviceGroup(
     "device",
     help="A software device: holds a key, shows what servers ask, and answers.",
-    commands=[init, whoami, servers, forget, pending, approve, reject, watch],
+    commands=[init, whoami, servers, forget, pending, approve, reject, watch, register, unregister, listen],
 )
 
 __all__ = ["device"]

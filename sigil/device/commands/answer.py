@@ -19,6 +19,7 @@ from sigil.device.commands.surroundings import (
     server_option,
     surroundings,
 )
+from sigil.device.commands.telling import challenge_members
 from sigil.device.commands.watcher import Watcher
 from sigil.device.display import challenge_lines, printable
 from sigil.device.keyring import Keyring
@@ -119,23 +120,12 @@ def _show_inbox(inbox: Inbox) -> None:
 
 
 def _as_json(inbox: Inbox) -> dict[str, object]:
+    now = surroundings().clock()
     return {
-        "challenges": [_challenge_json(shown) for shown in inbox.challenges],
+        "challenges": [challenge_members(shown, now) for shown in inbox.challenges],
         "refused": [
             {"challenge_id": item.challenge_id, "code": item.error.code, "message": item.error.message}
             for item in inbox.refused
         ],
         "mpa_pending": inbox.mpa,
-    }
-
-
-def _challenge_json(shown: ShownChallenge) -> dict[str, object]:
-    return {
-        "challenge_id": shown.challenge_id,
-        "server": shown.server.base_url,
-        "server_id": shown.server.server_id,
-        "action": json.loads(shown.action_jcs),
-        "expires_at": shown.expires_at,
-        "seconds_left": shown.seconds_left(surroundings().clock()),
-        "number_matching": shown.number_matching,
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import cast
 
@@ -17,18 +18,17 @@ from sigil.device.commands.surroundings import (
     json_option,
     server_option,
     surroundings,
+    trust_of,
+    trust_options,
 )
 from sigil.device.display import picture, printable, server_lines
 from sigil.device.keyring import Keyring, Registration
 from sigil.device.pin import ServerPin, verify_info
-from sigil.device.refusals import AlreadyRegistered, IdentityChanged, NotConfirmed, TrustUnusable
-from sigil.device.tls import TlsTrust
+from sigil.device.refusals import AlreadyRegistered, DeviceError, IdentityChanged, NotConfirmed
 from sigil.device.wire import ServerConnection
 from sigil.protocol.keys import SUITES, Suite
 
 _SERVER_ID = Matching("server_id", "[0-9a-f]{64}", "the full server_id: 64 lower-case hex characters")
-# As `openssl x509 -fingerprint -sha256` writes it, too.
-_SHA256 = Matching("sha256", "[0-9a-f]{64}", "64 hex characters", lambda text: text.replace(":", "").lower())
 
 
 @click.command()
@@ -36,10 +36,7 @@ _SHA256 = Matching("sha256", "[0-9a-f]{64}", "64 hex characters", lambda text: t
 @click.option("--pin", type=_SERVER_ID, help="The server_id that you were told; anything else is refused.")
 @click.option("--suite", type=click.Choice(SUITES), default="ES256", show_default=True)
 @click.option("--yes", is_flag=True, help="Accept the server's identity without --pin and unasked.")
-@click.option(
-    "--ca", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Trust these PEM certificates."
-)
-@click.option("--tls-pin", type=_SHA256, help="Trust only the certificate with this SHA-256.")
+@trust_options("the server")
 @click.option("--force", is_flag=True, help="Replace the key that this device has for the server.")
 @home_option
 def init(
@@ -54,7 +51,7 @@ def init(
     keyring: Keyring,
 ) -> None:
     """Make a key for a server and pin the server's identity."""
-    trust = _trust(server, ca, tls_pin)
+    trust = trust_of(server, ca, tls_pin)
     with ServerConnection(server, trust) as connection:
         found = verify_info(connection.info(), server, pin=pin, tls=trust)
     _refuse_overwriting(keyring, found, force=force)
@@ -97,19 +94,13 @@ def forget(url: str, yes: bool, keyring: Keyring) -> None:
     """Delete the key for a server, for good."""
     if not yes and surroundings().interactive():
         click.confirm(f"Delete the key for {url}? It cannot be made again.", abort=True, err=True)
+    relay = None
+    with suppress(DeviceError):  # A damaged key can be deleted, too.
+        relay = keyring.relay(url)
     keyring.forget(url)
     click.echo(f"The key for {url} is deleted.")
-
-
-def _trust(server: str, ca: Path | None, tls_pin: str | None) -> TlsTrust:
-    if ca is not None and tls_pin is not None:
-        raise click.UsageError("Give one of --ca and --tls-pin.")
-    if (ca or tls_pin) and server.startswith("http:"):
-        raise click.UsageError("--ca and --tls-pin are for https addresses.")
-    try:
-        return TlsTrust(ca_pem=ca.read_text("ascii") if ca else None, sha256=tls_pin)
-    except UnicodeDecodeError as error:
-        raise TrustUnusable(f"{ca} holds no PEM certificate.") from error
+    if relay is not None:
+        click.echo(f"{relay.origin} still knows it, and forgets it after 90 silent days.")
 
 
 def _refuse_overwriting(keyring: Keyring, found: ServerPin, *, force: bool) -> None:

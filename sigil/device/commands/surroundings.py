@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -19,8 +19,9 @@ from sigil.device.client import DeviceClient
 from sigil.device.display import printable
 from sigil.device.keyring import Keyring, Registration
 from sigil.device.origin import base_url
-from sigil.device.refusals import AddressRefused, DeviceError, NotRegistered
+from sigil.device.refusals import AddressRefused, DeviceError, NotRegistered, TrustUnusable
 from sigil.device.seconds import Clock, Sleep
+from sigil.device.tls import TlsTrust
 from sigil.device.wire import ServerConnection
 
 # Generic since click 8.2 only, and only for the type checker of interest.
@@ -91,6 +92,28 @@ class Matching(_TextParam):
 
 SERVER_URL = _ServerUrl()
 MATCH_CODE = Matching("NN", "[0-9]{2}", "two digits")
+# As `openssl x509 -fingerprint -sha256` writes it, too.
+_SHA256 = Matching("sha256", "[0-9a-f]{64}", "64 hex characters", lambda text: text.replace(":", "").lower())
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+def trust_options(whose: str) -> Callable[[_Command], _Command]:
+    file = click.Path(exists=True, dir_okay=False, path_type=Path)
+    ca = click.option("--ca", type=file, help=f"Trust these PEM certificates of {whose}.")
+    pin = click.option("--tls-pin", type=_SHA256, help=f"Trust only {whose}'s certificate with this SHA-256.")
+    return lambda command: ca(pin(command))
+
+
+def trust_of(url: str, ca: Path | None, tls_pin: str | None) -> TlsTrust:
+    """What `trust_options` say about an address."""
+    if ca is not None and tls_pin is not None:
+        raise click.UsageError("Give one of --ca and --tls-pin.")
+    if (ca or tls_pin) and url.startswith("http:"):
+        raise click.UsageError("--ca and --tls-pin are for https addresses.")
+    try:
+        return TlsTrust(ca_pem=ca.read_text("ascii") if ca else None, sha256=tls_pin)
+    except UnicodeDecodeError as error:
+        raise TrustUnusable(f"{ca} holds no PEM certificate.") from error
 
 
 def _default_home() -> Path:

@@ -1,0 +1,92 @@
+"""Which relay is meant, and how it is reached."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from sigil.device.commands.surroundings import trust_of, trust_options
+from sigil.device.keyring import Keyring, Registration, RelayRecord
+from sigil.device.origin import relay_origin
+from sigil.device.pin import verify_info
+from sigil.device.refusals import AddressRefused
+from sigil.device.relay.client import RelayClient
+from sigil.device.relay.refusals import RelayUnknown
+from sigil.device.tls import TlsTrust
+from sigil.device.wire import ServerConnection, understood
+from sigil.protocol.messages import Info
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class RelayAddress:
+    """A relay and how it is reached."""
+
+    origin: str
+    tls: TlsTrust
+    any_http: bool
+
+    def client(self) -> RelayClient:
+        return RelayClient(self.origin, self.tls, any_http=self.any_http)
+
+
+def relay_options(command: _Command) -> _Command:
+    insecure = click.option(
+        "--insecure-relay",
+        is_flag=True,
+        help="Allow plain http to a relay beyond loopback and private addresses. Who is on the way cannot forge a "
+        "question, but reads what you are asked and can keep it from you.",
+    )
+    relay = click.option("--relay", metavar="URL", help="The relay's address. [default: what the server tells]")
+    return relay(trust_options("the relay")(insecure(command)))
+
+
+def address_of(
+    keyring: Keyring,
+    registration: Registration,
+    *,
+    relay: str | None,
+    ca: Path | None,
+    tls_pin: str | None,
+    insecure_relay: bool,
+    anew: bool = False,
+) -> RelayAddress:
+    """As --relay says; else where this key is registered, or with `anew` where its server now says.
+
+    Trust belongs to an origin: what was given for it before is kept, and that of the server is for the server.
+    """
+    record = keyring.relay(registration.server.base_url)
+    recorded = record.origin if record is not None else None
+    url = relay or (None if anew else recorded) or _told(registration) or recorded
+    if url is None:
+        raise RelayUnknown
+    try:
+        known = record if record is not None and record.origin == relay_origin(url, any_http=True) else None
+        any_http = insecure_relay or (known is not None and known.any_http)
+        origin = relay_origin(url, any_http=any_http)
+    except AddressRefused as error:
+        raise AddressRefused(f"{error.message} (relay {url})") from error
+    return RelayAddress(origin, _trust(origin, trust_of(origin, ca, tls_pin), known, registration), any_http)
+
+
+def _trust(origin: str, given: TlsTrust, known: RelayRecord | None, registration: Registration) -> TlsTrust:
+    if given != TlsTrust():
+        return given
+    if known is not None:
+        return known.tls
+    server = registration.server
+    return server.tls if origin == server.base_url else TlsTrust()
+
+
+def _told(registration: Registration) -> str | None:
+    """What /info says, if it is still the pinned server that says it."""
+    server = registration.server
+    with ServerConnection(server.base_url, server.tls) as connection:
+        info = connection.info()
+    verify_info(info, server.base_url, pin=server.server_id)
+    return understood(info, Info).relay_url

@@ -1,0 +1,123 @@
+"""`register` and `unregister`: whether pushes come to this device."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar, cast
+
+import click
+
+from sigil.device.commands.relay_choice import RelayAddress, address_of, relay_options
+from sigil.device.commands.surroundings import chosen, home_option, json_option, server_option
+from sigil.device.display import picture, printable
+from sigil.device.keyring import Keyring, Registration, RelayRecord
+from sigil.device.relay.client import RelayClient
+from sigil.protocol.relay_messages import Platform
+
+T = TypeVar("T")
+MAX_TOKEN = 4096
+
+
+@click.command()
+@click.option(
+    "--platform",
+    type=click.Choice(["websocket", "apns", "fcm"]),
+    default="websocket",
+    show_default=True,
+    help="apns and fcm are for testing an integration: the pushes go to the app that has the token.",
+)
+@click.option(
+    "--token-file",
+    type=click.File("r"),
+    help="File with the push token of apns or fcm; without it, or with -, standard input.",
+)
+@server_option
+@relay_options
+@json_option
+@home_option
+def register(
+    *, platform: str, token_file: Any, server: str | None, as_json: bool, keyring: Keyring, **relay: Any
+) -> None:
+    """Have pushes sent to this device: tell the server's relay of its key."""
+    registration = chosen(keyring, server)
+    token = _token(platform, token_file)
+    address = address_of(keyring, registration, **relay, anew=True)
+    device = registration.device
+    told = _ask(address, lambda client: client.register(device, cast(Platform, platform), token))
+    keyring.remember_relay(
+        registration.server.base_url,
+        RelayRecord(
+            origin=address.origin,
+            platform=cast(Platform, platform),
+            fingerprint=device.fingerprint,
+            tls=address.tls,
+            any_http=address.any_http,
+        ),
+    )
+    if as_json:
+        _echo_json(registration, address, platform=platform, registered_at=told.registered_at)
+        return
+    click.echo(printable(f"Registered   {address.origin}  ({platform})"))
+    _echo_device(registration)
+
+
+@click.command()
+@server_option
+@relay_options
+@json_option
+@home_option
+def unregister(*, server: str | None, as_json: bool, keyring: Keyring, **relay: Any) -> None:
+    """Have no more pushes sent: the relay forgets this device. The key stays."""
+    registration = chosen(keyring, server)
+    address = address_of(keyring, registration, **relay)
+    told = _ask(address, lambda client: client.unregister(registration.device))
+    record = keyring.relay(registration.server.base_url)
+    if record is not None and record.origin == address.origin:
+        keyring.forget_relay(registration.server.base_url)
+    if as_json:
+        _echo_json(registration, address, removed=told.removed)
+        return
+    said = "Unregistered" if told.removed else "Was not registered"
+    click.echo(printable(f"{said}  {address.origin}"))
+    _echo_device(registration)
+
+
+def _ask(address: RelayAddress, request: Callable[[RelayClient], Awaitable[T]]) -> T:
+    async def asking() -> T:
+        async with address.client() as client:
+            return await request(client)
+
+    return asyncio.run(asking())
+
+
+def _token(platform: str, token_file: Any) -> str:
+    """Never an argument: those are read by everyone on this machine, and kept by shells."""
+    if platform == "websocket":
+        if token_file is not None:
+            raise click.UsageError("--token-file is for apns and fcm; a WebSocket has no token.")
+        return ""
+    token: str = (token_file or sys.stdin).read(MAX_TOKEN + 2).strip()
+    if not 0 < len(token) <= MAX_TOKEN or not token.isprintable():
+        raise click.UsageError(f"The push token is one line of at most {MAX_TOKEN} characters.")
+    return token
+
+
+def _echo_device(registration: Registration) -> None:
+    device = registration.device
+    click.echo(f"Fingerprint  {device.fingerprint}")
+    click.echo(f"             {picture(device.fingerprint)}")
+
+
+def _echo_json(registration: Registration, address: RelayAddress, **more: object) -> None:
+    device = registration.device
+    told = {
+        "relay": address.origin,
+        "server": registration.server.base_url,
+        "fingerprint": device.fingerprint,
+        "pictogram": device.pictogram,
+        "pictogram_speakable": device.pictogram_speakable,
+    }
+    click.echo(json.dumps(told | more))
