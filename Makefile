@@ -4,10 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev test check format load load-lean openapi lock clean
+.PHONY: help install dev test check bench bench-update format load load-lean openapi lock clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: $(VENV)/.installed ## make .venv with all dependencies, from the lock file
 
@@ -38,6 +38,12 @@ load: install ## a minute of complete challenges under Locust; ARGS="--suite all
 
 load-lean: install ## complete challenges per second of a server on this machine, suite by suite
 	$(BIN)/python -m loadtest.lean
+
+bench: install ## benchmarks as multiples of a verification; fails when one is 25 % over bench/baseline.json
+	$(BIN)/python -m pytest bench --benchmark-quiet
+
+bench-update: install ## write bench/baseline.json and the table of bench/README.md anew on this machine
+	$(BIN)/python -m pytest bench --benchmark-quiet --renew-baseline
 
 openapi: install ## write docs/openapi.json anew from the message types
 	$(BIN)/python -m deploy.openapi

@@ -1,0 +1,95 @@
+"""The whole application of a worker without a network: an ASGI server that has no sockets."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import uvloop
+
+from bench.wire import answered, asked
+from sigil.app import Parts, Snapshot, build
+from sigil.config import Config
+from sigil.core.decision import SessionStore
+from sigil.device import Device
+from sigil.metrics import Metrics
+from sigil.protocol.api_key import issue
+from sigil.protocol.identity import DerivedSecrets
+from sigil.waiting import Waiters
+
+Headers = list[tuple[bytes, bytes]]
+
+
+class InProcess:
+    """An application over `store`, and `count` devices: each call but `sign` makes one request for each of them."""
+
+    def __init__(self, store: SessionStore, count: int, metrics: Metrics | None = None) -> None:
+        secrets = DerivedSecrets(*(os.urandom(32) for _ in range(4)))
+        key = issue(secrets.api_key, "sgk_test_", os.urandom(16))
+        self._authorization: Headers = [(b"authorization", f"Bearer {key}".encode())]
+        parts = Parts(store=store, waiters=Waiters(), metrics=metrics)
+        self._app = build(Snapshot(Config(device_rate=0), secrets), parts)
+        self._loop = uvloop.new_event_loop()
+        self._devices = [Device.generate() for _ in range(count)]
+        self._creations = [asked(device) for device in self._devices]
+        self._created: list[bytes] = []
+        self._answers: list[bytes] = []
+
+    def create(self) -> None:
+        self._created = self._run(self._posts("/challenge", self._creations, self._authorization))
+
+    def sign(self) -> None:
+        self._answers = [
+            answered(device, created) for device, created in zip(self._devices, self._created, strict=True)
+        ]
+
+    def answer(self) -> None:
+        self._run(self._posts("/respond", self._answers, []))
+
+    def close(self) -> None:
+        self._loop.close()
+
+    def _run(self, work: Any) -> Any:
+        return self._loop.run_until_complete(work)
+
+    async def _posts(self, path: str, bodies: Sequence[bytes], headers: Headers) -> list[bytes]:
+        return [await self._post(path, body, headers) for body in bodies]
+
+    async def _post(self, path: str, body: bytes, headers: Headers) -> bytes:
+        sent: list[dict[str, Any]] = []
+
+        async def receive() -> dict[str, Any]:
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        async def send(event: dict[str, Any]) -> None:
+            sent.append(event)
+
+        await self._app(_scope(path, len(body), headers), receive, send)
+        start, *pieces = sent
+        answer = b"".join(piece.get("body", b"") for piece in pieces)
+        if start["status"] not in {200, 201}:
+            raise RuntimeError(f"POST {path}: {start['status']} {answer!r}")
+        return answer
+
+
+def _scope(path: str, length: int, headers: Headers) -> dict[str, Any]:
+    return {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
+        "http_version": "1.1",
+        "method": "POST",
+        "scheme": "https",
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": b"",
+        "root_path": "",
+        "headers": [
+            (b"host", b"localhost:8443"),
+            (b"content-type", b"application/json"),
+            (b"content-length", b"%d" % length),
+            *headers,
+        ],
+        "client": ("192.0.2.7", 40000),
+        "server": ("127.0.0.1", 8443),
+    }

@@ -1,0 +1,136 @@
+"""What workers ask of the store: put, answer and expire challenges, so many in one run that the clock can tell."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from bench.wire import ACTION_JCS
+from sigil.app import KINDS
+from sigil.challenges import Challenges, Policy
+from sigil.core import challenge as rules
+from sigil.core.challenge import Challenge
+from sigil.core.decision import Decision, Key, SessionStore
+from sigil.core.ledger import Limits
+from sigil.protocol.identity import DerivedSecrets, ServerIdentity
+from sigil.protocol.ids import uuid4_bytes
+from sigil.store.lmdb import LmdbStore
+from sigil.waiting import Waiters
+
+T = TypeVar("T")
+
+_LIFETIME = 300
+
+
+def open_store(path: Path) -> LmdbStore:
+    return LmdbStore(path, size=256 << 20, kinds=KINDS, clock=time.time)
+
+
+def finish(coroutine: Coroutine[Any, Any, T]) -> T:
+    """The result of a coroutine that waits for nothing, as those of the stores do."""
+    try:
+        coroutine.send(None)
+    except StopIteration as end:
+        result: T = end.value
+        return result
+    raise RuntimeError("the coroutine waits")
+
+
+class Task(Protocol):
+    """`run` is measured; `prepare` goes before it."""
+
+    def prepare(self) -> None: ...
+
+    def run(self) -> None: ...
+
+
+class Put:
+    """Challenges of devices that nobody asked before: the dearest case, with a ledger each. `age` in seconds."""
+
+    def __init__(self, store: SessionStore, count: int, age: int = 0, action: bytes = ACTION_JCS) -> None:
+        self._store = store
+        self._count = count
+        self._age = age
+        self._action = action
+        self.drafts: list[tuple[bytes, Challenge]] = []
+
+    def prepare(self) -> None:
+        # The store is as full in the last round as in the first.
+        for name, draft in self.drafts:
+            finish(self._forget(name, draft))
+        self.drafts = [(uuid4_bytes(os.urandom(16)), self._draft()) for _ in range(self._count)]
+
+    def _draft(self) -> Challenge:
+        created_ms = int((time.time() - self._age) * 1000)
+        return Challenge(os.urandom(33), os.urandom(16), os.urandom(32), self._action, created_ms, _LIFETIME)
+
+    def run(self) -> None:
+        for name, draft in self.drafts:
+            finish(self._put(name, draft))
+
+    async def _put(self, name: bytes, draft: Challenge) -> None:
+        def rule(now: float, rows: tuple[Any, ...]) -> Decision[Any]:
+            return rules.issue(now, name, draft, rows[1], limits=Limits(), body_sha256=b"")
+
+        await self._store.decide(_rows_of(name, draft), rule, creates=True)
+
+    async def _forget(self, name: bytes, draft: Challenge) -> None:
+        keys = _rows_of(name, draft)
+        await self._store.decide(keys, lambda now, rows: Decision(None, tuple((key, None) for key in keys)))
+
+
+class Answer:
+    """Approvals of pending challenges, their signatures verified before."""
+
+    def __init__(self, store: SessionStore, count: int) -> None:
+        self._store = store
+        self._put = Put(store, count)
+
+    def prepare(self) -> None:
+        self._put.prepare()
+        self._put.run()
+
+    def run(self) -> None:
+        for name, draft in self._put.drafts:
+            finish(self._answer(name, draft))
+
+    async def _answer(self, name: bytes, draft: Challenge) -> None:
+        def rule(now: float, rows: tuple[Any, ...]) -> Decision[Any]:
+            return rules.answer(now, name, *rows, approved=True)
+
+        await self._store.decide(_rows_of(name, draft), rule)
+
+
+class Expire:
+    """The sweep of a worker over challenges that nobody answered, until none is due."""
+
+    def __init__(self, store: SessionStore, count: int) -> None:
+        self._put = Put(store, count, age=_LIFETIME + 1)
+        secrets = DerivedSecrets(*(bytes([n]) * 32 for n in (1, 2, 3, 4)))
+        self._challenges = Challenges(
+            identity=ServerIdentity.from_secrets(secrets),
+            store=store,
+            waiters=Waiters(),
+            policy=Policy(),
+            journal=lambda event, challenge_id, challenge: None,
+            clock=time.time,
+            randomness=os.urandom,
+        )
+
+    def prepare(self) -> None:
+        self._put.prepare()
+        self._put.run()
+
+    def run(self) -> None:
+        while finish(self._challenges.sweep()):
+            pass
+
+
+TASKS = {"put": Put, "answer": Answer, "expire": Expire}
+
+
+def _rows_of(name: bytes, draft: Challenge) -> list[Key]:
+    return [rules.challenge_key(name), rules.ledger_key(draft.public_key)]

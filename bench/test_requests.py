@@ -1,0 +1,69 @@
+"""Both requests of a complete challenge through the whole application, without a network."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from prometheus_client import values
+
+from bench.in_process import InProcess
+from bench.measuring import Measure
+from bench.store_tasks import open_store
+from sigil.app import KINDS
+from sigil.core.decision import SessionStore
+from sigil.metrics import Metrics
+from sigil.serving import logs, places
+from sigil.store.memory import MemoryStore
+
+_DEVICES = 20
+
+
+@pytest.fixture(params=["memory", "lmdb"])
+def store(request: pytest.FixtureRequest, memory_directory: Path) -> Iterator[SessionStore]:
+    store = MemoryStore(kinds=KINDS, clock=time.time) if request.param == "memory" else open_store(memory_directory)
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def metrics(store: SessionStore, monkeypatch: pytest.MonkeyPatch, memory_directory: Path) -> Metrics:
+    """They count in files, as those of a worker do."""
+    directory = memory_directory / "metrics"
+    directory.mkdir()
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(directory))
+    monkeypatch.setattr(values, "ValueClass", values.ValueClass)
+    places.take(directory)
+    return Metrics(store, version="", directory=directory, token=None)
+
+
+@pytest.fixture
+def application(store: SessionStore, metrics: Metrics, monkeypatch: pytest.MonkeyPatch) -> Iterator[InProcess]:
+    """Its log lines are made and written, where nobody reads them."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    monkeypatch.setattr(logs._sink, "fd", nowhere)
+    application = InProcess(store, _DEVICES, metrics)
+    yield application
+    application.close()
+    os.close(nowhere)
+
+
+def test_create_in_process(measure: Measure, application: InProcess) -> None:
+    application.create()
+
+    def answer_those_before() -> None:
+        application.sign()
+        application.answer()
+
+    measure(application.create, operations=_DEVICES, rounds=200, prepare=answer_those_before)
+
+
+def test_answer_in_process(measure: Measure, application: InProcess) -> None:
+    def ask() -> None:
+        application.create()
+        application.sign()
+
+    measure(application.answer, operations=_DEVICES, rounds=200, prepare=ask)

@@ -1,0 +1,59 @@
+"""A real server: `sigil serve` with one worker, over TLS."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from bench.connection import Connection
+from bench.measuring import Measure
+from bench.wire import answered, asked
+from sigil.device import Device
+from tests.live import LiveServer
+
+_STARTS = 10
+
+
+class Starts:
+    """Servers one after the other, each with a new identity, certificate and store."""
+
+    def __init__(self) -> None:
+        self._server: LiveServer | None = None
+
+    def prepare(self) -> None:
+        self.close()
+        self._server = LiveServer(workers=1)
+
+    def run(self) -> None:
+        if self._server is not None:
+            self._server.start()
+
+    def close(self) -> None:
+        if self._server is not None:
+            self._server.__exit__(None, None, None)
+
+
+@pytest.fixture
+def starts() -> Iterator[Starts]:
+    starts = Starts()
+    yield starts
+    starts.close()
+
+
+def test_start_of_a_server(measure: Measure, starts: Starts) -> None:
+    """From the command to the first good answer of /health, which is asked for every 20 ms."""
+    measure(starts.run, rounds=_STARTS, prepare=starts.prepare, verifications=500)
+
+
+def test_complete_challenge_over_tls(measure: Measure) -> None:
+    """Create and answer one after the other on one connection; the device's signature is part of it."""
+    device = Device.generate()
+    creation = asked(device)
+    with LiveServer(workers=1, SIGIL_DEVICE_RATE="off") as server, Connection(server) as connection:
+
+        def complete() -> None:
+            connection.post("/respond", answered(device, connection.post("/challenge", creation)))
+
+        # A preparation that does nothing: one challenge a round, so that a calibration stands beside each.
+        measure(complete, rounds=1000, prepare=lambda: None)

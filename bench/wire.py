@@ -1,0 +1,29 @@
+"""The bodies of a complete challenge, as integrator and device send them."""
+
+from __future__ import annotations
+
+import json
+
+from sigil.device import Device
+from sigil.protocol.canonical import canonical
+from sigil.protocol.encoding import decode_base64
+
+ACTION = {
+    "type": "payment.confirm",
+    "description": "Pay 129.90 EUR to Example Books Ltd",
+    "params": {"amount": "129.90", "currency": "EUR", "to": "Example Books Ltd", "order": 48151},
+}
+ACTION_JCS = canonical(ACTION)
+
+
+def asked(device: Device) -> bytes:
+    """The body of `POST /challenge`."""
+    return json.dumps({"device_public_key": device.wire_key, "action": ACTION}).encode()
+
+
+def answered(device: Device, created: bytes) -> bytes:
+    """The body of `POST /respond` that approves what `created` is the answer to `POST /challenge` of."""
+    challenge = json.loads(created)
+    bound = decode_base64(challenge["challenge_bytes"], "challenge_bytes")
+    signature = device.sign_approval(bound, ACTION_JCS)
+    return json.dumps(device.response_body(challenge["challenge_id"], "approved", signature)).encode()

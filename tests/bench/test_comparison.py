@@ -1,0 +1,108 @@
+"""What the benchmarks' comparison says of figures; nothing is timed here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bench import baseline, report
+from bench.comparison import TOLERANCE, Figure, Outcome, Verdict, compare
+from bench.tolerances import REASONS, TOLERANCES
+
+BEFORE = {"verify": Figure(60e-6, "s", 1.0), "start": Figure(0.5, "s", 8000.0), "row": Figure(443.0, "bytes", 443.0)}
+
+
+def timed(multiple: float) -> Figure:
+    return Figure(multiple * 60e-6, "s", multiple)
+
+
+def verdict(multiple: float, before: float = 1.0, **tolerances: float) -> Verdict:
+    found = compare({"verify": timed(multiple)}, {"verify": timed(before)}, tolerances, whole=True)
+    assert [one.name for one in found] == ["verify"]
+    return found[0]
+
+
+def test_thirty_percent_more_than_the_baseline_fails() -> None:
+    found = verdict(1.3)
+    assert (found.outcome, found.failed) == (Outcome.SLOWER, True)
+    assert found.change == pytest.approx(0.3)
+
+
+@pytest.mark.parametrize("multiple", [1.2, 1 + TOLERANCE, 1.0, 0.9])
+def test_up_to_the_tolerance_passes(multiple: float) -> None:
+    assert verdict(multiple).outcome is Outcome.AS_BEFORE
+    assert not verdict(multiple).failed
+
+
+def test_much_less_than_the_baseline_passes_and_is_told() -> None:
+    assert (verdict(0.7).outcome, verdict(0.7).failed) == (Outcome.FASTER, False)
+
+
+def test_multiples_are_compared_and_not_seconds() -> None:
+    """On a machine of half the speed everything takes twice as long, the calibration too."""
+    found = compare({"verify": Figure(120e-6, "s", 1.0)}, BEFORE, {}, whole=False)
+    assert [one.outcome for one in found] == [Outcome.AS_BEFORE]
+
+
+def test_a_tolerance_of_its_own_counts_in_place_of_the_general_one() -> None:
+    assert not verdict(1.3, verify=0.5).failed
+    assert verdict(1.6, verify=0.5).failed
+    assert verdict(1.1, verify=0.05).failed
+
+
+def test_bytes_are_held_like_times() -> None:
+    found = compare({"row": Figure(600.0, "bytes", 600.0)}, {"row": BEFORE["row"]}, {}, whole=True)
+    assert [one.outcome for one in found] == [Outcome.SLOWER]
+
+
+def test_a_benchmark_that_is_not_in_the_baseline_is_new_and_passes() -> None:
+    found = compare({"sign": timed(99.0)}, {}, {}, whole=True)
+    assert [(one.outcome, one.failed, one.change) for one in found] == [(Outcome.NEW, False, None)]
+
+
+def test_a_benchmark_of_the_baseline_that_did_not_run_fails() -> None:
+    found = compare({"verify": timed(1.0)}, BEFORE, {}, whole=True)
+    assert {one.name for one in found if one.outcome is Outcome.NOT_RUN} == {"start", "row"}
+    assert [one.name for one in found if one.failed] == ["start", "row"]
+
+
+def test_who_asked_for_some_benchmarks_misses_none() -> None:
+    assert [one.name for one in compare({"verify": timed(1.0)}, BEFORE, {}, whole=False)] == ["verify"]
+
+
+def test_the_table_has_a_line_for_each_verdict() -> None:
+    figures = {"verify": timed(1.3), "sign": timed(0.41234), "row": BEFORE["row"]}
+    head, *lines = report.table(compare(figures, BEFORE, {}, whole=True))
+    assert head.split() == ["benchmark", "best", "multiple", "baseline", "change"]
+    assert [line.split() for line in lines] == [
+        ["verify", "78", "µs", "1.3", "1", "+30.0%", "REGRESSION"],
+        ["sign", "24.7", "µs", "0.412", "new"],
+        ["row", "443", "B", "443", "B", "443", "B", "+0.0%"],
+        ["start", "8000", "NOT", "RUN"],
+    ]
+
+
+def test_a_baseline_reads_as_it_was_written(tmp_path: Path) -> None:
+    written = baseline.of_this_machine(60e-6, BEFORE)
+    baseline.save(written, tmp_path / "baseline.json")
+    assert baseline.load(tmp_path / "baseline.json") == written
+    assert written.benchmarks == BEFORE
+    assert written.date
+    assert written.python
+    assert baseline.load(tmp_path / "none.json") == baseline.NOTHING
+
+
+def test_the_readme_shows_the_baseline() -> None:
+    text = report.README.read_text(encoding="utf-8")
+    assert report.with_results(text, baseline.load()) == text
+
+
+def test_a_readme_without_a_place_for_the_table_is_refused() -> None:
+    with pytest.raises(ValueError, match="no place for the table"):
+        report.with_results("# Benchmarks\n", baseline.NOTHING)
+
+
+def test_every_tolerance_of_its_own_names_a_benchmark_and_a_reason() -> None:
+    assert set(TOLERANCES) <= set(baseline.load().benchmarks)
+    assert all(reason for _, reason in REASONS.values())
