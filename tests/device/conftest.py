@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 from device_fake_server import NOW, FakeServer
+from device_listening import Listen, listening_at
 from device_tls import Tls, tls_server
 
 from sigil.device.commands import device
@@ -44,6 +45,11 @@ def server(clock: MovingClock) -> Iterator[FakeServer]:
 def tls(tmp_path: Path) -> Iterator[Tls]:
     with tls_server(tmp_path) as running:
         yield running
+
+
+@pytest.fixture
+def listen(clock: MovingClock) -> Listen:
+    return listening_at(clock)
 
 
 @pytest.fixture

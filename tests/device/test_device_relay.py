@@ -4,107 +4,26 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import shutil
 import signal
-import subprocess
-import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
-from device_fake_server import FakeServer, as_json, make_payload
+from device_fake_server import FakeServer, as_json
+from device_processes import At, Phone
 
-from sigil.device.commands import device
-from sigil.protocol.encoding import decode_base64
-from sigil.protocol.keys import PublicKey
 from tests.live import DEADLINE, wait_until
 from tests.live_relay import LiveRelay, Server
-
-ROOT = Path(__file__).parent.parent.parent
 
 
 @pytest.fixture(params=["set", "unset"])
 def relay(request: pytest.FixtureRequest) -> Iterator[LiveRelay]:
     with LiveRelay(**({} if request.param == "set" else {"RELAY_PUBLIC_URL": ""})) as running:
         yield running
-
-
-class Phone:
-    """An enrolled device, run as the command that people run."""
-
-    def __init__(self, server: FakeServer, home: Path) -> None:
-        self.server, self.home = server, home
-        self.run("init", "--server", server.url, "--pin", server.identity.server_id)
-        self.who = json.loads(self.run("whoami", "--json"))
-
-    def run(self, *arguments: str) -> str:
-        done = CliRunner().invoke(device, [*arguments, "--home", str(self.home)])
-        assert done.exit_code == 0, done.output
-        return done.stdout
-
-    def challenge(self, number: int) -> dict[str, Any]:
-        key = PublicKey.parse(decode_base64(self.who["device_public_key"], "$"))
-        return make_payload(self.server.identity, key, number=number, expires_at=int(time.time()) + 300)
-
-    def listen(self, *options: str) -> Listening:
-        return Listening("device", "listen", "--json", *options, "--home", str(self.home))
-
-
-class Listening:
-    """A `sigil device listen --json` in a process of its own, and the events that it told."""
-
-    def __init__(self, *arguments: str) -> None:
-        self.told: list[dict[str, Any]] = []
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "sigil", *arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            cwd=ROOT,
-            env={"PATH": os.environ.get("PATH", "")},
-        )
-        self._reader = threading.Thread(target=self._read)
-        self._reader.start()
-
-    def _read(self) -> None:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self.told.append(json.loads(line))
-
-    def events(self, name: str) -> list[dict[str, Any]]:
-        return [event for event in self.told if event["event"] == name]
-
-    def until(self, name: str, count: int = 1) -> dict[str, Any]:
-        found: Callable[[], bool] = lambda: len(self.events(name)) >= count  # noqa: E731
-        wait_until(lambda: found() or self.process.poll() is not None, f"{count} {name} in {self.told}")
-        assert found(), f"it ended: {self.told} {self.process.stderr.read() if self.process.stderr else ''}"
-        return self.events(name)[count - 1]
-
-    def send(self, number: signal.Signals) -> None:
-        self.process.send_signal(number)
-
-    def end(self) -> tuple[int, str]:
-        """Its exit code, and what it wrote to standard error."""
-        code = self.process.wait(DEADLINE)
-        self._reader.join(DEADLINE)
-        assert self.process.stderr is not None
-        assert self.process.stdout is not None
-        with self.process.stdout, self.process.stderr as stderr:
-            return code, stderr.read()
-
-    def __enter__(self) -> Listening:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGCONT)
-            self.process.kill()
-            self.end()
 
 
 class Pushing:
@@ -230,3 +149,33 @@ def test_the_newest_of_two_listeners_stays_and_an_unregistered_one_is_told_so(re
     with phone.listen("--relay", relay.url) as third:
         code, said = third.end()
         assert (code, "NOT_REGISTERED_AT_RELAY" in said) == (1, True)
+
+
+@pytest.mark.parametrize("relay", ["set"], indirect=True)
+def test_a_person_is_asked_on_a_terminal_and_a_question_is_withdrawn(relay: LiveRelay, phone: Phone) -> None:
+    phone.run("register")
+    pushing = Pushing(relay, phone)
+    person, theirs = pty.openpty()
+    with At(theirs, "listen", "--home", str(phone.home)) as terminal:
+        terminal.until("Listening at")
+        pushing.push(phone.challenge(1), "first")
+        terminal.until("Approve? [y/N]: ")
+        assert "Pay the invoice" in terminal.said
+        # Acknowledged when the device had it, not when the person has made up their mind.
+        wait_until(lambda: pushing.status("first") == "delivered", "the acknowledgement")
+        os.write(person, b"y\n")
+        terminal.until("Approved: verified")
+
+        pushing.push(phone.challenge(2), "second")
+        terminal.until("Approve? [y/N]: ", 2)
+        clear = {"type": "clear", "challenge_id": phone.challenge(2)["challenge_id"], "status": "cancelled"}
+        pushing.push(clear, "third")
+        terminal.until(f"Dismissed: {clear['challenge_id']} cancelled")
+
+        pushing.push(phone.challenge(3), "fourth")
+        terminal.until("Approve? [y/N]: ", 3)
+        terminal.process.send_signal(signal.SIGINT)
+        assert terminal.process.wait(DEADLINE) == 0
+    for descriptor in (person, theirs):
+        os.close(descriptor)
+    assert [answer["decision"] for answer in phone.server.answers] == ["approved"]
