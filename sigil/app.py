@@ -5,24 +5,32 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import falcon.asgi
 
 from sigil import __version__, journal
+from sigil.challenge_messages import ChallengeMessages
 from sigil.challenges import Challenges, Journal, Policy
 from sigil.config import Config
 from sigil.core import challenge as rules
 from sigil.core.decision import SessionStore, StoreFull, StoreUnusable
+from sigil.core.delivery import Done
 from sigil.core.ledger import Limits
 from sigil.core.once import SPENT
 from sigil.core.outage import RELAY
 from sigil.core.outbox import OUTBOX
+from sigil.outbound.relay import RelayClient
+from sigil.outbox_loop import OutboxLoop
+from sigil.outgoing import Outgoing
 from sigil.protocol.api_key import KeyRing
 from sigil.protocol.errors import Overloaded
 from sigil.protocol.identity import DerivedSecrets, ServerIdentity
 from sigil.protocol.messages import Features, Info
+from sigil.push_messages import PushMessages
+from sigil.pushes import Pushes
+from sigil.relay_watch import RelayWatch
 from sigil.resources.callers import Callers
 from sigil.resources.challenges import Answers, NewChallenge, OneChallenge, PendingOfDevice, StatusOfChallenge
 from sigil.resources.openapi import OpenApi
@@ -42,7 +50,7 @@ from sigil.waiting import Waiters
 from sigil.worker import Loops
 
 if TYPE_CHECKING:
-    from sigil.metrics import Metrics
+    from sigil.metrics import Metrics, PushMetrics
 
 KINDS = (rules.CHALLENGE, rules.LEDGER, rules.IDEMPOTENT, SPENT, OUTBOX, RELAY)
 # Rows are read back after a restart only by a server that writes them the same way.
@@ -67,6 +75,8 @@ class Parts:
     clock: Callable[[], float] = time.time
     randomness: Callable[[int], bytes] = os.urandom
     metrics: Metrics | None = None
+    # One start of the server, as all its workers know it.
+    run: int = field(default_factory=os.getppid)
 
 
 def open_state(config: Config, server_id: str) -> StateDirectory:
@@ -117,6 +127,7 @@ def build(snapshot: Snapshot, parts: Parts) -> Edge:
     )
     strangers = _strangers(config)
     callers = Callers(keys, strangers)
+    outgoing = Outgoing() if config.relay_url else None
     challenges = Challenges(
         identity=identity,
         store=parts.store,
@@ -125,8 +136,15 @@ def build(snapshot: Snapshot, parts: Parts) -> Edge:
         journal=_journal(parts),
         clock=parts.clock,
         randomness=parts.randomness,
+        outgoing=outgoing,
     )
-    loops = Loops(store=parts.store, challenges=challenges, waiters=parts.waiters, on_fault=_loop_failed)
+    loops = Loops(
+        store=parts.store,
+        challenges=challenges,
+        waiters=parts.waiters,
+        on_fault=_loop_failed,
+        outbox=None if outgoing is None else _outbox(config, identity, parts, outgoing),
+    )
     app: falcon.asgi.App[Any, Any] = falcon.asgi.App(
         middleware=[_Worker(loops, parts.store), EveryAnswer(parts.metrics.http if parts.metrics else None)]
     )
@@ -159,6 +177,50 @@ def _journal(parts: Parts) -> Journal:
     return told
 
 
+class _PushNews(journal.PushJournal):
+    """The same for pushes."""
+
+    def __init__(self, metrics: PushMetrics | None) -> None:
+        self._metrics = metrics
+
+    def done(self, done: Done) -> None:
+        if self._metrics:
+            self._metrics.done(done)
+        super().done(done)
+
+    def relay_is_up(self, up: bool) -> None:
+        if self._metrics:
+            self._metrics.relay_is_up(up)
+
+
+def _outbox(config: Config, identity: ServerIdentity, parts: Parts, outgoing: Outgoing) -> OutboxLoop:
+    news = _PushNews(parts.metrics.pushes() if parts.metrics else None)
+    relay = RelayClient(
+        config.relay_url or "",
+        identity=identity,
+        server_name=config.server_name,
+        clock=parts.clock,
+        randomness=parts.randomness,
+    )
+    watch = RelayWatch(
+        store=parts.store,
+        outgoing=outgoing,
+        news=news,
+        run=parts.run,
+        randomness=parts.randomness,
+    )
+    pushes = Pushes(
+        store=parts.store,
+        relay=relay,
+        messages=PushMessages(ChallengeMessages(identity), identity.server_id, config.push_content),
+        watch=watch,
+        news=news,
+        clock=parts.clock,
+        randomness=parts.randomness,
+    )
+    return OutboxLoop(pushes=pushes, outgoing=outgoing, watch=watch, jitter=lambda: parts.randomness(1)[0] / 255)
+
+
 def _policy(config: Config) -> Policy:
     return Policy(
         limits=Limits(config.max_pending_per_device, config.device_rate),
@@ -187,7 +249,8 @@ def _info(config: Config, identity: ServerIdentity) -> Info:
         version=__version__,
         mode="operational",
         features=Features(mpa=False, webhooks=False, secure_decrypt=False, mnemonic_generation=False),
-        relay_url=config.relay_public_url,
+        # Where devices register: no use to them while nothing is pushed.
+        relay_url=config.relay_public_url if config.relay_url else None,
     )
 
 

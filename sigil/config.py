@@ -37,6 +37,7 @@ class Config:
     public_url: str | None = None
     relay_url: str | None = None
     relay_public_url: str | None = None
+    push_content: Literal["full", "reference"] = "full"
     preset_keys: tuple[Secret, ...] = ()
     revoked_keys: tuple[str, ...] = ()
     tls_cert: Path = Path("/var/lib/sigil/tls/cert.pem")
@@ -75,7 +76,6 @@ _FOREIGN = frozenset(
         "SIGIL_TEST_VECTORS",
         "SIGIL_DEVICE_HOME",
         "SIGIL_WEBHOOK_SCHEDULE",
-        "SIGIL_PUSH_CONTENT",
         "SIGIL_MPA_EXCLUDE_REQUESTER",
         "SIGIL_INIT_TOKEN",
         "SIGIL_INIT_TOKEN_FILE",
@@ -166,6 +166,7 @@ def _read(r: Reader) -> Config:
         public_url=r.value("SIGIL_PUBLIC_URL", None, settings.https_origin),
         relay_url=r.value("RELAY_URL", "http://relay:8080", settings.url) if r.text("RELAY_URL") != "" else None,
         relay_public_url=r.value("RELAY_PUBLIC_URL", None, settings.url),
+        push_content=r.choice("SIGIL_PUSH_CONTENT", "full", "full", "reference"),  # type: ignore[arg-type]
         preset_keys=_preset(r),
         revoked_keys=_revoked(r),
         tls_cert=address.tls_cert,

@@ -7,12 +7,19 @@ import hashlib
 import msgspec
 
 from sigil.core.challenge import Challenge
+from sigil.core.delivery import Done
 from sigil.protocol.api_key import Caller
 from sigil.protocol.ids import format_uuid
 from sigil.serving import logs
 from sigil.serving.edge import request_id
 
-_MESSAGES = {"challenge_expired": "challenge expired before response"}
+_MESSAGES = {
+    "challenge_expired": "challenge expired before response",
+    "not_registered": "Push notification failed: 404 device not found",
+    "token_evicted": "Push notification failed: 410 push token evicted",
+    "rate_limited": "Push notification failed: 429 too many for this device, tried again",
+    "failed": "Push notification failed",
+}
 _LEVELS = {"signature_failed": "warn", "replay_blocked": "warn"}
 
 
@@ -30,7 +37,7 @@ def record(event: str, challenge_id: bytes, challenge: Challenge) -> None:
         return
     fields: dict[str, object] = {
         "challenge_id": format_uuid(challenge_id),
-        "fingerprint": logs.short(hashlib.sha256(challenge.public_key).hexdigest()),
+        "fingerprint": _short_fingerprint(challenge),
         "action_type": _type_of(challenge.action).type,
         "key_id": Caller(challenge.owner).key_id,
     }
@@ -41,3 +48,32 @@ def record(event: str, challenge_id: bytes, challenge: Challenge) -> None:
     if event in _MESSAGES:
         fields["message"] = _MESSAGES[event]
     logs.report(level, event, fields)
+
+
+class PushJournal:
+    """Pushes and the relay. An outage is told of when it begins and when it ends, and not for each push."""
+
+    def done(self, done: Done) -> None:
+        error = done.push.error
+        if done.challenge is None or done.push is done.before or error not in _MESSAGES:
+            return
+        logs.warn(
+            "push_failed",
+            challenge_id=format_uuid(done.claim[0]),
+            fingerprint=_short_fingerprint(done.challenge),
+            error=error,
+            message=_MESSAGES[error],
+        )
+
+    def refused(self, reason: str) -> None:
+        logs.error("push_refused", reason=reason, message="the relay does not take what this server sends")
+
+    def lost(self, reason: str) -> None:
+        logs.error("relay_unreachable", reason=reason, message="Failed to connect to relay")
+
+    def found(self, seconds: float) -> None:
+        logs.info("relay_recovered", seconds=round(seconds, 1), message="pushes go out again")
+
+
+def _short_fingerprint(challenge: Challenge) -> str:
+    return logs.short(hashlib.sha256(challenge.public_key).hexdigest())

@@ -12,7 +12,10 @@ from prometheus_client.metrics_core import Metric
 
 from sigil.core.challenge import CHALLENGE, Challenge
 from sigil.core.decision import SessionStore
+from sigil.core.delivery import Done
+from sigil.core.outbox import OUTBOX, Step
 from sigil.protocol.errors import Limit, Problem, Retryable
+from sigil.protocol.relay_messages import PushStatus
 from sigil.serving.metrics import HttpMetrics, MetricsOfService, Scrape, gauge
 
 _STATUS = {
@@ -24,6 +27,8 @@ _STATUS = {
     "replay_blocked": "replay_blocked",
     "signature_failed": "signature_failed",
 }
+# What the relay does not say: it did not answer, or it was told to take a notification away.
+_OF_SIGIL = ("relay_unreachable", "cleared")
 _ANSWERED = frozenset({"challenge_verified", "challenge_rejected"})
 
 
@@ -71,6 +76,10 @@ class Metrics:
         if isinstance(error, Retryable) and error.limit:
             self._of_limit[error.limit].inc()
 
+    def pushes(self) -> PushMetrics:
+        """The instruments of pushes: only where there are any."""
+        return PushMetrics(self._clock)
+
     def waiting(self, count: int) -> None:
         self._waiting.set(count)
 
@@ -78,5 +87,35 @@ class Metrics:
         """What the store knows at the time of the scrape."""
         usage = self._store.usage()
         yield gauge("sigil_challenges_pending", "Challenges that wait for their device.", self._store.count(CHALLENGE))
+        yield gauge("sigil_push_outbox", "Pushes, clears and questions that are not done.", self._store.count(OUTBOX))
         yield gauge("sigil_store_bytes", "Bytes in use in the session store.", usage.used)
         yield gauge("sigil_store_size_bytes", "Bytes that the session store has.", usage.size)
+
+
+class PushMetrics:
+    """What became of pushes, how soon the relay took them, and whether it is there."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        pushes = Counter("sigil_push", "What became of pushes.", ["status"], registry=None)
+        self._of_status = {status: pushes.labels(status) for status in (*get_args(PushStatus), *_OF_SIGIL)}
+        self._duration = Histogram(
+            "sigil_push_duration_seconds",
+            "From the creation of a challenge to the relay's taking its push.",
+            buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300),
+            registry=None,
+        )
+        self._up = Gauge("sigil_relay_up", "1 while the relay answers.", multiprocess_mode="livemin", registry=None)
+
+    def done(self, done: Done) -> None:
+        step = done.claim[1].step
+        if step is Step.CLEAR:
+            if done.word not in {"relay_unreachable", "over"}:
+                self._of_status["cleared"].inc()
+        elif done.push is not done.before or (step is Step.PUSH and done.word == "queued"):
+            self._of_status[done.word].inc()
+        if step is Step.PUSH and done.word in {"delivered", "queued"} and done.challenge is not None:
+            self._duration.observe(max(0.0, self._clock() - done.challenge.created_ms / 1000))
+
+    def relay_is_up(self, up: bool) -> None:
+        self._up.set(up)

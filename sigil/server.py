@@ -48,7 +48,7 @@ def run() -> int:
             server_id=identity.server_id,
             pictogram=identity.pictogram_speakable,
             workers=config.workers,
-            push="disabled",
+            push="enabled" if config.relay_url else "disabled",
             sessions="adopted" if state.adopted else "new",
         )
         return serve(
@@ -99,8 +99,8 @@ def derive(mnemonic: Secret) -> DerivedSecrets:
 def _tell(config: Config) -> None:
     for line in config.warnings:
         logs.warn("setting", message=line)
-    if config.relay_url:
-        logs.info("push_disabled", message="this version delivers no push; devices fetch what is pending")
+    if not config.relay_url:
+        logs.info("push_disabled", message="RELAY_URL is empty; devices fetch what is pending")
 
 
 def _tls_paths(config: Config) -> tuple[Path, Path] | None:

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from sigil.challenges import Challenges
 from sigil.core.decision import SessionStore
+from sigil.outbox_loop import OutboxLoop
 from sigil.waiting import Waiters
 
 WAKE_SECONDS = 0.010
@@ -22,21 +23,38 @@ class OnFault(Protocol):
 class Loops:
     """Started and stopped with the application; a loop that fails is reported and goes on."""
 
-    def __init__(self, *, store: SessionStore, challenges: Challenges, waiters: Waiters, on_fault: OnFault) -> None:
+    def __init__(
+        self,
+        *,
+        store: SessionStore,
+        challenges: Challenges,
+        waiters: Waiters,
+        on_fault: OnFault,
+        outbox: OutboxLoop | None = None,
+    ) -> None:
         self._store = store
+        self._outbox = outbox
         self._challenges = challenges
         self._waiters = waiters
         self._on_fault = on_fault
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
-        loops = {"wake": self._wake, "expire": self._expire, "clean": self._clean}
+        loops: dict[str, Callable[[], Awaitable[None]]] = {
+            "wake": self._wake,
+            "expire": self._expire,
+            "clean": self._clean,
+        }
+        if self._outbox is not None:
+            loops["push"] = self._outbox.turn
         self._tasks = [asyncio.create_task(self._forever(name, loop), name=name) for name, loop in loops.items()]
 
     async def stop(self) -> None:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._outbox is not None:
+            await self._outbox.stop()
 
     async def _forever(self, name: str, loop: Callable[[], Awaitable[None]]) -> None:
         while True:

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from sigil.app import KINDS
+from sigil.challenge_messages import ChallengeMessages
 from sigil.challenges import Challenges, Idempotency, Policy
 from sigil.core.challenge import Challenge
+from sigil.core.delivery import Done
 from sigil.device import Device
+from sigil.outgoing import Outgoing
 from sigil.protocol import messages
 from sigil.protocol.action import Action
 from sigil.protocol.api_key import Caller
 from sigil.protocol.canonical import canonical
 from sigil.protocol.encoding import decode_base64, encode_base64, format_time
 from sigil.protocol.identity import DerivedSecrets, ServerIdentity
+from sigil.protocol.relay_messages import PushResult, WantedPush
+from sigil.push_messages import Content, PushMessages
+from sigil.pushes import Pushes, RelayAway
+from sigil.relay_watch import RelayWatch
 from sigil.store.memory import MemoryStore
 from sigil.waiting import Waiters
 
@@ -53,7 +61,11 @@ class Desk:
             journal=self._journal,
             clock=self.clock,
             randomness=os.urandom,
+            outgoing=self._outgoing(),
         )
+
+    def _outgoing(self) -> Outgoing | None:
+        return None
 
     def _journal(self, event: str, _challenge_id: bytes, _challenge: Challenge) -> None:
         self.events.append(event)
@@ -99,3 +111,95 @@ class Desk:
     async def sweep(self) -> None:
         while await self.challenges.sweep():
             pass
+
+
+class FakeRelay:
+    """`sigil.pushes.Relay` that remembers by push_key, as the real one does. `says` is its word for a new push."""
+
+    def __init__(self) -> None:
+        self.says: str = "delivered"
+        self.away = False
+        self.pushes: list[WantedPush] = []
+        self.asked: list[str] = []
+        self.known: dict[str, PushResult] = {}
+
+    async def register(self) -> None:
+        self._answer()
+
+    async def push(self, pushes: Sequence[WantedPush]) -> list[PushResult]:
+        self._answer()
+        self.pushes += pushes
+        return [self._taken(push) for push in pushes]
+
+    def _taken(self, push: WantedPush) -> PushResult:
+        result = self.known.get(push.push_key) or PushResult(push.fingerprint, self.says)  # type: ignore[arg-type]
+        if result.status in {"queued", "delivered"}:
+            self.known[push.push_key] = result
+        return result
+
+    async def outcomes(self, push_keys: Sequence[str]) -> list[PushResult]:
+        self._answer()
+        self.asked += push_keys
+        return [self.known.get(key, PushResult("", "failed", error="unknown")) for key in push_keys]
+
+    async def close(self) -> None: ...
+
+    def _answer(self) -> None:
+        if self.away:
+            raise RelayAway("away")
+
+    def keys(self) -> list[str]:
+        return [push.push_key for push in self.pushes]
+
+
+@dataclass
+class PushDesk(Desk):
+    """The same with push; `send` is a worker's look at the outbox."""
+
+    content: Content = "full"
+
+    def _outgoing(self) -> Outgoing:
+        self.relay, self.news = FakeRelay(), PushNews()
+        self.outgoing = Outgoing()
+        self.pushes = self.another_worker()
+        return self.outgoing
+
+    def another_worker(self) -> Pushes:
+        watch = RelayWatch(store=self.store, outgoing=self.outgoing, news=self.news, run=1, randomness=os.urandom)
+        return Pushes(
+            store=self.store,
+            relay=self.relay,
+            messages=PushMessages(ChallengeMessages(IDENTITY), IDENTITY.server_id, self.content),
+            watch=watch,
+            news=self.news,
+            clock=self.clock,
+            randomness=os.urandom,
+        )
+
+    async def send(self) -> None:
+        names = dict.fromkeys([*self.outgoing.take(100), *await self.pushes.due(100)])
+        await self.pushes.deliver(await self.pushes.claim(list(names)))
+
+    async def push_of(self, created: messages.ChallengeCreated) -> tuple[str, str | None]:
+        push = (await self.challenges.status(SOMEBODY, created.challenge_id)).push
+        return push.status, push.error
+
+
+class PushNews:
+    def __init__(self) -> None:
+        self.told: list[Done] = []
+        self.outages: list[str] = []
+
+    def done(self, done: Done) -> None:
+        self.told.append(done)
+
+    def refused(self, reason: str) -> None:
+        self.outages.append(f"refused {reason}")
+
+    def lost(self, reason: str) -> None:
+        self.outages.append(f"lost {reason}")
+
+    def found(self, seconds: float) -> None:
+        self.outages.append(f"found {seconds}")
+
+    def relay_is_up(self, up: bool) -> None: ...

@@ -1,0 +1,180 @@
+"""A relay in the test's own process: it takes only what is signed as the protocol says, remembers pushes by their key,
+and answers as the test tells it to."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
+from typing import Any
+
+from sigil.protocol import signed_bytes
+from sigil.protocol.encoding import decode_base64
+from sigil.protocol.keys import PublicKey
+
+Push = dict[str, Any]
+
+
+class StandInRelay:
+    """`with StandInRelay() as relay: …`
+
+    `says(push)` is the word for a new push; `fault` is the status that every request is answered with, or "hang" to
+    answer none until the fault is over. `complaints` are requests that a relay would not take.
+    """
+
+    def __init__(self) -> None:
+        self.says: Callable[[Push], str] = lambda push: "delivered"
+        self.fault: int | str | None = None
+        self.pushes: list[Push] = []
+        self.tries: Counter[str] = Counter()
+        self.asked: list[str] = []
+        self.requests: Counter[str] = Counter()
+        self.outcomes: dict[str, str] = {}
+        self.servers: dict[str, PublicKey] = {}
+        self.complaints: list[str] = []
+        self.port = 0
+        self._nonces: set[str] = set()
+        self._lock = threading.Lock()
+        self._connections: set[socket.socket] = set()
+        self._server: ThreadingHTTPServer | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def __enter__(self) -> StandInRelay:
+        self.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Listen, on the former port after a stop."""
+        self._server = ThreadingHTTPServer(("127.0.0.1", self.port), self._handler())
+        self._server.daemon_threads = True
+        self.port = self._server.server_port
+        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
+
+    def stop(self) -> None:
+        """From now on nobody listens, and connections are closed; what it knows it keeps."""
+        assert self._server is not None
+        self._server.shutdown()
+        self._server.server_close()
+        with self._lock:
+            for connection in self._connections:
+                with contextlib.suppress(OSError):
+                    connection.shutdown(socket.SHUT_RDWR)
+
+    def forget_servers(self) -> None:
+        with self._lock:
+            self.servers.clear()
+
+    def taken(self) -> list[str]:
+        """Keys of the pushes that it took, in their order."""
+        with self._lock:
+            return [push["push_key"] for push in self.pushes]
+
+    def answer(self, path: str, headers: Any, body: bytes) -> tuple[int, Any]:
+        with self._lock:
+            self.requests[path] += 1
+        while self.fault == "hang":
+            time.sleep(0.01)
+        with self._lock:
+            if isinstance(self.fault, int):
+                return self.fault, {"error": {"code": "OVERLOADED", "message": "for the test"}}
+            message = json.loads(body)
+            key = self._key(path, message, headers["X-Sigil-Server-Id"])
+            if key is None:
+                return 401, {"error": {"code": "UNAUTHORIZED", "message": "not known"}}
+            self._complain_about(path, headers, body, key)
+            return 200, self._taken(path, message)
+
+    def _key(self, path: str, message: Any, server_id: str) -> PublicKey | None:
+        if path == "/servers/register":
+            key = PublicKey.parse(decode_base64(message["server_public_key"], "server_public_key"))
+            if not key.fingerprint == message["server_id"] == server_id:
+                self.complaints.append("a server_id that is not the fingerprint of its key")
+            self.servers[server_id] = key
+        return self.servers.get(server_id)
+
+    def _complain_about(self, path: str, headers: Any, body: bytes, key: PublicKey) -> None:
+        timestamp, nonce = headers["X-Sigil-Timestamp"], headers["X-Sigil-Nonce"]
+        signature = decode_base64(headers["X-Sigil-Request-Signature"], "signature")
+        if not key.verify(signed_bytes.relay_request("POST", path, timestamp, nonce, body), signature):
+            self.complaints.append("a wrong signature")
+        if abs(time.time() - int(timestamp)) > 60:
+            self.complaints.append("a timestamp of another time")
+        if len(bytes.fromhex(nonce)) != 16 or nonce in self._nonces:
+            self.complaints.append("a nonce that is none")
+        if headers["Content-Type"] != "application/json":
+            self.complaints.append("a body of another type")
+        self._nonces.add(nonce)
+
+    def _taken(self, path: str, message: Any) -> Any:
+        if path == "/servers/register":
+            return {"server_id": message["server_id"], "status": "registered"}
+        if path == "/push/outcomes":
+            self.asked += message["push_keys"]
+            return {"results": [self._outcome(key) for key in message["push_keys"]]}
+        if not 1 <= len(message["pushes"]) <= 200:
+            self.complaints.append("too many pushes, or none")
+        return {"results": [self._pushed(push) for push in message["pushes"]]}
+
+    def _outcome(self, key: str) -> Any:
+        if key not in self.outcomes:
+            return {"fingerprint": "", "status": "failed", "error": "unknown"}
+        return {"fingerprint": "", "status": self.outcomes[key]}
+
+    def _pushed(self, push: Push) -> Any:
+        key = push["push_key"]
+        self.tries[key] += 1
+        word = self.outcomes.get(key)
+        if word is None:
+            word = self.says(push)
+            if word in {"queued", "delivered"}:
+                self.outcomes[key] = word
+                self.pushes.append(push)
+        return {"fingerprint": push["fingerprint"], "status": word}
+
+    def _handler(self) -> type[BaseHTTPRequestHandler]:
+        relay = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def setup(self) -> None:
+                super().setup()
+                with relay._lock:
+                    relay._connections.add(self.connection)
+
+            def finish(self) -> None:
+                with relay._lock:
+                    relay._connections.discard(self.connection)
+                with contextlib.suppress(OSError):
+                    super().finish()
+
+            def handle(self) -> None:
+                with contextlib.suppress(OSError):
+                    super().handle()
+
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                status, answer = relay.answer(self.path, self.headers, body)
+                data = json.dumps(answer).encode()
+                self.send_response(status)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        return Handler
