@@ -124,12 +124,13 @@ async def servers(con: Any) -> list[Server]:
 
 async def trust(con: Any, server: Server) -> None:
     await con.execute(
-        "INSERT INTO server VALUES ($1, $2, $3, $4) ON CONFLICT (server_id) DO UPDATE "
-        "SET public_key = excluded.public_key, name = excluded.name",
+        "INSERT INTO server VALUES ($1, $2, $3, $4, $5) ON CONFLICT (server_id) DO UPDATE "
+        "SET public_key = excluded.public_key, name = excluded.name, listed = server.listed AND excluded.listed",
         server.server_id,
         server.public_key,
         server.name,
         server.trusted_at,
+        server.listed,
     )
 
 

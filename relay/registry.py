@@ -46,12 +46,16 @@ class Device(msgspec.Struct, frozen=True):
 
 
 class Server(msgspec.Struct, frozen=True):
-    """A server whose pushes are taken. `public_key` is empty while only its id is known, before its first request."""
+    """A server whose pushes are taken. `public_key` is empty while only its id is known, before its first request.
+
+    `listed`: the settings alone say so, not an operator; who trusts an operator's server again changes nothing.
+    """
 
     server_id: bytes
     public_key: bytes
     name: str
     trusted_at: int
+    listed: bool = False
 
 
 class NewPush(msgspec.Struct, frozen=True):

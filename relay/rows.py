@@ -7,7 +7,7 @@ from typing import Any
 
 from relay.registry import Device, NewPush, Push, Server
 
-SERVER = "server_id, public_key, name, trusted_at"
+SERVER = "server_id, public_key, name, trusted_at, listed"
 _DEVICE = "fingerprint public_key platform token registered_at seen_at failures evicted"
 _PUSH = (
     "push_id push_key fingerprint payload expires_at collapse_id priority exempt "
@@ -25,7 +25,8 @@ def push_columns(table: str) -> str:
 
 
 def server_of(row: Sequence[Any]) -> Server:
-    return Server(*row)
+    server_id, public_key, name, trusted_at, listed = row
+    return Server(server_id, public_key, name, trusted_at, bool(listed))
 
 
 def device_of(row: Sequence[Any]) -> Device:

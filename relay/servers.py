@@ -71,8 +71,10 @@ class Servers:
         if key.fingerprint != given.server_id or given.server_id != request.server_id:
             raise FingerprintMismatch("server_id is the fingerprint of server_public_key, in the header too.")
         server_id = bytes.fromhex(key.fingerprint)
-        server = Server(server_id, key.wire, given.server_name, int(self._clock()))
-        may = await self._may_register(server_id)
+        known = await self._trusted(server_id)
+        may = known is not None or server_id in self._trust.listed
+        listed = server_id in self._trust.listed and (known is None or known.listed)
+        server = Server(server_id, key.wire, given.server_name, int(self._clock()), listed)
         if not may and not self._trust.on_first_use:
             raise _refusal()
         await self._accept(key, server_id, request)
@@ -83,14 +85,16 @@ class Servers:
         self._known.pop(server_id, None)
         return messages.ServerRegistered(given.server_id)
 
-    async def _may_register(self, server_id: bytes) -> bool:
-        return server_id in self._trust.listed or await self._registry.server(server_id) is not None
+    async def _trusted(self, server_id: bytes) -> Server | None:
+        """The row of a server, unless it stood in the settings alone and does not any more."""
+        row = await self._registry.server(server_id)
+        return None if row is not None and row.listed and server_id not in self._trust.listed else row
 
     async def _key(self, server_id: bytes) -> PublicKey | None:
         known = self._known.get(server_id)
         if known is not None and known[1] > self._clock():
             return known[0]
-        row = await self._registry.server(server_id)
+        row = await self._trusted(server_id)
         if row is None or not row.public_key:
             self._known.pop(server_id, None)
             return None

@@ -113,9 +113,9 @@ def servers(db: Db) -> list[Server]:
 
 def trust(db: Db, server: Server) -> None:
     db.execute(
-        "INSERT INTO server VALUES (?, ?, ?, ?) ON CONFLICT (server_id) DO UPDATE "
-        "SET public_key = excluded.public_key, name = excluded.name",
-        (server.server_id, server.public_key, server.name, server.trusted_at),
+        "INSERT INTO server VALUES (?, ?, ?, ?, ?) ON CONFLICT (server_id) DO UPDATE "
+        "SET public_key = excluded.public_key, name = excluded.name, listed = server.listed AND excluded.listed",
+        (server.server_id, server.public_key, server.name, server.trusted_at, server.listed),
     )
 
 

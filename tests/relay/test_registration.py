@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from typing import Any
 
@@ -10,6 +12,7 @@ import pytest
 
 from sigil.device import Device
 from sigil.protocol.keys import SUITES, Suite
+from tests.live import DEADLINE
 from tests.live_relay import LiveRelay, Server
 from tests.relay.conftest import wanted
 from tests.relay.devices_of_relay import register, registration, sign
@@ -107,6 +110,32 @@ def test_the_first_server_is_trusted_and_a_second_is_not(server: Server, http: h
     assert code(stranger.register()) == (401, "UNAUTHORIZED")
     assert code(stranger.post("/push", {"pushes": []})) == (401, "UNAUTHORIZED")
     assert server.register().status_code == 200
+
+
+def test_a_listed_server_loses_its_trust_with_the_list_and_a_trusted_one_keeps_it() -> None:
+    with LiveRelay(RELAY_TRUST_ON_FIRST_USE="false") as relay, relay.client() as client:
+        listed, trusted = Server(client), Server(client)
+        assert code(listed.register()) == (401, "UNAUTHORIZED")
+        relay.stop()
+        environ = {**relay.environ, "RELAY_TRUSTED_SERVERS": listed.identity.server_id}
+        told = subprocess.run(
+            [sys.executable, "-m", "relay", "servers", "trust", trusted.identity.server_id],
+            env=environ,
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE,
+        )
+        assert told.stdout == "trusted\n"
+        relay.environ["RELAY_TRUSTED_SERVERS"] = listed.identity.server_id
+        relay.start()
+        assert [server.register().status_code for server in (listed, trusted)] == [200, 200]
+        relay.stop()
+        del relay.environ["RELAY_TRUSTED_SERVERS"]
+        relay.start()
+        assert code(listed.post("/push", {"pushes": []})) == (401, "UNAUTHORIZED")
+        assert code(listed.register()) == (401, "UNAUTHORIZED")
+        assert trusted.register().status_code == 200
 
 
 def test_a_request_works_once(server: Server, device: Device) -> None:

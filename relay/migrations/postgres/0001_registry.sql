@@ -43,7 +43,9 @@ CREATE TABLE server (
     server_id  bytea PRIMARY KEY CHECK (octet_length(server_id) = 32),
     public_key bytea NOT NULL,
     name       text NOT NULL,
-    trusted_at bigint NOT NULL
+    trusted_at bigint NOT NULL,
+    -- By the settings alone: gone when it is gone from there.
+    listed     boolean NOT NULL
 );
 
 -- Lost with a crash of the database: a signed request can then be repeated for as long as its timestamp is good, and

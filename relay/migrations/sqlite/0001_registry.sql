@@ -37,7 +37,9 @@ CREATE TABLE server (
     server_id  BLOB PRIMARY KEY CHECK (length(server_id) = 32),
     public_key BLOB NOT NULL,
     name       TEXT NOT NULL,
-    trusted_at INTEGER NOT NULL
+    trusted_at INTEGER NOT NULL,
+    -- By the settings alone: gone when it is gone from there.
+    listed     INTEGER NOT NULL
 ) STRICT;
 
 CREATE TABLE nonce (
