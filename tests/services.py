@@ -21,7 +21,7 @@ from sigil.protocol.encoding import decode_base64, encode_base64, format_time
 from sigil.protocol.identity import DerivedSecrets, ServerIdentity
 from sigil.protocol.relay_messages import PushResult, WantedPush
 from sigil.push_messages import Content, PushMessages
-from sigil.pushes import Pushes, RelayAway
+from sigil.pushes import Pushes, RelayAway, RelayRefuses
 from sigil.relay_watch import RelayWatch
 from sigil.store.memory import MemoryStore
 from sigil.waiting import Waiters
@@ -119,6 +119,7 @@ class FakeRelay:
     def __init__(self) -> None:
         self.says: str = "delivered"
         self.away = False
+        self.refuses: set[str] = set()
         self.pushes: list[WantedPush] = []
         self.asked: list[str] = []
         self.known: dict[str, PushResult] = {}
@@ -128,6 +129,8 @@ class FakeRelay:
 
     async def push(self, pushes: Sequence[WantedPush]) -> list[PushResult]:
         self._answer()
+        if any(push.push_key in self.refuses for push in pushes):
+            raise RelayRefuses("400")
         self.pushes += pushes
         return [self._taken(push) for push in pushes]
 

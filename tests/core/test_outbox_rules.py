@@ -327,6 +327,16 @@ async def test_nothing_is_lost_while_the_relay_is_away_and_an_outage_is_told_of_
     assert {await desk.push_of(created) for created in asked} == {("delivered", None)}
 
 
+async def test_one_push_that_the_relay_does_not_take_holds_up_no_other() -> None:
+    desk = PushDesk(Policy(limits=Limits(max_pending=50, per_minute=0)))
+    asked = [await desk.ask(DEVICE) for _ in range(11)]
+    desk.relay.refuses = {f"{asked[4].challenge_id}:challenge"}
+    await desk.send()
+    stands = [await desk.push_of(created) for created in asked]
+    assert stands == [("delivered", None)] * 4 + [("failed", "failed")] + [("delivered", None)] * 6
+    assert desk.news.outages == ["refused 400"]
+
+
 async def test_a_full_payload_is_the_devices_and_a_reference_names_the_challenge_alone() -> None:
     full, reference = PushDesk(), PushDesk(content="reference")
     for desk in (full, reference):

@@ -34,6 +34,7 @@ def pushing(relay: StandInRelay) -> Iterator[LiveServer]:
     with LiveServer(workers=2, RELAY_URL=relay.url, **MANY) as running:
         wait_until(lambda: len(running.workers()) == 2, "both workers")
         yield running
+        assert lines(running, "background_loop_failed") == []
 
 
 @pytest.fixture(scope="module")
