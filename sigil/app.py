@@ -143,7 +143,7 @@ def build(snapshot: Snapshot, parts: Parts) -> Edge:
         challenges=challenges,
         waiters=parts.waiters,
         on_fault=_loop_failed,
-        outbox=None if outgoing is None else _outbox(config, identity, parts, outgoing),
+        outbox=None if outgoing is None else _outbox(config, identity, parts, outgoing, challenges.messages),
     )
     app: falcon.asgi.App[Any, Any] = falcon.asgi.App(
         middleware=[_Worker(loops, parts.store), EveryAnswer(parts.metrics.http if parts.metrics else None)]
@@ -193,7 +193,9 @@ class _PushNews(journal.PushJournal):
             self._metrics.relay_is_up(up)
 
 
-def _outbox(config: Config, identity: ServerIdentity, parts: Parts, outgoing: Outgoing) -> OutboxLoop:
+def _outbox(
+    config: Config, identity: ServerIdentity, parts: Parts, outgoing: Outgoing, messages: ChallengeMessages
+) -> OutboxLoop:
     news = _PushNews(parts.metrics.pushes() if parts.metrics else None)
     relay = RelayClient(
         config.relay_url or "",
@@ -212,7 +214,7 @@ def _outbox(config: Config, identity: ServerIdentity, parts: Parts, outgoing: Ou
     pushes = Pushes(
         store=parts.store,
         relay=relay,
-        messages=PushMessages(ChallengeMessages(identity), identity.server_id, config.push_content),
+        messages=PushMessages(messages, identity.server_id, config.push_content),
         watch=watch,
         news=news,
         clock=parts.clock,

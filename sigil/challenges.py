@@ -104,7 +104,7 @@ class Challenges:
     ) -> None:
         self._identity = identity
         self._outgoing: Outgoing = NoPush() if outgoing is None else outgoing
-        self._messages = ChallengeMessages(identity)
+        self.messages = ChallengeMessages(identity)
         self._store = store
         self._waiters = waiters
         self._policy = policy
@@ -135,7 +135,7 @@ class Challenges:
         if not issued.replayed:
             self._outgoing.wrote(issued.challenge_id)
             self._journal("challenge_created", issued.challenge_id, issued.challenge)
-        return self._messages.created(format_uuid(issued.challenge_id), issued.challenge), issued.replayed
+        return self.messages.created(format_uuid(issued.challenge_id), issued.challenge), issued.replayed
 
     def _device(self, public_key: str, fingerprint: str | None) -> PublicKey:
         device = PublicKey.parse(decode_base64(public_key, "$.device_public_key"))
@@ -196,7 +196,7 @@ class Challenges:
         device = PublicKey.parse(challenge.public_key)
         if not is_presented(device):
             self._refuse_signature(key, challenge)
-        message = self._messages.answer_bytes(
+        message = self.messages.answer_bytes(
             given.challenge_id, challenge, device, approved=approved, match_code=given.match_code
         )
         if not device.verify(message, signature):
@@ -205,7 +205,7 @@ class Challenges:
             await self._count_wrong_code(key, challenge)
             self._refuse_signature(key, challenge)
         ended = await self._end(key, challenge, approved, given.reason or "")
-        return self._messages.responded(ended)
+        return self.messages.responded(ended)
 
     def _presented(self, given: messages.Respond, approved: bool) -> Callable[[PublicKey], bool]:
         """Checks the form of what names the device; the result tells whether that is a given device."""
@@ -249,7 +249,7 @@ class Challenges:
         key, challenge = await self._owned(caller, challenge_id)
         if wait and challenge.state is State.PENDING:
             challenge = await self._when_final(caller, challenge_id, key, wait)
-        return self._messages.status(challenge_id, challenge)
+        return self.messages.status(challenge_id, challenge)
 
     async def _when_final(self, caller: Caller, challenge_id: str, key: bytes, wait: int) -> Challenge:
         # The time of day may be set while somebody waits.
@@ -275,7 +275,7 @@ class Challenges:
         if challenge.state is State.PENDING:
             self._outgoing.wrote(key)
             self._journal("challenge_cancelled", key, cancelled)
-        return self._messages.status(challenge_id, cancelled)
+        return self.messages.status(challenge_id, cancelled)
 
     async def pending(self, asked: messages.Pending) -> messages.PendingList:
         """What a device has to decide, for when a push was lost. A device that nobody knows causes no write."""
@@ -305,7 +305,7 @@ class Challenges:
         challenge = rules.settle(self._clock(), await self._store.get(rules.challenge_key(key)))
         if challenge is None or challenge.state is not State.PENDING or challenge.public_key != device.wire:
             return None
-        return self._messages.payload(format_uuid(key), challenge)
+        return self.messages.payload(format_uuid(key), challenge)
 
     async def _readable(self, challenge_id: str) -> tuple[bytes, Challenge]:
         key = parse_uuid(challenge_id)
