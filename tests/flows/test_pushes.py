@@ -45,7 +45,7 @@ def caller(pushing: LiveServer) -> Iterator[Backend]:
 
 @pytest.fixture(scope="module", autouse=True)
 def fading(caller: Backend) -> Expiring:
-    """Asked first and looked at last, when it has expired."""
+    """Asked first in this module and looked at last, when it has expired."""
     return Expiring.ask(caller)
 
 
@@ -297,7 +297,9 @@ async def test_long_polls_and_answers_go_on_while_the_relay_hangs(
         relay.fault = None
 
 
-def test_a_challenge_that_expires_is_taken_away_from_its_device(relay: StandInRelay, fading: Expiring) -> None:
+def test_a_challenge_that_nobody_answered_in_time_is_taken_away_from_its_device(
+    relay: StandInRelay, fading: Expiring
+) -> None:
     wait_until(lambda: key_of(fading.created, "clear") in relay.taken(), "the clear")
     (clear,) = [push for push in relay.pushes if push["push_key"] == key_of(fading.created, "clear")]
     assert clear["payload"]["status"] == "expired"
