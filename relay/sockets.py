@@ -14,6 +14,7 @@ from typing import Protocol
 
 from relay.registry import Push, Registry, RegistryBusy
 from sigil.protocol.relay_messages import Close
+from sigil.serving import logs
 
 PREFIX = 16
 """Bytes of a fingerprint that name it between workers."""
@@ -165,12 +166,18 @@ class Sockets:
 
     async def _send(self, connection: Connection, pushes: list[Push]) -> None:
         for push in pushes:
-            frame = self._frame(push)
-            if frame is None:
-                continue
             connection.sent[push.push.push_id] = time.monotonic()
-            if not await self._sent(connection, frame):
+            frame = self._framed(push)
+            if frame is not None and not await self._sent(connection, frame):
                 return
+
+    def _framed(self, push: Push) -> str | None:
+        try:
+            return self._frame(push)
+        except Exception as error:
+            # Whatever is wrong with one push (its text, the key it was sealed with), the others of its device go on.
+            logs.error("push_cannot_be_sent", exc=error, push_id=push.push.push_id.hex())
+            return None
 
     async def _sent(self, connection: Connection, text: str) -> bool:
         """False, and the connection closed, when it does not take the frame in time."""
@@ -189,7 +196,8 @@ class Sockets:
         try:
             push = await self._registry.acknowledge(connection.fingerprint, push_id, self._clock())
         except RegistryBusy:
-            # It comes again, and is acknowledged again.
+            # It comes again with the next heartbeat, and is acknowledged again.
+            connection.sent[push_id] = float("-inf")
             return
         if push is not None:
             self._on_delivered(push)
