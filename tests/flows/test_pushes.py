@@ -193,6 +193,7 @@ def test_a_relay_that_is_away_stops_nothing_and_gets_all_that_lives_afterwards(h
             push_when(backend, asked[0][1], "failed")
             asked += ask_over_many_connections(server, 20)
             assert push_when(backend, asked[-1][1], "failed") == {"status": "failed", "error": "relay_unreachable"}
+            wait_until(lambda: scrape(backend.http)["sigil_relay_up", ()] == 0, "the gauge to fall")
             for device, created in asked[:10]:
                 assert backend.http.post("/respond", json=approval(device, created)).status_code == 200
             come_back(relay, how)
@@ -200,6 +201,7 @@ def test_a_relay_that_is_away_stops_nothing_and_gets_all_that_lives_afterwards(h
                 push_when(backend, created, "delivered")
             assert len(lines(server, "relay_unreachable")) == outage
             wait_until(lambda n=outage: len(lines(server, "relay_recovered")) == n, "the recovery")
+            wait_until(lambda: scrape(backend.http)["sigil_relay_up", ()] == 1, "the gauge to rise")
         line = lines(server, "relay_unreachable")[0]
         assert (line["level"], line["message"]) == ("error", "Failed to connect to relay")
         assert relay.complaints == []
