@@ -11,7 +11,19 @@ import sigil.device
 
 HERE = Path(sigil.device.__file__).parent
 FILES = sorted(HERE.rglob("*.py"))
-PURE = {"__init__.py", "checks.py", "display.py", "origin.py", "pin.py", "refusals.py", "software.py"}
+PURE = {
+    "__init__.py",
+    "checks.py",
+    "display.py",
+    "events.py",
+    "frames.py",
+    "memory.py",
+    "origin.py",
+    "pin.py",
+    "reception.py",
+    "refusals.py",
+    "software.py",
+}
 
 
 def imported(file: Path) -> set[str]:
@@ -33,3 +45,8 @@ def test_a_file_of_the_device_imports_what_it_may(file: Path) -> None:
     assert in_commands or "click" not in names
     if file.name in PURE and not in_commands:
         assert not names & {"httpx", "os", "time", "pathlib", "sigil.device.wire", "sigil.device.keyring"}
+
+
+def test_only_the_connection_itself_needs_websockets() -> None:
+    using = [file for file in FILES if any(name.partition(".")[0] == "websockets" for name in imported(file))]
+    assert [str(file.relative_to(HERE)) for file in using] == ["relay/socket.py"]

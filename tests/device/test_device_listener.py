@@ -69,6 +69,20 @@ async def test_a_push_that_comes_again_is_acknowledged_again_and_told_once(liste
         assert len(run.heard.of(Asked)) == 1
 
 
+@pytest.mark.parametrize("item", [{"type": "later"}, payload(respond_to="https://evil.example/respond")])
+async def test_what_was_ignored_or_refused_is_not_told_again_either(listen: Listen, item: dict[str, Any]) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.welcome()
+        for _ in range(2):
+            await peer.push(item)
+            await peer.acknowledged()
+        await peer.gone()
+
+    async with listen(script) as run:
+        await run.heard.until(Repeated)
+        assert len(run.heard.of(Ignored) + run.heard.of(Refused)) == 1
+
+
 async def test_a_second_push_of_one_challenge_is_a_repeat(listen: Listen) -> None:
     async with listen(pushing(payload(), payload(), payload(2))) as run:
         await run.heard.until(Asked, 2)

@@ -23,6 +23,7 @@ from sigil.device.origin import relay_origin
 from sigil.device.refusals import AddressRefused, AnswerUnusable, ServerRefused
 from sigil.device.relay import Asked, Disconnected, Listener, Pace, RelayClient
 from sigil.device.relay.refusals import PackageMissing, RelayLost
+from sigil.device.relay.socket import RelaySocket
 from sigil.device.tls import TlsTrust
 from sigil.protocol.keys import SUITES, Suite
 
@@ -156,6 +157,16 @@ async def test_a_redirect_is_not_followed() -> None:
             with pytest.raises(RelayLost, match="302"):
                 await client.connect(Device.generate())
     assert asked == ["/ws"]
+
+
+async def test_a_relay_that_takes_nothing_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Stuck:
+        async def send(self, _text: str) -> None:
+            await asyncio.Event().wait()
+
+    monkeypatch.setattr("sigil.device.relay.socket.PHASE_SECONDS", 0.01)
+    with pytest.raises(RelayLost, match="does not take"):
+        await RelaySocket(Stuck()).pong()  # type: ignore[arg-type]
 
 
 async def test_proxies_of_the_environment_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:

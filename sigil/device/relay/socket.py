@@ -80,7 +80,11 @@ class RelaySocket:
 
     async def send(self, text: str) -> None:
         try:
-            await self._connection.send(text)
+            # A peer that does not read would hold up the reading here, too, and with it the end of its silence.
+            async with asyncio.timeout(PHASE_SECONDS):
+                await self._connection.send(text)
+        except TimeoutError as error:
+            raise RelayLost("The relay does not take what is sent to it.") from error
         except ConnectionClosed as error:
             raise _lost(error) from error
 
