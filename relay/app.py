@@ -34,7 +34,7 @@ from relay.transports import Transport
 from relay.transports.console import ConsoleTransport
 from relay.worker import Loops
 from sigil.protocol.errors import Overloaded
-from sigil.serving import logs, places, problems
+from sigil.serving import places, problems
 from sigil.serving.edge import Edge
 from sigil.serving.every_answer import EveryAnswer
 from sigil.serving.intake import Intake
@@ -122,11 +122,9 @@ def build(snapshot: Snapshot, parts: Parts, life: Life) -> Edge:
         on_count=metrics.connections if metrics else lambda count: None,
         on_delivered=_acknowledged(metrics, clock),
     )
-    loops = Loops(registry=registry, dispatch=dispatch, sockets=sockets, clock=clock, on_fault=_loop_failed)
+    loops = Loops(registry=registry, dispatch=dispatch, sockets=sockets, clock=clock)
     origins = Origins(config.public_url)
-    addresses = ClientAddresses(
-        config.trusted_proxies, cloudflare=config.use_cf_connecting_ip, on_untrusted=_untrusted_proxy
-    )
+    addresses = ClientAddresses(config.trusted_proxies, cloudflare=config.use_cf_connecting_ip)
     conversation = Conversation(registry=registry, sockets=sockets, clock=clock, randomness=parts.randomness)
     listener = None
     if config.ws_port is not None:
@@ -261,18 +259,6 @@ class _Figures:
 
     async def _ask(self) -> tuple[dict[str, int], int]:
         return await self._registry.count_devices(), await self._registry.backlog()
-
-
-def _untrusted_proxy(peer: str) -> None:
-    logs.warn(
-        "untrusted_proxy_header",
-        peer=peer,
-        message="a forwarding header came from a peer that is not in TRUSTED_PROXY_IP or TRUSTED_PROXY_CIDR; ignored",
-    )
-
-
-def _loop_failed(loop: str, error: Exception) -> None:
-    logs.error("background_loop_failed", exc=error, loop=loop)
 
 
 async def _busy(_req: object, resp: falcon.asgi.Response, _error: RegistryBusy, _params: object) -> None:

@@ -9,7 +9,6 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 from relay import __version__
 from relay.app import Snapshot, create_app, open_registry, transports
@@ -20,9 +19,6 @@ from sigil.serving.process import serve
 from sigil.serving.refusal import StartRefused
 from sigil.serving.settings import ConfigError
 
-LogLevel = Literal["debug", "info", "warn", "error"]
-_STRICTNESS: tuple[LogLevel, ...] = ("debug", "info", "warn", "error")
-_LEAST: dict[str, LogLevel] = {"full": "debug", "minimal": "warn", "none": "error"}
 _NONCE_LABEL = b"sigil/relay-nonce/v1"
 
 
@@ -33,7 +29,7 @@ def run() -> int:
     for name in SECRETS:
         os.environ.pop(name, None)
     config = load(environ)
-    logs.configure("relay", log_level(config))
+    logs.configure("relay", logs.stricter(config.log_level, config.telemetry))
     _tell(config)
     migrate(open_registry(config, "sigil-relay start"))
     with tempfile.TemporaryDirectory(prefix="relay-", dir=_memory()) as folder:
@@ -55,14 +51,9 @@ def run() -> int:
             state_dir=snapshot.state_dir,
             reload=lambda: _reload(environ, snapshot),
             service="relay",
-            log_level=log_level(config),
+            log_level=logs.stricter(config.log_level, config.telemetry),
             metrics=config.telemetry != "none",
         )
-
-
-def log_level(config: Config) -> LogLevel:
-    """The stricter of LOG_LEVEL and RELAY_TELEMETRY."""
-    return max(config.log_level, _LEAST[config.telemetry], key=_STRICTNESS.index)
 
 
 def nonce_secret(config: Config) -> bytes:

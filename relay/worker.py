@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
-from typing import Protocol
+from collections.abc import Callable
 
 import msgspec
 
@@ -13,6 +12,7 @@ from relay.dispatch import Dispatch
 from relay.registry import Registry, RegistryBusy
 from relay.sockets import Sockets
 from sigil.protocol.relay_messages import Ping
+from sigil.serving.loops import BackgroundLoops, Turn
 
 RETRY_SECONDS = 1.0
 SWEEP_SECONDS = 5.0
@@ -22,54 +22,24 @@ SILENT_SECONDS = 90 * _DAY
 _PING = msgspec.json.encode(Ping()).decode()
 
 
-class OnFault(Protocol):
-    def __call__(self, loop: str, error: Exception) -> None: ...
-
-
 class Loops:
     """Every worker runs all; the registry gives each piece of work to one of them. `clock` gives Unix seconds."""
 
-    def __init__(
-        self,
-        *,
-        registry: Registry,
-        dispatch: Dispatch,
-        sockets: Sockets,
-        clock: Callable[[], float],
-        on_fault: OnFault,
-    ) -> None:
+    def __init__(self, *, registry: Registry, dispatch: Dispatch, sockets: Sockets, clock: Callable[[], float]) -> None:
         self._registry = registry
         self._dispatch = dispatch
         self._sockets = sockets
         self._clock = clock
-        self._on_fault = on_fault
-        self._tasks: list[asyncio.Task[None]] = []
-
-    def start(self) -> None:
-        loops: dict[str, Callable[[], Awaitable[None]]] = {
-            "deliver": self._sockets.deliver,
+        turns: dict[str, Turn] = {
+            "deliver": sockets.deliver,
             "heartbeat": self._heartbeat,
             "retry": self._retry,
             "sweep": self._sweep,
             "prune": self._prune,
         }
-        self._tasks = [asyncio.create_task(self._forever(name, loop), name=name) for name, loop in loops.items()]
-
-    async def stop(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    async def _forever(self, name: str, loop: Callable[[], Awaitable[None]]) -> None:
-        while True:
-            try:
-                await loop()
-            except RegistryBusy:
-                # Told once by the registry itself, not by each loop that meets it.
-                await asyncio.sleep(RETRY_SECONDS)
-            except Exception as error:
-                self._on_fault(name, error)
-                await asyncio.sleep(RETRY_SECONDS)
+        # A registry that is away tells so itself.
+        loops = BackgroundLoops(turns, rest=RETRY_SECONDS, expected=(RegistryBusy,))
+        self.start, self.stop = loops.start, loops.stop
 
     async def _heartbeat(self) -> None:
         began = time.monotonic()

@@ -142,7 +142,6 @@ def build(snapshot: Snapshot, parts: Parts) -> Edge:
         store=parts.store,
         challenges=challenges,
         waiters=parts.waiters,
-        on_fault=_loop_failed,
         outbox=None if outgoing is None else _outbox(config, identity, parts, outgoing, challenges.messages),
     )
     app: falcon.asgi.App[Any, Any] = falcon.asgi.App(
@@ -232,9 +231,7 @@ def _policy(config: Config) -> Policy:
 
 
 def _strangers(config: Config) -> Strangers:
-    addresses = ClientAddresses(
-        config.trusted_proxies, cloudflare=config.use_cf_connecting_ip, on_untrusted=_untrusted_proxy
-    )
+    addresses = ClientAddresses(config.trusted_proxies, cloudflare=config.use_cf_connecting_ip)
     # Each worker counts for itself: together they let through what the setting says.
     return Strangers(addresses, AddressLimiter(config.rate_limit / config.workers))
 
@@ -268,18 +265,6 @@ def _faults(parts: Parts) -> Callable[[], Any]:
         return None
 
     return fault
-
-
-def _untrusted_proxy(peer: str) -> None:
-    logs.warn(
-        "untrusted_proxy_header",
-        peer=peer,
-        message="a forwarding header came from a peer that is not in TRUSTED_PROXY_IP or TRUSTED_PROXY_CIDR; ignored",
-    )
-
-
-def _loop_failed(loop: str, error: Exception) -> None:
-    logs.error("background_loop_failed", exc=error, loop=loop)
 
 
 async def _store_failed(

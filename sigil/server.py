@@ -6,7 +6,6 @@ import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 from sigil import __version__
 from sigil.app import Snapshot, create_app, open_state
@@ -18,10 +17,6 @@ from sigil.serving.refusal import StartRefused
 from sigil.serving.self_signed import ensure_pair
 from sigil.serving.settings import ConfigError, Secret
 from sigil.serving.tls_pair import TlsPair
-
-LogLevel = Literal["debug", "info", "warn", "error"]
-_STRICTNESS: tuple[LogLevel, ...] = ("debug", "info", "warn", "error")
-_LEAST: dict[str, LogLevel] = {"full": "debug", "minimal": "warn", "none": "error"}
 
 
 def run() -> int:
@@ -35,7 +30,7 @@ def run() -> int:
         raise StartRefused(
             "SIGIL_MODE=init: this version has no init wizard yet; make a mnemonic with `sigil mnemonic`"
         )
-    logs.configure("sigil", log_level(config))
+    logs.configure("sigil", logs.stricter(config.log_level, config.telemetry))
     snapshot, identity = take_snapshot(config)
     config = snapshot.config
     _tell(config)
@@ -60,7 +55,7 @@ def run() -> int:
             workers=config.workers,
             state_dir=config.state_dir,
             reload=lambda: _reload(environ, snapshot, identity.server_id),
-            log_level=log_level(config),
+            log_level=logs.stricter(config.log_level, config.telemetry),
             websockets=False,
             metrics=config.telemetry != "none",
         )
@@ -74,11 +69,6 @@ def check(environ: Mapping[str, str] = os.environ) -> tuple[Config, ServerIdenti
         ensure_pair(config.tls_cert, config.tls_key, generate=False)
         TlsPair(config.tls_cert, config.tls_key).close()
     return config, identity
-
-
-def log_level(config: Config) -> LogLevel:
-    """The stricter of LOG_LEVEL and SIGIL_TELEMETRY."""
-    return max(config.log_level, _LEAST[config.telemetry], key=_STRICTNESS.index)
 
 
 def take_snapshot(config: Config) -> tuple[Snapshot, ServerIdentity]:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Protocol
 
 from sigil.challenges import Challenges
 from sigil.core.decision import SessionStore
 from sigil.outbox_loop import OutboxLoop
+from sigil.serving.loops import BackgroundLoops, Turn
 from sigil.waiting import Waiters
 
 WAKE_SECONDS = 0.010
@@ -16,53 +15,28 @@ SWEEP_SECONDS = 1.0
 CLEAN_SECONDS = 10.0
 
 
-class OnFault(Protocol):
-    def __call__(self, loop: str, error: Exception) -> None: ...
-
-
 class Loops:
     """Started and stopped with the application; a loop that fails is reported and goes on."""
 
     def __init__(
-        self,
-        *,
-        store: SessionStore,
-        challenges: Challenges,
-        waiters: Waiters,
-        on_fault: OnFault,
-        outbox: OutboxLoop | None = None,
+        self, *, store: SessionStore, challenges: Challenges, waiters: Waiters, outbox: OutboxLoop | None = None
     ) -> None:
         self._store = store
         self._outbox = outbox
         self._challenges = challenges
         self._waiters = waiters
-        self._on_fault = on_fault
-        self._tasks: list[asyncio.Task[None]] = []
+        turns: dict[str, Turn] = {"wake": self._wake, "expire": self._expire, "clean": self._clean}
+        if outbox is not None:
+            turns["push"] = outbox.turn
+        self._loops = BackgroundLoops(turns, rest=SWEEP_SECONDS)
 
     def start(self) -> None:
-        loops: dict[str, Callable[[], Awaitable[None]]] = {
-            "wake": self._wake,
-            "expire": self._expire,
-            "clean": self._clean,
-        }
-        if self._outbox is not None:
-            loops["push"] = self._outbox.turn
-        self._tasks = [asyncio.create_task(self._forever(name, loop), name=name) for name, loop in loops.items()]
+        self._loops.start()
 
     async def stop(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._loops.stop()
         if self._outbox is not None:
             await self._outbox.stop()
-
-    async def _forever(self, name: str, loop: Callable[[], Awaitable[None]]) -> None:
-        while True:
-            try:
-                await loop()
-            except Exception as error:
-                self._on_fault(name, error)
-                await asyncio.sleep(SWEEP_SECONDS)
 
     async def _wake(self) -> None:
         """One turn from the first waiter to the last: reads the tail of the log of ends for all of them."""

@@ -33,7 +33,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "resources": {"resources", "challenges", "core", "protocol", "serving"},
     "store": {"store", "core"},
     "outbound": {"outbound", "pushes", "protocol"},
-    "worker": {"challenges", "waiting", "outbox_loop", "core"},
+    "worker": {"serving", "challenges", "waiting", "outbox_loop", "core"},
     "app": {
         "__init__", "config", "core", "protocol", "serving", "store", "outbound", "resources", "worker", "challenges",
         "challenge_messages", "waiting", "outgoing", "push_messages", "pushes", "relay_watch", "outbox_loop", "journal",

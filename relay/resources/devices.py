@@ -6,8 +6,8 @@ from falcon.asgi import Request, Response
 
 from relay.devices import Devices
 from relay.origins import Origins
-from relay.resources.answers import answer
 from sigil.protocol.relay_messages import RegisterDevice, UnregisterDevice
+from sigil.serving.answers import answer
 from sigil.serving.requests import decode_json, read_body
 from sigil.serving.strangers import Strangers
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from falcon.asgi import Request, Response
 
 from relay.pushes import Pushes
-from relay.resources.answers import answer
 from relay.servers import Servers, SignedRequest
 from sigil.protocol import messages
 from sigil.protocol.errors import UnsupportedMediaType
 from sigil.protocol.relay_messages import MAX_PUSH_BODY, OutcomesRequest, PushRequest, RegisterServer
+from sigil.serving.answers import answer
 from sigil.serving.requests import is_json, read_body
 
 

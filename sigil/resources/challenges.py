@@ -4,28 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import re
-from typing import Any
 
-import falcon
-import msgspec
 from falcon.asgi import Request, Response
 
 from sigil.challenges import MAX_WAIT_SECONDS, Challenges, Idempotency
 from sigil.protocol.errors import InvalidRequest
 from sigil.protocol.messages import CreateChallenge, Pending, Respond
 from sigil.resources.callers import Callers
+from sigil.serving.answers import answer
 from sigil.serving.requests import decode_json, read_body, whole_number
 from sigil.serving.strangers import Strangers
 
 _IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}\Z")
-_encode = msgspec.json.Encoder().encode
-
-
-def _respond(resp: Response, message: Any, status: int = 200) -> None:
-    resp.status_code = status
-    resp.data = _encode(message)
-    resp.content_type = falcon.MEDIA_JSON
-    resp.set_header("Cache-Control", "no-store")
 
 
 def _idempotency(req: Request, body: bytes) -> Idempotency | None:
@@ -49,7 +39,7 @@ class NewChallenge:
         caller = self._callers.authenticate(req)
         wanted = decode_json(req, body, CreateChallenge)
         created, replayed = await self._challenges.issue(caller, wanted, _idempotency(req, body))
-        _respond(resp, created, 201)
+        answer(resp, created, 201)
         if replayed:
             resp.set_header("Idempotent-Replayed", "true")
 
@@ -63,7 +53,7 @@ class OneChallenge:
 
     async def on_delete(self, req: Request, resp: Response, challenge_id: str) -> None:
         caller = self._callers.authenticate(req)
-        _respond(resp, await self._challenges.cancel(caller, challenge_id))
+        answer(resp, await self._challenges.cancel(caller, challenge_id))
 
 
 class StatusOfChallenge:
@@ -76,7 +66,7 @@ class StatusOfChallenge:
     async def on_get(self, req: Request, resp: Response, challenge_id: str) -> None:
         caller = self._callers.authenticate(req)
         wait = whole_number(req, "wait", low=0, high=MAX_WAIT_SECONDS, default=0)
-        _respond(resp, await self._challenges.status(caller, challenge_id, wait))
+        answer(resp, await self._challenges.status(caller, challenge_id, wait))
 
 
 class Answers:
@@ -91,7 +81,7 @@ class Answers:
             body = await read_body(req)
             charged.refuse_when_exhausted()
             answered = await self._challenges.answer(decode_json(req, body, Respond))
-        _respond(resp, answered)
+        answer(resp, answered)
 
 
 class PendingOfDevice:
@@ -106,4 +96,4 @@ class PendingOfDevice:
             body = await read_body(req)
             charged.refuse_when_exhausted()
             pending = await self._challenges.pending(decode_json(req, body, Pending))
-        _respond(resp, pending)
+        answer(resp, pending)

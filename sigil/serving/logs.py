@@ -15,12 +15,14 @@ import sys
 import threading
 import time
 from types import TracebackType
+from typing import Literal
 
 import msgspec
 
 from sigil.serving.redaction import clean, redact_line
 
-LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING, "error": logging.ERROR}
+Level = Literal["debug", "info", "warn", "error"]
+LEVELS: dict[str, int] = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING, "error": logging.ERROR}
 
 # A pipe keeps writes of up to PIPE_BUF bytes whole; longer ones of several workers would mix within a line.
 _LINE_MAX = 4096
@@ -63,6 +65,14 @@ def configure(service: str, level: str) -> None:
     logging.captureWarnings(True)
     sys.excepthook = _uncaught
     threading.excepthook = _uncaught_in_thread
+
+
+_OF_TELEMETRY: dict[str, Level] = {"full": "debug", "minimal": "warn", "none": "error"}
+
+
+def stricter(level: Level, telemetry: str) -> Level:
+    """The stricter of LOG_LEVEL and what a level of telemetry (full, minimal, none) allows."""
+    return max(level, _OF_TELEMETRY[telemetry], key=LEVELS.__getitem__)
 
 
 def enabled(level: str) -> bool:

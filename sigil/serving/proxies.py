@@ -8,6 +8,8 @@ from functools import lru_cache
 
 import falcon.asgi
 
+from sigil.serving import logs
+
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -25,11 +27,11 @@ class ClientAddresses:
         trusted: Sequence[Network] = (),
         *,
         cloudflare: bool = False,
-        on_untrusted: Callable[[str], None] = lambda peer: None,
+        on_untrusted: Callable[[str], None] | None = None,
     ) -> None:
         self._trusted = tuple(trusted)
         self._header = "CF-CONNECTING-IP" if cloudflare else "X-FORWARDED-FOR"
-        self._on_untrusted = on_untrusted
+        self._on_untrusted = on_untrusted or _tell_untrusted
         self._warned = False
 
     def of(self, req: falcon.asgi.Request) -> str:
@@ -67,6 +69,14 @@ class ClientAddresses:
         if not self._warned:
             self._warned = True
             self._on_untrusted(peer)
+
+
+def _tell_untrusted(peer: str) -> None:
+    logs.warn(
+        "untrusted_proxy_header",
+        peer=peer,
+        message="a forwarding header came from a peer that is not in TRUSTED_PROXY_IP or TRUSTED_PROXY_CIDR; ignored",
+    )
 
 
 def _parse(text: str) -> Address | None:

@@ -1,4 +1,4 @@
-"""How every resource of the relay answers."""
+"""How resources answer."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 def answer(resp: Response, message: Any, status: int = 200) -> None:
+    """A message as JSON that nobody may keep."""
     resp.status_code = status
     resp.data = _encode(message)
     resp.content_type = falcon.MEDIA_JSON
