@@ -1,7 +1,7 @@
 """A complete software device: key, checks, key file and HTTP (docs/protocol.md, 1 to 5.2 and 6).
 
-`Device`, `ServerPin`, `verify_info` and `verify_payload` are pure; `sigil.device.client` adds HTTP (`async_client` in an
-event loop), `sigil.device.relay` pushes, `sigil.device.keyring` files, and `sigil.device.commands` the command line.
+`Device`, `ServerPin`, `verify_info` and `verify_payload` are pure; `sigil.device.client` adds HTTP (`async_client` for
+an event loop), `sigil.device.relay` pushes, `sigil.device.keyring` files, and `sigil.device.commands` the command line.
 """
 
 from sigil.device.checks import ShownChallenge, verify_payload
