@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from functools import cache
 from typing import Any
@@ -33,13 +34,29 @@ def _operation(method: str, path: str) -> dict[str, Any] | None:
 
 def check(response: httpx.Response) -> None:
     """An `httpx` response hook: AssertionError when status or body are not described."""
-    operation = _operation(response.request.method, response.request.url.path)
+    response.read()
+    check_answer(
+        response.request.method,
+        response.request.url.path,
+        response.status_code,
+        response.headers.get("content-type", ""),
+        response.content,
+    )
+
+
+async def check_async(response: httpx.Response) -> None:
+    """The same for an asynchronous client."""
+    await response.aread()
+    check(response)
+
+
+def check_answer(method: str, path: str, status: int, content_type: str, body: bytes) -> None:
+    """AssertionError when an answer of a described operation is none of those described."""
+    operation = _operation(method, path)
     if operation is None:
         return
-    response.read()
-    described = operation["responses"].get(str(response.status_code))
-    assert described is not None, f"{response.request.url.path}: {response.status_code} is not described"
-    media_type = response.headers["content-type"].partition(";")[0]
-    schema = described["content"][media_type]["schema"]
+    described = operation["responses"].get(str(status))
+    assert described is not None, f"{path}: {status} is not described"
+    schema = described["content"][content_type.partition(";")[0]]["schema"]
     if "$ref" in schema:
-        _validator(schema["$ref"]).validate(response.json())
+        _validator(schema["$ref"]).validate(json.loads(body))

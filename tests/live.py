@@ -157,6 +157,7 @@ class LiveServer:
             trust_env=False,
             timeout=2 * DEADLINE,
             headers={"Authorization": f"Bearer {self.api_key}"},
+            event_hooks={"response": [described.check_async]},
             **options,
         )
 

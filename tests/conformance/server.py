@@ -26,6 +26,8 @@ from typing import Any
 
 import httpx
 
+from tests import described
+
 from .wire import API_KEYS, SIGNATURES, ServerIdentity
 
 START = 90.0
@@ -210,9 +212,9 @@ class Server:
         return ssl.create_default_context(cafile=str(self.cert))
 
     def client(self, **options: Any) -> httpx.Client:
-        return httpx.Client(
-            base_url=f"https://127.0.0.1:{self.port}", verify=self.tls, trust_env=False, timeout=120, **options
-        )
+        hooks = {"response": [described.check]}
+        url = f"https://127.0.0.1:{self.port}"
+        return httpx.Client(base_url=url, verify=self.tls, trust_env=False, timeout=120, event_hooks=hooks, **options)
 
     @cached_property
     def http(self) -> httpx.Client:
@@ -288,7 +290,10 @@ def ask(
             body = json.dumps(body).encode()
     connection.request(method, path, body, sent)
     answer = connection.getresponse()
-    return Reply(answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read())
+    reply = Reply(answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read())
+    content_type = reply.headers.get("content-type", "")
+    described.check_answer(method, path.partition("?")[0], reply.status, content_type, reply.body)
+    return reply
 
 
 def at_once(server: Server, count: int, request: Callable[[http.client.HTTPSConnection, int], Reply]) -> list[Reply]:
