@@ -191,6 +191,16 @@ def test_a_clear_does_not_overtake_the_push_that_is_under_way() -> None:
     assert late.step is Step.CLEAR
 
 
+def test_a_clear_goes_out_for_what_a_former_holder_may_have_sent() -> None:
+    first = held()
+    second = claimed(first, NOW + LEASE_SECONDS, ANOTHER_TOKEN)
+    assert second is not None
+    for entry, cleared in ((first, False), (second, True)):
+        waiting = after_end(NOW + LEASE_SECONDS, entry, Push.QUEUED)
+        assert waiting is not None
+        assert (completed("over", waiting, held=entry)[0] is not None) is cleared
+
+
 def test_a_clear_is_tried_while_the_relay_is_away_and_then_forgotten() -> None:
     clear = claimed(after_end(NOW, None, Push.DELIVERED))
     assert clear is not None
