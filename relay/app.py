@@ -122,7 +122,7 @@ def build(snapshot: Snapshot, parts: Parts, life: Life) -> Edge:
         on_count=metrics.connections if metrics else lambda count: None,
         on_delivered=_acknowledged(metrics, clock),
     )
-    loops = Loops(registry=registry, dispatch=dispatch, sockets=sockets, clock=clock)
+    loops = Loops(registry=registry, sealer=parts.sealer, dispatch=dispatch, sockets=sockets, clock=clock)
     origins = Origins(config.public_url)
     addresses = ClientAddresses(config.trusted_proxies, cloudflare=config.use_cf_connecting_ip)
     conversation = Conversation(registry=registry, sockets=sockets, clock=clock, randomness=parts.randomness)

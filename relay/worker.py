@@ -10,6 +10,8 @@ import msgspec
 
 from relay.dispatch import Dispatch
 from relay.registry import Registry, RegistryBusy
+from relay.rotation import reseal_tokens
+from relay.sealing import Sealer
 from relay.sockets import Sockets
 from sigil.protocol.relay_messages import Ping
 from sigil.serving.loops import BackgroundLoops, Turn
@@ -25,8 +27,17 @@ _PING = msgspec.json.encode(Ping()).decode()
 class Loops:
     """Every worker runs all; the registry gives each piece of work to one of them. `clock` gives Unix seconds."""
 
-    def __init__(self, *, registry: Registry, dispatch: Dispatch, sockets: Sockets, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        *,
+        registry: Registry,
+        sealer: Sealer,
+        dispatch: Dispatch,
+        sockets: Sockets,
+        clock: Callable[[], float],
+    ) -> None:
         self._registry = registry
+        self._sealer = sealer
         self._dispatch = dispatch
         self._sockets = sockets
         self._clock = clock
@@ -36,6 +47,7 @@ class Loops:
             "retry": self._retry,
             "sweep": self._sweep,
             "prune": self._prune,
+            "rotate": self._rotate,
         }
         # A registry that is away tells so itself.
         loops = BackgroundLoops(turns, rest=RETRY_SECONDS, expected=(RegistryBusy,))
@@ -58,3 +70,7 @@ class Loops:
         now = int(self._clock())
         if not await self._registry.prune(now - SILENT_SECONDS, now - SILENT_SECONDS, now):
             await asyncio.sleep(_DAY)
+
+    async def _rotate(self) -> None:
+        await reseal_tokens(self._registry, self._sealer)
+        await asyncio.sleep(_DAY)

@@ -1,0 +1,128 @@
+"""`sigil-relay`: what an operator types, on the database of a running relay."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from sigil.device import Device
+from tests.live import DEADLINE, wait_until
+from tests.live_relay import LiveRelay, Server
+from tests.relay.devices_of_relay import register
+
+OLD, NEW = "the-old-key-of-more-than-32-characters-x", "the-new-key-of-more-than-32-characters-y"
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="module")
+def relay() -> Iterator[LiveRelay]:
+    with LiveRelay(TOKEN_ENCRYPTION_KEY=OLD, METRICS_TOKEN="a-token-of-metrics") as relay:
+        yield relay
+
+
+@pytest.fixture
+def command(relay: LiveRelay) -> Command:
+    def run(*arguments: str, **changed: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "relay", *arguments],
+            env={**relay.environ, **changed},
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE,
+        )
+
+    return run
+
+
+def test_servers_are_listed_and_removed(relay: LiveRelay, command: Command) -> None:
+    with relay.client() as client:
+        server = Server(client)
+        assert server.register().status_code == 200
+    listed = command("servers", "list").stdout
+    assert server.identity.server_id in listed
+    assert "key known  Test" in listed
+    removed = command("servers", "remove", server.identity.server_id)
+    assert (removed.returncode, command("servers", "list").stdout) == (0, "")
+    again = command("servers", "remove", server.identity.server_id)
+    assert (again.returncode, again.stderr) == (1, "sigil-relay: no such server\n")
+
+
+def test_devices_are_counted_shown_and_removed(relay: LiveRelay, command: Command) -> None:
+    device = Device.generate()
+    with relay.client() as client:
+        register(device, client, relay.url, "fcm", "a-very-secret-push-token")
+    assert command("devices", "count").stdout == "fcm          1\n"
+    shown = command("devices", "show", device.fingerprint)
+    assert "platform    fcm" in shown.stdout
+    assert "secret" not in shown.stdout
+    assert command("devices", "prune").stdout == "0 evicted or forgotten\n"
+    assert command("devices", "remove", device.fingerprint).stdout == "removed\n"
+    assert command("devices", "show", device.fingerprint).returncode == 1
+    assert command("devices", "show", "short").stderr.endswith("64 lower-case hex characters\n")
+
+
+def test_a_new_key_seals_what_the_old_one_sealed_and_then_the_old_one_can_go(relay: LiveRelay) -> None:
+    device = Device.generate()
+    with relay.client() as client:
+        register(device, client, relay.url, "apns", "a-token-to-rotate")
+    for keys in (f"{NEW},{OLD}", NEW):
+        relay.stop()
+        relay.environ["TOKEN_ENCRYPTION_KEY"] = keys
+        relay.start()
+        if keys != NEW:
+            wait_until(lambda: relay.events("tokens_resealed"), "the pass over all tokens")
+    assert not relay.events("tokens_cannot_be_opened")
+
+
+def test_health_and_migrate(relay: LiveRelay, command: Command) -> None:
+    assert command("health").returncode == 0
+    assert command("health", RELAY_PORT="1").returncode == 1
+    assert command("migrate").stdout == "the database is of this version\n"
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"RELAY_PORT": "many"}, "RELAY_PORT: is a whole number from 1 to 65535"),
+        ({"DATABASE_URL": "mysql://x"}, "DATABASE_URL: begins with postgresql://"),
+        ({"DATABASE_URL": "postgresql://x", "TOKEN_ENCRYPTION_KEY": ""}, "TOKEN_ENCRYPTION_KEY: required"),
+        ({"TOKEN_ENCRYPTION_KEY": "short"}, "TOKEN_ENCRYPTION_KEY: one key, or new,old"),
+        ({"RELAY_PUBLIC_URL": "https://relay.example.com/path"}, "RELAY_PUBLIC_URL: is a URL without a path"),
+        ({"RELAY_TRUSTED_SERVERS": "abc"}, "RELAY_TRUSTED_SERVERS: is a list of server_ids"),
+        ({"APNS_KEY_PATH": "/key.p8"}, "APNS_KEY_PATH: not built yet"),
+    ],
+)
+def test_a_wrong_setting_is_one_line(command: Command, changed: dict[str, str], told: str) -> None:
+    for name in ("check-config", "serve"):
+        ended = command(name, **changed)
+        assert ended.returncode == 1
+        assert told in ended.stderr
+        assert "Traceback" not in ended.stderr
+
+
+def test_good_settings_are_shown_without_secrets(command: Command) -> None:
+    shown = command("check-config", RELAY_WORKERS="4", RELAY_WROKERS="1")
+    assert shown.returncode == 0
+    assert "database   SQLite" in shown.stdout
+    assert "on SQLite the relay runs one worker" in shown.stderr
+    assert "RELAY_WROKERS is not a setting; did you mean RELAY_WORKERS?" in shown.stderr
+    assert OLD not in shown.stdout + shown.stderr
+
+
+def test_a_second_relay_on_the_same_port_is_refused_in_one_line(command: Command) -> None:
+    second = command("serve")
+    assert second.returncode == 1
+    assert "cannot listen on 127.0.0.1" in second.stderr
+
+
+def test_metrics_tell_of_all_and_name_nobody(relay: LiveRelay) -> None:
+    with relay.client() as client:
+        assert client.get("/metrics").status_code == 401
+        text = client.get("/metrics", headers={"Authorization": "Bearer a-token-of-metrics"}).text
+    for name in ("relay_devices{", "relay_pushes_queued", "relay_http_requests_total{", "relay_build_info{"):
+        assert name in text
+    assert "fingerprint" not in text
