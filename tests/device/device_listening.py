@@ -44,6 +44,11 @@ class Pending:
         shown = [verify_payload(as_json(item), PIN, DEVICE.public, NOW) for item in self.listed]
         return Inbox(shown, list(self.refused))
 
+    async def until_asked(self, times: int) -> None:
+        async with asyncio.timeout(GUARD_SECONDS):
+            while self.asked < times:
+                await asyncio.sleep(0)
+
 
 class Run:
     """A listener on a scripted relay, and all that it told."""

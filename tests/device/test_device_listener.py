@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import pytest
@@ -134,8 +133,7 @@ async def test_a_reference_is_fetched_checked_and_acknowledged(listen: Listen) -
 
     async def script(peer: Peer) -> None:
         await peer.welcome()
-        while not pending.asked:
-            await asyncio.sleep(0)
+        await pending.until_asked(1)
         pending.listed = [payload(1), payload(2)]
         await peer.push(reference(1), 1)
         await peer.acknowledged(1)
@@ -281,8 +279,7 @@ async def test_what_is_pending_is_asked_after_every_connect(listen: Listen) -> N
     pending.refused = [RefusedPayload("x", RespondToForeign())]
     async with listen(breaking_off, inbox=pending) as run:
         await run.heard.until(Connected, 2)
-        while pending.asked < 2:
-            await asyncio.sleep(0)
+        await pending.until_asked(2)
         assert (await run.heard.until(Asked)).push_id is None
         assert (len(run.heard.of(Asked)), len(run.heard.of(Refused))) == (1, 1)
 

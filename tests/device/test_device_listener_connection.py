@@ -223,6 +223,9 @@ async def test_stopping_acknowledges_what_was_told_and_closes_in_order(listen: L
         await peer.push(payload())
         await run.heard.until(Asked)
         run.listener.stop()
+        # Still there, and not in a hurry.
+        await peer.say(type="ping")
+        assert await peer.heard() == {"type": "pong"}
         run.heard.release()
         await peer.acknowledged()
         closed.append(await peer.gone())
