@@ -27,7 +27,7 @@ def decode_json(req: falcon.asgi.Request, body: bytes, kind: type[T]) -> T:
 
 
 def is_json(req: falcon.asgi.Request) -> bool:
-    return (req.content_type or "").partition(";")[0].strip().lower() == "application/json"
+    return (req.content_type or "").partition(";")[0].strip(" \t").lower() == "application/json"
 
 
 def whole_number(req: falcon.asgi.Request, name: str, *, low: int, high: int, default: int) -> int:

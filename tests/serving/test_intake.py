@@ -65,6 +65,14 @@ async def test_a_body_that_says_it_is_too_large_and_does_not_come_is_refused_all
         await Body(sender.receive, Intake(), "").read(100, declared=10**10)
 
 
+async def test_a_body_in_very_many_pieces_is_refused() -> None:
+    sender = Sender()
+    for _ in range(3000):
+        sender.send(b" ", more=True)
+    with pytest.raises(BodyBroken):
+        await Body(sender.receive, Intake(), "").read(10_000)
+
+
 async def test_a_body_that_is_too_large_is_read_to_its_end_so_that_the_answer_arrives() -> None:
     intake = Intake(most_bytes=1000)
     sender, task = await begin(intake)
