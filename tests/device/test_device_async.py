@@ -107,6 +107,19 @@ async def test_an_endless_answer_is_cut_off() -> None:
             await connection.info()
 
 
+async def test_an_answer_that_trickles_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def trickle() -> AsyncIterator[bytes]:
+        while True:
+            await asyncio.sleep(0)
+            yield b""
+
+    monkeypatch.setattr("sigil.device.async_wire.ANSWER_SECONDS", 0.01)
+    transport = httpx.MockTransport(lambda _: httpx.Response(200, stream=Chunks(trickle())))
+    async with AsyncServerConnection(URL, transport=transport) as connection:
+        with pytest.raises(Unreachable, match="longer"):
+            await asyncio.wait_for(connection.info(), 120)
+
+
 async def test_a_redirect_is_not_followed(server: FakeServer) -> None:
     server.failures.append((302, b""))
     async with AsyncServerConnection(server.url) as connection:

@@ -12,6 +12,7 @@ from device_listening import DEVICE, PIN, Listen, breaking_off, closing, payload
 
 from sigil.device.refusals import ServerRefused
 from sigil.device.relay import Asked, Connected, Disconnected, Listener, Pace, Refused, Registered, RelayClient
+from sigil.device.relay.memory import Recent
 from sigil.device.relay.refusals import NotRegisteredAtRelay, RelayAuthRefused, Replaced
 
 
@@ -47,6 +48,11 @@ async def test_waits_are_drawn_from_nothing_to_the_ceiling() -> None:
     backoff = Pace(uniform=lambda low, high: drawn.append((low, high)) or 0.5).backoff()  # type: ignore[func-returns-value]
     assert [backoff.next(), backoff.next(), backoff.soon()] == [0.5] * 3
     assert drawn == [(0.0, 1.0), (0.0, 2.0), (0.0, 5.0)]
+
+
+def test_a_relay_that_is_away_for_months_is_still_asked_every_minute() -> None:
+    backoff = Pace(uniform=lambda low, high: high).backoff()
+    assert [backoff.next() for _ in range(5000)][-1] == 60.0
 
 
 async def test_a_relay_that_is_not_there_is_waited_for(listen: Listen, clock: MovingClock) -> None:
@@ -242,3 +248,17 @@ async def test_a_fault_of_the_callers_own_is_not_swallowed(listen: Listen, clock
     async with FakeRelay(only_welcome) as relay, RelayClient(relay.origin) as client:
         with pytest.raises(ZeroDivisionError):
             await asyncio.wait_for(Listener(DEVICE, client, PIN, faulty).run(), GUARD_SECONDS)
+
+
+def test_what_is_remembered_is_bounded_and_what_is_looked_at_stays() -> None:
+    recent: Recent[int] = Recent(3)
+    for name in ("a", "b", "c"):
+        recent.put(name, 1)
+    assert recent.get("a") == 1
+    recent.put("d", 2)
+    recent.put("d", 3)
+    assert [recent.get(name) for name in ("a", "b", "c", "d")] == [1, None, 1, 3]
+    assert len(recent) == 3
+    recent.forget("d")
+    recent.forget("d")
+    assert recent.get("d") is None

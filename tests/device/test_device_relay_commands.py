@@ -15,11 +15,15 @@ from conftest import MovingClock, Run
 from device_fake_relay import Peer, Registry, Script, push_id, relay_in_a_thread
 from device_fake_server import ACTION, NOW, FakeServer, identity, make_payload, problem
 
-from sigil.device.commands.relay_choice import RelayAddress
+from sigil.device.commands.relay_choice import RelayAddress, address_of
+from sigil.device.keyring import Keyring
+from sigil.device.pin import ServerPin
 from sigil.device.relay import RelayClient
+from sigil.device.tls import TlsTrust
 from sigil.protocol.encoding import decode_base64
 from sigil.protocol.keys import PublicKey
 
+ORIGIN = "https://auth.example.com"
 REPLACED = "A newer connection of this device took over at the relay; this one ends."
 ESCAPES = "\x1b\x9b\x07\x08\r\x7f\u202e\u200b"
 
@@ -200,6 +204,21 @@ def test_trust_is_kept_for_the_relay_that_it_was_given_for(
     ]
 
 
+@pytest.mark.parametrize(("relay", "pin"), [(ORIGIN, "cd" * 32), ("https://other.example.com", None)])
+def test_trust_in_the_server_is_for_its_own_address_alone(tmp_path: Path, relay: str, pin: str | None) -> None:
+    own = identity()
+    server = ServerPin(
+        base_url=ORIGIN,
+        server_id=own.server_id,
+        server_public_keys=own.server_public_keys,
+        tls=TlsTrust(sha256="cd" * 32),
+    )
+    keyring = Keyring(tmp_path / "keys")
+    registration = keyring.create(server, "ES256")
+    found = address_of(keyring, registration, relay=relay, ca=None, tls_pin=None, insecure_relay=False)
+    assert (found.origin, found.tls.sha256) == (relay, pin)
+
+
 def test_a_new_key_was_registered_nowhere(run: Run, server: RelayServer, home: Path, who: dict[str, Any]) -> None:
     run("register", "--relay", server.url)
     server.info_changes = {}
@@ -317,6 +336,38 @@ def test_listen_says_what_to_do_when_it_was_never_registered(
 
 async def turned_away(peer: Peer) -> None:
     await peer.turn_away("not_registered")
+
+
+@pytest.mark.parametrize("platform", ["websocket", "fcm"])
+def test_listen_registers_again_what_it_had_registered_and_nothing_else(
+    run: Run, server: RelayServer, who: dict[str, Any], monkeypatch: pytest.MonkeyPatch, platform: str
+) -> None:
+    run("register", "--platform", platform, input="a-token")
+    with relay_in_a_thread(turned_away, turned_away) as relay:
+        client = lambda address: RelayClient(address.origin, socket_url=relay.origin)  # noqa: E731
+        monkeypatch.setattr(RelayAddress, "client", client)
+        refused = run("listen", "--auto-approve")
+    assert (refused.exit_code, "NOT_REGISTERED_AT_RELAY" in refused.stderr) == (1, True)
+    assert [given["push_platform"] for given in server.registry.registered] == (
+        ["websocket", "websocket"] if platform == "websocket" else ["fcm"]
+    )
+
+
+def test_an_answer_that_could_not_be_brought_is_asked_for_again(
+    run: Run, server: RelayServer, who: dict[str, Any]
+) -> None:
+    # Past its end by the device's clock, which may be fast: no second sending, but another look.
+    server.ask(who["device_public_key"], expires_at=int(NOW) - 10)
+    handle, failures = server.handle, [problem(503, "OVERLOADED")]
+
+    def away_once(method: str, path: str, body: bytes) -> tuple[int, bytes]:
+        return failures.pop() if failures and path == "/respond" else handle(method, path, body)
+
+    server.handle = away_once  # type: ignore[method-assign]
+    with relay_in_a_thread() as relay:
+        done = run("listen", "--relay", relay.origin, "--auto-approve", "--once")
+    assert (done.exit_code, done.stdout.count("Description"), len(server.answers)) == (0, 2, 1)
+    assert "Not answered" in done.stderr
 
 
 def test_ctrl_c_ends_it_cleanly(run: Run, server: RelayServer, who: dict[str, Any]) -> None:
