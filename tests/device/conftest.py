@@ -1,33 +1,17 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from device_fake_server import NOW, FakeServer
+from device_clock import MovingClock, Run
+from device_fake_server import FakeServer
 from device_listening import Listen, listening_at
 from device_tls import Tls, tls_server
 
 from sigil.device.commands import device
 from sigil.device.commands.surroundings import Surroundings
-
-Run = Callable[..., Result]
-
-
-class MovingClock:
-    """Time stands still but for whoever sleeps."""
-
-    def __init__(self) -> None:
-        self.now = NOW
-        self.slept: list[float] = []
-
-    def __call__(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.slept.append(seconds)
-        self.now += seconds
 
 
 @pytest.fixture

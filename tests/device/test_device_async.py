@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 import httpx
 import pytest
-from conftest import MovingClock
+from device_clock import MovingClock
 from device_fake_server import FakeServer, problem
 from device_tls import Tls
 

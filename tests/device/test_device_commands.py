@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import MovingClock, Run
+from device_clock import MovingClock, Run
 from device_fake_server import ACTION, NOW, FakeServer, identity, jcs, problem
 
 from sigil.device.commands import device

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from conftest import MovingClock
+from device_clock import MovingClock
 from device_fake_relay import GUARD_SECONDS, push_id
 from device_fake_server import NOW, as_json, honest_info, identity, make_payload
 

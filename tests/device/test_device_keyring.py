@@ -9,7 +9,7 @@ from pathlib import Path
 from threading import Barrier
 
 import pytest
-from conftest import MovingClock
+from device_clock import MovingClock
 from device_fake_server import NOW, identity
 
 from sigil.device import ServerPin

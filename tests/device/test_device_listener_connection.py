@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from conftest import MovingClock
+from device_clock import MovingClock
 from device_fake_relay import GUARD_SECONDS, FakeRelay, Heard, Peer, Script, only_welcome
 from device_fake_server import problem
 from device_listening import DEVICE, PIN, Listen, breaking_off, closing, payload, pushing, turning_away

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import MovingClock, Run
+from device_clock import MovingClock, Run
 from device_fake_relay import Peer, Registry, Script, push_id, relay_in_a_thread
 from device_fake_server import ACTION, NOW, FakeServer, identity, make_payload, problem
 

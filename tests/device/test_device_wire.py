@@ -8,7 +8,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from conftest import MovingClock
+from device_clock import MovingClock
 from device_fake_server import FakeServer, as_json, problem
 from device_tls import Tls, certificate
 
