@@ -89,6 +89,8 @@ class Pushes:
 
 def _type(payload: bytes, path: str) -> str:
     try:
+        # All of it: what cannot be made into a frame would be found out where other servers' pushes wait behind it.
+        msgspec.json.decode(payload)
         return _head(payload).type
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidRequest("A payload is a JSON object.", path=f"{path}.payload") from error

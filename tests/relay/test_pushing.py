@@ -113,6 +113,13 @@ def test_a_malformed_push_refuses_the_whole_request(
     assert outcome(server, "m2") == [{"fingerprint": "", "status": "failed", "error": "unknown"}]
 
 
+@pytest.mark.parametrize("value", [b'"\xff\xfe"', b"1e999", b'"\\ud800"', b"[" * 2000 + b"]" * 2000])
+def test_a_payload_that_no_frame_can_carry_is_refused(server: Server, listener: Device, value: bytes) -> None:
+    body = b'{"pushes":[{"push_key":"p1","fingerprint":"%s","payload":{"type":"challenge","a":%s}}]}'
+    answer = server.post("/push", body % (listener.fingerprint.encode(), value))
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "INVALID_REQUEST")
+
+
 def test_1_to_500_pushes_and_2_mib(server: Server, listener: Device) -> None:
     assert server.post("/push", {"pushes": []}).status_code == 400
     many = [wanted(Device.generate(), f"n{n}") for n in range(501)]
