@@ -82,6 +82,9 @@ class Conversation:
         if self._sockets.draining:
             raise Refused(Close.SHUTDOWN)
         fingerprint = await self._authenticated(wire, address, origin)
+        # The drain may have begun meanwhile, and has looked for sockets to close.
+        if self._sockets.draining:
+            raise Refused(Close.SHUTDOWN)
         with self._sockets.connected(fingerprint, wire) as connection:
             while True:
                 await self._frame(connection, await wire.receive())
