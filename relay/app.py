@@ -296,8 +296,9 @@ class _Worker:
         if self._listener is not None:
             await self._listener.open()
 
-    def _drain(self) -> None:
+    def _drain(self) -> asyncio.Task[None]:
         self._draining = asyncio.create_task(self._end_sockets())
+        return self._draining
 
     async def _end_sockets(self) -> None:
         if self._listener is not None:

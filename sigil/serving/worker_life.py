@@ -27,6 +27,7 @@ from sigil.serving.refusal import StartRefused
 from sigil.serving.tls_pair import KeptOpen
 
 _PR_SET_PDEATHSIG = 1
+_CALLBACK_SECONDS = 3.0
 
 AsgiApp = Callable[[Any, Any, Any], Awaitable[None]]
 
@@ -53,7 +54,8 @@ class Life:
     def on_drain(self, callback: Callable[[], object]) -> Callable[[], None]:
         """Run `callback` on the loop when draining begins (at once if it has begun); returns what takes it back.
 
-        What the callback wakes has a second to be answered before connections begin to close.
+        What the callback wakes has a second to be answered before connections begin to close; a task that it returns
+        has _CALLBACK_SECONDS before that.
         """
         if self.draining:
             callback()
@@ -84,14 +86,19 @@ class Life:
             self._task = self._loop.create_task(self._drain())
 
     async def _drain(self) -> None:
+        began = self._loop.time()
+        under_way = []
         for callback in list(self._callbacks.values()):
             try:
-                callback()
+                if isinstance(result := callback(), asyncio.Future):
+                    under_way.append(result)
             except Exception as exc:
                 logs.error("drain_callback_failed", exc=exc)
+        if under_way:
+            await asyncio.wait(under_way, timeout=_CALLBACK_SECONDS)
         await self._let_answers_out()
         self._signal.set()
-        await self._wait_until_quiet()
+        await self._wait_until_quiet(began + self._drain_timeout)
         self.over.set()
 
     async def _let_answers_out(self) -> None:
@@ -103,12 +110,12 @@ class Life:
             if not self.running or self._loop.time() > deadline:
                 return
 
-    async def _wait_until_quiet(self) -> None:
+    async def _wait_until_quiet(self, deadline: float) -> None:
         # Granian waits for its connections, not for requests: an idle HTTP/2 connection or a client that does not
         # read would hold the worker until it is killed, and the application would never see its shutdown.
         # A second of quiet leaves Granian time to send what was answered last.
         now = self._loop.time()
-        deadline, quiet_at = now + self._drain_timeout, now + self._quiet
+        quiet_at = now + self._quiet
         while (now := self._loop.time()) < deadline and now < quiet_at:
             await asyncio.sleep(0.02)
             if self.running:
