@@ -24,6 +24,7 @@ _SEND_SECONDS = 10.0
 _ACK_SECONDS = 15.0
 _BATCH = 200
 _BUSY_SECONDS = 0.5
+_NEVER, _LONG_AGO = float("inf"), float("-inf")
 
 
 class Wire(Protocol):
@@ -37,7 +38,7 @@ class Wire(Protocol):
 class Connection:
     """An authenticated device. `order` tells the newest of several connections: (Unix ms, random)."""
 
-    __slots__ = ("fingerprint", "order", "sender", "sent", "silent", "wire")
+    __slots__ = ("acknowledged", "fingerprint", "order", "sender", "sent", "silent", "wire")
 
     def __init__(self, fingerprint: bytes, wire: Wire, order: tuple[int, bytes]) -> None:
         self.fingerprint = fingerprint
@@ -45,6 +46,8 @@ class Connection:
         self.order = order
         # Push ids and when they were sent (monotonic): at most MAX_HELD, since no more are held.
         self.sent: dict[bytes, float] = {}
+        # What the device has said it has, since the last look at what waits for it began.
+        self.acknowledged: set[bytes] = set()
         self.silent = 0
         self.sender: asyncio.Task[None] | None = None
 
@@ -144,6 +147,8 @@ class Sockets:
         connections = {c.fingerprint: c for name in names if (c := self._here.get(name)) is not None}
         if not connections:
             return
+        for connection in connections.values():
+            connection.acknowledged.clear()
         try:
             held = await self._registry.held(list(connections), self._clock())
         except RegistryBusy:
@@ -152,7 +157,9 @@ class Sockets:
             return
         for fingerprint, connection in connections.items():
             pushes = [push for push in held if push.push.fingerprint == fingerprint]
-            self._hand_over(connection, [push for push in pushes if push.push.push_id not in connection.sent])
+            # An acknowledgement may have overtaken this look: what it saw as waiting is not waiting any more.
+            known = connection.sent.keys() | connection.acknowledged
+            self._hand_over(connection, [push for push in pushes if push.push.push_id not in known])
 
     def _hand_over(self, connection: Connection, pushes: list[Push]) -> None:
         if not pushes:
@@ -191,14 +198,18 @@ class Sockets:
 
     async def acknowledged(self, connection: Connection, push_id: bytes) -> None:
         """Only for what was sent on this connection: acknowledgements of a stranger's push cost nothing."""
-        if connection.sent.pop(push_id, None) is None:
+        if connection.sent.get(push_id, _NEVER) == _NEVER:
             return
+        # Until that is written down, a look at what waits still finds it: it is known, and not to be sent again.
+        connection.sent[push_id] = _NEVER
         try:
             push = await self._registry.acknowledge(connection.fingerprint, push_id, self._clock())
         except RegistryBusy:
             # It comes again with the next heartbeat, and is acknowledged again.
-            connection.sent[push_id] = float("-inf")
+            connection.sent[push_id] = _LONG_AGO
             return
+        connection.acknowledged.add(push_id)
+        del connection.sent[push_id]
         if push is not None:
             self._on_delivered(push)
 

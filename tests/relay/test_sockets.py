@@ -101,3 +101,61 @@ async def test_an_acknowledgement_that_could_not_be_written_is_asked_for_again()
         await until(lambda: wire.sent.count("good") == 2)
         await sockets.acknowledged(connection, registry.pushes[0].push.push_id)
         assert registry.pushes == []
+
+
+class SlowToLook(Registry):
+    """What it found comes when `arrives` is set, however long ago it was found; `looks` counts them."""
+
+    def __init__(self, *names: str) -> None:
+        super().__init__(*names)
+        self.arrives = asyncio.Event()
+        self.arrives.set()
+        self.looks = 0
+
+    async def held(self, fingerprints: list[bytes], now: float) -> list[Push]:
+        found = await super().held(fingerprints, now)
+        self.looks += 1
+        await self.arrives.wait()
+        return found
+
+
+async def test_an_acknowledgement_that_overtakes_a_look_is_not_forgotten_by_it() -> None:
+    registry = SlowToLook("first")
+    async with running(registry) as (sockets, wire, connection):
+        await until(lambda: wire.sent == ["first"])
+        registry.arrives.clear()
+        sockets.wake([FINGERPRINT[:16]])
+        await until(lambda: registry.looks == 2)
+        first = registry.pushes[0]
+        await sockets.acknowledged(connection, first.push.push_id)
+        registry.pushes.append(push("second"))
+        registry.arrives.set()
+        sockets.wake([FINGERPRINT[:16]])
+        await until(lambda: "second" in wire.sent)
+        assert wire.sent == ["first", "second"]
+
+
+class SlowToWrite(Registry):
+    """Acknowledgements are written when `written` is set."""
+
+    def __init__(self, *names: str) -> None:
+        super().__init__(*names)
+        self.written = asyncio.Event()
+
+    async def acknowledge(self, fingerprint: bytes, push_id: bytes, now: float) -> Push | None:
+        await self.written.wait()
+        return await super().acknowledge(fingerprint, push_id, now)
+
+
+async def test_what_is_being_acknowledged_is_not_sent_again_by_a_look_before_it_is_written() -> None:
+    registry = SlowToWrite("first")
+    async with running(registry) as (sockets, wire, connection):
+        await until(lambda: wire.sent == ["first"])
+        acknowledging = asyncio.create_task(sockets.acknowledged(connection, registry.pushes[0].push.push_id))
+        registry.pushes.append(push("second"))
+        sockets.wake([FINGERPRINT[:16]])
+        await until(lambda: "second" in wire.sent)
+        registry.written.set()
+        await acknowledging
+        assert wire.sent == ["first", "second"]
+        assert [waiting.push.push_key for waiting in registry.pushes] == ["second"]
