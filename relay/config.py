@@ -21,6 +21,8 @@ SECRETS = ("DATABASE_URL", "TOKEN_ENCRYPTION_KEY", "METRICS_TOKEN")
 _SERVER_ID = re.compile(r"[0-9a-f]{64}\Z")
 # Named in the documentation, but built later: set, they stop the start rather than pretend.
 _NOT_BUILT = ("APNS_KEY_PATH", "FCM_SERVICE_ACCOUNT")
+# The server's: one file of settings often serves both.
+_FOREIGN = frozenset({"RELAY_URL"})
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class Config:
 
 def load(environ: Mapping[str, str]) -> Config:
     """Parse the environment; raises ConfigError with every fault at once."""
-    reader = Reader(environ)
+    reader = Reader(environ, _FOREIGN)
     config = _read(reader)
     for name in _NOT_BUILT:
         if reader.text(name):

@@ -7,13 +7,13 @@ Lines name the variable and the mend, and never repeat a secret.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 from sigil.serving import settings
-from sigil.serving.settings import TRUE, ConfigError, Network, Reader, Secret
+from sigil.serving.settings import ConfigError, Network, Reader, Secret
 
 MIN_SECRET_LENGTH = 32
 SECRETS = ("SIGIL_MNEMONIC", "API_KEY", "WEBHOOK_SECRET", "METRICS_TOKEN", "SIGIL_INIT_TOKEN")
@@ -61,13 +61,8 @@ class Config:
 
 
 # Named in the documentation, but built later: set, they stop the start rather than pretend.
-_NOT_BUILT: dict[str, Callable[[str], bool]] = {
-    "SIGIL_ATTESTATION_REQUIRED": lambda value: value.lower() in TRUE,
-    "SIGIL_ALLOW_EMULATORS": lambda value: value.lower() in TRUE,
-    "SIGIL_STORE_URL": bool,
-    "WEBHOOK_URL": bool,
-    "WEBHOOK_URL_FILE": bool,
-}
+_FLAGS_NOT_BUILT = ("SIGIL_ATTESTATION_REQUIRED", "SIGIL_ALLOW_EMULATORS")
+_VALUES_NOT_BUILT = ("SIGIL_STORE_URL", "WEBHOOK_URL", "WEBHOOK_URL_FILE")
 # Read by other commands, by other programs of this project, or by parts that are not built yet.
 _FOREIGN = frozenset(
     {
@@ -80,6 +75,17 @@ _FOREIGN = frozenset(
         "SIGIL_INIT_TOKEN",
         "SIGIL_INIT_TOKEN_FILE",
         "SIGIL_INIT_RESET",
+        # The relay's: one file of settings often serves both.
+        "RELAY_HOST",
+        "RELAY_PORT",
+        "RELAY_WS_PORT",
+        "RELAY_WORKERS",
+        "RELAY_DATA_DIR",
+        "RELAY_TRUSTED_SERVERS",
+        "RELAY_TRUST_ON_FIRST_USE",
+        "RELAY_PUSH_RATE",
+        "RELAY_PUSH_CONSOLE",
+        "RELAY_TELEMETRY",
     }
 )
 _VISIBLE = re.compile(r"[\x21-\x7e]+\Z")
@@ -185,9 +191,10 @@ def _read(r: Reader) -> Config:
 
 
 def _refuse_not_built(r: Reader) -> None:
-    for name, is_set in _NOT_BUILT.items():
-        if is_set(r.text(name) or ""):
-            r.faults.append(f"{name}: not built yet in this version; unset it to start")
+    # Parsed, so that a misspelt `true` is a fault too, and not a `false`.
+    asked = [name for name in _FLAGS_NOT_BUILT if r.flag(name, default=False)]
+    asked += [name for name in _VALUES_NOT_BUILT if r.text(name)]
+    r.faults += [f"{name}: not built yet in this version; unset it to start" for name in asked]
 
 
 def _preset(r: Reader) -> tuple[Secret, ...]:

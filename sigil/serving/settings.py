@@ -28,7 +28,7 @@ _CLOUDFLARE = (
 _MAX_FILE = 64 * 1024
 _SIZE = re.compile(r"(\d+)\s*([KMG]?)(?:i?B)?\Z", re.IGNORECASE | re.ASCII)
 _RATE = re.compile(r"(\d+)(?:/min)?\Z", re.ASCII)
-TRUE, _FALSE = frozenset({"true", "1", "yes", "on"}), frozenset({"false", "0", "no", "off"})
+_TRUE, _FALSE = frozenset({"true", "1", "yes", "on"}), frozenset({"false", "0", "no", "off"})
 
 
 class ConfigError(Exception):
@@ -96,8 +96,8 @@ class Reader:
 
     def flag(self, name: str, *, default: bool) -> bool:
         def parse(text: str) -> bool:
-            if text.lower() in TRUE | _FALSE:
-                return text.lower() in TRUE
+            if text.lower() in _TRUE | _FALSE:
+                return text.lower() in _TRUE
             raise ValueError("is true or false")
 
         return self.value(name, default, parse)

@@ -1,0 +1,62 @@
+"""The settings of both services, as they are read from one environment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import pytest
+
+from relay import config as of_relay
+from sigil import config as of_sigil
+from sigil.serving.settings import ConfigError
+
+NEEDED = {"SIGIL_MNEMONIC": "24 words"}
+
+
+class Watched(Mapping[str, str]):
+    """An environment that notes which names it was asked for."""
+
+    def __init__(self) -> None:
+        self.asked: set[str] = set()
+
+    def __getitem__(self, name: str) -> str:
+        self.asked.add(name)
+        return NEEDED[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(NEEDED)
+
+    def __len__(self) -> int:
+        return len(NEEDED)
+
+
+def names_of(load: Callable[[Mapping[str, str]], Any]) -> set[str]:
+    environ = Watched()
+    load(environ)
+    return environ.asked
+
+
+def test_one_environment_for_both_services_is_warned_about_by_neither() -> None:
+    names = names_of(of_sigil.load) | names_of(of_relay.load)
+    assert {"RELAY_URL", "RELAY_PORT", "SIGIL_PORT"} < names
+    shared = dict.fromkeys(names, "") | NEEDED
+    assert of_sigil.load(shared).warnings == ()
+    assert of_relay.load(shared).warnings == ()
+
+
+def test_a_misspelt_name_is_warned_about_by_the_service_whose_it_looks_like() -> None:
+    assert of_sigil.load(NEEDED | {"RELAY_ULR": "x"}).warnings == ("RELAY_ULR is not a setting; did you mean RELAY_URL?",)
+    assert of_relay.load({"RELAY_POTR": "x"}).warnings == ("RELAY_POTR is not a setting; did you mean RELAY_PORT?",)
+
+
+@pytest.mark.parametrize("name", ["SIGIL_ATTESTATION_REQUIRED", "SIGIL_ALLOW_EMULATORS"])
+def test_what_is_not_built_stops_the_start_however_it_is_asked_for(name: str) -> None:
+    for asked in ("true", "TRUE", "1", "yes", "on"):
+        with pytest.raises(ConfigError, match=f"{name}: not built yet"):
+            of_sigil.load(NEEDED | {name: asked})
+    for misspelt in ("ture", "required", "enabled"):
+        with pytest.raises(ConfigError, match=f"{name}: is true or false"):
+            of_sigil.load(NEEDED | {name: misspelt})
+    for declined in ("false", "0", "no", "off", ""):
+        assert of_sigil.load(NEEDED | {name: declined}).warnings == ()
