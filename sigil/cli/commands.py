@@ -167,6 +167,7 @@ def _give(text: str, out: Path | None) -> None:
         click.echo(text)
         return
     try:
+        out.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         handle = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except OSError as error:
         _die(f"cannot create {out}: {error.strerror}")

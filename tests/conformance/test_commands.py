@@ -178,6 +178,14 @@ def test_mnemonic_prints_24_words_that_are_valid(tmp_path: Path) -> None:
     assert target.read_text().strip() == other
 
 
+def test_a_secret_goes_into_a_directory_that_is_made_for_its_owner_alone(tmp_path: Path) -> None:
+    target = tmp_path / "sigil" / "words"
+    written = run("mnemonic", "--out", str(target), env=bare_environment(tmp_path))
+    assert written.returncode == 0, said(written)
+    assert target.parent.stat().st_mode & 0o777 == 0o700
+    assert Mnemonic("english").check(target.read_text().strip())
+
+
 def test_identity_is_the_one_that_the_words_give_for_ever(own_server: Make) -> None:
     server = own_server()
     server.write_words(ServerIdentity(KNOWN_WORDS))
