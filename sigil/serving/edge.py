@@ -14,6 +14,7 @@ from typing import Any, cast
 
 from sigil.protocol.errors import InvalidRequest, PayloadTooLarge
 from sigil.serving.intake import BODY_SECONDS, Intake, Reader
+from sigil.serving.proxies import key_of_peer
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
@@ -78,7 +79,7 @@ class Edge:
             return
         scope["sigil.began"] = time.perf_counter()
         client = scope.get("client")
-        scope["sigil.body"] = Body(receive, self._intake, str(client[0]) if client else "")
+        scope["sigil.body"] = Body(receive, self._intake, key_of_peer(str(client[0]) if client else ""))
         await self._app(scope, _nothing_yet, send)
 
 

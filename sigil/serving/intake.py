@@ -19,7 +19,7 @@ _SLOW_SECONDS = 1.0
 
 @dataclass(eq=False, slots=True)
 class Reader:
-    """One body on its way: from which address, since when (monotonic), who reads it, bytes so far.
+    """One body on its way: from which address (IPv6: which /64), since when (monotonic), who reads it, bytes so far.
 
     `cut`: its time is over, and its task was cancelled for that alone.
     """

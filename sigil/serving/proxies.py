@@ -45,10 +45,10 @@ class ClientAddresses:
 
     def _of(self, peer: str, forwarded: str | None) -> str:
         if forwarded is None:
-            return _key_of_peer(peer)
+            return key_of_peer(peer)
         if not self._is_trusted(_parse(peer)):
             self._warn(peer)
-            return _key_of_peer(peer)
+            return key_of_peer(peer)
         return _key(self._nearest_stranger(forwarded, _parse(peer)), peer)
 
     def _is_trusted(self, address: Address | None) -> bool:
@@ -89,7 +89,8 @@ def _parse(text: str) -> Address | None:
 
 
 @lru_cache(maxsize=4096)
-def _key_of_peer(peer: str) -> str:
+def key_of_peer(peer: str) -> str:
+    """Whom a connection is charged to: its IPv4 address, or the /64 of its IPv6 one, of which anybody has 2^64."""
     return _key(_parse(peer), peer)
 
 

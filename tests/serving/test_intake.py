@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
 from sigil.protocol.errors import Overloaded, PayloadTooLarge
-from sigil.serving.edge import Body, BodyBroken, BodyTimeout
+from sigil.serving.edge import Body, BodyBroken, BodyTimeout, Edge, Receive, Send
 from sigil.serving.intake import Intake
 
 
@@ -137,6 +138,30 @@ async def test_one_address_cannot_take_all_places() -> None:
     for held_sender, task in held:
         held_sender.send(b"done")
         assert await task == b"done"
+
+
+async def test_all_addresses_of_one_ipv6_network_share_its_places() -> None:
+    read: list[bytes] = []
+
+    async def app(scope: dict[str, Any], _receive: Receive, _send: Send) -> None:
+        read.append(await scope["sigil.body"].read())
+
+    def arrive(address: str) -> tuple[Sender, asyncio.Task[None]]:
+        scope = {"type": "http", "http_version": "2", "headers": [], "client": (address, 50_000)}
+        sender = Sender()
+        return sender, asyncio.create_task(edge(scope, sender.receive, nobody))
+
+    async def nobody(_event: dict[str, Any]) -> None: ...
+
+    edge = Edge(app, Intake(most_of_one=2))
+    senders = [arrive(address) for address in ("2001:db8::1", "2001:db8::2", "2001:db8:0:1::1")]
+    _, third = arrive("2001:db8::3")
+    with pytest.raises(Overloaded):
+        await asyncio.wait_for(third, 60)
+    for sender, task in senders:
+        sender.send(b"read")
+        await task
+    assert read == [b"read"] * 3
 
 
 async def test_when_unfinished_bodies_are_too_large_together_the_oldest_is_cut_off() -> None:
