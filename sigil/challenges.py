@@ -236,11 +236,11 @@ class Challenges:
         return ended
 
     async def _count_wrong_code(self, key: bytes, challenge: Challenge) -> None:
-        def rule(now: float, rows: tuple[Any, ...]) -> Decision[Challenge]:
-            return rules.wrong_code(now, key, *rows)
+        def rule(now: float, rows: tuple[Any, ...]) -> Decision[_Ended]:
+            return _telling(rules.wrong_code(now, key, *rows))
 
-        counted = await self._store.decide(_rows_of(key, challenge), rule)
-        if challenge.state is State.PENDING and counted.state is State.REJECTED:
+        counted, here = await self._store.decide(_rows_of(key, challenge), rule)
+        if here:
             self._outgoing.wrote(key)
             self._journal("challenge_rejected", key, counted)
 
@@ -268,11 +268,11 @@ class Challenges:
         """Take a pending challenge back; again is no error."""
         key, challenge = await self._owned(caller, challenge_id)
 
-        def rule(now: float, rows: tuple[Any, ...]) -> Decision[Challenge]:
-            return rules.cancel(now, key, *rows)
+        def rule(now: float, rows: tuple[Any, ...]) -> Decision[_Ended]:
+            return _telling(rules.cancel(now, key, *rows))
 
-        cancelled = await self._store.decide(_rows_of(key, challenge), rule)
-        if challenge.state is State.PENDING:
+        cancelled, here = await self._store.decide(_rows_of(key, challenge), rule)
+        if here:
             self._outgoing.wrote(key)
             self._journal("challenge_cancelled", key, cancelled)
         return self.messages.status(challenge_id, cancelled)
@@ -338,6 +338,14 @@ class Challenges:
             self._outgoing.wrote(challenge_id)
             self._journal("challenge_expired", challenge_id, challenge)
         return len(due) == _SWEEP_BATCH
+
+
+_Ended = tuple[Challenge, bool]
+"""A challenge, and whether the very decision that brought it ended it: of several at once one did, and tells of it."""
+
+
+def _telling(decided: Decision[Challenge]) -> Decision[_Ended]:
+    return Decision((decided.result, bool(decided.ended)), decided.writes, decided.ended)
 
 
 def _rows_of(challenge_id: bytes, challenge: Challenge) -> list[Key]:

@@ -15,6 +15,9 @@ MUTE_SECONDS = 60
 MAX_MUTE_SECONDS = 900
 # Enough to keep owners apart: their ids are random, and made by the operator alone. A row must stay small.
 _OWNER_BYTES = 8
+# The longest that anything may pend. What seems to have more left is from before the clock was set back: it is over, and
+# must not be counted until that time comes again.
+_LONGEST_SECONDS = 900
 # How long a past mute still doubles the next one.
 MUTE_MEMORY_SECONDS = 900
 
@@ -41,7 +44,7 @@ class Tally(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     def alive(self, now: float) -> bool:
         return (
-            any(expires > now for _, expires in self.pending)
+            any(_pends(now, expires) for _, expires in self.pending)
             or self.paid_until_ms > now * 1000
             or bool(self.mutes and self.muted_until + MUTE_MEMORY_SECONDS > now)
         )
@@ -66,13 +69,13 @@ class Ledger(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     def pending(self, now: float) -> list[bytes]:
         """Ids of what may still be pending, of all owners."""
-        return [entry[0] for tally in self.tallies for entry in tally.pending if entry[1] > now]
+        return [entry[0] for tally in self.tallies for entry in tally.pending if _pends(now, entry[1])]
 
     def entered(self, now: float, owner: bytes, challenge_id: bytes, expires_at: int, limits: Limits) -> Ledger:
         """With one more pending challenge; RateLimited or TooManyPending when the owner may not."""
         tally = self._tally(owner)
         _refuse_muted(now, tally)
-        pending = tuple(entry for entry in tally.pending if entry[1] > now)
+        pending = tuple(entry for entry in tally.pending if _pends(now, entry[1]))
         if len(pending) >= limits.max_pending:
             raise TooManyPending(retry_after=int(min(expires for _, expires in pending) - now) + 1, limit="pending")
         paid_until_ms = _paid(now, tally.paid_until_ms, limits.per_minute)
@@ -107,6 +110,10 @@ class Ledger(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     def _with(self, changed: Tally) -> Ledger:
         return Ledger((*(tally for tally in self.tallies if tally.owner != changed.owner), changed))
+
+
+def _pends(now: float, expires_at: int) -> bool:
+    return now < expires_at <= now + _LONGEST_SECONDS
 
 
 def _refuse_muted(now: float, tally: Tally) -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 
@@ -22,6 +25,7 @@ from sigil.protocol.errors import (
     TooManyPending,
 )
 from sigil.protocol.messages import ChallengeCreated, ChallengeStatus
+from sigil.store.memory import MemoryStore
 from tests.services import ANOTHER, SOMEBODY, START, Desk
 
 DEVICE = Device.from_secret("ES256", b"\x07" * 32)
@@ -34,6 +38,20 @@ def desk() -> Desk:
 
 async def state_of(desk: Desk, challenge_id: str) -> ChallengeStatus:
     return await desk.challenges.status(SOMEBODY, challenge_id)
+
+
+@asynccontextmanager
+async def looks_of_all_before_any_decision(store: MemoryStore, callers: int) -> AsyncIterator[None]:
+    """As on many workers at once: what each of so many callers sees is already old when the first one decides."""
+    decide, barrier = store.decide, asyncio.Barrier(callers)
+
+    async def together(*given: Any, **options: Any) -> Any:
+        await asyncio.wait_for(barrier.wait(), 60)
+        return await decide(*given, **options)
+
+    store.decide = together  # type: ignore[method-assign]
+    yield
+    store.decide = decide  # type: ignore[method-assign]
 
 
 def test_no_final_state_has_a_way_out() -> None:
@@ -261,16 +279,46 @@ async def test_another_owner_finds_nothing(desk: Desk) -> None:
             await look(ANOTHER, created.challenge_id)
 
 
+async def test_of_several_who_cancel_at_once_one_tells_of_it() -> None:
+    desk = Desk()
+    created = await desk.ask(DEVICE)
+    async with looks_of_all_before_any_decision(desk.store, 3):
+        told = await asyncio.gather(*(desk.challenges.cancel(SOMEBODY, created.challenge_id) for _ in range(3)))
+    assert {answer.status for answer in told} == {"cancelled"}
+    assert desk.events == ["challenge_created", "challenge_cancelled"]
+
+
+async def test_of_several_wrong_codes_at_once_the_third_tells_of_the_end() -> None:
+    desk = Desk()
+    created = await desk.ask(DEVICE, matching=True)
+    assert created.match_code is not None
+    wrong = f"{(int(created.match_code) + 1) % 100:02d}"
+    async with looks_of_all_before_any_decision(desk.store, 6):
+        refused = await asyncio.gather(
+            *(desk.approve(DEVICE, created, wrong) for _ in range(6)), return_exceptions=True
+        )
+    assert all(isinstance(answer, InvalidSignature) for answer in refused)
+    assert desk.events.count("signature_failed") == 6
+    assert desk.events.count("challenge_rejected") == 1
+
+
 @pytest.mark.parametrize("days", [-1, -1000])
 async def test_a_clock_that_is_set_back_shuts_no_device_out_and_gives_no_challenge_a_longer_life(
     desk: Desk, days: int
 ) -> None:
     created = await desk.ask(DEVICE)
+    other = Device.generate()
+    for _ in range(5):
+        await desk.ask(other)
     await desk.reject(DEVICE, await desk.ask(DEVICE), "unknown_trigger")
     desk.clock.now += days * 86_400
     with pytest.raises(RateLimited) as muted:
         await desk.ask(DEVICE)
     assert muted.value.retry_after <= 901
+    with pytest.raises(RateLimited) as paid:
+        for _ in range(6):
+            await desk.ask(other)
+    assert paid.value.retry_after <= 60
     assert (await state_of(desk, created.challenge_id)).status == "expired"
     with pytest.raises(ChallengeExpired):
         await desk.approve(DEVICE, created)
