@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -21,7 +22,7 @@ from sigil.protocol.identity import DerivedSecrets, ServerIdentity, generate_mne
 
 ROOT = Path(__file__).resolve().parent.parent
 HOME = ROOT / ".dev"
-_START_SECONDS = 30
+_START_SECONDS = 120
 
 
 def _write_once(path: Path, text: str) -> str:
@@ -90,6 +91,16 @@ def _replace(path: Path, text: str) -> None:
     _write_once(path, text.rstrip("\n"))
 
 
+def _taken(ports: dict[str, int]) -> list[str]:
+    """A line for each port that something listens on: what answers there would be taken for what starts here."""
+    lines = []
+    for name, port in ports.items():
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                lines.append(f"port {port} is taken; stop what listens there, or set {name} to another port")
+    return lines
+
+
 def _wait_until_healthy(services: list[subprocess.Popen[bytes]]) -> bool:
     deadline = time.monotonic() + _START_SECONDS
     while not _ended(services) and time.monotonic() < deadline:
@@ -120,6 +131,10 @@ def _start(package: str, settings: dict[str, str]) -> subprocess.Popen[bytes]:
 def main() -> int:
     """Run until Ctrl-C; the exit code of the service that ended first."""
     port, relay_port = int(os.environ.get("SIGIL_PORT", "8443")), int(os.environ.get("RELAY_PORT", "8080"))
+    for line in (taken := _taken({"SIGIL_PORT": port, "RELAY_PORT": relay_port})):
+        click.echo(f"make dev: {line}", err=True)
+    if taken:
+        return 1
     identity = _prepare(port)
     os.environ.pop("SIGIL_MNEMONIC", None)
     settings = _settings(port, relay_port)

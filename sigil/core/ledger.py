@@ -15,8 +15,8 @@ MUTE_SECONDS = 60
 MAX_MUTE_SECONDS = 900
 # Enough to keep owners apart: their ids are random, and made by the operator alone. A row must stay small.
 _OWNER_BYTES = 8
-# The longest that anything may pend. What seems to have more left is from before the clock was set back: it is over, and
-# must not be counted until that time comes again.
+# The longest that anything may pend. What seems to have more left is from before the clock was set back: it is over,
+# and must not be counted until that time comes again.
 _LONGEST_SECONDS = 900
 # How long a past mute still doubles the next one.
 MUTE_MEMORY_SECONDS = 900

@@ -316,8 +316,7 @@ async def test_a_clock_that_is_set_back_shuts_no_device_out_and_gives_no_challen
         await desk.ask(DEVICE)
     assert muted.value.retry_after <= 901
     with pytest.raises(RateLimited) as paid:
-        for _ in range(6):
-            await desk.ask(other)
+        await desk.ask(other)
     assert paid.value.retry_after <= 60
     assert (await state_of(desk, created.challenge_id)).status == "expired"
     with pytest.raises(ChallengeExpired):

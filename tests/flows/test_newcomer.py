@@ -1,0 +1,120 @@
+"""The README's first screen, word by word: `make dev`, and the two sessions that are pasted while it runs."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.live import DEADLINE, free_port, wait_until
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+class Checkout:
+    """A clone as far as `make dev` needs one, with free ports; `said` is what its programs have printed so far."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        shutil.copytree(ROOT / "deploy", folder / "deploy", ignore=shutil.ignore_patterns("__pycache__"))
+        (folder / ".venv").symlink_to(sys.prefix)
+        self._environ = {
+            "HOME": str(folder),
+            "PATH": "/usr/local/bin:/usr/bin:/bin",
+            "SIGIL_PORT": str(free_port()),
+            "RELAY_PORT": str(free_port()),
+        }
+        self._output = folder / "output"
+
+    @property
+    def said(self) -> str:
+        return self._output.read_text()
+
+    @property
+    def port(self) -> str:
+        return self._environ["SIGIL_PORT"]
+
+    @contextlib.contextmanager
+    def running(self, *command: str) -> Iterator[subprocess.Popen[bytes]]:
+        """A program with a session of its own, which ends with the test."""
+        with self._output.open("ab") as output:
+            process = subprocess.Popen(
+                command,
+                cwd=self.folder,
+                env=self._environ,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        try:
+            yield process
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait(DEADLINE)
+
+    def run(self, *command: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            command, cwd=self.folder, env=self._environ, capture_output=True, text=True, timeout=DEADLINE, check=False
+        )
+
+
+def sessions() -> list[str]:
+    """The shell sessions of the README up to its first heading after the title."""
+    first_screen = (ROOT / "README.md").read_text().split("\n## ")[0]
+    return re.findall(r"^```sh\n(.*?)^```", first_screen, re.DOTALL | re.MULTILINE)
+
+
+DEV = (sys.executable, "-m", "deploy.dev")
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Checkout:
+    return Checkout(tmp_path)
+
+
+def test_the_sessions_of_the_readme_end_with_a_verified_challenge(checkout: Checkout) -> None:
+    commands, device, backend = sessions()
+    assert "make dev" in commands
+    with checkout.running(*DEV) as dev:
+        wait_until(lambda: "README.md goes on from there" in checkout.said or dev.poll() is not None, "make dev")
+        assert "sigil device init --server $SIGIL_SERVICE_URL" in checkout.said
+        with checkout.running("sh", "-ec", device) as listening:
+            wait_until(lambda: "Listening at" in checkout.said or listening.poll() is not None, "the device to listen")
+            asked = checkout.run("sh", "-ec", backend)
+            assert asked.returncode == 0, asked.stderr + checkout.said
+            assert json.loads(asked.stdout.strip().splitlines()[-1])["status"] == "verified", checkout.said
+        again = checkout.run(*DEV)
+        assert (again.returncode, again.stdout) == (1, "")
+        assert [line for line in again.stderr.splitlines() if f"port {checkout.port} is taken" in line]
+        assert "Sigil answers on" not in again.stderr
+        dev.send_signal(signal.SIGTERM)
+        assert dev.wait(DEADLINE) == 0
+
+
+def test_what_make_dev_makes_is_for_its_owner_alone_and_made_once(checkout: Checkout) -> None:
+    made: list[str] = []
+    for _ in range(2):
+        with checkout.running(*DEV) as dev:
+            wait_until(
+                lambda: checkout.said.count("Sigil answers on") > len(made) or dev.poll() is not None, "make dev"
+            )
+            made.append(checkout.run("sh", "-ec", ". .dev/env && echo $SIGIL_SERVER_ID && cat .dev/curl").stdout)
+            dev.send_signal(signal.SIGTERM)
+            assert dev.wait(DEADLINE) == 0
+    assert made[0] == made[1]
+    home = checkout.folder / ".dev"
+    assert home.stat().st_mode & 0o077 == 0
+    secrets = [home / name for name in ("mnemonic", "api_key", "curl", "tls/key.pem")]
+    assert [path for path in secrets if path.stat().st_mode & 0o077] == []
+    assert secrets[1].read_text().strip() not in checkout.said
