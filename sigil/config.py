@@ -114,12 +114,11 @@ def load_mnemonic(environ: Mapping[str, str]) -> Secret:
 
 @dataclass(frozen=True)
 class Address:
-    """Where this host's server can be reached from this host, and with which certificate."""
+    """Where this host's server can be reached from this host."""
 
     host: str
     port: int
     http_only: bool
-    tls_cert: Path
 
 
 def load_address(environ: Mapping[str, str]) -> Address:
@@ -143,7 +142,7 @@ def _address(r: Reader) -> Address:
     port = http_port or r.value("SIGIL_PORT", 8443, settings.port)
     host = r.value("SIGIL_HOST", "0.0.0.0", str)
     reached = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-    return Address(reached, port, http_port is not None, r.value("TLS_CERT_PATH", Config.tls_cert, Path))
+    return Address(reached, port, http_only=http_port is not None)
 
 
 def _read(r: Reader) -> Config:
@@ -175,7 +174,7 @@ def _read(r: Reader) -> Config:
         push_content=r.choice("SIGIL_PUSH_CONTENT", "full", "full", "reference"),  # type: ignore[arg-type]
         preset_keys=_preset(r),
         revoked_keys=_revoked(r),
-        tls_cert=address.tls_cert,
+        tls_cert=r.value("TLS_CERT_PATH", Config.tls_cert, Path),
         tls_key=r.value("TLS_KEY_PATH", Config.tls_key, Path),
         tls_auto_generate=r.flag("TLS_AUTO_GENERATE", default=True),
         telemetry=r.choice("SIGIL_TELEMETRY", "full", "full", "minimal", "none"),  # type: ignore[arg-type]

@@ -18,7 +18,7 @@ import pytest
 from .certificates import write_pair
 from .conftest import next_key
 from .integrator import ACTION, Integrator, approval, good, refused
-from .server import START, Reply, Server, in_background, until
+from .server import START, Reply, Server, in_background, run, until
 from .wire import Device, ServerIdentity
 
 
@@ -142,6 +142,7 @@ def test_a_hangup_reads_a_renewed_certificate(mortal_server: Server) -> None:
     server = mortal_server
     before = server.cert.read_text()
     write_pair(server.cert, server.key)
+    assert run("health", env=server.environment).returncode == 0, "healthy, though its new certificate has to wait"
     assert server.process is not None
     server.process.send_signal(signal.SIGHUP)
     context = ssl.create_default_context(cafile=str(server.cert))
