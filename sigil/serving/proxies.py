@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 
@@ -12,6 +13,9 @@ from sigil.serving import logs
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+# Some proxies forward the client's port too. Unread, such an entry would make all their clients one.
+_WITH_PORT = re.compile(r"(?:(\d+\.\d+\.\d+\.\d+)|\[([0-9a-f:.]+)\])(?::\d{1,5})?\Z", re.ASCII | re.IGNORECASE)
 
 
 class ClientAddresses:
@@ -57,7 +61,7 @@ class ClientAddresses:
     def _nearest_stranger(self, forwarded: str, nearest: Address | None) -> Address | None:
         """What stands further left was written by a stranger, and may say anything."""
         for text in reversed(forwarded.split(",")):
-            address = _parse(text.strip())
+            address = _parse(_without_port(text.strip()))
             if address is None:
                 return nearest
             nearest = address
@@ -77,6 +81,11 @@ def _tell_untrusted(peer: str) -> None:
         peer=peer,
         message="a forwarding header came from a peer that is not in TRUSTED_PROXY_IP or TRUSTED_PROXY_CIDR; ignored",
     )
+
+
+def _without_port(text: str) -> str:
+    found = _WITH_PORT.match(text)
+    return text if found is None else found[1] or found[2]
 
 
 def _parse(text: str) -> Address | None:
