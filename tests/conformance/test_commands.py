@@ -224,6 +224,12 @@ def test_health_tells_by_its_exit_code(server: Server, own_server: Make) -> None
     assert "Traceback" not in said(down)
 
 
+def test_health_of_an_address_verifies_the_certificate(server: Server) -> None:
+    asked = run("health", "--url", f"https://127.0.0.1:{server.port}", env=server.environment)
+    assert asked.returncode != 0
+    assert "CERTIFICATE_VERIFY_FAILED" in said(asked)
+
+
 def test_a_second_server_on_the_same_port_is_refused(server: Server, own_server: Make) -> None:
     other = own_server()
     finished = serve(other, SIGIL_PORT=str(server.port))
