@@ -1,4 +1,4 @@
-"""The master process of a service: one listening socket, N Granian workers, signals.
+"""The master process of a service: listening sockets, Granian workers, signals.
 
     def create_app(settings: Settings, life: Life) -> AsgiApp: ...      # module level: called inside each worker
 

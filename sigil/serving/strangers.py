@@ -1,4 +1,4 @@
-"""Addresses without a key: their requests, or only their failures, are charged to a rate."""
+"""What strangers have to pay for: who sends no key is known by an address alone."""
 
 from __future__ import annotations
 
