@@ -151,7 +151,7 @@ def build(snapshot: Snapshot, parts: Parts, life: Life) -> Edge:
     app.add_route("/ws", SocketOfDevice(conversation, origins, addresses))
     if metrics:
         app.add_route("/metrics", metrics.resource)
-    return Edge(app, Intake(), sockets=frozenset({"/ws"}))
+    return Edge(app, Intake(), addresses, sockets=frozenset({"/ws"}))
 
 
 def _route(

@@ -91,7 +91,7 @@ class SocketListener:
         request = connection.request
         peer = connection.remote_address
         headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in _raw(request)]
-        address = self._addresses.of_peer(str(peer[0]) if peer else "", dict(headers))
+        address = self._addresses.of_peer(str(peer[0]) if peer else "", headers)
         origin = self._origins.of({"scheme": "ws", "headers": headers})
         await self._conversation.hold(_Wire(connection), address, origin)
 

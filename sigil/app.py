@@ -118,14 +118,15 @@ def build(snapshot: Snapshot, parts: Parts) -> Edge:
     """The whole application over given parts."""
     config = snapshot.config
     identity = ServerIdentity.from_secrets(snapshot.secrets)
-    intake = Intake()
     keys = KeyRing(
         identity.api_key_secret,
         preset=[key.reveal() for key in config.preset_keys],
         revoked=config.revoked_keys,
         live_only=config.live_keys,
     )
-    strangers = _strangers(config)
+    addresses = ClientAddresses(config.trusted_proxies, cloudflare=config.use_cf_connecting_ip)
+    # Each worker counts for itself: together they let through what the setting says.
+    strangers = Strangers(addresses, AddressLimiter(config.rate_limit / config.workers))
     callers = Callers(keys, strangers)
     outgoing = Outgoing() if config.relay_url else None
     challenges = Challenges(
@@ -160,7 +161,7 @@ def build(snapshot: Snapshot, parts: Parts) -> Edge:
     app.add_route("/openapi.json", OpenApi(__version__, strangers))
     if parts.metrics:
         app.add_route("/metrics", parts.metrics.resource)
-    return Edge(app, intake)
+    return Edge(app, Intake(), addresses)
 
 
 def _journal(parts: Parts) -> Journal:
@@ -228,12 +229,6 @@ def _policy(config: Config) -> Policy:
         number_matching=config.number_matching,
         respond_to=f"{config.public_url}/respond" if config.public_url else "",
     )
-
-
-def _strangers(config: Config) -> Strangers:
-    addresses = ClientAddresses(config.trusted_proxies, cloudflare=config.use_cf_connecting_ip)
-    # Each worker counts for itself: together they let through what the setting says.
-    return Strangers(addresses, AddressLimiter(config.rate_limit / config.workers))
 
 
 def _info(config: Config, identity: ServerIdentity) -> Info:

@@ -14,7 +14,7 @@ from typing import Any, cast
 
 from sigil.protocol.errors import InvalidRequest, PayloadTooLarge
 from sigil.serving.intake import BODY_SECONDS, Intake, Reader
-from sigil.serving.proxies import key_of_peer
+from sigil.serving.proxies import ClientAddresses
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
@@ -57,9 +57,12 @@ class Edge:
     - WebSockets are for the paths `sockets` alone: Granian hangs when one is refused before it was accepted.
     """
 
-    def __init__(self, app: AsgiApp, intake: Intake, sockets: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self, app: AsgiApp, intake: Intake, addresses: ClientAddresses, sockets: frozenset[str] = frozenset()
+    ) -> None:
         self._app = app
         self._intake = intake
+        self._addresses = addresses
         self._sockets = sockets
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
@@ -79,7 +82,8 @@ class Edge:
             return
         scope["sigil.began"] = time.perf_counter()
         client = scope.get("client")
-        scope["sigil.body"] = Body(receive, self._intake, key_of_peer(str(client[0]) if client else ""))
+        address = self._addresses.of_peer(str(client[0]) if client else "", headers)
+        scope["sigil.body"] = Body(receive, self._intake, address)
         await self._app(scope, _nothing_yet, send)
 
 

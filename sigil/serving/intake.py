@@ -19,7 +19,7 @@ _SLOW_SECONDS = 1.0
 
 @dataclass(eq=False, slots=True)
 class Reader:
-    """One body on its way: from which address (IPv6: which /64), since when (monotonic), who reads it, bytes so far.
+    """One body on its way: from whom (see `ClientAddresses`), since when (monotonic), who reads it, bytes so far.
 
     `cut`: its time is over, and its task was cancelled for that alone.
     """
@@ -35,7 +35,8 @@ class Intake:
     """At most `most` bodies, `most_of_one` from one address, and `most_bytes` of unfinished ones together; none for
     longer than BODY_SECONDS.
 
-    When it is full, a newcomer takes the place of the oldest slow body; when none is slow it is Overloaded.
+    When it is full, a newcomer takes the place of the oldest slow body; when none is slow it is Overloaded. So it is
+    among the bodies of one address, too: behind a proxy that is not configured, many share it with a stranger.
     Without the bound per address, one stranger who keeps opening bodies would use up all places.
     """
 
@@ -50,16 +51,18 @@ class Intake:
 
     def enter(self, reader: Reader) -> None:
         if self._of[reader.address] >= self._most_of_one:
-            raise Overloaded
-        if len(self._readers) >= self._most:
-            oldest = next(iter(self._readers))
-            if oldest.since > reader.since - _SLOW_SECONDS:
-                raise Overloaded
-            self._cut(oldest)
+            self._give_way(reader, next(other for other in self._readers if other.address == reader.address))
+        elif len(self._readers) >= self._most:
+            self._give_way(reader, next(iter(self._readers)))
         self._readers[reader] = None
         self._of[reader.address] += 1
         if self._watch is None:
             self._watch = asyncio.get_running_loop().call_later(_SLOW_SECONDS, self._cut_late)
+
+    def _give_way(self, newcomer: Reader, oldest: Reader) -> None:
+        if oldest.since > newcomer.since - _SLOW_SECONDS:
+            raise Overloaded
+        self._cut(oldest)
 
     def hold(self, reader: Reader, size: int) -> None:
         """Account for a piece of an unfinished body; the oldest are cut off while all are too large together."""

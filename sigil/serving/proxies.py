@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 
 import falcon.asgi
@@ -35,6 +35,7 @@ class ClientAddresses:
     ) -> None:
         self._trusted = tuple(trusted)
         self._header = "CF-CONNECTING-IP" if cloudflare else "X-FORWARDED-FOR"
+        self._raw_header = self._header.lower().encode()
         self._on_untrusted = on_untrusted or _tell_untrusted
         self._warned = False
 
@@ -42,17 +43,17 @@ class ClientAddresses:
         client = req.scope.get("client")
         return self._of(str(client[0]) if client else "", req.get_header(self._header))
 
-    def of_peer(self, peer: str, headers: Mapping[bytes, bytes]) -> str:
-        """The same for a connection without Falcon; names of headers are in lower case."""
-        forwarded = headers.get(self._header.lower().encode())
-        return self._of(peer, None if forwarded is None else forwarded.decode("latin-1"))
+    def of_peer(self, peer: str, headers: Iterable[tuple[bytes, bytes]]) -> str:
+        """The same without Falcon; names of headers are in lower case, and one may come in several lines."""
+        lines = [value for name, value in headers if name == self._raw_header]
+        return self._of(peer, b",".join(lines).decode("latin-1") if lines else None)
 
     def _of(self, peer: str, forwarded: str | None) -> str:
         if forwarded is None:
-            return key_of_peer(peer)
+            return _key_of_peer(peer)
         if not self._is_trusted(_parse(peer)):
             self._warn(peer)
-            return key_of_peer(peer)
+            return _key_of_peer(peer)
         return _key(self._nearest_stranger(forwarded, _parse(peer)), peer)
 
     def _is_trusted(self, address: Address | None) -> bool:
@@ -98,8 +99,7 @@ def _parse(text: str) -> Address | None:
 
 
 @lru_cache(maxsize=4096)
-def key_of_peer(peer: str) -> str:
-    """Whom a connection is charged to: its IPv4 address, or the /64 of its IPv6 one, of which anybody has 2^64."""
+def _key_of_peer(peer: str) -> str:
     return _key(_parse(peer), peer)
 
 

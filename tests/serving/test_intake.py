@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from sigil.protocol.errors import Overloaded, PayloadTooLarge
 from sigil.serving.edge import Body, BodyBroken, BodyTimeout, Edge, Receive, Send
 from sigil.serving.intake import Intake
+from sigil.serving.proxies import ClientAddresses
 
 
 class Sender:
@@ -140,28 +142,63 @@ async def test_one_address_cannot_take_all_places() -> None:
         assert await task == b"done"
 
 
-async def test_all_addresses_of_one_ipv6_network_share_its_places() -> None:
-    read: list[bytes] = []
+async def test_the_oldest_slow_body_of_a_full_address_gives_way() -> None:
+    intake = Intake(most=10, most_of_one=2)
+    _, foreign = await begin(intake, "192.0.2.2")
+    _, oldest = await begin(intake, "192.0.2.1")
+    second_sender, second = await begin(intake, "192.0.2.1")
+    age(intake)
+    newcomer_sender, newcomer = await begin(intake, "192.0.2.1")
+    with pytest.raises(BodyTimeout):
+        await oldest
+    second_sender.send(b"b")
+    newcomer_sender.send(b"c")
+    assert (await second, await newcomer) == (b"b", b"c")
+    assert not foreign.done()
+    foreign.cancel()
 
-    async def app(scope: dict[str, Any], _receive: Receive, _send: Send) -> None:
-        read.append(await scope["sigil.body"].read())
 
-    def arrive(address: str) -> tuple[Sender, asyncio.Task[None]]:
-        scope = {"type": "http", "http_version": "2", "headers": [], "client": (address, 50_000)}
+class Arrivals:
+    """Requests with a body that come to an edge behind the proxy 10.0.0.1, which is trusted."""
+
+    def __init__(self, intake: Intake) -> None:
+        trusted = [ipaddress.ip_network("10.0.0.1")]
+        self._edge = Edge(self._app, intake, ClientAddresses(trusted, on_untrusted=lambda peer: None))
+
+    async def _app(self, scope: dict[str, Any], _receive: Receive, _send: Send) -> None:
+        await scope["sigil.body"].read()
+
+    def arrive(self, peer: str, forwarded: str | None = None) -> tuple[Sender, asyncio.Task[None]]:
+        headers = [] if forwarded is None else [(b"x-forwarded-for", forwarded.encode())]
+        scope = {"type": "http", "http_version": "2", "headers": headers, "client": (peer, 50_000)}
         sender = Sender()
-        return sender, asyncio.create_task(edge(scope, sender.receive, nobody))
+        return sender, asyncio.create_task(self._edge(scope, sender.receive, _nobody))
 
-    async def nobody(_event: dict[str, Any]) -> None: ...
 
-    edge = Edge(app, Intake(most_of_one=2))
-    senders = [arrive(address) for address in ("2001:db8::1", "2001:db8::2", "2001:db8:0:1::1")]
-    _, third = arrive("2001:db8::3")
+async def _nobody(_event: dict[str, Any]) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("full", "another"),
+    [
+        ([("2001:db8::1",), ("2001:db8::2",), ("2001:db8::3",)], ("2001:db8:0:1::1",)),
+        (
+            [("10.0.0.1", "192.0.2.1"), ("10.0.0.1", "198.51.100.1, 192.0.2.1"), ("192.0.2.1",)],
+            ("10.0.0.1", "192.0.2.2"),
+        ),
+        ([("192.0.2.1", "192.0.2.2"), ("192.0.2.1", "192.0.2.3"), ("192.0.2.1",)], ("10.0.0.1", "192.0.2.2")),
+    ],
+    ids=["one IPv6 network", "one client of a trusted proxy", "one peer that says it is many"],
+)
+async def test_places_are_those_of_a_client(full: list[tuple[str, ...]], another: tuple[str, ...]) -> None:
+    arrivals = Arrivals(Intake(most_of_one=2))
+    held = [arrivals.arrive(*client) for client in full[:2]]
+    _, refused = arrivals.arrive(*full[2])
     with pytest.raises(Overloaded):
-        await asyncio.wait_for(third, 60)
-    for sender, task in senders:
-        sender.send(b"read")
-        await task
-    assert read == [b"read"] * 3
+        await asyncio.wait_for(refused, 60)
+    for sender, task in [arrivals.arrive(*another), *held]:
+        sender.send(b"done")
+        await asyncio.wait_for(task, 60)
 
 
 async def test_when_unfinished_bodies_are_too_large_together_the_oldest_is_cut_off() -> None:
