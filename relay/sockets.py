@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Protocol
 
+from relay.in_flight import InFlight
 from relay.registry import Push, Registry, RegistryBusy
 from sigil.protocol.relay_messages import Close
 from sigil.serving import logs
@@ -27,7 +28,6 @@ _BATCH = 200
 _BUSY_SECONDS = 0.5
 _SEEN_SECONDS = 86_400
 """A device that stays connected is not silent: without a word of it for 90 days its registration would be evicted."""
-_NEVER, _LONG_AGO = float("inf"), float("-inf")
 
 
 class Wire(Protocol):
@@ -41,18 +41,13 @@ class Wire(Protocol):
 class Connection:
     """An authenticated device. `order` tells the newest of several connections: (Unix ms, random)."""
 
-    __slots__ = ("acknowledged", "again", "fingerprint", "order", "seen", "sender", "sent", "silent", "wire")
+    __slots__ = ("fingerprint", "in_flight", "order", "seen", "sender", "silent", "wire")
 
     def __init__(self, fingerprint: bytes, wire: Wire, order: tuple[int, bytes]) -> None:
         self.fingerprint = fingerprint
         self.wire = wire
         self.order = order
-        # Push ids and when they were sent (monotonic), until they are acknowledged or wait no more.
-        self.sent: dict[bytes, float] = {}
-        # Those of `sent` that the next look sends again. They stay in `sent`: a late acknowledgement is one, too.
-        self.again: set[bytes] = set()
-        # What the device has said it has, since the last look at what waits for it began.
-        self.acknowledged: set[bytes] = set()
+        self.in_flight = InFlight()
         self.silent = 0
         # The second (Unix) of which the registry knows that the device was here.
         self.seen = order[0] / 1000
@@ -155,7 +150,7 @@ class Sockets:
         if not connections:
             return
         for connection in connections.values():
-            connection.acknowledged.clear()
+            connection.in_flight.look_begins()
         try:
             held = await self._registry.held(list(connections), self._clock())
         except RegistryBusy:
@@ -166,7 +161,7 @@ class Sockets:
         for push in held:
             waiting[push.push.fingerprint].append(push)
         for fingerprint, connection in connections.items():
-            self._hand_over(connection, _unknown(connection, waiting[fingerprint]))
+            self._hand_over(connection, connection.in_flight.to_send(waiting[fingerprint]))
 
     def _hand_over(self, connection: Connection, pushes: list[Push]) -> None:
         # During the look the device may have gone, or come anew: then another look is under way.
@@ -181,8 +176,8 @@ class Sockets:
 
     async def _send(self, connection: Connection, pushes: list[Push]) -> None:
         for push in pushes:
-            connection.sent[push.push.push_id] = time.monotonic()
-            connection.again.discard(push.push.push_id)
+            if not connection.in_flight.goes_out(push.push.push_id, time.monotonic()):
+                continue
             frame = self._framed(push)
             if frame is not None and not await self._sent(connection, frame):
                 return
@@ -207,19 +202,14 @@ class Sockets:
 
     async def acknowledged(self, connection: Connection, push_id: bytes) -> None:
         """Only for what was sent on this connection: acknowledgements of a stranger's push cost nothing."""
-        if connection.sent.get(push_id, _NEVER) == _NEVER:
+        if not connection.in_flight.acknowledged(push_id):
             return
-        # Until that is written down, a look at what waits still finds it: it is known, and not to be sent again.
-        connection.sent[push_id] = _NEVER
-        connection.again.discard(push_id)
         try:
             push = await self._registry.acknowledge(connection.fingerprint, push_id, self._clock())
         except RegistryBusy:
-            # It comes again with the next heartbeat, and is acknowledged again.
-            connection.sent[push_id] = _LONG_AGO
+            connection.in_flight.not_written(push_id)
             return
-        connection.acknowledged.add(push_id)
-        connection.sent.pop(push_id, None)
+        connection.in_flight.written(push_id)
         if push is not None:
             self._on_delivered(push)
 
@@ -236,8 +226,7 @@ class Sockets:
                 continue
             connection.silent += 1
             self._spawn(self._ping(connection, ping))
-            late = time.monotonic() - _ACK_SECONDS
-            connection.again.update(push_id for push_id, at in connection.sent.items() if at < late)
+            connection.in_flight.late(time.monotonic() - _ACK_SECONDS)
             self.wake([connection.fingerprint[:PREFIX]])
 
     async def _ping(self, connection: Connection, ping: str) -> None:
@@ -269,14 +258,3 @@ class Sockets:
         task = asyncio.create_task(run())
         self._background.add(task)
         task.add_done_callback(self._background.discard)
-
-
-def _unknown(connection: Connection, waiting: list[Push]) -> list[Push]:
-    """Of what a look found to wait: what is to be sent, now or again."""
-    for push_id in connection.again - {push.push.push_id for push in waiting}:
-        # Over in the meantime: expired, or let go for newer ones.
-        connection.again.discard(push_id)
-        del connection.sent[push_id]
-    # An acknowledgement may have overtaken the look: what it saw as waiting is not waiting any more.
-    known = (connection.sent.keys() | connection.acknowledged) - connection.again
-    return [push for push in waiting if push.push.push_id not in known]
