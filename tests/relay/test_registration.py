@@ -112,30 +112,38 @@ def test_the_first_server_is_trusted_and_a_second_is_not(server: Server, http: h
     assert server.register().status_code == 200
 
 
+def trust(relay: LiveRelay, server: Server) -> None:
+    """As an operator does."""
+    told = subprocess.run(
+        [sys.executable, "-m", "relay", "servers", "trust", server.identity.server_id],
+        env=relay.environ,
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+    )
+    assert told.stdout == "trusted\n"
+
+
 def test_a_listed_server_loses_its_trust_with_the_list_and_a_trusted_one_keeps_it() -> None:
     with LiveRelay(RELAY_TRUST_ON_FIRST_USE="false") as relay, relay.client() as client:
-        listed, trusted = Server(client), Server(client)
+        listed, trusted, both = servers = [Server(client) for _ in range(3)]
         assert code(listed.register()) == (401, "UNAUTHORIZED")
         relay.stop()
-        environ = {**relay.environ, "RELAY_TRUSTED_SERVERS": listed.identity.server_id}
-        told = subprocess.run(
-            [sys.executable, "-m", "relay", "servers", "trust", trusted.identity.server_id],
-            env=environ,
-            check=True,
-            capture_output=True,
-            text=True,
-            timeout=DEADLINE,
-        )
-        assert told.stdout == "trusted\n"
-        relay.environ["RELAY_TRUSTED_SERVERS"] = listed.identity.server_id
+        relay.environ["RELAY_TRUSTED_SERVERS"] = f"{listed.identity.server_id},{both.identity.server_id}"
+        trust(relay, trusted)
         relay.start()
-        assert [server.register().status_code for server in (listed, trusted)] == [200, 200]
+        assert [server.register().status_code for server in servers] == [200, 200, 200]
+        # One that came by the list before an operator trusted it.
+        trust(relay, both)
         relay.stop()
         del relay.environ["RELAY_TRUSTED_SERVERS"]
         relay.start()
         assert code(listed.post("/push", {"pushes": []})) == (401, "UNAUTHORIZED")
         assert code(listed.register()) == (401, "UNAUTHORIZED")
-        assert trusted.register().status_code == 200
+        for kept in (trusted, both):
+            assert kept.post("/push", {"pushes": []}).status_code == 400
+            assert kept.register().status_code == 200
 
 
 def test_a_request_works_once(server: Server, device: Device) -> None:
