@@ -109,7 +109,7 @@ def _storage(r: Reader) -> Storage:
 def _encryption_keys(r: Reader) -> tuple[Secret, ...]:
     secret = r.secret("TOKEN_ENCRYPTION_KEY")
     keys = [key.strip() for key in secret.reveal().split(",") if key.strip()] if secret else []
-    if any(len(key) < MIN_SECRET_LENGTH for key in keys) or len(keys) > 2:
+    if any(len(key) < MIN_SECRET_LENGTH for key in keys) or len(keys) > 2 or len(set(keys)) < len(keys):
         r.faults.append(f"TOKEN_ENCRYPTION_KEY: one key, or new,old; {MIN_SECRET_LENGTH} or more characters each")
     return tuple(Secret(key) for key in keys)
 
