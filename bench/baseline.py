@@ -64,7 +64,7 @@ def _processor() -> str:
 
 
 def _rounded(figure: Figure) -> Figure:
-    return Figure(_four_digits(figure.best), figure.unit, _four_digits(figure.multiple))
+    return Figure(_four_digits(figure.best), figure.unit, _four_digits(figure.multiple), _four_digits(figure.others))
 
 
 def _four_digits(value: float) -> float:

@@ -9,6 +9,9 @@ from typing import Literal
 
 TOLERANCE = 0.25
 """The share by which a multiple may exceed its baseline."""
+QUIET = 0.15
+"""Cores that others may take. With more, Python is slower than a verification is: both threads of a core are busy, and
+caches are shared. On two cores with ten runnable processes unchanged code took up to 75 % more."""
 
 Unit = Literal["s", "bytes"]
 
@@ -18,11 +21,13 @@ class Figure:
     """One result: `best` in seconds or bytes, and `multiple`, which is what is compared.
 
     A time's multiple is of one raw P-256 verification; bytes are counted and not timed, so theirs is of one byte.
+    `others`: how many cores were taken by processes that are not of this run while it was measured.
     """
 
     best: float
     unit: Unit
     multiple: float
+    others: float = 0.0
 
 
 class Outcome(Enum):
@@ -31,6 +36,7 @@ class Outcome(Enum):
     AS_BEFORE = ""
     FASTER = "less than before: renew the baseline"
     SLOWER = "REGRESSION"
+    DISTURBED = "slower, and not judged: others used the machine"
     NEW = "new"
     NOT_RUN = "NOT RUN"
 
@@ -61,6 +67,11 @@ def over(figure: Figure, baseline: Figure | None, tolerance: float) -> bool:
     return baseline is not None and figure.multiple > baseline.multiple * (1 + tolerance)
 
 
+def disturbed(figure: Figure) -> bool:
+    """Whether a time says more about the neighbours than about the code. Bytes are what they are."""
+    return figure.unit == "s" and figure.others > QUIET
+
+
 def compare(
     figures: Mapping[str, Figure], baseline: Mapping[str, Figure], tolerances: Mapping[str, float], *, whole: bool
 ) -> list[Verdict]:
@@ -80,5 +91,5 @@ def _outcome(figure: Figure, baseline: Figure | None, tolerance: float) -> Outco
     if baseline is None:
         return Outcome.NEW
     if over(figure, baseline, tolerance):
-        return Outcome.SLOWER
+        return Outcome.DISTURBED if disturbed(figure) else Outcome.SLOWER
     return Outcome.FASTER if over(baseline, figure, tolerance) else Outcome.AS_BEFORE

@@ -10,7 +10,7 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from bench import baseline, report
-from bench.comparison import Verdict, compare
+from bench.comparison import Outcome, Verdict, compare, disturbed
 from bench.measuring import Measure, Run
 from bench.tolerances import TOLERANCES
 
@@ -60,7 +60,10 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     run = session.config.stash[_RUN]
     if session.exitstatus != pytest.ExitCode.OK:
         return
-    if run.renewing:
+    if run.renewing and any(map(disturbed, run.figures.values())):
+        # Whatever came in later, slow or not, would be faster than that.
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+    elif run.renewing:
         renewed = baseline.of_this_machine(run.calibration, run.figures)
         baseline.save(renewed)
         report.rewrite(renewed)
@@ -75,5 +78,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         terminalreporter.write_line(line)
     before = f", {report.seconds(run.baseline.calibration)} in the baseline" if run.baseline.benchmarks else ""
     terminalreporter.write_line(f"one raw P-256 verification: {report.seconds(run.calibration)}{before}")
+    others = max((figure.others for figure in run.figures.values()), default=0.0)
+    if run.renewing and any(map(disturbed, run.figures.values())):
+        terminalreporter.write_line(f"others took up to {others:.2f} cores: no baseline comes of that", red=True)
+    elif any(verdict.outcome is Outcome.DISTURBED for verdict in verdicts):
+        terminalreporter.write_line(f"others took up to {others:.2f} cores: repeat it when they are quiet", yellow=True)
     if failed := [verdict.name for verdict in verdicts if verdict.failed]:
         terminalreporter.write_line(f"failed: {'; '.join(failed)}", red=True)

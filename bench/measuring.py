@@ -2,11 +2,12 @@
 
 Rounds are short and many, and a calibration stands beside each of them: when the machine slows down, both do. The best
 round is divided by the best of those calibrations. What seems to be a regression is measured again, up to twice, and so
-is everything that becomes the baseline.
+is everything that becomes the baseline. With it goes how much of the machine others took: then it is no verdict.
 """
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from bench.baseline import Baseline
 from bench.calibration import Calibration
 from bench.comparison import TOLERANCE, Figure, over
 from bench.tolerances import TOLERANCES
+from loadtest.usage import family_seconds, machine_seconds
 
 MEASUREMENTS = 3
 """How often a benchmark is measured before it is a regression or a baseline."""
@@ -46,6 +48,20 @@ class Run:
 
 def _nothing() -> None:
     pass
+
+
+class Others:
+    """What others take of the machine from now on."""
+
+    def __init__(self) -> None:
+        self._began, self._taken = time.perf_counter(), self._seconds()
+
+    def cores(self) -> float:
+        return max(0.0, self._seconds() - self._taken) / (time.perf_counter() - self._began)
+
+    @staticmethod
+    def _seconds() -> float:
+        return machine_seconds() - family_seconds(os.getpid())
 
 
 class Measure:
@@ -78,17 +94,19 @@ class Measure:
             calibration.take()
 
         between()
+        others = Others()
         self._benchmark.pedantic(work, rounds=rounds, iterations=calls, warmup_rounds=1, teardown=between)
-        figure = self._figure(rounds, operations, calibration)
+        figure = self._figure(rounds, operations, calibration, others)
         for _ in range(MEASUREMENTS - 1):
             if not self._run.in_doubt(self._name, figure):
                 break
-            calibration.best = float("inf")
+            calibration.best, others = float("inf"), Others()
             for _ in range(rounds):
                 # The fixture runs once in a test, but its statistics take more.
                 self._benchmark.stats.update(_timed(work, calls))
                 between()
-            figure = min(figure, self._figure(rounds, operations, calibration), key=lambda one: one.multiple)
+            again = self._figure(rounds, operations, calibration, others)
+            figure = min(figure, again, key=lambda one: one.multiple)
         self._benchmark.extra_info["multiple"] = figure.multiple
         self._run.enter(self._name, figure)
 
@@ -98,11 +116,11 @@ class Measure:
         self._benchmark.extra_info["bytes"] = value
         self._run.enter(self._name, Figure(value, "bytes", value))
 
-    def _figure(self, rounds: int, operations: int, calibration: Calibration) -> Figure:
+    def _figure(self, rounds: int, operations: int, calibration: Calibration, others: Others) -> Figure:
         """Of the last `rounds`, which are what this calibration stood beside."""
         self._run.calibration = min(self._run.calibration, calibration.best)
         best = min(self._benchmark.stats.stats.data[-rounds:]) / operations
-        return Figure(best, "s", best / calibration.best)
+        return Figure(best, "s", best / calibration.best, others.cores())
 
 
 def _calls(work: Callable[[], object]) -> int:

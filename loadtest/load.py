@@ -67,7 +67,7 @@ def _suite(suite: Suite, options: argparse.Namespace, target: Target, usage: Pro
     for line in report.lines(ran):
         print(line)
     print(f"  report {load.reports.with_suffix('.html')}")
-    wrong = outcome.verdict(ran.rate, options.at_least, found)
+    wrong = outcome.verdict(ran.rate, options.at_least, found, ran.others / (os.cpu_count() or 1))
     print(f"  FAILED: {wrong}" if wrong else f"  good: at least {options.at_least:.0f}/s and no errors", flush=True)
     return wrong is None
 

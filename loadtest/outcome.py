@@ -9,6 +9,7 @@ import msgspec
 from sigil.protocol.keys import Suite
 
 CONNECT, CREATE, ANSWER, STATUS, COMPLETE = KINDS = ("connect", "create", "answer", "status", "complete")
+_QUIET = 0.1
 _WARM_UP = 10
 """One second in so many is not counted in the rate, and at least the first."""
 
@@ -102,10 +103,11 @@ def faults(outcome: Outcome, users: int) -> list[Fault]:
     return found
 
 
-def verdict(reached: float, at_least: float, found: Sequence[Fault]) -> str | None:
-    """Why a run is not good enough; None when it is."""
+def verdict(reached: float, at_least: float, found: Sequence[Fault], others: float = 0.0) -> str | None:
+    """Why a run is not good enough; None when it is. `others` is the share of the machine that went elsewhere."""
     if found:
         return f"errors: {sum(fault.times for fault in found)}"
     if reached < at_least:
-        return f"{reached:.0f} complete challenges/s are under {at_least:.0f}"
+        told = f"{reached:.0f} complete challenges/s are under {at_least:.0f}"
+        return told + f"; others took {others:.0%} of the machine: repeat it when they are quiet" * (others > _QUIET)
     return None

@@ -26,6 +26,11 @@ class Run:
     def rate(self) -> float:
         return rate(self.outcome, self.seconds)
 
+    @property
+    def others(self) -> float:
+        """Cores that went neither to Locust nor to the server, as far as that is known here."""
+        return max(0.0, self.usage.machine - self.usage.cores("locust") - self.usage.cores("server"))
+
 
 def lines(run: Run) -> Iterator[str]:
     per_second = run.rate
@@ -46,10 +51,9 @@ def lines(run: Run) -> Iterator[str]:
 def _shares(run: Run) -> Iterator[str]:
     cores = os.cpu_count() or 1
     locust, server = run.usage.cores("locust"), run.usage.cores("server")
-    others = max(0.0, run.usage.machine - locust - server)
     idle = max(0.0, cores - run.usage.machine)
     # A server that this run did not start is not known here.
-    parts = {"Locust": locust} | ({"server": server} if server else {}) | {"others": others, "idle": idle}
+    parts = {"Locust": locust} | ({"server": server} if server else {}) | {"others": run.others, "idle": idle}
     yield f"  of {cores} cores: " + ", ".join(f"{name} {share / cores:.0%}" for name, share in parts.items())
     if not (run.rate and locust):
         return

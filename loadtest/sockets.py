@@ -14,22 +14,17 @@ import json
 import resource
 import time
 from pathlib import Path
-from typing import Any
 
 import uvloop
-from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.client import ClientConnection
 
-from relay.registry import Device as Registered
+from loadtest.listening import enrol, listen_all
+from loadtest.usage import children
 from relay.sealing import Sealer
 from relay.sqlite import SqliteRegistry
 from sigil.device import Device
-from sigil.protocol import signed_bytes
-from sigil.protocol.encoding import decode_base64, encode_base64
 from tests.live import free_port
 from tests.live_relay import LiveRelay
-
-_AT_ONCE = 50
-_PER_ADDRESS = 100
 
 
 def memory(pids: list[int]) -> float:
@@ -42,48 +37,15 @@ def memory(pids: list[int]) -> float:
     return total / 1000
 
 
-def family(pid: int) -> list[int]:
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [pid, *map(int, children)]
-
-
-async def enrol(path: Path, devices: list[Device]) -> None:
-    registry, sealer = SqliteRegistry(path), Sealer([])
-    await registry.open(lambda channel, data: None)
-    now = int(time.time())
-    for device in devices:
-        name = bytes.fromhex(device.fingerprint)
-        token = sealer.seal("token", name, "websocket", b"")
-        await registry.register(Registered(name, device.public.wire, "websocket", token, now, seen_at=now))
-    await registry.close()
-
-
-async def listen(relay: LiveRelay, device: Device, number: int, gate: asyncio.Semaphore) -> ClientConnection:
-    """An authenticated socket, from one of many addresses of this host: of one, few may be unauthenticated."""
-    address = (f"127.0.{1 + number // _PER_ADDRESS // 250}.{1 + number // _PER_ADDRESS % 250}", 0)
-    async with gate:
-        socket = await connect(
-            relay.ws_url, ping_interval=None, proxy=None, compression=None, local_addr=address, open_timeout=60
-        )
-        challenge = decode_base64(json.loads(await socket.recv())["challenge"], "")
-        signature = encode_base64(device._key.sign(signed_bytes.relay_ws_auth(relay.url, challenge)))
-        answer: dict[str, Any] = {"type": "auth_response", "device_public_key": device.wire_key, "signature": signature}
-        await socket.send(json.dumps(answer))
-        told = json.loads(await socket.recv())
-        if told["type"] != "auth_success":
-            raise RuntimeError(f"a device was not let in: {told}")
-        return socket
-
-
 async def run(relay: LiveRelay, devices: list[Device], seconds: float) -> tuple[float, float, int]:
     """MB before and after, and how many sockets are still open after `seconds`."""
-    before = memory(family(relay.pid))
-    gate, began = asyncio.Semaphore(_AT_ONCE), time.perf_counter()
-    sockets = await asyncio.gather(*(listen(relay, device, n, gate) for n, device in enumerate(devices)))
+    before = memory([relay.pid, *children(relay.pid)])
+    began = time.perf_counter()
+    sockets = await listen_all(relay, devices)
     print(f"{len(sockets)} connected and authenticated in {time.perf_counter() - began:.0f} s")
     answering = [asyncio.create_task(answer_pings(socket)) for socket in sockets]
     await asyncio.sleep(seconds)
-    after, still = memory(family(relay.pid)), sum(not task.done() for task in answering)
+    after, still = memory([relay.pid, *children(relay.pid)]), sum(not task.done() for task in answering)
     for task in answering:
         task.cancel()
     return before, after, still
@@ -106,7 +68,7 @@ def main() -> int:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     devices = [Device.generate("Ed25519") for _ in range(options.devices)]
     relay = LiveRelay(**({} if options.granian else {"RELAY_WS_PORT": str(free_port())}))
-    uvloop.run(enrol(Path(relay.environ["RELAY_DATA_DIR"]) / "relay.db", devices))
+    uvloop.run(enrol(SqliteRegistry(Path(relay.environ["RELAY_DATA_DIR"]) / "relay.db"), Sealer([]), devices))
     with relay:
         before, after, still = uvloop.run(run(relay, devices, options.seconds))
     each = (after - before) * 1000 / max(1, options.devices)

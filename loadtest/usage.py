@@ -64,7 +64,7 @@ class ProcessUsage:
                 self._peaks[name] = _peak_mib(pid)
             except (OSError, ValueError, IndexError):  # It ended, or ends right now: no memory any more.
                 cpu.pop(name, None)
-        self._samples.append(_Sample(time.time(), cpu, _machine_seconds()))
+        self._samples.append(_Sample(time.time(), cpu, machine_seconds()))
 
     def between(self, begin: float = 0.0, end: float = float("inf")) -> Usage:
         """Unix times; from the last sample before `begin`, or the first, to the last before `end`, or the second."""
@@ -89,9 +89,17 @@ def children(pid: int) -> list[int]:
         return []
 
 
-def _cpu_seconds(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / _TICKS
+def family_seconds(pid: int) -> float:
+    """CPU time of a process, of those that it has waited for, and of all that it began and still run."""
+    try:
+        return _cpu_seconds(pid, slice(11, 15)) + sum(family_seconds(child) for child in children(pid))
+    except (OSError, IndexError):  # It ended right now.
+        return 0.0
+
+
+def _cpu_seconds(pid: int, fields: slice = slice(11, 13)) -> float:
+    values = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    return sum(int(value) for value in values[fields]) / _TICKS
 
 
 def _peak_mib(pid: int) -> float:
@@ -99,7 +107,7 @@ def _peak_mib(pid: int) -> float:
     return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
 
-def _machine_seconds() -> float:
+def machine_seconds() -> float:
     """All that was not idle; what a hypervisor took away counts too."""
     user, nice, system, _idle, _waiting, irq, softirq, stolen = (
         int(field) for field in Path("/proc/stat").read_text(encoding="utf-8").split(maxsplit=9)[1:9]

@@ -111,7 +111,7 @@ def _storage(r: Reader) -> Storage:
 def _encryption_keys(r: Reader) -> tuple[Secret, ...]:
     secret = r.secret("TOKEN_ENCRYPTION_KEY")
     keys = [key.strip() for key in secret.reveal().split(",") if key.strip()] if secret else []
-    if any(len(key) < MIN_SECRET_LENGTH for key in keys) or len(keys) > 2:
+    if any(len(key) < MIN_SECRET_LENGTH for key in keys) or len(keys) > 2 or len(set(keys)) < len(keys):
         r.faults.append(f"TOKEN_ENCRYPTION_KEY: one key, or new,old; {MIN_SECRET_LENGTH} or more characters each")
     return tuple(Secret(key) for key in keys)
 
@@ -128,7 +128,7 @@ def _read(r: Reader) -> Config:
         data_dir=storage.data_dir,
         encryption_keys=storage.encryption_keys,
         public_url=r.value("RELAY_PUBLIC_URL", None, _origin),
-        trusted_servers=r.value("RELAY_TRUSTED_SERVERS", frozenset(), _server_ids),
+        trusted_servers=_trusted_servers(r),
         trust_on_first_use=r.flag("RELAY_TRUST_ON_FIRST_USE", default=False),
         push_rate=r.value("RELAY_PUSH_RATE", 10, settings.rate),
         push_console=r.flag("RELAY_PUSH_CONSOLE", default=False),
@@ -165,8 +165,13 @@ def _origin(text: str) -> str:
     return f"{parts.scheme}://{host}" + (f":{parts.port}" if parts.port not in {None, default} else "")
 
 
-def _server_ids(text: str) -> frozenset[bytes]:
-    ids = [item for item in re.split(r"[\s,]+", text) if item]
+def _trusted_servers(r: Reader) -> frozenset[bytes]:
+    """From a file, too: what stands in the environment of a running process cannot be changed for a SIGHUP."""
+    ids = [item for item in re.split(r"[\s,]+", r.list_or_file("RELAY_TRUSTED_SERVERS")) if item]
     if not all(_SERVER_ID.match(item) for item in ids):
-        raise ValueError("is a list of server_ids, 64 lower-case hex characters each (`sigil identity` shows one)")
+        r.faults.append(
+            "RELAY_TRUSTED_SERVERS: is a list of server_ids, 64 lower-case hex characters each "
+            "(`sigil identity` shows one)"
+        )
+        return frozenset()
     return frozenset(bytes.fromhex(item) for item in ids)

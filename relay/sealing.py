@@ -1,6 +1,6 @@
 """Push tokens and held payloads as they lie in the database: sealed with XChaCha20-Poly1305.
 
-    sealer = Sealer(keys_of("new,old"))
+    sealer = Sealer([new, old])
     sealed = sealer.seal("token", fingerprint, "apns", token)
     sealer.open("token", fingerprint, "apns", sealed)      # Unsealable
 
@@ -32,7 +32,6 @@ from nacl.exceptions import CryptoError
 
 Purpose = Literal["token", "payload"]
 
-MIN_KEY_CHARACTERS = 32
 OVERHEAD = 1 + 4 + 24 + 16
 """Bytes that sealing adds; a plain value grows by one."""
 
@@ -45,16 +44,6 @@ _HEAD = 1 + _ID
 
 class Unsealable(Exception):
     """Sealed with a key that is not here, for something else, or altered; the message holds no secret."""
-
-
-def keys_of(text: str) -> list[str]:
-    """The keys of the setting TOKEN_ENCRYPTION_KEY, newest first; ValueError says what is wrong, not what they are."""
-    keys = [key.strip() for key in text.split(",")]
-    if any(len(key) < MIN_KEY_CHARACTERS for key in keys):
-        raise ValueError(f"each key needs {MIN_KEY_CHARACTERS} random characters or more; a comma separates two keys")
-    if len(set(keys)) < len(keys):
-        raise ValueError("one key is named twice")
-    return keys
 
 
 class Sealer:

@@ -22,6 +22,8 @@ from sigil.serving.proxies import ClientAddresses
 _QUEUED_FRAMES = 2
 _SEND_BUFFER = 16 * 1024
 _HANDSHAKE_SECONDS = 10
+# A device that does not answer a close frame is cut off, before `sockets` gives the closing up.
+_CLOSE_SECONDS = 5
 
 
 class _Wire:
@@ -79,6 +81,7 @@ class SocketListener:
             max_queue=_QUEUED_FRAMES,
             write_limit=_SEND_BUFFER,
             open_timeout=_HANDSHAKE_SECONDS,
+            close_timeout=_CLOSE_SECONDS,
             logger=self._log,
             server_header=None,
         )

@@ -1,7 +1,8 @@
 """The WebSocket connections of one worker: who is here, what they were sent, and who is still alive.
 
 A push that waits for a device is in the registry; a worker that holds the device's connection is told of it and reads
-it there. So a connection, a worker or a message between workers may be lost, and no push is.
+it there, and looks at each heartbeat without being told. So a connection, a worker or a message between workers may be
+lost, and no push is.
 """
 
 from __future__ import annotations
@@ -9,9 +10,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Protocol
 
+from relay.in_flight import InFlight
 from relay.registry import Push, Registry, RegistryBusy
 from sigil.protocol.relay_messages import Close
 from sigil.serving import logs
@@ -24,7 +26,8 @@ _SEND_SECONDS = 10.0
 _ACK_SECONDS = 15.0
 _BATCH = 200
 _BUSY_SECONDS = 0.5
-_NEVER, _LONG_AGO = float("inf"), float("-inf")
+_SEEN_SECONDS = 86_400
+"""A device that stays connected is not silent: without a word of it for 90 days its registration would be evicted."""
 
 
 class Wire(Protocol):
@@ -38,17 +41,16 @@ class Wire(Protocol):
 class Connection:
     """An authenticated device. `order` tells the newest of several connections: (Unix ms, random)."""
 
-    __slots__ = ("acknowledged", "fingerprint", "order", "sender", "sent", "silent", "wire")
+    __slots__ = ("fingerprint", "in_flight", "order", "seen", "sender", "silent", "wire")
 
     def __init__(self, fingerprint: bytes, wire: Wire, order: tuple[int, bytes]) -> None:
         self.fingerprint = fingerprint
         self.wire = wire
         self.order = order
-        # Push ids and when they were sent (monotonic): at most MAX_HELD, since no more are held.
-        self.sent: dict[bytes, float] = {}
-        # What the device has said it has, since the last look at what waits for it began.
-        self.acknowledged: set[bytes] = set()
+        self.in_flight = InFlight()
         self.silent = 0
+        # The second (Unix) of which the registry knows that the device was here.
+        self.seen = order[0] / 1000
         self.sender: asyncio.Task[None] | None = None
 
 
@@ -148,21 +150,22 @@ class Sockets:
         if not connections:
             return
         for connection in connections.values():
-            connection.acknowledged.clear()
+            connection.in_flight.look_begins()
         try:
             held = await self._registry.held(list(connections), self._clock())
         except RegistryBusy:
             self.wake(names)
             await asyncio.sleep(_BUSY_SECONDS)
             return
+        waiting: dict[bytes, list[Push]] = {fingerprint: [] for fingerprint in connections}
+        for push in held:
+            waiting[push.push.fingerprint].append(push)
         for fingerprint, connection in connections.items():
-            pushes = [push for push in held if push.push.fingerprint == fingerprint]
-            # An acknowledgement may have overtaken this look: what it saw as waiting is not waiting any more.
-            known = connection.sent.keys() | connection.acknowledged
-            self._hand_over(connection, [push for push in pushes if push.push.push_id not in known])
+            self._hand_over(connection, connection.in_flight.to_send(waiting[fingerprint]))
 
     def _hand_over(self, connection: Connection, pushes: list[Push]) -> None:
-        if not pushes:
+        # During the look the device may have gone, or come anew: then another look is under way.
+        if not pushes or self._here.get(connection.fingerprint[:PREFIX]) is not connection:
             return
         if connection.sender is not None and not connection.sender.done():
             # Its sender is at work on earlier ones; they come with the next heartbeat at the latest.
@@ -173,7 +176,8 @@ class Sockets:
 
     async def _send(self, connection: Connection, pushes: list[Push]) -> None:
         for push in pushes:
-            connection.sent[push.push.push_id] = time.monotonic()
+            if not connection.in_flight.goes_out(push.push.push_id, time.monotonic()):
+                continue
             frame = self._framed(push)
             if frame is not None and not await self._sent(connection, frame):
                 return
@@ -198,23 +202,23 @@ class Sockets:
 
     async def acknowledged(self, connection: Connection, push_id: bytes) -> None:
         """Only for what was sent on this connection: acknowledgements of a stranger's push cost nothing."""
-        if connection.sent.get(push_id, _NEVER) == _NEVER:
+        if not connection.in_flight.acknowledged(push_id):
             return
-        # Until that is written down, a look at what waits still finds it: it is known, and not to be sent again.
-        connection.sent[push_id] = _NEVER
         try:
             push = await self._registry.acknowledge(connection.fingerprint, push_id, self._clock())
         except RegistryBusy:
-            # It comes again with the next heartbeat, and is acknowledged again.
-            connection.sent[push_id] = _LONG_AGO
+            connection.in_flight.not_written(push_id)
             return
-        connection.acknowledged.add(push_id)
-        del connection.sent[push_id]
+        connection.in_flight.written(push_id)
         if push is not None:
             self._on_delivered(push)
 
     async def beat(self, ping: str) -> None:
-        """One second: ping a part of all, end those who missed two, and send again what was not acknowledged."""
+        """One second: ping a part of all, end those who missed two, and look at what waits for the others.
+
+        What was not acknowledged is sent again then, and what this worker was not told of: whoever admitted it may have
+        died, or found the database busy, before it could tell.
+        """
         self._slot = (self._slot + 1) % HEARTBEAT_SECONDS
         for connection in list(self._slots[self._slot]):
             if connection.silent >= _MISSED_PONGS:
@@ -222,17 +226,15 @@ class Sockets:
                 continue
             connection.silent += 1
             self._spawn(self._ping(connection, ping))
-            self._send_again(connection)
-
-    def _send_again(self, connection: Connection) -> None:
-        late = time.monotonic() - _ACK_SECONDS
-        if old := [push_id for push_id, at in connection.sent.items() if at < late]:
-            for push_id in old:
-                del connection.sent[push_id]
+            connection.in_flight.late(time.monotonic() - _ACK_SECONDS)
             self.wake([connection.fingerprint[:PREFIX]])
 
     async def _ping(self, connection: Connection, ping: str) -> None:
         await self._sent(connection, ping)
+        if (now := self._clock()) - connection.seen >= _SEEN_SECONDS:
+            connection.seen = now
+            with suppress(RegistryBusy):
+                await self._registry.saw(connection.fingerprint, int(now))
 
     async def drain(self) -> None:
         """Close all with 1001; devices come back to another worker."""

@@ -66,14 +66,20 @@ def list_servers() -> None:
 @click.argument("server_id")
 @click.option("--name", default="", help="For people; the server tells its own when it registers.")
 def trust(server_id: str, name: str) -> None:
-    """Take pushes of this server from its first signed request on."""
+    """Take pushes of this server from its first signed request on, whatever the settings list."""
+    import msgspec
+
     from relay.registry import Server
 
-    server = Server(_name(server_id), b"", name, int(time.time()))
+    wanted = Server(_name(server_id), b"", name, int(time.time()))
 
     async def add(registry: Registry) -> None:
-        if await registry.server(server.server_id) is None:
-            await registry.trust(server)
+        known = await registry.server(wanted.server_id)
+        if known is None:
+            await registry.trust(wanted)
+        elif known.listed:
+            # So far the settings alone said so: now an operator does, and it stays when it is taken out of them.
+            await registry.trust(msgspec.structs.replace(known, name=name or known.name, listed=False))
 
     _ask(add)
     click.echo("trusted")

@@ -39,6 +39,13 @@ def test_much_less_than_the_baseline_passes_and_is_told() -> None:
     assert (verdict(0.7).outcome, verdict(0.7).failed) == (Outcome.FASTER, False)
 
 
+def test_a_time_that_was_taken_while_others_used_the_machine_is_no_verdict() -> None:
+    others = {"verify": Figure(120e-6, "s", 2.0, others=0.9), "row": Figure(600.0, "bytes", 600.0, others=0.9)}
+    found = compare(others, BEFORE, {}, whole=False)
+    assert [(one.outcome, one.failed) for one in found] == [(Outcome.DISTURBED, False), (Outcome.SLOWER, True)]
+    assert verdict(2.0).failed
+
+
 def test_multiples_are_compared_and_not_seconds() -> None:
     """On a machine of half the speed everything takes twice as long, the calibration too."""
     found = compare({"verify": Figure(120e-6, "s", 1.0)}, BEFORE, {}, whole=False)

@@ -100,3 +100,10 @@ def test_under_a_thousand_a_second_or_with_any_error_a_run_fails(
     reached: float, found: list[Fault], good: bool
 ) -> None:
     assert (verdict(reached, 1000, found) is None) == good
+
+
+@pytest.mark.parametrize(("others", "told"), [(0.79, True), (0.05, False)])
+def test_a_rate_that_others_may_have_spoiled_says_so(others: float, told: bool) -> None:
+    wrong = verdict(139.0, 1000, [], others)
+    assert wrong is not None
+    assert ("others took 79% of the machine" in wrong) == told

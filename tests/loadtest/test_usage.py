@@ -7,7 +7,8 @@ import subprocess
 import sys
 import time
 
-from loadtest.usage import ProcessUsage, children
+from loadtest.usage import ProcessUsage, children, family_seconds
+from tests.live import wait_until
 
 _BUSY = "import time\nprint(flush=True)\nwhile True: pass"
 
@@ -44,3 +45,15 @@ def test_only_samples_of_the_given_seconds_count() -> None:
     usage.sample()
     assert usage.between(end=after).cores("here") > 0
     assert usage.between(begin=after).cores("here") < usage.between(end=after).cores("here")
+
+
+def test_a_family_has_the_time_of_children_that_run_and_of_those_that_ended() -> None:
+    before = family_seconds(os.getpid())
+    with subprocess.Popen([sys.executable, "-c", _BUSY], stdout=subprocess.PIPE) as busy:
+        try:
+            wait_until(lambda: family_seconds(busy.pid) > 0.2, "the child to compute")
+            running = family_seconds(os.getpid())
+        finally:
+            busy.kill()
+    assert running >= before + 0.2
+    assert family_seconds(os.getpid()) >= running

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 import time
+from itertools import count
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -12,16 +16,18 @@ import pytest
 
 from sigil.device import Device
 from sigil.protocol.keys import SUITES, Suite
-from tests.live import DEADLINE
+from tests.live import DEADLINE, wait_until
 from tests.live_relay import LiveRelay, Server
 from tests.relay.conftest import wanted
 from tests.relay.devices_of_relay import register, registration, sign
 
+_numbers = count(2)
+
 
 @pytest.fixture
-def http(relay: LiveRelay, request: pytest.FixtureRequest) -> Any:
+def http(relay: LiveRelay) -> Any:
     """From an address of each test's own: registrations are limited by address."""
-    number = abs(hash(request.node.nodeid)) % 60_000 + 2
+    number = next(_numbers)
     transport = httpx.HTTPTransport(local_address=f"127.0.{number // 250 + 1}.{number % 250 + 1}")
     with relay.client(transport=transport) as client:
         yield client
@@ -112,30 +118,64 @@ def test_the_first_server_is_trusted_and_a_second_is_not(server: Server, http: h
     assert server.register().status_code == 200
 
 
+def trust(relay: LiveRelay, server: Server) -> None:
+    """As an operator does."""
+    told = subprocess.run(
+        [sys.executable, "-m", "relay", "servers", "trust", server.identity.server_id],
+        env=relay.environ,
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+    )
+    assert told.stdout == "trusted\n"
+
+
 def test_a_listed_server_loses_its_trust_with_the_list_and_a_trusted_one_keeps_it() -> None:
     with LiveRelay(RELAY_TRUST_ON_FIRST_USE="false") as relay, relay.client() as client:
-        listed, trusted = Server(client), Server(client)
+        listed, trusted, both = servers = [Server(client) for _ in range(3)]
         assert code(listed.register()) == (401, "UNAUTHORIZED")
         relay.stop()
-        environ = {**relay.environ, "RELAY_TRUSTED_SERVERS": listed.identity.server_id}
-        told = subprocess.run(
-            [sys.executable, "-m", "relay", "servers", "trust", trusted.identity.server_id],
-            env=environ,
-            check=True,
-            capture_output=True,
-            text=True,
-            timeout=DEADLINE,
-        )
-        assert told.stdout == "trusted\n"
-        relay.environ["RELAY_TRUSTED_SERVERS"] = listed.identity.server_id
+        relay.environ["RELAY_TRUSTED_SERVERS"] = f"{listed.identity.server_id},{both.identity.server_id}"
+        trust(relay, trusted)
         relay.start()
-        assert [server.register().status_code for server in (listed, trusted)] == [200, 200]
+        assert [server.register().status_code for server in servers] == [200, 200, 200]
+        # One that came by the list before an operator trusted it.
+        trust(relay, both)
         relay.stop()
         del relay.environ["RELAY_TRUSTED_SERVERS"]
         relay.start()
         assert code(listed.post("/push", {"pushes": []})) == (401, "UNAUTHORIZED")
         assert code(listed.register()) == (401, "UNAUTHORIZED")
-        assert trusted.register().status_code == 200
+        for kept in (trusted, both):
+            assert kept.post("/push", {"pushes": []}).status_code == 400
+            assert kept.register().status_code == 200
+
+
+def test_a_reload_trusts_whom_the_file_names_from_then_on(tmp_path: Path) -> None:
+    listed = tmp_path / "servers"
+    listed.write_text("")
+    settings = {"RELAY_TRUST_ON_FIRST_USE": "false", "RELAY_TRUSTED_SERVERS_FILE": str(listed)}
+    with LiveRelay(**settings) as relay, relay.client() as client:
+        identity = Server(client).identity
+
+        def registering() -> int:
+            with relay.client() as client:
+                return Server(client, identity).register().status_code
+
+        def reloaded(file: str, event: str) -> None:
+            before = len(relay.events(event))
+            listed.write_text(file)
+            os.kill(relay.pid, signal.SIGHUP)
+            wait_until(lambda: len(relay.events(event)) > before, event)
+
+        assert registering() == 401
+        reloaded(identity.server_id, "reload_finished")
+        assert registering() == 200
+        reloaded("not a server_id", "reload_refused")
+        assert registering() == 200
+        reloaded("", "reload_finished")
+        assert registering() == 401
 
 
 def test_a_request_works_once(server: Server, device: Device) -> None:

@@ -8,7 +8,9 @@ import hmac
 import pytest
 from nacl.bindings import crypto_aead_xchacha20poly1305_ietf_decrypt
 
-from relay.sealing import OVERHEAD, Sealer, Unsealable, keys_of
+from relay.config import load_storage
+from relay.sealing import OVERHEAD, Sealer, Unsealable
+from sigil.serving.settings import ConfigError
 
 NEW = "new-key-0123456789abcdef0123456789abcdef"
 OLD = "old-key-0123456789abcdef0123456789abcdef"
@@ -152,16 +154,16 @@ def test_a_fingerprint_of_another_length_is_a_mistake() -> None:
 
 
 def test_the_setting_names_keys_newest_first() -> None:
-    assert keys_of(NEW) == [NEW]
-    assert keys_of(f"{NEW}, {OLD}\n") == [NEW, OLD]
-    assert keys_of("ü" * 32) == ["ü" * 32]
+    for text, keys in ((NEW, [NEW]), (f"{NEW}, {OLD}\n", [NEW, OLD]), ("ü" * 32, ["ü" * 32])):
+        storage = load_storage({"TOKEN_ENCRYPTION_KEY": text})
+        assert [key.reveal() for key in storage.encryption_keys] == keys
 
 
-@pytest.mark.parametrize("text", ["", "short", NEW[:31], f"{NEW},", f"{NEW},short", f"{NEW},{NEW}"])
+@pytest.mark.parametrize("text", ["short", NEW[:31], f"{NEW},short", f"{NEW},{NEW}", f"{NEW},{OLD},{'a' * 32}"])
 def test_a_setting_that_is_no_list_of_keys_is_refused_without_repeating_it(text: str) -> None:
-    with pytest.raises(ValueError, match="key") as refused:
-        keys_of(text)
-    assert not text or text not in str(refused.value)
+    with pytest.raises(ConfigError, match="TOKEN_ENCRYPTION_KEY: one key, or new,old") as refused:
+        load_storage({"TOKEN_ENCRYPTION_KEY": text})
+    assert text not in str(refused.value)
 
 
 def test_no_secret_shows() -> None:

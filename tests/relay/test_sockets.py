@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
+import pytest
+
 from relay.registry import NewPush, Push, RegistryBusy
 from relay.sockets import HEARTBEAT_SECONDS, Sockets
 from tests.live import DEADLINE
@@ -15,11 +17,12 @@ FINGERPRINT = b"f" * 32
 
 
 class Registry:
-    """Holds pushes; `busy` makes the next acknowledgement fail."""
+    """Holds pushes; `busy` makes the next acknowledgement fail. `seen` has the times at which devices were seen."""
 
     def __init__(self, *names: str) -> None:
         self.pushes = [push(name) for name in names]
         self.busy = False
+        self.seen: list[int] = []
 
     async def held(self, _fingerprints: list[bytes], _now: float) -> list[Push]:
         return self.pushes
@@ -31,6 +34,9 @@ class Registry:
         gone = next((push for push in self.pushes if push.push.push_id == push_id), None)
         self.pushes = [push for push in self.pushes if push is not gone]
         return gone
+
+    async def saw(self, _fingerprint: bytes, now: int) -> None:
+        self.seen.append(now)
 
     async def tell(self, _channel: str, _data: bytes) -> None:
         """Nobody else is there."""
@@ -58,9 +64,14 @@ def frame(push: Push) -> str:
     return push.push.push_key
 
 
+NOW = 1_000_000_000
+
+
 @asynccontextmanager
-async def running(registry: Registry) -> AsyncIterator[tuple[Sockets, Wire, Any]]:
-    sockets = Sockets(registry=registry, frame=frame, clock=lambda: 1e9, randomness=bytes)  # type: ignore[arg-type]
+async def running(
+    registry: Registry, clock: Callable[[], float] = lambda: NOW
+) -> AsyncIterator[tuple[Sockets, Wire, Any]]:
+    sockets = Sockets(registry=registry, frame=frame, clock=clock, randomness=bytes)  # type: ignore[arg-type]
     wire = Wire()
 
     async def deliver() -> None:
@@ -85,6 +96,16 @@ async def until(condition: Callable[[], bool], step: Callable[[], Awaitable[None
             await asyncio.sleep(0)
 
 
+async def a_heartbeat(sockets: Sockets) -> None:
+    """Of every connection."""
+    for _ in range(HEARTBEAT_SECONDS):
+        await sockets.beat("ping")
+
+
+def whatever_was_sent_is_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("relay.sockets._ACK_SECONDS", -1.0)
+
+
 async def test_a_push_that_no_frame_can_be_made_of_keeps_back_none_of_the_others() -> None:
     async with running(Registry("broken", "good")) as (_, wire, _connection):
         await until(lambda: "good" in wire.sent)
@@ -96,8 +117,7 @@ async def test_an_acknowledgement_that_could_not_be_written_is_asked_for_again()
         await until(lambda: wire.sent == ["good"])
         registry.busy = True
         await sockets.acknowledged(connection, registry.pushes[0].push.push_id)
-        for _ in range(HEARTBEAT_SECONDS):
-            await sockets.beat("ping")
+        await a_heartbeat(sockets)
         await until(lambda: wire.sent.count("good") == 2)
         await sockets.acknowledged(connection, registry.pushes[0].push.push_id)
         assert registry.pushes == []
@@ -159,3 +179,72 @@ async def test_what_is_being_acknowledged_is_not_sent_again_by_a_look_before_it_
         await acknowledging
         assert wire.sent == ["first", "second"]
         assert [waiting.push.push_key for waiting in registry.pushes] == ["second"]
+
+
+async def test_a_push_that_nobody_told_of_comes_with_the_next_heartbeat() -> None:
+    """Who admitted it died before it told, or the message was lost."""
+    registry = SlowToLook()
+    async with running(registry) as (sockets, wire, _connection):
+        await until(lambda: registry.looks == 1)
+        registry.pushes.append(push("untold"))
+        await a_heartbeat(sockets)
+        await until(lambda: "untold" in wire.sent)
+
+
+async def test_what_was_not_acknowledged_in_time_is_sent_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running(Registry("late")) as (sockets, wire, _connection):
+        await until(lambda: wire.sent == ["late"])
+        whatever_was_sent_is_late(monkeypatch)
+        await a_heartbeat(sockets)
+        await until(lambda: wire.sent.count("late") == 2)
+
+
+async def test_an_acknowledgement_is_taken_until_the_push_is_sent_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    registry = SlowToLook("late")
+    async with running(registry) as (sockets, wire, connection):
+        await until(lambda: wire.sent == ["late"])
+        whatever_was_sent_is_late(monkeypatch)
+        registry.arrives.clear()
+        await a_heartbeat(sockets)
+        await until(lambda: registry.looks == 2)
+        await sockets.acknowledged(connection, registry.pushes[0].push.push_id)
+        assert registry.pushes == []
+        registry.pushes.append(push("next"))
+        registry.arrives.set()
+        sockets.wake([FINGERPRINT[:16]])
+        await until(lambda: "next" in wire.sent)
+        assert wire.sent.count("late") == 1
+
+
+async def test_what_waits_no_more_is_forgotten_unacknowledged(monkeypatch: pytest.MonkeyPatch) -> None:
+    registry = Registry("over")
+    async with running(registry) as (sockets, wire, connection):
+        await until(lambda: wire.sent == ["over"])
+        whatever_was_sent_is_late(monkeypatch)
+        registry.pushes.clear()
+        await a_heartbeat(sockets)
+        await until(lambda: not len(connection.in_flight))
+
+
+async def test_what_a_look_found_is_not_sent_on_a_connection_that_was_replaced_meanwhile() -> None:
+    registry = SlowToLook("one")
+    registry.arrives.clear()
+    async with running(registry) as (sockets, wire, _connection):
+        await until(lambda: registry.looks == 1)
+        newer = Wire()
+        with sockets.connected(FINGERPRINT, newer):
+            registry.arrives.set()
+            await until(lambda: newer.sent == ["one"])
+            assert wire.sent == ["closed 4000"]
+
+
+async def test_a_device_that_stays_connected_is_seen_once_a_day() -> None:
+    days = [0.0]
+    registry = Registry()
+    async with running(registry, lambda: NOW + 86_400 * days[0]) as (sockets, wire, connection):
+        for day in (0.5, 1.0, 1.5, 2.0):
+            days[0], connection.silent = day, 0
+            pings = wire.sent.count("ping")
+            await a_heartbeat(sockets)
+            await until(lambda before=pings: wire.sent.count("ping") > before)  # type: ignore[misc]
+        await until(lambda: registry.seen == [NOW + 86_400, NOW + 2 * 86_400])

@@ -21,7 +21,7 @@ from sigil.sdk import (
     SigilAuth,
     Unauthorized,
 )
-from tests.live import LiveServer
+from tests.live import DEADLINE, LiveServer, wait_until
 from tests.sdk.conftest import SOME_KEY, Calls, Connect, MovingClock
 
 MEMBERS = {"type": "payment", "description": "Pay 12 € to Zoë", "params": {"amount": 12, "to": ["zoë", None, True]}}
@@ -76,17 +76,22 @@ def test_waiting_ends_when_the_device_answers(server: LiveServer, auth: Calls) -
     asked = auth.create_challenge(device.wire_key, ACTION)
     later = threading.Timer(0.5, answer, (server, device, asked))
     later.start()
-    assert auth.await_result(asked.challenge_id, timeout=20).verified
+    assert auth.await_result(asked.challenge_id, timeout=DEADLINE).verified
     later.join()
 
 
 def test_a_result_that_does_not_come_in_time_is_an_error_with_the_last_status(auth: Calls) -> None:
     asked = auth.create_challenge(Device.generate().wire_key, ACTION)
-    with pytest.raises(ResultTimeout) as late:
-        auth.await_result(asked.challenge_id, timeout=1.2)
-    assert late.value.challenge_id == asked.challenge_id
-    assert late.value.last is not None
-    assert late.value.last.status == "pending"
+
+    def waited() -> ResultTimeout:
+        with pytest.raises(ResultTimeout) as late:
+            auth.await_result(asked.challenge_id, timeout=1.2)
+        assert late.value.challenge_id == asked.challenge_id
+        return late.value
+
+    # On a machine that stalls for seconds there may be no answer at all in the caller's time.
+    last = wait_until(lambda: waited().last, "an answer within the time")
+    assert last.status == "pending"
 
 
 def test_cancelling_is_final_and_may_be_repeated(auth: Calls) -> None:

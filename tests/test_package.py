@@ -1,0 +1,32 @@
+"""What an installation gets, also one that is built from the source distribution."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+
+
+def build(tree: Path, kind: str, into: Path) -> Path:
+    command = [sys.executable, "-m", "hatchling", "build", "--target", kind, "--directory", str(into)]
+    subprocess.run(command, cwd=tree, check=True, capture_output=True)
+    (made,) = into.iterdir()
+    return made
+
+
+def sources(package: str) -> set[str]:
+    files = (file for file in (ROOT / package).rglob("*") if file.is_file() and "__pycache__" not in file.parts)
+    return {str(file.relative_to(ROOT)) for file in files}
+
+
+def test_a_wheel_made_from_the_source_distribution_has_both_packages_and_nothing_else(tmp_path: Path) -> None:
+    with tarfile.open(build(ROOT, "sdist", tmp_path / "sdist")) as archive:
+        archive.extractall(tmp_path / "tree", filter="data")
+    (tree,) = (tmp_path / "tree").iterdir()
+    with zipfile.ZipFile(build(tree, "wheel", tmp_path / "wheel")) as wheel:
+        shipped = {name for name in wheel.namelist() if ".dist-info/" not in name}
+    assert shipped == sources("sigil") | sources("relay")
