@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from sigil.app import KINDS
@@ -47,6 +47,7 @@ class Desk:
     """The service, its parts, and the events that it told."""
 
     policy: Policy = field(default_factory=Policy)
+    randomness: Callable[[int], bytes] = os.urandom
 
     def __post_init__(self) -> None:
         self.clock = Clock()
@@ -60,7 +61,7 @@ class Desk:
             policy=self.policy,
             journal=self._journal,
             clock=self.clock,
-            randomness=os.urandom,
+            randomness=self.randomness,
             outgoing=self._outgoing(),
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -11,8 +12,9 @@ from typing import Any
 import pytest
 
 from sigil.challenges import Policy
-from sigil.core.challenge import MOVES, State
-from sigil.core.ledger import Limits
+from sigil.core.challenge import MOVES, State, ledger_key
+from sigil.core.decision import Decision
+from sigil.core.ledger import Ledger, Limits, Tally
 from sigil.device import Device
 from sigil.protocol.errors import (
     ChallengeAlreadyUsed,
@@ -24,6 +26,7 @@ from sigil.protocol.errors import (
     RateLimited,
     TooManyPending,
 )
+from sigil.protocol.ids import parse_uuid
 from sigil.protocol.messages import ChallengeCreated, ChallengeStatus
 from sigil.store.memory import MemoryStore
 from tests.services import ANOTHER, SOMEBODY, START, Desk
@@ -146,6 +149,13 @@ async def test_the_third_wrong_code_ends_the_challenge(desk: Desk) -> None:
     assert (ended.status, ended.reason, ended.match_code) == ("rejected", "wrong_code", None)
     with pytest.raises(ChallengeAlreadyUsed):
         await desk.approve(DEVICE, created, created.match_code)
+
+
+async def test_no_code_is_likelier_than_another() -> None:
+    """There are 256 bytes and 100 codes: those from 200 on would make the first 56 codes likelier."""
+    drawn = iter([255, 200, 199])
+    desk = Desk(randomness=lambda length: bytes([next(drawn)]) if length == 1 else os.urandom(length))
+    assert (await desk.ask(DEVICE, matching=True)).match_code == "99"
 
 
 async def test_two_wrong_codes_leave_the_right_one_good(desk: Desk) -> None:
@@ -277,6 +287,24 @@ async def test_another_owner_finds_nothing(desk: Desk) -> None:
     for look in (desk.challenges.status, desk.challenges.cancel):
         with pytest.raises(ChallengeNotFound):
             await look(ANOTHER, created.challenge_id)
+
+
+async def test_of_several_who_ask_at_once_with_one_idempotency_key_one_makes_a_challenge(desk: Desk) -> None:
+    async with looks_of_all_before_any_decision(desk.store, 3):
+        created = await asyncio.gather(*(desk.ask(DEVICE, key="once") for _ in range(3)))
+    assert created[0] == created[1] == created[2]
+    assert desk.events == ["challenge_created"]
+    assert await desk.pending(DEVICE) == [created[0].challenge_id]
+
+
+async def test_a_device_is_shown_its_own_challenges_alone_though_two_should_share_a_ledger(desk: Desk) -> None:
+    """Ledgers are named by a part of the fingerprint: that two devices meet there is unlikely, and harmless."""
+    foreign, own = await desk.ask(Device.generate()), await desk.ask(DEVICE)
+    expires_at = int(START) + 300
+    pending = tuple((parse_uuid(asked.challenge_id) or b"", expires_at) for asked in (foreign, own))
+    row = Ledger((Tally(SOMEBODY.owner[:8], pending),))
+    await desk.store.decide([], lambda now, rows: Decision(None, ((ledger_key(DEVICE.public.wire), row),)))
+    assert await desk.pending(DEVICE) == [own.challenge_id]
 
 
 async def test_of_several_who_cancel_at_once_one_tells_of_it() -> None:

@@ -182,6 +182,7 @@ def test_a_reload_takes_new_keys_and_revocations_and_loses_no_challenge() -> Non
 
 
 def test_an_unanswered_challenge_expires(backend: Backend, expiring: Expiring) -> None:
+    expiring = expiring.or_another(backend)
     created = expiring.created
     while (status := backend.status(created, wait=25))["status"] == "pending":
         pass
