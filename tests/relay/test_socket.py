@@ -127,6 +127,16 @@ async def test_another_path_is_no_socket(relay: LiveRelay) -> None:
         assert (await frame(socket))["type"] == "auth_challenge"
 
 
+async def test_the_main_port_takes_no_sockets_where_they_have_a_port_of_their_own(
+    relay: LiveRelay, settings: dict[str, str]
+) -> None:
+    async with connect(relay.url.replace("http", "ws") + "/ws", ping_interval=None, proxy=None) as socket:
+        if settings:
+            assert await closed_with(socket) == 4404
+        else:
+            assert (await frame(socket))["type"] == "auth_challenge"
+
+
 async def test_a_thousand_half_open_sockets_leave_room_for_the_others(
     relay: LiveRelay, server: Server, listener: Device
 ) -> None:
