@@ -148,9 +148,12 @@ def build(snapshot: Snapshot, parts: Parts, life: Life) -> Edge:
     app.add_error_handler(RegistryBusy, _busy)
     _route(app, snapshot=snapshot, parts=parts, dispatch=dispatch, origins=origins, addresses=addresses)
     app.add_route("/health", HealthOfRelay(__version__, _faults(registry, sockets)))
-    app.add_route("/ws", SocketOfDevice(conversation, origins, addresses))
     if metrics:
         app.add_route("/metrics", metrics.resource)
+    if listener is not None:
+        # There alone: on this port a frame of 16 MiB is taken into memory before anyone has said who they are.
+        return Edge(app, Intake(), addresses)
+    app.add_route("/ws", SocketOfDevice(conversation, origins, addresses))
     return Edge(app, Intake(), addresses, sockets=frozenset({"/ws"}))
 
 

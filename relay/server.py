@@ -103,7 +103,7 @@ def _tell(config: Config) -> None:
 
 
 def _reload(environ: Mapping[str, str], running: Snapshot) -> tuple[Snapshot, None]:
-    """What SIGHUP changes: trusted servers, from their file. The rest stays as it started."""
+    """What SIGHUP changes: trusted servers. The rest stays as it started."""
     try:
         config = load(environ)
     except ConfigError as error:

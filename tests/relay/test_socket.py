@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
+import socket
 from typing import Any
 
 import httpx
@@ -125,6 +127,16 @@ async def test_another_path_is_no_socket(relay: LiveRelay) -> None:
         assert (await frame(socket))["type"] == "auth_challenge"
 
 
+async def test_the_main_port_takes_no_sockets_where_they_have_a_port_of_their_own(
+    relay: LiveRelay, settings: dict[str, str]
+) -> None:
+    async with connect(relay.url.replace("http", "ws") + "/ws", ping_interval=None, proxy=None) as socket:
+        if settings:
+            assert await closed_with(socket) == 4404
+        else:
+            assert (await frame(socket))["type"] == "auth_challenge"
+
+
 async def test_a_thousand_half_open_sockets_leave_room_for_the_others(
     relay: LiveRelay, server: Server, listener: Device
 ) -> None:
@@ -162,3 +174,24 @@ async def test_a_stop_closes_with_1001_and_ends_cleanly() -> None:
             stopping = asyncio.create_task(asyncio.to_thread(relay.stop))
             assert await closed_with(socket) == 1001
             assert await stopping == 0
+
+
+async def test_a_device_that_answers_no_close_frame_is_cut_off() -> None:
+    """On the port of its own: a vanished one would hold its connection and its memory."""
+    device = Device.generate()
+    with LiveRelay(RELAY_WS_PORT=str(free_port())) as relay:
+        with relay.client() as client:
+            register(device, client, relay.url)
+        async with listening(relay, device) as deaf:
+            deaf.transport.pause_reading()
+            async with listening(relay, device), asyncio.timeout(DEADLINE / 2):
+                await asyncio.to_thread(read_to_the_end, os.dup(deaf.transport.get_extra_info("socket").fileno()))
+            deaf.transport.abort()
+
+
+def read_to_the_end(descriptor: int) -> None:
+    """Of what the relay has sent, beside whoever should read it."""
+    with socket.socket(fileno=descriptor) as peer, contextlib.suppress(ConnectionResetError):
+        peer.settimeout(DEADLINE / 2)
+        while peer.recv(4096):
+            pass
