@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import hashlib
 
-import msgspec
-
 from sigil.core.challenge import Challenge
 from sigil.core.delivery import Done
+from sigil.protocol.action import type_of
 from sigil.protocol.api_key import Caller
 from sigil.protocol.ids import format_uuid
 from sigil.serving import logs
@@ -23,13 +22,6 @@ _MESSAGES = {
 _LEVELS = {"signature_failed": "warn", "replay_blocked": "warn"}
 
 
-class _Typed(msgspec.Struct):
-    type: str
-
-
-_type_of = msgspec.json.Decoder(_Typed).decode
-
-
 def record(event: str, challenge_id: bytes, challenge: Challenge) -> None:
     """One line for what happened to a challenge."""
     level = _LEVELS.get(event, "info")
@@ -38,7 +30,7 @@ def record(event: str, challenge_id: bytes, challenge: Challenge) -> None:
     fields: dict[str, object] = {
         "challenge_id": format_uuid(challenge_id),
         "fingerprint": _short_fingerprint(challenge),
-        "action_type": _type_of(challenge.action).type,
+        "action_type": type_of(challenge.action),
         "key_id": Caller(challenge.owner).key_id,
     }
     if current := request_id.get():
