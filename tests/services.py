@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from sigil.app import KINDS
 from sigil.challenge_messages import ChallengeMessages
-from sigil.challenges import Challenges, Idempotency, Policy
+from sigil.challenges import Challenges, Events, Idempotency, Policy
 from sigil.core.challenge import Challenge
 from sigil.core.delivery import Done
 from sigil.device import Device
@@ -62,9 +62,13 @@ class Desk:
             clock=self.clock,
             randomness=os.urandom,
             outgoing=self._outgoing(),
+            events=self._events(self.clock),
         )
 
     def _outgoing(self) -> Outgoing | None:
+        return None
+
+    def _events(self, _clock: Clock) -> Events | None:
         return None
 
     def _journal(self, event: str, _challenge_id: bytes, _challenge: Challenge) -> None:
