@@ -27,6 +27,9 @@ _KEPT_SECONDS = 4.0
 """How long an idle connection is kept: less than the 5 s after which common servers close it, since an event that
 meets a closing connection has to be tried again."""
 
+_DNS_SECONDS = 10
+"""How long the address of a name is believed; where it leads is looked at for each connection all the same."""
+
 
 class NotPrivate(OSError):
     """Plain http would have gone to the internet."""
@@ -86,6 +89,7 @@ class WebhookReceiver:
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(
                     limit=0,
+                    ttl_dns_cache=_DNS_SECONDS,
                     keepalive_timeout=_KEPT_SECONDS,
                     ssl=True if plain else self._tls or ssl.create_default_context(),
                     socket_factory=_private_socket if plain else _socket,
