@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import falcon.asgi
@@ -51,7 +52,8 @@ from sigil.serving.strangers import Strangers
 from sigil.serving.worker_life import Life
 from sigil.store.directory import StateDirectory, StateDirectoryError
 from sigil.store.lmdb import LmdbStore
-from sigil.undelivered import BYTES_FOR_EACH, Undelivered
+from sigil.store.running import open_running
+from sigil.undelivered import Undelivered
 from sigil.waiting import Waiters
 from sigil.webhook_loop import WebhookLoop
 from sigil.webhook_settings import WebhookTarget
@@ -103,6 +105,14 @@ def open_state(config: Config, server_id: str) -> StateDirectory:
         raise StartRefused(str(error)) from error
 
 
+def open_running_store(state_dir: Path) -> SessionStore:
+    """The store of the server that runs on a state directory; StartRefused says why there is none."""
+    try:
+        return open_running(state_dir, schema=STORE_SCHEMA, kinds=KINDS, clock=time.time)
+    except StateDirectoryError as error:
+        raise StartRefused(str(error)) from error
+
+
 def create_app(snapshot: Snapshot, life: Life) -> Edge:
     """The application of one worker process, for Granian."""
     config = snapshot.config
@@ -148,7 +158,7 @@ def build(snapshot: Snapshot, parts: Parts) -> Edge:
         clock=parts.clock,
         randomness=parts.randomness,
         outgoing=outgoing,
-        events=_undelivered(config, parts, events) if config.webhook else None,
+        events=_undelivered(parts, events) if config.webhook else None,
     )
     loops = Loops(
         store=parts.store,
@@ -255,14 +265,8 @@ class _WebhookNews(journal.WebhookJournal):
             self._metrics.is_up(up)
 
 
-def _undelivered(config: Config, parts: Parts, outgoing: Outgoing) -> Undelivered:
-    return Undelivered(
-        store=parts.store,
-        kinds=(rules.CHALLENGE, EVENT),
-        most=config.store_size // BYTES_FOR_EACH,
-        outgoing=outgoing,
-        clock=parts.clock,
-    )
+def _undelivered(parts: Parts, outgoing: Outgoing) -> Undelivered:
+    return Undelivered(store=parts.store, pending=(rules.CHALLENGE,), outgoing=outgoing, clock=parts.clock)
 
 
 def _webhooks(target: WebhookTarget, parts: Parts, outgoing: Outgoing) -> WebhookLoop:

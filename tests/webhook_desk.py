@@ -95,8 +95,6 @@ class HostWorker:
 
 @dataclass
 class WebhookDesk(Desk):
-    most: int = 1000
-
     def __post_init__(self) -> None:
         self.receiver, self.news = ScriptedReceiver(), WebhookNews()
         super().__post_init__()
@@ -104,7 +102,7 @@ class WebhookDesk(Desk):
 
     def _events(self, clock: Clock) -> Events:
         self.fresh = Outgoing()
-        return Undelivered(store=self.store, kinds=(CHALLENGE, EVENT), most=self.most, outgoing=self.fresh, clock=clock)
+        return Undelivered(store=self.store, pending=(CHALLENGE,), outgoing=self.fresh, clock=clock)
 
     @property
     def waiting(self) -> int:
