@@ -121,7 +121,7 @@ async def _drain(response: aiohttp.ClientResponse) -> None:
     try:
         with contextlib.suppress(TimeoutError, aiohttp.ClientError, OSError):
             async with asyncio.timeout(DRAIN_SECONDS):
-                left = MOST_READ
+                left = 0 if response.content.at_eof() else MOST_READ
                 while left > 0 and (part := await response.content.read(left)):
                     left -= len(part)
     finally:
