@@ -137,9 +137,10 @@ def _retry_after(text: str | None, now: float) -> float:
         return float(text[:9])
     try:
         at = email.utils.parsedate_to_datetime(text)
-    except ValueError:
+        return max(0.0, at.replace(tzinfo=at.tzinfo or UTC).timestamp() - now)
+    # A year or an offset that no datetime has.
+    except (ValueError, OverflowError):
         return 0.0
-    return max(0.0, at.replace(tzinfo=at.tzinfo or UTC).timestamp() - now)
 
 
 _REASONS: tuple[tuple[type[Exception], str], ...] = (

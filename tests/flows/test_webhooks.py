@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from sigil.device import Device
+from sigil.webhook_loop import MOST_UNDER_WAY
 from tests.flows.people import Backend, Expiring, approval, rejection
 from tests.flows.test_metrics import scrape
 from tests.flows.test_pushes import lines
@@ -179,7 +180,7 @@ def test_neither_the_secret_nor_the_url_is_in_the_log(telling: LiveServer, calle
 def test_an_endpoint_that_is_away_stops_nothing_and_gets_everything_afterwards(how: str) -> None:
     with (
         WebhookEndpoint() as endpoint,
-        server_telling(endpoint, SIGIL_WEBHOOK_SCHEDULE="1,1") as server,
+        server_telling(endpoint, SIGIL_WEBHOOK_SCHEDULE="3,3,3,3") as server,
         Backend(server) as backend,
     ):
         event_of(endpoint, approved(backend))
@@ -205,6 +206,18 @@ def test_an_endpoint_that_is_away_stops_nothing_and_gets_everything_afterwards(h
         (line,) = lines(server, "webhook_unreachable")
         assert line["level"] == "error"
         assert json.dumps(line).find("secret-of-the-path") == -1
+
+
+def test_an_endpoint_that_hangs_holds_a_bounded_number_of_connections_and_nothing_else() -> None:
+    with WebhookEndpoint() as endpoint, server_telling(endpoint, workers=1) as server, Backend(server) as backend:
+        endpoint.hanging = True
+        asked = [approved(backend) for _ in range(MOST_UNDER_WAY + 50)]
+        wait_until(lambda: endpoint.most_open > MOST_UNDER_WAY // 2, "many attempts to be under way")
+        assert backend.status(approved(backend))["status"] == "verified"
+        endpoint.hanging = False
+        for created in asked:
+            event_of(endpoint, created)
+        assert endpoint.most_open <= MOST_UNDER_WAY
 
 
 def test_a_stop_lets_an_attempt_that_is_under_way_end() -> None:
