@@ -107,6 +107,11 @@ def test_https_goes_anywhere_and_http_to_loopback_private_addresses_and_names(ur
         ("https://example.com/a b", "URL"),
         ("https://exämple.com/", "ASCII"),
         ("https://[::1/", "WEBHOOK_URL"),
+        ("https://a\\b/", "URL"),
+        ("https://a/\\b", "URL"),
+        ("https://a,b/", "URL"),
+        ("HTTP://8.8.8.8/", "https"),
+        ("http://[::ffff:8.8.8.8]/", "https"),
     ],
 )
 def test_other_urls_stop_the_start_in_one_line_without_repeating_them(url: str, words: str) -> None:
