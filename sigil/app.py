@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import falcon.asgi
@@ -15,12 +16,15 @@ from sigil.challenge_messages import ChallengeMessages
 from sigil.challenges import Challenges, Journal, Policy
 from sigil.config import Config
 from sigil.core import challenge as rules
+from sigil.core import webhook_delivery
 from sigil.core.decision import SessionStore, StoreFull, StoreUnusable
 from sigil.core.delivery import Done
 from sigil.core.ledger import Limits
 from sigil.core.once import SPENT
-from sigil.core.outage import RELAY
+from sigil.core.outage import PEER
 from sigil.core.outbox import OUTBOX
+from sigil.core.webhook_delivery import FAILURE
+from sigil.core.webhook_event import EVENT
 from sigil.outbound.relay import RelayClient
 from sigil.outbox_loop import OutboxLoop
 from sigil.outgoing import Outgoing
@@ -30,6 +34,7 @@ from sigil.protocol.identity import DerivedSecrets, ServerIdentity
 from sigil.protocol.messages import Features, Info
 from sigil.push_messages import PushMessages
 from sigil.pushes import Pushes
+from sigil.receiver_watch import ReceiverWatch
 from sigil.relay_watch import RelayWatch
 from sigil.resources.callers import Callers
 from sigil.resources.challenges import Answers, NewChallenge, OneChallenge, PendingOfDevice, StatusOfChallenge
@@ -42,19 +47,26 @@ from sigil.serving.intake import Intake
 from sigil.serving.limits import AddressLimiter
 from sigil.serving.proxies import ClientAddresses
 from sigil.serving.refusal import StartRefused
+from sigil.serving.settings import Secret
 from sigil.serving.strangers import Strangers
 from sigil.serving.worker_life import Life
 from sigil.store.directory import StateDirectory, StateDirectoryError
 from sigil.store.lmdb import LmdbStore
+from sigil.store.running import open_running
+from sigil.undelivered import Undelivered
 from sigil.waiting import Waiters
+from sigil.webhook_loop import WebhookLoop
+from sigil.webhook_settings import WebhookTarget
+from sigil.webhooks import Webhooks
 from sigil.worker import Loops
 
 if TYPE_CHECKING:
-    from sigil.metrics import Metrics, PushMetrics
+    from sigil.metrics import Metrics, PushMetrics, WebhookMetrics
+    from sigil.outbound.webhook import WebhookReceiver
 
-KINDS = (rules.CHALLENGE, rules.LEDGER, rules.IDEMPOTENT, SPENT, OUTBOX, RELAY)
+KINDS = (rules.CHALLENGE, rules.LEDGER, rules.IDEMPOTENT, SPENT, OUTBOX, PEER, EVENT, FAILURE)
 # Rows are read back after a restart only by a server that writes them the same way.
-STORE_SCHEMA = "4"
+STORE_SCHEMA = "5"
 
 
 @dataclass(frozen=True, repr=False)
@@ -89,6 +101,14 @@ def open_state(config: Config, server_id: str) -> StateDirectory:
             server_id=server_id,
             insecure=config.state_dir_insecure,
         )
+    except StateDirectoryError as error:
+        raise StartRefused(str(error)) from error
+
+
+def open_running_store(state_dir: Path) -> SessionStore:
+    """The store of the server that runs on a state directory; StartRefused says why there is none."""
+    try:
+        return open_running(state_dir, schema=STORE_SCHEMA, kinds=KINDS, clock=time.time)
     except StateDirectoryError as error:
         raise StartRefused(str(error)) from error
 
@@ -129,6 +149,7 @@ def build(snapshot: Snapshot, parts: Parts) -> Edge:
     strangers = Strangers(addresses, AddressLimiter(config.rate_limit / config.workers))
     callers = Callers(keys, strangers)
     outgoing = Outgoing() if config.relay_url else None
+    events = Outgoing()
     challenges = Challenges(
         identity=identity,
         store=parts.store,
@@ -138,12 +159,14 @@ def build(snapshot: Snapshot, parts: Parts) -> Edge:
         clock=parts.clock,
         randomness=parts.randomness,
         outgoing=outgoing,
+        events=_undelivered(parts, events) if config.webhook else None,
     )
     loops = Loops(
         store=parts.store,
         challenges=challenges,
         waiters=parts.waiters,
         outbox=None if outgoing is None else _outbox(config, identity, parts, outgoing, challenges.messages),
+        webhooks=_webhooks(config.webhook, parts, events) if config.webhook else None,
     )
     app: falcon.asgi.App[Any, Any] = falcon.asgi.App(
         middleware=[_Worker(loops, parts.store), EveryAnswer(parts.metrics.http if parts.metrics else None)]
@@ -188,9 +211,9 @@ class _PushNews(journal.PushJournal):
             self._metrics.done(done)
         super().done(done)
 
-    def relay_is_up(self, up: bool) -> None:
+    def is_up(self, up: bool) -> None:
         if self._metrics:
-            self._metrics.relay_is_up(up)
+            self._metrics.is_up(up)
 
 
 def _outbox(
@@ -220,7 +243,54 @@ def _outbox(
         clock=parts.clock,
         randomness=parts.randomness,
     )
-    return OutboxLoop(pushes=pushes, outgoing=outgoing, watch=watch, jitter=lambda: parts.randomness(1)[0] / 255)
+    return OutboxLoop(pushes=pushes, outgoing=outgoing, watch=watch, jitter=_jitter(parts))
+
+
+def _jitter(parts: Parts) -> Callable[[], float]:
+    return lambda: parts.randomness(1)[0] / 255
+
+
+class _WebhookNews(journal.WebhookJournal):
+    """The same for webhooks."""
+
+    def __init__(self, metrics: WebhookMetrics | None) -> None:
+        self._metrics = metrics
+
+    def done(self, done: webhook_delivery.Done) -> None:
+        if self._metrics:
+            self._metrics.done(done)
+        super().done(done)
+
+    def is_up(self, up: bool) -> None:
+        if self._metrics:
+            self._metrics.is_up(up)
+
+
+def _undelivered(parts: Parts, outgoing: Outgoing) -> Undelivered:
+    return Undelivered(store=parts.store, pending=(rules.CHALLENGE,), outgoing=outgoing, clock=parts.clock)
+
+
+def _webhooks(target: WebhookTarget, parts: Parts, outgoing: Outgoing) -> WebhookLoop:
+    news = _WebhookNews(parts.metrics.webhooks() if parts.metrics else None)
+    watch = ReceiverWatch(store=parts.store, outgoing=outgoing, news=news, run=parts.run, randomness=parts.randomness)
+    webhooks = Webhooks(
+        store=parts.store,
+        receiver=webhook_receiver(target.url, target.secrets, parts.clock),
+        watch=watch,
+        news=news,
+        schedule=target.schedule,
+        clock=parts.clock,
+        randomness=parts.randomness,
+    )
+    return WebhookLoop(webhooks=webhooks, outgoing=outgoing, watch=watch, jitter=_jitter(parts))
+
+
+def webhook_receiver(url: Secret, secrets: Sequence[Secret], clock: Callable[[], float] = time.time) -> WebhookReceiver:
+    """Whoever is at `url`, told of events signed with `secrets`."""
+    # Not at the top: a server without webhooks does without the HTTP client, 9 MB a process.
+    from sigil.outbound.webhook import WebhookReceiver
+
+    return WebhookReceiver(url.reveal(), secrets, clock=clock, user_agent=f"sigil/{__version__}")
 
 
 def _policy(config: Config) -> Policy:
@@ -242,7 +312,9 @@ def _info(config: Config, identity: ServerIdentity) -> Info:
         server_pictogram_speakable=identity.pictogram_speakable,
         version=__version__,
         mode="operational",
-        features=Features(mpa=False, webhooks=False, secure_decrypt=False, mnemonic_generation=False),
+        features=Features(
+            mpa=False, webhooks=config.webhook is not None, secure_decrypt=False, mnemonic_generation=False
+        ),
         # Where devices register: no use to them while nothing is pushed.
         relay_url=config.relay_public_url if config.relay_url else None,
     )

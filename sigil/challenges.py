@@ -38,8 +38,8 @@ from sigil.waiting import Waiters
 
 MAX_WAIT_SECONDS = 25
 PENDING_SKEW_SECONDS = 60
-# Four rows a challenge, and a transaction writes at most 200.
-_SWEEP_BATCH = 50
+# Five rows a challenge, and a transaction writes at most 200.
+_SWEEP_BATCH = 40
 _IDEMPOTENCY_TRIES = 3
 
 
@@ -62,6 +62,30 @@ class Outgoing(Protocol):
 
 class NoPush:
     push = Push.DISABLED
+
+    def wrote(self, challenge_id: bytes) -> None:
+        pass
+
+
+class Events(Protocol):
+    """Whoever tells the integrator what ended."""
+
+    @property
+    def wanted(self) -> bool:
+        """Whether anyone is to be told."""
+
+    def refuse_when_full(self) -> None:
+        """Overloaded when nothing more may begin, since there would be no room to tell of its end."""
+
+    def wrote(self, challenge_id: bytes) -> None:
+        """There may be a new event of this challenge. Returns at once."""
+
+
+class NoEvents:
+    wanted = False
+
+    def refuse_when_full(self) -> None:
+        pass
 
     def wrote(self, challenge_id: bytes) -> None:
         pass
@@ -101,8 +125,10 @@ class Challenges:
         clock: Callable[[], float],
         randomness: Callable[[int], bytes],
         outgoing: Outgoing | None = None,
+        events: Events | None = None,
     ) -> None:
         self._identity = identity
+        self._events: Events = NoEvents() if events is None else events
         self._outgoing: Outgoing = NoPush() if outgoing is None else outgoing
         self.messages = ChallengeMessages(identity)
         self._store = store
@@ -182,6 +208,7 @@ class Challenges:
                 now, challenge_id, draft, ledger, limits=self._policy.limits, body_sha256=body_sha256, stale=known
             )
 
+        self._events.refuse_when_full()
         try:
             return await self._store.decide(keys, rule, creates=True)
         except StoreFull as error:
@@ -225,23 +252,25 @@ class Challenges:
 
     async def _end(self, key: bytes, challenge: Challenge, approved: bool, reason: str) -> Challenge:
         def rule(now: float, rows: tuple[Any, ...]) -> Decision[Challenge]:
-            return rules.answer(now, key, *rows, approved=approved, reason=reason)
+            return rules.answer(now, key, *rows, approved=approved, reason=reason, webhook=self._events.wanted)
 
         try:
             ended = await self._store.decide(_rows_of(key, challenge), rule)
         except ChallengeAlreadyUsed:
             self._journal("replay_blocked", key, challenge)
             raise
+        self._events.wrote(key)
         self._journal(f"challenge_{ended.state.word}", key, ended)
         return ended
 
     async def _count_wrong_code(self, key: bytes, challenge: Challenge) -> None:
         def rule(now: float, rows: tuple[Any, ...]) -> Decision[_Ended]:
-            return _telling(rules.wrong_code(now, key, *rows))
+            return _telling(rules.wrong_code(now, key, *rows, webhook=self._events.wanted))
 
         counted, here = await self._store.decide(_rows_of(key, challenge), rule)
         if here:
             self._outgoing.wrote(key)
+            self._events.wrote(key)
             self._journal("challenge_rejected", key, counted)
 
     async def status(self, caller: Caller, challenge_id: str, wait: int = 0) -> messages.ChallengeStatus:
@@ -332,10 +361,11 @@ class Challenges:
         keys = list(dict.fromkeys([*due, *others]))
 
         def rule(now: float, found: tuple[Any, ...]) -> Decision[Expired]:
-            return sweep(now, dict(zip(keys, found, strict=True)))
+            return sweep(now, dict(zip(keys, found, strict=True)), webhook=self._events.wanted)
 
         for challenge_id, challenge in await self._store.decide(keys, rule):
             self._outgoing.wrote(challenge_id)
+            self._events.wrote(challenge_id)
             self._journal("challenge_expired", challenge_id, challenge)
         return len(due) == _SWEEP_BATCH
 

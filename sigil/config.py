@@ -12,12 +12,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
+from sigil import webhook_settings
 from sigil.serving import settings
-from sigil.serving.settings import ConfigError, Network, Reader, Secret
+from sigil.serving.settings import MIN_SECRET_LENGTH, ConfigError, Network, Reader, Secret
+from sigil.webhook_settings import WebhookTarget
 
-MIN_SECRET_LENGTH = 32
-SECRETS = ("SIGIL_MNEMONIC", "API_KEY", "WEBHOOK_SECRET", "METRICS_TOKEN", "SIGIL_INIT_TOKEN")
-"""Variables whose value is a secret itself."""
+SECRETS = ("SIGIL_MNEMONIC", "API_KEY", "WEBHOOK_SECRET", "WEBHOOK_URL", "METRICS_TOKEN", "SIGIL_INIT_TOKEN")
+"""Variables whose value is a secret itself, or may hold one."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ class Config:
     max_pending_per_device: int = 5
     device_rate: int = 10
     rate_limit: int = 600
+    webhook: WebhookTarget | None = None
     trusted_proxies: tuple[Network, ...] = ()
     use_cf_connecting_ip: bool = False
     warnings: tuple[str, ...] = field(default=(), compare=False)
@@ -62,7 +64,7 @@ class Config:
 
 # Named in the documentation, but built later: set, they stop the start rather than pretend.
 _FLAGS_NOT_BUILT = ("SIGIL_ATTESTATION_REQUIRED", "SIGIL_ALLOW_EMULATORS")
-_VALUES_NOT_BUILT = ("SIGIL_STORE_URL", "WEBHOOK_URL", "WEBHOOK_URL_FILE")
+_VALUES_NOT_BUILT = ("SIGIL_STORE_URL",)
 # Read by other commands, by other programs of this project, or by parts that are not built yet.
 _FOREIGN = frozenset(
     {
@@ -70,7 +72,6 @@ _FOREIGN = frozenset(
         "SIGIL_SERVICE_URL",
         "SIGIL_TEST_VECTORS",
         "SIGIL_DEVICE_HOME",
-        "SIGIL_WEBHOOK_SCHEDULE",
         "SIGIL_MPA_EXCLUDE_REQUESTER",
         "SIGIL_INIT_TOKEN",
         "SIGIL_INIT_TOKEN_FILE",
@@ -113,6 +114,15 @@ def load_mnemonic(environ: Mapping[str, str]) -> Secret:
 
 
 @dataclass(frozen=True)
+class WebhookSettings:
+    """What commands about webhooks go by; the URL and the secrets may be absent."""
+
+    url: Secret | None
+    secrets: tuple[Secret, ...]
+    state_dir: Path
+
+
+@dataclass(frozen=True)
 class Address:
     """Where this host's server can be reached from this host."""
 
@@ -128,6 +138,16 @@ def load_address(environ: Mapping[str, str]) -> Address:
     if reader.faults:
         raise ConfigError(reader.faults)
     return address
+
+
+def load_webhook(environ: Mapping[str, str]) -> WebhookSettings:
+    """The settings of webhooks and of the store alone, for commands; ConfigError."""
+    reader = Reader(environ)
+    url, secrets = webhook_settings.url(reader), webhook_settings.secrets(reader)
+    state_dir = _state_dir(reader, _address(reader))
+    if reader.faults:
+        raise ConfigError(reader.faults)
+    return WebhookSettings(url, secrets, state_dir)
 
 
 _NO_MNEMONIC = "SIGIL_MNEMONIC or SIGIL_MNEMONIC_PATH required"
@@ -164,7 +184,7 @@ def _read(r: Reader) -> Config:
         port=address.port,
         http_only=address.http_only,
         workers=r.value("SIGIL_WORKERS", None, settings.count(1, 256)) or settings.usable_cores(),
-        state_dir=r.value("SIGIL_STATE_DIR", Path(f"/dev/shm/sigil-{address.port}"), settings.absolute),  # noqa: S108
+        state_dir=_state_dir(r, address),
         state_dir_insecure=r.flag("SIGIL_STATE_DIR_INSECURE", default=False),
         store_size=r.value("SIGIL_STORE_SIZE", 2 * 1024**3, settings.size),
         server_name=r.value("SIGIL_SERVER_NAME", "Sigil", settings.printable_name),
@@ -186,7 +206,12 @@ def _read(r: Reader) -> Config:
         rate_limit=r.value("SIGIL_RATE_LIMIT", 600, settings.rate),
         trusted_proxies=proxies,
         use_cf_connecting_ip=r.flag("USE_CF_CONNECTING_IP", default=False),
+        webhook=webhook_settings.target(r),
     )
+
+
+def _state_dir(r: Reader, address: Address) -> Path:
+    return r.value("SIGIL_STATE_DIR", Path(f"/dev/shm/sigil-{address.port}"), settings.absolute)  # noqa: S108
 
 
 def _refuse_not_built(r: Reader) -> None:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 
-import msgspec
-
+from sigil.core import delivery, webhook_delivery
 from sigil.core.challenge import Challenge
-from sigil.core.delivery import Done
+from sigil.protocol.action import type_of
 from sigil.protocol.api_key import Caller
 from sigil.protocol.ids import format_uuid
+from sigil.protocol.webhook_event import event_id
 from sigil.serving import logs
 from sigil.serving.edge import request_id
+from sigil.webhook_messages import type_of_event
 
 _MESSAGES = {
     "challenge_expired": "challenge expired before response",
@@ -23,13 +24,6 @@ _MESSAGES = {
 _LEVELS = {"signature_failed": "warn", "replay_blocked": "warn"}
 
 
-class _Typed(msgspec.Struct):
-    type: str
-
-
-_type_of = msgspec.json.Decoder(_Typed).decode
-
-
 def record(event: str, challenge_id: bytes, challenge: Challenge) -> None:
     """One line for what happened to a challenge."""
     level = _LEVELS.get(event, "info")
@@ -38,7 +32,7 @@ def record(event: str, challenge_id: bytes, challenge: Challenge) -> None:
     fields: dict[str, object] = {
         "challenge_id": format_uuid(challenge_id),
         "fingerprint": _short_fingerprint(challenge),
-        "action_type": _type_of(challenge.action).type,
+        "action_type": type_of(challenge.action),
         "key_id": Caller(challenge.owner).key_id,
     }
     if current := request_id.get():
@@ -53,7 +47,7 @@ def record(event: str, challenge_id: bytes, challenge: Challenge) -> None:
 class PushJournal:
     """Pushes and the relay. An outage is told of when it begins and when it ends, and not for each push."""
 
-    def done(self, done: Done) -> None:
+    def done(self, done: delivery.Done) -> None:
         error = done.push.error
         if done.challenge is None or done.push is done.before or error not in _MESSAGES:
             return
@@ -73,6 +67,29 @@ class PushJournal:
 
     def found(self, seconds: float) -> None:
         logs.info("relay_recovered", seconds=round(seconds, 1), message="pushes go out again")
+
+
+class WebhookJournal:
+    """Events and their receiver. An outage is told of when it begins and when it ends; of events those given up."""
+
+    def done(self, done: webhook_delivery.Done) -> None:
+        if done.outcome != "failure":
+            return
+        name, event = done.claim
+        logs.warn(
+            "webhook_failed",
+            event_id=event_id(name),
+            type=type_of_event(event),
+            reason=str(done.answer),
+            tries=event.tries + 1,
+            message="given up; `sigil webhook replay` sends it again",
+        )
+
+    def lost(self, reason: str) -> None:
+        logs.error("webhook_unreachable", reason=reason, message="events wait until the receiver answers again")
+
+    def found(self, seconds: float) -> None:
+        logs.info("webhook_recovered", seconds=round(seconds, 1), message="events go out again")
 
 
 def _short_fingerprint(challenge: Challenge) -> str:

@@ -9,6 +9,7 @@ from sigil.core.decision import SessionStore
 from sigil.outbox_loop import OutboxLoop
 from sigil.serving.loops import BackgroundLoops, Turn
 from sigil.waiting import Waiters
+from sigil.webhook_loop import WebhookLoop
 
 WAKE_SECONDS = 0.010
 SWEEP_SECONDS = 1.0
@@ -19,15 +20,23 @@ class Loops:
     """Started and stopped with the application; a loop that fails is reported and goes on."""
 
     def __init__(
-        self, *, store: SessionStore, challenges: Challenges, waiters: Waiters, outbox: OutboxLoop | None = None
+        self,
+        *,
+        store: SessionStore,
+        challenges: Challenges,
+        waiters: Waiters,
+        outbox: OutboxLoop | None = None,
+        webhooks: WebhookLoop | None = None,
     ) -> None:
         self._store = store
-        self._outbox = outbox
+        self._outgoing = [loop for loop in (outbox, webhooks) if loop is not None]
         self._challenges = challenges
         self._waiters = waiters
         turns: dict[str, Turn] = {"wake": self._wake, "expire": self._expire, "clean": self._clean}
         if outbox is not None:
             turns["push"] = outbox.turn
+        if webhooks is not None:
+            turns |= {"webhook": webhooks.turn, "forget": webhooks.forget}
         self._loops = BackgroundLoops(turns, rest=SWEEP_SECONDS)
 
     def start(self) -> None:
@@ -35,8 +44,7 @@ class Loops:
 
     async def stop(self) -> None:
         await self._loops.stop()
-        if self._outbox is not None:
-            await self._outbox.stop()
+        await asyncio.gather(*(loop.stop() for loop in self._outgoing))
 
     async def _wake(self) -> None:
         """One turn from the first waiter to the last: reads the tail of the log of ends for all of them."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from sigil.app import KINDS
 from sigil.challenge_messages import ChallengeMessages
-from sigil.challenges import Challenges, Idempotency, Policy
+from sigil.challenges import Challenges, Events, Idempotency, Policy
 from sigil.core.challenge import Challenge
 from sigil.core.delivery import Done
 from sigil.device import Device
@@ -63,9 +63,13 @@ class Desk:
             clock=self.clock,
             randomness=self.randomness,
             outgoing=self._outgoing(),
+            events=self._events(self.clock),
         )
 
     def _outgoing(self) -> Outgoing | None:
+        return None
+
+    def _events(self, _clock: Clock) -> Events | None:
         return None
 
     def _journal(self, event: str, _challenge_id: bytes, _challenge: Challenge) -> None:
@@ -206,4 +210,4 @@ class PushNews:
     def found(self, seconds: float) -> None:
         self.outages.append(f"found {seconds}")
 
-    def relay_is_up(self, up: bool) -> None: ...
+    def is_up(self, up: bool) -> None: ...

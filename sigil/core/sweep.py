@@ -10,6 +10,7 @@ from sigil.core.challenge import (
     LEDGER,
     Challenge,
     State,
+    expired,
     idempotency_key,
     ledger_key,
     settle,
@@ -17,16 +18,18 @@ from sigil.core.challenge import (
 from sigil.core.decision import Decision, Key
 from sigil.core.once import SPENT
 from sigil.core.outbox import after_end, outbox_key
+from sigil.core.webhook_event import of_challenge
 
 Expired = list[tuple[bytes, Challenge]]
 
 
-def sweep(now: float, rows: Mapping[Key, Any]) -> Decision[Expired]:
+def sweep(now: float, rows: Mapping[Key, Any], *, webhook: bool = False) -> Decision[Expired]:
     """One decision about due rows; `rows` also holds the ledgers and entries of the challenges in it.
 
-    The result is what expired just now. Rows that another worker dealt with meanwhile are left alone.
+    The result is what expired just now; with `webhook` the integrator is to be told of it. Rows that another worker
+    dealt with meanwhile are left alone.
     """
-    batch = _Batch(now, dict(rows))
+    batch = _Batch(now, dict(rows), webhook=webhook)
     for key, row in rows.items():
         if row is None or not 0 < row.due <= now:
             continue
@@ -40,8 +43,9 @@ def sweep(now: float, rows: Mapping[Key, Any]) -> Decision[Expired]:
 
 
 class _Batch:
-    def __init__(self, now: float, rows: dict[Key, Any]) -> None:
+    def __init__(self, now: float, rows: dict[Key, Any], *, webhook: bool) -> None:
         self._now = now
+        self._webhook = webhook
         self._rows = rows
         self.writes: dict[Key, Any] = {}
         self.expired: Expired = []
@@ -52,13 +56,19 @@ class _Batch:
     def challenge(self, key: Key, row: Challenge) -> None:
         settled = settle(self._now, row)
         if row.state is State.PENDING:
-            self.expired.append((key.name, settled or row))
+            # Found so late that it is to be forgotten as well, it has expired all the same.
+            self.expire(key.name, settled or expired(row))
         self.write(key, settled)
         self.silence(key, row, settled)
         if settled is None:
             self.prune(ledger_key(row.public_key))
             if row.idempotency:
                 self.write(idempotency_key(row.idempotency), None)
+
+    def expire(self, name: bytes, challenge: Challenge) -> None:
+        self.expired.append((name, challenge))
+        if self._webhook:
+            self.write(*of_challenge(self._now, name, challenge))
 
     def silence(self, key: Key, row: Challenge, settled: Challenge | None) -> None:
         """What expired is taken away from its device; of what is forgotten nothing is left to be said."""

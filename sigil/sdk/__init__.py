@@ -6,9 +6,11 @@
         asked = sigil.auth.create_challenge(device_public_key, Action("login", "Sign in to Example"))
         if sigil.auth.await_result(asked.challenge_id).verified: ...
 
-`AsyncSigilAuth` is the same with `async with` and `await`. Every error is a `SigilError`.
+`AsyncSigilAuth` is the same with `async with` and `await`; `webhooks.verify` tells whether an event is the server's.
+Every error is a `SigilError`.
 """
 
+from sigil.sdk import webhooks
 from sigil.sdk.async_client import AsyncAuth, AsyncSigilAuth
 from sigil.sdk.client import Auth, SigilAuth
 from sigil.sdk.clockwork import Clockwork
@@ -28,8 +30,13 @@ from sigil.sdk.errors import (
     ServerFailed,
     SigilError,
     Unauthorized,
+    WebhookHeadersMissing,
+    WebhookRefused,
+    WebhookSignatureWrong,
+    WebhookTooOld,
 )
 from sigil.sdk.results import Action, Challenge, ChallengeStatus, Push
+from sigil.sdk.webhooks import WebhookEvent
 
 __all__ = [
     "Action",
@@ -56,4 +63,10 @@ __all__ = [
     "SigilAuth",
     "SigilError",
     "Unauthorized",
+    "WebhookEvent",
+    "WebhookHeadersMissing",
+    "WebhookRefused",
+    "WebhookSignatureWrong",
+    "WebhookTooOld",
+    "webhooks",
 ]
