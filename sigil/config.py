@@ -49,6 +49,7 @@ class Config:
     number_matching: bool = False
     max_pending_per_device: int = 5
     device_rate: int = 10
+    mpa_exclude_requester: bool = False
     rate_limit: int = 600
     trusted_proxies: tuple[Network, ...] = ()
     use_cf_connecting_ip: bool = False
@@ -76,7 +77,6 @@ _FOREIGN = frozenset(
         "SIGIL_TEST_VECTORS",
         "SIGIL_DEVICE_HOME",
         "SIGIL_WEBHOOK_SCHEDULE",
-        "SIGIL_MPA_EXCLUDE_REQUESTER",
         "SIGIL_INIT_TOKEN",
         "SIGIL_INIT_TOKEN_FILE",
         "SIGIL_INIT_RESET",
@@ -178,6 +178,7 @@ def _read(r: Reader) -> Config:
         number_matching=r.flag("SIGIL_NUMBER_MATCHING", default=False),
         max_pending_per_device=r.value("SIGIL_MAX_PENDING_PER_DEVICE", 5, settings.count(1, 100)),
         device_rate=r.value("SIGIL_DEVICE_RATE", 10, settings.rate),
+        mpa_exclude_requester=r.flag("SIGIL_MPA_EXCLUDE_REQUESTER", default=False),
         rate_limit=r.value("SIGIL_RATE_LIMIT", 600, settings.rate),
         trusted_proxies=proxies,
         use_cf_connecting_ip=r.flag("USE_CF_CONNECTING_IP", default=False),

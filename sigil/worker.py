@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
-from sigil.challenges import Challenges
 from sigil.core.decision import SessionStore
+from sigil.fan_outs import FanOuts
 from sigil.outbox_loop import OutboxLoop
 from sigil.serving.loops import BackgroundLoops, Turn
+from sigil.sweeper import Sweeper
 from sigil.waiting import Waiters
 
 WAKE_SECONDS = 0.010
@@ -19,13 +20,24 @@ class Loops:
     """Started and stopped with the application; a loop that fails is reported and goes on."""
 
     def __init__(
-        self, *, store: SessionStore, challenges: Challenges, waiters: Waiters, outbox: OutboxLoop | None = None
+        self,
+        *,
+        store: SessionStore,
+        sweeper: Sweeper,
+        fan_outs: FanOuts,
+        waiters: Waiters,
+        outbox: OutboxLoop | None = None,
     ) -> None:
         self._store = store
         self._outbox = outbox
-        self._challenges = challenges
+        self._sweeper = sweeper
         self._waiters = waiters
-        turns: dict[str, Turn] = {"wake": self._wake, "expire": self._expire, "clean": self._clean}
+        turns: dict[str, Turn] = {
+            "wake": self._wake,
+            "expire": self._expire,
+            "fan out": fan_outs.turn,
+            "clean": self._clean,
+        }
         if outbox is not None:
             turns["push"] = outbox.turn
         self._loops = BackgroundLoops(turns, rest=SWEEP_SECONDS)
@@ -54,7 +66,7 @@ class Loops:
                 self._waiters.wake(ends.ids)
 
     async def _expire(self) -> None:
-        if not await self._challenges.sweep():
+        if not await self._sweeper.sweep():
             await asyncio.sleep(SWEEP_SECONDS)
         else:
             await asyncio.sleep(0)

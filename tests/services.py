@@ -1,4 +1,4 @@
-"""The service of challenges over the memory store, with a clock that tests move."""
+"""The services over the memory store, with a clock that tests move."""
 
 from __future__ import annotations
 
@@ -7,12 +7,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from sigil.app import KINDS
+from sigil.approval_drafts import Drafts
+from sigil.approval_messages import ApprovalMessages
+from sigil.approval_register import Register
+from sigil.approvals import Approvals
 from sigil.challenge_messages import ChallengeMessages
 from sigil.challenges import Challenges, Idempotency, Policy
+from sigil.core.approval import Approval
 from sigil.core.challenge import Challenge
 from sigil.core.delivery import Done
 from sigil.device import Device
-from sigil.outgoing import Outgoing
+from sigil.devices import Devices
+from sigil.fan_outs import FanOuts
+from sigil.inbox import Inbox
+from sigil.outgoing import NoPush, Outgoing, OutgoingPushes
 from sigil.protocol import messages
 from sigil.protocol.action import Action
 from sigil.protocol.api_key import Caller
@@ -24,10 +32,13 @@ from sigil.push_messages import Content, PushMessages
 from sigil.pushes import Pushes, RelayAway, RelayRefuses
 from sigil.relay_watch import RelayWatch
 from sigil.store.memory import MemoryStore
+from sigil.sweeper import Sweeper
 from sigil.waiting import Waiters
 
 SECRETS = DerivedSecrets(*(bytes([n]) * 32 for n in (1, 2, 3, 4)))
 IDENTITY = ServerIdentity.from_secrets(SECRETS)
+DEVICES = Devices(IDENTITY)
+CHALLENGE_MESSAGES, APPROVAL_MESSAGES = ChallengeMessages(IDENTITY), ApprovalMessages(IDENTITY)
 START = 1_777_026_735.5
 ACTION = Action("login", "Sign in to Example")
 ACTION_JCS = canonical({"type": ACTION.type, "description": ACTION.description})
@@ -47,27 +58,65 @@ class Desk:
     """The service, its parts, and the events that it told."""
 
     policy: Policy = field(default_factory=Policy)
+    exclude_requester: bool = False
+    size: int = 1 << 20
 
     def __post_init__(self) -> None:
         self.clock = Clock()
         self.events: list[str] = []
-        self.store = MemoryStore(kinds=KINDS, clock=self.clock, size=1 << 20)
+        self.store = MemoryStore(kinds=KINDS, clock=self.clock, size=self.size)
         self.waiters = Waiters()
+        self.outgoing = self._outgoing()
+        self.fan_outs = FanOuts(store=self.store, outgoing=self.outgoing, clock=self.clock)
         self.challenges = Challenges(
-            identity=IDENTITY,
+            messages=CHALLENGE_MESSAGES,
+            devices=DEVICES,
             store=self.store,
             waiters=self.waiters,
             policy=self.policy,
-            journal=self._journal,
+            journal=self.challenge,
             clock=self.clock,
             randomness=os.urandom,
-            outgoing=self._outgoing(),
+            outgoing=self.outgoing,
+        )
+        self.approvals = Approvals(
+            drafts=Drafts(
+                devices=DEVICES,
+                clock=self.clock,
+                randomness=os.urandom,
+                outgoing=self.outgoing,
+                exclude_requester=self.exclude_requester,
+                respond_to=self.policy.respond_to,
+            ),
+            register=Register(store=self.store, limits=self.policy.limits, clock=self.clock, randomness=os.urandom),
+            messages=APPROVAL_MESSAGES,
+            devices=DEVICES,
+            store=self.store,
+            waiters=self.waiters,
+            journal=self.approval,
+            clock=self.clock,
+            outgoing=self.outgoing,
+            fan_outs=self.fan_outs,
+        )
+        self.inbox = Inbox(
+            server_id=IDENTITY.server_id,
+            challenges=CHALLENGE_MESSAGES,
+            approvals=APPROVAL_MESSAGES,
+            devices=DEVICES,
+            store=self.store,
+            clock=self.clock,
+        )
+        self.sweeper = Sweeper(
+            store=self.store, outgoing=self.outgoing, fan_outs=self.fan_outs, journal=self, clock=self.clock
         )
 
-    def _outgoing(self) -> Outgoing | None:
-        return None
+    def _outgoing(self) -> OutgoingPushes:
+        return NoPush()
 
-    def _journal(self, event: str, _challenge_id: bytes, _challenge: Challenge) -> None:
+    def challenge(self, event: str, _challenge_id: bytes, _challenge: Challenge) -> None:
+        self.events.append(event)
+
+    def approval(self, event: str, _mpa_id: bytes, _approval: Approval, _device: bytes | None = None) -> None:
         self.events.append(event)
 
     async def ask(
@@ -101,16 +150,19 @@ class Desk:
         )
         return await self.challenges.answer(given)
 
-    async def pending(self, device: Device) -> list[str]:
+    async def listed(self, device: Device) -> messages.PendingList:
         at = int(self.clock())
         body = device.pending_body(IDENTITY.server_id, at)
         assert body["timestamp"] == format_time(at)
-        listed = await self.challenges.pending(messages.Pending(**body))
-        return [payload.challenge_id for payload in listed.challenges]
+        return await self.inbox.pending(messages.Pending(**body))
+
+    async def pending(self, device: Device) -> list[str]:
+        return [payload.challenge_id for payload in (await self.listed(device)).challenges]
 
     async def sweep(self) -> None:
-        while await self.challenges.sweep():
+        while await self.sweeper.sweep():
             pass
+        await self.fan_outs.see_through()
 
 
 class FakeRelay:
@@ -161,18 +213,18 @@ class PushDesk(Desk):
 
     content: Content = "full"
 
-    def _outgoing(self) -> Outgoing:
+    def _outgoing(self) -> OutgoingPushes:
         self.relay, self.news = FakeRelay(), PushNews()
-        self.outgoing = Outgoing()
+        self.own = Outgoing()
         self.pushes = self.another_worker()
-        return self.outgoing
+        return self.own
 
     def another_worker(self) -> Pushes:
-        watch = RelayWatch(store=self.store, outgoing=self.outgoing, news=self.news, run=1, randomness=os.urandom)
+        watch = RelayWatch(store=self.store, outgoing=self.own, news=self.news, run=1, randomness=os.urandom)
         return Pushes(
             store=self.store,
             relay=self.relay,
-            messages=PushMessages(ChallengeMessages(IDENTITY), IDENTITY.server_id, self.content),
+            messages=PushMessages(CHALLENGE_MESSAGES, APPROVAL_MESSAGES, IDENTITY.server_id, self.content),
             watch=watch,
             news=self.news,
             clock=self.clock,
@@ -180,7 +232,7 @@ class PushDesk(Desk):
         )
 
     async def send(self) -> None:
-        names = dict.fromkeys([*self.outgoing.take(100), *await self.pushes.due(100)])
+        names = dict.fromkeys([*self.own.take(100), *await self.pushes.due(100)])
         await self.pushes.deliver(await self.pushes.claim(list(names)))
 
     async def push_of(self, created: messages.ChallengeCreated) -> tuple[str, str | None]:

@@ -1,10 +1,13 @@
-"""What becomes of rows that are due: challenges expire and are forgotten, mutes and spent timestamps fade."""
+"""What becomes of rows that are due: challenges and requests end and are forgotten; mutes, votes, timestamps fade."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
+from sigil.core import voting
+from sigil.core.approval import APPROVAL, VOTE, Approval, named_key
+from sigil.core.asked import settled as as_it_reads
 from sigil.core.challenge import (
     CHALLENGE,
     LEDGER,
@@ -18,13 +21,19 @@ from sigil.core.decision import Decision, Key
 from sigil.core.once import SPENT
 from sigil.core.outbox import after_end, outbox_key
 
-Expired = list[tuple[bytes, Challenge]]
+
+class Swept(NamedTuple):
+    """What ended just now, by its id."""
+
+    expired: list[tuple[bytes, Challenge]]
+    timed_out: list[tuple[bytes, Approval]]
 
 
-def sweep(now: float, rows: Mapping[Key, Any]) -> Decision[Expired]:
-    """One decision about due rows; `rows` also holds the ledgers and entries of the challenges in it.
+def sweep(now: float, rows: Mapping[Key, Any]) -> Decision[Swept]:
+    """One decision about due rows; `rows` also holds the ledgers and entries of the challenges in it, and what is under
+    way for the requests.
 
-    The result is what expired just now. Rows that another worker dealt with meanwhile are left alone.
+    Rows that another worker dealt with meanwhile are left alone.
     """
     batch = _Batch(now, dict(rows))
     for key, row in rows.items():
@@ -32,11 +41,14 @@ def sweep(now: float, rows: Mapping[Key, Any]) -> Decision[Expired]:
             continue
         if key.kind is CHALLENGE:
             batch.challenge(key, row)
+        elif key.kind is APPROVAL:
+            batch.approval(key, row)
         elif key.kind is LEDGER:
             batch.prune(key)
-        elif key.kind is SPENT:
+        elif key.kind in {SPENT, VOTE}:
             batch.write(key, None)
-    return Decision(batch.expired, tuple(batch.writes.items()), tuple(name for name, _ in batch.expired))
+    ended = (*(name for name, _ in batch.swept.expired), *(name for name, _ in batch.swept.timed_out))
+    return Decision(batch.swept, tuple(batch.writes.items()), ended)
 
 
 class _Batch:
@@ -44,7 +56,7 @@ class _Batch:
         self._now = now
         self._rows = rows
         self.writes: dict[Key, Any] = {}
-        self.expired: Expired = []
+        self.swept = Swept([], [])
 
     def write(self, key: Key, row: Any) -> None:
         self._rows[key] = self.writes[key] = row
@@ -52,13 +64,24 @@ class _Batch:
     def challenge(self, key: Key, row: Challenge) -> None:
         settled = settle(self._now, row)
         if row.state is State.PENDING:
-            self.expired.append((key.name, settled or row))
+            self.swept.expired.append((key.name, settled or row))
         self.write(key, settled)
         self.silence(key, row, settled)
         if settled is None:
             self.prune(ledger_key(row.public_key))
             if row.idempotency:
                 self.write(idempotency_key(row.idempotency), None)
+
+    def approval(self, key: Key, row: Approval) -> None:
+        """Two rows each: whom it concerns is seen to in batches, since there may be many."""
+        settled = as_it_reads(self._now, row)
+        if not isinstance(settled, Approval):
+            self.write(key, None)
+            self.write(named_key(row.owner, row.request_id), None)
+        elif row.open:
+            self.swept.timed_out.append((key.name, settled))
+            for at, written in voting.end(self._now, key.name, settled, self._rows):
+                self.write(at, written)
 
     def silence(self, key: Key, row: Challenge, settled: Challenge | None) -> None:
         """What expired is taken away from its device; of what is forgotten nothing is left to be said."""

@@ -14,7 +14,8 @@ from sigil.device.refusals import ServerRefused
 from sigil.device.seconds import AsyncSecondsInMemory, Clock
 from sigil.device.software import Device
 from sigil.device.wire import PendingAnswer
-from sigil.protocol.messages import Decision, Reason, Responded
+from sigil.protocol.forms import Decision, Reason
+from sigil.protocol.messages import Responded
 
 
 class AsyncDeviceClient:

@@ -16,8 +16,9 @@ from sigil.device.seconds import Clock, SecondsInMemory
 from sigil.device.software import Device
 from sigil.device.wire import PendingAnswer, ServerConnection
 from sigil.protocol.errors import InvalidRequest
+from sigil.protocol.forms import Decision, Reason
 from sigil.protocol.keys import PublicKey
-from sigil.protocol.messages import Decision, Reason, Responded, decode
+from sigil.protocol.messages import Responded, decode
 
 
 @dataclass(frozen=True)

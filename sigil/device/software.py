@@ -19,8 +19,9 @@ from sigil.device.checks import ShownChallenge, parse_payload, verified_action
 from sigil.device.refusals import MatchCodeRequired, MatchCodeUnexpected
 from sigil.protocol import signed_bytes
 from sigil.protocol.encoding import decode_base64, encode_base64, format_time
+from sigil.protocol.forms import Decision, Reason
 from sigil.protocol.keys import PrivateKey, PublicKey, Suite
-from sigil.protocol.messages import ChallengePayload, Decision, Reason
+from sigil.protocol.messages import ChallengePayload
 from sigil.protocol.pictogram import pictogram, speakable
 from sigil.protocol.relay_messages import Platform
 

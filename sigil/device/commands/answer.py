@@ -24,7 +24,7 @@ from sigil.device.commands.watcher import Watcher
 from sigil.device.display import challenge_lines, printable
 from sigil.device.keyring import Keyring
 from sigil.device.refusals import MatchCodeRequired
-from sigil.protocol.messages import Reason
+from sigil.protocol.forms import Reason
 
 
 @click.command()

@@ -12,7 +12,8 @@ from sigil.device.commands.terminal import Asks, confirmed, two_digits
 from sigil.device.refusals import DeviceError, ServerRefused, Unreachable
 from sigil.device.relay.events import Asked, Cleared, Event
 from sigil.device.relay.pace import Pace
-from sigil.protocol.messages import Decision, Reason, Responded
+from sigil.protocol.forms import Decision, Reason
+from sigil.protocol.messages import Responded
 
 MAX_WAITING = 256
 """More than servers let be pending. What is beyond is dropped here and still listed by the server."""

@@ -15,7 +15,7 @@ from sigil.device.commands.surroundings import one_line
 from sigil.device.display import challenge_lines, printable
 from sigil.device.refusals import DeviceError
 from sigil.device.relay import events
-from sigil.protocol.messages import Decision
+from sigil.protocol.forms import Decision
 
 
 @dataclass(frozen=True)
