@@ -119,9 +119,9 @@ class Register:
     async def _take_batch_back(self, mpa_id: bytes, draft: Approval, batch: range) -> None:
         keys = _ledgers(draft, batch)
 
-        def rule(_now: float, found: tuple[Any, ...]) -> Decision[None]:
+        def rule(now: float, found: tuple[Any, ...]) -> Decision[None]:
             rows = dict(zip(keys, found, strict=True))
-            return Decision(None, tuple(voting.take_back(mpa_id, draft, batch, rows, self._limits)))
+            return Decision(None, tuple(voting.take_back(now, mpa_id, draft, batch, rows, limits=self._limits)))
 
         await self._store.decide(keys, rule)
 

@@ -6,6 +6,8 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import msgspec
+
 from sigil.app import KINDS
 from sigil.approval_drafts import Drafts
 from sigil.approval_messages import ApprovalMessages
@@ -21,11 +23,13 @@ from sigil.devices import Devices
 from sigil.fan_outs import FanOuts
 from sigil.inbox import Inbox
 from sigil.outgoing import NoPush, Outgoing, OutgoingPushes
+from sigil.protocol import approval_messages as mpa
 from sigil.protocol import messages
 from sigil.protocol.action import Action
 from sigil.protocol.api_key import Caller
 from sigil.protocol.canonical import canonical
 from sigil.protocol.encoding import decode_base64, encode_base64, format_time
+from sigil.protocol.forms import Decision, Reason
 from sigil.protocol.identity import DerivedSecrets, ServerIdentity
 from sigil.protocol.relay_messages import PushResult, WantedPush
 from sigil.push_messages import Content, PushMessages
@@ -142,13 +146,55 @@ class Desk:
         return await self.challenges.answer(given)
 
     async def reject(
-        self, device: Device, created: messages.ChallengeCreated, reason: messages.Reason | None = None
+        self, device: Device, created: messages.ChallengeCreated, reason: Reason | None = None
     ) -> messages.Responded:
         signature = encode_base64(device.sign_rejection(decode_base64(created.challenge_bytes, ""), ACTION_JCS))
         given = messages.Respond(
             created.challenge_id, signature, fingerprint=device.fingerprint, decision="rejected", reason=reason
         )
         return await self.challenges.answer(given)
+
+    async def poll(
+        self,
+        groups: Sequence[Sequence[Device]],
+        required: int,
+        caller: Caller = SOMEBODY,
+        *,
+        name: str | None = None,
+        body: bytes = b"body",
+        policy: mpa.RejectPolicy | None = None,
+        seconds: int = 300,
+        action: Action = ACTION,
+    ) -> mpa.MpaCreated:
+        """Ask groups of devices; with the same name and body again, the same request."""
+        wanted = mpa.CreateMpa(
+            action,
+            required,
+            [mpa.WantedGroup([mpa.WantedMember(device.wire_key) for device in group]) for group in groups],
+            name,
+            policy,
+            seconds,
+        )
+        created, _ = await self.approvals.request(caller, wanted, body)
+        return created
+
+    async def vote(
+        self,
+        device: Device,
+        asked: mpa.MpaCreated,
+        decision: Decision = "approved",
+        *,
+        reason: Reason | None = None,
+        signed: Decision | None = None,
+    ) -> mpa.MpaResponded:
+        """A member's answer; `signed` is the decision that is signed, if another than the one that is told."""
+        context = msgspec.json.decode((await self.standing(asked)).action_context)
+        signature = device.sign_vote(context, signed or decision)
+        body = device.vote_body(asked.mpa_id, decision, signature, reason=reason)
+        return await self.approvals.answer(mpa.RespondMpa(**body))
+
+    async def standing(self, asked: mpa.MpaCreated, caller: Caller = SOMEBODY) -> mpa.MpaStatus:
+        return await self.approvals.status(caller, asked.request_id)
 
     async def listed(self, device: Device) -> messages.PendingList:
         at = int(self.clock())

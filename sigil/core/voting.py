@@ -78,10 +78,14 @@ def enter(now: float, mpa_id: bytes, approval: Approval, members: range, rows: R
     return writes
 
 
-def take_back(mpa_id: bytes, approval: Approval, members: range, rows: Rows, limits: Limits) -> Writes:
+def take_back(now: float, mpa_id: bytes, approval: Approval, members: range, rows: Rows, *, limits: Limits) -> Writes:
     """Undo `enter`, whose request could not be made."""
-    keys = [ledger_key(approval.members[member]) for member in members if approval.unanswered(member)]
-    return [(key, rows[key].taken_back(approval.owner, mpa_id, limits)) for key in keys if rows[key] is not None]
+    writes: Writes = []
+    for key in (ledger_key(approval.members[member]) for member in members if approval.unanswered(member)):
+        ledger: Ledger | None = rows[key]
+        if ledger is not None:
+            writes.append((key, ledger.taken_back(approval.owner, mpa_id, limits).pruned(now)))
+    return writes
 
 
 def request(
