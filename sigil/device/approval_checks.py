@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from sigil.device.checks import (
+    ShownChallenge,
     check_expiry,
     check_respond_to,
     check_signature,
@@ -61,6 +62,10 @@ class ShownApproval:
 
     def seconds_left(self, now: float) -> int:
         return seconds_left(self.expires_at, now)
+
+
+Shown = ShownChallenge | ShownApproval
+"""What passed every check, of either kind."""
 
 
 def verify_mpa_payload(payload: bytes, server: ServerPin, device: PublicKey, now: float) -> ShownApproval:

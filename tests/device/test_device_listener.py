@@ -209,7 +209,6 @@ async def test_a_clear_is_told_and_does_nothing_else(listen: Listen) -> None:
 @pytest.mark.parametrize(
     "unknown",
     [
-        {"type": "mpa", "mpa_id": "x"},
         {"type": "clear"},
         {"type": "clear", "challenge_id": 1},
         {"type": "ping"},
