@@ -19,6 +19,7 @@ from sigil.outgoing import NoPush
 from sigil.protocol.ids import uuid4_bytes
 from sigil.store.lmdb import LmdbStore
 from sigil.sweeper import Sweeper
+from sigil.undelivered import NoEvents
 
 T = TypeVar("T")
 
@@ -113,6 +114,7 @@ class Expire:
             store=store,
             outgoing=NoPush(),
             fan_outs=FanOuts(store=store, outgoing=NoPush(), clock=time.time),
+            events=NoEvents(),
             journal=_Untold(),
             clock=time.time,
         )

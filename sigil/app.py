@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -18,6 +18,7 @@ from sigil.approvals import Approvals
 from sigil.challenge_messages import ChallengeMessages
 from sigil.challenges import Challenges, Policy
 from sigil.config import Config
+from sigil.core import webhook_delivery
 from sigil.core.approval import APPROVAL, NAMED, VOTE, Approval
 from sigil.core.challenge import CHALLENGE, IDEMPOTENT, LEDGER, Challenge
 from sigil.core.decision import SessionStore, StoreFull, StoreUnusable
@@ -25,8 +26,10 @@ from sigil.core.delivery import Done
 from sigil.core.fan_out import FAN_OUT
 from sigil.core.ledger import Limits
 from sigil.core.once import SPENT
-from sigil.core.outage import RELAY
+from sigil.core.outage import PEER
 from sigil.core.outbox import OUTBOX
+from sigil.core.webhook_delivery import FAILURE
+from sigil.core.webhook_event import EVENT
 from sigil.devices import Devices
 from sigil.fan_outs import FanOuts
 from sigil.inbox import Inbox
@@ -39,6 +42,7 @@ from sigil.protocol.identity import DerivedSecrets, ServerIdentity
 from sigil.protocol.messages import Features, Info
 from sigil.push_messages import PushMessages
 from sigil.pushes import Pushes
+from sigil.receiver_watch import ReceiverWatch
 from sigil.relay_watch import RelayWatch
 from sigil.resources.approvals import NewApproval, OneApproval, StatusOfApproval, Votes
 from sigil.resources.callers import Callers
@@ -53,18 +57,24 @@ from sigil.serving.intake import Intake
 from sigil.serving.limits import AddressLimiter
 from sigil.serving.proxies import ClientAddresses
 from sigil.serving.refusal import StartRefused
+from sigil.serving.settings import Secret
 from sigil.serving.strangers import Strangers
 from sigil.serving.worker_life import Life
 from sigil.store.directory import StateDirectory, StateDirectoryError
 from sigil.store.lmdb import LmdbStore
 from sigil.sweeper import Sweeper
+from sigil.undelivered import BYTES_FOR_EACH, NoEvents, Undelivered
 from sigil.waiting import Waiters
+from sigil.webhook_loop import WebhookLoop
+from sigil.webhook_settings import WebhookTarget
+from sigil.webhooks import Webhooks
 from sigil.worker import Loops
 
 if TYPE_CHECKING:
-    from sigil.metrics import Metrics, PushMetrics
+    from sigil.metrics import Metrics, PushMetrics, WebhookMetrics
+    from sigil.outbound.webhook import WebhookReceiver
 
-KINDS = (CHALLENGE, LEDGER, IDEMPOTENT, SPENT, OUTBOX, RELAY, APPROVAL, VOTE, NAMED, FAN_OUT)
+KINDS = (CHALLENGE, LEDGER, IDEMPOTENT, SPENT, OUTBOX, PEER, EVENT, FAILURE, APPROVAL, VOTE, NAMED, FAN_OUT)
 # Rows are read back after a restart only by a server that writes them the same way.
 STORE_SCHEMA = "5"
 
@@ -187,6 +197,8 @@ def _services(config: Config, identity: ServerIdentity, parts: Parts) -> _Servic
     of_challenges, of_approvals = ChallengeMessages(identity), ApprovalMessages(identity)
     limits = Limits(config.max_pending_per_device, config.device_rate)
     outgoing = Outgoing() if config.relay_url else NoPush()
+    ended = Outgoing()
+    events = _undelivered(config, parts, ended) if config.webhook else NoEvents()
     fan_outs = FanOuts(store=store, outgoing=outgoing, clock=clock)
     challenges = Challenges(
         messages=of_challenges,
@@ -198,10 +210,11 @@ def _services(config: Config, identity: ServerIdentity, parts: Parts) -> _Servic
         clock=clock,
         randomness=randomness,
         outgoing=outgoing,
+        events=events,
     )
     approvals = Approvals(
         drafts=_drafts(config, parts, devices, outgoing),
-        register=Register(store=store, limits=limits, clock=clock, randomness=randomness),
+        register=Register(store=store, limits=limits, clock=clock, randomness=randomness, events=events),
         messages=of_approvals,
         devices=devices,
         store=store,
@@ -210,6 +223,7 @@ def _services(config: Config, identity: ServerIdentity, parts: Parts) -> _Servic
         clock=clock,
         outgoing=outgoing,
         fan_outs=fan_outs,
+        events=events,
     )
     inbox = Inbox(
         server_id=identity.server_id,
@@ -219,12 +233,15 @@ def _services(config: Config, identity: ServerIdentity, parts: Parts) -> _Servic
         store=store,
         clock=clock,
     )
-    sweeper = Sweeper(store=store, outgoing=outgoing, fan_outs=fan_outs, journal=told, clock=clock)
+    sweeper = Sweeper(store=store, outgoing=outgoing, fan_outs=fan_outs, events=events, journal=told, clock=clock)
     outbox = None
     if isinstance(outgoing, Outgoing):
         messages = PushMessages(of_challenges, of_approvals, identity.server_id, config.push_content)
         outbox = _outbox(config, identity, parts, outgoing, messages)
-    loops = Loops(store=store, sweeper=sweeper, fan_outs=fan_outs, waiters=parts.waiters, outbox=outbox)
+    webhooks = _webhooks(config.webhook, parts, ended) if config.webhook else None
+    loops = Loops(
+        store=store, sweeper=sweeper, fan_outs=fan_outs, waiters=parts.waiters, outbox=outbox, webhooks=webhooks
+    )
     return _Services(challenges, approvals, inbox, loops)
 
 
@@ -257,9 +274,9 @@ class _PushNews(journal.PushJournal):
             self._metrics.done(done)
         super().done(done)
 
-    def relay_is_up(self, up: bool) -> None:
+    def is_up(self, up: bool) -> None:
         if self._metrics:
-            self._metrics.relay_is_up(up)
+            self._metrics.is_up(up)
 
 
 def _outbox(
@@ -289,7 +306,60 @@ def _outbox(
         clock=parts.clock,
         randomness=parts.randomness,
     )
-    return OutboxLoop(pushes=pushes, outgoing=outgoing, watch=watch, jitter=lambda: parts.randomness(1)[0] / 255)
+    return OutboxLoop(pushes=pushes, outgoing=outgoing, watch=watch, jitter=_jitter(parts))
+
+
+def _jitter(parts: Parts) -> Callable[[], float]:
+    return lambda: parts.randomness(1)[0] / 255
+
+
+class _WebhookNews(journal.WebhookJournal):
+    """The same for webhooks."""
+
+    def __init__(self, metrics: WebhookMetrics | None) -> None:
+        self._metrics = metrics
+
+    def done(self, done: webhook_delivery.Done) -> None:
+        if self._metrics:
+            self._metrics.done(done)
+        super().done(done)
+
+    def is_up(self, up: bool) -> None:
+        if self._metrics:
+            self._metrics.is_up(up)
+
+
+def _undelivered(config: Config, parts: Parts, outgoing: Outgoing) -> Undelivered:
+    return Undelivered(
+        store=parts.store,
+        kinds=(CHALLENGE, APPROVAL, EVENT),
+        most=config.store_size // BYTES_FOR_EACH,
+        outgoing=outgoing,
+        clock=parts.clock,
+    )
+
+
+def _webhooks(target: WebhookTarget, parts: Parts, outgoing: Outgoing) -> WebhookLoop:
+    news = _WebhookNews(parts.metrics.webhooks() if parts.metrics else None)
+    watch = ReceiverWatch(store=parts.store, outgoing=outgoing, news=news, run=parts.run, randomness=parts.randomness)
+    webhooks = Webhooks(
+        store=parts.store,
+        receiver=webhook_receiver(target.url, target.secrets, parts.clock),
+        watch=watch,
+        news=news,
+        schedule=target.schedule,
+        clock=parts.clock,
+        randomness=parts.randomness,
+    )
+    return WebhookLoop(webhooks=webhooks, outgoing=outgoing, watch=watch, jitter=_jitter(parts))
+
+
+def webhook_receiver(url: Secret, secrets: Sequence[Secret], clock: Callable[[], float] = time.time) -> WebhookReceiver:
+    """Whoever is at `url`, told of events signed with `secrets`."""
+    # Not at the top: a server without webhooks does without the HTTP client, 9 MB a process.
+    from sigil.outbound.webhook import WebhookReceiver
+
+    return WebhookReceiver(url.reveal(), secrets, clock=clock, user_agent=f"sigil/{__version__}")
 
 
 def _policy(config: Config, limits: Limits) -> Policy:
@@ -328,7 +398,9 @@ def _info(config: Config, identity: ServerIdentity) -> Info:
         server_pictogram_speakable=identity.pictogram_speakable,
         version=__version__,
         mode="operational",
-        features=Features(mpa=True, webhooks=False, secure_decrypt=False, mnemonic_generation=False),
+        features=Features(
+            mpa=True, webhooks=config.webhook is not None, secure_decrypt=False, mnemonic_generation=False
+        ),
         # Where devices register: no use to them while nothing is pushed.
         relay_url=config.relay_public_url if config.relay_url else None,
     )

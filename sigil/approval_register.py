@@ -15,6 +15,7 @@ from sigil.core.ledger import Limits
 from sigil.core.voting import Asked
 from sigil.protocol.errors import Overloaded, RateLimited, TooManyPending
 from sigil.protocol.ids import uuid4_bytes
+from sigil.undelivered import Events
 
 _TRIES = 3
 
@@ -29,11 +30,13 @@ class Register:
         limits: Limits,
         clock: Callable[[], float],
         randomness: Callable[[int], bytes],
+        events: Events,
     ) -> None:
         self._store = store
         self._limits = limits
         self._clock = clock
         self._randomness = randomness
+        self._events = events
 
     async def enter(self, draft: Approval, body_sha256: bytes) -> Asked:
         """RequestIdConflict, RateLimited, TooManyPending, Overloaded."""
@@ -42,6 +45,7 @@ class Register:
             named, asked = await self._earlier(draft, body_sha256)
             if asked is not None:
                 return asked
+            self._events.refuse_when_full()
             try:
                 asked = await self._try_to_enter(mpa_id, draft, body_sha256, named)
             except (TooManyPending, RateLimited) as limit:

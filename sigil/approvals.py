@@ -26,6 +26,7 @@ from sigil.protocol.encoding import decode_base64
 from sigil.protocol.errors import AlreadyAnswered, InvalidSignature, MpaClosed, MpaNotFound
 from sigil.protocol.ids import parse_uuid
 from sigil.protocol.keys import PublicKey
+from sigil.undelivered import Events
 from sigil.waiting import Waiters
 
 # Votes that are read between two looks at other requests: a quarter of a millisecond.
@@ -43,7 +44,7 @@ class Journal(Protocol):
 
 class Approvals:
     """Collaborators: drafts of requests and their register, what is signed and who may be named, session store, this
-    worker's waiters, outgoing pushes and fan-outs, clock.
+    worker's waiters, outgoing pushes, fan-outs and events, clock.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class Approvals:
         clock: Callable[[], float],
         outgoing: OutgoingPushes,
         fan_outs: FanOuts,
+        events: Events,
     ) -> None:
         self._drafts = drafts
         self._register = register
@@ -70,6 +72,7 @@ class Approvals:
         self._clock = clock
         self._outgoing = outgoing
         self._fan_outs = fan_outs
+        self._events = events
 
     async def request(
         self, caller: Caller, wanted: messages.CreateMpa, body: bytes
@@ -111,7 +114,8 @@ class Approvals:
             keys = list(dict.fromkeys([*keys, *fan_out.rows_at_end(mpa_id, seen)]))
 
         def rule(now: float, found: tuple[Any, ...]) -> Decision[Counted]:
-            return voting.vote(now, mpa_id, ballot, dict(zip(keys, found, strict=True)))
+            rows = dict(zip(keys, found, strict=True))
+            return voting.vote(now, mpa_id, ballot, rows, webhook=self._events.wanted)
 
         try:
             counted = await self._store.decide(keys, rule)
@@ -125,6 +129,7 @@ class Approvals:
     def _ended(self, mpa_id: bytes, approval: Approval) -> None:
         """Told after a decision that may have ended it."""
         if not approval.open:
+            self._events.wrote(mpa_id)
             self._journal(f"mpa_{approval.state.word}", mpa_id, approval)
             self._spread(mpa_id, approval)
 

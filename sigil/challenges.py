@@ -24,6 +24,7 @@ from sigil.protocol.encoding import decode_base64
 from sigil.protocol.errors import ChallengeAlreadyUsed, ChallengeNotFound, InvalidRequest, InvalidSignature, Overloaded
 from sigil.protocol.ids import format_uuid, parse_uuid, uuid4_bytes
 from sigil.protocol.keys import PublicKey
+from sigil.undelivered import Events
 from sigil.waiting import Waiters
 
 _IDEMPOTENCY_TRIES = 3
@@ -72,10 +73,12 @@ class Challenges:
         clock: Callable[[], float],
         randomness: Callable[[int], bytes],
         outgoing: OutgoingPushes,
+        events: Events,
     ) -> None:
         self._messages = messages
         self._devices = devices
         self._outgoing = outgoing
+        self._events = events
         self._store = store
         self._waiters = waiters
         self._policy = policy
@@ -144,6 +147,7 @@ class Challenges:
                 now, challenge_id, draft, ledger, limits=self._policy.limits, body_sha256=body_sha256, stale=known
             )
 
+        self._events.refuse_when_full()
         try:
             return await self._store.decide(keys, rule, creates=True)
         except StoreFull as error:
@@ -177,23 +181,25 @@ class Challenges:
 
     async def _end(self, key: bytes, challenge: Challenge, approved: bool, reason: str) -> Challenge:
         def rule(now: float, rows: tuple[Any, ...]) -> Decision[Challenge]:
-            return rules.answer(now, key, *rows, approved=approved, reason=reason)
+            return rules.answer(now, key, *rows, approved=approved, reason=reason, webhook=self._events.wanted)
 
         try:
             ended = await self._store.decide(rows_of(key, challenge), rule)
         except ChallengeAlreadyUsed:
             self._journal("replay_blocked", key, challenge)
             raise
+        self._events.wrote(key)
         self._journal(f"challenge_{ended.state.word}", key, ended)
         return ended
 
     async def _count_wrong_code(self, key: bytes, challenge: Challenge) -> None:
         def rule(now: float, rows: tuple[Any, ...]) -> Decision[Challenge]:
-            return rules.wrong_code(now, key, *rows)
+            return rules.wrong_code(now, key, *rows, webhook=self._events.wanted)
 
         counted = await self._store.decide(rows_of(key, challenge), rule)
         if challenge.state is State.PENDING and counted.state is State.REJECTED:
             self._outgoing.wrote(key)
+            self._events.wrote(key)
             self._journal("challenge_rejected", key, counted)
 
     async def status(self, caller: Caller, challenge_id: str, wait: int = 0) -> messages.ChallengeStatus:

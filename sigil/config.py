@@ -12,10 +12,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
+from sigil import webhook_settings
 from sigil.serving import settings
-from sigil.serving.settings import TRUE, ConfigError, Network, Reader, Secret
+from sigil.serving.settings import MIN_SECRET_LENGTH, TRUE, ConfigError, Network, Reader, Secret
+from sigil.webhook_settings import WebhookTarget
 
-MIN_SECRET_LENGTH = 32
 SECRETS = ("SIGIL_MNEMONIC", "API_KEY", "WEBHOOK_SECRET", "METRICS_TOKEN", "SIGIL_INIT_TOKEN")
 """Variables whose value is a secret itself."""
 
@@ -51,6 +52,7 @@ class Config:
     device_rate: int = 10
     mpa_exclude_requester: bool = False
     rate_limit: int = 600
+    webhook: WebhookTarget | None = None
     trusted_proxies: tuple[Network, ...] = ()
     use_cf_connecting_ip: bool = False
     warnings: tuple[str, ...] = field(default=(), compare=False)
@@ -66,8 +68,6 @@ _NOT_BUILT: dict[str, Callable[[str], bool]] = {
     "SIGIL_ATTESTATION_REQUIRED": lambda value: value.lower() in TRUE,
     "SIGIL_ALLOW_EMULATORS": lambda value: value.lower() in TRUE,
     "SIGIL_STORE_URL": bool,
-    "WEBHOOK_URL": bool,
-    "WEBHOOK_URL_FILE": bool,
 }
 # Read by other commands, by other programs of this project, or by parts that are not built yet.
 _FOREIGN = frozenset(
@@ -76,7 +76,6 @@ _FOREIGN = frozenset(
         "SIGIL_SERVICE_URL",
         "SIGIL_TEST_VECTORS",
         "SIGIL_DEVICE_HOME",
-        "SIGIL_WEBHOOK_SCHEDULE",
         "SIGIL_INIT_TOKEN",
         "SIGIL_INIT_TOKEN_FILE",
         "SIGIL_INIT_RESET",
@@ -107,6 +106,15 @@ def load_mnemonic(environ: Mapping[str, str]) -> Secret:
 
 
 @dataclass(frozen=True)
+class WebhookSettings:
+    """What commands about webhooks go by; the URL and the secrets may be absent."""
+
+    url: Secret | None
+    secrets: tuple[Secret, ...]
+    state_dir: Path
+
+
+@dataclass(frozen=True)
 class Address:
     """Where this host's server can be reached from this host, and with which certificate."""
 
@@ -123,6 +131,16 @@ def load_address(environ: Mapping[str, str]) -> Address:
     if reader.faults:
         raise ConfigError(reader.faults)
     return address
+
+
+def load_webhook(environ: Mapping[str, str]) -> WebhookSettings:
+    """The settings of webhooks and of the store alone, for commands; ConfigError."""
+    reader = Reader(environ)
+    url, secrets = webhook_settings.url(reader), webhook_settings.secrets(reader)
+    state_dir = _state_dir(reader, _address(reader))
+    if reader.faults:
+        raise ConfigError(reader.faults)
+    return WebhookSettings(url, secrets, state_dir)
 
 
 _NO_MNEMONIC = "SIGIL_MNEMONIC or SIGIL_MNEMONIC_PATH required"
@@ -159,7 +177,7 @@ def _read(r: Reader) -> Config:
         port=address.port,
         http_only=address.http_only,
         workers=r.value("SIGIL_WORKERS", None, settings.count(1, 256)) or settings.usable_cores(),
-        state_dir=r.value("SIGIL_STATE_DIR", Path(f"/dev/shm/sigil-{address.port}"), settings.absolute),  # noqa: S108
+        state_dir=_state_dir(r, address),
         state_dir_insecure=r.flag("SIGIL_STATE_DIR_INSECURE", default=False),
         store_size=r.value("SIGIL_STORE_SIZE", 2 * 1024**3, settings.size),
         server_name=r.value("SIGIL_SERVER_NAME", "Sigil", settings.printable_name),
@@ -182,7 +200,12 @@ def _read(r: Reader) -> Config:
         rate_limit=r.value("SIGIL_RATE_LIMIT", 600, settings.rate),
         trusted_proxies=proxies,
         use_cf_connecting_ip=r.flag("USE_CF_CONNECTING_IP", default=False),
+        webhook=webhook_settings.target(r),
     )
+
+
+def _state_dir(r: Reader, address: Address) -> Path:
+    return r.value("SIGIL_STATE_DIR", Path(f"/dev/shm/sigil-{address.port}"), settings.absolute)  # noqa: S108
 
 
 def _refuse_not_built(r: Reader) -> None:

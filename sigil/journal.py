@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import hashlib
 
-import msgspec
-
+from sigil.core import delivery, webhook_delivery
 from sigil.core.approval import Approval
 from sigil.core.asked import device_of, id_of, is_member
 from sigil.core.challenge import Challenge
-from sigil.core.delivery import Done
+from sigil.protocol.action import type_of
 from sigil.protocol.api_key import Caller
 from sigil.protocol.ids import format_uuid
+from sigil.protocol.webhook_event import event_id
 from sigil.serving import logs
 from sigil.serving.edge import request_id
+from sigil.webhook_messages import type_of_event
 
 _MESSAGES = {
     "challenge_expired": "challenge expired before response",
@@ -29,13 +30,6 @@ _LEVELS = {
     "mpa_signature_failed": "warn",
     "mpa_replay_blocked": "warn",
 }
-
-
-class _Typed(msgspec.Struct):
-    type: str
-
-
-_type_of = msgspec.json.Decoder(_Typed).decode
 
 
 class Journal:
@@ -70,7 +64,7 @@ class Journal:
 
 
 def _of_caller(asked: Challenge | Approval) -> dict[str, object]:
-    return {"action_type": _type_of(asked.action).type, "key_id": Caller(asked.owner).key_id}
+    return {"action_type": type_of(asked.action), "key_id": Caller(asked.owner).key_id}
 
 
 def _report(event: str, fields: dict[str, object]) -> None:
@@ -84,7 +78,7 @@ def _report(event: str, fields: dict[str, object]) -> None:
 class PushJournal:
     """Pushes and the relay. An outage is told of when it begins and when it ends, and not for each push."""
 
-    def done(self, done: Done) -> None:
+    def done(self, done: delivery.Done) -> None:
         error = done.push.error
         name = done.claim[0]
         if done.asked is None or done.push is done.before or error not in _MESSAGES:
@@ -105,6 +99,29 @@ class PushJournal:
 
     def found(self, seconds: float) -> None:
         logs.info("relay_recovered", seconds=round(seconds, 1), message="pushes go out again")
+
+
+class WebhookJournal:
+    """Events and their receiver. An outage is told of when it begins and when it ends; of events those given up."""
+
+    def done(self, done: webhook_delivery.Done) -> None:
+        if done.outcome != "failure":
+            return
+        name, event = done.claim
+        logs.warn(
+            "webhook_failed",
+            event_id=event_id(name),
+            type=type_of_event(event),
+            reason=str(done.answer),
+            tries=event.tries + 1,
+            message="given up; `sigil webhook replay` sends it again",
+        )
+
+    def lost(self, reason: str) -> None:
+        logs.error("webhook_unreachable", reason=reason, message="events wait until the receiver answers again")
+
+    def found(self, seconds: float) -> None:
+        logs.info("webhook_recovered", seconds=round(seconds, 1), message="events go out again")
 
 
 def _short_fingerprint(public_key: bytes) -> str:

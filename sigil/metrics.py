@@ -10,11 +10,14 @@ from typing import get_args
 from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.metrics_core import Metric
 
+from sigil.core import webhook_delivery
 from sigil.core.approval import APPROVAL, Approval
 from sigil.core.challenge import CHALLENGE, Challenge
 from sigil.core.decision import SessionStore
 from sigil.core.delivery import Done
 from sigil.core.outbox import OUTBOX, Step
+from sigil.core.webhook_delivery import FAILURE, Outcome
+from sigil.core.webhook_event import EVENT
 from sigil.protocol.errors import Limit, Problem, Retryable
 from sigil.protocol.relay_messages import PushStatus
 from sigil.serving.metrics import HttpMetrics, MetricsOfService, Scrape, gauge
@@ -105,6 +108,10 @@ class Metrics:
         """The instruments of pushes: only where there are any."""
         return PushMetrics(self._clock)
 
+    def webhooks(self) -> WebhookMetrics:
+        """The same for webhooks."""
+        return WebhookMetrics(self._clock)
+
     def waiting(self, count: int) -> None:
         self._waiting.set(count)
 
@@ -114,6 +121,8 @@ class Metrics:
         yield gauge("sigil_challenges_pending", "Challenges that wait for their device.", self._store.count(CHALLENGE))
         yield gauge("sigil_mpa_pending", "Multi-party requests that wait for votes.", self._store.count(APPROVAL))
         yield gauge("sigil_push_outbox", "Pushes, clears and questions that are not done.", self._store.count(OUTBOX))
+        yield gauge("sigil_webhook_outbox", "Events that are not delivered.", self._store.count(EVENT))
+        yield gauge("sigil_webhook_failures", "Events that were given up and are kept.", self._store.count(FAILURE))
         yield gauge("sigil_store_bytes", "Bytes in use in the session store.", usage.used)
         yield gauge("sigil_store_size_bytes", "Bytes that the session store has.", usage.size)
 
@@ -143,5 +152,31 @@ class PushMetrics:
         if step is Step.PUSH and done.word in {"delivered", "queued"} and done.asked is not None:
             self._duration.observe(max(0.0, self._clock() - done.asked.created_ms / 1000))
 
-    def relay_is_up(self, up: bool) -> None:
+    def is_up(self, up: bool) -> None:
+        self._up.set(up)
+
+
+class WebhookMetrics:
+    """What attempts came to, how long after the event it was delivered, and whether the receiver is there."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        deliveries = Counter("sigil_webhook_deliveries", "What attempts came to.", ["status"], registry=None)
+        self._of_outcome = {outcome: deliveries.labels(outcome) for outcome in get_args(Outcome)}
+        self._duration = Histogram(
+            "sigil_webhook_duration_seconds",
+            "From an event to its delivery.",
+            buckets=(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600),
+            registry=None,
+        )
+        self._up = Gauge(
+            "sigil_webhook_up", "1 while the webhook receiver answers.", multiprocess_mode="livemin", registry=None
+        )
+
+    def done(self, done: webhook_delivery.Done) -> None:
+        self._of_outcome[done.outcome].inc()
+        if done.outcome == "success":
+            self._duration.observe(max(0.0, self._clock() - done.claim[1].since_ms / 1000))
+
+    def is_up(self, up: bool) -> None:
         self._up.set(up)

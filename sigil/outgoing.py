@@ -26,13 +26,14 @@ class Outgoing:
         return Push.RELAY_UNREACHABLE if self._away else Push.QUEUED
 
     def wrote(self, name: bytes) -> None:
-        """The outbox may have a new entry of that name. Returns at once."""
-        # While the relay is away nothing is claimed: entries wait in the store, which has room for them.
+        """There may be a new entry of that name. Returns at once."""
+        # While nobody takes them nothing is claimed: entries wait in the store, which has room for them.
         if not self._away and len(self._ids) < self._cap:
             self._ids.append(name)
             self._some.set()
 
-    def relay_is_away(self, away: bool) -> None:
+    def hold(self, away: bool) -> None:
+        """Whether who they go to is away."""
         self._away = away
         if away:
             self.take(len(self._ids))

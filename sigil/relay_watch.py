@@ -1,88 +1,10 @@
-"""Whether the relay is there, as this worker learns it from its own requests and from the other workers'."""
+"""Whether the relay is there: the first request without an answer says that it is not."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Protocol
-
-from sigil.core import outage
-from sigil.core.decision import Decision, SessionStore
 from sigil.core.outage import RELAY_KEY
-from sigil.outgoing import Outgoing
+from sigil.outage_watch import OutageWatch
 
 
-class OutageNews(Protocol):
-    """`lost` and `found` are called once an outage, by one of all workers; `relay_is_up` in each, when it changes."""
-
-    def lost(self, reason: str) -> None: ...
-
-    def found(self, seconds: float) -> None: ...
-
-    def relay_is_up(self, up: bool) -> None: ...
-
-
-class RelayWatch:
-    """`run` is the same in all workers of one start of the server."""
-
-    def __init__(
-        self,
-        *,
-        store: SessionStore,
-        outgoing: Outgoing,
-        news: OutageNews,
-        run: int,
-        randomness: Callable[[int], bytes],
-    ) -> None:
-        self._store = store
-        self._outgoing = outgoing
-        self._news = news
-        self._run = run
-        self._randomness = randomness
-        self._up: bool | None = None
-
-    async def is_there(self) -> bool:
-        """As far as anyone knows; nothing is claimed while it is not."""
-        away = outage.away(outage.of_run(self._run, await self._store.get(RELAY_KEY)))
-        self._outgoing.relay_is_away(away)
-        if self._up is not None:
-            self._tell(not away)
-        return not away
-
-    async def may_probe(self) -> bool:
-        """Whether this worker is the one to try now, as `no_answer` and `answered` are then to be told."""
-
-        def rule(now: float, rows: tuple[Any, ...]) -> Decision[bool]:
-            return outage.may_probe(now, rows[0], run=self._run)
-
-        return await self._store.decide([RELAY_KEY], rule)
-
-    async def no_answer(self, reason: str, began: float, *, probing: bool) -> None:
-        """A request that began at `began` got no answer that counts."""
-        jitter = self._randomness(1)[0] / 255
-
-        def rule(now: float, rows: tuple[Any, ...]) -> Decision[bool]:
-            return outage.no_answer(now, rows[0], run=self._run, began=began, probing=probing, jitter=jitter)
-
-        self._tell(False)
-        if await self._store.decide([RELAY_KEY], rule):
-            self._news.lost(reason)
-        await self.is_there()
-
-    async def answered(self, began: float) -> None:
-        """A request that began at `began` was answered."""
-        self._tell(True)
-        if not outage.away(await self._store.get(RELAY_KEY)):
-            return
-
-        def rule(now: float, rows: tuple[Any, ...]) -> Decision[float | None]:
-            return outage.answered(now, rows[0], run=self._run, began=began)
-
-        seconds = await self._store.decide([RELAY_KEY], rule)
-        if seconds is not None:
-            self._news.found(seconds)
-        await self.is_there()
-
-    def _tell(self, up: bool) -> None:
-        if up != self._up:
-            self._up = up
-            self._news.relay_is_up(up)
+class RelayWatch(OutageWatch):
+    key = RELAY_KEY

@@ -44,6 +44,7 @@ def run() -> int:
             pictogram=identity.pictogram_speakable,
             workers=config.workers,
             push="enabled" if config.relay_url else "disabled",
+            webhooks="enabled" if config.webhook else "disabled",
             sessions="adopted" if state.adopted else "new",
         )
         return serve(

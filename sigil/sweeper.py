@@ -13,9 +13,10 @@ from sigil.core.outbox import outbox_key
 from sigil.core.sweep import Swept, sweep
 from sigil.fan_outs import FanOuts
 from sigil.outgoing import OutgoingPushes
+from sigil.undelivered import Events
 
-# Four rows a challenge, and a transaction writes at most 200.
-_AT_ONCE = 50
+# Five rows a challenge, and a transaction writes at most 200.
+AT_ONCE = 40
 
 
 class Journal(Protocol):
@@ -35,33 +36,37 @@ class Sweeper:
         store: SessionStore,
         outgoing: OutgoingPushes,
         fan_outs: FanOuts,
+        events: Events,
         journal: Journal,
         clock: Callable[[], float],
     ) -> None:
         self._store = store
         self._outgoing = outgoing
         self._fan_outs = fan_outs
+        self._events = events
         self._journal = journal
         self._clock = clock
 
     async def sweep(self) -> bool:
         """End what is over its time and forget what is over, one batch; True when there may be more."""
-        due = await self._store.due(self._clock(), _AT_ONCE)
+        due = await self._store.due(self._clock(), AT_ONCE)
         if not due:
             return False
         keys = list(dict.fromkeys([*due, *await self._others(due)]))
 
         def rule(now: float, found: tuple[Any, ...]) -> Decision[Swept]:
-            return sweep(now, dict(zip(keys, found, strict=True)))
+            return sweep(now, dict(zip(keys, found, strict=True)), webhook=self._events.wanted)
 
         swept = await self._store.decide(keys, rule)
         for challenge_id, expired in swept.expired:
             self._outgoing.wrote(challenge_id)
+            self._events.wrote(challenge_id)
             self._journal.challenge("challenge_expired", challenge_id, expired)
         for mpa_id, timed_out in swept.timed_out:
             self._fan_outs.wrote(mpa_id)
+            self._events.wrote(mpa_id)
             self._journal.approval("mpa_timeout", mpa_id, timed_out)
-        return len(due) == _AT_ONCE
+        return len(due) == AT_ONCE
 
     async def _others(self, due: list[Key]) -> list[Key]:
         """The rows that are decided about together with those that are due."""

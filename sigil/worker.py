@@ -10,6 +10,7 @@ from sigil.outbox_loop import OutboxLoop
 from sigil.serving.loops import BackgroundLoops, Turn
 from sigil.sweeper import Sweeper
 from sigil.waiting import Waiters
+from sigil.webhook_loop import WebhookLoop
 
 WAKE_SECONDS = 0.010
 SWEEP_SECONDS = 1.0
@@ -27,9 +28,10 @@ class Loops:
         fan_outs: FanOuts,
         waiters: Waiters,
         outbox: OutboxLoop | None = None,
+        webhooks: WebhookLoop | None = None,
     ) -> None:
         self._store = store
-        self._outbox = outbox
+        self._outgoing = [loop for loop in (outbox, webhooks) if loop is not None]
         self._sweeper = sweeper
         self._waiters = waiters
         turns: dict[str, Turn] = {
@@ -40,6 +42,8 @@ class Loops:
         }
         if outbox is not None:
             turns["push"] = outbox.turn
+        if webhooks is not None:
+            turns |= {"webhook": webhooks.turn, "forget": webhooks.forget}
         self._loops = BackgroundLoops(turns, rest=SWEEP_SECONDS)
 
     def start(self) -> None:
@@ -47,8 +51,7 @@ class Loops:
 
     async def stop(self) -> None:
         await self._loops.stop()
-        if self._outbox is not None:
-            await self._outbox.stop()
+        await asyncio.gather(*(loop.stop() for loop in self._outgoing))
 
     async def _wake(self) -> None:
         """One turn from the first waiter to the last: reads the tail of the log of ends for all of them."""

@@ -37,6 +37,7 @@ from sigil.pushes import Pushes, RelayAway, RelayRefuses
 from sigil.relay_watch import RelayWatch
 from sigil.store.memory import MemoryStore
 from sigil.sweeper import Sweeper
+from sigil.undelivered import Events, NoEvents
 from sigil.waiting import Waiters
 
 SECRETS = DerivedSecrets(*(bytes([n]) * 32 for n in (1, 2, 3, 4)))
@@ -71,6 +72,7 @@ class Desk:
         self.store = MemoryStore(kinds=KINDS, clock=self.clock, size=self.size)
         self.waiters = Waiters()
         self.outgoing = self._outgoing()
+        self.undelivered = self._events(self.clock)
         self.fan_outs = FanOuts(store=self.store, outgoing=self.outgoing, clock=self.clock)
         self.challenges = Challenges(
             messages=CHALLENGE_MESSAGES,
@@ -82,6 +84,7 @@ class Desk:
             clock=self.clock,
             randomness=os.urandom,
             outgoing=self.outgoing,
+            events=self.undelivered,
         )
         self.approvals = Approvals(
             drafts=Drafts(
@@ -92,7 +95,13 @@ class Desk:
                 exclude_requester=self.exclude_requester,
                 respond_to=self.policy.respond_to,
             ),
-            register=Register(store=self.store, limits=self.policy.limits, clock=self.clock, randomness=os.urandom),
+            register=Register(
+                store=self.store,
+                limits=self.policy.limits,
+                clock=self.clock,
+                randomness=os.urandom,
+                events=self.undelivered,
+            ),
             messages=APPROVAL_MESSAGES,
             devices=DEVICES,
             store=self.store,
@@ -101,6 +110,7 @@ class Desk:
             clock=self.clock,
             outgoing=self.outgoing,
             fan_outs=self.fan_outs,
+            events=self.undelivered,
         )
         self.inbox = Inbox(
             server_id=IDENTITY.server_id,
@@ -111,11 +121,19 @@ class Desk:
             clock=self.clock,
         )
         self.sweeper = Sweeper(
-            store=self.store, outgoing=self.outgoing, fan_outs=self.fan_outs, journal=self, clock=self.clock
+            store=self.store,
+            outgoing=self.outgoing,
+            fan_outs=self.fan_outs,
+            events=self.undelivered,
+            journal=self,
+            clock=self.clock,
         )
 
     def _outgoing(self) -> OutgoingPushes:
         return NoPush()
+
+    def _events(self, _clock: Clock) -> Events:
+        return NoEvents()
 
     def challenge(self, event: str, _challenge_id: bytes, _challenge: Challenge) -> None:
         self.events.append(event)
@@ -303,4 +321,4 @@ class PushNews:
     def found(self, seconds: float) -> None:
         self.outages.append(f"found {seconds}")
 
-    def relay_is_up(self, up: bool) -> None: ...
+    def is_up(self, up: bool) -> None: ...

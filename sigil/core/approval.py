@@ -173,10 +173,14 @@ def settle(now: float, approval: Approval | None) -> Approval | None:
     if approval is None:
         return None
     if approval.open and not approval.created_ms / 1000 - _MAX_SKEW <= now < approval.expires_at:
-        approval = moved(approval, "time_out", approval.expires_at)
+        approval = timed_out(approval)
     if not approval.open and now >= approval.due:
         return None
     return approval
+
+
+def timed_out(approval: Approval) -> Approval:
+    return moved(approval, "time_out", approval.expires_at)
 
 
 def moved(approval: Approval, move: Move, at: float) -> Approval:

@@ -15,6 +15,7 @@ import msgspec
 from sigil.core.decision import Decision, Key, Kind
 from sigil.core.ledger import Ledger, Limits
 from sigil.core.outbox import Entry, Push, after_answer, after_end, new_entry, outbox_key
+from sigil.core.webhook_event import of_challenge
 from sigil.protocol.errors import ChallengeAlreadyUsed, ChallengeExpired, ChallengeNotFound, IdempotencyConflict
 
 READABLE_SECONDS = 600
@@ -148,7 +149,7 @@ def settle(now: float, challenge: Challenge | None) -> Challenge | None:
     if challenge is None:
         return None
     if challenge.state is State.PENDING and not challenge.created_ms / 1000 - _MAX_SKEW <= now < challenge.expires_at:
-        challenge = _moved(challenge, "expire", challenge.expires_at)
+        challenge = expired(challenge)
     if challenge.state is not State.PENDING and now >= challenge.due:
         return None
     return challenge
@@ -156,6 +157,11 @@ def settle(now: float, challenge: Challenge | None) -> Challenge | None:
 
 def _moved(challenge: Challenge, move: Move, at: float, reason: str = "") -> Challenge:
     return msgspec.structs.replace(challenge, end=End(MOVES[challenge.state, move], int(at), reason))
+
+
+def expired(challenge: Challenge) -> Challenge:
+    """A pending one whose time is over, however long ago."""
+    return _moved(challenge, "expire", challenge.expires_at)
 
 
 def replay(now: float, known: Idempotent | None, body_sha256: bytes, challenge: Challenge | None) -> Issued | None:
@@ -206,6 +212,7 @@ def answer(
     *,
     approved: bool,
     reason: str = "",
+    webhook: bool = False,
 ) -> Decision[Challenge]:
     """The device's answer, its signature verified before: the first one wins, and only in time."""
     challenge = _found(settle(now, challenge))
@@ -216,11 +223,18 @@ def answer(
     tallied = (ledger or Ledger()).answered(
         now, challenge.owner, challenge_id, approved=approved, unknown_trigger=reason == "unknown_trigger"
     )
-    return _end(challenge_id, ended, tallied, entry, after_answer(entry))
+    decision = _end(challenge_id, ended, tallied, entry, after_answer(entry))
+    return _told(now, challenge_id, decision) if webhook else decision
 
 
 def wrong_code(
-    now: float, challenge_id: bytes, challenge: Challenge | None, ledger: Ledger | None, entry: Entry | None = None
+    now: float,
+    challenge_id: bytes,
+    challenge: Challenge | None,
+    ledger: Ledger | None,
+    entry: Entry | None = None,
+    *,
+    webhook: bool = False,
 ) -> Decision[Challenge]:
     """An approval signed over another code than the one shown: the third ends the challenge."""
     challenge = _found(settle(now, challenge))
@@ -231,7 +245,8 @@ def wrong_code(
         return Decision(counted, ((challenge_key(challenge_id), counted),))
     tallied = (ledger or Ledger()).answered(now, challenge.owner, challenge_id, approved=False)
     ended = _moved(counted, "reject", now, WRONG_CODE)
-    return _end(challenge_id, ended, tallied, entry, after_end(now, entry, ended.push))
+    decision = _end(challenge_id, ended, tallied, entry, after_end(now, entry, ended.push))
+    return _told(now, challenge_id, decision) if webhook else decision
 
 
 def cancel(
@@ -272,3 +287,8 @@ def _end(
     if after is not entry:
         writes += ((outbox_key(challenge_id), after),)
     return Decision(ended, writes, ended=(challenge_id,))
+
+
+def _told(now: float, challenge_id: bytes, ending: Decision[Challenge]) -> Decision[Challenge]:
+    """The same, and the integrator is to be told of it. Of a cancellation it knows: that was its own."""
+    return msgspec.structs.replace(ending, writes=(*ending.writes, of_challenge(now, challenge_id, ending.result)))

@@ -40,7 +40,7 @@ class FanOut(msgspec.Struct, frozen=True, array_like=True, gc=False):
         return True
 
 
-FAN_OUT = Kind(b"f", FanOut, counted=True, queue=True)
+FAN_OUT = Kind(b"b", FanOut, counted=True, queue=True)
 
 
 def fan_out_key(mpa_id: bytes) -> Key:

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from sigil.core import approval as approvals
 from sigil.core import voting
 from sigil.core.approval import APPROVAL, VOTE, Approval, named_key
-from sigil.core.asked import settled as as_it_reads
 from sigil.core.challenge import (
     CHALLENGE,
     LEDGER,
     Challenge,
     State,
+    expired,
     idempotency_key,
     ledger_key,
     settle,
@@ -20,6 +21,7 @@ from sigil.core.challenge import (
 from sigil.core.decision import Decision, Key
 from sigil.core.once import SPENT
 from sigil.core.outbox import after_end, outbox_key
+from sigil.core.webhook_event import of_challenge
 
 
 class Swept(NamedTuple):
@@ -29,13 +31,14 @@ class Swept(NamedTuple):
     timed_out: list[tuple[bytes, Approval]]
 
 
-def sweep(now: float, rows: Mapping[Key, Any]) -> Decision[Swept]:
+def sweep(now: float, rows: Mapping[Key, Any], *, webhook: bool = False) -> Decision[Swept]:
     """One decision about due rows; `rows` also holds the ledgers and entries of the challenges in it, and what is under
     way for the requests.
 
-    Rows that another worker dealt with meanwhile are left alone.
+    The result is what ended just now; with `webhook` the integrator is to be told of it. Rows that another worker
+    dealt with meanwhile are left alone.
     """
-    batch = _Batch(now, dict(rows))
+    batch = _Batch(now, dict(rows), webhook=webhook)
     for key, row in rows.items():
         if row is None or not 0 < row.due <= now:
             continue
@@ -52,8 +55,9 @@ def sweep(now: float, rows: Mapping[Key, Any]) -> Decision[Swept]:
 
 
 class _Batch:
-    def __init__(self, now: float, rows: dict[Key, Any]) -> None:
+    def __init__(self, now: float, rows: dict[Key, Any], *, webhook: bool) -> None:
         self._now = now
+        self._webhook = webhook
         self._rows = rows
         self.writes: dict[Key, Any] = {}
         self.swept = Swept([], [])
@@ -64,7 +68,8 @@ class _Batch:
     def challenge(self, key: Key, row: Challenge) -> None:
         settled = settle(self._now, row)
         if row.state is State.PENDING:
-            self.swept.expired.append((key.name, settled or row))
+            # Found so late that it is to be forgotten as well, it has expired all the same.
+            self.expire(key.name, settled or expired(row))
         self.write(key, settled)
         self.silence(key, row, settled)
         if settled is None:
@@ -73,15 +78,23 @@ class _Batch:
                 self.write(idempotency_key(row.idempotency), None)
 
     def approval(self, key: Key, row: Approval) -> None:
-        """Two rows each: whom it concerns is seen to in batches, since there may be many."""
-        settled = as_it_reads(self._now, row)
-        if not isinstance(settled, Approval):
+        """Three rows each: whom it concerns is seen to in batches, since there may be many."""
+        settled = approvals.settle(self._now, row)
+        if row.open:
+            self.time_out(key.name, settled or approvals.timed_out(row))
+        if settled is None:
             self.write(key, None)
             self.write(named_key(row.owner, row.request_id), None)
-        elif row.open:
-            self.swept.timed_out.append((key.name, settled))
-            for at, written in voting.end(self._now, key.name, settled, self._rows):
-                self.write(at, written)
+
+    def time_out(self, name: bytes, approval: Approval) -> None:
+        self.swept.timed_out.append((name, approval))
+        for at, written in voting.end(self._now, name, approval, self._rows, webhook=self._webhook):
+            self.write(at, written)
+
+    def expire(self, name: bytes, challenge: Challenge) -> None:
+        self.swept.expired.append((name, challenge))
+        if self._webhook:
+            self.write(*of_challenge(self._now, name, challenge))
 
     def silence(self, key: Key, row: Challenge, settled: Challenge | None) -> None:
         """What expired is taken away from its device; of what is forgotten nothing is left to be said."""

@@ -29,6 +29,7 @@ from sigil.core.fan_out import Rows, Writes
 from sigil.core.ledger import Ledger, Limits
 from sigil.core.outbox import after_answer, outbox_key
 from sigil.core.quorum import APPROVED, NOT_ELIGIBLE, OPEN, REJECTED, with_ballot
+from sigil.core.webhook_event import of_approval
 from sigil.protocol.errors import AlreadyAnswered, MpaClosed, MpaExpired, MpaNotFound, NotEligible, RequestIdConflict
 
 
@@ -112,8 +113,8 @@ def may_end(approval: Approval, ballot: Ballot) -> bool:
     return approval.open and approval.quorum.outcome(_with(approval, ballot)) is not None
 
 
-def vote(now: float, mpa_id: bytes, ballot: Ballot, rows: Rows) -> Decision[Counted]:
-    """Count a member's first answer, and end the request when it decides."""
+def vote(now: float, mpa_id: bytes, ballot: Ballot, rows: Rows, *, webhook: bool = False) -> Decision[Counted]:
+    """Count a member's first answer, and end the request when it decides; with `webhook` the integrator is told."""
     approval = _votable(now, rows[approval_key(mpa_id)], ballot.member)
     counted = msgspec.structs.replace(approval, ballots=_with(approval, ballot))
     writes = _voted(now, mpa_id, approval, ballot, rows)
@@ -122,7 +123,9 @@ def vote(now: float, mpa_id: bytes, ballot: Ballot, rows: Rows) -> Decision[Coun
     if outcome is None:
         return Decision(Counted(counted, already), (*writes, (approval_key(mpa_id), counted)))
     ended = moved(counted, outcome, now)
-    return Decision(Counted(ended, already), (*writes, *end(now, mpa_id, ended, rows)), ended=(mpa_id,))
+    return Decision(
+        Counted(ended, already), (*writes, *end(now, mpa_id, ended, rows, webhook=webhook)), ended=(mpa_id,)
+    )
 
 
 def cancel(now: float, mpa_id: bytes, rows: Rows) -> Decision[Approval]:
@@ -133,12 +136,13 @@ def cancel(now: float, mpa_id: bytes, rows: Rows) -> Decision[Approval]:
     if not approval.open:
         raise MpaClosed(status=approval.state.word)
     ended = moved(approval, "cancel", now)
-    return Decision(ended, tuple(end(now, mpa_id, ended, rows)), ended=(mpa_id,))
+    return Decision(ended, tuple(end(now, mpa_id, ended, rows, webhook=False)), ended=(mpa_id,))
 
 
-def end(now: float, mpa_id: bytes, ended: Approval, rows: Rows) -> Writes:
-    """All that is written when a request ends, however it ends."""
-    return [(approval_key(mpa_id), ended), *fan_out.clears(now, mpa_id, ended, rows)]
+def end(now: float, mpa_id: bytes, ended: Approval, rows: Rows, *, webhook: bool) -> Writes:
+    """All that is written when a request ends, however it ends; with `webhook` the integrator is told of it."""
+    told = [of_approval(now, mpa_id, ended)] if webhook else []
+    return [(approval_key(mpa_id), ended), *told, *fan_out.clears(now, mpa_id, ended, rows)]
 
 
 def _with(approval: Approval, ballot: Ballot) -> bytes:

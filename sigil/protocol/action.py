@@ -49,6 +49,18 @@ def action_jcs(action: Action, path: str = "$.action") -> bytes:
     return encoded
 
 
+class _Typed(msgspec.Struct):
+    type: str
+
+
+_decode_typed = msgspec.json.Decoder(_Typed).decode
+
+
+def type_of(action: bytes) -> str:
+    """The type of an action that was parsed before."""
+    return _decode_typed(action).type
+
+
 def _check(value: Any, depth: int, path: str) -> None:
     """Only what every JSON parser and serialiser takes to the same bytes."""
     if isinstance(value, float) or (type(value) is int and abs(value) > MAX_INTEGER):

@@ -6,10 +6,35 @@ import base64
 import binascii
 import hashlib
 import hmac
+from collections.abc import Sequence
 
 from sigil.protocol.encoding import encode_base64
 
-_STANDARD_PREFIX = "whsec_"
+STANDARD_PREFIX = "whsec_"
+TOLERANCE_SECONDS = 300
+"""How far a timestamp may be from the receiver's clock."""
+
+
+def signed_headers(secrets: Sequence[str], event_id: str, at: int, body: bytes) -> dict[str, str]:
+    """The headers of one attempt at the Unix second `at`. Of several secrets the first is the new one.
+
+    While a secret is replaced, receivers of the standard form find a signature of each; X-Sigil-Signature has room for
+    one alone.
+    """
+    timestamp = str(at)
+    standard = (standard_signature(secret, event_id, timestamp, body) for secret in secrets)
+    return {
+        "X-Sigil-Timestamp": timestamp,
+        "X-Sigil-Signature": sigil_signature(secrets[0], timestamp, body),
+        "webhook-id": event_id,
+        "webhook-timestamp": timestamp,
+        "webhook-signature": " ".join(standard),
+    }
+
+
+def standard_secret(secret: str) -> str:
+    """A secret in the form that libraries of Standard Webhooks take: `whsec_` and base64."""
+    return secret if secret.startswith(STANDARD_PREFIX) else STANDARD_PREFIX + encode_base64(secret.encode())
 
 
 def sigil_signature(secret: str, timestamp: str, body: bytes) -> str:
@@ -27,10 +52,10 @@ def standard_signature(secret: str, event_id: str, timestamp: str, body: bytes) 
 
 
 def _standard_key(secret: str) -> bytes:
-    if not secret.startswith(_STANDARD_PREFIX):
+    if not secret.startswith(STANDARD_PREFIX):
         return secret.encode()
     try:
-        key = base64.b64decode(secret.removeprefix(_STANDARD_PREFIX), validate=True)
+        key = base64.b64decode(secret.removeprefix(STANDARD_PREFIX), validate=True)
     except binascii.Error as error:
         raise ValueError("a secret that begins with whsec_ goes on in base64") from error
     if not key:

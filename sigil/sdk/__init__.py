@@ -6,9 +6,11 @@
         asked = sigil.auth.create_challenge(device_public_key, Action("login", "Sign in to Example"))
         if sigil.auth.await_result(asked.challenge_id).verified: ...
 
-`AsyncSigilAuth` is the same with `async with` and `await`. Every error is a `SigilError`.
+`AsyncSigilAuth` is the same with `async with` and `await`; `webhooks.verify` tells whether an event is the server's.
+Every error is a `SigilError`.
 """
 
+from sigil.sdk import webhooks
 from sigil.sdk.approval_results import MpaGroup, MpaMember, MpaRequest, MpaStatus, MpaVote
 from sigil.sdk.async_client import AsyncAuth, AsyncMpa, AsyncSigilAuth
 from sigil.sdk.audit import VerifiedVotes, verify_votes
@@ -44,8 +46,13 @@ from sigil.sdk.errors import (
     ServerFailed,
     SigilError,
     Unauthorized,
+    WebhookHeadersMissing,
+    WebhookRefused,
+    WebhookSignatureWrong,
+    WebhookTooOld,
 )
 from sigil.sdk.results import Action, Challenge, ChallengeStatus, Push
+from sigil.sdk.webhooks import WebhookEvent
 
 __all__ = [
     "Action",
@@ -92,5 +99,11 @@ __all__ = [
     "VotedTwice",
     "VoterNotMember",
     "VotesRefused",
+    "WebhookEvent",
+    "WebhookHeadersMissing",
+    "WebhookRefused",
+    "WebhookSignatureWrong",
+    "WebhookTooOld",
     "verify_votes",
+    "webhooks",
 ]

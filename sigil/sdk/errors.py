@@ -77,6 +77,30 @@ class ResultTimeout(SigilError):
     last: ChallengeStatus | MpaStatus | None = None
 
 
+class WebhookRefused(SigilError):
+    """What arrived as a webhook is not to be believed: answer it with 400 and do nothing."""
+
+    default_code = "WEBHOOK_REFUSED"
+
+
+class WebhookHeadersMissing(WebhookRefused):
+    """The headers with time and signature are not there."""
+
+    default_code = "WEBHOOK_HEADERS_MISSING"
+
+
+class WebhookTooOld(WebhookRefused):
+    """It was signed, but too long ago, or in the future."""
+
+    default_code = "WEBHOOK_TOO_OLD"
+
+
+class WebhookSignatureWrong(WebhookRefused):
+    """It was not signed with this secret, or was changed on its way."""
+
+    default_code = "WEBHOOK_SIGNATURE_WRONG"
+
+
 class ApiError(SigilError):
     """The server refused: `code` and `details` are its own (docs/protocol.md, 4)."""
 

@@ -25,6 +25,8 @@ _CLOUDFLARE = (
     "131.0.72.0/22,2400:cb00::/32,2606:4700::/32,2803:f800::/32,2405:b500::/32,2405:8100::/32,2a06:98c0::/29,"
     "2c0f:f248::/32"
 )
+MIN_SECRET_LENGTH = 32
+"""Characters of a secret that others share with the server."""
 _MAX_FILE = 64 * 1024
 _SIZE = re.compile(r"(\d+)\s*([KMG]?)(?:i?B)?\Z", re.IGNORECASE | re.ASCII)
 _RATE = re.compile(r"(\d+)(?:/min)?\Z", re.ASCII)

@@ -6,7 +6,7 @@ from sigil.core.outage import (
     BACKOFF_SECONDS,
     PROBE_SECONDS,
     RELAY_KEY,
-    Relay,
+    Peer,
     answered,
     away,
     may_probe,
@@ -21,23 +21,23 @@ class Host:
     """The row, and the decisions of whoever asks."""
 
     def __init__(self) -> None:
-        self.row: Relay | None = None
+        self.row: Peer | None = None
         self.run = 1
 
     def fails(self, at: float, *, began: float | None = None, probing: bool = False) -> bool:
         decision = no_answer(
-            at, self.row, run=self.run, began=at if began is None else began, probing=probing, jitter=0.5
+            at, self.row, key=RELAY_KEY, run=self.run, began=at if began is None else began, probing=probing, jitter=0.5
         )
         self.row = dict(decision.writes).get(RELAY_KEY, self.row)
         return decision.result
 
     def answers(self, at: float, *, began: float | None = None) -> float | None:
-        decision = answered(at, self.row, run=self.run, began=at if began is None else began)
+        decision = answered(at, self.row, key=RELAY_KEY, run=self.run, began=at if began is None else began)
         self.row = dict(decision.writes).get(RELAY_KEY, self.row)
         return decision.result
 
     def may_probe(self, at: float) -> bool:
-        decision = may_probe(at, self.row, run=self.run)
+        decision = may_probe(at, self.row, key=RELAY_KEY, run=self.run)
         self.row = dict(decision.writes).get(RELAY_KEY, self.row)
         return decision.result
 

@@ -12,6 +12,8 @@ from sigil.core.quorum import APPROVED, NOT_ELIGIBLE, OPEN, REJECTED, Quorum, wi
 
 SIZES = st.lists(st.integers(1, 4), min_size=1, max_size=5)
 Votes = list[tuple[int, bool]]
+# No deadline for one example: on a busy machine it says nothing.
+many = settings(max_examples=300, deadline=None)
 
 
 @st.composite
@@ -36,7 +38,7 @@ def count(quorum: Quorum, ballots: bytes, votes: Votes) -> tuple[Literal["approv
 
 
 @given(polls(), st.randoms(use_true_random=False))
-@settings(max_examples=500)
+@many
 def test_under_continue_the_order_of_votes_never_matters(poll: tuple[Quorum, bytes, Votes], chance: object) -> None:
     quorum, ballots, votes = poll
     other = list(votes)
@@ -54,7 +56,7 @@ def test_every_order_of_the_owners_five_devices_decides_the_same() -> None:
 
 
 @given(polls())
-@settings(max_examples=500)
+@many
 def test_under_continue_it_is_rejected_exactly_when_the_quorum_has_become_impossible(
     poll: tuple[Quorum, bytes, Votes],
 ) -> None:
@@ -65,7 +67,7 @@ def test_under_continue_it_is_rejected_exactly_when_the_quorum_has_become_imposs
 
 
 @given(polls())
-@settings(max_examples=500)
+@many
 def test_it_is_approved_exactly_when_enough_groups_are_and_no_group_counts_twice(
     poll: tuple[Quorum, bytes, Votes],
 ) -> None:
@@ -77,7 +79,7 @@ def test_it_is_approved_exactly_when_enough_groups_are_and_no_group_counts_twice
 
 
 @given(polls(reject_on_first=True))
-@settings(max_examples=500)
+@many
 def test_with_reject_on_first_the_first_rejection_ends_what_is_not_approved_yet(
     poll: tuple[Quorum, bytes, Votes],
 ) -> None:
@@ -89,6 +91,7 @@ def test_with_reject_on_first_the_first_rejection_ends_what_is_not_approved_yet(
 
 
 @given(SIZES, st.data())
+@many
 def test_a_member_stands_in_one_group(sizes: list[int], data: st.DataObject) -> None:
     quorum = Quorum(sizes, 1)
     member = data.draw(st.integers(0, sum(sizes) - 1))

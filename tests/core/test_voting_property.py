@@ -25,6 +25,7 @@ from sigil.core.ledger import Ledger, Limits
 from sigil.core.outbox import OUTBOX, Step, outbox_key
 from sigil.core.quorum import APPROVED, OPEN, REJECTED
 from sigil.core.sweep import sweep
+from sigil.core.webhook_event import EVENT, Event, Happening, event_key
 from sigil.protocol.errors import AlreadyAnswered, MpaClosed, MpaExpired, MpaNotFound
 
 START = 1_000_000.0
@@ -49,8 +50,8 @@ class Poll(RuleBasedStateMachine):
         self.accepted: dict[int, bool] = {}
         members = tuple(b"\x02" + bytes([n]) * 32 for n in range(sum(sizes)))
         self.draft = Approval(
-            OWNER, "name", b"n" * 32, b"{}", int(START * 1000), LIFETIME, min(required, len(sizes)), reject_on_first,
-            tuple(sizes), members, "hash", OPEN * len(members), pushed=pushed,
+            OWNER, "name", b"n" * 32, b'{"type":"t"}', int(START * 1000), LIFETIME, min(required, len(sizes)),
+            reject_on_first, tuple(sizes), members, "hash", OPEN * len(members), pushed=pushed,
         )  # fmt: skip
         everybody = range(len(members))
         ledgers = {ledger_key(member): None for member in members}
@@ -85,7 +86,7 @@ class Poll(RuleBasedStateMachine):
         before = self.approval()
         ballot = voting.Ballot(member, approved, b"s" * 64)
         try:
-            counted: voting.Counted = self.decide(voting.vote(self.now, NAME, ballot, rows))
+            counted: voting.Counted = self.decide(voting.vote(self.now, NAME, ballot, rows, webhook=True))
         except AlreadyAnswered:
             assert member in self.accepted
         except (MpaClosed, MpaExpired):
@@ -118,8 +119,12 @@ class Poll(RuleBasedStateMachine):
 
     @rule()
     def the_sweep_comes(self) -> None:
-        due = [key for key, row in self.rows.items() if key.kind not in {OUTBOX, FAN_OUT} and 0 < row.due <= self.now]
-        self.decide(sweep(self.now, self.read([*due, fan_out_key(NAME)])))
+        due = [
+            key
+            for key, row in self.rows.items()
+            if key.kind not in {OUTBOX, FAN_OUT, EVENT} and 0 < row.due <= self.now
+        ]
+        self.decide(sweep(self.now, self.read([*due, fan_out_key(NAME)]), webhook=True))
 
     @rule()
     def a_batch_is_written(self) -> None:
@@ -164,7 +169,7 @@ class Poll(RuleBasedStateMachine):
         for _ in range(3):
             self.the_sweep_comes()
             self.one_batch()
-        assert {key.kind for key in self.rows} <= {OUTBOX}
+        assert {key.kind for key in self.rows} <= {OUTBOX, EVENT}
 
     @invariant()
     def a_final_state_never_changes(self) -> None:
@@ -174,6 +179,20 @@ class Poll(RuleBasedStateMachine):
             return
         self.first_final = self.first_final or approval.state
         assert approval.state is self.first_final
+
+    @invariant()
+    def the_integrator_is_told_of_an_end_once_it_is_written_and_of_that_one(self) -> None:
+        row: Approval | None = self.rows.get(approval_key(NAME))
+        event: Event | None = self.rows.get(event_key(NAME))
+        if row is None:
+            # Not of a cancellation, nor again of what it was told before.
+            assert event is not None or self.first_final in {None, State.CANCELLED}
+        elif row.open or row.state is State.CANCELLED:
+            assert event is None
+        else:
+            assert event is not None
+            assert event.happening is Happening[f"MPA_{row.state.name}"]
+            assert event.groups_satisfied == tuple(row.satisfied)
 
     @invariant()
     def the_ballots_are_the_accepted_votes_and_each_has_its_proof(self) -> None:
@@ -203,5 +222,5 @@ def test_no_sequence_of_events_counts_wrongly(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(fan_out, "MEMBERS_AT_ONCE", 3)
     checks = [HealthCheck.too_slow, HealthCheck.filter_too_much]
     run_state_machine_as_test(
-        Poll, settings=settings(max_examples=200, stateful_step_count=40, deadline=None, suppress_health_check=checks)
+        Poll, settings=settings(max_examples=150, stateful_step_count=40, deadline=None, suppress_health_check=checks)
     )

@@ -22,9 +22,16 @@ from tests.flows.people import Backend
 from tests.flows.test_metrics import scrape
 from tests.live import LiveServer, wait_until
 from tests.stand_in_relay import StandInRelay
+from tests.webhook_endpoint import WebhookEndpoint, checked
 
 ACTION = {"type": "deploy", "description": "Zoë deploys to production", "params": {"version": "7.1"}}
-SETTINGS = {"SIGIL_DEVICE_RATE": "off", "SIGIL_RATE_LIMIT": "off", "SIGIL_MPA_EXCLUDE_REQUESTER": "true"}
+SECRET = "the webhook secret of these flow tests"
+SETTINGS = {
+    "SIGIL_DEVICE_RATE": "off",
+    "SIGIL_RATE_LIMIT": "off",
+    "SIGIL_MPA_EXCLUDE_REQUESTER": "true",
+    "WEBHOOK_SECRET": SECRET,
+}
 Groups = list[list[Device]]
 
 
@@ -62,6 +69,15 @@ class Poll:
         members = [member for group in self.groups for member in group]
         return f"{self.created['mpa_id']}:{members.index(device)}:{kind}"
 
+    def told(self, endpoint: WebhookEndpoint) -> tuple[str, str | None, tuple[int, ...] | None]:
+        """What the webhook says of its end, as an independent library and the SDK take it."""
+        name = f"evt_{self.created['mpa_id']}"
+        wait_until(lambda: endpoint.of(name), f"the event {name}")
+        (arrival,) = endpoint.of(name)
+        event = checked(arrival, SECRET)
+        assert (event.request_id, event.mpa_id) == (self.created["request_id"], self.created["mpa_id"])
+        return event.type, event.decision, event.groups_satisfied
+
     def verified(self, required: int) -> str:
         """The status, proven by its votes from its JSON alone."""
         answer = self.backend.http.get(f"/mpa/status/{self.created['request_id']}")
@@ -91,8 +107,14 @@ def relay() -> Iterator[StandInRelay]:
 
 
 @pytest.fixture(scope="module")
-def running(relay: StandInRelay) -> Iterator[LiveServer]:
-    with LiveServer(workers=2, RELAY_URL=relay.url, **SETTINGS) as server:
+def endpoint() -> Iterator[WebhookEndpoint]:
+    with WebhookEndpoint() as one:
+        yield one
+
+
+@pytest.fixture(scope="module")
+def running(relay: StandInRelay, endpoint: WebhookEndpoint) -> Iterator[LiveServer]:
+    with LiveServer(workers=2, RELAY_URL=relay.url, WEBHOOK_URL=endpoint.url, **SETTINGS) as server:
         wait_until(lambda: len(server.workers()) == 2, "both workers")
         yield server
         assert [line for line in server.log() if line["event"] == "background_loop_failed"] == []
@@ -122,7 +144,7 @@ def test_the_server_says_that_it_can(running: LiveServer) -> None:
 
 
 def test_two_of_three_groups_approve_and_the_rest_is_cleared(
-    caller: Backend, relay: StandInRelay, pin: ServerPin
+    caller: Backend, relay: StandInRelay, endpoint: WebhookEndpoint, pin: ServerPin
 ) -> None:
     groups = five()
     (anna, bert), (carl, dora), (emil,) = groups
@@ -141,6 +163,7 @@ def test_two_of_three_groups_approve_and_the_rest_is_cleared(
     assert poll.vote(dora) == (200, "approved")
     assert poll.vote(emil) == (409, "MPA_CLOSED")
     assert (poll.verified(2), poll.status()["groups_satisfied"]) == ("approved", [0, 1])
+    assert poll.told(endpoint) == ("mpa.approved", "approved", (0, 1))
     wait_until(lambda: {poll.key(device, "clear") for device in (carl, emil)} <= set(relay.taken()), "two clears")
     clears = [push for push in relay.pushes if push["push_key"].startswith(f"{poll.created['mpa_id']}:")]
     assert [p["payload"] for p in clears if p["payload"]["type"] == "clear"] == [
@@ -164,7 +187,7 @@ def test_a_long_poll_hears_of_the_deciding_vote(running: LiveServer, caller: Bac
     assert asyncio.run(wait_and_vote(poll))["status"] == "approved"
 
 
-def test_under_continue_it_is_rejected_when_too_few_groups_are_left(caller: Backend) -> None:
+def test_under_continue_it_is_rejected_when_too_few_groups_are_left(caller: Backend, endpoint: WebhookEndpoint) -> None:
     groups = five()
     poll = Poll.ask(caller, groups, 2)
     assert [poll.vote(device, "rejected") for device in (groups[0][0], groups[2][0], groups[0][1])] == [
@@ -173,17 +196,21 @@ def test_under_continue_it_is_rejected_when_too_few_groups_are_left(caller: Back
         (200, "rejected"),
     ]
     assert poll.verified(2) == "rejected"
+    assert poll.told(endpoint) == ("mpa.rejected", "rejected", ())
 
 
-def test_with_reject_on_first_one_rejection_is_enough(caller: Backend) -> None:
+def test_with_reject_on_first_one_rejection_is_enough(caller: Backend, endpoint: WebhookEndpoint) -> None:
     groups = five()
     poll = Poll.ask(caller, groups, 2, reject_policy="reject_on_first")
     assert poll.vote(groups[0][0]) == (200, "recorded")
     assert poll.vote(groups[0][1], "rejected") == (200, "rejected")
     assert poll.verified(2) == "rejected"
+    assert poll.told(endpoint) == ("mpa.rejected", "rejected", (0,))
 
 
-def test_a_cancelled_request_is_closed_to_all_and_cleared(caller: Backend, relay: StandInRelay) -> None:
+def test_a_cancelled_request_is_closed_to_all_cleared_and_not_told(
+    caller: Backend, relay: StandInRelay, endpoint: WebhookEndpoint
+) -> None:
     groups = five()
     poll = Poll.ask(caller, groups, 1)
     wait_until(lambda: poll.key(groups[2][0]) in relay.taken(), "the pushes")
@@ -193,6 +220,7 @@ def test_a_cancelled_request_is_closed_to_all_and_cleared(caller: Backend, relay
     assert poll.vote(groups[0][0]) == (409, "MPA_CLOSED")
     wait_until(lambda: poll.key(groups[2][0], "clear") in relay.taken(), "the clears")
     assert poll.verified(1) == "cancelled"
+    assert endpoint.of(f"evt_{poll.created['mpa_id']}") == []
 
 
 def test_who_asks_takes_no_part(caller: Backend, relay: StandInRelay) -> None:
@@ -339,12 +367,14 @@ def test_what_happened_is_counted_and_written_down_without_a_signature(running: 
     assert not any(signature in running.log_path.read_text() for signature in signatures)
 
 
-def test_a_request_that_too_few_answered_expires(fading: Poll, relay: StandInRelay) -> None:
+def test_a_request_that_too_few_answered_expires(fading: Poll, relay: StandInRelay, endpoint: WebhookEndpoint) -> None:
     (anna, _), (carl, _), _ = fading.groups
     assert fading.vote(anna)[0] in {200, 410}
     wait_until(lambda: fading.status()["status"] == "timeout", "the request to time out")
     assert fading.vote(carl) == (410, "MPA_EXPIRED")
     assert fading.verified(2) == "timeout"
+    told = fading.told(endpoint)
+    assert (told[0], told[1]) == ("mpa.timeout", None)
     wait_until(lambda: fading.key(carl, "clear") in relay.taken(), "the clears")
 
 

@@ -1,0 +1,131 @@
+"""What the integrator is to be told: one event for whatever ended, in the transaction that ended it.
+
+An event holds all that its body says (docs/protocol.md, 5.4): it is tried for longer than what it is about can be read.
+It stands under the id of what ended, and that is its own id too: nothing ends twice, and a rule may run twice. It is
+claimed for a while under a token that the completion must show (see `webhook_delivery`); one that nobody completes can
+be claimed again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from sigil.core.decision import Decision, Key, Kind
+from sigil.protocol.action import type_of
+
+if TYPE_CHECKING:
+    from sigil.core.approval import Approval
+    from sigil.core.challenge import Challenge
+
+LEASE_SECONDS = 30
+"""How long a claim keeps others away, counted from the claim: longer than an attempt may take."""
+OWN_SECONDS = 2
+"""How long a new event is left to the worker that wrote it, which knows of it without looking."""
+OWNER_BYTES = 4
+"""What a key_id shows of an owner."""
+# Claims alone, without completions: one row each, and a transaction writes at most 200.
+MOST_CLAIMS = 200
+
+
+class Happening(IntEnum):
+    """What an event tells of; the names are the words of the wire."""
+
+    CHALLENGE_VERIFIED = 0
+    CHALLENGE_REJECTED = 1
+    CHALLENGE_EXPIRED = 2
+    MPA_APPROVED = 3
+    MPA_REJECTED = 4
+    MPA_TIMEOUT = 5
+
+
+class Event(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Claimed while it has a token, until `due`; else to be claimed from `due` on. Times are Unix seconds.
+
+    `at` is when it happened, `since_ms` from when on it is to be told. `claims` counts all claims, `tries` the attempts
+    that failed. An event of a challenge has a fingerprint, one of a multi-party request a request_id and the indices of
+    the groups that were satisfied.
+    """
+
+    happening: Happening
+    at: int
+    owner: bytes
+    action_type: str
+    since_ms: int
+    due: int
+    fingerprint: bytes = b""
+    reason: str = ""
+    request_id: str = ""
+    groups_satisfied: tuple[int, ...] = ()
+    claims: int = 0
+    tries: int = 0
+    token: bytes = b""
+
+    @property
+    def open(self) -> bool:
+        return True
+
+
+EVENT = Kind(b"w", Event, counted=True, queue=True)
+
+
+def event_key(ended_id: bytes) -> Key:
+    """`ended_id`: the challenge_id or mpa_id, 16 bytes."""
+    return Key(EVENT, ended_id)
+
+
+def of_challenge(now: float, challenge_id: bytes, challenge: Challenge) -> tuple[Key, Event]:
+    """The write that tells of a challenge that was answered or has expired."""
+    if challenge.end is None:
+        raise ValueError("a challenge that has not ended is no event")
+    event = Event(
+        happening=Happening[f"CHALLENGE_{challenge.state.name}"],
+        at=challenge.end.at,
+        owner=challenge.owner[:OWNER_BYTES],
+        action_type=type_of(challenge.action),
+        since_ms=int(now * 1000),
+        due=int(now) + OWN_SECONDS,
+        fingerprint=hashlib.sha256(challenge.public_key).digest(),
+        reason=challenge.reason,
+    )
+    return event_key(challenge_id), event
+
+
+def of_approval(now: float, mpa_id: bytes, approval: Approval) -> tuple[Key, Event]:
+    """The write that tells of a multi-party request that was decided or has timed out."""
+    if approval.end is None:
+        raise ValueError("a request that has not ended is no event")
+    event = Event(
+        happening=Happening[f"MPA_{approval.state.name}"],
+        at=approval.end.at,
+        owner=approval.owner[:OWNER_BYTES],
+        action_type=type_of(approval.action),
+        since_ms=int(now * 1000),
+        due=int(now) + OWN_SECONDS,
+        request_id=approval.request_id,
+        groups_satisfied=tuple(approval.satisfied),
+    )
+    return event_key(mpa_id), event
+
+
+Claim = tuple[bytes, Event]
+"""The id of what ended, and its event as it was claimed."""
+
+
+def claim(now: float, keys: Sequence[Key], events: Sequence[Event | None], token: bytes) -> Decision[list[Claim]]:
+    """Take what may be taken, for LEASE_SECONDS from now. Of at most MOST_CLAIMS keys."""
+    claims: list[Claim] = []
+    writes: list[tuple[Key, Any]] = []
+    for key, event in zip(keys, events, strict=True):
+        if event is None or (event.claims and event.due > now):
+            continue
+        # Rounded up: no claim ends before its time.
+        until = int(now) + 1 + LEASE_SECONDS
+        claimed = msgspec.structs.replace(event, due=until, claims=event.claims + 1, token=token)
+        writes.append((key, claimed))
+        claims.append((key.name, claimed))
+    return Decision(claims, tuple(writes))

@@ -1,0 +1,223 @@
+"""`webhooks.verify`: only what the server signed, lately, with this secret, is an event."""
+
+from __future__ import annotations
+
+import base64
+import json
+import pickle
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from sigil.protocol.webhook import signed_headers, standard_secret
+from sigil.sdk import (
+    ConfigurationError,
+    SigilError,
+    WebhookHeadersMissing,
+    WebhookRefused,
+    WebhookSignatureWrong,
+    WebhookTooOld,
+    webhooks,
+)
+from tests.sdk.test_secrets import shown
+
+SECRET, OLD = "the secret of this server: long enough", "the secret that it had before this one"
+NOW = 1_777_026_735
+ID = "evt_2407b2e9-fe16-4c40-a72c-3e70112b4abb"
+BODY = json.dumps(
+    {
+        "id": ID,
+        "type": "challenge.verified",
+        "status": "verified",
+        "timestamp": "2026-04-24T10:32:15Z",
+        "key_id": "0523fec9",
+        "action_type": "login",
+        "challenge_id": ID[4:],
+        "fingerprint": "b8" * 32,
+        "decision": "approved",
+        "of a later server": {},
+    }
+).encode()
+STANDARD, SIGIL = ("webhook-id", "webhook-timestamp", "webhook-signature"), ("X-Sigil-Timestamp", "X-Sigil-Signature")
+
+
+def headers(*secrets: str, at: int = NOW, only: tuple[str, ...] = (*STANDARD, *SIGIL)) -> dict[str, str]:
+    made = signed_headers(secrets or (SECRET,), ID, at, BODY)
+    return {name: made[name] for name in only}
+
+
+def verify(given: Any, body: Any = BODY, secret: Any = SECRET, now: float = NOW) -> webhooks.WebhookEvent:
+    return webhooks.verify(given, body, secret, clock=lambda: now)
+
+
+def test_an_event_says_what_ended() -> None:
+    event = verify(headers())
+    assert (event.id, event.type, event.status, event.decision) == (ID, "challenge.verified", "verified", "approved")
+    assert event.timestamp == datetime(2026, 4, 24, 10, 32, 15, tzinfo=UTC)
+    assert (event.challenge_id, event.fingerprint, event.mpa_id) == (ID[4:], "b8" * 32, None)
+    assert event.approved
+
+
+def test_an_event_is_frozen_and_is_not_taken_for_a_yes() -> None:
+    event = verify(headers())
+    with pytest.raises(AttributeError):
+        event.status = "rejected"  # type: ignore[misc]
+    with pytest.raises(TypeError, match="approved"):
+        assert event
+
+
+@pytest.mark.parametrize("family", [STANDARD, SIGIL], ids=["standard", "sigil"])
+def test_either_family_of_headers_is_enough(family: tuple[str, ...]) -> None:
+    assert verify(headers(only=family)).id == ID
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda h: {name.upper(): value for name, value in h.items()},
+        lambda h: {name.title(): value for name, value in h.items()},
+        lambda h: list(h.items()),
+        lambda h: [(name.encode(), value.encode()) for name, value in h.items()],
+        lambda h: ((name, value) for name, value in h.items()),
+    ],
+    ids=["upper case", "title case", "pairs", "pairs of bytes", "a generator"],
+)
+def test_headers_come_in_any_shape(form: Any) -> None:
+    assert verify(form(headers())).id == ID
+
+
+@pytest.mark.parametrize("form", [bytes, bytearray, memoryview])
+def test_the_body_is_bytes_of_any_kind(form: Any) -> None:
+    assert verify(headers(), form(BODY)).id == ID
+
+
+def test_a_secret_may_be_spelled_for_standard_webhooks_at_either_end() -> None:
+    spelled = standard_secret(SECRET)
+    assert spelled == "whsec_" + base64.b64encode(SECRET.encode()).decode()
+    assert verify(headers(spelled, only=STANDARD)).id == ID
+    assert verify(headers(only=STANDARD), secret=spelled).id == ID
+    assert verify(headers(spelled), secret=spelled).id == ID
+
+
+@pytest.mark.parametrize(
+    ("signed", "known"),
+    [((SECRET, OLD), SECRET), ((SECRET, OLD), OLD), ((SECRET,), f"{SECRET},{OLD}"), ((OLD,), [SECRET, OLD])],
+    ids=["new receiver", "old receiver", "both known, new sent", "both known, old sent"],
+)
+def test_while_a_secret_is_replaced_either_end_may_be_first(signed: tuple[str, ...], known: Any) -> None:
+    assert verify(headers(*signed), secret=known).id == ID
+
+
+def test_after_the_rotation_the_sigil_header_alone_is_signed_with_the_new_secret() -> None:
+    with pytest.raises(WebhookSignatureWrong):
+        verify(headers(SECRET, OLD, only=SIGIL), secret=OLD)
+
+
+@pytest.mark.parametrize("late", [-301, 301])
+@pytest.mark.parametrize("family", [STANDARD, SIGIL, (*STANDARD, *SIGIL)], ids=["standard", "sigil", "both"])
+def test_what_was_signed_long_ago_or_in_the_future_is_refused(late: int, family: tuple[str, ...]) -> None:
+    with pytest.raises(WebhookTooOld, match="clock"):
+        verify(headers(only=family), now=NOW + late)
+    assert verify(headers(only=family), now=NOW + late * 300 // 301).id == ID
+
+
+def test_the_clock_is_the_machines_unless_another_is_given() -> None:
+    with pytest.raises(WebhookTooOld):
+        webhooks.verify(headers(), BODY, SECRET)
+
+
+def test_a_fresh_timestamp_of_one_family_does_not_freshen_the_other() -> None:
+    """An old message with a new timestamp beside it."""
+    old, new = headers(at=NOW - 4000), {name: value for name, value in headers("x" * 32).items() if name in SIGIL}
+    with pytest.raises(WebhookTooOld):
+        verify(old | new)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"webhook-id": "evt_0", "X-Sigil-Timestamp": "1777026736"},
+        {"webhook-timestamp": str(NOW + 1), "X-Sigil-Signature": "v1,"},
+        {"webhook-signature": "v1,AAAA", "X-Sigil-Signature": ""},
+        {"webhook-signature": " ", "X-Sigil-Signature": "v1," + "0" * 64},
+        {"webhook-signature": "é\udcff", "X-Sigil-Signature": "鍵"},
+        {"webhook-timestamp": f" {NOW}", "X-Sigil-Timestamp": f"+{NOW}"},
+        {"webhook-timestamp": "", "X-Sigil-Timestamp": "١٧٧٧٠٢٦٧٣٥"},
+        {"webhook-timestamp": "9" * 40, "X-Sigil-Timestamp": "1.7e9"},
+    ],
+)
+def test_a_changed_header_is_refused(change: dict[str, str]) -> None:
+    with pytest.raises(WebhookSignatureWrong):
+        verify(headers() | change)
+
+
+def test_a_message_of_one_family_is_none_of_the_other() -> None:
+    """Both are HMACs under the same key; what tells them apart is that a timestamp is digits alone."""
+    made = headers()
+    standard = base64.b64decode(made["webhook-signature"][3:]).hex()
+    forged = {"X-Sigil-Timestamp": ID, "X-Sigil-Signature": f"v1,{standard}"}
+    with pytest.raises(WebhookSignatureWrong):
+        verify(forged, f"{NOW}.".encode() + BODY)
+    sigil = base64.b64encode(bytes.fromhex(made["X-Sigil-Signature"][3:])).decode()
+    with pytest.raises(WebhookSignatureWrong):
+        verify({"webhook-id": str(NOW), "webhook-timestamp": "", "webhook-signature": f"v1,{sigil}"}, BODY[1:])
+
+
+def test_a_changed_body_is_refused_even_when_it_means_the_same() -> None:
+    with pytest.raises(WebhookSignatureWrong, match="bytes as they came"):
+        verify(headers(), json.dumps(json.loads(BODY), indent=1).encode())
+
+
+def test_another_secret_is_refused_and_the_error_says_what_to_compare() -> None:
+    with pytest.raises(WebhookSignatureWrong, match="WEBHOOK_SECRET"):
+        verify(headers(OLD))
+
+
+@pytest.mark.parametrize("present", [(), STANDARD[:2], STANDARD[1:], SIGIL[:1], ("webhook-id", *SIGIL[1:])])
+def test_missing_headers_are_named(present: tuple[str, ...]) -> None:
+    with pytest.raises(WebhookHeadersMissing, match="webhook-"):
+        verify(headers(only=present))
+
+
+@pytest.mark.parametrize("body", [json.loads(BODY), BODY.decode(), None, 1], ids=["dict", "text", "None", "int"])
+def test_a_parsed_body_is_told_of_with_what_to_give_instead(body: Any) -> None:
+    with pytest.raises(ConfigurationError, match="raw bytes"):
+        verify(headers(), body)
+
+
+@pytest.mark.parametrize(
+    "secret", ["", "x" * 31, f"{SECRET},", [], [SECRET, ""], None, SECRET.encode(), "whsec_" + "!" * 40]
+)
+def test_what_cannot_be_the_secret_is_told_of_and_not_repeated(secret: Any) -> None:
+    """An empty key most of all: with it anybody signs."""
+    with pytest.raises(ConfigurationError) as refused:
+        verify(headers(), secret=secret)
+    assert SECRET not in shown(refused.value)
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b"[]", b"\xff", b'{"id":1}', b"[" * 5000, BODY.replace(b"2026-04", b"2026-44")]
+)
+def test_a_signed_body_of_another_form_is_refused(body: bytes) -> None:
+    with pytest.raises(WebhookRefused, match="form"):
+        verify(signed_headers([SECRET], ID, NOW, body), body)
+
+
+@pytest.mark.parametrize(
+    ("given", "now"), [(headers(OLD), NOW), (headers(), NOW + 999), ({}, NOW)], ids=["wrong", "old", "no headers"]
+)
+def test_no_error_shows_the_secret_even_with_local_variables(given: dict[str, str], now: float) -> None:
+    with pytest.raises(WebhookRefused) as refused:
+        verify(given, now=now)
+    assert SECRET not in shown(refused.value)
+    assert refused.value.__cause__ is None
+    assert refused.value.__context__ is None
+    assert isinstance(refused.value, SigilError)
+    assert pickle.loads(pickle.dumps(refused.value)).code == refused.value.code  # noqa: S301
+
+
+def test_events_of_a_later_server_can_be_read() -> None:
+    body = BODY.replace(b"challenge.verified", b"challenge.postponed")
+    event = verify(signed_headers([SECRET], ID, NOW, body), body)
+    assert (event.type, event.approved) == ("challenge.postponed", False)

@@ -1,0 +1,127 @@
+"""A webhook endpoint of an integrator, in the test's own process: it keeps what arrives, and answers as told."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import json
+import threading
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, NamedTuple
+
+import standardwebhooks
+
+from sigil.protocol.webhook import standard_secret
+from sigil.sdk import webhooks
+
+
+class Arrival(NamedTuple):
+    """`headers` by lower-case names; `at` is a Unix time, `said` what it was answered with."""
+
+    headers: dict[str, str]
+    body: bytes
+    at: float
+    said: int
+
+    @property
+    def event(self) -> dict[str, Any]:
+        event: dict[str, Any] = json.loads(self.body)
+        return event
+
+
+class WebhookEndpoint:
+    """`with WebhookEndpoint() as endpoint: …`
+
+    `says(number)` is the status for the request of that number, counted from 0; 0 closes the connection instead.
+    """
+
+    def __init__(self, says: Callable[[int], int] = lambda number: 200) -> None:
+        self.says = says
+        self.hanging = False
+        self.port = 0
+        self.arrivals: list[Arrival] = []
+        self.connections = 0
+        self._numbers = itertools.count()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._writers: set[asyncio.StreamWriter] = set()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/hooks/sigil?token=secret-of-the-path"
+
+    def __enter__(self) -> WebhookEndpoint:
+        self._thread.start()
+        self.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.stop()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(60)
+        self._loop.close()
+
+    def start(self) -> None:
+        """Listen, on the former port after a stop."""
+        self._run(self._start())
+
+    def stop(self) -> None:
+        """From now on nobody listens, and connections are closed."""
+        self._run(self._stop())
+
+    def _run(self, work: Any) -> None:
+        asyncio.run_coroutine_threadsafe(work, self._loop).result(60)
+
+    async def _start(self) -> None:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, backlog=1024)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def _stop(self) -> None:
+        self._server.close()
+        for writer in self._writers:
+            writer.transport.abort()
+        while self._writers:
+            await asyncio.sleep(0.01)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        self._writers.add(writer)
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+            while await self._answer(reader, writer):
+                pass
+        writer.transport.abort()
+        self._writers.discard(writer)
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        lines = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")[1:-2]
+        headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
+        body = await reader.readexactly(int(headers["content-length"]))
+        at = time.time()
+        while self.hanging:
+            await asyncio.sleep(0.01)
+        said = self.says(next(self._numbers))
+        self.arrivals.append(Arrival(headers, body, at, said))
+        if said:
+            writer.write(f"HTTP/1.1 {said} So\r\nContent-Length: 0\r\n\r\n".encode())
+            await writer.drain()
+        return said != 0
+
+    def taken(self) -> list[Arrival]:
+        """What was answered with 2xx, in the order of arrival."""
+        return [arrival for arrival in self.arrivals if 200 <= arrival.said < 300]
+
+    def of(self, event_id: str) -> list[Arrival]:
+        return [arrival for arrival in self.arrivals if arrival.headers.get("webhook-id") == event_id]
+
+
+def checked(arrival: Arrival, secret: str) -> webhooks.WebhookEvent:
+    """The event, as an independent library of Standard Webhooks and the SDK take it."""
+    by_library = standardwebhooks.Webhook(standard_secret(secret)).verify(arrival.body, arrival.headers)
+    event = webhooks.verify(arrival.headers, arrival.body, secret)
+    sigil = {name: value for name, value in arrival.headers.items() if name.startswith("x-sigil-")}
+    assert webhooks.verify(sigil, arrival.body, secret) == event
+    assert by_library["id"] == event.id == arrival.headers["webhook-id"]
+    return event
