@@ -29,9 +29,13 @@ _REMEMBERED = 4096
 class _Signed:
     """What devices sign, and the server's signatures by suite, made when they are wanted."""
 
+    members: dict[str, Any]
     approval: bytes
-    rejection: bytes
     signatures: dict[Suite, str] = field(default_factory=dict)
+
+    @property
+    def rejection(self) -> bytes:
+        return signed_bytes.mpa_rejection(self.members)
 
     @property
     def context(self) -> msgspec.Raw:
@@ -119,7 +123,7 @@ class ApprovalMessages:
         known = self._signed.get(mpa_id)
         if known is None:
             context = self._context(mpa_id, approval)
-            known = _Signed(signed_bytes.mpa_approval(context), signed_bytes.mpa_rejection(context))
+            known = _Signed(context, signed_bytes.mpa_approval(context))
             if len(self._signed) >= _REMEMBERED:
                 del self._signed[next(iter(self._signed))]
             self._signed[mpa_id] = known
