@@ -25,8 +25,14 @@ class Connection:
         )
 
     def post(self, path: str, body: bytes) -> bytes:
+        return self._ask("POST", path, body)
+
+    def get(self, path: str) -> bytes:
+        return self._ask("GET", path, b"")
+
+    def _ask(self, method: str, path: str, body: bytes) -> bytes:
         """The body of the answer; RuntimeError unless it is 200 or 201."""
-        self._socket.sendall(f"POST {path}{self._headers}{len(body)}\r\n\r\n".encode() + body)
+        self._socket.sendall(f"{method} {path}{self._headers}{len(body)}\r\n\r\n".encode() + body)
         received = b""
         while True:
             piece = self._socket.recv(65536)
@@ -35,9 +41,9 @@ class Connection:
             if found and len(answer) >= _length(head):
                 break
             if not piece:
-                raise RuntimeError(f"POST {path}: the server closed the connection")
+                raise RuntimeError(f"{method} {path}: the server closed the connection")
         if not head.startswith(_GOOD):
-            raise RuntimeError(f"POST {path}: {received!r}")
+            raise RuntimeError(f"{method} {path}: {received!r}")
         return answer
 
     def __enter__(self) -> Connection:

@@ -10,15 +10,16 @@ from typing import Any, Protocol, TypeVar
 
 from bench.wire import ACTION_JCS
 from sigil.app import KINDS
-from sigil.challenges import Challenges, Policy
 from sigil.core import challenge as rules
 from sigil.core.challenge import Challenge
 from sigil.core.decision import Decision, Key, SessionStore
 from sigil.core.ledger import Limits
-from sigil.protocol.identity import DerivedSecrets, ServerIdentity
+from sigil.fan_outs import FanOuts
+from sigil.outgoing import NoPush
 from sigil.protocol.ids import uuid4_bytes
 from sigil.store.lmdb import LmdbStore
-from sigil.waiting import Waiters
+from sigil.sweeper import Sweeper
+from sigil.undelivered import NoEvents
 
 T = TypeVar("T")
 
@@ -109,15 +110,13 @@ class Expire:
 
     def __init__(self, store: SessionStore, count: int) -> None:
         self._put = Put(store, count, age=_LIFETIME + 1)
-        secrets = DerivedSecrets(*(bytes([n]) * 32 for n in (1, 2, 3, 4)))
-        self._challenges = Challenges(
-            identity=ServerIdentity.from_secrets(secrets),
+        self._sweeper = Sweeper(
             store=store,
-            waiters=Waiters(),
-            policy=Policy(),
-            journal=lambda event, challenge_id, challenge: None,
+            outgoing=NoPush(),
+            fan_outs=FanOuts(store=store, outgoing=NoPush(), clock=time.time),
+            events=NoEvents(),
+            journal=_Untold(),
             clock=time.time,
-            randomness=os.urandom,
         )
 
     def prepare(self) -> None:
@@ -125,8 +124,14 @@ class Expire:
         self._put.run()
 
     def run(self) -> None:
-        while finish(self._challenges.sweep()):
+        while finish(self._sweeper.sweep()):
             pass
+
+
+class _Untold:
+    def challenge(self, *_: object) -> None: ...
+
+    def approval(self, *_: object) -> None: ...
 
 
 TASKS = {"put": Put, "answer": Answer, "expire": Expire}

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 import pytest
 
 from bench.connection import Connection
 from bench.measuring import Measure
-from bench.wire import answered, asked
+from bench.wire import answered, asked, asked_together, voted
 from sigil.device import Device
 from tests.live import LiveServer
 
@@ -57,3 +58,18 @@ def test_complete_challenge_over_tls(measure: Measure) -> None:
 
         # A preparation that does nothing: one challenge a round, so that a calibration stands beside each.
         measure(complete, rounds=1000, prepare=lambda: None)
+
+
+def test_complete_m_of_n_over_tls(measure: Measure) -> None:
+    """Five devices in three groups, of which two approve: request, status and two votes, one after the other."""
+    anna, bert, carl, dora, emil = (Device.generate() for _ in range(5))
+    request = asked_together([[anna, bert], [carl, dora], [emil]], 2)
+    with LiveServer(workers=1, SIGIL_DEVICE_RATE="off") as server, Connection(server) as connection:
+
+        def complete() -> None:
+            created = json.loads(connection.post("/mpa/request", request))
+            status = connection.get(f"/mpa/status/{created['request_id']}")
+            for device in (anna, emil):
+                connection.post("/mpa/respond", voted(device, status))
+
+        measure(complete, rounds=500, prepare=lambda: None)

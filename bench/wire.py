@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 from sigil.device import Device
 from sigil.protocol.canonical import canonical
@@ -27,3 +28,16 @@ def answered(device: Device, created: bytes) -> bytes:
     bound = decode_base64(challenge["challenge_bytes"], "challenge_bytes")
     signature = device.sign_approval(bound, ACTION_JCS)
     return json.dumps(device.response_body(challenge["challenge_id"], "approved", signature)).encode()
+
+
+def asked_together(groups: Sequence[Sequence[Device]], required: int) -> bytes:
+    """The body of `POST /mpa/request`."""
+    members = [{"members": [{"device_public_key": device.wire_key} for device in group]} for group in groups]
+    return json.dumps({"action": ACTION, "required": required, "groups": members}).encode()
+
+
+def voted(device: Device, status: bytes) -> bytes:
+    """The body of `POST /mpa/respond` that approves what `status` is the answer to `GET /mpa/status` of."""
+    request = json.loads(status)
+    signature = device.sign_vote(request["action_context"], "approved")
+    return json.dumps(device.vote_body(request["mpa_id"], "approved", signature)).encode()

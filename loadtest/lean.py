@@ -1,14 +1,17 @@
-"""Complete challenges per second of a running server, by a generator that does as little as it can.
+"""Complete challenges or M-of-N requests per second of a running server, by a generator that does little itself.
 
     python -m loadtest.lean                          starts a server of its own, with 2 workers
+    python -m loadtest.lean --what approvals         M-of-N requests in place of challenges
     python -m loadtest.lean --url URL --ca FILE      loads a running one; the API key comes from SIGIL_API_KEY
 
-A complete challenge is `POST /challenge` with an API key and `POST /respond` with the device's signature. Each
-connection does one after the other (closed loop), over TLS and HTTP/1.1. Devices do not check the server here; the
-server does all that it does for anyone. It has to run with SIGIL_DEVICE_RATE=off, since few devices answer much.
+A complete challenge is `POST /challenge` with an API key and `POST /respond` with the device's signature; a complete
+M-of-N request is `POST /mpa/request` for five devices in three groups, what they have to sign, and the two votes that
+decide it. Each connection does one after the other (closed loop), over TLS and HTTP/1.1. Devices do not check the
+server here; the server does all that it does for anyone. It has to run with SIGIL_DEVICE_RATE=off, since few devices
+answer much.
 
 Machines differ and are noisy: beside the rate stands how many raw P-256 verifications one core of this machine could
-have made in the time of one complete challenge, measured before and after.
+have made in the time of one, measured before and after.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ import asyncio
 import os
 import ssl
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import cast
@@ -26,48 +29,46 @@ from urllib.parse import urlsplit
 
 import uvloop
 
-from loadtest.approvals import answer, approval, creation
+from loadtest.rounds import ROUNDS, Http, Round
 from loadtest.server import calibrate, live_server
 from loadtest.usage import ProcessUsage, server_processes
-from sigil.device import Device
 from sigil.protocol.keys import SUITES, Suite
-from sigil.protocol.messages import ChallengeCreated, decode
 
 
 @dataclass
 class Results:
-    """Latencies in seconds of complete challenges that were verified, and what else was answered."""
+    """Latencies in seconds of requests that were answered well, by their name, and what else was answered."""
 
-    create: list[float] = field(default_factory=list)
-    answer: list[float] = field(default_factory=list)
+    took: defaultdict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    complete: int = 0
     errors: Counter[str] = field(default_factory=Counter)
     stop_at: float = 0.0
 
+    def begin(self) -> None:
+        """What went before was the warm-up."""
+        self.took.clear()
+        self.complete = 0
+
 
 class Connection(asyncio.Protocol):
-    """One device on one keep-alive connection: creates a challenge, answers it, begins again."""
+    """One keep-alive connection that does one round after the other."""
 
-    def __init__(self, host: str, api_key: str, device: Device, results: Results) -> None:
-        self._device = device
+    def __init__(self, asking: Round, results: Results) -> None:
+        self._asking = asking
         self._results = results
         self._buffer = b""
-        self._answering = False
+        self._step = 0
         self._since = 0.0
         self.closed = asyncio.get_running_loop().create_future()
-        body = creation(device)
-        head = f"Host: {host}\r\nContent-Type: application/json\r\n"
-        self._create = (
-            f"POST /challenge HTTP/1.1\r\n{head}Authorization: Bearer {api_key}\r\nContent-Length: {len(body)}\r\n\r\n"
-        ).encode() + body
-        self._respond_head = f"POST /respond HTTP/1.1\r\n{head}Content-Length: ".encode()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's TLS transport is no asyncio.Transport by type.
         self._transport = cast(asyncio.Transport, transport)
-        self._send(self._create)
+        self._send(0, b"")
 
-    def _send(self, request: bytes) -> None:
-        self._since = time.perf_counter()
+    def _send(self, step: int, before: bytes) -> None:
+        request = self._asking.request(step, before)
+        self._step, self._since = step, time.perf_counter()
         self._transport.write(request)
 
     def data_received(self, data: bytes) -> None:
@@ -82,26 +83,19 @@ class Connection(asyncio.Protocol):
         self._received(head[9:12].decode(), rest)
 
     def _received(self, status: str, body: bytes) -> None:
-        took = time.perf_counter() - self._since
-        if status not in {"200", "201"}:
+        last = self._step == len(self._asking.names) - 1
+        good = status in {"200", "201"}
+        if good:
+            self._results.took[self._asking.names[self._step]].append(time.perf_counter() - self._since)
+            self._results.complete += last
+        else:
             self._results.errors[status] += 1
-            self._answering = True
+        if good and not last:
+            self._send(self._step + 1, body)
+        elif time.perf_counter() > self._results.stop_at:
+            self._transport.close()
         else:
-            (self._results.answer if self._answering else self._results.create).append(took)
-        if self._answering:
-            self._answering = False
-            if time.perf_counter() > self._results.stop_at:
-                self._transport.close()
-                return
-            self._send(self._create)
-        else:
-            self._answering = True
-            self._send(self._respond(body))
-
-    def _respond(self, body: bytes) -> bytes:
-        created = decode(body, ChallengeCreated)
-        answered = answer(self._device, created, approval(self._device, created))
-        return self._respond_head + b"%d\r\n\r\n" % len(answered) + answered
+            self._send(0, b"")
 
     def connection_lost(self, exc: Exception | None) -> None:
         if exc is not None or time.perf_counter() < self._results.stop_at:
@@ -116,21 +110,20 @@ class Target:
     api_key: str
 
 
-async def load(target: Target, suite: Suite, *, connections: int, seconds: float) -> Results:
+async def load(target: Target, what: str, suite: Suite, *, connections: int, seconds: float) -> Results:
     """Run `connections` closed loops for `seconds`, not counting a warm-up of a tenth of it."""
     parts = urlsplit(target.url)
     loop = asyncio.get_running_loop()
     results = Results(stop_at=time.perf_counter() + seconds * 1.1)
 
     async def connect() -> Connection:
-        protocol = Connection(parts.netloc, target.api_key, Device.generate(suite), results)
+        protocol = Connection(ROUNDS[what](Http(parts.netloc, target.api_key), suite), results)
         await loop.create_connection(lambda: protocol, parts.hostname or "", parts.port or 443, ssl=target.tls)
         return protocol
 
     running = [await connect() for _ in range(connections)]
     await asyncio.sleep(seconds * 0.1)
-    results.create.clear()
-    results.answer.clear()
+    results.begin()
     await asyncio.gather(*(connection.closed for connection in running))
     return results
 
@@ -139,11 +132,11 @@ def _percentile(values: list[float], share: float) -> float:
     return sorted(values)[min(len(values) - 1, int(len(values) * share))] * 1000 if values else float("nan")
 
 
-def _report(suite: str, results: Results, seconds: float, verifications: float) -> None:
-    rate = len(results.answer) / seconds
-    print(f"{suite:<8} {rate:8.0f} complete challenges/s", end="")
+def _report(what: str, suite: str, results: Results, seconds: float, verifications: float) -> None:
+    rate = results.complete / seconds
+    print(f"{suite:<8} {rate:8.0f} complete {what}/s", end="")
     print(f" = one for {verifications / rate if rate else float('inf'):4.1f} verifications of a core", end="")
-    for name, values in (("create", results.create), ("answer", results.answer)):
+    for name, values in results.took.items():
         print(f"   {name} p50 {_percentile(values, 0.5):5.1f} ms  p99 {_percentile(values, 0.99):5.1f} ms", end="")
     print(f"   errors {dict(results.errors) or 0}")
 
@@ -154,19 +147,21 @@ def _run(target: Target, options: argparse.Namespace, processes: Mapping[str, in
         before = calibrate()
         usage = ProcessUsage({**processes, "generator": os.getpid()})
         usage.sample()
-        results = uvloop.run(load(target, suite, connections=options.connections, seconds=options.seconds))
+        loading = load(target, options.what, suite, connections=options.connections, seconds=options.seconds)
+        results = uvloop.run(loading)
         usage.sample()
-        _report(suite, results, options.seconds, (before + calibrate()) / 2)
+        _report(options.what, suite, results, options.seconds, (before + calibrate()) / 2)
         print("\n".join(usage.between().lines()))
-        good = good and not results.errors and bool(results.answer)
+        good = good and not results.errors and bool(results.complete)
     return good
 
 
 def main() -> int:
-    """Exit code 1 when anything but verified challenges came back."""
+    """Exit code 1 when anything came back that was not asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--url")
     parser.add_argument("--ca", help="certificate to trust")
+    parser.add_argument("--what", choices=ROUNDS, default="challenges")
     parser.add_argument("--suite", action="append", choices=SUITES, help="default: all, one after the other")
     parser.add_argument("--connections", type=int, default=48)
     parser.add_argument("--seconds", type=float, default=10)

@@ -7,27 +7,36 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import falcon.asgi
 
 from sigil import __version__, journal
+from sigil.approval_drafts import Drafts
+from sigil.approval_messages import ApprovalMessages
+from sigil.approval_register import Register
+from sigil.approvals import Approvals
 from sigil.challenge_messages import ChallengeMessages
-from sigil.challenges import Challenges, Journal, Policy
+from sigil.challenges import Challenges, Policy
 from sigil.config import Config
-from sigil.core import challenge as rules
 from sigil.core import webhook_delivery
+from sigil.core.approval import APPROVAL, NAMED, VOTE, Approval
+from sigil.core.challenge import CHALLENGE, IDEMPOTENT, LEDGER, Challenge
 from sigil.core.decision import SessionStore, StoreFull, StoreUnusable
 from sigil.core.delivery import Done
+from sigil.core.fan_out import FAN_OUT
 from sigil.core.ledger import Limits
 from sigil.core.once import SPENT
 from sigil.core.outage import PEER
 from sigil.core.outbox import OUTBOX
 from sigil.core.webhook_delivery import FAILURE
 from sigil.core.webhook_event import EVENT
+from sigil.devices import Devices
+from sigil.fan_outs import FanOuts
+from sigil.inbox import Inbox
 from sigil.outbound.relay import RelayClient
 from sigil.outbox_loop import OutboxLoop
-from sigil.outgoing import Outgoing
+from sigil.outgoing import NoPush, Outgoing, OutgoingPushes
 from sigil.protocol.api_key import KeyRing
 from sigil.protocol.errors import Overloaded
 from sigil.protocol.identity import DerivedSecrets, ServerIdentity
@@ -36,8 +45,10 @@ from sigil.push_messages import PushMessages
 from sigil.pushes import Pushes
 from sigil.receiver_watch import ReceiverWatch
 from sigil.relay_watch import RelayWatch
+from sigil.resources.approvals import NewApproval, OneApproval, StatusOfApproval, Votes
 from sigil.resources.callers import Callers
-from sigil.resources.challenges import Answers, NewChallenge, OneChallenge, PendingOfDevice, StatusOfChallenge
+from sigil.resources.challenges import Answers, NewChallenge, OneChallenge, StatusOfChallenge
+from sigil.resources.inbox import PendingOfDevice
 from sigil.resources.openapi import OpenApi
 from sigil.resources.server import HealthOfServer, InfoOfServer
 from sigil.serving import logs, places, problems
@@ -53,7 +64,8 @@ from sigil.serving.worker_life import Life
 from sigil.store.directory import StateDirectory, StateDirectoryError
 from sigil.store.lmdb import LmdbStore
 from sigil.store.running import open_running
-from sigil.undelivered import Undelivered
+from sigil.sweeper import Sweeper
+from sigil.undelivered import NoEvents, Undelivered
 from sigil.waiting import Waiters
 from sigil.webhook_loop import WebhookLoop
 from sigil.webhook_settings import WebhookTarget
@@ -64,7 +76,7 @@ if TYPE_CHECKING:
     from sigil.metrics import Metrics, PushMetrics, WebhookMetrics
     from sigil.outbound.webhook import WebhookReceiver
 
-KINDS = (rules.CHALLENGE, rules.LEDGER, rules.IDEMPOTENT, SPENT, OUTBOX, PEER, EVENT, FAILURE)
+KINDS = (CHALLENGE, LEDGER, IDEMPOTENT, SPENT, OUTBOX, PEER, EVENT, FAILURE, APPROVAL, VOTE, NAMED, FAN_OUT)
 # Rows are read back after a restart only by a server that writes them the same way.
 STORE_SCHEMA = "5"
 
@@ -77,13 +89,21 @@ class Snapshot:
     secrets: DerivedSecrets
 
 
+class Journals(Protocol):
+    """What services tell; `sigil.journal` writes it down."""
+
+    def challenge(self, event: str, challenge_id: bytes, challenge: Challenge) -> None: ...
+
+    def approval(self, event: str, mpa_id: bytes, approval: Approval, device: bytes | None = None) -> None: ...
+
+
 @dataclass(frozen=True)
 class Parts:
     """What tests put in another's place."""
 
     store: SessionStore
     waiters: Waiters
-    journal: Journal = journal.record
+    journal: Journals = field(default_factory=journal.Journal)
     clock: Callable[[], float] = time.time
     randomness: Callable[[int], bytes] = os.urandom
     metrics: Metrics | None = None
@@ -148,37 +168,23 @@ def build(snapshot: Snapshot, parts: Parts) -> Edge:
     # Each worker counts for itself: together they let through what the setting says.
     strangers = Strangers(addresses, AddressLimiter(config.rate_limit / config.workers))
     callers = Callers(keys, strangers)
-    outgoing = Outgoing() if config.relay_url else None
-    events = Outgoing()
-    challenges = Challenges(
-        identity=identity,
-        store=parts.store,
-        waiters=parts.waiters,
-        policy=_policy(config),
-        journal=_journal(parts),
-        clock=parts.clock,
-        randomness=parts.randomness,
-        outgoing=outgoing,
-        events=_undelivered(parts, events) if config.webhook else None,
-    )
-    loops = Loops(
-        store=parts.store,
-        challenges=challenges,
-        waiters=parts.waiters,
-        outbox=None if outgoing is None else _outbox(config, identity, parts, outgoing, challenges.messages),
-        webhooks=_webhooks(config.webhook, parts, events) if config.webhook else None,
-    )
+    services = _services(config, identity, parts)
     app: falcon.asgi.App[Any, Any] = falcon.asgi.App(
-        middleware=[_Worker(loops, parts.store), EveryAnswer(parts.metrics.http if parts.metrics else None)]
+        middleware=[_Worker(services.loops, parts.store), EveryAnswer(parts.metrics.http if parts.metrics else None)]
     )
     problems.handle_errors(app, parts.metrics.problem if parts.metrics else lambda problem: None)
     app.add_error_handler(StoreFull, _store_failed)
     app.add_error_handler(StoreUnusable, _store_failed)
+    challenges, approvals = services.challenges, services.approvals
     app.add_route("/challenge", NewChallenge(challenges, callers))
     app.add_route("/v1/auth/challenge/{challenge_id}", OneChallenge(challenges, callers))
     app.add_route("/v1/auth/challenge/{challenge_id}/status", StatusOfChallenge(challenges, callers))
     app.add_route("/respond", Answers(challenges, strangers))
-    app.add_route("/device/pending", PendingOfDevice(challenges, strangers))
+    app.add_route("/mpa/request", NewApproval(approvals, callers))
+    app.add_route("/mpa/request/{request_id}", OneApproval(approvals, callers))
+    app.add_route("/mpa/status/{request_id}", StatusOfApproval(approvals, callers))
+    app.add_route("/mpa/respond", Votes(approvals, strangers))
+    app.add_route("/device/pending", PendingOfDevice(services.inbox, strangers))
     app.add_route("/health", HealthOfServer(__version__, _faults(parts)))
     app.add_route("/info", InfoOfServer(_info(config, identity), strangers))
     app.add_route("/openapi.json", OpenApi(__version__, strangers))
@@ -187,17 +193,85 @@ def build(snapshot: Snapshot, parts: Parts) -> Edge:
     return Edge(app, Intake(), addresses)
 
 
-def _journal(parts: Parts) -> Journal:
+@dataclass(frozen=True)
+class _Services:
+    challenges: Challenges
+    approvals: Approvals
+    inbox: Inbox
+    loops: Loops
+
+
+def _services(config: Config, identity: ServerIdentity, parts: Parts) -> _Services:
+    """What resources call, and the loops behind it."""
+    store, clock, randomness = parts.store, parts.clock, parts.randomness
+    told, devices = _Told(parts.journal, parts.metrics), Devices(identity)
+    of_challenges, of_approvals = ChallengeMessages(identity), ApprovalMessages(identity)
+    limits = Limits(config.max_pending_per_device, config.device_rate)
+    outgoing = Outgoing() if config.relay_url else NoPush()
+    ended = Outgoing()
+    events = _undelivered(parts, ended) if config.webhook else NoEvents()
+    fan_outs = FanOuts(store=store, outgoing=outgoing, clock=clock)
+    challenges = Challenges(
+        messages=of_challenges,
+        devices=devices,
+        store=store,
+        waiters=parts.waiters,
+        policy=_policy(config, limits),
+        journal=told.challenge,
+        clock=clock,
+        randomness=randomness,
+        outgoing=outgoing,
+        events=events,
+    )
+    approvals = Approvals(
+        drafts=_drafts(config, parts, devices, outgoing),
+        register=Register(store=store, limits=limits, clock=clock, randomness=randomness, events=events),
+        messages=of_approvals,
+        devices=devices,
+        store=store,
+        waiters=parts.waiters,
+        journal=told.approval,
+        clock=clock,
+        outgoing=outgoing,
+        fan_outs=fan_outs,
+        events=events,
+    )
+    inbox = Inbox(
+        server_id=identity.server_id,
+        challenges=of_challenges,
+        approvals=of_approvals,
+        devices=devices,
+        store=store,
+        clock=clock,
+    )
+    sweeper = Sweeper(store=store, outgoing=outgoing, fan_outs=fan_outs, events=events, journal=told, clock=clock)
+    outbox = None
+    if isinstance(outgoing, Outgoing):
+        messages = PushMessages(of_challenges, of_approvals, identity.server_id, config.push_content)
+        outbox = _outbox(config, identity, parts, outgoing, messages)
+    webhooks = _webhooks(config.webhook, parts, ended) if config.webhook else None
+    loops = Loops(
+        store=store, sweeper=sweeper, fan_outs=fan_outs, waiters=parts.waiters, outbox=outbox, webhooks=webhooks
+    )
+    return _Services(challenges, approvals, inbox, loops)
+
+
+class _Told:
     """What happens is written down, and counted where there is somebody to ask."""
-    metrics = parts.metrics
-    if metrics is None:
-        return parts.journal
 
-    def told(event: str, challenge_id: bytes, challenge: rules.Challenge) -> None:
-        metrics.challenge(event, challenge)
-        parts.journal(event, challenge_id, challenge)
+    def __init__(self, journal: Journals, metrics: Metrics | None) -> None:
+        self._journal = journal
+        self._metrics = metrics
 
-    return told
+    def challenge(self, event: str, challenge_id: bytes, challenge: Challenge) -> None:
+        if self._metrics:
+            self._metrics.challenge(event, challenge)
+        self._journal.challenge(event, challenge_id, challenge)
+
+    def approval(self, event: str, mpa_id: bytes, approval: Approval, device: bytes | None = None) -> None:
+        if self._metrics:
+            self._metrics.approval(event, approval)
+        self._journal.approval(event, mpa_id, approval, device)
 
 
 class _PushNews(journal.PushJournal):
@@ -217,7 +291,7 @@ class _PushNews(journal.PushJournal):
 
 
 def _outbox(
-    config: Config, identity: ServerIdentity, parts: Parts, outgoing: Outgoing, messages: ChallengeMessages
+    config: Config, identity: ServerIdentity, parts: Parts, outgoing: Outgoing, messages: PushMessages
 ) -> OutboxLoop:
     news = _PushNews(parts.metrics.pushes() if parts.metrics else None)
     relay = RelayClient(
@@ -237,7 +311,7 @@ def _outbox(
     pushes = Pushes(
         store=parts.store,
         relay=relay,
-        messages=PushMessages(messages, identity.server_id, config.push_content),
+        messages=messages,
         watch=watch,
         news=news,
         clock=parts.clock,
@@ -267,7 +341,7 @@ class _WebhookNews(journal.WebhookJournal):
 
 
 def _undelivered(parts: Parts, outgoing: Outgoing) -> Undelivered:
-    return Undelivered(store=parts.store, pending=(rules.CHALLENGE,), outgoing=outgoing, clock=parts.clock)
+    return Undelivered(store=parts.store, pending=(CHALLENGE, APPROVAL), outgoing=outgoing, clock=parts.clock)
 
 
 def _webhooks(target: WebhookTarget, parts: Parts, outgoing: Outgoing) -> WebhookLoop:
@@ -293,11 +367,22 @@ def webhook_receiver(url: Secret, secrets: Sequence[Secret], clock: Callable[[],
     return WebhookReceiver(url.reveal(), secrets, clock=clock, user_agent=f"sigil/{__version__}")
 
 
-def _policy(config: Config) -> Policy:
+def _policy(config: Config, limits: Limits) -> Policy:
     return Policy(
-        limits=Limits(config.max_pending_per_device, config.device_rate),
+        limits=limits,
         number_matching=config.number_matching,
         respond_to=f"{config.public_url}/respond" if config.public_url else "",
+    )
+
+
+def _drafts(config: Config, parts: Parts, devices: Devices, outgoing: OutgoingPushes) -> Drafts:
+    return Drafts(
+        devices=devices,
+        clock=parts.clock,
+        randomness=parts.randomness,
+        outgoing=outgoing,
+        exclude_requester=config.mpa_exclude_requester,
+        respond_to=f"{config.public_url}/mpa/respond" if config.public_url else "",
     )
 
 
@@ -313,7 +398,7 @@ def _info(config: Config, identity: ServerIdentity) -> Info:
         version=__version__,
         mode="operational",
         features=Features(
-            mpa=False, webhooks=config.webhook is not None, secure_decrypt=False, mnemonic_generation=False
+            mpa=True, webhooks=config.webhook is not None, secure_decrypt=False, mnemonic_generation=False
         ),
         # Where devices register: no use to them while nothing is pushed.
         relay_url=config.relay_public_url if config.relay_url else None,

@@ -1,8 +1,7 @@
-"""The service of challenges: ask, answer, look, wait, cancel, expire (docs/protocol.md, 5.2)."""
+"""The service of challenges: ask, answer, look, wait, cancel (docs/protocol.md, 5.2)."""
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,31 +14,19 @@ from sigil.core import challenge as rules
 from sigil.core.challenge import Challenge, Idempotent, Issued, State
 from sigil.core.decision import Decision, Key, SessionStore, StoreFull
 from sigil.core.ledger import Limits
-from sigil.core.once import SPENT, spend
-from sigil.core.outbox import Push, outbox_key
-from sigil.core.sweep import Expired, sweep
-from sigil.protocol import messages, signed_bytes
+from sigil.core.outbox import outbox_key
+from sigil.devices import Devices
+from sigil.outgoing import OutgoingPushes
+from sigil.protocol import messages
 from sigil.protocol.action import action_jcs
 from sigil.protocol.api_key import Caller
-from sigil.protocol.encoding import decode_base64, decode_hex, parse_time
-from sigil.protocol.errors import (
-    ChallengeAlreadyUsed,
-    ChallengeNotFound,
-    FingerprintMismatch,
-    InvalidPublicKey,
-    InvalidRequest,
-    InvalidSignature,
-    Overloaded,
-)
-from sigil.protocol.identity import ServerIdentity
+from sigil.protocol.encoding import decode_base64
+from sigil.protocol.errors import ChallengeAlreadyUsed, ChallengeNotFound, InvalidRequest, InvalidSignature, Overloaded
 from sigil.protocol.ids import format_uuid, parse_uuid, uuid4_bytes
 from sigil.protocol.keys import PublicKey
+from sigil.undelivered import Events
 from sigil.waiting import Waiters
 
-MAX_WAIT_SECONDS = 25
-PENDING_SKEW_SECONDS = 60
-# Five rows a challenge, and a transaction writes at most 200.
-_SWEEP_BATCH = 40
 _IDEMPOTENCY_TRIES = 3
 
 
@@ -47,48 +34,6 @@ class Journal(Protocol):
     """Where a service tells what happened: one call an event, never with a secret in it."""
 
     def __call__(self, event: str, challenge_id: bytes, challenge: Challenge) -> None: ...
-
-
-class Outgoing(Protocol):
-    """Whoever sends what stands in the outbox; told from here, so that it need not look."""
-
-    @property
-    def push(self) -> Push:
-        """How the push of a new challenge stands: DISABLED, and nothing is entered; QUEUED; or RELAY_UNREACHABLE."""
-
-    def wrote(self, challenge_id: bytes) -> None:
-        """The outbox may have a new entry for this challenge. Returns at once."""
-
-
-class NoPush:
-    push = Push.DISABLED
-
-    def wrote(self, challenge_id: bytes) -> None:
-        pass
-
-
-class Events(Protocol):
-    """Whoever tells the integrator what ended."""
-
-    @property
-    def wanted(self) -> bool:
-        """Whether anyone is to be told."""
-
-    def refuse_when_full(self) -> None:
-        """Overloaded when nothing more may begin, since there would be no room to tell of its end."""
-
-    def wrote(self, challenge_id: bytes) -> None:
-        """There may be a new event of this challenge. Returns at once."""
-
-
-class NoEvents:
-    wanted = False
-
-    def refuse_when_full(self) -> None:
-        pass
-
-    def wrote(self, challenge_id: bytes) -> None:
-        pass
 
 
 @dataclass(frozen=True)
@@ -112,25 +57,28 @@ class Idempotency(msgspec.Struct, frozen=True):
 
 
 class Challenges:
-    """Collaborators: identity, session store, this worker's waiters and outgoing pushes, clock and randomness."""
+    """Collaborators: what is signed and who may be named, session store, this worker's waiters and outgoing pushes,
+    clock and randomness.
+    """
 
     def __init__(
         self,
         *,
-        identity: ServerIdentity,
+        messages: ChallengeMessages,
+        devices: Devices,
         store: SessionStore,
         waiters: Waiters,
         policy: Policy,
         journal: Journal,
         clock: Callable[[], float],
         randomness: Callable[[int], bytes],
-        outgoing: Outgoing | None = None,
-        events: Events | None = None,
+        outgoing: OutgoingPushes,
+        events: Events,
     ) -> None:
-        self._identity = identity
-        self._events: Events = NoEvents() if events is None else events
-        self._outgoing: Outgoing = NoPush() if outgoing is None else outgoing
-        self.messages = ChallengeMessages(identity)
+        self._messages = messages
+        self._devices = devices
+        self._outgoing = outgoing
+        self._events = events
         self._store = store
         self._waiters = waiters
         self._policy = policy
@@ -142,7 +90,7 @@ class Challenges:
         self, caller: Caller, wanted: messages.CreateChallenge, idempotency: Idempotency | None = None
     ) -> tuple[messages.ChallengeCreated, bool]:
         """Ask a device. The flag says that an Idempotency-Key brought back an earlier challenge."""
-        device = self._device(wanted.device_public_key, wanted.fingerprint)
+        device = self._devices.named(wanted.device_public_key, wanted.fingerprint)
         now = self._clock()
         matching = self._policy.number_matching or bool(wanted.number_matching)
         draft = Challenge(
@@ -161,16 +109,7 @@ class Challenges:
         if not issued.replayed:
             self._outgoing.wrote(issued.challenge_id)
             self._journal("challenge_created", issued.challenge_id, issued.challenge)
-        return self.messages.created(format_uuid(issued.challenge_id), issued.challenge), issued.replayed
-
-    def _device(self, public_key: str, fingerprint: str | None) -> PublicKey:
-        device = PublicKey.parse(decode_base64(public_key, "$.device_public_key"))
-        # Server and device sign the same bytes: with the server's own key its question would be its answer.
-        if device.wire in self._identity.own_public_keys:
-            raise InvalidPublicKey
-        if fingerprint is not None and decode_hex(fingerprint, "$.fingerprint", length=32).hex() != device.fingerprint:
-            raise FingerprintMismatch
-        return device
+        return self._messages.created(format_uuid(issued.challenge_id), issued.challenge), issued.replayed
 
     def _two_digits(self) -> str:
         # A byte below 200 gives each of 00..99 twice: no code is likelier than another.
@@ -217,13 +156,15 @@ class Challenges:
     async def answer(self, given: messages.Respond) -> messages.Responded:
         """A device's answer: exists, key and signature, not final, not expired; the first valid one wins."""
         approved = given.decision != "rejected"
-        is_presented = self._presented(given, approved)
+        if given.match_code is not None and not approved:
+            raise InvalidRequest("A rejection never carries a code.", path="$.match_code")
+        is_presented = self._devices.presented(given.device_public_key, given.fingerprint)
         signature = decode_base64(given.signature, "$.signature")
         key, challenge = await self._readable(given.challenge_id)
         device = PublicKey.parse(challenge.public_key)
-        if not is_presented(device):
+        if not is_presented(device.wire):
             self._refuse_signature(key, challenge)
-        message = self.messages.answer_bytes(
+        message = self._messages.answer_bytes(
             given.challenge_id, challenge, device, approved=approved, match_code=given.match_code
         )
         if not device.verify(message, signature):
@@ -232,19 +173,7 @@ class Challenges:
             await self._count_wrong_code(key, challenge)
             self._refuse_signature(key, challenge)
         ended = await self._end(key, challenge, approved, given.reason or "")
-        return self.messages.responded(ended)
-
-    def _presented(self, given: messages.Respond, approved: bool) -> Callable[[PublicKey], bool]:
-        """Checks the form of what names the device; the result tells whether that is a given device."""
-        if given.match_code is not None and not approved:
-            raise InvalidRequest("A rejection never carries a code.", path="$.match_code")
-        if given.device_public_key is not None:
-            presented = self._device(given.device_public_key, given.fingerprint)
-            return lambda device: device == presented
-        if given.fingerprint is not None:
-            fingerprint = decode_hex(given.fingerprint, "$.fingerprint", length=32).hex()
-            return lambda device: device.fingerprint == fingerprint
-        raise InvalidRequest("Send device_public_key or fingerprint.", path="$.device_public_key")
+        return self._messages.responded(ended)
 
     def _refuse_signature(self, key: bytes, challenge: Challenge) -> None:
         self._journal("signature_failed", key, challenge)
@@ -255,7 +184,7 @@ class Challenges:
             return rules.answer(now, key, *rows, approved=approved, reason=reason, webhook=self._events.wanted)
 
         try:
-            ended = await self._store.decide(_rows_of(key, challenge), rule)
+            ended = await self._store.decide(rows_of(key, challenge), rule)
         except ChallengeAlreadyUsed:
             self._journal("replay_blocked", key, challenge)
             raise
@@ -267,7 +196,7 @@ class Challenges:
         def rule(now: float, rows: tuple[Any, ...]) -> Decision[_Ended]:
             return _telling(rules.wrong_code(now, key, *rows, webhook=self._events.wanted))
 
-        counted, here = await self._store.decide(_rows_of(key, challenge), rule)
+        counted, here = await self._store.decide(rows_of(key, challenge), rule)
         if here:
             self._outgoing.wrote(key)
             self._events.wrote(key)
@@ -278,20 +207,15 @@ class Challenges:
         key, challenge = await self._owned(caller, challenge_id)
         if wait and challenge.state is State.PENDING:
             challenge = await self._when_final(caller, challenge_id, key, wait)
-        return self.messages.status(challenge_id, challenge)
+        return self._messages.status(challenge_id, challenge)
 
     async def _when_final(self, caller: Caller, challenge_id: str, key: bytes, wait: int) -> Challenge:
-        # The time of day may be set while somebody waits.
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + wait
-        with self._waiters.waiting(key) as waiter:
-            while True:
-                # Registered first, read again then: no end can fall between the two.
-                _, challenge = await self._owned(caller, challenge_id)
-                left = min(deadline - loop.time(), challenge.expires_at - self._clock())
-                if waiter is None or self._waiters.draining or challenge.state is not State.PENDING or left <= 0:
-                    return challenge
-                await waiter.sleep(left)
+        async def look() -> tuple[Challenge, float | None]:
+            _, challenge = await self._owned(caller, challenge_id)
+            pending = challenge.state is State.PENDING
+            return challenge, challenge.expires_at - self._clock() if pending else None
+
+        return await self._waiters.until_final(key, wait, look)
 
     async def cancel(self, caller: Caller, challenge_id: str) -> messages.ChallengeStatus:
         """Take a pending challenge back; again is no error."""
@@ -300,41 +224,11 @@ class Challenges:
         def rule(now: float, rows: tuple[Any, ...]) -> Decision[_Ended]:
             return _telling(rules.cancel(now, key, *rows))
 
-        cancelled, here = await self._store.decide(_rows_of(key, challenge), rule)
+        cancelled, here = await self._store.decide(rows_of(key, challenge), rule)
         if here:
             self._outgoing.wrote(key)
             self._journal("challenge_cancelled", key, cancelled)
-        return self.messages.status(challenge_id, cancelled)
-
-    async def pending(self, asked: messages.Pending) -> messages.PendingList:
-        """What a device has to decide, for when a push was lost. A device that nobody knows causes no write."""
-        device = self._device(asked.device_public_key, None)
-        at = parse_time(asked.timestamp, "$.timestamp")
-        signature = decode_base64(asked.signature, "$.signature")
-        message = signed_bytes.pending(self._identity.server_id, asked.timestamp)
-        if abs(self._clock() - at) > PENDING_SKEW_SECONDS or not device.verify(message, signature):
-            raise InvalidSignature
-        ledger = await self._store.get(rules.ledger_key(device.wire))
-        if ledger is None:
-            return messages.PendingList([], [])
-        await self._spend(device, at)
-        payloads = [await self._payload(device, key) for key in ledger.pending(self._clock())]
-        return messages.PendingList([payload for payload in payloads if payload is not None], [])
-
-    async def _spend(self, device: PublicKey, at: int) -> None:
-        key = Key(SPENT, bytes.fromhex(device.fingerprint)[:16] + at.to_bytes(8))
-
-        def rule(_now: float, rows: tuple[Any, ...]) -> Decision[bool]:
-            return spend(key, rows[0], at + PENDING_SKEW_SECONDS + 1)
-
-        if not await self._store.decide([key], rule):
-            raise InvalidSignature
-
-    async def _payload(self, device: PublicKey, key: bytes) -> messages.ChallengePayload | None:
-        challenge = rules.settle(self._clock(), await self._store.get(rules.challenge_key(key)))
-        if challenge is None or challenge.state is not State.PENDING or challenge.public_key != device.wire:
-            return None
-        return self.messages.payload(format_uuid(key), challenge)
+        return self._messages.status(challenge_id, cancelled)
 
     async def _readable(self, challenge_id: str) -> tuple[bytes, Challenge]:
         key = parse_uuid(challenge_id)
@@ -351,24 +245,6 @@ class Challenges:
             raise ChallengeNotFound
         return key, challenge
 
-    async def sweep(self) -> bool:
-        """End what expired and forget what is over, one batch; True when there may be more."""
-        due = await self._store.due(self._clock(), _SWEEP_BATCH)
-        if not due:
-            return False
-        rows = [(key.name, await self._store.get(key)) for key in due if key.kind is rules.CHALLENGE]
-        others = [other for name, row in rows if row is not None for other in _rows_of(name, row)[1:]]
-        keys = list(dict.fromkeys([*due, *others]))
-
-        def rule(now: float, found: tuple[Any, ...]) -> Decision[Expired]:
-            return sweep(now, dict(zip(keys, found, strict=True)), webhook=self._events.wanted)
-
-        for challenge_id, challenge in await self._store.decide(keys, rule):
-            self._outgoing.wrote(challenge_id)
-            self._events.wrote(challenge_id)
-            self._journal("challenge_expired", challenge_id, challenge)
-        return len(due) == _SWEEP_BATCH
-
 
 _Ended = tuple[Challenge, bool]
 """A challenge, and whether the very decision that brought it ended it: of several at once one did, and tells of it."""
@@ -378,7 +254,7 @@ def _telling(decided: Decision[Challenge]) -> Decision[_Ended]:
     return Decision((decided.result, bool(decided.ended)), decided.writes, decided.ended)
 
 
-def _rows_of(challenge_id: bytes, challenge: Challenge) -> list[Key]:
+def rows_of(challenge_id: bytes, challenge: Challenge) -> list[Key]:
     """What an end of the challenge is decided over. Whether it has a push never changes."""
     keys = [rules.challenge_key(challenge_id), rules.ledger_key(challenge.public_key)]
     if challenge.push:

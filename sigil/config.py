@@ -50,6 +50,7 @@ class Config:
     number_matching: bool = False
     max_pending_per_device: int = 5
     device_rate: int = 10
+    mpa_exclude_requester: bool = False
     rate_limit: int = 600
     webhook: WebhookTarget | None = None
     trusted_proxies: tuple[Network, ...] = ()
@@ -72,7 +73,6 @@ _FOREIGN = frozenset(
         "SIGIL_SERVICE_URL",
         "SIGIL_TEST_VECTORS",
         "SIGIL_DEVICE_HOME",
-        "SIGIL_MPA_EXCLUDE_REQUESTER",
         "SIGIL_INIT_TOKEN",
         "SIGIL_INIT_TOKEN_FILE",
         "SIGIL_INIT_RESET",
@@ -83,6 +83,7 @@ _FOREIGN = frozenset(
         "RELAY_WORKERS",
         "RELAY_DATA_DIR",
         "RELAY_TRUSTED_SERVERS",
+        "RELAY_TRUSTED_SERVERS_FILE",
         "RELAY_TRUST_ON_FIRST_USE",
         "RELAY_PUSH_RATE",
         "RELAY_PUSH_CONSOLE",
@@ -203,6 +204,7 @@ def _read(r: Reader) -> Config:
         number_matching=r.flag("SIGIL_NUMBER_MATCHING", default=False),
         max_pending_per_device=r.value("SIGIL_MAX_PENDING_PER_DEVICE", 5, settings.count(1, 100)),
         device_rate=r.value("SIGIL_DEVICE_RATE", 10, settings.rate),
+        mpa_exclude_requester=r.flag("SIGIL_MPA_EXCLUDE_REQUESTER", default=False),
         rate_limit=r.value("SIGIL_RATE_LIMIT", 600, settings.rate),
         trusted_proxies=proxies,
         use_cf_connecting_ip=r.flag("USE_CF_CONNECTING_IP", default=False),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 
 from sigil.core import delivery, webhook_delivery
+from sigil.core.approval import Approval
+from sigil.core.asked import device_of, id_of, is_member
 from sigil.core.challenge import Challenge
 from sigil.protocol.action import type_of
 from sigil.protocol.api_key import Caller
@@ -16,32 +18,61 @@ from sigil.webhook_messages import type_of_event
 
 _MESSAGES = {
     "challenge_expired": "challenge expired before response",
+    "mpa_timeout": "multi-party request timed out before its quorum",
     "not_registered": "Push notification failed: 404 device not found",
     "token_evicted": "Push notification failed: 410 push token evicted",
     "rate_limited": "Push notification failed: 429 too many for this device, tried again",
     "failed": "Push notification failed",
 }
-_LEVELS = {"signature_failed": "warn", "replay_blocked": "warn"}
+_LEVELS = {
+    "signature_failed": "warn",
+    "replay_blocked": "warn",
+    "mpa_signature_failed": "warn",
+    "mpa_replay_blocked": "warn",
+}
 
 
-def record(event: str, challenge_id: bytes, challenge: Challenge) -> None:
-    """One line for what happened to a challenge."""
-    level = _LEVELS.get(event, "info")
-    if not logs.enabled(level):
-        return
-    fields: dict[str, object] = {
-        "challenge_id": format_uuid(challenge_id),
-        "fingerprint": _short_fingerprint(challenge),
-        "action_type": type_of(challenge.action),
-        "key_id": Caller(challenge.owner).key_id,
-    }
+class Journal:
+    """What happened to challenges and multi-party requests, one line each."""
+
+    def challenge(self, event: str, challenge_id: bytes, challenge: Challenge) -> None:
+        if not logs.enabled(_LEVELS.get(event, "info")):
+            return
+        fields: dict[str, object] = {
+            "challenge_id": format_uuid(challenge_id),
+            "fingerprint": _short_fingerprint(challenge.public_key),
+            **_of_caller(challenge),
+        }
+        if challenge.reason:
+            fields["reason"] = challenge.reason
+        _report(event, fields)
+
+    def approval(self, event: str, mpa_id: bytes, approval: Approval, device: bytes | None = None) -> None:
+        """`mpa_request_id` is the integrator's name for it; `device` the public key of the member it is about."""
+        if not logs.enabled(_LEVELS.get(event, "info")):
+            return
+        fields: dict[str, object] = {
+            "mpa_id": format_uuid(mpa_id),
+            "mpa_request_id": approval.request_id,
+            "groups_satisfied": len(approval.satisfied),
+            "groups_required": approval.required,
+            **_of_caller(approval),
+        }
+        if device is not None:
+            fields["fingerprint"] = _short_fingerprint(device)
+        _report(event, fields)
+
+
+def _of_caller(asked: Challenge | Approval) -> dict[str, object]:
+    return {"action_type": type_of(asked.action), "key_id": Caller(asked.owner).key_id}
+
+
+def _report(event: str, fields: dict[str, object]) -> None:
     if current := request_id.get():
         fields["request_id"] = current
-    if challenge.reason:
-        fields["reason"] = challenge.reason
     if event in _MESSAGES:
         fields["message"] = _MESSAGES[event]
-    logs.report(level, event, fields)
+    logs.report(_LEVELS.get(event, "info"), event, fields)
 
 
 class PushJournal:
@@ -49,12 +80,13 @@ class PushJournal:
 
     def done(self, done: delivery.Done) -> None:
         error = done.push.error
-        if done.challenge is None or done.push is done.before or error not in _MESSAGES:
+        name = done.claim[0]
+        if done.asked is None or done.push is done.before or error not in _MESSAGES:
             return
         logs.warn(
             "push_failed",
-            challenge_id=format_uuid(done.claim[0]),
-            fingerprint=_short_fingerprint(done.challenge),
+            **{"mpa_id" if is_member(name) else "challenge_id": format_uuid(id_of(name))},
+            fingerprint=_short_fingerprint(device_of(name, done.asked)),
             error=error,
             message=_MESSAGES[error],
         )
@@ -92,5 +124,5 @@ class WebhookJournal:
         logs.info("webhook_recovered", seconds=round(seconds, 1), message="events go out again")
 
 
-def _short_fingerprint(challenge: Challenge) -> str:
-    return logs.short(hashlib.sha256(challenge.public_key).hexdigest())
+def _short_fingerprint(public_key: bytes) -> str:
+    return logs.short(hashlib.sha256(public_key).hexdigest())

@@ -11,6 +11,7 @@ from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.metrics_core import Metric
 
 from sigil.core import webhook_delivery
+from sigil.core.approval import APPROVAL, Approval
 from sigil.core.challenge import CHALLENGE, Challenge
 from sigil.core.decision import SessionStore
 from sigil.core.delivery import Done
@@ -30,6 +31,17 @@ _STATUS = {
     "replay_blocked": "replay_blocked",
     "signature_failed": "signature_failed",
 }
+_MPA_STATUS = {
+    "mpa_created": "created",
+    "mpa_vote": "vote",
+    "mpa_approved": "approved",
+    "mpa_rejected": "rejected",
+    "mpa_timeout": "timeout",
+    "mpa_cancelled": "cancelled",
+    "mpa_replay_blocked": "replay_blocked",
+    "mpa_signature_failed": "signature_failed",
+}
+_DECIDED = frozenset({"mpa_approved", "mpa_rejected"})
 # What the relay does not say: it did not answer, or it was told to take a notification away.
 _OF_SIGIL = ("relay_unreachable", "cleared")
 _ANSWERED = frozenset({"challenge_verified", "challenge_rejected"})
@@ -55,14 +67,22 @@ class Metrics:
         self.http = HttpMetrics("sigil")
         self.resource = MetricsOfService(Scrape("sigil", version, directory, self._of_store), token)
         challenges = Counter("sigil_challenges", "What happened to challenges.", ["status"], registry=None)
+        requests = Counter("sigil_mpa_requests", "What happened to multi-party requests.", ["status"], registry=None)
         limited = Counter("sigil_rate_limited", "Requests refused for a limit.", ["limit"], registry=None)
         # All from the start, so that a rate is there before the first event.
         self._of_event = {event: challenges.labels(status) for event, status in _STATUS.items()}
+        self._of_mpa_event = {event: requests.labels(status) for event, status in _MPA_STATUS.items()}
         self._of_limit = {limit: limited.labels(limit) for limit in get_args(Limit)}
         self._duration = Histogram(
             "sigil_challenge_duration_seconds",
             "From the creation of a challenge to the device's answer.",
             buckets=(0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300),
+            registry=None,
+        )
+        self._mpa_duration = Histogram(
+            "sigil_mpa_duration_seconds",
+            "From the creation of a multi-party request to the vote that decided it.",
+            buckets=(0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600, 900),
             registry=None,
         )
         self._waiting = Gauge(
@@ -73,6 +93,11 @@ class Metrics:
         self._of_event[event].inc()
         if event in _ANSWERED:
             self._duration.observe(max(0.0, self._clock() - challenge.created_ms / 1000))
+
+    def approval(self, event: str, approval: Approval) -> None:
+        self._of_mpa_event[event].inc()
+        if event in _DECIDED:
+            self._mpa_duration.observe(max(0.0, self._clock() - approval.created_ms / 1000))
 
     def problem(self, error: Problem) -> None:
         """Counts an answer that was a refusal for a limit."""
@@ -94,6 +119,7 @@ class Metrics:
         """What the store knows at the time of the scrape."""
         usage = self._store.usage()
         yield gauge("sigil_challenges_pending", "Challenges that wait for their device.", self._store.count(CHALLENGE))
+        yield gauge("sigil_mpa_pending", "Multi-party requests that wait for votes.", self._store.count(APPROVAL))
         yield gauge("sigil_push_outbox", "Pushes, clears and questions that are not done.", self._store.count(OUTBOX))
         yield gauge("sigil_webhook_outbox", "Events that are not delivered.", self._store.count(EVENT))
         yield gauge("sigil_webhook_failures", "Events that were given up and are kept.", self._store.count(FAILURE))
@@ -123,8 +149,8 @@ class PushMetrics:
                 self._of_status["cleared"].inc()
         elif done.push is not done.before or (step is Step.PUSH and done.word == "queued"):
             self._of_status[done.word].inc()
-        if step is Step.PUSH and done.word in {"delivered", "queued"} and done.challenge is not None:
-            self._duration.observe(max(0.0, self._clock() - done.challenge.created_ms / 1000))
+        if step is Step.PUSH and done.word in {"delivered", "queued"} and done.asked is not None:
+            self._duration.observe(max(0.0, self._clock() - done.asked.created_ms / 1000))
 
     def is_up(self, up: bool) -> None:
         self._up.set(up)

@@ -82,7 +82,7 @@ class OutboxLoop:
             await asyncio.wait(self._running, return_when=asyncio.FIRST_COMPLETED)
 
     async def _candidates(self) -> list[bytes]:
-        """Ids of challenges: this worker's own entries, and from time to time whatever is due."""
+        """Names of entries: this worker's own entries, and from time to time whatever is due."""
         found: list[bytes] = []
         if _now() >= self._look_at:
             # Neither is to wait behind the other.

@@ -9,7 +9,7 @@ from sigil.core.outbox import Push
 
 
 class Outgoing:
-    """At most `cap` ids; what does not fit is found in the store a little later, by any worker."""
+    """At most `cap` names of entries; what does not fit is found in the store a little later, by any worker."""
 
     def __init__(self, cap: int = 8192) -> None:
         self._cap = cap
@@ -22,13 +22,14 @@ class Outgoing:
 
     @property
     def push(self) -> Push:
-        """How the push of a challenge stands that is created now."""
+        """How the push of what is asked now stands."""
         return Push.RELAY_UNREACHABLE if self._away else Push.QUEUED
 
-    def wrote(self, challenge_id: bytes) -> None:
+    def wrote(self, name: bytes) -> None:
+        """There may be a new entry of that name. Returns at once."""
         # While nobody takes them nothing is claimed: entries wait in the store, which has room for them.
         if not self._away and len(self._ids) < self._cap:
-            self._ids.append(challenge_id)
+            self._ids.append(name)
             self._some.set()
 
     def hold(self, away: bool) -> None:
@@ -53,3 +54,15 @@ class Outgoing:
         if not self._ids:
             self._some.clear()
         return taken
+
+
+class NoPush:
+    """In the place of `Outgoing` where nothing is pushed."""
+
+    push = Push.DISABLED
+
+    def wrote(self, name: bytes) -> None:
+        pass
+
+
+OutgoingPushes = Outgoing | NoPush

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from sigil.core import delivery, outbox
-from sigil.core.challenge import State, challenge_key, settle
-from sigil.core.decision import Decision, Rule, SessionStore
+from sigil.core.asked import Asked, asked_key, settled, still_asked
+from sigil.core.decision import Decision, Key, Rule, SessionStore
 from sigil.core.delivery import MOST_COMPLETIONS, Done, Word
 from sigil.core.outbox import OUTBOX, Claim, Step, outbox_key
 from sigil.protocol.relay_messages import PushResult, WantedPush
@@ -70,11 +70,11 @@ class Pushes:
         self._randomness = randomness
 
     async def due(self, most: int) -> list[bytes]:
-        """Ids of challenges with entries that are due, whoever wrote them."""
+        """Names of entries that are due, whoever wrote them."""
         return [key.name for key in await self._store.due(self._clock(), most, OUTBOX)]
 
     async def claim(self, names: Sequence[bytes]) -> list[Claim]:
-        """Take what may be taken of at most MOST_CLAIMS challenges."""
+        """Take what may be taken of at most MOST_CLAIMS entries."""
         if not names:
             return []
         keys, token = [outbox_key(name) for name in names], self._randomness(8)
@@ -110,15 +110,20 @@ class Pushes:
         await self._relay.close()
 
     async def _letters(self, claims: Sequence[Claim]) -> list[tuple[Claim, WantedPush]]:
-        """What is to be sent of claims; those whose challenge ended in the meantime are completed here."""
+        """What is to be sent of claims; those whose challenge or request ended in the meantime are completed here."""
         letters, over = [], []
+        rows: dict[Key, Asked | None] = {}
         for number, claim in enumerate(claims, 1):
             name, entry = claim
-            challenge = settle(self._clock(), await self._store.get(challenge_key(name)))
-            if challenge is None or (entry.step is Step.PUSH and challenge.state is not State.PENDING):
+            key = asked_key(name)
+            if key not in rows:
+                # Members of one request share its row.
+                rows[key] = settled(self._clock(), await self._store.get(key))
+            asked = rows[key]
+            if asked is None or (entry.step is Step.PUSH and not still_asked(name, asked)):
                 over.append(claim)
             else:
-                letters.append((claim, self._messages.wanted(claim, challenge)))
+                letters.append((claim, self._messages.wanted(claim, asked)))
             if number % _SIGNED_AT_ONCE == 0:
                 await asyncio.sleep(0)
         await self._complete(over, ["over"] * len(over))

@@ -50,4 +50,20 @@ class Undelivered:
         return self._store.count(EVENT) >= size // STORE_BYTES_FOR_EACH or used + ends * BYTES_OF_AN_END > size
 
     def wrote(self, ended_id: bytes) -> None:
+        """There may be a new event of what ended. Returns at once."""
         self._outgoing.wrote(ended_id)
+
+
+class NoEvents:
+    """In the place of `Undelivered` where nobody is told."""
+
+    wanted = False
+
+    def refuse_when_full(self) -> None:
+        pass
+
+    def wrote(self, ended_id: bytes) -> None:
+        pass
+
+
+Events = Undelivered | NoEvents

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
+
+T = TypeVar("T")
+
+MAX_WAIT_SECONDS = 25
 
 
 class Waiters:
@@ -39,6 +44,23 @@ class Waiters:
             yield wait
         finally:
             self._remove(key, wait)
+
+    async def until_final(self, key: bytes, wait: int, look: Callable[[], Awaitable[tuple[T, float | None]]]) -> T:
+        """What `look` finds when it is final, or at the end of `wait` seconds, or when nobody may wait.
+
+        `look` reads the state, and tells for how many seconds it can stay as it is: None when it is final.
+        """
+        # The time of day may be set while somebody waits.
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + wait
+        with self.waiting(key) as waiter:
+            while True:
+                # Registered first, read again then: no end can fall between the two.
+                found, lasts = await look()
+                left = min(deadline - loop.time(), lasts or 0)
+                if waiter is None or self.draining or left <= 0:
+                    return found
+                await waiter.sleep(left)
 
     def _remove(self, key: bytes, wait: Wait) -> None:
         self._count -= 1

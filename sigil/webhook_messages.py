@@ -8,8 +8,8 @@ import msgspec
 
 from sigil.core.webhook_event import Event, Happening
 from sigil.protocol.encoding import format_time
+from sigil.protocol.forms import Decision
 from sigil.protocol.ids import format_uuid
-from sigil.protocol.messages import Decision
 from sigil.protocol.webhook_event import EventBody, EventType, event_id
 
 _TYPES: dict[Happening, EventType] = {

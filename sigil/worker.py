@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
-from sigil.challenges import Challenges
 from sigil.core.decision import SessionStore
+from sigil.fan_outs import FanOuts
 from sigil.outbox_loop import OutboxLoop
 from sigil.serving.loops import BackgroundLoops, Turn
+from sigil.sweeper import Sweeper
 from sigil.waiting import Waiters
 from sigil.webhook_loop import WebhookLoop
 
@@ -23,16 +24,22 @@ class Loops:
         self,
         *,
         store: SessionStore,
-        challenges: Challenges,
+        sweeper: Sweeper,
+        fan_outs: FanOuts,
         waiters: Waiters,
         outbox: OutboxLoop | None = None,
         webhooks: WebhookLoop | None = None,
     ) -> None:
         self._store = store
         self._outgoing = [loop for loop in (outbox, webhooks) if loop is not None]
-        self._challenges = challenges
+        self._sweeper = sweeper
         self._waiters = waiters
-        turns: dict[str, Turn] = {"wake": self._wake, "expire": self._expire, "clean": self._clean}
+        turns: dict[str, Turn] = {
+            "wake": self._wake,
+            "expire": self._expire,
+            "fan out": fan_outs.turn,
+            "clean": self._clean,
+        }
         if outbox is not None:
             turns["push"] = outbox.turn
         if webhooks is not None:
@@ -62,7 +69,7 @@ class Loops:
                 self._waiters.wake(ends.ids)
 
     async def _expire(self) -> None:
-        if not await self._challenges.sweep():
+        if not await self._sweeper.sweep():
             await asyncio.sleep(SWEEP_SECONDS)
         else:
             await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""The service of challenges over the memory store, with a clock that tests move."""
+"""The services over the memory store, with a clock that tests move."""
 
 from __future__ import annotations
 
@@ -6,28 +6,44 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+import msgspec
+
 from sigil.app import KINDS
+from sigil.approval_drafts import Drafts
+from sigil.approval_messages import ApprovalMessages
+from sigil.approval_register import Register
+from sigil.approvals import Approvals
 from sigil.challenge_messages import ChallengeMessages
-from sigil.challenges import Challenges, Events, Idempotency, Policy
+from sigil.challenges import Challenges, Idempotency, Policy
+from sigil.core.approval import Approval
 from sigil.core.challenge import Challenge
 from sigil.core.delivery import Done
 from sigil.device import Device
-from sigil.outgoing import Outgoing
+from sigil.devices import Devices
+from sigil.fan_outs import FanOuts
+from sigil.inbox import Inbox
+from sigil.outgoing import NoPush, Outgoing, OutgoingPushes
+from sigil.protocol import approval_messages as mpa
 from sigil.protocol import messages
 from sigil.protocol.action import Action
 from sigil.protocol.api_key import Caller
 from sigil.protocol.canonical import canonical
 from sigil.protocol.encoding import decode_base64, encode_base64, format_time
+from sigil.protocol.forms import Decision, Reason
 from sigil.protocol.identity import DerivedSecrets, ServerIdentity
 from sigil.protocol.relay_messages import PushResult, WantedPush
 from sigil.push_messages import Content, PushMessages
 from sigil.pushes import Pushes, RelayAway, RelayRefuses
 from sigil.relay_watch import RelayWatch
 from sigil.store.memory import MemoryStore
+from sigil.sweeper import Sweeper
+from sigil.undelivered import Events, NoEvents
 from sigil.waiting import Waiters
 
 SECRETS = DerivedSecrets(*(bytes([n]) * 32 for n in (1, 2, 3, 4)))
 IDENTITY = ServerIdentity.from_secrets(SECRETS)
+DEVICES = Devices(IDENTITY)
+CHALLENGE_MESSAGES, APPROVAL_MESSAGES = ChallengeMessages(IDENTITY), ApprovalMessages(IDENTITY)
 START = 1_777_026_735.5
 ACTION = Action("login", "Sign in to Example")
 ACTION_JCS = canonical({"type": ACTION.type, "description": ACTION.description})
@@ -47,32 +63,83 @@ class Desk:
     """The service, its parts, and the events that it told."""
 
     policy: Policy = field(default_factory=Policy)
+    exclude_requester: bool = False
+    size: int = 1 << 20
     randomness: Callable[[int], bytes] = os.urandom
 
     def __post_init__(self) -> None:
         self.clock = Clock()
         self.events: list[str] = []
-        self.store = MemoryStore(kinds=KINDS, clock=self.clock, size=1 << 20)
+        self.store = MemoryStore(kinds=KINDS, clock=self.clock, size=self.size)
         self.waiters = Waiters()
+        self.outgoing = self._outgoing()
+        self.undelivered = self._events(self.clock)
+        self.fan_outs = FanOuts(store=self.store, outgoing=self.outgoing, clock=self.clock)
         self.challenges = Challenges(
-            identity=IDENTITY,
+            messages=CHALLENGE_MESSAGES,
+            devices=DEVICES,
             store=self.store,
             waiters=self.waiters,
             policy=self.policy,
-            journal=self._journal,
+            journal=self.challenge,
             clock=self.clock,
             randomness=self.randomness,
-            outgoing=self._outgoing(),
-            events=self._events(self.clock),
+            outgoing=self.outgoing,
+            events=self.undelivered,
+        )
+        self.approvals = Approvals(
+            drafts=Drafts(
+                devices=DEVICES,
+                clock=self.clock,
+                randomness=os.urandom,
+                outgoing=self.outgoing,
+                exclude_requester=self.exclude_requester,
+                respond_to=self.policy.respond_to,
+            ),
+            register=Register(
+                store=self.store,
+                limits=self.policy.limits,
+                clock=self.clock,
+                randomness=os.urandom,
+                events=self.undelivered,
+            ),
+            messages=APPROVAL_MESSAGES,
+            devices=DEVICES,
+            store=self.store,
+            waiters=self.waiters,
+            journal=self.approval,
+            clock=self.clock,
+            outgoing=self.outgoing,
+            fan_outs=self.fan_outs,
+            events=self.undelivered,
+        )
+        self.inbox = Inbox(
+            server_id=IDENTITY.server_id,
+            challenges=CHALLENGE_MESSAGES,
+            approvals=APPROVAL_MESSAGES,
+            devices=DEVICES,
+            store=self.store,
+            clock=self.clock,
+        )
+        self.sweeper = Sweeper(
+            store=self.store,
+            outgoing=self.outgoing,
+            fan_outs=self.fan_outs,
+            events=self.undelivered,
+            journal=self,
+            clock=self.clock,
         )
 
-    def _outgoing(self) -> Outgoing | None:
-        return None
+    def _outgoing(self) -> OutgoingPushes:
+        return NoPush()
 
-    def _events(self, _clock: Clock) -> Events | None:
-        return None
+    def _events(self, _clock: Clock) -> Events:
+        return NoEvents()
 
-    def _journal(self, event: str, _challenge_id: bytes, _challenge: Challenge) -> None:
+    def challenge(self, event: str, _challenge_id: bytes, _challenge: Challenge) -> None:
+        self.events.append(event)
+
+    def approval(self, event: str, _mpa_id: bytes, _approval: Approval, _device: bytes | None = None) -> None:
         self.events.append(event)
 
     async def ask(
@@ -98,7 +165,7 @@ class Desk:
         return await self.challenges.answer(given)
 
     async def reject(
-        self, device: Device, created: messages.ChallengeCreated, reason: messages.Reason | None = None
+        self, device: Device, created: messages.ChallengeCreated, reason: Reason | None = None
     ) -> messages.Responded:
         signature = encode_base64(device.sign_rejection(decode_base64(created.challenge_bytes, ""), ACTION_JCS))
         given = messages.Respond(
@@ -106,16 +173,61 @@ class Desk:
         )
         return await self.challenges.answer(given)
 
-    async def pending(self, device: Device) -> list[str]:
+    async def poll(
+        self,
+        groups: Sequence[Sequence[Device]],
+        required: int,
+        caller: Caller = SOMEBODY,
+        *,
+        name: str | None = None,
+        body: bytes = b"body",
+        policy: mpa.RejectPolicy | None = None,
+        seconds: int = 300,
+        action: Action = ACTION,
+    ) -> mpa.MpaCreated:
+        """Ask groups of devices; with the same name and body again, the same request."""
+        wanted = mpa.CreateMpa(
+            action,
+            required,
+            [mpa.WantedGroup([mpa.WantedMember(device.wire_key) for device in group]) for group in groups],
+            name,
+            policy,
+            seconds,
+        )
+        created, _ = await self.approvals.request(caller, wanted, body)
+        return created
+
+    async def vote(
+        self,
+        device: Device,
+        asked: mpa.MpaCreated,
+        decision: Decision = "approved",
+        *,
+        reason: Reason | None = None,
+        signed: Decision | None = None,
+    ) -> mpa.MpaResponded:
+        """A member's answer; `signed` is the decision that is signed, if another than the one that is told."""
+        context = msgspec.json.decode((await self.standing(asked)).action_context)
+        signature = device.sign_vote(context, signed or decision)
+        body = device.vote_body(asked.mpa_id, decision, signature, reason=reason)
+        return await self.approvals.answer(mpa.RespondMpa(**body))
+
+    async def standing(self, asked: mpa.MpaCreated, caller: Caller = SOMEBODY) -> mpa.MpaStatus:
+        return await self.approvals.status(caller, asked.request_id)
+
+    async def listed(self, device: Device) -> messages.PendingList:
         at = int(self.clock())
         body = device.pending_body(IDENTITY.server_id, at)
         assert body["timestamp"] == format_time(at)
-        listed = await self.challenges.pending(messages.Pending(**body))
-        return [payload.challenge_id for payload in listed.challenges]
+        return await self.inbox.pending(messages.Pending(**body))
+
+    async def pending(self, device: Device) -> list[str]:
+        return [payload.challenge_id for payload in (await self.listed(device)).challenges]
 
     async def sweep(self) -> None:
-        while await self.challenges.sweep():
+        while await self.sweeper.sweep():
             pass
+        await self.fan_outs.see_through()
 
 
 class FakeRelay:
@@ -166,18 +278,18 @@ class PushDesk(Desk):
 
     content: Content = "full"
 
-    def _outgoing(self) -> Outgoing:
+    def _outgoing(self) -> OutgoingPushes:
         self.relay, self.news = FakeRelay(), PushNews()
-        self.outgoing = Outgoing()
+        self.own = Outgoing()
         self.pushes = self.another_worker()
-        return self.outgoing
+        return self.own
 
     def another_worker(self) -> Pushes:
-        watch = RelayWatch(store=self.store, outgoing=self.outgoing, news=self.news, run=1, randomness=os.urandom)
+        watch = RelayWatch(store=self.store, outgoing=self.own, news=self.news, run=1, randomness=os.urandom)
         return Pushes(
             store=self.store,
             relay=self.relay,
-            messages=PushMessages(ChallengeMessages(IDENTITY), IDENTITY.server_id, self.content),
+            messages=PushMessages(CHALLENGE_MESSAGES, APPROVAL_MESSAGES, IDENTITY.server_id, self.content),
             watch=watch,
             news=self.news,
             clock=self.clock,
@@ -185,7 +297,7 @@ class PushDesk(Desk):
         )
 
     async def send(self) -> None:
-        names = dict.fromkeys([*self.outgoing.take(100), *await self.pushes.due(100)])
+        names = dict.fromkeys([*self.own.take(100), *await self.pushes.due(100)])
         await self.pushes.deliver(await self.pushes.claim(list(names)))
 
     async def push_of(self, created: messages.ChallengeCreated) -> tuple[str, str | None]:

@@ -80,6 +80,50 @@ class TestBodies:
         await desk.challenges.cancel(SOMEBODY, created.challenge_id)
         assert desk.waiting == 0
 
+    @pytest.mark.parametrize(
+        ("decision", "status", "groups"), [("approved", "approved", [1]), ("rejected", "rejected", [])]
+    )
+    async def test_a_multi_party_request(
+        self, desk: WebhookDesk, decision: Any, status: str, groups: list[int]
+    ) -> None:
+        device = Device.generate()
+        asked = await desk.poll([[Device.generate()], [device]], 1, name="order-7", policy="reject_on_first")
+        await desk.vote(device, asked, decision)
+        assert await told(desk) == {
+            "id": f"evt_{asked.mpa_id}",
+            "type": f"mpa.{status}",
+            "status": status,
+            "decision": decision,
+            "timestamp": "2026-04-24T10:32:15Z",
+            "key_id": SOMEBODY.key_id,
+            "action_type": "login",
+            "request_id": "order-7",
+            "mpa_id": asked.mpa_id,
+            "groups_satisfied": groups,
+        }
+
+    @pytest.mark.parametrize("late", [0, 90_000])
+    async def test_a_request_that_timed_out_however_late_that_is_found(self, desk: WebhookDesk, late: int) -> None:
+        device = Device.generate()
+        asked = await desk.poll([[device], [Device.generate()]], 2, seconds=60)
+        await desk.vote(device, asked)
+        desk.clock.now += 61 + late
+        await desk.sweep()
+        event = await told(desk)
+        assert (event["type"], event["status"], event["groups_satisfied"]) == ("mpa.timeout", "timeout", [0])
+        assert "decision" not in event
+        assert event["timestamp"] == "2026-04-24T10:33:15Z"
+
+    async def test_a_cancelled_request_is_not_told(self, desk: WebhookDesk) -> None:
+        asked = await desk.poll([[Device.generate()]], 1)
+        await desk.approvals.cancel(SOMEBODY, asked.request_id)
+        assert desk.waiting == 0
+
+    async def test_a_vote_that_decides_nothing_is_not_told(self, desk: WebhookDesk) -> None:
+        device = Device.generate()
+        await desk.vote(device, await desk.poll([[device], [Device.generate()]], 2))
+        assert desk.waiting == 0
+
     async def test_key_ids_tell_owners_apart(self, desk: WebhookDesk) -> None:
         owner = Caller(bytes(range(16)))
         device = Device.generate()

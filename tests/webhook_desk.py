@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 
-from sigil.challenges import Events
+from sigil.core.approval import APPROVAL
 from sigil.core.challenge import CHALLENGE
 from sigil.core.webhook_delivery import FAILURE, Answer, Done
 from sigil.core.webhook_event import EVENT
 from sigil.outgoing import Outgoing
 from sigil.receiver_watch import ReceiverWatch
-from sigil.undelivered import Undelivered
+from sigil.undelivered import Events, Undelivered
 from sigil.webhooks import Webhooks
 from tests.services import Clock, Desk
 
@@ -102,7 +102,7 @@ class WebhookDesk(Desk):
 
     def _events(self, clock: Clock) -> Events:
         self.fresh = Outgoing()
-        return Undelivered(store=self.store, pending=(CHALLENGE,), outgoing=self.fresh, clock=clock)
+        return Undelivered(store=self.store, pending=(CHALLENGE, APPROVAL), outgoing=self.fresh, clock=clock)
 
     @property
     def waiting(self) -> int:

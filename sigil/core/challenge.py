@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from enum import IntEnum
+from functools import lru_cache
 from typing import Literal
 
 import msgspec
@@ -127,6 +128,8 @@ def challenge_key(challenge_id: bytes) -> Key:
     return Key(CHALLENGE, challenge_id)
 
 
+# Devices come back, and a request of several names each of them a few times.
+@lru_cache(maxsize=4096)
 def ledger_key(public_key: bytes) -> Key:
     """By 96 bits of the fingerprint: rows are small, and the key in the challenge's row is what is believed."""
     return Key(LEDGER, hashlib.sha256(public_key).digest()[:12])

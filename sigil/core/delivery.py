@@ -8,7 +8,8 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 
-from sigil.core.challenge import Challenge, challenge_key
+from sigil.core.asked import Asked, asked_key, still_asked
+from sigil.core.challenge import Challenge
 from sigil.core.decision import Decision, Key
 from sigil.core.outbox import Claim, Entry, Push, Step, outbox_key
 
@@ -21,7 +22,7 @@ Word = Literal[
     "failed",
     "relay_unreachable",  # no answer, or none that counts
     "unknown",  # the relay was asked what became of a push, and has no memory of it
-    "over",  # nothing was sent: the challenge ended meanwhile
+    "over",  # nothing was sent: what was asked ended meanwhile
 ]
 _PUSH: dict[Word, Push] = {
     "delivered": Push.DELIVERED,
@@ -38,7 +39,7 @@ RATE_SECONDS = (5, 10, 20, 30)
 """From one try of a rate-limited push to the next; the last stays."""
 _AGAIN_SECONDS = 1
 _MAX_CLAIMS = 20
-# The row of the entry, and that of its challenge.
+# The row of the entry, and that of what is asked.
 MOST_COMPLETIONS = 100
 
 
@@ -49,19 +50,21 @@ _After = Callable[[float], int]
 class Done(NamedTuple):
     """A claim that its holder completed. `push` is how the push stands now, `before` how it stood.
 
-    `challenge` is its row, None when that is gone.
+    `asked` is the row of the challenge or request, None when that is gone. Of a request nobody asks how each push
+    stands: it has no such state.
     """
 
     claim: Claim
     word: Word
-    challenge: Challenge | None
+    asked: Asked | None
     before: Push = Push.DISABLED
     push: Push = Push.DISABLED
 
 
 def rows_of(claims: Sequence[Claim]) -> list[Key]:
     """The keys whose rows `complete` decides about."""
-    return [*(outbox_key(name) for name, _ in claims), *(challenge_key(name) for name, _ in claims)]
+    # Members of one request share its row: it is read once.
+    return [*(outbox_key(name) for name, _ in claims), *dict.fromkeys(asked_key(name) for name, _ in claims)]
 
 
 def complete(
@@ -78,31 +81,42 @@ def complete(
         # A fifth more or less, for all of one batch: the batches of one moment are not to come back together.
         return math.ceil(now + seconds * (0.8 + 0.4 * jitter)) if seconds else int(now)
 
-    entries, challenges = rows[: len(claims)], rows[len(claims) :]
-    for claimed, word, entry, challenge in zip(claims, words, entries, challenges, strict=True):
+    entries, keys = rows[: len(claims)], [asked_key(name) for name, _ in claims]
+    asked_at = dict(zip(dict.fromkeys(keys), rows[len(claims) :], strict=True))
+    for claimed, word, entry, key in zip(claims, words, entries, keys, strict=True):
         name, held = claimed
         if entry is None or entry.token != held.token:
             continue
-        told = _told(held, word, challenge)
-        if told is not challenge:
-            writes.append((challenge_key(name), told))
-        writes.append((outbox_key(name), _next(held, word, entry, told, after)))
-        before, push = (challenge.push, told.push) if challenge and told else (Push.DISABLED, Push.DISABLED)
-        done.append(Done(claimed, word, told, before, push))
+        asked = asked_at[key]
+        told = _told(held, word, asked)
+        if told is not asked:
+            writes.append((key, told))
+        is_asked = told is not None and still_asked(name, told)
+        writes.append((outbox_key(name), _next(held, word, entry, is_asked, after)))
+        done.append(Done(claimed, word, told, *_standing(held, word, asked, told)))
     return Decision(done, tuple(writes))
 
 
-def _told(held: Entry, word: Word, challenge: Challenge | None) -> Challenge | None:
+def _standing(held: Entry, word: Word, asked: Asked | None, told: Asked | None) -> tuple[Push, Push]:
+    """How the push stood, and stands now; of a request, what was heard just now."""
+    if isinstance(asked, Challenge) and isinstance(told, Challenge):
+        return asked.push, told.push
+    if told is None or held.step is Step.CLEAR or word == "relay_unreachable":
+        return Push.DISABLED, Push.DISABLED
+    return Push.DISABLED, _PUSH.get(word, Push.DISABLED)
+
+
+def _told(held: Entry, word: Word, asked: Asked | None) -> Asked | None:
     """The row with what is known of its push now. Delivered stays; a question without an answer tells nothing."""
     push = _PUSH.get(word)
-    if challenge is None or push is None or held.step is Step.CLEAR or challenge.push in {push, Push.DELIVERED}:
-        return challenge
-    if held.step is Step.ASK and push is Push.RELAY_UNREACHABLE:
-        return challenge
-    return msgspec.structs.replace(challenge, push=push)
+    if not isinstance(asked, Challenge) or push is None or held.step is Step.CLEAR:
+        return asked
+    if asked.push in {push, Push.DELIVERED} or (held.step is Step.ASK and push is Push.RELAY_UNREACHABLE):
+        return asked
+    return msgspec.structs.replace(asked, push=push)
 
 
-def _next(held: Entry, word: Word, entry: Entry, challenge: Challenge | None, after: _After) -> Entry | None:
+def _next(held: Entry, word: Word, entry: Entry, is_asked: bool, after: _After) -> Entry | None:
     """The entry from now on; None when nothing is left to be said."""
     if held.step is Step.CLEAR:
         return _free(entry, after(_AGAIN_SECONDS)) if word == "relay_unreachable" else None
@@ -110,10 +124,10 @@ def _next(held: Entry, word: Word, entry: Entry, challenge: Challenge | None, af
         # It waited for this push to be out. One that was not sent now may have been, by a former holder who died.
         hidden = word in {"not_registered", "token_evicted", "rate_limited"} or (word == "over" and entry.claims == 1)
         return None if hidden else _free(entry, after(0))
-    if challenge is None or not challenge.open:
+    if not is_asked:
         return None
     if word == "over":
-        # Nothing was sent, so it does not count as claimed. The sweep, which ends the challenge, is to find it.
+        # Nothing was sent, so it does not count as claimed. The sweep, which ends what was asked, is to find it.
         return _free(entry, entry.due, claims=entry.claims - 1)
     if word == "relay_unreachable":
         return _free(entry, after(_AGAIN_SECONDS))

@@ -60,16 +60,31 @@ class Tally(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class Ledger(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """`look_at`: when what it holds may have faded, of a device that was asked together with others."""
+
     tallies: tuple[Tally, ...] = ()
+    look_at: int = 0
 
     @property
     def due(self) -> int:
-        """Only mutes outlive the challenge whose removal prunes the row."""
-        return max((tally.muted_until + MUTE_MEMORY_SECONDS for tally in self.tallies if tally.mutes), default=0)
+        """Only mutes outlive the challenge whose removal prunes the row; a multi-party request prunes nobody's."""
+        mutes = (tally.muted_until + MUTE_MEMORY_SECONDS for tally in self.tallies if tally.mutes)
+        return max(self.look_at, *mutes, 0)
 
     def pending(self, now: float) -> list[bytes]:
         """Ids of what may still be pending, of all owners."""
         return [entry[0] for tally in self.tallies for entry in tally.pending if _pends(now, entry[1])]
+
+    def asked_with_others(self, now: float, owner: bytes, mpa_id: bytes, expires_at: int, limits: Limits) -> Ledger:
+        """As `entered`, for one member of a multi-party request; the row fades by itself."""
+        entered = self.entered(now, owner, mpa_id, expires_at, limits)
+        return msgspec.structs.replace(entered, look_at=max(entered.look_at, expires_at))
+
+    def taken_back(self, owner: bytes, mpa_id: bytes, limits: Limits) -> Ledger:
+        """As if that request had never been asked: another member of it could not be."""
+        tally = self._tally(owner).without(mpa_id)
+        paid = max(0, tally.paid_until_ms - 60_000 // limits.per_minute) if limits.per_minute else 0
+        return self._with(msgspec.structs.replace(tally, paid_until_ms=paid))
 
     def entered(self, now: float, owner: bytes, challenge_id: bytes, expires_at: int, limits: Limits) -> Ledger:
         """With one more pending challenge; RateLimited or TooManyPending when the owner may not."""
@@ -102,14 +117,24 @@ class Ledger(msgspec.Struct, frozen=True, array_like=True, gc=False):
     def pruned(self, now: float) -> Ledger | None:
         """Only what still matters; None when nothing does."""
         alive = tuple(tally.forgiven(now) for tally in self.tallies if tally.alive(now))
-        return Ledger(alive) if alive else None
+        if not alive:
+            return None
+        return Ledger(alive, self._later(now, alive) if 0 < self.look_at <= now else self.look_at)
+
+    @staticmethod
+    def _later(now: float, alive: tuple[Tally, ...]) -> int:
+        """When to look again: at the last of what may fade, and later than now."""
+        ends = [expires for tally in alive for _, expires in tally.pending]
+        ends += [-(-tally.paid_until_ms // 1000) for tally in alive]
+        return max(*ends, int(now) + 1)
 
     def _tally(self, owner: bytes) -> Tally:
         name = owner[:_OWNER_BYTES]
         return next((tally for tally in self.tallies if tally.owner == name), Tally(name))
 
     def _with(self, changed: Tally) -> Ledger:
-        return Ledger((*(tally for tally in self.tallies if tally.owner != changed.owner), changed))
+        others = (tally for tally in self.tallies if tally.owner != changed.owner)
+        return Ledger((*others, changed), self.look_at)
 
 
 def _pends(now: float, expires_at: int) -> bool:

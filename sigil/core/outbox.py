@@ -1,6 +1,7 @@
-"""What is still to be said to a device through the relay: one entry a challenge, in the transaction that decides.
+"""What is still to be said to a device through the relay: one entry a challenge, and one a member of a multi-party
+request, in the transaction that decides. Its name says which (see `asked`).
 
-An entry holds no payload: that is made from the challenge when it goes out. It is claimed for a while under a token
+An entry holds no payload: that is made from what is asked when it goes out. It is claimed for a while under a token
 that the completion must show (see `delivery`); one that nobody completes can be claimed again.
 """
 
@@ -85,12 +86,12 @@ class Entry(msgspec.Struct, frozen=True, array_like=True, gc=False):
 OUTBOX = Kind(b"o", Entry, counted=True, queue=True)
 
 
-def outbox_key(challenge_id: bytes) -> Key:
-    return Key(OUTBOX, challenge_id)
+def outbox_key(name: bytes) -> Key:
+    return Key(OUTBOX, name)
 
 
 def new_entry(now: float, expires_at: int) -> Entry:
-    """For a new challenge."""
+    """For what is newly asked."""
     return Entry(Step.PUSH, int(now) + OWN_SECONDS, expires_at)
 
 
@@ -100,7 +101,7 @@ def after_answer(entry: Entry | None) -> Entry | None:
 
 
 def after_end(now: float, entry: Entry | None, push: Push) -> Entry | None:
-    """The challenge ended otherwise: its notification goes away, if it may have been shown.
+    """What was asked ended otherwise: its notification goes away, if it may have been shown.
 
     A clear that waits for the push under way keeps its token, and so its turn: it must not overtake the push.
     """
@@ -113,7 +114,7 @@ def after_end(now: float, entry: Entry | None, push: Push) -> Entry | None:
 
 
 Claim = tuple[bytes, Entry]
-"""A challenge's id, and its entry as it was claimed."""
+"""The name of an entry, and the entry as it was claimed."""
 
 
 def claim(now: float, keys: Sequence[Key], entries: Sequence[Entry | None], token: bytes) -> Decision[list[Claim]]:

@@ -1,10 +1,13 @@
-"""What becomes of rows that are due: challenges expire and are forgotten, mutes and spent timestamps fade."""
+"""What becomes of rows that are due: challenges and requests end and are forgotten; mutes, votes, timestamps fade."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
+from sigil.core import approval as approvals
+from sigil.core import voting
+from sigil.core.approval import APPROVAL, VOTE, Approval, named_key
 from sigil.core.challenge import (
     CHALLENGE,
     LEDGER,
@@ -20,13 +23,19 @@ from sigil.core.once import SPENT
 from sigil.core.outbox import after_end, outbox_key
 from sigil.core.webhook_event import of_challenge
 
-Expired = list[tuple[bytes, Challenge]]
+
+class Swept(NamedTuple):
+    """What ended just now, by its id."""
+
+    expired: list[tuple[bytes, Challenge]]
+    timed_out: list[tuple[bytes, Approval]]
 
 
-def sweep(now: float, rows: Mapping[Key, Any], *, webhook: bool = False) -> Decision[Expired]:
-    """One decision about due rows; `rows` also holds the ledgers and entries of the challenges in it.
+def sweep(now: float, rows: Mapping[Key, Any], *, webhook: bool = False) -> Decision[Swept]:
+    """One decision about due rows; `rows` also holds the ledgers and entries of the challenges in it, and what is under
+    way for the requests.
 
-    The result is what expired just now; with `webhook` the integrator is to be told of it. Rows that another worker
+    The result is what ended just now; with `webhook` the integrator is to be told of it. Rows that another worker
     dealt with meanwhile are left alone.
     """
     batch = _Batch(now, dict(rows), webhook=webhook)
@@ -35,11 +44,14 @@ def sweep(now: float, rows: Mapping[Key, Any], *, webhook: bool = False) -> Deci
             continue
         if key.kind is CHALLENGE:
             batch.challenge(key, row)
+        elif key.kind is APPROVAL:
+            batch.approval(key, row)
         elif key.kind is LEDGER:
             batch.prune(key)
-        elif key.kind is SPENT:
+        elif key.kind in {SPENT, VOTE}:
             batch.write(key, None)
-    return Decision(batch.expired, tuple(batch.writes.items()), tuple(name for name, _ in batch.expired))
+    ended = (*(name for name, _ in batch.swept.expired), *(name for name, _ in batch.swept.timed_out))
+    return Decision(batch.swept, tuple(batch.writes.items()), ended)
 
 
 class _Batch:
@@ -48,7 +60,7 @@ class _Batch:
         self._webhook = webhook
         self._rows = rows
         self.writes: dict[Key, Any] = {}
-        self.expired: Expired = []
+        self.swept = Swept([], [])
 
     def write(self, key: Key, row: Any) -> None:
         self._rows[key] = self.writes[key] = row
@@ -65,8 +77,22 @@ class _Batch:
             if row.idempotency:
                 self.write(idempotency_key(row.idempotency), None)
 
+    def approval(self, key: Key, row: Approval) -> None:
+        """Three rows each: whom it concerns is seen to in batches, since there may be many."""
+        settled = approvals.settle(self._now, row)
+        if row.open:
+            self.time_out(key.name, settled or approvals.timed_out(row))
+        if settled is None:
+            self.write(key, None)
+            self.write(named_key(row.owner, row.request_id), None)
+
+    def time_out(self, name: bytes, approval: Approval) -> None:
+        self.swept.timed_out.append((name, approval))
+        for at, written in voting.end(self._now, name, approval, self._rows, webhook=self._webhook):
+            self.write(at, written)
+
     def expire(self, name: bytes, challenge: Challenge) -> None:
-        self.expired.append((name, challenge))
+        self.swept.expired.append((name, challenge))
         if self._webhook:
             self.write(*of_challenge(self._now, name, challenge))
 

@@ -19,6 +19,7 @@ from sigil.core.decision import Decision, Key, Kind
 from sigil.protocol.action import type_of
 
 if TYPE_CHECKING:
+    from sigil.core.approval import Approval
     from sigil.core.challenge import Challenge
 
 LEASE_SECONDS = 30
@@ -92,6 +93,23 @@ def of_challenge(now: float, challenge_id: bytes, challenge: Challenge) -> tuple
         reason=challenge.reason,
     )
     return event_key(challenge_id), event
+
+
+def of_approval(now: float, mpa_id: bytes, approval: Approval) -> tuple[Key, Event]:
+    """The write that tells of a multi-party request that was decided or has timed out."""
+    if approval.end is None:
+        raise ValueError("a request that has not ended is no event")
+    event = Event(
+        happening=Happening[f"MPA_{approval.state.name}"],
+        at=approval.end.at,
+        owner=approval.owner[:OWNER_BYTES],
+        action_type=type_of(approval.action),
+        since_ms=int(now * 1000),
+        due=int(now) + OWN_SECONDS,
+        request_id=approval.request_id,
+        groups_satisfied=tuple(approval.satisfied),
+    )
+    return event_key(mpa_id), event
 
 
 Claim = tuple[bytes, Event]

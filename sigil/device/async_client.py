@@ -6,15 +6,15 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
+from sigil.device.approval_checks import Shown, ShownApproval
 from sigil.device.async_wire import AsyncServerConnection
-from sigil.device.checks import ShownChallenge
-from sigil.device.client import Inbox, as_signed, checked_inbox, lasting
+from sigil.device.client import Inbox, Told, as_signed, as_voted, checked_inbox, lasting, vote_of
 from sigil.device.pin import ServerPin
 from sigil.device.refusals import ServerRefused
 from sigil.device.seconds import AsyncSecondsInMemory, Clock
 from sigil.device.software import Device
 from sigil.device.wire import PendingAnswer
-from sigil.protocol.messages import Decision, Reason, Responded
+from sigil.protocol.forms import Decision, Reason
 
 
 class AsyncDeviceClient:
@@ -37,11 +37,11 @@ class AsyncDeviceClient:
         """What is pending, every payload checked."""
         return checked_inbox(await self._pending(), self.server, self.device.public, self._clock())
 
-    async def approve(self, shown: ShownChallenge, match_code: str | None = None) -> Responded:
+    async def approve(self, shown: Shown, match_code: str | None = None) -> Told:
         """MatchCodeRequired, MatchCodeUnexpected."""
         return await self._respond(shown, "approved", match_code=match_code)
 
-    async def reject(self, shown: ShownChallenge, reason: Reason | None = None) -> Responded:
+    async def reject(self, shown: Shown, reason: Reason | None = None) -> Told:
         return await self._respond(shown, "rejected", reason=reason)
 
     async def _pending(self) -> PendingAnswer:
@@ -61,8 +61,11 @@ class AsyncDeviceClient:
         return await self._connection.pending(body)
 
     async def _respond(
-        self, shown: ShownChallenge, decision: Decision, *, match_code: str | None = None, reason: Reason | None = None
-    ) -> Responded:
+        self, shown: Shown, decision: Decision, *, match_code: str | None = None, reason: Reason | None = None
+    ) -> Told:
         # Always to the pinned server: respond_to was compared with it and is not used.
+        if isinstance(shown, ShownApproval):
+            body = vote_of(self.device, shown, decision, match_code, reason)
+            return as_voted(await self._connection.vote(body), decision)
         body = self.device.response(shown, decision, match_code=match_code, reason=reason)
         return as_signed(await self._connection.respond(body), decision)

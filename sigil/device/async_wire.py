@@ -21,6 +21,7 @@ from sigil.device.wire import (
     refusal,
     understood,
 )
+from sigil.protocol.approval_messages import MpaResponded
 from sigil.protocol.messages import Responded
 
 _Self = TypeVar("_Self", bound="AsyncHttp")
@@ -100,6 +101,9 @@ class AsyncServerConnection(AsyncHttp):
 
     async def respond(self, body: Mapping[str, str]) -> Responded:
         return understood(await self.ask("POST", "/respond", body), Responded)
+
+    async def vote(self, body: Mapping[str, str]) -> MpaResponded:
+        return understood(await self.ask("POST", "/mpa/respond", body), MpaResponded)
 
 
 async def _read(response: httpx.Response) -> bytes:

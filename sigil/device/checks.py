@@ -63,8 +63,12 @@ class ShownChallenge:
     challenge_bytes: bytes
     action_jcs: bytes
 
+    @property
+    def id(self) -> str:
+        return self.challenge_id
+
     def seconds_left(self, now: float) -> int:
-        return max(0, int(self.expires_at - now))
+        return seconds_left(self.expires_at, now)
 
 
 def verify_payload(
@@ -80,9 +84,9 @@ def verify_payload(
     _check_device(payload, device)
     _check_binding(payload, challenge, nonce, expires_at)
     canonical_action = verified_action(payload.action)
-    _check_signature(signed_bytes.approval(challenge, canonical_action), signature, server.key(device.suite))
-    _check_respond_to(payload, server)
-    _check_expiry(expires_at, now)
+    check_signature(signed_bytes.approval(challenge, canonical_action), signature, server.key(device.suite))
+    check_respond_to(payload.respond_to, server)
+    check_expiry(expires_at, now)
     return _shown(payload, server, challenge, canonical_action, expires_at)
 
 
@@ -90,7 +94,7 @@ def parse_payload(payload: bytes | ChallengePayload) -> ChallengePayload:
     """Members that this version does not know are let pass, as in every answer of a server."""
     if isinstance(payload, ChallengePayload):
         return payload
-    return _or_malformed(lambda: decode(payload, ChallengePayload))
+    return or_malformed(lambda: decode(payload, ChallengePayload))
 
 
 def verified_action(raw: msgspec.Raw) -> bytes:
@@ -112,17 +116,17 @@ def verified_action(raw: msgspec.Raw) -> bytes:
 def _decoded(payload: ChallengePayload) -> tuple[int, bytes, bytes, bytes]:
     if parse_uuid(payload.challenge_id) is None:
         raise MalformedPayload("challenge_id is not a version 4 UUID in lower case.")
-    _or_malformed(partial(decode_hex, payload.server_id, "$.server_id", length=_HASH))
-    _or_malformed(partial(decode_hex, payload.fingerprint, "$.fingerprint", length=_HASH))
+    or_malformed(partial(decode_hex, payload.server_id, "$.server_id", length=_HASH))
+    or_malformed(partial(decode_hex, payload.fingerprint, "$.fingerprint", length=_HASH))
     return (
-        _or_malformed(partial(parse_time, payload.expires_at, "$.expires_at")),
-        _or_malformed(partial(decode_base64, payload.nonce, "$.nonce", length=_HASH)),
-        _or_malformed(partial(decode_base64, payload.challenge_bytes, "$.challenge_bytes", length=_HASH)),
-        _or_malformed(partial(decode_base64, payload.server_signature, "$.server_signature", length=SIGNATURE_LENGTH)),
+        or_malformed(partial(parse_time, payload.expires_at, "$.expires_at")),
+        or_malformed(partial(decode_base64, payload.nonce, "$.nonce", length=_HASH)),
+        or_malformed(partial(decode_base64, payload.challenge_bytes, "$.challenge_bytes", length=_HASH)),
+        or_malformed(partial(decode_base64, payload.server_signature, "$.server_signature", length=SIGNATURE_LENGTH)),
     )
 
 
-def _or_malformed(parse: Callable[[], T]) -> T:
+def or_malformed(parse: Callable[[], T]) -> T:
     try:
         return parse()
     except InvalidRequest as error:
@@ -157,26 +161,30 @@ def _check_binding(payload: ChallengePayload, challenge: bytes, nonce: bytes, ex
         raise ChallengeBytesMismatch
 
 
-def _check_signature(message: bytes, signature: bytes, server_key: PublicKey) -> None:
+def check_signature(message: bytes, signature: bytes, server_key: PublicKey) -> None:
     if not server_key.verify(message, signature):
         raise ServerSignatureInvalid
 
 
-def _check_respond_to(payload: ChallengePayload, server: ServerPin) -> None:
+def check_respond_to(respond_to: str | None, server: ServerPin) -> None:
     """A signed one too: a server that sends answers elsewhere is misconfigured or no longer its owner's."""
-    if not payload.respond_to:
+    if not respond_to:
         return
     try:
-        same = origin(payload.respond_to) == server.base_url
+        same = origin(respond_to) == server.base_url
     except AddressRefused as error:
         raise RespondToForeign from error
     if not same:
         raise RespondToForeign
 
 
-def _check_expiry(expires_at: int, now: float) -> None:
+def check_expiry(expires_at: int, now: float) -> None:
     if now >= expires_at + CLOCK_ALLOWANCE_SECONDS:
         raise ChallengeOver
+
+
+def seconds_left(expires_at: int, now: float) -> int:
+    return max(0, int(expires_at - now))
 
 
 def _shown(

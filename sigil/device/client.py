@@ -9,20 +9,28 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from sigil.device.approval_checks import Shown, ShownApproval, verify_mpa_payload
 from sigil.device.checks import ShownChallenge, verify_payload
 from sigil.device.pin import ServerPin
-from sigil.device.refusals import AnswerUnusable, NotPending, PayloadRefused, ServerRefused
+from sigil.device.refusals import AnswerUnusable, MatchCodeUnexpected, NotPending, PayloadRefused, ServerRefused
 from sigil.device.seconds import Clock, SecondsInMemory
 from sigil.device.software import Device
 from sigil.device.wire import PendingAnswer, ServerConnection
+from sigil.protocol.approval_messages import MpaResponded
 from sigil.protocol.errors import InvalidRequest
+from sigil.protocol.forms import Decision, Reason
 from sigil.protocol.keys import PublicKey
-from sigil.protocol.messages import Decision, Reason, Responded, decode
+from sigil.protocol.messages import Responded, decode
+
+Told = Responded | MpaResponded
+"""The server's answer to an answer: for a challenge, or for a multi-party request."""
 
 
 @dataclass(frozen=True)
 class RefusedPayload:
-    """A listed challenge that failed a check. Its id is what it claims, at most 64 characters, maybe empty."""
+    """What was listed and failed a check. Its id, of either kind, is what it claims, at most 64 characters, maybe
+    empty.
+    """
 
     challenge_id: str
     error: PayloadRefused
@@ -30,22 +38,27 @@ class RefusedPayload:
 
 @dataclass(frozen=True)
 class Inbox:
-    """What was pending: checked challenges, refused ones, and how many M-of-N requests there are besides."""
+    """What was pending: checked challenges and multi-party requests, and what was refused of both."""
 
     challenges: list[ShownChallenge] = field(default_factory=list)
     refused: list[RefusedPayload] = field(default_factory=list)
-    mpa: int = 0
+    approvals: list[ShownApproval] = field(default_factory=list)
+
+    @property
+    def shown(self) -> list[Shown]:
+        """All that may be asked."""
+        return [*self.challenges, *self.approvals]
 
     def listed_ids(self) -> set[str]:
-        return {shown.challenge_id for shown in self.challenges} | {item.challenge_id for item in self.refused}
+        return {shown.id for shown in self.shown} | {item.challenge_id for item in self.refused}
 
-    def find(self, challenge_id: str) -> ShownChallenge:
-        """NotPending; PayloadRefused when it is there but failed a check."""
-        for shown in self.challenges:
-            if shown.challenge_id == challenge_id:
+    def find(self, asked_id: str) -> Shown:
+        """By challenge_id or mpa_id. NotPending; PayloadRefused when it is there but failed a check."""
+        for shown in self.shown:
+            if shown.id == asked_id:
                 return shown
         for refused in self.refused:
-            if refused.challenge_id == challenge_id:
+            if refused.challenge_id == asked_id:
                 raise refused.error
         raise NotPending
 
@@ -73,11 +86,11 @@ class DeviceClient:
         """What is pending, every payload checked."""
         return checked_inbox(self._pending(), self.server, self.device.public, self._clock())
 
-    def approve(self, shown: ShownChallenge, match_code: str | None = None) -> Responded:
+    def approve(self, shown: Shown, match_code: str | None = None) -> Told:
         """MatchCodeRequired, MatchCodeUnexpected."""
         return self._respond(shown, "approved", match_code=match_code)
 
-    def reject(self, shown: ShownChallenge, reason: Reason | None = None) -> Responded:
+    def reject(self, shown: Shown, reason: Reason | None = None) -> Told:
         return self._respond(shown, "rejected", reason=reason)
 
     def _pending(self) -> PendingAnswer:
@@ -96,22 +109,29 @@ class DeviceClient:
         return self._connection.pending(self.device.pending_body(self.server.server_id, self._seconds()))
 
     def _respond(
-        self, shown: ShownChallenge, decision: Decision, *, match_code: str | None = None, reason: Reason | None = None
-    ) -> Responded:
+        self, shown: Shown, decision: Decision, *, match_code: str | None = None, reason: Reason | None = None
+    ) -> Told:
         # Always to the pinned server: respond_to was compared with it and is not used.
+        if isinstance(shown, ShownApproval):
+            return as_voted(self._connection.vote(vote_of(self.device, shown, decision, match_code, reason)), decision)
         body = self.device.response(shown, decision, match_code=match_code, reason=reason)
         return as_signed(self._connection.respond(body), decision)
 
 
 def checked_inbox(answer: PendingAnswer, server: ServerPin, device: PublicKey, now: float) -> Inbox:
     """Every payload of an answer checked; one that is refused hides no other."""
-    challenges, refused = [], []
+    inbox = Inbox()
     for raw in answer.challenges:
         try:
-            challenges.append(verify_payload(bytes(raw), server, device, now))
+            inbox.challenges.append(verify_payload(bytes(raw), server, device, now))
         except PayloadRefused as error:
-            refused.append(RefusedPayload(_claimed_id(raw), error))
-    return Inbox(challenges, refused, len(answer.mpa))
+            inbox.refused.append(RefusedPayload(claimed_id(bytes(raw)), error))
+    for raw in answer.mpa:
+        try:
+            inbox.approvals.append(verify_mpa_payload(bytes(raw), server, device, now))
+        except PayloadRefused as error:
+            inbox.refused.append(RefusedPayload(claimed_id(bytes(raw)), error))
+    return inbox
 
 
 def lasting(error: ServerRefused) -> ServerRefused:
@@ -130,11 +150,30 @@ def as_signed(answer: Responded, decision: Decision) -> Responded:
     return answer
 
 
-class _Id(msgspec.Struct):
+def vote_of(
+    device: Device, shown: ShownApproval, decision: Decision, match_code: str | None, reason: Reason | None
+) -> dict[str, str]:
+    """The body of a vote; MatchCodeUnexpected: number matching is for challenges."""
+    if match_code is not None:
+        raise MatchCodeUnexpected
+    return device.vote(shown, decision, reason=reason)
+
+
+def as_voted(answer: MpaResponded, decision: Decision) -> MpaResponded:
+    """AnswerUnusable when it ended the other way: an approval rejects nothing, nor a rejection the reverse."""
+    if answer.status == ("rejected" if decision == "approved" else "approved"):
+        raise AnswerUnusable("The server took the answer for another decision than was signed.")
+    return answer
+
+
+class _Claim(msgspec.Struct, frozen=True):
     challenge_id: str = ""
+    mpa_id: str = ""
 
 
-def _claimed_id(raw: msgspec.Raw) -> str:
+def claimed_id(payload: bytes) -> str:
+    """The id that a payload claims, at most 64 characters; empty when there is none."""
     with contextlib.suppress(InvalidRequest):
-        return decode(bytes(raw), _Id).challenge_id[:64]
+        claim = decode(payload, _Claim)
+        return (claim.challenge_id or claim.mpa_id)[:64]
     return ""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from typing import Any
 
+from sigil.device.approval_checks import Shown, ShownApproval
 from sigil.device.checks import ShownChallenge
 from sigil.device.pin import ServerPin
 from sigil.protocol.pictogram import pictogram, speakable
@@ -37,11 +39,33 @@ def challenge_lines(shown: ShownChallenge, now: float) -> Iterator[str]:
     yield f"             {picture(server.server_id)}"
     yield f"Type         {printable(shown.action_type)}"
     yield f"Description  {printable(shown.description)}"
-    for name, value in (shown.params or {}).items():
-        yield f"  {_as_json(name)}: {_as_json(value)}"
+    yield from _params(shown.params)
     yield f"Time left    {shown.seconds_left(now)} s"
     if shown.number_matching:
         yield "Number       approved with the two digits that the service shows"
+
+
+def approval_lines(shown: ShownApproval, now: float) -> Iterator[str]:
+    """The same of a multi-party request, and how many have to agree."""
+    server = shown.server
+    yield f"Request      {shown.mpa_id}  ({printable(shown.request_id)})"
+    yield f"Asked by     {printable(server.server_name)}  {server.base_url}"
+    yield f"             {picture(server.server_id)}"
+    yield f"Type         {printable(shown.action_type)}"
+    yield f"Description  {printable(shown.description)}"
+    yield from _params(shown.params)
+    rejected = ", and one rejection ends it" if shown.reject_policy == "reject_on_first" else ""
+    yield f"Together     {shown.required} group{'s' * (shown.required != 1)} must approve{rejected}"
+    yield f"Time left    {shown.seconds_left(now)} s"
+
+
+def lines_of(shown: Shown, now: float) -> Iterator[str]:
+    return approval_lines(shown, now) if isinstance(shown, ShownApproval) else challenge_lines(shown, now)
+
+
+def _params(params: dict[str, Any] | None) -> Iterator[str]:
+    for name, value in (params or {}).items():
+        yield f"  {_as_json(name)}: {_as_json(value)}"
 
 
 def _as_json(value: object) -> str:

@@ -18,7 +18,7 @@ class DeviceError(Exception):
 
 
 class PayloadRefused(DeviceError):
-    """Base of the checks on a challenge (docs/protocol.md, 1, 2.4, 5.2): nothing of it may be shown as a question."""
+    """Base of the checks on what is asked (docs/protocol.md, 1, 2.4, 5.2, 5.3): nothing of it may be shown."""
 
 
 class MalformedPayload(PayloadRefused):
@@ -28,7 +28,7 @@ class MalformedPayload(PayloadRefused):
 
 class ServerNotPinned(PayloadRefused):
     code = "SERVER_NOT_PINNED"
-    summary = "The challenge names another server than the one this device was enrolled with."
+    summary = "What is asked names another server than the one this device was enrolled with."
 
 
 class NotThisDevice(PayloadRefused):
@@ -41,6 +41,11 @@ class ChallengeBytesMismatch(PayloadRefused):
     summary = "challenge_bytes do not bind what the payload says: something in it was changed."
 
 
+class ContextMismatch(PayloadRefused):
+    code = "CONTEXT_MISMATCH"
+    summary = "The signed context of the request is not what the payload says."
+
+
 class ActionRefused(PayloadRefused):
     code = "ACTION_REFUSED"
     summary = "The action is not in the one form that may be signed."
@@ -48,17 +53,17 @@ class ActionRefused(PayloadRefused):
 
 class ServerSignatureInvalid(PayloadRefused):
     code = "SERVER_SIGNATURE_INVALID"
-    summary = "The pinned server did not sign this challenge."
+    summary = "The pinned server did not sign what is asked."
 
 
 class RespondToForeign(PayloadRefused):
     code = "RESPOND_TO_FOREIGN"
-    summary = "The challenge wants its answer sent to another origin than the pinned server's."
+    summary = "The answer is wanted at another origin than the pinned server's."
 
 
 class ChallengeOver(PayloadRefused):
     code = "CHALLENGE_EXPIRED"
-    summary = "The challenge has expired."
+    summary = "It is over: the time to answer has run out."
 
 
 class IdentityRefused(DeviceError):
@@ -142,7 +147,7 @@ class NotRegistered(DeviceError):
 
 class NotPending(DeviceError):
     code = "CHALLENGE_NOT_FOUND"
-    summary = "The server lists no such pending challenge for this device."
+    summary = "The server lists nothing pending of that id for this device."
 
 
 class MatchCodeRequired(DeviceError):

@@ -14,13 +14,17 @@ from __future__ import annotations
 
 import re
 import secrets
+from collections.abc import Mapping
+from typing import Any
 
+from sigil.device.approval_checks import ShownApproval
 from sigil.device.checks import ShownChallenge, parse_payload, verified_action
 from sigil.device.refusals import MatchCodeRequired, MatchCodeUnexpected
 from sigil.protocol import signed_bytes
 from sigil.protocol.encoding import decode_base64, encode_base64, format_time
+from sigil.protocol.forms import Decision, Reason
 from sigil.protocol.keys import PrivateKey, PublicKey, Suite
-from sigil.protocol.messages import ChallengePayload, Decision, Reason
+from sigil.protocol.messages import ChallengePayload
 from sigil.protocol.pictogram import pictogram, speakable
 from sigil.protocol.relay_messages import Platform
 
@@ -136,6 +140,29 @@ class Device:
         }
         if match_code is not None and decision == "approved":
             body["match_code"] = match_code
+        if reason is not None and decision == "rejected":
+            body["reason"] = reason
+        return body
+
+    def sign_vote(self, action_context: Mapping[str, Any], decision: Decision) -> bytes:
+        """The 64-byte signature of a vote on a multi-party request (2.4), unchecked."""
+        author = signed_bytes.mpa_approval if decision == "approved" else signed_bytes.mpa_rejection
+        return self._key.sign(author(action_context))
+
+    def vote(self, shown: ShownApproval, decision: Decision, *, reason: Reason | None = None) -> dict[str, str]:
+        """The members of `POST /mpa/respond` (5.3), signed; a reason goes with rejections."""
+        return self.vote_body(shown.mpa_id, decision, self.sign_vote(shown.context, decision), reason=reason)
+
+    def vote_body(
+        self, mpa_id: str, decision: Decision, signature: bytes, *, reason: Reason | None = None
+    ) -> dict[str, str]:
+        """The members of `POST /mpa/respond` around a signature."""
+        body = {
+            "mpa_id": mpa_id,
+            "fingerprint": self.fingerprint,
+            "decision": decision,
+            "signature": encode_base64(signature),
+        }
         if reason is not None and decision == "rejected":
             body["reason"] = reason
         return body

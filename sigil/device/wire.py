@@ -1,4 +1,4 @@
-"""The three requests of a device over HTTP, with every phase bounded in time and every answer in size."""
+"""The requests of a device over HTTP, with every phase bounded in time and every answer in size."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from sigil import __version__
 from sigil.device.origin import base_url as normalised
 from sigil.device.refusals import AnswerUnusable, ServerRefused, Unreachable
 from sigil.device.tls import TlsTrust, verification
+from sigil.protocol.approval_messages import MpaResponded
 from sigil.protocol.errors import InvalidRequest
 from sigil.protocol.messages import ErrorAnswer, Responded, decode
 
@@ -84,6 +85,9 @@ class ServerConnection:
 
     def respond(self, body: Mapping[str, str]) -> Responded:
         return understood(self._ask("POST", "/respond", body), Responded)
+
+    def vote(self, body: Mapping[str, str]) -> MpaResponded:
+        return understood(self._ask("POST", "/mpa/respond", body), MpaResponded)
 
     def _ask(self, method: str, path: str, body: Mapping[str, str] | None = None) -> bytes:
         try:

@@ -61,6 +61,16 @@ class ChallengeNotFound(Problem):
     summary = "There is no such challenge, or its result is no longer kept."
 
 
+class NotEligible(Problem):
+    code = "NOT_ELIGIBLE"
+    summary = "Who asked for it does not take part in the decision."
+
+
+class MpaNotFound(Problem):
+    code = "MPA_NOT_FOUND"
+    summary = "There is no such request, or its result is no longer kept."
+
+
 class NotFound(Problem):
     code = "NOT_FOUND"
     summary = "There is nothing at this address."
@@ -81,6 +91,28 @@ class ChallengeAlreadyUsed(Problem):
 class IdempotencyConflict(Problem):
     code = "IDEMPOTENCY_CONFLICT"
     summary = "This Idempotency-Key was used with another body; use a new key for a new request."
+
+
+class AlreadyAnswered(Problem):
+    code = "ALREADY_ANSWERED"
+    summary = "This device has already answered; its first answer counts."
+
+
+class MpaClosed(Problem):
+    """`details.status` says how it ended."""
+
+    code = "MPA_CLOSED"
+    summary = "The request has already ended."
+
+
+class RequestIdConflict(Problem):
+    code = "REQUEST_ID_CONFLICT"
+    summary = "This request_id was used with another body; use a new one for a new request."
+
+
+class MpaExpired(Problem):
+    code = "MPA_EXPIRED"
+    summary = "The request timed out before enough groups had answered."
 
 
 class ChallengeExpired(Problem):

@@ -14,7 +14,9 @@ import msgspec
 
 from sigil.protocol import json_text
 from sigil.protocol.action import Action
+from sigil.protocol.approval_messages import MpaPayload
 from sigil.protocol.errors import InvalidRequest
+from sigil.protocol.forms import Answer, Decision, FromDevice, Reason
 
 T = TypeVar("T")
 
@@ -23,17 +25,7 @@ _LOCATION = re.compile(r" - at `(\$[^`]*)`\Z")
 _MEMBER = re.compile(r"Object (?:missing required|contains unknown) field `(.*?)`(?: - at `(\$[^`]*)`)?\Z", re.DOTALL)
 _MAX_MESSAGE = 200
 
-Decision = Literal["approved", "rejected"]
-Reason = Literal["cancelled", "unknown_trigger"]
 ChallengeState = Literal["pending", "verified", "rejected", "expired", "cancelled"]
-
-
-class _FromDevice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Base of what devices and strangers send."""
-
-
-class _Answer(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Base of what the server sends."""
 
 
 class CreateChallenge(msgspec.Struct, frozen=True):
@@ -46,7 +38,7 @@ class CreateChallenge(msgspec.Struct, frozen=True):
     number_matching: bool | None = None
 
 
-class ChallengeCreated(_Answer, frozen=True):
+class ChallengeCreated(Answer, frozen=True):
     """201 of `POST /challenge`"""
 
     challenge_id: str
@@ -61,7 +53,7 @@ class ChallengeCreated(_Answer, frozen=True):
     match_code: str | None = None
 
 
-class Respond(_FromDevice, frozen=True):
+class Respond(FromDevice, frozen=True):
     """`POST /respond`: one of key and fingerprint is enough."""
 
     challenge_id: str
@@ -74,7 +66,7 @@ class Respond(_FromDevice, frozen=True):
     reason: Reason | None = None
 
 
-class Responded(_Answer, frozen=True):
+class Responded(Answer, frozen=True):
     """200 of `POST /respond`"""
 
     status: Literal["verified", "rejected"]
@@ -85,12 +77,12 @@ class Responded(_Answer, frozen=True):
     action: msgspec.Raw
 
 
-class PushStatus(_Answer, frozen=True):
+class PushStatus(Answer, frozen=True):
     status: Literal["queued", "delivered", "failed", "disabled"]
     error: str | None = None
 
 
-class ChallengeStatus(_Answer, frozen=True):
+class ChallengeStatus(Answer, frozen=True):
     """200 of `GET /v1/auth/challenge/{id}/status` and of `DELETE /v1/auth/challenge/{id}`"""
 
     challenge_id: str
@@ -107,7 +99,7 @@ class ChallengeStatus(_Answer, frozen=True):
     verified_at: str | None = None
 
 
-class Pending(_FromDevice, frozen=True):
+class Pending(FromDevice, frozen=True):
     """`POST /device/pending`"""
 
     device_public_key: str
@@ -115,7 +107,7 @@ class Pending(_FromDevice, frozen=True):
     signature: str
 
 
-class ChallengePayload(_Answer, frozen=True, tag_field="type", tag="challenge"):
+class ChallengePayload(Answer, frozen=True, tag_field="type", tag="challenge"):
     """What a device is shown of a challenge, by push or by `POST /device/pending`."""
 
     challenge_id: str
@@ -130,28 +122,28 @@ class ChallengePayload(_Answer, frozen=True, tag_field="type", tag="challenge"):
     respond_to: str | None = None
 
 
-class ChallengeReference(_Answer, frozen=True, tag_field="type", tag="challenge"):
+class ChallengeReference(Answer, frozen=True, tag_field="type", tag="challenge"):
     """A push with SIGIL_PUSH_CONTENT=reference: the device asks `POST /device/pending` for the rest."""
 
     challenge_id: str
     server_id: str
 
 
-class ClearPayload(_Answer, frozen=True, tag_field="type", tag="clear"):
+class ClearPayload(Answer, frozen=True, tag_field="type", tag="clear"):
     """A push that takes the notification of an ended challenge away."""
 
     challenge_id: str
     status: ChallengeState
 
 
-class PendingList(_Answer, frozen=True):
+class PendingList(Answer, frozen=True):
     """200 of `POST /device/pending`"""
 
     challenges: list[ChallengePayload]
-    mpa: list[msgspec.Raw]
+    mpa: list[MpaPayload]
 
 
-class Health(_Answer, frozen=True):
+class Health(Answer, frozen=True):
     """`GET /health`; 503 when `status` is `unhealthy`"""
 
     status: Literal["healthy", "initializing", "unhealthy"]
@@ -160,14 +152,14 @@ class Health(_Answer, frozen=True):
     details: dict[str, str] | None = None
 
 
-class Features(_Answer, frozen=True):
+class Features(Answer, frozen=True):
     mpa: bool
     webhooks: bool
     secure_decrypt: bool
     mnemonic_generation: bool
 
 
-class Info(_Answer, frozen=True):
+class Info(Answer, frozen=True):
     """`GET /info`; in init mode only version, mode and server_name"""
 
     server_id: str
@@ -183,13 +175,13 @@ class Info(_Answer, frozen=True):
     relay_url: str | None = None
 
 
-class ErrorBody(_Answer, frozen=True):
+class ErrorBody(Answer, frozen=True):
     code: str
     message: str
     details: dict[str, Any] | None = None
 
 
-class ErrorAnswer(_Answer, frozen=True):
+class ErrorAnswer(Answer, frozen=True):
     """Every answer with a status of 400 or more"""
 
     error: ErrorBody

@@ -7,13 +7,14 @@ import re
 
 from falcon.asgi import Request, Response
 
-from sigil.challenges import MAX_WAIT_SECONDS, Challenges, Idempotency
+from sigil.challenges import Challenges, Idempotency
 from sigil.protocol.errors import InvalidRequest
-from sigil.protocol.messages import CreateChallenge, Pending, Respond
+from sigil.protocol.messages import CreateChallenge, Respond
 from sigil.resources.callers import Callers
 from sigil.serving.answers import answer
 from sigil.serving.requests import decode_json, read_body, whole_number
 from sigil.serving.strangers import Strangers
+from sigil.waiting import MAX_WAIT_SECONDS
 
 _IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}\Z")
 
@@ -82,18 +83,3 @@ class Answers:
             charged.refuse_when_exhausted()
             answered = await self._challenges.answer(decode_json(req, body, Respond))
         answer(resp, answered)
-
-
-class PendingOfDevice:
-    """`POST /device/pending`"""
-
-    def __init__(self, challenges: Challenges, strangers: Strangers) -> None:
-        self._challenges = challenges
-        self._strangers = strangers
-
-    async def on_post(self, req: Request, resp: Response) -> None:
-        with self._strangers.failures_charged(req) as charged:
-            body = await read_body(req)
-            charged.refuse_when_exhausted()
-            pending = await self._challenges.pending(decode_json(req, body, Pending))
-        answer(resp, pending)

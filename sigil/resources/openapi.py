@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
 
 import falcon
@@ -10,158 +9,19 @@ import msgspec
 from falcon.asgi import Request, Response
 
 from sigil.protocol import messages
+from sigil.protocol.action import Action
+from sigil.protocol.approval_messages import ActionContext
+from sigil.resources.operations import OPERATIONS, Operation
 from sigil.serving.strangers import Strangers
-
-
-@dataclass(frozen=True)
-class _Operation:
-    """One method of one path. `errors` maps statuses to the codes that they may carry; `text` are the media types of a
-    200 that is not JSON.
-    """
-
-    path: str
-    method: str
-    name: str
-    summary: str
-    answers: dict[int, Any]
-    errors: dict[int, str]
-    body: Any = None
-    text: tuple[str, ...] = ()
-    key: bool = False
-    parameters: list[dict[str, Any]] = field(default_factory=list)
-
-
-_TRANSPORT = {413: "PAYLOAD_TOO_LARGE", 415: "UNSUPPORTED_MEDIA_TYPE", 503: "OVERLOADED or NOT_INITIALIZED"}
-_CHALLENGE_ID = {"name": "challenge_id", "in": "path", "required": True, "schema": {"type": "string", "format": "uuid"}}
-_WAIT = {
-    "name": "wait",
-    "in": "query",
-    "description": "Seconds to wait for a final status.",
-    "schema": {"type": "integer", "minimum": 0, "maximum": 25, "default": 0},
-}
-_IDEMPOTENCY_KEY = {
-    "name": "Idempotency-Key",
-    "in": "header",
-    "description": "A retry with the same key and body gets the first answer, and makes no second challenge.",
-    "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[\\x21-\\x7e]+$"},
-}
-_OPERATIONS = (
-    _Operation(
-        path="/challenge",
-        method="post",
-        name="createChallenge",
-        summary="Ask a device to approve an action.",
-        body=messages.CreateChallenge,
-        answers={201: messages.ChallengeCreated},
-        errors={
-            400: "INVALID_REQUEST, INVALID_PUBLIC_KEY or FINGERPRINT_MISMATCH",
-            401: "UNAUTHORIZED",
-            409: "IDEMPOTENCY_CONFLICT",
-            429: "TOO_MANY_PENDING or RATE_LIMITED",
-            **_TRANSPORT,
-        },
-        key=True,
-        parameters=[_IDEMPOTENCY_KEY],
-    ),
-    _Operation(
-        path="/respond",
-        method="post",
-        name="respond",
-        summary="A device's signed answer; the signature is the proof.",
-        body=messages.Respond,
-        answers={200: messages.Responded},
-        errors={
-            400: "INVALID_REQUEST, INVALID_PUBLIC_KEY or FINGERPRINT_MISMATCH",
-            401: "INVALID_SIGNATURE",
-            404: "CHALLENGE_NOT_FOUND",
-            409: "CHALLENGE_ALREADY_USED",
-            410: "CHALLENGE_EXPIRED",
-            429: "RATE_LIMITED",
-            **_TRANSPORT,
-        },
-    ),
-    _Operation(
-        path="/v1/auth/challenge/{challenge_id}/status",
-        method="get",
-        name="getChallengeStatus",
-        summary="How a challenge stands; with wait, as soon as it is final.",
-        answers={200: messages.ChallengeStatus},
-        errors={400: "INVALID_REQUEST", 401: "UNAUTHORIZED", 404: "CHALLENGE_NOT_FOUND", 503: "OVERLOADED"},
-        key=True,
-        parameters=[_CHALLENGE_ID, _WAIT],
-    ),
-    _Operation(
-        path="/v1/auth/challenge/{challenge_id}",
-        method="delete",
-        name="cancelChallenge",
-        summary="Take a pending challenge back; again is no error.",
-        answers={200: messages.ChallengeStatus},
-        errors={
-            401: "UNAUTHORIZED",
-            404: "CHALLENGE_NOT_FOUND",
-            409: "CHALLENGE_ALREADY_USED",
-            503: "OVERLOADED",
-        },
-        key=True,
-        parameters=[_CHALLENGE_ID],
-    ),
-    _Operation(
-        path="/device/pending",
-        method="post",
-        name="listPending",
-        summary="What a device has to decide, for when a push is lost.",
-        body=messages.Pending,
-        answers={200: messages.PendingList},
-        errors={
-            400: "INVALID_REQUEST or INVALID_PUBLIC_KEY",
-            401: "INVALID_SIGNATURE",
-            429: "RATE_LIMITED",
-            **_TRANSPORT,
-        },
-    ),
-    _Operation(
-        path="/health",
-        method="get",
-        name="getHealth",
-        summary="Whether the server can serve.",
-        answers={200: messages.Health, 503: messages.Health},
-        errors={},
-    ),
-    _Operation(
-        path="/info",
-        method="get",
-        name="getInfo",
-        summary="The server's identity: what a device pins.",
-        answers={200: messages.Info},
-        errors={429: "RATE_LIMITED"},
-    ),
-    _Operation(
-        path="/openapi.json",
-        method="get",
-        name="getOpenApi",
-        summary="This description.",
-        answers={200: dict[str, Any]},
-        errors={429: "RATE_LIMITED"},
-    ),
-    _Operation(
-        path="/metrics",
-        method="get",
-        name="getMetrics",
-        summary="Prometheus metrics; absent with SIGIL_TELEMETRY=none. METRICS_TOKEN, where set, is the bearer token.",
-        answers={},
-        text=("text/plain", "application/openmetrics-text"),
-        errors={401: "UNAUTHORIZED", 404: "NOT_FOUND"},
-    ),
-)
 
 
 def document(version: str) -> dict[str, Any]:
     """The whole description as JSON values."""
-    kinds = list(dict.fromkeys(kind for operation in _OPERATIONS for kind in _kinds(operation)))
+    kinds = list(dict.fromkeys([*(kind for operation in OPERATIONS for kind in _kinds(operation)), ActionContext]))
     found, components = msgspec.json.schema_components(kinds, ref_template="#/components/schemas/{name}")
     schemas = dict(zip(kinds, found, strict=True))
     paths: dict[str, dict[str, Any]] = {}
-    for operation in _OPERATIONS:
+    for operation in OPERATIONS:
         paths.setdefault(operation.path, {})[operation.method] = _described(operation, schemas)
     _refine(components)
     return {
@@ -184,6 +44,8 @@ def document(version: str) -> dict[str, Any]:
 # What the types of the wire leave out, by the name of the member.
 _FORMATS: dict[str, dict[str, Any]] = {
     "challenge_id": {"format": "uuid"},
+    "mpa_id": {"format": "uuid"},
+    "at": {"format": "date-time"},
     "expires_at": {"format": "date-time"},
     "verified_at": {"format": "date-time"},
     "respond_to": {"format": "uri"},
@@ -197,8 +59,12 @@ _FORMATS: dict[str, dict[str, Any]] = {
 }
 
 
+# Sent as the bytes that were signed, which no type has read.
+_UNREAD: dict[str, type] = {"action": Action, "action_context": ActionContext}
+
+
 def _refine(components: dict[str, Any]) -> None:
-    """Formats, the action of answers, and a type beside every enum: generators want them."""
+    """Formats, what answers carry as it was signed, and a type beside every enum: generators want them."""
     for schema in components.values():
         for name, member in schema.get("properties", {}).items():
             for part in member.get("anyOf", [member]):
@@ -206,16 +72,16 @@ def _refine(components: dict[str, Any]) -> None:
                     part.update(_FORMATS.get(name, {}))
                 if "enum" in part:
                     part["type"] = "string"
-            if name == "action" and not member:
-                member["$ref"] = "#/components/schemas/Action"
+            if name in _UNREAD and not member:
+                member["$ref"] = f"#/components/schemas/{_UNREAD[name].__name__}"
 
 
-def _kinds(operation: _Operation) -> list[Any]:
+def _kinds(operation: Operation) -> list[Any]:
     body = [operation.body] if operation.body else []
     return [*body, *operation.answers.values(), messages.ErrorAnswer]
 
 
-def _described(operation: _Operation, schemas: dict[Any, Any]) -> dict[str, Any]:
+def _described(operation: Operation, schemas: dict[Any, Any]) -> dict[str, Any]:
     described: dict[str, Any] = {"operationId": operation.name, "summary": operation.summary}
     described["security"] = [{"apiKey": []}] if operation.key else []
     if operation.parameters:

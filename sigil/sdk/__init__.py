@@ -11,8 +11,24 @@ Every error is a `SigilError`.
 """
 
 from sigil.sdk import webhooks
-from sigil.sdk.async_client import AsyncAuth, AsyncSigilAuth
-from sigil.sdk.client import Auth, SigilAuth
+from sigil.sdk.approval_results import MpaGroup, MpaMember, MpaRequest, MpaStatus, MpaVote
+from sigil.sdk.async_client import AsyncAuth, AsyncMpa, AsyncSigilAuth
+from sigil.sdk.audit import VerifiedVotes, verify_votes
+from sigil.sdk.audit_errors import (
+    ContextContradicted,
+    GroupsRefused,
+    OutcomeContradicted,
+    RequesterVoted,
+    RequiredTooLow,
+    ServerKeyRefused,
+    ServerSignatureRefused,
+    StatusMalformed,
+    VotedTwice,
+    VoterNotMember,
+    VoteSignatureRefused,
+    VotesRefused,
+)
+from sigil.sdk.client import Auth, Mpa, SigilAuth
 from sigil.sdk.clockwork import Clockwork
 from sigil.sdk.errors import (
     AnswerUnusable,
@@ -43,6 +59,7 @@ __all__ = [
     "AnswerUnusable",
     "ApiError",
     "AsyncAuth",
+    "AsyncMpa",
     "AsyncSigilAuth",
     "Auth",
     "CertificateRefused",
@@ -52,21 +69,41 @@ __all__ = [
     "ConfigurationError",
     "Conflict",
     "ConnectionFailed",
+    "ContextContradicted",
     "Forbidden",
+    "GroupsRefused",
     "InvalidRequest",
+    "Mpa",
+    "MpaGroup",
+    "MpaMember",
+    "MpaRequest",
+    "MpaStatus",
+    "MpaVote",
     "NotFound",
+    "OutcomeContradicted",
     "Overloaded",
     "Push",
     "RateLimited",
+    "RequesterVoted",
+    "RequiredTooLow",
     "ResultTimeout",
     "ServerFailed",
+    "ServerKeyRefused",
+    "ServerSignatureRefused",
     "SigilAuth",
     "SigilError",
+    "StatusMalformed",
     "Unauthorized",
+    "VerifiedVotes",
+    "VoteSignatureRefused",
+    "VotedTwice",
+    "VoterNotMember",
+    "VotesRefused",
     "WebhookEvent",
     "WebhookHeadersMissing",
     "WebhookRefused",
     "WebhookSignatureWrong",
     "WebhookTooOld",
+    "verify_votes",
     "webhooks",
 ]

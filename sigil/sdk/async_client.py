@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import httpx
 
+from sigil.sdk.approval_results import MpaRequest, MpaStatus
+from sigil.sdk.audit import verify_votes
 from sigil.sdk.conversation import Arriving, Conversation, Outcome, Pause, Send
 from sigil.sdk.errors import ConfigurationError
 from sigil.sdk.exchange import FAILURES
@@ -28,6 +30,7 @@ class AsyncSigilAuth(Opening):
         self._opened = opened
         self._http = httpx.AsyncClient(**opened.http.of_client())
         self.auth = AsyncAuth(self)
+        self.mpa = AsyncMpa(self)
 
     async def __aenter__(self) -> Self:
         return self
@@ -107,3 +110,46 @@ class AsyncAuth:
     async def cancel(self, challenge_id: str) -> ChallengeStatus:
         """As `Auth.cancel`."""
         return await self._run(self._challenges.cancel(challenge_id))
+
+
+class AsyncMpa:
+    """`AsyncSigilAuth.mpa`. Every method raises SigilError; `Mpa` says what each takes and gives."""
+
+    verify_votes = staticmethod(verify_votes)
+
+    def __init__(self, client: AsyncSigilAuth) -> None:
+        self._run, self._approvals = client._run, client._opened.approvals
+
+    async def request(
+        self,
+        action: Action | Mapping[str, Any],
+        groups: Sequence[Sequence[str]],
+        required: int,
+        *,
+        request_id: str | None = None,
+        reject_policy: str | None = None,
+        expires_in_seconds: int | None = None,
+    ) -> MpaRequest:
+        """As `Mpa.request`."""
+        return await self._run(
+            self._approvals.request(
+                action,
+                groups,
+                required,
+                request_id=request_id,
+                reject_policy=reject_policy,
+                expires_in_seconds=expires_in_seconds,
+            )
+        )
+
+    async def get_status(self, request_id: str) -> MpaStatus:
+        """As `Mpa.get_status`."""
+        return await self._run(self._approvals.status(request_id))
+
+    async def await_result(self, request_id: str, timeout: float | None = None) -> MpaStatus:  # noqa: ASYNC109
+        """As `Mpa.await_result`. A caller's own `asyncio.timeout` works as well: the request stays pending."""
+        return await self._run(self._approvals.result(request_id, timeout))
+
+    async def cancel(self, request_id: str) -> MpaStatus:
+        """As `Mpa.cancel`."""
+        return await self._run(self._approvals.cancel(request_id))

@@ -6,23 +6,19 @@ import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import count
 from typing import Any
 
 from sigil.sdk.answers import result
 from sigil.sdk.asking import challenge_body, checked_idempotency_key
 from sigil.sdk.clockwork import Clockwork
-from sigil.sdk.conversation import Conversation, Pause
-from sigil.sdk.errors import AnswerUnusable, ConnectionFailed, NotFound, ResultTimeout
+from sigil.sdk.conversation import Conversation
+from sigil.sdk.errors import AnswerUnusable, NotFound, ResultTimeout
+from sigil.sdk.polling import Polling
 from sigil.sdk.results import Action, Challenge, ChallengeStatus
-from sigil.sdk.retrying import Patience, Request, ask, backoff
+from sigil.sdk.retrying import Patience, Request, ask
 
-LONGEST_WAIT = 25
-"""Seconds that the server holds a long poll."""
 LONGEST_LIFE = 330.0
 """A challenge lives 300 s at most; after this even a server whose clock stands still is not waited for."""
-GRACE = 2.0
-"""How far a last answer may come after the caller's time."""
 _ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z", re.ASCII | re.IGNORECASE)
 
 
@@ -61,38 +57,17 @@ class Challenges:
 
     def result(self, challenge_id: str, timeout: float | None) -> Conversation[ChallengeStatus]:
         """Long polls until the challenge has ended; ResultTimeout when the caller's time is over first."""
-        end = self.clock.monotonic() + (LONGEST_LIFE if timeout is None else max(0.0, timeout))
-        for attempt in count(1):
-            began = self.clock.monotonic()
-            status = yield from self._poll(challenge_id, end)
-            now = self.clock.monotonic()
-            if status.is_final:
-                return status
-            if now >= end:
-                break
-            yield from self._between_polls(attempt, now - began, end - now)
-        raise _late(challenge_id, status)
 
-    def _poll(self, challenge_id: str, end: float) -> Conversation[ChallengeStatus]:
-        left = max(0.0, end - self.clock.monotonic())
-        wait = min(LONGEST_WAIT, int(left))
-        request = Request("GET", f"{_target(challenge_id)}/status?wait={wait}", wait=wait)
-        patience = Patience(self.patience.tries, min(self.patience.seconds + wait, left + GRACE))
-        try:
-            return (yield from self._one(challenge_id, request, patience))
-        except ConnectionFailed as error:
-            # Where the caller's own time is what was too short, that is the error.
-            if self.clock.monotonic() < end:
-                raise
-            fault = error.message
-        raise _late(challenge_id, None, f" Last: {fault}")
+        def look(wait: int, patience: Patience) -> Conversation[ChallengeStatus]:
+            request = Request("GET", f"{_target(challenge_id)}/status?wait={wait}", wait=wait)
+            return self._one(challenge_id, request, patience)
 
-    def _between_polls(self, attempt: int, took: float, left: float) -> Conversation[None]:
-        """A server that is full or stopping answers at once; asking again at once would be a storm."""
-        if left < 1:
-            yield Pause(left)
-        elif took < 1:
-            yield Pause(min(left, backoff(attempt, self.clock)))
+        def late(last: ChallengeStatus | None, more: str) -> ResultTimeout:
+            error = ResultTimeout(f"The challenge had no result within the given time.{more}")
+            error.challenge_id, error.last = challenge_id, last
+            return error
+
+        return Polling(self.patience, self.clock).until_final(look, LONGEST_LIFE if timeout is None else timeout, late)
 
     def _one(self, challenge_id: str, request: Request, patience: Patience) -> Conversation[ChallengeStatus]:
         reply = yield from ask(request, patience, self.clock)
@@ -108,9 +83,3 @@ def _target(challenge_id: str) -> str:
     if not _ID.match(challenge_id):
         raise NotFound("That is not the id of a challenge.", code="CHALLENGE_NOT_FOUND")
     return f"/v1/auth/challenge/{challenge_id.lower()}"
-
-
-def _late(challenge_id: str, last: ChallengeStatus | None, more: str = "") -> ResultTimeout:
-    error = ResultTimeout(f"The challenge had no result within the given time.{more}")
-    error.challenge_id, error.last = challenge_id, last
-    return error

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import httpx
 
+from sigil.sdk.approval_results import MpaRequest, MpaStatus
+from sigil.sdk.audit import verify_votes
 from sigil.sdk.conversation import Arriving, Conversation, Outcome, Pause, Send
 from sigil.sdk.deadline import done_within
 from sigil.sdk.errors import ConfigurationError
@@ -28,6 +30,7 @@ class SigilAuth(Opening):
         self._opened = opened
         self._http = httpx.Client(**opened.http.of_client())
         self.auth = Auth(self)
+        self.mpa = Mpa(self)
 
     def __enter__(self) -> Self:
         return self
@@ -115,3 +118,55 @@ class Auth:
     def cancel(self, challenge_id: str) -> ChallengeStatus:
         """Withdraw a pending challenge; again is fine. Conflict when it has ended in another way."""
         return self._run(self._challenges.cancel(challenge_id))
+
+
+class Mpa:
+    """`SigilAuth.mpa`: several groups of devices decide together. Every method raises SigilError."""
+
+    verify_votes = staticmethod(verify_votes)
+
+    def __init__(self, client: SigilAuth) -> None:
+        self._run, self._approvals = client._run, client._opened.approvals
+
+    def request(
+        self,
+        action: Action | Mapping[str, Any],
+        groups: Sequence[Sequence[str]],
+        required: int,
+        *,
+        request_id: str | None = None,
+        reject_policy: str | None = None,
+        expires_in_seconds: int | None = None,
+    ) -> MpaRequest:
+        """Ask all devices of all groups; it is approved when one device of each of `required` groups approves.
+
+        groups: 1..20 lists of 1..50 device_public_key, each device once. request_id: your name for it, 1..128 of
+        A-Z a-z 0-9 . _ : -; the same with the same content again gives the same request. One is made for each call, and
+        kept over its tries. reject_policy: "continue" (rejected when too few groups are left) or "reject_on_first".
+        expires_in_seconds: 60..900, else 300.
+        """
+        return self._run(
+            self._approvals.request(
+                action,
+                groups,
+                required,
+                request_id=request_id,
+                reject_policy=reject_policy,
+                expires_in_seconds=expires_in_seconds,
+            )
+        )
+
+    def get_status(self, request_id: str) -> MpaStatus:
+        """The request as it stands now, with all votes. NotFound from a day after its end."""
+        return self._run(self._approvals.status(request_id))
+
+    def await_result(self, request_id: str, timeout: float | None = None) -> MpaStatus:
+        """Wait until the request has ended; look at `.approved`.
+
+        timeout: seconds, None for as long as a request can live. ResultTimeout as with `Auth.await_result`.
+        """
+        return self._run(self._approvals.result(request_id, timeout))
+
+    def cancel(self, request_id: str) -> MpaStatus:
+        """Withdraw a pending request; again is fine. Conflict when it has ended in another way."""
+        return self._run(self._approvals.cancel(request_id))

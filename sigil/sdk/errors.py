@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from sigil.sdk.approval_results import MpaStatus
 from sigil.sdk.results import ChallengeStatus
 
 
@@ -65,11 +66,15 @@ class AnswerUnusable(SigilError):
 
 
 class ResultTimeout(SigilError):
-    """The challenge had no result within the caller's time. It is still pending: ask again, or cancel it."""
+    """There was no result within the caller's time. It is still pending: ask again, or cancel it.
+
+    One of `challenge_id` and `mpa_request_id` says what of.
+    """
 
     default_code = "RESULT_TIMEOUT"
     challenge_id: str = ""
-    last: ChallengeStatus | None = None
+    mpa_request_id: str = ""
+    last: ChallengeStatus | MpaStatus | None = None
 
 
 class WebhookRefused(SigilError):
@@ -127,13 +132,13 @@ class Forbidden(ApiError):
 
 
 class NotFound(ApiError):
-    """404: no such challenge for this API key, or its result is older than 10 minutes."""
+    """404: no such challenge or request for this API key, or its result is no longer kept (10 minutes; a day)."""
 
     default_code = "NOT_FOUND"
 
 
 class Conflict(ApiError):
-    """409: the challenge has ended otherwise, or an idempotency key was used for something else."""
+    """409: it has ended otherwise, or an idempotency key or request_id was used for something else."""
 
     default_code = "CONFLICT"
 
@@ -145,7 +150,7 @@ class Retryable(ApiError):
 
 
 class RateLimited(Retryable):
-    """429: too many requests, or too many pending challenges for one device."""
+    """429: too many requests, or too much pending for one device."""
 
     default_code = "RATE_LIMITED"
 

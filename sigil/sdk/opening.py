@@ -11,6 +11,7 @@ from typing import Never
 
 from sigil.sdk import key as api_key
 from sigil.sdk.address import VARIABLE, service_origin
+from sigil.sdk.approvals import Approvals
 from sigil.sdk.challenges import Challenges
 from sigil.sdk.clockwork import Clockwork
 from sigil.sdk.errors import ConfigurationError
@@ -29,6 +30,7 @@ class Opened:
 
     http: HttpOptions
     challenges: Challenges
+    approvals: Approvals
     clock: Clockwork
 
 
@@ -68,7 +70,7 @@ class Opening:
         origin = service_origin(service_url or os.environ.get(VARIABLE, ""))
         connections = _whole(max_connections, "max_connections", 1, 10_000)
         http = HttpOptions(origin, key, tls_context(ca_file, tls_pin), connections)
-        self._open(Opened(http, Challenges(patience, clockwork), clockwork))
+        self._open(Opened(http, Challenges(patience, clockwork), Approvals(patience, clockwork), clockwork))
         self.service_url = origin
 
     def __repr__(self) -> str:

@@ -4,12 +4,29 @@ from __future__ import annotations
 
 from falcon.asgi import Request
 
-from sigil.protocol.errors import ChallengeAlreadyUsed, ChallengeExpired, Problem, Retryable
+from sigil.protocol.errors import (
+    AlreadyAnswered,
+    ChallengeAlreadyUsed,
+    ChallengeExpired,
+    MpaClosed,
+    MpaExpired,
+    NotEligible,
+    Problem,
+    Retryable,
+)
 from sigil.serving.limits import FAILURE_COST, AddressLimiter
 from sigil.serving.proxies import ClientAddresses
 
-# A signed answer that came too late, or a server that is busy.
-_NOBODYS_FAULT = (ChallengeAlreadyUsed, ChallengeExpired, Retryable)
+# A signed answer that came too late or does not count, or a server that is busy.
+_NOBODYS_FAULT = (
+    ChallengeAlreadyUsed,
+    ChallengeExpired,
+    AlreadyAnswered,
+    MpaClosed,
+    MpaExpired,
+    NotEligible,
+    Retryable,
+)
 
 
 class Strangers:

@@ -297,7 +297,7 @@ async def test_the_devices_own_answer_clears_nothing() -> None:
 async def test_a_worker_that_dies_with_a_push_leaves_it_to_another_under_the_same_key() -> None:
     desk = PushDesk()
     created = await desk.ask(DEVICE)
-    await desk.pushes.claim(desk.outgoing.take(9))
+    await desk.pushes.claim(desk.own.take(9))
     desk.clock.now += LEASE_SECONDS - 1
     await desk.send()
     assert desk.relay.pushes == []

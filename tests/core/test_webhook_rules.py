@@ -7,7 +7,6 @@ from typing import Any
 import msgspec
 import pytest
 
-from sigil.challenges import _SWEEP_BATCH
 from sigil.core import challenge as rules
 from sigil.core.challenge import Challenge, State
 from sigil.core.decision import Key
@@ -26,6 +25,7 @@ from sigil.core.webhook_delivery import (
 )
 from sigil.core.webhook_event import LEASE_SECONDS, OWN_SECONDS, Event, Happening, claim, event_key, of_challenge
 from sigil.store.codec import MAX_WRITES
+from sigil.sweeper import AT_ONCE
 
 NOW = 1_777_026_735.5
 NAME = b"c" * 16
@@ -104,7 +104,7 @@ class TestWhatIsWritten:
 
     def test_a_batch_of_the_sweep_fits_into_a_transaction_whatever_it_finds(self) -> None:
         rows: dict[Key, Any] = {}
-        for number in range(_SWEEP_BATCH):
+        for number in range(AT_ONCE):
             name, device = number.to_bytes(16), b"\x02" + number.to_bytes(32)
             row = Challenge(device, b"o" * 16, b"", CHALLENGE.action, 0, 300, idempotency=name, push=Push.QUEUED)
             decision = rules.issue(0, name, row, None, limits=Limits(), body_sha256=b"")

@@ -13,6 +13,7 @@ import msgspec
 
 from sigil.protocol import signed_bytes
 from sigil.protocol.action import Action, action_jcs
+from sigil.protocol.canonical import canonical
 from sigil.protocol.encoding import decode_base64, encode_base64, format_time
 from sigil.protocol.identity import DerivedSecrets, ServerIdentity
 from sigil.protocol.keys import PublicKey
@@ -63,6 +64,35 @@ def make_payload(
         "action": msgspec.Raw(action),
     }
     return payload | ({"respond_to": respond_to} if respond_to else {})
+
+
+def make_mpa_payload(
+    server: ServerIdentity, device: PublicKey, *, number: int = 1, signed: dict[str, Any] | None = None, **context: Any
+) -> dict[str, Any]:
+    """An honest payload of a multi-party request around whatever context was asked for; `signed` if another one is."""
+    members = {
+        **ACTION,
+        "mpa_id": str(UUID(int=number, version=4)),
+        "request_id": "order-7",
+        "nonce": encode_base64(bytes([number % 256]) * 32),
+        "server_id": server.server_id,
+        "expires_at": format_time(int(NOW) + 300),
+        "respond_to": "",
+        "required": 2,
+        "reject_policy": "continue",
+        "groups_sha256": signed_bytes.groups_sha256([[device.fingerprint], ["f" * 64]]),
+        **context,
+    }
+    signature = server.sign_for(device, signed_bytes.mpa_approval(signed or members))
+    payload = {
+        "type": "mpa",
+        "mpa_id": members["mpa_id"],
+        "server_id": members["server_id"],
+        "action_context": msgspec.Raw(canonical(members)),
+        "server_signature": encode_base64(signature),
+        "expires_at": members["expires_at"],
+    }
+    return payload | ({"respond_to": members["respond_to"]} if members["respond_to"] else {})
 
 
 def as_json(payload: dict[str, Any]) -> bytes:
@@ -131,6 +161,13 @@ class FakeServer:
             self.codes[payload["challenge_id"]] = code
         return payload
 
+    def ask_together(self, device_public_key: str, **changes: Any) -> dict[str, Any]:
+        """Put a multi-party request up; its payload."""
+        device = PublicKey.parse(decode_base64(device_public_key, "$"))
+        payload = make_mpa_payload(self.identity, device, number=1000 + len(self.mpa), **changes)
+        self.mpa.append(payload)
+        return payload
+
     def info(self) -> dict[str, Any]:
         return honest_info(self.identity) | self.info_changes
 
@@ -143,7 +180,25 @@ class FakeServer:
             return self._pending(json.loads(body))
         if (method, path) == ("POST", "/respond"):
             return self._respond(json.loads(body))
+        if (method, path) == ("POST", "/mpa/respond"):
+            return self._vote(json.loads(body))
         return problem(404, "NOT_FOUND")
+
+    def _vote(self, given: dict[str, str]) -> tuple[int, bytes]:
+        """Verifies nothing either."""
+        self.answers.append(given)
+        return 200, as_json(
+            {
+                "status": "recorded",
+                "fingerprint": given["fingerprint"],
+                "pictogram": pictogram(given["fingerprint"]),
+                "pictogram_speakable": speakable(given["fingerprint"]),
+                "group_satisfied": True,
+                "groups_satisfied": 1,
+                "groups_required": 2,
+                "quorum_reached": False,
+            }
+        )
 
     def _pending(self, asked: dict[str, str]) -> tuple[int, bytes]:
         device = PublicKey.parse(decode_base64(asked["device_public_key"], "$"))
@@ -153,9 +208,10 @@ class FakeServer:
         if not signed or use in self.used_seconds:
             return problem(401, "INVALID_SIGNATURE")
         self.used_seconds.add(use)
-        answered = {answer["challenge_id"] for answer in self.answers}
+        answered = {answer.get("challenge_id") or answer["mpa_id"] for answer in self.answers}
         listed = [item for item in self.listed if item["challenge_id"] not in answered]
-        return 200, as_json({"challenges": listed, "mpa": self.mpa, "later": 1})
+        together = [item for item in self.mpa if item["mpa_id"] not in answered]
+        return 200, as_json({"challenges": listed, "mpa": together, "later": 1})
 
     def _respond(self, given: dict[str, str]) -> tuple[int, bytes]:
         """Verifies nothing: tests verify what was recorded."""

@@ -8,9 +8,10 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from device_fake_relay import GUARD_SECONDS, FakeRelay, Heard, Peer, Registry, Script
-from device_fake_server import NOW, as_json, honest_info, identity, make_payload
+from device_fake_server import NOW, as_json, honest_info, identity, make_mpa_payload, make_payload
 
 from sigil.device import Device, DeviceError, ServerPin, verify_info, verify_payload
+from sigil.device.approval_checks import verify_mpa_payload
 from sigil.device.client import Inbox, RefusedPayload
 from sigil.device.relay import Listener, Pace, RelayClient
 
@@ -28,6 +29,11 @@ def reference(number: int = 1, **changes: Any) -> dict[str, Any]:
     return {name: whole[name] for name in ("type", "challenge_id", "server_id")} | changes
 
 
+def together(number: int = 1, **changes: Any) -> dict[str, Any]:
+    """A payload of a multi-party request."""
+    return make_mpa_payload(SERVER, DEVICE.public, number=number, **changes)
+
+
 class Pending:
     """What the server would list; `failures` come first."""
 
@@ -41,8 +47,11 @@ class Pending:
         self.asked += 1
         if self.failures:
             raise self.failures.pop(0)
-        shown = [verify_payload(as_json(item), PIN, DEVICE.public, NOW) for item in self.listed]
-        return Inbox(shown, list(self.refused))
+        challenges = [item for item in self.listed if item["type"] == "challenge"]
+        shown = [verify_payload(as_json(item), PIN, DEVICE.public, NOW) for item in challenges]
+        asked = [item for item in self.listed if item["type"] == "mpa"]
+        approvals = [verify_mpa_payload(as_json(item), PIN, DEVICE.public, NOW) for item in asked]
+        return Inbox(shown, list(self.refused), approvals)
 
     async def until_asked(self, times: int) -> None:
         async with asyncio.timeout(GUARD_SECONDS):

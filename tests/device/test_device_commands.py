@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from device_clock import MovingClock, Run
 from device_fake_server import ACTION, NOW, FakeServer, identity, jcs, problem
@@ -161,7 +162,7 @@ def test_pending_shows_everything_that_is_asked(run: Run, server: FakeServer, wh
 
 
 def test_pending_as_json_is_for_machines(run: Run, server: FakeServer, who: dict[str, Any]) -> None:
-    server.mpa.append({"type": "mpa"})
+    together = server.ask_together(who["device_public_key"])
     payload = server.ask(who["device_public_key"], match_code="42")
     told = json.loads(run("pending", "--json").stdout)
     assert told["challenges"] == [
@@ -175,7 +176,20 @@ def test_pending_as_json_is_for_machines(run: Run, server: FakeServer, who: dict
             "number_matching": True,
         }
     ]
-    assert (told["refused"], told["mpa_pending"]) == ([], 1)
+    assert told["mpa"] == [
+        {
+            "mpa_id": together["mpa_id"],
+            "request_id": "order-7",
+            "server": server.url,
+            "server_id": server.identity.server_id,
+            "action": ACTION,
+            "groups_required": 2,
+            "reject_policy": "continue",
+            "expires_at": int(NOW) + 300,
+            "seconds_left": 299,
+        }
+    ]
+    assert told["refused"] == []
 
 
 def test_nothing_pending_is_no_error(run: Run, who: dict[str, Any]) -> None:
@@ -214,6 +228,49 @@ def test_a_rejection_is_signed_and_sent_with_its_reason(
     assert server.answers[-1].get("reason") == reason
     challenge = decode_base64(payload["challenge_bytes"], "$")
     assert signed(server, who, signed_bytes.rejection(challenge, jcs(ACTION)))
+
+
+@pytest.mark.parametrize(
+    ("command", "author"),
+    [
+        (("approve",), signed_bytes.mpa_approval),
+        (("reject", "--reason", "unknown_trigger"), signed_bytes.mpa_rejection),
+    ],
+)
+def test_a_vote_is_shown_signed_and_sent(
+    run: Run, server: FakeServer, who: dict[str, Any], command: tuple[str, ...], author: Any
+) -> None:
+    payload = server.ask_together(who["device_public_key"])
+    done = run(*command, payload["mpa_id"])
+    assert done.exit_code == 0, done.output
+    for part in ("Pay the invoice", "2 groups must approve", "order-7", '"amount": 12', "recorded"):
+        assert part in done.stdout
+    answer = server.answers[-1]
+    assert (answer["mpa_id"], answer["decision"].startswith(command[0])) == (payload["mpa_id"], True)
+    assert answer.get("reason") == (command[-1] if "--reason" in command else None)
+    assert signed(server, who, author(msgspec.json.decode(payload["action_context"])))
+
+
+def test_a_tampered_request_is_not_voted_on(run: Run, server: FakeServer, who: dict[str, Any]) -> None:
+    payload = server.ask_together(who["device_public_key"])
+    payload["respond_to"] = "https://evil.example"
+    for command in ("approve", "reject"):
+        refused = run(command, payload["mpa_id"])
+        assert (refused.exit_code, refused.stdout) == (1, "")
+        assert "CONTEXT_MISMATCH" in refused.stderr
+    assert server.answers == []
+
+
+def test_watch_votes_too(run: Run, server: FakeServer, who: dict[str, Any]) -> None:
+    server.ask_together(who["device_public_key"])
+    server.ask(who["device_public_key"])
+    assert run("watch", "--auto-approve", "--once").exit_code == 0
+    assert [answer["decision"] for answer in server.answers] == ["approved", "approved"]
+
+
+def test_a_code_has_no_place_in_a_vote(run: Run, server: FakeServer, who: dict[str, Any]) -> None:
+    mpa_id = server.ask_together(who["device_public_key"])["mpa_id"]
+    assert "MATCH_CODE_UNEXPECTED" in run("approve", mpa_id, "--match-code", "08").stderr
 
 
 def test_a_tampered_challenge_is_not_answered(run: Run, server: FakeServer, who: dict[str, Any]) -> None:

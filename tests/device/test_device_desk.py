@@ -20,7 +20,8 @@ from sigil.device.commands.telling import Answered, Dismissed, Left, NotAnswered
 from sigil.device.commands.terminal import Terminal, confirmed, two_digits
 from sigil.device.refusals import AnswerUnusable, ServerRefused, Unreachable
 from sigil.device.relay import Asked, Cleared, Pace
-from sigil.protocol.messages import Reason, Responded
+from sigil.protocol.forms import Reason
+from sigil.protocol.messages import Responded
 
 SERVER = identity()
 PIN = verify_info(as_json(honest_info(SERVER)), "https://auth.example.com")

@@ -18,9 +18,11 @@ from device_listening import (
     pushing,
     pushing_then_breaking_off,
     reference,
+    together,
 )
 
 from sigil.device import verify_payload
+from sigil.device.approval_checks import verify_mpa_payload
 from sigil.device.client import RefusedPayload
 from sigil.device.refusals import RespondToForeign, ServerRefused, Unreachable
 from sigil.device.relay import Asked, Cleared, Connected, Disconnected, Gone, Ignored, PendingFailed, Refused, Repeated
@@ -33,6 +35,31 @@ async def test_a_challenge_is_told_whole_and_acknowledged(listen: Listen) -> Non
         assert asked.push_id == push_id(1)
         assert asked.shown == verify_payload(as_json(payload()), PIN, DEVICE.public, NOW)
         assert run.heard.of(Connected) == [Connected(run.relay.origin)]
+
+
+async def test_a_multi_party_request_is_told_once_cleared_and_acknowledged(listen: Listen) -> None:
+    clear = {"type": "clear", "mpa_id": together()["mpa_id"], "status": "approved"}
+    async with listen(pushing(together(), together(), clear)) as run:
+        asked = await run.heard.until(Asked)
+        assert asked.shown == verify_mpa_payload(as_json(together()), PIN, DEVICE.public, NOW)
+        assert await run.heard.until(Cleared) == Cleared(together()["mpa_id"], "approved", push_id(3))
+        assert len(run.heard.of(Asked)) == 1
+        assert run.heard.of(Repeated) == [Repeated(together()["mpa_id"], push_id(2))]
+
+
+async def test_a_multi_party_request_by_reference_is_fetched(listen: Listen) -> None:
+    pending, told = Pending(), {name: together()[name] for name in ("type", "mpa_id", "server_id")}
+    pending.listed = [together()]
+    async with listen(pushing(told), inbox=pending) as run:
+        assert (await run.heard.until(Asked)).shown.id == together()["mpa_id"]
+
+
+async def test_a_tampered_multi_party_request_is_refused(listen: Listen) -> None:
+    bad = together() | {"server_signature": together(2)["server_signature"]}
+    async with listen(pushing(bad, together(9))) as run:
+        await run.heard.until(Asked)
+        assert [refused.error.code for refused in run.heard.of(Refused)] == ["SERVER_SIGNATURE_INVALID"]
+        assert [refused.challenge_id for refused in run.heard.of(Refused)] == [together()["mpa_id"]]
 
 
 async def test_an_acknowledgement_waits_for_the_device_and_pings_do_not(listen: Listen) -> None:
@@ -209,7 +236,6 @@ async def test_a_clear_is_told_and_does_nothing_else(listen: Listen) -> None:
 @pytest.mark.parametrize(
     "unknown",
     [
-        {"type": "mpa", "mpa_id": "x"},
         {"type": "clear"},
         {"type": "clear", "challenge_id": 1},
         {"type": "ping"},

@@ -58,3 +58,12 @@ def test_asked_pushed_approved_and_cleared(tmp_path: Path, content: str) -> None
             answering.until("connected")
             assert final(ask())["status"] == "verified"
             assert answering.end() == (0, "")
+        with Listening("device", "listen", "--json", *options) as voting:
+            voting.until("connected")
+            group = {"members": [{"device_public_key": who["device_public_key"]}]}
+            asked = backend.post("/mpa/request", json={"action": ACTION, "required": 1, "groups": [group]}).json()
+            assert voting.until("mpa")["mpa_id"] == asked["mpa_id"]
+            while (status := backend.get(f"/mpa/status/{asked['request_id']}?wait=25").json())["status"] == "pending":
+                """Asked again until it is over."""
+            assert status["status"] == "approved"
+            assert voting.end() == (0, "")

@@ -8,11 +8,12 @@ import pytest
 
 from sigil.protocol import errors
 
-# The codes of the protocol, but for those of what the server does not offer yet.
+# The codes of the protocol, but for that of what the server does not offer yet.
 CODES = {
     *("INVALID_REQUEST", "INVALID_PUBLIC_KEY", "FINGERPRINT_MISMATCH", "UNAUTHORIZED", "INVALID_SIGNATURE"),
     *("CHALLENGE_NOT_FOUND", "NOT_FOUND", "METHOD_NOT_ALLOWED", "CHALLENGE_ALREADY_USED", "IDEMPOTENCY_CONFLICT"),
     *("CHALLENGE_EXPIRED", "PAYLOAD_TOO_LARGE", "UNSUPPORTED_MEDIA_TYPE", "TOO_MANY_PENDING", "RATE_LIMITED"),
+    *("MPA_NOT_FOUND", "NOT_ELIGIBLE", "ALREADY_ANSWERED", "MPA_CLOSED", "REQUEST_ID_CONFLICT", "MPA_EXPIRED"),
     *("NOT_INITIALIZED", "OVERLOADED", "INTERNAL"),
 }
 PROBLEMS = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, errors.Problem)]

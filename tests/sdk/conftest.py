@@ -58,18 +58,18 @@ Connect = Callable[..., Calls]
 
 @pytest.fixture(params=["sync", "async"])
 def connect(request: pytest.FixtureRequest) -> Iterator[Connect]:
-    """Makes clients of either kind, and closes them at the end."""
+    """Makes clients of either kind, and closes them at the end; `part` is what of the client is asked for."""
     opened: list[Callable[[], Any]] = []
     with asyncio.Runner() as runner:
 
-        def make(url: str, **options: Any) -> Calls:
+        def make(url: str, part: str = "auth", **options: Any) -> Any:
             if request.param == "sync":
                 client = SigilAuth(url, **options)
                 opened.append(client.close)
-                return client.auth
+                return getattr(client, part)
             async_client = AsyncSigilAuth(url, **options)
             opened.append(lambda: runner.run(async_client.aclose()))
-            return Waited(runner, async_client.auth)
+            return Waited(runner, getattr(async_client, part))
 
         yield make
         for close in opened:
@@ -93,6 +93,13 @@ def auth(server: LiveServer, connect: Connect, monkeypatch: pytest.MonkeyPatch) 
     """Either client, at the real server."""
     monkeypatch.setenv("SIGIL_API_KEY", server.api_key)
     return connect(server.url, ca_file=server.certificate)
+
+
+@pytest.fixture
+def mpa(server: LiveServer, connect: Connect, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The same for multi-party requests."""
+    monkeypatch.setenv("SIGIL_API_KEY", server.api_key)
+    return connect(server.url, "mpa", ca_file=server.certificate)
 
 
 @pytest.fixture(scope="session")

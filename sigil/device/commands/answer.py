@@ -7,7 +7,7 @@ from typing import cast
 
 import click
 
-from sigil.device.checks import ShownChallenge
+from sigil.device.approval_checks import Shown
 from sigil.device.client import Inbox
 from sigil.device.commands.surroundings import (
     MATCH_CODE,
@@ -19,12 +19,12 @@ from sigil.device.commands.surroundings import (
     server_option,
     surroundings,
 )
-from sigil.device.commands.telling import challenge_members
+from sigil.device.commands.telling import approval_members, challenge_members
 from sigil.device.commands.watcher import Watcher
-from sigil.device.display import challenge_lines, printable
+from sigil.device.display import lines_of, printable
 from sigil.device.keyring import Keyring
 from sigil.device.refusals import MatchCodeRequired
-from sigil.protocol.messages import Reason
+from sigil.protocol.forms import Reason
 
 
 @click.command()
@@ -46,28 +46,28 @@ def pending(server: str | None, as_json: bool, keyring: Keyring) -> None:
 
 
 @click.command()
-@click.argument("challenge_id")
+@click.argument("asked_id", metavar="ID")
 @click.option("--match-code", type=MATCH_CODE, help="The two digits that the service shows.")
 @server_option
 @home_option
-def approve(challenge_id: str, match_code: str | None, server: str | None, keyring: Keyring) -> None:
-    """Show a pending challenge and approve it."""
+def approve(asked_id: str, match_code: str | None, server: str | None, keyring: Keyring) -> None:
+    """Show a pending challenge or multi-party request and approve it."""
     with client_of(keyring, chosen(keyring, server)) as client:
-        shown = client.inbox().find(challenge_id)
+        shown = client.inbox().find(asked_id)
         _show(shown)
         answer = client.approve(shown, _match_code(shown, match_code))
     click.echo(f"Approved: {answer.status}")
 
 
 @click.command()
-@click.argument("challenge_id")
+@click.argument("asked_id", metavar="ID")
 @click.option("--reason", type=click.Choice(["cancelled", "unknown_trigger"]))
 @server_option
 @home_option
-def reject(challenge_id: str, reason: str | None, server: str | None, keyring: Keyring) -> None:
-    """Show a pending challenge and reject it."""
+def reject(asked_id: str, reason: str | None, server: str | None, keyring: Keyring) -> None:
+    """Show a pending challenge or multi-party request and reject it."""
     with client_of(keyring, chosen(keyring, server)) as client:
-        shown = client.inbox().find(challenge_id)
+        shown = client.inbox().find(asked_id)
         _show(shown)
         answer = client.reject(shown, cast("Reason | None", reason))
     click.echo(f"Rejected: {answer.status}")
@@ -83,7 +83,7 @@ def reject(challenge_id: str, reason: str | None, server: str | None, keyring: K
 def watch(
     *, auto_approve: bool, interval: float, count: int | None, once: bool, server: str | None, keyring: Keyring
 ) -> None:
-    """Poll for challenges, and show and answer each one."""
+    """Poll for what is asked, and show and answer each one."""
     around = surroundings()
     if not auto_approve and not around.interactive():
         raise click.UsageError("There is no terminal to ask on: give --auto-approve, or run it on one.")
@@ -95,7 +95,7 @@ def watch(
             watcher.run(interval)
 
 
-def _match_code(shown: ShownChallenge, given: str | None) -> str | None:
+def _match_code(shown: Shown, given: str | None) -> str | None:
     if given is not None or not shown.number_matching:
         return given
     if not surroundings().interactive():
@@ -104,19 +104,17 @@ def _match_code(shown: ShownChallenge, given: str | None) -> str | None:
     return code
 
 
-def _show(shown: ShownChallenge) -> None:
-    for line in challenge_lines(shown, surroundings().clock()):
+def _show(shown: Shown) -> None:
+    for line in lines_of(shown, surroundings().clock()):
         click.echo(line)
 
 
 def _show_inbox(inbox: Inbox) -> None:
-    for shown in inbox.challenges:
+    for shown in inbox.shown:
         _show(shown)
         click.echo()
-    if not inbox.challenges:
+    if not inbox.shown:
         click.echo("Nothing is pending.")
-    if inbox.mpa:
-        click.echo(f"Multi-party requests pending, which this version cannot answer: {inbox.mpa}")
 
 
 def _as_json(inbox: Inbox) -> dict[str, object]:
@@ -127,5 +125,5 @@ def _as_json(inbox: Inbox) -> dict[str, object]:
             {"challenge_id": item.challenge_id, "code": item.error.code, "message": item.error.message}
             for item in inbox.refused
         ],
-        "mpa_pending": inbox.mpa,
+        "mpa": [approval_members(shown, now) for shown in inbox.approvals],
     }

@@ -1,4 +1,4 @@
-"""Challenges that wait for an answer, one at a time: asked, or decided beforehand."""
+"""What waits for an answer, one at a time: asked, or decided beforehand."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Literal, Protocol
 
-from sigil.device.checks import CLOCK_ALLOWANCE_SECONDS, ShownChallenge
+from sigil.device.approval_checks import Shown
+from sigil.device.checks import CLOCK_ALLOWANCE_SECONDS
+from sigil.device.client import Told
 from sigil.device.commands.telling import Answered, Dismissed, Left, NotAnswered, Tell
 from sigil.device.commands.terminal import Asks, confirmed, two_digits
 from sigil.device.refusals import DeviceError, ServerRefused, Unreachable
 from sigil.device.relay.events import Asked, Cleared, Event
 from sigil.device.relay.pace import Pace
-from sigil.protocol.messages import Decision, Reason, Responded
+from sigil.protocol.forms import Decision, Reason
 
 MAX_WAITING = 256
 """More than servers let be pending. What is beyond is dropped here and still listed by the server."""
@@ -23,9 +25,9 @@ Auto = Literal["approved", "rejected"]
 class Answers(Protocol):
     """`AsyncDeviceClient`, as far as it is needed here."""
 
-    def approve(self, shown: ShownChallenge, match_code: str | None = None) -> Awaitable[Responded]: ...
+    def approve(self, shown: Shown, match_code: str | None = None) -> Awaitable[Told]: ...
 
-    def reject(self, shown: ShownChallenge, reason: Reason | None = None) -> Awaitable[Responded]: ...
+    def reject(self, shown: Shown, reason: Reason | None = None) -> Awaitable[Told]: ...
 
 
 class Desk:
@@ -38,7 +40,7 @@ class Desk:
         self,
         client: Answers,
         tell: Tell,
-        show: Callable[[ShownChallenge], None],
+        show: Callable[[Shown], None],
         *,
         auto: Auto | None = None,
         asks: Asks | None = None,
@@ -49,7 +51,7 @@ class Desk:
         self._auto, self._asks, self._once = auto, asks, once
         self.on_failure: Callable[[str], None] = lambda challenge_id: None
         self._pace = pace or Pace()
-        self._waiting: dict[str, ShownChallenge] = {}
+        self._waiting: dict[str, Shown] = {}
         self._arrived = asyncio.Event()
         self._asking: tuple[str, asyncio.Task[tuple[Decision, str | None]]] | None = None
         self._withdrawn = ""
@@ -73,12 +75,12 @@ class Desk:
             if await self._taken(shown) and self._once:
                 return
 
-    def _put(self, shown: ShownChallenge) -> None:
+    def _put(self, shown: Shown) -> None:
         if self._auto is None and self._asks is None:
             return
         if len(self._waiting) >= MAX_WAITING:
             del self._waiting[next(iter(self._waiting))]
-        self._waiting[shown.challenge_id] = shown
+        self._waiting[shown.id] = shown
         self._arrived.set()
 
     def _dismiss(self, challenge_id: str, status: str) -> None:
@@ -89,20 +91,20 @@ class Desk:
             self._withdrawn = status
             self._asking[1].cancel()
 
-    async def _taken(self, shown: ShownChallenge) -> bool:
+    async def _taken(self, shown: Shown) -> bool:
         if self._auto is not None:
             if self._auto == "approved" and shown.number_matching:
-                self._tell(Left(shown.challenge_id))
+                self._tell(Left(shown.id))
                 return False
             return await self._sent(shown, self._auto, None)
         asked = await self._person(shown)
         return asked is not None and await self._sent(shown, *asked)
 
-    async def _person(self, shown: ShownChallenge) -> tuple[Decision, str | None] | None:
+    async def _person(self, shown: Shown) -> tuple[Decision, str | None] | None:
         """None when the question was withdrawn, or outlived its challenge."""
         assert self._asks is not None  # noqa: S101 - for the type checker
         task = asyncio.create_task(_decision(self._asks, shown))
-        self._asking = shown.challenge_id, task
+        self._asking = shown.id, task
         left = shown.expires_at + CLOCK_ALLOWANCE_SECONDS - self._pace.clock()
         self._withdrawn = "expired"
         try:
@@ -112,11 +114,11 @@ class Desk:
             task.cancel()
             await asyncio.wait([task])
         if task.cancelled():
-            self._tell(Dismissed(shown.challenge_id, self._withdrawn))
+            self._tell(Dismissed(shown.id, self._withdrawn))
             return None
         return task.result()
 
-    async def _sent(self, shown: ShownChallenge, decision: Decision, code: str | None) -> bool:
+    async def _sent(self, shown: Shown, decision: Decision, code: str | None) -> bool:
         backoff = self._pace.backoff()
         for sendings_left in reversed(range(SENDINGS)):
             try:
@@ -125,31 +127,31 @@ class Desk:
                 if not _passing(error):
                     return self._failed(shown, error, code)
                 if not sendings_left or not shown.seconds_left(self._pace.clock()):
-                    self._tell(NotAnswered(shown.challenge_id, error, "asked_again"))
-                    self.on_failure(shown.challenge_id)
+                    self._tell(NotAnswered(shown.id, error, "asked_again"))
+                    self.on_failure(shown.id)
                     return False
-                self._tell(NotAnswered(shown.challenge_id, error, "sent_again"))
+                self._tell(NotAnswered(shown.id, error, "sent_again"))
                 await self._pace.sleep(backoff.next())
                 continue
-            self._tell(Answered(shown.challenge_id, decision, answer.status))
+            self._tell(Answered(shown.id, decision, answer.status))
             return True
         return False
 
-    async def _send(self, shown: ShownChallenge, decision: Decision, code: str | None) -> Responded:
+    async def _send(self, shown: Shown, decision: Decision, code: str | None) -> Told:
         if decision == "approved":
             return await self._client.approve(shown, code)
         return await self._client.reject(shown, "cancelled")
 
-    def _failed(self, shown: ShownChallenge, error: DeviceError, code: str | None) -> bool:
+    def _failed(self, shown: Shown, error: DeviceError, code: str | None) -> bool:
         """A wrong number may be typed again, and the server counts how often; nothing else gets better."""
         again = code is not None and isinstance(error, ServerRefused) and error.status == 401
-        self._tell(NotAnswered(shown.challenge_id, error, "asked_again" if again else "dropped"))
+        self._tell(NotAnswered(shown.id, error, "asked_again" if again else "dropped"))
         if again:
             self._put(shown)
         return False
 
 
-async def _decision(asks: Asks, shown: ShownChallenge) -> tuple[Decision, str | None]:
+async def _decision(asks: Asks, shown: Shown) -> tuple[Decision, str | None]:
     if not await confirmed(asks, "Approve?"):
         return "rejected", None
     if not shown.number_matching:

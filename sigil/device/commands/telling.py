@@ -1,4 +1,7 @@
-"""What `listen` writes: lines for people, or one JSON object a line for scripts."""
+"""What `listen` writes: lines for people, or one JSON object a line for scripts.
+
+A `challenge_id` is that of a challenge or of a multi-party request, as in the events of the relay.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +13,13 @@ from typing import Any, Literal, Protocol
 
 import click
 
+from sigil.device.approval_checks import Shown, ShownApproval
 from sigil.device.checks import ShownChallenge
 from sigil.device.commands.surroundings import one_line
-from sigil.device.display import challenge_lines, printable
+from sigil.device.display import lines_of, printable
 from sigil.device.refusals import DeviceError
 from sigil.device.relay import events
-from sigil.protocol.messages import Decision
+from sigil.protocol.forms import Decision
 
 
 @dataclass(frozen=True)
@@ -75,8 +79,8 @@ def tell_people(told: Told, terminal: Interrupts | None = None) -> None:
             click.echo(printable(line), err=not isinstance(told, Answered))
 
 
-def show(shown: ShownChallenge, now: float) -> None:
-    for line in challenge_lines(shown, now):
+def show(shown: Shown, now: float) -> None:
+    for line in lines_of(shown, now):
         click.echo(line)
 
 
@@ -93,6 +97,20 @@ def challenge_members(shown: ShownChallenge, now: float) -> dict[str, Any]:
         "expires_at": shown.expires_at,
         "seconds_left": shown.seconds_left(now),
         "number_matching": shown.number_matching,
+    }
+
+
+def approval_members(shown: ShownApproval, now: float) -> dict[str, Any]:
+    return {
+        "mpa_id": shown.mpa_id,
+        "request_id": shown.request_id,
+        "server": shown.server.base_url,
+        "server_id": shown.server.server_id,
+        "action": json.loads(shown.action_jcs),
+        "groups_required": shown.required,
+        "reject_policy": shown.reject_policy,
+        "expires_at": shown.expires_at,
+        "seconds_left": shown.seconds_left(now),
     }
 
 
@@ -124,7 +142,9 @@ def _lines(told: Told) -> Iterator[str]:
 def _members(told: Told, now: float) -> dict[str, Any]:
     name = _NAMES[type(told)]
     match told:
-        case events.Asked(shown, push_id):
+        case events.Asked(ShownApproval() as shown, push_id):
+            return {"event": "mpa", **approval_members(shown, now), "push_id": push_id}
+        case events.Asked(ShownChallenge() as shown, push_id):
             return {"event": name, **challenge_members(shown, now), "push_id": push_id}
         case events.Refused(challenge_id, error, push_id):
             return {"event": name, "challenge_id": challenge_id, **_error(error), "push_id": push_id}

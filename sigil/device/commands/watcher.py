@@ -1,13 +1,13 @@
-"""Polling for challenges until enough are answered."""
+"""Polling for what is asked until enough are answered."""
 
 from __future__ import annotations
 
 import click
 
-from sigil.device.checks import ShownChallenge
+from sigil.device.approval_checks import Shown
 from sigil.device.client import DeviceClient
 from sigil.device.commands.surroundings import MATCH_CODE, Surroundings, one_line
-from sigil.device.display import challenge_lines, printable
+from sigil.device.display import lines_of, printable
 from sigil.device.refusals import DeviceError, ServerRefused, Unreachable
 
 # Answered elsewhere, cancelled or expired between the poll and the answer.
@@ -15,7 +15,7 @@ _TOO_LATE = (404, 409, 410)
 
 
 class Watcher:
-    """Asks about each challenge once; `count` None means no end."""
+    """Asks about each once; `count` None means no end."""
 
     def __init__(
         self, client: DeviceClient, around: Surroundings, *, auto_approve: bool = False, count: int | None = None
@@ -43,13 +43,13 @@ class Watcher:
             if refused.challenge_id not in self._seen:
                 self._report(refused.error, f"REFUSED {refused.challenge_id} ")
                 self._seen.add(refused.challenge_id)
-        for shown in inbox.challenges:
-            if shown.challenge_id not in self._seen and self._left != 0:
+        for shown in inbox.shown:
+            if shown.id not in self._seen and self._left != 0:
                 self._take(shown)
-                self._seen.add(shown.challenge_id)
+                self._seen.add(shown.id)
 
-    def _take(self, shown: ShownChallenge) -> None:
-        for line in challenge_lines(shown, self._around.clock()):
+    def _take(self, shown: Shown) -> None:
+        for line in lines_of(shown, self._around.clock()):
             click.echo(line)
         try:
             answered = self._approve_unasked(shown) if self._auto_approve else self._ask(shown)
@@ -61,15 +61,15 @@ class Watcher:
         if answered and self._left is not None:
             self._left -= 1
 
-    def _approve_unasked(self, shown: ShownChallenge) -> bool:
+    def _approve_unasked(self, shown: Shown) -> bool:
         if shown.number_matching:
             # Nobody here has seen the number; guessing would end the challenge at the third try.
-            click.echo(f"Left: 'sigil device approve {shown.challenge_id} --match-code NN' answers it.", err=True)
+            click.echo(f"Left: 'sigil device approve {shown.id} --match-code NN' answers it.", err=True)
             return False
         click.echo(f"Approved: {self._client.approve(shown).status}")
         return True
 
-    def _ask(self, shown: ShownChallenge) -> bool:
+    def _ask(self, shown: Shown) -> bool:
         if not click.confirm("Approve?", default=False, err=True):
             click.echo(f"Rejected: {self._client.reject(shown, 'cancelled').status}")
             return True

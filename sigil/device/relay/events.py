@@ -1,11 +1,14 @@
-"""What a listener tells. `push_id` is None for what was found by asking the server rather than pushed."""
+"""What a listener tells. `push_id` is None for what was found by asking the server rather than pushed.
+
+A `challenge_id` is the id of what is asked: of a challenge, or of a multi-party request.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from sigil.device.checks import ShownChallenge
+from sigil.device.approval_checks import Shown
 from sigil.device.refusals import DeviceError, PayloadRefused
 
 
@@ -34,15 +37,15 @@ class Registered:
 
 @dataclass(frozen=True)
 class Asked:
-    """A challenge that passed every check; told once."""
+    """What passed every check; told once."""
 
-    shown: ShownChallenge
+    shown: Shown
     push_id: str | None
 
 
 @dataclass(frozen=True)
 class Refused:
-    """A challenge that failed a check. Its id is what it claims, at most 64 characters, maybe empty."""
+    """What failed a check. Its id is what it claims, at most 64 characters, maybe empty."""
 
     challenge_id: str
     error: PayloadRefused
@@ -51,7 +54,7 @@ class Refused:
 
 @dataclass(frozen=True)
 class Cleared:
-    """A hint, signed by nobody: what is shown of it may go, and nothing else follows. The id may be of an M-of-N."""
+    """A hint, signed by nobody: what is shown of it may go, and nothing else follows."""
 
     challenge_id: str
     status: str
@@ -60,7 +63,7 @@ class Cleared:
 
 @dataclass(frozen=True)
 class Repeated:
-    """A push that came before, or another push of a challenge that was told."""
+    """A push that came before, or another push of what was told."""
 
     challenge_id: str
     push_id: str
@@ -68,7 +71,7 @@ class Repeated:
 
 @dataclass(frozen=True)
 class Gone:
-    """A push named a challenge by reference, and the server lists it no more."""
+    """A push named what is asked by reference, and the server lists it no more."""
 
     challenge_id: str
     push_id: str

@@ -11,7 +11,7 @@ from sigil.protocol.messages import decode
 
 _MAX_PUSH_ID = 128
 # A payload has all of them, a reference none (SIGIL_PUSH_CONTENT=reference).
-_CONTENT = frozenset(("action", "challenge_bytes", "nonce", "server_signature"))
+_CONTENT = frozenset(("action", "action_context", "challenge_bytes", "nonce", "server_signature"))
 
 
 class Frame(msgspec.Struct, frozen=True):
@@ -23,10 +23,15 @@ class Frame(msgspec.Struct, frozen=True):
 
 
 class Reference(msgspec.Struct, frozen=True):
-    """A push that only says which challenge of which server there is."""
+    """A push that only says what of which server there is."""
 
-    challenge_id: str
     server_id: str
+    challenge_id: str = ""
+    mpa_id: str = ""
+
+    @property
+    def id(self) -> str:
+        return self.challenge_id or self.mpa_id
 
 
 class Clear(msgspec.Struct, frozen=True):
@@ -42,10 +47,6 @@ class Clear(msgspec.Struct, frozen=True):
 class _Head(msgspec.Struct, frozen=True):
     type: str
     push_id: str | None = None
-
-
-class _Claim(msgspec.Struct, frozen=True):
-    challenge_id: str = ""
 
 
 def parse_frame(text: bytes) -> Frame:
@@ -64,8 +65,8 @@ def parse_reference(text: bytes) -> Reference | None:
         reference = decode(text, Reference)
     except InvalidRequest as error:
         raise MalformedPayload(f"{MalformedPayload.summary} {error.message} ({error.details['path']})") from error
-    if parse_uuid(reference.challenge_id) is None:
-        raise MalformedPayload("challenge_id is not a version 4 UUID in lower case.")
+    if parse_uuid(reference.id) is None:
+        raise MalformedPayload("Its id is not a version 4 UUID in lower case.")
     return reference
 
 
@@ -76,11 +77,3 @@ def parse_clear(text: bytes) -> Clear | None:
     except InvalidRequest:
         return None
     return clear if clear.id else None
-
-
-def claimed_id(text: bytes) -> str:
-    """The challenge_id that a payload claims, at most 64 characters; empty when there is none."""
-    try:
-        return decode(text, _Claim).challenge_id[:64]
-    except InvalidRequest:
-        return ""

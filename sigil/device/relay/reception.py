@@ -5,17 +5,24 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Literal
 
-from sigil.device.checks import ShownChallenge, verify_payload
-from sigil.device.client import Inbox
+from sigil.device.approval_checks import Shown, verify_mpa_payload
+from sigil.device.checks import verify_payload
+from sigil.device.client import Inbox, claimed_id
 from sigil.device.pin import ServerPin
 from sigil.device.refusals import DeviceError, PayloadRefused, ServerNotPinned
 from sigil.device.relay.events import Asked, Cleared, Gone, Ignored, OnEvent, PendingFailed, Refused, Repeated
-from sigil.device.relay.frames import Frame, Reference, claimed_id, parse_clear, parse_reference
+from sigil.device.relay.frames import Frame, Reference, parse_clear, parse_reference
 from sigil.device.relay.memory import Recent
 from sigil.protocol.keys import PublicKey
 
 REMEMBERED = 1024
 """More than a relay holds for a device (20) and a server lets be pending, by far."""
+
+
+_VERIFY: dict[str, Callable[[bytes, ServerPin, PublicKey, float], Shown]] = {
+    "challenge": verify_payload,
+    "mpa": verify_mpa_payload,
+}
 
 
 class Reception:
@@ -32,8 +39,8 @@ class Reception:
         self._device, self._server, self._clock = device, server, clock
         self._tell, self._inbox = on_event, inbox
         self._pushes: Recent[bool] = Recent(REMEMBERED)
-        # Only what passed the checks: else anyone could have a challenge taken for a repeat by naming its id first.
-        self._challenges: Recent[Literal["told", "cleared"]] = Recent(REMEMBERED)
+        # Only what passed the checks: else anyone could have something taken for a repeat by naming its id first.
+        self._asked: Recent[Literal["told", "cleared"]] = Recent(REMEMBERED)
         self._refused: Recent[bool] = Recent(REMEMBERED)
 
     async def push(self, frame: Frame, push_id: str) -> bool:
@@ -53,38 +60,38 @@ class Reception:
         inbox = await self._inbox()
         for refused in inbox.refused:
             await self._refuse(refused.challenge_id, refused.error)
-        for shown in inbox.challenges:
+        for shown in inbox.shown:
             # What was only cleared and is pending after all is told again: a `clear` is nobody's word.
-            if self._challenges.get(shown.challenge_id) != "told":
+            if self._asked.get(shown.id) != "told":
                 await self._ask(shown, None)
         return inbox
 
     def forget(self, challenge_id: str) -> None:
         """The next listing tells it again."""
-        self._challenges.forget(challenge_id)
+        self._asked.forget(challenge_id)
 
     async def _first(self, frame: Frame, push_id: str) -> bool:
-        if frame.type == "challenge":
-            return await self._challenge(frame, push_id)
+        if frame.type in _VERIFY:
+            return await self._content(frame, push_id)
         if frame.type == "clear" and (clear := parse_clear(frame.text)):
-            if self._challenges.get(clear.id):
-                self._challenges.put(clear.id, "cleared")
+            if self._asked.get(clear.id):
+                self._asked.put(clear.id, "cleared")
             await self._tell(Cleared(clear.id, clear.status[:64], push_id))
             return True
         await self._tell(Ignored(frame.type[:64], push_id))
         return True
 
-    async def _challenge(self, frame: Frame, push_id: str) -> bool:
+    async def _content(self, frame: Frame, push_id: str) -> bool:
         try:
             if self._inbox is not None and (reference := parse_reference(frame.text)):
                 return await self._referred(reference, push_id)
-            shown = verify_payload(frame.text, self._server, self._device, self._clock())
+            shown = _VERIFY[frame.type](frame.text, self._server, self._device, self._clock())
         except PayloadRefused as error:
             # Acknowledged all the same: what is wrong with it will be wrong when it comes again.
             await self._tell(Refused(claimed_id(frame.text), error, push_id))
             return True
-        if self._challenges.get(shown.challenge_id):
-            await self._tell(Repeated(shown.challenge_id, push_id))
+        if self._asked.get(shown.id):
+            await self._tell(Repeated(shown.id, push_id))
         else:
             await self._ask(shown, push_id)
         return True
@@ -92,20 +99,20 @@ class Reception:
     async def _referred(self, reference: Reference, push_id: str) -> bool:
         if reference.server_id != self._server.server_id:
             raise ServerNotPinned
-        if self._challenges.get(reference.challenge_id):
-            await self._tell(Repeated(reference.challenge_id, push_id))
+        if self._asked.get(reference.id):
+            await self._tell(Repeated(reference.id, push_id))
             return True
         try:
             inbox = await self.listing()
         except DeviceError as error:
             await self._tell(PendingFailed(error))
             return False
-        if reference.challenge_id not in inbox.listed_ids():
-            await self._tell(Gone(reference.challenge_id, push_id))
+        if reference.id not in inbox.listed_ids():
+            await self._tell(Gone(reference.id, push_id))
         return True
 
-    async def _ask(self, shown: ShownChallenge, push_id: str | None) -> None:
-        self._challenges.put(shown.challenge_id, "told")
+    async def _ask(self, shown: Shown, push_id: str | None) -> None:
+        self._asked.put(shown.id, "told")
         await self._tell(Asked(shown, push_id))
 
     async def _refuse(self, challenge_id: str, error: PayloadRefused) -> None:

@@ -1,0 +1,169 @@
+"""A multi-party request as its messages: the context that is signed, and what each party is told of it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from sigil.core.approval import Approval, Vote
+from sigil.core.quorum import APPROVED
+from sigil.core.voting import Counted
+from sigil.protocol import approval_messages as messages
+from sigil.protocol import signed_bytes
+from sigil.protocol.encoding import encode_base64, format_time
+from sigil.protocol.forms import Decision
+from sigil.protocol.identity import ServerIdentity
+from sigil.protocol.ids import format_uuid
+from sigil.protocol.keys import PublicKey, Suite
+from sigil.protocol.pictogram import pictogram, speakable
+
+# Requests whose signed bytes are remembered: a push and each vote want them, and they cost 20 µs and a signature.
+_REMEMBERED = 4096
+
+
+@dataclass(frozen=True)
+class _Signed:
+    """What devices sign, and the server's signatures by suite, made when they are wanted."""
+
+    members: dict[str, Any]
+    approval: bytes
+    signatures: dict[Suite, str] = field(default_factory=dict)
+
+    @property
+    def rejection(self) -> bytes:
+        return signed_bytes.mpa_rejection(self.members)
+
+    @property
+    def context(self) -> msgspec.Raw:
+        return msgspec.Raw(self.approval[len(signed_bytes.MPA) :])
+
+
+class ApprovalMessages:
+    """Speaks for one server identity."""
+
+    def __init__(self, identity: ServerIdentity) -> None:
+        self._identity = identity
+        self._signed: dict[bytes, _Signed] = {}
+
+    def answer_bytes(self, mpa_id: bytes, approval: Approval, *, approved: bool) -> bytes:
+        """What a member must have signed."""
+        signed = self._of(mpa_id, approval)
+        return signed.approval if approved else signed.rejection
+
+    def created(self, mpa_id: bytes, approval: Approval) -> messages.MpaCreated:
+        return messages.MpaCreated(
+            request_id=approval.request_id,
+            mpa_id=format_uuid(mpa_id),
+            status=approval.state.word,
+            groups_required=approval.required,
+            groups_total=len(approval.sizes),
+            challenges_sent=approval.eligible,
+            expires_at=format_time(approval.expires_at),
+        )
+
+    def payload(self, mpa_id: bytes, approval: Approval, device: PublicKey) -> messages.MpaPayload:
+        """For a device, signed in its suite."""
+        return messages.MpaPayload(
+            mpa_id=format_uuid(mpa_id),
+            server_id=self._identity.server_id,
+            action_context=self._of(mpa_id, approval).context,
+            server_signature=self._signature(mpa_id, approval, device.suite),
+            expires_at=format_time(approval.expires_at),
+            respond_to=approval.respond_to or None,
+        )
+
+    def responded(self, device: PublicKey, group: int, counted: Counted) -> messages.MpaResponded:
+        approval = counted.approval
+        satisfied = approval.satisfied
+        return messages.MpaResponded(
+            status=_status_of(counted),
+            fingerprint=device.fingerprint,
+            pictogram=pictogram(device.fingerprint),
+            pictogram_speakable=speakable(device.fingerprint),
+            group_satisfied=group in satisfied,
+            groups_satisfied=len(satisfied),
+            groups_required=approval.required,
+            quorum_reached=len(satisfied) >= approval.required,
+        )
+
+    def status(self, mpa_id: bytes, approval: Approval, votes: Mapping[int, Vote]) -> messages.MpaStatus:
+        """`votes` by member; of a thousand members this takes some milliseconds."""
+        fingerprints = [hashlib.sha256(wire).hexdigest() for wire in approval.members]
+        members = [
+            messages.MpaMember(encode_base64(wire), fingerprint)
+            for wire, fingerprint in zip(approval.members, fingerprints, strict=True)
+        ]
+        ends = [sum(approval.sizes[: n + 1]) for n in range(len(approval.sizes))]
+        return messages.MpaStatus(
+            request_id=approval.request_id,
+            mpa_id=format_uuid(mpa_id),
+            status=approval.state.word,
+            groups_satisfied=approval.satisfied,
+            groups_required=approval.required,
+            groups_total=len(approval.sizes),
+            expires_at=format_time(approval.expires_at),
+            action_context=self._of(mpa_id, approval).context,
+            server_signature=self._signature(mpa_id, approval, "ES256"),
+            server_public_key=self._identity.server_public_keys["ES256"],
+            groups=[
+                messages.MpaGroup(members[end - size : end]) for end, size in zip(ends, approval.sizes, strict=True)
+            ],
+            votes=[
+                _vote(members[member], approval, member, vote)
+                for member, vote in sorted(votes.items(), key=lambda item: item[1].at)
+            ],
+        )
+
+    def _of(self, mpa_id: bytes, approval: Approval) -> _Signed:
+        """None of it ever changes."""
+        known = self._signed.get(mpa_id)
+        if known is None:
+            context = self._context(mpa_id, approval)
+            known = _Signed(context, signed_bytes.mpa_approval(context))
+            if len(self._signed) >= _REMEMBERED:
+                del self._signed[next(iter(self._signed))]
+            self._signed[mpa_id] = known
+        return known
+
+    def _context(self, mpa_id: bytes, approval: Approval) -> dict[str, Any]:
+        return {
+            **msgspec.json.decode(approval.action),
+            "mpa_id": format_uuid(mpa_id),
+            "request_id": approval.request_id,
+            "nonce": encode_base64(approval.nonce),
+            "server_id": self._identity.server_id,
+            "expires_at": format_time(approval.expires_at),
+            "respond_to": approval.respond_to,
+            "required": approval.required,
+            "reject_policy": approval.policy,
+            "groups_sha256": approval.groups_sha256,
+        }
+
+    def _signature(self, mpa_id: bytes, approval: Approval, suite: Suite) -> str:
+        signed = self._of(mpa_id, approval)
+        if suite not in signed.signatures:
+            signed.signatures[suite] = encode_base64(self._identity.keys[suite].sign(signed.approval))
+        return signed.signatures[suite]
+
+
+def _status_of(counted: Counted) -> Any:
+    if not counted.approval.open:
+        return counted.approval.state.word
+    return "already_satisfied" if counted.satisfied_before else "recorded"
+
+
+def _vote(member: messages.MpaMember, approval: Approval, number: int, vote: Vote) -> messages.MpaVote:
+    decision: Decision = "approved" if approval.ballots[number : number + 1] == APPROVED else "rejected"
+    return messages.MpaVote(
+        fingerprint=member.fingerprint,
+        device_public_key=member.device_public_key,
+        group=approval.quorum.group_of(number),
+        decision=decision,
+        at=format_time(vote.at),
+        signature=encode_base64(vote.signature),
+        reason=vote.reason or None,  # type: ignore[arg-type]
+    )

@@ -1,0 +1,133 @@
+"""What concerns every member of a request is written in batches: a thousand members are more than one transaction.
+
+The deciding transaction writes the first batch, which is all of a usual request, and a row that says how far it got.
+A batch moves that row on in its own transaction, so whoever goes on with it, and however often, writes each once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from sigil.core.approval import Approval, approval_key, member_name
+from sigil.core.challenge import ledger_key
+from sigil.core.decision import Decision, Key, Kind
+from sigil.core.ledger import Ledger
+from sigil.core.outbox import OWN_SECONDS, Push, after_end, new_entry, outbox_key
+
+MEMBERS_AT_ONCE = 50
+"""Two rows each, and the few of the request itself: well below the 200 of a transaction."""
+
+Rows = Mapping[Key, Any]
+Writes = list[tuple[Key, Any]]
+
+
+class FanOut(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What is under way for a request: to push it, or, with `clears`, to take it back from who has not answered.
+
+    `next` is the first member that it has not come to; `pushed` how many had been pushed when it ended.
+    """
+
+    due: int
+    next: int
+    clears: bool = False
+    pushed: int = 0
+
+    @property
+    def open(self) -> bool:
+        return True
+
+
+FAN_OUT = Kind(b"b", FanOut, counted=True, queue=True)
+
+
+def fan_out_key(mpa_id: bytes) -> Key:
+    return Key(FAN_OUT, mpa_id)
+
+
+def batch_after(approval: Approval, start: int) -> range:
+    """The members of one batch."""
+    return range(start, min(start + MEMBERS_AT_ONCE, len(approval.members)))
+
+
+def rows_of(mpa_id: bytes, approval: Approval, members: range) -> list[Key]:
+    """The rows that a batch is decided over."""
+    keys = [ledger_key(approval.members[member]) for member in members]
+    if approval.pushed:
+        keys += [outbox_key(member_name(mpa_id, member)) for member in members]
+    return keys
+
+
+def rows_at_end(mpa_id: bytes, approval: Approval) -> list[Key]:
+    """The rows that the end of a request is decided over, beside its own: its first batch."""
+    first = rows_of(mpa_id, approval, batch_after(approval, 0))
+    return first if len(approval.members) <= MEMBERS_AT_ONCE else [fan_out_key(mpa_id), *first]
+
+
+def pushes(now: float, mpa_id: bytes, approval: Approval) -> Writes:
+    """The first batch of a new request, and where to go on."""
+    batch = batch_after(approval, 0)
+    return _push(now, mpa_id, approval, batch) + _rest(now, mpa_id, approval, FanOut(0, batch.stop))
+
+
+def clears(now: float, mpa_id: bytes, approval: Approval, rows: Rows) -> Writes:
+    """The first batch of a request that has ended, if its rows were read, and where to go on."""
+    before: FanOut | None = rows.get(fan_out_key(mpa_id))
+    pushed = len(approval.members) if before is None else before.next
+    batch = batch_after(approval, 0)
+    if not all(key in rows for key in rows_of(mpa_id, approval, batch)):
+        batch = range(0)
+    rest = FanOut(0, batch.stop, clears=True, pushed=pushed if approval.pushed else 0)
+    return _clear(now, mpa_id, approval, batch, pushed=rest.pushed, rows=rows) + _rest(now, mpa_id, approval, rest)
+
+
+def go_on(now: float, mpa_id: bytes, seen: FanOut | None, rows: Rows) -> Decision[bool]:
+    """One more batch after what was `seen` under way; True when there is more to do, for whoever comes next."""
+    at = fan_out_key(mpa_id)
+    row: FanOut | None = rows[at]
+    approval: Approval | None = rows[approval_key(mpa_id)]
+    if row is None or approval is None:
+        return Decision(False, ((at, None),) if row else ())
+    if row != seen:
+        return Decision(True)
+    batch = batch_after(approval, row.next)
+    after = msgspec.structs.replace(row, next=batch.stop)
+    if row.clears:
+        writes = _clear(now, mpa_id, approval, batch, pushed=row.pushed, rows=rows)
+    else:
+        writes = _push(now, mpa_id, approval, batch)
+    writes += _rest(now, mpa_id, approval, after) or [(at, None)]
+    return Decision(batch.stop < len(approval.members), tuple(writes))
+
+
+def _push(now: float, mpa_id: bytes, approval: Approval, batch: range) -> Writes:
+    if not approval.pushed:
+        return []
+    entry = new_entry(now, approval.expires_at)
+    return [(outbox_key(member_name(mpa_id, member)), entry) for member in batch if approval.waits_for(member)]
+
+
+def _clear(now: float, mpa_id: bytes, approval: Approval, batch: range, *, pushed: int, rows: Rows) -> Writes:
+    """Whoever has answered is rid of it already; nobody else is asked any more, nor has it counted as pending."""
+    writes: Writes = []
+    for member in batch:
+        if not approval.unanswered(member):
+            continue
+        ledger: Ledger | None = rows.get(ledger_key(approval.members[member]))
+        if ledger is not None:
+            writes.append((ledger_key(approval.members[member]), ledger.left(approval.owner, mpa_id)))
+        if member < pushed:
+            at = outbox_key(member_name(mpa_id, member))
+            entry = rows.get(at)
+            after = after_end(now, entry, Push.QUEUED)
+            if after is not entry:
+                writes.append((at, after))
+    return writes
+
+
+def _rest(now: float, mpa_id: bytes, approval: Approval, row: FanOut) -> Writes:
+    if row.next >= len(approval.members) or not (approval.pushed or row.clears):
+        return []
+    return [(fan_out_key(mpa_id), msgspec.structs.replace(row, due=int(now) + OWN_SECONDS))]

@@ -1,0 +1,60 @@
+"""What votes decide: a function of the ballots alone, whatever the order in which they came (docs/protocol.md, 5.3).
+
+Ballots are one byte for each member of a request, in the order of the request. A quorum is one of groups, never of
+devices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Literal, NamedTuple
+
+OPEN, APPROVED, REJECTED, NOT_ELIGIBLE = b".", b"+", b"-", b"x"
+
+Outcome = Literal["approve", "reject"]
+
+
+class Quorum(NamedTuple):
+    """The rule of one request: members in each group, and how many groups have to say yes."""
+
+    sizes: Sequence[int]
+    required: int
+    reject_on_first: bool = False
+
+    def satisfied(self, ballots: bytes) -> list[int]:
+        """Indices of the groups of which somebody approved."""
+        return [index for index, group in enumerate(self._groups(ballots)) if APPROVED in group]
+
+    def lost(self, ballots: bytes) -> int:
+        """How many groups can approve no more: every eligible member has rejected, or there is none."""
+        return sum(APPROVED not in group and OPEN not in group for group in self._groups(ballots))
+
+    def outcome(self, ballots: bytes) -> Outcome | None:
+        """How a request ends with these ballots; None while it does not."""
+        if len(self.satisfied(ballots)) >= self.required:
+            return "approve"
+        if self.reject_on_first and REJECTED in ballots:
+            return "reject"
+        return "reject" if self.is_impossible(ballots) else None
+
+    def is_impossible(self, ballots: bytes) -> bool:
+        return len(self.sizes) - self.lost(ballots) < self.required
+
+    def group_of(self, member: int) -> int:
+        """The index of the group in which a member, counted through all groups, stands."""
+        end = 0
+        for group, size in enumerate(self.sizes):
+            end += size
+            if member < end:
+                return group
+        raise IndexError(member)
+
+    def _groups(self, ballots: bytes) -> Iterator[bytes]:
+        start = 0
+        for size in self.sizes:
+            yield ballots[start : start + size]
+            start += size
+
+
+def with_ballot(ballots: bytes, member: int, ballot: bytes) -> bytes:
+    return ballots[:member] + ballot + ballots[member + 1 :]

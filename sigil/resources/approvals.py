@@ -1,0 +1,68 @@
+"""Multi-party requests over HTTP: for integrators with an API key, for devices with a signature."""
+
+from __future__ import annotations
+
+from falcon.asgi import Request, Response
+
+from sigil.approvals import Approvals
+from sigil.protocol.approval_messages import MAX_BODY, CreateMpa, RespondMpa
+from sigil.resources.callers import Callers
+from sigil.serving.answers import answer
+from sigil.serving.requests import decode_json, read_body, whole_number
+from sigil.serving.strangers import Strangers
+from sigil.waiting import MAX_WAIT_SECONDS
+
+
+class NewApproval:
+    """`POST /mpa/request`"""
+
+    def __init__(self, approvals: Approvals, callers: Callers) -> None:
+        self._approvals = approvals
+        self._callers = callers
+
+    async def on_post(self, req: Request, resp: Response) -> None:
+        body = await read_body(req, MAX_BODY)
+        caller = self._callers.authenticate(req)
+        wanted = decode_json(req, body, CreateMpa)
+        created, repeated = await self._approvals.request(caller, wanted, body)
+        answer(resp, created, 200 if repeated else 201)
+
+
+class OneApproval:
+    """`DELETE /mpa/request/{request_id}`"""
+
+    def __init__(self, approvals: Approvals, callers: Callers) -> None:
+        self._approvals = approvals
+        self._callers = callers
+
+    async def on_delete(self, req: Request, resp: Response, request_id: str) -> None:
+        caller = self._callers.authenticate(req)
+        answer(resp, await self._approvals.cancel(caller, request_id))
+
+
+class StatusOfApproval:
+    """`GET /mpa/status/{request_id}?wait=0..25`"""
+
+    def __init__(self, approvals: Approvals, callers: Callers) -> None:
+        self._approvals = approvals
+        self._callers = callers
+
+    async def on_get(self, req: Request, resp: Response, request_id: str) -> None:
+        caller = self._callers.authenticate(req)
+        wait = whole_number(req, "wait", low=0, high=MAX_WAIT_SECONDS, default=0)
+        answer(resp, await self._approvals.status(caller, request_id, wait))
+
+
+class Votes:
+    """`POST /mpa/respond`"""
+
+    def __init__(self, approvals: Approvals, strangers: Strangers) -> None:
+        self._approvals = approvals
+        self._strangers = strangers
+
+    async def on_post(self, req: Request, resp: Response) -> None:
+        with self._strangers.failures_charged(req) as charged:
+            body = await read_body(req)
+            charged.refuse_when_exhausted()
+            answered = await self._approvals.answer(decode_json(req, body, RespondMpa))
+        answer(resp, answered)

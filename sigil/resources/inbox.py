@@ -1,0 +1,26 @@
+"""What a device is being asked, over HTTP."""
+
+from __future__ import annotations
+
+from falcon.asgi import Request, Response
+
+from sigil.inbox import Inbox
+from sigil.protocol.messages import Pending
+from sigil.serving.answers import answer
+from sigil.serving.requests import decode_json, read_body
+from sigil.serving.strangers import Strangers
+
+
+class PendingOfDevice:
+    """`POST /device/pending`"""
+
+    def __init__(self, inbox: Inbox, strangers: Strangers) -> None:
+        self._inbox = inbox
+        self._strangers = strangers
+
+    async def on_post(self, req: Request, resp: Response) -> None:
+        with self._strangers.failures_charged(req) as charged:
+            body = await read_body(req)
+            charged.refuse_when_exhausted()
+            pending = await self._inbox.pending(decode_json(req, body, Pending))
+        answer(resp, pending)

@@ -1,0 +1,211 @@
+"""Every operation of the HTTP interface, for its description: one entry each, in the order of docs/protocol.md, 5."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from sigil.protocol import approval_messages as mpa
+from sigil.protocol import messages
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One method of one path. `errors` maps statuses to the codes that they may carry; `text` are the media types of a
+    200 that is not JSON.
+    """
+
+    path: str
+    method: str
+    name: str
+    summary: str
+    answers: dict[int, Any]
+    errors: dict[int, str]
+    body: Any = None
+    text: tuple[str, ...] = ()
+    key: bool = False
+    parameters: list[dict[str, Any]] = field(default_factory=list)
+
+
+_TRANSPORT = {413: "PAYLOAD_TOO_LARGE", 415: "UNSUPPORTED_MEDIA_TYPE", 503: "OVERLOADED or NOT_INITIALIZED"}
+_CHALLENGE_ID = {"name": "challenge_id", "in": "path", "required": True, "schema": {"type": "string", "format": "uuid"}}
+_REQUEST_ID = {
+    "name": "request_id",
+    "in": "path",
+    "required": True,
+    "schema": {"type": "string", "pattern": mpa.REQUEST_ID},
+}
+_WAIT = {
+    "name": "wait",
+    "in": "query",
+    "description": "Seconds to wait for a final status.",
+    "schema": {"type": "integer", "minimum": 0, "maximum": 25, "default": 0},
+}
+_IDEMPOTENCY_KEY = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "description": "A retry with the same key and body gets the first answer, and makes no second challenge.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[\\x21-\\x7e]+$"},
+}
+OPERATIONS = (
+    Operation(
+        path="/challenge",
+        method="post",
+        name="createChallenge",
+        summary="Ask a device to approve an action.",
+        body=messages.CreateChallenge,
+        answers={201: messages.ChallengeCreated},
+        errors={
+            400: "INVALID_REQUEST, INVALID_PUBLIC_KEY or FINGERPRINT_MISMATCH",
+            401: "UNAUTHORIZED",
+            409: "IDEMPOTENCY_CONFLICT",
+            429: "TOO_MANY_PENDING or RATE_LIMITED",
+            **_TRANSPORT,
+        },
+        key=True,
+        parameters=[_IDEMPOTENCY_KEY],
+    ),
+    Operation(
+        path="/respond",
+        method="post",
+        name="respond",
+        summary="A device's signed answer; the signature is the proof.",
+        body=messages.Respond,
+        answers={200: messages.Responded},
+        errors={
+            400: "INVALID_REQUEST, INVALID_PUBLIC_KEY or FINGERPRINT_MISMATCH",
+            401: "INVALID_SIGNATURE",
+            404: "CHALLENGE_NOT_FOUND",
+            409: "CHALLENGE_ALREADY_USED",
+            410: "CHALLENGE_EXPIRED",
+            429: "RATE_LIMITED",
+            **_TRANSPORT,
+        },
+    ),
+    Operation(
+        path="/v1/auth/challenge/{challenge_id}/status",
+        method="get",
+        name="getChallengeStatus",
+        summary="How a challenge stands; with wait, as soon as it is final.",
+        answers={200: messages.ChallengeStatus},
+        errors={400: "INVALID_REQUEST", 401: "UNAUTHORIZED", 404: "CHALLENGE_NOT_FOUND", 503: "OVERLOADED"},
+        key=True,
+        parameters=[_CHALLENGE_ID, _WAIT],
+    ),
+    Operation(
+        path="/v1/auth/challenge/{challenge_id}",
+        method="delete",
+        name="cancelChallenge",
+        summary="Take a pending challenge back; again is no error.",
+        answers={200: messages.ChallengeStatus},
+        errors={
+            401: "UNAUTHORIZED",
+            404: "CHALLENGE_NOT_FOUND",
+            409: "CHALLENGE_ALREADY_USED",
+            503: "OVERLOADED",
+        },
+        key=True,
+        parameters=[_CHALLENGE_ID],
+    ),
+    Operation(
+        path="/mpa/request",
+        method="post",
+        name="requestMpa",
+        summary="Ask several groups of devices; enough groups have to approve.",
+        body=mpa.CreateMpa,
+        answers={200: mpa.MpaCreated, 201: mpa.MpaCreated},
+        errors={
+            400: "INVALID_REQUEST, INVALID_PUBLIC_KEY or FINGERPRINT_MISMATCH",
+            401: "UNAUTHORIZED",
+            409: "REQUEST_ID_CONFLICT",
+            429: "TOO_MANY_PENDING or RATE_LIMITED",
+            **_TRANSPORT,
+        },
+        key=True,
+    ),
+    Operation(
+        path="/mpa/respond",
+        method="post",
+        name="respondMpa",
+        summary="A member's signed vote; the signature is the proof.",
+        body=mpa.RespondMpa,
+        answers={200: mpa.MpaResponded},
+        errors={
+            400: "INVALID_REQUEST, INVALID_PUBLIC_KEY or FINGERPRINT_MISMATCH",
+            401: "INVALID_SIGNATURE",
+            403: "NOT_ELIGIBLE",
+            404: "MPA_NOT_FOUND",
+            409: "ALREADY_ANSWERED or MPA_CLOSED",
+            410: "MPA_EXPIRED",
+            429: "RATE_LIMITED",
+            **_TRANSPORT,
+        },
+    ),
+    Operation(
+        path="/mpa/status/{request_id}",
+        method="get",
+        name="getMpaStatus",
+        summary="How a request stands, with every vote and its signature; with wait, as soon as it is final.",
+        answers={200: mpa.MpaStatus},
+        errors={400: "INVALID_REQUEST", 401: "UNAUTHORIZED", 404: "MPA_NOT_FOUND", 503: "OVERLOADED"},
+        key=True,
+        parameters=[_REQUEST_ID, _WAIT],
+    ),
+    Operation(
+        path="/mpa/request/{request_id}",
+        method="delete",
+        name="cancelMpa",
+        summary="Take a pending request back; again is no error.",
+        answers={200: mpa.MpaStatus},
+        errors={401: "UNAUTHORIZED", 404: "MPA_NOT_FOUND", 409: "MPA_CLOSED", 503: "OVERLOADED"},
+        key=True,
+        parameters=[_REQUEST_ID],
+    ),
+    Operation(
+        path="/device/pending",
+        method="post",
+        name="listPending",
+        summary="What a device has to decide, for when a push is lost.",
+        body=messages.Pending,
+        answers={200: messages.PendingList},
+        errors={
+            400: "INVALID_REQUEST or INVALID_PUBLIC_KEY",
+            401: "INVALID_SIGNATURE",
+            429: "RATE_LIMITED",
+            **_TRANSPORT,
+        },
+    ),
+    Operation(
+        path="/health",
+        method="get",
+        name="getHealth",
+        summary="Whether the server can serve.",
+        answers={200: messages.Health, 503: messages.Health},
+        errors={},
+    ),
+    Operation(
+        path="/info",
+        method="get",
+        name="getInfo",
+        summary="The server's identity: what a device pins.",
+        answers={200: messages.Info},
+        errors={429: "RATE_LIMITED"},
+    ),
+    Operation(
+        path="/openapi.json",
+        method="get",
+        name="getOpenApi",
+        summary="This description.",
+        answers={200: dict[str, Any]},
+        errors={429: "RATE_LIMITED"},
+    ),
+    Operation(
+        path="/metrics",
+        method="get",
+        name="getMetrics",
+        summary="Prometheus metrics; absent with SIGIL_TELEMETRY=none. METRICS_TOKEN, where set, is the bearer token.",
+        answers={},
+        text=("text/plain", "application/openmetrics-text"),
+        errors={401: "UNAUTHORIZED", 404: "NOT_FOUND"},
+    ),
+)

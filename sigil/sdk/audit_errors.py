@@ -1,0 +1,72 @@
+"""What `verify_votes` can find wrong, one class each: all are `VotesRefused`, and so `SigilError`."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from sigil.sdk.errors import SigilError
+
+
+class VotesRefused(SigilError):
+    """The votes do not prove what the status says. `code` is stable."""
+
+    default_code = "VOTES_REFUSED"
+    summary: ClassVar[str] = "The votes do not prove what the status says."
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(message or self.summary)
+
+
+class StatusMalformed(VotesRefused):
+    default_code = "STATUS_MALFORMED"
+    summary = "This is not the status of a multi-party request."
+
+
+class ServerKeyRefused(VotesRefused):
+    default_code = "SERVER_KEY_MISMATCH"
+    summary = "The request was signed by another server than the one of this server_id."
+
+
+class ServerSignatureRefused(VotesRefused):
+    default_code = "SERVER_SIGNATURE_INVALID"
+    summary = "The server did not sign this request: what was asked, of whom or by which rule was changed."
+
+
+class ContextContradicted(VotesRefused):
+    default_code = "CONTEXT_CONTRADICTED"
+    summary = "The status says something else than what the server signed."
+
+
+class GroupsRefused(VotesRefused):
+    default_code = "GROUPS_MISMATCH"
+    summary = "The groups are not those that the server signed."
+
+
+class RequiredTooLow(VotesRefused):
+    default_code = "REQUIRED_TOO_LOW"
+    summary = "The request wanted fewer groups than you do."
+
+
+class VoterNotMember(VotesRefused):
+    default_code = "NOT_A_MEMBER"
+    summary = "A vote comes from a device that is no member of the group it is counted in."
+
+
+class RequesterVoted(VotesRefused):
+    default_code = "REQUESTER_VOTED"
+    summary = "The device that asked for it took part in the decision."
+
+
+class VotedTwice(VotesRefused):
+    default_code = "VOTED_TWICE"
+    summary = "A device is counted twice."
+
+
+class VoteSignatureRefused(VotesRefused):
+    default_code = "VOTE_SIGNATURE_INVALID"
+    summary = "A device did not sign the vote that is counted as its own."
+
+
+class OutcomeContradicted(VotesRefused):
+    default_code = "OUTCOME_CONTRADICTED"
+    summary = "The votes lead to another result."

@@ -1,0 +1,99 @@
+"""What votes decide, over all ways in which votes can come."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Literal
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sigil.core.quorum import APPROVED, NOT_ELIGIBLE, OPEN, REJECTED, Quorum, with_ballot
+
+SIZES = st.lists(st.integers(1, 4), min_size=1, max_size=5)
+Votes = list[tuple[int, bool]]
+# No deadline for one example: on a busy machine it says nothing.
+many = settings(max_examples=300, deadline=None)
+
+
+@st.composite
+def polls(draw: st.DrawFn, reject_on_first: bool = False) -> tuple[Quorum, bytes, Votes]:
+    """A rule, ballots of which some are not eligible, and one vote each of some of the others."""
+    sizes = draw(SIZES)
+    quorum = Quorum(sizes, draw(st.integers(1, len(sizes))), reject_on_first)
+    members = sum(sizes)
+    ballots = b"".join(draw(st.sampled_from([OPEN] * 9 + [NOT_ELIGIBLE])) for _ in range(members))
+    eligible = [member for member in range(members) if ballots[member : member + 1] == OPEN]
+    voters = draw(st.lists(st.sampled_from(eligible), unique=True)) if eligible else []
+    return quorum, ballots, [(member, draw(st.booleans())) for member in voters]
+
+
+def count(quorum: Quorum, ballots: bytes, votes: Votes) -> tuple[Literal["approve", "reject"] | None, bytes]:
+    """As the service counts: one after the other, until one of them ends it."""
+    for member, approved in votes:
+        ballots = with_ballot(ballots, member, APPROVED if approved else REJECTED)
+        if outcome := quorum.outcome(ballots):
+            return outcome, ballots
+    return quorum.outcome(ballots), ballots
+
+
+@given(polls(), st.randoms(use_true_random=False))
+@many
+def test_under_continue_the_order_of_votes_never_matters(poll: tuple[Quorum, bytes, Votes], chance: object) -> None:
+    quorum, ballots, votes = poll
+    other = list(votes)
+    chance.shuffle(other)  # type: ignore[attr-defined]
+    assert count(quorum, ballots, votes)[0] == count(quorum, ballots, other)[0]
+
+
+def test_every_order_of_the_owners_five_devices_decides_the_same() -> None:
+    """Two of three groups, exhaustively."""
+    quorum = Quorum((2, 2, 1), 2)
+    for decisions in itertools.product([True, False], repeat=5):
+        votes = list(enumerate(decisions))
+        outcomes = {count(quorum, OPEN * 5, list(order))[0] for order in itertools.permutations(votes)}
+        assert len(outcomes) == 1, decisions
+
+
+@given(polls())
+@many
+def test_under_continue_it_is_rejected_exactly_when_the_quorum_has_become_impossible(
+    poll: tuple[Quorum, bytes, Votes],
+) -> None:
+    quorum, ballots, votes = poll
+    outcome, counted = count(quorum, ballots, votes)
+    reachable = len(quorum.satisfied(counted.replace(OPEN, APPROVED)))
+    assert (outcome == "reject") == (reachable < quorum.required)
+
+
+@given(polls())
+@many
+def test_it_is_approved_exactly_when_enough_groups_are_and_no_group_counts_twice(
+    poll: tuple[Quorum, bytes, Votes],
+) -> None:
+    quorum, ballots, votes = poll
+    outcome, counted = count(quorum, ballots, votes)
+    groups = {quorum.group_of(member) for member in range(len(counted)) if counted[member : member + 1] == APPROVED}
+    assert quorum.satisfied(counted) == sorted(groups)
+    assert (outcome == "approve") == (len(groups) >= quorum.required)
+
+
+@given(polls(reject_on_first=True))
+@many
+def test_with_reject_on_first_the_first_rejection_ends_what_is_not_approved_yet(
+    poll: tuple[Quorum, bytes, Votes],
+) -> None:
+    quorum, ballots, votes = poll
+    if quorum.is_impossible(ballots):
+        return
+    outcome, counted = count(quorum, ballots, votes)
+    assert counted.count(REJECTED) == (outcome == "reject")
+
+
+@given(SIZES, st.data())
+@many
+def test_a_member_stands_in_one_group(sizes: list[int], data: st.DataObject) -> None:
+    quorum = Quorum(sizes, 1)
+    member = data.draw(st.integers(0, sum(sizes) - 1))
+    ballots = with_ballot(OPEN * sum(sizes), member, APPROVED)
+    assert quorum.satisfied(ballots) == [quorum.group_of(member)]

@@ -1,0 +1,226 @@
+"""No sequence of votes, ends, sweeps and batches counts a device twice, revives a request or leaves a device asked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from sigil.core import fan_out, voting
+from sigil.core.approval import Approval, State, approval_key, member_name, settle, vote_key
+from sigil.core.challenge import ledger_key
+from sigil.core.decision import Decision, Key
+from sigil.core.fan_out import FAN_OUT, FanOut, fan_out_key
+from sigil.core.ledger import Ledger, Limits
+from sigil.core.outbox import OUTBOX, Step, outbox_key
+from sigil.core.quorum import APPROVED, OPEN, REJECTED
+from sigil.core.sweep import sweep
+from sigil.core.webhook_event import EVENT, Event, Happening, event_key
+from sigil.protocol.errors import AlreadyAnswered, MpaClosed, MpaExpired, MpaNotFound
+
+START = 1_000_000.0
+OWNER, NAME = b"o" * 16, b"m" * 16
+LIFETIME = 300
+FINAL = {State.APPROVED, State.REJECTED, State.TIMEOUT, State.CANCELLED}
+
+
+class Poll(RuleBasedStateMachine):
+    """The rules over a dict of rows. Some requests are larger than a batch, which is made small for it."""
+
+    @initialize(
+        sizes=st.lists(st.integers(1, 3), min_size=1, max_size=4),
+        required=st.integers(1, 4),
+        reject_on_first=st.booleans(),
+        pushed=st.booleans(),
+    )
+    def begin(self, sizes: list[int], required: int, reject_on_first: bool, pushed: bool) -> None:
+        self.now = START
+        self.rows: dict[Key, Any] = {}
+        self.first_final: State | None = None
+        self.accepted: dict[int, bool] = {}
+        members = tuple(b"\x02" + bytes([n]) * 32 for n in range(sum(sizes)))
+        self.draft = Approval(
+            OWNER, "name", b"n" * 32, b'{"type":"t"}', int(START * 1000), LIFETIME, min(required, len(sizes)),
+            reject_on_first, tuple(sizes), members, "hash", OPEN * len(members), pushed=pushed,
+        )  # fmt: skip
+        everybody = range(len(members))
+        ledgers = {ledger_key(member): None for member in members}
+        entered = voting.enter(self.now, NAME, self.draft, everybody, ledgers, limits=Limits(5, 0))
+        self.decide(voting.request(self.now, NAME, self.draft, b"", entered=entered))
+
+    def decide(self, decision: Decision[Any]) -> Any:
+        assert len({key for key, _ in decision.writes}) == len(decision.writes), "a row is written once"
+        for key, row in decision.writes:
+            if row is None:
+                self.rows.pop(key, None)
+            else:
+                self.rows[key] = row
+        return decision.result
+
+    def read(self, keys: list[Key]) -> dict[Key, Any]:
+        return {key: self.rows.get(key) for key in keys}
+
+    def approval(self) -> Approval | None:
+        return settle(self.now, self.rows.get(approval_key(NAME)))
+
+    def at_end(self, whole: bool) -> list[Key]:
+        """The rows of an end; a worker that did not foresee it has read only some, but always what is under way."""
+        keys = fan_out.rows_at_end(NAME, self.draft)
+        return keys if whole else [key for key in keys if key.kind is FAN_OUT]
+
+    @rule(data=st.data(), approved=st.booleans(), foreseen=st.booleans())
+    def somebody_votes(self, data: st.DataObject, approved: bool, foreseen: bool) -> None:
+        member = data.draw(st.integers(0, len(self.draft.members) - 1))
+        own = [ledger_key(self.draft.members[member]), outbox_key(member_name(NAME, member))]
+        rows = self.read([approval_key(NAME), *own, *self.at_end(foreseen)])
+        before = self.approval()
+        ballot = voting.Ballot(member, approved, b"s" * 64)
+        try:
+            counted: voting.Counted = self.decide(voting.vote(self.now, NAME, ballot, rows, webhook=True))
+        except AlreadyAnswered:
+            assert member in self.accepted
+        except (MpaClosed, MpaExpired):
+            assert before is not None
+            assert before.state in FINAL
+        except MpaNotFound:
+            assert before is None
+        else:
+            assert before is not None
+            assert before.open
+            assert member not in self.accepted
+            self.accepted[member] = approved
+            group = self.draft.quorum.group_of(member)
+            assert counted.satisfied_before == (group in before.satisfied)
+
+    @rule(foreseen=st.booleans())
+    def the_owner_cancels(self, foreseen: bool) -> None:
+        before = self.approval()
+        rows = self.read([approval_key(NAME), *self.at_end(foreseen)])
+        try:
+            ended: Approval = self.decide(voting.cancel(self.now, NAME, rows))
+        except (MpaClosed, MpaNotFound):
+            assert before is None or before.state in FINAL - {State.CANCELLED}
+        else:
+            assert ended.state is State.CANCELLED
+
+    @rule(seconds=st.sampled_from([1, 60, 200, LIFETIME]))
+    def time_passes(self, seconds: int) -> None:
+        self.now += seconds
+
+    @rule()
+    def the_sweep_comes(self) -> None:
+        due = [
+            key
+            for key, row in self.rows.items()
+            if key.kind not in {OUTBOX, FAN_OUT, EVENT} and 0 < row.due <= self.now
+        ]
+        self.decide(sweep(self.now, self.read([*due, fan_out_key(NAME)]), webhook=True))
+
+    @rule()
+    def a_batch_is_written(self) -> None:
+        self.one_batch()
+
+    def one_batch(self) -> bool:
+        seen: FanOut | None = self.rows.get(fan_out_key(NAME))
+        keys = [fan_out_key(NAME), approval_key(NAME)]
+        if seen is not None:
+            keys += fan_out.rows_of(NAME, self.draft, fan_out.batch_after(self.draft, seen.next))
+        return bool(self.decide(fan_out.go_on(self.now, NAME, seen, self.read(keys))))
+
+    @rule()
+    def a_worker_that_is_late_changes_nothing(self) -> None:
+        """It has seen an earlier batch than the one that is due now."""
+        row: FanOut | None = self.rows.get(fan_out_key(NAME))
+        if row is None or row.next == 0:
+            return
+        before = dict(self.rows)
+        stale = FanOut(row.due, 0, row.clears, row.pushed)
+        keys = [fan_out_key(NAME), approval_key(NAME)]
+        assert self.decide(fan_out.go_on(self.now, NAME, stale, self.read(keys)))
+        assert self.rows == before
+
+    @precondition(lambda self: self.approval() is not None and not self.approval().open)
+    @rule()
+    def once_all_batches_are_written_nobody_is_asked_any_more(self) -> None:
+        self.the_sweep_comes()
+        while self.one_batch():
+            pass
+        for member, device in enumerate(self.draft.members):
+            ledger: Ledger | None = self.rows.get(ledger_key(device))
+            assert ledger is None or NAME not in ledger.pending(self.now)
+            entry = self.rows.get(outbox_key(member_name(NAME, member)))
+            assert entry is None or entry.step is Step.CLEAR
+            assert entry is None or member not in self.accepted
+
+    @precondition(lambda self: self.approval() is None and self.rows)
+    @rule()
+    def long_after_nothing_is_left(self) -> None:
+        self.now += 200_000
+        for _ in range(3):
+            self.the_sweep_comes()
+            self.one_batch()
+        assert {key.kind for key in self.rows} <= {OUTBOX, EVENT}
+
+    @invariant()
+    def a_final_state_never_changes(self) -> None:
+        approval = self.approval()
+        if approval is None or approval.open:
+            assert self.first_final is None or approval is None
+            return
+        self.first_final = self.first_final or approval.state
+        assert approval.state is self.first_final
+
+    @invariant()
+    def the_integrator_is_told_of_an_end_once_it_is_written_and_of_that_one(self) -> None:
+        row: Approval | None = self.rows.get(approval_key(NAME))
+        event: Event | None = self.rows.get(event_key(NAME))
+        if row is None:
+            # Not of a cancellation, nor again of what it was told before.
+            assert event is not None or self.first_final in {None, State.CANCELLED}
+        elif row.open or row.state is State.CANCELLED:
+            assert event is None
+        else:
+            assert event is not None
+            assert event.happening is Happening[f"MPA_{row.state.name}"]
+            assert event.groups_satisfied == tuple(row.satisfied)
+
+    @invariant()
+    def the_ballots_are_the_accepted_votes_and_each_has_its_proof(self) -> None:
+        row: Approval | None = self.rows.get(approval_key(NAME))
+        if row is None:
+            return
+        for member in range(len(row.members)):
+            ballot = row.ballots[member : member + 1]
+            expected = OPEN
+            if member in self.accepted:
+                expected = APPROVED if self.accepted[member] else REJECTED
+            assert ballot == expected
+            assert (vote_key(NAME, member) in self.rows) == (member in self.accepted)
+
+    @invariant()
+    def it_ended_by_votes_exactly_when_they_decide(self) -> None:
+        row: Approval | None = self.rows.get(approval_key(NAME))
+        if row is None:
+            return
+        outcome = row.quorum.outcome(row.ballots)
+        decided = {State.APPROVED: "approve", State.REJECTED: "reject"}.get(row.state)
+        assert outcome == decided
+
+
+@pytest.mark.filterwarnings("ignore::hypothesis.errors.HypothesisWarning")
+def test_no_sequence_of_events_counts_wrongly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fan_out, "MEMBERS_AT_ONCE", 3)
+    checks = [HealthCheck.too_slow, HealthCheck.filter_too_much]
+    run_state_machine_as_test(
+        Poll, settings=settings(max_examples=150, stateful_step_count=40, deadline=None, suppress_health_check=checks)
+    )

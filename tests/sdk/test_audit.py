@@ -1,0 +1,81 @@
+"""Votes are believed for their signatures alone; every vector names the failure that it expects."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from typing import Any
+
+import msgspec
+import pytest
+
+from sigil.sdk import AsyncMpa, Mpa, MpaStatus, SigilError, VotesRefused, verify_votes
+from tests.protocol.vectors import cases, each_case
+
+GOOD = cases("votes.json")[0]["input"]
+
+
+def outcome(given: dict[str, Any], status: Any) -> Any:
+    asked = {name: value for name, value in given.items() if name != "status"}
+    try:
+        verified = verify_votes(status, **asked)
+    except VotesRefused as refused:
+        return refused.code
+    return {"status": verified.status, "groups_satisfied": list(verified.groups_satisfied)}
+
+
+@each_case("votes.json")
+def test_the_votes_prove_what_the_vector_says(case: dict[str, Any]) -> None:
+    given = case["input"]
+    assert outcome(given, given["status"]) == case["expect"]
+    assert outcome(given, json.dumps(given["status"])) == case["expect"]
+    assert outcome(given, json.dumps(given["status"]).encode()) == case["expect"]
+
+
+def test_every_failure_has_a_vector() -> None:
+    expected = {case["expect"] for case in cases("votes.json") if isinstance(case["expect"], str)}
+    assert expected == {kind.default_code for kind in VotesRefused.__subclasses__()}
+
+
+def test_a_result_of_the_sdk_is_verified_as_it_is() -> None:
+    status = msgspec.convert(GOOD["status"], MpaStatus)
+    verified = verify_votes(status, server_id=GOOD["server_id"], required=2)
+    assert verified.approved
+    assert verified.action.params == {"requested_by": verified.approved_by[0]}
+    assert Mpa.verify_votes is AsyncMpa.verify_votes is verify_votes
+    with pytest.raises(TypeError, match="approved"):
+        bool(verified)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"",
+        b"{}",
+        b"[]",
+        b"\xff",
+        b'"x"',
+        b"[" * 5000,
+        json.dumps(GOOD["status"])[:-1].encode() + b',"status":"rejected"}',
+    ],
+)
+def test_what_is_no_status_or_can_be_read_in_two_ways_proves_nothing(text: bytes) -> None:
+    with pytest.raises(VotesRefused) as refused:
+        verify_votes(text, server_id=GOOD["server_id"], required=2)
+    assert refused.value.code == "STATUS_MALFORMED"
+    assert isinstance(refused.value, SigilError)
+    assert pickle.loads(pickle.dumps(refused.value)).args == refused.value.args  # noqa: S301
+
+
+@pytest.mark.parametrize("name", list(GOOD["status"]))
+def test_no_member_can_be_of_another_type_or_missing(name: str) -> None:
+    for wrong in (None, 1.5, [], {}, "x", [None], "\u0000"):
+        status = GOOD["status"] | {name: wrong}
+        if status == GOOD["status"]:
+            continue
+        with pytest.raises(VotesRefused):
+            verify_votes(status, server_id=GOOD["server_id"], required=2)
+
+
+def test_members_of_a_later_server_are_let_pass() -> None:
+    assert outcome(GOOD, GOOD["status"] | {"later": 1}) == {"status": "approved", "groups_satisfied": [0, 1]}
