@@ -155,6 +155,11 @@ _OPERATIONS = (
 )
 
 
+def paths() -> list[str]:
+    """Every path that the operational server describes."""
+    return list(dict.fromkeys(operation.path for operation in _OPERATIONS))
+
+
 def document(version: str) -> dict[str, Any]:
     """The whole description as JSON values."""
     kinds = list(dict.fromkeys(kind for operation in _OPERATIONS for kind in _kinds(operation)))
