@@ -37,7 +37,7 @@ from sigil.serving.worker_life import Life
 from sigil.store.marker import Marker, MarkerUnusable
 from sigil.store.vault import FileVault
 
-_OPEN = frozenset({"/health", "/info"})
+_SERVED = frozenset({"/health", "/info", "/init/state", "/init/words", "/init/check", "/init/commit"})
 
 
 @dataclass(frozen=True, repr=False)
@@ -118,7 +118,7 @@ def build(snapshot: InitSnapshot, vault: FileVault, life: Life) -> Edge:
     _add_open(app, config, strangers, life)
     _add_pages(app, config, strangers)
     for path in openapi.paths():
-        if path not in _OPEN:
+        if path not in _SERVED:
             app.add_route(path, NotYet())
     return Edge(app, Intake())
 
@@ -139,7 +139,6 @@ def _add_wizard(app: App, boot: FirstBoot, doors: Doors, config: Config) -> None
     app.add_route("/init/words", WordsOfInit(boot, doors))
     app.add_route("/init/check", CheckOfInit(boot, doors))
     app.add_route("/init/commit", CommitOfInit(boot, doors))
-    app.add_route("/init/api-keys", NotYet())
 
 
 def _add_open(app: App, config: Config, strangers: Strangers, life: Life) -> None:
