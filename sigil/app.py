@@ -34,10 +34,10 @@ from sigil.protocol.messages import Features, Info
 from sigil.push_messages import PushMessages
 from sigil.pushes import Pushes
 from sigil.relay_watch import RelayWatch
-from sigil.resources.admission import OwnPage
+from sigil.resources.admission import OwnPage, TokenDoor
 from sigil.resources.callers import Callers
 from sigil.resources.challenges import Answers, NewChallenge, OneChallenge, PendingOfDevice, StatusOfChallenge
-from sigil.resources.first_boot import KeysOfInit, TooLate
+from sigil.resources.first_boot import Doors, KeysOfInit, TooLate
 from sigil.resources.openapi import OpenApi
 from sigil.resources.pages import Assets, NothingHere, Page, PageFiles, values_of_home
 from sigil.resources.server import HealthOfServer, InfoOfServer
@@ -180,7 +180,7 @@ def build(snapshot: Snapshot, parts: Parts) -> Edge:
         app.add_route("/metrics", parts.metrics.resource)
     _add_pages(app, config, identity, strangers)
     if snapshot.session is not None:
-        _add_keys_of_init(app, snapshot, snapshot.session, parts, addresses)
+        _add_keys_of_init(app, snapshot, snapshot.session, parts, addresses=addresses, strangers=strangers)
     return Edge(app, intake)
 
 
@@ -198,7 +198,9 @@ def add_assets(app: App, pages: PageFiles, strangers: Strangers) -> None:
     app.add_route("/favicon.ico", assets)
 
 
-def _add_keys_of_init(app: App, snapshot: Snapshot, session: Session, parts: Parts, addresses: ClientAddresses) -> None:
+def _add_keys_of_init(
+    app: App, snapshot: Snapshot, session: Session, parts: Parts, *, addresses: ClientAddresses, strangers: Strangers
+) -> None:
     config = snapshot.config
     desk = KeyDesk(
         api_key_secret=snapshot.secrets.api_key,
@@ -209,7 +211,9 @@ def _add_keys_of_init(app: App, snapshot: Snapshot, session: Session, parts: Par
     )
     # The session's token is asked for, so any name will do.
     page = OwnPage(scheme=config.scheme, public_url=config.public_url, any_name=True, loopback_only=False)
-    app.add_route("/init/api-keys", KeysOfInit(desk, page, guesses_of(config, addresses)))
+    told = "Only the page that set the server up makes API keys here, for half an hour."
+    doors = Doors(page, TokenDoor(desk.admits, guesses_of(config, addresses), told), strangers)
+    app.add_route("/init/api-keys", KeysOfInit(desk, doors))
     app.add_route("/init/commit", TooLate(desk))
 
 

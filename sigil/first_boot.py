@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from sigil.core.commitment import AlreadyCommitted, Commitment, Session, Vault
 from sigil.protocol.api_key import ID_LENGTH, Prefix, issue
-from sigil.protocol.errors import AlreadyInitialized, IdentityMismatch, InvalidRequest, Unauthorized
+from sigil.protocol.errors import AlreadyInitialized, IdentityMismatch, InvalidRequest
 from sigil.protocol.identity import (
     DerivedSecrets,
     InvalidMnemonic,
@@ -132,10 +132,9 @@ class KeyDesk:
     def is_closed(self) -> bool:
         return self._session.is_over(self._clock())
 
-    def admit(self, token: str) -> None:
-        """Unauthorized with another token, and when the session is over."""
-        if not self._session.opens(token, self._clock()):
-            raise Unauthorized("Only the page that set the server up makes API keys here, for half an hour.")
+    def admits(self, token: str) -> bool:
+        """False for another token, and when the session is over."""
+        return self._session.opens(token, self._clock())
 
     def make_key(self) -> IssuedKey:
         key_id = self._randomness(ID_LENGTH)

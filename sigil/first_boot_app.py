@@ -21,7 +21,7 @@ from sigil.protocol.errors import Overloaded
 from sigil.protocol.identity import ServerIdentity
 from sigil.protocol.messages import InfoBeforeInit
 from sigil.resources import openapi
-from sigil.resources.admission import OwnPage, TokenDoor
+from sigil.resources.admission import OwnPage, TokenDoor, same_as
 from sigil.resources.first_boot import CheckOfInit, CommitOfInit, Doors, NotYet, StateOfInit, WordsOfInit
 from sigil.resources.pages import Page, PageFiles, ToTheWizard
 from sigil.resources.server import HealthOfServer, InfoOfServer
@@ -100,11 +100,7 @@ def build(snapshot: InitSnapshot, vault: FileVault, life: Life) -> Edge:
     config = snapshot.config
     addresses = addresses_of(config)
     strangers = strangers_of(config, addresses)
-    doors = Doors(
-        _own_page(snapshot),
-        TokenDoor(snapshot.token.reveal() if snapshot.token else None, guesses_of(config, addresses)),
-        strangers,
-    )
+    doors = Doors(_own_page(snapshot), _token_door(snapshot, guesses_of(config, addresses)), strangers)
     boot = FirstBoot(
         vault=vault,
         expected=snapshot.expected,
@@ -133,6 +129,11 @@ def _own_page(snapshot: InitSnapshot) -> OwnPage:
         loopback_only=snapshot.loopback_only,
         names=frozenset({"localhost"} if snapshot.loopback_only else {"localhost", socket.gethostname().lower()}),
     )
+
+
+def _token_door(snapshot: InitSnapshot, guesses: Strangers) -> TokenDoor:
+    told = "Send the token of the server's log as 'Authorization: Bearer <token>'."
+    return TokenDoor(same_as(snapshot.token.reveal()) if snapshot.token else None, guesses, told)
 
 
 def _add_wizard(app: App, boot: FirstBoot, doors: Doors, config: Config) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import ipaddress
 import re
+from collections.abc import Callable
 
 from falcon.asgi import Request
 
@@ -71,25 +72,35 @@ class OwnPage:
 
 
 class TokenDoor:
-    """Asks for the token, where there is one; `guesses` limits those who do not have it."""
+    """Asks for a token that `fits`, or for none; `guesses` limits those who do not have it."""
 
-    def __init__(self, token: str | None, guesses: Strangers) -> None:
-        # Compared by hash: equal lengths, so that the time tells nothing, not even a length.
-        self._digest = None if token is None else _digest(token)
+    def __init__(self, fits: Callable[[str], bool] | None, guesses: Strangers, told: str) -> None:
+        self._fits = fits
         self._guesses = guesses
+        self._told = told
 
     @property
     def asks(self) -> bool:
-        return self._digest is not None
+        return self._fits is not None
 
     def check(self, req: Request) -> None:
         """RateLimited, then Unauthorized. Who is limited is not heard: else guessing could go on."""
-        if self._digest is None:
+        if self._fits is None:
             return
+        token = bearer(req)
+        if not token:
+            # Nothing was guessed.
+            raise Unauthorized(self._told)
         with self._guesses.failures_charged(req) as charged:
             charged.refuse_when_exhausted()
-            if not hmac.compare_digest(self._digest, _digest(bearer(req))):
-                raise Unauthorized("Send the token of the server's log as 'Authorization: Bearer <token>'.")
+            if not self._fits(token):
+                raise Unauthorized(self._told)
+
+
+def same_as(token: str) -> Callable[[str], bool]:
+    """Compared by hash: equal lengths, so that the time tells nothing, not even a length."""
+    digest = _digest(token)
+    return lambda given: hmac.compare_digest(digest, _digest(given))
 
 
 def bearer(req: Request) -> str:

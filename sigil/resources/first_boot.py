@@ -9,7 +9,7 @@ from falcon.asgi import Request, Response
 from sigil.first_boot import FirstBoot, KeyDesk
 from sigil.protocol.errors import AlreadyInitialized, NotFound, NotInitialized
 from sigil.protocol.messages import GivenWords, InitState, Nothing
-from sigil.resources.admission import OwnPage, TokenDoor, bearer
+from sigil.resources.admission import OwnPage, TokenDoor
 from sigil.resources.pages import dress
 from sigil.serving import logs
 from sigil.serving.answers import answer
@@ -23,13 +23,14 @@ class Doors:
     """What every question of the wizard passes, in the order of docs/protocol.md, section 4."""
 
     def __init__(self, own_page: OwnPage, token: TokenDoor, strangers: Strangers) -> None:
-        self.own_page = own_page
         self.token = token
+        self._own_page = own_page
         self._strangers = strangers
 
     async def admit(self, req: Request, resp: Response, kind: type[T]) -> T:
+        """The body, from whoever has the token."""
         dress(resp)
-        self.own_page.check(req)
+        self._own_page.check(req)
         body = await read_body(req)
         self.token.check(req)
         self._strangers.charge(req)
@@ -38,7 +39,7 @@ class Doors:
     def look_in(self, req: Request, resp: Response) -> str:
         """For what needs no token; the Host that was asked."""
         dress(resp)
-        host = self.own_page.check(req)
+        host = self._own_page.check(req)
         self._strangers.charge(req)
         return host
 
@@ -112,19 +113,12 @@ class CommitOfInit:
 class KeysOfInit:
     """`POST /init/api-keys`, after the commit, for the page that made it."""
 
-    def __init__(self, desk: KeyDesk, own_page: OwnPage, guesses: Strangers) -> None:
+    def __init__(self, desk: KeyDesk, doors: Doors) -> None:
         self._desk = desk
-        self._own_page = own_page
-        self._guesses = guesses
+        self._doors = doors
 
     async def on_post(self, req: Request, resp: Response) -> None:
-        dress(resp)
-        self._own_page.check(req)
-        body = await read_body(req)
-        with self._guesses.failures_charged(req) as charged:
-            charged.refuse_when_exhausted()
-            self._desk.admit(bearer(req))
-        decode_json(req, body, Nothing)
+        await self._doors.admit(req, resp, Nothing)
         made = self._desk.make_key()
         logs.info("api_key_made", key_id=made.key_id)
         answer(resp, made, 201)
