@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -15,12 +16,14 @@ from sigil.challenge_messages import ChallengeMessages
 from sigil.challenges import Challenges, Journal, Policy
 from sigil.config import Config
 from sigil.core import challenge as rules
+from sigil.core.commitment import Session
 from sigil.core.decision import SessionStore, StoreFull, StoreUnusable
 from sigil.core.delivery import Done
 from sigil.core.ledger import Limits
 from sigil.core.once import SPENT
 from sigil.core.outage import RELAY
 from sigil.core.outbox import OUTBOX
+from sigil.first_boot import KeyDesk
 from sigil.outbound.relay import RelayClient
 from sigil.outbox_loop import OutboxLoop
 from sigil.outgoing import Outgoing
@@ -31,19 +34,23 @@ from sigil.protocol.messages import Features, Info
 from sigil.push_messages import PushMessages
 from sigil.pushes import Pushes
 from sigil.relay_watch import RelayWatch
+from sigil.resources.admission import OwnPage
 from sigil.resources.callers import Callers
 from sigil.resources.challenges import Answers, NewChallenge, OneChallenge, PendingOfDevice, StatusOfChallenge
+from sigil.resources.first_boot import KeysOfInit, TooLate
 from sigil.resources.openapi import OpenApi
+from sigil.resources.pages import Assets, NothingHere, Page, PageFiles, values_of_home
 from sigil.resources.server import HealthOfServer, InfoOfServer
 from sigil.serving import logs, places, problems
 from sigil.serving.edge import Edge
 from sigil.serving.every_answer import EveryAnswer
 from sigil.serving.intake import Intake
-from sigil.serving.limits import AddressLimiter
+from sigil.serving.limits import FAILURE_COST, AddressLimiter
 from sigil.serving.proxies import ClientAddresses
 from sigil.serving.refusal import StartRefused
 from sigil.serving.strangers import Strangers
 from sigil.serving.worker_life import Life
+from sigil.store.adoption import Stamp
 from sigil.store.directory import StateDirectory, StateDirectoryError
 from sigil.store.lmdb import LmdbStore
 from sigil.waiting import Waiters
@@ -55,6 +62,8 @@ if TYPE_CHECKING:
 KINDS = (rules.CHALLENGE, rules.LEDGER, rules.IDEMPOTENT, SPENT, OUTBOX, RELAY)
 # Rows are read back after a restart only by a server that writes them the same way.
 STORE_SCHEMA = "4"
+_GUESSES_PER_MINUTE = 10
+App = falcon.asgi.App[Any, Any]
 
 
 @dataclass(frozen=True, repr=False)
@@ -63,6 +72,8 @@ class Snapshot:
 
     config: Config
     secrets: DerivedSecrets
+    # Of whoever set the server up in this run of its host, if it was the wizard.
+    session: Session | None = None
 
 
 @dataclass(frozen=True)
@@ -79,16 +90,22 @@ class Parts:
     run: int = field(default_factory=os.getppid)
 
 
-def open_state(config: Config, server_id: str) -> StateDirectory:
+def enter_state(config: Config) -> StateDirectory:
     """Take possession of the state directory, in the master; StartRefused says what to mend."""
+    with _told():
+        return StateDirectory.enter(config.state_dir, insecure=config.state_dir_insecure)
+
+
+def settle_state(state: StateDirectory, config: Config, server_id: str, *, vouched: bool = False) -> None:
+    """Adopt the session store in it or start an empty one, for a server of that identity."""
+    with _told():
+        state.settle(size=config.store_size, stamp=Stamp(STORE_SCHEMA, server_id), vouched=vouched)
+
+
+@contextmanager
+def _told() -> Iterator[None]:
     try:
-        return StateDirectory.open(
-            config.state_dir,
-            size=config.store_size,
-            schema=STORE_SCHEMA,
-            server_id=server_id,
-            insecure=config.state_dir_insecure,
-        )
+        yield
     except StateDirectoryError as error:
         raise StartRefused(str(error)) from error
 
@@ -125,7 +142,8 @@ def build(snapshot: Snapshot, parts: Parts) -> Edge:
         revoked=config.revoked_keys,
         live_only=config.live_keys,
     )
-    strangers = _strangers(config)
+    addresses = addresses_of(config)
+    strangers = strangers_of(config, addresses)
     callers = Callers(keys, strangers)
     outgoing = Outgoing() if config.relay_url else None
     challenges = Challenges(
@@ -144,7 +162,7 @@ def build(snapshot: Snapshot, parts: Parts) -> Edge:
         waiters=parts.waiters,
         outbox=None if outgoing is None else _outbox(config, identity, parts, outgoing, challenges.messages),
     )
-    app: falcon.asgi.App[Any, Any] = falcon.asgi.App(
+    app: App = falcon.asgi.App(
         middleware=[_Worker(loops, parts.store), EveryAnswer(parts.metrics.http if parts.metrics else None)]
     )
     problems.handle_errors(app, parts.metrics.problem if parts.metrics else lambda problem: None)
@@ -160,7 +178,39 @@ def build(snapshot: Snapshot, parts: Parts) -> Edge:
     app.add_route("/openapi.json", OpenApi(__version__, strangers))
     if parts.metrics:
         app.add_route("/metrics", parts.metrics.resource)
+    _add_pages(app, config, identity, strangers)
+    if snapshot.session is not None:
+        _add_keys_of_init(app, snapshot, snapshot.session, parts, addresses)
     return Edge(app, intake)
+
+
+def _add_pages(app: App, config: Config, identity: ServerIdentity, strangers: Strangers) -> None:
+    pages = PageFiles.load()
+    values = values_of_home(identity, config.server_name, __version__)
+    add_assets(app, pages, strangers)
+    app.add_route("/", Page(pages.fill("home.html", values), strangers))
+    app.add_sink(NothingHere(pages.fill("not_found.html", values), strangers).sink)
+
+
+def add_assets(app: App, pages: PageFiles, strangers: Strangers) -> None:
+    assets = Assets(pages, strangers)
+    app.add_route("/assets/{name}", assets)
+    app.add_route("/favicon.ico", assets)
+
+
+def _add_keys_of_init(app: App, snapshot: Snapshot, session: Session, parts: Parts, addresses: ClientAddresses) -> None:
+    config = snapshot.config
+    desk = KeyDesk(
+        api_key_secret=snapshot.secrets.api_key,
+        session=session,
+        prefix=config.key_prefix,
+        clock=parts.clock,
+        randomness=parts.randomness,
+    )
+    # The session's token is asked for, so any name will do.
+    page = OwnPage(scheme=config.scheme, public_url=config.public_url, any_name=True, loopback_only=False)
+    app.add_route("/init/api-keys", KeysOfInit(desk, page, guesses_of(config, addresses)))
+    app.add_route("/init/commit", TooLate(desk))
 
 
 def _journal(parts: Parts) -> Journal:
@@ -230,10 +280,18 @@ def _policy(config: Config) -> Policy:
     )
 
 
-def _strangers(config: Config) -> Strangers:
-    addresses = ClientAddresses(config.trusted_proxies, cloudflare=config.use_cf_connecting_ip)
+def addresses_of(config: Config) -> ClientAddresses:
+    return ClientAddresses(config.trusted_proxies, cloudflare=config.use_cf_connecting_ip)
+
+
+def strangers_of(config: Config, addresses: ClientAddresses) -> Strangers:
     # Each worker counts for itself: together they let through what the setting says.
     return Strangers(addresses, AddressLimiter(config.rate_limit / config.workers))
+
+
+def guesses_of(config: Config, addresses: ClientAddresses) -> Strangers:
+    """Those who guess a token of the wizard: ten times a minute, whatever SIGIL_RATE_LIMIT says."""
+    return Strangers(addresses, AddressLimiter(_GUESSES_PER_MINUTE * FAILURE_COST / config.workers))
 
 
 def _info(config: Config, identity: ServerIdentity) -> Info:

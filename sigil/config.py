@@ -16,6 +16,8 @@ from sigil.serving import settings
 from sigil.serving.settings import TRUE, ConfigError, Network, Reader, Secret
 
 MIN_SECRET_LENGTH = 32
+# Typed by a person, guessed at ten times a minute at most, and gone after the first boot.
+MIN_INIT_TOKEN_LENGTH = 16
 SECRETS = ("SIGIL_MNEMONIC", "API_KEY", "WEBHOOK_SECRET", "METRICS_TOKEN", "SIGIL_INIT_TOKEN")
 """Variables whose value is a secret itself."""
 
@@ -46,6 +48,9 @@ class Config:
     telemetry: Literal["full", "minimal", "none"] = "full"
     metrics_token: Secret | None = None
     log_level: Literal["debug", "info", "warn", "error"] = "info"
+    init_token: Secret | None = None
+    init_token_off: bool = False
+    init_reset: bool = False
     number_matching: bool = False
     max_pending_per_device: int = 5
     device_rate: int = 10
@@ -58,6 +63,15 @@ class Config:
     def live_keys(self) -> bool:
         """Whether this server issues live API keys; only one that requires attestation does."""
         return False
+
+    @property
+    def key_prefix(self) -> Literal["sgk_live_", "sgk_test_"]:
+        """Of the API keys that this server issues."""
+        return "sgk_live_" if self.live_keys else "sgk_test_"
+
+    @property
+    def scheme(self) -> Literal["http", "https"]:
+        return "http" if self.http_only else "https"
 
 
 # Named in the documentation, but built later: set, they stop the start rather than pretend.
@@ -77,9 +91,6 @@ _FOREIGN = frozenset(
         "SIGIL_DEVICE_HOME",
         "SIGIL_WEBHOOK_SCHEDULE",
         "SIGIL_MPA_EXCLUDE_REQUESTER",
-        "SIGIL_INIT_TOKEN",
-        "SIGIL_INIT_TOKEN_FILE",
-        "SIGIL_INIT_RESET",
     }
 )
 _VISIBLE = re.compile(r"[\x21-\x7e]+\Z")
@@ -152,6 +163,8 @@ def _read(r: Reader) -> Config:
         + r.value("TRUSTED_PROXY_CIDR", nobody, settings.networks)
         + r.value("TRUSTED_PROXY_PROVIDER", nobody, settings.provider)
     )
+    token = _init_token(r)
+    token_off = token is not None and token.reveal().lower() == "off"
     return Config(
         mode="init" if mode == "init" and mnemonic is None else "operational",
         mnemonic=mnemonic,
@@ -175,6 +188,9 @@ def _read(r: Reader) -> Config:
         telemetry=r.choice("SIGIL_TELEMETRY", "full", "full", "minimal", "none"),  # type: ignore[arg-type]
         metrics_token=r.secret("METRICS_TOKEN"),
         log_level=r.choice("LOG_LEVEL", "info", "debug", "info", "warn", "error"),  # type: ignore[arg-type]
+        init_token=None if token_off else token,
+        init_token_off=token_off,
+        init_reset=r.flag("SIGIL_INIT_RESET", default=False),
         number_matching=r.flag("SIGIL_NUMBER_MATCHING", default=False),
         max_pending_per_device=r.value("SIGIL_MAX_PENDING_PER_DEVICE", 5, settings.count(1, 100)),
         device_rate=r.value("SIGIL_DEVICE_RATE", 10, settings.rate),
@@ -188,6 +204,14 @@ def _refuse_not_built(r: Reader) -> None:
     for name, is_set in _NOT_BUILT.items():
         if is_set(r.text(name) or ""):
             r.faults.append(f"{name}: not built yet in this version; unset it to start")
+
+
+def _init_token(r: Reader) -> Secret | None:
+    token = r.secret("SIGIL_INIT_TOKEN")
+    text = token.reveal() if token else "off"
+    if text.lower() != "off" and (len(text) < MIN_INIT_TOKEN_LENGTH or not _VISIBLE.match(text)):
+        r.faults.append(f"SIGIL_INIT_TOKEN: has at least {MIN_INIT_TOKEN_LENGTH} visible ASCII characters, or is off")
+    return token
 
 
 def _preset(r: Reader) -> tuple[Secret, ...]:

@@ -24,28 +24,34 @@ MAY_IMPORT: dict[str, set[str]] = {
     "challenge_messages": {"core", "protocol"},
     "outgoing": {"core"},
     "challenges": {"challenge_messages", "waiting", "core", "protocol"},
+    "first_boot": {"core", "protocol"},
     "push_messages": {"challenge_messages", "core", "protocol"},
     "relay_watch": {"outgoing", "core"},
     "pushes": {"push_messages", "relay_watch", "core", "protocol"},
     "outbox_loop": {"outgoing", "pushes", "relay_watch", "core"},
     "journal": {"core", "protocol", "serving"},
     "metrics": {"core", "protocol", "serving"},
-    "resources": {"resources", "challenges", "core", "protocol", "serving"},
-    "store": {"store", "core"},
+    "resources": {"resources", "challenges", "first_boot", "core", "protocol", "serving"},
+    "pages": set(),
+    "store": {"store", "core", "protocol"},
     "outbound": {"outbound", "pushes", "protocol"},
     "worker": {"serving", "challenges", "waiting", "outbox_loop", "core"},
     "app": {
         "__init__", "config", "core", "protocol", "serving", "store", "outbound", "resources", "worker", "challenges",
         "challenge_messages", "waiting", "outgoing", "push_messages", "pushes", "relay_watch", "outbox_loop", "journal",
-        "metrics",
+        "metrics", "first_boot",
     },
-    "server": {"__init__", "app", "config", "protocol", "serving"},
+    "first_boot_app": {
+        "__init__", "app", "config", "core", "first_boot", "metrics", "protocol", "resources", "serving", "store",
+    },
+    "commissioning": {"app", "config", "core", "first_boot_app", "protocol", "serving", "store"},
+    "server": {"__init__", "app", "commissioning", "config", "protocol", "serving"},
     "cli": {"__init__", "cli", "server", "config", "protocol", "device", "serving"},
     "device": {"__init__", "device", "protocol"},
     "sdk": {"sdk", "protocol"},
 }  # fmt: skip
 # Plugged in by the composition root, and known to nobody else.
-PLUGGED_IN = {"store": {"app", "store"}, "outbound": {"app", "outbound"}}
+PLUGGED_IN = {"store": {"app", "commissioning", "first_boot_app", "store"}, "outbound": {"app", "outbound"}}
 PURE = ("protocol", "core")
 IMPURE = {
     "asyncio",

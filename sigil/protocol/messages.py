@@ -25,6 +25,7 @@ _MAX_MESSAGE = 200
 
 Decision = Literal["approved", "rejected"]
 Reason = Literal["cancelled", "unknown_trigger"]
+Mode = Literal["operational", "init"]
 ChallengeState = Literal["pending", "verified", "rejected", "expired", "cancelled"]
 
 
@@ -155,7 +156,7 @@ class Health(_Answer, frozen=True):
     """`GET /health`; 503 when `status` is `unhealthy`"""
 
     status: Literal["healthy", "initializing", "unhealthy"]
-    mode: Literal["operational", "init"]
+    mode: Mode
     version: str
     details: dict[str, str] | None = None
 
@@ -178,9 +179,93 @@ class Info(_Answer, frozen=True):
     server_pictogram: list[str]
     server_pictogram_speakable: str
     version: str
-    mode: Literal["operational", "init"]
+    mode: Mode
     features: Features
     relay_url: str | None = None
+
+
+class InfoBeforeInit(_Answer, frozen=True):
+    """`GET /info` in init mode"""
+
+    server_name: str
+    version: str
+    mode: Literal["init"]
+
+
+class Nothing(_FromDevice, frozen=True):
+    """`{}`: the body of a request that asks for something and brings nothing"""
+
+
+class GivenWords(_FromDevice, frozen=True):
+    """`POST /init/check` and `POST /init/commit`. No repr: it would hold the words."""
+
+    words: str
+
+    def __repr__(self) -> str:
+        return "GivenWords(…)"
+
+
+class NewWords(_Answer, frozen=True):
+    """200 of `POST /init/words`"""
+
+    words: list[str]
+
+    def __repr__(self) -> str:
+        return "NewWords(…)"
+
+
+class ShownIdentity(_Answer, frozen=True):
+    """An identity as the wizard shows it"""
+
+    server_id: str
+    server_public_key: str
+    server_pictogram: list[str]
+    server_pictogram_speakable: str
+
+
+class Checked(_Answer, frozen=True):
+    """200 of `POST /init/check`"""
+
+    identity: ShownIdentity
+
+
+class Initialized(_Answer, frozen=True):
+    """201 of `POST /init/commit`; the session opens `POST /init/api-keys` for half an hour, and nothing else"""
+
+    identity: ShownIdentity
+    session: str
+    api_key_prefix: str
+
+    def __repr__(self) -> str:
+        return "Initialized(…)"
+
+
+class IssuedKey(_Answer, frozen=True):
+    """201 of `POST /init/api-keys`"""
+
+    api_key: str
+    key_id: str
+
+    def __repr__(self) -> str:
+        return "IssuedKey(…)"
+
+
+class ExpectedIdentity(_Answer, frozen=True):
+    """The identity that this server had, and alone may get"""
+
+    server_id: str
+    server_pictogram: list[str]
+    server_pictogram_speakable: str
+
+
+class InitState(msgspec.Struct, frozen=True):
+    """`GET /init/state`; `restore_only` is null unless the server had an identity before"""
+
+    mode: Literal["init"]
+    token_required: bool
+    restore_only: ExpectedIdentity | None
+    server_name: str
+    base_url: str
 
 
 class ErrorBody(_Answer, frozen=True):

@@ -16,7 +16,7 @@ from sigil.serving.strangers import Strangers
 @dataclass(frozen=True)
 class _Operation:
     """One method of one path. `errors` maps statuses to the codes that they may carry; `text` are the media types of a
-    200 that is not JSON.
+    200 that is not JSON. With `key` it asks for an API key, with `token` for a token of the first boot.
     """
 
     path: str
@@ -28,10 +28,19 @@ class _Operation:
     body: Any = None
     text: tuple[str, ...] = ()
     key: bool = False
+    token: bool = False
     parameters: list[dict[str, Any]] = field(default_factory=list)
 
 
 _TRANSPORT = {413: "PAYLOAD_TOO_LARGE", 415: "UNSUPPORTED_MEDIA_TYPE", 503: "OVERLOADED or NOT_INITIALIZED"}
+_OF_WIZARD = {
+    400: "INVALID_REQUEST",
+    401: "UNAUTHORIZED",
+    403: "ORIGIN_REFUSED",
+    404: "NOT_FOUND",
+    429: "RATE_LIMITED",
+    **_TRANSPORT,
+}
 _CHALLENGE_ID = {"name": "challenge_id", "in": "path", "required": True, "schema": {"type": "string", "format": "uuid"}}
 _WAIT = {
     "name": "wait",
@@ -132,7 +141,7 @@ _OPERATIONS = (
         method="get",
         name="getInfo",
         summary="The server's identity: what a device pins.",
-        answers={200: messages.Info},
+        answers={200: (messages.Info, messages.InfoBeforeInit)},
         errors={429: "RATE_LIMITED"},
     ),
     _Operation(
@@ -144,6 +153,54 @@ _OPERATIONS = (
         errors={429: "RATE_LIMITED"},
     ),
     _Operation(
+        path="/init/state",
+        method="get",
+        name="getInitState",
+        summary="In init mode: what the wizard has to know first.",
+        answers={200: messages.InitState},
+        errors={403: "ORIGIN_REFUSED", 404: "NOT_FOUND", 429: "RATE_LIMITED"},
+    ),
+    _Operation(
+        path="/init/words",
+        method="post",
+        name="makeWords",
+        summary="In init mode: 24 new words; the server keeps none.",
+        body=messages.Nothing,
+        answers={200: messages.NewWords},
+        errors={**_OF_WIZARD},
+        token=True,
+    ),
+    _Operation(
+        path="/init/check",
+        method="post",
+        name="checkWords",
+        summary="In init mode: the identity of 24 words, or what is wrong with them.",
+        body=messages.GivenWords,
+        answers={200: messages.Checked},
+        errors={**_OF_WIZARD, 409: "IDENTITY_MISMATCH"},
+        token=True,
+    ),
+    _Operation(
+        path="/init/commit",
+        method="post",
+        name="commitWords",
+        summary="In init mode: the server takes the identity of the words, once, and is operational.",
+        body=messages.GivenWords,
+        answers={201: messages.Initialized},
+        errors={**_OF_WIZARD, 409: "ALREADY_INITIALIZED or IDENTITY_MISMATCH"},
+        token=True,
+    ),
+    _Operation(
+        path="/init/api-keys",
+        method="post",
+        name="makeFirstKeys",
+        summary="For half an hour after the commit, with the session's token: an API key.",
+        body=messages.Nothing,
+        answers={201: messages.IssuedKey},
+        errors={**_OF_WIZARD},
+        token=True,
+    ),
+    _Operation(
         path="/metrics",
         method="get",
         name="getMetrics",
@@ -153,6 +210,11 @@ _OPERATIONS = (
         errors={401: "UNAUTHORIZED", 404: "NOT_FOUND"},
     ),
 )
+
+
+def paths() -> list[str]:
+    """Every path that is described."""
+    return list(dict.fromkeys(operation.path for operation in _OPERATIONS))
 
 
 def document(version: str) -> dict[str, Any]:
@@ -176,7 +238,14 @@ def document(version: str) -> dict[str, Any]:
         "paths": paths,
         "components": {
             "schemas": components,
-            "securitySchemes": {"apiKey": {"type": "http", "scheme": "bearer", "bearerFormat": "sgk_"}},
+            "securitySchemes": {
+                "apiKey": {"type": "http", "scheme": "bearer", "bearerFormat": "sgk_"},
+                "firstBoot": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "The token of the server's log where one is asked for, or that of the session.",
+                },
+            },
         },
     }
 
@@ -212,19 +281,28 @@ def _refine(components: dict[str, Any]) -> None:
 
 def _kinds(operation: _Operation) -> list[Any]:
     body = [operation.body] if operation.body else []
-    return [*body, *operation.answers.values(), messages.ErrorAnswer]
+    answers = [kind for answer in operation.answers.values() for kind in _either(answer)]
+    return [*body, *answers, messages.ErrorAnswer]
+
+
+def _either(answer: Any) -> tuple[Any, ...]:
+    """The types of an answer that has several forms."""
+    return answer if isinstance(answer, tuple) else (answer,)
 
 
 def _described(operation: _Operation, schemas: dict[Any, Any]) -> dict[str, Any]:
     described: dict[str, Any] = {"operationId": operation.name, "summary": operation.summary}
-    described["security"] = [{"apiKey": []}] if operation.key else []
+    described["security"] = [{"apiKey": []}] if operation.key else [{"firstBoot": []}] if operation.token else []
     if operation.parameters:
         described["parameters"] = operation.parameters
     if operation.body:
         described["requestBody"] = {"required": True, "content": _json(schemas[operation.body])}
     answers = {
-        str(status): {"description": falcon.util.code_to_http_status(status), "content": _json(schemas[kind])}
-        for status, kind in operation.answers.items()
+        str(status): {
+            "description": falcon.util.code_to_http_status(status),
+            "content": _json(_any_of(answer, schemas)),
+        }
+        for status, answer in operation.answers.items()
     }
     errors = {
         str(status): {"description": codes, "content": _json(schemas[messages.ErrorAnswer])}
@@ -235,6 +313,11 @@ def _described(operation: _Operation, schemas: dict[Any, Any]) -> dict[str, Any]
         answers["200"] = {"description": falcon.util.code_to_http_status(200), "content": text}
     described["responses"] = {**answers, **errors}
     return described
+
+
+def _any_of(answer: Any, schemas: dict[Any, Any]) -> Any:
+    forms = [schemas[kind] for kind in _either(answer)]
+    return forms[0] if len(forms) == 1 else {"anyOf": forms}
 
 
 def _json(schema: Any) -> dict[str, Any]:
