@@ -1,7 +1,7 @@
 // A refusal of the server as a person reads it.
 
 const PLAIN = {
-  FORBIDDEN: "The server does not take the setup from this address. Open the address that it wrote to its log.",
+  ORIGIN_REFUSED: "The server does not take the setup from this address. Open the address that it wrote to its log.",
   NOT_INITIALIZED: "The server is not ready yet. Try again in a moment.",
   OVERLOADED: "The server has too much to do. Try again in a moment.",
   PAYLOAD_TOO_LARGE: "That is far more than 24 words.",
