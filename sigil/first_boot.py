@@ -33,8 +33,8 @@ _TOKEN_BYTES = 32
 class FirstBoot:
     """Keeps nothing until the commit, and then derived secrets alone.
 
-    `expected` is the server_id that this server had before, if any; `clock` gives Unix seconds, `randomness(n)` n bytes
-    from the system's generator.
+    `expected` is the server_id that this server had before, if any; `committed` is told the new one before anybody else
+    is. `clock` gives Unix seconds, `randomness(n)` n bytes from the system's generator.
     """
 
     def __init__(
@@ -42,12 +42,14 @@ class FirstBoot:
         *,
         vault: Vault,
         expected: str | None,
+        committed: Callable[[str], None],
         key_prefix: Prefix,
         clock: Callable[[], float],
         randomness: Callable[[int], bytes],
     ) -> None:
         self._vault = vault
         self._expected = expected
+        self._committed = committed
         self._key_prefix = key_prefix
         self._clock = clock
         self._randomness = randomness
@@ -74,6 +76,7 @@ class FirstBoot:
             self._vault.commit(Commitment(secrets, Session.of(token, self._clock())))
         except AlreadyCommitted as error:
             raise AlreadyInitialized from error
+        self._committed(identity.server_id)
         return Initialized(shown(identity), token, self._key_prefix)
 
     def _identity(self, words: str) -> tuple[DerivedSecrets, ServerIdentity]:

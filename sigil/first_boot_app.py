@@ -15,7 +15,7 @@ from sigil import __version__
 from sigil.app import App, Snapshot, add_assets, addresses_of, guesses_of, strangers_of
 from sigil.app import create_app as create_operational_app
 from sigil.config import Config
-from sigil.core.commitment import Commitment, VaultUnusable
+from sigil.core.commitment import VaultUnusable
 from sigil.first_boot import FirstBoot
 from sigil.protocol.errors import Overloaded
 from sigil.protocol.identity import ServerIdentity
@@ -71,7 +71,8 @@ def create_app(snapshot: InitSnapshot, life: Life) -> AsgiApp:
         if commitment is None:
             raise VaultUnusable("the commitment is gone")
         vault.sweep()
-        leave_marker(config, commitment)
+        # Whoever committed it may have died before it did so.
+        _leave_marker(config, ServerIdentity.from_secrets(commitment.secrets).server_id)
         return create_operational_app(Snapshot(config, commitment.secrets, commitment.session), life)
 
     if vault.is_taken():
@@ -86,10 +87,10 @@ def create_app(snapshot: InitSnapshot, life: Life) -> AsgiApp:
     )
 
 
-def leave_marker(config: Config, commitment: Commitment) -> None:
+def _leave_marker(config: Config, server_id: str) -> None:
     """So that a later init mode on the same volume accepts no other identity; not worth an outage."""
     try:
-        marker_of(config).leave(ServerIdentity.from_secrets(commitment.secrets).server_id)
+        marker_of(config).leave(server_id)
     except MarkerUnusable as error:
         logs.warn("marker_not_written", reason=str(error))
 
@@ -107,6 +108,7 @@ def build(snapshot: InitSnapshot, vault: FileVault, life: Life) -> Edge:
     boot = FirstBoot(
         vault=vault,
         expected=snapshot.expected,
+        committed=lambda server_id: _leave_marker(config, server_id),
         key_prefix=config.key_prefix,
         clock=time.time,
         randomness=os.urandom,
