@@ -110,4 +110,5 @@ class Wizard {
   }
 }
 
+document.querySelector(".late").remove();
 await new Wizard().open();

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser
 
+from tests.live import LiveServer
+
 from . import chromium
 from .init_server import InitServer
 from .window import Window
@@ -49,8 +51,8 @@ def new_window(browser: Browser) -> Iterator[Callable[..., Window]]:
     """Windows that fail the test when a page in them does what none may do."""
     made: list[Window] = []
 
-    def opened(server: InitServer, **looks: Any) -> Window:
-        made.append(Window(browser, server.origin, **looks))
+    def opened(server: LiveServer, **looks: Any) -> Window:
+        made.append(Window(browser, server.url, **looks))
         return made[-1]
 
     yield opened

@@ -48,7 +48,9 @@ def commit(window: Window) -> None:
 def make_key(window: Window) -> str:
     before = window.text("key-text")
     window.page.get_by_role("button", name="Generate").click()
-    window.page.wait_for_function("(before) => ![before, ''].includes(document.getElementById('key-text').textContent)", arg=before)
+    window.page.wait_for_function(
+        "(before) => ![before, ''].includes(document.getElementById('key-text').textContent)", arg=before
+    )
     return window.text("key-text")
 
 

@@ -31,7 +31,7 @@ def test_a_person_creates_an_identity_and_the_server_works_with_it(
     window.at(DONE)
     assert second not in window.document()
 
-    info = server.info()
+    info = server.get("/info").json()
     assert told == (info["server_pictogram_speakable"], info["server_id"], info["server_public_key"])
     for key in (first, second):
         _call(server, window.text("done-curl"), key)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable
 from typing import Any
@@ -133,5 +134,4 @@ class Window:
 
 def holds_words(text: str, words: Iterable[str]) -> bool:
     """Whether two neighbours of the words stand in the text side by side. One alone is also just an English word."""
-    listed = list(words)
-    return any(re.search(rf"{a}\W*{b}", text) for a, b in zip(listed, listed[1:], strict=False))
+    return any(re.search(rf"{a}\W*{b}", text) for a, b in itertools.pairwise(words))
