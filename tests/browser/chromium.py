@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,7 +37,7 @@ def running(**environment: str) -> Iterator[Browser]:
     """A headless browser with a profile of its own, until the end of the block."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
-            executable_path=executable(), args=list(_FLAGS), env={**environment} or None, timeout=PATIENCE
+            executable_path=executable(), args=list(_FLAGS), env={**os.environ, **environment}, timeout=PATIENCE
         )
         try:
             yield browser

@@ -15,7 +15,7 @@ from .init_server import InitServer
 from .window import Window
 
 
-# Of this package and not of the session: Playwright holds an event loop as long as it runs, and other tests have theirs.
+# Of this package, not of the session: Playwright holds an event loop while it runs, and other tests have their own.
 @pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
     if chromium.executable() is None:
