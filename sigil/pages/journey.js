@@ -63,6 +63,11 @@ export class Journey {
     history.back();
   }
 
+  /** Empties the step that is open. */
+  leave() {
+    this.#steps[this.#now]?.leave?.();
+  }
+
   #travelled(name) {
     if (!name) return; // a fragment that somebody typed
     if (!this.#over && MAY_OPEN[name]?.(this.#memory)) this.#open(name);
@@ -71,7 +76,7 @@ export class Journey {
   }
 
   #open(name) {
-    this.#steps[this.#now]?.leave?.();
+    this.leave();
     this.#now = name;
     for (const section of document.querySelectorAll("[data-step]")) section.hidden = section !== this.section;
     this.section.querySelector(".trouble")?.replaceChildren();

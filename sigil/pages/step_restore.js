@@ -35,7 +35,7 @@ export class Restore {
     this.#grid.replaceChildren(...this.#fields.map((field) => make("li", {}, field.node)));
     this.#count();
     // Without the list the fields stay plain, and the server judges.
-    this.#list = await WordList.fetched().catch(() => new WordList());
+    if (this.#list.words.length === 0) this.#list = await WordList.fetched().catch(() => new WordList());
   }
 
   leave() {

@@ -121,3 +121,15 @@ def test_copied_words_come_with_a_warning_about_the_clipboard(window: Window) ->
     window.click("Copy")
     window.sees("Other programs can read the clipboard")
     assert window.page.evaluate("navigator.clipboard.readText()") == " ".join(words)
+
+
+def test_the_positions_that_are_asked_for_are_drawn_from_all_24(window: Window) -> None:
+    window.open(ADDRESS).at(WELCOME)
+    drawn = window.page.evaluate(
+        """async () => {
+          const { drawPositions } = await import("/assets/mnemonic.js");
+          return Array.from({ length: 1000 }, () => drawPositions(3));
+        }"""
+    )
+    assert {position for draw in drawn for position in draw} == set(range(1, 25))
+    assert all(draw == sorted(set(draw)) and len(draw) == 3 for draw in drawn)

@@ -39,9 +39,10 @@ def test_one_of_two_windows_wins_and_the_other_is_told(
     # The server's own answer to a session that it does not know, which is its answer to one that is over.
     winner.page.route("**/init/api-keys", _with_another_session)
     winner.click("Generate another key")
-    winner.sees("The half hour in which this window could make keys is over", "I have stored the key")
+    winner.sees("The time in which this window could make keys is over", "I have stored the key")
     winner.click("I have stored the key")
-    winner.at(DONE)
+    winner.at(DONE).click("Back to the keys")
+    winner.at(KEYS).sees("The time in which this window could make keys is over")
 
 
 def _with_another_session(route: Route) -> None:

@@ -27,8 +27,9 @@ def test_a_reload_warns_and_then_starts_over_and_says_so(window: Window, words: 
 def test_the_first_page_is_left_without_a_warning(window: Window) -> None:
     window.open(ADDRESS).at(WELCOME).page.get_by_role("heading").click()
     window.page.reload()
-    window.sees("Enter the setup token")
+    window.open(ADDRESS).at(WELCOME)
     assert window.dialogs == []
+    assert not window.page.get_by_text("The page was loaded anew").is_visible()
 
 
 def test_back_goes_one_step_back_and_never_shows_words_unasked(window: Window, words: list[str]) -> None:
@@ -70,3 +71,12 @@ def test_who_turns_to_restoring_leaves_the_new_words_behind(window: Window, word
     window.at(CONFIRM).page.go_forward()
     window.at(CONFIRM)
     assert not window.page.get_by_role("heading", name=IDENTITY).is_visible()
+
+
+def test_a_page_that_was_left_comes_back_empty(window: Window, words: list[str]) -> None:
+    """As a browser does it that keeps left pages whole: hidden, and shown again without loading."""
+    window.page.evaluate("dispatchEvent(new PageTransitionEvent('pagehide', { persisted: true }))")
+    assert not holds_words(window.document(), words)
+    with window.page.expect_navigation():
+        window.page.evaluate("dispatchEvent(new PageTransitionEvent('pageshow', { persisted: true }))")
+    window.sees("Enter the setup token")
