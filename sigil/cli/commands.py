@@ -109,6 +109,29 @@ def health(url: str | None) -> None:
 
 
 @sigil.command()
+@click.option("--create/--restore", "create", default=None, help="New words, or those of a server that was lost.")
+@click.option("--mnemonic-out", type=click.Path(path_type=Path), help="Write the words to a new file with mode 0600.")
+@click.option("--api-key-out", type=click.Path(path_type=Path), help="Write the API key to a new file with mode 0600.")
+@click.option("--yes", is_flag=True, help="Ask nothing; words to restore come from standard input.")
+def init(create: bool | None, mnemonic_out: Path | None, api_key_out: Path | None, yes: bool) -> None:
+    """Set a server up in the terminal: words, identity, API key. The browser's wizard is SIGIL_MODE=init."""
+    for path in (mnemonic_out, api_key_out):
+        if path and path.exists():
+            _die(f"{path} exists; it is not overwritten")
+    if yes and create is None:
+        _die("--yes asks nothing: say --create or --restore")
+    if not yes and not sys.stdin.isatty():
+        _die("there is no terminal to ask on: say --yes, and --create or --restore")
+    with _refusals():
+        from sigil.cli.wizard import Wanted, Wizard
+        from sigil.serving.secrecy import forbid_core_dumps
+
+        forbid_core_dumps()
+        restore = None if create is None else not create
+        Wizard(Wanted(restore, mnemonic_out, api_key_out, yes), _give).run()
+
+
+@sigil.command()
 @click.option("--out", type=click.Path(path_type=Path), help="Write a new file with mode 0600 instead of printing.")
 def mnemonic(out: Path | None) -> None:
     """Make 24 words: the server's master secret. Write them down; nothing else can bring the server back."""
