@@ -95,7 +95,9 @@ export class Journey {
     part("progress-text").textContent = text;
     part("progress-bar").max = road.length;
     part("progress-bar").value = at;
-    const title = this.section.querySelector("h1").textContent;
-    document.title = at === 0 ? `${title} – Sigil` : `${text}: ${title} – Sigil`;
+    const heading = this.section.querySelector("h1");
+    // Who listens hears the step after the heading, which gets the focus.
+    if (at > 0) heading.setAttribute("aria-describedby", "progress-text");
+    document.title = `${at > 0 ? `${text}: ` : ""}${heading.textContent} – Sigil`;
   }
 }
