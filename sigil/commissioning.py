@@ -115,7 +115,7 @@ def _token(config: Config) -> Secret | None:
 
 
 def _tell(config: Config, token: Secret | None) -> None:
-    address = f"{config.public_url or _own_address(config)}/init"
+    address = address_of(config)
     if token and not config.init_token:
         address += f"#token={token.reveal()}"
     # Whoever turned the log down still needs this line: nothing else tells the token.
@@ -126,10 +126,12 @@ def _tell(config: Config, token: Secret | None) -> None:
         logs.warn("init_without_token", message="whoever reaches this server can set it up: SIGIL_INIT_TOKEN is off")
 
 
-def _own_address(config: Config) -> str:
+def address_of(config: Config) -> str:
+    """Where a person opens the wizard, without a token."""
     wildcard = config.host in {"0.0.0.0", "::"}
     host = "localhost" if wildcard or on_loopback(config.host) else config.host
-    return f"{config.scheme}://{f'[{host}]' if ':' in host else host}:{config.port}"
+    own = f"{config.scheme}://{f'[{host}]' if ':' in host else host}:{config.port}"
+    return f"{config.public_url or own}/init"
 
 
 def on_loopback(host: str) -> bool:

@@ -46,7 +46,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "commissioning": {"app", "config", "core", "first_boot_app", "protocol", "serving", "store"},
     "server": {"__init__", "app", "commissioning", "config", "protocol", "serving"},
-    "cli": {"__init__", "cli", "server", "config", "protocol", "device", "serving"},
+    "cli": {"__init__", "cli", "server", "commissioning", "config", "protocol", "device", "serving"},
     "device": {"__init__", "device", "protocol"},
     "sdk": {"sdk", "protocol"},
 }  # fmt: skip

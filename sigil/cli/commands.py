@@ -16,6 +16,7 @@ import click
 from sigil import __version__
 
 if TYPE_CHECKING:
+    from sigil.config import Config
     from sigil.protocol.identity import ServerIdentity
 
 _LAZY_GROUPS = {"device": ("sigil.device.commands", "Approve or reject as a software device.")}
@@ -90,10 +91,21 @@ def check_config() -> None:
         if identity:
             click.echo(f"server_id  {identity.server_id}")
             click.echo(f"pictogram  {' '.join(identity.pictogram)}  {identity.pictogram_speakable}")
+        else:
+            _show_wizard(config)
         click.echo(f"listen     {config.host} port {config.port} ({'http' if config.http_only else 'https'})")
         click.echo(f"workers    {config.workers}")
         click.echo(f"state      {config.state_dir}")
         click.echo("the settings are good")
+
+
+def _show_wizard(config: Config) -> None:
+    from sigil import commissioning
+
+    own = "SIGIL_INIT_TOKEN" if config.init_token else "the token of the log"
+    click.echo(f"wizard     {commissioning.address_of(config)}")
+    click.echo(f"asks for   {own if commissioning.asks_for_token(config) else 'no token'}")
+    click.echo(f"restores   {commissioning.expected(config) or 'any identity, or makes one'}")
 
 
 @sigil.command()

@@ -37,21 +37,18 @@ class Succession:
         heir: Callable[[], AsgiApp],
         failed: Callable[[], None],
     ) -> None:
-        self._first = first
+        self._app = first
         self._due = due
         self._heir = heir
         self._failed = failed
-        self._successor: AsgiApp | None = None
         self._lifetime: Lifetime | None = None
         self._accession: asyncio.Task[bool] | None = None
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await self._live(receive, send)
-        elif self._successor is not None:
-            await self._successor(scope, receive, send)
-        elif await self._settled():
-            await (self._successor or self._first)(scope, receive, send)
+        elif self._lifetime is not None or await self._settled():
+            await self._app(scope, receive, send)
         else:
             await _busy(send)
 
@@ -73,7 +70,7 @@ class Succession:
             logs.error("succession_failed", exc=error)
             self._failed()
             return False
-        self._lifetime, self._successor = lifetime, heir
+        self._app, self._lifetime = heir, lifetime
         return True
 
     async def _live(self, receive: Receive, send: Send) -> None:

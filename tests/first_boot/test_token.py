@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
+from sigil.commissioning import asks_for_token
+from sigil.config import load
 from sigil.protocol.identity import generate_mnemonic
 from tests.conformance.server import run
 from tests.first_boot.newborn import WORDS, Newborn, refused
@@ -90,6 +92,47 @@ def test_behind_a_proxy_on_the_same_host_it_is_asked_for() -> None:
         assert (state["token_required"], state["base_url"]) == (True, "https://sigil.example.com")
         answer = server.post("/init/words", token=server.token(), Origin="https://sigil.example.com")
         assert answer.status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("settings", "asked"),
+    [
+        ({}, "no token"),
+        ({"SIGIL_HOST": "::1"}, "no token"),
+        ({"SIGIL_HOST": "localhost"}, "no token"),
+        ({"SIGIL_HOST": "0.0.0.0"}, "the token of the log"),
+        ({"SIGIL_HOST": "::"}, "the token of the log"),
+        ({"SIGIL_HOST": "a-name-that-is-not-known.invalid"}, "the token of the log"),
+        ({"SIGIL_HTTP_PORT": "8080"}, "the token of the log"),
+        ({"TRUSTED_PROXY_IP": "127.0.0.1"}, "the token of the log"),
+        ({"SIGIL_INIT_TOKEN": OWN_TOKEN}, "SIGIL_INIT_TOKEN"),
+        ({"SIGIL_INIT_TOKEN": "off", "SIGIL_HOST": "0.0.0.0"}, "no token"),
+    ],
+    ids=str,
+)
+def test_what_is_asked_for_follows_from_who_can_reach_it(settings: dict[str, str], asked: str) -> None:
+    config = load({"SIGIL_MODE": "init", "SIGIL_HOST": "127.0.0.1", **settings})
+    assert asks_for_token(config) == (asked != "no token")
+    assert (config.init_token is not None) == (asked == "SIGIL_INIT_TOKEN")
+
+
+def test_check_config_tells_of_the_wizard() -> None:
+    server = Newborn(SIGIL_HOST="0.0.0.0")
+    try:
+        told = run("check-config", env=server.environ)
+        assert told.returncode == 0, told.stderr
+        assert "init" in told.stdout
+        assert f"https://localhost:{server.port}/init" in told.stdout
+        assert "the token of the log" in told.stdout
+        (server.certificate.parent).mkdir()
+        (server.certificate.parent / "server_id").write_text("a1" * 32)
+        assert "a1" * 32 in run("check-config", env=server.environ).stdout
+        (server.certificate.parent / "server_id").write_text("nonsense")
+        told = run("check-config", env=server.environ)
+        assert told.returncode == 1
+        assert "SIGIL_INIT_RESET=true" in told.stderr
+    finally:
+        server.__exit__(None, None, None)
 
 
 def refusal_of(**settings: str) -> str:
