@@ -63,6 +63,11 @@ export class Journey {
     history.back();
   }
 
+  /** Empties the step that is open. */
+  leave() {
+    this.#steps[this.#now]?.leave?.();
+  }
+
   #travelled(name) {
     if (!name) return; // a fragment that somebody typed
     if (!this.#over && MAY_OPEN[name]?.(this.#memory)) this.#open(name);
@@ -71,7 +76,7 @@ export class Journey {
   }
 
   #open(name) {
-    this.#steps[this.#now]?.leave?.();
+    this.leave();
     this.#now = name;
     for (const section of document.querySelectorAll("[data-step]")) section.hidden = section !== this.section;
     this.section.querySelector(".trouble")?.replaceChildren();
@@ -90,7 +95,9 @@ export class Journey {
     part("progress-text").textContent = text;
     part("progress-bar").max = road.length;
     part("progress-bar").value = at;
-    const title = this.section.querySelector("h1").textContent;
-    document.title = at === 0 ? `${title} – Sigil` : `${text}: ${title} – Sigil`;
+    const heading = this.section.querySelector("h1");
+    // Who listens hears the step after the heading, which gets the focus.
+    if (at > 0) heading.setAttribute("aria-describedby", "progress-text");
+    document.title = `${at > 0 ? `${text}: ` : ""}${heading.textContent} – Sigil`;
   }
 }

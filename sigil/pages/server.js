@@ -18,7 +18,8 @@ export class Server {
 
   /** The setup token goes along with every request from now on. */
   present(token) {
-    this.#token = token;
+    // A header carries visible ASCII only, and so does every token: what else was pasted is no token at all.
+    this.#token = /^[\x21-\x7e]*$/.test(token) ? token : "";
   }
 
   /** Whether the token of `present` opens the setup. An empty check gets past the door, and no further. */
@@ -77,8 +78,8 @@ export class Server {
       answer = await fetch(path, asked);
       told = await answer.json();
     } catch {
-      // Not reached, cut off, or an answer of something in between that is not the server's JSON.
-      throw new Refusal(answer?.ok === false ? answer.status : 0);
+      // Not reached, cut off, or the answer of something in between, which is not the server's JSON.
+      throw new Refusal(0);
     }
     if (!answer.ok) throw new Refusal(answer.status, told.error, answer.headers.get("Retry-After"));
     return told;

@@ -27,22 +27,23 @@ export class Done {
     const { identity, setting } = this.#wizard.memory;
     const list = this.#wizard.journey.section.querySelector(".pictogram");
     showPictogram(list, identity.server_pictogram, identity.server_pictogram_speakable);
-    part("done-file").textContent = "(umask 077; cat > mnemonic.txt)   # type the words, Enter, Ctrl-D";
-    part("done-shell").textContent = 'export SIGIL_MNEMONIC_PATH="$PWD/mnemonic.txt"\nunset SIGIL_MODE';
-    part("done-compose").textContent = COMPOSE;
-    part("done-cert").textContent =
-      "cp /var/lib/sigil/tls/cert.pem sigil.pem                        # on the machine\n" +
-      "docker compose cp sigil:/var/lib/sigil/tls/cert.pem sigil.pem   # from the container";
-    part("done-curl").textContent = this.#curl(setting.base_url);
-    part("done-device").textContent =
-      `sigil device init --server ${setting.base_url} --ca sigil.pem --pin ${identity.server_id}`;
+    const lines = {
+      "done-file": "(umask 077; cat > mnemonic.txt)",
+      "done-shell": 'export SIGIL_MNEMONIC_PATH="$PWD/mnemonic.txt"\nunset SIGIL_MODE',
+      "done-compose": COMPOSE,
+      "done-cert": "cp /var/lib/sigil/tls/cert.pem sigil.pem",
+      "done-cert-compose": "docker compose cp sigil:/var/lib/sigil/tls/cert.pem sigil.pem",
+      "done-curl": firstCall(setting.base_url),
+      "done-device": `sigil device init --server ${setting.base_url} --ca sigil.pem \\\n  --pin ${identity.server_id}`,
+    };
+    for (const [id, text] of Object.entries(lines)) part(id).textContent = text;
   }
+}
 
-  #curl(address) {
-    return (
-      "printf 'Authorization: Bearer %s' \"$SIGIL_API_KEY\" |\n" +
-      `  curl --cacert sigil.pem -H @- -H 'Content-Type: application/json' ${address}/challenge \\\n` +
-      `  -d '{"device_public_key": "${NOBODYS_DEVICE}", "action": {"type": "login", "description": "First call"}}'`
-    );
-  }
+function firstCall(address) {
+  return `printf 'Authorization: Bearer %s' "$SIGIL_API_KEY" |
+  curl --cacert sigil.pem -H @- -H 'Content-Type: application/json' \\
+    -d '{"device_public_key": "${NOBODYS_DEVICE}",
+         "action": {"type": "login", "description": "First call"}}' \\
+    ${address}/challenge`;
 }

@@ -23,6 +23,7 @@ export class Identity {
     const { journey, memory, server } = this.#wizard;
     const committed = await server.commit(memory.words);
     Object.assign(memory, { words: null, identity: committed.identity, session: committed.session });
+    server.present("");
     journey.go("keys");
   }
 }

@@ -7,11 +7,16 @@ export class Keys {
   #wizard;
   #earlier = [];
   #shown = null;
+  #over = false;
 
   constructor(wizard) {
     this.#wizard = wizard;
     part("make-key").addEventListener("click", () => wizard.attempt(part("make-key"), () => this.#make()));
     part("keys-done").addEventListener("click", () => wizard.journey.go("done"));
+  }
+
+  enter() {
+    if (this.#over) this.#tellOver();
   }
 
   leave() {
@@ -25,17 +30,20 @@ export class Keys {
     try {
       made = await server.apiKey(memory.session);
     } catch (refusal) {
-      if (!(refusal instanceof Refusal) || refusal.status !== 401) throw refusal;
-      part("make-key").parentElement.hidden = true;
-      this.#wizard.trouble(
-        "The half hour in which this window could make keys is over. Make more on the server with: sigil keygen",
-      );
-      part("keys-onward").hidden = false;
-      return;
+      // 404: the server has started again since, and knows of no session.
+      if (!(refusal instanceof Refusal) || ![401, 404].includes(refusal.status)) throw refusal;
+      this.#over = true;
+      return this.#tellOver();
     }
     this.#forget();
     this.#shown = made.key_id;
     this.#show(made.key_id, made.api_key);
+  }
+
+  #tellOver() {
+    part("make-key").parentElement.hidden = true;
+    part("keys-onward").hidden = false;
+    this.#wizard.trouble("The time in which this window could make keys is over. On the server, sigil keygen makes more.");
   }
 
   #show(id, key) {

@@ -35,7 +35,7 @@ export class Restore {
     this.#grid.replaceChildren(...this.#fields.map((field) => make("li", {}, field.node)));
     this.#count();
     // Without the list the fields stay plain, and the server judges.
-    this.#list = await WordList.fetched().catch(() => new WordList());
+    if (this.#list.words.length === 0) this.#list = await WordList.fetched().catch(() => new WordList());
   }
 
   leave() {
@@ -128,6 +128,7 @@ export class Restore {
 
   async #check() {
     const { journey, memory, server } = this.#wizard;
+    for (const field of this.#fields) field.word = this.#list.completed(field.word);
     const words = this.#fields.map((field) => field.word);
     const empty = words.findIndex((word) => word === "");
     if (empty !== -1) return this.#point([empty + 1], `Word ${empty + 1} is missing.`);

@@ -18,6 +18,7 @@ export class Welcome {
     part("create").hidden = Boolean(expected);
     part("expected").hidden = !expected;
     if (!expected) return;
+    memory.road = "restore";
     const list = part("expected").querySelector("ul");
     showPictogram(list, expected.server_pictogram, expected.server_pictogram_speakable);
     showId(part("expected").querySelector(".id"), expected.server_id);

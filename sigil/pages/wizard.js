@@ -13,6 +13,8 @@ import { copied, part, say } from "./page.js";
 import { inPlainWords } from "./refusals.js";
 import { Refusal, Server } from "./server.js";
 
+const UNFINISHED = new Set(["restore", "words", "confirm", "identity"]);
+
 class Wizard {
   constructor() {
     this.memory = {
@@ -22,8 +24,7 @@ class Wizard {
       words: null, // the 24 in one string, until the commit
       identity: null,
       session: null, // opens the making of API keys, after the commit
-      key: null, // the API key that is shown
-      startedOver: Boolean(history.state?.step),
+      startedOver: UNFINISHED.has(history.state?.step), // before a reload, which keeps the history
     };
     this.server = new Server();
     this.journey = new Journey(this.memory);
@@ -47,6 +48,9 @@ class Wizard {
     }
     // An address with a token that is opened while the page is here changes the fragment and loads nothing.
     window.addEventListener("hashchange", () => this.steps.token.arrived());
+    // Browsers keep a page that was left, with all that it knows, to show it again at once. Not this one.
+    window.addEventListener("pagehide", () => this.#forget());
+    window.addEventListener("pageshow", (event) => event.persisted && location.reload());
   }
 
   async open() {
@@ -100,6 +104,12 @@ class Wizard {
     this.journey.end("gone");
   }
 
+  #forget() {
+    this.server.present("");
+    Object.assign(this.memory, { admitted: false, words: null, identity: null, session: null });
+    this.journey.leave();
+  }
+
   async #copy(button) {
     const done = await copied(part(button.dataset.copy).textContent);
     say(done ? "Copied" : "The browser did not allow copying. Select the text and copy it yourself.");
@@ -110,4 +120,5 @@ class Wizard {
   }
 }
 
+document.querySelector(".late").remove();
 await new Wizard().open();
