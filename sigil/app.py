@@ -295,7 +295,8 @@ def strangers_of(config: Config, addresses: ClientAddresses) -> Strangers:
 
 def guesses_of(config: Config, addresses: ClientAddresses) -> Strangers:
     """Those who guess a token of the wizard: ten times a minute, whatever SIGIL_RATE_LIMIT says."""
-    return Strangers(addresses, AddressLimiter(_GUESSES_PER_MINUTE * FAILURE_COST / config.workers))
+    per_worker = max(1, _GUESSES_PER_MINUTE * FAILURE_COST / config.workers)
+    return Strangers(addresses, AddressLimiter(per_worker))
 
 
 def _info(config: Config, identity: ServerIdentity) -> Info:

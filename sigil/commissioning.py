@@ -45,11 +45,11 @@ def refuse_in_the_clear(config: Config) -> None:
 
 def start(config: Config) -> Start:
     """For a server without words. The state directory is this process's; StartRefused."""
-    snapshot = InitSnapshot(config, None, None, on_loopback(config.host))
     if identity := committed_identity(config):
         if config.init_reset:
             logs.warn("init_reset_ignored", message=f"{config.state_dir} holds an identity: remove it to set up anew")
-        return Start(first_boot_app.create_app, snapshot, identity)
+        snapshot = InitSnapshot(config, None, identity.server_id, on_loopback(config.host))
+        return Start(first_boot_app.create_initialized_app, snapshot, identity)
     if config.init_reset:
         _remove_marker(config)
     token = _token(config)

@@ -29,6 +29,7 @@ from sigil.serving import logs, problems
 from sigil.serving.edge import Edge
 from sigil.serving.every_answer import EveryAnswer
 from sigil.serving.intake import Intake
+from sigil.serving.refusal import StartRefused
 from sigil.serving.secrecy import forbid_core_dumps
 from sigil.serving.settings import Secret
 from sigil.serving.strangers import Strangers
@@ -65,26 +66,33 @@ def marker_of(config: Config) -> Marker:
 def create_app(snapshot: InitSnapshot, life: Life) -> AsgiApp:
     """The application of one worker process, for Granian."""
     config, vault = snapshot.config, vault_of(snapshot.config)
-
-    def heir() -> AsgiApp:
-        commitment = vault.read()
-        if commitment is None:
-            raise VaultUnusable("the commitment is gone")
-        vault.sweep()
-        # Whoever committed it may have died before it did so.
-        _leave_marker(config, ServerIdentity.from_secrets(commitment.secrets).server_id)
-        return create_operational_app(Snapshot(config, commitment.secrets, commitment.session), life)
-
     if vault.is_taken():
-        return heir()
+        return create_initialized_app(snapshot, life)
     # Words pass through here, if only for a moment each time.
     forbid_core_dumps()
     if config.telemetry != "none":
         # Now, and not while requests wait for it.
         import sigil.metrics  # noqa: F401
     return Succession(
-        build(snapshot, vault, life), due=vault.is_taken, heir=heir, failed=lambda: signal.raise_signal(signal.SIGTERM)
+        build(snapshot, vault, life),
+        due=vault.is_taken,
+        heir=lambda: create_initialized_app(snapshot, life),
+        failed=lambda: signal.raise_signal(signal.SIGTERM),
     )
+
+
+def create_initialized_app(snapshot: InitSnapshot, life: Life) -> AsgiApp:
+    """The operational application of the identity that was committed. Without one it refuses: a server that had an
+    identity offers no wizard because a file is gone.
+    """
+    config, vault = snapshot.config, vault_of(snapshot.config)
+    commitment = vault.read()
+    if commitment is None:
+        raise StartRefused(f"SIGIL_STATE_DIR {config.state_dir}: the identity that was committed to it is gone")
+    vault.sweep()
+    # Whoever committed it may have died before it did so.
+    _leave_marker(config, ServerIdentity.from_secrets(commitment.secrets).server_id)
+    return create_operational_app(Snapshot(config, commitment.secrets, commitment.session), life)
 
 
 def _leave_marker(config: Config, server_id: str) -> None:
@@ -95,6 +103,13 @@ def _leave_marker(config: Config, server_id: str) -> None:
         logs.warn("marker_not_written", reason=str(error))
 
 
+def _expected(snapshot: InitSnapshot) -> str | None:
+    try:
+        return marker_of(snapshot.config).read() or snapshot.expected
+    except MarkerUnusable as error:
+        raise StartRefused(str(error)) from error
+
+
 def build(snapshot: InitSnapshot, vault: FileVault, life: Life) -> Edge:
     """The wizard."""
     config = snapshot.config
@@ -103,7 +118,8 @@ def build(snapshot: InitSnapshot, vault: FileVault, life: Life) -> Edge:
     doors = Doors(_own_page(snapshot), _token_door(snapshot, guesses_of(config, addresses)), strangers)
     boot = FirstBoot(
         vault=vault,
-        expected=snapshot.expected,
+        # Read anew: of a worker that is started again after the commitment was lost, too.
+        expected=_expected(snapshot),
         committed=lambda server_id: _leave_marker(config, server_id),
         key_prefix=config.key_prefix,
         clock=time.time,

@@ -10,8 +10,12 @@ from typing import Any
 
 import pytest
 
+from sigil.config import Config
 from sigil.device import Device
+from sigil.first_boot_app import InitSnapshot, create_initialized_app
 from sigil.protocol.identity import ServerIdentity, generate_mnemonic
+from sigil.serving.refusal import StartRefused
+from sigil.serving.worker_life import Life
 from tests.first_boot.newborn import NOBODY, Newborn, identity_of, refused
 from tests.flows.people import ACTION
 from tests.live import wait_until
@@ -175,6 +179,12 @@ def test_words_given_at_a_restart_take_over_and_other_words_wipe_what_was_commit
         server.start()
         assert server.get("/info").json()["server_id"] == identity_of(other).server_id
         assert not (server.state / "identity").exists()
+
+
+def test_a_server_that_had_an_identity_offers_no_wizard_because_a_file_is_gone(tmp_path: Path) -> None:
+    config = Config(state_dir=tmp_path, tls_cert=tmp_path / "cert.pem")
+    with pytest.raises(StartRefused, match="is gone"):
+        create_initialized_app(InitSnapshot(config, None, None, loopback_only=True), Life(0, 1, 1, 1))
 
 
 def words_file(path: Path, words: str) -> str:
