@@ -44,33 +44,11 @@ class StateDirectory:
         return not self.reason
 
     @classmethod
-    def open(
-        cls,
-        path: Path,
-        *,
-        size: int,
-        schema: str,
-        server_id: str,
-        insecure: bool = False,
-        wiped: frozenset[str] = frozenset(),
-        room: Room | None = None,
-    ) -> StateDirectory:
-        """Make or enter the directory `path` for a store of `size` bytes.
-
-        `insecure` allows a file system that is not memory; `wiped` are entries that a wipe removes beside the store's
-        own files. Everything else stays. Raises StateDirectoryError.
-        """
-        state = cls.enter(path, insecure=insecure)
-        try:
-            state.settle(size=size, stamp=Stamp(schema, server_id), wiped=wiped, room=room)
-        except BaseException:
-            state.close()
-            raise
-        return state
-
-    @classmethod
     def enter(cls, path: Path, *, insecure: bool = False) -> StateDirectory:
-        """Make or enter the directory, judge it and lock it; its store is not touched. Raises StateDirectoryError."""
+        """Make or enter the directory, judge it and lock it; its store is not touched. Raises StateDirectoryError.
+
+        `insecure` allows a file system that is not memory.
+        """
         with _told(path):
             directory = _enter(path)
             try:
@@ -89,9 +67,10 @@ class StateDirectory:
         room: Room | None = None,
         vouched: bool = False,
     ) -> None:
-        """Adopt the store or start an empty one. Raises StateDirectoryError.
+        """Adopt the store, or start an empty one of `size` bytes. Raises StateDirectoryError.
 
-        `vouched`: a store whose stamp names no server is that of `stamp`.
+        `wiped` are entries that a wipe removes beside the store's own files; everything else stays. `vouched`: a store
+        whose stamp names no server is that of `stamp`.
         """
         with _told(self.path):
             refusal = (room or Room()).refusal(size, self._directory, DATA_FILE)
