@@ -25,6 +25,8 @@ export class Journey {
   #memory;
   #steps = {};
   #now = "opening";
+  /** While an answer is awaited, nobody goes anywhere: it would arrive in a step that it is not for. */
+  held = false;
   #over = false;
 
   constructor(memory) {
@@ -70,7 +72,7 @@ export class Journey {
 
   #travelled(name) {
     if (!name) return; // a fragment that somebody typed
-    if (!this.#over && MAY_OPEN[name]?.(this.#memory)) this.#open(name);
+    if (!this.held && !this.#over && MAY_OPEN[name]?.(this.#memory)) this.#open(name);
     // Stay, and let the browser's back lead here again.
     else history.pushState({ step: this.#now }, "", location.pathname);
   }
@@ -79,7 +81,7 @@ export class Journey {
     this.leave();
     this.#now = name;
     for (const section of document.querySelectorAll("[data-step]")) section.hidden = section !== this.section;
-    this.section.querySelector(".trouble")?.replaceChildren();
+    this.section.querySelector(".trouble").replaceChildren();
     this.#steps[name]?.enter?.();
     this.#showProgress(name);
     window.onbeforeunload = RISKY.has(name) ? (event) => event.preventDefault() : null;

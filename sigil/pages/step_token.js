@@ -7,12 +7,13 @@ const FRAGMENT = "#token=";
 export class Token {
   #wizard;
   #resume = "welcome";
+  #presented = false;
 
   constructor(wizard) {
     this.#wizard = wizard;
     part("token-form").addEventListener("submit", (event) => {
       event.preventDefault();
-      wizard.attempt(event.submitter ?? part("token"), () => this.#given());
+      wizard.attempt(part("token-form").querySelector("button.primary"), () => this.#given());
     });
   }
 
@@ -27,7 +28,7 @@ export class Token {
     const token = location.hash.slice(FRAGMENT.length);
     history.replaceState(history.state, "", location.pathname);
     this.#wizard.server.present(token);
-    this.presented = token !== "";
+    this.#presented = token !== "";
     return true;
   }
 
@@ -40,7 +41,7 @@ export class Token {
   async pass() {
     const { journey, memory, server } = this.#wizard;
     memory.admitted = !memory.setting.token_required;
-    if (!memory.admitted && this.presented) {
+    if (!memory.admitted && this.#presented) {
       memory.admitted = await server.admits();
       if (!memory.admitted) return this.refused();
     }
@@ -71,7 +72,7 @@ export class Token {
       return;
     }
     this.#wizard.server.present(token);
-    this.presented = true;
+    this.#presented = true;
     await this.pass();
   }
 

@@ -8,7 +8,7 @@ export class Welcome {
   constructor(wizard) {
     this.#wizard = wizard;
     part("create").addEventListener("click", () => wizard.attempt(part("create"), () => this.#create()));
-    part("restore").addEventListener("click", () => this.#restore());
+    part("restore").addEventListener("click", () => wizard.attempt(part("restore"), () => this.#restore()));
   }
 
   enter() {

@@ -63,9 +63,10 @@ class Wizard {
     part("open-again").parentElement.hidden = false;
   }
 
-  /** Runs what a button stands for, once at a time; a refusal ends as words beside it. */
+  /** Runs what a button stands for, one at a time, with the step held open; a refusal ends as words beside it. */
   async attempt(button, work) {
-    if (button.getAttribute("aria-disabled") === "true") return;
+    if (this.journey.held) return;
+    this.journey.held = true;
     button.setAttribute("aria-disabled", "true");
     this.trouble("");
     try {
@@ -74,6 +75,7 @@ class Wizard {
       if (!(refusal instanceof Refusal)) throw refusal;
       await this.#refused(refusal);
     } finally {
+      this.journey.held = false;
       button.removeAttribute("aria-disabled");
     }
   }

@@ -80,3 +80,25 @@ def test_a_server_that_ends_in_the_middle_is_told_and_nothing_is_lost(
     window.offences.clear()
     server.start()
     commit(window)
+
+
+def test_nobody_leaves_a_step_while_its_answer_is_awaited(
+    new_server: Callable[..., InitServer], new_window: Callable[..., Window]
+) -> None:
+    window = at_identity(new_window(new_server()))
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    window.page.route("**/init/commit", hold)
+    with window.page.expect_request("**/init/commit"):
+        window.click("Set up this server")
+    # Playwright's own click would wait for a button that says it is busy.
+    window.page.get_by_role("button", name="Set up this server").dispatch_event("click")
+    window.page.go_back()
+    window.page.wait_for_function("() => history.state.step === 'identity'")
+    window.sees(IDENTITY)
+    assert len(held) == 1
+    held[0].continue_()
+    window.at(KEYS)
