@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev test check bench bench-update format load load-lean openapi lock clean
+.PHONY: help install dev wizard test test-deps screenshots check bench bench-update format load load-lean openapi lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,8 +21,17 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 dev: install ## a server on https://localhost:8443 with everything it needs in .dev/
 	@$(BIN)/python -m deploy.dev
 
+wizard: install ## a server without an identity on https://localhost:8443/init, to see the first boot
+	@$(BIN)/python -m deploy.wizard
+
 test: install ## all tests; what is skipped for want of a part is listed at the end
 	$(BIN)/python -m pytest
+
+test-deps: ## the system packages that tests use, on Debian (as root)
+	apt-get update && apt-get install -y --no-install-recommends chromium
+
+screenshots: install ## take the pictures of docs/images anew
+	@$(BIN)/python -m tests.browser.screenshots
 
 check: install ## format, lint and types
 	$(BIN)/ruff format --check .

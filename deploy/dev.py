@@ -101,7 +101,7 @@ def _taken(ports: dict[str, int]) -> list[str]:
     return lines
 
 
-def _wait_until_healthy(services: list[subprocess.Popen[bytes]]) -> bool:
+def wait_until_healthy(services: list[subprocess.Popen[bytes]]) -> bool:
     deadline = time.monotonic() + _START_SECONDS
     while not _ended(services) and time.monotonic() < deadline:
         if ask(None).healthy:
@@ -123,7 +123,7 @@ def _wait(services: list[subprocess.Popen[bytes]]) -> int:
     return max([abs(code) for code in codes] + [abs(service.wait()) for service in services])
 
 
-def _start(package: str, settings: dict[str, str]) -> subprocess.Popen[bytes]:
+def start(package: str, settings: dict[str, str]) -> subprocess.Popen[bytes]:
     """Settings of the shell win: `SIGIL_PORT=9443 make dev`."""
     return subprocess.Popen([sys.executable, "-m", package, "serve"], env={**settings, **os.environ})
 
@@ -141,10 +141,10 @@ def main() -> int:
     # For the health check, which asks as the settings say.
     os.environ.setdefault("SIGIL_PORT", str(port))
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    relay = _start("relay", _relay_settings(relay_port, identity.server_id))
-    services = [relay, _start("sigil", settings)]
+    relay = start("relay", _relay_settings(relay_port, identity.server_id))
+    services = [relay, start("sigil", settings)]
     try:
-        if _wait_until_healthy(services):
+        if wait_until_healthy(services):
             click.echo(
                 f"\nSigil answers on https://localhost:{port}, its relay on http://localhost:{relay_port}\n"
                 f"  server_id  {identity.server_id}\n"

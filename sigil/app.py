@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -22,6 +23,7 @@ from sigil.config import Config
 from sigil.core import webhook_delivery
 from sigil.core.approval import APPROVAL, NAMED, VOTE, Approval
 from sigil.core.challenge import CHALLENGE, IDEMPOTENT, LEDGER, Challenge
+from sigil.core.commitment import Session
 from sigil.core.decision import SessionStore, StoreFull, StoreUnusable
 from sigil.core.delivery import Done
 from sigil.core.fan_out import FAN_OUT
@@ -33,6 +35,7 @@ from sigil.core.webhook_delivery import FAILURE
 from sigil.core.webhook_event import EVENT
 from sigil.devices import Devices
 from sigil.fan_outs import FanOuts
+from sigil.first_boot import KeyDesk
 from sigil.inbox import Inbox
 from sigil.outbound.relay import RelayClient
 from sigil.outbox_loop import OutboxLoop
@@ -45,22 +48,26 @@ from sigil.push_messages import PushMessages
 from sigil.pushes import Pushes
 from sigil.receiver_watch import ReceiverWatch
 from sigil.relay_watch import RelayWatch
+from sigil.resources.admission import OwnPage, TokenDoor
 from sigil.resources.approvals import NewApproval, OneApproval, StatusOfApproval, Votes
 from sigil.resources.callers import Callers
 from sigil.resources.challenges import Answers, NewChallenge, OneChallenge, StatusOfChallenge
+from sigil.resources.first_boot import Doors, KeysOfInit, TooLate
 from sigil.resources.inbox import PendingOfDevice
 from sigil.resources.openapi import OpenApi
+from sigil.resources.pages import Assets, NothingHere, Page, PageFiles, values_of_home
 from sigil.resources.server import HealthOfServer, InfoOfServer
 from sigil.serving import logs, places, problems
 from sigil.serving.edge import Edge
 from sigil.serving.every_answer import EveryAnswer
 from sigil.serving.intake import Intake
-from sigil.serving.limits import AddressLimiter
+from sigil.serving.limits import FAILURE_COST, AddressLimiter
 from sigil.serving.proxies import ClientAddresses
 from sigil.serving.refusal import StartRefused
 from sigil.serving.settings import Secret
 from sigil.serving.strangers import Strangers
 from sigil.serving.worker_life import Life
+from sigil.store.adoption import Stamp
 from sigil.store.directory import StateDirectory, StateDirectoryError
 from sigil.store.lmdb import LmdbStore
 from sigil.store.running import open_running
@@ -79,6 +86,8 @@ if TYPE_CHECKING:
 KINDS = (CHALLENGE, LEDGER, IDEMPOTENT, SPENT, OUTBOX, PEER, EVENT, FAILURE, APPROVAL, VOTE, NAMED, FAN_OUT)
 # Rows are read back after a restart only by a server that writes them the same way.
 STORE_SCHEMA = "5"
+_GUESSES_PER_MINUTE = 10
+App = falcon.asgi.App[Any, Any]
 
 
 @dataclass(frozen=True, repr=False)
@@ -87,6 +96,8 @@ class Snapshot:
 
     config: Config
     secrets: DerivedSecrets
+    # Of whoever set the server up in this run of its host, if it was the wizard.
+    session: Session | None = None
 
 
 class Journals(Protocol):
@@ -111,16 +122,22 @@ class Parts:
     run: int = field(default_factory=os.getppid)
 
 
-def open_state(config: Config, server_id: str) -> StateDirectory:
+def enter_state(config: Config) -> StateDirectory:
     """Take possession of the state directory, in the master; StartRefused says what to mend."""
+    with _told():
+        return StateDirectory.enter(config.state_dir, insecure=config.state_dir_insecure)
+
+
+def settle_state(state: StateDirectory, config: Config, server_id: str, *, vouched: bool = False) -> None:
+    """Adopt the session store in it or start an empty one, for a server of that identity."""
+    with _told():
+        state.settle(size=config.store_size, stamp=Stamp(STORE_SCHEMA, server_id), vouched=vouched)
+
+
+@contextmanager
+def _told() -> Iterator[None]:
     try:
-        return StateDirectory.open(
-            config.state_dir,
-            size=config.store_size,
-            schema=STORE_SCHEMA,
-            server_id=server_id,
-            insecure=config.state_dir_insecure,
-        )
+        yield
     except StateDirectoryError as error:
         raise StartRefused(str(error)) from error
 
@@ -164,12 +181,11 @@ def build(snapshot: Snapshot, parts: Parts) -> Edge:
         revoked=config.revoked_keys,
         live_only=config.live_keys,
     )
-    addresses = ClientAddresses(config.trusted_proxies, cloudflare=config.use_cf_connecting_ip)
-    # Each worker counts for itself: together they let through what the setting says.
-    strangers = Strangers(addresses, AddressLimiter(config.rate_limit / config.workers))
+    addresses = addresses_of(config)
+    strangers = strangers_of(config, addresses)
     callers = Callers(keys, strangers)
     services = _services(config, identity, parts)
-    app: falcon.asgi.App[Any, Any] = falcon.asgi.App(
+    app: App = falcon.asgi.App(
         middleware=[_Worker(services.loops, parts.store), EveryAnswer(parts.metrics.http if parts.metrics else None)]
     )
     problems.handle_errors(app, parts.metrics.problem if parts.metrics else lambda problem: None)
@@ -190,7 +206,43 @@ def build(snapshot: Snapshot, parts: Parts) -> Edge:
     app.add_route("/openapi.json", OpenApi(__version__, strangers))
     if parts.metrics:
         app.add_route("/metrics", parts.metrics.resource)
+    _add_pages(app, config, identity, strangers)
+    if snapshot.session is not None:
+        _add_keys_of_init(app, snapshot, snapshot.session, parts, addresses=addresses, strangers=strangers)
     return Edge(app, Intake(), addresses)
+
+
+def _add_pages(app: App, config: Config, identity: ServerIdentity, strangers: Strangers) -> None:
+    pages = PageFiles.load()
+    values = values_of_home(identity, config.server_name, __version__)
+    add_assets(app, pages, strangers)
+    app.add_route("/", Page(pages.fill("home.html", values), strangers))
+    app.add_sink(NothingHere(pages.fill("not_found.html", values), strangers).sink)
+
+
+def add_assets(app: App, pages: PageFiles, strangers: Strangers) -> None:
+    assets = Assets(pages, strangers)
+    app.add_route("/assets/{name}", assets)
+    app.add_route("/favicon.ico", assets)
+
+
+def _add_keys_of_init(
+    app: App, snapshot: Snapshot, session: Session, parts: Parts, *, addresses: ClientAddresses, strangers: Strangers
+) -> None:
+    config = snapshot.config
+    desk = KeyDesk(
+        api_key_secret=snapshot.secrets.api_key,
+        session=session,
+        prefix=config.key_prefix,
+        clock=parts.clock,
+        randomness=parts.randomness,
+    )
+    # The session's token is asked for, so any name will do.
+    page = OwnPage(scheme=config.scheme, public_url=config.public_url, any_name=True, loopback_only=False)
+    told = "Only the page that set the server up makes API keys here, for half an hour."
+    doors = Doors(page, TokenDoor(desk.admits, guesses_of(config, addresses), told), strangers)
+    app.add_route("/init/api-keys", KeysOfInit(desk, doors))
+    app.add_route("/init/commit", TooLate(desk))
 
 
 @dataclass(frozen=True)
@@ -384,6 +436,21 @@ def _drafts(config: Config, parts: Parts, devices: Devices, outgoing: OutgoingPu
         exclude_requester=config.mpa_exclude_requester,
         respond_to=f"{config.public_url}/mpa/respond" if config.public_url else "",
     )
+
+
+def addresses_of(config: Config) -> ClientAddresses:
+    return ClientAddresses(config.trusted_proxies, cloudflare=config.use_cf_connecting_ip)
+
+
+def strangers_of(config: Config, addresses: ClientAddresses) -> Strangers:
+    # Each worker counts for itself: together they let through what the setting says.
+    return Strangers(addresses, AddressLimiter(config.rate_limit / config.workers))
+
+
+def guesses_of(config: Config, addresses: ClientAddresses) -> Strangers:
+    """Those who guess a token of the wizard: ten times a minute, whatever SIGIL_RATE_LIMIT says."""
+    per_worker = max(1, _GUESSES_PER_MINUTE * FAILURE_COST / config.workers)
+    return Strangers(addresses, AddressLimiter(per_worker))
 
 
 def _info(config: Config, identity: ServerIdentity) -> Info:

@@ -17,6 +17,8 @@ from sigil.serving import settings
 from sigil.serving.settings import MIN_SECRET_LENGTH, ConfigError, Network, Reader, Secret
 from sigil.webhook_settings import WebhookTarget
 
+# Typed by a person, guessed at ten times a minute at most, and gone after the first boot.
+MIN_INIT_TOKEN_LENGTH = 16
 SECRETS = ("SIGIL_MNEMONIC", "API_KEY", "WEBHOOK_SECRET", "WEBHOOK_URL", "METRICS_TOKEN", "SIGIL_INIT_TOKEN")
 """Variables whose value is a secret itself, or may hold one."""
 
@@ -47,6 +49,9 @@ class Config:
     telemetry: Literal["full", "minimal", "none"] = "full"
     metrics_token: Secret | None = None
     log_level: Literal["debug", "info", "warn", "error"] = "info"
+    init_token: Secret | None = None
+    init_token_off: bool = False
+    init_reset: bool = False
     number_matching: bool = False
     max_pending_per_device: int = 5
     device_rate: int = 10
@@ -62,6 +67,15 @@ class Config:
         """Whether this server issues live API keys; only one that requires attestation does."""
         return False
 
+    @property
+    def key_prefix(self) -> Literal["sgk_live_", "sgk_test_"]:
+        """Of the API keys that this server issues."""
+        return "sgk_live_" if self.live_keys else "sgk_test_"
+
+    @property
+    def scheme(self) -> Literal["http", "https"]:
+        return "http" if self.http_only else "https"
+
 
 # Named in the documentation, but built later: set, they stop the start rather than pretend.
 _FLAGS_NOT_BUILT = ("SIGIL_ATTESTATION_REQUIRED", "SIGIL_ALLOW_EMULATORS")
@@ -73,9 +87,6 @@ _FOREIGN = frozenset(
         "SIGIL_SERVICE_URL",
         "SIGIL_TEST_VECTORS",
         "SIGIL_DEVICE_HOME",
-        "SIGIL_INIT_TOKEN",
-        "SIGIL_INIT_TOKEN_FILE",
-        "SIGIL_INIT_RESET",
         # The relay's: one file of settings often serves both.
         "RELAY_HOST",
         "RELAY_PORT",
@@ -178,6 +189,8 @@ def _read(r: Reader) -> Config:
         + r.value("TRUSTED_PROXY_CIDR", nobody, settings.networks)
         + r.value("TRUSTED_PROXY_PROVIDER", nobody, settings.provider)
     )
+    token = _init_token(r)
+    token_off = token is not None and token.reveal().lower() == "off"
     return Config(
         mode="init" if mode == "init" and mnemonic is None else "operational",
         mnemonic=mnemonic,
@@ -201,6 +214,9 @@ def _read(r: Reader) -> Config:
         telemetry=r.choice("SIGIL_TELEMETRY", "full", "full", "minimal", "none"),  # type: ignore[arg-type]
         metrics_token=r.secret("METRICS_TOKEN"),
         log_level=r.choice("LOG_LEVEL", "info", "debug", "info", "warn", "error"),  # type: ignore[arg-type]
+        init_token=None if token_off else token,
+        init_token_off=token_off,
+        init_reset=r.flag("SIGIL_INIT_RESET", default=False),
         number_matching=r.flag("SIGIL_NUMBER_MATCHING", default=False),
         max_pending_per_device=r.value("SIGIL_MAX_PENDING_PER_DEVICE", 5, settings.count(1, 100)),
         device_rate=r.value("SIGIL_DEVICE_RATE", 10, settings.rate),
@@ -221,6 +237,14 @@ def _refuse_not_built(r: Reader) -> None:
     asked = [name for name in _FLAGS_NOT_BUILT if r.flag(name, default=False)]
     asked += [name for name in _VALUES_NOT_BUILT if r.text(name)]
     r.faults += [f"{name}: not built yet in this version; unset it to start" for name in asked]
+
+
+def _init_token(r: Reader) -> Secret | None:
+    token = r.secret("SIGIL_INIT_TOKEN")
+    text = token.reveal() if token else "off"
+    if text.lower() != "off" and (len(text) < MIN_INIT_TOKEN_LENGTH or not _VISIBLE.match(text)):
+        r.faults.append(f"SIGIL_INIT_TOKEN: has at least {MIN_INIT_TOKEN_LENGTH} visible ASCII characters, or is off")
+    return token
 
 
 def _preset(r: Reader) -> tuple[Secret, ...]:

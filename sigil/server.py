@@ -7,13 +7,15 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from sigil import __version__
-from sigil.app import Snapshot, create_app, open_state
+from sigil import __version__, commissioning
+from sigil.app import Snapshot, create_app, enter_state
+from sigil.commissioning import Start
 from sigil.config import SECRETS, Config, load
 from sigil.protocol.identity import DerivedSecrets, InvalidMnemonic, ServerIdentity
 from sigil.serving import logs
-from sigil.serving.process import serve
+from sigil.serving.process import TlsPaths, serve
 from sigil.serving.refusal import StartRefused
+from sigil.serving.secrecy import swaps
 from sigil.serving.self_signed import ensure_pair
 from sigil.serving.settings import ConfigError, Secret
 from sigil.serving.tls_pair import TlsPair
@@ -26,37 +28,38 @@ def run() -> int:
     for name in SECRETS:
         os.environ.pop(name, None)
     config = load(environ)
-    if config.mode == "init":
-        raise StartRefused(
-            "SIGIL_MODE=init: this version has no init wizard yet; make a mnemonic with `sigil mnemonic`"
-        )
-    logs.configure("sigil", logs.stricter(config.log_level, config.telemetry))
-    snapshot, identity = take_snapshot(config)
-    config = snapshot.config
+    commissioning.refuse_in_the_clear(config)
+    log_level = logs.stricter(config.log_level, config.telemetry)
+    logs.configure("sigil", log_level)
+    # The words end here, one way or the other.
+    start = _operational(config) if config.mnemonic else None
+    config = replace(config, mnemonic=None)
     _tell(config)
     _ensure_tls(config)
-    with open_state(config, identity.server_id) as state:
+    with enter_state(config) as state:
+        start = start or commissioning.start(config)
+        commissioning.settle(state, config, start)
         logs.info(
             "sigil_starting",
             version=__version__,
-            mode=config.mode,
-            server_id=identity.server_id,
-            pictogram=identity.pictogram_speakable,
+            mode="operational" if start.identity else "init",
+            server_id=start.identity.server_id if start.identity else None,
+            pictogram=start.identity.pictogram_speakable if start.identity else None,
             workers=config.workers,
             push="enabled" if config.relay_url else "disabled",
             webhooks="enabled" if config.webhook else "disabled",
             sessions="adopted" if state.adopted else "new",
         )
         return serve(
-            factory=create_app,
-            settings=snapshot,
+            factory=start.factory,
+            settings=start.snapshot,
             host=config.host,
             port=config.port,
             tls=_tls_paths(config),
             workers=config.workers,
             state_dir=config.state_dir,
-            reload=lambda: _reload(environ, snapshot, identity.server_id),
-            log_level=logs.stricter(config.log_level, config.telemetry),
+            reload=lambda: _reload(environ, start),
+            log_level=log_level,
             websockets=False,
             metrics=config.telemetry != "none",
         )
@@ -69,7 +72,15 @@ def check(environ: Mapping[str, str] = os.environ) -> tuple[Config, ServerIdenti
     if not config.http_only and (config.tls_cert.exists() or config.tls_key.exists() or not config.tls_auto_generate):
         ensure_pair(config.tls_cert, config.tls_key, generate=False)
         TlsPair(config.tls_cert, config.tls_key).close()
+    if config.mode == "init":
+        commissioning.refuse_in_the_clear(config)
+        commissioning.expected(config)
     return config, identity
+
+
+def _operational(config: Config) -> Start:
+    snapshot, identity = take_snapshot(config)
+    return Start(create_app, snapshot, identity)
 
 
 def take_snapshot(config: Config) -> tuple[Snapshot, ServerIdentity]:
@@ -88,6 +99,8 @@ def derive(mnemonic: Secret) -> DerivedSecrets:
 
 
 def _tell(config: Config) -> None:
+    if swapped := swaps():
+        logs.warn("swap_is_on", swaps=swapped, message="memory with derived keys can reach a disk: turn swap off")
     for line in config.warnings:
         logs.warn("setting", message=line)
     if not config.relay_url:
@@ -105,15 +118,15 @@ def _ensure_tls(config: Config) -> None:
         logs.warn("self_signed_certificate", path=config.tls_cert, message="clients have to be told to trust it")
 
 
-def _reload(environ: Mapping[str, str], running: Snapshot, server_id: str) -> tuple[Snapshot, tuple[Path, Path] | None]:
+def _reload(environ: Mapping[str, str], start: Start) -> tuple[object, TlsPaths]:
     """What SIGHUP changes: certificate, API keys and revocations, from their files. The rest stays as it started."""
     try:
         config = load(environ)
     except ConfigError as error:
         raise StartRefused("; ".join(error.lines)) from error
-    snapshot, identity = take_snapshot(config)
-    if identity.server_id != server_id:
+    if config.mnemonic and start.identity and take_snapshot(config)[1].server_id != start.identity.server_id:
         raise StartRefused("the mnemonic now gives another server_id; another identity needs a restart")
     _tell(config)
+    running = start.snapshot
     kept = replace(running.config, preset_keys=config.preset_keys, revoked_keys=config.revoked_keys)
-    return Snapshot(kept, snapshot.secrets), _tls_paths(config)
+    return replace(running, config=kept), _tls_paths(config)

@@ -27,6 +27,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "approval_messages": {"core", "protocol"},
     "outgoing": {"core"},
     "fan_outs": {"outgoing", "core"},
+    "first_boot": {"core", "protocol"},
     "challenges": {"challenge_messages", "devices", "outgoing", "undelivered", "waiting", "core", "protocol"},
     "approval_drafts": {"devices", "outgoing", "core", "protocol"},
     "approval_register": {"undelivered", "core", "protocol"},
@@ -49,27 +50,35 @@ MAY_IMPORT: dict[str, set[str]] = {
     "webhook_loop": {"outgoing", "under_way", "webhooks", "receiver_watch", "core"},
     "journal": {"webhook_messages", "core", "protocol", "serving"},
     "metrics": {"core", "protocol", "serving"},
-    "resources": {"resources", "approvals", "challenges", "inbox", "waiting", "core", "protocol", "serving"},
-    "store": {"store", "core"},
+    "resources": {
+        "resources", "approvals", "challenges", "first_boot", "inbox", "waiting", "core", "protocol", "serving",
+    },
+    "pages": set(),
+    "store": {"store", "core", "protocol"},
     "outbound": {"outbound", "pushes", "webhooks", "core", "serving", "protocol"},
     "worker": {"serving", "fan_outs", "sweeper", "waiting", "outbox_loop", "webhook_loop", "core"},
     "app": {
         "__init__", "config", "core", "protocol", "serving", "store", "outbound", "resources", "worker", "challenges",
         "challenge_messages", "approvals", "approval_drafts", "approval_messages", "approval_register", "devices",
         "fan_outs", "inbox", "sweeper", "waiting", "outgoing", "push_messages", "pushes", "relay_watch", "outbox_loop",
-        "journal", "metrics", "receiver_watch", "undelivered", "webhooks", "webhook_loop", "webhook_settings",
+        "first_boot", "journal", "metrics", "receiver_watch", "undelivered", "webhooks", "webhook_loop",
+        "webhook_settings",
     },
-    "server": {"__init__", "app", "config", "protocol", "serving"},
+    "first_boot_app": {
+        "__init__", "app", "config", "core", "first_boot", "metrics", "protocol", "resources", "serving", "store",
+    },
+    "commissioning": {"app", "config", "core", "first_boot_app", "protocol", "serving", "store"},
+    "server": {"__init__", "app", "commissioning", "config", "protocol", "serving"},
     "webhook_failures": {"webhook_messages", "core", "protocol"},
     "cli": {
-        "__init__", "cli", "server", "app", "config", "webhook_failures", "webhook_settings", "protocol", "device",
-        "sdk", "serving",
+        "__init__", "cli", "server", "commissioning", "app", "config", "webhook_failures", "webhook_settings",
+        "protocol", "device", "sdk", "serving",
     },
     "device": {"__init__", "device", "protocol"},
     "sdk": {"sdk", "protocol"},
 }  # fmt: skip
 # Plugged in by the composition root, and known to nobody else.
-PLUGGED_IN = {"store": {"app", "store"}, "outbound": {"app", "outbound"}}
+PLUGGED_IN = {"store": {"app", "commissioning", "first_boot_app", "store"}, "outbound": {"app", "outbound"}}
 PURE = ("protocol", "core")
 IMPURE = {
     "asyncio",

@@ -16,6 +16,7 @@ import click
 from sigil import __version__
 
 if TYPE_CHECKING:
+    from sigil.config import Config
     from sigil.protocol.identity import ServerIdentity
 
 _LAZY_GROUPS = {"device": "sigil.device.commands", "webhook": "sigil.cli.webhook"}
@@ -97,11 +98,22 @@ def check_config() -> None:
         if identity:
             click.echo(f"server_id  {identity.server_id}")
             click.echo(f"pictogram  {' '.join(identity.pictogram)}  {identity.pictogram_speakable}")
+        else:
+            _show_wizard(config)
         click.echo(f"listen     {config.host} port {config.port} ({'http' if config.http_only else 'https'})")
         click.echo(f"workers    {config.workers}")
         click.echo(f"state      {config.state_dir}")
         click.echo(f"webhooks   {'enabled' if config.webhook else 'disabled'}")
         click.echo("the settings are good")
+
+
+def _show_wizard(config: Config) -> None:
+    from sigil import commissioning
+
+    own = "SIGIL_INIT_TOKEN" if config.init_token else "the token of the log"
+    click.echo(f"wizard     {commissioning.address_of(config)}")
+    click.echo(f"asks for   {own if commissioning.asks_for_token(config) else 'no token'}")
+    click.echo(f"restores   {commissioning.expected(config) or 'any identity, or makes one'}")
 
 
 @sigil.command()
@@ -114,6 +126,29 @@ def health(url: str | None) -> None:
         answer = ask(url)
         click.echo(answer.text)
         sys.exit(0 if answer.healthy else 1)
+
+
+@sigil.command()
+@click.option("--create/--restore", "create", default=None, help="New words, or those of a server that was lost.")
+@click.option("--mnemonic-out", type=click.Path(path_type=Path), help="Write the words to a new file with mode 0600.")
+@click.option("--api-key-out", type=click.Path(path_type=Path), help="Write the API key to a new file with mode 0600.")
+@click.option("--yes", is_flag=True, help="Ask nothing; words to restore come from standard input.")
+def init(create: bool | None, mnemonic_out: Path | None, api_key_out: Path | None, yes: bool) -> None:
+    """Set a server up in the terminal: words, identity, API key. The browser's wizard is SIGIL_MODE=init."""
+    for path in (mnemonic_out, api_key_out):
+        if path and path.exists():
+            die(f"{path} exists; it is not overwritten")
+    if yes and create is None:
+        die("--yes asks nothing: say --create or --restore")
+    if not yes and not sys.stdin.isatty():
+        die("there is no terminal to ask on: say --yes, and --create or --restore")
+    with refusals():
+        from sigil.cli.wizard import Wanted, Wizard
+        from sigil.serving.secrecy import forbid_core_dumps
+
+        forbid_core_dumps()
+        restore = None if create is None else not create
+        Wizard(Wanted(restore, mnemonic_out, api_key_out, yes), _give).run()
 
 
 @sigil.command()

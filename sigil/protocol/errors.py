@@ -56,6 +56,13 @@ class InvalidSignature(Problem):
     summary = "The signature was not accepted."
 
 
+class OriginRefused(Problem):
+    """The wizard answers its own page alone: no other site's, under no name that a stranger gave this address."""
+
+    code = "ORIGIN_REFUSED"
+    summary = "The setup answers its own page only: open the address that the server's log names."
+
+
 class ChallengeNotFound(Problem):
     code = "CHALLENGE_NOT_FOUND"
     summary = "There is no such challenge, or its result is no longer kept."
@@ -113,6 +120,18 @@ class RequestIdConflict(Problem):
 class MpaExpired(Problem):
     code = "MPA_EXPIRED"
     summary = "The request timed out before enough groups had answered."
+
+
+class AlreadyInitialized(Problem):
+    code = "ALREADY_INITIALIZED"
+    summary = "The server has been set up already, from another window or by somebody else."
+
+
+class IdentityMismatch(Problem):
+    """`details.server_id` and `details.pictogram` are those of the identity that this server had."""
+
+    code = "IDENTITY_MISMATCH"
+    summary = "These words give another identity than the one that this server had: restore that one."
 
 
 class ChallengeExpired(Problem):

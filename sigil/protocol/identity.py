@@ -30,6 +30,10 @@ class InvalidMnemonic(ValueError):
     """The words are not a usable mnemonic; the message says why and repeats none of them."""
 
 
+class WrongChecksum(InvalidMnemonic):
+    """24 words of the list that do not belong together."""
+
+
 @dataclass(frozen=True, repr=False)
 class DerivedSecrets:
     """The four 32-byte secrets of a server. They are what a running server keeps: never words, never the seed."""
@@ -69,17 +73,27 @@ def _english() -> Mnemonic:
     return Mnemonic("english")
 
 
+def word_list() -> tuple[str, ...]:
+    """The 2048 English words of BIP-39, in their order."""
+    return tuple(_english().wordlist)
+
+
+@lru_cache(maxsize=1)
+def places_of_words() -> dict[str, int]:
+    """Where each of them stands, from 0: the 11 bits that it means."""
+    return {word: place for place, word in enumerate(word_list())}
+
+
 def _bip39_seed(words: str) -> bytes:
     text = normalise(words)
     given = text.split()
     if len(given) != WORDS:
         raise InvalidMnemonic(f"a mnemonic has {WORDS} words, this one has {len(given)}")
-    known = set(_english().wordlist)
-    unknown = [str(position) for position, word in enumerate(given, 1) if word not in known]
+    unknown = [str(position) for position, word in enumerate(given, 1) if word not in places_of_words()]
     if unknown:
         raise InvalidMnemonic(f"not in the BIP-39 English word list: word {', '.join(unknown)}")
     if not _english().check(text):
-        raise InvalidMnemonic("the checksum does not match: a word is wrong, or two changed places")
+        raise WrongChecksum("the checksum does not match: a word is wrong, or two changed places")
     return bytes(_english().to_seed(text, passphrase=""))
 
 

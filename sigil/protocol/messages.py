@@ -25,6 +25,7 @@ _LOCATION = re.compile(r" - at `(\$[^`]*)`\Z")
 _MEMBER = re.compile(r"Object (?:missing required|contains unknown) field `(.*?)`(?: - at `(\$[^`]*)`)?\Z", re.DOTALL)
 _MAX_MESSAGE = 200
 
+Mode = Literal["operational", "init"]
 ChallengeState = Literal["pending", "verified", "rejected", "expired", "cancelled"]
 
 
@@ -147,7 +148,7 @@ class Health(Answer, frozen=True):
     """`GET /health`; 503 when `status` is `unhealthy`"""
 
     status: Literal["healthy", "initializing", "unhealthy"]
-    mode: Literal["operational", "init"]
+    mode: Mode
     version: str
     details: dict[str, str] | None = None
 
@@ -170,7 +171,7 @@ class Info(Answer, frozen=True):
     server_pictogram: list[str]
     server_pictogram_speakable: str
     version: str
-    mode: Literal["operational", "init"]
+    mode: Mode
     features: Features
     relay_url: str | None = None
 

@@ -15,6 +15,11 @@ from sigil.resources.operations import OPERATIONS, Operation
 from sigil.serving.strangers import Strangers
 
 
+def paths() -> list[str]:
+    """Every path that is described."""
+    return list(dict.fromkeys(operation.path for operation in OPERATIONS))
+
+
 def document(version: str) -> dict[str, Any]:
     """The whole description as JSON values."""
     kinds = list(dict.fromkeys([*(kind for operation in OPERATIONS for kind in _kinds(operation)), ActionContext]))
@@ -36,7 +41,14 @@ def document(version: str) -> dict[str, Any]:
         "paths": paths,
         "components": {
             "schemas": components,
-            "securitySchemes": {"apiKey": {"type": "http", "scheme": "bearer", "bearerFormat": "sgk_"}},
+            "securitySchemes": {
+                "apiKey": {"type": "http", "scheme": "bearer", "bearerFormat": "sgk_"},
+                "firstBoot": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "The token of the server's log where one is asked for, or that of the session.",
+                },
+            },
         },
     }
 
@@ -78,19 +90,28 @@ def _refine(components: dict[str, Any]) -> None:
 
 def _kinds(operation: Operation) -> list[Any]:
     body = [operation.body] if operation.body else []
-    return [*body, *operation.answers.values(), messages.ErrorAnswer]
+    answers = [kind for answer in operation.answers.values() for kind in _either(answer)]
+    return [*body, *answers, messages.ErrorAnswer]
+
+
+def _either(answer: Any) -> tuple[Any, ...]:
+    """The types of an answer that has several forms."""
+    return answer if isinstance(answer, tuple) else (answer,)
 
 
 def _described(operation: Operation, schemas: dict[Any, Any]) -> dict[str, Any]:
     described: dict[str, Any] = {"operationId": operation.name, "summary": operation.summary}
-    described["security"] = [{"apiKey": []}] if operation.key else []
+    described["security"] = [{"apiKey": []}] if operation.key else [{"firstBoot": []}] if operation.token else []
     if operation.parameters:
         described["parameters"] = operation.parameters
     if operation.body:
         described["requestBody"] = {"required": True, "content": _json(schemas[operation.body])}
     answers = {
-        str(status): {"description": falcon.util.code_to_http_status(status), "content": _json(schemas[kind])}
-        for status, kind in operation.answers.items()
+        str(status): {
+            "description": falcon.util.code_to_http_status(status),
+            "content": _json(_any_of(answer, schemas)),
+        }
+        for status, answer in operation.answers.items()
     }
     errors = {
         str(status): {"description": codes, "content": _json(schemas[messages.ErrorAnswer])}
@@ -101,6 +122,11 @@ def _described(operation: Operation, schemas: dict[Any, Any]) -> dict[str, Any]:
         answers["200"] = {"description": falcon.util.code_to_http_status(200), "content": text}
     described["responses"] = {**answers, **errors}
     return described
+
+
+def _any_of(answer: Any, schemas: dict[Any, Any]) -> Any:
+    forms = [schemas[kind] for kind in _either(answer)]
+    return forms[0] if len(forms) == 1 else {"anyOf": forms}
 
 
 def _json(schema: Any) -> dict[str, Any]:

@@ -6,13 +6,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sigil.protocol import approval_messages as mpa
+from sigil.protocol import first_boot_messages as wizard
 from sigil.protocol import messages
 
 
 @dataclass(frozen=True)
 class Operation:
     """One method of one path. `errors` maps statuses to the codes that they may carry; `text` are the media types of a
-    200 that is not JSON.
+    200 that is not JSON; a tuple of types is an answer of several forms. With `key` it asks for an API key, with `token`
+    for a token of the first boot.
     """
 
     path: str
@@ -24,10 +26,19 @@ class Operation:
     body: Any = None
     text: tuple[str, ...] = ()
     key: bool = False
+    token: bool = False
     parameters: list[dict[str, Any]] = field(default_factory=list)
 
 
 _TRANSPORT = {413: "PAYLOAD_TOO_LARGE", 415: "UNSUPPORTED_MEDIA_TYPE", 503: "OVERLOADED or NOT_INITIALIZED"}
+_OF_WIZARD = {
+    400: "INVALID_REQUEST",
+    401: "UNAUTHORIZED",
+    403: "ORIGIN_REFUSED",
+    404: "NOT_FOUND",
+    429: "RATE_LIMITED",
+    **_TRANSPORT,
+}
 _CHALLENGE_ID = {"name": "challenge_id", "in": "path", "required": True, "schema": {"type": "string", "format": "uuid"}}
 _REQUEST_ID = {
     "name": "request_id",
@@ -188,7 +199,7 @@ OPERATIONS = (
         method="get",
         name="getInfo",
         summary="The server's identity: what a device pins.",
-        answers={200: messages.Info},
+        answers={200: (messages.Info, wizard.InfoBeforeInit)},
         errors={429: "RATE_LIMITED"},
     ),
     Operation(
@@ -198,6 +209,54 @@ OPERATIONS = (
         summary="This description.",
         answers={200: dict[str, Any]},
         errors={429: "RATE_LIMITED"},
+    ),
+    Operation(
+        path="/init/state",
+        method="get",
+        name="getInitState",
+        summary="In init mode: what the wizard has to know first.",
+        answers={200: wizard.InitState},
+        errors={403: "ORIGIN_REFUSED", 404: "NOT_FOUND", 429: "RATE_LIMITED"},
+    ),
+    Operation(
+        path="/init/words",
+        method="post",
+        name="makeWords",
+        summary="In init mode: 24 new words; the server keeps none.",
+        body=wizard.Nothing,
+        answers={200: wizard.NewWords},
+        errors={**_OF_WIZARD},
+        token=True,
+    ),
+    Operation(
+        path="/init/check",
+        method="post",
+        name="checkWords",
+        summary="In init mode: the identity of 24 words, or what is wrong with them.",
+        body=wizard.GivenWords,
+        answers={200: wizard.Checked},
+        errors={**_OF_WIZARD, 409: "IDENTITY_MISMATCH"},
+        token=True,
+    ),
+    Operation(
+        path="/init/commit",
+        method="post",
+        name="commitWords",
+        summary="In init mode: the server takes the identity of the words, once, and is operational.",
+        body=wizard.GivenWords,
+        answers={201: wizard.Initialized},
+        errors={**_OF_WIZARD, 409: "ALREADY_INITIALIZED or IDENTITY_MISMATCH"},
+        token=True,
+    ),
+    Operation(
+        path="/init/api-keys",
+        method="post",
+        name="makeFirstKeys",
+        summary="For half an hour after the commit, with the session's token: an API key.",
+        body=wizard.Nothing,
+        answers={201: wizard.IssuedKey},
+        errors={**_OF_WIZARD},
+        token=True,
     ),
     Operation(
         path="/metrics",

@@ -8,7 +8,8 @@ import falcon
 import msgspec
 from falcon.asgi import Request, Response
 
-from sigil.protocol.messages import Health, Info
+from sigil.protocol.first_boot_messages import InfoBeforeInit
+from sigil.protocol.messages import Health, Info, Mode
 from sigil.serving.strangers import Strangers
 
 _encode = msgspec.json.Encoder().encode
@@ -17,16 +18,17 @@ _encode = msgspec.json.Encoder().encode
 class HealthOfServer:
     """`GET /health`; `fault` tells what is wrong, or None."""
 
-    def __init__(self, version: str, fault: Callable[[], Awaitable[str | None]]) -> None:
+    def __init__(self, version: str, fault: Callable[[], Awaitable[str | None]], mode: Mode = "operational") -> None:
         self._version = version
         self._fault = fault
+        self._mode = mode
 
     async def on_get(self, _req: Request, resp: Response) -> None:
         fault = await self._fault()
-        health = Health("healthy", "operational", self._version)
+        health = Health("healthy" if self._mode == "operational" else "initializing", self._mode, self._version)
         if fault is not None:
             resp.status_code = 503
-            health = Health("unhealthy", "operational", self._version, {"reason": fault})
+            health = Health("unhealthy", self._mode, self._version, {"reason": fault})
         resp.data = _encode(health)
         resp.content_type = falcon.MEDIA_JSON
         resp.set_header("Cache-Control", "no-store")
@@ -37,7 +39,7 @@ class HealthOfServer:
 class InfoOfServer:
     """`GET /info`: what a device pins; made once, it never changes while the server runs."""
 
-    def __init__(self, info: Info, strangers: Strangers) -> None:
+    def __init__(self, info: Info | InfoBeforeInit, strangers: Strangers) -> None:
         self._answer = _encode(info)
         self._strangers = strangers
 

@@ -46,7 +46,9 @@ def _add(figures: ProcessFigures, pid: int, *, reaped: bool) -> None:
     times = fields[11:15] if reaped else fields[11:13]
     figures.cpu_seconds += sum(map(int, times)) / _TICKS
     figures.resident_bytes += int(fields[21]) * _PAGE
-    figures.open_files += len(list((folder / "fd").iterdir()))
+    # Not of a process that may not be looked into: see `secrecy`.
+    with contextlib.suppress(PermissionError):
+        figures.open_files += len(list((folder / "fd").iterdir()))
     if reaped:
         figures.started = _boot_time() + int(fields[19]) / _TICKS
     figures.count += 1

@@ -14,27 +14,33 @@ from sigil.store.lmdb import DATA_FILE, LOCK_FILE, LmdbStore
 
 STAMP = "stamp"
 _NEW_STAMP = "stamp.new"
+NOBODY = ""
 
 
 class Stamp(msgspec.Struct, frozen=True):
-    """Whose store it is: both must be equal for a restart to adopt it."""
+    """Whose store it is: both must be equal for a restart to adopt it. In init mode it is nobody's: NOBODY."""
 
     schema: str
     server_id: str
 
 
-def settle(path: Path, directory: int, size: int, stamp: Stamp, wiped: frozenset[str]) -> str:
-    """Adopt what is there, or wipe it and say why; an empty line means adopted. The caller holds the server lock."""
-    reason = _stamped_otherwise(directory, stamp) or _broken(path, directory, size)
+def settle(path: Path, directory: int, size: int, stamp: Stamp, wiped: frozenset[str], *, vouched: bool) -> str:
+    """Adopt what is there, or wipe it and say why; an empty line means adopted. The caller holds the server lock.
+
+    `vouched`: nobody's store is that of `stamp`, since the wizard committed that identity over it.
+    """
+    reason = _stamped_otherwise(directory, stamp, vouched) or _broken(path, directory, size)
     if reason:
         # The stamp goes first and comes last: a crash in between leaves no stamp, and the next start wipes again.
-        for name in (STAMP, _NEW_STAMP, DATA_FILE, LOCK_FILE, *sorted(wiped)):
+        for name in (STAMP, DATA_FILE, LOCK_FILE, *sorted(wiped)):
             _remove(name, directory)
-        _write_stamp(directory, stamp)
+    _write_stamp(directory, stamp)
     return reason
 
 
-def _stamped_otherwise(directory: int, stamp: Stamp) -> str:
+def _stamped_otherwise(directory: int, stamp: Stamp, vouched: bool) -> str:
+    if stamp.server_id == NOBODY:
+        return "the server has no identity yet"
     try:
         file = os.open(STAMP, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=directory)
     except FileNotFoundError:
@@ -47,6 +53,8 @@ def _stamped_otherwise(directory: int, stamp: Stamp) -> str:
         os.close(file)
     if found.schema != stamp.schema:
         return f"its schema was {found.schema!r}, not {stamp.schema!r}"
+    if vouched and found.server_id == NOBODY:
+        return ""
     return "" if found.server_id == stamp.server_id else f"it was the store of server {found.server_id!r}"
 
 
@@ -76,6 +84,8 @@ def _remove(name: str, directory: int) -> None:
 
 
 def _write_stamp(directory: int, stamp: Stamp) -> None:
+    # What a crash left half written.
+    _remove(_NEW_STAMP, directory)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
     file = os.open(_NEW_STAMP, flags, 0o600, dir_fd=directory)
     try:

@@ -7,6 +7,8 @@ import fcntl
 import os
 import stat
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
@@ -27,54 +29,60 @@ class StateDirectoryError(Exception):
 class StateDirectory:
     """A directory that this process owns until `close`.
 
-    `adopted`: the store of an earlier run is still there; otherwise it starts empty, and `reason` says why.
+    Once settled, `adopted` says that the store of an earlier run is still there; otherwise it starts empty, and
+    `reason` says why.
     """
 
-    def __init__(self, path: Path, lock: int, reason: str) -> None:
+    def __init__(self, path: Path, directory: int, lock: int) -> None:
         self.path = path
-        self.reason = reason
-        self.adopted = not reason
+        self.reason = "it is not settled"
+        self._directory = directory
         self._lock = lock
 
-    @classmethod
-    def open(
-        cls,
-        path: Path,
-        *,
-        size: int,
-        schema: str,
-        server_id: str,
-        insecure: bool = False,
-        wiped: frozenset[str] = frozenset(),
-        room: Room | None = None,
-    ) -> StateDirectory:
-        """Make or enter the directory `path` for a store of `size` bytes.
+    @property
+    def adopted(self) -> bool:
+        return not self.reason
 
-        `insecure` allows a file system that is not memory; `wiped` are entries that a wipe removes beside the store's
-        own files. Everything else stays. Raises StateDirectoryError.
+    @classmethod
+    def enter(cls, path: Path, *, insecure: bool = False) -> StateDirectory:
+        """Make or enter the directory, judge it and lock it; its store is not touched. Raises StateDirectoryError.
+
+        `insecure` allows a file system that is not memory.
         """
-        try:
+        with _told(path):
             directory = _enter(path)
             try:
                 _judge(path, directory, insecure)
-                lock = _take_lock(path, directory)
-                try:
-                    refusal = (room or Room()).refusal(size, directory, DATA_FILE)
-                    if refusal:
-                        raise StateDirectoryError(f"SIGIL_STORE_SIZE {size} is too large for {path}: {refusal}")
-                    return cls(path, lock, settle(path, directory, size, Stamp(schema, server_id), wiped))
-                except BaseException:
-                    os.close(lock)
-                    raise
-            finally:
+                return cls(path, directory, _take_lock(path, directory))
+            except BaseException:
                 os.close(directory)
-        except (OSError, StoreUnusable) as error:
-            raise StateDirectoryError(f"SIGIL_STATE_DIR {path} cannot be used: {error}; {_ELSEWHERE}") from error
+                raise
+
+    def settle(
+        self,
+        *,
+        size: int,
+        stamp: Stamp,
+        wiped: frozenset[str] = frozenset(),
+        room: Room | None = None,
+        vouched: bool = False,
+    ) -> None:
+        """Adopt the store, or start an empty one of `size` bytes. Raises StateDirectoryError.
+
+        `wiped` are entries that a wipe removes beside the store's own files; everything else stays. `vouched`: a store
+        whose stamp names no server is that of `stamp`.
+        """
+        with _told(self.path):
+            refusal = (room or Room()).refusal(size, self._directory, DATA_FILE)
+            if refusal:
+                raise StateDirectoryError(f"SIGIL_STORE_SIZE {size} is too large for {self.path}: {refusal}")
+            self.reason = settle(self.path, self._directory, size, stamp, wiped, vouched=vouched)
 
     def close(self) -> None:
         """Let the next server have the directory."""
         if self._lock >= 0:
             os.close(self._lock)
+            os.close(self._directory)
             self._lock = -1
 
     def __enter__(self) -> StateDirectory:
@@ -84,6 +92,14 @@ class StateDirectory:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, StoreUnusable) as error:
+        raise StateDirectoryError(f"SIGIL_STATE_DIR {path} cannot be used: {error}; {_ELSEWHERE}") from error
 
 
 _ELSEWHERE = "set SIGIL_STATE_DIR to a directory of the server's own"

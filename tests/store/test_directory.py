@@ -14,6 +14,7 @@ import pytest
 
 from sigil.core.decision import Decision, Key, Kind
 from sigil.store import directory as directory_module
+from sigil.store.adoption import NOBODY, Stamp
 from sigil.store.directory import StateDirectory, StateDirectoryError, file_system
 from sigil.store.lmdb import DATA_FILE, LmdbStore
 from sigil.store.room import WORKING_MEMORY, Room
@@ -34,9 +35,16 @@ def path(memory_directory: Path) -> Path:
     return memory_directory / "state"
 
 
-def enter(path: Path, **options: Any) -> StateDirectory:
-    settings = {"size": MiB, "schema": "1", "server_id": "abc", "insecure": True, "room": Unbounded()} | options
-    return StateDirectory.open(path, **settings)
+def enter(
+    path: Path, *, insecure: bool = True, schema: str = "1", server_id: str = "abc", **options: Any
+) -> StateDirectory:
+    state = StateDirectory.enter(path, insecure=insecure)
+    try:
+        state.settle(stamp=Stamp(schema, server_id), **{"size": MiB, "room": Unbounded()} | options)
+    except BaseException:
+        state.close()
+        raise
+    return state
 
 
 def refusal(path: Path, **options: Any) -> str:
@@ -250,6 +258,16 @@ def test_another_schema_or_server_wipes_the_store(path: Path, change: dict[str, 
     assert run(path, **change) == (False, reason)
     assert (path / DATA_FILE).stat().st_ino != inode
     assert run(path, **change) == (True, "")
+
+
+def test_a_store_of_nobody_is_wiped_unless_the_commitment_beside_it_vouches_for_it(path: Path) -> None:
+    run(path, server_id=NOBODY)
+    assert run(path, server_id=NOBODY) == (False, "the server has no identity yet")
+    assert run(path, server_id="abc", vouched=True) == (True, "")
+    assert run(path, server_id="abc") == (True, ""), "it is stamped from then on"
+    assert run(path, server_id="another", vouched=True) == (False, "it was the store of server 'abc'")
+    run(path, server_id=NOBODY)
+    assert run(path, server_id="abc") == (False, "it was the store of server ''")
 
 
 async def test_a_wiped_store_is_empty(path: Path) -> None:

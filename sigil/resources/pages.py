@@ -1,0 +1,164 @@
+"""Pages for people, and their files: read once at start, and nothing outside of this closed list is ever served."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+
+import falcon
+from falcon.asgi import Request, Response
+
+from sigil.protocol.errors import NotFound
+from sigil.protocol.identity import ServerIdentity, word_list
+from sigil.serving.strangers import Strangers
+
+_PACKAGE = "sigil.pages"
+_ICON = "favicon.svg"
+_MEDIA_TYPES = {
+    "css": "text/css; charset=utf-8",
+    "js": "text/javascript; charset=utf-8",
+    "svg": "image/svg+xml",
+    "txt": "text/plain; charset=utf-8",
+}
+_PLACE = re.compile(r"\{\{([a-z0-9_]+)\}\}")
+_HEADERS = {
+    # Everything comes from this server, nothing is inline, and nobody frames it.
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+        "form-action 'none'; base-uri 'none'; frame-ancestors 'none'; "
+        # No script may turn text into markup, whatever a later change of it tries.
+        "require-trusted-types-for 'script'; trusted-types 'none'"
+    ),
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+
+
+def dress(resp: Response) -> None:
+    """The headers of everything that a page is made of or asks for."""
+    resp.set_headers(_HEADERS)
+
+
+def wants_page(req: Request) -> bool:
+    """A browser that opens an address asks for text/html first; a script does not."""
+    first = (req.get_header("ACCEPT") or "").partition(",")[0].partition(";")[0]
+    return req.method in {"GET", "HEAD"} and first.strip().lower() == "text/html"
+
+
+@dataclass(frozen=True)
+class PageFiles:
+    """`assets` by name, with their media types, and `templates` by name."""
+
+    assets: Mapping[str, tuple[str, bytes]]
+    templates: Mapping[str, str]
+
+    @classmethod
+    def load(cls) -> PageFiles:
+        assets = {"words.txt": (_MEDIA_TYPES["txt"], "\n".join(word_list()).encode("ascii"))}
+        templates = {}
+        for file in files(_PACKAGE).iterdir():
+            suffix = file.name.rpartition(".")[2]
+            if suffix == "html":
+                templates[file.name] = file.read_text(encoding="utf-8")
+            elif suffix in _MEDIA_TYPES:
+                assets[file.name] = (_MEDIA_TYPES[suffix], file.read_bytes())
+        return cls(assets, templates)
+
+    def fill(self, name: str, values: Mapping[str, str]) -> bytes:
+        """The template with each `{{place}}` filled; KeyError for a place that has no value."""
+        return _PLACE.sub(lambda place: html.escape(values[place[1]]), self.templates[name]).encode()
+
+
+def values_of_home(identity: ServerIdentity, server_name: str, version: str) -> dict[str, str]:
+    """What `home.html` may name: nothing that `/info` does not tell."""
+    pairs = zip(identity.pictogram, identity.pictogram_speakable.split(), strict=True)
+    pictures = {
+        f"{kind}_{at}": text for at, pair in enumerate(pairs, 1) for kind, text in zip(_PARTS, pair, strict=True)
+    }
+    return {
+        "server_name": server_name,
+        "server_id": identity.server_id,
+        "pictogram": " ".join(identity.pictogram),
+        "pictogram_speakable": identity.pictogram_speakable,
+        "version": version,
+        **pictures,
+    }
+
+
+_PARTS = ("emoji", "name")
+
+
+class Page:
+    """One page, filled once."""
+
+    def __init__(self, content: bytes, strangers: Strangers) -> None:
+        self._content = content
+        self._strangers = strangers
+
+    async def on_get(self, req: Request, resp: Response) -> None:
+        self._strangers.charge(req)
+        show(resp, self._content)
+
+    on_head = on_get
+
+
+class Assets:
+    """`/assets/{name}`"""
+
+    def __init__(self, pages: PageFiles, strangers: Strangers) -> None:
+        self._assets = pages.assets
+        self._strangers = strangers
+
+    async def on_get(self, req: Request, resp: Response, name: str = _ICON) -> None:
+        self._strangers.charge(req)
+        if name not in self._assets:
+            raise NotFound
+        dress(resp)
+        resp.content_type, resp.data = self._assets[name]
+
+    on_head = on_get
+
+
+class NothingHere:
+    """Whatever has no route: a page for people, the error of the protocol for programs."""
+
+    def __init__(self, content: bytes, strangers: Strangers) -> None:
+        self._content = content
+        self._strangers = strangers
+
+    async def sink(self, req: Request, resp: Any, **_parameters: Any) -> None:
+        if not wants_page(req):
+            raise NotFound
+        self._strangers.charge(req)
+        show(resp, self._content)
+        resp.status_code = 404
+
+
+class ToTheWizard:
+    """In init mode every page leads to `/init`."""
+
+    async def on_get(self, _req: Request, resp: Response) -> None:
+        dress(resp)
+        resp.status_code = 302
+        resp.set_header("Location", "/init")
+
+    on_head = on_get
+
+    async def sink(self, req: Request, resp: Any, **_parameters: Any) -> None:
+        if not wants_page(req):
+            raise NotFound
+        await self.on_get(req, resp)
+
+
+def show(resp: Response, content: bytes) -> None:
+    dress(resp)
+    resp.data = content
+    resp.content_type = falcon.MEDIA_HTML

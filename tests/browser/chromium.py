@@ -1,0 +1,45 @@
+"""The browser of these tests: the system's own Chromium, which nothing is downloaded for."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from playwright.sync_api import Browser, sync_playwright
+
+PATIENCE = 60_000.0
+"""Milliseconds that anything may take on a machine that others use too."""
+_NAMES = ("chromium", "chromium-browser", "google-chrome")
+# --no-sandbox: these tests run as root in containers, and open nothing but our own pages. The rest keeps the browser
+# from talking to anyone else.
+_FLAGS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+
+
+def executable() -> str | None:
+    """Where the system has its Chromium, if it has one."""
+    found = (shutil.which(name) or shutil.which(name, path="/usr/bin") for name in _NAMES)
+    return next((path for path in found if path and Path(path).exists()), None)
+
+
+@contextlib.contextmanager
+def running(**environment: str) -> Iterator[Browser]:
+    """A headless browser with a profile of its own, until the end of the block."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=executable(), args=list(_FLAGS), env={**os.environ, **environment}, timeout=PATIENCE
+        )
+        try:
+            yield browser
+        finally:
+            browser.close()

@@ -1,0 +1,109 @@
+"""`make screenshots`: the pictures of docs/images, taken of a real server.
+
+Needs Chromium, pngquant, and the fonts Inter, JetBrains Mono and Noto Color Emoji, so that the pictures are the same on
+every machine. The words in them are published ones, with which no server may ever be set up.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import Browser, Route
+
+from tests.first_boot.newborn import WORDS
+
+from . import chromium
+from .init_server import InitServer
+from .people import creation
+from .window import Window
+
+IMAGES = Path(__file__).resolve().parents[2] / "docs" / "images"
+FONTS = {"system-ui": "Inter", "sans-serif": "Inter", "monospace": "JetBrains Mono"}
+LARGEST = 100_000
+"""Bytes of a picture: they are part of the repository."""
+
+LOOKS: dict[str, dict[str, Any]] = {
+    "": {"viewport": {"width": 1280, "height": 640}},
+    "-dark": {"viewport": {"width": 1280, "height": 640}, "color_scheme": "dark"},
+    "-phone": {"viewport": {"width": 390, "height": 700}, "device_scale_factor": 2},
+}
+TAKEN = {
+    "": ("welcome", "words", "identity", "home"),
+    "-dark": ("words", "key"),
+    "-phone": ("welcome", "restore", "confirm", "identity"),
+}
+
+
+def main() -> int:
+    """0, or 1 with one line for what is missing."""
+    if missing := _missing_programs() or _missing_fonts():
+        sys.stderr.write(f"screenshots: missing {', '.join(missing)}\n")
+        return 1
+    IMAGES.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder, _browser(Path(folder)) as browser:
+        for look in LOOKS:
+            _take(browser, look)
+    return 0
+
+
+def _browser(folder: Path) -> AbstractContextManager[Browser]:
+    return chromium.running(FONTCONFIG_FILE=str(_font_settings(folder)))
+
+
+def _missing_programs() -> list[str]:
+    missing = [name for name in ("pngquant", "fc-list") if shutil.which(name) is None]
+    return missing if chromium.executable() else [*missing, "chromium"]
+
+
+def _missing_fonts() -> list[str]:
+    there = subprocess.run(["fc-list", ":", "family"], capture_output=True, text=True, check=True).stdout
+    return [font for font in (*FONTS.values(), "Noto Color Emoji") if font not in there]
+
+
+def _take(browser: Browser, look: str) -> None:
+    with InitServer(SIGIL_PUBLIC_URL="https://auth.example.com") as server:
+        window = Window(browser, server.url, reduced_motion="reduce", **LOOKS[look])
+        window.page.route("**/init/words", _published)
+        for step in creation(window):
+            if step in TAKEN[look]:
+                path = IMAGES / f"{step}{look}.png"
+                window.page.mouse.move(0, 0)
+                window.page.screenshot(path=path, full_page=True)
+                _compress(path)
+        window.close()
+
+
+def _published(route: Route) -> None:
+    route.fulfill(content_type="application/json", body=json.dumps({"words": WORDS.split()}))
+
+
+def _compress(path: Path) -> None:
+    subprocess.run(["pngquant", "--force", "--strip", "--quality", "60-95", "--output", path, path], check=True)
+    if path.stat().st_size > LARGEST:
+        raise SystemExit(f"screenshots: {path.name} has {path.stat().st_size} bytes")
+
+
+def _font_settings(folder: Path) -> Path:
+    """Fontconfig's, with our fonts before the machine's own."""
+    ours = "".join(
+        f'<match target="pattern"><test name="family"><string>{family}</string></test>'
+        f'<edit name="family" mode="prepend" binding="strong"><string>{font}</string></edit></match>'
+        for family, font in FONTS.items()
+    )
+    path = folder / "fonts.conf"
+    path.write_text(
+        '<?xml version="1.0"?><!DOCTYPE fontconfig SYSTEM "fonts.dtd">'
+        f"<fontconfig><include>/etc/fonts/fonts.conf</include>{ours}</fontconfig>"
+    )
+    return path
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

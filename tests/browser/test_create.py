@@ -1,0 +1,135 @@
+"""From nothing to a server that answers, in one window."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+
+from .init_server import NAME, InitServer
+from .people import ADDRESS, DONE, WELCOME, commit, confirm, make_key, see_words
+from .window import Window, holds_words
+
+
+def test_a_person_creates_an_identity_and_the_server_works_with_it(
+    new_server: Callable[..., InitServer], new_window: Callable[..., Window]
+) -> None:
+    server = new_server()
+    window = new_window(server).open(ADDRESS).at(WELCOME)
+    words = see_words(window)
+    assert len(words) == 24
+    confirm(window, words)
+    told = (window.pictogram(), window.text("identity-id"), window.text("identity-key"))
+    commit(window)
+    first, second = make_key(window), make_key(window)
+    window.sees(re.compile(f"not shown again: {first[9:17]}"))
+    assert first not in window.document()
+    assert f"SIGIL_API_KEY={second}" in window.text("key-env")
+    window.click("I have stored the key")
+    window.at(DONE)
+    assert second not in window.document()
+
+    info = server.get("/info").json()
+    assert told == (info["server_pictogram_speakable"], info["server_id"], info["server_public_key"])
+    for key in (first, second):
+        _call(server, window.text("done-curl"), key)
+    assert f"--pin {info['server_id']}" in window.text("done-device")
+    assert not holds_words(window.traces(), words)
+    assert second not in window.traces()
+    assert window.open("/").pictogram() == told[0]
+    window.sees(NAME, info["server_id"][:8], "Healthy")
+    window.open("/init").sees("There is nothing here")
+
+
+def _call(server: InitServer, line: str, key: str) -> None:
+    """Pastes the line of the last page into a shell, beside the certificate."""
+    shutil.copy(server.certificate, server.directory / "sigil.pem")
+    done = subprocess.run(
+        ["sh", "-c", line.replace("curl ", "curl --silent --show-error --noproxy '*' ", 1)],
+        env={**server.environ, "SIGIL_API_KEY": key},
+        cwd=server.directory,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert json.loads(done.stdout)["challenge_id"], done.stdout
+
+
+def test_the_words_are_in_the_page_only_while_they_are_shown(window: Window) -> None:
+    window.open(ADDRESS).at(WELCOME)
+    words = see_words(window)
+    assert holds_words(window.document(), words)
+    window.click("Hide")
+    assert not holds_words(window.document(), words)
+    window.click("Show the words")
+    window.click("I have written them down")
+    window.sees("Take your paper")
+    assert not holds_words(window.document(), words)
+    assert not holds_words(window.traces(), words)
+
+
+def test_who_has_not_looked_at_the_words_is_sent_to_them(window: Window) -> None:
+    window.open(ADDRESS).at(WELCOME).click("Create a new identity")
+    window.at("Your 24 words").click("I have written them down")
+    window.sees("You have not seen the words yet", "Your 24 words")
+
+
+def test_wrong_words_are_told_by_their_positions(window: Window) -> None:
+    window.open(ADDRESS).at(WELCOME)
+    words = see_words(window)
+    window.click("I have written them down")
+    window.sees("Take your paper")
+    fields = window.page.locator(".three input")
+    positions = [int((field.get_attribute("id") or "").removeprefix("word-")) for field in fields.all()]
+    assert positions == sorted(set(positions))
+    for position in positions:
+        window.field(f"Word {position}").fill(f"  {words[position - 1].upper()} ")
+    window.field(f"Word {positions[1]}").fill("zoo" if words[positions[1] - 1] != "zoo" else "able")
+    window.click("Confirm")
+    window.sees(f"Word {positions[1]} is not right yet", "Not the word that was shown")
+    assert window.field(f"Word {positions[1]}").get_attribute("aria-invalid") == "true"
+    window.field(f"Word {positions[1]}").fill(words[positions[1] - 1])
+    window.click("Confirm")
+    window.at("This will be your server")
+
+
+def test_paper_gets_the_words_the_name_and_the_date_and_nothing_else(window: Window) -> None:
+    window.open(ADDRESS).at(WELCOME)
+    words = see_words(window)
+    window.page.emulate_media(media="print")
+    window.page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    printed = window.page.evaluate("document.body.innerText")
+    assert [word for word in words if word not in printed] == []
+    assert NAME in printed
+    assert str(window.page.evaluate("new Date().getFullYear()")) in printed
+    assert "written them down" not in printed
+    window.page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert window.text("paper") == ""
+    window.page.emulate_media(media="screen")
+    window.click("Hide")
+    window.page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert window.text("paper") == ""
+
+
+def test_copied_words_come_with_a_warning_about_the_clipboard(window: Window) -> None:
+    window.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    window.open(ADDRESS).at(WELCOME)
+    words = see_words(window)
+    window.click("Copy")
+    window.sees("Other programs can read the clipboard")
+    assert window.page.evaluate("navigator.clipboard.readText()") == " ".join(words)
+
+
+def test_the_positions_that_are_asked_for_are_drawn_from_all_24(window: Window) -> None:
+    window.open(ADDRESS).at(WELCOME)
+    drawn = window.page.evaluate(
+        """async () => {
+          const { drawPositions } = await import("/assets/mnemonic.js");
+          return Array.from({ length: 1000 }, () => drawPositions(3));
+        }"""
+    )
+    assert {position for draw in drawn for position in draw} == set(range(1, 25))
+    assert all(draw == sorted(set(draw)) and len(draw) == 3 for draw in drawn)

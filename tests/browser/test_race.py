@@ -1,0 +1,104 @@
+"""Two windows, a lost answer, and a session that is over."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from playwright.sync_api import Route
+
+from .init_server import InitServer
+from .people import ADDRESS, DONE, GONE, IDENTITY, KEYS, WELCOME, commit, confirm, make_key, see_words
+from .window import Window
+
+
+def at_identity(window: Window) -> Window:
+    window.open(ADDRESS).at(WELCOME)
+    confirm(window, see_words(window))
+    return window.at(IDENTITY)
+
+
+def test_one_of_two_windows_wins_and_the_other_is_told(
+    new_server: Callable[..., InitServer], new_window: Callable[..., Window]
+) -> None:
+    server = new_server(workers=2)
+    winner, loser, late = (new_window(server) for _ in range(3))
+    at_identity(winner)
+    at_identity(loser)
+    late.open(ADDRESS).at(WELCOME)
+    commit(winner)
+    for window, button in ((loser, "Set up this server"), (late, "Create a new identity")):
+        window.click(button)
+        window.at(GONE).sees("Another window was faster")
+        assert window.dialogs == []
+    loser.page.go_back()
+    loser.at(GONE)
+
+    winner.page.go_back()
+    winner.at(KEYS)
+    make_key(winner)
+    # The server's own answer to a session that it does not know, which is its answer to one that is over.
+    winner.page.route("**/init/api-keys", _with_another_session)
+    winner.click("Generate another key")
+    winner.sees("The time in which this window could make keys is over", "I have stored the key")
+    winner.click("I have stored the key")
+    winner.at(DONE).click("Back to the keys")
+    winner.at(KEYS).sees("The time in which this window could make keys is over")
+
+
+def _with_another_session(route: Route) -> None:
+    route.continue_(headers={**route.request.headers, "authorization": "Bearer over"})
+
+
+def test_a_window_whose_answer_was_lost_learns_that_its_words_count(
+    new_server: Callable[..., InitServer], new_window: Callable[..., Window]
+) -> None:
+    server = new_server()
+    window = at_identity(new_window(server))
+
+    def lose(route: Route) -> None:
+        route.fetch()
+        route.abort()
+
+    window.page.route("**/init/commit", lose)
+    window.click("Set up this server")
+    window.sees("The server did not answer").page.unroute("**/init/commit")
+    window.offences.clear()
+    told = window.text("identity-id")
+    window.click("Set up this server")
+    window.at(GONE).sees("It has the identity of your words")
+    assert server.get("/info").json()["server_id"] == told
+
+
+def test_a_server_that_ends_in_the_middle_is_told_and_nothing_is_lost(
+    new_server: Callable[..., InitServer], new_window: Callable[..., Window]
+) -> None:
+    server = new_server()
+    window = at_identity(new_window(server))
+    server.stop()
+    window.click("Set up this server")
+    window.sees("The server did not answer. Nothing is lost while this window stays open")
+    window.offences.clear()
+    server.start()
+    commit(window)
+
+
+def test_nobody_leaves_a_step_while_its_answer_is_awaited(
+    new_server: Callable[..., InitServer], new_window: Callable[..., Window]
+) -> None:
+    window = at_identity(new_window(new_server()))
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    window.page.route("**/init/commit", hold)
+    with window.page.expect_request("**/init/commit"):
+        window.click("Set up this server")
+    # Playwright's own click would wait for a button that says it is busy.
+    window.page.get_by_role("button", name="Set up this server").dispatch_event("click")
+    window.page.go_back()
+    window.page.wait_for_function("() => history.state.step === 'identity'")
+    window.sees(IDENTITY)
+    assert len(held) == 1
+    held[0].continue_()
+    window.at(KEYS)

@@ -1,0 +1,150 @@
+"""The words from paper bring the same server back, and wrong ones are told in a way that helps."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import pytest
+
+from .init_server import TOKEN, InitServer
+from .people import ADDRESS, IDENTITY, KEYS, RESTORE, WELCOME, commit, make_key, restore
+from .window import Window
+
+# BIP-39's own test vector, and the same with one letter of word 13 miswritten.
+VECTOR = "legal winner thank year wave sausage worth useful " * 2 + "legal winner thank year wave sausage worth title"
+MISWRITTEN = [*VECTOR.split()[:12], "save", *VECTOR.split()[13:]]
+
+
+@pytest.fixture
+def fields(window: Window) -> Window:
+    """A window with 24 empty fields."""
+    window.open(ADDRESS).at(WELCOME).click("Restore from 24 words")
+    return window.at(RESTORE)
+
+
+def filled(window: Window) -> list[str]:
+    return [field.input_value() for field in window.page.locator(".word-fields input").all()]
+
+
+def test_the_words_bring_the_same_identity_back(
+    new_server: Callable[..., InitServer], new_window: Callable[..., Window]
+) -> None:
+    server = new_server()
+    window = new_window(server).open(ADDRESS).at(WELCOME)
+    numbered = "\n".join(f"{at}. {word.upper()}  " for at, word in enumerate(server.mnemonic.split(), 1))
+    restore(window, numbered)
+    window.sees("24 of 24 words").click("Check the words")
+    window.at(IDENTITY).sees("Are these the pictures your devices know?")
+    assert window.text("identity-id") == server.identity.server_id
+    assert window.pictogram() == server.identity.pictogram_speakable
+    commit(window)
+    assert make_key(window).startswith("sgk_test_")
+    assert server.get("/info").json()["server_id"] == server.identity.server_id
+
+
+def test_a_server_that_was_set_up_before_takes_its_own_words_only(
+    new_server: Callable[..., InitServer], new_window: Callable[..., Window]
+) -> None:
+    server = new_server()
+    server.commit(server.mnemonic, TOKEN)
+    server.lose_memory()
+    server.start()
+    window = new_window(server).open(ADDRESS).at(WELCOME).sees("It can only be restored as the same one")
+    assert window.pictogram() == server.identity.pictogram_speakable
+    assert not window.page.get_by_role("button", name="Create a new identity").is_visible()
+    restore(window, VECTOR)
+    window.click("Check the words")
+    window.sees(re.compile(f"words of another server.*{server.identity.server_id}"))
+    window.paste("Word 5", server.mnemonic)
+    window.click("Check the words")
+    window.at(IDENTITY).click("Set up this server")
+    window.at(KEYS)
+
+
+def test_four_letters_and_a_blank_are_enough_to_type_a_word(fields: Window) -> None:
+    fields.field("Word 1").focus()
+    typed = " ".join(word[:4] for word in VECTOR.split())
+    fields.page.keyboard.type(typed)
+    fields.sees("24 of 24 words")
+    assert filled(fields) == [*VECTOR.split()[:23], "titl"]
+    fields.page.keyboard.press("Enter")
+    fields.at(IDENTITY)
+
+
+def test_suggestions_are_chosen_with_the_keyboard(fields: Window) -> None:
+    field = fields.field("Word 1")
+    field.press_sequentially("le")
+    fields.page.get_by_role("option", name="leader").wait_for()
+    assert field.get_attribute("aria-expanded") == "true"
+    for _ in range(2):
+        field.press("ArrowDown")
+    chosen = fields.page.get_by_role("option", selected=True)
+    assert chosen.text_content() == "leaf"
+    assert field.get_attribute("aria-activedescendant") == chosen.get_attribute("id")
+    field.press("Enter")
+    assert filled(fields)[0] == "leaf"
+    assert fields.field("Word 2").evaluate("(node) => node === document.activeElement")
+    fields.field("Word 2").press_sequentially("le")
+    fields.page.get_by_role("option", name="leader").wait_for()
+    fields.page.keyboard.press("Escape")
+    assert fields.field("Word 2").get_attribute("aria-expanded") == "false"
+    fields.page.keyboard.press("Backspace")
+    fields.page.get_by_role("option", name="label").click()
+    assert filled(fields)[1] == "label"
+
+
+def test_a_word_that_is_not_in_the_list_is_told_at_once(fields: Window) -> None:
+    field = fields.field("Word 3")
+    field.press_sequentially("zèbre")
+    fields.sees("Not in the list")
+    assert field.get_attribute("aria-invalid") == "true"
+    field.fill("")
+    field.press_sequentially("zebra")
+    assert field.get_attribute("aria-invalid") is None
+
+
+def test_the_likely_wrong_word_of_a_checksum_is_named_and_focused(fields: Window) -> None:
+    fields.paste("Word 1", " ".join(MISWRITTEN))
+    fields.click("Check the words")
+    fields.sees("Look at word 13 first", "Look here")
+    assert fields.field("Word 13").evaluate("(node) => node === document.activeElement")
+    fields.field("Word 13").fill("wave")
+    fields.click("Check the words")
+    fields.at(IDENTITY)
+
+
+def test_words_that_changed_places_are_told_to_belong_to_nothing(fields: Window) -> None:
+    words = VECTOR.split()
+    words[0], words[23] = words[23], words[0]
+    fields.paste("Word 1", " ".join(words))
+    fields.click("Check the words")
+    fields.sees("one is wrong, or two changed places")
+
+
+def test_too_few_and_too_many_words_are_told(fields: Window) -> None:
+    fields.paste("Word 1", VECTOR + " zoo")
+    fields.sees("That is 25 words")
+    assert not any(filled(fields))
+    fields.paste("Word 1", " ".join(VECTOR.split()[:23]))
+    fields.sees("23 of 24 words")
+    fields.click("Check the words")
+    fields.sees("Word 24 is missing.")
+    assert fields.field("Word 24").evaluate("(node) => node === document.activeElement")
+
+
+def test_words_of_another_language_are_told_by_their_positions(fields: Window) -> None:
+    fields.paste("Word 1", "ábaco " * 2 + " ".join(VECTOR.split()[2:]))
+    fields.click("Check the words")
+    fields.sees("Words 1 and 2 are not in the word list")
+
+
+def test_without_the_word_list_the_server_judges_alone(window: Window) -> None:
+    window.page.route("**/assets/words.txt", lambda route: route.fulfill(status=404))
+    window.open(ADDRESS).at(WELCOME)
+    restore(window, VECTOR.replace("title", "titel"))
+    window.click("Check the words")
+    window.sees("Word 24 is not in the word list")
+    window.field("Word 24").fill("title")
+    window.click("Check the words")
+    window.at(IDENTITY)

@@ -1,0 +1,43 @@
+"""A server is destroyed; another comes up from the words, and nobody has to be told."""
+
+from __future__ import annotations
+
+import time
+
+import msgspec
+
+from sigil.device import Device, verify_info, verify_payload
+from tests.first_boot.newborn import NOBODY, Newborn, identity_of, refused
+from tests.flows.people import ACTION
+from tests.live import LiveServer
+
+
+def test_the_words_bring_back_the_identity_the_keys_and_the_trust_of_devices() -> None:
+    device = Device.generate()
+    with Newborn(workers=1) as lost:
+        words = " ".join(lost.post("/init/words").json()["words"])
+        session = lost.commit(words)["session"]
+        kept, revoked = (lost.post("/init/api-keys", token=session).json() for _ in range(2))
+        before = lost.get("/info")
+        pinned = verify_info(before.content, lost.url, pin=identity_of(words).server_id)
+    assert not lost.state.exists()
+    assert not lost.directory.exists()
+
+    with (
+        LiveServer(workers=1, mnemonic=words, SIGIL_REVOKED_API_KEYS=revoked["key_id"]) as found,
+        found.client() as client,
+    ):
+        assert client.get("/info").json() == before.json()
+        assert before.json()["server_pictogram"] == identity_of(words).pictogram
+
+        with_kept, with_revoked = ({"Authorization": f"Bearer {key['api_key']}"} for key in (kept, revoked))
+        refused(client.get(NOBODY, headers=with_revoked), 401, "UNAUTHORIZED")
+        asked = client.post(
+            "/challenge", json={"device_public_key": device.wire_key, "action": ACTION}, headers=with_kept
+        )
+        assert asked.status_code == 201
+
+        now = int(time.time())
+        [payload] = client.post("/device/pending", json=device.pending_body(pinned.server_id, now)).json()["challenges"]
+        shown = verify_payload(msgspec.json.encode(payload), pinned, device.public, now)
+        assert client.post("/respond", json=device.response(shown, "approved")).json()["status"] == "verified"

@@ -1,0 +1,59 @@
+"""The half hour in which whoever set a server up makes API keys, with a clock that is moved."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import falcon.testing
+import pytest
+
+from sigil.app import KINDS, Parts, Snapshot, build
+from sigil.config import Config
+from sigil.core.commitment import SESSION_SECONDS, Session
+from sigil.store.memory import MemoryStore
+from sigil.waiting import Waiters
+from tests.services import SECRETS, START, Clock
+
+TOKEN = "the-token-of-the-session"
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def app(clock: Clock) -> Any:
+    parts = Parts(store=MemoryStore(kinds=KINDS, clock=clock), waiters=Waiters(), clock=clock)
+    return build(Snapshot(Config(), SECRETS, Session.of(TOKEN, START)), parts)
+
+
+async def post(conductor: falcon.testing.ASGIConductor, path: str, token: str = TOKEN) -> tuple[int, str]:
+    """The status, and the code of an error."""
+    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json", "Host": "localhost"}
+    answer = await conductor.simulate_post(path, body="{}", headers=headers)
+    return answer.status_code, answer.json.get("error", {}).get("code", "")
+
+
+async def test_keys_are_made_for_half_an_hour_and_then_no_more(app: Any, clock: Clock) -> None:
+    async with falcon.testing.ASGIConductor(app) as conductor:
+        assert await post(conductor, "/init/api-keys") == (201, "")
+        assert await post(conductor, "/init/api-keys", "another") == (401, "UNAUTHORIZED")
+        clock.now = START + SESSION_SECONDS - 1
+        assert await post(conductor, "/init/api-keys") == (201, "")
+        clock.now = START + SESSION_SECONDS
+        assert await post(conductor, "/init/api-keys") == (401, "UNAUTHORIZED")
+
+
+async def test_a_late_commit_is_told_why_as_long_as_the_session_lasts(app: Any, clock: Clock) -> None:
+    async with falcon.testing.ASGIConductor(app) as conductor:
+        assert await post(conductor, "/init/commit") == (409, "ALREADY_INITIALIZED")
+        clock.now = START + SESSION_SECONDS
+        assert await post(conductor, "/init/commit") == (404, "NOT_FOUND")
+
+
+async def test_a_server_that_was_not_set_up_by_the_wizard_has_nothing_of_it(clock: Clock) -> None:
+    parts = Parts(store=MemoryStore(kinds=KINDS, clock=clock), waiters=Waiters(), clock=clock)
+    async with falcon.testing.ASGIConductor(build(Snapshot(Config(), SECRETS), parts)) as conductor:
+        for path in ("/init/api-keys", "/init/commit"):
+            assert await post(conductor, path) == (404, "NOT_FOUND")

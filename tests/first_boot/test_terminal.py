@@ -1,0 +1,187 @@
+"""`sigil init`: the same steps in a terminal, real ones and none."""
+
+from __future__ import annotations
+
+import codecs
+import contextlib
+import os
+import pty
+import re
+import select
+import shutil
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conformance.server import bare_environment, run
+from tests.first_boot.newborn import WORDS, identity_of
+from tests.live import DEADLINE
+
+KEY = re.compile(r"sgk_test_[0-9a-f]{64}")
+_SECOND_SCREEN = re.compile(r"\x1b\[\?1049h(.*?)\x1b\[\?1049l", re.DOTALL)
+
+
+class Person:
+    """Someone at a terminal of their own, in front of `sigil init`."""
+
+    def __init__(self, folder: Path, *arguments: str) -> None:
+        self._ours, theirs = pty.openpty()
+        setsid = shutil.which("setsid")
+        assert setsid
+        self.process = subprocess.Popen(
+            [setsid, "--ctty", "--wait", sys.executable, "-m", "sigil", "init", *arguments],
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            env={**bare_environment(folder), "TERM": "xterm", "LC_ALL": "C.UTF-8"},
+        )
+        os.close(theirs)
+        self.seen = ""
+        # A read may end in the middle of an emoji.
+        self._decode = codecs.getincrementaldecoder("utf-8")().decode
+        self._read_so_far = 0
+
+    def sees(self, text: str) -> str:
+        """Waits until it stands there, after what was seen before; gives all from there to its end."""
+        deadline = time.monotonic() + DEADLINE
+        while text not in self.seen[self._read_so_far :]:
+            assert time.monotonic() < deadline, f"waited for {text!r}, saw {self.seen[self._read_so_far :]!r}"
+            if select.select([self._ours], [], [], 1.0)[0]:
+                with contextlib.suppress(OSError):
+                    self.seen += self._decode(os.read(self._ours, 65536))
+        began, self._read_so_far = self._read_so_far, self.seen.index(text, self._read_so_far) + len(text)
+        return self.seen[began : self._read_so_far]
+
+    def types(self, line: str) -> None:
+        os.write(self._ours, f"{line}\n".encode())
+
+    def ends(self) -> int:
+        with contextlib.suppress(OSError):
+            while part := os.read(self._ours, 65536):
+                self.seen += self._decode(part)
+        return self.process.wait(DEADLINE)
+
+    def leave(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait(DEADLINE)
+        os.close(self._ours)
+
+
+@contextlib.contextmanager
+def at_a_terminal(folder: Path, *arguments: str) -> Iterator[Person]:
+    person = Person(folder, *arguments)
+    try:
+        yield person
+    finally:
+        person.leave()
+
+
+def copied(screen: str) -> list[str]:
+    """The 24 words as someone copies them from the numbered grid."""
+    numbered = dict(re.findall(r"\b(\d{1,2}) ([a-z]+)", screen))
+    return [numbered[str(place)] for place in range(1, 25)]
+
+
+def test_a_person_creates_an_identity_and_is_asked_for_three_words(tmp_path: Path) -> None:
+    path = tmp_path / "mnemonic"
+    with at_a_terminal(tmp_path, "--mnemonic-out", str(path)) as person:
+        person.sees("create or restore")
+        person.types("create")
+        person.sees("to see them")
+        person.types("")
+        words = copied(person.sees("on paper"))
+        person.types("")
+        person.sees("Word ")
+        person.types("wrong")
+        person.sees("Look at them once more")
+        person.sees("to see them")
+        person.types("")
+        assert copied(person.sees("on paper")) == words
+        person.types("")
+        for _ in range(3):
+            asked = re.findall(r"Word (\d+)", person.sees(": "))[-1]
+            person.types(words[int(asked) - 1].upper())
+        identity = identity_of(" ".join(words))
+        assert identity.server_id in person.sees("Go on with this identity?")
+        person.types("y")
+        person.sees("Make an API key")
+        person.types("y")
+        assert person.ends() == 0
+        assert f"SIGIL_MNEMONIC_PATH={path}" in person.seen
+        assert len(KEY.findall(person.seen)) == 1
+        elsewhere = _SECOND_SCREEN.sub("", person.seen)
+        assert not [word for word in words if re.search(rf"\d\d? {word}\b", elsewhere)], "only on the second screen"
+    assert path.read_text().split() == words
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_a_person_restores_an_identity_and_is_told_where_to_look(tmp_path: Path) -> None:
+    with at_a_terminal(tmp_path, "--restore") as person:
+        person.sees("on one line")
+        person.types(WORDS.replace("cost", "coast"))
+        assert "look at word 23 first" in person.sees("on one line")
+        person.types(WORDS.upper())
+        assert identity_of(WORDS).server_id in person.sees("want to restore?")
+        person.types("n")
+        assert person.ends() == 1
+        assert not KEY.search(person.seen)
+
+
+def test_without_a_terminal_it_does_what_it_was_told_and_nothing_else(tmp_path: Path) -> None:
+    words, key = tmp_path / "words", tmp_path / "key"
+    arguments = ("--yes", "--create", "--mnemonic-out", str(words), "--api-key-out", str(key))
+    finished = run("init", *arguments, env=bare_environment(tmp_path))
+    assert finished.returncode == 0, finished.stderr
+    assert identity_of(words.read_text()).server_id in finished.stdout
+    assert KEY.fullmatch(key.read_text().strip())
+    assert not KEY.search(finished.stdout)
+    assert " ".join(words.read_text().split()[:3]) not in finished.stdout
+    assert {stat.S_IMODE(path.stat().st_mode) for path in (words, key)} == {0o600}
+
+    again = run("init", *arguments, env=bare_environment(tmp_path))
+    assert again.returncode == 1
+    assert "not overwritten" in again.stderr
+
+
+@pytest.mark.parametrize(("given", "told"), [(f" {WORDS.upper()}  \n", ""), (f"{WORDS} zoo", "this one has 25")])
+def test_words_to_restore_come_from_standard_input_and_never_from_the_command_line(
+    tmp_path: Path, given: str, told: str
+) -> None:
+    path = tmp_path / "words"
+    finished = piped(tmp_path, given, "--yes", "--restore", "--mnemonic-out", str(path))
+    assert told in finished.stderr
+    assert finished.returncode == (1 if told else 0)
+    assert path.exists() != bool(told)
+    assert told or path.read_text() == f"{WORDS}\n"
+
+
+def piped(folder: Path, given: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "sigil", "init", *arguments],
+        input=given,
+        env=bare_environment(folder),
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+        check=False,
+    )
+
+
+def test_words_without_a_file_are_printed(tmp_path: Path) -> None:
+    finished = run("init", "--yes", "--create", env=bare_environment(tmp_path))
+    [words] = [line for line in finished.stdout.splitlines() if len(line.split()) == 24]
+    assert identity_of(words).server_id in finished.stdout
+
+
+@pytest.mark.parametrize("arguments", [(), ("--yes",), ("--create",), ("--yes", "--mnemonic-out", "x")])
+def test_without_a_terminal_nothing_is_guessed(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    finished = piped(tmp_path, "", *arguments)
+    assert finished.returncode == 1
+    assert len(finished.stderr.splitlines()) == 1
+    assert finished.stdout == ""

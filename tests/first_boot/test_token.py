@@ -1,0 +1,161 @@
+"""Who may set up a server that a network reaches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from sigil.commissioning import asks_for_token
+from sigil.config import load
+from sigil.protocol.identity import generate_mnemonic
+from tests.conformance.server import run
+from tests.first_boot.newborn import WORDS, Newborn, refused
+
+OWN_TOKEN = "a-token-of-the-operator's-own"
+
+
+@pytest.fixture(scope="module")
+def guarded() -> Iterator[Newborn]:
+    with Newborn(workers=1, SIGIL_HOST="0.0.0.0") as server:
+        yield server
+
+
+def test_the_log_tells_the_address_with_the_token_as_its_fragment(guarded: Newborn) -> None:
+    address, _, token = guarded.address().partition("#token=")
+    assert address == f"https://localhost:{guarded.port}/init"
+    assert len(token) >= 32
+    assert guarded.log_path.read_text().count(token) == 1
+
+
+def test_the_page_is_told_that_one_is_asked_for(guarded: Newborn) -> None:
+    assert guarded.get("/init/state").json()["token_required"] is True
+    assert guarded.get("/init").status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/init/words", "/init/check", "/init/commit"])
+def test_nothing_is_done_without_it(guarded: Newborn, path: str) -> None:
+    refused(guarded.post(path, {"words": WORDS}), 401, "UNAUTHORIZED")
+
+
+def test_with_it_words_are_made_under_any_name_of_the_server(guarded: Newborn) -> None:
+    named = {"Host": "sigil.example.com", "Origin": "https://sigil.example.com"}
+    assert guarded.post("/init/words", token=guarded.token(), **named).status_code == 200
+    refused(guarded.post("/init/words", token=guarded.token(), Origin="https://evil.example"), 403, "ORIGIN_REFUSED")
+
+
+def test_who_guesses_is_soon_not_heard_any_more_not_even_with_the_right_one(guarded: Newborn) -> None:
+    """From an address of its own, so that others are heard; SIGIL_RATE_LIMIT is off."""
+    transport = httpx.HTTPTransport(verify=guarded.tls(), local_address="127.0.0.9")
+    with httpx.Client(base_url=guarded.url, transport=transport, trust_env=False, timeout=120) as guessing:
+
+        def guess(token: str) -> httpx.Response:
+            return guessing.post("/init/words", json={}, headers={"Authorization": f"Bearer {token}"})
+
+        for number in range(10):
+            refused(guess(f"guess-{number}"), 401, "UNAUTHORIZED")
+        answer = guess(guarded.token())
+        refused(answer, 429, "RATE_LIMITED")
+        assert 1 <= int(answer.headers["retry-after"]) <= 120
+    assert guarded.post("/init/words", token=guarded.token()).status_code == 200
+
+
+def test_it_is_no_api_key_and_opens_nothing_after_the_commit(guarded: Newborn) -> None:
+    token = guarded.token()
+    session = guarded.commit(generate_mnemonic(), token)["session"]
+    refused(guarded.post("/init/api-keys", token=token), 401, "UNAUTHORIZED")
+    assert guarded.post("/init/api-keys", token=session).status_code == 201
+
+
+def test_one_of_the_operators_own_is_told_to_nobody() -> None:
+    with Newborn(workers=1, SIGIL_INIT_TOKEN=OWN_TOKEN, LOG_LEVEL="error") as server:
+        assert server.address() == f"https://localhost:{server.port}/init", "told whatever the level"
+        assert OWN_TOKEN not in server.log_path.read_text()
+        refused(server.post("/init/words"), 401, "UNAUTHORIZED")
+        assert server.post("/init/words", token=OWN_TOKEN).status_code == 200
+
+
+def test_without_one_on_a_network_the_log_warns_and_names_are_held_to_addresses() -> None:
+    with Newborn(workers=1, SIGIL_HOST="0.0.0.0", SIGIL_INIT_TOKEN="off") as server:
+        assert server.address() == f"https://localhost:{server.port}/init"
+        assert "init_without_token" in {line["event"] for line in server.log()}
+        assert server.post("/init/words").status_code == 200
+        assert server.post("/init/words", Host="192.0.2.7").status_code == 200
+        refused(server.post("/init/words", Host="evil.example"), 403, "ORIGIN_REFUSED")
+
+
+def test_behind_a_proxy_on_the_same_host_it_is_asked_for() -> None:
+    with Newborn(workers=1, SIGIL_PUBLIC_URL="https://sigil.example.com") as server:
+        assert server.address().startswith("https://sigil.example.com/init#token=")
+        state = server.get("/init/state", Host="sigil.example.com").json()
+        assert (state["token_required"], state["base_url"]) == (True, "https://sigil.example.com")
+        answer = server.post("/init/words", token=server.token(), Origin="https://sigil.example.com")
+        assert answer.status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("settings", "asked"),
+    [
+        ({}, "no token"),
+        ({"SIGIL_HOST": "::1"}, "no token"),
+        ({"SIGIL_HOST": "localhost"}, "no token"),
+        ({"SIGIL_HOST": "0.0.0.0"}, "the token of the log"),
+        ({"SIGIL_HOST": "::"}, "the token of the log"),
+        ({"SIGIL_HOST": "a-name-that-is-not-known.invalid"}, "the token of the log"),
+        ({"SIGIL_HTTP_PORT": "8080"}, "the token of the log"),
+        ({"TRUSTED_PROXY_IP": "127.0.0.1"}, "the token of the log"),
+        ({"SIGIL_INIT_TOKEN": OWN_TOKEN}, "SIGIL_INIT_TOKEN"),
+        ({"SIGIL_INIT_TOKEN": "off", "SIGIL_HOST": "0.0.0.0"}, "no token"),
+    ],
+    ids=str,
+)
+def test_what_is_asked_for_follows_from_who_can_reach_it(settings: dict[str, str], asked: str) -> None:
+    config = load({"SIGIL_MODE": "init", "SIGIL_HOST": "127.0.0.1", **settings})
+    assert asks_for_token(config) == (asked != "no token")
+    assert (config.init_token is not None) == (asked == "SIGIL_INIT_TOKEN")
+
+
+def test_check_config_tells_of_the_wizard() -> None:
+    server = Newborn(SIGIL_HOST="0.0.0.0")
+    try:
+        told = run("check-config", env=server.environ)
+        assert told.returncode == 0, told.stderr
+        assert "init" in told.stdout
+        assert f"https://localhost:{server.port}/init" in told.stdout
+        assert "the token of the log" in told.stdout
+        (server.certificate.parent).mkdir()
+        (server.certificate.parent / "server_id").write_text("a1" * 32)
+        assert "a1" * 32 in run("check-config", env=server.environ).stdout
+        (server.certificate.parent / "server_id").write_text("nonsense")
+        told = run("check-config", env=server.environ)
+        assert told.returncode == 1
+        assert "SIGIL_INIT_RESET=true" in told.stderr
+    finally:
+        server.__exit__(None, None, None)
+
+
+def refusal_of(**settings: str) -> str:
+    server = Newborn(**settings)
+    try:
+        finished = run("check-config", env=server.environ)
+        served = run("serve", env=server.environ)
+        assert finished.returncode == served.returncode == 1
+        assert finished.stderr == served.stderr
+        assert len(finished.stderr.splitlines()) == 1
+        return finished.stderr
+    finally:
+        server.__exit__(None, None, None)
+
+
+def test_words_never_cross_a_network_in_the_clear() -> None:
+    told = refusal_of(SIGIL_HTTP_PORT="8080", SIGIL_HOST="0.0.0.0")
+    assert "SIGIL_HTTP_PORT" in told
+    assert "SIGIL_HOST=127.0.0.1" in told
+
+
+@pytest.mark.parametrize("token", ["short", "a token with blanks in it"])
+def test_a_token_that_cannot_do_its_work_stops_the_start(token: str) -> None:
+    told = refusal_of(SIGIL_INIT_TOKEN=token)
+    assert "SIGIL_INIT_TOKEN" in told
+    assert token not in told
