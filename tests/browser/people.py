@@ -80,7 +80,7 @@ def creation(window: Window) -> Iterator[str]:
     words = window.shown_words()
     yield "words"
     window.click("I have written them down")
-    window.at(CONFIRM).field(f"Word {asked_positions(window)[0]}").fill("wrong")
+    window.at(CONFIRM).field(f"Word {asked_positions(window)[0]}").fill("wrongly")
     window.click("Confirm")
     window.sees("Not the word that was shown")
     yield "confirm"

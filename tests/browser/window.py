@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
 import re
-from collections.abc import Iterable
 from typing import Any
 
 from playwright.sync_api import Browser, ConsoleMessage, Dialog, Locator, Page, Request, expect
@@ -132,6 +130,6 @@ class Window:
         return str(self.page.evaluate(_SHOWN))
 
 
-def holds_words(text: str, words: Iterable[str]) -> bool:
-    """Whether two neighbours of the words stand in the text side by side. One alone is also just an English word."""
-    return any(re.search(rf"{a}\W*{b}", text) for a, b in itertools.pairwise(words))
+def holds_words(text: str, words: list[str]) -> bool:
+    """Whether three neighbours of the words stand in the text side by side. Fewer may just be English."""
+    return any(re.search(r"\W*".join(words[at : at + 3]), text) for at in range(len(words) - 2))
