@@ -13,13 +13,13 @@ from tests.live import LiveServer, wait_until
 
 
 @contextmanager
-def live_server(workers: int) -> Iterator[LiveServer]:
+def live_server(workers: int, **more: str) -> Iterator[LiveServer]:
     """With room for what a run leaves, and without limits: few devices on one address ask much.
 
     It answers as soon as one worker does; the load waits for all.
     """
     settings = {"SIGIL_DEVICE_RATE": "off", "SIGIL_RATE_LIMIT": "off", "SIGIL_STORE_SIZE": "1GiB", "LOG_LEVEL": "info"}
-    with LiveServer(workers=workers, **settings) as server:
+    with LiveServer(workers=workers, **settings | more) as server:
         wait_until(lambda: len(server.workers()) == workers, "all workers to be ready")
         yield server
 

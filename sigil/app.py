@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import falcon.asgi
@@ -62,8 +63,9 @@ from sigil.serving.strangers import Strangers
 from sigil.serving.worker_life import Life
 from sigil.store.directory import StateDirectory, StateDirectoryError
 from sigil.store.lmdb import LmdbStore
+from sigil.store.running import open_running
 from sigil.sweeper import Sweeper
-from sigil.undelivered import BYTES_FOR_EACH, NoEvents, Undelivered
+from sigil.undelivered import NoEvents, Undelivered
 from sigil.waiting import Waiters
 from sigil.webhook_loop import WebhookLoop
 from sigil.webhook_settings import WebhookTarget
@@ -119,6 +121,14 @@ def open_state(config: Config, server_id: str) -> StateDirectory:
             server_id=server_id,
             insecure=config.state_dir_insecure,
         )
+    except StateDirectoryError as error:
+        raise StartRefused(str(error)) from error
+
+
+def open_running_store(state_dir: Path) -> SessionStore:
+    """The store of the server that runs on a state directory; StartRefused says why there is none."""
+    try:
+        return open_running(state_dir, schema=STORE_SCHEMA, kinds=KINDS, clock=time.time)
     except StateDirectoryError as error:
         raise StartRefused(str(error)) from error
 
@@ -198,7 +208,7 @@ def _services(config: Config, identity: ServerIdentity, parts: Parts) -> _Servic
     limits = Limits(config.max_pending_per_device, config.device_rate)
     outgoing = Outgoing() if config.relay_url else NoPush()
     ended = Outgoing()
-    events = _undelivered(config, parts, ended) if config.webhook else NoEvents()
+    events = _undelivered(parts, ended) if config.webhook else NoEvents()
     fan_outs = FanOuts(store=store, outgoing=outgoing, clock=clock)
     challenges = Challenges(
         messages=of_challenges,
@@ -329,14 +339,9 @@ class _WebhookNews(journal.WebhookJournal):
             self._metrics.is_up(up)
 
 
-def _undelivered(config: Config, parts: Parts, outgoing: Outgoing) -> Undelivered:
-    return Undelivered(
-        store=parts.store,
-        kinds=(CHALLENGE, APPROVAL, EVENT),
-        most=config.store_size // BYTES_FOR_EACH,
-        outgoing=outgoing,
-        clock=parts.clock,
-    )
+def _undelivered(parts: Parts, outgoing: Outgoing) -> Undelivered:
+    pending = (CHALLENGE, APPROVAL)
+    return Undelivered(store=parts.store, pending=pending, outgoing=outgoing, clock=parts.clock)
 
 
 def _webhooks(target: WebhookTarget, parts: Parts, outgoing: Outgoing) -> WebhookLoop:

@@ -17,8 +17,8 @@ from sigil.serving import settings
 from sigil.serving.settings import MIN_SECRET_LENGTH, TRUE, ConfigError, Network, Reader, Secret
 from sigil.webhook_settings import WebhookTarget
 
-SECRETS = ("SIGIL_MNEMONIC", "API_KEY", "WEBHOOK_SECRET", "METRICS_TOKEN", "SIGIL_INIT_TOKEN")
-"""Variables whose value is a secret itself."""
+SECRETS = ("SIGIL_MNEMONIC", "API_KEY", "WEBHOOK_SECRET", "WEBHOOK_URL", "METRICS_TOKEN", "SIGIL_INIT_TOKEN")
+"""Variables whose value is a secret itself, or may hold one."""
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -11,6 +12,9 @@ from sigil.serving.settings import MIN_SECRET_LENGTH, Reader, Secret, count
 
 _DEFAULT_SCHEDULE: tuple[int, ...] = (1, 5, 30, 120, 600, 1800)
 _MOST_TRIES_AGAIN = 20
+# A name or an address; what readers of URLs disagree about is not let in.
+_HOST = re.compile(r"[a-z0-9._-]+\Z|[0-9a-f:.]+(?:%[a-z0-9]+)?\Z", re.ASCII)
+_PLAIN = re.compile(r"[\x21-\x5b\x5d-\x7e]+\Z")
 
 
 @dataclass(frozen=True)
@@ -70,13 +74,14 @@ def _signs(secret: str) -> bool:
 def webhook_url(text: str) -> str:
     """A URL that events may go to, else ValueError. Path and query are the receiver's."""
     parts = urlsplit(text)
-    if not text.isascii() or not text.isprintable() or " " in text or not parts.hostname or parts.fragment:
+    host = parts.hostname or ""
+    if not _PLAIN.match(text) or not _HOST.match(host) or parts.fragment:
         raise ValueError("is a URL such as https://example.com/webhooks/sigil, in ASCII and without a fragment")
     if "@" in parts.netloc:
         raise ValueError("holds no user and password: a receiver knows Sigil by its signature")
     if parts.scheme not in {"http", "https"}:
         raise ValueError("is an https URL, or an http one of loopback or a private network")
-    if parts.scheme == "http" and _is_public(parts.hostname):
+    if parts.scheme == "http" and _is_public(host):
         raise ValueError("plain http goes to loopback and private addresses only; use https")
     _ = parts.port
     return text

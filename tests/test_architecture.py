@@ -60,7 +60,11 @@ MAY_IMPORT: dict[str, set[str]] = {
         "journal", "metrics", "receiver_watch", "undelivered", "webhooks", "webhook_loop", "webhook_settings",
     },
     "server": {"__init__", "app", "config", "protocol", "serving"},
-    "cli": {"__init__", "cli", "server", "config", "protocol", "device", "serving"},
+    "webhook_failures": {"webhook_messages", "core", "protocol"},
+    "cli": {
+        "__init__", "cli", "server", "app", "config", "webhook_failures", "webhook_settings", "protocol", "device",
+        "sdk", "serving",
+    },
     "device": {"__init__", "device", "protocol"},
     "sdk": {"sdk", "protocol"},
 }  # fmt: skip

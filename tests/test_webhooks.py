@@ -279,27 +279,30 @@ class TestOutages:
 
 
 class TestRoom:
-    async def test_with_the_quota_used_up_creation_is_refused_and_answering_goes_on(self) -> None:
-        desk = WebhookDesk(most=5)
+    async def test_with_the_quota_used_up_creation_is_refused_and_answering_goes_on(
+        self, desk: WebhookDesk, monkeypatch: Any
+    ) -> None:
+        monkeypatch.setattr("sigil.undelivered.STORE_BYTES_FOR_EACH", desk.store.usage().size // 5)
         desk.receiver.says = Answer(503)
-        await ended(desk, 4)
-        desk.clock.now += 1
-        device = Device.generate()
-        created = await desk.ask(device)
+        waiting = Device.generate()
+        created = await desk.ask(waiting)
+        await ended(desk, 5)
         desk.clock.now += 1
         with pytest.raises(Overloaded) as refused:
             await desk.ask(Device.generate())
         assert refused.value.retry_after == 5
-        await desk.approve(device, created)
-        assert desk.waiting == 5
+        await desk.approve(waiting, created)
+        assert desk.waiting == 6
         desk.receiver.says = Answer(200)
         desk.clock.now += 3
         await desk.worker.tell()
         desk.clock.now += 1
         assert await desk.ask(Device.generate())
 
-    async def test_what_pends_counts_since_it_will_be_an_event(self) -> None:
-        desk = WebhookDesk(most=5)
+    async def test_what_pends_has_its_room_kept_since_it_will_be_an_event(
+        self, desk: WebhookDesk, monkeypatch: Any
+    ) -> None:
+        monkeypatch.setattr("sigil.undelivered.BYTES_OF_AN_END", desk.store.usage().size // 5)
         for _ in range(5):
             await desk.ask(Device.generate("Ed25519"))
         desk.clock.now += 1
@@ -307,12 +310,14 @@ class TestRoom:
             await desk.ask(Device.generate())
         assert (desk.store.count(CHALLENGE), desk.store.count(EVENT)) == (5, 0)
 
-    async def test_a_first_answer_is_repeated_without_room(self) -> None:
-        desk = WebhookDesk(most=1)
+    async def test_a_first_answer_is_repeated_without_room(self, desk: WebhookDesk, monkeypatch: Any) -> None:
+        monkeypatch.setattr("sigil.undelivered.BYTES_OF_AN_END", desk.store.usage().size)
         device = Device.generate()
         created = await desk.ask(device, key="order-7")
         desk.clock.now += 1
         assert await desk.ask(device, key="order-7") == created
+        with pytest.raises(Overloaded):
+            await desk.ask(device, key="order-8")
 
 
 class TestFailures:

@@ -95,8 +95,6 @@ class HostWorker:
 
 @dataclass
 class WebhookDesk(Desk):
-    most: int = 1000
-
     def __post_init__(self) -> None:
         self.receiver, self.news = ScriptedReceiver(), WebhookNews()
         super().__post_init__()
@@ -104,8 +102,8 @@ class WebhookDesk(Desk):
 
     def _events(self, clock: Clock) -> Events:
         self.fresh = Outgoing()
-        kinds = (CHALLENGE, APPROVAL, EVENT)
-        return Undelivered(store=self.store, kinds=kinds, most=self.most, outgoing=self.fresh, clock=clock)
+        pending = (CHALLENGE, APPROVAL)
+        return Undelivered(store=self.store, pending=pending, outgoing=self.fresh, clock=clock)
 
     @property
     def waiting(self) -> int:

@@ -44,6 +44,7 @@ class WebhookEndpoint:
         self.port = 0
         self.arrivals: list[Arrival] = []
         self.connections = 0
+        self.most_open = 0
         self._numbers = itertools.count()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
@@ -89,6 +90,7 @@ class WebhookEndpoint:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
         self._writers.add(writer)
+        self.most_open = max(self.most_open, len(self._writers))
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
             while await self._answer(reader, writer):
                 pass

@@ -2,8 +2,10 @@
 
     POST /transfers {"to": "Zoë", "amount": 12}  -> 202 {"id": …, "match_code": "42", "pictogram": "…"}
     GET  /transfers/<id>                         -> 200 {"state": "waiting" | "done" | "refused"}
+    POST /webhooks/sigil                         -> 204: the server's WEBHOOK_URL, so that nobody has to ask
 
-Run it with `SIGIL_API_KEY` and `SIGIL_SERVICE_URL` set: `granian --interface wsgi django_view:application`
+Run it with `SIGIL_API_KEY`, `SIGIL_SERVICE_URL` and the server's `WEBHOOK_SECRET` set:
+`granian --interface wsgi django_view:application`
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from django.urls import path
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_GET, require_POST
 
-from sigil.sdk import Action, NotFound, RateLimited, ResultTimeout, SigilAuth, SigilError
+from sigil.sdk import Action, NotFound, RateLimited, ResultTimeout, SigilAuth, SigilError, WebhookRefused, webhooks
 
 # Your database: which device belongs to whom, and what waits for an approval.
 DEVICES: dict[str, str] = {}
@@ -77,6 +79,20 @@ def settle(number: str, found: dict[str, Any]) -> None:
         found["state"] = "done" if status.verified else "refused"
 
 
+@csrf_exempt  # The signature says who sent it.
+@require_POST
+def webhook(request: HttpRequest) -> HttpResponse:
+    try:
+        event = webhooks.verify(request.headers, request.body, os.environ["WEBHOOK_SECRET"])
+    except WebhookRefused as error:
+        return JsonResponse({"error": error.message}, status=400)
+    # The same event may come twice, and after somebody asked for the state: the first to see it settles it.
+    found = TRANSFERS.get(event.challenge_id or "")
+    if found is not None and found["state"] == "waiting":
+        found["state"] = "done" if event.approved else "refused"
+    return HttpResponse(status=204)
+
+
 class SigilFailures:
     """Middleware: what Sigil cannot do is not an error of this application."""
 
@@ -95,7 +111,11 @@ class SigilFailures:
         return None
 
 
-urlpatterns = [path("transfers", transfer), path("transfers/<str:number>", state)]
+urlpatterns = [
+    path("transfers", transfer),
+    path("transfers/<str:number>", state),
+    path("webhooks/sigil", webhook),
+]
 
 if not settings.configured:
     settings.configure(

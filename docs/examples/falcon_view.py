@@ -2,8 +2,10 @@
 
     POST /transfers {"to": "Zoë", "amount": 12}  -> 202 {"id": …, "match_code": "42", "pictogram": "…"}
     GET  /transfers/{id}                         -> 200 {"state": "waiting" | "done" | "refused"}
+    POST /webhooks/sigil                         -> 204: the server's WEBHOOK_URL, so that nobody has to ask
 
-Run it with `SIGIL_API_KEY` and `SIGIL_SERVICE_URL` set: `granian --interface asgi falcon_view:app`
+Run it with `SIGIL_API_KEY`, `SIGIL_SERVICE_URL` and the server's `WEBHOOK_SECRET` set:
+`granian --interface asgi falcon_view:app`
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from typing import Any
 
 import falcon.asgi
 
-from sigil.sdk import Action, AsyncSigilAuth, NotFound, RateLimited, ResultTimeout, SigilError
+from sigil.sdk import Action, AsyncSigilAuth, NotFound, RateLimited, ResultTimeout, SigilError, WebhookRefused, webhooks
 
 # Your database: which device belongs to whom, and what waits for an approval.
 DEVICES: dict[str, str] = {}
@@ -72,6 +74,19 @@ class Transfers:
             transfer["state"] = "done" if status.verified else "refused"
 
 
+class Webhooks:
+    async def on_post(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
+        try:
+            event = webhooks.verify(req.headers, await req.stream.read(), os.environ["WEBHOOK_SECRET"])
+        except WebhookRefused as error:
+            raise falcon.HTTPBadRequest(description=error.message) from None
+        # The same event may come twice, and after somebody asked for the state: the first to see it settles it.
+        transfer = TRANSFERS.get(event.challenge_id or "")
+        if transfer is not None and transfer["state"] == "waiting":
+            transfer["state"] = "done" if event.approved else "refused"
+        resp.status = falcon.HTTP_204
+
+
 async def sigil_failed(
     req: falcon.asgi.Request, resp: falcon.asgi.Response, error: SigilError, params: dict[str, Any]
 ) -> None:
@@ -86,6 +101,7 @@ def create_app() -> falcon.asgi.App:
     transfers = Transfers(sigil)
     app.add_route("/transfers", transfers)
     app.add_route("/transfers/{number}", transfers, suffix="one")
+    app.add_route("/webhooks/sigil", Webhooks())
     app.add_error_handler(SigilError, sigil_failed)
     return app
 

@@ -2,8 +2,10 @@
 
     POST /transfers {"to": "Zoë", "amount": 12}  -> 202 {"id": …, "match_code": "42", "pictogram": "…"}
     GET  /transfers/{id}                         -> 200 {"state": "waiting" | "done" | "refused"}
+    POST /webhooks/sigil                         -> 204: the server's WEBHOOK_URL, so that nobody has to ask
 
-Run it with `SIGIL_API_KEY` and `SIGIL_SERVICE_URL` set: `granian --interface asgi fastapi_view:app`
+Run it with `SIGIL_API_KEY`, `SIGIL_SERVICE_URL` and the server's `WEBHOOK_SECRET` set:
+`granian --interface asgi fastapi_view:app`
 """
 
 import os
@@ -15,7 +17,7 @@ from fastapi import Depends, FastAPI, Header, HTTPException, Request
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
-from sigil.sdk import Action, AsyncSigilAuth, NotFound, RateLimited, ResultTimeout, SigilError
+from sigil.sdk import Action, AsyncSigilAuth, NotFound, RateLimited, ResultTimeout, SigilError, WebhookRefused, webhooks
 
 # Your database: which device belongs to whom, and what waits for an approval.
 DEVICES: dict[str, str] = {}
@@ -82,6 +84,18 @@ async def settle(sigil: AsyncSigilAuth, number: str, found: dict[str, Any]) -> N
     # Of two requests that saw it end, one moves the money. With a database: UPDATE … WHERE state = 'waiting'.
     if found["state"] == "waiting":
         found["state"] = "done" if status.verified else "refused"
+
+
+@app.post("/webhooks/sigil", status_code=204)
+async def webhook(request: Request) -> None:
+    try:
+        event = webhooks.verify(request.headers, await request.body(), os.environ["WEBHOOK_SECRET"])
+    except WebhookRefused as error:
+        raise HTTPException(400, error.message) from None
+    # The same event may come twice, and after somebody asked for the state: the first to see it settles it.
+    found = TRANSFERS.get(event.challenge_id or "")
+    if found is not None and found["state"] == "waiting":
+        found["state"] = "done" if event.approved else "refused"
 
 
 @app.exception_handler(SigilError)

@@ -18,8 +18,15 @@ from sigil import __version__
 if TYPE_CHECKING:
     from sigil.protocol.identity import ServerIdentity
 
-_LAZY_GROUPS = {"device": ("sigil.device.commands", "Approve or reject as a software device.")}
-_EXTRAS = {"granian": "server", "falcon": "server", "lmdb": "server", "uvloop": "server", "mnemonic": "cli"}
+_LAZY_GROUPS = {"device": "sigil.device.commands", "webhook": "sigil.cli.webhook"}
+_EXTRAS = {
+    "aiohttp": "server",
+    "granian": "server",
+    "falcon": "server",
+    "lmdb": "server",
+    "uvloop": "server",
+    "mnemonic": "cli",
+}
 
 
 class _Lazy(click.Group):
@@ -31,7 +38,7 @@ class _Lazy(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _LAZY_GROUPS:
             return super().get_command(ctx, cmd_name)
-        group: click.Command = getattr(importlib.import_module(_LAZY_GROUPS[cmd_name][0]), cmd_name)
+        group: click.Command = getattr(importlib.import_module(_LAZY_GROUPS[cmd_name]), cmd_name)
         return group
 
 
@@ -41,14 +48,14 @@ def sigil() -> None:
     """Sigil asks a person's device "do you approve this?" and gets a signed answer."""
 
 
-def _die(*lines: str) -> NoReturn:
+def die(*lines: str) -> NoReturn:
     for line in lines:
         click.echo(f"sigil: {line}", err=True)
     sys.exit(1)
 
 
 @contextmanager
-def _refusals() -> Iterator[None]:
+def refusals() -> Iterator[None]:
     """Faults of the settings and missing extras as lines on standard error, exit code 1."""
     try:
         from sigil.serving.settings import ConfigError
@@ -58,20 +65,20 @@ def _refusals() -> Iterator[None]:
         extra = _EXTRAS.get((error.name or "").partition(".")[0])
         if extra is None:
             raise
-        _die(f"install what this needs with: pip install 'sigil-auth[{extra}]'")
+        die(f"install what this needs with: pip install 'sigil-auth[{extra}]'")
     except ConfigError as error:
-        _die(*error.lines)
+        die(*error.lines)
     except Exception as error:
         # Named by type, not imported: the module that defines it needs the server extra.
         if type(error).__name__ not in {"StartRefused", "InvalidMnemonic"}:
             raise
-        _die(str(error))
+        die(str(error))
 
 
 @sigil.command()
 def serve() -> None:
     """Run the server; settings come from the environment."""
-    with _refusals():
+    with refusals():
         from sigil.server import run
 
         sys.exit(run())
@@ -80,7 +87,7 @@ def serve() -> None:
 @sigil.command("check-config")
 def check_config() -> None:
     """Check all settings without starting anything."""
-    with _refusals():
+    with refusals():
         from sigil.server import check
 
         config, identity = check()
@@ -93,6 +100,7 @@ def check_config() -> None:
         click.echo(f"listen     {config.host} port {config.port} ({'http' if config.http_only else 'https'})")
         click.echo(f"workers    {config.workers}")
         click.echo(f"state      {config.state_dir}")
+        click.echo(f"webhooks   {'enabled' if config.webhook else 'disabled'}")
         click.echo("the settings are good")
 
 
@@ -100,7 +108,7 @@ def check_config() -> None:
 @click.option("--url", default=None, help="Address to ask; default: this host's server, as the settings say.")
 def health(url: str | None) -> None:
     """Ask a running server how it is; exit code 0 when it is healthy."""
-    with _refusals():
+    with refusals():
         from sigil.cli.health import ask
 
         answer = ask(url)
@@ -112,7 +120,7 @@ def health(url: str | None) -> None:
 @click.option("--out", type=click.Path(path_type=Path), help="Write a new file with mode 0600 instead of printing.")
 def mnemonic(out: Path | None) -> None:
     """Make 24 words: the server's master secret. Write them down; nothing else can bring the server back."""
-    with _refusals():
+    with refusals():
         from sigil.protocol.identity import generate_mnemonic
 
         _give(generate_mnemonic(), out)
@@ -146,7 +154,7 @@ def identity(as_json: bool) -> None:
 @click.option("--out", type=click.Path(path_type=Path), help="Write a new file with mode 0600 instead of printing.")
 def keygen(live: bool, out: Path | None) -> None:
     """Make an API key under the mnemonic of the settings; the server accepts it with nothing stored."""
-    with _refusals():
+    with refusals():
         from sigil.protocol.api_key import ID_LENGTH, issue
 
         secret = _identity().api_key_secret
@@ -154,7 +162,7 @@ def keygen(live: bool, out: Path | None) -> None:
 
 
 def _identity() -> ServerIdentity:
-    with _refusals():
+    with refusals():
         from sigil.config import load_mnemonic
         from sigil.protocol.identity import DerivedSecrets, ServerIdentity
 
@@ -169,6 +177,6 @@ def _give(text: str, out: Path | None) -> None:
     try:
         handle = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except OSError as error:
-        _die(f"cannot create {out}: {error.strerror}")
+        die(f"cannot create {out}: {error.strerror}")
     with os.fdopen(handle, "w", encoding="ascii") as file:
         file.write(text + "\n")

@@ -57,7 +57,8 @@ class WebhookReceiver:
             "Accept": "*/*",
             "Accept-Encoding": "identity",
         }
-        self._tls = tls
+        # Reading the system's certificates takes its time: now, and not on the way of requests.
+        self._tls = (tls or ssl.create_default_context()) if self._url.scheme == "https" else None
         self._session: aiohttp.ClientSession | None = None
 
     async def post(self, event: str, body: bytes) -> Answer:
@@ -85,14 +86,13 @@ class WebhookReceiver:
     def _connected(self) -> aiohttp.ClientSession:
         # Made where the loop runs.
         if self._session is None:
-            plain = self._url.scheme == "http"
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(
                     limit=0,
                     ttl_dns_cache=_DNS_SECONDS,
                     keepalive_timeout=_KEPT_SECONDS,
-                    ssl=True if plain else self._tls or ssl.create_default_context(),
-                    socket_factory=_private_socket if plain else _socket,
+                    ssl=self._tls or True,
+                    socket_factory=_socket if self._tls else _private_socket,
                 ),
                 # Time is ours to keep, and nobody is logged in.
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
@@ -118,6 +118,9 @@ def _private_socket(found: aiohttp.AddrInfoType) -> socket.socket:
 
 async def _drain(response: aiohttp.ClientResponse) -> None:
     """Keep the connection if the rest of the answer is short, else close it."""
+    if response.content.at_eof():
+        response.release()
+        return
     try:
         with contextlib.suppress(TimeoutError, aiohttp.ClientError, OSError):
             async with asyncio.timeout(DRAIN_SECONDS):
@@ -137,9 +140,10 @@ def _retry_after(text: str | None, now: float) -> float:
         return float(text[:9])
     try:
         at = email.utils.parsedate_to_datetime(text)
-    except ValueError:
+        return max(0.0, at.replace(tzinfo=at.tzinfo or UTC).timestamp() - now)
+    # A year or an offset that no datetime has.
+    except (ValueError, OverflowError):
         return 0.0
-    return max(0.0, at.replace(tzinfo=at.tzinfo or UTC).timestamp() - now)
 
 
 _REASONS: tuple[tuple[type[Exception], str], ...] = (

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from sigil.device import Device
+from sigil.webhook_loop import MOST_UNDER_WAY
 from tests.flows.people import Backend, Expiring, approval, rejection
 from tests.flows.test_metrics import scrape
 from tests.flows.test_pushes import lines
@@ -149,6 +150,10 @@ def test_what_is_final_is_not_tried_again_and_told_of_in_the_log(
 
 
 def test_attempts_are_counted(caller: Backend, endpoint: WebhookEndpoint) -> None:
+    answers = iter([500, 404])
+    endpoint.says = lambda number: next(answers, 200)
+    given_up = approved(caller)
+    wait_until(lambda: len(endpoint.of(f"evt_{given_up['challenge_id']}")) == 2, "two tries")
     event_of(endpoint, approved(caller))
 
     def empty() -> Any:
@@ -156,9 +161,8 @@ def test_attempts_are_counted(caller: Backend, endpoint: WebhookEndpoint) -> Non
         return sample if sample["sigil_webhook_outbox", ()] == 0 else None
 
     sample = wait_until(empty, "the outbox to empty")
-    assert sample["sigil_webhook_deliveries_total", (("status", "success"),)] >= 1
-    assert sample["sigil_webhook_deliveries_total", (("status", "retry"),)] >= 1
-    assert sample["sigil_webhook_deliveries_total", (("status", "failure"),)] >= 1
+    for status in ("success", "retry", "failure"):
+        assert sample["sigil_webhook_deliveries_total", (("status", status),)] >= 1
     assert sample["sigil_webhook_failures", ()] >= 1
     assert sample["sigil_webhook_duration_seconds_count", ()] >= 1
     assert sample["sigil_webhook_up", ()] == 1
@@ -179,7 +183,7 @@ def test_neither_the_secret_nor_the_url_is_in_the_log(telling: LiveServer, calle
 def test_an_endpoint_that_is_away_stops_nothing_and_gets_everything_afterwards(how: str) -> None:
     with (
         WebhookEndpoint() as endpoint,
-        server_telling(endpoint, SIGIL_WEBHOOK_SCHEDULE="1,1") as server,
+        server_telling(endpoint, SIGIL_WEBHOOK_SCHEDULE="3,3,3,3") as server,
         Backend(server) as backend,
     ):
         event_of(endpoint, approved(backend))
@@ -205,6 +209,18 @@ def test_an_endpoint_that_is_away_stops_nothing_and_gets_everything_afterwards(h
         (line,) = lines(server, "webhook_unreachable")
         assert line["level"] == "error"
         assert json.dumps(line).find("secret-of-the-path") == -1
+
+
+def test_an_endpoint_that_hangs_holds_a_bounded_number_of_connections_and_nothing_else() -> None:
+    with WebhookEndpoint() as endpoint, server_telling(endpoint, workers=1) as server, Backend(server) as backend:
+        endpoint.hanging = True
+        asked = [approved(backend) for _ in range(MOST_UNDER_WAY + 50)]
+        wait_until(lambda: endpoint.most_open > MOST_UNDER_WAY // 2, "many attempts to be under way")
+        assert backend.status(approved(backend))["status"] == "verified"
+        endpoint.hanging = False
+        for created in asked:
+            event_of(endpoint, created)
+        assert endpoint.most_open <= MOST_UNDER_WAY
 
 
 def test_a_stop_lets_an_attempt_that_is_under_way_end() -> None:

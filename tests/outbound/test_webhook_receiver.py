@@ -15,10 +15,12 @@ from typing import Any
 
 import pytest
 import standardwebhooks
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from sigil.core.webhook_delivery import Answer
 from sigil.outbound import webhook as implementation
-from sigil.outbound.webhook import MOST_READ, WebhookReceiver
+from sigil.outbound.webhook import MOST_READ, WebhookReceiver, _retry_after
 from sigil.protocol.webhook import standard_secret
 from sigil.sdk import webhooks
 from sigil.serving.private_networks import is_private
@@ -402,6 +404,15 @@ class TestTls:
             got = await sender(receiver.url().replace("http:", "https:")).post(EVENT, BODY)
             assert got.status == 0
             assert receiver.requests == []
+
+
+@settings(deadline=None)
+@given(
+    text=st.text(st.characters(max_codepoint=0x2FF), max_size=40)
+    | st.from_regex(r"\A(Mon, )?\d{1,3} (Jan|Feb|Dec) \d{1,6} \d{1,3}:\d{1,3}:\d{1,3} (GMT|[+-]\d{1,9})\Z")
+)
+def test_whatever_retry_after_says_is_seconds(text: str) -> None:
+    assert _retry_after(text, 1_777_026_735.5) >= 0
 
 
 async def test_no_answer_and_no_repr_tells_the_url_or_the_secret(sender: Any) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import sys
+import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +20,7 @@ from sigil.device.client import DeviceClient
 from sigil.device.pin import verify_info
 from sigil.device.tls import TlsTrust
 from sigil.device.wire import ServerConnection
+from sigil.protocol.webhook import signed_headers
 from tests.live import LiveServer
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "docs" / "examples"
@@ -28,6 +32,9 @@ class Answer(NamedTuple):
 
 
 Call = Callable[..., Answer]
+Deliver = Callable[[bytes, dict[str, str]], int]
+WEBHOOK = "/webhooks/sigil"
+SECRET = "the webhook secret of the examples"
 
 
 def _module(name: str) -> ModuleType:
@@ -41,7 +48,7 @@ def _module(name: str) -> ModuleType:
 
 
 @contextmanager
-def _falcon(module: ModuleType) -> Iterator[Call]:
+def _falcon(module: ModuleType) -> Iterator[tuple[Call, Deliver]]:
     testing = pytest.importorskip("falcon.testing")
     client = testing.TestClient(module.create_app())
 
@@ -49,11 +56,11 @@ def _falcon(module: ModuleType) -> Iterator[Call]:
         result = client.simulate_request(method, path, json=json, headers={"X-User": user})
         return Answer(result.status_code, result.json or {})
 
-    yield call
+    yield call, lambda body, headers: client.simulate_post(WEBHOOK, body=body, headers=headers).status_code
 
 
 @contextmanager
-def _fastapi(module: ModuleType) -> Iterator[Call]:
+def _fastapi(module: ModuleType) -> Iterator[tuple[Call, Deliver]]:
     testing = pytest.importorskip("fastapi.testclient")
     with testing.TestClient(module.app) as client:
 
@@ -61,11 +68,11 @@ def _fastapi(module: ModuleType) -> Iterator[Call]:
             result = client.request(method, path, json=json, headers={"X-User": user})
             return Answer(result.status_code, result.json())
 
-        yield call
+        yield call, lambda body, headers: client.post(WEBHOOK, content=body, headers=headers).status_code
 
 
 @contextmanager
-def _django(module: ModuleType) -> Iterator[Call]:
+def _django(module: ModuleType) -> Iterator[tuple[Call, Deliver]]:
     testing = pytest.importorskip("django.test")
     client = testing.Client()
 
@@ -75,7 +82,11 @@ def _django(module: ModuleType) -> Iterator[Call]:
         result = send(path, json, "application/json", **options) if json else send(path, **options)
         return Answer(result.status_code, result.json() if result.get("Content-Type", "").endswith("json") else {})
 
-    yield call
+    def deliver(body: bytes, headers: dict[str, str]) -> int:
+        status: int = client.post(WEBHOOK, body, "application/json", headers=headers).status_code
+        return status
+
+    yield call, deliver
     module.sigil().close()
     module.sigil.cache_clear()
 
@@ -85,15 +96,16 @@ OPEN = {"falcon": _falcon, "fastapi": _fastapi, "django": _django}
 
 @pytest.fixture(params=OPEN)
 def example(request: pytest.FixtureRequest, server: LiveServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """The module of an example and a way to call its application."""
+    """The module of an example, a way to call its application, and one to bring it an event."""
     pytest.importorskip(request.param, reason=f"{request.param} is not installed")
     monkeypatch.setenv("SIGIL_API_KEY", server.api_key)
     monkeypatch.setenv("SIGIL_SERVICE_URL", server.url)
     monkeypatch.setenv("SIGIL_CA_FILE", str(server.certificate))
     name = f"{request.param}_view"
     module = sys.modules.get(name) or _module(name)
-    with OPEN[request.param](module) as call:
-        yield module, call
+    monkeypatch.setenv("WEBHOOK_SECRET", SECRET)
+    with OPEN[request.param](module) as (call, deliver):
+        yield module, call, deliver
 
 
 def _approve(server: LiveServer, device: Device, challenge_id: str, match_code: str) -> None:
@@ -105,7 +117,7 @@ def _approve(server: LiveServer, device: Device, challenge_id: str, match_code: 
 
 
 def test_a_transfer_is_done_once_its_device_approves(server: LiveServer, example: Any) -> None:
-    module, call = example
+    module, call, _ = example
     device = Device.generate()
     module.DEVICES["zoe"] = device.wire_key
     asked = call("POST", "/transfers", {"to": "Zoë", "amount": 12})
@@ -116,7 +128,7 @@ def test_a_transfer_is_done_once_its_device_approves(server: LiveServer, example
 
 
 def test_a_transfer_that_is_cancelled_is_refused(server: LiveServer, example: Any) -> None:
-    module, call = example
+    module, call, _ = example
     module.DEVICES["zoe"] = Device.generate().wire_key
     asked = call("POST", "/transfers", {"to": "Zoë", "amount": 12})
     with server.authorised() as http:
@@ -125,7 +137,45 @@ def test_a_transfer_that_is_cancelled_is_refused(server: LiveServer, example: An
 
 
 def test_a_device_with_too_much_pending_is_told_to_wait(example: Any) -> None:
-    module, call = example
+    module, call, _ = example
     module.DEVICES["zoe"] = Device.generate().wire_key
     asked = [call("POST", "/transfers", {"to": "Zoë", "amount": 12}).status for _ in range(6)]
     assert asked == [202] * 5 + [429]
+
+
+def _event(challenge_id: str, kind: str) -> bytes:
+    return json.dumps(
+        {
+            "id": f"evt_{challenge_id}",
+            "type": f"challenge.{kind}",
+            "status": kind,
+            "timestamp": "2026-04-24T10:32:15Z",
+            "key_id": "0523fec9",
+            "action_type": "payment",
+            "challenge_id": challenge_id,
+            "fingerprint": "b8" * 32,
+        }
+    ).encode()
+
+
+@pytest.mark.parametrize(("kind", "state"), [("verified", "done"), ("rejected", "refused"), ("expired", "refused")])
+def test_an_event_settles_a_transfer_and_a_forged_one_does_not(example: Any, kind: str, state: str) -> None:
+    module, _, deliver = example
+    number = str(uuid.uuid4())
+    module.TRANSFERS[number] = {"user": "zoe", "wanted": {}, "state": "waiting"}
+    body, now = _event(number, kind), int(time.time())
+    forged = signed_headers(["another secret, just as long as it"], f"evt_{number}", now, body)
+    assert deliver(body, forged) == 400
+    assert deliver(body, {}) == 400
+    assert module.TRANSFERS[number]["state"] == "waiting"
+    headers = signed_headers([SECRET], f"evt_{number}", now, body)
+    assert deliver(body.replace(b"payment", b"present"), headers) == 400
+    for _ in range(2):
+        assert deliver(body, headers) == 204
+        assert module.TRANSFERS[number]["state"] == state
+
+
+def test_an_event_of_somebody_elses_challenge_is_taken_and_does_nothing(example: Any) -> None:
+    _, _, deliver = example
+    body = _event(str(uuid.uuid4()), "verified")
+    assert deliver(body, signed_headers([SECRET], json.loads(body)["id"], int(time.time()), body)) == 204

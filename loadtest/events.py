@@ -1,0 +1,73 @@
+"""What webhooks cost: complete challenges per second without a receiver and with one, and CPU for each event.
+
+    python -m loadtest.events --seconds 10
+
+Each complete challenge is one event. The two runs follow each other on servers of their own; compare them by their
+ratio. The receiver is a process of its own, on the same cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from dataclasses import dataclass
+
+import uvloop
+
+from loadtest.lean import Target, load
+from loadtest.receiver import Receiver, receiver
+from loadtest.server import live_server
+from loadtest.usage import ProcessUsage, server_processes
+from tests.live import wait_until
+
+
+@dataclass(frozen=True)
+class Run:
+    """Per second, and CPU seconds of the server for each complete challenge, its event included."""
+
+    rate: float
+    errors: int
+    cpu: float
+    events: int = 0
+    drained: float = 0.0
+
+
+def measure(options: argparse.Namespace, events: Receiver | None) -> Run:
+    settings = {"WEBHOOK_URL": events.url, "WEBHOOK_SECRET": "s" * 40} if events else {}
+    with live_server(options.workers, **settings) as server:
+        usage = ProcessUsage(server_processes(server.pid, server.workers()) | {"generator": os.getpid()})
+        target = Target(server.url, server.tls(), server.api_key)
+        usage.sample()
+        results = uvloop.run(load(target, "ES256", connections=options.connections, seconds=options.seconds))
+        began = time.perf_counter()
+        # The warm-up is a tenth, and its challenges are not in the results.
+        if events:
+            wait_until(lambda: events.count >= len(results.answer), "the events")
+        drained = time.perf_counter() - began
+        usage.sample()
+        used = usage.between()
+    rate = len(results.answer) / options.seconds
+    cpu = used.cores("server") * (options.seconds * 1.1 + drained) / (rate * options.seconds * 1.1)
+    return Run(rate, sum(results.errors.values()), cpu, events.count if events else 0, drained)
+
+
+def main() -> int:
+    """Exit code 1 when there was any error."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--connections", type=int, default=48)
+    parser.add_argument("--seconds", type=float, default=10)
+    parser.add_argument("--workers", type=int, default=2, help="of the server")
+    options = parser.parse_args()
+    without = measure(options, None)
+    with receiver() as events:
+        told = measure(options, events)
+    for name, run in (("without webhooks", without), ("with webhooks", told)):
+        print(f"{name:<16} {run.rate:7.0f} complete challenges/s   {run.cpu * 1e6:5.0f} µs of server CPU each")
+    print(f"ratio {told.rate / without.rate:.2f}; an event costs {(told.cpu - without.cpu) * 1e6:.0f} µs of server CPU")
+    print(f"{told.events} events arrived, the last {told.drained:.1f} s after the end of the load")
+    return 1 if without.errors or told.errors else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
