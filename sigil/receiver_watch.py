@@ -9,15 +9,14 @@ from sigil.core.webhook_delivery import Answer
 from sigil.outage_watch import OutageWatch
 
 MOST_FAILURES = 10
-"""In a row, in one worker. More than the tries of one event, so that one that a receiver chokes on does not hold up the
-others; and a receiver that fails one time in five gets there once in ten million."""
+"""In a row, in one worker. More than the tries of one event by the default schedule: one that a receiver chokes on
+holds up no others. And a receiver that fails one time in five gets there once in ten million."""
 
 
 class ReceiverWatch(OutageWatch):
     """The circuit breaker of webhooks."""
 
     key = RECEIVER_KEY
-
     _failures = 0
 
     async def heard(self, tries: Sequence[tuple[float, Answer]], *, probing: bool) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any
 
 from sigil.device.approval_checks import Shown, ShownApproval
 from sigil.device.checks import ShownChallenge
@@ -33,13 +32,8 @@ def server_lines(server: ServerPin) -> Iterator[str]:
 
 def challenge_lines(shown: ShownChallenge, now: float) -> Iterator[str]:
     """Everything that an approval would sign for, one member to a line (2.4)."""
-    server = shown.server
     yield f"Challenge    {shown.challenge_id}"
-    yield f"Asked by     {printable(server.server_name)}  {server.base_url}"
-    yield f"             {picture(server.server_id)}"
-    yield f"Type         {printable(shown.action_type)}"
-    yield f"Description  {printable(shown.description)}"
-    yield from _params(shown.params)
+    yield from _asked(shown)
     yield f"Time left    {shown.seconds_left(now)} s"
     if shown.number_matching:
         yield "Number       approved with the two digits that the service shows"
@@ -47,13 +41,8 @@ def challenge_lines(shown: ShownChallenge, now: float) -> Iterator[str]:
 
 def approval_lines(shown: ShownApproval, now: float) -> Iterator[str]:
     """The same of a multi-party request, and how many have to agree."""
-    server = shown.server
     yield f"Request      {shown.mpa_id}  ({printable(shown.request_id)})"
-    yield f"Asked by     {printable(server.server_name)}  {server.base_url}"
-    yield f"             {picture(server.server_id)}"
-    yield f"Type         {printable(shown.action_type)}"
-    yield f"Description  {printable(shown.description)}"
-    yield from _params(shown.params)
+    yield from _asked(shown)
     rejected = ", and one rejection ends it" if shown.reject_policy == "reject_on_first" else ""
     yield f"Together     {shown.required} group{'s' * (shown.required != 1)} must approve{rejected}"
     yield f"Time left    {shown.seconds_left(now)} s"
@@ -63,8 +52,14 @@ def lines_of(shown: Shown, now: float) -> Iterator[str]:
     return approval_lines(shown, now) if isinstance(shown, ShownApproval) else challenge_lines(shown, now)
 
 
-def _params(params: dict[str, Any] | None) -> Iterator[str]:
-    for name, value in (params or {}).items():
+def _asked(shown: Shown) -> Iterator[str]:
+    """Who asks, and what."""
+    server = shown.server
+    yield f"Asked by     {printable(server.server_name)}  {server.base_url}"
+    yield f"             {picture(server.server_id)}"
+    yield f"Type         {printable(shown.action_type)}"
+    yield f"Description  {printable(shown.description)}"
+    for name, value in (shown.params or {}).items():
         yield f"  {_as_json(name)}: {_as_json(value)}"
 
 

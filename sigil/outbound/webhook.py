@@ -118,10 +118,13 @@ def _private_socket(found: aiohttp.AddrInfoType) -> socket.socket:
 
 async def _drain(response: aiohttp.ClientResponse) -> None:
     """Keep the connection if the rest of the answer is short, else close it."""
+    if response.content.at_eof():
+        response.release()
+        return
     try:
         with contextlib.suppress(TimeoutError, aiohttp.ClientError, OSError):
             async with asyncio.timeout(DRAIN_SECONDS):
-                left = 0 if response.content.at_eof() else MOST_READ
+                left = MOST_READ
                 while left > 0 and (part := await response.content.read(left)):
                     left -= len(part)
     finally:
