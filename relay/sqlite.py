@@ -14,6 +14,8 @@ from relay.registry import (
     Device,
     NewPush,
     News,
+    Platform,
+    Pruned,
     Push,
     Rate,
     RegistryBusy,
@@ -81,7 +83,7 @@ class SqliteRegistry:
     async def reseal(self, fingerprint: bytes, old: bytes, new: bytes) -> bool:
         return await self._file.transact(lambda db: devices.reseal(db, fingerprint, old, new), durable=True)
 
-    async def prune(self, seen_before: int, evicted_before: int, now: int) -> int:
+    async def prune(self, seen_before: int, evicted_before: int, now: int) -> Pruned:
         return await self._file.transact(lambda db: devices.prune(db, seen_before, evicted_before, now))
 
     async def server(self, server_id: bytes) -> Server | None:
@@ -121,8 +123,8 @@ class SqliteRegistry:
     async def acknowledge(self, fingerprint: bytes, push_id: bytes, now: float) -> Push | None:
         return await self._file.transact(lambda db: pushes.acknowledge(db, fingerprint, push_id))
 
-    async def claim(self, now: float, limit: int) -> list[tuple[Push, Device]]:
-        return await self._file.transact(lambda db: pushes.claim(db, now, limit))
+    async def claim(self, platform: Platform, now: float, limit: int) -> list[tuple[Push, Device]]:
+        return await self._file.transact(lambda db: pushes.claim(db, platform, now, limit))
 
     async def sweep(self, now: float, limit: int) -> int:
         return await self._file.transact(lambda db: pushes.sweep(db, now, limit))

@@ -13,6 +13,7 @@ from relay.registry import (
     Admitted,
     Device,
     NewPush,
+    Platform,
     Push,
     Rate,
     Settled,
@@ -35,7 +36,9 @@ UPDATE push SET
     payload = iif(expires_at <= ?1, x'', payload),
     due = iif(expires_at <= ?1, 0.0, ?3),
     attempts = attempts + 1
-WHERE seq IN (SELECT seq FROM push WHERE status = 'queued' AND due > 0 AND due <= ?1 ORDER BY due LIMIT ?2)
+WHERE seq IN (
+    SELECT seq FROM push WHERE status = 'queued' AND due > 0 AND platform = ?4 AND due <= ?1 ORDER BY due LIMIT ?2
+)
 RETURNING {_NAMES}
 """  # noqa: S608
 
@@ -113,8 +116,8 @@ def acknowledge(db: Db, fingerprint: bytes, push_id: bytes) -> Push | None:
     return row and push_of(row)
 
 
-def claim(db: Db, now: float, limit: int) -> list[tuple[Push, Device]]:
-    rows = db.execute(_CLAIM, (now, limit, now + LEASE_SECONDS)).fetchall()
+def claim(db: Db, platform: Platform, now: float, limit: int) -> list[tuple[Push, Device]]:
+    rows = db.execute(_CLAIM, (now, limit, now + LEASE_SECONDS, platform)).fetchall()
     due = [push_of(row) for row in rows]
     owners = (device(db, name) for name in {push.push.fingerprint for push in due})
     result = judged(due, {owner.fingerprint: owner for owner in owners if owner is not None})
