@@ -72,11 +72,7 @@ class FcmApi:
 
         self.lanes: Lanes[Http2] = Lanes("fcm", connect, **options)
         self._messages = httpx.AsyncClient(
-            transport=LanesTransport(self.lanes),
-            base_url=credentials.url,
-            trust_env=False,
-            follow_redirects=False,
-            headers={"User-Agent": "sigil-relay", "Content-Type": "application/json"},
+            transport=LanesTransport(self.lanes), trust_env=False, follow_redirects=False
         )
         self._tokens = httpx.AsyncClient(
             verify=ssl.create_default_context(),
@@ -86,11 +82,18 @@ class FcmApi:
             limits=httpx.Limits(max_connections=1, max_keepalive_connections=0),
             headers={"User-Agent": "sigil-relay", "Accept": "application/json", "Accept-Encoding": "identity"},
         )
-        self._path = f"/v1/projects/{credentials.project_id}/messages:send"
+        # Parsed once: for each request that takes httpx as long as all that h2 does.
+        self._url = httpx.URL(f"{credentials.url}/v1/projects/{credentials.project_id}/messages:send")
 
     async def send(self, access_token: str, body: bytes) -> httpx.Response:
         """Lost when no answer came."""
-        return await self._messages.post(self._path, content=body, headers={"Authorization": f"Bearer {access_token}"})
+        headers = [
+            (b"host", self._url.netloc),
+            (b"content-type", b"application/json"),
+            (b"user-agent", b"sigil-relay"),
+            (b"authorization", b"Bearer " + access_token.encode()),
+        ]
+        return await self._messages.send(httpx.Request("POST", self._url, headers=headers, content=body))
 
     async def token(self, assertion: str) -> AccessToken:
         """A new access token; TokenRefused, TokenUnavailable."""

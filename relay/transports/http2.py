@@ -106,7 +106,8 @@ class Http2(asyncio.Protocol):
         """How many requests may begin now."""
         if self.leaving.is_set() or not self._ready.is_set() or self.ended.is_set():
             return 0
-        return min(self._h2.remote_settings.max_concurrent_streams, MAX_STREAMS) - len(self._streams)
+        # It may allow fewer than there are.
+        return max(0, min(self._h2.remote_settings.max_concurrent_streams, MAX_STREAMS) - len(self._streams))
 
     @property
     def usable(self) -> bool:

@@ -456,10 +456,11 @@ async def test_nothing_scans_also_with_plans_that_were_made_when_nothing_was_the
 
 
 async def test_three_runners_at_once_apply_each_migration_once(dsn: str) -> None:
+    ours = migrations("postgres")
     known = (
-        *migrations("postgres"),
-        Migration.of("0002_slow", "CREATE TABLE two (); SELECT pg_sleep(0.1)"),
-        Migration.of("0003_more", "CREATE TABLE three ()"),
+        *ours,
+        Migration.of(f"{len(ours) + 1:04}_slow", "CREATE TABLE two (); SELECT pg_sleep(0.1)"),
+        Migration.of(f"{len(ours) + 2:04}_more", "CREATE TABLE three ()"),
     )
     connections = [await asyncpg.connect(dsn) for _ in range(3)]
     applied = await asyncio.gather(*(migrate_postgres(one, known) for one in connections))
