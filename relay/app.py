@@ -91,7 +91,9 @@ def sealer(storage: Storage | Config) -> Sealer:
     return Sealer(keys, reads_plain=storage.database_url is None)
 
 
-def transports(config: Config, on_denied: Callable[[str, bool], None]) -> dict[Platform, Transport]:
+def transports(
+    config: Config, clock: Callable[[], float], on_denied: Callable[[str, bool], None]
+) -> dict[Platform, Transport]:
     """By platform; what is not in it is off."""
     # Not at the top: the master imports this module, and has no use for two HTTP clients.
     from relay.transports.apns import ApnsTransport
@@ -102,9 +104,9 @@ def transports(config: Config, on_denied: Callable[[str, bool], None]) -> dict[P
         console = ConsoleTransport()
         found = {"apns": console, "fcm": console}
     if config.apns is not None:
-        found["apns"] = _standing("apns", ApnsTransport(config.apns), on_denied)
+        found["apns"] = _standing("apns", ApnsTransport(config.apns, clock), on_denied)
     if config.fcm is not None:
-        found["fcm"] = _standing("fcm", FcmTransport(config.fcm), on_denied)
+        found["fcm"] = _standing("fcm", FcmTransport(config.fcm, clock), on_denied)
     return found
 
 
@@ -128,7 +130,7 @@ def build(snapshot: Snapshot, parts: Parts, life: Life) -> Edge:
     dispatch = Dispatch(
         registry=registry,
         sealer=parts.sealer,
-        transports=transports(config, news.denied) if parts.transports is None else parts.transports,
+        transports=transports(config, clock, news.denied) if parts.transports is None else parts.transports,
         clock=clock,
         news=news,
     )

@@ -5,9 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import ssl
-import time
 from collections.abc import Callable
-from typing import Any
 from uuid import UUID
 
 import msgspec
@@ -25,7 +23,7 @@ from relay.transports.apns_protocol import (
 )
 from relay.transports.content import BODY, TITLE, is_clear, reference
 from relay.transports.http2 import Lost
-from relay.transports.lanes import Lanes
+from relay.transports.lanes import Lanes, Pace
 
 MAX_BODY = 4096
 _MAX_COLLAPSE_ID = 64
@@ -47,9 +45,9 @@ _BACKGROUND = {"content-available": 1}
 
 
 class ApnsTransport:
-    """`clock` gives Unix seconds; `options` are those of `Lanes`."""
+    """`clock` gives Unix seconds."""
 
-    def __init__(self, credentials: ApnsCredentials, clock: Callable[[], float] = time.time, **options: Any) -> None:
+    def __init__(self, credentials: ApnsCredentials, clock: Callable[[], float], pace: Pace = Pace()) -> None:  # noqa: B008 - frozen
         tls = ssl.create_default_context()
         tls.set_alpn_protocols(["h2"])
         self._token = ProviderToken(credentials, clock)
@@ -58,7 +56,7 @@ class ApnsTransport:
             # In the loop that sends: aioapns asks for it at once.
             return await ApnsConnections(credentials, tls, self._token).create_connection()
 
-        self._lanes = Lanes("apns", connect, **options)
+        self._lanes = Lanes("apns", connect, pace)
         self.open, self.load, self.close = self._lanes.open, self._lanes.load, self._lanes.close
 
     async def send(self, letter: Letter) -> Outcome:

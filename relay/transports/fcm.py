@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +15,7 @@ from relay.transports.answers import seconds_of, word
 from relay.transports.content import BODY, TITLE, is_clear
 from relay.transports.fcm_api import FcmApi
 from relay.transports.http2 import Lost
+from relay.transports.lanes import Pace
 
 _BUSY_SECONDS = 20.0
 _ERROR_TYPE = "type.googleapis.com/google.firebase.fcm.v1.FcmError"
@@ -23,11 +23,11 @@ _encode = msgspec.json.Encoder().encode
 
 
 class FcmTransport:
-    """`clock` gives Unix seconds; `options` are those of `Lanes`."""
+    """`clock` gives Unix seconds."""
 
-    def __init__(self, credentials: FcmCredentials, clock: Callable[[], float] = time.time, **options: Any) -> None:
+    def __init__(self, credentials: FcmCredentials, clock: Callable[[], float], pace: Pace = Pace()) -> None:  # noqa: B008 - frozen
         self._clock = clock
-        self._api = FcmApi(credentials, **options)
+        self._api = FcmApi(credentials, pace)
         self._tokens = AccessTokens(credentials, self._api.token, clock)
         self.open, self.load = self._api.lanes.open, self._api.lanes.load
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
@@ -14,7 +13,7 @@ from relay.credentials import FcmCredentials
 from relay.transports.access_tokens import AccessToken, TokenRefused, TokenUnavailable
 from relay.transports.answers import word
 from relay.transports.http2 import Answer, Http2
-from relay.transports.lanes import Lanes
+from relay.transports.lanes import Lanes, Pace
 
 _GRANT = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 _PHASES = httpx.Timeout(connect=5, read=5, write=5, pool=5)
@@ -57,9 +56,9 @@ class _Fault(msgspec.Struct):
 
 
 class FcmApi:
-    """`options` are those of `Lanes`."""
+    """Messages go over lanes of ours, requests for tokens in httpx's own way."""
 
-    def __init__(self, credentials: FcmCredentials, **options: Any) -> None:
+    def __init__(self, credentials: FcmCredentials, pace: Pace) -> None:
         self._token_url = credentials.token_url
         url = urlsplit(credentials.url)
         address = url.hostname or "", url.port or 443
@@ -70,7 +69,7 @@ class FcmApi:
             _, connection = await asyncio.get_running_loop().create_connection(Http2, *address, ssl=tls)
             return connection
 
-        self.lanes: Lanes[Http2] = Lanes("fcm", connect, **options)
+        self.lanes: Lanes[Http2] = Lanes("fcm", connect, pace)
         self._messages = httpx.AsyncClient(
             transport=LanesTransport(self.lanes), trust_env=False, follow_redirects=False
         )

@@ -25,7 +25,7 @@ MAX_ANSWER = 16 * 1024
 MAX_STREAMS = 1000
 """Of a connection, whatever its peer allows."""
 SILENT_STREAMS = 3
-"""So many requests without an answer, one after another: the peer acknowledges and does not work."""
+"""So many requests that were given up, and none answered in between: the peer acknowledges pings and does not work."""
 
 Headers = Sequence[tuple[bytes, bytes]]
 
@@ -80,10 +80,11 @@ class _Stream:
 
 class Http2(asyncio.Protocol):
     """`leaving`: nothing more begins here; `ended`: nothing is left. `on_room` is called when either has changed, or a
-    request may have become possible."""
+    request may have become possible. Who gives up sooner than after `patience` seconds says nothing about the peer."""
 
-    def __init__(self, on_room: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, on_room: Callable[[], None] = lambda: None, patience: float = 5.0) -> None:
         self.on_room = on_room
+        self.patience = patience
         self.leaving, self.ended = asyncio.Event(), asyncio.Event()
         self._ready = asyncio.Event()
         self._loop = asyncio.get_running_loop()
@@ -128,10 +129,12 @@ class Http2(asyncio.Protocol):
     async def request(self, headers: Headers, body: bytes) -> Answer:
         """The answer; Lost. Who cancels it resets the stream, and no other."""
         stream_id = self._begin(headers, body)
+        began = self._loop.time()
         try:
             return await self._streams[stream_id].answer
         finally:
             if self._streams.pop(stream_id, None) is not None:
+                self._unanswered += self._loop.time() - began >= self.patience
                 self._give_up(stream_id)
 
     async def ping(self, seconds: float) -> None:
@@ -290,7 +293,6 @@ class Http2(asyncio.Protocol):
     def _give_up(self, stream_id: int) -> None:
         """Its caller does not wait any more."""
         self._blocked.pop(stream_id, None)
-        self._unanswered += 1
         self._reset(stream_id)
         self._flush()
         if self._unanswered >= SILENT_STREAMS or self.leaving.is_set():

@@ -8,7 +8,7 @@ import ssl
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from relay.transports import Load
 from relay.transports.http2 import Http2, Lost
@@ -17,34 +17,29 @@ from sigil.serving import logs
 C = TypeVar("C", bound=Http2)
 T = TypeVar("T")
 
-LANES = 4
-CONNECT_SECONDS = 5.0
-PING_SECONDS = 20.0
-PONG_SECONDS = 5.0
-MAX_PAUSE = 15.0
 _TRIES = 4
 _SHORT_LIFE = 1.0
 
 
-class Lanes(Generic[C]):
-    """`connect` opens one connection (OSError, Lost). Times are seconds; `provider` is a name for logs."""
+class Pace(NamedTuple):
+    """Times are seconds: to connect, between pings, for the answer to one, for that to a request before it says
+    something about the connection, and the longest rest between two tries."""
 
-    def __init__(
-        self,
-        provider: str,
-        connect: Callable[[], Awaitable[C]],
-        *,
-        lanes: int = LANES,
-        ping_seconds: float = PING_SECONDS,
-        pong_seconds: float = PONG_SECONDS,
-        max_pause: float = MAX_PAUSE,
-    ) -> None:
+    lanes: int = 4
+    connect: float = 5.0
+    ping: float = 20.0
+    pong: float = 5.0
+    patience: float = 5.0
+    rest: float = 15.0
+
+
+class Lanes(Generic[C]):
+    """`connect` opens one connection (OSError, Lost); `provider` is a name for logs."""
+
+    def __init__(self, provider: str, connect: Callable[[], Awaitable[C]], pace: Pace) -> None:
         self._provider = provider
         self._connect = connect
-        self._number = lanes
-        self._ping_seconds = ping_seconds
-        self._pong_seconds = pong_seconds
-        self._max_pause = max_pause
+        self._pace = pace
         self._connections: list[C] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._waiting: deque[asyncio.Future[None]] = deque()
@@ -52,7 +47,7 @@ class Lanes(Generic[C]):
         self._told_down = False
 
     def open(self) -> None:
-        self._tasks = [asyncio.create_task(self._keep(lane)) for lane in range(self._number)]
+        self._tasks = [asyncio.create_task(self._keep(lane)) for lane in range(self._pace.lanes)]
 
     async def close(self) -> None:
         for task in self._tasks:
@@ -81,7 +76,7 @@ class Lanes(Generic[C]):
             free = [connection for connection in self._connections if connection.room > 0]
             if free:
                 return min(free, key=lambda connection: connection.open_streams)
-            if len(self._failing) == self._number and not any(one.usable for one in self._connections):
+            if len(self._failing) == self._pace.lanes and not any(one.usable for one in self._connections):
                 raise Lost("unreachable", unprocessed=True)
             await self._room()
 
@@ -101,7 +96,7 @@ class Lanes(Generic[C]):
     def _wake(self) -> None:
         self._connections = [connection for connection in self._connections if not connection.ended.is_set()]
         room = sum(connection.room for connection in self._connections)
-        if room <= 0 and len(self._failing) == self._number:
+        if room <= 0 and len(self._failing) == self._pace.lanes:
             room = len(self._waiting)
         while self._waiting and room > 0:
             waiting = self._waiting.popleft()
@@ -119,13 +114,13 @@ class Lanes(Generic[C]):
             except (OSError, TimeoutError, Lost) as error:
                 self._down(lane, error)
             # One that ends as soon as it began is no better than one that never did.
-            failures = 0 if time.monotonic() - began > _SHORT_LIFE + CONNECT_SECONDS else failures + 1
-            pause = min(0.1 * 2.0 ** min(failures, 16), self._max_pause)
+            failures = 0 if time.monotonic() - began > _SHORT_LIFE + self._pace.connect else failures + 1
+            pause = min(0.1 * 2.0 ** min(failures, 16), self._pace.rest)
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
 
     async def _live(self, lane: int) -> None:
         """From opening a connection to its end; raises when it never came up."""
-        async with asyncio.timeout(CONNECT_SECONDS):
+        async with asyncio.timeout(self._pace.connect):
             connection = await self._connect()
             try:
                 await connection.ready()
@@ -133,7 +128,7 @@ class Lanes(Generic[C]):
                 connection.abort("closed")
                 raise
         self._connections.append(connection)
-        connection.on_room = self._wake
+        connection.on_room, connection.patience = self._wake, self._pace.patience
         self._up(lane)
         await self._tend(connection)
 
@@ -141,11 +136,11 @@ class Lanes(Generic[C]):
         """Until nothing more begins on it: another takes its lane, while it waits for the answers it still gets."""
         while not connection.leaving.is_set():
             try:
-                async with asyncio.timeout(self._ping_seconds):
+                async with asyncio.timeout(self._pace.ping):
                     await connection.leaving.wait()
             except TimeoutError:
                 try:
-                    await connection.ping(self._pong_seconds)
+                    await connection.ping(self._pace.pong)
                 except Lost:
                     connection.abort("silent")
 
@@ -158,7 +153,7 @@ class Lanes(Generic[C]):
 
     def _down(self, lane: int, error: Exception) -> None:
         self._failing.add(lane)
-        if len(self._failing) == self._number and not self._told_down:
+        if len(self._failing) == self._pace.lanes and not self._told_down:
             self._told_down = True
             # The type, since the text of an exception may quote anything; a certificate's fault is worth a word.
             reason = error.verify_message if isinstance(error, ssl.SSLCertVerificationError) else type(error).__name__
