@@ -73,7 +73,8 @@ async def opened(
 
 @pytest.fixture
 async def transport(provider: str, providers: Providers) -> AsyncIterator[Transport]:
-    """With all its connections."""
+    """With all its connections, each of which takes many streams from the start: pushes spread over all."""
+    providers.settings("apns", first_streams=1000)
     async with opened(provider, providers) as transport:
         async with asyncio.timeout(DEADLINE):
             while transport.load().connections < QUICK.lanes:
