@@ -8,6 +8,8 @@ from relay.transports import Letter, Load, Outcome, Transport
 from sigil.serving import logs
 
 PROBE_SECONDS = 60.0
+WAIT_SECONDS = 20.0
+"""Pushes come back sooner than the next probe: it may have been mended meanwhile, and they do not live long."""
 
 
 class Standing:
@@ -44,7 +46,7 @@ class Standing:
         if self._probe_at is not None:
             left = self._probe_at - self._clock()
             if 0 < left <= PROBE_SECONDS:
-                return Outcome("retry", "credentials_refused", after=left)
+                return Outcome("retry", "credentials_refused", after=min(left, WAIT_SECONDS))
             # This one is the probe.
             self._probe_at = self._clock() + PROBE_SECONDS
         outcome = await self._transport.send(letter)
@@ -66,4 +68,4 @@ class Standing:
                 message="renew the key and send SIGHUP; until then one push a minute is tried",
             )
         self._probe_at = self._clock() + PROBE_SECONDS
-        return Outcome("retry", "credentials_refused", after=PROBE_SECONDS)
+        return Outcome("retry", "credentials_refused", after=WAIT_SECONDS)

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from relay.transports import Letter, Load, Outcome
-from relay.transports.standing import PROBE_SECONDS, Standing
+from relay.transports.standing import PROBE_SECONDS, WAIT_SECONDS, Standing
 from tests.services import Clock
 from tests.transports.conftest import letter
 
@@ -61,7 +61,7 @@ async def test_a_denial_is_told_once_and_the_pushes_wait(
 ) -> None:
     provider.says = DENIED
     outcomes = [await standing.send(letter("apns")) for _ in range(50)]
-    assert set(outcomes) == {Outcome("retry", "credentials_refused", after=PROBE_SECONDS)}
+    assert set(outcomes) == {Outcome("retry", "credentials_refused", after=WAIT_SECONDS)}
     assert provider.asked == 1
     assert told == [False, True]
     (line,) = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
