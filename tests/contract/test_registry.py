@@ -722,6 +722,17 @@ async def test_no_more_is_claimed_than_asked_for_and_the_longest_due_first(regis
     assert all(owner.fingerprint == one.push.fingerprint for one, owner in claimed)
 
 
+async def test_what_is_due_of_one_platform_is_not_in_the_way_of_another(registry: Registry) -> None:
+    for number in range(30):
+        await registry.register(device(str(number)))
+        await admit(registry, push(str(number), str(number)), now=NOW - 1)
+    await registry.register(device("android", "fcm"))
+    await admit(registry, push("a", "android"))
+    (claimed,) = await registry.claim("fcm", NOW + LEASE_SECONDS, 5)
+    assert claimed[0].push.push_key == "a"
+    assert len(await registry.claim("apns", NOW + LEASE_SECONDS, 5)) == 5
+
+
 async def test_what_expired_fails_instead_of_being_claimed(registry: Registry) -> None:
     await registry.register(device())
     await admit(registry, push("a", expires_at=NOW + LEASE_SECONDS), push("b", expires_at=NOW + LEASE_SECONDS + 1))
