@@ -74,7 +74,7 @@ class Control:
 
     async def _handle(self, request: Request) -> Answer:
         # A page in somebody's browser may send requests to loopback, also under a name of its own.
-        if urlsplit(f"//{request.headers.get('host', '')}").hostname not in _HOSTS or "origin" in request.headers:
+        if request.headers.get("host", "").partition(":")[0] not in _HOSTS or "origin" in request.headers:
             return _problem(403, "only for programs on this machine")
         path = request.target.partition("?")[0]
         handle = self._routes.get((request.method, path))

@@ -85,7 +85,12 @@ class Http1(asyncio.Protocol):
             return
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in given.headers}
         request = Request(given.method.decode(), given.target.decode("latin-1"), headers, bytes(self._body))
-        answer = await self._handle(request)
+        try:
+            answer = await self._handle(request)
+        except Exception:
+            # A fault of ours: told by the loop, and not by a client that waits for ever.
+            self.abort()
+            raise
         if answer is None:
             self.abort()
             return

@@ -38,7 +38,7 @@ class _Silent(asyncio.Protocol):
 class Listener:
     """`contexts` has what each mode that speaks TLS shows; without any, the port speaks plain TCP.
 
-    The port of `holder` is bound also while nobody listens on it: connections are refused, and no other process gets it.
+    The port of `holder` is bound also while nobody listens on it: connections are refused, and nobody else gets it.
     """
 
     def __init__(
