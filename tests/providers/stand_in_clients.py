@@ -17,30 +17,18 @@ import h2.connection
 import h2.events
 import h2.settings
 import httpx
-import jwt
 
 from deploy.providers.frames import Frame, Reader
 from tests.live import DEADLINE
-from tests.providers import Providers, apns_token, fcm_token
+from tests.providers import GRANT, Providers, apns_token, assertion, fcm_token, provider_token
 
-SCOPE = "https://www.googleapis.com/auth/firebase.messaging"
-GRANT = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 ALERT = {"aps": {"alert": {"title": "Sign in"}}, "sigil": '{"type":"challenge"}'}
-
-
-def provider_token(providers: Providers, *, key: str | None = None, alg: str = "ES256", **changed: Any) -> str:
-    """A JWT of Apple's; None removes a claim, and `kid` is in the header."""
-    env = providers.env
-    claims = {"iss": env["APNS_TEAM_ID"], "iat": int(time.time()), "kid": env["APNS_KEY_ID"], **changed}
-    claims = {name: value for name, value in claims.items() if value is not None}
-    headers = {"kid": claims.pop("kid")} if "kid" in claims else None
-    return jwt.encode(claims, key or Path(env["APNS_KEY_PATH"]).read_text(), alg, headers)
 
 
 def apns_headers(providers: Providers, **changed: str | None) -> dict[str, str]:
     """Of a good request; `apns_topic=None` leaves one out."""
     given = {
-        "authorization": f"bearer {provider_token(providers)}",
+        "authorization": f"bearer {provider_token(providers.env)}",
         "apns-topic": providers.env["APNS_TOPIC"],
         "apns-push-type": "alert",
         "apns-priority": "10",
@@ -56,7 +44,7 @@ class ApnsClient:
 
     def __init__(self, providers: Providers, client: httpx.Client) -> None:
         self.providers, self.client = providers, client
-        self._authorization = f"bearer {provider_token(providers)}"
+        self._authorization = f"bearer {provider_token(providers.env)}"
 
     def push(
         self, token: str | None = None, body: Any = ALERT, *, path: str | None = None, method: str = "POST",
@@ -76,16 +64,8 @@ class FcmClient:
         self.project = self.account["project_id"]
         self._token: str | None = None
 
-    def assertion(self, *, key: str | None = None, alg: str = "RS256", **changed: Any) -> str:
-        now = int(time.time())
-        account = self.account
-        claims = {
-            "iss": account["client_email"], "aud": account["token_uri"], "scope": SCOPE, "iat": now, "exp": now + 3600,
-            **changed,
-        }  # fmt: skip
-        kid = claims.pop("kid", account["private_key_id"])
-        claims = {name: value for name, value in claims.items() if value is not None}
-        return jwt.encode(claims, key or account["private_key"], alg, {"kid": kid})
+    def assertion(self, **changed: Any) -> str:
+        return assertion(self.providers.env, **changed)
 
     def ask(self, assertion: str | None = None, **form: str) -> httpx.Response:
         given = {"grant_type": GRANT, "assertion": assertion or self.assertion(), **form}
@@ -125,7 +105,7 @@ class ByHand:
         if window is not None:
             self.h2.update_settings({h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: window})
         self.flush()
-        self.authorization = f"bearer {provider_token(providers)}"
+        self.authorization = f"bearer {provider_token(providers.env)}"
 
     def __enter__(self) -> ByHand:
         return self

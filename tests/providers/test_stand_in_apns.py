@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from stand_in_clients import ALERT, ApnsClient, provider_token
+from stand_in_clients import ALERT, ApnsClient
 
-from tests.providers import Providers, apns_token
+from tests.providers import Providers, apns_token, provider_token
 
 
 def somebody_elses_key() -> str:
@@ -113,12 +113,12 @@ def test_a_payload_of_4096_bytes_is_the_largest(apns: ApnsClient) -> None:
 def test_a_provider_token_that_is_not_ours_is_invalid(
     providers: Providers, apns: ApnsClient, changed: dict[str, Any]
 ) -> None:
-    answer = apns.push(authorization=f"bearer {provider_token(providers, **changed)}")
+    answer = apns.push(authorization=f"bearer {provider_token(providers.env, **changed)}")
     assert (answer.status_code, answer.json()) == (403, {"reason": "InvalidProviderToken"})
 
 
 def test_a_provider_token_of_over_an_hour_is_expired(providers: Providers, apns: ApnsClient) -> None:
-    old = provider_token(providers, iat=int(time.time()) - 3700)
+    old = provider_token(providers.env, iat=int(time.time()) - 3700)
     answer = apns.push(authorization=f"bearer {old}")
     assert (answer.status_code, answer.json()) == (403, {"reason": "ExpiredProviderToken"})
 
@@ -132,7 +132,7 @@ def test_how_long_a_provider_token_lives_can_be_scripted(providers: Providers, a
 def test_a_new_provider_token_on_a_connection_comes_too_early_and_on_another_is_good(
     providers: Providers, apns: ApnsClient
 ) -> None:
-    other = f"bearer {provider_token(providers, iat=int(time.time()) - 60)}"
+    other = f"bearer {provider_token(providers.env, iat=int(time.time()) - 60)}"
     assert apns.push().status_code == 200
     answer = apns.push(authorization=other)
     assert (answer.status_code, answer.json()) == (429, {"reason": "TooManyProviderTokenUpdates"})
@@ -147,12 +147,12 @@ def test_provider_tokens_are_counted_once_each(providers: Providers, apns: ApnsC
     before = providers.counters("apns")["provider_tokens"]
     apns.push()
     apns.push()
-    apns.push(authorization=f"bearer {provider_token(providers, key=somebody_elses_key())}")
+    apns.push(authorization=f"bearer {provider_token(providers.env, key=somebody_elses_key())}")
     assert providers.counters("apns")["provider_tokens"] == before + 1
 
 
 def test_repeated_headers_are_refused(providers: Providers, apns: ApnsClient) -> None:
-    token = f"bearer {provider_token(providers)}"
+    token = f"bearer {provider_token(providers.env)}"
     headers = [("apns-topic", "com.example.sigil"), ("apns-topic", "com.example.sigil"), ("authorization", token)]
     answer = apns.client.post(f"/3/device/{apns_token()}", json=ALERT, headers=headers)
     assert (answer.status_code, answer.json()) == (400, {"reason": "DuplicateHeaders"})
