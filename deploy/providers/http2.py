@@ -109,10 +109,11 @@ class Connection(Peer):
     def release(self, why: str) -> None:
         super().release(why)
         self._flush()
+        self._close_when_done()
 
     def close(self) -> None:
         self._flush()
-        if self.transport is not None:
+        if self.transport is not None and not self.frozen:
             self.transport.close()
 
     # What a stream sends.
@@ -251,6 +252,8 @@ class Connection(Peer):
             return
         given = frames.settings_in(payload)
         if (size := given.get(Setting.INITIAL_WINDOW_SIZE)) is not None:
+            if size > frames.MAX_WINDOW:
+                raise Broken(Code.FLOW_CONTROL_ERROR, "a window over 2^31 - 1")
             for stream in self.streams.values():
                 stream.window += size - self._first_window
             self._first_window = size

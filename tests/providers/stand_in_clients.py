@@ -116,15 +116,16 @@ class ByHand:
     def flush(self) -> None:
         self.socket.sendall(self.h2.data_to_send())
 
-    def push(self, token: str | None = None, **headers: str | None) -> int:
-        """The stream's number."""
+    def push(self, token: str | None = None, *, flush: bool = True, **headers: str | None) -> int:
+        """The stream's number. What is not flushed goes out with what comes next, as one record of TLS."""
         stream = self.h2.get_next_available_stream_id()
         given = apns_headers(self.providers, **{"authorization": self.authorization, **headers})
         path = f"/3/device/{token or apns_token()}"
         pseudo = {":method": "POST", ":scheme": "https", ":path": path, ":authority": "apns"}
         self.h2.send_headers(stream, [*pseudo.items(), *given.items()])
         self.h2.send_data(stream, json.dumps(ALERT).encode(), end_stream=True)
-        self.flush()
+        if flush:
+            self.flush()
         return stream
 
     def until(self, met: Callable[[], Any]) -> Any:

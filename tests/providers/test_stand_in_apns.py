@@ -96,6 +96,12 @@ def test_a_payload_of_4096_bytes_is_the_largest(apns: ApnsClient) -> None:
     assert apns.push(body=fitting + b" ").status_code == 413
 
 
+def test_a_connection_takes_more_than_its_first_window(providers: Providers, apns: ApnsClient) -> None:
+    body = ALERT | {"filling": "x" * 4000}
+    assert {apns.push(body=body).status_code for _ in range(280)} == {200}
+    assert providers.counters("apns")["connections_accepted"] == 1
+
+
 @pytest.mark.parametrize(
     "changed",
     [

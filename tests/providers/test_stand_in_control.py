@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -9,6 +10,7 @@ import httpx
 import pytest
 from stand_in_clients import ApnsClient, FcmClient
 
+from deploy.providers.record import KEPT, Record
 from tests.live import DEADLINE
 from tests.providers import Providers, apns_token
 
@@ -64,6 +66,16 @@ def test_pushes_come_in_pages(providers: Providers, apns: ApnsClient) -> None:
     rest = providers.seen(after=first[-1]["number"])
     assert (len(first), len(rest)) == (3, 2)
     assert rest[0]["number"] == first[-1]["number"] + 1
+
+
+def test_the_newest_pushes_are_remembered() -> None:
+    async def many() -> list[int]:
+        record = Record()
+        for _ in range(KEPT + 5):
+            record.accept("apns", "ab", 0.0, {}, b"{}", sigil=None)
+        return [push.number for push in record.seen(0, None, "", 2 * KEPT)]
+
+    assert asyncio.run(many()) == list(range(6, KEPT + 6))
 
 
 def test_a_reset_forgets_all_but_numbers_and_connections(providers: Providers, apns: ApnsClient) -> None:

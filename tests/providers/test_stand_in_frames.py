@@ -19,9 +19,9 @@ from h2.events import (
     StreamReset,
 )
 from h2.settings import SettingCodes
-from stand_in_clients import ByHand
+from stand_in_clients import ALERT, ByHand, apns_headers
 
-from deploy.providers.frames import END_STREAM, Kind
+from deploy.providers.frames import END_HEADERS, END_STREAM, PADDED, PRIORITY_GIVEN, Kind, frame
 from tests.live import wait_until
 from tests.providers import Providers, apns_token
 
@@ -67,7 +67,7 @@ def test_how_many_streams_are_allowed_changes_under_way_and_more_are_refused(
     # h2 keeps to the limit by itself: the frames of another request, from h2's own encoder.
     over = peer.h2.get_next_available_stream_id()
     block = peer.h2.encoder.encode([(":method", "POST"), (":path", "/3/device/ab"), (":scheme", "https")])
-    peer.socket.sendall(struct.pack(">I", len(block))[1:] + b"\x01\x05" + struct.pack(">I", over) + block)
+    peer.socket.sendall(frame(Kind.HEADERS, over, block, END_HEADERS | END_STREAM))
     assert code_of_reset(peer, over) == ErrorCodes.REFUSED_STREAM
     assert providers.counters("apns")["streams"] == 1
     peer.h2.reset_stream(held)
@@ -105,7 +105,7 @@ def test_goaway_answers_this_stream_and_those_before_and_closes(providers: Provi
     slow, last = apns_token("aa"), apns_token("bb")
     providers.script("apns", token="aa", delay_ms=200)
     providers.script("apns", token="bb", fault="goaway")
-    first, second = peer.push(slow), peer.push(last)
+    first, second = peer.push(slow, flush=False), peer.push(last)
     last_stream, code = struct.unpack(">II", peer.until_frame(Kind.GOAWAY, 0)[3])
     assert (last_stream, code) == (second, ErrorCodes.NO_ERROR)
     assert peer.until_frame(Kind.HEADERS, first)[1] & END_STREAM
@@ -182,22 +182,24 @@ def test_silence_lasts_until_the_client_gives_up(providers: Providers, peer: ByH
 
 
 def test_a_delayed_answer_is_not_waited_for_by_others(providers: Providers, peer: ByHand) -> None:
-    slow = apns_token("aa")
-    providers.script("apns", token="aa", delay_ms=300, spread_ms=50)
-    late, early = peer.push(slow), peer.push(apns_token("bb"))
-    peer.answer(late)
-    assert [event.stream_id for event in peer.of(StreamEnded)][1:] == [early, late]
+    providers.script("apns", token="aa", delay_ms=600_000)
+    late, early = peer.push(apns_token("aa")), peer.push(apns_token("bb"))
+    assert peer.answer(early)[0] == 200
+    assert peer.of(ResponseReceived, late) == []
+
+
+def test_a_delayed_answer_comes(providers: Providers, peer: ByHand) -> None:
+    providers.script("apns", delay_ms=20, spread_ms=10, outcome="Shutdown")
+    assert peer.answer(peer.push()) == (503, {"reason": "Shutdown"})
 
 
 def test_who_gives_up_on_a_delayed_answer_gets_nothing_and_nothing_is_accepted(
     providers: Providers, peer: ByHand
 ) -> None:
-    slow = apns_token("aa")
-    providers.script("apns", token="aa", delay_ms=500)
-    stream = peer.push(slow)
-    peer.h2.reset_stream(stream)
-    peer.flush()
-    # A later answer with the same delay: the first would have come before it.
+    providers.script("apns", token="aa", delay_ms=20)
+    given_up = peer.push(slow := apns_token("aa"), flush=False)
+    peer.h2.reset_stream(given_up)
+    # Later, with the same delay: the first would have been accepted before it.
     peer.answer(peer.push(apns_token("aa")))
     assert providers.seen(token=slow) == []
 
@@ -255,6 +257,7 @@ def test_whoever_breaks_the_rules_is_told_and_closed(providers: Providers, peer:
         (b"\x00\x00\x00\x09\x04\x00\x00\x00\x63", ErrorCodes.PROTOCOL_ERROR),
         (b"\x00\x00\x05\x04\x00\x00\x00\x00\x00abcde", ErrorCodes.FRAME_SIZE_ERROR),
         (b"\x00\x00\x04\x08\x00\x00\x00\x00\x00\x7f\xff\xff\xff", ErrorCodes.FLOW_CONTROL_ERROR),
+        (b"\x00\x00\x06\x04\x00\x00\x00\x00\x00\x00\x04\xff\xff\xff\xff", ErrorCodes.FLOW_CONTROL_ERROR),
         (b"\x00\x00\x01\x01\x0c\x00\x00\x00\x63\x05", ErrorCodes.PROTOCOL_ERROR),
     ],
 )
@@ -267,8 +270,25 @@ def test_malformed_frames_end_the_connection_with_their_code(peer: ByHand, raw: 
 def test_a_request_without_a_path_is_reset(peer: ByHand) -> None:
     stream = peer.h2.get_next_available_stream_id()
     block = peer.h2.encoder.encode([(":method", "POST"), (":scheme", "https")])
-    peer.socket.sendall(struct.pack(">I", len(block))[1:] + b"\x01\x05" + struct.pack(">I", stream) + block)
+    peer.socket.sendall(frame(Kind.HEADERS, stream, block, END_HEADERS | END_STREAM))
     assert code_of_reset(peer, stream) == ErrorCodes.PROTOCOL_ERROR
+
+
+def test_headers_in_pieces_and_data_with_padding_are_understood(providers: Providers, peer: ByHand) -> None:
+    stream, device = peer.h2.get_next_available_stream_id(), apns_token()
+    pseudo = {":method": "POST", ":path": f"/3/device/{device}", ":scheme": "https", ":authority": "apns"}
+    fields = pseudo | apns_headers(providers, authorization=peer.authorization)
+    block, body = peer.h2.encoder.encode(fields.items()), json.dumps(ALERT).encode()
+    peer.socket.sendall(
+        frame(Kind.HEADERS, stream, b"\x02" + b"\x00" * 5 + block[:7] + b"\x00\x00", PADDED | PRIORITY_GIVEN)
+        + frame(Kind.CONTINUATION, stream, block[7:20])
+        + frame(Kind.CONTINUATION, stream, block[20:], END_HEADERS)
+        + frame(Kind.DATA, stream, b"\x03" + body[:5] + b"\x00" * 3, PADDED)
+        + frame(Kind.DATA, stream, body[5:])
+        + frame(Kind.DATA, stream, b"", END_STREAM)
+    )
+    assert peer.until_frame(Kind.HEADERS, stream)[1] & END_STREAM
+    assert [seen["body"] for seen in providers.seen(token=device)] == [ALERT]
 
 
 def test_our_settings_are_acknowledged(peer: ByHand) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -9,7 +10,7 @@ import ssl
 import stat
 import subprocess
 import sys
-import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -132,14 +133,23 @@ def test_keys_are_for_us_alone_and_stay_when_the_stand_ins_are_started_anew(tmp_
     assert keys[0] == keys[1] != b""
 
 
-def test_a_set_that_is_started_twice_needs_no_fixed_time_to_end() -> None:
-    with Providers() as other:
-        began = time.monotonic()
+def test_sigterm_ends_them_while_pushes_and_devices_wait() -> None:
+    with Providers() as other, ThreadPoolExecutor(1) as pool, ByHand(other) as peer:
+        peer.answer(peer.push())
+        other.script("apns", fault="silence")
+        peer.push()
+        waiting = pool.submit(other.seen, after=other.last(), wait=25)
+        wait_until(lambda: other.counters("apns")["streams"] == 1, "the silent push")
         assert other.stop() == 0
-        assert time.monotonic() - began < DEADLINE
-        wait_until(lambda: not _listens(other.control_url), "the end of the control port")
+        peer.at_the_end()
+        assert isinstance(waiting.exception(DEADLINE), httpx.TransportError)
 
 
-def _listens(url: str) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", urlsplit(url).port or 0)) == 0
+def test_a_connection_in_the_middle_of_its_handshake_is_killed_too(providers: Providers) -> None:
+    at = urlsplit(providers.apns_url)
+    plain = socket.create_connection((at.hostname, at.port), DEADLINE)
+    providers.kill("apns")
+    heard = b""
+    with contextlib.suppress(OSError), providers.tls("h2").wrap_socket(plain, server_hostname=at.hostname) as peer:
+        heard = peer.recv(4096)
+    assert heard == b""
