@@ -11,15 +11,35 @@ import ssl
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import httpx
+import jwt
 
 from tests.live import DEADLINE, wait_until
 
-APNS, FCM, TOKEN = "apns", "fcm", "token"
+SCOPE = "https://www.googleapis.com/auth/firebase.messaging"
+GRANT = "urn:ietf:params:oauth:grant-type:jwt-bearer"
+
+
+def provider_token(env: dict[str, str], *, key: str | None = None, alg: str = "ES256", **changed: Any) -> str:
+    """A JWT of Apple's; None removes a claim, and `kid` is in the header."""
+    claims = {"iss": env["APNS_TEAM_ID"], "iat": int(time.time()), "kid": env["APNS_KEY_ID"], **changed}
+    claims = {name: value for name, value in claims.items() if value is not None}
+    headers = {"kid": claims.pop("kid")} if "kid" in claims else None
+    return jwt.encode(claims, key or Path(env["APNS_KEY_PATH"]).read_text(), alg, headers)
+
+
+def assertion(env: dict[str, str], *, key: str | None = None, alg: str = "RS256", **changed: Any) -> str:
+    """What the service account shows to get an access token; None removes a claim, and `kid` is in the header."""
+    account, now = json.loads(Path(env["FCM_SERVICE_ACCOUNT"]).read_text()), int(time.time())
+    own = {"iss": account["client_email"], "aud": account["token_uri"], "scope": SCOPE, "iat": now, "exp": now + 3600}
+    claims = {name: value for name, value in {**own, **changed}.items() if value is not None}
+    headers = {"kid": claims.pop("kid", account["private_key_id"])}
+    return jwt.encode(claims, key or account["private_key"], alg, headers)
 
 
 def apns_token(prefix: str = "") -> str:
@@ -92,6 +112,11 @@ class Providers:
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
         return self._process.wait(DEADLINE)
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
 
     def tls(self, *protocols: str) -> ssl.SSLContext:
         """Trusts the stand-ins alone."""

@@ -27,7 +27,7 @@ async def serve(directory: Path, ports: Ports) -> None:
     credentials = Credentials(directory)
     stand_ins = StandIns(credentials, ports)
     control = Control(stand_ins)
-    controlled = Listener(bound(ports.control), control.connection, control.connections)
+    controlled = Listener(bound(ports.control), control.connection)
     await stand_ins.open()
     await controlled.become("serving")
     told = credentials.publish({**stand_ins.urls(), "control_url": loopback(controlled.port)})

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from deploy.providers.apns_token import ProviderTokens, TeamKey, expired, of_the_future
-from deploy.providers.rules import Rule
+from deploy.providers.rules import Name, Rule
 from deploy.providers.stream import Answer, Stream, Wire
 
 _STATUS: dict[str, int] = {
@@ -78,7 +78,7 @@ class Session:
 
 
 class Apns:
-    name = "apns"
+    name: Name = "apns"
     session = Session
 
     def __init__(self, team_key: TeamKey, topic: str) -> None:

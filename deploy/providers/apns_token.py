@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from typing import Any
 
 import jwt
 import msgspec
@@ -41,7 +42,7 @@ class ProviderTokens:
             if jwt.get_unverified_header(token).get("kid") != ours.key_id:
                 return None
             # Apple's limit of age is told apart from a bad signature, so it is the caller's.
-            options = {"require": ["iss", "iat"], "verify_iat": False}
+            options: Any = {"require": ["iss", "iat"], "verify_iat": False}
             claims = jwt.decode(token, ours.key, algorithms=["ES256"], issuer=ours.team_id, options=options)
         except jwt.PyJWTError:
             return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, Literal
 from urllib.parse import parse_qsl, urlsplit
@@ -74,7 +75,7 @@ class Control:
 
     async def _handle(self, request: Request) -> Answer:
         # A page in somebody's browser may send requests to loopback, also under a name of its own.
-        if urlsplit(f"//{request.headers.get('host', '')}").hostname not in _HOSTS or "origin" in request.headers:
+        if request.headers.get("host", "").partition(":")[0] not in _HOSTS or "origin" in request.headers:
             return _problem(403, "only for programs on this machine")
         path = request.target.partition("?")[0]
         handle = self._routes.get((request.method, path))
@@ -92,18 +93,16 @@ class Control:
     async def _seen(self, request: Request) -> Any:
         query = dict(parse_qsl(urlsplit(request.target).query))
         asked = convert(query, _Seen, strict=False)
-        pushes = self._look(asked)
-        if not pushes and asked.wait:
-            try:
-                async with asyncio.timeout(asked.wait):
-                    while not (pushes := self._look(asked)):
-                        await self._all.record.more()
-            except TimeoutError:
-                pass
-        return {"last": self._all.record.last, "pushes": pushes}
-
-    def _look(self, asked: _Seen) -> list[Any]:
-        return list(self._all.record.seen(asked.after, asked.provider, asked.token, asked.limit))
+        record, after = self._all.record, asked.after
+        pushes = record.seen(after, asked.provider, asked.token, asked.limit)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(asked.wait):
+                while not pushes and asked.wait:
+                    # What did not fit is not looked at again.
+                    after = record.last
+                    await record.more()
+                    pushes = record.seen(after, asked.provider, asked.token, asked.limit)
+        return {"last": record.last, "pushes": pushes}
 
     async def _rules(self, request: Request) -> Any:
         return self._all.rules.all

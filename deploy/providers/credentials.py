@@ -11,6 +11,7 @@ import os
 import secrets
 import ssl
 import string
+from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
@@ -152,7 +153,7 @@ class _Authority:
     def pem(self) -> bytes:
         return self._certificate.public_bytes(serialization.Encoding.PEM)
 
-    def issue(self, names: list[x509.GeneralName], begins: dt.datetime, ends: dt.datetime) -> bytes:
+    def issue(self, names: Iterable[x509.GeneralName], begins: dt.datetime, ends: dt.datetime) -> bytes:
         """Certificate and key in one file."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Sigil stand-in")])

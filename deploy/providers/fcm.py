@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from deploy.providers.google_tokens import AccessTokens
-from deploy.providers.rules import Rule
+from deploy.providers.rules import Name, Rule
 from deploy.providers.stream import Answer, Stream
 
 _TYPE = "type.googleapis.com/"
@@ -145,7 +145,7 @@ _to_whom = msgspec.json.Decoder(_ToWhom).decode
 
 
 class Fcm:
-    name = "fcm"
+    name: Name = "fcm"
 
     def __init__(self, project: str, tokens: AccessTokens) -> None:
         self.settings = FcmSettings()

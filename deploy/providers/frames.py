@@ -66,22 +66,22 @@ class Broken(Exception):
 
 
 class Reader:
-    """What arrives, cut into frames; the preface is taken off."""
+    """What arrives, cut into frames; the preface is taken off. A server sends none."""
 
-    def __init__(self) -> None:
+    def __init__(self, preface: bytes = PREFACE) -> None:
         self._rest = b""
-        self._preface = len(PREFACE)
+        self._preface = preface
 
     def feed(self, data: bytes) -> Iterator[Frame]:
         """Those frames that are whole now; Broken for a wrong preface or a frame that is too large."""
         raw, at = self._rest + data, 0
         if self._preface:
-            if not PREFACE.startswith(raw[: len(PREFACE)]):
+            if not self._preface.startswith(raw[: len(self._preface)]):
                 raise Broken(Code.PROTOCOL_ERROR, "this is not HTTP/2")
-            if len(raw) < len(PREFACE):
+            if len(raw) < len(self._preface):
                 self._rest = raw
                 return
-            at, self._preface = self._preface, 0
+            at, self._preface = len(self._preface), b""
         size = len(raw)
         while size - at >= 9:
             length = int.from_bytes(raw[at : at + 3], "big")

@@ -94,8 +94,6 @@ class Refused(Exception):
 class GoogleTokens:
     """The endpoint: an assertion for an access token."""
 
-    name = "token"
-
     def __init__(self, account: ServiceAccount, tokens: AccessTokens) -> None:
         self._account, self._tokens = account, tokens
 

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 import h11
 import msgspec
 
+from deploy.providers.peer import Peer
 from deploy.providers.stream import Answer
 
 _BODY_LIMIT = 1_048_576
@@ -24,24 +25,24 @@ class Request(msgspec.Struct, frozen=True):
 Handle = Callable[[Request], Awaitable[Answer | None]]
 
 
-class Http1(asyncio.Protocol):
+class Http1(Peer):
     """One connection. `handle` is awaited for one request at a time; None closes without an answer."""
 
     def __init__(self, handle: Handle, connections: set[Http1]) -> None:
+        super().__init__()
         self._handle, self._connections = handle, connections
         self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=_HEADER_LIMIT)
-        self._transport: asyncio.Transport | None = None
         self._task: asyncio.Task[None] | None = None
         self._request: h11.Request | None = None
         self._body = bytearray()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport  # type: ignore[assignment]
+        super().connection_made(transport)
         self._connections.add(self)
 
     def connection_lost(self, error: Exception | None) -> None:
         self._connections.discard(self)
-        self._transport = None
+        super().connection_lost(error)
         if self._task is not None:
             self._task.cancel()
 
@@ -54,14 +55,6 @@ class Http1(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         return False
-
-    def freeze(self, frozen: bool) -> None:
-        if self._transport is not None:
-            (self._transport.pause_reading if frozen else self._transport.resume_reading)()
-
-    def abort(self) -> None:
-        if self._transport is not None:
-            self._transport.abort()
 
     def _go_on(self) -> None:
         while True:
@@ -85,7 +78,12 @@ class Http1(asyncio.Protocol):
             return
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in given.headers}
         request = Request(given.method.decode(), given.target.decode("latin-1"), headers, bytes(self._body))
-        answer = await self._handle(request)
+        try:
+            answer = await self._handle(request)
+        except Exception:
+            # A fault of ours: told by the loop, and not by a client that waits for ever.
+            self.abort()
+            raise
         if answer is None:
             self.abort()
             return
@@ -96,14 +94,14 @@ class Http1(asyncio.Protocol):
                 self._go_on()
             except h11.RemoteProtocolError as error:
                 self._refuse(error.error_status_hint)
-        elif self._transport is not None:
-            self._transport.close()
+        elif self.transport is not None:
+            self.transport.close()
 
     def _refuse(self, status: int) -> None:
         if self._h11.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
             self._send(Answer(status, "", (("connection", "close"),)))
-        if self._transport is not None:
-            self._transport.close()
+        if self.transport is not None:
+            self.transport.close()
 
     def _send(self, answer: Answer) -> None:
         headers = {
@@ -118,5 +116,5 @@ class Http1(asyncio.Protocol):
             h11.EndOfMessage(),
         ]
         raw = b"".join(self._h11.send(event) or b"" for event in said)
-        if self._transport is not None:
-            self._transport.write(raw)
+        if self.transport is not None:
+            self.transport.write(raw)

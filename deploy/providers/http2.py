@@ -14,6 +14,7 @@ import hpack
 
 from deploy.providers import frames
 from deploy.providers.frames import Broken, Code, Kind, Setting
+from deploy.providers.peer import Peer
 from deploy.providers.stream import Stream
 
 _HEADER_LIMIT = 16_384
@@ -27,13 +28,14 @@ _STREAMS_AT_MOST = 1000
 _LINGER_SECONDS = 1.0
 
 
-class Connection(asyncio.Protocol):
+class Connection(Peer):
     """`serve` gets each request that is whole, `lost` the connection at its end; `session` is the provider's own."""
 
     def __init__(
         self, serve: Callable[[Stream], None], made: Callable[[Connection], None], lost: Callable[[Connection], None],
         session: Any, max_streams: int,
     ) -> None:  # fmt: skip
+        super().__init__()
         self.session = session
         self.max_streams = max_streams
         self.streams: dict[int, Stream] = {}
@@ -50,8 +52,6 @@ class Connection(asyncio.Protocol):
         self._taken = 0
         self._last_allowed = frames.LAST_STREAM
         self._out: list[bytes] = []
-        self._holds: set[str] = set()
-        self._transport: asyncio.Transport | None = None
         self._on: dict[int, Callable[[int, int, bytes], None]] = {
             Kind.DATA: self._data, Kind.HEADERS: self._headers, Kind.CONTINUATION: self._continuation,
             Kind.RST_STREAM: self._reset, Kind.SETTINGS: self._settings, Kind.PING: self._ping,
@@ -61,7 +61,7 @@ class Connection(asyncio.Protocol):
     # What asyncio tells.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport  # type: ignore[assignment]
+        super().connection_made(transport)
         self._made(self)
         self.send(
             frames.settings({Setting.MAX_CONCURRENT_STREAMS: self.max_streams}),
@@ -81,16 +81,10 @@ class Connection(asyncio.Protocol):
             self.close()
         self._flush()
 
-    def pause_writing(self) -> None:
-        self.hold("the peer does not read")
-
-    def resume_writing(self) -> None:
-        self.release("the peer does not read")
-
     def connection_lost(self, error: Exception | None) -> None:
         for stream in list(self.streams.values()):
             self._drop(stream)
-        self._transport = None
+        super().connection_lost(error)
         self._lost(self)
 
     # What a provider does to a connection.
@@ -112,31 +106,15 @@ class Connection(asyncio.Protocol):
                 self._drop(stream)
         self._close_when_done()
 
-    def hold(self, why: str) -> None:
-        """Nothing more is read, as long as anyone holds it."""
-        self._holds.add(why)
-        if self._transport is not None:
-            self._transport.pause_reading()
-
     def release(self, why: str) -> None:
-        self._holds.discard(why)
-        if self._transport is not None and not self._holds:
-            self._transport.resume_reading()
+        super().release(why)
         self._flush()
-
-    def freeze(self, frozen: bool) -> None:
-        """As when the network is cut: nothing is read, nothing is sent, nothing is closed."""
-        (self.hold if frozen else self.release)("frozen")
+        self._close_when_done()
 
     def close(self) -> None:
         self._flush()
-        if self._transport is not None:
-            self._transport.close()
-
-    def abort(self) -> None:
-        """As when the process is killed."""
-        if self._transport is not None:
-            self._transport.abort()
+        if self.transport is not None and not self.frozen:
+            self.transport.close()
 
     # What a stream sends.
 
@@ -147,8 +125,8 @@ class Connection(asyncio.Protocol):
         self._out += raw
 
     def _flush(self) -> None:
-        if self._out and self._transport is not None and "frozen" not in self._holds:
-            self._transport.write(b"".join(self._out))
+        if self._out and self.transport is not None and not self.frozen:
+            self.transport.write(b"".join(self._out))
             self._out = []
 
     def send_headers(self, stream: Stream, headers: Iterable[tuple[str, str]], *, end: bool) -> None:
@@ -189,7 +167,7 @@ class Connection(asyncio.Protocol):
         self._close_when_done()
 
     def _close_when_done(self) -> None:
-        if self._last_allowed < frames.LAST_STREAM and not self.streams and self._transport is not None:
+        if self._last_allowed < frames.LAST_STREAM and not self.streams and self.transport is not None:
             asyncio.get_running_loop().call_later(_LINGER_SECONDS, self.close)
 
     # What the peer sends.
@@ -215,7 +193,7 @@ class Connection(asyncio.Protocol):
         (number, first, block), self._block = self._block, None
         try:
             # Also for a stream that nobody answers: the table is one for the connection.
-            fields = self._decoder.decode(block)
+            fields: Iterable[tuple[str, str]] = self._decoder.decode(block)  # type: ignore[assignment]
         except (hpack.HPACKError, UnicodeDecodeError) as error:
             raise Broken(Code.COMPRESSION_ERROR, "headers that cannot be decoded") from error
         if number > self.last_seen:
@@ -274,6 +252,8 @@ class Connection(asyncio.Protocol):
             return
         given = frames.settings_in(payload)
         if (size := given.get(Setting.INITIAL_WINDOW_SIZE)) is not None:
+            if size > frames.MAX_WINDOW:
+                raise Broken(Code.FLOW_CONTROL_ERROR, "a window over 2^31 - 1")
             for stream in self.streams.values():
                 stream.window += size - self._first_window
             self._first_window = size

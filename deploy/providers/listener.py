@@ -5,19 +5,15 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import Callable, Collection
-from typing import Any, Literal, Protocol
+from collections.abc import Callable
+from typing import Literal
+from weakref import WeakSet
+
+from deploy.providers.peer import Peer
 
 Mode = Literal["serving", "refusing", "black_hole", "untrusted", "wrong_name", "expired"]
 HOST = "127.0.0.1"
 _BACKLOG = 1024
-
-
-class Held(Protocol):
-    """A connection of a provider."""
-
-    def freeze(self, frozen: bool) -> None: ...
-    def abort(self) -> None: ...
 
 
 class _Silent(asyncio.Protocol):
@@ -38,15 +34,16 @@ class _Silent(asyncio.Protocol):
 class Listener:
     """`contexts` has what each mode that speaks TLS shows; without any, the port speaks plain TCP.
 
-    The port of `holder` is bound also while nobody listens on it: connections are refused, and no other process gets it.
+    The port of `holder` is bound also while nobody listens on it: connections are refused, and nobody else gets it.
     """
 
     def __init__(
-        self, holder: socket.socket, factory: Callable[[], Any], connections: Collection[Held],
+        self, holder: socket.socket, factory: Callable[[], Peer],
         contexts: dict[Mode, ssl.SSLContext] | None = None,
     ) -> None:  # fmt: skip
         self.mode: Mode = "refusing"
-        self._factory, self.connections, self._contexts = factory, connections, contexts
+        self._make, self._contexts = factory, contexts
+        self._peers: WeakSet[Peer] = WeakSet()
         self._silent: set[asyncio.BaseTransport] = set()
         self._holder = holder
         self.port: int = self._holder.getsockname()[1]
@@ -58,10 +55,10 @@ class Listener:
         if mode != "refusing":
             await self._listen(mode)
         self.mode = mode
-        for connection in list(self.connections):
-            connection.freeze(mode == "black_hole")
+        for peer in list(self._peers):
+            peer.freeze(mode == "black_hole")
             if drop:
-                connection.abort()
+                peer.abort()
         if mode != "black_hole":
             self._end_silence()
 
@@ -73,11 +70,16 @@ class Listener:
             context = self._contexts[mode] if self._contexts else None
             self._server = await loop.create_server(self._factory, sock=listening, ssl=context, backlog=_BACKLOG)
 
+    def _factory(self) -> Peer:
+        peer = self._make()
+        self._peers.add(peer)
+        return peer
+
     def close(self) -> None:
         self._stop_listening()
         self._end_silence()
-        for connection in list(self.connections):
-            connection.abort()
+        for peer in list(self._peers):
+            peer.abort()
         self._holder.close()
 
     def _stop_listening(self) -> None:

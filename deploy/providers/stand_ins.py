@@ -43,12 +43,9 @@ class StandIns:
         account = credentials.service_account(self.token_url)
         self.desk = TokenDesk(GoogleTokens(account, self.access_tokens), self.rules, self.record)
         h2, h1 = credentials.contexts("h2"), credentials.contexts("http/1.1")
-        self.listeners: dict[Name, Listener] = {
-            "token": Listener(token_port, self.desk.connection, self.desk.connections, h1)
-        }
-        for name, port in (("apns", ports.apns), ("fcm", ports.fcm)):
-            provider = self.providers[name]
-            self.listeners[name] = Listener(bound(port), provider.connection, provider.connections, h2)
+        self.listeners: dict[Name, Listener] = {"token": Listener(token_port, self.desk.connection, h1)}
+        for name, provider in self.providers.items():
+            self.listeners[name] = Listener(bound(getattr(ports, name)), provider.connection, h2)
 
     async def open(self) -> None:
         for listener in self.listeners.values():
@@ -66,11 +63,10 @@ class StandIns:
         }
 
     def knows(self, provider: Name, outcome: str) -> bool:
-        judges = {"apns": self.apns, "fcm": self.fcm, "token": self.desk.judge}
-        return judges[provider].knows(outcome)
+        return (self.desk if provider == "token" else self.providers[provider]).judge.knows(outcome)
 
     def figures(self) -> dict[str, Any]:
-        token = {
+        token: dict[str, Any] = {
             "outcomes": self.record.outcomes.get("token", {}),
             "connections": len(self.desk.connections),
             "access_tokens": self.access_tokens.given,
