@@ -1,4 +1,4 @@
-"""What is owned of aioapns, so that its users get an answer or know that there is none (docs/decisions/0010)."""
+"""What is owned of aioapns, so that its users get an answer or know that there is none (docs/decisions/0011)."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ _HOP_BY_HOP = frozenset({b"host", b"connection", b"keep-alive", b"transfer-encod
 
 
 class LanesTransport(httpx.AsyncBaseTransport):
-    """HTTP/2 for httpx over connections of ours: its own loses streams (docs/decisions/0010). Raises Lost.
+    """HTTP/2 for httpx over connections of ours: its own loses streams (docs/decisions/0011). Raises Lost.
 
     httpx's time-outs do not hold here: who sends cancels in time.
     """

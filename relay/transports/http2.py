@@ -1,4 +1,4 @@
-"""One HTTP/2 connection to a push provider: many requests at once, each of which ends (docs/decisions/0010).
+"""One HTTP/2 connection to a push provider: many requests at once, each of which ends (docs/decisions/0011).
 
 h2 keeps the protocol. What is here is what clients get wrong when a provider does not answer as it should: a request
 ends with its stream, whether that is answered, reset, refused, left behind by a GOAWAY, cancelled by its caller or lost
