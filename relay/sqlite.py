@@ -24,6 +24,7 @@ from relay.registry import (
     to_tell,
 )
 from relay.sqlite_file import SqliteFile
+from relay.together import Together
 
 
 class SqliteRegistry:
@@ -36,6 +37,7 @@ class SqliteRegistry:
 
     def __init__(self, path: Path, *, max_waiting: int = 1000, timeout: float = 5.0) -> None:
         self._file = SqliteFile(path, max_waiting=max_waiting, timeout=timeout)
+        self._settling = Together(self._settle)
         self._news: News | None = None
 
     async def open(self, news: News) -> None:
@@ -112,7 +114,11 @@ class SqliteRegistry:
         return answers
 
     async def settle(self, settled: Sequence[Settled], now: float) -> None:
-        await self._file.transact(lambda db: pushes.settle(db, settled, now))
+        if settled:
+            await self._settling([one if one.due else one._replace(due=now) for one in settled])
+
+    async def _settle(self, settled: Sequence[Settled]) -> None:
+        await self._file.transact(lambda db: pushes.settle(db, settled))
 
     async def outcomes(self, server_id: bytes, push_keys: Sequence[str]) -> list[Push | None]:
         return await self._file.transact(lambda db: pushes.outcomes(db, server_id, push_keys))

@@ -74,13 +74,13 @@ def admitted(db: Db, server_id: bytes, wanted: Sequence[NewPush], now: float, ra
     ]
 
 
-def settle(db: Db, settled: Sequence[Settled], now: float) -> None:
+def settle(db: Db, settled: Sequence[Settled]) -> None:
     for one in folded(settled):
         if one.status == "queued":
             db.execute(
                 "UPDATE push SET error = ?3, due = iif(platform = 'websocket', 0.0, ?4) "
                 "WHERE server_id = ?1 AND push_key = ?2 AND status = 'queued'",
-                (one.server_id, one.push_key, one.error, one.due or now),
+                (one.server_id, one.push_key, one.error, one.due),
             )
         else:
             db.execute(
@@ -121,7 +121,7 @@ def claim(db: Db, platform: Platform, now: float, limit: int) -> list[tuple[Push
     due = [push_of(row) for row in rows]
     owners = (device(db, name) for name in {push.push.fingerprint for push in due})
     result = judged(due, {owner.fingerprint: owner for owner in owners if owner is not None})
-    settle(db, result.gone, now)
+    settle(db, result.gone)
     return result.claimed
 
 
