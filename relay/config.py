@@ -139,7 +139,7 @@ def _read(r: Reader) -> Config:
         data_dir=storage.data_dir,
         encryption_keys=storage.encryption_keys,
         public_url=r.value("RELAY_PUBLIC_URL", None, _origin),
-        trusted_servers=r.value("RELAY_TRUSTED_SERVERS", frozenset(), _server_ids),
+        trusted_servers=_trusted_servers(r),
         trust_on_first_use=r.flag("RELAY_TRUST_ON_FIRST_USE", default=False),
         push_rate=r.value("RELAY_PUSH_RATE", 10, settings.rate),
         push_console=r.flag("RELAY_PUSH_CONSOLE", default=False),
@@ -197,6 +197,14 @@ def _origin(text: str) -> str:
     default = {"http": 80, "https": 443}[parts.scheme]
     host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
     return f"{parts.scheme}://{host}" + (f":{parts.port}" if parts.port not in {None, default} else "")
+
+
+def _trusted_servers(r: Reader) -> frozenset[bytes]:
+    try:
+        return _server_ids(r.list_or_file("RELAY_TRUSTED_SERVERS"))
+    except ValueError as error:
+        r.faults.append(f"RELAY_TRUSTED_SERVERS: {error}")
+        return frozenset()
 
 
 def _server_ids(text: str) -> frozenset[bytes]:

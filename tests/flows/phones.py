@@ -34,6 +34,7 @@ class Phones:
         self._by_token: dict[str, Device] = {}
         self._relay, self._providers, self._server = relay, providers, server
         self._watching: asyncio.Task[None] | None = None
+        self._leaving = False
         self._answering: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Phones:
@@ -42,10 +43,9 @@ class Phones:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        tasks = [task for task in (self._watching, *self._answering) if task is not None]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        # Not cancelled: a request of httpx that is broken off may leave its socket open.
+        self._leaving = True
+        await asyncio.gather(*([self._watching] if self._watching else []), *self._answering)
 
     def _register(self) -> None:
         """From several addresses of this host: registrations of one are limited."""
@@ -62,8 +62,8 @@ class Phones:
         async with httpx.AsyncClient(
             base_url=self._providers.control_url, trust_env=False, timeout=DEADLINE
         ) as control:
-            while True:
-                query = {"after": after, "wait": 20, "limit": 200}
+            while not self._leaving:
+                query = {"after": after, "wait": 1, "limit": 200}
                 told: dict[str, Any] = (await control.get("/seen", params=query)).json()
                 for push in told["pushes"]:
                     after = push["number"]
