@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import httpx
 import msgspec
 
 from relay.credentials import FcmCredentials
@@ -14,7 +13,7 @@ from relay.transports.access_tokens import AccessTokens, TokenRefused, TokenUnav
 from relay.transports.answers import seconds_of, word
 from relay.transports.content import BODY, TITLE, is_clear
 from relay.transports.fcm_api import FcmApi
-from relay.transports.http2 import Lost
+from relay.transports.http2 import Answer, Lost
 from relay.transports.lanes import Pace
 
 _BUSY_SECONDS = 20.0
@@ -101,16 +100,16 @@ def _said(body: bytes) -> str:
     return next((detail.code for detail in error.details if detail.type == _ERROR_TYPE and detail.code), error.status)
 
 
-def _outcome(answer: httpx.Response) -> Outcome:
-    status = answer.status_code
+def _outcome(answer: Answer) -> Outcome:
+    status = answer.status
     if status == 200:
         return Outcome("delivered")
-    said = word(_said(answer.content), str(status))
+    said = word(_said(answer.body), str(status))
     if said == "UNREGISTERED":
         return Outcome("gone", said)
     if status == 429 or status >= 500:
-        retry_after = answer.headers.get("retry-after", "").encode() or None
-        return Outcome("retry", said, after=seconds_of(retry_after, _BUSY_SECONDS if status == 429 else 0))
+        default = _BUSY_SECONDS if status == 429 else 0
+        return Outcome("retry", said, after=seconds_of(answer.headers.get(b"retry-after"), default))
     # Not these two: a device that registered another project's token could stop everybody's pushes.
     if status in {401, 403} and said not in {"SENDER_ID_MISMATCH", "THIRD_PARTY_AUTH_ERROR"}:
         return Outcome("denied", said)

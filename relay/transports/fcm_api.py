@@ -84,7 +84,7 @@ class FcmApi:
         # Parsed once: for each request that takes httpx as long as all that h2 does.
         self._url = httpx.URL(f"{credentials.url}/v1/projects/{credentials.project_id}/messages:send")
 
-    async def send(self, access_token: str, body: bytes) -> httpx.Response:
+    async def send(self, access_token: str, body: bytes) -> Answer:
         """Lost when no answer came."""
         headers = [
             (b"host", self._url.netloc),
@@ -92,7 +92,8 @@ class FcmApi:
             (b"user-agent", b"sigil-relay"),
             (b"authorization", b"Bearer " + access_token.encode()),
         ]
-        return await self._messages.send(httpx.Request("POST", self._url, headers=headers, content=body))
+        answer = await self._messages.send(httpx.Request("POST", self._url, headers=headers, content=body))
+        return Answer(answer.status_code, dict(answer.headers.raw), answer.content)
 
     async def token(self, assertion: str) -> AccessToken:
         """A new access token; TokenRefused, TokenUnavailable."""

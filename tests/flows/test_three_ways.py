@@ -27,8 +27,8 @@ from tests.live import DEADLINE, LiveServer, wait_until
 from tests.live_relay import LiveRelay, Server
 from tests.providers import Providers
 
-CHALLENGES = int(os.environ.get("FLOW_CHALLENGES", "450"))
-EACH = 20
+CHALLENGES = int(os.environ.get("FLOW_CHALLENGES", "300"))
+EACH = 12
 """Devices of a platform."""
 PLATFORMS = ("apns", "fcm", "websocket")
 UNLIMITED = {"SIGIL_DEVICE_RATE": "off", "SIGIL_RATE_LIMIT": "off", "SIGIL_MAX_PENDING_PER_DEVICE": "100"}
@@ -194,10 +194,10 @@ async def latencies(everyone: Everyone, count: int, beside: str | None = None) -
 async def test_a_dead_provider_leaves_the_others_as_quick_as_they_were(stack: Stack, everyone: Everyone) -> None:
     """By ratio, and a generous one: this is about seconds that others wait for the dead one, not about milliseconds."""
     for provider, death in itertools.product(("apns", "fcm"), ("refusing", "black_hole")):
-        alive = await latencies(everyone, 12)
+        alive = await latencies(everyone, 8)
         await asyncio.to_thread(stack.providers.listener, provider, death, drop=death == "refusing")
         try:
-            others = await latencies(everyone, 12, beside=provider)
+            others = await latencies(everyone, 8, beside=provider)
         finally:
             await asyncio.to_thread(stack.providers.start, provider)
         assert max(others[platform] / alive[platform] for platform in others) < 10, f"{provider} {death}"
