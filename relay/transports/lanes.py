@@ -108,18 +108,19 @@ class Lanes(Generic[C]):
         """One lane, for ever."""
         failures = 0
         while True:
-            began = time.monotonic()
+            lived = 0.0
             try:
-                await self._live(lane)
+                lived = await self._live(lane)
             except (OSError, TimeoutError, Lost) as error:
                 self._down(lane, error)
             # One that ends as soon as it began is no better than one that never did.
-            failures = 0 if time.monotonic() - began > _SHORT_LIFE + self._pace.connect else failures + 1
+            failures = 0 if lived > _SHORT_LIFE else failures + 1
             pause = min(0.1 * 2.0 ** min(failures, 16), self._pace.rest)
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
 
-    async def _live(self, lane: int) -> None:
-        """From opening a connection to its end; raises when it never came up."""
+    async def _live(self, lane: int) -> float:
+        """From opening a connection until another has to take its place; how long it was good for. Raises when it never
+        came up."""
         async with asyncio.timeout(self._pace.connect):
             connection = await self._connect()
             try:
@@ -130,7 +131,9 @@ class Lanes(Generic[C]):
         self._connections.append(connection)
         connection.on_room, connection.patience = self._wake, self._pace.patience
         self._up(lane)
+        began = time.monotonic()
         await self._tend(connection)
+        return time.monotonic() - began
 
     async def _tend(self, connection: C) -> None:
         """Until nothing more begins on it: another takes its lane, while it waits for the answers it still gets."""
