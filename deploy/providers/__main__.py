@@ -13,7 +13,7 @@ import msgspec
 import uvloop
 
 from deploy.providers.control import Control
-from deploy.providers.credentials import Credentials
+from deploy.providers.credentials import Credentials, OpenToOthers
 from deploy.providers.listener import Listener, bound
 from deploy.providers.stand_ins import Ports, StandIns, loopback
 
@@ -51,7 +51,10 @@ def _told(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
 @click.option("--control-port", default=0, show_default="a free one")
 def main(directory: Path, apns_port: int, fcm_port: int, token_port: int, control_port: int) -> None:
     """Local stand-ins of APNs and FCM, on loopback only."""
-    uvloop.run(serve(directory.resolve(), Ports(apns_port, fcm_port, token_port, control_port)))
+    try:
+        uvloop.run(serve(directory.resolve(), Ports(apns_port, fcm_port, token_port, control_port)))
+    except (OpenToOthers, OSError) as error:
+        raise click.ClickException(str(error)) from error
 
 
 if __name__ == "__main__":

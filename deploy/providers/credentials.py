@@ -38,12 +38,17 @@ class _Ids(msgspec.Struct, frozen=True):
     fcm_key_id: str
 
 
+class OpenToOthers(Exception):
+    """The directory is not ours alone."""
+
+
 class Credentials:
-    """The files of a directory that belongs to us alone (0700)."""
+    """The files of a directory that belongs to us alone (0700); OpenToOthers for any other."""
 
     def __init__(self, directory: Path) -> None:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        directory.chmod(0o700)
+        if directory.stat().st_mode & 0o077:
+            raise OpenToOthers(f"{directory}: others may enter it; name a directory of our own (0700), or a new one")
         self._at = directory
         # Written last: what is there without it was not finished.
         if not (directory / "ids.json").exists():

@@ -1,7 +1,7 @@
 """One HTTP/2 connection of a provider, frame by frame.
 
-Not by the h2 library: it takes twice the time for a request, ends the connection where a real server refuses a stream,
-and will not send most of what has to be sent here (docs/decisions/0010). HPACK is a library's.
+Not by the h2 library: it takes nearly twice the time for a request, ends the connection where a real server refuses a
+stream, and will not send most of what has to be sent here (docs/decisions/0010). HPACK is a library's.
 """
 
 from __future__ import annotations

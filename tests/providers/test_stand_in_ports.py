@@ -115,6 +115,7 @@ def _ready(directory: Path) -> subprocess.Popen[bytes]:
         env={"PATH": os.environ.get("PATH", "")},
         cwd=Path(__file__).parent.parent.parent,
         stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
     )
 
 
@@ -131,6 +132,13 @@ def test_keys_are_for_us_alone_and_stay_when_the_stand_ins_are_started_anew(tmp_
     assert {stat.S_IMODE(path.stat().st_mode) for path in directory.iterdir()} == {0o600}
     keys = [line.partition(b'"APNS_TEAM_ID":')[2].partition(b",")[0] for line in lines]
     assert keys[0] == keys[1] != b""
+
+
+def test_a_directory_that_others_may_enter_is_left_alone(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    with _ready(tmp_path) as process:
+        assert process.wait(DEADLINE) == 1
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_sigterm_ends_them_while_pushes_and_devices_wait() -> None:
