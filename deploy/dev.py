@@ -5,6 +5,7 @@ The second start finds what the first one made: the same identity, API key and c
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -13,6 +14,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -23,6 +25,7 @@ from sigil.protocol.identity import DerivedSecrets, ServerIdentity, generate_mne
 ROOT = Path(__file__).resolve().parent.parent
 HOME = ROOT / ".dev"
 _START_SECONDS = 120
+_OWN_PROVIDERS = {"APNS_KEY_PATH", "FCM_SERVICE_ACCOUNT"}
 
 
 def _write_once(path: Path, text: str) -> str:
@@ -54,19 +57,38 @@ def _settings(port: int, relay_port: int) -> dict[str, str]:
     }
 
 
-def _relay_settings(port: int, server_id: str) -> dict[str, str]:
+def _relay_settings(port: int, server_id: str, providers: dict[str, str]) -> dict[str, str]:
+    """`providers` are credentials at APNs and FCM."""
     return {
+        **providers,
         "RELAY_HOST": "127.0.0.1",
         "RELAY_PORT": str(port),
         "RELAY_PUBLIC_URL": f"http://localhost:{port}",
         "RELAY_DATA_DIR": str(HOME / "relay"),
         "RELAY_TRUSTED_SERVERS": server_id,
-        "RELAY_PUSH_CONSOLE": "true",
     }
 
 
-def _prepare(port: int) -> ServerIdentity:
+def _stand_ins() -> tuple[subprocess.Popen[bytes], dict[str, Any]]:
+    """APNs and FCM of this machine, and what they say of themselves once they listen."""
     HOME.mkdir(mode=0o700, exist_ok=True)
+    command = [sys.executable, "-m", "deploy.providers", "--directory", str(HOME / "providers")]
+    started = subprocess.Popen(command, stdout=subprocess.PIPE)
+    if started.stdout is None or not (line := started.stdout.readline()):
+        raise SystemExit(started.wait() or 1)
+    return started, json.loads(line)
+
+
+def _providers(made: dict[str, str]) -> dict[str, str]:
+    """Those of the stand-ins, unless the shell has some of its own: the two do not mix."""
+    if _OWN_PROVIDERS & os.environ.keys():
+        return {}
+    # Settings of the shell win, and what it trusts are not the stand-ins.
+    os.environ.pop("SSL_CERT_FILE", None)
+    return made
+
+
+def _prepare(port: int, control_url: str) -> ServerIdentity:
     secrets = DerivedSecrets.from_mnemonic(_write_once(HOME / "mnemonic", generate_mnemonic()))
     api_key = _write_once(HOME / "api_key", issue(secrets.api_key, "sgk_test_", os.urandom(16)))
     identity = ServerIdentity.from_secrets(secrets)
@@ -75,7 +97,7 @@ def _prepare(port: int) -> ServerIdentity:
         HOME / "env",
         f'export PATH="{ROOT / ".venv" / "bin"}:$PATH"\n'
         f'export SIGIL_SERVICE_URL="{url}"\nexport SIGIL_SERVER_ID="{identity.server_id}"\n'
-        f'export SIGIL_DEVICE_HOME="{HOME / "device"}"\n',
+        f'export SIGIL_DEVICE_HOME="{HOME / "device"}"\nexport PUSH_STAND_INS="{control_url}"\n',
     )
     # curl reads the key from here: on its command line every user of the machine could read it.
     _replace(
@@ -135,14 +157,15 @@ def main() -> int:
         click.echo(f"make dev: {line}", err=True)
     if taken:
         return 1
-    identity = _prepare(port)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    stand_ins, made = _stand_ins()
+    identity = _prepare(port, made["control_url"])
     os.environ.pop("SIGIL_MNEMONIC", None)
     settings = _settings(port, relay_port)
     # For the health check, which asks as the settings say.
     os.environ.setdefault("SIGIL_PORT", str(port))
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    relay = start("relay", _relay_settings(relay_port, identity.server_id))
-    services = [relay, start("sigil", settings)]
+    relay = start("relay", _relay_settings(relay_port, identity.server_id, _providers(made["env"])))
+    services = [stand_ins, relay, start("sigil", settings)]
     try:
         if wait_until_healthy(services):
             click.echo(
@@ -152,7 +175,8 @@ def main() -> int:
                 "Next, in another terminal in this directory:\n\n"
                 "  . .dev/env && sigil device init --server $SIGIL_SERVICE_URL --pin $SIGIL_SERVER_ID"
                 " --ca .dev/tls/cert.pem\n\n"
-                "README.md goes on from there. Ctrl-C stops both.\n",
+                "README.md goes on from there. Pushes to APNs and FCM end at stand-ins, which show them:"
+                " curl -s $PUSH_STAND_INS/seen\nCtrl-C stops all.\n",
                 err=True,
             )
         return _wait(services)

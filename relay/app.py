@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,10 +18,11 @@ from relay.config import Config, Storage
 from relay.conversation import Conversation
 from relay.devices import Devices
 from relay.dispatch import Dispatch
+from relay.no_metrics import NoMetrics
 from relay.nonces import Nonces
 from relay.origins import Origins
 from relay.pushes import Pushes
-from relay.registry import Platform, Push, Rate, Registry, RegistryBusy
+from relay.registry import SILENT, Platform, Push, Rate, Registry, RegistryBusy
 from relay.resources.devices import RegistrationChallenges, Registrations, Unregistrations
 from relay.resources.health import HealthOfRelay
 from relay.resources.servers import OutcomesOfPushes, PushesOfServers, ServerRegistrations
@@ -32,6 +33,7 @@ from relay.socket_listener import SocketListener
 from relay.sockets import Sockets
 from relay.transports import Transport
 from relay.transports.console import ConsoleTransport
+from relay.transports.standing import Standing
 from relay.worker import Loops
 from sigil.protocol.errors import Overloaded
 from sigil.serving import places, problems
@@ -63,11 +65,11 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class Parts:
-    """What tests put in another's place."""
+    """What tests put in another's place; `transports` instead of those that the settings ask for."""
 
     registry: Registry
     sealer: Sealer
-    transports: dict[Platform, Transport] = field(default_factory=dict)
+    transports: Mapping[Platform, Transport] | None = None
     clock: Callable[[], float] = time.time
     randomness: Callable[[int], bytes] = os.urandom
 
@@ -89,17 +91,34 @@ def sealer(storage: Storage | Config) -> Sealer:
     return Sealer(keys, reads_plain=storage.database_url is None)
 
 
-def transports(config: Config) -> dict[Platform, Transport]:
+def transports(
+    config: Config, clock: Callable[[], float], on_denied: Callable[[str, bool], None]
+) -> dict[Platform, Transport]:
     """By platform; what is not in it is off."""
-    console = ConsoleTransport()
-    return {"apns": console, "fcm": console} if config.push_console else {}
+    # Not at the top: the master imports this module, and has no use for two HTTP clients.
+    from relay.transports.apns import ApnsTransport
+    from relay.transports.fcm import FcmTransport
+
+    found: dict[Platform, Transport] = {}
+    if config.push_console:
+        console = ConsoleTransport()
+        found = {"apns": console, "fcm": console}
+    if config.apns is not None:
+        found["apns"] = _standing("apns", ApnsTransport(config.apns, clock), on_denied)
+    if config.fcm is not None:
+        found["fcm"] = _standing("fcm", FcmTransport(config.fcm, clock), on_denied)
+    return found
+
+
+def _standing(provider: str, transport: Transport, on_denied: Callable[[str, bool], None]) -> Standing:
+    return Standing(provider, transport, clock=time.monotonic, on_denied=lambda denied: on_denied(provider, denied))
 
 
 def create_app(snapshot: Snapshot, life: Life) -> Edge:
     """The application of one worker process, for Granian."""
     config = snapshot.config
     registry = open_registry(config, f"sigil-relay worker {life.index}")
-    return build(snapshot, Parts(registry, sealer(config), transports(config)), life)
+    return build(snapshot, Parts(registry, sealer(config)), life)
 
 
 def build(snapshot: Snapshot, parts: Parts, life: Life) -> Edge:
@@ -107,12 +126,13 @@ def build(snapshot: Snapshot, parts: Parts, life: Life) -> Edge:
     config, registry, clock = snapshot.config, parts.registry, parts.clock
     figures = _Figures(registry)
     metrics = _metrics(snapshot, figures)
+    news = metrics or NoMetrics()
     dispatch = Dispatch(
         registry=registry,
         sealer=parts.sealer,
-        transports=parts.transports,
+        transports=transports(config, clock, news.denied) if parts.transports is None else parts.transports,
         clock=clock,
-        on_outcome=metrics.attempt if metrics else lambda provider, status, seconds: None,
+        news=news,
     )
     sockets = Sockets(
         registry=registry,
@@ -122,7 +142,14 @@ def build(snapshot: Snapshot, parts: Parts, life: Life) -> Edge:
         on_count=metrics.connections if metrics else lambda count: None,
         on_delivered=_acknowledged(metrics, clock),
     )
-    loops = Loops(registry=registry, sealer=parts.sealer, dispatch=dispatch, sockets=sockets, clock=clock)
+    loops = Loops(
+        registry=registry,
+        sealer=parts.sealer,
+        dispatch=dispatch,
+        sockets=sockets,
+        clock=clock,
+        on_silent=lambda evicted: news.evicted(SILENT, evicted),
+    )
     origins = Origins(config.public_url)
     addresses = ClientAddresses(config.trusted_proxies, cloudflare=config.use_cf_connecting_ip)
     conversation = Conversation(registry=registry, sockets=sockets, clock=clock, randomness=parts.randomness)
@@ -294,6 +321,7 @@ class _Worker:
     async def process_startup(self, _scope: object, _event: object) -> None:
         self._figures.loop = asyncio.get_running_loop()
         await self._registry.open(self._sockets.news)
+        self._dispatch.open()
         self._loops.start()
         self._life.on_drain(self._drain)
         if self._listener is not None:

@@ -12,17 +12,26 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
+from relay.credentials import (
+    APNS_HOSTS,
+    FCM_URL,
+    ApnsCredentials,
+    FcmCredentials,
+    apns_identifier,
+    apns_key,
+    apns_topic,
+    service_account,
+)
 from sigil.serving import settings
-from sigil.serving.settings import ConfigError, Network, Reader, Secret
+from sigil.serving.settings import ConfigError, Network, Reader, Secret, https_url
 
 MIN_SECRET_LENGTH = 32
 SECRETS = ("DATABASE_URL", "TOKEN_ENCRYPTION_KEY", "METRICS_TOKEN")
 """Variables whose value is a secret itself."""
 _SERVER_ID = re.compile(r"[0-9a-f]{64}\Z")
-# Named in the documentation, but built later: set, they stop the start rather than pretend.
-_NOT_BUILT = ("APNS_KEY_PATH", "FCM_SERVICE_ACCOUNT")
 # The server's: one file of settings often serves both.
 _FOREIGN = frozenset({"RELAY_URL"})
+_APNS = ("APNS_KEY_PATH", "APNS_KEY_ID", "APNS_TEAM_ID", "APNS_TOPIC")
 
 
 @dataclass(frozen=True)
@@ -41,6 +50,8 @@ class Config:
     trust_on_first_use: bool = False
     push_rate: int = 10
     push_console: bool = False
+    apns: ApnsCredentials | None = None
+    fcm: FcmCredentials | None = None
     telemetry: Literal["full", "minimal", "none"] = "full"
     metrics_token: Secret | None = None
     log_level: Literal["debug", "info", "warn", "error"] = "info"
@@ -52,14 +63,16 @@ class Config:
     def database_file(self) -> Path:
         return self.data_dir / "relay.db"
 
+    @property
+    def providers(self) -> list[str]:
+        """Those whose credentials are here."""
+        return [name for name, given in (("apns", self.apns), ("fcm", self.fcm)) if given is not None]
+
 
 def load(environ: Mapping[str, str]) -> Config:
     """Parse the environment; raises ConfigError with every fault at once."""
     reader = Reader(environ, _FOREIGN)
     config = _read(reader)
-    for name in _NOT_BUILT:
-        if reader.text(name):
-            reader.faults.append(f"{name}: not built yet in this version; unset it to start")
     reader.warn_unknown("RELAY_")
     if reader.faults:
         raise ConfigError(reader.faults)
@@ -132,6 +145,8 @@ def _read(r: Reader) -> Config:
         trust_on_first_use=r.flag("RELAY_TRUST_ON_FIRST_USE", default=False),
         push_rate=r.value("RELAY_PUSH_RATE", 10, settings.rate),
         push_console=r.flag("RELAY_PUSH_CONSOLE", default=False),
+        apns=_apns(r),
+        fcm=_fcm(r),
         telemetry=r.choice("RELAY_TELEMETRY", "full", "full", "minimal", "none"),  # type: ignore[arg-type]
         metrics_token=r.secret("METRICS_TOKEN"),
         log_level=r.choice("LOG_LEVEL", "info", "debug", "info", "warn", "error"),  # type: ignore[arg-type]
@@ -142,6 +157,27 @@ def _read(r: Reader) -> Config:
         ),
         use_cf_connecting_ip=r.flag("USE_CF_CONNECTING_IP", default=False),
     )
+
+
+def _apns(r: Reader) -> ApnsCredentials | None:
+    """None when nothing of it is set, or with a fault."""
+    url = r.value("APNS_URL", None, https_url)
+    environment = r.choice("APNS_ENVIRONMENT", "production", *APNS_HOSTS)
+    if not any(r.text(name) for name in _APNS):
+        return None
+    missing = [name for name in _APNS if not r.text(name)]
+    r.faults += [f"{name}: required for APNs, which needs {', '.join(_APNS)}" for name in missing]
+    key = r.secret_file("APNS_KEY_PATH", apns_key)
+    key_id, team_id = r.value("APNS_KEY_ID", "", apns_identifier), r.value("APNS_TEAM_ID", "", apns_identifier)
+    topic = r.value("APNS_TOPIC", "", apns_topic)
+    if key is None or not (key_id and team_id and topic):
+        return None
+    return ApnsCredentials(key, key_id, team_id, topic, url or APNS_HOSTS[environment])
+
+
+def _fcm(r: Reader) -> FcmCredentials | None:
+    url, token_url = r.value("FCM_URL", FCM_URL, https_url), r.value("FCM_TOKEN_URL", None, https_url)
+    return r.secret_file("FCM_SERVICE_ACCOUNT", lambda text: service_account(text, url=url, token_url=token_url))
 
 
 def _workers(r: Reader, storage: Storage) -> int:

@@ -110,9 +110,14 @@ class Conversation:
         fingerprint = bytes.fromhex(key.fingerprint)
         try:
             device = await self._registry.device(fingerprint)
-            if device is None or device.evicted is not None or device.platform != "websocket":
+            if device is None:
                 raise Refused(Close.AUTH_FAILED, "not_registered")
+            if device.evicted is not None:
+                raise Refused(Close.AUTH_FAILED, "token_evicted")
             await self._registry.saw(fingerprint, int(self._clock()))
+            if device.platform != "websocket":
+                # So a device of APNs or FCM asks whether its registration still stands: it signed the question.
+                raise Refused(Close.AUTH_FAILED, "other_platform")
         except RegistryBusy:
             raise Refused(Close.TRY_AGAIN) from None
 

@@ -3,22 +3,46 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from typing import Literal, Protocol
 
-from relay.registry import Device, Platform, Push, Registry, RegistryBusy, Settled
+from relay.bulkhead import Bulkhead
+from relay.registry import SEEN_EVERY_SECONDS, Device, Platform, Push, Registry, RegistryBusy, Settled
 from relay.sealing import Sealer, Unsealable
-from relay.transports import Letter, Outcome, Transport
+from relay.transports import Letter, Load, Outcome, Transport
 from sigil.serving import logs
 
-# Attempts in flight of one provider in one worker: a slow one keeps its own permits, and nobody else's.
-_PERMITS = 256
+PROVIDERS: tuple[Platform, ...] = ("apns", "fcm")
+"""Platforms that have their pushes delivered; for a WebSocket they wait to be fetched."""
+ATTEMPT_SECONDS = 10.0
+"""For one try at the provider."""
+TOTAL_SECONDS = 20.0
+"""From the claim of a push to its outcome, the wait for its turn included: well within its lease."""
+MAX_FAILURES = 10
+"""So many refusals in a row that may lie with the token, and it is taken for dead."""
+FAILING = "failing"
+# Refusals count against tokens only while the provider takes other pushes: else the fault may be ours.
+_PROVEN_SECONDS = 600.0
+_BUSY_SECONDS = 2.0
 _MAX_BACKOFF = 60.0
+_CLOSING_SECONDS = 2.0
 
 
-class OnOutcome(Protocol):
-    def __call__(self, provider: str, status: str, seconds: float) -> None: ...
+class News(Protocol):
+    """Who is told, for metrics. Times are seconds."""
+
+    def attempt(self, provider: str, status: str, seconds: float) -> None: ...
+
+    def token_age(self, provider: str, seconds: float) -> None:
+        """Of the registration that a push went to."""
+
+    def evicted(self, reason: str, count: int = 1) -> None: ...
+
+    def load(self, provider: str, load: Load, pushes: int) -> None:
+        """What a provider holds of this worker: connections, streams, and pushes under way or in line."""
 
 
 class Dispatch:
@@ -31,70 +55,139 @@ class Dispatch:
         sealer: Sealer,
         transports: Mapping[Platform, Transport],
         clock: Callable[[], float],
-        on_outcome: OnOutcome,
+        news: News,
+        bulkhead: Callable[[], Bulkhead[Settled | None]] = Bulkhead,
     ) -> None:
         self._registry = registry
         self._sealer = sealer
         self._transports = transports
-        self._permits = {platform: asyncio.Semaphore(_PERMITS) for platform in transports}
+        self._bulkheads = {platform: bulkhead() for platform in transports}
         self._clock = clock
-        self._on_outcome = on_outcome
-        self._running: set[asyncio.Task[Settled | None]] = set()
+        self._news = news
+        self._accepted_at: dict[Platform, float] = defaultdict(lambda: float("-inf"))
+
+    def open(self) -> None:
+        for transport in self._all():
+            transport.open()
 
     async def deliver(self, admitted: Sequence[tuple[Push, Device]], seconds: float) -> dict[str, Settled]:
-        """Begin all, and give by push_key what is decided after `seconds`; the rest goes on by itself."""
-        tasks = [asyncio.create_task(self._attempt(push, device)) for push, device in admitted]
-        self._running.update(tasks)
-        for task in tasks:
-            task.add_done_callback(self._running.discard)
-        if not tasks:
-            return {}
-        done, _ = await asyncio.wait(tasks, timeout=seconds)
-        return {settled.push_key: settled for task in done if (settled := task.result()) is not None}
+        """Begin all, and give by push_key what is decided after `seconds`; the rest goes on by itself, or comes back
+        when it is due."""
+        tasks, decided = self._begin(admitted)
+        if decided:
+            await self._write(decided)
+        if tasks:
+            done, _ = await asyncio.wait(tasks, timeout=seconds)
+            decided += [settled for task in done if not task.cancelled() and (settled := task.result()) is not None]
+        return {settled.push_key: settled for settled in decided}
 
-    async def retry(self, limit: int) -> int:
-        """Try what is due again, one batch; how many."""
-        # Two rows a push, and none beyond what there are permits for.
-        claimed = await self._registry.claim(self._clock(), limit)
-        await self.deliver(claimed, seconds=30)
-        return len(claimed)
+    async def retry(self, most: int) -> bool:
+        """Begin again what is due, of each provider as much as has room; True when there may be more."""
+        more = False
+        for platform in PROVIDERS:
+            bulkhead = self._bulkheads.get(platform)
+            limit = most if bulkhead is None else min(most, bulkhead.room)
+            if limit <= 0:
+                continue
+            claimed = await self._registry.claim(platform, self._clock(), limit)
+            _, decided = self._begin(claimed)
+            if decided:
+                await self._write(decided)
+            more |= len(claimed) == limit
+        return more
+
+    def measure(self) -> None:
+        for platform, bulkhead in self._bulkheads.items():
+            self._news.load(platform, self._transports[platform].load(), len(bulkhead))
 
     async def close(self) -> None:
-        """Give what is in flight a moment to end; what does not is taken over by its lease."""
-        if self._running:
-            await asyncio.wait(self._running, timeout=2)
-        for task in self._running:
-            task.cancel()
-        for transport in {id(transport): transport for transport in self._transports.values()}.values():
+        """What is in flight has a moment to end; what does not is taken over by its lease."""
+        await asyncio.gather(*(bulkhead.end(_CLOSING_SECONDS) for bulkhead in self._bulkheads.values()))
+        for transport in self._all():
             await transport.close()
 
-    async def _attempt(self, push: Push, device: Device) -> Settled | None:
-        began = self._clock()
-        outcome = await self._send(push, device)
-        settled = self._settled(push, outcome)
-        self._on_outcome(push.platform, settled.status, self._clock() - began)
-        try:
-            if outcome.kind == "gone":
-                await self._registry.evict(
-                    device.fingerprint, outcome.error or "gone", device.registered_at, int(self._clock())
-                )
-            await self._registry.settle([settled], self._clock())
-        except RegistryBusy:
-            # The lease brings it back: once more is better than never.
-            return None
-        return settled
+    def _all(self) -> list[Transport]:
+        return list({id(transport): transport for transport in self._transports.values()}.values())
 
-    async def _send(self, push: Push, device: Device) -> Outcome:
-        transport = self._transports.get(push.platform)
-        if transport is None:
-            return Outcome("refused", "provider_off")
+    def _begin(
+        self, claimed: Sequence[tuple[Push, Device]]
+    ) -> tuple[list[asyncio.Task[Settled | None]], list[Settled]]:
+        """Tasks, and what is decided without one: a provider that is off refuses, one that is full is tried later."""
+        tasks: list[asyncio.Task[Settled | None]] = []
+        decided: list[Settled] = []
+        for push, device in claimed:
+            bulkhead = self._bulkheads.get(push.platform)
+            if bulkhead is None:
+                decided.append(self._settled(push, Outcome("refused", "provider_off")))
+            elif bulkhead.room > 0:
+                tasks.append(bulkhead.begin(self._attempt(push, device, bulkhead)))
+            else:
+                due = min(self._clock() + _BUSY_SECONDS, push.push.expires_at)
+                decided.append(Settled(push.server_id, push.push.push_key, "queued", "provider_busy", due))
+        return tasks, decided
+
+    async def _attempt(self, push: Push, device: Device, bulkhead: Bulkhead[Settled | None]) -> Settled | None:
+        began = self._clock()
+        outcome = await self._sent_in_time(push, device, bulkhead)
+        if outcome.since is not None and outcome.since < device.registered_at:
+            # Dead since before it was registered, for another life of the same token.
+            outcome = Outcome("refused", outcome.error, blames_token=True)
+        settled = self._settled(push, outcome)
+        self._news.attempt(push.platform, settled.status, self._clock() - began)
+        self._news.token_age(push.platform, began - device.registered_at)
+        # Of a token it is heard again; the outcome is another write.
+        with contextlib.suppress(RegistryBusy):
+            await self._mind(push.platform, device, outcome)
+        return settled if await self._write([settled]) else None
+
+    async def _write(self, settled: list[Settled]) -> bool:
+        """False when the registry is away: then the lease brings them back, as once more is better than never."""
         try:
-            letter = self._letter(push, device)
+            await self._registry.settle(settled, self._clock())
+        except RegistryBusy:
+            return False
+        return True
+
+    async def _sent_in_time(self, push: Push, device: Device, bulkhead: Bulkhead[Settled | None]) -> Outcome:
+        """One outcome, whatever happens; never after the push expired, nor after its lease."""
+        left = min(TOTAL_SECONDS, push.push.expires_at - self._clock())
+        try:
+            async with asyncio.timeout(left), bulkhead.turn, asyncio.timeout(ATTEMPT_SECONDS):
+                return await self._send(push, device)
+        except TimeoutError:
+            return Outcome("retry", "timeout")
         except Unsealable as error:
             logs.error("token_cannot_be_opened", exc=error, message="TOKEN_ENCRYPTION_KEY is not the one it had")
             return Outcome("refused", "sealed_with_another_key")
-        async with self._permits[push.platform]:
-            return await transport.send(letter)
+        except Exception as error:
+            logs.error("push_attempt_failed", exc=error, provider=push.platform)
+            return Outcome("retry", "internal")
+
+    async def _send(self, push: Push, device: Device) -> Outcome:
+        return await self._transports[push.platform].send(self._letter(push, device))
+
+    async def _mind(self, platform: Platform, device: Device, outcome: Outcome) -> None:
+        """What an outcome says about the token."""
+        now = self._clock()
+        if outcome.kind == "delivered":
+            self._accepted_at[platform] = now
+            if device.failures or now - device.seen_at >= SEEN_EVERY_SECONDS:
+                await self._registry.saw(device.fingerprint, int(now))
+        elif outcome.kind == "gone":
+            await self._evict(platform, device, outcome.error or "gone")
+        elif (
+            outcome.blames_token
+            and now - self._accepted_at[platform] < _PROVEN_SECONDS
+            and await self._registry.failed(device.fingerprint) >= MAX_FAILURES
+        ):
+            await self._evict(platform, device, FAILING)
+
+    async def _evict(self, platform: Platform, device: Device, reason: str) -> None:
+        if await self._registry.evict(device.fingerprint, reason, device.registered_at, int(self._clock())):
+            self._news.evicted(reason)
+            logs.info(
+                "token_evicted", provider=platform, fingerprint=logs.short(device.fingerprint.hex()), reason=reason
+            )
 
     def _letter(self, push: Push, device: Device) -> Letter:
         wanted = push.push
@@ -110,14 +203,18 @@ class Dispatch:
 
     def _settled(self, push: Push, outcome: Outcome) -> Settled:
         name = (push.server_id, push.push.push_key)
-        if outcome.kind == "delivered":
-            return Settled(*name, "delivered")
-        if outcome.kind == "gone":
-            return Settled(*name, "token_evicted", outcome.error)
-        if outcome.kind == "refused":
-            return Settled(*name, "failed", outcome.error)
+        if outcome.kind != "retry":
+            return Settled(*name, _FINAL[outcome.kind], outcome.error)
         backoff = min(2.0**push.attempts, _MAX_BACKOFF) * random.uniform(0.8, 1.2)  # noqa: S311 - jitter
         due = self._clock() + max(outcome.after, backoff)
         if due >= push.push.expires_at:
             return Settled(*name, "failed", outcome.error)
         return Settled(*name, "queued", outcome.error, due)
+
+
+_FINAL: dict[str, Literal["delivered", "token_evicted", "failed"]] = {
+    "delivered": "delivered",
+    "gone": "token_evicted",
+    "refused": "failed",
+    "denied": "failed",
+}

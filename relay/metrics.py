@@ -8,10 +8,18 @@ from pathlib import Path
 from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.metrics_core import Metric
 
+from relay.transports import Load
 from sigil.protocol.errors import Problem, Retryable
 from sigil.serving.metrics import HttpMetrics, MetricsOfService, Scrape
 
 Figures = Callable[[], Iterator[Metric]]
+
+_HOUR, _DAY = 3600, 86_400
+_AGES = (_HOUR, _DAY, 7 * _DAY, 30 * _DAY, 90 * _DAY, 180 * _DAY, 365 * _DAY)
+# What a provider says beside these is one reason: a label has few values.
+_REASONS = frozenset(
+    {"Unregistered", "BadDeviceToken", "DeviceTokenNotForTopic", "ExpiredToken", "UNREGISTERED", "failing", "silent"}
+)
 
 
 class Metrics:
@@ -23,8 +31,24 @@ class Metrics:
         self._pushes = Counter("relay_push", "Attempts by outcome.", ["provider", "status"], registry=None)
         self._seconds = Histogram("relay_push_duration_seconds", "Of one attempt.", ["provider"], registry=None)
         self._limited = Counter("relay_rate_limited", "Requests refused for a limit.", ["limit"], registry=None)
-        self._sockets = Gauge(
-            "relay_websockets", "Devices that are connected.", multiprocess_mode="livesum", registry=None
+        self._sockets = _gauge("relay_websockets", "Devices that are connected.")
+        self._ages = Histogram(
+            "relay_token_age_seconds",
+            "Since the registration that a push went to.",
+            ["provider"],
+            buckets=_AGES,
+            registry=None,
+        )
+        self._evictions = Counter("relay_token_evictions", "Tokens taken for dead.", ["reason"], registry=None)
+        self._connections = _gauge("relay_provider_connections", "Open connections.", "provider")
+        self._streams = _gauge("relay_provider_streams", "Requests under way.", "provider")
+        self._under_way = _gauge("relay_provider_pushes", "Pushes under way or in line in workers.", "provider")
+        self._denied = Gauge(
+            "relay_provider_credentials_refused",
+            "1 while a provider does not take our credentials.",
+            ["provider"],
+            multiprocess_mode="livemax",
+            registry=None,
         )
         self._limited.labels("address")
 
@@ -36,9 +60,28 @@ class Metrics:
         """A push that a device acknowledged so long after it was taken."""
         self.attempt("websocket", "delivered", seconds)
 
+    def token_age(self, provider: str, seconds: float) -> None:
+        self._ages.labels(provider).observe(seconds)
+
+    def evicted(self, reason: str, count: int = 1) -> None:
+        self._evictions.labels(reason if reason in _REASONS else "other").inc(count)
+
+    def load(self, provider: str, load: Load, pushes: int) -> None:
+        self._connections.labels(provider).set(load.connections)
+        self._streams.labels(provider).set(load.streams)
+        self._under_way.labels(provider).set(pushes)
+
+    def denied(self, provider: str, denied: bool) -> None:
+        self._denied.labels(provider).set(denied)
+
     def connections(self, count: int) -> None:
         self._sockets.set(count)
 
     def problem(self, error: Problem) -> None:
         if isinstance(error, Retryable) and error.limit:
             self._limited.labels(error.limit).inc()
+
+
+def _gauge(name: str, text: str, *labels: str) -> Gauge:
+    """A sum over living workers."""
+    return Gauge(name, text, labels, multiprocess_mode="livesum", registry=None)

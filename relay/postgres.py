@@ -18,6 +18,8 @@ from relay.registry import (
     Device,
     NewPush,
     News,
+    Platform,
+    Pruned,
     Push,
     Rate,
     RegistryBusy,
@@ -128,7 +130,7 @@ class PostgresRegistry:
     async def reseal(self, fingerprint: bytes, old: bytes, new: bytes) -> bool:
         return await self._connections.use(lambda con: devices.reseal(con, fingerprint, old, new))
 
-    async def prune(self, seen_before: int, evicted_before: int, now: int) -> int:
+    async def prune(self, seen_before: int, evicted_before: int, now: int) -> Pruned:
         return await self._connections.use(lambda con: devices.prune(con, seen_before, evicted_before, now))
 
     async def server(self, server_id: bytes) -> Server | None:
@@ -179,8 +181,8 @@ class PostgresRegistry:
     async def acknowledge(self, fingerprint: bytes, push_id: bytes, now: float) -> Push | None:
         return await self._connections.use(lambda con: pushes.acknowledge(con, fingerprint, push_id))
 
-    async def claim(self, now: float, limit: int) -> list[tuple[Push, Device]]:
-        return await self._connections.use(lambda con: pushes.claim(con, now, limit))
+    async def claim(self, platform: Platform, now: float, limit: int) -> list[tuple[Push, Device]]:
+        return await self._connections.use(lambda con: pushes.claim(con, platform, now, limit))
 
     async def sweep(self, now: float, limit: int) -> int:
         return await self._connections.use(lambda con: pushes.sweep(con, now, limit))

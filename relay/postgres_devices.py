@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from relay.postgres_sql import END_ALL, FOLLOW
-from relay.registry import PRUNED_AT_ONCE, SEEN_EVERY_SECONDS, Device, Server
+from relay.registry import PRUNED_AT_ONCE, SEEN_EVERY_SECONDS, SILENT, Device, Pruned, Server
 from relay.rows import SERVER, device_columns, device_of, server_of
 
 _DEVICE = f"SELECT {device_columns('device')} FROM device"  # noqa: S608 - names of columns
@@ -32,7 +32,7 @@ WHERE fingerprint = $1 AND registered_at <= $3 AND coalesce(evicted_at, -1) < 0
 """
 _PRUNE = """
 WITH evicted AS (
-    UPDATE device SET evicted = 'silent', evicted_at = $3, token = '' WHERE ctid = ANY (ARRAY(
+    UPDATE device SET evicted = $5, evicted_at = $3, token = '' WHERE ctid = ANY (ARRAY(
         SELECT ctid FROM device WHERE evicted IS NULL AND seen_at < $1
         ORDER BY seen_at LIMIT $4 FOR UPDATE SKIP LOCKED
     )) RETURNING 1
@@ -41,7 +41,7 @@ WITH evicted AS (
         SELECT ctid FROM device WHERE evicted_at < $2 ORDER BY evicted_at LIMIT $4 FOR UPDATE SKIP LOCKED
     )) RETURNING 1
 )
-SELECT (SELECT count(*) FROM evicted) + (SELECT count(*) FROM forgotten)
+SELECT (SELECT count(*) FROM evicted), (SELECT count(*) FROM forgotten)
 """
 # Two that fold at once are both right: the second one waits for the rows it saw, finds them gone, and adds nothing.
 _FOLD = """
@@ -109,8 +109,8 @@ async def reseal(con: Any, fingerprint: bytes, old: bytes, new: bytes) -> bool:
     return bool(await con.execute(changed, fingerprint, old, new) == "UPDATE 1")
 
 
-async def prune(con: Any, seen_before: int, evicted_before: int, now: int) -> int:
-    return int(await con.fetchval(_PRUNE, seen_before, evicted_before, now, PRUNED_AT_ONCE))
+async def prune(con: Any, seen_before: int, evicted_before: int, now: int) -> Pruned:
+    return Pruned(*await con.fetchrow(_PRUNE, seen_before, evicted_before, now, PRUNED_AT_ONCE, SILENT))
 
 
 async def server(con: Any, server_id: bytes) -> Server | None:

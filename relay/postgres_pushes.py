@@ -35,6 +35,7 @@ from relay.registry import (
     Admitted,
     Device,
     NewPush,
+    Platform,
     Push,
     Rate,
     Settled,
@@ -105,8 +106,8 @@ async def acknowledge(con: Any, fingerprint: bytes, push_id: bytes) -> Push | No
     return row and push_of(row)
 
 
-async def claim(con: Any, now: float, limit: int) -> list[tuple[Push, Device]]:
-    pushes = [push_of(row) for row in await con.fetch(CLAIM, now, limit, now + LEASE_SECONDS)]
+async def claim(con: Any, platform: Platform, now: float, limit: int) -> list[tuple[Push, Device]]:
+    pushes = [push_of(row) for row in await con.fetch(CLAIM, now, limit, now + LEASE_SECONDS, platform)]
     if not pushes:
         return []
     rows = await con.fetch(DEVICES, list({push.push.fingerprint for push in pushes}))

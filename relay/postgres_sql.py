@@ -115,7 +115,7 @@ UPDATE push SET
     due = CASE WHEN expires_at <= $1 THEN 0 ELSE $3::float8 END,
     attempts = attempts + 1
 WHERE ctid = ANY (ARRAY(
-    SELECT ctid FROM push WHERE status = 'queued' AND due > 0 AND due <= $1::float8
+    SELECT ctid FROM push WHERE status = 'queued' AND due > 0 AND platform = $4 AND due <= $1::float8
     ORDER BY due LIMIT $2 FOR UPDATE SKIP LOCKED
 ))
 RETURNING {_PUSH}

@@ -20,6 +20,8 @@ MAX_HELD = 20
 LEASE_SECONDS = 30
 """How long a worker has for one attempt, before another takes the push over."""
 SUPERSEDED = "superseded"
+SILENT = "silent"
+"""Why a token is evicted that nobody heard of for long."""
 EVICTION_REMEMBERED_SECONDS = 90 * 86_400
 SEEN_EVERY_SECONDS = 3600
 """`seen_at` may be behind by this much: a row that is written at each push would be most of the writing."""
@@ -182,6 +184,13 @@ def _refused(device: Device | None, push: NewPush, now: float) -> Admitted:
     return Admitted("failed", None, device.platform, "expired")
 
 
+class Pruned(NamedTuple):
+    """How many were evicted, and how many evictions forgotten."""
+
+    evicted: int
+    forgotten: int
+
+
 class RegistryBusy(Exception):
     """No connection within the time, or the database is away: 503, and nothing was decided.
 
@@ -292,10 +301,10 @@ class Registry(Protocol):
     async def reseal(self, fingerprint: bytes, old: bytes, new: bytes) -> bool:
         """Replace a sealed token, if it is still `old`."""
 
-    async def prune(self, seen_before: int, evicted_before: int, now: int) -> int:
-        """Evict what was not seen since `seen_before` ("silent"), forget evictions from before `evicted_before`.
+    async def prune(self, seen_before: int, evicted_before: int, now: int) -> Pruned:
+        """Evict what was not seen since `seen_before` (SILENT), forget evictions from before `evicted_before`.
 
-        At most PRUNED_AT_ONCE of each: 0 says that nothing is left."""
+        At most PRUNED_AT_ONCE of each: none of either says that nothing is left."""
 
     # Servers
 
@@ -336,8 +345,9 @@ class Registry(Protocol):
 
         A repeat is answered with the push, too."""
 
-    async def claim(self, now: float, limit: int) -> list[tuple[Push, Device]]:
-        """Queued pushes that are due, for this caller alone for LEASE_SECONDS; `attempts` is counted up.
+    async def claim(self, platform: Platform, now: float, limit: int) -> list[tuple[Push, Device]]:
+        """Queued pushes to a platform that are due, for this caller alone for LEASE_SECONDS; `attempts` is counted up.
+        What waits for one platform does not make it longer to find what is due on another.
 
         At most `limit` rows are looked at; those that are over, or whose device is gone, end instead of being tried."""
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from relay import __version__
-from relay.app import Snapshot, create_app, open_registry, transports
+from relay.app import Snapshot, create_app, open_registry
 from relay.config import SECRETS, Config, load
 from relay.registry import Registry, RegistryBusy, RegistryUnusable
 from sigil.serving import logs
@@ -39,7 +39,7 @@ def run() -> int:
             version=__version__,
             workers=config.workers,
             database="postgresql" if config.database_url else "sqlite",
-            providers=[*sorted(transports(config)), "websocket"],
+            providers=[*config.providers, "websocket"],
         )
         return serve(
             factory=create_app,
@@ -96,16 +96,17 @@ def _tell(config: Config) -> None:
             message="RELAY_PUBLIC_URL is not set: what devices sign is compared with the Host of their request",
         )
     for platform in ("apns", "fcm"):
-        if platform not in transports(config):
+        if platform not in config.providers and not config.push_console:
             logs.info("provider_off", provider=platform, message="no credentials: its pushes are refused")
     if config.push_console:
         logs.warn("push_console_on", message="RELAY_PUSH_CONSOLE prints pushes instead of sending them")
 
 
 def _reload(environ: Mapping[str, str], running: Snapshot) -> tuple[Snapshot, None]:
-    """What SIGHUP changes: trusted servers. The rest stays as it started."""
+    """What SIGHUP changes: trusted servers, and the credentials at providers. The rest stays as it started."""
     try:
         config = load(environ)
     except ConfigError as error:
         raise StartRefused("; ".join(error.lines)) from error
-    return replace(running, config=replace(running.config, trusted_servers=config.trusted_servers)), None
+    read = {"trusted_servers": config.trusted_servers, "apns": config.apns, "fcm": config.fcm}
+    return replace(running, config=replace(running.config, **read)), None  # type: ignore[arg-type]

@@ -14,6 +14,8 @@ from relay.registry import (
     Device,
     NewPush,
     News,
+    Platform,
+    Pruned,
     Push,
     Rate,
     RegistryBusy,
@@ -22,6 +24,7 @@ from relay.registry import (
     to_tell,
 )
 from relay.sqlite_file import SqliteFile
+from relay.together import Together
 
 
 class SqliteRegistry:
@@ -34,6 +37,7 @@ class SqliteRegistry:
 
     def __init__(self, path: Path, *, max_waiting: int = 1000, timeout: float = 5.0) -> None:
         self._file = SqliteFile(path, max_waiting=max_waiting, timeout=timeout)
+        self._settling = Together(self._settle)
         self._news: News | None = None
 
     async def open(self, news: News) -> None:
@@ -81,7 +85,7 @@ class SqliteRegistry:
     async def reseal(self, fingerprint: bytes, old: bytes, new: bytes) -> bool:
         return await self._file.transact(lambda db: devices.reseal(db, fingerprint, old, new), durable=True)
 
-    async def prune(self, seen_before: int, evicted_before: int, now: int) -> int:
+    async def prune(self, seen_before: int, evicted_before: int, now: int) -> Pruned:
         return await self._file.transact(lambda db: devices.prune(db, seen_before, evicted_before, now))
 
     async def server(self, server_id: bytes) -> Server | None:
@@ -110,7 +114,11 @@ class SqliteRegistry:
         return answers
 
     async def settle(self, settled: Sequence[Settled], now: float) -> None:
-        await self._file.transact(lambda db: pushes.settle(db, settled, now))
+        if settled:
+            await self._settling([one if one.due else one._replace(due=now) for one in settled])
+
+    async def _settle(self, settled: Sequence[Settled]) -> None:
+        await self._file.transact(lambda db: pushes.settle(db, settled))
 
     async def outcomes(self, server_id: bytes, push_keys: Sequence[str]) -> list[Push | None]:
         return await self._file.transact(lambda db: pushes.outcomes(db, server_id, push_keys))
@@ -121,8 +129,8 @@ class SqliteRegistry:
     async def acknowledge(self, fingerprint: bytes, push_id: bytes, now: float) -> Push | None:
         return await self._file.transact(lambda db: pushes.acknowledge(db, fingerprint, push_id))
 
-    async def claim(self, now: float, limit: int) -> list[tuple[Push, Device]]:
-        return await self._file.transact(lambda db: pushes.claim(db, now, limit))
+    async def claim(self, platform: Platform, now: float, limit: int) -> list[tuple[Push, Device]]:
+        return await self._file.transact(lambda db: pushes.claim(db, platform, now, limit))
 
     async def sweep(self, now: float, limit: int) -> int:
         return await self._file.transact(lambda db: pushes.sweep(db, now, limit))

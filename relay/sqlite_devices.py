@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 
-from relay.registry import PRUNED_AT_ONCE, SEEN_EVERY_SECONDS, Device, Server
+from relay.registry import PRUNED_AT_ONCE, SEEN_EVERY_SECONDS, SILENT, Device, Pruned, Server
 from relay.rows import SERVER, device_columns, device_of, server_of
 
 Db = sqlite3.Connection
@@ -88,18 +88,18 @@ def reseal(db: Db, fingerprint: bytes, old: bytes, new: bytes) -> bool:
     return changed.rowcount > 0
 
 
-def prune(db: Db, seen_before: int, evicted_before: int, now: int) -> int:
+def prune(db: Db, seen_before: int, evicted_before: int, now: int) -> Pruned:
     forgotten = db.execute(
         "DELETE FROM device WHERE fingerprint IN "
         "(SELECT fingerprint FROM device WHERE evicted_at < ? ORDER BY evicted_at LIMIT ?)",
         (evicted_before, PRUNED_AT_ONCE),
     ).rowcount
     evicted = db.execute(
-        "UPDATE device SET evicted = 'silent', evicted_at = ?, token = x'' WHERE fingerprint IN "
+        "UPDATE device SET evicted = ?, evicted_at = ?, token = x'' WHERE fingerprint IN "
         "(SELECT fingerprint FROM device WHERE evicted IS NULL AND seen_at < ? ORDER BY seen_at LIMIT ?)",
-        (now, seen_before, PRUNED_AT_ONCE),
+        (SILENT, now, seen_before, PRUNED_AT_ONCE),
     ).rowcount
-    return forgotten + evicted
+    return Pruned(evicted, forgotten)
 
 
 def server(db: Db, server_id: bytes) -> Server | None:

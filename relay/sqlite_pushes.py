@@ -13,6 +13,7 @@ from relay.registry import (
     Admitted,
     Device,
     NewPush,
+    Platform,
     Push,
     Rate,
     Settled,
@@ -35,7 +36,9 @@ UPDATE push SET
     payload = iif(expires_at <= ?1, x'', payload),
     due = iif(expires_at <= ?1, 0.0, ?3),
     attempts = attempts + 1
-WHERE seq IN (SELECT seq FROM push WHERE status = 'queued' AND due > 0 AND due <= ?1 ORDER BY due LIMIT ?2)
+WHERE seq IN (
+    SELECT seq FROM push WHERE status = 'queued' AND due > 0 AND platform = ?4 AND due <= ?1 ORDER BY due LIMIT ?2
+)
 RETURNING {_NAMES}
 """  # noqa: S608
 
@@ -71,13 +74,13 @@ def admitted(db: Db, server_id: bytes, wanted: Sequence[NewPush], now: float, ra
     ]
 
 
-def settle(db: Db, settled: Sequence[Settled], now: float) -> None:
+def settle(db: Db, settled: Sequence[Settled]) -> None:
     for one in folded(settled):
         if one.status == "queued":
             db.execute(
                 "UPDATE push SET error = ?3, due = iif(platform = 'websocket', 0.0, ?4) "
                 "WHERE server_id = ?1 AND push_key = ?2 AND status = 'queued'",
-                (one.server_id, one.push_key, one.error, one.due or now),
+                (one.server_id, one.push_key, one.error, one.due),
             )
         else:
             db.execute(
@@ -113,12 +116,12 @@ def acknowledge(db: Db, fingerprint: bytes, push_id: bytes) -> Push | None:
     return row and push_of(row)
 
 
-def claim(db: Db, now: float, limit: int) -> list[tuple[Push, Device]]:
-    rows = db.execute(_CLAIM, (now, limit, now + LEASE_SECONDS)).fetchall()
+def claim(db: Db, platform: Platform, now: float, limit: int) -> list[tuple[Push, Device]]:
+    rows = db.execute(_CLAIM, (now, limit, now + LEASE_SECONDS, platform)).fetchall()
     due = [push_of(row) for row in rows]
     owners = (device(db, name) for name in {push.push.fingerprint for push in due})
     result = judged(due, {owner.fingerprint: owner for owner in owners if owner is not None})
-    settle(db, result.gone, now)
+    settle(db, result.gone)
     return result.claimed
 
 

@@ -25,7 +25,8 @@ _PING = msgspec.json.encode(Ping()).decode()
 
 
 class Loops:
-    """Every worker runs all; the registry gives each piece of work to one of them. `clock` gives Unix seconds."""
+    """Every worker runs all; the registry gives each piece of work to one of them. `clock` gives Unix seconds;
+    `on_silent` is told how many tokens were evicted that nobody heard of for SILENT_SECONDS."""
 
     def __init__(
         self,
@@ -35,12 +36,14 @@ class Loops:
         dispatch: Dispatch,
         sockets: Sockets,
         clock: Callable[[], float],
+        on_silent: Callable[[int], None] = lambda evicted: None,
     ) -> None:
         self._registry = registry
         self._sealer = sealer
         self._dispatch = dispatch
         self._sockets = sockets
         self._clock = clock
+        self._on_silent = on_silent
         turns: dict[str, Turn] = {
             "deliver": sockets.deliver,
             "heartbeat": self._heartbeat,
@@ -56,10 +59,11 @@ class Loops:
     async def _heartbeat(self) -> None:
         began = time.monotonic()
         await self._sockets.beat(_PING)
+        self._dispatch.measure()
         await asyncio.sleep(max(0.0, began + 1 - time.monotonic()))
 
     async def _retry(self) -> None:
-        if await self._dispatch.retry(_BATCH) < _BATCH:
+        if not await self._dispatch.retry(_BATCH):
             await asyncio.sleep(RETRY_SECONDS)
 
     async def _sweep(self) -> None:
@@ -68,7 +72,9 @@ class Loops:
 
     async def _prune(self) -> None:
         now = int(self._clock())
-        if not await self._registry.prune(now - SILENT_SECONDS, now - SILENT_SECONDS, now):
+        pruned = await self._registry.prune(now - SILENT_SECONDS, now - SILENT_SECONDS, now)
+        self._on_silent(pruned.evicted)
+        if not any(pruned):
             await asyncio.sleep(_DAY)
 
     async def _rotate(self) -> None:

@@ -154,6 +154,29 @@ def test_sigil_never_imports_relay_and_relay_only_what_both_share() -> None:
                 assert _part(name) in {"__init__", "protocol", "serving"}, f"{dotted} imports {name}"
 
 
+def test_transports_are_plugged_into_the_relay_and_know_credentials_alone() -> None:
+    for dotted, _, tree in _modules():
+        names = {name for name, _ in _imports(tree) if name.startswith("relay.")}
+        if dotted.startswith("relay.transports."):
+            assert all(name.startswith(("relay.transports", "relay.credentials")) for name in names), dotted
+        elif dotted.startswith("relay.") and dotted != "relay.app":
+            assert not any(name.startswith("relay.transports.") for name in names), dotted
+
+
+def test_libraries_that_are_worked_around_are_imported_in_one_place() -> None:
+    """A fault of theirs has one place to be mended; the command line asks for health with httpx."""
+    users = {
+        "httpx": {"relay.transports.fcm_api", "relay.cli.commands"},
+        "aioapns": {"relay.transports.apns_protocol", "relay.transports.apns"},
+        "h2": {"relay.transports.http2"},
+    }
+    for dotted, _, tree in _modules():
+        for name, _ in _imports(tree):
+            library = name.split(".")[0]
+            if dotted.startswith("relay.") and library in users:
+                assert dotted in users[library], f"{dotted} imports {name}"
+
+
 @pytest.mark.parametrize("plugged", sorted(PLUGGED_IN))
 def test_what_is_plugged_in_is_imported_by_the_composition_root_alone(plugged: str) -> None:
     importers = {

@@ -57,6 +57,7 @@ def check_config() -> None:
         click.echo(f"workers    {config.workers}")
         click.echo(f"database   {database}")
         click.echo(f"origin     {config.public_url or 'as the Host header says (development)'}")
+        click.echo(f"providers  {', '.join(config.providers) or 'none: only WebSockets'}")
         click.echo("the settings are good")
 
 

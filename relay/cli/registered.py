@@ -139,8 +139,8 @@ def prune(days: int) -> None:
 
     async def all_batches(registry: Registry) -> int:
         now, total = int(time.time()), 0
-        while pruned := await registry.prune(now - days * _DAY, now - days * _DAY, now):
-            total += pruned
+        while any(pruned := await registry.prune(now - days * _DAY, now - days * _DAY, now)):
+            total += sum(pruned)
         return total
 
     click.echo(f"{_ask(all_batches)} evicted or forgotten")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import msgspec
 
@@ -20,16 +20,32 @@ class Letter(msgspec.Struct, frozen=True):
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """`delivered`: accepted by the provider; `gone`: the token is dead; `retry`: later, at the earliest after `after`
-    seconds; `refused`: this push will never be taken. `error` is a word for logs and integrators."""
+    """`delivered`: accepted by the provider; `gone`: the token is dead, where known since `since` (Unix seconds);
+    `retry`: later, at the earliest after `after` seconds; `refused`: this push will never be taken, which counts
+    against the token where it `blames_token`; `denied`: the provider does not accept us. `error` is a word for logs
+    and integrators."""
 
-    kind: Literal["delivered", "gone", "retry", "refused"]
+    kind: Literal["delivered", "gone", "retry", "refused", "denied"]
     error: str | None = None
     after: float = 0.0
+    since: float | None = None
+    blames_token: bool = False
+
+
+class Load(NamedTuple):
+    """What a transport holds at this moment."""
+
+    connections: int = 0
+    streams: int = 0
 
 
 class Transport(Protocol):
+    def open(self) -> None:
+        """Begin to keep connections; in the loop that sends."""
+
     async def send(self, letter: Letter) -> Outcome:
-        """One attempt, within the transport's own time-out; raises nothing but CancelledError."""
+        """One attempt, which its caller ends in time by cancelling it; raises nothing else."""
+
+    def load(self) -> Load: ...
 
     async def close(self) -> None: ...

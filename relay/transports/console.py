@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from relay.transports import Letter, Outcome
+from relay.transports import Letter, Load, Outcome
 from sigil.serving import logs
 
 
@@ -19,6 +19,12 @@ _decode = msgspec.json.Decoder(_Shown).decode
 
 class ConsoleTransport:
     """Says what would have been sent; the payload itself, which only the person should read, stays out."""
+
+    def open(self) -> None:
+        return None
+
+    def load(self) -> Load:
+        return Load()
 
     async def send(self, letter: Letter) -> Outcome:
         shown = _decode(letter.payload)

@@ -13,8 +13,8 @@ from sigil.protocol import messages
 @dataclass(frozen=True)
 class Operation:
     """One method of one path. `errors` maps statuses to the codes that they may carry; `text` are the media types of a
-    200 that is not JSON; a tuple of types is an answer of several forms. With `key` it asks for an API key, with `token`
-    for a token of the first boot.
+    200 that is not JSON; a tuple of types is an answer of several forms. With `key` it asks for an API key, with
+    `token` for a token of the first boot.
     """
 
     path: str

@@ -117,6 +117,18 @@ class Reader:
             self.faults.append(f"{file}: {path} is empty")
         return Secret(text) if text else None
 
+    def secret_file(self, name: str, parse: Callable[[str], T]) -> T | None:
+        """The content of the secret file that NAME names, parsed; None when it is not set, or with a fault."""
+        path = self.text(name)
+        content = self._file(name, Path(path)) if path else None
+        if content is None:
+            return None
+        try:
+            return parse(content)
+        except ValueError as error:
+            self.faults.append(f"{name}: {path} {error}")
+            return None
+
     def list_or_file(self, name: str) -> str:
         """Like a secret, for what is none: nothing in the variable or in the file means nothing."""
         text, path = self.text(name), self.text(f"{name}_FILE")
@@ -209,6 +221,12 @@ def url(text: str) -> str:
         raise ValueError("is a URL such as https://host:port, without user, query or fragment")
     _ = parts.port
     return text.rstrip("/")
+
+
+def https_url(text: str) -> str:
+    if urlsplit(text).scheme != "https":
+        raise ValueError("is an https URL")
+    return url(text)
 
 
 def https_origin(text: str) -> str:

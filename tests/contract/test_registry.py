@@ -24,6 +24,7 @@ from relay.registry import (
     Device,
     NewPush,
     Platform,
+    Pruned,
     Push,
     Rate,
     Registry,
@@ -260,7 +261,7 @@ async def test_silent_devices_are_evicted_and_old_evictions_forgotten(registry: 
     await registry.evict(fingerprint("gone"), "Unregistered", NOW, NOW - 51)
     await registry.register(device("going", registered_at=NOW - 101))
     await registry.evict(fingerprint("going"), "Unregistered", NOW, NOW - 50)
-    assert await registry.prune(NOW - 100, NOW - 50, NOW) == 2
+    assert await registry.prune(NOW - 100, NOW - 50, NOW) == Pruned(1, 1)
     assert {one.public_key: one.evicted for one in await registry.devices(b"", 10)} == {
         b"key of silent": "silent",
         b"key of quiet": None,
@@ -269,9 +270,9 @@ async def test_silent_devices_are_evicted_and_old_evictions_forgotten(registry: 
     silent = await registry.device(fingerprint("silent"))
     assert silent is not None
     assert silent.token == b""
-    assert await registry.prune(NOW - 100, NOW - 50, NOW) == 0
-    assert await registry.prune(NOW - 100, NOW, NOW) == 1
-    assert await registry.prune(NOW - 100, NOW + 1, NOW) == 1
+    assert await registry.prune(NOW - 100, NOW - 50, NOW) == Pruned(0, 0)
+    assert await registry.prune(NOW - 100, NOW, NOW) == Pruned(0, 1)
+    assert await registry.prune(NOW - 100, NOW + 1, NOW) == Pruned(0, 1)
     assert await registry.count_devices() == {"apns": 1}
 
 
@@ -281,7 +282,7 @@ async def test_many_silent_devices_are_pruned_in_several_calls(registry: Registr
         await all_of(
             *(registry.register(device(str(n), registered_at=NOW - 9)) for n in range(start, min(count, start + 50)))
         )
-    assert [await registry.prune(NOW, 0, NOW) for _ in range(3)] == [PRUNED_AT_ONCE, 1, 0]
+    assert [await registry.prune(NOW, 0, NOW) for _ in range(3)] == [(PRUNED_AT_ONCE, 0), (1, 0), (0, 0)]
     assert await registry.count_devices() == {"evicted": count}
 
 
@@ -533,7 +534,7 @@ async def test_what_is_decided_has_no_payload_and_is_not_due(registry: Registry,
     await settle(registry, "a", status, "why")
     found = await outcome(registry, "a")
     assert (found.status, found.error, found.push.payload, found.due) == (status, "why", b"", 0)
-    assert await registry.claim(NOW + 200, 10) == []
+    assert await registry.claim("apns", NOW + 200, 10) == []
 
 
 async def test_what_is_decided_does_not_change_except_to_delivered(registry: Registry) -> None:
@@ -603,7 +604,7 @@ async def test_a_push_that_waits_for_its_device_is_never_due(registry: Registry)
     await registry.register(device("tablet", "websocket"))
     await admit(registry, push("a", "tablet"))
     await settle(registry, "a", "queued", "not there", NOW + 1)
-    assert await registry.claim(NOW + 200, 10) == []
+    assert await registry.claim("apns", NOW + 200, 10) == []
     assert keys_of(await registry.held([fingerprint("tablet")], NOW)) == ["a"]
 
 
@@ -681,12 +682,12 @@ async def test_an_acknowledgement_and_a_failure_that_race_end_as_delivered(regis
 async def test_a_push_is_claimed_when_its_lease_is_over_and_then_again(registry: Registry) -> None:
     await registry.register(device())
     await admit(registry, push("a"))
-    assert await registry.claim(NOW + LEASE_SECONDS - 0.1, 10) == []
+    assert await registry.claim("apns", NOW + LEASE_SECONDS - 0.1, 10) == []
     now = NOW + LEASE_SECONDS
     claimed = Push(SERVER, push("a"), "apns", due=now + LEASE_SECONDS, attempts=1, created_at=NOW)
-    assert await registry.claim(now, 10) == [(claimed, device())]
-    assert await registry.claim(now, 10) == []
-    assert [one.attempts for one, _ in await registry.claim(now + LEASE_SECONDS, 10)] == [2]
+    assert await registry.claim("apns", now, 10) == [(claimed, device())]
+    assert await registry.claim("apns", now, 10) == []
+    assert [one.attempts for one, _ in await registry.claim("apns", now + LEASE_SECONDS, 10)] == [2]
 
 
 async def test_a_push_that_is_to_be_tried_again_is_due_when_it_says(registry: Registry) -> None:
@@ -694,9 +695,9 @@ async def test_a_push_that_is_to_be_tried_again_is_due_when_it_says(registry: Re
     await admit(registry, push("a"), push("b"))
     await settle(registry, "a", "queued", "503", NOW + 2.5)
     await settle(registry, "b", "queued", "429", now=NOW + 1)
-    assert await registry.claim(NOW + 0.9, 10) == []
-    assert keys_of([one for one, _ in await registry.claim(NOW + 1, 10)]) == ["b"]
-    ((again, _),) = await registry.claim(NOW + 2.5, 10)
+    assert await registry.claim("apns", NOW + 0.9, 10) == []
+    assert keys_of([one for one, _ in await registry.claim("apns", NOW + 1, 10)]) == ["b"]
+    ((again, _),) = await registry.claim("apns", NOW + 2.5, 10)
     assert (again.push.push_key, again.error, again.push.payload) == ("a", "503", PAYLOAD)
 
 
@@ -705,10 +706,10 @@ async def test_claims_that_race_are_disjoint(registry: Registry) -> None:
     for name in names:
         await registry.register(device(name))
     await admit(registry, *(push(name, name) for name in names))
-    claims = await all_of(*(registry.claim(NOW + LEASE_SECONDS, 7) for _ in range(12)))
+    claims = await all_of(*(registry.claim("apns", NOW + LEASE_SECONDS, 7) for _ in range(12)))
     claimed = [one.push.push_key for claim in claims for one, _ in claim]
     assert len(claimed) == len(set(claimed))
-    rest = [one.push.push_key for one, _ in await registry.claim(NOW + LEASE_SECONDS, 100)]
+    rest = [one.push.push_key for one, _ in await registry.claim("apns", NOW + LEASE_SECONDS, 100)]
     assert sorted(claimed + rest) == sorted(names)
 
 
@@ -716,15 +717,26 @@ async def test_no_more_is_claimed_than_asked_for_and_the_longest_due_first(regis
     for number in range(5):
         await registry.register(device(str(number)))
         await admit(registry, push(str(number), str(number)), now=NOW - number)
-    claimed = await registry.claim(NOW + LEASE_SECONDS, 2)
+    claimed = await registry.claim("apns", NOW + LEASE_SECONDS, 2)
     assert sorted(one.push.push_key for one, _ in claimed) == ["3", "4"]
     assert all(owner.fingerprint == one.push.fingerprint for one, owner in claimed)
+
+
+async def test_what_is_due_of_one_platform_is_not_in_the_way_of_another(registry: Registry) -> None:
+    for number in range(30):
+        await registry.register(device(str(number)))
+        await admit(registry, push(str(number), str(number)), now=NOW - 1)
+    await registry.register(device("android", "fcm"))
+    await admit(registry, push("a", "android"))
+    (claimed,) = await registry.claim("fcm", NOW + LEASE_SECONDS, 5)
+    assert claimed[0].push.push_key == "a"
+    assert len(await registry.claim("apns", NOW + LEASE_SECONDS, 5)) == 5
 
 
 async def test_what_expired_fails_instead_of_being_claimed(registry: Registry) -> None:
     await registry.register(device())
     await admit(registry, push("a", expires_at=NOW + LEASE_SECONDS), push("b", expires_at=NOW + LEASE_SECONDS + 1))
-    assert keys_of([one for one, _ in await registry.claim(NOW + LEASE_SECONDS, 10)]) == ["b"]
+    assert keys_of([one for one, _ in await registry.claim("apns", NOW + LEASE_SECONDS, 10)]) == ["b"]
     assert await statuses(registry, "a") == [("failed", "expired")]
 
 
@@ -751,7 +763,7 @@ async def test_pushes_of_a_device_that_was_pruned_end_when_they_are_due(registry
     await registry.prune(NOW + 1, 0, NOW)
     await registry.register(device("gone", "websocket"))
     await registry.register(device("gone", registered_at=NOW))
-    assert keys_of([one for one, _ in await registry.claim(NOW + LEASE_SECONDS, 10)]) == ["b"]
+    assert keys_of([one for one, _ in await registry.claim("apns", NOW + LEASE_SECONDS, 10)]) == ["b"]
     assert await statuses(registry, "a") == [("token_evicted", "silent")]
 
 
@@ -771,12 +783,12 @@ async def test_queued_pushes_follow_their_device_to_another_platform(registry: R
     await admit(registry, push("a"), push("b"))
     await settle(registry, "b", "delivered")
     await registry.register(device(platform="websocket", registered_at=NOW + 1))
-    assert await registry.claim(NOW + LEASE_SECONDS, 10) == []
+    assert await registry.claim("apns", NOW + LEASE_SECONDS, 10) == []
     (waiting,) = await registry.held([fingerprint("phone")], NOW + 1)
     assert (waiting.push, waiting.platform, waiting.due) == (push("a"), "websocket", 0)
     await registry.register(device(platform="fcm", registered_at=NOW + 2))
     assert await registry.held([fingerprint("phone")], NOW + 2) == []
-    assert [one.platform for one, _ in await registry.claim(NOW + 2, 10)] == ["fcm"]
+    assert [one.platform for one, _ in await registry.claim("fcm", NOW + 2, 10)] == ["fcm"]
 
 
 # The end
@@ -858,7 +870,7 @@ async def test_a_closed_registry_is_busy(registry: Registry) -> None:
         registry.spend(b"nonce", NOW),
         registry.admit(SERVER, [push("a")], NOW, FREE),
         registry.settle([Settled(SERVER, "a", "delivered")], NOW),
-        registry.claim(NOW, 1),
+        registry.claim("apns", NOW, 1),
         registry.sweep(NOW, 1),
         registry.trust_first(server("first")),
     ):

@@ -4,33 +4,15 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable, Iterator
-from enum import IntEnum
 
 import h2.config
 import h2.connection
 
+from deploy.providers.frames import END_HEADERS, END_STREAM, Kind, frame
 from tests.hostile.stranger import Answer, Stranger
 
-END_STREAM, END_HEADERS = 1, 4
 # The highest number that a stream may have: for the request that comes last.
 LAST = 2**31 - 1
-
-
-class Kind(IntEnum):
-    DATA = 0
-    HEADERS = 1
-    PRIORITY = 2
-    RST_STREAM = 3
-    SETTINGS = 4
-    PUSH_PROMISE = 5
-    PING = 6
-    GOAWAY = 7
-    WINDOW_UPDATE = 8
-    CONTINUATION = 9
-
-
-def frame(kind: int, stream: int, payload: bytes = b"", flags: int = 0) -> bytes:
-    return struct.pack(">I", len(payload))[1:] + bytes([kind, flags]) + struct.pack(">I", stream) + payload
 
 
 def settings(**values: int) -> bytes:

@@ -93,7 +93,7 @@ def test_health_and_migrate(relay: LiveRelay, command: Command) -> None:
         ({"TOKEN_ENCRYPTION_KEY": "short"}, "TOKEN_ENCRYPTION_KEY: one key, or new,old"),
         ({"RELAY_PUBLIC_URL": "https://relay.example.com/path"}, "RELAY_PUBLIC_URL: is a URL without a path"),
         ({"RELAY_TRUSTED_SERVERS": "abc"}, "RELAY_TRUSTED_SERVERS: is a list of server_ids"),
-        ({"APNS_KEY_PATH": "/key.p8"}, "APNS_KEY_PATH: not built yet"),
+        ({"APNS_KEY_PATH": "/key.p8"}, "APNS_TOPIC: required for APNs"),
     ],
 )
 def test_a_wrong_setting_is_one_line(command: Command, changed: dict[str, str], told: str) -> None:

@@ -131,7 +131,7 @@ async def test_a_database_that_is_away_is_busy_and_all_is_well_when_it_is_back(
             lambda: registry.device(fingerprint("phone")),
             lambda: registry.admit(SERVER, [push("b")], NOW, Rate(0)),
             lambda: registry.settle([Settled(SERVER, "a", "delivered")], NOW),
-            lambda: registry.claim(NOW, 1),
+            lambda: registry.claim("apns", NOW, 1),
             lambda: registry.spend(b"nonce", NOW),
             lambda: registry.tell("channel", b""),
         ):
@@ -144,7 +144,7 @@ async def test_a_database_that_is_away_is_busy_and_all_is_well_when_it_is_back(
     await until(lambda: LOST in news)
     assert await registry.device(fingerprint("phone")) == device()
     assert [one.name for one in await registry.servers()] == ["name"]
-    assert [one.push.push_key for one, _ in await registry.claim(NOW + LEASE_SECONDS, 9)] == ["a"]
+    assert [one.push.push_key for one, _ in await registry.claim("apns", NOW + LEASE_SECONDS, 9)] == ["a"]
     await registry.tell("channel", b"data")
     await until(lambda: ("channel", b"data") in news)
 
@@ -316,7 +316,7 @@ async def test_two_replicas_that_race_decide_once(opened: Opened) -> None:
         *(one.admit(SERVER, order, NOW, Rate(6, 1)) for one, order in zip(both, orders, strict=True))
     )
     assert sum(answer.device is not None for answers in admitted for answer in answers) == len(names)
-    claimed = await asyncio.gather(*(one.claim(NOW + LEASE_SECONDS, 4) for one in both))
+    claimed = await asyncio.gather(*(one.claim("apns", NOW + LEASE_SECONDS, 4) for one in both))
     keys = [one.push.push_key for claim in claimed for one, _ in claim]
     assert len(keys) == len(set(keys))
     await asyncio.gather(*(one.settle([Settled(SERVER, name, "delivered") for name in names], NOW) for one in both))
@@ -406,7 +406,7 @@ async def test_nothing_scans_also_with_plans_that_were_made_when_nothing_was_the
         for to in (key, "phone"):
             await registry.admit(SERVER, [push(f"{to} {key}", to)], now, Rate(600))
         await registry.settle([Settled(SERVER, f"phone {key}", "queued", "503", now)], now)
-        await registry.claim(now, 1)
+        await registry.claim("apns", now, 1)
         await registry.settle([Settled(SERVER, f"phone {key}", "failed", "x")], now)
         await registry.held([fingerprint(key)], now)
         await registry.acknowledge(fingerprint(key), push(f"{key} {key}", key).push_id, now)
@@ -456,10 +456,11 @@ async def test_nothing_scans_also_with_plans_that_were_made_when_nothing_was_the
 
 
 async def test_three_runners_at_once_apply_each_migration_once(dsn: str) -> None:
+    ours = migrations("postgres")
     known = (
-        *migrations("postgres"),
-        Migration.of("0002_slow", "CREATE TABLE two (); SELECT pg_sleep(0.1)"),
-        Migration.of("0003_more", "CREATE TABLE three ()"),
+        *ours,
+        Migration.of(f"{len(ours) + 1:04}_slow", "CREATE TABLE two (); SELECT pg_sleep(0.1)"),
+        Migration.of(f"{len(ours) + 2:04}_more", "CREATE TABLE three ()"),
     )
     connections = [await asyncpg.connect(dsn) for _ in range(3)]
     applied = await asyncio.gather(*(migrate_postgres(one, known) for one in connections))

@@ -171,23 +171,24 @@ async def test_what_is_in_the_way_of_the_file_is_a_clear_error(tmp_path: Path) -
 
 async def test_a_changed_or_newer_migration_is_refused(path: Path, registry: SqliteRegistry) -> None:
     await registry.close()
-    (one,) = migrations("sqlite")
+    known = migrations("sqlite")
+    newer = Migration.of(f"{len(known) + 1:04}_newer", "CREATE TABLE newer (a);")
     with closing(sqlite3.connect(path, isolation_level=None)) as db:
-        assert migrate_sqlite(db, [one]) == []
+        assert migrate_sqlite(db, known) == []
         with pytest.raises(RegistryUnusable, match="not the one that was applied"):
-            migrate_sqlite(db, [Migration.of(one.name, one.sql + " ")])
-        assert migrate_sqlite(db, [one, Migration.of("0002_two", "CREATE TABLE two (a);")]) == ["0002_two"]
-    with pytest.raises(RegistryUnusable, match="at migration 2, this relay knows 1"):
+            migrate_sqlite(db, [Migration.of(known[0].name, known[0].sql + " "), *known[1:]])
+        assert migrate_sqlite(db, [*known, newer]) == [newer.name]
+    with pytest.raises(RegistryUnusable, match=f"at migration {newer.number}, this relay knows {len(known)}"):
         await SqliteRegistry(path).open(silent)
 
 
 async def test_a_migration_that_fails_leaves_nothing(path: Path, registry: SqliteRegistry) -> None:
     await registry.close()
-    (one,) = migrations("sqlite")
-    broken = Migration.of("0002_two", "CREATE TABLE two (a);\nINSERT INTO nowhere VALUES (1);")
+    known = migrations("sqlite")
+    broken = Migration.of(f"{len(known) + 1:04}_two", "CREATE TABLE two (a);\nINSERT INTO nowhere VALUES (1);")
     with closing(sqlite3.connect(path, isolation_level=None)) as db:
         with pytest.raises(sqlite3.OperationalError, match="nowhere"):
-            migrate_sqlite(db, [one, broken])
+            migrate_sqlite(db, [*known, broken])
         assert db.execute("SELECT name FROM sqlite_master WHERE name = 'two'").fetchall() == []
         assert not db.in_transaction
 

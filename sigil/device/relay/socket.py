@@ -144,7 +144,7 @@ async def _authenticate(socket: RelaySocket, origin: str, device: Device) -> Non
 
 
 def _refusal(error: str, origin: str) -> NotRegisteredAtRelay | RelayAuthRefused:
-    if error == "not_registered":
+    if error in {"not_registered", "token_evicted", "other_platform"}:
         return NotRegisteredAtRelay()
     return RelayAuthRefused(
         f"{RelayAuthRefused.summary} It says {error[:64]}. Is {origin} the relay's RELAY_PUBLIC_URL?"

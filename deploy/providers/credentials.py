@@ -1,0 +1,197 @@
+"""What a relay needs to talk to the stand-ins: a CA, certificates, Apple's key and Google's service account.
+
+Made once for a directory, so that a relay which read them goes on when the stand-ins are started anew.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import ipaddress
+import os
+import secrets
+import ssl
+import string
+from collections.abc import Iterable
+from pathlib import Path
+
+import msgspec
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.x509.oid import NameOID
+
+from deploy.providers.apns_token import TeamKey
+from deploy.providers.google_tokens import ServiceAccount
+from deploy.providers.listener import HOST, Mode
+
+PROJECT = "sigil-stand-in"
+TOPIC = "com.example.sigil"
+_EMAIL = f"relay@{PROJECT}.iam.gserviceaccount.com"
+_YEARS = dt.timedelta(days=3650)
+_CERTIFICATES: tuple[Mode, ...] = ("serving", "untrusted", "wrong_name", "expired")
+_NAMES = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.IPv4Address(HOST))]
+
+
+class _Ids(msgspec.Struct, frozen=True):
+    apns_key_id: str
+    apns_team_id: str
+    fcm_key_id: str
+
+
+class OpenToOthers(Exception):
+    """The directory is not ours alone."""
+
+
+class Credentials:
+    """The files of a directory that belongs to us alone (0700); OpenToOthers for any other."""
+
+    def __init__(self, directory: Path) -> None:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if directory.stat().st_mode & 0o077:
+            raise OpenToOthers(f"{directory}: others may enter it; name a directory of our own (0700), or a new one")
+        self._at = directory
+        # Written last: what is there without it was not finished.
+        if not (directory / "ids.json").exists():
+            self._make()
+        self._ids = msgspec.json.decode((directory / "ids.json").read_bytes(), type=_Ids)
+
+    def contexts(self, protocol: str) -> dict[Mode, ssl.SSLContext]:
+        """What a listener shows in each of its modes; `protocol` is the only one that ALPN offers."""
+        return {mode: self._context(mode, protocol) for mode in _CERTIFICATES}
+
+    def team_key(self) -> TeamKey:
+        key = self._key("apns-key.p8")
+        assert isinstance(key, ec.EllipticCurvePrivateKey)  # noqa: S101  (what _make wrote)
+        return TeamKey(key.public_key(), self._ids.apns_key_id, self._ids.apns_team_id)
+
+    def service_account(self, token_url: str) -> ServiceAccount:
+        """Writes the file that Google gives out, with our own address as its `token_uri`."""
+        key = self._key("fcm-key.pem")
+        assert isinstance(key, rsa.RSAPrivateKey)  # noqa: S101  (what _make wrote)
+        told = {
+            "type": "service_account",
+            "project_id": PROJECT,
+            "private_key_id": self._ids.fcm_key_id,
+            "private_key": _pem(key).decode(),
+            "client_email": _EMAIL,
+            "client_id": "100000000000000000000",
+            "token_uri": token_url,
+            "universe_domain": "googleapis.com",
+        }
+        self._write("fcm-service-account.json", msgspec.json.encode(told))
+        return ServiceAccount(key.public_key(), self._ids.fcm_key_id, _EMAIL, token_url)
+
+    def publish(self, urls: dict[str, str]) -> dict[str, object]:
+        """Writes providers.json, and returns what is in it."""
+        told: dict[str, object] = {**urls, "env": self._environment(urls)}
+        self._write("providers.json", msgspec.json.format(msgspec.json.encode(told), indent=2) + b"\n")
+        return told
+
+    def _environment(self, urls: dict[str, str]) -> dict[str, str]:
+        return {
+            "APNS_KEY_PATH": str(self._at / "apns-key.p8"),
+            "APNS_KEY_ID": self._ids.apns_key_id,
+            "APNS_TEAM_ID": self._ids.apns_team_id,
+            "APNS_TOPIC": TOPIC,
+            "APNS_ENVIRONMENT": "production",
+            "APNS_URL": urls["apns_url"],
+            "FCM_SERVICE_ACCOUNT": str(self._at / "fcm-service-account.json"),
+            "FCM_URL": urls["fcm_url"],
+            "FCM_TOKEN_URL": urls["fcm_token_url"],
+            "SSL_CERT_FILE": str(self._at / "ca.pem"),
+        }
+
+    def _make(self) -> None:
+        authority = _Authority("Sigil stand-in CA")
+        stranger = _Authority("Somebody else's CA")
+        now = dt.datetime.now(dt.UTC)
+        past = now - dt.timedelta(days=30)
+        elsewhere = [x509.DNSName("elsewhere.invalid")]
+        self._write("ca.pem", authority.pem())
+        self._write("serving.pem", authority.issue(_NAMES, past, now + _YEARS))
+        self._write("untrusted.pem", stranger.issue(_NAMES, past, now + _YEARS))
+        self._write("wrong_name.pem", authority.issue(elsewhere, past, now + _YEARS))
+        self._write("expired.pem", authority.issue(_NAMES, past, now - dt.timedelta(days=1)))
+        self._write("apns-key.p8", _pem(ec.generate_private_key(ec.SECP256R1())))
+        self._write("fcm-key.pem", _pem(rsa.generate_private_key(65537, 2048)))
+        ids = _Ids(_apple_id(), _apple_id(), secrets.token_hex(20))
+        self._write("ids.json", msgspec.json.encode(ids))
+
+    def _context(self, mode: Mode, protocol: str) -> ssl.SSLContext:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(self._at / f"{mode}.pem")
+        context.set_alpn_protocols([protocol])
+        return context
+
+    def _key(self, name: str) -> object:
+        return serialization.load_pem_private_key((self._at / name).read_bytes(), None)
+
+    def _write(self, name: str, content: bytes) -> None:
+        """0600 from its first moment, and whole for whoever reads it."""
+        draft = self._at / f".{name}"
+        draft.unlink(missing_ok=True)
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(content)
+        draft.replace(self._at / name)
+
+
+class _Authority:
+    """Issues certificates until the directory is made, and is forgotten then."""
+
+    def __init__(self, name: str) -> None:
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        now = dt.datetime.now(dt.UTC)
+        usage = x509.KeyUsage(
+            digital_signature=False, key_cert_sign=True, crl_sign=True, content_commitment=False,
+            key_encipherment=False, data_encipherment=False, key_agreement=False, encipher_only=False,
+            decipher_only=False,
+        )  # fmt: skip
+        self._certificate = (
+            self._begin(self._name, self._key.public_key(), now - dt.timedelta(days=60), now + _YEARS)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+            .add_extension(usage, critical=True)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(self._key.public_key()), critical=False)
+            .sign(self._key, hashes.SHA256())
+        )
+
+    def pem(self) -> bytes:
+        return self._certificate.public_bytes(serialization.Encoding.PEM)
+
+    def issue(self, names: Iterable[x509.GeneralName], begins: dt.datetime, ends: dt.datetime) -> bytes:
+        """Certificate and key in one file."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Sigil stand-in")])
+        issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
+        certificate = (
+            self._begin(subject, key.public_key(), begins, ends)
+            .add_extension(x509.SubjectAlternativeName(names), critical=False)
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(issuer, critical=False)
+            .sign(self._key, hashes.SHA256())
+        )
+        return certificate.public_bytes(serialization.Encoding.PEM) + _pem(key)
+
+    def _begin(
+        self, subject: x509.Name, key: ec.EllipticCurvePublicKey, begins: dt.datetime, ends: dt.datetime
+    ) -> x509.CertificateBuilder:
+        return (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(self._name)
+            .public_key(key)
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(begins)
+            .not_valid_after(ends)
+        )
+
+
+def _pem(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+
+def _apple_id() -> str:
+    """Ten characters, as key ids and team ids have."""
+    return "".join(secrets.choice(string.ascii_uppercase + string.digits) for _ in range(10))

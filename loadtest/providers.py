@@ -1,0 +1,157 @@
+"""Pushes a second through APNs and FCM, against the stand-ins on another core.
+
+    python -m loadtest.providers                 a relay of its own, on SQLite with one worker; then transports alone
+
+A signing server posts batches of `POST /push` until all are delivered. What counts is the rate for each core of CPU
+time that the relay takes: the stand-ins and the server share the machine. Fails when it is under --at-least for the
+relay.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import click
+import uvloop
+
+from loadtest.usage import ProcessUsage
+from relay.config import load
+from relay.registry import Device, Platform
+from relay.sealing import Sealer
+from relay.sqlite import SqliteRegistry
+from relay.transports import Letter, Transport
+from relay.transports.apns import ApnsTransport
+from relay.transports.fcm import FcmTransport
+from tests.live_relay import LiveRelay, Server
+from tests.providers import Providers, apns_token, fcm_token
+
+_TOKEN = {"apns": apns_token, "fcm": fcm_token}
+_DEVICES = 2000
+_BATCH = 100
+_SENDERS = 6
+_UNDER_WAY = 200
+_KEY = "an-encryption-key-of-more-than-32-characters"
+# As long as a challenge with a short action.
+_PAYLOAD = {"type": "challenge", "challenge_id": "c" * 36, "server_id": "a" * 64, "rest": "y" * 700}
+
+
+async def enrol(path: Path, platform: Platform) -> list[str]:
+    """Devices in the registry before the relay starts, since registering is limited by address; fingerprints."""
+    registry, sealer, now = SqliteRegistry(path), Sealer([_KEY]), int(time.time())
+    await registry.open(lambda channel, data: None)
+    names = [secrets.token_bytes(32) for _ in range(_DEVICES)]
+    for name in names:
+        token = sealer.seal("token", name, platform, _TOKEN[platform]().encode())
+        await registry.register(Device(name, b"", platform, token, now, seen_at=now))
+    await registry.close()
+    return [name.hex() for name in names]
+
+
+def batches(fingerprints: Sequence[str], pushes: int) -> list[list[dict[str, object]]]:
+    made = [
+        {
+            "push_key": f"{number}:challenge",
+            "fingerprint": fingerprints[number % len(fingerprints)],
+            "payload": _PAYLOAD,
+            "collapse_id": str(number),
+        }
+        for number in range(pushes)
+    ]
+    return [made[start : start + _BATCH] for start in range(0, pushes, _BATCH)]
+
+
+def worker_of(relay: LiveRelay) -> int:
+    (ready,) = relay.events("worker_ready")
+    return int(ready["pid"])
+
+
+def through_the_relay(platform: Platform, pushes: int) -> float:
+    """Pushes for each core of its worker's CPU time."""
+    with Providers() as providers:
+        relay = LiveRelay(RELAY_PUSH_RATE="off", TOKEN_ENCRYPTION_KEY=_KEY, **providers.env)
+        fingerprints = uvloop.run(enrol(Path(relay.environ["RELAY_DATA_DIR"]) / "relay.db", platform))
+        with relay, relay.client() as client, ThreadPoolExecutor(_SENDERS) as pool:
+            server = Server(client)
+            server.register()
+            server.push(*batches(fingerprints, 1)[0])
+            usage = ProcessUsage({"relay": worker_of(relay)})
+            usage.sample()
+            began = time.monotonic()
+            list(pool.map(lambda batch: server.push(*batch), batches(fingerprints, pushes)))
+            while (accepted := providers.counters(platform)["outcomes"].get("Success", 0)) < pushes:
+                if time.monotonic() - began > 600:
+                    raise SystemExit(f"{platform} accepted {accepted} of {pushes}")
+                time.sleep(0.02)
+            seconds = time.monotonic() - began
+            usage.sample()
+    return told("relay", platform, pushes / seconds, usage.between().processes["relay"].cores)
+
+
+async def alone(platform: Platform, pushes: int) -> float:
+    """The transport in this process, without registry, sealing and HTTP."""
+    with Providers() as providers:
+        os.environ["SSL_CERT_FILE"] = providers.env["SSL_CERT_FILE"]
+        transport = _transport(platform, providers)
+        transport.open()
+        left = iter(range(pushes))
+
+        async def send_some() -> None:
+            for _ in left:
+                outcome = await transport.send(_letter(platform))
+                if outcome.kind != "delivered":
+                    raise SystemExit(f"{platform}: {outcome}")
+
+        await transport.send(_letter(platform))
+        began, cpu = time.monotonic(), time.process_time()
+        await asyncio.gather(*(send_some() for _ in range(_UNDER_WAY)))
+        seconds, cpu = time.monotonic() - began, time.process_time() - cpu
+        await transport.close()
+    return told("transport", platform, pushes / seconds, cpu / seconds)
+
+
+def _transport(platform: Platform, providers: Providers) -> Transport:
+    config = load(providers.env)
+    if platform == "apns" and config.apns is not None:
+        return ApnsTransport(config.apns, time.time)
+    if config.fcm is None:
+        raise SystemExit("the stand-ins gave no credentials")
+    return FcmTransport(config.fcm, time.time)
+
+
+def _letter(platform: Platform) -> Letter:
+    payload = str(_PAYLOAD).replace("'", '"').encode()
+    return Letter(
+        secrets.token_hex(16),
+        "f" * 64,
+        _TOKEN[platform](),
+        payload,
+        int(time.time()) + 300,
+        secrets.token_hex(8),
+        "high",
+    )
+
+
+def told(what: str, platform: str, rate: float, cores: float) -> float:
+    print(f"{what:<10} {platform:<5} {rate:7.0f} pushes/s, {rate / cores:7.0f} for each core of CPU time")
+    return rate / cores
+
+
+@click.command()
+@click.option("--pushes", default=10_000, show_default=True, help="To each provider.")
+@click.option("--at-least", default=1000, show_default=True, help="For each core of the relay, or the run fails.")
+def main(pushes: int, at_least: int) -> None:
+    platforms: tuple[Platform, ...] = ("apns", "fcm")
+    slowest = min(through_the_relay(platform, pushes) for platform in platforms)
+    for platform in platforms:
+        uvloop.run(alone(platform, pushes))
+    raise SystemExit(slowest < at_least)
+
+
+if __name__ == "__main__":
+    main()

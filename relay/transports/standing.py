@@ -1,0 +1,71 @@
+"""Whether a provider takes our credentials: told once when it does not, and then tried slowly."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from relay.transports import Letter, Load, Outcome, Transport
+from sigil.serving import logs
+
+PROBE_SECONDS = 60.0
+WAIT_SECONDS = 20.0
+"""Pushes come back sooner than the next probe: it may have been mended meanwhile, and they do not live long."""
+
+
+class Standing:
+    """A transport that asks another one while we are in good standing, and one push a minute while we are not.
+
+    `clock` gives seconds; `on_denied` is told True when the provider refuses us, and False when it does not any more.
+    """
+
+    def __init__(
+        self,
+        provider: str,
+        transport: Transport,
+        *,
+        clock: Callable[[], float],
+        on_denied: Callable[[bool], None] = lambda denied: None,
+    ) -> None:
+        self._provider = provider
+        self._transport = transport
+        self._clock = clock
+        self._on_denied = on_denied
+        self._probe_at: float | None = None
+
+    def open(self) -> None:
+        self._on_denied(False)
+        self._transport.open()
+
+    async def close(self) -> None:
+        await self._transport.close()
+
+    def load(self) -> Load:
+        return self._transport.load()
+
+    async def send(self, letter: Letter) -> Outcome:
+        if self._probe_at is not None:
+            left = self._probe_at - self._clock()
+            if 0 < left <= PROBE_SECONDS:
+                return Outcome("retry", "credentials_refused", after=min(left, WAIT_SECONDS))
+            # This one is the probe.
+            self._probe_at = self._clock() + PROBE_SECONDS
+        outcome = await self._transport.send(letter)
+        if outcome.kind == "denied":
+            return self._denied(outcome)
+        if outcome.kind != "retry" and self._probe_at is not None:
+            self._probe_at = None
+            self._on_denied(False)
+            logs.info("provider_credentials_accepted", provider=self._provider)
+        return outcome
+
+    def _denied(self, outcome: Outcome) -> Outcome:
+        if self._probe_at is None:
+            self._on_denied(True)
+            logs.error(
+                "provider_credentials_refused",
+                provider=self._provider,
+                reason=outcome.error,
+                message="renew the key and send SIGHUP; until then one push a minute is tried",
+            )
+        self._probe_at = self._clock() + PROBE_SECONDS
+        return Outcome("retry", "credentials_refused", after=WAIT_SECONDS)

@@ -1,0 +1,89 @@
+"""Phones in one process: they read what the stand-ins of APNs and FCM accepted for them, and answer at the server."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections import Counter
+from typing import Any
+
+import httpx
+
+from sigil.device import Device
+from sigil.protocol.canonical import canonical
+from sigil.protocol.encoding import decode_base64
+from tests.live import DEADLINE
+from tests.live_relay import LiveRelay
+from tests.providers import Providers, apns_token, fcm_token
+from tests.relay.devices_of_relay import register
+
+_REGISTRATIONS_OF_ONE_ADDRESS = 10
+_NEW_TOKEN = {"apns": apns_token, "fcm": fcm_token}
+
+
+class Phones:
+    """`seen` counts arrivals by challenge, `arrived` is when the first was (monotonic); `answers` are statuses of
+    `POST /respond`."""
+
+    def __init__(self, relay: LiveRelay, providers: Providers, server: httpx.AsyncClient, each: int) -> None:
+        self.devices = {platform: [Device.generate("Ed25519") for _ in range(each)] for platform in _NEW_TOKEN}
+        self.seen: Counter[str] = Counter()
+        self.arrived: dict[str, float] = {}
+        self.answers: dict[str, int] = {}
+        self._by_token: dict[str, Device] = {}
+        self._relay, self._providers, self._server = relay, providers, server
+        self._watching: asyncio.Task[None] | None = None
+        self._leaving = False
+        self._answering: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> Phones:
+        await asyncio.to_thread(self._register)
+        self._watching = asyncio.create_task(self._watch(self._providers.last()))
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        # Not cancelled: a request of httpx that is broken off may leave its socket open.
+        self._leaving = True
+        await asyncio.gather(*([self._watching] if self._watching else []), *self._answering)
+
+    def _register(self) -> None:
+        """From several addresses of this host: registrations of one are limited."""
+        everyone = [(platform, device) for platform, devices in self.devices.items() for device in devices]
+        for start in range(0, len(everyone), _REGISTRATIONS_OF_ONE_ADDRESS):
+            transport = httpx.HTTPTransport(local_address=f"127.0.78.{1 + start // _REGISTRATIONS_OF_ONE_ADDRESS}")
+            with self._relay.client(transport=transport) as client:
+                for platform, device in everyone[start : start + _REGISTRATIONS_OF_ONE_ADDRESS]:
+                    token = _NEW_TOKEN[platform]()
+                    register(device, client, self._relay.url, platform, token)
+                    self._by_token[token] = device
+
+    async def _watch(self, after: int) -> None:
+        async with httpx.AsyncClient(
+            base_url=self._providers.control_url, trust_env=False, timeout=DEADLINE
+        ) as control:
+            while not self._leaving:
+                query = {"after": after, "wait": 1, "limit": 200}
+                told: dict[str, Any] = (await control.get("/seen", params=query)).json()
+                for push in told["pushes"]:
+                    after = push["number"]
+                    # What comes late for phones that are gone is not ours.
+                    if (device := self._by_token.get(push["token"])) is not None:
+                        self._take(device, json.loads(push["sigil"]))
+
+    def _take(self, device: Device, payload: dict[str, Any]) -> None:
+        if payload["type"] != "challenge":
+            return
+        challenge_id = payload["challenge_id"]
+        self.seen[challenge_id] += 1
+        if self.seen[challenge_id] == 1:
+            self.arrived[challenge_id] = time.monotonic()
+            task = asyncio.create_task(self._answer(device, payload))
+            self._answering.add(task)
+            task.add_done_callback(self._answering.discard)
+
+    async def _answer(self, device: Device, payload: dict[str, Any]) -> None:
+        bound = decode_base64(payload["challenge_bytes"], "")
+        signature = device.sign_approval(bound, canonical(payload["action"]))
+        body = device.response_body(payload["challenge_id"], "approved", signature)
+        self.answers[payload["challenge_id"]] = (await self._server.post("/respond", json=body)).status_code
