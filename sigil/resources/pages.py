@@ -79,21 +79,17 @@ class PageFiles:
 
 def values_of_home(identity: ServerIdentity, server_name: str, version: str) -> dict[str, str]:
     """What `home.html` may name: nothing that `/info` does not tell."""
-    pairs = zip(identity.pictogram, identity.pictogram_speakable.split(), strict=True)
-    pictures = {
-        f"{kind}_{at}": text for at, pair in enumerate(pairs, 1) for kind, text in zip(_PARTS, pair, strict=True)
-    }
+    emoji = {f"emoji_{at}": text for at, text in enumerate(identity.pictogram, 1)}
+    names = {f"name_{at}": text for at, text in enumerate(identity.pictogram_speakable.split(), 1)}
     return {
         "server_name": server_name,
         "server_id": identity.server_id,
         "pictogram": " ".join(identity.pictogram),
         "pictogram_speakable": identity.pictogram_speakable,
         "version": version,
-        **pictures,
+        **emoji,
+        **names,
     }
-
-
-_PARTS = ("emoji", "name")
 
 
 class Page:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import pytest
 
-from sigil.commissioning import asks_for_token
+from sigil.commissioning import asks_for_token, expected
 from sigil.config import load
 from sigil.protocol.identity import generate_mnemonic
+from sigil.serving.refusal import StartRefused
 from tests.conformance.server import run
 from tests.first_boot.newborn import WORDS, Newborn, refused
 
@@ -124,15 +126,18 @@ def test_check_config_tells_of_the_wizard() -> None:
         assert "init" in told.stdout
         assert f"https://localhost:{server.port}/init" in told.stdout
         assert "the token of the log" in told.stdout
-        (server.certificate.parent).mkdir()
-        (server.certificate.parent / "server_id").write_text("a1" * 32)
-        assert "a1" * 32 in run("check-config", env=server.environ).stdout
-        (server.certificate.parent / "server_id").write_text("nonsense")
-        told = run("check-config", env=server.environ)
-        assert told.returncode == 1
-        assert "SIGIL_INIT_RESET=true" in told.stderr
     finally:
         server.__exit__(None, None, None)
+
+
+def test_a_marker_says_what_is_restored_and_a_damaged_one_how_to_be_rid_of_it(tmp_path: Path) -> None:
+    settings = {"SIGIL_MODE": "init", "TLS_CERT_PATH": str(tmp_path / "cert.pem")}
+    (tmp_path / "server_id").write_text("a1" * 32)
+    assert expected(load(settings)) == "a1" * 32
+    assert expected(load({**settings, "SIGIL_INIT_RESET": "true"})) is None
+    (tmp_path / "server_id").write_text("nonsense")
+    with pytest.raises(StartRefused, match="SIGIL_INIT_RESET=true"):
+        expected(load(settings))
 
 
 def refusal_of(**settings: str) -> str:
