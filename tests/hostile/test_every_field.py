@@ -16,7 +16,7 @@ from jsonschema import Draft202012Validator
 
 from sigil import __version__
 from sigil.device import Device
-from sigil.protocol import approval_messages, messages
+from sigil.protocol import approval_messages, first_boot_messages, messages
 from sigil.protocol.action import Action
 from sigil.protocol.approval_messages import WantedGroup, WantedMember
 from sigil.protocol.encoding import format_time
@@ -33,7 +33,7 @@ MARK = "the hostile value"
 
 MESSAGES = {
     name: kind
-    for module in (messages, approval_messages)
+    for module in (messages, approval_messages, first_boot_messages)
     for name, kind in vars(module).items()
     if inspect.isclass(kind) and issubclass(kind, msgspec.Struct) and kind.__module__ == module.__name__
 }
