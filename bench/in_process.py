@@ -9,7 +9,8 @@ from typing import Any
 import uvloop
 
 from bench.wire import answered, asked
-from sigil.app import Parts, Snapshot, build
+from sigil.app import Snapshot, build
+from sigil.assembly import Parts
 from sigil.config import Config
 from sigil.core.decision import SessionStore
 from sigil.device import Device

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from bench.wire import ACTION_JCS
-from sigil.app import KINDS
 from sigil.core import challenge as rules
 from sigil.core.challenge import Challenge
 from sigil.core.decision import Decision, Key, SessionStore
@@ -17,6 +16,7 @@ from sigil.core.ledger import Limits
 from sigil.fan_outs import FanOuts
 from sigil.outgoing import NoPush
 from sigil.protocol.ids import uuid4_bytes
+from sigil.state import KINDS
 from sigil.store.lmdb import LmdbStore
 from sigil.sweeper import Sweeper
 from sigil.undelivered import NoEvents

@@ -13,10 +13,10 @@ from prometheus_client import values
 from bench.in_process import InProcess
 from bench.measuring import Measure
 from bench.store_tasks import open_store
-from sigil.app import KINDS
 from sigil.core.decision import SessionStore
 from sigil.metrics import Metrics
 from sigil.serving import logs, places
+from sigil.state import KINDS
 from sigil.store.memory import MemoryStore
 
 _DEVICES = 20

@@ -2,52 +2,22 @@
 
 from __future__ import annotations
 
-import os
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import falcon.asgi
 
-from sigil import __version__, journal
-from sigil.approval_drafts import Drafts
-from sigil.approval_messages import ApprovalMessages
-from sigil.approval_register import Register
-from sigil.approvals import Approvals
-from sigil.challenge_messages import ChallengeMessages
-from sigil.challenges import Challenges, Policy
+from sigil import __version__
+from sigil.assembly import Parts, assemble
 from sigil.config import Config
-from sigil.core import webhook_delivery
-from sigil.core.approval import APPROVAL, NAMED, VOTE, Approval
-from sigil.core.challenge import CHALLENGE, IDEMPOTENT, LEDGER, Challenge
 from sigil.core.commitment import Session
 from sigil.core.decision import SessionStore, StoreFull, StoreUnusable
-from sigil.core.delivery import Done
-from sigil.core.fan_out import FAN_OUT
-from sigil.core.ledger import Limits
-from sigil.core.once import SPENT
-from sigil.core.outage import PEER
-from sigil.core.outbox import OUTBOX
-from sigil.core.webhook_delivery import FAILURE
-from sigil.core.webhook_event import EVENT
-from sigil.devices import Devices
-from sigil.fan_outs import FanOuts
 from sigil.first_boot import KeyDesk
-from sigil.inbox import Inbox
-from sigil.outbound.relay import RelayClient
-from sigil.outbox_loop import OutboxLoop
-from sigil.outgoing import NoPush, Outgoing, OutgoingPushes
 from sigil.protocol.api_key import KeyRing
 from sigil.protocol.errors import Overloaded
 from sigil.protocol.identity import DerivedSecrets, ServerIdentity
 from sigil.protocol.messages import Features, Info
-from sigil.push_messages import PushMessages
-from sigil.pushes import Pushes
-from sigil.receiver_watch import ReceiverWatch
-from sigil.relay_watch import RelayWatch
 from sigil.resources.admission import OwnPage, TokenDoor
 from sigil.resources.approvals import NewApproval, OneApproval, StatusOfApproval, Votes
 from sigil.resources.callers import Callers
@@ -63,29 +33,15 @@ from sigil.serving.every_answer import EveryAnswer
 from sigil.serving.intake import Intake
 from sigil.serving.limits import FAILURE_COST, AddressLimiter
 from sigil.serving.proxies import ClientAddresses
-from sigil.serving.refusal import StartRefused
-from sigil.serving.settings import Secret
 from sigil.serving.strangers import Strangers
 from sigil.serving.worker_life import Life
-from sigil.store.adoption import Stamp
-from sigil.store.directory import StateDirectory, StateDirectoryError
-from sigil.store.lmdb import LmdbStore
-from sigil.store.running import open_running
-from sigil.sweeper import Sweeper
-from sigil.undelivered import NoEvents, Undelivered
+from sigil.state import open_store
 from sigil.waiting import Waiters
-from sigil.webhook_loop import WebhookLoop
-from sigil.webhook_settings import WebhookTarget
-from sigil.webhooks import Webhooks
 from sigil.worker import Loops
 
 if TYPE_CHECKING:
-    from sigil.metrics import Metrics, PushMetrics, WebhookMetrics
-    from sigil.outbound.webhook import WebhookReceiver
+    from sigil.metrics import Metrics
 
-KINDS = (CHALLENGE, LEDGER, IDEMPOTENT, SPENT, OUTBOX, PEER, EVENT, FAILURE, APPROVAL, VOTE, NAMED, FAN_OUT)
-# Rows are read back after a restart only by a server that writes them the same way.
-STORE_SCHEMA = "5"
 _GUESSES_PER_MINUTE = 10
 App = falcon.asgi.App[Any, Any]
 
@@ -100,60 +56,10 @@ class Snapshot:
     session: Session | None = None
 
 
-class Journals(Protocol):
-    """What services tell; `sigil.journal` writes it down."""
-
-    def challenge(self, event: str, challenge_id: bytes, challenge: Challenge) -> None: ...
-
-    def approval(self, event: str, mpa_id: bytes, approval: Approval, device: bytes | None = None) -> None: ...
-
-
-@dataclass(frozen=True)
-class Parts:
-    """What tests put in another's place."""
-
-    store: SessionStore
-    waiters: Waiters
-    journal: Journals = field(default_factory=journal.Journal)
-    clock: Callable[[], float] = time.time
-    randomness: Callable[[int], bytes] = os.urandom
-    metrics: Metrics | None = None
-    # One start of the server, as all its workers know it.
-    run: int = field(default_factory=os.getppid)
-
-
-def enter_state(config: Config) -> StateDirectory:
-    """Take possession of the state directory, in the master; StartRefused says what to mend."""
-    with _told():
-        return StateDirectory.enter(config.state_dir, insecure=config.state_dir_insecure)
-
-
-def settle_state(state: StateDirectory, config: Config, server_id: str, *, vouched: bool = False) -> None:
-    """Adopt the session store in it or start an empty one, for a server of that identity."""
-    with _told():
-        state.settle(size=config.store_size, stamp=Stamp(STORE_SCHEMA, server_id), vouched=vouched)
-
-
-@contextmanager
-def _told() -> Iterator[None]:
-    try:
-        yield
-    except StateDirectoryError as error:
-        raise StartRefused(str(error)) from error
-
-
-def open_running_store(state_dir: Path) -> SessionStore:
-    """The store of the server that runs on a state directory; StartRefused says why there is none."""
-    try:
-        return open_running(state_dir, schema=STORE_SCHEMA, kinds=KINDS, clock=time.time)
-    except StateDirectoryError as error:
-        raise StartRefused(str(error)) from error
-
-
 def create_app(snapshot: Snapshot, life: Life) -> Edge:
     """The application of one worker process, for Granian."""
     config = snapshot.config
-    store = LmdbStore(config.state_dir, size=config.store_size, kinds=KINDS, clock=time.time, create=False)
+    store = open_store(config)
     waiters = Waiters()
     life.on_drain(waiters.drain)
     return build(snapshot, Parts(store=store, waiters=waiters, metrics=_metrics(config, store, waiters)))
@@ -184,7 +90,7 @@ def build(snapshot: Snapshot, parts: Parts) -> Edge:
     addresses = addresses_of(config)
     strangers = strangers_of(config, addresses)
     callers = Callers(keys, strangers)
-    services = _services(config, identity, parts)
+    services = assemble(config, identity, parts)
     app: App = falcon.asgi.App(
         middleware=[_Worker(services.loops, parts.store), EveryAnswer(parts.metrics.http if parts.metrics else None)]
     )
@@ -243,199 +149,6 @@ def _add_keys_of_init(
     doors = Doors(page, TokenDoor(desk.admits, guesses_of(config, addresses), told), strangers)
     app.add_route("/init/api-keys", KeysOfInit(desk, doors))
     app.add_route("/init/commit", TooLate(desk))
-
-
-@dataclass(frozen=True)
-class _Services:
-    challenges: Challenges
-    approvals: Approvals
-    inbox: Inbox
-    loops: Loops
-
-
-def _services(config: Config, identity: ServerIdentity, parts: Parts) -> _Services:
-    """What resources call, and the loops behind it."""
-    store, clock, randomness = parts.store, parts.clock, parts.randomness
-    told, devices = _Told(parts.journal, parts.metrics), Devices(identity)
-    of_challenges, of_approvals = ChallengeMessages(identity), ApprovalMessages(identity)
-    limits = Limits(config.max_pending_per_device, config.device_rate)
-    outgoing = Outgoing() if config.relay_url else NoPush()
-    ended = Outgoing()
-    events = _undelivered(parts, ended) if config.webhook else NoEvents()
-    fan_outs = FanOuts(store=store, outgoing=outgoing, clock=clock)
-    challenges = Challenges(
-        messages=of_challenges,
-        devices=devices,
-        store=store,
-        waiters=parts.waiters,
-        policy=_policy(config, limits),
-        journal=told.challenge,
-        clock=clock,
-        randomness=randomness,
-        outgoing=outgoing,
-        events=events,
-    )
-    approvals = Approvals(
-        drafts=_drafts(config, parts, devices, outgoing),
-        register=Register(store=store, limits=limits, clock=clock, randomness=randomness, events=events),
-        messages=of_approvals,
-        devices=devices,
-        store=store,
-        waiters=parts.waiters,
-        journal=told.approval,
-        clock=clock,
-        outgoing=outgoing,
-        fan_outs=fan_outs,
-        events=events,
-    )
-    inbox = Inbox(
-        server_id=identity.server_id,
-        challenges=of_challenges,
-        approvals=of_approvals,
-        devices=devices,
-        store=store,
-        clock=clock,
-    )
-    sweeper = Sweeper(store=store, outgoing=outgoing, fan_outs=fan_outs, events=events, journal=told, clock=clock)
-    outbox = None
-    if isinstance(outgoing, Outgoing):
-        messages = PushMessages(of_challenges, of_approvals, identity.server_id, config.push_content)
-        outbox = _outbox(config, identity, parts, outgoing, messages)
-    webhooks = _webhooks(config.webhook, parts, ended) if config.webhook else None
-    loops = Loops(
-        store=store, sweeper=sweeper, fan_outs=fan_outs, waiters=parts.waiters, outbox=outbox, webhooks=webhooks
-    )
-    return _Services(challenges, approvals, inbox, loops)
-
-
-class _Told:
-    """What happens is written down, and counted where there is somebody to ask."""
-
-    def __init__(self, journal: Journals, metrics: Metrics | None) -> None:
-        self._journal = journal
-        self._metrics = metrics
-
-    def challenge(self, event: str, challenge_id: bytes, challenge: Challenge) -> None:
-        if self._metrics:
-            self._metrics.challenge(event, challenge)
-        self._journal.challenge(event, challenge_id, challenge)
-
-    def approval(self, event: str, mpa_id: bytes, approval: Approval, device: bytes | None = None) -> None:
-        if self._metrics:
-            self._metrics.approval(event, approval)
-        self._journal.approval(event, mpa_id, approval, device)
-
-
-class _PushNews(journal.PushJournal):
-    """The same for pushes."""
-
-    def __init__(self, metrics: PushMetrics | None) -> None:
-        self._metrics = metrics
-
-    def done(self, done: Done) -> None:
-        if self._metrics:
-            self._metrics.done(done)
-        super().done(done)
-
-    def is_up(self, up: bool) -> None:
-        if self._metrics:
-            self._metrics.is_up(up)
-
-
-def _outbox(
-    config: Config, identity: ServerIdentity, parts: Parts, outgoing: Outgoing, messages: PushMessages
-) -> OutboxLoop:
-    news = _PushNews(parts.metrics.pushes() if parts.metrics else None)
-    relay = RelayClient(
-        config.relay_url or "",
-        identity=identity,
-        server_name=config.server_name,
-        clock=parts.clock,
-        randomness=parts.randomness,
-    )
-    watch = RelayWatch(
-        store=parts.store,
-        outgoing=outgoing,
-        news=news,
-        run=parts.run,
-        randomness=parts.randomness,
-    )
-    pushes = Pushes(
-        store=parts.store,
-        relay=relay,
-        messages=messages,
-        watch=watch,
-        news=news,
-        clock=parts.clock,
-        randomness=parts.randomness,
-    )
-    return OutboxLoop(pushes=pushes, outgoing=outgoing, watch=watch, jitter=_jitter(parts))
-
-
-def _jitter(parts: Parts) -> Callable[[], float]:
-    return lambda: parts.randomness(1)[0] / 255
-
-
-class _WebhookNews(journal.WebhookJournal):
-    """The same for webhooks."""
-
-    def __init__(self, metrics: WebhookMetrics | None) -> None:
-        self._metrics = metrics
-
-    def done(self, done: webhook_delivery.Done) -> None:
-        if self._metrics:
-            self._metrics.done(done)
-        super().done(done)
-
-    def is_up(self, up: bool) -> None:
-        if self._metrics:
-            self._metrics.is_up(up)
-
-
-def _undelivered(parts: Parts, outgoing: Outgoing) -> Undelivered:
-    return Undelivered(store=parts.store, pending=(CHALLENGE, APPROVAL), outgoing=outgoing, clock=parts.clock)
-
-
-def _webhooks(target: WebhookTarget, parts: Parts, outgoing: Outgoing) -> WebhookLoop:
-    news = _WebhookNews(parts.metrics.webhooks() if parts.metrics else None)
-    watch = ReceiverWatch(store=parts.store, outgoing=outgoing, news=news, run=parts.run, randomness=parts.randomness)
-    webhooks = Webhooks(
-        store=parts.store,
-        receiver=webhook_receiver(target.url, target.secrets, parts.clock),
-        watch=watch,
-        news=news,
-        schedule=target.schedule,
-        clock=parts.clock,
-        randomness=parts.randomness,
-    )
-    return WebhookLoop(webhooks=webhooks, outgoing=outgoing, watch=watch, jitter=_jitter(parts))
-
-
-def webhook_receiver(url: Secret, secrets: Sequence[Secret], clock: Callable[[], float] = time.time) -> WebhookReceiver:
-    """Whoever is at `url`, told of events signed with `secrets`."""
-    # Not at the top: a server without webhooks does without the HTTP client, 9 MB a process.
-    from sigil.outbound.webhook import WebhookReceiver
-
-    return WebhookReceiver(url.reveal(), secrets, clock=clock, user_agent=f"sigil/{__version__}")
-
-
-def _policy(config: Config, limits: Limits) -> Policy:
-    return Policy(
-        limits=limits,
-        number_matching=config.number_matching,
-        respond_to=f"{config.public_url}/respond" if config.public_url else "",
-    )
-
-
-def _drafts(config: Config, parts: Parts, devices: Devices, outgoing: OutgoingPushes) -> Drafts:
-    return Drafts(
-        devices=devices,
-        clock=parts.clock,
-        randomness=parts.randomness,
-        outgoing=outgoing,
-        exclude_requester=config.mpa_exclude_requester,
-        respond_to=f"{config.public_url}/mpa/respond" if config.public_url else "",
-    )
 
 
 def addresses_of(config: Config) -> ClientAddresses:

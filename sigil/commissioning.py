@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from sigil import first_boot_app
-from sigil.app import Snapshot, settle_state
+from sigil.app import Snapshot
 from sigil.config import Config
 from sigil.core.commitment import VaultUnusable
 from sigil.first_boot_app import InitSnapshot, marker_of, vault_of
@@ -18,6 +18,7 @@ from sigil.serving import logs
 from sigil.serving.refusal import StartRefused
 from sigil.serving.settings import Secret
 from sigil.serving.worker_life import AsgiApp
+from sigil.state import settle_state
 from sigil.store.adoption import NOBODY
 from sigil.store.directory import StateDirectory
 from sigil.store.marker import MarkerUnusable

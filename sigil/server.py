@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from sigil import __version__, commissioning
-from sigil.app import Snapshot, create_app, enter_state
+from sigil.app import Snapshot, create_app
 from sigil.commissioning import Start
 from sigil.config import SECRETS, Config, load
 from sigil.protocol.identity import DerivedSecrets, InvalidMnemonic, ServerIdentity
@@ -19,6 +19,7 @@ from sigil.serving.secrecy import swaps
 from sigil.serving.self_signed import ensure_pair
 from sigil.serving.settings import ConfigError, Secret
 from sigil.serving.tls_pair import TlsPair
+from sigil.state import enter_state
 
 
 def run() -> int:

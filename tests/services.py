@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from sigil.app import KINDS
 from sigil.approval_drafts import Drafts
 from sigil.approval_messages import ApprovalMessages
 from sigil.approval_register import Register
@@ -35,6 +34,7 @@ from sigil.protocol.relay_messages import PushResult, WantedPush
 from sigil.push_messages import Content, PushMessages
 from sigil.pushes import Pushes, RelayAway, RelayRefuses
 from sigil.relay_watch import RelayWatch
+from sigil.state import KINDS
 from sigil.store.memory import MemoryStore
 from sigil.sweeper import Sweeper
 from sigil.undelivered import Events, NoEvents

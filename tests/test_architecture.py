@@ -57,28 +57,33 @@ MAY_IMPORT: dict[str, set[str]] = {
     "store": {"store", "core", "protocol"},
     "outbound": {"outbound", "pushes", "webhooks", "core", "serving", "protocol"},
     "worker": {"serving", "fan_outs", "sweeper", "waiting", "outbox_loop", "webhook_loop", "core"},
+    "state": {"config", "core", "serving", "store"},
+    "telling": {"journal", "metrics", "core"},
+    "assembly": {
+        "__init__", "config", "core", "protocol", "serving", "outbound", "worker", "challenges", "challenge_messages",
+        "approvals", "approval_drafts", "approval_messages", "approval_register", "devices", "fan_outs", "inbox",
+        "sweeper", "waiting", "outgoing", "push_messages", "pushes", "relay_watch", "outbox_loop", "journal", "metrics",
+        "receiver_watch", "telling", "undelivered", "webhooks", "webhook_loop", "webhook_settings",
+    },
     "app": {
-        "__init__", "config", "core", "protocol", "serving", "store", "outbound", "resources", "worker", "challenges",
-        "challenge_messages", "approvals", "approval_drafts", "approval_messages", "approval_register", "devices",
-        "fan_outs", "inbox", "sweeper", "waiting", "outgoing", "push_messages", "pushes", "relay_watch", "outbox_loop",
-        "first_boot", "journal", "metrics", "receiver_watch", "undelivered", "webhooks", "webhook_loop",
-        "webhook_settings",
+        "__init__", "assembly", "config", "core", "first_boot", "metrics", "protocol", "resources", "serving", "state",
+        "waiting", "worker",
     },
     "first_boot_app": {
         "__init__", "app", "config", "core", "first_boot", "metrics", "protocol", "resources", "serving", "store",
     },
-    "commissioning": {"app", "config", "core", "first_boot_app", "protocol", "serving", "store"},
-    "server": {"__init__", "app", "commissioning", "config", "protocol", "serving"},
+    "commissioning": {"app", "config", "core", "first_boot_app", "protocol", "serving", "state", "store"},
+    "server": {"__init__", "app", "commissioning", "config", "protocol", "serving", "state"},
     "webhook_failures": {"webhook_messages", "core", "protocol"},
     "cli": {
-        "__init__", "cli", "server", "commissioning", "app", "config", "webhook_failures", "webhook_settings",
-        "protocol", "device", "sdk", "serving",
+        "__init__", "cli", "server", "commissioning", "assembly", "config", "state", "webhook_failures",
+        "webhook_settings", "protocol", "device", "sdk", "serving",
     },
     "device": {"__init__", "device", "protocol"},
     "sdk": {"sdk", "protocol"},
 }  # fmt: skip
 # Plugged in by the composition root, and known to nobody else.
-PLUGGED_IN = {"store": {"app", "commissioning", "first_boot_app", "store"}, "outbound": {"app", "outbound"}}
+PLUGGED_IN = {"store": {"state", "commissioning", "first_boot_app", "store"}, "outbound": {"assembly", "outbound"}}
 PURE = ("protocol", "core")
 IMPURE = {
     "asyncio",

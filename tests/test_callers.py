@@ -11,10 +11,12 @@ from typing import Any
 import falcon.testing
 import pytest
 
-from sigil.app import KINDS, Parts, Snapshot, build
+from sigil.app import Snapshot, build
+from sigil.assembly import Parts
 from sigil.config import Config
 from sigil.device import Device
 from sigil.protocol.api_key import issue
+from sigil.state import KINDS
 from sigil.store.memory import MemoryStore
 from sigil.waiting import Waiters
 from tests.services import SECRETS

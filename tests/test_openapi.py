@@ -13,7 +13,8 @@ import pytest
 from openapi_spec_validator import validate
 
 from sigil import __version__, first_boot_app
-from sigil.app import KINDS, Parts, Snapshot, build
+from sigil.app import Snapshot, build
+from sigil.assembly import Parts
 from sigil.config import Config
 from sigil.core.commitment import Session
 from sigil.first_boot_app import InitSnapshot
@@ -21,6 +22,7 @@ from sigil.metrics import Metrics
 from sigil.protocol.errors import Problem
 from sigil.resources.openapi import document
 from sigil.serving.worker_life import Life
+from sigil.state import KINDS
 from sigil.store.memory import MemoryStore
 from sigil.store.vault import FileVault
 from sigil.waiting import Waiters

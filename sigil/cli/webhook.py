@@ -49,7 +49,7 @@ def listen(host: str, port: int, status: int, count: int | None) -> None:
 def send_test(url: str | None) -> None:
     """Send a signed sample as the server would, once. Exit code 0 when it was taken."""
     with refusals():
-        from sigil.app import webhook_receiver
+        from sigil.assembly import webhook_receiver
         from sigil.cli.webhook_sample import sample
         from sigil.serving.settings import Secret
         from sigil.webhook_settings import webhook_url
@@ -126,7 +126,7 @@ def _settings() -> WebhookSettings:
 @contextmanager
 def _failures() -> Iterator[WebhookFailures]:
     """Those of the server that runs on the state directory of the settings."""
-    from sigil.app import open_running_store
+    from sigil.state import open_running_store
     from sigil.webhook_failures import WebhookFailures
 
     with closing(open_running_store(_settings().state_dir)) as store:

@@ -7,9 +7,11 @@ from typing import Any
 import falcon.testing
 import pytest
 
-from sigil.app import KINDS, Parts, Snapshot, build
+from sigil.app import Snapshot, build
+from sigil.assembly import Parts
 from sigil.config import Config
 from sigil.core.commitment import SESSION_SECONDS, Session
+from sigil.state import KINDS
 from sigil.store.memory import MemoryStore
 from sigil.waiting import Waiters
 from tests.services import SECRETS, START, Clock

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from random import Random
 
-from sigil.app import KINDS
 from sigil.core import challenge as rules
 from sigil.core.challenge import Challenge
 from sigil.core.delivery import complete, rows_of
 from sigil.core.ledger import Limits
 from sigil.core.outbox import OUTBOX, Claim, Push, claim, outbox_key
 from sigil.protocol.ids import uuid4_bytes
+from sigil.state import KINDS
 from sigil.store.lmdb import LmdbStore
 from tests.services import START, Clock
 

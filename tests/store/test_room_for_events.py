@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from sigil.app import KINDS
 from sigil.core import challenge as rules
 from sigil.core.challenge import Challenge
 from sigil.core.decision import StoreFull
@@ -20,6 +19,7 @@ from sigil.core.webhook_event import EVENT
 from sigil.outgoing import Outgoing
 from sigil.protocol.errors import Overloaded
 from sigil.protocol.ids import uuid4_bytes
+from sigil.state import KINDS
 from sigil.store.lmdb import LmdbStore
 from sigil.undelivered import Undelivered
 

@@ -1,0 +1,205 @@
+"""Services and loops, made and joined: the part of the composition root that knows no HTTP server."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from sigil import __version__, journal
+from sigil.approval_drafts import Drafts
+from sigil.approval_messages import ApprovalMessages
+from sigil.approval_register import Register
+from sigil.approvals import Approvals
+from sigil.challenge_messages import ChallengeMessages
+from sigil.challenges import Challenges, Policy
+from sigil.config import Config
+from sigil.core.approval import APPROVAL
+from sigil.core.challenge import CHALLENGE
+from sigil.core.decision import SessionStore
+from sigil.core.ledger import Limits
+from sigil.devices import Devices
+from sigil.fan_outs import FanOuts
+from sigil.inbox import Inbox
+from sigil.outbound.relay import RelayClient
+from sigil.outbox_loop import OutboxLoop
+from sigil.outgoing import NoPush, Outgoing, OutgoingPushes
+from sigil.protocol.identity import ServerIdentity
+from sigil.push_messages import PushMessages
+from sigil.pushes import Pushes
+from sigil.receiver_watch import ReceiverWatch
+from sigil.relay_watch import RelayWatch
+from sigil.serving.settings import Secret
+from sigil.sweeper import Sweeper
+from sigil.telling import Journals, PushNews, Told, WebhookNews
+from sigil.undelivered import NoEvents, Undelivered
+from sigil.waiting import Waiters
+from sigil.webhook_loop import WebhookLoop
+from sigil.webhook_settings import WebhookTarget
+from sigil.webhooks import Webhooks
+from sigil.worker import Loops
+
+if TYPE_CHECKING:
+    from sigil.metrics import Metrics
+    from sigil.outbound.webhook import WebhookReceiver
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What tests put in another's place."""
+
+    store: SessionStore
+    waiters: Waiters
+    journal: Journals = field(default_factory=journal.Journal)
+    clock: Callable[[], float] = time.time
+    randomness: Callable[[int], bytes] = os.urandom
+    metrics: Metrics | None = None
+    # One start of the server, as all its workers know it.
+    run: int = field(default_factory=os.getppid)
+
+
+@dataclass(frozen=True)
+class Services:
+    """What resources call, and the loops behind it."""
+
+    challenges: Challenges
+    approvals: Approvals
+    inbox: Inbox
+    loops: Loops
+
+
+def assemble(config: Config, identity: ServerIdentity, parts: Parts) -> Services:
+    """All of them over given parts."""
+    store, clock, randomness = parts.store, parts.clock, parts.randomness
+    told, devices = Told(parts.journal, parts.metrics), Devices(identity)
+    of_challenges, of_approvals = ChallengeMessages(identity), ApprovalMessages(identity)
+    limits = Limits(config.max_pending_per_device, config.device_rate)
+    outgoing = Outgoing() if config.relay_url else NoPush()
+    ended = Outgoing()
+    events = _undelivered(parts, ended) if config.webhook else NoEvents()
+    fan_outs = FanOuts(store=store, outgoing=outgoing, clock=clock)
+    challenges = Challenges(
+        messages=of_challenges,
+        devices=devices,
+        store=store,
+        waiters=parts.waiters,
+        policy=_policy(config, limits),
+        journal=told.challenge,
+        clock=clock,
+        randomness=randomness,
+        outgoing=outgoing,
+        events=events,
+    )
+    approvals = Approvals(
+        drafts=_drafts(config, parts, devices, outgoing),
+        register=Register(store=store, limits=limits, clock=clock, randomness=randomness, events=events),
+        messages=of_approvals,
+        devices=devices,
+        store=store,
+        waiters=parts.waiters,
+        journal=told.approval,
+        clock=clock,
+        outgoing=outgoing,
+        fan_outs=fan_outs,
+        events=events,
+    )
+    inbox = Inbox(
+        server_id=identity.server_id,
+        challenges=of_challenges,
+        approvals=of_approvals,
+        devices=devices,
+        store=store,
+        clock=clock,
+    )
+    sweeper = Sweeper(store=store, outgoing=outgoing, fan_outs=fan_outs, events=events, journal=told, clock=clock)
+    outbox = None
+    if isinstance(outgoing, Outgoing):
+        messages = PushMessages(of_challenges, of_approvals, identity.server_id, config.push_content)
+        outbox = _outbox(config, identity, parts, outgoing, messages)
+    webhooks = _webhooks(config.webhook, parts, ended) if config.webhook else None
+    loops = Loops(
+        store=store, sweeper=sweeper, fan_outs=fan_outs, waiters=parts.waiters, outbox=outbox, webhooks=webhooks
+    )
+    return Services(challenges, approvals, inbox, loops)
+
+
+def _policy(config: Config, limits: Limits) -> Policy:
+    return Policy(
+        limits=limits,
+        number_matching=config.number_matching,
+        respond_to=f"{config.public_url}/respond" if config.public_url else "",
+    )
+
+
+def _drafts(config: Config, parts: Parts, devices: Devices, outgoing: OutgoingPushes) -> Drafts:
+    return Drafts(
+        devices=devices,
+        clock=parts.clock,
+        randomness=parts.randomness,
+        outgoing=outgoing,
+        exclude_requester=config.mpa_exclude_requester,
+        respond_to=f"{config.public_url}/mpa/respond" if config.public_url else "",
+    )
+
+
+def _outbox(
+    config: Config, identity: ServerIdentity, parts: Parts, outgoing: Outgoing, messages: PushMessages
+) -> OutboxLoop:
+    news = PushNews(parts.metrics.pushes() if parts.metrics else None)
+    relay = RelayClient(
+        config.relay_url or "",
+        identity=identity,
+        server_name=config.server_name,
+        clock=parts.clock,
+        randomness=parts.randomness,
+    )
+    watch = RelayWatch(
+        store=parts.store,
+        outgoing=outgoing,
+        news=news,
+        run=parts.run,
+        randomness=parts.randomness,
+    )
+    pushes = Pushes(
+        store=parts.store,
+        relay=relay,
+        messages=messages,
+        watch=watch,
+        news=news,
+        clock=parts.clock,
+        randomness=parts.randomness,
+    )
+    return OutboxLoop(pushes=pushes, outgoing=outgoing, watch=watch, jitter=_jitter(parts))
+
+
+def _jitter(parts: Parts) -> Callable[[], float]:
+    return lambda: parts.randomness(1)[0] / 255
+
+
+def _undelivered(parts: Parts, outgoing: Outgoing) -> Undelivered:
+    return Undelivered(store=parts.store, pending=(CHALLENGE, APPROVAL), outgoing=outgoing, clock=parts.clock)
+
+
+def _webhooks(target: WebhookTarget, parts: Parts, outgoing: Outgoing) -> WebhookLoop:
+    news = WebhookNews(parts.metrics.webhooks() if parts.metrics else None)
+    watch = ReceiverWatch(store=parts.store, outgoing=outgoing, news=news, run=parts.run, randomness=parts.randomness)
+    webhooks = Webhooks(
+        store=parts.store,
+        receiver=webhook_receiver(target.url, target.secrets, parts.clock),
+        watch=watch,
+        news=news,
+        schedule=target.schedule,
+        clock=parts.clock,
+        randomness=parts.randomness,
+    )
+    return WebhookLoop(webhooks=webhooks, outgoing=outgoing, watch=watch, jitter=_jitter(parts))
+
+
+def webhook_receiver(url: Secret, secrets: Sequence[Secret], clock: Callable[[], float] = time.time) -> WebhookReceiver:
+    """Whoever is at `url`, told of events signed with `secrets`."""
+    # Not at the top: a server without webhooks does without the HTTP client, 9 MB a process.
+    from sigil.outbound.webhook import WebhookReceiver
+
+    return WebhookReceiver(url.reveal(), secrets, clock=clock, user_agent=f"sigil/{__version__}")
