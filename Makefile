@@ -2,6 +2,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Most tests wait for real servers and clocks, so more of them than cores go on at once, a file each. pytest's own capture of
+# logs stays off: hostile tests log what cannot be sent from one of these processes to another.
+TEST_PROCESSES ?= 3
 
 .DEFAULT_GOAL := help
 .PHONY: help install dev wizard test test-deps screenshots check bench bench-update format load load-lean openapi lock clean
@@ -25,7 +28,7 @@ wizard: install ## a server without an identity on https://localhost:8443/init, 
 	@$(BIN)/python -m deploy.wizard
 
 test: install ## all tests; what is skipped for want of a part is listed at the end
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile -p no:benchmark -p no:logging
 
 test-deps: ## the system packages that tests use, on Debian (as root)
 	apt-get update && apt-get install -y --no-install-recommends chromium

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.hostile.offering import Offering, offering
 from tests.hostile.stranger import Stranger
 from tests.hostile.watch import UNLIMITED, Watch
 from tests.live import LiveServer
@@ -16,6 +17,12 @@ def server() -> Iterator[LiveServer]:
     with LiveServer(workers=2, **UNLIMITED) as running:
         yield running
         assert running.stop() == 0, "it did not stop cleanly"
+
+
+@pytest.fixture(scope="session")
+def offers(server: LiveServer) -> Iterator[Offering]:
+    with offering(server) as offers:
+        yield offers
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,7 @@ from schemathesis.specs.openapi.checks import ignored_auth, positive_data_accept
 
 from sigil.device import Device
 from sigil.protocol.encoding import format_time
-from sigil.protocol.identity import generate_mnemonic
-from tests.first_boot.newborn import Newborn
+from tests.hostile.offering import Offering
 from tests.hostile.stranger import Answer, code_of
 from tests.hostile.values import examples
 from tests.live import DEADLINE, LiveServer
@@ -29,26 +28,6 @@ def http() -> Iterator[requests.Session]:
     with requests.Session() as session:
         session.trust_env = False
         yield session
-
-
-Offers = Callable[[str], tuple[LiveServer, str]]
-
-
-@pytest.fixture(scope="session")
-def offers(server: LiveServer) -> Iterator[Offers]:
-    """Who offers a path, and the token that opens it there: a server with an identity, one without, one just set up."""
-    newborn = Newborn(workers=1)
-    newborn.environ["SIGIL_INIT_TOKEN"] = newborn.api_key
-    with newborn, Newborn(workers=1) as initialized:
-        session = initialized.commit(generate_mnemonic())["session"]
-
-        def who(path: str) -> tuple[LiveServer, str]:
-            if path == "/init/api-keys":
-                return initialized, session
-            offering = newborn if path.startswith("/init/") else server
-            return offering, offering.api_key
-
-        yield who
 
 
 @pytest.fixture(scope="session")
@@ -91,9 +70,9 @@ def test_what_is_served_is_the_description_that_is_tested(server: LiveServer) ->
 @api.parametrize()
 @examples(max_examples=60)
 def test_every_operation_answers_as_described(
-    case: schemathesis.Case, offers: Offers, http: requests.Session, cancelled: str
+    case: schemathesis.Case, offers: Offering, http: requests.Session, cancelled: str
 ) -> None:
-    server, token = offers(case.operation.path)
+    server, token = offers.of(case.operation.path)
     complete(case, cancelled)
     transport: dict[str, Any] = {"session": http, "verify": str(server.certificate), "timeout": DEADLINE}
     # Whoever guesses a token of the wizard is soon not heard any more: 429 instead of 401.

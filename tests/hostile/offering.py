@@ -1,0 +1,35 @@
+"""Who offers a path, and the token that opens it there: a server with an identity, one without, one just set up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sigil.protocol.identity import generate_mnemonic
+from tests.first_boot.newborn import Newborn
+from tests.live import LiveServer
+
+
+class Offering:
+    """`of(path)` gives the server and a bearer token for it."""
+
+    def __init__(self, server: LiveServer, newborn: Newborn, initialized: Newborn, session: str) -> None:
+        self._server = server
+        self._newborn = newborn
+        self._initialized = initialized
+        self._session = session
+
+    def of(self, path: str) -> tuple[LiveServer, str]:
+        if path == "/init/api-keys":
+            return self._initialized, self._session
+        offering = self._newborn if path.startswith("/init/") else self._server
+        return offering, offering.api_key
+
+
+@contextmanager
+def offering(server: LiveServer) -> Iterator[Offering]:
+    """With two servers more, of one worker each."""
+    newborn = Newborn(workers=1)
+    newborn.environ["SIGIL_INIT_TOKEN"] = newborn.api_key
+    with newborn, Newborn(workers=1) as initialized:
+        yield Offering(server, newborn, initialized, initialized.commit(generate_mnemonic())["session"])
