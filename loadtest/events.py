@@ -39,15 +39,15 @@ def measure(options: argparse.Namespace, events: Receiver | None) -> Run:
         usage = ProcessUsage(server_processes(server.pid, server.workers()) | {"generator": os.getpid()})
         target = Target(server.url, server.tls(), server.api_key)
         usage.sample()
-        results = uvloop.run(load(target, "ES256", connections=options.connections, seconds=options.seconds))
+        results = uvloop.run(load(target, "challenges", "ES256", connections=options.connections, seconds=options.seconds))
         began = time.perf_counter()
         # The warm-up is a tenth, and its challenges are not in the results.
         if events:
-            wait_until(lambda: events.count >= len(results.answer), "the events")
+            wait_until(lambda: events.count >= results.complete, "the events")
         drained = time.perf_counter() - began
         usage.sample()
         used = usage.between()
-    rate = len(results.answer) / options.seconds
+    rate = results.complete / options.seconds
     cpu = used.cores("server") * (options.seconds * 1.1 + drained) / (rate * options.seconds * 1.1)
     return Run(rate, sum(results.errors.values()), cpu, events.count if events else 0, drained)
 
