@@ -39,7 +39,9 @@ def measure(options: argparse.Namespace, events: Receiver | None) -> Run:
         usage = ProcessUsage(server_processes(server.pid, server.workers()) | {"generator": os.getpid()})
         target = Target(server.url, server.tls(), server.api_key)
         usage.sample()
-        results = uvloop.run(load(target, "challenges", "ES256", connections=options.connections, seconds=options.seconds))
+        results = uvloop.run(
+            load(target, "challenges", "ES256", connections=options.connections, seconds=options.seconds)
+        )
         began = time.perf_counter()
         # The warm-up is a tenth, and its challenges are not in the results.
         if events:
