@@ -165,7 +165,8 @@ def test_attempts_are_counted(caller: Backend, endpoint: WebhookEndpoint) -> Non
         assert sample["sigil_webhook_deliveries_total", (("status", status),)] >= 1
     assert sample["sigil_webhook_failures", ()] >= 1
     assert sample["sigil_webhook_duration_seconds_count", ()] >= 1
-    assert sample["sigil_webhook_up", ()] == 1
+    # Each worker knows of a recovery by its next look.
+    wait_until(lambda: scrape(caller.http)["sigil_webhook_up", ()] == 1, "all workers to know that it is there")
 
 
 def test_the_server_says_that_it_tells(telling: LiveServer, caller: Backend) -> None:
