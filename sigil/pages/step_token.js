@@ -40,6 +40,8 @@ export class Token {
   /** On to the step that waits behind the door, or to the question for the token. */
   async pass() {
     const { journey, memory, server } = this.#wizard;
+    // Of an address that was opened while the server was asked: `replace` would take it away before its event comes.
+    this.takeFragment();
     memory.admitted = !memory.setting.token_required;
     if (!memory.admitted && this.#presented) {
       memory.admitted = await server.admits();
