@@ -111,14 +111,18 @@ def test_results_show_neither_codes_nor_signatures(faulty: FaultServer, scripted
 
 @pytest.fixture
 def logged() -> Iterator[io.StringIO]:
-    """What all libraries log, whatever its level."""
-    text, root = io.StringIO(), logging.getLogger()
-    handler, level = logging.StreamHandler(text), root.level
-    root.addHandler(handler)
-    root.setLevel(logging.DEBUG)
+    """What all libraries log, whatever its level, and whatever other tests made of the levels."""
+    text = io.StringIO()
+    handler = logging.StreamHandler(text)
+    loggers = [logging.getLogger(name) for name in ("", "httpx", "httpcore")]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.DEBUG)
+    loggers[0].addHandler(handler)
     yield text
-    root.setLevel(level)
-    root.removeHandler(handler)
+    loggers[0].removeHandler(handler)
+    for logger, level in zip(loggers, before, strict=True):
+        logger.setLevel(level)
 
 
 def test_nothing_secret_is_logged(faulty: FaultServer, scripted: Calls, logged: io.StringIO) -> None:
