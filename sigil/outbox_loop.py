@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Callable
 
 from sigil.core.outbox import MOST_CLAIMS
 from sigil.outgoing import Outgoing
 from sigil.pushes import Pushes
 from sigil.relay_watch import RelayWatch
+from sigil.under_way import UnderWay
 
 GATHER_SECONDS, BUSY_GATHER_SECONDS = 0.005, 0.020
 """How long pushes come together for one request, which costs as much CPU as dozens of pushes in it. The longer while
@@ -32,54 +32,28 @@ class OutboxLoop:
         self._jitter = jitter
         self._greeted = False
         self._look_at = 0.0
-        self._running: set[asyncio.Task[None]] = set()
-        self._fault: BaseException | None = None
+        self._batches = UnderWay()
 
     async def turn(self) -> None:
         """Wait until there is something to send, or time to look for it, and begin to send one batch."""
         if await self._outgoing.some(max(0.0, self._look_at - _now())):
-            await asyncio.sleep(BUSY_GATHER_SECONDS if self._running else GATHER_SECONDS)
-        self._raise_fault()
+            await asyncio.sleep(BUSY_GATHER_SECONDS if self._batches else GATHER_SECONDS)
+        self._batches.raise_fault()
         if not await self._watch.is_there():
             self._look_again(soon=False)
             await self._probe()
         elif not self._greeted:
             self._greeted = True
-            await asyncio.wait({self._start(self._pushes.greet())})
+            await asyncio.wait({self._batches.start(self._pushes.greet())})
         else:
-            await self._permit()
+            await self._batches.fewer_than(MOST_BATCHES)
             if claims := await self._pushes.claim(await self._candidates()):
-                self._start(self._pushes.deliver(claims))
+                self._batches.start(self._pushes.deliver(claims))
 
     async def stop(self) -> None:
         """Let what is under way end, if it takes less than STOP_SECONDS; the rest is left to its lease."""
-        if self._running:
-            await asyncio.wait(self._running, timeout=STOP_SECONDS)
-        for task in self._running:
-            task.cancel()
-        await asyncio.gather(*self._running, return_exceptions=True)
+        await self._batches.stop(STOP_SECONDS)
         await self._pushes.close()
-
-    def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        # A task of its own: whoever cancels the loop does not cancel what is under way.
-        task = asyncio.create_task(work)
-        self._running.add(task)
-        task.add_done_callback(self._ended)
-        return task
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._running.discard(task)
-        if not task.cancelled():
-            self._fault = task.exception() or self._fault
-
-    def _raise_fault(self) -> None:
-        fault, self._fault = self._fault, None
-        if fault is not None:
-            raise fault
-
-    async def _permit(self) -> None:
-        while len(self._running) >= MOST_BATCHES:
-            await asyncio.wait(self._running, return_when=asyncio.FIRST_COMPLETED)
 
     async def _candidates(self) -> list[bytes]:
         """Names of entries: this worker's own entries, and from time to time whatever is due."""
@@ -99,7 +73,7 @@ class OutboxLoop:
         """While the relay is away one worker at a time tries, with a small batch."""
         if await self._watch.may_probe():
             claims = await self._pushes.claim(await self._pushes.due(_PROBE_CLAIMS))
-            await asyncio.wait({self._start(self._pushes.deliver(claims, probing=True))})
+            await asyncio.wait({self._batches.start(self._pushes.deliver(claims, probing=True))})
 
 
 def _now() -> float:

@@ -42,7 +42,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "relay_watch": {"outage_watch", "core"},
     "receiver_watch": {"outage_watch", "core"},
     "pushes": {"push_messages", "relay_watch", "core", "protocol"},
-    "outbox_loop": {"outgoing", "pushes", "relay_watch", "core"},
+    "outbox_loop": {"outgoing", "pushes", "relay_watch", "under_way", "core"},
     "undelivered": {"outgoing", "core", "protocol"},
     "webhook_messages": {"core", "protocol"},
     "webhooks": {"webhook_messages", "receiver_watch", "core", "protocol"},
