@@ -110,7 +110,9 @@ def after_end(now: float, entry: Entry | None, push: Push) -> Entry | None:
     expires_at = int(now) + CLEAR_SECONDS
     if entry is not None and entry.token:
         return Entry(Step.CLEAR, entry.due, expires_at, entry.claims, entry.token)
-    return None if push in _NEVER_SHOWN else Entry(Step.CLEAR, int(now) + OWN_SECONDS, expires_at)
+    # Claimed once more since the relay said so: whoever died with that claim may have sent it.
+    unheard = entry is not None and entry.claims > entry.tries
+    return None if push in _NEVER_SHOWN and not unheard else Entry(Step.CLEAR, int(now) + OWN_SECONDS, expires_at)
 
 
 Claim = tuple[bytes, Entry]

@@ -201,6 +201,19 @@ def test_a_clear_goes_out_for_what_a_former_holder_may_have_sent() -> None:
         assert (completed("over", waiting, held=entry)[0] is not None) is cleared
 
 
+def test_what_was_rate_limited_is_cleared_only_if_a_later_holder_may_have_sent_it() -> None:
+    limited, push = completed("rate_limited", held())
+    assert limited is not None
+    assert push is Push.RATE_LIMITED
+    assert after_end(EXPIRES, limited, push) is None
+    died = claimed(limited, float(limited.due), ANOTHER_TOKEN)
+    assert died is not None
+    ((_, left),) = claim(EXPIRES, [KEY], [died], TOKEN).writes
+    cleared = after_end(EXPIRES, left, push)
+    assert cleared is not None
+    assert cleared.step is Step.CLEAR
+
+
 def test_a_clear_is_tried_while_the_relay_is_away_and_then_forgotten() -> None:
     clear = claimed(after_end(NOW, None, Push.DELIVERED))
     assert clear is not None
