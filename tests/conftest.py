@@ -6,6 +6,14 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# The same examples in every run, so that a change is judged by what it changes. New ones, and what was found kept for
+# the next run: `pytest --hypothesis-profile=search`. No time limits: what is slow on a busy machine is not wrong.
+_patient = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow, HealthCheck.filter_too_much]}
+settings.register_profile("repeat", derandomize=True, database=None, **_patient)
+settings.register_profile("search", derandomize=False, **_patient)
+settings.load_profile("repeat")
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -199,7 +199,4 @@ class Outbox(RuleBasedStateMachine):
 def test_no_sequence_of_events_loses_a_push() -> None:
     from hypothesis.stateful import run_state_machine_as_test
 
-    checks = [HealthCheck.too_slow, HealthCheck.filter_too_much]
-    run_state_machine_as_test(
-        Outbox, settings=settings(max_examples=500, stateful_step_count=40, deadline=None, suppress_health_check=checks)
-    )
+    run_state_machine_as_test(Outbox, settings=settings(max_examples=500, stateful_step_count=40))

@@ -12,8 +12,7 @@ from sigil.core.quorum import APPROVED, NOT_ELIGIBLE, OPEN, REJECTED, Quorum, wi
 
 SIZES = st.lists(st.integers(1, 4), min_size=1, max_size=5)
 Votes = list[tuple[int, bool]]
-# No deadline for one example: on a busy machine it says nothing.
-many = settings(max_examples=300, deadline=None)
+many = settings(max_examples=300)
 
 
 @st.composite

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -220,7 +220,4 @@ class Poll(RuleBasedStateMachine):
 @pytest.mark.filterwarnings("ignore::hypothesis.errors.HypothesisWarning")
 def test_no_sequence_of_events_counts_wrongly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fan_out, "MEMBERS_AT_ONCE", 3)
-    checks = [HealthCheck.too_slow, HealthCheck.filter_too_much]
-    run_state_machine_as_test(
-        Poll, settings=settings(max_examples=150, stateful_step_count=40, deadline=None, suppress_health_check=checks)
-    )
+    run_state_machine_as_test(Poll, settings=settings(max_examples=150, stateful_step_count=40))

@@ -6,13 +6,13 @@ import itertools
 import json
 from dataclasses import dataclass
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sigil import __version__
 from sigil.resources.openapi import document
 from tests.hostile.stranger import Stranger, code_of
-from tests.hostile.values import JSON, NOT_JSON, examples
+from tests.hostile.values import JSON, NOT_JSON
 
 TOKEN = "!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 # What may stand in a target without an escape.
@@ -95,7 +95,7 @@ cuts = st.none() | st.lists(st.integers(1, 200), max_size=5)
 requests = st.builds(Request, methods, targets, st.lists(fields, max_size=5), bodies, cuts, st.booleans())
 
 
-@examples(max_examples=200)
+@settings(max_examples=200)
 @given(asked=st.lists(requests, min_size=1, max_size=5))
 def test_every_request_of_a_pipeline_is_answered_in_its_turn(stranger: Stranger, asked: list[Request]) -> None:
     key, last = stranger.server.api_key, len(asked) - 1

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import requests
 import schemathesis
+from hypothesis import settings
 from schemathesis.checks import CheckContext
 from schemathesis.specs.openapi.checks import ignored_auth, positive_data_acceptance
 
@@ -17,7 +18,6 @@ from sigil.device import Device
 from sigil.protocol.encoding import format_time
 from tests.hostile.offering import Offering
 from tests.hostile.stranger import Answer, code_of
-from tests.hostile.values import examples
 from tests.live import DEADLINE, LiveServer
 
 api = schemathesis.openapi.from_path(Path(__file__).parents[2] / "docs" / "openapi.json")
@@ -68,7 +68,7 @@ def test_what_is_served_is_the_description_that_is_tested(server: LiveServer) ->
 
 
 @api.parametrize()
-@examples(max_examples=60)
+@settings(max_examples=60)
 def test_every_operation_answers_as_described(
     case: schemathesis.Case, offers: Offering, http: requests.Session, cancelled: str
 ) -> None:

@@ -6,6 +6,7 @@ import struct
 
 import pytest
 from hypothesis import given
+from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from tests.hostile.http_2 import (
@@ -25,7 +26,7 @@ from tests.hostile.http_2 import (
 )
 from tests.hostile.stranger import Stranger, code_of
 from tests.hostile.test_any_request import METHODS, bodies, targets
-from tests.hostile.values import NOT_JSON, examples
+from tests.hostile.values import NOT_JSON
 
 WHOLE = END_HEADERS | END_STREAM
 PADDED = 8

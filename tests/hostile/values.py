@@ -1,16 +1,8 @@
-"""What hostile tests share: values that JSON parsers disagree on, choke on or fall over, and how examples are drawn."""
+"""What hostile tests share: values that JSON parsers disagree on, choke on or fall over."""
 
 from __future__ import annotations
 
 import json
-from functools import partial
-
-from hypothesis import HealthCheck, settings
-
-# The same examples in every run, and no time limits: what is slow on a busy machine is not wrong.
-examples = partial(
-    settings, derandomize=True, database=None, deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)
 
 # What the strict reading of docs/protocol.md refuses wherever it stands.
 NOT_JSON = {

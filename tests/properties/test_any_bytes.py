@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sigil.protocol.action import Action, action_jcs
@@ -18,10 +18,7 @@ from sigil.protocol.identity import DerivedSecrets, InvalidMnemonic
 from sigil.protocol.keys import SUITES, PrivateKey, PublicKey, Suite
 from sigil.protocol.messages import CreateChallenge, Pending, Respond, decode_request
 
-# No time limits: what is slow on a busy machine is not wrong.
-bounded = settings(
-    derandomize=True, database=None, deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow]
-)
+bounded = settings(max_examples=60)
 
 KINDS = (CreateChallenge, Respond, Pending)
 NAMES = ["device_public_key", "fingerprint", "action", "type", "description", "params", "signature", "timestamp"]

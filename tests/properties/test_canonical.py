@@ -8,15 +8,12 @@ from typing import Any
 
 import pytest
 import rfc8785
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sigil.protocol.canonical import MAX_INTEGER, NotCanonical, canonical
 
-# No time limits: what is slow on a busy machine is not wrong.
-bounded = settings(
-    derandomize=True, database=None, deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow]
-)
+bounded = settings(max_examples=60)
 
 # Where orderings by code point, by UTF-8 and by UTF-16 part, and where escapes begin and end.
 EDGES = (

@@ -6,16 +6,13 @@ import base64
 import contextlib
 import datetime
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sigil.protocol.encoding import decode_base64, decode_hex, encode_base64, format_time, parse_time
 from sigil.protocol.errors import InvalidRequest
 
-# No time limits: what is slow on a busy machine is not wrong.
-bounded = settings(
-    derandomize=True, database=None, deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow]
-)
+bounded = settings(max_examples=60)
 LAST_SECOND = 253402300799
 
 any_text = st.text(st.characters() | st.sampled_from("\ud800 \n\t=-_+/"), max_size=24)
