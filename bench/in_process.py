@@ -17,6 +17,7 @@ from sigil.device import Device
 from sigil.metrics import Metrics
 from sigil.protocol.api_key import issue
 from sigil.protocol.identity import DerivedSecrets
+from sigil.serving.worker_life import Life
 from sigil.waiting import Waiters
 
 Headers = list[tuple[bytes, bytes]]
@@ -30,7 +31,7 @@ class InProcess:
         key = issue(secrets.api_key, "sgk_test_", os.urandom(16))
         self._authorization: Headers = [(b"authorization", f"Bearer {key}".encode())]
         parts = Parts(store=store, waiters=Waiters(), metrics=metrics)
-        self._app = build(Snapshot(Config(device_rate=0), secrets), parts)
+        self._app = build(Snapshot(Config(device_rate=0), secrets), parts, Life(0, 1))
         self._loop = uvloop.new_event_loop()
         self._devices = [Device.generate() for _ in range(count)]
         self._creations = [asked(device) for device in self._devices]

@@ -174,7 +174,7 @@ def build(snapshot: Snapshot, parts: Parts, life: Life) -> Edge:
     problems.handle_errors(app, metrics.problem if metrics else lambda problem: None)
     app.add_error_handler(RegistryBusy, _busy)
     _route(app, snapshot=snapshot, parts=parts, dispatch=dispatch, origins=origins, addresses=addresses)
-    app.add_route("/health", HealthOfRelay(__version__, _faults(registry, sockets)))
+    app.add_route("/health", HealthOfRelay(__version__, _faults(registry, life)))
     if metrics:
         app.add_route("/metrics", metrics.resource)
     if listener is not None:
@@ -251,9 +251,9 @@ def _acknowledged(metrics: Metrics | None, clock: Callable[[], float]) -> Callab
     return delivered
 
 
-def _faults(registry: Registry, sockets: Sockets) -> Callable[[], Awaitable[str | None]]:
+def _faults(registry: Registry, life: Life) -> Callable[[], Awaitable[str | None]]:
     async def fault() -> str | None:
-        if sockets.draining:
+        if life.stopping:
             return "the relay is stopping"
         try:
             await registry.check()

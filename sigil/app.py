@@ -62,7 +62,8 @@ def create_app(snapshot: Snapshot, life: Life) -> Edge:
     store = open_store(config)
     waiters = Waiters()
     life.on_drain(waiters.drain)
-    return build(snapshot, Parts(store=store, waiters=waiters, metrics=_metrics(config, store, waiters)))
+    metrics = _metrics(config, store, waiters)
+    return build(snapshot, Parts(store=store, waiters=waiters, metrics=metrics), life)
 
 
 def _metrics(config: Config, store: SessionStore, waiters: Waiters) -> Metrics | None:
@@ -77,7 +78,7 @@ def _metrics(config: Config, store: SessionStore, waiters: Waiters) -> Metrics |
     return metrics
 
 
-def build(snapshot: Snapshot, parts: Parts) -> Edge:
+def build(snapshot: Snapshot, parts: Parts, life: Life) -> Edge:
     """The whole application over given parts."""
     config = snapshot.config
     identity = ServerIdentity.from_secrets(snapshot.secrets)
@@ -107,7 +108,7 @@ def build(snapshot: Snapshot, parts: Parts) -> Edge:
     app.add_route("/mpa/status/{request_id}", StatusOfApproval(approvals, callers))
     app.add_route("/mpa/respond", Votes(approvals, strangers))
     app.add_route("/device/pending", PendingOfDevice(services.inbox, strangers))
-    app.add_route("/health", HealthOfServer(__version__, _faults(parts)))
+    app.add_route("/health", HealthOfServer(__version__, _faults(parts, life)))
     app.add_route("/info", InfoOfServer(_info(config, identity), strangers))
     app.add_route("/openapi.json", OpenApi(__version__, strangers))
     if parts.metrics:
@@ -185,9 +186,9 @@ def _info(config: Config, identity: ServerIdentity) -> Info:
     )
 
 
-def _faults(parts: Parts) -> Callable[[], Any]:
+def _faults(parts: Parts, life: Life) -> Callable[[], Any]:
     async def fault() -> str | None:
-        if parts.waiters.draining:
+        if life.stopping:
             return "the server is stopping"
         try:
             await parts.store.check()

@@ -162,7 +162,7 @@ def _add_wizard(app: App, boot: FirstBoot, doors: Doors, config: Config) -> None
 
 def _add_open(app: App, config: Config, strangers: Strangers, life: Life) -> None:
     async def fault() -> str | None:
-        return "the server is stopping" if life.draining else None
+        return "the server is stopping" if life.stopping else None
 
     info = InfoBeforeInit(server_name=config.server_name, version=__version__, mode="init")
     app.add_route("/health", HealthOfServer(__version__, fault, "init"))

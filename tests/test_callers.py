@@ -16,6 +16,7 @@ from sigil.assembly import Parts
 from sigil.config import Config
 from sigil.device import Device
 from sigil.protocol.api_key import issue
+from sigil.serving.worker_life import Life
 from sigil.state import KINDS
 from sigil.store.memory import MemoryStore
 from sigil.waiting import Waiters
@@ -45,7 +46,7 @@ class Untold:
 @pytest.fixture
 def app() -> Any:
     parts = Parts(store=MemoryStore(kinds=KINDS, clock=time.time), waiters=Waiters(), journal=Untold())
-    return build(Snapshot(Config(rate_limit=60, workers=1), SECRETS), parts)
+    return build(Snapshot(Config(rate_limit=60, workers=1), SECRETS), parts, Life(0, 1))
 
 
 @pytest.mark.parametrize(

@@ -37,13 +37,13 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Any:
     store = MemoryStore(kinds=KINDS, clock=time.time)
     metrics = Metrics(store, version=__version__, directory=tmp_path_factory.mktemp("metrics"), token=None)
     snapshot = Snapshot(Config(), SECRETS, Session(b"", 0))
-    return build(snapshot, Parts(store=store, waiters=Waiters(), metrics=metrics))
+    return build(snapshot, Parts(store=store, waiters=Waiters(), metrics=metrics), Life(0, 1))
 
 
 @pytest.fixture(scope="module")
 def wizard(tmp_path_factory: pytest.TempPathFactory) -> Any:
     snapshot = InitSnapshot(Config(), None, None, loopback_only=True)
-    return first_boot_app.build(snapshot, FileVault(tmp_path_factory.mktemp("state")), Life(0, 1, 1, 1))
+    return first_boot_app.build(snapshot, FileVault(tmp_path_factory.mktemp("state")), Life(0, 1))
 
 
 def test_the_description_is_valid_openapi() -> None:

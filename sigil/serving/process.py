@@ -5,10 +5,7 @@
     exit_code = serve(factory=create_app, settings=settings, host="0.0.0.0", port=8443, tls=(cert, key),
                       workers=2, state_dir=state_dir, reload=lambda: (Settings.load(), (cert, key)))
 
-The master binds one listening socket per worker and keeps it while workers come and go. The kernel spreads connections
-evenly over them (with one socket for all, a burst of 200 connections went to one of two workers), and what waits in the
-queue of a worker that is killed or replaced is served by its successor (with a socket that the worker binds, as Granian
-does on Linux, it is reset).
+The master binds one listening socket per worker and keeps it while workers come and go (see `listeners`).
 """
 
 import contextlib
@@ -33,6 +30,7 @@ from granian.log import LogLevels
 from granian.server.mp import MPServer
 
 from sigil.serving import logs, places
+from sigil.serving.listeners import close, listen
 from sigil.serving.refusal import StartRefused
 from sigil.serving.supervisor import CrashPolicy, Generation, Signals, Supervisor, Worker
 from sigil.serving.tls_pair import KeptOpen, TlsPair
@@ -46,13 +44,15 @@ class Limits:
     """Bounds of a server; times in seconds, `backlog` and `connections` are per listening socket and per worker.
 
     A drain ends after `drain_timeout` in the worker and after `kill_timeout` by SIGKILL: within the 10 s that
-    `docker stop` waits. `quiet` is how long no request may run before idle connections are dropped.
+    `docker stop` waits. `quiet` is how long no request may run before idle connections are dropped, `linger` how long a
+    worker with a successor serves on the connections that it has before that.
     """
 
     backlog: int = 4096
     connections: int = 10_000
     drain_timeout: float = 6.5
     quiet: float = 1
+    linger: float = 1
     kill_timeout: float = 8.5
     ready_timeout: float = 30
 
@@ -83,7 +83,7 @@ def serve(
     """
     logs.configure(service, log_level)
     _set_process_limits(limits)
-    listeners = _listen(host, port, limits.backlog, workers)
+    listeners = listen(host, port, limits.backlog, workers)
     first = _generation(settings, tls)
     markers = _fresh_directory(state_dir / "workers")
     counts = _fresh_directory(places.directory(state_dir)) if metrics else None
@@ -91,7 +91,6 @@ def serve(
     granian = _granian(log_level, workers, websockets, limits)
 
     def spawn(index: int, generation: Generation) -> Worker:
-        kept = (KeptOpen(listeners[index].fileno()), *((generation.tls.kept_open(),) if generation.tls else ()))
         ready, says_ready = multiprocessing.Pipe(duplex=False)
         plan = WorkerPlan(
             factory=factory,
@@ -102,11 +101,13 @@ def serve(
             log_level=log_level,
             drain_timeout=limits.drain_timeout,
             quiet=limits.quiet,
+            linger=limits.linger,
             master=os.getpid(),
             markers=markers,
             counts=counts,
             ready=says_ready,
-            kept_open=kept,
+            listener=KeptOpen(listeners[index].fileno()),
+            tls=generation.tls.kept_open() if generation.tls else None,
         )
         granian.use_listener(listeners[index])
         granian.use_tls(generation.tls)
@@ -128,7 +129,7 @@ def serve(
             crash=crash,
             ready_timeout=limits.ready_timeout,
             kill_timeout=limits.kill_timeout,
-            on_drain=lambda: _close(listeners),
+            on_drain=lambda: close(listeners),
         ).run()
     logs.info("stopped", exit_code=exit_code)
     return exit_code
@@ -189,47 +190,6 @@ def _granian_logs() -> dict[str, Any]:
 
 def _generation(settings: object, tls: TlsPaths) -> Generation:
     return Generation(settings, TlsPair(*tls) if tls else None)
-
-
-def _listen(host: str, port: int, backlog: int, workers: int) -> list[socket.socket]:
-    """One listening socket per worker, on one port."""
-    listeners: list[socket.socket] = []
-    try:
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        for _ in range(workers):
-            listeners.append(_bound(family, address, alone=not listeners))
-            # So that port 0 is one port.
-            address = listeners[0].getsockname()
-        for listener in listeners:
-            listener.listen(backlog)
-    except (OSError, OverflowError) as exc:
-        for listener in listeners:
-            listener.close()
-        raise StartRefused(f"cannot listen on {host} port {port}: {getattr(exc, 'strerror', None) or exc}") from exc
-    return listeners
-
-
-def _bound(family: socket.AddressFamily, address: Any, *, alone: bool) -> socket.socket:
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if family == socket.AF_INET6:
-            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-        # The first one binds without SO_REUSEPORT: with it, the kernel would share the port silently with another
-        # server of the same user. It joins the group afterwards.
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, int(not alone))
-        listener.bind(address)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    except OSError:
-        listener.close()
-        raise
-    return listener
-
-
-def _close(listeners: list[socket.socket]) -> None:
-    for listener in listeners:
-        listener.close()
 
 
 def _fresh_directory(path: Path) -> Path:

@@ -6,6 +6,7 @@ sleeps while it respawns, pops workers by index while several are dead, and ends
 """
 
 import contextlib
+import os
 import signal
 import socket
 import time
@@ -19,6 +20,7 @@ from pathlib import Path
 from sigil.serving import logs
 from sigil.serving.refusal import StartRefused
 from sigil.serving.tls_pair import TlsPair
+from sigil.serving.worker_life import REPLACED
 
 _TICK = 0.05
 
@@ -256,10 +258,11 @@ class Supervisor:
         # On a machine so busy that no start is in time, killing what starts would keep it so: wait longer each time.
         return self._ready_timeout * (1 << min(self._slots[worker.slot].deaths, 4))
 
-    def _retire(self, worker: Worker) -> None:
+    def _retire(self, worker: Worker, how: signal.Signals = signal.SIGTERM) -> None:
         if worker.kill_at is None:
             worker.kill_at = time.monotonic() + self._kill_timeout
-            worker.process.terminate()
+            if worker.process.exitcode is None:
+                os.kill(worker.pid, how)
 
     def _drain(self) -> None:
         if self._draining:
@@ -309,7 +312,8 @@ class Supervisor:
         self._incoming, self._outgoing = None, slot.worker
         slot.worker, slot.generation, slot.deaths, slot.start_at = incoming, generation, 0, None
         if self._outgoing is not None:
-            self._retire(self._outgoing)
+            # One that has only just been started knows no other signal.
+            self._retire(self._outgoing, REPLACED if self._outgoing.ready else signal.SIGTERM)
 
     def _abandon_reload(self, reason: str) -> None:
         # Slots keep the generation that their worker started with, so a half-done reload needs no undoing.

@@ -1,7 +1,9 @@
 """What happens in a worker process before and around the ASGI application.
 
-The worker dies with its master, says when it is ready, and on SIGTERM drains in this order: callbacks (long polls get
-their answers), then Granian (stops accepting, finishes requests), then the application's lifespan shutdown.
+The worker dies with its master, says when it is ready, and on SIGTERM, or on REPLACED when a successor is there, drains
+in this order: it stops accepting; if replaced, it serves on for a moment and tells clients to come on new connections;
+callbacks (long polls get their answers); Granian (finishes requests, closes connections); the application's lifespan
+shutdown.
 """
 
 import asyncio
@@ -23,11 +25,15 @@ from granian.server.mp import MPServer
 
 from sigil.serving import logs, places
 from sigil.serving.lifespan import Lifespan
+from sigil.serving.listeners import stop_accepting
 from sigil.serving.refusal import StartRefused
 from sigil.serving.tls_pair import KeptOpen
 
 _PR_SET_PDEATHSIG = 1
 _CALLBACK_SECONDS = 3.0
+
+REPLACED = signal.SIGUSR1
+"""What the master sends in SIGTERM's place to a worker whose successor serves already."""
 
 AsgiApp = Callable[[Any, Any, Any], Awaitable[None]]
 
@@ -35,29 +41,44 @@ AsgiApp = Callable[[Any, Any, Any], Awaitable[None]]
 class Life:
     """The life of this worker process, as the application sees it.
 
-    `index` counts from 0 to `workers` - 1; `draining` is True from SIGTERM on. A WebSocket counts as a running
-    request until the application closes it: close them on drain, or the drain takes its full time.
+    `index` counts from 0 to `workers` - 1; `draining` is True from the signal on, `stopping` if no successor serves in
+    its place. A WebSocket counts as a running request until the application closes it: close them on drain, or the
+    drain takes its full time.
     """
 
-    def __init__(self, index: int, workers: int, drain_timeout: float, quiet: float) -> None:
+    def __init__(
+        self,
+        index: int,
+        workers: int,
+        *,
+        drain_timeout: float = 1,
+        quiet: float = 1,
+        linger: float = 1,
+        stop_accepting: Callable[[], None] = lambda: None,
+    ) -> None:
         self.index = index
         self.workers = workers
         self.draining = False
+        self.stopping = False
+        self._closing = False
         self.running = 0
         self.started = False
         self.over = asyncio.Event()
         self._drain_timeout = drain_timeout
         self._quiet = quiet
+        self._linger = linger
+        self._stop_accepting = stop_accepting
         self._callbacks: dict[object, Callable[[], object]] = {}
         self._signal = WorkerSignal()
 
     def on_drain(self, callback: Callable[[], object]) -> Callable[[], None]:
-        """Run `callback` on the loop when draining begins (at once if it has begun); returns what takes it back.
+        """Run `callback` on the loop when connections are soon to close (at once if they are); returns what takes it
+        back.
 
         What the callback wakes has a second to be answered before connections begin to close; a task that it returns
         has _CALLBACK_SECONDS before that.
         """
-        if self.draining:
+        if self._closing:
             callback()
             return lambda: None
         ticket = object()
@@ -65,11 +86,12 @@ class Life:
         return lambda: void(self._callbacks.pop(ticket, None))
 
     def take_signals(self, loop: asyncio.AbstractEventLoop) -> WorkerSignal:
-        """In Granian's place: SIGTERM begins our drain, and the drain ends Granian."""
+        """In Granian's place: SIGTERM and REPLACED begin our drain, and the drain ends Granian."""
         self._loop = loop
         # Not add_signal_handler: uvloop loses a signal that comes between two runs of the loop, and there is such a
         # gap between lifespan startup and serving.
-        signal.signal(signal.SIGTERM, lambda *_: void(loop.call_soon_threadsafe(self._begin)))
+        for number, stopping in ((signal.SIGTERM, True), (REPLACED, False)):
+            signal.signal(number, lambda *_, stopping=stopping: void(loop.call_soon_threadsafe(self._begin, stopping)))
         return self._signal
 
     def stop(self) -> None:
@@ -77,16 +99,30 @@ class Life:
         self.over.set()
         self._loop.stop()
 
-    def _begin(self) -> None:
+    def _begin(self, stopping: bool) -> None:
         # Nothing is served before startup is complete, so there is nothing to finish.
         if not self.started:
             self.stop()
         elif not self.draining:
-            self.draining = True
+            self.draining, self.stopping = True, stopping
             self._task = self._loop.create_task(self._drain())
 
     async def _drain(self) -> None:
         began = self._loop.time()
+        try:
+            self._stop_accepting()
+        except OSError as exc:
+            logs.error("still_accepting", exc=exc)
+        if not self.stopping:
+            await asyncio.sleep(self._linger)
+        await self._call_back()
+        await self._let_answers_out()
+        self._signal.set()
+        await self._wait_until_quiet(began + self._drain_timeout)
+        self.over.set()
+
+    async def _call_back(self) -> None:
+        self._closing = True
         under_way = []
         for callback in list(self._callbacks.values()):
             try:
@@ -96,10 +132,6 @@ class Life:
                 logs.error("drain_callback_failed", exc=exc)
         if under_way:
             await asyncio.wait(under_way, timeout=_CALLBACK_SECONDS)
-        await self._let_answers_out()
-        self._signal.set()
-        await self._wait_until_quiet(began + self._drain_timeout)
-        self.over.set()
 
     async def _let_answers_out(self) -> None:
         # Granian's shutdown sends GOAWAY and a PING at once, and httpx (h2) fails every open request of a connection
@@ -134,11 +166,13 @@ class WorkerPlan:
     log_level: str
     drain_timeout: float
     quiet: float
+    linger: float
     master: int
     markers: Path
     counts: Path | None
     ready: Connection
-    kept_open: tuple[KeptOpen, ...]
+    listener: KeptOpen
+    tls: KeptOpen | None
 
 
 def run_worker(plan: WorkerPlan, number: int, name: str | None, _loader: None, *granian_args: object) -> None:
@@ -148,7 +182,14 @@ def run_worker(plan: WorkerPlan, number: int, name: str | None, _loader: None, *
     logs.configure(plan.service, plan.log_level)
     if plan.counts:
         places.take(plan.counts)
-    life = Life(plan.index, plan.workers, plan.drain_timeout, plan.quiet)
+    life = Life(
+        plan.index,
+        plan.workers,
+        drain_timeout=plan.drain_timeout,
+        quiet=plan.quiet,
+        linger=plan.linger,
+        stop_accepting=partial(stop_accepting, *plan.listener.fds),
+    )
     # Granian's handlers would close connections at SIGTERM, before a long poll could be answered.
     granian._signals.set_loop_signals = life.take_signals
     try:
@@ -172,7 +213,7 @@ def _build(plan: WorkerPlan, life: Life) -> AsgiApp:
     async def counted(scope: Any, receive: Any, send: Any) -> None:
         life.running += 1
         try:
-            await app(scope, receive, send)
+            await app(scope, receive, partial(_last_answer, send) if life.draining and _keeps(scope) else send)
         finally:
             life.running -= 1
 
@@ -183,6 +224,19 @@ def _build(plan: WorkerPlan, life: Life) -> AsgiApp:
         return counted(scope, receive, send)
 
     return edge
+
+
+def _keeps(scope: Any) -> bool:
+    # HTTP/2 says it with a frame, which is Granian's to send.
+    return bool(scope["type"] == "http" and scope["http_version"].startswith("1"))
+
+
+def _last_answer(send: Callable[[Any], Awaitable[None]], event: dict[str, Any]) -> Awaitable[None]:
+    """Tell the client that the connection closes: what it would send on it next could be lost."""
+    if event["type"] == "http.response.start":
+        headers = [pair for pair in event.get("headers", ()) if bytes(pair[0]).lower() != b"connection"]
+        event = {**event, "headers": [*headers, (b"connection", b"close")]}
+    return send(event)
 
 
 def _started(plan: WorkerPlan, life: Life) -> None:

@@ -184,7 +184,7 @@ def test_words_given_at_a_restart_take_over_and_other_words_wipe_what_was_commit
 def test_a_server_that_had_an_identity_offers_no_wizard_because_a_file_is_gone(tmp_path: Path) -> None:
     config = Config(state_dir=tmp_path, tls_cert=tmp_path / "cert.pem")
     with pytest.raises(StartRefused, match="is gone"):
-        create_initialized_app(InitSnapshot(config, None, None, loopback_only=True), Life(0, 1, 1, 1))
+        create_initialized_app(InitSnapshot(config, None, None, loopback_only=True), Life(0, 1))
 
 
 def words_file(path: Path, words: str) -> str:

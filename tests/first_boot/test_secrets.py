@@ -84,7 +84,7 @@ from sigil.config import Config
 from sigil.first_boot_app import InitSnapshot, create_app
 from sigil.serving.worker_life import Life
 
-create_app(InitSnapshot(Config(state_dir=pathlib.Path(sys.argv[1])), None, None, True), Life(0, 1, 1, 1))
+create_app(InitSnapshot(Config(state_dir=pathlib.Path(sys.argv[1])), None, None, True), Life(0, 1))
 print(resource.getrlimit(resource.RLIMIT_CORE), ctypes.CDLL(None).prctl(3, 0, 0, 0, 0))
 """
 

@@ -11,6 +11,7 @@ from sigil.app import Snapshot, build
 from sigil.assembly import Parts
 from sigil.config import Config
 from sigil.core.commitment import SESSION_SECONDS, Session
+from sigil.serving.worker_life import Life
 from sigil.state import KINDS
 from sigil.store.memory import MemoryStore
 from sigil.waiting import Waiters
@@ -27,7 +28,7 @@ def clock() -> Clock:
 @pytest.fixture
 def app(clock: Clock) -> Any:
     parts = Parts(store=MemoryStore(kinds=KINDS, clock=clock), waiters=Waiters(), clock=clock)
-    return build(Snapshot(Config(), SECRETS, Session.of(TOKEN, START)), parts)
+    return build(Snapshot(Config(), SECRETS, Session.of(TOKEN, START)), parts, Life(0, 1))
 
 
 async def post(conductor: falcon.testing.ASGIConductor, path: str, token: str = TOKEN) -> tuple[int, str]:
@@ -56,6 +57,6 @@ async def test_a_late_commit_is_told_why_as_long_as_the_session_lasts(app: Any, 
 
 async def test_a_server_that_was_not_set_up_by_the_wizard_has_nothing_of_it(clock: Clock) -> None:
     parts = Parts(store=MemoryStore(kinds=KINDS, clock=clock), waiters=Waiters(), clock=clock)
-    async with falcon.testing.ASGIConductor(build(Snapshot(Config(), SECRETS), parts)) as conductor:
+    async with falcon.testing.ASGIConductor(build(Snapshot(Config(), SECRETS), parts, Life(0, 1))) as conductor:
         for path in ("/init/api-keys", "/init/commit"):
             assert await post(conductor, path) == (404, "NOT_FOUND")

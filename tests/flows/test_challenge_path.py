@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import time
@@ -169,8 +170,14 @@ def test_a_reload_takes_new_keys_and_revocations_and_loses_no_challenge() -> Non
         keys.write_text("another-preset-key-of-at-least-32-characters")
         revoked.write_text(server.api_key.removeprefix("sgk_test_")[:16])
         os.kill(server.pid, signal.SIGHUP)
-        wait_until(lambda: any(line["event"] == "reload_finished" for line in server.log()), "the reload")
         with server.client() as client:
+
+            def reloaded() -> bool:
+                with contextlib.suppress(httpx.TransportError):
+                    assert client.get("/health").status_code == 200, "healthy, also in a worker that is replaced"
+                return any(line["event"] == "reload_finished" for line in server.log())
+
+            wait_until(reloaded, "the reload")
 
             def status_with(key: str) -> int:
                 return client.get(status_path(created), headers={"Authorization": f"Bearer {key}"}).status_code
