@@ -22,7 +22,8 @@ def test_a_process_that_computes_is_seen_and_one_that_ended_is_named() -> None:
             usage = ProcessUsage({"busy": busy.pid})
             usage.watch("idle", os.getpid())
             usage.sample()
-            time.sleep(0.3)
+            before = family_seconds(busy.pid)
+            wait_until(lambda: family_seconds(busy.pid) > before + 0.2, "the child to compute")
             usage.sample()
         finally:
             busy.kill()

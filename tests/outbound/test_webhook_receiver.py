@@ -60,7 +60,7 @@ async def sender() -> AsyncIterator[Callable[..., WebhookReceiver]]:
 
 @pytest.fixture
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Half a second instead of ten: what is waited for here never comes."""
+    """Two seconds instead of ten: what is waited for here never comes."""
     assert ATTEMPT_SECONDS == 10
     monkeypatch.setattr(implementation, "ATTEMPT_SECONDS", 2.0)
     monkeypatch.setattr(implementation, "DRAIN_SECONDS", 0.3)
@@ -239,10 +239,12 @@ async def closes_in_its_body(connection: Connection) -> None:
 class TestBadReceivers:
     @pytest.mark.parametrize("does", [hangs, sends_its_head_byte_by_byte, says_continue_for_ever])
     async def test_no_answer_in_time_is_none(self, sender: Any, does: Does) -> None:
-        got, receiver = await post(sender, does)
-        assert got == Answer(0, "no answer in time")
-        # None where even the connection took too long; never a second one.
-        assert len(receiver.requests) <= 1
+        async with HostileReceiver(does) as receiver:
+            one, attempts = sender(receiver.url()), 0
+            # On a busy machine an attempt may be over before it was heard.
+            while not receiver.requests and (attempts := attempts + 1) < 20:
+                assert (await one.post(EVENT, BODY)) == Answer(0, "no answer in time")
+            assert len(receiver.requests) == 1
 
     @pytest.mark.parametrize("does", [closes_at_once, resets, closes_in_its_head])
     async def test_a_broken_connection_is_tried_again_later_and_not_at_once(self, sender: Any, does: Does) -> None:
