@@ -34,8 +34,17 @@ export class Restore {
     );
     this.#grid.replaceChildren(...this.#fields.map((field) => make("li", {}, field.node)));
     this.#count();
+    if (this.#list.words.length > 0) return;
     // Without the list the fields stay plain, and the server judges.
-    if (this.#list.words.length === 0) this.#list = await WordList.fetched().catch(() => new WordList());
+    this.#list = await WordList.fetched().catch(() => new WordList());
+    this.#catchUp();
+  }
+
+  /** With what was typed while the list was on its way. */
+  #catchUp() {
+    const current = this.#current();
+    for (const field of this.#fields) if (field !== current) this.#left(field);
+    if (current && current.word !== "") this.#typed(current);
   }
 
   leave() {

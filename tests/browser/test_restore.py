@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 
 import pytest
+from playwright.sync_api import Route, expect
 
 from .init_server import TOKEN, InitServer
 from .people import ADDRESS, IDENTITY, KEYS, RESTORE, WELCOME, commit, make_key, restore
@@ -67,6 +68,7 @@ def test_four_letters_and_a_blank_are_enough_to_type_a_word(fields: Window) -> N
     typed = " ".join(word[:4] for word in VECTOR.split())
     fields.page.keyboard.type(typed)
     fields.sees("24 of 24 words")
+    expect(fields.field("Word 1")).to_have_value("legal")
     assert filled(fields) == [*VECTOR.split()[:23], "titl"]
     fields.page.keyboard.press("Enter")
     fields.at(IDENTITY)
@@ -92,6 +94,25 @@ def test_suggestions_are_chosen_with_the_keyboard(fields: Window) -> None:
     fields.page.keyboard.press("Backspace")
     fields.page.get_by_role("option", name="label").click()
     assert filled(fields)[1] == "label"
+
+
+def test_what_was_typed_before_the_list_arrived_is_looked_at_when_it_does(window: Window) -> None:
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    window.page.route("**/assets/words.txt", hold)
+    with window.page.expect_request("**/assets/words.txt"):
+        window.open(ADDRESS).at(WELCOME).click("Restore from 24 words")
+    window.at(RESTORE).field("Word 1").focus()
+    window.page.keyboard.type("lega wznner le")
+    assert filled(window)[:3] == ["lega", "wznner", "le"]
+    held[0].continue_()
+    window.page.get_by_role("option", name="leader").wait_for()
+    assert filled(window)[:3] == ["legal", "wznner", "le"]
+    assert [window.field(f"Word {at}").get_attribute("aria-invalid") for at in (1, 2, 3)] == [None, "true", None]
+    assert window.field("Word 3").evaluate("(node) => node === document.activeElement")
 
 
 def test_a_word_that_is_not_in_the_list_is_told_at_once(fields: Window) -> None:
