@@ -17,7 +17,7 @@ import msgspec
 from h2.config import H2Configuration
 from h2.connection import ConnectionInputs, ConnectionState, H2Connection, H2ConnectionStateMachine
 from h2.errors import ErrorCodes
-from h2.exceptions import NoAvailableStreamIDError, ProtocolError
+from h2.exceptions import NoAvailableStreamIDError, NoSuchStreamError, ProtocolError
 from h2.settings import SettingCodes, Settings
 
 MAX_ANSWER = 16 * 1024
@@ -269,15 +269,24 @@ class Http2(asyncio.Protocol):
     def _send_blocked(self, stream_ids: list[int]) -> None:
         for stream_id in stream_ids:
             stream = self._streams.get(stream_id)
-            while stream is not None and stream.unsent:
-                window = self._h2.local_flow_control_window(stream_id)
-                size = min(len(stream.unsent), window, self._h2.max_outbound_frame_size)
-                if size <= 0:
-                    break
-                part, stream.unsent = stream.unsent[:size], stream.unsent[size:]
-                self._h2.send_data(stream_id, part, end_stream=not stream.unsent)
-            if stream is None or not stream.unsent:
+            try:
+                waits = stream is not None and self._send_some(stream_id, stream)
+            except NoSuchStreamError:
+                # The peer ended it in the same piece that made room; how, another event is about to say.
+                waits = False
+            if not waits:
                 self._blocked.pop(stream_id, None)
+
+    def _send_some(self, stream_id: int, stream: _Stream) -> bool:
+        """What the peer has room for; True when some is left."""
+        while stream.unsent:
+            window = self._h2.local_flow_control_window(stream_id)
+            size = min(len(stream.unsent), window, self._h2.max_outbound_frame_size)
+            if size <= 0:
+                return True
+            self._h2.send_data(stream_id, stream.unsent[:size], end_stream=size == len(stream.unsent))
+            stream.unsent = stream.unsent[size:]
+        return False
 
     def _settle(self, stream_id: int, result: Answer | Lost) -> None:
         stream = self._streams.pop(stream_id, None)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -298,3 +299,27 @@ async def test_who_closes_while_pushes_are_under_way_leaves_nothing(providers: P
     await transport.close()
     assert kinds(await asyncio.gather(*sending)) == {("retry", "closed"): 5}
     assert transport.load() == (0, 0)
+
+
+WINDOW = 64
+REFUSAL = {"apns": "TooManyRequests", "fcm": "QUOTA_EXCEEDED"}
+
+
+@asynccontextmanager
+async def one_narrow_connection(provider: str, providers: Providers) -> AsyncIterator[Transport]:
+    """A peer that takes so much of a body, and then asks for more."""
+    providers.settings(provider, window=WINDOW, max_streams=10)
+    async with opened(provider, providers, Pace(lanes=1, connect=20, rest=0.2)) as transport:
+        assert await transport.send(letter(provider)) == Outcome("delivered")
+        yield transport
+
+
+async def test_an_early_answer_that_ends_a_stream_takes_nobody_with_it(providers: Providers, provider: str) -> None:
+    """In one piece with room for the rest of its body: h2 has closed the stream when it is that body's turn."""
+    async with one_narrow_connection(provider, providers) as transport:
+        before = (await told(providers.counters, provider))["connections_accepted"]
+        providers.script(provider, outcome=REFUSAL[provider], fault="early", times=1)
+        providers.script(provider, delay_ms=100)
+        outcomes = kinds(await all_of(transport, [letter(provider) for _ in range(10)]))
+        assert outcomes == {("retry", REFUSAL[provider]): 1, ("delivered", None): 9}
+        assert (await told(providers.counters, provider))["connections_accepted"] == before
