@@ -43,7 +43,7 @@ _PAYLOAD_LIMIT, _VOIP_LIMIT, _COLLAPSE_LIMIT = 4096, 5120, 64
 
 class ApnsSettings(msgspec.Struct, forbid_unknown_fields=True):
     """Streams: until the first valid provider token, after it, and after a refused one (None: as before). Seconds: how
-    old a provider token may be, and how soon a connection may bring another. Bytes: how much of a body comes unasked."""
+    old a provider token may be, and how soon a connection may bring another. Bytes of a body that come unasked."""
 
     first_streams: int = 1
     max_streams: int = 1000

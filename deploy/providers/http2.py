@@ -29,12 +29,12 @@ _LINGER_SECONDS = 1.0
 
 
 class Connection(Peer):
-    """`begun` gets each request whose body is to come, `serve` each that is whole, `lost` the connection at its end;
+    """`serve` gets each request that is whole, `begun` each whose body is to come, `lost` the connection at its end;
     `session` is the provider's own, and `window` how many bytes of a body may come before more are asked for."""
 
     def __init__(
-        self, begun: Callable[[Stream], None], serve: Callable[[Stream], None], made: Callable[[Connection], None],
-        lost: Callable[[Connection], None], session: Any, max_streams: int, window: int,
+        self, serve: Callable[[Stream], None], made: Callable[[Connection], None], lost: Callable[[Connection], None],
+        session: Any, max_streams: int, *, begun: Callable[[Stream], None], window: int,
     ) -> None:  # fmt: skip
         super().__init__()
         self.session = session

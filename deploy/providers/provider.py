@@ -53,8 +53,8 @@ class Provider:
 
     def connection(self) -> Connection:
         return Connection(
-            self._begun, self._serve, self._made, self._lost, self.judge.session(), self.judge.first_streams,
-            self.judge.settings.window,
+            self._serve, self._made, self._lost, self.judge.session(), self.judge.first_streams,
+            begun=self._begun, window=self.judge.settings.window,
         )  # fmt: skip
 
     def figures(self) -> dict[str, Any]:
@@ -79,14 +79,15 @@ class Provider:
         self._resets += connection.resets
 
     def _begun(self, stream: Stream) -> None:
-        """An early answer, after room for the rest: what the client sends then may be for a stream that is over."""
+        """An early answer; one that ends the stream follows room for its body, which a client may then try to send."""
         rule = self._rules.pick(self.name, self.judge.device(stream), early=True)
         if rule is None:
             return
         stream.judged, stream.left_open = True, rule.fault == "early_open"
         answer = of_status(rule) if rule.outcome is None else self.judge.scripted(stream, rule)
         self._record.count(self.name, answer.outcome)
-        stream.connection.make_room(stream)
+        if not stream.left_open:
+            stream.connection.make_room(stream)
         stream.answer(answer)
 
     def _serve(self, stream: Stream) -> None:

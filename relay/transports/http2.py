@@ -92,6 +92,8 @@ class Http2(asyncio.Protocol):
         self._streams: dict[int, _Stream] = {}
         # Streams whose body waits for the peer's window.
         self._blocked: dict[int, None] = {}
+        # Answered before they were whole, in the piece of data that is being read.
+        self._cut_short: set[int] = set()
         self._pings: dict[bytes, asyncio.Future[None]] = {}
         self._ping_names = itertools.count(1)
         self._socket: asyncio.Transport | None = None
@@ -188,6 +190,7 @@ class Http2(asyncio.Protocol):
             self._flush()
             self.abort("protocol")
             return
+        self._end_cut_short()
         self._flush()
         if self.leaving.is_set() and not self._streams and self._socket is not None:
             self._socket.close()
@@ -217,10 +220,13 @@ class Http2(asyncio.Protocol):
     def _on_end(self, event: h2.events.StreamEnded) -> None:
         if (stream := self._streams.get(event.stream_id)) is not None:
             self._unanswered = 0
+            if stream.unsent:
+                self._cut_short.add(event.stream_id)
             self._settle(event.stream_id, Answer(stream.status, stream.headers, bytes(stream.body)))
 
     def _on_reset(self, event: h2.events.StreamReset) -> None:
         refused = event.error_code == ErrorCodes.REFUSED_STREAM
+        self._cut_short.discard(event.stream_id)
         self._settle(event.stream_id, Lost("stream refused" if refused else "stream reset", unprocessed=refused))
 
     def _on_goaway(self, event: h2.events.ConnectionTerminated) -> None:
@@ -307,6 +313,11 @@ class Http2(asyncio.Protocol):
         if self._unanswered >= SILENT_STREAMS or self.leaving.is_set():
             self.leave()
         self.on_room()
+
+    def _end_cut_short(self) -> None:
+        """The rest of their bodies is wanted by nobody, and until one of both sides says so a stream counts."""
+        while self._cut_short:
+            self._reset(self._cut_short.pop())
 
     def _reset(self, stream_id: int) -> None:
         try:

@@ -323,3 +323,18 @@ async def test_an_early_answer_that_ends_a_stream_takes_nobody_with_it(providers
         outcomes = kinds(await all_of(transport, [letter(provider) for _ in range(10)]))
         assert outcomes == {("retry", REFUSAL[provider]): 1, ("delivered", None): 9}
         assert (await told(providers.counters, provider))["connections_accepted"] == before
+
+
+async def test_an_early_answer_that_leaves_its_stream_open_takes_no_room_for_ever(
+    providers: Providers, provider: str
+) -> None:
+    async with one_narrow_connection(provider, providers) as transport:
+        before = await told(providers.counters, provider)
+        providers.script(provider, outcome=REFUSAL[provider], fault="early_open", times=30)
+        for _ in range(3):
+            outcomes = kinds(await all_of(transport, [letter(provider) for _ in range(10)]))
+            assert outcomes == {("retry", REFUSAL[provider]): 10}
+        assert await transport.send(letter(provider)) == Outcome("delivered")
+        after = await told(providers.counters, provider)
+        assert after["connections_accepted"] == before["connections_accepted"]
+        assert after["streams_reset_by_client"] - before["streams_reset_by_client"] == 30
