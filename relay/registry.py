@@ -284,13 +284,14 @@ class Registry(Protocol):
 
         Written at most once in SEEN_EVERY_SECONDS, so that calling it often is cheap."""
 
-    async def failed(self, fingerprint: bytes) -> int:
-        """One more failure in a row; how many there are."""
+    async def failed(self, fingerprint: bytes, token: bytes) -> int:
+        """One more failure in a row of the sealed `token`; how many there are. 0 when the device does not have it."""
 
-    async def evict(self, fingerprint: bytes, reason: str, registered_until: int, now: int) -> bool:
-        """Mark the token dead, unless the device registered after `registered_until`; its token is overwritten.
+    async def evict(self, fingerprint: bytes, reason: str, token: bytes, now: int) -> bool:
+        """Mark the sealed `token` dead and overwrite it; the queued pushes of the device end as token_evicted.
 
-        Its queued pushes end as token_evicted. False also when it was evicted before."""
+        False when the device does not have it any more: it registered anew, be it in the same second, or was evicted
+        before."""
 
     async def count_devices(self) -> dict[str, int]:
         """By platform; evicted ones under "evicted"."""
