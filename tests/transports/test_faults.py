@@ -338,3 +338,24 @@ async def test_an_early_answer_that_leaves_its_stream_open_takes_no_room_for_eve
         after = await told(providers.counters, provider)
         assert after["connections_accepted"] == before["connections_accepted"]
         assert after["streams_reset_by_client"] - before["streams_reset_by_client"] == 30
+
+
+async def test_who_is_cancelled_in_the_turn_in_which_room_comes_is_cancelled_and_no_more(
+    providers: Providers, provider: str
+) -> None:
+    """It was a ValueError then: the time-outs of a provider that hangs, told as faults of ours."""
+    providers.settings("apns", first_streams=1, max_streams=1)
+    providers.settings("fcm", max_streams=1)
+    async with opened(provider, providers, Pace(lanes=1, connect=20, rest=0.2)) as transport:
+        await transport.send(letter(provider))
+        providers.script(provider, fault="silence")
+        sending = [asyncio.create_task(transport.send(letter(provider))) for _ in range(5)]
+
+        async def under_way() -> bool:
+            return bool((await told(providers.counters, provider))["streams"] == 1)
+
+        await until(under_way, "one to have the only stream, and the others to wait for it")
+        for task in sending:
+            task.cancel()
+        ends = await asyncio.gather(*sending, return_exceptions=True)
+        assert [type(end) for end in ends] == [asyncio.CancelledError] * 5
