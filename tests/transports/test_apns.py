@@ -80,14 +80,16 @@ async def test_a_payload_that_does_not_fit_and_refers_to_nothing_is_refused_unse
     payload = json.dumps({"type": "x", "text": '"' * 1500}).encode()
     async with opened("apns", providers) as transport:
         before = providers.counters("apns")["outcomes"]
-        assert await transport.send(letter("apns", payload=payload)) == Outcome("refused", "PayloadTooLarge")
+        assert await transport.send(letter("apns", payload=payload)) == Outcome(
+            "refused", "PayloadTooLarge", unasked=True
+        )
         assert providers.counters("apns")["outcomes"] == before
 
 
 @pytest.mark.parametrize("token", ["../../x", "zz", "ab cd", "a" * 401, "é", ""])
 async def test_what_is_no_token_is_never_sent(providers: Providers, token: str) -> None:
     async with opened("apns", providers) as transport:
-        assert await transport.send(letter("apns", token=token)) == Outcome("gone", "BadDeviceToken")
+        assert await transport.send(letter("apns", token=token)) == Outcome("gone", "BadDeviceToken", unasked=True)
     assert providers.counters("apns")["outcomes"] == {}
 
 
