@@ -66,8 +66,9 @@ class ApnsTransport:
         if notification is None:
             return Outcome("refused", "PayloadTooLarge", unasked=True)
         try:
-            outcome = _outcome(await self._ask(notification))
-            if outcome.error == "ExpiredProviderToken" and self._token.expired():
+            result = await self._ask(notification)
+            outcome = _outcome(result)
+            if outcome.error == "ExpiredProviderToken" and self._token.expired(result.authorization):
                 outcome = _outcome(await self._ask(notification))
         except Lost as lost:
             return Outcome("retry", lost.reason)
