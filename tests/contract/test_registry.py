@@ -498,6 +498,19 @@ async def test_a_clear_and_a_repeat_cost_nothing(registry: Registry) -> None:
     assert (await admit(registry, push("b"), rate=rate))[0].status == "rate_limited"
 
 
+async def test_clears_have_a_bucket_of_their_own_for_what_five_minutes_may_have_shown(registry: Registry) -> None:
+    await registry.register(device())
+    rate = Rate(2, burst=3)
+    clears = [push(f"clear {number}", exempt=True) for number in range(16)]
+    answers = await admit(registry, *clears, rate=rate)
+    assert [one.status for one in answers] == ["queued"] * 13 + ["rate_limited"] * 3
+    assert (await admit(registry, clears[-1], rate=rate))[0].status == "rate_limited"
+    assert (await admit(registry, clears[-1], now=NOW + 30, rate=rate))[0].status == "queued"
+    others = await admit(registry, *map(push, "abcd"), now=NOW + 30, rate=rate)
+    assert [one.status for one in others] == ["queued"] * 3 + ["rate_limited"]
+    assert (await admit(registry, clears[-2], now=NOW + 30, rate=Rate(0)))[0].status == "queued"
+
+
 async def test_each_server_and_each_device_has_a_rate_of_its_own(registry: Registry) -> None:
     await registry.register(device())
     await registry.register(device("tablet"))
