@@ -14,6 +14,7 @@ import falcon.asgi
 import msgspec
 
 from relay import __version__
+from relay.arrivals import Arrivals
 from relay.config import Config, Storage
 from relay.conversation import Conversation
 from relay.devices import Devices
@@ -155,7 +156,14 @@ def build(snapshot: Snapshot, parts: Parts, life: Life) -> Edge:
     conversation = Conversation(registry=registry, sockets=sockets, clock=clock, randomness=parts.randomness)
     listener = None
     if config.ws_port is not None:
-        listener = SocketListener(config.host, config.ws_port, conversation, origins, addresses)
+        listener = SocketListener(
+            config.host,
+            config.ws_port,
+            conversation=conversation,
+            origins=origins,
+            addresses=addresses,
+            arrivals=Arrivals(time.monotonic, metrics.arrival_cut if metrics else lambda: None),
+        )
     middleware: list[Any] = [
         _Worker(
             parts=parts,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -132,13 +131,21 @@ class Dispatch:
         if outcome.since is not None and outcome.since < device.registered_at:
             # Dead since before it was registered, for another life of the same token.
             outcome = Outcome("refused", outcome.error, blames_token=True)
-        settled = self._settled(push, outcome)
-        self._news.attempt(push.platform, settled.status, self._clock() - began)
+        seconds = self._clock() - began
+        settled = await self._concluded(push, device, outcome)
+        self._news.attempt(push.platform, settled.status, seconds)
         self._news.token_age(push.platform, began - device.registered_at)
-        # Of a token it is heard again; the outcome is another write.
-        with contextlib.suppress(RegistryBusy):
-            await self._mind(push.platform, device, outcome)
         return settled if await self._write([settled]) else None
+
+    async def _concluded(self, push: Push, device: Device, outcome: Outcome) -> Settled:
+        """What an outcome means for its push, after what it says about the token."""
+        try:
+            if await self._mind(push.platform, device, outcome):
+                return self._settled(push, outcome)
+        except RegistryBusy:
+            # Of a token it is heard again, and until then it is not evicted.
+            return self._settled(push, Outcome("retry", outcome.error) if outcome.kind == "gone" else outcome)
+        return Settled(push.server_id, push.push.push_key, "queued", outcome.error)
 
     async def _write(self, settled: list[Settled]) -> bool:
         """False when the registry is away: then the lease brings them back, as once more is better than never."""
@@ -166,28 +173,31 @@ class Dispatch:
     async def _send(self, push: Push, device: Device) -> Outcome:
         return await self._transports[push.platform].send(self._letter(push, device))
 
-    async def _mind(self, platform: Platform, device: Device, outcome: Outcome) -> None:
-        """What an outcome says about the token."""
+    async def _mind(self, platform: Platform, device: Device, outcome: Outcome) -> bool:
+        """What an outcome says about the token. False when the device has another one by now, or is gone: the push is
+        due at once, and whoever claims it finds how the device stands."""
         now = self._clock()
         if outcome.kind == "delivered":
             self._accepted_at[platform] = now
             if device.failures or now - device.seen_at >= SEEN_EVERY_SECONDS:
                 await self._registry.saw(device.fingerprint, int(now))
         elif outcome.kind == "gone":
-            await self._evict(platform, device, outcome.error or "gone")
-        elif (
-            outcome.blames_token
-            and now - self._accepted_at[platform] < _PROVEN_SECONDS
-            and await self._registry.failed(device.fingerprint) >= MAX_FAILURES
-        ):
-            await self._evict(platform, device, FAILING)
+            return await self._evict(platform, device, outcome.error or "gone")
+        elif outcome.blames_token and now - self._accepted_at[platform] < _PROVEN_SECONDS:
+            failures = await self._registry.failed(device.fingerprint, device.token)
+            if failures >= MAX_FAILURES:
+                await self._evict(platform, device, FAILING)
+            return failures > 0
+        return True
 
-    async def _evict(self, platform: Platform, device: Device, reason: str) -> None:
-        if await self._registry.evict(device.fingerprint, reason, device.registered_at, int(self._clock())):
+    async def _evict(self, platform: Platform, device: Device, reason: str) -> bool:
+        evicted = await self._registry.evict(device.fingerprint, reason, device.token, int(self._clock()))
+        if evicted:
             self._news.evicted(reason)
             logs.info(
                 "token_evicted", provider=platform, fingerprint=logs.short(device.fingerprint.hex()), reason=reason
             )
+        return evicted
 
     def _letter(self, push: Push, device: Device) -> Letter:
         wanted = push.push

@@ -50,7 +50,8 @@ class Metrics:
             multiprocess_mode="livemax",
             registry=None,
         )
-        self._limited.labels("address")
+        for limit in ("address", "arrivals"):
+            self._limited.labels(limit)
 
     def attempt(self, provider: str, status: str, seconds: float) -> None:
         self._pushes.labels(provider, status).inc()
@@ -76,6 +77,10 @@ class Metrics:
 
     def connections(self, count: int) -> None:
         self._sockets.set(count)
+
+    def arrival_cut(self) -> None:
+        """On the port of WebSockets, before it asked for one."""
+        self._limited.labels("arrivals").inc()
 
     def problem(self, error: Problem) -> None:
         if isinstance(error, Retryable) and error.limit:

@@ -113,13 +113,11 @@ class PostgresRegistry:
     async def saw(self, fingerprint: bytes, now: int) -> None:
         await self._connections.use(lambda con: devices.saw(con, fingerprint, now))
 
-    async def failed(self, fingerprint: bytes) -> int:
-        return await self._connections.use(lambda con: devices.failed(con, fingerprint))
+    async def failed(self, fingerprint: bytes, token: bytes) -> int:
+        return await self._connections.use(lambda con: devices.failed(con, fingerprint, token))
 
-    async def evict(self, fingerprint: bytes, reason: str, registered_until: int, now: int) -> bool:
-        return await self._connections.transact(
-            lambda con: devices.evict(con, fingerprint, reason, registered_until, now)
-        )
+    async def evict(self, fingerprint: bytes, reason: str, token: bytes, now: int) -> bool:
+        return await self._connections.transact(lambda con: devices.evict(con, fingerprint, reason, token, now))
 
     async def count_devices(self) -> dict[str, int]:
         return await self._connections.use(devices.count)

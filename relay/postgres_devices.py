@@ -28,7 +28,7 @@ WHERE fingerprint = $1 AND (seen_at <= $2::bigint - $3::bigint OR failures > 0)
 """
 _EVICT = """
 UPDATE device SET evicted = $2, evicted_at = $4, token = ''
-WHERE fingerprint = $1 AND registered_at <= $3 AND coalesce(evicted_at, -1) < 0
+WHERE fingerprint = $1 AND token = $3 AND coalesce(evicted_at, -1) < 0
 """
 _PRUNE = """
 WITH evicted AS (
@@ -79,13 +79,13 @@ async def saw(con: Any, fingerprint: bytes, now: int) -> None:
     await con.execute(_SAW, fingerprint, now, SEEN_EVERY_SECONDS)
 
 
-async def failed(con: Any, fingerprint: bytes) -> int:
-    counted = "UPDATE device SET failures = failures + 1 WHERE fingerprint = $1 RETURNING failures"
-    return await con.fetchval(counted, fingerprint) or 0
+async def failed(con: Any, fingerprint: bytes, token: bytes) -> int:
+    counted = "UPDATE device SET failures = failures + 1 WHERE fingerprint = $1 AND token = $2 RETURNING failures"
+    return await con.fetchval(counted, fingerprint, token) or 0
 
 
-async def evict(con: Any, fingerprint: bytes, reason: str, registered_until: int, now: int) -> bool:
-    if await con.execute(_EVICT, fingerprint, reason, registered_until, now) == "UPDATE 0":
+async def evict(con: Any, fingerprint: bytes, reason: str, token: bytes, now: int) -> bool:
+    if await con.execute(_EVICT, fingerprint, reason, token, now) == "UPDATE 0":
         return False
     # A statement of its own, so that it sees pushes of an admission that held the device until now.
     await con.execute(END_ALL, fingerprint, "token_evicted", reason)

@@ -131,14 +131,15 @@ async def _situation(
 ) -> tuple[dict[str, Push], dict[bytes, float], dict[bytes, int]]:
     """Which keys are known, what is paid, and how many pushes each device holds (as many as count)."""
     keys, names = [push.push_key for push in wanted], [push.fingerprint for push in wanted]
+    buckets = [push.bucket for push in wanted]
     known: dict[str, Push] = {}
     paid: dict[bytes, float] = {}
     held: dict[bytes, int] = {}
-    rows = await con.fetch(SITUATION, server_id, keys, names, MAX_HELD)
+    rows = await con.fetch(SITUATION, server_id, keys, names, buckets, MAX_HELD)
     for push, (paid_until, number, push_id, platform, status, error) in zip(wanted, rows, strict=True):
         held[push.fingerprint] = number
         if paid_until is not None:
-            paid[push.fingerprint] = paid_until
+            paid[push.bucket] = paid_until
         if push_id is not None:
             before = NewPush(push_id, push.push_key, push.fingerprint, b"", 0)
             known[push.push_key] = Push(server_id, before, platform, status, error)
@@ -154,7 +155,7 @@ def _columns(admission: Admission, now: float) -> list[Sequence[Any]]:
     rows = [row_of(push) for push in admission.pushes]
     paid = [bucket for bucket in admission.buckets if bucket.paid_until > now]
     return [
-        [bucket.fingerprint for bucket in paid],
+        [bucket.name for bucket in paid],
         [bucket.paid_until for bucket in paid],
         *zip(*rows, strict=True),
     ]

@@ -23,16 +23,16 @@ LOCK_DEVICES = f"{DEVICES} ORDER BY fingerprint FOR NO KEY UPDATE"
 
 SITUATION = """
 SELECT paid.until, held.number, known.push_id, known.platform, known.status, known.error
-FROM unnest($2::text[], $3::bytea[]) WITH ORDINALITY AS wanted(push_key, fingerprint, place)
+FROM unnest($2::text[], $3::bytea[], $4::bytea[]) WITH ORDINALITY AS wanted(push_key, fingerprint, bucket, place)
 LEFT JOIN LATERAL (
     SELECT push_id, platform, status, error FROM push WHERE server_id = $1 AND push_key = wanted.push_key LIMIT 1
 ) AS known ON true
 LEFT JOIN LATERAL (
-    SELECT paid_until AS until FROM bucket WHERE server_id = $1 AND fingerprint = wanted.fingerprint LIMIT 1
+    SELECT paid_until AS until FROM bucket WHERE server_id = $1 AND fingerprint = wanted.bucket LIMIT 1
 ) AS paid ON true
 CROSS JOIN LATERAL (
     SELECT count(*) AS number FROM (
-        SELECT FROM push WHERE fingerprint = wanted.fingerprint AND status = 'queued' LIMIT $4
+        SELECT FROM push WHERE fingerprint = wanted.fingerprint AND status = 'queued' LIMIT $5
     ) AS ones
 ) AS held
 ORDER BY wanted.place

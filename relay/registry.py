@@ -19,6 +19,8 @@ MAX_HELD = 20
 """Undelivered pushes a device; the oldest go."""
 LEASE_SECONDS = 30
 """How long a worker has for one attempt, before another takes the push over."""
+CLEARED_MINUTES = 5
+"""A challenge lives so long: what was pushed to a device in this time may have to be cleared at once."""
 SUPERSEDED = "superseded"
 SILENT = "silent"
 """Why a token is evicted that nobody heard of for long."""
@@ -61,7 +63,7 @@ class Server(msgspec.Struct, frozen=True):
 
 
 class NewPush(msgspec.Struct, frozen=True):
-    """One push as a server asked for it, its payload sealed. `exempt` from the rate: a `clear`."""
+    """One push as a server asked for it, its payload sealed. `exempt` from the rate of the others: a `clear`."""
 
     push_id: bytes
     push_key: str
@@ -71,6 +73,11 @@ class NewPush(msgspec.Struct, frozen=True):
     collapse_id: str | None = None
     priority: Priority = "high"
     exempt: bool = False
+
+    @property
+    def bucket(self) -> bytes:
+        """Which bucket of its server pays for it: the device's, or the one of the device's clears."""
+        return b"clear" + self.fingerprint if self.exempt else self.fingerprint
 
 
 class Push(msgspec.Struct, frozen=True):
@@ -110,9 +117,9 @@ class Settled(NamedTuple):
 
 
 class Bucket(NamedTuple):
-    """The theoretical arrival time (seconds) of the generic cell rate algorithm, for one (server, device)."""
+    """The theoretical arrival time (seconds) of the generic cell rate algorithm, for one (server, `NewPush.bucket`)."""
 
-    fingerprint: bytes
+    name: bytes
     paid_until: float
 
 
@@ -121,6 +128,11 @@ class Rate(NamedTuple):
 
     per_minute: int
     burst: int = 10
+
+    def of(self, push: NewPush) -> Rate:
+        """Clears take nothing from what they follow, and come at once when a relay was away: as many as may be on the
+        screen."""
+        return self._replace(burst=self.burst + CLEARED_MINUTES * self.per_minute) if push.exempt else self
 
     def paid(self, now: float, paid_until: float) -> float | None:
         """The bucket after one more push; None when there is no room for it."""
@@ -163,13 +175,12 @@ def admit(
         if device is None or device.evicted is not None or push.expires_at <= now:
             answers.append(_refused(device, push, now))
             continue
-        if not push.exempt:
-            after = rate.paid(now, buckets.get(push.fingerprint, 0.0))
-            if after is None:
-                answers.append(Admitted("rate_limited", None, device.platform))
-                continue
-            buckets[push.fingerprint] = after
-            changed.add(push.fingerprint)
+        after = rate.of(push).paid(now, buckets.get(push.bucket, 0.0))
+        if after is None:
+            answers.append(Admitted("rate_limited", None, device.platform))
+            continue
+        buckets[push.bucket] = after
+        changed.add(push.bucket)
         due = 0.0 if device.platform == "websocket" else now + LEASE_SECONDS
         pushes[push.push_key] = Push(server_id, push, device.platform, due=due, created_at=now)
         answers.append(Admitted("queued", push.push_id, device.platform, device=device))
@@ -284,13 +295,14 @@ class Registry(Protocol):
 
         Written at most once in SEEN_EVERY_SECONDS, so that calling it often is cheap."""
 
-    async def failed(self, fingerprint: bytes) -> int:
-        """One more failure in a row; how many there are."""
+    async def failed(self, fingerprint: bytes, token: bytes) -> int:
+        """One more failure in a row of the sealed `token`; how many there are. 0 when the device does not have it."""
 
-    async def evict(self, fingerprint: bytes, reason: str, registered_until: int, now: int) -> bool:
-        """Mark the token dead, unless the device registered after `registered_until`; its token is overwritten.
+    async def evict(self, fingerprint: bytes, reason: str, token: bytes, now: int) -> bool:
+        """Mark the sealed `token` dead and overwrite it; the queued pushes of the device end as token_evicted.
 
-        Its queued pushes end as token_evicted. False also when it was evicted before."""
+        False when the device does not have it any more: it registered anew, be it in the same second, or was evicted
+        before."""
 
     async def count_devices(self) -> dict[str, int]:
         """By platform; evicted ones under "evicted"."""

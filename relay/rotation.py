@@ -14,7 +14,8 @@ async def reseal_tokens(registry: Registry, sealer: Sealer) -> int:
     after, resealed, broken = b"", 0, 0
     while devices := await registry.devices(after, _BATCH):
         for device in devices:
-            if not sealer.needs_reseal(device.token):
+            # Of one that was evicted there is none any more.
+            if device.evicted is not None or not sealer.needs_reseal(device.token):
                 continue
             try:
                 token = sealer.open("token", device.fingerprint, device.platform, device.token)

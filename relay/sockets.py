@@ -26,6 +26,10 @@ _SEND_SECONDS = 10.0
 _ACK_SECONDS = 15.0
 _BATCH = 200
 _BUSY_SECONDS = 0.5
+_TELL_SECONDS = 1.0
+"""A connection that could not be told of by then never is: whoever heard of it late would take it for a new one."""
+_SETTLED_SECONDS = 2.0
+"""What is here for longer was here before whatever is told of now; between younger ones their hosts' clocks decide."""
 _SEEN_SECONDS = 86_400
 """A device that stays connected is not silent: without a word of it for 90 days its registration would be evicted."""
 
@@ -39,14 +43,16 @@ class Wire(Protocol):
 
 
 class Connection:
-    """An authenticated device. `order` tells the newest of several connections: (Unix ms, random)."""
+    """An authenticated device. `order` tells the newest of several connections that were opened within
+    _SETTLED_SECONDS: (Unix ms, random). `opened` is by the monotonic clock."""
 
-    __slots__ = ("fingerprint", "in_flight", "order", "seen", "sender", "silent", "wire")
+    __slots__ = ("fingerprint", "in_flight", "opened", "order", "seen", "sender", "silent", "wire")
 
     def __init__(self, fingerprint: bytes, wire: Wire, order: tuple[int, bytes]) -> None:
         self.fingerprint = fingerprint
         self.wire = wire
         self.order = order
+        self.opened = time.monotonic()
         self.in_flight = InFlight()
         self.silent = 0
         # The second (Unix) of which the registry knows that the device was here.
@@ -111,8 +117,9 @@ class Sockets:
     async def _tell_taken(self, connection: Connection) -> None:
         milliseconds, number = connection.order
         try:
-            await self._registry.tell("taken", connection.fingerprint[:PREFIX] + milliseconds.to_bytes(8) + number)
-        except RegistryBusy:
+            async with asyncio.timeout(_TELL_SECONDS):
+                await self._registry.tell("taken", connection.fingerprint[:PREFIX] + milliseconds.to_bytes(8) + number)
+        except (RegistryBusy, TimeoutError):
             # Two connections for a while: each push comes twice, with one id.
             return
 
@@ -127,8 +134,10 @@ class Sockets:
 
     def _taken(self, name: bytes, order: tuple[int, bytes]) -> None:
         connection = self._here.get(name)
-        # Only by a newer one: of two that came at once, exactly one stays.
-        if connection is not None and connection.order < order:
+        if connection is None or connection.order == order:
+            return
+        # Hosts' clocks differ, so they are asked about two that came at once alone: of those, exactly one stays.
+        if connection.order < order or time.monotonic() - connection.opened > _SETTLED_SECONDS:
             self._spawn(self._close(connection, Close.REPLACED))
 
     def wake(self, names: Iterable[bytes]) -> None:

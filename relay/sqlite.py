@@ -70,11 +70,11 @@ class SqliteRegistry:
     async def saw(self, fingerprint: bytes, now: int) -> None:
         await self._file.transact(lambda db: devices.saw(db, fingerprint, now))
 
-    async def failed(self, fingerprint: bytes) -> int:
-        return await self._file.transact(lambda db: devices.failed(db, fingerprint))
+    async def failed(self, fingerprint: bytes, token: bytes) -> int:
+        return await self._file.transact(lambda db: devices.failed(db, fingerprint, token))
 
-    async def evict(self, fingerprint: bytes, reason: str, registered_until: int, now: int) -> bool:
-        return await self._file.transact(lambda db: devices.evict(db, fingerprint, reason, registered_until, now))
+    async def evict(self, fingerprint: bytes, reason: str, token: bytes, now: int) -> bool:
+        return await self._file.transact(lambda db: devices.evict(db, fingerprint, reason, token, now))
 
     async def count_devices(self) -> dict[str, int]:
         return await self._file.transact(devices.count)

@@ -56,18 +56,17 @@ def saw(db: Db, fingerprint: bytes, now: int) -> None:
     )
 
 
-def failed(db: Db, fingerprint: bytes) -> int:
-    row = db.execute(
-        "UPDATE device SET failures = failures + 1 WHERE fingerprint = ? RETURNING failures", (fingerprint,)
-    ).fetchone()
+def failed(db: Db, fingerprint: bytes, token: bytes) -> int:
+    counted = "UPDATE device SET failures = failures + 1 WHERE fingerprint = ? AND token = ? RETURNING failures"
+    row = db.execute(counted, (fingerprint, token)).fetchone()
     return row[0] if row else 0
 
 
-def evict(db: Db, fingerprint: bytes, reason: str, registered_until: int, now: int) -> bool:
+def evict(db: Db, fingerprint: bytes, reason: str, token: bytes, now: int) -> bool:
     evicted = db.execute(
         "UPDATE device SET evicted = ?2, evicted_at = ?4, token = x'' "
-        "WHERE fingerprint = ?1 AND evicted IS NULL AND registered_at <= ?3",
-        (fingerprint, reason, registered_until, now),
+        "WHERE fingerprint = ?1 AND evicted IS NULL AND token = ?3",
+        (fingerprint, reason, token, now),
     ).rowcount
     if evicted:
         _end(db, fingerprint, "token_evicted", reason)

@@ -57,13 +57,13 @@ def admitted(db: Db, server_id: bytes, wanted: Sequence[NewPush], now: float, ra
         rate,
         devices={found.fingerprint: found for name in fingerprints if (found := device(db, name)) is not None},
         known={push.push.push_key: push for push in known if push is not None},
-        paid={name: _paid(db, server_id, name) for name in fingerprints},
+        paid={name: _paid(db, server_id, name) for name in {push.bucket for push in wanted}},
     )
     db.executemany(_INSERT, map(row_of, admission.pushes))
     db.executemany(
         "INSERT INTO bucket VALUES (?, ?, ?) "
         "ON CONFLICT (server_id, fingerprint) DO UPDATE SET paid_until = excluded.paid_until",
-        [(server_id, bucket.fingerprint, bucket.paid_until) for bucket in admission.buckets if bucket.paid_until > now],
+        [(server_id, bucket.name, bucket.paid_until) for bucket in admission.buckets if bucket.paid_until > now],
     )
     superseded = {
         push_id for name in {push.push.fingerprint for push in admission.pushes} for push_id in _supersede(db, name)
@@ -145,9 +145,9 @@ def _known(db: Db, server_id: bytes, push_key: str) -> Push | None:
     return row and push_of(row)
 
 
-def _paid(db: Db, server_id: bytes, fingerprint: bytes) -> float:
+def _paid(db: Db, server_id: bytes, bucket: bytes) -> float:
     row = db.execute(
-        "SELECT paid_until FROM bucket WHERE server_id = ? AND fingerprint = ?", (server_id, fingerprint)
+        "SELECT paid_until FROM bucket WHERE server_id = ? AND fingerprint = ?", (server_id, bucket)
     ).fetchone()
     return float(row[0]) if row else 0.0
 

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from deploy.providers.apns_token import ProviderTokens, TeamKey, expired, of_the_future
+from deploy.providers.frames import FIRST_WINDOW
 from deploy.providers.rules import Name, Rule
 from deploy.providers.stream import Answer, Stream, Wire
 
@@ -42,13 +43,14 @@ _PAYLOAD_LIMIT, _VOIP_LIMIT, _COLLAPSE_LIMIT = 4096, 5120, 64
 
 class ApnsSettings(msgspec.Struct, forbid_unknown_fields=True):
     """Streams: until the first valid provider token, after it, and after a refused one (None: as before). Seconds: how
-    old a provider token may be, and how soon a connection may bring another."""
+    old a provider token may be, and how soon a connection may bring another. Bytes of a body that come unasked."""
 
     first_streams: int = 1
     max_streams: int = 1000
     streams_after_refusal: int | None = None
     token_lifetime: float = 3600
     token_interval: float = 1200
+    window: int = FIRST_WINDOW
 
 
 class Refused(Exception):

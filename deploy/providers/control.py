@@ -15,7 +15,7 @@ from deploy.providers import token_desk
 from deploy.providers.http1 import Http1, Request
 from deploy.providers.listener import Mode
 from deploy.providers.provider import Goaway
-from deploy.providers.rules import RULES_AT_MOST, Name, Rule, TooManyRules
+from deploy.providers.rules import EARLY, RULES_AT_MOST, Name, Rule, TooManyRules
 from deploy.providers.stand_ins import StandIns
 from deploy.providers.stream import Answer
 
@@ -126,6 +126,8 @@ class Control:
             raise Refused("status: 201 to 599")
         if rule.provider == "token" and rule.fault not in {None, *token_desk.FAULTS}:
             raise Refused(f"fault: the token endpoint has no frames, so only {', '.join(token_desk.FAULTS)}")
+        if rule.fault in EARLY and rule.outcome is None and rule.status is None:
+            raise Refused("fault: an early answer says no: outcome or status")
         if not 0 <= rule.probability <= 1 or min(rule.delay_ms, rule.spread_ms) < 0:
             raise Refused("probability: 0 to 1; delay_ms and spread_ms: not under 0")
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct
 
+from deploy.providers.frames import FIRST_WINDOW
 from deploy.providers.google_tokens import AccessTokens
 from deploy.providers.rules import Name, Rule
 from deploy.providers.stream import Answer, Stream
@@ -50,9 +51,10 @@ _MEANINGS = {
 
 
 class FcmSettings(Struct, forbid_unknown_fields=True):
-    """Streams that a connection may have."""
+    """Streams that a connection may have; bytes of a body that come unasked."""
 
     max_streams: int = 100
+    window: int = FIRST_WINDOW
 
 
 class _Strict(Struct, forbid_unknown_fields=True):

@@ -29,11 +29,12 @@ _LINGER_SECONDS = 1.0
 
 
 class Connection(Peer):
-    """`serve` gets each request that is whole, `lost` the connection at its end; `session` is the provider's own."""
+    """`serve` gets each request that is whole, `begun` each whose body is to come, `lost` the connection at its end;
+    `session` is the provider's own, and `window` how many bytes of a body may come before more are asked for."""
 
     def __init__(
         self, serve: Callable[[Stream], None], made: Callable[[Connection], None], lost: Callable[[Connection], None],
-        session: Any, max_streams: int,
+        session: Any, max_streams: int, *, begun: Callable[[Stream], None], window: int,
     ) -> None:  # fmt: skip
         super().__init__()
         self.session = session
@@ -41,7 +42,8 @@ class Connection(Peer):
         self.streams: dict[int, Stream] = {}
         self.pings = self.resets = 0
         self.last_seen = 0
-        self._serve, self._made, self._lost = serve, made, lost
+        self._begun, self._serve, self._made, self._lost = begun, serve, made, lost
+        self._asks_for = window
         self._reader = frames.Reader()
         self._decoder, self._encoder = hpack.Decoder(_HEADER_LIMIT), hpack.Encoder()
         # What was announced and not acknowledged: until then the peer may keep to what was before (section 6.5.3).
@@ -64,7 +66,9 @@ class Connection(Peer):
         super().connection_made(transport)
         self._made(self)
         self.send(
-            frames.settings({Setting.MAX_CONCURRENT_STREAMS: self.max_streams}),
+            frames.settings(
+                {Setting.MAX_CONCURRENT_STREAMS: self.max_streams, Setting.INITIAL_WINDOW_SIZE: self._asks_for}
+            ),
             frames.window_update(0, _RECEIVE_WINDOW - frames.FIRST_WINDOW),
         )
 
@@ -156,8 +160,12 @@ class Connection(Peer):
         self.send(frames.reset(stream.id, code))
         self._drop(stream)
 
+    def make_room(self, stream: Stream) -> None:
+        """For a whole body."""
+        self.send(frames.window_update(stream.id, _BODY_LIMIT))
+
     def _finish(self, stream: Stream) -> None:
-        if not stream.whole:
+        if not stream.whole and not stream.left_open:
             self.send(frames.reset(stream.id, Code.NO_ERROR))
         self._drop(stream)
 
@@ -216,6 +224,8 @@ class Connection(Peer):
         self.streams[number] = stream
         if whole:
             self._whole(stream)
+        else:
+            self._begun(stream)
 
     def _data(self, flags: int, number: int, payload: bytes) -> None:
         if number > self.last_seen or not number:
@@ -233,6 +243,8 @@ class Connection(Peer):
         elif len(stream.body) > _BODY_LIMIT:
             stream.judged = True
             self._serve(stream)
+        elif self._asks_for < frames.FIRST_WINDOW and payload:
+            self.send(frames.window_update(number, len(payload)))
 
     def _whole(self, stream: Stream) -> None:
         stream.whole = True

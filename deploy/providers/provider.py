@@ -52,7 +52,10 @@ class Provider:
             connection.pings = connection.resets = 0
 
     def connection(self) -> Connection:
-        return Connection(self._serve, self._made, self._lost, self.judge.session(), self.judge.first_streams)
+        return Connection(
+            self._serve, self._made, self._lost, self.judge.session(), self.judge.first_streams,
+            begun=self._begun, window=self.judge.settings.window,
+        )  # fmt: skip
 
     def figures(self) -> dict[str, Any]:
         open_now = self.connections
@@ -74,6 +77,18 @@ class Provider:
         self.connections.discard(connection)
         self._pings += connection.pings
         self._resets += connection.resets
+
+    def _begun(self, stream: Stream) -> None:
+        """An early answer; one that ends the stream follows room for its body, which a client may then try to send."""
+        rule = self._rules.pick(self.name, self.judge.device(stream), early=True)
+        if rule is None:
+            return
+        stream.judged, stream.left_open = True, rule.fault == "early_open"
+        answer = of_status(rule) if rule.outcome is None else self.judge.scripted(stream, rule)
+        self._record.count(self.name, answer.outcome)
+        if not stream.left_open:
+            stream.connection.make_room(stream)
+        stream.answer(answer)
 
     def _serve(self, stream: Stream) -> None:
         device = self.judge.device(stream)

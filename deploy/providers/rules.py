@@ -10,8 +10,10 @@ import msgspec
 Name = Literal["apns", "fcm", "token"]
 Fault = Literal[
     "reset", "refused_stream", "goaway", "goaway_before", "no_body", "split_data", "empty_data", "stall", "silence",
-    "close",
+    "close", "early", "early_open",
 ]  # fmt: skip
+EARLY = frozenset({"early", "early_open"})
+"""They strike when the headers of a request are there, and its body is still to come."""
 RULES_AT_MOST = 1000
 
 
@@ -73,9 +75,9 @@ class Rules:
             self._by_provider.setdefault(rule.provider, []).append(rule)
         return [rule.id for rule in rules]
 
-    def pick(self, provider: Name, token: str) -> Rule | None:
+    def pick(self, provider: Name, token: str, *, early: bool = False) -> Rule | None:
         for rule in self._by_provider.get(provider, ()):
-            if rule.exhausted or not token.startswith(rule.token):
+            if rule.exhausted or not token.startswith(rule.token) or (rule.fault in EARLY) != early:
                 continue
             if rule.probability >= 1 or self._random.random() < rule.probability:
                 rule.used += 1

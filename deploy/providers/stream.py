@@ -31,17 +31,19 @@ class Wire(Protocol):
     def send_headers(self, stream: Stream, headers: Iterable[tuple[str, str]], *, end: bool) -> None: ...
     def send_data(self, stream: Stream) -> None: ...
     def send_reset(self, stream: Stream, code: int) -> None: ...
+    def make_room(self, stream: Stream) -> None: ...
     def announce(self, max_streams: int) -> None: ...
     def go_away(self, last_stream: int | None = None, code: int = 0, debug: bytes = b"") -> None: ...
     def abort(self) -> None: ...
 
 
 class Stream:
-    """`headers` are those of the request without pseudo headers; of repeated ones the last counts."""
+    """`headers` are those of the request without pseudo headers; of repeated ones the last counts. `left_open`: an
+    answer before the end of the request ends no stream of the client's."""
 
     __slots__ = (
-        "_timer", "body", "connection", "headers", "id", "judged", "malformed", "method", "path", "pieces", "repeated",
-        "whole", "window",
+        "_timer", "body", "connection", "headers", "id", "judged", "left_open", "malformed", "method", "path", "pieces",
+        "repeated", "whole", "window",
     )  # fmt: skip
 
     def __init__(self, number: int, connection: Wire, fields: Iterable[tuple[str, str]], window: int) -> None:
@@ -52,7 +54,7 @@ class Stream:
         self.method, self.path = self.headers.pop(":method", ""), self.headers.pop(":path", "")
         self.malformed = not self.method or not self.path or any(name != name.lower() for name in self.headers)
         self.body = bytearray()
-        self.whole = self.judged = False
+        self.whole = self.judged = self.left_open = False
         self.pieces: deque[bytes] = deque()
         self._timer: asyncio.TimerHandle | None = None
 

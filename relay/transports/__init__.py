@@ -23,13 +23,14 @@ class Outcome(msgspec.Struct, frozen=True):
     """`delivered`: accepted by the provider; `gone`: the token is dead, where known since `since` (Unix seconds);
     `retry`: later, at the earliest after `after` seconds; `refused`: this push will never be taken, which counts
     against the token where it `blames_token`; `denied`: the provider does not accept us. `error` is a word for logs
-    and integrators."""
+    and integrators. `unasked`: it was decided here, and says nothing about the provider."""
 
     kind: Literal["delivered", "gone", "retry", "refused", "denied"]
     error: str | None = None
     after: float = 0.0
     since: float | None = None
     blames_token: bool = False
+    unasked: bool = False
 
 
 class Load(NamedTuple):

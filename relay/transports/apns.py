@@ -61,13 +61,14 @@ class ApnsTransport:
 
     async def send(self, letter: Letter) -> Outcome:
         if not _TOKEN.match(letter.token):
-            return Outcome("gone", "BadDeviceToken")
+            return Outcome("gone", "BadDeviceToken", unasked=True)
         notification = _notification(letter)
         if notification is None:
-            return Outcome("refused", "PayloadTooLarge")
+            return Outcome("refused", "PayloadTooLarge", unasked=True)
         try:
-            outcome = _outcome(await self._ask(notification))
-            if outcome.error == "ExpiredProviderToken" and self._token.expired():
+            result = await self._ask(notification)
+            outcome = _outcome(result)
+            if outcome.error == "ExpiredProviderToken" and self._token.expired(result.authorization):
                 outcome = _outcome(await self._ask(notification))
         except Lost as lost:
             return Outcome("retry", lost.reason)

@@ -34,13 +34,17 @@ class ApnsNotification(NotificationRequest):
 
 
 class ApnsResult(NotificationResult):
-    """`retry_after` is a header that aioapns does not keep; `description` the reason, of an answer that gave one."""
+    """`retry_after` is a header that aioapns does not keep; `description` the reason, of an answer that gave one;
+    `authorization` what the request was sent with."""
 
-    __slots__ = ("retry_after",)
+    __slots__ = ("authorization", "retry_after")
 
-    def __init__(self, notification_id: str, status: str, reason: _Reason, retry_after: bytes | None) -> None:
+    def __init__(
+        self, notification_id: str, status: str, reason: _Reason, retry_after: bytes | None, authorization: str
+    ) -> None:
         super().__init__(notification_id, status, reason.reason or None, reason.timestamp)
         self.retry_after = retry_after
+        self.authorization = authorization
 
 
 class _Reason(msgspec.Struct):
@@ -67,11 +71,12 @@ class ProviderToken(AuthorizationHeaderProvider):
             self._make()
         return self._header
 
-    def expired(self) -> bool:
-        """The provider says so: True when there is a new one to try."""
-        if 0 <= self._clock() - self._made_at < MIN_TOKEN_SECONDS:
-            return False
-        self._make()
+    def expired(self, header: str) -> bool:
+        """The provider says so: True when there is a new one to try. Of all who hear it at once, one makes it."""
+        if header == self._header:
+            if 0 <= self._clock() - self._made_at < MIN_TOKEN_SECONDS:
+                return False
+            self._make()
         return True
 
     def _make(self) -> None:
@@ -96,18 +101,20 @@ class ApnsConnection(Http2, APNsTLSClientProtocol):
 
     async def send_notification(self, request: ApnsNotification) -> ApnsResult:  # type: ignore[override]
         """The answer, whatever its status; Lost."""
-        answer = await self.request(self._headers(request), request.body)
+        authorization = self._token.get_header()
+        answer = await self.request(self._headers(request, authorization), request.body)
         try:
             reason = _decode(answer.body) if answer.body else _Reason()
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             reason = _Reason()
-        return ApnsResult(request.notification_id, str(answer.status), reason, answer.headers.get(b"retry-after"))
+        retry_after = answer.headers.get(b"retry-after")
+        return ApnsResult(request.notification_id, str(answer.status), reason, retry_after, authorization)
 
-    def _headers(self, request: ApnsNotification) -> list[tuple[bytes, bytes]]:
+    def _headers(self, request: ApnsNotification, authorization: str) -> list[tuple[bytes, bytes]]:
         headers = [
             *self._fixed,
             (b":path", f"/3/device/{request.device_token}".encode()),
-            (b"authorization", self._token.get_header().encode()),
+            (b"authorization", authorization.encode()),
             self._topic,
             (b"apns-id", request.notification_id.encode()),
             (b"apns-expiration", str(request.expires_at).encode()),

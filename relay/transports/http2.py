@@ -17,7 +17,7 @@ import msgspec
 from h2.config import H2Configuration
 from h2.connection import ConnectionInputs, ConnectionState, H2Connection, H2ConnectionStateMachine
 from h2.errors import ErrorCodes
-from h2.exceptions import NoAvailableStreamIDError, ProtocolError
+from h2.exceptions import NoAvailableStreamIDError, NoSuchStreamError, ProtocolError
 from h2.settings import SettingCodes, Settings
 
 MAX_ANSWER = 16 * 1024
@@ -92,6 +92,8 @@ class Http2(asyncio.Protocol):
         self._streams: dict[int, _Stream] = {}
         # Streams whose body waits for the peer's window.
         self._blocked: dict[int, None] = {}
+        # Answered before they were whole, in the piece of data that is being read.
+        self._cut_short: set[int] = set()
         self._pings: dict[bytes, asyncio.Future[None]] = {}
         self._ping_names = itertools.count(1)
         self._socket: asyncio.Transport | None = None
@@ -188,6 +190,7 @@ class Http2(asyncio.Protocol):
             self._flush()
             self.abort("protocol")
             return
+        self._end_cut_short()
         self._flush()
         if self.leaving.is_set() and not self._streams and self._socket is not None:
             self._socket.close()
@@ -217,10 +220,13 @@ class Http2(asyncio.Protocol):
     def _on_end(self, event: h2.events.StreamEnded) -> None:
         if (stream := self._streams.get(event.stream_id)) is not None:
             self._unanswered = 0
+            if stream.unsent:
+                self._cut_short.add(event.stream_id)
             self._settle(event.stream_id, Answer(stream.status, stream.headers, bytes(stream.body)))
 
     def _on_reset(self, event: h2.events.StreamReset) -> None:
         refused = event.error_code == ErrorCodes.REFUSED_STREAM
+        self._cut_short.discard(event.stream_id)
         self._settle(event.stream_id, Lost("stream refused" if refused else "stream reset", unprocessed=refused))
 
     def _on_goaway(self, event: h2.events.ConnectionTerminated) -> None:
@@ -269,15 +275,24 @@ class Http2(asyncio.Protocol):
     def _send_blocked(self, stream_ids: list[int]) -> None:
         for stream_id in stream_ids:
             stream = self._streams.get(stream_id)
-            while stream is not None and stream.unsent:
-                window = self._h2.local_flow_control_window(stream_id)
-                size = min(len(stream.unsent), window, self._h2.max_outbound_frame_size)
-                if size <= 0:
-                    break
-                part, stream.unsent = stream.unsent[:size], stream.unsent[size:]
-                self._h2.send_data(stream_id, part, end_stream=not stream.unsent)
-            if stream is None or not stream.unsent:
+            try:
+                waits = stream is not None and self._send_some(stream_id, stream)
+            except NoSuchStreamError:
+                # The peer ended it in the same piece that made room; how, another event is about to say.
+                waits = False
+            if not waits:
                 self._blocked.pop(stream_id, None)
+
+    def _send_some(self, stream_id: int, stream: _Stream) -> bool:
+        """What the peer has room for; True when some is left."""
+        while stream.unsent:
+            window = self._h2.local_flow_control_window(stream_id)
+            size = min(len(stream.unsent), window, self._h2.max_outbound_frame_size)
+            if size <= 0:
+                return True
+            self._h2.send_data(stream_id, stream.unsent[:size], end_stream=size == len(stream.unsent))
+            stream.unsent = stream.unsent[size:]
+        return False
 
     def _settle(self, stream_id: int, result: Answer | Lost) -> None:
         stream = self._streams.pop(stream_id, None)
@@ -298,6 +313,11 @@ class Http2(asyncio.Protocol):
         if self._unanswered >= SILENT_STREAMS or self.leaving.is_set():
             self.leave()
         self.on_room()
+
+    def _end_cut_short(self) -> None:
+        """The rest of their bodies is wanted by nobody, and until one of both sides says so a stream counts."""
+        while self._cut_short:
+            self._reset(self._cut_short.pop())
 
     def _reset(self, stream_id: int) -> None:
         try:

@@ -6,7 +6,7 @@ import asyncio
 import random
 import ssl
 import time
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from typing import Generic, NamedTuple, TypeVar
 
@@ -42,7 +42,7 @@ class Lanes(Generic[C]):
         self._pace = pace
         self._connections: list[C] = []
         self._tasks: list[asyncio.Task[None]] = []
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._waiting: OrderedDict[asyncio.Future[None], None] = OrderedDict()
         self._failing: set[int] = set()
         self._told_down = False
 
@@ -82,7 +82,7 @@ class Lanes(Generic[C]):
 
     async def _room(self) -> None:
         waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(waiting)
+        self._waiting[waiting] = None
         try:
             await waiting
         except asyncio.CancelledError:
@@ -90,7 +90,8 @@ class Lanes(Generic[C]):
                 # It was this one's turn: somebody else's then.
                 self._wake()
             else:
-                self._waiting.remove(waiting)
+                # `_wake` may have passed it over already.
+                self._waiting.pop(waiting, None)
             raise
 
     def _wake(self) -> None:
@@ -99,7 +100,7 @@ class Lanes(Generic[C]):
         if room <= 0 and len(self._failing) == self._pace.lanes:
             room = len(self._waiting)
         while self._waiting and room > 0:
-            waiting = self._waiting.popleft()
+            waiting, _ = self._waiting.popitem(last=False)
             if not waiting.done():
                 waiting.set_result(None)
                 room -= 1

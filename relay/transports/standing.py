@@ -43,16 +43,21 @@ class Standing:
         return self._transport.load()
 
     async def send(self, letter: Letter) -> Outcome:
-        if self._probe_at is not None:
-            left = self._probe_at - self._clock()
+        due = self._probe_at
+        if due is not None:
+            left = due - self._clock()
             if 0 < left <= PROBE_SECONDS:
                 return Outcome("retry", "credentials_refused", after=min(left, WAIT_SECONDS))
             # This one is the probe.
             self._probe_at = self._clock() + PROBE_SECONDS
         outcome = await self._transport.send(letter)
-        if outcome.kind == "denied":
+        if outcome.unasked:
+            if due is not None and self._probe_at is not None:
+                # The next one is the probe, then.
+                self._probe_at = due
+        elif outcome.kind == "denied":
             return self._denied(outcome)
-        if outcome.kind != "retry" and self._probe_at is not None:
+        elif outcome.kind != "retry" and self._probe_at is not None:
             self._probe_at = None
             self._on_denied(False)
             logs.info("provider_credentials_accepted", provider=self._provider)

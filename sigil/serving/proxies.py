@@ -48,6 +48,10 @@ class ClientAddresses:
         lines = [value for name, value in headers if name == self._raw_header]
         return self._of(peer, b",".join(lines).decode("latin-1") if lines else None)
 
+    def of_connection(self, peer: str) -> str | None:
+        """Before anything was said on it; None for a proxy that is believed, whose connections are many clients'."""
+        return None if self._is_trusted(_parse(peer)) else _key_of_peer(peer)
+
     def _of(self, peer: str, forwarded: str | None) -> str:
         if forwarded is None:
             return _key_of_peer(peer)

@@ -149,15 +149,15 @@ async def test_an_unregistered_device_is_gone(registry: Registry) -> None:
 
 async def test_failures_count_up_and_begin_at_zero_after_contact(registry: Registry) -> None:
     await registry.register(device())
-    assert [await registry.failed(fingerprint("phone")) for _ in range(3)] == [1, 2, 3]
+    assert [await registry.failed(fingerprint("phone"), device().token) for _ in range(3)] == [1, 2, 3]
     await registry.saw(fingerprint("phone"), NOW + 1)
-    assert await registry.failed(fingerprint("phone")) == 1
+    assert await registry.failed(fingerprint("phone"), device().token) == 1
     await registry.register(device())
-    assert await registry.failed(fingerprint("phone")) == 1
+    assert await registry.failed(fingerprint("phone"), device().token) == 1
 
 
 async def test_an_unknown_device_has_no_failures(registry: Registry) -> None:
-    assert await registry.failed(fingerprint("nobody")) == 0
+    assert await registry.failed(fingerprint("nobody"), device("nobody").token) == 0
     await registry.saw(fingerprint("nobody"), NOW)
     assert await registry.device(fingerprint("nobody")) is None
 
@@ -174,14 +174,14 @@ async def test_seen_at_moves_forward_and_not_at_every_contact(registry: Registry
     assert await seen_at() == NOW
     await registry.saw(fingerprint("phone"), NOW + SEEN_EVERY_SECONDS)
     assert await seen_at() == NOW + SEEN_EVERY_SECONDS
-    await registry.failed(fingerprint("phone"))
+    await registry.failed(fingerprint("phone"), device().token)
     await registry.saw(fingerprint("phone"), NOW)
     assert await seen_at() == NOW + SEEN_EVERY_SECONDS
 
 
 async def test_an_evicted_device_says_why_and_has_no_token_any_more(registry: Registry) -> None:
     await registry.register(device())
-    assert await registry.evict(fingerprint("phone"), "Unregistered", NOW, NOW + 9)
+    assert await registry.evict(fingerprint("phone"), "Unregistered", device().token, NOW + 9)
     assert await registry.device(fingerprint("phone")) == msgspec.structs.replace(
         device(), token=b"", evicted="Unregistered"
     )
@@ -189,23 +189,36 @@ async def test_an_evicted_device_says_why_and_has_no_token_any_more(registry: Re
 
 async def test_an_eviction_happens_once_and_not_to_strangers(registry: Registry) -> None:
     await registry.register(device())
-    assert await registry.evict(fingerprint("phone"), "first", NOW, NOW)
-    assert not await registry.evict(fingerprint("phone"), "second", NOW, NOW)
-    assert not await registry.evict(fingerprint("nobody"), "first", NOW, NOW)
+    assert await registry.evict(fingerprint("phone"), "first", device().token, NOW)
+    assert not await registry.evict(fingerprint("phone"), "second", device().token, NOW)
+    assert not await registry.evict(fingerprint("nobody"), "first", device("nobody").token, NOW)
     found = await registry.device(fingerprint("phone"))
     assert found is not None
     assert found.evicted == "first"
 
 
-async def test_a_device_that_registered_later_is_not_evicted(registry: Registry) -> None:
-    await registry.register(device(registered_at=NOW + 1))
-    assert not await registry.evict(fingerprint("phone"), "Unregistered", NOW, NOW + 9)
-    assert await registry.device(fingerprint("phone")) == device(registered_at=NOW + 1)
+async def test_a_device_that_registered_anew_is_not_evicted_even_in_the_same_second(registry: Registry) -> None:
+    anew = msgspec.structs.replace(device(), token=b"sealed anew")
+    await registry.register(device())
+    await admit(registry, push("a"))
+    await registry.register(anew)
+    assert not await registry.evict(fingerprint("phone"), "Unregistered", device().token, NOW)
+    assert await registry.device(fingerprint("phone")) == anew
+    assert await statuses(registry, "a") == [("queued", None)]
+    assert await registry.evict(fingerprint("phone"), "Unregistered", anew.token, NOW)
+
+
+async def test_failures_of_a_former_token_do_not_count_against_the_present_one(registry: Registry) -> None:
+    anew = msgspec.structs.replace(device(), token=b"sealed anew")
+    await registry.register(device())
+    await registry.register(anew)
+    assert await registry.failed(fingerprint("phone"), device().token) == 0
+    assert await registry.failed(fingerprint("phone"), anew.token) == 1
 
 
 async def test_a_registration_forgets_the_eviction(registry: Registry) -> None:
     await registry.register(device())
-    await registry.evict(fingerprint("phone"), "Unregistered", NOW, NOW)
+    await registry.evict(fingerprint("phone"), "Unregistered", device().token, NOW)
     await registry.register(device(registered_at=NOW + 1))
     assert await registry.device(fingerprint("phone")) == device(registered_at=NOW + 1)
     assert (await admit(registry, push("a"), now=NOW + 1))[0].status == "queued"
@@ -218,7 +231,7 @@ async def test_devices_are_counted_by_platform_and_evicted_ones_apart(registry: 
     assert await registry.count_devices() == {"apns": 2, "fcm": 1, "websocket": 2}
     await registry.register(device("a", "apns"))
     await registry.register(device("b", "fcm"))
-    await registry.evict(fingerprint("c"), "gone", NOW, NOW)
+    await registry.evict(fingerprint("c"), "gone", device("c").token, NOW)
     await registry.unregister(fingerprint("d"))
     assert await registry.count_devices() == {"apns": 1, "fcm": 1, "websocket": 1, "evicted": 1}
     await registry.register(device("c", "fcm"))
@@ -258,9 +271,9 @@ async def test_silent_devices_are_evicted_and_old_evictions_forgotten(registry: 
     await registry.register(device("silent", registered_at=NOW - 101))
     await registry.register(device("quiet", registered_at=NOW - 100))
     await registry.register(device("gone", registered_at=NOW - 101))
-    await registry.evict(fingerprint("gone"), "Unregistered", NOW, NOW - 51)
+    await registry.evict(fingerprint("gone"), "Unregistered", device("gone").token, NOW - 51)
     await registry.register(device("going", registered_at=NOW - 101))
-    await registry.evict(fingerprint("going"), "Unregistered", NOW, NOW - 50)
+    await registry.evict(fingerprint("going"), "Unregistered", device("going").token, NOW - 50)
     assert await registry.prune(NOW - 100, NOW - 50, NOW) == Pruned(1, 1)
     assert {one.public_key: one.evicted for one in await registry.devices(b"", 10)} == {
         b"key of silent": "silent",
@@ -362,7 +375,7 @@ async def test_answers_come_in_the_order_of_the_request(registry: Registry) -> N
     await registry.register(device("phone"))
     await registry.register(device("tablet", "fcm"))
     await registry.register(device("dead"))
-    await registry.evict(fingerprint("dead"), "Unregistered", NOW, NOW)
+    await registry.evict(fingerprint("dead"), "Unregistered", device("dead").token, NOW)
     answers = await admit(
         registry,
         push("a", "tablet"),
@@ -483,6 +496,19 @@ async def test_a_clear_and_a_repeat_cost_nothing(registry: Registry) -> None:
     assert (await admit(registry, push("a"), rate=rate))[0].status == "queued"
     assert (await admit(registry, push("clear", exempt=True), rate=rate))[0].status == "queued"
     assert (await admit(registry, push("b"), rate=rate))[0].status == "rate_limited"
+
+
+async def test_clears_have_a_bucket_of_their_own_for_what_five_minutes_may_have_shown(registry: Registry) -> None:
+    await registry.register(device())
+    rate = Rate(2, burst=3)
+    clears = [push(f"clear {number}", exempt=True) for number in range(16)]
+    answers = await admit(registry, *clears, rate=rate)
+    assert [one.status for one in answers] == ["queued"] * 13 + ["rate_limited"] * 3
+    assert (await admit(registry, clears[-1], rate=rate))[0].status == "rate_limited"
+    assert (await admit(registry, clears[-1], now=NOW + 30, rate=rate))[0].status == "queued"
+    others = await admit(registry, *map(push, "abcd"), now=NOW + 30, rate=rate)
+    assert [one.status for one in others] == ["queued"] * 3 + ["rate_limited"]
+    assert (await admit(registry, clears[-2], now=NOW + 30, rate=Rate(0)))[0].status == "queued"
 
 
 async def test_each_server_and_each_device_has_a_rate_of_its_own(registry: Registry) -> None:
@@ -745,7 +771,7 @@ async def test_pushes_of_a_device_that_goes_end_with_it(registry: Registry) -> N
         await registry.register(device(name, platform))
     await admit(registry, push("a"), push("b"), push("c", "tablet"), push("d", "other"))
     await settle(registry, "b", "delivered")
-    await registry.evict(fingerprint("phone"), "Unregistered", NOW, NOW)
+    await registry.evict(fingerprint("phone"), "Unregistered", device().token, NOW)
     await registry.unregister(fingerprint("tablet"))
     assert await statuses(registry, "a", "b", "c", "d") == [
         ("token_evicted", "Unregistered"),
@@ -773,7 +799,7 @@ async def test_an_admission_and_an_eviction_that_race_leave_nothing_queued(regis
         await registry.register(device(name))
     await all_of(
         *(admit(registry, push(name, name)) for name in names),
-        *(registry.evict(fingerprint(name), "gone", NOW, NOW) for name in names),
+        *(registry.evict(fingerprint(name), "gone", device(name).token, NOW) for name in names),
     )
     assert await registry.backlog() == 0
 

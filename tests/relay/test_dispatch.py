@@ -251,7 +251,7 @@ async def test_failures_in_a_row_evict_while_the_provider_takes_others(desk: Des
 
 async def test_a_delivery_ends_the_row_of_failures_and_counts_as_a_sign_of_life(desk: Desk) -> None:
     ((push, device),) = await desk.admitted("fcm", 1)
-    await desk.registry.failed(device.fingerprint)
+    await desk.registry.failed(device.fingerprint, device.token)
     failing = await desk.registry.device(device.fingerprint)
     assert failing is not None
     desk.clock.ahead += SEEN_EVERY_SECONDS + 1
@@ -271,3 +271,48 @@ async def test_only_what_died_after_it_was_registered_is_evicted(
     assert desk.news.evictions == evictions
     status = "token_evicted" if evictions else "failed"
     assert await desk.statuses([(push, device)]) == {(status, "Unregistered"): 1}
+
+
+async def overtaken(desk: Desk, platform: Platform, token: str) -> list[tuple[Push, Device]]:
+    """A push to APNs that is under way when its device registers anew, in the same second; then APNs answers."""
+    desk.apns.go.clear()
+    admitted = await desk.admitted("apns", 1)
+    ((_, device),) = admitted
+    delivering = asyncio.create_task(desk.dispatch.deliver(admitted, 60))
+    await until(_true_of(lambda: desk.apns.inside == 1))
+    sealed = desk.sealer.seal("token", device.fingerprint, platform, token.encode())
+    await desk.registry.register(Device(device.fingerprint, b"key", platform, sealed, device.registered_at))
+    desk.apns.go.set()
+    await delivering
+    return admitted
+
+
+GONE = Outcome("gone", "BadDeviceToken")
+BLAMED = Outcome("refused", "INVALID_ARGUMENT", blames_token=True)
+
+
+@pytest.mark.parametrize("says", [GONE, BLAMED])
+async def test_what_is_said_of_a_former_token_costs_neither_the_new_one_nor_the_push(desk: Desk, says: Outcome) -> None:
+    await desk.dispatch.deliver(await desk.admitted("apns", 1), 60)
+    desk.apns.says = says
+    admitted = await overtaken(desk, "apns", "new")
+    assert await desk.statuses(admitted) == {("queued", says.error): 1}
+    assert desk.news.attempts["apns", "queued"] == 1
+    desk.apns.says = Outcome("delivered")
+    await desk.dispatch.retry(100)
+    await until(_equal(lambda: desk.statuses(admitted), {("delivered", None): 1}))
+    assert desk.apns.sent["new"] == 1
+    assert desk.news.evictions == {}
+    registered = await desk.registry.device(admitted[0][1].fingerprint)
+    assert registered is not None
+    assert (registered.evicted, registered.failures) == (None, 0)
+
+
+async def test_a_push_that_follows_its_device_to_a_websocket_waits_there_whatever_becomes_of_the_token(
+    desk: Desk,
+) -> None:
+    desk.apns.says = GONE
+    ((push, device),) = await overtaken(desk, "websocket", "")
+    (held,) = await desk.registry.held([device.fingerprint], desk.clock())
+    assert (held.push.push_id, held.push.payload) == (push.push.push_id, push.push.payload)
+    assert desk.news.evictions == {}

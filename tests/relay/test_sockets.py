@@ -248,3 +248,94 @@ async def test_a_device_that_stays_connected_is_seen_once_a_day() -> None:
             await a_heartbeat(sockets)
             await until(lambda before=pings: wire.sent.count("ping") > before)  # type: ignore[misc]
         await until(lambda: registry.seen == [NOW + 86_400, NOW + 2 * 86_400])
+
+
+class Host(Registry):
+    """One worker with its own clock; `told` is what it tells, and whoever `hears` it does so when the test says."""
+
+    def __init__(self, clock: float) -> None:
+        super().__init__()
+        self.told: list[tuple[str, bytes]] = []
+        self.wire = Wire()
+        number = bytes([int(clock) % 256])
+        self.sockets = Sockets(
+            registry=self,  # type: ignore[arg-type]
+            frame=frame,
+            clock=lambda: clock,
+            randomness=lambda size: number * size,
+        )
+
+    async def tell(self, channel: str, data: bytes) -> None:
+        self.told.append((channel, data))
+
+    def hears(self, other: Host) -> None:
+        for channel, data in other.told:
+            self.sockets.news(channel, data)
+
+    @asynccontextmanager
+    async def connected(self) -> AsyncIterator[None]:
+        """The device, and it was told of."""
+        with self.sockets.connected(FINGERPRINT, self.wire):
+            await until(lambda: bool(self.told))
+            yield
+
+    async def nothing_is_under_way(self) -> None:
+        await until(lambda: not self.sockets._background)
+
+
+def connections_are(monkeypatch: pytest.MonkeyPatch, age: str) -> None:
+    monkeypatch.setattr("relay.sockets._SETTLED_SECONDS", {"old": -1.0, "new": 3600.0}[age])
+
+
+@pytest.mark.parametrize("ahead", [-60, 60])
+async def test_a_reconnect_ends_the_connection_before_whatever_the_clocks_of_hosts_say(
+    monkeypatch: pytest.MonkeyPatch, ahead: int
+) -> None:
+    one, other = Host(NOW + ahead), Host(NOW)
+    async with one.connected():
+        connections_are(monkeypatch, "old")
+        one.hears(one)
+        await one.nothing_is_under_way()
+        assert one.wire.sent == [], "it heard of itself"
+        async with other.connected():
+            one.hears(other)
+            await until(lambda: one.wire.sent == ["closed 4000"])
+            assert other.wire.sent == []
+
+
+@pytest.mark.parametrize("ahead", [-60, 60])
+async def test_of_two_connections_that_come_at_once_exactly_one_stays(
+    monkeypatch: pytest.MonkeyPatch, ahead: int
+) -> None:
+    connections_are(monkeypatch, "new")
+    one, other = Host(NOW + ahead), Host(NOW)
+    async with one.connected(), other.connected():
+        for host, told in ((one, other), (other, one)):
+            host.hears(host)
+            host.hears(told)
+            await host.nothing_is_under_way()
+        assert sorted((one.wire.sent, other.wire.sent)) == [[], ["closed 4000"]]
+
+
+class SlowToTell(Host):
+    """Its news never get away; `given_up` when nobody waits for that any more."""
+
+    def __init__(self) -> None:
+        super().__init__(NOW)
+        self.given_up = asyncio.Event()
+
+    async def tell(self, channel: str, data: bytes) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.given_up.set()
+
+
+async def test_a_connection_that_cannot_be_told_of_in_time_is_told_of_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Late news of it would end the connection that came after it."""
+    monkeypatch.setattr("relay.sockets._TELL_SECONDS", 0.01)
+    host = SlowToTell()
+    with host.sockets.connected(FINGERPRINT, host.wire):
+        async with asyncio.timeout(DEADLINE):
+            await host.given_up.wait()
+        assert host.wire.sent == []

@@ -91,7 +91,7 @@ async def test_the_directory_of_others_is_left_as_it_is(tmp_path: Path) -> None:
 
 async def test_an_overwritten_token_is_in_no_file(path: Path, registry: SqliteRegistry) -> None:
     await registry.register(DEVICE)
-    await registry.evict(PHONE, "Unregistered", NOW, NOW)
+    await registry.evict(PHONE, "Unregistered", DEVICE.token, NOW)
     await registry.close()
     assert all(DEVICE.token not in file.read_bytes() for file in path.parent.iterdir())
 

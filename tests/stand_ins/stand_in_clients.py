@@ -118,12 +118,19 @@ class ByHand:
 
     def push(self, token: str | None = None, *, flush: bool = True, **headers: str | None) -> int:
         """The stream's number. What is not flushed goes out with what comes next, as one record of TLS."""
+        stream = self.begin(token, flush=False, **headers)
+        self.h2.send_data(stream, json.dumps(ALERT).encode(), end_stream=True)
+        if flush:
+            self.flush()
+        return stream
+
+    def begin(self, token: str | None = None, *, flush: bool = True, **headers: str | None) -> int:
+        """A push whose body is still to come."""
         stream = self.h2.get_next_available_stream_id()
         given = apns_headers(self.providers, **{"authorization": self.authorization, **headers})
         path = f"/3/device/{token or apns_token()}"
         pseudo = {":method": "POST", ":scheme": "https", ":path": path, ":authority": "apns"}
         self.h2.send_headers(stream, [*pseudo.items(), *given.items()])
-        self.h2.send_data(stream, json.dumps(ALERT).encode(), end_stream=True)
         if flush:
             self.flush()
         return stream

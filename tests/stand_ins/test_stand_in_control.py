@@ -100,6 +100,7 @@ def test_a_reset_forgets_all_but_numbers_and_connections(providers: Providers, a
         ("/rules", {"provider": "fcm", "outcome": "Unregistered"}, "fcm never says Unregistered"),
         ("/rules", {"provider": "apns", "fault": "thunder"}, "thunder"),
         ("/rules", {"provider": "token", "fault": "goaway"}, "no frames"),
+        ("/rules", {"provider": "apns", "fault": "early"}, "outcome or status"),
         ("/rules", {"provider": "apns", "probability": 2}, "probability"),
         ("/rules", {"provider": "apns", "delay_ms": -1}, "delay_ms"),
         ("/rules", {"provider": "apns", "status": 99}, "status"),

@@ -17,6 +17,7 @@ from h2.events import (
     SettingsAcknowledged,
     StreamEnded,
     StreamReset,
+    WindowUpdated,
 )
 from h2.settings import SettingCodes
 from stand_in_clients import ALERT, ByHand, apns_headers
@@ -239,6 +240,32 @@ def test_a_client_that_never_acknowledges_data_gets_65535_bytes_of_it(providers:
         peer.h2.increment_flow_control_window(100_000)
         peer.flush()
         peer.wait_for(StreamEnded, streams[-1])
+
+
+@pytest.mark.parametrize(("fault", "ends"), [("early", True), ("early_open", False)])
+def test_an_answer_can_come_before_the_body_and_end_the_stream_or_leave_it(
+    providers: Providers, peer: ByHand, fault: str, ends: bool
+) -> None:
+    providers.script("apns", token="ea", outcome="TooManyRequests", fault=fault)
+    stream = peer.begin(apns_token("ea"))
+    assert peer.answer(stream) == (429, {"reason": "TooManyRequests"})
+    peer.answer(peer.push())
+    assert [reset.error_code for reset in peer.of(StreamReset, stream)] == [ErrorCodes.NO_ERROR] * ends
+    assert len(peer.of(WindowUpdated, stream)) == ends, "room for the body, which is not wanted"
+    assert providers.counters("apns")["outcomes"] == {"Success": 2, "TooManyRequests": 1}
+
+
+def test_a_small_window_is_made_larger_by_what_came(providers: Providers) -> None:
+    providers.settings("apns", window=30)
+    with ByHand(providers) as peer:
+        peer.wait_for(RemoteSettingsChanged)
+        stream = peer.begin()
+        body = json.dumps(ALERT).encode()
+        for start in range(0, len(body), 30):
+            peer.until(lambda: peer.h2.local_flow_control_window(stream) == 30)
+            peer.h2.send_data(stream, body[start : start + 30], end_stream=start + 30 >= len(body))
+            peer.flush()
+        assert peer.answer(stream)[0] == 200
 
 
 def test_whoever_breaks_the_rules_is_told_and_closed(providers: Providers, peer: ByHand) -> None:

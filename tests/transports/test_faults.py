@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -298,3 +299,63 @@ async def test_who_closes_while_pushes_are_under_way_leaves_nothing(providers: P
     await transport.close()
     assert kinds(await asyncio.gather(*sending)) == {("retry", "closed"): 5}
     assert transport.load() == (0, 0)
+
+
+WINDOW = 64
+REFUSAL = {"apns": "TooManyRequests", "fcm": "QUOTA_EXCEEDED"}
+
+
+@asynccontextmanager
+async def one_narrow_connection(provider: str, providers: Providers) -> AsyncIterator[Transport]:
+    """A peer that takes so much of a body, and then asks for more."""
+    providers.settings(provider, window=WINDOW, max_streams=10)
+    async with opened(provider, providers, Pace(lanes=1, connect=20, rest=0.2)) as transport:
+        assert await transport.send(letter(provider)) == Outcome("delivered")
+        yield transport
+
+
+async def test_an_early_answer_that_ends_a_stream_takes_nobody_with_it(providers: Providers, provider: str) -> None:
+    """In one piece with room for the rest of its body: h2 has closed the stream when it is that body's turn."""
+    async with one_narrow_connection(provider, providers) as transport:
+        before = (await told(providers.counters, provider))["connections_accepted"]
+        providers.script(provider, outcome=REFUSAL[provider], fault="early", times=1)
+        providers.script(provider, delay_ms=100)
+        outcomes = kinds(await all_of(transport, [letter(provider) for _ in range(10)]))
+        assert outcomes == {("retry", REFUSAL[provider]): 1, ("delivered", None): 9}
+        assert (await told(providers.counters, provider))["connections_accepted"] == before
+
+
+async def test_an_early_answer_that_leaves_its_stream_open_takes_no_room_for_ever(
+    providers: Providers, provider: str
+) -> None:
+    async with one_narrow_connection(provider, providers) as transport:
+        before = await told(providers.counters, provider)
+        providers.script(provider, outcome=REFUSAL[provider], fault="early_open", times=30)
+        for _ in range(3):
+            outcomes = kinds(await all_of(transport, [letter(provider) for _ in range(10)]))
+            assert outcomes == {("retry", REFUSAL[provider]): 10}
+        assert await transport.send(letter(provider)) == Outcome("delivered")
+        after = await told(providers.counters, provider)
+        assert after["connections_accepted"] == before["connections_accepted"]
+        assert after["streams_reset_by_client"] - before["streams_reset_by_client"] == 30
+
+
+async def test_who_is_cancelled_in_the_turn_in_which_room_comes_is_cancelled_and_no_more(
+    providers: Providers, provider: str
+) -> None:
+    """It was a ValueError then: the time-outs of a provider that hangs, told as faults of ours."""
+    providers.settings("apns", first_streams=1, max_streams=1)
+    providers.settings("fcm", max_streams=1)
+    async with opened(provider, providers, Pace(lanes=1, connect=20, rest=0.2)) as transport:
+        await transport.send(letter(provider))
+        providers.script(provider, fault="silence")
+        sending = [asyncio.create_task(transport.send(letter(provider))) for _ in range(5)]
+
+        async def under_way() -> bool:
+            return bool((await told(providers.counters, provider))["streams"] == 1)
+
+        await until(under_way, "one to have the only stream, and the others to wait for it")
+        for task in sending:
+            task.cancel()
+        ends = await asyncio.gather(*sending, return_exceptions=True)
+        assert [type(end) for end in ends] == [asyncio.CancelledError] * 5

@@ -107,3 +107,22 @@ async def test_a_provider_that_is_away_has_not_forgiven(
     await standing.send(letter("apns"))
     assert (await standing.send(letter("apns"))).error == "credentials_refused"
     assert told == [False, True]
+
+
+async def test_what_is_decided_without_asking_says_nothing_and_is_no_probe(
+    standing: Standing, provider: Provider, clock: Clock, told: list[bool], capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A device with a malformed token would else open the door once a minute, and take the probe from the others."""
+    provider.says = DENIED
+    await standing.send(letter("apns"))
+    clock.now += PROBE_SECONDS
+    for kind in ("gone", "refused"):
+        provider.says = Outcome(kind, "by ourselves", unasked=True)
+        assert await standing.send(letter("apns")) == provider.says
+    assert told == [False, True]
+    assert "provider_credentials_accepted" not in capfd.readouterr().out
+    provider.says = DENIED
+    assert (await standing.send(letter("apns"))).error == "credentials_refused"
+    assert provider.asked == 4
+    assert (await standing.send(letter("apns"))).error == "credentials_refused"
+    assert provider.asked == 4
