@@ -355,7 +355,8 @@ async def test_transactions_that_meet_in_a_circle_are_tried_again(dsn: str, open
         await asyncio.gather(lock("ab"), lock("ba"))
     finally:
         await connections.close()
-    assert tries == 3
+    # The first try of the one that gave way, and its second; the second may meet the other once more.
+    assert tries > 2
 
 
 # Its statements
