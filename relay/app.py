@@ -194,9 +194,8 @@ def _route(
     addresses: ClientAddresses,
 ) -> None:
     config, registry, clock, randomness = snapshot.config, parts.registry, parts.clock, parts.randomness
-    # Each worker counts for itself: together they let through what is allowed.
-    strangers = Strangers(addresses, AddressLimiter(REQUESTS_PER_MINUTE / config.workers))
-    registrars = Strangers(addresses, AddressLimiter(REGISTRATIONS_PER_MINUTE / config.workers))
+    strangers = Strangers(addresses, AddressLimiter.of_worker(REQUESTS_PER_MINUTE, config.workers))
+    registrars = Strangers(addresses, AddressLimiter.of_worker(REGISTRATIONS_PER_MINUTE, config.workers))
     nonces = Nonces(snapshot.nonce_secret, clock=clock, randomness=randomness)
     devices = Devices(registry=registry, sealer=parts.sealer, nonces=nonces, clock=clock)
     trust = Trust(config.trusted_servers, on_first_use=config.trust_on_first_use)

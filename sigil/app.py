@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -113,22 +114,22 @@ def build(snapshot: Snapshot, parts: Parts, life: Life) -> Edge:
     app.add_route("/openapi.json", OpenApi(__version__, strangers))
     if parts.metrics:
         app.add_route("/metrics", parts.metrics.resource)
-    _add_pages(app, config, identity, strangers)
+    _add_pages(app, config, identity)
     if snapshot.session is not None:
         _add_keys_of_init(app, snapshot, snapshot.session, parts, addresses=addresses, strangers=strangers)
     return Edge(app, Intake(), addresses)
 
 
-def _add_pages(app: App, config: Config, identity: ServerIdentity, strangers: Strangers) -> None:
+def _add_pages(app: App, config: Config, identity: ServerIdentity) -> None:
     pages = PageFiles.load()
     values = values_of_home(identity, config.server_name, __version__)
-    add_assets(app, pages, strangers)
-    app.add_route("/", Page(pages.fill("home.html", values), strangers))
-    app.add_sink(NothingHere(pages.fill("not_found.html", values), strangers).sink)
+    add_assets(app, pages)
+    app.add_route("/", Page(pages.fill("home.html", values)))
+    app.add_sink(NothingHere(pages.fill("not_found.html", values)).sink)
 
 
-def add_assets(app: App, pages: PageFiles, strangers: Strangers) -> None:
-    assets = Assets(pages, strangers)
+def add_assets(app: App, pages: PageFiles) -> None:
+    assets = Assets(pages)
     app.add_route("/assets/{name}", assets)
     app.add_route("/favicon.ico", assets)
 
@@ -157,14 +158,13 @@ def addresses_of(config: Config) -> ClientAddresses:
 
 
 def strangers_of(config: Config, addresses: ClientAddresses) -> Strangers:
-    # Each worker counts for itself: together they let through what the setting says.
-    return Strangers(addresses, AddressLimiter(config.rate_limit / config.workers))
+    return Strangers(addresses, AddressLimiter.of_worker(config.rate_limit, config.workers))
 
 
-def guesses_of(config: Config, addresses: ClientAddresses) -> Strangers:
+def guesses_of(config: Config, addresses: ClientAddresses, clock: Callable[[], float] = time.monotonic) -> Strangers:
     """Those who guess a token of the wizard: ten times a minute, whatever SIGIL_RATE_LIMIT says."""
-    per_worker = max(1, _GUESSES_PER_MINUTE * FAILURE_COST / config.workers)
-    return Strangers(addresses, AddressLimiter(per_worker))
+    per_minute = _GUESSES_PER_MINUTE * FAILURE_COST
+    return Strangers(addresses, AddressLimiter.of_worker(per_minute, config.workers, clock))
 
 
 def _info(config: Config, identity: ServerIdentity) -> Info:

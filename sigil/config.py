@@ -17,7 +17,7 @@ from sigil.serving import settings
 from sigil.serving.settings import MIN_SECRET_LENGTH, ConfigError, Network, Reader, Secret
 from sigil.webhook_settings import WebhookTarget
 
-# Typed by a person, guessed at ten times a minute at most, and gone after the first boot.
+# Typed by a person, guessed at some ten times a minute, and gone after the first boot.
 MIN_INIT_TOKEN_LENGTH = 16
 SECRETS = ("SIGIL_MNEMONIC", "API_KEY", "WEBHOOK_SECRET", "WEBHOOK_URL", "METRICS_TOKEN", "SIGIL_INIT_TOKEN")
 """Variables whose value is a secret itself, or may hold one."""

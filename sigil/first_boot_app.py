@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import falcon.asgi
@@ -110,12 +111,14 @@ def _expected(snapshot: InitSnapshot) -> str | None:
         raise StartRefused(str(error)) from error
 
 
-def build(snapshot: InitSnapshot, vault: FileVault, life: Life) -> Edge:
-    """The wizard."""
+def build(
+    snapshot: InitSnapshot, vault: FileVault, life: Life, monotonic: Callable[[], float] = time.monotonic
+) -> Edge:
+    """The wizard; `monotonic` gives the seconds in which guesses are counted."""
     config = snapshot.config
     addresses = addresses_of(config)
     strangers = strangers_of(config, addresses)
-    doors = Doors(_own_page(snapshot), _token_door(snapshot, guesses_of(config, addresses)), strangers)
+    doors = Doors(_own_page(snapshot), _token_door(snapshot, guesses_of(config, addresses, monotonic)), strangers)
     boot = FirstBoot(
         vault=vault,
         # Read anew: of a worker that is started again after the commitment was lost, too.
@@ -130,7 +133,7 @@ def build(snapshot: InitSnapshot, vault: FileVault, life: Life) -> Edge:
     app.add_error_handler(VaultUnusable, _vault_failed)
     _add_wizard(app, boot, doors, config)
     _add_open(app, config, strangers, life)
-    _add_pages(app, config, strangers)
+    _add_pages(app, config)
     for path in openapi.paths():
         if path not in _SERVED:
             app.add_route(path, NotYet())
@@ -169,12 +172,12 @@ def _add_open(app: App, config: Config, strangers: Strangers, life: Life) -> Non
     app.add_route("/info", InfoOfServer(info, strangers))
 
 
-def _add_pages(app: App, config: Config, strangers: Strangers) -> None:
+def _add_pages(app: App, config: Config) -> None:
     pages = PageFiles.load()
     to_the_wizard = ToTheWizard()
-    add_assets(app, pages, strangers)
+    add_assets(app, pages)
     app.add_route("/", to_the_wizard)
-    app.add_route("/init", Page(pages.fill("init.html", {"server_name": config.server_name}), strangers))
+    app.add_route("/init", Page(pages.fill("init.html", {"server_name": config.server_name})))
     app.add_sink(to_the_wizard.sink)
 
 
