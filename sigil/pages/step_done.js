@@ -5,17 +5,6 @@ import { part, showPictogram } from "./page.js";
 // A P-256 point whose private key was thrown away when it was made.
 const NOBODYS_DEVICE = "Ars9SPKzqli5juAlatg0oU2nk5iLCZtCLTeW3TUB0t94";
 
-const COMPOSE = `services:
-  sigil:
-    environment:
-      SIGIL_MODE: operational
-      SIGIL_MNEMONIC_PATH: /run/secrets/sigil_mnemonic
-    secrets:
-      - sigil_mnemonic
-secrets:
-  sigil_mnemonic:
-    file: ./mnemonic.txt`;
-
 export class Done {
   #wizard;
 
@@ -28,9 +17,6 @@ export class Done {
     const list = this.#wizard.journey.section.querySelector(".pictogram");
     showPictogram(list, identity.server_pictogram, identity.server_pictogram_speakable);
     const lines = {
-      "done-file": "(umask 077; cat > mnemonic.txt)",
-      "done-shell": 'export SIGIL_MNEMONIC_PATH="$PWD/mnemonic.txt"\nunset SIGIL_MODE',
-      "done-compose": COMPOSE,
       "done-cert": "cp /var/lib/sigil/tls/cert.pem sigil.pem",
       "done-cert-compose": "docker compose cp sigil:/var/lib/sigil/tls/cert.pem sigil.pem",
       "done-curl": firstCall(setting.base_url),

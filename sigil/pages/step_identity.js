@@ -21,6 +21,7 @@ export class Identity {
 
   async #commit() {
     const { journey, memory, server } = this.#wizard;
+    memory.posted.add(memory.identity.server_id);
     const committed = await server.commit(memory.words);
     Object.assign(memory, { words: null, identity: committed.identity, session: committed.session });
     server.present("");

@@ -1,7 +1,7 @@
 """Pages for people, and their files: read once at start, and nothing outside of this closed list is ever served.
 
 Nobody is charged for them, as for /health: they are bytes that lie ready, nothing is computed, decided or read for one,
-and all that they cost is the line, which a rate of requests does not guard. The wizard loads 20 of them.
+and all that they cost is the line, which a rate of requests does not guard. The wizard loads some twenty of them.
 """
 
 from __future__ import annotations
