@@ -16,7 +16,7 @@ from sigil.serving import logs
 from sigil.serving.process import TlsPaths, serve
 from sigil.serving.refusal import StartRefused
 from sigil.serving.secrecy import swaps
-from sigil.serving.self_signed import ensure_pair
+from sigil.serving.self_signed import ensure_pair, is_there
 from sigil.serving.settings import ConfigError, Secret
 from sigil.serving.tls_pair import TlsPair
 from sigil.state import enter_state
@@ -70,7 +70,8 @@ def check(environ: Mapping[str, str] = os.environ) -> tuple[Config, ServerIdenti
     """All that can be known before a start, without starting or changing anything; ConfigError or StartRefused."""
     config = load(environ)
     identity = take_snapshot(config)[1] if config.mnemonic else None
-    if not config.http_only and (config.tls_cert.exists() or config.tls_key.exists() or not config.tls_auto_generate):
+    given = not config.http_only and (is_there(config.tls_cert) or is_there(config.tls_key))
+    if given or not (config.http_only or config.tls_auto_generate):
         ensure_pair(config.tls_cert, config.tls_key, generate=False)
         TlsPair(config.tls_cert, config.tls_key).close()
     if config.mode == "init":
