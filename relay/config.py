@@ -80,6 +80,24 @@ def load(environ: Mapping[str, str]) -> Config:
 
 
 @dataclass(frozen=True)
+class Renewed:
+    """What SIGHUP reads anew."""
+
+    trusted_servers: frozenset[bytes]
+    apns: ApnsCredentials | None
+    fcm: FcmCredentials | None
+
+
+def load_renewed(environ: Mapping[str, str]) -> Renewed:
+    """These alone: other files may be gone since the start, and no reload has a use for them. ConfigError."""
+    reader = Reader(environ)
+    renewed = Renewed(_trusted_servers(reader), _apns(reader), _fcm(reader))
+    if reader.faults:
+        raise ConfigError(reader.faults)
+    return renewed
+
+
+@dataclass(frozen=True)
 class Storage:
     """Where the registry is, for commands that need no more."""
 

@@ -126,6 +126,26 @@ def load_mnemonic(environ: Mapping[str, str]) -> Secret:
 
 
 @dataclass(frozen=True)
+class Renewed:
+    """What SIGHUP reads anew, beside the certificate."""
+
+    preset_keys: tuple[Secret, ...]
+    revoked_keys: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+def load_renewed(environ: Mapping[str, str]) -> Renewed:
+    """These alone: other files may be gone since the start, and must not stand between a stolen key and its revocation.
+    ConfigError.
+    """
+    reader = Reader(environ)
+    preset, revoked = _preset(reader), _revoked(reader)
+    if reader.faults:
+        raise ConfigError(reader.faults)
+    return Renewed(preset, revoked, tuple(reader.warnings))
+
+
+@dataclass(frozen=True)
 class WebhookSettings:
     """What commands about webhooks go by; the URL and the secrets may be absent."""
 
