@@ -77,6 +77,7 @@ def settle(state: StateDirectory, config: Config, start: Start) -> None:
     settle_state(state, config, server_id, vouched=committed is not None and committed.server_id == server_id)
     if config.mode == "operational":
         _forget_commitment(config)
+        _renew_marker(config, server_id)
 
 
 def _forget_commitment(config: Config) -> None:
@@ -84,6 +85,20 @@ def _forget_commitment(config: Config) -> None:
         vault_of(config).forget()
     except VaultUnusable as error:
         raise StartRefused(f"SIGIL_STATE_DIR {config.state_dir} cannot be used: {error}") from error
+
+
+def _renew_marker(config: Config, server_id: str) -> None:
+    """Words of the settings say who this server is, and a later init mode expects those. Not worth an outage."""
+    try:
+        former = marker_of(config).follow(server_id)
+    except MarkerUnusable as error:
+        logs.warn("marker_not_written", reason=str(error))
+        return
+    if former:
+        told = (
+            "the words of the settings give another identity than this server had; init mode expects theirs from now on"
+        )
+        logs.warn("marker_renewed", former=former, server_id=server_id, message=told)
 
 
 def expected(config: Config) -> str | None:
