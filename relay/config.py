@@ -158,7 +158,7 @@ def _read(r: Reader) -> Config:
         database_url=storage.database_url,
         data_dir=storage.data_dir,
         encryption_keys=storage.encryption_keys,
-        public_url=r.value("RELAY_PUBLIC_URL", None, _origin),
+        public_url=r.value("RELAY_PUBLIC_URL", None, settings.origin),
         trusted_servers=_trusted_servers(r),
         trust_on_first_use=r.flag("RELAY_TRUST_ON_FIRST_USE", default=False),
         push_rate=r.value("RELAY_PUSH_RATE", 10, settings.rate),
@@ -206,17 +206,6 @@ def _workers(r: Reader, storage: Storage) -> int:
     if workers not in {None, 1}:
         r.warnings.append("RELAY_WORKERS: on SQLite the relay runs one worker; set DATABASE_URL for more")
     return 1
-
-
-def _origin(text: str) -> str:
-    """`scheme://host[:port]` without the scheme's default port: what devices sign."""
-    url = settings.url(text)
-    parts = urlsplit(url)
-    if parts.path:
-        raise ValueError("is a URL without a path, such as https://relay.example.com")
-    default = {"http": 80, "https": 443}[parts.scheme]
-    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
-    return f"{parts.scheme}://{host}" + (f":{parts.port}" if parts.port not in {None, default} else "")
 
 
 def _trusted_servers(r: Reader) -> frozenset[bytes]:

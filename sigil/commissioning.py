@@ -119,9 +119,13 @@ def _remove_marker(config: Config) -> None:
 
 
 def asks_for_token(config: Config) -> bool:
-    """Not where only people on this host come in; a proxy, of which these settings speak, would let others in."""
+    return not config.init_token_off and bool(config.init_token or _others_come_in(config))
+
+
+def _others_come_in(config: Config) -> bool:
+    """Not only people on this host: to a listener on a network, or through a proxy, of which these settings speak."""
     proxied = config.http_only or config.public_url or config.trusted_proxies
-    return not config.init_token_off and bool(proxied or config.init_token or not on_loopback(config.host))
+    return bool(proxied) or not on_loopback(config.host)
 
 
 def _token(config: Config) -> Secret | None:
@@ -138,7 +142,7 @@ def _tell(config: Config, token: Secret | None) -> None:
     level = next(level for level in ("info", "warn", "error") if logs.enabled(level))
     how = "with the token of SIGIL_INIT_TOKEN" if config.init_token and token else "once"
     logs.report(level, "init_mode", {"open": address, "message": f"open this address {how} to set the server up"})
-    if token is None and not (on_loopback(config.host) and not config.http_only):
+    if token is None and _others_come_in(config):
         logs.warn("init_without_token", message="whoever reaches this server can set it up: SIGIL_INIT_TOKEN is off")
 
 

@@ -229,14 +229,22 @@ def https_url(text: str) -> str:
     return url(text)
 
 
+def origin(text: str) -> str:
+    """`scheme://host[:port]` as browsers send it and devices sign it: in lower case, without a default port."""
+    parts = urlsplit(url(text))
+    if parts.path:
+        raise ValueError("is a URL without a path, such as https://sigil.example.com")
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+    default = {"http": 80, "https": 443}[parts.scheme]
+    return f"{parts.scheme}://{host}" + (f":{parts.port}" if parts.port not in {None, default} else "")
+
+
 def https_origin(text: str) -> str:
-    """`https://host[:port]`: devices compare the origin of `respond_to` with the one they pinned."""
-    address = url(text)
-    parts = urlsplit(address)
-    loopback = parts.hostname in {"localhost", "127.0.0.1", "::1"}
-    if parts.path or (parts.scheme != "https" and not loopback):
+    """The same over https, or http to this host; devices compare that of `respond_to` with the one they pinned."""
+    parts = urlsplit(url(text))
+    if parts.scheme != "https" and parts.hostname not in {"localhost", "127.0.0.1", "::1"}:
         raise ValueError("is an https URL without a path, such as https://sigil.example.com")
-    return address
+    return origin(text)
 
 
 def networks(text: str) -> tuple[Network, ...]:

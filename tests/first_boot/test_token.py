@@ -123,8 +123,15 @@ def test_without_one_on_a_network_the_log_warns_and_names_are_held_to_addresses(
         refused(server.post("/init/words", Host="evil.example"), 403, "ORIGIN_REFUSED")
 
 
+def test_without_one_behind_a_proxy_on_the_same_host_the_log_warns() -> None:
+    """A proxy may forward with a Host of loopback and without a header: then whoever reaches it is taken for us."""
+    with Newborn(workers=1, SIGIL_PUBLIC_URL="https://sigil.example.com", SIGIL_INIT_TOKEN="off") as server:
+        assert "init_without_token" in {line["event"] for line in server.log()}
+        assert server.post("/init/words", Origin="https://sigil.example.com").status_code == 200
+
+
 def test_behind_a_proxy_on_the_same_host_it_is_asked_for() -> None:
-    with Newborn(workers=1, SIGIL_PUBLIC_URL="https://sigil.example.com") as server:
+    with Newborn(workers=1, SIGIL_PUBLIC_URL="https://Sigil.Example.com:443") as server:
         assert server.address().startswith("https://sigil.example.com/init#token=")
         state = server.get("/init/state", Host="sigil.example.com").json()
         assert (state["token_required"], state["base_url"]) == (True, "https://sigil.example.com")
