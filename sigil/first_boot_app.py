@@ -125,6 +125,7 @@ def build(
         expected=_expected(snapshot),
         committed=lambda server_id: _leave_marker(config, server_id),
         key_prefix=config.key_prefix,
+        tls_cert_path=None if config.http_only else str(config.tls_cert.absolute()),
         clock=time.time,
         randomness=os.urandom,
     )

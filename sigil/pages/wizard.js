@@ -26,6 +26,7 @@ class Wizard {
       identity: null,
       posted: new Set(), // IDs of the identities that this window has asked the server to take
       session: null, // opens the making of API keys, after the commit
+      certificate: null, // its path on the server's disk, after the commit, where the server has one
       startedOver: UNFINISHED.has(history.state?.step), // before a reload, which keeps the history
     };
     this.server = new Server();

@@ -8,16 +8,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import falcon.testing
 import pytest
 
 from sigil.config import Config
 from sigil.device import Device
-from sigil.first_boot_app import InitSnapshot, create_initialized_app
+from sigil.first_boot_app import InitSnapshot, build, create_initialized_app
 from sigil.protocol.identity import ServerIdentity, generate_mnemonic
 from sigil.serving.refusal import StartRefused
 from sigil.serving.worker_life import Life
 from sigil.store.marker import Marker, MarkerUnusable
-from tests.first_boot.newborn import NOBODY, Newborn, identity_of, refused
+from sigil.store.vault import FileVault
+from tests.first_boot.newborn import NOBODY, WORDS, Newborn, identity_of, refused
 from tests.flows.people import ACTION
 from tests.live import wait_until
 
@@ -63,7 +65,17 @@ def initialized() -> Iterator[Initialized]:
 def test_the_commit_answers_with_the_identity_and_a_session(initialized: Initialized) -> None:
     assert initialized.made["identity"]["server_id"] == initialized.identity.server_id
     assert initialized.made["api_key_prefix"] == "sgk_test_"
+    assert initialized.made["tls_cert_path"] == str(initialized.server.certificate)
     assert len(initialized.session) == 43
+
+
+async def test_over_plain_http_there_is_no_certificate_to_tell_of(tmp_path: Path) -> None:
+    config = Config(state_dir=tmp_path, tls_cert=tmp_path / "cert.pem", http_only=True)
+    app: Any = build(InitSnapshot(config, None, None, loopback_only=True), FileVault(tmp_path), Life(0, 1))
+    async with falcon.testing.ASGIConductor(app) as conductor:
+        answer = await conductor.simulate_post("/init/commit", json={"words": WORDS}, host="localhost")
+    assert answer.status_code == 201
+    assert "tls_cert_path" not in answer.json
 
 
 def test_every_worker_is_operational_with_that_identity(initialized: Initialized) -> None:
