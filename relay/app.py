@@ -43,6 +43,7 @@ from sigil.serving.intake import Intake
 from sigil.serving.limits import AddressLimiter
 from sigil.serving.proxies import ClientAddresses
 from sigil.serving.strangers import Strangers
+from sigil.serving.token_door import door_of_metrics, guesses_of
 from sigil.serving.worker_life import Life
 
 if TYPE_CHECKING:
@@ -176,7 +177,8 @@ def build(snapshot: Snapshot, parts: Parts, life: Life) -> Edge:
     _route(app, snapshot=snapshot, parts=parts, dispatch=dispatch, origins=origins, addresses=addresses)
     app.add_route("/health", HealthOfRelay(__version__, _faults(registry, life)))
     if metrics:
-        app.add_route("/metrics", metrics.resource)
+        door = door_of_metrics(config.metrics_token, guesses_of(addresses, config.workers))
+        app.add_route("/metrics", metrics.resource(door))
     if listener is not None:
         # There alone: on this port a frame of 16 MiB is taken into memory before anyone has said who they are.
         return Edge(app, Intake(), addresses)
@@ -222,13 +224,7 @@ def _metrics(snapshot: Snapshot, figures: _Figures) -> Metrics | None:
     # Not at the top: the master imports this module, and only workers may import metrics.
     from relay.metrics import Metrics
 
-    token = snapshot.config.metrics_token
-    return Metrics(
-        version=__version__,
-        directory=places.directory(snapshot.state_dir),
-        token=token.reveal() if token else None,
-        figures=figures.read,
-    )
+    return Metrics(version=__version__, directory=places.directory(snapshot.state_dir), figures=figures.read)
 
 
 def _frames(sealer: Sealer) -> Callable[[Push], str | None]:

@@ -166,7 +166,7 @@ def _read(r: Reader) -> Config:
         apns=_apns(r),
         fcm=_fcm(r),
         telemetry=r.choice("RELAY_TELEMETRY", "full", "full", "minimal", "none"),  # type: ignore[arg-type]
-        metrics_token=r.secret("METRICS_TOKEN"),
+        metrics_token=r.token("METRICS_TOKEN"),
         log_level=r.choice("LOG_LEVEL", "info", "debug", "info", "warn", "error"),  # type: ignore[arg-type]
         trusted_proxies=(
             r.value("TRUSTED_PROXY_IP", nobody, settings.networks)

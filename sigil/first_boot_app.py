@@ -13,7 +13,7 @@ import falcon.asgi
 from falcon.asgi import Request, Response
 
 from sigil import __version__
-from sigil.app import App, Snapshot, add_assets, addresses_of, guesses_of, strangers_of
+from sigil.app import App, Snapshot, add_assets, addresses_of, strangers_of
 from sigil.app import create_app as create_operational_app
 from sigil.config import Config
 from sigil.core.commitment import VaultUnusable
@@ -22,7 +22,7 @@ from sigil.protocol.errors import Overloaded
 from sigil.protocol.first_boot_messages import InfoBeforeInit
 from sigil.protocol.identity import ServerIdentity
 from sigil.resources import openapi
-from sigil.resources.admission import OwnPage, TokenDoor, same_as
+from sigil.resources.admission import OwnPage
 from sigil.resources.first_boot import CheckOfInit, CommitOfInit, Doors, NotYet, StateOfInit, WordsOfInit
 from sigil.resources.pages import Page, PageFiles, ToTheWizard
 from sigil.resources.server import HealthOfServer, InfoOfServer
@@ -35,6 +35,7 @@ from sigil.serving.secrecy import forbid_core_dumps
 from sigil.serving.settings import Secret
 from sigil.serving.strangers import Strangers
 from sigil.serving.succession import AsgiApp, Succession
+from sigil.serving.token_door import TokenDoor, guesses_of, same_as
 from sigil.serving.worker_life import Life
 from sigil.store.marker import Marker, MarkerUnusable
 from sigil.store.vault import FileVault
@@ -118,7 +119,9 @@ def build(
     config = snapshot.config
     addresses = addresses_of(config)
     strangers = strangers_of(config, addresses)
-    doors = Doors(_own_page(snapshot), _token_door(snapshot, guesses_of(config, addresses, monotonic)), strangers)
+    doors = Doors(
+        _own_page(snapshot), _token_door(snapshot, guesses_of(addresses, config.workers, monotonic)), strangers
+    )
     boot = FirstBoot(
         vault=vault,
         # Read anew: of a worker that is started again after the commitment was lost, too.

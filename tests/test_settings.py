@@ -68,6 +68,14 @@ def test_a_public_address_that_is_no_https_origin_stops_the_start(given: str) ->
         of_sigil.load(NEEDED | {"SIGIL_PUBLIC_URL": given})
 
 
+@pytest.mark.parametrize("token", ["fifteen-letters", "sixteen letters and blanks"])
+def test_a_token_that_is_easily_guessed_or_cannot_be_sent_stops_the_start(token: str) -> None:
+    for load in (of_sigil.load, of_relay.load):
+        with pytest.raises(ConfigError, match="METRICS_TOKEN: has at least 16 visible") as refused:
+            load(NEEDED | {"METRICS_TOKEN": token})
+        assert token not in str(refused.value)
+
+
 def test_a_misspelt_name_is_warned_about_by_the_service_whose_it_looks_like() -> None:
     told = "RELAY_ULR is not a setting; did you mean RELAY_URL?"
     assert of_sigil.load(NEEDED | {"RELAY_ULR": "x"}).warnings == (told,)

@@ -27,6 +27,8 @@ _CLOUDFLARE = (
 )
 MIN_SECRET_LENGTH = 32
 """Characters of a secret that others share with the server."""
+_MIN_TOKEN_LENGTH = 16
+VISIBLE = re.compile(r"[\x21-\x7e]+\Z")
 _MAX_FILE = 64 * 1024
 _SIZE = re.compile(r"(\d+)\s*([KMG]?)(?:i?B)?\Z", re.IGNORECASE | re.ASCII)
 _RATE = re.compile(r"(\d+)(?:/min)?\Z", re.ASCII)
@@ -116,6 +118,16 @@ class Reader:
         if path and text == "":
             self.faults.append(f"{file}: {path} is empty")
         return Secret(text) if text else None
+
+    def token(self, name: str, *, or_off: bool = False) -> Secret | None:
+        """A secret that is sent as a bearer token, and can be guessed at some ten times a minute."""
+        token = self.secret(name)
+        text = token.reveal() if token else "off"
+        is_off = token is None or (or_off and text.lower() == "off")
+        if not is_off and (len(text) < _MIN_TOKEN_LENGTH or not VISIBLE.match(text)):
+            wanted = f"has at least {_MIN_TOKEN_LENGTH} visible ASCII characters"
+            self.faults.append(f"{name}: {wanted}{', or is off' if or_off else ''}")
+        return token
 
     def secret_file(self, name: str, parse: Callable[[str], T]) -> T | None:
         """The content of the secret file that NAME names, parsed; None when it is not set, or with a fault."""
