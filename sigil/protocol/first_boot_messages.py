@@ -55,14 +55,12 @@ class Checked(Answer, frozen=True):
 
 
 class Initialized(Answer, frozen=True):
-    """201 of `POST /init/commit`; the session opens `POST /init/api-keys` for half an hour, and nothing else
-
-    `tls_cert_path` is on the server's disk, and absent where it speaks plain HTTP.
-    """
+    """201 of `POST /init/commit`; the session opens `POST /init/api-keys` for half an hour, and nothing else"""
 
     identity: ShownIdentity
     session: str
     api_key_prefix: str
+    # On the server's disk; absent where it speaks plain HTTP.
     tls_cert_path: str | None = None
 
     def __repr__(self) -> str:
