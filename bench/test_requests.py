@@ -37,7 +37,7 @@ def metrics(store: SessionStore, monkeypatch: pytest.MonkeyPatch, memory_directo
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(directory))
     monkeypatch.setattr(values, "ValueClass", values.ValueClass)
     places.take(directory)
-    return Metrics(store, version="", directory=directory, token=None)
+    return Metrics(store, version="", directory=directory)
 
 
 @pytest.fixture

@@ -44,6 +44,7 @@ from sigil.serving.intake import Intake
 from sigil.serving.limits import AddressLimiter
 from sigil.serving.proxies import ClientAddresses
 from sigil.serving.strangers import Strangers
+from sigil.serving.token_door import door_of_metrics, guesses_of
 from sigil.serving.worker_life import Life
 
 if TYPE_CHECKING:
@@ -184,7 +185,8 @@ def build(snapshot: Snapshot, parts: Parts, life: Life) -> Edge:
     _route(app, snapshot=snapshot, parts=parts, dispatch=dispatch, origins=origins, addresses=addresses)
     app.add_route("/health", HealthOfRelay(__version__, _faults(registry, life)))
     if metrics:
-        app.add_route("/metrics", metrics.resource)
+        door = door_of_metrics(config.metrics_token, guesses_of(addresses, config.workers))
+        app.add_route("/metrics", metrics.resource(door))
     if listener is not None:
         # There alone: on this port a frame of 16 MiB is taken into memory before anyone has said who they are.
         return Edge(app, Intake(), addresses)
@@ -202,9 +204,8 @@ def _route(
     addresses: ClientAddresses,
 ) -> None:
     config, registry, clock, randomness = snapshot.config, parts.registry, parts.clock, parts.randomness
-    # Each worker counts for itself: together they let through what is allowed.
-    strangers = Strangers(addresses, AddressLimiter(REQUESTS_PER_MINUTE / config.workers))
-    registrars = Strangers(addresses, AddressLimiter(REGISTRATIONS_PER_MINUTE / config.workers))
+    strangers = Strangers(addresses, AddressLimiter.of_worker(REQUESTS_PER_MINUTE, config.workers))
+    registrars = Strangers(addresses, AddressLimiter.of_worker(REGISTRATIONS_PER_MINUTE, config.workers))
     nonces = Nonces(snapshot.nonce_secret, clock=clock, randomness=randomness)
     devices = Devices(registry=registry, sealer=parts.sealer, nonces=nonces, clock=clock)
     trust = Trust(config.trusted_servers, on_first_use=config.trust_on_first_use)
@@ -231,13 +232,7 @@ def _metrics(snapshot: Snapshot, figures: _Figures) -> Metrics | None:
     # Not at the top: the master imports this module, and only workers may import metrics.
     from relay.metrics import Metrics
 
-    token = snapshot.config.metrics_token
-    return Metrics(
-        version=__version__,
-        directory=places.directory(snapshot.state_dir),
-        token=token.reveal() if token else None,
-        figures=figures.read,
-    )
+    return Metrics(version=__version__, directory=places.directory(snapshot.state_dir), figures=figures.read)
 
 
 def _frames(sealer: Sealer) -> Callable[[Push], str | None]:

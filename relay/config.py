@@ -80,6 +80,24 @@ def load(environ: Mapping[str, str]) -> Config:
 
 
 @dataclass(frozen=True)
+class Renewed:
+    """What SIGHUP reads anew."""
+
+    trusted_servers: frozenset[bytes]
+    apns: ApnsCredentials | None
+    fcm: FcmCredentials | None
+
+
+def load_renewed(environ: Mapping[str, str]) -> Renewed:
+    """These alone: other files may be gone since the start, and no reload has a use for them. ConfigError."""
+    reader = Reader(environ)
+    renewed = Renewed(_trusted_servers(reader), _apns(reader), _fcm(reader))
+    if reader.faults:
+        raise ConfigError(reader.faults)
+    return renewed
+
+
+@dataclass(frozen=True)
 class Storage:
     """Where the registry is, for commands that need no more."""
 
@@ -140,7 +158,7 @@ def _read(r: Reader) -> Config:
         database_url=storage.database_url,
         data_dir=storage.data_dir,
         encryption_keys=storage.encryption_keys,
-        public_url=r.value("RELAY_PUBLIC_URL", None, _origin),
+        public_url=r.value("RELAY_PUBLIC_URL", None, settings.origin),
         trusted_servers=_trusted_servers(r),
         trust_on_first_use=r.flag("RELAY_TRUST_ON_FIRST_USE", default=False),
         push_rate=r.value("RELAY_PUSH_RATE", 10, settings.rate),
@@ -148,7 +166,7 @@ def _read(r: Reader) -> Config:
         apns=_apns(r),
         fcm=_fcm(r),
         telemetry=r.choice("RELAY_TELEMETRY", "full", "full", "minimal", "none"),  # type: ignore[arg-type]
-        metrics_token=r.secret("METRICS_TOKEN"),
+        metrics_token=r.token("METRICS_TOKEN"),
         log_level=r.choice("LOG_LEVEL", "info", "debug", "info", "warn", "error"),  # type: ignore[arg-type]
         trusted_proxies=(
             r.value("TRUSTED_PROXY_IP", nobody, settings.networks)
@@ -188,17 +206,6 @@ def _workers(r: Reader, storage: Storage) -> int:
     if workers not in {None, 1}:
         r.warnings.append("RELAY_WORKERS: on SQLite the relay runs one worker; set DATABASE_URL for more")
     return 1
-
-
-def _origin(text: str) -> str:
-    """`scheme://host[:port]` without the scheme's default port: what devices sign."""
-    url = settings.url(text)
-    parts = urlsplit(url)
-    if parts.path:
-        raise ValueError("is a URL without a path, such as https://relay.example.com")
-    default = {"http": 80, "https": 443}[parts.scheme]
-    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
-    return f"{parts.scheme}://{host}" + (f":{parts.port}" if parts.port not in {None, default} else "")
 
 
 def _trusted_servers(r: Reader) -> frozenset[bytes]:

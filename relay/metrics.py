@@ -11,6 +11,7 @@ from prometheus_client.metrics_core import Metric
 from relay.transports import Load
 from sigil.protocol.errors import Problem, Retryable
 from sigil.serving.metrics import HttpMetrics, MetricsOfService, Scrape
+from sigil.serving.token_door import TokenDoor
 
 Figures = Callable[[], Iterator[Metric]]
 
@@ -25,9 +26,9 @@ _REASONS = frozenset(
 class Metrics:
     """The instruments of this process, and the resource that shows those of all, which count in `directory`."""
 
-    def __init__(self, *, version: str, directory: Path, token: str | None, figures: Figures) -> None:
+    def __init__(self, *, version: str, directory: Path, figures: Figures) -> None:
         self.http = HttpMetrics("relay")
-        self.resource = MetricsOfService(Scrape("relay", version, directory, figures), token)
+        self._scrape = Scrape("relay", version, directory, figures)
         self._pushes = Counter("relay_push", "Attempts by outcome.", ["provider", "status"], registry=None)
         self._seconds = Histogram("relay_push_duration_seconds", "Of one attempt.", ["provider"], registry=None)
         self._limited = Counter("relay_rate_limited", "Requests refused for a limit.", ["limit"], registry=None)
@@ -52,6 +53,9 @@ class Metrics:
         )
         for limit in ("address", "arrivals"):
             self._limited.labels(limit)
+
+    def resource(self, door: TokenDoor) -> MetricsOfService:
+        return MetricsOfService(self._scrape, door)
 
     def attempt(self, provider: str, status: str, seconds: float) -> None:
         self._pushes.labels(provider, status).inc()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from relay import __version__
 from relay.app import Snapshot, create_app, open_registry
-from relay.config import SECRETS, Config, load
+from relay.config import SECRETS, Config, load, load_renewed
 from relay.registry import Registry, RegistryBusy, RegistryUnusable
 from sigil.serving import logs
 from sigil.serving.process import serve
@@ -105,8 +105,8 @@ def _tell(config: Config) -> None:
 def _reload(environ: Mapping[str, str], running: Snapshot) -> tuple[Snapshot, None]:
     """What SIGHUP changes: trusted servers, and the credentials at providers. The rest stays as it started."""
     try:
-        config = load(environ)
+        renewed = load_renewed(environ)
     except ConfigError as error:
         raise StartRefused("; ".join(error.lines)) from error
-    read = {"trusted_servers": config.trusted_servers, "apns": config.apns, "fcm": config.fcm}
-    return replace(running, config=replace(running.config, **read)), None  # type: ignore[arg-type]
+    kept = replace(running.config, trusted_servers=renewed.trusted_servers, apns=renewed.apns, fcm=renewed.fcm)
+    return replace(running, config=kept), None

@@ -18,7 +18,7 @@ from sigil.protocol.api_key import KeyRing
 from sigil.protocol.errors import Overloaded
 from sigil.protocol.identity import DerivedSecrets, ServerIdentity
 from sigil.protocol.messages import Features, Info
-from sigil.resources.admission import OwnPage, TokenDoor
+from sigil.resources.admission import OwnPage
 from sigil.resources.approvals import NewApproval, OneApproval, StatusOfApproval, Votes
 from sigil.resources.callers import Callers
 from sigil.resources.challenges import Answers, NewChallenge, OneChallenge, StatusOfChallenge
@@ -31,9 +31,10 @@ from sigil.serving import logs, places, problems
 from sigil.serving.edge import Edge
 from sigil.serving.every_answer import EveryAnswer
 from sigil.serving.intake import Intake
-from sigil.serving.limits import FAILURE_COST, AddressLimiter
+from sigil.serving.limits import AddressLimiter
 from sigil.serving.proxies import ClientAddresses
 from sigil.serving.strangers import Strangers
+from sigil.serving.token_door import TokenDoor, door_of_metrics, guesses_of
 from sigil.serving.worker_life import Life
 from sigil.state import open_store
 from sigil.waiting import Waiters
@@ -42,7 +43,6 @@ from sigil.worker import Loops
 if TYPE_CHECKING:
     from sigil.metrics import Metrics
 
-_GUESSES_PER_MINUTE = 10
 App = falcon.asgi.App[Any, Any]
 
 
@@ -72,8 +72,7 @@ def _metrics(config: Config, store: SessionStore, waiters: Waiters) -> Metrics |
     # Not at the top: the master imports this module before it has told where to count.
     from sigil.metrics import Metrics
 
-    token = config.metrics_token.reveal() if config.metrics_token else None
-    metrics = Metrics(store, version=__version__, directory=places.directory(config.state_dir), token=token)
+    metrics = Metrics(store, version=__version__, directory=places.directory(config.state_dir))
     waiters.on_change = metrics.waiting
     return metrics
 
@@ -112,23 +111,24 @@ def build(snapshot: Snapshot, parts: Parts, life: Life) -> Edge:
     app.add_route("/info", InfoOfServer(_info(config, identity), strangers))
     app.add_route("/openapi.json", OpenApi(__version__, strangers))
     if parts.metrics:
-        app.add_route("/metrics", parts.metrics.resource)
-    _add_pages(app, config, identity, strangers)
+        door = door_of_metrics(config.metrics_token, guesses_of(addresses, config.workers))
+        app.add_route("/metrics", parts.metrics.resource(door))
+    _add_pages(app, config, identity)
     if snapshot.session is not None:
         _add_keys_of_init(app, snapshot, snapshot.session, parts, addresses=addresses, strangers=strangers)
     return Edge(app, Intake(), addresses)
 
 
-def _add_pages(app: App, config: Config, identity: ServerIdentity, strangers: Strangers) -> None:
+def _add_pages(app: App, config: Config, identity: ServerIdentity) -> None:
     pages = PageFiles.load()
     values = values_of_home(identity, config.server_name, __version__)
-    add_assets(app, pages, strangers)
-    app.add_route("/", Page(pages.fill("home.html", values), strangers))
-    app.add_sink(NothingHere(pages.fill("not_found.html", values), strangers).sink)
+    add_assets(app, pages)
+    app.add_route("/", Page(pages.fill("home.html", values)))
+    app.add_sink(NothingHere(pages.fill("not_found.html", values)).sink)
 
 
-def add_assets(app: App, pages: PageFiles, strangers: Strangers) -> None:
-    assets = Assets(pages, strangers)
+def add_assets(app: App, pages: PageFiles) -> None:
+    assets = Assets(pages)
     app.add_route("/assets/{name}", assets)
     app.add_route("/favicon.ico", assets)
 
@@ -147,7 +147,7 @@ def _add_keys_of_init(
     # The session's token is asked for, so any name will do.
     page = OwnPage(scheme=config.scheme, public_url=config.public_url, any_name=True, loopback_only=False)
     told = "Only the page that set the server up makes API keys here, for half an hour."
-    doors = Doors(page, TokenDoor(desk.admits, guesses_of(config, addresses), told), strangers)
+    doors = Doors(page, TokenDoor(desk.admits, guesses_of(addresses, config.workers), told), strangers)
     app.add_route("/init/api-keys", KeysOfInit(desk, doors))
     app.add_route("/init/commit", TooLate(desk))
 
@@ -157,14 +157,7 @@ def addresses_of(config: Config) -> ClientAddresses:
 
 
 def strangers_of(config: Config, addresses: ClientAddresses) -> Strangers:
-    # Each worker counts for itself: together they let through what the setting says.
-    return Strangers(addresses, AddressLimiter(config.rate_limit / config.workers))
-
-
-def guesses_of(config: Config, addresses: ClientAddresses) -> Strangers:
-    """Those who guess a token of the wizard: ten times a minute, whatever SIGIL_RATE_LIMIT says."""
-    per_worker = max(1, _GUESSES_PER_MINUTE * FAILURE_COST / config.workers)
-    return Strangers(addresses, AddressLimiter(per_worker))
+    return Strangers(addresses, AddressLimiter.of_worker(config.rate_limit, config.workers))
 
 
 def _info(config: Config, identity: ServerIdentity) -> Info:

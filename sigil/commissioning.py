@@ -77,6 +77,7 @@ def settle(state: StateDirectory, config: Config, start: Start) -> None:
     settle_state(state, config, server_id, vouched=committed is not None and committed.server_id == server_id)
     if config.mode == "operational":
         _forget_commitment(config)
+        _renew_marker(config, server_id)
 
 
 def _forget_commitment(config: Config) -> None:
@@ -84,6 +85,20 @@ def _forget_commitment(config: Config) -> None:
         vault_of(config).forget()
     except VaultUnusable as error:
         raise StartRefused(f"SIGIL_STATE_DIR {config.state_dir} cannot be used: {error}") from error
+
+
+def _renew_marker(config: Config, server_id: str) -> None:
+    """Words of the settings say who this server is, and a later init mode expects those. Not worth an outage."""
+    try:
+        former = marker_of(config).follow(server_id)
+    except MarkerUnusable as error:
+        logs.warn("marker_not_written", reason=str(error))
+        return
+    if former:
+        told = (
+            "the words of the settings give another identity than this server had; init mode expects theirs from now on"
+        )
+        logs.warn("marker_renewed", former=former, server_id=server_id, message=told)
 
 
 def expected(config: Config) -> str | None:
@@ -104,9 +119,13 @@ def _remove_marker(config: Config) -> None:
 
 
 def asks_for_token(config: Config) -> bool:
-    """Not where only people on this host come in; a proxy, of which these settings speak, would let others in."""
+    return not config.init_token_off and bool(config.init_token or _others_come_in(config))
+
+
+def _others_come_in(config: Config) -> bool:
+    """Not only people on this host: to a listener on a network, or through a proxy, of which these settings speak."""
     proxied = config.http_only or config.public_url or config.trusted_proxies
-    return not config.init_token_off and bool(proxied or config.init_token or not on_loopback(config.host))
+    return bool(proxied) or not on_loopback(config.host)
 
 
 def _token(config: Config) -> Secret | None:
@@ -123,7 +142,7 @@ def _tell(config: Config, token: Secret | None) -> None:
     level = next(level for level in ("info", "warn", "error") if logs.enabled(level))
     how = "with the token of SIGIL_INIT_TOKEN" if config.init_token and token else "once"
     logs.report(level, "init_mode", {"open": address, "message": f"open this address {how} to set the server up"})
-    if token is None and not (on_loopback(config.host) and not config.http_only):
+    if token is None and _others_come_in(config):
         logs.warn("init_without_token", message="whoever reaches this server can set it up: SIGIL_INIT_TOKEN is off")
 
 

@@ -14,11 +14,9 @@ from typing import Literal
 
 from sigil import webhook_settings
 from sigil.serving import settings
-from sigil.serving.settings import MIN_SECRET_LENGTH, ConfigError, Network, Reader, Secret
+from sigil.serving.settings import MIN_SECRET_LENGTH, VISIBLE, ConfigError, Network, Reader, Secret
 from sigil.webhook_settings import WebhookTarget
 
-# Typed by a person, guessed at ten times a minute at most, and gone after the first boot.
-MIN_INIT_TOKEN_LENGTH = 16
 SECRETS = ("SIGIL_MNEMONIC", "API_KEY", "WEBHOOK_SECRET", "WEBHOOK_URL", "METRICS_TOKEN", "SIGIL_INIT_TOKEN")
 """Variables whose value is a secret itself, or may hold one."""
 
@@ -101,7 +99,6 @@ _FOREIGN = frozenset(
         "RELAY_TELEMETRY",
     }
 )
-_VISIBLE = re.compile(r"[\x21-\x7e]+\Z")
 _REVOCATION = re.compile(r"[0-9a-f]{8,32}\Z")
 
 
@@ -123,6 +120,26 @@ def load_mnemonic(environ: Mapping[str, str]) -> Secret:
     if mnemonic is None:
         raise ConfigError(reader.faults or [_NO_MNEMONIC])
     return mnemonic
+
+
+@dataclass(frozen=True)
+class Renewed:
+    """What SIGHUP reads anew, beside the certificate."""
+
+    preset_keys: tuple[Secret, ...]
+    revoked_keys: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+def load_renewed(environ: Mapping[str, str]) -> Renewed:
+    """These alone: other files may be gone since the start, and must not stand between a stolen key and its revocation.
+    ConfigError.
+    """
+    reader = Reader(environ)
+    preset, revoked = _preset(reader), _revoked(reader)
+    if reader.faults:
+        raise ConfigError(reader.faults)
+    return Renewed(preset, revoked, tuple(reader.warnings))
 
 
 @dataclass(frozen=True)
@@ -189,7 +206,7 @@ def _read(r: Reader) -> Config:
         + r.value("TRUSTED_PROXY_CIDR", nobody, settings.networks)
         + r.value("TRUSTED_PROXY_PROVIDER", nobody, settings.provider)
     )
-    token = _init_token(r)
+    token = r.token("SIGIL_INIT_TOKEN", or_off=True)
     token_off = token is not None and token.reveal().lower() == "off"
     return Config(
         mode="init" if mode == "init" and mnemonic is None else "operational",
@@ -212,7 +229,7 @@ def _read(r: Reader) -> Config:
         tls_key=r.value("TLS_KEY_PATH", Config.tls_key, Path),
         tls_auto_generate=r.flag("TLS_AUTO_GENERATE", default=True),
         telemetry=r.choice("SIGIL_TELEMETRY", "full", "full", "minimal", "none"),  # type: ignore[arg-type]
-        metrics_token=r.secret("METRICS_TOKEN"),
+        metrics_token=r.token("METRICS_TOKEN"),
         log_level=r.choice("LOG_LEVEL", "info", "debug", "info", "warn", "error"),  # type: ignore[arg-type]
         init_token=None if token_off else token,
         init_token_off=token_off,
@@ -239,19 +256,11 @@ def _refuse_not_built(r: Reader) -> None:
     r.faults += [f"{name}: not built yet in this version; unset it to start" for name in asked]
 
 
-def _init_token(r: Reader) -> Secret | None:
-    token = r.secret("SIGIL_INIT_TOKEN")
-    text = token.reveal() if token else "off"
-    if text.lower() != "off" and (len(text) < MIN_INIT_TOKEN_LENGTH or not _VISIBLE.match(text)):
-        r.faults.append(f"SIGIL_INIT_TOKEN: has at least {MIN_INIT_TOKEN_LENGTH} visible ASCII characters, or is off")
-    return token
-
-
 def _preset(r: Reader) -> tuple[Secret, ...]:
     secret = r.secret("API_KEY")
     keys = [key.strip() for key in secret.reveal().split(",") if key.strip()] if secret else []
     # Header values are visible ASCII: another key could never be sent.
-    if any(len(key) < MIN_SECRET_LENGTH or not _VISIBLE.match(key) for key in keys):
+    if any(len(key) < MIN_SECRET_LENGTH or not VISIBLE.match(key) for key in keys):
         r.faults.append(
             f"API_KEY: every key has at least {MIN_SECRET_LENGTH} visible ASCII characters; `sigil keygen` makes one"
         )

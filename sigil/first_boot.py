@@ -34,7 +34,8 @@ class FirstBoot:
     """Keeps nothing until the commit, and then derived secrets alone.
 
     `expected` is the server_id that this server had before, if any; `committed` is told the new one before anybody else
-    is. `clock` gives Unix seconds, `randomness(n)` n bytes from the system's generator.
+    is. `tls_cert_path` is told to whoever commits, and to nobody before. `clock` gives Unix seconds, `randomness(n)` n
+    bytes from the system's generator.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class FirstBoot:
         expected: str | None,
         committed: Callable[[str], None],
         key_prefix: Prefix,
+        tls_cert_path: str | None,
         clock: Callable[[], float],
         randomness: Callable[[int], bytes],
     ) -> None:
@@ -51,6 +53,7 @@ class FirstBoot:
         self._expected = expected
         self._committed = committed
         self._key_prefix = key_prefix
+        self._tls_cert_path = tls_cert_path
         self._clock = clock
         self._randomness = randomness
 
@@ -77,7 +80,7 @@ class FirstBoot:
         except AlreadyCommitted as error:
             raise AlreadyInitialized from error
         self._committed(identity.server_id)
-        return Initialized(shown(identity), token, self._key_prefix)
+        return Initialized(shown(identity), token, self._key_prefix, self._tls_cert_path)
 
     def _identity(self, words: str) -> tuple[DerivedSecrets, ServerIdentity]:
         try:

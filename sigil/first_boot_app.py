@@ -6,13 +6,14 @@ import os
 import signal
 import socket
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import falcon.asgi
 from falcon.asgi import Request, Response
 
 from sigil import __version__
-from sigil.app import App, Snapshot, add_assets, addresses_of, guesses_of, strangers_of
+from sigil.app import App, Snapshot, add_assets, addresses_of, strangers_of
 from sigil.app import create_app as create_operational_app
 from sigil.config import Config
 from sigil.core.commitment import VaultUnusable
@@ -21,7 +22,7 @@ from sigil.protocol.errors import Overloaded
 from sigil.protocol.first_boot_messages import InfoBeforeInit
 from sigil.protocol.identity import ServerIdentity
 from sigil.resources import openapi
-from sigil.resources.admission import OwnPage, TokenDoor, same_as
+from sigil.resources.admission import OwnPage
 from sigil.resources.first_boot import CheckOfInit, CommitOfInit, Doors, NotYet, StateOfInit, WordsOfInit
 from sigil.resources.pages import Page, PageFiles, ToTheWizard
 from sigil.resources.server import HealthOfServer, InfoOfServer
@@ -34,6 +35,7 @@ from sigil.serving.secrecy import forbid_core_dumps
 from sigil.serving.settings import Secret
 from sigil.serving.strangers import Strangers
 from sigil.serving.succession import AsgiApp, Succession
+from sigil.serving.token_door import TokenDoor, guesses_of, same_as
 from sigil.serving.worker_life import Life
 from sigil.store.marker import Marker, MarkerUnusable
 from sigil.store.vault import FileVault
@@ -110,18 +112,23 @@ def _expected(snapshot: InitSnapshot) -> str | None:
         raise StartRefused(str(error)) from error
 
 
-def build(snapshot: InitSnapshot, vault: FileVault, life: Life) -> Edge:
-    """The wizard."""
+def build(
+    snapshot: InitSnapshot, vault: FileVault, life: Life, monotonic: Callable[[], float] = time.monotonic
+) -> Edge:
+    """The wizard; `monotonic` gives the seconds in which guesses are counted."""
     config = snapshot.config
     addresses = addresses_of(config)
     strangers = strangers_of(config, addresses)
-    doors = Doors(_own_page(snapshot), _token_door(snapshot, guesses_of(config, addresses)), strangers)
+    doors = Doors(
+        _own_page(snapshot), _token_door(snapshot, guesses_of(addresses, config.workers, monotonic)), strangers
+    )
     boot = FirstBoot(
         vault=vault,
         # Read anew: of a worker that is started again after the commitment was lost, too.
         expected=_expected(snapshot),
         committed=lambda server_id: _leave_marker(config, server_id),
         key_prefix=config.key_prefix,
+        tls_cert_path=None if config.http_only else str(config.tls_cert.absolute()),
         clock=time.time,
         randomness=os.urandom,
     )
@@ -130,7 +137,7 @@ def build(snapshot: InitSnapshot, vault: FileVault, life: Life) -> Edge:
     app.add_error_handler(VaultUnusable, _vault_failed)
     _add_wizard(app, boot, doors, config)
     _add_open(app, config, strangers, life)
-    _add_pages(app, config, strangers)
+    _add_pages(app, config)
     for path in openapi.paths():
         if path not in _SERVED:
             app.add_route(path, NotYet())
@@ -169,12 +176,12 @@ def _add_open(app: App, config: Config, strangers: Strangers, life: Life) -> Non
     app.add_route("/info", InfoOfServer(info, strangers))
 
 
-def _add_pages(app: App, config: Config, strangers: Strangers) -> None:
+def _add_pages(app: App, config: Config) -> None:
     pages = PageFiles.load()
     to_the_wizard = ToTheWizard()
-    add_assets(app, pages, strangers)
+    add_assets(app, pages)
     app.add_route("/", to_the_wizard)
-    app.add_route("/init", Page(pages.fill("init.html", {"server_name": config.server_name}), strangers))
+    app.add_route("/init", Page(pages.fill("init.html", {"server_name": config.server_name})))
     app.add_sink(to_the_wizard.sink)
 
 

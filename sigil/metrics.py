@@ -21,6 +21,7 @@ from sigil.core.webhook_event import EVENT
 from sigil.protocol.errors import Limit, Problem, Retryable
 from sigil.protocol.relay_messages import PushStatus
 from sigil.serving.metrics import HttpMetrics, MetricsOfService, Scrape, gauge
+from sigil.serving.token_door import TokenDoor
 
 _STATUS = {
     "challenge_created": "created",
@@ -59,13 +60,12 @@ class Metrics:
         *,
         version: str,
         directory: Path,
-        token: str | None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
         self._clock = clock
         self.http = HttpMetrics("sigil")
-        self.resource = MetricsOfService(Scrape("sigil", version, directory, self._of_store), token)
+        self._scrape = Scrape("sigil", version, directory, self._of_store)
         challenges = Counter("sigil_challenges", "What happened to challenges.", ["status"], registry=None)
         requests = Counter("sigil_mpa_requests", "What happened to multi-party requests.", ["status"], registry=None)
         limited = Counter("sigil_rate_limited", "Requests refused for a limit.", ["limit"], registry=None)
@@ -88,6 +88,9 @@ class Metrics:
         self._waiting = Gauge(
             "sigil_long_polls", "Requests that wait for a result.", multiprocess_mode="livesum", registry=None
         )
+
+    def resource(self, door: TokenDoor) -> MetricsOfService:
+        return MetricsOfService(self._scrape, door)
 
     def challenge(self, event: str, challenge: Challenge) -> None:
         self._of_event[event].inc()

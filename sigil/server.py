@@ -10,13 +10,13 @@ from pathlib import Path
 from sigil import __version__, commissioning
 from sigil.app import Snapshot, create_app
 from sigil.commissioning import Start
-from sigil.config import SECRETS, Config, load
+from sigil.config import SECRETS, Config, load, load_renewed
 from sigil.protocol.identity import DerivedSecrets, InvalidMnemonic, ServerIdentity
 from sigil.serving import logs
 from sigil.serving.process import TlsPaths, serve
 from sigil.serving.refusal import StartRefused
 from sigil.serving.secrecy import swaps
-from sigil.serving.self_signed import ensure_pair
+from sigil.serving.self_signed import ensure_pair, is_there
 from sigil.serving.settings import ConfigError, Secret
 from sigil.serving.tls_pair import TlsPair
 from sigil.state import enter_state
@@ -70,7 +70,8 @@ def check(environ: Mapping[str, str] = os.environ) -> tuple[Config, ServerIdenti
     """All that can be known before a start, without starting or changing anything; ConfigError or StartRefused."""
     config = load(environ)
     identity = take_snapshot(config)[1] if config.mnemonic else None
-    if not config.http_only and (config.tls_cert.exists() or config.tls_key.exists() or not config.tls_auto_generate):
+    given = not config.http_only and (is_there(config.tls_cert) or is_there(config.tls_key))
+    if given or not (config.http_only or config.tls_auto_generate):
         ensure_pair(config.tls_cert, config.tls_key, generate=False)
         TlsPair(config.tls_cert, config.tls_key).close()
     if config.mode == "init":
@@ -122,12 +123,11 @@ def _ensure_tls(config: Config) -> None:
 def _reload(environ: Mapping[str, str], start: Start) -> tuple[object, TlsPaths]:
     """What SIGHUP changes: certificate, API keys and revocations, from their files. The rest stays as it started."""
     try:
-        config = load(environ)
+        renewed = load_renewed(environ)
     except ConfigError as error:
         raise StartRefused("; ".join(error.lines)) from error
-    if config.mnemonic and start.identity and take_snapshot(config)[1].server_id != start.identity.server_id:
-        raise StartRefused("the mnemonic now gives another server_id; another identity needs a restart")
-    _tell(config)
+    for line in renewed.warnings:
+        logs.warn("setting", message=line)
     running = start.snapshot
-    kept = replace(running.config, preset_keys=config.preset_keys, revoked_keys=config.revoked_keys)
-    return replace(running, config=kept), _tls_paths(config)
+    kept = replace(running.config, preset_keys=renewed.preset_keys, revoked_keys=renewed.revoked_keys)
+    return replace(running, config=kept), _tls_paths(kept)

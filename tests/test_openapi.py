@@ -35,7 +35,7 @@ CHECKED_IN = Path(__file__).parent.parent / "docs" / "openapi.json"
 @pytest.fixture(scope="module")
 def app(tmp_path_factory: pytest.TempPathFactory) -> Any:
     store = MemoryStore(kinds=KINDS, clock=time.time)
-    metrics = Metrics(store, version=__version__, directory=tmp_path_factory.mktemp("metrics"), token=None)
+    metrics = Metrics(store, version=__version__, directory=tmp_path_factory.mktemp("metrics"))
     snapshot = Snapshot(Config(), SECRETS, Session(b"", 0))
     return build(snapshot, Parts(store=store, waiters=Waiters(), metrics=metrics), Life(0, 1))
 

@@ -140,8 +140,9 @@ def init(create: bool | None, mnemonic_out: Path | None, api_key_out: Path | Non
             die(f"{path} exists; it is not overwritten")
     if yes and create is None:
         die("--yes asks nothing: say --create or --restore")
-    if not yes and not sys.stdin.isatty():
-        die("there is no terminal to ask on: say --yes, and --create or --restore")
+    # Standard output as well: in a file or a pipe the words that are shown for a moment would stay.
+    if not yes and not (sys.stdin.isatty() and sys.stdout.isatty()):
+        die("there is no terminal to ask on and show words on: say --yes, and --create or --restore")
     with refusals():
         from sigil.cli.wizard import Wanted, Wizard
         from sigil.serving.secrecy import forbid_core_dumps

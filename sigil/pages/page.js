@@ -36,6 +36,11 @@ export function showId(node, text) {
   node.replaceChildren(...text.match(/.{1,8}/g).map((group) => make("span", {}, group)));
 }
 
+/** As one word of a shell's command line. */
+export function quoted(text) {
+  return /^[\w./:@%+=-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`;
+}
+
 /** False when the browser does not let pages write to the clipboard. */
 export async function copied(text) {
   try {

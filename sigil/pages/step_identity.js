@@ -21,8 +21,10 @@ export class Identity {
 
   async #commit() {
     const { journey, memory, server } = this.#wizard;
+    memory.posted.add(memory.identity.server_id);
     const committed = await server.commit(memory.words);
-    Object.assign(memory, { words: null, identity: committed.identity, session: committed.session });
+    const { identity, session, tls_cert_path: certificate = null } = committed;
+    Object.assign(memory, { words: null, identity, session, certificate });
     server.present("");
     journey.go("keys");
   }

@@ -2,6 +2,7 @@
 
 import { Confirm } from "./step_confirm.js";
 import { Done } from "./step_done.js";
+import { Gone } from "./step_gone.js";
 import { Identity } from "./step_identity.js";
 import { Journey } from "./journey.js";
 import { Keys } from "./step_keys.js";
@@ -23,7 +24,9 @@ class Wizard {
       setting: null, // what GET /init/state told
       words: null, // the 24 in one string, until the commit
       identity: null,
+      posted: new Set(), // IDs of the identities that this window has asked the server to take
       session: null, // opens the making of API keys, after the commit
+      certificate: null, // its path on the server's disk, after the commit, where the server has one
       startedOver: UNFINISHED.has(history.state?.step), // before a reload, which keeps the history
     };
     this.server = new Server();
@@ -37,6 +40,7 @@ class Wizard {
       identity: new Identity(this),
       keys: new Keys(this),
       done: new Done(this),
+      gone: new Gone(this),
     };
     this.journey.take(this.steps);
     part("open-again").addEventListener("click", () => this.open());
@@ -72,7 +76,6 @@ class Wizard {
     try {
       await work();
     } catch (refusal) {
-      if (!(refusal instanceof Refusal)) throw refusal;
       await this.#refused(refusal);
     } finally {
       this.journey.held = false;
@@ -86,9 +89,10 @@ class Wizard {
   }
 
   async #refused(refusal) {
+    if (!(refusal instanceof Refusal)) throw refusal;
     // With a session, nothing but the making of keys is asked for, and its step knows what a refusal means.
     if (refusal.status === 401) this.steps.token.refused();
-    else if (refusal.status === 404 || refusal.code === "ALREADY_INITIALIZED") await this.#gone();
+    else if (refusal.status === 404 || refusal.code === "ALREADY_INITIALIZED") await this.#setUp();
     else if (refusal.code === "IDENTITY_MISMATCH") this.trouble(this.#mismatch(refusal.details));
     else this.trouble(inPlainWords(refusal));
   }
@@ -97,13 +101,14 @@ class Wizard {
     return `These are the words of another server. Expected is ${pictogram.join(" ")} with the ID ${serverId}.`;
   }
 
-  /** Somebody finished: another window, or this one and its answer was lost on the way. */
-  async #gone() {
-    const info = await this.server.info().catch(() => ({}));
-    const same = this.memory.identity !== null && info.server_id === this.memory.identity.server_id;
-    this.memory.words = null;
-    for (const told of document.querySelectorAll("[data-told]")) told.hidden = (told.dataset.told === "same") !== same;
-    this.journey.end("gone");
+  async #setUp() {
+    try {
+      await this.steps.gone.find();
+    } catch (refusal) {
+      // Whose words these are is not known, so nothing is told of them: the same button asks again.
+      if (!(refusal instanceof Refusal)) throw refusal;
+      this.trouble(inPlainWords(refusal));
+    }
   }
 
   #forget() {

@@ -60,6 +60,8 @@ class Initialized(Answer, frozen=True):
     identity: ShownIdentity
     session: str
     api_key_prefix: str
+    # On the server's disk; absent where it speaks plain HTTP.
+    tls_cert_path: str | None = None
 
     def __repr__(self) -> str:
         return "Initialized(…)"

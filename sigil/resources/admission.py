@@ -1,17 +1,13 @@
-"""Who may use the first-boot wizard: its own page, opened at an address of this server, with the token of its log."""
+"""Who may use the first-boot wizard: its own page, opened at an address of this server."""
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import ipaddress
 import re
-from collections.abc import Callable
 
 from falcon.asgi import Request
 
-from sigil.protocol.errors import OriginRefused, Unauthorized
-from sigil.serving.strangers import Strangers
+from sigil.protocol.errors import OriginRefused
 
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::[0-9]{1,5})?\Z")
 # Of a listener that only this host can reach: whoever sends them stands in front of it, and speaks for others.
@@ -69,45 +65,3 @@ class OwnPage:
         if origin is None or origin == self._public_url:
             return True
         return origin.lower() in {f"{scheme}://{host}" for scheme in self._schemes}
-
-
-class TokenDoor:
-    """Asks for a token that `fits`, or for none; `guesses` limits those who do not have it."""
-
-    def __init__(self, fits: Callable[[str], bool] | None, guesses: Strangers, told: str) -> None:
-        self._fits = fits
-        self._guesses = guesses
-        self._told = told
-
-    @property
-    def asks(self) -> bool:
-        return self._fits is not None
-
-    def check(self, req: Request) -> None:
-        """RateLimited, then Unauthorized. Who is limited is not heard: else guessing could go on."""
-        if self._fits is None:
-            return
-        token = bearer(req)
-        if not token:
-            # Nothing was guessed.
-            raise Unauthorized(self._told)
-        with self._guesses.failures_charged(req) as charged:
-            charged.refuse_when_exhausted()
-            if not self._fits(token):
-                raise Unauthorized(self._told)
-
-
-def same_as(token: str) -> Callable[[str], bool]:
-    """Compared by hash: equal lengths, so that the time tells nothing, not even a length."""
-    digest = _digest(token)
-    return lambda given: hmac.compare_digest(digest, _digest(given))
-
-
-def bearer(req: Request) -> str:
-    """The token of the Authorization header, empty without one."""
-    scheme, _, token = (req.get_header("AUTHORIZATION") or "").partition(" ")
-    return token if scheme.lower() == "bearer" else ""
-
-
-def _digest(token: str) -> bytes:
-    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()

@@ -9,12 +9,13 @@ from falcon.asgi import Request, Response
 from sigil.first_boot import FirstBoot, KeyDesk
 from sigil.protocol.errors import AlreadyInitialized, NotFound, NotInitialized
 from sigil.protocol.first_boot_messages import GivenWords, InitState, Nothing
-from sigil.resources.admission import OwnPage, TokenDoor
+from sigil.resources.admission import OwnPage
 from sigil.resources.pages import dress
 from sigil.serving import logs
 from sigil.serving.answers import answer
 from sigil.serving.requests import decode_json, read_body
 from sigil.serving.strangers import Strangers
+from sigil.serving.token_door import TokenDoor
 
 T = TypeVar("T")
 

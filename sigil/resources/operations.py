@@ -265,6 +265,6 @@ OPERATIONS = (
         summary="Prometheus metrics; absent with SIGIL_TELEMETRY=none. METRICS_TOKEN, where set, is the bearer token.",
         answers={},
         text=("text/plain", "application/openmetrics-text"),
-        errors={401: "UNAUTHORIZED", 404: "NOT_FOUND"},
+        errors={401: "UNAUTHORIZED", 404: "NOT_FOUND", 429: "RATE_LIMITED"},
     ),
 )

@@ -1,4 +1,8 @@
-"""Pages for people, and their files: read once at start, and nothing outside of this closed list is ever served."""
+"""Pages for people, and their files: read once at start, and nothing outside of this closed list is ever served.
+
+Nobody is charged for them, as for /health: they are bytes that lie ready, nothing is computed, decided or read for one,
+and all that they cost is the line, which a rate of requests does not guard. The wizard loads some twenty of them.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +18,6 @@ from falcon.asgi import Request, Response
 
 from sigil.protocol.errors import NotFound
 from sigil.protocol.identity import ServerIdentity, word_list
-from sigil.serving.strangers import Strangers
 
 _PACKAGE = "sigil.pages"
 _ICON = "favicon.svg"
@@ -95,12 +98,10 @@ def values_of_home(identity: ServerIdentity, server_name: str, version: str) -> 
 class Page:
     """One page, filled once."""
 
-    def __init__(self, content: bytes, strangers: Strangers) -> None:
+    def __init__(self, content: bytes) -> None:
         self._content = content
-        self._strangers = strangers
 
-    async def on_get(self, req: Request, resp: Response) -> None:
-        self._strangers.charge(req)
+    async def on_get(self, _req: Request, resp: Response) -> None:
         show(resp, self._content)
 
     on_head = on_get
@@ -109,12 +110,10 @@ class Page:
 class Assets:
     """`/assets/{name}`"""
 
-    def __init__(self, pages: PageFiles, strangers: Strangers) -> None:
+    def __init__(self, pages: PageFiles) -> None:
         self._assets = pages.assets
-        self._strangers = strangers
 
-    async def on_get(self, req: Request, resp: Response, name: str = _ICON) -> None:
-        self._strangers.charge(req)
+    async def on_get(self, _req: Request, resp: Response, name: str = _ICON) -> None:
         if name not in self._assets:
             raise NotFound
         dress(resp)
@@ -126,14 +125,12 @@ class Assets:
 class NothingHere:
     """Whatever has no route: a page for people, the error of the protocol for programs."""
 
-    def __init__(self, content: bytes, strangers: Strangers) -> None:
+    def __init__(self, content: bytes) -> None:
         self._content = content
-        self._strangers = strangers
 
     async def sink(self, req: Request, resp: Any, **_parameters: Any) -> None:
         if not wants_page(req):
             raise NotFound
-        self._strangers.charge(req)
         show(resp, self._content)
         resp.status_code = 404
 

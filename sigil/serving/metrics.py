@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hmac
 import os
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
@@ -16,8 +15,8 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from sigil.protocol.errors import Unauthorized
 from sigil.serving import places, process_figures
+from sigil.serving.token_door import TokenDoor
 
 Gauges = Callable[[], Iterable[Metric]]
 
@@ -111,15 +110,13 @@ class Scrape:
 
 
 class MetricsOfService:
-    """`GET /metrics`; with a token, `Authorization: Bearer <token>` is asked for."""
+    """`GET /metrics`; the door may ask for a token."""
 
-    def __init__(self, scrape: Scrape, token: str | None) -> None:
+    def __init__(self, scrape: Scrape, door: TokenDoor) -> None:
         self._scrape = scrape
-        self._expected = f"Bearer {token}".encode() if token else None
+        self._door = door
 
     async def on_get(self, req: Request, resp: Response) -> None:
-        given = (req.get_header("AUTHORIZATION") or "").encode("utf-8", "surrogateescape")
-        if self._expected is not None and not hmac.compare_digest(given, self._expected):
-            raise Unauthorized("Send the metrics token as 'Authorization: Bearer <token>'.")
+        self._door.check(req)
         resp.data, resp.content_type = await self._scrape.text(req.get_header("ACCEPT") or "")
         resp.set_header("Cache-Control", "no-store")

@@ -21,8 +21,10 @@ _VALID_DAYS = 397
 
 
 def ensure_pair(cert: Path, key: Path, *, generate: bool) -> bool:
-    """True when the pair was absent and has just been made; StartRefused when it is absent and stays so."""
-    missing = [path for path in (cert, key) if not path.exists()]
+    """True when the pair was absent and has just been made; StartRefused when it is absent and stays so, and when that
+    cannot be told.
+    """
+    missing = [path for path in (cert, key) if not is_there(path)]
     if not missing:
         return False
     if len(missing) == 1:
@@ -35,6 +37,19 @@ def ensure_pair(cert: Path, key: Path, *, generate: bool) -> bool:
         raise StartRefused(
             f"TLS: cannot write {error.filename or cert}: {error.strerror}; set TLS_CERT_PATH and TLS_KEY_PATH"
         ) from error
+    return True
+
+
+def is_there(path: Path) -> bool:
+    """A link counts wherever it leads: its volume may not be mounted, and what it is to lead to is not ours to replace.
+    StartRefused when this user may not look.
+    """
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise StartRefused(f"TLS: cannot look for {path}: {error.strerror}") from error
     return True
 
 

@@ -27,6 +27,8 @@ _CLOUDFLARE = (
 )
 MIN_SECRET_LENGTH = 32
 """Characters of a secret that others share with the server."""
+_MIN_TOKEN_LENGTH = 16
+VISIBLE = re.compile(r"[\x21-\x7e]+\Z")
 _MAX_FILE = 64 * 1024
 _SIZE = re.compile(r"(\d+)\s*([KMG]?)(?:i?B)?\Z", re.IGNORECASE | re.ASCII)
 _RATE = re.compile(r"(\d+)(?:/min)?\Z", re.ASCII)
@@ -116,6 +118,16 @@ class Reader:
         if path and text == "":
             self.faults.append(f"{file}: {path} is empty")
         return Secret(text) if text else None
+
+    def token(self, name: str, *, or_off: bool = False) -> Secret | None:
+        """A secret that is sent as a bearer token, and can be guessed at some ten times a minute."""
+        token = self.secret(name)
+        text = token.reveal() if token else "off"
+        is_off = token is None or (or_off and text.lower() == "off")
+        if not is_off and (len(text) < _MIN_TOKEN_LENGTH or not VISIBLE.match(text)):
+            wanted = f"has at least {_MIN_TOKEN_LENGTH} visible ASCII characters"
+            self.faults.append(f"{name}: {wanted}{', or is off' if or_off else ''}")
+        return token
 
     def secret_file(self, name: str, parse: Callable[[str], T]) -> T | None:
         """The content of the secret file that NAME names, parsed; None when it is not set, or with a fault."""
@@ -229,14 +241,22 @@ def https_url(text: str) -> str:
     return url(text)
 
 
+def origin(text: str) -> str:
+    """`scheme://host[:port]` as browsers send it and devices sign it: in lower case, without a default port."""
+    parts = urlsplit(url(text))
+    if parts.path:
+        raise ValueError("is a URL without a path, such as https://sigil.example.com")
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+    default = {"http": 80, "https": 443}[parts.scheme]
+    return f"{parts.scheme}://{host}" + (f":{parts.port}" if parts.port not in {None, default} else "")
+
+
 def https_origin(text: str) -> str:
-    """`https://host[:port]`: devices compare the origin of `respond_to` with the one they pinned."""
-    address = url(text)
-    parts = urlsplit(address)
-    loopback = parts.hostname in {"localhost", "127.0.0.1", "::1"}
-    if parts.path or (parts.scheme != "https" and not loopback):
+    """The same over https, or http to this host; devices compare that of `respond_to` with the one they pinned."""
+    parts = urlsplit(url(text))
+    if parts.scheme != "https" and parts.hostname not in {"localhost", "127.0.0.1", "::1"}:
         raise ValueError("is an https URL without a path, such as https://sigil.example.com")
-    return address
+    return origin(text)
 
 
 def networks(text: str) -> tuple[Network, ...]:

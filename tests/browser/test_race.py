@@ -6,8 +6,25 @@ from collections.abc import Callable
 
 from playwright.sync_api import Route
 
+from tests.first_boot.newborn import NOBODY
+from tests.first_boot.newborn import WORDS as OTHER_WORDS
+
 from .init_server import InitServer
-from .people import ADDRESS, DONE, GONE, IDENTITY, KEYS, WELCOME, commit, confirm, make_key, see_words
+from .people import (
+    ADDRESS,
+    CONFIRM,
+    DONE,
+    GONE,
+    IDENTITY,
+    KEYS,
+    WELCOME,
+    WORDS,
+    commit,
+    confirm,
+    make_key,
+    restore,
+    see_words,
+)
 from .window import Window
 
 
@@ -15,6 +32,19 @@ def at_identity(window: Window) -> Window:
     window.open(ADDRESS).at(WELCOME)
     confirm(window, see_words(window))
     return window.at(IDENTITY)
+
+
+def lose_the_answer(window: Window) -> None:
+    """The server is set up, and the window does not hear of it."""
+
+    def lose(route: Route) -> None:
+        route.fetch()
+        route.abort()
+
+    window.page.route("**/init/commit", lose)
+    window.click("Set up this server")
+    window.sees("The server did not answer").page.unroute("**/init/commit")
+    window.offences.clear()
 
 
 def test_one_of_two_windows_wins_and_the_other_is_told(
@@ -53,20 +83,36 @@ def test_a_window_whose_answer_was_lost_learns_that_its_words_count(
     new_server: Callable[..., InitServer], new_window: Callable[..., Window]
 ) -> None:
     server = new_server()
-    window = at_identity(new_window(server))
-
-    def lose(route: Route) -> None:
-        route.fetch()
-        route.abort()
-
-    window.page.route("**/init/commit", lose)
-    window.click("Set up this server")
-    window.sees("The server did not answer").page.unroute("**/init/commit")
-    window.offences.clear()
+    window = new_window(server).open(ADDRESS).at(WELCOME)
+    words = see_words(window)
+    confirm(window, words)
+    lose_the_answer(window)
     told = window.text("identity-id")
+    # While it is not known who the server is, nothing is told of the words.
+    window.page.route("**/info", lambda route: route.abort())
     window.click("Set up this server")
-    window.at(GONE).sees("It has the identity of your words")
-    assert server.get("/info").json()["server_id"] == told
+    window.sees(IDENTITY, "The server did not answer").page.unroute("**/info")
+    window.offences.clear()
+    window.click("Set up this server")
+    window.at(GONE).sees("It has the identity of words that you gave it here", "Make a restart find the words")
+    info = server.get("/info").json()
+    assert (info["server_id"], info["server_pictogram_speakable"]) == (told, window.pictogram())
+    lines = [window.text(part) for part in ("restart-file", "restart-shell", "gone-keygen")]
+    key = server.in_a_shell("\n".join(lines), typed=f"{' '.join(words)}\n").strip()
+    assert server.get(NOBODY, Authorization=f"Bearer {key}").status_code == 404
+
+
+def test_words_that_were_posted_count_after_a_turn_to_restoring_too(
+    new_server: Callable[..., InitServer], new_window: Callable[..., Window]
+) -> None:
+    window = at_identity(new_window(new_server()))
+    lose_the_answer(window)
+    for step in (CONFIRM, WORDS, WELCOME):
+        window.page.go_back()
+        window.at(step)
+    restore(window, OTHER_WORDS)
+    window.click("Check the words")
+    window.at(GONE).sees("It has the identity of words that you gave it here")
 
 
 def test_a_server_that_ends_in_the_middle_is_told_and_nothing_is_lost(

@@ -8,15 +8,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import falcon.testing
 import pytest
 
 from sigil.config import Config
 from sigil.device import Device
-from sigil.first_boot_app import InitSnapshot, create_initialized_app
+from sigil.first_boot_app import InitSnapshot, build, create_initialized_app
 from sigil.protocol.identity import ServerIdentity, generate_mnemonic
 from sigil.serving.refusal import StartRefused
 from sigil.serving.worker_life import Life
-from tests.first_boot.newborn import NOBODY, Newborn, identity_of, refused
+from sigil.store.marker import Marker, MarkerUnusable
+from sigil.store.vault import FileVault
+from tests.first_boot.newborn import NOBODY, WORDS, Newborn, identity_of, refused
 from tests.flows.people import ACTION
 from tests.live import wait_until
 
@@ -62,7 +65,17 @@ def initialized() -> Iterator[Initialized]:
 def test_the_commit_answers_with_the_identity_and_a_session(initialized: Initialized) -> None:
     assert initialized.made["identity"]["server_id"] == initialized.identity.server_id
     assert initialized.made["api_key_prefix"] == "sgk_test_"
+    assert initialized.made["tls_cert_path"] == str(initialized.server.certificate)
     assert len(initialized.session) == 43
+
+
+async def test_over_plain_http_there_is_no_certificate_to_tell_of(tmp_path: Path) -> None:
+    config = Config(state_dir=tmp_path, tls_cert=tmp_path / "cert.pem", http_only=True)
+    app: Any = build(InitSnapshot(config, None, None, loopback_only=True), FileVault(tmp_path), Life(0, 1))
+    async with falcon.testing.ASGIConductor(app) as conductor:
+        answer = await conductor.simulate_post("/init/commit", json={"words": WORDS}, host="localhost")
+    assert answer.status_code == 201
+    assert "tls_cert_path" not in answer.json
 
 
 def test_every_worker_is_operational_with_that_identity(initialized: Initialized) -> None:
@@ -179,6 +192,34 @@ def test_words_given_at_a_restart_take_over_and_other_words_wipe_what_was_commit
         server.start()
         assert server.get("/info").json()["server_id"] == identity_of(other).server_id
         assert not (server.state / "identity").exists()
+
+        # From then on the other words are the ones that a container which is made anew asks for.
+        [renewed] = [line for line in server.log() if line["event"] == "marker_renewed"]
+        assert (renewed["former"], renewed["server_id"]) == (
+            initialized.identity.server_id,
+            identity_of(other).server_id,
+        )
+        server.lose_memory()
+        del server.environ["SIGIL_MNEMONIC_PATH"]
+        server.start()
+        assert server.get("/init/state").json()["restore_only"]["server_id"] == identity_of(other).server_id
+        refused(server.post("/init/check", {"words": initialized.words}), 409, "IDENTITY_MISMATCH")
+        assert server.commit(other)["identity"]["server_id"] == identity_of(other).server_id
+
+
+def test_a_marker_follows_words_of_the_settings_and_is_not_made_for_them(tmp_path: Path) -> None:
+    marker, first, second = Marker(tmp_path), "a1" * 32, "b2" * 32
+    assert marker.follow(first) is None
+    assert marker.read() is None
+    marker.leave(first)
+    assert marker.follow(first) is None
+    assert marker.follow(second) == first
+    assert marker.read() == second
+    assert [path.name for path in tmp_path.iterdir()] == ["server_id"]
+    marker.path.write_text("of somebody else")
+    with pytest.raises(MarkerUnusable, match="holds no server_id"):
+        marker.follow(first)
+    assert marker.path.read_text() == "of somebody else"
 
 
 def test_a_server_that_had_an_identity_offers_no_wizard_because_a_file_is_gone(tmp_path: Path) -> None:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import signal
 import threading
+import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import httpx
+import pytest
 
 from sigil.protocol.identity import generate_mnemonic
-from tests.first_boot.newborn import NOBODY, Newborn, identity_of, refused
+from tests.first_boot.newborn import NOBODY, WORDS, Newborn, identity_of, refused
 from tests.live import DEADLINE, wait_until
 
 
@@ -72,29 +76,81 @@ async def test_clients_that_hammer_while_it_is_set_up_are_never_refused() -> Non
         assert set(after) == {401}
 
 
-def test_workers_that_die_around_the_commit_leave_it_done_or_undone_and_nothing_else() -> None:
-    with Newborn(workers=2) as server:
-        words = generate_mnemonic()
-        for attempt in range(2):
-            before = server.workers()
-            with ThreadPoolExecutor(2) as pool:
-                answered = pool.submit(_commit_or_cut, server, words)
-                wait_until(lambda at=attempt, done=answered: at % 2 or done.done(), "the moment to kill")
-                for pid in before:
-                    os.kill(pid, signal.SIGKILL)
-                status = answered.result(120)
-            wait_until(lambda old=before: len(set(server.workers()) - set(old)) == 2, "two new workers")
-            modes = server.modes(8)
-            assert len(modes) == 1
-            if status in {201, 409}:
-                assert modes == {"operational"}
-            assert {path.name for path in server.state.glob("identity*")} <= {"identity"}
-        assert server.get("/info").json()["server_id"] == identity_of(words).server_id
+def test_workers_that_die_before_they_see_a_commit_leave_nothing_of_it() -> None:
+    with Newborn(workers=2) as server, server.client() as client:
+        client.get("/health")
+        before = server.workers()
+        with ThreadPoolExecutor(1) as pool:
+            signal_all(before, signal.SIGSTOP)
+            answered = pool.submit(commit_or_cut, client, generate_mnemonic())
+            signal_all(before, signal.SIGKILL)
+            assert answered.result(DEADLINE) is None
+        wait_until(lambda: set(server.workers()).isdisjoint(before) and len(server.workers()) == 2, "two new workers")
+        nothing_is_left(server)
 
 
-def _commit_or_cut(server: Newborn, words: str) -> int:
-    """The status of a commit, 0 when the connection was cut."""
+@pytest.mark.parametrize("attempt", range(4))
+def test_workers_that_die_around_a_commit_leave_all_of_it_or_nothing(attempt: int) -> None:
+    """Each time a new server, and another moment; an answer is a promise, whatever dies then."""
+    with Newborn(workers=2) as server, server.client() as client:
+        words, delay = generate_mnemonic(), random.uniform(0, seconds_of_a_check(client))  # noqa: S311
+        before = server.workers()
+        with ThreadPoolExecutor(1) as pool:
+            answered = pool.submit(commit_or_cut, client, words)
+            time.sleep(delay)
+            signal_all(before, signal.SIGKILL)
+            made = answered.result(DEADLINE)
+        wait_until(lambda: set(server.workers()).isdisjoint(before) and len(server.workers()) == 2, "two new workers")
+        modes = server.modes(8)
+        told = f"{modes} after {'an' if made else 'no'} answer and {delay} s"
+        if made or modes == {"operational"}:
+            all_is_there(server, words, made, told)
+        else:
+            assert modes == {"init"}, told
+            nothing_is_left(server)
+
+
+def signal_all(pids: list[int], number: int) -> None:
+    for pid in pids:
+        os.kill(pid, number)
+
+
+def seconds_of_a_check(client: httpx.Client) -> float:
+    """About as long as a commit takes over the same connection, which derives the same and then writes a file."""
+
+    def once() -> float:
+        began = time.monotonic()
+        assert client.post("/init/check", json={"words": WORDS}).status_code == 200
+        return time.monotonic() - began
+
+    # The first one is slow.
+    return min(once() for _ in range(5))
+
+
+def commit_or_cut(client: httpx.Client, words: str) -> dict[str, Any] | None:
+    """The 201 of a commit, None when the connection was cut."""
     try:
-        return server.post("/init/commit", {"words": words}).status_code
+        answer = client.post("/init/commit", json={"words": words})
     except httpx.HTTPError:
-        return 0
+        return None
+    assert answer.status_code == 201, answer.text
+    made: dict[str, Any] = answer.json()
+    return made
+
+
+def all_is_there(server: Newborn, words: str, made: dict[str, Any] | None, told: str) -> None:
+    assert {server.get("/info").json().get("server_id") for _ in range(8)} == {identity_of(words).server_id}, told
+    assert [path.name for path in server.state.glob("identity*")] == ["identity"], told
+    assert (server.certificate.parent / "server_id").read_text().strip() == identity_of(words).server_id, told
+    refused(server.post("/init/commit", {"words": generate_mnemonic()}), 409, "ALREADY_INITIALIZED")
+    if made:
+        assert server.post("/init/api-keys", token=made["session"]).status_code == 201, told
+
+
+def nothing_is_left(server: Newborn) -> None:
+    """Not even a trace that would keep other words away."""
+    other = generate_mnemonic()
+    assert server.get("/init/state").json()["restore_only"] is None
+    made = server.commit(other)
+    assert made["identity"]["server_id"] == identity_of(other).server_id
+    all_is_there(server, other, made, "after nothing was left")

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from sigil.device import Device
 from sigil.protocol.identity import DerivedSecrets, generate_mnemonic
 from sigil.serving.secrecy import swaps
 from tests.first_boot.newborn import Newborn
-
-_LARGEST = 64 << 20
+from tests.flows.people import ACTION
 
 
 def traces(words: str, secrets: DerivedSecrets) -> dict[str, list[bytes]]:
@@ -52,7 +52,9 @@ def about(pid: int) -> bytes:
 
 
 def test_words_and_secrets_are_nowhere_but_in_one_file(tmp_path: Path) -> None:
-    with Newborn(workers=2, LOG_LEVEL="debug", TMPDIR=str(tmp_path), HOME=str(tmp_path)) as server:
+    folders = {"TMPDIR": str(tmp_path), "HOME": str(tmp_path)}
+    # A store that is small enough to be searched as a whole.
+    with Newborn(workers=2, LOG_LEVEL="debug", SIGIL_STORE_SIZE="32MiB", **folders) as server:
         words = generate_mnemonic()
         wrong = " ".join([*words.split()[:23], "zoo zoo"])
         for asked in (words, wrong):
@@ -61,14 +63,18 @@ def test_words_and_secrets_are_nowhere_but_in_one_file(tmp_path: Path) -> None:
         session = server.commit(words)["session"]
         server.post("/init/commit", {"words": words})
         key = server.post("/init/api-keys", token=session).json()["api_key"]
+        device = Device.generate()
+        asked_for = server.post("/challenge", {"device_public_key": device.wire_key, "action": ACTION}, token=key)
+        assert asked_for.status_code == 201
         server.modes(8)
         sought = traces(words, DerivedSecrets.from_mnemonic(words))
         sought |= {"the session": [session.encode()], "an API key": [key.encode(), key[-32:].encode()]}
 
+        assert found((server.state / "data.mdb").read_bytes(), {"what is kept": [str(ACTION["description"]).encode()]})
         holders = {
             path.name: what
             for path in files_below(server.directory, server.state, tmp_path)
-            if path.stat().st_size <= _LARGEST and (what := found(path.read_bytes(), sought))
+            if (what := found(path.read_bytes(), sought))
         }
         assert holders == {"identity": {"a derived secret"}}
         assert stat.S_IMODE((server.state / "identity").stat().st_mode) == 0o600

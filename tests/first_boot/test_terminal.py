@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -27,16 +28,16 @@ _SECOND_SCREEN = re.compile(r"\x1b\[\?1049h(.*?)\x1b\[\?1049l", re.DOTALL)
 
 
 class Person:
-    """Someone at a terminal of their own, in front of `sigil init`."""
+    """Someone at a terminal of their own, in front of `sigil init`, whose standard output may go elsewhere."""
 
-    def __init__(self, folder: Path, *arguments: str) -> None:
+    def __init__(self, folder: Path, *arguments: str, into: IO[str] | None = None) -> None:
         self._ours, theirs = pty.openpty()
         setsid = shutil.which("setsid")
         assert setsid
         self.process = subprocess.Popen(
             [setsid, "--ctty", "--wait", sys.executable, "-m", "sigil", "init", *arguments],
             stdin=theirs,
-            stdout=theirs,
+            stdout=into or theirs,
             stderr=theirs,
             env={**bare_environment(folder), "TERM": "xterm", "LC_ALL": "C.UTF-8"},
         )
@@ -74,8 +75,8 @@ class Person:
 
 
 @contextlib.contextmanager
-def at_a_terminal(folder: Path, *arguments: str) -> Iterator[Person]:
-    person = Person(folder, *arguments)
+def at_a_terminal(folder: Path, *arguments: str, into: IO[str] | None = None) -> Iterator[Person]:
+    person = Person(folder, *arguments, into=into)
     try:
         yield person
     finally:
@@ -171,6 +172,15 @@ def piped(folder: Path, given: str, *arguments: str) -> subprocess.CompletedProc
         timeout=DEADLINE,
         check=False,
     )
+
+
+@pytest.mark.parametrize("road", ["--create", "--restore"])
+def test_who_sends_the_output_elsewhere_is_shown_no_words(tmp_path: Path, road: str) -> None:
+    """They would stay in a file that others can read, or go through `tee`."""
+    with (tmp_path / "log").open("w+") as log, at_a_terminal(tmp_path, road, into=log) as person:
+        assert "no terminal" in person.sees("--restore")
+        assert person.ends() == 1
+        assert (tmp_path / "log").read_text() == ""
 
 
 def test_words_without_a_file_are_printed(tmp_path: Path) -> None:

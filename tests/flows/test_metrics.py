@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from sigil.device import Device
 from tests.flows.people import ACTION, Backend, approval, rejection, status_path
-from tests.live import LiveServer, wait_until
+from tests.live import DEADLINE, LiveServer, wait_until
 
 Sample = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
@@ -138,6 +138,10 @@ def test_with_a_token_nobody_else_reads_and_a_wait_is_a_gauge_that_dies_with_its
                 answer = client.get("/metrics", headers=refused)
                 assert (answer.status_code, answer.json()["error"]["code"]) == (401, "UNAUTHORIZED")
             assert scrape(client, **bearer)["sigil_long_polls", ()] == 0
+        transport = httpx.HTTPTransport(verify=server.tls(), local_address="127.0.0.9")
+        with httpx.Client(base_url=server.url, transport=transport, trust_env=False, timeout=DEADLINE) as guessing:
+            guesses = ({"Authorization": f"Bearer guess-{number}"} for number in range(40))
+            assert 429 in [guessing.get("/metrics", headers=guess).status_code for guess in guesses]
         wait_until_killed(server, bearer)
         with server.client() as client:
             assert scrape(client, **bearer)["sigil_long_polls", ()] == 0

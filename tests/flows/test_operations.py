@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 from pathlib import Path
 
 from sigil.protocol.identity import generate_mnemonic
+from tests.first_boot.newborn import NOBODY
 from tests.live import LiveServer, wait_until
 
 
@@ -37,3 +40,33 @@ def test_a_state_directory_that_is_gone_makes_the_server_unhealthy_until_it_is_s
         server.stop()
         server.start()
         assert wait_until(lambda: client.get("/health").status_code == 200, "health after the restart")
+
+
+def secret_file(path: Path, text: str) -> str:
+    path.touch(0o600)
+    path.write_text(text)
+    return str(path)
+
+
+def test_a_reload_reads_keys_and_revocations_and_no_file_that_may_be_gone_since_the_start(tmp_path: Path) -> None:
+    before, after = "a-pre-set-key-of-more-than-32-characters", "another-pre-set-key-of-more-than-32-characters"
+    server = LiveServer(
+        workers=1,
+        API_KEY_FILE=secret_file(tmp_path / "keys", before),
+        SIGIL_REVOKED_API_KEYS_FILE=secret_file(tmp_path / "revoked", ""),
+        METRICS_TOKEN_FILE=secret_file(tmp_path / "token", "a-token-that-was-needed-at-the-start"),
+    )
+    with server, server.client() as client:
+
+        def status(key: str) -> int:
+            return client.get(NOBODY, headers={"Authorization": f"Bearer {key}", "Connection": "close"}).status_code
+
+        assert [status(key) for key in (before, after, server.api_key)] == [404, 401, 404]
+        Path(server.environ["SIGIL_MNEMONIC_PATH"]).unlink()
+        (tmp_path / "token").unlink()
+        secret_file(tmp_path / "keys", after)
+        secret_file(tmp_path / "revoked", server.api_key.removeprefix("sgk_test_")[:32])
+        os.kill(server.pid, signal.SIGHUP)
+        done = {"reload_finished", "reload_refused"}
+        wait_until(lambda: done & {line["event"] for line in server.log()}, "the end of the reload")
+        assert [status(key) for key in (before, after, server.api_key)] == [401, 404, 401]

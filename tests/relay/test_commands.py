@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 
+import httpx
 import pytest
 
 from sigil.device import Device
@@ -117,6 +118,13 @@ def test_a_second_relay_on_the_same_port_is_refused_in_one_line(command: Command
     second = command("serve")
     assert second.returncode == 1
     assert "cannot listen on 127.0.0.1" in second.stderr
+
+
+def test_who_guesses_the_token_of_metrics_is_soon_not_heard(relay: LiveRelay) -> None:
+    """From an address of its own, so that others are."""
+    with relay.client(transport=httpx.HTTPTransport(local_address="127.0.0.9")) as guessing:
+        guesses = ({"Authorization": f"Bearer guess-{number}"} for number in range(40))
+        assert 429 in [guessing.get("/metrics", headers=guess).status_code for guess in guesses]
 
 
 def test_metrics_tell_of_all_and_name_nobody(relay: LiveRelay) -> None:

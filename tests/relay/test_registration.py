@@ -155,7 +155,14 @@ def test_a_listed_server_loses_its_trust_with_the_list_and_a_trusted_one_keeps_i
 def test_a_reload_trusts_whom_the_file_names_from_then_on(tmp_path: Path) -> None:
     listed = tmp_path / "servers"
     listed.write_text("")
-    settings = {"RELAY_TRUST_ON_FIRST_USE": "false", "RELAY_TRUSTED_SERVERS_FILE": str(listed)}
+    token = tmp_path / "metrics-token"
+    token.touch(0o600)
+    token.write_text("a-token-of-32-characters-or-more-for-metrics")
+    settings = {
+        "RELAY_TRUST_ON_FIRST_USE": "false",
+        "RELAY_TRUSTED_SERVERS_FILE": str(listed),
+        "METRICS_TOKEN_FILE": str(token),
+    }
     with LiveRelay(**settings) as relay, relay.client() as client:
         identity = Server(client).identity
 
@@ -170,6 +177,8 @@ def test_a_reload_trusts_whom_the_file_names_from_then_on(tmp_path: Path) -> Non
             wait_until(lambda: len(relay.events(event)) > before, event)
 
         assert registering() == 401
+        # Read at the start, and of no concern to a reload.
+        token.unlink()
         reloaded(identity.server_id, "reload_finished")
         assert registering() == 200
         reloaded("not a server_id", "reload_refused")
