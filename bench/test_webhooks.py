@@ -14,10 +14,10 @@ import uvloop
 from bench.measuring import Measure
 from bench.store_tasks import open_store
 from loadtest.receiver import receiver
-from sigil.core.challenge import Challenge, End, State
+from sigil.core.challenge import Challenge, End, State, event_of
 from sigil.core.decision import Decision, SessionStore
 from sigil.core.webhook_delivery import Done
-from sigil.core.webhook_event import EVENT, of_challenge
+from sigil.core.webhook_event import EVENT
 from sigil.outbound.webhook import WebhookReceiver
 from sigil.outgoing import Outgoing
 from sigil.protocol.ids import uuid4_bytes
@@ -66,7 +66,7 @@ class Worker:
             row = Challenge(
                 os.urandom(33), b"o" * 16, b"", b'{"type":"login"}', 0, 300, end=End(State.VERIFIED, int(now))
             )
-            write = of_challenge(now, name, row)
+            write = event_of(now, name, row)
             await self._store.decide([], lambda _now, _rows, write=write: Decision(None, (write,)))
             self._outgoing.wrote(name)
 

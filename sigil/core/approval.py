@@ -10,6 +10,7 @@ import msgspec
 
 from sigil.core.decision import Key, Kind
 from sigil.core.quorum import NOT_ELIGIBLE, OPEN, Quorum
+from sigil.core.webhook_event import Event, Happening, told_at_end
 
 READABLE_SECONDS = 86_400
 # As of a challenge: one from further in the future means that the clock was set back.
@@ -185,3 +186,19 @@ def timed_out(approval: Approval) -> Approval:
 
 def moved(approval: Approval, move: Move, at: float) -> Approval:
     return msgspec.structs.replace(approval, end=End(MOVES[approval.state, move], int(at)))
+
+
+def event_of(now: float, mpa_id: bytes, approval: Approval) -> tuple[Key, Event]:
+    """The write that tells the integrator of a request that was decided or has timed out."""
+    if approval.end is None:
+        raise ValueError("a request that has not ended is no event")
+    return told_at_end(
+        now,
+        mpa_id,
+        Happening[f"MPA_{approval.state.name}"],
+        approval.end.at,
+        owner=approval.owner,
+        action=approval.action,
+        request_id=approval.request_id,
+        groups_satisfied=tuple(approval.satisfied),
+    )

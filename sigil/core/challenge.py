@@ -16,7 +16,7 @@ import msgspec
 from sigil.core.decision import Decision, Key, Kind
 from sigil.core.ledger import Ledger, Limits
 from sigil.core.outbox import Entry, Push, after_answer, after_end, new_entry, outbox_key
-from sigil.core.webhook_event import of_challenge
+from sigil.core.webhook_event import Event, Happening, told_at_end
 from sigil.protocol.errors import ChallengeAlreadyUsed, ChallengeExpired, ChallengeNotFound, IdempotencyConflict
 
 READABLE_SECONDS = 600
@@ -292,6 +292,22 @@ def _end(
     return Decision(ended, writes, ended=(challenge_id,))
 
 
+def event_of(now: float, challenge_id: bytes, challenge: Challenge) -> tuple[Key, Event]:
+    """The write that tells the integrator of a challenge that was answered or has expired."""
+    if challenge.end is None:
+        raise ValueError("a challenge that has not ended is no event")
+    return told_at_end(
+        now,
+        challenge_id,
+        Happening[f"CHALLENGE_{challenge.state.name}"],
+        challenge.end.at,
+        owner=challenge.owner,
+        action=challenge.action,
+        fingerprint=hashlib.sha256(challenge.public_key).digest(),
+        reason=challenge.reason,
+    )
+
+
 def _told(now: float, challenge_id: bytes, ending: Decision[Challenge]) -> Decision[Challenge]:
     """The same, and the integrator is to be told of it. Of a cancellation it knows: that was its own."""
-    return msgspec.structs.replace(ending, writes=(*ending.writes, of_challenge(now, challenge_id, ending.result)))
+    return msgspec.structs.replace(ending, writes=(*ending.writes, event_of(now, challenge_id, ending.result)))

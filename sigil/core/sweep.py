@@ -13,6 +13,7 @@ from sigil.core.challenge import (
     LEDGER,
     Challenge,
     State,
+    event_of,
     expired,
     idempotency_key,
     ledger_key,
@@ -21,7 +22,6 @@ from sigil.core.challenge import (
 from sigil.core.decision import Decision, Key
 from sigil.core.once import SPENT
 from sigil.core.outbox import after_end, outbox_key
-from sigil.core.webhook_event import of_challenge
 
 
 class Swept(NamedTuple):
@@ -94,7 +94,7 @@ class _Batch:
     def expire(self, name: bytes, challenge: Challenge) -> None:
         self.swept.expired.append((name, challenge))
         if self._webhook:
-            self.write(*of_challenge(self._now, name, challenge))
+            self.write(*event_of(self._now, name, challenge))
 
     def silence(self, key: Key, row: Challenge, settled: Challenge | None) -> None:
         """What expired is taken away from its device; of what is forgotten nothing is left to be said."""

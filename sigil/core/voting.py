@@ -17,6 +17,7 @@ from sigil.core.approval import (
     State,
     Vote,
     approval_key,
+    event_of,
     member_name,
     moved,
     named_key,
@@ -29,7 +30,6 @@ from sigil.core.fan_out import Rows, Writes
 from sigil.core.ledger import Ledger, Limits
 from sigil.core.outbox import after_answer, outbox_key
 from sigil.core.quorum import APPROVED, NOT_ELIGIBLE, OPEN, REJECTED, with_ballot
-from sigil.core.webhook_event import of_approval
 from sigil.protocol.errors import AlreadyAnswered, MpaClosed, MpaExpired, MpaNotFound, NotEligible, RequestIdConflict
 
 
@@ -141,7 +141,7 @@ def cancel(now: float, mpa_id: bytes, rows: Rows) -> Decision[Approval]:
 
 def end(now: float, mpa_id: bytes, ended: Approval, rows: Rows, *, webhook: bool) -> Writes:
     """All that is written when a request ends, however it ends; with `webhook` the integrator is told of it."""
-    told = [of_approval(now, mpa_id, ended)] if webhook else []
+    told = [event_of(now, mpa_id, ended)] if webhook else []
     return [(approval_key(mpa_id), ended), *told, *fan_out.clears(now, mpa_id, ended, rows)]
 
 

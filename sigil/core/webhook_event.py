@@ -8,19 +8,14 @@ be claimed again.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
 from sigil.core.decision import Decision, Key, Kind
 from sigil.protocol.action import type_of
-
-if TYPE_CHECKING:
-    from sigil.core.approval import Approval
-    from sigil.core.challenge import Challenge
 
 LEASE_SECONDS = 30
 """How long a claim keeps others away, counted from the claim: longer than an attempt may take."""
@@ -78,38 +73,33 @@ def event_key(ended_id: bytes) -> Key:
     return Key(EVENT, ended_id)
 
 
-def of_challenge(now: float, challenge_id: bytes, challenge: Challenge) -> tuple[Key, Event]:
-    """The write that tells of a challenge that was answered or has expired."""
-    if challenge.end is None:
-        raise ValueError("a challenge that has not ended is no event")
+def told_at_end(
+    now: float,
+    ended_id: bytes,
+    happening: Happening,
+    at: int,
+    *,
+    owner: bytes,
+    action: bytes,
+    fingerprint: bytes = b"",
+    reason: str = "",
+    request_id: str = "",
+    groups_satisfied: tuple[int, ...] = (),
+) -> tuple[Key, Event]:
+    """The write that tells of what ended `at` a Unix second; `action` is its canonical JSON."""
     event = Event(
-        happening=Happening[f"CHALLENGE_{challenge.state.name}"],
-        at=challenge.end.at,
-        owner=challenge.owner[:OWNER_BYTES],
-        action_type=type_of(challenge.action),
+        happening=happening,
+        at=at,
+        owner=owner[:OWNER_BYTES],
+        action_type=type_of(action),
         since_ms=int(now * 1000),
         due=int(now) + OWN_SECONDS,
-        fingerprint=hashlib.sha256(challenge.public_key).digest(),
-        reason=challenge.reason,
+        fingerprint=fingerprint,
+        reason=reason,
+        request_id=request_id,
+        groups_satisfied=groups_satisfied,
     )
-    return event_key(challenge_id), event
-
-
-def of_approval(now: float, mpa_id: bytes, approval: Approval) -> tuple[Key, Event]:
-    """The write that tells of a multi-party request that was decided or has timed out."""
-    if approval.end is None:
-        raise ValueError("a request that has not ended is no event")
-    event = Event(
-        happening=Happening[f"MPA_{approval.state.name}"],
-        at=approval.end.at,
-        owner=approval.owner[:OWNER_BYTES],
-        action_type=type_of(approval.action),
-        since_ms=int(now * 1000),
-        due=int(now) + OWN_SECONDS,
-        request_id=approval.request_id,
-        groups_satisfied=tuple(approval.satisfied),
-    )
-    return event_key(mpa_id), event
+    return event_key(ended_id), event
 
 
 Claim = tuple[bytes, Event]

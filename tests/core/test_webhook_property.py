@@ -8,10 +8,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from sigil.core.challenge import Challenge, End, State
+from sigil.core.challenge import Challenge, End, State, event_of
 from sigil.core.decision import Decision, Key
 from sigil.core.webhook_delivery import Answer, complete, failure_key, replay
-from sigil.core.webhook_event import EVENT, LEASE_SECONDS, Claim, Event, claim, event_key, of_challenge
+from sigil.core.webhook_event import EVENT, LEASE_SECONDS, Claim, Event, claim, event_key
 
 START = 1_000_000.0
 SCHEDULE = (1, 5, 30)
@@ -50,7 +50,7 @@ class Events(RuleBasedStateMachine):
     def something_ends(self, state: State) -> None:
         name = NAMES[len(self.told)]
         row = Challenge(b"k", b"owner", b"n", b'{"type":"t"}', 0, 300, end=End(state, int(self.now)))
-        self.decide(Decision(None, (of_challenge(self.now, name, row),)))
+        self.decide(Decision(None, (event_of(self.now, name, row),)))
         self.told.add(name)
 
     @rule(seconds=st.sampled_from([0.4, 1, 6, 29, LEASE_SECONDS + 1, 1800]))

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from sigil.core import challenge as rules
-from sigil.core.challenge import Challenge, State
+from sigil.core.challenge import Challenge, State, event_of
 from sigil.core.decision import Key
 from sigil.core.ledger import Limits
 from sigil.core.outbox import Push
@@ -23,7 +23,7 @@ from sigil.core.webhook_delivery import (
     failure_key,
     replay,
 )
-from sigil.core.webhook_event import LEASE_SECONDS, OWN_SECONDS, Event, Happening, claim, event_key, of_challenge
+from sigil.core.webhook_event import LEASE_SECONDS, OWN_SECONDS, Event, Happening, claim, event_key
 from sigil.store.codec import MAX_WRITES
 from sigil.sweeper import AT_ONCE
 
@@ -46,7 +46,7 @@ def ended(state: State = State.VERIFIED, reason: str = "") -> Challenge:
 
 
 def event() -> Event:
-    return of_challenge(NOW, NAME, ended())[1]
+    return event_of(NOW, NAME, ended())[1]
 
 
 def claimed(now: float = NOW, token: bytes = b"token") -> tuple[bytes, Event]:
@@ -113,7 +113,7 @@ class TestWhatIsWritten:
 
     def test_what_pends_is_no_event(self) -> None:
         with pytest.raises(ValueError, match="not ended"):
-            of_challenge(NOW, NAME, CHALLENGE)
+            event_of(NOW, NAME, CHALLENGE)
 
 
 class TestClaims:
