@@ -24,6 +24,7 @@ from sigil.protocol.encoding import decode_base64
 from sigil.protocol.errors import ChallengeAlreadyUsed, ChallengeNotFound, InvalidRequest, InvalidSignature, Overloaded
 from sigil.protocol.ids import format_uuid, parse_uuid, uuid4_bytes
 from sigil.protocol.keys import PublicKey
+from sigil.room import Room
 from sigil.undelivered import Events
 from sigil.waiting import Waiters
 
@@ -58,7 +59,7 @@ class Idempotency(msgspec.Struct, frozen=True):
 
 class Challenges:
     """Collaborators: what is signed and who may be named, session store, this worker's waiters and outgoing pushes,
-    clock and randomness.
+    clock and randomness, who is told of ends and whether there is room for one more.
     """
 
     def __init__(
@@ -74,11 +75,13 @@ class Challenges:
         randomness: Callable[[int], bytes],
         outgoing: OutgoingPushes,
         events: Events,
+        room: Room,
     ) -> None:
         self._messages = messages
         self._devices = devices
         self._outgoing = outgoing
         self._events = events
+        self._room = room
         self._store = store
         self._waiters = waiters
         self._policy = policy
@@ -147,7 +150,7 @@ class Challenges:
                 now, challenge_id, draft, ledger, limits=self._policy.limits, body_sha256=body_sha256, stale=known
             )
 
-        self._events.refuse_when_full()
+        self._room.for_a_challenge()
         try:
             return await self._store.decide(keys, rule, creates=True)
         except StoreFull as error:

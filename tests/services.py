@@ -34,6 +34,7 @@ from sigil.protocol.relay_messages import PushResult, WantedPush
 from sigil.push_messages import Content, PushMessages
 from sigil.pushes import Pushes, RelayAway, RelayRefuses
 from sigil.relay_watch import RelayWatch
+from sigil.room import Room
 from sigil.state import KINDS
 from sigil.store.memory import MemoryStore
 from sigil.sweeper import Sweeper
@@ -73,7 +74,8 @@ class Desk:
         self.store = MemoryStore(kinds=KINDS, clock=self.clock, size=self.size)
         self.waiters = Waiters()
         self.outgoing = self._outgoing()
-        self.undelivered = self._events(self.clock)
+        self.undelivered = self._events()
+        self.room = Room(store=self.store, events=self.undelivered.wanted, clock=self.clock)
         self.fan_outs = FanOuts(store=self.store, outgoing=self.outgoing, clock=self.clock)
         self.challenges = Challenges(
             messages=CHALLENGE_MESSAGES,
@@ -86,6 +88,7 @@ class Desk:
             randomness=self.randomness,
             outgoing=self.outgoing,
             events=self.undelivered,
+            room=self.room,
         )
         self.approvals = Approvals(
             drafts=Drafts(
@@ -101,7 +104,7 @@ class Desk:
                 limits=self.policy.limits,
                 clock=self.clock,
                 randomness=os.urandom,
-                events=self.undelivered,
+                room=self.room,
             ),
             messages=APPROVAL_MESSAGES,
             devices=DEVICES,
@@ -133,7 +136,7 @@ class Desk:
     def _outgoing(self) -> OutgoingPushes:
         return NoPush()
 
-    def _events(self, _clock: Clock) -> Events:
+    def _events(self) -> Events:
         return NoEvents()
 
     def challenge(self, event: str, _challenge_id: bytes, _challenge: Challenge) -> None:

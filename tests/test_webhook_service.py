@@ -282,7 +282,7 @@ class TestRoom:
     async def test_with_the_quota_used_up_creation_is_refused_and_answering_goes_on(
         self, desk: WebhookDesk, monkeypatch: Any
     ) -> None:
-        monkeypatch.setattr("sigil.undelivered.STORE_BYTES_FOR_EACH", desk.store.usage().size // 5)
+        monkeypatch.setattr("sigil.room.STORE_BYTES_FOR_EACH", desk.store.usage().size // 5)
         desk.receiver.says = Answer(503)
         waiting = Device.generate()
         created = await desk.ask(waiting)
@@ -302,7 +302,7 @@ class TestRoom:
     async def test_what_pends_has_its_room_kept_since_it_will_be_an_event(
         self, desk: WebhookDesk, monkeypatch: Any
     ) -> None:
-        monkeypatch.setattr("sigil.undelivered.BYTES_OF_AN_END", desk.store.usage().size // 5)
+        monkeypatch.setattr("sigil.room.BYTES_OF_AN_END", desk.store.usage().size // 5)
         for _ in range(5):
             await desk.ask(Device.generate("Ed25519"))
         desk.clock.now += 1
@@ -311,7 +311,7 @@ class TestRoom:
         assert (desk.store.count(CHALLENGE), desk.store.count(EVENT)) == (5, 0)
 
     async def test_a_first_answer_is_repeated_without_room(self, desk: WebhookDesk, monkeypatch: Any) -> None:
-        monkeypatch.setattr("sigil.undelivered.BYTES_OF_AN_END", desk.store.usage().size)
+        monkeypatch.setattr("sigil.room.BYTES_OF_AN_END", desk.store.usage().size)
         device = Device.generate()
         created = await desk.ask(device, key="order-7")
         desk.clock.now += 1

@@ -22,7 +22,7 @@ class Row(Protocol):
     def due(self) -> int:
         """Unix second at which the expiry loop has to look at the row; 0 for never."""
 
-    # Rows of a counted kind also say `open: bool`.
+    # Rows of a counted kind also say `open: bool`, those of one that reserves `reserved: int`.
 
 
 class Kind(NamedTuple):
@@ -30,12 +30,15 @@ class Kind(NamedTuple):
 
     Of a `counted` kind the store knows how many rows are open and due, without looking at them. Rows of a counted
     kind that is a `queue` are due only for who asks for that kind: however long it grows, nothing else waits behind it.
+    Of all kinds that `reserve` the store knows the sum of the bytes that their rows have `reserved` for what they lead
+    to.
     """
 
     tag: bytes
     type: type[Any]
     counted: bool = False
     queue: bool = False
+    reserves: bool = False
 
 
 class Key(NamedTuple):
@@ -77,10 +80,11 @@ class Ends(NamedTuple):
 
 
 class Usage(NamedTuple):
-    """Bytes in use and bytes there are."""
+    """Bytes in use, bytes there are, and bytes that rows have reserved: a count, nothing keeps them free by itself."""
 
     used: int
     size: int
+    reserved: int
 
 
 class StoreFull(Exception):

@@ -20,9 +20,10 @@ LOCK_FILE = "lock.mdb"
 """The two files that LMDB makes in the directory of an environment."""
 
 _FULL = "the session store is full"
-_Place = tuple[int, Any]
-"""When a row is due, and in which index that stands."""
-_NOWHERE: _Place = (0, None)
+_RESERVED = b"reserved"
+_Place = tuple[int, Any, int]
+"""When a row is due, in which index that stands, and how much it has reserved."""
+_NOWHERE: _Place = (0, None, 0)
 
 
 class LmdbStore:
@@ -48,6 +49,7 @@ class LmdbStore:
         self._codec = Codec(kinds)
         self._counted = [kind.tag for kind in kinds if kind.counted]
         self._queues = frozenset(kind.tag for kind in kinds if kind.queue)
+        self._reserving = frozenset(kind.tag for kind in kinds if kind.reserves)
         self._clock = clock
         self._size = size
         self._filled = int((1 - reserve) * size)
@@ -69,7 +71,7 @@ class LmdbStore:
             meminit=False,
             lock=True,
             create=create,
-            max_dbs=3 + len(self._counted),
+            max_dbs=4 + len(self._counted),
             max_readers=512,
             max_spare_txns=2,
         )
@@ -79,6 +81,7 @@ class LmdbStore:
             # Open rows of a counted kind are due in an index of their own: its length is their number.
             self._open_due = {tag: self._env.open_db(b"due " + tag) for tag in self._counted}
             self._ends = self._env.open_db(b"ends")
+            self._sums = self._env.open_db(b"sums")
             self._page = self._env.stat()["psize"]
             self._inode = self._file.stat().st_ino
         except BaseException:
@@ -130,7 +133,7 @@ class LmdbStore:
 
     def usage(self) -> Usage:
         with _usable(), self._env.begin() as txn:
-            return Usage(self._live(txn), self._size)
+            return Usage(self._live(txn), self._size, self._reserved(txn))
 
     def count(self, kind: Kind) -> int:
         with _usable(), self._env.begin() as txn:
@@ -157,7 +160,7 @@ class LmdbStore:
 
     def _live(self, txn: lmdb.Transaction) -> int:
         """Bytes of the pages in use: freed pages are used again, though the map never shrinks."""
-        stats = [txn.stat(part) for part in (self._rows, self._ends, *self._indices())]
+        stats = [txn.stat(part) for part in (self._rows, self._ends, self._sums, *self._indices())]
         return self._page * sum(stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"] for stat in stats)
 
     def _read(self, txn: lmdb.Transaction, raw: bytes) -> Any | None:
@@ -174,22 +177,32 @@ class LmdbStore:
         if row is None:
             return _NOWHERE
         opened = self._open_due.get(raw[:1])
-        return row.due, opened if opened is not None and row.open else self._due
+        reserved = row.reserved if raw[:1] in self._reserving else 0
+        return row.due, opened if opened is not None and row.open else self._due, reserved
 
     def _write(self, txn: lmdb.Transaction, changes: list[Change], dues: dict[bytes, _Place]) -> None:
-        for raw, value, due, counted in changes:
+        more = 0
+        for raw, value, due, counted, reserved in changes:
             if raw not in dues:
                 dues[raw] = self._place(raw, self._read(txn, raw))
             if value is None:
                 txn.delete(raw, db=self._rows)
             else:
                 txn.put(raw, value, db=self._rows)
-            place = (due, self._open_due[raw[:1]] if counted else self._due)
+            place = (due, self._open_due[raw[:1]] if counted else self._due, reserved)
             if place != dues[raw]:
                 self._move(txn, raw, dues[raw], place)
+                more += reserved - dues[raw][2]
                 dues[raw] = place
+        if more:
+            txn.put(_RESERVED, (self._reserved(txn) + more).to_bytes(8, "big"), db=self._sums)
+
+    def _reserved(self, txn: lmdb.Transaction) -> int:
+        return int.from_bytes(txn.get(_RESERVED, b"", db=self._sums), "big")
 
     def _move(self, txn: lmdb.Transaction, raw: bytes, old: _Place, new: _Place) -> None:
+        if old[:2] == new[:2]:
+            return
         if old[0]:
             txn.delete(old[0].to_bytes(4, "big") + raw, db=old[1])
         if new[0]:

@@ -8,8 +8,9 @@ import json
 import pytest
 
 from sigil.challenges import Policy
-from sigil.core.approval import APPROVAL, MOVES, State
+from sigil.core.approval import APPROVAL, MOVES, State, Vote, vote_key
 from sigil.core.challenge import ledger_key
+from sigil.core.decision import Decision
 from sigil.core.fan_out import FAN_OUT, MEMBERS_AT_ONCE
 from sigil.core.ledger import Limits
 from sigil.device import Device
@@ -377,11 +378,43 @@ async def test_when_one_of_many_may_not_be_asked_all_are_as_before(place: int) -
         await desk.ask(device)
 
 
-async def test_a_store_that_is_full_makes_no_request_of_many_and_leaves_no_trace() -> None:
-    desk = Desk(Policy(Limits(max_pending=1, per_minute=0)), size=12_000)
+async def test_a_store_that_becomes_full_meanwhile_makes_no_request_of_many_and_leaves_no_trace() -> None:
+    desk = Desk(Policy(Limits(max_pending=1, per_minute=0)), size=1 << 20)
+    old = Vote(bytes(8_650), 1, 2)
+    for number in range(102):
+        key = vote_key(b"an earlier one", number)
+        await desk.store.decide([], lambda _now, _rows, key=key: Decision(None, ((key, old),)))
+    before = desk.store.usage()
+    # There is room for all votes, and for some of the members' ledgers before creation stops.
+    assert 0.84 * before.size < before.used < 0.85 * before.size
     with pytest.raises(Overloaded):
         await desk.poll(crowd(4, 40), 1)
-    assert desk.store.usage().used == 0
+    assert desk.store.usage() == before
+
+
+async def test_there_is_a_request_only_with_room_for_the_votes_of_all_that_may_come() -> None:
+    desk = Desk(Policy(Limits(max_pending=20, per_minute=0)), size=32_000)
+    groups = crowd(2, 20)
+    asked = await desk.poll(groups, 2)
+    assert 2 * desk.store.usage().used < desk.store.usage().size
+    with pytest.raises(Overloaded) as refused:
+        await desk.poll(groups, 2)
+    assert refused.value.retry_after == 5
+    for device in groups[0]:
+        await desk.vote(device, asked, "rejected")
+    assert (await desk.standing(asked)).status == "rejected"
+    assert desk.store.usage().reserved == 0
+
+
+async def test_many_that_ask_many_at_once_do_not_all_take_the_same_room() -> None:
+    desk = Desk(Policy(Limits(max_pending=20, per_minute=0)), size=160_000)
+    groups = crowd(2, 40)
+    outcomes = await asyncio.gather(*(desk.poll(groups, 1) for _ in range(8)), return_exceptions=True)
+    refused = [outcome for outcome in outcomes if isinstance(outcome, Overloaded)]
+    assert 0 < desk.store.count(APPROVAL) == 8 - len(refused) < 8
+    usage = desk.store.usage()
+    assert usage.used + usage.reserved < usage.size
+    assert len((await desk.listed(groups[0][0])).mpa) == 8 - len(refused)
 
 
 async def test_two_workers_that_are_asked_the_same_at_once_make_one_request_of_many() -> None:
