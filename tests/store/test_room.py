@@ -27,7 +27,7 @@ from sigil.room import Room
 from sigil.state import KINDS
 from sigil.store.lmdb import LmdbStore
 
-SIZE = 16 << 20
+SIZE = 12 << 20
 # The longest type, in the smallest description: rows are cheap and events dear.
 ACTION = b'{"description":"d","type":"' + b"t" * 64 + b'"}'
 
@@ -165,7 +165,7 @@ class Host:
 async def test_whatever_pends_can_end_in_a_full_store(memory_directory: Path, end: str, webhook: bool) -> None:
     host = Host(memory_directory, webhook=webhook)
     # What has ended takes the most room with its event, and the least without.
-    pending = [await host.create() for _ in range(9000)] if webhook else await host.create_until_full()
+    pending = [await host.create() for _ in range(6700)] if webhook else await host.create_until_full()
     await host.fill()
     host.check_full()
     if end == "expired":
@@ -184,7 +184,7 @@ async def test_whatever_pends_can_end_in_a_full_store(memory_directory: Path, en
 async def test_whoever_may_vote_can_in_a_store_that_is_full_of_requests(
     memory_directory: Path, end: str, members: int, webhook: bool
 ) -> None:
-    host = Host(memory_directory, webhook=webhook, size=8 << 20)
+    host = Host(memory_directory, webhook=webhook, size=5 << 20)
     asked = await host.ask_until_full(members)
     if end == "voted":
         # One after the other in all of them: rows of votes come to stand between those of others.
