@@ -31,6 +31,7 @@ from sigil.protocol.errors import (
     RequestIdConflict,
     TooManyPending,
 )
+from sigil.protocol.ids import format_uuid
 from tests.services import ANOTHER, IDENTITY, SOMEBODY, START, Desk, PushDesk
 
 ANNA, BERT, CARL, DORA, EMIL = (Device.from_secret("ES256", bytes([n]) * 32) for n in range(11, 16))
@@ -85,6 +86,19 @@ async def test_with_reject_on_first_one_rejection_is_enough_even_of_a_satisfied_
     await desk.vote(ANNA, asked)
     assert (await desk.vote(BERT, asked, "rejected", reason="cancelled")).status == "rejected"
     assert (await desk.standing(asked)).votes[1].reason == "cancelled"
+
+
+async def test_whoever_waits_hears_of_every_end_once(desk: Desk) -> None:
+    approved, rejected, cancelled, late = [await desk.poll([[ANNA, BERT], [CARL]], 1) for _ in range(4)]
+    await desk.vote(ANNA, approved)
+    for device in (ANNA, BERT, CARL):
+        await desk.vote(device, rejected, "rejected")
+    for _ in range(2):
+        await desk.approvals.cancel(SOMEBODY, cancelled.request_id)
+    desk.clock.now += 301
+    await desk.sweep()
+    ended = [format_uuid(name) for name in (await desk.store.ends(0)).ids]
+    assert ended == [asked.mpa_id for asked in (approved, rejected, cancelled, late)]
 
 
 @pytest.mark.parametrize("swept", [True, False])
