@@ -97,7 +97,7 @@ class Approvals:
         device = PublicKey.parse(approval.members[member])
         if not device.verify(self._messages.answer_bytes(mpa_id, approval, approved=approved), signature):
             raise self._refused(mpa_id, approval, device.wire)
-        ballot = Ballot(member, approved, signature, "" if approved else given.reason or "")
+        ballot = Ballot(member, approved, device.normalised(signature), "" if approved else given.reason or "")
         counted = await self._count(mpa_id, approval, ballot)
         return self._messages.responded(device, approval.quorum.group_of(member), counted)
 

@@ -32,6 +32,7 @@ from sigil.protocol.errors import (
     TooManyPending,
 )
 from sigil.protocol.ids import format_uuid
+from sigil.protocol.keys import P256_ORDER, SECP256K1_ORDER, Suite
 from tests.services import ANOTHER, IDENTITY, SOMEBODY, START, Desk, PushDesk
 
 ANNA, BERT, CARL, DORA, EMIL = (Device.from_secret("ES256", bytes([n]) * 32) for n in range(11, 16))
@@ -134,6 +135,20 @@ async def test_a_second_answer_is_refused_before_and_after_the_end(desk: Desk) -
     with pytest.raises(MpaClosed) as closed:
         await desk.vote(CARL, asked, "rejected")
     assert closed.value.details == {"status": "approved"}
+
+
+@pytest.mark.parametrize(("suite", "order"), [("ES256", P256_ORDER), ("ES256K", SECP256K1_ORDER)])
+async def test_a_vote_is_kept_with_s_in_the_lower_half_whichever_its_device_signed(
+    desk: Desk, suite: Suite, order: int
+) -> None:
+    """An auditor may use a library that knows no other: libsecp256k1 is one."""
+    device = Device.generate(suite)
+    asked = await desk.poll([[device]], 1)
+    lower = device.sign_vote(json.loads(bytes((await desk.standing(asked)).action_context)), "approved")
+    upper = lower[:32] + (order - int.from_bytes(lower[32:])).to_bytes(32)
+    await desk.approvals.answer(mpa.RespondMpa(**device.vote_body(asked.mpa_id, "approved", upper)))
+    (vote,) = (await desk.standing(asked)).votes
+    assert vote.signature == encode_base64(lower)
 
 
 async def test_who_is_no_member_or_signs_something_else_changes_nothing(desk: Desk) -> None:
