@@ -12,7 +12,7 @@ import msgspec
 from sigil.challenge_messages import ChallengeMessages
 from sigil.core import challenge as rules
 from sigil.core.challenge import Challenge, Idempotent, Issued, State
-from sigil.core.decision import Decision, Key, SessionStore, StoreFull
+from sigil.core.decision import Decision, Key, SessionStore, StoreFull, telling
 from sigil.core.ledger import Limits
 from sigil.core.outbox import outbox_key
 from sigil.devices import Devices
@@ -196,8 +196,8 @@ class Challenges:
         return ended
 
     async def _count_wrong_code(self, key: bytes, challenge: Challenge) -> None:
-        def rule(now: float, rows: tuple[Any, ...]) -> Decision[_Ended]:
-            return _telling(rules.wrong_code(now, key, *rows, webhook=self._events.wanted))
+        def rule(now: float, rows: tuple[Any, ...]) -> Decision[tuple[Challenge, bool]]:
+            return telling(rules.wrong_code(now, key, *rows, webhook=self._events.wanted))
 
         counted, here = await self._store.decide(rows_of(key, challenge), rule)
         if here:
@@ -224,8 +224,8 @@ class Challenges:
         """Take a pending challenge back; again is no error."""
         key, challenge = await self._owned(caller, challenge_id)
 
-        def rule(now: float, rows: tuple[Any, ...]) -> Decision[_Ended]:
-            return _telling(rules.cancel(now, key, *rows))
+        def rule(now: float, rows: tuple[Any, ...]) -> Decision[tuple[Challenge, bool]]:
+            return telling(rules.cancel(now, key, *rows))
 
         cancelled, here = await self._store.decide(rows_of(key, challenge), rule)
         if here:
@@ -247,14 +247,6 @@ class Challenges:
         if challenge.owner != caller.owner:
             raise ChallengeNotFound
         return key, challenge
-
-
-_Ended = tuple[Challenge, bool]
-"""A challenge, and whether the very decision that brought it ended it: of several at once one did, and tells of it."""
-
-
-def _telling(decided: Decision[Challenge]) -> Decision[_Ended]:
-    return Decision((decided.result, bool(decided.ended)), decided.writes, decided.ended)
 
 
 def rows_of(challenge_id: bytes, challenge: Challenge) -> list[Key]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import msgspec
 
@@ -231,6 +234,20 @@ class Desk:
         while await self.sweeper.sweep():
             pass
         await self.fan_outs.see_through()
+
+
+@asynccontextmanager
+async def looks_of_all_before_any_decision(store: MemoryStore, callers: int) -> AsyncIterator[None]:
+    """As on many workers at once: what each of so many callers sees is already old when the first one decides."""
+    decide, barrier = store.decide, asyncio.Barrier(callers)
+
+    async def together(*given: Any, **options: Any) -> Any:
+        await asyncio.wait_for(barrier.wait(), 60)
+        return await decide(*given, **options)
+
+    store.decide = together  # type: ignore[method-assign]
+    yield
+    store.decide = decide  # type: ignore[method-assign]
 
 
 class FakeRelay:

@@ -64,6 +64,11 @@ class Decision(msgspec.Struct, Generic[T_co], frozen=True):
     ended: tuple[bytes, ...] = ()
 
 
+def telling(decided: Decision[T]) -> Decision[tuple[T, bool]]:
+    """The same, and whether this very decision ended something: of several at once one did, and tells of it."""
+    return Decision((decided.result, bool(decided.ended)), decided.writes, decided.ended)
+
+
 Rule = Callable[[float, tuple[Any, ...]], Decision[T]]
 """`rule(now, rows)`: pure and synchronous; may be called twice; an exception aborts and writes nothing.
 

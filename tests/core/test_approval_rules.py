@@ -33,7 +33,7 @@ from sigil.protocol.errors import (
 )
 from sigil.protocol.ids import format_uuid
 from sigil.protocol.keys import P256_ORDER, SECP256K1_ORDER, Suite
-from tests.services import ANOTHER, IDENTITY, SOMEBODY, START, Desk, PushDesk
+from tests.services import ANOTHER, IDENTITY, SOMEBODY, START, Desk, PushDesk, looks_of_all_before_any_decision
 
 ANNA, BERT, CARL, DORA, EMIL = (Device.from_secret("ES256", bytes([n]) * 32) for n in range(11, 16))
 STRANGER = Device.from_secret("Ed25519", b"\x07" * 32)
@@ -87,6 +87,14 @@ async def test_with_reject_on_first_one_rejection_is_enough_even_of_a_satisfied_
     await desk.vote(ANNA, asked)
     assert (await desk.vote(BERT, asked, "rejected", reason="cancelled")).status == "rejected"
     assert (await desk.standing(asked)).votes[1].reason == "cancelled"
+
+
+async def test_of_several_who_cancel_at_once_one_tells_of_it(desk: Desk) -> None:
+    asked = await desk.poll(GROUPS, 2)
+    async with looks_of_all_before_any_decision(desk.store, 3):
+        told = await asyncio.gather(*(desk.approvals.cancel(SOMEBODY, asked.request_id) for _ in range(3)))
+    assert {answer.status for answer in told} == {"cancelled"}
+    assert desk.events == ["mpa_created", "mpa_cancelled"]
 
 
 async def test_whoever_waits_hears_of_every_end_once(desk: Desk) -> None:
