@@ -132,6 +132,18 @@ async def test_it_times_out_at_the_second_that_it_names_and_is_readable_for_a_da
         await desk.standing(asked)
 
 
+@pytest.mark.parametrize("days", [-1, -1000])
+async def test_a_clock_that_is_set_back_gives_no_request_a_longer_life(desk: Desk, days: int) -> None:
+    asked = await desk.poll(GROUPS, 2)
+    await desk.vote(ANNA, asked)
+    desk.clock.now -= 4
+    assert (await desk.standing(asked)).status == "pending"
+    desk.clock.now += 4 + days * 86_400
+    assert (await desk.standing(asked)).status == "timeout"
+    with pytest.raises(MpaExpired):
+        await desk.vote(CARL, asked)
+
+
 async def test_a_second_answer_is_refused_before_and_after_the_end(desk: Desk) -> None:
     asked = await desk.poll(GROUPS, 2)
     await desk.vote(ANNA, asked)
