@@ -154,7 +154,7 @@ class Named(msgspec.Struct, frozen=True, array_like=True, gc=False):
         return 0
 
 
-APPROVAL = Kind(b"m", Approval, counted=True, reserves=True)
+APPROVAL = Kind(b"m", Approval, counted=True, reserves=True, long=True)
 VOTE = Kind(b"v", Vote)
 NAMED = Kind(b"n", Named)
 

@@ -30,8 +30,8 @@ class Kind(NamedTuple):
 
     Of a `counted` kind the store knows how many rows are open and due, without looking at them. Rows of a counted
     kind that is a `queue` are due only for who asks for that kind: however long it grows, nothing else waits behind it.
-    Of all kinds that `reserve` the store knows the sum of the bytes that their rows have `reserved` for what they lead
-    to.
+    Rows of a `long` kind may be much larger than a page. Of all kinds that `reserve` the store knows the sum of the
+    bytes that their rows have `reserved` for what they lead to.
     """
 
     tag: bytes
@@ -39,6 +39,7 @@ class Kind(NamedTuple):
     counted: bool = False
     queue: bool = False
     reserves: bool = False
+    long: bool = False
 
 
 class Key(NamedTuple):

@@ -7,12 +7,13 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from sigil.core import challenge as rules
 from sigil.core import fan_out, voting
 from sigil.core.approval import APPROVAL, Approval, approval_key, member_name
-from sigil.core.challenge import CHALLENGE, Challenge, ledger_key
+from sigil.core.challenge import CHALLENGE, Challenge, challenge_key, ledger_key
 from sigil.core.decision import Decision, Key, StoreFull
 from sigil.core.fan_out import fan_out_key
 from sigil.core.ledger import Limits
@@ -152,8 +153,21 @@ class Host:
 
             more = await self.store.decide(keys, rule)
 
+    async def scatter(self) -> None:
+        """The store was full to its last pages, and what is left of that lies all over it."""
+        old: list[bytes] = []
+        while self.store.usage().used < 0.95 * self.store.usage().size:
+            old.append(uuid4_bytes(os.urandom(16)))
+            row = Challenge(os.urandom(33), self.owner, os.urandom(32), ACTION, int(self.now * 1000), 300)
+            ended = msgspec.structs.replace(row, end=rules.End(rules.State.CANCELLED, int(self.now)))
+            await self.store.decide(
+                [], lambda _now, _rows, ended=ended: Decision(None, ((challenge_key(old[-1]), ended),))
+            )
+        for start in range(0, len(old), 5):
+            await self.forget([challenge_key(name) for name in old[start : start + 5] if name[0] % 3])
+
     def rows(self, name: bytes, challenge: Challenge) -> list[Any]:
-        return [rules.challenge_key(name), ledger_key(challenge.public_key), outbox_key(name)]
+        return [challenge_key(name), ledger_key(challenge.public_key), outbox_key(name)]
 
     def check_full(self) -> None:
         """It is full, and not merely half so."""
@@ -176,6 +190,18 @@ async def test_whatever_pends_can_end_in_a_full_store(memory_directory: Path, en
             await host.answer(name, challenge, webhook=webhook)
     assert host.store.count(EVENT) == len(pending) * webhook
     assert host.store.usage().used < SIZE
+    host.store.close()
+
+
+async def test_where_no_two_pages_lie_side_by_side_a_thousand_can_vote(memory_directory: Path) -> None:
+    host = Host(memory_directory, webhook=True, size=6 << 20)
+    await host.scatter()
+    asked = await host.ask_until_full(1000)
+    for name, draft in asked:
+        for member in range(1000):
+            await host.vote(name, draft, member)
+    assert asked
+    assert host.store.count(APPROVAL) == 0
     host.store.close()
 
 
