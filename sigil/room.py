@@ -44,7 +44,7 @@ class Room:
             raise Overloaded(self._full, retry_after=_AFTER_SECONDS)
 
     def for_a_request(self, draft: Approval) -> None:
-        """Overloaded: not all of its members could vote. Looked at each time: one request may want 300 KB."""
+        """Overloaded: not all of its members could vote. Looked at each time: one request may want 400 KB."""
         if lacking := self._lacks(draft.reserved):
             raise Overloaded(lacking, retry_after=_AFTER_SECONDS)
 

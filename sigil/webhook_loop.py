@@ -19,7 +19,7 @@ GATHER_SECONDS = 0.005
 LOOK_SECONDS = 1.0
 """How often a worker looks for what is due: retries, and what dead or busy workers left."""
 FORGET_SECONDS = 5.0
-"""How often failures are brought within their bounds: of one that refuses 3000 events a second, 15 000 more."""
+"""How often failures are brought within their bounds: a receiver that refuses 3000 a second is 15 000 beyond them."""
 STOP_SECONDS = 1.0
 
 
