@@ -15,7 +15,7 @@ from sigil.core.ledger import Limits
 from sigil.core.voting import Asked
 from sigil.protocol.errors import Overloaded, RateLimited, TooManyPending
 from sigil.protocol.ids import uuid4_bytes
-from sigil.undelivered import Events
+from sigil.room import Room
 
 _TRIES = 3
 
@@ -30,13 +30,13 @@ class Register:
         limits: Limits,
         clock: Callable[[], float],
         randomness: Callable[[int], bytes],
-        events: Events,
+        room: Room,
     ) -> None:
         self._store = store
         self._limits = limits
         self._clock = clock
         self._randomness = randomness
-        self._events = events
+        self._room = room
 
     async def enter(self, draft: Approval, body_sha256: bytes) -> Asked:
         """RequestIdConflict, RateLimited, TooManyPending, Overloaded."""
@@ -45,7 +45,7 @@ class Register:
             named, asked = await self._earlier(draft, body_sha256)
             if asked is not None:
                 return asked
-            self._events.refuse_when_full()
+            self._room.for_a_request(draft)
             try:
                 asked = await self._try_to_enter(mpa_id, draft, body_sha256, named)
             except (TooManyPending, RateLimited) as limit:
@@ -102,6 +102,8 @@ class Register:
                 await self._enter_batch(mpa_id, draft, batch)
                 entered = batch.stop
                 await asyncio.sleep(0)
+            # Many others may have looked for room in the meantime, and found the same.
+            self._room.for_a_request(draft)
         except BaseException:
             await self._take_back(mpa_id, draft, entered)
             raise

@@ -13,7 +13,7 @@ from sigil.approval_register import Register
 from sigil.core import fan_out, voting
 from sigil.core.approval import Approval, Named, Vote, approval_key, member_name, named_key, settle, vote_key
 from sigil.core.challenge import ledger_key
-from sigil.core.decision import Decision, SessionStore
+from sigil.core.decision import Decision, SessionStore, telling
 from sigil.core.fan_out import MEMBERS_AT_ONCE
 from sigil.core.outbox import outbox_key
 from sigil.core.voting import Ballot, Counted
@@ -97,7 +97,7 @@ class Approvals:
         device = PublicKey.parse(approval.members[member])
         if not device.verify(self._messages.answer_bytes(mpa_id, approval, approved=approved), signature):
             raise self._refused(mpa_id, approval, device.wire)
-        ballot = Ballot(member, approved, signature, "" if approved else given.reason or "")
+        ballot = Ballot(member, approved, device.normalised(signature), "" if approved else given.reason or "")
         counted = await self._count(mpa_id, approval, ballot)
         return self._messages.responded(device, approval.quorum.group_of(member), counted)
 
@@ -160,11 +160,11 @@ class Approvals:
         mpa_id, seen = await self._owned(caller, request_id)
         keys = [approval_key(mpa_id), *fan_out.rows_at_end(mpa_id, seen)]
 
-        def rule(now: float, found: tuple[Any, ...]) -> Decision[Approval]:
-            return voting.cancel(now, mpa_id, dict(zip(keys, found, strict=True)))
+        def rule(now: float, found: tuple[Any, ...]) -> Decision[tuple[Approval, bool]]:
+            return telling(voting.cancel(now, mpa_id, dict(zip(keys, found, strict=True))))
 
-        cancelled = await self._store.decide(keys, rule)
-        if seen.open:
+        cancelled, here = await self._store.decide(keys, rule)
+        if here:
             self._ended(mpa_id, cancelled)
         return await self._told(mpa_id, cancelled)
 

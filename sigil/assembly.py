@@ -16,8 +16,6 @@ from sigil.approvals import Approvals
 from sigil.challenge_messages import ChallengeMessages
 from sigil.challenges import Challenges, Policy
 from sigil.config import Config
-from sigil.core.approval import APPROVAL
-from sigil.core.challenge import CHALLENGE
 from sigil.core.decision import SessionStore
 from sigil.core.ledger import Limits
 from sigil.devices import Devices
@@ -31,6 +29,7 @@ from sigil.push_messages import PushMessages
 from sigil.pushes import Pushes
 from sigil.receiver_watch import ReceiverWatch
 from sigil.relay_watch import RelayWatch
+from sigil.room import Room
 from sigil.serving.settings import Secret
 from sigil.sweeper import Sweeper
 from sigil.telling import Journals, PushNews, Told, WebhookNews
@@ -78,7 +77,8 @@ def assemble(config: Config, identity: ServerIdentity, parts: Parts) -> Services
     limits = Limits(config.max_pending_per_device, config.device_rate)
     outgoing = Outgoing() if config.relay_url else NoPush()
     ended = Outgoing()
-    events = _undelivered(parts, ended) if config.webhook else NoEvents()
+    events = Undelivered(ended) if config.webhook else NoEvents()
+    room = Room(store=store, events=events.wanted, clock=clock)
     fan_outs = FanOuts(store=store, outgoing=outgoing, clock=clock)
     challenges = Challenges(
         messages=of_challenges,
@@ -91,10 +91,11 @@ def assemble(config: Config, identity: ServerIdentity, parts: Parts) -> Services
         randomness=randomness,
         outgoing=outgoing,
         events=events,
+        room=room,
     )
     approvals = Approvals(
         drafts=_drafts(config, parts, devices, outgoing),
-        register=Register(store=store, limits=limits, clock=clock, randomness=randomness, events=events),
+        register=Register(store=store, limits=limits, clock=clock, randomness=randomness, room=room),
         messages=of_approvals,
         devices=devices,
         store=store,
@@ -176,10 +177,6 @@ def _outbox(
 
 def _jitter(parts: Parts) -> Callable[[], float]:
     return lambda: parts.randomness(1)[0] / 255
-
-
-def _undelivered(parts: Parts, outgoing: Outgoing) -> Undelivered:
-    return Undelivered(store=parts.store, pending=(CHALLENGE, APPROVAL), outgoing=outgoing, clock=parts.clock)
 
 
 def _webhooks(target: WebhookTarget, parts: Parts, outgoing: Outgoing) -> WebhookLoop:

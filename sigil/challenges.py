@@ -12,7 +12,7 @@ import msgspec
 from sigil.challenge_messages import ChallengeMessages
 from sigil.core import challenge as rules
 from sigil.core.challenge import Challenge, Idempotent, Issued, State
-from sigil.core.decision import Decision, Key, SessionStore, StoreFull
+from sigil.core.decision import Decision, Key, SessionStore, StoreFull, telling
 from sigil.core.ledger import Limits
 from sigil.core.outbox import outbox_key
 from sigil.devices import Devices
@@ -24,6 +24,7 @@ from sigil.protocol.encoding import decode_base64
 from sigil.protocol.errors import ChallengeAlreadyUsed, ChallengeNotFound, InvalidRequest, InvalidSignature, Overloaded
 from sigil.protocol.ids import format_uuid, parse_uuid, uuid4_bytes
 from sigil.protocol.keys import PublicKey
+from sigil.room import Room
 from sigil.undelivered import Events
 from sigil.waiting import Waiters
 
@@ -58,7 +59,7 @@ class Idempotency(msgspec.Struct, frozen=True):
 
 class Challenges:
     """Collaborators: what is signed and who may be named, session store, this worker's waiters and outgoing pushes,
-    clock and randomness.
+    clock and randomness, who is told of ends and whether there is room for one more.
     """
 
     def __init__(
@@ -74,11 +75,13 @@ class Challenges:
         randomness: Callable[[int], bytes],
         outgoing: OutgoingPushes,
         events: Events,
+        room: Room,
     ) -> None:
         self._messages = messages
         self._devices = devices
         self._outgoing = outgoing
         self._events = events
+        self._room = room
         self._store = store
         self._waiters = waiters
         self._policy = policy
@@ -147,7 +150,7 @@ class Challenges:
                 now, challenge_id, draft, ledger, limits=self._policy.limits, body_sha256=body_sha256, stale=known
             )
 
-        self._events.refuse_when_full()
+        self._room.for_a_challenge()
         try:
             return await self._store.decide(keys, rule, creates=True)
         except StoreFull as error:
@@ -193,8 +196,8 @@ class Challenges:
         return ended
 
     async def _count_wrong_code(self, key: bytes, challenge: Challenge) -> None:
-        def rule(now: float, rows: tuple[Any, ...]) -> Decision[_Ended]:
-            return _telling(rules.wrong_code(now, key, *rows, webhook=self._events.wanted))
+        def rule(now: float, rows: tuple[Any, ...]) -> Decision[tuple[Challenge, bool]]:
+            return telling(rules.wrong_code(now, key, *rows, webhook=self._events.wanted))
 
         counted, here = await self._store.decide(rows_of(key, challenge), rule)
         if here:
@@ -221,8 +224,8 @@ class Challenges:
         """Take a pending challenge back; again is no error."""
         key, challenge = await self._owned(caller, challenge_id)
 
-        def rule(now: float, rows: tuple[Any, ...]) -> Decision[_Ended]:
-            return _telling(rules.cancel(now, key, *rows))
+        def rule(now: float, rows: tuple[Any, ...]) -> Decision[tuple[Challenge, bool]]:
+            return telling(rules.cancel(now, key, *rows))
 
         cancelled, here = await self._store.decide(rows_of(key, challenge), rule)
         if here:
@@ -244,14 +247,6 @@ class Challenges:
         if challenge.owner != caller.owner:
             raise ChallengeNotFound
         return key, challenge
-
-
-_Ended = tuple[Challenge, bool]
-"""A challenge, and whether the very decision that brought it ended it: of several at once one did, and tells of it."""
-
-
-def _telling(decided: Decision[Challenge]) -> Decision[_Ended]:
-    return Decision((decided.result, bool(decided.ended)), decided.writes, decided.ended)
 
 
 def rows_of(challenge_id: bytes, challenge: Challenge) -> list[Key]:

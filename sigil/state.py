@@ -25,7 +25,7 @@ from sigil.store.running import open_running
 
 KINDS = (CHALLENGE, LEDGER, IDEMPOTENT, SPENT, OUTBOX, PEER, EVENT, FAILURE, APPROVAL, VOTE, NAMED, FAN_OUT)
 # Rows are read back after a restart only by a server that writes them the same way.
-STORE_SCHEMA = "5"
+STORE_SCHEMA = "6"
 
 
 def enter_state(config: Config) -> StateDirectory:

@@ -18,7 +18,8 @@ GATHER_SECONDS = 0.005
 """How long claims and completions come together for one transaction."""
 LOOK_SECONDS = 1.0
 """How often a worker looks for what is due: retries, and what dead or busy workers left."""
-FORGET_SECONDS = 60.0
+FORGET_SECONDS = 5.0
+"""How often failures are brought within their bounds: a receiver that refuses 3000 a second is 15 000 beyond them."""
 STOP_SECONDS = 1.0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -104,13 +105,16 @@ class Webhooks:
         await self._watch.heard([(attempt.began, attempt.answer) for attempt in attempts], probing=probing)
 
     async def forget(self) -> None:
-        """Failures that are too old, or too many."""
-        keys = await self._store.due(self._clock(), _FORGOTTEN_AT_ONCE, FAILURE)
-        too_many = min(self._store.count(FAILURE) - MOST_FAILURES, _FORGOTTEN_AT_ONCE)
-        if too_many > len(keys):
-            keys = await self._store.due(_END_OF_TIME, too_many, FAILURE)
-        if keys:
+        """Failures that are too old, or too many: all of them, a batch at a time."""
+        while keys := await self._beyond_bounds():
             await self._store.decide([], _deleting(keys))
+            # Thousands may come between two calls: requests are served in between.
+            await asyncio.sleep(0)
+
+    async def _beyond_bounds(self) -> list[Key]:
+        too_many = min(self._store.count(FAILURE) - MOST_FAILURES, _FORGOTTEN_AT_ONCE)
+        keys = await self._store.due(self._clock(), _FORGOTTEN_AT_ONCE, FAILURE)
+        return keys if len(keys) >= too_many else await self._store.due(_END_OF_TIME, too_many, FAILURE)
 
     async def close(self) -> None:
         await self._receiver.close()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import msgspec
 
@@ -34,6 +37,7 @@ from sigil.protocol.relay_messages import PushResult, WantedPush
 from sigil.push_messages import Content, PushMessages
 from sigil.pushes import Pushes, RelayAway, RelayRefuses
 from sigil.relay_watch import RelayWatch
+from sigil.room import Room
 from sigil.state import KINDS
 from sigil.store.memory import MemoryStore
 from sigil.sweeper import Sweeper
@@ -73,7 +77,8 @@ class Desk:
         self.store = MemoryStore(kinds=KINDS, clock=self.clock, size=self.size)
         self.waiters = Waiters()
         self.outgoing = self._outgoing()
-        self.undelivered = self._events(self.clock)
+        self.undelivered = self._events()
+        self.room = Room(store=self.store, events=self.undelivered.wanted, clock=self.clock)
         self.fan_outs = FanOuts(store=self.store, outgoing=self.outgoing, clock=self.clock)
         self.challenges = Challenges(
             messages=CHALLENGE_MESSAGES,
@@ -86,6 +91,7 @@ class Desk:
             randomness=self.randomness,
             outgoing=self.outgoing,
             events=self.undelivered,
+            room=self.room,
         )
         self.approvals = Approvals(
             drafts=Drafts(
@@ -101,7 +107,7 @@ class Desk:
                 limits=self.policy.limits,
                 clock=self.clock,
                 randomness=os.urandom,
-                events=self.undelivered,
+                room=self.room,
             ),
             messages=APPROVAL_MESSAGES,
             devices=DEVICES,
@@ -133,7 +139,7 @@ class Desk:
     def _outgoing(self) -> OutgoingPushes:
         return NoPush()
 
-    def _events(self, _clock: Clock) -> Events:
+    def _events(self) -> Events:
         return NoEvents()
 
     def challenge(self, event: str, _challenge_id: bytes, _challenge: Challenge) -> None:
@@ -228,6 +234,20 @@ class Desk:
         while await self.sweeper.sweep():
             pass
         await self.fan_outs.see_through()
+
+
+@asynccontextmanager
+async def looks_of_all_before_any_decision(store: MemoryStore, callers: int) -> AsyncIterator[None]:
+    """As on many workers at once: what each of so many callers sees is already old when the first one decides."""
+    decide, barrier = store.decide, asyncio.Barrier(callers)
+
+    async def together(*given: Any, **options: Any) -> Any:
+        await asyncio.wait_for(barrier.wait(), 60)
+        return await decide(*given, **options)
+
+    store.decide = together  # type: ignore[method-assign]
+    yield
+    store.decide = decide  # type: ignore[method-assign]
 
 
 class FakeRelay:

@@ -5,28 +5,32 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import falcon.inspect
 import falcon.testing
 import pytest
+from jsonschema import Draft202012Validator, FormatChecker, ValidationError
 from openapi_spec_validator import validate
 
-from sigil import __version__, first_boot_app
+from sigil import __version__, first_boot_app, webhook_messages
 from sigil.app import Snapshot, build
 from sigil.assembly import Parts
 from sigil.config import Config
 from sigil.core.commitment import Session
+from sigil.core.webhook_event import Event, Happening
 from sigil.first_boot_app import InitSnapshot
 from sigil.metrics import Metrics
 from sigil.protocol.errors import Problem
+from sigil.protocol.webhook import signed_headers
+from sigil.protocol.webhook_event import EventType
 from sigil.resources.openapi import document
 from sigil.serving.worker_life import Life
 from sigil.state import KINDS
 from sigil.store.memory import MemoryStore
 from sigil.store.vault import FileVault
 from sigil.waiting import Waiters
-from tests.services import SECRETS
+from tests.services import SECRETS, START
 
 PAGES = {"/", "/init", "/assets/{name}", "/favicon.ico"}
 CHECKED_IN = Path(__file__).parent.parent / "docs" / "openapi.json"
@@ -75,6 +79,32 @@ def _routed(app: Any) -> set[tuple[str, str]]:
         # What init mode refuses is described where it is offered, and pages are for people.
         if route.class_name != "NotYet" and route.path not in PAGES
     }
+
+
+def test_every_event_is_described_with_the_headers_that_it_has() -> None:
+    events = document(__version__)["webhooks"]
+    assert set(events) == set(get_args(EventType))
+    for event in events.values():
+        named = {header["name"] for header in event["post"]["parameters"]}
+        assert named == set(signed_headers(["s" * 32], "evt_", 0, b""))
+
+
+@pytest.mark.parametrize("happening", Happening)
+def test_what_is_posted_is_what_is_described(happening: Happening) -> None:
+    described = document(__version__)
+    row = Event(
+        happening, int(START), b"abcd", "login", 0, 0, b"f" * 32, "cancelled", request_id="r", groups_satisfied=(0, 2)
+    )
+    sent = json.loads(webhook_messages.body(b"u" * 16, row))
+    assert sent["type"] in described["webhooks"]
+    schema = described["webhooks"][sent["type"]]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    checked = Draft202012Validator({"components": described["components"], **schema}, format_checker=FormatChecker())
+    checked.validate(sent)
+    for name in ("id", "type", "status", "timestamp", "key_id", "action_type"):
+        with pytest.raises(ValidationError):
+            checked.validate({member: value for member, value in sent.items() if member != name})
+    with pytest.raises(ValidationError):
+        checked.validate(sent | {"type": "mpa.cancelled"})
 
 
 def test_every_code_of_an_error_is_one_that_the_protocol_has() -> None:

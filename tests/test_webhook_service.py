@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from sigil.core.challenge import CHALLENGE
-from sigil.core.webhook_delivery import FAILURE, KEPT_SECONDS, MOST_FAILURES, Answer, failure_key
+from sigil.core.decision import Decision
+from sigil.core.webhook_delivery import FAILURE, KEPT_SECONDS, Answer, failure_key
 from sigil.core.webhook_event import EVENT, LEASE_SECONDS
 from sigil.device import Device
 from sigil.protocol.api_key import Caller
@@ -282,7 +283,7 @@ class TestRoom:
     async def test_with_the_quota_used_up_creation_is_refused_and_answering_goes_on(
         self, desk: WebhookDesk, monkeypatch: Any
     ) -> None:
-        monkeypatch.setattr("sigil.undelivered.STORE_BYTES_FOR_EACH", desk.store.usage().size // 5)
+        monkeypatch.setattr("sigil.room.STORE_BYTES_FOR_EACH", desk.store.usage().size // 5)
         desk.receiver.says = Answer(503)
         waiting = Device.generate()
         created = await desk.ask(waiting)
@@ -302,7 +303,7 @@ class TestRoom:
     async def test_what_pends_has_its_room_kept_since_it_will_be_an_event(
         self, desk: WebhookDesk, monkeypatch: Any
     ) -> None:
-        monkeypatch.setattr("sigil.undelivered.BYTES_OF_AN_END", desk.store.usage().size // 5)
+        monkeypatch.setattr("sigil.room.BYTES_OF_AN_END", desk.store.usage().size // 5)
         for _ in range(5):
             await desk.ask(Device.generate("Ed25519"))
         desk.clock.now += 1
@@ -311,7 +312,7 @@ class TestRoom:
         assert (desk.store.count(CHALLENGE), desk.store.count(EVENT)) == (5, 0)
 
     async def test_a_first_answer_is_repeated_without_room(self, desk: WebhookDesk, monkeypatch: Any) -> None:
-        monkeypatch.setattr("sigil.undelivered.BYTES_OF_AN_END", desk.store.usage().size)
+        monkeypatch.setattr("sigil.room.BYTES_OF_AN_END", desk.store.usage().size)
         device = Device.generate()
         created = await desk.ask(device, key="order-7")
         desk.clock.now += 1
@@ -332,7 +333,6 @@ class TestFailures:
         assert desk.failed == 0
 
     async def test_the_oldest_go_when_they_are_too_many(self, desk: WebhookDesk, monkeypatch: Any) -> None:
-        assert MOST_FAILURES == 10_000
         monkeypatch.setattr("sigil.webhooks.MOST_FAILURES", 3)
         desk.receiver.says = Answer(400)
         for _ in range(5):
@@ -343,3 +343,26 @@ class TestFailures:
         kept = [key.name for key in await desk.store.due(1 << 32, 10, FAILURE)]
         assert [event_id(name) for name in kept] == desk.receiver.ids()[2:]
         assert await desk.store.get(failure_key(kept[0])) is not None
+
+    async def test_one_look_is_enough_however_many_there_are(self) -> None:
+        """A receiver that refuses everything for a while would else fill the store."""
+        desk = WebhookDesk(size=64 << 20)
+        await give_up(desk, 10_000 + 1_234)
+        await desk.worker.webhooks.forget()
+        assert desk.failed == 10_000
+        desk.clock.now += KEPT_SECONDS + 1
+        await desk.worker.webhooks.forget()
+        assert desk.failed == 0
+
+
+async def give_up(desk: WebhookDesk, count: int) -> None:
+    """One event, and copies of it under other names, written in batches as completions are."""
+    desk.receiver.says = Answer(400)
+    await ended(desk)
+    await desk.worker.tell()
+    (one,) = await desk.store.due(1 << 32, 1, FAILURE)
+    failure = await desk.store.get(one)
+    names = [number.to_bytes(16) for number in range(1, count)]
+    for batch in (names[start : start + 100] for start in range(0, len(names), 100)):
+        writes = tuple((failure_key(name), failure) for name in batch)
+        await desk.store.decide([], lambda _now, _rows, writes=writes: Decision(None, writes))

@@ -5,15 +5,13 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 
-from sigil.core.approval import APPROVAL
-from sigil.core.challenge import CHALLENGE
 from sigil.core.webhook_delivery import FAILURE, Answer, Done
 from sigil.core.webhook_event import EVENT
 from sigil.outgoing import Outgoing
 from sigil.receiver_watch import ReceiverWatch
 from sigil.undelivered import Events, Undelivered
 from sigil.webhooks import Webhooks
-from tests.services import Clock, Desk
+from tests.services import Desk
 
 SCHEDULE = (1, 5, 30)
 
@@ -100,9 +98,9 @@ class WebhookDesk(Desk):
         super().__post_init__()
         self.worker = HostWorker(self, outgoing=self.fresh)
 
-    def _events(self, clock: Clock) -> Events:
+    def _events(self) -> Events:
         self.fresh = Outgoing()
-        return Undelivered(store=self.store, pending=(CHALLENGE, APPROVAL), outgoing=self.fresh, clock=clock)
+        return Undelivered(self.fresh)
 
     @property
     def waiting(self) -> int:

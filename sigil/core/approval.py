@@ -13,6 +13,10 @@ from sigil.core.quorum import NOT_ELIGIBLE, OPEN, Quorum
 from sigil.core.webhook_event import Event, Happening, told_at_end
 
 READABLE_SECONDS = 86_400
+BYTES_OF_A_BALLOT = 384
+"""Of the store, reserved for each ballot that is open: a vote, or the push and the clear of who does not vote, takes
+less with its indices. So whoever may vote can, in a store that is full for creations. The store keeps the sum: another
+number is another STORE_SCHEMA."""
 # As of a challenge: one from further in the future means that the clock was set back.
 _MAX_SKEW = 5
 
@@ -109,6 +113,11 @@ class Approval(msgspec.Struct, frozen=True, array_like=True, gc=False):
         """How many members may answer."""
         return len(self.ballots) - self.ballots.count(NOT_ELIGIBLE)
 
+    @property
+    def reserved(self) -> int:
+        """Bytes of the store that are wanted for what may come of it, without its end."""
+        return self.ballots.count(OPEN) * BYTES_OF_A_BALLOT if self.open else 0
+
     def answered(self) -> list[int]:
         """The members who have."""
         return [member for member, ballot in enumerate(self.ballots) if ballot not in OPEN + NOT_ELIGIBLE]
@@ -146,7 +155,7 @@ class Named(msgspec.Struct, frozen=True, array_like=True, gc=False):
         return 0
 
 
-APPROVAL = Kind(b"m", Approval, counted=True)
+APPROVAL = Kind(b"m", Approval, counted=True, reserves=True, long=True)
 VOTE = Kind(b"v", Vote)
 NAMED = Kind(b"n", Named)
 

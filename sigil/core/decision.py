@@ -22,7 +22,7 @@ class Row(Protocol):
     def due(self) -> int:
         """Unix second at which the expiry loop has to look at the row; 0 for never."""
 
-    # Rows of a counted kind also say `open: bool`.
+    # Rows of a counted kind also say `open: bool`, those of one that reserves `reserved: int`.
 
 
 class Kind(NamedTuple):
@@ -30,12 +30,16 @@ class Kind(NamedTuple):
 
     Of a `counted` kind the store knows how many rows are open and due, without looking at them. Rows of a counted
     kind that is a `queue` are due only for who asks for that kind: however long it grows, nothing else waits behind it.
+    Rows of a `long` kind may be much larger than a page. Of all kinds that `reserve` the store knows the sum of the
+    bytes that their rows have `reserved` for what they lead to.
     """
 
     tag: bytes
     type: type[Any]
     counted: bool = False
     queue: bool = False
+    reserves: bool = False
+    long: bool = False
 
 
 class Key(NamedTuple):
@@ -61,6 +65,11 @@ class Decision(msgspec.Struct, Generic[T_co], frozen=True):
     ended: tuple[bytes, ...] = ()
 
 
+def telling(decided: Decision[T]) -> Decision[tuple[T, bool]]:
+    """The same, and whether this very decision ended something: of several at once one did, and tells of it."""
+    return Decision((decided.result, bool(decided.ended)), decided.writes, decided.ended)
+
+
 Rule = Callable[[float, tuple[Any, ...]], Decision[T]]
 """`rule(now, rows)`: pure and synchronous; may be called twice; an exception aborts and writes nothing.
 
@@ -77,10 +86,11 @@ class Ends(NamedTuple):
 
 
 class Usage(NamedTuple):
-    """Bytes in use and bytes there are."""
+    """Bytes in use, bytes there are, and bytes that rows have reserved: a count, nothing keeps them free by itself."""
 
     used: int
     size: int
+    reserved: int
 
 
 class StoreFull(Exception):

@@ -65,6 +65,10 @@ class PublicKey(ABC):
     def verify(self, message: bytes, signature: bytes) -> bool:
         """Whether `signature` (r‖s or R‖S, 64 bytes) is this key's over `message`."""
 
+    @abstractmethod
+    def normalised(self, signature: bytes) -> bytes:
+        """A signature that `verify` accepted, as it is stored: libraries that demand the lower half of s accept it."""
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, PublicKey) and self.wire == other.wire
 
@@ -96,6 +100,9 @@ class ES256PublicKey(PublicKey):
             return False
         return True
 
+    def normalised(self, signature: bytes) -> bytes:
+        return _low_s(signature, P256_ORDER)
+
 
 class ES256KPublicKey(PublicKey):
     suite = "ES256K"
@@ -112,6 +119,9 @@ class ES256KPublicKey(PublicKey):
     def verify(self, message: bytes, signature: bytes) -> bool:
         der = _ecdsa_der(signature, SECP256K1_ORDER)
         return der is not None and self._key.verify(der, message)
+
+    def normalised(self, signature: bytes) -> bytes:
+        return _low_s(signature, SECP256K1_ORDER)
 
 
 class Ed25519PublicKey(PublicKey):
@@ -132,6 +142,9 @@ class Ed25519PublicKey(PublicKey):
         except nacl.exceptions.BadSignatureError:
             return False
         return True
+
+    def normalised(self, signature: bytes) -> bytes:
+        return signature
 
 
 class PrivateKey(ABC):
@@ -163,7 +176,7 @@ class ES256PrivateKey(PrivateKey):
         self.public = PublicKey.parse(point)
 
     def sign(self, message: bytes) -> bytes:
-        return _low_s(self._key.sign(message, _ES256), P256_ORDER)
+        return _low_s(_raw(self._key.sign(message, _ES256)), P256_ORDER)
 
 
 class ES256KPrivateKey(PrivateKey):
@@ -173,7 +186,7 @@ class ES256KPrivateKey(PrivateKey):
         self.public = PublicKey.parse(_ES256K_PREFIX + self._key.public_key.format(compressed=True))
 
     def sign(self, message: bytes) -> bytes:
-        return _low_s(self._key.sign(message), SECP256K1_ORDER)
+        return _low_s(_raw(self._key.sign(message)), SECP256K1_ORDER)
 
 
 class Ed25519PrivateKey(PrivateKey):
@@ -215,6 +228,11 @@ def _ecdsa_der(signature: bytes, order: int) -> bytes | None:
     return encode_dss_signature(r, min(s, order - s))
 
 
-def _low_s(der: bytes, order: int) -> bytes:
+def _raw(der: bytes) -> bytes:
     r, s = decode_dss_signature(der)
-    return r.to_bytes(32) + min(s, order - s).to_bytes(32)
+    return r.to_bytes(32) + s.to_bytes(32)
+
+
+def _low_s(signature: bytes, order: int) -> bytes:
+    s = int.from_bytes(signature[32:])
+    return signature[:32] + min(s, order - s).to_bytes(32)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -20,7 +20,7 @@ class EventBody(msgspec.Struct, frozen=True, omit_defaults=True):
     id: str
     type: EventType
     status: str
-    timestamp: str
+    timestamp: Annotated[str, msgspec.Meta(extra_json_schema={"format": "date-time"})]
     key_id: str
     action_type: str
     challenge_id: str | None = None

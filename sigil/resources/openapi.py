@@ -11,7 +11,9 @@ from falcon.asgi import Request, Response
 from sigil.protocol import messages
 from sigil.protocol.action import Action
 from sigil.protocol.approval_messages import ActionContext
+from sigil.protocol.webhook_event import EventBody
 from sigil.resources.operations import OPERATIONS, Operation
+from sigil.resources.webhook_events import webhooks
 from sigil.serving.strangers import Strangers
 
 
@@ -22,7 +24,8 @@ def paths() -> list[str]:
 
 def document(version: str) -> dict[str, Any]:
     """The whole description as JSON values."""
-    kinds = list(dict.fromkeys([*(kind for operation in OPERATIONS for kind in _kinds(operation)), ActionContext]))
+    of_operations = [kind for operation in OPERATIONS for kind in _kinds(operation)]
+    kinds = list(dict.fromkeys([*of_operations, ActionContext, EventBody]))
     found, components = msgspec.json.schema_components(kinds, ref_template="#/components/schemas/{name}")
     schemas = dict(zip(kinds, found, strict=True))
     paths: dict[str, dict[str, Any]] = {}
@@ -39,6 +42,7 @@ def document(version: str) -> dict[str, Any]:
         },
         "servers": [{"url": "/"}],
         "paths": paths,
+        "webhooks": webhooks(schemas[EventBody]),
         "components": {
             "schemas": components,
             "securitySchemes": {

@@ -82,7 +82,7 @@ def verify_votes(
         raise RequiredTooLow(f"The server asked for {context.required} groups, and {required} are wanted.")
     members = _members(told, context)
     ballots = _ballots(told, members)
-    requester = (context.params or {}).get("requested_by")
+    requester = _requester(context)
     if exclude_requester and requester in ballots:
         raise RequesterVoted
     satisfied = _satisfied(members, ballots)
@@ -205,11 +205,17 @@ def _ballots(told: MpaStatus, members: Members) -> dict[str, bool]:
     return ballots
 
 
+def _requester(context: ActionContext) -> str | None:
+    """The fingerprint that the action names, None where it names nobody: whatever else an integrator writes there."""
+    named = (context.params or {}).get("requested_by")
+    return named if isinstance(named, str) else None
+
+
 def _satisfied(members: Members, ballots: dict[str, bool]) -> list[int]:
     return [n for n, group in enumerate(members) if any(ballots.get(key.fingerprint) for key in group)]
 
 
-def _lost(members: Members, ballots: dict[str, bool], excluded: object = None) -> int:
+def _lost(members: Members, ballots: dict[str, bool], excluded: str | None = None) -> int:
     """Groups of which every member rejected, or was not eligible."""
     return sum(
         all(ballots.get(key.fingerprint) is False or key.fingerprint == excluded for key in group) for group in members
@@ -217,7 +223,7 @@ def _lost(members: Members, ballots: dict[str, bool], excluded: object = None) -
 
 
 def _check_outcome(
-    told: MpaStatus, context: ActionContext, members: Members, ballots: dict[str, bool], requester: object
+    told: MpaStatus, context: ActionContext, members: Members, ballots: dict[str, bool], requester: str | None
 ) -> None:
     """The status is the one that the votes lead to."""
     rejections = sum(not approved for approved in ballots.values())

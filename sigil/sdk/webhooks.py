@@ -158,7 +158,8 @@ class _Signed:
 
     def _is_signed(self, names: tuple[str, ...]) -> bool:
         timestamp, given = (self.headers[name] for name in names[-2:])
-        if not _UNIX_SECONDS.match(timestamp):
+        # What a stranger wrote in other letters was never signed, and may be text that has no bytes.
+        if not _UNIX_SECONDS.match(timestamp) or not self.headers[names[0]].isascii():
             return False
         if names is _STANDARD:
             right = self.keys.standard(self.headers[names[0]], timestamp, self.body)

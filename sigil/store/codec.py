@@ -19,12 +19,16 @@ LAST_DUE = (1 << 32) - 1
 
 
 class Change(NamedTuple):
-    """A checked and encoded write; `value` None deletes. An open row of a counted kind is `counted`."""
+    """A checked and encoded write; `value` None deletes. An open row of a counted kind is `counted`.
+
+    `reserved` bytes are what a row of a kind that reserves wants to have free.
+    """
 
     raw: bytes
     value: bytes | None
     due: int
     counted: bool = False
+    reserved: int = 0
 
 
 class Codec:
@@ -84,4 +88,5 @@ class Codec:
         due = row.due
         if not 0 <= due <= LAST_DUE:
             raise ValueError(f"a row is due at {due}, which is not a 32-bit Unix second")
-        return Change(raw, value, due, key.kind.counted and row.open)
+        kind = key.kind
+        return Change(raw, value, due, kind.counted and row.open, row.reserved if kind.reserves else 0)

@@ -12,6 +12,7 @@ import lmdb
 from sigil.core.decision import Ends, Key, Kind, Rule, StoreFull, StoreUnusable, Usage
 from sigil.store.codec import LAST_DUE, Change, Codec
 from sigil.store.ends import append, tail
+from sigil.store.pieces import Pieces
 
 T = TypeVar("T")
 
@@ -20,9 +21,10 @@ LOCK_FILE = "lock.mdb"
 """The two files that LMDB makes in the directory of an environment."""
 
 _FULL = "the session store is full"
-_Place = tuple[int, Any]
-"""When a row is due, and in which index that stands."""
-_NOWHERE: _Place = (0, None)
+_RESERVED = b"reserved"
+_Place = tuple[int, Any, int]
+"""When a row is due, in which index that stands, and how much it has reserved."""
+_NOWHERE: _Place = (0, None, 0)
 
 
 class LmdbStore:
@@ -48,6 +50,8 @@ class LmdbStore:
         self._codec = Codec(kinds)
         self._counted = [kind.tag for kind in kinds if kind.counted]
         self._queues = frozenset(kind.tag for kind in kinds if kind.queue)
+        self._reserving = frozenset(kind.tag for kind in kinds if kind.reserves)
+        self._long = frozenset(kind.tag for kind in kinds if kind.long)
         self._clock = clock
         self._size = size
         self._filled = int((1 - reserve) * size)
@@ -69,7 +73,7 @@ class LmdbStore:
             meminit=False,
             lock=True,
             create=create,
-            max_dbs=3 + len(self._counted),
+            max_dbs=5 + len(self._counted),
             max_readers=512,
             max_spare_txns=2,
         )
@@ -79,6 +83,9 @@ class LmdbStore:
             # Open rows of a counted kind are due in an index of their own: its length is their number.
             self._open_due = {tag: self._env.open_db(b"due " + tag) for tag in self._counted}
             self._ends = self._env.open_db(b"ends")
+            self._sums = self._env.open_db(b"sums")
+            self._in_pieces = self._env.open_db(b"pieces")
+            self._pieces = Pieces(self._in_pieces)
             self._page = self._env.stat()["psize"]
             self._inode = self._file.stat().st_ino
         except BaseException:
@@ -90,7 +97,7 @@ class LmdbStore:
         raw = self._codec.raw(key)
         try:
             with self._env.begin(self._rows) as txn:
-                value = txn.get(raw)
+                value = self._value(txn, raw)
         except lmdb.Error as error:
             raise StoreUnusable(f"the session store cannot be read: {error}") from error
         return None if value is None else self._codec.row(raw, value)
@@ -130,7 +137,7 @@ class LmdbStore:
 
     def usage(self) -> Usage:
         with _usable(), self._env.begin() as txn:
-            return Usage(self._live(txn), self._size)
+            return Usage(self._live(txn), self._size, self._reserved(txn))
 
     def count(self, kind: Kind) -> int:
         with _usable(), self._env.begin() as txn:
@@ -157,12 +164,21 @@ class LmdbStore:
 
     def _live(self, txn: lmdb.Transaction) -> int:
         """Bytes of the pages in use: freed pages are used again, though the map never shrinks."""
-        stats = [txn.stat(part) for part in (self._rows, self._ends, *self._indices())]
+        parts = (self._rows, self._in_pieces, self._ends, self._sums, *self._indices())
+        stats = [txn.stat(part) for part in parts]
         return self._page * sum(stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"] for stat in stats)
 
     def _read(self, txn: lmdb.Transaction, raw: bytes) -> Any | None:
-        value = txn.get(raw, db=self._rows)
+        value = self._value(txn, raw)
         return None if value is None else self._codec.row(raw, value)
+
+    def _value(self, txn: lmdb.Transaction, raw: bytes) -> bytes | None:
+        value: bytes | None = txn.get(raw, db=self._rows)  # type: ignore[assignment]  # never a view: none is asked for
+        return self._pieces.whole(txn, raw, value) if raw[:1] in self._long else value
+
+    def _replace(self, txn: lmdb.Transaction, raw: bytes, value: bytes | None) -> bytes | None:
+        before: bytes | None = txn.get(raw, db=self._rows)  # type: ignore[assignment]
+        return self._pieces.replace(txn, raw, before, value)
 
     def _indices(self) -> list[Any]:
         return [self._due, *self._open_due.values()]
@@ -174,22 +190,33 @@ class LmdbStore:
         if row is None:
             return _NOWHERE
         opened = self._open_due.get(raw[:1])
-        return row.due, opened if opened is not None and row.open else self._due
+        reserved = row.reserved if raw[:1] in self._reserving else 0
+        return row.due, opened if opened is not None and row.open else self._due, reserved
 
     def _write(self, txn: lmdb.Transaction, changes: list[Change], dues: dict[bytes, _Place]) -> None:
-        for raw, value, due, counted in changes:
+        more = 0
+        for raw, value, due, counted, reserved in changes:
             if raw not in dues:
                 dues[raw] = self._place(raw, self._read(txn, raw))
-            if value is None:
+            stored = value if raw[:1] not in self._long else self._replace(txn, raw, value)
+            if stored is None:
                 txn.delete(raw, db=self._rows)
             else:
-                txn.put(raw, value, db=self._rows)
-            place = (due, self._open_due[raw[:1]] if counted else self._due)
+                txn.put(raw, stored, db=self._rows)
+            place = (due, self._open_due[raw[:1]] if counted else self._due, reserved)
             if place != dues[raw]:
                 self._move(txn, raw, dues[raw], place)
+                more += reserved - dues[raw][2]
                 dues[raw] = place
+        if more:
+            txn.put(_RESERVED, (self._reserved(txn) + more).to_bytes(8, "big"), db=self._sums)
+
+    def _reserved(self, txn: lmdb.Transaction) -> int:
+        return int.from_bytes(txn.get(_RESERVED, b"", db=self._sums), "big")
 
     def _move(self, txn: lmdb.Transaction, raw: bytes, old: _Place, new: _Place) -> None:
+        if old[:2] == new[:2]:
+            return
         if old[0]:
             txn.delete(old[0].to_bytes(4, "big") + raw, db=old[1])
         if new[0]:

@@ -74,7 +74,7 @@ class MemoryStore:
 
     def usage(self) -> Usage:
         self._refuse_when_closed()
-        return Usage(self._used, self._size)
+        return Usage(self._used, self._size, sum(row.reserved for row in self._rows.values()))
 
     def count(self, kind: Kind) -> int:
         self._refuse_when_closed()

@@ -28,6 +28,11 @@ class Ticket(msgspec.Struct, frozen=True, array_like=True):
         return self.state != "closed"
 
 
+class Promise(msgspec.Struct, frozen=True, array_like=True):
+    reserved: int
+    due: int = 0
+
+
 class Tally(msgspec.Struct, frozen=True, array_like=True):
     count: int
 
@@ -39,6 +44,9 @@ class Tally(msgspec.Struct, frozen=True, array_like=True):
 TICKET = Kind(b"t", Ticket, counted=True)
 TALLY = Kind(b"n", Tally)
 LETTER = Kind(b"q", Ticket, counted=True, queue=True)
+PROMISE = Kind(b"p", Promise, reserves=True)
+PLEDGE = Kind(b"l", Promise, reserves=True)
+SCROLL = Kind(b"s", Ticket, counted=True, long=True)
 MiB = 1 << 20
 
 OpenStore = Callable[..., SessionStore]
@@ -51,7 +59,11 @@ def open_store(request: pytest.FixtureRequest) -> Iterator[OpenStore]:
     opened: list[SessionStore] = []
 
     def open_one(**options: Any) -> SessionStore:
-        settings = {"kinds": [TICKET, TALLY, LETTER], "clock": lambda: 1000.0, "size": MiB} | options
+        settings = {
+            "kinds": [TICKET, TALLY, LETTER, PROMISE, PLEDGE, SCROLL],
+            "clock": lambda: 1000.0,
+            "size": MiB,
+        } | options
         store = MemoryStore(**settings) if request.param == "memory" else LmdbStore(directory, **settings)
         opened.append(store)
         return store
@@ -271,7 +283,7 @@ async def test_counts_that_race_lose_nothing(store: SessionStore) -> None:
 
 async def test_creation_is_refused_in_the_reserve_and_its_rule_is_not_called(store: SessionStore) -> None:
     await fill(store)
-    used, size = store.usage()
+    used, size, _ = store.usage()
     assert 0.8 * size < used < 0.95 * size
 
     def unexpected(now: float, rows: tuple[Any, ...]) -> Decision[None]:
@@ -336,6 +348,46 @@ async def test_open_rows_of_a_counted_kind_are_counted_while_they_are_due(store:
     assert [key.name for key in await store.due(100, 2)] == [b"2", b"1"]
     await put(store, "0", Ticket("new", 90))
     assert store.count(TICKET) == 3
+
+
+async def test_long_rows_grow_shrink_and_go_as_any_others(open_store: OpenStore) -> None:
+    store = open_store(size=8 * MiB)
+    one, other = Key(SCROLL, b"1"), Key(SCROLL, b"1\0")
+    neighbour, empty = Ticket("new", 8, bytes(range(256)) * 9), store.usage().used
+    await store.decide([], writing((other, neighbour)))
+    # To either side of what one piece holds, changed in one place, and as large as a row may be.
+    for length in (0, 1880, 1890, 1900, 3790, 36_000, 3790, 500, 36_000, (1 << 20) - 30):
+        for note in (bytes(length), bytes(length // 2) + b"+" + bytes(length - length // 2)):
+            row = Ticket("new", 7, note)
+            await store.decide([one], writing((one, row)))
+            assert await store.get(one) == row
+            assert await store.decide([one, other], lambda now, rows: Decision(rows)) == (row, neighbour)
+    await store.decide([], writing((one, Ticket("x", 7, bytes(9000))), (one, Ticket("closed", 9, bytes(4000)))))
+    assert await store.get(one) == Ticket("closed", 9, bytes(4000))
+    assert await store.due(9, 5) == [other, one]
+    await store.decide([], writing((one, Ticket("x", 7, bytes(9000))), (one, None)))
+    assert await store.get(one) is None
+    assert await store.get(other) == neighbour
+    await store.decide([], writing((other, None)))
+    assert store.usage().used == empty
+
+
+async def test_what_rows_have_reserved_is_summed_up_through_every_change_of_them(store: SessionStore) -> None:
+    one, two, other = Key(PROMISE, b"1"), Key(PROMISE, b"2"), Key(PLEDGE, b"1")
+    assert store.usage().reserved == 0
+    await store.decide([], writing((one, Promise(500, 7)), (two, Promise(30)), (other, Promise(4))))
+    assert store.usage().reserved == 534
+    # Read by the rule or not, due at another time or not; the last of several writes counts.
+    await store.decide([one], writing((one, Promise(200, 7))))
+    await store.decide([], writing((two, Promise(900)), (two, Promise(20, 9))))
+    assert store.usage().reserved == 224
+    assert await store.due(8, 10) == [one]
+    await store.decide([], writing((one, None), (Key(PROMISE, b"3"), None), (two, Promise(0))))
+    assert store.usage().reserved == 4
+    with pytest.raises(ZeroDivisionError):
+        await store.decide([other], lambda now, rows: 1 // 0)
+    await store.decide([other], writing((other, None), (other, Promise(1)), (other, None)))
+    assert store.usage().reserved == 0
 
 
 async def test_rows_of_a_queue_are_due_and_counted_apart_from_all_others(store: SessionStore) -> None:

@@ -8,8 +8,9 @@ import json
 import pytest
 
 from sigil.challenges import Policy
-from sigil.core.approval import APPROVAL, MOVES, State
+from sigil.core.approval import APPROVAL, MOVES, State, Vote, vote_key
 from sigil.core.challenge import ledger_key
+from sigil.core.decision import Decision
 from sigil.core.fan_out import FAN_OUT, MEMBERS_AT_ONCE
 from sigil.core.ledger import Limits
 from sigil.device import Device
@@ -30,7 +31,9 @@ from sigil.protocol.errors import (
     RequestIdConflict,
     TooManyPending,
 )
-from tests.services import ANOTHER, IDENTITY, SOMEBODY, START, Desk, PushDesk
+from sigil.protocol.ids import format_uuid
+from sigil.protocol.keys import P256_ORDER, SECP256K1_ORDER, Suite
+from tests.services import ANOTHER, IDENTITY, SOMEBODY, START, Desk, PushDesk, looks_of_all_before_any_decision
 
 ANNA, BERT, CARL, DORA, EMIL = (Device.from_secret("ES256", bytes([n]) * 32) for n in range(11, 16))
 STRANGER = Device.from_secret("Ed25519", b"\x07" * 32)
@@ -86,6 +89,27 @@ async def test_with_reject_on_first_one_rejection_is_enough_even_of_a_satisfied_
     assert (await desk.standing(asked)).votes[1].reason == "cancelled"
 
 
+async def test_of_several_who_cancel_at_once_one_tells_of_it(desk: Desk) -> None:
+    asked = await desk.poll(GROUPS, 2)
+    async with looks_of_all_before_any_decision(desk.store, 3):
+        told = await asyncio.gather(*(desk.approvals.cancel(SOMEBODY, asked.request_id) for _ in range(3)))
+    assert {answer.status for answer in told} == {"cancelled"}
+    assert desk.events == ["mpa_created", "mpa_cancelled"]
+
+
+async def test_whoever_waits_hears_of_every_end_once(desk: Desk) -> None:
+    approved, rejected, cancelled, late = [await desk.poll([[ANNA, BERT], [CARL]], 1) for _ in range(4)]
+    await desk.vote(ANNA, approved)
+    for device in (ANNA, BERT, CARL):
+        await desk.vote(device, rejected, "rejected")
+    for _ in range(2):
+        await desk.approvals.cancel(SOMEBODY, cancelled.request_id)
+    desk.clock.now += 301
+    await desk.sweep()
+    ended = [format_uuid(name) for name in (await desk.store.ends(0)).ids]
+    assert ended == [asked.mpa_id for asked in (approved, rejected, cancelled, late)]
+
+
 @pytest.mark.parametrize("swept", [True, False])
 async def test_it_times_out_at_the_second_that_it_names_and_is_readable_for_a_day(desk: Desk, swept: bool) -> None:
     asked = await desk.poll(GROUPS, 2, seconds=60)
@@ -108,6 +132,18 @@ async def test_it_times_out_at_the_second_that_it_names_and_is_readable_for_a_da
         await desk.standing(asked)
 
 
+@pytest.mark.parametrize("days", [-1, -1000])
+async def test_a_clock_that_is_set_back_gives_no_request_a_longer_life(desk: Desk, days: int) -> None:
+    asked = await desk.poll(GROUPS, 2)
+    await desk.vote(ANNA, asked)
+    desk.clock.now -= 4
+    assert (await desk.standing(asked)).status == "pending"
+    desk.clock.now += 4 + days * 86_400
+    assert (await desk.standing(asked)).status == "timeout"
+    with pytest.raises(MpaExpired):
+        await desk.vote(CARL, asked)
+
+
 async def test_a_second_answer_is_refused_before_and_after_the_end(desk: Desk) -> None:
     asked = await desk.poll(GROUPS, 2)
     await desk.vote(ANNA, asked)
@@ -119,6 +155,20 @@ async def test_a_second_answer_is_refused_before_and_after_the_end(desk: Desk) -
     with pytest.raises(MpaClosed) as closed:
         await desk.vote(CARL, asked, "rejected")
     assert closed.value.details == {"status": "approved"}
+
+
+@pytest.mark.parametrize(("suite", "order"), [("ES256", P256_ORDER), ("ES256K", SECP256K1_ORDER)])
+async def test_a_vote_is_kept_with_s_in_the_lower_half_whichever_its_device_signed(
+    desk: Desk, suite: Suite, order: int
+) -> None:
+    """An auditor may use a library that knows no other: libsecp256k1 is one."""
+    device = Device.generate(suite)
+    asked = await desk.poll([[device]], 1)
+    lower = device.sign_vote(json.loads(bytes((await desk.standing(asked)).action_context)), "approved")
+    upper = lower[:32] + (order - int.from_bytes(lower[32:])).to_bytes(32)
+    await desk.approvals.answer(mpa.RespondMpa(**device.vote_body(asked.mpa_id, "approved", upper)))
+    (vote,) = (await desk.standing(asked)).votes
+    assert vote.signature == encode_base64(lower)
 
 
 async def test_who_is_no_member_or_signs_something_else_changes_nothing(desk: Desk) -> None:
@@ -377,11 +427,43 @@ async def test_when_one_of_many_may_not_be_asked_all_are_as_before(place: int) -
         await desk.ask(device)
 
 
-async def test_a_store_that_is_full_makes_no_request_of_many_and_leaves_no_trace() -> None:
-    desk = Desk(Policy(Limits(max_pending=1, per_minute=0)), size=12_000)
+async def test_a_store_that_becomes_full_meanwhile_makes_no_request_of_many_and_leaves_no_trace() -> None:
+    desk = Desk(Policy(Limits(max_pending=1, per_minute=0)), size=1 << 20)
+    old = Vote(bytes(8_650), 1, 2)
+    for number in range(102):
+        key = vote_key(b"an earlier one", number)
+        await desk.store.decide([], lambda _now, _rows, key=key: Decision(None, ((key, old),)))
+    before = desk.store.usage()
+    # There is room for all votes, and for some of the members' ledgers before creation stops.
+    assert 0.84 * before.size < before.used < 0.85 * before.size
     with pytest.raises(Overloaded):
         await desk.poll(crowd(4, 40), 1)
-    assert desk.store.usage().used == 0
+    assert desk.store.usage() == before
+
+
+async def test_there_is_a_request_only_with_room_for_the_votes_of_all_that_may_come() -> None:
+    desk = Desk(Policy(Limits(max_pending=20, per_minute=0)), size=32_000)
+    groups = crowd(2, 20)
+    asked = await desk.poll(groups, 2)
+    assert 2 * desk.store.usage().used < desk.store.usage().size
+    with pytest.raises(Overloaded) as refused:
+        await desk.poll(groups, 2)
+    assert refused.value.retry_after == 5
+    for device in groups[0]:
+        await desk.vote(device, asked, "rejected")
+    assert (await desk.standing(asked)).status == "rejected"
+    assert desk.store.usage().reserved == 0
+
+
+async def test_many_that_ask_many_at_once_do_not_all_take_the_same_room() -> None:
+    desk = Desk(Policy(Limits(max_pending=20, per_minute=0)), size=160_000)
+    groups = crowd(2, 40)
+    outcomes = await asyncio.gather(*(desk.poll(groups, 1) for _ in range(8)), return_exceptions=True)
+    refused = [outcome for outcome in outcomes if isinstance(outcome, Overloaded)]
+    assert 0 < desk.store.count(APPROVAL) == 8 - len(refused) < 8
+    usage = desk.store.usage()
+    assert usage.used + usage.reserved < usage.size
+    assert len((await desk.listed(groups[0][0])).mpa) == 8 - len(refused)
 
 
 async def test_two_workers_that_are_asked_the_same_at_once_make_one_request_of_many() -> None:

@@ -5,9 +5,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Any
 
 import pytest
 
@@ -28,8 +25,7 @@ from sigil.protocol.errors import (
 )
 from sigil.protocol.ids import parse_uuid
 from sigil.protocol.messages import ChallengeCreated, ChallengeStatus
-from sigil.store.memory import MemoryStore
-from tests.services import ANOTHER, SOMEBODY, START, Desk
+from tests.services import ANOTHER, SOMEBODY, START, Desk, looks_of_all_before_any_decision
 
 DEVICE = Device.from_secret("ES256", b"\x07" * 32)
 
@@ -41,20 +37,6 @@ def desk() -> Desk:
 
 async def state_of(desk: Desk, challenge_id: str) -> ChallengeStatus:
     return await desk.challenges.status(SOMEBODY, challenge_id)
-
-
-@asynccontextmanager
-async def looks_of_all_before_any_decision(store: MemoryStore, callers: int) -> AsyncIterator[None]:
-    """As on many workers at once: what each of so many callers sees is already old when the first one decides."""
-    decide, barrier = store.decide, asyncio.Barrier(callers)
-
-    async def together(*given: Any, **options: Any) -> Any:
-        await asyncio.wait_for(barrier.wait(), 60)
-        return await decide(*given, **options)
-
-    store.decide = together  # type: ignore[method-assign]
-    yield
-    store.decide = decide  # type: ignore[method-assign]
 
 
 def test_no_final_state_has_a_way_out() -> None:

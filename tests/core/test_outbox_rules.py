@@ -341,6 +341,8 @@ async def test_nothing_is_lost_while_the_relay_is_away_and_an_outage_is_told_of_
     assert desk.news.outages == ["lost away"]
     asked = [first, *[await desk.ask(DEVICE) for _ in range(9)]]
     assert {await desk.push_of(created) for created in asked} == {("failed", "relay_unreachable")}
+    # They wait in the store: what a worker remembers keeps its loop awake.
+    assert len(desk.own) == 0
     desk.relay.away = False
     desk.clock.now += 3
     await desk.another_worker().greet(probing=True)

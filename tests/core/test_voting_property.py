@@ -60,12 +60,19 @@ class Poll(RuleBasedStateMachine):
 
     def decide(self, decision: Decision[Any]) -> Any:
         assert len({key for key, _ in decision.writes}) == len(decision.writes), "a row is written once"
+        was_open = self.is_open()
         for key, row in decision.writes:
             if row is None:
                 self.rows.pop(key, None)
             else:
                 self.rows[key] = row
+        # Who waits for the end is woken by it, and by nothing else.
+        assert decision.ended == ((NAME,) if was_open and not self.is_open() else ())
         return decision.result
+
+    def is_open(self) -> bool:
+        row: Approval | None = self.rows.get(approval_key(NAME))
+        return row is not None and row.open
 
     def read(self, keys: list[Key]) -> dict[Key, Any]:
         return {key: self.rows.get(key) for key in keys}

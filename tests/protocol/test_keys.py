@@ -65,6 +65,17 @@ def test_the_server_always_signs_in_the_lower_half(suite: Suite) -> None:
         assert key.public.verify(number.to_bytes(2), signature)
 
 
+@pytest.mark.parametrize("suite", SUITES)
+def test_both_halves_of_s_have_one_normal_form(suite: Suite) -> None:
+    key, order = PrivateKey.load(suite, SECRET), ORDERS.get(suite)
+    signature = key.sign(b"message")
+    assert key.public.normalised(signature) == signature
+    if order is not None:
+        upper = signature[:32] + (order - int.from_bytes(signature[32:])).to_bytes(32)
+        assert key.public.verify(b"message", upper)
+        assert key.public.normalised(upper) == signature
+
+
 def test_es256_signs_as_rfc_6979_does_but_for_the_half_of_s() -> None:
     """RFC 6979 A.2.5, SHA-256, message "sample": its s is in the upper half."""
     r = 0xEFD48B2AACB6A8FD1140DD9CD45E81D69D2C877B56AAF991C34D0EA84EAF3716

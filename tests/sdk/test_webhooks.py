@@ -138,6 +138,8 @@ def test_a_fresh_timestamp_of_one_family_does_not_freshen_the_other() -> None:
     "change",
     [
         {"webhook-id": "evt_0", "X-Sigil-Timestamp": "1777026736"},
+        {"webhook-id": f"{ID}\udcff", "X-Sigil-Timestamp": "\udcff"},
+        {"webhook-id": "é", "X-Sigil-Timestamp": "é"},
         {"webhook-timestamp": str(NOW + 1), "X-Sigil-Signature": "v1,"},
         {"webhook-signature": "v1,AAAA", "X-Sigil-Signature": ""},
         {"webhook-signature": " ", "X-Sigil-Signature": "v1," + "0" * 64},

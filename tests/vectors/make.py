@@ -628,10 +628,13 @@ def _voter(number: int) -> tuple[bytes, Signer]:
     return curve.public(secret), lambda message: rs(*curve.sign(secret, message))
 
 
-VOTERS = [_voter(number) for number in range(6)]
+VOTERS = [
+    *(_voter(number) for number in range(6)),
+    (P256.public(SECRET), lambda message: rs(*P256.sign(SECRET, message))),
+]
 NAMES = [sha256(wire).hex() for wire, _ in VOTERS]
 GROUPS = [[0, 1], [2, 3], [4]]
-"""Numbers of voters: five devices in three groups. The sixth is a stranger."""
+"""Numbers of voters: five devices in three groups. The sixth is a stranger, the seventh the server itself."""
 
 
 def _poll(groups: list[list[int]] = GROUPS, **context: Any) -> Case:
@@ -711,6 +714,11 @@ def votes() -> list[Case]:
     case("it is cancelled", counted("cancelled", [3], [4]), proves("cancelled", [1]))
     case("who asked was not eligible", counted("rejected", [], [1, 4]), proves("rejected", []))
     case("who asked does not vote", counted("approved", [1, 2], []), proves("approved", [0, 1]), exclude_requester=True)
+    for kind, named in {"a list": [NAMES[0], NAMES[1]], "an object": {"id": 7}, "a number": 7, "a truth": True}.items():
+        poll = _poll(params={"requested_by": named})
+        case(f"{kind} names who asked", counted("approved", [0, 2], [], poll), proves("approved", [0, 1]))
+        case(f"{kind} names who asked, which is nobody", counted("approved", [0, 2], [], poll),
+             proves("approved", [0, 1]), exclude_requester=True)  # fmt: skip
     case("fewer groups are wanted than were asked for", counted("approved", [0, 2], []), proves("approved", [0, 1]),
          required=1)  # fmt: skip
 
@@ -753,6 +761,8 @@ def votes() -> list[Case]:
     case("a fingerprint of another key", good | {"groups": [*good["groups"][:2], renamed]}, "GROUPS_MISMATCH")
     twice = _poll([[0, 1], [2, 0], [4]])
     case("a device in two groups", counted("approved", [0, 2], [], twice), "GROUPS_MISMATCH")
+    by_server = counted("approved", [6, 2], [], _poll([[0, 6], [2, 3], [4]]))
+    case("the server itself is a member, and its question a vote", by_server, "GROUPS_MISMATCH")
 
     stranger = _vote(good, 5)
     case("a stranger's vote", good | {"votes": [good["votes"][0], stranger]}, "NOT_A_MEMBER")
