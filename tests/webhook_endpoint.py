@@ -82,9 +82,12 @@ class WebhookEndpoint:
 
     async def _stop(self) -> None:
         self._server.close()
-        for writer in self._writers:
-            writer.transport.abort()
+        # Who was accepted last has a writer some turns of the loop later.
+        for _ in range(10):
+            await asyncio.sleep(0)
         while self._writers:
+            for writer in self._writers:
+                writer.transport.abort()
             await asyncio.sleep(0.01)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -103,6 +103,9 @@ class HostileReceiver:
 
     async def __aexit__(self, *_: object) -> None:
         self._server.close()
+        # Whoever was accepted last is served some turns of the loop later; cancelled before, it would stay open.
+        for _ in range(10):
+            await asyncio.sleep(0)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
