@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +35,7 @@ class Opened:
     clock: Clockwork
 
 
-class Opening:
+class Opening(ABC):
     """The constructor of both clients.
 
     service_url: the server's https origin; from SIGIL_SERVICE_URL when it is not given. ca_file: a PEM file whose
@@ -76,8 +77,9 @@ class Opening:
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.service_url}>"
 
+    @abstractmethod
     def _open(self, opened: Opened) -> None:
-        raise NotImplementedError
+        """Make the HTTP client, and what is called with it."""
 
 
 def _argument_fault(values: list[object], unknown: Mapping[str, object]) -> str | None:
