@@ -91,6 +91,11 @@ class Connection(Peer):
         super().connection_lost(error)
         self._lost(self)
 
+    @property
+    def unacknowledged(self) -> int:
+        """SETTINGS that were sent, and of which the peer did not say that it knows them."""
+        return len(self._announced)
+
     # What a provider does to a connection.
 
     def announce(self, max_streams: int) -> None:

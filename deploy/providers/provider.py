@@ -66,6 +66,7 @@ class Provider:
             "streams": sum(len(one.streams) for one in open_now),
             "streams_by_connection": sorted(len(one.streams) for one in open_now),
             "streams_reset_by_client": self._resets + sum(one.resets for one in open_now),
+            "settings_unacknowledged": sum(one.unacknowledged for one in open_now),
             "pings": self._pings + sum(one.pings for one in open_now),
         }
 

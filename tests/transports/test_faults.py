@@ -98,13 +98,23 @@ async def test_streams_above_the_last_of_a_goaway_are_sent_again_and_arrive_once
     assert numbers(providers, provider) == dict.fromkeys((one.token for one in letters), 1)
 
 
+async def allowed(providers: Providers, provider: str, streams: int) -> None:
+    """So many on each connection, and every client knows."""
+    await told(providers.connections, provider, max_concurrent_streams=streams)
+
+    async def heard() -> bool:
+        return bool((await told(providers.counters, provider))["settings_unacknowledged"] == 0)
+
+    await until(heard, "settings to be acknowledged on all connections")
+
+
 async def test_one_stream_a_connection_slows_and_loses_nothing_and_a_thousand_are_used_again(
     providers: Providers, provider: str, transport: Transport
 ) -> None:
     await transport.send(letter(provider))
-    await told(providers.connections, provider, max_concurrent_streams=1)
+    await allowed(providers, provider, 1)
     assert kinds(await all_of(transport, [letter(provider) for _ in range(40)])) == {("delivered", None): 40}
-    await told(providers.connections, provider, max_concurrent_streams=1000)
+    await allowed(providers, provider, 1000)
     providers.script(provider, fault="silence")
     sending = [asyncio.create_task(transport.send(letter(provider))) for _ in range(80)]
 
