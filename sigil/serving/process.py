@@ -174,12 +174,8 @@ def _granian(log_level: str, workers: int, websockets: bool, limits: Limits) -> 
         log_level=LogLevels.info if log_level == "debug" else LogLevels.warning,
         log_dictconfig=_granian_logs(),
     )
-    granian.serve(target_loader=_no_loader, wrap_loader=False)
+    granian.serve()
     return granian
-
-
-def _no_loader() -> Callable[..., Any]:
-    raise NotImplementedError("the worker builds its application from the plan")
 
 
 def _granian_logs() -> dict[str, Any]:
