@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from relay.sqlite import SqliteRegistry
 from sigil.device import Device
 from tests.live_relay import LiveRelay, Server
 
@@ -39,6 +41,15 @@ def server(relay: LiveRelay) -> Iterator[Server]:
         server = Server(client)
         assert server.register().status_code == 200
         yield server
+
+
+@pytest.fixture
+async def registry(tmp_path: Path) -> AsyncIterator[SqliteRegistry]:
+    """A new one of its own, of which nobody is told anything."""
+    registry = SqliteRegistry(tmp_path / "relay.db")
+    await registry.open(lambda channel, data: None)
+    yield registry
+    await registry.close()
 
 
 @pytest.fixture

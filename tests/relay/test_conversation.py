@@ -6,7 +6,6 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -48,14 +47,6 @@ class Wire:
 
     def says(self, **frame: str) -> None:
         self._said.put_nowait(json.dumps(frame).encode())
-
-
-@pytest.fixture
-async def registry(tmp_path: Path) -> AsyncIterator[SqliteRegistry]:
-    registry = SqliteRegistry(tmp_path / "relay.db")
-    await registry.open(lambda channel, data: None)
-    yield registry
-    await registry.close()
 
 
 @pytest.fixture

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
@@ -14,14 +12,6 @@ from relay.sealing import Sealer
 from relay.sqlite import SqliteRegistry
 
 OLD, NEW, LOST = (f"{name}-key-0123456789abcdef0123456789abcdef" for name in ("old", "new", "lost"))
-
-
-@pytest.fixture
-async def registry(tmp_path: Path) -> AsyncIterator[SqliteRegistry]:
-    registry = SqliteRegistry(tmp_path / "relay.db")
-    await registry.open(lambda channel, data: None)
-    yield registry
-    await registry.close()
 
 
 async def registered(registry: SqliteRegistry, name: str, key: str) -> Device:
