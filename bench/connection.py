@@ -6,7 +6,7 @@ import socket
 import ssl
 from types import TracebackType
 
-from tests.live import LiveServer
+from tests.support.live import LiveServer
 
 _SECONDS = 30
 _GOOD = (b"HTTP/1.1 200", b"HTTP/1.1 201")

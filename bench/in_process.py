@@ -9,16 +9,16 @@ from typing import Any
 import uvloop
 
 from bench.wire import answered, asked
-from sigil.app import Snapshot, build
-from sigil.assembly import Parts
-from sigil.config import Config
-from sigil.core.decision import SessionStore
+from sigil.app.operational import Snapshot, build
+from sigil.app.services import Parts
+from sigil.config.settings import Config
+from sigil.core.session_store import SessionStore
 from sigil.device import Device
-from sigil.metrics import Metrics
 from sigil.protocol.api_key import issue
 from sigil.protocol.identity import DerivedSecrets
-from sigil.serving.worker_life import Life
-from sigil.waiting import Waiters
+from sigil.serving.process.worker import Life
+from sigil.sessions.long_polls import Waiters
+from sigil.telemetry.metrics import Metrics
 
 Headers = list[tuple[bytes, bytes]]
 

@@ -9,17 +9,17 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from bench.wire import ACTION_JCS
+from sigil.app.state import KINDS
+from sigil.approvals.fan_out_worker import FanOuts
 from sigil.core import challenge as rules
 from sigil.core.challenge import Challenge
-from sigil.core.decision import Decision, Key, SessionStore
-from sigil.core.ledger import Limits
-from sigil.fan_outs import FanOuts
-from sigil.outgoing import NoPush
+from sigil.core.device_ledger import Limits
+from sigil.core.session_store import Decision, Key, SessionStore
+from sigil.delivery.backlog import NoPush
+from sigil.delivery.undelivered import NoEvents
 from sigil.protocol.ids import uuid4_bytes
-from sigil.state import KINDS
+from sigil.sessions.expiry import Sweeper
 from sigil.store.lmdb import LmdbStore
-from sigil.sweeper import Sweeper
-from sigil.undelivered import NoEvents
 
 T = TypeVar("T")
 

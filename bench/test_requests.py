@@ -13,11 +13,12 @@ from prometheus_client import values
 from bench.in_process import InProcess
 from bench.measuring import Measure
 from bench.store_tasks import open_store
-from sigil.core.decision import SessionStore
-from sigil.metrics import Metrics
-from sigil.serving import logs, places
-from sigil.state import KINDS
+from sigil.app.state import KINDS
+from sigil.core.session_store import SessionStore
+from sigil.serving import logs
+from sigil.serving.process import metrics_slots
 from sigil.store.memory import MemoryStore
+from sigil.telemetry.metrics import Metrics
 
 _DEVICES = 20
 
@@ -36,7 +37,7 @@ def metrics(store: SessionStore, monkeypatch: pytest.MonkeyPatch, memory_directo
     directory.mkdir()
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(directory))
     monkeypatch.setattr(values, "ValueClass", values.ValueClass)
-    places.take(directory)
+    metrics_slots.take(directory)
     return Metrics(store, version="", directory=directory)
 
 

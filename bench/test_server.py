@@ -11,7 +11,7 @@ from bench.connection import Connection
 from bench.measuring import Measure
 from bench.wire import answered, asked, asked_together, voted
 from sigil.device import Device
-from tests.live import LiveServer
+from tests.support.live import LiveServer
 
 _STARTS = 10
 

@@ -15,16 +15,16 @@ from bench.measuring import Measure
 from bench.store_tasks import open_store
 from loadtest.receiver import receiver
 from sigil.core.challenge import Challenge, End, State, event_of
-from sigil.core.decision import Decision, SessionStore
+from sigil.core.session_store import Decision, SessionStore
 from sigil.core.webhook_delivery import Done
 from sigil.core.webhook_event import EVENT
-from sigil.outbound.webhook import WebhookReceiver
-from sigil.outgoing import Outgoing
+from sigil.delivery.backlog import Outgoing
+from sigil.delivery.receiver_watch import ReceiverWatch
 from sigil.protocol.ids import uuid4_bytes
-from sigil.receiver_watch import ReceiverWatch
 from sigil.serving.settings import Secret
-from sigil.webhook_loop import WebhookLoop
-from sigil.webhooks import Webhooks
+from sigil.webhooks.loop import WebhookLoop
+from sigil.webhooks.sender import WebhookReceiver
+from sigil.webhooks.service import Webhooks
 
 _EVENTS = 100
 

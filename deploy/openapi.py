@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from sigil import __version__
-from sigil.resources.openapi import document
+from sigil.resources.openapi.document import document
 
 TARGET = Path(__file__).resolve().parent.parent / "docs" / "openapi.json"
 

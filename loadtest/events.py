@@ -19,7 +19,7 @@ from loadtest.lean import Target, load
 from loadtest.receiver import Receiver, receiver
 from loadtest.server import live_server
 from loadtest.usage import ProcessUsage, server_processes
-from tests.live import wait_until
+from tests.support.live import wait_until
 
 
 @dataclass(frozen=True)

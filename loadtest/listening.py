@@ -8,13 +8,13 @@ import time
 
 from websockets.asyncio.client import ClientConnection, connect
 
-from relay.registry import Device as Registered
-from relay.registry import Registry
-from relay.sealing import Sealer
+from relay.registry.port import Device as Registered
+from relay.registry.port import Registry
+from relay.registry.sealing import Sealer
 from sigil.device import Device
 from sigil.protocol import signed_bytes
 from sigil.protocol.encoding import decode_base64, encode_base64
-from tests.live_relay import LiveRelay
+from tests.support.live_relay import LiveRelay
 
 _AT_ONCE = 50
 _PER_ADDRESS = 100

@@ -22,14 +22,14 @@ import uvloop
 
 from loadtest.usage import ProcessUsage
 from relay.config import load
-from relay.registry import Device, Platform
-from relay.sealing import Sealer
-from relay.sqlite import SqliteRegistry
+from relay.registry.port import Device, Platform
+from relay.registry.sealing import Sealer
+from relay.registry.sqlite.registry import SqliteRegistry
 from relay.transports import Letter, Transport
 from relay.transports.apns import ApnsTransport
 from relay.transports.fcm import FcmTransport
-from tests.live_relay import LiveRelay, Server
-from tests.providers import Providers, apns_token, fcm_token
+from tests.support.live_relay import LiveRelay, Server
+from tests.support.providers import Providers, apns_token, fcm_token
 
 _TOKEN = {"apns": apns_token, "fcm": fcm_token}
 _DEVICES = 2000

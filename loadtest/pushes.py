@@ -29,13 +29,13 @@ from websockets.exceptions import ConnectionClosed
 from loadtest.approvals import answer, approval, creation
 from loadtest.listening import enrol, listen_all
 from loadtest.usage import ProcessUsage, Usage, children, server_processes
-from relay.app import open_registry, sealer
+from relay.app.wiring import open_registry, sealer
 from relay.config import load_storage
 from sigil.device import Device
 from sigil.protocol.messages import ChallengeCreated, decode
-from tests.live import LiveServer, wait_until
-from tests.live_relay import LiveRelay
-from tests.postgres import PostgresServer
+from tests.support.live import LiveServer, wait_until
+from tests.support.live_relay import LiveRelay
+from tests.support.postgres import PostgresServer
 
 _UNLIMITED = {"SIGIL_DEVICE_RATE": "off", "SIGIL_RATE_LIMIT": "off", "SIGIL_STORE_SIZE": "1GiB"}
 _FRAME_SECONDS = 30.0

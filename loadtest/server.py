@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from loadtest.approvals import ACTION
 from sigil.device import Device
 from sigil.protocol import signed_bytes
-from tests.live import LiveServer, wait_until
+from tests.support.live import LiveServer, wait_until
 
 
 @contextmanager

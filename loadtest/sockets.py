@@ -20,11 +20,11 @@ from websockets.asyncio.client import ClientConnection
 
 from loadtest.listening import enrol, listen_all
 from loadtest.usage import children
-from relay.sealing import Sealer
-from relay.sqlite import SqliteRegistry
+from relay.registry.sealing import Sealer
+from relay.registry.sqlite.registry import SqliteRegistry
 from sigil.device import Device
-from tests.live import free_port
-from tests.live_relay import LiveRelay
+from tests.support.live import free_port
+from tests.support.live_relay import LiveRelay
 
 
 def memory(pids: list[int]) -> float:

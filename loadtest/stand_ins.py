@@ -21,7 +21,7 @@ import hpack
 from deploy.providers import frames
 from deploy.providers.frames import Kind
 from loadtest.usage import ProcessUsage
-from tests.providers import GRANT, Providers, apns_token, assertion, fcm_token, provider_token
+from tests.support.providers import GRANT, Providers, apns_token, assertion, fcm_token, provider_token
 
 _UNDER_WAY = 90
 _SIGIL = "y" * 700

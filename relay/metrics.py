@@ -10,8 +10,8 @@ from prometheus_client.metrics_core import Metric
 
 from relay.transports import Load
 from sigil.protocol.errors import Problem, Retryable
-from sigil.serving.metrics import HttpMetrics, MetricsOfService, Scrape
-from sigil.serving.token_door import TokenDoor
+from sigil.serving.http.bearer_token import TokenDoor
+from sigil.serving.http.metrics import HttpMetrics, MetricsOfService, Scrape
 
 Figures = Callable[[], Iterator[Metric]]
 

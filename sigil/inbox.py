@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from sigil.approval_messages import ApprovalMessages
-from sigil.challenge_messages import ChallengeMessages
+from sigil.approvals.messages import ApprovalMessages
+from sigil.challenges.messages import ChallengeMessages
 from sigil.core import approval, challenge
-from sigil.core.decision import Decision, Key, SessionStore
-from sigil.core.once import SPENT, spend
-from sigil.devices import Devices
+from sigil.core.nonce import SPENT, spend
+from sigil.core.session_store import Decision, Key, SessionStore
 from sigil.protocol import messages, signed_bytes
 from sigil.protocol.approval_messages import MpaPayload
 from sigil.protocol.encoding import decode_base64, parse_time
 from sigil.protocol.errors import InvalidSignature
 from sigil.protocol.ids import format_uuid
 from sigil.protocol.keys import PublicKey
+from sigil.sessions.device_refs import Devices
 
 PENDING_SKEW_SECONDS = 60
 

@@ -1,8 +1,9 @@
-"""The directions of docs/architecture.md, read from the tree: who may import whom, and what must stay pure."""
+"""The directions of docs/architecture.md, read from the tree: which package may import which, what stays pure."""
 
 from __future__ import annotations
 
 import ast
+import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -10,219 +11,188 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = [name for name in ("sigil", "relay") if (ROOT / name / "__init__.py").exists()]
 
-# Every part of sigil and what it may import of ours. A part is the first name after `sigil.`.
-MAY_IMPORT: dict[str, set[str]] = {
-    "__init__": set(),
+# What each package of sigil may import of the others. `__version__` is free to all.
+SIGIL: dict[str, set[str]] = {
     "__main__": {"cli"},
-    "protocol": {"protocol"},
-    "core": {"core", "protocol"},
-    "serving": {"serving", "protocol"},
-    "webhook_settings": {"serving", "protocol"},
-    "config": {"serving", "webhook_settings"},
-    "waiting": set(),
-    "devices": {"protocol"},
-    "challenge_messages": {"core", "protocol"},
-    "approval_messages": {"core", "protocol"},
-    "outgoing": {"core"},
-    "fan_outs": {"outgoing", "core"},
-    "first_boot": {"core", "protocol"},
-    "challenges": {"challenge_messages", "devices", "outgoing", "room", "undelivered", "waiting", "core", "protocol"},
-    "approval_drafts": {"devices", "outgoing", "core", "protocol"},
-    "approval_register": {"room", "core", "protocol"},
-    "approvals": {
-        "approval_drafts", "approval_messages", "approval_register", "devices", "fan_outs", "outgoing",
-        "undelivered", "waiting", "core", "protocol",
-    },
-    "inbox": {"approval_messages", "challenge_messages", "devices", "core", "protocol"},
-    "sweeper": {"fan_outs", "outgoing", "undelivered", "core"},
-    "push_messages": {"approval_messages", "challenge_messages", "core", "protocol"},
-    "outage_watch": {"outgoing", "core"},
-    "relay_watch": {"outage_watch", "core"},
-    "receiver_watch": {"outage_watch", "core"},
-    "pushes": {"push_messages", "relay_watch", "core", "protocol"},
-    "outbox_loop": {"outgoing", "pushes", "relay_watch", "under_way", "core"},
-    "room": {"core", "protocol"},
-    "undelivered": {"outgoing"},
-    "webhook_messages": {"core", "protocol"},
-    "webhooks": {"webhook_messages", "receiver_watch", "core", "protocol"},
-    "under_way": set(),
-    "webhook_loop": {"outgoing", "under_way", "webhooks", "receiver_watch", "core"},
-    "journal": {"webhook_messages", "core", "protocol", "serving"},
-    "metrics": {"core", "protocol", "serving"},
-    "resources": {
-        "resources", "approvals", "challenges", "first_boot", "inbox", "waiting", "core", "protocol", "serving",
-    },
-    "pages": set(),
-    "store": {"store", "core", "protocol"},
-    "outbound": {"outbound", "pushes", "webhooks", "core", "serving", "protocol"},
-    "worker": {"serving", "fan_outs", "sweeper", "waiting", "outbox_loop", "webhook_loop", "core"},
-    "state": {"config", "core", "serving", "store"},
-    "telling": {"journal", "metrics", "core"},
-    "assembly": {
-        "__init__", "config", "core", "protocol", "serving", "outbound", "worker", "challenges", "challenge_messages",
-        "approvals", "approval_drafts", "approval_messages", "approval_register", "devices", "fan_outs", "inbox",
-        "sweeper", "waiting", "outgoing", "push_messages", "pushes", "relay_watch", "outbox_loop", "journal", "metrics",
-        "receiver_watch", "room", "telling", "undelivered", "webhooks", "webhook_loop", "webhook_settings",
-    },
+    "cli": {"app", "config", "device", "protocol", "sdk", "serving", "webhooks"},
     "app": {
-        "__init__", "assembly", "config", "core", "first_boot", "metrics", "protocol", "resources", "serving", "state",
-        "waiting", "worker",
+        "approvals", "challenges", "config", "core", "delivery", "first_boot", "inbox", "protocol", "pushes",
+        "resources", "serving", "sessions", "store", "telemetry", "webhooks",
     },
-    "first_boot_app": {
-        "__init__", "app", "config", "core", "first_boot", "metrics", "protocol", "resources", "serving", "store",
-    },
-    "commissioning": {"app", "config", "core", "first_boot_app", "protocol", "serving", "state", "store"},
-    "server": {"__init__", "app", "commissioning", "config", "protocol", "serving", "state"},
-    "webhook_failures": {"webhook_messages", "core", "protocol"},
-    "cli": {
-        "__init__", "cli", "server", "commissioning", "assembly", "config", "state", "webhook_failures",
-        "webhook_settings", "protocol", "device", "sdk", "serving",
-    },
-    "device": {"__init__", "device", "protocol"},
-    "sdk": {"sdk", "protocol"},
+    "resources": {"approvals", "challenges", "first_boot", "inbox", "protocol", "serving", "sessions"},
+    "inbox": {"approvals", "challenges", "core", "protocol", "sessions"},
+    "pushes": {"approvals", "challenges", "core", "delivery", "protocol"},
+    "webhooks": {"core", "delivery", "protocol", "serving"},
+    "challenges": {"core", "delivery", "protocol", "sessions"},
+    "approvals": {"core", "delivery", "protocol", "sessions"},
+    "telemetry": {"core", "protocol", "serving"},
+    "sessions": {"core", "protocol"},
+    "delivery": {"core", "protocol"},
+    "first_boot": {"protocol"},
+    "config": {"protocol", "serving"},
+    "store": {"core"},
+    "core": {"protocol"},
+    "serving": {"protocol"},
+    "device": {"protocol"},
+    "sdk": {"protocol"},
+    "protocol": set(),
+    "pages": set(),
 }  # fmt: skip
-# Plugged in by the composition root, and known to nobody else.
-PLUGGED_IN = {"store": {"state", "commissioning", "first_boot_app", "store"}, "outbound": {"assembly", "outbound"}}
-PURE = ("protocol", "core")
-IMPURE = {
-    "asyncio",
-    "time",
-    "datetime",
-    "random",
-    "secrets",
-    "socket",
-    "os",
-    "logging",
-    "httpx",
-    "pathlib",
-    "threading",
+RELAY: dict[str, set[str]] = {
+    "__main__": {"cli"},
+    "cli": {"app", "config", "registry"},
+    "app": {"config", "metrics", "pushes", "registration", "registry", "resources", "sockets", "transports"},
+    "resources": {"pushes", "registration", "sockets"},
+    "pushes": {"registry", "transports"},
+    "sockets": {"registration", "registry"},
+    "registration": {"registry"},
+    "metrics": {"transports"},
+    "transports": {"credentials"},
+    "config": {"credentials"},
+    "registry": set(),
+    "credentials": set(),
 }
+# Adapters: one file, one outside thing. The composition root plugs them in, and no service knows them.
+ADAPTERS = ("sigil.store", "sigil.pushes.relay_client", "sigil.webhooks.sender", "sigil.first_boot.vault")
+# A fault of one of these libraries is mended in one place; the command line queries /health with httpx.
+LIBRARIES = {
+    "httpx": {"relay.transports.fcm_api", "relay.cli.commands"},
+    "aioapns": {"relay.transports.apns_protocol", "relay.transports.apns"},
+    "h2": {"relay.transports.http2"},
+}
+IMPURE = {
+    "asyncio", "time", "datetime", "random", "secrets", "socket", "os", "logging", "httpx", "pathlib", "threading",
+}  # fmt: skip
 PURE_TIME = {"gmtime", "strftime", "strptime"}
 
 
 @cache
-def _modules() -> list[tuple[str, Path, ast.Module]]:
-    return list(_read_modules())
+def _modules() -> dict[str, ast.Module]:
+    files = [path for package in ("sigil", "relay") for path in sorted((ROOT / package).rglob("*.py"))]
+    return {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts): ast.parse(path.read_text(encoding="utf-8"))
+        for path in files
+    }
 
 
-def _read_modules() -> Iterator[tuple[str, Path, ast.Module]]:
-    for package in PACKAGES:
-        for path in sorted((ROOT / package).rglob("*.py")):
-            dotted = ".".join(path.relative_to(ROOT).with_suffix("").parts)
-            yield dotted, path, ast.parse(path.read_text(encoding="utf-8"))
-
-
-def _imports(tree: ast.Module) -> Iterator[tuple[str, ast.AST]]:
+def _imports(tree: ast.Module) -> Iterator[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            yield from ((alias.name, node) for alias in node.names)
+            yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, "imports are absolute"
-            module = node.module or ""
-            # `from sigil import journal` imports the module sigil.journal, `from sigil import __version__` a name.
-            if module in PACKAGES:
-                yield from ((f"{module}.{alias.name}", node) for alias in node.names)
-            else:
-                yield module, node
+            # `from sigil.core import expiry` imports a module, `from sigil.core.expiry import sweep` a name of it.
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def _part(dotted: str) -> str:
-    parts = dotted.split(".")
-    if len(parts) == 1 or parts[1] == "__version__":
-        return "__init__"
-    return parts[1]
+def _edges() -> Iterator[tuple[str, str]]:
+    """Every import of ours, as (module, imported name)."""
+    for module, tree in _modules().items():
+        for name in _imports(tree):
+            if name.split(".")[0] in {"sigil", "relay"} and not name.endswith(".__version__"):
+                yield module, name
 
 
-def test_every_import_points_in_a_permitted_direction() -> None:
+def _package(dotted: str) -> str:
+    return dotted.split(".")[1]
+
+
+@pytest.mark.parametrize(("service", "may_import"), [("sigil", SIGIL), ("relay", RELAY)])
+def test_every_import_between_packages_points_in_a_permitted_direction(
+    service: str, may_import: dict[str, set[str]]
+) -> None:
     wrong = [
-        f"{dotted} imports {name}"
-        for dotted, _, tree in _modules()
-        if dotted.startswith("sigil.")
-        for name, _ in _imports(tree)
-        if name.split(".")[0] == "sigil" and _part(name) not in MAY_IMPORT[_part(dotted)]
+        f"{module} imports {name}"
+        for module, name in _edges()
+        if module.startswith(f"{service}.") and name.startswith(f"{service}.")
+        if _package(name) not in may_import[_package(module)] | {_package(module)}
     ]
     assert not wrong
 
 
-def test_every_part_of_sigil_has_its_directions_written_down() -> None:
-    parts = {_part(dotted) for dotted, _, _ in _modules() if dotted.startswith("sigil.")}
-    assert parts <= set(MAY_IMPORT)
+def test_the_directions_name_every_package_and_have_no_circle() -> None:
+    for service, may_import in (("sigil", SIGIL), ("relay", RELAY)):
+        found = {_package(module) for module in _modules() if module.startswith(f"{service}.")} - {"__init__"}
+        assert found == set(may_import) - {"pages"}
+        order: list[str] = []
+        while len(order) < len(may_import):
+            free = [name for name in may_import if name not in order and may_import[name] <= set(order)]
+            assert free, f"a circle among {set(may_import) - set(order)}"
+            order += free
 
 
-def test_sigil_never_imports_relay_and_relay_only_what_both_share() -> None:
-    for dotted, _, tree in _modules():
-        for name, _ in _imports(tree):
-            if dotted.startswith("sigil."):
-                assert name.split(".")[0] != "relay", dotted
-            elif name.split(".")[0] == "sigil":
-                assert _part(name) in {"__init__", "protocol", "serving"}, f"{dotted} imports {name}"
+def test_sigil_never_imports_relay_and_relay_imports_only_protocol_and_serving_of_sigil() -> None:
+    for module, name in _edges():
+        if module.startswith("sigil."):
+            assert name.startswith("sigil."), module
+        elif name.startswith("sigil."):
+            assert _package(name) in {"protocol", "serving"}, f"{module} imports {name}"
 
 
-def test_transports_are_plugged_into_the_relay_and_know_credentials_alone() -> None:
-    for dotted, _, tree in _modules():
-        names = {name for name, _ in _imports(tree) if name.startswith("relay.")}
-        if dotted.startswith("relay.transports."):
-            assert all(name.startswith(("relay.transports", "relay.credentials")) for name in names), dotted
-        elif dotted.startswith("relay.") and dotted != "relay.app":
-            assert not any(name.startswith("relay.transports.") for name in names), dotted
+@pytest.mark.parametrize("adapter", ADAPTERS)
+def test_adapters_are_imported_by_the_composition_root_alone(adapter: str) -> None:
+    importers = {module for module, name in _edges() if name.startswith(adapter) and not module.startswith(adapter)}
+    assert importers
+    assert all(module.startswith("sigil.app.") for module in importers)
 
 
-def test_libraries_that_are_worked_around_are_imported_in_one_place() -> None:
-    """A fault of theirs has one place to be mended; the command line asks for health with httpx."""
-    users = {
-        "httpx": {"relay.transports.fcm_api", "relay.cli.commands"},
-        "aioapns": {"relay.transports.apns_protocol", "relay.transports.apns"},
-        "h2": {"relay.transports.http2"},
-    }
-    for dotted, _, tree in _modules():
-        for name, _ in _imports(tree):
+def test_each_transport_is_imported_by_the_composition_root_alone() -> None:
+    for module, name in _edges():
+        if name.startswith("relay.transports.") and len(name.split(".")) > 3:
+            assert module == "relay.app.wiring" or module.startswith("relay.transports"), f"{module} imports {name}"
+
+
+def test_serving_http_may_import_serving_process_and_never_the_other_way() -> None:
+    for module, name in _edges():
+        if module.startswith("sigil.serving.process."):
+            assert not name.startswith("sigil.serving.http."), f"{module} imports {name}"
+
+
+def test_packages_import_nothing_by_themselves() -> None:
+    """aiohttp loads only where WEBHOOK_URL is set, and prometheus_client only in workers."""
+    public = {"sigil.sdk.__init__", "sigil.device.__init__", "sigil.device.relay.__init__"}
+    for module, tree in _modules().items():
+        if module.startswith("sigil.") and module.endswith(".__init__") and module not in public:
+            names = [name for name in _imports(tree) if not name.startswith("__future__")]
+            assert not names or module in {"sigil.cli.__init__", "sigil.device.commands.__init__"}, module
+
+
+def test_libraries_with_known_faults_are_imported_in_one_place() -> None:
+    for module, tree in _modules().items():
+        for name in _imports(tree):
             library = name.split(".")[0]
-            if dotted.startswith("relay.") and library in users:
-                assert dotted in users[library], f"{dotted} imports {name}"
-
-
-@pytest.mark.parametrize("plugged", sorted(PLUGGED_IN))
-def test_what_is_plugged_in_is_imported_by_the_composition_root_alone(plugged: str) -> None:
-    importers = {
-        _part(dotted)
-        for dotted, _, tree in _modules()
-        for name, _ in _imports(tree)
-        if name.startswith(f"sigil.{plugged}")
-    }
-    assert importers <= PLUGGED_IN[plugged]
+            if module.startswith("relay.") and library in LIBRARIES:
+                assert module in LIBRARIES[library], f"{module} imports {name}"
 
 
 def test_protocol_and_core_take_time_and_randomness_as_arguments() -> None:
-    """Formatting a given time is pure; asking for the time, the environment or random bytes is not."""
-    for dotted, _, tree in _modules():
-        if not dotted.startswith(tuple(f"sigil.{part}." for part in PURE)):
+    """Formatting a given time is pure; reading the clock, the environment or random bytes is not."""
+    for module, tree in _modules().items():
+        if not module.startswith(("sigil.protocol.", "sigil.core.")):
             continue
-        for name, _ in _imports(tree):
-            assert name.split(".")[0] not in IMPURE - {"time"}, f"{dotted} imports {name}"
-        asked = {
+        for name in _imports(tree):
+            assert name.split(".")[0] not in IMPURE - {"time"}, f"{module} imports {name}"
+        used = {
             node.attr
             for node in ast.walk(tree)
             if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "time"
         }
-        assert asked <= PURE_TIME, f"{dotted} uses time.{asked - PURE_TIME}"
+        assert used <= PURE_TIME, f"{module} uses time.{used - PURE_TIME}"
 
 
 def test_the_environment_is_read_by_the_configuration_alone() -> None:
-    """Others hand `os.environ` on to it, and the device has a home of its own."""
-    for dotted, path, _ in _modules():
-        source = path.read_text(encoding="utf-8")
+    """Other modules pass `os.environ` on to it, and the device has a home of its own."""
+    for module in _modules():
+        source = ROOT.joinpath(*module.split(".")).with_suffix(".py").read_text(encoding="utf-8")
         reads = "environ[" in source or "environ.get" in source or "getenv" in source
-        reader = dotted == "sigil.serving.settings" or _part(dotted) in {"config", "device", "sdk"}
-        assert not reads or reader, dotted
+        readers = ("sigil.serving.settings", "sigil.config.", "relay.config", "sigil.device.", "sigil.sdk.")
+        assert not reads or module.startswith(readers), module
 
 
 def test_importing_the_protocol_needs_the_base_install_only() -> None:
-    allowed = {"msgspec", "rfc8785", "coincurve", "nacl", "cryptography", "mnemonic", "sigil", "httpx"}
-    import sys
-
-    for dotted, _, tree in _modules():
-        if dotted.startswith("sigil.protocol"):
-            names = {name.split(".")[0] for name, _ in _imports(tree)}
-            assert names <= allowed | sys.stdlib_module_names, dotted
+    allowed = {"msgspec", "rfc8785", "coincurve", "nacl", "cryptography", "mnemonic", "sigil"}
+    for module, tree in _modules().items():
+        if module.startswith("sigil.protocol."):
+            names = {name.split(".")[0] for name in _imports(tree)}
+            assert names <= allowed | set(sys.stdlib_module_names), module

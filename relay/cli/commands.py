@@ -26,7 +26,7 @@ relay.add_command(devices)
 def serve() -> None:
     """Run the relay; settings come from the environment."""
     with refusals():
-        from relay.server import run
+        from relay.app.master import run
 
         sys.exit(run())
 
@@ -35,9 +35,9 @@ def serve() -> None:
 def migrate() -> None:
     """Bring the database to this version; serve does it by itself."""
     with refusals():
-        from relay.app import open_registry
+        from relay.app.master import migrate
+        from relay.app.wiring import open_registry
         from relay.config import load_storage
-        from relay.server import migrate
 
         migrate(open_registry(load_storage(os.environ), "sigil-relay migrate"))
         click.echo("the database is of this version")

@@ -14,7 +14,7 @@ import click
 from relay.cli.refusals import die, refusals
 
 if TYPE_CHECKING:
-    from relay.registry import Registry
+    from relay.registry.port import Registry
 
 T = TypeVar("T")
 _FINGERPRINT = re.compile(r"[0-9a-f]{64}\Z")
@@ -23,7 +23,7 @@ _DAY = 86_400
 
 def _ask(work: Callable[[Registry], Awaitable[T]]) -> T:
     with refusals():
-        from relay.app import open_registry
+        from relay.app.wiring import open_registry
         from relay.config import load_storage
 
         registry = open_registry(load_storage(os.environ), "sigil-relay command")
@@ -69,7 +69,7 @@ def trust(server_id: str, name: str) -> None:
     """Take pushes of this server from its first signed request on, whatever the settings list."""
     import msgspec
 
-    from relay.registry import Server
+    from relay.registry.port import Server
 
     wanted = Server(_name(server_id), b"", name, int(time.time()))
 

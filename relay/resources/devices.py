@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from falcon.asgi import Request, Response
 
-from relay.devices import Devices
-from relay.origins import Origins
+from relay.registration.devices import Devices
+from relay.registration.origins import Origins
 from sigil.protocol.relay_messages import RegisterDevice, UnregisterDevice
-from sigil.serving.answers import answer
-from sigil.serving.requests import decode_json, read_body
-from sigil.serving.strangers import Strangers
+from sigil.serving.http.answers import answer
+from sigil.serving.http.rate_limits import Strangers
+from sigil.serving.http.requests import decode_json, read_body
 
 
 class RegistrationChallenges:

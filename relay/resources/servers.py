@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from falcon.asgi import Request, Response
 
-from relay.pushes import Pushes
-from relay.servers import Servers, SignedRequest
+from relay.pushes.service import Pushes
+from relay.registration.servers import Servers, SignedRequest
 from sigil.protocol import messages
 from sigil.protocol.errors import UnsupportedMediaType
 from sigil.protocol.relay_messages import MAX_PUSH_BODY, OutcomesRequest, PushRequest, RegisterServer
-from sigil.serving.answers import answer
-from sigil.serving.requests import is_json, read_body
+from sigil.serving.http.answers import answer
+from sigil.serving.http.requests import is_json, read_body
 
 
 def signed(req: Request, body: bytes) -> SignedRequest:

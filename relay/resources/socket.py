@@ -7,10 +7,10 @@ import asyncio
 import falcon.asgi
 from falcon.asgi import Request, WebSocket
 
-from relay.conversation import Conversation, Refused
-from relay.origins import Origins
+from relay.registration.origins import Origins
+from relay.sockets.session import Conversation, Refused
 from sigil.protocol.relay_messages import MAX_FRAME, Close
-from sigil.serving.proxies import ClientAddresses
+from sigil.serving.http.client_address import ClientAddresses
 
 
 class _Wire:

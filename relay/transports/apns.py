@@ -13,7 +13,6 @@ from aioapns import PushType
 
 from relay.credentials import ApnsCredentials
 from relay.transports import Letter, Outcome
-from relay.transports.answers import seconds_of, word
 from relay.transports.apns_protocol import (
     ApnsConnection,
     ApnsConnections,
@@ -21,9 +20,10 @@ from relay.transports.apns_protocol import (
     ApnsResult,
     ProviderToken,
 )
-from relay.transports.content import BODY, TITLE, is_clear, reference
+from relay.transports.connection_pool import Lanes, Pace
 from relay.transports.http2 import Lost
-from relay.transports.lanes import Lanes, Pace
+from relay.transports.notification_text import BODY, TITLE, is_clear, reference
+from relay.transports.provider_errors import seconds_of, word
 
 MAX_BODY = 4096
 _MAX_COLLAPSE_ID = 64

@@ -10,11 +10,11 @@ import msgspec
 from relay.credentials import FcmCredentials
 from relay.transports import Letter, Outcome
 from relay.transports.access_tokens import AccessTokens, TokenRefused, TokenUnavailable
-from relay.transports.answers import seconds_of, word
-from relay.transports.content import BODY, TITLE, is_clear
+from relay.transports.connection_pool import Pace
 from relay.transports.fcm_api import FcmApi
 from relay.transports.http2 import Answer, Lost
-from relay.transports.lanes import Pace
+from relay.transports.notification_text import BODY, TITLE, is_clear
+from relay.transports.provider_errors import seconds_of, word
 
 _BUSY_SECONDS = 20.0
 _ERROR_TYPE = "type.googleapis.com/google.firebase.fcm.v1.FcmError"

@@ -11,9 +11,9 @@ import msgspec
 
 from relay.credentials import FcmCredentials
 from relay.transports.access_tokens import AccessToken, TokenRefused, TokenUnavailable
-from relay.transports.answers import word
+from relay.transports.connection_pool import Lanes, Pace
 from relay.transports.http2 import Answer, Http2
-from relay.transports.lanes import Lanes, Pace
+from relay.transports.provider_errors import word
 
 _GRANT = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 _PHASES = httpx.Timeout(connect=5, read=5, write=5, pool=5)

@@ -16,7 +16,7 @@ import click
 from sigil import __version__
 
 if TYPE_CHECKING:
-    from sigil.config import Config
+    from sigil.config.settings import Config
     from sigil.protocol.identity import ServerIdentity
 
 _LAZY_GROUPS = {"device": "sigil.device.commands", "webhook": "sigil.cli.webhook"}
@@ -80,7 +80,7 @@ def refusals() -> Iterator[None]:
 def serve() -> None:
     """Run the server; settings come from the environment."""
     with refusals():
-        from sigil.server import run
+        from sigil.app.master import run
 
         sys.exit(run())
 
@@ -89,7 +89,7 @@ def serve() -> None:
 def check_config() -> None:
     """Check all settings without starting anything."""
     with refusals():
-        from sigil.server import check
+        from sigil.app.master import check
 
         config, identity = check()
         for line in config.warnings:
@@ -108,12 +108,12 @@ def check_config() -> None:
 
 
 def _show_wizard(config: Config) -> None:
-    from sigil import commissioning
+    from sigil.app import init_mode
 
     own = "SIGIL_INIT_TOKEN" if config.init_token else "the token of the log"
-    click.echo(f"wizard     {commissioning.address_of(config)}")
-    click.echo(f"asks for   {own if commissioning.asks_for_token(config) else 'no token'}")
-    click.echo(f"restores   {commissioning.expected(config) or 'any identity, or makes one'}")
+    click.echo(f"wizard     {init_mode.address_of(config)}")
+    click.echo(f"asks for   {own if init_mode.asks_for_token(config) else 'no token'}")
+    click.echo(f"restores   {init_mode.expected(config) or 'any identity, or makes one'}")
 
 
 @sigil.command()
@@ -144,8 +144,8 @@ def init(create: bool | None, mnemonic_out: Path | None, api_key_out: Path | Non
     if not yes and not (sys.stdin.isatty() and sys.stdout.isatty()):
         die("there is no terminal to ask on and show words on: say --yes, and --create or --restore")
     with refusals():
-        from sigil.cli.wizard import Wanted, Wizard
-        from sigil.serving.secrecy import forbid_core_dumps
+        from sigil.cli.init import Wanted, Wizard
+        from sigil.serving.process.memory_protection import forbid_core_dumps
 
         forbid_core_dumps()
         restore = None if create is None else not create
@@ -199,7 +199,7 @@ def keygen(live: bool, out: Path | None) -> None:
 
 def _identity() -> ServerIdentity:
     with refusals():
-        from sigil.config import load_mnemonic
+        from sigil.config.settings import load_mnemonic
         from sigil.protocol.identity import DerivedSecrets, ServerIdentity
 
         return ServerIdentity.from_secrets(DerivedSecrets.from_mnemonic(load_mnemonic(os.environ).reveal()))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import httpx
 
-from sigil.config import load_address
+from sigil.config.settings import load_address
 
 _SECONDS = 5.0
 

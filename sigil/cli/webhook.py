@@ -13,8 +13,8 @@ import click
 from sigil.cli.commands import die, refusals
 
 if TYPE_CHECKING:
-    from sigil.config import WebhookSettings
-    from sigil.webhook_failures import WebhookFailures
+    from sigil.config.settings import WebhookSettings
+    from sigil.webhooks.failures import WebhookFailures
 
 
 @click.group()
@@ -49,10 +49,10 @@ def listen(host: str, port: int, status: int, count: int | None) -> None:
 def send_test(url: str | None) -> None:
     """Send a signed sample as the server would, once. Exit code 0 when it was taken."""
     with refusals():
-        from sigil.assembly import webhook_receiver
+        from sigil.app.services import webhook_receiver
         from sigil.cli.webhook_sample import sample
+        from sigil.config.webhooks import webhook_url
         from sigil.serving.settings import Secret
-        from sigil.webhook_settings import webhook_url
 
         settings = _settings()
         try:
@@ -118,7 +118,7 @@ def replay(event_id: str | None, everything: bool) -> None:
 
 
 def _settings() -> WebhookSettings:
-    from sigil.config import load_webhook
+    from sigil.config.settings import load_webhook
 
     return load_webhook(os.environ)
 
@@ -126,8 +126,8 @@ def _settings() -> WebhookSettings:
 @contextmanager
 def _failures() -> Iterator[WebhookFailures]:
     """Those of the server that runs on the state directory of the settings."""
-    from sigil.state import open_running_store
-    from sigil.webhook_failures import WebhookFailures
+    from sigil.app.state import open_running_store
+    from sigil.webhooks.failures import WebhookFailures
 
     with closing(open_running_store(_settings().state_dir)) as store:
         yield WebhookFailures(store)

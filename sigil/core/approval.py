@@ -8,8 +8,8 @@ from typing import Literal
 
 import msgspec
 
-from sigil.core.decision import Key, Kind
 from sigil.core.quorum import NOT_ELIGIBLE, OPEN, Quorum
+from sigil.core.session_store import Key, Kind
 from sigil.core.webhook_event import Event, Happening, told_at_end
 
 READABLE_SECONDS = 86_400

@@ -13,9 +13,9 @@ from typing import Literal
 
 import msgspec
 
-from sigil.core.decision import Decision, Key, Kind
-from sigil.core.ledger import Ledger, Limits
-from sigil.core.outbox import Entry, Push, after_answer, after_end, new_entry, outbox_key
+from sigil.core.device_ledger import Ledger, Limits
+from sigil.core.push_outbox import Entry, Push, after_answer, after_end, new_entry, outbox_key
+from sigil.core.session_store import Decision, Key, Kind
 from sigil.core.webhook_event import Event, Happening, told_at_end
 from sigil.protocol.errors import ChallengeAlreadyUsed, ChallengeExpired, ChallengeNotFound, IdempotencyConflict
 

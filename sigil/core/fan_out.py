@@ -13,9 +13,9 @@ import msgspec
 
 from sigil.core.approval import Approval, approval_key, member_name
 from sigil.core.challenge import ledger_key
-from sigil.core.decision import Decision, Key, Kind
-from sigil.core.ledger import Ledger
-from sigil.core.outbox import OWN_SECONDS, Push, after_end, new_entry, outbox_key
+from sigil.core.device_ledger import Ledger
+from sigil.core.push_outbox import OWN_SECONDS, Push, after_end, new_entry, outbox_key
+from sigil.core.session_store import Decision, Key, Kind
 
 MEMBERS_AT_ONCE = 50
 """Two rows each, and the few of the request itself: well below the 200 of a transaction."""

@@ -25,11 +25,11 @@ from sigil.core.approval import (
     vote_key,
 )
 from sigil.core.challenge import ledger_key
-from sigil.core.decision import Decision
+from sigil.core.device_ledger import Ledger, Limits
 from sigil.core.fan_out import Rows, Writes
-from sigil.core.ledger import Ledger, Limits
-from sigil.core.outbox import after_answer, outbox_key
+from sigil.core.push_outbox import after_answer, outbox_key
 from sigil.core.quorum import APPROVED, NOT_ELIGIBLE, OPEN, REJECTED, with_ballot
+from sigil.core.session_store import Decision
 from sigil.protocol.errors import AlreadyAnswered, MpaClosed, MpaExpired, MpaNotFound, NotEligible, RequestIdConflict
 
 

@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 
-from sigil.core.decision import Decision, Key, Kind
+from sigil.core.session_store import Decision, Key, Kind
 from sigil.core.webhook_event import Claim, Event, event_key
 
 MOST_RETRY_AFTER = 1800

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import IntEnum
-from typing import Any
+from typing import Any, cast, get_args
 
 import msgspec
 
-from sigil.core.decision import Decision, Key, Kind
+from sigil.core.session_store import Decision, Key, Kind
 from sigil.protocol.action import type_of
+from sigil.protocol.webhook_event import EventType
 
 LEASE_SECONDS = 30
 """How long a claim keeps others away, counted from the claim: longer than an attempt may take."""
@@ -36,6 +37,11 @@ class Happening(IntEnum):
     MPA_APPROVED = 3
     MPA_REJECTED = 4
     MPA_TIMEOUT = 5
+
+
+_TYPES: dict[Happening, EventType] = {
+    Happening[name.replace(".", "_").upper()]: name for name in cast(tuple[EventType, ...], get_args(EventType))
+}
 
 
 class Event(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -63,6 +69,10 @@ class Event(msgspec.Struct, frozen=True, array_like=True, gc=False):
     @property
     def open(self) -> bool:
         return True
+
+
+def type_of_event(event: Event) -> EventType:
+    return _TYPES[event.happening]
 
 
 EVENT = Kind(b"w", Event, counted=True, queue=True)

@@ -4,9 +4,9 @@
 an event loop), `sigil.device.relay` pushes, `sigil.device.keyring` files, and `sigil.device.commands` the command line.
 """
 
-from sigil.device.checks import ShownChallenge, verify_payload
-from sigil.device.pin import ServerPin, verify_info
-from sigil.device.refusals import DeviceError, IdentityRefused, PayloadRefused
+from sigil.device.challenge_checks import ShownChallenge, verify_payload
+from sigil.device.errors import DeviceError, IdentityRefused, PayloadRefused
+from sigil.device.server_pin import ServerPin, verify_info
 from sigil.device.software import Device
 
 __all__ = [

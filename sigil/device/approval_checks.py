@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from sigil.device.checks import (
+from sigil.device.challenge_checks import (
     ShownChallenge,
     check_expiry,
     check_respond_to,
@@ -23,8 +23,8 @@ from sigil.device.checks import (
     seconds_left,
     verified_action,
 )
-from sigil.device.pin import ServerPin
-from sigil.device.refusals import ContextMismatch, MalformedPayload, ServerNotPinned
+from sigil.device.errors import ContextMismatch, MalformedPayload, ServerNotPinned
+from sigil.device.server_pin import ServerPin
 from sigil.protocol import signed_bytes
 from sigil.protocol.approval_messages import ActionContext, MpaPayload
 from sigil.protocol.canonical import NotCanonical, canonical

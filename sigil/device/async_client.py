@@ -7,13 +7,13 @@ import time
 from collections.abc import Awaitable, Callable
 
 from sigil.device.approval_checks import Shown, ShownApproval
-from sigil.device.async_wire import AsyncServerConnection
+from sigil.device.async_http_client import AsyncServerConnection
 from sigil.device.client import Inbox, Told, as_signed, as_voted, checked_inbox, lasting, vote_of
-from sigil.device.pin import ServerPin
-from sigil.device.refusals import ServerRefused
-from sigil.device.seconds import AsyncSecondsInMemory, Clock
+from sigil.device.errors import ServerRefused
+from sigil.device.http_client import PendingAnswer
+from sigil.device.server_pin import ServerPin
 from sigil.device.software import Device
-from sigil.device.wire import PendingAnswer
+from sigil.device.timestamps import AsyncSecondsInMemory, Clock
 from sigil.protocol.forms import Decision, Reason
 
 

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 import msgspec
 
 from sigil.device.approval_checks import Shown, ShownApproval, verify_mpa_payload
-from sigil.device.checks import ShownChallenge, verify_payload
-from sigil.device.pin import ServerPin
-from sigil.device.refusals import AnswerUnusable, MatchCodeUnexpected, NotPending, PayloadRefused, ServerRefused
-from sigil.device.seconds import Clock, SecondsInMemory
+from sigil.device.challenge_checks import ShownChallenge, verify_payload
+from sigil.device.errors import AnswerUnusable, MatchCodeUnexpected, NotPending, PayloadRefused, ServerRefused
+from sigil.device.http_client import PendingAnswer, ServerConnection
+from sigil.device.server_pin import ServerPin
 from sigil.device.software import Device
-from sigil.device.wire import PendingAnswer, ServerConnection
+from sigil.device.timestamps import Clock, SecondsInMemory
 from sigil.protocol.approval_messages import MpaResponded
 from sigil.protocol.errors import InvalidRequest
 from sigil.protocol.forms import Decision, Reason

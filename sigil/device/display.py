@@ -6,8 +6,8 @@ import json
 from collections.abc import Iterator
 
 from sigil.device.approval_checks import Shown, ShownApproval
-from sigil.device.checks import ShownChallenge
-from sigil.device.pin import ServerPin
+from sigil.device.challenge_checks import ShownChallenge
+from sigil.device.server_pin import ServerPin
 from sigil.protocol.pictogram import pictogram, speakable
 
 

@@ -11,11 +11,11 @@ from urllib.parse import quote, unquote
 
 import msgspec
 
+from sigil.device.errors import AlreadyRegistered, KeyFileExposed, KeyFileUnusable, NotRegistered
 from sigil.device.origin import base_url as normalised
-from sigil.device.pin import ServerPin
-from sigil.device.refusals import AlreadyRegistered, KeyFileExposed, KeyFileUnusable, NotRegistered
-from sigil.device.seconds import Clock, SecondsInFile, Sleep
+from sigil.device.server_pin import ServerPin
 from sigil.device.software import SECRET_LENGTH, Device, new_secret
+from sigil.device.timestamps import Clock, SecondsInFile, Sleep
 from sigil.device.tls import TlsTrust
 from sigil.protocol.encoding import decode_base64, encode_base64
 from sigil.protocol.errors import InvalidRequest

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 
-from sigil.device.refusals import AddressRefused
+from sigil.device.errors import AddressRefused
 
 # One strict form rather than a tolerant parser: user names, backslashes, white space and percent signs before the
 # path are how two parsers come to disagree about the host.

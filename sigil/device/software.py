@@ -18,8 +18,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from sigil.device.approval_checks import ShownApproval
-from sigil.device.checks import ShownChallenge, parse_payload, verified_action
-from sigil.device.refusals import MatchCodeRequired, MatchCodeUnexpected
+from sigil.device.challenge_checks import ShownChallenge, parse_payload, verified_action
+from sigil.device.errors import MatchCodeRequired, MatchCodeUnexpected
 from sigil.protocol import signed_bytes
 from sigil.protocol.encoding import decode_base64, encode_base64, format_time
 from sigil.protocol.forms import Decision, Reason

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from sigil.device.refusals import TrustUnusable
+from sigil.device.errors import TrustUnusable
 
 
 class TlsTrust(msgspec.Struct, frozen=True):

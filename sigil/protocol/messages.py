@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, TypeVar, cast
 
 import msgspec
 
-from sigil.protocol import json_text
+from sigil.protocol import strict_json
 from sigil.protocol.action import Action
 from sigil.protocol.approval_messages import MpaPayload
 from sigil.protocol.errors import InvalidRequest
@@ -190,7 +190,7 @@ class ErrorAnswer(Answer, frozen=True):
 
 def decode_request(body: bytes, kind: type[T]) -> T:
     """Parse a request, in which nothing may be read in two ways; InvalidRequest with `details.path`."""
-    value = json_text.parse(body)
+    value = strict_json.parse(body)
     try:
         message: T = msgspec.convert(value, kind)
     except msgspec.ValidationError as error:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from falcon.asgi import Request, Response
 
-from sigil.approvals import Approvals
+from sigil.approvals.service import Approvals
 from sigil.protocol.approval_messages import MAX_BODY, CreateMpa, RespondMpa
-from sigil.resources.callers import Callers
-from sigil.serving.answers import answer
-from sigil.serving.requests import decode_json, read_body, whole_number
-from sigil.serving.strangers import Strangers
-from sigil.waiting import MAX_WAIT_SECONDS
+from sigil.resources.api_key_auth import Callers
+from sigil.serving.http.answers import answer
+from sigil.serving.http.rate_limits import Strangers
+from sigil.serving.http.requests import decode_json, read_body, whole_number
+from sigil.sessions.long_polls import MAX_WAIT_SECONDS
 
 
 class NewApproval:

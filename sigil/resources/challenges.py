@@ -7,14 +7,14 @@ import re
 
 from falcon.asgi import Request, Response
 
-from sigil.challenges import Challenges, Idempotency
+from sigil.challenges.service import Challenges, Idempotency
 from sigil.protocol.errors import InvalidRequest
 from sigil.protocol.messages import CreateChallenge, Respond
-from sigil.resources.callers import Callers
-from sigil.serving.answers import answer
-from sigil.serving.requests import decode_json, read_body, whole_number
-from sigil.serving.strangers import Strangers
-from sigil.waiting import MAX_WAIT_SECONDS
+from sigil.resources.api_key_auth import Callers
+from sigil.serving.http.answers import answer
+from sigil.serving.http.rate_limits import Strangers
+from sigil.serving.http.requests import decode_json, read_body, whole_number
+from sigil.sessions.long_polls import MAX_WAIT_SECONDS
 
 _IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}\Z")
 

@@ -6,16 +6,16 @@ from typing import TypeVar
 
 from falcon.asgi import Request, Response
 
-from sigil.first_boot import FirstBoot, KeyDesk
+from sigil.first_boot.service import FirstBoot, KeyDesk
 from sigil.protocol.errors import AlreadyInitialized, NotFound, NotInitialized
 from sigil.protocol.first_boot_messages import GivenWords, InitState, Nothing
-from sigil.resources.admission import OwnPage
+from sigil.resources.origin_check import OwnPage
 from sigil.resources.pages import dress
 from sigil.serving import logs
-from sigil.serving.answers import answer
-from sigil.serving.requests import decode_json, read_body
-from sigil.serving.strangers import Strangers
-from sigil.serving.token_door import TokenDoor
+from sigil.serving.http.answers import answer
+from sigil.serving.http.bearer_token import TokenDoor
+from sigil.serving.http.rate_limits import Strangers
+from sigil.serving.http.requests import decode_json, read_body
 
 T = TypeVar("T")
 

@@ -6,9 +6,9 @@ from falcon.asgi import Request, Response
 
 from sigil.inbox import Inbox
 from sigil.protocol.messages import Pending
-from sigil.serving.answers import answer
-from sigil.serving.requests import decode_json, read_body
-from sigil.serving.strangers import Strangers
+from sigil.serving.http.answers import answer
+from sigil.serving.http.rate_limits import Strangers
+from sigil.serving.http.requests import decode_json, read_body
 
 
 class PendingOfDevice:

@@ -10,7 +10,7 @@ from falcon.asgi import Request, Response
 
 from sigil.protocol.first_boot_messages import InfoBeforeInit
 from sigil.protocol.messages import Health, Info, Mode
-from sigil.serving.strangers import Strangers
+from sigil.serving.http.rate_limits import Strangers
 
 _encode = msgspec.json.Encoder().encode
 

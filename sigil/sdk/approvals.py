@@ -11,15 +11,15 @@ from typing import Any
 import msgspec
 
 from sigil.protocol.approval_messages import REQUEST_ID
-from sigil.sdk.answers import result
 from sigil.sdk.approval_results import MpaRequest, MpaStatus
-from sigil.sdk.asking import action_bytes
-from sigil.sdk.clockwork import Clockwork
-from sigil.sdk.conversation import Conversation
+from sigil.sdk.clock import Clockwork
 from sigil.sdk.errors import AnswerUnusable, InvalidRequest, NotFound, ResultTimeout
 from sigil.sdk.polling import Polling
+from sigil.sdk.request_bodies import action_bytes
+from sigil.sdk.responses import result
 from sigil.sdk.results import Action
-from sigil.sdk.retrying import Patience, Request, ask
+from sigil.sdk.retry import Patience, Request, ask
+from sigil.sdk.sans_io import Conversation
 
 LONGEST_LIFE = 930.0
 """A request lives 900 s at most; after this even a server whose clock stands still is not waited for."""

@@ -11,11 +11,11 @@ import httpx
 
 from sigil.sdk.approval_results import MpaRequest, MpaStatus
 from sigil.sdk.audit import verify_votes
-from sigil.sdk.conversation import Arriving, Conversation, Outcome, Pause, Send
+from sigil.sdk.base_client import Opened, Opening
 from sigil.sdk.errors import ConfigurationError
-from sigil.sdk.exchange import FAILURES
-from sigil.sdk.opening import Opened, Opening
+from sigil.sdk.httpx_adapter import FAILURES
 from sigil.sdk.results import Action, Challenge, ChallengeStatus
+from sigil.sdk.sans_io import Arriving, Conversation, Outcome, Pause, Send
 
 T = TypeVar("T")
 

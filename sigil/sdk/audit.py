@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from sigil.protocol import json_text, signed_bytes
+from sigil.protocol import signed_bytes, strict_json
 from sigil.protocol.approval_messages import ActionContext
 from sigil.protocol.canonical import NotCanonical
 from sigil.protocol.encoding import decode_base64, parse_time
@@ -106,7 +106,7 @@ def _read(status: MpaStatus | Mapping[str, Any] | bytes | str) -> MpaStatus:
         return status
     try:
         # Strictly: what two parsers would read differently proves nothing.
-        members = status if isinstance(status, Mapping) else json_text.parse(_bytes(status))
+        members = status if isinstance(status, Mapping) else strict_json.parse(_bytes(status))
         return msgspec.convert(dict(members), MpaStatus)
     except InvalidRequest as error:
         fault = error.message

@@ -8,14 +8,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sigil.sdk.answers import result
-from sigil.sdk.asking import challenge_body, checked_idempotency_key
-from sigil.sdk.clockwork import Clockwork
-from sigil.sdk.conversation import Conversation
+from sigil.sdk.clock import Clockwork
 from sigil.sdk.errors import AnswerUnusable, NotFound, ResultTimeout
 from sigil.sdk.polling import Polling
+from sigil.sdk.request_bodies import challenge_body, checked_idempotency_key
+from sigil.sdk.responses import result
 from sigil.sdk.results import Action, Challenge, ChallengeStatus
-from sigil.sdk.retrying import Patience, Request, ask
+from sigil.sdk.retry import Patience, Request, ask
+from sigil.sdk.sans_io import Conversation
 
 LONGEST_LIFE = 330.0
 """A challenge lives 300 s at most; after this even a server whose clock stands still is not waited for."""

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Protocol, TypeVar
 
-from sigil.sdk.clockwork import Clockwork
-from sigil.sdk.conversation import Conversation, Pause
+from sigil.sdk.clock import Clockwork
 from sigil.sdk.errors import ConnectionFailed, ResultTimeout
-from sigil.sdk.retrying import Patience, backoff
+from sigil.sdk.retry import Patience, backoff
+from sigil.sdk.sans_io import Conversation, Pause
 
 LONGEST_WAIT = 25
 """Seconds that the server holds a long poll."""

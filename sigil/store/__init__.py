@@ -1,1 +1,1 @@
-"""Implementations of the session-store port that `sigil.core.decision` declares."""
+"""Implementations of the session-store port that `sigil.core.session_store` declares."""

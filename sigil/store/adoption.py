@@ -9,7 +9,7 @@ from pathlib import Path
 import lmdb
 import msgspec
 
-from sigil.core.decision import StoreUnusable
+from sigil.core.session_store import StoreUnusable
 from sigil.store.lmdb import DATA_FILE, LOCK_FILE, LmdbStore
 
 STAMP = "stamp"

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from sigil.core.decision import Decision, Key, Kind, StoreUnusable
+from sigil.core.session_store import Decision, Key, Kind, StoreUnusable
 
 MAX_NAME = 64
 """Bytes in the name of a row, and in an id of the log of ends."""

@@ -9,10 +9,10 @@ from typing import Any, TypeVar
 
 import lmdb
 
-from sigil.core.decision import Ends, Key, Kind, Rule, StoreFull, StoreUnusable, Usage
+from sigil.core.session_store import Ends, Key, Kind, Rule, StoreFull, StoreUnusable, Usage
+from sigil.store.chunks import Pieces
 from sigil.store.codec import LAST_DUE, Change, Codec
-from sigil.store.ends import append, tail
-from sigil.store.pieces import Pieces
+from sigil.store.end_log import append, tail
 
 T = TypeVar("T")
 

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from sigil.core.decision import Ends, Key, Kind, Rule, StoreFull, StoreUnusable, Usage
+from sigil.core.session_store import Ends, Key, Kind, Rule, StoreFull, StoreUnusable, Usage
 from sigil.store.codec import Change, Codec
 
 T = TypeVar("T")

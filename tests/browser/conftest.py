@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser
 
-from tests.live import LiveServer
+from tests.support.live import LiveServer
 
 from . import chromium
 from .init_server import InitServer

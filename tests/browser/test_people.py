@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from playwright.sync_api import Browser
 
-from tests.live import LiveServer
+from tests.support.live import LiveServer
 
 from .window import Window
 

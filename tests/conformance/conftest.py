@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.ordering import last_of_folder
+from tests.support.ordering import last_of_folder
 
 from .integrator import Integrator, approval
 from .server import Server, read_all

@@ -26,7 +26,7 @@ from typing import Any
 
 import httpx
 
-from tests import described
+from tests.support import openapi
 
 from .wire import API_KEYS, SIGNATURES, ServerIdentity
 
@@ -212,7 +212,7 @@ class Server:
         return ssl.create_default_context(cafile=str(self.cert))
 
     def client(self, **options: Any) -> httpx.Client:
-        hooks = {"response": [described.check]}
+        hooks = {"response": [openapi.check]}
         url = f"https://127.0.0.1:{self.port}"
         return httpx.Client(base_url=url, verify=self.tls, trust_env=False, timeout=120, event_hooks=hooks, **options)
 
@@ -292,7 +292,7 @@ def ask(
     answer = connection.getresponse()
     reply = Reply(answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read())
     content_type = reply.headers.get("content-type", "")
-    described.check_answer(method, path.partition("?")[0], reply.status, content_type, reply.body)
+    openapi.check_answer(method, path.partition("?")[0], reply.status, content_type, reply.body)
     return reply
 
 

@@ -11,8 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from relay.postgres import PostgresRegistry
-from relay.registry import (
+from relay.registry.port import (
     LEASE_SECONDS,
     MAX_HELD,
     MAX_TOLD,
@@ -32,9 +31,10 @@ from relay.registry import (
     Server,
     Settled,
 )
-from relay.sqlite import SqliteRegistry
+from relay.registry.postgres.registry import PostgresRegistry
+from relay.registry.sqlite.registry import SqliteRegistry
 
-pytest_plugins = ["tests.postgres_fixtures"]
+pytest_plugins = ["tests.support.postgres_fixtures"]
 
 TABLES = "device, device_tally, server, nonce, bucket, push"
 NOW = 1_800_000_000

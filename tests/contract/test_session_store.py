@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from sigil.core.decision import Decision, Ends, Key, Kind, Rule, SessionStore, StoreFull, StoreUnusable
+from sigil.core.session_store import Decision, Ends, Key, Kind, Rule, SessionStore, StoreFull, StoreUnusable
 from sigil.store.lmdb import LmdbStore
 from sigil.store.memory import MemoryStore
 

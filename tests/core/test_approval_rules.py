@@ -7,12 +7,12 @@ import json
 
 import pytest
 
-from sigil.challenges import Policy
+from sigil.challenges.service import Policy
 from sigil.core.approval import APPROVAL, MOVES, State, Vote, vote_key
 from sigil.core.challenge import ledger_key
-from sigil.core.decision import Decision
+from sigil.core.device_ledger import Limits
 from sigil.core.fan_out import FAN_OUT, MEMBERS_AT_ONCE
-from sigil.core.ledger import Limits
+from sigil.core.session_store import Decision
 from sigil.device import Device
 from sigil.protocol import approval_messages as mpa
 from sigil.protocol.action import Action
@@ -33,7 +33,7 @@ from sigil.protocol.errors import (
 )
 from sigil.protocol.ids import format_uuid
 from sigil.protocol.keys import P256_ORDER, SECP256K1_ORDER, Suite
-from tests.services import ANOTHER, IDENTITY, SOMEBODY, START, Desk, PushDesk, looks_of_all_before_any_decision
+from tests.support.services import ANOTHER, IDENTITY, SOMEBODY, START, Desk, PushDesk, looks_of_all_before_any_decision
 
 ANNA, BERT, CARL, DORA, EMIL = (Device.from_secret("ES256", bytes([n]) * 32) for n in range(11, 16))
 STRANGER = Device.from_secret("Ed25519", b"\x07" * 32)

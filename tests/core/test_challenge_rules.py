@@ -8,10 +8,10 @@ import os
 
 import pytest
 
-from sigil.challenges import Policy
+from sigil.challenges.service import Policy
 from sigil.core.challenge import MOVES, State, ledger_key
-from sigil.core.decision import Decision
-from sigil.core.ledger import Ledger, Limits, Tally
+from sigil.core.device_ledger import Ledger, Limits, Tally
+from sigil.core.session_store import Decision
 from sigil.device import Device
 from sigil.protocol.errors import (
     ChallengeAlreadyUsed,
@@ -25,7 +25,7 @@ from sigil.protocol.errors import (
 )
 from sigil.protocol.ids import parse_uuid
 from sigil.protocol.messages import ChallengeCreated, ChallengeStatus
-from tests.services import ANOTHER, SOMEBODY, START, Desk, looks_of_all_before_any_decision
+from tests.support.services import ANOTHER, SOMEBODY, START, Desk, looks_of_all_before_any_decision
 
 DEVICE = Device.from_secret("ES256", b"\x07" * 32)
 

@@ -19,12 +19,12 @@ from hypothesis.stateful import (
 from sigil.core import fan_out, voting
 from sigil.core.approval import Approval, State, approval_key, member_name, settle, vote_key
 from sigil.core.challenge import ledger_key
-from sigil.core.decision import Decision, Key
+from sigil.core.device_ledger import Ledger, Limits
+from sigil.core.expiry import sweep
 from sigil.core.fan_out import FAN_OUT, FanOut, fan_out_key
-from sigil.core.ledger import Ledger, Limits
-from sigil.core.outbox import OUTBOX, Step, outbox_key
+from sigil.core.push_outbox import OUTBOX, Step, outbox_key
 from sigil.core.quorum import APPROVED, OPEN, REJECTED
-from sigil.core.sweep import sweep
+from sigil.core.session_store import Decision, Key
 from sigil.core.webhook_event import EVENT, Event, Happening, event_key
 from sigil.protocol.errors import AlreadyAnswered, MpaClosed, MpaExpired, MpaNotFound
 

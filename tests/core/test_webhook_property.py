@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from sigil.core.challenge import Challenge, End, State, event_of
-from sigil.core.decision import Decision, Key
+from sigil.core.session_store import Decision, Key
 from sigil.core.webhook_delivery import Answer, complete, failure_key, replay
 from sigil.core.webhook_event import EVENT, LEASE_SECONDS, Claim, Event, claim, event_key
 

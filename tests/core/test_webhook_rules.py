@@ -9,10 +9,10 @@ import pytest
 
 from sigil.core import challenge as rules
 from sigil.core.challenge import Challenge, State, event_of
-from sigil.core.decision import Key
-from sigil.core.ledger import Limits
-from sigil.core.outbox import Push
-from sigil.core.sweep import sweep
+from sigil.core.device_ledger import Limits
+from sigil.core.expiry import sweep
+from sigil.core.push_outbox import Push
+from sigil.core.session_store import Key
 from sigil.core.webhook_delivery import (
     KEPT_SECONDS,
     PATIENCE_SECONDS,
@@ -23,8 +23,8 @@ from sigil.core.webhook_delivery import (
     replay,
 )
 from sigil.core.webhook_event import LEASE_SECONDS, OWN_SECONDS, Event, Happening, claim, event_key
+from sigil.sessions.expiry import AT_ONCE
 from sigil.store.codec import MAX_WRITES
-from sigil.sweeper import AT_ONCE
 
 NOW = 1_777_026_735.5
 NAME = b"c" * 16

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from device_clock import MovingClock, Run
-from device_fake_server import FakeServer
-from device_listening import Listen, listening_at
-from device_tls import Tls, tls_server
 
 from sigil.device.commands import device
-from sigil.device.commands.surroundings import Surroundings
+from sigil.device.commands.context import Surroundings
+from tests.device.clock import MovingClock, Run
+from tests.device.fake_server import FakeServer
+from tests.device.listening import Listen, listening_at
+from tests.device.tls import Tls, tls_server
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 
 from sigil.protocol.identity import DerivedSecrets, ServerIdentity
-from tests.live import LiveServer
+from tests.support.live import LiveServer
 
 WORDS = (
     "final purpose cinnamon drop crunch sister sponsor rack globe nothing deal whale "

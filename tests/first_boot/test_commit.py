@@ -11,17 +11,17 @@ from typing import Any
 import falcon.testing
 import pytest
 
-from sigil.config import Config
+from sigil.app.wizard import InitSnapshot, build, create_initialized_app
+from sigil.config.settings import Config
 from sigil.device import Device
-from sigil.first_boot_app import InitSnapshot, build, create_initialized_app
+from sigil.first_boot.marker import Marker, MarkerUnusable
+from sigil.first_boot.vault import FileVault
 from sigil.protocol.identity import ServerIdentity, generate_mnemonic
-from sigil.serving.refusal import StartRefused
-from sigil.serving.worker_life import Life
-from sigil.store.marker import Marker, MarkerUnusable
-from sigil.store.vault import FileVault
+from sigil.serving.process.worker import Life
+from sigil.serving.startup_error import StartRefused
 from tests.first_boot.newborn import NOBODY, WORDS, Newborn, identity_of, refused
 from tests.flows.people import ACTION
-from tests.live import wait_until
+from tests.support.live import wait_until
 
 BROWSER = {"Accept": "text/html"}
 

@@ -9,7 +9,7 @@ import msgspec
 from sigil.device import Device, verify_info, verify_payload
 from tests.first_boot.newborn import NOBODY, Newborn, identity_of, refused
 from tests.flows.people import ACTION
-from tests.live import LiveServer
+from tests.support.live import LiveServer
 
 
 def test_the_words_bring_back_the_identity_the_keys_and_the_trust_of_devices() -> None:

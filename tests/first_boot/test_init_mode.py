@@ -9,11 +9,11 @@ import httpx
 import pytest
 
 from sigil import __version__
-from sigil.resources import openapi
+from sigil.resources.openapi import document
 from tests.first_boot.newborn import WORDS, Newborn, identity_of, refused
 
 BROWSER = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
-API = [path for path in openapi.paths() if not path.startswith("/init/") and path not in {"/health", "/info"}]
+API = [path for path in document.paths() if not path.startswith("/init/") and path not in {"/health", "/info"}]
 FRAMING = {
     "x-frame-options": "DENY",
     "referrer-policy": "no-referrer",

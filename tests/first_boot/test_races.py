@@ -17,7 +17,7 @@ import pytest
 
 from sigil.protocol.identity import generate_mnemonic
 from tests.first_boot.newborn import NOBODY, WORDS, Newborn, identity_of, refused
-from tests.live import DEADLINE, wait_until
+from tests.support.live import DEADLINE, wait_until
 
 
 def test_of_two_windows_on_two_workers_one_wins_and_the_other_is_told() -> None:

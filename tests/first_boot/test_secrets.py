@@ -13,7 +13,7 @@ import pytest
 
 from sigil.device import Device
 from sigil.protocol.identity import DerivedSecrets, generate_mnemonic
-from sigil.serving.secrecy import swaps
+from sigil.serving.process.memory_protection import swaps
 from tests.first_boot.newborn import Newborn
 from tests.flows.people import ACTION
 
@@ -86,9 +86,9 @@ def test_words_and_secrets_are_nowhere_but_in_one_file(tmp_path: Path) -> None:
 
 _ASK_A_WORKER = """
 import ctypes, pathlib, resource, sys
-from sigil.config import Config
-from sigil.first_boot_app import InitSnapshot, create_app
-from sigil.serving.worker_life import Life
+from sigil.config.settings import Config
+from sigil.app.wizard import InitSnapshot, create_app
+from sigil.serving.process.worker import Life
 
 create_app(InitSnapshot(Config(state_dir=pathlib.Path(sys.argv[1])), None, None, True), Life(0, 1))
 print(resource.getrlimit(resource.RLIMIT_CORE), ctypes.CDLL(None).prctl(3, 0, 0, 0, 0))

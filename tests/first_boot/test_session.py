@@ -7,15 +7,15 @@ from typing import Any
 import falcon.testing
 import pytest
 
-from sigil.app import Snapshot, build
-from sigil.assembly import Parts
-from sigil.config import Config
-from sigil.core.commitment import SESSION_SECONDS, Session
-from sigil.serving.worker_life import Life
-from sigil.state import KINDS
+from sigil.app.operational import Snapshot, build
+from sigil.app.services import Parts
+from sigil.app.state import KINDS
+from sigil.config.settings import Config
+from sigil.first_boot.commitment import SESSION_SECONDS, Session
+from sigil.serving.process.worker import Life
+from sigil.sessions.long_polls import Waiters
 from sigil.store.memory import MemoryStore
-from sigil.waiting import Waiters
-from tests.services import SECRETS, START, Clock
+from tests.support.services import SECRETS, START, Clock
 
 TOKEN = "the-token-of-the-session"
 

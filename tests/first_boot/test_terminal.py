@@ -21,7 +21,7 @@ import pytest
 
 from tests.conformance.server import bare_environment, run
 from tests.first_boot.newborn import WORDS, identity_of
-from tests.live import DEADLINE
+from tests.support.live import DEADLINE
 
 KEY = re.compile(r"sgk_test_[0-9a-f]{64}")
 _SECOND_SCREEN = re.compile(r"\x1b\[\?1049h(.*?)\x1b\[\?1049l", re.DOTALL)

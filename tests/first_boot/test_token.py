@@ -9,17 +9,17 @@ from typing import Any
 import falcon.testing
 import pytest
 
-from sigil.commissioning import asks_for_token, expected
-from sigil.config import Config, load
-from sigil.first_boot_app import InitSnapshot, build
+from sigil.app.init_mode import asks_for_token, expected
+from sigil.app.wizard import InitSnapshot, build
+from sigil.config.settings import Config, load
+from sigil.first_boot.vault import FileVault
 from sigil.protocol.identity import generate_mnemonic
-from sigil.serving.refusal import StartRefused
+from sigil.serving.process.worker import Life
 from sigil.serving.settings import Secret
-from sigil.serving.worker_life import Life
-from sigil.store.vault import FileVault
+from sigil.serving.startup_error import StartRefused
 from tests.conformance.server import run
 from tests.first_boot.newborn import WORDS, Newborn, refused
-from tests.services import Clock
+from tests.support.services import Clock
 
 OWN_TOKEN = "a-token-of-the-operator's-own"
 

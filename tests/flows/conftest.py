@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.flows.people import Backend, Expiring
-from tests.live import LiveServer
-from tests.ordering import last_of_folder
+from tests.support.live import LiveServer
+from tests.support.ordering import last_of_folder
 
 
 @pytest.fixture(scope="session")

@@ -16,8 +16,8 @@ from sigil.device import Device
 from sigil.protocol import signed_bytes
 from sigil.protocol.canonical import canonical
 from sigil.protocol.encoding import decode_base64, encode_base64
-from tests.live_relay import LiveRelay
 from tests.relay.devices_of_relay import register, sign
+from tests.support.live_relay import LiveRelay
 
 _REGISTRATIONS_OF_ONE_ADDRESS = 10
 

@@ -13,7 +13,7 @@ from sigil.device import Device
 from sigil.protocol.canonical import canonical
 from sigil.protocol.encoding import decode_base64
 from sigil.protocol.keys import Suite
-from tests.live import LiveServer
+from tests.support.live import LiveServer
 
 ACTION = {"type": "step_up", "description": "Transfer 5000 € to Zoë", "params": {"amount": 5000, "tags": ["a"]}}
 

@@ -13,10 +13,10 @@ import httpx
 from sigil.device import Device
 from sigil.protocol.canonical import canonical
 from sigil.protocol.encoding import decode_base64
-from tests.live import DEADLINE
-from tests.live_relay import LiveRelay
-from tests.providers import Providers, apns_token, fcm_token
 from tests.relay.devices_of_relay import register
+from tests.support.live import DEADLINE
+from tests.support.live_relay import LiveRelay
+from tests.support.providers import Providers, apns_token, fcm_token
 
 _REGISTRATIONS_OF_ONE_ADDRESS = 10
 _NEW_TOKEN = {"apns": apns_token, "fcm": fcm_token}

@@ -20,9 +20,9 @@ from sigil.device.approval_checks import verify_mpa_payload
 from sigil.sdk import verify_votes
 from tests.flows.people import Backend
 from tests.flows.test_metrics import scrape
-from tests.live import LiveServer, wait_until
-from tests.stand_in_relay import StandInRelay
-from tests.webhook_endpoint import WebhookEndpoint, checked
+from tests.support.live import LiveServer, wait_until
+from tests.support.stand_in_relay import StandInRelay
+from tests.support.webhook_endpoint import WebhookEndpoint, checked
 
 ACTION = {"type": "deploy", "description": "Zoë deploys to production", "params": {"version": "7.1"}}
 SECRET = "the webhook secret of these flow tests"

@@ -16,7 +16,7 @@ import pytest
 from sigil.device import Device
 from sigil.protocol.keys import SUITES, Suite
 from tests.flows.people import Backend, Expiring, approval, rejection, status_path
-from tests.live import LiveServer, wait_until
+from tests.support.live import LiveServer, wait_until
 
 
 @pytest.mark.parametrize("suite", SUITES)

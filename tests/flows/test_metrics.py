@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from sigil.device import Device
 from tests.flows.people import ACTION, Backend, approval, rejection, status_path
-from tests.live import DEADLINE, LiveServer, wait_until
+from tests.support.live import DEADLINE, LiveServer, wait_until
 
 Sample = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 

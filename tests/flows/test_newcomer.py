@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.live import DEADLINE, free_port, wait_until
+from tests.support.live import DEADLINE, free_port, wait_until
 
 ROOT = Path(__file__).parent.parent.parent
 

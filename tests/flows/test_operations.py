@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sigil.protocol.identity import generate_mnemonic
 from tests.first_boot.newborn import NOBODY
-from tests.live import LiveServer, wait_until
+from tests.support.live import LiveServer, wait_until
 
 
 def test_secrets_of_the_environment_do_not_reach_workers_or_any_command_line() -> None:

@@ -12,11 +12,11 @@ import pytest
 
 from tests.flows.fleet import Fleet
 from tests.flows.people import ACTION
-from tests.live import DEADLINE, LiveServer
-from tests.live_relay import LiveRelay
-from tests.postgres import PostgresServer
+from tests.support.live import DEADLINE, LiveServer
+from tests.support.live_relay import LiveRelay
+from tests.support.postgres import PostgresServer
 
-pytest_plugins = ["tests.postgres_fixtures"]
+pytest_plugins = ["tests.support.postgres_fixtures"]
 
 UNLIMITED = {"SIGIL_DEVICE_RATE": "off", "SIGIL_RATE_LIMIT": "off", "SIGIL_MAX_PENDING_PER_DEVICE": "100"}
 KEY = "an-encryption-key-of-more-than-32-characters"

@@ -16,8 +16,8 @@ import pytest
 from sigil.device import Device, verify_info, verify_payload
 from tests.flows.people import Backend, Expiring, approval
 from tests.flows.test_metrics import scrape
-from tests.live import LiveServer, wait_until
-from tests.stand_in_relay import StandInRelay
+from tests.support.live import LiveServer, wait_until
+from tests.support.stand_in_relay import StandInRelay
 
 MANY = {"SIGIL_DEVICE_RATE": "off", "SIGIL_RATE_LIMIT": "off"}
 

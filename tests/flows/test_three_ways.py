@@ -23,9 +23,9 @@ from tests.flows.fleet import Fleet
 from tests.flows.people import ACTION
 from tests.flows.phones import Phones
 from tests.flows.test_metrics import Sample, scrape
-from tests.live import DEADLINE, LiveServer, wait_until
-from tests.live_relay import LiveRelay, Server
-from tests.providers import Providers
+from tests.support.live import DEADLINE, LiveServer, wait_until
+from tests.support.live_relay import LiveRelay, Server
+from tests.support.providers import Providers
 
 CHALLENGES = int(os.environ.get("FLOW_CHALLENGES", "300"))
 EACH = 12

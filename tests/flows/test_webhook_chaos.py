@@ -19,8 +19,8 @@ from tests.flows.people import Backend, approval
 from tests.flows.test_metrics import scrape
 from tests.flows.test_pushes import lines
 from tests.flows.test_webhooks import MANY, SECRET
-from tests.live import LiveServer, wait_until
-from tests.webhook_endpoint import Arrival, WebhookEndpoint, checked
+from tests.support.live import LiveServer, wait_until
+from tests.support.webhook_endpoint import Arrival, WebhookEndpoint, checked
 
 EVENTS, KILLS, WORKERS, PENDING = 2000, 20, 3, 50
 # Ten tries: at one failure in five an event uses up all of them once in ten million.

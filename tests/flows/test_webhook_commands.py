@@ -18,8 +18,8 @@ from sigil.protocol.webhook import signed_headers
 from tests.flows.people import Backend
 from tests.flows.test_metrics import scrape
 from tests.flows.test_webhooks import MANY, SECRET, approved
-from tests.live import LiveServer, wait_until
-from tests.webhook_endpoint import WebhookEndpoint, checked
+from tests.support.live import LiveServer, wait_until
+from tests.support.webhook_endpoint import WebhookEndpoint, checked
 
 
 def sigil(environ: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from sigil.device import Device
-from sigil.webhook_loop import MOST_UNDER_WAY
+from sigil.webhooks.loop import MOST_UNDER_WAY
 from tests.flows.people import Backend, Expiring, approval, rejection
 from tests.flows.test_metrics import scrape
 from tests.flows.test_pushes import lines
-from tests.live import LiveServer, wait_until
-from tests.webhook_endpoint import WebhookEndpoint, checked
+from tests.support.live import LiveServer, wait_until
+from tests.support.webhook_endpoint import WebhookEndpoint, checked
 
 SECRET = "the webhook secret of these flow tests"
 MANY = {"SIGIL_DEVICE_RATE": "off", "SIGIL_RATE_LIMIT": "off", "WEBHOOK_SECRET": SECRET}

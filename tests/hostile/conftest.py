@@ -9,7 +9,7 @@ import pytest
 from tests.hostile.offering import Offering, offering
 from tests.hostile.stranger import Stranger
 from tests.hostile.watch import UNLIMITED, Watch
-from tests.live import LiveServer
+from tests.support.live import LiveServer
 
 
 @pytest.fixture(scope="session")

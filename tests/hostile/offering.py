@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from sigil.protocol.identity import generate_mnemonic
 from tests.first_boot.newborn import Newborn
-from tests.live import LiveServer
+from tests.support.live import LiveServer
 
 
 class Offering:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from tests.live import DEADLINE, LiveServer
+from tests.support.live import DEADLINE, LiveServer
 
 # docs/protocol.md, section 4.
 CODES = {

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sigil import __version__
-from sigil.resources.openapi import document
+from sigil.resources.openapi.document import document
 from tests.hostile.stranger import Stranger, code_of
 from tests.hostile.values import JSON, NOT_JSON
 

@@ -18,7 +18,7 @@ from sigil.device import Device
 from sigil.protocol.encoding import format_time
 from tests.hostile.offering import Offering
 from tests.hostile.stranger import Answer, code_of
-from tests.live import DEADLINE, LiveServer
+from tests.support.live import DEADLINE, LiveServer
 
 api = schemathesis.openapi.from_path(Path(__file__).parents[2] / "docs" / "openapi.json")
 

@@ -23,7 +23,7 @@ from sigil.protocol.action import Action
 from sigil.protocol.approval_messages import WantedGroup, WantedMember
 from sigil.protocol.encoding import format_time
 from sigil.protocol.forms import Answer as Answered
-from sigil.resources.openapi import document
+from sigil.resources.openapi.document import document
 from tests.hostile.offering import Offering
 from tests.hostile.stranger import Answer, code_of
 from tests.hostile.values import JSON, NOT_JSON

@@ -10,7 +10,7 @@ import pytest
 
 from tests.hostile.stranger import Stranger, code_of
 from tests.hostile.values import NOT_JSON
-from tests.live import LiveServer
+from tests.support.live import LiveServer
 
 CLOSE = b"Host: sigil\r\nConnection: close\r\n"
 JSON_TYPE = b"Content-Type: application/json\r\n"

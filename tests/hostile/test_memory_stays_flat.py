@@ -10,7 +10,7 @@ from tests.hostile.stranger import Stranger
 from tests.hostile.test_http_2_floods import BORNE, ENDED
 from tests.hostile.values import JSON, NOT_JSON
 from tests.hostile.watch import UNLIMITED, Watch
-from tests.live import LiveServer, wait_until
+from tests.support.live import LiveServer, wait_until
 
 BOUND = 16 << 20
 """More than ten times what was seen; a body or a field of requests of one kind that is kept would be over it."""

@@ -7,7 +7,7 @@ import json
 import ssl
 
 from tests.hostile.stranger import Stranger
-from tests.live import LiveServer, wait_until
+from tests.support.live import LiveServer, wait_until
 
 # No rates, so that whatever is refused is refused for what it is.
 UNLIMITED = {"SIGIL_RATE_LIMIT": "off", "SIGIL_DEVICE_RATE": "off", "SIGIL_MAX_PENDING_PER_DEVICE": "100"}

@@ -8,7 +8,7 @@ import sys
 import time
 
 from loadtest.usage import ProcessUsage, children, family_seconds
-from tests.live import wait_until
+from tests.support.live import wait_until
 
 _BUSY = "import time\nprint(flush=True)\nwhile True: pass"
 

@@ -9,9 +9,9 @@ from typing import Any
 import httpx
 import pytest
 
-from relay.sqlite import SqliteRegistry
+from relay.registry.sqlite.registry import SqliteRegistry
 from sigil.device import Device
-from tests.live_relay import LiveRelay, Server
+from tests.support.live_relay import LiveRelay, Server
 
 
 @pytest.fixture(scope="module")

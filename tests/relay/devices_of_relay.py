@@ -14,8 +14,8 @@ from websockets.asyncio.client import ClientConnection, connect
 from sigil.device import Device
 from sigil.protocol import signed_bytes
 from sigil.protocol.encoding import decode_base64, encode_base64
-from tests.live import DEADLINE
-from tests.live_relay import LiveRelay
+from tests.support.live import DEADLINE
+from tests.support.live_relay import LiveRelay
 
 
 def sign(device: Device, message: bytes) -> str:

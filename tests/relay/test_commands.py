@@ -10,9 +10,9 @@ import httpx
 import pytest
 
 from sigil.device import Device
-from tests.live import DEADLINE, wait_until
-from tests.live_relay import LiveRelay, Server
 from tests.relay.devices_of_relay import register
+from tests.support.live import DEADLINE, wait_until
+from tests.support.live_relay import LiveRelay, Server
 
 OLD, NEW = "the-old-key-of-more-than-32-characters-x", "the-new-key-of-more-than-32-characters-y"
 Command = Callable[..., subprocess.CompletedProcess[str]]

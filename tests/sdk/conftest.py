@@ -10,8 +10,8 @@ from typing import Any, Protocol
 import pytest
 
 from sigil.sdk import AsyncSigilAuth, Challenge, ChallengeStatus, Clockwork, SigilAuth
-from tests.live import LiveServer
 from tests.sdk.faults import FaultServer
+from tests.support.live import LiveServer
 
 SOME_KEY = "sgk_test_" + "0123456789abcdef" * 4
 

@@ -10,7 +10,7 @@ import pytest
 
 from sigil.protocol.canonical import canonical
 from sigil.sdk import Action, InvalidRequest
-from sigil.sdk.asking import action_bytes, challenge_body
+from sigil.sdk.request_bodies import action_bytes, challenge_body
 
 GOOD = {"type": "payment", "description": "Pay 12 € to Zoë", "params": {"b": [1, True, None, "x"], "a": {}}}
 

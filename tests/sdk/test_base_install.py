@@ -14,7 +14,7 @@ class Absent:
             raise ModuleNotFoundError(f"{name} is not installed")
 
 BLOCKED = {"click", "falcon", "lmdb", "granian", "mnemonic", "uvloop", "prometheus_client", "h2", "pytest"}
-OURS = {f"sigil.{part}" for part in ("device", "config", "core", "serving", "store", "app", "server", "cli")}
+OURS = {f"sigil.{part}" for part in ("app", "cli", "config", "core", "device", "serving", "sessions", "store")}
 sys.meta_path.insert(0, Absent())
 import sigil.sdk
 sigil.sdk.SigilAuth("https://localhost:8443", tls_pin="00" * 32).close()

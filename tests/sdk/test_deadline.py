@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 
 from sigil.sdk.deadline import done_within, shortened
-from sigil.sdk.trust import tls_context
+from sigil.sdk.tls import tls_context
 
 PIN = "00" * 32
 

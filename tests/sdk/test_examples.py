@@ -17,11 +17,11 @@ import pytest
 
 from sigil.device import Device
 from sigil.device.client import DeviceClient
-from sigil.device.pin import verify_info
+from sigil.device.http_client import ServerConnection
+from sigil.device.server_pin import verify_info
 from sigil.device.tls import TlsTrust
-from sigil.device.wire import ServerConnection
 from sigil.protocol.webhook import signed_headers
-from tests.live import LiveServer
+from tests.support.live import LiveServer
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "docs" / "examples"
 

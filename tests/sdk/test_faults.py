@@ -25,7 +25,6 @@ from sigil.sdk import (
     ServerFailed,
     SigilAuth,
 )
-from tests.live import LiveServer, free_port
 from tests.sdk.conftest import SOME_KEY, Calls, Connect, MovingClock
 from tests.sdk.faults import (
     TRICKLE_SECONDS,
@@ -38,6 +37,7 @@ from tests.sdk.faults import (
     refuse,
     trickling,
 )
+from tests.support.live import LiveServer, free_port
 
 ACTION = Action("login", "Sign in to Example")
 ID = "0a1b2c3d-0000-4000-8000-000000000001"

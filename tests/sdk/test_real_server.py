@@ -21,8 +21,8 @@ from sigil.sdk import (
     SigilAuth,
     Unauthorized,
 )
-from tests.live import DEADLINE, LiveServer, wait_until
 from tests.sdk.conftest import SOME_KEY, Calls, Connect, MovingClock
+from tests.support.live import DEADLINE, LiveServer, wait_until
 
 MEMBERS = {"type": "payment", "description": "Pay 12 € to Zoë", "params": {"amount": 12, "to": ["zoë", None, True]}}
 ACTION = Action(**MEMBERS)

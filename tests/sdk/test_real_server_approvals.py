@@ -20,10 +20,10 @@ from sigil.sdk import (
     ResultTimeout,
     verify_votes,
 )
-from tests.live import LiveServer
 from tests.protocol.vectors import cases
 from tests.sdk.conftest import Connect, MovingClock
 from tests.sdk.faults import FaultServer, answer, cut, refuse
+from tests.support.live import LiveServer
 
 ACTION = Action("deploy", "Zoë deploys 7.1", {"version": "7.1", "steps": [1, None]})
 

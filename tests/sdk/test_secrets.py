@@ -26,8 +26,8 @@ from sigil.sdk import (
     SigilAuth,
     SigilError,
 )
+from sigil.sdk.api_key import ApiKey
 from sigil.sdk.errors import RateLimited
-from sigil.sdk.key import ApiKey
 from tests.sdk.conftest import SOME_KEY, Calls
 from tests.sdk.faults import FaultServer, answer, cut, refuse
 from tests.sdk.test_faults import ACTION, ID, status_body

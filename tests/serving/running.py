@@ -18,6 +18,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+ROOT = Path(__file__).parents[2]
+
 
 def eventually(condition: Callable[[], Any], what: str, seconds: float = 180) -> Any:
     """Wait until the condition gives something true, and return that; exceptions of connections count as false."""
@@ -76,9 +78,9 @@ class Running:
         options |= {"state_dir": str(self.state_dir), "settings": str(self.settings_file)}
         self.log_file = folder / f"log-{self.state_dir.name}"
         with self.log_file.open("wb") as log:
-            command = [sys.executable, str(Path(__file__).with_name("tiny_service.py")), json.dumps(options)]
+            command = [sys.executable, "-m", "tests.serving.tiny_service", json.dumps(options)]
             # Its own group, so that a test can send what a terminal sends at Ctrl-C.
-            self.process = subprocess.Popen(command, stdout=log, stderr=log, process_group=0)
+            self.process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, process_group=0)
         self.workers = options.get("workers", 2)
 
     def __enter__(self) -> "Running":

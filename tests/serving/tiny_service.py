@@ -1,4 +1,4 @@
-"""A service for the tests of the process model: `python tiny_service.py <json>` serves a tiny ASGI application.
+"""A tiny service for the tests of the process model: `python -m tests.serving.tiny_service <json>`.
 
 The settings file (JSON) is read again at SIGHUP: {"greeting": "...", "broken": false, "refuse": false}.
 """
@@ -14,10 +14,10 @@ from typing import Any
 import granian.server.mp
 import msgspec
 
-from sigil.serving.process import Limits, serve
-from sigil.serving.refusal import StartRefused
-from sigil.serving.supervisor import CrashPolicy
-from sigil.serving.worker_life import AsgiApp, Life
+from sigil.serving.process.master import Limits, serve
+from sigil.serving.process.supervisor import CrashPolicy
+from sigil.serving.process.worker import AsgiApp, Life
+from sigil.serving.startup_error import StartRefused
 
 
 class Settings(msgspec.Struct, frozen=True):

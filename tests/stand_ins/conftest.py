@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from stand_in_clients import ApnsClient, FcmClient
 
-from tests.providers import Providers
+from tests.stand_ins.clients import ApnsClient, FcmClient
+from tests.support.providers import Providers
 
 
 @pytest.fixture(scope="session")

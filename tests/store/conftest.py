@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sigil.store.directory import file_system
+from sigil.store.state_directory import file_system
 
 TMPFS = 0x01021994
 

@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 import msgspec
 
 import sigil.store.lmdb as implementation
-from sigil.core.decision import Decision, Key, Kind
+from sigil.core.session_store import Decision, Key, Kind
 from sigil.store.lmdb import LmdbStore
 
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from random import Random
 
+from sigil.app.state import KINDS
 from sigil.core import challenge as rules
 from sigil.core.challenge import Challenge
-from sigil.core.delivery import complete, rows_of
-from sigil.core.ledger import Limits
-from sigil.core.outbox import OUTBOX, Claim, Push, claim, outbox_key
+from sigil.core.device_ledger import Limits
+from sigil.core.push_delivery import complete, rows_of
+from sigil.core.push_outbox import OUTBOX, Claim, Push, claim, outbox_key
 from sigil.protocol.ids import uuid4_bytes
-from sigil.state import KINDS
 from sigil.store.lmdb import LmdbStore
-from tests.services import START, Clock
+from tests.support.services import START, Clock
 
 MOST_BYTES = 450
 # A second. Ids that are due in one second stand together in an index, so the cost depends on it by some bytes: it must

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from sigil.core.decision import Decision, Key, Kind, StoreUnusable
+from sigil.core.session_store import Decision, Key, Kind, StoreUnusable
 from sigil.store.lmdb import DATA_FILE, LmdbStore
 
 PER_CHALLENGE = 450

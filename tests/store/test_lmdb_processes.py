@@ -12,10 +12,10 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from store_worker import COUNT, TICKET, Tally, Ticket, open_store, ticket
 
-from sigil.core.decision import Decision
+from sigil.core.session_store import Decision
 from sigil.store.lmdb import LmdbStore
+from tests.store.store_worker import COUNT, TICKET, Tally, Ticket, open_store, ticket
 
 KILLS = 100
 WORKERS = 3

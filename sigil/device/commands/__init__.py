@@ -1,10 +1,10 @@
 """`sigil device …`: a click group, `device`, for the `sigil` command to add."""
 
 from sigil.device.commands.answer import approve, pending, reject, watch
+from sigil.device.commands.context import DeviceGroup
 from sigil.device.commands.enrol import forget, init, servers, whoami
 from sigil.device.commands.listen import listen
 from sigil.device.commands.relays import register, unregister
-from sigil.device.commands.surroundings import DeviceGroup
 
 device = DeviceGroup(
     "device",

@@ -9,7 +9,7 @@ import click
 
 from sigil.device.approval_checks import Shown
 from sigil.device.client import Inbox
-from sigil.device.commands.surroundings import (
+from sigil.device.commands.context import (
     MATCH_CODE,
     chosen,
     client_of,
@@ -19,11 +19,11 @@ from sigil.device.commands.surroundings import (
     server_option,
     surroundings,
 )
-from sigil.device.commands.telling import approval_members, challenge_members
+from sigil.device.commands.output import approval_members, challenge_members
 from sigil.device.commands.watcher import Watcher
 from sigil.device.display import lines_of, printable
+from sigil.device.errors import MatchCodeRequired
 from sigil.device.keyring import Keyring
-from sigil.device.refusals import MatchCodeRequired
 from sigil.protocol.forms import Reason
 
 

@@ -10,7 +10,7 @@ from typing import cast
 
 import click
 
-from sigil.device.commands.surroundings import (
+from sigil.device.commands.context import (
     SERVER_URL,
     Matching,
     chosen,
@@ -22,10 +22,10 @@ from sigil.device.commands.surroundings import (
     trust_options,
 )
 from sigil.device.display import picture, printable, server_lines
+from sigil.device.errors import AlreadyRegistered, DeviceError, IdentityChanged, NotConfirmed
+from sigil.device.http_client import ServerConnection
 from sigil.device.keyring import Keyring, Registration
-from sigil.device.pin import ServerPin, verify_info
-from sigil.device.refusals import AlreadyRegistered, DeviceError, IdentityChanged, NotConfirmed
-from sigil.device.wire import ServerConnection
+from sigil.device.server_pin import ServerPin, verify_info
 from sigil.protocol.keys import SUITES, Suite
 
 _SERVER_ID = Matching("server_id", "[0-9a-f]{64}", "the full server_id: 64 lower-case hex characters")

@@ -9,15 +9,15 @@ from typing import Any, TypeVar
 
 import click
 
-from sigil.device.commands.surroundings import trust_of, trust_options
+from sigil.device.commands.context import trust_of, trust_options
+from sigil.device.errors import AddressRefused
+from sigil.device.http_client import ServerConnection, understood
 from sigil.device.keyring import Keyring, Registration, RelayRecord
 from sigil.device.origin import relay_origin
-from sigil.device.pin import verify_info
-from sigil.device.refusals import AddressRefused
 from sigil.device.relay.client import RelayClient
-from sigil.device.relay.refusals import RelayUnknown
+from sigil.device.relay.errors import RelayUnknown
+from sigil.device.server_pin import verify_info
 from sigil.device.tls import TlsTrust
-from sigil.device.wire import ServerConnection, understood
 from sigil.protocol.messages import Info
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])

@@ -10,8 +10,8 @@ from typing import Any, TypeVar, cast
 
 import click
 
+from sigil.device.commands.context import chosen, home_option, json_option, server_option
 from sigil.device.commands.relay_choice import RelayAddress, address_of, relay_options
-from sigil.device.commands.surroundings import chosen, home_option, json_option, server_option
 from sigil.device.display import picture, printable
 from sigil.device.keyring import Keyring, Registration, RelayRecord
 from sigil.device.relay.client import RelayClient

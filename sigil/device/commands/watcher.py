@@ -6,9 +6,9 @@ import click
 
 from sigil.device.approval_checks import Shown
 from sigil.device.client import DeviceClient
-from sigil.device.commands.surroundings import MATCH_CODE, Surroundings, one_line
+from sigil.device.commands.context import MATCH_CODE, Surroundings, one_line
 from sigil.device.display import lines_of, printable
-from sigil.device.refusals import DeviceError, ServerRefused, Unreachable
+from sigil.device.errors import DeviceError, ServerRefused, Unreachable
 
 # Answered elsewhere, cancelled or expired between the poll and the answer.
 _TOO_LATE = (404, 409, 410)

@@ -8,6 +8,7 @@ One `RelayClient` serves any number of devices; a `Listener` is three tasks and 
 Only connecting needs the package `websockets` (the extra `cli`).
 """
 
+from sigil.device.relay.backoff import Pace
 from sigil.device.relay.client import RelayClient
 from sigil.device.relay.events import (
     Asked,
@@ -24,7 +25,6 @@ from sigil.device.relay.events import (
     Repeated,
 )
 from sigil.device.relay.listener import Listener
-from sigil.device.relay.pace import Pace
 
 __all__ = [
     "Asked",

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, TypeVar
 
 import httpx
 
-from sigil.device.async_wire import AsyncHttp
+from sigil.device.async_http_client import AsyncHttp
+from sigil.device.errors import AnswerUnusable, ServerRefused
+from sigil.device.http_client import understood
 from sigil.device.origin import relay_origin
-from sigil.device.refusals import AnswerUnusable, ServerRefused
-from sigil.device.relay.refusals import PackageMissing
+from sigil.device.relay.errors import PackageMissing
 from sigil.device.software import Device
 from sigil.device.tls import TlsTrust, context
-from sigil.device.wire import understood
 from sigil.protocol.encoding import decode_base64, encode_base64
 from sigil.protocol.errors import InvalidRequest
 from sigil.protocol.relay_messages import DeviceRegistered, DeviceUnregistered, Platform, RegistrationChallenge

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from sigil.device.approval_checks import Shown
-from sigil.device.refusals import DeviceError, PayloadRefused
+from sigil.device.errors import DeviceError, PayloadRefused
 
 
 @dataclass(frozen=True)

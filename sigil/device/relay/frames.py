@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from sigil.device.refusals import MalformedPayload
+from sigil.device.errors import MalformedPayload
 from sigil.protocol.errors import InvalidRequest
 from sigil.protocol.ids import parse_uuid
 from sigil.protocol.messages import decode

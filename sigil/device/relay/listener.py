@@ -7,14 +7,14 @@ import contextlib
 from collections.abc import Awaitable, Callable
 
 from sigil.device.client import Inbox
-from sigil.device.pin import ServerPin
-from sigil.device.refusals import DeviceError, ServerRefused, Unreachable
+from sigil.device.errors import DeviceError, ServerRefused, Unreachable
+from sigil.device.relay.backoff import STABLE_SECONDS, Pace
 from sigil.device.relay.client import RelayClient
+from sigil.device.relay.errors import NotRegisteredAtRelay, RelayLost, Replaced
 from sigil.device.relay.events import Connected, Disconnected, Ignored, OnEvent, PendingFailed, Registered
 from sigil.device.relay.frames import Frame
-from sigil.device.relay.pace import STABLE_SECONDS, Pace
-from sigil.device.relay.reception import Reception
-from sigil.device.relay.refusals import NotRegisteredAtRelay, RelayLost, Replaced
+from sigil.device.relay.push_handler import Reception
+from sigil.device.server_pin import ServerPin
 from sigil.device.software import Device
 from sigil.protocol.relay_messages import Close
 

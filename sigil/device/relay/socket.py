@@ -12,10 +12,10 @@ from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.client import connect as websocket
 from websockets.exceptions import ConnectionClosed, WebSocketException
 
+from sigil.device.http_client import HEADERS, PHASE_SECONDS
+from sigil.device.relay.errors import NotRegisteredAtRelay, RelayAuthRefused, RelayLost, Replaced
 from sigil.device.relay.frames import Frame, parse_frame
-from sigil.device.relay.refusals import NotRegisteredAtRelay, RelayAuthRefused, RelayLost, Replaced
 from sigil.device.software import Device
-from sigil.device.wire import HEADERS, PHASE_SECONDS
 from sigil.protocol.encoding import decode_base64, encode_base64
 from sigil.protocol.errors import InvalidRequest
 from sigil.protocol.messages import decode

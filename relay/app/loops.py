@@ -1,0 +1,82 @@
+"""The background loops of a relay's worker, started by `app` only."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+import msgspec
+
+from relay.pushes.dispatch import Dispatch
+from relay.registry.key_rotation import reseal_tokens
+from relay.registry.port import Registry, RegistryBusy
+from relay.registry.sealing import Sealer
+from relay.sockets.connections import Sockets
+from sigil.protocol.relay_messages import Ping
+from sigil.serving.background import BackgroundLoops, Turn
+
+RETRY_SECONDS = 1.0
+SWEEP_SECONDS = 5.0
+_BATCH = 200
+_DAY = 86_400
+SILENT_SECONDS = 90 * _DAY
+_PING = msgspec.json.encode(Ping()).decode()
+
+
+class Loops:
+    """Every worker runs all; the registry gives each piece of work to one of them. `clock` gives Unix seconds;
+    `on_silent` is told how many tokens were evicted that nobody heard of for SILENT_SECONDS."""
+
+    def __init__(
+        self,
+        *,
+        registry: Registry,
+        sealer: Sealer,
+        dispatch: Dispatch,
+        sockets: Sockets,
+        clock: Callable[[], float],
+        on_silent: Callable[[int], None] = lambda evicted: None,
+    ) -> None:
+        self._registry = registry
+        self._sealer = sealer
+        self._dispatch = dispatch
+        self._sockets = sockets
+        self._clock = clock
+        self._on_silent = on_silent
+        turns: dict[str, Turn] = {
+            "deliver": sockets.deliver,
+            "heartbeat": self._heartbeat,
+            "retry": self._retry,
+            "sweep": self._sweep,
+            "prune": self._prune,
+            "rotate": self._rotate,
+        }
+        # A registry that is away tells so itself.
+        loops = BackgroundLoops(turns, rest=RETRY_SECONDS, expected=(RegistryBusy,))
+        self.start, self.stop = loops.start, loops.stop
+
+    async def _heartbeat(self) -> None:
+        began = time.monotonic()
+        await self._sockets.beat(_PING)
+        self._dispatch.measure()
+        await asyncio.sleep(max(0.0, began + 1 - time.monotonic()))
+
+    async def _retry(self) -> None:
+        if not await self._dispatch.retry(_BATCH):
+            await asyncio.sleep(RETRY_SECONDS)
+
+    async def _sweep(self) -> None:
+        if await self._registry.sweep(self._clock(), _BATCH) < _BATCH:
+            await asyncio.sleep(SWEEP_SECONDS)
+
+    async def _prune(self) -> None:
+        now = int(self._clock())
+        pruned = await self._registry.prune(now - SILENT_SECONDS, now - SILENT_SECONDS, now)
+        self._on_silent(pruned.evicted)
+        if not any(pruned):
+            await asyncio.sleep(_DAY)
+
+    async def _rotate(self) -> None:
+        await reseal_tokens(self._registry, self._sealer)
+        await asyncio.sleep(_DAY)

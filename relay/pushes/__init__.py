@@ -1,0 +1,1 @@
+"""Pushes: admission, claims, and attempts by transport."""

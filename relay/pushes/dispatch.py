@@ -1,0 +1,244 @@
+"""Pushes that were admitted, to their transports; each attempt ends in one outcome in the registry."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal, Protocol
+
+from relay.pushes.bulkhead import Bulkhead
+from relay.registry.port import SEEN_EVERY_SECONDS, Device, Platform, Push, Registry, RegistryBusy, Settled
+from relay.registry.sealing import Sealer, Unsealable
+from relay.transports import Letter, Load, Outcome, Transport
+from sigil.serving import logs
+
+PROVIDERS: tuple[Platform, ...] = ("apns", "fcm")
+"""Platforms that have their pushes delivered; for a WebSocket they wait to be fetched."""
+ATTEMPT_SECONDS = 10.0
+"""For one try at the provider."""
+TOTAL_SECONDS = 20.0
+"""From the claim of a push to its outcome, the wait for its turn included: well within its lease."""
+MAX_FAILURES = 10
+"""So many refusals in a row that may lie with the token, and it is taken for dead."""
+FAILING = "failing"
+# Refusals count against tokens only while the provider takes other pushes: else the fault may be ours.
+_PROVEN_SECONDS = 600.0
+_BUSY_SECONDS = 2.0
+_MAX_BACKOFF = 60.0
+_CLOSING_SECONDS = 2.0
+
+
+class News(Protocol):
+    """Who is told, for metrics. Times are seconds."""
+
+    def attempt(self, provider: str, status: str, seconds: float) -> None: ...
+
+    def token_age(self, provider: str, seconds: float) -> None:
+        """Of the registration that a push went to."""
+
+    def evicted(self, reason: str, count: int = 1) -> None: ...
+
+    def load(self, provider: str, load: Load, pushes: int) -> None:
+        """What a provider holds of this worker: connections, streams, and pushes under way or in line."""
+
+
+class NoNews:
+    """In the place of metrics with RELAY_TELEMETRY=none."""
+
+    def attempt(self, provider: str, status: str, seconds: float) -> None: ...
+
+    def token_age(self, provider: str, seconds: float) -> None: ...
+
+    def evicted(self, reason: str, count: int = 1) -> None: ...
+
+    def load(self, provider: str, load: Load, pushes: int) -> None: ...
+
+    def denied(self, provider: str, denied: bool) -> None: ...
+
+
+class Dispatch:
+    """`transports` by platform; a platform without one is off. `clock` gives Unix seconds."""
+
+    def __init__(
+        self,
+        *,
+        registry: Registry,
+        sealer: Sealer,
+        transports: Mapping[Platform, Transport],
+        clock: Callable[[], float],
+        news: News,
+        bulkhead: Callable[[], Bulkhead[Settled | None]] = Bulkhead,
+    ) -> None:
+        self._registry = registry
+        self._sealer = sealer
+        self._transports = transports
+        self._bulkheads = {platform: bulkhead() for platform in transports}
+        self._clock = clock
+        self._news = news
+        self._accepted_at: dict[Platform, float] = defaultdict(lambda: float("-inf"))
+
+    def open(self) -> None:
+        for transport in self._all():
+            transport.open()
+
+    async def deliver(self, admitted: Sequence[tuple[Push, Device]], seconds: float) -> dict[str, Settled]:
+        """Begin all, and give by push_key what is decided after `seconds`; the rest goes on by itself, or comes back
+        when it is due."""
+        tasks, decided = self._begin(admitted)
+        if decided:
+            await self._write(decided)
+        if tasks:
+            done, _ = await asyncio.wait(tasks, timeout=seconds)
+            decided += [settled for task in done if not task.cancelled() and (settled := task.result()) is not None]
+        return {settled.push_key: settled for settled in decided}
+
+    async def retry(self, most: int) -> bool:
+        """Begin again what is due, of each provider as much as has room; True when there may be more."""
+        more = False
+        for platform in PROVIDERS:
+            bulkhead = self._bulkheads.get(platform)
+            limit = most if bulkhead is None else min(most, bulkhead.room)
+            if limit <= 0:
+                continue
+            claimed = await self._registry.claim(platform, self._clock(), limit)
+            _, decided = self._begin(claimed)
+            if decided:
+                await self._write(decided)
+            more |= len(claimed) == limit
+        return more
+
+    def measure(self) -> None:
+        for platform, bulkhead in self._bulkheads.items():
+            self._news.load(platform, self._transports[platform].load(), len(bulkhead))
+
+    async def close(self) -> None:
+        """What is in flight has a moment to end; what does not is taken over by its lease."""
+        await asyncio.gather(*(bulkhead.end(_CLOSING_SECONDS) for bulkhead in self._bulkheads.values()))
+        for transport in self._all():
+            await transport.close()
+
+    def _all(self) -> list[Transport]:
+        return list({id(transport): transport for transport in self._transports.values()}.values())
+
+    def _begin(
+        self, claimed: Sequence[tuple[Push, Device]]
+    ) -> tuple[list[asyncio.Task[Settled | None]], list[Settled]]:
+        """Tasks, and what is decided without one: a provider that is off refuses, one that is full is tried later."""
+        tasks: list[asyncio.Task[Settled | None]] = []
+        decided: list[Settled] = []
+        for push, device in claimed:
+            bulkhead = self._bulkheads.get(push.platform)
+            if bulkhead is None:
+                decided.append(self._settled(push, Outcome("refused", "provider_off")))
+            elif bulkhead.room > 0:
+                tasks.append(bulkhead.begin(self._attempt(push, device, bulkhead)))
+            else:
+                due = min(self._clock() + _BUSY_SECONDS, push.push.expires_at)
+                decided.append(Settled(push.server_id, push.push.push_key, "queued", "provider_busy", due))
+        return tasks, decided
+
+    async def _attempt(self, push: Push, device: Device, bulkhead: Bulkhead[Settled | None]) -> Settled | None:
+        began = self._clock()
+        outcome = await self._sent_in_time(push, device, bulkhead)
+        if outcome.since is not None and outcome.since < device.registered_at:
+            # Dead since before it was registered, for another life of the same token.
+            outcome = Outcome("refused", outcome.error, blames_token=True)
+        seconds = self._clock() - began
+        settled = await self._concluded(push, device, outcome)
+        self._news.attempt(push.platform, settled.status, seconds)
+        self._news.token_age(push.platform, began - device.registered_at)
+        return settled if await self._write([settled]) else None
+
+    async def _concluded(self, push: Push, device: Device, outcome: Outcome) -> Settled:
+        """What an outcome means for its push, after what it says about the token."""
+        try:
+            if await self._mind(push.platform, device, outcome):
+                return self._settled(push, outcome)
+        except RegistryBusy:
+            # Of a token it is heard again, and until then it is not evicted.
+            return self._settled(push, Outcome("retry", outcome.error) if outcome.kind == "gone" else outcome)
+        return Settled(push.server_id, push.push.push_key, "queued", outcome.error)
+
+    async def _write(self, settled: list[Settled]) -> bool:
+        """False when the registry is away: then the lease brings them back, as once more is better than never."""
+        try:
+            await self._registry.settle(settled, self._clock())
+        except RegistryBusy:
+            return False
+        return True
+
+    async def _sent_in_time(self, push: Push, device: Device, bulkhead: Bulkhead[Settled | None]) -> Outcome:
+        """One outcome, whatever happens; never after the push expired, nor after its lease."""
+        left = min(TOTAL_SECONDS, push.push.expires_at - self._clock())
+        try:
+            async with asyncio.timeout(left), bulkhead.turn, asyncio.timeout(ATTEMPT_SECONDS):
+                return await self._send(push, device)
+        except TimeoutError:
+            return Outcome("retry", "timeout")
+        except Unsealable as error:
+            logs.error("token_cannot_be_opened", exc=error, message="TOKEN_ENCRYPTION_KEY is not the one it had")
+            return Outcome("refused", "sealed_with_another_key")
+        except Exception as error:
+            logs.error("push_attempt_failed", exc=error, provider=push.platform)
+            return Outcome("retry", "internal")
+
+    async def _send(self, push: Push, device: Device) -> Outcome:
+        return await self._transports[push.platform].send(self._letter(push, device))
+
+    async def _mind(self, platform: Platform, device: Device, outcome: Outcome) -> bool:
+        """What an outcome says about the token. False when the device has another one by now, or is gone: the push is
+        due at once, and whoever claims it finds how the device stands."""
+        now = self._clock()
+        if outcome.kind == "delivered":
+            self._accepted_at[platform] = now
+            if device.failures or now - device.seen_at >= SEEN_EVERY_SECONDS:
+                await self._registry.saw(device.fingerprint, int(now))
+        elif outcome.kind == "gone":
+            return await self._evict(platform, device, outcome.error or "gone")
+        elif outcome.blames_token and now - self._accepted_at[platform] < _PROVEN_SECONDS:
+            failures = await self._registry.failed(device.fingerprint, device.token)
+            if failures >= MAX_FAILURES:
+                await self._evict(platform, device, FAILING)
+            return failures > 0
+        return True
+
+    async def _evict(self, platform: Platform, device: Device, reason: str) -> bool:
+        evicted = await self._registry.evict(device.fingerprint, reason, device.token, int(self._clock()))
+        if evicted:
+            self._news.evicted(reason)
+            logs.info(
+                "token_evicted", provider=platform, fingerprint=logs.short(device.fingerprint.hex()), reason=reason
+            )
+        return evicted
+
+    def _letter(self, push: Push, device: Device) -> Letter:
+        wanted = push.push
+        return Letter(
+            push_id=wanted.push_id.hex(),
+            fingerprint=device.fingerprint.hex(),
+            token=self._sealer.open("token", device.fingerprint, device.platform, device.token).decode(),
+            payload=self._sealer.open("payload", device.fingerprint, "", wanted.payload),
+            expires_at=wanted.expires_at,
+            collapse_id=wanted.collapse_id,
+            priority=wanted.priority,
+        )
+
+    def _settled(self, push: Push, outcome: Outcome) -> Settled:
+        name = (push.server_id, push.push.push_key)
+        if outcome.kind != "retry":
+            return Settled(*name, _FINAL[outcome.kind], outcome.error)
+        backoff = min(2.0**push.attempts, _MAX_BACKOFF) * random.uniform(0.8, 1.2)  # noqa: S311 - jitter
+        due = self._clock() + max(outcome.after, backoff)
+        if due >= push.push.expires_at:
+            return Settled(*name, "failed", outcome.error)
+        return Settled(*name, "queued", outcome.error, due)
+
+
+_FINAL: dict[str, Literal["delivered", "token_evicted", "failed"]] = {
+    "delivered": "delivered",
+    "gone": "token_evicted",
+    "refused": "failed",
+    "denied": "failed",
+}

@@ -1,0 +1,116 @@
+"""The service of pushes: admitted, sealed, handed to their transports, and what became of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+
+from relay.pushes.dispatch import Dispatch
+from relay.registry.port import Admitted, NewPush, Push, Rate, Registry, Settled
+from relay.registry.sealing import Sealer
+from sigil.protocol import relay_messages as messages
+from sigil.protocol.encoding import decode_hex, parse_time
+from sigil.protocol.errors import InvalidRequest
+
+DEFAULT_LIFE_SECONDS = 300
+MAX_LIFE_SECONDS = 3600
+"""A push that wants to live longer lives so long: what is held is bounded."""
+ANSWER_SECONDS = 2.0
+
+
+class _Head(msgspec.Struct):
+    type: str = ""
+
+
+_head = msgspec.json.Decoder(_Head).decode
+
+
+class Pushes:
+    """Collaborators: registry, sealer, dispatch, the rate of a (server, device), clock (Unix seconds), randomness."""
+
+    def __init__(
+        self,
+        *,
+        registry: Registry,
+        sealer: Sealer,
+        dispatch: Dispatch,
+        rate: Rate,
+        clock: Callable[[], float],
+        randomness: Callable[[int], bytes],
+    ) -> None:
+        self._registry = registry
+        self._sealer = sealer
+        self._dispatch = dispatch
+        self._rate = rate
+        self._clock = clock
+        self._randomness = randomness
+
+    async def push(self, server_id: bytes, request: messages.PushRequest) -> messages.PushResults:
+        """Answers within ANSWER_SECONDS; what is undecided by then is queued. All are of the right form, or none is."""
+        now = self._clock()
+        wanted = [self._wanted(push, f"$.pushes[{index}]", now) for index, push in enumerate(request.pushes)]
+        admitted = await self._registry.admit(server_id, wanted, now, self._rate)
+        mine = [
+            (Push(server_id, push, answer.device.platform, created_at=now), answer.device)
+            for push, answer in zip(wanted, admitted, strict=True)
+            if answer.device is not None and answer.device.platform != "websocket"
+        ]
+        settled = await self._dispatch.deliver(mine, ANSWER_SECONDS)
+        return messages.PushResults(
+            [_result(push, answer, settled.get(push.push_key)) for push, answer in zip(wanted, admitted, strict=True)]
+        )
+
+    async def outcomes(self, server_id: bytes, push_keys: Sequence[str]) -> messages.PushResults:
+        found = await self._registry.outcomes(server_id, push_keys)
+        return messages.PushResults([_remembered(push) for push in found])
+
+    def _wanted(self, push: messages.WantedPush, path: str, now: float) -> NewPush:
+        fingerprint = decode_hex(push.fingerprint, f"{path}.fingerprint", length=32)
+        payload = bytes(push.payload)
+        if len(payload) > messages.MAX_PAYLOAD:
+            raise InvalidRequest(f"A payload has at most {messages.MAX_PAYLOAD} bytes.", path=f"{path}.payload")
+        push_id = self._randomness(16)
+        expires_at = int(now) + DEFAULT_LIFE_SECONDS
+        if push.expires_at is not None:
+            expires_at = min(parse_time(push.expires_at, f"{path}.expires_at"), int(now) + MAX_LIFE_SECONDS)
+        return NewPush(
+            push_id=push_id,
+            push_key=push.push_key,
+            fingerprint=fingerprint,
+            payload=self._sealer.seal("payload", fingerprint, "", payload),
+            expires_at=expires_at,
+            collapse_id=push.collapse_id,
+            priority=push.priority or "high",
+            exempt=_type(payload, path) == "clear",
+        )
+
+
+def _type(payload: bytes, path: str) -> str:
+    try:
+        # All of it: what cannot be made into a frame would be found out where other servers' pushes wait behind it.
+        msgspec.json.decode(payload)
+        return _head(payload).type
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidRequest("A payload is a JSON object.", path=f"{path}.payload") from error
+
+
+def _result(push: NewPush, answer: Admitted, settled: Settled | None) -> messages.PushResult:
+    told: dict[str, Any] = {"status": answer.status, "error": answer.error}
+    if settled is not None:
+        told = {"status": settled.status, "error": settled.error}
+    return messages.PushResult(
+        fingerprint=push.fingerprint.hex(),
+        provider=answer.platform,
+        push_id=answer.push_id.hex() if answer.push_id else None,
+        **told,
+    )
+
+
+def _remembered(push: Push | None) -> messages.PushResult:
+    if push is None:
+        return messages.PushResult("", "failed", error="unknown")
+    return messages.PushResult(
+        push.push.fingerprint.hex(), push.status, push.platform, push.push.push_id.hex(), push.error
+    )

@@ -1,0 +1,1 @@
+"""Registration: devices, trusted servers, nonces, and the origins that may register."""

@@ -1,0 +1,148 @@
+"""Statements about pushes in PostgreSQL.
+
+A plan is made when a table is as good as empty, and kept when it is not. So no statement leaves a choice that would be
+right for a small table only: keys are looked up by ANY or by a LATERAL with a LIMIT, and rows that were chosen and
+locked are written by their ctid, never by a join. A row that changes in that moment is not written then; where that is
+used, the next round finds it. Where an index would fit that is of no use, for its condition or its order alone, the
+statement is written so that it does not (`coalesce`, `|| ''`).
+"""
+
+# ruff: noqa: S608 - what is put together is names of columns
+
+from __future__ import annotations
+
+from relay.registry.rows import device_columns, push_columns
+
+_PUSH = push_columns("push")
+_NAMES = _PUSH.replace("push.", "")
+
+SPEND = "INSERT INTO nonce VALUES ($1, $2) ON CONFLICT DO NOTHING"
+
+DEVICES = f"SELECT {device_columns('device')} FROM device WHERE fingerprint = ANY($1::bytea[])"
+LOCK_DEVICES = f"{DEVICES} ORDER BY fingerprint FOR NO KEY UPDATE"
+
+SITUATION = """
+SELECT paid.until, held.number, known.push_id, known.platform, known.status, known.error
+FROM unnest($2::text[], $3::bytea[], $4::bytea[]) WITH ORDINALITY AS wanted(push_key, fingerprint, bucket, place)
+LEFT JOIN LATERAL (
+    SELECT push_id, platform, status, error FROM push WHERE server_id = $1 AND push_key = wanted.push_key LIMIT 1
+) AS known ON true
+LEFT JOIN LATERAL (
+    SELECT paid_until AS until FROM bucket WHERE server_id = $1 AND fingerprint = wanted.bucket LIMIT 1
+) AS paid ON true
+CROSS JOIN LATERAL (
+    SELECT count(*) AS number FROM (
+        SELECT FROM push WHERE fingerprint = wanted.fingerprint AND status = 'queued' LIMIT $5
+    ) AS ones
+) AS held
+ORDER BY wanted.place
+"""
+
+INSERT = f"""
+WITH paid AS (
+    INSERT INTO bucket SELECT $1, * FROM unnest($2::bytea[], $3::float8[])
+    ON CONFLICT (server_id, fingerprint) DO UPDATE SET paid_until = excluded.paid_until
+)
+INSERT INTO push ({_NAMES})
+SELECT {_NAMES} FROM unnest(
+    $4::bytea[], $5::text[], $6::bytea[], $7::bytea[], $8::bigint[], $9::text[], $10::text[], $11::boolean[],
+    $12::bytea[], $13::text[], $14::text[], $15::text[], $16::float8[], $17::integer[], $18::float8[]
+) WITH ORDINALITY AS wanted({_NAMES}, place)
+ORDER BY place
+ON CONFLICT DO NOTHING
+"""
+
+# OFFSET counts from the newest: what is behind it is over the number that a device may hold.
+SUPERSEDE = """
+UPDATE push SET status = 'failed', error = $3, payload = '', due = 0 WHERE ctid = ANY (ARRAY(
+    SELECT locked.ctid FROM unnest($1::bytea[]) AS crowded(fingerprint) CROSS JOIN LATERAL (
+        SELECT ctid FROM push WHERE fingerprint = crowded.fingerprint AND status = 'queued'
+        ORDER BY seq DESC OFFSET $2 FOR UPDATE SKIP LOCKED
+    ) AS locked
+))
+RETURNING push_id
+"""
+
+# The rows of an ANY come in the order of the index, so that two batches lock in the same order.
+END_SOME = """
+UPDATE push SET status = $3, error = $4, payload = '', due = 0
+WHERE server_id = $1 AND push_key = ANY ($2::text[])
+    AND (status = 'queued' OR (status <> 'delivered' AND $3 = 'delivered'))
+"""
+TRY_AGAIN = """
+UPDATE push SET
+    error = ($3::text[])[array_position($2::text[], push_key)],
+    due = CASE WHEN platform = 'websocket' THEN 0 ELSE ($4::float8[])[array_position($2::text[], push_key)] END
+WHERE server_id = $1 AND push_key = ANY ($2::text[]) AND coalesce(status, '') = 'queued'
+"""
+
+# Of a device that goes, and of one that moves: then they are due at once, or wait for the device to fetch them.
+END_ALL = """
+UPDATE push SET status = $2, error = $3, payload = '', due = 0 WHERE ctid = ANY (ARRAY(
+    SELECT ctid FROM push WHERE fingerprint = $1 AND status = 'queued' ORDER BY push_key || '' FOR UPDATE
+))
+"""
+FOLLOW = """
+UPDATE push SET platform = $2, due = CASE WHEN $2 = 'websocket' THEN 0 ELSE $3::float8 END WHERE ctid = ANY (ARRAY(
+    SELECT ctid FROM push WHERE fingerprint = $1 AND status = 'queued' AND platform <> $2
+    ORDER BY push_key || '' FOR UPDATE
+))
+"""
+
+OUTCOMES = f"SELECT {_PUSH} FROM push WHERE server_id = $1 AND push_key = ANY ($2::text[])"
+
+HELD = f"""
+SELECT {_PUSH} FROM unnest($1::bytea[]) AS asked(fingerprint)
+CROSS JOIN LATERAL (
+    SELECT * FROM push
+    WHERE fingerprint = asked.fingerprint AND status = 'queued' AND platform = 'websocket' AND expires_at > $2::float8
+    ORDER BY seq DESC LIMIT $3
+) AS push
+ORDER BY push.seq
+"""
+
+ACKNOWLEDGE = f"""
+UPDATE push SET status = 'delivered', error = NULL, payload = '', due = 0
+WHERE push_id = $2 AND fingerprint = $1 RETURNING {_PUSH}
+"""
+
+# Locked rows are another one's, who claims at the same time or has an outcome to write.
+CLAIM = f"""
+UPDATE push SET
+    status = CASE WHEN expires_at <= $1 THEN 'failed' ELSE status END,
+    error = CASE WHEN expires_at <= $1 THEN 'expired' ELSE error END,
+    payload = CASE WHEN expires_at <= $1 THEN '' ELSE payload END,
+    due = CASE WHEN expires_at <= $1 THEN 0 ELSE $3::float8 END,
+    attempts = attempts + 1
+WHERE ctid = ANY (ARRAY(
+    SELECT ctid FROM push WHERE status = 'queued' AND due > 0 AND platform = $4 AND due <= $1::float8
+    ORDER BY due LIMIT $2 FOR UPDATE SKIP LOCKED
+))
+RETURNING {_PUSH}
+"""
+
+SWEEP = """
+WITH pushes AS (
+    DELETE FROM push WHERE ctid = ANY (ARRAY(
+        SELECT ctid FROM push WHERE expires_at <= floor($1::float8)::bigint
+        ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED
+    )) RETURNING 1
+), nonces AS (
+    DELETE FROM nonce WHERE ctid = ANY (ARRAY(
+        SELECT ctid FROM nonce WHERE until < ceil($1::float8)::bigint
+        ORDER BY until LIMIT $2 FOR UPDATE SKIP LOCKED
+    )) RETURNING 1
+), buckets AS (
+    DELETE FROM bucket WHERE ctid = ANY (ARRAY(
+        SELECT ctid FROM bucket WHERE paid_until <= $1::float8 ORDER BY paid_until LIMIT $2 FOR UPDATE SKIP LOCKED
+    )) RETURNING 1
+)
+SELECT (SELECT count(*) FROM pushes) + (SELECT count(*) FROM nonces) + (SELECT count(*) FROM buckets)
+"""
+
+# Beyond what is worth counting, what the last ANALYZE estimated.
+BACKLOG = """
+SELECT CASE WHEN number < $1 THEN number ELSE greatest(number, (
+    SELECT reltuples::bigint FROM pg_class WHERE oid = 'push_waiting'::regclass
+)) END FROM (SELECT count(*) AS number FROM (SELECT FROM push WHERE status = 'queued' LIMIT $1) AS ones) AS counted
+"""

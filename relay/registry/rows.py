@@ -1,0 +1,61 @@
+"""Rows of either database as values, and the columns that they are read from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from relay.registry.port import Device, NewPush, Push, Server
+
+SERVER = "server_id, public_key, name, trusted_at, listed"
+_DEVICE = "fingerprint public_key platform token registered_at seen_at failures evicted"
+_PUSH = (
+    "push_id push_key fingerprint payload expires_at collapse_id priority exempt "
+    "server_id platform status error due attempts created_at"
+)
+PUSH_WIDTH = len(_PUSH.split())
+
+
+def device_columns(table: str) -> str:
+    return ", ".join(f"{table}.{name}" for name in _DEVICE.split())
+
+
+def push_columns(table: str) -> str:
+    return ", ".join(f"{table}.{name}" for name in _PUSH.split())
+
+
+def server_of(row: Sequence[Any]) -> Server:
+    server_id, public_key, name, trusted_at, listed = row
+    return Server(server_id, public_key, name, trusted_at, bool(listed))
+
+
+def device_of(row: Sequence[Any]) -> Device:
+    return Device(*row)
+
+
+def push_of(row: Sequence[Any]) -> Push:
+    push_id, push_key, fingerprint, payload, expires_at, collapse_id, priority, exempt, server_id, *rest = row
+    new = NewPush(push_id, push_key, fingerprint, payload, expires_at, collapse_id, priority, bool(exempt))
+    return Push(server_id, new, *rest)
+
+
+def row_of(push: Push) -> tuple[Any, ...]:
+    """The values of `push_columns`, in their order."""
+    new = push.push
+    return (
+        new.push_id,
+        new.push_key,
+        new.fingerprint,
+        new.payload,
+        new.expires_at,
+        new.collapse_id,
+        new.priority,
+        new.exempt,
+        push.server_id,
+        push.platform,
+        push.status,
+        push.error,
+        push.due,
+        push.attempts,
+        push.created_at,
+    )

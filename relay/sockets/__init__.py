@@ -1,0 +1,1 @@
+"""WebSocket connections of devices, their limits, and pushes in flight on them."""

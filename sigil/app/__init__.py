@@ -1,0 +1,1 @@
+"""Composition root: the master process, the applications of a worker, and its background loops."""

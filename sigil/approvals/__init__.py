@@ -1,0 +1,1 @@
+"""Approval requests: M of N devices decide (`mpa` on the wire)."""

@@ -1,0 +1,1 @@
+"""Challenges: one device approves or rejects one action."""

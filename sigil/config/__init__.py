@@ -1,0 +1,1 @@
+"""Settings of the server, read from the environment and from files."""

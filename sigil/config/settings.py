@@ -1,0 +1,274 @@
+"""The settings of the server: the only reader of the environment and of secret files (docs/configuration.md).
+
+`load(os.environ)` gives a `Config` and warnings, or raises `ConfigError` with one line for every wrong value.
+Lines name the variable and the mend, and never repeat a secret.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+from sigil.config import webhooks
+from sigil.config.webhooks import WebhookTarget
+from sigil.serving import settings
+from sigil.serving.settings import MIN_SECRET_LENGTH, VISIBLE, ConfigError, Network, Reader, Secret
+
+SECRETS = ("SIGIL_MNEMONIC", "API_KEY", "WEBHOOK_SECRET", "WEBHOOK_URL", "METRICS_TOKEN", "SIGIL_INIT_TOKEN")
+"""Variables whose value is a secret itself, or may hold one."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """All settings of `sigil serve`, parsed. Rates are per minute, 0 for none; sizes in bytes."""
+
+    mode: Literal["operational", "init"] = "operational"
+    mnemonic: Secret | None = None
+    host: str = "0.0.0.0"
+    port: int = 8443
+    http_only: bool = False
+    workers: int = 1
+    state_dir: Path = Path("/dev/shm/sigil-8443")  # noqa: S108 - checked for owner, links and mode before use
+    state_dir_insecure: bool = False
+    store_size: int = 2 * 1024**3
+    server_name: str = "Sigil"
+    public_url: str | None = None
+    relay_url: str | None = None
+    relay_public_url: str | None = None
+    push_content: Literal["full", "reference"] = "full"
+    preset_keys: tuple[Secret, ...] = ()
+    revoked_keys: tuple[str, ...] = ()
+    tls_cert: Path = Path("/var/lib/sigil/tls/cert.pem")
+    tls_key: Path = Path("/var/lib/sigil/tls/key.pem")
+    tls_auto_generate: bool = True
+    telemetry: Literal["full", "minimal", "none"] = "full"
+    metrics_token: Secret | None = None
+    log_level: Literal["debug", "info", "warn", "error"] = "info"
+    init_token: Secret | None = None
+    init_token_off: bool = False
+    init_reset: bool = False
+    number_matching: bool = False
+    max_pending_per_device: int = 5
+    device_rate: int = 10
+    mpa_exclude_requester: bool = False
+    rate_limit: int = 600
+    webhook: WebhookTarget | None = None
+    trusted_proxies: tuple[Network, ...] = ()
+    use_cf_connecting_ip: bool = False
+    warnings: tuple[str, ...] = field(default=(), compare=False)
+
+    @property
+    def live_keys(self) -> bool:
+        """Whether this server issues live API keys; only one that requires attestation does."""
+        return False
+
+    @property
+    def key_prefix(self) -> Literal["sgk_live_", "sgk_test_"]:
+        """Of the API keys that this server issues."""
+        return "sgk_live_" if self.live_keys else "sgk_test_"
+
+    @property
+    def scheme(self) -> Literal["http", "https"]:
+        return "http" if self.http_only else "https"
+
+
+# Named in the documentation, but built later: set, they stop the start rather than pretend.
+_FLAGS_NOT_BUILT = ("SIGIL_ATTESTATION_REQUIRED", "SIGIL_ALLOW_EMULATORS")
+_VALUES_NOT_BUILT = ("SIGIL_STORE_URL",)
+# Read by other commands, by other programs of this project, or by parts that are not built yet.
+_FOREIGN = frozenset(
+    {
+        "SIGIL_API_KEY",
+        "SIGIL_SERVICE_URL",
+        "SIGIL_TEST_VECTORS",
+        "SIGIL_DEVICE_HOME",
+        # The relay's: one file of settings often serves both.
+        "RELAY_HOST",
+        "RELAY_PORT",
+        "RELAY_WS_PORT",
+        "RELAY_WORKERS",
+        "RELAY_DATA_DIR",
+        "RELAY_TRUSTED_SERVERS",
+        "RELAY_TRUSTED_SERVERS_FILE",
+        "RELAY_TRUST_ON_FIRST_USE",
+        "RELAY_PUSH_RATE",
+        "RELAY_PUSH_CONSOLE",
+        "RELAY_TELEMETRY",
+    }
+)
+_REVOCATION = re.compile(r"[0-9a-f]{8,32}\Z")
+
+
+def load(environ: Mapping[str, str]) -> Config:
+    """Parse the environment; raises ConfigError with every fault at once."""
+    reader = Reader(environ, _FOREIGN)
+    config = _read(reader)
+    _refuse_not_built(reader)
+    reader.warn_unknown("SIGIL_", "RELAY_")
+    if reader.faults:
+        raise ConfigError(reader.faults)
+    return replace(config, warnings=tuple(reader.warnings))
+
+
+def load_mnemonic(environ: Mapping[str, str]) -> Secret:
+    """The mnemonic alone, for commands that derive from it; ConfigError."""
+    reader = Reader(environ)
+    mnemonic = _mnemonic(reader)
+    if mnemonic is None:
+        raise ConfigError(reader.faults or [_NO_MNEMONIC])
+    return mnemonic
+
+
+@dataclass(frozen=True)
+class Renewed:
+    """What SIGHUP reads anew, beside the certificate."""
+
+    preset_keys: tuple[Secret, ...]
+    revoked_keys: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+def load_renewed(environ: Mapping[str, str]) -> Renewed:
+    """These alone: other files may be gone since the start, and must not stand between a stolen key and its revocation.
+    ConfigError.
+    """
+    reader = Reader(environ)
+    preset, revoked = _preset(reader), _revoked(reader)
+    if reader.faults:
+        raise ConfigError(reader.faults)
+    return Renewed(preset, revoked, tuple(reader.warnings))
+
+
+@dataclass(frozen=True)
+class WebhookSettings:
+    """What commands about webhooks go by; the URL and the secrets may be absent."""
+
+    url: Secret | None
+    secrets: tuple[Secret, ...]
+    state_dir: Path
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where this host's server can be reached from this host."""
+
+    host: str
+    port: int
+    http_only: bool
+
+
+def load_address(environ: Mapping[str, str]) -> Address:
+    """The address alone, for a health check that is given no secrets; ConfigError."""
+    reader = Reader(environ)
+    address = _address(reader)
+    if reader.faults:
+        raise ConfigError(reader.faults)
+    return address
+
+
+def load_webhook(environ: Mapping[str, str]) -> WebhookSettings:
+    """The settings of webhooks and of the store alone, for commands; ConfigError."""
+    reader = Reader(environ)
+    url, secrets = webhooks.url(reader), webhooks.secrets(reader)
+    state_dir = _state_dir(reader, _address(reader))
+    if reader.faults:
+        raise ConfigError(reader.faults)
+    return WebhookSettings(url, secrets, state_dir)
+
+
+_NO_MNEMONIC = "SIGIL_MNEMONIC or SIGIL_MNEMONIC_PATH required"
+
+
+def _mnemonic(r: Reader) -> Secret | None:
+    return r.secret("SIGIL_MNEMONIC", file="SIGIL_MNEMONIC_PATH")
+
+
+def _address(r: Reader) -> Address:
+    http_port = r.value("SIGIL_HTTP_PORT", None, settings.port)
+    port = http_port or r.value("SIGIL_PORT", 8443, settings.port)
+    host = r.value("SIGIL_HOST", "0.0.0.0", str)
+    reached = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return Address(reached, port, http_only=http_port is not None)
+
+
+def _read(r: Reader) -> Config:
+    mnemonic = _mnemonic(r)
+    mode = r.choice("SIGIL_MODE", "operational", "operational", "init")
+    if mode == "operational" and mnemonic is None and not r.faults:
+        r.faults.append(_NO_MNEMONIC)
+    address = _address(r)
+    nobody: tuple[Network, ...] = ()
+    proxies = (
+        r.value("TRUSTED_PROXY_IP", nobody, settings.networks)
+        + r.value("TRUSTED_PROXY_CIDR", nobody, settings.networks)
+        + r.value("TRUSTED_PROXY_PROVIDER", nobody, settings.provider)
+    )
+    token = r.token("SIGIL_INIT_TOKEN", or_off=True)
+    token_off = token is not None and token.reveal().lower() == "off"
+    return Config(
+        mode="init" if mode == "init" and mnemonic is None else "operational",
+        mnemonic=mnemonic,
+        host=r.value("SIGIL_HOST", "0.0.0.0", str),
+        port=address.port,
+        http_only=address.http_only,
+        workers=r.value("SIGIL_WORKERS", None, settings.count(1, 256)) or settings.usable_cores(),
+        state_dir=_state_dir(r, address),
+        state_dir_insecure=r.flag("SIGIL_STATE_DIR_INSECURE", default=False),
+        store_size=r.value("SIGIL_STORE_SIZE", 2 * 1024**3, settings.size),
+        server_name=r.value("SIGIL_SERVER_NAME", "Sigil", settings.printable_name),
+        public_url=r.value("SIGIL_PUBLIC_URL", None, settings.https_origin),
+        relay_url=r.value("RELAY_URL", "http://relay:8080", settings.url) if r.text("RELAY_URL") != "" else None,
+        relay_public_url=r.value("RELAY_PUBLIC_URL", None, settings.url),
+        push_content=r.choice("SIGIL_PUSH_CONTENT", "full", "full", "reference"),  # type: ignore[arg-type]
+        preset_keys=_preset(r),
+        revoked_keys=_revoked(r),
+        tls_cert=r.value("TLS_CERT_PATH", Config.tls_cert, Path),
+        tls_key=r.value("TLS_KEY_PATH", Config.tls_key, Path),
+        tls_auto_generate=r.flag("TLS_AUTO_GENERATE", default=True),
+        telemetry=r.choice("SIGIL_TELEMETRY", "full", "full", "minimal", "none"),  # type: ignore[arg-type]
+        metrics_token=r.token("METRICS_TOKEN"),
+        log_level=r.choice("LOG_LEVEL", "info", "debug", "info", "warn", "error"),  # type: ignore[arg-type]
+        init_token=None if token_off else token,
+        init_token_off=token_off,
+        init_reset=r.flag("SIGIL_INIT_RESET", default=False),
+        number_matching=r.flag("SIGIL_NUMBER_MATCHING", default=False),
+        max_pending_per_device=r.value("SIGIL_MAX_PENDING_PER_DEVICE", 5, settings.count(1, 100)),
+        device_rate=r.value("SIGIL_DEVICE_RATE", 10, settings.rate),
+        mpa_exclude_requester=r.flag("SIGIL_MPA_EXCLUDE_REQUESTER", default=False),
+        rate_limit=r.value("SIGIL_RATE_LIMIT", 600, settings.rate),
+        trusted_proxies=proxies,
+        use_cf_connecting_ip=r.flag("USE_CF_CONNECTING_IP", default=False),
+        webhook=webhooks.target(r),
+    )
+
+
+def _state_dir(r: Reader, address: Address) -> Path:
+    return r.value("SIGIL_STATE_DIR", Path(f"/dev/shm/sigil-{address.port}"), settings.absolute)  # noqa: S108
+
+
+def _refuse_not_built(r: Reader) -> None:
+    # Parsed, so that a misspelt `true` is a fault too, and not a `false`.
+    asked = [name for name in _FLAGS_NOT_BUILT if r.flag(name, default=False)]
+    asked += [name for name in _VALUES_NOT_BUILT if r.text(name)]
+    r.faults += [f"{name}: not built yet in this version; unset it to start" for name in asked]
+
+
+def _preset(r: Reader) -> tuple[Secret, ...]:
+    secret = r.secret("API_KEY")
+    keys = [key.strip() for key in secret.reveal().split(",") if key.strip()] if secret else []
+    # Header values are visible ASCII: another key could never be sent.
+    if any(len(key) < MIN_SECRET_LENGTH or not VISIBLE.match(key) for key in keys):
+        r.faults.append(
+            f"API_KEY: every key has at least {MIN_SECRET_LENGTH} visible ASCII characters; `sigil keygen` makes one"
+        )
+    return tuple(Secret(key) for key in keys)
+
+
+def _revoked(r: Reader) -> tuple[str, ...]:
+    items = tuple(item for item in re.split(r"[\s,]+", r.list_or_file("SIGIL_REVOKED_API_KEYS")) if item)
+    if not all(_REVOCATION.match(item) for item in items):
+        r.faults.append("SIGIL_REVOKED_API_KEYS: is a list of 8 to 32 lower-case hex characters of key ids")
+    return items

@@ -1,0 +1,1 @@
+"""What pushes and webhooks share: backlog, candidates, work in flight, circuit breaker."""

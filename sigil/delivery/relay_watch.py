@@ -1,0 +1,10 @@
+"""Whether the relay is there: the first request without an answer says that it is not."""
+
+from __future__ import annotations
+
+from sigil.core.circuit_breaker import RELAY_KEY
+from sigil.delivery.circuit_breaker import OutageWatch
+
+
+class RelayWatch(OutageWatch):
+    key = RELAY_KEY

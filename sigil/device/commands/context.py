@@ -1,0 +1,157 @@
+"""What all device commands share: where keys are, which server is meant, and how errors end."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from sigil.device.client import DeviceClient
+from sigil.device.display import printable
+from sigil.device.errors import AddressRefused, DeviceError, NotRegistered, TrustUnusable
+from sigil.device.http_client import ServerConnection
+from sigil.device.keyring import Keyring, Registration
+from sigil.device.origin import base_url
+from sigil.device.timestamps import Clock, Sleep
+from sigil.device.tls import TlsTrust
+
+# Generic since click 8.2 only, and only for the type checker of interest.
+if TYPE_CHECKING:
+    _TextParam = click.ParamType[str]
+else:
+    _TextParam = click.ParamType
+
+
+def _on_terminal() -> bool:
+    return sys.stdin.isatty()
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What a test replaces, as `obj` of the click context."""
+
+    clock: Clock = time.time
+    sleep: Sleep = time.sleep
+    interactive: Callable[[], bool] = _on_terminal
+
+
+def surroundings() -> Surroundings:
+    return click.get_current_context().find_object(Surroundings) or Surroundings()
+
+
+class DeviceGroup(click.Group):
+    """Ends every refusal as one line on stderr and exit code 1; usage errors stay click's, with 2."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except DeviceError as error:
+            raise click.ClickException(one_line(error)) from error
+        except OSError as error:
+            if error.errno == errno.EPIPE:
+                raise
+            where = f": {error.filename}" if error.filename else ""
+            raise click.ClickException(printable(f"{error.strerror or error}{where}")) from error
+
+
+def one_line(error: DeviceError) -> str:
+    return printable(f"{error.code}: {error.message}")
+
+
+class _ServerUrl(_TextParam):
+    name = "url"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        try:
+            return base_url(str(value))
+        except AddressRefused as error:
+            self.fail(error.message, param, ctx)
+
+
+class Matching(_TextParam):
+    """A text of one form; `normalise` is applied first."""
+
+    def __init__(self, name: str, pattern: str, said: str, normalise: Callable[[str], str] = str) -> None:
+        self.name, self._pattern, self._said, self._normalise = name, re.compile(pattern, re.ASCII), said, normalise
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        text = self._normalise(str(value))
+        if not self._pattern.fullmatch(text):
+            self.fail(f"expected {self._said}", param, ctx)
+        return text
+
+
+SERVER_URL = _ServerUrl()
+MATCH_CODE = Matching("NN", "[0-9]{2}", "two digits")
+# As `openssl x509 -fingerprint -sha256` writes it, too.
+_SHA256 = Matching("sha256", "[0-9a-f]{64}", "64 hex characters", lambda text: text.replace(":", "").lower())
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+def trust_options(whose: str) -> Callable[[_Command], _Command]:
+    file = click.Path(exists=True, dir_okay=False, path_type=Path)
+    ca = click.option("--ca", type=file, help=f"Trust these PEM certificates of {whose}.")
+    pin = click.option("--tls-pin", type=_SHA256, help=f"Trust only {whose}'s certificate with this SHA-256.")
+    return lambda command: ca(pin(command))
+
+
+def trust_of(url: str, ca: Path | None, tls_pin: str | None) -> TlsTrust:
+    """What `trust_options` say about an address."""
+    if ca is not None and tls_pin is not None:
+        raise click.UsageError("Give one of --ca and --tls-pin.")
+    if (ca or tls_pin) and url.startswith("http:"):
+        raise click.UsageError("--ca and --tls-pin are for https addresses.")
+    try:
+        return TlsTrust(ca_pem=ca.read_text("ascii") if ca else None, sha256=tls_pin)
+    except UnicodeDecodeError as error:
+        raise TrustUnusable(f"{ca} holds no PEM certificate.") from error
+
+
+def _default_home() -> Path:
+    configured = Path(os.environ.get("XDG_CONFIG_HOME", ""))
+    # The XDG specification: a relative path is to be ignored.
+    return (configured if configured.is_absolute() else Path.home() / ".config") / "sigil" / "device"
+
+
+home_option = click.option(
+    "--home",
+    "keyring",
+    envvar="SIGIL_DEVICE_HOME",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=_default_home,
+    callback=lambda _context, _option, home: Keyring(home),
+    help="Directory of the key files. [default: ~/.config/sigil/device]",
+)
+server_option = click.option(
+    "--server", type=SERVER_URL, help="Which server, by its address; may be left out when only one is known."
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Machine-readable, on stdout.")
+
+
+def chosen(keyring: Keyring, server: str | None) -> Registration:
+    """The registration that is meant; NotRegistered, and a usage error when several could be."""
+    if server is not None:
+        return keyring.load(server)
+    known = keyring.known()
+    if not known:
+        raise NotRegistered("This device knows no server; run 'sigil device init --server URL' first.")
+    if len(known) > 1:
+        raise click.UsageError(printable(f"Several servers are known; name one with --server: {', '.join(known)}"))
+    return keyring.load(known[0])
+
+
+@contextmanager
+def client_of(keyring: Keyring, registration: Registration) -> Iterator[DeviceClient]:
+    around, server = surroundings(), registration.server
+    with ServerConnection(server.base_url, server.tls) as connection:
+        seconds = keyring.seconds(server.base_url, around.clock, around.sleep)
+        yield DeviceClient(registration.device, server, connection, seconds=seconds, clock=around.clock)

@@ -1,0 +1,80 @@
+"""The commitment of the wizard in the state directory: one file of mode 0600, made whole by link(2), and once."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+
+from sigil.first_boot.commitment import AlreadyCommitted, Commitment, VaultUnusable
+
+VAULT_FILE = "identity"
+_NEW = f"{VAULT_FILE}.new."
+
+
+class FileVault:
+    """`Vault` in the state directory `path`, which the master has judged to be the server's own."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file = path / VAULT_FILE
+
+    def is_taken(self) -> bool:
+        return self._file.exists()
+
+    def commit(self, commitment: Commitment) -> None:
+        with _usable():
+            new = self._path / f"{_NEW}{secrets.token_hex(8)}"
+            handle = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+            try:
+                with os.fdopen(handle, "wb") as file:
+                    file.write(msgspec.json.encode(commitment))
+                self._publish(new)
+            finally:
+                new.unlink(missing_ok=True)
+
+    def _publish(self, new: Path) -> None:
+        try:
+            os.link(new, self._file, follow_symlinks=False)
+        except FileExistsError:
+            raise AlreadyCommitted from None
+        except FileNotFoundError:
+            # Swept away by a worker that saw another's commitment, between our write and our link.
+            if self._file.exists():
+                raise AlreadyCommitted from None
+            raise
+
+    def read(self) -> Commitment | None:
+        with _usable():
+            try:
+                handle = os.open(self._file, os.O_RDONLY | os.O_NOFOLLOW)
+            except FileNotFoundError:
+                return None
+            with os.fdopen(handle, "rb") as file:
+                return msgspec.json.decode(file.read(), type=Commitment)
+
+    def sweep(self) -> None:
+        """Remove what a killed worker left half made: it holds secrets."""
+        with _usable():
+            for new in self._path.glob(f"{_NEW}*"):
+                new.unlink(missing_ok=True)
+
+    def forget(self) -> None:
+        """Remove the commitment itself."""
+        with _usable():
+            self._file.unlink(missing_ok=True)
+
+
+@contextmanager
+def _usable() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise VaultUnusable(f"{error.filename or VAULT_FILE}: {error.strerror}") from error
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        # Not chained: the text of a decoding error may quote what it could not read.
+        raise VaultUnusable(f"{VAULT_FILE} is damaged") from None

@@ -1,1 +1,0 @@
-"""What goes out to other services: implementations of ports that the services declare."""

@@ -1,0 +1,1 @@
+"""Pushes: entries of the outbox, sent to the relay in signed batches."""

@@ -1,0 +1,86 @@
+"""What the relay is asked to carry to a device: what is asked of it, or that this is over."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from sigil.approvals.messages import ApprovalMessages
+from sigil.challenges.messages import ChallengeMessages
+from sigil.core.approval import Approval
+from sigil.core.challenge import Challenge
+from sigil.core.push_outbox import Claim, Entry, Step
+from sigil.core.push_subject import Asked, device_of, id_of, is_member, member_of
+from sigil.protocol import messages
+from sigil.protocol.approval_messages import MpaClear, MpaReference
+from sigil.protocol.encoding import format_time
+from sigil.protocol.ids import format_uuid
+from sigil.protocol.keys import PublicKey
+from sigil.protocol.relay_messages import MAX_PAYLOAD, WantedPush
+
+Content = Literal["full", "reference"]
+_encode = msgspec.json.Encoder().encode
+
+
+def push_key(claim: Claim) -> str:
+    """The same for every try, so that a repeat is harmless: id, device and type. A challenge has one device; one of a
+    request is named by its number.
+    """
+    name, entry = claim
+    clears = entry.step is Step.CLEAR
+    if is_member(name):
+        return f"{format_uuid(id_of(name))}:{member_of(name)}:{'clear' if clears else 'mpa'}"
+    return f"{format_uuid(name)}:{'clear' if clears else 'challenge'}"
+
+
+class PushMessages:
+    """Speaks for one server. With content "reference" the provider of the push learns of no action.
+
+    What is larger than the relay takes goes by reference too: the relay would refuse the whole request. That needs a
+    very long SIGIL_PUBLIC_URL, or a request_id and an action that are as long as they may be.
+    """
+
+    def __init__(
+        self, challenges: ChallengeMessages, approvals: ApprovalMessages, server_id: str, content: Content
+    ) -> None:
+        self._challenges = challenges
+        self._approvals = approvals
+        self._server_id = server_id
+        self._content = content
+
+    def wanted(self, claim: Claim, asked: Asked) -> WantedPush:
+        """One push of `POST /push`."""
+        name, entry = claim
+        device = PublicKey.parse(device_of(name, asked))
+        return WantedPush(
+            push_key=push_key(claim),
+            fingerprint=device.fingerprint,
+            payload=msgspec.Raw(self._payload(id_of(name), entry, asked, device)),
+            expires_at=format_time(entry.expires_at),
+            collapse_id=format_uuid(id_of(name)),
+            priority="normal" if entry.step is Step.CLEAR else "high",
+        )
+
+    def _payload(self, asked_id: bytes, entry: Entry, asked: Asked, device: PublicKey) -> bytes:
+        if isinstance(asked, Approval):
+            return self._of_request(asked_id, entry, asked, device)
+        return self._of_challenge(format_uuid(asked_id), entry, asked)
+
+    def _of_challenge(self, challenge_id: str, entry: Entry, challenge: Challenge) -> bytes:
+        if entry.step is Step.CLEAR:
+            return _encode(messages.ClearPayload(challenge_id, challenge.state.word))
+        if self._content == "full":
+            payload = _encode(self._challenges.payload(challenge_id, challenge))
+            if len(payload) <= MAX_PAYLOAD:
+                return payload
+        return _encode(messages.ChallengeReference(challenge_id, self._server_id))
+
+    def _of_request(self, mpa_id: bytes, entry: Entry, approval: Approval, device: PublicKey) -> bytes:
+        if entry.step is Step.CLEAR:
+            return _encode(MpaClear(format_uuid(mpa_id), approval.state.word))
+        if self._content == "full":
+            payload = _encode(self._approvals.payload(mpa_id, approval, device))
+            if len(payload) <= MAX_PAYLOAD:
+                return payload
+        return _encode(MpaReference(format_uuid(mpa_id), self._server_id))

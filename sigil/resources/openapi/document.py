@@ -1,0 +1,150 @@
+"""The OpenAPI 3.1 description of the HTTP interface, made from the message types; served at `/openapi.json`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import falcon
+import msgspec
+from falcon.asgi import Request, Response
+
+from sigil.protocol import messages
+from sigil.protocol.action import Action
+from sigil.protocol.approval_messages import ActionContext
+from sigil.protocol.webhook_event import EventBody
+from sigil.resources.openapi.operations import OPERATIONS, Operation
+from sigil.resources.openapi.webhooks import webhooks
+from sigil.serving.http.rate_limits import Strangers
+
+
+def paths() -> list[str]:
+    """Every path that is described."""
+    return list(dict.fromkeys(operation.path for operation in OPERATIONS))
+
+
+def document(version: str) -> dict[str, Any]:
+    """The whole description as JSON values."""
+    of_operations = [kind for operation in OPERATIONS for kind in _kinds(operation)]
+    kinds = list(dict.fromkeys([*of_operations, ActionContext, EventBody]))
+    found, components = msgspec.json.schema_components(kinds, ref_template="#/components/schemas/{name}")
+    schemas = dict(zip(kinds, found, strict=True))
+    paths: dict[str, dict[str, Any]] = {}
+    for operation in OPERATIONS:
+        paths.setdefault(operation.path, {})[operation.method] = _described(operation, schemas)
+    _refine(components)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Sigil",
+            "version": version,
+            "description": "Asks a person's device for a signed approval. docs/protocol.md is the reference.",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "servers": [{"url": "/"}],
+        "paths": paths,
+        "webhooks": webhooks(schemas[EventBody]),
+        "components": {
+            "schemas": components,
+            "securitySchemes": {
+                "apiKey": {"type": "http", "scheme": "bearer", "bearerFormat": "sgk_"},
+                "firstBoot": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "The token of the server's log where one is asked for, or that of the session.",
+                },
+            },
+        },
+    }
+
+
+# What the types of the wire leave out, by the name of the member.
+_FORMATS: dict[str, dict[str, Any]] = {
+    "challenge_id": {"format": "uuid"},
+    "mpa_id": {"format": "uuid"},
+    "at": {"format": "date-time"},
+    "expires_at": {"format": "date-time"},
+    "verified_at": {"format": "date-time"},
+    "respond_to": {"format": "uri"},
+    "challenge_bytes": {"contentEncoding": "base64"},
+    "device_public_key": {"contentEncoding": "base64"},
+    "nonce": {"contentEncoding": "base64"},
+    "server_public_key": {"contentEncoding": "base64"},
+    "server_signature": {"contentEncoding": "base64"},
+    "signature": {"contentEncoding": "base64"},
+    "keys_signature": {"contentEncoding": "base64"},
+}
+
+
+# Sent as the bytes that were signed, which no type has read.
+_UNREAD: dict[str, type] = {"action": Action, "action_context": ActionContext}
+
+
+def _refine(components: dict[str, Any]) -> None:
+    """Formats, what answers carry as it was signed, and a type beside every enum: generators want them."""
+    for schema in components.values():
+        for name, member in schema.get("properties", {}).items():
+            for part in member.get("anyOf", [member]):
+                if part.get("type") == "string":
+                    part.update(_FORMATS.get(name, {}))
+                if "enum" in part:
+                    part["type"] = "string"
+            if name in _UNREAD and not member:
+                member["$ref"] = f"#/components/schemas/{_UNREAD[name].__name__}"
+
+
+def _kinds(operation: Operation) -> list[Any]:
+    body = [operation.body] if operation.body else []
+    answers = [kind for answer in operation.answers.values() for kind in _either(answer)]
+    return [*body, *answers, messages.ErrorAnswer]
+
+
+def _either(answer: Any) -> tuple[Any, ...]:
+    """The types of an answer that has several forms."""
+    return answer if isinstance(answer, tuple) else (answer,)
+
+
+def _described(operation: Operation, schemas: dict[Any, Any]) -> dict[str, Any]:
+    described: dict[str, Any] = {"operationId": operation.name, "summary": operation.summary}
+    described["security"] = [{"apiKey": []}] if operation.key else [{"firstBoot": []}] if operation.token else []
+    if operation.parameters:
+        described["parameters"] = operation.parameters
+    if operation.body:
+        described["requestBody"] = {"required": True, "content": _json(schemas[operation.body])}
+    answers = {
+        str(status): {
+            "description": falcon.util.code_to_http_status(status),
+            "content": _json(_any_of(answer, schemas)),
+        }
+        for status, answer in operation.answers.items()
+    }
+    errors = {
+        str(status): {"description": codes, "content": _json(schemas[messages.ErrorAnswer])}
+        for status, codes in operation.errors.items()
+    }
+    if operation.text:
+        text = {media_type: {"schema": {"type": "string"}} for media_type in operation.text}
+        answers["200"] = {"description": falcon.util.code_to_http_status(200), "content": text}
+    described["responses"] = {**answers, **errors}
+    return described
+
+
+def _any_of(answer: Any, schemas: dict[Any, Any]) -> Any:
+    forms = [schemas[kind] for kind in _either(answer)]
+    return forms[0] if len(forms) == 1 else {"anyOf": forms}
+
+
+def _json(schema: Any) -> dict[str, Any]:
+    return {"application/json": {"schema": schema}}
+
+
+class OpenApi:
+    """`GET /openapi.json`; made once."""
+
+    def __init__(self, version: str, strangers: Strangers) -> None:
+        self._answer = msgspec.json.encode(document(version))
+        self._strangers = strangers
+
+    async def on_get(self, req: Request, resp: Response) -> None:
+        self._strangers.charge(req)
+        resp.data = self._answer
+        resp.content_type = falcon.MEDIA_JSON

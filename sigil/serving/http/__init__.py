@@ -1,0 +1,1 @@
+"""HTTP for any service: ASGI edge, bodies, errors, rate limits, client addresses, metrics."""

@@ -1,0 +1,122 @@
+"""Metrics of HTTP, and `GET /metrics` over all workers. To be imported in workers alone (see `places`)."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any, cast
+
+from falcon.asgi import Request, Response
+from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.multiprocess import MultiProcessCollector
+
+from sigil.serving.http.bearer_token import TokenDoor
+from sigil.serving.process import metrics_slots, proc_stats
+
+Gauges = Callable[[], Iterable[Metric]]
+
+# From a quick answer to a long poll that waits its 25 s.
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+
+class HttpMetrics:
+    """`<service>_http_requests_total` and `<service>_http_request_duration_seconds`; made once in a process."""
+
+    def __init__(self, service: str) -> None:
+        self._requests = Counter(
+            f"{service}_http_requests",
+            "Requests by route; nothing that a client chose freely is a label.",
+            ["method", "route", "status"],
+            registry=None,
+        )
+        self._seconds = Histogram(
+            f"{service}_http_request_duration_seconds",
+            "From the first byte that the application saw to the answer, waiting included.",
+            ["method", "route"],
+            buckets=_SECONDS,
+            registry=None,
+        )
+        # Looking a child up by its labels costs as much as counting.
+        self._counted = cache(self._requests.labels)
+        self._timed = cache(self._seconds.labels)
+
+    def observe(self, method: str, route: str | None, status: int, seconds: float) -> None:
+        method, route = method if method in _METHODS else "other", route or "none"
+        self._counted(method, route, str(status)).inc()
+        self._timed(method, route).observe(seconds)
+
+
+class _Now:
+    """What is read at the scrape: the service's gauges, and its processes."""
+
+    def __init__(self, service: str, version: str, gauges: Gauges) -> None:
+        self._service = service
+        self._version = version
+        self._gauges = gauges
+
+    def collect(self) -> Iterator[Metric]:
+        build = GaugeMetricFamily(f"{self._service}_build_info", "Always 1.", labels=["version"])
+        build.add_metric([self._version], 1)
+        yield build
+        yield from self._gauges()
+        figures = proc_stats.of_family(os.getppid())
+        cpu = CounterMetricFamily("process_cpu_seconds", "CPU time of the master and its workers.")
+        cpu.add_metric([], figures.cpu_seconds)
+        yield cpu
+        yield gauge("process_resident_memory_bytes", "Memory; shared pages count each time.", figures.resident_bytes)
+        yield gauge("process_open_fds", "Open files of the master and its workers.", figures.open_files)
+        yield gauge("process_start_time_seconds", "Start of the master, Unix time.", figures.started)
+        yield gauge(f"{self._service}_processes", "The master, its workers and their helper.", figures.count)
+
+
+def gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
+    """A gauge that is read at the scrape."""
+    return GaugeMetricFamily(name, text, value=value)
+
+
+class Scrape:
+    """Everything, as text: made in a thread, and once for all who ask at the same time."""
+
+    def __init__(self, service: str, version: str, directory: Path, gauges: Gauges) -> None:
+        self._directory = directory
+        self._now = _Now(service, version, gauges)
+        self._running: dict[str, asyncio.Task[tuple[bytes, str]]] = {}
+
+    async def text(self, accept: str) -> tuple[bytes, str]:
+        """The exposition and its content type, as the Accept header asks."""
+        encode, content_type = choose_encoder(accept)
+        if content_type not in self._running:
+            self._running[content_type] = asyncio.create_task(self._made(encode, content_type))
+        return await asyncio.shield(self._running[content_type])
+
+    async def _made(self, encode: Callable[[CollectorRegistry], bytes], content_type: str) -> tuple[bytes, str]:
+        try:
+            return await asyncio.to_thread(self._make, encode), content_type
+        finally:
+            del self._running[content_type]
+
+    def _make(self, encode: Callable[[CollectorRegistry], bytes]) -> bytes:
+        metrics_slots.forget_the_dead(self._directory)
+        registry = CollectorRegistry()
+        cast(Any, MultiProcessCollector)(registry, str(self._directory))
+        registry.register(self._now)
+        return encode(registry)
+
+
+class MetricsOfService:
+    """`GET /metrics`; the door may ask for a token."""
+
+    def __init__(self, scrape: Scrape, door: TokenDoor) -> None:
+        self._scrape = scrape
+        self._door = door
+
+    async def on_get(self, req: Request, resp: Response) -> None:
+        self._door.check(req)
+        resp.data, resp.content_type = await self._scrape.text(req.get_header("ACCEPT") or "")
+        resp.set_header("Cache-Control", "no-store")

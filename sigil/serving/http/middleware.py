@@ -1,0 +1,38 @@
+"""Falcon middleware for what holds for every answer of a service."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import falcon.asgi
+
+from sigil.serving.http.asgi_edge import Body, request_id
+
+if TYPE_CHECKING:
+    # Not at run time: the master may import this, and only workers may import metrics (see `places`).
+    from sigil.serving.http.metrics import HttpMetrics
+
+
+class EveryAnswer:
+    """The request's id, an honest end of connections, and the metrics of HTTP where there are any."""
+
+    def __init__(self, http: HttpMetrics | None) -> None:
+        self._observe = http.observe if http else None
+
+    async def process_response(
+        self, req: falcon.asgi.Request, resp: falcon.asgi.Response, _resource: object, _succeeded: bool
+    ) -> None:
+        resp.set_header("X-Request-Id", request_id.get())
+        body: Body = req.scope["sigil.body"]
+        # The HTTP server closes a connection whose request nobody read to its end; untold, the next request would
+        # run into that.
+        if not body.complete and _has_body(req) and req.scope["http_version"].startswith("1"):
+            resp.set_header("Connection", "close")
+        if self._observe:
+            seconds = time.perf_counter() - req.scope["sigil.began"]
+            self._observe(req.method, req.uri_template, resp.status_code, seconds)
+
+
+def _has_body(req: falcon.asgi.Request) -> bool:
+    return req.get_header("CONTENT-LENGTH") not in {None, "0"} or req.get_header("TRANSFER-ENCODING") is not None

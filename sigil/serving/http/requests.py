@@ -1,0 +1,40 @@
+"""Small questions to a Falcon request, asked in the order of docs/protocol.md, section 4."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import falcon.asgi
+
+from sigil.protocol import messages
+from sigil.protocol.errors import InvalidRequest, UnsupportedMediaType
+from sigil.serving.http.asgi_edge import DEFAULT_BODY_LIMIT, Body
+
+T = TypeVar("T")
+
+
+async def read_body(req: falcon.asgi.Request, limit: int = DEFAULT_BODY_LIMIT) -> bytes:
+    """The raw body, refused by its declared length before a byte of it is read."""
+    body: Body = req.scope["sigil.body"]
+    return await body.read(limit, req.content_length or 0)
+
+
+def decode_json(req: falcon.asgi.Request, body: bytes, kind: type[T]) -> T:
+    """UnsupportedMediaType, then InvalidRequest."""
+    if not is_json(req):
+        raise UnsupportedMediaType
+    return messages.decode_request(body, kind)
+
+
+def is_json(req: falcon.asgi.Request) -> bool:
+    return (req.content_type or "").partition(";")[0].strip(" \t").lower() == "application/json"
+
+
+def whole_number(req: falcon.asgi.Request, name: str, *, low: int, high: int, default: int) -> int:
+    """A query parameter; InvalidRequest at its name when it is not within low..high."""
+    text = req.get_param(name)
+    if text is None:
+        return default
+    if not (text.isascii() and text.isdigit() and len(text) <= 9 and low <= int(text) <= high):
+        raise InvalidRequest(f"{name} is a whole number from {low} to {high}.", path=name)
+    return int(text)

@@ -1,0 +1,219 @@
+"""The master process of a service: listening sockets, Granian workers, signals.
+
+    def create_app(settings: Settings, life: Life) -> AsgiApp: ...      # module level: called inside each worker
+
+    exit_code = serve(factory=create_app, settings=settings, host="0.0.0.0", port=8443, tls=(cert, key),
+                      workers=2, state_dir=state_dir, reload=lambda: (Settings.load(), (cert, key)))
+
+The master binds one listening socket per worker and keeps it while workers come and go (see `listeners`).
+"""
+
+import contextlib
+import multiprocessing
+import os
+import resource
+import shutil
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing import resource_tracker
+from pathlib import Path
+from typing import Any, cast
+
+from granian._granian import SocketHolder
+from granian.constants import HTTPModes, Interfaces, Loops
+from granian.http import HTTP1Settings, HTTP2Settings
+from granian.log import LogLevels
+from granian.server.mp import MPServer
+
+from sigil.serving import logs
+from sigil.serving.process import metrics_slots
+from sigil.serving.process.listeners import close, listen
+from sigil.serving.process.supervisor import CrashPolicy, Generation, Signals, Supervisor, Worker
+from sigil.serving.process.tls_pair import KeptOpen, TlsPair
+from sigil.serving.process.worker import AsgiApp, Life, WorkerPlan, run_worker
+from sigil.serving.startup_error import StartRefused
+
+TlsPaths = tuple[Path, Path] | None
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bounds of a server; times in seconds, `backlog` and `connections` are per listening socket and per worker.
+
+    A drain ends after `drain_timeout` in the worker and after `kill_timeout` by SIGKILL: within the 10 s that
+    `docker stop` waits. `quiet` is how long no request may run before idle connections are dropped, `linger` how long a
+    worker with a successor serves on the connections that it has before that.
+    """
+
+    backlog: int = 4096
+    connections: int = 10_000
+    drain_timeout: float = 6.5
+    quiet: float = 1
+    linger: float = 1
+    kill_timeout: float = 8.5
+    ready_timeout: float = 30
+
+
+def serve(
+    *,
+    factory: Callable[[Any, Life], AsgiApp],
+    settings: object,
+    host: str,
+    port: int,
+    tls: TlsPaths,
+    workers: int,
+    state_dir: Path,
+    reload: Callable[[], tuple[object, TlsPaths]],
+    service: str = "sigil",
+    log_level: str = "info",
+    websockets: bool = True,
+    metrics: bool = True,
+    limits: Limits = Limits(),
+    crash: CrashPolicy = CrashPolicy(),  # noqa: B008 - frozen
+) -> int:
+    """Serve until SIGTERM or SIGINT and return the exit code; call it in the main thread.
+
+    `factory` and `settings` are pickled to each worker; `tls` is (certificate, key) or None for plain HTTP. `reload` is
+    called at SIGHUP and may raise StartRefused. A worker that is ready has a file <state_dir>/workers/<pid>.
+    With `metrics`, workers have places to count in (see `places`).
+    0 after a clean drain; 1 when no worker ever became ready or one had to be killed. Raises StartRefused.
+    """
+    logs.configure(service, log_level)
+    _set_process_limits(limits)
+    listeners = listen(host, port, limits.backlog, workers)
+    first = _generation(settings, tls)
+    markers = _fresh_directory(state_dir / "workers")
+    counts = _fresh_directory(metrics_slots.directory(state_dir)) if metrics else None
+    port = listeners[0].getsockname()[1]
+    granian = _granian(log_level, workers, websockets, limits)
+
+    def spawn(index: int, generation: Generation) -> Worker:
+        ready, says_ready = multiprocessing.Pipe(duplex=False)
+        plan = WorkerPlan(
+            factory=factory,
+            settings=generation.settings,
+            index=index,
+            workers=workers,
+            service=service,
+            log_level=log_level,
+            drain_timeout=limits.drain_timeout,
+            quiet=limits.quiet,
+            linger=limits.linger,
+            master=os.getpid(),
+            markers=markers,
+            counts=counts,
+            ready=says_ready,
+            listener=KeptOpen(listeners[index].fileno()),
+            tls=generation.tls.kept_open() if generation.tls else None,
+        )
+        granian.use_listener(listeners[index])
+        granian.use_tls(generation.tls)
+        process = granian._spawn_worker(index, partial(run_worker, plan), None).inner
+        with says_ready, _terminal_signals_held():
+            process.start()
+        return Worker(process, ready, index, process.pid)
+
+    with Signals() as signals:
+        # Only now: whoever reads this line may send signals.
+        logs.info("server_starting", host=host, port=port, tls=tls is not None, workers=workers, pid=os.getpid())
+        exit_code = Supervisor(
+            signals=signals,
+            spawn=spawn,
+            first=first,
+            workers=workers,
+            reload=lambda: _generation(*reload()),
+            markers=markers,
+            crash=crash,
+            ready_timeout=limits.ready_timeout,
+            kill_timeout=limits.kill_timeout,
+            on_drain=lambda: close(listeners),
+        ).run()
+    logs.info("stopped", exit_code=exit_code)
+    return exit_code
+
+
+class _Granian(MPServer):
+    """Granian's settings and its way to build a worker process; the supervision is ours."""
+
+    def _serve(self, _spawn_target: object, _target_loader: object) -> None:
+        """Nothing: `serve` then only checks and completes the settings."""
+
+    def use_listener(self, listener: socket.socket) -> None:
+        # Granian's holder knows the backlog on Linux only, where the worker calls listen() again with it.
+        backlog = (self.backlog,) if sys.platform == "linux" else ()
+        self._shd = cast(Any, SocketHolder)(listener.fileno(), False, *backlog)
+        self._sso = None
+
+    def use_tls(self, pair: TlsPair | None) -> None:
+        # Not build_ssl_context: it resolves links, and what /proc/self/fd/N links to cannot be opened by that name.
+        paths = (True, pair.cert, pair.key) if pair else (False, None, None)
+        self.ssl_ctx = (*paths, *self.ssl_ctx[3:])
+
+
+def _granian(log_level: str, workers: int, websockets: bool, limits: Limits) -> _Granian:
+    multiprocessing.set_start_method("spawn", force=True)
+    # Started before signals are blocked, because its start unblocks SIGINT.
+    resource_tracker.ensure_running()
+    granian = _Granian(
+        target="",
+        interface=Interfaces.ASGI,
+        loop=Loops.uvloop,
+        http=HTTPModes.auto,
+        workers=workers,
+        websockets=websockets,
+        backlog=limits.backlog,
+        backpressure=limits.connections,
+        http1_settings=HTTP1Settings(header_read_timeout=10_000, max_buffer_size=32 * 1024),
+        # Milliseconds and seconds: a peer that vanished is found after 50 s.
+        http2_settings=HTTP2Settings(
+            keep_alive_interval=30_000, keep_alive_timeout=20, max_headers_size=16 * 1024, max_concurrent_streams=128
+        ),
+        log_level=LogLevels.info if log_level == "debug" else LogLevels.warning,
+        log_dictconfig=_granian_logs(),
+    )
+    granian.serve()
+    return granian
+
+
+def _granian_logs() -> dict[str, Any]:
+    # No handlers of its own: its records go to the root logger, which writes JSON.
+    ours = {"handlers": [], "propagate": True}
+    return {"formatters": {}, "handlers": {}, "loggers": {"_granian": {**ours}, "granian.access": {**ours}}}
+
+
+def _generation(settings: object, tls: TlsPaths) -> Generation:
+    return Generation(settings, TlsPair(*tls) if tls else None)
+
+
+def _fresh_directory(path: Path) -> Path:
+    try:
+        shutil.rmtree(path, ignore_errors=True)
+        path.mkdir(mode=0o700, parents=True)
+    except OSError as exc:
+        raise StartRefused(f"cannot create {path}: {exc.strerror}") from exc
+    return path
+
+
+def _set_process_limits(limits: Limits) -> None:
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    if hard != resource.RLIM_INFINITY and hard < limits.connections + 100:
+        logs.warn("few_file_descriptors", limit=hard, connections=limits.connections)
+
+
+@contextlib.contextmanager
+def _terminal_signals_held() -> Iterator[None]:
+    # A process that is still importing would die of Ctrl-C with a traceback; the mask is inherited and the worker
+    # lifts it when it ignores them.
+    held = (signal.SIGINT, signal.SIGHUP)
+    signal.pthread_sigmask(signal.SIG_BLOCK, held)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, held)

@@ -1,0 +1,338 @@
+"""The master's loop: it starts workers, starts them again, replaces them one by one and ends them.
+
+One thread and no waiting anywhere but in `_wait`, so a signal is never behind a join or a delay. (Granian's own loop
+sleeps while it respawns, pops workers by index while several are dead, and ends the server at a second death within
+5.5 s.) Spawning from the main thread only matters too: PR_SET_PDEATHSIG fires at the end of the *thread* that spawned.
+"""
+
+import contextlib
+import os
+import signal
+import socket
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+from sigil.serving import logs
+from sigil.serving.process.tls_pair import TlsPair
+from sigil.serving.process.worker import REPLACED
+from sigil.serving.startup_error import StartRefused
+
+_TICK = 0.05
+
+
+@dataclass(frozen=True)
+class CrashPolicy:
+    """How dead workers are started again; all times in seconds.
+
+    The n-th death in a row of a slot waits `delays[n]` (the last one from then on); a worker that was ready and lived
+    `settled` starts the row anew. `deaths` within `window` before any worker was ever ready end the server.
+    """
+
+    delays: tuple[float, ...] = (0, 0.1, 0.2, 0.5, 1, 2, 5)
+    settled: float = 2
+    deaths: int = 10
+    window: float = 60
+
+
+@dataclass(eq=False)
+class Generation:
+    """What workers are started with between two reloads."""
+
+    settings: object
+    tls: TlsPair | None
+
+
+@dataclass(eq=False)
+class Worker:
+    """One worker process; `kill_at` is set once it was told to drain."""
+
+    process: BaseProcess
+    ready_pipe: Connection
+    slot: int
+    pid: int
+    born: float = field(default_factory=time.monotonic)
+    ready: bool = False
+    kill_at: float | None = None
+
+
+@dataclass(eq=False)
+class Slot:
+    """One of the N places; its worker comes from `generation`."""
+
+    generation: Generation
+    worker: Worker | None = None
+    deaths: int = 0
+    start_at: float | None = 0
+
+
+class Signals:
+    """SIGTERM, SIGINT and SIGHUP collected in `seen`; `woken` becomes readable when one came. Main thread only."""
+
+    _NUMBERS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+    def __init__(self) -> None:
+        self.seen: set[int] = set()
+        self.woken, self._wake = socket.socketpair()
+
+    def __enter__(self) -> "Signals":
+        for end in (self.woken, self._wake):
+            end.setblocking(False)
+        self._before = {number: signal.signal(number, lambda n, _: self.seen.add(n)) for number in self._NUMBERS}
+        signal.set_wakeup_fd(self._wake.fileno(), warn_on_full_buffer=False)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        signal.set_wakeup_fd(-1)
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self.woken.close()
+        self._wake.close()
+
+
+class Supervisor:
+    """Keeps `workers` processes alive until SIGTERM or SIGINT; `run` gives the exit code."""
+
+    def __init__(
+        self,
+        *,
+        signals: Signals,
+        spawn: Callable[[int, Generation], Worker],
+        first: Generation,
+        workers: int,
+        reload: Callable[[], Generation],
+        markers: Path,
+        crash: CrashPolicy,
+        ready_timeout: float,
+        kill_timeout: float,
+        on_drain: Callable[[], None],
+    ) -> None:
+        self._spawn = spawn
+        self._reload = reload
+        self._markers = markers
+        self._crash = crash
+        self._ready_timeout = ready_timeout
+        self._kill_timeout = kill_timeout
+        self._on_drain = on_drain
+        self._slots = [Slot(first) for _ in range(workers)]
+        self._alive: list[Worker] = []
+        self._early_deaths: deque[float] = deque(maxlen=crash.deaths)
+        self._ever_ready = False
+        self._draining = False
+        self._exit_code = 0
+        self._generations = [first]
+        self._next: Generation | None = None
+        self._queue: deque[int] = deque()
+        self._incoming: Worker | None = None
+        self._outgoing: Worker | None = None
+        self._signals = signals
+
+    def run(self) -> int:
+        """Supervise until all workers are gone: 0 after a drain, 1 when given up or when a worker had to be killed."""
+        try:
+            while self._alive or not self._draining:
+                self._turn()
+                self._wait()
+        finally:
+            for worker in self._alive:
+                worker.process.kill()
+                worker.process.join()
+        return self._exit_code
+
+    def _turn(self) -> None:
+        for worker in [w for w in self._alive if w.process.exitcode is not None]:
+            self._bury(worker)
+        for worker in self._alive:
+            self._listen(worker)
+        if self._signals.seen & {signal.SIGTERM, signal.SIGINT}:
+            self._drain()
+        now = time.monotonic()
+        self._kill_late(now)
+        if not self._draining:
+            self._fill_slots(now)
+            self._roll()
+
+    def _wait(self) -> None:
+        sources: list[Connection | socket.socket | int] = [
+            self._signals.woken,
+            *(w.process.sentinel for w in self._alive),
+        ]
+        sources += [w.ready_pipe for w in self._alive if not w.ready]
+        # Without a time-out only while nothing is timed: an idle master uses no CPU.
+        timed = self._next or any(not w.ready or w.kill_at for w in self._alive)
+        timed = timed or any(s.start_at is not None for s in self._slots)
+        # A SIGHUP that came while workers were being replaced waits for its turn, and nothing else will wake us.
+        timed = timed or (signal.SIGHUP in self._signals.seen and not self._draining)
+        if not self._draining or self._alive:
+            wait(sources, _TICK if timed else None)
+        with contextlib.suppress(BlockingIOError):
+            self._signals.woken.recv(4096)
+
+    def _fill_slots(self, now: float) -> None:
+        for index, slot in enumerate(self._slots):
+            if slot.worker is None and slot.start_at is not None and slot.start_at <= now:
+                again, slot.start_at = slot.deaths > 0, None
+                slot.worker = self._start(index, slot.generation)
+                if slot.worker is None:
+                    self._count_death(slot, None)
+                elif again:
+                    logs.info("worker_respawned", pid=slot.worker.pid, worker=index, deaths=slot.deaths)
+
+    def _start(self, index: int, generation: Generation) -> Worker | None:
+        try:
+            worker = self._spawn(index, generation)
+        # Out of processes or memory, or settings that cannot be pickled.
+        except Exception as exc:
+            logs.error("worker_not_spawned", exc=exc, worker=index)
+            return None
+        self._alive.append(worker)
+        return worker
+
+    def _listen(self, worker: Worker) -> None:
+        if worker.ready or not worker.ready_pipe.poll():
+            return
+        # A worker that dies closes the pipe: its death is seen at the sentinel.
+        with contextlib.suppress(EOFError, OSError):
+            worker.ready_pipe.recv_bytes()
+            worker.ready = self._ever_ready = True
+            logs.info("worker_ready", pid=worker.pid, worker=worker.slot)
+
+    def _bury(self, worker: Worker) -> None:
+        self._listen(worker)
+        self._alive.remove(worker)
+        exitcode = worker.process.exitcode
+        (self._markers / str(worker.pid)).unlink(missing_ok=True)
+        worker.ready_pipe.close()
+        worker.process.join()
+        worker.process.close()
+        if worker.kill_at is None:
+            logs.error("worker_died", pid=worker.pid, worker=worker.slot, exit=_exit_name(exitcode))
+        self._forget(worker)
+
+    def _forget(self, worker: Worker) -> None:
+        slot = self._slots[worker.slot]
+        if worker is self._outgoing:
+            self._outgoing = None
+        elif worker is self._incoming:
+            self._abandon_reload("the new worker died before it was ready")
+            self._note_early_death()
+        elif worker is slot.worker and not self._draining:
+            slot.worker = None
+            self._count_death(slot, worker)
+
+    def _count_death(self, slot: Slot, worker: Worker | None) -> None:
+        now = time.monotonic()
+        if worker is not None and worker.ready and now - worker.born >= self._crash.settled:
+            slot.deaths = 0
+        slot.start_at = now + self._crash.delays[min(slot.deaths, len(self._crash.delays) - 1)]
+        slot.deaths += 1
+        self._note_early_death()
+
+    def _note_early_death(self) -> None:
+        if self._ever_ready or self._draining:
+            return
+        deaths, now = self._early_deaths, time.monotonic()
+        deaths.append(now)
+        if len(deaths) == self._crash.deaths and now - deaths[0] <= self._crash.window:
+            logs.error("server_gave_up", deaths=len(deaths), seconds=round(now - deaths[0], 1))
+            self._exit_code = 1
+            self._drain()
+
+    def _kill_late(self, now: float) -> None:
+        for worker in self._alive:
+            if worker.kill_at is not None and worker.kill_at <= now:
+                logs.error("worker_killed", pid=worker.pid, worker=worker.slot, reason="did not drain in time")
+                worker.process.kill()
+                worker.kill_at = float("inf")
+                self._exit_code = 1 if self._draining else self._exit_code
+            elif worker.kill_at is None and not worker.ready and now - worker.born > self._patience(worker):
+                logs.error("worker_killed", pid=worker.pid, worker=worker.slot, reason="not ready in time")
+                worker.process.kill()
+                worker.born = now
+
+    def _patience(self, worker: Worker) -> float:
+        # On a machine so busy that no start is in time, killing what starts would keep it so: wait longer each time.
+        return self._ready_timeout * (1 << min(self._slots[worker.slot].deaths, 4))
+
+    def _retire(self, worker: Worker, how: signal.Signals = signal.SIGTERM) -> None:
+        if worker.kill_at is None:
+            worker.kill_at = time.monotonic() + self._kill_timeout
+            if worker.process.exitcode is None:
+                os.kill(worker.pid, how)
+
+    def _drain(self) -> None:
+        if self._draining:
+            return
+        self._draining = True
+        logs.info("draining", workers=len(self._alive))
+        self._on_drain()
+        for slot in self._slots:
+            slot.start_at = None
+        for worker in self._alive:
+            self._retire(worker)
+
+    def _roll(self) -> None:
+        if self._next is None:
+            if signal.SIGHUP in self._signals.seen:
+                self._signals.seen.discard(signal.SIGHUP)
+                self._begin_reload()
+        elif self._incoming is not None:
+            if self._incoming.ready:
+                self._swap(self._incoming, self._next)
+        elif self._outgoing is None:
+            self._roll_next(self._next)
+
+    def _begin_reload(self) -> None:
+        logs.info("reload_started")
+        try:
+            self._next = self._reload()
+        except StartRefused as exc:
+            logs.error("reload_refused", reason=str(exc))
+        except Exception as exc:
+            logs.error("reload_refused", exc=exc)
+        else:
+            self._generations.append(self._next)
+            self._queue = deque(range(len(self._slots)))
+
+    def _roll_next(self, generation: Generation) -> None:
+        if self._queue:
+            self._incoming = self._start(self._queue.popleft(), generation)
+            if self._incoming is None:
+                self._abandon_reload("the new worker could not be started")
+            return
+        self._settle_reload()
+        logs.info("reload_finished", workers=len(self._slots))
+
+    def _swap(self, incoming: Worker, generation: Generation) -> None:
+        slot = self._slots[incoming.slot]
+        self._incoming, self._outgoing = None, slot.worker
+        slot.worker, slot.generation, slot.deaths, slot.start_at = incoming, generation, 0, None
+        if self._outgoing is not None:
+            # One that has only just been started knows no other signal.
+            self._retire(self._outgoing, REPLACED if self._outgoing.ready else signal.SIGTERM)
+
+    def _abandon_reload(self, reason: str) -> None:
+        # Slots keep the generation that their worker started with, so a half-done reload needs no undoing.
+        done = sum(slot.generation is self._next for slot in self._slots)
+        logs.error("reload_refused", reason=reason, replaced=done, kept=len(self._slots) - done)
+        self._queue.clear()
+        self._incoming = None
+        self._settle_reload()
+
+    def _settle_reload(self) -> None:
+        self._next = None
+        used = [slot.generation for slot in self._slots]
+        for unused in [g for g in self._generations if g not in used]:
+            self._generations.remove(unused)
+            if unused.tls is not None:
+                unused.tls.close()
+
+
+def _exit_name(code: int | None) -> int | str | None:
+    with contextlib.suppress(ValueError):
+        return signal.Signals(-code).name if code is not None and code < 0 else code
+    return code

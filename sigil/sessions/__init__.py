@@ -1,0 +1,1 @@
+"""What challenges and approvals share: device references, long polls, capacity, expiry."""

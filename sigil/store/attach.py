@@ -1,0 +1,50 @@
+"""The store of a server that runs, for the commands of its operator: opened beside its workers, as one more of them."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import stat
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import msgspec
+
+from sigil.core.session_store import Kind
+from sigil.store.adoption import STAMP, Stamp
+from sigil.store.lmdb import DATA_FILE, LmdbStore
+from sigil.store.state_directory import SERVER_LOCK, StateDirectoryError
+
+
+def open_running(path: Path, *, schema: str, kinds: Sequence[Kind], clock: Callable[[], float]) -> LmdbStore:
+    """Raises StateDirectoryError, in one line, unless a server of this user and this version runs on `path`."""
+    try:
+        found = path.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+            raise StateDirectoryError(f"{path} is not a directory of this user: run this as the server's user")
+        if not _is_locked(path):
+            raise FileNotFoundError
+        stamp = msgspec.json.decode((path / STAMP).read_bytes(), type=Stamp)
+        # As large as it is: another size would be the next size of all.
+        size = (path / DATA_FILE).stat().st_size
+    except FileNotFoundError:
+        raise StateDirectoryError(
+            f"no server runs on SIGIL_STATE_DIR {path}: set it, or SIGIL_PORT, as for the server"
+        ) from None
+    except PermissionError:
+        raise StateDirectoryError(f"{path} is closed to this user: run this as the server's user") from None
+    if stamp.schema != schema:
+        raise StateDirectoryError(f"the server on {path} is of another version: use its own sigil command")
+    return LmdbStore(path, size=size, kinds=kinds, clock=clock, create=False)
+
+
+def _is_locked(path: Path) -> bool:
+    """Whether a server holds the directory."""
+    lock = os.open(path / SERVER_LOCK, os.O_RDONLY | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(lock)
+    return False

@@ -1,0 +1,1 @@
+"""Event log and metrics of the server, and the observers that services call."""

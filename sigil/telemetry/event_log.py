@@ -1,0 +1,128 @@
+"""What the services tell, as log lines (docs/operations.md)."""
+
+from __future__ import annotations
+
+import hashlib
+
+from sigil.core import push_delivery, webhook_delivery
+from sigil.core.approval import Approval
+from sigil.core.challenge import Challenge
+from sigil.core.push_subject import device_of, id_of, is_member
+from sigil.core.webhook_event import type_of_event
+from sigil.protocol.action import type_of
+from sigil.protocol.api_key import Caller
+from sigil.protocol.ids import format_uuid
+from sigil.protocol.webhook_event import event_id
+from sigil.serving import logs
+from sigil.serving.http.asgi_edge import request_id
+
+_MESSAGES = {
+    "challenge_expired": "challenge expired before response",
+    "mpa_timeout": "multi-party request timed out before its quorum",
+    "not_registered": "Push notification failed: 404 device not found",
+    "token_evicted": "Push notification failed: 410 push token evicted",
+    "rate_limited": "Push notification failed: 429 too many for this device, tried again",
+    "failed": "Push notification failed",
+}
+_LEVELS = {
+    "signature_failed": "warn",
+    "replay_blocked": "warn",
+    "mpa_signature_failed": "warn",
+    "mpa_replay_blocked": "warn",
+}
+
+
+class Journal:
+    """What happened to challenges and multi-party requests, one line each."""
+
+    def challenge(self, event: str, challenge_id: bytes, challenge: Challenge) -> None:
+        if not logs.enabled(_LEVELS.get(event, "info")):
+            return
+        fields: dict[str, object] = {
+            "challenge_id": format_uuid(challenge_id),
+            "fingerprint": _short_fingerprint(challenge.public_key),
+            **_of_caller(challenge),
+        }
+        if challenge.reason:
+            fields["reason"] = challenge.reason
+        _report(event, fields)
+
+    def approval(self, event: str, mpa_id: bytes, approval: Approval, device: bytes | None = None) -> None:
+        """`mpa_request_id` is the integrator's name for it; `device` the public key of the member it is about."""
+        if not logs.enabled(_LEVELS.get(event, "info")):
+            return
+        fields: dict[str, object] = {
+            "mpa_id": format_uuid(mpa_id),
+            "mpa_request_id": approval.request_id,
+            "groups_satisfied": len(approval.satisfied),
+            "groups_required": approval.required,
+            **_of_caller(approval),
+        }
+        if device is not None:
+            fields["fingerprint"] = _short_fingerprint(device)
+        _report(event, fields)
+
+
+def _of_caller(asked: Challenge | Approval) -> dict[str, object]:
+    return {"action_type": type_of(asked.action), "key_id": Caller(asked.owner).key_id}
+
+
+def _report(event: str, fields: dict[str, object]) -> None:
+    if current := request_id.get():
+        fields["request_id"] = current
+    if event in _MESSAGES:
+        fields["message"] = _MESSAGES[event]
+    logs.report(_LEVELS.get(event, "info"), event, fields)
+
+
+class PushJournal:
+    """Pushes and the relay. An outage is told of when it begins and when it ends, and not for each push."""
+
+    def done(self, done: push_delivery.Done) -> None:
+        error = done.push.error
+        name = done.claim[0]
+        if done.asked is None or done.push is done.before or error not in _MESSAGES:
+            return
+        logs.warn(
+            "push_failed",
+            **{"mpa_id" if is_member(name) else "challenge_id": format_uuid(id_of(name))},
+            fingerprint=_short_fingerprint(device_of(name, done.asked)),
+            error=error,
+            message=_MESSAGES[error],
+        )
+
+    def refused(self, reason: str) -> None:
+        logs.error("push_refused", reason=reason, message="the relay does not take what this server sends")
+
+    def lost(self, reason: str) -> None:
+        logs.error("relay_unreachable", reason=reason, message="Failed to connect to relay")
+
+    def found(self, seconds: float) -> None:
+        logs.info("relay_recovered", seconds=round(seconds, 1), message="pushes go out again")
+
+
+class WebhookJournal:
+    """Events and their receiver. An outage is told of when it begins and when it ends; of events those given up."""
+
+    def done(self, done: webhook_delivery.Done) -> None:
+        if done.outcome != "failure":
+            return
+        name, event = done.claim
+        logs.warn(
+            "webhook_failed",
+            event_id=event_id(name),
+            type=type_of_event(event),
+            reason=str(done.answer),
+            tries=event.tries + 1,
+            message="given up; `sigil webhook replay` sends it again",
+        )
+
+    def lost(self, reason: str) -> None:
+        logs.error("webhook_unreachable", reason=reason, message="events wait until the receiver answers again")
+
+    def found(self, seconds: float) -> None:
+        logs.info("webhook_recovered", seconds=round(seconds, 1), message="events go out again")
+
+
+def _short_fingerprint(public_key: bytes) -> str:
+    return logs.short(hashlib.sha256(public_key).hexdigest())

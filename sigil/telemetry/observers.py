@@ -1,0 +1,73 @@
+"""What happens is written down, and counted where there is somebody to ask."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from sigil.core import webhook_delivery
+from sigil.core.approval import Approval
+from sigil.core.challenge import Challenge
+from sigil.core.push_delivery import Done
+from sigil.telemetry import event_log
+
+if TYPE_CHECKING:
+    # Not at run time: the master imports this, and only workers may import metrics (see `serving.places`).
+    from sigil.telemetry.metrics import Metrics, PushMetrics, WebhookMetrics
+
+
+class Journals(Protocol):
+    """What services tell; `sigil.telemetry.event_log` writes it down."""
+
+    def challenge(self, event: str, challenge_id: bytes, challenge: Challenge) -> None: ...
+
+    def approval(self, event: str, mpa_id: bytes, approval: Approval, device: bytes | None = None) -> None: ...
+
+
+class Told:
+    """Of challenges and requests."""
+
+    def __init__(self, journal: Journals, metrics: Metrics | None) -> None:
+        self._journal = journal
+        self._metrics = metrics
+
+    def challenge(self, event: str, challenge_id: bytes, challenge: Challenge) -> None:
+        if self._metrics:
+            self._metrics.challenge(event, challenge)
+        self._journal.challenge(event, challenge_id, challenge)
+
+    def approval(self, event: str, mpa_id: bytes, approval: Approval, device: bytes | None = None) -> None:
+        if self._metrics:
+            self._metrics.approval(event, approval)
+        self._journal.approval(event, mpa_id, approval, device)
+
+
+class PushNews(event_log.PushJournal):
+    """Of pushes."""
+
+    def __init__(self, metrics: PushMetrics | None) -> None:
+        self._metrics = metrics
+
+    def done(self, done: Done) -> None:
+        if self._metrics:
+            self._metrics.done(done)
+        super().done(done)
+
+    def is_up(self, up: bool) -> None:
+        if self._metrics:
+            self._metrics.is_up(up)
+
+
+class WebhookNews(event_log.WebhookJournal):
+    """Of webhooks."""
+
+    def __init__(self, metrics: WebhookMetrics | None) -> None:
+        self._metrics = metrics
+
+    def done(self, done: webhook_delivery.Done) -> None:
+        if self._metrics:
+            self._metrics.done(done)
+        super().done(done)
+
+    def is_up(self, up: bool) -> None:
+        if self._metrics:
+            self._metrics.is_up(up)

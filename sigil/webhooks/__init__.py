@@ -1,0 +1,1 @@
+"""Webhooks: events of final states, posted to the integrator."""

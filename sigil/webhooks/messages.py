@@ -1,0 +1,42 @@
+"""What the integrator is told: the body of an event, the same bytes in every attempt."""
+
+from __future__ import annotations
+
+import msgspec
+
+from sigil.core.webhook_event import Event, Happening, type_of_event
+from sigil.protocol.encoding import format_time
+from sigil.protocol.forms import Decision
+from sigil.protocol.ids import format_uuid
+from sigil.protocol.webhook_event import EventBody, event_id
+
+_DECISIONS: dict[Happening, Decision] = {
+    Happening.CHALLENGE_VERIFIED: "approved",
+    Happening.CHALLENGE_REJECTED: "rejected",
+    Happening.MPA_APPROVED: "approved",
+    Happening.MPA_REJECTED: "rejected",
+}
+_encode = msgspec.json.Encoder().encode
+
+
+def body(ended_id: bytes, event: Event) -> bytes:
+    """The event of what ended under the id `ended_id`."""
+    kind, _, status = type_of_event(event).partition(".")
+    challenge, uuid = kind == "challenge", format_uuid(ended_id)
+    return _encode(
+        EventBody(
+            id=event_id(ended_id),
+            type=type_of_event(event),
+            status=status,
+            timestamp=format_time(event.at),
+            key_id=event.owner.hex(),
+            action_type=event.action_type,
+            challenge_id=uuid if challenge else None,
+            fingerprint=event.fingerprint.hex() if challenge else None,
+            request_id=None if challenge else event.request_id,
+            mpa_id=None if challenge else uuid,
+            decision=_DECISIONS.get(event.happening),
+            reason=event.reason or None,
+            groups_satisfied=None if challenge else event.groups_satisfied,
+        )
+    )

@@ -1,0 +1,392 @@
+"""The outbox under a clock that the test moves: what is entered, who may claim it, and what an answer changes."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import pytest
+
+from sigil.challenges.service import Policy
+from sigil.core.challenge import Challenge, End, State
+from sigil.core.device_ledger import Limits
+from sigil.core.push_delivery import ASK_SECONDS, Word, complete, rows_of
+from sigil.core.push_outbox import (
+    CLEAR_SECONDS,
+    LEASE_SECONDS,
+    OUTBOX,
+    OWN_SECONDS,
+    Entry,
+    Push,
+    Step,
+    after_answer,
+    after_end,
+    claim,
+    new_entry,
+    outbox_key,
+)
+from sigil.device import Device
+from sigil.protocol.errors import InvalidSignature
+from tests.support.services import SOMEBODY, START, Desk, PushDesk
+
+DEVICE = Device.from_secret("ES256", b"\x07" * 32)
+NOW = 1_000_000.5
+NAME = b"n" * 16
+KEY = outbox_key(NAME)
+EXPIRES = int(NOW) + 300
+TOKEN, ANOTHER_TOKEN = b"token 01", b"token 02"
+CHALLENGE = Challenge(b"k", b"o", b"n", b"a", int(NOW * 1000), 300, push=Push.QUEUED)
+
+
+def claimed(entry: Entry | None, at: float = NOW, token: bytes = TOKEN) -> Entry | None:
+    """The entry as it was claimed at that time, None when it may not be."""
+    claims = claim(at, [KEY], [entry], token).result
+    return claims[0][1] if claims else None
+
+
+def completed(
+    word: Word, entry: Entry, *, held: Entry | None = None, challenge: Challenge | None = CHALLENGE, at: float = NOW
+) -> tuple[Entry | None, Push | None]:
+    """What stands in the outbox afterwards, and how the push stands."""
+    claims = [(NAME, held or entry)]
+    decision = complete(at, claims, [word], [entry, challenge], 0.5)
+    after = dict(decision.writes)
+    told = after.get(rows_of(claims)[1], challenge)
+    return cast(Any, after.get(KEY, entry)), told.push if told else None
+
+
+def held() -> Entry:
+    entry = claimed(new_entry(NOW, EXPIRES))
+    assert entry is not None
+    return entry
+
+
+def test_a_new_entry_is_its_writers_first_and_everybodys_a_little_later() -> None:
+    entry = new_entry(NOW, EXPIRES)
+    assert claimed(entry) == Entry(Step.PUSH, int(NOW) + LEASE_SECONDS, EXPIRES, 1, TOKEN)
+    assert entry.due == int(NOW) + OWN_SECONDS
+
+
+def test_a_claim_keeps_others_away_until_its_lease_is_over() -> None:
+    entry = held()
+    assert claimed(entry, NOW + LEASE_SECONDS - 1, ANOTHER_TOKEN) is None
+    again = claimed(entry, NOW + LEASE_SECONDS, ANOTHER_TOKEN)
+    assert again is not None
+    assert (again.token, again.claims) == (ANOTHER_TOKEN, 2)
+
+
+def test_a_claim_that_another_took_over_changes_nothing() -> None:
+    taken_over = claimed(held(), NOW + LEASE_SECONDS, ANOTHER_TOKEN)
+    for entry in (taken_over, None, new_entry(NOW, EXPIRES)):
+        decision = complete(NOW, [(NAME, held())], ["delivered"], [entry, CHALLENGE], 0.5)
+        assert (decision.writes, decision.result) == ((), [])
+
+
+@pytest.mark.parametrize("word", ["delivered", "not_registered", "token_evicted", "failed"])
+def test_the_relays_last_word_ends_the_entry_and_is_what_the_status_tells(word: Word) -> None:
+    after, push = completed(word, held())
+    assert after is None
+    assert push is not None
+    assert (push.error or push.status) == word
+
+
+def test_what_the_relay_queued_is_asked_about_for_a_minute() -> None:
+    entry, at, waits = held(), NOW, []
+    while True:
+        after, push = completed("queued", entry, at=at)
+        assert push is Push.QUEUED
+        if after is None:
+            break
+        assert (after.step, after.token) == (Step.ASK, b"")
+        waits.append(after.due - at)
+        at = float(after.due)
+        entry = claimed(after, at) or entry
+    for wait, wanted in zip(waits, ASK_SECONDS, strict=True):
+        assert 0 < wait <= wanted + 1
+
+
+def test_a_rate_limited_push_is_tried_again_ever_later_while_its_challenge_lives() -> None:
+    entry, at, tries = held(), NOW, 0
+    while True:
+        after, push = completed("rate_limited", entry, at=at)
+        assert push is Push.RATE_LIMITED
+        if after is None:
+            break
+        assert after.step is Step.PUSH
+        assert 4 <= after.due - at <= 37
+        at, tries = float(after.due), tries + 1
+        entry = claimed(after, at) or entry
+    assert at > EXPIRES - 40
+    assert tries > 8
+
+
+def test_an_outage_keeps_the_entry_and_tells_so_once_the_relay_does_it_delivers() -> None:
+    after, push = completed("relay_unreachable", held())
+    assert after is not None
+    assert (after.step, after.token, push) == (Step.PUSH, b"", Push.RELAY_UNREACHABLE)
+    again = claimed(after, after.due, ANOTHER_TOKEN)
+    assert again is not None
+    assert completed("delivered", again) == (None, Push.DELIVERED)
+
+
+def test_a_question_that_finds_no_relay_leaves_the_push_queued() -> None:
+    asking, _ = completed("queued", held())
+    assert asking is not None
+    again = claimed(asking, asking.due)
+    assert again is not None
+    after, push = completed("relay_unreachable", again)
+    assert after is not None
+    assert (after.step, push) == (Step.ASK, Push.QUEUED)
+
+
+def test_a_relay_that_forgot_a_push_gets_it_again() -> None:
+    asking, _ = completed("queued", held())
+    assert asking is not None
+    again = claimed(asking, asking.due)
+    assert again is not None
+    after, push = completed("unknown", again)
+    assert after is not None
+    assert (after.step, push) == (Step.PUSH, Push.QUEUED)
+
+
+@pytest.mark.parametrize("word", ["queued", "failed", "rate_limited", "relay_unreachable"])
+def test_delivered_never_goes_back(word: Word) -> None:
+    delivered = Challenge(b"k", b"o", b"n", b"a", int(NOW * 1000), 300, push=Push.DELIVERED)
+    assert completed(word, held(), challenge=delivered)[1] is Push.DELIVERED
+
+
+def test_an_answer_takes_back_what_nobody_holds_and_leaves_the_rest_to_its_holder() -> None:
+    assert after_answer(None) is None
+    assert after_answer(new_entry(NOW, EXPIRES)) is None
+    entry = held()
+    assert after_answer(entry) is entry
+    answered = Challenge(
+        b"k", b"o", b"n", b"a", int(NOW * 1000), 300, end=End(State.VERIFIED, int(NOW)), push=Push.QUEUED
+    )
+    assert completed("delivered", entry, challenge=answered) == (None, Push.DELIVERED)
+    assert completed("over", entry, challenge=answered) == (None, Push.QUEUED)
+
+
+def test_an_end_takes_back_a_push_that_nobody_claimed_and_clears_one_that_was_or_may_be_shown() -> None:
+    assert after_end(NOW, None, Push.DISABLED) is None
+    assert after_end(NOW, new_entry(NOW, EXPIRES), Push.QUEUED) is None
+    for push in (Push.NOT_REGISTERED, Push.TOKEN_EVICTED, Push.RATE_LIMITED):
+        assert after_end(NOW, None, push) is None
+    for push in (Push.QUEUED, Push.DELIVERED, Push.FAILED, Push.RELAY_UNREACHABLE):
+        clear = after_end(NOW, None, push)
+        assert clear == Entry(Step.CLEAR, int(NOW) + OWN_SECONDS, int(NOW) + CLEAR_SECONDS)
+
+
+def test_a_clear_does_not_overtake_the_push_that_is_under_way() -> None:
+    entry = held()
+    waiting = after_end(NOW + 1, entry, Push.QUEUED)
+    assert waiting is not None
+    assert claimed(waiting, NOW + 2, ANOTHER_TOKEN) is None
+    ready, _ = completed("delivered", waiting, held=entry, at=NOW + 3)
+    assert ready is not None
+    assert (ready.step, ready.due, ready.token) == (Step.CLEAR, int(NOW) + 3, b"")
+    assert completed("not_registered", waiting, held=entry)[0] is None
+    # Whoever had it is dead: the clear goes out when the lease is over.
+    late = claimed(waiting, NOW + LEASE_SECONDS, ANOTHER_TOKEN)
+    assert late is not None
+    assert late.step is Step.CLEAR
+
+
+def test_a_clear_goes_out_for_what_a_former_holder_may_have_sent() -> None:
+    first = held()
+    second = claimed(first, NOW + LEASE_SECONDS, ANOTHER_TOKEN)
+    assert second is not None
+    for entry, cleared in ((first, False), (second, True)):
+        waiting = after_end(NOW + LEASE_SECONDS, entry, Push.QUEUED)
+        assert waiting is not None
+        assert (completed("over", waiting, held=entry)[0] is not None) is cleared
+
+
+def test_what_was_rate_limited_is_cleared_only_if_a_later_holder_may_have_sent_it() -> None:
+    limited, push = completed("rate_limited", held())
+    assert limited is not None
+    assert push is Push.RATE_LIMITED
+    assert after_end(EXPIRES, limited, push) is None
+    died = claimed(limited, float(limited.due), ANOTHER_TOKEN)
+    assert died is not None
+    ((_, left),) = claim(EXPIRES, [KEY], [died], TOKEN).writes
+    cleared = after_end(EXPIRES, left, push)
+    assert cleared is not None
+    assert cleared.step is Step.CLEAR
+
+
+def test_a_clear_is_tried_while_the_relay_is_away_and_then_forgotten() -> None:
+    clear = claimed(after_end(NOW, None, Push.DELIVERED))
+    assert clear is not None
+    again, _ = completed("relay_unreachable", clear)
+    assert again is not None
+    assert again.step is Step.CLEAR
+    decision = claim(NOW + CLEAR_SECONDS, [KEY], [again], TOKEN)
+    assert (decision.result, decision.writes) == ([], ((KEY, None),))
+
+
+def test_a_push_of_an_expired_challenge_waits_for_the_sweep_and_is_in_nobodys_way() -> None:
+    decision = claim(EXPIRES, [KEY], [new_entry(NOW, EXPIRES)], TOKEN)
+    ((_, left),) = decision.writes
+    assert decision.result == []
+    assert left is not None
+    assert (left.due > EXPIRES, left.claims) == (True, 0)
+
+
+# The same through the services.
+
+
+async def test_a_challenge_is_pushed_once_and_its_status_tells_so() -> None:
+    desk = PushDesk()
+    created = await desk.ask(DEVICE)
+    assert await desk.push_of(created) == ("queued", None)
+    await desk.send()
+    await desk.send()
+    assert desk.relay.keys() == [f"{created.challenge_id}:challenge"]
+    assert await desk.push_of(created) == ("delivered", None)
+    assert desk.store.count(OUTBOX) == 0
+
+
+async def test_without_push_nothing_is_entered() -> None:
+    desk = Desk()
+    created = await desk.ask(DEVICE)
+    assert desk.store.count(OUTBOX) == 0
+    assert (await desk.challenges.status(SOMEBODY, created.challenge_id)).push.status == "disabled"
+
+
+async def test_an_idempotent_repeat_is_not_pushed_again() -> None:
+    desk = PushDesk()
+    await desk.ask(DEVICE, key="once")
+    await desk.ask(DEVICE, key="once")
+    await desk.send()
+    assert len(desk.relay.pushes) == 1
+
+
+async def test_what_was_answered_before_its_push_went_out_is_not_pushed() -> None:
+    desk = PushDesk()
+    await desk.approve(DEVICE, await desk.ask(DEVICE))
+    await desk.reject(DEVICE, await desk.ask(DEVICE))
+    await desk.challenges.cancel(SOMEBODY, (await desk.ask(DEVICE)).challenge_id)
+    assert desk.store.count(OUTBOX) == 0
+    await desk.send()
+    assert desk.relay.pushes == []
+
+
+@pytest.mark.parametrize("how", ["cancelled", "expired", "wrong_code"])
+async def test_an_end_that_was_not_the_devices_own_clears_its_notification(how: str) -> None:
+    desk = PushDesk()
+    created = await desk.ask(DEVICE, seconds=30, matching=True)
+    await desk.send()
+    if how == "cancelled":
+        await desk.challenges.cancel(SOMEBODY, created.challenge_id)
+    elif how == "wrong_code":
+        assert created.match_code is not None
+        for _ in range(3):
+            with pytest.raises(InvalidSignature):
+                await desk.approve(DEVICE, created, f"{(int(created.match_code) + 1) % 100:02d}")
+    else:
+        desk.clock.now += 31
+        await desk.sweep()
+    await desk.send()
+    status = "rejected" if how == "wrong_code" else how
+    clear = desk.relay.pushes[-1]
+    assert desk.relay.keys() == [f"{created.challenge_id}:challenge", f"{created.challenge_id}:clear"]
+    assert (
+        bytes(clear.payload)
+        == f'{{"type":"clear","challenge_id":"{created.challenge_id}","status":"{status}"}}'.encode()
+    )
+    assert desk.store.count(OUTBOX) == 0
+
+
+async def test_the_devices_own_answer_clears_nothing() -> None:
+    desk = PushDesk()
+    asked = [await desk.ask(DEVICE) for _ in range(2)]
+    await desk.send()
+    await desk.approve(DEVICE, asked[0])
+    await desk.reject(DEVICE, asked[1])
+    await desk.send()
+    assert len(desk.relay.pushes) == 2
+
+
+async def test_a_worker_that_dies_with_a_push_leaves_it_to_another_under_the_same_key() -> None:
+    desk = PushDesk()
+    created = await desk.ask(DEVICE)
+    await desk.pushes.claim(desk.own.take(9))
+    desk.clock.now += LEASE_SECONDS - 1
+    await desk.send()
+    assert desk.relay.pushes == []
+    desk.clock.now += 1
+    await desk.send()
+    assert await desk.push_of(created) == ("delivered", None)
+
+
+async def test_an_outcome_that_is_known_later_is_told_later() -> None:
+    desk = PushDesk()
+    desk.relay.says = "queued"
+    created = await desk.ask(DEVICE)
+    await desk.send()
+    assert await desk.push_of(created) == ("queued", None)
+    (known,) = desk.relay.known.items()
+    desk.relay.known[known[0]] = type(known[1])(known[1].fingerprint, "delivered")
+    desk.clock.now += 3
+    await desk.send()
+    assert desk.relay.asked == [f"{created.challenge_id}:challenge"]
+    assert await desk.push_of(created) == ("delivered", None)
+
+
+async def test_nothing_is_lost_while_the_relay_is_away_and_an_outage_is_told_of_once() -> None:
+    desk = PushDesk(Policy(limits=Limits(max_pending=50, per_minute=0)))
+    desk.relay.away = True
+    first = await desk.ask(DEVICE)
+    await desk.send()
+    assert desk.news.outages == ["lost away"]
+    asked = [first, *[await desk.ask(DEVICE) for _ in range(9)]]
+    assert {await desk.push_of(created) for created in asked} == {("failed", "relay_unreachable")}
+    # They wait in the store: what a worker remembers keeps its loop awake.
+    assert len(desk.own) == 0
+    desk.relay.away = False
+    desk.clock.now += 3
+    await desk.another_worker().greet(probing=True)
+    assert desk.news.outages == ["lost away", "found 3.0"]
+    await desk.send()
+    assert sorted(desk.relay.keys()) == sorted(f"{created.challenge_id}:challenge" for created in asked)
+    assert {await desk.push_of(created) for created in asked} == {("delivered", None)}
+
+
+async def test_one_push_that_the_relay_does_not_take_holds_up_no_other() -> None:
+    desk = PushDesk(Policy(limits=Limits(max_pending=50, per_minute=0)))
+    asked = [await desk.ask(DEVICE) for _ in range(11)]
+    desk.relay.refuses = {f"{asked[4].challenge_id}:challenge"}
+    await desk.send()
+    stands = [await desk.push_of(created) for created in asked]
+    assert stands == [("delivered", None)] * 4 + [("failed", "failed")] + [("delivered", None)] * 6
+    assert desk.news.outages == ["refused 400"]
+
+
+async def test_a_full_payload_is_the_devices_and_a_reference_names_the_challenge_alone() -> None:
+    full, reference = PushDesk(), PushDesk(content="reference")
+    for desk in (full, reference):
+        created = await desk.ask(DEVICE, matching=True)
+        await desk.send()
+        (push,) = desk.relay.pushes
+        payload = bytes(push.payload).decode()
+        assert created.match_code is not None
+        assert "match_code" not in payload
+        assert (push.collapse_id, push.priority, push.expires_at) == (created.challenge_id, "high", created.expires_at)
+        assert (f'"server_signature":"{created.server_signature}"' in payload) == (desk is full)
+        if desk is reference:
+            assert payload.startswith(f'{{"type":"challenge","challenge_id":"{created.challenge_id}","server_id":"')
+            assert payload.count(":") == 3
+
+
+async def test_the_sweep_leaves_nothing_of_a_pushed_challenge() -> None:
+    desk = PushDesk()
+    for says in ("delivered", "queued", "rate_limited", "failed"):
+        desk.relay.says = says
+        await desk.ask(DEVICE)
+        await desk.send()
+    desk.relay.away = True
+    await desk.ask(DEVICE)
+    await desk.send()
+    desk.clock.now = START + 5000
+    await desk.sweep()
+    assert desk.store.count(OUTBOX) == 0

@@ -1,0 +1,153 @@
+"""HTTP without blocking the loop keeps every promise of the blocking one, for any number of devices."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+
+from sigil.device import Device, ServerPin, verify_info
+from sigil.device.async_client import AsyncDeviceClient
+from sigil.device.async_http_client import AsyncServerConnection
+from sigil.device.errors import AnswerUnusable, ServerRefused, Unreachable
+from sigil.device.http_client import MAX_ANSWER_BYTES
+from sigil.device.timestamps import AsyncSecondsInMemory
+from sigil.device.tls import TlsTrust
+from tests.device.clock import MovingClock
+from tests.device.fake_server import FakeServer, problem
+from tests.device.tls import Tls
+
+URL = "https://auth.example.com"
+
+
+class Chunks(httpx.AsyncByteStream):
+    def __init__(self, chunks: AsyncIterator[bytes]) -> None:
+        self._chunks = chunks
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self._chunks
+
+
+async def pinned(server: FakeServer) -> ServerPin:
+    async with AsyncServerConnection(server.url) as connection:
+        return verify_info(await connection.info(), server.url)
+
+
+async def awaited(clock: MovingClock, seconds: float) -> None:
+    clock.sleep(seconds)
+
+
+async def test_devices_on_one_connection_see_and_answer_their_own(server: FakeServer, clock: MovingClock) -> None:
+    pin = await pinned(server)
+    devices = [Device.generate("Ed25519") for _ in range(20)]
+    for device in devices:
+        server.ask(device.wire_key)
+    async with AsyncServerConnection(server.url) as connection:
+
+        async def approve_one(device: Device) -> str:
+            client = AsyncDeviceClient(device, pin, connection, clock=clock)
+            (mine,) = (await client.inbox()).challenges
+            return (await client.approve(mine)).status
+
+        assert set(await asyncio.gather(*map(approve_one, devices))) == {"verified"}
+    assert {answer["fingerprint"] for answer in server.answers} == {device.fingerprint for device in devices}
+
+
+async def test_seconds_are_used_once_however_many_ask(clock: MovingClock) -> None:
+    seconds = AsyncSecondsInMemory(clock, lambda wait: awaited(clock, wait))
+    assert len(set(await asyncio.gather(*(seconds() for _ in range(5))))) == 5
+
+
+async def test_a_clock_that_was_set_back_is_not_waited_for(clock: MovingClock) -> None:
+    seconds = AsyncSecondsInMemory(clock, lambda wait: awaited(clock, wait))
+    await seconds()
+    clock.now -= 3600
+    assert await seconds() == int(clock.now)
+    assert clock.slept == []
+
+
+async def test_a_second_401_is_told_with_what_to_look_at(server: FakeServer, clock: MovingClock) -> None:
+    pin = await pinned(server)
+    server.failures = [problem(401, "INVALID_SIGNATURE")] * 3
+    async with AsyncServerConnection(server.url) as connection:
+        seconds = AsyncSecondsInMemory(clock, lambda wait: awaited(clock, wait))
+        client = AsyncDeviceClient(Device.generate(), pin, connection, seconds=seconds, clock=clock)
+        with pytest.raises(ServerRefused, match="clock"):
+            await client.inbox()
+    assert len(server.failures) == 1
+
+
+async def test_a_rejection_taken_for_an_approval_is_unusable(server: FakeServer, clock: MovingClock) -> None:
+    pin, device = await pinned(server), Device.generate()
+    server.ask(device.wire_key)
+    async with AsyncServerConnection(server.url) as connection:
+        client = AsyncDeviceClient(device, pin, connection, clock=clock)
+        (shown,) = (await client.inbox()).challenges
+        handle = server.handle
+
+        def for_an_approval(method: str, path: str, body: bytes) -> tuple[int, bytes]:
+            return 200, handle(method, path, body)[1].replace(b'"verified":false', b'"verified":true')
+
+        server.handle = for_an_approval  # type: ignore[method-assign]
+        with pytest.raises(AnswerUnusable):
+            await client.reject(shown)
+
+
+async def test_an_endless_answer_is_cut_off() -> None:
+    async def endless() -> AsyncIterator[bytes]:
+        for _ in range(MAX_ANSWER_BYTES // 1000 + 2):
+            yield b" " * 1000
+        pytest.fail("more was read than the limit")
+
+    transport = httpx.MockTransport(lambda _: httpx.Response(200, stream=Chunks(endless())))
+    async with AsyncServerConnection(URL, transport=transport) as connection:
+        with pytest.raises(AnswerUnusable, match="larger"):
+            await connection.info()
+
+
+async def test_an_answer_that_trickles_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def trickle() -> AsyncIterator[bytes]:
+        while True:
+            await asyncio.sleep(0)
+            yield b""
+
+    monkeypatch.setattr("sigil.device.async_http_client.ANSWER_SECONDS", 0.01)
+    transport = httpx.MockTransport(lambda _: httpx.Response(200, stream=Chunks(trickle())))
+    async with AsyncServerConnection(URL, transport=transport) as connection:
+        with pytest.raises(Unreachable, match="longer"):
+            await asyncio.wait_for(connection.info(), 120)
+
+
+async def test_a_redirect_is_not_followed(server: FakeServer) -> None:
+    server.failures.append((302, b""))
+    async with AsyncServerConnection(server.url) as connection:
+        with pytest.raises(ServerRefused) as refused:
+            await connection.info()
+    assert refused.value.code == "HTTP_302"
+
+
+async def test_a_server_that_is_not_there_is_unreachable(server: FakeServer) -> None:
+    with FakeServer(server.clock) as gone:
+        url = gone.url
+    async with AsyncServerConnection(url) as connection:
+        with pytest.raises(Unreachable):
+            await connection.info()
+
+
+async def test_a_certificate_is_believed_by_its_pin_alone(tls: Tls) -> None:
+    async with AsyncServerConnection(tls.url, TlsTrust(sha256=tls.certificate.sha256)) as connection:
+        assert await connection.info() == b"{}"
+    for trust in (TlsTrust(sha256="00" * 32), TlsTrust()):
+        tls.asked.clear()
+        async with AsyncServerConnection(tls.url, trust) as connection:
+            with pytest.raises(Unreachable, match=r"not the pinned one|CERTIFICATE_VERIFY_FAILED"):
+                await connection.info()
+        assert tls.asked == []
+
+
+async def test_connections_come_from_the_address_that_is_asked_for(server: FakeServer) -> None:
+    async with AsyncServerConnection(server.url, local_address="127.0.0.9") as connection:
+        await connection.info()
+    assert server.peers == ["127.0.0.9"]

@@ -1,0 +1,52 @@
+"""The device stands on the protocol alone, and its pure part needs neither HTTP nor a command line."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import sigil.device
+
+HERE = Path(sigil.device.__file__).parent
+FILES = sorted(HERE.rglob("*.py"))
+PURE = {
+    "__init__.py",
+    "checks.py",
+    "display.py",
+    "events.py",
+    "frames.py",
+    "memory.py",
+    "origin.py",
+    "pin.py",
+    "reception.py",
+    "refusals.py",
+    "software.py",
+}
+
+
+def imported(file: Path) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names.add(node.module or "")
+    return names
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(HERE)))
+def test_a_file_of_the_device_imports_what_it_may(file: Path) -> None:
+    names = imported(file)
+    ours = {name for name in names if name.startswith("sigil.")}
+    assert all(name.startswith(("sigil.protocol", "sigil.device")) for name in ours)
+    in_commands = file.parent.name == "commands"
+    assert in_commands or "click" not in names
+    if file.name in PURE and not in_commands:
+        assert not names & {"httpx", "os", "time", "pathlib", "sigil.device.http_client", "sigil.device.keyring"}
+
+
+def test_only_the_connection_itself_needs_websockets() -> None:
+    using = [file for file in FILES if any(name.partition(".")[0] == "websockets" for name in imported(file))]
+    assert [str(file.relative_to(HERE)) for file in using] == ["relay/socket.py"]

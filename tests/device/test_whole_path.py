@@ -1,0 +1,69 @@
+"""A backend asks the real server, its push goes through the real relay, and the device's own command answers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from sigil.device.commands import device
+from tests.device.processes import Listening
+from tests.support.live import LiveServer
+from tests.support.live_relay import LiveRelay
+
+ACTION = {"type": "step_up", "description": "Transfer 5000 € to Zoë", "params": {"amount": 5000, "ok": [True, None]}}
+
+
+@pytest.mark.parametrize("content", ["full", "reference"])
+def test_asked_pushed_approved_and_cleared(tmp_path: Path, content: str) -> None:
+    def run(*arguments: str) -> str:
+        done = CliRunner().invoke(device, [*arguments, "--home", str(tmp_path / "keys")])
+        assert done.exit_code == 0, done.output
+        return done.stdout
+
+    with (
+        LiveRelay() as relay,
+        LiveServer(workers=1, RELAY_URL=relay.url, RELAY_PUBLIC_URL=relay.url, SIGIL_PUSH_CONTENT=content) as server,
+        server.authorised() as backend,
+    ):
+
+        def ask() -> str:
+            asked = backend.post("/challenge", json={"device_public_key": who["device_public_key"], "action": ACTION})
+            challenge_id: str = asked.json()["challenge_id"]
+            return f"/v1/auth/challenge/{challenge_id}"
+
+        def final(path: str) -> dict[str, Any]:
+            while (status := backend.get(f"{path}/status", params={"wait": 25}).json())["status"] == "pending":
+                """Asked again until it is over."""
+            told: dict[str, Any] = status
+            return told
+
+        run("init", "--server", server.url, "--pin", server.identity.server_id, "--ca", str(server.certificate))
+        who = json.loads(run("whoami", "--json"))
+        # Where the relay is, the server itself says.
+        assert json.loads(run("register", "--json"))["relay"] == relay.url
+
+        with Listening("device", "listen", "--json", "--home", str(tmp_path / "keys")) as told:
+            told.until("connected")
+            path = ask()
+            told.until("challenge")
+            assert backend.delete(path).status_code == 200
+            assert told.until("clear")["challenge_id"] == path.rpartition("/")[2]
+            assert told.events("challenge")[0]["action"] == ACTION
+        options = ("--auto-approve", "--once", "--home", str(tmp_path / "keys"))
+        with Listening("device", "listen", "--json", *options) as answering:
+            answering.until("connected")
+            assert final(ask())["status"] == "verified"
+            assert answering.end() == (0, "")
+        with Listening("device", "listen", "--json", *options) as voting:
+            voting.until("connected")
+            group = {"members": [{"device_public_key": who["device_public_key"]}]}
+            asked = backend.post("/mpa/request", json={"action": ACTION, "required": 1, "groups": [group]}).json()
+            assert voting.until("mpa")["mpa_id"] == asked["mpa_id"]
+            while (status := backend.get(f"/mpa/status/{asked['request_id']}?wait=25").json())["status"] == "pending":
+                """Asked again until it is over."""
+            assert status["status"] == "approved"
+            assert voting.end() == (0, "")

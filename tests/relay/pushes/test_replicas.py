@@ -1,0 +1,115 @@
+"""Two relays on one database: it makes no difference at which of them a server or a device arrives."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+
+from sigil.device import Device
+from tests.relay.conftest import wanted
+from tests.relay.devices_of_relay import acknowledge, frame, listening, register, registration
+from tests.relay.registration.test_registration import code
+from tests.relay.sockets.test_socket import closed_with
+from tests.support.live import wait_until
+from tests.support.live_relay import LiveRelay, Server
+from tests.support.postgres import PostgresServer
+
+pytest_plugins = ["tests.support.postgres_fixtures"]
+
+KEY = "an-encryption-key-of-more-than-32-characters"
+
+
+@pytest.fixture(scope="module")
+def replicas(postgres: PostgresServer) -> Iterator[tuple[LiveRelay, LiveRelay]]:
+    # Each is dialled at its own port, and so signed for: without a public URL it takes the Host of a request.
+    settings = {"DATABASE_URL": postgres.new_database(), "TOKEN_ENCRYPTION_KEY": KEY, "RELAY_WORKERS": "1"}
+    with LiveRelay(RELAY_PUBLIC_URL="", **settings) as one, LiveRelay(RELAY_PUBLIC_URL="", **settings) as other:
+        yield one, other
+        assert not [*one.events("internal_error"), *other.events("internal_error")]
+
+
+@pytest.fixture(scope="module")
+def server(replicas: tuple[LiveRelay, LiveRelay]) -> Iterator[Server]:
+    """A server at the first replica."""
+    with replicas[0].client() as client:
+        server = Server(client)
+        assert server.register().status_code == 200
+        yield server
+
+
+@pytest.fixture(scope="module")
+def elsewhere(replicas: tuple[LiveRelay, LiveRelay], server: Server) -> Iterator[Server]:
+    """The same server at the other replica."""
+    with replicas[1].client() as client:
+        yield Server(client, server.identity)
+
+
+@pytest.fixture
+def device(replicas: tuple[LiveRelay, LiveRelay]) -> Device:
+    device = Device.generate()
+    with replicas[0].client() as client:
+        register(device, client, replicas[0].url)
+    return device
+
+
+def status_at(server: Server, key: str) -> str:
+    answer = server.post("/push/outcomes", {"push_keys": [key]})
+    status: str = answer.json()["results"][0]["status"]
+    return status
+
+
+async def test_a_push_reaches_the_device_through_the_replica_that_holds_it(
+    replicas: tuple[LiveRelay, LiveRelay], server: Server, device: Device
+) -> None:
+    async with listening(replicas[1], device) as socket:
+        (queued,) = await asyncio.to_thread(server.push, wanted(device, "across"))
+        came = await frame(socket)
+        assert came["push_id"] == queued["push_id"]
+        await acknowledge(socket, came)
+        await asyncio.to_thread(wait_until, lambda: status_at(server, "across") == "delivered", "the acknowledgement")
+
+
+async def test_the_newest_connection_wins_wherever_it_is(
+    replicas: tuple[LiveRelay, LiveRelay], server: Server, device: Device
+) -> None:
+    async with listening(replicas[0], device) as first, listening(replicas[1], device) as second:
+        assert await closed_with(first) == 4000
+        (queued,) = await asyncio.to_thread(server.push, wanted(device, "newest"))
+        assert (await frame(second))["push_id"] == queued["push_id"]
+
+
+async def test_a_repeat_at_the_other_replica_sends_nothing(
+    replicas: tuple[LiveRelay, LiveRelay], server: Server, elsewhere: Server, device: Device
+) -> None:
+    async with listening(replicas[0], device) as socket:
+        (first,) = await asyncio.to_thread(server.push, wanted(device, "twice"))
+        (again,) = await asyncio.to_thread(elsewhere.push, wanted(device, "twice"))
+        assert again["push_id"] == first["push_id"]
+        (other,) = await asyncio.to_thread(elsewhere.push, wanted(device, "another"))
+        assert [(await frame(socket))["push_id"] for _ in range(2)] == [first["push_id"], other["push_id"]]
+
+
+def test_a_signed_request_works_at_one_of_them(server: Server, elsewhere: Server) -> None:
+    body = b'{"push_keys":["k"]}'
+    signed = server.headers("POST", "/push/outcomes", body)
+    assert server.client.post("/push/outcomes", content=body, headers=signed).status_code == 200
+    assert code(elsewhere.client.post("/push/outcomes", content=body, headers=signed)) == (401, "UNAUTHORIZED")
+
+
+def test_a_nonce_of_one_is_good_at_the_other_and_once(replicas: tuple[LiveRelay, LiveRelay]) -> None:
+    device = Device.generate()
+    with replicas[0].client() as one, replicas[1].client() as other:
+        # The origin is that of the replica where it is shown.
+        body = registration(device, one, replicas[1].url)
+        assert other.post("/devices/register", json=body).status_code == 201
+        assert code(other.post("/devices/register", json=body)) == (401, "INVALID_SIGNATURE")
+
+
+def test_the_rate_is_counted_over_both(server: Server, elsewhere: Server, device: Device) -> None:
+    def ten(at: Server, name: str) -> list[str]:
+        return [result["status"] for result in at.push(*(wanted(device, f"{name}{number}") for number in range(10)))]
+
+    assert ten(server, "here") == ["queued"] * 10
+    assert "rate_limited" in ten(elsewhere, "there")

@@ -1,0 +1,510 @@
+"""What only PostgreSQL does to the registry: it goes away and comes back, it is slow, and others use it, too."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import asyncpg
+import pytest
+
+from relay.registry.migrate import Migration, migrate_postgres, migrations
+from relay.registry.port import (
+    LEASE_SECONDS,
+    PUSHES,
+    Device,
+    NewPush,
+    Rate,
+    RegistryBusy,
+    RegistryUnusable,
+    Server,
+    Settled,
+)
+from relay.registry.postgres import pushes
+from relay.registry.postgres.pool import Connections
+from relay.registry.postgres.registry import PostgresRegistry
+from tests.support.live import DEADLINE
+from tests.support.postgres import PostgresServer
+
+pytest_plugins = ["tests.support.postgres_fixtures"]
+
+NOW = 1_800_000_000
+SERVER = hashlib.sha256(b"server").digest()
+LOST = ("lost", b"")
+
+
+@pytest.fixture
+def dsn(postgres: PostgresServer) -> str:
+    return postgres.new_database()
+
+
+class Opened:
+    """Registries that are closed at the end of a test, each with the news that it heard."""
+
+    def __init__(self, dsn: str) -> None:
+        self._dsn = dsn
+        self._opened: list[PostgresRegistry] = []
+
+    async def __call__(self, **options: Any) -> tuple[PostgresRegistry, list[tuple[str, bytes]]]:
+        news: list[tuple[str, bytes]] = []
+        patient = {"acquire_timeout": DEADLINE, "command_timeout": DEADLINE, "patience": DEADLINE}
+        registry = PostgresRegistry(self._dsn, **(patient | options))
+        await registry.open(lambda channel, data: news.append((channel, data)))
+        self._opened.append(registry)
+        return registry, news
+
+    async def close(self) -> None:
+        for registry in self._opened:
+            await registry.close()
+
+
+@pytest.fixture
+async def opened(dsn: str) -> AsyncIterator[Opened]:
+    registries = Opened(dsn)
+    yield registries
+    await registries.close()
+
+
+@asynccontextmanager
+async def locked(dsn: str, table: str) -> AsyncIterator[None]:
+    """Nobody else reads or writes the table until the end."""
+    connection = await asyncpg.connect(dsn)
+    try:
+        async with connection.transaction():
+            await connection.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
+            yield
+    finally:
+        await connection.close()
+
+
+async def until(condition: Callable[[], Any]) -> None:
+    async with asyncio.timeout(DEADLINE):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+async def again(call: Callable[[], Awaitable[Any]]) -> Any:
+    """The result of a call that is made until it is not busy any more."""
+    async with asyncio.timeout(DEADLINE):
+        while True:
+            with suppress(RegistryBusy):
+                return await call()
+            await asyncio.sleep(0.02)
+
+
+async def waiting(postgres: PostgresServer, dsn: str, number: int) -> None:
+    """Until so many sessions wait for a lock."""
+    sql = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    await until(lambda: postgres.query(dsn, sql) == [[str(number)]])
+
+
+def fingerprint(name: str) -> bytes:
+    return hashlib.sha256(name.encode()).digest()
+
+
+def device(name: str = "phone", platform: Any = "apns") -> Device:
+    return Device(fingerprint(name), b"key", platform, b"token", NOW, NOW)
+
+
+def push(key: str, to: str = "phone") -> NewPush:
+    return NewPush(fingerprint(key)[:16], key, fingerprint(to), b"payload", NOW + 300)
+
+
+# It goes away and comes back
+
+
+@pytest.mark.parametrize("end", ["stop", "kill"])
+async def test_a_database_that_is_away_is_busy_and_all_is_well_when_it_is_back(
+    postgres: PostgresServer, opened: Opened, end: str
+) -> None:
+    registry, news = await opened(pool_size=2)
+    await registry.register(device())
+    await registry.trust(Server(SERVER, b"key", "name", NOW))
+    await registry.admit(SERVER, [push("a")], NOW, Rate(0))
+    getattr(postgres, end)()
+    try:
+        for call in (
+            registry.check,
+            lambda: registry.device(fingerprint("phone")),
+            lambda: registry.admit(SERVER, [push("b")], NOW, Rate(0)),
+            lambda: registry.settle([Settled(SERVER, "a", "delivered")], NOW),
+            lambda: registry.claim("apns", NOW, 1),
+            lambda: registry.spend(b"nonce", NOW),
+            lambda: registry.tell("channel", b""),
+        ):
+            for _ in range(3):
+                with pytest.raises(RegistryBusy):
+                    await call()
+    finally:
+        postgres.start()
+    await again(registry.check)
+    await until(lambda: LOST in news)
+    assert await registry.device(fingerprint("phone")) == device()
+    assert [one.name for one in await registry.servers()] == ["name"]
+    assert [one.push.push_key for one, _ in await registry.claim("apns", NOW + LEASE_SECONDS, 9)] == ["a"]
+    await registry.tell("channel", b"data")
+    await until(lambda: ("channel", b"data") in news)
+
+
+async def test_an_admission_that_was_interrupted_can_be_repeated(
+    postgres: PostgresServer, opened: Opened, dsn: str
+) -> None:
+    registry, _ = await opened()
+    await registry.register(device())
+    async with locked(dsn, "push"):
+        admission = asyncio.create_task(registry.admit(SERVER, [push("a")], NOW, Rate(0)))
+        await waiting(postgres, dsn, 1)
+        postgres.query(dsn, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
+        with pytest.raises(RegistryBusy):
+            await admission
+    assert await registry.outcomes(SERVER, ["a"]) == [None]
+    assert (await again(lambda: registry.admit(SERVER, [push("a")], NOW, Rate(0))))[0].status == "queued"
+
+
+async def test_a_listener_whose_connection_breaks_says_so_and_listens_again(
+    postgres: PostgresServer, opened: Opened, dsn: str
+) -> None:
+    registry, news = await opened()
+    for number in range(1, 4):
+        postgres.query(dsn, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'")
+        await until(lambda expected=number: news.count(LOST) == expected)
+        await registry.tell("channel", bytes([number]))
+        await until(lambda expected=number: ("channel", bytes([expected])) in news)
+    assert [channel for channel, _ in news] == ["lost", "channel"] * 3
+
+
+async def test_a_database_that_comes_late_is_waited_for(
+    postgres: PostgresServer, opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect, attempts = asyncpg.connect, 0
+
+    async def counted(*arguments: Any, **options: Any) -> Any:
+        nonlocal attempts
+        attempts += 1
+        return await connect(*arguments, **options)
+
+    monkeypatch.setattr(asyncpg, "connect", counted)
+    postgres.stop()
+    try:
+        opening = asyncio.create_task(opened())
+        await until(lambda: attempts > 2)
+    finally:
+        postgres.start()
+    registry, _ = await opening
+    await registry.check()
+
+
+async def test_a_database_that_does_not_come_is_a_clear_error(postgres: PostgresServer, opened: Opened) -> None:
+    postgres.stop()
+    try:
+        with pytest.raises(RegistryUnusable, match=r"did not answer within 0\.1 s"):
+            await opened(patience=0.1)
+    finally:
+        postgres.start()
+
+
+async def test_what_waiting_does_not_help_is_told_at_once_and_without_the_password(dsn: str) -> None:
+    nowhere = dsn.replace("relay_", "nowhere_").replace("relay@", "relay:secret@")
+    for wrong in (nowhere, "postgresql://relay:secret@localhost:port/x", "mysql://relay:secret@localhost/x"):
+        with pytest.raises(RegistryUnusable, match="DATABASE_URL cannot be used") as refused:
+            await PostgresRegistry(wrong, patience=DEADLINE).open(lambda channel, data: None)
+        assert "secret" not in str(refused.value)
+
+
+# It is slow
+
+
+async def test_who_gets_no_connection_in_time_is_busy_and_connections_come_back(
+    postgres: PostgresServer, opened: Opened, dsn: str
+) -> None:
+    registry, _ = await opened(pool_size=2, acquire_timeout=0.5)
+    await again(lambda: asyncio.gather(registry.check(), registry.check()))
+    for _ in range(3):
+        async with locked(dsn, "device"):
+            stuck = [asyncio.create_task(registry.device(fingerprint("phone"))) for _ in range(2)]
+            await waiting(postgres, dsn, 2)
+            late = await asyncio.gather(*(registry.check() for _ in range(5)), return_exceptions=True)
+            assert {type(one) for one in late} == {RegistryBusy}
+        assert await asyncio.gather(*stuck) == [None, None]
+
+
+async def test_no_more_wait_than_allowed(postgres: PostgresServer, opened: Opened, dsn: str) -> None:
+    registry, _ = await opened(pool_size=1, max_waiting=2)
+    async with locked(dsn, "device"):
+        stuck = asyncio.create_task(registry.device(fingerprint("phone")))
+        await waiting(postgres, dsn, 1)
+        patient = [asyncio.create_task(registry.check()) for _ in range(2)]
+        await asyncio.sleep(0)
+        with pytest.raises(RegistryBusy, match="too many"):
+            await registry.check()
+    await asyncio.gather(stuck, *patient)
+    await registry.check()
+
+
+async def test_what_takes_too_long_is_busy_and_loses_its_connection_not_its_place(opened: Opened, dsn: str) -> None:
+    registry, _ = await opened(pool_size=2, command_timeout=0.2)
+    async with locked(dsn, "device"):
+        for _ in range(5):
+            with pytest.raises(RegistryBusy):
+                await registry.device(fingerprint("phone"))
+            with pytest.raises(RegistryBusy):
+                await registry.register(device())
+    await again(lambda: registry.register(device()))
+    await again(lambda: asyncio.gather(registry.check(), registry.check()))
+
+
+async def test_callers_that_are_cancelled_give_their_connections_back(
+    postgres: PostgresServer, opened: Opened, dsn: str
+) -> None:
+    registry, _ = await opened(pool_size=2)
+    async with locked(dsn, "device"):
+        for _ in range(3):
+            tasks = [asyncio.create_task(registry.register(device())) for _ in range(4)]
+            await waiting(postgres, dsn, 2)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            assert all(task.cancelled() for task in tasks)
+            postgres.query(dsn, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
+            await waiting(postgres, dsn, 0)
+    await asyncio.gather(*(registry.check() for _ in range(10)))
+    assert await registry.device(fingerprint("phone")) is None
+
+
+async def test_a_frozen_database_is_busy_until_it_moves_again(postgres: PostgresServer, opened: Opened) -> None:
+    registry, _ = await opened(acquire_timeout=0.3)
+    with postgres.frozen():
+        for _ in range(2):
+            with pytest.raises(RegistryBusy):
+                await registry.check()
+    await again(registry.check)
+
+
+# Others use it, too
+
+
+async def test_what_one_tells_another_hears_and_foreign_notifications_are_nothing(
+    postgres: PostgresServer, opened: Opened, dsn: str
+) -> None:
+    (first, heard), (second, overheard) = await opened(), await opened()
+    for payload in ("", "no separator", "channel:***", ":", "lost:"):
+        postgres.query(dsn, f"SELECT pg_notify('sigil_relay', '{payload}')")
+    await first.tell("one", b"\x00\xff")
+    await second.tell("two", b"")
+    await second.register(device("tablet", "websocket"))
+    await second.admit(SERVER, [push("a", "tablet")], NOW, Rate(0))
+    expected = [("", b""), ("one", b"\x00\xff"), ("two", b""), (PUSHES, fingerprint("tablet")[:16])]
+    await until(lambda: len(heard) == len(overheard) == len(expected))
+    assert heard == overheard == expected
+
+
+async def test_two_replicas_that_race_decide_once(opened: Opened) -> None:
+    (first, _), (second, _) = await opened(), await opened()
+    both = (first, second) * 10
+    names = [str(number) for number in range(30)]
+    for name in names:
+        await first.register(device(name))
+    assert sum(await asyncio.gather(*(one.spend(b"nonce", NOW) for one in both))) == 1
+    servers = [Server(fingerprint(str(number)), b"", "", NOW) for number in range(len(both))]
+    assert sum(await asyncio.gather(*(one.trust_first(server) for one, server in zip(both, servers, strict=True)))) == 1
+    wanted = [push(name, name) for name in names]
+    orders = (wanted, wanted[::-1]) * 10
+    admitted = await asyncio.gather(
+        *(one.admit(SERVER, order, NOW, Rate(6, 1)) for one, order in zip(both, orders, strict=True))
+    )
+    assert sum(answer.device is not None for answers in admitted for answer in answers) == len(names)
+    claimed = await asyncio.gather(*(one.claim("apns", NOW + LEASE_SECONDS, 4) for one in both))
+    keys = [one.push.push_key for claim in claimed for one, _ in claim]
+    assert len(keys) == len(set(keys))
+    await asyncio.gather(*(one.settle([Settled(SERVER, name, "delivered") for name in names], NOW) for one in both))
+    assert await second.backlog() == 0
+
+
+async def test_transactions_that_meet_in_a_circle_are_tried_again(dsn: str, opened: Opened) -> None:
+    registry, _ = await opened()
+    await registry.register(device("a"))
+    await registry.register(device("b"))
+    connections = Connections(
+        dsn,
+        pool_size=2,
+        max_waiting=2,
+        acquire_timeout=DEADLINE,
+        command_timeout=DEADLINE,
+        application_name="test",
+        statement_cache_size=100,
+    )
+    await connections.open()
+    met, done = asyncio.Barrier(2), asyncio.Event()
+    tries = 0
+
+    async def lock_both(connection: Any, names: str) -> None:
+        nonlocal tries
+        tries += 1
+        if tries > 2:
+            # Whoever gave way could otherwise come first, and meet the other once more.
+            await done.wait()
+        for name in names:
+            await connection.execute("SELECT FROM device WHERE fingerprint = $1 FOR UPDATE", fingerprint(name))
+            if tries <= 2 and name == names[0]:
+                await met.wait()
+
+    async def lock(names: str) -> None:
+        await connections.transact(lambda connection: lock_both(connection, names))
+        done.set()
+
+    try:
+        await asyncio.gather(lock("ab"), lock("ba"))
+    finally:
+        await connections.close()
+    assert tries == 3
+
+
+# Its statements
+
+
+class Counting:
+    """A connection that counts round trips."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+        self.calls = 0
+
+    async def fetch(self, *arguments: Any) -> Any:
+        self.calls += 1
+        return await self._connection.fetch(*arguments)
+
+    async def execute(self, *arguments: Any) -> Any:
+        self.calls += 1
+        return await self._connection.execute(*arguments)
+
+
+async def test_a_request_of_500_pushes_is_three_statements_and_its_outcomes_one(dsn: str, opened: Opened) -> None:
+    registry, _ = await opened()
+    wanted = [push(f"key {number}", str(number % 50)) for number in range(500)]
+    for number in range(50):
+        await registry.register(device(str(number)))
+    connection = await asyncpg.connect(dsn)
+    counting = Counting(connection)
+    async with connection.transaction():
+        answers = await pushes.admitted(counting, SERVER, wanted, NOW, Rate(60, 10))
+    assert counting.calls == 3
+    assert all(answer.device is not None for answer in answers)
+    await pushes.settle(counting, [Settled(SERVER, one.push_key, "delivered") for one in wanted])
+    assert counting.calls == 4
+    await connection.close()
+
+
+async def test_nothing_scans_also_with_plans_that_were_made_when_nothing_was_there(
+    postgres: PostgresServer, opened: Opened, dsn: str
+) -> None:
+    registry, _ = await opened(pool_size=1)
+    rows = 20_000
+
+    async def everything(round_number: int) -> None:
+        key, now = f"key {round_number}", NOW + round_number
+        await registry.register(device(key, "websocket"))
+        await registry.register(device("phone"))
+        for to in (key, "phone"):
+            await registry.admit(SERVER, [push(f"{to} {key}", to)], now, Rate(600))
+        await registry.settle([Settled(SERVER, f"phone {key}", "queued", "503", now)], now)
+        await registry.claim("apns", now, 1)
+        await registry.settle([Settled(SERVER, f"phone {key}", "failed", "x")], now)
+        await registry.held([fingerprint(key)], now)
+        await registry.acknowledge(fingerprint(key), push(f"{key} {key}", key).push_id, now)
+        await registry.outcomes(SERVER, [f"phone {key}"])
+        await registry.spend(key.encode(), now)
+        await registry.saw(fingerprint(key), now + 4000)
+        await registry.failed(fingerprint(key), b"token")
+        await registry.reseal(fingerprint(key), b"token", b"new token")
+        await registry.device(fingerprint(key))
+        await registry.devices(fingerprint(key), 2)
+        await registry.evict(fingerprint("phone"), "gone", device().token, now)
+        await registry.unregister(fingerprint(key))
+        await registry.prune(1, 1, now)
+        await registry.sweep(1, 10)
+        await registry.count_devices()
+
+    for table in ("push", "device", "nonce", "bucket"):
+        postgres.query(dsn, f"ALTER TABLE {table} SET (autovacuum_enabled = off)")
+    postgres.query(dsn, "VACUUM ANALYZE")
+    for number in range(8):
+        await everything(number)
+    columns = "push_id, push_key, fingerprint, payload, expires_at, priority, exempt, server_id, platform, status"
+    server, name = f"'\\x{SERVER.hex()}'", "sha256(i::text::bytea)"
+    filling = [
+        f"device SELECT {name}, '', 'websocket', '', 1e10, 1e10, 0, NULL, NULL",
+        f"push ({columns}, due, attempts, created_at) SELECT {name}, i::text, sha256((i % 5000)::text::bytea), '', "
+        f"1e10, 'high', false, {server}, 'websocket', 'queued', 1e10, 0, 0",
+        "nonce SELECT i::text::bytea, 1e10",
+        f"bucket SELECT {server}, {name}, 1e10",
+    ]
+    for statement in filling:
+        postgres.query(dsn, f"INSERT INTO {statement} FROM generate_series(1, {rows}) AS i")
+    read = (
+        "SELECT pg_stat_force_next_flush(), (SELECT sum(seq_tup_read) FROM pg_stat_user_tables WHERE relname IN "
+        "('push', 'device', 'nonce', 'bucket')) + (SELECT sum(idx_tup_read) FROM pg_stat_user_indexes)"
+    )
+    before = int(postgres.query(dsn, read)[0][1])
+    await everything(99)
+    await registry.close()
+    sessions = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+    await until(lambda: postgres.query(dsn, sessions) == [["1"]])
+    assert int(postgres.query(dsn, read)[0][1]) - before < rows / 20
+    assert postgres.query(dsn, "SELECT count(*) FROM push") > [[str(rows)]]
+
+
+# Migrations
+
+
+async def test_three_runners_at_once_apply_each_migration_once(dsn: str) -> None:
+    ours = migrations("postgres")
+    known = (
+        *ours,
+        Migration.of(f"{len(ours) + 1:04}_slow", "CREATE TABLE two (); SELECT pg_sleep(0.1)"),
+        Migration.of(f"{len(ours) + 2:04}_more", "CREATE TABLE three ()"),
+    )
+    connections = [await asyncpg.connect(dsn) for _ in range(3)]
+    applied = await asyncio.gather(*(migrate_postgres(one, known) for one in connections))
+    assert sorted(name for names in applied for name in names) == [one.name for one in known]
+    rows = await connections[0].fetch("SELECT number, checksum FROM migration ORDER BY number")
+    assert [tuple(row) for row in rows] == [(one.number, one.checksum) for one in known]
+    assert await migrate_postgres(connections[0], known) == []
+    for connection in connections:
+        await connection.close()
+
+
+async def test_a_migration_that_was_changed_and_a_database_that_is_newer_are_refused(dsn: str) -> None:
+    connection = await asyncpg.connect(dsn)
+    known = [Migration.of("0001_one", "CREATE TABLE one ()"), Migration.of("0002_two", "CREATE TABLE two ()")]
+    await migrate_postgres(connection, known)
+    changed = [known[0], Migration.of("0002_two", "CREATE TABLE two (); -- changed")]
+    with pytest.raises(RegistryUnusable, match="0002_two is not the one that was applied"):
+        await migrate_postgres(connection, changed)
+    with pytest.raises(RegistryUnusable, match="the database is at migration 2, this relay knows 1"):
+        await migrate_postgres(connection, known[:1])
+    await connection.close()
+
+
+async def test_a_migration_that_fails_leaves_nothing_and_those_before_it_stay(dsn: str) -> None:
+    connection = await asyncpg.connect(dsn)
+    known = [
+        Migration.of("0001_one", "CREATE TABLE one ()"),
+        Migration.of("0002_two", "CREATE TABLE two (); SELECT 1 / 0"),
+    ]
+    with pytest.raises(asyncpg.DivisionByZeroError):
+        await migrate_postgres(connection, known)
+    assert await connection.fetch("SELECT number FROM migration") == [(1,)]
+    assert await connection.fetchval("SELECT to_regclass('two')") is None
+    mended = [known[0], Migration.of("0002_two", "CREATE TABLE two ()")]
+    assert await migrate_postgres(connection, mended) == ["0002_two"]
+    await connection.close()
+
+
+async def test_a_database_with_tables_of_another_program_is_a_clear_error(postgres: PostgresServer, dsn: str) -> None:
+    postgres.query(dsn, "CREATE TABLE device (theirs integer)")
+    with pytest.raises(RegistryUnusable, match=r"cannot be migrated: .*already exists"):
+        await PostgresRegistry(dsn, patience=DEADLINE).open(lambda channel, data: None)
+    assert postgres.query(dsn, "SELECT to_regclass('migration') IS NULL") == [["t"]]

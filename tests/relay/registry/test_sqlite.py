@@ -1,0 +1,250 @@
+"""The file of the SQLite registry: who may read it, what it keeps, and what is not taken for it."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import sqlite3
+import stat
+from collections.abc import AsyncIterator, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+
+from relay.registry.migrate import Migration, migrate_sqlite, migrations
+from relay.registry.port import Device, NewPush, Rate, RegistryBusy, RegistryUnusable, Server
+from relay.registry.sqlite import database
+from relay.registry.sqlite.database import SqliteFile
+from relay.registry.sqlite.registry import SqliteRegistry
+
+NOW = 1_800_000_000
+SERVER = hashlib.sha256(b"server").digest()
+PHONE = hashlib.sha256(b"phone").digest()
+DEVICE = Device(PHONE, b"key", "websocket", b"\x00a token of 32 bytes and some more", NOW, NOW)
+
+
+def silent(channel: str, data: bytes) -> None:
+    pass
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "data" / "relay.db"
+
+
+@pytest.fixture
+async def registry(path: Path) -> AsyncIterator[SqliteRegistry]:
+    registry = SqliteRegistry(path)
+    await registry.open(silent)
+    yield registry
+    await registry.close()
+
+
+@contextmanager
+def held(path: Path) -> Iterator[None]:
+    """Another process writes for a long time."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute("BEGIN IMMEDIATE")
+        yield
+
+
+async def fill(registry: SqliteRegistry) -> None:
+    await registry.register(DEVICE)
+    await registry.trust(Server(SERVER, b"key", "name", NOW))
+    for number in range(20):
+        pushes = [NewPush(bytes([number]) * 16, f"{number}", PHONE, bytes(2000), NOW + 300)]
+        await registry.admit(SERVER, pushes, NOW, Rate(0))
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+# Who may read it
+
+
+async def test_nobody_else_can_read_the_files(path: Path, registry: SqliteRegistry) -> None:
+    await fill(registry)
+    assert mode(path.parent) == 0o700
+    assert {file.name: mode(file) for file in path.parent.iterdir()} == {
+        "relay.db": 0o600,
+        "relay.db-wal": 0o600,
+        "relay.db-shm": 0o600,
+    }
+
+
+async def test_a_file_that_others_can_read_is_refused(path: Path, registry: SqliteRegistry) -> None:
+    await registry.close()
+    path.chmod(0o640)
+    with pytest.raises(RegistryUnusable, match=r"open to other users \(0640\); chmod it to 0600"):
+        await SqliteRegistry(path).open(silent)
+
+
+async def test_the_directory_of_others_is_left_as_it_is(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    registry = SqliteRegistry(tmp_path / "relay.db")
+    await registry.open(silent)
+    await registry.close()
+    assert (mode(tmp_path), mode(tmp_path / "relay.db")) == (0o755, 0o600)
+
+
+async def test_an_overwritten_token_is_in_no_file(path: Path, registry: SqliteRegistry) -> None:
+    await registry.register(DEVICE)
+    await registry.evict(PHONE, "Unregistered", DEVICE.token, NOW)
+    await registry.close()
+    assert all(DEVICE.token not in file.read_bytes() for file in path.parent.iterdir())
+
+
+# What it keeps
+
+
+async def test_everything_is_there_after_opening_it_again(path: Path, registry: SqliteRegistry) -> None:
+    await fill(registry)
+    await registry.spend(b"nonce", NOW)
+    await registry.close()
+    again = SqliteRegistry(path)
+    await again.open(silent)
+    assert await again.device(PHONE) == DEVICE
+    assert [one.name for one in await again.servers()] == ["name"]
+    assert [one.push.push_key for one in await again.held([PHONE], NOW)] == [str(number) for number in range(20)]
+    assert not await again.spend(b"nonce", NOW)
+    assert await again.count_devices() == {"websocket": 1}
+    await again.close()
+
+
+async def test_a_command_beside_the_relay_sees_and_changes_the_same(path: Path, registry: SqliteRegistry) -> None:
+    await fill(registry)
+    command = SqliteRegistry(path)
+    await command.open(silent)
+    assert await command.device(PHONE) == DEVICE
+    assert await command.distrust(SERVER)
+    await command.close()
+    assert await registry.servers() == []
+
+
+# What is not taken for it
+
+
+@pytest.mark.parametrize("content", [b"not a database", bytes(8192), b"SQLite format 3\x00" + bytes(4096)])
+async def test_a_file_that_is_no_database_is_a_clear_error(path: Path, content: bytes) -> None:
+    path.parent.mkdir()
+    path.touch(0o600)
+    path.write_bytes(content)
+    with pytest.raises(RegistryUnusable, match=r"relay\.db"):
+        await SqliteRegistry(path).open(silent)
+    assert path.read_bytes() == content
+
+
+async def test_a_database_of_another_program_is_a_clear_error_and_stays_as_it_is(path: Path) -> None:
+    path.parent.mkdir()
+    path.touch(0o600)
+    with closing(sqlite3.connect(path)) as theirs:
+        theirs.execute("CREATE TABLE device (theirs)")
+    content = path.read_bytes()
+    with pytest.raises(RegistryUnusable, match="another program"):
+        await SqliteRegistry(path).open(silent)
+    assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("damage", ["shorter", "overwritten"])
+async def test_a_damaged_file_is_a_clear_error(path: Path, registry: SqliteRegistry, damage: str) -> None:
+    await fill(registry)
+    await registry.close()
+    content = path.read_bytes()
+    middle = len(content) // 2 // 4096 * 4096
+    path.write_bytes(
+        content[:middle] if damage == "shorter" else content[:middle] + b"\xff" * 4096 + content[middle + 4096 :]
+    )
+    with pytest.raises(RegistryUnusable, match=r"damaged|malformed"):
+        await SqliteRegistry(path).open(silent)
+
+
+async def test_what_is_in_the_way_of_the_file_is_a_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "directory").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "directory", tmp_path / "link", tmp_path / "file" / "relay.db"):
+        with pytest.raises(RegistryUnusable, match="cannot be opened"):
+            await SqliteRegistry(path).open(silent)
+
+
+async def test_a_changed_or_newer_migration_is_refused(path: Path, registry: SqliteRegistry) -> None:
+    await registry.close()
+    known = migrations("sqlite")
+    newer = Migration.of(f"{len(known) + 1:04}_newer", "CREATE TABLE newer (a);")
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        assert migrate_sqlite(db, known) == []
+        with pytest.raises(RegistryUnusable, match="not the one that was applied"):
+            migrate_sqlite(db, [Migration.of(known[0].name, known[0].sql + " "), *known[1:]])
+        assert migrate_sqlite(db, [*known, newer]) == [newer.name]
+    with pytest.raises(RegistryUnusable, match=f"at migration {newer.number}, this relay knows {len(known)}"):
+        await SqliteRegistry(path).open(silent)
+
+
+async def test_a_migration_that_fails_leaves_nothing(path: Path, registry: SqliteRegistry) -> None:
+    await registry.close()
+    known = migrations("sqlite")
+    broken = Migration.of(f"{len(known) + 1:04}_two", "CREATE TABLE two (a);\nINSERT INTO nowhere VALUES (1);")
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        with pytest.raises(sqlite3.OperationalError, match="nowhere"):
+            migrate_sqlite(db, [*known, broken])
+        assert db.execute("SELECT name FROM sqlite_master WHERE name = 'two'").fetchall() == []
+        assert not db.in_transaction
+
+
+# Who waits
+
+
+async def test_a_file_that_another_process_holds_is_busy_until_it_lets_go(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "_BUSY_SECONDS", 0.01)
+    registry = SqliteRegistry(path)
+    await registry.open(silent)
+    with held(path):
+        for call in (registry.register(DEVICE), registry.check(), registry.spend(b"nonce", NOW)):
+            with pytest.raises(RegistryBusy, match="locked"):
+                await call
+    await registry.register(DEVICE)
+    await registry.close()
+
+
+async def test_who_waits_too_long_is_busy_and_nothing_is_decided(path: Path) -> None:
+    registry = SqliteRegistry(path, timeout=0.05)
+    await registry.open(silent)
+    with held(path):
+        late = await asyncio.gather(*(registry.register(DEVICE) for _ in range(3)), return_exceptions=True)
+    assert [type(one) for one in late] == [RegistryBusy] * 3
+    await registry.close()
+    again = SqliteRegistry(path)
+    await again.open(silent)
+    assert await again.device(PHONE) is None
+    await again.close()
+
+
+async def test_no_more_wait_than_allowed(path: Path) -> None:
+    file = SqliteFile(path, max_waiting=2, timeout=120)
+    await file.open()
+    with held(path):
+        patient = [asyncio.create_task(file.transact(lambda db: None)) for _ in range(2)]
+        await asyncio.sleep(0)
+        with pytest.raises(RegistryBusy, match="too many"):
+            await file.transact(lambda db: None)
+    await asyncio.gather(*patient)
+    await file.transact(lambda db: None)
+    await file.close()
+
+
+async def test_an_error_in_the_middle_takes_everything_back(path: Path) -> None:
+    file = SqliteFile(path, max_waiting=2, timeout=120)
+    await file.open()
+
+    def half(db: sqlite3.Connection) -> None:
+        db.execute("INSERT INTO nonce VALUES (x'00', 1)")
+        raise LookupError("in the middle")
+
+    with pytest.raises(LookupError):
+        await file.transact(half)
+    assert await file.transact(lambda db: db.execute("SELECT count(*) FROM nonce").fetchone()) == (0,)
+    await file.close()

@@ -1,0 +1,197 @@
+"""`GET /ws`: who gets in, what ends a connection, and that nobody else notices."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import socket
+from typing import Any
+
+import httpx
+import pytest
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+from sigil.device import Device
+from tests.relay.conftest import wanted
+from tests.relay.devices_of_relay import authenticate, frame, listening, open_socket, register
+from tests.support.live import DEADLINE, free_port
+from tests.support.live_relay import LiveRelay, Server
+
+
+@pytest.fixture(scope="module", params=["main port", "port of its own"])
+def settings(request: pytest.FixtureRequest) -> dict[str, str]:
+    return {"RELAY_WS_PORT": str(free_port())} if request.param == "port of its own" else {}
+
+
+@pytest.fixture
+def listener(relay: LiveRelay, http: httpx.Client) -> Device:
+    device = Device.generate()
+    register(device, http, relay.url)
+    return device
+
+
+async def closed_with(socket: Any) -> int:
+    """The close code; frames that come before it are read away."""
+    async with asyncio.timeout(DEADLINE):
+        with contextlib.suppress(ConnectionClosed):
+            while True:
+                await socket.recv()
+        await socket.wait_closed()
+    return int(socket.close_code)
+
+
+async def test_a_device_that_is_not_registered_is_told_so(relay: LiveRelay) -> None:
+    async with open_socket(relay) as socket:
+        told = await authenticate(Device.generate(), socket, relay.url)
+        assert told == {"type": "auth_failure", "error": "not_registered"}
+        assert await closed_with(socket) == 4003
+
+
+async def test_a_signature_for_another_origin_is_refused(relay: LiveRelay, listener: Device) -> None:
+    async with open_socket(relay) as socket:
+        told = await authenticate(listener, socket, "https://relay.example.com")
+        assert told == {"type": "auth_failure", "error": "invalid_signature"}
+        assert await closed_with(socket) == 4003
+
+
+@pytest.mark.parametrize(
+    ("sent", "code"),
+    [
+        ('{"type":"ack","push_id":"00"}', 4003),
+        ("not json", 4003),
+        ("[" * 5000, 4003),
+        ('{"type":"auth_response","device_public_key":"A","signature":"B"}', 4003),
+        (b"\x00\x01", 1003),
+        ("x" * 8193, 1009),
+        ("é" * 4097, 1009),
+    ],
+)
+async def test_what_comes_before_authentication_ends_the_connection(
+    relay: LiveRelay, sent: str | bytes, code: int
+) -> None:
+    async with open_socket(relay) as socket:
+        await frame(socket)
+        await socket.send(sent)
+        assert await closed_with(socket) == code
+
+
+@pytest.mark.parametrize(
+    ("sent", "code"),
+    [
+        ("not json", 4004),
+        ('{"type":"ack","push_id":"xyz"}', 4004),
+        ('{"type":"hello"}', 4004),
+        ('{"type":"pong","more":1}', 4004),
+        (b"\x00\x01", 1003),
+        ("x" * 8193, 1009),
+    ],
+)
+async def test_a_frame_that_is_none_ends_an_authenticated_connection(
+    relay: LiveRelay, listener: Device, sent: str | bytes, code: int
+) -> None:
+    async with listening(relay, listener) as socket:
+        await socket.send(sent)
+        assert await closed_with(socket) == code
+
+
+async def test_the_newest_connection_of_a_device_wins(relay: LiveRelay, server: Server, listener: Device) -> None:
+    async with listening(relay, listener) as first, listening(relay, listener) as second:
+        assert await closed_with(first) == 4000
+        (queued,) = await asyncio.to_thread(server.push, wanted(listener, "newest"))
+        assert (await frame(second))["push_id"] == queued["push_id"]
+
+
+async def test_acknowledging_what_was_not_sent_changes_nothing(
+    relay: LiveRelay, server: Server, listener: Device, http: httpx.Client
+) -> None:
+    thief = Device.generate()
+    register(thief, http, relay.url)
+    (queued,) = await asyncio.to_thread(server.push, wanted(listener, "stolen"))
+    async with listening(relay, thief) as socket:
+        await socket.send(json.dumps({"type": "ack", "push_id": queued["push_id"]}))
+        await socket.send('{"type":"pong"}')
+        answer = await asyncio.to_thread(server.post, "/push/outcomes", {"push_keys": ["stolen"]})
+        assert answer.json()["results"][0]["status"] == "queued"
+
+
+async def test_another_path_is_no_socket(relay: LiveRelay) -> None:
+    refused = 0
+    with contextlib.suppress(InvalidStatus):
+        async with connect(relay.ws_url.replace("/ws", "/other"), proxy=None) as socket:
+            refused = await closed_with(socket)
+    assert refused in {0, 4404}
+    async with open_socket(relay) as socket:
+        assert (await frame(socket))["type"] == "auth_challenge"
+
+
+async def test_the_main_port_takes_no_sockets_where_they_have_a_port_of_their_own(
+    relay: LiveRelay, settings: dict[str, str]
+) -> None:
+    async with connect(relay.url.replace("http", "ws") + "/ws", ping_interval=None, proxy=None) as socket:
+        if settings:
+            assert await closed_with(socket) == 4404
+        else:
+            assert (await frame(socket))["type"] == "auth_challenge"
+
+
+async def test_a_thousand_half_open_sockets_leave_room_for_the_others(
+    relay: LiveRelay, server: Server, listener: Device
+) -> None:
+    """Each address has its share of them; beyond it they are closed with 1013 at once."""
+
+    async def try_one() -> tuple[Any, int]:
+        socket = await open_socket(relay)
+        try:
+            json.loads(await socket.recv())
+        except ConnectionClosed as closed:
+            return socket, closed.rcvd.code if closed.rcvd else 0
+        return socket, 0
+
+    sockets: list[Any] = []
+    codes: list[int] = []
+    for _ in range(10):
+        opened = await asyncio.gather(*(try_one() for _ in range(100)))
+        sockets += [socket for socket, _ in opened]
+        codes += [code for _, code in opened]
+    assert sorted(set(codes)) == [0, 1013]
+    assert codes.count(0) == 128
+    async with open_socket(relay, local_addr=("127.0.9.9", 0)) as socket:
+        assert (await authenticate(listener, socket, relay.url))["type"] == "auth_success"
+        (queued,) = await asyncio.to_thread(server.push, wanted(listener, "room"))
+        assert (await frame(socket))["push_id"] == queued["push_id"]
+    await asyncio.gather(*(socket.close() for socket in sockets))
+
+
+async def test_a_stop_closes_with_1001_and_ends_cleanly() -> None:
+    device = Device.generate()
+    with LiveRelay() as relay:
+        with relay.client() as client:
+            register(device, client, relay.url)
+        async with listening(relay, device) as socket:
+            stopping = asyncio.create_task(asyncio.to_thread(relay.stop))
+            assert await closed_with(socket) == 1001
+            assert await stopping == 0
+
+
+async def test_a_device_that_answers_no_close_frame_is_cut_off() -> None:
+    """On the port of its own: a vanished one would hold its connection and its memory."""
+    device = Device.generate()
+    with LiveRelay(RELAY_WS_PORT=str(free_port())) as relay:
+        with relay.client() as client:
+            register(device, client, relay.url)
+        async with listening(relay, device) as deaf:
+            deaf.transport.pause_reading()
+            async with listening(relay, device), asyncio.timeout(DEADLINE / 2):
+                await asyncio.to_thread(read_to_the_end, os.dup(deaf.transport.get_extra_info("socket").fileno()))
+            deaf.transport.abort()
+
+
+def read_to_the_end(descriptor: int) -> None:
+    """Of what the relay has sent, beside whoever should read it."""
+    with socket.socket(fileno=descriptor) as peer, contextlib.suppress(ConnectionResetError):
+        peer.settimeout(DEADLINE / 2)
+        while peer.recv(4096):
+            pass

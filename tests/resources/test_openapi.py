@@ -1,0 +1,124 @@
+"""The description of the HTTP interface: complete, valid, and the one that is checked in."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any, get_args
+
+import falcon.inspect
+import falcon.testing
+import pytest
+from jsonschema import Draft202012Validator, FormatChecker, ValidationError
+from openapi_spec_validator import validate
+
+from sigil import __version__
+from sigil.app.operational import Snapshot, build
+from sigil.app.services import Parts
+from sigil.app.state import KINDS
+from sigil.app.wizard import InitSnapshot
+from sigil.app.wizard import build as build_wizard
+from sigil.config.settings import Config
+from sigil.core.webhook_event import Event, Happening
+from sigil.first_boot.commitment import Session
+from sigil.first_boot.vault import FileVault
+from sigil.protocol.errors import Problem
+from sigil.protocol.webhook import signed_headers
+from sigil.protocol.webhook_event import EventType
+from sigil.resources.openapi.document import document
+from sigil.serving.process.worker import Life
+from sigil.sessions.long_polls import Waiters
+from sigil.store.memory import MemoryStore
+from sigil.telemetry.metrics import Metrics
+from sigil.webhooks import messages
+from tests.support.services import SECRETS, START
+
+PAGES = {"/", "/init", "/assets/{name}", "/favicon.ico"}
+CHECKED_IN = Path(__file__).parents[2] / "docs" / "openapi.json"
+
+
+@pytest.fixture(scope="module")
+def app(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    store = MemoryStore(kinds=KINDS, clock=time.time)
+    metrics = Metrics(store, version=__version__, directory=tmp_path_factory.mktemp("metrics"))
+    snapshot = Snapshot(Config(), SECRETS, Session(b"", 0))
+    return build(snapshot, Parts(store=store, waiters=Waiters(), metrics=metrics), Life(0, 1))
+
+
+@pytest.fixture(scope="module")
+def wizard(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    snapshot = InitSnapshot(Config(), None, None, loopback_only=True)
+    return build_wizard(snapshot, FileVault(tmp_path_factory.mktemp("state")), Life(0, 1))
+
+
+def test_the_description_is_valid_openapi() -> None:
+    validate(document(__version__))
+
+
+def test_the_description_in_docs_is_that_of_the_code() -> None:
+    """`make openapi` writes it anew."""
+    assert json.loads(CHECKED_IN.read_text(encoding="utf-8")) == document(__version__)
+
+
+async def test_the_server_hands_out_the_same_description(app: Any) -> None:
+    async with falcon.testing.ASGIConductor(app) as conductor:
+        assert (await conductor.simulate_get("/openapi.json")).json == document(__version__)
+
+
+def test_every_route_is_described_and_nothing_else(app: Any, wizard: Any) -> None:
+    routed = _routed(app) | _routed(wizard)
+    described = {(path, method) for path, methods in document(__version__)["paths"].items() for method in methods}
+    assert described == routed
+
+
+def _routed(app: Any) -> set[tuple[str, str]]:
+    return {
+        (route.path, method.method.lower())
+        for route in falcon.inspect.inspect_routes(app._app)
+        for method in route.methods
+        if not method.internal and method.method not in {"HEAD", "OPTIONS"}
+        # What init mode refuses is described where it is offered, and pages are for people.
+        if route.class_name != "NotYet" and route.path not in PAGES
+    }
+
+
+def test_every_event_is_described_with_the_headers_that_it_has() -> None:
+    events = document(__version__)["webhooks"]
+    assert set(events) == set(get_args(EventType))
+    for event in events.values():
+        named = {header["name"] for header in event["post"]["parameters"]}
+        assert named == set(signed_headers(["s" * 32], "evt_", 0, b""))
+
+
+@pytest.mark.parametrize("happening", Happening)
+def test_what_is_posted_is_what_is_described(happening: Happening) -> None:
+    described = document(__version__)
+    row = Event(
+        happening, int(START), b"abcd", "login", 0, 0, b"f" * 32, "cancelled", request_id="r", groups_satisfied=(0, 2)
+    )
+    sent = json.loads(messages.body(b"u" * 16, row))
+    assert sent["type"] in described["webhooks"]
+    schema = described["webhooks"][sent["type"]]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    checked = Draft202012Validator({"components": described["components"], **schema}, format_checker=FormatChecker())
+    checked.validate(sent)
+    for name in ("id", "type", "status", "timestamp", "key_id", "action_type"):
+        with pytest.raises(ValidationError):
+            checked.validate({member: value for member, value in sent.items() if member != name})
+    with pytest.raises(ValidationError):
+        checked.validate(sent | {"type": "mpa.cancelled"})
+
+
+def test_every_code_of_an_error_is_one_that_the_protocol_has() -> None:
+    codes = {kind.code for kind in _all(Problem)}
+    for methods in document(__version__)["paths"].values():
+        for operation in methods.values():
+            for status, answer in operation["responses"].items():
+                schema = answer["content"].get("application/json", {}).get("schema")
+                if schema == {"$ref": "#/components/schemas/ErrorAnswer"}:
+                    named = set(answer["description"].replace(",", " ").replace(" or ", " ").split())
+                    assert named <= codes, (operation["operationId"], status)
+
+
+def _all(kind: type[Problem]) -> set[type[Problem]]:
+    return {kind}.union(*(_all(sub) for sub in kind.__subclasses__()))

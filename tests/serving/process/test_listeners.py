@@ -1,0 +1,57 @@
+"""Listening sockets that processes share."""
+
+import socket
+import subprocess
+import sys
+
+from sigil.serving.process.listeners import close, listen
+
+GREETER = """
+import socket, sys, threading
+from sigil.serving.process.listeners import stop_accepting
+
+listener = socket.socket(fileno=int(sys.argv[1]))
+listener.setblocking(False)
+
+def greet():
+    while True:
+        try:
+            peer, _ = listener.accept()
+        except BlockingIOError:
+            continue
+        peer.sendall(b"the other process")
+        peer.close()
+
+threading.Thread(target=greet, daemon=True).start()
+print("greeting", flush=True)
+sys.stdin.readline()
+stop_accepting(listener.fileno())
+print("stopped", flush=True)
+sys.stdin.readline()
+"""
+
+
+def test_a_process_that_stops_accepting_leaves_every_connection_to_the_others() -> None:
+    (listener,) = listeners = listen("127.0.0.1", 0, 64, 1)
+    greeter = subprocess.Popen(
+        [sys.executable, "-c", GREETER, str(listener.fileno())],
+        pass_fds=[listener.fileno()],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert greeter.stdin is not None
+    assert greeter.stdout is not None
+    with greeter, greeter.stdin:
+        assert greeter.stdout.readline() == b"greeting\n"
+        with socket.create_connection(listener.getsockname(), timeout=60) as client:
+            assert client.recv(64) == b"the other process"
+        greeter.stdin.write(b"\n")
+        greeter.stdin.flush()
+        assert greeter.stdout.readline() == b"stopped\n"
+        for _ in range(20):
+            with socket.create_connection(listener.getsockname(), timeout=60) as client:
+                mine, _ = listener.accept()
+                mine.sendall(b"this process")
+                mine.close()
+                assert client.recv(64) == b"this process"
+    close(listeners)

@@ -1,0 +1,229 @@
+"""Whatever pends can end, and whoever may vote can: there is room for it in a store that is full for creations."""
+
+from __future__ import annotations
+
+import os
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from sigil.app.state import KINDS
+from sigil.core import challenge as rules
+from sigil.core import fan_out, voting
+from sigil.core.approval import APPROVAL, Approval, approval_key, member_name
+from sigil.core.challenge import CHALLENGE, Challenge, challenge_key, ledger_key
+from sigil.core.device_ledger import Limits
+from sigil.core.expiry import sweep
+from sigil.core.fan_out import fan_out_key
+from sigil.core.push_outbox import Push, outbox_key
+from sigil.core.quorum import OPEN
+from sigil.core.session_store import Decision, Key, StoreFull
+from sigil.core.voting import Ballot
+from sigil.core.webhook_event import EVENT
+from sigil.protocol.errors import Overloaded
+from sigil.protocol.ids import uuid4_bytes
+from sigil.sessions.capacity import Room
+from sigil.store.lmdb import LmdbStore
+
+SIZE = 12 << 20
+# The longest type, in the smallest description: rows are cheap and events dear.
+ACTION = b'{"description":"d","type":"' + b"t" * 64 + b'"}'
+
+
+class Host:
+    """Rows as the services write them; `webhook`: whether ends are events. Pushes are taken as delivered."""
+
+    def __init__(self, directory: Path, *, webhook: bool, size: int = SIZE) -> None:
+        self.now = 1_777_026_735.0
+        self.webhook = webhook
+        self.store = LmdbStore(directory, size=size, kinds=KINDS, clock=lambda: self.now)
+        # A clock of its own, so that it looks once in 50 creations.
+        self.room = Room(store=self.store, events=webhook, clock=count(1, 0.005).__next__)
+        self.owner = os.urandom(16)
+
+    async def create(self, push: Push = Push.DELIVERED) -> tuple[bytes, Challenge]:
+        name = uuid4_bytes(os.urandom(16))
+        draft = Challenge(os.urandom(33), self.owner, os.urandom(32), ACTION, int(self.now * 1000), 300, push=push)
+
+        def rule(now: float, rows: tuple[Any, ...]) -> Any:
+            return rules.issue(now, name, draft, None, limits=Limits(), body_sha256=b"")
+
+        self.room.for_a_challenge()
+        await self.store.decide(self.rows(name, draft)[:2], rule, creates=True)
+        await self.forget([outbox_key(name)])
+        return name, draft
+
+    async def ask(self, members: int) -> tuple[bytes, Approval]:
+        """A request that only the last rejection decides."""
+        name = uuid4_bytes(os.urandom(16))
+        groups = min(members, 20)
+        draft = Approval(
+            self.owner, name.hex(), os.urandom(32), ACTION, int(self.now * 1000), 900, 1, False,
+            (members // groups,) * groups, tuple(os.urandom(33) for _ in range(members)), "0" * 64, OPEN * members,
+            pushed=True,
+        )  # fmt: skip
+        batches = [fan_out.batch_after(draft, start) for start in range(0, members, fan_out.MEMBERS_AT_ONCE)]
+        self.room.for_a_request(draft)
+        for batch in batches:
+            keys = [ledger_key(draft.members[member]) for member in batch]
+
+            def enter(now: float, found: tuple[Any, ...], keys: list[Key] = keys, batch: range = batch) -> Any:
+                rows = dict(zip(keys, found, strict=True))
+                return Decision(None, tuple(voting.enter(now, name, draft, batch, rows, limits=Limits())))
+
+            await self.store.decide(keys, enter, creates=True)
+        await self.store.decide(
+            [], lambda now, _: voting.request(now, name, draft, b"h" * 32, entered=[]), creates=True
+        )
+        await self.forget([fan_out_key(name), *(outbox_key(member_name(name, member)) for member in batches[0])])
+        return name, draft
+
+    async def ask_until_full(self, members: int) -> list[tuple[bytes, Approval]]:
+        asked: list[tuple[bytes, Approval]] = []
+        while True:
+            try:
+                asked.append(await self.ask(members))
+            except (Overloaded, StoreFull):
+                return asked
+
+    async def forget(self, keys: list[Key]) -> None:
+        await self.store.decide([], lambda _now, _rows: Decision(None, tuple((key, None) for key in keys)))
+
+    async def vote(self, name: bytes, draft: Approval, member: int) -> None:
+        seen = await self.store.get(approval_key(name))
+        ballot = Ballot(member, False, os.urandom(64), "unknown_trigger")
+        keys = [approval_key(name), ledger_key(draft.members[member]), outbox_key(member_name(name, member))]
+        if voting.may_end(seen, ballot):
+            keys = list(dict.fromkeys([*keys, *fan_out.rows_at_end(name, draft)]))
+
+        def rule(now: float, found: tuple[Any, ...]) -> Any:
+            return voting.vote(now, name, ballot, dict(zip(keys, found, strict=True)), webhook=self.webhook)
+
+        await self.store.decide(keys, rule)
+
+    async def answer(self, name: bytes, challenge: Challenge, *, webhook: bool) -> None:
+        def rule(now: float, rows: tuple[Any, ...]) -> Any:
+            return rules.answer(now, name, *rows, approved=False, reason="unknown_trigger", webhook=webhook)
+
+        await self.store.decide(self.rows(name, challenge), rule)
+
+    async def create_until_full(self) -> list[tuple[bytes, Challenge]]:
+        pending: list[tuple[bytes, Challenge]] = []
+        while True:
+            try:
+                pending.append(await self.create())
+            except (Overloaded, StoreFull):
+                return pending
+
+    async def fill(self) -> None:
+        """With what has ended and was told, until nothing more can be created."""
+        while True:
+            try:
+                one = await self.create()
+            except (Overloaded, StoreFull):
+                return
+            await self.answer(*one, webhook=False)
+
+    async def expire(self) -> None:
+        while due := await self.store.due(self.now, 40):
+            names = [(key.name, await self.store.get(key)) for key in due if key.kind is CHALLENGE]
+            others = [other for name, row in names for other in self.rows(name, row)[1:]]
+            others += [fan_out_key(key.name) for key in due if key.kind is APPROVAL]
+            keys = list(dict.fromkeys([*due, *others]))
+
+            def rule(now: float, found: tuple[Any, ...], keys: Any = keys) -> Any:
+                return sweep(now, dict(zip(keys, found, strict=True)), webhook=self.webhook)
+
+            await self.store.decide(keys, rule)
+
+    async def clear(self, name: bytes, draft: Approval) -> None:
+        """All that is under way for a request that has ended."""
+        more = True
+        while more:
+            seen = await self.store.get(fan_out_key(name))
+            keys = [fan_out_key(name), approval_key(name)]
+            if seen is not None:
+                keys += fan_out.rows_of(name, draft, fan_out.batch_after(draft, seen.next))
+
+            def rule(now: float, found: tuple[Any, ...], keys: Any = keys, seen: Any = seen) -> Any:
+                return fan_out.go_on(now, name, seen, dict(zip(keys, found, strict=True)))
+
+            more = await self.store.decide(keys, rule)
+
+    async def scatter(self) -> None:
+        """The store was full to its last pages, and what is left of that lies all over it."""
+        old: list[bytes] = []
+        while self.store.usage().used < 0.95 * self.store.usage().size:
+            old.append(uuid4_bytes(os.urandom(16)))
+            row = Challenge(os.urandom(33), self.owner, os.urandom(32), ACTION, int(self.now * 1000), 300)
+            ended = msgspec.structs.replace(row, end=rules.End(rules.State.CANCELLED, int(self.now)))
+            await self.store.decide(
+                [], lambda _now, _rows, ended=ended: Decision(None, ((challenge_key(old[-1]), ended),))
+            )
+        for start in range(0, len(old), 5):
+            await self.forget([challenge_key(name) for name in old[start : start + 5] if name[0] % 3])
+
+    def rows(self, name: bytes, challenge: Challenge) -> list[Any]:
+        return [challenge_key(name), ledger_key(challenge.public_key), outbox_key(name)]
+
+    def check_full(self) -> None:
+        """It is full, and not merely half so."""
+        assert self.store.usage().used > 0.5 * SIZE
+
+
+@pytest.mark.parametrize("webhook", [True, False])
+@pytest.mark.parametrize("end", ["answered", "expired"])
+async def test_whatever_pends_can_end_in_a_full_store(memory_directory: Path, end: str, webhook: bool) -> None:
+    host = Host(memory_directory, webhook=webhook)
+    # What has ended takes the most room with its event, and the least without.
+    pending = [await host.create() for _ in range(6700)] if webhook else await host.create_until_full()
+    await host.fill()
+    host.check_full()
+    if end == "expired":
+        host.now += 301
+        await host.expire()
+    else:
+        for name, challenge in pending:
+            await host.answer(name, challenge, webhook=webhook)
+    assert host.store.count(EVENT) == len(pending) * webhook
+    assert host.store.usage().used < SIZE
+    host.store.close()
+
+
+async def test_where_no_two_pages_lie_side_by_side_a_thousand_can_vote(memory_directory: Path) -> None:
+    host = Host(memory_directory, webhook=True, size=6 << 20)
+    await host.scatter()
+    asked = await host.ask_until_full(1000)
+    for name, draft in asked:
+        for member in range(1000):
+            await host.vote(name, draft, member)
+    assert asked
+    assert host.store.count(APPROVAL) == 0
+    host.store.close()
+
+
+@pytest.mark.parametrize(("members", "webhook"), [(1, True), (3, True), (3, False), (20, False), (1000, True)])
+@pytest.mark.parametrize("end", ["voted", "timed out"])
+async def test_whoever_may_vote_can_in_a_store_that_is_full_of_requests(
+    memory_directory: Path, end: str, members: int, webhook: bool
+) -> None:
+    host = Host(memory_directory, webhook=webhook, size=5 << 20)
+    asked = await host.ask_until_full(members)
+    if end == "voted":
+        # One after the other in all of them: rows of votes come to stand between those of others.
+        for member in range(members):
+            for name, draft in asked:
+                await host.vote(name, draft, member)
+    else:
+        host.now += 901
+        await host.expire()
+    for name, draft in asked:
+        await host.clear(name, draft)
+    usage = host.store.usage()
+    assert host.store.count(APPROVAL) == usage.reserved == 0
+    assert host.store.count(EVENT) == len(asked) * webhook
+    assert usage.used < usage.size
+    host.store.close()

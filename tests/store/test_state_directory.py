@@ -1,0 +1,374 @@
+"""The rules of the state directory: every refusal is one line that names the setting to mend."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sigil.core.session_store import Decision, Key, Kind
+from sigil.store import state_directory as directory_module
+from sigil.store.adoption import NOBODY, Stamp
+from sigil.store.lmdb import DATA_FILE, LmdbStore
+from sigil.store.memory_limits import WORKING_MEMORY, Room
+from sigil.store.state_directory import StateDirectory, StateDirectoryError, file_system
+
+MiB = 1 << 20
+STORE_FILES = {"lock", "stamp", "data.mdb", "lock.mdb"}
+
+
+class Unbounded(Room):
+    """The host of a test may itself be limited."""
+
+    def memory_limit(self) -> int | None:
+        return None
+
+
+@pytest.fixture
+def path(memory_directory: Path) -> Path:
+    return memory_directory / "state"
+
+
+def enter(
+    path: Path, *, insecure: bool = True, schema: str = "1", server_id: str = "abc", **options: Any
+) -> StateDirectory:
+    state = StateDirectory.enter(path, insecure=insecure)
+    try:
+        state.settle(stamp=Stamp(schema, server_id), **{"size": MiB, "room": Unbounded()} | options)
+    except BaseException:
+        state.close()
+        raise
+    return state
+
+
+def refusal(path: Path, **options: Any) -> str:
+    with pytest.raises(StateDirectoryError) as caught:
+        enter(path, **options)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def run(path: Path, **options: Any) -> tuple[bool, str]:
+    """One run of a server: enter, open the store once, leave."""
+    with enter(path, **options) as state:
+        LmdbStore(path, size=options.get("size", MiB), kinds=[], clock=float).close()
+        return state.adopted, state.reason
+
+
+def test_a_directory_is_made_for_its_owner_alone(path: Path) -> None:
+    assert run(path) == (False, "there was no store")
+    assert path.stat().st_mode & 0o777 == 0o700
+    assert {file.name for file in path.iterdir()} == STORE_FILES
+    assert all(file.stat().st_mode & 0o077 == 0 for file in path.iterdir())
+
+
+def test_a_directory_without_a_parent_is_refused(path: Path) -> None:
+    assert "SIGIL_STATE_DIR" in refusal(path / "below")
+
+
+def test_a_symbolic_link_is_refused(path: Path, memory_directory: Path) -> None:
+    target = memory_directory / "target"
+    target.mkdir(0o700)
+    path.symlink_to(target)
+    assert "SIGIL_STATE_DIR" in (message := refusal(path))
+    assert "is a symbolic link" in message
+    assert list(target.iterdir()) == []
+
+
+def test_a_file_in_its_place_is_refused(path: Path) -> None:
+    path.touch()
+    assert "is not a directory" in refusal(path)
+
+
+def test_a_foreign_owner_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path.mkdir(0o700)
+    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+    assert f"SIGIL_STATE_DIR {path} belongs to user {os.getuid()}" in refusal(path)
+
+
+@pytest.mark.parametrize("mode", [0o750, 0o710, 0o701, 0o720, 0o702, 0o704])
+def test_a_directory_that_lets_others_in_is_refused(path: Path, mode: int) -> None:
+    path.mkdir()
+    path.chmod(mode)
+    assert "chmod it to 0700" in refusal(path)
+
+
+def test_a_parent_in_which_others_may_replace_it_is_refused(path: Path, memory_directory: Path) -> None:
+    memory_directory.chmod(0o777)
+    assert "other users may replace it" in refusal(path)
+    memory_directory.chmod(0o1777)
+    assert run(path) == (False, "there was no store")
+
+
+def test_a_directory_on_disk_is_refused_unless_insecure_is_set(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(directory_module, "file_system", lambda directory: 0xEF53)
+    assert "SIGIL_STATE_DIR_INSECURE=true" in refusal(path, insecure=False)
+    assert run(path, insecure=True)[0] is False
+
+
+def test_a_directory_on_tmpfs_needs_no_setting(tmpfs_directory: Path) -> None:
+    assert run(tmpfs_directory / "state", insecure=False)[0] is False
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux")
+def test_the_kind_of_a_file_system_is_read() -> None:
+    proc = os.open("/proc", os.O_RDONLY)
+    try:
+        assert file_system(proc) == 0x9FA0
+    finally:
+        os.close(proc)
+
+
+def test_a_second_server_on_the_same_directory_is_refused(path: Path) -> None:
+    with enter(path):
+        assert "another server is using SIGIL_STATE_DIR" in refusal(path)
+    run(path)
+
+
+def test_a_refused_second_server_wipes_nothing(path: Path) -> None:
+    with enter(path):
+        LmdbStore(path, size=MiB, kinds=[], clock=float).close()
+        refusal(path, server_id="other")
+        assert {file.name for file in path.iterdir()} == STORE_FILES
+    assert run(path) == (True, "")
+
+
+def test_the_lock_is_not_inherited(path: Path) -> None:
+    command = [sys.executable, "-c", "print('running', flush=True); input()"]
+    with (
+        enter(path) as state,
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, close_fds=False) as child,
+    ):
+        # Only a line of the child proves that its exec has closed what it does not inherit.
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"running\n"
+        state.close()
+        assert run(path) == (False, "there was no store")
+        child.communicate(b"\n")
+
+
+def test_closing_twice_is_nothing(path: Path) -> None:
+    state = enter(path)
+    state.close()
+    state.close()
+
+
+def test_a_lock_that_is_a_link_is_refused(path: Path, memory_directory: Path) -> None:
+    path.mkdir(0o700)
+    (path / "lock").symlink_to(memory_directory / "elsewhere")
+    assert "SIGIL_STATE_DIR" in refusal(path)
+    assert not (memory_directory / "elsewhere").exists()
+
+
+def test_a_store_larger_than_its_file_system_is_refused(path: Path) -> None:
+    message = refusal(path, size=1 << 60)
+    assert "SIGIL_STORE_SIZE" in message
+    assert "file system" in message
+
+
+def test_what_an_earlier_map_holds_counts_as_room(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(path)
+    with (path / DATA_FILE).open("r+b") as file:
+        file.write(file.read().ljust(MiB, b"\0"))
+        os.fsync(file.fileno())
+    free = os.statvfs(path)
+    none_left = os.statvfs_result((*free[:4], 0, *free[5:]))
+    monkeypatch.setattr(os, "fstatvfs", lambda directory: none_left)
+    assert run(path, size=MiB) == (True, "")
+    assert "file system" in refusal(path, size=8 * MiB)
+
+
+def test_a_file_system_without_a_bound_has_room(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "fstatvfs", lambda directory: os.statvfs_result((4096, 4096, *[0] * 8)))
+    assert run(path)[0] is False
+
+
+def test_a_store_larger_than_the_longest_file_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (MiB - 1, MiB))
+    message = refusal(path)
+    assert "SIGIL_STORE_SIZE" in message
+    assert "ulimit -f" in message
+
+
+def groups(root: Path, membership: str, **limits: str) -> Room:
+    """A host whose control groups have limits; `__` in a name stands for a slash, and the last part is the file."""
+    for name, text in limits.items():
+        file = root.joinpath(*name.replace("max", "memory.max").split("__"))
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text + "\n")
+    (root / "membership").write_text(membership)
+    return Room(root / "membership", root)
+
+
+def test_a_store_larger_than_the_memory_limit_is_refused(path: Path, tmp_path: Path) -> None:
+    room = groups(tmp_path, "0::/a\n", a__max=str(MiB + WORKING_MEMORY))
+    message = refusal(path, size=MiB + 1, room=room)
+    assert "SIGIL_STORE_SIZE" in message
+    assert "memory limit" in message
+    assert run(path, size=MiB, room=room)[0] is False
+
+
+def test_the_lowest_limit_of_a_group_and_its_parents_counts(tmp_path: Path) -> None:
+    room = groups(tmp_path, "0::/a/b/c\n", max="900", a__max="500", a__b__max="max", a__b__c__max="700")
+    assert room.memory_limit() == 500
+
+
+def test_a_limit_of_another_group_does_not_count(tmp_path: Path) -> None:
+    assert groups(tmp_path, "0::/a\n", a__max="max", b__max="5").memory_limit() is None
+
+
+@pytest.mark.parametrize("membership", ["0::/../../other\n", "0::/../other\n", "0::/not/mounted/here\n", "0::/\n"])
+def test_a_container_that_sees_the_path_of_its_host_reads_its_own_root(tmp_path: Path, membership: str) -> None:
+    assert groups(tmp_path, membership, max="700", other__max="5").memory_limit() == 700
+
+
+def test_limits_of_the_first_version_of_control_groups_count(tmp_path: Path) -> None:
+    room = groups(tmp_path, "9:name=systemd:/x\n4:cpu,memory:/a/b\n0::/\n")
+    for name, limit in [("memory/a/b", "9223372036854771712"), ("memory/a", "600")]:
+        (tmp_path / name).mkdir(parents=True, exist_ok=True)
+        (tmp_path / name / "memory.limit_in_bytes").write_text(limit)
+    assert room.memory_limit() == 600
+
+
+def test_a_host_without_control_groups_has_no_limit(tmp_path: Path) -> None:
+    assert Room(tmp_path / "absent", tmp_path).memory_limit() is None
+
+
+def test_a_restart_adopts_the_store_of_the_same_server(path: Path) -> None:
+    assert run(path)[0] is False
+    inode = (path / DATA_FILE).stat().st_ino
+    assert run(path) == (True, "")
+    assert (path / DATA_FILE).stat().st_ino == inode
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [({"schema": "2"}, "its schema was '1', not '2'"), ({"server_id": "xyz"}, "it was the store of server 'abc'")],
+)
+def test_another_schema_or_server_wipes_the_store(path: Path, change: dict[str, str], reason: str) -> None:
+    run(path)
+    inode = (path / DATA_FILE).stat().st_ino
+    assert run(path, **change) == (False, reason)
+    assert (path / DATA_FILE).stat().st_ino != inode
+    assert run(path, **change) == (True, "")
+
+
+def test_a_store_of_nobody_is_wiped_unless_the_commitment_beside_it_vouches_for_it(path: Path) -> None:
+    run(path, server_id=NOBODY)
+    assert run(path, server_id=NOBODY) == (False, "the server has no identity yet")
+    assert run(path, server_id="abc", vouched=True) == (True, "")
+    assert run(path, server_id="abc") == (True, ""), "it is stamped from then on"
+    assert run(path, server_id="another", vouched=True) == (False, "it was the store of server 'abc'")
+    run(path, server_id=NOBODY)
+    assert run(path, server_id="abc") == (False, "it was the store of server ''")
+
+
+async def test_a_wiped_store_is_empty(path: Path) -> None:
+    kind = Kind(b"t", directory_module.Stamp)
+    with enter(path):
+        store = LmdbStore(path, size=MiB, kinds=[kind], clock=float)
+        await store.decide([], lambda now, rows: Decision(None, ended=(b"e",)))
+        store.close()
+    with enter(path, server_id="other"):
+        store = LmdbStore(path, size=MiB, kinds=[kind], clock=float)
+        assert await store.get(Key(kind, b"a")) is None
+        assert (await store.ends(None)).position == 0
+        store.close()
+
+
+@pytest.mark.parametrize("text", [b"", b"{", b"[]", b'{"schema":"1"}', b"\xff", b'"' + b"x" * 9000])
+def test_a_stamp_that_cannot_be_read_wipes_the_store(path: Path, text: bytes) -> None:
+    run(path)
+    (path / "stamp").write_bytes(text)
+    assert run(path) == (False, "its stamp could not be read")
+
+
+def test_a_crash_in_a_wipe_is_followed_by_another(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(path)
+
+    def crash(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rename", crash)
+        with pytest.raises(KeyboardInterrupt):
+            enter(path, server_id="other")
+    # The server of before must not adopt what the half-done wipe left.
+    assert not (path / "stamp").exists()
+    assert run(path) == (False, "there was no store")
+    assert json.loads((path / "stamp").read_text()) == {"schema": "1", "server_id": "abc"}
+
+
+def test_a_wipe_removes_what_the_caller_names_and_leaves_what_it_does_not_know(path: Path) -> None:
+    run(path)
+    for name in ("metrics", "kept-directory"):
+        (path / name).mkdir()
+        (path / name / "file").touch()
+    for name in ("token", "kept"):
+        (path / name).touch()
+    wiped = frozenset({"metrics", "token", "absent"})
+    assert run(path, wiped=wiped) == (True, "")
+    assert (path / "metrics" / "file").exists()
+    assert run(path, wiped=wiped, schema="2")[0] is False
+    assert {file.name for file in path.iterdir()} == STORE_FILES | {"kept", "kept-directory"}
+    assert (path / "kept-directory" / "file").exists()
+
+
+def test_a_wipe_removes_a_link_and_not_what_it_points_to(path: Path, memory_directory: Path) -> None:
+    run(path)
+    precious = memory_directory / "precious"
+    precious.mkdir()
+    (precious / "file").touch()
+    (path / DATA_FILE).unlink()
+    (path / DATA_FILE).symlink_to(precious / "file")
+    (path / "metrics").symlink_to(precious)
+    run(path, schema="2", wiped=frozenset({"metrics"}))
+    assert (precious / "file").exists()
+    assert not (path / "metrics").exists()
+
+
+def test_a_corrupt_store_is_wiped_and_the_reason_told(path: Path) -> None:
+    run(path)
+    (path / DATA_FILE).write_bytes(b"x" * 8192)
+    adopted, reason = run(path)
+    assert not adopted
+    assert reason.startswith("it could not be opened")
+    assert run(path) == (True, "")
+
+
+@pytest.mark.parametrize("length", [0, 100, 4096])
+def test_a_store_without_its_first_pages_is_wiped(path: Path, length: int) -> None:
+    run(path)
+    os.truncate(path / DATA_FILE, length)
+    adopted, reason = run(path)
+    assert not adopted
+    assert reason.startswith("it could not be opened")
+
+
+def test_a_store_without_its_last_pages_is_wiped(path: Path) -> None:
+    run(path)
+    os.truncate(path / DATA_FILE, 3 * os.sysconf("SC_PAGE_SIZE"))
+    assert run(path) == (False, "its file was truncated")
+
+
+def test_a_store_whose_pages_are_wrong_is_wiped(path: Path) -> None:
+    run(path)
+    with (path / DATA_FILE).open("r+b") as file:
+        file.seek(8192)
+        file.write(bytes(MiB - 8192))
+    adopted, reason = run(path)
+    assert not adopted
+    assert reason.startswith("it could not be opened")
+    assert run(path) == (True, "")
+
+
+def test_a_stamp_without_a_store_is_a_new_store(path: Path) -> None:
+    enter(path).close()
+    assert run(path) == (False, "there was no store")

@@ -1,0 +1,186 @@
+"""A real server for flow tests, benchmarks and load runs: `sigil serve` as a subprocess on loopback, over TLS."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import httpx
+
+from sigil.protocol.api_key import issue
+from sigil.protocol.identity import DerivedSecrets, ServerIdentity, generate_mnemonic
+from tests.support import openapi
+
+DEADLINE = 120.0
+
+
+def wait_until(condition: Callable[[], Any], what: str, seconds: float = DEADLINE) -> Any:
+    """The first true value of `condition`, looked at every 20 ms; AssertionError after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"waited {seconds} s for: {what}"
+        time.sleep(0.02)
+    return value
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _open_files(pid: int) -> set[str]:
+    names = set()
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            names.add(str(link.readlink()))
+    return names
+
+
+class LiveServer:
+    """`with LiveServer(workers=2) as server: …`; settings are environment variables over the defaults below."""
+
+    def __init__(self, *, workers: int = 2, mnemonic: str | None = None, **settings: str) -> None:
+        self.directory = Path(tempfile.mkdtemp(prefix="sigil-live-"))
+        self.port = free_port()
+        self.url = f"https://127.0.0.1:{self.port}"
+        self.mnemonic = mnemonic or generate_mnemonic()
+        secrets = DerivedSecrets.from_mnemonic(self.mnemonic)
+        self.identity = ServerIdentity.from_secrets(secrets)
+        self.api_key = issue(secrets.api_key, "sgk_test_", os.urandom(16))
+        self.log_path = self.directory / "log"
+        self._async_tls: ssl.SSLContext | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        words = self.directory / "mnemonic"
+        words.touch(0o600)
+        words.write_text(self.mnemonic)
+        memory = Path("/dev/shm")
+        self.state = (memory if memory.is_dir() else self.directory) / self.directory.name
+        self.certificate = self.directory / "tls" / "cert.pem"
+        self.environ = {
+            "PATH": os.environ.get("PATH", ""),
+            "SIGIL_MNEMONIC_PATH": str(words),
+            "SIGIL_HOST": "127.0.0.1",
+            "SIGIL_PORT": str(self.port),
+            "SIGIL_WORKERS": str(workers),
+            "SIGIL_STATE_DIR": str(self.state),
+            "SIGIL_STATE_DIR_INSECURE": str(not memory.is_dir()).lower(),
+            "SIGIL_STORE_SIZE": "256MiB",
+            "TLS_CERT_PATH": str(self.certificate),
+            "TLS_KEY_PATH": str(self.directory / "tls" / "key.pem"),
+            "RELAY_URL": "",
+            **settings,
+        }
+
+    def __enter__(self) -> LiveServer:
+        try:
+            return self.start()
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+
+    def start(self) -> LiveServer:
+        """Start, or start again on what a former run left, and wait until it answers."""
+        with self.log_path.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "sigil", "serve"],
+                env=self.environ,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                cwd=Path(__file__).parents[2],
+            )
+        wait_until(self._answers, "the server to answer /health")
+        return self
+
+    def _answers(self) -> bool:
+        assert self._process is not None
+        assert self._process.poll() is None, f"the server ended: {self.log_path.read_text()}"
+        try:
+            if not self.certificate.exists():
+                return False
+            with self.client() as client:
+                return client.get("/health").status_code == 200
+        except httpx.HTTPError:
+            return False
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def workers(self) -> list[int]:
+        """Process ids of the workers that are ready."""
+        markers = (self.state / "workers").iterdir()
+        return sorted(int(marker.name) for marker in markers if Path(f"/proc/{marker.name}").exists())
+
+    def worker_of(self, client_port: int) -> int:
+        """Process id of the worker that holds the connection from a port of 127.0.0.1 (Linux)."""
+        rows = [line.split() for line in Path("/proc/net/tcp").read_text(encoding="ascii").splitlines()[1:]]
+        ends = (f"0100007F:{self.port:04X}", f"0100007F:{client_port:04X}")
+        inode = next(row[9] for row in rows if (row[1], row[2]) == ends)
+        return next(pid for pid in self.workers() if f"socket:[{inode}]" in _open_files(pid))
+
+    def tls(self) -> ssl.SSLContext:
+        return ssl.create_default_context(cafile=str(self.certificate))
+
+    def client(self, **options: Any) -> httpx.Client:
+        """A client that trusts the server's certificate, sends no API key, and holds answers to the description."""
+        hooks = {"response": [openapi.check]}
+        return httpx.Client(
+            base_url=self.url, verify=self.tls(), trust_env=False, timeout=DEADLINE, event_hooks=hooks, **options
+        )
+
+    def authorised(self, **options: Any) -> httpx.Client:
+        return self.client(headers={"Authorization": f"Bearer {self.api_key}"}, **options)
+
+    def async_client(self, **options: Any) -> httpx.AsyncClient:
+        """With the API key; one TLS context serves all, since making one takes milliseconds."""
+        self._async_tls = self._async_tls or self.tls()
+        return httpx.AsyncClient(
+            base_url=self.url,
+            verify=self._async_tls,
+            trust_env=False,
+            timeout=2 * DEADLINE,
+            headers={"Authorization": f"Bearer {self.api_key}"},
+            event_hooks={"response": [openapi.check_async]},
+            **options,
+        )
+
+    def log(self) -> list[dict[str, Any]]:
+        """All lines so far; a line that is no JSON object fails here."""
+        lines = self.log_path.read_text().splitlines()
+        return [json.loads(line) for line in lines]
+
+    def stop(self) -> int:
+        """SIGTERM, and the exit code."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGTERM)
+        return self._process.wait(DEADLINE)
+
+    def kill(self) -> None:
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait(DEADLINE)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self.stop()
+        shutil.rmtree(self.state, ignore_errors=True)
+        shutil.rmtree(self.directory, ignore_errors=True)

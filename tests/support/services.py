@@ -1,0 +1,345 @@
+"""The services over the memory store, with a clock that tests move."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from sigil.app.state import KINDS
+from sigil.approvals.creation import Register
+from sigil.approvals.drafts import Drafts
+from sigil.approvals.fan_out_worker import FanOuts
+from sigil.approvals.messages import ApprovalMessages
+from sigil.approvals.service import Approvals
+from sigil.challenges.messages import ChallengeMessages
+from sigil.challenges.service import Challenges, Idempotency, Policy
+from sigil.core.approval import Approval
+from sigil.core.challenge import Challenge
+from sigil.core.push_delivery import Done
+from sigil.delivery.backlog import NoPush, Outgoing, OutgoingPushes
+from sigil.delivery.relay_watch import RelayWatch
+from sigil.delivery.undelivered import Events, NoEvents
+from sigil.device import Device
+from sigil.inbox import Inbox
+from sigil.protocol import approval_messages as mpa
+from sigil.protocol import messages
+from sigil.protocol.action import Action
+from sigil.protocol.api_key import Caller
+from sigil.protocol.canonical import canonical
+from sigil.protocol.encoding import decode_base64, encode_base64, format_time
+from sigil.protocol.forms import Decision, Reason
+from sigil.protocol.identity import DerivedSecrets, ServerIdentity
+from sigil.protocol.relay_messages import PushResult, WantedPush
+from sigil.pushes.messages import Content, PushMessages
+from sigil.pushes.service import Pushes, RelayAway, RelayRefuses
+from sigil.sessions.capacity import Room
+from sigil.sessions.device_refs import Devices
+from sigil.sessions.expiry import Sweeper
+from sigil.sessions.long_polls import Waiters
+from sigil.store.memory import MemoryStore
+
+SECRETS = DerivedSecrets(*(bytes([n]) * 32 for n in (1, 2, 3, 4)))
+IDENTITY = ServerIdentity.from_secrets(SECRETS)
+DEVICES = Devices(IDENTITY)
+CHALLENGE_MESSAGES, APPROVAL_MESSAGES = ChallengeMessages(IDENTITY), ApprovalMessages(IDENTITY)
+START = 1_777_026_735.5
+ACTION = Action("login", "Sign in to Example")
+ACTION_JCS = canonical({"type": ACTION.type, "description": ACTION.description})
+SOMEBODY, ANOTHER = Caller(b"a" * 16), Caller(b"b" * 16)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = START
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@dataclass
+class Desk:
+    """The service, its parts, and the events that it told."""
+
+    policy: Policy = field(default_factory=Policy)
+    exclude_requester: bool = False
+    size: int = 1 << 20
+    randomness: Callable[[int], bytes] = os.urandom
+
+    def __post_init__(self) -> None:
+        self.clock = Clock()
+        self.events: list[str] = []
+        self.store = MemoryStore(kinds=KINDS, clock=self.clock, size=self.size)
+        self.waiters = Waiters()
+        self.outgoing = self._outgoing()
+        self.undelivered = self._events()
+        self.room = Room(store=self.store, events=self.undelivered.wanted, clock=self.clock)
+        self.fan_outs = FanOuts(store=self.store, outgoing=self.outgoing, clock=self.clock)
+        self.challenges = Challenges(
+            messages=CHALLENGE_MESSAGES,
+            devices=DEVICES,
+            store=self.store,
+            waiters=self.waiters,
+            policy=self.policy,
+            journal=self.challenge,
+            clock=self.clock,
+            randomness=self.randomness,
+            outgoing=self.outgoing,
+            events=self.undelivered,
+            room=self.room,
+        )
+        self.approvals = Approvals(
+            drafts=Drafts(
+                devices=DEVICES,
+                clock=self.clock,
+                randomness=os.urandom,
+                outgoing=self.outgoing,
+                exclude_requester=self.exclude_requester,
+                respond_to=self.policy.respond_to,
+            ),
+            register=Register(
+                store=self.store,
+                limits=self.policy.limits,
+                clock=self.clock,
+                randomness=os.urandom,
+                room=self.room,
+            ),
+            messages=APPROVAL_MESSAGES,
+            devices=DEVICES,
+            store=self.store,
+            waiters=self.waiters,
+            journal=self.approval,
+            clock=self.clock,
+            outgoing=self.outgoing,
+            fan_outs=self.fan_outs,
+            events=self.undelivered,
+        )
+        self.inbox = Inbox(
+            server_id=IDENTITY.server_id,
+            challenges=CHALLENGE_MESSAGES,
+            approvals=APPROVAL_MESSAGES,
+            devices=DEVICES,
+            store=self.store,
+            clock=self.clock,
+        )
+        self.sweeper = Sweeper(
+            store=self.store,
+            outgoing=self.outgoing,
+            fan_outs=self.fan_outs,
+            events=self.undelivered,
+            journal=self,
+            clock=self.clock,
+        )
+
+    def _outgoing(self) -> OutgoingPushes:
+        return NoPush()
+
+    def _events(self) -> Events:
+        return NoEvents()
+
+    def challenge(self, event: str, _challenge_id: bytes, _challenge: Challenge) -> None:
+        self.events.append(event)
+
+    def approval(self, event: str, _mpa_id: bytes, _approval: Approval, _device: bytes | None = None) -> None:
+        self.events.append(event)
+
+    async def ask(
+        self,
+        device: Device,
+        caller: Caller = SOMEBODY,
+        *,
+        seconds: int = 300,
+        key: str = "",
+        body: bytes = b"body",
+        matching: bool = False,
+    ) -> messages.ChallengeCreated:
+        wanted = messages.CreateChallenge(device.wire_key, ACTION, None, seconds, matching)
+        created, _ = await self.challenges.issue(caller, wanted, Idempotency(key, body) if key else None)
+        return created
+
+    async def approve(
+        self, device: Device, created: messages.ChallengeCreated, code: str | None = None
+    ) -> messages.Responded:
+        bound = decode_base64(created.challenge_bytes, "")
+        signature = encode_base64(device.sign_approval(bound, ACTION_JCS, code))
+        given = messages.Respond(created.challenge_id, signature, fingerprint=device.fingerprint, match_code=code)
+        return await self.challenges.answer(given)
+
+    async def reject(
+        self, device: Device, created: messages.ChallengeCreated, reason: Reason | None = None
+    ) -> messages.Responded:
+        signature = encode_base64(device.sign_rejection(decode_base64(created.challenge_bytes, ""), ACTION_JCS))
+        given = messages.Respond(
+            created.challenge_id, signature, fingerprint=device.fingerprint, decision="rejected", reason=reason
+        )
+        return await self.challenges.answer(given)
+
+    async def poll(
+        self,
+        groups: Sequence[Sequence[Device]],
+        required: int,
+        caller: Caller = SOMEBODY,
+        *,
+        name: str | None = None,
+        body: bytes = b"body",
+        policy: mpa.RejectPolicy | None = None,
+        seconds: int = 300,
+        action: Action = ACTION,
+    ) -> mpa.MpaCreated:
+        """Ask groups of devices; with the same name and body again, the same request."""
+        wanted = mpa.CreateMpa(
+            action,
+            required,
+            [mpa.WantedGroup([mpa.WantedMember(device.wire_key) for device in group]) for group in groups],
+            name,
+            policy,
+            seconds,
+        )
+        created, _ = await self.approvals.request(caller, wanted, body)
+        return created
+
+    async def vote(
+        self,
+        device: Device,
+        asked: mpa.MpaCreated,
+        decision: Decision = "approved",
+        *,
+        reason: Reason | None = None,
+        signed: Decision | None = None,
+    ) -> mpa.MpaResponded:
+        """A member's answer; `signed` is the decision that is signed, if another than the one that is told."""
+        context = msgspec.json.decode((await self.standing(asked)).action_context)
+        signature = device.sign_vote(context, signed or decision)
+        body = device.vote_body(asked.mpa_id, decision, signature, reason=reason)
+        return await self.approvals.answer(mpa.RespondMpa(**body))
+
+    async def standing(self, asked: mpa.MpaCreated, caller: Caller = SOMEBODY) -> mpa.MpaStatus:
+        return await self.approvals.status(caller, asked.request_id)
+
+    async def listed(self, device: Device) -> messages.PendingList:
+        at = int(self.clock())
+        body = device.pending_body(IDENTITY.server_id, at)
+        assert body["timestamp"] == format_time(at)
+        return await self.inbox.pending(messages.Pending(**body))
+
+    async def pending(self, device: Device) -> list[str]:
+        return [payload.challenge_id for payload in (await self.listed(device)).challenges]
+
+    async def sweep(self) -> None:
+        while await self.sweeper.sweep():
+            pass
+        await self.fan_outs.see_through()
+
+
+@asynccontextmanager
+async def looks_of_all_before_any_decision(store: MemoryStore, callers: int) -> AsyncIterator[None]:
+    """As on many workers at once: what each of so many callers sees is already old when the first one decides."""
+    decide, barrier = store.decide, asyncio.Barrier(callers)
+
+    async def together(*given: Any, **options: Any) -> Any:
+        await asyncio.wait_for(barrier.wait(), 60)
+        return await decide(*given, **options)
+
+    store.decide = together  # type: ignore[method-assign]
+    yield
+    store.decide = decide  # type: ignore[method-assign]
+
+
+class FakeRelay:
+    """A relay that remembers by push_key, as the real one does. `says` is its word for a new push."""
+
+    def __init__(self) -> None:
+        self.says: str = "delivered"
+        self.away = False
+        self.refuses: set[str] = set()
+        self.pushes: list[WantedPush] = []
+        self.asked: list[str] = []
+        self.known: dict[str, PushResult] = {}
+
+    async def register(self) -> None:
+        self._answer()
+
+    async def push(self, pushes: Sequence[WantedPush]) -> list[PushResult]:
+        self._answer()
+        if any(push.push_key in self.refuses for push in pushes):
+            raise RelayRefuses("400")
+        self.pushes += pushes
+        return [self._taken(push) for push in pushes]
+
+    def _taken(self, push: WantedPush) -> PushResult:
+        result = self.known.get(push.push_key) or PushResult(push.fingerprint, self.says)  # type: ignore[arg-type]
+        if result.status in {"queued", "delivered"}:
+            self.known[push.push_key] = result
+        return result
+
+    async def outcomes(self, push_keys: Sequence[str]) -> list[PushResult]:
+        self._answer()
+        self.asked += push_keys
+        return [self.known.get(key, PushResult("", "failed", error="unknown")) for key in push_keys]
+
+    async def close(self) -> None: ...
+
+    def _answer(self) -> None:
+        if self.away:
+            raise RelayAway("away")
+
+    def keys(self) -> list[str]:
+        return [push.push_key for push in self.pushes]
+
+
+@dataclass
+class PushDesk(Desk):
+    """The same with push; `send` is a worker's look at the outbox."""
+
+    content: Content = "full"
+
+    def _outgoing(self) -> OutgoingPushes:
+        self.relay, self.news = FakeRelay(), PushNews()
+        self.own = Outgoing()
+        self.pushes = self.another_worker()
+        return self.own
+
+    def another_worker(self) -> Pushes:
+        watch = RelayWatch(store=self.store, outgoing=self.own, news=self.news, run=1, randomness=os.urandom)
+        return Pushes(
+            store=self.store,
+            relay=self.relay,
+            messages=PushMessages(CHALLENGE_MESSAGES, APPROVAL_MESSAGES, IDENTITY.server_id, self.content),
+            watch=watch,
+            news=self.news,
+            clock=self.clock,
+            randomness=os.urandom,
+        )
+
+    async def send(self) -> None:
+        names = dict.fromkeys([*self.own.take(100), *await self.pushes.due(100)])
+        await self.pushes.deliver(await self.pushes.claim(list(names)))
+
+    async def push_of(self, created: messages.ChallengeCreated) -> tuple[str, str | None]:
+        push = (await self.challenges.status(SOMEBODY, created.challenge_id)).push
+        return push.status, push.error
+
+
+class PushNews:
+    def __init__(self) -> None:
+        self.told: list[Done] = []
+        self.outages: list[str] = []
+
+    def done(self, done: Done) -> None:
+        self.told.append(done)
+
+    def refused(self, reason: str) -> None:
+        self.outages.append(f"refused {reason}")
+
+    def lost(self, reason: str) -> None:
+        self.outages.append(f"lost {reason}")
+
+    def found(self, seconds: float) -> None:
+        self.outages.append(f"found {seconds}")
+
+    def is_up(self, up: bool) -> None: ...

@@ -1,0 +1,439 @@
+"""The sender of webhooks against receivers that are what they should be, and against those that are not."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import ipaddress
+import json
+import socket
+import ssl
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import standardwebhooks
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sigil.core.webhook_delivery import Answer
+from sigil.protocol.webhook import standard_secret
+from sigil.sdk import webhooks
+from sigil.serving.private_networks import is_private
+from sigil.serving.settings import Secret
+from sigil.webhooks import sender as implementation
+from sigil.webhooks.sender import MOST_READ, WebhookReceiver, _retry_after
+from sigil.webhooks.service import ATTEMPT_SECONDS
+from tests.conformance.certificates import write_pair
+from tests.webhooks.hostile_receiver import OK, Connection, Does, HostileReceiver, answering
+
+NEW, OLD = "a new secret for this receiver: " + "n" * 8, "an old secret for this receiver: " + "o" * 8
+EVENT = "evt_2407b2e9-fe16-4c40-a72c-3e70112b4abb"
+BODY = json.dumps(
+    {
+        "id": EVENT,
+        "type": "challenge.expired",
+        "status": "expired",
+        "timestamp": "2026-04-24T10:32:15Z",
+        "key_id": "0523fec9",
+        "action_type": "login",
+    }
+).encode()
+
+
+@pytest.fixture
+async def sender() -> AsyncIterator[Callable[..., WebhookReceiver]]:
+    """Makes senders, which are closed afterwards."""
+    made: list[WebhookReceiver] = []
+
+    def make(url: str, *secrets: str, **options: Any) -> WebhookReceiver:
+        known = [Secret(secret) for secret in secrets or (NEW,)]
+        made.append(WebhookReceiver(url, known, clock=time.time, user_agent="sigil/test", **options))
+        return made[-1]
+
+    yield make
+    for one in made:
+        await one.close()
+
+
+@pytest.fixture
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two seconds instead of ten: what is waited for here never comes."""
+    assert ATTEMPT_SECONDS == 10
+    monkeypatch.setattr(implementation, "ATTEMPT_SECONDS", 2.0)
+    monkeypatch.setattr(implementation, "DRAIN_SECONDS", 0.3)
+
+
+async def post(sender: Any, does: Does, **options: Any) -> tuple[Answer, HostileReceiver]:
+    async with HostileReceiver(does) as receiver:
+        return await sender(receiver.url(), **options).post(EVENT, BODY), receiver
+
+
+class TestGoodReceivers:
+    async def test_an_attempt_is_one_post_with_both_families_of_signatures(self, sender: Any) -> None:
+        async with HostileReceiver() as receiver:
+            assert (await sender(receiver.url()).post(EVENT, BODY)) == Answer(200)
+        (request,) = receiver.requests
+        assert request.head.startswith("POST /hook?token=t%2Ft HTTP/1.1\r\n")
+        assert request.body == BODY
+        headers = dict(request.headers)
+        assert headers["Content-Type"] == "application/json"
+        assert headers["User-Agent"] == "sigil/test"
+        assert webhooks.verify(headers, request.body, NEW).id == EVENT
+        for family in ("webhook-", "X-Sigil-"):
+            some = {name: value for name, value in headers.items() if name.startswith(family)}
+            assert webhooks.verify(some, request.body, NEW).id == EVENT
+        lower = {name.lower(): value for name, value in headers.items()}
+        assert standardwebhooks.Webhook(standard_secret(NEW)).verify(request.body, lower)["id"] == EVENT
+
+    async def test_each_attempt_is_signed_with_its_own_time(self, sender: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        async with HostileReceiver() as receiver:
+            one = sender(receiver.url())
+            times = iter([1000, 1000, 2000, 2000])
+            monkeypatch.setattr(one, "_clock", lambda: next(times))
+            await one.post(EVENT, BODY)
+            await one.post(EVENT, BODY)
+        first, second = (dict(request.headers) for request in receiver.requests)
+        assert (first["webhook-timestamp"], second["webhook-timestamp"]) == ("1000", "2000")
+        assert first["webhook-id"] == second["webhook-id"] == EVENT
+        assert first["webhook-signature"] != second["webhook-signature"]
+
+    async def test_while_a_secret_is_replaced_both_receivers_know_the_event(self, sender: Any) -> None:
+        async with HostileReceiver() as receiver:
+            await sender(receiver.url(), NEW, OLD).post(EVENT, BODY)
+        (request,) = receiver.requests
+        lower = {name.lower(): value for name, value in request.headers}
+        assert len(lower["webhook-signature"].split(" ")) == 2
+        for secret in (NEW, OLD):
+            assert standardwebhooks.Webhook(standard_secret(secret)).verify(request.body, lower)
+        sigil = {name: value for name, value in lower.items() if name.startswith("x-sigil-")}
+        assert webhooks.verify(sigil, request.body, NEW).id == EVENT
+
+    async def test_connections_are_kept(self, sender: Any) -> None:
+        async with HostileReceiver() as receiver:
+            one = sender(receiver.url())
+            assert [(await one.post(EVENT, BODY)).status for _ in range(5)] == [200] * 5
+            assert len(receiver.connections) == 1
+
+    async def test_a_connection_that_was_closed_meanwhile_is_replaced(self, sender: Any) -> None:
+        async def closes_after_each(connection: Connection) -> None:
+            await connection.request()
+            await connection.write(OK)
+            connection.close()
+
+        async with HostileReceiver(closes_after_each) as receiver:
+            one = sender(receiver.url())
+            answers = []
+            for number in range(3):
+                answers.append((await one.post(EVENT, BODY)).status)
+                while len(receiver.connections) == number:
+                    await asyncio.sleep(0)
+                await asyncio.wait_for(_closed(one), 60)
+            assert answers == [200] * 3
+
+    @pytest.mark.parametrize(
+        ("header", "seconds"),
+        [("7", 7), ("", 0), ("soon", 0), ("-3", 0), ("9" * 30, 999_999_999), ("Thu, 01 Jan 1970 00:00:00 GMT", 0)],
+    )
+    async def test_retry_after_is_read(self, sender: Any, header: str, seconds: int) -> None:
+        answer = f"HTTP/1.1 429 No\r\nRetry-After: {header}\r\nContent-Length: 0\r\n\r\n".encode()
+        got, _ = await post(sender, answering(answer))
+        assert (got.status, got.retry_after) == (429, seconds)
+
+    async def test_retry_after_may_be_a_date(self, sender: Any) -> None:
+        at = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=90)
+        date = at.strftime("%a, %d %b %Y %H:%M:%S GMT")
+        answer = f"HTTP/1.1 503 No\r\nRetry-After: {date}\r\nContent-Length: 0\r\n\r\n".encode()
+        got, _ = await post(sender, answering(answer))
+        assert 60 < got.retry_after <= 90
+
+
+async def _closed(one: WebhookReceiver) -> None:
+    """Until no connection is kept."""
+    while one._session is not None and one._session.connector is not None and one._session.connector._conns:
+        held = [proto for pool in one._session.connector._conns.values() for proto, _ in pool]
+        if not any(proto.is_connected() for proto in held):
+            return
+        await asyncio.sleep(0.01)
+
+
+async def hangs(connection: Connection) -> None:
+    await connection.request()
+    await connection.until_closed()
+
+
+async def sends_its_head_byte_by_byte(connection: Connection) -> None:
+    await connection.request()
+    for byte in b"HTTP/1.1 200 OK\r\nX-Padding: " + b"x" * 1000:
+        await connection.write(bytes([byte]))
+        await asyncio.sleep(0.02)
+
+
+async def sends_its_body_byte_by_byte(connection: Connection) -> None:
+    await connection.request()
+    await connection.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
+    while True:
+        await connection.write(b"x")
+        await asyncio.sleep(0.02)
+
+
+async def sends_ten_gigabytes(connection: Connection) -> None:
+    await connection.request()
+    await connection.write(b"HTTP/1.1 200 OK\r\nContent-Length: 10000000000\r\n\r\n")
+    while True:
+        await connection.write(b"x" * 65536)
+
+
+async def sends_chunks_for_ever(connection: Connection) -> None:
+    await connection.request()
+    await connection.write(b"HTTP/1.1 500 No\r\nTransfer-Encoding: chunked\r\n\r\n")
+    while True:
+        await connection.write(b"8000\r\n" + b"x" * 0x8000 + b"\r\n")
+
+
+async def sends_headers_for_ever(connection: Connection) -> None:
+    await connection.request()
+    await connection.write(b"HTTP/1.1 200 OK\r\n")
+    while True:
+        await connection.write(b"X-Padding: " + b"x" * 4000 + b"\r\n")
+
+
+async def sends_one_header_for_ever(connection: Connection) -> None:
+    await connection.request()
+    await connection.write(b"HTTP/1.1 200 OK\r\nX-Padding: ")
+    while True:
+        await connection.write(b"x" * 65536)
+
+
+async def says_continue_for_ever(connection: Connection) -> None:
+    await connection.request()
+    while True:
+        await connection.write(b"HTTP/1.1 100 Continue\r\n\r\n" * 100)
+        await asyncio.sleep(0.001)
+
+
+async def closes_at_once(connection: Connection) -> None:
+    connection.close()
+
+
+async def resets(connection: Connection) -> None:
+    await connection.request()
+    connection.reset()
+
+
+async def closes_in_its_head(connection: Connection) -> None:
+    await connection.request()
+    await connection.write(b"HTTP/1.1 200 OK\r\nContent-")
+    connection.close()
+
+
+async def closes_in_its_body(connection: Connection) -> None:
+    await connection.request()
+    await connection.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nx")
+    connection.close()
+
+
+@pytest.mark.usefixtures("hurried")
+class TestBadReceivers:
+    @pytest.mark.parametrize("does", [hangs, sends_its_head_byte_by_byte, says_continue_for_ever])
+    async def test_no_answer_in_time_is_none(self, sender: Any, does: Does) -> None:
+        async with HostileReceiver(does) as receiver:
+            one, attempts = sender(receiver.url()), 0
+            # On a busy machine an attempt may be over before it was heard.
+            while not receiver.requests and (attempts := attempts + 1) < 20:
+                assert (await one.post(EVENT, BODY)) == Answer(0, "no answer in time")
+            assert len(receiver.requests) == 1
+
+    @pytest.mark.parametrize("does", [closes_at_once, resets, closes_in_its_head])
+    async def test_a_broken_connection_is_tried_again_later_and_not_at_once(self, sender: Any, does: Does) -> None:
+        got, receiver = await post(sender, does)
+        assert (got.status, got.word) == (0, "again")
+        assert len(receiver.connections) == 1
+
+    @pytest.mark.parametrize("does", [sends_its_body_byte_by_byte, closes_in_its_body])
+    async def test_the_status_counts_whatever_the_body_does(self, sender: Any, does: Does) -> None:
+        began = time.monotonic()
+        got, _ = await post(sender, does)
+        assert got == Answer(200)
+        assert time.monotonic() - began < 30
+
+    @pytest.mark.parametrize("does", [sends_ten_gigabytes, sends_chunks_for_ever])
+    async def test_of_an_endless_body_little_is_read_and_its_connection_closed(self, sender: Any, does: Does) -> None:
+        async with HostileReceiver(does) as receiver:
+            got = await sender(receiver.url()).post(EVENT, BODY)
+            assert got.status in {200, 500}
+            (connection,) = receiver.connections
+            # What the kernels of both ends hold comes on top.
+            assert connection.written < MOST_READ + (8 << 20)
+            await asyncio.wait_for(connection.until_closed(), 60)
+
+    @pytest.mark.parametrize("does", [sends_headers_for_ever, sends_one_header_for_ever])
+    async def test_endless_headers_are_no_answer(self, sender: Any, does: Does) -> None:
+        got, receiver = await post(sender, does)
+        assert (got.status, got.word) == (0, "again")
+        assert receiver.connections[0].written < 16 << 20
+
+    @pytest.mark.parametrize(
+        "answer",
+        [b"\x00\xff" * 100, b"SSH-2.0-OpenSSH\r\n", b"HTTP/1.1 abc\r\n\r\n", b"HTTP/1.1 200 OK\r\n: x\r\n\r\n"],
+    )
+    async def test_what_is_not_http_is_no_answer(self, sender: Any, answer: bytes) -> None:
+        got, _ = await post(sender, answering(answer))
+        assert (got.status, got.word) == (0, "again")
+
+    async def test_a_redirect_is_not_followed(self, sender: Any) -> None:
+        async with HostileReceiver() as elsewhere:
+            for status in (301, 302, 303, 307, 308):
+                location = f"HTTP/1.1 {status} Go\r\nLocation: {elsewhere.url()}\r\nContent-Length: 0\r\n\r\n"
+                got, receiver = await post(sender, answering(location.encode()))
+                assert (got.status, got.word) == (status, "refused")
+                assert len(receiver.requests) == 1
+            assert elsewhere.connections == []
+
+    async def test_what_is_packed_is_not_unpacked(self, sender: Any) -> None:
+        bomb = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 9\r\n\r\nnot a gzi"
+        got, receiver = await post(sender, answering(bomb))
+        assert got == Answer(200)
+        assert dict(receiver.requests[0].headers)["Accept-Encoding"] == "identity"
+
+    async def test_cookies_are_not_kept(self, sender: Any) -> None:
+        async with HostileReceiver(
+            answering(b"HTTP/1.1 200 OK\r\nSet-Cookie: a=b\r\nContent-Length: 0\r\n\r\n")
+        ) as bad:
+            one = sender(bad.url())
+            await one.post(EVENT, BODY)
+            await one.post(EVENT, BODY)
+        assert not any(name.lower() == "cookie" for request in bad.requests for name, _ in request.headers)
+
+    async def test_one_that_hangs_holds_up_no_other(self, sender: Any) -> None:
+        async with HostileReceiver(hangs) as bad, HostileReceiver() as good:
+            slow = asyncio.create_task(sender(bad.url()).post(EVENT, BODY))
+            assert (await sender(good.url()).post(EVENT, BODY)).status == 200
+            assert (await slow).status == 0
+
+    async def test_nobody_there_is_no_answer(self, sender: Any) -> None:
+        async with HostileReceiver() as receiver:
+            url = receiver.url()
+        assert str(await sender(url).post(EVENT, BODY)).startswith("no connection")
+
+    async def test_proxies_of_the_environment_are_not_asked(self, sender: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        async with HostileReceiver() as proxy, HostileReceiver() as receiver:
+            for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "ALL_PROXY"):
+                monkeypatch.setenv(name, f"http://127.0.0.1:{proxy.port}")
+            assert (await sender(receiver.url()).post(EVENT, BODY)).status == 200
+            assert proxy.connections == []
+
+
+class TestPrivateAddresses:
+    """Plain http stays on this host and in private networks, whatever a name says at the time."""
+
+    async def test_a_public_address_is_not_connected_to(self, sender: Any) -> None:
+        got = await sender("http://203.0.113.7:9/hook").post(EVENT, BODY)
+        assert "private" in str(got)
+
+    async def test_a_name_that_moves_to_a_public_address_is_not_followed(
+        self, sender: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async def closes_after_each(connection: Connection) -> None:
+            await connection.request()
+            await connection.write(OK.replace(b"OK\r\n", b"OK\r\nConnection: close\r\n"))
+
+        addresses = ["127.0.0.1", "203.0.113.7"]
+        looked_up: list[str] = []
+        system = socket.getaddrinfo
+
+        def rebinding(host: Any, *more: Any, **options: Any) -> Any:
+            if host != "rebinding.test":
+                return system(host, *more, **options)
+            looked_up.append(addresses[min(len(looked_up), 1)])
+            return system(looked_up[-1], *more, **options)
+
+        monkeypatch.setattr(socket, "getaddrinfo", rebinding)
+        monkeypatch.setattr(implementation, "_DNS_SECONDS", 0)
+        async with HostileReceiver(closes_after_each) as receiver:
+            one = sender(receiver.url("rebinding.test"))
+            assert (await one.post(EVENT, BODY)).status == 200
+            assert "private" in str(await one.post(EVENT, BODY))
+        assert looked_up == addresses
+
+    async def test_a_name_without_an_address_is_no_answer(self, sender: Any) -> None:
+        assert (await sender("http://nowhere.invalid/hook").post(EVENT, BODY)).status == 0
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> tuple[Path, Path]:
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    write_pair(cert, key)
+    return cert, key
+
+
+def serving(pair: tuple[Path, Path]) -> ssl.SSLContext:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(*pair)
+    return context
+
+
+class TestTls:
+    async def test_a_certificate_that_nobody_vouches_for_is_refused_before_anything_is_sent(
+        self, sender: Any, pair: tuple[Path, Path]
+    ) -> None:
+        async with HostileReceiver(tls=serving(pair)) as receiver:
+            got = await sender(receiver.url()).post(EVENT, BODY)
+            assert (got.status, got.word) == (0, "again")
+            assert "certificate" in str(got)
+            assert receiver.requests == []
+
+    async def test_a_certificate_of_another_name_is_refused(self, sender: Any, pair: tuple[Path, Path]) -> None:
+        context = ssl.create_default_context(cafile=str(pair[0]))
+        async with HostileReceiver(tls=serving(pair)) as right:
+            assert (await sender(right.url("localhost"), tls=context).post(EVENT, BODY)).status == 200
+        async with HostileReceiver(tls=serving(pair), host="127.0.0.2") as wrong:
+            got = await sender(wrong.url("127.0.0.2"), tls=context).post(EVENT, BODY)
+            assert "certificate" in str(got)
+            assert wrong.requests == []
+
+    async def test_the_systems_store_is_what_counts(
+        self, sender: Any, pair: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("SSL_CERT_FILE", str(pair[0]))
+        async with HostileReceiver(tls=serving(pair)) as receiver:
+            assert (await sender(receiver.url()).post(EVENT, BODY)).status == 200
+
+    @pytest.mark.usefixtures("hurried")
+    async def test_plain_http_behind_https_is_no_answer(self, sender: Any) -> None:
+        async with HostileReceiver() as receiver:
+            got = await sender(receiver.url().replace("http:", "https:")).post(EVENT, BODY)
+            assert got.status == 0
+            assert receiver.requests == []
+
+
+@settings(deadline=None)
+@given(
+    text=st.text(st.characters(max_codepoint=0x2FF), max_size=40)
+    | st.from_regex(r"\A(Mon, )?\d{1,3} (Jan|Feb|Dec) \d{1,6} \d{1,3}:\d{1,3}:\d{1,3} (GMT|[+-]\d{1,9})\Z")
+)
+def test_whatever_retry_after_says_is_seconds(text: str) -> None:
+    assert _retry_after(text, 1_777_026_735.5) >= 0
+
+
+async def test_no_answer_and_no_repr_tells_the_url_or_the_secret(sender: Any) -> None:
+    one = sender("http://203.0.113.7:9/hook?token=very-secret")
+    text = f"{await one.post(EVENT, BODY)!r} {one!r}"
+    for secret in (NEW, "very-secret", "/hook"):
+        assert secret not in text
+
+
+def test_the_list_of_private_addresses() -> None:
+    for address in ("127.0.0.1", "127.9.9.9", "10.1.2.3", "172.16.0.1", "172.31.255.255", "192.168.1.1", "::1"):
+        assert is_private(address)
+        assert ipaddress.ip_address(address).is_private
+    for address in ("fd00::1", "fc00::1%eth0", "::ffff:10.0.0.1"):
+        assert is_private(address)
+    for address in (
+        "8.8.8.8", "172.32.0.1", "100.64.0.1", "169.254.169.254", "0.0.0.0", "255.255.255.255", "224.0.0.1",
+        "192.0.2.1", "198.18.0.1", "2001:db8::1", "fe80::1%eth0", "::ffff:8.8.8.8", "64:ff9b::a00:1", "2002:a00:1::",
+        "::", "ff02::1", "::ffff:169.254.169.254",
+    ):  # fmt: skip
+        assert not is_private(address), address

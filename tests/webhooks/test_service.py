@@ -1,0 +1,368 @@
+"""The service of webhooks over the memory store: what is told, when again, and what when nobody listens."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from sigil.core.challenge import CHALLENGE
+from sigil.core.session_store import Decision
+from sigil.core.webhook_delivery import FAILURE, KEPT_SECONDS, Answer, failure_key
+from sigil.core.webhook_event import EVENT, LEASE_SECONDS
+from sigil.delivery.receiver_watch import MOST_FAILURES as IN_A_ROW
+from sigil.device import Device
+from sigil.protocol.api_key import Caller
+from sigil.protocol.errors import Overloaded
+from sigil.protocol.webhook_event import event_id
+from sigil.webhooks.service import ATTEMPT_SECONDS
+from tests.support.services import SOMEBODY
+from tests.webhooks.webhook_desk import SCHEDULE, HostWorker, WebhookDesk
+
+
+@pytest.fixture
+def desk() -> WebhookDesk:
+    return WebhookDesk()
+
+
+async def ended(desk: WebhookDesk, count: int = 1) -> list[str]:
+    """Ids of the events of challenges that were approved."""
+    ids = []
+    for _ in range(count):
+        device = Device.generate("Ed25519")
+        created = await desk.ask(device)
+        await desk.approve(device, created)
+        ids.append(f"evt_{created.challenge_id}")
+    return ids
+
+
+async def told(desk: WebhookDesk) -> dict[str, Any]:
+    await desk.worker.tell()
+    ((_, body),) = desk.receiver.got
+    event: dict[str, Any] = json.loads(body)
+    return event
+
+
+class TestBodies:
+    async def test_an_approval(self, desk: WebhookDesk) -> None:
+        device = Device.generate()
+        created = await desk.ask(device)
+        await desk.approve(device, created)
+        assert await told(desk) == {
+            "id": f"evt_{created.challenge_id}",
+            "type": "challenge.verified",
+            "status": "verified",
+            "decision": "approved",
+            "timestamp": "2026-04-24T10:32:15Z",
+            "key_id": SOMEBODY.key_id,
+            "action_type": "login",
+            "challenge_id": created.challenge_id,
+            "fingerprint": device.fingerprint,
+        }
+
+    async def test_a_rejection_with_its_reason(self, desk: WebhookDesk) -> None:
+        device = Device.generate()
+        await desk.reject(device, await desk.ask(device), "cancelled")
+        event = await told(desk)
+        assert (event["type"], event["decision"], event["reason"]) == ("challenge.rejected", "rejected", "cancelled")
+
+    async def test_an_expiry_has_no_decision(self, desk: WebhookDesk) -> None:
+        await desk.ask(Device.generate(), seconds=30)
+        desk.clock.now += 31
+        await desk.sweep()
+        event = await told(desk)
+        assert (event["type"], event["status"]) == ("challenge.expired", "expired")
+        assert "decision" not in event
+        assert event["timestamp"] == "2026-04-24T10:32:45Z"
+
+    async def test_a_cancellation_is_not_told(self, desk: WebhookDesk) -> None:
+        created = await desk.ask(Device.generate())
+        await desk.challenges.cancel(SOMEBODY, created.challenge_id)
+        assert desk.waiting == 0
+
+    @pytest.mark.parametrize(
+        ("decision", "status", "groups"), [("approved", "approved", [1]), ("rejected", "rejected", [])]
+    )
+    async def test_a_multi_party_request(
+        self, desk: WebhookDesk, decision: Any, status: str, groups: list[int]
+    ) -> None:
+        device = Device.generate()
+        asked = await desk.poll([[Device.generate()], [device]], 1, name="order-7", policy="reject_on_first")
+        await desk.vote(device, asked, decision)
+        assert await told(desk) == {
+            "id": f"evt_{asked.mpa_id}",
+            "type": f"mpa.{status}",
+            "status": status,
+            "decision": decision,
+            "timestamp": "2026-04-24T10:32:15Z",
+            "key_id": SOMEBODY.key_id,
+            "action_type": "login",
+            "request_id": "order-7",
+            "mpa_id": asked.mpa_id,
+            "groups_satisfied": groups,
+        }
+
+    @pytest.mark.parametrize("late", [0, 90_000])
+    async def test_a_request_that_timed_out_however_late_that_is_found(self, desk: WebhookDesk, late: int) -> None:
+        device = Device.generate()
+        asked = await desk.poll([[device], [Device.generate()]], 2, seconds=60)
+        await desk.vote(device, asked)
+        desk.clock.now += 61 + late
+        await desk.sweep()
+        event = await told(desk)
+        assert (event["type"], event["status"], event["groups_satisfied"]) == ("mpa.timeout", "timeout", [0])
+        assert "decision" not in event
+        assert event["timestamp"] == "2026-04-24T10:33:15Z"
+
+    async def test_a_cancelled_request_is_not_told(self, desk: WebhookDesk) -> None:
+        asked = await desk.poll([[Device.generate()]], 1)
+        await desk.approvals.cancel(SOMEBODY, asked.request_id)
+        assert desk.waiting == 0
+
+    async def test_a_vote_that_decides_nothing_is_not_told(self, desk: WebhookDesk) -> None:
+        device = Device.generate()
+        await desk.vote(device, await desk.poll([[device], [Device.generate()]], 2))
+        assert desk.waiting == 0
+
+    async def test_key_ids_tell_owners_apart(self, desk: WebhookDesk) -> None:
+        owner = Caller(bytes(range(16)))
+        device = Device.generate()
+        await desk.approve(device, await desk.ask(device, owner))
+        assert (await told(desk))["key_id"] == owner.key_id == "00010203"
+
+
+class TestDelivery:
+    async def test_what_is_delivered_is_not_told_again(self, desk: WebhookDesk) -> None:
+        await ended(desk)
+        await desk.worker.tell()
+        desk.clock.now += 5000
+        await desk.worker.tell()
+        assert len(desk.receiver.got) == 1
+        assert (desk.waiting, desk.failed) == (0, 0)
+
+    async def test_every_try_has_the_same_body(self, desk: WebhookDesk) -> None:
+        (event,) = await ended(desk)
+        desk.receiver.says = Answer(500)
+        for wait in SCHEDULE:
+            await desk.worker.tell()
+            # By then the challenge itself may be forgotten.
+            desk.clock.now += 1.2 * wait + 601
+            await desk.sweep()
+        desk.receiver.says = Answer(200)
+        await desk.worker.tell()
+        assert desk.receiver.got == [desk.receiver.got[0]] * 4
+        assert desk.receiver.ids()[0] == event
+        assert [done.outcome for done in desk.news.told] == ["retry", "retry", "retry", "success"]
+
+    async def test_after_the_schedule_it_is_kept_as_failed_and_told_of(self, desk: WebhookDesk) -> None:
+        await ended(desk)
+        desk.receiver.says = Answer(0, "no connection")
+        for _ in range(len(SCHEDULE) + 2):
+            await desk.worker.tell()
+            desk.clock.now += 40
+        assert len(desk.receiver.got) == len(SCHEDULE) + 1
+        assert (desk.waiting, desk.failed) == (0, 1)
+        assert desk.news.told[-1].outcome == "failure"
+
+    async def test_a_worker_that_dies_leaves_its_events_to_others_after_the_lease(self, desk: WebhookDesk) -> None:
+        (event,) = await ended(desk)
+        names = desk.fresh.take(10)
+        assert await desk.worker.webhooks.claim(names)
+        other = HostWorker(desk)
+        desk.clock.now += LEASE_SECONDS - 1
+        await other.tell()
+        assert desk.receiver.got == []
+        desk.clock.now += 3
+        await other.tell()
+        assert desk.receiver.ids() == [event]
+
+    async def test_a_claim_that_is_nearly_over_is_not_used(self, desk: WebhookDesk) -> None:
+        """The worker was stopped for a while: its attempt could still run when another begins."""
+        await ended(desk)
+        (claim,) = await desk.worker.webhooks.claim(desk.fresh.take(10))
+        desk.clock.now += LEASE_SECONDS - ATTEMPT_SECONDS + 2
+        assert await desk.worker.webhooks.attempt(claim) is None
+        assert desk.receiver.got == []
+
+    async def test_who_completes_too_late_changes_nothing(self, desk: WebhookDesk) -> None:
+        await ended(desk)
+        (claim,) = await desk.worker.webhooks.claim(desk.fresh.take(10))
+        desk.receiver.says = Answer(404)
+        late = await desk.worker.webhooks.attempt(claim)
+        desk.clock.now += LEASE_SECONDS + 2
+        (again,) = await desk.worker.webhooks.claim([claim[0]])
+        assert late is not None
+        await desk.worker.webhooks.complete([late])
+        assert (desk.waiting, desk.failed, desk.news.told) == (1, 0, [])
+        desk.receiver.says = Answer(200)
+        attempt = await desk.worker.webhooks.attempt(again)
+        assert attempt is not None
+        await desk.worker.webhooks.complete([attempt])
+        assert desk.waiting == 0
+
+
+class TestOutages:
+    async def fail(self, desk: WebhookDesk, count: int = IN_A_ROW) -> list[str]:
+        ids = await ended(desk, count)
+        desk.receiver.says = Answer(503)
+        await desk.worker.tell()
+        return ids
+
+    async def test_many_failures_in_a_row_are_an_outage_that_is_told_once(self, desk: WebhookDesk) -> None:
+        await self.fail(desk, IN_A_ROW + 5)
+        assert desk.news.outages == ["lost 503"]
+
+    async def test_fewer_are_none_and_an_answer_in_between_begins_the_count_anew(self, desk: WebhookDesk) -> None:
+        await self.fail(desk, IN_A_ROW - 1)
+        desk.receiver.says = Answer(410)
+        await ended(desk)
+        await desk.worker.tell()
+        await self.fail(desk, IN_A_ROW - 1)
+        assert desk.news.outages == []
+
+    async def test_while_it_lasts_nothing_is_sent_and_no_tries_are_used_up(self, desk: WebhookDesk) -> None:
+        await self.fail(desk)
+        sent = len(desk.receiver.got)
+        later = await ended(desk, 3)
+        desk.clock.now += 600
+        await desk.worker.tell()
+        assert len(desk.receiver.got) == sent
+        assert len(desk.fresh) == 0
+        probes = 0
+        for _ in range(600):
+            desk.clock.now += 1
+            probes += await desk.worker.probe()
+        assert 30 < probes < 60
+        assert len(desk.receiver.got) == sent + probes
+        assert (desk.waiting, desk.failed) == (IN_A_ROW + 3, 0)
+        desk.receiver.says = Answer(200)
+        desk.clock.now += 20
+        assert await desk.worker.probe()
+        assert desk.news.outages == ["lost 503", "found"]
+        await desk.worker.tell()
+        assert desk.waiting == 0
+        assert set(later) <= set(desk.receiver.ids())
+
+    async def test_one_worker_at_a_time_probes(self, desk: WebhookDesk) -> None:
+        await self.fail(desk)
+        workers = [HostWorker(desk) for _ in range(4)]
+        desk.clock.now += 5
+        assert sum([await worker.probe() for worker in workers]) == 1
+
+    async def test_events_that_the_receiver_chokes_on_do_not_keep_it_away(self, desk: WebhookDesk) -> None:
+        ids = await self.fail(desk)
+        desk.receiver.says, desk.receiver.chokes_on = Answer(200), set(ids[:5])
+        for _ in range(200):
+            desk.clock.now += 1
+            await desk.worker.probe()
+        assert desk.news.outages == ["lost 503", "found"]
+
+    async def test_what_failed_before_a_recovery_that_another_saw_is_not_the_next_outage(
+        self, desk: WebhookDesk
+    ) -> None:
+        await self.fail(desk)
+        other = HostWorker(desk)
+        desk.receiver.says = Answer(200)
+        desk.clock.now += 5
+        assert await other.probe()
+        desk.receiver.says = Answer(503)
+        desk.clock.now += 1
+        await desk.worker.tell(most=1)
+        assert desk.news.outages == ["lost 503", "found"]
+
+    async def test_a_new_start_of_the_server_tries_at_once(self, desk: WebhookDesk) -> None:
+        await self.fail(desk)
+        desk.receiver.says = Answer(200)
+        desk.clock.now += 2
+        await HostWorker(desk, run=2).tell()
+        assert desk.waiting == 0
+
+
+class TestRoom:
+    async def test_with_the_quota_used_up_creation_is_refused_and_answering_goes_on(
+        self, desk: WebhookDesk, monkeypatch: Any
+    ) -> None:
+        monkeypatch.setattr("sigil.sessions.capacity.STORE_BYTES_FOR_EACH", desk.store.usage().size // 5)
+        desk.receiver.says = Answer(503)
+        waiting = Device.generate()
+        created = await desk.ask(waiting)
+        await ended(desk, 5)
+        desk.clock.now += 1
+        with pytest.raises(Overloaded) as refused:
+            await desk.ask(Device.generate())
+        assert refused.value.retry_after == 5
+        await desk.approve(waiting, created)
+        assert desk.waiting == 6
+        desk.receiver.says = Answer(200)
+        desk.clock.now += 3
+        await desk.worker.tell()
+        desk.clock.now += 1
+        assert await desk.ask(Device.generate())
+
+    async def test_what_pends_has_its_room_kept_since_it_will_be_an_event(
+        self, desk: WebhookDesk, monkeypatch: Any
+    ) -> None:
+        monkeypatch.setattr("sigil.sessions.capacity.BYTES_OF_AN_END", desk.store.usage().size // 5)
+        for _ in range(5):
+            await desk.ask(Device.generate("Ed25519"))
+        desk.clock.now += 1
+        with pytest.raises(Overloaded):
+            await desk.ask(Device.generate())
+        assert (desk.store.count(CHALLENGE), desk.store.count(EVENT)) == (5, 0)
+
+    async def test_a_first_answer_is_repeated_without_room(self, desk: WebhookDesk, monkeypatch: Any) -> None:
+        monkeypatch.setattr("sigil.sessions.capacity.BYTES_OF_AN_END", desk.store.usage().size)
+        device = Device.generate()
+        created = await desk.ask(device, key="order-7")
+        desk.clock.now += 1
+        assert await desk.ask(device, key="order-7") == created
+        with pytest.raises(Overloaded):
+            await desk.ask(device, key="order-8")
+
+
+class TestFailures:
+    async def test_they_are_forgotten_after_a_while(self, desk: WebhookDesk) -> None:
+        desk.receiver.says = Answer(400)
+        await ended(desk)
+        await desk.worker.tell()
+        await desk.worker.webhooks.forget()
+        assert desk.failed == 1
+        desk.clock.now += KEPT_SECONDS + 1
+        await desk.worker.webhooks.forget()
+        assert desk.failed == 0
+
+    async def test_the_oldest_go_when_they_are_too_many(self, desk: WebhookDesk, monkeypatch: Any) -> None:
+        monkeypatch.setattr("sigil.webhooks.service.MOST_FAILURES", 3)
+        desk.receiver.says = Answer(400)
+        for _ in range(5):
+            await ended(desk)
+            await desk.worker.tell()
+            desk.clock.now += 10
+        await desk.worker.webhooks.forget()
+        kept = [key.name for key in await desk.store.due(1 << 32, 10, FAILURE)]
+        assert [event_id(name) for name in kept] == desk.receiver.ids()[2:]
+        assert await desk.store.get(failure_key(kept[0])) is not None
+
+    async def test_one_look_is_enough_however_many_there_are(self) -> None:
+        """A receiver that refuses everything for a while would else fill the store."""
+        desk = WebhookDesk(size=64 << 20)
+        await give_up(desk, 10_000 + 1_234)
+        await desk.worker.webhooks.forget()
+        assert desk.failed == 10_000
+        desk.clock.now += KEPT_SECONDS + 1
+        await desk.worker.webhooks.forget()
+        assert desk.failed == 0
+
+
+async def give_up(desk: WebhookDesk, count: int) -> None:
+    """One event, and copies of it under other names, written in batches as completions are."""
+    desk.receiver.says = Answer(400)
+    await ended(desk)
+    await desk.worker.tell()
+    (one,) = await desk.store.due(1 << 32, 1, FAILURE)
+    failure = await desk.store.get(one)
+    names = [number.to_bytes(16) for number in range(1, count)]
+    for batch in (names[start : start + 100] for start in range(0, len(names), 100)):
+        writes = tuple((failure_key(name), failure) for name in batch)
+        await desk.store.decide([], lambda _now, _rows, writes=writes: Decision(None, writes))
