@@ -10,14 +10,14 @@ import uvloop
 
 from bench.wire import answered, asked
 from sigil.app.operational import Snapshot, build
-from sigil.app.services import Parts
+from sigil.app.services import Dependencies
 from sigil.config.settings import Config
 from sigil.core.session_store import SessionStore
 from sigil.device import Device
 from sigil.protocol.api_key import issue
 from sigil.protocol.identity import DerivedSecrets
-from sigil.serving.process.worker import Life
-from sigil.sessions.long_polls import Waiters
+from sigil.serving.process.worker import WorkerLifecycle
+from sigil.sessions.long_polls import LongPolls
 from sigil.telemetry.metrics import Metrics
 
 Headers = list[tuple[bytes, bytes]]
@@ -30,8 +30,8 @@ class InProcess:
         secrets = DerivedSecrets(*(os.urandom(32) for _ in range(4)))
         key = issue(secrets.api_key, "sgk_test_", os.urandom(16))
         self._authorization: Headers = [(b"authorization", f"Bearer {key}".encode())]
-        parts = Parts(store=store, waiters=Waiters(), metrics=metrics)
-        self._app = build(Snapshot(Config(device_rate=0), secrets), parts, Life(0, 1))
+        parts = Dependencies(store=store, waiters=LongPolls(), metrics=metrics)
+        self._app = build(Snapshot(Config(device_rate=0), secrets), parts, WorkerLifecycle(0, 1))
         self._loop = uvloop.new_event_loop()
         self._devices = [Device.generate() for _ in range(count)]
         self._creations = [asked(device) for device in self._devices]

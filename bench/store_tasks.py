@@ -10,15 +10,15 @@ from typing import Any, Protocol, TypeVar
 
 from bench.wire import ACTION_JCS
 from sigil.app.state import KINDS
-from sigil.approvals.fan_out_worker import FanOuts
+from sigil.approvals.fan_out_worker import FanOutWorker
 from sigil.core import challenge as rules
 from sigil.core.challenge import Challenge
 from sigil.core.device_ledger import Limits
 from sigil.core.session_store import Decision, Key, SessionStore
-from sigil.delivery.backlog import NoPush
-from sigil.delivery.undelivered import NoEvents
+from sigil.delivery.backlog import PushDisabled
+from sigil.delivery.undelivered import EventsDisabled
 from sigil.protocol.ids import uuid4_bytes
-from sigil.sessions.expiry import Sweeper
+from sigil.sessions.expiry import ExpirySweeper
 from sigil.store.lmdb import LmdbStore
 
 T = TypeVar("T")
@@ -76,11 +76,11 @@ class Put:
         def rule(now: float, rows: tuple[Any, ...]) -> Decision[Any]:
             return rules.issue(now, name, draft, rows[1], limits=Limits(), body_sha256=b"")
 
-        await self._store.decide(_rows_of(name, draft), rule, creates=True)
+        await self._store.transact(_rows_of(name, draft), rule, creates=True)
 
     async def _forget(self, name: bytes, draft: Challenge) -> None:
         keys = _rows_of(name, draft)
-        await self._store.decide(keys, lambda now, rows: Decision(None, tuple((key, None) for key in keys)))
+        await self._store.transact(keys, lambda now, rows: Decision(None, tuple((key, None) for key in keys)))
 
 
 class Answer:
@@ -102,7 +102,7 @@ class Answer:
         def rule(now: float, rows: tuple[Any, ...]) -> Decision[Any]:
             return rules.answer(now, name, *rows, approved=True)
 
-        await self._store.decide(_rows_of(name, draft), rule)
+        await self._store.transact(_rows_of(name, draft), rule)
 
 
 class Expire:
@@ -110,11 +110,11 @@ class Expire:
 
     def __init__(self, store: SessionStore, count: int) -> None:
         self._put = Put(store, count, age=_LIFETIME + 1)
-        self._sweeper = Sweeper(
+        self._sweeper = ExpirySweeper(
             store=store,
-            outgoing=NoPush(),
-            fan_outs=FanOuts(store=store, outgoing=NoPush(), clock=time.time),
-            events=NoEvents(),
+            outgoing=PushDisabled(),
+            fan_outs=FanOutWorker(store=store, outgoing=PushDisabled(), clock=time.time),
+            events=EventsDisabled(),
             journal=_Untold(),
             clock=time.time,
         )

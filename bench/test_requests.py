@@ -37,7 +37,7 @@ def metrics(store: SessionStore, monkeypatch: pytest.MonkeyPatch, memory_directo
     directory.mkdir()
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(directory))
     monkeypatch.setattr(values, "ValueClass", values.ValueClass)
-    metrics_slots.take(directory)
+    metrics_slots.acquire(directory)
     return Metrics(store, version="", directory=directory)
 
 

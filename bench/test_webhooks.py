@@ -16,38 +16,38 @@ from bench.store_tasks import open_store
 from loadtest.receiver import receiver
 from sigil.core.challenge import Challenge, End, State, event_of
 from sigil.core.session_store import Decision, SessionStore
-from sigil.core.webhook_delivery import Done
+from sigil.core.webhook_delivery import Completion
 from sigil.core.webhook_event import EVENT
-from sigil.delivery.backlog import Outgoing
+from sigil.delivery.backlog import Backlog
 from sigil.delivery.receiver_watch import ReceiverWatch
 from sigil.protocol.ids import uuid4_bytes
 from sigil.serving.settings import Secret
 from sigil.webhooks.loop import WebhookLoop
-from sigil.webhooks.sender import WebhookReceiver
+from sigil.webhooks.sender import HttpWebhookSender
 from sigil.webhooks.service import Webhooks
 
 _EVENTS = 100
 
 
 class _Silent:
-    def done(self, done: Done) -> None: ...
+    def done(self, done: Completion) -> None: ...
 
-    def lost(self, reason: str) -> None: ...
+    def opened(self, reason: str) -> None: ...
 
-    def found(self, seconds: float) -> None: ...
+    def closed(self, seconds: float) -> None: ...
 
-    def is_up(self, up: bool) -> None: ...
+    def set_up(self, up: bool) -> None: ...
 
 
 class Worker:
     """What tells events in a worker: `enter` writes some, `tell` lasts until all are delivered."""
 
     def __init__(self, store: SessionStore, url: str) -> None:
-        self._store, self._outgoing = store, Outgoing()
+        self._store, self._outgoing = store, Backlog()
         watch = ReceiverWatch(store=store, outgoing=self._outgoing, news=_Silent(), run=1, randomness=os.urandom)
         webhooks = Webhooks(
             store=store,
-            receiver=WebhookReceiver(url, [Secret("s" * 40)], clock=time.time, user_agent="sigil"),
+            receiver=HttpWebhookSender(url, [Secret("s" * 40)], clock=time.time, user_agent="sigil"),
             watch=watch,
             news=_Silent(),
             schedule=(1,),
@@ -67,8 +67,8 @@ class Worker:
                 os.urandom(33), b"o" * 16, b"", b'{"type":"login"}', 0, 300, end=End(State.VERIFIED, int(now))
             )
             write = event_of(now, name, row)
-            await self._store.decide([], lambda _now, _rows, write=write: Decision(None, (write,)))
-            self._outgoing.wrote(name)
+            await self._store.transact([], lambda _now, _rows, write=write: Decision(None, (write,)))
+            self._outgoing.enqueued(name)
 
     def tell(self) -> None:
         self._loop.run_until_complete(self._tell())

@@ -25,7 +25,7 @@ from relay.config import load
 from relay.registry.port import Device, Platform
 from relay.registry.sealing import Sealer
 from relay.registry.sqlite.registry import SqliteRegistry
-from relay.transports import Letter, Transport
+from relay.transports import OutgoingPush, Transport
 from relay.transports.apns import ApnsTransport
 from relay.transports.fcm import FcmTransport
 from tests.support.live_relay import LiveRelay, Server
@@ -124,9 +124,9 @@ def _transport(platform: Platform, providers: Providers) -> Transport:
     return FcmTransport(config.fcm, time.time)
 
 
-def _letter(platform: Platform) -> Letter:
+def _letter(platform: Platform) -> OutgoingPush:
     payload = str(_PAYLOAD).replace("'", '"').encode()
-    return Letter(
+    return OutgoingPush(
         secrets.token_hex(16),
         "f" * 64,
         _TOKEN[platform](),

@@ -23,7 +23,7 @@ from relay.credentials import (
     service_account,
 )
 from sigil.serving import settings
-from sigil.serving.settings import ConfigError, Network, Reader, Secret, https_url
+from sigil.serving.settings import ConfigError, EnvReader, Network, Secret, https_url
 
 MIN_SECRET_LENGTH = 32
 SECRETS = ("DATABASE_URL", "TOKEN_ENCRYPTION_KEY", "METRICS_TOKEN")
@@ -71,7 +71,7 @@ class Config:
 
 def load(environ: Mapping[str, str]) -> Config:
     """Parse the environment; raises ConfigError with every fault at once."""
-    reader = Reader(environ, _FOREIGN)
+    reader = EnvReader(environ, _FOREIGN)
     config = _read(reader)
     reader.warn_unknown("RELAY_")
     if reader.faults:
@@ -90,7 +90,7 @@ class Renewed:
 
 def load_renewed(environ: Mapping[str, str]) -> Renewed:
     """These alone: other files may be gone since the start, and no reload has a use for them. ConfigError."""
-    reader = Reader(environ)
+    reader = EnvReader(environ)
     renewed = Renewed(_trusted_servers(reader), _apns(reader), _fcm(reader))
     if reader.faults:
         raise ConfigError(reader.faults)
@@ -112,7 +112,7 @@ class Storage:
 
 def load_storage(environ: Mapping[str, str]) -> Storage:
     """The registry's settings alone; ConfigError."""
-    reader = Reader(environ)
+    reader = EnvReader(environ)
     storage = _storage(reader)
     if reader.faults:
         raise ConfigError(reader.faults)
@@ -121,7 +121,7 @@ def load_storage(environ: Mapping[str, str]) -> Storage:
 
 def load_address(environ: Mapping[str, str]) -> tuple[str, int]:
     """Host and port at which this host's relay can be reached from this host; ConfigError."""
-    reader = Reader(environ)
+    reader = EnvReader(environ)
     host = reader.value("RELAY_HOST", "0.0.0.0", str)
     port = reader.value("RELAY_PORT", 8080, settings.port)
     if reader.faults:
@@ -129,7 +129,7 @@ def load_address(environ: Mapping[str, str]) -> tuple[str, int]:
     return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), port
 
 
-def _storage(r: Reader) -> Storage:
+def _storage(r: EnvReader) -> Storage:
     database = r.secret("DATABASE_URL")
     if database and urlsplit(database.reveal()).scheme not in {"postgresql", "postgres"}:
         r.faults.append("DATABASE_URL: begins with postgresql://; without it the relay keeps SQLite in RELAY_DATA_DIR")
@@ -139,7 +139,7 @@ def _storage(r: Reader) -> Storage:
     return Storage(database, r.value("RELAY_DATA_DIR", Config.data_dir, settings.absolute), keys)
 
 
-def _encryption_keys(r: Reader) -> tuple[Secret, ...]:
+def _encryption_keys(r: EnvReader) -> tuple[Secret, ...]:
     secret = r.secret("TOKEN_ENCRYPTION_KEY")
     keys = [key.strip() for key in secret.reveal().split(",") if key.strip()] if secret else []
     if any(len(key) < MIN_SECRET_LENGTH for key in keys) or len(keys) > 2 or len(set(keys)) < len(keys):
@@ -147,7 +147,7 @@ def _encryption_keys(r: Reader) -> tuple[Secret, ...]:
     return tuple(Secret(key) for key in keys)
 
 
-def _read(r: Reader) -> Config:
+def _read(r: EnvReader) -> Config:
     storage = _storage(r)
     nobody: tuple[Network, ...] = ()
     return Config(
@@ -177,7 +177,7 @@ def _read(r: Reader) -> Config:
     )
 
 
-def _apns(r: Reader) -> ApnsCredentials | None:
+def _apns(r: EnvReader) -> ApnsCredentials | None:
     """None when nothing of it is set, or with a fault."""
     url = r.value("APNS_URL", None, https_url)
     environment = r.choice("APNS_ENVIRONMENT", "production", *APNS_HOSTS)
@@ -193,12 +193,12 @@ def _apns(r: Reader) -> ApnsCredentials | None:
     return ApnsCredentials(key, key_id, team_id, topic, url or APNS_HOSTS[environment])
 
 
-def _fcm(r: Reader) -> FcmCredentials | None:
+def _fcm(r: EnvReader) -> FcmCredentials | None:
     url, token_url = r.value("FCM_URL", FCM_URL, https_url), r.value("FCM_TOKEN_URL", None, https_url)
     return r.secret_file("FCM_SERVICE_ACCOUNT", lambda text: service_account(text, url=url, token_url=token_url))
 
 
-def _workers(r: Reader, storage: Storage) -> int:
+def _workers(r: EnvReader, storage: Storage) -> int:
     """One on SQLite, which only one process keeps."""
     workers = r.value("RELAY_WORKERS", None, settings.count(1, 256))
     if storage.database_url is not None:
@@ -208,7 +208,7 @@ def _workers(r: Reader, storage: Storage) -> int:
     return 1
 
 
-def _trusted_servers(r: Reader) -> frozenset[bytes]:
+def _trusted_servers(r: EnvReader) -> frozenset[bytes]:
     """From a file, too: what stands in the environment of a running process cannot be changed for a SIGHUP."""
     ids = [item for item in re.split(r"[\s,]+", r.list_or_file("RELAY_TRUSTED_SERVERS")) if item]
     if not all(_SERVER_ID.match(item) for item in ids):

@@ -8,7 +8,7 @@ from typing import Any
 from sigil.approvals.messages import ApprovalMessages
 from sigil.challenges.messages import ChallengeMessages
 from sigil.core import approval, challenge
-from sigil.core.nonce import SPENT, spend
+from sigil.core.nonce import USED_NONCE, use_once
 from sigil.core.session_store import Decision, Key, SessionStore
 from sigil.protocol import messages, signed_bytes
 from sigil.protocol.approval_messages import MpaPayload
@@ -16,7 +16,7 @@ from sigil.protocol.encoding import decode_base64, parse_time
 from sigil.protocol.errors import InvalidSignature
 from sigil.protocol.ids import format_uuid
 from sigil.protocol.keys import PublicKey
-from sigil.sessions.device_refs import Devices
+from sigil.sessions.device_refs import DeviceResolver
 
 PENDING_SKEW_SECONDS = 60
 
@@ -30,7 +30,7 @@ class Inbox:
         server_id: str,
         challenges: ChallengeMessages,
         approvals: ApprovalMessages,
-        devices: Devices,
+        devices: DeviceResolver,
         store: SessionStore,
         clock: Callable[[], float],
     ) -> None:
@@ -43,7 +43,7 @@ class Inbox:
 
     async def pending(self, asked: messages.Pending) -> messages.PendingList:
         """What a device has to decide, for when a push was lost. A device that nobody knows causes no write."""
-        device = self._devices.named(asked.device_public_key)
+        device = self._devices.resolve(asked.device_public_key)
         at = parse_time(asked.timestamp, "$.timestamp")
         signature = decode_base64(asked.signature, "$.signature")
         message = signed_bytes.pending(self._server_id, asked.timestamp)
@@ -62,12 +62,12 @@ class Inbox:
         return listed
 
     async def _spend(self, device: PublicKey, at: int) -> None:
-        key = Key(SPENT, bytes.fromhex(device.fingerprint)[:16] + at.to_bytes(8))
+        key = Key(USED_NONCE, bytes.fromhex(device.fingerprint)[:16] + at.to_bytes(8))
 
         def rule(_now: float, rows: tuple[Any, ...]) -> Decision[bool]:
-            return spend(key, rows[0], at + PENDING_SKEW_SECONDS + 1)
+            return use_once(key, rows[0], at + PENDING_SKEW_SECONDS + 1)
 
-        if not await self._store.decide([key], rule):
+        if not await self._store.transact([key], rule):
             raise InvalidSignature
 
     async def _challenge(self, device: PublicKey, name: bytes) -> messages.ChallengePayload | None:

@@ -17,13 +17,13 @@ from relay.registry.port import Registry, RegistryBusy, RegistryUnusable
 from sigil.serving import logs
 from sigil.serving.process.master import serve
 from sigil.serving.settings import ConfigError
-from sigil.serving.startup_error import StartRefused
+from sigil.serving.startup_error import StartupError
 
 _NONCE_LABEL = b"sigil/relay-nonce/v1"
 
 
 def run() -> int:
-    """Serve until a signal ends it; the exit code. Raises ConfigError and StartRefused before anything runs."""
+    """Serve until a signal ends it; the exit code. Raises ConfigError and StartupError before anything runs."""
     environ = dict(os.environ)
     # Workers inherit the environment, where whoever may look into a process can read it.
     for name in SECRETS:
@@ -64,7 +64,7 @@ def nonce_secret(config: Config) -> bytes:
 
 
 def migrate(registry: Registry) -> None:
-    """Bring the database to this version, once, before workers ask for it; StartRefused."""
+    """Bring the database to this version, once, before workers ask for it; StartupError."""
 
     async def once() -> None:
         await registry.open(lambda channel, data: None)
@@ -73,7 +73,7 @@ def migrate(registry: Registry) -> None:
     try:
         asyncio.run(once())
     except (RegistryUnusable, RegistryBusy) as error:
-        raise StartRefused(str(error) or "the database cannot be reached") from error
+        raise StartupError(str(error) or "the database cannot be reached") from error
 
 
 def _memory() -> str | None:
@@ -107,6 +107,6 @@ def _reload(environ: Mapping[str, str], running: Snapshot) -> tuple[Snapshot, No
     try:
         renewed = load_renewed(environ)
     except ConfigError as error:
-        raise StartRefused("; ".join(error.lines)) from error
+        raise StartupError("; ".join(error.lines)) from error
     kept = replace(running.config, trusted_servers=renewed.trusted_servers, apns=renewed.apns, fcm=renewed.fcm)
     return replace(running, config=kept), None

@@ -16,7 +16,7 @@ import msgspec
 from relay import __version__
 from relay.app.loops import Loops
 from relay.config import Config, Storage
-from relay.pushes.dispatch import Dispatch, NoNews
+from relay.pushes.dispatch import Dispatch, NullObserver
 from relay.pushes.service import Pushes
 from relay.registration.devices import Devices
 from relay.registration.nonces import Nonces
@@ -29,23 +29,23 @@ from relay.resources.health import HealthOfRelay
 from relay.resources.servers import OutcomesOfPushes, PushesOfServers, ServerRegistrations
 from relay.resources.socket import SocketOfDevice
 from relay.sockets.connections import Sockets
-from relay.sockets.handshake_limit import Arrivals
+from relay.sockets.handshake_limit import HandshakeLimit
 from relay.sockets.listener import SocketListener
-from relay.sockets.session import Conversation
+from relay.sockets.session import DeviceSession
 from relay.transports import Transport
 from relay.transports.console import ConsoleTransport
-from relay.transports.credential_breaker import Standing
+from relay.transports.credential_breaker import CredentialBreaker
 from sigil.protocol.errors import Overloaded
 from sigil.serving.http import responses
 from sigil.serving.http.asgi_edge import Edge
-from sigil.serving.http.bearer_token import door_of_metrics, guesses_of
-from sigil.serving.http.body_admission import Intake
+from sigil.serving.http.bearer_token import guesses_of, metrics_guard
+from sigil.serving.http.body_admission import BodyAdmission
 from sigil.serving.http.client_address import ClientAddresses
 from sigil.serving.http.limits import AddressLimiter
-from sigil.serving.http.middleware import EveryAnswer
-from sigil.serving.http.rate_limits import Strangers
+from sigil.serving.http.middleware import ResponseMiddleware
+from sigil.serving.http.rate_limits import AddressRateLimit
 from sigil.serving.process import metrics_slots
-from sigil.serving.process.worker import Life
+from sigil.serving.process.worker import WorkerLifecycle
 
 if TYPE_CHECKING:
     from relay.metrics import Metrics
@@ -112,23 +112,25 @@ def transports(
     return found
 
 
-def _standing(provider: str, transport: Transport, on_denied: Callable[[str, bool], None]) -> Standing:
-    return Standing(provider, transport, clock=time.monotonic, on_denied=lambda denied: on_denied(provider, denied))
+def _standing(provider: str, transport: Transport, on_denied: Callable[[str, bool], None]) -> CredentialBreaker:
+    return CredentialBreaker(
+        provider, transport, clock=time.monotonic, on_denied=lambda denied: on_denied(provider, denied)
+    )
 
 
-def create_app(snapshot: Snapshot, life: Life) -> Edge:
+def create_app(snapshot: Snapshot, life: WorkerLifecycle) -> Edge:
     """The application of one worker process, for Granian."""
     config = snapshot.config
     registry = open_registry(config, f"sigil-relay worker {life.index}")
     return build(snapshot, Parts(registry, sealer(config)), life)
 
 
-def build(snapshot: Snapshot, parts: Parts, life: Life) -> Edge:
+def build(snapshot: Snapshot, parts: Parts, life: WorkerLifecycle) -> Edge:
     """The whole application over given parts."""
     config, registry, clock = snapshot.config, parts.registry, parts.clock
     figures = _Figures(registry)
     metrics = _metrics(snapshot, figures)
-    news = metrics or NoNews()
+    news = metrics or NullObserver()
     dispatch = Dispatch(
         registry=registry,
         sealer=parts.sealer,
@@ -154,7 +156,7 @@ def build(snapshot: Snapshot, parts: Parts, life: Life) -> Edge:
     )
     origins = Origins(config.public_url)
     addresses = ClientAddresses(config.trusted_proxies, cloudflare=config.use_cf_connecting_ip)
-    conversation = Conversation(registry=registry, sockets=sockets, clock=clock, randomness=parts.randomness)
+    conversation = DeviceSession(registry=registry, sockets=sockets, clock=clock, randomness=parts.randomness)
     listener = None
     if config.ws_port is not None:
         listener = SocketListener(
@@ -163,7 +165,7 @@ def build(snapshot: Snapshot, parts: Parts, life: Life) -> Edge:
             conversation=conversation,
             origins=origins,
             addresses=addresses,
-            arrivals=Arrivals(time.monotonic, metrics.arrival_cut if metrics else lambda: None),
+            arrivals=HandshakeLimit(time.monotonic, metrics.arrival_cut if metrics else lambda: None),
         )
     middleware: list[Any] = [
         _Worker(
@@ -175,7 +177,7 @@ def build(snapshot: Snapshot, parts: Parts, life: Life) -> Edge:
             life=life,
             figures=figures,
         ),
-        EveryAnswer(metrics.http if metrics else None),
+        ResponseMiddleware(metrics.http if metrics else None),
     ]
     app: falcon.asgi.App[Any, Any] = falcon.asgi.App(middleware=middleware)
     # Falcon would buffer frames in a task for each socket; we are always receiving, so there is nothing to buffer.
@@ -185,13 +187,13 @@ def build(snapshot: Snapshot, parts: Parts, life: Life) -> Edge:
     _route(app, snapshot=snapshot, parts=parts, dispatch=dispatch, origins=origins, addresses=addresses)
     app.add_route("/health", HealthOfRelay(__version__, _faults(registry, life)))
     if metrics:
-        door = door_of_metrics(config.metrics_token, guesses_of(addresses, config.workers))
+        door = metrics_guard(config.metrics_token, guesses_of(addresses, config.workers))
         app.add_route("/metrics", metrics.resource(door))
     if listener is not None:
         # There alone: on this port a frame of 16 MiB is taken into memory before anyone has said who they are.
-        return Edge(app, Intake(), addresses)
+        return Edge(app, BodyAdmission(), addresses)
     app.add_route("/ws", SocketOfDevice(conversation, origins, addresses))
-    return Edge(app, Intake(), addresses, sockets=frozenset({"/ws"}))
+    return Edge(app, BodyAdmission(), addresses, sockets=frozenset({"/ws"}))
 
 
 def _route(
@@ -204,8 +206,8 @@ def _route(
     addresses: ClientAddresses,
 ) -> None:
     config, registry, clock, randomness = snapshot.config, parts.registry, parts.clock, parts.randomness
-    strangers = Strangers(addresses, AddressLimiter.of_worker(REQUESTS_PER_MINUTE, config.workers))
-    registrars = Strangers(addresses, AddressLimiter.of_worker(REGISTRATIONS_PER_MINUTE, config.workers))
+    strangers = AddressRateLimit(addresses, AddressLimiter.of_worker(REQUESTS_PER_MINUTE, config.workers))
+    registrars = AddressRateLimit(addresses, AddressLimiter.of_worker(REGISTRATIONS_PER_MINUTE, config.workers))
     nonces = Nonces(snapshot.nonce_secret, clock=clock, randomness=randomness)
     devices = Devices(registry=registry, sealer=parts.sealer, nonces=nonces, clock=clock)
     trust = Trust(config.trusted_servers, on_first_use=config.trust_on_first_use)
@@ -254,7 +256,7 @@ def _acknowledged(metrics: Metrics | None, clock: Callable[[], float]) -> Callab
     return delivered
 
 
-def _faults(registry: Registry, life: Life) -> Callable[[], Awaitable[str | None]]:
+def _faults(registry: Registry, life: WorkerLifecycle) -> Callable[[], Awaitable[str | None]]:
     async def fault() -> str | None:
         if life.stopping:
             return "the relay is stopping"
@@ -309,7 +311,7 @@ class _Worker:
         dispatch: Dispatch,
         sockets: Sockets,
         listener: SocketListener | None,
-        life: Life,
+        life: WorkerLifecycle,
         figures: _Figures,
     ) -> None:
         self._registry = parts.registry

@@ -13,7 +13,7 @@ _EXTRA = frozenset(
     {"aioapns", "asyncpg", "falcon", "granian", "h2", "jwt", "prometheus_client", "uvloop", "websockets"}
 )
 # Named by type, not imported: the modules that define them need the extra.
-_TOLD = frozenset({"StartRefused", "RegistryBusy", "RegistryUnusable"})
+_TOLD = frozenset({"StartupError", "RegistryBusy", "RegistryUnusable"})
 
 
 def die(*lines: str) -> NoReturn:

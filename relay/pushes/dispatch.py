@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, Protocol
 
 from relay.pushes.bulkhead import Bulkhead
-from relay.registry.port import SEEN_EVERY_SECONDS, Device, Platform, Push, Registry, RegistryBusy, Settled
+from relay.registry.port import SEEN_EVERY_SECONDS, AttemptOutcome, Device, Platform, Push, Registry, RegistryBusy
 from relay.registry.sealing import Sealer, Unsealable
-from relay.transports import Letter, Load, Outcome, Transport
+from relay.transports import Load, Outcome, OutgoingPush, Transport
 from sigil.serving import logs
 
 PROVIDERS: tuple[Platform, ...] = ("apns", "fcm")
@@ -30,7 +30,7 @@ _MAX_BACKOFF = 60.0
 _CLOSING_SECONDS = 2.0
 
 
-class News(Protocol):
+class DispatchObserver(Protocol):
     """Who is told, for metrics. Times are seconds."""
 
     def attempt(self, provider: str, status: str, seconds: float) -> None: ...
@@ -44,7 +44,7 @@ class News(Protocol):
         """What a provider holds of this worker: connections, streams, and pushes under way or in line."""
 
 
-class NoNews:
+class NullObserver:
     """In the place of metrics with RELAY_TELEMETRY=none."""
 
     def attempt(self, provider: str, status: str, seconds: float) -> None: ...
@@ -68,8 +68,8 @@ class Dispatch:
         sealer: Sealer,
         transports: Mapping[Platform, Transport],
         clock: Callable[[], float],
-        news: News,
-        bulkhead: Callable[[], Bulkhead[Settled | None]] = Bulkhead,
+        news: DispatchObserver,
+        bulkhead: Callable[[], Bulkhead[AttemptOutcome | None]] = Bulkhead,
     ) -> None:
         self._registry = registry
         self._sealer = sealer
@@ -83,7 +83,7 @@ class Dispatch:
         for transport in self._all():
             transport.open()
 
-    async def deliver(self, admitted: Sequence[tuple[Push, Device]], seconds: float) -> dict[str, Settled]:
+    async def deliver(self, admitted: Sequence[tuple[Push, Device]], seconds: float) -> dict[str, AttemptOutcome]:
         """Begin all, and give by push_key what is decided after `seconds`; the rest goes on by itself, or comes back
         when it is due."""
         tasks, decided = self._begin(admitted)
@@ -124,10 +124,10 @@ class Dispatch:
 
     def _begin(
         self, claimed: Sequence[tuple[Push, Device]]
-    ) -> tuple[list[asyncio.Task[Settled | None]], list[Settled]]:
+    ) -> tuple[list[asyncio.Task[AttemptOutcome | None]], list[AttemptOutcome]]:
         """Tasks, and what is decided without one: a provider that is off refuses, one that is full is tried later."""
-        tasks: list[asyncio.Task[Settled | None]] = []
-        decided: list[Settled] = []
+        tasks: list[asyncio.Task[AttemptOutcome | None]] = []
+        decided: list[AttemptOutcome] = []
         for push, device in claimed:
             bulkhead = self._bulkheads.get(push.platform)
             if bulkhead is None:
@@ -136,32 +136,34 @@ class Dispatch:
                 tasks.append(bulkhead.begin(self._attempt(push, device, bulkhead)))
             else:
                 due = min(self._clock() + _BUSY_SECONDS, push.push.expires_at)
-                decided.append(Settled(push.server_id, push.push.push_key, "queued", "provider_busy", due))
+                decided.append(AttemptOutcome(push.server_id, push.push.push_key, "queued", "provider_busy", due))
         return tasks, decided
 
-    async def _attempt(self, push: Push, device: Device, bulkhead: Bulkhead[Settled | None]) -> Settled | None:
+    async def _attempt(
+        self, push: Push, device: Device, bulkhead: Bulkhead[AttemptOutcome | None]
+    ) -> AttemptOutcome | None:
         began = self._clock()
         outcome = await self._sent_in_time(push, device, bulkhead)
         if outcome.since is not None and outcome.since < device.registered_at:
             # Dead since before it was registered, for another life of the same token.
-            outcome = Outcome("refused", outcome.error, blames_token=True)
+            outcome = Outcome("refused", outcome.error, counts_against_token=True)
         seconds = self._clock() - began
         settled = await self._concluded(push, device, outcome)
         self._news.attempt(push.platform, settled.status, seconds)
         self._news.token_age(push.platform, began - device.registered_at)
         return settled if await self._write([settled]) else None
 
-    async def _concluded(self, push: Push, device: Device, outcome: Outcome) -> Settled:
+    async def _concluded(self, push: Push, device: Device, outcome: Outcome) -> AttemptOutcome:
         """What an outcome means for its push, after what it says about the token."""
         try:
-            if await self._mind(push.platform, device, outcome):
+            if await self._update_token(push.platform, device, outcome):
                 return self._settled(push, outcome)
         except RegistryBusy:
             # Of a token it is heard again, and until then it is not evicted.
             return self._settled(push, Outcome("retry", outcome.error) if outcome.kind == "gone" else outcome)
-        return Settled(push.server_id, push.push.push_key, "queued", outcome.error)
+        return AttemptOutcome(push.server_id, push.push.push_key, "queued", outcome.error)
 
-    async def _write(self, settled: list[Settled]) -> bool:
+    async def _write(self, settled: list[AttemptOutcome]) -> bool:
         """False when the registry is away: then the lease brings them back, as once more is better than never."""
         try:
             await self._registry.settle(settled, self._clock())
@@ -169,7 +171,7 @@ class Dispatch:
             return False
         return True
 
-    async def _sent_in_time(self, push: Push, device: Device, bulkhead: Bulkhead[Settled | None]) -> Outcome:
+    async def _sent_in_time(self, push: Push, device: Device, bulkhead: Bulkhead[AttemptOutcome | None]) -> Outcome:
         """One outcome, whatever happens; never after the push expired, nor after its lease."""
         left = min(TOTAL_SECONDS, push.push.expires_at - self._clock())
         try:
@@ -187,17 +189,17 @@ class Dispatch:
     async def _send(self, push: Push, device: Device) -> Outcome:
         return await self._transports[push.platform].send(self._letter(push, device))
 
-    async def _mind(self, platform: Platform, device: Device, outcome: Outcome) -> bool:
+    async def _update_token(self, platform: Platform, device: Device, outcome: Outcome) -> bool:
         """What an outcome says about the token. False when the device has another one by now, or is gone: the push is
         due at once, and whoever claims it finds how the device stands."""
         now = self._clock()
         if outcome.kind == "delivered":
             self._accepted_at[platform] = now
             if device.failures or now - device.seen_at >= SEEN_EVERY_SECONDS:
-                await self._registry.saw(device.fingerprint, int(now))
+                await self._registry.mark_seen(device.fingerprint, int(now))
         elif outcome.kind == "gone":
             return await self._evict(platform, device, outcome.error or "gone")
-        elif outcome.blames_token and now - self._accepted_at[platform] < _PROVEN_SECONDS:
+        elif outcome.counts_against_token and now - self._accepted_at[platform] < _PROVEN_SECONDS:
             failures = await self._registry.failed(device.fingerprint, device.token)
             if failures >= MAX_FAILURES:
                 await self._evict(platform, device, FAILING)
@@ -213,9 +215,9 @@ class Dispatch:
             )
         return evicted
 
-    def _letter(self, push: Push, device: Device) -> Letter:
+    def _letter(self, push: Push, device: Device) -> OutgoingPush:
         wanted = push.push
-        return Letter(
+        return OutgoingPush(
             push_id=wanted.push_id.hex(),
             fingerprint=device.fingerprint.hex(),
             token=self._sealer.open("token", device.fingerprint, device.platform, device.token).decode(),
@@ -225,15 +227,15 @@ class Dispatch:
             priority=wanted.priority,
         )
 
-    def _settled(self, push: Push, outcome: Outcome) -> Settled:
+    def _settled(self, push: Push, outcome: Outcome) -> AttemptOutcome:
         name = (push.server_id, push.push.push_key)
         if outcome.kind != "retry":
-            return Settled(*name, _FINAL[outcome.kind], outcome.error)
+            return AttemptOutcome(*name, _FINAL[outcome.kind], outcome.error)
         backoff = min(2.0**push.attempts, _MAX_BACKOFF) * random.uniform(0.8, 1.2)  # noqa: S311 - jitter
         due = self._clock() + max(outcome.after, backoff)
         if due >= push.push.expires_at:
-            return Settled(*name, "failed", outcome.error)
-        return Settled(*name, "queued", outcome.error, due)
+            return AttemptOutcome(*name, "failed", outcome.error)
+        return AttemptOutcome(*name, "queued", outcome.error, due)
 
 
 _FINAL: dict[str, Literal["delivered", "token_evicted", "failed"]] = {

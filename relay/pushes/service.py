@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from relay.pushes.dispatch import Dispatch
-from relay.registry.port import Admitted, NewPush, Push, Rate, Registry, Settled
+from relay.registry.port import Admitted, AttemptOutcome, NewPush, Push, Rate, Registry
 from relay.registry.sealing import Sealer
 from sigil.protocol import relay_messages as messages
 from sigil.protocol.encoding import decode_hex, parse_time
@@ -96,7 +96,7 @@ def _type(payload: bytes, path: str) -> str:
         raise InvalidRequest("A payload is a JSON object.", path=f"{path}.payload") from error
 
 
-def _result(push: NewPush, answer: Admitted, settled: Settled | None) -> messages.PushResult:
+def _result(push: NewPush, answer: Admitted, settled: AttemptOutcome | None) -> messages.PushResult:
     told: dict[str, Any] = {"status": answer.status, "error": answer.error}
     if settled is not None:
         told = {"status": settled.status, "error": settled.error}

@@ -61,7 +61,7 @@ class Devices:
 
     async def _accept(self, key: PublicKey, message: bytes, signature: bytes, nonce: bytes, until: int) -> None:
         # A stranger must not be able to use a nonce up: it is spent after the signature verified.
-        if not key.verify(message, signature) or not await self._registry.spend(b"r" + nonce, until):
+        if not key.verify(message, signature) or not await self._registry.use_nonce(b"r" + nonce, until):
             raise InvalidSignature
 
     def _sealed(self, token: str, fingerprint: bytes, platform: Platform) -> bytes:

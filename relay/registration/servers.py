@@ -118,7 +118,7 @@ class Servers:
             raise _refusal()
         # By server: one server's nonces are none of another's.
         spent = b"s" + server_id[:16] + bytes.fromhex(request.nonce)
-        if not await self._registry.spend(spent, at + SKEW_SECONDS + 1):
+        if not await self._registry.use_nonce(spent, at + SKEW_SECONDS + 1):
             raise _refusal()
 
 

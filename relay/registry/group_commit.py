@@ -12,7 +12,7 @@ from relay.registry.port import RegistryBusy
 T = TypeVar("T")
 
 
-class Together(Generic[T]):
+class GroupCommit(Generic[T]):
     """Runs `run` with the items of one call or more, one after another: at most `at_once` of several calls.
 
     A commit waits for the disk. One for each outcome of a push would let through a few hundred a second; so those that

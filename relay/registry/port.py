@@ -106,7 +106,7 @@ class Admitted(NamedTuple):
     device: Device | None = None
 
 
-class Settled(NamedTuple):
+class AttemptOutcome(NamedTuple):
     """The outcome of one attempt: final, or `queued` to be tried again at `due`."""
 
     server_id: bytes
@@ -213,11 +213,11 @@ class RegistryUnusable(Exception):
     """The registry cannot be opened, and waiting will not help; one line that says what to mend, without secrets."""
 
 
-News = Callable[[str, bytes], None]
+NotificationHandler = Callable[[str, bytes], None]
 """`news(channel, data)`, called in every worker and replica that listens, the teller included."""
 
 
-def to_tell(answers: Sequence[Admitted]) -> list[bytes]:
+def notification_batches(answers: Sequence[Admitted]) -> list[bytes]:
     """What is told on the channel PUSHES of devices that fetch their pushes: 16 bytes of each fingerprint."""
     waiting = {one.device.fingerprint[:16] for one in answers if one.device and one.device.platform == "websocket"}
     data = b"".join(sorted(waiting))
@@ -228,11 +228,11 @@ class Judged(NamedTuple):
     """Pushes that are due: whose to try they are, which have nobody to go to, and devices on another platform now."""
 
     claimed: list[tuple[Push, Device]]
-    gone: list[Settled]
+    gone: list[AttemptOutcome]
     moved: list[Device]
 
 
-def judged(due: Sequence[Push], devices: Mapping[bytes, Device]) -> Judged:
+def triage(due: Sequence[Push], devices: Mapping[bytes, Device]) -> Judged:
     """What to do with pushes that were taken for an attempt; those that expired are not queued any more."""
     result = Judged([], [], [])
     for push in due:
@@ -240,9 +240,9 @@ def judged(due: Sequence[Push], devices: Mapping[bytes, Device]) -> Judged:
         if push.status != "queued":
             continue
         if device is None:
-            result.gone.append(Settled(push.server_id, push.push.push_key, "not_registered"))
+            result.gone.append(AttemptOutcome(push.server_id, push.push.push_key, "not_registered"))
         elif device.evicted is not None:
-            result.gone.append(Settled(push.server_id, push.push.push_key, "token_evicted", device.evicted))
+            result.gone.append(AttemptOutcome(push.server_id, push.push.push_key, "token_evicted", device.evicted))
         elif device.platform != push.platform:
             result.moved.append(device)
         else:
@@ -250,10 +250,10 @@ def judged(due: Sequence[Push], devices: Mapping[bytes, Device]) -> Judged:
     return result
 
 
-def folded(settled: Sequence[Settled]) -> list[Settled]:
+def coalesced(settled: Sequence[AttemptOutcome]) -> list[AttemptOutcome]:
     """One outcome a push, in the order of their keys (in which every store locks): delivered beats any other end, an
     end beats another try, and else the first end and the last try count."""
-    kept: dict[tuple[bytes, str], Settled] = {}
+    kept: dict[tuple[bytes, str], AttemptOutcome] = {}
     for one in settled:
         before = kept.get((one.server_id, one.push_key))
         if before is None or before.status == "queued" or (one.status == "delivered" != before.status):
@@ -267,7 +267,7 @@ class Registry(Protocol):
     Text holds no NUL: whoever takes it from a request sees to that.
     """
 
-    async def open(self, news: News) -> None:
+    async def open(self, news: NotificationHandler) -> None:
         """Migrate, and listen. After a break of the connection `news("lost", b"")` says that some may be missing.
 
         Raises RegistryUnusable."""
@@ -277,7 +277,7 @@ class Registry(Protocol):
     async def check(self) -> None:
         """RegistryBusy unless the database answers."""
 
-    async def tell(self, channel: str, data: bytes) -> None:
+    async def notify(self, channel: str, data: bytes) -> None:
         """At most MAX_TOLD bytes, to all who listen."""
 
     # Devices
@@ -290,7 +290,7 @@ class Registry(Protocol):
 
     async def device(self, fingerprint: bytes) -> Device | None: ...
 
-    async def saw(self, fingerprint: bytes, now: int) -> None:
+    async def mark_seen(self, fingerprint: bytes, now: int) -> None:
         """The device was in contact, or a push to it was accepted: failures begin at zero.
 
         Written at most once in SEEN_EVERY_SECONDS, so that calling it often is cheap."""
@@ -334,7 +334,7 @@ class Registry(Protocol):
 
     # What may be used once
 
-    async def spend(self, nonce: bytes, until: int) -> bool:
+    async def use_nonce(self, nonce: bytes, until: int) -> bool:
         """True for the first use of up to 64 bytes; remembered until `until`."""
 
     # Pushes
@@ -343,13 +343,13 @@ class Registry(Protocol):
         """Apply the rule `admit`, remember what it admitted, and let the oldest of over MAX_HELD queued of a device go
         (failed, SUPERSEDED). Fingerprints of admitted websocket pushes are told on channel PUSHES, 16 bytes each."""
 
-    async def settle(self, settled: Sequence[Settled], now: float) -> None:
+    async def settle(self, settled: Sequence[AttemptOutcome], now: float) -> None:
         """Write outcomes of attempts. A push that is not queued any more loses its payload, and never changes again,
         except to delivered. One that is to be tried again without saying when is due `now`."""
 
     async def outcomes(self, server_id: bytes, push_keys: Sequence[str]) -> list[Push | None]: ...
 
-    async def held(self, fingerprints: Sequence[bytes], now: float) -> list[Push]:
+    async def pending_for(self, fingerprints: Sequence[bytes], now: float) -> list[Push]:
         """Queued websocket pushes of devices, the oldest first, at most MAX_HELD each."""
 
     async def acknowledge(self, fingerprint: bytes, push_id: bytes, now: float) -> Push | None:

@@ -8,14 +8,14 @@ from relay.registration.devices import Devices
 from relay.registration.origins import Origins
 from sigil.protocol.relay_messages import RegisterDevice, UnregisterDevice
 from sigil.serving.http.answers import answer
-from sigil.serving.http.rate_limits import Strangers
+from sigil.serving.http.rate_limits import AddressRateLimit
 from sigil.serving.http.requests import decode_json, read_body
 
 
 class RegistrationChallenges:
     """`GET /devices/register/challenge`"""
 
-    def __init__(self, devices: Devices, strangers: Strangers) -> None:
+    def __init__(self, devices: Devices, strangers: AddressRateLimit) -> None:
         self._devices = devices
         self._strangers = strangers
 
@@ -27,7 +27,7 @@ class RegistrationChallenges:
 class Registrations:
     """`POST /devices/register`; `registrars` has the rate of registrations of an address."""
 
-    def __init__(self, devices: Devices, origins: Origins, registrars: Strangers) -> None:
+    def __init__(self, devices: Devices, origins: Origins, registrars: AddressRateLimit) -> None:
         self._devices = devices
         self._origins = origins
         self._registrars = registrars
@@ -42,7 +42,7 @@ class Registrations:
 class Unregistrations:
     """`POST /devices/unregister`"""
 
-    def __init__(self, devices: Devices, origins: Origins, registrars: Strangers) -> None:
+    def __init__(self, devices: Devices, origins: Origins, registrars: AddressRateLimit) -> None:
         self._devices = devices
         self._origins = origins
         self._registrars = registrars

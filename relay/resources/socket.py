@@ -8,7 +8,7 @@ import falcon.asgi
 from falcon.asgi import Request, WebSocket
 
 from relay.registration.origins import Origins
-from relay.sockets.session import Conversation, Refused
+from relay.sockets.session import DeviceSession, Refused
 from sigil.protocol.relay_messages import MAX_FRAME, Close
 from sigil.serving.http.client_address import ClientAddresses
 
@@ -63,7 +63,7 @@ class _Wire:
 class SocketOfDevice:
     """Collaborators: the conversation, the relay's origin, and client addresses."""
 
-    def __init__(self, conversation: Conversation, origins: Origins, addresses: ClientAddresses) -> None:
+    def __init__(self, conversation: DeviceSession, origins: Origins, addresses: ClientAddresses) -> None:
         self._conversation = conversation
         self._origins = origins
         self._addresses = addresses

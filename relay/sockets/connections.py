@@ -34,7 +34,7 @@ _SEEN_SECONDS = 86_400
 """A device that stays connected is not silent: without a word of it for 90 days its registration would be evicted."""
 
 
-class Wire(Protocol):
+class SocketConnection(Protocol):
     """A connection as this module sees it; both raise ConnectionError when the peer is gone."""
 
     async def send(self, text: str) -> None: ...
@@ -48,7 +48,7 @@ class Connection:
 
     __slots__ = ("fingerprint", "in_flight", "opened", "order", "seen", "sender", "silent", "wire")
 
-    def __init__(self, fingerprint: bytes, wire: Wire, order: tuple[int, bytes]) -> None:
+    def __init__(self, fingerprint: bytes, wire: SocketConnection, order: tuple[int, bytes]) -> None:
         self.fingerprint = fingerprint
         self.wire = wire
         self.order = order
@@ -92,7 +92,7 @@ class Sockets:
         return len(self._here)
 
     @contextmanager
-    def connected(self, fingerprint: bytes, wire: Wire) -> Iterator[Connection]:
+    def connected(self, fingerprint: bytes, wire: SocketConnection) -> Iterator[Connection]:
         """Registers the newest connection of a device; the one before is closed."""
         connection = Connection(fingerprint, wire, (int(self._clock() * 1000), self._randomness(8)))
         name = fingerprint[:PREFIX]
@@ -118,7 +118,9 @@ class Sockets:
         milliseconds, number = connection.order
         try:
             async with asyncio.timeout(_TELL_SECONDS):
-                await self._registry.tell("taken", connection.fingerprint[:PREFIX] + milliseconds.to_bytes(8) + number)
+                await self._registry.notify(
+                    "taken", connection.fingerprint[:PREFIX] + milliseconds.to_bytes(8) + number
+                )
         except (RegistryBusy, TimeoutError):
             # Two connections for a while: each push comes twice, with one id.
             return
@@ -161,7 +163,7 @@ class Sockets:
         for connection in connections.values():
             connection.in_flight.look_begins()
         try:
-            held = await self._registry.held(list(connections), self._clock())
+            held = await self._registry.pending_for(list(connections), self._clock())
         except RegistryBusy:
             self.wake(names)
             await asyncio.sleep(_BUSY_SECONDS)
@@ -243,7 +245,7 @@ class Sockets:
         if (now := self._clock()) - connection.seen >= _SEEN_SECONDS:
             connection.seen = now
             with suppress(RegistryBusy):
-                await self._registry.saw(connection.fingerprint, int(now))
+                await self._registry.mark_seen(connection.fingerprint, int(now))
 
     async def drain(self) -> None:
         """Close all with 1001; devices come back to another worker."""

@@ -23,7 +23,7 @@ class _Place(NamedTuple):
     since: float
 
 
-class Arrivals:
+class HandshakeLimit:
     """At most `most` at once, and `most_of_one` of one address; None is a proxy that is believed, and speaks for many.
 
     When there is no place a newcomer takes that of the oldest, if it is slow, and is cut off itself if none is: silent

@@ -17,8 +17,8 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
 from relay.registration.origins import Origins
-from relay.sockets.handshake_limit import Arrivals
-from relay.sockets.session import Conversation, Refused
+from relay.sockets.handshake_limit import HandshakeLimit
+from relay.sockets.session import DeviceSession, Refused
 from sigil.protocol.relay_messages import MAX_FRAME, Close
 from sigil.serving.http.client_address import ClientAddresses
 
@@ -66,7 +66,7 @@ class _Arriving(ServerConnection):
     # them a socket took 2.7 kB more.
     __slots__ = ("_addresses", "_arrivals", "_asked_with")
 
-    def __init__(self, arrivals: Arrivals, addresses: ClientAddresses, *given: Any, **named: Any) -> None:
+    def __init__(self, arrivals: HandshakeLimit, addresses: ClientAddresses, *given: Any, **named: Any) -> None:
         super().__init__(*given, **named)
         self._arrivals = arrivals
         self._addresses = addresses
@@ -105,10 +105,10 @@ class SocketListener:
         host: str,
         port: int,
         *,
-        conversation: Conversation,
+        conversation: DeviceSession,
         origins: Origins,
         addresses: ClientAddresses,
-        arrivals: Arrivals,
+        arrivals: HandshakeLimit,
     ) -> None:
         self._host = host
         self._port = port

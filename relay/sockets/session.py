@@ -10,7 +10,7 @@ import msgspec
 
 from relay.registry.port import Registry, RegistryBusy
 from relay.sockets.connections import Connection, Sockets
-from relay.sockets.unauthenticated_limit import HalfOpen
+from relay.sockets.unauthenticated_limit import UnauthenticatedLimit
 from sigil.protocol import messages, signed_bytes
 from sigil.protocol.encoding import decode_base64, decode_hex, encode_base64, format_time
 from sigil.protocol.errors import Problem
@@ -42,7 +42,7 @@ class Wire(Protocol):
         """The next text frame; Refused when it is binary, or larger than MAX_FRAME."""
 
 
-class Conversation:
+class DeviceSession:
     """Collaborators: the registry, this worker's sockets, clock (Unix seconds), randomness."""
 
     def __init__(
@@ -59,7 +59,7 @@ class Conversation:
         self._clock = clock
         self._randomness = randomness
         self._auth_seconds = auth_seconds
-        self._half_open = HalfOpen()
+        self._half_open = UnauthenticatedLimit()
 
     async def hold(self, wire: Wire, address: str, origin: str) -> None:
         """From the first frame to the end of an accepted connection; `origin` is what the device must have signed."""
@@ -114,7 +114,7 @@ class Conversation:
                 raise Refused(Close.AUTH_FAILED, "not_registered")
             if device.evicted is not None:
                 raise Refused(Close.AUTH_FAILED, "token_evicted")
-            await self._registry.saw(fingerprint, int(self._clock()))
+            await self._registry.mark_seen(fingerprint, int(self._clock()))
             if device.platform != "websocket":
                 # So a device of APNs or FCM asks whether its registration still stands: it signed the question.
                 raise Refused(Close.AUTH_FAILED, "other_platform")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 
-class HalfOpen:
+class UnauthenticatedLimit:
     """So many at once, and so many of one address: each costs a stranger nothing, for 30 seconds."""
 
     def __init__(self, most: int = 1024, most_of_one: int = 128) -> None:

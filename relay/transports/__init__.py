@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple, Protocol
 import msgspec
 
 
-class Letter(msgspec.Struct, frozen=True):
+class OutgoingPush(msgspec.Struct, frozen=True):
     """A push, opened for its transport. Times are Unix seconds."""
 
     push_id: str
@@ -29,8 +29,8 @@ class Outcome(msgspec.Struct, frozen=True):
     error: str | None = None
     after: float = 0.0
     since: float | None = None
-    blames_token: bool = False
-    unasked: bool = False
+    counts_against_token: bool = False
+    local: bool = False
 
 
 class Load(NamedTuple):
@@ -44,7 +44,7 @@ class Transport(Protocol):
     def open(self) -> None:
         """Begin to keep connections; in the loop that sends."""
 
-    async def send(self, letter: Letter) -> Outcome:
+    async def send(self, letter: OutgoingPush) -> Outcome:
         """One attempt, which its caller ends in time by cancelling it; raises nothing else."""
 
     def load(self) -> Load: ...

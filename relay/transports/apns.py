@@ -12,7 +12,7 @@ import msgspec
 from aioapns import PushType
 
 from relay.credentials import ApnsCredentials
-from relay.transports import Letter, Outcome
+from relay.transports import Outcome, OutgoingPush
 from relay.transports.apns_protocol import (
     ApnsConnection,
     ApnsConnections,
@@ -20,8 +20,8 @@ from relay.transports.apns_protocol import (
     ApnsResult,
     ProviderToken,
 )
-from relay.transports.connection_pool import Lanes, Pace
-from relay.transports.http2 import Lost
+from relay.transports.connection_pool import ConnectionPool, Pace
+from relay.transports.http2 import RequestLost
 from relay.transports.notification_text import BODY, TITLE, is_clear, reference
 from relay.transports.provider_errors import seconds_of, word
 
@@ -56,21 +56,21 @@ class ApnsTransport:
             # In the loop that sends: aioapns asks for it at once.
             return await ApnsConnections(credentials, tls, self._token).create_connection()
 
-        self._lanes = Lanes("apns", connect, pace)
+        self._lanes = ConnectionPool("apns", connect, pace)
         self.open, self.load, self.close = self._lanes.open, self._lanes.load, self._lanes.close
 
-    async def send(self, letter: Letter) -> Outcome:
+    async def send(self, letter: OutgoingPush) -> Outcome:
         if not _TOKEN.match(letter.token):
-            return Outcome("gone", "BadDeviceToken", unasked=True)
+            return Outcome("gone", "BadDeviceToken", local=True)
         notification = _notification(letter)
         if notification is None:
-            return Outcome("refused", "PayloadTooLarge", unasked=True)
+            return Outcome("refused", "PayloadTooLarge", local=True)
         try:
             result = await self._ask(notification)
             outcome = _outcome(result)
             if outcome.error == "ExpiredProviderToken" and self._token.expired(result.authorization):
                 outcome = _outcome(await self._ask(notification))
-        except Lost as lost:
+        except RequestLost as lost:
             return Outcome("retry", lost.reason)
         return outcome
 
@@ -78,7 +78,7 @@ class ApnsTransport:
         return await self._lanes.use(lambda connection: connection.send_notification(notification))
 
 
-def _notification(letter: Letter) -> ApnsNotification | None:
+def _notification(letter: OutgoingPush) -> ApnsNotification | None:
     """None when not even the reference to what the push is about has room."""
     clears = is_clear(letter.payload)
     body = _body(letter.payload, clears)

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import Generic, NamedTuple, TypeVar
 
 from relay.transports import Load
-from relay.transports.http2 import Http2, Lost
+from relay.transports.http2 import Http2, RequestLost
 from sigil.serving import logs
 
 C = TypeVar("C", bound=Http2)
@@ -33,7 +33,7 @@ class Pace(NamedTuple):
     rest: float = 15.0
 
 
-class Lanes(Generic[C]):
+class ConnectionPool(Generic[C]):
     """`connect` opens one connection (OSError, Lost); `provider` is a name for logs."""
 
     def __init__(self, provider: str, connect: Callable[[], Awaitable[C]], pace: Pace) -> None:
@@ -65,7 +65,7 @@ class Lanes(Generic[C]):
             connection = await self._free()
             try:
                 return await work(connection)
-            except Lost as lost:
+            except RequestLost as lost:
                 if not lost.unprocessed or not tries_left:
                     raise
         raise AssertionError("unreachable: the last try returns or raises")
@@ -77,7 +77,7 @@ class Lanes(Generic[C]):
             if free:
                 return min(free, key=lambda connection: connection.open_streams)
             if len(self._failing) == self._pace.lanes and not any(one.usable for one in self._connections):
-                raise Lost("unreachable", unprocessed=True)
+                raise RequestLost("unreachable", unprocessed=True)
             await self._room()
 
     async def _room(self) -> None:
@@ -112,7 +112,7 @@ class Lanes(Generic[C]):
             lived = 0.0
             try:
                 lived = await self._live(lane)
-            except (OSError, TimeoutError, Lost) as error:
+            except (OSError, TimeoutError, RequestLost) as error:
                 self._down(lane, error)
             # One that ends as soon as it began is no better than one that never did.
             failures = 0 if lived > _SHORT_LIFE else failures + 1
@@ -145,7 +145,7 @@ class Lanes(Generic[C]):
             except TimeoutError:
                 try:
                     await connection.ping(self._pace.pong)
-                except Lost:
+                except RequestLost:
                     connection.abort("silent")
 
     def _up(self, lane: int) -> None:

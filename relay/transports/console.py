@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from relay.transports import Letter, Load, Outcome
+from relay.transports import Load, Outcome, OutgoingPush
 from sigil.serving import logs
 
 
@@ -26,7 +26,7 @@ class ConsoleTransport:
     def load(self) -> Load:
         return Load()
 
-    async def send(self, letter: Letter) -> Outcome:
+    async def send(self, letter: OutgoingPush) -> Outcome:
         shown = _decode(letter.payload)
         logs.info(
             "push_console",

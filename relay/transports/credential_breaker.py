@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from relay.transports import Letter, Load, Outcome, Transport
+from relay.transports import Load, Outcome, OutgoingPush, Transport
 from sigil.serving import logs
 
 PROBE_SECONDS = 60.0
@@ -12,7 +12,7 @@ WAIT_SECONDS = 20.0
 """Pushes come back sooner than the next probe: it may have been mended meanwhile, and they do not live long."""
 
 
-class Standing:
+class CredentialBreaker:
     """A transport that asks another one while we are in good standing, and one push a minute while we are not.
 
     `clock` gives seconds; `on_denied` is told True when the provider refuses us, and False when it does not any more.
@@ -42,7 +42,7 @@ class Standing:
     def load(self) -> Load:
         return self._transport.load()
 
-    async def send(self, letter: Letter) -> Outcome:
+    async def send(self, letter: OutgoingPush) -> Outcome:
         due = self._probe_at
         if due is not None:
             left = due - self._clock()
@@ -51,7 +51,7 @@ class Standing:
             # This one is the probe.
             self._probe_at = self._clock() + PROBE_SECONDS
         outcome = await self._transport.send(letter)
-        if outcome.unasked:
+        if outcome.local:
             if due is not None and self._probe_at is not None:
                 # The next one is the probe, then.
                 self._probe_at = due

@@ -8,11 +8,11 @@ from typing import Any
 import msgspec
 
 from relay.credentials import FcmCredentials
-from relay.transports import Letter, Outcome
+from relay.transports import Outcome, OutgoingPush
 from relay.transports.access_tokens import AccessTokens, TokenRefused, TokenUnavailable
 from relay.transports.connection_pool import Pace
 from relay.transports.fcm_api import FcmApi
-from relay.transports.http2 import Answer, Lost
+from relay.transports.http2 import Answer, RequestLost
 from relay.transports.notification_text import BODY, TITLE, is_clear
 from relay.transports.provider_errors import seconds_of, word
 
@@ -34,7 +34,7 @@ class FcmTransport:
         await self._tokens.close()
         await self._api.close()
 
-    async def send(self, letter: Letter) -> Outcome:
+    async def send(self, letter: OutgoingPush) -> Outcome:
         body = _message(letter, self._clock())
         try:
             outcome, token = await self._try(body)
@@ -42,7 +42,7 @@ class FcmTransport:
                 # The token may have been withdrawn before its time; a new one that is refused too says more.
                 self._tokens.refused(token)
                 outcome, _ = await self._try(body)
-        except Lost as lost:
+        except RequestLost as lost:
             return Outcome("retry", lost.reason)
         except TokenUnavailable:
             return Outcome("retry", "token_unavailable")
@@ -55,7 +55,7 @@ class FcmTransport:
         return _outcome(await self._api.send(token, body)), token
 
 
-def _message(letter: Letter, now: float) -> bytes:
+def _message(letter: OutgoingPush, now: float) -> bytes:
     """Visible, since messages that show nothing lose their priority; a clear shows nothing and needs none."""
     clears = is_clear(letter.payload)
     android: dict[str, Any] = {
@@ -113,4 +113,4 @@ def _outcome(answer: Answer) -> Outcome:
     # Not these two: a device that registered another project's token could stop everybody's pushes.
     if status in {401, 403} and said not in {"SENDER_ID_MISMATCH", "THIRD_PARTY_AUTH_ERROR"}:
         return Outcome("denied", said)
-    return Outcome("refused", said, blames_token=said in {"INVALID_ARGUMENT", "SENDER_ID_MISMATCH"})
+    return Outcome("refused", said, counts_against_token=said in {"INVALID_ARGUMENT", "SENDER_ID_MISMATCH"})

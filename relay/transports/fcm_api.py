@@ -11,7 +11,7 @@ import msgspec
 
 from relay.credentials import FcmCredentials
 from relay.transports.access_tokens import AccessToken, TokenRefused, TokenUnavailable
-from relay.transports.connection_pool import Lanes, Pace
+from relay.transports.connection_pool import ConnectionPool, Pace
 from relay.transports.http2 import Answer, Http2
 from relay.transports.provider_errors import word
 
@@ -29,7 +29,7 @@ class LanesTransport(httpx.AsyncBaseTransport):
     httpx's time-outs do not hold here: who sends cancels in time.
     """
 
-    def __init__(self, lanes: Lanes[Http2]) -> None:
+    def __init__(self, lanes: ConnectionPool[Http2]) -> None:
         self._lanes = lanes
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -69,7 +69,7 @@ class FcmApi:
             _, connection = await asyncio.get_running_loop().create_connection(Http2, *address, ssl=tls)
             return connection
 
-        self.lanes: Lanes[Http2] = Lanes("fcm", connect, pace)
+        self.lanes: ConnectionPool[Http2] = ConnectionPool("fcm", connect, pace)
         self._messages = httpx.AsyncClient(
             transport=LanesTransport(self.lanes), trust_env=False, follow_redirects=False
         )

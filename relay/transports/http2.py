@@ -39,7 +39,7 @@ _CONFIG = H2Configuration(
 )
 
 
-class Lost(Exception):
+class RequestLost(Exception):
     """No answer came. `unprocessed`: the peer did nothing about the request, so that asking again is no repeat."""
 
     def __init__(self, reason: str, *, unprocessed: bool = False) -> None:
@@ -126,7 +126,7 @@ class Http2(asyncio.Protocol):
             for wait in waits:
                 wait.cancel()
         if not self.usable:
-            raise Lost("ended before it began", unprocessed=True)
+            raise RequestLost("ended before it began", unprocessed=True)
 
     async def request(self, headers: Headers, body: bytes) -> Answer:
         """The answer; Lost. Who cancels it resets the stream, and no other."""
@@ -145,13 +145,13 @@ class Http2(asyncio.Protocol):
         acknowledged = self._pings[name] = self._loop.create_future()
         try:
             if self.ended.is_set():
-                raise Lost("closed")
+                raise RequestLost("closed")
             self._h2.ping(name)
             self._flush()
             async with asyncio.timeout(seconds):
                 await acknowledged
         except (TimeoutError, ProtocolError) as error:
-            raise Lost("ping") from error
+            raise RequestLost("ping") from error
         finally:
             self._pings.pop(name, None)
 
@@ -214,7 +214,7 @@ class Http2(asyncio.Protocol):
             return
         stream.body += event.data
         if len(stream.body) > MAX_ANSWER:
-            self._settle(event.stream_id, Lost("an answer that does not end"))
+            self._settle(event.stream_id, RequestLost("an answer that does not end"))
             self._reset(event.stream_id)
 
     def _on_end(self, event: h2.events.StreamEnded) -> None:
@@ -227,14 +227,14 @@ class Http2(asyncio.Protocol):
     def _on_reset(self, event: h2.events.StreamReset) -> None:
         refused = event.error_code == ErrorCodes.REFUSED_STREAM
         self._cut_short.discard(event.stream_id)
-        self._settle(event.stream_id, Lost("stream refused" if refused else "stream reset", unprocessed=refused))
+        self._settle(event.stream_id, RequestLost("stream refused" if refused else "stream reset", unprocessed=refused))
 
     def _on_goaway(self, event: h2.events.ConnectionTerminated) -> None:
         self.leaving.set()
         last = event.last_stream_id or 0
         # What h2 throws away of what was not sent yet belongs to streams above it.
         for stream_id in [stream_id for stream_id in self._streams if stream_id > last]:
-            self._settle(stream_id, Lost("the provider goes away", unprocessed=True))
+            self._settle(stream_id, RequestLost("the provider goes away", unprocessed=True))
 
     def _on_settings(self, _event: h2.events.RemoteSettingsChanged) -> None:
         self._ready.set()
@@ -253,16 +253,16 @@ class Http2(asyncio.Protocol):
 
     def _begin(self, headers: Headers, body: bytes) -> int:
         if self.room <= 0:
-            raise Lost("no room", unprocessed=True)
+            raise RequestLost("no room", unprocessed=True)
         try:
             stream_id = self._h2.get_next_available_stream_id()
             self._h2.send_headers(stream_id, cast(Any, headers), end_stream=not body)
         except NoAvailableStreamIDError:
             self.leave()
-            raise Lost("stream ids are used up", unprocessed=True) from None
+            raise RequestLost("stream ids are used up", unprocessed=True) from None
         except ProtocolError:
             self.abort("protocol")
-            raise Lost("protocol", unprocessed=True) from None
+            raise RequestLost("protocol", unprocessed=True) from None
         self._streams[stream_id] = _Stream(body)
         self._blocked[stream_id] = None
         self._send_blocked([stream_id])
@@ -294,13 +294,13 @@ class Http2(asyncio.Protocol):
             stream.unsent = stream.unsent[size:]
         return False
 
-    def _settle(self, stream_id: int, result: Answer | Lost) -> None:
+    def _settle(self, stream_id: int, result: Answer | RequestLost) -> None:
         stream = self._streams.pop(stream_id, None)
         self._blocked.pop(stream_id, None)
         # It may have been cancelled a moment ago.
         if stream is None or stream.answer.done():
             return
-        if isinstance(result, Lost):
+        if isinstance(result, RequestLost):
             stream.answer.set_exception(result)
         else:
             stream.answer.set_result(result)
@@ -330,10 +330,10 @@ class Http2(asyncio.Protocol):
         self.leaving.set()
         self.ended.set()
         for stream_id in list(self._streams):
-            self._settle(stream_id, Lost(reason))
+            self._settle(stream_id, RequestLost(reason))
         for waiting in self._pings.values():
             if not waiting.done():
-                waiting.set_exception(Lost(reason))
+                waiting.set_exception(RequestLost(reason))
         self.on_room()
 
     def _flush(self) -> None:

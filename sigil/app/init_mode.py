@@ -19,7 +19,7 @@ from sigil.protocol.identity import ServerIdentity
 from sigil.serving import logs
 from sigil.serving.process.worker import AsgiApp
 from sigil.serving.settings import Secret
-from sigil.serving.startup_error import StartRefused
+from sigil.serving.startup_error import StartupError
 from sigil.store.adoption import NOBODY
 from sigil.store.state_directory import StateDirectory
 
@@ -36,16 +36,16 @@ class Start:
 
 
 def refuse_in_the_clear(config: Config) -> None:
-    """StartRefused when the words would cross a network without TLS."""
+    """StartupError when the words would cross a network without TLS."""
     if config.mode == "init" and config.http_only and not on_loopback(config.host):
-        raise StartRefused(
+        raise StartupError(
             "SIGIL_MODE=init on SIGIL_HTTP_PORT would send the words in the clear: set SIGIL_HOST=127.0.0.1, or use "
             "SIGIL_PORT with TLS"
         )
 
 
 def start(config: Config) -> Start:
-    """For a server without words. The state directory is this process's; StartRefused."""
+    """For a server without words. The state directory is this process's; StartupError."""
     if identity := committed_identity(config):
         if config.init_reset:
             logs.warn("init_reset_ignored", message=f"{config.state_dir} holds an identity: remove it to set up anew")
@@ -60,13 +60,13 @@ def start(config: Config) -> Start:
 
 
 def committed_identity(config: Config) -> ServerIdentity | None:
-    """What the wizard committed to the state directory; StartRefused."""
+    """What the wizard committed to the state directory; StartupError."""
     vault = vault_of(config)
     try:
         vault.sweep()
         commitment = vault.read()
     except VaultUnusable as error:
-        raise StartRefused(f"SIGIL_STATE_DIR {config.state_dir} cannot be used: {error}; remove it") from error
+        raise StartupError(f"SIGIL_STATE_DIR {config.state_dir} cannot be used: {error}; remove it") from error
     return None if commitment is None else ServerIdentity.from_secrets(commitment.secrets)
 
 
@@ -84,7 +84,7 @@ def _forget_commitment(config: Config) -> None:
     try:
         vault_of(config).forget()
     except VaultUnusable as error:
-        raise StartRefused(f"SIGIL_STATE_DIR {config.state_dir} cannot be used: {error}") from error
+        raise StartupError(f"SIGIL_STATE_DIR {config.state_dir} cannot be used: {error}") from error
 
 
 def _renew_marker(config: Config, server_id: str) -> None:
@@ -102,20 +102,20 @@ def _renew_marker(config: Config, server_id: str) -> None:
 
 
 def expected(config: Config) -> str | None:
-    """The server_id that alone may be restored; StartRefused when the marker cannot be read."""
+    """The server_id that alone may be restored; StartupError when the marker cannot be read."""
     if config.init_reset:
         return None
     try:
         return marker_of(config).read()
     except MarkerUnusable as error:
-        raise StartRefused(f"{error}; SIGIL_INIT_RESET=true removes it, for another identity") from error
+        raise StartupError(f"{error}; SIGIL_INIT_RESET=true removes it, for another identity") from error
 
 
 def _remove_marker(config: Config) -> None:
     try:
         marker_of(config).remove()
     except MarkerUnusable as error:
-        raise StartRefused(f"SIGIL_INIT_RESET: {error}") from error
+        raise StartupError(f"SIGIL_INIT_RESET: {error}") from error
 
 
 def asks_for_token(config: Config) -> bool:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 
-from sigil.approvals.fan_out_worker import FanOuts
+from sigil.approvals.fan_out_worker import FanOutWorker
 from sigil.core.session_store import SessionStore
-from sigil.pushes.loop import OutboxLoop
+from sigil.pushes.loop import PushLoop
 from sigil.serving.background import BackgroundLoops, Turn
-from sigil.sessions.expiry import Sweeper
-from sigil.sessions.long_polls import Waiters
+from sigil.sessions.expiry import ExpirySweeper
+from sigil.sessions.long_polls import LongPolls
 from sigil.webhooks.loop import WebhookLoop
 
 WAKE_SECONDS = 0.010
@@ -24,10 +24,10 @@ class Loops:
         self,
         *,
         store: SessionStore,
-        sweeper: Sweeper,
-        fan_outs: FanOuts,
-        waiters: Waiters,
-        outbox: OutboxLoop | None = None,
+        sweeper: ExpirySweeper,
+        fan_outs: FanOutWorker,
+        waiters: LongPolls,
+        outbox: PushLoop | None = None,
         webhooks: WebhookLoop | None = None,
     ) -> None:
         self._store = store
@@ -63,7 +63,7 @@ class Loops:
             await asyncio.sleep(WAKE_SECONDS)
             ends = await self._store.ends(position)
             position = ends.position
-            if ends.lost:
+            if ends.truncated:
                 self._waiters.wake_all()
             else:
                 self._waiters.wake(ends.ids)

@@ -16,15 +16,15 @@ from sigil.config.settings import SECRETS, Config, load, load_renewed
 from sigil.protocol.identity import DerivedSecrets, InvalidMnemonic, ServerIdentity
 from sigil.serving import logs
 from sigil.serving.process.master import TlsPaths, serve
-from sigil.serving.process.memory_protection import swaps
+from sigil.serving.process.memory_protection import active_swap_devices
 from sigil.serving.process.self_signed import ensure_pair, is_there
 from sigil.serving.process.tls_pair import TlsPair
 from sigil.serving.settings import ConfigError, Secret
-from sigil.serving.startup_error import StartRefused
+from sigil.serving.startup_error import StartupError
 
 
 def run() -> int:
-    """Serve until a signal ends it; the exit code. Raises ConfigError and StartRefused before anything runs."""
+    """Serve until a signal ends it; the exit code. Raises ConfigError and StartupError before anything runs."""
     environ = dict(os.environ)
     # Workers inherit the environment, where whoever may look into a process can read it.
     for name in SECRETS:
@@ -68,7 +68,7 @@ def run() -> int:
 
 
 def check(environ: Mapping[str, str] = os.environ) -> tuple[Config, ServerIdentity | None]:
-    """All that can be known before a start, without starting or changing anything; ConfigError or StartRefused."""
+    """All that can be known before a start, without starting or changing anything; ConfigError or StartupError."""
     config = load(environ)
     identity = take_snapshot(config)[1] if config.mnemonic else None
     given = not config.http_only and (is_there(config.tls_cert) or is_there(config.tls_key))
@@ -97,12 +97,12 @@ def derive(mnemonic: Secret) -> DerivedSecrets:
         secrets = DerivedSecrets.from_mnemonic(mnemonic.reveal())
         ServerIdentity.from_secrets(secrets)
     except InvalidMnemonic as error:
-        raise StartRefused(f"SIGIL_MNEMONIC or SIGIL_MNEMONIC_PATH: {error}") from None
+        raise StartupError(f"SIGIL_MNEMONIC or SIGIL_MNEMONIC_PATH: {error}") from None
     return secrets
 
 
 def _tell(config: Config) -> None:
-    if swapped := swaps():
+    if swapped := active_swap_devices():
         logs.warn("swap_is_on", swaps=swapped, message="memory with derived keys can reach a disk: turn swap off")
     for line in config.warnings:
         logs.warn("setting", message=line)
@@ -126,7 +126,7 @@ def _reload(environ: Mapping[str, str], start: Start) -> tuple[object, TlsPaths]
     try:
         renewed = load_renewed(environ)
     except ConfigError as error:
-        raise StartRefused("; ".join(error.lines)) from error
+        raise StartupError("; ".join(error.lines)) from error
     for line in renewed.warnings:
         logs.warn("setting", message=line)
     running = start.snapshot

@@ -10,37 +10,42 @@ import falcon.asgi
 
 from sigil import __version__
 from sigil.app.loops import Loops
-from sigil.app.services import Parts, assemble
+from sigil.app.services import Dependencies, build_services
 from sigil.app.state import open_store
 from sigil.config.settings import Config
 from sigil.core.session_store import SessionStore, StoreFull, StoreUnusable
 from sigil.first_boot.commitment import Session
-from sigil.first_boot.service import KeyDesk
+from sigil.first_boot.service import ApiKeyIssuer
 from sigil.protocol.api_key import KeyRing
 from sigil.protocol.errors import Overloaded
 from sigil.protocol.identity import DerivedSecrets, ServerIdentity
 from sigil.protocol.messages import Features, Info
-from sigil.resources.api_key_auth import Callers
-from sigil.resources.approvals import NewApproval, OneApproval, StatusOfApproval, Votes
-from sigil.resources.challenges import Answers, NewChallenge, OneChallenge, StatusOfChallenge
-from sigil.resources.first_boot import Doors, KeysOfInit, TooLate
-from sigil.resources.inbox import PendingOfDevice
+from sigil.resources.api_key_auth import ApiKeyAuth
+from sigil.resources.approvals import ApprovalCancellation, ApprovalCreation, ApprovalStatusResource, ApprovalVotes
+from sigil.resources.challenges import (
+    ChallengeCancellation,
+    ChallengeCreation,
+    ChallengeResponses,
+    ChallengeStatusResource,
+)
+from sigil.resources.first_boot import CommitAfterInit, InitApiKeys, WizardGuard
+from sigil.resources.inbox import DevicePending
 from sigil.resources.openapi.document import OpenApi
-from sigil.resources.origin_check import OwnPage
-from sigil.resources.pages import Assets, NothingHere, Page, PageFiles, values_of_home
-from sigil.resources.server import HealthOfServer, InfoOfServer
+from sigil.resources.origin_check import OriginCheck
+from sigil.resources.pages import Assets, NotFoundPage, Page, PageFiles, values_of_home
+from sigil.resources.server import HealthResource, ServerInfo
 from sigil.serving import logs
 from sigil.serving.http import responses
 from sigil.serving.http.asgi_edge import Edge
-from sigil.serving.http.bearer_token import TokenDoor, door_of_metrics, guesses_of
-from sigil.serving.http.body_admission import Intake
+from sigil.serving.http.bearer_token import BearerTokenGuard, guesses_of, metrics_guard
+from sigil.serving.http.body_admission import BodyAdmission
 from sigil.serving.http.client_address import ClientAddresses
 from sigil.serving.http.limits import AddressLimiter
-from sigil.serving.http.middleware import EveryAnswer
-from sigil.serving.http.rate_limits import Strangers
+from sigil.serving.http.middleware import ResponseMiddleware
+from sigil.serving.http.rate_limits import AddressRateLimit
 from sigil.serving.process import metrics_slots
-from sigil.serving.process.worker import Life
-from sigil.sessions.long_polls import Waiters
+from sigil.serving.process.worker import WorkerLifecycle
+from sigil.sessions.long_polls import LongPolls
 
 if TYPE_CHECKING:
     from sigil.telemetry.metrics import Metrics
@@ -58,17 +63,17 @@ class Snapshot:
     session: Session | None = None
 
 
-def create_app(snapshot: Snapshot, life: Life) -> Edge:
+def create_app(snapshot: Snapshot, life: WorkerLifecycle) -> Edge:
     """The application of one worker process, for Granian."""
     config = snapshot.config
     store = open_store(config)
-    waiters = Waiters()
+    waiters = LongPolls()
     life.on_drain(waiters.drain)
     metrics = _metrics(config, store, waiters)
-    return build(snapshot, Parts(store=store, waiters=waiters, metrics=metrics), life)
+    return build(snapshot, Dependencies(store=store, waiters=waiters, metrics=metrics), life)
 
 
-def _metrics(config: Config, store: SessionStore, waiters: Waiters) -> Metrics | None:
+def _metrics(config: Config, store: SessionStore, waiters: LongPolls) -> Metrics | None:
     if config.telemetry == "none":
         return None
     # Not at the top: the master imports this module before it has told where to count.
@@ -79,7 +84,7 @@ def _metrics(config: Config, store: SessionStore, waiters: Waiters) -> Metrics |
     return metrics
 
 
-def build(snapshot: Snapshot, parts: Parts, life: Life) -> Edge:
+def build(snapshot: Snapshot, parts: Dependencies, life: WorkerLifecycle) -> Edge:
     """The whole application over given parts."""
     config = snapshot.config
     identity = ServerIdentity.from_secrets(snapshot.secrets)
@@ -91,34 +96,37 @@ def build(snapshot: Snapshot, parts: Parts, life: Life) -> Edge:
     )
     addresses = addresses_of(config)
     strangers = strangers_of(config, addresses)
-    callers = Callers(keys, strangers)
-    services = assemble(config, identity, parts)
+    callers = ApiKeyAuth(keys, strangers)
+    services = build_services(config, identity, parts)
     app: App = falcon.asgi.App(
-        middleware=[_Worker(services.loops, parts.store), EveryAnswer(parts.metrics.http if parts.metrics else None)]
+        middleware=[
+            _Worker(services.loops, parts.store),
+            ResponseMiddleware(parts.metrics.http if parts.metrics else None),
+        ]
     )
     responses.handle_errors(app, parts.metrics.problem if parts.metrics else lambda problem: None)
     app.add_error_handler(StoreFull, _store_failed)
     app.add_error_handler(StoreUnusable, _store_failed)
     challenges, approvals = services.challenges, services.approvals
-    app.add_route("/challenge", NewChallenge(challenges, callers))
-    app.add_route("/v1/auth/challenge/{challenge_id}", OneChallenge(challenges, callers))
-    app.add_route("/v1/auth/challenge/{challenge_id}/status", StatusOfChallenge(challenges, callers))
-    app.add_route("/respond", Answers(challenges, strangers))
-    app.add_route("/mpa/request", NewApproval(approvals, callers))
-    app.add_route("/mpa/request/{request_id}", OneApproval(approvals, callers))
-    app.add_route("/mpa/status/{request_id}", StatusOfApproval(approvals, callers))
-    app.add_route("/mpa/respond", Votes(approvals, strangers))
-    app.add_route("/device/pending", PendingOfDevice(services.inbox, strangers))
-    app.add_route("/health", HealthOfServer(__version__, _faults(parts, life)))
-    app.add_route("/info", InfoOfServer(_info(config, identity), strangers))
+    app.add_route("/challenge", ChallengeCreation(challenges, callers))
+    app.add_route("/v1/auth/challenge/{challenge_id}", ChallengeCancellation(challenges, callers))
+    app.add_route("/v1/auth/challenge/{challenge_id}/status", ChallengeStatusResource(challenges, callers))
+    app.add_route("/respond", ChallengeResponses(challenges, strangers))
+    app.add_route("/mpa/request", ApprovalCreation(approvals, callers))
+    app.add_route("/mpa/request/{request_id}", ApprovalCancellation(approvals, callers))
+    app.add_route("/mpa/status/{request_id}", ApprovalStatusResource(approvals, callers))
+    app.add_route("/mpa/respond", ApprovalVotes(approvals, strangers))
+    app.add_route("/device/pending", DevicePending(services.inbox, strangers))
+    app.add_route("/health", HealthResource(__version__, _faults(parts, life)))
+    app.add_route("/info", ServerInfo(_info(config, identity), strangers))
     app.add_route("/openapi.json", OpenApi(__version__, strangers))
     if parts.metrics:
-        door = door_of_metrics(config.metrics_token, guesses_of(addresses, config.workers))
+        door = metrics_guard(config.metrics_token, guesses_of(addresses, config.workers))
         app.add_route("/metrics", parts.metrics.resource(door))
     _add_pages(app, config, identity)
     if snapshot.session is not None:
         _add_keys_of_init(app, snapshot, snapshot.session, parts, addresses=addresses, strangers=strangers)
-    return Edge(app, Intake(), addresses)
+    return Edge(app, BodyAdmission(), addresses)
 
 
 def _add_pages(app: App, config: Config, identity: ServerIdentity) -> None:
@@ -126,7 +134,7 @@ def _add_pages(app: App, config: Config, identity: ServerIdentity) -> None:
     values = values_of_home(identity, config.server_name, __version__)
     add_assets(app, pages)
     app.add_route("/", Page(pages.fill("home.html", values)))
-    app.add_sink(NothingHere(pages.fill("not_found.html", values)).sink)
+    app.add_sink(NotFoundPage(pages.fill("not_found.html", values)).sink)
 
 
 def add_assets(app: App, pages: PageFiles) -> None:
@@ -136,10 +144,16 @@ def add_assets(app: App, pages: PageFiles) -> None:
 
 
 def _add_keys_of_init(
-    app: App, snapshot: Snapshot, session: Session, parts: Parts, *, addresses: ClientAddresses, strangers: Strangers
+    app: App,
+    snapshot: Snapshot,
+    session: Session,
+    parts: Dependencies,
+    *,
+    addresses: ClientAddresses,
+    strangers: AddressRateLimit,
 ) -> None:
     config = snapshot.config
-    desk = KeyDesk(
+    desk = ApiKeyIssuer(
         api_key_secret=snapshot.secrets.api_key,
         session=session,
         prefix=config.key_prefix,
@@ -147,19 +161,19 @@ def _add_keys_of_init(
         randomness=parts.randomness,
     )
     # The session's token is asked for, so any name will do.
-    page = OwnPage(scheme=config.scheme, public_url=config.public_url, any_name=True, loopback_only=False)
+    page = OriginCheck(scheme=config.scheme, public_url=config.public_url, any_name=True, loopback_only=False)
     told = "Only the page that set the server up makes API keys here, for half an hour."
-    doors = Doors(page, TokenDoor(desk.admits, guesses_of(addresses, config.workers), told), strangers)
-    app.add_route("/init/api-keys", KeysOfInit(desk, doors))
-    app.add_route("/init/commit", TooLate(desk))
+    doors = WizardGuard(page, BearerTokenGuard(desk.authorises, guesses_of(addresses, config.workers), told), strangers)
+    app.add_route("/init/api-keys", InitApiKeys(desk, doors))
+    app.add_route("/init/commit", CommitAfterInit(desk))
 
 
 def addresses_of(config: Config) -> ClientAddresses:
     return ClientAddresses(config.trusted_proxies, cloudflare=config.use_cf_connecting_ip)
 
 
-def strangers_of(config: Config, addresses: ClientAddresses) -> Strangers:
-    return Strangers(addresses, AddressLimiter.of_worker(config.rate_limit, config.workers))
+def strangers_of(config: Config, addresses: ClientAddresses) -> AddressRateLimit:
+    return AddressRateLimit(addresses, AddressLimiter.of_worker(config.rate_limit, config.workers))
 
 
 def _info(config: Config, identity: ServerIdentity) -> Info:
@@ -181,7 +195,7 @@ def _info(config: Config, identity: ServerIdentity) -> Info:
     )
 
 
-def _faults(parts: Parts, life: Life) -> Callable[[], Any]:
+def _faults(parts: Dependencies, life: WorkerLifecycle) -> Callable[[], Any]:
     async def fault() -> str | None:
         if life.stopping:
             return "the server is stopping"

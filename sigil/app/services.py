@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from sigil import __version__
 from sigil.app.loops import Loops
-from sigil.approvals.creation import Register
-from sigil.approvals.drafts import Drafts
-from sigil.approvals.fan_out_worker import FanOuts
+from sigil.approvals.creation import ApprovalCreator
+from sigil.approvals.drafts import DraftBuilder
+from sigil.approvals.fan_out_worker import FanOutWorker
 from sigil.approvals.messages import ApprovalMessages
 from sigil.approvals.service import Approvals
 from sigil.challenges.messages import ChallengeMessages
@@ -21,38 +21,38 @@ from sigil.config.settings import Config
 from sigil.config.webhooks import WebhookTarget
 from sigil.core.device_ledger import Limits
 from sigil.core.session_store import SessionStore
-from sigil.delivery.backlog import NoPush, Outgoing, OutgoingPushes
+from sigil.delivery.backlog import Backlog, PushBacklog, PushDisabled
 from sigil.delivery.receiver_watch import ReceiverWatch
 from sigil.delivery.relay_watch import RelayWatch
-from sigil.delivery.undelivered import NoEvents, Undelivered
+from sigil.delivery.undelivered import EventBacklog, EventsDisabled
 from sigil.inbox import Inbox
 from sigil.protocol.identity import ServerIdentity
-from sigil.pushes.loop import OutboxLoop
+from sigil.pushes.loop import PushLoop
 from sigil.pushes.messages import PushMessages
 from sigil.pushes.relay_client import RelayClient
 from sigil.pushes.service import Pushes
 from sigil.serving.settings import Secret
-from sigil.sessions.capacity import Room
-from sigil.sessions.device_refs import Devices
-from sigil.sessions.expiry import Sweeper
-from sigil.sessions.long_polls import Waiters
+from sigil.sessions.capacity import Capacity
+from sigil.sessions.device_refs import DeviceResolver
+from sigil.sessions.expiry import ExpirySweeper
+from sigil.sessions.long_polls import LongPolls
 from sigil.telemetry import event_log
-from sigil.telemetry.observers import Journals, PushNews, Told, WebhookNews
+from sigil.telemetry.observers import PushTelemetry, SessionObserver, SessionTelemetry, WebhookTelemetry
 from sigil.webhooks.loop import WebhookLoop
 from sigil.webhooks.service import Webhooks
 
 if TYPE_CHECKING:
     from sigil.telemetry.metrics import Metrics
-    from sigil.webhooks.sender import WebhookReceiver
+    from sigil.webhooks.sender import HttpWebhookSender
 
 
 @dataclass(frozen=True)
-class Parts:
+class Dependencies:
     """What tests put in another's place."""
 
     store: SessionStore
-    waiters: Waiters
-    journal: Journals = field(default_factory=event_log.Journal)
+    waiters: LongPolls
+    journal: SessionObserver = field(default_factory=event_log.SessionEventLog)
     clock: Callable[[], float] = time.time
     randomness: Callable[[int], bytes] = os.urandom
     metrics: Metrics | None = None
@@ -70,17 +70,17 @@ class Services:
     loops: Loops
 
 
-def assemble(config: Config, identity: ServerIdentity, parts: Parts) -> Services:
+def build_services(config: Config, identity: ServerIdentity, parts: Dependencies) -> Services:
     """All of them over given parts."""
     store, clock, randomness = parts.store, parts.clock, parts.randomness
-    told, devices = Told(parts.journal, parts.metrics), Devices(identity)
+    told, devices = SessionTelemetry(parts.journal, parts.metrics), DeviceResolver(identity)
     of_challenges, of_approvals = ChallengeMessages(identity), ApprovalMessages(identity)
     limits = Limits(config.max_pending_per_device, config.device_rate)
-    outgoing = Outgoing() if config.relay_url else NoPush()
-    ended = Outgoing()
-    events = Undelivered(ended) if config.webhook else NoEvents()
-    room = Room(store=store, events=events.wanted, clock=clock)
-    fan_outs = FanOuts(store=store, outgoing=outgoing, clock=clock)
+    outgoing = Backlog() if config.relay_url else PushDisabled()
+    ended = Backlog()
+    events = EventBacklog(ended) if config.webhook else EventsDisabled()
+    room = Capacity(store=store, events=events.enabled, clock=clock)
+    fan_outs = FanOutWorker(store=store, outgoing=outgoing, clock=clock)
     challenges = Challenges(
         messages=of_challenges,
         devices=devices,
@@ -96,7 +96,7 @@ def assemble(config: Config, identity: ServerIdentity, parts: Parts) -> Services
     )
     approvals = Approvals(
         drafts=_drafts(config, parts, devices, outgoing),
-        register=Register(store=store, limits=limits, clock=clock, randomness=randomness, room=room),
+        register=ApprovalCreator(store=store, limits=limits, clock=clock, randomness=randomness, room=room),
         messages=of_approvals,
         devices=devices,
         store=store,
@@ -115,9 +115,9 @@ def assemble(config: Config, identity: ServerIdentity, parts: Parts) -> Services
         store=store,
         clock=clock,
     )
-    sweeper = Sweeper(store=store, outgoing=outgoing, fan_outs=fan_outs, events=events, journal=told, clock=clock)
+    sweeper = ExpirySweeper(store=store, outgoing=outgoing, fan_outs=fan_outs, events=events, journal=told, clock=clock)
     outbox = None
-    if isinstance(outgoing, Outgoing):
+    if isinstance(outgoing, Backlog):
         messages = PushMessages(of_challenges, of_approvals, identity.server_id, config.push_content)
         outbox = _outbox(config, identity, parts, outgoing, messages)
     webhooks = _webhooks(config.webhook, parts, ended) if config.webhook else None
@@ -135,8 +135,8 @@ def _policy(config: Config, limits: Limits) -> Policy:
     )
 
 
-def _drafts(config: Config, parts: Parts, devices: Devices, outgoing: OutgoingPushes) -> Drafts:
-    return Drafts(
+def _drafts(config: Config, parts: Dependencies, devices: DeviceResolver, outgoing: PushBacklog) -> DraftBuilder:
+    return DraftBuilder(
         devices=devices,
         clock=parts.clock,
         randomness=parts.randomness,
@@ -147,9 +147,9 @@ def _drafts(config: Config, parts: Parts, devices: Devices, outgoing: OutgoingPu
 
 
 def _outbox(
-    config: Config, identity: ServerIdentity, parts: Parts, outgoing: Outgoing, messages: PushMessages
-) -> OutboxLoop:
-    news = PushNews(parts.metrics.pushes() if parts.metrics else None)
+    config: Config, identity: ServerIdentity, parts: Dependencies, outgoing: Backlog, messages: PushMessages
+) -> PushLoop:
+    news = PushTelemetry(parts.metrics.pushes() if parts.metrics else None)
     relay = RelayClient(
         config.relay_url or "",
         identity=identity,
@@ -173,15 +173,15 @@ def _outbox(
         clock=parts.clock,
         randomness=parts.randomness,
     )
-    return OutboxLoop(pushes=pushes, outgoing=outgoing, watch=watch, jitter=_jitter(parts))
+    return PushLoop(pushes=pushes, outgoing=outgoing, watch=watch, jitter=_jitter(parts))
 
 
-def _jitter(parts: Parts) -> Callable[[], float]:
+def _jitter(parts: Dependencies) -> Callable[[], float]:
     return lambda: parts.randomness(1)[0] / 255
 
 
-def _webhooks(target: WebhookTarget, parts: Parts, outgoing: Outgoing) -> WebhookLoop:
-    news = WebhookNews(parts.metrics.webhooks() if parts.metrics else None)
+def _webhooks(target: WebhookTarget, parts: Dependencies, outgoing: Backlog) -> WebhookLoop:
+    news = WebhookTelemetry(parts.metrics.webhooks() if parts.metrics else None)
     watch = ReceiverWatch(store=parts.store, outgoing=outgoing, news=news, run=parts.run, randomness=parts.randomness)
     webhooks = Webhooks(
         store=parts.store,
@@ -195,9 +195,11 @@ def _webhooks(target: WebhookTarget, parts: Parts, outgoing: Outgoing) -> Webhoo
     return WebhookLoop(webhooks=webhooks, outgoing=outgoing, watch=watch, jitter=_jitter(parts))
 
 
-def webhook_receiver(url: Secret, secrets: Sequence[Secret], clock: Callable[[], float] = time.time) -> WebhookReceiver:
+def webhook_receiver(
+    url: Secret, secrets: Sequence[Secret], clock: Callable[[], float] = time.time
+) -> HttpWebhookSender:
     """Whoever is at `url`, told of events signed with `secrets`."""
     # Not at the top: a server without webhooks does without the HTTP client, 9 MB a process.
-    from sigil.webhooks.sender import WebhookReceiver
+    from sigil.webhooks.sender import HttpWebhookSender
 
-    return WebhookReceiver(url.reveal(), secrets, clock=clock, user_agent=f"sigil/{__version__}")
+    return HttpWebhookSender(url.reveal(), secrets, clock=clock, user_agent=f"sigil/{__version__}")

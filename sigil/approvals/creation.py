@@ -7,20 +7,20 @@ from collections.abc import Callable
 from typing import Any
 
 from sigil.core import fan_out, voting
-from sigil.core.approval import Approval, Named, approval_key, named_key
+from sigil.core.approval import Approval, RequestIdRecord, approval_key, request_id_key
 from sigil.core.challenge import ledger_key
 from sigil.core.device_ledger import Limits
 from sigil.core.fan_out import MEMBERS_AT_ONCE
 from sigil.core.session_store import Decision, Key, SessionStore, StoreFull
-from sigil.core.voting import Asked
+from sigil.core.voting import CreatedApproval
 from sigil.protocol.errors import Overloaded, RateLimited, TooManyPending
 from sigil.protocol.ids import uuid4_bytes
-from sigil.sessions.capacity import Room
+from sigil.sessions.capacity import Capacity
 
 _TRIES = 3
 
 
-class Register:
+class ApprovalCreator:
     """`limits` are those of each (owner, member)."""
 
     def __init__(
@@ -30,7 +30,7 @@ class Register:
         limits: Limits,
         clock: Callable[[], float],
         randomness: Callable[[int], bytes],
-        room: Room,
+        room: Capacity,
     ) -> None:
         self._store = store
         self._limits = limits
@@ -38,47 +38,49 @@ class Register:
         self._randomness = randomness
         self._room = room
 
-    async def enter(self, draft: Approval, body_sha256: bytes) -> Asked:
+    async def create(self, draft: Approval, body_sha256: bytes) -> CreatedApproval:
         """RequestIdConflict, RateLimited, TooManyPending, Overloaded."""
         mpa_id = uuid4_bytes(self._randomness(16))
         for _ in range(_TRIES):
             named, asked = await self._earlier(draft, body_sha256)
             if asked is not None:
                 return asked
-            self._room.for_a_request(draft)
+            self._room.check_approval(draft)
             try:
                 asked = await self._try_to_enter(mpa_id, draft, body_sha256, named)
             except (TooManyPending, RateLimited) as limit:
                 # What is in the way may be the same request, asked twice at once.
                 _, asked = await self._earlier(draft, body_sha256)
                 if asked is None:
-                    raise _of_nobody(limit) from limit
+                    raise _without_owner(limit) from limit
             except StoreFull as error:
                 raise Overloaded(retry_after=5) from error
             if asked is not None:
                 return asked
         raise Overloaded("The same request_id is in use by many requests at once.")
 
-    async def _earlier(self, draft: Approval, body_sha256: bytes) -> tuple[Named | None, Asked | None]:
+    async def _earlier(
+        self, draft: Approval, body_sha256: bytes
+    ) -> tuple[RequestIdRecord | None, CreatedApproval | None]:
         """What the request_id was used for, and the request if that is still known; RequestIdConflict."""
-        named: Named | None = await self._store.get(named_key(draft.owner, draft.request_id))
+        named: RequestIdRecord | None = await self._store.get(request_id_key(draft.owner, draft.request_id))
         if named is None:
             return None, None
         earlier = await self._store.get(approval_key(named.mpa_id))
         return named, voting.repeat(self._clock(), named, body_sha256, earlier)
 
     async def _try_to_enter(
-        self, mpa_id: bytes, draft: Approval, body_sha256: bytes, named: Named | None
-    ) -> Asked | None:
+        self, mpa_id: bytes, draft: Approval, body_sha256: bytes, named: RequestIdRecord | None
+    ) -> CreatedApproval | None:
         """None when the request_id came into use between our look at it and our transaction."""
-        at = named_key(draft.owner, draft.request_id)
+        at = request_id_key(draft.owner, draft.request_id)
         members = range(len(draft.members))
         few = len(members) <= MEMBERS_AT_ONCE
         # A larger request is made last: until then it is nothing but entries that fade.
         entered = 0 if few else await self._enter_members(mpa_id, draft)
         keys = [at, *(_ledgers(draft, members) if few else ())]
 
-        def rule(now: float, found: tuple[Any, ...]) -> Decision[Asked | None]:
+        def rule(now: float, found: tuple[Any, ...]) -> Decision[CreatedApproval | None]:
             rows = dict(zip(keys, found, strict=True))
             if rows[at] != named:
                 return Decision(None)
@@ -87,7 +89,7 @@ class Register:
 
         asked = None
         try:
-            asked = await self._store.decide(keys, rule, creates=True)
+            asked = await self._store.transact(keys, rule, creates=True)
         finally:
             if asked is None:
                 await self._take_back(mpa_id, draft, entered)
@@ -103,7 +105,7 @@ class Register:
                 entered = batch.stop
                 await asyncio.sleep(0)
             # Many others may have looked for room in the meantime, and found the same.
-            self._room.for_a_request(draft)
+            self._room.check_approval(draft)
         except BaseException:
             await self._take_back(mpa_id, draft, entered)
             raise
@@ -116,7 +118,7 @@ class Register:
             rows = dict(zip(keys, found, strict=True))
             return Decision(None, tuple(voting.enter(now, mpa_id, draft, batch, rows, limits=self._limits)))
 
-        await self._store.decide(keys, rule, creates=True)
+        await self._store.transact(keys, rule, creates=True)
 
     async def _take_back(self, mpa_id: bytes, draft: Approval, entered: int) -> None:
         for start in range(0, entered, MEMBERS_AT_ONCE):
@@ -127,12 +129,12 @@ class Register:
 
         def rule(now: float, found: tuple[Any, ...]) -> Decision[None]:
             rows = dict(zip(keys, found, strict=True))
-            return Decision(None, tuple(voting.take_back(now, mpa_id, draft, batch, rows, limits=self._limits)))
+            return Decision(None, tuple(voting.refund(now, mpa_id, draft, batch, rows, limits=self._limits)))
 
-        await self._store.decide(keys, rule)
+        await self._store.transact(keys, rule)
 
 
-def _of_nobody(limit: TooManyPending | RateLimited) -> TooManyPending | RateLimited:
+def _without_owner(limit: TooManyPending | RateLimited) -> TooManyPending | RateLimited:
     """Whose limit it is, the caller is not told."""
     told = "One of the members cannot be asked now; wait as long as Retry-After says."
     return type(limit)(told, retry_after=limit.retry_after, limit=limit.limit)

@@ -8,7 +8,7 @@ from typing import Any
 
 from sigil.core.approval import Approval
 from sigil.core.quorum import NOT_ELIGIBLE, OPEN
-from sigil.delivery.backlog import OutgoingPushes
+from sigil.delivery.backlog import PushBacklog
 from sigil.protocol import approval_messages as messages
 from sigil.protocol.action import action_jcs
 from sigil.protocol.api_key import Caller
@@ -16,13 +16,13 @@ from sigil.protocol.errors import InvalidPublicKey, InvalidRequest
 from sigil.protocol.ids import format_uuid, uuid4_bytes
 from sigil.protocol.keys import PublicKey
 from sigil.protocol.signed_bytes import groups_sha256
-from sigil.sessions.device_refs import Devices
+from sigil.sessions.device_refs import DeviceResolver
 
 # Keys that are loaded between two looks at other requests: a millisecond.
 _AT_ONCE = 50
 
 
-class Drafts:
+class DraftBuilder:
     """`respond_to` is empty when devices use their pinned address; `exclude_requester` is for those who decide about
     their own requests.
     """
@@ -30,10 +30,10 @@ class Drafts:
     def __init__(
         self,
         *,
-        devices: Devices,
+        devices: DeviceResolver,
         clock: Callable[[], float],
         randomness: Callable[[int], bytes],
-        outgoing: OutgoingPushes,
+        outgoing: PushBacklog,
         exclude_requester: bool = False,
         respond_to: str = "",
     ) -> None:
@@ -44,7 +44,7 @@ class Drafts:
         self._exclude_requester = exclude_requester
         self._respond_to = respond_to
 
-    async def of(self, caller: Caller, wanted: messages.CreateMpa) -> Approval:
+    async def build(self, caller: Caller, wanted: messages.CreateMpa) -> Approval:
         """InvalidRequest, InvalidPublicKey, FingerprintMismatch."""
         devices = await self._members(wanted.groups)
         if wanted.required > len(wanted.groups):
@@ -78,7 +78,7 @@ class Drafts:
             for number, member in enumerate(group.members):
                 at = f"$.groups[{group_number}].members[{number}]"
                 try:
-                    device = self._devices.named(member.device_public_key, member.fingerprint, at)
+                    device = self._devices.resolve(member.device_public_key, member.fingerprint, at)
                 except InvalidPublicKey as error:
                     raise InvalidPublicKey(path=f"{at}.device_public_key") from error
                 if device in devices:

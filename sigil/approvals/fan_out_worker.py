@@ -10,7 +10,7 @@ from sigil.core import fan_out
 from sigil.core.approval import approval_key, member_name
 from sigil.core.fan_out import FAN_OUT, fan_out_key
 from sigil.core.session_store import Decision, SessionStore
-from sigil.delivery.backlog import OutgoingPushes
+from sigil.delivery.backlog import PushBacklog
 
 LOOK_SECONDS = 1.0
 """How often a worker looks for what another left, or what the sweep ended."""
@@ -18,17 +18,17 @@ _MOST_KNOWN = 1024
 _MOST_LOOKED_UP = 50
 
 
-class FanOuts:
+class FanOutWorker:
     """Nothing here is awaited by a request."""
 
-    def __init__(self, *, store: SessionStore, outgoing: OutgoingPushes, clock: Callable[[], float]) -> None:
+    def __init__(self, *, store: SessionStore, outgoing: PushBacklog, clock: Callable[[], float]) -> None:
         self._store = store
         self._outgoing = outgoing
         self._clock = clock
         self._own: dict[bytes, None] = {}
         self._some = asyncio.Event()
 
-    def wrote(self, mpa_id: bytes) -> None:
+    def enqueued(self, mpa_id: bytes) -> None:
         """Something is under way for this request. What does not fit is found in the store a little later."""
         if len(self._own) < _MOST_KNOWN:
             self._own[mpa_id] = None
@@ -41,9 +41,9 @@ class FanOuts:
                 await self._some.wait()
         except TimeoutError:
             pass
-        await self.see_through()
+        await self.run_pending()
 
-    async def see_through(self) -> None:
+    async def run_pending(self) -> None:
         """All that this worker knows of, and what has been due for a while."""
         known, self._own = self._own, {}
         self._some.clear()
@@ -71,7 +71,7 @@ class FanOuts:
         def rule(now: float, found: tuple[Any, ...]) -> Decision[bool]:
             return fan_out.go_on(now, mpa_id, seen, dict(zip(keys, found, strict=True)))
 
-        more = await self._store.decide(keys, rule)
+        more = await self._store.transact(keys, rule)
         for member in batch:
-            self._outgoing.wrote(member_name(mpa_id, member))
+            self._outgoing.enqueued(member_name(mpa_id, member))
         return more

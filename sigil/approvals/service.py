@@ -7,18 +7,27 @@ import hashlib
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from sigil.approvals.creation import Register
-from sigil.approvals.drafts import Drafts
-from sigil.approvals.fan_out_worker import FanOuts
+from sigil.approvals.creation import ApprovalCreator
+from sigil.approvals.drafts import DraftBuilder
+from sigil.approvals.fan_out_worker import FanOutWorker
 from sigil.approvals.messages import ApprovalMessages
 from sigil.core import fan_out, voting
-from sigil.core.approval import Approval, Named, Vote, approval_key, member_name, named_key, settle, vote_key
+from sigil.core.approval import (
+    Approval,
+    RequestIdRecord,
+    Vote,
+    approval_key,
+    member_name,
+    request_id_key,
+    settle,
+    vote_key,
+)
 from sigil.core.challenge import ledger_key
 from sigil.core.fan_out import MEMBERS_AT_ONCE
 from sigil.core.push_outbox import outbox_key
-from sigil.core.session_store import Decision, SessionStore, telling
+from sigil.core.session_store import Decision, SessionStore, with_ended_flag
 from sigil.core.voting import Ballot, Counted
-from sigil.delivery.backlog import OutgoingPushes
+from sigil.delivery.backlog import PushBacklog
 from sigil.delivery.undelivered import Events
 from sigil.protocol import approval_messages as messages
 from sigil.protocol.api_key import Caller
@@ -26,8 +35,8 @@ from sigil.protocol.encoding import decode_base64
 from sigil.protocol.errors import AlreadyAnswered, InvalidSignature, MpaClosed, MpaNotFound
 from sigil.protocol.ids import parse_uuid
 from sigil.protocol.keys import PublicKey
-from sigil.sessions.device_refs import Devices
-from sigil.sessions.long_polls import Waiters
+from sigil.sessions.device_refs import DeviceResolver
+from sigil.sessions.long_polls import LongPolls
 
 # Votes that are read between two looks at other requests: a quarter of a millisecond.
 _AT_ONCE = 50
@@ -50,16 +59,16 @@ class Approvals:
     def __init__(
         self,
         *,
-        drafts: Drafts,
-        register: Register,
+        drafts: DraftBuilder,
+        register: ApprovalCreator,
         messages: ApprovalMessages,
-        devices: Devices,
+        devices: DeviceResolver,
         store: SessionStore,
-        waiters: Waiters,
+        waiters: LongPolls,
         journal: Journal,
         clock: Callable[[], float],
-        outgoing: OutgoingPushes,
-        fan_outs: FanOuts,
+        outgoing: PushBacklog,
+        fan_outs: FanOutWorker,
         events: Events,
     ) -> None:
         self._drafts = drafts
@@ -78,17 +87,17 @@ class Approvals:
         self, caller: Caller, wanted: messages.CreateMpa, body: bytes
     ) -> tuple[messages.MpaCreated, bool]:
         """Ask all members. The flag says that the request_id brought back an earlier request, of the same `body`."""
-        draft = await self._drafts.of(caller, wanted)
-        asked = await self._register.enter(draft, hashlib.sha256(body).digest())
+        draft = await self._drafts.build(caller, wanted)
+        asked = await self._register.create(draft, hashlib.sha256(body).digest())
         if not asked.repeated:
             self._journal("mpa_created", asked.mpa_id, asked.approval)
-            self._spread(asked.mpa_id, asked.approval)
+            self._enqueue_pushes(asked.mpa_id, asked.approval)
         return self._messages.created(asked.mpa_id, asked.approval), asked.repeated
 
     async def answer(self, given: messages.RespondMpa) -> messages.MpaResponded:
         """A member's answer: exists, member and signature, eligible, its first, not ended, in time."""
         approved = given.decision == "approved"
-        is_presented = self._devices.presented(given.device_public_key, given.fingerprint)
+        is_presented = self._devices.matcher(given.device_public_key, given.fingerprint)
         signature = decode_base64(given.signature, "$.signature")
         mpa_id, approval = await self._readable(given.mpa_id)
         member = next((number for number, wire in enumerate(approval.members) if is_presented(wire)), None)
@@ -115,10 +124,10 @@ class Approvals:
 
         def rule(now: float, found: tuple[Any, ...]) -> Decision[Counted]:
             rows = dict(zip(keys, found, strict=True))
-            return voting.vote(now, mpa_id, ballot, rows, webhook=self._events.wanted)
+            return voting.vote(now, mpa_id, ballot, rows, emit_event=self._events.enabled)
 
         try:
-            counted = await self._store.decide(keys, rule)
+            counted = await self._store.transact(keys, rule)
         except (AlreadyAnswered, MpaClosed):
             self._journal("mpa_replay_blocked", mpa_id, seen, device)
             raise
@@ -129,17 +138,17 @@ class Approvals:
     def _ended(self, mpa_id: bytes, approval: Approval) -> None:
         """Told after a decision that may have ended it."""
         if not approval.open:
-            self._events.wrote(mpa_id)
+            self._events.enqueued(mpa_id)
             self._journal(f"mpa_{approval.state.word}", mpa_id, approval)
-            self._spread(mpa_id, approval)
+            self._enqueue_pushes(mpa_id, approval)
 
-    def _spread(self, mpa_id: bytes, approval: Approval) -> None:
+    def _enqueue_pushes(self, mpa_id: bytes, approval: Approval) -> None:
         """The first batch was written with the decision; the rest, if any, is still to be."""
         for member in fan_out.batch_after(approval, 0):
             if approval.unanswered(member):
-                self._outgoing.wrote(member_name(mpa_id, member))
+                self._outgoing.enqueued(member_name(mpa_id, member))
         if len(approval.members) > MEMBERS_AT_ONCE:
-            self._fan_outs.wrote(mpa_id)
+            self._fan_outs.enqueued(mpa_id)
 
     async def status(self, caller: Caller, request_id: str, wait: int = 0) -> messages.MpaStatus:
         """How it stands and who voted, after at most `wait` seconds: as soon as it is final."""
@@ -161,9 +170,9 @@ class Approvals:
         keys = [approval_key(mpa_id), *fan_out.rows_at_end(mpa_id, seen)]
 
         def rule(now: float, found: tuple[Any, ...]) -> Decision[tuple[Approval, bool]]:
-            return telling(voting.cancel(now, mpa_id, dict(zip(keys, found, strict=True))))
+            return with_ended_flag(voting.cancel(now, mpa_id, dict(zip(keys, found, strict=True))))
 
-        cancelled, here = await self._store.decide(keys, rule)
+        cancelled, here = await self._store.transact(keys, rule)
         if here:
             self._ended(mpa_id, cancelled)
         return await self._told(mpa_id, cancelled)
@@ -186,7 +195,7 @@ class Approvals:
 
     async def _owned(self, caller: Caller, request_id: str) -> tuple[bytes, Approval]:
         """By the owner's name for it: for another owner it does not exist."""
-        named: Named | None = await self._store.get(named_key(caller.owner, request_id))
+        named: RequestIdRecord | None = await self._store.get(request_id_key(caller.owner, request_id))
         return await self._found(None if named is None else named.mpa_id)
 
     async def _found(self, mpa_id: bytes | None) -> tuple[bytes, Approval]:

@@ -11,11 +11,11 @@ import msgspec
 
 from sigil.challenges.messages import ChallengeMessages
 from sigil.core import challenge as rules
-from sigil.core.challenge import Challenge, Idempotent, Issued, State
+from sigil.core.challenge import Challenge, IdempotencyRecord, Issued, State
 from sigil.core.device_ledger import Limits
 from sigil.core.push_outbox import outbox_key
-from sigil.core.session_store import Decision, Key, SessionStore, StoreFull, telling
-from sigil.delivery.backlog import OutgoingPushes
+from sigil.core.session_store import Decision, Key, SessionStore, StoreFull, with_ended_flag
+from sigil.delivery.backlog import PushBacklog
 from sigil.delivery.undelivered import Events
 from sigil.protocol import messages
 from sigil.protocol.action import action_jcs
@@ -24,9 +24,9 @@ from sigil.protocol.encoding import decode_base64
 from sigil.protocol.errors import ChallengeAlreadyUsed, ChallengeNotFound, InvalidRequest, InvalidSignature, Overloaded
 from sigil.protocol.ids import format_uuid, parse_uuid, uuid4_bytes
 from sigil.protocol.keys import PublicKey
-from sigil.sessions.capacity import Room
-from sigil.sessions.device_refs import Devices
-from sigil.sessions.long_polls import Waiters
+from sigil.sessions.capacity import Capacity
+from sigil.sessions.device_refs import DeviceResolver
+from sigil.sessions.long_polls import LongPolls
 
 _IDEMPOTENCY_TRIES = 3
 
@@ -66,16 +66,16 @@ class Challenges:
         self,
         *,
         messages: ChallengeMessages,
-        devices: Devices,
+        devices: DeviceResolver,
         store: SessionStore,
-        waiters: Waiters,
+        waiters: LongPolls,
         policy: Policy,
         journal: Journal,
         clock: Callable[[], float],
         randomness: Callable[[int], bytes],
-        outgoing: OutgoingPushes,
+        outgoing: PushBacklog,
         events: Events,
-        room: Room,
+        room: Capacity,
     ) -> None:
         self._messages = messages
         self._devices = devices
@@ -93,7 +93,7 @@ class Challenges:
         self, caller: Caller, wanted: messages.CreateChallenge, idempotency: Idempotency | None = None
     ) -> tuple[messages.ChallengeCreated, bool]:
         """Ask a device. The flag says that an Idempotency-Key brought back an earlier challenge."""
-        device = self._devices.named(wanted.device_public_key, wanted.fingerprint)
+        device = self._devices.resolve(wanted.device_public_key, wanted.fingerprint)
         now = self._clock()
         matching = self._policy.number_matching or bool(wanted.number_matching)
         draft = Challenge(
@@ -110,7 +110,7 @@ class Challenges:
         )
         issued = await self._enter(draft, idempotency.body_sha256 if idempotency else b"")
         if not issued.replayed:
-            self._outgoing.wrote(issued.challenge_id)
+            self._outgoing.enqueued(issued.challenge_id)
             self._journal("challenge_created", issued.challenge_id, issued.challenge)
         return self._messages.created(format_uuid(issued.challenge_id), issued.challenge), issued.replayed
 
@@ -131,7 +131,7 @@ class Challenges:
     async def _try_to_enter(self, challenge_id: bytes, draft: Challenge, body_sha256: bytes) -> Issued | None:
         """None when the Idempotency-Key came into use between our look at it and our transaction."""
         keys = [rules.challenge_key(challenge_id), rules.ledger_key(draft.public_key)]
-        known: Idempotent | None = None
+        known: IdempotencyRecord | None = None
         if draft.idempotency:
             keys.append(rules.idempotency_key(draft.idempotency))
             known = await self._store.get(keys[-1])
@@ -150,9 +150,9 @@ class Challenges:
                 now, challenge_id, draft, ledger, limits=self._policy.limits, body_sha256=body_sha256, stale=known
             )
 
-        self._room.for_a_challenge()
+        self._room.check_challenge()
         try:
-            return await self._store.decide(keys, rule, creates=True)
+            return await self._store.transact(keys, rule, creates=True)
         except StoreFull as error:
             raise Overloaded(retry_after=5) from error
 
@@ -161,7 +161,7 @@ class Challenges:
         approved = given.decision != "rejected"
         if given.match_code is not None and not approved:
             raise InvalidRequest("A rejection never carries a code.", path="$.match_code")
-        is_presented = self._devices.presented(given.device_public_key, given.fingerprint)
+        is_presented = self._devices.matcher(given.device_public_key, given.fingerprint)
         signature = decode_base64(given.signature, "$.signature")
         key, challenge = await self._readable(given.challenge_id)
         device = PublicKey.parse(challenge.public_key)
@@ -184,25 +184,25 @@ class Challenges:
 
     async def _end(self, key: bytes, challenge: Challenge, approved: bool, reason: str) -> Challenge:
         def rule(now: float, rows: tuple[Any, ...]) -> Decision[Challenge]:
-            return rules.answer(now, key, *rows, approved=approved, reason=reason, webhook=self._events.wanted)
+            return rules.answer(now, key, *rows, approved=approved, reason=reason, emit_event=self._events.enabled)
 
         try:
-            ended = await self._store.decide(rows_of(key, challenge), rule)
+            ended = await self._store.transact(rows_of(key, challenge), rule)
         except ChallengeAlreadyUsed:
             self._journal("replay_blocked", key, challenge)
             raise
-        self._events.wrote(key)
+        self._events.enqueued(key)
         self._journal(f"challenge_{ended.state.word}", key, ended)
         return ended
 
     async def _count_wrong_code(self, key: bytes, challenge: Challenge) -> None:
         def rule(now: float, rows: tuple[Any, ...]) -> Decision[tuple[Challenge, bool]]:
-            return telling(rules.wrong_code(now, key, *rows, webhook=self._events.wanted))
+            return with_ended_flag(rules.wrong_code(now, key, *rows, emit_event=self._events.enabled))
 
-        counted, here = await self._store.decide(rows_of(key, challenge), rule)
+        counted, here = await self._store.transact(rows_of(key, challenge), rule)
         if here:
-            self._outgoing.wrote(key)
-            self._events.wrote(key)
+            self._outgoing.enqueued(key)
+            self._events.enqueued(key)
             self._journal("challenge_rejected", key, counted)
 
     async def status(self, caller: Caller, challenge_id: str, wait: int = 0) -> messages.ChallengeStatus:
@@ -225,11 +225,11 @@ class Challenges:
         key, challenge = await self._owned(caller, challenge_id)
 
         def rule(now: float, rows: tuple[Any, ...]) -> Decision[tuple[Challenge, bool]]:
-            return telling(rules.cancel(now, key, *rows))
+            return with_ended_flag(rules.cancel(now, key, *rows))
 
-        cancelled, here = await self._store.decide(rows_of(key, challenge), rule)
+        cancelled, here = await self._store.transact(rows_of(key, challenge), rule)
         if here:
-            self._outgoing.wrote(key)
+            self._outgoing.enqueued(key)
             self._journal("challenge_cancelled", key, cancelled)
         return self._messages.status(challenge_id, cancelled)
 

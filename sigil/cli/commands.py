@@ -71,7 +71,7 @@ def refusals() -> Iterator[None]:
         die(*error.lines)
     except Exception as error:
         # Named by type, not imported: the module that defines it needs the server extra.
-        if type(error).__name__ not in {"StartRefused", "InvalidMnemonic"}:
+        if type(error).__name__ not in {"StartupError", "InvalidMnemonic"}:
             raise
         die(str(error))
 

@@ -14,7 +14,7 @@ from sigil.cli.commands import die, refusals
 
 if TYPE_CHECKING:
     from sigil.config.settings import WebhookSettings
-    from sigil.webhooks.failures import WebhookFailures
+    from sigil.webhooks.failures import DeadLetters
 
 
 @click.group()
@@ -70,7 +70,7 @@ def send_test(url: str | None) -> None:
             finally:
                 await receiver.close()
             click.echo(f"{event}  {answer}")
-            return answer.word
+            return answer.outcome
 
         if asyncio.run(send()) != "delivered":
             die("the receiver did not take it with a 2xx")
@@ -106,7 +106,7 @@ def replay(event_id: str | None, everything: bool) -> None:
         raise click.UsageError("give an EVENT_ID, or --all")
     with refusals():
 
-        async def again(kept: WebhookFailures) -> int:
+        async def again(kept: DeadLetters) -> int:
             names = [failed.event_id for failed in await kept.all()] if everything else [event_id or ""]
             return sum([await kept.replay(name) for name in names])
 
@@ -124,10 +124,10 @@ def _settings() -> WebhookSettings:
 
 
 @contextmanager
-def _failures() -> Iterator[WebhookFailures]:
+def _failures() -> Iterator[DeadLetters]:
     """Those of the server that runs on the state directory of the settings."""
     from sigil.app.state import open_running_store
-    from sigil.webhooks.failures import WebhookFailures
+    from sigil.webhooks.failures import DeadLetters
 
     with closing(open_running_store(_settings().state_dir)) as store:
-        yield WebhookFailures(store)
+        yield DeadLetters(store)

@@ -15,7 +15,7 @@ from typing import Literal
 from sigil.config import webhooks
 from sigil.config.webhooks import WebhookTarget
 from sigil.serving import settings
-from sigil.serving.settings import MIN_SECRET_LENGTH, VISIBLE, ConfigError, Network, Reader, Secret
+from sigil.serving.settings import MIN_SECRET_LENGTH, VISIBLE, ConfigError, EnvReader, Network, Secret
 
 SECRETS = ("SIGIL_MNEMONIC", "API_KEY", "WEBHOOK_SECRET", "WEBHOOK_URL", "METRICS_TOKEN", "SIGIL_INIT_TOKEN")
 """Variables whose value is a secret itself, or may hold one."""
@@ -104,7 +104,7 @@ _REVOCATION = re.compile(r"[0-9a-f]{8,32}\Z")
 
 def load(environ: Mapping[str, str]) -> Config:
     """Parse the environment; raises ConfigError with every fault at once."""
-    reader = Reader(environ, _FOREIGN)
+    reader = EnvReader(environ, _FOREIGN)
     config = _read(reader)
     _refuse_not_built(reader)
     reader.warn_unknown("SIGIL_", "RELAY_")
@@ -115,7 +115,7 @@ def load(environ: Mapping[str, str]) -> Config:
 
 def load_mnemonic(environ: Mapping[str, str]) -> Secret:
     """The mnemonic alone, for commands that derive from it; ConfigError."""
-    reader = Reader(environ)
+    reader = EnvReader(environ)
     mnemonic = _mnemonic(reader)
     if mnemonic is None:
         raise ConfigError(reader.faults or [_NO_MNEMONIC])
@@ -135,7 +135,7 @@ def load_renewed(environ: Mapping[str, str]) -> Renewed:
     """These alone: other files may be gone since the start, and must not stand between a stolen key and its revocation.
     ConfigError.
     """
-    reader = Reader(environ)
+    reader = EnvReader(environ)
     preset, revoked = _preset(reader), _revoked(reader)
     if reader.faults:
         raise ConfigError(reader.faults)
@@ -162,7 +162,7 @@ class Address:
 
 def load_address(environ: Mapping[str, str]) -> Address:
     """The address alone, for a health check that is given no secrets; ConfigError."""
-    reader = Reader(environ)
+    reader = EnvReader(environ)
     address = _address(reader)
     if reader.faults:
         raise ConfigError(reader.faults)
@@ -171,7 +171,7 @@ def load_address(environ: Mapping[str, str]) -> Address:
 
 def load_webhook(environ: Mapping[str, str]) -> WebhookSettings:
     """The settings of webhooks and of the store alone, for commands; ConfigError."""
-    reader = Reader(environ)
+    reader = EnvReader(environ)
     url, secrets = webhooks.url(reader), webhooks.secrets(reader)
     state_dir = _state_dir(reader, _address(reader))
     if reader.faults:
@@ -182,11 +182,11 @@ def load_webhook(environ: Mapping[str, str]) -> WebhookSettings:
 _NO_MNEMONIC = "SIGIL_MNEMONIC or SIGIL_MNEMONIC_PATH required"
 
 
-def _mnemonic(r: Reader) -> Secret | None:
+def _mnemonic(r: EnvReader) -> Secret | None:
     return r.secret("SIGIL_MNEMONIC", file="SIGIL_MNEMONIC_PATH")
 
 
-def _address(r: Reader) -> Address:
+def _address(r: EnvReader) -> Address:
     http_port = r.value("SIGIL_HTTP_PORT", None, settings.port)
     port = http_port or r.value("SIGIL_PORT", 8443, settings.port)
     host = r.value("SIGIL_HOST", "0.0.0.0", str)
@@ -194,7 +194,7 @@ def _address(r: Reader) -> Address:
     return Address(reached, port, http_only=http_port is not None)
 
 
-def _read(r: Reader) -> Config:
+def _read(r: EnvReader) -> Config:
     mnemonic = _mnemonic(r)
     mode = r.choice("SIGIL_MODE", "operational", "operational", "init")
     if mode == "operational" and mnemonic is None and not r.faults:
@@ -245,18 +245,18 @@ def _read(r: Reader) -> Config:
     )
 
 
-def _state_dir(r: Reader, address: Address) -> Path:
+def _state_dir(r: EnvReader, address: Address) -> Path:
     return r.value("SIGIL_STATE_DIR", Path(f"/dev/shm/sigil-{address.port}"), settings.absolute)  # noqa: S108
 
 
-def _refuse_not_built(r: Reader) -> None:
+def _refuse_not_built(r: EnvReader) -> None:
     # Parsed, so that a misspelt `true` is a fault too, and not a `false`.
     asked = [name for name in _FLAGS_NOT_BUILT if r.flag(name, default=False)]
     asked += [name for name in _VALUES_NOT_BUILT if r.text(name)]
     r.faults += [f"{name}: not built yet in this version; unset it to start" for name in asked]
 
 
-def _preset(r: Reader) -> tuple[Secret, ...]:
+def _preset(r: EnvReader) -> tuple[Secret, ...]:
     secret = r.secret("API_KEY")
     keys = [key.strip() for key in secret.reveal().split(",") if key.strip()] if secret else []
     # Header values are visible ASCII: another key could never be sent.
@@ -267,7 +267,7 @@ def _preset(r: Reader) -> tuple[Secret, ...]:
     return tuple(Secret(key) for key in keys)
 
 
-def _revoked(r: Reader) -> tuple[str, ...]:
+def _revoked(r: EnvReader) -> tuple[str, ...]:
     items = tuple(item for item in re.split(r"[\s,]+", r.list_or_file("SIGIL_REVOKED_API_KEYS")) if item)
     if not all(_REVOCATION.match(item) for item in items):
         r.faults.append("SIGIL_REVOKED_API_KEYS: is a list of 8 to 32 lower-case hex characters of key ids")

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from sigil.protocol.webhook import standard_signature
 from sigil.serving.private_networks import is_private
-from sigil.serving.settings import MIN_SECRET_LENGTH, Reader, Secret, count
+from sigil.serving.settings import MIN_SECRET_LENGTH, EnvReader, Secret, count
 
 _DEFAULT_SCHEDULE: tuple[int, ...] = (1, 5, 30, 120, 600, 1800)
 _MOST_TRIES_AGAIN = 20
@@ -29,7 +29,7 @@ class WebhookTarget:
     schedule: tuple[int, ...] = _DEFAULT_SCHEDULE
 
 
-def target(r: Reader) -> WebhookTarget | None:
+def target(r: EnvReader) -> WebhookTarget | None:
     """None without WEBHOOK_URL. A fault is noted when there is no secret for it."""
     where, known, waits = url(r), secrets(r), r.value("SIGIL_WEBHOOK_SCHEDULE", _DEFAULT_SCHEDULE, _schedule)
     if where is None:
@@ -41,7 +41,7 @@ def target(r: Reader) -> WebhookTarget | None:
     return WebhookTarget(where, known, waits)
 
 
-def url(r: Reader) -> Secret | None:
+def url(r: EnvReader) -> Secret | None:
     given = r.secret("WEBHOOK_URL")
     try:
         return given and Secret(webhook_url(given.reveal()))
@@ -50,7 +50,7 @@ def url(r: Reader) -> Secret | None:
         return None
 
 
-def secrets(r: Reader) -> tuple[Secret, ...]:
+def secrets(r: EnvReader) -> tuple[Secret, ...]:
     given = r.secret("WEBHOOK_SECRET")
     parts = [part.strip() for part in given.reveal().split(",")] if given else []
     if any(len(part) < MIN_SECRET_LENGTH for part in parts) or len(parts) > 2:

@@ -10,7 +10,7 @@ import msgspec
 
 from sigil.core.quorum import NOT_ELIGIBLE, OPEN, Quorum
 from sigil.core.session_store import Key, Kind
-from sigil.core.webhook_event import Event, Happening, told_at_end
+from sigil.core.webhook_event import Event, EventKind, new_event
 
 READABLE_SECONDS = 86_400
 BYTES_OF_A_BALLOT = 384
@@ -144,7 +144,7 @@ class Vote(msgspec.Struct, frozen=True, array_like=True, gc=False):
         return self.forgotten_at
 
 
-class Named(msgspec.Struct, frozen=True, array_like=True, gc=False):
+class RequestIdRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What a request_id was used for; it goes when its request goes."""
 
     body_sha256: bytes
@@ -157,7 +157,7 @@ class Named(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 APPROVAL = Kind(b"m", Approval, counted=True, reserves=True, long=True)
 VOTE = Kind(b"v", Vote)
-NAMED = Kind(b"n", Named)
+REQUEST_ID = Kind(b"n", RequestIdRecord)
 
 
 def approval_key(mpa_id: bytes) -> Key:
@@ -168,9 +168,9 @@ def vote_key(mpa_id: bytes, member: int) -> Key:
     return Key(VOTE, member_name(mpa_id, member))
 
 
-def named_key(owner: bytes, request_id: str) -> Key:
+def request_id_key(owner: bytes, request_id: str) -> Key:
     """Scoped to the owner."""
-    return Key(NAMED, hashlib.sha256(owner + b"POST /mpa/request\0" + request_id.encode()).digest()[:16])
+    return Key(REQUEST_ID, hashlib.sha256(owner + b"POST /mpa/request\0" + request_id.encode()).digest()[:16])
 
 
 def member_name(mpa_id: bytes, member: int) -> bytes:
@@ -201,10 +201,10 @@ def event_of(now: float, mpa_id: bytes, approval: Approval) -> tuple[Key, Event]
     """The write that tells the integrator of a request that was decided or has timed out."""
     if approval.end is None:
         raise ValueError("a request that has not ended is no event")
-    return told_at_end(
+    return new_event(
         now,
         mpa_id,
-        Happening[f"MPA_{approval.state.name}"],
+        EventKind[f"MPA_{approval.state.name}"],
         approval.end.at,
         owner=approval.owner,
         action=approval.action,

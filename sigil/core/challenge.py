@@ -14,9 +14,9 @@ from typing import Literal
 import msgspec
 
 from sigil.core.device_ledger import Ledger, Limits
-from sigil.core.push_outbox import Entry, Push, after_answer, after_end, new_entry, outbox_key
+from sigil.core.push_outbox import OutboxEntry, Push, after_answer, after_end, new_entry, outbox_key
 from sigil.core.session_store import Decision, Key, Kind
-from sigil.core.webhook_event import Event, Happening, told_at_end
+from sigil.core.webhook_event import Event, EventKind, new_event
 from sigil.protocol.errors import ChallengeAlreadyUsed, ChallengeExpired, ChallengeNotFound, IdempotencyConflict
 
 READABLE_SECONDS = 600
@@ -108,7 +108,7 @@ class Challenge(msgspec.Struct, frozen=True, array_like=True, gc=False):
         return {State.VERIFIED: "approved", State.REJECTED: "rejected"}.get(self.state)  # type: ignore[return-value]
 
 
-class Idempotent(msgspec.Struct, frozen=True, array_like=True, gc=False):
+class IdempotencyRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What an Idempotency-Key was used for; it goes when its challenge goes."""
 
     body_sha256: bytes
@@ -121,7 +121,7 @@ class Idempotent(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 CHALLENGE = Kind(b"c", Challenge, counted=True)
 LEDGER = Kind(b"l", Ledger)
-IDEMPOTENT = Kind(b"i", Idempotent)
+IDEMPOTENCY = Kind(b"i", IdempotencyRecord)
 
 
 def challenge_key(challenge_id: bytes) -> Key:
@@ -136,7 +136,7 @@ def ledger_key(public_key: bytes) -> Key:
 
 
 def idempotency_key(name: bytes) -> Key:
-    return Key(IDEMPOTENT, name)
+    return Key(IDEMPOTENCY, name)
 
 
 class Issued(msgspec.Struct, frozen=True):
@@ -167,7 +167,9 @@ def expired(challenge: Challenge) -> Challenge:
     return _moved(challenge, "expire", challenge.expires_at)
 
 
-def replay(now: float, known: Idempotent | None, body_sha256: bytes, challenge: Challenge | None) -> Issued | None:
+def replay(
+    now: float, known: IdempotencyRecord | None, body_sha256: bytes, challenge: Challenge | None
+) -> Issued | None:
     """The first answer to an Idempotency-Key, None when the key is free; another body is a conflict."""
     challenge = settle(now, challenge)
     if known is None or challenge is None:
@@ -185,20 +187,20 @@ def issue(
     *,
     limits: Limits,
     body_sha256: bytes,
-    stale: Idempotent | None = None,
+    stale: IdempotencyRecord | None = None,
 ) -> Decision[Issued]:
     """A new challenge, if the limits of its owner and device let it be.
 
     `stale`: the Idempotency-Key's former use, whose challenge is over. It goes here and now: the sweep of the
     old challenge would take the new use of the key with it.
     """
-    entered = (ledger or Ledger()).entered(now, challenge.owner, challenge_id, challenge.expires_at, limits)
+    entered = (ledger or Ledger()).with_pending(now, challenge.owner, challenge_id, challenge.expires_at, limits)
     writes: list[tuple[Key, object]] = [
         (challenge_key(challenge_id), challenge),
         (ledger_key(challenge.public_key), entered),
     ]
     if challenge.idempotency:
-        writes.append((idempotency_key(challenge.idempotency), Idempotent(body_sha256, challenge_id)))
+        writes.append((idempotency_key(challenge.idempotency), IdempotencyRecord(body_sha256, challenge_id)))
     if stale is not None:
         writes += [(challenge_key(stale.challenge_id), None), (outbox_key(stale.challenge_id), None)]
     if challenge.push:
@@ -211,11 +213,11 @@ def answer(
     challenge_id: bytes,
     challenge: Challenge | None,
     ledger: Ledger | None,
-    entry: Entry | None = None,
+    entry: OutboxEntry | None = None,
     *,
     approved: bool,
     reason: str = "",
-    webhook: bool = False,
+    emit_event: bool = False,
 ) -> Decision[Challenge]:
     """The device's answer, its signature verified before: the first one wins, and only in time."""
     challenge = _found(settle(now, challenge))
@@ -227,7 +229,7 @@ def answer(
         now, challenge.owner, challenge_id, approved=approved, unknown_trigger=reason == "unknown_trigger"
     )
     decision = _end(challenge_id, ended, tallied, entry, after_answer(entry))
-    return _told(now, challenge_id, decision) if webhook else decision
+    return _with_event(now, challenge_id, decision) if emit_event else decision
 
 
 def wrong_code(
@@ -235,9 +237,9 @@ def wrong_code(
     challenge_id: bytes,
     challenge: Challenge | None,
     ledger: Ledger | None,
-    entry: Entry | None = None,
+    entry: OutboxEntry | None = None,
     *,
-    webhook: bool = False,
+    emit_event: bool = False,
 ) -> Decision[Challenge]:
     """An approval signed over another code than the one shown: the third ends the challenge."""
     challenge = _found(settle(now, challenge))
@@ -249,18 +251,22 @@ def wrong_code(
     tallied = (ledger or Ledger()).answered(now, challenge.owner, challenge_id, approved=False)
     ended = _moved(counted, "reject", now, WRONG_CODE)
     decision = _end(challenge_id, ended, tallied, entry, after_end(now, entry, ended.push))
-    return _told(now, challenge_id, decision) if webhook else decision
+    return _with_event(now, challenge_id, decision) if emit_event else decision
 
 
 def cancel(
-    now: float, challenge_id: bytes, challenge: Challenge | None, ledger: Ledger | None, entry: Entry | None = None
+    now: float,
+    challenge_id: bytes,
+    challenge: Challenge | None,
+    ledger: Ledger | None,
+    entry: OutboxEntry | None = None,
 ) -> Decision[Challenge]:
     """The owner takes it back; again is no error, after another end it is too late."""
     challenge = _found(settle(now, challenge))
     if challenge.state is State.CANCELLED:
         return Decision(challenge)
     _refuse_final(challenge)
-    left = (ledger or Ledger()).left(challenge.owner, challenge_id)
+    left = (ledger or Ledger()).removed(challenge.owner, challenge_id)
     return _end(challenge_id, _moved(challenge, "cancel", now), left, entry, after_end(now, entry, challenge.push))
 
 
@@ -280,7 +286,7 @@ def _refuse_final(challenge: Challenge) -> None:
 
 
 def _end(
-    challenge_id: bytes, ended: Challenge, ledger: Ledger, entry: Entry | None, after: Entry | None
+    challenge_id: bytes, ended: Challenge, ledger: Ledger, entry: OutboxEntry | None, after: OutboxEntry | None
 ) -> Decision[Challenge]:
     """`after` is the entry of the outbox from now on."""
     writes: tuple[tuple[Key, object], ...] = (
@@ -296,10 +302,10 @@ def event_of(now: float, challenge_id: bytes, challenge: Challenge) -> tuple[Key
     """The write that tells the integrator of a challenge that was answered or has expired."""
     if challenge.end is None:
         raise ValueError("a challenge that has not ended is no event")
-    return told_at_end(
+    return new_event(
         now,
         challenge_id,
-        Happening[f"CHALLENGE_{challenge.state.name}"],
+        EventKind[f"CHALLENGE_{challenge.state.name}"],
         challenge.end.at,
         owner=challenge.owner,
         action=challenge.action,
@@ -308,6 +314,6 @@ def event_of(now: float, challenge_id: bytes, challenge: Challenge) -> tuple[Key
     )
 
 
-def _told(now: float, challenge_id: bytes, ending: Decision[Challenge]) -> Decision[Challenge]:
+def _with_event(now: float, challenge_id: bytes, ending: Decision[Challenge]) -> Decision[Challenge]:
     """The same, and the integrator is to be told of it. Of a cancellation it knows: that was its own."""
     return msgspec.structs.replace(ending, writes=(*ending.writes, event_of(now, challenge_id, ending.result)))

@@ -75,21 +75,21 @@ class Ledger(msgspec.Struct, frozen=True, array_like=True, gc=False):
         """Ids of what may still be pending, of all owners."""
         return [entry[0] for tally in self.tallies for entry in tally.pending if _pends(now, entry[1])]
 
-    def asked_with_others(self, now: float, owner: bytes, mpa_id: bytes, expires_at: int, limits: Limits) -> Ledger:
+    def enter_for_approval(self, now: float, owner: bytes, mpa_id: bytes, expires_at: int, limits: Limits) -> Ledger:
         """As `entered`, for one member of a multi-party request; the row fades by itself."""
-        entered = self.entered(now, owner, mpa_id, expires_at, limits)
+        entered = self.with_pending(now, owner, mpa_id, expires_at, limits)
         return msgspec.structs.replace(entered, look_at=max(entered.look_at, expires_at))
 
-    def taken_back(self, owner: bytes, mpa_id: bytes, limits: Limits) -> Ledger:
+    def refunded(self, owner: bytes, mpa_id: bytes, limits: Limits) -> Ledger:
         """As if that request had never been asked: another member of it could not be."""
         tally = self._tally(owner).without(mpa_id)
         paid = max(0, tally.paid_until_ms - 60_000 // limits.per_minute) if limits.per_minute else 0
         return self._with(msgspec.structs.replace(tally, paid_until_ms=paid))
 
-    def entered(self, now: float, owner: bytes, challenge_id: bytes, expires_at: int, limits: Limits) -> Ledger:
+    def with_pending(self, now: float, owner: bytes, challenge_id: bytes, expires_at: int, limits: Limits) -> Ledger:
         """With one more pending challenge; RateLimited or TooManyPending when the owner may not."""
         tally = self._tally(owner)
-        _refuse_muted(now, tally)
+        _check_mute(now, tally)
         pending = tuple(entry for entry in tally.pending if _pends(now, entry[1]))
         if len(pending) >= limits.max_pending:
             raise TooManyPending(retry_after=int(min(expires for _, expires in pending) - now) + 1, limit="pending")
@@ -111,7 +111,7 @@ class Ledger(msgspec.Struct, frozen=True, array_like=True, gc=False):
             tally = msgspec.structs.replace(tally, mutes=remembered + 1, muted_until=int(now) + seconds)
         return self._with(tally)
 
-    def left(self, owner: bytes, challenge_id: bytes) -> Ledger:
+    def removed(self, owner: bytes, challenge_id: bytes) -> Ledger:
         return self._with(self._tally(owner).without(challenge_id))
 
     def pruned(self, now: float) -> Ledger | None:
@@ -141,7 +141,7 @@ def _pends(now: float, expires_at: int) -> bool:
     return now < expires_at <= now + _LONGEST_SECONDS
 
 
-def _refuse_muted(now: float, tally: Tally) -> None:
+def _check_mute(now: float, tally: Tally) -> None:
     # Bounded from now, here and below: a clock that was set back must not shut a device out for as long.
     until = min(tally.muted_until, int(now) + MAX_MUTE_SECONDS)
     if tally.mutes and now < until:

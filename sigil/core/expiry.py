@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from sigil.core import approval as approvals
 from sigil.core import voting
-from sigil.core.approval import APPROVAL, VOTE, Approval, named_key
+from sigil.core.approval import APPROVAL, VOTE, Approval, request_id_key
 from sigil.core.challenge import (
     CHALLENGE,
     LEDGER,
@@ -19,7 +19,7 @@ from sigil.core.challenge import (
     ledger_key,
     settle,
 )
-from sigil.core.nonce import SPENT
+from sigil.core.nonce import USED_NONCE
 from sigil.core.push_outbox import after_end, outbox_key
 from sigil.core.session_store import Decision, Key
 
@@ -31,14 +31,14 @@ class Swept(NamedTuple):
     timed_out: list[tuple[bytes, Approval]]
 
 
-def sweep(now: float, rows: Mapping[Key, Any], *, webhook: bool = False) -> Decision[Swept]:
+def sweep(now: float, rows: Mapping[Key, Any], *, emit_events: bool = False) -> Decision[Swept]:
     """One decision about due rows; `rows` also holds the ledgers and entries of the challenges in it, and what is under
     way for the requests.
 
     The result is what ended just now; with `webhook` the integrator is to be told of it. Rows that another worker
     dealt with meanwhile are left alone.
     """
-    batch = _Batch(now, dict(rows), webhook=webhook)
+    batch = _Batch(now, dict(rows), webhook=emit_events)
     for key, row in rows.items():
         if row is None or not 0 < row.due <= now:
             continue
@@ -48,7 +48,7 @@ def sweep(now: float, rows: Mapping[Key, Any], *, webhook: bool = False) -> Deci
             batch.approval(key, row)
         elif key.kind is LEDGER:
             batch.prune(key)
-        elif key.kind in {SPENT, VOTE}:
+        elif key.kind in {USED_NONCE, VOTE}:
             batch.write(key, None)
     ended = (*(name for name, _ in batch.swept.expired), *(name for name, _ in batch.swept.timed_out))
     return Decision(batch.swept, tuple(batch.writes.items()), ended)
@@ -84,11 +84,11 @@ class _Batch:
             self.time_out(key.name, settled or approvals.timed_out(row))
         if settled is None:
             self.write(key, None)
-            self.write(named_key(row.owner, row.request_id), None)
+            self.write(request_id_key(row.owner, row.request_id), None)
 
     def time_out(self, name: bytes, approval: Approval) -> None:
         self.swept.timed_out.append((name, approval))
-        for at, written in voting.end(self._now, name, approval, self._rows, webhook=self._webhook):
+        for at, written in voting.end(self._now, name, approval, self._rows, emit_event=self._webhook):
             self.write(at, written)
 
     def expire(self, name: bytes, challenge: Challenge) -> None:

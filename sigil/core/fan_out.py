@@ -117,7 +117,7 @@ def _clear(now: float, mpa_id: bytes, approval: Approval, batch: range, *, pushe
             continue
         ledger: Ledger | None = rows.get(ledger_key(approval.members[member]))
         if ledger is not None:
-            writes.append((ledger_key(approval.members[member]), ledger.left(approval.owner, mpa_id)))
+            writes.append((ledger_key(approval.members[member]), ledger.removed(approval.owner, mpa_id)))
         if member < pushed:
             at = outbox_key(member_name(mpa_id, member))
             entry = rows.get(at)

@@ -7,7 +7,7 @@ import msgspec
 from sigil.core.session_store import Decision, Key, Kind
 
 
-class Spent(msgspec.Struct, frozen=True, array_like=True, gc=False):
+class UsedNonce(msgspec.Struct, frozen=True, array_like=True, gc=False):
     until: int
 
     @property
@@ -15,11 +15,11 @@ class Spent(msgspec.Struct, frozen=True, array_like=True, gc=False):
         return self.until
 
 
-SPENT = Kind(b"s", Spent)
+USED_NONCE = Kind(b"s", UsedNonce)
 
 
-def spend(key: Key, spent: Spent | None, until: int) -> Decision[bool]:
+def use_once(key: Key, spent: UsedNonce | None, until: int) -> Decision[bool]:
     """True for the first use, False for any other; remembered until the Unix second `until`."""
     if spent is not None:
         return Decision(False)
-    return Decision(True, ((key, Spent(until)),))
+    return Decision(True, ((key, UsedNonce(until)),))

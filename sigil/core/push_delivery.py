@@ -9,11 +9,11 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 
 from sigil.core.challenge import Challenge
-from sigil.core.push_outbox import Claim, Entry, Push, Step, outbox_key
-from sigil.core.push_subject import Asked, asked_key, still_asked
+from sigil.core.push_outbox import Claim, OutboxEntry, Push, Step, outbox_key
+from sigil.core.push_subject import PushSubject, is_pending, subject_key
 from sigil.core.session_store import Decision, Key
 
-Word = Literal[
+DeliveryResult = Literal[
     "delivered",
     "queued",
     "not_registered",
@@ -24,7 +24,7 @@ Word = Literal[
     "unknown",  # the relay was asked what became of a push, and has no memory of it
     "over",  # nothing was sent: what was asked ended meanwhile
 ]
-_PUSH: dict[Word, Push] = {
+_PUSH: dict[DeliveryResult, Push] = {
     "delivered": Push.DELIVERED,
     "queued": Push.QUEUED,
     "not_registered": Push.NOT_REGISTERED,
@@ -33,7 +33,7 @@ _PUSH: dict[Word, Push] = {
     "failed": Push.FAILED,
     "relay_unreachable": Push.RELAY_UNREACHABLE,
 }
-ASK_SECONDS = (1, 3, 11, 45)
+POLL_SECONDS = (1, 3, 11, 45)
 """From one question what became of a queued push to the next: 1, 4, 15 and 60 s after the relay took it."""
 RATE_SECONDS = (5, 10, 20, 30)
 """From one try of a rate-limited push to the next; the last stays."""
@@ -47,7 +47,7 @@ _After = Callable[[float], int]
 """The Unix second after so many seconds."""
 
 
-class Done(NamedTuple):
+class Completion(NamedTuple):
     """A claim that its holder completed. `push` is how the push stands now, `before` how it stood.
 
     `asked` is the row of the challenge or request, None when that is gone. Of a request nobody asks how each push
@@ -55,8 +55,8 @@ class Done(NamedTuple):
     """
 
     claim: Claim
-    word: Word
-    asked: Asked | None
+    result: DeliveryResult
+    subject: PushSubject | None
     before: Push = Push.DISABLED
     push: Push = Push.DISABLED
 
@@ -64,24 +64,24 @@ class Done(NamedTuple):
 def rows_of(claims: Sequence[Claim]) -> list[Key]:
     """The keys whose rows `complete` decides about."""
     # Members of one request share its row: it is read once.
-    return [*(outbox_key(name) for name, _ in claims), *dict.fromkeys(asked_key(name) for name, _ in claims)]
+    return [*(outbox_key(name) for name, _ in claims), *dict.fromkeys(subject_key(name) for name, _ in claims)]
 
 
 def complete(
-    now: float, claims: Sequence[Claim], words: Sequence[Word], rows: Sequence[Any], jitter: float
-) -> Decision[list[Done]]:
+    now: float, claims: Sequence[Claim], words: Sequence[DeliveryResult], rows: Sequence[Any], jitter: float
+) -> Decision[list[Completion]]:
     """Write down what became of claims, of at most MOST_COMPLETIONS; `rows` are those of `rows_of`, jitter is 0..1.
 
     A claim whose token the entry does not have any more changes nothing: somebody else has taken it over.
     """
-    done: list[Done] = []
+    done: list[Completion] = []
     writes: list[tuple[Key, Any]] = []
 
     def after(seconds: float) -> int:
         # A fifth more or less, for all of one batch: the batches of one moment are not to come back together.
         return math.ceil(now + seconds * (0.8 + 0.4 * jitter)) if seconds else int(now)
 
-    entries, keys = rows[: len(claims)], [asked_key(name) for name, _ in claims]
+    entries, keys = rows[: len(claims)], [subject_key(name) for name, _ in claims]
     asked_at = dict(zip(dict.fromkeys(keys), rows[len(claims) :], strict=True))
     for claimed, word, entry, key in zip(claims, words, entries, keys, strict=True):
         name, held = claimed
@@ -91,13 +91,15 @@ def complete(
         told = _told(held, word, asked)
         if told is not asked:
             writes.append((key, told))
-        is_asked = told is not None and still_asked(name, told)
+        is_asked = told is not None and is_pending(name, told)
         writes.append((outbox_key(name), _next(held, word, entry, is_asked, after)))
-        done.append(Done(claimed, word, told, *_standing(held, word, asked, told)))
+        done.append(Completion(claimed, word, told, *_standing(held, word, asked, told)))
     return Decision(done, tuple(writes))
 
 
-def _standing(held: Entry, word: Word, asked: Asked | None, told: Asked | None) -> tuple[Push, Push]:
+def _standing(
+    held: OutboxEntry, word: DeliveryResult, asked: PushSubject | None, told: PushSubject | None
+) -> tuple[Push, Push]:
     """How the push stood, and stands now; of a request, what was heard just now."""
     if isinstance(asked, Challenge) and isinstance(told, Challenge):
         return asked.push, told.push
@@ -106,17 +108,19 @@ def _standing(held: Entry, word: Word, asked: Asked | None, told: Asked | None) 
     return Push.DISABLED, _PUSH.get(word, Push.DISABLED)
 
 
-def _told(held: Entry, word: Word, asked: Asked | None) -> Asked | None:
+def _told(held: OutboxEntry, word: DeliveryResult, asked: PushSubject | None) -> PushSubject | None:
     """The row with what is known of its push now. Delivered stays; a question without an answer tells nothing."""
     push = _PUSH.get(word)
     if not isinstance(asked, Challenge) or push is None or held.step is Step.CLEAR:
         return asked
-    if asked.push in {push, Push.DELIVERED} or (held.step is Step.ASK and push is Push.RELAY_UNREACHABLE):
+    if asked.push in {push, Push.DELIVERED} or (held.step is Step.POLL_OUTCOME and push is Push.RELAY_UNREACHABLE):
         return asked
     return msgspec.structs.replace(asked, push=push)
 
 
-def _next(held: Entry, word: Word, entry: Entry, is_asked: bool, after: _After) -> Entry | None:
+def _next(
+    held: OutboxEntry, word: DeliveryResult, entry: OutboxEntry, is_asked: bool, after: _After
+) -> OutboxEntry | None:
     """The entry from now on; None when nothing is left to be said."""
     if held.step is Step.CLEAR:
         return _free(entry, after(_AGAIN_SECONDS)) if word == "relay_unreachable" else None
@@ -135,12 +139,12 @@ def _next(held: Entry, word: Word, entry: Entry, is_asked: bool, after: _After) 
     return again if again is not None and again.due < again.expires_at else None
 
 
-def _again(word: Word, entry: Entry, after: _After) -> Entry | None:
+def _again(word: DeliveryResult, entry: OutboxEntry, after: _After) -> OutboxEntry | None:
     """What is to be done after an answer of the relay that was not its last word; else None."""
     if word == "queued":
-        tries = entry.tries if entry.step is Step.ASK else 0
-        if tries < len(ASK_SECONDS):
-            return _free(entry, after(ASK_SECONDS[tries]), step=Step.ASK, tries=tries + 1)
+        tries = entry.tries if entry.step is Step.POLL_OUTCOME else 0
+        if tries < len(POLL_SECONDS):
+            return _free(entry, after(POLL_SECONDS[tries]), step=Step.POLL_OUTCOME, tries=tries + 1)
     elif word == "rate_limited":
         tries = entry.tries if entry.step is Step.PUSH else 0
         seconds = RATE_SECONDS[min(tries, len(RATE_SECONDS) - 1)]
@@ -150,5 +154,5 @@ def _again(word: Word, entry: Entry, after: _After) -> Entry | None:
     return None
 
 
-def _free(entry: Entry, due: int, **changed: Any) -> Entry:
+def _free(entry: OutboxEntry, due: int, **changed: Any) -> OutboxEntry:
     return msgspec.structs.replace(entry, due=due, token=b"", **changed)

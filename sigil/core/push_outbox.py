@@ -61,11 +61,11 @@ class Step(IntEnum):
     """What is to be done next: push the challenge, ask what became of it, or take the notification away."""
 
     PUSH = 0
-    ASK = 1
+    POLL_OUTCOME = 1
     CLEAR = 2
 
 
-class Entry(msgspec.Struct, frozen=True, array_like=True, gc=False):
+class OutboxEntry(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Claimed while it has a token, until `due`; else to be claimed from `due` on. Times are Unix seconds.
 
     `claims` counts all claims, `tries` those of the present step that led to another try.
@@ -83,24 +83,24 @@ class Entry(msgspec.Struct, frozen=True, array_like=True, gc=False):
         return True
 
 
-OUTBOX = Kind(b"o", Entry, counted=True, queue=True)
+OUTBOX = Kind(b"o", OutboxEntry, counted=True, queue=True)
 
 
 def outbox_key(name: bytes) -> Key:
     return Key(OUTBOX, name)
 
 
-def new_entry(now: float, expires_at: int) -> Entry:
+def new_entry(now: float, expires_at: int) -> OutboxEntry:
     """For what is newly asked."""
-    return Entry(Step.PUSH, int(now) + OWN_SECONDS, expires_at)
+    return OutboxEntry(Step.PUSH, int(now) + OWN_SECONDS, expires_at)
 
 
-def after_answer(entry: Entry | None) -> Entry | None:
+def after_answer(entry: OutboxEntry | None) -> OutboxEntry | None:
     """The device has answered: nothing more is to be said. What is under way is completed by whoever has it."""
     return entry if entry is not None and entry.token else None
 
 
-def after_end(now: float, entry: Entry | None, push: Push) -> Entry | None:
+def after_end(now: float, entry: OutboxEntry | None, push: Push) -> OutboxEntry | None:
     """What was asked ended otherwise: its notification goes away, if it may have been shown.
 
     A clear that waits for the push under way keeps its token, and so its turn: it must not overtake the push.
@@ -109,17 +109,19 @@ def after_end(now: float, entry: Entry | None, push: Push) -> Entry | None:
         return None
     expires_at = int(now) + CLEAR_SECONDS
     if entry is not None and entry.token:
-        return Entry(Step.CLEAR, entry.due, expires_at, entry.claims, entry.token)
+        return OutboxEntry(Step.CLEAR, entry.due, expires_at, entry.claims, entry.token)
     # Claimed once more since the relay said so: whoever died with that claim may have sent it.
     unheard = entry is not None and entry.claims > entry.tries
-    return None if push in _NEVER_SHOWN and not unheard else Entry(Step.CLEAR, int(now) + OWN_SECONDS, expires_at)
+    return None if push in _NEVER_SHOWN and not unheard else OutboxEntry(Step.CLEAR, int(now) + OWN_SECONDS, expires_at)
 
 
-Claim = tuple[bytes, Entry]
+Claim = tuple[bytes, OutboxEntry]
 """The name of an entry, and the entry as it was claimed."""
 
 
-def claim(now: float, keys: Sequence[Key], entries: Sequence[Entry | None], token: bytes) -> Decision[list[Claim]]:
+def claim(
+    now: float, keys: Sequence[Key], entries: Sequence[OutboxEntry | None], token: bytes
+) -> Decision[list[Claim]]:
     """Take what may be taken, until LEASE_SECONDS from now. Of at most MOST_CLAIMS keys."""
     claims: list[Claim] = []
     writes: list[tuple[Key, Any]] = []
@@ -133,7 +135,7 @@ def claim(now: float, keys: Sequence[Key], entries: Sequence[Entry | None], toke
     return Decision(claims, tuple(writes))
 
 
-def _claimed(now: float, entry: Entry, token: bytes) -> Entry | None:
+def _claimed(now: float, entry: OutboxEntry, token: bytes) -> OutboxEntry | None:
     if now < entry.expires_at:
         return msgspec.structs.replace(entry, due=int(now) + LEASE_SECONDS, claims=entry.claims + 1, token=token)
     if entry.step is Step.CLEAR:

@@ -7,7 +7,7 @@ from sigil.core.approval import Approval, approval_key
 from sigil.core.challenge import Challenge, challenge_key
 from sigil.core.session_store import Key
 
-Asked = Challenge | Approval
+PushSubject = Challenge | Approval
 _ID_BYTES = 16
 
 
@@ -24,20 +24,20 @@ def member_of(name: bytes) -> int:
     return int.from_bytes(name[_ID_BYTES:])
 
 
-def asked_key(name: bytes) -> Key:
+def subject_key(name: bytes) -> Key:
     """Where it stands what is asked."""
     return approval_key(name[:_ID_BYTES]) if is_member(name) else challenge_key(name)
 
 
-def settled(now: float, asked: Asked | None) -> Asked | None:
+def current_state(now: float, asked: PushSubject | None) -> PushSubject | None:
     """The row as it reads at `now`."""
     return approval.settle(now, asked) if isinstance(asked, Approval) else challenge.settle(now, asked)
 
 
-def still_asked(name: bytes, asked: Asked) -> bool:
+def is_pending(name: bytes, asked: PushSubject) -> bool:
     return asked.waits_for(member_of(name)) if isinstance(asked, Approval) else asked.open
 
 
-def device_of(name: bytes, asked: Asked) -> bytes:
+def device_of(name: bytes, asked: PushSubject) -> bytes:
     """The public key of the device that is asked."""
     return asked.members[member_of(name)] if isinstance(asked, Approval) else asked.public_key

@@ -1,7 +1,7 @@
 """The session-store port: one transaction reads rows, asks a pure rule, and writes what the rule decided.
 
 Everything that decides (answer, cancel, expiry, idempotency, pending limits) goes through
-`SessionStore.decide`, so that it holds on any number of worker processes.
+`SessionStore.transact`, so that it holds on any number of worker processes.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Decision(msgspec.Struct, Generic[T_co], frozen=True):
     ended: tuple[bytes, ...] = ()
 
 
-def telling(decided: Decision[T]) -> Decision[tuple[T, bool]]:
+def with_ended_flag(decided: Decision[T]) -> Decision[tuple[T, bool]]:
     """The same, and whether this very decision ended something: of several at once one did, and tells of it."""
     return Decision((decided.result, bool(decided.ended)), decided.writes, decided.ended)
 
@@ -77,12 +77,12 @@ Rule = Callable[[float, tuple[Any, ...]], Decision[T]]
 """
 
 
-class Ends(NamedTuple):
+class EndLogTail(NamedTuple):
     """The tail of the log of ends after a position; `lost`: the log had already dropped part of it."""
 
     position: int
     ids: tuple[bytes, ...]
-    lost: bool
+    truncated: bool
 
 
 class Usage(NamedTuple):
@@ -106,7 +106,7 @@ class SessionStore(Protocol):
 
     async def get(self, key: Key) -> Any | None: ...
 
-    async def decide(self, keys: Sequence[Key], rule: Rule[T], *, creates: bool = False) -> T:
+    async def transact(self, keys: Sequence[Key], rule: Rule[T], *, creates: bool = False) -> T:
         """Read `keys`, call `rule`, write its decision, all in one transaction.
 
         With `creates=True`, raises StoreFull before the rule is called when less than the reserve is free.
@@ -115,7 +115,7 @@ class SessionStore(Protocol):
     async def due(self, now: float, limit: int, queue: Kind | None = None) -> list[Key]:
         """The keys with 0 < due <= now, the longest due first, at most `limit`: of all kinds but queues, or of one."""
 
-    async def ends(self, after: int | None) -> Ends:
+    async def ends(self, after: int | None) -> EndLogTail:
         """What ended after a position; None asks for the present position alone."""
 
     def usage(self) -> Usage: ...

@@ -13,14 +13,14 @@ from sigil.core import fan_out
 from sigil.core.approval import (
     READABLE_SECONDS,
     Approval,
-    Named,
+    RequestIdRecord,
     State,
     Vote,
     approval_key,
     event_of,
     member_name,
     moved,
-    named_key,
+    request_id_key,
     settle,
     vote_key,
 )
@@ -33,7 +33,7 @@ from sigil.core.session_store import Decision
 from sigil.protocol.errors import AlreadyAnswered, MpaClosed, MpaExpired, MpaNotFound, NotEligible, RequestIdConflict
 
 
-class Asked(NamedTuple):
+class CreatedApproval(NamedTuple):
     """`repeated`: the row is that of the first request with the same request_id."""
 
     mpa_id: bytes
@@ -57,14 +57,16 @@ class Counted(NamedTuple):
     satisfied_before: bool
 
 
-def repeat(now: float, named: Named | None, body_sha256: bytes, approval: Approval | None) -> Asked | None:
+def repeat(
+    now: float, named: RequestIdRecord | None, body_sha256: bytes, approval: Approval | None
+) -> CreatedApproval | None:
     """What a request_id was used for, None when it is free; another body is a conflict."""
     approval = settle(now, approval)
     if named is None or approval is None:
         return None
     if named.body_sha256 != body_sha256:
         raise RequestIdConflict
-    return Asked(named.mpa_id, approval, repeated=True)
+    return CreatedApproval(named.mpa_id, approval, repeated=True)
 
 
 def enter(now: float, mpa_id: bytes, approval: Approval, members: range, rows: Rows, *, limits: Limits) -> Writes:
@@ -74,24 +76,30 @@ def enter(now: float, mpa_id: bytes, approval: Approval, members: range, rows: R
         if approval.unanswered(member):
             key = ledger_key(approval.members[member])
             ledger = rows[key] or Ledger()
-            entered = ledger.asked_with_others(now, approval.owner, mpa_id, approval.expires_at, limits)
+            entered = ledger.enter_for_approval(now, approval.owner, mpa_id, approval.expires_at, limits)
             writes.append((key, entered))
     return writes
 
 
-def take_back(now: float, mpa_id: bytes, approval: Approval, members: range, rows: Rows, *, limits: Limits) -> Writes:
+def refund(now: float, mpa_id: bytes, approval: Approval, members: range, rows: Rows, *, limits: Limits) -> Writes:
     """Undo `enter`, whose request could not be made."""
     writes: Writes = []
     for key in (ledger_key(approval.members[member]) for member in members if approval.unanswered(member)):
         ledger: Ledger | None = rows[key]
         if ledger is not None:
-            writes.append((key, ledger.taken_back(approval.owner, mpa_id, limits).pruned(now)))
+            writes.append((key, ledger.refunded(approval.owner, mpa_id, limits).pruned(now)))
     return writes
 
 
 def request(
-    now: float, mpa_id: bytes, approval: Approval, body_sha256: bytes, *, entered: Writes, stale: Named | None = None
-) -> Decision[Asked]:
+    now: float,
+    mpa_id: bytes,
+    approval: Approval,
+    body_sha256: bytes,
+    *,
+    entered: Writes,
+    stale: RequestIdRecord | None = None,
+) -> Decision[CreatedApproval]:
     """A new request, whose members' ledgers are `entered` here or were before.
 
     `stale`: what its request_id was used for before, which is over. It goes here and now: the sweep of the old request
@@ -99,13 +107,13 @@ def request(
     """
     writes: Writes = [
         (approval_key(mpa_id), approval),
-        (named_key(approval.owner, approval.request_id), Named(body_sha256, mpa_id)),
+        (request_id_key(approval.owner, approval.request_id), RequestIdRecord(body_sha256, mpa_id)),
         *entered,
         *fan_out.pushes(now, mpa_id, approval),
     ]
     if stale is not None:
         writes.append((approval_key(stale.mpa_id), None))
-    return Decision(Asked(mpa_id, approval), tuple(writes))
+    return Decision(CreatedApproval(mpa_id, approval), tuple(writes))
 
 
 def may_end(approval: Approval, ballot: Ballot) -> bool:
@@ -113,7 +121,7 @@ def may_end(approval: Approval, ballot: Ballot) -> bool:
     return approval.open and approval.quorum.outcome(_with(approval, ballot)) is not None
 
 
-def vote(now: float, mpa_id: bytes, ballot: Ballot, rows: Rows, *, webhook: bool = False) -> Decision[Counted]:
+def vote(now: float, mpa_id: bytes, ballot: Ballot, rows: Rows, *, emit_event: bool = False) -> Decision[Counted]:
     """Count a member's first answer, and end the request when it decides; with `webhook` the integrator is told."""
     approval = _votable(now, rows[approval_key(mpa_id)], ballot.member)
     counted = msgspec.structs.replace(approval, ballots=_with(approval, ballot))
@@ -124,7 +132,7 @@ def vote(now: float, mpa_id: bytes, ballot: Ballot, rows: Rows, *, webhook: bool
         return Decision(Counted(counted, already), (*writes, (approval_key(mpa_id), counted)))
     ended = moved(counted, outcome, now)
     return Decision(
-        Counted(ended, already), (*writes, *end(now, mpa_id, ended, rows, webhook=webhook)), ended=(mpa_id,)
+        Counted(ended, already), (*writes, *end(now, mpa_id, ended, rows, emit_event=emit_event)), ended=(mpa_id,)
     )
 
 
@@ -136,12 +144,12 @@ def cancel(now: float, mpa_id: bytes, rows: Rows) -> Decision[Approval]:
     if not approval.open:
         raise MpaClosed(status=approval.state.word)
     ended = moved(approval, "cancel", now)
-    return Decision(ended, tuple(end(now, mpa_id, ended, rows, webhook=False)), ended=(mpa_id,))
+    return Decision(ended, tuple(end(now, mpa_id, ended, rows, emit_event=False)), ended=(mpa_id,))
 
 
-def end(now: float, mpa_id: bytes, ended: Approval, rows: Rows, *, webhook: bool) -> Writes:
+def end(now: float, mpa_id: bytes, ended: Approval, rows: Rows, *, emit_event: bool) -> Writes:
     """All that is written when a request ends, however it ends; with `webhook` the integrator is told of it."""
-    told = [event_of(now, mpa_id, ended)] if webhook else []
+    told = [event_of(now, mpa_id, ended)] if emit_event else []
     return [(approval_key(mpa_id), ended), *told, *fan_out.clears(now, mpa_id, ended, rows)]
 
 

@@ -25,7 +25,7 @@ Outcome = Literal["success", "failure", "retry"]
 _AGAIN = frozenset({408, 425, 429})
 
 
-class Answer(NamedTuple):
+class AttemptResult(NamedTuple):
     """What a try came to: an HTTP status, or 0 and a few words for the log on why there was none.
 
     `retry_after` in seconds, 0 when the receiver did not say.
@@ -36,7 +36,7 @@ class Answer(NamedTuple):
     retry_after: float = 0.0
 
     @property
-    def word(self) -> Literal["delivered", "again", "refused"]:
+    def outcome(self) -> Literal["delivered", "again", "refused"]:
         """2xx is success. A redirect is not followed, and any other 4xx would be the same the next time."""
         if 200 <= self.status < 300:
             return "delivered"
@@ -72,16 +72,16 @@ def failure_key(ended_id: bytes) -> Key:
     return Key(FAILURE, ended_id)
 
 
-class Done(NamedTuple):
+class Completion(NamedTuple):
     """A claim that its holder completed; `next` is the event from now on, None when it is delivered or given up."""
 
     claim: Claim
-    answer: Answer
+    answer: AttemptResult
     next: Event | None
 
     @property
     def outcome(self) -> Outcome:
-        if self.answer.word == "delivered":
+        if self.answer.outcome == "delivered":
             return "success"
         return "failure" if self.next is None else "retry"
 
@@ -89,39 +89,39 @@ class Done(NamedTuple):
 def complete(
     now: float,
     claims: Sequence[Claim],
-    answers: Sequence[Answer],
+    answers: Sequence[AttemptResult],
     rows: Sequence[Event | None],
     *,
     schedule: Sequence[int],
     jitters: Sequence[float],
     probing: bool = False,
-) -> Decision[list[Done]]:
+) -> Decision[list[Completion]]:
     """Write down what became of claims, of at most MOST_COMPLETIONS; `rows` are their events, jitters are 0..1.
 
     A claim whose token the event does not have any more changes nothing: somebody else has taken it over. With
     `probing` the receiver was known to be away, so that a failure says nothing of the event.
     """
-    done: list[Done] = []
+    done: list[Completion] = []
     writes: list[tuple[Key, Any]] = []
     for claimed, answer, event, jitter in zip(claims, answers, rows, jitters, strict=True):
         name, held = claimed
         if event is None or event.token != held.token:
             continue
         after = None
-        if answer.word == "again" and probing and now * 1000 < event.since_ms + PATIENCE_SECONDS * 1000:
+        if answer.outcome == "again" and probing and now * 1000 < event.since_ms + PATIENCE_SECONDS * 1000:
             # Behind all that waits: the next probe is made with another event.
             after = msgspec.structs.replace(event, due=math.ceil(now), token=b"")
-        elif answer.word == "again" and event.tries < len(schedule):
+        elif answer.outcome == "again" and event.tries < len(schedule):
             after = _later(now, event, schedule[event.tries] * (0.8 + 0.4 * jitter), answer)
         writes.append((event_key(name), after))
-        if after is None and answer.word != "delivered":
+        if after is None and answer.outcome != "delivered":
             tried = msgspec.structs.replace(event, tries=event.tries + 1, token=b"")
             writes.append((failure_key(name), Failure(tried, int(now), str(answer))))
-        done.append(Done(claimed, answer, after))
+        done.append(Completion(claimed, answer, after))
     return Decision(done, tuple(writes))
 
 
-def _later(now: float, event: Event, seconds: float, answer: Answer) -> Event:
+def _later(now: float, event: Event, seconds: float, answer: AttemptResult) -> Event:
     wait = max(seconds, min(answer.retry_after, MOST_RETRY_AFTER))
     return msgspec.structs.replace(event, due=math.ceil(now + wait), tries=event.tries + 1, token=b"")
 

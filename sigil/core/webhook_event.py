@@ -28,7 +28,7 @@ OWNER_BYTES = 4
 MOST_CLAIMS = 200
 
 
-class Happening(IntEnum):
+class EventKind(IntEnum):
     """What an event tells of; the names are the words of the wire."""
 
     CHALLENGE_VERIFIED = 0
@@ -39,8 +39,8 @@ class Happening(IntEnum):
     MPA_TIMEOUT = 5
 
 
-_TYPES: dict[Happening, EventType] = {
-    Happening[name.replace(".", "_").upper()]: name for name in cast(tuple[EventType, ...], get_args(EventType))
+_TYPES: dict[EventKind, EventType] = {
+    EventKind[name.replace(".", "_").upper()]: name for name in cast(tuple[EventType, ...], get_args(EventType))
 }
 
 
@@ -52,7 +52,7 @@ class Event(msgspec.Struct, frozen=True, array_like=True, gc=False):
     the groups that were satisfied.
     """
 
-    happening: Happening
+    kind: EventKind
     at: int
     owner: bytes
     action_type: str
@@ -72,7 +72,7 @@ class Event(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 def type_of_event(event: Event) -> EventType:
-    return _TYPES[event.happening]
+    return _TYPES[event.kind]
 
 
 EVENT = Kind(b"w", Event, counted=True, queue=True)
@@ -83,10 +83,10 @@ def event_key(ended_id: bytes) -> Key:
     return Key(EVENT, ended_id)
 
 
-def told_at_end(
+def new_event(
     now: float,
     ended_id: bytes,
-    happening: Happening,
+    happening: EventKind,
     at: int,
     *,
     owner: bytes,
@@ -98,7 +98,7 @@ def told_at_end(
 ) -> tuple[Key, Event]:
     """The write that tells of what ended `at` a Unix second; `action` is its canonical JSON."""
     event = Event(
-        happening=happening,
+        kind=happening,
         at=at,
         owner=owner[:OWNER_BYTES],
         action_type=type_of(action),

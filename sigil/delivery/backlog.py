@@ -8,7 +8,7 @@ from collections import deque
 from sigil.core.push_outbox import Push
 
 
-class Outgoing:
+class Backlog:
     """At most `cap` names of entries; what does not fit is found in the store a little later, by any worker."""
 
     def __init__(self, cap: int = 8192) -> None:
@@ -25,20 +25,20 @@ class Outgoing:
         """How the push of what is asked now stands."""
         return Push.RELAY_UNREACHABLE if self._away else Push.QUEUED
 
-    def wrote(self, name: bytes) -> None:
+    def enqueued(self, name: bytes) -> None:
         """There may be a new entry of that name. Returns at once."""
         # While nobody takes them nothing is claimed: entries wait in the store, which has room for them.
         if not self._away and len(self._ids) < self._cap:
             self._ids.append(name)
             self._some.set()
 
-    def hold(self, away: bool) -> None:
+    def pause(self, away: bool) -> None:
         """Whether who they go to is away."""
         self._away = away
         if away:
             self.take(len(self._ids))
 
-    async def some(self, seconds: float) -> bool:
+    async def wait(self, seconds: float) -> bool:
         """Wait until there is something, at most `seconds`; whether there is."""
         if not self._ids:
             try:
@@ -56,13 +56,13 @@ class Outgoing:
         return taken
 
 
-class NoPush:
-    """In the place of `Outgoing` where nothing is pushed."""
+class PushDisabled:
+    """In the place of `Backlog` where nothing is pushed."""
 
     push = Push.DISABLED
 
-    def wrote(self, name: bytes) -> None:
+    def enqueued(self, name: bytes) -> None:
         pass
 
 
-OutgoingPushes = Outgoing | NoPush
+PushBacklog = Backlog | PushDisabled

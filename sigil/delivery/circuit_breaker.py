@@ -7,20 +7,20 @@ from typing import Any, ClassVar, Protocol
 
 from sigil.core import circuit_breaker
 from sigil.core.session_store import Decision, Key, SessionStore
-from sigil.delivery.backlog import Outgoing
+from sigil.delivery.backlog import Backlog
 
 
-class OutageNews(Protocol):
+class BreakerObserver(Protocol):
     """`lost` and `found` are called once an outage, by one of all workers; `is_up` in each, when it changes."""
 
-    def lost(self, reason: str) -> None: ...
+    def opened(self, reason: str) -> None: ...
 
-    def found(self, seconds: float) -> None: ...
+    def closed(self, seconds: float) -> None: ...
 
-    def is_up(self, up: bool) -> None: ...
+    def set_up(self, up: bool) -> None: ...
 
 
-class OutageWatch:
+class CircuitBreaker:
     """`key` is that of the row that tells; `run` is the same in all workers of one start of the server."""
 
     key: ClassVar[Key]
@@ -29,8 +29,8 @@ class OutageWatch:
         self,
         *,
         store: SessionStore,
-        outgoing: Outgoing,
-        news: OutageNews,
+        outgoing: Backlog,
+        news: BreakerObserver,
         run: int,
         randomness: Callable[[int], bytes],
     ) -> None:
@@ -41,12 +41,12 @@ class OutageWatch:
         self._randomness = randomness
         self._up: bool | None = None
 
-    async def is_there(self) -> bool:
+    async def is_closed(self) -> bool:
         """As far as anyone knows; nothing is claimed while it is not."""
-        away = circuit_breaker.away(circuit_breaker.of_run(self._run, await self._store.get(self.key)))
-        self._outgoing.hold(away)
+        away = circuit_breaker.is_open(circuit_breaker.current_run(self._run, await self._store.get(self.key)))
+        self._outgoing.pause(away)
         if self._up is not None:
-            self._tell(not away)
+            self._report(not away)
         return not away
 
     async def may_probe(self) -> bool:
@@ -55,37 +55,37 @@ class OutageWatch:
         def rule(now: float, rows: tuple[Any, ...]) -> Decision[bool]:
             return circuit_breaker.may_probe(now, rows[0], key=self.key, run=self._run)
 
-        return await self._store.decide([self.key], rule)
+        return await self._store.transact([self.key], rule)
 
-    async def no_answer(self, reason: str, began: float, *, probing: bool) -> None:
+    async def record_failure(self, reason: str, began: float, *, probing: bool) -> None:
         """A request that began at `began` got no answer that counts."""
         jitter = self._randomness(1)[0] / 255
 
         def rule(now: float, rows: tuple[Any, ...]) -> Decision[bool]:
-            return circuit_breaker.no_answer(
+            return circuit_breaker.record_failure(
                 now, rows[0], key=self.key, run=self._run, began=began, probing=probing, jitter=jitter
             )
 
-        self._tell(False)
-        if await self._store.decide([self.key], rule):
-            self._news.lost(reason)
-        await self.is_there()
+        self._report(False)
+        if await self._store.transact([self.key], rule):
+            self._news.opened(reason)
+        await self.is_closed()
 
-    async def answered(self, began: float) -> None:
+    async def record_success(self, began: float) -> None:
         """A request that began at `began` was answered."""
-        self._tell(True)
-        if not circuit_breaker.away(await self._store.get(self.key)):
+        self._report(True)
+        if not circuit_breaker.is_open(await self._store.get(self.key)):
             return
 
         def rule(now: float, rows: tuple[Any, ...]) -> Decision[float | None]:
-            return circuit_breaker.answered(now, rows[0], key=self.key, run=self._run, began=began)
+            return circuit_breaker.record_success(now, rows[0], key=self.key, run=self._run, began=began)
 
-        seconds = await self._store.decide([self.key], rule)
+        seconds = await self._store.transact([self.key], rule)
         if seconds is not None:
-            self._news.found(seconds)
-        await self.is_there()
+            self._news.closed(seconds)
+        await self.is_closed()
 
-    def _tell(self, up: bool) -> None:
+    def _report(self, up: bool) -> None:
         if up != self._up:
             self._up = up
-            self._news.is_up(up)
+            self._news.set_up(up)

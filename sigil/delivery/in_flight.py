@@ -7,7 +7,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 
-class UnderWay:
+class InFlight:
     """Tasks of their own: whoever cancels the loop does not cancel what is under way."""
 
     def __init__(self) -> None:
@@ -28,13 +28,13 @@ class UnderWay:
         if not task.cancelled():
             self._fault = task.exception() or self._fault
 
-    def raise_fault(self) -> None:
+    def raise_pending_error(self) -> None:
         """What failed since the last call, for the loop to tell of."""
         fault, self._fault = self._fault, None
         if fault is not None:
             raise fault
 
-    async def fewer_than(self, most: int) -> None:
+    async def wait_below(self, most: int) -> None:
         while len(self._tasks) >= most:
             await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
 

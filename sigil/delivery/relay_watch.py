@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from sigil.core.circuit_breaker import RELAY_KEY
-from sigil.delivery.circuit_breaker import OutageWatch
+from sigil.delivery.circuit_breaker import CircuitBreaker
 
 
-class RelayWatch(OutageWatch):
+class RelayWatch(CircuitBreaker):
     key = RELAY_KEY

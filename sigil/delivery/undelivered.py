@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-from sigil.delivery.backlog import Outgoing
+from sigil.delivery.backlog import Backlog
 
 
-class Undelivered:
+class EventBacklog:
     """`outgoing` is what this worker has written and not told yet."""
 
-    wanted = True
+    enabled = True
 
-    def __init__(self, outgoing: Outgoing) -> None:
+    def __init__(self, outgoing: Backlog) -> None:
         self._outgoing = outgoing
 
-    def wrote(self, ended_id: bytes) -> None:
+    def enqueued(self, ended_id: bytes) -> None:
         """There may be a new event of what ended. Returns at once."""
-        self._outgoing.wrote(ended_id)
+        self._outgoing.enqueued(ended_id)
 
 
-class NoEvents:
-    """In the place of `Undelivered` where nobody is told."""
+class EventsDisabled:
+    """In the place of `EventBacklog` where nobody is told."""
 
-    wanted = False
+    enabled = False
 
-    def wrote(self, ended_id: bytes) -> None:
+    def enqueued(self, ended_id: bytes) -> None:
         pass
 
 
-Events = Undelivered | NoEvents
+Events = EventBacklog | EventsDisabled

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 
 from sigil.device.approval_checks import Shown, ShownApproval
 from sigil.device.async_http_client import AsyncServerConnection
-from sigil.device.client import Inbox, Told, as_signed, as_voted, checked_inbox, lasting, vote_of
+from sigil.device.client import Inbox, ServerAnswer, as_signed, as_voted, checked_inbox, lasting, vote_of
 from sigil.device.errors import ServerRefused
 from sigil.device.http_client import PendingAnswer
 from sigil.device.server_pin import ServerPin
@@ -37,11 +37,11 @@ class AsyncDeviceClient:
         """What is pending, every payload checked."""
         return checked_inbox(await self._pending(), self.server, self.device.public, self._clock())
 
-    async def approve(self, shown: Shown, match_code: str | None = None) -> Told:
+    async def approve(self, shown: Shown, match_code: str | None = None) -> ServerAnswer:
         """MatchCodeRequired, MatchCodeUnexpected."""
         return await self._respond(shown, "approved", match_code=match_code)
 
-    async def reject(self, shown: Shown, reason: Reason | None = None) -> Told:
+    async def reject(self, shown: Shown, reason: Reason | None = None) -> ServerAnswer:
         return await self._respond(shown, "rejected", reason=reason)
 
     async def _pending(self) -> PendingAnswer:
@@ -62,7 +62,7 @@ class AsyncDeviceClient:
 
     async def _respond(
         self, shown: Shown, decision: Decision, *, match_code: str | None = None, reason: Reason | None = None
-    ) -> Told:
+    ) -> ServerAnswer:
         # Always to the pinned server: respond_to was compared with it and is not used.
         if isinstance(shown, ShownApproval):
             body = vote_of(self.device, shown, decision, match_code, reason)

@@ -22,7 +22,7 @@ from sigil.protocol.forms import Decision, Reason
 from sigil.protocol.keys import PublicKey
 from sigil.protocol.messages import Responded, decode
 
-Told = Responded | MpaResponded
+ServerAnswer = Responded | MpaResponded
 """The server's answer to an answer: for a challenge, or for a multi-party request."""
 
 
@@ -86,11 +86,11 @@ class DeviceClient:
         """What is pending, every payload checked."""
         return checked_inbox(self._pending(), self.server, self.device.public, self._clock())
 
-    def approve(self, shown: Shown, match_code: str | None = None) -> Told:
+    def approve(self, shown: Shown, match_code: str | None = None) -> ServerAnswer:
         """MatchCodeRequired, MatchCodeUnexpected."""
         return self._respond(shown, "approved", match_code=match_code)
 
-    def reject(self, shown: Shown, reason: Reason | None = None) -> Told:
+    def reject(self, shown: Shown, reason: Reason | None = None) -> ServerAnswer:
         return self._respond(shown, "rejected", reason=reason)
 
     def _pending(self) -> PendingAnswer:
@@ -110,7 +110,7 @@ class DeviceClient:
 
     def _respond(
         self, shown: Shown, decision: Decision, *, match_code: str | None = None, reason: Reason | None = None
-    ) -> Told:
+    ) -> ServerAnswer:
         # Always to the pinned server: respond_to was compared with it and is not used.
         if isinstance(shown, ShownApproval):
             return as_voted(self._connection.vote(vote_of(self.device, shown, decision, match_code, reason)), decision)

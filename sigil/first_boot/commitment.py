@@ -57,7 +57,7 @@ class VaultUnusable(Exception):
 class Vault(Protocol):
     """Keeps one commitment for all workers of a host; raises VaultUnusable."""
 
-    def is_taken(self) -> bool:
+    def is_committed(self) -> bool:
         """Asked before each request of init mode: one stat."""
 
     def commit(self, commitment: Commitment) -> None:

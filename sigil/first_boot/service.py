@@ -113,7 +113,7 @@ def _explained(words: str, error: InvalidMnemonic) -> InvalidRequest:
     )
 
 
-class KeyDesk:
+class ApiKeyIssuer:
     """Makes API keys for whoever committed the identity, until the session ends."""
 
     def __init__(
@@ -135,7 +135,7 @@ class KeyDesk:
     def is_closed(self) -> bool:
         return self._session.is_over(self._clock())
 
-    def admits(self, token: str) -> bool:
+    def authorises(self, token: str) -> bool:
         """False for another token, and when the session is over."""
         return self._session.opens(token, self._clock())
 

@@ -23,7 +23,7 @@ class FileVault:
         self._path = path
         self._file = path / VAULT_FILE
 
-    def is_taken(self) -> bool:
+    def is_committed(self) -> bool:
         return self._file.exists()
 
     def commit(self, commitment: Commitment) -> None:

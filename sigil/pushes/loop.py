@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Callable
 
 from sigil.core.push_outbox import MOST_CLAIMS
-from sigil.delivery.backlog import Outgoing
-from sigil.delivery.in_flight import UnderWay
+from sigil.delivery.backlog import Backlog
+from sigil.delivery.in_flight import InFlight
 from sigil.delivery.relay_watch import RelayWatch
 from sigil.pushes.service import Pushes
 
@@ -22,31 +22,31 @@ STOP_SECONDS = 1.0
 _PROBE_CLAIMS = 20
 
 
-class OutboxLoop:
+class PushLoop:
     """Nothing here is awaited by a request. `jitter` gives 0..1."""
 
-    def __init__(self, *, pushes: Pushes, outgoing: Outgoing, watch: RelayWatch, jitter: Callable[[], float]) -> None:
+    def __init__(self, *, pushes: Pushes, outgoing: Backlog, watch: RelayWatch, jitter: Callable[[], float]) -> None:
         self._pushes = pushes
         self._outgoing = outgoing
         self._watch = watch
         self._jitter = jitter
         self._greeted = False
         self._look_at = 0.0
-        self._batches = UnderWay()
+        self._batches = InFlight()
 
     async def turn(self) -> None:
         """Wait until there is something to send, or time to look for it, and begin to send one batch."""
-        if await self._outgoing.some(max(0.0, self._look_at - _now())):
+        if await self._outgoing.wait(max(0.0, self._look_at - _now())):
             await asyncio.sleep(BUSY_GATHER_SECONDS if self._batches else GATHER_SECONDS)
-        self._batches.raise_fault()
-        if not await self._watch.is_there():
+        self._batches.raise_pending_error()
+        if not await self._watch.is_closed():
             self._look_again(soon=False)
             await self._probe()
         elif not self._greeted:
             self._greeted = True
-            await asyncio.wait({self._batches.start(self._pushes.greet())})
+            await asyncio.wait({self._batches.start(self._pushes.register())})
         else:
-            await self._batches.fewer_than(MOST_BATCHES)
+            await self._batches.wait_below(MOST_BATCHES)
             if claims := await self._pushes.claim(await self._candidates()):
                 self._batches.start(self._pushes.deliver(claims))
 

@@ -10,8 +10,8 @@ from sigil.approvals.messages import ApprovalMessages
 from sigil.challenges.messages import ChallengeMessages
 from sigil.core.approval import Approval
 from sigil.core.challenge import Challenge
-from sigil.core.push_outbox import Claim, Entry, Step
-from sigil.core.push_subject import Asked, device_of, id_of, is_member, member_of
+from sigil.core.push_outbox import Claim, OutboxEntry, Step
+from sigil.core.push_subject import PushSubject, device_of, id_of, is_member, member_of
 from sigil.protocol import messages
 from sigil.protocol.approval_messages import MpaClear, MpaReference
 from sigil.protocol.encoding import format_time
@@ -49,7 +49,7 @@ class PushMessages:
         self._server_id = server_id
         self._content = content
 
-    def wanted(self, claim: Claim, asked: Asked) -> WantedPush:
+    def wanted(self, claim: Claim, asked: PushSubject) -> WantedPush:
         """One push of `POST /push`."""
         name, entry = claim
         device = PublicKey.parse(device_of(name, asked))
@@ -62,12 +62,12 @@ class PushMessages:
             priority="normal" if entry.step is Step.CLEAR else "high",
         )
 
-    def _payload(self, asked_id: bytes, entry: Entry, asked: Asked, device: PublicKey) -> bytes:
+    def _payload(self, asked_id: bytes, entry: OutboxEntry, asked: PushSubject, device: PublicKey) -> bytes:
         if isinstance(asked, Approval):
             return self._of_request(asked_id, entry, asked, device)
         return self._of_challenge(format_uuid(asked_id), entry, asked)
 
-    def _of_challenge(self, challenge_id: str, entry: Entry, challenge: Challenge) -> bytes:
+    def _of_challenge(self, challenge_id: str, entry: OutboxEntry, challenge: Challenge) -> bytes:
         if entry.step is Step.CLEAR:
             return _encode(messages.ClearPayload(challenge_id, challenge.state.word))
         if self._content == "full":
@@ -76,7 +76,7 @@ class PushMessages:
                 return payload
         return _encode(messages.ChallengeReference(challenge_id, self._server_id))
 
-    def _of_request(self, mpa_id: bytes, entry: Entry, approval: Approval, device: PublicKey) -> bytes:
+    def _of_request(self, mpa_id: bytes, entry: OutboxEntry, approval: Approval, device: PublicKey) -> bytes:
         if entry.step is Step.CLEAR:
             return _encode(MpaClear(format_uuid(mpa_id), approval.state.word))
         if self._content == "full":

@@ -23,7 +23,7 @@ from sigil.protocol.relay_messages import (
     ServerRegistered,
     WantedPush,
 )
-from sigil.pushes.service import RelayAway, RelayRefuses
+from sigil.pushes.service import RelayRejected, RelayUnavailable
 
 T = TypeVar("T")
 
@@ -92,7 +92,7 @@ class RelayClient:
                 status, answer = await self._post(path, body)
         results = _read(status, answer, PushResults).results
         if len(results) != count:
-            raise RelayAway("an answer of another length")
+            raise RelayUnavailable("an answer of another length")
         return results
 
     async def _register(self, known: int | None = None) -> None:
@@ -102,8 +102,8 @@ class RelayClient:
                 status, answer = await self._post("/servers/register", _encode(self._greeting))
                 try:
                     _read(status, answer, ServerRegistered)
-                except RelayRefuses as refusal:
-                    raise RelayAway(str(refusal)) from None
+                except RelayRejected as refusal:
+                    raise RelayUnavailable(str(refusal)) from None
                 self._registrations += 1
 
     async def _post(self, path: str, body: bytes) -> tuple[int, bytes]:
@@ -124,7 +124,7 @@ class RelayClient:
             async for part in answer.aiter_raw():
                 read += part
                 if len(read) > MAX_ANSWER:
-                    raise RelayAway("an answer that does not end")
+                    raise RelayUnavailable("an answer that does not end")
             return answer.status_code, bytes(read)
         finally:
             await answer.aclose()
@@ -148,17 +148,17 @@ async def _answered_in_time() -> AsyncIterator[None]:
         async with asyncio.timeout(TOTAL_SECONDS):
             yield
     except TimeoutError:
-        raise RelayAway("no answer in time") from None
+        raise RelayUnavailable("no answer in time") from None
     except (httpx.HTTPError, OSError) as error:
-        raise RelayAway(type(error).__name__) from error
+        raise RelayUnavailable(type(error).__name__) from error
 
 
 def _read(status: int, answer: bytes, kind: type[T]) -> T:
     if status in _REFUSALS:
-        raise RelayRefuses(str(status))
+        raise RelayRejected(str(status))
     if status != 200:
-        raise RelayAway(str(status))
+        raise RelayUnavailable(str(status))
     try:
         return msgspec.json.decode(answer, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise RelayAway("an answer of another form") from None
+        raise RelayUnavailable("an answer of another form") from None

@@ -6,13 +6,13 @@ from falcon.asgi import Request
 
 from sigil.protocol.api_key import Caller, KeyRing
 from sigil.protocol.errors import Unauthorized
-from sigil.serving.http.rate_limits import Strangers
+from sigil.serving.http.rate_limits import AddressRateLimit
 
 
-class Callers:
+class ApiKeyAuth:
     """Integrators. A good key is never limited by address: behind one proxy all would share a stranger's fate."""
 
-    def __init__(self, keys: KeyRing, strangers: Strangers) -> None:
+    def __init__(self, keys: KeyRing, strangers: AddressRateLimit) -> None:
         self._keys = keys
         self._strangers = strangers
 

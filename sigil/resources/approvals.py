@@ -6,17 +6,17 @@ from falcon.asgi import Request, Response
 
 from sigil.approvals.service import Approvals
 from sigil.protocol.approval_messages import MAX_BODY, CreateMpa, RespondMpa
-from sigil.resources.api_key_auth import Callers
+from sigil.resources.api_key_auth import ApiKeyAuth
 from sigil.serving.http.answers import answer
-from sigil.serving.http.rate_limits import Strangers
+from sigil.serving.http.rate_limits import AddressRateLimit
 from sigil.serving.http.requests import decode_json, read_body, whole_number
 from sigil.sessions.long_polls import MAX_WAIT_SECONDS
 
 
-class NewApproval:
+class ApprovalCreation:
     """`POST /mpa/request`"""
 
-    def __init__(self, approvals: Approvals, callers: Callers) -> None:
+    def __init__(self, approvals: Approvals, callers: ApiKeyAuth) -> None:
         self._approvals = approvals
         self._callers = callers
 
@@ -28,10 +28,10 @@ class NewApproval:
         answer(resp, created, 200 if repeated else 201)
 
 
-class OneApproval:
+class ApprovalCancellation:
     """`DELETE /mpa/request/{request_id}`"""
 
-    def __init__(self, approvals: Approvals, callers: Callers) -> None:
+    def __init__(self, approvals: Approvals, callers: ApiKeyAuth) -> None:
         self._approvals = approvals
         self._callers = callers
 
@@ -40,10 +40,10 @@ class OneApproval:
         answer(resp, await self._approvals.cancel(caller, request_id))
 
 
-class StatusOfApproval:
+class ApprovalStatusResource:
     """`GET /mpa/status/{request_id}?wait=0..25`"""
 
-    def __init__(self, approvals: Approvals, callers: Callers) -> None:
+    def __init__(self, approvals: Approvals, callers: ApiKeyAuth) -> None:
         self._approvals = approvals
         self._callers = callers
 
@@ -53,15 +53,15 @@ class StatusOfApproval:
         answer(resp, await self._approvals.status(caller, request_id, wait))
 
 
-class Votes:
+class ApprovalVotes:
     """`POST /mpa/respond`"""
 
-    def __init__(self, approvals: Approvals, strangers: Strangers) -> None:
+    def __init__(self, approvals: Approvals, strangers: AddressRateLimit) -> None:
         self._approvals = approvals
         self._strangers = strangers
 
     async def on_post(self, req: Request, resp: Response) -> None:
-        with self._strangers.failures_charged(req) as charged:
+        with self._strangers.charging_failures(req) as charged:
             body = await read_body(req)
             charged.refuse_when_exhausted()
             answered = await self._approvals.answer(decode_json(req, body, RespondMpa))

@@ -10,9 +10,9 @@ from falcon.asgi import Request, Response
 from sigil.challenges.service import Challenges, Idempotency
 from sigil.protocol.errors import InvalidRequest
 from sigil.protocol.messages import CreateChallenge, Respond
-from sigil.resources.api_key_auth import Callers
+from sigil.resources.api_key_auth import ApiKeyAuth
 from sigil.serving.http.answers import answer
-from sigil.serving.http.rate_limits import Strangers
+from sigil.serving.http.rate_limits import AddressRateLimit
 from sigil.serving.http.requests import decode_json, read_body, whole_number
 from sigil.sessions.long_polls import MAX_WAIT_SECONDS
 
@@ -28,10 +28,10 @@ def _idempotency(req: Request, body: bytes) -> Idempotency | None:
     return Idempotency(key, hashlib.sha256(body).digest())
 
 
-class NewChallenge:
+class ChallengeCreation:
     """`POST /challenge`"""
 
-    def __init__(self, challenges: Challenges, callers: Callers) -> None:
+    def __init__(self, challenges: Challenges, callers: ApiKeyAuth) -> None:
         self._challenges = challenges
         self._callers = callers
 
@@ -45,10 +45,10 @@ class NewChallenge:
             resp.set_header("Idempotent-Replayed", "true")
 
 
-class OneChallenge:
+class ChallengeCancellation:
     """`DELETE /v1/auth/challenge/{challenge_id}`"""
 
-    def __init__(self, challenges: Challenges, callers: Callers) -> None:
+    def __init__(self, challenges: Challenges, callers: ApiKeyAuth) -> None:
         self._challenges = challenges
         self._callers = callers
 
@@ -57,10 +57,10 @@ class OneChallenge:
         answer(resp, await self._challenges.cancel(caller, challenge_id))
 
 
-class StatusOfChallenge:
+class ChallengeStatusResource:
     """`GET /v1/auth/challenge/{challenge_id}/status?wait=0..25`"""
 
-    def __init__(self, challenges: Challenges, callers: Callers) -> None:
+    def __init__(self, challenges: Challenges, callers: ApiKeyAuth) -> None:
         self._challenges = challenges
         self._callers = callers
 
@@ -70,15 +70,15 @@ class StatusOfChallenge:
         answer(resp, await self._challenges.status(caller, challenge_id, wait))
 
 
-class Answers:
+class ChallengeResponses:
     """`POST /respond`"""
 
-    def __init__(self, challenges: Challenges, strangers: Strangers) -> None:
+    def __init__(self, challenges: Challenges, strangers: AddressRateLimit) -> None:
         self._challenges = challenges
         self._strangers = strangers
 
     async def on_post(self, req: Request, resp: Response) -> None:
-        with self._strangers.failures_charged(req) as charged:
+        with self._strangers.charging_failures(req) as charged:
             body = await read_body(req)
             charged.refuse_when_exhausted()
             answered = await self._challenges.answer(decode_json(req, body, Respond))

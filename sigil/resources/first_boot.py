@@ -6,49 +6,51 @@ from typing import TypeVar
 
 from falcon.asgi import Request, Response
 
-from sigil.first_boot.service import FirstBoot, KeyDesk
+from sigil.first_boot.service import ApiKeyIssuer, FirstBoot
 from sigil.protocol.errors import AlreadyInitialized, NotFound, NotInitialized
 from sigil.protocol.first_boot_messages import GivenWords, InitState, Nothing
-from sigil.resources.origin_check import OwnPage
-from sigil.resources.pages import dress
+from sigil.resources.origin_check import OriginCheck
+from sigil.resources.pages import set_page_headers
 from sigil.serving import logs
 from sigil.serving.http.answers import answer
-from sigil.serving.http.bearer_token import TokenDoor
-from sigil.serving.http.rate_limits import Strangers
+from sigil.serving.http.bearer_token import BearerTokenGuard
+from sigil.serving.http.rate_limits import AddressRateLimit
 from sigil.serving.http.requests import decode_json, read_body
 
 T = TypeVar("T")
 
 
-class Doors:
+class WizardGuard:
     """What every question of the wizard passes, in the order of docs/protocol.md, section 4."""
 
-    def __init__(self, own_page: OwnPage, token: TokenDoor, strangers: Strangers) -> None:
+    def __init__(self, own_page: OriginCheck, token: BearerTokenGuard, strangers: AddressRateLimit) -> None:
         self.token = token
         self._own_page = own_page
         self._strangers = strangers
 
     async def admit(self, req: Request, resp: Response, kind: type[T]) -> T:
         """The body, from whoever has the token."""
-        dress(resp)
+        set_page_headers(resp)
         self._own_page.check(req)
         body = await read_body(req)
         self.token.check(req)
         self._strangers.charge(req)
         return decode_json(req, body, kind)
 
-    def look_in(self, req: Request, resp: Response) -> str:
+    def admit_anonymous(self, req: Request, resp: Response) -> str:
         """For what needs no token; the Host that was asked."""
-        dress(resp)
+        set_page_headers(resp)
         host = self._own_page.check(req)
         self._strangers.charge(req)
         return host
 
 
-class StateOfInit:
+class InitStateResource:
     """`GET /init/state`: what the page has to know before it asks for anything."""
 
-    def __init__(self, boot: FirstBoot, doors: Doors, *, server_name: str, scheme: str, public_url: str | None) -> None:
+    def __init__(
+        self, boot: FirstBoot, doors: WizardGuard, *, server_name: str, scheme: str, public_url: str | None
+    ) -> None:
         self._boot = boot
         self._doors = doors
         self._server_name = server_name
@@ -56,7 +58,7 @@ class StateOfInit:
         self._public_url = public_url
 
     async def on_get(self, req: Request, resp: Response) -> None:
-        host = self._doors.look_in(req, resp)
+        host = self._doors.admit_anonymous(req, resp)
         answer(
             resp,
             InitState(
@@ -69,10 +71,10 @@ class StateOfInit:
         )
 
 
-class WordsOfInit:
+class InitMnemonic:
     """`POST /init/words`"""
 
-    def __init__(self, boot: FirstBoot, doors: Doors) -> None:
+    def __init__(self, boot: FirstBoot, doors: WizardGuard) -> None:
         self._boot = boot
         self._doors = doors
 
@@ -81,10 +83,10 @@ class WordsOfInit:
         answer(resp, self._boot.words())
 
 
-class CheckOfInit:
+class InitCheck:
     """`POST /init/check`"""
 
-    def __init__(self, boot: FirstBoot, doors: Doors) -> None:
+    def __init__(self, boot: FirstBoot, doors: WizardGuard) -> None:
         self._boot = boot
         self._doors = doors
 
@@ -93,10 +95,10 @@ class CheckOfInit:
         answer(resp, self._boot.check(given.words))
 
 
-class CommitOfInit:
+class InitCommit:
     """`POST /init/commit`"""
 
-    def __init__(self, boot: FirstBoot, doors: Doors) -> None:
+    def __init__(self, boot: FirstBoot, doors: WizardGuard) -> None:
         self._boot = boot
         self._doors = doors
 
@@ -111,10 +113,10 @@ class CommitOfInit:
         answer(resp, made, 201)
 
 
-class KeysOfInit:
+class InitApiKeys:
     """`POST /init/api-keys`, after the commit, for the page that made it."""
 
-    def __init__(self, desk: KeyDesk, doors: Doors) -> None:
+    def __init__(self, desk: ApiKeyIssuer, doors: WizardGuard) -> None:
         self._desk = desk
         self._doors = doors
 
@@ -125,18 +127,18 @@ class KeysOfInit:
         answer(resp, made, 201)
 
 
-class TooLate:
+class CommitAfterInit:
     """`POST /init/commit` of the window that lost, while the winner's session lasts; then there is nothing here."""
 
-    def __init__(self, desk: KeyDesk) -> None:
+    def __init__(self, desk: ApiKeyIssuer) -> None:
         self._desk = desk
 
     async def on_post(self, _req: Request, resp: Response) -> None:
-        dress(resp)
+        set_page_headers(resp)
         raise NotFound if self._desk.is_closed else AlreadyInitialized
 
 
-class NotYet:
+class NotInitializedResource:
     """Whatever the operational server offers, before it is set up."""
 
     async def _refuse(self, _req: Request, _resp: Response, **_parameters: str) -> None:

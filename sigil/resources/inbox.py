@@ -7,19 +7,19 @@ from falcon.asgi import Request, Response
 from sigil.inbox import Inbox
 from sigil.protocol.messages import Pending
 from sigil.serving.http.answers import answer
-from sigil.serving.http.rate_limits import Strangers
+from sigil.serving.http.rate_limits import AddressRateLimit
 from sigil.serving.http.requests import decode_json, read_body
 
 
-class PendingOfDevice:
+class DevicePending:
     """`POST /device/pending`"""
 
-    def __init__(self, inbox: Inbox, strangers: Strangers) -> None:
+    def __init__(self, inbox: Inbox, strangers: AddressRateLimit) -> None:
         self._inbox = inbox
         self._strangers = strangers
 
     async def on_post(self, req: Request, resp: Response) -> None:
-        with self._strangers.failures_charged(req) as charged:
+        with self._strangers.charging_failures(req) as charged:
             body = await read_body(req)
             charged.refuse_when_exhausted()
             pending = await self._inbox.pending(decode_json(req, body, Pending))

@@ -14,7 +14,7 @@ _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::[0-9]{1,5})?\Z")
 _PROXIES = ("X-FORWARDED-FOR", "X-FORWARDED-HOST", "FORWARDED", "X-REAL-IP", "CF-CONNECTING-IP", "VIA")
 
 
-class OwnPage:
+class OriginCheck:
     """Refuses what another site's page sends, and names that a stranger's DNS gave to this address (DNS rebinding).
 
     With `any_name`, because a token is asked for, the Host may be anything; otherwise it is one of `names`, or an

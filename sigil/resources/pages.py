@@ -45,7 +45,7 @@ _HEADERS = {
 }
 
 
-def dress(resp: Response) -> None:
+def set_page_headers(resp: Response) -> None:
     """The headers of everything that a page is made of or asks for."""
     resp.set_headers(_HEADERS)
 
@@ -116,13 +116,13 @@ class Assets:
     async def on_get(self, _req: Request, resp: Response, name: str = _ICON) -> None:
         if name not in self._assets:
             raise NotFound
-        dress(resp)
+        set_page_headers(resp)
         resp.content_type, resp.data = self._assets[name]
 
     on_head = on_get
 
 
-class NothingHere:
+class NotFoundPage:
     """Whatever has no route: a page for people, the error of the protocol for programs."""
 
     def __init__(self, content: bytes) -> None:
@@ -135,11 +135,11 @@ class NothingHere:
         resp.status_code = 404
 
 
-class ToTheWizard:
+class WizardRedirect:
     """In init mode every page leads to `/init`."""
 
     async def on_get(self, _req: Request, resp: Response) -> None:
-        dress(resp)
+        set_page_headers(resp)
         resp.status_code = 302
         resp.set_header("Location", "/init")
 
@@ -152,6 +152,6 @@ class ToTheWizard:
 
 
 def show(resp: Response, content: bytes) -> None:
-    dress(resp)
+    set_page_headers(resp)
     resp.data = content
     resp.content_type = falcon.MEDIA_HTML

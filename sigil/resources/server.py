@@ -10,12 +10,12 @@ from falcon.asgi import Request, Response
 
 from sigil.protocol.first_boot_messages import InfoBeforeInit
 from sigil.protocol.messages import Health, Info, Mode
-from sigil.serving.http.rate_limits import Strangers
+from sigil.serving.http.rate_limits import AddressRateLimit
 
 _encode = msgspec.json.Encoder().encode
 
 
-class HealthOfServer:
+class HealthResource:
     """`GET /health`; `fault` tells what is wrong, or None."""
 
     def __init__(self, version: str, fault: Callable[[], Awaitable[str | None]], mode: Mode = "operational") -> None:
@@ -36,10 +36,10 @@ class HealthOfServer:
     on_head = on_get
 
 
-class InfoOfServer:
+class ServerInfo:
     """`GET /info`: what a device pins; made once, it never changes while the server runs."""
 
-    def __init__(self, info: Info | InfoBeforeInit, strangers: Strangers) -> None:
+    def __init__(self, info: Info | InfoBeforeInit, strangers: AddressRateLimit) -> None:
         self._answer = _encode(info)
         self._strangers = strangers
 

@@ -29,7 +29,7 @@ from sigil.sdk.audit_errors import (
     VotesRefused,
 )
 from sigil.sdk.client import Auth, Mpa, SigilAuth
-from sigil.sdk.clock import Clockwork
+from sigil.sdk.clock import Clock
 from sigil.sdk.errors import (
     AnswerUnusable,
     ApiError,
@@ -65,7 +65,7 @@ __all__ = [
     "CertificateRefused",
     "Challenge",
     "ChallengeStatus",
-    "Clockwork",
+    "Clock",
     "ConfigurationError",
     "Conflict",
     "ConnectionFailed",

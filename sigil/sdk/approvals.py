@@ -12,14 +12,14 @@ import msgspec
 
 from sigil.protocol.approval_messages import REQUEST_ID
 from sigil.sdk.approval_results import MpaRequest, MpaStatus
-from sigil.sdk.clock import Clockwork
+from sigil.sdk.clock import Clock
 from sigil.sdk.errors import AnswerUnusable, InvalidRequest, NotFound, ResultTimeout
 from sigil.sdk.polling import Polling
 from sigil.sdk.request_bodies import action_bytes
 from sigil.sdk.responses import result
 from sigil.sdk.results import Action
-from sigil.sdk.retry import Patience, Request, ask
-from sigil.sdk.sans_io import Conversation
+from sigil.sdk.retry import Request, RetryPolicy, ask
+from sigil.sdk.sans_io import Operation
 
 LONGEST_LIFE = 930.0
 """A request lives 900 s at most; after this even a server whose clock stands still is not waited for."""
@@ -28,8 +28,8 @@ _ID = re.compile(REQUEST_ID, re.ASCII)
 
 @dataclass(frozen=True)
 class Approvals:
-    patience: Patience
-    clock: Clockwork
+    patience: RetryPolicy
+    clock: Clock
 
     def request(
         self,
@@ -40,7 +40,7 @@ class Approvals:
         request_id: str | None,
         reject_policy: str | None,
         expires_in_seconds: int | None,
-    ) -> Conversation[MpaRequest]:
+    ) -> Operation[MpaRequest]:
         # A name of our own, so that a retry whose first answer got lost asks nobody twice.
         members: dict[str, Any] = {
             "request_id": f"sdk-{secrets.token_hex(16)}" if request_id is None else _checked(request_id),
@@ -55,16 +55,16 @@ class Approvals:
         reply = yield from ask(Request("POST", "/mpa/request", body, headers), self.patience, self.clock)
         return result(reply, 200 if reply.status == 200 else 201, MpaRequest)
 
-    def status(self, request_id: str) -> Conversation[MpaStatus]:
+    def status(self, request_id: str) -> Operation[MpaStatus]:
         return self._one(request_id, Request("GET", f"/mpa/status/{_found(request_id)}"), self.patience)
 
-    def cancel(self, request_id: str) -> Conversation[MpaStatus]:
+    def cancel(self, request_id: str) -> Operation[MpaStatus]:
         return self._one(request_id, Request("DELETE", f"/mpa/request/{_found(request_id)}"), self.patience)
 
-    def result(self, request_id: str, timeout: float | None) -> Conversation[MpaStatus]:
+    def result(self, request_id: str, timeout: float | None) -> Operation[MpaStatus]:
         """Long polls until the request has ended; ResultTimeout when the caller's time is over first."""
 
-        def look(wait: int, patience: Patience) -> Conversation[MpaStatus]:
+        def look(wait: int, patience: RetryPolicy) -> Operation[MpaStatus]:
             request = Request("GET", f"/mpa/status/{_found(request_id)}?wait={wait}", wait=wait)
             return self._one(request_id, request, patience)
 
@@ -75,7 +75,7 @@ class Approvals:
 
         return Polling(self.patience, self.clock).until_final(look, LONGEST_LIFE if timeout is None else timeout, late)
 
-    def _one(self, request_id: str, request: Request, patience: Patience) -> Conversation[MpaStatus]:
+    def _one(self, request_id: str, request: Request, patience: RetryPolicy) -> Operation[MpaStatus]:
         reply = yield from ask(request, patience, self.clock)
         status = result(reply, 200, MpaStatus)
         if status.request_id != request_id:

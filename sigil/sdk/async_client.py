@@ -11,22 +11,22 @@ import httpx
 
 from sigil.sdk.approval_results import MpaRequest, MpaStatus
 from sigil.sdk.audit import verify_votes
-from sigil.sdk.base_client import Opened, Opening
+from sigil.sdk.base_client import BaseClient, ClientParts
 from sigil.sdk.errors import ConfigurationError
 from sigil.sdk.httpx_adapter import FAILURES
 from sigil.sdk.results import Action, Challenge, ChallengeStatus
-from sigil.sdk.sans_io import Arriving, Conversation, Outcome, Pause, Send
+from sigil.sdk.sans_io import Operation, Outcome, Pause, ResponseReader, Send
 
 T = TypeVar("T")
 
 
-class AsyncSigilAuth(Opening):
+class AsyncSigilAuth(BaseClient):
     """`SigilAuth` for asyncio: the same arguments, results and errors. `async with`, or `aclose()` at the end.
 
     Make one for an event loop.
     """
 
-    def _open(self, opened: Opened) -> None:
+    def _open(self, opened: ClientParts) -> None:
         self._opened = opened
         self._http = httpx.AsyncClient(**opened.http.of_client())
         self.auth = AsyncAuth(self)
@@ -43,7 +43,7 @@ class AsyncSigilAuth(Opening):
     async def aclose(self) -> None:
         await self._http.aclose()
 
-    async def _run(self, conversation: Conversation[T]) -> T:
+    async def _run(self, conversation: Operation[T]) -> T:
         if self._http.is_closed:
             raise ConfigurationError("This client has been closed.")
         outcome: Outcome | None = None
@@ -62,7 +62,7 @@ class AsyncSigilAuth(Opening):
         http = self._opened.http
         try:
             async with asyncio.timeout(step.seconds), self._http.stream(**http.of_request(step)) as response:
-                arriving = Arriving(response.status_code, response.headers)
+                arriving = ResponseReader(response.status_code, response.headers)
                 async for chunk in response.aiter_raw():
                     if not arriving.take(chunk):
                         break

@@ -15,27 +15,27 @@ from sigil.sdk.address import VARIABLE, service_origin
 from sigil.sdk.api_key import ApiKey
 from sigil.sdk.approvals import Approvals
 from sigil.sdk.challenges import Challenges
-from sigil.sdk.clock import Clockwork
+from sigil.sdk.clock import Clock
 from sigil.sdk.errors import ConfigurationError
 from sigil.sdk.httpx_adapter import HttpOptions
-from sigil.sdk.retry import Patience
+from sigil.sdk.retry import RetryPolicy
 from sigil.sdk.tls import tls_context
 
 _VERIFICATION = {"verify", "verify_ssl", "verify_tls", "ssl_verify", "insecure", "skip_verify", "reject_unauthorized"}
-_DEFAULT_CLOCKWORK = Clockwork()
+_DEFAULT_CLOCKWORK = Clock()
 
 
 @dataclass(frozen=True)
-class Opened:
+class ClientParts:
     """What a client is made of."""
 
     http: HttpOptions
     challenges: Challenges
     approvals: Approvals
-    clock: Clockwork
+    clock: Clock
 
 
-class Opening(ABC):
+class BaseClient(ABC):
     """The constructor of both clients.
 
     service_url: the server's https origin; from SIGIL_SERVICE_URL when it is not given. ca_file: a PEM file whose
@@ -58,7 +58,7 @@ class Opening(ABC):
         timeout: float = 30.0,
         tries: int = 5,
         max_connections: int = 100,
-        clockwork: Clockwork = _DEFAULT_CLOCKWORK,
+        clockwork: Clock = _DEFAULT_CLOCKWORK,
         **unknown: Never,
     ) -> None:
         fault = _argument_fault([service_url, ca_file, tls_pin, *more], unknown)
@@ -66,19 +66,19 @@ class Opening(ABC):
             # What was given may be a key, and tracebacks can show local variables.
             service_url, ca_file, tls_pin, more, unknown = None, None, None, (), {}
             raise ConfigurationError(fault)
-        patience = Patience(_whole(tries, "tries", 1, 10), _seconds(timeout))
+        patience = RetryPolicy(_whole(tries, "tries", 1, 10), _seconds(timeout))
         key = ApiKey.from_environment()
         origin = service_origin(service_url or os.environ.get(VARIABLE, ""))
         connections = _whole(max_connections, "max_connections", 1, 10_000)
         http = HttpOptions(origin, key, tls_context(ca_file, tls_pin), connections)
-        self._open(Opened(http, Challenges(patience, clockwork), Approvals(patience, clockwork), clockwork))
+        self._open(ClientParts(http, Challenges(patience, clockwork), Approvals(patience, clockwork), clockwork))
         self.service_url = origin
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.service_url}>"
 
     @abstractmethod
-    def _open(self, opened: Opened) -> None:
+    def _open(self, opened: ClientParts) -> None:
         """Make the HTTP client, and what is called with it."""
 
 

@@ -8,14 +8,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sigil.sdk.clock import Clockwork
+from sigil.sdk.clock import Clock
 from sigil.sdk.errors import AnswerUnusable, NotFound, ResultTimeout
 from sigil.sdk.polling import Polling
 from sigil.sdk.request_bodies import challenge_body, checked_idempotency_key
 from sigil.sdk.responses import result
 from sigil.sdk.results import Action, Challenge, ChallengeStatus
-from sigil.sdk.retry import Patience, Request, ask
-from sigil.sdk.sans_io import Conversation
+from sigil.sdk.retry import Request, RetryPolicy, ask
+from sigil.sdk.sans_io import Operation
 
 LONGEST_LIFE = 330.0
 """A challenge lives 300 s at most; after this even a server whose clock stands still is not waited for."""
@@ -24,8 +24,8 @@ _ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z", re.ASCII | re
 
 @dataclass(frozen=True)
 class Challenges:
-    patience: Patience
-    clock: Clockwork
+    patience: RetryPolicy
+    clock: Clock
 
     def create(
         self,
@@ -36,7 +36,7 @@ class Challenges:
         number_matching: bool | None,
         fingerprint: str | None,
         idempotency_key: str | None,
-    ) -> Conversation[Challenge]:
+    ) -> Operation[Challenge]:
         body = challenge_body(
             device_public_key,
             action,
@@ -49,16 +49,16 @@ class Challenges:
         reply = yield from ask(Request("POST", "/challenge", body, headers), self.patience, self.clock)
         return result(reply, 201, Challenge)
 
-    def status(self, challenge_id: str) -> Conversation[ChallengeStatus]:
+    def status(self, challenge_id: str) -> Operation[ChallengeStatus]:
         return self._one(challenge_id, Request("GET", f"{_target(challenge_id)}/status"), self.patience)
 
-    def cancel(self, challenge_id: str) -> Conversation[ChallengeStatus]:
+    def cancel(self, challenge_id: str) -> Operation[ChallengeStatus]:
         return self._one(challenge_id, Request("DELETE", _target(challenge_id)), self.patience)
 
-    def result(self, challenge_id: str, timeout: float | None) -> Conversation[ChallengeStatus]:
+    def result(self, challenge_id: str, timeout: float | None) -> Operation[ChallengeStatus]:
         """Long polls until the challenge has ended; ResultTimeout when the caller's time is over first."""
 
-        def look(wait: int, patience: Patience) -> Conversation[ChallengeStatus]:
+        def look(wait: int, patience: RetryPolicy) -> Operation[ChallengeStatus]:
             request = Request("GET", f"{_target(challenge_id)}/status?wait={wait}", wait=wait)
             return self._one(challenge_id, request, patience)
 
@@ -69,7 +69,7 @@ class Challenges:
 
         return Polling(self.patience, self.clock).until_final(look, LONGEST_LIFE if timeout is None else timeout, late)
 
-    def _one(self, challenge_id: str, request: Request, patience: Patience) -> Conversation[ChallengeStatus]:
+    def _one(self, challenge_id: str, request: Request, patience: RetryPolicy) -> Operation[ChallengeStatus]:
         reply = yield from ask(request, patience, self.clock)
         status = result(reply, 200, ChallengeStatus)
         if status.challenge_id != challenge_id.lower():

@@ -10,23 +10,23 @@ import httpx
 
 from sigil.sdk.approval_results import MpaRequest, MpaStatus
 from sigil.sdk.audit import verify_votes
-from sigil.sdk.base_client import Opened, Opening
+from sigil.sdk.base_client import BaseClient, ClientParts
 from sigil.sdk.deadline import done_within
 from sigil.sdk.errors import ConfigurationError
 from sigil.sdk.httpx_adapter import FAILURES
 from sigil.sdk.results import Action, Challenge, ChallengeStatus
-from sigil.sdk.sans_io import Arriving, Conversation, Outcome, Pause, Send
+from sigil.sdk.sans_io import Operation, Outcome, Pause, ResponseReader, Send
 
 T = TypeVar("T")
 
 
-class SigilAuth(Opening):
+class SigilAuth(BaseClient):
     """A backend's connection to its Sigil server; threads may share it. `with`, or `close()` at the end.
 
     Make one for a process, after it has forked.
     """
 
-    def _open(self, opened: Opened) -> None:
+    def _open(self, opened: ClientParts) -> None:
         self._opened = opened
         self._http = httpx.Client(**opened.http.of_client())
         self.auth = Auth(self)
@@ -41,7 +41,7 @@ class SigilAuth(Opening):
     def close(self) -> None:
         self._http.close()
 
-    def _run(self, conversation: Conversation[T]) -> T:
+    def _run(self, conversation: Operation[T]) -> T:
         if self._http.is_closed:
             raise ConfigurationError("This client has been closed.")
         outcome: Outcome | None = None
@@ -60,7 +60,7 @@ class SigilAuth(Opening):
         http = self._opened.http
         try:
             with done_within(step.seconds), self._http.stream(**http.of_request(step)) as response:
-                arriving = Arriving(response.status_code, response.headers)
+                arriving = ResponseReader(response.status_code, response.headers)
                 for chunk in response.iter_raw():
                     if not arriving.take(chunk):
                         break

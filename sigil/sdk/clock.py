@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Clockwork:
+class Clock:
     """`monotonic` gives seconds, the sleeps take them; `uniform(low, high)` is a random number between the two."""
 
     monotonic: Callable[[], float] = time.monotonic

@@ -11,7 +11,7 @@ import httpx
 
 from sigil.sdk.api_key import ApiKey
 from sigil.sdk.errors import CertificateRefused, ConnectionFailed
-from sigil.sdk.sans_io import Arriving, Broken, Outcome, Reply, Send
+from sigil.sdk.sans_io import Broken, Outcome, Reply, ResponseReader, Send
 
 _HEADERS = {
     "Accept": "application/json",
@@ -73,7 +73,7 @@ class HttpOptions:
             "timeout": timeout,
         }
 
-    def settled(self, arriving: Arriving) -> Outcome:
+    def settled(self, arriving: ResponseReader) -> Outcome:
         """The outcome, without our key in an error that something in between made of our own request."""
         outcome = arriving.outcome()
         if isinstance(outcome, Reply) and outcome.status >= 400:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Protocol, TypeVar
 
-from sigil.sdk.clock import Clockwork
+from sigil.sdk.clock import Clock
 from sigil.sdk.errors import ConnectionFailed, ResultTimeout
-from sigil.sdk.retry import Patience, backoff
-from sigil.sdk.sans_io import Conversation, Pause
+from sigil.sdk.retry import RetryPolicy, backoff
+from sigil.sdk.sans_io import Operation, Pause
 
 LONGEST_WAIT = 25
 """Seconds that the server holds a long poll."""
@@ -28,15 +28,15 @@ S = TypeVar("S", bound=Final)
 
 @dataclass(frozen=True)
 class Polling:
-    patience: Patience
-    clock: Clockwork
+    patience: RetryPolicy
+    clock: Clock
 
     def until_final(
         self,
-        look: Callable[[int, Patience], Conversation[S]],
+        look: Callable[[int, RetryPolicy], Operation[S]],
         seconds: float,
         late: Callable[[S | None, str], ResultTimeout],
-    ) -> Conversation[S]:
+    ) -> Operation[S]:
         """`look` asks once, and lets the server wait for so many seconds; `late` makes the error when the caller's
         `seconds` are over first.
         """
@@ -59,13 +59,13 @@ class Polling:
             yield from self._between_polls(attempt, now - began, end - now)
         raise late(None, f" Last: {fault}")
 
-    def _poll(self, look: Callable[[int, Patience], Conversation[S]], end: float) -> Conversation[S]:
+    def _poll(self, look: Callable[[int, RetryPolicy], Operation[S]], end: float) -> Operation[S]:
         left = max(0.0, end - self.clock.monotonic())
         wait = min(LONGEST_WAIT, int(left))
-        patience = Patience(self.patience.tries, min(self.patience.seconds + wait, left + GRACE))
+        patience = RetryPolicy(self.patience.tries, min(self.patience.seconds + wait, left + GRACE))
         return (yield from look(wait, patience))
 
-    def _between_polls(self, attempt: int, took: float, left: float) -> Conversation[None]:
+    def _between_polls(self, attempt: int, took: float, left: float) -> Operation[None]:
         """A server that is full or stopping answers at once; asking again at once would be a storm."""
         if left < 1:
             yield Pause(left)

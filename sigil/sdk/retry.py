@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import count
 
-from sigil.sdk.clock import Clockwork
-from sigil.sdk.sans_io import Broken, Conversation, Outcome, Pause, Reply, Send
+from sigil.sdk.clock import Clock
+from sigil.sdk.sans_io import Broken, Operation, Outcome, Pause, Reply, Send
 
 PHASE_SECONDS = 10.0
 """Connecting and writing; each read too, after the time that a long poll waits."""
@@ -36,14 +36,14 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class RetryPolicy:
     """How often one request is tried, and for how many seconds in all, pauses included."""
 
     tries: int
     seconds: float
 
 
-def ask(request: Request, patience: Patience, clock: Clockwork) -> Conversation[Reply]:
+def ask(request: Request, patience: RetryPolicy, clock: Clock) -> Operation[Reply]:
     """The first answer that another try would not mend, or the last. ConnectionFailed, AnswerUnusable."""
     end = clock.monotonic() + patience.seconds
     for attempt in count(1):
@@ -59,7 +59,7 @@ def ask(request: Request, patience: Patience, clock: Clockwork) -> Conversation[
     return outcome
 
 
-def _pause(outcome: Outcome, attempt: int, clock: Clockwork) -> float | None:
+def _pause(outcome: Outcome, attempt: int, clock: Clock) -> float | None:
     """Full jitter, on top of what the server asked for: a crowd that was sent away must not come back as one."""
     if not _worth_another_try(outcome):
         return None
@@ -73,7 +73,7 @@ def _worth_another_try(outcome: Outcome) -> bool:
     return outcome.status == 429 or outcome.status >= 500
 
 
-def backoff(attempt: int, clock: Clockwork) -> float:
+def backoff(attempt: int, clock: Clock) -> float:
     """Seconds between 0 and 0.25, 0.5, 1, … 8."""
     return clock.uniform(0.0, min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(attempt - 1, 10)))
 

@@ -58,10 +58,10 @@ class Broken:
 
 
 Outcome: TypeAlias = Reply | Broken
-Conversation: TypeAlias = Generator[Send | Pause, Any, T]
+Operation: TypeAlias = Generator[Send | Pause, Any, T]
 
 
-class Arriving:
+class ResponseReader:
     """An answer while it comes in."""
 
     def __init__(self, status: int, headers: Mapping[str, str]) -> None:

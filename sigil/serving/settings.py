@@ -65,7 +65,7 @@ class Secret:
         return hash(self._text)
 
 
-class Reader:
+class EnvReader:
     """Collects faults and warnings while values are taken out. `foreign` are names that other programs read."""
 
     def __init__(self, environ: Mapping[str, str], foreign: frozenset[str] = frozenset()) -> None:

@@ -10,21 +10,21 @@ from sigil.core.session_store import SessionStore
 from sigil.core.webhook_event import EVENT
 from sigil.protocol.errors import Overloaded
 
-BYTES_OF_AN_END = 512
+BYTES_PER_END = 512
 """Of the store, kept free for each row that pends: what it grows by when it ends, with its event, comes to less. So
 whatever pends can end, though nobody takes an event."""
-BYTES_OF_AN_UNTOLD_END = 256
+BYTES_PER_END_WITHOUT_EVENT = 256
 """The same where no event is written: what is left is the clear, a mute and the log of ends."""
 _BYTES_OF_COPIES = 1 << 20
 """Kept free for the pages that transactions copy while they run, about one of 4 KiB for each of 200 rows: the store
 uses them again two transactions later. In one of 12 MiB, without this, one sweep in 25 found no room."""
-STORE_BYTES_FOR_EACH = 2048
+STORE_BYTES_PER_EVENT = 2048
 """The event quota: one undelivered event for so many bytes of the store."""
 _LOOK_SECONDS = 0.25
 _AFTER_SECONDS = 5
 
 
-class Room:
+class Capacity:
     """`events`: whether the end of something is an event. `clock` gives Unix seconds."""
 
     def __init__(self, *, store: SessionStore, events: bool, clock: Callable[[], float]) -> None:
@@ -34,7 +34,7 @@ class Room:
         self._looked_at = 0.0
         self._full = ""
 
-    def for_a_challenge(self) -> None:
+    def check_challenge(self) -> None:
         """Overloaded: what is created now could end without room for that.
 
         Looked at four times a second: a worker creates less than a thousand in between.
@@ -46,7 +46,7 @@ class Room:
         if self._full:
             raise Overloaded(self._full, retry_after=_AFTER_SECONDS)
 
-    def for_a_request(self, draft: Approval) -> None:
+    def check_approval(self, draft: Approval) -> None:
         """Overloaded: not all of its members could vote. Looked at each time: one request may want 400 KB."""
         if lacking := self._lacks(draft.reserved):
             raise Overloaded(lacking, retry_after=_AFTER_SECONDS)
@@ -54,10 +54,10 @@ class Room:
     def _lacks(self, more: int = 0) -> str:
         """What is in the way, in words for the caller; empty when nothing is."""
         used, size, reserved = self._store.usage()
-        if self._events and self._store.count(EVENT) >= size // STORE_BYTES_FOR_EACH:
+        if self._events and self._store.count(EVENT) >= size // STORE_BYTES_PER_EVENT:
             return "Too many webhooks wait for their receiver."
         pending = self._store.count(CHALLENGE) + self._store.count(APPROVAL)
-        ends = pending * (BYTES_OF_AN_END if self._events else BYTES_OF_AN_UNTOLD_END)
+        ends = pending * (BYTES_PER_END if self._events else BYTES_PER_END_WITHOUT_EVENT)
         if used + reserved + ends + more > size - min(_BYTES_OF_COPIES, size // 16):
             return "What pends may need all the room that is left."
         return ""

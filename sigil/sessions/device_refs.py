@@ -11,13 +11,13 @@ from sigil.protocol.identity import ServerIdentity
 from sigil.protocol.keys import PublicKey
 
 
-class Devices:
+class DeviceResolver:
     """Anybody's but the server's own keys: they sign the same bytes, so its question would be its answer."""
 
     def __init__(self, identity: ServerIdentity) -> None:
         self._own = identity.own_public_keys
 
-    def named(self, public_key: str, fingerprint: str | None = None, at: str = "$") -> PublicKey:
+    def resolve(self, public_key: str, fingerprint: str | None = None, at: str = "$") -> PublicKey:
         """InvalidRequest below `at`, InvalidPublicKey, FingerprintMismatch."""
         device = PublicKey.parse(decode_base64(public_key, f"{at}.device_public_key"))
         if device.wire in self._own:
@@ -28,10 +28,10 @@ class Devices:
                 raise FingerprintMismatch
         return device
 
-    def presented(self, public_key: str | None, fingerprint: str | None) -> Callable[[bytes], bool]:
+    def matcher(self, public_key: str | None, fingerprint: str | None) -> Callable[[bytes], bool]:
         """Checks the form of what names the sender; the result tells whether that is the device of a given key."""
         if public_key is not None:
-            wire = self.named(public_key, fingerprint).wire
+            wire = self.resolve(public_key, fingerprint).wire
             return lambda given: given == wire
         if fingerprint is not None:
             digest = decode_hex(fingerprint, "$.fingerprint", length=32)

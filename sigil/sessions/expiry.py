@@ -19,14 +19,14 @@ AT_ONCE = 40
 class Notifies(Protocol):
     """A backlog that takes the name of what ended. Returns at once."""
 
-    def wrote(self, name: bytes, /) -> None: ...
+    def enqueued(self, name: bytes, /) -> None: ...
 
 
 class NotifiesEvents(Notifies, Protocol):
     """The backlog of webhook events; `wanted` is False where no webhook is configured."""
 
     @property
-    def wanted(self) -> bool: ...
+    def enabled(self) -> bool: ...
 
 
 class Journal(Protocol):
@@ -37,7 +37,7 @@ class Journal(Protocol):
     def approval(self, event: str, mpa_id: bytes, approval: Approval, device: bytes | None = None) -> None: ...
 
 
-class Sweeper:
+class ExpirySweeper:
     """Every worker has one; whoever comes first does the work."""
 
     def __init__(
@@ -65,16 +65,16 @@ class Sweeper:
         keys = list(dict.fromkeys([*due, *await self._others(due)]))
 
         def rule(now: float, found: tuple[Any, ...]) -> Decision[Swept]:
-            return sweep(now, dict(zip(keys, found, strict=True)), webhook=self._events.wanted)
+            return sweep(now, dict(zip(keys, found, strict=True)), emit_events=self._events.enabled)
 
-        swept = await self._store.decide(keys, rule)
+        swept = await self._store.transact(keys, rule)
         for challenge_id, expired in swept.expired:
-            self._outgoing.wrote(challenge_id)
-            self._events.wrote(challenge_id)
+            self._outgoing.enqueued(challenge_id)
+            self._events.enqueued(challenge_id)
             self._journal.challenge("challenge_expired", challenge_id, expired)
         for mpa_id, timed_out in swept.timed_out:
-            self._fan_outs.wrote(mpa_id)
-            self._events.wrote(mpa_id)
+            self._fan_outs.enqueued(mpa_id)
+            self._events.enqueued(mpa_id)
             self._journal.approval("mpa_timeout", mpa_id, timed_out)
         return len(due) == AT_ONCE
 

@@ -12,7 +12,7 @@ T = TypeVar("T")
 MAX_WAIT_SECONDS = 25
 
 
-class Waiters:
+class LongPolls:
     """At most `cap` waits at once; over it, and while draining, nobody waits and the answer comes at once.
 
     `on_change` is told the number of waits when it changes.
@@ -45,7 +45,7 @@ class Waiters:
         finally:
             self._remove(key, wait)
 
-    async def until_final(self, key: bytes, wait: int, look: Callable[[], Awaitable[tuple[T, float | None]]]) -> T:
+    async def until_final(self, key: bytes, wait: int, read: Callable[[], Awaitable[tuple[T, float | None]]]) -> T:
         """What `look` finds when it is final, or at the end of `wait` seconds, or when nobody may wait.
 
         `look` reads the state, and tells for how many seconds it can stay as it is: None when it is final.
@@ -56,7 +56,7 @@ class Waiters:
         with self.waiting(key) as waiter:
             while True:
                 # Registered first, read again then: no end can fall between the two.
-                found, lasts = await look()
+                found, lasts = await read()
                 left = min(deadline - loop.time(), lasts or 0)
                 if waiter is None or self.draining or left <= 0:
                     return found

@@ -18,7 +18,7 @@ PIECE = 1900
 _HEAD = b"\xc1"
 
 
-class Pieces:
+class Chunks:
     """Those of all long rows, in one database of the environment. `raw` is the key of a row."""
 
     def __init__(self, database: Any) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import lmdb
 
-from sigil.core.session_store import Ends
+from sigil.core.session_store import EndLogTail
 
 
 def append(cursor: lmdb.Cursor, ended: tuple[bytes, ...], kept: int) -> None:
@@ -20,17 +20,17 @@ def append(cursor: lmdb.Cursor, ended: tuple[bytes, ...], kept: int) -> None:
         cursor.delete()
 
 
-def tail(cursor: lmdb.Cursor, after: int | None) -> Ends:
+def tail(cursor: lmdb.Cursor, after: int | None) -> EndLogTail:
     """What stands after a position; None asks for the present position alone."""
     position = _position(cursor)
     if after is None or after == position:
-        return Ends(position, (), False)
+        return EndLogTail(position, (), False)
     if after > position:
         # Such a position is from another store, before a wipe: whoever has it knows nothing of this one.
-        return Ends(position, (), True)
+        return EndLogTail(position, (), True)
     lost = after + 1 < _first(cursor)
     cursor.set_range(_sequence(after + 1))
-    return Ends(position, tuple(bytes(name) for name in cursor.iternext(keys=False)), lost)
+    return EndLogTail(position, tuple(bytes(name) for name in cursor.iternext(keys=False)), lost)
 
 
 def _position(cursor: lmdb.Cursor) -> int:

@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 
 import lmdb
 
-from sigil.core.session_store import Ends, Key, Kind, Rule, StoreFull, StoreUnusable, Usage
-from sigil.store.chunks import Pieces
+from sigil.core.session_store import EndLogTail, Key, Kind, Rule, StoreFull, StoreUnusable, Usage
+from sigil.store.chunks import Chunks
 from sigil.store.codec import LAST_DUE, Change, Codec
 from sigil.store.end_log import append, tail
 
@@ -22,9 +22,9 @@ LOCK_FILE = "lock.mdb"
 
 _FULL = "the session store is full"
 _RESERVED = b"reserved"
-_Place = tuple[int, Any, int]
+_IndexEntry = tuple[int, Any, int]
 """When a row is due, in which index that stands, and how much it has reserved."""
-_NOWHERE: _Place = (0, None, 0)
+_NOWHERE: _IndexEntry = (0, None, 0)
 
 
 class LmdbStore:
@@ -85,7 +85,7 @@ class LmdbStore:
             self._ends = self._env.open_db(b"ends")
             self._sums = self._env.open_db(b"sums")
             self._in_pieces = self._env.open_db(b"pieces")
-            self._pieces = Pieces(self._in_pieces)
+            self._pieces = Chunks(self._in_pieces)
             self._page = self._env.stat()["psize"]
             self._inode = self._file.stat().st_ino
         except BaseException:
@@ -102,7 +102,7 @@ class LmdbStore:
             raise StoreUnusable(f"the session store cannot be read: {error}") from error
         return None if value is None else self._codec.row(raw, value)
 
-    async def decide(self, keys: Sequence[Key], rule: Rule[T], *, creates: bool = False) -> T:
+    async def transact(self, keys: Sequence[Key], rule: Rule[T], *, creates: bool = False) -> T:
         raws = [self._codec.raw(key) for key in keys]
         try:
             with self._env.begin(write=True) as txn:
@@ -131,7 +131,7 @@ class LmdbStore:
             found = [entry for index in indices for entry in _first(txn.cursor(index), bound, limit)]
         return [self._codec.key(entry[4:]) for entry in sorted(found)[:limit]]
 
-    async def ends(self, after: int | None) -> Ends:
+    async def ends(self, after: int | None) -> EndLogTail:
         with _usable(), self._env.begin(self._ends) as txn:
             return tail(txn.cursor(), after)
 
@@ -186,14 +186,14 @@ class LmdbStore:
     def _unqueued(self) -> list[Any]:
         return [self._due, *(index for tag, index in self._open_due.items() if tag not in self._queues)]
 
-    def _place(self, raw: bytes, row: Any | None) -> _Place:
+    def _place(self, raw: bytes, row: Any | None) -> _IndexEntry:
         if row is None:
             return _NOWHERE
         opened = self._open_due.get(raw[:1])
         reserved = row.reserved if raw[:1] in self._reserving else 0
         return row.due, opened if opened is not None and row.open else self._due, reserved
 
-    def _write(self, txn: lmdb.Transaction, changes: list[Change], dues: dict[bytes, _Place]) -> None:
+    def _write(self, txn: lmdb.Transaction, changes: list[Change], dues: dict[bytes, _IndexEntry]) -> None:
         more = 0
         for raw, value, due, counted, reserved in changes:
             if raw not in dues:
@@ -214,7 +214,7 @@ class LmdbStore:
     def _reserved(self, txn: lmdb.Transaction) -> int:
         return int.from_bytes(txn.get(_RESERVED, b"", db=self._sums), "big")
 
-    def _move(self, txn: lmdb.Transaction, raw: bytes, old: _Place, new: _Place) -> None:
+    def _move(self, txn: lmdb.Transaction, raw: bytes, old: _IndexEntry, new: _IndexEntry) -> None:
         if old[:2] == new[:2]:
             return
         if old[0]:

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from sigil.core.session_store import Ends, Key, Kind, Rule, StoreFull, StoreUnusable, Usage
+from sigil.core.session_store import EndLogTail, Key, Kind, Rule, StoreFull, StoreUnusable, Usage
 from sigil.store.codec import Change, Codec
 
 T = TypeVar("T")
@@ -46,7 +46,7 @@ class MemoryStore:
         self._refuse_when_closed()
         return self._read(raw)
 
-    async def decide(self, keys: Sequence[Key], rule: Rule[T], *, creates: bool = False) -> T:
+    async def transact(self, keys: Sequence[Key], rule: Rule[T], *, creates: bool = False) -> T:
         raws = [self._codec.raw(key) for key in keys]
         self._refuse_when_closed()
         if creates and self._used > self._filled:
@@ -63,14 +63,14 @@ class MemoryStore:
         waiting = ((row.due, raw) for raw, row in self._rows.items() if raw[:1] in tags and 0 < row.due <= now)
         return [self._codec.key(raw) for _, raw in heapq.nsmallest(limit, waiting)]
 
-    async def ends(self, after: int | None) -> Ends:
+    async def ends(self, after: int | None) -> EndLogTail:
         self._refuse_when_closed()
         if after is None or after == self._position:
-            return Ends(self._position, (), False)
+            return EndLogTail(self._position, (), False)
         dropped = self._position - len(self._ends)
         lost = after > self._position or after < dropped
         ids = tuple(self._ends)[max(after - dropped, 0) :] if after < self._position else ()
-        return Ends(self._position, ids, lost)
+        return EndLogTail(self._position, ids, lost)
 
     def usage(self) -> Usage:
         self._refuse_when_closed()

@@ -10,7 +10,7 @@ WORKING_MEMORY = 128 << 20
 """Bytes of a memory limit that the store must leave to a master and two workers."""
 
 
-class Room:
+class MemoryLimits:
     """The limits of this host; the paths are arguments for tests.
 
     `membership` names the control groups of this process, `groups` is where they are mounted.
@@ -20,7 +20,7 @@ class Room:
         self._membership = membership
         self._groups = groups
 
-    def refusal(self, size: int, directory: int, data_file: str) -> str | None:
+    def problem(self, size: int, directory: int, data_file: str) -> str | None:
         """Why a map of `size` bytes does not fit the directory that is open as `directory`; None if it does."""
         free = _free(directory, data_file)
         if free is not None and size > free:

@@ -15,7 +15,7 @@ from types import TracebackType
 from sigil.core.session_store import StoreUnusable
 from sigil.store.adoption import Stamp, settle
 from sigil.store.lmdb import DATA_FILE
-from sigil.store.memory_limits import Room
+from sigil.store.memory_limits import MemoryLimits
 
 SERVER_LOCK = "lock"
 _MEMORY_FILE_SYSTEMS = frozenset({0x01021994, 0x858458F6})
@@ -49,7 +49,7 @@ class StateDirectory:
 
         `insecure` allows a file system that is not memory.
         """
-        with _told(path):
+        with _as_state_error(path):
             directory = _enter(path)
             try:
                 _judge(path, directory, insecure)
@@ -64,7 +64,7 @@ class StateDirectory:
         size: int,
         stamp: Stamp,
         wiped: frozenset[str] = frozenset(),
-        room: Room | None = None,
+        room: MemoryLimits | None = None,
         vouched: bool = False,
     ) -> None:
         """Adopt the store, or start an empty one of `size` bytes. Raises StateDirectoryError.
@@ -72,8 +72,8 @@ class StateDirectory:
         `wiped` are entries that a wipe removes beside the store's own files; everything else stays. `vouched`: a store
         whose stamp names no server is that of `stamp`.
         """
-        with _told(self.path):
-            refusal = (room or Room()).refusal(size, self._directory, DATA_FILE)
+        with _as_state_error(self.path):
+            refusal = (room or MemoryLimits()).problem(size, self._directory, DATA_FILE)
             if refusal:
                 raise StateDirectoryError(f"SIGIL_STORE_SIZE {size} is too large for {self.path}: {refusal}")
             self.reason = settle(self.path, self._directory, size, stamp, wiped, vouched=vouched)
@@ -95,7 +95,7 @@ class StateDirectory:
 
 
 @contextmanager
-def _told(path: Path) -> Iterator[None]:
+def _as_state_error(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, StoreUnusable) as error:

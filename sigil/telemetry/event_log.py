@@ -32,7 +32,7 @@ _LEVELS = {
 }
 
 
-class Journal:
+class SessionEventLog:
     """What happened to challenges and multi-party requests, one line each."""
 
     def challenge(self, event: str, challenge_id: bytes, challenge: Challenge) -> None:
@@ -75,18 +75,18 @@ def _report(event: str, fields: dict[str, object]) -> None:
     logs.report(_LEVELS.get(event, "info"), event, fields)
 
 
-class PushJournal:
+class PushEventLog:
     """Pushes and the relay. An outage is told of when it begins and when it ends, and not for each push."""
 
-    def done(self, done: push_delivery.Done) -> None:
+    def done(self, done: push_delivery.Completion) -> None:
         error = done.push.error
         name = done.claim[0]
-        if done.asked is None or done.push is done.before or error not in _MESSAGES:
+        if done.subject is None or done.push is done.before or error not in _MESSAGES:
             return
         logs.warn(
             "push_failed",
             **{"mpa_id" if is_member(name) else "challenge_id": format_uuid(id_of(name))},
-            fingerprint=_short_fingerprint(device_of(name, done.asked)),
+            fingerprint=_short_fingerprint(device_of(name, done.subject)),
             error=error,
             message=_MESSAGES[error],
         )
@@ -94,17 +94,17 @@ class PushJournal:
     def refused(self, reason: str) -> None:
         logs.error("push_refused", reason=reason, message="the relay does not take what this server sends")
 
-    def lost(self, reason: str) -> None:
+    def opened(self, reason: str) -> None:
         logs.error("relay_unreachable", reason=reason, message="Failed to connect to relay")
 
-    def found(self, seconds: float) -> None:
+    def closed(self, seconds: float) -> None:
         logs.info("relay_recovered", seconds=round(seconds, 1), message="pushes go out again")
 
 
-class WebhookJournal:
+class WebhookEventLog:
     """Events and their receiver. An outage is told of when it begins and when it ends; of events those given up."""
 
-    def done(self, done: webhook_delivery.Done) -> None:
+    def done(self, done: webhook_delivery.Completion) -> None:
         if done.outcome != "failure":
             return
         name, event = done.claim
@@ -117,10 +117,10 @@ class WebhookJournal:
             message="given up; `sigil webhook replay` sends it again",
         )
 
-    def lost(self, reason: str) -> None:
+    def opened(self, reason: str) -> None:
         logs.error("webhook_unreachable", reason=reason, message="events wait until the receiver answers again")
 
-    def found(self, seconds: float) -> None:
+    def closed(self, seconds: float) -> None:
         logs.info("webhook_recovered", seconds=round(seconds, 1), message="events go out again")
 
 

@@ -13,14 +13,14 @@ from prometheus_client.metrics_core import Metric
 from sigil.core import webhook_delivery
 from sigil.core.approval import APPROVAL, Approval
 from sigil.core.challenge import CHALLENGE, Challenge
-from sigil.core.push_delivery import Done
+from sigil.core.push_delivery import Completion
 from sigil.core.push_outbox import OUTBOX, Step
 from sigil.core.session_store import SessionStore
 from sigil.core.webhook_delivery import FAILURE, Outcome
 from sigil.core.webhook_event import EVENT
 from sigil.protocol.errors import Limit, Problem, Retryable
 from sigil.protocol.relay_messages import PushStatus
-from sigil.serving.http.bearer_token import TokenDoor
+from sigil.serving.http.bearer_token import BearerTokenGuard
 from sigil.serving.http.metrics import HttpMetrics, MetricsOfService, Scrape, gauge
 
 _STATUS = {
@@ -89,7 +89,7 @@ class Metrics:
             "sigil_long_polls", "Requests that wait for a result.", multiprocess_mode="livesum", registry=None
         )
 
-    def resource(self, door: TokenDoor) -> MetricsOfService:
+    def resource(self, door: BearerTokenGuard) -> MetricsOfService:
         return MetricsOfService(self._scrape, door)
 
     def challenge(self, event: str, challenge: Challenge) -> None:
@@ -145,17 +145,17 @@ class PushMetrics:
         )
         self._up = Gauge("sigil_relay_up", "1 while the relay answers.", multiprocess_mode="livemin", registry=None)
 
-    def done(self, done: Done) -> None:
+    def done(self, done: Completion) -> None:
         step = done.claim[1].step
         if step is Step.CLEAR:
-            if done.word not in {"relay_unreachable", "over"}:
+            if done.result not in {"relay_unreachable", "over"}:
                 self._of_status["cleared"].inc()
-        elif done.push is not done.before or (step is Step.PUSH and done.word == "queued"):
-            self._of_status[done.word].inc()
-        if step is Step.PUSH and done.word in {"delivered", "queued"} and done.asked is not None:
-            self._duration.observe(max(0.0, self._clock() - done.asked.created_ms / 1000))
+        elif done.push is not done.before or (step is Step.PUSH and done.result == "queued"):
+            self._of_status[done.result].inc()
+        if step is Step.PUSH and done.result in {"delivered", "queued"} and done.subject is not None:
+            self._duration.observe(max(0.0, self._clock() - done.subject.created_ms / 1000))
 
-    def is_up(self, up: bool) -> None:
+    def set_up(self, up: bool) -> None:
         self._up.set(up)
 
 
@@ -176,10 +176,10 @@ class WebhookMetrics:
             "sigil_webhook_up", "1 while the webhook receiver answers.", multiprocess_mode="livemin", registry=None
         )
 
-    def done(self, done: webhook_delivery.Done) -> None:
+    def done(self, done: webhook_delivery.Completion) -> None:
         self._of_outcome[done.outcome].inc()
         if done.outcome == "success":
             self._duration.observe(max(0.0, self._clock() - done.claim[1].since_ms / 1000))
 
-    def is_up(self, up: bool) -> None:
+    def set_up(self, up: bool) -> None:
         self._up.set(up)

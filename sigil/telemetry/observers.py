@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 from sigil.core import webhook_delivery
 from sigil.core.approval import Approval
 from sigil.core.challenge import Challenge
-from sigil.core.push_delivery import Done
+from sigil.core.push_delivery import Completion
 from sigil.telemetry import event_log
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from sigil.telemetry.metrics import Metrics, PushMetrics, WebhookMetrics
 
 
-class Journals(Protocol):
+class SessionObserver(Protocol):
     """What services tell; `sigil.telemetry.event_log` writes it down."""
 
     def challenge(self, event: str, challenge_id: bytes, challenge: Challenge) -> None: ...
@@ -23,10 +23,10 @@ class Journals(Protocol):
     def approval(self, event: str, mpa_id: bytes, approval: Approval, device: bytes | None = None) -> None: ...
 
 
-class Told:
+class SessionTelemetry:
     """Of challenges and requests."""
 
-    def __init__(self, journal: Journals, metrics: Metrics | None) -> None:
+    def __init__(self, journal: SessionObserver, metrics: Metrics | None) -> None:
         self._journal = journal
         self._metrics = metrics
 
@@ -41,33 +41,33 @@ class Told:
         self._journal.approval(event, mpa_id, approval, device)
 
 
-class PushNews(event_log.PushJournal):
+class PushTelemetry(event_log.PushEventLog):
     """Of pushes."""
 
     def __init__(self, metrics: PushMetrics | None) -> None:
         self._metrics = metrics
 
-    def done(self, done: Done) -> None:
+    def done(self, done: Completion) -> None:
         if self._metrics:
             self._metrics.done(done)
         super().done(done)
 
-    def is_up(self, up: bool) -> None:
+    def set_up(self, up: bool) -> None:
         if self._metrics:
-            self._metrics.is_up(up)
+            self._metrics.set_up(up)
 
 
-class WebhookNews(event_log.WebhookJournal):
+class WebhookTelemetry(event_log.WebhookEventLog):
     """Of webhooks."""
 
     def __init__(self, metrics: WebhookMetrics | None) -> None:
         self._metrics = metrics
 
-    def done(self, done: webhook_delivery.Done) -> None:
+    def done(self, done: webhook_delivery.Completion) -> None:
         if self._metrics:
             self._metrics.done(done)
         super().done(done)
 
-    def is_up(self, up: bool) -> None:
+    def set_up(self, up: bool) -> None:
         if self._metrics:
-            self._metrics.is_up(up)
+            self._metrics.set_up(up)

@@ -23,7 +23,7 @@ class FailedEvent(NamedTuple):
     reason: str
 
 
-class WebhookFailures:
+class DeadLetters:
     def __init__(self, store: SessionStore) -> None:
         self._store = store
 
@@ -48,4 +48,4 @@ class WebhookFailures:
         def rule(now: float, rows: tuple[Any, ...]) -> Decision[bool]:
             return webhook_delivery.replay(now, ended_id, rows[0])
 
-        return await self._store.decide([failure_key(ended_id)], rule)
+        return await self._store.transact([failure_key(ended_id)], rule)

@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 from sigil.core.webhook_delivery import MOST_COMPLETIONS
 from sigil.core.webhook_event import MOST_CLAIMS, Claim
-from sigil.delivery.backlog import Outgoing
-from sigil.delivery.in_flight import UnderWay
+from sigil.delivery.backlog import Backlog
+from sigil.delivery.in_flight import InFlight
 from sigil.delivery.receiver_watch import ReceiverWatch
 from sigil.webhooks.service import Attempt, Webhooks
 
@@ -27,29 +27,29 @@ class WebhookLoop:
     """Nothing here is awaited by a request. `jitter` gives 0..1."""
 
     def __init__(
-        self, *, webhooks: Webhooks, outgoing: Outgoing, watch: ReceiverWatch, jitter: Callable[[], float]
+        self, *, webhooks: Webhooks, outgoing: Backlog, watch: ReceiverWatch, jitter: Callable[[], float]
     ) -> None:
         self._webhooks = webhooks
         self._outgoing = outgoing
         self._watch = watch
         self._jitter = jitter
         self._look_at = 0.0
-        self._attempts = UnderWay()
-        self._writing = UnderWay()
+        self._attempts = InFlight()
+        self._writing = InFlight()
         self._made: list[Attempt] = []
         self._being_written = False
 
     async def turn(self) -> None:
         """Wait until there is something to tell, or time to look for it, and begin to tell one batch."""
-        if await self._outgoing.some(max(0.0, self._look_at - _now())):
+        if await self._outgoing.wait(max(0.0, self._look_at - _now())):
             await asyncio.sleep(GATHER_SECONDS)
-        self._attempts.raise_fault()
-        self._writing.raise_fault()
-        if not await self._watch.is_there():
+        self._attempts.raise_pending_error()
+        self._writing.raise_pending_error()
+        if not await self._watch.is_closed():
             self._look_again(soon=False)
             await self._probe()
             return
-        await self._attempts.fewer_than(MOST_UNDER_WAY)
+        await self._attempts.wait_below(MOST_UNDER_WAY)
         for claim in await self._webhooks.claim(await self._candidates(MOST_UNDER_WAY - len(self._attempts))):
             self._attempts.start(self._attempt(claim))
 

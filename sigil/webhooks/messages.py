@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import msgspec
 
-from sigil.core.webhook_event import Event, Happening, type_of_event
+from sigil.core.webhook_event import Event, EventKind, type_of_event
 from sigil.protocol.encoding import format_time
 from sigil.protocol.forms import Decision
 from sigil.protocol.ids import format_uuid
 from sigil.protocol.webhook_event import EventBody, event_id
 
-_DECISIONS: dict[Happening, Decision] = {
-    Happening.CHALLENGE_VERIFIED: "approved",
-    Happening.CHALLENGE_REJECTED: "rejected",
-    Happening.MPA_APPROVED: "approved",
-    Happening.MPA_REJECTED: "rejected",
+_DECISIONS: dict[EventKind, Decision] = {
+    EventKind.CHALLENGE_VERIFIED: "approved",
+    EventKind.CHALLENGE_REJECTED: "rejected",
+    EventKind.MPA_APPROVED: "approved",
+    EventKind.MPA_REJECTED: "rejected",
 }
 _encode = msgspec.json.Encoder().encode
 
@@ -35,7 +35,7 @@ def body(ended_id: bytes, event: Event) -> bytes:
             fingerprint=event.fingerprint.hex() if challenge else None,
             request_id=None if challenge else event.request_id,
             mpa_id=None if challenge else uuid,
-            decision=_DECISIONS.get(event.happening),
+            decision=_DECISIONS.get(event.kind),
             reason=event.reason or None,
             groups_satisfied=None if challenge else event.groups_satisfied,
         )

@@ -13,7 +13,7 @@ from datetime import UTC
 import aiohttp
 from yarl import URL
 
-from sigil.core.webhook_delivery import Answer
+from sigil.core.webhook_delivery import AttemptResult
 from sigil.protocol.webhook import signed_headers
 from sigil.serving.private_networks import is_private
 from sigil.serving.settings import Secret
@@ -35,7 +35,7 @@ class NotPrivate(OSError):
     """Plain http would have gone to the internet."""
 
 
-class WebhookReceiver:
+class HttpWebhookSender:
     """`sigil.webhooks.Receiver` at `url`, with one secret or two (new, old). `clock` gives Unix seconds."""
 
     def __init__(
@@ -61,22 +61,22 @@ class WebhookReceiver:
         self._tls = (tls or ssl.create_default_context()) if self._url.scheme == "https" else None
         self._session: aiohttp.ClientSession | None = None
 
-    async def post(self, event: str, body: bytes) -> Answer:
+    async def post(self, event: str, body: bytes) -> AttemptResult:
         headers = signed_headers([secret.reveal() for secret in self._secrets], event, int(self._clock()), body)
-        answer = Answer(0, "no answer in time")
+        answer = AttemptResult(0, "no answer in time")
         try:
             async with asyncio.timeout(ATTEMPT_SECONDS):
                 response = await self._connected().post(
                     self._url, data=body, headers=self._headers | headers, allow_redirects=False
                 )
                 retry_after = _retry_after(response.headers.get("Retry-After"), self._clock())
-                answer = Answer(response.status, retry_after=retry_after)
+                answer = AttemptResult(response.status, retry_after=retry_after)
                 await _drain(response)
         except TimeoutError:
             return answer
         # By its type: the text of an exception may quote the URL.
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            return Answer(0, _reason(error))
+            return AttemptResult(0, _reason(error))
         return answer
 
     async def close(self) -> None:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Protocol
 
 from sigil.core import webhook_delivery, webhook_event
 from sigil.core.session_store import Decision, Key, SessionStore
-from sigil.core.webhook_delivery import FAILURE, MOST_FAILURES, Answer, Done
+from sigil.core.webhook_delivery import FAILURE, MOST_FAILURES, AttemptResult, Completion
 from sigil.core.webhook_event import EVENT, Claim, event_key
 from sigil.delivery.receiver_watch import ReceiverWatch
 from sigil.protocol.webhook_event import event_id
@@ -20,15 +20,15 @@ _FORGOTTEN_AT_ONCE = 200
 _END_OF_TIME = 1 << 32
 
 
-class Receiver(Protocol):
-    async def post(self, event: str, body: bytes) -> Answer:
+class WebhookSender(Protocol):
+    async def post(self, event: str, body: bytes) -> AttemptResult:
         """One attempt to deliver the event with that id, within ATTEMPT_SECONDS; whatever happens is an Answer."""
 
     async def close(self) -> None: ...
 
 
-class WebhookNews(Protocol):
-    def done(self, done: Done) -> None:
+class WebhookObserver(Protocol):
+    def done(self, done: Completion) -> None:
         """An attempt was completed: the event is delivered, to be tried again, or given up."""
 
 
@@ -37,7 +37,7 @@ class Attempt(NamedTuple):
 
     claim: Claim
     began: float
-    answer: Answer
+    answer: AttemptResult
 
 
 class Webhooks:
@@ -50,9 +50,9 @@ class Webhooks:
         self,
         *,
         store: SessionStore,
-        receiver: Receiver,
+        receiver: WebhookSender,
         watch: ReceiverWatch,
-        news: WebhookNews,
+        news: WebhookObserver,
         schedule: Sequence[int],
         clock: Callable[[], float],
         randomness: Callable[[int], bytes],
@@ -78,7 +78,7 @@ class Webhooks:
         def rule(now: float, rows: tuple[Any, ...]) -> Decision[list[Claim]]:
             return webhook_event.claim(now, keys, rows, token)
 
-        return await self._store.decide(keys, rule)
+        return await self._store.transact(keys, rule)
 
     async def attempt(self, claim: Claim) -> Attempt | None:
         """One attempt, None when the claim is so old that the attempt could outlive it."""
@@ -95,19 +95,19 @@ class Webhooks:
         jitters = [byte / 255 for byte in self._randomness(len(attempts))]
         claims, answers = [attempt.claim for attempt in attempts], [attempt.answer for attempt in attempts]
 
-        def rule(now: float, rows: tuple[Any, ...]) -> Decision[list[Done]]:
+        def rule(now: float, rows: tuple[Any, ...]) -> Decision[list[Completion]]:
             return webhook_delivery.complete(
                 now, claims, answers, rows, schedule=self._schedule, jitters=jitters, probing=probing
             )
 
-        for done in await self._store.decide([event_key(name) for name, _ in claims], rule):
+        for done in await self._store.transact([event_key(name) for name, _ in claims], rule):
             self._news.done(done)
         await self._watch.heard([(attempt.began, attempt.answer) for attempt in attempts], probing=probing)
 
     async def forget(self) -> None:
         """Failures that are too old, or too many: all of them, a batch at a time."""
         while keys := await self._beyond_bounds():
-            await self._store.decide([], _deleting(keys))
+            await self._store.transact([], _deleting(keys))
             # Thousands may come between two calls: requests are served in between.
             await asyncio.sleep(0)
 

@@ -20,6 +20,7 @@ from relay.registry.port import (
     SEEN_EVERY_SECONDS,
     SUPERSEDED,
     Admitted,
+    AttemptOutcome,
     Device,
     NewPush,
     Platform,
@@ -29,7 +30,6 @@ from relay.registry.port import (
     Registry,
     RegistryBusy,
     Server,
-    Settled,
 )
 from relay.registry.postgres.registry import PostgresRegistry
 from relay.registry.sqlite.registry import SqliteRegistry
@@ -94,7 +94,7 @@ async def admit(registry: Registry, *pushes: NewPush, now: float = NOW, rate: Ra
 
 
 async def settle(registry: Registry, key: str, *outcome: Any, now: float = NOW) -> None:
-    await registry.settle([Settled(SERVER, key, *outcome)], now)
+    await registry.settle([AttemptOutcome(SERVER, key, *outcome)], now)
 
 
 async def outcome(registry: Registry, key: str) -> Push:
@@ -150,7 +150,7 @@ async def test_an_unregistered_device_is_gone(registry: Registry) -> None:
 async def test_failures_count_up_and_begin_at_zero_after_contact(registry: Registry) -> None:
     await registry.register(device())
     assert [await registry.failed(fingerprint("phone"), device().token) for _ in range(3)] == [1, 2, 3]
-    await registry.saw(fingerprint("phone"), NOW + 1)
+    await registry.mark_seen(fingerprint("phone"), NOW + 1)
     assert await registry.failed(fingerprint("phone"), device().token) == 1
     await registry.register(device())
     assert await registry.failed(fingerprint("phone"), device().token) == 1
@@ -158,7 +158,7 @@ async def test_failures_count_up_and_begin_at_zero_after_contact(registry: Regis
 
 async def test_an_unknown_device_has_no_failures(registry: Registry) -> None:
     assert await registry.failed(fingerprint("nobody"), device("nobody").token) == 0
-    await registry.saw(fingerprint("nobody"), NOW)
+    await registry.mark_seen(fingerprint("nobody"), NOW)
     assert await registry.device(fingerprint("nobody")) is None
 
 
@@ -170,12 +170,12 @@ async def test_seen_at_moves_forward_and_not_at_every_contact(registry: Registry
         assert found is not None
         return found.seen_at
 
-    await registry.saw(fingerprint("phone"), NOW + SEEN_EVERY_SECONDS - 1)
+    await registry.mark_seen(fingerprint("phone"), NOW + SEEN_EVERY_SECONDS - 1)
     assert await seen_at() == NOW
-    await registry.saw(fingerprint("phone"), NOW + SEEN_EVERY_SECONDS)
+    await registry.mark_seen(fingerprint("phone"), NOW + SEEN_EVERY_SECONDS)
     assert await seen_at() == NOW + SEEN_EVERY_SECONDS
     await registry.failed(fingerprint("phone"), device().token)
-    await registry.saw(fingerprint("phone"), NOW)
+    await registry.mark_seen(fingerprint("phone"), NOW)
     assert await seen_at() == NOW + SEEN_EVERY_SECONDS
 
 
@@ -343,21 +343,21 @@ async def test_of_servers_that_race_to_be_first_one_wins(registry: Registry) -> 
 
 
 async def test_a_nonce_is_good_once(registry: Registry) -> None:
-    assert await registry.spend(b"n" * 64, NOW)
-    assert not await registry.spend(b"n" * 64, NOW + 5)
-    assert await registry.spend(b"m", NOW)
+    assert await registry.use_nonce(b"n" * 64, NOW)
+    assert not await registry.use_nonce(b"n" * 64, NOW + 5)
+    assert await registry.use_nonce(b"m", NOW)
 
 
 async def test_of_spends_that_race_one_is_the_first(registry: Registry) -> None:
-    assert sum(await all_of(*(registry.spend(b"nonce", NOW + 60) for _ in range(50)))) == 1
+    assert sum(await all_of(*(registry.use_nonce(b"nonce", NOW + 60) for _ in range(50)))) == 1
 
 
 async def test_a_nonce_is_remembered_until_its_time(registry: Registry) -> None:
-    await registry.spend(b"nonce", NOW)
+    await registry.use_nonce(b"nonce", NOW)
     assert await registry.sweep(NOW, 10) == 0
-    assert not await registry.spend(b"nonce", NOW)
+    assert not await registry.use_nonce(b"nonce", NOW)
     assert await registry.sweep(NOW + 0.5, 10) == 1
-    assert await registry.spend(b"nonce", NOW)
+    assert await registry.use_nonce(b"nonce", NOW)
 
 
 # Admission
@@ -402,7 +402,7 @@ async def test_nothing_is_wanted_and_nothing_admitted(registry: Registry) -> Non
     assert await registry.admit(SERVER, [], NOW, FREE) == []
     await registry.settle([], NOW)
     assert await registry.outcomes(SERVER, []) == []
-    assert await registry.held([], NOW) == []
+    assert await registry.pending_for([], NOW) == []
 
 
 async def test_a_known_key_is_answered_with_what_became_of_it_and_changes_nothing(registry: Registry) -> None:
@@ -471,7 +471,7 @@ async def test_a_request_of_500_pushes_is_admitted(registry: Registry) -> None:
     assert keys_of([one for one in await registry.outcomes(SERVER, [one.push_key for one in wanted]) if one]) == [
         one.push_key for one in wanted
     ]
-    await registry.settle([Settled(SERVER, one.push_key, "delivered") for one in wanted], NOW)
+    await registry.settle([AttemptOutcome(SERVER, one.push_key, "delivered") for one in wanted], NOW)
     assert await registry.backlog() == 0
 
 
@@ -580,9 +580,9 @@ async def test_of_several_outcomes_of_one_push_in_a_batch_the_best_counts(regist
     await registry.register(device())
     await admit(registry, push("a"), push("b"), push("c"))
     batch = [
-        *(Settled(SERVER, "a", *one) for one in (("failed", "x"), ("delivered",), ("queued", None, NOW + 9))),
-        *(Settled(SERVER, "b", *one) for one in (("queued", "y", NOW + 9), ("failed", "x"), ("failed", "z"))),
-        *(Settled(SERVER, "c", *one) for one in (("queued", "y", NOW + 8), ("queued", "z", NOW + 9))),
+        *(AttemptOutcome(SERVER, "a", *one) for one in (("failed", "x"), ("delivered",), ("queued", None, NOW + 9))),
+        *(AttemptOutcome(SERVER, "b", *one) for one in (("queued", "y", NOW + 9), ("failed", "x"), ("failed", "z"))),
+        *(AttemptOutcome(SERVER, "c", *one) for one in (("queued", "y", NOW + 8), ("queued", "z", NOW + 9))),
     ]
     await registry.settle(batch, NOW)
     assert await statuses(registry, "a", "b", "c") == [("delivered", None), ("failed", "x"), ("queued", "z")]
@@ -598,7 +598,9 @@ async def test_batches_of_outcomes_in_any_order_do_not_block_one_another(registr
     await registry.register(device())
     names = [str(number) for number in range(MAX_HELD)]
     await admit(registry, *(push(name) for name in names))
-    batches = [[Settled(SERVER, name, "delivered") for name in order] for order in (names, names[::-1], names[5:])] * 5
+    batches = [
+        [AttemptOutcome(SERVER, name, "delivered") for name in order] for order in (names, names[::-1], names[5:])
+    ] * 5
     await all_of(*(registry.settle(batch, NOW) for batch in batches))
     assert set(await statuses(registry, *names)) == {("delivered", None)}
 
@@ -613,7 +615,7 @@ async def test_pushes_to_a_websocket_device_are_told_and_held_oldest_first(regis
     await admit(registry, push("c", "tablet"))
     await until(lambda: len(news) == 2)
     assert news == [(PUSHES, fingerprint("tablet")[:16])] * 2
-    held = await registry.held([fingerprint("tablet"), fingerprint("phone"), fingerprint("nobody")], NOW)
+    held = await registry.pending_for([fingerprint("tablet"), fingerprint("phone"), fingerprint("nobody")], NOW)
     assert keys_of(held) == ["a", "c"]
     assert held[0] == Push(SERVER, push("a", "tablet"), "websocket", created_at=NOW)
 
@@ -622,8 +624,8 @@ async def test_what_is_over_or_decided_is_not_held(registry: Registry) -> None:
     await registry.register(device("tablet", "websocket"))
     await admit(registry, push("a", "tablet", expires_at=NOW + 5), push("b", "tablet"), push("c", "tablet"))
     await settle(registry, "b", "failed", "x")
-    assert keys_of(await registry.held([fingerprint("tablet")], NOW + 4.9)) == ["a", "c"]
-    assert keys_of(await registry.held([fingerprint("tablet")], NOW + 5)) == ["c"]
+    assert keys_of(await registry.pending_for([fingerprint("tablet")], NOW + 4.9)) == ["a", "c"]
+    assert keys_of(await registry.pending_for([fingerprint("tablet")], NOW + 5)) == ["c"]
 
 
 async def test_a_push_that_waits_for_its_device_is_never_due(registry: Registry) -> None:
@@ -631,7 +633,7 @@ async def test_a_push_that_waits_for_its_device_is_never_due(registry: Registry)
     await admit(registry, push("a", "tablet"))
     await settle(registry, "a", "queued", "not there", NOW + 1)
     assert await registry.claim("apns", NOW + 200, 10) == []
-    assert keys_of(await registry.held([fingerprint("tablet")], NOW)) == ["a"]
+    assert keys_of(await registry.pending_for([fingerprint("tablet")], NOW)) == ["a"]
 
 
 @pytest.mark.parametrize("platform", ["apns", "websocket"])
@@ -644,7 +646,7 @@ async def test_a_device_holds_the_newest_and_the_oldest_go(registry: Registry, p
     assert await statuses(registry, *names) == [("failed", SUPERSEDED)] * 3 + [("queued", None)] * MAX_HELD
     assert (await outcome(registry, "0")).push.payload == b""
     if platform == "websocket":
-        assert keys_of(await registry.held([fingerprint("tablet")], NOW)) == names[3:]
+        assert keys_of(await registry.pending_for([fingerprint("tablet")], NOW)) == names[3:]
 
 
 async def test_a_request_that_is_more_than_a_device_holds_says_so(registry: Registry, news: News) -> None:
@@ -671,7 +673,7 @@ async def test_an_acknowledged_push_is_delivered_and_its_payload_gone(registry: 
     acknowledged = await registry.acknowledge(fingerprint("tablet"), push("a").push_id, NOW)
     assert acknowledged == await outcome(registry, "a")
     assert (acknowledged.status, acknowledged.push.payload) == ("delivered", b"")
-    assert keys_of(await registry.held([fingerprint("tablet")], NOW)) == ["b"]
+    assert keys_of(await registry.pending_for([fingerprint("tablet")], NOW)) == ["b"]
     assert await registry.acknowledge(fingerprint("tablet"), push("a").push_id, NOW) == acknowledged
 
 
@@ -810,10 +812,10 @@ async def test_queued_pushes_follow_their_device_to_another_platform(registry: R
     await settle(registry, "b", "delivered")
     await registry.register(device(platform="websocket", registered_at=NOW + 1))
     assert await registry.claim("apns", NOW + LEASE_SECONDS, 10) == []
-    (waiting,) = await registry.held([fingerprint("phone")], NOW + 1)
+    (waiting,) = await registry.pending_for([fingerprint("phone")], NOW + 1)
     assert (waiting.push, waiting.platform, waiting.due) == (push("a"), "websocket", 0)
     await registry.register(device(platform="fcm", registered_at=NOW + 2))
-    assert await registry.held([fingerprint("phone")], NOW + 2) == []
+    assert await registry.pending_for([fingerprint("phone")], NOW + 2) == []
     assert [one.platform for one, _ in await registry.claim("fcm", NOW + 2, 10)] == ["fcm"]
 
 
@@ -824,7 +826,7 @@ async def test_what_is_over_is_swept_in_portions(registry: Registry) -> None:
     await registry.register(device())
     await admit(registry, *(push(str(number), expires_at=NOW + 1 + number) for number in range(9)), rate=Rate(60, 60))
     for number in range(4):
-        await registry.spend(bytes([number]), NOW + number)
+        await registry.use_nonce(bytes([number]), NOW + number)
     assert await registry.sweep(NOW, 3) == 0
     assert await registry.sweep(NOW + 5, 3) == 3 + 3
     assert await statuses(registry, "2", "3") == [None, ("queued", None)]
@@ -860,12 +862,12 @@ async def test_the_backlog_is_what_is_queued(registry: Registry) -> None:
 async def test_what_is_told_is_heard_by_the_teller_too(registry: Registry, news: News) -> None:
     everything = bytes(range(256)) * 15 + bytes(160)
     assert len(everything) == MAX_TOLD
-    await registry.tell("sockets", b"")
-    await registry.tell("other", everything)
+    await registry.notify("sockets", b"")
+    await registry.notify("other", everything)
     await until(lambda: len(news) == 2)
     assert news == [("sockets", b""), ("other", everything)]
     with pytest.raises(ValueError, match="at most"):
-        await registry.tell("sockets", everything + b"x")
+        await registry.notify("sockets", everything + b"x")
 
 
 async def test_a_request_to_many_devices_is_told_in_several_pieces(registry: Registry, news: News) -> None:
@@ -890,12 +892,12 @@ async def test_a_closed_registry_is_busy(registry: Registry) -> None:
     await registry.close()
     for call in (
         registry.check(),
-        registry.tell("sockets", b""),
+        registry.notify("sockets", b""),
         registry.device(fingerprint("phone")),
         registry.register(device()),
-        registry.spend(b"nonce", NOW),
+        registry.use_nonce(b"nonce", NOW),
         registry.admit(SERVER, [push("a")], NOW, FREE),
-        registry.settle([Settled(SERVER, "a", "delivered")], NOW),
+        registry.settle([AttemptOutcome(SERVER, "a", "delivered")], NOW),
         registry.claim("apns", NOW, 1),
         registry.sweep(NOW, 1),
         registry.trust_first(server("first")),

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from sigil.core.session_store import Decision, Ends, Key, Kind, Rule, SessionStore, StoreFull, StoreUnusable
+from sigil.core.session_store import Decision, EndLogTail, Key, Kind, Rule, SessionStore, StoreFull, StoreUnusable
 from sigil.store.lmdb import LmdbStore
 from sigil.store.memory import MemoryStore
 
@@ -88,7 +88,7 @@ def writing(*writes: tuple[Key, Any], ended: tuple[bytes, ...] = ()) -> Rule[Non
 
 
 async def put(store: SessionStore, name: str, row: Any, *, creates: bool = False) -> None:
-    await store.decide([], writing((ticket(name), row)), creates=creates)
+    await store.transact([], writing((ticket(name), row)), creates=creates)
 
 
 async def fill(store: SessionStore) -> int:
@@ -111,7 +111,7 @@ async def test_a_written_row_is_read_back(store: SessionStore) -> None:
 
 
 async def test_rows_of_different_kinds_with_one_name_do_not_meet(store: SessionStore) -> None:
-    await store.decide([], writing((ticket("a"), Ticket("x")), (Key(TALLY, b"a"), Tally(3))))
+    await store.transact([], writing((ticket("a"), Ticket("x")), (Key(TALLY, b"a"), Tally(3))))
     assert await store.get(ticket("a")) == Ticket("x")
     assert await store.get(Key(TALLY, b"a")) == Tally(3)
 
@@ -130,12 +130,12 @@ async def test_a_rule_gets_the_rows_in_the_order_of_the_keys_and_its_result_is_r
         return Decision([row and row.state for row in rows])
 
     keys = [ticket("b"), ticket("missing"), ticket("a"), ticket("b")]
-    assert await store.decide(keys, states) == ["second", None, "first", "second"]
+    assert await store.transact(keys, states) == ["second", None, "first", "second"]
 
 
 async def test_a_rule_gets_the_time_of_the_store(open_store: OpenStore) -> None:
     store = open_store(clock=lambda: 1234.5)
-    assert await store.decide([], lambda now, rows: Decision(now)) == 1234.5
+    assert await store.transact([], lambda now, rows: Decision(now)) == 1234.5
 
 
 async def test_a_write_of_none_deletes(store: SessionStore) -> None:
@@ -151,7 +151,7 @@ async def test_deleting_what_is_not_there_is_nothing(store: SessionStore) -> Non
 
 
 async def test_the_last_of_several_writes_to_one_key_counts(store: SessionStore) -> None:
-    await store.decide([], writing((ticket("a"), Ticket("x", 5)), (ticket("a"), None), (ticket("a"), Ticket("y", 6))))
+    await store.transact([], writing((ticket("a"), Ticket("x", 5)), (ticket("a"), None), (ticket("a"), Ticket("y", 6))))
     assert await store.get(ticket("a")) == Ticket("y", 6)
     assert await store.due(5, 10) == []
     assert await store.due(6, 10) == [ticket("a")]
@@ -164,7 +164,7 @@ async def test_an_exception_of_the_rule_propagates_and_writes_nothing(store: Ses
         raise LookupError("refused")
 
     with pytest.raises(LookupError, match="refused"):
-        await store.decide([ticket("a")], refuse)
+        await store.transact([ticket("a")], refuse)
     assert await store.get(ticket("a")) == Ticket("pending", 7)
 
 
@@ -184,7 +184,7 @@ async def test_an_exception_of_the_rule_propagates_and_writes_nothing(store: Ses
 async def test_one_bad_write_spoils_the_whole_decision(open_store: OpenStore, bad: tuple[Key, Any]) -> None:
     store = open_store(size=8 * MiB)
     with pytest.raises((ValueError, TypeError)):
-        await store.decide([], writing((ticket("good"), Ticket("x", 7)), bad, ended=(b"e",)))
+        await store.transact([], writing((ticket("good"), Ticket("x", 7)), bad, ended=(b"e",)))
     assert await store.get(ticket("good")) is None
     assert await store.due(100, 10) == []
     assert (await store.ends(None)).position == 0
@@ -193,22 +193,22 @@ async def test_one_bad_write_spoils_the_whole_decision(open_store: OpenStore, ba
 async def test_two_hundred_writes_are_allowed_and_one_more_is_not(store: SessionStore) -> None:
     writes = [(ticket(str(number)), Ticket("x")) for number in range(201)]
     with pytest.raises(ValueError, match="at most 200"):
-        await store.decide([], writing(*writes))
+        await store.transact([], writing(*writes))
     assert await store.get(ticket("0")) is None
-    await store.decide([], writing(*writes[:200]))
+    await store.transact([], writing(*writes[:200]))
     assert await store.get(ticket("199")) == Ticket("x")
 
 
 @pytest.mark.parametrize("ended", [(b"",), (b"x" * 65,), (b"x",) * 201], ids=["empty", "long", "many"])
 async def test_bad_ends_are_refused(store: SessionStore, ended: tuple[bytes, ...]) -> None:
     with pytest.raises(ValueError, match="are allowed"):
-        await store.decide([], writing(ended=ended))
+        await store.transact([], writing(ended=ended))
     assert (await store.ends(None)).position == 0
 
 
 async def test_a_name_may_have_64_bytes_of_any_value(store: SessionStore) -> None:
     key = Key(TICKET, bytes(range(192, 256)))
-    await store.decide([], writing((key, Ticket("x", 5))))
+    await store.transact([], writing((key, Ticket("x", 5))))
     assert await store.due(5, 1) == [key]
 
 
@@ -217,7 +217,7 @@ async def test_reading_an_unknown_kind_or_a_long_name_is_an_error(store: Session
         with pytest.raises(ValueError, match=r"kind|bytes"):
             await store.get(key)
         with pytest.raises(ValueError, match=r"kind|bytes"):
-            await store.decide([key], writing())
+            await store.transact([key], writing())
 
 
 @pytest.mark.parametrize("tags", [(b"a", b"a"), (b"",), (b"ab",)])
@@ -245,7 +245,7 @@ async def test_no_more_rows_are_due_than_asked_for(store: SessionStore) -> None:
 
 async def test_a_row_moves_when_its_due_moves(store: SessionStore) -> None:
     await put(store, "a", Ticket("pending", 100))
-    await store.decide([ticket("a")], writing((ticket("a"), Ticket("pending", 300))))
+    await store.transact([ticket("a")], writing((ticket("a"), Ticket("pending", 300))))
     assert await store.due(200, 10) == []
     assert await store.due(300, 10) == [ticket("a")]
     await put(store, "a", Ticket("pending", 50))
@@ -267,7 +267,7 @@ async def test_of_decisions_that_race_one_wins(store: SessionStore) -> None:
             return Decision(False)
         return Decision(True, ((ticket("a"), Ticket("answered")),))
 
-    won = await asyncio.gather(*(store.decide([ticket("a")], answer) for _ in range(50)))
+    won = await asyncio.gather(*(store.transact([ticket("a")], answer) for _ in range(50)))
     assert sum(won) == 1
 
 
@@ -277,7 +277,7 @@ async def test_counts_that_race_lose_nothing(store: SessionStore) -> None:
     def count(now: float, rows: tuple[Any, ...]) -> Decision[None]:
         return Decision(None, ((key, Tally(1 + (rows[0].count if rows[0] else 0))),))
 
-    await asyncio.gather(*(store.decide([key], count) for _ in range(200)))
+    await asyncio.gather(*(store.transact([key], count) for _ in range(200)))
     assert await store.get(key) == Tally(200)
 
 
@@ -290,14 +290,14 @@ async def test_creation_is_refused_in_the_reserve_and_its_rule_is_not_called(sto
         raise AssertionError("the rule was called")
 
     with pytest.raises(StoreFull):
-        await store.decide([], unexpected, creates=True)
+        await store.transact([], unexpected, creates=True)
 
 
 async def test_every_row_can_be_answered_when_creation_is_refused(store: SessionStore) -> None:
     for number in range(await fill(store)):
         key = ticket(str(number))
         answered = Ticket("answered", 60, bytes(900))
-        await store.decide([key], writing((key, answered), ended=(key.name,)))
+        await store.transact([key], writing((key, answered), ended=(key.name,)))
     assert len(await store.due(60, 10_000)) == len((await store.ends(0)).ids) > 500
 
 
@@ -314,7 +314,7 @@ async def test_a_full_store_refuses_a_write_and_keeps_what_it_has(store: Session
     written = 0
     with contextlib.suppress(StoreFull):
         while written < 100:
-            await store.decide([], writing((ticket(f"{written}"), Ticket("x", 9, bytes(50_000))), ended=(b"e",)))
+            await store.transact([], writing((ticket(f"{written}"), Ticket("x", 9, bytes(50_000))), ended=(b"e",)))
             written += 1
     assert 5 < written < 100
     assert await store.get(ticket(f"{written}")) is None
@@ -354,95 +354,95 @@ async def test_long_rows_grow_shrink_and_go_as_any_others(open_store: OpenStore)
     store = open_store(size=8 * MiB)
     one, other = Key(SCROLL, b"1"), Key(SCROLL, b"1\0")
     neighbour, empty = Ticket("new", 8, bytes(range(256)) * 9), store.usage().used
-    await store.decide([], writing((other, neighbour)))
+    await store.transact([], writing((other, neighbour)))
     # To either side of what one piece holds, changed in one place, and as large as a row may be.
     for length in (0, 1880, 1890, 1900, 3790, 36_000, 3790, 500, 36_000, (1 << 20) - 30):
         for note in (bytes(length), bytes(length // 2) + b"+" + bytes(length - length // 2)):
             row = Ticket("new", 7, note)
-            await store.decide([one], writing((one, row)))
+            await store.transact([one], writing((one, row)))
             assert await store.get(one) == row
-            assert await store.decide([one, other], lambda now, rows: Decision(rows)) == (row, neighbour)
-    await store.decide([], writing((one, Ticket("x", 7, bytes(9000))), (one, Ticket("closed", 9, bytes(4000)))))
+            assert await store.transact([one, other], lambda now, rows: Decision(rows)) == (row, neighbour)
+    await store.transact([], writing((one, Ticket("x", 7, bytes(9000))), (one, Ticket("closed", 9, bytes(4000)))))
     assert await store.get(one) == Ticket("closed", 9, bytes(4000))
     assert await store.due(9, 5) == [other, one]
-    await store.decide([], writing((one, Ticket("x", 7, bytes(9000))), (one, None)))
+    await store.transact([], writing((one, Ticket("x", 7, bytes(9000))), (one, None)))
     assert await store.get(one) is None
     assert await store.get(other) == neighbour
-    await store.decide([], writing((other, None)))
+    await store.transact([], writing((other, None)))
     assert store.usage().used == empty
 
 
 async def test_what_rows_have_reserved_is_summed_up_through_every_change_of_them(store: SessionStore) -> None:
     one, two, other = Key(PROMISE, b"1"), Key(PROMISE, b"2"), Key(PLEDGE, b"1")
     assert store.usage().reserved == 0
-    await store.decide([], writing((one, Promise(500, 7)), (two, Promise(30)), (other, Promise(4))))
+    await store.transact([], writing((one, Promise(500, 7)), (two, Promise(30)), (other, Promise(4))))
     assert store.usage().reserved == 534
     # Read by the rule or not, due at another time or not; the last of several writes counts.
-    await store.decide([one], writing((one, Promise(200, 7))))
-    await store.decide([], writing((two, Promise(900)), (two, Promise(20, 9))))
+    await store.transact([one], writing((one, Promise(200, 7))))
+    await store.transact([], writing((two, Promise(900)), (two, Promise(20, 9))))
     assert store.usage().reserved == 224
     assert await store.due(8, 10) == [one]
-    await store.decide([], writing((one, None), (Key(PROMISE, b"3"), None), (two, Promise(0))))
+    await store.transact([], writing((one, None), (Key(PROMISE, b"3"), None), (two, Promise(0))))
     assert store.usage().reserved == 4
     with pytest.raises(ZeroDivisionError):
-        await store.decide([other], lambda now, rows: 1 // 0)
-    await store.decide([other], writing((other, None), (other, Promise(1)), (other, None)))
+        await store.transact([other], lambda now, rows: 1 // 0)
+    await store.transact([other], writing((other, None), (other, Promise(1)), (other, None)))
     assert store.usage().reserved == 0
 
 
 async def test_rows_of_a_queue_are_due_and_counted_apart_from_all_others(store: SessionStore) -> None:
     letters = [Key(LETTER, b"%d" % number) for number in range(3)]
     for number, key in enumerate(letters):
-        await store.decide([key], writing((key, Ticket("new", 10 + number))))
+        await store.transact([key], writing((key, Ticket("new", 10 + number))))
     await put(store, "a", Ticket("new", 12))
     assert await store.due(100, 10) == [ticket("a")]
     assert await store.due(100, 10, LETTER) == letters
     assert await store.due(11, 10, LETTER) == letters[:2]
     assert await store.due(100, 1, LETTER) == letters[:1]
-    await store.decide(letters[:1], writing((letters[0], Ticket("new", 20))))
+    await store.transact(letters[:1], writing((letters[0], Ticket("new", 20))))
     assert await store.due(100, 10, LETTER) == [*letters[1:], letters[0]]
-    await store.decide(letters[:1], writing((letters[0], None)))
+    await store.transact(letters[:1], writing((letters[0], None)))
     assert (store.count(LETTER), store.count(TICKET)) == (2, 1)
 
 
 async def test_a_new_log_of_ends_is_empty(store: SessionStore) -> None:
-    assert await store.ends(None) == Ends(0, (), False)
-    assert await store.ends(0) == Ends(0, (), False)
+    assert await store.ends(None) == EndLogTail(0, (), False)
+    assert await store.ends(0) == EndLogTail(0, (), False)
 
 
 async def test_ends_are_read_in_order_after_a_position(store: SessionStore) -> None:
-    await store.decide([], writing(ended=(b"a", b"b")))
+    await store.transact([], writing(ended=(b"a", b"b")))
     before = await store.ends(None)
-    await store.decide([], writing(ended=(b"c",)))
-    await store.decide([], writing(ended=(b"d", b"c")))
+    await store.transact([], writing(ended=(b"c",)))
+    await store.transact([], writing(ended=(b"d", b"c")))
     assert (await store.ends(0)).ids == (b"a", b"b", b"c", b"d", b"c")
     tail = await store.ends(before.position)
-    assert (tail.ids, tail.lost) == ((b"c", b"d", b"c"), False)
-    assert await store.ends(tail.position) == Ends(tail.position, (), False)
-    assert await store.ends(None) == Ends(tail.position, (), False)
+    assert (tail.ids, tail.truncated) == ((b"c", b"d", b"c"), False)
+    assert await store.ends(tail.position) == EndLogTail(tail.position, (), False)
+    assert await store.ends(None) == EndLogTail(tail.position, (), False)
 
 
 async def test_the_log_of_ends_keeps_the_newest_and_says_what_is_lost(open_store: OpenStore) -> None:
     store = open_store(ends_kept=3)
     for letter in (b"a", b"b", b"c", b"d", b"e"):
-        await store.decide([], writing(ended=(letter,)))
-    assert await store.ends(0) == Ends(5, (b"c", b"d", b"e"), True)
-    assert await store.ends(1) == Ends(5, (b"c", b"d", b"e"), True)
-    assert await store.ends(2) == Ends(5, (b"c", b"d", b"e"), False)
-    assert await store.ends(4) == Ends(5, (b"e",), False)
+        await store.transact([], writing(ended=(letter,)))
+    assert await store.ends(0) == EndLogTail(5, (b"c", b"d", b"e"), True)
+    assert await store.ends(1) == EndLogTail(5, (b"c", b"d", b"e"), True)
+    assert await store.ends(2) == EndLogTail(5, (b"c", b"d", b"e"), False)
+    assert await store.ends(4) == EndLogTail(5, (b"e",), False)
 
 
 async def test_more_ends_in_one_decision_than_the_log_keeps_move_its_position_all_the_same(
     open_store: OpenStore,
 ) -> None:
     store = open_store(ends_kept=2)
-    await store.decide([], writing(ended=(b"a", b"b", b"c", b"d")))
-    assert await store.ends(0) == Ends(4, (b"c", b"d"), True)
+    await store.transact([], writing(ended=(b"a", b"b", b"c", b"d")))
+    assert await store.ends(0) == EndLogTail(4, (b"c", b"d"), True)
 
 
 async def test_a_position_of_another_store_is_lost(store: SessionStore) -> None:
-    await store.decide([], writing(ended=(b"a",)))
-    assert await store.ends(9) == Ends(1, (), True)
+    await store.transact([], writing(ended=(b"a",)))
+    assert await store.ends(9) == EndLogTail(1, (), True)
 
 
 def test_a_log_of_ends_that_keeps_nothing_is_refused(open_store: OpenStore) -> None:
@@ -459,7 +459,7 @@ async def test_a_closed_store_is_unusable(store: SessionStore) -> None:
     store.close()
     for call in (
         store.get(ticket("a")),
-        store.decide([], writing()),
+        store.transact([], writing()),
         store.due(1, 1),
         store.ends(None),
         store.check(),

@@ -390,7 +390,7 @@ async def test_a_thousand_members_are_asked_in_batches_and_released_in_batches()
     asked = await desk.poll(groups, 20)
     assert asked.challenges_sent == 1000
     assert desk.store.count(FAN_OUT) == 1
-    await desk.fan_outs.see_through()
+    await desk.fan_outs.run_pending()
     assert desk.store.count(FAN_OUT) == 0
     for _ in range(10):
         await desk.send()
@@ -403,7 +403,7 @@ async def test_a_thousand_members_are_asked_in_batches_and_released_in_batches()
         await desk.vote(group[0], asked)
     assert (await desk.standing(asked)).status == "approved"
     desk.relay.pushes.clear()
-    await desk.fan_outs.see_through()
+    await desk.fan_outs.run_pending()
     for _ in range(10):
         desk.clock.now += 2
         await desk.send()
@@ -432,7 +432,7 @@ async def test_a_store_that_becomes_full_meanwhile_makes_no_request_of_many_and_
     old = Vote(bytes(8_650), 1, 2)
     for number in range(102):
         key = vote_key(b"an earlier one", number)
-        await desk.store.decide([], lambda _now, _rows, key=key: Decision(None, ((key, old),)))
+        await desk.store.transact([], lambda _now, _rows, key=key: Decision(None, ((key, old),)))
     before = desk.store.usage()
     # There is room for all votes, and for some of the members' ledgers before creation stops.
     assert 0.84 * before.size < before.used < 0.85 * before.size
@@ -482,7 +482,7 @@ async def test_an_end_while_members_are_still_being_asked_asks_no_more_of_them()
     groups = crowd(4, 40)
     asked = await desk.poll(groups, 1)
     await desk.vote(groups[0][0], asked)
-    await desk.fan_outs.see_through()
+    await desk.fan_outs.run_pending()
     for _ in range(5):
         desk.clock.now += 2
         await desk.send()

@@ -285,7 +285,7 @@ async def test_a_device_is_shown_its_own_challenges_alone_though_two_should_shar
     expires_at = int(START) + 300
     pending = tuple((parse_uuid(asked.challenge_id) or b"", expires_at) for asked in (foreign, own))
     row = Ledger((Tally(SOMEBODY.owner[:8], pending),))
-    await desk.store.decide([], lambda now, rows: Decision(None, ((ledger_key(DEVICE.public.wire), row),)))
+    await desk.store.transact([], lambda now, rows: Decision(None, ((ledger_key(DEVICE.public.wire), row),)))
     assert await desk.pending(DEVICE) == [own.challenge_id]
 
 

@@ -6,12 +6,12 @@ from sigil.core.circuit_breaker import (
     BACKOFF_SECONDS,
     PROBE_SECONDS,
     RELAY_KEY,
-    Peer,
-    answered,
-    away,
+    BreakerState,
+    current_run,
+    is_open,
     may_probe,
-    no_answer,
-    of_run,
+    record_failure,
+    record_success,
 )
 
 NOW = 1_000_000.0
@@ -21,18 +21,18 @@ class Host:
     """The row, and the decisions of whoever asks."""
 
     def __init__(self) -> None:
-        self.row: Peer | None = None
+        self.row: BreakerState | None = None
         self.run = 1
 
     def fails(self, at: float, *, began: float | None = None, probing: bool = False) -> bool:
-        decision = no_answer(
+        decision = record_failure(
             at, self.row, key=RELAY_KEY, run=self.run, began=at if began is None else began, probing=probing, jitter=0.5
         )
         self.row = dict(decision.writes).get(RELAY_KEY, self.row)
         return decision.result
 
     def answers(self, at: float, *, began: float | None = None) -> float | None:
-        decision = answered(at, self.row, key=RELAY_KEY, run=self.run, began=at if began is None else began)
+        decision = record_success(at, self.row, key=RELAY_KEY, run=self.run, began=at if began is None else began)
         self.row = dict(decision.writes).get(RELAY_KEY, self.row)
         return decision.result
 
@@ -43,7 +43,7 @@ class Host:
 
     @property
     def away(self) -> bool:
-        return away(of_run(self.run, self.row))
+        return is_open(current_run(self.run, self.row))
 
 
 def test_of_many_failures_the_first_tells_and_of_many_answers_too() -> None:

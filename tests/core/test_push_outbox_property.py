@@ -13,14 +13,14 @@ from sigil.core import challenge as rules
 from sigil.core.challenge import Challenge, State, settle
 from sigil.core.device_ledger import Ledger, Limits
 from sigil.core.expiry import sweep
-from sigil.core.push_delivery import Word, complete, rows_of
-from sigil.core.push_outbox import LEASE_SECONDS, OUTBOX, Claim, Entry, Push, Step, claim, outbox_key
+from sigil.core.push_delivery import DeliveryResult, complete, rows_of
+from sigil.core.push_outbox import LEASE_SECONDS, OUTBOX, Claim, OutboxEntry, Push, Step, claim, outbox_key
 from sigil.core.session_store import Decision, Key
 
 START = 1_000_000.0
 DEVICE = b"\x02" + b"k" * 32
 OWNER = b"o" * 16
-SAID: tuple[Word, ...] = ("delivered", "queued", "not_registered", "rate_limited", "failed")
+SAID: tuple[DeliveryResult, ...] = ("delivered", "queued", "not_registered", "rate_limited", "failed")
 LAST_WORDS = ("delivered", "not_registered", "token_evicted", "failed")
 
 
@@ -34,8 +34,8 @@ class Outbox(RuleBasedStateMachine):
         self.names: list[bytes] = []
         self.tokens = 0
         # Who holds what, and what the relay said to it: None while nothing was sent.
-        self.held: list[tuple[Claim, Word | None]] = []
-        self.relay: dict[bytes, Word] = {}
+        self.held: list[tuple[Claim, DeliveryResult | None]] = []
+        self.relay: dict[bytes, DeliveryResult] = {}
         self.shown: set[bytes] = set()
         self.cleared: set[bytes] = set()
         self.last_word: set[bytes] = set()
@@ -56,7 +56,7 @@ class Outbox(RuleBasedStateMachine):
     def challenge(self, name: bytes) -> Challenge | None:
         return self.rows.get(rules.challenge_key(name))
 
-    def entry(self, name: bytes) -> Entry | None:
+    def entry(self, name: bytes) -> OutboxEntry | None:
         return self.rows.get(outbox_key(name))
 
     def pending(self) -> list[bytes]:
@@ -99,7 +99,7 @@ class Outbox(RuleBasedStateMachine):
 
     @precondition(lambda self: any(word is None for _, word in self.held))
     @rule(data=st.data(), said=st.sampled_from(SAID), then=st.sampled_from(["hears", "hears nothing", "dies"]))
-    def send(self, data: st.DataObject, said: Word, then: str) -> None:
+    def send(self, data: st.DataObject, said: DeliveryResult, then: str) -> None:
         """Who sends hears what the relay said, or nothing whether or not it took the push, or is dead by then."""
         at = data.draw(st.sampled_from([n for n, (_, word) in enumerate(self.held) if word is None]))
         one, _ = self.held.pop(at)
@@ -109,7 +109,7 @@ class Outbox(RuleBasedStateMachine):
 
     @precondition(lambda self: self.names)
     @rule(said=st.sampled_from(SAID))
-    def a_worker_dies_with_all_that_it_sent_and_its_lease_runs_out(self, said: Word) -> None:
+    def a_worker_dies_with_all_that_it_sent_and_its_lease_runs_out(self, said: DeliveryResult) -> None:
         before = len(self.held)
         self.claim(own=True)
         for one, _ in self.held[before:]:
@@ -117,7 +117,7 @@ class Outbox(RuleBasedStateMachine):
         del self.held[before:]
         self.now += LEASE_SECONDS
 
-    def relays_word(self, one: Claim, said: Word) -> Word:
+    def relays_word(self, one: Claim, said: DeliveryResult) -> DeliveryResult:
         name, entry = one
         challenge = settle(self.now, self.challenge(name))
         if challenge is None or (entry.step is Step.PUSH and challenge.state is not State.PENDING):
@@ -125,7 +125,7 @@ class Outbox(RuleBasedStateMachine):
         if entry.step is Step.CLEAR:
             self.cleared.add(name)
             return "delivered"
-        if entry.step is Step.ASK:
+        if entry.step is Step.POLL_OUTCOME:
             # What was queued is delivered, or still is not.
             self.relay[name] = "delivered" if said == "delivered" else self.relay[name]
             return self.relay[name]

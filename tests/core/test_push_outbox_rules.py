@@ -9,13 +9,13 @@ import pytest
 from sigil.challenges.service import Policy
 from sigil.core.challenge import Challenge, End, State
 from sigil.core.device_ledger import Limits
-from sigil.core.push_delivery import ASK_SECONDS, Word, complete, rows_of
+from sigil.core.push_delivery import POLL_SECONDS, DeliveryResult, complete, rows_of
 from sigil.core.push_outbox import (
     CLEAR_SECONDS,
     LEASE_SECONDS,
     OUTBOX,
     OWN_SECONDS,
-    Entry,
+    OutboxEntry,
     Push,
     Step,
     after_answer,
@@ -37,15 +37,20 @@ TOKEN, ANOTHER_TOKEN = b"token 01", b"token 02"
 CHALLENGE = Challenge(b"k", b"o", b"n", b"a", int(NOW * 1000), 300, push=Push.QUEUED)
 
 
-def claimed(entry: Entry | None, at: float = NOW, token: bytes = TOKEN) -> Entry | None:
+def claimed(entry: OutboxEntry | None, at: float = NOW, token: bytes = TOKEN) -> OutboxEntry | None:
     """The entry as it was claimed at that time, None when it may not be."""
     claims = claim(at, [KEY], [entry], token).result
     return claims[0][1] if claims else None
 
 
 def completed(
-    word: Word, entry: Entry, *, held: Entry | None = None, challenge: Challenge | None = CHALLENGE, at: float = NOW
-) -> tuple[Entry | None, Push | None]:
+    word: DeliveryResult,
+    entry: OutboxEntry,
+    *,
+    held: OutboxEntry | None = None,
+    challenge: Challenge | None = CHALLENGE,
+    at: float = NOW,
+) -> tuple[OutboxEntry | None, Push | None]:
     """What stands in the outbox afterwards, and how the push stands."""
     claims = [(NAME, held or entry)]
     decision = complete(at, claims, [word], [entry, challenge], 0.5)
@@ -54,7 +59,7 @@ def completed(
     return cast(Any, after.get(KEY, entry)), told.push if told else None
 
 
-def held() -> Entry:
+def held() -> OutboxEntry:
     entry = claimed(new_entry(NOW, EXPIRES))
     assert entry is not None
     return entry
@@ -62,7 +67,7 @@ def held() -> Entry:
 
 def test_a_new_entry_is_its_writers_first_and_everybodys_a_little_later() -> None:
     entry = new_entry(NOW, EXPIRES)
-    assert claimed(entry) == Entry(Step.PUSH, int(NOW) + LEASE_SECONDS, EXPIRES, 1, TOKEN)
+    assert claimed(entry) == OutboxEntry(Step.PUSH, int(NOW) + LEASE_SECONDS, EXPIRES, 1, TOKEN)
     assert entry.due == int(NOW) + OWN_SECONDS
 
 
@@ -82,7 +87,7 @@ def test_a_claim_that_another_took_over_changes_nothing() -> None:
 
 
 @pytest.mark.parametrize("word", ["delivered", "not_registered", "token_evicted", "failed"])
-def test_the_relays_last_word_ends_the_entry_and_is_what_the_status_tells(word: Word) -> None:
+def test_the_relays_last_word_ends_the_entry_and_is_what_the_status_tells(word: DeliveryResult) -> None:
     after, push = completed(word, held())
     assert after is None
     assert push is not None
@@ -96,11 +101,11 @@ def test_what_the_relay_queued_is_asked_about_for_a_minute() -> None:
         assert push is Push.QUEUED
         if after is None:
             break
-        assert (after.step, after.token) == (Step.ASK, b"")
+        assert (after.step, after.token) == (Step.POLL_OUTCOME, b"")
         waits.append(after.due - at)
         at = float(after.due)
         entry = claimed(after, at) or entry
-    for wait, wanted in zip(waits, ASK_SECONDS, strict=True):
+    for wait, wanted in zip(waits, POLL_SECONDS, strict=True):
         assert 0 < wait <= wanted + 1
 
 
@@ -135,7 +140,7 @@ def test_a_question_that_finds_no_relay_leaves_the_push_queued() -> None:
     assert again is not None
     after, push = completed("relay_unreachable", again)
     assert after is not None
-    assert (after.step, push) == (Step.ASK, Push.QUEUED)
+    assert (after.step, push) == (Step.POLL_OUTCOME, Push.QUEUED)
 
 
 def test_a_relay_that_forgot_a_push_gets_it_again() -> None:
@@ -149,7 +154,7 @@ def test_a_relay_that_forgot_a_push_gets_it_again() -> None:
 
 
 @pytest.mark.parametrize("word", ["queued", "failed", "rate_limited", "relay_unreachable"])
-def test_delivered_never_goes_back(word: Word) -> None:
+def test_delivered_never_goes_back(word: DeliveryResult) -> None:
     delivered = Challenge(b"k", b"o", b"n", b"a", int(NOW * 1000), 300, push=Push.DELIVERED)
     assert completed(word, held(), challenge=delivered)[1] is Push.DELIVERED
 
@@ -173,7 +178,7 @@ def test_an_end_takes_back_a_push_that_nobody_claimed_and_clears_one_that_was_or
         assert after_end(NOW, None, push) is None
     for push in (Push.QUEUED, Push.DELIVERED, Push.FAILED, Push.RELAY_UNREACHABLE):
         clear = after_end(NOW, None, push)
-        assert clear == Entry(Step.CLEAR, int(NOW) + OWN_SECONDS, int(NOW) + CLEAR_SECONDS)
+        assert clear == OutboxEntry(Step.CLEAR, int(NOW) + OWN_SECONDS, int(NOW) + CLEAR_SECONDS)
 
 
 def test_a_clear_does_not_overtake_the_push_that_is_under_way() -> None:
@@ -345,7 +350,7 @@ async def test_nothing_is_lost_while_the_relay_is_away_and_an_outage_is_told_of_
     assert len(desk.own) == 0
     desk.relay.away = False
     desk.clock.now += 3
-    await desk.another_worker().greet(probing=True)
+    await desk.another_worker().register(probing=True)
     assert desk.news.outages == ["lost away", "found 3.0"]
     await desk.send()
     assert sorted(desk.relay.keys()) == sorted(f"{created.challenge_id}:challenge" for created in asked)

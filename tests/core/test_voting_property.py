@@ -25,7 +25,7 @@ from sigil.core.fan_out import FAN_OUT, FanOut, fan_out_key
 from sigil.core.push_outbox import OUTBOX, Step, outbox_key
 from sigil.core.quorum import APPROVED, OPEN, REJECTED
 from sigil.core.session_store import Decision, Key
-from sigil.core.webhook_event import EVENT, Event, Happening, event_key
+from sigil.core.webhook_event import EVENT, Event, EventKind, event_key
 from sigil.protocol.errors import AlreadyAnswered, MpaClosed, MpaExpired, MpaNotFound
 
 START = 1_000_000.0
@@ -93,7 +93,7 @@ class Poll(RuleBasedStateMachine):
         before = self.approval()
         ballot = voting.Ballot(member, approved, b"s" * 64)
         try:
-            counted: voting.Counted = self.decide(voting.vote(self.now, NAME, ballot, rows, webhook=True))
+            counted: voting.Counted = self.decide(voting.vote(self.now, NAME, ballot, rows, emit_event=True))
         except AlreadyAnswered:
             assert member in self.accepted
         except (MpaClosed, MpaExpired):
@@ -131,7 +131,7 @@ class Poll(RuleBasedStateMachine):
             for key, row in self.rows.items()
             if key.kind not in {OUTBOX, FAN_OUT, EVENT} and 0 < row.due <= self.now
         ]
-        self.decide(sweep(self.now, self.read([*due, fan_out_key(NAME)]), webhook=True))
+        self.decide(sweep(self.now, self.read([*due, fan_out_key(NAME)]), emit_events=True))
 
     @rule()
     def a_batch_is_written(self) -> None:
@@ -198,7 +198,7 @@ class Poll(RuleBasedStateMachine):
             assert event is None
         else:
             assert event is not None
-            assert event.happening is Happening[f"MPA_{row.state.name}"]
+            assert event.kind is EventKind[f"MPA_{row.state.name}"]
             assert event.groups_satisfied == tuple(row.satisfied)
 
     @invariant()

@@ -10,13 +10,19 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from sigil.core.challenge import Challenge, End, State, event_of
 from sigil.core.session_store import Decision, Key
-from sigil.core.webhook_delivery import Answer, complete, failure_key, replay
+from sigil.core.webhook_delivery import AttemptResult, complete, failure_key, replay
 from sigil.core.webhook_event import EVENT, LEASE_SECONDS, Claim, Event, claim, event_key
 
 START = 1_000_000.0
 SCHEDULE = (1, 5, 30)
 NAMES = [bytes([number]) * 16 for number in range(3)]
-ANSWERS = [Answer(200), Answer(500), Answer(0, "no connection"), Answer(404), Answer(429, retry_after=60)]
+ANSWERS = [
+    AttemptResult(200),
+    AttemptResult(500),
+    AttemptResult(0, "no connection"),
+    AttemptResult(404),
+    AttemptResult(429, retry_after=60),
+]
 
 
 class Events(RuleBasedStateMachine):
@@ -77,10 +83,10 @@ class Events(RuleBasedStateMachine):
 
     @precondition(lambda self: self.held)
     @rule(data=st.data(), answer=st.sampled_from(ANSWERS), probing=st.booleans(), dies=st.booleans())
-    def an_attempt_ends(self, data: st.DataObject, answer: Answer, probing: bool, dies: bool) -> None:
+    def an_attempt_ends(self, data: st.DataObject, answer: AttemptResult, probing: bool, dies: bool) -> None:
         one = self.held.pop(data.draw(st.integers(0, len(self.held) - 1)))
         name, held = one
-        if answer.word == "delivered":
+        if answer.outcome == "delivered":
             self.arrived.add(name)
         if dies:
             return
@@ -93,13 +99,13 @@ class Events(RuleBasedStateMachine):
             return
         self.decide(decision)
         self.sent_at.pop(name, None)
-        if answer.word == "delivered":
+        if answer.outcome == "delivered":
             self.acknowledged.add(name)
-        elif answer.word == "again" and not probing:
+        elif answer.outcome == "again" and not probing:
             self.failed_tries[name] = self.failed_tries.get(name, 0) + 1
             gone = self.event(name) is None
             assert gone == (self.failed_tries[name] == len(SCHEDULE) + 1)
-        elif answer.word == "again":
+        elif answer.outcome == "again":
             # Not after a day: time in here is shorter than that for a run of this length, or it is one more try.
             assert self.event(name) is not None or self.now > held.since_ms / 1000 + 86_400
 

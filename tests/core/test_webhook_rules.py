@@ -16,13 +16,13 @@ from sigil.core.session_store import Key
 from sigil.core.webhook_delivery import (
     KEPT_SECONDS,
     PATIENCE_SECONDS,
-    Answer,
+    AttemptResult,
     Failure,
     complete,
     failure_key,
     replay,
 )
-from sigil.core.webhook_event import LEASE_SECONDS, OWN_SECONDS, Event, Happening, claim, event_key
+from sigil.core.webhook_event import LEASE_SECONDS, OWN_SECONDS, Event, EventKind, claim, event_key
 from sigil.sessions.expiry import AT_ONCE
 from sigil.store.codec import MAX_WRITES
 
@@ -55,36 +55,36 @@ def claimed(now: float = NOW, token: bytes = b"token") -> tuple[bytes, Event]:
 
 class TestWhatIsWritten:
     @pytest.mark.parametrize(
-        ("approved", "happening"), [(True, Happening.CHALLENGE_VERIFIED), (False, Happening.CHALLENGE_REJECTED)]
+        ("approved", "happening"), [(True, EventKind.CHALLENGE_VERIFIED), (False, EventKind.CHALLENGE_REJECTED)]
     )
-    def test_an_answer_writes_its_event_in_its_own_transaction(self, approved: bool, happening: Happening) -> None:
+    def test_an_answer_writes_its_event_in_its_own_transaction(self, approved: bool, happening: EventKind) -> None:
         reason = "" if approved else "unknown_trigger"
-        decision = rules.answer(NOW, NAME, CHALLENGE, None, approved=approved, reason=reason, webhook=True)
+        decision = rules.answer(NOW, NAME, CHALLENGE, None, approved=approved, reason=reason, emit_event=True)
         written = event_in(decision)
         assert written is not None
-        assert (written.happening, written.at, written.reason) == (happening, int(NOW), reason)
+        assert (written.kind, written.at, written.reason) == (happening, int(NOW), reason)
         assert (written.action_type, written.owner) == ("login", CHALLENGE.owner[:4])
         assert written.since_ms == int(NOW * 1000)
 
     def test_the_third_wrong_code_writes_an_event_and_no_other_does(self) -> None:
         row = CHALLENGE
         for count in range(3):
-            decision = rules.wrong_code(NOW, NAME, row, None, webhook=True)
+            decision = rules.wrong_code(NOW, NAME, row, None, emit_event=True)
             row = decision.result
             assert (event_in(decision) is not None) == (count == 2)
         written = event_in(decision)
         assert written is not None
-        assert (written.happening, written.reason) == (Happening.CHALLENGE_REJECTED, "wrong_code")
+        assert (written.kind, written.reason) == (EventKind.CHALLENGE_REJECTED, "wrong_code")
 
     def test_expiry_writes_an_event_of_the_second_at_which_it_was_over(self) -> None:
-        decision = sweep(NOW + 303, {rules.challenge_key(NAME): CHALLENGE}, webhook=True)
+        decision = sweep(NOW + 303, {rules.challenge_key(NAME): CHALLENGE}, emit_events=True)
         written = event_in(decision)
         assert written is not None
-        assert (written.happening, written.at) == (Happening.CHALLENGE_EXPIRED, CHALLENGE.expires_at)
+        assert (written.kind, written.at) == (EventKind.CHALLENGE_EXPIRED, CHALLENGE.expires_at)
         assert written.since_ms == int((NOW + 303) * 1000)
 
     def test_what_is_found_so_late_that_it_is_forgotten_as_well_is_told_all_the_same(self) -> None:
-        decision = sweep(NOW + 5000, {rules.challenge_key(NAME): CHALLENGE}, webhook=True)
+        decision = sweep(NOW + 5000, {rules.challenge_key(NAME): CHALLENGE}, emit_events=True)
         assert dict(decision.writes)[rules.challenge_key(NAME)] is None
         written = event_in(decision)
         assert written is not None
@@ -94,7 +94,7 @@ class TestWhatIsWritten:
         assert event_in(rules.cancel(NOW, NAME, CHALLENGE, None)) is None
 
     def test_what_ended_is_not_told_again_when_it_is_forgotten(self) -> None:
-        decision = sweep(NOW + 5000, {rules.challenge_key(NAME): ended()}, webhook=True)
+        decision = sweep(NOW + 5000, {rules.challenge_key(NAME): ended()}, emit_events=True)
         assert event_in(decision) is None
 
     def test_without_a_receiver_nothing_is_written(self) -> None:
@@ -108,7 +108,7 @@ class TestWhatIsWritten:
             row = Challenge(device, b"o" * 16, b"", CHALLENGE.action, 0, 300, idempotency=name, push=Push.QUEUED)
             decision = rules.issue(0, name, row, None, limits=Limits(), body_sha256=b"")
             rows |= dict(decision.writes)
-        assert len(sweep(NOW, rows, webhook=True).writes) <= MAX_WRITES
+        assert len(sweep(NOW, rows, emit_events=True).writes) <= MAX_WRITES
 
     def test_what_pends_is_no_event(self) -> None:
         with pytest.raises(ValueError, match="not ended"):
@@ -133,7 +133,7 @@ class TestClaims:
         assert (again.token, again.claims) == (b"other", 2)
 
     def test_what_is_to_be_tried_later_is_not_claimed_earlier(self) -> None:
-        decision = completed(claimed(), Answer(500))
+        decision = completed(claimed(), AttemptResult(500))
         later = event_in(decision)
         assert claim(NOW, [event_key(NAME)], [later], b"x").result == []
 
@@ -143,7 +143,7 @@ class TestClaims:
 
 def completed(
     one: tuple[bytes, Event],
-    answer: Answer,
+    answer: AttemptResult,
     *,
     now: float = NOW,
     row: Event | None = None,
@@ -156,13 +156,13 @@ def completed(
 class TestAnswers:
     @pytest.mark.parametrize("status", [200, 201, 204, 299])
     def test_2xx_is_delivered(self, status: int) -> None:
-        decision = completed(claimed(), Answer(status))
+        decision = completed(claimed(), AttemptResult(status))
         assert dict(decision.writes) == {event_key(NAME): None}
         assert decision.result[0].outcome == "success"
 
     @pytest.mark.parametrize("status", [301, 302, 304, 307, 308, 400, 401, 404, 409, 410, 413, 422, 499])
     def test_redirects_and_other_4xx_are_final_at_once(self, status: int) -> None:
-        decision = completed(claimed(), Answer(status))
+        decision = completed(claimed(), AttemptResult(status))
         writes = dict(decision.writes)
         assert writes[event_key(NAME)] is None
         kept = writes[failure_key(NAME)]
@@ -172,7 +172,7 @@ class TestAnswers:
 
     @pytest.mark.parametrize("status", [0, 101, 408, 425, 429, 500, 502, 503, 504, 599, 600, 999])
     def test_what_may_be_otherwise_the_next_time_is_tried_again(self, status: int) -> None:
-        decision = completed(claimed(), Answer(status))
+        decision = completed(claimed(), AttemptResult(status))
         later = event_in(decision)
         assert later is not None
         assert (later.tries, later.token) == (1, b"")
@@ -182,7 +182,7 @@ class TestAnswers:
         now, row, waits = NOW, event(), []
         for number in range(10):
             ((_, held),) = claim(now, [event_key(NAME)], [row], bytes([number])).result
-            writes = dict(completed((NAME, held), Answer(500), now=now).writes)
+            writes = dict(completed((NAME, held), AttemptResult(500), now=now).writes)
             if writes[event_key(NAME)] is None:
                 break
             row = writes[event_key(NAME)]
@@ -195,39 +195,39 @@ class TestAnswers:
     def test_a_wait_is_a_fifth_shorter_or_longer(self, jitter: float, wait: int) -> None:
         _, held = claimed()
         third = event_with(held, tries=2)
-        later = event_in(completed((NAME, third), Answer(503), jitter=jitter))
+        later = event_in(completed((NAME, third), AttemptResult(503), jitter=jitter))
         assert later is not None
         assert later.due - NOW == pytest.approx(wait, abs=1)
 
     @pytest.mark.parametrize(("asked", "wait"), [(100.0, 100), (0.5, 1), (1e9, 1800), (-5.0, 1)])
     def test_retry_after_lengthens_a_wait_up_to_half_an_hour(self, asked: float, wait: int) -> None:
-        later = event_in(completed(claimed(), Answer(429, "", asked)))
+        later = event_in(completed(claimed(), AttemptResult(429, "", asked)))
         assert later is not None
         assert later.due - NOW == pytest.approx(wait, abs=1)
 
     def test_a_completion_under_another_token_changes_nothing(self) -> None:
         one = claimed()
         taken_over = event_with(one[1], token=b"other")
-        decision = completed(one, Answer(200), row=taken_over)
+        decision = completed(one, AttemptResult(200), row=taken_over)
         assert (decision.writes, decision.result) == ((), [])
-        gone = complete(NOW, [one], [Answer(500)], [None], schedule=SCHEDULE, jitters=[0.5])
+        gone = complete(NOW, [one], [AttemptResult(500)], [None], schedule=SCHEDULE, jitters=[0.5])
         assert (gone.writes, gone.result) == ((), [])
 
     def test_a_probe_that_fails_uses_up_no_try_and_lets_others_be_probed(self) -> None:
         one = claimed()
-        later = event_in(completed(one, Answer(503), probing=True))
+        later = event_in(completed(one, AttemptResult(503), probing=True))
         assert later is not None
         assert later.tries == 0
         assert NOW <= later.due <= NOW + 1
         assert later.token == b""
 
     def test_a_probe_says_of_an_event_what_it_would_say_without(self) -> None:
-        assert completed(claimed(), Answer(200), probing=True).result[0].outcome == "success"
-        assert completed(claimed(), Answer(400), probing=True).result[0].outcome == "failure"
+        assert completed(claimed(), AttemptResult(200), probing=True).result[0].outcome == "success"
+        assert completed(claimed(), AttemptResult(400), probing=True).result[0].outcome == "failure"
 
     def test_after_a_day_a_probe_uses_up_tries_too(self) -> None:
         one = claimed()
-        later = event_in(completed(one, Answer(503), now=NOW + PATIENCE_SECONDS + 1, probing=True))
+        later = event_in(completed(one, AttemptResult(503), now=NOW + PATIENCE_SECONDS + 1, probing=True))
         assert later is not None
         assert later.tries == 1
 
@@ -238,14 +238,14 @@ def event_with(row: Event, **changed: Any) -> Event:
 
 class TestReplay:
     def test_a_failed_event_begins_anew_with_the_same_content(self) -> None:
-        failure: Failure = dict(completed(claimed(), Answer(404)).writes)[failure_key(NAME)]
+        failure: Failure = dict(completed(claimed(), AttemptResult(404)).writes)[failure_key(NAME)]
         decision = replay(NOW + 1000, NAME, failure)
         writes = dict(decision.writes)
         again = writes[event_key(NAME)]
         assert writes[failure_key(NAME)] is None
         assert (again.tries, again.claims, again.token, again.due) == (0, 0, b"", int(NOW + 1000))
         assert again.since_ms == int((NOW + 1000) * 1000)
-        assert (again.at, again.happening, again.fingerprint) == (int(NOW), event().happening, event().fingerprint)
+        assert (again.at, again.kind, again.fingerprint) == (int(NOW), event().kind, event().fingerprint)
         assert decision.result is True
 
     def test_what_did_not_fail_cannot_be_replayed(self) -> None:

@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from sigil.device.commands import device
-from sigil.device.commands.context import Surroundings
+from sigil.device.commands.context import CommandContext
 from tests.device.clock import MovingClock, Run
 from tests.device.fake_server import FakeServer
 from tests.device.listening import Listen, listening_at
@@ -47,7 +47,7 @@ def run(clock: MovingClock, home: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.setenv("SIGIL_DEVICE_HOME", str(home))
 
     def running(*arguments: str, terminal: bool = False, input: str | None = None) -> Result:
-        around = Surroundings(clock, clock.sleep, lambda: terminal)
+        around = CommandContext(clock, clock.sleep, lambda: terminal)
         return CliRunner().invoke(device, arguments, obj=around, input=input)
 
     return running

@@ -10,7 +10,7 @@ from typing import Any
 from sigil.device import Device, DeviceError, ServerPin, verify_info, verify_payload
 from sigil.device.approval_checks import verify_mpa_payload
 from sigil.device.client import Inbox, RefusedPayload
-from sigil.device.relay import Listener, Pace, RelayClient
+from sigil.device.relay import Listener, ListenerTiming, RelayClient
 from tests.device.fake_relay import GUARD_SECONDS, FakeRelay, Heard, Peer, Registry, Script
 from tests.device.fake_server import NOW, as_json, honest_info, identity, make_mpa_payload, make_payload
 
@@ -91,7 +91,7 @@ def listening_at(clock: Callable[[], float]) -> Listen:
             slept.append(seconds)
             await asyncio.sleep(0)
 
-        pace = Pace(clock, monotonic, sleep, lambda low, high: high, silence)
+        pace = ListenerTiming(clock, monotonic, sleep, lambda low, high: high, silence)
         heard = Heard()
         async with FakeRelay(*scripts) as relay:
             registry = Registry(relay.origin)

@@ -17,8 +17,8 @@ from sigil.device import Device
 from sigil.first_boot.marker import Marker, MarkerUnusable
 from sigil.first_boot.vault import FileVault
 from sigil.protocol.identity import ServerIdentity, generate_mnemonic
-from sigil.serving.process.worker import Life
-from sigil.serving.startup_error import StartRefused
+from sigil.serving.process.worker import WorkerLifecycle
+from sigil.serving.startup_error import StartupError
 from tests.first_boot.newborn import NOBODY, WORDS, Newborn, identity_of, refused
 from tests.flows.people import ACTION
 from tests.support.live import wait_until
@@ -71,7 +71,7 @@ def test_the_commit_answers_with_the_identity_and_a_session(initialized: Initial
 
 async def test_over_plain_http_there_is_no_certificate_to_tell_of(tmp_path: Path) -> None:
     config = Config(state_dir=tmp_path, tls_cert=tmp_path / "cert.pem", http_only=True)
-    app: Any = build(InitSnapshot(config, None, None, loopback_only=True), FileVault(tmp_path), Life(0, 1))
+    app: Any = build(InitSnapshot(config, None, None, loopback_only=True), FileVault(tmp_path), WorkerLifecycle(0, 1))
     async with falcon.testing.ASGIConductor(app) as conductor:
         answer = await conductor.simulate_post("/init/commit", json={"words": WORDS}, host="localhost")
     assert answer.status_code == 201
@@ -224,8 +224,8 @@ def test_a_marker_follows_words_of_the_settings_and_is_not_made_for_them(tmp_pat
 
 def test_a_server_that_had_an_identity_offers_no_wizard_because_a_file_is_gone(tmp_path: Path) -> None:
     config = Config(state_dir=tmp_path, tls_cert=tmp_path / "cert.pem")
-    with pytest.raises(StartRefused, match="is gone"):
-        create_initialized_app(InitSnapshot(config, None, None, loopback_only=True), Life(0, 1))
+    with pytest.raises(StartupError, match="is gone"):
+        create_initialized_app(InitSnapshot(config, None, None, loopback_only=True), WorkerLifecycle(0, 1))
 
 
 def words_file(path: Path, words: str) -> str:

@@ -13,7 +13,7 @@ import pytest
 
 from sigil.device import Device
 from sigil.protocol.identity import DerivedSecrets, generate_mnemonic
-from sigil.serving.process.memory_protection import swaps
+from sigil.serving.process.memory_protection import active_swap_devices
 from tests.first_boot.newborn import Newborn
 from tests.flows.people import ACTION
 
@@ -108,7 +108,7 @@ def test_swap_is_told_of_and_compressed_memory_is_not(tmp_path: Path) -> None:
     table.write_text(
         "Filename\tType\tSize\tUsed\tPriority\n/swapfile file 2097148 0 -2\n/dev/zram0 partition 4194300 0 100\n"
     )
-    assert swaps(table) == ["/swapfile"]
+    assert active_swap_devices(table) == ["/swapfile"]
     table.write_text("Filename\tType\tSize\tUsed\tPriority\n")
-    assert swaps(table) == []
-    assert swaps(tmp_path / "absent") == []
+    assert active_swap_devices(table) == []
+    assert active_swap_devices(tmp_path / "absent") == []

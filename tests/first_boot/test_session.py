@@ -8,12 +8,12 @@ import falcon.testing
 import pytest
 
 from sigil.app.operational import Snapshot, build
-from sigil.app.services import Parts
+from sigil.app.services import Dependencies
 from sigil.app.state import KINDS
 from sigil.config.settings import Config
 from sigil.first_boot.commitment import SESSION_SECONDS, Session
-from sigil.serving.process.worker import Life
-from sigil.sessions.long_polls import Waiters
+from sigil.serving.process.worker import WorkerLifecycle
+from sigil.sessions.long_polls import LongPolls
 from sigil.store.memory import MemoryStore
 from tests.support.services import SECRETS, START, Clock
 
@@ -27,8 +27,8 @@ def clock() -> Clock:
 
 @pytest.fixture
 def app(clock: Clock) -> Any:
-    parts = Parts(store=MemoryStore(kinds=KINDS, clock=clock), waiters=Waiters(), clock=clock)
-    return build(Snapshot(Config(), SECRETS, Session.of(TOKEN, START)), parts, Life(0, 1))
+    parts = Dependencies(store=MemoryStore(kinds=KINDS, clock=clock), waiters=LongPolls(), clock=clock)
+    return build(Snapshot(Config(), SECRETS, Session.of(TOKEN, START)), parts, WorkerLifecycle(0, 1))
 
 
 async def post(conductor: falcon.testing.ASGIConductor, path: str, token: str = TOKEN) -> tuple[int, str]:
@@ -56,7 +56,9 @@ async def test_a_late_commit_is_told_why_as_long_as_the_session_lasts(app: Any, 
 
 
 async def test_a_server_that_was_not_set_up_by_the_wizard_has_nothing_of_it(clock: Clock) -> None:
-    parts = Parts(store=MemoryStore(kinds=KINDS, clock=clock), waiters=Waiters(), clock=clock)
-    async with falcon.testing.ASGIConductor(build(Snapshot(Config(), SECRETS), parts, Life(0, 1))) as conductor:
+    parts = Dependencies(store=MemoryStore(kinds=KINDS, clock=clock), waiters=LongPolls(), clock=clock)
+    async with falcon.testing.ASGIConductor(
+        build(Snapshot(Config(), SECRETS), parts, WorkerLifecycle(0, 1))
+    ) as conductor:
         for path in ("/init/api-keys", "/init/commit"):
             assert await post(conductor, path) == (404, "NOT_FOUND")

@@ -14,9 +14,9 @@ from sigil.app.wizard import InitSnapshot, build
 from sigil.config.settings import Config, load
 from sigil.first_boot.vault import FileVault
 from sigil.protocol.identity import generate_mnemonic
-from sigil.serving.process.worker import Life
+from sigil.serving.process.worker import WorkerLifecycle
 from sigil.serving.settings import Secret
-from sigil.serving.startup_error import StartRefused
+from sigil.serving.startup_error import StartupError
 from tests.conformance.server import run
 from tests.first_boot.newborn import WORDS, Newborn, refused
 from tests.support.services import Clock
@@ -60,7 +60,7 @@ class Guessing:
         config = Config(state_dir=folder, tls_cert=folder / "cert.pem", **settings)
         snapshot = InitSnapshot(config, Secret(OWN_TOKEN), None, loopback_only=False)
         self.clock = Clock()
-        self._app = build(snapshot, FileVault(folder), Life(0, config.workers), self.clock)
+        self._app = build(snapshot, FileVault(folder), WorkerLifecycle(0, config.workers), self.clock)
 
     async def _served(self, scope: Any, receive: Any, send: Any) -> None:
         if "client" in scope:
@@ -179,7 +179,7 @@ def test_a_marker_says_what_is_restored_and_a_damaged_one_how_to_be_rid_of_it(tm
     assert expected(load(settings)) == "a1" * 32
     assert expected(load({**settings, "SIGIL_INIT_RESET": "true"})) is None
     (tmp_path / "server_id").write_text("nonsense")
-    with pytest.raises(StartRefused, match="SIGIL_INIT_RESET=true"):
+    with pytest.raises(StartupError, match="SIGIL_INIT_RESET=true"):
         expected(load(settings))
 
 

@@ -26,10 +26,10 @@ def vault(tmp_path: Path) -> FileVault:
 
 
 def test_what_is_committed_is_read_by_all(vault: FileVault, tmp_path: Path) -> None:
-    assert not vault.is_taken()
+    assert not vault.is_committed()
     assert vault.read() is None
     vault.commit(commitment())
-    assert vault.is_taken()
+    assert vault.is_committed()
     assert FileVault(tmp_path).read() == commitment()
 
 
@@ -103,7 +103,7 @@ def test_a_link_in_its_place_is_not_followed(vault: FileVault, tmp_path: Path) -
 
 def test_a_directory_that_is_gone_is_told(tmp_path: Path) -> None:
     vault = FileVault(tmp_path / "gone")
-    assert not vault.is_taken()
+    assert not vault.is_committed()
     with pytest.raises(VaultUnusable):
         vault.commit(commitment())
 

@@ -17,7 +17,7 @@ from sigil.protocol.encoding import decode_base64
 from sigil.protocol.relay_messages import WantedPush
 from sigil.pushes import relay_client as implementation
 from sigil.pushes.relay_client import MAX_ANSWER, RelayClient
-from sigil.pushes.service import RelayAway, RelayRefuses
+from sigil.pushes.service import RelayRejected, RelayUnavailable
 from tests.support.services import IDENTITY, START
 
 Answer = Callable[[httpx.Request], httpx.Response]
@@ -102,14 +102,14 @@ async def test_an_unknown_server_registers_once_for_all_that_are_under_way_and_a
 async def test_a_server_that_the_relay_does_not_trust_is_told_so() -> None:
     peer = Peer(says(401))
     for call in (client(peer).push([PUSH]), client(peer).outcomes(["key"]), client(peer).register()):
-        with pytest.raises(RelayAway, match="401"):
+        with pytest.raises(RelayUnavailable, match="401"):
             await call
     assert peer.paths() == ["/push", "/servers/register", "/push/outcomes", "/servers/register", "/servers/register"]
 
 
 @pytest.mark.parametrize("status", [400, 413, 415])
 async def test_what_would_be_refused_again_is_a_refusal(status: int) -> None:
-    with pytest.raises(RelayRefuses, match=str(status)):
+    with pytest.raises(RelayRejected, match=str(status)):
         await client(Peer(says(status))).push([PUSH])
 
 
@@ -136,7 +136,7 @@ async def test_what_would_be_refused_again_is_a_refusal(status: int) -> None:
 )
 async def test_whatever_is_no_answer_counts_as_away_and_is_asked_once(answer: Answer | Exception) -> None:
     peer = Peer(answer)
-    with pytest.raises(RelayAway) as away:
+    with pytest.raises(RelayUnavailable) as away:
         await client(peer).push([PUSH])
     assert len(peer.requests) == (2 if isinstance(answer, httpx.RemoteProtocolError) else 1)
     assert "refused" not in str(away.value)
@@ -159,7 +159,7 @@ async def test_an_answer_that_does_not_end_is_cut_off() -> None:
                 read += 65536
                 yield b" " * 65536
 
-    with pytest.raises(RelayAway, match="does not end"):
+    with pytest.raises(RelayUnavailable, match="does not end"):
         await client(Peer(lambda request: httpx.Response(200, stream=Endless()))).push([PUSH])
     assert read <= MAX_ANSWER + 65536
 
@@ -171,5 +171,5 @@ async def test_a_relay_that_never_answers_is_given_up(monkeypatch: pytest.Monkey
             raise AssertionError
 
     monkeypatch.setattr(implementation, "TOTAL_SECONDS", 0.01)
-    with pytest.raises(RelayAway, match="in time"):
+    with pytest.raises(RelayUnavailable, match="in time"):
         await client(Silent()).push([PUSH])

@@ -12,13 +12,13 @@ import falcon.testing
 import pytest
 
 from sigil.app.operational import Snapshot, build
-from sigil.app.services import Parts
+from sigil.app.services import Dependencies
 from sigil.app.state import KINDS
 from sigil.config.settings import Config
 from sigil.device import Device
 from sigil.protocol.api_key import issue
-from sigil.serving.process.worker import Life
-from sigil.sessions.long_polls import Waiters
+from sigil.serving.process.worker import WorkerLifecycle
+from sigil.sessions.long_polls import LongPolls
 from sigil.store.memory import MemoryStore
 from tests.support.services import SECRETS
 
@@ -45,8 +45,8 @@ class Untold:
 
 @pytest.fixture
 def app() -> Any:
-    parts = Parts(store=MemoryStore(kinds=KINDS, clock=time.time), waiters=Waiters(), journal=Untold())
-    return build(Snapshot(Config(rate_limit=60, workers=1), SECRETS), parts, Life(0, 1))
+    parts = Dependencies(store=MemoryStore(kinds=KINDS, clock=time.time), waiters=LongPolls(), journal=Untold())
+    return build(Snapshot(Config(rate_limit=60, workers=1), SECRETS), parts, WorkerLifecycle(0, 1))
 
 
 @pytest.mark.parametrize(

@@ -15,20 +15,20 @@ from openapi_spec_validator import validate
 
 from sigil import __version__
 from sigil.app.operational import Snapshot, build
-from sigil.app.services import Parts
+from sigil.app.services import Dependencies
 from sigil.app.state import KINDS
 from sigil.app.wizard import InitSnapshot
 from sigil.app.wizard import build as build_wizard
 from sigil.config.settings import Config
-from sigil.core.webhook_event import Event, Happening
+from sigil.core.webhook_event import Event, EventKind
 from sigil.first_boot.commitment import Session
 from sigil.first_boot.vault import FileVault
 from sigil.protocol.errors import Problem
 from sigil.protocol.webhook import signed_headers
 from sigil.protocol.webhook_event import EventType
 from sigil.resources.openapi.document import document
-from sigil.serving.process.worker import Life
-from sigil.sessions.long_polls import Waiters
+from sigil.serving.process.worker import WorkerLifecycle
+from sigil.sessions.long_polls import LongPolls
 from sigil.store.memory import MemoryStore
 from sigil.telemetry.metrics import Metrics
 from sigil.webhooks import messages
@@ -43,13 +43,13 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Any:
     store = MemoryStore(kinds=KINDS, clock=time.time)
     metrics = Metrics(store, version=__version__, directory=tmp_path_factory.mktemp("metrics"))
     snapshot = Snapshot(Config(), SECRETS, Session(b"", 0))
-    return build(snapshot, Parts(store=store, waiters=Waiters(), metrics=metrics), Life(0, 1))
+    return build(snapshot, Dependencies(store=store, waiters=LongPolls(), metrics=metrics), WorkerLifecycle(0, 1))
 
 
 @pytest.fixture(scope="module")
 def wizard(tmp_path_factory: pytest.TempPathFactory) -> Any:
     snapshot = InitSnapshot(Config(), None, None, loopback_only=True)
-    return build_wizard(snapshot, FileVault(tmp_path_factory.mktemp("state")), Life(0, 1))
+    return build_wizard(snapshot, FileVault(tmp_path_factory.mktemp("state")), WorkerLifecycle(0, 1))
 
 
 def test_the_description_is_valid_openapi() -> None:
@@ -91,8 +91,8 @@ def test_every_event_is_described_with_the_headers_that_it_has() -> None:
         assert named == set(signed_headers(["s" * 32], "evt_", 0, b""))
 
 
-@pytest.mark.parametrize("happening", Happening)
-def test_what_is_posted_is_what_is_described(happening: Happening) -> None:
+@pytest.mark.parametrize("happening", EventKind)
+def test_what_is_posted_is_what_is_described(happening: EventKind) -> None:
     described = document(__version__)
     row = Event(
         happening, int(START), b"abcd", "login", 0, 0, b"f" * 32, "cancelled", request_id="r", groups_satisfied=(0, 2)

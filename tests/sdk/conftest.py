@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import pytest
 
-from sigil.sdk import AsyncSigilAuth, Challenge, ChallengeStatus, Clockwork, SigilAuth
+from sigil.sdk import AsyncSigilAuth, Challenge, ChallengeStatus, Clock, SigilAuth
 from tests.sdk.faults import FaultServer
 from tests.support.live import LiveServer
 
@@ -42,8 +42,8 @@ class MovingClock:
     def __init__(self) -> None:
         self.now, self.slept = 1000.0, list[float]()
 
-    def work(self) -> Clockwork:
-        return Clockwork(lambda: self.now, self.sleep, self.async_sleep, lambda low, high: high)
+    def work(self) -> Clock:
+        return Clock(lambda: self.now, self.sleep, self.async_sleep, lambda low, high: high)
 
     def sleep(self, seconds: float) -> None:
         self.slept.append(seconds)

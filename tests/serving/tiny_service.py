@@ -14,10 +14,10 @@ from typing import Any
 import granian.server.mp
 import msgspec
 
-from sigil.serving.process.master import Limits, serve
+from sigil.serving.process.master import ServerLimits, serve
 from sigil.serving.process.supervisor import CrashPolicy
-from sigil.serving.process.worker import AsgiApp, Life
-from sigil.serving.startup_error import StartRefused
+from sigil.serving.process.worker import AsgiApp, WorkerLifecycle
+from sigil.serving.startup_error import StartupError
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -33,7 +33,7 @@ def say(event: str) -> None:
 class Tiny:
     """/ greets, /poll waits for the drain, /hang never answers, /die kills the worker."""
 
-    def __init__(self, settings: Settings, life: Life) -> None:
+    def __init__(self, settings: Settings, life: WorkerLifecycle) -> None:
         self.settings, self.life = settings, life
         self.ended = asyncio.Event()
         life.on_drain(self.ended.set)
@@ -71,7 +71,7 @@ class Tiny:
         await send({"type": "lifespan.shutdown.complete"})
 
 
-def create_app(settings: Settings, life: Life) -> AsgiApp:
+def create_app(settings: Settings, life: WorkerLifecycle) -> AsgiApp:
     if settings.broken == "factory":
         raise RuntimeError("no")
     if settings.broken == "told to end between two runs of the loop":
@@ -94,7 +94,7 @@ def main(options: dict[str, Any]) -> int:
     def load() -> tuple[Settings, tuple[Path, Path] | None]:
         settings = msgspec.json.decode(Path(options["settings"]).read_bytes(), type=Settings)
         if settings.refuse:
-            raise StartRefused("GREETING is not polite")
+            raise StartupError("GREETING is not polite")
         return settings, tuple(Path(p) for p in options["tls"]) if options.get("tls") else None  # type: ignore[return-value]
 
     settings, tls = load()
@@ -107,7 +107,7 @@ def main(options: dict[str, Any]) -> int:
         workers=options.get("workers", 2),
         state_dir=Path(options["state_dir"]),
         reload=load,
-        limits=Limits(**options.get("limits", {})),
+        limits=ServerLimits(**options.get("limits", {})),
         crash=CrashPolicy(**options.get("crash", {})),
     )
 
@@ -115,5 +115,5 @@ def main(options: dict[str, Any]) -> int:
 if __name__ == "__main__":
     try:
         sys.exit(main(json.loads(sys.argv[1])))
-    except StartRefused as refusal:
+    except StartupError as refusal:
         sys.exit(f"error: {refusal}")

@@ -69,7 +69,7 @@ async def compete(path: Path) -> None:
     random.shuffle(keys)
     print("ready", flush=True)  # noqa: T201
     sys.stdin.readline()
-    won = [await store.decide([key, COUNT], answer(key)) for key in keys]
+    won = [await store.transact([key, COUNT], answer(key)) for key in keys]
     print(sum(won), flush=True)  # noqa: T201
 
 
@@ -79,10 +79,10 @@ async def create_and_answer(path: Path, parent: int) -> None:
     while os.getppid() == parent:
         created = [Key(TICKET, os.urandom(8).hex().encode()) for _ in range(BATCH)]
         writes = tuple((key, Ticket("pending", 1 + key.name[0])) for key in created)
-        await store.decide([], lambda now, rows, writes=writes: Decision(None, writes))  # type: ignore[misc]
+        await store.transact([], lambda now, rows, writes=writes: Decision(None, writes))  # type: ignore[misc]
         # Every worker goes for the same tickets, those that are due first.
         due = await store.due(1000, 2 * BATCH)
-        answered = [key for key in due if await store.decide([key, COUNT], answer(key))]
+        answered = [key for key in due if await store.transact([key, COUNT], answer(key))]
         names = (b",".join(key.name for key in keys) for keys in (created, answered))
         os.write(1, b" ".join((b"%d" % os.getpid(), *names)) + b"\n")
 
@@ -113,7 +113,7 @@ async def hold(path: Path, place: str) -> None:
 
     # The ends are appended after the rows are written.
     implementation.append = lambda *_: stop()
-    await store.decide([ticket(0)], rule)
+    await store.transact([ticket(0)], rule)
 
 
 def read(path: Path) -> None:

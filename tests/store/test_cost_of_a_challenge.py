@@ -26,8 +26,8 @@ _ACTION = b'{"description":"Sign in to Example","type":"login"}'
 async def deliver(store: LmdbStore, name: bytes) -> None:
     """What a worker does with the entry of the outbox."""
     keys = [outbox_key(name)]
-    claims: list[Claim] = await store.decide(keys, lambda now, rows: claim(now, keys, rows, b"token"))
-    await store.decide(rows_of(claims), lambda now, rows: complete(now, claims, ["delivered"], rows, 0.5))
+    claims: list[Claim] = await store.transact(keys, lambda now, rows: claim(now, keys, rows, b"token"))
+    await store.transact(rows_of(claims), lambda now, rows: complete(now, claims, ["delivered"], rows, 0.5))
 
 
 async def test_a_pending_challenge_costs_at_most_450_bytes_with_its_indices(memory_directory: Path) -> None:
@@ -45,7 +45,7 @@ async def test_a_pending_challenge_costs_at_most_450_bytes_with_its_indices(memo
         def rule(now: float, rows: tuple[object, ...], key: bytes = key, draft: Challenge = draft) -> object:
             return rules.issue(now, key, draft, None, limits=Limits(), body_sha256=b"")
 
-        await store.decide(keys, rule, creates=True)
+        await store.transact(keys, rule, creates=True)
         await deliver(store, key)
         # Pages that fill at the same pace split at the same time: the cost swings by some bytes around what it is.
         if n >= 8_000 and n % 1_000 == 0:

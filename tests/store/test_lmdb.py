@@ -48,7 +48,7 @@ async def test_a_pending_challenge_costs_at_most_450_bytes_with_its_index(memory
     for second in range(1_700_000_000, 1_700_000_000 + ROWS // 200):
         # As they come: random ids, 200 a second.
         writes = tuple((Key(CHALLENGE, os.urandom(16)), challenge(second)) for _ in range(200))
-        await store.decide([], lambda now, rows, writes=writes: Decision(None, writes), creates=True)
+        await store.transact([], lambda now, rows, writes=writes: Decision(None, writes), creates=True)
     assert len(msgspec.msgpack.encode(challenge(1_700_000_000))) >= 160
     assert (store.usage().used - empty) / ROWS <= PER_CHALLENGE
     store.close()
@@ -57,7 +57,7 @@ async def test_a_pending_challenge_costs_at_most_450_bytes_with_its_index(memory
 async def test_a_decision_that_writes_nothing_changes_no_page(memory_directory: Path) -> None:
     store = open_store(memory_directory)
     before = store._env.info()["last_txnid"]
-    assert await store.decide([Key(CHALLENGE, b"a")], lambda now, rows: Decision("seen"), creates=True) == "seen"
+    assert await store.transact([Key(CHALLENGE, b"a")], lambda now, rows: Decision("seen"), creates=True) == "seen"
     assert store._env.info()["last_txnid"] == before
     store.close()
 
@@ -65,7 +65,7 @@ async def test_a_decision_that_writes_nothing_changes_no_page(memory_directory: 
 async def test_what_one_store_wrote_the_next_one_reads(memory_directory: Path) -> None:
     key, row = Key(CHALLENGE, b"a"), challenge(50)
     store = open_store(memory_directory)
-    await store.decide([], lambda now, rows: Decision(None, ((key, row),), (b"a",)))
+    await store.transact([], lambda now, rows: Decision(None, ((key, row),), (b"a",)))
     store.close()
     store = open_store(memory_directory)
     assert await store.get(key) == row
@@ -76,13 +76,13 @@ async def test_what_one_store_wrote_the_next_one_reads(memory_directory: Path) -
 
 async def test_a_log_of_ends_adopted_from_a_larger_bound_shrinks(memory_directory: Path) -> None:
     store = open_store(memory_directory)
-    await store.decide([], lambda now, rows: Decision(None, ended=(b"e",) * 200))
+    await store.transact([], lambda now, rows: Decision(None, ended=(b"e",) * 200))
     store.close()
     store = open_store(memory_directory, ends_kept=10)
     for _ in range(4):
-        await store.decide([], lambda now, rows: Decision(None, ended=(b"f",) * 60))
+        await store.transact([], lambda now, rows: Decision(None, ended=(b"f",) * 60))
     ends = await store.ends(0)
-    assert (ends.position, len(ends.ids), ends.lost) == (440, 10, True)
+    assert (ends.position, len(ends.ids), ends.truncated) == (440, 10, True)
     store.close()
 
 
@@ -119,7 +119,7 @@ async def test_a_row_that_is_not_of_its_kind_is_unusable(memory_directory: Path)
     with pytest.raises(StoreUnusable, match="cannot be read"):
         await store.get(Key(CHALLENGE, b"a"))
     with pytest.raises(StoreUnusable, match="cannot be read"):
-        await store.decide([Key(CHALLENGE, b"a")], lambda now, rows: Decision(None))
+        await store.transact([Key(CHALLENGE, b"a")], lambda now, rows: Decision(None))
     store.close()
 
 

@@ -41,7 +41,7 @@ def kill(process: subprocess.Popen[bytes]) -> None:
 async def put_tickets(store: LmdbStore, count: int) -> None:
     for first in range(0, count, 200):
         writes = tuple((ticket(number), Ticket("pending", 9)) for number in range(first, min(first + 200, count)))
-        await store.decide([], lambda now, rows, writes=writes: Decision(None, writes))
+        await store.transact([], lambda now, rows, writes=writes: Decision(None, writes))
 
 
 async def test_a_ticket_that_four_processes_answer_is_answered_once(memory_directory: Path) -> None:
@@ -72,7 +72,7 @@ async def test_a_process_killed_inside_its_transaction_leaves_the_old_rows_and_n
     assert line(worker) == b"stopped"
     kill(worker)
     key = ticket(0)
-    await store.decide([key], lambda now, rows: Decision(None, ((key, Ticket(rows[0].state, 8)),)))
+    await store.transact([key], lambda now, rows: Decision(None, ((key, Ticket(rows[0].state, 8)),)))
     assert await store.get(ticket(0)) == Ticket("pending", 8)
     assert await store.get(ticket(1)) == Ticket("pending", 9)
     assert await store.due(9, 10) == [ticket(0), ticket(1)]

@@ -25,7 +25,7 @@ from sigil.core.voting import Ballot
 from sigil.core.webhook_event import EVENT
 from sigil.protocol.errors import Overloaded
 from sigil.protocol.ids import uuid4_bytes
-from sigil.sessions.capacity import Room
+from sigil.sessions.capacity import Capacity
 from sigil.store.lmdb import LmdbStore
 
 SIZE = 12 << 20
@@ -41,7 +41,7 @@ class Host:
         self.webhook = webhook
         self.store = LmdbStore(directory, size=size, kinds=KINDS, clock=lambda: self.now)
         # A clock of its own, so that it looks once in 50 creations.
-        self.room = Room(store=self.store, events=webhook, clock=count(1, 0.005).__next__)
+        self.room = Capacity(store=self.store, events=webhook, clock=count(1, 0.005).__next__)
         self.owner = os.urandom(16)
 
     async def create(self, push: Push = Push.DELIVERED) -> tuple[bytes, Challenge]:
@@ -51,8 +51,8 @@ class Host:
         def rule(now: float, rows: tuple[Any, ...]) -> Any:
             return rules.issue(now, name, draft, None, limits=Limits(), body_sha256=b"")
 
-        self.room.for_a_challenge()
-        await self.store.decide(self.rows(name, draft)[:2], rule, creates=True)
+        self.room.check_challenge()
+        await self.store.transact(self.rows(name, draft)[:2], rule, creates=True)
         await self.forget([outbox_key(name)])
         return name, draft
 
@@ -66,7 +66,7 @@ class Host:
             pushed=True,
         )  # fmt: skip
         batches = [fan_out.batch_after(draft, start) for start in range(0, members, fan_out.MEMBERS_AT_ONCE)]
-        self.room.for_a_request(draft)
+        self.room.check_approval(draft)
         for batch in batches:
             keys = [ledger_key(draft.members[member]) for member in batch]
 
@@ -74,8 +74,8 @@ class Host:
                 rows = dict(zip(keys, found, strict=True))
                 return Decision(None, tuple(voting.enter(now, name, draft, batch, rows, limits=Limits())))
 
-            await self.store.decide(keys, enter, creates=True)
-        await self.store.decide(
+            await self.store.transact(keys, enter, creates=True)
+        await self.store.transact(
             [], lambda now, _: voting.request(now, name, draft, b"h" * 32, entered=[]), creates=True
         )
         await self.forget([fan_out_key(name), *(outbox_key(member_name(name, member)) for member in batches[0])])
@@ -90,7 +90,7 @@ class Host:
                 return asked
 
     async def forget(self, keys: list[Key]) -> None:
-        await self.store.decide([], lambda _now, _rows: Decision(None, tuple((key, None) for key in keys)))
+        await self.store.transact([], lambda _now, _rows: Decision(None, tuple((key, None) for key in keys)))
 
     async def vote(self, name: bytes, draft: Approval, member: int) -> None:
         seen = await self.store.get(approval_key(name))
@@ -100,15 +100,15 @@ class Host:
             keys = list(dict.fromkeys([*keys, *fan_out.rows_at_end(name, draft)]))
 
         def rule(now: float, found: tuple[Any, ...]) -> Any:
-            return voting.vote(now, name, ballot, dict(zip(keys, found, strict=True)), webhook=self.webhook)
+            return voting.vote(now, name, ballot, dict(zip(keys, found, strict=True)), emit_event=self.webhook)
 
-        await self.store.decide(keys, rule)
+        await self.store.transact(keys, rule)
 
     async def answer(self, name: bytes, challenge: Challenge, *, webhook: bool) -> None:
         def rule(now: float, rows: tuple[Any, ...]) -> Any:
-            return rules.answer(now, name, *rows, approved=False, reason="unknown_trigger", webhook=webhook)
+            return rules.answer(now, name, *rows, approved=False, reason="unknown_trigger", emit_event=webhook)
 
-        await self.store.decide(self.rows(name, challenge), rule)
+        await self.store.transact(self.rows(name, challenge), rule)
 
     async def create_until_full(self) -> list[tuple[bytes, Challenge]]:
         pending: list[tuple[bytes, Challenge]] = []
@@ -135,9 +135,9 @@ class Host:
             keys = list(dict.fromkeys([*due, *others]))
 
             def rule(now: float, found: tuple[Any, ...], keys: Any = keys) -> Any:
-                return sweep(now, dict(zip(keys, found, strict=True)), webhook=self.webhook)
+                return sweep(now, dict(zip(keys, found, strict=True)), emit_events=self.webhook)
 
-            await self.store.decide(keys, rule)
+            await self.store.transact(keys, rule)
 
     async def clear(self, name: bytes, draft: Approval) -> None:
         """All that is under way for a request that has ended."""
@@ -151,7 +151,7 @@ class Host:
             def rule(now: float, found: tuple[Any, ...], keys: Any = keys, seen: Any = seen) -> Any:
                 return fan_out.go_on(now, name, seen, dict(zip(keys, found, strict=True)))
 
-            more = await self.store.decide(keys, rule)
+            more = await self.store.transact(keys, rule)
 
     async def scatter(self) -> None:
         """The store was full to its last pages, and what is left of that lies all over it."""
@@ -160,7 +160,7 @@ class Host:
             old.append(uuid4_bytes(os.urandom(16)))
             row = Challenge(os.urandom(33), self.owner, os.urandom(32), ACTION, int(self.now * 1000), 300)
             ended = msgspec.structs.replace(row, end=rules.End(rules.State.CANCELLED, int(self.now)))
-            await self.store.decide(
+            await self.store.transact(
                 [], lambda _now, _rows, ended=ended: Decision(None, ((challenge_key(old[-1]), ended),))
             )
         for start in range(0, len(old), 5):

@@ -16,14 +16,14 @@ from sigil.core.session_store import Decision, Key, Kind
 from sigil.store import state_directory as directory_module
 from sigil.store.adoption import NOBODY, Stamp
 from sigil.store.lmdb import DATA_FILE, LmdbStore
-from sigil.store.memory_limits import WORKING_MEMORY, Room
+from sigil.store.memory_limits import WORKING_MEMORY, MemoryLimits
 from sigil.store.state_directory import StateDirectory, StateDirectoryError, file_system
 
 MiB = 1 << 20
 STORE_FILES = {"lock", "stamp", "data.mdb", "lock.mdb"}
 
 
-class Unbounded(Room):
+class Unbounded(MemoryLimits):
     """The host of a test may itself be limited."""
 
     def memory_limit(self) -> int | None:
@@ -197,14 +197,14 @@ def test_a_store_larger_than_the_longest_file_is_refused(path: Path, monkeypatch
     assert "ulimit -f" in message
 
 
-def groups(root: Path, membership: str, **limits: str) -> Room:
+def groups(root: Path, membership: str, **limits: str) -> MemoryLimits:
     """A host whose control groups have limits; `__` in a name stands for a slash, and the last part is the file."""
     for name, text in limits.items():
         file = root.joinpath(*name.replace("max", "memory.max").split("__"))
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text + "\n")
     (root / "membership").write_text(membership)
-    return Room(root / "membership", root)
+    return MemoryLimits(root / "membership", root)
 
 
 def test_a_store_larger_than_the_memory_limit_is_refused(path: Path, tmp_path: Path) -> None:
@@ -238,7 +238,7 @@ def test_limits_of_the_first_version_of_control_groups_count(tmp_path: Path) -> 
 
 
 def test_a_host_without_control_groups_has_no_limit(tmp_path: Path) -> None:
-    assert Room(tmp_path / "absent", tmp_path).memory_limit() is None
+    assert MemoryLimits(tmp_path / "absent", tmp_path).memory_limit() is None
 
 
 def test_a_restart_adopts_the_store_of_the_same_server(path: Path) -> None:
@@ -274,7 +274,7 @@ async def test_a_wiped_store_is_empty(path: Path) -> None:
     kind = Kind(b"t", directory_module.Stamp)
     with enter(path):
         store = LmdbStore(path, size=MiB, kinds=[kind], clock=float)
-        await store.decide([], lambda now, rows: Decision(None, ended=(b"e",)))
+        await store.transact([], lambda now, rows: Decision(None, ended=(b"e",)))
         store.close()
     with enter(path, server_id="other"):
         store = LmdbStore(path, size=MiB, kinds=[kind], clock=float)

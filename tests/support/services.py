@@ -12,19 +12,19 @@ from typing import Any
 import msgspec
 
 from sigil.app.state import KINDS
-from sigil.approvals.creation import Register
-from sigil.approvals.drafts import Drafts
-from sigil.approvals.fan_out_worker import FanOuts
+from sigil.approvals.creation import ApprovalCreator
+from sigil.approvals.drafts import DraftBuilder
+from sigil.approvals.fan_out_worker import FanOutWorker
 from sigil.approvals.messages import ApprovalMessages
 from sigil.approvals.service import Approvals
 from sigil.challenges.messages import ChallengeMessages
 from sigil.challenges.service import Challenges, Idempotency, Policy
 from sigil.core.approval import Approval
 from sigil.core.challenge import Challenge
-from sigil.core.push_delivery import Done
-from sigil.delivery.backlog import NoPush, Outgoing, OutgoingPushes
+from sigil.core.push_delivery import Completion
+from sigil.delivery.backlog import Backlog, PushBacklog, PushDisabled
 from sigil.delivery.relay_watch import RelayWatch
-from sigil.delivery.undelivered import Events, NoEvents
+from sigil.delivery.undelivered import Events, EventsDisabled
 from sigil.device import Device
 from sigil.inbox import Inbox
 from sigil.protocol import approval_messages as mpa
@@ -37,16 +37,16 @@ from sigil.protocol.forms import Decision, Reason
 from sigil.protocol.identity import DerivedSecrets, ServerIdentity
 from sigil.protocol.relay_messages import PushResult, WantedPush
 from sigil.pushes.messages import Content, PushMessages
-from sigil.pushes.service import Pushes, RelayAway, RelayRefuses
-from sigil.sessions.capacity import Room
-from sigil.sessions.device_refs import Devices
-from sigil.sessions.expiry import Sweeper
-from sigil.sessions.long_polls import Waiters
+from sigil.pushes.service import Pushes, RelayRejected, RelayUnavailable
+from sigil.sessions.capacity import Capacity
+from sigil.sessions.device_refs import DeviceResolver
+from sigil.sessions.expiry import ExpirySweeper
+from sigil.sessions.long_polls import LongPolls
 from sigil.store.memory import MemoryStore
 
 SECRETS = DerivedSecrets(*(bytes([n]) * 32 for n in (1, 2, 3, 4)))
 IDENTITY = ServerIdentity.from_secrets(SECRETS)
-DEVICES = Devices(IDENTITY)
+DEVICES = DeviceResolver(IDENTITY)
 CHALLENGE_MESSAGES, APPROVAL_MESSAGES = ChallengeMessages(IDENTITY), ApprovalMessages(IDENTITY)
 START = 1_777_026_735.5
 ACTION = Action("login", "Sign in to Example")
@@ -75,11 +75,11 @@ class Desk:
         self.clock = Clock()
         self.events: list[str] = []
         self.store = MemoryStore(kinds=KINDS, clock=self.clock, size=self.size)
-        self.waiters = Waiters()
+        self.waiters = LongPolls()
         self.outgoing = self._outgoing()
         self.undelivered = self._events()
-        self.room = Room(store=self.store, events=self.undelivered.wanted, clock=self.clock)
-        self.fan_outs = FanOuts(store=self.store, outgoing=self.outgoing, clock=self.clock)
+        self.room = Capacity(store=self.store, events=self.undelivered.enabled, clock=self.clock)
+        self.fan_outs = FanOutWorker(store=self.store, outgoing=self.outgoing, clock=self.clock)
         self.challenges = Challenges(
             messages=CHALLENGE_MESSAGES,
             devices=DEVICES,
@@ -94,7 +94,7 @@ class Desk:
             room=self.room,
         )
         self.approvals = Approvals(
-            drafts=Drafts(
+            drafts=DraftBuilder(
                 devices=DEVICES,
                 clock=self.clock,
                 randomness=os.urandom,
@@ -102,7 +102,7 @@ class Desk:
                 exclude_requester=self.exclude_requester,
                 respond_to=self.policy.respond_to,
             ),
-            register=Register(
+            register=ApprovalCreator(
                 store=self.store,
                 limits=self.policy.limits,
                 clock=self.clock,
@@ -127,7 +127,7 @@ class Desk:
             store=self.store,
             clock=self.clock,
         )
-        self.sweeper = Sweeper(
+        self.sweeper = ExpirySweeper(
             store=self.store,
             outgoing=self.outgoing,
             fan_outs=self.fan_outs,
@@ -136,11 +136,11 @@ class Desk:
             clock=self.clock,
         )
 
-    def _outgoing(self) -> OutgoingPushes:
-        return NoPush()
+    def _outgoing(self) -> PushBacklog:
+        return PushDisabled()
 
     def _events(self) -> Events:
-        return NoEvents()
+        return EventsDisabled()
 
     def challenge(self, event: str, _challenge_id: bytes, _challenge: Challenge) -> None:
         self.events.append(event)
@@ -233,21 +233,21 @@ class Desk:
     async def sweep(self) -> None:
         while await self.sweeper.sweep():
             pass
-        await self.fan_outs.see_through()
+        await self.fan_outs.run_pending()
 
 
 @asynccontextmanager
 async def looks_of_all_before_any_decision(store: MemoryStore, callers: int) -> AsyncIterator[None]:
     """As on many workers at once: what each of so many callers sees is already old when the first one decides."""
-    decide, barrier = store.decide, asyncio.Barrier(callers)
+    decide, barrier = store.transact, asyncio.Barrier(callers)
 
     async def together(*given: Any, **options: Any) -> Any:
         await asyncio.wait_for(barrier.wait(), 60)
         return await decide(*given, **options)
 
-    store.decide = together  # type: ignore[method-assign]
+    store.transact = together  # type: ignore[method-assign]
     yield
-    store.decide = decide  # type: ignore[method-assign]
+    store.transact = decide  # type: ignore[method-assign]
 
 
 class FakeRelay:
@@ -267,7 +267,7 @@ class FakeRelay:
     async def push(self, pushes: Sequence[WantedPush]) -> list[PushResult]:
         self._answer()
         if any(push.push_key in self.refuses for push in pushes):
-            raise RelayRefuses("400")
+            raise RelayRejected("400")
         self.pushes += pushes
         return [self._taken(push) for push in pushes]
 
@@ -286,7 +286,7 @@ class FakeRelay:
 
     def _answer(self) -> None:
         if self.away:
-            raise RelayAway("away")
+            raise RelayUnavailable("away")
 
     def keys(self) -> list[str]:
         return [push.push_key for push in self.pushes]
@@ -298,9 +298,9 @@ class PushDesk(Desk):
 
     content: Content = "full"
 
-    def _outgoing(self) -> OutgoingPushes:
+    def _outgoing(self) -> PushBacklog:
         self.relay, self.news = FakeRelay(), PushNews()
-        self.own = Outgoing()
+        self.own = Backlog()
         self.pushes = self.another_worker()
         return self.own
 
@@ -327,19 +327,19 @@ class PushDesk(Desk):
 
 class PushNews:
     def __init__(self) -> None:
-        self.told: list[Done] = []
+        self.told: list[Completion] = []
         self.outages: list[str] = []
 
-    def done(self, done: Done) -> None:
+    def done(self, done: Completion) -> None:
         self.told.append(done)
 
     def refused(self, reason: str) -> None:
         self.outages.append(f"refused {reason}")
 
-    def lost(self, reason: str) -> None:
+    def opened(self, reason: str) -> None:
         self.outages.append(f"lost {reason}")
 
-    def found(self, seconds: float) -> None:
+    def closed(self, seconds: float) -> None:
         self.outages.append(f"found {seconds}")
 
-    def is_up(self, up: bool) -> None: ...
+    def set_up(self, up: bool) -> None: ...

@@ -18,13 +18,13 @@ import standardwebhooks
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sigil.core.webhook_delivery import Answer
+from sigil.core.webhook_delivery import AttemptResult
 from sigil.protocol.webhook import standard_secret
 from sigil.sdk import webhooks
 from sigil.serving.private_networks import is_private
 from sigil.serving.settings import Secret
 from sigil.webhooks import sender as implementation
-from sigil.webhooks.sender import MOST_READ, WebhookReceiver, _retry_after
+from sigil.webhooks.sender import MOST_READ, HttpWebhookSender, _retry_after
 from sigil.webhooks.service import ATTEMPT_SECONDS
 from tests.conformance.certificates import write_pair
 from tests.webhooks.hostile_receiver import OK, Connection, Does, HostileReceiver, answering
@@ -44,13 +44,13 @@ BODY = json.dumps(
 
 
 @pytest.fixture
-async def sender() -> AsyncIterator[Callable[..., WebhookReceiver]]:
+async def sender() -> AsyncIterator[Callable[..., HttpWebhookSender]]:
     """Makes senders, which are closed afterwards."""
-    made: list[WebhookReceiver] = []
+    made: list[HttpWebhookSender] = []
 
-    def make(url: str, *secrets: str, **options: Any) -> WebhookReceiver:
+    def make(url: str, *secrets: str, **options: Any) -> HttpWebhookSender:
         known = [Secret(secret) for secret in secrets or (NEW,)]
-        made.append(WebhookReceiver(url, known, clock=time.time, user_agent="sigil/test", **options))
+        made.append(HttpWebhookSender(url, known, clock=time.time, user_agent="sigil/test", **options))
         return made[-1]
 
     yield make
@@ -66,7 +66,7 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(implementation, "DRAIN_SECONDS", 0.3)
 
 
-async def post(sender: Any, does: Does, **options: Any) -> tuple[Answer, HostileReceiver]:
+async def post(sender: Any, does: Does, **options: Any) -> tuple[AttemptResult, HostileReceiver]:
     async with HostileReceiver(does) as receiver:
         return await sender(receiver.url(), **options).post(EVENT, BODY), receiver
 
@@ -74,7 +74,7 @@ async def post(sender: Any, does: Does, **options: Any) -> tuple[Answer, Hostile
 class TestGoodReceivers:
     async def test_an_attempt_is_one_post_with_both_families_of_signatures(self, sender: Any) -> None:
         async with HostileReceiver() as receiver:
-            assert (await sender(receiver.url()).post(EVENT, BODY)) == Answer(200)
+            assert (await sender(receiver.url()).post(EVENT, BODY)) == AttemptResult(200)
         (request,) = receiver.requests
         assert request.head.startswith("POST /hook?token=t%2Ft HTTP/1.1\r\n")
         assert request.body == BODY
@@ -150,7 +150,7 @@ class TestGoodReceivers:
         assert 60 < got.retry_after <= 90
 
 
-async def _closed(one: WebhookReceiver) -> None:
+async def _closed(one: HttpWebhookSender) -> None:
     """Until no connection is kept."""
     while one._session is not None and one._session.connector is not None and one._session.connector._conns:
         held = [proto for pool in one._session.connector._conns.values() for proto, _ in pool]
@@ -243,20 +243,20 @@ class TestBadReceivers:
             one, attempts = sender(receiver.url()), 0
             # On a busy machine an attempt may be over before it was heard.
             while not receiver.requests and (attempts := attempts + 1) < 20:
-                assert (await one.post(EVENT, BODY)) == Answer(0, "no answer in time")
+                assert (await one.post(EVENT, BODY)) == AttemptResult(0, "no answer in time")
             assert len(receiver.requests) == 1
 
     @pytest.mark.parametrize("does", [closes_at_once, resets, closes_in_its_head])
     async def test_a_broken_connection_is_tried_again_later_and_not_at_once(self, sender: Any, does: Does) -> None:
         got, receiver = await post(sender, does)
-        assert (got.status, got.word) == (0, "again")
+        assert (got.status, got.outcome) == (0, "again")
         assert len(receiver.connections) == 1
 
     @pytest.mark.parametrize("does", [sends_its_body_byte_by_byte, closes_in_its_body])
     async def test_the_status_counts_whatever_the_body_does(self, sender: Any, does: Does) -> None:
         began = time.monotonic()
         got, _ = await post(sender, does)
-        assert got == Answer(200)
+        assert got == AttemptResult(200)
         assert time.monotonic() - began < 30
 
     @pytest.mark.parametrize("does", [sends_ten_gigabytes, sends_chunks_for_ever])
@@ -272,7 +272,7 @@ class TestBadReceivers:
     @pytest.mark.parametrize("does", [sends_headers_for_ever, sends_one_header_for_ever])
     async def test_endless_headers_are_no_answer(self, sender: Any, does: Does) -> None:
         got, receiver = await post(sender, does)
-        assert (got.status, got.word) == (0, "again")
+        assert (got.status, got.outcome) == (0, "again")
         assert receiver.connections[0].written < 16 << 20
 
     @pytest.mark.parametrize(
@@ -281,21 +281,21 @@ class TestBadReceivers:
     )
     async def test_what_is_not_http_is_no_answer(self, sender: Any, answer: bytes) -> None:
         got, _ = await post(sender, answering(answer))
-        assert (got.status, got.word) == (0, "again")
+        assert (got.status, got.outcome) == (0, "again")
 
     async def test_a_redirect_is_not_followed(self, sender: Any) -> None:
         async with HostileReceiver() as elsewhere:
             for status in (301, 302, 303, 307, 308):
                 location = f"HTTP/1.1 {status} Go\r\nLocation: {elsewhere.url()}\r\nContent-Length: 0\r\n\r\n"
                 got, receiver = await post(sender, answering(location.encode()))
-                assert (got.status, got.word) == (status, "refused")
+                assert (got.status, got.outcome) == (status, "refused")
                 assert len(receiver.requests) == 1
             assert elsewhere.connections == []
 
     async def test_what_is_packed_is_not_unpacked(self, sender: Any) -> None:
         bomb = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 9\r\n\r\nnot a gzi"
         got, receiver = await post(sender, answering(bomb))
-        assert got == Answer(200)
+        assert got == AttemptResult(200)
         assert dict(receiver.requests[0].headers)["Accept-Encoding"] == "identity"
 
     async def test_cookies_are_not_kept(self, sender: Any) -> None:
@@ -381,7 +381,7 @@ class TestTls:
     ) -> None:
         async with HostileReceiver(tls=serving(pair)) as receiver:
             got = await sender(receiver.url()).post(EVENT, BODY)
-            assert (got.status, got.word) == (0, "again")
+            assert (got.status, got.outcome) == (0, "again")
             assert "certificate" in str(got)
             assert receiver.requests == []
 

@@ -9,7 +9,7 @@ import pytest
 
 from sigil.core.challenge import CHALLENGE
 from sigil.core.session_store import Decision
-from sigil.core.webhook_delivery import FAILURE, KEPT_SECONDS, Answer, failure_key
+from sigil.core.webhook_delivery import FAILURE, KEPT_SECONDS, AttemptResult, failure_key
 from sigil.core.webhook_event import EVENT, LEASE_SECONDS
 from sigil.delivery.receiver_watch import MOST_FAILURES as IN_A_ROW
 from sigil.device import Device
@@ -143,13 +143,13 @@ class TestDelivery:
 
     async def test_every_try_has_the_same_body(self, desk: WebhookDesk) -> None:
         (event,) = await ended(desk)
-        desk.receiver.says = Answer(500)
+        desk.receiver.says = AttemptResult(500)
         for wait in SCHEDULE:
             await desk.worker.tell()
             # By then the challenge itself may be forgotten.
             desk.clock.now += 1.2 * wait + 601
             await desk.sweep()
-        desk.receiver.says = Answer(200)
+        desk.receiver.says = AttemptResult(200)
         await desk.worker.tell()
         assert desk.receiver.got == [desk.receiver.got[0]] * 4
         assert desk.receiver.ids()[0] == event
@@ -157,7 +157,7 @@ class TestDelivery:
 
     async def test_after_the_schedule_it_is_kept_as_failed_and_told_of(self, desk: WebhookDesk) -> None:
         await ended(desk)
-        desk.receiver.says = Answer(0, "no connection")
+        desk.receiver.says = AttemptResult(0, "no connection")
         for _ in range(len(SCHEDULE) + 2):
             await desk.worker.tell()
             desk.clock.now += 40
@@ -188,14 +188,14 @@ class TestDelivery:
     async def test_who_completes_too_late_changes_nothing(self, desk: WebhookDesk) -> None:
         await ended(desk)
         (claim,) = await desk.worker.webhooks.claim(desk.fresh.take(10))
-        desk.receiver.says = Answer(404)
+        desk.receiver.says = AttemptResult(404)
         late = await desk.worker.webhooks.attempt(claim)
         desk.clock.now += LEASE_SECONDS + 2
         (again,) = await desk.worker.webhooks.claim([claim[0]])
         assert late is not None
         await desk.worker.webhooks.complete([late])
         assert (desk.waiting, desk.failed, desk.news.told) == (1, 0, [])
-        desk.receiver.says = Answer(200)
+        desk.receiver.says = AttemptResult(200)
         attempt = await desk.worker.webhooks.attempt(again)
         assert attempt is not None
         await desk.worker.webhooks.complete([attempt])
@@ -205,7 +205,7 @@ class TestDelivery:
 class TestOutages:
     async def fail(self, desk: WebhookDesk, count: int = IN_A_ROW) -> list[str]:
         ids = await ended(desk, count)
-        desk.receiver.says = Answer(503)
+        desk.receiver.says = AttemptResult(503)
         await desk.worker.tell()
         return ids
 
@@ -215,7 +215,7 @@ class TestOutages:
 
     async def test_fewer_are_none_and_an_answer_in_between_begins_the_count_anew(self, desk: WebhookDesk) -> None:
         await self.fail(desk, IN_A_ROW - 1)
-        desk.receiver.says = Answer(410)
+        desk.receiver.says = AttemptResult(410)
         await ended(desk)
         await desk.worker.tell()
         await self.fail(desk, IN_A_ROW - 1)
@@ -236,7 +236,7 @@ class TestOutages:
         assert 30 < probes < 60
         assert len(desk.receiver.got) == sent + probes
         assert (desk.waiting, desk.failed) == (IN_A_ROW + 3, 0)
-        desk.receiver.says = Answer(200)
+        desk.receiver.says = AttemptResult(200)
         desk.clock.now += 20
         assert await desk.worker.probe()
         assert desk.news.outages == ["lost 503", "found"]
@@ -252,7 +252,7 @@ class TestOutages:
 
     async def test_events_that_the_receiver_chokes_on_do_not_keep_it_away(self, desk: WebhookDesk) -> None:
         ids = await self.fail(desk)
-        desk.receiver.says, desk.receiver.chokes_on = Answer(200), set(ids[:5])
+        desk.receiver.says, desk.receiver.chokes_on = AttemptResult(200), set(ids[:5])
         for _ in range(200):
             desk.clock.now += 1
             await desk.worker.probe()
@@ -263,17 +263,17 @@ class TestOutages:
     ) -> None:
         await self.fail(desk)
         other = HostWorker(desk)
-        desk.receiver.says = Answer(200)
+        desk.receiver.says = AttemptResult(200)
         desk.clock.now += 5
         assert await other.probe()
-        desk.receiver.says = Answer(503)
+        desk.receiver.says = AttemptResult(503)
         desk.clock.now += 1
         await desk.worker.tell(most=1)
         assert desk.news.outages == ["lost 503", "found"]
 
     async def test_a_new_start_of_the_server_tries_at_once(self, desk: WebhookDesk) -> None:
         await self.fail(desk)
-        desk.receiver.says = Answer(200)
+        desk.receiver.says = AttemptResult(200)
         desk.clock.now += 2
         await HostWorker(desk, run=2).tell()
         assert desk.waiting == 0
@@ -283,8 +283,8 @@ class TestRoom:
     async def test_with_the_quota_used_up_creation_is_refused_and_answering_goes_on(
         self, desk: WebhookDesk, monkeypatch: Any
     ) -> None:
-        monkeypatch.setattr("sigil.sessions.capacity.STORE_BYTES_FOR_EACH", desk.store.usage().size // 5)
-        desk.receiver.says = Answer(503)
+        monkeypatch.setattr("sigil.sessions.capacity.STORE_BYTES_PER_EVENT", desk.store.usage().size // 5)
+        desk.receiver.says = AttemptResult(503)
         waiting = Device.generate()
         created = await desk.ask(waiting)
         await ended(desk, 5)
@@ -294,7 +294,7 @@ class TestRoom:
         assert refused.value.retry_after == 5
         await desk.approve(waiting, created)
         assert desk.waiting == 6
-        desk.receiver.says = Answer(200)
+        desk.receiver.says = AttemptResult(200)
         desk.clock.now += 3
         await desk.worker.tell()
         desk.clock.now += 1
@@ -303,7 +303,7 @@ class TestRoom:
     async def test_what_pends_has_its_room_kept_since_it_will_be_an_event(
         self, desk: WebhookDesk, monkeypatch: Any
     ) -> None:
-        monkeypatch.setattr("sigil.sessions.capacity.BYTES_OF_AN_END", desk.store.usage().size // 5)
+        monkeypatch.setattr("sigil.sessions.capacity.BYTES_PER_END", desk.store.usage().size // 5)
         for _ in range(5):
             await desk.ask(Device.generate("Ed25519"))
         desk.clock.now += 1
@@ -312,7 +312,7 @@ class TestRoom:
         assert (desk.store.count(CHALLENGE), desk.store.count(EVENT)) == (5, 0)
 
     async def test_a_first_answer_is_repeated_without_room(self, desk: WebhookDesk, monkeypatch: Any) -> None:
-        monkeypatch.setattr("sigil.sessions.capacity.BYTES_OF_AN_END", desk.store.usage().size)
+        monkeypatch.setattr("sigil.sessions.capacity.BYTES_PER_END", desk.store.usage().size)
         device = Device.generate()
         created = await desk.ask(device, key="order-7")
         desk.clock.now += 1
@@ -323,7 +323,7 @@ class TestRoom:
 
 class TestFailures:
     async def test_they_are_forgotten_after_a_while(self, desk: WebhookDesk) -> None:
-        desk.receiver.says = Answer(400)
+        desk.receiver.says = AttemptResult(400)
         await ended(desk)
         await desk.worker.tell()
         await desk.worker.webhooks.forget()
@@ -334,7 +334,7 @@ class TestFailures:
 
     async def test_the_oldest_go_when_they_are_too_many(self, desk: WebhookDesk, monkeypatch: Any) -> None:
         monkeypatch.setattr("sigil.webhooks.service.MOST_FAILURES", 3)
-        desk.receiver.says = Answer(400)
+        desk.receiver.says = AttemptResult(400)
         for _ in range(5):
             await ended(desk)
             await desk.worker.tell()
@@ -357,7 +357,7 @@ class TestFailures:
 
 async def give_up(desk: WebhookDesk, count: int) -> None:
     """One event, and copies of it under other names, written in batches as completions are."""
-    desk.receiver.says = Answer(400)
+    desk.receiver.says = AttemptResult(400)
     await ended(desk)
     await desk.worker.tell()
     (one,) = await desk.store.due(1 << 32, 1, FAILURE)
@@ -365,4 +365,4 @@ async def give_up(desk: WebhookDesk, count: int) -> None:
     names = [number.to_bytes(16) for number in range(1, count)]
     for batch in (names[start : start + 100] for start in range(0, len(names), 100)):
         writes = tuple((failure_key(name), failure) for name in batch)
-        await desk.store.decide([], lambda _now, _rows, writes=writes: Decision(None, writes))
+        await desk.store.transact([], lambda _now, _rows, writes=writes: Decision(None, writes))

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 
-from sigil.core.webhook_delivery import FAILURE, Answer, Done
+from sigil.core.webhook_delivery import FAILURE, AttemptResult, Completion
 from sigil.core.webhook_event import EVENT
-from sigil.delivery.backlog import Outgoing
+from sigil.delivery.backlog import Backlog
 from sigil.delivery.receiver_watch import ReceiverWatch
-from sigil.delivery.undelivered import Events, Undelivered
+from sigil.delivery.undelivered import EventBacklog, Events
 from sigil.webhooks.service import Webhooks
 from tests.support.services import Desk
 
@@ -20,13 +20,13 @@ class ScriptedReceiver:
     """`sigil.webhooks.Receiver`. `says` is its answer, `chokes_on` are ids that it answers with 500."""
 
     def __init__(self) -> None:
-        self.says = Answer(200)
+        self.says = AttemptResult(200)
         self.chokes_on: set[str] = set()
         self.got: list[tuple[str, bytes]] = []
 
-    async def post(self, event: str, body: bytes) -> Answer:
+    async def post(self, event: str, body: bytes) -> AttemptResult:
         self.got.append((event, body))
-        return Answer(500) if event in self.chokes_on else self.says
+        return AttemptResult(500) if event in self.chokes_on else self.says
 
     async def close(self) -> None: ...
 
@@ -36,26 +36,26 @@ class ScriptedReceiver:
 
 @dataclass
 class WebhookNews:
-    told: list[Done] = field(default_factory=list)
+    told: list[Completion] = field(default_factory=list)
     outages: list[str] = field(default_factory=list)
 
-    def done(self, done: Done) -> None:
+    def done(self, done: Completion) -> None:
         self.told.append(done)
 
-    def lost(self, reason: str) -> None:
+    def opened(self, reason: str) -> None:
         self.outages.append(f"lost {reason}")
 
-    def found(self, seconds: float) -> None:
+    def closed(self, seconds: float) -> None:
         self.outages.append("found")
 
-    def is_up(self, up: bool) -> None: ...
+    def set_up(self, up: bool) -> None: ...
 
 
 class HostWorker:
     """One of the workers of a host, which share a store and a clock."""
 
-    def __init__(self, desk: WebhookDesk, run: int = 1, outgoing: Outgoing | None = None) -> None:
-        self.outgoing = Outgoing() if outgoing is None else outgoing
+    def __init__(self, desk: WebhookDesk, run: int = 1, outgoing: Backlog | None = None) -> None:
+        self.outgoing = Backlog() if outgoing is None else outgoing
         self.watch = ReceiverWatch(
             store=desk.store, outgoing=self.outgoing, news=desk.news, run=run, randomness=os.urandom
         )
@@ -71,7 +71,7 @@ class HostWorker:
 
     async def tell(self, most: int = 100) -> None:
         """A turn: nothing while the receiver is away, else all that is due or its own."""
-        if not await self.watch.is_there():
+        if not await self.watch.is_closed():
             return
         names = dict.fromkeys([*self.outgoing.take(most), *await self.webhooks.due(most)])
         for claim in await self.webhooks.claim(list(names)[:most]):
@@ -99,8 +99,8 @@ class WebhookDesk(Desk):
         self.worker = HostWorker(self, outgoing=self.fresh)
 
     def _events(self) -> Events:
-        self.fresh = Outgoing()
-        return Undelivered(self.fresh)
+        self.fresh = Backlog()
+        return EventBacklog(self.fresh)
 
     @property
     def waiting(self) -> int:

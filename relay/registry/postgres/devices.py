@@ -75,7 +75,7 @@ async def device(con: Any, fingerprint: bytes) -> Device | None:
     return row and device_of(row)
 
 
-async def saw(con: Any, fingerprint: bytes, now: int) -> None:
+async def mark_seen(con: Any, fingerprint: bytes, now: int) -> None:
     await con.execute(_SAW, fingerprint, now, SEEN_EVERY_SECONDS)
 
 

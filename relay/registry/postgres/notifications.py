@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
-from relay.registry.port import MAX_TOLD, News
+from relay.registry.port import MAX_TOLD, NotificationHandler
 from sigil.serving import logs
 
 CHANNEL = "sigil_relay"
@@ -35,7 +35,9 @@ async def notify(connection: Any, channel: str, told: Sequence[bytes]) -> None:
 class Listener:
     """Calls `news` with what others tell, and with LOST when it could not listen for a while."""
 
-    def __init__(self, connect: Callable[[], Awaitable[Any]], news: News, *, ping: float = _PING_SECONDS) -> None:
+    def __init__(
+        self, connect: Callable[[], Awaitable[Any]], news: NotificationHandler, *, ping: float = _PING_SECONDS
+    ) -> None:
         self._connect = connect
         self._news = news
         self._ping = ping

@@ -16,16 +16,16 @@ from relay.registry.port import (
     SUPERSEDED,
     Admission,
     Admitted,
+    AttemptOutcome,
     Device,
     NewPush,
     Platform,
     Push,
     Rate,
-    Settled,
     Status,
     admit,
-    folded,
-    judged,
+    coalesced,
+    triage,
 )
 from relay.registry.postgres.statements import (
     ACKNOWLEDGE,
@@ -47,7 +47,7 @@ from relay.registry.postgres.statements import (
 from relay.registry.rows import device_of, push_of, row_of
 
 
-async def spend(con: Any, nonce: bytes, until: int) -> bool:
+async def use_nonce(con: Any, nonce: bytes, until: int) -> bool:
     return bool(await con.execute(SPEND, nonce, until) == "INSERT 0 1")
 
 
@@ -74,11 +74,11 @@ async def admitted(con: Any, server_id: bytes, wanted: Sequence[NewPush], now: f
     return await _superseding(con, crowded, admission.answers) if crowded else admission.answers
 
 
-async def settle(con: Any, settled: Sequence[Settled]) -> None:
+async def settle(con: Any, settled: Sequence[AttemptOutcome]) -> None:
     """One statement for what was delivered, and few for the rest: each commits for itself, and keeps no locks."""
     ended: dict[tuple[bytes, Status, str | None], list[str]] = {}
-    again: dict[bytes, list[Settled]] = {}
-    for one in folded(settled):
+    again: dict[bytes, list[AttemptOutcome]] = {}
+    for one in coalesced(settled):
         if one.status == "queued":
             again.setdefault(one.server_id, []).append(one)
         else:
@@ -96,7 +96,7 @@ async def outcomes(con: Any, server_id: bytes, push_keys: Sequence[str]) -> list
     return [found.get(key) for key in push_keys]
 
 
-async def held(con: Any, fingerprints: Sequence[bytes], now: float) -> list[Push]:
+async def pending_for(con: Any, fingerprints: Sequence[bytes], now: float) -> list[Push]:
     rows = await con.fetch(HELD, list(set(fingerprints)), now, MAX_HELD)
     return [push_of(row) for row in rows]
 
@@ -111,7 +111,7 @@ async def claim(con: Any, platform: Platform, now: float, limit: int) -> list[tu
     if not pushes:
         return []
     rows = await con.fetch(DEVICES, list({push.push.fingerprint for push in pushes}))
-    result = judged(pushes, {row[0]: device_of(row) for row in rows})
+    result = triage(pushes, {row[0]: device_of(row) for row in rows})
     await settle(con, result.gone)
     for device in result.moved:
         await con.execute(FOLLOW, device.fingerprint, device.platform, now)

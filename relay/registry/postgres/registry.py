@@ -7,14 +7,15 @@ from collections.abc import Sequence
 
 import asyncpg
 
-from relay.registry.group_commit import Together
+from relay.registry.group_commit import GroupCommit
 from relay.registry.migrate import migrate_postgres, migrations
 from relay.registry.port import (
     PUSHES,
     Admitted,
+    AttemptOutcome,
     Device,
     NewPush,
-    News,
+    NotificationHandler,
     Platform,
     Pruned,
     Push,
@@ -22,8 +23,7 @@ from relay.registry.port import (
     RegistryBusy,
     RegistryUnusable,
     Server,
-    Settled,
-    to_tell,
+    notification_batches,
 )
 from relay.registry.postgres import devices, pushes
 from relay.registry.postgres.notifications import Listener, notify
@@ -62,7 +62,7 @@ class PostgresRegistry:
             application_name=application_name,
             statement_cache_size=statement_cache_size,
         )
-        self._settling = Together(self._settle)
+        self._settling = GroupCommit(self._settle)
         self._listener: Listener | None = None
 
     async def migrate(self) -> list[str]:
@@ -76,7 +76,7 @@ class PostgresRegistry:
         finally:
             connection.terminate()
 
-    async def open(self, news: News) -> None:
+    async def open(self, news: NotificationHandler) -> None:
         await self.migrate()
         try:
             self._listener = Listener(self._connections.connect, news)
@@ -97,7 +97,7 @@ class PostgresRegistry:
     async def check(self) -> None:
         await self._connections.use(lambda con: con.fetchval("SELECT 1"))
 
-    async def tell(self, channel: str, data: bytes) -> None:
+    async def notify(self, channel: str, data: bytes) -> None:
         await self._connections.use(lambda con: notify(con, channel, [data]))
 
     async def register(self, device: Device) -> None:
@@ -109,8 +109,8 @@ class PostgresRegistry:
     async def device(self, fingerprint: bytes) -> Device | None:
         return await self._connections.use(lambda con: devices.device(con, fingerprint))
 
-    async def saw(self, fingerprint: bytes, now: int) -> None:
-        await self._connections.use(lambda con: devices.saw(con, fingerprint, now))
+    async def mark_seen(self, fingerprint: bytes, now: int) -> None:
+        await self._connections.use(lambda con: devices.mark_seen(con, fingerprint, now))
 
     async def failed(self, fingerprint: bytes, token: bytes) -> int:
         return await self._connections.use(lambda con: devices.failed(con, fingerprint, token))
@@ -145,12 +145,12 @@ class PostgresRegistry:
     async def distrust(self, server_id: bytes) -> bool:
         return await self._connections.use(lambda con: devices.distrust(con, server_id))
 
-    async def spend(self, nonce: bytes, until: int) -> bool:
-        return await self._connections.use(lambda con: pushes.spend(con, nonce, until))
+    async def use_nonce(self, nonce: bytes, until: int) -> bool:
+        return await self._connections.use(lambda con: pushes.use_nonce(con, nonce, until))
 
     async def admit(self, server_id: bytes, wanted: Sequence[NewPush], now: float, rate: Rate) -> list[Admitted]:
         answers = await self._connections.transact(lambda con: pushes.admitted(con, server_id, wanted, now, rate))
-        if told := to_tell(answers):
+        if told := notification_batches(answers):
             await self._tell_admitted(told)
         return answers
 
@@ -162,18 +162,18 @@ class PostgresRegistry:
         except RegistryBusy:
             return
 
-    async def settle(self, settled: Sequence[Settled], now: float) -> None:
+    async def settle(self, settled: Sequence[AttemptOutcome], now: float) -> None:
         if settled:
             await self._settling([one if one.due else one._replace(due=now) for one in settled])
 
-    async def _settle(self, settled: Sequence[Settled]) -> None:
+    async def _settle(self, settled: Sequence[AttemptOutcome]) -> None:
         await self._connections.use(lambda con: pushes.settle(con, settled))
 
     async def outcomes(self, server_id: bytes, push_keys: Sequence[str]) -> list[Push | None]:
         return await self._connections.use(lambda con: pushes.outcomes(con, server_id, push_keys))
 
-    async def held(self, fingerprints: Sequence[bytes], now: float) -> list[Push]:
-        return await self._connections.use(lambda con: pushes.held(con, fingerprints, now))
+    async def pending_for(self, fingerprints: Sequence[bytes], now: float) -> list[Push]:
+        return await self._connections.use(lambda con: pushes.pending_for(con, fingerprints, now))
 
     async def acknowledge(self, fingerprint: bytes, push_id: bytes, now: float) -> Push | None:
         return await self._connections.use(lambda con: pushes.acknowledge(con, fingerprint, push_id))

@@ -48,7 +48,7 @@ def device(db: Db, fingerprint: bytes) -> Device | None:
     return row and device_of(row)
 
 
-def saw(db: Db, fingerprint: bytes, now: int) -> None:
+def mark_seen(db: Db, fingerprint: bytes, now: int) -> None:
     db.execute(
         "UPDATE device SET seen_at = max(seen_at, ?2), failures = 0 "
         "WHERE fingerprint = ?1 AND (seen_at <= ?2 - ?3 OR failures > 0)",

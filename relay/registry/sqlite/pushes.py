@@ -11,15 +11,15 @@ from relay.registry.port import (
     MAX_HELD,
     SUPERSEDED,
     Admitted,
+    AttemptOutcome,
     Device,
     NewPush,
     Platform,
     Push,
     Rate,
-    Settled,
     admit,
-    folded,
-    judged,
+    coalesced,
+    triage,
 )
 from relay.registry.rows import PUSH_WIDTH, push_columns, push_of, row_of
 from relay.registry.sqlite.devices import device
@@ -43,7 +43,7 @@ RETURNING {_NAMES}
 """  # noqa: S608
 
 
-def spend(db: Db, nonce: bytes, until: int) -> bool:
+def use_nonce(db: Db, nonce: bytes, until: int) -> bool:
     return db.execute("INSERT INTO nonce VALUES (?, ?) ON CONFLICT DO NOTHING", (nonce, until)).rowcount > 0
 
 
@@ -74,8 +74,8 @@ def admitted(db: Db, server_id: bytes, wanted: Sequence[NewPush], now: float, ra
     ]
 
 
-def settle(db: Db, settled: Sequence[Settled]) -> None:
-    for one in folded(settled):
+def settle(db: Db, settled: Sequence[AttemptOutcome]) -> None:
+    for one in coalesced(settled):
         if one.status == "queued":
             db.execute(
                 "UPDATE push SET error = ?3, due = iif(platform = 'websocket', 0.0, ?4) "
@@ -95,7 +95,7 @@ def outcomes(db: Db, server_id: bytes, push_keys: Sequence[str]) -> list[Push | 
     return [_known(db, server_id, key) for key in push_keys]
 
 
-def held(db: Db, fingerprints: Sequence[bytes], now: float) -> list[Push]:
+def pending_for(db: Db, fingerprints: Sequence[bytes], now: float) -> list[Push]:
     found: list[tuple[int, Push]] = []
     for name in set(fingerprints):
         rows = db.execute(
@@ -120,7 +120,7 @@ def claim(db: Db, platform: Platform, now: float, limit: int) -> list[tuple[Push
     rows = db.execute(_CLAIM, (now, limit, now + LEASE_SECONDS, platform)).fetchall()
     due = [push_of(row) for row in rows]
     owners = (device(db, name) for name in {push.push.fingerprint for push in due})
-    result = judged(due, {owner.fingerprint: owner for owner in owners if owner is not None})
+    result = triage(due, {owner.fingerprint: owner for owner in owners if owner is not None})
     settle(db, result.gone)
     return result.claimed
 

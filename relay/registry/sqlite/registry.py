@@ -5,22 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from relay.registry.group_commit import Together
+from relay.registry.group_commit import GroupCommit
 from relay.registry.port import (
     MAX_TOLD,
     PUSHES,
     Admitted,
+    AttemptOutcome,
     Device,
     NewPush,
-    News,
+    NotificationHandler,
     Platform,
     Pruned,
     Push,
     Rate,
     RegistryBusy,
     Server,
-    Settled,
-    to_tell,
+    notification_batches,
 )
 from relay.registry.sqlite import devices, pushes
 from relay.registry.sqlite.database import SqliteFile
@@ -36,10 +36,10 @@ class SqliteRegistry:
 
     def __init__(self, path: Path, *, max_waiting: int = 1000, timeout: float = 5.0) -> None:
         self._file = SqliteFile(path, max_waiting=max_waiting, timeout=timeout)
-        self._settling = Together(self._settle)
-        self._news: News | None = None
+        self._settling = GroupCommit(self._settle)
+        self._news: NotificationHandler | None = None
 
-    async def open(self, news: News) -> None:
+    async def open(self, news: NotificationHandler) -> None:
         await self._file.open()
         self._news = news
 
@@ -50,7 +50,7 @@ class SqliteRegistry:
     async def check(self) -> None:
         await self._file.transact(lambda db: db.execute("SELECT 1 FROM migration").fetchone())
 
-    async def tell(self, channel: str, data: bytes) -> None:
+    async def notify(self, channel: str, data: bytes) -> None:
         if len(data) > MAX_TOLD:
             raise ValueError(f"at most {MAX_TOLD} bytes are told at once")
         if self._news is None:
@@ -66,8 +66,8 @@ class SqliteRegistry:
     async def device(self, fingerprint: bytes) -> Device | None:
         return await self._file.transact(lambda db: devices.device(db, fingerprint))
 
-    async def saw(self, fingerprint: bytes, now: int) -> None:
-        await self._file.transact(lambda db: devices.saw(db, fingerprint, now))
+    async def mark_seen(self, fingerprint: bytes, now: int) -> None:
+        await self._file.transact(lambda db: devices.mark_seen(db, fingerprint, now))
 
     async def failed(self, fingerprint: bytes, token: bytes) -> int:
         return await self._file.transact(lambda db: devices.failed(db, fingerprint, token))
@@ -102,28 +102,28 @@ class SqliteRegistry:
     async def distrust(self, server_id: bytes) -> bool:
         return await self._file.transact(lambda db: devices.distrust(db, server_id), durable=True)
 
-    async def spend(self, nonce: bytes, until: int) -> bool:
-        return await self._file.transact(lambda db: pushes.spend(db, nonce, until))
+    async def use_nonce(self, nonce: bytes, until: int) -> bool:
+        return await self._file.transact(lambda db: pushes.use_nonce(db, nonce, until))
 
     async def admit(self, server_id: bytes, wanted: Sequence[NewPush], now: float, rate: Rate) -> list[Admitted]:
         answers = await self._file.transact(lambda db: pushes.admitted(db, server_id, wanted, now, rate))
         if self._news is not None:
-            for data in to_tell(answers):
+            for data in notification_batches(answers):
                 self._news(PUSHES, data)
         return answers
 
-    async def settle(self, settled: Sequence[Settled], now: float) -> None:
+    async def settle(self, settled: Sequence[AttemptOutcome], now: float) -> None:
         if settled:
             await self._settling([one if one.due else one._replace(due=now) for one in settled])
 
-    async def _settle(self, settled: Sequence[Settled]) -> None:
+    async def _settle(self, settled: Sequence[AttemptOutcome]) -> None:
         await self._file.transact(lambda db: pushes.settle(db, settled))
 
     async def outcomes(self, server_id: bytes, push_keys: Sequence[str]) -> list[Push | None]:
         return await self._file.transact(lambda db: pushes.outcomes(db, server_id, push_keys))
 
-    async def held(self, fingerprints: Sequence[bytes], now: float) -> list[Push]:
-        return await self._file.transact(lambda db: pushes.held(db, fingerprints, now))
+    async def pending_for(self, fingerprints: Sequence[bytes], now: float) -> list[Push]:
+        return await self._file.transact(lambda db: pushes.pending_for(db, fingerprints, now))
 
     async def acknowledge(self, fingerprint: bytes, push_id: bytes, now: float) -> Push | None:
         return await self._file.transact(lambda db: pushes.acknowledge(db, fingerprint, push_id))

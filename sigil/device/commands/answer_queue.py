@@ -8,12 +8,12 @@ from typing import Literal, Protocol
 
 from sigil.device.approval_checks import Shown
 from sigil.device.challenge_checks import CLOCK_ALLOWANCE_SECONDS
-from sigil.device.client import Told
+from sigil.device.client import ServerAnswer
 from sigil.device.commands.output import Answered, Dismissed, Left, NotAnswered, Tell
 from sigil.device.commands.terminal import Asks, confirmed, two_digits
 from sigil.device.errors import DeviceError, ServerRefused, Unreachable
-from sigil.device.relay.backoff import Pace
-from sigil.device.relay.events import Asked, Cleared, Event
+from sigil.device.relay.backoff import ListenerTiming
+from sigil.device.relay.events import Cleared, Event, Received
 from sigil.protocol.forms import Decision, Reason
 
 MAX_WAITING = 256
@@ -25,12 +25,12 @@ Auto = Literal["approved", "rejected"]
 class Answers(Protocol):
     """`AsyncDeviceClient`, as far as it is needed here."""
 
-    def approve(self, shown: Shown, match_code: str | None = None) -> Awaitable[Told]: ...
+    def approve(self, shown: Shown, match_code: str | None = None) -> Awaitable[ServerAnswer]: ...
 
-    def reject(self, shown: Shown, reason: Reason | None = None) -> Awaitable[Told]: ...
+    def reject(self, shown: Shown, reason: Reason | None = None) -> Awaitable[ServerAnswer]: ...
 
 
-class Desk:
+class AnswerQueue:
     """`auto` decides unasked, `asks` asks a person, and with neither nothing is answered here.
 
     `on_failure`, set afterwards, is told of a challenge whose answer could not be brought to the server.
@@ -45,12 +45,12 @@ class Desk:
         auto: Auto | None = None,
         asks: Asks | None = None,
         once: bool = False,
-        pace: Pace | None = None,
+        pace: ListenerTiming | None = None,
     ) -> None:
         self._client, self._tell, self._show = client, tell, show
         self._auto, self._asks, self._once = auto, asks, once
         self.on_failure: Callable[[str], None] = lambda challenge_id: None
-        self._pace = pace or Pace()
+        self._pace = pace or ListenerTiming()
         self._waiting: dict[str, Shown] = {}
         self._arrived = asyncio.Event()
         self._asking: tuple[str, asyncio.Task[tuple[Decision, str | None]]] | None = None
@@ -58,7 +58,7 @@ class Desk:
 
     async def on_event(self, event: Event) -> None:
         self._tell(event)
-        if isinstance(event, Asked):
+        if isinstance(event, Received):
             self._put(event.shown)
         elif isinstance(event, Cleared):
             self._dismiss(event.challenge_id, event.status)
@@ -137,7 +137,7 @@ class Desk:
             return True
         return False
 
-    async def _send(self, shown: Shown, decision: Decision, code: str | None) -> Told:
+    async def _send(self, shown: Shown, decision: Decision, code: str | None) -> ServerAnswer:
         if decision == "approved":
             return await self._client.approve(shown, code)
         return await self._client.reject(shown, "cancelled")

@@ -36,7 +36,7 @@ def _on_terminal() -> bool:
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class CommandContext:
     """What a test replaces, as `obj` of the click context."""
 
     clock: Clock = time.time
@@ -44,8 +44,8 @@ class Surroundings:
     interactive: Callable[[], bool] = _on_terminal
 
 
-def surroundings() -> Surroundings:
-    return click.get_current_context().find_object(Surroundings) or Surroundings()
+def surroundings() -> CommandContext:
+    return click.get_current_context().find_object(CommandContext) or CommandContext()
 
 
 class DeviceGroup(click.Group):

@@ -13,14 +13,14 @@ import click
 
 from sigil.device.async_client import AsyncDeviceClient
 from sigil.device.async_http_client import AsyncServerConnection
-from sigil.device.commands.answer_queue import Auto, Desk
-from sigil.device.commands.context import Surroundings, chosen, home_option, json_option, server_option, surroundings
-from sigil.device.commands.output import Ended, Told, show, tell_people, tell_scripts
+from sigil.device.commands.answer_queue import AnswerQueue, Auto
+from sigil.device.commands.context import CommandContext, chosen, home_option, json_option, server_option, surroundings
+from sigil.device.commands.output import Ended, ListenEvent, show, tell_people, tell_scripts
 from sigil.device.commands.relay_choice import RelayAddress, address_of, relay_options
 from sigil.device.commands.terminal import Terminal, say
 from sigil.device.errors import DeviceError
 from sigil.device.keyring import Keyring, Registration
-from sigil.device.relay import Listener, Pace
+from sigil.device.relay import Listener, ListenerTiming
 
 
 @click.command()
@@ -66,15 +66,15 @@ def listen(
 
 class _Running:
     def __init__(
-        self, around: Surroundings, keyring: Keyring, registration: Registration, address: RelayAddress
+        self, around: CommandContext, keyring: Keyring, registration: Registration, address: RelayAddress
     ) -> None:
         self._around, self._keyring, self._registration, self._address = around, keyring, registration, address
-        self._pace = Pace(clock=around.clock)
+        self._pace = ListenerTiming(clock=around.clock)
 
     async def run(self, *, auto: Auto | None, terminal: Terminal | None, once: bool, as_json: bool) -> None:
         server, clock = self._registration.server, self._around.clock
 
-        def tell(told: Told) -> None:
+        def tell(told: ListenEvent) -> None:
             if as_json:
                 tell_scripts(told, clock())
             else:
@@ -84,7 +84,7 @@ class _Running:
             client = AsyncDeviceClient(
                 self._registration.device, server, connection, seconds=self._seconds, clock=clock
             )
-            desk = Desk(
+            desk = AnswerQueue(
                 client,
                 tell,
                 (lambda shown: None) if as_json else (lambda shown: show(shown, clock())),
@@ -121,7 +121,7 @@ class _Running:
         return record is not None and record.origin == self._address.origin and record.platform == "websocket"
 
 
-async def _until_either_ends(listener: Listener, desk: Desk) -> None:
+async def _until_either_ends(listener: Listener, desk: AnswerQueue) -> None:
     listening, answering = asyncio.create_task(listener.run()), asyncio.create_task(desk.run())
     try:
         await asyncio.wait([listening, answering], return_when=asyncio.FIRST_COMPLETED)

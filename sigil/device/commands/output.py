@@ -60,8 +60,8 @@ class Ended:
     error: DeviceError
 
 
-Told = events.Event | Answered | NotAnswered | Left | Dismissed | Ended
-Tell = Callable[[Told], None]
+ListenEvent = events.Event | Answered | NotAnswered | Left | Dismissed | Ended
+Tell = Callable[[ListenEvent], None]
 
 
 class Interrupts(Protocol):
@@ -70,7 +70,7 @@ class Interrupts(Protocol):
     def interrupted(self) -> AbstractContextManager[None]: ...
 
 
-def tell_people(told: Told, terminal: Interrupts | None = None) -> None:
+def tell_people(told: ListenEvent, terminal: Interrupts | None = None) -> None:
     """What is asked is shown by whoever asks, when its turn comes. Answers go to stdout, the rest to stderr."""
     if not (lines := list(_lines(told))):
         return
@@ -84,7 +84,7 @@ def show(shown: Shown, now: float) -> None:
         click.echo(line)
 
 
-def tell_scripts(told: Told, now: float) -> None:
+def tell_scripts(told: ListenEvent, now: float) -> None:
     click.echo(json.dumps(_members(told, now)))
 
 
@@ -114,7 +114,7 @@ def approval_members(shown: ShownApproval, now: float) -> dict[str, Any]:
     }
 
 
-def _lines(told: Told) -> Iterator[str]:
+def _lines(told: ListenEvent) -> Iterator[str]:
     match told:
         case events.Connected(relay):
             yield f"Listening at {relay}. Ctrl-C ends it."
@@ -139,12 +139,12 @@ def _lines(told: Told) -> Iterator[str]:
             yield f"Dismissed: {challenge_id} {why}"
 
 
-def _members(told: Told, now: float) -> dict[str, Any]:
+def _members(told: ListenEvent, now: float) -> dict[str, Any]:
     name = _NAMES[type(told)]
     match told:
-        case events.Asked(ShownApproval() as shown, push_id):
+        case events.Received(ShownApproval() as shown, push_id):
             return {"event": "mpa", **approval_members(shown, now), "push_id": push_id}
-        case events.Asked(ShownChallenge() as shown, push_id):
+        case events.Received(ShownChallenge() as shown, push_id):
             return {"event": name, **challenge_members(shown, now), "push_id": push_id}
         case events.Refused(challenge_id, error, push_id):
             return {"event": name, "challenge_id": challenge_id, **_error(error), "push_id": push_id}
@@ -159,11 +159,11 @@ def _error(error: DeviceError) -> dict[str, str]:
     return {"code": error.code, "message": error.message}
 
 
-_NAMES: dict[type[Told], str] = {
+_NAMES: dict[type[ListenEvent], str] = {
     events.Connected: "connected",
     events.Disconnected: "disconnected",
     events.Registered: "registered",
-    events.Asked: "challenge",
+    events.Received: "challenge",
     events.Refused: "refused",
     events.Cleared: "clear",
     events.Repeated: "repeated",

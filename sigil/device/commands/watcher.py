@@ -6,7 +6,7 @@ import click
 
 from sigil.device.approval_checks import Shown
 from sigil.device.client import DeviceClient
-from sigil.device.commands.context import MATCH_CODE, Surroundings, one_line
+from sigil.device.commands.context import MATCH_CODE, CommandContext, one_line
 from sigil.device.display import lines_of, printable
 from sigil.device.errors import DeviceError, ServerRefused, Unreachable
 
@@ -18,7 +18,7 @@ class Watcher:
     """Asks about each once; `count` None means no end."""
 
     def __init__(
-        self, client: DeviceClient, around: Surroundings, *, auto_approve: bool = False, count: int | None = None
+        self, client: DeviceClient, around: CommandContext, *, auto_approve: bool = False, count: int | None = None
     ) -> None:
         self._client, self._around, self._auto_approve = client, around, auto_approve
         self._left, self._seen = count, set[str]()

@@ -8,10 +8,9 @@ One `RelayClient` serves any number of devices; a `Listener` is three tasks and 
 Only connecting needs the package `websockets` (the extra `cli`).
 """
 
-from sigil.device.relay.backoff import Pace
+from sigil.device.relay.backoff import ListenerTiming
 from sigil.device.relay.client import RelayClient
 from sigil.device.relay.events import (
-    Asked,
     Cleared,
     Connected,
     Disconnected,
@@ -20,6 +19,7 @@ from sigil.device.relay.events import (
     Ignored,
     OnEvent,
     PendingFailed,
+    Received,
     Refused,
     Registered,
     Repeated,
@@ -27,7 +27,6 @@ from sigil.device.relay.events import (
 from sigil.device.relay.listener import Listener
 
 __all__ = [
-    "Asked",
     "Cleared",
     "Connected",
     "Disconnected",
@@ -35,9 +34,10 @@ __all__ = [
     "Gone",
     "Ignored",
     "Listener",
+    "ListenerTiming",
     "OnEvent",
-    "Pace",
     "PendingFailed",
+    "Received",
     "Refused",
     "Registered",
     "RelayClient",

@@ -18,7 +18,7 @@ _HALVINGS = 16
 
 
 @dataclass(frozen=True)
-class Pace:
+class ListenerTiming:
     """What tests replace: time, sleep and chance."""
 
     clock: Callable[[], float] = time.time

@@ -36,7 +36,7 @@ class Registered:
 
 
 @dataclass(frozen=True)
-class Asked:
+class Received:
     """What passed every check; told once."""
 
     shown: Shown
@@ -92,7 +92,7 @@ class PendingFailed:
     error: DeviceError
 
 
-Event = Connected | Disconnected | Registered | Asked | Refused | Cleared | Repeated | Gone | Ignored | PendingFailed
+Event = Connected | Disconnected | Registered | Received | Refused | Cleared | Repeated | Gone | Ignored | PendingFailed
 OnEvent = Callable[[Event], Awaitable[None]]
 """Returns once the device has what it was told (queued, written down), not once a person has answered: a push is
 acknowledged after that, and never comes again."""

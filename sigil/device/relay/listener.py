@@ -8,12 +8,12 @@ from collections.abc import Awaitable, Callable
 
 from sigil.device.client import Inbox
 from sigil.device.errors import DeviceError, ServerRefused, Unreachable
-from sigil.device.relay.backoff import STABLE_SECONDS, Pace
+from sigil.device.relay.backoff import STABLE_SECONDS, ListenerTiming
 from sigil.device.relay.client import RelayClient
 from sigil.device.relay.errors import NotRegisteredAtRelay, RelayLost, Replaced
 from sigil.device.relay.events import Connected, Disconnected, Ignored, OnEvent, PendingFailed, Registered
 from sigil.device.relay.frames import Frame
-from sigil.device.relay.push_handler import Reception
+from sigil.device.relay.push_handler import PushHandler
 from sigil.device.server_pin import ServerPin
 from sigil.device.software import Device
 from sigil.protocol.relay_messages import Close
@@ -39,12 +39,12 @@ class Listener:
         *,
         inbox: Callable[[], Awaitable[Inbox]] | None = None,
         registers_again: bool = False,
-        pace: Pace | None = None,
+        pace: ListenerTiming | None = None,
     ) -> None:
         self._device, self._relay, self._tell = device, relay, on_event
-        self._pace = pace or Pace()
+        self._pace = pace or ListenerTiming()
         self._asks = inbox is not None
-        self._reception = Reception(device.public, server, on_event, inbox, self._pace.clock)
+        self._reception = PushHandler(device.public, server, on_event, inbox, self._pace.clock)
         self._may_register = self._registers_again = registers_again
         self._waiting: asyncio.Queue[tuple[Callable[[str], Awaitable[None]], Frame, str]] = asyncio.Queue(MAX_WAITING)
         self._due, self._stopped = asyncio.Event(), asyncio.Event()

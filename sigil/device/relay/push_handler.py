@@ -9,7 +9,7 @@ from sigil.device.approval_checks import Shown, verify_mpa_payload
 from sigil.device.challenge_checks import verify_payload
 from sigil.device.client import Inbox, claimed_id
 from sigil.device.errors import DeviceError, PayloadRefused, ServerNotPinned
-from sigil.device.relay.events import Asked, Cleared, Gone, Ignored, OnEvent, PendingFailed, Refused, Repeated
+from sigil.device.relay.events import Cleared, Gone, Ignored, OnEvent, PendingFailed, Received, Refused, Repeated
 from sigil.device.relay.frames import Frame, Reference, parse_clear, parse_reference
 from sigil.device.relay.recent import Recent
 from sigil.device.server_pin import ServerPin
@@ -25,7 +25,7 @@ _VERIFY: dict[str, Callable[[bytes, ServerPin, PublicKey, float], Shown]] = {
 }
 
 
-class Reception:
+class PushHandler:
     """`inbox` asks the server what is pending; without it nothing that is pushed by reference can be read."""
 
     def __init__(
@@ -113,7 +113,7 @@ class Reception:
 
     async def _ask(self, shown: Shown, push_id: str | None) -> None:
         self._asked.put(shown.id, "told")
-        await self._tell(Asked(shown, push_id))
+        await self._tell(Received(shown, push_id))
 
     async def _refuse(self, challenge_id: str, error: PayloadRefused) -> None:
         """Once, although every listing shows it."""

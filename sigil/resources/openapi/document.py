@@ -14,7 +14,7 @@ from sigil.protocol.approval_messages import ActionContext
 from sigil.protocol.webhook_event import EventBody
 from sigil.resources.openapi.operations import OPERATIONS, Operation
 from sigil.resources.openapi.webhooks import webhooks
-from sigil.serving.http.rate_limits import Strangers
+from sigil.serving.http.rate_limits import AddressRateLimit
 
 
 def paths() -> list[str]:
@@ -140,7 +140,7 @@ def _json(schema: Any) -> dict[str, Any]:
 class OpenApi:
     """`GET /openapi.json`; made once."""
 
-    def __init__(self, version: str, strangers: Strangers) -> None:
+    def __init__(self, version: str, strangers: AddressRateLimit) -> None:
         self._answer = msgspec.json.encode(document(version))
         self._strangers = strangers
 

@@ -13,7 +13,7 @@ from itertools import count
 from typing import Any, cast
 
 from sigil.protocol.errors import InvalidRequest, PayloadTooLarge
-from sigil.serving.http.body_admission import BODY_SECONDS, Intake, Reader
+from sigil.serving.http.body_admission import BODY_SECONDS, BodyAdmission, BodyRead
 from sigil.serving.http.client_address import ClientAddresses
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -58,7 +58,7 @@ class Edge:
     """
 
     def __init__(
-        self, app: AsgiApp, intake: Intake, addresses: ClientAddresses, sockets: frozenset[str] = frozenset()
+        self, app: AsgiApp, intake: BodyAdmission, addresses: ClientAddresses, sockets: frozenset[str] = frozenset()
     ) -> None:
         self._app = app
         self._intake = intake
@@ -108,7 +108,7 @@ def _request_id(headers: list[tuple[bytes, bytes]]) -> str:
 class Body:
     """The body of one request, read at most once; `complete` when its end was seen."""
 
-    def __init__(self, receive: Receive, intake: Intake, address: str) -> None:
+    def __init__(self, receive: Receive, intake: BodyAdmission, address: str) -> None:
         self._receive = receive
         self._intake = intake
         self._address = address
@@ -119,7 +119,7 @@ class Body:
         """All of it. Overloaded when too many are being read; PayloadTooLarge when it is over `limit` bytes, or
         `declared` is; BodyTimeout after 10 s, or when a slow one has to give way.
         """
-        reader = Reader(self._address, time.monotonic(), cast(Any, asyncio.current_task()))
+        reader = BodyRead(self._address, time.monotonic(), cast(Any, asyncio.current_task()))
         self._intake.enter(reader)
         try:
             return await self._read(reader, limit, declared)
@@ -131,7 +131,7 @@ class Body:
         finally:
             self._intake.leave(reader)
 
-    async def _read(self, reader: Reader, limit: int, declared: int) -> bytes:
+    async def _read(self, reader: BodyRead, limit: int, declared: int) -> bytes:
         pieces: list[bytes] = []
         size, more = declared if declared > limit else 0, True
         while more and size <= limit:

@@ -12,16 +12,16 @@ from falcon.asgi import Request
 from sigil.protocol.errors import Unauthorized
 from sigil.serving.http.client_address import ClientAddresses
 from sigil.serving.http.limits import FAILURE_COST, AddressLimiter
-from sigil.serving.http.rate_limits import Strangers
+from sigil.serving.http.rate_limits import AddressRateLimit
 from sigil.serving.settings import Secret
 
 _GUESSES_PER_MINUTE = 10
 
 
-class TokenDoor:
+class BearerTokenGuard:
     """Asks for a token that `fits`, or for none; `guesses` limits those who do not have it."""
 
-    def __init__(self, fits: Callable[[str], bool] | None, guesses: Strangers, told: str) -> None:
+    def __init__(self, fits: Callable[[str], bool] | None, guesses: AddressRateLimit, told: str) -> None:
         self._fits = fits
         self._guesses = guesses
         self._told = told
@@ -38,21 +38,23 @@ class TokenDoor:
         if not token:
             # Nothing was guessed.
             raise Unauthorized(self._told)
-        with self._guesses.failures_charged(req) as charged:
+        with self._guesses.charging_failures(req) as charged:
             charged.refuse_when_exhausted()
             if not self._fits(token):
                 raise Unauthorized(self._told)
 
 
-def guesses_of(addresses: ClientAddresses, workers: int, clock: Callable[[], float] = time.monotonic) -> Strangers:
+def guesses_of(
+    addresses: ClientAddresses, workers: int, clock: Callable[[], float] = time.monotonic
+) -> AddressRateLimit:
     """Those who guess: ten times a minute, whatever the rate of others is. `clock` gives monotonic seconds."""
-    return Strangers(addresses, AddressLimiter.of_worker(_GUESSES_PER_MINUTE * FAILURE_COST, workers, clock))
+    return AddressRateLimit(addresses, AddressLimiter.of_worker(_GUESSES_PER_MINUTE * FAILURE_COST, workers, clock))
 
 
-def door_of_metrics(token: Secret | None, guesses: Strangers) -> TokenDoor:
+def metrics_guard(token: Secret | None, guesses: AddressRateLimit) -> BearerTokenGuard:
     """Of `GET /metrics`; open to all without a token."""
     told = "Send the metrics token as 'Authorization: Bearer <token>'."
-    return TokenDoor(same_as(token.reveal()) if token else None, guesses, told)
+    return BearerTokenGuard(same_as(token.reveal()) if token else None, guesses, told)
 
 
 def same_as(token: str) -> Callable[[str], bool]:

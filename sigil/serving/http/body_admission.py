@@ -18,7 +18,7 @@ _SLOW_SECONDS = 1.0
 
 
 @dataclass(eq=False, slots=True)
-class Reader:
+class BodyRead:
     """One body on its way: from whom (see `ClientAddresses`), since when (monotonic), who reads it, bytes so far.
 
     `cut`: its time is over, and its task was cancelled for that alone.
@@ -31,7 +31,7 @@ class Reader:
     cut: bool = False
 
 
-class Intake:
+class BodyAdmission:
     """At most `most` bodies, `most_of_one` from one address, and `most_bytes` of unfinished ones together; none for
     longer than BODY_SECONDS.
 
@@ -44,27 +44,27 @@ class Intake:
         self._most = most
         self._most_of_one = most_of_one
         self._most_bytes = most_bytes
-        self._readers: dict[Reader, None] = {}
+        self._readers: dict[BodyRead, None] = {}
         self._of: Counter[str] = Counter()
         self._held = 0
         self._watch: asyncio.TimerHandle | None = None
 
-    def enter(self, reader: Reader) -> None:
+    def enter(self, reader: BodyRead) -> None:
         if self._of[reader.address] >= self._most_of_one:
-            self._give_way(reader, next(other for other in self._readers if other.address == reader.address))
+            self._evict_slow(reader, next(other for other in self._readers if other.address == reader.address))
         elif len(self._readers) >= self._most:
-            self._give_way(reader, next(iter(self._readers)))
+            self._evict_slow(reader, next(iter(self._readers)))
         self._readers[reader] = None
         self._of[reader.address] += 1
         if self._watch is None:
             self._watch = asyncio.get_running_loop().call_later(_SLOW_SECONDS, self._cut_late)
 
-    def _give_way(self, newcomer: Reader, oldest: Reader) -> None:
+    def _evict_slow(self, newcomer: BodyRead, oldest: BodyRead) -> None:
         if oldest.since > newcomer.since - _SLOW_SECONDS:
             raise Overloaded
         self._cut(oldest)
 
-    def hold(self, reader: Reader, size: int) -> None:
+    def hold(self, reader: BodyRead, size: int) -> None:
         """Account for a piece of an unfinished body; the oldest are cut off while all are too large together."""
         if reader in self._readers:
             reader.held += size
@@ -72,7 +72,7 @@ class Intake:
             while self._held > self._most_bytes:
                 self._cut(next(iter(self._readers)))
 
-    def leave(self, reader: Reader) -> None:
+    def leave(self, reader: BodyRead) -> None:
         if reader in self._readers:
             del self._readers[reader]
             self._held -= reader.held
@@ -80,7 +80,7 @@ class Intake:
             if not self._of[reader.address]:
                 del self._of[reader.address]
 
-    def _cut(self, reader: Reader) -> None:
+    def _cut(self, reader: BodyRead) -> None:
         self.leave(reader)
         reader.cut = True
         reader.task.cancel()

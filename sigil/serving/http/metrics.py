@@ -15,7 +15,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from sigil.serving.http.bearer_token import TokenDoor
+from sigil.serving.http.bearer_token import BearerTokenGuard
 from sigil.serving.process import metrics_slots, proc_stats
 
 Gauges = Callable[[], Iterable[Metric]]
@@ -102,7 +102,7 @@ class Scrape:
             del self._running[content_type]
 
     def _make(self, encode: Callable[[CollectorRegistry], bytes]) -> bytes:
-        metrics_slots.forget_the_dead(self._directory)
+        metrics_slots.drop_dead_gauges(self._directory)
         registry = CollectorRegistry()
         cast(Any, MultiProcessCollector)(registry, str(self._directory))
         registry.register(self._now)
@@ -112,7 +112,7 @@ class Scrape:
 class MetricsOfService:
     """`GET /metrics`; the door may ask for a token."""
 
-    def __init__(self, scrape: Scrape, door: TokenDoor) -> None:
+    def __init__(self, scrape: Scrape, door: BearerTokenGuard) -> None:
         self._scrape = scrape
         self._door = door
 

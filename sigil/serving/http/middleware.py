@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from sigil.serving.http.metrics import HttpMetrics
 
 
-class EveryAnswer:
+class ResponseMiddleware:
     """The request's id, an honest end of connections, and the metrics of HTTP where there are any."""
 
     def __init__(self, http: HttpMetrics | None) -> None:

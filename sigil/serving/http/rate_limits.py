@@ -29,7 +29,7 @@ _NOBODYS_FAULT = (
 )
 
 
-class Strangers:
+class AddressRateLimit:
     """Addresses without a key: their requests, or only their failures, are charged to a rate."""
 
     def __init__(self, addresses: ClientAddresses, limiter: AddressLimiter) -> None:
@@ -45,7 +45,7 @@ class Strangers:
     def charge_failure(self, req: Request) -> None:
         self._limiter.charge(self._addresses.of(req), FAILURE_COST)
 
-    def failures_charged(self, req: Request) -> FailuresCharged:
+    def charging_failures(self, req: Request) -> FailuresCharged:
         return FailuresCharged(self._limiter, self._addresses.of(req))
 
 

@@ -22,7 +22,7 @@ _LOOK_SECONDS = 0.25
 _BUSY = msgspec.json.encode(ErrorAnswer(ErrorBody(Overloaded.code, Overloaded.summary)))
 
 
-class Succession:
+class AppHandover:
     """Serves `first` until `due()`, which is asked before each request and has to be cheap; then what `heir()` makes.
 
     Requests that come while the heir starts wait for it. When it cannot be made or does not start, the fault is logged,
@@ -34,12 +34,12 @@ class Succession:
         first: AsgiApp,
         *,
         due: Callable[[], bool],
-        heir: Callable[[], AsgiApp],
+        next_app: Callable[[], AsgiApp],
         failed: Callable[[], None],
     ) -> None:
         self._app = first
         self._due = due
-        self._heir = heir
+        self._heir = next_app
         self._failed = failed
         self._lifetime: Lifetime | None = None
         self._accession: asyncio.Task[bool] | None = None
@@ -57,11 +57,11 @@ class Succession:
         if self._accession is None:
             if not self._due():
                 return True
-            self._accession = asyncio.create_task(self._accede())
+            self._accession = asyncio.create_task(self._switch())
         # One client that goes away must not stop what all others wait for.
         return await asyncio.shield(self._accession)
 
-    async def _accede(self) -> bool:
+    async def _switch(self) -> bool:
         try:
             heir = self._heir()
             lifetime = Lifetime(heir)

@@ -6,10 +6,10 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from sigil.serving import logs
-from sigil.serving.startup_error import StartRefused
+from sigil.serving.startup_error import StartupError
 
 _FRAME = re.compile(r'File "([^"]+)", line (\d+), in (\S+)')
-_START_REFUSED = f"{StartRefused.__module__}.{StartRefused.__qualname__}"
+_STARTUP_ERROR = f"{StartupError.__module__}.{StartupError.__qualname__}"
 
 
 class Lifespan:
@@ -73,4 +73,4 @@ def _places(traceback: str) -> dict[str, object]:
     name, _, text = traceback.strip().rpartition("\n")[2].partition(": ")
     fields: dict[str, object] = {"exception": name.rpartition(".")[2], "location": " < ".join(frames[:-9:-1])}
     # The one exception whose text is written for the operator.
-    return fields | {"reason": text} if name == _START_REFUSED else fields
+    return fields | {"reason": text} if name == _STARTUP_ERROR else fields

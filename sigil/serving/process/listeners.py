@@ -12,11 +12,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from sigil.serving.startup_error import StartRefused
+from sigil.serving.startup_error import StartupError
 
 
 def listen(host: str, port: int, backlog: int, workers: int) -> list[socket.socket]:
-    """One listening socket per worker, on one port; StartRefused."""
+    """One listening socket per worker, on one port; StartupError."""
     listeners: list[socket.socket] = []
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
@@ -29,7 +29,7 @@ def listen(host: str, port: int, backlog: int, workers: int) -> list[socket.sock
     except (OSError, OverflowError) as exc:
         for listener in listeners:
             listener.close()
-        raise StartRefused(f"cannot listen on {host} port {port}: {getattr(exc, 'strerror', None) or exc}") from exc
+        raise StartupError(f"cannot listen on {host} port {port}: {getattr(exc, 'strerror', None) or exc}") from exc
     return listeners
 
 

@@ -34,14 +34,14 @@ from sigil.serving.process import metrics_slots
 from sigil.serving.process.listeners import close, listen
 from sigil.serving.process.supervisor import CrashPolicy, Generation, Signals, Supervisor, Worker
 from sigil.serving.process.tls_pair import KeptOpen, TlsPair
-from sigil.serving.process.worker import AsgiApp, Life, WorkerPlan, run_worker
-from sigil.serving.startup_error import StartRefused
+from sigil.serving.process.worker import AsgiApp, WorkerLifecycle, WorkerPlan, run_worker
+from sigil.serving.startup_error import StartupError
 
 TlsPaths = tuple[Path, Path] | None
 
 
 @dataclass(frozen=True)
-class Limits:
+class ServerLimits:
     """Bounds of a server; times in seconds, `backlog` and `connections` are per listening socket and per worker.
 
     A drain ends after `drain_timeout` in the worker and after `kill_timeout` by SIGKILL: within the 10 s that
@@ -60,7 +60,7 @@ class Limits:
 
 def serve(
     *,
-    factory: Callable[[Any, Life], AsgiApp],
+    factory: Callable[[Any, WorkerLifecycle], AsgiApp],
     settings: object,
     host: str,
     port: int,
@@ -72,15 +72,15 @@ def serve(
     log_level: str = "info",
     websockets: bool = True,
     metrics: bool = True,
-    limits: Limits = Limits(),
+    limits: ServerLimits = ServerLimits(),
     crash: CrashPolicy = CrashPolicy(),  # noqa: B008 - frozen
 ) -> int:
     """Serve until SIGTERM or SIGINT and return the exit code; call it in the main thread.
 
     `factory` and `settings` are pickled to each worker; `tls` is (certificate, key) or None for plain HTTP. `reload` is
-    called at SIGHUP and may raise StartRefused. A worker that is ready has a file <state_dir>/workers/<pid>.
+    called at SIGHUP and may raise StartupError. A worker that is ready has a file <state_dir>/workers/<pid>.
     With `metrics`, workers have places to count in (see `places`).
-    0 after a clean drain; 1 when no worker ever became ready or one had to be killed. Raises StartRefused.
+    0 after a clean drain; 1 when no worker ever became ready or one had to be killed. Raises StartupError.
     """
     logs.configure(service, log_level)
     _set_process_limits(limits)
@@ -154,7 +154,7 @@ class _Granian(MPServer):
         self.ssl_ctx = (*paths, *self.ssl_ctx[3:])
 
 
-def _granian(log_level: str, workers: int, websockets: bool, limits: Limits) -> _Granian:
+def _granian(log_level: str, workers: int, websockets: bool, limits: ServerLimits) -> _Granian:
     multiprocessing.set_start_method("spawn", force=True)
     # Started before signals are blocked, because its start unblocks SIGINT.
     resource_tracker.ensure_running()
@@ -194,11 +194,11 @@ def _fresh_directory(path: Path) -> Path:
         shutil.rmtree(path, ignore_errors=True)
         path.mkdir(mode=0o700, parents=True)
     except OSError as exc:
-        raise StartRefused(f"cannot create {path}: {exc.strerror}") from exc
+        raise StartupError(f"cannot create {path}: {exc.strerror}") from exc
     return path
 
 
-def _set_process_limits(limits: Limits) -> None:
+def _set_process_limits(limits: ServerLimits) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(OSError, ValueError):

@@ -22,7 +22,7 @@ def forbid_core_dumps() -> None:
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
-def swaps(table: Path = Path("/proc/swaps")) -> list[str]:
+def active_swap_devices(table: Path = Path("/proc/swaps")) -> list[str]:
     """Devices and files that memory may be written to; compressed memory (zram) is memory."""
     with contextlib.suppress(OSError):
         rows = table.read_text(encoding="utf-8", errors="replace").splitlines()[1:]

@@ -24,7 +24,7 @@ def directory(state_dir: Path) -> Path:
     return state_dir / "metrics"
 
 
-def take(directory: Path) -> None:
+def acquire(directory: Path) -> None:
     """In a worker, before any metric is made."""
     os.environ |= {"PROMETHEUS_MULTIPROC_DIR": str(directory)}
     place = _first_free(directory)
@@ -52,7 +52,7 @@ def _held_from_now_on(directory: Path, place: int) -> bool:
     return True
 
 
-def forget_the_dead(directory: Path) -> None:
+def drop_dead_gauges(directory: Path) -> None:
     """Without what dead processes said of the present; what they counted stays."""
     for lock in directory.glob("*.lock"):
         with _nobodys(lock) as free:

@@ -15,26 +15,26 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from sigil.serving.startup_error import StartRefused
+from sigil.serving.startup_error import StartupError
 
 _VALID_DAYS = 397
 
 
 def ensure_pair(cert: Path, key: Path, *, generate: bool) -> bool:
-    """True when the pair was absent and has just been made; StartRefused when it is absent and stays so, and when that
+    """True when the pair was absent and has just been made; StartupError when it is absent and stays so, and when that
     cannot be told.
     """
     missing = [path for path in (cert, key) if not is_there(path)]
     if not missing:
         return False
     if len(missing) == 1:
-        raise StartRefused(f"TLS: {missing[0]} is missing beside its other half: restore it, or remove both")
+        raise StartupError(f"TLS: {missing[0]} is missing beside its other half: restore it, or remove both")
     if not generate:
-        raise StartRefused(f"TLS: {cert} and {key} are missing and TLS_AUTO_GENERATE is false")
+        raise StartupError(f"TLS: {cert} and {key} are missing and TLS_AUTO_GENERATE is false")
     try:
         _make(cert, key)
     except OSError as error:
-        raise StartRefused(
+        raise StartupError(
             f"TLS: cannot write {error.filename or cert}: {error.strerror}; set TLS_CERT_PATH and TLS_KEY_PATH"
         ) from error
     return True
@@ -42,14 +42,14 @@ def ensure_pair(cert: Path, key: Path, *, generate: bool) -> bool:
 
 def is_there(path: Path) -> bool:
     """A link counts wherever it leads: its volume may not be mounted, and what it is to lead to is not ours to replace.
-    StartRefused when this user may not look.
+    StartupError when this user may not look.
     """
     try:
         path.lstat()
     except FileNotFoundError:
         return False
     except OSError as error:
-        raise StartRefused(f"TLS: cannot look for {path}: {error.strerror}") from error
+        raise StartupError(f"TLS: cannot look for {path}: {error.strerror}") from error
     return True
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from sigil.serving import logs
 from sigil.serving.process.tls_pair import TlsPair
 from sigil.serving.process.worker import REPLACED
-from sigil.serving.startup_error import StartRefused
+from sigil.serving.startup_error import StartupError
 
 _TICK = 0.05
 
@@ -145,7 +145,7 @@ class Supervisor:
 
     def _turn(self) -> None:
         for worker in [w for w in self._alive if w.process.exitcode is not None]:
-            self._bury(worker)
+            self._reap(worker)
         for worker in self._alive:
             self._listen(worker)
         if self._signals.seen & {signal.SIGTERM, signal.SIGINT}:
@@ -154,7 +154,7 @@ class Supervisor:
         self._kill_late(now)
         if not self._draining:
             self._fill_slots(now)
-            self._roll()
+            self._rolling_restart()
 
     def _wait(self) -> None:
         sources: list[Connection | socket.socket | int] = [
@@ -201,7 +201,7 @@ class Supervisor:
             worker.ready = self._ever_ready = True
             logs.info("worker_ready", pid=worker.pid, worker=worker.slot)
 
-    def _bury(self, worker: Worker) -> None:
+    def _reap(self, worker: Worker) -> None:
         self._listen(worker)
         self._alive.remove(worker)
         exitcode = worker.process.exitcode
@@ -275,7 +275,7 @@ class Supervisor:
         for worker in self._alive:
             self._retire(worker)
 
-    def _roll(self) -> None:
+    def _rolling_restart(self) -> None:
         if self._next is None:
             if signal.SIGHUP in self._signals.seen:
                 self._signals.seen.discard(signal.SIGHUP)
@@ -290,7 +290,7 @@ class Supervisor:
         logs.info("reload_started")
         try:
             self._next = self._reload()
-        except StartRefused as exc:
+        except StartupError as exc:
             logs.error("reload_refused", reason=str(exc))
         except Exception as exc:
             logs.error("reload_refused", exc=exc)

@@ -16,7 +16,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import PublicKeyAlgorithmOID
 
-from sigil.serving.startup_error import StartRefused
+from sigil.serving.startup_error import StartupError
 
 _ANY_BLOCK = re.compile(rb"-----BEGIN [A-Z0-9 ]*(?:CERTIFICATE|PRIVATE KEY)-----")
 _READ_BLOCK = re.compile(rb"^-----BEGIN (?:CERTIFICATE|(?:RSA |EC )?PRIVATE KEY)-----", re.MULTILINE)
@@ -38,7 +38,7 @@ class TlsPair:
     """`cert` and `key`: paths that a worker can read, as long as the pair is not closed."""
 
     def __init__(self, cert: Path, key: Path) -> None:
-        """Read and check the pair, through symlinks as they point now; raise StartRefused."""
+        """Read and check the pair, through symlinks as they point now; raise StartupError."""
         self._fds: list[int] = []
         try:
             self.cert, self.key = self._keep(cert), self._keep(key)
@@ -47,10 +47,10 @@ class TlsPair:
             unfit = _unfit(Path(self.cert).read_bytes(), cert) or _unread(Path(self.key).read_bytes(), key)
         except OSError as exc:
             self.close()
-            raise StartRefused(_line(exc, cert, key)) from exc
+            raise StartupError(_line(exc, cert, key)) from exc
         if unfit:
             self.close()
-            raise StartRefused(unfit)
+            raise StartupError(unfit)
 
     def _keep(self, path: Path) -> str:
         if sys.platform != "linux":

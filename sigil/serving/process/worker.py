@@ -28,7 +28,7 @@ from sigil.serving.process import metrics_slots
 from sigil.serving.process.lifespan import Lifespan
 from sigil.serving.process.listeners import stop_accepting
 from sigil.serving.process.tls_pair import KeptOpen
-from sigil.serving.startup_error import StartRefused
+from sigil.serving.startup_error import StartupError
 
 _PR_SET_PDEATHSIG = 1
 _CALLBACK_SECONDS = 3.0
@@ -39,7 +39,7 @@ REPLACED = signal.SIGUSR1
 AsgiApp = Callable[[Any, Any, Any], Awaitable[None]]
 
 
-class Life:
+class WorkerLifecycle:
     """The life of this worker process, as the application sees it.
 
     `index` counts from 0 to `workers` - 1; `draining` is True from the signal on, `stopping` if no successor serves in
@@ -159,7 +159,7 @@ class Life:
 class WorkerPlan:
     """What the master hands to a worker through the spawn pipe (never argv, never the environment)."""
 
-    factory: Callable[[Any, Life], AsgiApp]
+    factory: Callable[[Any, WorkerLifecycle], AsgiApp]
     settings: object
     index: int
     workers: int
@@ -182,8 +182,8 @@ def run_worker(plan: WorkerPlan, number: int, name: str | None, _loader: None, *
     _leave_terminal_signals_to_master()
     logs.configure(plan.service, plan.log_level)
     if plan.counts:
-        metrics_slots.take(plan.counts)
-    life = Life(
+        metrics_slots.acquire(plan.counts)
+    life = WorkerLifecycle(
         plan.index,
         plan.workers,
         drain_timeout=plan.drain_timeout,
@@ -195,7 +195,7 @@ def run_worker(plan: WorkerPlan, number: int, name: str | None, _loader: None, *
     granian._signals.set_loop_signals = life.take_signals
     try:
         MPServer._spawn_asgi_lifespan_worker(number, name, partial(_build, plan, life), *granian_args)
-    except StartRefused as exc:
+    except StartupError as exc:
         logs.error("worker_refused", reason=str(exc))
         _exit(1)
     except SystemExit:
@@ -208,7 +208,7 @@ def run_worker(plan: WorkerPlan, number: int, name: str | None, _loader: None, *
     _exit(0)
 
 
-def _build(plan: WorkerPlan, life: Life) -> AsgiApp:
+def _build(plan: WorkerPlan, life: WorkerLifecycle) -> AsgiApp:
     app = plan.factory(plan.settings, life)
 
     async def counted(scope: Any, receive: Any, send: Any) -> None:
@@ -240,7 +240,7 @@ def _last_answer(send: Callable[[Any], Awaitable[None]], event: dict[str, Any]) 
     return send(event)
 
 
-def _started(plan: WorkerPlan, life: Life) -> None:
+def _started(plan: WorkerPlan, life: WorkerLifecycle) -> None:
     # What lives as long as the process is never garbage; what requests make goes by its reference counts, mostly.
     gc.collect()
     gc.freeze()

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from sigil.device import Device, DeviceError, ShownChallenge, verify_info, verify_payload
-from sigil.device.commands.answer_queue import MAX_WAITING, SENDINGS, Desk
-from sigil.device.commands.output import Answered, Dismissed, Left, NotAnswered, Told
+from sigil.device.commands.answer_queue import MAX_WAITING, SENDINGS, AnswerQueue
+from sigil.device.commands.output import Answered, Dismissed, Left, ListenEvent, NotAnswered
 from sigil.device.commands.terminal import Terminal, confirmed, two_digits
 from sigil.device.errors import AnswerUnusable, ServerRefused, Unreachable
-from sigil.device.relay import Asked, Cleared, Pace
+from sigil.device.relay import Cleared, ListenerTiming, Received
 from sigil.protocol.forms import Reason
 from sigil.protocol.messages import Responded
 from tests.device.clock import MovingClock
@@ -73,14 +73,14 @@ class Person:
 
 class Run:
     def __init__(self, clock: MovingClock, **options: Any) -> None:
-        self.server, self.told, self.displayed = Server(), list[Told](), list[str]()
+        self.server, self.told, self.displayed = Server(), list[ListenEvent](), list[str]()
         self.asked_again: list[str] = []
 
         async def sleep(seconds: float) -> None:
             clock.sleep(seconds)
 
-        pace = Pace(clock, sleep=sleep, uniform=lambda low, high: high)
-        self.desk = Desk(self.server, self.told.append, self._display, pace=pace, **options)
+        pace = ListenerTiming(clock, sleep=sleep, uniform=lambda low, high: high)
+        self.desk = AnswerQueue(self.server, self.told.append, self._display, pace=pace, **options)
         self.desk.on_failure = self.asked_again.append
         self.task = asyncio.create_task(self.desk.run())
 
@@ -89,7 +89,7 @@ class Run:
 
     async def ask(self, *challenges: ShownChallenge) -> None:
         for challenge in challenges:
-            await self.desk.on_event(Asked(challenge, push_id(1)))
+            await self.desk.on_event(Received(challenge, push_id(1)))
 
     async def until(self, kind: type[Any], count: int = 1) -> Any:
         async with asyncio.timeout(GUARD_SECONDS):

@@ -18,7 +18,7 @@ from websockets.http11 import Request, Response
 from sigil.device import Device, verify_info
 from sigil.device.errors import AddressRefused, AnswerUnusable, ServerRefused
 from sigil.device.origin import relay_origin
-from sigil.device.relay import Asked, Disconnected, Listener, Pace, RelayClient
+from sigil.device.relay import Disconnected, Listener, ListenerTiming, Received, RelayClient
 from sigil.device.relay.errors import PackageMissing, RelayLost
 from sigil.device.relay.socket import RelaySocket
 from sigil.device.tls import TlsTrust
@@ -201,14 +201,14 @@ async def test_hundreds_of_devices_listen_in_one_process_without_threads() -> No
     devices = {device.fingerprint: device for device in made}
     heard = [Heard() for _ in made]
     threads = threading.active_count()
-    pace = Pace(clock=lambda: NOW)
+    pace = ListenerTiming(clock=lambda: NOW)
     async with FakeRelay(*[pushing_one(number, devices) for number in range(1, 301)]) as relay:
         async with RelayClient(relay.origin, local_address="127.0.0.7") as client:
             listeners = [
                 Listener(device, client, PIN, told, pace=pace) for device, told in zip(made, heard, strict=True)
             ]
             tasks = [asyncio.create_task(listener.run()) for listener in listeners]
-            asked = await asyncio.gather(*(told.until(Asked) for told in heard))
+            asked = await asyncio.gather(*(told.until(Received) for told in heard))
             assert threading.active_count() == threads
             assert len({event.push_id for event in asked}) == 300
             for listener in listeners:

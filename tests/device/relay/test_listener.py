@@ -10,7 +10,17 @@ from sigil.device import verify_payload
 from sigil.device.approval_checks import verify_mpa_payload
 from sigil.device.client import RefusedPayload
 from sigil.device.errors import RespondToForeign, ServerRefused, Unreachable
-from sigil.device.relay import Asked, Cleared, Connected, Disconnected, Gone, Ignored, PendingFailed, Refused, Repeated
+from sigil.device.relay import (
+    Cleared,
+    Connected,
+    Disconnected,
+    Gone,
+    Ignored,
+    PendingFailed,
+    Received,
+    Refused,
+    Repeated,
+)
 from sigil.device.relay.listener import MAX_WAITING
 from tests.device.fake_relay import Peer, only_welcome, push_id
 from tests.device.fake_server import NOW, as_json, identity, make_payload
@@ -31,7 +41,7 @@ from tests.device.listening import (
 
 async def test_a_challenge_is_told_whole_and_acknowledged(listen: Listen) -> None:
     async with listen(pushing(payload())) as run:
-        asked = await run.heard.until(Asked)
+        asked = await run.heard.until(Received)
         assert asked.push_id == push_id(1)
         assert asked.shown == verify_payload(as_json(payload()), PIN, DEVICE.public, NOW)
         assert run.heard.of(Connected) == [Connected(run.relay.origin)]
@@ -40,10 +50,10 @@ async def test_a_challenge_is_told_whole_and_acknowledged(listen: Listen) -> Non
 async def test_a_multi_party_request_is_told_once_cleared_and_acknowledged(listen: Listen) -> None:
     clear = {"type": "clear", "mpa_id": together()["mpa_id"], "status": "approved"}
     async with listen(pushing(together(), together(), clear)) as run:
-        asked = await run.heard.until(Asked)
+        asked = await run.heard.until(Received)
         assert asked.shown == verify_mpa_payload(as_json(together()), PIN, DEVICE.public, NOW)
         assert await run.heard.until(Cleared) == Cleared(together()["mpa_id"], "approved", push_id(3))
-        assert len(run.heard.of(Asked)) == 1
+        assert len(run.heard.of(Received)) == 1
         assert run.heard.of(Repeated) == [Repeated(together()["mpa_id"], push_id(2))]
 
 
@@ -51,13 +61,13 @@ async def test_a_multi_party_request_by_reference_is_fetched(listen: Listen) -> 
     pending, told = Pending(), {name: together()[name] for name in ("type", "mpa_id", "server_id")}
     pending.listed = [together()]
     async with listen(pushing(told), inbox=pending) as run:
-        assert (await run.heard.until(Asked)).shown.id == together()["mpa_id"]
+        assert (await run.heard.until(Received)).shown.id == together()["mpa_id"]
 
 
 async def test_a_tampered_multi_party_request_is_refused(listen: Listen) -> None:
     bad = together() | {"server_signature": together(2)["server_signature"]}
     async with listen(pushing(bad, together(9))) as run:
-        await run.heard.until(Asked)
+        await run.heard.until(Received)
         assert [refused.error.code for refused in run.heard.of(Refused)] == ["SERVER_SIGNATURE_INVALID"]
         assert [refused.challenge_id for refused in run.heard.of(Refused)] == [together()["mpa_id"]]
 
@@ -70,7 +80,7 @@ async def test_an_acknowledgement_waits_for_the_device_and_pings_do_not(listen: 
         await run.heard.until(Connected)
         run.heard.hold()
         await peer.push(payload())
-        await run.heard.until(Asked)
+        await run.heard.until(Received)
         for _ in range(3):
             await peer.say(type="ping")
             order.append((await peer.heard())["type"])
@@ -92,7 +102,7 @@ async def test_a_push_that_comes_again_is_acknowledged_again_and_told_once(liste
 
     async with listen(script) as run:
         await run.heard.until(Repeated, 2)
-        assert len(run.heard.of(Asked)) == 1
+        assert len(run.heard.of(Received)) == 1
 
 
 @pytest.mark.parametrize("item", [{"type": "later"}, payload(respond_to="https://evil.example/respond")])
@@ -111,14 +121,14 @@ async def test_what_was_ignored_or_refused_is_not_told_again_either(listen: List
 
 async def test_a_second_push_of_one_challenge_is_a_repeat(listen: Listen) -> None:
     async with listen(pushing(payload(), payload(), payload(2))) as run:
-        await run.heard.until(Asked, 2)
+        await run.heard.until(Received, 2)
         assert run.heard.of(Repeated) == [Repeated(payload()["challenge_id"], push_id(2))]
 
 
 async def test_repeats_are_known_after_a_reconnect(listen: Listen) -> None:
     async with listen(pushing_then_breaking_off(payload()), pushing(payload())) as run:
         await run.heard.until(Repeated)
-        assert len(run.heard.of(Asked)) == 1
+        assert len(run.heard.of(Received)) == 1
 
 
 ANOTHER = identity(50)
@@ -142,16 +152,16 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
 async def test_a_challenge_that_fails_a_check_is_refused_once_and_never_told(listen: Listen, name: str) -> None:
     bad, code = REFUSED[name]
     async with listen(pushing(bad, payload(9))) as run:
-        await run.heard.until(Asked)
+        await run.heard.until(Received)
         assert [refused.error.code for refused in run.heard.of(Refused)] == [code]
-        assert [asked.shown.challenge_id for asked in run.heard.of(Asked)] == [payload(9)["challenge_id"]]
+        assert [asked.shown.challenge_id for asked in run.heard.of(Received)] == [payload(9)["challenge_id"]]
 
 
 async def test_a_forgery_cannot_have_the_real_one_taken_for_a_repeat(listen: Listen) -> None:
     forged = payload() | {"server_signature": payload(2)["server_signature"]}
     early_clear = {"type": "clear", "challenge_id": payload()["challenge_id"], "status": "verified"}
     async with listen(pushing(forged, early_clear, payload())) as run:
-        assert (await run.heard.until(Asked)).push_id == push_id(3)
+        assert (await run.heard.until(Received)).push_id == push_id(3)
         assert len(run.heard.of(Refused)) == 1
 
 
@@ -170,7 +180,7 @@ async def test_a_reference_is_fetched_checked_and_acknowledged(listen: Listen) -
 
     async with listen(script, inbox=pending) as run:
         await run.heard.until(Repeated)
-        assert len(run.heard.of(Asked)) == 2
+        assert len(run.heard.of(Received)) == 2
         # One after the connect, one for the first reference; it brought the second challenge, too.
         assert pending.asked == 2
 
@@ -195,7 +205,7 @@ async def test_a_reference_that_cannot_be_fetched_is_not_acknowledged_and_comes_
         await peer.gone()
 
     async with listen(script, inbox=pending) as run:
-        assert (await run.heard.until(Asked, 2)).shown.challenge_id == payload()["challenge_id"]
+        assert (await run.heard.until(Received, 2)).shown.challenge_id == payload()["challenge_id"]
 
 
 @pytest.mark.parametrize(
@@ -228,7 +238,7 @@ async def test_a_clear_is_told_and_does_nothing_else(listen: Listen) -> None:
 
     async with listen(pushing_then_breaking_off(payload(), clear, payload()), again, inbox=pending) as run:
         # A late push of it is a repeat; but what the server still lists was cleared by nobody who may.
-        assert (await run.heard.until(Asked, 2)).push_id is None
+        assert (await run.heard.until(Received, 2)).push_id is None
         assert run.heard.of(Cleared) == [Cleared(payload()["challenge_id"], "cancelled", push_id(2))]
         assert len(run.heard.of(Repeated)) == 1
 
@@ -245,7 +255,7 @@ async def test_a_clear_is_told_and_does_nothing_else(listen: Listen) -> None:
 )
 async def test_a_push_of_an_unknown_type_is_acknowledged_and_ignored(listen: Listen, unknown: dict[str, Any]) -> None:
     async with listen(pushing(unknown, payload())) as run:
-        await run.heard.until(Asked)
+        await run.heard.until(Received)
         assert run.heard.of(Ignored) == [Ignored(unknown["type"][:64], push_id(1))]
 
 
@@ -258,7 +268,7 @@ async def test_an_unknown_message_of_the_relay_itself_is_ignored(listen: Listen)
         await peer.gone()
 
     async with listen(script) as run:
-        await run.heard.until(Asked)
+        await run.heard.until(Received)
         assert run.heard.of(Ignored) == [Ignored("motd", None)]
 
 
@@ -294,9 +304,9 @@ async def test_what_could_not_be_answered_is_told_once_more(listen: Listen) -> N
     pending = Pending()
     pending.listed = [payload()]
     async with listen(only_welcome, inbox=pending) as run:
-        await run.heard.until(Asked)
+        await run.heard.until(Received)
         run.listener.ask_again(payload()["challenge_id"])
-        await run.heard.until(Asked, 2)
+        await run.heard.until(Received, 2)
 
 
 async def test_what_is_pending_is_asked_after_every_connect(listen: Listen) -> None:
@@ -306,15 +316,15 @@ async def test_what_is_pending_is_asked_after_every_connect(listen: Listen) -> N
     async with listen(breaking_off, inbox=pending) as run:
         await run.heard.until(Connected, 2)
         await pending.until_asked(2)
-        assert (await run.heard.until(Asked)).push_id is None
-        assert (len(run.heard.of(Asked)), len(run.heard.of(Refused))) == (1, 1)
+        assert (await run.heard.until(Received)).push_id is None
+        assert (len(run.heard.of(Received)), len(run.heard.of(Refused))) == (1, 1)
 
 
 async def test_a_server_that_cannot_be_asked_now_is_asked_later(listen: Listen) -> None:
     pending = Pending()
     pending.listed, pending.failures = [payload()], [Unreachable(), ServerRefused(503, "OVERLOADED", "Later.")]
     async with listen(only_welcome, inbox=pending) as run:
-        await run.heard.until(Asked)
+        await run.heard.until(Received)
         assert (len(run.heard.of(PendingFailed)), run.slept) == (2, [1.0, 2.0])
 
 
@@ -322,6 +332,6 @@ async def test_a_server_that_refuses_to_be_asked_is_told_once_and_pushes_come_al
     pending = Pending()
     pending.failures = [ServerRefused(401, "INVALID_SIGNATURE", "No.")] * 9
     async with listen(pushing(payload()), inbox=pending) as run:
-        await run.heard.until(Asked)
+        await run.heard.until(Received)
         await run.heard.until(PendingFailed)
         assert pending.asked == 1

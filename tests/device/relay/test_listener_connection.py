@@ -7,7 +7,16 @@ import asyncio
 import pytest
 
 from sigil.device.errors import ServerRefused
-from sigil.device.relay import Asked, Connected, Disconnected, Listener, Pace, Refused, Registered, RelayClient
+from sigil.device.relay import (
+    Connected,
+    Disconnected,
+    Listener,
+    ListenerTiming,
+    Received,
+    Refused,
+    Registered,
+    RelayClient,
+)
 from sigil.device.relay.errors import NotRegisteredAtRelay, RelayAuthRefused, Replaced
 from sigil.device.relay.recent import Recent
 from tests.device.clock import MovingClock
@@ -45,13 +54,13 @@ async def test_waits_double_up_to_a_minute_and_begin_anew_after_a_stable_one(lis
 
 async def test_waits_are_drawn_from_nothing_to_the_ceiling() -> None:
     drawn: list[tuple[float, float]] = []
-    backoff = Pace(uniform=lambda low, high: drawn.append((low, high)) or 0.5).backoff()  # type: ignore[func-returns-value]
+    backoff = ListenerTiming(uniform=lambda low, high: drawn.append((low, high)) or 0.5).backoff()  # type: ignore[func-returns-value]
     assert [backoff.next(), backoff.next(), backoff.soon()] == [0.5] * 3
     assert drawn == [(0.0, 1.0), (0.0, 2.0), (0.0, 5.0)]
 
 
 def test_a_relay_that_is_away_for_months_is_still_asked_every_minute() -> None:
-    backoff = Pace(uniform=lambda low, high: high).backoff()
+    backoff = ListenerTiming(uniform=lambda low, high: high).backoff()
     assert [backoff.next() for _ in range(5000)][-1] == 60.0
 
 
@@ -65,7 +74,7 @@ async def test_a_relay_that_is_not_there_is_waited_for(listen: Listen, clock: Mo
         await asyncio.sleep(0)
 
     async with RelayClient(origin) as client:
-        run = asyncio.create_task(Listener(DEVICE, client, PIN, heard, pace=Pace(sleep=sleep)).run())
+        run = asyncio.create_task(Listener(DEVICE, client, PIN, heard, pace=ListenerTiming(sleep=sleep)).run())
         lost = await heard.until(Disconnected, 3)
         run.cancel()
         await asyncio.wait([run])
@@ -198,7 +207,7 @@ async def test_a_frame_that_is_none_ends_the_connection_and_nothing_more(
         closed.append(await peer.gone())
 
     async with listen(script, pushing(payload())) as run:
-        await run.heard.until(Asked)
+        await run.heard.until(Received)
         assert closed == [code]
         assert run.heard.of(Refused) == []
 
@@ -227,7 +236,7 @@ async def test_stopping_acknowledges_what_was_told_and_closes_in_order(listen: L
         await run.heard.until(Connected)
         run.heard.hold()
         await peer.push(payload())
-        await run.heard.until(Asked)
+        await run.heard.until(Received)
         run.listener.stop()
         # Still there, and not in a hurry.
         await peer.say(type="ping")

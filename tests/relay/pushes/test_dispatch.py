@@ -17,7 +17,7 @@ from relay.pushes.dispatch import MAX_FAILURES, Dispatch
 from relay.registry.port import SEEN_EVERY_SECONDS, Device, NewPush, Platform, Push, Rate
 from relay.registry.sealing import Sealer
 from relay.registry.sqlite.registry import SqliteRegistry
-from relay.transports import Letter, Load, Outcome
+from relay.transports import Load, Outcome, OutgoingPush
 from tests.support.live import DEADLINE
 
 SERVER = hashlib.sha256(b"server").digest()
@@ -40,7 +40,7 @@ class Provider:
     def load(self) -> Load:
         return Load(1, self.inside)
 
-    async def send(self, letter: Letter) -> Outcome:
+    async def send(self, letter: OutgoingPush) -> Outcome:
         self.inside += 1
         self.most_inside = max(self.most_inside, self.inside)
         try:
@@ -235,13 +235,13 @@ async def test_closing_cancels_what_does_not_end_and_leaves_it_to_its_lease(desk
 
 async def test_failures_in_a_row_evict_while_the_provider_takes_others(desk: Desk) -> None:
     (odd,) = await desk.admitted("fcm", 1)
-    desk.fcm.says = Outcome("refused", "INVALID_ARGUMENT", blames_token=True)
+    desk.fcm.says = Outcome("refused", "INVALID_ARGUMENT", counts_against_token=True)
     for _ in range(2 * MAX_FAILURES):
         await desk.dispatch.deliver([odd], 60)
     assert desk.news.evictions == {}, "nothing was ever delivered: the fault may be ours"
     desk.fcm.says = Outcome("delivered")
     await desk.dispatch.deliver(await desk.admitted("fcm", 1), 60)
-    desk.fcm.says = Outcome("refused", "INVALID_ARGUMENT", blames_token=True)
+    desk.fcm.says = Outcome("refused", "INVALID_ARGUMENT", counts_against_token=True)
     for _ in range(MAX_FAILURES - 1):
         await desk.dispatch.deliver([odd], 60)
     assert desk.news.evictions == {}
@@ -288,7 +288,7 @@ async def overtaken(desk: Desk, platform: Platform, token: str) -> list[tuple[Pu
 
 
 GONE = Outcome("gone", "BadDeviceToken")
-BLAMED = Outcome("refused", "INVALID_ARGUMENT", blames_token=True)
+BLAMED = Outcome("refused", "INVALID_ARGUMENT", counts_against_token=True)
 
 
 @pytest.mark.parametrize("says", [GONE, BLAMED])
@@ -313,6 +313,6 @@ async def test_a_push_that_follows_its_device_to_a_websocket_waits_there_whateve
 ) -> None:
     desk.apns.says = GONE
     ((push, device),) = await overtaken(desk, "websocket", "")
-    (held,) = await desk.registry.held([device.fingerprint], desk.clock())
+    (held,) = await desk.registry.pending_for([device.fingerprint], desk.clock())
     assert (held.push.push_id, held.push.payload) == (push.push.push_id, push.push.payload)
     assert desk.news.evictions == {}

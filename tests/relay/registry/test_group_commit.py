@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from relay.registry.group_commit import Together
+from relay.registry.group_commit import GroupCommit
 from relay.registry.port import RegistryBusy
 
 
@@ -25,7 +25,7 @@ class Slow:
             raise self.error
 
 
-async def begun(together: Together[str], *calls: str) -> list[asyncio.Task[None]]:
+async def begun(together: GroupCommit[str], *calls: str) -> list[asyncio.Task[None]]:
     tasks = [asyncio.create_task(together(call)) for call in calls]
     for _ in range(3):
         await asyncio.sleep(0)
@@ -34,7 +34,7 @@ async def begun(together: Together[str], *calls: str) -> list[asyncio.Task[None]
 
 async def test_calls_during_a_run_go_together_in_the_next() -> None:
     slow = Slow()
-    together = Together(slow)
+    together = GroupCommit(slow)
     tasks = await begun(together, "a") + await begun(together, "bc", "d", "e")
     assert slow.batches == [["a"]]
     slow.open.set()
@@ -46,7 +46,7 @@ async def test_calls_during_a_run_go_together_in_the_next() -> None:
 
 async def test_a_run_takes_no_more_of_several_calls_than_allowed_and_one_call_is_never_parted() -> None:
     slow = Slow()
-    together = Together(slow, at_once=3)
+    together = GroupCommit(slow, at_once=3)
     tasks = await begun(together, "a") + await begun(together, "bc", "de", "fghij", "k")
     slow.open.set()
     await asyncio.gather(*tasks)
@@ -55,7 +55,7 @@ async def test_a_run_takes_no_more_of_several_calls_than_allowed_and_one_call_is
 
 async def test_an_error_is_raised_to_those_of_its_run_only() -> None:
     slow = Slow()
-    together = Together(slow)
+    together = GroupCommit(slow)
     first = await begun(together, "a", "b")
     slow.error = RegistryBusy("away")
     slow.open.set()
@@ -66,7 +66,7 @@ async def test_an_error_is_raised_to_those_of_its_run_only() -> None:
 
 async def test_who_is_cancelled_does_not_stop_the_others() -> None:
     slow = Slow()
-    together = Together(slow)
+    together = GroupCommit(slow)
     cancelled, *others = await begun(together, "a", "b")
     cancelled.cancel()
     slow.open.set()
@@ -78,7 +78,7 @@ async def test_who_is_cancelled_does_not_stop_the_others() -> None:
 
 async def test_no_more_wait_than_allowed() -> None:
     slow = Slow()
-    together = Together(slow, max_waiting=3)
+    together = GroupCommit(slow, max_waiting=3)
     tasks = await begun(together, "a") + await begun(together, "bc")
     with pytest.raises(RegistryBusy, match="too many"):
         await together("de")

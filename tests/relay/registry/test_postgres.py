@@ -15,13 +15,13 @@ from relay.registry.migrate import Migration, migrate_postgres, migrations
 from relay.registry.port import (
     LEASE_SECONDS,
     PUSHES,
+    AttemptOutcome,
     Device,
     NewPush,
     Rate,
     RegistryBusy,
     RegistryUnusable,
     Server,
-    Settled,
 )
 from relay.registry.postgres import pushes
 from relay.registry.postgres.pool import Connections
@@ -130,10 +130,10 @@ async def test_a_database_that_is_away_is_busy_and_all_is_well_when_it_is_back(
             registry.check,
             lambda: registry.device(fingerprint("phone")),
             lambda: registry.admit(SERVER, [push("b")], NOW, Rate(0)),
-            lambda: registry.settle([Settled(SERVER, "a", "delivered")], NOW),
+            lambda: registry.settle([AttemptOutcome(SERVER, "a", "delivered")], NOW),
             lambda: registry.claim("apns", NOW, 1),
-            lambda: registry.spend(b"nonce", NOW),
-            lambda: registry.tell("channel", b""),
+            lambda: registry.use_nonce(b"nonce", NOW),
+            lambda: registry.notify("channel", b""),
         ):
             for _ in range(3):
                 with pytest.raises(RegistryBusy):
@@ -145,7 +145,7 @@ async def test_a_database_that_is_away_is_busy_and_all_is_well_when_it_is_back(
     assert await registry.device(fingerprint("phone")) == device()
     assert [one.name for one in await registry.servers()] == ["name"]
     assert [one.push.push_key for one, _ in await registry.claim("apns", NOW + LEASE_SECONDS, 9)] == ["a"]
-    await registry.tell("channel", b"data")
+    await registry.notify("channel", b"data")
     await until(lambda: ("channel", b"data") in news)
 
 
@@ -171,7 +171,7 @@ async def test_a_listener_whose_connection_breaks_says_so_and_listens_again(
     for number in range(1, 4):
         postgres.query(dsn, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'")
         await until(lambda expected=number: news.count(LOST) == expected)
-        await registry.tell("channel", bytes([number]))
+        await registry.notify("channel", bytes([number]))
         await until(lambda expected=number: ("channel", bytes([expected])) in news)
     assert [channel for channel, _ in news] == ["lost", "channel"] * 3
 
@@ -292,8 +292,8 @@ async def test_what_one_tells_another_hears_and_foreign_notifications_are_nothin
     (first, heard), (second, overheard) = await opened(), await opened()
     for payload in ("", "no separator", "channel:***", ":", "lost:"):
         postgres.query(dsn, f"SELECT pg_notify('sigil_relay', '{payload}')")
-    await first.tell("one", b"\x00\xff")
-    await second.tell("two", b"")
+    await first.notify("one", b"\x00\xff")
+    await second.notify("two", b"")
     await second.register(device("tablet", "websocket"))
     await second.admit(SERVER, [push("a", "tablet")], NOW, Rate(0))
     expected = [("", b""), ("one", b"\x00\xff"), ("two", b""), (PUSHES, fingerprint("tablet")[:16])]
@@ -307,7 +307,7 @@ async def test_two_replicas_that_race_decide_once(opened: Opened) -> None:
     names = [str(number) for number in range(30)]
     for name in names:
         await first.register(device(name))
-    assert sum(await asyncio.gather(*(one.spend(b"nonce", NOW) for one in both))) == 1
+    assert sum(await asyncio.gather(*(one.use_nonce(b"nonce", NOW) for one in both))) == 1
     servers = [Server(fingerprint(str(number)), b"", "", NOW) for number in range(len(both))]
     assert sum(await asyncio.gather(*(one.trust_first(server) for one, server in zip(both, servers, strict=True)))) == 1
     wanted = [push(name, name) for name in names]
@@ -319,7 +319,9 @@ async def test_two_replicas_that_race_decide_once(opened: Opened) -> None:
     claimed = await asyncio.gather(*(one.claim("apns", NOW + LEASE_SECONDS, 4) for one in both))
     keys = [one.push.push_key for claim in claimed for one, _ in claim]
     assert len(keys) == len(set(keys))
-    await asyncio.gather(*(one.settle([Settled(SERVER, name, "delivered") for name in names], NOW) for one in both))
+    await asyncio.gather(
+        *(one.settle([AttemptOutcome(SERVER, name, "delivered") for name in names], NOW) for one in both)
+    )
     assert await second.backlog() == 0
 
 
@@ -392,7 +394,7 @@ async def test_a_request_of_500_pushes_is_three_statements_and_its_outcomes_one(
         answers = await pushes.admitted(counting, SERVER, wanted, NOW, Rate(60, 10))
     assert counting.calls == 3
     assert all(answer.device is not None for answer in answers)
-    await pushes.settle(counting, [Settled(SERVER, one.push_key, "delivered") for one in wanted])
+    await pushes.settle(counting, [AttemptOutcome(SERVER, one.push_key, "delivered") for one in wanted])
     assert counting.calls == 4
     await connection.close()
 
@@ -409,14 +411,14 @@ async def test_nothing_scans_also_with_plans_that_were_made_when_nothing_was_the
         await registry.register(device("phone"))
         for to in (key, "phone"):
             await registry.admit(SERVER, [push(f"{to} {key}", to)], now, Rate(600))
-        await registry.settle([Settled(SERVER, f"phone {key}", "queued", "503", now)], now)
+        await registry.settle([AttemptOutcome(SERVER, f"phone {key}", "queued", "503", now)], now)
         await registry.claim("apns", now, 1)
-        await registry.settle([Settled(SERVER, f"phone {key}", "failed", "x")], now)
-        await registry.held([fingerprint(key)], now)
+        await registry.settle([AttemptOutcome(SERVER, f"phone {key}", "failed", "x")], now)
+        await registry.pending_for([fingerprint(key)], now)
         await registry.acknowledge(fingerprint(key), push(f"{key} {key}", key).push_id, now)
         await registry.outcomes(SERVER, [f"phone {key}"])
-        await registry.spend(key.encode(), now)
-        await registry.saw(fingerprint(key), now + 4000)
+        await registry.use_nonce(key.encode(), now)
+        await registry.mark_seen(fingerprint(key), now + 4000)
         await registry.failed(fingerprint(key), b"token")
         await registry.reseal(fingerprint(key), b"token", b"new token")
         await registry.device(fingerprint(key))

@@ -101,14 +101,14 @@ async def test_an_overwritten_token_is_in_no_file(path: Path, registry: SqliteRe
 
 async def test_everything_is_there_after_opening_it_again(path: Path, registry: SqliteRegistry) -> None:
     await fill(registry)
-    await registry.spend(b"nonce", NOW)
+    await registry.use_nonce(b"nonce", NOW)
     await registry.close()
     again = SqliteRegistry(path)
     await again.open(silent)
     assert await again.device(PHONE) == DEVICE
     assert [one.name for one in await again.servers()] == ["name"]
-    assert [one.push.push_key for one in await again.held([PHONE], NOW)] == [str(number) for number in range(20)]
-    assert not await again.spend(b"nonce", NOW)
+    assert [one.push.push_key for one in await again.pending_for([PHONE], NOW)] == [str(number) for number in range(20)]
+    assert not await again.use_nonce(b"nonce", NOW)
     assert await again.count_devices() == {"websocket": 1}
     await again.close()
 
@@ -203,7 +203,7 @@ async def test_a_file_that_another_process_holds_is_busy_until_it_lets_go(
     registry = SqliteRegistry(path)
     await registry.open(silent)
     with held(path):
-        for call in (registry.register(DEVICE), registry.check(), registry.spend(b"nonce", NOW)):
+        for call in (registry.register(DEVICE), registry.check(), registry.use_nonce(b"nonce", NOW)):
             with pytest.raises(RegistryBusy, match="locked"):
                 await call
     await registry.register(DEVICE)

@@ -24,7 +24,7 @@ class Registry:
         self.busy = False
         self.seen: list[int] = []
 
-    async def held(self, _fingerprints: list[bytes], _now: float) -> list[Push]:
+    async def pending_for(self, _fingerprints: list[bytes], _now: float) -> list[Push]:
         return self.pushes
 
     async def acknowledge(self, _fingerprint: bytes, push_id: bytes, _now: float) -> Push | None:
@@ -35,10 +35,10 @@ class Registry:
         self.pushes = [push for push in self.pushes if push is not gone]
         return gone
 
-    async def saw(self, _fingerprint: bytes, now: int) -> None:
+    async def mark_seen(self, _fingerprint: bytes, now: int) -> None:
         self.seen.append(now)
 
-    async def tell(self, _channel: str, _data: bytes) -> None:
+    async def notify(self, _channel: str, _data: bytes) -> None:
         """Nobody else is there."""
 
 
@@ -132,8 +132,8 @@ class SlowToLook(Registry):
         self.arrives.set()
         self.looks = 0
 
-    async def held(self, fingerprints: list[bytes], now: float) -> list[Push]:
-        found = await super().held(fingerprints, now)
+    async def pending_for(self, fingerprints: list[bytes], now: float) -> list[Push]:
+        found = await super().pending_for(fingerprints, now)
         self.looks += 1
         await self.arrives.wait()
         return found
@@ -265,7 +265,7 @@ class Host(Registry):
             randomness=lambda size: number * size,
         )
 
-    async def tell(self, channel: str, data: bytes) -> None:
+    async def notify(self, channel: str, data: bytes) -> None:
         self.told.append((channel, data))
 
     def hears(self, other: Host) -> None:
@@ -324,7 +324,7 @@ class SlowToTell(Host):
         super().__init__(NOW)
         self.given_up = asyncio.Event()
 
-    async def tell(self, channel: str, data: bytes) -> None:
+    async def notify(self, channel: str, data: bytes) -> None:
         try:
             await asyncio.Event().wait()
         finally:

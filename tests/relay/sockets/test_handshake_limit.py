@@ -14,7 +14,7 @@ import pytest
 from websockets.asyncio.client import connect
 
 from relay.registration.origins import Origins
-from relay.sockets.handshake_limit import ARRIVALS_OF_ONE, Arrivals
+from relay.sockets.handshake_limit import ARRIVALS_OF_ONE, HandshakeLimit
 from relay.sockets.listener import SocketListener
 from sigil.serving.http.client_address import ClientAddresses
 from tests.support.live import DEADLINE, free_port, wait_until
@@ -37,7 +37,7 @@ class Hall:
 
     def __init__(self) -> None:
         self.clock, self.cuts = Clock(), 0
-        self.arrivals = Arrivals(self.clock, self._count, most=MOST, most_of_one=MOST_OF_ONE)
+        self.arrivals = HandshakeLimit(self.clock, self._count, most=MOST, most_of_one=MOST_OF_ONE)
 
     def _count(self) -> None:
         self.cuts += 1

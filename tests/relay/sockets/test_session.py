@@ -13,8 +13,8 @@ import pytest
 from relay.registry.port import Device as Registered
 from relay.registry.sqlite.registry import SqliteRegistry
 from relay.sockets.connections import HEARTBEAT_SECONDS, Sockets
-from relay.sockets.session import Conversation
-from relay.sockets.unauthenticated_limit import HalfOpen
+from relay.sockets.session import DeviceSession
+from relay.sockets.unauthenticated_limit import UnauthenticatedLimit
 from sigil.device import Device
 from sigil.protocol import signed_bytes
 from sigil.protocol.encoding import decode_base64
@@ -63,7 +63,7 @@ async def hold(registry: SqliteRegistry, sockets: Sockets) -> AsyncIterator[Hold
     tasks: list[asyncio.Task[None]] = []
 
     async def begin(seconds: float = DEADLINE) -> tuple[Wire, asyncio.Task[None]]:
-        conversation = Conversation(
+        conversation = DeviceSession(
             registry=registry, sockets=sockets, clock=lambda: NOW, randomness=bytes, auth_seconds=seconds
         )
         wire = Wire()
@@ -139,7 +139,7 @@ async def test_a_device_that_answers_pings_stays(hold: Hold, registry: SqliteReg
 
 
 def test_who_has_not_said_who_it_is_takes_no_more_than_its_address_may() -> None:
-    half_open = HalfOpen(most=3, most_of_one=2)
+    half_open = UnauthenticatedLimit(most=3, most_of_one=2)
     assert [half_open.enter(address) for address in ("a", "a", "a", "b", "c")] == [True, True, False, True, False]
     half_open.leave("a")
     assert [half_open.enter(address) for address in ("c", "a")] == [True, False]

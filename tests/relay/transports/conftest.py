@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from relay.config import load
-from relay.transports import Letter, Transport
+from relay.transports import OutgoingPush, Transport
 from relay.transports.apns import ApnsTransport
 from relay.transports.connection_pool import Pace
 from relay.transports.fcm import FcmTransport
@@ -82,7 +82,7 @@ async def transport(provider: str, providers: Providers) -> AsyncIterator[Transp
         yield transport
 
 
-def letter(provider: str, prefix: str = "", **changed: Any) -> Letter:
+def letter(provider: str, prefix: str = "", **changed: Any) -> OutgoingPush:
     """A push to a new device; `prefix` begins its token, for rules."""
     given = {
         "push_id": secrets.token_hex(16),
@@ -93,4 +93,4 @@ def letter(provider: str, prefix: str = "", **changed: Any) -> Letter:
         "collapse_id": "c1",
         "priority": "high",
     }
-    return Letter(**{**given, **changed})
+    return OutgoingPush(**{**given, **changed})

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from relay.credentials import ApnsCredentials
-from relay.transports import Letter, Outcome
+from relay.transports import Outcome, OutgoingPush
 from relay.transports.apns_protocol import MIN_TOKEN_SECONDS, TOKEN_SECONDS, ProviderToken
 from sigil.serving.settings import Secret
 from tests.relay.transports.conftest import PAYLOAD, letter, opened, transport_of
@@ -23,7 +23,7 @@ from tests.support.providers import Providers
 from tests.support.services import Clock
 
 
-async def sent(providers: Providers, given: Letter) -> tuple[Outcome, dict[str, Any]]:
+async def sent(providers: Providers, given: OutgoingPush) -> tuple[Outcome, dict[str, Any]]:
     """The outcome of one push, and what the provider saw of it."""
     async with opened("apns", providers) as transport:
         outcome = await transport.send(given)
@@ -81,7 +81,7 @@ async def test_a_payload_that_does_not_fit_and_refers_to_nothing_is_refused_unse
     async with opened("apns", providers) as transport:
         before = providers.counters("apns")["outcomes"]
         assert await transport.send(letter("apns", payload=payload)) == Outcome(
-            "refused", "PayloadTooLarge", unasked=True
+            "refused", "PayloadTooLarge", local=True
         )
         assert providers.counters("apns")["outcomes"] == before
 
@@ -89,7 +89,7 @@ async def test_a_payload_that_does_not_fit_and_refers_to_nothing_is_refused_unse
 @pytest.mark.parametrize("token", ["../../x", "zz", "ab cd", "a" * 401, "é", ""])
 async def test_what_is_no_token_is_never_sent(providers: Providers, token: str) -> None:
     async with opened("apns", providers) as transport:
-        assert await transport.send(letter("apns", token=token)) == Outcome("gone", "BadDeviceToken", unasked=True)
+        assert await transport.send(letter("apns", token=token)) == Outcome("gone", "BadDeviceToken", local=True)
     assert providers.counters("apns")["outcomes"] == {}
 
 

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from relay.transports import Letter, Load, Outcome
-from relay.transports.credential_breaker import PROBE_SECONDS, WAIT_SECONDS, Standing
+from relay.transports import Load, Outcome, OutgoingPush
+from relay.transports.credential_breaker import PROBE_SECONDS, WAIT_SECONDS, CredentialBreaker
 from tests.relay.transports.conftest import letter
 from tests.support.services import Clock
 
@@ -21,7 +21,7 @@ class Provider:
 
     def open(self) -> None: ...
 
-    async def send(self, letter: Letter) -> Outcome:
+    async def send(self, letter: OutgoingPush) -> Outcome:
         self.asked += 1
         return self.says
 
@@ -47,8 +47,8 @@ def told() -> list[bool]:
 
 
 @pytest.fixture
-def standing(provider: Provider, clock: Clock, told: list[bool]) -> Standing:
-    standing = Standing("apns", provider, clock=clock, on_denied=told.append)
+def standing(provider: Provider, clock: Clock, told: list[bool]) -> CredentialBreaker:
+    standing = CredentialBreaker("apns", provider, clock=clock, on_denied=told.append)
     standing.open()
     return standing
 
@@ -57,7 +57,7 @@ DENIED = Outcome("denied", "InvalidProviderToken")
 
 
 async def test_a_denial_is_told_once_and_the_pushes_wait(
-    standing: Standing, provider: Provider, told: list[bool], capfd: pytest.CaptureFixture[str]
+    standing: CredentialBreaker, provider: Provider, told: list[bool], capfd: pytest.CaptureFixture[str]
 ) -> None:
     provider.says = DENIED
     outcomes = [await standing.send(letter("apns")) for _ in range(50)]
@@ -72,7 +72,7 @@ async def test_a_denial_is_told_once_and_the_pushes_wait(
     )
 
 
-async def test_one_push_a_minute_asks_again(standing: Standing, provider: Provider, clock: Clock) -> None:
+async def test_one_push_a_minute_asks_again(standing: CredentialBreaker, provider: Provider, clock: Clock) -> None:
     provider.says = DENIED
     await standing.send(letter("apns"))
     clock.now += PROBE_SECONDS - 10
@@ -84,7 +84,7 @@ async def test_one_push_a_minute_asks_again(standing: Standing, provider: Provid
 
 
 async def test_a_probe_that_is_answered_opens_the_door_again(
-    standing: Standing, provider: Provider, clock: Clock, told: list[bool], capfd: pytest.CaptureFixture[str]
+    standing: CredentialBreaker, provider: Provider, clock: Clock, told: list[bool], capfd: pytest.CaptureFixture[str]
 ) -> None:
     provider.says = DENIED
     await standing.send(letter("apns"))
@@ -98,7 +98,7 @@ async def test_a_probe_that_is_answered_opens_the_door_again(
 
 
 async def test_a_provider_that_is_away_has_not_forgiven(
-    standing: Standing, provider: Provider, clock: Clock, told: list[bool]
+    standing: CredentialBreaker, provider: Provider, clock: Clock, told: list[bool]
 ) -> None:
     provider.says = DENIED
     await standing.send(letter("apns"))
@@ -110,14 +110,14 @@ async def test_a_provider_that_is_away_has_not_forgiven(
 
 
 async def test_what_is_decided_without_asking_says_nothing_and_is_no_probe(
-    standing: Standing, provider: Provider, clock: Clock, told: list[bool], capfd: pytest.CaptureFixture[str]
+    standing: CredentialBreaker, provider: Provider, clock: Clock, told: list[bool], capfd: pytest.CaptureFixture[str]
 ) -> None:
     """A device with a malformed token would else open the door once a minute, and take the probe from the others."""
     provider.says = DENIED
     await standing.send(letter("apns"))
     clock.now += PROBE_SECONDS
     for kind in ("gone", "refused"):
-        provider.says = Outcome(kind, "by ourselves", unasked=True)
+        provider.says = Outcome(kind, "by ourselves", local=True)
         assert await standing.send(letter("apns")) == provider.says
     assert told == [False, True]
     assert "provider_credentials_accepted" not in capfd.readouterr().out

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from relay.transports import Letter, Outcome, Transport
+from relay.transports import Outcome, OutgoingPush, Transport
 from relay.transports.connection_pool import Pace
 from tests.relay.transports.conftest import letter, opened, transport_of
 from tests.support.live import DEADLINE
@@ -19,7 +19,7 @@ from tests.support.providers import Providers
 RETRY_WORD = {"apns": "ServiceUnavailable", "fcm": "UNAVAILABLE"}
 
 
-async def all_of(transport: Transport, letters: list[Letter]) -> list[Outcome]:
+async def all_of(transport: Transport, letters: list[OutgoingPush]) -> list[Outcome]:
     return await asyncio.gather(*(transport.send(one) for one in letters))
 
 

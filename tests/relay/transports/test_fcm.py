@@ -12,12 +12,12 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from relay.transports import Letter, Outcome
+from relay.transports import Outcome, OutgoingPush
 from tests.relay.transports.conftest import PAYLOAD, letter, opened
 from tests.support.providers import Providers
 
 
-async def sent(providers: Providers, given: Letter) -> tuple[Outcome, dict[str, Any]]:
+async def sent(providers: Providers, given: OutgoingPush) -> tuple[Outcome, dict[str, Any]]:
     """The outcome of one push, and the message that the provider saw."""
     async with opened("fcm", providers) as transport:
         outcome = await transport.send(given)
@@ -56,8 +56,8 @@ async def test_a_clear_shows_nothing(providers: Providers) -> None:
     ("code", "outcome"),
     [
         ("UNREGISTERED", Outcome("gone", "UNREGISTERED")),
-        ("INVALID_ARGUMENT", Outcome("refused", "INVALID_ARGUMENT", blames_token=True)),
-        ("SENDER_ID_MISMATCH", Outcome("refused", "SENDER_ID_MISMATCH", blames_token=True)),
+        ("INVALID_ARGUMENT", Outcome("refused", "INVALID_ARGUMENT", counts_against_token=True)),
+        ("SENDER_ID_MISMATCH", Outcome("refused", "SENDER_ID_MISMATCH", counts_against_token=True)),
         ("THIRD_PARTY_AUTH_ERROR", Outcome("refused", "THIRD_PARTY_AUTH_ERROR")),
         ("PERMISSION_DENIED", Outcome("denied", "PERMISSION_DENIED")),
         ("QUOTA_EXCEEDED", Outcome("retry", "QUOTA_EXCEEDED", after=60)),

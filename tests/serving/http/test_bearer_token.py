@@ -11,8 +11,8 @@ from falcon.asgi import Request, Response
 
 from sigil.serving.http import responses
 from sigil.serving.http.asgi_edge import Edge
-from sigil.serving.http.bearer_token import TokenDoor, door_of_metrics, guesses_of
-from sigil.serving.http.body_admission import Intake
+from sigil.serving.http.bearer_token import BearerTokenGuard, guesses_of, metrics_guard
+from sigil.serving.http.body_admission import BodyAdmission
 from sigil.serving.http.client_address import ClientAddresses
 from sigil.serving.settings import Secret
 from tests.support.services import Clock
@@ -21,7 +21,7 @@ TOKEN = "a-token-of-these-tests"
 
 
 class Behind:
-    def __init__(self, door: TokenDoor) -> None:
+    def __init__(self, door: BearerTokenGuard) -> None:
         self._door = door
 
     async def on_get(self, req: Request, resp: Response) -> None:
@@ -30,11 +30,11 @@ class Behind:
 
 def app(clock: Clock, token: str | None = TOKEN) -> Any:
     addresses = ClientAddresses()
-    door = door_of_metrics(Secret(token) if token else None, guesses_of(addresses, workers=16, clock=clock))
+    door = metrics_guard(Secret(token) if token else None, guesses_of(addresses, workers=16, clock=clock))
     inner: Any = falcon.asgi.App()
     responses.handle_errors(inner, lambda problem: None)
     inner.add_route("/", Behind(door))
-    return Edge(inner, Intake(), addresses)
+    return Edge(inner, BodyAdmission(), addresses)
 
 
 async def status(served: Any, given: str | None) -> int:

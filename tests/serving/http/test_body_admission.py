@@ -10,7 +10,7 @@ import pytest
 
 from sigil.protocol.errors import Overloaded, PayloadTooLarge
 from sigil.serving.http.asgi_edge import Body, BodyBroken, BodyTimeout, Edge, Receive, Send
-from sigil.serving.http.body_admission import Intake
+from sigil.serving.http.body_admission import BodyAdmission
 from sigil.serving.http.client_address import ClientAddresses
 
 
@@ -30,42 +30,42 @@ class Sender:
         return await self._events.get()
 
 
-async def begin(intake: Intake, address: str = "192.0.2.1") -> tuple[Sender, asyncio.Task[bytes]]:
+async def begin(intake: BodyAdmission, address: str = "192.0.2.1") -> tuple[Sender, asyncio.Task[bytes]]:
     sender = Sender()
     task = asyncio.create_task(Body(sender.receive, intake, address).read(100))
     await asyncio.sleep(0)
     return sender, task
 
 
-def age(intake: Intake) -> None:
+def age(intake: BodyAdmission) -> None:
     """As if every body that is being read had begun long ago."""
     for reader in intake._readers:
         reader.since -= 5
 
 
 async def test_a_body_is_what_was_sent_in_pieces() -> None:
-    sender, task = await begin(Intake())
+    sender, task = await begin(BodyAdmission())
     sender.send(b"one ", more=True)
     sender.send(b"two")
     assert await task == b"one two"
 
 
 async def test_a_body_over_the_limit_is_refused_by_its_bytes_and_by_its_declared_length() -> None:
-    sender, task = await begin(Intake())
+    sender, task = await begin(BodyAdmission())
     sender.send(b"x" * 60, more=True)
     sender.send(b"x" * 41)
     with pytest.raises(PayloadTooLarge):
         await task
     sender.send(b"x" * 101)
     with pytest.raises(PayloadTooLarge):
-        await Body(sender.receive, Intake(), "").read(100, declared=101)
+        await Body(sender.receive, BodyAdmission(), "").read(100, declared=101)
 
 
 async def test_a_body_that_says_it_is_too_large_and_does_not_come_is_refused_all_the_same() -> None:
     sender = Sender()
     sender.send(b"x", more=True)
     with pytest.raises(PayloadTooLarge):
-        await Body(sender.receive, Intake(), "").read(100, declared=10**10)
+        await Body(sender.receive, BodyAdmission(), "").read(100, declared=10**10)
 
 
 async def test_a_body_in_very_many_pieces_is_refused() -> None:
@@ -73,11 +73,11 @@ async def test_a_body_in_very_many_pieces_is_refused() -> None:
     for _ in range(3000):
         sender.send(b" ", more=True)
     with pytest.raises(BodyBroken):
-        await Body(sender.receive, Intake(), "").read(10_000)
+        await Body(sender.receive, BodyAdmission(), "").read(10_000)
 
 
 async def test_a_body_that_is_too_large_is_read_to_its_end_so_that_the_answer_arrives() -> None:
-    intake = Intake(most_bytes=1000)
+    intake = BodyAdmission(most_bytes=1000)
     sender, task = await begin(intake)
     for _ in range(50):
         sender.send(b"x" * 100, more=True)
@@ -94,11 +94,11 @@ async def test_a_body_without_end_is_not_read_without_end() -> None:
         return {"type": "http.request", "body": b"x" * 65_536, "more_body": True}
 
     with pytest.raises(PayloadTooLarge):
-        await Body(receive, Intake(), "").read(100)
+        await Body(receive, BodyAdmission(), "").read(100)
 
 
 async def test_a_body_that_breaks_off_is_an_error_of_the_client() -> None:
-    sender, task = await begin(Intake())
+    sender, task = await begin(BodyAdmission())
     sender.send(b"half", more=True)
     sender.go()
     with pytest.raises(BodyBroken):
@@ -106,7 +106,7 @@ async def test_a_body_that_breaks_off_is_an_error_of_the_client() -> None:
 
 
 async def test_a_newcomer_takes_the_place_of_the_oldest_slow_body() -> None:
-    intake = Intake(most=2)
+    intake = BodyAdmission(most=2)
     _, oldest = await begin(intake, "192.0.2.1")
     second_sender, second = await begin(intake, "192.0.2.2")
     age(intake)
@@ -119,7 +119,7 @@ async def test_a_newcomer_takes_the_place_of_the_oldest_slow_body() -> None:
 
 
 async def test_when_nobody_is_slow_the_newcomer_is_refused_and_the_others_go_on() -> None:
-    intake = Intake(most=1)
+    intake = BodyAdmission(most=1)
     sender, first = await begin(intake, "192.0.2.1")
     _, newcomer = await begin(intake, "192.0.2.2")
     with pytest.raises(Overloaded):
@@ -129,7 +129,7 @@ async def test_when_nobody_is_slow_the_newcomer_is_refused_and_the_others_go_on(
 
 
 async def test_one_address_cannot_take_all_places() -> None:
-    intake = Intake(most=10, most_of_one=2)
+    intake = BodyAdmission(most=10, most_of_one=2)
     held = [await begin(intake, "192.0.2.1") for _ in range(2)]
     _, third = await begin(intake, "192.0.2.1")
     with pytest.raises(Overloaded):
@@ -143,7 +143,7 @@ async def test_one_address_cannot_take_all_places() -> None:
 
 
 async def test_the_oldest_slow_body_of_a_full_address_gives_way() -> None:
-    intake = Intake(most=10, most_of_one=2)
+    intake = BodyAdmission(most=10, most_of_one=2)
     _, foreign = await begin(intake, "192.0.2.2")
     _, oldest = await begin(intake, "192.0.2.1")
     second_sender, second = await begin(intake, "192.0.2.1")
@@ -161,7 +161,7 @@ async def test_the_oldest_slow_body_of_a_full_address_gives_way() -> None:
 class Arrivals:
     """Requests with a body that come to an edge behind the proxy 10.0.0.1, which is trusted."""
 
-    def __init__(self, intake: Intake) -> None:
+    def __init__(self, intake: BodyAdmission) -> None:
         trusted = [ipaddress.ip_network("10.0.0.1")]
         self._edge = Edge(self._app, intake, ClientAddresses(trusted, on_untrusted=lambda peer: None))
 
@@ -191,7 +191,7 @@ async def _nobody(_event: dict[str, Any]) -> None: ...
     ids=["one IPv6 network", "one client of a trusted proxy", "one peer that says it is many"],
 )
 async def test_places_are_those_of_a_client(full: list[tuple[str, ...]], another: tuple[str, ...]) -> None:
-    arrivals = Arrivals(Intake(most_of_one=2))
+    arrivals = Arrivals(BodyAdmission(most_of_one=2))
     held = [arrivals.arrive(*client) for client in full[:2]]
     _, refused = arrivals.arrive(*full[2])
     with pytest.raises(Overloaded):
@@ -202,7 +202,7 @@ async def test_places_are_those_of_a_client(full: list[tuple[str, ...]], another
 
 
 async def test_when_unfinished_bodies_are_too_large_together_the_oldest_is_cut_off() -> None:
-    intake = Intake(most_bytes=100)
+    intake = BodyAdmission(most_bytes=100)
     hoarder, hoarding = await begin(intake, "192.0.2.1")
     hoarder.send(b"x" * 80, more=True)
     await asyncio.sleep(0)
@@ -215,7 +215,7 @@ async def test_when_unfinished_bodies_are_too_large_together_the_oldest_is_cut_o
 
 
 async def test_places_and_bytes_come_back() -> None:
-    intake = Intake(most=1, most_of_one=1, most_bytes=50)
+    intake = BodyAdmission(most=1, most_of_one=1, most_bytes=50)
     for _ in range(5):
         sender, task = await begin(intake)
         sender.send(b"x" * 40, more=True)

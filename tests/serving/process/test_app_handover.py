@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sigil.serving.process.app_handover import Lifetime, Succession
+from sigil.serving.process.app_handover import AppHandover, Lifetime
 
 
 class App:
@@ -38,7 +38,7 @@ class Worker:
     def __init__(self, heir: App | None) -> None:
         self.due = False
         self.heir, self.made, self.failures = heir, 0, 0
-        self.succession = Succession(App("first"), due=lambda: self.due, heir=self._make, failed=self._fail)
+        self.succession = AppHandover(App("first"), due=lambda: self.due, next_app=self._make, failed=self._fail)
 
     def _make(self) -> App:
         self.made += 1

@@ -11,20 +11,20 @@ import pytest
 
 from sigil.serving.process.self_signed import ensure_pair
 from sigil.serving.process.tls_pair import TlsPair
-from sigil.serving.startup_error import StartRefused
+from sigil.serving.startup_error import StartupError
 from tests.conformance.server import run
 from tests.support.live import LiveServer
 
 _AS_ANOTHER = """
 import os, pathlib, sys
-from sigil.serving.startup_error import StartRefused
+from sigil.serving.startup_error import StartupError
 from sigil.serving.process.self_signed import ensure_pair
 if os.geteuid() == 0:
     os.setuid(65534)
 folder = pathlib.Path(sys.argv[1])
 try:
     print(ensure_pair(folder / "cert.pem", folder / "key.pem", generate=True))
-except StartRefused as refused:
+except StartupError as refused:
     print(refused)
 """
 
@@ -43,7 +43,7 @@ def test_links_that_lead_nowhere_are_kept_and_named(tmp_path: Path) -> None:
     for path in (cert, key):
         path.symlink_to(tmp_path / "archive" / path.name)
     assert not ensure_pair(cert, key, generate=True)
-    with pytest.raises(StartRefused, match=r"cannot read .*cert\.pem: No such file"):
+    with pytest.raises(StartupError, match=r"cannot read .*cert\.pem: No such file"):
         TlsPair(cert, key)
     assert cert.is_symlink()
     assert key.is_symlink()

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.x509.oid import NameOID
 
 from sigil.serving.process.tls_pair import TlsPair
-from sigil.serving.startup_error import StartRefused
+from sigil.serving.startup_error import StartupError
 
 Key = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey
 
@@ -40,7 +40,7 @@ def pair(folder: Path, key: Key, form: serialization.PrivateFormat = PLAIN) -> t
 
 
 def refusal(cert: Path, key: Path) -> str:
-    with pytest.raises(StartRefused) as refused:
+    with pytest.raises(StartupError) as refused:
         TlsPair(cert, key)
     assert "\n" not in str(refused.value)
     return str(refused.value)
