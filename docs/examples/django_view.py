@@ -2,7 +2,7 @@
 
     POST /transfers {"to": "Zoë", "amount": 12}  -> 202 {"id": …, "match_code": "42", "pictogram": "…"}
     GET  /transfers/<id>                         -> 200 {"state": "waiting" | "done" | "refused"}
-    POST /webhooks/sigil                         -> 204: the server's WEBHOOK_URL, so that nobody has to ask
+    POST /webhooks/sigil                         -> 204: the server's WEBHOOK_URL, so that no client has to poll
 
 Run it with `SIGIL_API_KEY`, `SIGIL_SERVICE_URL` and the server's `WEBHOOK_SECRET` set:
 `granian --interface wsgi django_view:application`
@@ -26,14 +26,14 @@ from django.views.decorators.http import require_GET, require_POST
 
 from sigil.sdk import Action, NotFound, RateLimited, ResultTimeout, SigilAuth, SigilError, WebhookRefused, webhooks
 
-# Your database: which device belongs to whom, and what waits for an approval.
+# Your database: the device of each user, and the transfers that wait for an approval.
 DEVICES: dict[str, str] = {}
 TRANSFERS: dict[str, dict[str, Any]] = {}
 
 
 @cache
 def sigil() -> SigilAuth:
-    """One client for the process, made when it is first asked for: after the server has forked its workers."""
+    """One client for the process, created at first use: after the server has forked its workers."""
     # For a self-signed certificate; None trusts the public authorities.
     return SigilAuth(ca_file=os.environ.get("SIGIL_CA_FILE"))
 
@@ -48,11 +48,15 @@ def current_user(request: HttpRequest) -> str:
 def transfer(request: HttpRequest) -> HttpResponse:
     user, wanted = current_user(request), json.loads(request.body)
     action = Action("payment", f"Pay {wanted['amount']} € to {wanted['to']}", wanted)
-    asked = sigil().auth.create_challenge(DEVICES[user], action, number_matching=True)
-    # What was asked is kept here, and not read from the browser again: it is what the person approves.
-    TRANSFERS[asked.challenge_id] = {"user": user, "wanted": wanted, "state": "waiting"}
-    told = {"id": asked.challenge_id, "match_code": asked.match_code, "pictogram": "".join(asked.pictogram)}
-    return JsonResponse(told, status=202)
+    challenge = sigil().auth.create_challenge(DEVICES[user], action, number_matching=True)
+    # Store the action here and do not read it from the browser again: this is what the person approves.
+    TRANSFERS[challenge.challenge_id] = {"user": user, "wanted": wanted, "state": "waiting"}
+    created = {
+        "id": challenge.challenge_id,
+        "match_code": challenge.match_code,
+        "pictogram": "".join(challenge.pictogram),
+    }
+    return JsonResponse(created, status=202)
 
 
 @require_GET
@@ -61,32 +65,32 @@ def state(request: HttpRequest, number: str) -> HttpResponse:
     if found is None or found["user"] != current_user(request):
         raise Http404
     if found["state"] == "waiting":
-        settle(number, found)
+        resolve(number, found)
     return JsonResponse({"state": found["state"]})
 
 
-def settle(number: str, found: dict[str, Any]) -> None:
+def resolve(number: str, found: dict[str, Any]) -> None:
     try:
-        # Briefly: a synchronous worker serves nobody else meanwhile.
+        # A short timeout: a synchronous worker serves no other client meanwhile.
         status = sigil().auth.await_result(number, timeout=2)
     except ResultTimeout:
         return
     except NotFound:
         found["state"] = "refused"
         return
-    # Of two requests that saw it end, one moves the money. With a database: filter(state="waiting").update(…) == 1.
+    # If two requests see the end, only one moves the money. With a database: filter(state="waiting").update(…) == 1.
     if found["state"] == "waiting":
         found["state"] = "done" if status.verified else "refused"
 
 
-@csrf_exempt  # The signature says who sent it.
+@csrf_exempt  # The signature authenticates the sender.
 @require_POST
 def webhook(request: HttpRequest) -> HttpResponse:
     try:
         event = webhooks.verify(request.headers, request.body, os.environ["WEBHOOK_SECRET"])
     except WebhookRefused as error:
         return JsonResponse({"error": error.message}, status=400)
-    # The same event may come twice, and after somebody asked for the state: the first to see it settles it.
+    # An event may arrive twice, or after a client polled the state: only the first result resolves the transfer.
     found = TRANSFERS.get(event.challenge_id or "")
     if found is not None and found["state"] == "waiting":
         found["state"] = "done" if event.approved else "refused"
@@ -94,7 +98,7 @@ def webhook(request: HttpRequest) -> HttpResponse:
 
 
 class SigilFailures:
-    """Middleware: what Sigil cannot do is not an error of this application."""
+    """Middleware: a failure of Sigil is not an error of this application."""
 
     def __init__(self, get_response: Any) -> None:
         self._get_response = get_response

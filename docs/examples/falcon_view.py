@@ -2,7 +2,7 @@
 
     POST /transfers {"to": "Zoë", "amount": 12}  -> 202 {"id": …, "match_code": "42", "pictogram": "…"}
     GET  /transfers/{id}                         -> 200 {"state": "waiting" | "done" | "refused"}
-    POST /webhooks/sigil                         -> 204: the server's WEBHOOK_URL, so that nobody has to ask
+    POST /webhooks/sigil                         -> 204: the server's WEBHOOK_URL, so that no client has to poll
 
 Run it with `SIGIL_API_KEY`, `SIGIL_SERVICE_URL` and the server's `WEBHOOK_SECRET` set:
 `granian --interface asgi falcon_view:app`
@@ -17,7 +17,7 @@ import falcon.asgi
 
 from sigil.sdk import Action, AsyncSigilAuth, NotFound, RateLimited, ResultTimeout, SigilError, WebhookRefused, webhooks
 
-# Your database: which device belongs to whom, and what waits for an approval.
+# Your database: the device of each user, and the transfers that wait for an approval.
 DEVICES: dict[str, str] = {}
 TRANSFERS: dict[str, dict[str, Any]] = {}
 
@@ -47,21 +47,25 @@ class Transfers:
     async def on_post(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
         user, wanted = current_user(req), await req.get_media()
         action = Action("payment", f"Pay {wanted['amount']} € to {wanted['to']}", wanted)
-        asked = await self._sigil.client.auth.create_challenge(DEVICES[user], action, number_matching=True)
-        # What was asked is kept here, and not read from the browser again: it is what the person approves.
-        TRANSFERS[asked.challenge_id] = {"user": user, "wanted": wanted, "state": "waiting"}
+        challenge = await self._sigil.client.auth.create_challenge(DEVICES[user], action, number_matching=True)
+        # Store the action here and do not read it from the browser again: this is what the person approves.
+        TRANSFERS[challenge.challenge_id] = {"user": user, "wanted": wanted, "state": "waiting"}
         resp.status = falcon.HTTP_202
-        resp.media = {"id": asked.challenge_id, "match_code": asked.match_code, "pictogram": "".join(asked.pictogram)}
+        resp.media = {
+            "id": challenge.challenge_id,
+            "match_code": challenge.match_code,
+            "pictogram": "".join(challenge.pictogram),
+        }
 
     async def on_get_one(self, req: falcon.asgi.Request, resp: falcon.asgi.Response, number: str) -> None:
         transfer = TRANSFERS.get(number)
         if transfer is None or transfer["user"] != current_user(req):
             raise falcon.HTTPNotFound
         if transfer["state"] == "waiting":
-            await self._settle(number, transfer)
+            await self._resolve(number, transfer)
         resp.media = {"state": transfer["state"]}
 
-    async def _settle(self, number: str, transfer: dict[str, Any]) -> None:
+    async def _resolve(self, number: str, transfer: dict[str, Any]) -> None:
         try:
             status = await self._sigil.client.auth.await_result(number, timeout=10)
         except ResultTimeout:
@@ -69,7 +73,7 @@ class Transfers:
         except NotFound:
             transfer["state"] = "refused"
             return
-        # Of two requests that saw it end, one moves the money. With a database: UPDATE … WHERE state = 'waiting'.
+        # If two requests see the end, only one moves the money. With a database: UPDATE … WHERE state = 'waiting'.
         if transfer["state"] == "waiting":
             transfer["state"] = "done" if status.verified else "refused"
 
@@ -80,7 +84,7 @@ class Webhooks:
             event = webhooks.verify(req.headers, await req.stream.read(), os.environ["WEBHOOK_SECRET"])
         except WebhookRefused as error:
             raise falcon.HTTPBadRequest(description=error.message) from None
-        # The same event may come twice, and after somebody asked for the state: the first to see it settles it.
+        # An event may arrive twice, or after a client polled the state: only the first result resolves the transfer.
         transfer = TRANSFERS.get(event.challenge_id or "")
         if transfer is not None and transfer["state"] == "waiting":
             transfer["state"] = "done" if event.approved else "refused"

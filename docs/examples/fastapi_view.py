@@ -2,7 +2,7 @@
 
     POST /transfers {"to": "Zoë", "amount": 12}  -> 202 {"id": …, "match_code": "42", "pictogram": "…"}
     GET  /transfers/{id}                         -> 200 {"state": "waiting" | "done" | "refused"}
-    POST /webhooks/sigil                         -> 204: the server's WEBHOOK_URL, so that nobody has to ask
+    POST /webhooks/sigil                         -> 204: the server's WEBHOOK_URL, so that no client has to poll
 
 Run it with `SIGIL_API_KEY`, `SIGIL_SERVICE_URL` and the server's `WEBHOOK_SECRET` set:
 `granian --interface asgi fastapi_view:app`
@@ -19,7 +19,7 @@ from pydantic import BaseModel
 
 from sigil.sdk import Action, AsyncSigilAuth, NotFound, RateLimited, ResultTimeout, SigilError, WebhookRefused, webhooks
 
-# Your database: which device belongs to whom, and what waits for an approval.
+# Your database: the device of each user, and the transfers that wait for an approval.
 DEVICES: dict[str, str] = {}
 TRANSFERS: dict[str, dict[str, Any]] = {}
 
@@ -57,10 +57,10 @@ Sigil = Annotated[AsyncSigilAuth, Depends(opened)]
 @app.post("/transfers", status_code=202)
 async def transfer(wanted: Wanted, user: User, sigil: Sigil) -> dict[str, str | None]:
     action = Action("payment", f"Pay {wanted.amount} € to {wanted.to}", wanted.model_dump())
-    asked = await sigil.auth.create_challenge(DEVICES[user], action, number_matching=True)
-    # What was asked is kept here, and not read from the browser again: it is what the person approves.
-    TRANSFERS[asked.challenge_id] = {"user": user, "wanted": wanted, "state": "waiting"}
-    return {"id": asked.challenge_id, "match_code": asked.match_code, "pictogram": "".join(asked.pictogram)}
+    challenge = await sigil.auth.create_challenge(DEVICES[user], action, number_matching=True)
+    # Store the action here and do not read it from the browser again: this is what the person approves.
+    TRANSFERS[challenge.challenge_id] = {"user": user, "wanted": wanted, "state": "waiting"}
+    return {"id": challenge.challenge_id, "match_code": challenge.match_code, "pictogram": "".join(challenge.pictogram)}
 
 
 @app.get("/transfers/{number}")
@@ -69,11 +69,11 @@ async def state(number: str, user: User, sigil: Sigil) -> dict[str, str]:
     if found is None or found["user"] != user:
         raise HTTPException(404)
     if found["state"] == "waiting":
-        await settle(sigil, number, found)
+        await resolve(sigil, number, found)
     return {"state": found["state"]}
 
 
-async def settle(sigil: AsyncSigilAuth, number: str, found: dict[str, Any]) -> None:
+async def resolve(sigil: AsyncSigilAuth, number: str, found: dict[str, Any]) -> None:
     try:
         status = await sigil.auth.await_result(number, timeout=10)
     except ResultTimeout:
@@ -81,7 +81,7 @@ async def settle(sigil: AsyncSigilAuth, number: str, found: dict[str, Any]) -> N
     except NotFound:
         found["state"] = "refused"
         return
-    # Of two requests that saw it end, one moves the money. With a database: UPDATE … WHERE state = 'waiting'.
+    # If two requests see the end, only one moves the money. With a database: UPDATE … WHERE state = 'waiting'.
     if found["state"] == "waiting":
         found["state"] = "done" if status.verified else "refused"
 
@@ -92,7 +92,7 @@ async def webhook(request: Request) -> None:
         event = webhooks.verify(request.headers, await request.body(), os.environ["WEBHOOK_SECRET"])
     except WebhookRefused as error:
         raise HTTPException(400, error.message) from None
-    # The same event may come twice, and after somebody asked for the state: the first to see it settles it.
+    # An event may arrive twice, or after a client polled the state: only the first result resolves the transfer.
     found = TRANSFERS.get(event.challenge_id or "")
     if found is not None and found["state"] == "waiting":
         found["state"] = "done" if event.approved else "refused"
