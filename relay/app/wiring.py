@@ -41,9 +41,8 @@ from sigil.serving.http.asgi_edge import Edge
 from sigil.serving.http.bearer_token import guesses_of, metrics_guard
 from sigil.serving.http.body_admission import BodyAdmission
 from sigil.serving.http.client_address import ClientAddresses
-from sigil.serving.http.limits import AddressLimiter
 from sigil.serving.http.middleware import ResponseMiddleware
-from sigil.serving.http.rate_limits import AddressRateLimit
+from sigil.serving.http.rate_limits import AddressLimiter, AddressRateLimit
 from sigil.serving.process import metrics_slots
 from sigil.serving.process.worker import WorkerLifecycle
 
@@ -297,7 +296,7 @@ class _Figures:
 
 
 async def _busy(_req: object, resp: falcon.asgi.Response, _error: RegistryBusy, _params: object) -> None:
-    responses.write(resp, Overloaded(retry_after=2))
+    responses.write_problem(resp, Overloaded(retry_after=2))
 
 
 class _Worker:

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 from falcon.asgi import Request, Response
 
-from sigil.serving.http.answers import answer
+from sigil.serving.http.responses import answer
 
 
 class HealthOfRelay:

@@ -9,8 +9,8 @@ from relay.registration.servers import Servers, SignedRequest
 from sigil.protocol import messages
 from sigil.protocol.errors import UnsupportedMediaType
 from sigil.protocol.relay_messages import MAX_PUSH_BODY, OutcomesRequest, PushRequest, RegisterServer
-from sigil.serving.http.answers import answer
 from sigil.serving.http.requests import is_json, read_body
+from sigil.serving.http.responses import answer
 
 
 def signed(req: Request, body: bytes) -> SignedRequest:

@@ -40,9 +40,8 @@ from sigil.serving.http.asgi_edge import Edge
 from sigil.serving.http.bearer_token import BearerTokenGuard, guesses_of, metrics_guard
 from sigil.serving.http.body_admission import BodyAdmission
 from sigil.serving.http.client_address import ClientAddresses
-from sigil.serving.http.limits import AddressLimiter
 from sigil.serving.http.middleware import ResponseMiddleware
-from sigil.serving.http.rate_limits import AddressRateLimit
+from sigil.serving.http.rate_limits import AddressLimiter, AddressRateLimit
 from sigil.serving.process import metrics_slots
 from sigil.serving.process.worker import WorkerLifecycle
 from sigil.sessions.long_polls import LongPolls
@@ -213,7 +212,7 @@ async def _store_failed(
     req: falcon.asgi.Request, resp: falcon.asgi.Response, error: Exception, _params: object
 ) -> None:
     logs.error("store_failed", exc=error, reason=str(error), route=req.uri_template)
-    responses.write(resp, Overloaded(retry_after=5))
+    responses.write_problem(resp, Overloaded(retry_after=5))
 
 
 class _Worker:

@@ -197,4 +197,4 @@ def _add_pages(app: App, config: Config) -> None:
 
 async def _vault_failed(_req: Request, resp: Response, error: Exception, _params: object) -> None:
     logs.error("vault_failed", exc=error, reason=str(error))
-    responses.write(resp, Overloaded(retry_after=5))
+    responses.write_problem(resp, Overloaded(retry_after=5))

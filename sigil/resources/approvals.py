@@ -7,9 +7,9 @@ from falcon.asgi import Request, Response
 from sigil.approvals.service import Approvals
 from sigil.protocol.approval_messages import MAX_BODY, CreateMpa, RespondMpa
 from sigil.resources.api_key_auth import ApiKeyAuth
-from sigil.serving.http.answers import answer
 from sigil.serving.http.rate_limits import AddressRateLimit
 from sigil.serving.http.requests import decode_json, read_body, whole_number
+from sigil.serving.http.responses import answer
 from sigil.sessions.long_polls import MAX_WAIT_SECONDS
 
 
@@ -63,6 +63,6 @@ class ApprovalVotes:
     async def on_post(self, req: Request, resp: Response) -> None:
         with self._strangers.charging_failures(req) as charged:
             body = await read_body(req)
-            charged.refuse_when_exhausted()
+            charged.check()
             answered = await self._approvals.answer(decode_json(req, body, RespondMpa))
         answer(resp, answered)

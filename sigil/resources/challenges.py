@@ -11,9 +11,9 @@ from sigil.challenges.service import Challenges, Idempotency
 from sigil.protocol.errors import InvalidRequest
 from sigil.protocol.messages import CreateChallenge, Respond
 from sigil.resources.api_key_auth import ApiKeyAuth
-from sigil.serving.http.answers import answer
 from sigil.serving.http.rate_limits import AddressRateLimit
 from sigil.serving.http.requests import decode_json, read_body, whole_number
+from sigil.serving.http.responses import answer
 from sigil.sessions.long_polls import MAX_WAIT_SECONDS
 
 _IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}\Z")
@@ -80,6 +80,6 @@ class ChallengeResponses:
     async def on_post(self, req: Request, resp: Response) -> None:
         with self._strangers.charging_failures(req) as charged:
             body = await read_body(req)
-            charged.refuse_when_exhausted()
+            charged.check()
             answered = await self._challenges.answer(decode_json(req, body, Respond))
         answer(resp, answered)

@@ -12,10 +12,10 @@ from sigil.protocol.first_boot_messages import GivenWords, InitState, Nothing
 from sigil.resources.origin_check import OriginCheck
 from sigil.resources.pages import set_page_headers
 from sigil.serving import logs
-from sigil.serving.http.answers import answer
 from sigil.serving.http.bearer_token import BearerTokenGuard
 from sigil.serving.http.rate_limits import AddressRateLimit
 from sigil.serving.http.requests import decode_json, read_body
+from sigil.serving.http.responses import answer
 
 T = TypeVar("T")
 

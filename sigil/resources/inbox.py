@@ -6,9 +6,9 @@ from falcon.asgi import Request, Response
 
 from sigil.inbox import Inbox
 from sigil.protocol.messages import Pending
-from sigil.serving.http.answers import answer
 from sigil.serving.http.rate_limits import AddressRateLimit
 from sigil.serving.http.requests import decode_json, read_body
+from sigil.serving.http.responses import answer
 
 
 class DevicePending:
@@ -21,6 +21,6 @@ class DevicePending:
     async def on_post(self, req: Request, resp: Response) -> None:
         with self._strangers.charging_failures(req) as charged:
             body = await read_body(req)
-            charged.refuse_when_exhausted()
+            charged.check()
             pending = await self._inbox.pending(decode_json(req, body, Pending))
         answer(resp, pending)

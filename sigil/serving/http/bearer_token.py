@@ -11,8 +11,7 @@ from falcon.asgi import Request
 
 from sigil.protocol.errors import Unauthorized
 from sigil.serving.http.client_address import ClientAddresses
-from sigil.serving.http.limits import FAILURE_COST, AddressLimiter
-from sigil.serving.http.rate_limits import AddressRateLimit
+from sigil.serving.http.rate_limits import FAILURE_COST, AddressLimiter, AddressRateLimit
 from sigil.serving.settings import Secret
 
 _GUESSES_PER_MINUTE = 10
@@ -39,7 +38,7 @@ class BearerTokenGuard:
             # Nothing was guessed.
             raise Unauthorized(self._told)
         with self._guesses.charging_failures(req) as charged:
-            charged.refuse_when_exhausted()
+            charged.check()
             if not self._fits(token):
                 raise Unauthorized(self._told)
 

@@ -1,4 +1,6 @@
-"""From errors to answers: the only place that knows which status a code has (docs/protocol.md, section 4)."""
+"""JSON responses and error responses: the only place that maps an error code to its status (docs/protocol.md, section
+4).
+"""
 
 from __future__ import annotations
 
@@ -51,7 +53,7 @@ _STATUS = {
     "NOT_INITIALIZED": 503,
     "OVERLOADED": 503,
 }
-_OF_STATUS: dict[int, type[Problem]] = {
+_PROBLEM_OF_STATUS: dict[int, type[Problem]] = {
     404: NotFound,
     405: MethodNotAllowed,
     413: PayloadTooLarge,
@@ -60,36 +62,42 @@ _OF_STATUS: dict[int, type[Problem]] = {
 _encode = msgspec.json.Encoder().encode
 
 
-def handle_errors(app: falcon.asgi.App[Any, Any], on_problem: Callable[[Problem], None]) -> None:
-    """Make every exception of `app` an answer of the protocol's form; `on_problem` is told of each Problem."""
-
-    async def problem(_req: object, resp: falcon.asgi.Response, error: Problem, _params: object) -> None:
-        on_problem(error)
-        write(resp, error)
-
-    app.add_error_handler(Exception, _unexpected)
-    app.add_error_handler(falcon.HTTPError, _falcon_error)
-    app.add_error_handler(Problem, problem)
-
-
-def write(resp: falcon.asgi.Response, problem: Problem) -> None:
-    resp.status_code = _STATUS[problem.code]
-    resp.data = _encode(ErrorAnswer(ErrorBody(problem.code, problem.message, dict(problem.details) or None)))
+def answer(resp: falcon.asgi.Response, message: Any, status: int = 200) -> None:
+    """A message as JSON that no cache may store."""
+    resp.status_code = status
+    resp.data = _encode(message)
     resp.content_type = falcon.MEDIA_JSON
     resp.set_header("Cache-Control", "no-store")
+
+
+def write_problem(resp: falcon.asgi.Response, problem: Problem) -> None:
+    body = ErrorAnswer(ErrorBody(problem.code, problem.message, dict(problem.details) or None))
+    answer(resp, body, _STATUS[problem.code])
     if isinstance(problem, Retryable):
         resp.set_header("Retry-After", str(problem.retry_after))
     if problem.code == "UNAUTHORIZED":
         resp.set_header("WWW-Authenticate", "Bearer")
 
 
+def handle_errors(app: falcon.asgi.App[Any, Any], on_problem: Callable[[Problem], None]) -> None:
+    """Every exception of `app` becomes an error response of the protocol; each Problem is passed to `on_problem`."""
+
+    async def problem(_req: object, resp: falcon.asgi.Response, error: Problem, _params: object) -> None:
+        on_problem(error)
+        write_problem(resp, error)
+
+    app.add_error_handler(Exception, _unexpected)
+    app.add_error_handler(falcon.HTTPError, _falcon_error)
+    app.add_error_handler(Problem, problem)
+
+
 async def _falcon_error(_req: object, resp: falcon.asgi.Response, error: falcon.HTTPError, _params: object) -> None:
-    kind = _OF_STATUS.get(error.status_code, InvalidRequest if error.status_code < 500 else Internal)
-    write(resp, kind())
+    kind = _PROBLEM_OF_STATUS.get(error.status_code, InvalidRequest if error.status_code < 500 else Internal)
+    write_problem(resp, kind())
     if error.status_code == 405 and error.headers:
         resp.set_headers(error.headers)
 
 
 async def _unexpected(req: falcon.asgi.Request, resp: falcon.asgi.Response, error: Exception, _params: object) -> None:
     logs.error("internal_error", exc=error, method=req.method, route=req.uri_template)
-    write(resp, Internal())
+    write_problem(resp, Internal())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sigil.protocol.errors import RateLimited
-from sigil.serving.http.limits import FAILURE_COST, AddressLimiter
+from sigil.serving.http.rate_limits import FAILURE_COST, AddressLimiter
 from tests.support.services import Clock
 
 ADDRESS = "192.0.2.1"
