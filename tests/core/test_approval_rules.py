@@ -33,7 +33,15 @@ from sigil.protocol.errors import (
 )
 from sigil.protocol.ids import format_uuid
 from sigil.protocol.keys import P256_ORDER, SECP256K1_ORDER, Suite
-from tests.support.services import ANOTHER, IDENTITY, SOMEBODY, START, Desk, PushDesk, looks_of_all_before_any_decision
+from tests.support.services import (
+    CALLER,
+    IDENTITY,
+    OTHER_CALLER,
+    START,
+    PushServices,
+    Services,
+    all_reads_before_any_transaction,
+)
 
 ANNA, BERT, CARL, DORA, EMIL = (Device.from_secret("ES256", bytes([n]) * 32) for n in range(11, 16))
 STRANGER = Device.from_secret("Ed25519", b"\x07" * 32)
@@ -41,8 +49,8 @@ GROUPS = [[ANNA, BERT], [CARL, DORA], [EMIL]]
 
 
 @pytest.fixture
-def desk() -> Desk:
-    return Desk()
+def services() -> Services:
+    return Services()
 
 
 def crowd(groups: int, members: int, start: int = 0) -> list[list[Device]]:
@@ -58,210 +66,212 @@ def test_no_final_state_has_a_way_out() -> None:
     assert set(MOVES.values()) == set(State) - {State.PENDING}
 
 
-async def test_two_of_three_groups_approve_whoever_of_them_it_is(desk: Desk) -> None:
-    asked = await desk.poll(GROUPS, 2)
+async def test_two_of_three_groups_approve_whoever_of_them_it_is(services: Services) -> None:
+    asked = await services.create_approval(GROUPS, 2)
     assert (asked.status, asked.groups_required, asked.groups_total, asked.challenges_sent) == ("pending", 2, 3, 5)
-    first = await desk.vote(ANNA, asked)
+    first = await services.vote(ANNA, asked)
     assert (first.status, first.group_satisfied, first.groups_satisfied, first.quorum_reached) == (
         "recorded", True, 1, False,
     )  # fmt: skip
-    assert (await desk.vote(BERT, asked)).status == "already_satisfied"
-    last = await desk.vote(DORA, asked)
+    assert (await services.vote(BERT, asked)).status == "already_satisfied"
+    last = await services.vote(DORA, asked)
     assert (last.status, last.groups_satisfied, last.quorum_reached) == ("approved", 2, True)
-    status = await desk.standing(asked)
+    status = await services.approval_status(asked)
     assert (status.status, status.groups_satisfied) == ("approved", [0, 1])
     assert [(vote.group, vote.decision) for vote in status.votes] == [(0, "approved"), (0, "approved"), (1, "approved")]
-    assert desk.events == ["mpa_created", "mpa_vote", "mpa_vote", "mpa_vote", "mpa_approved"]
+    assert services.events == ["mpa_created", "mpa_vote", "mpa_vote", "mpa_vote", "mpa_approved"]
 
 
-async def test_under_continue_it_is_rejected_when_too_few_groups_are_left(desk: Desk) -> None:
-    asked = await desk.poll(GROUPS, 2)
+async def test_under_continue_it_is_rejected_when_too_few_groups_are_left(services: Services) -> None:
+    asked = await services.create_approval(GROUPS, 2)
     for device in (ANNA, EMIL):
-        assert (await desk.vote(device, asked, "rejected")).status == "recorded"
-    assert (await desk.vote(BERT, asked, "rejected")).status == "rejected"
-    assert (await desk.standing(asked)).status == "rejected"
+        assert (await services.vote(device, asked, "rejected")).status == "recorded"
+    assert (await services.vote(BERT, asked, "rejected")).status == "rejected"
+    assert (await services.approval_status(asked)).status == "rejected"
 
 
-async def test_with_reject_on_first_one_rejection_is_enough_even_of_a_satisfied_group(desk: Desk) -> None:
-    asked = await desk.poll(GROUPS, 2, policy="reject_on_first")
-    await desk.vote(ANNA, asked)
-    assert (await desk.vote(BERT, asked, "rejected", reason="cancelled")).status == "rejected"
-    assert (await desk.standing(asked)).votes[1].reason == "cancelled"
+async def test_with_reject_on_first_one_rejection_is_enough_even_of_a_satisfied_group(services: Services) -> None:
+    asked = await services.create_approval(GROUPS, 2, policy="reject_on_first")
+    await services.vote(ANNA, asked)
+    assert (await services.vote(BERT, asked, "rejected", reason="cancelled")).status == "rejected"
+    assert (await services.approval_status(asked)).votes[1].reason == "cancelled"
 
 
-async def test_of_several_who_cancel_at_once_one_tells_of_it(desk: Desk) -> None:
-    asked = await desk.poll(GROUPS, 2)
-    async with looks_of_all_before_any_decision(desk.store, 3):
-        told = await asyncio.gather(*(desk.approvals.cancel(SOMEBODY, asked.request_id) for _ in range(3)))
+async def test_of_several_who_cancel_at_once_one_tells_of_it(services: Services) -> None:
+    asked = await services.create_approval(GROUPS, 2)
+    async with all_reads_before_any_transaction(services.store, 3):
+        told = await asyncio.gather(*(services.approvals.cancel(CALLER, asked.request_id) for _ in range(3)))
     assert {answer.status for answer in told} == {"cancelled"}
-    assert desk.events == ["mpa_created", "mpa_cancelled"]
+    assert services.events == ["mpa_created", "mpa_cancelled"]
 
 
-async def test_whoever_waits_hears_of_every_end_once(desk: Desk) -> None:
-    approved, rejected, cancelled, late = [await desk.poll([[ANNA, BERT], [CARL]], 1) for _ in range(4)]
-    await desk.vote(ANNA, approved)
+async def test_whoever_waits_hears_of_every_end_once(services: Services) -> None:
+    approved, rejected, cancelled, late = [await services.create_approval([[ANNA, BERT], [CARL]], 1) for _ in range(4)]
+    await services.vote(ANNA, approved)
     for device in (ANNA, BERT, CARL):
-        await desk.vote(device, rejected, "rejected")
+        await services.vote(device, rejected, "rejected")
     for _ in range(2):
-        await desk.approvals.cancel(SOMEBODY, cancelled.request_id)
-    desk.clock.now += 301
-    await desk.sweep()
-    ended = [format_uuid(name) for name in (await desk.store.ends(0)).ids]
+        await services.approvals.cancel(CALLER, cancelled.request_id)
+    services.clock.now += 301
+    await services.sweep()
+    ended = [format_uuid(name) for name in (await services.store.ends(0)).ids]
     assert ended == [asked.mpa_id for asked in (approved, rejected, cancelled, late)]
 
 
 @pytest.mark.parametrize("swept", [True, False])
-async def test_it_times_out_at_the_second_that_it_names_and_is_readable_for_a_day(desk: Desk, swept: bool) -> None:
-    asked = await desk.poll(GROUPS, 2, seconds=60)
-    await desk.vote(ANNA, asked)
-    desk.clock.now = int(START) + 59.999
-    assert (await desk.standing(asked)).status == "pending"
-    desk.clock.now = int(START) + 60
+async def test_it_times_out_at_the_second_that_it_names_and_is_readable_for_a_day(
+    services: Services, swept: bool
+) -> None:
+    asked = await services.create_approval(GROUPS, 2, seconds=60)
+    await services.vote(ANNA, asked)
+    services.clock.now = int(START) + 59.999
+    assert (await services.approval_status(asked)).status == "pending"
+    services.clock.now = int(START) + 60
     if swept:
-        await desk.sweep()
-    assert (await desk.standing(asked)).status == "timeout"
+        await services.sweep()
+    assert (await services.approval_status(asked)).status == "timeout"
     with pytest.raises(MpaExpired):
-        await desk.vote(CARL, asked)
+        await services.vote(CARL, asked)
     with pytest.raises(MpaClosed):
-        await desk.approvals.cancel(SOMEBODY, asked.request_id)
-    assert desk.events.count("mpa_timeout") == swept
-    desk.clock.now = int(START) + 60 + 86_399
-    assert len((await desk.standing(asked)).votes) == 1
-    desk.clock.now += 1
+        await services.approvals.cancel(CALLER, asked.request_id)
+    assert services.events.count("mpa_timeout") == swept
+    services.clock.now = int(START) + 60 + 86_399
+    assert len((await services.approval_status(asked)).votes) == 1
+    services.clock.now += 1
     with pytest.raises(MpaNotFound):
-        await desk.standing(asked)
+        await services.approval_status(asked)
 
 
 @pytest.mark.parametrize("days", [-1, -1000])
-async def test_a_clock_that_is_set_back_gives_no_request_a_longer_life(desk: Desk, days: int) -> None:
-    asked = await desk.poll(GROUPS, 2)
-    await desk.vote(ANNA, asked)
-    desk.clock.now -= 4
-    assert (await desk.standing(asked)).status == "pending"
-    desk.clock.now += 4 + days * 86_400
-    assert (await desk.standing(asked)).status == "timeout"
+async def test_a_clock_that_is_set_back_gives_no_request_a_longer_life(services: Services, days: int) -> None:
+    asked = await services.create_approval(GROUPS, 2)
+    await services.vote(ANNA, asked)
+    services.clock.now -= 4
+    assert (await services.approval_status(asked)).status == "pending"
+    services.clock.now += 4 + days * 86_400
+    assert (await services.approval_status(asked)).status == "timeout"
     with pytest.raises(MpaExpired):
-        await desk.vote(CARL, asked)
+        await services.vote(CARL, asked)
 
 
-async def test_a_second_answer_is_refused_before_and_after_the_end(desk: Desk) -> None:
-    asked = await desk.poll(GROUPS, 2)
-    await desk.vote(ANNA, asked)
+async def test_a_second_answer_is_refused_before_and_after_the_end(services: Services) -> None:
+    asked = await services.create_approval(GROUPS, 2)
+    await services.vote(ANNA, asked)
     with pytest.raises(AlreadyAnswered):
-        await desk.vote(ANNA, asked, "rejected")
-    await desk.vote(EMIL, asked)
+        await services.vote(ANNA, asked, "rejected")
+    await services.vote(EMIL, asked)
     with pytest.raises(AlreadyAnswered):
-        await desk.vote(ANNA, asked)
+        await services.vote(ANNA, asked)
     with pytest.raises(MpaClosed) as closed:
-        await desk.vote(CARL, asked, "rejected")
+        await services.vote(CARL, asked, "rejected")
     assert closed.value.details == {"status": "approved"}
 
 
 @pytest.mark.parametrize(("suite", "order"), [("ES256", P256_ORDER), ("ES256K", SECP256K1_ORDER)])
 async def test_a_vote_is_kept_with_s_in_the_lower_half_whichever_its_device_signed(
-    desk: Desk, suite: Suite, order: int
+    services: Services, suite: Suite, order: int
 ) -> None:
     """An auditor may use a library that knows no other: libsecp256k1 is one."""
     device = Device.generate(suite)
-    asked = await desk.poll([[device]], 1)
-    lower = device.sign_vote(json.loads(bytes((await desk.standing(asked)).action_context)), "approved")
+    asked = await services.create_approval([[device]], 1)
+    lower = device.sign_vote(json.loads(bytes((await services.approval_status(asked)).action_context)), "approved")
     upper = lower[:32] + (order - int.from_bytes(lower[32:])).to_bytes(32)
-    await desk.approvals.answer(mpa.RespondMpa(**device.vote_body(asked.mpa_id, "approved", upper)))
-    (vote,) = (await desk.standing(asked)).votes
+    await services.approvals.answer(mpa.RespondMpa(**device.vote_body(asked.mpa_id, "approved", upper)))
+    (vote,) = (await services.approval_status(asked)).votes
     assert vote.signature == encode_base64(lower)
 
 
-async def test_who_is_no_member_or_signs_something_else_changes_nothing(desk: Desk) -> None:
-    asked, other = await desk.poll(GROUPS, 2), await desk.poll([[STRANGER]], 1)
+async def test_who_is_no_member_or_signs_something_else_changes_nothing(services: Services) -> None:
+    asked, other = await services.create_approval(GROUPS, 2), await services.create_approval([[STRANGER]], 1)
     with pytest.raises(InvalidSignature):
-        await desk.vote(STRANGER, asked)
+        await services.vote(STRANGER, asked)
     with pytest.raises(InvalidSignature):
-        await desk.vote(ANNA, asked, "approved", signed="rejected")
+        await services.vote(ANNA, asked, "approved", signed="rejected")
     with pytest.raises(InvalidSignature):
-        await desk.vote(ANNA, asked, "rejected", signed="approved")
-    context = json.loads(bytes((await desk.standing(other)).action_context))
+        await services.vote(ANNA, asked, "rejected", signed="approved")
+    context = json.loads(bytes((await services.approval_status(other)).action_context))
     elsewhere = ANNA.vote_body(asked.mpa_id, "approved", ANNA.sign_vote(context, "approved"))
     with pytest.raises(InvalidSignature):
-        await desk.approvals.answer(mpa.RespondMpa(**elsewhere))
-    assert (await desk.standing(asked)).votes == []
-    assert desk.events.count("mpa_signature_failed") == 4
+        await services.approvals.answer(mpa.RespondMpa(**elsewhere))
+    assert (await services.approval_status(asked)).votes == []
+    assert services.events.count("mpa_signature_failed") == 4
 
 
 @pytest.mark.parametrize("mpa_id", ["", "x", "11111111-1111-4111-8111-111111111111"])
-async def test_what_does_not_exist_cannot_be_voted_on(desk: Desk, mpa_id: str) -> None:
+async def test_what_does_not_exist_cannot_be_voted_on(services: Services, mpa_id: str) -> None:
     given = mpa.RespondMpa(mpa_id, "approved", "AAAA", fingerprint=ANNA.fingerprint)
     with pytest.raises(MpaNotFound):
-        await desk.approvals.answer(given)
+        await services.approvals.answer(given)
 
 
-async def test_for_another_owner_it_does_not_exist(desk: Desk) -> None:
-    asked = await desk.poll(GROUPS, 2, name="payment-7")
-    for call in (desk.approvals.status, desk.approvals.cancel):
+async def test_for_another_owner_it_does_not_exist(services: Services) -> None:
+    asked = await services.create_approval(GROUPS, 2, name="payment-7")
+    for call in (services.approvals.status, services.approvals.cancel):
         with pytest.raises(MpaNotFound):
-            await call(ANOTHER, "payment-7")
-    mine = await desk.poll(GROUPS, 1, ANOTHER, name="payment-7", body=b"another")
+            await call(OTHER_CALLER, "payment-7")
+    mine = await services.create_approval(GROUPS, 1, OTHER_CALLER, name="payment-7", body=b"another")
     assert mine.mpa_id != asked.mpa_id
 
 
-async def test_the_owner_cancels_once_or_more_often_but_not_what_has_ended(desk: Desk) -> None:
-    asked = await desk.poll(GROUPS, 2)
+async def test_the_owner_cancels_once_or_more_often_but_not_what_has_ended(services: Services) -> None:
+    asked = await services.create_approval(GROUPS, 2)
     for _ in range(2):
-        assert (await desk.approvals.cancel(SOMEBODY, asked.request_id)).status == "cancelled"
+        assert (await services.approvals.cancel(CALLER, asked.request_id)).status == "cancelled"
     with pytest.raises(MpaClosed):
-        await desk.vote(ANNA, asked)
-    assert desk.events.count("mpa_cancelled") == 1
-    asked = await desk.poll(GROUPS, 1)
-    await desk.vote(ANNA, asked)
+        await services.vote(ANNA, asked)
+    assert services.events.count("mpa_cancelled") == 1
+    asked = await services.create_approval(GROUPS, 1)
+    await services.vote(ANNA, asked)
     with pytest.raises(MpaClosed):
-        await desk.approvals.cancel(SOMEBODY, asked.request_id)
+        await services.approvals.cancel(CALLER, asked.request_id)
 
 
-async def test_the_same_request_is_asked_once_and_another_under_its_name_never(desk: Desk) -> None:
-    asked = await desk.poll(GROUPS, 1, name="payment-7", seconds=60)
-    assert await desk.poll(GROUPS, 1, name="payment-7", seconds=60) == asked
+async def test_the_same_request_is_asked_once_and_another_under_its_name_never(services: Services) -> None:
+    asked = await services.create_approval(GROUPS, 1, name="payment-7", seconds=60)
+    assert await services.create_approval(GROUPS, 1, name="payment-7", seconds=60) == asked
     with pytest.raises(RequestIdConflict):
-        await desk.poll(GROUPS, 2, name="payment-7", body=b"another body")
-    await desk.vote(ANNA, asked)
-    again = await desk.poll(GROUPS, 1, name="payment-7", seconds=60)
+        await services.create_approval(GROUPS, 2, name="payment-7", body=b"another body")
+    await services.vote(ANNA, asked)
+    again = await services.create_approval(GROUPS, 1, name="payment-7", seconds=60)
     assert (again.mpa_id, again.status) == (asked.mpa_id, "approved")
-    assert desk.events.count("mpa_created") == 1
+    assert services.events.count("mpa_created") == 1
 
 
 @pytest.mark.parametrize("swept", [True, False])
-async def test_a_name_is_remembered_for_a_day_after_the_end_and_free_then(desk: Desk, swept: bool) -> None:
-    asked = await desk.poll(GROUPS, 1, name="n")
-    await desk.vote(ANNA, asked)
-    desk.clock.now = int(START) + 86_399
-    assert (await desk.poll(GROUPS, 1, name="n")).mpa_id == asked.mpa_id
-    desk.clock.now += 1
+async def test_a_name_is_remembered_for_a_day_after_the_end_and_free_then(services: Services, swept: bool) -> None:
+    asked = await services.create_approval(GROUPS, 1, name="n")
+    await services.vote(ANNA, asked)
+    services.clock.now = int(START) + 86_399
+    assert (await services.create_approval(GROUPS, 1, name="n")).mpa_id == asked.mpa_id
+    services.clock.now += 1
     if swept:
-        await desk.sweep()
-    new = await desk.poll(GROUPS, 1, name="n", body=b"another body")
+        await services.sweep()
+    new = await services.create_approval(GROUPS, 1, name="n", body=b"another body")
     assert new.mpa_id != asked.mpa_id
-    await desk.sweep()
-    assert (await desk.standing(new)).mpa_id == new.mpa_id
+    await services.sweep()
+    assert (await services.approval_status(new)).mpa_id == new.mpa_id
 
 
-async def test_the_sweep_leaves_nothing_of_what_is_over(desk: Desk) -> None:
+async def test_the_sweep_leaves_nothing_of_what_is_over(services: Services) -> None:
     for end in range(3):
-        asked = await desk.poll(GROUPS, 2)
-        await desk.vote(ANNA, asked, "rejected", reason="unknown_trigger" if end == 2 else None)
+        asked = await services.create_approval(GROUPS, 2)
+        await services.vote(ANNA, asked, "rejected", reason="unknown_trigger" if end == 2 else None)
         if end == 1:
-            await desk.approvals.cancel(SOMEBODY, asked.request_id)
+            await services.approvals.cancel(CALLER, asked.request_id)
     for _ in range(3):
-        desk.clock.now += 90_000
-        await desk.sweep()
-    assert desk.store.usage().used == 0
+        services.clock.now += 90_000
+        await services.sweep()
+    assert services.store.usage().used == 0
 
 
-async def test_a_device_that_was_only_asked_with_others_is_forgotten_by_itself(desk: Desk) -> None:
+async def test_a_device_that_was_only_asked_with_others_is_forgotten_by_itself(services: Services) -> None:
     """Its ledger outlives neither the request nor the minute of its rate."""
-    await desk.poll([[ANNA]], 1, seconds=60)
-    assert await desk.store.get(ledger_key(ANNA.public.wire)) is not None
+    await services.create_approval([[ANNA]], 1, seconds=60)
+    assert await services.store.get(ledger_key(ANNA.public.wire)) is not None
     for _ in range(2):
-        desk.clock.now += 61
-        await desk.sweep()
-    assert await desk.store.get(ledger_key(ANNA.public.wire)) is None
+        services.clock.now += 61
+        await services.sweep()
+    assert await services.store.get(ledger_key(ANNA.public.wire)) is None
 
 
 @pytest.mark.parametrize(
@@ -271,112 +281,112 @@ async def test_a_device_that_was_only_asked_with_others_is_forgotten_by_itself(d
         ([[ANNA, BERT, ANNA]], "$.groups[0].members[2]"),
     ],
 )
-async def test_a_device_is_a_member_once(desk: Desk, groups: list[list[Device]], at: str) -> None:
+async def test_a_device_is_a_member_once(services: Services, groups: list[list[Device]], at: str) -> None:
     with pytest.raises(InvalidRequest) as refused:
-        await desk.poll(groups, 1)
+        await services.create_approval(groups, 1)
     assert refused.value.details["path"] == at
 
 
-async def test_more_groups_than_there_are_cannot_be_required(desk: Desk) -> None:
+async def test_more_groups_than_there_are_cannot_be_required(services: Services) -> None:
     with pytest.raises(InvalidRequest) as refused:
-        await desk.poll(GROUPS, 4)
+        await services.create_approval(GROUPS, 4)
     assert refused.value.details["path"] == "$.required"
 
 
-async def test_the_servers_own_key_is_no_member(desk: Desk) -> None:
+async def test_the_servers_own_key_is_no_member(services: Services) -> None:
     wanted = mpa.CreateMpa(
         Action("t", "d"),
         1,
         [mpa.WantedGroup([mpa.WantedMember(encode_base64(key.public.wire))]) for key in IDENTITY.keys.values()],
     )
     with pytest.raises(InvalidPublicKey):
-        await desk.approvals.request(SOMEBODY, wanted, b"")
+        await services.approvals.request(CALLER, wanted, b"")
 
 
 async def test_a_members_limit_refuses_the_whole_request_and_names_nobody() -> None:
-    desk = Desk(Policy(Limits(max_pending=1, per_minute=0)))
-    await desk.ask(ANNA)
+    services = Services(Policy(Limits(max_pending=1, per_minute=0)))
+    await services.create_challenge(ANNA)
     with pytest.raises(TooManyPending) as refused:
-        await desk.poll(GROUPS, 2)
+        await services.create_approval(GROUPS, 2)
     assert ANNA.fingerprint[:8] not in refused.value.message
     assert not refused.value.details
-    assert await desk.poll([[CARL, DORA], [EMIL]], 1)
+    assert await services.create_approval([[CARL, DORA], [EMIL]], 1)
     with pytest.raises(TooManyPending):
-        await desk.ask(CARL)
-    assert await desk.ask(BERT)
+        await services.create_challenge(CARL)
+    assert await services.create_challenge(BERT)
 
 
-async def test_a_vote_or_an_end_makes_room_for_the_next(desk: Desk) -> None:
-    desk = Desk(Policy(Limits(max_pending=1, per_minute=0)))
-    asked = await desk.poll(GROUPS, 2)
-    await desk.vote(ANNA, asked)
-    await desk.ask(ANNA)
+async def test_a_vote_or_an_end_makes_room_for_the_next(services: Services) -> None:
+    services = Services(Policy(Limits(max_pending=1, per_minute=0)))
+    asked = await services.create_approval(GROUPS, 2)
+    await services.vote(ANNA, asked)
+    await services.create_challenge(ANNA)
     with pytest.raises(TooManyPending):
-        await desk.ask(CARL)
-    await desk.vote(EMIL, asked)
-    await desk.ask(CARL)
+        await services.create_challenge(CARL)
+    await services.vote(EMIL, asked)
+    await services.create_challenge(CARL)
 
 
 async def test_the_rate_of_a_member_holds_over_challenges_and_requests() -> None:
-    desk = Desk(Policy(Limits(max_pending=100, per_minute=2)))
-    await desk.ask(ANNA)
-    await desk.poll([[ANNA]], 1)
+    services = Services(Policy(Limits(max_pending=100, per_minute=2)))
+    await services.create_challenge(ANNA)
+    await services.create_approval([[ANNA]], 1)
     with pytest.raises(RateLimited):
-        await desk.poll([[ANNA, BERT]], 1)
+        await services.create_approval([[ANNA, BERT]], 1)
     for _ in range(2):
-        await desk.ask(BERT)
+        await services.create_challenge(BERT)
 
 
-async def test_who_did_not_expect_to_be_asked_is_left_in_peace(desk: Desk) -> None:
-    asked = await desk.poll(GROUPS, 2)
-    await desk.vote(ANNA, asked, "rejected", reason="unknown_trigger")
+async def test_who_did_not_expect_to_be_asked_is_left_in_peace(services: Services) -> None:
+    asked = await services.create_approval(GROUPS, 2)
+    await services.vote(ANNA, asked, "rejected", reason="unknown_trigger")
     with pytest.raises(RateLimited):
-        await desk.ask(ANNA)
+        await services.create_challenge(ANNA)
     with pytest.raises(RateLimited):
-        await desk.poll([[ANNA], [STRANGER]], 1)
-    await desk.ask(STRANGER)
-    await desk.ask(ANNA, ANOTHER)
+        await services.create_approval([[ANNA], [STRANGER]], 1)
+    await services.create_challenge(STRANGER)
+    await services.create_challenge(ANNA, OTHER_CALLER)
 
 
-async def test_a_device_sees_in_its_inbox_what_it_has_not_answered(desk: Desk) -> None:
-    challenge, asked = await desk.ask(ANNA), await desk.poll(GROUPS, 2)
-    listed = await desk.listed(ANNA)
+async def test_a_device_sees_in_its_inbox_what_it_has_not_answered(services: Services) -> None:
+    challenge, asked = await services.create_challenge(ANNA), await services.create_approval(GROUPS, 2)
+    listed = await services.pending_list(ANNA)
     assert [payload.challenge_id for payload in listed.challenges] == [challenge.challenge_id]
     assert [payload.mpa_id for payload in listed.mpa] == [asked.mpa_id]
-    await desk.vote(ANNA, asked)
-    desk.clock.now += 1
-    assert (await desk.listed(ANNA)).mpa == []
-    assert [payload.mpa_id for payload in (await desk.listed(CARL)).mpa] == [asked.mpa_id]
-    await desk.vote(EMIL, asked)
-    desk.clock.now += 1
-    assert (await desk.listed(CARL)).mpa == []
+    await services.vote(ANNA, asked)
+    services.clock.now += 1
+    assert (await services.pending_list(ANNA)).mpa == []
+    assert [payload.mpa_id for payload in (await services.pending_list(CARL)).mpa] == [asked.mpa_id]
+    await services.vote(EMIL, asked)
+    services.clock.now += 1
+    assert (await services.pending_list(CARL)).mpa == []
 
 
 async def test_who_asks_does_not_decide_where_that_is_the_policy() -> None:
-    desk = Desk(exclude_requester=True)
+    services = Services(exclude_requester=True)
     action = Action("deploy", "Deploy", {"requested_by": ANNA.fingerprint})
-    asked = await desk.poll(GROUPS, 2, action=action)
+    asked = await services.create_approval(GROUPS, 2, action=action)
     assert asked.challenges_sent == 4
-    assert (await desk.listed(ANNA)).mpa == []
+    assert (await services.pending_list(ANNA)).mpa == []
     with pytest.raises(NotEligible):
-        await desk.vote(ANNA, asked)
-    await desk.vote(BERT, asked, "rejected")
-    assert (await desk.vote(EMIL, asked, "rejected")).status == "rejected"
+        await services.vote(ANNA, asked)
+    await services.vote(BERT, asked, "rejected")
+    assert (await services.vote(EMIL, asked, "rejected")).status == "rejected"
     with pytest.raises(InvalidRequest) as refused:
-        await desk.poll([[ANNA], [BERT]], 2, action=action)
+        await services.create_approval([[ANNA], [BERT]], 2, action=action)
     assert refused.value.details["path"] == "$.groups"
-    plain = Desk()
-    assert (await plain.vote(ANNA, await plain.poll([[ANNA]], 1, action=action))).status == "approved"
+    plain = Services()
+    assert (await plain.vote(ANNA, await plain.create_approval([[ANNA]], 1, action=action))).status == "approved"
 
 
-async def test_a_long_poll_ends_with_the_deciding_vote(desk: Desk) -> None:
-    asked = await desk.poll(GROUPS, 2)
-    waiting = asyncio.create_task(desk.approvals.status(SOMEBODY, asked.request_id, 25))
-    while not len(desk.waiters):
+async def test_a_long_poll_ends_with_the_deciding_vote(services: Services) -> None:
+    asked = await services.create_approval(GROUPS, 2)
+    waiting = asyncio.create_task(services.approvals.status(CALLER, asked.request_id, 25))
+    while not len(services.long_polls):
         await asyncio.sleep(0)
-    await desk.vote(ANNA, asked)
-    await desk.vote(EMIL, asked)
-    desk.waiters.wake((await desk.store.ends(0)).ids)
+    await services.vote(ANNA, asked)
+    await services.vote(EMIL, asked)
+    services.long_polls.wake((await services.store.ends(0)).ids)
     assert (await waiting).status == "approved"
 
 
@@ -385,106 +395,106 @@ def usable(crowd: list[list[Device]]) -> list[Device]:
 
 
 async def test_a_thousand_members_are_asked_in_batches_and_released_in_batches() -> None:
-    desk = PushDesk(Policy(Limits(max_pending=1, per_minute=0)), size=16 << 20)
+    services = PushServices(Policy(Limits(max_pending=1, per_minute=0)), size=16 << 20)
     groups = crowd(20, 50)
-    asked = await desk.poll(groups, 20)
+    asked = await services.create_approval(groups, 20)
     assert asked.challenges_sent == 1000
-    assert desk.store.count(FAN_OUT) == 1
-    await desk.fan_outs.run_pending()
-    assert desk.store.count(FAN_OUT) == 0
+    assert services.store.count(FAN_OUT) == 1
+    await services.fan_outs.run_pending()
+    assert services.store.count(FAN_OUT) == 0
     for _ in range(10):
-        await desk.send()
-    assert {push.fingerprint for push in desk.relay.pushes} == {device.fingerprint for device in usable(groups)}
-    assert len(desk.relay.pushes) == 1000
+        await services.send_due_pushes()
+    assert {push.fingerprint for push in services.relay.pushes} == {device.fingerprint for device in usable(groups)}
+    assert len(services.relay.pushes) == 1000
     last = groups[19][49]
     with pytest.raises(TooManyPending):
-        await desk.ask(last)
+        await services.create_challenge(last)
     for group in groups:
-        await desk.vote(group[0], asked)
-    assert (await desk.standing(asked)).status == "approved"
-    desk.relay.pushes.clear()
-    await desk.fan_outs.run_pending()
+        await services.vote(group[0], asked)
+    assert (await services.approval_status(asked)).status == "approved"
+    services.relay.pushes.clear()
+    await services.fan_outs.run_pending()
     for _ in range(10):
-        desk.clock.now += 2
-        await desk.send()
-    cleared = {push.fingerprint for push in desk.relay.pushes}
+        services.clock.now += 2
+        await services.send_due_pushes()
+    cleared = {push.fingerprint for push in services.relay.pushes}
     assert cleared == {device.fingerprint for group in groups for device in group[1:]}
-    await desk.ask(last)
+    await services.create_challenge(last)
 
 
 @pytest.mark.parametrize("place", [0, MEMBERS_AT_ONCE, 2 * MEMBERS_AT_ONCE + 7])
 async def test_when_one_of_many_may_not_be_asked_all_are_as_before(place: int) -> None:
-    desk = Desk(Policy(Limits(max_pending=1, per_minute=1)), size=16 << 20)
+    services = Services(Policy(Limits(max_pending=1, per_minute=1)), size=16 << 20)
     groups = crowd(4, 40)
     members = usable(groups)
-    await desk.ask(members[place])
-    before = desk.store.count(APPROVAL)
+    await services.create_challenge(members[place])
+    before = services.store.count(APPROVAL)
     with pytest.raises(TooManyPending):
-        await desk.poll(groups, 1)
-    assert desk.store.count(APPROVAL) == before
-    assert await desk.poll([[device for device in members[:40] if device is not members[place]]], 1)
+        await services.create_approval(groups, 1)
+    assert services.store.count(APPROVAL) == before
+    assert await services.create_approval([[device for device in members[:40] if device is not members[place]]], 1)
     for device in (members[50 + (place == 50)], members[-1]):
-        await desk.ask(device)
+        await services.create_challenge(device)
 
 
 async def test_a_store_that_becomes_full_meanwhile_makes_no_request_of_many_and_leaves_no_trace() -> None:
-    desk = Desk(Policy(Limits(max_pending=1, per_minute=0)), size=1 << 20)
+    services = Services(Policy(Limits(max_pending=1, per_minute=0)), size=1 << 20)
     old = Vote(bytes(8_650), 1, 2)
     for number in range(102):
         key = vote_key(b"an earlier one", number)
-        await desk.store.transact([], lambda _now, _rows, key=key: Decision(None, ((key, old),)))
-    before = desk.store.usage()
+        await services.store.transact([], lambda _now, _rows, key=key: Decision(None, ((key, old),)))
+    before = services.store.usage()
     # There is room for all votes, and for some of the members' ledgers before creation stops.
     assert 0.84 * before.size < before.used < 0.85 * before.size
     with pytest.raises(Overloaded):
-        await desk.poll(crowd(4, 40), 1)
-    assert desk.store.usage() == before
+        await services.create_approval(crowd(4, 40), 1)
+    assert services.store.usage() == before
 
 
 async def test_there_is_a_request_only_with_room_for_the_votes_of_all_that_may_come() -> None:
-    desk = Desk(Policy(Limits(max_pending=20, per_minute=0)), size=32_000)
+    services = Services(Policy(Limits(max_pending=20, per_minute=0)), size=32_000)
     groups = crowd(2, 20)
-    asked = await desk.poll(groups, 2)
-    assert 2 * desk.store.usage().used < desk.store.usage().size
+    asked = await services.create_approval(groups, 2)
+    assert 2 * services.store.usage().used < services.store.usage().size
     with pytest.raises(Overloaded) as refused:
-        await desk.poll(groups, 2)
+        await services.create_approval(groups, 2)
     assert refused.value.retry_after == 5
     for device in groups[0]:
-        await desk.vote(device, asked, "rejected")
-    assert (await desk.standing(asked)).status == "rejected"
-    assert desk.store.usage().reserved == 0
+        await services.vote(device, asked, "rejected")
+    assert (await services.approval_status(asked)).status == "rejected"
+    assert services.store.usage().reserved == 0
 
 
 async def test_many_that_ask_many_at_once_do_not_all_take_the_same_room() -> None:
-    desk = Desk(Policy(Limits(max_pending=20, per_minute=0)), size=160_000)
+    services = Services(Policy(Limits(max_pending=20, per_minute=0)), size=160_000)
     groups = crowd(2, 40)
-    outcomes = await asyncio.gather(*(desk.poll(groups, 1) for _ in range(8)), return_exceptions=True)
+    outcomes = await asyncio.gather(*(services.create_approval(groups, 1) for _ in range(8)), return_exceptions=True)
     refused = [outcome for outcome in outcomes if isinstance(outcome, Overloaded)]
-    assert 0 < desk.store.count(APPROVAL) == 8 - len(refused) < 8
-    usage = desk.store.usage()
+    assert 0 < services.store.count(APPROVAL) == 8 - len(refused) < 8
+    usage = services.store.usage()
     assert usage.used + usage.reserved < usage.size
-    assert len((await desk.listed(groups[0][0])).mpa) == 8 - len(refused)
+    assert len((await services.pending_list(groups[0][0])).mpa) == 8 - len(refused)
 
 
 async def test_two_workers_that_are_asked_the_same_at_once_make_one_request_of_many() -> None:
-    desk = Desk(Policy(Limits(max_pending=2, per_minute=0)), size=16 << 20)
+    services = Services(Policy(Limits(max_pending=2, per_minute=0)), size=16 << 20)
     groups = crowd(4, 40)
-    asked = await asyncio.gather(*(desk.poll(groups, 1, name="n") for _ in range(2)))
+    asked = await asyncio.gather(*(services.create_approval(groups, 1, name="n") for _ in range(2)))
     assert len({one.mpa_id for one in asked}) == 1
-    assert desk.store.count(APPROVAL) == 1
-    assert desk.events.count("mpa_created") == 1
+    assert services.store.count(APPROVAL) == 1
+    assert services.events.count("mpa_created") == 1
     for device in (groups[0][0], groups[3][39]):
-        await desk.ask(device)
+        await services.create_challenge(device)
 
 
 async def test_an_end_while_members_are_still_being_asked_asks_no_more_of_them() -> None:
-    desk = PushDesk(size=16 << 20)
+    services = PushServices(size=16 << 20)
     groups = crowd(4, 40)
-    asked = await desk.poll(groups, 1)
-    await desk.vote(groups[0][0], asked)
-    await desk.fan_outs.run_pending()
+    asked = await services.create_approval(groups, 1)
+    await services.vote(groups[0][0], asked)
+    await services.fan_outs.run_pending()
     for _ in range(5):
-        desk.clock.now += 2
-        await desk.send()
-    assert desk.relay.pushes == []
-    assert (await desk.listed(groups[3][39])).mpa == []
+        services.clock.now += 2
+        await services.send_due_pushes()
+    assert services.relay.pushes == []
+    assert (await services.pending_list(groups[3][39])).mpa == []

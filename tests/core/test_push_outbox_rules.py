@@ -26,7 +26,7 @@ from sigil.core.push_outbox import (
 )
 from sigil.device import Device
 from sigil.protocol.errors import InvalidSignature
-from tests.support.services import SOMEBODY, START, Desk, PushDesk
+from tests.support.services import CALLER, START, PushServices, Services
 
 DEVICE = Device.from_secret("ES256", b"\x07" * 32)
 NOW = 1_000_000.5
@@ -241,157 +241,157 @@ def test_a_push_of_an_expired_challenge_waits_for_the_sweep_and_is_in_nobodys_wa
 
 
 async def test_a_challenge_is_pushed_once_and_its_status_tells_so() -> None:
-    desk = PushDesk()
-    created = await desk.ask(DEVICE)
-    assert await desk.push_of(created) == ("queued", None)
-    await desk.send()
-    await desk.send()
-    assert desk.relay.keys() == [f"{created.challenge_id}:challenge"]
-    assert await desk.push_of(created) == ("delivered", None)
-    assert desk.store.count(OUTBOX) == 0
+    services = PushServices()
+    created = await services.create_challenge(DEVICE)
+    assert await services.push_status(created) == ("queued", None)
+    await services.send_due_pushes()
+    await services.send_due_pushes()
+    assert services.relay.keys() == [f"{created.challenge_id}:challenge"]
+    assert await services.push_status(created) == ("delivered", None)
+    assert services.store.count(OUTBOX) == 0
 
 
 async def test_without_push_nothing_is_entered() -> None:
-    desk = Desk()
-    created = await desk.ask(DEVICE)
-    assert desk.store.count(OUTBOX) == 0
-    assert (await desk.challenges.status(SOMEBODY, created.challenge_id)).push.status == "disabled"
+    services = Services()
+    created = await services.create_challenge(DEVICE)
+    assert services.store.count(OUTBOX) == 0
+    assert (await services.challenges.status(CALLER, created.challenge_id)).push.status == "disabled"
 
 
 async def test_an_idempotent_repeat_is_not_pushed_again() -> None:
-    desk = PushDesk()
-    await desk.ask(DEVICE, key="once")
-    await desk.ask(DEVICE, key="once")
-    await desk.send()
-    assert len(desk.relay.pushes) == 1
+    services = PushServices()
+    await services.create_challenge(DEVICE, key="once")
+    await services.create_challenge(DEVICE, key="once")
+    await services.send_due_pushes()
+    assert len(services.relay.pushes) == 1
 
 
 async def test_what_was_answered_before_its_push_went_out_is_not_pushed() -> None:
-    desk = PushDesk()
-    await desk.approve(DEVICE, await desk.ask(DEVICE))
-    await desk.reject(DEVICE, await desk.ask(DEVICE))
-    await desk.challenges.cancel(SOMEBODY, (await desk.ask(DEVICE)).challenge_id)
-    assert desk.store.count(OUTBOX) == 0
-    await desk.send()
-    assert desk.relay.pushes == []
+    services = PushServices()
+    await services.approve(DEVICE, await services.create_challenge(DEVICE))
+    await services.reject(DEVICE, await services.create_challenge(DEVICE))
+    await services.challenges.cancel(CALLER, (await services.create_challenge(DEVICE)).challenge_id)
+    assert services.store.count(OUTBOX) == 0
+    await services.send_due_pushes()
+    assert services.relay.pushes == []
 
 
 @pytest.mark.parametrize("how", ["cancelled", "expired", "wrong_code"])
 async def test_an_end_that_was_not_the_devices_own_clears_its_notification(how: str) -> None:
-    desk = PushDesk()
-    created = await desk.ask(DEVICE, seconds=30, matching=True)
-    await desk.send()
+    services = PushServices()
+    created = await services.create_challenge(DEVICE, seconds=30, matching=True)
+    await services.send_due_pushes()
     if how == "cancelled":
-        await desk.challenges.cancel(SOMEBODY, created.challenge_id)
+        await services.challenges.cancel(CALLER, created.challenge_id)
     elif how == "wrong_code":
         assert created.match_code is not None
         for _ in range(3):
             with pytest.raises(InvalidSignature):
-                await desk.approve(DEVICE, created, f"{(int(created.match_code) + 1) % 100:02d}")
+                await services.approve(DEVICE, created, f"{(int(created.match_code) + 1) % 100:02d}")
     else:
-        desk.clock.now += 31
-        await desk.sweep()
-    await desk.send()
+        services.clock.now += 31
+        await services.sweep()
+    await services.send_due_pushes()
     status = "rejected" if how == "wrong_code" else how
-    clear = desk.relay.pushes[-1]
-    assert desk.relay.keys() == [f"{created.challenge_id}:challenge", f"{created.challenge_id}:clear"]
+    clear = services.relay.pushes[-1]
+    assert services.relay.keys() == [f"{created.challenge_id}:challenge", f"{created.challenge_id}:clear"]
     assert (
         bytes(clear.payload)
         == f'{{"type":"clear","challenge_id":"{created.challenge_id}","status":"{status}"}}'.encode()
     )
-    assert desk.store.count(OUTBOX) == 0
+    assert services.store.count(OUTBOX) == 0
 
 
 async def test_the_devices_own_answer_clears_nothing() -> None:
-    desk = PushDesk()
-    asked = [await desk.ask(DEVICE) for _ in range(2)]
-    await desk.send()
-    await desk.approve(DEVICE, asked[0])
-    await desk.reject(DEVICE, asked[1])
-    await desk.send()
-    assert len(desk.relay.pushes) == 2
+    services = PushServices()
+    asked = [await services.create_challenge(DEVICE) for _ in range(2)]
+    await services.send_due_pushes()
+    await services.approve(DEVICE, asked[0])
+    await services.reject(DEVICE, asked[1])
+    await services.send_due_pushes()
+    assert len(services.relay.pushes) == 2
 
 
 async def test_a_worker_that_dies_with_a_push_leaves_it_to_another_under_the_same_key() -> None:
-    desk = PushDesk()
-    created = await desk.ask(DEVICE)
-    await desk.pushes.claim(desk.own.take(9))
-    desk.clock.now += LEASE_SECONDS - 1
-    await desk.send()
-    assert desk.relay.pushes == []
-    desk.clock.now += 1
-    await desk.send()
-    assert await desk.push_of(created) == ("delivered", None)
+    services = PushServices()
+    created = await services.create_challenge(DEVICE)
+    await services.pushes.claim(services.worker_backlog.take(9))
+    services.clock.now += LEASE_SECONDS - 1
+    await services.send_due_pushes()
+    assert services.relay.pushes == []
+    services.clock.now += 1
+    await services.send_due_pushes()
+    assert await services.push_status(created) == ("delivered", None)
 
 
 async def test_an_outcome_that_is_known_later_is_told_later() -> None:
-    desk = PushDesk()
-    desk.relay.says = "queued"
-    created = await desk.ask(DEVICE)
-    await desk.send()
-    assert await desk.push_of(created) == ("queued", None)
-    (known,) = desk.relay.known.items()
-    desk.relay.known[known[0]] = type(known[1])(known[1].fingerprint, "delivered")
-    desk.clock.now += 3
-    await desk.send()
-    assert desk.relay.asked == [f"{created.challenge_id}:challenge"]
-    assert await desk.push_of(created) == ("delivered", None)
+    services = PushServices()
+    services.relay.status = "queued"
+    created = await services.create_challenge(DEVICE)
+    await services.send_due_pushes()
+    assert await services.push_status(created) == ("queued", None)
+    (known,) = services.relay.results.items()
+    services.relay.results[known[0]] = type(known[1])(known[1].fingerprint, "delivered")
+    services.clock.now += 3
+    await services.send_due_pushes()
+    assert services.relay.polled_keys == [f"{created.challenge_id}:challenge"]
+    assert await services.push_status(created) == ("delivered", None)
 
 
 async def test_nothing_is_lost_while_the_relay_is_away_and_an_outage_is_told_of_once() -> None:
-    desk = PushDesk(Policy(limits=Limits(max_pending=50, per_minute=0)))
-    desk.relay.away = True
-    first = await desk.ask(DEVICE)
-    await desk.send()
-    assert desk.news.outages == ["lost away"]
-    asked = [first, *[await desk.ask(DEVICE) for _ in range(9)]]
-    assert {await desk.push_of(created) for created in asked} == {("failed", "relay_unreachable")}
+    services = PushServices(Policy(limits=Limits(max_pending=50, per_minute=0)))
+    services.relay.unreachable = True
+    first = await services.create_challenge(DEVICE)
+    await services.send_due_pushes()
+    assert services.observer.outages == ["opened unreachable"]
+    asked = [first, *[await services.create_challenge(DEVICE) for _ in range(9)]]
+    assert {await services.push_status(created) for created in asked} == {("failed", "relay_unreachable")}
     # They wait in the store: what a worker remembers keeps its loop awake.
-    assert len(desk.own) == 0
-    desk.relay.away = False
-    desk.clock.now += 3
-    await desk.another_worker().register(probing=True)
-    assert desk.news.outages == ["lost away", "found 3.0"]
-    await desk.send()
-    assert sorted(desk.relay.keys()) == sorted(f"{created.challenge_id}:challenge" for created in asked)
-    assert {await desk.push_of(created) for created in asked} == {("delivered", None)}
+    assert len(services.worker_backlog) == 0
+    services.relay.unreachable = False
+    services.clock.now += 3
+    await services.another_worker().register(probing=True)
+    assert services.observer.outages == ["opened unreachable", "closed 3.0"]
+    await services.send_due_pushes()
+    assert sorted(services.relay.keys()) == sorted(f"{created.challenge_id}:challenge" for created in asked)
+    assert {await services.push_status(created) for created in asked} == {("delivered", None)}
 
 
 async def test_one_push_that_the_relay_does_not_take_holds_up_no_other() -> None:
-    desk = PushDesk(Policy(limits=Limits(max_pending=50, per_minute=0)))
-    asked = [await desk.ask(DEVICE) for _ in range(11)]
-    desk.relay.refuses = {f"{asked[4].challenge_id}:challenge"}
-    await desk.send()
-    stands = [await desk.push_of(created) for created in asked]
+    services = PushServices(Policy(limits=Limits(max_pending=50, per_minute=0)))
+    asked = [await services.create_challenge(DEVICE) for _ in range(11)]
+    services.relay.rejected_keys = {f"{asked[4].challenge_id}:challenge"}
+    await services.send_due_pushes()
+    stands = [await services.push_status(created) for created in asked]
     assert stands == [("delivered", None)] * 4 + [("failed", "failed")] + [("delivered", None)] * 6
-    assert desk.news.outages == ["refused 400"]
+    assert services.observer.outages == ["rejected 400"]
 
 
 async def test_a_full_payload_is_the_devices_and_a_reference_names_the_challenge_alone() -> None:
-    full, reference = PushDesk(), PushDesk(content="reference")
-    for desk in (full, reference):
-        created = await desk.ask(DEVICE, matching=True)
-        await desk.send()
-        (push,) = desk.relay.pushes
+    full, reference = PushServices(), PushServices(content="reference")
+    for services in (full, reference):
+        created = await services.create_challenge(DEVICE, matching=True)
+        await services.send_due_pushes()
+        (push,) = services.relay.pushes
         payload = bytes(push.payload).decode()
         assert created.match_code is not None
         assert "match_code" not in payload
         assert (push.collapse_id, push.priority, push.expires_at) == (created.challenge_id, "high", created.expires_at)
-        assert (f'"server_signature":"{created.server_signature}"' in payload) == (desk is full)
-        if desk is reference:
+        assert (f'"server_signature":"{created.server_signature}"' in payload) == (services is full)
+        if services is reference:
             assert payload.startswith(f'{{"type":"challenge","challenge_id":"{created.challenge_id}","server_id":"')
             assert payload.count(":") == 3
 
 
 async def test_the_sweep_leaves_nothing_of_a_pushed_challenge() -> None:
-    desk = PushDesk()
+    services = PushServices()
     for says in ("delivered", "queued", "rate_limited", "failed"):
-        desk.relay.says = says
-        await desk.ask(DEVICE)
-        await desk.send()
-    desk.relay.away = True
-    await desk.ask(DEVICE)
-    await desk.send()
-    desk.clock.now = START + 5000
-    await desk.sweep()
-    assert desk.store.count(OUTBOX) == 0
+        services.relay.status = says
+        await services.create_challenge(DEVICE)
+        await services.send_due_pushes()
+    services.relay.unreachable = True
+    await services.create_challenge(DEVICE)
+    await services.send_due_pushes()
+    services.clock.now = START + 5000
+    await services.sweep()
+    assert services.store.count(OUTBOX) == 0

@@ -1,4 +1,4 @@
-"""The services over the memory store, with a clock that tests move."""
+"""The services on the memory store, with a clock that the test sets."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ CHALLENGE_MESSAGES, APPROVAL_MESSAGES = ChallengeMessages(IDENTITY), ApprovalMes
 START = 1_777_026_735.5
 ACTION = Action("login", "Sign in to Example")
 ACTION_JCS = canonical({"type": ACTION.type, "description": ACTION.description})
-SOMEBODY, ANOTHER = Caller(b"a" * 16), Caller(b"b" * 16)
+CALLER, OTHER_CALLER = Caller(b"a" * 16), Caller(b"b" * 16)
 
 
 class Clock:
@@ -63,8 +63,8 @@ class Clock:
 
 
 @dataclass
-class Desk:
-    """The service, its parts, and the events that it told."""
+class Services:
+    """The services, their parts, and the events that they reported."""
 
     policy: Policy = field(default_factory=Policy)
     exclude_requester: bool = False
@@ -75,30 +75,30 @@ class Desk:
         self.clock = Clock()
         self.events: list[str] = []
         self.store = MemoryStore(kinds=KINDS, clock=self.clock, size=self.size)
-        self.waiters = LongPolls()
-        self.outgoing = self._outgoing()
-        self.undelivered = self._events()
-        self.room = Capacity(store=self.store, events=self.undelivered.enabled, clock=self.clock)
-        self.fan_outs = FanOutWorker(store=self.store, outgoing=self.outgoing, clock=self.clock)
+        self.long_polls = LongPolls()
+        self.backlog = self._make_push_backlog()
+        self.event_backlog = self._make_event_backlog()
+        self.capacity = Capacity(store=self.store, events=self.event_backlog.enabled, clock=self.clock)
+        self.fan_outs = FanOutWorker(store=self.store, outgoing=self.backlog, clock=self.clock)
         self.challenges = Challenges(
             messages=CHALLENGE_MESSAGES,
             devices=DEVICES,
             store=self.store,
-            waiters=self.waiters,
+            waiters=self.long_polls,
             policy=self.policy,
             journal=self.challenge,
             clock=self.clock,
             randomness=self.randomness,
-            outgoing=self.outgoing,
-            events=self.undelivered,
-            room=self.room,
+            outgoing=self.backlog,
+            events=self.event_backlog,
+            room=self.capacity,
         )
         self.approvals = Approvals(
             drafts=DraftBuilder(
                 devices=DEVICES,
                 clock=self.clock,
                 randomness=os.urandom,
-                outgoing=self.outgoing,
+                outgoing=self.backlog,
                 exclude_requester=self.exclude_requester,
                 respond_to=self.policy.respond_to,
             ),
@@ -107,17 +107,17 @@ class Desk:
                 limits=self.policy.limits,
                 clock=self.clock,
                 randomness=os.urandom,
-                room=self.room,
+                room=self.capacity,
             ),
             messages=APPROVAL_MESSAGES,
             devices=DEVICES,
             store=self.store,
-            waiters=self.waiters,
+            waiters=self.long_polls,
             journal=self.approval,
             clock=self.clock,
-            outgoing=self.outgoing,
+            outgoing=self.backlog,
             fan_outs=self.fan_outs,
-            events=self.undelivered,
+            events=self.event_backlog,
         )
         self.inbox = Inbox(
             server_id=IDENTITY.server_id,
@@ -129,17 +129,17 @@ class Desk:
         )
         self.sweeper = ExpirySweeper(
             store=self.store,
-            outgoing=self.outgoing,
+            outgoing=self.backlog,
             fan_outs=self.fan_outs,
-            events=self.undelivered,
+            events=self.event_backlog,
             journal=self,
             clock=self.clock,
         )
 
-    def _outgoing(self) -> PushBacklog:
+    def _make_push_backlog(self) -> PushBacklog:
         return PushDisabled()
 
-    def _events(self) -> Events:
+    def _make_event_backlog(self) -> Events:
         return EventsDisabled()
 
     def challenge(self, event: str, _challenge_id: bytes, _challenge: Challenge) -> None:
@@ -148,10 +148,10 @@ class Desk:
     def approval(self, event: str, _mpa_id: bytes, _approval: Approval, _device: bytes | None = None) -> None:
         self.events.append(event)
 
-    async def ask(
+    async def create_challenge(
         self,
         device: Device,
-        caller: Caller = SOMEBODY,
+        caller: Caller = CALLER,
         *,
         seconds: int = 300,
         key: str = "",
@@ -179,11 +179,11 @@ class Desk:
         )
         return await self.challenges.answer(given)
 
-    async def poll(
+    async def create_approval(
         self,
         groups: Sequence[Sequence[Device]],
         required: int,
-        caller: Caller = SOMEBODY,
+        caller: Caller = CALLER,
         *,
         name: str | None = None,
         body: bytes = b"body",
@@ -191,7 +191,7 @@ class Desk:
         seconds: int = 300,
         action: Action = ACTION,
     ) -> mpa.MpaCreated:
-        """Ask groups of devices; with the same name and body again, the same request."""
+        """Create an approval request; the same name and body return the same request."""
         wanted = mpa.CreateMpa(
             action,
             required,
@@ -206,29 +206,29 @@ class Desk:
     async def vote(
         self,
         device: Device,
-        asked: mpa.MpaCreated,
+        created: mpa.MpaCreated,
         decision: Decision = "approved",
         *,
         reason: Reason | None = None,
         signed: Decision | None = None,
     ) -> mpa.MpaResponded:
-        """A member's answer; `signed` is the decision that is signed, if another than the one that is told."""
-        context = msgspec.json.decode((await self.standing(asked)).action_context)
+        """A member's vote. `signed` is the decision in the signed bytes, where it differs from the one in the body."""
+        context = msgspec.json.decode((await self.approval_status(created)).action_context)
         signature = device.sign_vote(context, signed or decision)
-        body = device.vote_body(asked.mpa_id, decision, signature, reason=reason)
+        body = device.vote_body(created.mpa_id, decision, signature, reason=reason)
         return await self.approvals.answer(mpa.RespondMpa(**body))
 
-    async def standing(self, asked: mpa.MpaCreated, caller: Caller = SOMEBODY) -> mpa.MpaStatus:
-        return await self.approvals.status(caller, asked.request_id)
+    async def approval_status(self, created: mpa.MpaCreated, caller: Caller = CALLER) -> mpa.MpaStatus:
+        return await self.approvals.status(caller, created.request_id)
 
-    async def listed(self, device: Device) -> messages.PendingList:
+    async def pending_list(self, device: Device) -> messages.PendingList:
         at = int(self.clock())
         body = device.pending_body(IDENTITY.server_id, at)
         assert body["timestamp"] == format_time(at)
         return await self.inbox.pending(messages.Pending(**body))
 
-    async def pending(self, device: Device) -> list[str]:
-        return [payload.challenge_id for payload in (await self.listed(device)).challenges]
+    async def pending_ids(self, device: Device) -> list[str]:
+        return [payload.challenge_id for payload in (await self.pending_list(device)).challenges]
 
     async def sweep(self) -> None:
         while await self.sweeper.sweep():
@@ -237,109 +237,111 @@ class Desk:
 
 
 @asynccontextmanager
-async def looks_of_all_before_any_decision(store: MemoryStore, callers: int) -> AsyncIterator[None]:
-    """As on many workers at once: what each of so many callers sees is already old when the first one decides."""
-    decide, barrier = store.transact, asyncio.Barrier(callers)
+async def all_reads_before_any_transaction(store: MemoryStore, callers: int) -> AsyncIterator[None]:
+    """Simulates many workers: every caller reads before the first transaction runs, so that all reads are stale."""
+    transact, barrier = store.transact, asyncio.Barrier(callers)
 
-    async def together(*given: Any, **options: Any) -> Any:
+    async def wait_for_all_callers(*given: Any, **options: Any) -> Any:
         await asyncio.wait_for(barrier.wait(), 60)
-        return await decide(*given, **options)
+        return await transact(*given, **options)
 
-    store.transact = together  # type: ignore[method-assign]
+    store.transact = wait_for_all_callers  # type: ignore[method-assign]
     yield
-    store.transact = decide  # type: ignore[method-assign]
+    store.transact = transact  # type: ignore[method-assign]
 
 
 class FakeRelay:
-    """A relay that remembers by push_key, as the real one does. `says` is its word for a new push."""
+    """A relay that remembers results by push_key, as the real one does. `status` is the result of a new push."""
 
     def __init__(self) -> None:
-        self.says: str = "delivered"
-        self.away = False
-        self.refuses: set[str] = set()
+        self.status: str = "delivered"
+        self.unreachable = False
+        self.rejected_keys: set[str] = set()
         self.pushes: list[WantedPush] = []
-        self.asked: list[str] = []
-        self.known: dict[str, PushResult] = {}
+        self.polled_keys: list[str] = []
+        self.results: dict[str, PushResult] = {}
 
     async def register(self) -> None:
-        self._answer()
+        self._check_reachable()
 
     async def push(self, pushes: Sequence[WantedPush]) -> list[PushResult]:
-        self._answer()
-        if any(push.push_key in self.refuses for push in pushes):
+        self._check_reachable()
+        if any(push.push_key in self.rejected_keys for push in pushes):
             raise RelayRejected("400")
         self.pushes += pushes
-        return [self._taken(push) for push in pushes]
+        return [self._accept(push) for push in pushes]
 
-    def _taken(self, push: WantedPush) -> PushResult:
-        result = self.known.get(push.push_key) or PushResult(push.fingerprint, self.says)  # type: ignore[arg-type]
+    def _accept(self, push: WantedPush) -> PushResult:
+        result = self.results.get(push.push_key) or PushResult(push.fingerprint, self.status)  # type: ignore[arg-type]
         if result.status in {"queued", "delivered"}:
-            self.known[push.push_key] = result
+            self.results[push.push_key] = result
         return result
 
     async def outcomes(self, push_keys: Sequence[str]) -> list[PushResult]:
-        self._answer()
-        self.asked += push_keys
-        return [self.known.get(key, PushResult("", "failed", error="unknown")) for key in push_keys]
+        self._check_reachable()
+        self.polled_keys += push_keys
+        return [self.results.get(key, PushResult("", "failed", error="unknown")) for key in push_keys]
 
     async def close(self) -> None: ...
 
-    def _answer(self) -> None:
-        if self.away:
-            raise RelayUnavailable("away")
+    def _check_reachable(self) -> None:
+        if self.unreachable:
+            raise RelayUnavailable("unreachable")
 
     def keys(self) -> list[str]:
         return [push.push_key for push in self.pushes]
 
 
 @dataclass
-class PushDesk(Desk):
-    """The same with push; `send` is a worker's look at the outbox."""
+class PushServices(Services):
+    """The same with push. `send_due_pushes` is one pass of a worker over the outbox."""
 
     content: Content = "full"
 
-    def _outgoing(self) -> PushBacklog:
-        self.relay, self.news = FakeRelay(), PushNews()
-        self.own = Backlog()
+    def _make_push_backlog(self) -> PushBacklog:
+        self.relay, self.observer = FakeRelay(), RecordingPushObserver()
+        self.worker_backlog = Backlog()
         self.pushes = self.another_worker()
-        return self.own
+        return self.worker_backlog
 
     def another_worker(self) -> Pushes:
-        watch = RelayWatch(store=self.store, outgoing=self.own, news=self.news, run=1, randomness=os.urandom)
+        watch = RelayWatch(
+            store=self.store, outgoing=self.worker_backlog, news=self.observer, run=1, randomness=os.urandom
+        )
         return Pushes(
             store=self.store,
             relay=self.relay,
             messages=PushMessages(CHALLENGE_MESSAGES, APPROVAL_MESSAGES, IDENTITY.server_id, self.content),
             watch=watch,
-            news=self.news,
+            news=self.observer,
             clock=self.clock,
             randomness=os.urandom,
         )
 
-    async def send(self) -> None:
-        names = dict.fromkeys([*self.own.take(100), *await self.pushes.due(100)])
+    async def send_due_pushes(self) -> None:
+        names = dict.fromkeys([*self.worker_backlog.take(100), *await self.pushes.due(100)])
         await self.pushes.deliver(await self.pushes.claim(list(names)))
 
-    async def push_of(self, created: messages.ChallengeCreated) -> tuple[str, str | None]:
-        push = (await self.challenges.status(SOMEBODY, created.challenge_id)).push
+    async def push_status(self, created: messages.ChallengeCreated) -> tuple[str, str | None]:
+        push = (await self.challenges.status(CALLER, created.challenge_id)).push
         return push.status, push.error
 
 
-class PushNews:
+class RecordingPushObserver:
     def __init__(self) -> None:
-        self.told: list[Completion] = []
+        self.completions: list[Completion] = []
         self.outages: list[str] = []
 
     def done(self, done: Completion) -> None:
-        self.told.append(done)
+        self.completions.append(done)
 
     def refused(self, reason: str) -> None:
-        self.outages.append(f"refused {reason}")
+        self.outages.append(f"rejected {reason}")
 
     def opened(self, reason: str) -> None:
-        self.outages.append(f"lost {reason}")
+        self.outages.append(f"opened {reason}")
 
     def closed(self, seconds: float) -> None:
-        self.outages.append(f"found {seconds}")
+        self.outages.append(f"closed {seconds}")
 
     def set_up(self, up: bool) -> None: ...

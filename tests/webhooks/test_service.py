@@ -17,7 +17,7 @@ from sigil.protocol.api_key import Caller
 from sigil.protocol.errors import Overloaded
 from sigil.protocol.webhook_event import event_id
 from sigil.webhooks.service import ATTEMPT_SECONDS
-from tests.support.services import SOMEBODY
+from tests.support.services import CALLER
 from tests.webhooks.webhook_desk import SCHEDULE, HostWorker, WebhookDesk
 
 
@@ -31,7 +31,7 @@ async def ended(desk: WebhookDesk, count: int = 1) -> list[str]:
     ids = []
     for _ in range(count):
         device = Device.generate("Ed25519")
-        created = await desk.ask(device)
+        created = await desk.create_challenge(device)
         await desk.approve(device, created)
         ids.append(f"evt_{created.challenge_id}")
     return ids
@@ -47,7 +47,7 @@ async def told(desk: WebhookDesk) -> dict[str, Any]:
 class TestBodies:
     async def test_an_approval(self, desk: WebhookDesk) -> None:
         device = Device.generate()
-        created = await desk.ask(device)
+        created = await desk.create_challenge(device)
         await desk.approve(device, created)
         assert await told(desk) == {
             "id": f"evt_{created.challenge_id}",
@@ -55,7 +55,7 @@ class TestBodies:
             "status": "verified",
             "decision": "approved",
             "timestamp": "2026-04-24T10:32:15Z",
-            "key_id": SOMEBODY.key_id,
+            "key_id": CALLER.key_id,
             "action_type": "login",
             "challenge_id": created.challenge_id,
             "fingerprint": device.fingerprint,
@@ -63,12 +63,12 @@ class TestBodies:
 
     async def test_a_rejection_with_its_reason(self, desk: WebhookDesk) -> None:
         device = Device.generate()
-        await desk.reject(device, await desk.ask(device), "cancelled")
+        await desk.reject(device, await desk.create_challenge(device), "cancelled")
         event = await told(desk)
         assert (event["type"], event["decision"], event["reason"]) == ("challenge.rejected", "rejected", "cancelled")
 
     async def test_an_expiry_has_no_decision(self, desk: WebhookDesk) -> None:
-        await desk.ask(Device.generate(), seconds=30)
+        await desk.create_challenge(Device.generate(), seconds=30)
         desk.clock.now += 31
         await desk.sweep()
         event = await told(desk)
@@ -77,8 +77,8 @@ class TestBodies:
         assert event["timestamp"] == "2026-04-24T10:32:45Z"
 
     async def test_a_cancellation_is_not_told(self, desk: WebhookDesk) -> None:
-        created = await desk.ask(Device.generate())
-        await desk.challenges.cancel(SOMEBODY, created.challenge_id)
+        created = await desk.create_challenge(Device.generate())
+        await desk.challenges.cancel(CALLER, created.challenge_id)
         assert desk.waiting == 0
 
     @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ class TestBodies:
         self, desk: WebhookDesk, decision: Any, status: str, groups: list[int]
     ) -> None:
         device = Device.generate()
-        asked = await desk.poll([[Device.generate()], [device]], 1, name="order-7", policy="reject_on_first")
+        asked = await desk.create_approval([[Device.generate()], [device]], 1, name="order-7", policy="reject_on_first")
         await desk.vote(device, asked, decision)
         assert await told(desk) == {
             "id": f"evt_{asked.mpa_id}",
@@ -96,7 +96,7 @@ class TestBodies:
             "status": status,
             "decision": decision,
             "timestamp": "2026-04-24T10:32:15Z",
-            "key_id": SOMEBODY.key_id,
+            "key_id": CALLER.key_id,
             "action_type": "login",
             "request_id": "order-7",
             "mpa_id": asked.mpa_id,
@@ -106,7 +106,7 @@ class TestBodies:
     @pytest.mark.parametrize("late", [0, 90_000])
     async def test_a_request_that_timed_out_however_late_that_is_found(self, desk: WebhookDesk, late: int) -> None:
         device = Device.generate()
-        asked = await desk.poll([[device], [Device.generate()]], 2, seconds=60)
+        asked = await desk.create_approval([[device], [Device.generate()]], 2, seconds=60)
         await desk.vote(device, asked)
         desk.clock.now += 61 + late
         await desk.sweep()
@@ -116,19 +116,19 @@ class TestBodies:
         assert event["timestamp"] == "2026-04-24T10:33:15Z"
 
     async def test_a_cancelled_request_is_not_told(self, desk: WebhookDesk) -> None:
-        asked = await desk.poll([[Device.generate()]], 1)
-        await desk.approvals.cancel(SOMEBODY, asked.request_id)
+        asked = await desk.create_approval([[Device.generate()]], 1)
+        await desk.approvals.cancel(CALLER, asked.request_id)
         assert desk.waiting == 0
 
     async def test_a_vote_that_decides_nothing_is_not_told(self, desk: WebhookDesk) -> None:
         device = Device.generate()
-        await desk.vote(device, await desk.poll([[device], [Device.generate()]], 2))
+        await desk.vote(device, await desk.create_approval([[device], [Device.generate()]], 2))
         assert desk.waiting == 0
 
     async def test_key_ids_tell_owners_apart(self, desk: WebhookDesk) -> None:
         owner = Caller(bytes(range(16)))
         device = Device.generate()
-        await desk.approve(device, await desk.ask(device, owner))
+        await desk.approve(device, await desk.create_challenge(device, owner))
         assert (await told(desk))["key_id"] == owner.key_id == "00010203"
 
 
@@ -167,7 +167,7 @@ class TestDelivery:
 
     async def test_a_worker_that_dies_leaves_its_events_to_others_after_the_lease(self, desk: WebhookDesk) -> None:
         (event,) = await ended(desk)
-        names = desk.fresh.take(10)
+        names = desk.worker_backlog.take(10)
         assert await desk.worker.webhooks.claim(names)
         other = HostWorker(desk)
         desk.clock.now += LEASE_SECONDS - 1
@@ -180,14 +180,14 @@ class TestDelivery:
     async def test_a_claim_that_is_nearly_over_is_not_used(self, desk: WebhookDesk) -> None:
         """The worker was stopped for a while: its attempt could still run when another begins."""
         await ended(desk)
-        (claim,) = await desk.worker.webhooks.claim(desk.fresh.take(10))
+        (claim,) = await desk.worker.webhooks.claim(desk.worker_backlog.take(10))
         desk.clock.now += LEASE_SECONDS - ATTEMPT_SECONDS + 2
         assert await desk.worker.webhooks.attempt(claim) is None
         assert desk.receiver.got == []
 
     async def test_who_completes_too_late_changes_nothing(self, desk: WebhookDesk) -> None:
         await ended(desk)
-        (claim,) = await desk.worker.webhooks.claim(desk.fresh.take(10))
+        (claim,) = await desk.worker.webhooks.claim(desk.worker_backlog.take(10))
         desk.receiver.says = AttemptResult(404)
         late = await desk.worker.webhooks.attempt(claim)
         desk.clock.now += LEASE_SECONDS + 2
@@ -228,7 +228,7 @@ class TestOutages:
         desk.clock.now += 600
         await desk.worker.tell()
         assert len(desk.receiver.got) == sent
-        assert len(desk.fresh) == 0
+        assert len(desk.worker_backlog) == 0
         probes = 0
         for _ in range(600):
             desk.clock.now += 1
@@ -286,11 +286,11 @@ class TestRoom:
         monkeypatch.setattr("sigil.sessions.capacity.STORE_BYTES_PER_EVENT", desk.store.usage().size // 5)
         desk.receiver.says = AttemptResult(503)
         waiting = Device.generate()
-        created = await desk.ask(waiting)
+        created = await desk.create_challenge(waiting)
         await ended(desk, 5)
         desk.clock.now += 1
         with pytest.raises(Overloaded) as refused:
-            await desk.ask(Device.generate())
+            await desk.create_challenge(Device.generate())
         assert refused.value.retry_after == 5
         await desk.approve(waiting, created)
         assert desk.waiting == 6
@@ -298,27 +298,27 @@ class TestRoom:
         desk.clock.now += 3
         await desk.worker.tell()
         desk.clock.now += 1
-        assert await desk.ask(Device.generate())
+        assert await desk.create_challenge(Device.generate())
 
     async def test_what_pends_has_its_room_kept_since_it_will_be_an_event(
         self, desk: WebhookDesk, monkeypatch: Any
     ) -> None:
         monkeypatch.setattr("sigil.sessions.capacity.BYTES_PER_END", desk.store.usage().size // 5)
         for _ in range(5):
-            await desk.ask(Device.generate("Ed25519"))
+            await desk.create_challenge(Device.generate("Ed25519"))
         desk.clock.now += 1
         with pytest.raises(Overloaded):
-            await desk.ask(Device.generate())
+            await desk.create_challenge(Device.generate())
         assert (desk.store.count(CHALLENGE), desk.store.count(EVENT)) == (5, 0)
 
     async def test_a_first_answer_is_repeated_without_room(self, desk: WebhookDesk, monkeypatch: Any) -> None:
         monkeypatch.setattr("sigil.sessions.capacity.BYTES_PER_END", desk.store.usage().size)
         device = Device.generate()
-        created = await desk.ask(device, key="order-7")
+        created = await desk.create_challenge(device, key="order-7")
         desk.clock.now += 1
-        assert await desk.ask(device, key="order-7") == created
+        assert await desk.create_challenge(device, key="order-7") == created
         with pytest.raises(Overloaded):
-            await desk.ask(device, key="order-8")
+            await desk.create_challenge(device, key="order-8")
 
 
 class TestFailures:

@@ -11,7 +11,7 @@ from sigil.delivery.backlog import Backlog
 from sigil.delivery.receiver_watch import ReceiverWatch
 from sigil.delivery.undelivered import EventBacklog, Events
 from sigil.webhooks.service import Webhooks
-from tests.support.services import Desk
+from tests.support.services import Services
 
 SCHEDULE = (1, 5, 30)
 
@@ -92,15 +92,15 @@ class HostWorker:
 
 
 @dataclass
-class WebhookDesk(Desk):
+class WebhookDesk(Services):
     def __post_init__(self) -> None:
         self.receiver, self.news = ScriptedReceiver(), WebhookNews()
         super().__post_init__()
-        self.worker = HostWorker(self, outgoing=self.fresh)
+        self.worker = HostWorker(self, outgoing=self.worker_backlog)
 
-    def _events(self) -> Events:
-        self.fresh = Backlog()
-        return EventBacklog(self.fresh)
+    def _make_event_backlog(self) -> Events:
+        self.worker_backlog = Backlog()
+        return EventBacklog(self.worker_backlog)
 
     @property
     def waiting(self) -> int:
