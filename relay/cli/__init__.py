@@ -1,4 +1,4 @@
-"""The `sigil-relay` command. Each subcommand imports what it needs when it runs."""
+"""The `sigil-relay` command. Each subcommand imports its modules when it runs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ def main() -> None:
     try:
         import click  # noqa: F401 - an extra brings it
     except ImportError:
-        sys.stderr.write("sigil-relay: install the relay with: pip install 'sigil-auth[relay]'\n")
+        sys.stderr.write("sigil-relay: click is not installed: run pip install 'sigil-auth[relay]'\n")
         sys.exit(1)
     from relay.cli.commands import relay
 

@@ -8,7 +8,7 @@ import sys
 import click
 
 from relay import __version__
-from relay.cli.refusals import refusals
+from relay.cli.errors import cli_errors
 from relay.cli.registered import devices, servers
 
 
@@ -25,7 +25,7 @@ relay.add_command(devices)
 @relay.command()
 def serve() -> None:
     """Run the relay; settings come from the environment."""
-    with refusals():
+    with cli_errors:
         from relay.app.master import run
 
         sys.exit(run())
@@ -33,20 +33,20 @@ def serve() -> None:
 
 @relay.command()
 def migrate() -> None:
-    """Bring the database to this version; serve does it by itself."""
-    with refusals():
+    """Migrate the database to the schema of this version; serve does this too."""
+    with cli_errors:
         from relay.app.master import migrate
         from relay.app.wiring import open_registry
         from relay.config import load_storage
 
         migrate(open_registry(load_storage(os.environ), "sigil-relay migrate"))
-        click.echo("the database is of this version")
+        click.echo("the database schema is up to date")
 
 
 @relay.command("check-config")
 def check_config() -> None:
     """Check all settings without starting anything."""
-    with refusals():
+    with cli_errors:
         from relay.config import load
 
         config = load(os.environ)
@@ -56,16 +56,16 @@ def check_config() -> None:
         click.echo(f"listen     {config.host} port {config.port} (http)")
         click.echo(f"workers    {config.workers}")
         click.echo(f"database   {database}")
-        click.echo(f"origin     {config.public_url or 'as the Host header says (development)'}")
-        click.echo(f"providers  {', '.join(config.providers) or 'none: only WebSockets'}")
-        click.echo("the settings are good")
+        click.echo(f"origin     {config.public_url or 'from the Host header (development)'}")
+        click.echo(f"providers  {', '.join(config.providers) or 'none: WebSockets only'}")
+        click.echo("Configuration OK")
 
 
 @relay.command()
-@click.option("--url", default=None, help="Address to ask; default: this host's relay, as the settings say.")
+@click.option("--url", default=None, help="URL to query; default: this host's relay, from the settings.")
 def health(url: str | None) -> None:
-    """Ask a running relay how it is; exit code 0 when it is healthy."""
-    with refusals():
+    """Query the health of a running relay; exit code 0 when it is healthy."""
+    with cli_errors:
         import httpx
 
         from relay.config import load_address

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from relay.cli.refusals import die, refusals
+from relay.cli.errors import cli_errors
 
 if TYPE_CHECKING:
     from relay.registry.port import Registry
@@ -22,7 +22,7 @@ _DAY = 86_400
 
 
 def _ask(work: Callable[[Registry], Awaitable[T]]) -> T:
-    with refusals():
+    with cli_errors:
         from relay.app.wiring import open_registry
         from relay.config import load_storage
 
@@ -36,12 +36,11 @@ def _ask(work: Callable[[Registry], Awaitable[T]]) -> T:
                 await registry.close()
 
         return asyncio.run(once())
-    raise AssertionError("unreachable: refusals exit")
 
 
 def _name(text: str) -> bytes:
     if not _FINGERPRINT.match(text):
-        die("a server_id or fingerprint is 64 lower-case hex characters")
+        cli_errors.die("a server_id or fingerprint is 64 lower-case hex characters")
     return bytes.fromhex(text)
 
 
@@ -91,7 +90,7 @@ def remove(server_id: str) -> None:
     """Refuse this server; running workers do so within ten seconds."""
     name = _name(server_id)
     if not _ask(lambda registry: registry.distrust(name)):
-        die("no such server")
+        cli_errors.die("no such server")
     click.echo("removed; take it out of RELAY_TRUSTED_SERVERS too, if it is there")
 
 
@@ -114,7 +113,7 @@ def show(fingerprint: str) -> None:
     name = _name(fingerprint)
     device = _ask(lambda registry: registry.device(name))
     if device is None:
-        die("no such device")
+        cli_errors.die("no such device")
     click.echo(f"platform    {device.platform}")
     click.echo(f"registered  {_day(device.registered_at)}")
     click.echo(f"last seen   {_day(device.seen_at)}")
@@ -128,7 +127,7 @@ def remove_device(fingerprint: str) -> None:
     """Forget a registration and what waits for it."""
     name = _name(fingerprint)
     if not _ask(lambda registry: registry.unregister(name)):
-        die("no such device")
+        cli_errors.die("no such device")
     click.echo("removed")
 
 

@@ -1,4 +1,4 @@
-"""The `sigil` command. Each subcommand imports what it needs when it runs, so it works without other extras."""
+"""The `sigil` command. Each subcommand imports its modules when it runs, so it needs no other extras."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ def main() -> None:
     try:
         import click  # noqa: F401 - an extra brings it
     except ImportError:
-        sys.stderr.write("sigil: install the command line with: pip install 'sigil-auth[cli]' (or [server])\n")
+        sys.stderr.write("sigil: click is not installed: run pip install 'sigil-auth[cli]' (or [server])\n")
         sys.exit(1)
     from sigil.cli.commands import sigil
 

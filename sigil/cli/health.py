@@ -1,4 +1,4 @@
-"""`sigil health`: for people and for container health checks."""
+"""`sigil health`: for operators and for container health checks."""
 
 from __future__ import annotations
 
@@ -13,24 +13,25 @@ _SECONDS = 5.0
 
 
 @dataclass(frozen=True)
-class Answer:
+class Health:
     text: str
     healthy: bool
 
 
-def ask(url: str | None) -> Answer:
-    """The server at `url`, whose certificate is verified; without one, this host's own, whose is not.
+def query(url: str | None) -> Health:
+    """The health of the server at `url`, whose certificate is verified. Without `url`, of this host's own server, whose
+    certificate is not verified.
 
-    A certificate that was renewed and waits for its SIGHUP would make a healthy server ill, and have it killed. Nothing
-    secret is asked here, and the host that answers is the one that asks.
+    A renewed certificate that waits for its SIGHUP would make a healthy server fail the check, and have its container
+    killed. The request and the response hold nothing secret, and stay on this host.
     """
-    asked = _own_server() if url is None else url
+    base = _own_server() if url is None else url
     try:
         with httpx.Client(verify=url is not None, trust_env=False, timeout=_SECONDS) as client:
-            answer = client.get(f"{asked.rstrip('/')}/health")
+            response = client.get(f"{base.rstrip('/')}/health")
     except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
-        return Answer(f"{asked}: {error}", healthy=False)
-    return Answer(answer.text[:2000], answer.status_code == 200)
+        return Health(f"{base}: {error}", healthy=False)
+    return Health(response.text[:2000], response.status_code == 200)
 
 
 def _own_server() -> str:

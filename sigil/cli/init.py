@@ -1,4 +1,4 @@
-"""`sigil init`: the steps of the browser's wizard in a terminal, for a server that is started with the words."""
+"""`sigil init`: the steps of the browser's wizard in a terminal, for a server that is started with its mnemonic."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from sigil.protocol.identity import (
 )
 from sigil.protocol.mnemonic_typos import likely_positions
 
-_CONFIRMED = 3
+_WORDS_TO_CONFIRM = 3
 _COLUMNS = 4
-_LONGEST = 4096
-# What is shown on a terminal's second screen stays neither on the first nor in what can be scrolled back to.
-_SECOND_SCREEN, _FIRST_SCREEN = "\x1b[?1049h\x1b[H", "\x1b[?1049l"
+_MAX_INPUT = 4096
+# Text on a terminal's alternate screen stays neither on the main screen nor in the scrollback.
+_ALTERNATE_SCREEN, _MAIN_SCREEN = "\x1b[?1049h\x1b[H", "\x1b[?1049l"
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What the command line said. `restore` is None where it left that open."""
+class InitOptions:
+    """The options of the command line. `restore` is None when neither --create nor --restore was given."""
 
     restore: bool | None
     mnemonic_out: Path | None
@@ -40,73 +40,75 @@ class Wanted:
     yes: bool
 
 
-class Wizard:
-    """`give(text, path)` writes a new file of mode 0600, or prints without a path."""
+class TerminalWizard:
+    """`output(text, path)` writes a new file of mode 0600, or prints without a path."""
 
-    def __init__(self, wanted: Wanted, give: Callable[[str, Path | None], None]) -> None:
-        self._wanted = wanted
-        self._give = give
-        self._asks = not wanted.yes
+    def __init__(self, options: InitOptions, output: Callable[[str, Path | None], None]) -> None:
+        self._options = options
+        self._output = output
+        self._interactive = not options.yes
 
     def run(self) -> None:
-        restore = self._choose()
+        restore = self._choose_restore()
         words = self._restore() if restore else self._create()
         derived = DerivedSecrets.from_mnemonic(words)
         self._show(ServerIdentity.from_secrets(derived), restore)
-        if self._wanted.mnemonic_out:
-            self._give(words, self._wanted.mnemonic_out)
-        elif not self._asks and not restore:
+        if self._options.mnemonic_out:
+            self._output(words, self._options.mnemonic_out)
+        elif not self._interactive and not restore:
             click.echo("The 24 words:")
-            self._give(words, None)
+            self._output(words, None)
         del words
-        self._make_key(derived.api_key)
-        self._tell_what_is_next()
+        self._issue_key(derived.api_key)
+        self._show_next_steps()
 
-    def _choose(self) -> bool:
-        if self._wanted.restore is not None:
-            return self._wanted.restore
-        click.echo("A server's whole identity comes from 24 words. Create new ones, or restore a server from its own?")
+    def _choose_restore(self) -> bool:
+        if self._options.restore is not None:
+            return self._options.restore
+        click.echo(
+            "A server's whole identity is derived from 24 words. Create a new identity, or restore one from its words?"
+        )
         return bool(click.prompt("create or restore", type=click.Choice(["create", "restore"])) == "restore")
 
-    # Words
+    # Mnemonic
 
     def _create(self) -> str:
         words = generate_mnemonic()
-        if not self._asks:
+        if not self._interactive:
             return words
         click.echo(
-            "\nThe next screen shows 24 words. Whoever has them is this server, and nothing else can bring it back.\n"
-            "Write them down on paper, in their order, where nobody looks over your shoulder."
+            "\nThe next screen shows 24 words. A person who has them controls this server. Nothing else restores it.\n"
+            "Write them down on paper, in their order, where no other person can see your screen."
         )
         while True:
             click.prompt("Press Enter to see them", default="", show_default=False, prompt_suffix="")
-            with _second_screen():
+            with _alternate_screen():
                 click.echo(_grid(words.split()))
                 click.prompt("Press Enter when they are on paper", default="", show_default=False, prompt_suffix="")
             if self._confirmed(words.split()):
                 return words
-            click.echo("That is another word than the one shown. Look at them once more.")
+            click.echo("This is not the word that was shown. Look at them once more.")
 
     def _confirmed(self, words: list[str]) -> bool:
-        for place in sorted(secrets.SystemRandom().sample(range(WORDS), _CONFIRMED)):
-            typed = click.prompt(f"Word {place + 1}", hide_input=True)
-            if normalise(typed) != words[place]:
+        for position in sorted(secrets.SystemRandom().sample(range(WORDS), _WORDS_TO_CONFIRM)):
+            typed = click.prompt(f"Word {position + 1}", hide_input=True)
+            if normalise(typed) != words[position]:
                 return False
         return True
 
     def _restore(self) -> str:
-        if not self._asks:
-            return self._good(sys.stdin.read(_LONGEST))
+        if not self._interactive:
+            return self._validated(sys.stdin.read(_MAX_INPUT))
         while True:
-            with _second_screen():
+            with _alternate_screen():
                 typed = click.prompt("The 24 words, in their order, on one line\n", prompt_suffix="")
             try:
-                return self._good(typed)
+                return self._validated(typed)
             except InvalidMnemonic as error:
                 click.echo(f"{error}.")
 
-    def _good(self, typed: str) -> str:
-        """The words in the one spelling that everything else uses; InvalidMnemonic says where to look."""
+    def _validated(self, typed: str) -> str:
+        """The mnemonic in its normal form; InvalidMnemonic names the words that are probably mistyped."""
         try:
             DerivedSecrets.from_mnemonic(typed)
         except WrongChecksum as error:
@@ -114,7 +116,7 @@ class Wizard:
             raise InvalidMnemonic(f"{error}; look at word {likely} first" if likely else str(error)) from None
         return normalise(typed)
 
-    # What they give
+    # Identity and API key
 
     def _show(self, identity: ServerIdentity, restore: bool) -> None:
         click.echo(f"\nserver_id   {identity.server_id}")
@@ -122,37 +124,37 @@ class Wizard:
         click.echo(f"pictogram   {' '.join(identity.pictogram)}  {identity.pictogram_speakable}\n")
         click.echo("People who enrol a device compare the pictogram at a glance, and the server_id in full.")
         question = "Is this the identity that you want to restore?" if restore else "Go on with this identity?"
-        if self._asks and not click.confirm(question, default=True):
+        if self._interactive and not click.confirm(question, default=True):
             raise click.Abort
 
-    def _make_key(self, api_key_secret: bytes) -> None:
-        if self._asks and not click.confirm("\nMake an API key for a backend? It is shown once.", default=True):
+    def _issue_key(self, api_key_secret: bytes) -> None:
+        if self._interactive and not click.confirm("\nMake an API key for a backend? It is shown once.", default=True):
             return
-        # Test keys: a server issues live ones only when it requires attestation.
+        # A test key: a server issues live keys only when it requires attestation.
         key = issue(api_key_secret, "sgk_test_", secrets.token_bytes(ID_LENGTH))
-        if self._wanted.api_key_out is None:
+        if self._options.api_key_out is None:
             click.echo("The API key:")
-        self._give(key, self._wanted.api_key_out)
+        self._output(key, self._options.api_key_out)
 
-    def _tell_what_is_next(self) -> None:
-        path = self._wanted.mnemonic_out
+    def _show_next_steps(self) -> None:
+        path = self._options.mnemonic_out
         if path is None:
-            click.echo("\nPut the words into a file that only the server's user can read (mode 0600), then:")
+            click.echo("\nWrite the words into a file that only the server's user can read (mode 0600), then:")
         click.echo(f"\n  export SIGIL_MNEMONIC_PATH={path.absolute() if path else '/var/lib/sigil/mnemonic.txt'}")
         click.echo("  sigil check-config && sigil serve\n")
-        click.echo("More keys: sigil keygen. The identity again: sigil identity.")
+        click.echo("For more keys: sigil keygen. To show the identity again: sigil identity.")
 
 
 def _grid(words: list[str]) -> str:
-    cells = [f"{place:>2} {word:<12}" for place, word in enumerate(words, 1)]
+    cells = [f"{number:>2} {word:<12}" for number, word in enumerate(words, 1)]
     rows = len(cells) // _COLUMNS
     return "\n".join("".join(cells[row::rows]).rstrip() for row in range(rows)) + "\n"
 
 
 @contextmanager
-def _second_screen() -> Iterator[None]:
-    click.echo(_SECOND_SCREEN, nl=False)
+def _alternate_screen() -> Iterator[None]:
+    click.echo(_ALTERNATE_SCREEN, nl=False)
     try:
         yield
     finally:
-        click.echo(_FIRST_SCREEN, nl=False)
+        click.echo(_MAIN_SCREEN, nl=False)

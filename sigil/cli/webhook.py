@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sigil.cli.commands import die, refusals
+from sigil.cli.errors import cli_errors
 
 if TYPE_CHECKING:
     from sigil.config.settings import WebhookSettings
@@ -29,16 +29,16 @@ def webhook() -> None:
 @click.option("--count", default=None, type=click.IntRange(1), help="End after so many requests.")
 def listen(host: str, port: int, status: int, count: int | None) -> None:
     """Print what arrives, and whether WEBHOOK_SECRET signed it. For development."""
-    with refusals():
+    with cli_errors:
         from sigil.cli.webhook_listener import Listener
 
         settings = _settings()
         if not settings.secrets:
-            die("set WEBHOOK_SECRET or WEBHOOK_SECRET_FILE, as for the server")
+            cli_errors.die("set WEBHOOK_SECRET or WEBHOOK_SECRET_FILE, as for the server")
         try:
             listener = Listener((host, port), [secret.reveal() for secret in settings.secrets], status, click.echo)
         except OSError as error:
-            die(f"cannot listen on {host} port {port}: {error.strerror}")
+            cli_errors.die(f"cannot listen on {host} port {port}: {error.strerror}")
         with closing(listener):
             click.echo(f"listening on {listener.url}")
             listener.run(count)
@@ -48,7 +48,7 @@ def listen(host: str, port: int, status: int, count: int | None) -> None:
 @click.option("--url", default=None, help="Where to send it; default: WEBHOOK_URL.")
 def send_test(url: str | None) -> None:
     """Send a signed sample as the server would, once. Exit code 0 when it was taken."""
-    with refusals():
+    with cli_errors:
         from sigil.app.services import webhook_receiver
         from sigil.cli.webhook_sample import sample
         from sigil.config.webhooks import webhook_url
@@ -58,9 +58,9 @@ def send_test(url: str | None) -> None:
         try:
             target = Secret(webhook_url(url)) if url else settings.url
         except ValueError as error:
-            die(f"--url: {error}")
+            cli_errors.die(f"--url: {error}")
         if target is None or not settings.secrets:
-            die("set WEBHOOK_SECRET, and WEBHOOK_URL or --url, as for the server")
+            cli_errors.die("set WEBHOOK_SECRET, and WEBHOOK_URL or --url, as for the server")
 
         async def send() -> str:
             receiver = webhook_receiver(target, settings.secrets)
@@ -73,14 +73,14 @@ def send_test(url: str | None) -> None:
             return answer.outcome
 
         if asyncio.run(send()) != "delivered":
-            die("the receiver did not take it with a 2xx")
+            cli_errors.die("the receiver did not take it with a 2xx")
 
 
 @webhook.command()
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable: one object a line.")
 def failures(as_json: bool) -> None:
     """List the events that the running server has given up, the oldest first."""
-    with refusals():
+    with cli_errors:
         from sigil.protocol.encoding import format_time
 
         with _failures() as kept:
@@ -104,7 +104,7 @@ def replay(event_id: str | None, everything: bool) -> None:
     """Have the running server send an event again that it has given up."""
     if (event_id is None) != everything:
         raise click.UsageError("give an EVENT_ID, or --all")
-    with refusals():
+    with cli_errors:
 
         async def again(kept: DeadLetters) -> int:
             names = [failed.event_id for failed in await kept.all()] if everything else [event_id or ""]
@@ -113,7 +113,7 @@ def replay(event_id: str | None, everything: bool) -> None:
         with _failures() as kept:
             count = asyncio.run(again(kept))
         if not count and not everything:
-            die("no such event is kept as given up; `sigil webhook failures` lists those that are")
+            cli_errors.die("no such event is kept as given up; `sigil webhook failures` lists those that are")
         click.echo(f"{count} {'goes' if count == 1 else 'go'} out again")
 
 

@@ -168,7 +168,7 @@ def test_check_config_tells_of_the_wizard() -> None:
         assert told.returncode == 0, told.stderr
         assert "init" in told.stdout
         assert f"https://localhost:{server.port}/init" in told.stdout
-        assert "the token of the log" in told.stdout
+        assert "token      in the log" in told.stdout
     finally:
         server.__exit__(None, None, None)
 

@@ -1,0 +1,45 @@
+"""Errors of a command line: one line each on standard error, then exit code 1."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import NoReturn
+
+from sigil.serving.settings import ConfigError
+from sigil.serving.startup_error import StartupError
+
+
+class CliErrors:
+    """Context manager around a command: an error whose text is written for the operator ends the process without a
+    traceback.
+
+    These are ConfigError, StartupError, a missing module of `extras` (top-level module -> the extra that installs it),
+    and the exceptions of `expected` (type -> text for one that has none). `program` begins each line.
+    """
+
+    def __init__(
+        self, program: str, extras: Mapping[str, str], expected: Mapping[type[Exception], str] | None = None
+    ) -> None:
+        self._program = program
+        self._extras = extras
+        self._expected = {StartupError: "", **(expected or {})}
+
+    def die(self, *lines: str) -> NoReturn:
+        for line in lines:
+            sys.stderr.write(f"{self._program}: {line}\n")
+        sys.exit(1)
+
+    def __enter__(self) -> None:
+        return
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if isinstance(error, ConfigError):
+            self.die(*error.lines)
+        for kind, text in self._expected.items():
+            if isinstance(error, kind):
+                self.die(str(error) or text)
+        if isinstance(error, ImportError):
+            module = (error.name or "").partition(".")[0]
+            if module in self._extras:
+                self.die(f"{module} is not installed: run pip install 'sigil-auth[{self._extras[module]}]'")
