@@ -56,5 +56,5 @@ def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """`.ci/test` reads it: only tests that ran and failed may get a second run."""
-    if session.config.cache is not None and not hasattr(session.config, "workerinput"):
-        session.config.cache.set("sigil/exit_status", int(exitstatus))
+    if (cache := getattr(session.config, "cache", None)) is not None and not hasattr(session.config, "workerinput"):
+        cache.set("sigil/exit_status", int(exitstatus))
