@@ -88,9 +88,9 @@ _ASK_A_WORKER = """
 import ctypes, pathlib, resource, sys
 from sigil.config.settings import Config
 from sigil.app.wizard import InitSnapshot, create_app
-from sigil.serving.process.worker import Life
+from sigil.serving.process.worker import WorkerLifecycle
 
-create_app(InitSnapshot(Config(state_dir=pathlib.Path(sys.argv[1])), None, None, True), Life(0, 1))
+create_app(InitSnapshot(Config(state_dir=pathlib.Path(sys.argv[1])), None, None, True), WorkerLifecycle(0, 1))
 print(resource.getrlimit(resource.RLIMIT_CORE), ctypes.CDLL(None).prctl(3, 0, 0, 0, 0))
 """
 

@@ -26,6 +26,7 @@ from sigil.first_boot.vault import FileVault
 from sigil.protocol.errors import Problem
 from sigil.protocol.webhook import signed_headers
 from sigil.protocol.webhook_event import EventType
+from sigil.resources.first_boot import NotInitializedResource
 from sigil.resources.openapi.document import document
 from sigil.serving.process.worker import WorkerLifecycle
 from sigil.sessions.long_polls import LongPolls
@@ -79,7 +80,7 @@ def _routed(app: Any) -> set[tuple[str, str]]:
         for method in route.methods
         if not method.internal and method.method not in {"HEAD", "OPTIONS"}
         # What init mode refuses is described where it is offered, and pages are for people.
-        if route.class_name != "NotYet" and route.path not in PAGES
+        if route.class_name != NotInitializedResource.__name__ and route.path not in PAGES
     }
 
 
