@@ -14,7 +14,7 @@ from sigil.app.services import Dependencies
 from sigil.config.settings import Config
 from sigil.core.session_store import SessionStore
 from sigil.device import Device
-from sigil.protocol.api_key import issue
+from sigil.protocol.api_key import issue_api_key
 from sigil.protocol.identity import DerivedSecrets
 from sigil.serving.process.worker import WorkerLifecycle
 from sigil.sessions.long_polls import LongPolls
@@ -28,7 +28,7 @@ class InProcess:
 
     def __init__(self, store: SessionStore, count: int, metrics: Metrics | None = None) -> None:
         secrets = DerivedSecrets(*(os.urandom(32) for _ in range(4)))
-        key = issue(secrets.api_key, "sgk_test_", os.urandom(16))
+        key = issue_api_key(secrets.api_key, "sgk_test_", os.urandom(16))
         self._authorization: Headers = [(b"authorization", f"Bearer {key}".encode())]
         parts = Dependencies(store=store, waiters=LongPolls(), metrics=metrics)
         self._app = build(Snapshot(Config(device_rate=0), secrets), parts, WorkerLifecycle(0, 1))

@@ -11,7 +11,7 @@ from bench.measuring import Measure
 from bench.wire import ACTION, answered, asked
 from sigil.device import Device
 from sigil.protocol import signed_bytes
-from sigil.protocol.api_key import KeyRing, issue
+from sigil.protocol.api_key import KeyRing, issue_api_key
 from sigil.protocol.canonical import canonical
 from sigil.protocol.keys import SUITES, PrivateKey, Suite
 from sigil.protocol.messages import CreateChallenge, Respond, decode_request
@@ -43,7 +43,7 @@ def test_verify(measure: Measure, suite: Suite) -> None:
 
 def test_check_of_an_api_key(measure: Measure) -> None:
     secret = os.urandom(32)
-    keys, header = KeyRing(secret), f"Bearer {issue(secret, 'sgk_test_', os.urandom(16))}"
+    keys, header = KeyRing(secret), f"Bearer {issue_api_key(secret, 'sgk_test_', os.urandom(16))}"
     measure(lambda: keys.authenticate(header))
 
 

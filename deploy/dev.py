@@ -19,7 +19,7 @@ from typing import Any
 import click
 
 from sigil.cli.health import ask
-from sigil.protocol.api_key import issue
+from sigil.protocol.api_key import issue_api_key
 from sigil.protocol.identity import DerivedSecrets, ServerIdentity, generate_mnemonic
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -90,7 +90,7 @@ def _providers(made: dict[str, str]) -> dict[str, str]:
 
 def _prepare(port: int, control_url: str) -> ServerIdentity:
     secrets = DerivedSecrets.from_mnemonic(_write_once(HOME / "mnemonic", generate_mnemonic()))
-    api_key = _write_once(HOME / "api_key", issue(secrets.api_key, "sgk_test_", os.urandom(16)))
+    api_key = _write_once(HOME / "api_key", issue_api_key(secrets.api_key, "sgk_test_", os.urandom(16)))
     identity = ServerIdentity.from_secrets(secrets)
     certificate, url = HOME / "tls" / "cert.pem", f"https://localhost:{port}"
     _replace(

@@ -1,4 +1,4 @@
-"""What the master does for init mode: is there an identity already, who may set one up, and where."""
+"""The master's part of init mode: finds a committed identity, or starts the wizard with its setup token and address."""
 
 from __future__ import annotations
 
@@ -28,87 +28,94 @@ _TOKEN_BYTES = 24
 
 @dataclass(frozen=True, repr=False)
 class Start:
-    """How workers begin: `factory` makes the application of each from `snapshot`; `identity` is None in init mode."""
+    """How workers start: `factory` makes each worker's application from `snapshot`; `identity` is None in init mode."""
 
     factory: Callable[..., AsgiApp]
     snapshot: Snapshot | InitSnapshot
     identity: ServerIdentity | None
 
 
-def refuse_in_the_clear(config: Config) -> None:
-    """StartupError when the words would cross a network without TLS."""
+def require_tls(config: Config) -> None:
+    """Raises StartupError when the mnemonic would cross a network without TLS."""
     if config.mode == "init" and config.http_only and not on_loopback(config.host):
         raise StartupError(
-            "SIGIL_MODE=init on SIGIL_HTTP_PORT would send the words in the clear: set SIGIL_HOST=127.0.0.1, or use "
-            "SIGIL_PORT with TLS"
+            "SIGIL_MODE=init on SIGIL_HTTP_PORT would send the mnemonic in plain text: set SIGIL_HOST=127.0.0.1, or "
+            "use SIGIL_PORT with TLS"
         )
 
 
 def start(config: Config) -> Start:
-    """For a server without words. The state directory is this process's; StartupError."""
+    """Start a server without a mnemonic. This process must hold the state directory. Raises StartupError."""
     if identity := committed_identity(config):
         if config.init_reset:
-            logs.warn("init_reset_ignored", message=f"{config.state_dir} holds an identity: remove it to set up anew")
+            message = f"{config.state_dir} contains an identity: remove it to set up another"
+            logs.warn("init_reset_ignored", message=message)
         snapshot = InitSnapshot(config, None, identity.server_id, on_loopback(config.host))
         return Start(wizard.create_initialized_app, snapshot, identity)
     if config.init_reset:
         _remove_marker(config)
-    token = _token(config)
-    _tell(config, token)
-    snapshot = InitSnapshot(config, token, expected(config), on_loopback(config.host))
+    token = _setup_token(config)
+    _log_address(config, token)
+    snapshot = InitSnapshot(config, token, expected_server_id(config), on_loopback(config.host))
     return Start(wizard.create_app, snapshot, None)
 
 
 def committed_identity(config: Config) -> ServerIdentity | None:
-    """What the wizard committed to the state directory; StartupError."""
+    """The identity that the wizard committed to the state directory, None without one. Raises StartupError."""
     vault = vault_of(config)
     try:
-        vault.sweep()
+        vault.remove_temporary_files()
         commitment = vault.read()
     except VaultUnusable as error:
         raise StartupError(f"SIGIL_STATE_DIR {config.state_dir} cannot be used: {error}; remove it") from error
     return None if commitment is None else ServerIdentity.from_secrets(commitment.secrets)
 
 
-def settle(state: StateDirectory, config: Config, start: Start) -> None:
-    """Keep the session store for the identity that it had, and the commitment while nothing else has its secrets."""
+def prepare_state(state: StateDirectory, config: Config, start: Start) -> None:
+    """Adopt the session store if it belongs to this identity, else start an empty one.
+
+    The commitment is removed once the settings provide the mnemonic: until then its secrets exist only there.
+    """
     server_id = start.identity.server_id if start.identity else NOBODY
     committed = committed_identity(config)
     settle_state(state, config, server_id, vouched=committed is not None and committed.server_id == server_id)
     if config.mode == "operational":
-        _forget_commitment(config)
-        _renew_marker(config, server_id)
+        _remove_commitment(config)
+        _update_marker(config, server_id)
 
 
-def _forget_commitment(config: Config) -> None:
+def _remove_commitment(config: Config) -> None:
     try:
-        vault_of(config).forget()
+        vault_of(config).remove()
     except VaultUnusable as error:
         raise StartupError(f"SIGIL_STATE_DIR {config.state_dir} cannot be used: {error}") from error
 
 
-def _renew_marker(config: Config, server_id: str) -> None:
-    """Words of the settings say who this server is, and a later init mode expects those. Not worth an outage."""
+def _update_marker(config: Config, server_id: str) -> None:
+    """Set the marker to the identity of the settings: later init modes expect it. Failures are only logged."""
     try:
-        former = marker_of(config).follow(server_id)
+        former = marker_of(config).replace(server_id)
     except MarkerUnusable as error:
         logs.warn("marker_not_written", reason=str(error))
         return
     if former:
-        told = (
-            "the words of the settings give another identity than this server had; init mode expects theirs from now on"
+        message = (
+            "the mnemonic of the settings gives another identity than this server had; from now on init mode expects "
+            "the new one"
         )
-        logs.warn("marker_renewed", former=former, server_id=server_id, message=told)
+        logs.warn("marker_renewed", former=former, server_id=server_id, message=message)
 
 
-def expected(config: Config) -> str | None:
-    """The server_id that alone may be restored; StartupError when the marker cannot be read."""
+def expected_server_id(config: Config) -> str | None:
+    """The only server_id that may be restored, None for any. Raises StartupError when the marker cannot be read."""
     if config.init_reset:
         return None
     try:
         return marker_of(config).read()
     except MarkerUnusable as error:
-        raise StartupError(f"{error}; SIGIL_INIT_RESET=true removes it, for another identity") from error
+        raise StartupError(
+            f"{error}; SIGIL_INIT_RESET=true removes it, so that another identity can be set up"
+        ) from error
 
 
 def _remove_marker(config: Config) -> None:
@@ -118,36 +125,37 @@ def _remove_marker(config: Config) -> None:
         raise StartupError(f"SIGIL_INIT_RESET: {error}") from error
 
 
-def asks_for_token(config: Config) -> bool:
-    return not config.init_token_off and bool(config.init_token or _others_come_in(config))
+def requires_token(config: Config) -> bool:
+    return not config.init_token_off and bool(config.init_token or _reachable_by_others(config))
 
 
-def _others_come_in(config: Config) -> bool:
-    """Not only people on this host: to a listener on a network, or through a proxy, of which these settings speak."""
+def _reachable_by_others(config: Config) -> bool:
+    """Whether other hosts may reach the wizard: the listener is on a network, or the settings imply a proxy."""
     proxied = config.http_only or config.public_url or config.trusted_proxies
     return bool(proxied) or not on_loopback(config.host)
 
 
-def _token(config: Config) -> Secret | None:
-    if not asks_for_token(config):
+def _setup_token(config: Config) -> Secret | None:
+    if not requires_token(config):
         return None
     return config.init_token or Secret(secrets.token_urlsafe(_TOKEN_BYTES))
 
 
-def _tell(config: Config, token: Secret | None) -> None:
-    address = address_of(config)
+def _log_address(config: Config, token: Secret | None) -> None:
+    address = wizard_address(config)
     if token and not config.init_token:
         address += f"#token={token.reveal()}"
-    # Whoever turned the log down still needs this line: nothing else tells the token.
+    # At the lowest level that the log lets through: the token appears nowhere else.
     level = next(level for level in ("info", "warn", "error") if logs.enabled(level))
-    how = "with the token of SIGIL_INIT_TOKEN" if config.init_token and token else "once"
-    logs.report(level, "init_mode", {"open": address, "message": f"open this address {how} to set the server up"})
-    if token is None and _others_come_in(config):
-        logs.warn("init_without_token", message="whoever reaches this server can set it up: SIGIL_INIT_TOKEN is off")
+    how = " with the token of SIGIL_INIT_TOKEN" if config.init_token and token else ""
+    logs.report(level, "init_mode", {"open": address, "message": f"open this address{how} to set the server up"})
+    if token is None and _reachable_by_others(config):
+        message = "every client that reaches this server can set it up: SIGIL_INIT_TOKEN is off"
+        logs.warn("init_without_token", message=message)
 
 
-def address_of(config: Config) -> str:
-    """Where a person opens the wizard, without a token."""
+def wizard_address(config: Config) -> str:
+    """The URL of the wizard, without a token."""
     wildcard = config.host in {"0.0.0.0", "::"}
     host = "localhost" if wildcard or on_loopback(config.host) else config.host
     own = f"{config.scheme}://{f'[{host}]' if ':' in host else host}:{config.port}"
@@ -155,7 +163,7 @@ def address_of(config: Config) -> str:
 
 
 def on_loopback(host: str) -> bool:
-    """Whether a listener there is reached from this host alone. A name counts as what it resolves to, all of it."""
+    """Whether only this host can reach a listener on `host`. All addresses that a name resolves to must be loopback."""
     try:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
         return all(ipaddress.ip_address(str(address[0]).partition("%")[0]).is_loopback for *_, address in found)

@@ -30,7 +30,7 @@ def run() -> int:
     for name in SECRETS:
         os.environ.pop(name, None)
     config = load(environ)
-    init_mode.refuse_in_the_clear(config)
+    init_mode.require_tls(config)
     log_level = logs.stricter(config.log_level, config.telemetry)
     logs.configure("sigil", log_level)
     # The words end here, one way or the other.
@@ -40,7 +40,7 @@ def run() -> int:
     _ensure_tls(config)
     with enter_state(config) as state:
         start = start or init_mode.start(config)
-        init_mode.settle(state, config, start)
+        init_mode.prepare_state(state, config, start)
         logs.info(
             "sigil_starting",
             version=__version__,
@@ -76,8 +76,8 @@ def check(environ: Mapping[str, str] = os.environ) -> tuple[Config, ServerIdenti
         ensure_pair(config.tls_cert, config.tls_key, generate=False)
         TlsPair(config.tls_cert, config.tls_key).close()
     if config.mode == "init":
-        init_mode.refuse_in_the_clear(config)
-        init_mode.expected(config)
+        init_mode.require_tls(config)
+        init_mode.expected_server_id(config)
     return config, identity
 
 

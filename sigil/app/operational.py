@@ -21,19 +21,24 @@ from sigil.protocol.errors import Overloaded
 from sigil.protocol.identity import DerivedSecrets, ServerIdentity
 from sigil.protocol.messages import Features, Info
 from sigil.resources.api_key_auth import ApiKeyAuth
-from sigil.resources.approvals import ApprovalCancellation, ApprovalCreation, ApprovalStatusResource, ApprovalVotes
+from sigil.resources.approvals import (
+    ApprovalRequestResource,
+    ApprovalRequestsResource,
+    ApprovalResponseResource,
+    ApprovalStatusResource,
+)
 from sigil.resources.challenges import (
-    ChallengeCancellation,
-    ChallengeCreation,
-    ChallengeResponses,
+    ChallengeResource,
+    ChallengeResponseResource,
+    ChallengesResource,
     ChallengeStatusResource,
 )
-from sigil.resources.first_boot import CommitAfterInit, InitApiKeys, WizardGuard
-from sigil.resources.inbox import DevicePending
-from sigil.resources.openapi.document import OpenApi
+from sigil.resources.first_boot import InitApiKeysResource, InitCommitConflictResource, WizardGuard
+from sigil.resources.inbox import PendingResource
+from sigil.resources.openapi.document import OpenApiResource
 from sigil.resources.origin_check import OriginCheck
-from sigil.resources.pages import Assets, NotFoundPage, Page, PageFiles, values_of_home
-from sigil.resources.server import HealthResource, ServerInfo
+from sigil.resources.pages import AssetsResource, NotFoundPageResource, PageFiles, PageResource, home_page_values
+from sigil.resources.server import HealthResource, InfoResource
 from sigil.serving import logs
 from sigil.serving.http import responses
 from sigil.serving.http.asgi_edge import Edge
@@ -107,18 +112,18 @@ def build(snapshot: Snapshot, parts: Dependencies, life: WorkerLifecycle) -> Edg
     app.add_error_handler(StoreFull, _store_failed)
     app.add_error_handler(StoreUnusable, _store_failed)
     challenges, approvals = services.challenges, services.approvals
-    app.add_route("/challenge", ChallengeCreation(challenges, callers))
-    app.add_route("/v1/auth/challenge/{challenge_id}", ChallengeCancellation(challenges, callers))
+    app.add_route("/challenge", ChallengesResource(challenges, callers))
+    app.add_route("/v1/auth/challenge/{challenge_id}", ChallengeResource(challenges, callers))
     app.add_route("/v1/auth/challenge/{challenge_id}/status", ChallengeStatusResource(challenges, callers))
-    app.add_route("/respond", ChallengeResponses(challenges, strangers))
-    app.add_route("/mpa/request", ApprovalCreation(approvals, callers))
-    app.add_route("/mpa/request/{request_id}", ApprovalCancellation(approvals, callers))
+    app.add_route("/respond", ChallengeResponseResource(challenges, strangers))
+    app.add_route("/mpa/request", ApprovalRequestsResource(approvals, callers))
+    app.add_route("/mpa/request/{request_id}", ApprovalRequestResource(approvals, callers))
     app.add_route("/mpa/status/{request_id}", ApprovalStatusResource(approvals, callers))
-    app.add_route("/mpa/respond", ApprovalVotes(approvals, strangers))
-    app.add_route("/device/pending", DevicePending(services.inbox, strangers))
+    app.add_route("/mpa/respond", ApprovalResponseResource(approvals, strangers))
+    app.add_route("/device/pending", PendingResource(services.inbox, strangers))
     app.add_route("/health", HealthResource(__version__, _faults(parts, life)))
-    app.add_route("/info", ServerInfo(_info(config, identity), strangers))
-    app.add_route("/openapi.json", OpenApi(__version__, strangers))
+    app.add_route("/info", InfoResource(_info(config, identity), strangers))
+    app.add_route("/openapi.json", OpenApiResource(__version__, strangers))
     if parts.metrics:
         door = metrics_guard(config.metrics_token, guesses_of(addresses, config.workers))
         app.add_route("/metrics", parts.metrics.resource(door))
@@ -130,14 +135,14 @@ def build(snapshot: Snapshot, parts: Dependencies, life: WorkerLifecycle) -> Edg
 
 def _add_pages(app: App, config: Config, identity: ServerIdentity) -> None:
     pages = PageFiles.load()
-    values = values_of_home(identity, config.server_name, __version__)
+    values = home_page_values(identity, config.server_name, __version__)
     add_assets(app, pages)
-    app.add_route("/", Page(pages.fill("home.html", values)))
-    app.add_sink(NotFoundPage(pages.fill("not_found.html", values)).sink)
+    app.add_route("/", PageResource(pages.fill("home.html", values)))
+    app.add_sink(NotFoundPageResource(pages.fill("not_found.html", values)).sink)
 
 
 def add_assets(app: App, pages: PageFiles) -> None:
-    assets = Assets(pages)
+    assets = AssetsResource(pages)
     app.add_route("/assets/{name}", assets)
     app.add_route("/favicon.ico", assets)
 
@@ -163,8 +168,8 @@ def _add_keys_of_init(
     page = OriginCheck(scheme=config.scheme, public_url=config.public_url, any_name=True, loopback_only=False)
     told = "Only the page that set the server up makes API keys here, for half an hour."
     doors = WizardGuard(page, BearerTokenGuard(desk.authorises, guesses_of(addresses, config.workers), told), strangers)
-    app.add_route("/init/api-keys", InitApiKeys(desk, doors))
-    app.add_route("/init/commit", CommitAfterInit(desk))
+    app.add_route("/init/api-keys", InitApiKeysResource(desk, doors))
+    app.add_route("/init/commit", InitCommitConflictResource(desk))
 
 
 def addresses_of(config: Config) -> ClientAddresses:

@@ -1,4 +1,4 @@
-"""The composition root of init mode: a worker that serves the wizard, and becomes operational when it is committed."""
+"""The composition root of init mode: a worker serves the wizard, and becomes operational after the commit."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from sigil.protocol.errors import Overloaded
 from sigil.protocol.first_boot_messages import InfoBeforeInit
 from sigil.protocol.identity import ServerIdentity
 from sigil.resources.first_boot import (
-    InitCheck,
-    InitCommit,
-    InitMnemonic,
+    InitCheckResource,
+    InitCommitResource,
     InitStateResource,
+    InitWordsResource,
     NotInitializedResource,
     WizardGuard,
 )
 from sigil.resources.openapi import document
 from sigil.resources.origin_check import OriginCheck
-from sigil.resources.pages import Page, PageFiles, WizardRedirect
-from sigil.resources.server import HealthResource, ServerInfo
+from sigil.resources.pages import PageFiles, PageResource, WizardRedirectResource
+from sigil.resources.server import HealthResource, InfoResource
 from sigil.serving import logs
 from sigil.serving.http import responses
 from sigil.serving.http.asgi_edge import Edge
@@ -48,15 +48,15 @@ from sigil.serving.process.worker import WorkerLifecycle
 from sigil.serving.settings import Secret
 from sigil.serving.startup_error import StartupError
 
-_SERVED = frozenset({"/health", "/info", "/init/state", "/init/words", "/init/check", "/init/commit"})
+_SERVED_PATHS = frozenset({"/health", "/info", "/init/state", "/init/words", "/init/check", "/init/commit"})
 
 
 @dataclass(frozen=True, repr=False)
 class InitSnapshot:
     """What the master hands to each worker while there is no identity.
 
-    `token`: what the wizard asks for, if anything; `expected`: the server_id that alone may be restored;
-    `loopback_only`: whether this host alone reaches the listener.
+    `token`: the setup token that the wizard requires, None for no token; `expected`: the only server_id that may be
+    restored, None for any; `loopback_only`: whether only this host reaches the listener.
     """
 
     config: Config
@@ -78,13 +78,13 @@ def create_app(snapshot: InitSnapshot, life: WorkerLifecycle) -> AsgiApp:
     config, vault = snapshot.config, vault_of(snapshot.config)
     if vault.is_committed():
         return create_initialized_app(snapshot, life)
-    # Words pass through here, if only for a moment each time.
+    # The memory of this process holds the mnemonic for the time of a request.
     forbid_core_dumps()
     if config.telemetry != "none":
-        # Now, and not while requests wait for it.
+        # Imported now, because requests would wait for the import during the handover.
         import sigil.telemetry.metrics  # noqa: F401
     return AppHandover(
-        build(snapshot, vault, life),
+        build_wizard(snapshot, vault, life),
         due=vault.is_committed,
         next_app=lambda: create_initialized_app(snapshot, life),
         failed=lambda: signal.raise_signal(signal.SIGTERM),
@@ -92,49 +92,53 @@ def create_app(snapshot: InitSnapshot, life: WorkerLifecycle) -> AsgiApp:
 
 
 def create_initialized_app(snapshot: InitSnapshot, life: WorkerLifecycle) -> AsgiApp:
-    """The operational application of the identity that was committed. Without one it refuses: a server that had an
-    identity offers no wizard because a file is gone.
+    """The operational application of the committed identity.
+
+    Raises StartupError without one: a server that had an identity must not offer the wizard because a file is missing.
     """
     config, vault = snapshot.config, vault_of(snapshot.config)
     commitment = vault.read()
     if commitment is None:
-        raise StartupError(f"SIGIL_STATE_DIR {config.state_dir}: the identity that was committed to it is gone")
-    vault.sweep()
-    # Whoever committed it may have died before it did so.
-    _leave_marker(config, ServerIdentity.from_secrets(commitment.secrets).server_id)
+        raise StartupError(
+            f"SIGIL_STATE_DIR {config.state_dir}: the committed identity is missing; restart the server and run the "
+            "wizard again"
+        )
+    vault.remove_temporary_files()
+    # The worker that committed the identity may have died before it wrote the marker.
+    _write_marker(config, ServerIdentity.from_secrets(commitment.secrets).server_id)
     return create_operational_app(Snapshot(config, commitment.secrets, commitment.session), life)
 
 
-def _leave_marker(config: Config, server_id: str) -> None:
-    """So that a later init mode on the same volume accepts no other identity; not worth an outage."""
+def _write_marker(config: Config, server_id: str) -> None:
+    """Make a later init mode on the same volume accept no other identity. Failures are only logged."""
     try:
-        marker_of(config).leave(server_id)
+        marker_of(config).write_if_absent(server_id)
     except MarkerUnusable as error:
         logs.warn("marker_not_written", reason=str(error))
 
 
-def _expected(snapshot: InitSnapshot) -> str | None:
+def _expected_server_id(snapshot: InitSnapshot) -> str | None:
     try:
         return marker_of(snapshot.config).read() or snapshot.expected
     except MarkerUnusable as error:
         raise StartupError(str(error)) from error
 
 
-def build(
+def build_wizard(
     snapshot: InitSnapshot, vault: FileVault, life: WorkerLifecycle, monotonic: Callable[[], float] = time.monotonic
 ) -> Edge:
-    """The wizard; `monotonic` gives the seconds in which guesses are counted."""
+    """The application that serves the wizard. `monotonic` is the clock of the limit on token guesses, in seconds."""
     config = snapshot.config
     addresses = addresses_of(config)
-    strangers = strangers_of(config, addresses)
-    doors = WizardGuard(
-        _own_page(snapshot), _token_door(snapshot, guesses_of(addresses, config.workers, monotonic)), strangers
+    rate_limit = strangers_of(config, addresses)
+    guard = WizardGuard(
+        _origin_check(snapshot), _token_guard(snapshot, guesses_of(addresses, config.workers, monotonic)), rate_limit
     )
-    boot = FirstBoot(
+    first_boot = FirstBoot(
         vault=vault,
-        # Read anew: of a worker that is started again after the commitment was lost, too.
-        expected=_expected(snapshot),
-        committed=lambda server_id: _leave_marker(config, server_id),
+        # Read again, because a worker may be restarted after the commitment was lost.
+        expected=_expected_server_id(snapshot),
+        on_commit=lambda server_id: _write_marker(config, server_id),
         key_prefix=config.key_prefix,
         tls_cert_path=None if config.http_only else str(config.tls_cert.absolute()),
         clock=time.time,
@@ -142,17 +146,17 @@ def build(
     )
     app: App = falcon.asgi.App(middleware=[ResponseMiddleware(None)])
     responses.handle_errors(app, lambda problem: None)
-    app.add_error_handler(VaultUnusable, _vault_failed)
-    _add_wizard(app, boot, doors, config)
-    _add_open(app, config, strangers, life)
-    _add_pages(app, config)
+    app.add_error_handler(VaultUnusable, _answer_vault_failure)
+    _add_wizard_routes(app, first_boot, guard, config)
+    _add_server_routes(app, config, rate_limit, life)
+    _add_page_routes(app, config)
     for path in document.paths():
-        if path not in _SERVED:
+        if path not in _SERVED_PATHS:
             app.add_route(path, NotInitializedResource())
     return Edge(app, BodyAdmission(), addresses)
 
 
-def _own_page(snapshot: InitSnapshot) -> OriginCheck:
+def _origin_check(snapshot: InitSnapshot) -> OriginCheck:
     return OriginCheck(
         scheme=snapshot.config.scheme,
         public_url=snapshot.config.public_url,
@@ -162,39 +166,39 @@ def _own_page(snapshot: InitSnapshot) -> OriginCheck:
     )
 
 
-def _token_door(snapshot: InitSnapshot, guesses: AddressRateLimit) -> BearerTokenGuard:
-    told = "Send the token of the server's log as 'Authorization: Bearer <token>'."
-    return BearerTokenGuard(same_as(snapshot.token.reveal()) if snapshot.token else None, guesses, told)
+def _token_guard(snapshot: InitSnapshot, guesses: AddressRateLimit) -> BearerTokenGuard:
+    message = "Send the setup token from the server's log as 'Authorization: Bearer <token>'."
+    return BearerTokenGuard(same_as(snapshot.token.reveal()) if snapshot.token else None, guesses, message)
 
 
-def _add_wizard(app: App, boot: FirstBoot, doors: WizardGuard, config: Config) -> None:
+def _add_wizard_routes(app: App, first_boot: FirstBoot, guard: WizardGuard, config: Config) -> None:
     state = InitStateResource(
-        boot, doors, server_name=config.server_name, scheme=config.scheme, public_url=config.public_url
+        first_boot, guard, server_name=config.server_name, scheme=config.scheme, public_url=config.public_url
     )
     app.add_route("/init/state", state)
-    app.add_route("/init/words", InitMnemonic(boot, doors))
-    app.add_route("/init/check", InitCheck(boot, doors))
-    app.add_route("/init/commit", InitCommit(boot, doors))
+    app.add_route("/init/words", InitWordsResource(first_boot, guard))
+    app.add_route("/init/check", InitCheckResource(first_boot, guard))
+    app.add_route("/init/commit", InitCommitResource(first_boot, guard))
 
 
-def _add_open(app: App, config: Config, strangers: AddressRateLimit, life: WorkerLifecycle) -> None:
+def _add_server_routes(app: App, config: Config, rate_limit: AddressRateLimit, life: WorkerLifecycle) -> None:
     async def fault() -> str | None:
         return "the server is stopping" if life.stopping else None
 
     info = InfoBeforeInit(server_name=config.server_name, version=__version__, mode="init")
     app.add_route("/health", HealthResource(__version__, fault, "init"))
-    app.add_route("/info", ServerInfo(info, strangers))
+    app.add_route("/info", InfoResource(info, rate_limit))
 
 
-def _add_pages(app: App, config: Config) -> None:
+def _add_page_routes(app: App, config: Config) -> None:
     pages = PageFiles.load()
-    to_the_wizard = WizardRedirect()
+    redirect = WizardRedirectResource()
     add_assets(app, pages)
-    app.add_route("/", to_the_wizard)
-    app.add_route("/init", Page(pages.fill("init.html", {"server_name": config.server_name})))
-    app.add_sink(to_the_wizard.sink)
+    app.add_route("/", redirect)
+    app.add_route("/init", PageResource(pages.fill("init.html", {"server_name": config.server_name})))
+    app.add_sink(redirect.sink)
 
 
-async def _vault_failed(_req: Request, resp: Response, error: Exception, _params: object) -> None:
+async def _answer_vault_failure(_req: Request, resp: Response, error: Exception, _params: object) -> None:
     logs.error("vault_failed", exc=error, reason=str(error))
     responses.write_problem(resp, Overloaded(retry_after=5))

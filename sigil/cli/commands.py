@@ -75,9 +75,9 @@ def _show_wizard(config: Config) -> None:
     from sigil.app import init_mode
 
     token = "SIGIL_INIT_TOKEN" if config.init_token else "in the log at the start"
-    click.echo(f"wizard     {init_mode.address_of(config)}")
-    click.echo(f"token      {token if init_mode.asks_for_token(config) else 'not required'}")
-    click.echo(f"identity   {init_mode.expected(config) or 'any: create or restore'}")
+    click.echo(f"wizard     {init_mode.wizard_address(config)}")
+    click.echo(f"token      {token if init_mode.requires_token(config) else 'not required'}")
+    click.echo(f"identity   {init_mode.expected_server_id(config) or 'any: create or restore'}")
 
 
 @sigil.command()
@@ -163,10 +163,10 @@ def identity(as_json: bool) -> None:
 def keygen(live: bool, out: Path | None) -> None:
     """Generate an API key from the mnemonic of the settings; the server accepts it without storing it."""
     with cli_errors:
-        from sigil.protocol.api_key import ID_LENGTH, issue
+        from sigil.protocol.api_key import ID_LENGTH, issue_api_key
 
         secret = _identity().api_key_secret
-        _output(issue(secret, "sgk_live_" if live else "sgk_test_", secrets.token_bytes(ID_LENGTH)), out)
+        _output(issue_api_key(secret, "sgk_live_" if live else "sgk_test_", secrets.token_bytes(ID_LENGTH)), out)
 
 
 def _identity() -> ServerIdentity:

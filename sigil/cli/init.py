@@ -11,9 +11,9 @@ from pathlib import Path
 
 import click
 
-from sigil.protocol.api_key import ID_LENGTH, issue
+from sigil.protocol.api_key import ID_LENGTH, issue_api_key
 from sigil.protocol.identity import (
-    WORDS,
+    WORD_COUNT,
     DerivedSecrets,
     InvalidMnemonic,
     ServerIdentity,
@@ -90,7 +90,7 @@ class TerminalWizard:
             click.echo("This is not the word that was shown. Look at them once more.")
 
     def _confirmed(self, words: list[str]) -> bool:
-        for position in sorted(secrets.SystemRandom().sample(range(WORDS), _WORDS_TO_CONFIRM)):
+        for position in sorted(secrets.SystemRandom().sample(range(WORD_COUNT), _WORDS_TO_CONFIRM)):
             typed = click.prompt(f"Word {position + 1}", hide_input=True)
             if normalise(typed) != words[position]:
                 return False
@@ -131,7 +131,7 @@ class TerminalWizard:
         if self._interactive and not click.confirm("\nMake an API key for a backend? It is shown once.", default=True):
             return
         # A test key: a server issues live keys only when it requires attestation.
-        key = issue(api_key_secret, "sgk_test_", secrets.token_bytes(ID_LENGTH))
+        key = issue_api_key(api_key_secret, "sgk_test_", secrets.token_bytes(ID_LENGTH))
         if self._options.api_key_out is None:
             click.echo("The API key:")
         self._output(key, self._options.api_key_out)

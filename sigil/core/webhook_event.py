@@ -15,7 +15,7 @@ from typing import Any, cast, get_args
 import msgspec
 
 from sigil.core.session_store import Decision, Key, Kind
-from sigil.protocol.action import type_of
+from sigil.protocol.action import action_type
 from sigil.protocol.webhook_event import EventType
 
 LEASE_SECONDS = 30
@@ -101,7 +101,7 @@ def new_event(
         kind=happening,
         at=at,
         owner=owner[:OWNER_BYTES],
-        action_type=type_of(action),
+        action_type=action_type(action),
         since_ms=int(now * 1000),
         due=int(now) + OWN_SECONDS,
         fingerprint=fingerprint,

@@ -1,4 +1,4 @@
-"""What the wizard commits once, and the port of where it is kept."""
+"""The commitment of the wizard, which is made once, and the port of the vault that keeps it."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ import msgspec
 from sigil.protocol.identity import DerivedSecrets
 
 SESSION_SECONDS = 30 * 60
-"""How long whoever committed may make API keys."""
+"""How long the page that committed may issue API keys."""
 
 
 class Session(msgspec.Struct, frozen=True):
-    """Of its token only the hash is kept; `until` is a Unix time in seconds."""
+    """The session of the page that committed. Only the hash of its token is kept; `until` is Unix seconds."""
 
     token_sha256: bytes
     until: int
 
     @classmethod
-    def of(cls, token: str, now: float) -> Session:
+    def begin(cls, token: str, now: float) -> Session:
         return cls(_hash(token), int(now) + SESSION_SECONDS)
 
-    def is_over(self, now: float) -> bool:
+    def is_expired(self, now: float) -> bool:
         return now >= self.until
 
-    def opens(self, token: str, now: float) -> bool:
-        """In constant time for any token."""
-        return hmac.compare_digest(self.token_sha256, _hash(token)) and not self.is_over(now)
+    def accepts(self, token: str, now: float) -> bool:
+        """Whether the token is the right one, compared in constant time, and the session has not expired."""
+        return hmac.compare_digest(self.token_sha256, _hash(token)) and not self.is_expired(now)
 
 
 def _hash(token: str) -> bytes:
@@ -37,7 +37,7 @@ def _hash(token: str) -> bytes:
 
 
 class Commitment(msgspec.Struct, frozen=True):
-    """The secrets of an identity, never words or seed, and the session of who committed them."""
+    """The derived secrets of an identity, never mnemonic or seed, and the session of the page that committed."""
 
     secrets: DerivedSecrets
     session: Session
@@ -47,21 +47,21 @@ class Commitment(msgspec.Struct, frozen=True):
 
 
 class AlreadyCommitted(Exception):
-    """Another was faster; nothing was changed."""
+    """Another commitment exists already; nothing was changed."""
 
 
 class VaultUnusable(Exception):
-    """The place of the secrets cannot be read or written; the message holds nothing of them."""
+    """The vault cannot be read or written; the message contains no secret."""
 
 
 class Vault(Protocol):
-    """Keeps one commitment for all workers of a host; raises VaultUnusable."""
+    """Keeps one commitment for all workers of a host. Its methods raise VaultUnusable."""
 
     def is_committed(self) -> bool:
-        """Asked before each request of init mode: one stat."""
+        """Called before each request of init mode, so it may cost no more than one stat."""
 
     def commit(self, commitment: Commitment) -> None:
-        """All of it or nothing; AlreadyCommitted for all but the first."""
+        """Store it atomically. Raises AlreadyCommitted for all but the first."""
 
     def read(self) -> Commitment | None:
         """None while nothing is committed."""

@@ -1,4 +1,4 @@
-"""First boot: from words that a person holds to a server with an identity; and the API keys of the half hour after."""
+"""First boot: gives the server the identity of a mnemonic, and issues API keys for half an hour after that."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import base64
 from collections.abc import Callable
 
 from sigil.first_boot.commitment import AlreadyCommitted, Commitment, Session, Vault
-from sigil.protocol.api_key import ID_LENGTH, Prefix, issue
+from sigil.protocol.api_key import ID_LENGTH, Prefix, issue_api_key
 from sigil.protocol.errors import AlreadyInitialized, IdentityMismatch, InvalidRequest
 from sigil.protocol.first_boot_messages import (
     Checked,
@@ -31,10 +31,10 @@ _TOKEN_BYTES = 32
 
 
 class FirstBoot:
-    """Keeps nothing until the commit, and then derived secrets alone.
+    """Keeps nothing until the commit, and then only derived secrets.
 
-    `expected` is the server_id that this server had before, if any; `committed` is told the new one before anybody else
-    is. `tls_cert_path` is told to whoever commits, and to nobody before. `clock` gives Unix seconds, `randomness(n)` n
+    `expected` is the server_id that this server had before, if any. `on_commit` is called with the new server_id before
+    the commit is answered. Only that answer contains `tls_cert_path`. `clock` returns Unix seconds, `randomness(n)` n
     bytes from the system's generator.
     """
 
@@ -43,7 +43,7 @@ class FirstBoot:
         *,
         vault: Vault,
         expected: str | None,
-        committed: Callable[[str], None],
+        on_commit: Callable[[str], None],
         key_prefix: Prefix,
         tls_cert_path: str | None,
         clock: Callable[[], float],
@@ -51,7 +51,7 @@ class FirstBoot:
     ) -> None:
         self._vault = vault
         self._expected = expected
-        self._committed = committed
+        self._committed = on_commit
         self._key_prefix = key_prefix
         self._tls_cert_path = tls_cert_path
         self._clock = clock
@@ -59,41 +59,41 @@ class FirstBoot:
 
     @property
     def expected(self) -> ExpectedIdentity | None:
-        """What alone may be restored here."""
+        """The only identity that may be restored here, or None when any may."""
         if self._expected is None:
             return None
         return ExpectedIdentity(self._expected, pictogram(self._expected), speakable(self._expected))
 
-    def words(self) -> NewWords:
+    def generate_words(self) -> NewWords:
         return NewWords(generate_mnemonic().split())
 
     def check(self, words: str) -> Checked:
-        """InvalidRequest says what is wrong with the words, as far as that can be told; IdentityMismatch."""
-        return Checked(shown(self._identity(words)[1]))
+        """Raises IdentityMismatch, and InvalidRequest with the positions of wrong words as far as they are known."""
+        return Checked(shown_identity(self._identity(words)[1]))
 
     def commit(self, words: str) -> Initialized:
-        """The same, and AlreadyInitialized for all but the first."""
+        """Raises the errors of `check`, and AlreadyInitialized for all but the first commit."""
         secrets, identity = self._identity(words)
         token = base64.urlsafe_b64encode(self._randomness(_TOKEN_BYTES)).decode("ascii").rstrip("=")
         try:
-            self._vault.commit(Commitment(secrets, Session.of(token, self._clock())))
+            self._vault.commit(Commitment(secrets, Session.begin(token, self._clock())))
         except AlreadyCommitted as error:
             raise AlreadyInitialized from error
         self._committed(identity.server_id)
-        return Initialized(shown(identity), token, self._key_prefix, self._tls_cert_path)
+        return Initialized(shown_identity(identity), token, self._key_prefix, self._tls_cert_path)
 
     def _identity(self, words: str) -> tuple[DerivedSecrets, ServerIdentity]:
         try:
             secrets = DerivedSecrets.from_mnemonic(words)
             identity = ServerIdentity.from_secrets(secrets)
         except InvalidMnemonic as error:
-            raise _explained(words, error) from None
+            raise _explain(words, error) from None
         if self._expected not in {None, identity.server_id}:
             raise IdentityMismatch(server_id=self._expected, pictogram=pictogram(self._expected or ""))
         return secrets, identity
 
 
-def shown(identity: ServerIdentity) -> ShownIdentity:
+def shown_identity(identity: ServerIdentity) -> ShownIdentity:
     return ShownIdentity(
         identity.server_id,
         identity.server_public_keys["ES256"],
@@ -102,7 +102,7 @@ def shown(identity: ServerIdentity) -> ShownIdentity:
     )
 
 
-def _explained(words: str, error: InvalidMnemonic) -> InvalidRequest:
+def _explain(words: str, error: InvalidMnemonic) -> InvalidRequest:
     text = str(error)
     return InvalidRequest(
         f"{text[0].upper()}{text[1:]}.",
@@ -114,7 +114,7 @@ def _explained(words: str, error: InvalidMnemonic) -> InvalidRequest:
 
 
 class ApiKeyIssuer:
-    """Makes API keys for whoever committed the identity, until the session ends."""
+    """Issues API keys to the page that committed the identity, until its session expires."""
 
     def __init__(
         self,
@@ -133,12 +133,12 @@ class ApiKeyIssuer:
 
     @property
     def is_closed(self) -> bool:
-        return self._session.is_over(self._clock())
+        return self._session.is_expired(self._clock())
 
     def authorises(self, token: str) -> bool:
-        """False for another token, and when the session is over."""
-        return self._session.opens(token, self._clock())
+        """False for a wrong token, and when the session has expired."""
+        return self._session.accepts(token, self._clock())
 
-    def make_key(self) -> IssuedKey:
+    def issue_key(self) -> IssuedKey:
         key_id = self._randomness(ID_LENGTH)
-        return IssuedKey(issue(self._secret, self._prefix, key_id), key_id[:4].hex())
+        return IssuedKey(issue_api_key(self._secret, self._prefix, key_id), key_id[:4].hex())

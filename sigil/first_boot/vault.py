@@ -1,4 +1,4 @@
-"""The commitment of the wizard in the state directory: one file of mode 0600, made whole by link(2), and once."""
+"""The commitment of the wizard as a file in the state directory: mode 0600, published once, atomically, by link(2)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _NEW = f"{VAULT_FILE}.new."
 
 
 class FileVault:
-    """`Vault` in the state directory `path`, which the master has judged to be the server's own."""
+    """`Vault` in the state directory `path`, which the master has verified to be the server's own."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -27,7 +27,7 @@ class FileVault:
         return self._file.exists()
 
     def commit(self, commitment: Commitment) -> None:
-        with _usable():
+        with _vault_errors():
             new = self._path / f"{_NEW}{secrets.token_hex(8)}"
             handle = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
             try:
@@ -43,13 +43,13 @@ class FileVault:
         except FileExistsError:
             raise AlreadyCommitted from None
         except FileNotFoundError:
-            # Swept away by a worker that saw another's commitment, between our write and our link.
+            # A worker that saw another commitment removed our temporary file between our write and our link.
             if self._file.exists():
                 raise AlreadyCommitted from None
             raise
 
     def read(self) -> Commitment | None:
-        with _usable():
+        with _vault_errors():
             try:
                 handle = os.open(self._file, os.O_RDONLY | os.O_NOFOLLOW)
             except FileNotFoundError:
@@ -57,24 +57,24 @@ class FileVault:
             with os.fdopen(handle, "rb") as file:
                 return msgspec.json.decode(file.read(), type=Commitment)
 
-    def sweep(self) -> None:
-        """Remove what a killed worker left half made: it holds secrets."""
-        with _usable():
+    def remove_temporary_files(self) -> None:
+        """Remove the temporary files of killed workers: they contain secrets."""
+        with _vault_errors():
             for new in self._path.glob(f"{_NEW}*"):
                 new.unlink(missing_ok=True)
 
-    def forget(self) -> None:
+    def remove(self) -> None:
         """Remove the commitment itself."""
-        with _usable():
+        with _vault_errors():
             self._file.unlink(missing_ok=True)
 
 
 @contextmanager
-def _usable() -> Iterator[None]:
+def _vault_errors() -> Iterator[None]:
     try:
         yield
     except OSError as error:
         raise VaultUnusable(f"{error.filename or VAULT_FILE}: {error.strerror}") from error
     except (msgspec.DecodeError, UnicodeDecodeError):
-        # Not chained: the text of a decoding error may quote what it could not read.
+        # Not chained: the message of a decoding error may quote the secrets.
         raise VaultUnusable(f"{VAULT_FILE} is damaged") from None

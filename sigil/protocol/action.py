@@ -56,7 +56,7 @@ class _Typed(msgspec.Struct):
 _decode_typed = msgspec.json.Decoder(_Typed).decode
 
 
-def type_of(action: bytes) -> str:
+def action_type(action: bytes) -> str:
     """The type of an action that was parsed before."""
     return _decode_typed(action).type
 

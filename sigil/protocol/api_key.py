@@ -29,7 +29,7 @@ class Caller(NamedTuple):
         return self.owner[:4].hex()
 
 
-def issue(secret: bytes, prefix: Prefix, key_id: bytes) -> str:
+def issue_api_key(secret: bytes, prefix: Prefix, key_id: bytes) -> str:
     """The key of a 16-byte random id under the api-key secret of the server's identity."""
     if len(key_id) != ID_LENGTH:
         raise ValueError(f"an API key's id is {ID_LENGTH} bytes")

@@ -1,7 +1,7 @@
 """Every error that crosses the wire (docs/protocol.md, section 4): a public code and message, never a cause.
 
-A `Problem` is what the caller sees. The reason, where it must not be told, is the exception's `__cause__`
-and goes to the log alone.
+A `Problem` is what the caller sees. A reason that must stay secret is the exception's `__cause__`, which only the log
+gets.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 Limit = Literal["address", "device", "pending", "muted"]
-"""Which limit refused: for metrics, never for the caller."""
+"""The limit that rejected the request: for metrics, never for the caller."""
 
 
 class Problem(Exception):
     """Base of all protocol errors: `code` is part of the wire, `details` are JSON values."""
 
     code: ClassVar[str] = "INTERNAL"
-    summary: ClassVar[str] = "The server met an error of its own; the log has it under this request's id."
+    summary: ClassVar[str] = "Internal server error; the server's log has the cause under the id of this request."
 
     def __init__(self, message: str | None = None, **details: Any) -> None:
         self.message = message or self.summary
@@ -26,14 +26,14 @@ class Problem(Exception):
 
 
 class Internal(Problem):
-    """Anything that is our fault."""
+    """Every fault of the server itself."""
 
 
 class InvalidRequest(Problem):
-    """`details.path` names the field, as `$.action.type`."""
+    """`details.path` names the field, such as `$.action.type`."""
 
     code = "INVALID_REQUEST"
-    summary = "The request is not of the documented form."
+    summary = "The request does not have the documented form."
 
 
 class InvalidPublicKey(Problem):
@@ -43,7 +43,7 @@ class InvalidPublicKey(Problem):
 
 class FingerprintMismatch(Problem):
     code = "FINGERPRINT_MISMATCH"
-    summary = "fingerprint is not the fingerprint of device_public_key."
+    summary = "fingerprint does not match device_public_key."
 
 
 class Unauthorized(Problem):
@@ -57,39 +57,39 @@ class InvalidSignature(Problem):
 
 
 class OriginRefused(Problem):
-    """The wizard answers its own page alone: no other site's, under no name that a stranger gave this address."""
+    """The wizard answers only its own page: no page of another site, and no host name of foreign DNS."""
 
     code = "ORIGIN_REFUSED"
-    summary = "The setup answers its own page only: open the address that the server's log names."
+    summary = "The setup accepts requests of its own page only: open the address in the server's log."
 
 
 class ChallengeNotFound(Problem):
     code = "CHALLENGE_NOT_FOUND"
-    summary = "There is no such challenge, or its result is no longer kept."
+    summary = "The challenge does not exist, or its result is no longer stored."
 
 
 class NotEligible(Problem):
     code = "NOT_ELIGIBLE"
-    summary = "Who asked for it does not take part in the decision."
+    summary = "This device is the requester and may not vote on the request."
 
 
 class MpaNotFound(Problem):
     code = "MPA_NOT_FOUND"
-    summary = "There is no such request, or its result is no longer kept."
+    summary = "The approval request does not exist, or its result is no longer stored."
 
 
 class NotFound(Problem):
     code = "NOT_FOUND"
-    summary = "There is nothing at this address."
+    summary = "This path does not exist."
 
 
 class MethodNotAllowed(Problem):
     code = "METHOD_NOT_ALLOWED"
-    summary = "This address does not offer that method; the Allow header lists those it does."
+    summary = "This path does not support that method; the Allow header lists the supported ones."
 
 
 class ChallengeAlreadyUsed(Problem):
-    """`details.status` and `details.decision` say how it ended."""
+    """`details.status` and `details.decision` give the final state."""
 
     code = "CHALLENGE_ALREADY_USED"
     summary = "The challenge has already ended."
@@ -97,7 +97,7 @@ class ChallengeAlreadyUsed(Problem):
 
 class IdempotencyConflict(Problem):
     code = "IDEMPOTENCY_CONFLICT"
-    summary = "This Idempotency-Key was used with another body; use a new key for a new request."
+    summary = "This Idempotency-Key was used with a different body; use a new key for a new request."
 
 
 class AlreadyAnswered(Problem):
@@ -106,42 +106,42 @@ class AlreadyAnswered(Problem):
 
 
 class MpaClosed(Problem):
-    """`details.status` says how it ended."""
+    """`details.status` gives the final state."""
 
     code = "MPA_CLOSED"
-    summary = "The request has already ended."
+    summary = "The approval request has already ended."
 
 
 class RequestIdConflict(Problem):
     code = "REQUEST_ID_CONFLICT"
-    summary = "This request_id was used with another body; use a new one for a new request."
+    summary = "This request_id was used with a different body; use a new one for a new request."
 
 
 class MpaExpired(Problem):
     code = "MPA_EXPIRED"
-    summary = "The request timed out before enough groups had answered."
+    summary = "The approval request timed out before enough groups had answered."
 
 
 class AlreadyInitialized(Problem):
     code = "ALREADY_INITIALIZED"
-    summary = "The server has been set up already, from another window or by somebody else."
+    summary = "The server has been set up already, from another window or by another person."
 
 
 class IdentityMismatch(Problem):
     """`details.server_id` and `details.pictogram` are those of the identity that this server had."""
 
     code = "IDENTITY_MISMATCH"
-    summary = "These words give another identity than the one that this server had: restore that one."
+    summary = "These words give another identity than this server had; enter the words of that identity."
 
 
 class ChallengeExpired(Problem):
     code = "CHALLENGE_EXPIRED"
-    summary = "The challenge expired before it was answered; ask for a new one."
+    summary = "The challenge expired before it was answered; create a new one."
 
 
 class PayloadTooLarge(Problem):
     code = "PAYLOAD_TOO_LARGE"
-    summary = "The body is larger than this address takes."
+    summary = "The body is larger than this path accepts."
 
 
 class UnsupportedMediaType(Problem):
@@ -150,7 +150,7 @@ class UnsupportedMediaType(Problem):
 
 
 class Retryable(Problem):
-    """Base of the errors that say when to come back: `retry_after` is in whole seconds, for the header."""
+    """Base of the errors with a Retry-After header: `retry_after` is in whole seconds, at least 1."""
 
     def __init__(
         self, message: str | None = None, *, retry_after: int = 1, limit: Limit | None = None, **details: Any
@@ -162,19 +162,19 @@ class Retryable(Problem):
 
 class TooManyPending(Retryable):
     code = "TOO_MANY_PENDING"
-    summary = "This device already has as many pending challenges as it may have."
+    summary = "This device has reached the limit of pending challenges; retry after the time in Retry-After."
 
 
 class RateLimited(Retryable):
     code = "RATE_LIMITED"
-    summary = "Too many requests; wait as long as Retry-After says."
+    summary = "Too many requests; retry after the time in Retry-After."
 
 
 class NotInitialized(Retryable):
     code = "NOT_INITIALIZED"
-    summary = "The server has not been set up yet."
+    summary = "The server has not been set up yet; retry after the setup."
 
 
 class Overloaded(Retryable):
     code = "OVERLOADED"
-    summary = "The server is busy or has no room for more; wait as long as Retry-After says."
+    summary = "The server is busy or its store is full; retry after the time in Retry-After."

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _HARDENED = 1 << 31
 _ES256_PATH = (44 + _HARDENED, _HARDENED, _HARDENED, 0, 0)
 _ES256K_PATH = (44 + _HARDENED, _HARDENED, 1 + _HARDENED, _HARDENED, _HARDENED)
-WORDS = 24
+WORD_COUNT = 24
 
 
 class InvalidMnemonic(ValueError):
@@ -79,7 +79,7 @@ def word_list() -> tuple[str, ...]:
 
 
 @lru_cache(maxsize=1)
-def places_of_words() -> dict[str, int]:
+def word_indices() -> dict[str, int]:
     """Where each of them stands, from 0: the 11 bits that it means."""
     return {word: place for place, word in enumerate(word_list())}
 
@@ -87,9 +87,9 @@ def places_of_words() -> dict[str, int]:
 def _bip39_seed(words: str) -> bytes:
     text = normalise(words)
     given = text.split()
-    if len(given) != WORDS:
-        raise InvalidMnemonic(f"a mnemonic has {WORDS} words, this one has {len(given)}")
-    unknown = [str(position) for position, word in enumerate(given, 1) if word not in places_of_words()]
+    if len(given) != WORD_COUNT:
+        raise InvalidMnemonic(f"a mnemonic has {WORD_COUNT} words, this one has {len(given)}")
+    unknown = [str(position) for position, word in enumerate(given, 1) if word not in word_indices()]
     if unknown:
         raise InvalidMnemonic(f"not in the BIP-39 English word list: word {', '.join(unknown)}")
     if not _english().check(text):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 
-from sigil.protocol.identity import WORDS, normalise, places_of_words
+from sigil.protocol.identity import WORD_COUNT, normalise, word_indices
 
 # More positions than this would tell a person nothing; a wrong word further off than one slip leaves chance hits alone.
 _MOST = 2
@@ -18,8 +18,8 @@ _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 def unknown_positions(words: str) -> list[int]:
     """Positions 1..24 of words that are not in the list."""
-    given = normalise(words).split()[:WORDS]
-    return [position for position, word in enumerate(given, 1) if word not in places_of_words()]
+    given = normalise(words).split()[:WORD_COUNT]
+    return [position for position, word in enumerate(given, 1) if word not in word_indices()]
 
 
 def likely_positions(words: str) -> list[int]:
@@ -34,7 +34,7 @@ def likely_positions(words: str) -> list[int]:
 
 def _mends(given: list[str], position: int) -> bool:
     before, after = given[:position], given[position + 1 :]
-    near = places_of_words().keys() & set(_slips(given[position]))
+    near = word_indices().keys() & set(_slips(given[position]))
     return any(_belong_together([*before, word, *after]) for word in near)
 
 
@@ -42,7 +42,7 @@ def _belong_together(words: list[str]) -> bool:
     """Whether the last 8 of the 264 bits are the checksum of the others (BIP-39)."""
     bits = 0
     for word in words:
-        bits = bits << 11 | places_of_words()[word]
+        bits = bits << 11 | word_indices()[word]
     return hashlib.sha256((bits >> 8).to_bytes(32)).digest()[0] == bits & 0xFF
 
 

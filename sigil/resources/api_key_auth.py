@@ -1,4 +1,4 @@
-"""Who may come in with an API key."""
+"""Authentication of integrators by API key."""
 
 from __future__ import annotations
 
@@ -10,16 +10,20 @@ from sigil.serving.http.rate_limits import AddressRateLimit
 
 
 class ApiKeyAuth:
-    """Integrators. A good key is never limited by address: behind one proxy all would share a stranger's fate."""
+    """Authenticates requests with the bearer key.
 
-    def __init__(self, keys: KeyRing, strangers: AddressRateLimit) -> None:
+    Only failures count against the client's address. A valid key is never limited by address: behind one proxy, an
+    unauthenticated client could otherwise exhaust the limit of every integrator.
+    """
+
+    def __init__(self, keys: KeyRing, rate_limit: AddressRateLimit) -> None:
         self._keys = keys
-        self._strangers = strangers
+        self._rate_limit = rate_limit
 
     def authenticate(self, req: Request) -> Caller:
-        """Unauthorized, the same for every reason, and charged to the address."""
+        """The caller. Raises Unauthorized, the same for every reason, and charges the address."""
         try:
             return self._keys.authenticate(req.get_header("AUTHORIZATION"))
         except Unauthorized:
-            self._strangers.charge_failure(req)
+            self._rate_limit.charge_failure(req)
             raise

@@ -1,4 +1,4 @@
-"""Multi-party requests over HTTP: for integrators with an API key, for devices with a signature."""
+"""Approval requests over HTTP: for integrators with an API key, for devices with a signature."""
 
 from __future__ import annotations
 
@@ -13,55 +13,55 @@ from sigil.serving.http.responses import answer
 from sigil.sessions.long_polls import MAX_WAIT_SECONDS
 
 
-class ApprovalCreation:
+class ApprovalRequestsResource:
     """`POST /mpa/request`"""
 
-    def __init__(self, approvals: Approvals, callers: ApiKeyAuth) -> None:
+    def __init__(self, approvals: Approvals, api_key_auth: ApiKeyAuth) -> None:
         self._approvals = approvals
-        self._callers = callers
+        self._api_key_auth = api_key_auth
 
     async def on_post(self, req: Request, resp: Response) -> None:
         body = await read_body(req, MAX_BODY)
-        caller = self._callers.authenticate(req)
+        caller = self._api_key_auth.authenticate(req)
         wanted = decode_json(req, body, CreateMpa)
         created, repeated = await self._approvals.request(caller, wanted, body)
         answer(resp, created, 200 if repeated else 201)
 
 
-class ApprovalCancellation:
+class ApprovalRequestResource:
     """`DELETE /mpa/request/{request_id}`"""
 
-    def __init__(self, approvals: Approvals, callers: ApiKeyAuth) -> None:
+    def __init__(self, approvals: Approvals, api_key_auth: ApiKeyAuth) -> None:
         self._approvals = approvals
-        self._callers = callers
+        self._api_key_auth = api_key_auth
 
     async def on_delete(self, req: Request, resp: Response, request_id: str) -> None:
-        caller = self._callers.authenticate(req)
+        caller = self._api_key_auth.authenticate(req)
         answer(resp, await self._approvals.cancel(caller, request_id))
 
 
 class ApprovalStatusResource:
     """`GET /mpa/status/{request_id}?wait=0..25`"""
 
-    def __init__(self, approvals: Approvals, callers: ApiKeyAuth) -> None:
+    def __init__(self, approvals: Approvals, api_key_auth: ApiKeyAuth) -> None:
         self._approvals = approvals
-        self._callers = callers
+        self._api_key_auth = api_key_auth
 
     async def on_get(self, req: Request, resp: Response, request_id: str) -> None:
-        caller = self._callers.authenticate(req)
+        caller = self._api_key_auth.authenticate(req)
         wait = whole_number(req, "wait", low=0, high=MAX_WAIT_SECONDS, default=0)
         answer(resp, await self._approvals.status(caller, request_id, wait))
 
 
-class ApprovalVotes:
+class ApprovalResponseResource:
     """`POST /mpa/respond`"""
 
-    def __init__(self, approvals: Approvals, strangers: AddressRateLimit) -> None:
+    def __init__(self, approvals: Approvals, rate_limit: AddressRateLimit) -> None:
         self._approvals = approvals
-        self._strangers = strangers
+        self._rate_limit = rate_limit
 
     async def on_post(self, req: Request, resp: Response) -> None:
-        with self._strangers.charging_failures(req) as charged:
+        with self._rate_limit.charging_failures(req) as charged:
             body = await read_body(req)
             charged.check()
             answered = await self._approvals.answer(decode_json(req, body, RespondMpa))

@@ -28,16 +28,16 @@ def _idempotency(req: Request, body: bytes) -> Idempotency | None:
     return Idempotency(key, hashlib.sha256(body).digest())
 
 
-class ChallengeCreation:
+class ChallengesResource:
     """`POST /challenge`"""
 
-    def __init__(self, challenges: Challenges, callers: ApiKeyAuth) -> None:
+    def __init__(self, challenges: Challenges, api_key_auth: ApiKeyAuth) -> None:
         self._challenges = challenges
-        self._callers = callers
+        self._api_key_auth = api_key_auth
 
     async def on_post(self, req: Request, resp: Response) -> None:
         body = await read_body(req)
-        caller = self._callers.authenticate(req)
+        caller = self._api_key_auth.authenticate(req)
         wanted = decode_json(req, body, CreateChallenge)
         created, replayed = await self._challenges.issue(caller, wanted, _idempotency(req, body))
         answer(resp, created, 201)
@@ -45,40 +45,40 @@ class ChallengeCreation:
             resp.set_header("Idempotent-Replayed", "true")
 
 
-class ChallengeCancellation:
+class ChallengeResource:
     """`DELETE /v1/auth/challenge/{challenge_id}`"""
 
-    def __init__(self, challenges: Challenges, callers: ApiKeyAuth) -> None:
+    def __init__(self, challenges: Challenges, api_key_auth: ApiKeyAuth) -> None:
         self._challenges = challenges
-        self._callers = callers
+        self._api_key_auth = api_key_auth
 
     async def on_delete(self, req: Request, resp: Response, challenge_id: str) -> None:
-        caller = self._callers.authenticate(req)
+        caller = self._api_key_auth.authenticate(req)
         answer(resp, await self._challenges.cancel(caller, challenge_id))
 
 
 class ChallengeStatusResource:
     """`GET /v1/auth/challenge/{challenge_id}/status?wait=0..25`"""
 
-    def __init__(self, challenges: Challenges, callers: ApiKeyAuth) -> None:
+    def __init__(self, challenges: Challenges, api_key_auth: ApiKeyAuth) -> None:
         self._challenges = challenges
-        self._callers = callers
+        self._api_key_auth = api_key_auth
 
     async def on_get(self, req: Request, resp: Response, challenge_id: str) -> None:
-        caller = self._callers.authenticate(req)
+        caller = self._api_key_auth.authenticate(req)
         wait = whole_number(req, "wait", low=0, high=MAX_WAIT_SECONDS, default=0)
         answer(resp, await self._challenges.status(caller, challenge_id, wait))
 
 
-class ChallengeResponses:
+class ChallengeResponseResource:
     """`POST /respond`"""
 
-    def __init__(self, challenges: Challenges, strangers: AddressRateLimit) -> None:
+    def __init__(self, challenges: Challenges, rate_limit: AddressRateLimit) -> None:
         self._challenges = challenges
-        self._strangers = strangers
+        self._rate_limit = rate_limit
 
     async def on_post(self, req: Request, resp: Response) -> None:
-        with self._strangers.charging_failures(req) as charged:
+        with self._rate_limit.charging_failures(req) as charged:
             body = await read_body(req)
             charged.check()
             answered = await self._challenges.answer(decode_json(req, body, Respond))

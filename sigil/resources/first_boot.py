@@ -21,127 +21,127 @@ T = TypeVar("T")
 
 
 class WizardGuard:
-    """What every question of the wizard passes, in the order of docs/protocol.md, section 4."""
+    """The checks that every request of the wizard passes, in the order of docs/protocol.md, section 4."""
 
-    def __init__(self, own_page: OriginCheck, token: BearerTokenGuard, strangers: AddressRateLimit) -> None:
-        self.token = token
-        self._own_page = own_page
-        self._strangers = strangers
+    def __init__(self, origin_check: OriginCheck, token_guard: BearerTokenGuard, rate_limit: AddressRateLimit) -> None:
+        self.token_guard = token_guard
+        self._origin_check = origin_check
+        self._rate_limit = rate_limit
 
-    async def admit(self, req: Request, resp: Response, kind: type[T]) -> T:
-        """The body, from whoever has the token."""
+    async def read_request(self, req: Request, resp: Response, kind: type[T]) -> T:
+        """The decoded body of a request with the right token."""
         set_page_headers(resp)
-        self._own_page.check(req)
+        self._origin_check.check(req)
         body = await read_body(req)
-        self.token.check(req)
-        self._strangers.charge(req)
+        self.token_guard.check(req)
+        self._rate_limit.charge(req)
         return decode_json(req, body, kind)
 
-    def admit_anonymous(self, req: Request, resp: Response) -> str:
-        """For what needs no token; the Host that was asked."""
+    def check_anonymous(self, req: Request, resp: Response) -> str:
+        """Check a request that needs no token; return its Host."""
         set_page_headers(resp)
-        host = self._own_page.check(req)
-        self._strangers.charge(req)
+        host = self._origin_check.check(req)
+        self._rate_limit.charge(req)
         return host
 
 
 class InitStateResource:
-    """`GET /init/state`: what the page has to know before it asks for anything."""
+    """`GET /init/state`: what the page needs to know before its first other request."""
 
     def __init__(
-        self, boot: FirstBoot, doors: WizardGuard, *, server_name: str, scheme: str, public_url: str | None
+        self, first_boot: FirstBoot, guard: WizardGuard, *, server_name: str, scheme: str, public_url: str | None
     ) -> None:
-        self._boot = boot
-        self._doors = doors
+        self._first_boot = first_boot
+        self._guard = guard
         self._server_name = server_name
         self._scheme = scheme
         self._public_url = public_url
 
     async def on_get(self, req: Request, resp: Response) -> None:
-        host = self._doors.admit_anonymous(req, resp)
+        host = self._guard.check_anonymous(req, resp)
         answer(
             resp,
             InitState(
                 mode="init",
-                token_required=self._doors.token.asks,
-                restore_only=self._boot.expected,
+                token_required=self._guard.token_guard.asks,
+                restore_only=self._first_boot.expected,
                 server_name=self._server_name,
                 base_url=self._public_url or f"{self._scheme}://{host}",
             ),
         )
 
 
-class InitMnemonic:
+class InitWordsResource:
     """`POST /init/words`"""
 
-    def __init__(self, boot: FirstBoot, doors: WizardGuard) -> None:
-        self._boot = boot
-        self._doors = doors
+    def __init__(self, first_boot: FirstBoot, guard: WizardGuard) -> None:
+        self._first_boot = first_boot
+        self._guard = guard
 
     async def on_post(self, req: Request, resp: Response) -> None:
-        await self._doors.admit(req, resp, Nothing)
-        answer(resp, self._boot.words())
+        await self._guard.read_request(req, resp, Nothing)
+        answer(resp, self._first_boot.generate_words())
 
 
-class InitCheck:
+class InitCheckResource:
     """`POST /init/check`"""
 
-    def __init__(self, boot: FirstBoot, doors: WizardGuard) -> None:
-        self._boot = boot
-        self._doors = doors
+    def __init__(self, first_boot: FirstBoot, guard: WizardGuard) -> None:
+        self._first_boot = first_boot
+        self._guard = guard
 
     async def on_post(self, req: Request, resp: Response) -> None:
-        given = await self._doors.admit(req, resp, GivenWords)
-        answer(resp, self._boot.check(given.words))
+        given = await self._guard.read_request(req, resp, GivenWords)
+        answer(resp, self._first_boot.check(given.words))
 
 
-class InitCommit:
+class InitCommitResource:
     """`POST /init/commit`"""
 
-    def __init__(self, boot: FirstBoot, doors: WizardGuard) -> None:
-        self._boot = boot
-        self._doors = doors
+    def __init__(self, first_boot: FirstBoot, guard: WizardGuard) -> None:
+        self._first_boot = first_boot
+        self._guard = guard
 
     async def on_post(self, req: Request, resp: Response) -> None:
-        given = await self._doors.admit(req, resp, GivenWords)
-        made = self._boot.commit(given.words)
+        given = await self._guard.read_request(req, resp, GivenWords)
+        initialized = self._first_boot.commit(given.words)
         logs.info(
             "server_initialized",
-            server_id=made.identity.server_id,
-            pictogram=made.identity.server_pictogram_speakable,
+            server_id=initialized.identity.server_id,
+            pictogram=initialized.identity.server_pictogram_speakable,
         )
-        answer(resp, made, 201)
+        answer(resp, initialized, 201)
 
 
-class InitApiKeys:
-    """`POST /init/api-keys`, after the commit, for the page that made it."""
+class InitApiKeysResource:
+    """`POST /init/api-keys`, after the commit, for the page that committed."""
 
-    def __init__(self, desk: ApiKeyIssuer, doors: WizardGuard) -> None:
-        self._desk = desk
-        self._doors = doors
+    def __init__(self, issuer: ApiKeyIssuer, guard: WizardGuard) -> None:
+        self._issuer = issuer
+        self._guard = guard
 
     async def on_post(self, req: Request, resp: Response) -> None:
-        await self._doors.admit(req, resp, Nothing)
-        made = self._desk.make_key()
-        logs.info("api_key_made", key_id=made.key_id)
-        answer(resp, made, 201)
+        await self._guard.read_request(req, resp, Nothing)
+        issued = self._issuer.issue_key()
+        logs.info("api_key_made", key_id=issued.key_id)
+        answer(resp, issued, 201)
 
 
-class CommitAfterInit:
-    """`POST /init/commit` of the window that lost, while the winner's session lasts; then there is nothing here."""
+class InitCommitConflictResource:
+    """`POST /init/commit` after the commit of another window: 409 while that window's session is valid, then 404."""
 
-    def __init__(self, desk: ApiKeyIssuer) -> None:
-        self._desk = desk
+    def __init__(self, issuer: ApiKeyIssuer) -> None:
+        self._issuer = issuer
 
     async def on_post(self, _req: Request, resp: Response) -> None:
         set_page_headers(resp)
-        raise NotFound if self._desk.is_closed else AlreadyInitialized
+        raise NotFound if self._issuer.is_closed else AlreadyInitialized
 
 
 class NotInitializedResource:
-    """Whatever the operational server offers, before it is set up."""
+    """The paths that only the operational server offers, in init mode: 503 NOT_INITIALIZED."""
 
-    async def _refuse(self, _req: Request, _resp: Response, **_parameters: str) -> None:
+    async def _reject(self, _req: Request, _resp: Response, **_parameters: str) -> None:
         raise NotInitialized(retry_after=5)
 
-    on_get = on_post = on_put = on_patch = on_delete = _refuse
+    on_get = on_post = on_put = on_patch = on_delete = _reject

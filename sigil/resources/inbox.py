@@ -1,4 +1,4 @@
-"""What a device is being asked, over HTTP."""
+"""The pending challenges and approval requests of a device, over HTTP."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from sigil.serving.http.requests import decode_json, read_body
 from sigil.serving.http.responses import answer
 
 
-class DevicePending:
+class PendingResource:
     """`POST /device/pending`"""
 
-    def __init__(self, inbox: Inbox, strangers: AddressRateLimit) -> None:
+    def __init__(self, inbox: Inbox, rate_limit: AddressRateLimit) -> None:
         self._inbox = inbox
-        self._strangers = strangers
+        self._rate_limit = rate_limit
 
     async def on_post(self, req: Request, resp: Response) -> None:
-        with self._strangers.charging_failures(req) as charged:
+        with self._rate_limit.charging_failures(req) as charged:
             body = await read_body(req)
             charged.check()
             pending = await self._inbox.pending(decode_json(req, body, Pending))

@@ -1,4 +1,4 @@
-"""Who may use the first-boot wizard: its own page, opened at an address of this server."""
+"""The origin check of the first-boot wizard: only its own page, opened at an address of this server, may use it."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from falcon.asgi import Request
 from sigil.protocol.errors import OriginRefused
 
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::[0-9]{1,5})?\Z")
-# Of a listener that only this host can reach: whoever sends them stands in front of it, and speaks for others.
-_PROXIES = ("X-FORWARDED-FOR", "X-FORWARDED-HOST", "FORWARDED", "X-REAL-IP", "CF-CONNECTING-IP", "VIA")
+# On a listener that only this host can reach, these headers come from a proxy, which forwards requests of other hosts.
+_PROXY_HEADERS = ("X-FORWARDED-FOR", "X-FORWARDED-HOST", "FORWARDED", "X-REAL-IP", "CF-CONNECTING-IP", "VIA")
 
 
 class OriginCheck:
-    """Refuses what another site's page sends, and names that a stranger's DNS gave to this address (DNS rebinding).
+    """Rejects cross-site requests, and host names that foreign DNS points at this address (DNS rebinding).
 
-    With `any_name`, because a token is asked for, the Host may be anything; otherwise it is one of `names`, or an
-    address: a loopback address when `loopback_only`. `scheme` is that of this listener.
+    With `any_name`, which is safe where the wizard requires a token, any Host is accepted. Otherwise the Host is one of
+    `names` or an IP address, with `loopback_only` a loopback address. `scheme` is that of this listener.
     """
 
     def __init__(
@@ -30,7 +30,7 @@ class OriginCheck:
         loopback_only: bool,
         names: frozenset[str] = frozenset({"localhost"}),
     ) -> None:
-        # A proxy in front of plain HTTP speaks either to its clients.
+        # A proxy in front of plain HTTP may serve its clients over either scheme.
         self._schemes = ("https",) if scheme == "https" else ("http", "https")
         self._public_url = public_url
         self._any_name = any_name
@@ -38,17 +38,17 @@ class OriginCheck:
         self._names = names
 
     def check(self, req: Request) -> str:
-        """The Host, in lower case; OriginRefused."""
+        """The Host, in lower case. Raises OriginRefused."""
         host = (req.get_header("HOST") or "").lower()
-        if not self._is_ours(host) or not self._is_same(req.get_header("ORIGIN"), host):
+        if not self._is_own_host(host) or not self._is_same_origin(req.get_header("ORIGIN"), host):
             raise OriginRefused
         if req.get_header("SEC-FETCH-SITE") not in {None, "same-origin", "none"}:
             raise OriginRefused
-        if self._loopback_only and not self._any_name and any(req.get_header(name) for name in _PROXIES):
+        if self._loopback_only and not self._any_name and any(req.get_header(name) for name in _PROXY_HEADERS):
             raise OriginRefused
         return host
 
-    def _is_ours(self, host: str) -> bool:
+    def _is_own_host(self, host: str) -> bool:
         match = _HOST.match(host)
         if match is None:
             return False
@@ -61,7 +61,7 @@ class OriginCheck:
             return False
         return address.is_loopback or not self._loopback_only
 
-    def _is_same(self, origin: str | None, host: str) -> bool:
+    def _is_same_origin(self, origin: str | None, host: str) -> bool:
         if origin is None or origin == self._public_url:
             return True
         return origin.lower() in {f"{scheme}://{host}" for scheme in self._schemes}

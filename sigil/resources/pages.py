@@ -1,7 +1,7 @@
-"""Pages for people, and their files: read once at start, and nothing outside of this closed list is ever served.
+"""HTML pages and their assets, read once at start. Nothing outside of this closed list is ever served.
 
-Nobody is charged for them, as for /health: they are bytes that lie ready, nothing is computed, decided or read for one,
-and all that they cost is the line, which a rate of requests does not guard. The wizard loads some twenty of them.
+Like /health, they have no rate limit. Their bytes are ready in memory: a request computes and reads nothing, and costs
+only bandwidth, which a request rate does not protect. The wizard loads about twenty of them.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ _MEDIA_TYPES = {
     "svg": "image/svg+xml",
     "txt": "text/plain; charset=utf-8",
 }
-_PLACE = re.compile(r"\{\{([a-z0-9_]+)\}\}")
+_PLACEHOLDER = re.compile(r"\{\{([a-z0-9_]+)\}\}")
 _HEADERS = {
-    # Everything comes from this server, nothing is inline, and nobody frames it.
+    # Everything comes from this server, nothing is inline, and no site may frame it.
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
         "form-action 'none'; base-uri 'none'; frame-ancestors 'none'; "
-        # No script may turn text into markup, whatever a later change of it tries.
+        # No script may turn text into markup, even if a later change of a script tries to.
         "require-trusted-types-for 'script'; trusted-types 'none'"
     ),
     "X-Frame-Options": "DENY",
@@ -46,12 +46,12 @@ _HEADERS = {
 
 
 def set_page_headers(resp: Response) -> None:
-    """The headers of everything that a page is made of or asks for."""
+    """Set the headers of pages, of their assets and of the wizard's API answers."""
     resp.set_headers(_HEADERS)
 
 
 def wants_page(req: Request) -> bool:
-    """A browser that opens an address asks for text/html first; a script does not."""
+    """Whether a browser navigates here: it lists text/html first in Accept, a script does not."""
     first = (req.get_header("ACCEPT") or "").partition(",")[0].partition(";")[0]
     return req.method in {"GET", "HEAD"} and first.strip().lower() == "text/html"
 
@@ -76,12 +76,12 @@ class PageFiles:
         return cls(assets, templates)
 
     def fill(self, name: str, values: Mapping[str, str]) -> bytes:
-        """The template with each `{{place}}` filled; KeyError for a place that has no value."""
-        return _PLACE.sub(lambda place: html.escape(values[place[1]]), self.templates[name]).encode()
+        """The template with each `{{placeholder}}` replaced. Raises KeyError for one that has no value."""
+        return _PLACEHOLDER.sub(lambda match: html.escape(values[match[1]]), self.templates[name]).encode()
 
 
-def values_of_home(identity: ServerIdentity, server_name: str, version: str) -> dict[str, str]:
-    """What `home.html` may name: nothing that `/info` does not tell."""
+def home_page_values(identity: ServerIdentity, server_name: str, version: str) -> dict[str, str]:
+    """The values of the placeholders of `home.html`: all of them are public in `/info` too."""
     emoji = {f"emoji_{at}": text for at, text in enumerate(identity.pictogram, 1)}
     names = {f"name_{at}": text for at, text in enumerate(identity.pictogram_speakable.split(), 1)}
     return {
@@ -95,19 +95,19 @@ def values_of_home(identity: ServerIdentity, server_name: str, version: str) -> 
     }
 
 
-class Page:
-    """One page, filled once."""
+class PageResource:
+    """One page, rendered once."""
 
     def __init__(self, content: bytes) -> None:
         self._content = content
 
     async def on_get(self, _req: Request, resp: Response) -> None:
-        show(resp, self._content)
+        send_page(resp, self._content)
 
     on_head = on_get
 
 
-class Assets:
+class AssetsResource:
     """`/assets/{name}`"""
 
     def __init__(self, pages: PageFiles) -> None:
@@ -122,8 +122,8 @@ class Assets:
     on_head = on_get
 
 
-class NotFoundPage:
-    """Whatever has no route: a page for people, the error of the protocol for programs."""
+class NotFoundPageResource:
+    """The answer for paths without a route: a page for browsers, the error of the protocol for programs."""
 
     def __init__(self, content: bytes) -> None:
         self._content = content
@@ -131,12 +131,12 @@ class NotFoundPage:
     async def sink(self, req: Request, resp: Any, **_parameters: Any) -> None:
         if not wants_page(req):
             raise NotFound
-        show(resp, self._content)
+        send_page(resp, self._content)
         resp.status_code = 404
 
 
-class WizardRedirect:
-    """In init mode every page leads to `/init`."""
+class WizardRedirectResource:
+    """In init mode every page redirects to `/init`."""
 
     async def on_get(self, _req: Request, resp: Response) -> None:
         set_page_headers(resp)
@@ -151,7 +151,7 @@ class WizardRedirect:
         await self.on_get(req, resp)
 
 
-def show(resp: Response, content: bytes) -> None:
+def send_page(resp: Response, content: bytes) -> None:
     set_page_headers(resp)
     resp.data = content
     resp.content_type = falcon.MEDIA_HTML

@@ -1,4 +1,4 @@
-"""The server about itself: health for machines, identity for devices."""
+"""Health of the server, and its identity for devices."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class HealthResource:
-    """`GET /health`; `fault` tells what is wrong, or None."""
+    """`GET /health`; `fault` returns what is wrong, or None."""
 
     def __init__(self, version: str, fault: Callable[[], Awaitable[str | None]], mode: Mode = "operational") -> None:
         self._version = version
@@ -36,14 +36,14 @@ class HealthResource:
     on_head = on_get
 
 
-class ServerInfo:
-    """`GET /info`: what a device pins; made once, it never changes while the server runs."""
+class InfoResource:
+    """`GET /info`: the identity that a device pins. Encoded once: it does not change while the server runs."""
 
-    def __init__(self, info: Info | InfoBeforeInit, strangers: AddressRateLimit) -> None:
+    def __init__(self, info: Info | InfoBeforeInit, rate_limit: AddressRateLimit) -> None:
         self._answer = _encode(info)
-        self._strangers = strangers
+        self._rate_limit = rate_limit
 
     async def on_get(self, req: Request, resp: Response) -> None:
-        self._strangers.charge(req)
+        self._rate_limit.charge(req)
         resp.data = self._answer
         resp.content_type = falcon.MEDIA_JSON

@@ -9,7 +9,7 @@ from sigil.core.approval import Approval
 from sigil.core.challenge import Challenge
 from sigil.core.push_subject import device_of, id_of, is_member
 from sigil.core.webhook_event import type_of_event
-from sigil.protocol.action import type_of
+from sigil.protocol.action import action_type
 from sigil.protocol.api_key import Caller
 from sigil.protocol.ids import format_uuid
 from sigil.protocol.webhook_event import event_id
@@ -64,7 +64,7 @@ class SessionEventLog:
 
 
 def _of_caller(asked: Challenge | Approval) -> dict[str, object]:
-    return {"action_type": type_of(asked.action), "key_id": Caller(asked.owner).key_id}
+    return {"action_type": action_type(asked.action), "key_id": Caller(asked.owner).key_id}
 
 
 def _report(event: str, fields: dict[str, object]) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import falcon.testing
 import pytest
 
-from sigil.app.wizard import InitSnapshot, build, create_initialized_app
+from sigil.app.wizard import InitSnapshot, build_wizard, create_initialized_app
 from sigil.config.settings import Config
 from sigil.device import Device
 from sigil.first_boot.marker import Marker, MarkerUnusable
@@ -71,7 +71,9 @@ def test_the_commit_answers_with_the_identity_and_a_session(initialized: Initial
 
 async def test_over_plain_http_there_is_no_certificate_to_tell_of(tmp_path: Path) -> None:
     config = Config(state_dir=tmp_path, tls_cert=tmp_path / "cert.pem", http_only=True)
-    app: Any = build(InitSnapshot(config, None, None, loopback_only=True), FileVault(tmp_path), WorkerLifecycle(0, 1))
+    app: Any = build_wizard(
+        InitSnapshot(config, None, None, loopback_only=True), FileVault(tmp_path), WorkerLifecycle(0, 1)
+    )
     async with falcon.testing.ASGIConductor(app) as conductor:
         answer = await conductor.simulate_post("/init/commit", json={"words": WORDS}, host="localhost")
     assert answer.status_code == 201
@@ -209,22 +211,22 @@ def test_words_given_at_a_restart_take_over_and_other_words_wipe_what_was_commit
 
 def test_a_marker_follows_words_of_the_settings_and_is_not_made_for_them(tmp_path: Path) -> None:
     marker, first, second = Marker(tmp_path), "a1" * 32, "b2" * 32
-    assert marker.follow(first) is None
+    assert marker.replace(first) is None
     assert marker.read() is None
-    marker.leave(first)
-    assert marker.follow(first) is None
-    assert marker.follow(second) == first
+    marker.write_if_absent(first)
+    assert marker.replace(first) is None
+    assert marker.replace(second) == first
     assert marker.read() == second
     assert [path.name for path in tmp_path.iterdir()] == ["server_id"]
     marker.path.write_text("of somebody else")
-    with pytest.raises(MarkerUnusable, match="holds no server_id"):
-        marker.follow(first)
+    with pytest.raises(MarkerUnusable, match="contains no server_id"):
+        marker.replace(first)
     assert marker.path.read_text() == "of somebody else"
 
 
 def test_a_server_that_had_an_identity_offers_no_wizard_because_a_file_is_gone(tmp_path: Path) -> None:
     config = Config(state_dir=tmp_path, tls_cert=tmp_path / "cert.pem")
-    with pytest.raises(StartupError, match="is gone"):
+    with pytest.raises(StartupError, match="identity is missing"):
         create_initialized_app(InitSnapshot(config, None, None, loopback_only=True), WorkerLifecycle(0, 1))
 
 

@@ -28,7 +28,7 @@ def clock() -> Clock:
 @pytest.fixture
 def app(clock: Clock) -> Any:
     parts = Dependencies(store=MemoryStore(kinds=KINDS, clock=clock), waiters=LongPolls(), clock=clock)
-    return build(Snapshot(Config(), SECRETS, Session.of(TOKEN, START)), parts, WorkerLifecycle(0, 1))
+    return build(Snapshot(Config(), SECRETS, Session.begin(TOKEN, START)), parts, WorkerLifecycle(0, 1))
 
 
 async def post(conductor: falcon.testing.ASGIConductor, path: str, token: str = TOKEN) -> tuple[int, str]:

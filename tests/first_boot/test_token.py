@@ -9,8 +9,8 @@ from typing import Any
 import falcon.testing
 import pytest
 
-from sigil.app.init_mode import asks_for_token, expected
-from sigil.app.wizard import InitSnapshot, build
+from sigil.app.init_mode import expected_server_id, requires_token
+from sigil.app.wizard import InitSnapshot, build_wizard
 from sigil.config.settings import Config, load
 from sigil.first_boot.vault import FileVault
 from sigil.protocol.identity import generate_mnemonic
@@ -60,7 +60,7 @@ class Guessing:
         config = Config(state_dir=folder, tls_cert=folder / "cert.pem", **settings)
         snapshot = InitSnapshot(config, Secret(OWN_TOKEN), None, loopback_only=False)
         self.clock = Clock()
-        self._app = build(snapshot, FileVault(folder), WorkerLifecycle(0, config.workers), self.clock)
+        self._app = build_wizard(snapshot, FileVault(folder), WorkerLifecycle(0, config.workers), self.clock)
 
     async def _served(self, scope: Any, receive: Any, send: Any) -> None:
         if "client" in scope:
@@ -157,7 +157,7 @@ def test_behind_a_proxy_on_the_same_host_it_is_asked_for() -> None:
 )
 def test_what_is_asked_for_follows_from_who_can_reach_it(settings: dict[str, str], asked: str) -> None:
     config = load({"SIGIL_MODE": "init", "SIGIL_HOST": "127.0.0.1", **settings})
-    assert asks_for_token(config) == (asked != "no token")
+    assert requires_token(config) == (asked != "no token")
     assert (config.init_token is not None) == (asked == "SIGIL_INIT_TOKEN")
 
 
@@ -176,11 +176,11 @@ def test_check_config_tells_of_the_wizard() -> None:
 def test_a_marker_says_what_is_restored_and_a_damaged_one_how_to_be_rid_of_it(tmp_path: Path) -> None:
     settings = {"SIGIL_MODE": "init", "TLS_CERT_PATH": str(tmp_path / "cert.pem")}
     (tmp_path / "server_id").write_text("a1" * 32)
-    assert expected(load(settings)) == "a1" * 32
-    assert expected(load({**settings, "SIGIL_INIT_RESET": "true"})) is None
+    assert expected_server_id(load(settings)) == "a1" * 32
+    assert expected_server_id(load({**settings, "SIGIL_INIT_RESET": "true"})) is None
     (tmp_path / "server_id").write_text("nonsense")
     with pytest.raises(StartupError, match="SIGIL_INIT_RESET=true"):
-        expected(load(settings))
+        expected_server_id(load(settings))
 
 
 def refusal_of(**settings: str) -> str:

@@ -17,7 +17,7 @@ from sigil.protocol.identity import DerivedSecrets
 
 
 def commitment(number: int = 1) -> Commitment:
-    return Commitment(DerivedSecrets(*(bytes([number]) * 32 for _ in range(4))), Session.of("token", 1000.0))
+    return Commitment(DerivedSecrets(*(bytes([number]) * 32 for _ in range(4))), Session.begin("token", 1000.0))
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def test_of_many_at_once_one_wins_and_the_others_are_told(vault: FileVault, tmp_
 def test_what_a_killed_worker_left_half_made_is_swept_and_the_rest_stays(vault: FileVault, tmp_path: Path) -> None:
     vault.commit(commitment())
     (tmp_path / f"{VAULT_FILE}.new.0123").write_bytes(b"half a secr")
-    vault.sweep()
+    vault.remove_temporary_files()
     assert [path.name for path in tmp_path.iterdir()] == [VAULT_FILE]
 
 
@@ -75,7 +75,7 @@ def test_a_racer_whose_file_was_swept_away_is_told_that_another_won(
     def late(source: Path, target: Path, **options: bool) -> None:
         monkeypatch.setattr(os, "link", link)
         winner.commit(commitment(2))
-        winner.sweep()
+        winner.remove_temporary_files()
         link(source, target, **options)
 
     monkeypatch.setattr(os, "link", late)
@@ -113,20 +113,20 @@ def test_a_commitment_shows_nothing_of_itself() -> None:
 
 
 def test_a_session_opens_with_its_token_for_half_an_hour() -> None:
-    session = Session.of("token", 1000.9)
-    assert session.opens("token", 1000.9)
-    assert session.opens("token", 999 + SESSION_SECONDS)
-    assert not session.opens("token", 1000 + SESSION_SECONDS)
-    assert session.is_over(1000 + SESSION_SECONDS)
+    session = Session.begin("token", 1000.9)
+    assert session.accepts("token", 1000.9)
+    assert session.accepts("token", 999 + SESSION_SECONDS)
+    assert not session.accepts("token", 1000 + SESSION_SECONDS)
+    assert session.is_expired(1000 + SESSION_SECONDS)
     for wrong in ("", "Token", "token ", "\udcff"):
-        assert not session.opens(wrong, 1001)
+        assert not session.accepts(wrong, 1001)
 
 
 def test_a_marker_stays_as_it_was_first_written(tmp_path: Path) -> None:
     marker = Marker(tmp_path / "made" / "on demand")
     assert marker.read() is None
-    marker.leave("a1" * 32)
-    marker.leave("b2" * 32)
+    marker.write_if_absent("a1" * 32)
+    marker.write_if_absent("b2" * 32)
     assert marker.read() == "a1" * 32
     assert [path.name for path in marker.path.parent.iterdir()] == ["server_id"]
     marker.remove()
@@ -137,11 +137,11 @@ def test_a_marker_stays_as_it_was_first_written(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [b"", b"a1", b"A1" * 32, b"a1" * 32 + b"\nx", b"\xff" * 64])
 def test_a_marker_that_names_no_server_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "server_id").write_bytes(content)
-    with pytest.raises(MarkerUnusable, match="holds no server_id"):
+    with pytest.raises(MarkerUnusable, match="contains no server_id"):
         Marker(tmp_path).read()
 
 
 def test_a_marker_that_cannot_be_written_is_told_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "a file").touch()
     with pytest.raises(MarkerUnusable, match="cannot write"):
-        Marker(tmp_path / "a file").leave("a1" * 32)
+        Marker(tmp_path / "a file").write_if_absent("a1" * 32)

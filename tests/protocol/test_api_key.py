@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sigil.protocol.api_key import PREFIXES, Caller, KeyRing, Prefix, issue, preset_owner
+from sigil.protocol.api_key import PREFIXES, Caller, KeyRing, Prefix, issue_api_key, preset_owner
 from sigil.protocol.errors import Unauthorized
 
 from .vectors import Case, cases, mismatches
@@ -52,14 +52,14 @@ def test_all_refusals_are_the_same() -> None:
 
 @pytest.mark.parametrize("prefix", PREFIXES)
 def test_an_issued_key_opens_and_names_its_owner(prefix: Prefix) -> None:
-    key = issue(SECRET, prefix, KEY_ID)
+    key = issue_api_key(SECRET, prefix, KEY_ID)
     assert (len(key), key[:9], key[9:41]) == (73, prefix, KEY_ID.hex())
     assert KeyRing(SECRET).authenticate(f"Bearer {key}") == Caller(KEY_ID)
 
 
 @pytest.mark.parametrize("prefix", PREFIXES)
 def test_one_flipped_bit_anywhere_in_a_key_spoils_it(prefix: Prefix) -> None:
-    ring, key = KeyRing(SECRET), issue(SECRET, prefix, KEY_ID)
+    ring, key = KeyRing(SECRET), issue_api_key(SECRET, prefix, KEY_ID)
     data = bytes.fromhex(key[9:])
     for bit in range(256):
         flipped = bytearray(data)
@@ -69,7 +69,7 @@ def test_one_flipped_bit_anywhere_in_a_key_spoils_it(prefix: Prefix) -> None:
 
 def test_one_flipped_bit_anywhere_in_the_header_spoils_it() -> None:
     """But for the case of the scheme, which is free."""
-    header = f"Bearer {issue(SECRET, 'sgk_live_', KEY_ID)}"
+    header = f"Bearer {issue_api_key(SECRET, 'sgk_live_', KEY_ID)}"
     opened = []
     for at in range(len(header)):
         for bit in range(8):
@@ -83,13 +83,13 @@ def test_one_flipped_bit_anywhere_in_the_header_spoils_it() -> None:
 
 
 def test_a_key_is_of_one_server_alone() -> None:
-    _refusal(KeyRing(bytes(32)), f"Bearer {issue(SECRET, 'sgk_live_', KEY_ID)}")
+    _refusal(KeyRing(bytes(32)), f"Bearer {issue_api_key(SECRET, 'sgk_live_', KEY_ID)}")
 
 
 @pytest.mark.parametrize("length", [0, 8, 15, 17, 32])
 def test_an_id_of_another_length_is_not_issued(length: int) -> None:
     with pytest.raises(ValueError, match="16 bytes"):
-        issue(SECRET, "sgk_live_", bytes(length))
+        issue_api_key(SECRET, "sgk_live_", bytes(length))
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_iterables_that_end_are_read_once_and_kept() -> None:
     ring = KeyRing(SECRET, preset=iter([preset]), revoked=iter([KEY_ID.hex()]))
     for _ in range(2):
         assert ring.authenticate(f"Bearer {preset}").owner == preset_owner(preset)
-        _refusal(ring, f"Bearer {issue(SECRET, 'sgk_live_', KEY_ID)}")
+        _refusal(ring, f"Bearer {issue_api_key(SECRET, 'sgk_live_', KEY_ID)}")
 
 
 def test_a_key_ring_prints_nothing_of_its_keys() -> None:
@@ -131,6 +131,6 @@ def test_a_key_ring_prints_nothing_of_its_keys() -> None:
 
 
 def test_a_refusal_prints_nothing_of_what_was_sent() -> None:
-    key = issue(SECRET, "sgk_live_", KEY_ID)
+    key = issue_api_key(SECRET, "sgk_live_", KEY_ID)
     for refused in (_refusal(KeyRing(bytes(32)), f"Bearer {key}"), _refusal(KeyRing(SECRET), f"Basic {key}")):
         assert key[9:] not in str(refused) + repr(refused) + repr(refused.details)

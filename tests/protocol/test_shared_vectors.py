@@ -12,7 +12,7 @@ import pytest
 
 from sigil.protocol import signed_bytes, webhook
 from sigil.protocol.action import action_jcs
-from sigil.protocol.api_key import PREFIXES, KeyRing, issue
+from sigil.protocol.api_key import PREFIXES, KeyRing, issue_api_key
 from sigil.protocol.encoding import decode_base64, encode_base64, format_time, parse_time
 from sigil.protocol.errors import InvalidPublicKey
 from sigil.protocol.identity import DerivedSecrets, ServerIdentity
@@ -70,7 +70,7 @@ def test_the_servers_keys_are_signed_by_its_es256_key(vector: Vector) -> None:
 
 def test_the_api_keys_are_issued_and_open(vector: Vector, identity: ServerIdentity) -> None:
     key_id, keys = bytes(range(16)), vector["api_keys_for_id_000102030405060708090a0b0c0d0e0f"]
-    assert {prefix: issue(identity.api_key_secret, prefix, key_id) for prefix in PREFIXES} == keys
+    assert {prefix: issue_api_key(identity.api_key_secret, prefix, key_id) for prefix in PREFIXES} == keys
     for key in keys.values():
         assert KeyRing(identity.api_key_secret).authenticate(f"Bearer {key}").owner == key_id
 

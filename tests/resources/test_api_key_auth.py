@@ -16,13 +16,13 @@ from sigil.app.services import Dependencies
 from sigil.app.state import KINDS
 from sigil.config.settings import Config
 from sigil.device import Device
-from sigil.protocol.api_key import issue
+from sigil.protocol.api_key import issue_api_key
 from sigil.serving.process.worker import WorkerLifecycle
 from sigil.sessions.long_polls import LongPolls
 from sigil.store.memory import MemoryStore
 from tests.support.services import SECRETS
 
-KEY = issue(SECRETS.api_key, "sgk_test_", os.urandom(16))
+KEY = issue_api_key(SECRETS.api_key, "sgk_test_", os.urandom(16))
 GOOD = {"Authorization": f"Bearer {KEY}"}
 RESPOND = {"challenge_id": "0" * 8, "signature": "AA==", "fingerprint": "0" * 64}
 

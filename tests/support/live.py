@@ -20,7 +20,7 @@ from typing import Any
 
 import httpx
 
-from sigil.protocol.api_key import issue
+from sigil.protocol.api_key import issue_api_key
 from sigil.protocol.identity import DerivedSecrets, ServerIdentity, generate_mnemonic
 from tests.support import openapi
 
@@ -61,7 +61,7 @@ class LiveServer:
         self.mnemonic = mnemonic or generate_mnemonic()
         secrets = DerivedSecrets.from_mnemonic(self.mnemonic)
         self.identity = ServerIdentity.from_secrets(secrets)
-        self.api_key = issue(secrets.api_key, "sgk_test_", os.urandom(16))
+        self.api_key = issue_api_key(secrets.api_key, "sgk_test_", os.urandom(16))
         self.log_path = self.directory / "log"
         self._async_tls: ssl.SSLContext | None = None
         self._process: subprocess.Popen[bytes] | None = None

@@ -37,7 +37,7 @@ def document(version: str) -> dict[str, Any]:
         "info": {
             "title": "Sigil",
             "version": version,
-            "description": "Asks a person's device for a signed approval. docs/protocol.md is the reference.",
+            "description": "Requests signed approvals from a person's device. docs/protocol.md is the reference.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": "/"}],
@@ -50,14 +50,14 @@ def document(version: str) -> dict[str, Any]:
                 "firstBoot": {
                     "type": "http",
                     "scheme": "bearer",
-                    "description": "The token of the server's log where one is asked for, or that of the session.",
+                    "description": "The setup token from the server's log, if one is required, or the session token.",
                 },
             },
         },
     }
 
 
-# What the types of the wire leave out, by the name of the member.
+# Formats that the message types do not express, by the name of the member.
 _FORMATS: dict[str, dict[str, Any]] = {
     "challenge_id": {"format": "uuid"},
     "mpa_id": {"format": "uuid"},
@@ -75,12 +75,12 @@ _FORMATS: dict[str, dict[str, Any]] = {
 }
 
 
-# Sent as the bytes that were signed, which no type has read.
-_UNREAD: dict[str, type] = {"action": Action, "action_context": ActionContext}
+# Members that are sent as the raw bytes that were signed: their message types have no schema for them.
+_RAW_MEMBERS: dict[str, type] = {"action": Action, "action_context": ActionContext}
 
 
 def _refine(components: dict[str, Any]) -> None:
-    """Formats, what answers carry as it was signed, and a type beside every enum: generators want them."""
+    """Add formats, the schemas of raw members, and a type to every enum: client generators need them."""
     for schema in components.values():
         for name, member in schema.get("properties", {}).items():
             for part in member.get("anyOf", [member]):
@@ -88,8 +88,8 @@ def _refine(components: dict[str, Any]) -> None:
                     part.update(_FORMATS.get(name, {}))
                 if "enum" in part:
                     part["type"] = "string"
-            if name in _UNREAD and not member:
-                member["$ref"] = f"#/components/schemas/{_UNREAD[name].__name__}"
+            if name in _RAW_MEMBERS and not member:
+                member["$ref"] = f"#/components/schemas/{_RAW_MEMBERS[name].__name__}"
 
 
 def _kinds(operation: Operation) -> list[Any]:
@@ -137,14 +137,14 @@ def _json(schema: Any) -> dict[str, Any]:
     return {"application/json": {"schema": schema}}
 
 
-class OpenApi:
-    """`GET /openapi.json`; made once."""
+class OpenApiResource:
+    """`GET /openapi.json`; encoded once."""
 
-    def __init__(self, version: str, strangers: AddressRateLimit) -> None:
+    def __init__(self, version: str, rate_limit: AddressRateLimit) -> None:
         self._answer = msgspec.json.encode(document(version))
-        self._strangers = strangers
+        self._rate_limit = rate_limit
 
     async def on_get(self, req: Request, resp: Response) -> None:
-        self._strangers.charge(req)
+        self._rate_limit.charge(req)
         resp.data = self._answer
         resp.content_type = falcon.MEDIA_JSON

@@ -12,9 +12,10 @@ from sigil.protocol import messages
 
 @dataclass(frozen=True)
 class Operation:
-    """One method of one path. `errors` maps statuses to the codes that they may carry; `text` are the media types of a
-    200 that is not JSON; a tuple of types is an answer of several forms. With `key` it asks for an API key, with
-    `token` for a token of the first boot.
+    """One method of one path.
+
+    `errors` maps each status to its possible error codes. `text` lists the media types of a 200 that is not JSON. A
+    tuple of types is an answer of several forms. `key` requires an API key, `token` a token of the first boot.
     """
 
     path: str
@@ -55,7 +56,7 @@ _WAIT = {
 _IDEMPOTENCY_KEY = {
     "name": "Idempotency-Key",
     "in": "header",
-    "description": "A retry with the same key and body gets the first answer, and makes no second challenge.",
+    "description": "A retry with the same key and body returns the first answer and creates no second challenge.",
     "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[\\x21-\\x7e]+$"},
 }
 OPERATIONS = (
@@ -63,7 +64,7 @@ OPERATIONS = (
         path="/challenge",
         method="post",
         name="createChallenge",
-        summary="Ask a device to approve an action.",
+        summary="Create a challenge: a device is prompted to approve an action.",
         body=messages.CreateChallenge,
         answers={201: messages.ChallengeCreated},
         errors={
@@ -80,7 +81,7 @@ OPERATIONS = (
         path="/respond",
         method="post",
         name="respond",
-        summary="A device's signed answer; the signature is the proof.",
+        summary="Submit a device's signed answer; the signature authenticates it.",
         body=messages.Respond,
         answers={200: messages.Responded},
         errors={
@@ -97,7 +98,7 @@ OPERATIONS = (
         path="/v1/auth/challenge/{challenge_id}/status",
         method="get",
         name="getChallengeStatus",
-        summary="How a challenge stands; with wait, as soon as it is final.",
+        summary="Get the status of a challenge; wait holds the answer back until the status is final.",
         answers={200: messages.ChallengeStatus},
         errors={400: "INVALID_REQUEST", 401: "UNAUTHORIZED", 404: "CHALLENGE_NOT_FOUND", 503: "OVERLOADED"},
         key=True,
@@ -107,7 +108,7 @@ OPERATIONS = (
         path="/v1/auth/challenge/{challenge_id}",
         method="delete",
         name="cancelChallenge",
-        summary="Take a pending challenge back; again is no error.",
+        summary="Cancel a pending challenge; a second cancellation is no error.",
         answers={200: messages.ChallengeStatus},
         errors={
             401: "UNAUTHORIZED",
@@ -122,7 +123,7 @@ OPERATIONS = (
         path="/mpa/request",
         method="post",
         name="requestMpa",
-        summary="Ask several groups of devices; enough groups have to approve.",
+        summary="Create an approval request to groups of devices; the required number of groups must approve.",
         body=mpa.CreateMpa,
         answers={200: mpa.MpaCreated, 201: mpa.MpaCreated},
         errors={
@@ -138,7 +139,7 @@ OPERATIONS = (
         path="/mpa/respond",
         method="post",
         name="respondMpa",
-        summary="A member's signed vote; the signature is the proof.",
+        summary="Submit a member's signed vote; the signature authenticates it.",
         body=mpa.RespondMpa,
         answers={200: mpa.MpaResponded},
         errors={
@@ -156,7 +157,10 @@ OPERATIONS = (
         path="/mpa/status/{request_id}",
         method="get",
         name="getMpaStatus",
-        summary="How a request stands, with every vote and its signature; with wait, as soon as it is final.",
+        summary=(
+            "Get the status of an approval request, with every vote and its signature; wait holds the answer back "
+            "until the status is final."
+        ),
         answers={200: mpa.MpaStatus},
         errors={400: "INVALID_REQUEST", 401: "UNAUTHORIZED", 404: "MPA_NOT_FOUND", 503: "OVERLOADED"},
         key=True,
@@ -166,7 +170,7 @@ OPERATIONS = (
         path="/mpa/request/{request_id}",
         method="delete",
         name="cancelMpa",
-        summary="Take a pending request back; again is no error.",
+        summary="Cancel a pending approval request; a second cancellation is no error.",
         answers={200: mpa.MpaStatus},
         errors={401: "UNAUTHORIZED", 404: "MPA_NOT_FOUND", 409: "MPA_CLOSED", 503: "OVERLOADED"},
         key=True,
@@ -176,7 +180,7 @@ OPERATIONS = (
         path="/device/pending",
         method="post",
         name="listPending",
-        summary="What a device has to decide, for when a push is lost.",
+        summary="List the pending challenges and approval requests of a device, in case a push was lost.",
         body=messages.Pending,
         answers={200: messages.PendingList},
         errors={
@@ -190,7 +194,7 @@ OPERATIONS = (
         path="/health",
         method="get",
         name="getHealth",
-        summary="Whether the server can serve.",
+        summary="Get the health of the server.",
         answers={200: messages.Health, 503: messages.Health},
         errors={},
     ),
@@ -198,7 +202,7 @@ OPERATIONS = (
         path="/info",
         method="get",
         name="getInfo",
-        summary="The server's identity: what a device pins.",
+        summary="Get the identity of the server, which devices pin.",
         answers={200: (messages.Info, wizard.InfoBeforeInit)},
         errors={429: "RATE_LIMITED"},
     ),
@@ -206,7 +210,7 @@ OPERATIONS = (
         path="/openapi.json",
         method="get",
         name="getOpenApi",
-        summary="This description.",
+        summary="Get this description.",
         answers={200: dict[str, Any]},
         errors={429: "RATE_LIMITED"},
     ),
@@ -214,7 +218,7 @@ OPERATIONS = (
         path="/init/state",
         method="get",
         name="getInitState",
-        summary="In init mode: what the wizard has to know first.",
+        summary="In init mode: get what the wizard needs to know first.",
         answers={200: wizard.InitState},
         errors={403: "ORIGIN_REFUSED", 404: "NOT_FOUND", 429: "RATE_LIMITED"},
     ),
@@ -222,7 +226,7 @@ OPERATIONS = (
         path="/init/words",
         method="post",
         name="makeWords",
-        summary="In init mode: 24 new words; the server keeps none.",
+        summary="In init mode: generate a mnemonic of 24 words; the server keeps none of them.",
         body=wizard.Nothing,
         answers={200: wizard.NewWords},
         errors={**_OF_WIZARD},
@@ -232,7 +236,7 @@ OPERATIONS = (
         path="/init/check",
         method="post",
         name="checkWords",
-        summary="In init mode: the identity of 24 words, or what is wrong with them.",
+        summary="In init mode: derive the identity of a mnemonic, or report what is wrong with it.",
         body=wizard.GivenWords,
         answers={200: wizard.Checked},
         errors={**_OF_WIZARD, 409: "IDENTITY_MISMATCH"},
@@ -242,7 +246,7 @@ OPERATIONS = (
         path="/init/commit",
         method="post",
         name="commitWords",
-        summary="In init mode: the server takes the identity of the words, once, and is operational.",
+        summary="In init mode: set up the server with the identity of a mnemonic; it succeeds once and ends init mode.",
         body=wizard.GivenWords,
         answers={201: wizard.Initialized},
         errors={**_OF_WIZARD, 409: "ALREADY_INITIALIZED or IDENTITY_MISMATCH"},
@@ -252,7 +256,7 @@ OPERATIONS = (
         path="/init/api-keys",
         method="post",
         name="makeFirstKeys",
-        summary="For half an hour after the commit, with the session's token: an API key.",
+        summary="Issue an API key, with the session token of the commit, for half an hour after it.",
         body=wizard.Nothing,
         answers={201: wizard.IssuedKey},
         errors={**_OF_WIZARD},
@@ -262,7 +266,7 @@ OPERATIONS = (
         path="/metrics",
         method="get",
         name="getMetrics",
-        summary="Prometheus metrics; absent with SIGIL_TELEMETRY=none. METRICS_TOKEN, where set, is the bearer token.",
+        summary="Get Prometheus metrics; absent with SIGIL_TELEMETRY=none. METRICS_TOKEN, if set, is the bearer token.",
         answers={},
         text=("text/plain", "application/openmetrics-text"),
         errors={401: "UNAUTHORIZED", 404: "NOT_FOUND", 429: "RATE_LIMITED"},

@@ -1,4 +1,4 @@
-"""The events that the server posts to an integrator, for the description of the interface (docs/protocol.md, 5.4)."""
+"""The webhook events in the OpenAPI description (docs/protocol.md, 5.4)."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ from sigil.protocol.webhook_event import EventType
 
 _SUMMARIES: dict[EventType, str] = {
     "challenge.verified": "The device approved.",
-    "challenge.rejected": "The device rejected, or a wrong code was given too often.",
+    "challenge.rejected": "The device rejected, or a wrong match code was sent too often.",
     "challenge.expired": "The device did not answer in time.",
     "mpa.approved": "Enough groups approved.",
-    "mpa.rejected": "Enough groups can approve no more, or the first rejection ended it.",
+    "mpa.rejected": "Too few groups can still approve, or the first rejection ended the request.",
     "mpa.timeout": "The members did not decide in time.",
 }
 _HEADERS = {
     "webhook-id": "The id of the event, the same in every attempt.",
-    "webhook-timestamp": "Unix seconds of the attempt. Refuse one that is more than 300 s off.",
+    "webhook-timestamp": "Unix seconds of the attempt. Reject one that is more than 300 s off.",
     "webhook-signature": "`v1,` and base64 of HMAC-SHA-256 over `id.timestamp.body`: Standard Webhooks.",
-    "X-Sigil-Timestamp": "Unix seconds of the attempt. Refuse one that is more than 300 s off.",
+    "X-Sigil-Timestamp": "Unix seconds of the attempt. Reject one that is more than 300 s off.",
     "X-Sigil-Signature": "`v1,` and hex of HMAC-SHA-256 over `timestamp.body`. One of the two signatures is enough.",
 }
 _ANSWERS = {
-    "2XX": "Taken.",
-    "408": "Tried again by the schedule, as are the next two, and errors of the network.",
-    "425": "Tried again by the schedule.",
-    "429": "Tried again by the schedule.",
-    "5XX": "Tried again by the schedule.",
-    "default": "Given up: `sigil webhook replay` tries it anew.",
+    "2XX": "Delivered.",
+    "408": "Retried on the schedule, like network errors.",
+    "425": "Retried on the schedule.",
+    "429": "Retried on the schedule.",
+    "5XX": "Retried on the schedule.",
+    "default": "Given up: `sigil webhook replay` sends it again.",
 }
 
 
@@ -41,7 +41,7 @@ def _described(event: EventType, summary: str, body: Any) -> dict[str, Any]:
     return {
         "operationId": f"{kind}{status.capitalize()}",
         "summary": summary,
-        # The signatures stand in its headers: there is no scheme for that.
+        # The signatures are in the headers: OpenAPI has no security scheme for that.
         "security": [],
         "parameters": [
             {"name": name, "in": "header", "required": True, "description": text, "schema": {"type": "string"}}
