@@ -17,8 +17,7 @@ from sigil import __version__
 from sigil.app.operational import Snapshot, build
 from sigil.app.services import Dependencies
 from sigil.app.state import KINDS
-from sigil.app.wizard import InitSnapshot
-from sigil.app.wizard import build_wizard
+from sigil.app.wizard import InitSnapshot, build_wizard
 from sigil.config.settings import Config
 from sigil.core.webhook_event import Event, EventKind
 from sigil.first_boot.commitment import Session
