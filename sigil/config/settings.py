@@ -1,7 +1,7 @@
 """The settings of the server: the only reader of the environment and of secret files (docs/configuration.md).
 
-`load(os.environ)` gives a `Config` and warnings, or raises `ConfigError` with one line for every wrong value.
-Lines name the variable and the mend, and never repeat a secret.
+`load(os.environ)` returns a `Config` with its warnings, or raises `ConfigError` with one line for every wrong value. A
+line names the variable and the correction, and never repeats a secret.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ from typing import Literal
 
 from sigil.config import webhooks
 from sigil.config.webhooks import WebhookTarget
+from sigil.protocol.api_key import REVOCATION
 from sigil.serving import settings
 from sigil.serving.settings import MIN_SECRET_LENGTH, VISIBLE, ConfigError, EnvReader, Network, Secret
 
 SECRETS = ("SIGIL_MNEMONIC", "API_KEY", "WEBHOOK_SECRET", "WEBHOOK_URL", "METRICS_TOKEN", "SIGIL_INIT_TOKEN")
-"""Variables whose value is a secret itself, or may hold one."""
+"""Variables whose value is a secret, or may contain one."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class Config:
 
     @property
     def live_keys(self) -> bool:
-        """Whether this server issues live API keys; only one that requires attestation does."""
+        """Whether this server issues live API keys; only a server that requires attestation does."""
         return False
 
     @property
@@ -75,17 +76,17 @@ class Config:
         return "http" if self.http_only else "https"
 
 
-# Named in the documentation, but built later: set, they stop the start rather than pretend.
-_FLAGS_NOT_BUILT = ("SIGIL_ATTESTATION_REQUIRED", "SIGIL_ALLOW_EMULATORS")
-_VALUES_NOT_BUILT = ("SIGIL_STORE_URL",)
-# Read by other commands, by other programs of this project, or by parts that are not built yet.
+# Named in the documentation, not implemented yet: the server does not start with one, rather than ignore it.
+_FLAGS_NOT_IMPLEMENTED = ("SIGIL_ATTESTATION_REQUIRED", "SIGIL_ALLOW_EMULATORS")
+_VALUES_NOT_IMPLEMENTED = ("SIGIL_STORE_URL",)
+# Read by other commands, by other programs of this project, or by parts that are not implemented yet.
 _FOREIGN = frozenset(
     {
         "SIGIL_API_KEY",
         "SIGIL_SERVICE_URL",
         "SIGIL_TEST_VECTORS",
         "SIGIL_DEVICE_HOME",
-        # The relay's: one file of settings often serves both.
+        # Those of the relay: one file of settings often serves both.
         "RELAY_HOST",
         "RELAY_PORT",
         "RELAY_WS_PORT",
@@ -99,14 +100,13 @@ _FOREIGN = frozenset(
         "RELAY_TELEMETRY",
     }
 )
-_REVOCATION = re.compile(r"[0-9a-f]{8,32}\Z")
 
 
 def load(environ: Mapping[str, str]) -> Config:
     """Parse the environment; raises ConfigError with every fault at once."""
     reader = EnvReader(environ, _FOREIGN)
     config = _read(reader)
-    _refuse_not_built(reader)
+    _reject_not_implemented(reader)
     reader.warn_unknown("SIGIL_", "RELAY_")
     if reader.faults:
         raise ConfigError(reader.faults)
@@ -114,7 +114,7 @@ def load(environ: Mapping[str, str]) -> Config:
 
 
 def load_mnemonic(environ: Mapping[str, str]) -> Secret:
-    """The mnemonic alone, for commands that derive from it; ConfigError."""
+    """Only the mnemonic, for commands that derive secrets from it; ConfigError."""
     reader = EnvReader(environ)
     mnemonic = _mnemonic(reader)
     if mnemonic is None:
@@ -124,7 +124,7 @@ def load_mnemonic(environ: Mapping[str, str]) -> Secret:
 
 @dataclass(frozen=True)
 class Renewed:
-    """What SIGHUP reads anew, beside the certificate."""
+    """The settings that SIGHUP reads again, in addition to the certificate."""
 
     preset_keys: tuple[Secret, ...]
     revoked_keys: tuple[str, ...]
@@ -132,7 +132,7 @@ class Renewed:
 
 
 def load_renewed(environ: Mapping[str, str]) -> Renewed:
-    """These alone: other files may be gone since the start, and must not stand between a stolen key and its revocation.
+    """Only these: other files may be gone since the start, and must not prevent the revocation of a stolen key.
     ConfigError.
     """
     reader = EnvReader(environ)
@@ -144,7 +144,7 @@ def load_renewed(environ: Mapping[str, str]) -> Renewed:
 
 @dataclass(frozen=True)
 class WebhookSettings:
-    """What commands about webhooks go by; the URL and the secrets may be absent."""
+    """The settings for the webhook commands; the URL and the secrets may be absent."""
 
     url: Secret | None
     secrets: tuple[Secret, ...]
@@ -153,7 +153,7 @@ class WebhookSettings:
 
 @dataclass(frozen=True)
 class Address:
-    """Where this host's server can be reached from this host."""
+    """The address of this host's server, as reached from this host."""
 
     host: str
     port: int
@@ -161,7 +161,7 @@ class Address:
 
 
 def load_address(environ: Mapping[str, str]) -> Address:
-    """The address alone, for a health check that is given no secrets; ConfigError."""
+    """Only the address, for a health check that has no secrets; ConfigError."""
     reader = EnvReader(environ)
     address = _address(reader)
     if reader.faults:
@@ -170,7 +170,7 @@ def load_address(environ: Mapping[str, str]) -> Address:
 
 
 def load_webhook(environ: Mapping[str, str]) -> WebhookSettings:
-    """The settings of webhooks and of the store alone, for commands; ConfigError."""
+    """Only the settings of webhooks and of the state directory, for commands; ConfigError."""
     reader = EnvReader(environ)
     url, secrets = webhooks.url(reader), webhooks.secrets(reader)
     state_dir = _state_dir(reader, _address(reader))
@@ -190,8 +190,8 @@ def _address(r: EnvReader) -> Address:
     http_port = r.value("SIGIL_HTTP_PORT", None, settings.port)
     port = http_port or r.value("SIGIL_PORT", 8443, settings.port)
     host = r.value("SIGIL_HOST", "0.0.0.0", str)
-    reached = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-    return Address(reached, port, http_only=http_port is not None)
+    local = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return Address(local, port, http_only=http_port is not None)
 
 
 def _read(r: EnvReader) -> Config:
@@ -200,11 +200,11 @@ def _read(r: EnvReader) -> Config:
     if mode == "operational" and mnemonic is None and not r.faults:
         r.faults.append(_NO_MNEMONIC)
     address = _address(r)
-    nobody: tuple[Network, ...] = ()
+    no_networks: tuple[Network, ...] = ()
     proxies = (
-        r.value("TRUSTED_PROXY_IP", nobody, settings.networks)
-        + r.value("TRUSTED_PROXY_CIDR", nobody, settings.networks)
-        + r.value("TRUSTED_PROXY_PROVIDER", nobody, settings.provider)
+        r.value("TRUSTED_PROXY_IP", no_networks, settings.networks)
+        + r.value("TRUSTED_PROXY_CIDR", no_networks, settings.networks)
+        + r.value("TRUSTED_PROXY_PROVIDER", no_networks, settings.provider)
     )
     token = r.token("SIGIL_INIT_TOKEN", or_off=True)
     token_off = token is not None and token.reveal().lower() == "off"
@@ -249,26 +249,26 @@ def _state_dir(r: EnvReader, address: Address) -> Path:
     return r.value("SIGIL_STATE_DIR", Path(f"/dev/shm/sigil-{address.port}"), settings.absolute)  # noqa: S108
 
 
-def _refuse_not_built(r: EnvReader) -> None:
-    # Parsed, so that a misspelt `true` is a fault too, and not a `false`.
-    asked = [name for name in _FLAGS_NOT_BUILT if r.flag(name, default=False)]
-    asked += [name for name in _VALUES_NOT_BUILT if r.text(name)]
-    r.faults += [f"{name}: not built yet in this version; unset it to start" for name in asked]
+def _reject_not_implemented(r: EnvReader) -> None:
+    # Parsed, so that a misspelt `true` is a fault and not a `false`.
+    given = [name for name in _FLAGS_NOT_IMPLEMENTED if r.flag(name, default=False)]
+    given += [name for name in _VALUES_NOT_IMPLEMENTED if r.text(name)]
+    r.faults += [f"{name}: not implemented in this version; unset it" for name in given]
 
 
 def _preset(r: EnvReader) -> tuple[Secret, ...]:
     secret = r.secret("API_KEY")
     keys = [key.strip() for key in secret.reveal().split(",") if key.strip()] if secret else []
-    # Header values are visible ASCII: another key could never be sent.
+    # Header values are visible ASCII: a client could not send any other key.
     if any(len(key) < MIN_SECRET_LENGTH or not VISIBLE.match(key) for key in keys):
         r.faults.append(
-            f"API_KEY: every key has at least {MIN_SECRET_LENGTH} visible ASCII characters; `sigil keygen` makes one"
+            f"API_KEY: a key must have {MIN_SECRET_LENGTH} or more visible ASCII characters; `sigil keygen` makes one"
         )
     return tuple(Secret(key) for key in keys)
 
 
 def _revoked(r: EnvReader) -> tuple[str, ...]:
     items = tuple(item for item in re.split(r"[\s,]+", r.list_or_file("SIGIL_REVOKED_API_KEYS")) if item)
-    if not all(_REVOCATION.match(item) for item in items):
-        r.faults.append("SIGIL_REVOKED_API_KEYS: is a list of 8 to 32 lower-case hex characters of key ids")
+    if not all(REVOCATION.match(item) for item in items):
+        r.faults.append("SIGIL_REVOKED_API_KEYS: must list the first 8 to 32 lower-case hex characters of key ids")
     return items

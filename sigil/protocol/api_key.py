@@ -15,7 +15,7 @@ PREFIXES: tuple[Prefix, ...] = ("sgk_live_", "sgk_test_")
 ID_LENGTH = 16
 
 _KEY = re.compile(r"(sgk_(?:live|test)_)([0-9a-f]{32})([0-9a-f]{32})\Z", re.ASCII)
-_REVOCATION = re.compile(r"[0-9a-f]{8,32}\Z")
+REVOCATION = re.compile(r"[0-9a-f]{8,32}\Z")
 
 
 class Caller(NamedTuple):
@@ -58,7 +58,7 @@ class KeyRing:
         # Compared by hash: equal lengths, so that the time tells nothing, not even a length.
         self._preset = [(hashlib.sha256(key.encode()).digest(), Caller(preset_owner(key))) for key in preset]
         self._revoked = tuple(revoked)
-        if not all(_REVOCATION.match(item) for item in self._revoked):
+        if not all(REVOCATION.match(item) for item in self._revoked):
             raise ValueError("a revocation is 8 to 32 lower-case hex characters of a key's id")
         self._live_only = live_only
 

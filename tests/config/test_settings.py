@@ -1,4 +1,4 @@
-"""The settings of both services, as they are read from one environment."""
+"""The settings of both services, read from one environment."""
 
 from __future__ import annotations
 
@@ -7,46 +7,46 @@ from typing import Any
 
 import pytest
 
-from relay import config as of_relay
-from sigil.config import settings as of_sigil
+from relay import config as relay_config
+from sigil.config import settings as sigil_config
 from sigil.serving.settings import ConfigError
 
-NEEDED = {"SIGIL_MNEMONIC": "24 words"}
+REQUIRED = {"SIGIL_MNEMONIC": "24 words"}
 
 
-class Watched(Mapping[str, str]):
-    """An environment that notes which names it was asked for."""
+class RecordingEnviron(Mapping[str, str]):
+    """An environment that records the names that are read."""
 
     def __init__(self) -> None:
-        self.asked: set[str] = set()
+        self.read: set[str] = set()
 
     def __getitem__(self, name: str) -> str:
-        self.asked.add(name)
-        return NEEDED[name]
+        self.read.add(name)
+        return REQUIRED[name]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(NEEDED)
+        return iter(REQUIRED)
 
     def __len__(self) -> int:
-        return len(NEEDED)
+        return len(REQUIRED)
 
 
-def names_of(load: Callable[[Mapping[str, str]], Any]) -> set[str]:
-    environ = Watched()
+def names_read_by(load: Callable[[Mapping[str, str]], Any]) -> set[str]:
+    environ = RecordingEnviron()
     load(environ)
-    return environ.asked
+    return environ.read
 
 
-def test_one_environment_for_both_services_is_warned_about_by_neither() -> None:
-    names = names_of(of_sigil.load) | names_of(of_relay.load)
+def test_neither_service_warns_about_an_environment_for_both() -> None:
+    names = names_read_by(sigil_config.load) | names_read_by(relay_config.load)
     assert {"RELAY_URL", "RELAY_PORT", "SIGIL_PORT"} < names
-    shared = dict.fromkeys(names, "") | NEEDED
-    assert of_sigil.load(shared).warnings == ()
-    assert of_relay.load(shared).warnings == ()
+    shared = dict.fromkeys(names, "") | REQUIRED
+    assert sigil_config.load(shared).warnings == ()
+    assert relay_config.load(shared).warnings == ()
 
 
 @pytest.mark.parametrize(
-    ("given", "read"),
+    ("given", "normalised"),
     [
         ("https://sigil.example.com", "https://sigil.example.com"),
         ("HTTPS://Sigil.Example.COM/", "https://sigil.example.com"),
@@ -56,39 +56,39 @@ def test_one_environment_for_both_services_is_warned_about_by_neither() -> None:
         ("http://localhost:80", "http://localhost"),
     ],
 )
-def test_a_public_address_is_read_as_browsers_and_devices_write_it(given: str, read: str) -> None:
-    """Else the browser's Origin, or the origin that a device signs, would be another than the server's own."""
-    assert of_sigil.load(NEEDED | {"SIGIL_PUBLIC_URL": given}).public_url == read
-    assert of_relay.load({"RELAY_PUBLIC_URL": given}).public_url == read
+def test_a_public_url_is_normalised_as_browsers_and_devices_write_it(given: str, normalised: str) -> None:
+    """Otherwise the browser's Origin, or the origin that a device signs, would differ from the server's own."""
+    assert sigil_config.load(REQUIRED | {"SIGIL_PUBLIC_URL": given}).public_url == normalised
+    assert relay_config.load({"RELAY_PUBLIC_URL": given}).public_url == normalised
 
 
 @pytest.mark.parametrize("given", ["http://sigil.example.com", "https://sigil.example.com/path", "https://:443", "x"])
-def test_a_public_address_that_is_no_https_origin_stops_the_start(given: str) -> None:
+def test_a_public_url_that_is_not_an_https_origin_stops_the_start(given: str) -> None:
     with pytest.raises(ConfigError, match="SIGIL_PUBLIC_URL"):
-        of_sigil.load(NEEDED | {"SIGIL_PUBLIC_URL": given})
+        sigil_config.load(REQUIRED | {"SIGIL_PUBLIC_URL": given})
 
 
 @pytest.mark.parametrize("token", ["fifteen-letters", "sixteen letters and blanks"])
-def test_a_token_that_is_easily_guessed_or_cannot_be_sent_stops_the_start(token: str) -> None:
-    for load in (of_sigil.load, of_relay.load):
-        with pytest.raises(ConfigError, match="METRICS_TOKEN: has at least 16 visible") as refused:
-            load(NEEDED | {"METRICS_TOKEN": token})
-        assert token not in str(refused.value)
+def test_a_token_that_is_too_short_or_cannot_be_sent_stops_the_start(token: str) -> None:
+    for load in (sigil_config.load, relay_config.load):
+        with pytest.raises(ConfigError, match="METRICS_TOKEN: must have at least 16 visible") as raised:
+            load(REQUIRED | {"METRICS_TOKEN": token})
+        assert token not in str(raised.value)
 
 
-def test_a_misspelt_name_is_warned_about_by_the_service_whose_it_looks_like() -> None:
-    told = "RELAY_ULR is not a setting; did you mean RELAY_URL?"
-    assert of_sigil.load(NEEDED | {"RELAY_ULR": "x"}).warnings == (told,)
-    assert of_relay.load({"RELAY_ULR": "x"}).warnings == (told,)
+def test_both_services_warn_about_a_misspelt_name() -> None:
+    warning = "RELAY_ULR is not a setting; did you mean RELAY_URL?"
+    assert sigil_config.load(REQUIRED | {"RELAY_ULR": "x"}).warnings == (warning,)
+    assert relay_config.load({"RELAY_ULR": "x"}).warnings == (warning,)
 
 
 @pytest.mark.parametrize("name", ["SIGIL_ATTESTATION_REQUIRED", "SIGIL_ALLOW_EMULATORS"])
-def test_what_is_not_built_stops_the_start_however_it_is_asked_for(name: str) -> None:
-    for asked in ("true", "TRUE", "1", "yes", "on"):
-        with pytest.raises(ConfigError, match=f"{name}: not built yet"):
-            of_sigil.load(NEEDED | {name: asked})
+def test_a_setting_that_is_not_implemented_stops_the_start(name: str) -> None:
+    for enabled in ("true", "TRUE", "1", "yes", "on"):
+        with pytest.raises(ConfigError, match=f"{name}: not implemented"):
+            sigil_config.load(REQUIRED | {name: enabled})
     for misspelt in ("ture", "required", "enabled"):
-        with pytest.raises(ConfigError, match=f"{name}: is true or false"):
-            of_sigil.load(NEEDED | {name: misspelt})
-    for declined in ("false", "0", "no", "off", ""):
-        assert of_sigil.load(NEEDED | {name: declined}).warnings == ()
+        with pytest.raises(ConfigError, match=f"{name}: must be true or false"):
+            sigil_config.load(REQUIRED | {name: misspelt})
+    for disabled in ("false", "0", "no", "off", ""):
+        assert sigil_config.load(REQUIRED | {name: disabled}).warnings == ()

@@ -1,4 +1,4 @@
-"""Where events go, what signs them, and when they are tried again: wrong values stop the start in one line each."""
+"""The settings of webhooks: the URL, the secrets, the schedule. Each wrong value stops the start with one line."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sigil.config.settings import load, load_webhook
 from sigil.config.webhooks import WebhookTarget
 from sigil.serving.settings import ConfigError
 
-MNEMONIC = {"SIGIL_MNEMONIC": "any words: they are read elsewhere"}
+MNEMONIC = {"SIGIL_MNEMONIC": "any words: another module checks them"}
 SECRET, OLD = "s" * 32, "o" * 40
 URL = "https://example.com/hooks/sigil?token=a%2Fb"
 
@@ -21,9 +21,9 @@ def target(**environ: str) -> WebhookTarget | None:
 
 
 def faults(**environ: str) -> list[str]:
-    with pytest.raises(ConfigError) as refused:
+    with pytest.raises(ConfigError) as raised:
         load(MNEMONIC | environ)
-    return refused.value.lines
+    return raised.value.lines
 
 
 def test_without_a_url_there_are_no_webhooks() -> None:
@@ -39,13 +39,13 @@ def test_a_url_with_a_secret_is_enough() -> None:
     assert found.schedule == (1, 5, 30, 120, 600, 1800)
 
 
-def test_neither_the_url_nor_the_secret_shows(tmp_path: Path) -> None:
+def test_repr_shows_neither_the_url_nor_the_secret(tmp_path: Path) -> None:
     config = load(MNEMONIC | {"WEBHOOK_URL": URL, "WEBHOOK_SECRET": SECRET})
     assert SECRET not in repr(config)
     assert "hooks/sigil" not in repr(config)
 
 
-def test_both_may_come_from_files(tmp_path: Path) -> None:
+def test_url_and_secret_may_come_from_files(tmp_path: Path) -> None:
     for name, content in (("url", URL), ("secret", f"{SECRET},{OLD}\n")):
         (tmp_path / name).touch(0o600)
         (tmp_path / name).write_text(content)
@@ -54,7 +54,7 @@ def test_both_may_come_from_files(tmp_path: Path) -> None:
     assert [secret.reveal() for secret in found.secrets] == [SECRET, OLD]
 
 
-def test_new_and_old_stand_in_that_order() -> None:
+def test_the_new_secret_comes_first() -> None:
     found = target(WEBHOOK_URL=URL, WEBHOOK_SECRET=f"{SECRET}, {OLD}")
     assert found is not None
     assert [secret.reveal() for secret in found.secrets] == [SECRET, OLD]
@@ -70,7 +70,7 @@ def test_a_url_without_a_secret_stops_the_start() -> None:
     "secret",
     ["short", "x" * 31, f"{SECRET},short", f"{SECRET},", ",", f"{SECRET},{OLD},{SECRET}", "whsec_" + "!" * 40],
 )
-def test_a_secret_that_is_none_stops_the_start_in_one_line_and_is_not_repeated(secret: str) -> None:
+def test_an_unusable_secret_stops_the_start_with_one_line_that_does_not_repeat_it(secret: str) -> None:
     (line,) = faults(WEBHOOK_URL=URL, WEBHOOK_SECRET=secret)
     assert line.startswith("WEBHOOK_SECRET: ")
     assert secret == "," or secret not in line
@@ -84,14 +84,14 @@ def test_a_secret_that_is_none_stops_the_start_in_one_line_and_is_not_repeated(s
         "https://example.com", URL,
     ],
 )  # fmt: skip
-def test_https_goes_anywhere_and_http_to_loopback_private_addresses_and_names(url: str) -> None:
+def test_https_may_go_anywhere_and_http_to_loopback_private_addresses_and_names(url: str) -> None:
     found = target(WEBHOOK_URL=url, WEBHOOK_SECRET=SECRET)
     assert found is not None
     assert found.url.reveal() == url
 
 
 @pytest.mark.parametrize(
-    ("url", "words"),
+    ("url", "expected"),
     [
         ("http://8.8.8.8/", "https"),
         ("http://169.254.169.254/latest", "https"),
@@ -114,27 +114,27 @@ def test_https_goes_anywhere_and_http_to_loopback_private_addresses_and_names(ur
         ("http://[::ffff:8.8.8.8]/", "https"),
     ],
 )
-def test_other_urls_stop_the_start_in_one_line_without_repeating_them(url: str, words: str) -> None:
+def test_any_other_url_stops_the_start_with_one_line_that_does_not_repeat_it(url: str, expected: str) -> None:
     (line,) = faults(WEBHOOK_URL=url, WEBHOOK_SECRET=SECRET)
-    assert words in line
+    assert expected in line
     assert "password@" not in line
     assert "latest" not in line
 
 
-@pytest.mark.parametrize(("text", "waits"), [("1", (1,)), ("2, 3,5", (2, 3, 5)), ("86400", (86400,))])
-def test_a_schedule_is_waits_in_seconds(text: str, waits: tuple[int, ...]) -> None:
+@pytest.mark.parametrize(("text", "delays"), [("1", (1,)), ("2, 3,5", (2, 3, 5)), ("86400", (86400,))])
+def test_a_schedule_is_delays_in_seconds(text: str, delays: tuple[int, ...]) -> None:
     found = target(WEBHOOK_URL=URL, WEBHOOK_SECRET=SECRET, SIGIL_WEBHOOK_SCHEDULE=text)
     assert found is not None
-    assert found.schedule == waits
+    assert found.schedule == delays
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "1.5", "1,,2", "soon", "86401", ",".join(["1"] * 21), "1s"])
-def test_another_schedule_stops_the_start(text: str) -> None:
+def test_any_other_schedule_stops_the_start(text: str) -> None:
     (line,) = faults(WEBHOOK_URL=URL, WEBHOOK_SECRET=SECRET, SIGIL_WEBHOOK_SCHEDULE=text)
     assert line.startswith("SIGIL_WEBHOOK_SCHEDULE: ")
 
 
-def test_commands_need_no_mnemonic() -> None:
+def test_the_webhook_commands_need_no_mnemonic() -> None:
     found = load_webhook({"WEBHOOK_URL": URL, "WEBHOOK_SECRET": SECRET, "SIGIL_PORT": "9443"})
     assert found.url is not None
     assert (found.url.reveal(), len(found.secrets), found.state_dir) == (URL, 1, Path("/dev/shm/sigil-9443"))

@@ -93,10 +93,10 @@ def test_each_part_of_apns_is_required(env: dict[str, str], name: str) -> None:
         ({"APNS_KEY_ID": "short"}, "APNS_KEY_ID: is 10 capital letters and digits"),
         ({"APNS_TEAM_ID": "../../../x"}, "APNS_TEAM_ID: is 10 capital letters"),
         ({"APNS_TOPIC": "com example"}, "APNS_TOPIC: is the bundle id"),
-        ({"APNS_ENVIRONMENT": "test"}, "APNS_ENVIRONMENT: is one of production, sandbox"),
-        ({"APNS_URL": "http://localhost:1"}, "APNS_URL: is an https URL"),
-        ({"FCM_URL": "http://localhost:1"}, "FCM_URL: is an https URL"),
-        ({"FCM_TOKEN_URL": "ftp://x"}, "FCM_TOKEN_URL: is an https URL"),
+        ({"APNS_ENVIRONMENT": "test"}, "APNS_ENVIRONMENT: must be one of production, sandbox"),
+        ({"APNS_URL": "http://localhost:1"}, "APNS_URL: must be an https URL"),
+        ({"FCM_URL": "http://localhost:1"}, "FCM_URL: must be an https URL"),
+        ({"FCM_TOKEN_URL": "ftp://x"}, "FCM_TOKEN_URL: must be an https URL"),
         ({"APNS_KEY_PATH": "/nowhere.p8"}, "APNS_KEY_PATH: cannot read /nowhere.p8"),
         ({"FCM_SERVICE_ACCOUNT": "/nowhere.json"}, "FCM_SERVICE_ACCOUNT: cannot read /nowhere.json"),
     ],
@@ -136,7 +136,7 @@ def test_a_file_that_holds_no_p256_key_is_refused(env: dict[str, str], content: 
             {"private_key": pem(rsa.generate_private_key(public_exponent=65537, key_size=1024))},  # noqa: S505 - refused
             "private_key is an RSA key of 2048 bits",
         ),
-        ({"token_uri": "http://oauth2.googleapis.com/token"}, "token_uri is an https URL"),
+        ({"token_uri": "http://oauth2.googleapis.com/token"}, "token_uri must be an https URL"),
     ],
 )
 def test_a_service_account_that_is_incomplete_is_refused(
