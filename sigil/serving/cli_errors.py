@@ -23,7 +23,7 @@ class CliErrors:
     ) -> None:
         self._program = program
         self._extras = extras
-        self._expected = {StartupError: "", **(expected or {})}
+        self._expected: dict[type[Exception], str] = {StartupError: "", **(expected or {})}
 
     def die(self, *lines: str) -> NoReturn:
         for line in lines:

@@ -253,7 +253,7 @@ def origin(text: str) -> str:
 
 
 def https_origin(text: str) -> str:
-    """An `origin` with https, or with http to this host; devices compare that of `respond_to` with the one they pinned."""
+    """An https `origin`, or http to this host; devices compare that of `respond_to` with the one they pinned."""
     parts = urlsplit(url(text))
     if parts.scheme != "https" and parts.hostname not in {"localhost", "127.0.0.1", "::1"}:
         raise ValueError("must be an https URL without a path, such as https://sigil.example.com")
