@@ -7,10 +7,10 @@ import time
 from collections.abc import Awaitable, Callable
 
 from sigil.device.approval_checks import Shown, ShownApproval
-from sigil.device.async_http_client import AsyncServerConnection
 from sigil.device.client import Inbox, ServerAnswer, as_signed, as_voted, checked_inbox, lasting, vote_of
 from sigil.device.errors import ServerRefused
-from sigil.device.http_client import PendingAnswer
+from sigil.device.http.async_connection import AsyncServerConnection
+from sigil.device.http.connection import PendingAnswer
 from sigil.device.server_pin import ServerPin
 from sigil.device.software import Device
 from sigil.device.timestamps import AsyncSecondsInMemory, Clock

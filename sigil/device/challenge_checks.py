@@ -25,7 +25,7 @@ from sigil.device.errors import (
     ServerNotPinned,
     ServerSignatureInvalid,
 )
-from sigil.device.origin import origin
+from sigil.device.http.origin import origin
 from sigil.device.server_pin import ServerPin
 from sigil.protocol import signed_bytes
 from sigil.protocol.action import Action, action_jcs

@@ -12,7 +12,7 @@ import msgspec
 from sigil.device.approval_checks import Shown, ShownApproval, verify_mpa_payload
 from sigil.device.challenge_checks import ShownChallenge, verify_payload
 from sigil.device.errors import AnswerUnusable, MatchCodeUnexpected, NotPending, PayloadRefused, ServerRefused
-from sigil.device.http_client import PendingAnswer, ServerConnection
+from sigil.device.http.connection import PendingAnswer, ServerConnection
 from sigil.device.server_pin import ServerPin
 from sigil.device.software import Device
 from sigil.device.timestamps import Clock, SecondsInMemory

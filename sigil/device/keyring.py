@@ -12,11 +12,11 @@ from urllib.parse import quote, unquote
 import msgspec
 
 from sigil.device.errors import AlreadyRegistered, KeyFileExposed, KeyFileUnusable, NotRegistered
-from sigil.device.origin import base_url as normalised
+from sigil.device.http.origin import base_url as normalised
+from sigil.device.http.tls import TlsTrust
 from sigil.device.server_pin import ServerPin
 from sigil.device.software import SECRET_LENGTH, Device, new_secret
 from sigil.device.timestamps import Clock, SecondsInFile, Sleep
-from sigil.device.tls import TlsTrust
 from sigil.protocol.encoding import decode_base64, encode_base64
 from sigil.protocol.errors import InvalidRequest
 from sigil.protocol.keys import Suite

@@ -15,8 +15,8 @@ from sigil.device.errors import (
     ServerKeyUnusable,
     ServerNotReady,
 )
-from sigil.device.origin import base_url as normalised
-from sigil.device.tls import TlsTrust
+from sigil.device.http.origin import base_url as normalised
+from sigil.device.http.tls import TlsTrust
 from sigil.protocol import signed_bytes
 from sigil.protocol.canonical import NotCanonical
 from sigil.protocol.encoding import decode_base64

@@ -1,20 +1,19 @@
-"""What a backend imports to ask people's devices (docs/sdk.md).
+"""The SDK of a backend: it requests approvals from devices (docs/sdk.md).
 
     from sigil.sdk import Action, SigilAuth
 
     with SigilAuth("https://auth.example.com") as sigil:      # the API key comes from SIGIL_API_KEY
-        asked = sigil.auth.create_challenge(device_public_key, Action("login", "Sign in to Example"))
-        if sigil.auth.await_result(asked.challenge_id).verified: ...
+        challenge = sigil.auth.create_challenge(device_public_key, Action("login", "Sign in to Example"))
+        if sigil.auth.await_result(challenge.challenge_id).verified: ...
 
-`AsyncSigilAuth` is the same with `async with` and `await`; `webhooks.verify` tells whether an event is the server's.
+`AsyncSigilAuth` is the same with `async with` and `await`; `webhooks.verify` checks that an event is the server's.
 Every error is a `SigilError`.
 """
 
 from sigil.sdk import webhooks
 from sigil.sdk.approval_results import MpaGroup, MpaMember, MpaRequest, MpaStatus, MpaVote
 from sigil.sdk.async_client import AsyncAuth, AsyncMpa, AsyncSigilAuth
-from sigil.sdk.audit import VerifiedVotes, verify_votes
-from sigil.sdk.audit_errors import (
+from sigil.sdk.audit.errors import (
     ContextContradicted,
     GroupsRefused,
     OutcomeContradicted,
@@ -28,6 +27,7 @@ from sigil.sdk.audit_errors import (
     VoteSignatureRefused,
     VotesRefused,
 )
+from sigil.sdk.audit.votes import VerifiedVotes, verify_votes
 from sigil.sdk.client import Auth, Mpa, SigilAuth
 from sigil.sdk.clock import Clock
 from sigil.sdk.errors import (

@@ -1,4 +1,4 @@
-"""The API key: read from the environment alone, and shown by nothing."""
+"""The API key: read from the environment alone, and never printed."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from sigil.sdk.errors import ConfigurationError
 VARIABLE = "SIGIL_API_KEY"
 _ISSUED = re.compile(r"sgk_(?:live|test)_[0-9a-f]{64}\Z", re.ASCII)
 _PRESET = re.compile(r"[\x21-\x2b\x2d-\x7e]{32,}\Z", re.ASCII)
-# Half a key in source code is half a key too many.
-_LOOKS_ISSUED = re.compile(r"sgk_(?:live|test)_[0-9a-f]{8,}", re.ASCII | re.IGNORECASE)
+# A part of a key in source code is rejected too.
+_LIKE_ISSUED = re.compile(r"sgk_(?:live|test)_[0-9a-f]{8,}", re.ASCII | re.IGNORECASE)
 _KEY_NAME = re.compile(r"(?:.*_)?(?:key|apikey|token|secret|bearer|authorization|password|credentials?)", re.IGNORECASE)
 _MASK = b"[redacted]"
 
-_NOT_AS_ARGUMENT = (
-    f"The API key is not passed as an argument: keys in source code get committed. Set the environment variable "
-    f"{VARIABLE}, from a secret manager or a .env file that git ignores; the client reads it by itself."
+NOT_AS_ARGUMENT = (
+    f"The API key must not be passed as an argument: keys in source code get committed. Set the environment variable "
+    f"{VARIABLE}, from a secret manager or a .env file that git ignores; the client reads it."
 )
 
 
 class ApiKey:
-    """Holds the key. Its repr hides it, and it can be neither pickled nor copied into a log by accident."""
+    """Holds the key. Its repr hides the key, and it cannot be pickled or copied."""
 
     __slots__ = ("_text",)
 
@@ -33,22 +33,22 @@ class ApiKey:
 
     @classmethod
     def from_environment(cls) -> ApiKey:
-        """ConfigurationError when the variable is absent or holds no key; the message never repeats it."""
+        """ConfigurationError when the variable is absent or holds no key; the message never repeats the value."""
         key = cls(os.environ.get(VARIABLE, "").strip())
-        if fault := key.fault():
-            raise ConfigurationError(fault)
+        if problem := key.problem():
+            raise ConfigurationError(problem)
         return key
 
-    def fault(self) -> str | None:
-        """Why this cannot be a key, or None."""
+    def problem(self) -> str | None:
+        """Why this is not a valid key, or None."""
         if not self._text:
-            return f"{VARIABLE} is not set. It holds the API key of this backend, as 'sigil keygen' makes them."
+            return f"{VARIABLE} is not set. Set it to an API key, as 'sigil keygen' makes them."
         if _ISSUED.match(self._text):
             return None
-        if _LOOKS_ISSUED.search(self._text) or not _PRESET.match(self._text):
+        if _LIKE_ISSUED.search(self._text) or not _PRESET.match(self._text):
             return (
-                f"{VARIABLE} does not hold one API key: that is sgk_live_ or sgk_test_ and 64 lower-case hex digits, "
-                "without quotes; or a pre-set key of 32 or more visible ASCII characters without commas."
+                f"{VARIABLE} must hold one API key: sgk_live_ or sgk_test_ and 64 lower-case hex digits, without "
+                "quotes; or a pre-set key of 32 or more visible ASCII characters without commas."
             )
         return None
 
@@ -56,7 +56,7 @@ class ApiKey:
         return f"Bearer {self._text}"
 
     def hide(self, content: bytes) -> bytes:
-        """The content without this key: a broken proxy may send a request back in its error."""
+        """The content with this key masked: a broken proxy may echo a request in its error."""
         return content.replace(self._text.encode(), _MASK)
 
     def is_in(self, value: object) -> bool:
@@ -67,19 +67,15 @@ class ApiKey:
         return "ApiKey(…)"
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("an API key is not pickled; each process reads its environment")
+        raise TypeError("an API key is not pickled: each process reads it from its environment")
 
 
-def names_key(names: Iterable[str]) -> bool:
-    """Whether an argument of such a name would be a key: api_key, key, token, client_secret …"""
+def is_key_name(names: Iterable[str]) -> bool:
+    """Whether one of the names is that of a key: api_key, key, token, client_secret …"""
     return any(_KEY_NAME.fullmatch(name) for name in names)
 
 
-def holds_key(values: Iterable[object]) -> bool:
-    """Whether one of the values is, or contains, what looks like an issued key."""
+def contains_key(values: Iterable[object]) -> bool:
+    """Whether one of the values contains text in the form of an issued key."""
     texts = (value.decode("latin-1") if isinstance(value, bytes) else str(value) for value in values)
-    return any(_LOOKS_ISSUED.search(text) for text in texts)
-
-
-def key_as_argument() -> str:
-    return _NOT_AS_ARGUMENT
+    return any(_LIKE_ISSUED.search(text) for text in texts)

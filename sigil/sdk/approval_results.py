@@ -1,4 +1,4 @@
-"""What calls about multi-party requests give: frozen values, as in `results`."""
+"""Results of calls about approval requests: frozen values, as in `results`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ State = Literal["pending", "approved", "rejected", "timeout", "cancelled"]
 
 @dataclass(frozen=True, slots=True)
 class MpaRequest:
-    """A request that was made, or made before under the same request_id: then `status` is that of now."""
+    """A request that was created now, or earlier with the same request_id. `status` is the current one."""
 
     request_id: str
     mpa_id: str
@@ -36,7 +36,7 @@ class MpaGroup:
 
 @dataclass(frozen=True, slots=True)
 class MpaVote:
-    """One device's answer with its proof; `group` is the index of its group."""
+    """One device's vote with its signature; `group` is the index of its group."""
 
     fingerprint: str
     device_public_key: str
@@ -49,7 +49,7 @@ class MpaVote:
 
 @dataclass(frozen=True, slots=True)
 class MpaStatus:
-    """A request as it stood when the server answered, with all that `verify_votes` wants."""
+    """The status of a request when the server responded, with all that `verify_votes` needs."""
 
     request_id: str
     mpa_id: str
@@ -66,14 +66,14 @@ class MpaStatus:
 
     @property
     def is_final(self) -> bool:
-        """Whether it has ended, in whatever way."""
+        """Whether it is in a final state."""
         return self.status != "pending"
 
     @property
     def approved(self) -> bool:
-        """Whether enough groups approved: the only thing to let an action happen on."""
+        """Whether enough groups approved. Act on this alone."""
         return self.status == "approved"
 
     def __bool__(self) -> bool:
         """`if status:` would be true for a rejection too."""
-        raise TypeError("a status is neither true nor false: ask .approved")
+        raise TypeError("a status is neither true nor false: use .approved")

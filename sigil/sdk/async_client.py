@@ -10,12 +10,12 @@ from typing import Any, Self, TypeVar
 import httpx
 
 from sigil.sdk.approval_results import MpaRequest, MpaStatus
-from sigil.sdk.audit import verify_votes
+from sigil.sdk.audit.votes import verify_votes
 from sigil.sdk.base_client import BaseClient, ClientParts
 from sigil.sdk.errors import ConfigurationError
-from sigil.sdk.httpx_adapter import FAILURES
+from sigil.sdk.http.httpx_adapter import FAILURES
+from sigil.sdk.http.sans_io import Operation, Outcome, Pause, ResponseReader, Send
 from sigil.sdk.results import Action, Challenge, ChallengeStatus
-from sigil.sdk.sans_io import Operation, Outcome, Pause, ResponseReader, Send
 
 T = TypeVar("T")
 
@@ -23,12 +23,12 @@ T = TypeVar("T")
 class AsyncSigilAuth(BaseClient):
     """`SigilAuth` for asyncio: the same arguments, results and errors. `async with`, or `aclose()` at the end.
 
-    Make one for an event loop.
+    Make one client for an event loop.
     """
 
-    def _open(self, opened: ClientParts) -> None:
-        self._opened = opened
-        self._http = httpx.AsyncClient(**opened.http.of_client())
+    def _open(self, parts: ClientParts) -> None:
+        self._parts = parts
+        self._http = httpx.AsyncClient(**parts.http.client_options())
         self.auth = AsyncAuth(self)
         self.mpa = AsyncMpa(self)
 
@@ -43,39 +43,39 @@ class AsyncSigilAuth(BaseClient):
     async def aclose(self) -> None:
         await self._http.aclose()
 
-    async def _run(self, conversation: Operation[T]) -> T:
+    async def _run(self, operation: Operation[T]) -> T:
         if self._http.is_closed:
             raise ConfigurationError("This client has been closed.")
         outcome: Outcome | None = None
         while True:
             try:
-                step = conversation.send(outcome)
+                step = operation.send(outcome)
             except StopIteration as end:
                 value: T = end.value
                 return value
-            outcome = await self._carry_out(step)
+            outcome = await self._execute(step)
 
-    async def _carry_out(self, step: Send | Pause) -> Outcome | None:
+    async def _execute(self, step: Send | Pause) -> Outcome | None:
         if isinstance(step, Pause):
-            await self._opened.clock.async_sleep(step.seconds)
+            await self._parts.clock.async_sleep(step.seconds)
             return None
-        http = self._opened.http
+        http = self._parts.http
         try:
-            async with asyncio.timeout(step.seconds), self._http.stream(**http.of_request(step)) as response:
-                arriving = ResponseReader(response.status_code, response.headers)
+            async with asyncio.timeout(step.seconds), self._http.stream(**http.stream_options(step)) as response:
+                reader = ResponseReader(response.status_code, response.headers)
                 async for chunk in response.aiter_raw():
-                    if not arriving.take(chunk):
+                    if not reader.feed(chunk):
                         break
-            return http.settled(arriving)
+            return http.outcome_of(reader)
         except FAILURES as error:
-            return http.broken(error)
+            return http.failure_of(error)
 
 
 class AsyncAuth:
-    """`AsyncSigilAuth.auth`. Every method raises SigilError; `Auth` says what each takes and gives."""
+    """`AsyncSigilAuth.auth`. Every method raises SigilError; `Auth` documents arguments and results."""
 
     def __init__(self, client: AsyncSigilAuth) -> None:
-        self._run, self._challenges = client._run, client._opened.challenges
+        self._run, self._challenges = client._run, client._parts.challenges
 
     async def create_challenge(
         self,
@@ -113,12 +113,12 @@ class AsyncAuth:
 
 
 class AsyncMpa:
-    """`AsyncSigilAuth.mpa`. Every method raises SigilError; `Mpa` says what each takes and gives."""
+    """`AsyncSigilAuth.mpa`. Every method raises SigilError; `Mpa` documents arguments and results."""
 
     verify_votes = staticmethod(verify_votes)
 
     def __init__(self, client: AsyncSigilAuth) -> None:
-        self._run, self._approvals = client._run, client._opened.approvals
+        self._run, self._approvals = client._run, client._parts.approvals
 
     async def request(
         self,

@@ -9,13 +9,13 @@ from typing import Any, Self, TypeVar
 import httpx
 
 from sigil.sdk.approval_results import MpaRequest, MpaStatus
-from sigil.sdk.audit import verify_votes
+from sigil.sdk.audit.votes import verify_votes
 from sigil.sdk.base_client import BaseClient, ClientParts
-from sigil.sdk.deadline import done_within
 from sigil.sdk.errors import ConfigurationError
-from sigil.sdk.httpx_adapter import FAILURES
+from sigil.sdk.http.deadline import deadline
+from sigil.sdk.http.httpx_adapter import FAILURES
+from sigil.sdk.http.sans_io import Operation, Outcome, Pause, ResponseReader, Send
 from sigil.sdk.results import Action, Challenge, ChallengeStatus
-from sigil.sdk.sans_io import Operation, Outcome, Pause, ResponseReader, Send
 
 T = TypeVar("T")
 
@@ -23,12 +23,12 @@ T = TypeVar("T")
 class SigilAuth(BaseClient):
     """A backend's connection to its Sigil server; threads may share it. `with`, or `close()` at the end.
 
-    Make one for a process, after it has forked.
+    Make one client for a process, after it has forked.
     """
 
-    def _open(self, opened: ClientParts) -> None:
-        self._opened = opened
-        self._http = httpx.Client(**opened.http.of_client())
+    def _open(self, parts: ClientParts) -> None:
+        self._parts = parts
+        self._http = httpx.Client(**parts.http.client_options())
         self.auth = Auth(self)
         self.mpa = Mpa(self)
 
@@ -41,39 +41,39 @@ class SigilAuth(BaseClient):
     def close(self) -> None:
         self._http.close()
 
-    def _run(self, conversation: Operation[T]) -> T:
+    def _run(self, operation: Operation[T]) -> T:
         if self._http.is_closed:
             raise ConfigurationError("This client has been closed.")
         outcome: Outcome | None = None
         while True:
             try:
-                step = conversation.send(outcome)
+                step = operation.send(outcome)
             except StopIteration as end:
                 value: T = end.value
                 return value
-            outcome = self._carry_out(step)
+            outcome = self._execute(step)
 
-    def _carry_out(self, step: Send | Pause) -> Outcome | None:
+    def _execute(self, step: Send | Pause) -> Outcome | None:
         if isinstance(step, Pause):
-            self._opened.clock.sleep(step.seconds)
+            self._parts.clock.sleep(step.seconds)
             return None
-        http = self._opened.http
+        http = self._parts.http
         try:
-            with done_within(step.seconds), self._http.stream(**http.of_request(step)) as response:
-                arriving = ResponseReader(response.status_code, response.headers)
+            with deadline(step.seconds), self._http.stream(**http.stream_options(step)) as response:
+                reader = ResponseReader(response.status_code, response.headers)
                 for chunk in response.iter_raw():
-                    if not arriving.take(chunk):
+                    if not reader.feed(chunk):
                         break
-            return http.settled(arriving)
+            return http.outcome_of(reader)
         except FAILURES as error:
-            return http.broken(error)
+            return http.failure_of(error)
 
 
 class Auth:
     """`SigilAuth.auth`. Every method raises SigilError."""
 
     def __init__(self, client: SigilAuth) -> None:
-        self._run, self._challenges = client._run, client._opened.challenges
+        self._run, self._challenges = client._run, client._parts.challenges
 
     def create_challenge(
         self,
@@ -85,12 +85,12 @@ class Auth:
         fingerprint: str | None = None,
         idempotency_key: str | None = None,
     ) -> Challenge:
-        """Ask a device to approve an action.
+        """Create a challenge: request a device's approval of an action.
 
         device_public_key: base64, as the device gave it at enrolment. expires_in_seconds: 30..300, else 300.
         number_matching: show `match_code` to the person, who types it on the device. fingerprint: checked against
-        the key. idempotency_key: 1..255 visible ASCII characters; one is made for each call, and kept over its tries,
-        so that they make one challenge. Give your own to make one challenge over several calls.
+        the key. idempotency_key: 1..255 visible ASCII characters. By default each call makes one and keeps it over its
+        retries, so that they create one challenge. Pass your own to create one challenge over several calls.
         """
         return self._run(
             self._challenges.create(
@@ -104,19 +104,19 @@ class Auth:
         )
 
     def get_status(self, challenge_id: str) -> ChallengeStatus:
-        """The challenge as it stands now. NotFound from 10 minutes after its end."""
+        """The current status. NotFound from 10 minutes after the challenge has ended."""
         return self._run(self._challenges.status(challenge_id))
 
     def await_result(self, challenge_id: str, timeout: float | None = None) -> ChallengeStatus:
-        """Wait until the challenge has ended; look at `.verified`.
+        """Wait until the challenge has ended; act on `.verified`.
 
         timeout: seconds, None for as long as a challenge can live. ResultTimeout, with the last status as `.last`,
-        comes at most two seconds after it.
+        is raised at most two seconds after it.
         """
         return self._run(self._challenges.result(challenge_id, timeout))
 
     def cancel(self, challenge_id: str) -> ChallengeStatus:
-        """Withdraw a pending challenge; again is fine. Conflict when it has ended in another way."""
+        """Cancel a pending challenge; may be repeated. Conflict when it has another final state."""
         return self._run(self._challenges.cancel(challenge_id))
 
 
@@ -126,7 +126,7 @@ class Mpa:
     verify_votes = staticmethod(verify_votes)
 
     def __init__(self, client: SigilAuth) -> None:
-        self._run, self._approvals = client._run, client._opened.approvals
+        self._run, self._approvals = client._run, client._parts.approvals
 
     def request(
         self,
@@ -138,12 +138,12 @@ class Mpa:
         reject_policy: str | None = None,
         expires_in_seconds: int | None = None,
     ) -> MpaRequest:
-        """Ask all devices of all groups; it is approved when one device of each of `required` groups approves.
+        """Request the approval of groups of devices: one device of each of `required` groups must approve.
 
-        groups: 1..20 lists of 1..50 device_public_key, each device once. request_id: your name for it, 1..128 of
-        A-Z a-z 0-9 . _ : -; the same with the same content again gives the same request. One is made for each call, and
-        kept over its tries. reject_policy: "continue" (rejected when too few groups are left) or "reject_on_first".
-        expires_in_seconds: 60..900, else 300.
+        groups: 1..20 lists of 1..50 device_public_key, each device once. request_id: your name for the request, 1..128
+        of A-Z a-z 0-9 . _ : -; the same name with the same content returns the same request. By default each call makes
+        one and keeps it over its retries. reject_policy: "continue" (rejected when too few groups are left) or
+        "reject_on_first". expires_in_seconds: 60..900, else 300.
         """
         return self._run(
             self._approvals.request(
@@ -157,16 +157,16 @@ class Mpa:
         )
 
     def get_status(self, request_id: str) -> MpaStatus:
-        """The request as it stands now, with all votes. NotFound from a day after its end."""
+        """The current status, with all votes. NotFound from a day after the request has ended."""
         return self._run(self._approvals.status(request_id))
 
     def await_result(self, request_id: str, timeout: float | None = None) -> MpaStatus:
-        """Wait until the request has ended; look at `.approved`.
+        """Wait until the request has ended; act on `.approved`.
 
         timeout: seconds, None for as long as a request can live. ResultTimeout as with `Auth.await_result`.
         """
         return self._run(self._approvals.result(request_id, timeout))
 
     def cancel(self, request_id: str) -> MpaStatus:
-        """Withdraw a pending request; again is fine. Conflict when it has ended in another way."""
+        """Cancel a pending request; may be repeated. Conflict when it has another final state."""
         return self._run(self._approvals.cancel(request_id))

@@ -1,4 +1,4 @@
-"""Time and chance, as a client takes them; tests give their own."""
+"""Time and randomness of a client; tests pass their own."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Clock:
-    """`monotonic` gives seconds, the sleeps take them; `uniform(low, high)` is a random number between the two."""
+    """`monotonic` returns seconds, the sleeps take them; `uniform(low, high)` is a random number between the two."""
 
     monotonic: Callable[[], float] = time.monotonic
     sleep: Callable[[float], object] = time.sleep
     async_sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
-    # From the system: the forked workers of a backend would all draw the same numbers of the random module.
+    # From the system: with the random module, all forked workers of a backend would draw the same numbers.
     uniform: Callable[[float, float], float] = secrets.SystemRandom().uniform

@@ -1,7 +1,7 @@
-"""Every way in which a call can fail: one tree under `SigilError` (docs/sdk.md lists it).
+"""The errors of all calls: one tree under `SigilError` (docs/sdk.md lists it).
 
 No message, code or detail holds an API key, a signature or a match code, and no error has a cause: the frames of
-the HTTP library, which a traceback with local variables would show, hold the Authorization header.
+the HTTP library hold the Authorization header, and a traceback with local variables would show them.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from sigil.sdk.results import ChallengeStatus
 
 
 class SigilError(Exception):
-    """Base. `code` is stable; `status` is HTTP's, None when no answer led to this error.
+    """Base. `code` is stable; `status` is HTTP's, None when no response led to this error.
 
-    `request_id` names the request in the server's log, None when there was no answer.
+    `request_id` names the request in the server's log, None when there was no response.
     """
 
     default_code = "SIGIL_ERROR"
@@ -30,7 +30,7 @@ class SigilError(Exception):
         details: Mapping[str, Any] | None = None,
         request_id: str | None = None,
     ) -> None:
-        # The message alone is in args, so that errors can be pickled and copied.
+        # Only the message is in args, so that errors can be pickled and copied.
         super().__init__(message)
         self.message, self.code, self.status = message, code or self.default_code, status
         self.details: Mapping[str, Any] = details or {}
@@ -48,27 +48,27 @@ class ConfigurationError(SigilError):
 
 
 class ConnectionFailed(SigilError):
-    """No whole answer came, after all tries. What was asked may have happened all the same."""
+    """No complete response after all retries. The server may have processed the request."""
 
     default_code = "CONNECTION_FAILED"
 
 
 class CertificateRefused(ConnectionFailed):
-    """The server's certificate is not trusted; nothing was sent. Not tried again."""
+    """The server's certificate is not trusted; nothing was sent. Not retried."""
 
     default_code = "CERTIFICATE_REFUSED"
 
 
 class AnswerUnusable(SigilError):
-    """The answer is not one of this protocol: a redirect, too large, or of another form."""
+    """The response is not one of this protocol: a redirect, too large, or of another form."""
 
     default_code = "ANSWER_UNUSABLE"
 
 
 class ResultTimeout(SigilError):
-    """There was no result within the caller's time. It is still pending: ask again, or cancel it.
+    """No result within the caller's timeout. The challenge or request is still pending: wait again, or cancel it.
 
-    One of `challenge_id` and `mpa_request_id` says what of.
+    Either `challenge_id` or `mpa_request_id` is set.
     """
 
     default_code = "RESULT_TIMEOUT"
@@ -78,43 +78,43 @@ class ResultTimeout(SigilError):
 
 
 class WebhookRefused(SigilError):
-    """What arrived as a webhook is not to be believed: answer it with 400 and do nothing."""
+    """The webhook is not authentic: respond with 400 and do nothing."""
 
     default_code = "WEBHOOK_REFUSED"
 
 
 class WebhookHeadersMissing(WebhookRefused):
-    """The headers with time and signature are not there."""
+    """The headers with time and signature are missing."""
 
     default_code = "WEBHOOK_HEADERS_MISSING"
 
 
 class WebhookTooOld(WebhookRefused):
-    """It was signed, but too long ago, or in the future."""
+    """The signature is valid, but its time is too long ago or in the future."""
 
     default_code = "WEBHOOK_TOO_OLD"
 
 
 class WebhookSignatureWrong(WebhookRefused):
-    """It was not signed with this secret, or was changed on its way."""
+    """The signature was made with another secret, or the webhook was changed on the way."""
 
     default_code = "WEBHOOK_SIGNATURE_WRONG"
 
 
 class ApiError(SigilError):
-    """The server refused: `code` and `details` are its own (docs/protocol.md, 4)."""
+    """An error response of the server: `code` and `details` are its own (docs/protocol.md, 4)."""
 
     default_code = "API_ERROR"
 
 
 class InvalidRequest(ApiError):
-    """400. With `status` None it was refused before anything was sent."""
+    """400. With `status` None the SDK rejected the request before it was sent."""
 
     default_code = "INVALID_REQUEST"
 
     @property
     def path(self) -> str | None:
-        """The member that is wrong, as `$.action.type`."""
+        """The invalid member, such as `$.action.type`."""
         path = self.details.get("path")
         return path if isinstance(path, str) else None
 
@@ -138,19 +138,19 @@ class NotFound(ApiError):
 
 
 class Conflict(ApiError):
-    """409: it has ended otherwise, or an idempotency key or request_id was used for something else."""
+    """409: already in another final state, or an idempotency key or request_id was used with other content."""
 
     default_code = "CONFLICT"
 
 
 class Retryable(ApiError):
-    """Base of what may go away by itself. `retry_after` is in seconds, None when the server did not say."""
+    """Base of temporary errors. `retry_after` is in seconds, None when the server sent none."""
 
     retry_after: int | None = None
 
 
 class RateLimited(Retryable):
-    """429: too many requests, or too much pending for one device."""
+    """429: too many requests, or too many pending challenges for one device."""
 
     default_code = "RATE_LIMITED"
 
@@ -162,12 +162,12 @@ class Overloaded(Retryable):
 
 
 class ServerFailed(Retryable):
-    """Any other 5xx: of the server, or of a proxy before it."""
+    """Any other 5xx: from the server, or from a proxy in front of it."""
 
     default_code = "INTERNAL"
 
 
-_OF_STATUS: Mapping[int, type[ApiError]] = {
+_BY_STATUS: Mapping[int, type[ApiError]] = {
     400: InvalidRequest,
     401: Unauthorized,
     403: Forbidden,
@@ -178,6 +178,6 @@ _OF_STATUS: Mapping[int, type[ApiError]] = {
 }
 
 
-def kind_of(status: int) -> type[ApiError]:
-    """The class goes by the status, so that a code of a later version still gives the fitting one."""
-    return _OF_STATUS.get(status, ServerFailed if status >= 500 else ApiError)
+def error_class(status: int) -> type[ApiError]:
+    """By the status, so that a code of a later version still gives the right class."""
+    return _BY_STATUS.get(status, ServerFailed if status >= 500 else ApiError)

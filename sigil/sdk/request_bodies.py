@@ -1,4 +1,4 @@
-"""The body of `POST /challenge`, held to the rules of what may be signed before anything is sent."""
+"""The body of `POST /challenge`. An action is checked against the rules for signed content before it is sent."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import msgspec
 
 from sigil.protocol.action import Action as SignedAction
 from sigil.protocol.action import action_jcs
-from sigil.protocol.errors import InvalidRequest as NotOfThatForm
+from sigil.protocol.errors import InvalidRequest as Malformed
 from sigil.protocol.messages import decode
 from sigil.sdk.errors import InvalidRequest
 from sigil.sdk.results import Action
@@ -25,7 +25,7 @@ def challenge_body(device_public_key: str, action: Action | Mapping[str, Any], *
     try:
         return msgspec.json.encode(body)
     except (TypeError, ValueError) as error:
-        fault = f"The request has no form as JSON: {error}"
+        fault = f"The request cannot be written as JSON: {error}"
     raise InvalidRequest(fault, details={"path": "$"})
 
 
@@ -35,15 +35,15 @@ def action_bytes(action: Action | Mapping[str, Any]) -> bytes:
     try:
         read = decode(msgspec.json.encode(members), SignedAction)
         canonical = action_jcs(read, "$")
-    except NotOfThatForm as error:
+    except Malformed as error:
         fault, path = error.message, str(error.details["path"])
     except (TypeError, ValueError, RecursionError) as error:
-        fault, path = f"The action has no form as JSON: {error}", "$"
+        fault, path = f"The action cannot be written as JSON: {error}", "$"
     else:
-        # A date or a Decimal would turn into a string of somebody's choice, which the person then approves.
+        # msgspec turns a date or a Decimal into a string of its own choice, which the person would then approve.
         if members.get("params") == read.params:
             return canonical
-        fault, path = "params holds something that JSON has no value for: a date, a Decimal, a tuple …", "$.params"
+        fault, path = "params holds a value that JSON does not have: a date, a Decimal, a tuple …", "$.params"
     raise InvalidRequest(fault, details={"path": path.replace("$", "$.action", 1)})
 
 
@@ -54,9 +54,9 @@ def _members(action: Action | Mapping[str, Any]) -> dict[str, Any]:
     return members if action.params is None else {**members, "params": action.params}
 
 
-def checked_idempotency_key(key: str) -> str:
+def check_idempotency_key(key: str) -> str:
     """InvalidRequest unless it is 1..255 visible ASCII characters."""
     if not _IDEMPOTENCY_KEY.match(key):
         path = {"path": "Idempotency-Key"}
-        raise InvalidRequest("An idempotency key is 1 to 255 visible ASCII characters.", details=path)
+        raise InvalidRequest("An idempotency key must be 1 to 255 visible ASCII characters.", details=path)
     return key

@@ -1,4 +1,4 @@
-"""What calls take and give: frozen values. Members of later versions of the server are ignored."""
+"""Arguments and results of calls: frozen values. Members that a later server adds are ignored."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ Time = Annotated[datetime, msgspec.Meta(tz=True)]
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """What the person is asked to approve, and sees.
+    """The action that the person sees and approves or rejects.
 
-    type: 1..64 of a-z 0-9 _ . : -; description: 1..256 characters; params: JSON without fractions, all in all at
-    most 2048 bytes.
+    type: 1..64 of a-z 0-9 _ . : -; description: 1..256 characters; params: JSON without fractions. The whole
+    action has at most 2048 bytes.
     """
 
     type: str
@@ -27,7 +27,7 @@ class Action:
 
 @dataclass(frozen=True, slots=True)
 class Challenge:
-    """A challenge that was created. `match_code`, if any, is two digits to show to the person who is asked."""
+    """A challenge that was created. `match_code`, if any, is two digits to show to the person."""
 
     challenge_id: str
     fingerprint: str
@@ -43,7 +43,7 @@ class Challenge:
 
 @dataclass(frozen=True, slots=True)
 class Push:
-    """What became of the push: `queued`, `delivered`, `failed` or `disabled`; `error` is the relay's word."""
+    """The state of the push: `queued`, `delivered`, `failed` or `disabled`; `error` is the relay's error code."""
 
     status: str
     error: str | None = None
@@ -51,7 +51,7 @@ class Push:
 
 @dataclass(frozen=True, slots=True)
 class ChallengeStatus:
-    """A challenge as it stood when the server answered."""
+    """The status of a challenge when the server responded."""
 
     challenge_id: str
     status: Literal["pending", "verified", "rejected", "expired", "cancelled"]
@@ -68,14 +68,14 @@ class ChallengeStatus:
 
     @property
     def is_final(self) -> bool:
-        """Whether it has ended, in whatever way."""
+        """Whether it is in a final state."""
         return self.status != "pending"
 
     @property
     def verified(self) -> bool:
-        """Whether the person approved: the only thing to let an action happen on."""
+        """Whether the person approved. Act on this alone."""
         return self.status == "verified"
 
     def __bool__(self) -> bool:
         """`if status:` would be true for a rejection too."""
-        raise TypeError("a status is neither true nor false: ask .verified")
+        raise TypeError("a status is neither true nor false: use .verified")

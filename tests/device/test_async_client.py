@@ -10,11 +10,11 @@ import pytest
 
 from sigil.device import Device, ServerPin, verify_info
 from sigil.device.async_client import AsyncDeviceClient
-from sigil.device.async_http_client import AsyncServerConnection
 from sigil.device.errors import AnswerUnusable, ServerRefused, Unreachable
-from sigil.device.http_client import MAX_ANSWER_BYTES
+from sigil.device.http.async_connection import AsyncServerConnection
+from sigil.device.http.connection import MAX_ANSWER_BYTES
+from sigil.device.http.tls import TlsTrust
 from sigil.device.timestamps import AsyncSecondsInMemory
-from sigil.device.tls import TlsTrust
 from tests.device.clock import MovingClock
 from tests.device.fake_server import FakeServer, problem
 from tests.device.tls import Tls
@@ -113,7 +113,7 @@ async def test_an_answer_that_trickles_is_cut_off(monkeypatch: pytest.MonkeyPatc
             await asyncio.sleep(0)
             yield b""
 
-    monkeypatch.setattr("sigil.device.async_http_client.ANSWER_SECONDS", 0.01)
+    monkeypatch.setattr("sigil.device.http.async_connection.ANSWER_SECONDS", 0.01)
     transport = httpx.MockTransport(lambda _: httpx.Response(200, stream=Chunks(trickle())))
     async with AsyncServerConnection(URL, transport=transport) as connection:
         with pytest.raises(Unreachable, match="longer"):

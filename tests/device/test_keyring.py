@@ -12,9 +12,9 @@ import pytest
 
 from sigil.device import ServerPin
 from sigil.device.errors import AlreadyRegistered, DeviceError, KeyFileExposed, KeyFileUnusable, NotRegistered
+from sigil.device.http.tls import TlsTrust
 from sigil.device.keyring import Keyring, Registration
 from sigil.device.timestamps import SecondsInFile, SecondsInMemory
-from sigil.device.tls import TlsTrust
 from sigil.protocol.keys import SUITES, Suite
 from tests.device.clock import MovingClock
 from tests.device.fake_server import NOW, identity

@@ -18,8 +18,8 @@ from sigil.device.errors import (
     ServerKeyUnusable,
     ServerNotReady,
 )
-from sigil.device.origin import base_url, origin
-from sigil.device.tls import TlsTrust
+from sigil.device.http.origin import base_url, origin
+from sigil.device.http.tls import TlsTrust
 from sigil.protocol import signed_bytes
 from sigil.protocol.encoding import encode_base64
 from sigil.protocol.keys import SUITES

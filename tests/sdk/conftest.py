@@ -1,4 +1,4 @@
-"""One real server, one that fails by script, and both clients behind one face."""
+"""A real server, a server that fails by script, and both clients behind one interface."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SOME_KEY = "sgk_test_" + "0123456789abcdef" * 4
 
 
 class Calls(Protocol):
-    """`auth` of either client, called and waited for."""
+    """`auth` of either client, with synchronous calls."""
 
     def create_challenge(self, *args: Any, **options: Any) -> Challenge: ...
     def get_status(self, challenge_id: str) -> ChallengeStatus: ...
@@ -25,7 +25,7 @@ class Calls(Protocol):
     def cancel(self, challenge_id: str) -> ChallengeStatus: ...
 
 
-class Waited:
+class Awaited:
     """The asynchronous client's methods, each run to its end."""
 
     def __init__(self, runner: asyncio.Runner, auth: Any) -> None:
@@ -37,12 +37,12 @@ class Waited:
 
 
 class MovingClock:
-    """Time stands still but for whoever sleeps; chance gives the highest number."""
+    """Time advances only while something sleeps; randomness returns the highest number."""
 
     def __init__(self) -> None:
         self.now, self.slept = 1000.0, list[float]()
 
-    def work(self) -> Clock:
+    def as_clock(self) -> Clock:
         return Clock(lambda: self.now, self.sleep, self.async_sleep, lambda low, high: high)
 
     def sleep(self, seconds: float) -> None:
@@ -58,7 +58,7 @@ Connect = Callable[..., Calls]
 
 @pytest.fixture(params=["sync", "async"])
 def connect(request: pytest.FixtureRequest) -> Iterator[Connect]:
-    """Makes clients of either kind, and closes them at the end; `part` is what of the client is asked for."""
+    """Makes clients of either kind, and closes them at the end; returns the attribute `part` of the client."""
     opened: list[Callable[[], Any]] = []
     with asyncio.Runner() as runner:
 
@@ -69,7 +69,7 @@ def connect(request: pytest.FixtureRequest) -> Iterator[Connect]:
                 return getattr(client, part)
             async_client = AsyncSigilAuth(url, **options)
             opened.append(lambda: runner.run(async_client.aclose()))
-            return Waited(runner, getattr(async_client, part))
+            return Awaited(runner, getattr(async_client, part))
 
         yield make
         for close in opened:
@@ -90,14 +90,14 @@ def server() -> Iterator[LiveServer]:
 
 @pytest.fixture
 def auth(server: LiveServer, connect: Connect, monkeypatch: pytest.MonkeyPatch) -> Calls:
-    """Either client, at the real server."""
+    """Either client, connected to the real server."""
     monkeypatch.setenv("SIGIL_API_KEY", server.api_key)
     return connect(server.url, ca_file=server.certificate)
 
 
 @pytest.fixture
 def mpa(server: LiveServer, connect: Connect, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The same for multi-party requests."""
+    """The same for approval requests."""
     monkeypatch.setenv("SIGIL_API_KEY", server.api_key)
     return connect(server.url, "mpa", ca_file=server.certificate)
 
@@ -110,7 +110,7 @@ def faulty_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultSe
 
 @pytest.fixture
 def faulty(faulty_session: FaultServer) -> FaultServer:
-    """Scripted, and without a real server behind it until a test gives it one."""
+    """Scripted, and without a real server behind it unless a test sets `upstream`."""
     faulty_session.script, faulty_session.seen, faulty_session.upstream = [], [], None
     faulty_session.hung_up.clear()
     return faulty_session
@@ -123,8 +123,8 @@ def clock() -> MovingClock:
 
 @pytest.fixture
 def scripted(faulty: FaultServer, connect: Connect, clock: MovingClock) -> Calls:
-    """Either client, at the scripted server, in a time that only sleeping moves."""
-    return connect(faulty.url, ca_file=faulty.certificate, clockwork=clock.work())
+    """Either client, connected to the scripted server; only sleeping advances the clock."""
+    return connect(faulty.url, ca_file=faulty.certificate, clock=clock.as_clock())
 
 
 def write(path: Path, text: str) -> Path:

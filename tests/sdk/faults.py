@@ -1,4 +1,4 @@
-"""A server on loopback, over TLS, that answers by a script: one step for each request, then as the real one would."""
+"""A TLS server on loopback that responds by a script, one step for each request, and then forwards to a real server."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class Seen(NamedTuple):
 
 
 class Handler(BaseHTTPRequestHandler):
-    """One connection. A step may write what it likes to `wfile`."""
+    """One connection. A step may write any bytes to `wfile`."""
 
     protocol_version = "HTTP/1.1"
-    # Head and body are two writes, and the second would wait 40 ms for the first to be acknowledged.
+    # Head and body are two writes; the second would wait 40 ms for the acknowledgement of the first.
     disable_nagle_algorithm = True
     server: _Listener
     seen: Seen
@@ -41,13 +41,13 @@ class Handler(BaseHTTPRequestHandler):
         super().finish()
         self.request.close()
 
-    def _take(self) -> None:
+    def _handle(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         headers = {name.lower(): value for name, value in self.headers.items()}
         self.seen = Seen(self.command, self.path, headers, body)
         self.server.owner.next_step(self.seen)(self)
 
-    do_GET = do_POST = do_DELETE = _take  # noqa: N815
+    do_GET = do_POST = do_DELETE = _handle  # noqa: N815
 
     def send(self, status: int, body: bytes = b"", **headers: str) -> None:
         self.send_response(status)
@@ -78,17 +78,17 @@ def cut(handler: Handler) -> None:
 
 
 def processed_and_cut(handler: Handler) -> None:
-    """The server does what it was asked, and its answer is lost."""
-    handler.server.owner.ask_upstream(handler.seen)
+    """The server processes the request, and its response is lost."""
+    handler.server.owner.send_upstream(handler.seen)
     handler.close_connection = True
 
 
-# How long a server trickles: a client that is done before has hung up by itself.
+# How long a server trickles. A client that ends earlier has hung up by itself.
 TRICKLE_SECONDS = 60.0
 
 
 def trickling(start: bytes, drop: bytes, every: float = 0.05, seconds: float = TRICKLE_SECONDS) -> Step:
-    """Something arrives all the time, and it never ends: until the client hangs up."""
+    """Bytes arrive one after the other until the client hangs up."""
 
     def step(handler: Handler) -> None:
         handler.close_connection = True
@@ -112,7 +112,7 @@ class _Listener(ThreadingHTTPServer):
     owner: FaultServer
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that hangs up, or refuses the certificate, is what tests are about."""
+        """Ignored: tests make clients hang up and reject the certificate."""
         request.close()
 
 
@@ -143,15 +143,15 @@ class FaultServer:
 
     def next_step(self, seen: Seen) -> Step:
         self.seen.append(seen)
-        return self.script.pop(0) if self.script else self._pass_on
+        return self.script.pop(0) if self.script else self._forward
 
-    def _pass_on(self, handler: Handler) -> None:
+    def _forward(self, handler: Handler) -> None:
         if self.upstream is None:
-            return refuse(500, "INTERNAL", "The script is over.")(handler)
-        response = self.ask_upstream(handler.seen)
+            return refuse(500, "INTERNAL", "The script has ended.")(handler)
+        response = self.send_upstream(handler.seen)
         return handler.send(response.status_code, response.content)
 
-    def ask_upstream(self, seen: Seen) -> httpx.Response:
+    def send_upstream(self, seen: Seen) -> httpx.Response:
         assert self.upstream is not None
         # With the upstream client's own API key.
         names = ("content-type", "idempotency-key")

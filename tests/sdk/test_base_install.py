@@ -1,4 +1,4 @@
-"""The SDK stands on the base install: nothing of the server's or the command line's packages is needed."""
+"""The SDK needs the base install only: none of the packages of the server or the command line."""
 
 from __future__ import annotations
 

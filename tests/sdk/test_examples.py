@@ -17,9 +17,9 @@ import pytest
 
 from sigil.device import Device
 from sigil.device.client import DeviceClient
-from sigil.device.http_client import ServerConnection
+from sigil.device.http.connection import ServerConnection
+from sigil.device.http.tls import TlsTrust
 from sigil.device.server_pin import verify_info
-from sigil.device.tls import TlsTrust
 from sigil.protocol.webhook import signed_headers
 from tests.support.live import LiveServer
 
@@ -96,7 +96,7 @@ OPEN = {"falcon": _falcon, "fastapi": _fastapi, "django": _django}
 
 @pytest.fixture(params=OPEN)
 def example(request: pytest.FixtureRequest, server: LiveServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """The module of an example, a way to call its application, and one to bring it an event."""
+    """The module of an example, a function that calls its application, and one that delivers an event to it."""
     pytest.importorskip(request.param, reason=f"{request.param} is not installed")
     monkeypatch.setenv("SIGIL_API_KEY", server.api_key)
     monkeypatch.setenv("SIGIL_SERVICE_URL", server.url)
@@ -116,31 +116,31 @@ def _approve(server: LiveServer, device: Device, challenge_id: str, match_code: 
         person.approve(person.inbox().find(challenge_id), match_code)
 
 
-def test_a_transfer_is_done_once_its_device_approves(server: LiveServer, example: Any) -> None:
+def test_a_transfer_is_done_when_its_device_approves(server: LiveServer, example: Any) -> None:
     module, call, _ = example
     device = Device.generate()
     module.DEVICES["zoe"] = device.wire_key
-    asked = call("POST", "/transfers", {"to": "Zoë", "amount": 12})
-    assert asked.status == 202, asked
-    _approve(server, device, asked.body["id"], asked.body["match_code"])
-    assert call("GET", f"/transfers/{asked.body['id']}") == Answer(200, {"state": "done"})
-    assert call("GET", f"/transfers/{asked.body['id']}", user="mallory").status == 404
+    created = call("POST", "/transfers", {"to": "Zoë", "amount": 12})
+    assert created.status == 202, created
+    _approve(server, device, created.body["id"], created.body["match_code"])
+    assert call("GET", f"/transfers/{created.body['id']}") == Answer(200, {"state": "done"})
+    assert call("GET", f"/transfers/{created.body['id']}", user="mallory").status == 404
 
 
 def test_a_transfer_that_is_cancelled_is_refused(server: LiveServer, example: Any) -> None:
     module, call, _ = example
     module.DEVICES["zoe"] = Device.generate().wire_key
-    asked = call("POST", "/transfers", {"to": "Zoë", "amount": 12})
+    created = call("POST", "/transfers", {"to": "Zoë", "amount": 12})
     with server.authorised() as http:
-        http.delete(f"/v1/auth/challenge/{asked.body['id']}")
-    assert call("GET", f"/transfers/{asked.body['id']}").body == {"state": "refused"}
+        http.delete(f"/v1/auth/challenge/{created.body['id']}")
+    assert call("GET", f"/transfers/{created.body['id']}").body == {"state": "refused"}
 
 
-def test_a_device_with_too_much_pending_is_told_to_wait(example: Any) -> None:
+def test_a_device_with_too_many_pending_challenges_gets_429(example: Any) -> None:
     module, call, _ = example
     module.DEVICES["zoe"] = Device.generate().wire_key
-    asked = [call("POST", "/transfers", {"to": "Zoë", "amount": 12}).status for _ in range(6)]
-    assert asked == [202] * 5 + [429]
+    statuses = [call("POST", "/transfers", {"to": "Zoë", "amount": 12}).status for _ in range(6)]
+    assert statuses == [202] * 5 + [429]
 
 
 def _event(challenge_id: str, kind: str) -> bytes:
@@ -159,7 +159,7 @@ def _event(challenge_id: str, kind: str) -> bytes:
 
 
 @pytest.mark.parametrize(("kind", "state"), [("verified", "done"), ("rejected", "refused"), ("expired", "refused")])
-def test_an_event_settles_a_transfer_and_a_forged_one_does_not(example: Any, kind: str, state: str) -> None:
+def test_an_event_ends_a_transfer_and_a_forged_one_does_not(example: Any, kind: str, state: str) -> None:
     module, _, deliver = example
     number = str(uuid.uuid4())
     module.TRANSFERS[number] = {"user": "zoe", "wanted": {}, "state": "waiting"}
@@ -175,7 +175,7 @@ def test_an_event_settles_a_transfer_and_a_forged_one_does_not(example: Any, kin
         assert module.TRANSFERS[number]["state"] == state
 
 
-def test_an_event_of_somebody_elses_challenge_is_taken_and_does_nothing(example: Any) -> None:
+def test_an_event_of_another_challenge_is_accepted_and_ignored(example: Any) -> None:
     _, _, deliver = example
     body = _event(str(uuid.uuid4()), "verified")
     assert deliver(body, signed_headers([SECRET], json.loads(body)["id"], int(time.time()), body)) == 204

@@ -1,4 +1,4 @@
-"""What clients do when the server, or something before it, misbehaves."""
+"""Clients when the server, or a proxy in front of it, misbehaves."""
 
 from __future__ import annotations
 
@@ -63,23 +63,23 @@ PENDING, VERIFIED = answer(200, status_body()), answer(200, status_body(status="
 
 
 @pytest.mark.parametrize("lost", [[processed_and_cut], [processed_and_cut, cut, refuse(502)]], ids=["once", "thrice"])
-def test_a_creation_whose_answer_is_lost_makes_exactly_one_challenge(
+def test_a_creation_whose_response_is_lost_makes_exactly_one_challenge(
     server: LiveServer, faulty: FaultServer, scripted: Calls, lost: list[Step]
 ) -> None:
     device = Device.generate()
     with server.authorised() as faulty.upstream:
         faulty.script = list(lost)
-        asked = scripted.create_challenge(device.wire_key, ACTION)
-        # Five pending challenges are what a device may have, so that a sixth would show.
+        challenge = scripted.create_challenge(device.wire_key, ACTION)
+        # A device may have five pending challenges: a duplicate would be the sixth and fail.
         last = [scripted.create_challenge(device.wire_key, ACTION) for _ in range(4)]
         with pytest.raises(RateLimited, match="TOO_MANY_PENDING"):
             scripted.create_challenge(device.wire_key, ACTION)
     tries = faulty.seen[: len(lost) + 1]
     assert len({(seen.body, seen.headers["idempotency-key"]) for seen in tries}) == 1
-    assert len({asked.challenge_id, *(challenge.challenge_id for challenge in last)}) == 5
+    assert len({item.challenge_id for item in (challenge, *last)}) == 5
 
 
-def test_three_failures_and_then_an_answer_are_an_answer(
+def test_a_response_after_three_failures_is_the_result(
     faulty: FaultServer, scripted: Calls, clock: MovingClock
 ) -> None:
     faulty.script = [refuse(503), refuse(500), cut, VERIFIED]
@@ -87,7 +87,7 @@ def test_three_failures_and_then_an_answer_are_an_answer(
     assert clock.slept == [0.25, 0.5, 1.0]
 
 
-def test_pauses_are_drawn_between_nothing_and_twice_the_last(faulty: FaultServer, connect: Connect) -> None:
+def test_pauses_are_random_between_0_and_a_ceiling_that_doubles(faulty: FaultServer, connect: Connect) -> None:
     drawn: list[tuple[float, float]] = []
 
     def uniform(low: float, high: float) -> float:
@@ -95,33 +95,33 @@ def test_pauses_are_drawn_between_nothing_and_twice_the_last(faulty: FaultServer
         return low
 
     clock = MovingClock()
-    auth = connect(faulty.url, ca_file=faulty.certificate, clockwork=_with(clock, uniform), tries=8)
+    auth = connect(faulty.url, ca_file=faulty.certificate, clock=_with(clock, uniform), tries=8)
     faulty.script = [refuse(503)] * 7 + [PENDING]
     auth.get_status(ID)
     assert drawn == [(0.0, high) for high in (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 8.0)]
 
 
 def _with(clock: MovingClock, uniform: Any) -> Any:
-    work = clock.work()
-    return type(work)(work.monotonic, work.sleep, work.async_sleep, uniform)
+    base = clock.as_clock()
+    return type(base)(base.monotonic, base.sleep, base.async_sleep, uniform)
 
 
-def test_retry_after_is_waited_for(faulty: FaultServer, scripted: Calls, clock: MovingClock) -> None:
+def test_retry_after_delays_the_retry(faulty: FaultServer, scripted: Calls, clock: MovingClock) -> None:
     faulty.script = [refuse(429, "RATE_LIMITED", Retry_After="7"), VERIFIED]
     assert scripted.get_status(ID).verified
     assert clock.slept == [7.25]
 
 
-@pytest.mark.parametrize("told", ["soon", "-1", "1.5", "Wed, 21 Oct 2026 07:28:00 GMT", "9" * 40])
+@pytest.mark.parametrize("value", ["soon", "-1", "1.5", "Wed, 21 Oct 2026 07:28:00 GMT", "9" * 40])
 def test_a_retry_after_of_another_form_is_ignored(
-    faulty: FaultServer, scripted: Calls, clock: MovingClock, told: str
+    faulty: FaultServer, scripted: Calls, clock: MovingClock, value: str
 ) -> None:
-    faulty.script = [refuse(503, Retry_After=told), VERIFIED]
+    faulty.script = [refuse(503, Retry_After=value), VERIFIED]
     assert scripted.get_status(ID).verified
     assert clock.slept == [0.25]
 
 
-def test_a_retry_after_beyond_the_calls_time_is_told_at_once(
+def test_a_retry_after_beyond_the_timeout_raises_at_once(
     faulty: FaultServer, scripted: Calls, clock: MovingClock
 ) -> None:
     faulty.script = [refuse(429, "RATE_LIMITED", Retry_After="86400")]
@@ -137,7 +137,7 @@ def test_tries_are_bounded(faulty: FaultServer, scripted: Calls) -> None:
     assert (len(faulty.seen), overloaded.value.retry_after) == (5, 1)
 
 
-def test_all_tries_together_end_with_the_calls_time(faulty: FaultServer, scripted: Calls, clock: MovingClock) -> None:
+def test_all_tries_together_end_with_the_timeout(faulty: FaultServer, scripted: Calls, clock: MovingClock) -> None:
     faulty.script = [refuse(503, Retry_After="12")] * 9
     with pytest.raises(Overloaded):
         scripted.get_status(ID)
@@ -145,7 +145,7 @@ def test_all_tries_together_end_with_the_calls_time(faulty: FaultServer, scripte
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 410, 413, 418])
-def test_what_another_try_would_not_mend_is_not_tried_again(faulty: FaultServer, scripted: Calls, status: int) -> None:
+def test_a_permanent_error_is_not_retried(faulty: FaultServer, scripted: Calls, status: int) -> None:
     faulty.script = [refuse(status, "OF_A_LATER_VERSION")]
     with pytest.raises(Exception, match="OF_A_LATER_VERSION") as refused:
         scripted.cancel(ID)
@@ -153,7 +153,7 @@ def test_what_another_try_would_not_mend_is_not_tried_again(faulty: FaultServer,
     assert len(faulty.seen) == 1
 
 
-def test_an_error_page_of_a_proxy_is_still_typed(faulty: FaultServer, scripted: Calls) -> None:
+def test_an_error_page_of_a_proxy_has_an_error_class(faulty: FaultServer, scripted: Calls) -> None:
     faulty.script = [answer(502, b"<html>Bad gateway</html>", X_Request_Id="abc-1")] * 5
     with pytest.raises(ServerFailed) as failed:
         scripted.get_status(ID)
@@ -180,14 +180,14 @@ def test_a_redirect_is_not_followed(faulty: FaultServer, scripted: Calls) -> Non
     ],
     ids=["empty", "list", "not text", "deep", "unknown status", "time without zone", "another challenge"],
 )
-def test_an_answer_of_another_form_is_never_a_result(faulty: FaultServer, scripted: Calls, body: bytes) -> None:
+def test_a_malformed_response_is_never_a_result(faulty: FaultServer, scripted: Calls, body: bytes) -> None:
     faulty.script = [answer(200, body)]
     with pytest.raises(AnswerUnusable):
         scripted.get_status(ID)
     assert len(faulty.seen) == 1
 
 
-def test_an_endless_answer_is_cut_off(faulty: FaultServer, scripted: Calls) -> None:
+def test_an_endless_response_is_cut_off(faulty: FaultServer, scripted: Calls) -> None:
     faulty.script = [endless]
     with pytest.raises(AnswerUnusable, match="larger than"):
         scripted.get_status(ID)
@@ -199,7 +199,7 @@ def test_an_endless_answer_is_cut_off(faulty: FaultServer, scripted: Calls) -> N
     [(HEAD + b"Content-Length: 999\r\n\r\n", b" "), (HEAD + b"X-Long: ", b"a"), (b"", b"")],
     ids=["body", "header", "nothing at all"],
 )
-def test_an_answer_that_trickles_ends_with_the_calls_time(
+def test_a_response_that_trickles_ends_with_the_timeout(
     faulty: FaultServer, connect: Connect, start: bytes, drop: bytes
 ) -> None:
     auth = connect(faulty.url, ca_file=faulty.certificate, timeout=1.0)
@@ -210,32 +210,32 @@ def test_an_answer_that_trickles_ends_with_the_calls_time(
     assert time.monotonic() - began < TRICKLE_SECONDS
 
 
-def test_an_answer_that_breaks_off_is_asked_for_again(faulty: FaultServer, scripted: Calls) -> None:
+def test_a_response_that_breaks_off_is_retried(faulty: FaultServer, scripted: Calls) -> None:
     faulty.script = [trickling(HEAD + b"Content-Length: 999\r\n\r\n", b"{", seconds=0.05), VERIFIED]
     assert scripted.get_status(ID).verified
 
 
-def test_what_is_no_http_is_a_broken_connection(faulty: FaultServer, scripted: Calls) -> None:
+def test_a_response_that_is_not_http_is_a_broken_connection(faulty: FaultServer, scripted: Calls) -> None:
     faulty.script = [trickling(b"SSH-2.0-OpenSSH\r\n\r\n", b"", seconds=0.05), VERIFIED]
     assert scripted.get_status(ID).verified
 
 
-def test_a_server_that_is_not_there_is_an_error_after_all_tries(connect: Connect, clock: MovingClock) -> None:
-    auth = connect(f"https://127.0.0.1:{free_port()}", clockwork=clock.work())
+def test_an_unreachable_server_is_an_error_after_all_tries(connect: Connect, clock: MovingClock) -> None:
+    auth = connect(f"https://127.0.0.1:{free_port()}", clock=clock.as_clock())
     with pytest.raises(ConnectionFailed) as failed:
         auth.get_status(ID)
     assert (failed.value.status, len(clock.slept)) == (None, 4)
 
 
-def test_a_certificate_that_nobody_vouches_for_is_refused_at_once(
+def test_an_untrusted_certificate_is_rejected_at_once(
     faulty: FaultServer, connect: Connect, clock: MovingClock
 ) -> None:
     with pytest.raises(CertificateRefused, match="ca_file or tls_pin"):
-        connect(faulty.url, clockwork=clock.work()).get_status(ID)
+        connect(faulty.url, clock=clock.as_clock()).get_status(ID)
     assert (faulty.seen, clock.slept) == ([], [])
 
 
-def test_a_certificate_file_of_another_server_is_refused(
+def test_the_certificate_file_of_another_server_is_rejected(
     server: LiveServer, faulty: FaultServer, connect: Connect
 ) -> None:
     with pytest.raises(CertificateRefused):
@@ -250,7 +250,7 @@ def test_the_pinned_certificate_is_enough(faulty: FaultServer, connect: Connect)
         assert connect(faulty.url, tls_pin=pin).get_status(ID).verified
 
 
-def test_another_certificate_than_the_pinned_one_gets_no_byte_of_a_request(
+def test_a_server_without_the_pinned_certificate_receives_no_byte_of_a_request(
     server: LiveServer, faulty: FaultServer, connect: Connect
 ) -> None:
     wrong = "00" * 32
@@ -259,7 +259,7 @@ def test_another_certificate_than_the_pinned_one_gets_no_byte_of_a_request(
     assert faulty.seen == []
 
 
-def test_a_server_that_answers_polls_at_once_is_not_asked_in_a_storm(
+def test_a_server_that_answers_polls_at_once_is_polled_with_backoff(
     faulty: FaultServer, scripted: Calls, clock: MovingClock
 ) -> None:
     faulty.script = [PENDING] * 6 + [VERIFIED]
@@ -268,7 +268,7 @@ def test_a_server_that_answers_polls_at_once_is_not_asked_in_a_storm(
     assert [seen.path.rpartition("=")[2] for seen in faulty.seen] == ["25"] * 7
 
 
-def test_waiting_ends_with_the_callers_time(faulty: FaultServer, scripted: Calls, clock: MovingClock) -> None:
+def test_waiting_ends_with_the_callers_timeout(faulty: FaultServer, scripted: Calls, clock: MovingClock) -> None:
     faulty.script = [PENDING] * 9
     began = clock.now
     with pytest.raises(ResultTimeout) as late:
@@ -277,7 +277,7 @@ def test_waiting_ends_with_the_callers_time(faulty: FaultServer, scripted: Calls
     assert late.value.last is not None
 
 
-def test_no_time_at_all_is_one_look(faulty: FaultServer, scripted: Calls) -> None:
+def test_a_timeout_of_0_is_one_poll(faulty: FaultServer, scripted: Calls) -> None:
     faulty.script = [PENDING, PENDING, VERIFIED]
     for timeout in (0, -1):
         with pytest.raises(ResultTimeout):
@@ -285,7 +285,7 @@ def test_no_time_at_all_is_one_look(faulty: FaultServer, scripted: Calls) -> Non
     assert scripted.await_result(ID, timeout=0).verified
 
 
-def test_a_server_that_never_decides_is_not_waited_for_longer_than_a_challenge_lives(
+def test_waiting_ends_when_no_challenge_can_live_longer(
     faulty: FaultServer, scripted: Calls, clock: MovingClock
 ) -> None:
     faulty.script = [PENDING] * 200
@@ -295,13 +295,13 @@ def test_a_server_that_never_decides_is_not_waited_for_longer_than_a_challenge_l
     assert clock.now - began == 330
 
 
-def test_a_server_that_fails_while_it_is_waited_for_is_that_failure(faulty: FaultServer, scripted: Calls) -> None:
+def test_a_failure_during_the_wait_is_raised(faulty: FaultServer, scripted: Calls) -> None:
     faulty.script = [PENDING, *[cut] * 5]
     with pytest.raises(ConnectionFailed):
         scripted.await_result(ID, timeout=200)
 
 
-def test_silence_past_the_callers_time_is_a_timeout(faulty: FaultServer, connect: Connect) -> None:
+def test_silence_past_the_callers_timeout_is_a_timeout(faulty: FaultServer, connect: Connect) -> None:
     auth = connect(faulty.url, ca_file=faulty.certificate)
     faulty.script = [trickling(b"", b"")]
     began = time.monotonic()
@@ -312,7 +312,7 @@ def test_silence_past_the_callers_time_is_a_timeout(faulty: FaultServer, connect
 
 
 @pytest.mark.parametrize("challenge_id", ["", "..", f"{ID}/../..", f"{ID}\n", "x" * 36, f"{ID}?wait=25"])
-def test_what_is_no_id_never_reaches_the_server(faulty: FaultServer, scripted: Calls, challenge_id: str) -> None:
+def test_a_malformed_id_never_reaches_the_server(faulty: FaultServer, scripted: Calls, challenge_id: str) -> None:
     for call in (scripted.get_status, scripted.await_result, scripted.cancel):
         with pytest.raises(NotFound) as missing:
             call(challenge_id)
@@ -320,7 +320,7 @@ def test_what_is_no_id_never_reaches_the_server(faulty: FaultServer, scripted: C
     assert faulty.seen == []
 
 
-def test_an_idempotency_key_that_no_header_can_carry_is_refused(faulty: FaultServer, scripted: Calls) -> None:
+def test_an_idempotency_key_that_no_header_can_carry_is_rejected(faulty: FaultServer, scripted: Calls) -> None:
     for key in ("", "two words", "ü", "x" * 256, "a\r\nb"):
         with pytest.raises(InvalidRequest) as refused:
             scripted.create_challenge("AAAA", ACTION, idempotency_key=key)
@@ -331,11 +331,11 @@ def test_an_idempotency_key_that_no_header_can_carry_is_refused(faulty: FaultSer
 def test_a_client_keeps_its_connection(faulty: FaultServer, scripted: Calls) -> None:
     ports: list[int] = []
 
-    def noting(handler: Any) -> None:
+    def recording(handler: Any) -> None:
         ports.append(handler.client_address[1])
         VERIFIED(handler)
 
-    faulty.script = [noting] * 3
+    faulty.script = [recording] * 3
     for _ in range(3):
         scripted.get_status(ID)
     assert len(set(ports)) == 1
@@ -353,7 +353,7 @@ def test_neither_proxies_nor_certificates_are_taken_from_the_environment(
         connect(faulty.url).get_status(ID)
 
 
-def test_a_closed_client_says_so(faulty: FaultServer) -> None:
+def test_a_closed_client_raises_an_error(faulty: FaultServer) -> None:
     with SigilAuth(faulty.url, ca_file=faulty.certificate) as sigil:
         assert repr(sigil) == f"<SigilAuth {faulty.url}>"
     with pytest.raises(ConfigurationError, match="closed"):
@@ -372,7 +372,7 @@ async def test_a_cancelled_wait_leaves_the_client_usable(faulty: FaultServer) ->
         assert (await sigil.auth.get_status(ID)).verified
 
 
-def test_what_is_sent_is_the_key_the_body_and_nothing_compressed(faulty: FaultServer, scripted: Calls) -> None:
+def test_a_request_has_the_key_the_body_and_no_compression(faulty: FaultServer, scripted: Calls) -> None:
     faulty.script = [refuse(400)]
     with pytest.raises(InvalidRequest):
         scripted.create_challenge("AAAA", ACTION, number_matching=False)

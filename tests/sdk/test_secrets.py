@@ -1,4 +1,4 @@
-"""API keys, signatures and match codes show in nothing that is printed or logged by accident."""
+"""API keys, signatures and match codes do not appear in printed or logged text."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def created_body(**members: Any) -> bytes:
 
 
 def shown(error: BaseException) -> str:
-    """All that a tool which prints tracebacks with local variables shows of the code under test."""
+    """The text of the error and its tracebacks, with the local variables of the code under test."""
     text = [str(error), repr(error)]
     seen: BaseException | None = error
     while seen is not None:
@@ -75,7 +75,7 @@ def test_no_error_shows_a_secret_even_with_local_variables(faulty: FaultServer, 
     assert failed.value.__context__ is None
 
 
-def test_a_timeout_keeps_the_code_of_the_last_status_to_itself(faulty: FaultServer, scripted: Calls) -> None:
+def test_a_timeout_does_not_print_the_code_of_the_last_status(faulty: FaultServer, scripted: Calls) -> None:
     faulty.script = [answer(200, status_body(match_code=CODE))]
     with pytest.raises(ResultTimeout) as late:
         scripted.await_result(ID, timeout=0)
@@ -85,7 +85,7 @@ def test_a_timeout_keeps_the_code_of_the_last_status_to_itself(faulty: FaultServ
 
 
 @pytest.mark.parametrize("arguments", [{"api_key": SOME_KEY}, {"service_url": SOME_KEY}, {"options": [SOME_KEY]}])
-def test_a_key_that_was_passed_is_not_kept_in_the_frames_of_its_refusal(arguments: dict[str, Any]) -> None:
+def test_a_key_passed_as_an_argument_is_not_kept_in_the_frames_of_the_error(arguments: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError) as refused:
         SigilAuth(**arguments)
     assert SOME_KEY not in shown(refused.value)
@@ -98,7 +98,7 @@ def test_a_key_of_the_wrong_form_is_not_shown(monkeypatch: pytest.MonkeyPatch) -
     assert SOME_KEY[:-2] not in shown(refused.value)
 
 
-def test_results_show_neither_codes_nor_signatures(faulty: FaultServer, scripted: Calls) -> None:
+def test_results_print_neither_codes_nor_signatures(faulty: FaultServer, scripted: Calls) -> None:
     faulty.script = [answer(201, created_body())]
     created: Challenge = scripted.create_challenge("AAAA", ACTION)
     assert (created.match_code, created.server_signature) == (CODE, b"s" * 64)
@@ -111,7 +111,7 @@ def test_results_show_neither_codes_nor_signatures(faulty: FaultServer, scripted
 
 @pytest.fixture
 def logged() -> Iterator[io.StringIO]:
-    """What all libraries log, whatever its level, and whatever other tests made of the levels."""
+    """The logs of all libraries at every level, independent of the levels that other tests set."""
     text = io.StringIO()
     handler = logging.StreamHandler(text)
     loggers = [logging.getLogger(name) for name in ("", "httpx", "httpcore")]
@@ -133,15 +133,15 @@ def test_nothing_secret_is_logged(faulty: FaultServer, scripted: Calls, logged: 
         assert secret not in logged.getvalue()
 
 
-def test_the_key_hides_itself_and_does_not_travel() -> None:
+def test_the_key_is_hidden_and_cannot_be_copied() -> None:
     key = ApiKey(SOME_KEY)
     assert SOME_KEY not in f"{key} {key!r} {[key]}"
-    for travel in (pickle.dumps, copy.copy, copy.deepcopy):
+    for make_copy in (pickle.dumps, copy.copy, copy.deepcopy):
         with pytest.raises(TypeError, match="not pickled"):
-            travel(key)
+            make_copy(key)
 
 
-def test_a_status_is_not_taken_for_a_yes(faulty: FaultServer, scripted: Calls) -> None:
+def test_a_status_has_no_truth_value(faulty: FaultServer, scripted: Calls) -> None:
     faulty.script = [answer(200, status_body(status="rejected"))]
     status = scripted.get_status(ID)
     with pytest.raises(TypeError, match="verified"):
@@ -164,7 +164,7 @@ def test_errors_are_one_tree_and_can_be_pickled() -> None:
     assert all(issubclass(kind, SigilError) for kind in (AnswerUnusable, Conflict, InvalidRequest, ResultTimeout))
 
 
-def test_a_message_of_a_stranger_is_one_line(faulty: FaultServer, scripted: Calls) -> None:
+def test_an_untrusted_message_is_one_line(faulty: FaultServer, scripted: Calls) -> None:
     faulty.script = [refuse(409, code="Not A Code\n", message="a\r\nlevel=error \x1b[31m" + "x" * 5000)]
     with pytest.raises(Conflict) as conflict:
         scripted.get_status(ID)

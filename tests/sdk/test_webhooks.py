@@ -1,4 +1,4 @@
-"""`webhooks.verify`: only what the server signed, lately, with this secret, is an event."""
+"""`webhooks.verify` accepts only events that the server signed recently with this secret."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def verify(given: Any, body: Any = BODY, secret: Any = SECRET, now: float = NOW)
     return webhooks.verify(given, body, secret, clock=lambda: now)
 
 
-def test_an_event_says_what_ended() -> None:
+def test_an_event_has_the_members_of_the_body() -> None:
     event = verify(headers())
     assert (event.id, event.type, event.status, event.decision) == (ID, "challenge.verified", "verified", "approved")
     assert event.timestamp == datetime(2026, 4, 24, 10, 32, 15, tzinfo=UTC)
@@ -59,7 +59,7 @@ def test_an_event_says_what_ended() -> None:
     assert event.approved
 
 
-def test_an_event_is_frozen_and_is_not_taken_for_a_yes() -> None:
+def test_an_event_is_frozen_and_has_no_truth_value() -> None:
     event = verify(headers())
     with pytest.raises(AttributeError):
         event.status = "rejected"  # type: ignore[misc]
@@ -83,7 +83,7 @@ def test_either_family_of_headers_is_enough(family: tuple[str, ...]) -> None:
     ],
     ids=["upper case", "title case", "pairs", "pairs of bytes", "a generator"],
 )
-def test_headers_come_in_any_shape(form: Any) -> None:
+def test_headers_may_have_any_shape(form: Any) -> None:
     assert verify(form(headers())).id == ID
 
 
@@ -92,12 +92,12 @@ def test_the_body_is_bytes_of_any_kind(form: Any) -> None:
     assert verify(headers(), form(BODY)).id == ID
 
 
-def test_a_secret_may_be_spelled_for_standard_webhooks_at_either_end() -> None:
-    spelled = standard_secret(SECRET)
-    assert spelled == "whsec_" + base64.b64encode(SECRET.encode()).decode()
-    assert verify(headers(spelled, only=STANDARD)).id == ID
-    assert verify(headers(only=STANDARD), secret=spelled).id == ID
-    assert verify(headers(spelled), secret=spelled).id == ID
+def test_either_end_may_write_the_secret_as_standard_webhooks_do() -> None:
+    prefixed = standard_secret(SECRET)
+    assert prefixed == "whsec_" + base64.b64encode(SECRET.encode()).decode()
+    assert verify(headers(prefixed, only=STANDARD)).id == ID
+    assert verify(headers(only=STANDARD), secret=prefixed).id == ID
+    assert verify(headers(prefixed), secret=prefixed).id == ID
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_a_secret_may_be_spelled_for_standard_webhooks_at_either_end() -> None:
     [((SECRET, OLD), SECRET), ((SECRET, OLD), OLD), ((SECRET,), f"{SECRET},{OLD}"), ((OLD,), [SECRET, OLD])],
     ids=["new receiver", "old receiver", "both known, new sent", "both known, old sent"],
 )
-def test_while_a_secret_is_replaced_either_end_may_be_first(signed: tuple[str, ...], known: Any) -> None:
+def test_during_a_rotation_either_end_may_be_first(signed: tuple[str, ...], known: Any) -> None:
     assert verify(headers(*signed), secret=known).id == ID
 
 
@@ -116,19 +116,19 @@ def test_after_the_rotation_the_sigil_header_alone_is_signed_with_the_new_secret
 
 @pytest.mark.parametrize("late", [-301, 301])
 @pytest.mark.parametrize("family", [STANDARD, SIGIL, (*STANDARD, *SIGIL)], ids=["standard", "sigil", "both"])
-def test_what_was_signed_long_ago_or_in_the_future_is_refused(late: int, family: tuple[str, ...]) -> None:
+def test_a_signature_too_old_or_in_the_future_is_rejected(late: int, family: tuple[str, ...]) -> None:
     with pytest.raises(WebhookTooOld, match="clock"):
         verify(headers(only=family), now=NOW + late)
     assert verify(headers(only=family), now=NOW + late * 300 // 301).id == ID
 
 
-def test_the_clock_is_the_machines_unless_another_is_given() -> None:
+def test_the_default_clock_is_the_machines() -> None:
     with pytest.raises(WebhookTooOld):
         webhooks.verify(headers(), BODY, SECRET)
 
 
-def test_a_fresh_timestamp_of_one_family_does_not_freshen_the_other() -> None:
-    """An old message with a new timestamp beside it."""
+def test_a_fresh_timestamp_of_one_family_does_not_count_for_the_other() -> None:
+    """An old message with a new timestamp in the other family."""
     old, new = headers(at=NOW - 4000), {name: value for name, value in headers("x" * 32).items() if name in SIGIL}
     with pytest.raises(WebhookTooOld):
         verify(old | new)
@@ -149,13 +149,13 @@ def test_a_fresh_timestamp_of_one_family_does_not_freshen_the_other() -> None:
         {"webhook-timestamp": "9" * 40, "X-Sigil-Timestamp": "1.7e9"},
     ],
 )
-def test_a_changed_header_is_refused(change: dict[str, str]) -> None:
+def test_a_changed_header_is_rejected(change: dict[str, str]) -> None:
     with pytest.raises(WebhookSignatureWrong):
         verify(headers() | change)
 
 
-def test_a_message_of_one_family_is_none_of_the_other() -> None:
-    """Both are HMACs under the same key; what tells them apart is that a timestamp is digits alone."""
+def test_a_message_of_one_family_is_not_valid_in_the_other() -> None:
+    """Both are HMACs under the same key; they differ in that a timestamp has only digits."""
     made = headers()
     standard = base64.b64decode(made["webhook-signature"][3:]).hex()
     forged = {"X-Sigil-Timestamp": ID, "X-Sigil-Signature": f"v1,{standard}"}
@@ -166,12 +166,12 @@ def test_a_message_of_one_family_is_none_of_the_other() -> None:
         verify({"webhook-id": str(NOW), "webhook-timestamp": "", "webhook-signature": f"v1,{sigil}"}, BODY[1:])
 
 
-def test_a_changed_body_is_refused_even_when_it_means_the_same() -> None:
-    with pytest.raises(WebhookSignatureWrong, match="bytes as they came"):
+def test_a_changed_body_is_rejected_even_with_the_same_content() -> None:
+    with pytest.raises(WebhookSignatureWrong, match="bytes as received"):
         verify(headers(), json.dumps(json.loads(BODY), indent=1).encode())
 
 
-def test_another_secret_is_refused_and_the_error_says_what_to_compare() -> None:
+def test_another_secret_is_rejected_and_the_error_names_the_setting() -> None:
     with pytest.raises(WebhookSignatureWrong, match="WEBHOOK_SECRET"):
         verify(headers(OLD))
 
@@ -183,7 +183,7 @@ def test_missing_headers_are_named(present: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize("body", [json.loads(BODY), BODY.decode(), None, 1], ids=["dict", "text", "None", "int"])
-def test_a_parsed_body_is_told_of_with_what_to_give_instead(body: Any) -> None:
+def test_a_parsed_body_is_an_error_that_names_the_alternative(body: Any) -> None:
     with pytest.raises(ConfigurationError, match="raw bytes"):
         verify(headers(), body)
 
@@ -191,8 +191,8 @@ def test_a_parsed_body_is_told_of_with_what_to_give_instead(body: Any) -> None:
 @pytest.mark.parametrize(
     "secret", ["", "x" * 31, f"{SECRET},", [], [SECRET, ""], None, SECRET.encode(), "whsec_" + "!" * 40]
 )
-def test_what_cannot_be_the_secret_is_told_of_and_not_repeated(secret: Any) -> None:
-    """An empty key most of all: with it anybody signs."""
+def test_an_unusable_secret_is_an_error_and_not_repeated(secret: Any) -> None:
+    """Above all an empty key: anyone can sign with it."""
     with pytest.raises(ConfigurationError) as refused:
         verify(headers(), secret=secret)
     assert SECRET not in shown(refused.value)
@@ -201,7 +201,7 @@ def test_what_cannot_be_the_secret_is_told_of_and_not_repeated(secret: Any) -> N
 @pytest.mark.parametrize(
     "body", [b"", b"{", b"[]", b"\xff", b'{"id":1}', b"[" * 5000, BODY.replace(b"2026-04", b"2026-44")]
 )
-def test_a_signed_body_of_another_form_is_refused(body: bytes) -> None:
+def test_a_signed_body_of_another_form_is_rejected(body: bytes) -> None:
     with pytest.raises(WebhookRefused, match="form"):
         verify(signed_headers([SECRET], ID, NOW, body), body)
 

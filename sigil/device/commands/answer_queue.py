@@ -12,8 +12,8 @@ from sigil.device.client import ServerAnswer
 from sigil.device.commands.output import Answered, Dismissed, Left, NotAnswered, Tell
 from sigil.device.commands.terminal import Asks, confirmed, two_digits
 from sigil.device.errors import DeviceError, ServerRefused, Unreachable
-from sigil.device.relay.backoff import ListenerTiming
 from sigil.device.relay.events import Cleared, Event, Received
+from sigil.device.relay.timing import ListenerTiming
 from sigil.protocol.forms import Decision, Reason
 
 MAX_WAITING = 256

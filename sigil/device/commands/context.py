@@ -18,11 +18,11 @@ import click
 from sigil.device.client import DeviceClient
 from sigil.device.display import printable
 from sigil.device.errors import AddressRefused, DeviceError, NotRegistered, TrustUnusable
-from sigil.device.http_client import ServerConnection
+from sigil.device.http.connection import ServerConnection
+from sigil.device.http.origin import base_url
+from sigil.device.http.tls import TlsTrust
 from sigil.device.keyring import Keyring, Registration
-from sigil.device.origin import base_url
 from sigil.device.timestamps import Clock, Sleep
-from sigil.device.tls import TlsTrust
 
 # Generic since click 8.2 only, and only for the type checker of interest.
 if TYPE_CHECKING:

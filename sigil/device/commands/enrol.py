@@ -23,7 +23,7 @@ from sigil.device.commands.context import (
 )
 from sigil.device.display import picture, printable, server_lines
 from sigil.device.errors import AlreadyRegistered, DeviceError, IdentityChanged, NotConfirmed
-from sigil.device.http_client import ServerConnection
+from sigil.device.http.connection import ServerConnection
 from sigil.device.keyring import Keyring, Registration
 from sigil.device.server_pin import ServerPin, verify_info
 from sigil.protocol.keys import SUITES, Suite

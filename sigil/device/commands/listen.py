@@ -12,13 +12,13 @@ from typing import Any
 import click
 
 from sigil.device.async_client import AsyncDeviceClient
-from sigil.device.async_http_client import AsyncServerConnection
 from sigil.device.commands.answer_queue import AnswerQueue, Auto
 from sigil.device.commands.context import CommandContext, chosen, home_option, json_option, server_option, surroundings
 from sigil.device.commands.output import Ended, ListenEvent, show, tell_people, tell_scripts
 from sigil.device.commands.relay_choice import RelayAddress, address_of, relay_options
 from sigil.device.commands.terminal import Terminal, say
 from sigil.device.errors import DeviceError
+from sigil.device.http.async_connection import AsyncServerConnection
 from sigil.device.keyring import Keyring, Registration
 from sigil.device.relay import Listener, ListenerTiming
 

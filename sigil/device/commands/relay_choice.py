@@ -11,13 +11,13 @@ import click
 
 from sigil.device.commands.context import trust_of, trust_options
 from sigil.device.errors import AddressRefused
-from sigil.device.http_client import ServerConnection, understood
+from sigil.device.http.connection import ServerConnection, understood
+from sigil.device.http.origin import relay_origin
+from sigil.device.http.tls import TlsTrust
 from sigil.device.keyring import Keyring, Registration, RelayRecord
-from sigil.device.origin import relay_origin
 from sigil.device.relay.client import RelayClient
 from sigil.device.relay.errors import RelayUnknown
 from sigil.device.server_pin import verify_info
-from sigil.device.tls import TlsTrust
 from sigil.protocol.messages import Info
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])

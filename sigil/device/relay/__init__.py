@@ -8,7 +8,6 @@ One `RelayClient` serves any number of devices; a `Listener` is three tasks and 
 Only connecting needs the package `websockets` (the extra `cli`).
 """
 
-from sigil.device.relay.backoff import ListenerTiming
 from sigil.device.relay.client import RelayClient
 from sigil.device.relay.events import (
     Cleared,
@@ -25,6 +24,7 @@ from sigil.device.relay.events import (
     Repeated,
 )
 from sigil.device.relay.listener import Listener
+from sigil.device.relay.timing import ListenerTiming
 
 __all__ = [
     "Cleared",

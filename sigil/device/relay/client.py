@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, TypeVar
 
 import httpx
 
-from sigil.device.async_http_client import AsyncHttp
 from sigil.device.errors import AnswerUnusable, ServerRefused
-from sigil.device.http_client import understood
-from sigil.device.origin import relay_origin
+from sigil.device.http.async_connection import AsyncHttp
+from sigil.device.http.connection import understood
+from sigil.device.http.origin import relay_origin
+from sigil.device.http.tls import TlsTrust, context
 from sigil.device.relay.errors import PackageMissing
 from sigil.device.software import Device
-from sigil.device.tls import TlsTrust, context
 from sigil.protocol.encoding import decode_base64, encode_base64
 from sigil.protocol.errors import InvalidRequest
 from sigil.protocol.relay_messages import DeviceRegistered, DeviceUnregistered, Platform, RegistrationChallenge

@@ -8,12 +8,12 @@ from collections.abc import Awaitable, Callable
 
 from sigil.device.client import Inbox
 from sigil.device.errors import DeviceError, ServerRefused, Unreachable
-from sigil.device.relay.backoff import STABLE_SECONDS, ListenerTiming
 from sigil.device.relay.client import RelayClient
 from sigil.device.relay.errors import NotRegisteredAtRelay, RelayLost, Replaced
 from sigil.device.relay.events import Connected, Disconnected, Ignored, OnEvent, PendingFailed, Registered
 from sigil.device.relay.frames import Frame
 from sigil.device.relay.push_handler import PushHandler
+from sigil.device.relay.timing import STABLE_SECONDS, ListenerTiming
 from sigil.device.server_pin import ServerPin
 from sigil.device.software import Device
 from sigil.protocol.relay_messages import Close

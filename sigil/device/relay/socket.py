@@ -12,7 +12,7 @@ from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.client import connect as websocket
 from websockets.exceptions import ConnectionClosed, WebSocketException
 
-from sigil.device.http_client import HEADERS, PHASE_SECONDS
+from sigil.device.http.connection import HEADERS, PHASE_SECONDS
 from sigil.device.relay.errors import NotRegisteredAtRelay, RelayAuthRefused, RelayLost, Replaced
 from sigil.device.relay.frames import Frame, parse_frame
 from sigil.device.software import Device

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from sigil.device.commands.relay_choice import RelayAddress, address_of
+from sigil.device.http.tls import TlsTrust
 from sigil.device.keyring import Keyring
 from sigil.device.relay import RelayClient
 from sigil.device.server_pin import ServerPin
-from sigil.device.tls import TlsTrust
 from sigil.protocol.encoding import decode_base64
 from sigil.protocol.keys import PublicKey
 from tests.device.clock import MovingClock, Run

@@ -17,11 +17,11 @@ from websockets.http11 import Request, Response
 
 from sigil.device import Device, verify_info
 from sigil.device.errors import AddressRefused, AnswerUnusable, ServerRefused
-from sigil.device.origin import relay_origin
+from sigil.device.http.origin import relay_origin
+from sigil.device.http.tls import TlsTrust
 from sigil.device.relay import Disconnected, Listener, ListenerTiming, Received, RelayClient
 from sigil.device.relay.errors import PackageMissing, RelayLost
 from sigil.device.relay.socket import RelaySocket
-from sigil.device.tls import TlsTrust
 from sigil.protocol.keys import SUITES, Suite
 from tests.device.fake_relay import GUARD_SECONDS, FakeRelay, Heard, Peer, Registry, Script, push_id
 from tests.device.fake_server import as_json, honest_info, identity, make_payload, problem

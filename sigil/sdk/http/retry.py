@@ -1,4 +1,4 @@
-"""When to try again, and when to stop."""
+"""When a request is retried, and when it is given up."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from itertools import count
 
 from sigil.sdk.clock import Clock
-from sigil.sdk.sans_io import Broken, Operation, Outcome, Pause, Reply, Send
+from sigil.sdk.http.sans_io import Failure, Operation, Outcome, Pause, Response, Send
 
 PHASE_SECONDS = 10.0
 """Connecting and writing; each read too, after the time that a long poll waits."""
@@ -19,9 +19,9 @@ _SECONDS = re.compile(r"[0-9]{1,9}\Z", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What is asked: safe to repeat, being a GET, a DELETE, or a POST with its Idempotency-Key.
+    """A request that is safe to repeat: a GET, a DELETE, or a POST with an Idempotency-Key or a request_id.
 
-    `wait` is how many seconds the server may take before it begins to answer.
+    `wait` is how many seconds the server may take before it begins to respond.
     """
 
     method: str
@@ -37,39 +37,39 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How often one request is tried, and for how many seconds in all, pauses included."""
+    """How often one request is sent, and for how many seconds in all, pauses included."""
 
     tries: int
     seconds: float
 
 
-def ask(request: Request, patience: RetryPolicy, clock: Clock) -> Operation[Reply]:
-    """The first answer that another try would not mend, or the last. ConnectionFailed, AnswerUnusable."""
-    end = clock.monotonic() + patience.seconds
+def send_with_retries(request: Request, retry: RetryPolicy, clock: Clock) -> Operation[Response]:
+    """The first response that is not worth a retry, or the last one. ConnectionFailed, AnswerUnusable."""
+    end = clock.monotonic() + retry.seconds
     for attempt in count(1):
         outcome: Outcome = yield request.within(end - clock.monotonic())
         pause = _pause(outcome, attempt, clock)
-        if pause is None or attempt >= patience.tries or clock.monotonic() + pause >= end:
+        if pause is None or attempt >= retry.tries or clock.monotonic() + pause >= end:
             break
         yield Pause(pause)
         if clock.monotonic() >= end:
             break
-    if isinstance(outcome, Broken):
+    if isinstance(outcome, Failure):
         raise outcome.kind(outcome.reason)
     return outcome
 
 
 def _pause(outcome: Outcome, attempt: int, clock: Clock) -> float | None:
-    """Full jitter, on top of what the server asked for: a crowd that was sent away must not come back as one."""
-    if not _worth_another_try(outcome):
+    """Full jitter in addition to Retry-After: clients that were rejected together must not come back together."""
+    if not _is_retryable(outcome):
         return None
-    told = retry_after(outcome) if isinstance(outcome, Reply) else None
-    return (told or 0) + backoff(attempt, clock)
+    requested = retry_after(outcome) if isinstance(outcome, Response) else None
+    return (requested or 0) + backoff(attempt, clock)
 
 
-def _worth_another_try(outcome: Outcome) -> bool:
-    if isinstance(outcome, Broken):
-        return outcome.passing
+def _is_retryable(outcome: Outcome) -> bool:
+    if isinstance(outcome, Failure):
+        return outcome.retryable
     return outcome.status == 429 or outcome.status >= 500
 
 
@@ -78,7 +78,7 @@ def backoff(attempt: int, clock: Clock) -> float:
     return clock.uniform(0.0, min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(attempt - 1, 10)))
 
 
-def retry_after(reply: Reply) -> int | None:
+def retry_after(response: Response) -> int | None:
     """Whole seconds, at most an hour. The header's other form, a date, would need this host's clock to be right."""
-    text = reply.headers.get("retry-after", "").strip()
+    text = response.headers.get("retry-after", "").strip()
     return min(int(text), MAX_RETRY_AFTER) if _SECONDS.match(text) else None

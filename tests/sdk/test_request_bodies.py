@@ -1,4 +1,4 @@
-"""An action is held to the rules before anything is sent."""
+"""Actions are checked against the rules before a request is sent."""
 
 from __future__ import annotations
 
@@ -43,19 +43,19 @@ def test_an_action_and_a_mapping_are_the_same_bytes() -> None:
         ({"params": {"x": "\ud800"}}, "$.action"),
     ],
 )
-def test_what_may_not_be_signed_names_the_member(changed: dict[str, Any], path: str) -> None:
+def test_an_action_that_may_not_be_signed_is_rejected_with_the_member(changed: dict[str, Any], path: str) -> None:
     with pytest.raises(InvalidRequest) as refused:
         action_bytes({**GOOD, **changed})
     assert (refused.value.path, refused.value.status) == (path, None)
 
 
-def test_an_action_without_a_type_is_refused() -> None:
+def test_an_action_without_a_type_is_rejected() -> None:
     with pytest.raises(InvalidRequest) as refused:
         action_bytes({"description": "x"})
     assert refused.value.path == "$.action.type"
 
 
-def test_a_body_that_is_no_json_is_refused() -> None:
+def test_a_body_that_json_cannot_represent_is_rejected() -> None:
     with pytest.raises(InvalidRequest):
         challenge_body("\ud800", GOOD)
     with pytest.raises(InvalidRequest):

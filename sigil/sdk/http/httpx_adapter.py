@@ -1,4 +1,4 @@
-"""What both transports share of one HTTP exchange: how httpx is set up, and what its failures mean."""
+"""The part of an HTTP exchange that both clients share: how httpx is set up, and what its failures mean."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ import httpx
 
 from sigil.sdk.api_key import ApiKey
 from sigil.sdk.errors import CertificateRefused, ConnectionFailed
-from sigil.sdk.sans_io import Broken, Outcome, Reply, ResponseReader, Send
+from sigil.sdk.http.sans_io import Failure, Outcome, Response, ResponseReader, Send
 
 _HEADERS = {
     "Accept": "application/json",
-    # Uncompressed, and read as it comes: the limit would not hold for what a small body unpacks to.
+    # Uncompressed, and read in chunks: the size limit would not hold for the unpacked content of a small body.
     "Accept-Encoding": "identity",
     "User-Agent": "sigil-sdk",
 }
 _KEPT_ALIVE_SECONDS = 15.0
 FAILURES = (httpx.HTTPError, httpx.StreamError, OSError)
-"""OSError covers time-outs of asyncio and what TLS sockets raise beside httpx's own names."""
+"""OSError covers timeouts of asyncio, and what TLS sockets raise in addition to httpx's own errors."""
 
 
 class _Bearer(httpx.Auth):
-    """Adds the key at the last moment, so that no header with it lies in anybody's variables."""
+    """Adds the key at the last moment, so that no variable of a caller holds a header with it."""
 
     def __init__(self, key: ApiKey) -> None:
         self._key = key
@@ -42,8 +42,8 @@ class HttpOptions:
     tls: ssl.SSLContext = field(repr=False)
     max_connections: int
 
-    def of_client(self) -> dict[str, Any]:
-        """Arguments of httpx.Client and httpx.AsyncClient. HTTP/1.1: each poll has a connection of its own to lose."""
+    def client_options(self) -> dict[str, Any]:
+        """Arguments of httpx.Client and httpx.AsyncClient. HTTP/1.1: each poll loses at most its own connection."""
         return {
             "base_url": self.origin,
             "auth": _Bearer(self.key),
@@ -54,13 +54,13 @@ class HttpOptions:
                 max_keepalive_connections=min(20, self.max_connections),
                 keepalive_expiry=_KEPT_ALIVE_SECONDS,
             ),
-            # A proxy or certificate variable is no reason to trust someone, and a redirect would take the key along.
+            # The environment's proxy and certificate variables are not trusted. A redirect would carry the key along.
             "trust_env": False,
             "follow_redirects": False,
         }
 
-    def of_request(self, send: Send) -> dict[str, Any]:
-        """Arguments of `stream`. Waiting for a free connection may take the whole time: polls hold theirs long."""
+    def stream_options(self, send: Send) -> dict[str, Any]:
+        """Arguments of `stream`. The wait for a free connection may take all the time: polls hold theirs for long."""
         phase = min(send.phase, send.seconds)
         timeout = httpx.Timeout(
             connect=phase, write=phase, read=min(send.silence, send.seconds), pool=max(send.seconds, 0.001)
@@ -73,23 +73,23 @@ class HttpOptions:
             "timeout": timeout,
         }
 
-    def settled(self, arriving: ResponseReader) -> Outcome:
-        """The outcome, without our key in an error that something in between made of our own request."""
-        outcome = arriving.outcome()
-        if isinstance(outcome, Reply) and outcome.status >= 400:
-            return Reply(outcome.status, outcome.headers, self.key.hide(outcome.body))
+    def outcome_of(self, reader: ResponseReader) -> Outcome:
+        """The outcome. The API key is masked in an error body: a broken proxy may echo our own request."""
+        outcome = reader.outcome()
+        if isinstance(outcome, Response) and outcome.status >= 400:
+            return Response(outcome.status, outcome.headers, self.key.hide(outcome.body))
         return outcome
 
-    def broken(self, error: BaseException) -> Broken:
-        """Only the text goes on: the error itself drags frames with the Authorization header behind it."""
+    def failure_of(self, error: BaseException) -> Failure:
+        """Keeps only the text: the error itself refers to frames that hold the Authorization header."""
         text = str(error) or type(error).__name__
         reason = self.key.hide(text.encode("utf-8", "replace")).decode("utf-8", "replace")
         if _is_about_certificate(error):
-            hint = "For a self-signed certificate give ca_file or tls_pin."
-            return Broken(CertificateRefused, f"The certificate of {self.origin} is not trusted: {reason}. {hint}")
+            hint = "For a self-signed certificate pass ca_file or tls_pin."
+            return Failure(CertificateRefused, f"The certificate of {self.origin} is not trusted: {reason}. {hint}")
         if isinstance(error, httpx.PoolTimeout):
-            reason = f"all {self.max_connections} connections were busy; see max_connections"
-        return Broken(ConnectionFailed, f"No answer from {self.origin}: {reason}")
+            reason = f"all {self.max_connections} connections were busy; raise max_connections"
+        return Failure(ConnectionFailed, f"No response from {self.origin}: {reason}")
 
 
 def _is_about_certificate(error: BaseException | None) -> bool:

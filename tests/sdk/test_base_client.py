@@ -1,4 +1,4 @@
-"""What a client is made of, and what it refuses to be made of."""
+"""The arguments of the clients: accepted and rejected ones."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ def test_a_key_is_not_taken_as_an_argument(client: Any, name: str) -> None:
         ((URL,), {"options": SOME_KEY.encode()}),
     ],
 )
-def test_a_key_is_known_wherever_it_stands(client: Any, arguments: tuple[tuple[str, ...], dict[str, Any]]) -> None:
+def test_a_key_is_detected_in_every_argument(client: Any, arguments: tuple[tuple[str, ...], dict[str, Any]]) -> None:
     with pytest.raises(ConfigurationError, match="keys in source code get committed") as refused:
         client(*arguments[0], **arguments[1])
     assert SOME_KEY not in str(refused.value)
 
 
-def test_a_pre_set_key_is_known_too(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pre_set_key_is_detected_too(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SIGIL_API_KEY", PRESET)
     with pytest.raises(ConfigurationError, match="keys in source code get committed"):
         client(PRESET)
@@ -78,14 +78,14 @@ def test_the_key_comes_from_the_environment(client: Any, monkeypatch: pytest.Mon
         "ü" * 32,
     ],
 )
-def test_what_is_no_key_is_refused_and_not_repeated(client: Any, monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+def test_a_malformed_key_is_rejected_and_not_repeated(client: Any, monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     monkeypatch.setenv("SIGIL_API_KEY", value)
     with pytest.raises(ConfigurationError, match="SIGIL_API_KEY") as refused:
         client(URL, tls_pin=PIN)
     assert not value.strip() or value.strip() not in str(refused.value)
 
 
-def test_no_key_at_all_says_where_it_belongs(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_key_names_the_environment_variable(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SIGIL_API_KEY")
     with pytest.raises(ConfigurationError, match="SIGIL_API_KEY is not set"):
         client(URL, tls_pin=PIN)
@@ -103,8 +103,8 @@ def test_an_unknown_argument_is_named(client: Any) -> None:
 
 
 @pytest.mark.parametrize("url", ["http://auth.example.com", "http://localhost:8443", "http://127.0.0.1", "HTTP://a"])
-def test_plain_http_is_refused_everywhere(client: Any, url: str) -> None:
-    with pytest.raises(ConfigurationError, match="begins with https://"):
+def test_plain_http_is_rejected_everywhere(client: Any, url: str) -> None:
+    with pytest.raises(ConfigurationError, match="must begin with https://"):
         client(url, tls_pin=PIN)
 
 
@@ -126,7 +126,7 @@ def test_plain_http_is_refused_everywhere(client: Any, url: str) -> None:
         "ftp://auth.example.com",
     ],
 )
-def test_what_is_no_origin_is_refused(client: Any, url: str) -> None:
+def test_an_address_that_is_not_an_origin_is_rejected(client: Any, url: str) -> None:
     with pytest.raises(ConfigurationError, match="service_url"):
         client(url, tls_pin=PIN)
 
@@ -138,17 +138,17 @@ def test_the_address_may_come_from_the_environment(client: Any, monkeypatch: pyt
 
 
 @pytest.mark.parametrize("pin", ["", "00", "0" * 63, "g" * 64, ":".join(["00"] * 31)])
-def test_a_pin_is_a_whole_sha256(client: Any, pin: str) -> None:
+def test_a_pin_is_a_complete_sha256(client: Any, pin: str) -> None:
     with pytest.raises(ConfigurationError, match="64 hex digits"):
         client(URL, tls_pin=pin)
 
 
-def test_a_pin_and_a_file_are_one_too_many(client: Any, tmp_path: Path) -> None:
+def test_a_pin_and_a_certificate_file_exclude_each_other(client: Any, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="not both"):
         client(URL, tls_pin=PIN, ca_file=tmp_path)
 
 
-def test_a_certificate_file_must_hold_one(client: Any, tmp_path: Path) -> None:
+def test_a_certificate_file_must_hold_a_certificate(client: Any, tmp_path: Path) -> None:
     broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
     for path in (tmp_path, tmp_path / "absent", *_files(tmp_path, "", "no PEM", broken, "ü")):
         with pytest.raises(ConfigurationError, match="ca_file"):
@@ -163,12 +163,12 @@ def _files(folder: Path, *texts: str) -> list[Path]:
     ("name", "value"),
     [(name, value) for name in ("timeout", "tries", "max_connections") for value in (0, -1, "3", None, True, 1e309)],
 )
-def test_limits_are_numbers_of_use(client: Any, name: str, value: object) -> None:
+def test_limits_are_positive_numbers(client: Any, name: str, value: object) -> None:
     with pytest.raises(ConfigurationError, match=name):
         client(URL, tls_pin=PIN, **{name: value})
 
 
-def test_both_clients_offer_the_same() -> None:
+def test_both_clients_have_the_same_methods() -> None:
     from sigil.sdk import AsyncAuth, Auth
 
     names = [name for name in vars(Auth) if not name.startswith("_")]

@@ -1,7 +1,7 @@
-"""A time by which a thread wants to be done with its socket.
+"""The time by which a thread must be done with its socket.
 
-HTTP libraries bound each wait, not their sum: a peer that sends one byte of a header every few seconds holds a
-synchronous caller for ever. So the sum is kept where each wait begins, in the socket.
+HTTP libraries bound each wait, not their sum: a peer that sends one byte of a header every few seconds would hold a
+synchronous caller for ever. So each wait, where it begins in the socket, is shortened to the time that is left.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _ends: ContextVar[float | None] = ContextVar("sigil_sdk_deadline", default=None)
 
 
 @contextmanager
-def done_within(seconds: float) -> Iterator[None]:
+def deadline(seconds: float) -> Iterator[None]:
     """Within this block of this thread, no socket of the SDK waits past the end."""
     token = _ends.set(time.monotonic() + seconds)
     try:
@@ -25,10 +25,10 @@ def done_within(seconds: float) -> Iterator[None]:
 
 
 def shortened(seconds: float | None) -> float | None:
-    """The time-out that a socket may have now."""
+    """The timeout that a socket may have now: `seconds`, or the time left if that is less."""
     ends = _ends.get()
     if ends is None:
         return seconds
-    # Never 0, which means "do not block" and is another error; the wait itself says that time is over.
+    # Never 0, which means "do not block" and raises another error. A wait of 1 ms ends with a timeout.
     left = max(0.001, ends - time.monotonic())
     return left if seconds is None else min(seconds, left)

@@ -1,4 +1,4 @@
-"""What `verify_votes` can find wrong, one class each: all are `VotesRefused`, and so `SigilError`."""
+"""Errors of `verify_votes`, one class for each failed check: all are `VotesRefused`, and so `SigilError`."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from sigil.sdk.errors import SigilError
 
 
 class VotesRefused(SigilError):
-    """The votes do not prove what the status says. `code` is stable."""
+    """The votes do not prove the status. `code` is stable."""
 
     default_code = "VOTES_REFUSED"
-    summary: ClassVar[str] = "The votes do not prove what the status says."
+    summary: ClassVar[str] = "The votes do not prove the status."
 
     def __init__(self, message: str = "") -> None:
         super().__init__(message or self.summary)
@@ -19,22 +19,22 @@ class VotesRefused(SigilError):
 
 class StatusMalformed(VotesRefused):
     default_code = "STATUS_MALFORMED"
-    summary = "This is not the status of a multi-party request."
+    summary = "This is not the status of an approval request."
 
 
 class ServerKeyRefused(VotesRefused):
     default_code = "SERVER_KEY_MISMATCH"
-    summary = "The request was signed by another server than the one of this server_id."
+    summary = "The request was signed by another server than that of server_id."
 
 
 class ServerSignatureRefused(VotesRefused):
     default_code = "SERVER_SIGNATURE_INVALID"
-    summary = "The server did not sign this request: what was asked, of whom or by which rule was changed."
+    summary = "The server did not sign this request: its action, groups or rule was changed."
 
 
 class ContextContradicted(VotesRefused):
     default_code = "CONTEXT_CONTRADICTED"
-    summary = "The status says something else than what the server signed."
+    summary = "The status differs from the content that the server signed."
 
 
 class GroupsRefused(VotesRefused):
@@ -44,17 +44,17 @@ class GroupsRefused(VotesRefused):
 
 class RequiredTooLow(VotesRefused):
     default_code = "REQUIRED_TOO_LOW"
-    summary = "The request wanted fewer groups than you do."
+    summary = "The request required fewer groups than you do."
 
 
 class VoterNotMember(VotesRefused):
     default_code = "NOT_A_MEMBER"
-    summary = "A vote comes from a device that is no member of the group it is counted in."
+    summary = "A vote is from a device that is not a member of the group in which it is counted."
 
 
 class RequesterVoted(VotesRefused):
     default_code = "REQUESTER_VOTED"
-    summary = "The device that asked for it took part in the decision."
+    summary = "The requester's device voted on the request."
 
 
 class VotedTwice(VotesRefused):

@@ -10,8 +10,8 @@ import httpx
 import pytest
 
 from sigil.device.errors import AnswerUnusable, ServerRefused, TrustUnusable, Unreachable
-from sigil.device.http_client import MAX_ANSWER_BYTES, ServerConnection
-from sigil.device.tls import TlsTrust, verification
+from sigil.device.http.connection import MAX_ANSWER_BYTES, ServerConnection
+from sigil.device.http.tls import TlsTrust, verification
 from tests.device.clock import MovingClock
 from tests.device.fake_server import FakeServer, as_json, problem
 from tests.device.tls import Tls, certificate

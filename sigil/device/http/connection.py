@@ -13,8 +13,8 @@ import msgspec
 
 from sigil import __version__
 from sigil.device.errors import AnswerUnusable, ServerRefused, Unreachable
-from sigil.device.origin import base_url as normalised
-from sigil.device.tls import TlsTrust, verification
+from sigil.device.http.origin import base_url as normalised
+from sigil.device.http.tls import TlsTrust, verification
 from sigil.protocol.approval_messages import MpaResponded
 from sigil.protocol.errors import InvalidRequest
 from sigil.protocol.messages import ErrorAnswer, Responded, decode

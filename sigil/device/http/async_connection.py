@@ -10,7 +10,7 @@ from typing import TypeVar
 import httpx
 
 from sigil.device.errors import AnswerUnusable, Unreachable
-from sigil.device.http_client import (
+from sigil.device.http.connection import (
     ANSWER_SECONDS,
     HEADERS,
     MAX_ANSWER_BYTES,
@@ -19,8 +19,8 @@ from sigil.device.http_client import (
     refusal,
     understood,
 )
-from sigil.device.origin import base_url as normalised
-from sigil.device.tls import TlsTrust, verification
+from sigil.device.http.origin import base_url as normalised
+from sigil.device.http.tls import TlsTrust, verification
 from sigil.protocol.approval_messages import MpaResponded
 from sigil.protocol.messages import Responded
 

@@ -1,4 +1,4 @@
-"""Long polls until what was asked has ended, as a conversation."""
+"""Long polls until a challenge or an approval request has ended."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Protocol, TypeVar
 
 from sigil.sdk.clock import Clock
 from sigil.sdk.errors import ConnectionFailed, ResultTimeout
-from sigil.sdk.retry import RetryPolicy, backoff
-from sigil.sdk.sans_io import Operation, Pause
+from sigil.sdk.http.retry import RetryPolicy, backoff
+from sigil.sdk.http.sans_io import Operation, Pause
 
 LONGEST_WAIT = 25
 """Seconds that the server holds a long poll."""
 GRACE = 2.0
-"""How far a last answer may come after the caller's time."""
+"""How many seconds after the caller's timeout the last response may arrive."""
 
 
 class Final(Protocol):
@@ -28,25 +28,25 @@ S = TypeVar("S", bound=Final)
 
 @dataclass(frozen=True)
 class Polling:
-    patience: RetryPolicy
+    retry: RetryPolicy
     clock: Clock
 
     def until_final(
         self,
-        look: Callable[[int, RetryPolicy], Operation[S]],
+        poll: Callable[[int, RetryPolicy], Operation[S]],
         seconds: float,
-        late: Callable[[S | None, str], ResultTimeout],
+        timeout_error: Callable[[S | None, str], ResultTimeout],
     ) -> Operation[S]:
-        """`look` asks once, and lets the server wait for so many seconds; `late` makes the error when the caller's
-        `seconds` are over first.
+        """`poll` sends one long poll that waits for so many seconds. `timeout_error` makes the error when the caller's
+        `seconds` end first, from the last status and a reason.
         """
         end = self.clock.monotonic() + max(0.0, seconds)
         for attempt in count(1):
             began = self.clock.monotonic()
             try:
-                status = yield from self._poll(look, end)
+                status = yield from self._poll(poll, end)
             except ConnectionFailed as error:
-                # Where the caller's own time is what was too short, that is the error.
+                # When the caller's own timeout cut the attempt short, the timeout is the error.
                 if self.clock.monotonic() < end:
                     raise
                 fault = error.message
@@ -55,18 +55,18 @@ class Polling:
             if status.is_final:
                 return status
             if now >= end:
-                raise late(status, "")
+                raise timeout_error(status, "")
             yield from self._between_polls(attempt, now - began, end - now)
-        raise late(None, f" Last: {fault}")
+        raise timeout_error(None, f" Last failure: {fault}")
 
-    def _poll(self, look: Callable[[int, RetryPolicy], Operation[S]], end: float) -> Operation[S]:
+    def _poll(self, poll: Callable[[int, RetryPolicy], Operation[S]], end: float) -> Operation[S]:
         left = max(0.0, end - self.clock.monotonic())
         wait = min(LONGEST_WAIT, int(left))
-        patience = RetryPolicy(self.patience.tries, min(self.patience.seconds + wait, left + GRACE))
-        return (yield from look(wait, patience))
+        retry = RetryPolicy(self.retry.tries, min(self.retry.seconds + wait, left + GRACE))
+        return (yield from poll(wait, retry))
 
     def _between_polls(self, attempt: int, took: float, left: float) -> Operation[None]:
-        """A server that is full or stopping answers at once; asking again at once would be a storm."""
+        """A server that is full or stopping responds at once; polling again at once would flood it."""
         if left < 1:
             yield Pause(left)
         elif took < 1:

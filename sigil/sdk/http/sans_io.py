@@ -1,9 +1,9 @@
-"""Calls without I/O. A conversation is a generator that yields what it wants done and is sent what came of it.
+"""Calls without I/O. An operation is a generator: it yields what is to be done, and receives the outcome.
 
-    reply: Outcome = yield Send(…)        # one HTTP exchange
+    outcome: Outcome = yield Send(…)      # one HTTP exchange
     yield Pause(seconds)
 
-The synchronous and the asynchronous client differ only in how they carry these two out.
+The synchronous and the asynchronous client differ only in how they carry out these two steps.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, TypeAlias, TypeVar
 from sigil.sdk.errors import AnswerUnusable, ConnectionFailed
 
 T = TypeVar("T")
-MAX_ANSWER_BYTES = 1 << 20
+MAX_RESPONSE_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +37,8 @@ class Pause:
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
-    """A whole answer. The body may hold a match code."""
+class Response:
+    """A complete response. The body may hold a match code."""
 
     status: int
     headers: Mapping[str, str]
@@ -46,33 +46,33 @@ class Reply:
 
 
 @dataclass(frozen=True, slots=True)
-class Broken:
-    """No usable answer: ConnectionFailed, exactly, is worth another try."""
+class Failure:
+    """No usable response. Only ConnectionFailed itself, and none of its subclasses, is retried."""
 
     kind: type[ConnectionFailed | AnswerUnusable]
     reason: str
 
     @property
-    def passing(self) -> bool:
+    def retryable(self) -> bool:
         return self.kind is ConnectionFailed
 
 
-Outcome: TypeAlias = Reply | Broken
+Outcome: TypeAlias = Response | Failure
 Operation: TypeAlias = Generator[Send | Pause, Any, T]
 
 
 class ResponseReader:
-    """An answer while it comes in."""
+    """Collects a response chunk by chunk."""
 
     def __init__(self, status: int, headers: Mapping[str, str]) -> None:
         self._status, self._headers, self._body = status, headers, bytearray()
 
-    def take(self, chunk: bytes) -> bool:
-        """False when it has become too large to go on."""
+    def feed(self, chunk: bytes) -> bool:
+        """False when the body has become too large to go on."""
         self._body += chunk
-        return len(self._body) <= MAX_ANSWER_BYTES
+        return len(self._body) <= MAX_RESPONSE_BYTES
 
     def outcome(self) -> Outcome:
-        if len(self._body) > MAX_ANSWER_BYTES:
-            return Broken(AnswerUnusable, f"The server's answer is larger than {MAX_ANSWER_BYTES} bytes.")
-        return Reply(self._status, self._headers, bytes(self._body))
+        if len(self._body) > MAX_RESPONSE_BYTES:
+            return Failure(AnswerUnusable, f"The server's response is larger than {MAX_RESPONSE_BYTES} bytes.")
+        return Response(self._status, self._headers, bytes(self._body))

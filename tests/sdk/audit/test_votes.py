@@ -1,4 +1,4 @@
-"""Votes are believed for their signatures alone; every vector names the failure that it expects."""
+"""Only signatures prove votes; every vector names the failure that it expects."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ GOOD = cases("votes.json")[0]["input"]
 
 
 def outcome(given: dict[str, Any], status: Any) -> Any:
-    asked = {name: value for name, value in given.items() if name != "status"}
+    options = {name: value for name, value in given.items() if name != "status"}
     try:
-        verified = verify_votes(status, **asked)
+        verified = verify_votes(status, **options)
     except VotesRefused as refused:
         return refused.code
     return {"status": verified.status, "groups_satisfied": list(verified.groups_satisfied)}
 
 
 @each_case("votes.json")
-def test_the_votes_prove_what_the_vector_says(case: dict[str, Any]) -> None:
+def test_the_votes_prove_the_result_of_the_vector(case: dict[str, Any]) -> None:
     given = case["input"]
     assert outcome(given, given["status"]) == case["expect"]
     assert outcome(given, json.dumps(given["status"])) == case["expect"]
@@ -37,7 +37,7 @@ def test_every_failure_has_a_vector() -> None:
     assert expected == {kind.default_code for kind in VotesRefused.__subclasses__()}
 
 
-def test_a_result_of_the_sdk_is_verified_as_it_is() -> None:
+def test_a_result_of_the_sdk_can_be_verified_directly() -> None:
     status = msgspec.convert(GOOD["status"], MpaStatus)
     verified = verify_votes(status, server_id=GOOD["server_id"], required=2)
     assert verified.approved
@@ -59,7 +59,7 @@ def test_a_result_of_the_sdk_is_verified_as_it_is() -> None:
         json.dumps(GOOD["status"])[:-1].encode() + b',"status":"rejected"}',
     ],
 )
-def test_what_is_no_status_or_can_be_read_in_two_ways_proves_nothing(text: bytes) -> None:
+def test_a_malformed_or_ambiguous_status_proves_nothing(text: bytes) -> None:
     with pytest.raises(VotesRefused) as refused:
         verify_votes(text, server_id=GOOD["server_id"], required=2)
     assert refused.value.code == "STATUS_MALFORMED"
@@ -77,5 +77,5 @@ def test_no_member_can_be_of_another_type_or_missing(name: str) -> None:
             verify_votes(status, server_id=GOOD["server_id"], required=2)
 
 
-def test_members_of_a_later_server_are_let_pass() -> None:
+def test_members_of_a_later_server_are_ignored() -> None:
     assert outcome(GOOD, GOOD["status"] | {"later": 1}) == {"status": "approved", "groups_satisfied": [0, 1]}

@@ -1,5 +1,5 @@
-"""Whose TLS certificate is believed. There is no way to believe just any: it may be handed an API key, and may answer
-"verified" to whatever it likes.
+"""Which TLS certificate is trusted. Verification cannot be switched off: the peer receives an API key, and could answer
+"verified" to everything.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import ClassVar
 
 import httpx
 
-from sigil.sdk.deadline import shortened
 from sigil.sdk.errors import ConfigurationError
+from sigil.sdk.http.deadline import shortened
 
 _PIN = re.compile(r"(?:[0-9a-f]{64}|[0-9a-f]{2}(?::[0-9a-f]{2}){31})\Z", re.ASCII | re.IGNORECASE)
 
@@ -43,9 +43,9 @@ class _Object(ssl.SSLObject):
 
 
 def _compare(pin: bytes | None, certificate: bytes | None) -> None:
-    """After the handshake, which proved that the peer has the certificate's key, and before a byte of a request."""
+    """After the handshake, which proves that the peer has the certificate's key, and before a byte of a request."""
     if pin is not None and not hmac.compare_digest(hashlib.sha256(certificate or b"").digest(), pin):
-        raise ssl.SSLCertVerificationError("the certificate is not the one that tls_pin names")
+        raise ssl.SSLCertVerificationError("the certificate is not the one of tls_pin")
 
 
 def tls_context(ca_file: str | Path | None, tls_pin: str | None) -> ssl.SSLContext:
@@ -54,7 +54,7 @@ def tls_context(ca_file: str | Path | None, tls_pin: str | None) -> ssl.SSLConte
     With neither, the public authorities of certifi. ConfigurationError.
     """
     if ca_file is not None and tls_pin is not None:
-        raise ConfigurationError("Give ca_file or tls_pin, not both: the pin names one certificate by itself.")
+        raise ConfigurationError("Pass ca_file or tls_pin, not both: the pin alone names one certificate.")
     if tls_pin is not None:
         return _pinned(tls_pin)
     context = httpx.create_ssl_context(trust_env=False) if ca_file is None else _authorities(Path(ca_file))
@@ -63,9 +63,9 @@ def tls_context(ca_file: str | Path | None, tls_pin: str | None) -> ssl.SSLConte
 
 
 def _pinned(tls_pin: str) -> ssl.SSLContext:
-    """Chain, name and dates are not looked at: the pin says more than they do."""
+    """Chain, name and dates are not checked: the pin names one certificate exactly."""
     if not _PIN.match(tls_pin):
-        raise ConfigurationError("tls_pin is the SHA-256 of the DER certificate: 64 hex digits, colons allowed.")
+        raise ConfigurationError("tls_pin must be the SHA-256 of the DER certificate: 64 hex digits, colons allowed.")
     pin = bytes.fromhex(tls_pin.replace(":", ""))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
@@ -85,7 +85,7 @@ def _authorities(ca_file: Path) -> ssl.SSLContext:
         context.load_verify_locations(cadata=ca_file.read_text("ascii"))
         return context
     except OSError as error:
-        fault = f"ca_file cannot be read: {error.strerror or 'it is no PEM certificate'}."
+        fault = f"ca_file cannot be read: {error.strerror or 'it holds no PEM certificate'}."
     except ValueError:
         fault = "ca_file holds no PEM certificate."
     raise ConfigurationError(fault)

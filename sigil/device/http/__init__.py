@@ -1,0 +1,1 @@
+"""HTTP of a device: connections to a server, origins and TLS trust."""

@@ -1,0 +1,1 @@
+"""HTTP of the SDK: requests without I/O, retries, deadlines, TLS, and the adapter to httpx."""
