@@ -30,7 +30,7 @@ class InProcess:
         secrets = DerivedSecrets(*(os.urandom(32) for _ in range(4)))
         key = issue_api_key(secrets.api_key, "sgk_test_", os.urandom(16))
         self._authorization: Headers = [(b"authorization", f"Bearer {key}".encode())]
-        parts = Dependencies(store=store, waiters=LongPolls(), metrics=metrics)
+        parts = Dependencies(store=store, long_polls=LongPolls(), metrics=metrics)
         self._app = build(Snapshot(Config(device_rate=0), secrets), parts, WorkerLifecycle(0, 1))
         self._loop = uvloop.new_event_loop()
         self._devices = [Device.generate() for _ in range(count)]

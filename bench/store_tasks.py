@@ -19,6 +19,7 @@ from sigil.delivery.backlog import PushDisabled
 from sigil.delivery.undelivered import EventsDisabled
 from sigil.protocol.ids import uuid4_bytes
 from sigil.sessions.expiry import ExpirySweeper
+from sigil.sessions.notifier import SessionNotifier
 from sigil.store.lmdb import LmdbStore
 
 T = TypeVar("T")
@@ -110,14 +111,13 @@ class Expire:
 
     def __init__(self, store: SessionStore, count: int) -> None:
         self._put = Put(store, count, age=_LIFETIME + 1)
-        self._sweeper = ExpirySweeper(
-            store=store,
-            outgoing=PushDisabled(),
-            fan_outs=FanOutWorker(store=store, outgoing=PushDisabled(), clock=time.time),
-            events=EventsDisabled(),
-            journal=_Untold(),
-            clock=time.time,
+        notifier = SessionNotifier(
+            observer=_NoObserver(),
+            push_backlog=PushDisabled(),
+            event_backlog=EventsDisabled(),
+            fan_outs=FanOutWorker(store=store, push_backlog=PushDisabled(), clock=time.time),
         )
+        self._sweeper = ExpirySweeper(store=store, notifier=notifier, clock=time.time)
 
     def prepare(self) -> None:
         self._put.prepare()
@@ -128,7 +128,7 @@ class Expire:
             pass
 
 
-class _Untold:
+class _NoObserver:
     def challenge(self, *_: object) -> None: ...
 
     def approval(self, *_: object) -> None: ...

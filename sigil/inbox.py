@@ -1,67 +1,59 @@
-"""The service of `POST /device/pending`: all that a device is being asked (docs/protocol.md, 5.2)."""
+"""The service of `POST /device/pending`: everything that a device has to decide (docs/protocol.md, 5.2)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from sigil.approvals.messages import ApprovalMessages
 from sigil.challenges.messages import ChallengeMessages
 from sigil.core import approval, challenge
 from sigil.core.nonce import USED_NONCE, use_once
-from sigil.core.session_store import Decision, Key, SessionStore
+from sigil.core.session_store import Decision, Key
 from sigil.protocol import messages, signed_bytes
 from sigil.protocol.approval_messages import MpaPayload
 from sigil.protocol.encoding import decode_base64, parse_time
 from sigil.protocol.errors import InvalidSignature
 from sigil.protocol.ids import format_uuid
 from sigil.protocol.keys import PublicKey
-from sigil.sessions.device_refs import DeviceResolver
+from sigil.sessions.runtime import SessionRuntime
 
 PENDING_SKEW_SECONDS = 60
 
 
 class Inbox:
-    """Collaborators: what is signed and who may be named, session store, clock; `server_id` is what a device signs."""
+    """`server_id` is in the bytes that a device signs."""
 
     def __init__(
-        self,
-        *,
-        server_id: str,
-        challenges: ChallengeMessages,
-        approvals: ApprovalMessages,
-        devices: DeviceResolver,
-        store: SessionStore,
-        clock: Callable[[], float],
+        self, runtime: SessionRuntime, *, server_id: str, challenges: ChallengeMessages, approvals: ApprovalMessages
     ) -> None:
         self._server_id = server_id
         self._challenges = challenges
         self._approvals = approvals
-        self._devices = devices
-        self._store = store
-        self._clock = clock
+        self._devices = runtime.devices
+        self._store = runtime.store
+        self._clock = runtime.clock
 
-    async def pending(self, asked: messages.Pending) -> messages.PendingList:
-        """What a device has to decide, for when a push was lost. A device that nobody knows causes no write."""
-        device = self._devices.resolve(asked.device_public_key)
-        at = parse_time(asked.timestamp, "$.timestamp")
-        signature = decode_base64(asked.signature, "$.signature")
-        message = signed_bytes.pending(self._server_id, asked.timestamp)
+    async def pending(self, request: messages.Pending) -> messages.PendingList:
+        """What a device has to decide, for when a push was lost. A device without a ledger causes no write."""
+        device = self._devices.resolve(request.device_public_key)
+        at = parse_time(request.timestamp, "$.timestamp")
+        signature = decode_base64(request.signature, "$.signature")
+        message = signed_bytes.pending(self._server_id, request.timestamp)
         if abs(self._clock() - at) > PENDING_SKEW_SECONDS or not device.verify(message, signature):
             raise InvalidSignature
         ledger = await self._store.get(challenge.ledger_key(device.wire))
-        listed = messages.PendingList([], [])
+        pending = messages.PendingList([], [])
         if ledger is None:
-            return listed
-        await self._spend(device, at)
+            return pending
+        await self._use_nonce(device, at)
         for name in ledger.pending(self._clock()):
             if (payload := await self._challenge(device, name)) is not None:
-                listed.challenges.append(payload)
-            elif (part := await self._approval(device, name)) is not None:
-                listed.mpa.append(part)
-        return listed
+                pending.challenges.append(payload)
+            elif (request_payload := await self._approval(device, name)) is not None:
+                pending.mpa.append(request_payload)
+        return pending
 
-    async def _spend(self, device: PublicKey, at: int) -> None:
+    async def _use_nonce(self, device: PublicKey, at: int) -> None:
         key = Key(USED_NONCE, bytes.fromhex(device.fingerprint)[:16] + at.to_bytes(8))
 
         def rule(_now: float, rows: tuple[Any, ...]) -> Decision[bool]:
@@ -77,7 +69,7 @@ class Inbox:
         return self._challenges.payload(format_uuid(name), row)
 
     async def _approval(self, device: PublicKey, name: bytes) -> MpaPayload | None:
-        """A request stands in its members' ledgers under its id, as a challenge does."""
+        """A member's ledger lists a request by its id, as it lists a challenge."""
         row = approval.settle(self._clock(), await self._store.get(approval.approval_key(name)))
         if row is None or device.wire not in row.members or not row.waits_for(row.members.index(device.wire)):
             return None

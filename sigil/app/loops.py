@@ -1,4 +1,4 @@
-"""The background loops of a worker. Every worker runs all of them; whoever gets there first does the work."""
+"""The background loops of a worker. Every worker runs all of them; the first to find work does it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CLEAN_SECONDS = 10.0
 
 
 class Loops:
-    """Started and stopped with the application; a loop that fails is reported and goes on."""
+    """Started and stopped with the application; a loop that fails is logged and goes on."""
 
     def __init__(
         self,
@@ -26,24 +26,24 @@ class Loops:
         store: SessionStore,
         sweeper: ExpirySweeper,
         fan_outs: FanOutWorker,
-        waiters: LongPolls,
-        outbox: PushLoop | None = None,
-        webhooks: WebhookLoop | None = None,
+        long_polls: LongPolls,
+        push_loop: PushLoop | None = None,
+        webhook_loop: WebhookLoop | None = None,
     ) -> None:
         self._store = store
-        self._outgoing = [loop for loop in (outbox, webhooks) if loop is not None]
+        self._delivery_loops = [loop for loop in (push_loop, webhook_loop) if loop is not None]
         self._sweeper = sweeper
-        self._waiters = waiters
+        self._long_polls = long_polls
         turns: dict[str, Turn] = {
             "wake": self._wake,
             "expire": self._expire,
             "fan out": fan_outs.turn,
             "clean": self._clean,
         }
-        if outbox is not None:
-            turns["push"] = outbox.turn
-        if webhooks is not None:
-            turns |= {"webhook": webhooks.turn, "forget": webhooks.forget}
+        if push_loop is not None:
+            turns["push"] = push_loop.turn
+        if webhook_loop is not None:
+            turns |= {"webhook": webhook_loop.turn, "forget": webhook_loop.forget}
         self._loops = BackgroundLoops(turns, rest=SWEEP_SECONDS)
 
     def start(self) -> None:
@@ -51,22 +51,22 @@ class Loops:
 
     async def stop(self) -> None:
         await self._loops.stop()
-        await asyncio.gather(*(loop.stop() for loop in self._outgoing))
+        await asyncio.gather(*(loop.stop() for loop in self._delivery_loops))
 
     async def _wake(self) -> None:
-        """One turn from the first waiter to the last: reads the tail of the log of ends for all of them."""
-        await self._waiters.present.wait()
+        """From the first long poll to the last: reads the tail of the end log for all of them."""
+        await self._long_polls.present.wait()
         position = (await self._store.ends(None)).position
-        # What ended before that position is seen by the second look of those who wait already.
-        self._waiters.wake_all()
-        while len(self._waiters):
+        # Long polls that began before this read query their state again, so they see an earlier end.
+        self._long_polls.wake_all()
+        while len(self._long_polls):
             await asyncio.sleep(WAKE_SECONDS)
-            ends = await self._store.ends(position)
-            position = ends.position
-            if ends.truncated:
-                self._waiters.wake_all()
+            tail = await self._store.ends(position)
+            position = tail.position
+            if tail.truncated:
+                self._long_polls.wake_all()
             else:
-                self._waiters.wake(ends.ids)
+                self._long_polls.wake(tail.ids)
 
     async def _expire(self) -> None:
         if not await self._sweeper.sweep():

@@ -71,20 +71,20 @@ def create_app(snapshot: Snapshot, life: WorkerLifecycle) -> Edge:
     """The application of one worker process, for Granian."""
     config = snapshot.config
     store = open_store(config)
-    waiters = LongPolls()
-    life.on_drain(waiters.drain)
-    metrics = _metrics(config, store, waiters)
-    return build(snapshot, Dependencies(store=store, waiters=waiters, metrics=metrics), life)
+    long_polls = LongPolls()
+    life.on_drain(long_polls.drain)
+    metrics = _metrics(config, store, long_polls)
+    return build(snapshot, Dependencies(store=store, long_polls=long_polls, metrics=metrics), life)
 
 
-def _metrics(config: Config, store: SessionStore, waiters: LongPolls) -> Metrics | None:
+def _metrics(config: Config, store: SessionStore, long_polls: LongPolls) -> Metrics | None:
     if config.telemetry == "none":
         return None
     # Not at the top: the master imports this module before it has told where to count.
     from sigil.telemetry.metrics import Metrics
 
     metrics = Metrics(store, version=__version__, directory=metrics_slots.directory(config.state_dir))
-    waiters.on_change = metrics.waiting
+    long_polls.on_change = metrics.waiting
     return metrics
 
 

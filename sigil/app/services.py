@@ -1,4 +1,4 @@
-"""Services and loops, made and joined: the part of the composition root that knows no HTTP server."""
+"""Builds the services and loops of a worker: the part of the composition root without the HTTP server."""
 
 from __future__ import annotations
 
@@ -10,18 +10,17 @@ from typing import TYPE_CHECKING
 
 from sigil import __version__
 from sigil.app.loops import Loops
-from sigil.approvals.creation import ApprovalCreator
-from sigil.approvals.drafts import DraftBuilder
 from sigil.approvals.fan_out_worker import FanOutWorker
 from sigil.approvals.messages import ApprovalMessages
-from sigil.approvals.service import Approvals
+from sigil.approvals.service import ApprovalPolicy, Approvals
 from sigil.challenges.messages import ChallengeMessages
-from sigil.challenges.service import Challenges, Policy
+from sigil.challenges.service import ChallengePolicy, Challenges
 from sigil.config.settings import Config
 from sigil.config.webhooks import WebhookTarget
 from sigil.core.device_ledger import Limits
+from sigil.core.session_observer import SessionObserver
 from sigil.core.session_store import SessionStore
-from sigil.delivery.backlog import Backlog, PushBacklog, PushDisabled
+from sigil.delivery.backlog import Backlog, PushDisabled
 from sigil.delivery.receiver_watch import ReceiverWatch
 from sigil.delivery.relay_watch import RelayWatch
 from sigil.delivery.undelivered import EventBacklog, EventsDisabled
@@ -36,8 +35,10 @@ from sigil.sessions.capacity import Capacity
 from sigil.sessions.device_refs import DeviceResolver
 from sigil.sessions.expiry import ExpirySweeper
 from sigil.sessions.long_polls import LongPolls
+from sigil.sessions.notifier import SessionNotifier
+from sigil.sessions.runtime import SessionRuntime
 from sigil.telemetry import event_log
-from sigil.telemetry.observers import PushTelemetry, SessionObserver, SessionTelemetry, WebhookTelemetry
+from sigil.telemetry.observers import PushTelemetry, SessionTelemetry, WebhookTelemetry
 from sigil.webhooks.loop import WebhookLoop
 from sigil.webhooks.service import Webhooks
 
@@ -48,21 +49,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Dependencies:
-    """What tests put in another's place."""
+    """The parts of a worker that tests replace."""
 
     store: SessionStore
-    waiters: LongPolls
-    journal: SessionObserver = field(default_factory=event_log.SessionEventLog)
+    long_polls: LongPolls
+    observer: SessionObserver = field(default_factory=event_log.SessionEventLog)
     clock: Callable[[], float] = time.time
     randomness: Callable[[int], bytes] = os.urandom
     metrics: Metrics | None = None
-    # One start of the server, as all its workers know it.
+    # Identifies one start of the server; the same in all its workers.
     run: int = field(default_factory=os.getppid)
 
 
 @dataclass(frozen=True)
 class Services:
-    """What resources call, and the loops behind it."""
+    """The services that resources call, and the background loops."""
 
     challenges: Challenges
     approvals: Approvals
@@ -71,82 +72,67 @@ class Services:
 
 
 def build_services(config: Config, identity: ServerIdentity, parts: Dependencies) -> Services:
-    """All of them over given parts."""
-    store, clock, randomness = parts.store, parts.clock, parts.randomness
-    told, devices = SessionTelemetry(parts.journal, parts.metrics), DeviceResolver(identity)
-    of_challenges, of_approvals = ChallengeMessages(identity), ApprovalMessages(identity)
-    limits = Limits(config.max_pending_per_device, config.device_rate)
-    outgoing = Backlog() if config.relay_url else PushDisabled()
-    ended = Backlog()
-    events = EventBacklog(ended) if config.webhook else EventsDisabled()
-    room = Capacity(store=store, events=events.enabled, clock=clock)
-    fan_outs = FanOutWorker(store=store, outgoing=outgoing, clock=clock)
-    challenges = Challenges(
-        messages=of_challenges,
-        devices=devices,
-        store=store,
-        waiters=parts.waiters,
-        policy=_policy(config, limits),
-        journal=told.challenge,
-        clock=clock,
-        randomness=randomness,
-        outgoing=outgoing,
-        events=events,
-        room=room,
-    )
-    approvals = Approvals(
-        drafts=_drafts(config, parts, devices, outgoing),
-        register=ApprovalCreator(store=store, limits=limits, clock=clock, randomness=randomness, room=room),
-        messages=of_approvals,
-        devices=devices,
-        store=store,
-        waiters=parts.waiters,
-        journal=told.approval,
-        clock=clock,
-        outgoing=outgoing,
+    """All services and loops of one worker."""
+    store, clock = parts.store, parts.clock
+    push_backlog = Backlog() if config.relay_url else PushDisabled()
+    webhook_backlog = Backlog()
+    event_backlog = EventBacklog(webhook_backlog) if config.webhook else EventsDisabled()
+    fan_outs = FanOutWorker(store=store, push_backlog=push_backlog, clock=clock)
+    notifier = SessionNotifier(
+        observer=SessionTelemetry(parts.observer, parts.metrics),
+        push_backlog=push_backlog,
+        event_backlog=event_backlog,
         fan_outs=fan_outs,
-        events=events,
     )
-    inbox = Inbox(
-        server_id=identity.server_id,
-        challenges=of_challenges,
-        approvals=of_approvals,
-        devices=devices,
+    runtime = SessionRuntime(
         store=store,
+        devices=DeviceResolver(identity),
+        capacity=Capacity(store=store, events_enabled=event_backlog.enabled, clock=clock),
+        long_polls=parts.long_polls,
+        notifier=notifier,
         clock=clock,
+        randomness=parts.randomness,
     )
-    sweeper = ExpirySweeper(store=store, outgoing=outgoing, fan_outs=fan_outs, events=events, journal=told, clock=clock)
-    outbox = None
-    if isinstance(outgoing, Backlog):
-        messages = PushMessages(of_challenges, of_approvals, identity.server_id, config.push_content)
-        outbox = _outbox(config, identity, parts, outgoing, messages)
-    webhooks = _webhooks(config.webhook, parts, ended) if config.webhook else None
+    challenge_messages, approval_messages = ChallengeMessages(identity), ApprovalMessages(identity)
+    challenges = Challenges(runtime, messages=challenge_messages, policy=_challenge_policy(config))
+    approvals = Approvals(runtime, messages=approval_messages, policy=_approval_policy(config))
+    inbox = Inbox(runtime, server_id=identity.server_id, challenges=challenge_messages, approvals=approval_messages)
+    push_loop = None
+    if isinstance(push_backlog, Backlog):
+        push_messages = PushMessages(challenge_messages, approval_messages, identity.server_id, config.push_content)
+        push_loop = _push_loop(config, identity, parts, push_backlog, push_messages)
     loops = Loops(
-        store=store, sweeper=sweeper, fan_outs=fan_outs, waiters=parts.waiters, outbox=outbox, webhooks=webhooks
+        store=store,
+        sweeper=ExpirySweeper(store=store, notifier=notifier, clock=clock),
+        fan_outs=fan_outs,
+        long_polls=parts.long_polls,
+        push_loop=push_loop,
+        webhook_loop=_webhook_loop(config.webhook, parts, webhook_backlog) if config.webhook else None,
     )
     return Services(challenges, approvals, inbox, loops)
 
 
-def _policy(config: Config, limits: Limits) -> Policy:
-    return Policy(
-        limits=limits,
+def _challenge_policy(config: Config) -> ChallengePolicy:
+    return ChallengePolicy(
+        limits=_limits(config),
         number_matching=config.number_matching,
         respond_to=f"{config.public_url}/respond" if config.public_url else "",
     )
 
 
-def _drafts(config: Config, parts: Dependencies, devices: DeviceResolver, outgoing: PushBacklog) -> DraftBuilder:
-    return DraftBuilder(
-        devices=devices,
-        clock=parts.clock,
-        randomness=parts.randomness,
-        outgoing=outgoing,
+def _approval_policy(config: Config) -> ApprovalPolicy:
+    return ApprovalPolicy(
+        limits=_limits(config),
         exclude_requester=config.mpa_exclude_requester,
         respond_to=f"{config.public_url}/mpa/respond" if config.public_url else "",
     )
 
 
-def _outbox(
+def _limits(config: Config) -> Limits:
+    return Limits(config.max_pending_per_device, config.device_rate)
+
+
+def _push_loop(
     config: Config, identity: ServerIdentity, parts: Dependencies, outgoing: Backlog, messages: PushMessages
 ) -> PushLoop:
     news = PushTelemetry(parts.metrics.pushes() if parts.metrics else None)
@@ -180,7 +166,7 @@ def _jitter(parts: Dependencies) -> Callable[[], float]:
     return lambda: parts.randomness(1)[0] / 255
 
 
-def _webhooks(target: WebhookTarget, parts: Dependencies, outgoing: Backlog) -> WebhookLoop:
+def _webhook_loop(target: WebhookTarget, parts: Dependencies, outgoing: Backlog) -> WebhookLoop:
     news = WebhookTelemetry(parts.metrics.webhooks() if parts.metrics else None)
     watch = ReceiverWatch(store=parts.store, outgoing=outgoing, news=news, run=parts.run, randomness=parts.randomness)
     webhooks = Webhooks(
@@ -198,8 +184,8 @@ def _webhooks(target: WebhookTarget, parts: Dependencies, outgoing: Backlog) -> 
 def webhook_receiver(
     url: Secret, secrets: Sequence[Secret], clock: Callable[[], float] = time.time
 ) -> HttpWebhookSender:
-    """Whoever is at `url`, told of events signed with `secrets`."""
-    # Not at the top: a server without webhooks does without the HTTP client, 9 MB a process.
+    """Sends events to `url`, signed with `secrets`."""
+    # Imported here: a server without webhooks saves the HTTP client, 9 MB per process.
     from sigil.webhooks.sender import HttpWebhookSender
 
     return HttpWebhookSender(url.reveal(), secrets, clock=clock, user_agent=f"sigil/{__version__}")

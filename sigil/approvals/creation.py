@@ -1,9 +1,8 @@
-"""A draft becomes a request that exists, once for its request_id, or not at all (docs/decisions/0014)."""
+"""Stores a draft as a request: once for its request_id, and completely or not at all (docs/decisions/0014)."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import Any
 
 from sigil.core import fan_out, voting
@@ -11,92 +10,84 @@ from sigil.core.approval import Approval, RequestIdRecord, approval_key, request
 from sigil.core.challenge import ledger_key
 from sigil.core.device_ledger import Limits
 from sigil.core.fan_out import MEMBERS_AT_ONCE
-from sigil.core.session_store import Decision, Key, SessionStore, StoreFull
+from sigil.core.session_store import Decision, Key, StoreFull
 from sigil.core.voting import CreatedApproval
 from sigil.protocol.errors import Overloaded, RateLimited, TooManyPending
 from sigil.protocol.ids import uuid4_bytes
-from sigil.sessions.capacity import Capacity
+from sigil.sessions.runtime import SessionRuntime
 
 _TRIES = 3
 
 
 class ApprovalCreator:
-    """`limits` are those of each (owner, member)."""
+    """`limits` are per (owner, member)."""
 
-    def __init__(
-        self,
-        *,
-        store: SessionStore,
-        limits: Limits,
-        clock: Callable[[], float],
-        randomness: Callable[[int], bytes],
-        room: Capacity,
-    ) -> None:
-        self._store = store
+    def __init__(self, runtime: SessionRuntime, limits: Limits) -> None:
         self._limits = limits
-        self._clock = clock
-        self._randomness = randomness
-        self._room = room
+        self._store = runtime.store
+        self._capacity = runtime.capacity
+        self._clock = runtime.clock
+        self._randomness = runtime.randomness
 
     async def create(self, draft: Approval, body_sha256: bytes) -> CreatedApproval:
         """RequestIdConflict, RateLimited, TooManyPending, Overloaded."""
         mpa_id = uuid4_bytes(self._randomness(16))
         for _ in range(_TRIES):
-            named, asked = await self._earlier(draft, body_sha256)
-            if asked is not None:
-                return asked
-            self._room.check_approval(draft)
+            record, created = await self._earlier(draft, body_sha256)
+            if created is not None:
+                return created
+            self._capacity.check_approval(draft)
             try:
-                asked = await self._try_to_enter(mpa_id, draft, body_sha256, named)
+                created = await self._try_create(mpa_id, draft, body_sha256, record)
             except (TooManyPending, RateLimited) as limit:
-                # What is in the way may be the same request, asked twice at once.
-                _, asked = await self._earlier(draft, body_sha256)
-                if asked is None:
+                # The limit may be used up by the same request, sent twice at the same time.
+                _, created = await self._earlier(draft, body_sha256)
+                if created is None:
                     raise _without_owner(limit) from limit
             except StoreFull as error:
                 raise Overloaded(retry_after=5) from error
-            if asked is not None:
-                return asked
+            if created is not None:
+                return created
         raise Overloaded("The same request_id is in use by many requests at once.")
 
     async def _earlier(
         self, draft: Approval, body_sha256: bytes
     ) -> tuple[RequestIdRecord | None, CreatedApproval | None]:
-        """What the request_id was used for, and the request if that is still known; RequestIdConflict."""
-        named: RequestIdRecord | None = await self._store.get(request_id_key(draft.owner, draft.request_id))
-        if named is None:
+        """The record of the request_id, and its request if the store still holds it; RequestIdConflict."""
+        record: RequestIdRecord | None = await self._store.get(request_id_key(draft.owner, draft.request_id))
+        if record is None:
             return None, None
-        earlier = await self._store.get(approval_key(named.mpa_id))
-        return named, voting.repeat(self._clock(), named, body_sha256, earlier)
+        earlier = await self._store.get(approval_key(record.mpa_id))
+        return record, voting.repeat(self._clock(), record, body_sha256, earlier)
 
-    async def _try_to_enter(
-        self, mpa_id: bytes, draft: Approval, body_sha256: bytes, named: RequestIdRecord | None
+    async def _try_create(
+        self, mpa_id: bytes, draft: Approval, body_sha256: bytes, record: RequestIdRecord | None
     ) -> CreatedApproval | None:
-        """None when the request_id came into use between our look at it and our transaction."""
+        """None when the request_id came into use between the read and the transaction."""
         at = request_id_key(draft.owner, draft.request_id)
         members = range(len(draft.members))
         few = len(members) <= MEMBERS_AT_ONCE
-        # A larger request is made last: until then it is nothing but entries that fade.
+        # The row of a larger request is written last: until then there are only ledger entries, which expire.
         entered = 0 if few else await self._enter_members(mpa_id, draft)
         keys = [at, *(_ledgers(draft, members) if few else ())]
 
         def rule(now: float, found: tuple[Any, ...]) -> Decision[CreatedApproval | None]:
             rows = dict(zip(keys, found, strict=True))
-            if rows[at] != named:
+            if rows[at] != record:
                 return Decision(None)
             entries = voting.enter(now, mpa_id, draft, members, rows, limits=self._limits) if few else []
-            return voting.request(now, mpa_id, draft, body_sha256, entered=entries, stale=named)
+            return voting.request(now, mpa_id, draft, body_sha256, entered=entries, stale=record)
 
-        asked = None
+        created = None
         try:
-            asked = await self._store.transact(keys, rule, creates=True)
+            created = await self._store.transact(keys, rule, creates=True)
         finally:
-            if asked is None:
-                await self._take_back(mpa_id, draft, entered)
-        return asked
+            if created is None:
+                await self._refund_members(mpa_id, draft, entered)
+        return created
 
     async def _enter_members(self, mpa_id: bytes, draft: Approval) -> int:
-        """All members' ledgers, a batch at a time, and how many; none of them when one may not be asked."""
+        """Enter the request in all members' ledgers, batch by batch; returns how many. An error undoes all of them."""
         entered = 0
         try:
             while entered < len(draft.members):
@@ -104,10 +95,10 @@ class ApprovalCreator:
                 await self._enter_batch(mpa_id, draft, batch)
                 entered = batch.stop
                 await asyncio.sleep(0)
-            # Many others may have looked for room in the meantime, and found the same.
-            self._room.check_approval(draft)
+            # Other requests may have passed the same capacity check in the meantime.
+            self._capacity.check_approval(draft)
         except BaseException:
-            await self._take_back(mpa_id, draft, entered)
+            await self._refund_members(mpa_id, draft, entered)
             raise
         return entered
 
@@ -120,11 +111,11 @@ class ApprovalCreator:
 
         await self._store.transact(keys, rule, creates=True)
 
-    async def _take_back(self, mpa_id: bytes, draft: Approval, entered: int) -> None:
+    async def _refund_members(self, mpa_id: bytes, draft: Approval, entered: int) -> None:
         for start in range(0, entered, MEMBERS_AT_ONCE):
-            await self._take_batch_back(mpa_id, draft, fan_out.batch_after(draft, start))
+            await self._refund_batch(mpa_id, draft, fan_out.batch_after(draft, start))
 
-    async def _take_batch_back(self, mpa_id: bytes, draft: Approval, batch: range) -> None:
+    async def _refund_batch(self, mpa_id: bytes, draft: Approval, batch: range) -> None:
         keys = _ledgers(draft, batch)
 
         def rule(now: float, found: tuple[Any, ...]) -> Decision[None]:
@@ -135,9 +126,9 @@ class ApprovalCreator:
 
 
 def _without_owner(limit: TooManyPending | RateLimited) -> TooManyPending | RateLimited:
-    """Whose limit it is, the caller is not told."""
-    told = "One of the members cannot be asked now; wait as long as Retry-After says."
-    return type(limit)(told, retry_after=limit.retry_after, limit=limit.limit)
+    """The same error without the member whose limit it is: the caller must not learn that."""
+    message = "A limit of one of the members is reached; try again after the seconds in Retry-After."
+    return type(limit)(message, retry_after=limit.retry_after, limit=limit.limit)
 
 
 def _ledgers(draft: Approval, members: range) -> list[Key]:

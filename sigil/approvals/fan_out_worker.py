@@ -21,9 +21,9 @@ _MOST_LOOKED_UP = 50
 class FanOutWorker:
     """Nothing here is awaited by a request."""
 
-    def __init__(self, *, store: SessionStore, outgoing: PushBacklog, clock: Callable[[], float]) -> None:
+    def __init__(self, *, store: SessionStore, push_backlog: PushBacklog, clock: Callable[[], float]) -> None:
         self._store = store
-        self._outgoing = outgoing
+        self._push_backlog = push_backlog
         self._clock = clock
         self._own: dict[bytes, None] = {}
         self._some = asyncio.Event()
@@ -73,5 +73,5 @@ class FanOutWorker:
 
         more = await self._store.transact(keys, rule)
         for member in batch:
-            self._outgoing.enqueued(member_name(mpa_id, member))
+            self._push_backlog.enqueued(member_name(mpa_id, member))
         return more

@@ -1,15 +1,14 @@
-"""The service of multi-party approval: ask, vote, look, wait, cancel (docs/protocol.md, 5.3)."""
+"""The service of approval requests: create, vote, query, wait, cancel (docs/protocol.md, 5.3)."""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable
-from typing import Any, Protocol
+from dataclasses import dataclass, field
+from typing import Any
 
 from sigil.approvals.creation import ApprovalCreator
 from sigil.approvals.drafts import DraftBuilder
-from sigil.approvals.fan_out_worker import FanOutWorker
 from sigil.approvals.messages import ApprovalMessages
 from sigil.core import fan_out, voting
 from sigil.core.approval import (
@@ -23,95 +22,77 @@ from sigil.core.approval import (
     vote_key,
 )
 from sigil.core.challenge import ledger_key
-from sigil.core.fan_out import MEMBERS_AT_ONCE
+from sigil.core.device_ledger import Limits
 from sigil.core.push_outbox import outbox_key
-from sigil.core.session_store import Decision, SessionStore, with_ended_flag
+from sigil.core.session_store import Decision, with_ended_flag
 from sigil.core.voting import Ballot, Counted
-from sigil.delivery.backlog import PushBacklog
-from sigil.delivery.undelivered import Events
 from sigil.protocol import approval_messages as messages
 from sigil.protocol.api_key import Caller
 from sigil.protocol.encoding import decode_base64
 from sigil.protocol.errors import AlreadyAnswered, InvalidSignature, MpaClosed, MpaNotFound
 from sigil.protocol.ids import parse_uuid
 from sigil.protocol.keys import PublicKey
-from sigil.sessions.device_refs import DeviceResolver
-from sigil.sessions.long_polls import LongPolls
+from sigil.sessions.runtime import SessionRuntime
 
-# Votes that are read between two looks at other requests: a quarter of a millisecond.
-_AT_ONCE = 50
+# Votes read before other requests get the event loop: a quarter of a millisecond.
+_VOTES_AT_ONCE = 50
 
 
-class Journal(Protocol):
-    """Where the service tells what happened: one call an event, never with a secret in it.
+@dataclass(frozen=True)
+class ApprovalPolicy:
+    """The settings of approval requests.
 
-    `device` is the public key of the member that it is about.
+    `limits` are per (owner, member). With `exclude_requester` the device in `params.requested_by` may not vote.
+    `respond_to` is empty when devices use their pinned address.
     """
 
-    def __call__(self, event: str, mpa_id: bytes, approval: Approval, device: bytes | None = None) -> None: ...
+    limits: Limits = field(default_factory=Limits)
+    exclude_requester: bool = False
+    respond_to: str = ""
 
 
 class Approvals:
-    """Collaborators: drafts of requests and their register, what is signed and who may be named, session store, this
-    worker's waiters, outgoing pushes, fan-outs and events, clock.
-    """
+    """`messages` signs for this server's identity."""
 
-    def __init__(
-        self,
-        *,
-        drafts: DraftBuilder,
-        register: ApprovalCreator,
-        messages: ApprovalMessages,
-        devices: DeviceResolver,
-        store: SessionStore,
-        waiters: LongPolls,
-        journal: Journal,
-        clock: Callable[[], float],
-        outgoing: PushBacklog,
-        fan_outs: FanOutWorker,
-        events: Events,
-    ) -> None:
-        self._drafts = drafts
-        self._register = register
+    def __init__(self, runtime: SessionRuntime, *, messages: ApprovalMessages, policy: ApprovalPolicy) -> None:
         self._messages = messages
-        self._devices = devices
-        self._store = store
-        self._waiters = waiters
-        self._journal = journal
-        self._clock = clock
-        self._outgoing = outgoing
-        self._fan_outs = fan_outs
-        self._events = events
+        self._drafts = DraftBuilder(runtime, exclude_requester=policy.exclude_requester, respond_to=policy.respond_to)
+        self._creator = ApprovalCreator(runtime, policy.limits)
+        self._notifier = runtime.notifier
+        self._emit_events = runtime.notifier.event_backlog.enabled
+        self._devices = runtime.devices
+        self._store = runtime.store
+        self._long_polls = runtime.long_polls
+        self._clock = runtime.clock
 
     async def request(
-        self, caller: Caller, wanted: messages.CreateMpa, body: bytes
+        self, caller: Caller, body: messages.CreateMpa, raw_body: bytes
     ) -> tuple[messages.MpaCreated, bool]:
-        """Ask all members. The flag says that the request_id brought back an earlier request, of the same `body`."""
-        draft = await self._drafts.build(caller, wanted)
-        asked = await self._register.create(draft, hashlib.sha256(body).digest())
-        if not asked.repeated:
-            self._journal("mpa_created", asked.mpa_id, asked.approval)
-            self._enqueue_pushes(asked.mpa_id, asked.approval)
-        return self._messages.created(asked.mpa_id, asked.approval), asked.repeated
+        """Create a request. The flag: the request_id is known with the same `raw_body`; this is its request."""
+        draft = await self._drafts.build(caller, body)
+        created = await self._creator.create(draft, hashlib.sha256(raw_body).digest())
+        if not created.repeated:
+            self._notifier.approval_created(created.mpa_id, created.approval)
+        return self._messages.created(created.mpa_id, created.approval), created.repeated
 
-    async def answer(self, given: messages.RespondMpa) -> messages.MpaResponded:
-        """A member's answer: exists, member and signature, eligible, its first, not ended, in time."""
-        approved = given.decision == "approved"
-        is_presented = self._devices.matcher(given.device_public_key, given.fingerprint)
-        signature = decode_base64(given.signature, "$.signature")
-        mpa_id, approval = await self._readable(given.mpa_id)
+    async def answer(self, response: messages.RespondMpa) -> messages.MpaResponded:
+        """A member's vote. Checks in order: known, member and signature, eligible, first vote, not ended, in time."""
+        approved = response.decision == "approved"
+        is_presented = self._devices.matcher(response.device_public_key, response.fingerprint)
+        signature = decode_base64(response.signature, "$.signature")
+        mpa_id, approval = await self._found(parse_uuid(response.mpa_id))
         member = next((number for number, wire in enumerate(approval.members) if is_presented(wire)), None)
         if member is None:
-            raise self._refused(mpa_id, approval)
+            raise self._invalid_signature(mpa_id, approval)
         device = PublicKey.parse(approval.members[member])
         if not device.verify(self._messages.answer_bytes(mpa_id, approval, approved=approved), signature):
-            raise self._refused(mpa_id, approval, device.wire)
-        ballot = Ballot(member, approved, device.normalised(signature), "" if approved else given.reason or "")
+            raise self._invalid_signature(mpa_id, approval, device.wire)
+        ballot = Ballot(member, approved, device.normalised(signature), "" if approved else response.reason or "")
         counted = await self._count(mpa_id, approval, ballot)
         return self._messages.responded(device, approval.quorum.group_of(member), counted)
 
-    def _refused(self, mpa_id: bytes, approval: Approval, device: bytes | None = None) -> InvalidSignature:
-        self._journal("mpa_signature_failed", mpa_id, approval, device)
+    def _invalid_signature(self, mpa_id: bytes, approval: Approval, device: bytes | None = None) -> InvalidSignature:
+        self._notifier.observer.approval("mpa_signature_failed", mpa_id, approval, device)
         return InvalidSignature()
 
     async def _count(self, mpa_id: bytes, seen: Approval, ballot: Ballot) -> Counted:
@@ -124,79 +105,61 @@ class Approvals:
 
         def rule(now: float, found: tuple[Any, ...]) -> Decision[Counted]:
             rows = dict(zip(keys, found, strict=True))
-            return voting.vote(now, mpa_id, ballot, rows, emit_event=self._events.enabled)
+            return voting.vote(now, mpa_id, ballot, rows, emit_event=self._emit_events)
 
         try:
             counted = await self._store.transact(keys, rule)
         except (AlreadyAnswered, MpaClosed):
-            self._journal("mpa_replay_blocked", mpa_id, seen, device)
+            self._notifier.observer.approval("mpa_replay_blocked", mpa_id, seen, device)
             raise
-        self._journal("mpa_vote", mpa_id, counted.approval, device)
-        self._ended(mpa_id, counted.approval)
+        self._notifier.observer.approval("mpa_vote", mpa_id, counted.approval, device)
+        if not counted.approval.open:
+            self._notifier.approval_ended(mpa_id, counted.approval)
         return counted
 
-    def _ended(self, mpa_id: bytes, approval: Approval) -> None:
-        """Told after a decision that may have ended it."""
-        if not approval.open:
-            self._events.enqueued(mpa_id)
-            self._journal(f"mpa_{approval.state.word}", mpa_id, approval)
-            self._enqueue_pushes(mpa_id, approval)
-
-    def _enqueue_pushes(self, mpa_id: bytes, approval: Approval) -> None:
-        """The first batch was written with the decision; the rest, if any, is still to be."""
-        for member in fan_out.batch_after(approval, 0):
-            if approval.unanswered(member):
-                self._outgoing.enqueued(member_name(mpa_id, member))
-        if len(approval.members) > MEMBERS_AT_ONCE:
-            self._fan_outs.enqueued(mpa_id)
-
     async def status(self, caller: Caller, request_id: str, wait: int = 0) -> messages.MpaStatus:
-        """How it stands and who voted, after at most `wait` seconds: as soon as it is final."""
+        """The state and the votes, as soon as the state is final, at the latest after `wait` seconds."""
         mpa_id, approval = await self._owned(caller, request_id)
         if wait and approval.open:
             approval = await self._when_final(caller, request_id, mpa_id, wait)
-        return await self._told(mpa_id, approval)
+        return await self._status(mpa_id, approval)
 
     async def _when_final(self, caller: Caller, request_id: str, mpa_id: bytes, wait: int) -> Approval:
-        async def look() -> tuple[Approval, float | None]:
+        async def read() -> tuple[Approval, float | None]:
             _, approval = await self._owned(caller, request_id)
             return approval, approval.expires_at - self._clock() if approval.open else None
 
-        return await self._waiters.until_final(mpa_id, wait, look)
+        return await self._long_polls.until_final(mpa_id, wait, read)
 
     async def cancel(self, caller: Caller, request_id: str) -> messages.MpaStatus:
-        """Take a pending request back; again is no error."""
+        """Cancel a pending request; a repeated cancellation is no error."""
         mpa_id, seen = await self._owned(caller, request_id)
         keys = [approval_key(mpa_id), *fan_out.rows_at_end(mpa_id, seen)]
 
         def rule(now: float, found: tuple[Any, ...]) -> Decision[tuple[Approval, bool]]:
             return with_ended_flag(voting.cancel(now, mpa_id, dict(zip(keys, found, strict=True))))
 
-        cancelled, here = await self._store.transact(keys, rule)
-        if here:
-            self._ended(mpa_id, cancelled)
-        return await self._told(mpa_id, cancelled)
+        cancelled, ended_here = await self._store.transact(keys, rule)
+        if ended_here:
+            self._notifier.approval_ended(mpa_id, cancelled)
+        return await self._status(mpa_id, cancelled)
 
-    async def _told(self, mpa_id: bytes, approval: Approval) -> messages.MpaStatus:
+    async def _status(self, mpa_id: bytes, approval: Approval) -> messages.MpaStatus:
         votes: dict[int, Vote] = {}
         for number, member in enumerate(approval.answered(), 1):
             vote: Vote | None = await self._store.get(vote_key(mpa_id, member))
             if vote is None:
-                # A vote outlives its request: where one is gone, the request is gone too.
+                # A vote is kept at least as long as its request: a missing vote means that the request is gone.
                 raise MpaNotFound
             votes[member] = vote
-            if number % _AT_ONCE == 0:
+            if number % _VOTES_AT_ONCE == 0:
                 await asyncio.sleep(0)
         return self._messages.status(mpa_id, approval, votes)
 
-    async def _readable(self, mpa_id: str) -> tuple[bytes, Approval]:
-        key = parse_uuid(mpa_id)
-        return await self._found(key)
-
     async def _owned(self, caller: Caller, request_id: str) -> tuple[bytes, Approval]:
-        """By the owner's name for it: for another owner it does not exist."""
-        named: RequestIdRecord | None = await self._store.get(request_id_key(caller.owner, request_id))
-        return await self._found(None if named is None else named.mpa_id)
+        """By the owner's request_id; MpaNotFound also for a request of another owner."""
+        record: RequestIdRecord | None = await self._store.get(request_id_key(caller.owner, request_id))
+        return await self._found(None if record is None else record.mpa_id)
 
     async def _found(self, mpa_id: bytes | None) -> tuple[bytes, Approval]:
         row = None if mpa_id is None else await self._store.get(approval_key(mpa_id))

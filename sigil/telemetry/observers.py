@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from sigil.core import webhook_delivery
 from sigil.core.approval import Approval
 from sigil.core.challenge import Challenge
 from sigil.core.push_delivery import Completion
+from sigil.core.session_observer import SessionObserver
 from sigil.telemetry import event_log
 
 if TYPE_CHECKING:
     # Not at run time: the master imports this, and only workers may import metrics (see `serving.places`).
     from sigil.telemetry.metrics import Metrics, PushMetrics, WebhookMetrics
-
-
-class SessionObserver(Protocol):
-    """What services tell; `sigil.telemetry.event_log` writes it down."""
-
-    def challenge(self, event: str, challenge_id: bytes, challenge: Challenge) -> None: ...
-
-    def approval(self, event: str, mpa_id: bytes, approval: Approval, device: bytes | None = None) -> None: ...
 
 
 class SessionTelemetry:

@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from sigil.challenges.service import Policy
+from sigil.challenges.service import ChallengePolicy
 from sigil.core.approval import APPROVAL, MOVES, State, Vote, vote_key
 from sigil.core.challenge import ledger_key
 from sigil.core.device_ledger import Limits
@@ -304,7 +304,7 @@ async def test_the_servers_own_key_is_no_member(services: Services) -> None:
 
 
 async def test_a_members_limit_refuses_the_whole_request_and_names_nobody() -> None:
-    services = Services(Policy(Limits(max_pending=1, per_minute=0)))
+    services = Services(ChallengePolicy(Limits(max_pending=1, per_minute=0)))
     await services.create_challenge(ANNA)
     with pytest.raises(TooManyPending) as refused:
         await services.create_approval(GROUPS, 2)
@@ -317,7 +317,7 @@ async def test_a_members_limit_refuses_the_whole_request_and_names_nobody() -> N
 
 
 async def test_a_vote_or_an_end_makes_room_for_the_next(services: Services) -> None:
-    services = Services(Policy(Limits(max_pending=1, per_minute=0)))
+    services = Services(ChallengePolicy(Limits(max_pending=1, per_minute=0)))
     asked = await services.create_approval(GROUPS, 2)
     await services.vote(ANNA, asked)
     await services.create_challenge(ANNA)
@@ -328,7 +328,7 @@ async def test_a_vote_or_an_end_makes_room_for_the_next(services: Services) -> N
 
 
 async def test_the_rate_of_a_member_holds_over_challenges_and_requests() -> None:
-    services = Services(Policy(Limits(max_pending=100, per_minute=2)))
+    services = Services(ChallengePolicy(Limits(max_pending=100, per_minute=2)))
     await services.create_challenge(ANNA)
     await services.create_approval([[ANNA]], 1)
     with pytest.raises(RateLimited):
@@ -395,7 +395,7 @@ def usable(crowd: list[list[Device]]) -> list[Device]:
 
 
 async def test_a_thousand_members_are_asked_in_batches_and_released_in_batches() -> None:
-    services = PushServices(Policy(Limits(max_pending=1, per_minute=0)), size=16 << 20)
+    services = PushServices(ChallengePolicy(Limits(max_pending=1, per_minute=0)), size=16 << 20)
     groups = crowd(20, 50)
     asked = await services.create_approval(groups, 20)
     assert asked.challenges_sent == 1000
@@ -424,7 +424,7 @@ async def test_a_thousand_members_are_asked_in_batches_and_released_in_batches()
 
 @pytest.mark.parametrize("place", [0, MEMBERS_AT_ONCE, 2 * MEMBERS_AT_ONCE + 7])
 async def test_when_one_of_many_may_not_be_asked_all_are_as_before(place: int) -> None:
-    services = Services(Policy(Limits(max_pending=1, per_minute=1)), size=16 << 20)
+    services = Services(ChallengePolicy(Limits(max_pending=1, per_minute=1)), size=16 << 20)
     groups = crowd(4, 40)
     members = usable(groups)
     await services.create_challenge(members[place])
@@ -438,7 +438,7 @@ async def test_when_one_of_many_may_not_be_asked_all_are_as_before(place: int) -
 
 
 async def test_a_store_that_becomes_full_meanwhile_makes_no_request_of_many_and_leaves_no_trace() -> None:
-    services = Services(Policy(Limits(max_pending=1, per_minute=0)), size=1 << 20)
+    services = Services(ChallengePolicy(Limits(max_pending=1, per_minute=0)), size=1 << 20)
     old = Vote(bytes(8_650), 1, 2)
     for number in range(102):
         key = vote_key(b"an earlier one", number)
@@ -452,7 +452,7 @@ async def test_a_store_that_becomes_full_meanwhile_makes_no_request_of_many_and_
 
 
 async def test_there_is_a_request_only_with_room_for_the_votes_of_all_that_may_come() -> None:
-    services = Services(Policy(Limits(max_pending=20, per_minute=0)), size=32_000)
+    services = Services(ChallengePolicy(Limits(max_pending=20, per_minute=0)), size=32_000)
     groups = crowd(2, 20)
     asked = await services.create_approval(groups, 2)
     assert 2 * services.store.usage().used < services.store.usage().size
@@ -466,7 +466,7 @@ async def test_there_is_a_request_only_with_room_for_the_votes_of_all_that_may_c
 
 
 async def test_many_that_ask_many_at_once_do_not_all_take_the_same_room() -> None:
-    services = Services(Policy(Limits(max_pending=20, per_minute=0)), size=160_000)
+    services = Services(ChallengePolicy(Limits(max_pending=20, per_minute=0)), size=160_000)
     groups = crowd(2, 40)
     outcomes = await asyncio.gather(*(services.create_approval(groups, 1) for _ in range(8)), return_exceptions=True)
     refused = [outcome for outcome in outcomes if isinstance(outcome, Overloaded)]
@@ -477,7 +477,7 @@ async def test_many_that_ask_many_at_once_do_not_all_take_the_same_room() -> Non
 
 
 async def test_two_workers_that_are_asked_the_same_at_once_make_one_request_of_many() -> None:
-    services = Services(Policy(Limits(max_pending=2, per_minute=0)), size=16 << 20)
+    services = Services(ChallengePolicy(Limits(max_pending=2, per_minute=0)), size=16 << 20)
     groups = crowd(4, 40)
     asked = await asyncio.gather(*(services.create_approval(groups, 1, name="n") for _ in range(2)))
     assert len({one.mpa_id for one in asked}) == 1

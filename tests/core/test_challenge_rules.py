@@ -8,7 +8,7 @@ import os
 
 import pytest
 
-from sigil.challenges.service import Policy
+from sigil.challenges.service import ChallengePolicy
 from sigil.core.challenge import MOVES, State, ledger_key
 from sigil.core.device_ledger import Ledger, Limits, Tally
 from sigil.core.session_store import Decision
@@ -150,7 +150,7 @@ async def test_two_wrong_codes_leave_the_right_one_good(services: Services) -> N
 
 
 async def test_the_setting_beats_a_request_without_number_matching() -> None:
-    services = Services(Policy(number_matching=True))
+    services = Services(ChallengePolicy(number_matching=True))
     assert (await services.create_challenge(DEVICE)).match_code is not None
 
 
@@ -186,7 +186,7 @@ async def test_ten_creations_a_minute_and_no_more(services: Services) -> None:
 
 
 async def test_unknown_triggers_mute_an_owner_for_longer_each_time() -> None:
-    services = Services(Policy(limits=Limits(per_minute=0)))
+    services = Services(ChallengePolicy(limits=Limits(per_minute=0)))
     for muted in (60, 120, 240, 480, 900, 900):
         await services.reject(DEVICE, await services.create_challenge(DEVICE), "unknown_trigger")
         with pytest.raises(RateLimited) as refused:
@@ -197,7 +197,7 @@ async def test_unknown_triggers_mute_an_owner_for_longer_each_time() -> None:
 
 
 async def test_an_approval_forgives_past_mutes() -> None:
-    services = Services(Policy(limits=Limits(per_minute=0)))
+    services = Services(ChallengePolicy(limits=Limits(per_minute=0)))
     for _ in range(2):
         await services.reject(DEVICE, await services.create_challenge(DEVICE), "unknown_trigger")
         services.clock.now += 61
@@ -336,7 +336,7 @@ async def test_a_clock_that_is_set_back_shuts_no_device_out_and_gives_no_challen
 
 
 async def test_after_a_clock_was_set_back_the_rate_is_that_of_one_minute_at_most() -> None:
-    services = Services(Policy(limits=Limits(max_pending=100)))
+    services = Services(ChallengePolicy(limits=Limits(max_pending=100)))
     for _ in range(10):
         await services.create_challenge(DEVICE)
     services.clock.now -= 86_400

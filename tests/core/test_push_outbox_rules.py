@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import pytest
 
-from sigil.challenges.service import Policy
+from sigil.challenges.service import ChallengePolicy
 from sigil.core.challenge import Challenge, End, State
 from sigil.core.device_ledger import Limits
 from sigil.core.push_delivery import POLL_SECONDS, DeliveryResult, complete, rows_of
@@ -339,7 +339,7 @@ async def test_an_outcome_that_is_known_later_is_told_later() -> None:
 
 
 async def test_nothing_is_lost_while_the_relay_is_away_and_an_outage_is_told_of_once() -> None:
-    services = PushServices(Policy(limits=Limits(max_pending=50, per_minute=0)))
+    services = PushServices(ChallengePolicy(limits=Limits(max_pending=50, per_minute=0)))
     services.relay.unreachable = True
     first = await services.create_challenge(DEVICE)
     await services.send_due_pushes()
@@ -358,7 +358,7 @@ async def test_nothing_is_lost_while_the_relay_is_away_and_an_outage_is_told_of_
 
 
 async def test_one_push_that_the_relay_does_not_take_holds_up_no_other() -> None:
-    services = PushServices(Policy(limits=Limits(max_pending=50, per_minute=0)))
+    services = PushServices(ChallengePolicy(limits=Limits(max_pending=50, per_minute=0)))
     asked = [await services.create_challenge(DEVICE) for _ in range(11)]
     services.relay.rejected_keys = {f"{asked[4].challenge_id}:challenge"}
     await services.send_due_pushes()

@@ -27,7 +27,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def app(clock: Clock) -> Any:
-    parts = Dependencies(store=MemoryStore(kinds=KINDS, clock=clock), waiters=LongPolls(), clock=clock)
+    parts = Dependencies(store=MemoryStore(kinds=KINDS, clock=clock), long_polls=LongPolls(), clock=clock)
     return build(Snapshot(Config(), SECRETS, Session.begin(TOKEN, START)), parts, WorkerLifecycle(0, 1))
 
 
@@ -56,7 +56,7 @@ async def test_a_late_commit_is_told_why_as_long_as_the_session_lasts(app: Any, 
 
 
 async def test_a_server_that_was_not_set_up_by_the_wizard_has_nothing_of_it(clock: Clock) -> None:
-    parts = Dependencies(store=MemoryStore(kinds=KINDS, clock=clock), waiters=LongPolls(), clock=clock)
+    parts = Dependencies(store=MemoryStore(kinds=KINDS, clock=clock), long_polls=LongPolls(), clock=clock)
     async with falcon.testing.ASGIConductor(
         build(Snapshot(Config(), SECRETS), parts, WorkerLifecycle(0, 1))
     ) as conductor:

@@ -45,7 +45,7 @@ class Untold:
 
 @pytest.fixture
 def app() -> Any:
-    parts = Dependencies(store=MemoryStore(kinds=KINDS, clock=time.time), waiters=LongPolls(), journal=Untold())
+    parts = Dependencies(store=MemoryStore(kinds=KINDS, clock=time.time), long_polls=LongPolls(), observer=Untold())
     return build(Snapshot(Config(rate_limit=60, workers=1), SECRETS), parts, WorkerLifecycle(0, 1))
 
 

@@ -43,7 +43,7 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Any:
     store = MemoryStore(kinds=KINDS, clock=time.time)
     metrics = Metrics(store, version=__version__, directory=tmp_path_factory.mktemp("metrics"))
     snapshot = Snapshot(Config(), SECRETS, Session(b"", 0))
-    return build(snapshot, Dependencies(store=store, waiters=LongPolls(), metrics=metrics), WorkerLifecycle(0, 1))
+    return build(snapshot, Dependencies(store=store, long_polls=LongPolls(), metrics=metrics), WorkerLifecycle(0, 1))
 
 
 @pytest.fixture(scope="module")

@@ -41,7 +41,7 @@ class Host:
         self.webhook = webhook
         self.store = LmdbStore(directory, size=size, kinds=KINDS, clock=lambda: self.now)
         # A clock of its own, so that it looks once in 50 creations.
-        self.room = Capacity(store=self.store, events=webhook, clock=count(1, 0.005).__next__)
+        self.room = Capacity(store=self.store, events_enabled=webhook, clock=count(1, 0.005).__next__)
         self.owner = os.urandom(16)
 
     async def create(self, push: Push = Push.DELIVERED) -> tuple[bytes, Challenge]:

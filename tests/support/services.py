@@ -12,13 +12,11 @@ from typing import Any
 import msgspec
 
 from sigil.app.state import KINDS
-from sigil.approvals.creation import ApprovalCreator
-from sigil.approvals.drafts import DraftBuilder
 from sigil.approvals.fan_out_worker import FanOutWorker
 from sigil.approvals.messages import ApprovalMessages
-from sigil.approvals.service import Approvals
+from sigil.approvals.service import ApprovalPolicy, Approvals
 from sigil.challenges.messages import ChallengeMessages
-from sigil.challenges.service import Challenges, Idempotency, Policy
+from sigil.challenges.service import ChallengePolicy, Challenges, Idempotency
 from sigil.core.approval import Approval
 from sigil.core.challenge import Challenge
 from sigil.core.push_delivery import Completion
@@ -38,10 +36,12 @@ from sigil.protocol.identity import DerivedSecrets, ServerIdentity
 from sigil.protocol.relay_messages import PushResult, WantedPush
 from sigil.pushes.messages import Content, PushMessages
 from sigil.pushes.service import Pushes, RelayRejected, RelayUnavailable
-from sigil.sessions.capacity import Capacity
+from sigil.sessions.capacity import BYTES_PER_END, STORE_BYTES_PER_EVENT, Capacity
 from sigil.sessions.device_refs import DeviceResolver
 from sigil.sessions.expiry import ExpirySweeper
 from sigil.sessions.long_polls import LongPolls
+from sigil.sessions.notifier import SessionNotifier
+from sigil.sessions.runtime import SessionRuntime
 from sigil.store.memory import MemoryStore
 
 SECRETS = DerivedSecrets(*(bytes([n]) * 32 for n in (1, 2, 3, 4)))
@@ -66,10 +66,12 @@ class Clock:
 class Services:
     """The services, their parts, and the events that they reported."""
 
-    policy: Policy = field(default_factory=Policy)
+    policy: ChallengePolicy = field(default_factory=ChallengePolicy)
     exclude_requester: bool = False
     size: int = 1 << 20
     randomness: Callable[[int], bytes] = os.urandom
+    bytes_per_end: int = BYTES_PER_END
+    bytes_per_event: int = STORE_BYTES_PER_EVENT
 
     def __post_init__(self) -> None:
         self.clock = Clock()
@@ -78,63 +80,36 @@ class Services:
         self.long_polls = LongPolls()
         self.backlog = self._make_push_backlog()
         self.event_backlog = self._make_event_backlog()
-        self.capacity = Capacity(store=self.store, events=self.event_backlog.enabled, clock=self.clock)
-        self.fan_outs = FanOutWorker(store=self.store, outgoing=self.backlog, clock=self.clock)
-        self.challenges = Challenges(
-            messages=CHALLENGE_MESSAGES,
-            devices=DEVICES,
+        self.capacity = Capacity(
             store=self.store,
-            waiters=self.long_polls,
-            policy=self.policy,
-            journal=self.challenge,
+            events_enabled=self.event_backlog.enabled,
+            clock=self.clock,
+            bytes_per_end=self.bytes_per_end,
+            bytes_per_event=self.bytes_per_event,
+        )
+        self.fan_outs = FanOutWorker(store=self.store, push_backlog=self.backlog, clock=self.clock)
+        notifier = SessionNotifier(
+            observer=self, push_backlog=self.backlog, event_backlog=self.event_backlog, fan_outs=self.fan_outs
+        )
+        runtime = SessionRuntime(
+            store=self.store,
+            devices=DEVICES,
+            capacity=self.capacity,
+            long_polls=self.long_polls,
+            notifier=notifier,
             clock=self.clock,
             randomness=self.randomness,
-            outgoing=self.backlog,
-            events=self.event_backlog,
-            room=self.capacity,
         )
+        self.challenges = Challenges(runtime, messages=CHALLENGE_MESSAGES, policy=self.policy)
         self.approvals = Approvals(
-            drafts=DraftBuilder(
-                devices=DEVICES,
-                clock=self.clock,
-                randomness=os.urandom,
-                outgoing=self.backlog,
-                exclude_requester=self.exclude_requester,
-                respond_to=self.policy.respond_to,
-            ),
-            register=ApprovalCreator(
-                store=self.store,
-                limits=self.policy.limits,
-                clock=self.clock,
-                randomness=os.urandom,
-                room=self.capacity,
-            ),
+            runtime,
             messages=APPROVAL_MESSAGES,
-            devices=DEVICES,
-            store=self.store,
-            waiters=self.long_polls,
-            journal=self.approval,
-            clock=self.clock,
-            outgoing=self.backlog,
-            fan_outs=self.fan_outs,
-            events=self.event_backlog,
+            policy=ApprovalPolicy(self.policy.limits, self.exclude_requester, self.policy.respond_to),
         )
         self.inbox = Inbox(
-            server_id=IDENTITY.server_id,
-            challenges=CHALLENGE_MESSAGES,
-            approvals=APPROVAL_MESSAGES,
-            devices=DEVICES,
-            store=self.store,
-            clock=self.clock,
+            runtime, server_id=IDENTITY.server_id, challenges=CHALLENGE_MESSAGES, approvals=APPROVAL_MESSAGES
         )
-        self.sweeper = ExpirySweeper(
-            store=self.store,
-            outgoing=self.backlog,
-            fan_outs=self.fan_outs,
-            events=self.event_backlog,
-            journal=self,
-            clock=self.clock,
-        )
+        self.sweeper = ExpirySweeper(store=self.store, notifier=notifier, clock=self.clock)
 
     def _make_push_backlog(self) -> PushBacklog:
         return PushDisabled()

@@ -280,10 +280,8 @@ class TestOutages:
 
 
 class TestRoom:
-    async def test_with_the_quota_used_up_creation_is_refused_and_answering_goes_on(
-        self, desk: WebhookDesk, monkeypatch: Any
-    ) -> None:
-        monkeypatch.setattr("sigil.sessions.capacity.STORE_BYTES_PER_EVENT", desk.store.usage().size // 5)
+    async def test_with_the_quota_used_up_creation_is_refused_and_answering_goes_on(self) -> None:
+        desk = WebhookDesk(size=1 << 20, bytes_per_event=(1 << 20) // 5)
         desk.receiver.says = AttemptResult(503)
         waiting = Device.generate()
         created = await desk.create_challenge(waiting)
@@ -300,10 +298,8 @@ class TestRoom:
         desk.clock.now += 1
         assert await desk.create_challenge(Device.generate())
 
-    async def test_what_pends_has_its_room_kept_since_it_will_be_an_event(
-        self, desk: WebhookDesk, monkeypatch: Any
-    ) -> None:
-        monkeypatch.setattr("sigil.sessions.capacity.BYTES_PER_END", desk.store.usage().size // 5)
+    async def test_what_pends_has_its_room_kept_since_it_will_be_an_event(self) -> None:
+        desk = WebhookDesk(size=1 << 20, bytes_per_end=(1 << 20) // 5)
         for _ in range(5):
             await desk.create_challenge(Device.generate("Ed25519"))
         desk.clock.now += 1
@@ -311,8 +307,8 @@ class TestRoom:
             await desk.create_challenge(Device.generate())
         assert (desk.store.count(CHALLENGE), desk.store.count(EVENT)) == (5, 0)
 
-    async def test_a_first_answer_is_repeated_without_room(self, desk: WebhookDesk, monkeypatch: Any) -> None:
-        monkeypatch.setattr("sigil.sessions.capacity.BYTES_PER_END", desk.store.usage().size)
+    async def test_a_first_answer_is_repeated_without_room(self) -> None:
+        desk = WebhookDesk(size=1 << 20, bytes_per_end=1 << 20)
         device = Device.generate()
         created = await desk.create_challenge(device, key="order-7")
         desk.clock.now += 1

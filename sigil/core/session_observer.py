@@ -1,0 +1,17 @@
+"""The port through which the services report what happens to challenges and approval requests."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from sigil.core.approval import Approval
+from sigil.core.challenge import Challenge
+
+
+class SessionObserver(Protocol):
+    """One call per event, after its transaction; never with a secret. `event` is the name of the log event."""
+
+    def challenge(self, event: str, challenge_id: bytes, challenge: Challenge) -> None: ...
+
+    def approval(self, event: str, mpa_id: bytes, approval: Approval, device: bytes | None = None) -> None:
+        """`device`: the public key of the member that the event is about."""
