@@ -57,8 +57,8 @@ RELAY: dict[str, set[str]] = {
 ADAPTERS = ("sigil.store", "sigil.pushes.relay_client", "sigil.webhooks.sender", "sigil.first_boot.vault")
 # A fault of one of these libraries is mended in one place; the command line queries /health with httpx.
 LIBRARIES = {
-    "httpx": {"relay.transports.fcm_api", "relay.cli.commands"},
-    "aioapns": {"relay.transports.apns_protocol", "relay.transports.apns"},
+    "httpx": {"relay.transports.token_endpoint", "relay.cli.commands"},
+    "aioapns": {"relay.transports.apns"},
     "h2": {"relay.transports.http2"},
 }
 IMPURE = {

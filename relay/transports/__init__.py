@@ -1,4 +1,4 @@
-"""The port of transports: how a push leaves, and what may become of it."""
+"""The port of the transports: one attempt to deliver a push, and its outcome."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import msgspec
 
 
 class OutgoingPush(msgspec.Struct, frozen=True):
-    """A push, opened for its transport. Times are Unix seconds."""
+    """A push with its token and payload decrypted. Times are Unix seconds."""
 
     push_id: str
     fingerprint: str
@@ -20,10 +20,14 @@ class OutgoingPush(msgspec.Struct, frozen=True):
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """`delivered`: accepted by the provider; `gone`: the token is dead, where known since `since` (Unix seconds);
-    `retry`: later, at the earliest after `after` seconds; `refused`: this push will never be taken, which counts
-    against the token where it `blames_token`; `denied`: the provider does not accept us. `error` is a word for logs
-    and integrators. `unasked`: it was decided here, and says nothing about the provider."""
+    """The outcome of one attempt.
+
+    kind `delivered`: the provider accepted the push. `gone`: the token is dead, since `since` (Unix seconds) if the
+    provider reports it. `retry`: try again, after at least `after` seconds. `refused`: the provider will never accept
+    this push; with `counts_against_token`, the token may be the cause. `denied`: the provider rejects the relay's
+    credentials. `error` is a short text for logs and integrators. `local`: the transport decided without the provider,
+    so that the outcome reveals nothing about the provider.
+    """
 
     kind: Literal["delivered", "gone", "retry", "refused", "denied"]
     error: str | None = None
@@ -34,7 +38,7 @@ class Outcome(msgspec.Struct, frozen=True):
 
 
 class Load(NamedTuple):
-    """What a transport holds at this moment."""
+    """The open connections and streams of a transport."""
 
     connections: int = 0
     streams: int = 0
@@ -42,10 +46,10 @@ class Load(NamedTuple):
 
 class Transport(Protocol):
     def open(self) -> None:
-        """Begin to keep connections; in the loop that sends."""
+        """Start to connect. Called in the event loop that sends."""
 
-    async def send(self, letter: OutgoingPush) -> Outcome:
-        """One attempt, which its caller ends in time by cancelling it; raises nothing else."""
+    async def send(self, push: OutgoingPush) -> Outcome:
+        """One attempt. The caller cancels it at its time-out; it raises nothing but CancelledError."""
 
     def load(self) -> Load: ...
 

@@ -1,4 +1,4 @@
-"""Google's access tokens: one for all who send, and a new one before it is needed."""
+"""Google's access token: one for all requests of a worker, renewed before it expires."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from relay.credentials import FcmCredentials
 
 SCOPE = "https://www.googleapis.com/auth/firebase.messaging"
 REFRESHED_AT = 0.8
-"""Of a token's life."""
+"""Fraction of a token's lifetime after which it is renewed."""
 _ASSERTION_SECONDS = 600
-_PAUSE_SECONDS = 2.0
+_RETRY_SECONDS = 2.0
 
 
 class AccessToken(NamedTuple):
-    """`lives` is in seconds, from now."""
+    """`lifetime` is in seconds, from now."""
 
     text: str
-    lives: float
+    lifetime: float
 
 
-class TokenRefused(Exception):
-    """Google does not know the service account, or not its key; one word says what it said."""
+class TokenRejected(Exception):
+    """Google does not accept the service account or its key; the text is Google's error code."""
 
 
 class TokenUnavailable(Exception):
-    """No token for now; a few words say why."""
+    """No token for now; the text is the reason."""
 
 
 class AccessTokens:
-    """`fetch` exchanges an assertion for a token (TokenRefused, TokenUnavailable); `clock` gives Unix seconds."""
+    """`fetch` exchanges an assertion for a token (TokenRejected, TokenUnavailable); `clock` gives Unix seconds."""
 
     def __init__(
         self,
@@ -51,18 +51,18 @@ class AccessTokens:
         self._failed: tuple[float, Exception] | None = None
 
     async def current(self) -> str:
-        """TokenRefused, TokenUnavailable. Of all who ask at once, one asks Google."""
+        """TokenRejected, TokenUnavailable. Concurrent callers share one request to Google."""
         now = self._clock()
         if self._token and now < self._expires_at:
             if now >= self._refresh_at:
-                with suppress(TokenRefused, TokenUnavailable):
-                    self._begin(now)
+                with suppress(TokenRejected, TokenUnavailable):
+                    self._start_fetch(now)
             return self._token
-        # Who is cancelled does not cancel it for the others.
-        return await asyncio.shield(self._begin(now))
+        # A cancelled caller does not cancel the request of the others.
+        return await asyncio.shield(self._start_fetch(now))
 
-    def refused(self, token: str) -> None:
-        """Google does not take it any more, whatever it said about its life."""
+    def invalidate(self, token: str) -> None:
+        """Google rejected this token before it expired."""
         if token == self._token:
             self._token = ""
 
@@ -71,11 +71,11 @@ class AccessTokens:
             self._fetching.cancel()
             await asyncio.gather(self._fetching, return_exceptions=True)
 
-    def _begin(self, now: float) -> asyncio.Task[str]:
-        """The fetch that is under way, or a new one; shortly after one that failed, its failure."""
+    def _start_fetch(self, now: float) -> asyncio.Task[str]:
+        """The fetch in flight, or a new one. Within _RETRY_SECONDS after a failure, raises that failure."""
         if self._fetching is not None:
             return self._fetching
-        if self._failed is not None and abs(now - self._failed[0]) < _PAUSE_SECONDS:
+        if self._failed is not None and abs(now - self._failed[0]) < _RETRY_SECONDS:
             raise self._failed[1].with_traceback(None)
         self._fetching = asyncio.create_task(self._renew())
         self._fetching.add_done_callback(self._fetched)
@@ -83,15 +83,15 @@ class AccessTokens:
 
     def _fetched(self, task: asyncio.Task[str]) -> None:
         self._fetching = None
-        # Looked at here, as there may be nobody who waits for it.
+        # The exception is retrieved here: a renewal in the background has no caller that awaits it.
         if not task.cancelled() and isinstance(error := task.exception(), Exception):
             self._failed = (self._clock(), error)
 
     async def _renew(self) -> str:
-        began = self._clock()
-        text, lives = await self._fetch(self._assertion(int(began)))
+        started_at = self._clock()
+        text, lifetime = await self._fetch(self._assertion(int(started_at)))
         self._token, self._failed = text, None
-        self._refresh_at, self._expires_at = began + lives * REFRESHED_AT, began + lives
+        self._refresh_at, self._expires_at = started_at + lifetime * REFRESHED_AT, started_at + lifetime
         return text
 
     def _assertion(self, now: int) -> str:

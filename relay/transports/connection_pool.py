@@ -1,4 +1,4 @@
-"""Several warm connections to one provider: each is opened again when it ends, and pinged while it lives."""
+"""Several warm connections to one provider. Each is pinged while it is open, and replaced when it ends."""
 
 from __future__ import annotations
 
@@ -8,46 +8,48 @@ import ssl
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
-from typing import Generic, NamedTuple, TypeVar
+from typing import NamedTuple
 
 from relay.transports import Load
-from relay.transports.http2 import Http2, RequestLost
+from relay.transports.http2 import Headers, Http2Connection, RequestLost, Response
 from sigil.serving import logs
 
-C = TypeVar("C", bound=Http2)
-T = TypeVar("T")
-
-_TRIES = 4
-_SHORT_LIFE = 1.0
+_MAX_TRIES = 4
+_SHORT_LIFE_SECONDS = 1.0
 
 
-class Pace(NamedTuple):
-    """Times are seconds: to connect, between pings, for the answer to one, for that to a request before it says
-    something about the connection, and the longest rest between two tries."""
+class PoolSettings(NamedTuple):
+    """Times are seconds. `answer_timeout`: see Http2Connection. `max_backoff`: longest pause between two tries to
+    connect."""
 
-    lanes: int = 4
-    connect: float = 5.0
-    ping: float = 20.0
-    pong: float = 5.0
-    patience: float = 5.0
-    rest: float = 15.0
+    connections: int = 4
+    connect_timeout: float = 5.0
+    ping_interval: float = 20.0
+    ping_timeout: float = 5.0
+    answer_timeout: float = 5.0
+    max_backoff: float = 15.0
 
 
-class ConnectionPool(Generic[C]):
-    """`connect` opens one connection (OSError, Lost); `provider` is a name for logs."""
+class ConnectionPool:
+    """`connect` opens one connection (OSError); `provider` is its name in logs.
 
-    def __init__(self, provider: str, connect: Callable[[], Awaitable[C]], pace: Pace) -> None:
+    The pool has a fixed number of slots. A task for each slot keeps one connection open.
+    """
+
+    def __init__(
+        self, provider: str, connect: Callable[[], Awaitable[Http2Connection]], settings: PoolSettings
+    ) -> None:
         self._provider = provider
         self._connect = connect
-        self._pace = pace
-        self._connections: list[C] = []
+        self._settings = settings
+        self._connections: list[Http2Connection] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._waiting: OrderedDict[asyncio.Future[None], None] = OrderedDict()
         self._failing: set[int] = set()
-        self._told_down = False
+        self._reported_unreachable = False
 
     def open(self) -> None:
-        self._tasks = [asyncio.create_task(self._keep(lane)) for lane in range(self._pace.lanes)]
+        self._tasks = [asyncio.create_task(self._maintain(slot)) for slot in range(self._settings.connections)]
 
     async def close(self) -> None:
         for task in self._tasks:
@@ -59,70 +61,76 @@ class ConnectionPool(Generic[C]):
     def load(self) -> Load:
         return Load(len(self._connections), sum(connection.open_streams for connection in self._connections))
 
-    async def use(self, work: Callable[[C], Awaitable[T]]) -> T:
-        """`work` on the connection with the fewest open streams, again when a connection did nothing about it; Lost."""
-        for tries_left in reversed(range(_TRIES)):
-            connection = await self._free()
+    async def request(self, headers: Headers, body: bytes) -> Response:
+        """On the connection with the fewest open streams; RequestLost.
+
+        A request that the provider did not process is sent again on another connection.
+        """
+        for tries_left in reversed(range(_MAX_TRIES)):
+            connection = await self._acquire()
             try:
-                return await work(connection)
+                return await connection.request(headers, body)
             except RequestLost as lost:
                 if not lost.unprocessed or not tries_left:
                     raise
         raise AssertionError("unreachable: the last try returns or raises")
 
-    async def _free(self) -> C:
-        """A connection with room; Lost at once when the provider cannot be reached on any lane."""
+    async def _acquire(self) -> Http2Connection:
+        """A connection with capacity; RequestLost at once when no slot reaches the provider."""
         while True:
-            free = [connection for connection in self._connections if connection.room > 0]
+            free = [connection for connection in self._connections if connection.capacity > 0]
             if free:
                 return min(free, key=lambda connection: connection.open_streams)
-            if len(self._failing) == self._pace.lanes and not any(one.usable for one in self._connections):
+            if self._all_failing() and not any(connection.usable for connection in self._connections):
                 raise RequestLost("unreachable", unprocessed=True)
-            await self._room()
+            await self._wait_for_capacity()
 
-    async def _room(self) -> None:
+    async def _wait_for_capacity(self) -> None:
         waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting[waiting] = None
         try:
             await waiting
         except asyncio.CancelledError:
             if waiting.done() and not waiting.cancelled():
-                # It was this one's turn: somebody else's then.
+                # It was woken as well: the capacity goes to the next.
                 self._wake()
             else:
-                # `_wake` may have passed it over already.
+                # `_wake` may have removed it already.
                 self._waiting.pop(waiting, None)
             raise
 
     def _wake(self) -> None:
-        self._connections = [connection for connection in self._connections if not connection.ended.is_set()]
-        room = sum(connection.room for connection in self._connections)
-        if room <= 0 and len(self._failing) == self._pace.lanes:
-            room = len(self._waiting)
-        while self._waiting and room > 0:
+        self._connections = [connection for connection in self._connections if not connection.closed.is_set()]
+        capacity = sum(connection.capacity for connection in self._connections)
+        if capacity <= 0 and self._all_failing():
+            capacity = len(self._waiting)
+        while self._waiting and capacity > 0:
             waiting, _ = self._waiting.popitem(last=False)
             if not waiting.done():
                 waiting.set_result(None)
-                room -= 1
+                capacity -= 1
 
-    async def _keep(self, lane: int) -> None:
-        """One lane, for ever."""
+    def _all_failing(self) -> bool:
+        return len(self._failing) == self._settings.connections
+
+    async def _maintain(self, slot: int) -> None:
+        """Keep a connection open in this slot until the pool is closed."""
         failures = 0
         while True:
-            lived = 0.0
+            lifetime = 0.0
             try:
-                lived = await self._live(lane)
+                lifetime = await self._run_connection(slot)
             except (OSError, TimeoutError, RequestLost) as error:
-                self._down(lane, error)
-            # One that ends as soon as it began is no better than one that never did.
-            failures = 0 if lived > _SHORT_LIFE else failures + 1
-            pause = min(0.1 * 2.0 ** min(failures, 16), self._pace.rest)
-            await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
+                self._connection_failed(slot, error)
+            # A connection that ends at once counts as a failure to connect.
+            failures = 0 if lifetime > _SHORT_LIFE_SECONDS else failures + 1
+            backoff = min(0.1 * 2.0 ** min(failures, 16), self._settings.max_backoff)
+            await asyncio.sleep(backoff * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
 
-    async def _live(self, lane: int) -> float:
-        """From opening a connection until another has to take its place; how long it was good for. Raises when it never
-        came up."""
-        async with asyncio.timeout(self._pace.connect):
+    async def _run_connection(self, slot: int) -> float:
+        """Open a connection and return when the slot needs another. Returns how long it accepted requests, in seconds;
+        raises when it could not be opened."""
+        async with asyncio.timeout(self._settings.connect_timeout):
             connection = await self._connect()
             try:
                 await connection.ready()
@@ -130,36 +138,36 @@ class ConnectionPool(Generic[C]):
                 connection.abort("closed")
                 raise
         self._connections.append(connection)
-        connection.on_room, connection.patience = self._wake, self._pace.patience
-        self._up(lane)
-        began = time.monotonic()
-        await self._tend(connection)
-        return time.monotonic() - began
+        connection.on_change, connection.answer_timeout = self._wake, self._settings.answer_timeout
+        self._connection_opened(slot)
+        opened_at = time.monotonic()
+        await self._ping_until_drained(connection)
+        return time.monotonic() - opened_at
 
-    async def _tend(self, connection: C) -> None:
-        """Until nothing more begins on it: another takes its lane, while it waits for the answers it still gets."""
-        while not connection.leaving.is_set():
+    async def _ping_until_drained(self, connection: Http2Connection) -> None:
+        """A draining connection leaves its slot at once, and still receives the responses to its open requests."""
+        while not connection.draining.is_set():
             try:
-                async with asyncio.timeout(self._pace.ping):
-                    await connection.leaving.wait()
+                async with asyncio.timeout(self._settings.ping_interval):
+                    await connection.draining.wait()
             except TimeoutError:
                 try:
-                    await connection.ping(self._pace.pong)
+                    await connection.ping(self._settings.ping_timeout)
                 except RequestLost:
                     connection.abort("silent")
 
-    def _up(self, lane: int) -> None:
-        self._failing.discard(lane)
-        if self._told_down:
-            self._told_down = False
+    def _connection_opened(self, slot: int) -> None:
+        self._failing.discard(slot)
+        if self._reported_unreachable:
+            self._reported_unreachable = False
             logs.info("provider_reachable", provider=self._provider)
         self._wake()
 
-    def _down(self, lane: int, error: Exception) -> None:
-        self._failing.add(lane)
-        if len(self._failing) == self._pace.lanes and not self._told_down:
-            self._told_down = True
-            # The type, since the text of an exception may quote anything; a certificate's fault is worth a word.
+    def _connection_failed(self, slot: int, error: Exception) -> None:
+        self._failing.add(slot)
+        if self._all_failing() and not self._reported_unreachable:
+            self._reported_unreachable = True
+            # The type: the text of an exception may quote anything. A certificate error also needs its cause.
             reason = error.verify_message if isinstance(error, ssl.SSLCertVerificationError) else type(error).__name__
             logs.error("provider_unreachable", provider=self._provider, reason=reason)
         self._wake()

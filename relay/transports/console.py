@@ -8,17 +8,17 @@ from relay.transports import Load, Outcome, OutgoingPush
 from sigil.serving import logs
 
 
-class _Shown(msgspec.Struct):
+class _Logged(msgspec.Struct):
     type: str = ""
     challenge_id: str = ""
     mpa_id: str = ""
 
 
-_decode = msgspec.json.Decoder(_Shown).decode
+_decode = msgspec.json.Decoder(_Logged).decode
 
 
 class ConsoleTransport:
-    """Says what would have been sent; the payload itself, which only the person should read, stays out."""
+    """Logs each push without its payload, which is for the device's owner only."""
 
     def open(self) -> None:
         return None
@@ -26,14 +26,14 @@ class ConsoleTransport:
     def load(self) -> Load:
         return Load()
 
-    async def send(self, letter: OutgoingPush) -> Outcome:
-        shown = _decode(letter.payload)
+    async def send(self, push: OutgoingPush) -> Outcome:
+        logged = _decode(push.payload)
         logs.info(
             "push_console",
-            push_id=letter.push_id,
-            fingerprint=logs.short(letter.fingerprint),
-            type=shown.type,
-            id=shown.challenge_id or shown.mpa_id,
+            push_id=push.push_id,
+            fingerprint=logs.short(push.fingerprint),
+            type=logged.type,
+            id=logged.challenge_id or logged.mpa_id,
         )
         return Outcome("delivered")
 

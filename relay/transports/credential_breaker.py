@@ -1,4 +1,4 @@
-"""Whether a provider takes our credentials: told once when it does not, and then tried slowly."""
+"""A circuit breaker for the relay's credentials: while a provider rejects them, one push a minute is tried."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ from sigil.serving import logs
 
 PROBE_SECONDS = 60.0
 WAIT_SECONDS = 20.0
-"""Pushes come back sooner than the next probe: it may have been mended meanwhile, and they do not live long."""
+"""The delay of waiting pushes. It is shorter than a probe interval: pushes expire soon, and another push may have found
+the credentials accepted again."""
 
 
 class CredentialBreaker:
-    """A transport that asks another one while we are in good standing, and one push a minute while we are not.
+    """A transport that forwards all pushes to another while its credentials are accepted, and otherwise only probes.
 
-    `clock` gives seconds; `on_denied` is told True when the provider refuses us, and False when it does not any more.
+    `clock` gives seconds. `on_denied` gets True when the provider starts to reject the credentials, and False when it
+    accepts them again.
     """
 
     def __init__(
@@ -42,18 +44,18 @@ class CredentialBreaker:
     def load(self) -> Load:
         return self._transport.load()
 
-    async def send(self, letter: OutgoingPush) -> Outcome:
+    async def send(self, push: OutgoingPush) -> Outcome:
         due = self._probe_at
         if due is not None:
             left = due - self._clock()
             if 0 < left <= PROBE_SECONDS:
                 return Outcome("retry", "credentials_refused", after=min(left, WAIT_SECONDS))
-            # This one is the probe.
+            # This push is the probe.
             self._probe_at = self._clock() + PROBE_SECONDS
-        outcome = await self._transport.send(letter)
+        outcome = await self._transport.send(push)
         if outcome.local:
             if due is not None and self._probe_at is not None:
-                # The next one is the probe, then.
+                # The provider was not contacted: the next push is the probe.
                 self._probe_at = due
         elif outcome.kind == "denied":
             return self._denied(outcome)
@@ -70,7 +72,7 @@ class CredentialBreaker:
                 "provider_credentials_refused",
                 provider=self._provider,
                 reason=outcome.error,
-                message="renew the key and send SIGHUP; until then one push a minute is tried",
+                message="renew the key and send SIGHUP; until then the relay tries one push a minute",
             )
         self._probe_at = self._clock() + PROBE_SECONDS
         return Outcome("retry", "credentials_refused", after=WAIT_SECONDS)

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 
 from relay.credentials import FcmCredentials
 from relay.transports import Outcome, OutgoingPush
-from relay.transports.access_tokens import AccessTokens, TokenRefused, TokenUnavailable
-from relay.transports.connection_pool import Pace
-from relay.transports.fcm_api import FcmApi
-from relay.transports.http2 import Answer, RequestLost
+from relay.transports.access_tokens import AccessTokens, TokenRejected, TokenUnavailable
+from relay.transports.connection_pool import ConnectionPool, PoolSettings
+from relay.transports.http2 import Endpoint, RequestLost, Response
 from relay.transports.notification_text import BODY, TITLE, is_clear
-from relay.transports.provider_errors import seconds_of, word
+from relay.transports.provider_errors import error_code, retry_after_seconds
+from relay.transports.token_endpoint import TokenEndpoint
 
-_BUSY_SECONDS = 20.0
+_THROTTLED_SECONDS = 20.0
 _ERROR_TYPE = "type.googleapis.com/google.firebase.fcm.v1.FcmError"
 _encode = msgspec.json.Encoder().encode
 
@@ -24,53 +25,77 @@ _encode = msgspec.json.Encoder().encode
 class FcmTransport:
     """`clock` gives Unix seconds."""
 
-    def __init__(self, credentials: FcmCredentials, clock: Callable[[], float], pace: Pace = Pace()) -> None:  # noqa: B008 - frozen
+    def __init__(
+        self,
+        credentials: FcmCredentials,
+        clock: Callable[[], float],
+        settings: PoolSettings = PoolSettings(),  # noqa: B008 - frozen
+    ) -> None:
+        endpoint = Endpoint.parse(credentials.url)
         self._clock = clock
-        self._api = FcmApi(credentials, pace)
-        self._tokens = AccessTokens(credentials, self._api.token, clock)
-        self.open, self.load = self._api.lanes.open, self._api.lanes.load
+        self._token_endpoint = TokenEndpoint(credentials.token_url)
+        self._tokens = AccessTokens(credentials, self._token_endpoint.fetch, clock)
+        self._pool = ConnectionPool("fcm", endpoint.connector(), settings)
+        self.open, self.load = self._pool.open, self._pool.load
+        path = f"{urlsplit(credentials.url).path}/v1/projects/{credentials.project_id}/messages:send"
+        self._common_headers = [
+            (b":method", b"POST"),
+            (b":scheme", b"https"),
+            (b":authority", endpoint.authority),
+            (b":path", path.encode()),
+            (b"content-type", b"application/json"),
+            (b"user-agent", b"sigil-relay"),
+        ]
 
     async def close(self) -> None:
         await self._tokens.close()
-        await self._api.close()
+        await self._token_endpoint.close()
+        await self._pool.close()
 
-    async def send(self, letter: OutgoingPush) -> Outcome:
-        body = _message(letter, self._clock())
+    async def send(self, push: OutgoingPush) -> Outcome:
+        body = _message(push, self._clock())
         try:
-            outcome, token = await self._try(body)
+            outcome, token = await self._attempt(body)
             if outcome.error == "UNAUTHENTICATED":
-                # The token may have been withdrawn before its time; a new one that is refused too says more.
-                self._tokens.refused(token)
-                outcome, _ = await self._try(body)
+                # Google may have revoked the token before it expired. If it rejects a new one too, the outcome stays.
+                self._tokens.invalidate(token)
+                outcome, _ = await self._attempt(body)
         except RequestLost as lost:
             return Outcome("retry", lost.reason)
         except TokenUnavailable:
             return Outcome("retry", "token_unavailable")
-        except TokenRefused as refused:
-            return Outcome("denied", str(refused))
+        except TokenRejected as rejected:
+            return Outcome("denied", str(rejected))
         return outcome
 
-    async def _try(self, body: bytes) -> tuple[Outcome, str]:
+    async def _attempt(self, body: bytes) -> tuple[Outcome, str]:
+        """The outcome, and the access token that was sent."""
         token = await self._tokens.current()
-        return _outcome(await self._api.send(token, body)), token
+        headers = [
+            *self._common_headers,
+            (b"authorization", b"Bearer " + token.encode()),
+            (b"content-length", str(len(body)).encode()),
+        ]
+        return _outcome(await self._pool.request(headers, body)), token
 
 
-def _message(letter: OutgoingPush, now: float) -> bytes:
-    """Visible, since messages that show nothing lose their priority; a clear shows nothing and needs none."""
-    clears = is_clear(letter.payload)
+def _message(push: OutgoingPush, now: float) -> bytes:
+    """A message has a visible notification: messages that show nothing lose their high priority. A clear shows nothing,
+    and needs none."""
+    clears = is_clear(push.payload)
     android: dict[str, Any] = {
-        "priority": "NORMAL" if clears or letter.priority == "normal" else "HIGH",
-        "ttl": f"{max(0, letter.expires_at - int(now))}s",
+        "priority": "NORMAL" if clears or push.priority == "normal" else "HIGH",
+        "ttl": f"{max(0, push.expires_at - int(now))}s",
     }
-    message = {"token": letter.token, "data": {"sigil": letter.payload.decode()}, "android": android}
-    if letter.collapse_id is not None:
-        android["collapse_key"] = letter.collapse_id
+    message = {"token": push.token, "data": {"sigil": push.payload.decode()}, "android": android}
+    if push.collapse_id is not None:
+        android["collapse_key"] = push.collapse_id
     if not clears:
         message["notification"] = {"title": TITLE, "body": BODY}
         android["notification"] = {"default_sound": True}
-        if letter.collapse_id is not None:
-            # A repeat takes the place of what is shown.
-            android["notification"]["tag"] = letter.collapse_id
+        if push.collapse_id is not None:
+            # A repeated push replaces the notification that is shown.
+            android["notification"]["tag"] = push.collapse_id
     return _encode({"message": message})
 
 
@@ -84,15 +109,15 @@ class _Error(msgspec.Struct):
     details: list[_Detail] = []
 
 
-class _Answer(msgspec.Struct):
+class _ErrorBody(msgspec.Struct):
     error: _Error = msgspec.field(default_factory=_Error)
 
 
-_decode = msgspec.json.Decoder(_Answer).decode
+_decode = msgspec.json.Decoder(_ErrorBody).decode
 
 
-def _said(body: bytes) -> str:
-    """FCM's own code where there is one, else the status that all of Google's interfaces give."""
+def _reported_code(body: bytes) -> str:
+    """FCM's own error code if there is one, else the status that all Google APIs report."""
     try:
         error = _decode(body).error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -100,17 +125,17 @@ def _said(body: bytes) -> str:
     return next((detail.code for detail in error.details if detail.type == _ERROR_TYPE and detail.code), error.status)
 
 
-def _outcome(answer: Answer) -> Outcome:
-    status = answer.status
+def _outcome(response: Response) -> Outcome:
+    status = response.status
     if status == 200:
         return Outcome("delivered")
-    said = word(_said(answer.body), str(status))
-    if said == "UNREGISTERED":
-        return Outcome("gone", said)
+    code = error_code(_reported_code(response.body), str(status))
+    if code == "UNREGISTERED":
+        return Outcome("gone", code)
     if status == 429 or status >= 500:
-        default = _BUSY_SECONDS if status == 429 else 0
-        return Outcome("retry", said, after=seconds_of(answer.headers.get(b"retry-after"), default))
-    # Not these two: a device that registered another project's token could stop everybody's pushes.
-    if status in {401, 403} and said not in {"SENDER_ID_MISMATCH", "THIRD_PARTY_AUTH_ERROR"}:
-        return Outcome("denied", said)
-    return Outcome("refused", said, counts_against_token=said in {"INVALID_ARGUMENT", "SENDER_ID_MISMATCH"})
+        default = _THROTTLED_SECONDS if status == 429 else 0
+        return Outcome("retry", code, after=retry_after_seconds(response.headers.get(b"retry-after"), default))
+    # These two codes concern one token: a device that registers another project's token must not stop all pushes.
+    if status in {401, 403} and code not in {"SENDER_ID_MISMATCH", "THIRD_PARTY_AUTH_ERROR"}:
+        return Outcome("denied", code)
+    return Outcome("refused", code, counts_against_token=code in {"INVALID_ARGUMENT", "SENDER_ID_MISMATCH"})

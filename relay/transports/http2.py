@@ -1,16 +1,23 @@
-"""One HTTP/2 connection to a push provider: many requests at once, each of which ends (docs/decisions/0011).
+"""An HTTP/2 connection to APNs or FCM over h2. Each request ends, and ends no other request.
 
-h2 keeps the protocol. What is here is what clients get wrong when a provider does not answer as it should: a request
-ends with its stream, whether that is answered, reset, refused, left behind by a GOAWAY, cancelled by its caller or lost
-with the connection; and nothing that the provider sends ends a request that it does not concern.
+It replaces the connections of two libraries. docs/decisions/0011 lists their faults, and
+tests/relay/transports/test_faults.py has a test for each fault.
+
+* aioapns: its protocol classes and connection pools. `apns.py` still uses its types of notifications and results.
+* httpx: its HTTP/2, for FCM messages. `token_endpoint.py` still requests Google's access tokens with httpx.
+
+h2 implements the protocol. This module maps its events to requests. A request ends when its stream is answered, reset
+or refused, when a GOAWAY excludes the stream, when the caller cancels, or when the connection is lost.
 """
 
 from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable, Sequence
-from typing import Any, cast
+import ssl
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, NamedTuple, cast
+from urllib.parse import urlsplit
 
 import h2.events
 import msgspec
@@ -20,16 +27,17 @@ from h2.errors import ErrorCodes
 from h2.exceptions import NoAvailableStreamIDError, NoSuchStreamError, ProtocolError
 from h2.settings import SettingCodes, Settings
 
-MAX_ANSWER = 16 * 1024
-"""Bytes of one answer; those of providers have a few hundred."""
+MAX_RESPONSE_BYTES = 16 * 1024
+"""Limit of one response body. Providers send a few hundred bytes."""
 MAX_STREAMS = 1000
-"""Of a connection, whatever its peer allows."""
-SILENT_STREAMS = 3
-"""So many requests that were given up, and none answered in between: the peer acknowledges pings and does not work."""
+"""Limit of one connection, even if its peer allows more."""
+MAX_UNANSWERED = 3
+"""After so many cancelled requests without a response in between, the connection is drained: a peer that acknowledges
+pings may still have stopped working."""
 
 Headers = Sequence[tuple[bytes, bytes]]
 
-# What we send is made by us: only what comes in is checked.
+# Outbound headers are built in this package: only inbound ones need validation.
 _CONFIG = H2Configuration(
     client_side=True,
     header_encoding=None,
@@ -40,7 +48,7 @@ _CONFIG = H2Configuration(
 
 
 class RequestLost(Exception):
-    """No answer came. `unprocessed`: the peer did nothing about the request, so that asking again is no repeat."""
+    """No response arrived. `unprocessed`: the peer did not process the request, which can be sent again at once."""
 
     def __init__(self, reason: str, *, unprocessed: bool = False) -> None:
         self.reason = reason
@@ -48,7 +56,7 @@ class RequestLost(Exception):
         super().__init__(reason)
 
 
-class Answer(msgspec.Struct, frozen=True):
+class Response(msgspec.Struct, frozen=True):
     """`headers` by their lower-case names."""
 
     status: int
@@ -57,7 +65,7 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 class _OpenAfterGoaway(H2ConnectionStateMachine):
-    """To h2 a GOAWAY is the end; to its sender the answers to earlier streams are still to come (RFC 9113, 6.8)."""
+    """h2 treats a GOAWAY as the end of the connection. Its sender still answers earlier streams (RFC 9113, 6.8)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -68,34 +76,37 @@ class _OpenAfterGoaway(H2ConnectionStateMachine):
 
 
 class _Stream:
-    __slots__ = ("answer", "body", "headers", "status", "unsent")
+    __slots__ = ("body", "headers", "response", "status", "unsent")
 
     def __init__(self, unsent: bytes) -> None:
-        self.answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self.response: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
         self.unsent = unsent
         self.status = 0
         self.headers: dict[bytes, bytes] = {}
         self.body = bytearray()
 
 
-class Http2(asyncio.Protocol):
-    """`leaving`: nothing more begins here; `ended`: nothing is left. `on_room` is called when either has changed, or a
-    request may have become possible. Who gives up sooner than after `patience` seconds says nothing about the peer."""
+class Http2Connection(asyncio.Protocol):
+    """`draining`: no new request begins here. `closed`: all requests have ended.
 
-    def __init__(self, on_room: Callable[[], None] = lambda: None, patience: float = 5.0) -> None:
-        self.on_room = on_room
-        self.patience = patience
-        self.leaving, self.ended = asyncio.Event(), asyncio.Event()
+    `on_change` is called when one of the two has changed, or when there may be capacity for a request. A request that
+    is cancelled within `answer_timeout` seconds does not count as unanswered.
+    """
+
+    def __init__(self, on_change: Callable[[], None] = lambda: None, answer_timeout: float = 5.0) -> None:
+        self.on_change = on_change
+        self.answer_timeout = answer_timeout
+        self.draining, self.closed = asyncio.Event(), asyncio.Event()
         self._ready = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._h2 = _connection()
         self._streams: dict[int, _Stream] = {}
         # Streams whose body waits for the peer's window.
         self._blocked: dict[int, None] = {}
-        # Answered before they were whole, in the piece of data that is being read.
-        self._cut_short: set[int] = set()
+        # Streams that the current piece of input answered before the whole request was sent.
+        self._answered_early: set[int] = set()
         self._pings: dict[bytes, asyncio.Future[None]] = {}
-        self._ping_names = itertools.count(1)
+        self._ping_ids = itertools.count(1)
         self._socket: asyncio.Transport | None = None
         self._flushing = False
         self._unanswered = 0
@@ -105,21 +116,21 @@ class Http2(asyncio.Protocol):
         return len(self._streams)
 
     @property
-    def room(self) -> int:
-        """How many requests may begin now."""
-        if self.leaving.is_set() or not self._ready.is_set() or self.ended.is_set():
+    def capacity(self) -> int:
+        """Number of requests that may begin now."""
+        if self.draining.is_set() or not self._ready.is_set() or self.closed.is_set():
             return 0
-        # It may allow fewer than there are.
+        # The peer may have lowered its limit below the number of open streams.
         return max(0, min(self._h2.remote_settings.max_concurrent_streams, MAX_STREAMS) - len(self._streams))
 
     @property
     def usable(self) -> bool:
-        """Whether there is room now or will be."""
-        return self._ready.is_set() and not self.leaving.is_set() and not self.ended.is_set()
+        """False when no request can begin here any more, or none can yet."""
+        return self._ready.is_set() and not self.draining.is_set() and not self.closed.is_set()
 
     async def ready(self) -> None:
-        """Until the peer said how many streams it takes; Lost. Before, one would open more than it allows."""
-        waits = [asyncio.ensure_future(event.wait()) for event in (self._ready, self.ended)]
+        """Wait for the peer's SETTINGS, which limit the number of streams; RequestLost."""
+        waits = [asyncio.ensure_future(event.wait()) for event in (self._ready, self.closed)]
         try:
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -128,59 +139,59 @@ class Http2(asyncio.Protocol):
         if not self.usable:
             raise RequestLost("ended before it began", unprocessed=True)
 
-    async def request(self, headers: Headers, body: bytes) -> Answer:
-        """The answer; Lost. Who cancels it resets the stream, and no other."""
+    async def request(self, headers: Headers, body: bytes) -> Response:
+        """RequestLost. Cancelling resets this stream only."""
         stream_id = self._begin(headers, body)
         began = self._loop.time()
         try:
-            return await self._streams[stream_id].answer
+            return await self._streams[stream_id].response
         finally:
             if self._streams.pop(stream_id, None) is not None:
-                self._unanswered += self._loop.time() - began >= self.patience
-                self._give_up(stream_id)
+                self._unanswered += self._loop.time() - began >= self.answer_timeout
+                self._cancel(stream_id)
 
     async def ping(self, seconds: float) -> None:
-        """Return when the peer acknowledges; Lost after `seconds`."""
-        name = next(self._ping_names).to_bytes(8)
-        acknowledged = self._pings[name] = self._loop.create_future()
+        """Wait for the acknowledgement; RequestLost after `seconds`."""
+        ping_id = next(self._ping_ids).to_bytes(8)
+        acknowledged = self._pings[ping_id] = self._loop.create_future()
         try:
-            if self.ended.is_set():
+            if self.closed.is_set():
                 raise RequestLost("closed")
-            self._h2.ping(name)
+            self._h2.ping(ping_id)
             self._flush()
             async with asyncio.timeout(seconds):
                 await acknowledged
         except (TimeoutError, ProtocolError) as error:
             raise RequestLost("ping") from error
         finally:
-            self._pings.pop(name, None)
+            self._pings.pop(ping_id, None)
 
-    def leave(self) -> None:
-        """Begin nothing more here, and close when all has ended."""
-        self.leaving.set()
+    def drain(self) -> None:
+        """Begin no new request, and close when the open ones have ended."""
+        self.draining.set()
         if not self._streams and self._socket is not None:
             self._socket.close()
-        self.on_room()
+        self.on_change()
 
     def abort(self, reason: str) -> None:
-        """End at once; what waits for an answer is Lost."""
+        """Close at once: open requests end with RequestLost."""
         if self._socket is not None:
             self._socket.abort()
-        self._end_all(reason)
+        self._close_all(reason)
 
-    # What the socket tells
+    # Callbacks of the asyncio transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._socket = cast(asyncio.Transport, transport)
-        agreed = transport.get_extra_info("ssl_object")
-        if agreed is not None and agreed.selected_alpn_protocol() != "h2":
+        tls = transport.get_extra_info("ssl_object")
+        if tls is not None and tls.selected_alpn_protocol() != "h2":
             self.abort("no HTTP/2")
             return
         self._h2.initiate_connection()
         self._flush()
 
     def data_received(self, data: bytes) -> None:
-        if self.ended.is_set():
+        if self.closed.is_set():
             return
         try:
             for event in self._h2.receive_data(data):
@@ -190,16 +201,16 @@ class Http2(asyncio.Protocol):
             self._flush()
             self.abort("protocol")
             return
-        self._end_cut_short()
+        self._reset_answered_early()
         self._flush()
-        if self.leaving.is_set() and not self._streams and self._socket is not None:
+        if self.draining.is_set() and not self._streams and self._socket is not None:
             self._socket.close()
-        self.on_room()
+        self.on_change()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._end_all("closed")
+        self._close_all("closed")
 
-    # What the peer tells
+    # Events of h2
 
     def _on_response(self, event: h2.events.ResponseReceived) -> None:
         if (stream := self._streams.get(event.stream_id)) is not None:
@@ -208,33 +219,35 @@ class Http2(asyncio.Protocol):
             stream.status = int(status) if status.isdigit() else 0
 
     def _on_data(self, event: h2.events.DataReceived) -> None:
-        # Also of streams that are nobody's any more: the window is everybody's.
+        # Also for streams that have ended here: all streams share the connection's window.
         self._h2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
         if (stream := self._streams.get(event.stream_id)) is None:
             return
         stream.body += event.data
-        if len(stream.body) > MAX_ANSWER:
-            self._settle(event.stream_id, RequestLost("an answer that does not end"))
+        if len(stream.body) > MAX_RESPONSE_BYTES:
+            self._resolve(event.stream_id, RequestLost("an answer that does not end"))
             self._reset(event.stream_id)
 
     def _on_end(self, event: h2.events.StreamEnded) -> None:
         if (stream := self._streams.get(event.stream_id)) is not None:
             self._unanswered = 0
             if stream.unsent:
-                self._cut_short.add(event.stream_id)
-            self._settle(event.stream_id, Answer(stream.status, stream.headers, bytes(stream.body)))
+                self._answered_early.add(event.stream_id)
+            self._resolve(event.stream_id, Response(stream.status, stream.headers, bytes(stream.body)))
 
     def _on_reset(self, event: h2.events.StreamReset) -> None:
         refused = event.error_code == ErrorCodes.REFUSED_STREAM
-        self._cut_short.discard(event.stream_id)
-        self._settle(event.stream_id, RequestLost("stream refused" if refused else "stream reset", unprocessed=refused))
+        self._answered_early.discard(event.stream_id)
+        self._resolve(
+            event.stream_id, RequestLost("stream refused" if refused else "stream reset", unprocessed=refused)
+        )
 
     def _on_goaway(self, event: h2.events.ConnectionTerminated) -> None:
-        self.leaving.set()
+        self.draining.set()
         last = event.last_stream_id or 0
-        # What h2 throws away of what was not sent yet belongs to streams above it.
+        # h2 discards unsent data, which belongs to the streams above `last`.
         for stream_id in [stream_id for stream_id in self._streams if stream_id > last]:
-            self._settle(stream_id, RequestLost("the provider goes away", unprocessed=True))
+            self._resolve(stream_id, RequestLost("the provider goes away", unprocessed=True))
 
     def _on_settings(self, _event: h2.events.RemoteSettingsChanged) -> None:
         self._ready.set()
@@ -245,20 +258,20 @@ class Http2(asyncio.Protocol):
         self._send_blocked(blocked if event.stream_id else list(self._blocked))
 
     def _on_pong(self, event: h2.events.PingAckReceived) -> None:
-        waiting = self._pings.get(event.ping_data)
-        if waiting is not None and not waiting.done():
-            waiting.set_result(None)
+        acknowledged = self._pings.get(event.ping_data)
+        if acknowledged is not None and not acknowledged.done():
+            acknowledged.set_result(None)
 
-    # What is done about it
+    # Streams
 
     def _begin(self, headers: Headers, body: bytes) -> int:
-        if self.room <= 0:
-            raise RequestLost("no room", unprocessed=True)
+        if self.capacity <= 0:
+            raise RequestLost("no free stream", unprocessed=True)
         try:
             stream_id = self._h2.get_next_available_stream_id()
             self._h2.send_headers(stream_id, cast(Any, headers), end_stream=not body)
         except NoAvailableStreamIDError:
-            self.leave()
+            self.drain()
             raise RequestLost("stream ids are used up", unprocessed=True) from None
         except ProtocolError:
             self.abort("protocol")
@@ -266,7 +279,7 @@ class Http2(asyncio.Protocol):
         self._streams[stream_id] = _Stream(body)
         self._blocked[stream_id] = None
         self._send_blocked([stream_id])
-        # All that begin in this turn of the loop leave as one piece.
+        # Requests that begin in the same iteration of the event loop are written together.
         if not self._flushing:
             self._flushing = True
             self._loop.call_soon(self._flush)
@@ -276,15 +289,15 @@ class Http2(asyncio.Protocol):
         for stream_id in stream_ids:
             stream = self._streams.get(stream_id)
             try:
-                waits = stream is not None and self._send_some(stream_id, stream)
+                blocked = stream is not None and self._send_some(stream_id, stream)
             except NoSuchStreamError:
-                # The peer ended it in the same piece that made room; how, another event is about to say.
-                waits = False
-            if not waits:
+                # The peer opened the window and ended the stream in one piece of input: the event of the end follows.
+                blocked = False
+            if not blocked:
                 self._blocked.pop(stream_id, None)
 
     def _send_some(self, stream_id: int, stream: _Stream) -> bool:
-        """What the peer has room for; True when some is left."""
+        """Send what the window allows; True when a part of the body is left."""
         while stream.unsent:
             window = self._h2.local_flow_control_window(stream_id)
             size = min(len(stream.unsent), window, self._h2.max_outbound_frame_size)
@@ -294,53 +307,77 @@ class Http2(asyncio.Protocol):
             stream.unsent = stream.unsent[size:]
         return False
 
-    def _settle(self, stream_id: int, result: Answer | RequestLost) -> None:
+    def _resolve(self, stream_id: int, result: Response | RequestLost) -> None:
         stream = self._streams.pop(stream_id, None)
         self._blocked.pop(stream_id, None)
-        # It may have been cancelled a moment ago.
-        if stream is None or stream.answer.done():
+        # The caller may just have cancelled it.
+        if stream is None or stream.response.done():
             return
         if isinstance(result, RequestLost):
-            stream.answer.set_exception(result)
+            stream.response.set_exception(result)
         else:
-            stream.answer.set_result(result)
+            stream.response.set_result(result)
 
-    def _give_up(self, stream_id: int) -> None:
-        """Its caller does not wait any more."""
+    def _cancel(self, stream_id: int) -> None:
         self._blocked.pop(stream_id, None)
         self._reset(stream_id)
         self._flush()
-        if self._unanswered >= SILENT_STREAMS or self.leaving.is_set():
-            self.leave()
-        self.on_room()
+        if self._unanswered >= MAX_UNANSWERED or self.draining.is_set():
+            self.drain()
+        self.on_change()
 
-    def _end_cut_short(self) -> None:
-        """The rest of their bodies is wanted by nobody, and until one of both sides says so a stream counts."""
-        while self._cut_short:
-            self._reset(self._cut_short.pop())
+    def _reset_answered_early(self) -> None:
+        """The peer does not need the rest of these bodies, but a stream counts against its limit until it is reset."""
+        while self._answered_early:
+            self._reset(self._answered_early.pop())
 
     def _reset(self, stream_id: int) -> None:
         try:
             self._h2.reset_stream(stream_id, ErrorCodes.CANCEL)
         except ProtocolError:
-            # It ended in the same moment.
+            # The stream has already ended.
             return
 
-    def _end_all(self, reason: str) -> None:
-        self.leaving.set()
-        self.ended.set()
+    def _close_all(self, reason: str) -> None:
+        self.draining.set()
+        self.closed.set()
         for stream_id in list(self._streams):
-            self._settle(stream_id, RequestLost(reason))
-        for waiting in self._pings.values():
-            if not waiting.done():
-                waiting.set_exception(RequestLost(reason))
-        self.on_room()
+            self._resolve(stream_id, RequestLost(reason))
+        for acknowledged in self._pings.values():
+            if not acknowledged.done():
+                acknowledged.set_exception(RequestLost(reason))
+        self.on_change()
 
     def _flush(self) -> None:
         self._flushing = False
         data = self._h2.data_to_send()
         if data and self._socket is not None and not self._socket.is_closing():
             self._socket.write(data)
+
+
+class Endpoint(NamedTuple):
+    """The origin of a provider, from an https URL. `authority` is the value of the :authority header."""
+
+    host: str
+    port: int
+    authority: bytes
+
+    @classmethod
+    def parse(cls, url: str) -> Endpoint:
+        parts = urlsplit(url)
+        return cls(parts.hostname or "", parts.port or 443, parts.netloc.lower().removesuffix(":443").encode("idna"))
+
+    def connector(self) -> Callable[[], Awaitable[Http2Connection]]:
+        """Opens a new connection at each call; OSError."""
+        tls = ssl.create_default_context()
+        tls.set_alpn_protocols(["h2"])
+
+        async def connect() -> Http2Connection:
+            loop = asyncio.get_running_loop()
+            _, connection = await loop.create_connection(Http2Connection, self.host, self.port, ssl=tls)
+            return connection
+
+        return connect
 
 
 def _connection() -> H2Connection:
@@ -357,13 +394,13 @@ def _connection() -> H2Connection:
     return connection
 
 
-_HANDLERS: dict[type[h2.events.Event], Callable[[Http2, Any], None]] = {
-    h2.events.ResponseReceived: Http2._on_response,
-    h2.events.DataReceived: Http2._on_data,
-    h2.events.StreamEnded: Http2._on_end,
-    h2.events.StreamReset: Http2._on_reset,
-    h2.events.ConnectionTerminated: Http2._on_goaway,
-    h2.events.RemoteSettingsChanged: Http2._on_settings,
-    h2.events.WindowUpdated: Http2._on_window,
-    h2.events.PingAckReceived: Http2._on_pong,
+_HANDLERS: dict[type[h2.events.Event], Callable[[Http2Connection, Any], None]] = {
+    h2.events.ResponseReceived: Http2Connection._on_response,
+    h2.events.DataReceived: Http2Connection._on_data,
+    h2.events.StreamEnded: Http2Connection._on_end,
+    h2.events.StreamReset: Http2Connection._on_reset,
+    h2.events.ConnectionTerminated: Http2Connection._on_goaway,
+    h2.events.RemoteSettingsChanged: Http2Connection._on_settings,
+    h2.events.WindowUpdated: Http2Connection._on_window,
+    h2.events.PingAckReceived: Http2Connection._on_pong,
 }

@@ -1,10 +1,10 @@
-"""What a person sees of a push before the app has read it, and what is left of a payload that does not fit."""
+"""The visible text of a push, and the short form of a payload that is too large for the provider."""
 
 from __future__ import annotations
 
 import msgspec
 
-# For lock screens, and for the provider: not who asks, nor what.
+# The lock screen and the provider see this text: it names neither the requester nor the action.
 TITLE = "Approval requested"
 BODY = "Open the app to see who asks, and what for."
 
@@ -25,7 +25,7 @@ def is_clear(payload: bytes) -> bool:
 
 
 def reference(payload: bytes) -> bytes | None:
-    """Type, id and server_id alone: the device asks its server for the rest. None when there is no id."""
+    """Only the type, the id and the server_id: the device fetches the rest from its server. None without an id."""
     found = _read(payload)
     return _encode(found) if found.challenge_id or found.mpa_id else None
 
@@ -34,5 +34,5 @@ def _read(payload: bytes) -> _Reference:
     try:
         return _decode(payload)
     except msgspec.ValidationError:
-        # Members of these names that are no texts: a payload of a server of another kind.
+        # Another kind of server may use these names for members that are not strings.
         return _Reference()

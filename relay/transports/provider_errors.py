@@ -1,20 +1,20 @@
-"""What providers' answers have in common."""
+"""What the error responses of both providers have in common."""
 
 from __future__ import annotations
 
 import re
 
 MAX_RETRY_AFTER = 600.0
-_WORD = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}\Z")
+_ERROR_CODE = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}\Z")
 
 
-def word(said: str | None, status: str) -> str:
-    """What the provider said, if it is a word: it goes into logs, metrics and answers to integrators."""
-    return said if said and _WORD.match(said) else f"http_{status}"
+def error_code(reported: str | None, status: str) -> str:
+    """The provider's error code if it has the form of one: it goes into logs, metrics and responses to integrators."""
+    return reported if reported and _ERROR_CODE.match(reported) else f"http_{status}"
 
 
-def seconds_of(retry_after: bytes | None, default: float) -> float:
-    """Of a Retry-After header in seconds; a date, which push providers do not send, is not understood."""
-    if retry_after is None or not retry_after.isdigit() or len(retry_after) > 9:
+def retry_after_seconds(header: bytes | None, default: float) -> float:
+    """Retry-After in seconds. A date, which push providers do not send, gives the default."""
+    if header is None or not header.isdigit() or len(header) > 9:
         return default
-    return min(float(retry_after), MAX_RETRY_AFTER)
+    return min(float(header), MAX_RETRY_AFTER)

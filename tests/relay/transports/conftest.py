@@ -1,4 +1,4 @@
-"""Transports against the stand-ins: in this process, so that what they hold can be counted."""
+"""Transports against the stand-ins. They run in this process, so that tests can count their streams."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ import pytest
 from relay.config import load
 from relay.transports import OutgoingPush, Transport
 from relay.transports.apns import ApnsTransport
-from relay.transports.connection_pool import Pace
+from relay.transports.connection_pool import PoolSettings
 from relay.transports.fcm import FcmTransport
 from tests.support.live import DEADLINE
 from tests.support.providers import Providers, apns_token, fcm_token
 
 PAYLOAD = b'{"type":"challenge","challenge_id":"c1","server_id":"s1"}'
-QUICK = Pace(connect=20, rest=0.2)
+QUICK = PoolSettings(connect_timeout=20, max_backoff=0.2)
 NEW_TOKEN = {"apns": apns_token, "fcm": fcm_token}
 
 
@@ -33,7 +33,7 @@ def stand_ins() -> Iterator[Providers]:
 
 @pytest.fixture
 def providers(stand_ins: Providers, monkeypatch: pytest.MonkeyPatch) -> Providers:
-    """As at the start, and trusted by whoever connects in this test."""
+    """The stand-ins after a reset, and with a certificate that the clients of this test trust."""
     monkeypatch.setenv("SSL_CERT_FILE", stand_ins.env["SSL_CERT_FILE"])
     stand_ins.reset()
     return stand_ins
@@ -46,22 +46,22 @@ def provider(request: pytest.FixtureRequest) -> str:
 
 
 def transport_of(
-    provider: str, providers: Providers, pace: Pace = QUICK, **settings: str
+    provider: str, providers: Providers, settings: PoolSettings = QUICK, **env: str
 ) -> ApnsTransport | FcmTransport:
-    config = load({**providers.env, **settings, "PATH": os.environ.get("PATH", "")})
+    config = load({**providers.env, **env, "PATH": os.environ.get("PATH", "")})
     if provider == "apns":
         assert config.apns is not None
-        return ApnsTransport(config.apns, time.time, pace)
+        return ApnsTransport(config.apns, time.time, settings)
     assert config.fcm is not None
-    return FcmTransport(config.fcm, time.time, pace)
+    return FcmTransport(config.fcm, time.time, settings)
 
 
 @asynccontextmanager
 async def opened(
-    provider: str, providers: Providers, pace: Pace = QUICK, **settings: str
+    provider: str, providers: Providers, settings: PoolSettings = QUICK, **env: str
 ) -> AsyncIterator[ApnsTransport | FcmTransport]:
-    """A transport that holds no stream when it has sent everything."""
-    transport = transport_of(provider, providers, pace, **settings)
+    """A transport. After the test it must hold no stream."""
+    transport = transport_of(provider, providers, settings, **env)
     transport.open()
     try:
         yield transport
@@ -73,18 +73,18 @@ async def opened(
 
 @pytest.fixture
 async def transport(provider: str, providers: Providers) -> AsyncIterator[Transport]:
-    """With all its connections, each of which takes many streams from the start: pushes spread over all."""
+    """With all its connections, each of which allows many streams from the start: pushes spread over all of them."""
     providers.settings("apns", first_streams=1000)
     async with opened(provider, providers) as transport:
         async with asyncio.timeout(DEADLINE):
-            while transport.load().connections < QUICK.lanes:
+            while transport.load().connections < QUICK.connections:
                 await asyncio.sleep(0.01)
         yield transport
 
 
-def letter(provider: str, prefix: str = "", **changed: Any) -> OutgoingPush:
-    """A push to a new device; `prefix` begins its token, for rules."""
-    given = {
+def new_push(provider: str, prefix: str = "", **changed: Any) -> OutgoingPush:
+    """A push to a new device. Its token begins with `prefix`, so that a rule can match it."""
+    fields = {
         "push_id": secrets.token_hex(16),
         "fingerprint": "f" * 64,
         "token": NEW_TOKEN[provider](prefix),
@@ -93,4 +93,4 @@ def letter(provider: str, prefix: str = "", **changed: Any) -> OutgoingPush:
         "collapse_id": "c1",
         "priority": "high",
     }
-    return OutgoingPush(**{**given, **changed})
+    return OutgoingPush(**{**fields, **changed})

@@ -1,4 +1,4 @@
-"""Credentials that a provider refuses: one line, one probe a minute."""
+"""Rejected credentials: one log line, one probe a minute."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ import pytest
 
 from relay.transports import Load, Outcome, OutgoingPush
 from relay.transports.credential_breaker import PROBE_SECONDS, WAIT_SECONDS, CredentialBreaker
-from tests.relay.transports.conftest import letter
+from tests.relay.transports.conftest import new_push
 from tests.support.services import Clock
 
 
 class Provider:
-    """Does what it is told, and counts."""
+    """Returns `outcome` for each push, and counts the pushes."""
 
     def __init__(self) -> None:
-        self.says = Outcome("delivered")
-        self.asked = 0
+        self.outcome = Outcome("delivered")
+        self.pushes = 0
 
     def open(self) -> None: ...
 
-    async def send(self, letter: OutgoingPush) -> Outcome:
-        self.asked += 1
-        return self.says
+    async def send(self, push: OutgoingPush) -> Outcome:
+        self.pushes += 1
+        return self.outcome
 
     def load(self) -> Load:
         return Load()
@@ -42,28 +42,28 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def told() -> list[bool]:
+def reports() -> list[bool]:
     return []
 
 
 @pytest.fixture
-def standing(provider: Provider, clock: Clock, told: list[bool]) -> CredentialBreaker:
-    standing = CredentialBreaker("apns", provider, clock=clock, on_denied=told.append)
-    standing.open()
-    return standing
+def breaker(provider: Provider, clock: Clock, reports: list[bool]) -> CredentialBreaker:
+    breaker = CredentialBreaker("apns", provider, clock=clock, on_denied=reports.append)
+    breaker.open()
+    return breaker
 
 
 DENIED = Outcome("denied", "InvalidProviderToken")
 
 
-async def test_a_denial_is_told_once_and_the_pushes_wait(
-    standing: CredentialBreaker, provider: Provider, told: list[bool], capfd: pytest.CaptureFixture[str]
+async def test_a_denial_is_reported_once_and_the_pushes_wait(
+    breaker: CredentialBreaker, provider: Provider, reports: list[bool], capfd: pytest.CaptureFixture[str]
 ) -> None:
-    provider.says = DENIED
-    outcomes = [await standing.send(letter("apns")) for _ in range(50)]
+    provider.outcome = DENIED
+    outcomes = [await breaker.send(new_push("apns")) for _ in range(50)]
     assert set(outcomes) == {Outcome("retry", "credentials_refused", after=WAIT_SECONDS)}
-    assert provider.asked == 1
-    assert told == [False, True]
+    assert provider.pushes == 1
+    assert reports == [False, True]
     (line,) = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
     assert (line["level"], line["event"], line["reason"]) == (
         "error",
@@ -72,57 +72,57 @@ async def test_a_denial_is_told_once_and_the_pushes_wait(
     )
 
 
-async def test_one_push_a_minute_asks_again(standing: CredentialBreaker, provider: Provider, clock: Clock) -> None:
-    provider.says = DENIED
-    await standing.send(letter("apns"))
+async def test_one_push_a_minute_is_a_probe(breaker: CredentialBreaker, provider: Provider, clock: Clock) -> None:
+    provider.outcome = DENIED
+    await breaker.send(new_push("apns"))
     clock.now += PROBE_SECONDS - 10
-    assert (await standing.send(letter("apns"))).after == pytest.approx(10)
+    assert (await breaker.send(new_push("apns"))).after == pytest.approx(10)
     clock.now += 10
     for _ in range(20):
-        await standing.send(letter("apns"))
-    assert provider.asked == 2
+        await breaker.send(new_push("apns"))
+    assert provider.pushes == 2
 
 
-async def test_a_probe_that_is_answered_opens_the_door_again(
-    standing: CredentialBreaker, provider: Provider, clock: Clock, told: list[bool], capfd: pytest.CaptureFixture[str]
+async def test_a_successful_probe_closes_the_circuit_breaker(
+    breaker: CredentialBreaker, provider: Provider, clock: Clock, reports: list[bool], capfd: pytest.CaptureFixture[str]
 ) -> None:
-    provider.says = DENIED
-    await standing.send(letter("apns"))
+    provider.outcome = DENIED
+    await breaker.send(new_push("apns"))
     clock.now += PROBE_SECONDS
-    provider.says = Outcome("gone", "Unregistered")
-    assert await standing.send(letter("apns")) == Outcome("gone", "Unregistered")
-    provider.says = Outcome("delivered")
-    assert [await standing.send(letter("apns")) for _ in range(3)] == [Outcome("delivered")] * 3
-    assert told == [False, True, False]
+    provider.outcome = Outcome("gone", "Unregistered")
+    assert await breaker.send(new_push("apns")) == Outcome("gone", "Unregistered")
+    provider.outcome = Outcome("delivered")
+    assert [await breaker.send(new_push("apns")) for _ in range(3)] == [Outcome("delivered")] * 3
+    assert reports == [False, True, False]
     assert "provider_credentials_accepted" in capfd.readouterr().out
 
 
-async def test_a_provider_that_is_away_has_not_forgiven(
-    standing: CredentialBreaker, provider: Provider, clock: Clock, told: list[bool]
+async def test_an_unreachable_provider_leaves_the_circuit_breaker_open(
+    breaker: CredentialBreaker, provider: Provider, clock: Clock, reports: list[bool]
 ) -> None:
-    provider.says = DENIED
-    await standing.send(letter("apns"))
+    provider.outcome = DENIED
+    await breaker.send(new_push("apns"))
     clock.now += PROBE_SECONDS
-    provider.says = Outcome("retry", "unreachable")
-    await standing.send(letter("apns"))
-    assert (await standing.send(letter("apns"))).error == "credentials_refused"
-    assert told == [False, True]
+    provider.outcome = Outcome("retry", "unreachable")
+    await breaker.send(new_push("apns"))
+    assert (await breaker.send(new_push("apns"))).error == "credentials_refused"
+    assert reports == [False, True]
 
 
-async def test_what_is_decided_without_asking_says_nothing_and_is_no_probe(
-    standing: CredentialBreaker, provider: Provider, clock: Clock, told: list[bool], capfd: pytest.CaptureFixture[str]
+async def test_a_local_outcome_is_no_probe_and_reports_nothing(
+    breaker: CredentialBreaker, provider: Provider, clock: Clock, reports: list[bool], capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """A device with a malformed token would else open the door once a minute, and take the probe from the others."""
-    provider.says = DENIED
-    await standing.send(letter("apns"))
+    """Otherwise a device with a malformed token would close the circuit breaker once a minute, and use up the probe."""
+    provider.outcome = DENIED
+    await breaker.send(new_push("apns"))
     clock.now += PROBE_SECONDS
     for kind in ("gone", "refused"):
-        provider.says = Outcome(kind, "by ourselves", local=True)
-        assert await standing.send(letter("apns")) == provider.says
-    assert told == [False, True]
+        provider.outcome = Outcome(kind, "local decision", local=True)
+        assert await breaker.send(new_push("apns")) == provider.outcome
+    assert reports == [False, True]
     assert "provider_credentials_accepted" not in capfd.readouterr().out
-    provider.says = DENIED
-    assert (await standing.send(letter("apns"))).error == "credentials_refused"
-    assert provider.asked == 4
-    assert (await standing.send(letter("apns"))).error == "credentials_refused"
-    assert provider.asked == 4
+    provider.outcome = DENIED
+    assert (await breaker.send(new_push("apns"))).error == "credentials_refused"
+    assert provider.pushes == 4
+    assert (await breaker.send(new_push("apns"))).error == "credentials_refused"
+    assert provider.pushes == 4

@@ -1,4 +1,4 @@
-"""What FCM is sent, and what its answers mean."""
+"""Requests to FCM, and the outcome of each response."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from relay.transports import Outcome, OutgoingPush
-from tests.relay.transports.conftest import PAYLOAD, letter, opened
+from tests.relay.transports.conftest import PAYLOAD, new_push, opened
 from tests.support.providers import Providers
 
 
 async def sent(providers: Providers, given: OutgoingPush) -> tuple[Outcome, dict[str, Any]]:
-    """The outcome of one push, and the message that the provider saw."""
+    """The outcome of one push, and the message that the stand-in received."""
     async with opened("fcm", providers) as transport:
         outcome = await transport.send(given)
     (push,) = providers.seen("fcm", token=given.token)
@@ -29,11 +29,11 @@ async def sent(providers: Providers, given: OutgoingPush) -> tuple[Outcome, dict
 async def outcome_of(providers: Providers, **rule: Any) -> Outcome:
     providers.script("fcm", **rule)
     async with opened("fcm", providers) as transport:
-        return await transport.send(letter("fcm"))
+        return await transport.send(new_push("fcm"))
 
 
-async def test_a_challenge_is_urgent_visible_and_carries_the_payload(providers: Providers) -> None:
-    given = letter("fcm")
+async def test_a_challenge_is_a_visible_message_of_high_priority_that_carries_the_payload(providers: Providers) -> None:
+    given = new_push("fcm")
     outcome, message = await sent(providers, given)
     assert outcome == Outcome("delivered")
     assert message["token"] == given.token
@@ -46,7 +46,7 @@ async def test_a_challenge_is_urgent_visible_and_carries_the_payload(providers: 
 
 async def test_a_clear_shows_nothing(providers: Providers) -> None:
     clear = b'{"type":"clear","challenge_id":"c1","status":"cancelled"}'
-    _, message = await sent(providers, letter("fcm", payload=clear))
+    _, message = await sent(providers, new_push("fcm", payload=clear))
     assert "notification" not in message
     assert "notification" not in message["android"]
     assert message["android"]["priority"] == "NORMAL"
@@ -69,35 +69,35 @@ async def test_each_code_has_its_outcome(providers: Providers, code: str, outcom
     assert await outcome_of(providers, outcome=code) == outcome
 
 
-async def test_an_answer_that_is_none_of_fcm_is_tried_later(providers: Providers) -> None:
+async def test_an_error_that_is_not_from_fcm_is_retried(providers: Providers) -> None:
     assert await outcome_of(providers, status=502, body="<html>Bad gateway</html>") == Outcome("retry", "http_502")
 
 
-async def test_a_404_that_does_not_speak_of_the_token_evicts_nobody(providers: Providers) -> None:
+async def test_a_404_that_does_not_name_the_token_evicts_no_token(providers: Providers) -> None:
     assert await outcome_of(providers, status=404, body="<html>") == Outcome("refused", "http_404")
 
 
-async def test_all_who_send_share_one_access_token(providers: Providers) -> None:
+async def test_all_pushes_share_one_access_token(providers: Providers) -> None:
     before = providers.counters("token")["access_tokens"]
     async with opened("fcm", providers) as transport:
-        outcomes = await asyncio.gather(*(transport.send(letter("fcm")) for _ in range(50)))
+        outcomes = await asyncio.gather(*(transport.send(new_push("fcm")) for _ in range(50)))
     assert set(outcomes) == {Outcome("delivered")}
     assert providers.counters("token")["access_tokens"] == before + 1
 
 
-async def test_an_access_token_that_expired_early_is_replaced_within_the_attempt_and_once(
+async def test_a_revoked_access_token_is_replaced_once_and_within_the_attempt(
     providers: Providers,
 ) -> None:
     async with opened("fcm", providers) as transport:
-        await transport.send(letter("fcm"))
+        await transport.send(new_push("fcm"))
         before = providers.counters("token")["access_tokens"]
         providers.revoke()
-        outcomes = await asyncio.gather(*(transport.send(letter("fcm")) for _ in range(50)))
+        outcomes = await asyncio.gather(*(transport.send(new_push("fcm")) for _ in range(50)))
         assert set(outcomes) == {Outcome("delivered")}
         assert providers.counters("token")["access_tokens"] == before + 1
 
 
-async def test_a_new_token_that_is_refused_too_is_denied(providers: Providers) -> None:
+async def test_a_new_token_that_is_rejected_too_is_denied(providers: Providers) -> None:
     assert await outcome_of(providers, outcome="UNAUTHENTICATED") == Outcome("denied", "UNAUTHENTICATED")
 
 
@@ -114,20 +114,18 @@ async def test_without_an_access_token_nothing_is_sent(
 ) -> None:
     providers.script("token", **rule)
     async with opened("fcm", providers) as transport:
-        assert await transport.send(letter("fcm")) == outcome
+        assert await transport.send(new_push("fcm")) == outcome
     assert providers.counters("fcm")["outcomes"] == {}
 
 
 @pytest.mark.parametrize("mode", ["refusing", "untrusted", "expired"])
-async def test_a_token_endpoint_that_cannot_be_trusted_or_reached_is_tried_later(
-    providers: Providers, mode: str
-) -> None:
+async def test_an_untrusted_or_unreachable_token_endpoint_is_retried(providers: Providers, mode: str) -> None:
     providers.listener("token", mode, drop=True)
     async with opened("fcm", providers) as transport:
-        assert await transport.send(letter("fcm")) == Outcome("retry", "token_unavailable")
+        assert await transport.send(new_push("fcm")) == Outcome("retry", "token_unavailable")
 
 
-async def test_a_key_that_google_does_not_know_is_denied(providers: Providers, tmp_path: Path) -> None:
+async def test_an_unknown_key_is_denied(providers: Providers, tmp_path: Path) -> None:
     account = json.loads(Path(providers.env["FCM_SERVICE_ACCOUNT"]).read_text())
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     account["private_key"] = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
@@ -135,4 +133,4 @@ async def test_a_key_that_google_does_not_know_is_denied(providers: Providers, t
     path.touch(0o600)
     path.write_text(json.dumps(account))
     async with opened("fcm", providers, FCM_SERVICE_ACCOUNT=str(path)) as transport:
-        assert await transport.send(letter("fcm")) == Outcome("denied", "invalid_grant")
+        assert await transport.send(new_push("fcm")) == Outcome("denied", "invalid_grant")
