@@ -19,7 +19,7 @@ REVOCATION = re.compile(r"[0-9a-f]{8,32}\Z")
 
 
 class Caller(NamedTuple):
-    """Who calls: `owner` is the 16-byte id of the API key, the scope of all that it creates."""
+    """An authenticated caller. `owner` is the 16-byte id of its API key: only that key sees the objects it created."""
 
     owner: bytes
 
@@ -30,7 +30,7 @@ class Caller(NamedTuple):
 
 
 def issue_api_key(secret: bytes, prefix: Prefix, key_id: bytes) -> str:
-    """The key of a 16-byte random id under the api-key secret of the server's identity."""
+    """The API key for a 16-byte random id, authenticated with the API key secret of the server's identity."""
     if len(key_id) != ID_LENGTH:
         raise ValueError(f"an API key's id is {ID_LENGTH} bytes")
     return prefix + key_id.hex() + _tag(secret, prefix, key_id).hex()
@@ -45,17 +45,17 @@ def preset_owner(key: str) -> bytes:
 
 
 class KeyRing:
-    """Decides which bearer keys are good: pre-set ones first, whatever their shape, then computed ones.
+    """Authenticates API keys: first against the pre-set keys, which may have any form, then as computed keys.
 
-    `revoked` are 8..32 hex characters that begin the ids of revoked keys; a malformed one is a ValueError.
-    With `live_only`, computed test keys are refused.
+    `revoked` lists prefixes of revoked key ids, 8..32 hex characters each; a malformed one raises ValueError.
+    With `live_only`, computed test keys are rejected.
     """
 
     def __init__(
         self, secret: bytes, *, preset: Iterable[str] = (), revoked: Iterable[str] = (), live_only: bool = False
     ) -> None:
         self._secret = secret
-        # Compared by hash: equal lengths, so that the time tells nothing, not even a length.
+        # Hashes have equal lengths, so that the time of a comparison does not reveal the length of a key.
         self._preset = [(hashlib.sha256(key.encode()).digest(), Caller(preset_owner(key))) for key in preset]
         self._revoked = tuple(revoked)
         if not all(REVOCATION.match(item) for item in self._revoked):
@@ -63,7 +63,7 @@ class KeyRing:
         self._live_only = live_only
 
     def authenticate(self, authorization: str | None) -> Caller:
-        """The caller of an Authorization header; Unauthorized, the same for every reason."""
+        """The caller of an Authorization header. Raises Unauthorized, the same for every reason."""
         scheme, _, key = (authorization or "").partition(" ")
         caller = None
         if scheme.lower() == "bearer" and key:
@@ -86,6 +86,6 @@ class KeyRing:
             return None
         prefix, id_hex, tag_hex = match.groups()
         key_id = bytes.fromhex(id_hex)
-        good = hmac.compare_digest(_tag(self._secret, prefix, key_id), bytes.fromhex(tag_hex))
-        refused = id_hex.startswith(self._revoked) or (self._live_only and prefix == "sgk_test_")
-        return Caller(key_id) if good and not refused else None
+        valid = hmac.compare_digest(_tag(self._secret, prefix, key_id), bytes.fromhex(tag_hex))
+        rejected = id_hex.startswith(self._revoked) or (self._live_only and prefix == "sgk_test_")
+        return Caller(key_id) if valid and not rejected else None

@@ -1,4 +1,4 @@
-"""Every message of multi-party approval as a type (docs/protocol.md, 5.3), `Mpa` for short as on the wire."""
+"""The messages of approval requests as types (docs/protocol.md, 5.3), with the prefix `Mpa` as on the wire."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sigil.protocol.action import Action
 from sigil.protocol.forms import Answer, Decision, FromDevice, Reason
 
 MAX_BODY = 256 * 1024
-"""Bytes of `POST /mpa/request`: a thousand members fit."""
+"""Bytes of `POST /mpa/request`: enough for a thousand members."""
 MAX_GROUPS = 20
 MAX_MEMBERS = 50
 DEFAULT_EXPIRY_SECONDS = 300
@@ -19,7 +19,7 @@ RejectPolicy = Literal["continue", "reject_on_first"]
 MpaState = Literal["pending", "approved", "rejected", "timeout", "cancelled"]
 
 REQUEST_ID = r"^(?!\.{1,2}$)[A-Za-z0-9._:-]{1,128}$(?!\n)"
-"""Not `.` or `..`: the id is part of a path, from which clients and proxies take these away."""
+"""Not `.` or `..`: the id is part of a path, and clients and proxies remove these segments."""
 
 
 class WantedMember(msgspec.Struct, frozen=True):
@@ -43,7 +43,7 @@ class CreateMpa(msgspec.Struct, frozen=True):
 
 
 class MpaCreated(Answer, frozen=True):
-    """201 of `POST /mpa/request`; 200, with the status as it is now, when the same was asked before"""
+    """201 of `POST /mpa/request`; 200 with the current status when the request is a repetition"""
 
     request_id: str
     mpa_id: str
@@ -121,7 +121,7 @@ class MpaStatus(Answer, frozen=True):
 
 
 class MpaPayload(Answer, frozen=True, tag_field="type", tag="mpa"):
-    """What a device is shown of a request, by push or by `POST /device/pending`."""
+    """An approval request as a device gets it, by push or from `POST /device/pending`."""
 
     mpa_id: str
     server_id: str
@@ -132,21 +132,21 @@ class MpaPayload(Answer, frozen=True, tag_field="type", tag="mpa"):
 
 
 class MpaReference(Answer, frozen=True, tag_field="type", tag="mpa"):
-    """A push with SIGIL_PUSH_CONTENT=reference: the device asks `POST /device/pending` for the rest."""
+    """A push with SIGIL_PUSH_CONTENT=reference: the device gets the rest from `POST /device/pending`."""
 
     mpa_id: str
     server_id: str
 
 
 class MpaClear(Answer, frozen=True, tag_field="type", tag="clear"):
-    """A push that takes the notification of an ended request away."""
+    """A push that dismisses the notification of an ended approval request."""
 
     mpa_id: str
     status: MpaState
 
 
 class ActionContext(msgspec.Struct, frozen=True):
-    """What server and devices sign: what is asked, and who could say yes to it. Read from its JCS."""
+    """The signed context of an approval request: the action and the devices that may approve it. Decoded from JCS."""
 
     type: str
     description: str

@@ -17,11 +17,11 @@ class NotCanonical(ValueError):
 
 
 def canonical(value: Any) -> bytes:
-    """JCS of str, bool, None, int within ±(2^53-1), and lists and str-keyed dicts of them; else NotCanonical."""
+    """JCS of str, bool, None, int within ±(2^53-1), and lists and str-keyed dicts of them. Else raises NotCanonical."""
     try:
         _check(value)
         encoded = _fast.encode(value)
-        # Only all-ASCII output is surely JCS: msgspec sorts keys by code point, JCS by UTF-16 code unit.
+        # Only all-ASCII output is certainly JCS: msgspec sorts keys by code point, JCS by UTF-16 code unit.
         return encoded if encoded.isascii() else rfc8785.dumps(value)
     except (UnicodeEncodeError, RecursionError, rfc8785.CanonicalizationError) as error:
         raise NotCanonical("the value has no canonical JSON form") from error

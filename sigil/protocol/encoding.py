@@ -19,21 +19,21 @@ def encode_base64(data: bytes) -> str:
 
 
 def decode_base64(text: str, path: str, *, length: int | None = None) -> bytes:
-    """Standard alphabet, padded, no white space, zero trailing bits; anything else is InvalidRequest at `path`."""
+    """Decode base64: standard alphabet, padded, no white space, zero trailing bits. Else InvalidRequest at `path`."""
     try:
         data = base64.b64decode(text, validate=True)
     except ValueError:
         data = None
-    # Re-encoding refuses what decoders let pass: non-zero trailing bits would give one value several spellings.
+    # Decoders accept non-zero trailing bits, which would give one value several spellings: re-encoding rejects them.
     if data is None or encode_base64(data) != text:
-        raise InvalidRequest("Not base64 in the standard alphabet with padding.", path=path)
+        raise InvalidRequest("Expected base64 in the standard alphabet with padding.", path=path)
     if length is not None and len(data) != length:
         raise InvalidRequest(f"Expected {length} bytes in base64, got {len(data)}.", path=path)
     return data
 
 
 def decode_hex(text: str, path: str, *, length: int) -> bytes:
-    """Exactly `length` bytes in lower-case hex; anything else is InvalidRequest at `path`."""
+    """Decode exactly `length` bytes of lower-case hex; anything else is InvalidRequest at `path`."""
     if len(text) != 2 * length or not _HEX.match(text):
         raise InvalidRequest(f"Expected {2 * length} lower-case hex characters.", path=path)
     return bytes.fromhex(text)
@@ -45,13 +45,13 @@ def format_time(seconds: int) -> str:
 
 
 def parse_time(text: str, path: str) -> int:
-    """Unix time of `YYYY-MM-DDTHH:MM:SSZ`, the only form there is; anything else is InvalidRequest at `path`."""
+    """Unix time of `YYYY-MM-DDTHH:MM:SSZ`, the only accepted form; anything else is InvalidRequest at `path`."""
     if _TIME.match(text):
         try:
             seconds = calendar.timegm(time.strptime(text, "%Y-%m-%dT%H:%M:%SZ"))
         except ValueError:
             seconds = -1
-        # strptime takes second 60 and 61; the round trip does not.
+        # strptime accepts the seconds 60 and 61; the round trip rejects them.
         if seconds >= 0 and format_time(seconds) == text:
             return seconds
     raise InvalidRequest("Expected a time as YYYY-MM-DDTHH:MM:SSZ.", path=path)

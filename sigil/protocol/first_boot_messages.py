@@ -1,4 +1,4 @@
-"""Every message of the wizard as a type (docs/protocol.md, 5.1)."""
+"""The messages of the first-boot wizard as types (docs/protocol.md, 5.1)."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ class InfoBeforeInit(Answer, frozen=True):
 
 
 class Nothing(FromDevice, frozen=True):
-    """`{}`: the body of a request that asks for something and brings nothing"""
+    """`{}`: the body of a request without parameters"""
 
 
 class GivenWords(FromDevice, frozen=True):
-    """`POST /init/check` and `POST /init/commit`. No repr: it would hold the words."""
+    """`POST /init/check` and `POST /init/commit`. The repr hides the mnemonic."""
 
     words: str
 
@@ -55,12 +55,12 @@ class Checked(Answer, frozen=True):
 
 
 class Initialized(Answer, frozen=True):
-    """201 of `POST /init/commit`; the session opens `POST /init/api-keys` for half an hour, and nothing else"""
+    """201 of `POST /init/commit`; the session authorises only `POST /init/api-keys`, for half an hour"""
 
     identity: ShownIdentity
     session: str
     api_key_prefix: str
-    # On the server's disk; absent where it speaks plain HTTP.
+    # A path on the server's disk; absent where the server uses plain HTTP.
     tls_cert_path: str | None = None
 
     def __repr__(self) -> str:
@@ -78,7 +78,7 @@ class IssuedKey(Answer, frozen=True):
 
 
 class ExpectedIdentity(Answer, frozen=True):
-    """The identity that this server had, and alone may get"""
+    """The identity that this server had before, the only one that may be restored"""
 
     server_id: str
     server_pictogram: list[str]

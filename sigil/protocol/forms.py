@@ -1,4 +1,4 @@
-"""What messages have in common: how strictly they are read, and the words that several of them use."""
+"""The base classes and shared field types of messages."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ Reason = Literal["cancelled", "unknown_trigger"]
 
 
 class FromDevice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Base of what devices and strangers send."""
+    """Base of requests of devices and unauthenticated clients: unknown members are rejected."""
 
 
 class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Base of what the server sends."""
+    """Base of the messages that the server sends: members with their default value are left out."""

@@ -1,4 +1,4 @@
-"""From 24 words to everything that a server is (docs/protocol.md, 2.3)."""
+"""Derives a server's identity and secrets from its 24-word mnemonic (docs/protocol.md, 2.3)."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ WORD_COUNT = 24
 
 
 class InvalidMnemonic(ValueError):
-    """The words are not a usable mnemonic; the message says why and repeats none of them."""
+    """Not a usable mnemonic. The message gives the reason and contains none of the words."""
 
 
 class WrongChecksum(InvalidMnemonic):
-    """24 words of the list that do not belong together."""
+    """24 words of the word list whose checksum does not match."""
 
 
 @dataclass(frozen=True, repr=False)
 class DerivedSecrets:
-    """The four 32-byte secrets of a server. They are what a running server keeps: never words, never the seed."""
+    """The four 32-byte secrets of a server. A running server keeps only these: never the mnemonic, never the seed."""
 
     es256: bytes
     es256k: bytes
@@ -45,13 +45,13 @@ class DerivedSecrets:
 
     @classmethod
     def from_mnemonic(cls, words: str) -> DerivedSecrets:
-        """Raises InvalidMnemonic. Takes any case and spacing; needs the `mnemonic` package."""
+        """Raises InvalidMnemonic. Accepts any case and spacing; needs the `mnemonic` package."""
         seed = _bip39_seed(words)
         return cls(
             es256=_bip32(seed, _ES256_PATH),
             es256k=_bip32(seed, _ES256K_PATH),
-            ed25519=_labelled(seed, b"sigil/ed25519/v1"),
-            api_key=_labelled(seed, b"sigil/api-key/v1"),
+            ed25519=_hkdf(seed, b"sigil/ed25519/v1"),
+            api_key=_hkdf(seed, b"sigil/api-key/v1"),
         )
 
 
@@ -61,27 +61,27 @@ def generate_mnemonic() -> str:
 
 
 def normalise(words: str) -> str:
-    """NFKD, lower case, single blanks: what the checksum and the seed are computed over."""
+    """NFKD, lower case, single spaces: the form of a mnemonic from which checksum and seed are computed."""
     return " ".join(unicodedata.normalize("NFKD", words).lower().split())
 
 
 @lru_cache(maxsize=1)
 def _english() -> Mnemonic:
-    # Imported here: the SDK and devices use this package without the word list's.
+    # Imported here: the SDK and devices use this package without the `mnemonic` package installed.
     from mnemonic import Mnemonic
 
     return Mnemonic("english")
 
 
 def word_list() -> tuple[str, ...]:
-    """The 2048 English words of BIP-39, in their order."""
+    """The 2048 words of the English BIP-39 list, in its order."""
     return tuple(_english().wordlist)
 
 
 @lru_cache(maxsize=1)
 def word_indices() -> dict[str, int]:
-    """Where each of them stands, from 0: the 11 bits that it means."""
-    return {word: place for place, word in enumerate(word_list())}
+    """The index of each word in the list, from 0: the 11 bits that the word encodes."""
+    return {word: index for index, word in enumerate(word_list())}
 
 
 def _bip39_seed(words: str) -> bytes:
@@ -93,7 +93,7 @@ def _bip39_seed(words: str) -> bytes:
     if unknown:
         raise InvalidMnemonic(f"not in the BIP-39 English word list: word {', '.join(unknown)}")
     if not _english().check(text):
-        raise WrongChecksum("the checksum does not match: a word is wrong, or two changed places")
+        raise WrongChecksum("the checksum does not match: a word is wrong, or two words are swapped")
     return bytes(_english().to_seed(text, passphrase=""))
 
 
@@ -102,22 +102,22 @@ def _bip32(seed: bytes, path: tuple[int, ...]) -> bytes:
     digest = hmac.digest(b"Bitcoin seed", seed, "sha512")
     key, chain = digest[:32], digest[32:]
     if not 0 < int.from_bytes(key) < SECP256K1_ORDER:
-        raise InvalidMnemonic("this mnemonic has no master key: generate another")
+        raise InvalidMnemonic("this mnemonic has no valid master key: generate another")
     for index in path:
         public = coincurve.PrivateKey(key).public_key.format(compressed=True)
         parent = b"\0" + key if index & _HARDENED else public
         digest = hmac.digest(chain, parent + index.to_bytes(4), "sha512")
         left, chain = int.from_bytes(digest[:32]), digest[32:]
         child = (left + int.from_bytes(key)) % SECP256K1_ORDER
-        # BIP-32 calls such a child invalid (chance 2^-127); the identity would differ between implementations.
+        # BIP-32 declares such a child invalid (chance 2^-127); implementations would derive different identities.
         if left >= SECP256K1_ORDER or child == 0:
-            raise InvalidMnemonic("this mnemonic has no key at the path: generate another")
+            raise InvalidMnemonic("this mnemonic has no valid key at the path: generate another")
         key = child.to_bytes(32)
     return key
 
 
-def _labelled(seed: bytes, label: bytes) -> bytes:
-    """HKDF-SHA-256 (RFC 5869) with an empty salt, 32 bytes."""
+def _hkdf(seed: bytes, label: bytes) -> bytes:
+    """HKDF-SHA-256 (RFC 5869) with an empty salt and `label` as info, 32 bytes."""
     return HKDF(algorithm=hashes.SHA256(), length=32, salt=None, info=label).derive(seed)
 
 

@@ -18,5 +18,5 @@ def format_uuid(value: bytes) -> str:
 
 
 def parse_uuid(text: str) -> bytes | None:
-    """None for anything but the one spelling."""
+    """The 16 bytes, or None for any other spelling than `format_uuid` makes and for other UUID versions."""
     return bytes.fromhex(text.replace("-", "")) if _UUID4.match(text) else None

@@ -32,16 +32,16 @@ SIGNATURE_LENGTH = 64
 P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 SECP256K1_ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
 
-# Multicodec codes: they make one string say its own suite, and keep fingerprints of two suites apart.
+# Multicodec prefixes: a key on the wire names its own suite, and fingerprints of two suites cannot collide.
 _ES256K_PREFIX = b"\xe7\x01"
 _ED25519_PREFIX = b"\xed\x01"
 
-# Loading a compressed P-256 point costs 17 µs, a third of its verification: devices come back.
+# Loading a compressed P-256 point costs 17 µs, a third of a verification. The same devices come back, so it is cached.
 _LOADED_KEYS = 4096
 
 
 class PublicKey(ABC):
-    """A loaded public key. `wire` is its form on the wire, `fingerprint` the hex SHA-256 of that."""
+    """A loaded public key. `wire` is its form on the wire, `fingerprint` the hex SHA-256 of `wire`."""
 
     suite: Suite
 
@@ -67,7 +67,7 @@ class PublicKey(ABC):
 
     @abstractmethod
     def normalised(self, signature: bytes) -> bytes:
-        """A signature that `verify` accepted, as it is stored: libraries that demand the lower half of s accept it."""
+        """The stored form of a signature that `verify` accepted: libraries that require low s accept it."""
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, PublicKey) and self.wire == other.wire
@@ -109,7 +109,7 @@ class ES256KPublicKey(PublicKey):
 
     def __init__(self, wire: bytes) -> None:
         super().__init__(wire)
-        # coincurve would take the hybrid forms 06 and 07 too.
+        # coincurve would also accept the hybrid forms 06 and 07.
         _require_compressed(wire[2:])
         try:
             self._key = coincurve.PublicKey(wire[2:])
@@ -129,7 +129,7 @@ class Ed25519PublicKey(PublicKey):
 
     def __init__(self, wire: bytes) -> None:
         super().__init__(wire)
-        # Refuses small-order points, under which a signature can be made for any message.
+        # Rejects small-order points: for such a key, one signature can be valid for any message.
         if not crypto_core_ed25519_is_valid_point(wire[2:]):
             raise InvalidPublicKey
         self._key = nacl.signing.VerifyKey(wire[2:])
@@ -148,7 +148,7 @@ class Ed25519PublicKey(PublicKey):
 
 
 class PrivateKey(ABC):
-    """A loaded private key; its `repr` shows the public half only."""
+    """A loaded private key; its `repr` shows only the public key."""
 
     public: PublicKey
 
@@ -161,7 +161,7 @@ class PrivateKey(ABC):
 
     @abstractmethod
     def sign(self, message: bytes) -> bytes:
-        """64 bytes, the same for the same message (RFC 6979, RFC 8032); ECDSA with s in the lower half."""
+        """A deterministic signature of 64 bytes (RFC 6979, RFC 8032); ECDSA with low s."""
 
     def __repr__(self) -> str:
         return f"<private half of {self.public!r}>"
@@ -219,7 +219,7 @@ def _scalar(secret: bytes, order: int) -> int:
 
 
 def _ecdsa_der(signature: bytes, order: int) -> bytes | None:
-    """DER with s in the lower half, which libsecp256k1 demands; None when r or s is 0 or not below the order."""
+    """DER with low s, which libsecp256k1 requires; None when r or s is 0 or not below the order."""
     if len(signature) != SIGNATURE_LENGTH:
         return None
     r, s = int.from_bytes(signature[:32]), int.from_bytes(signature[32:])

@@ -1,7 +1,7 @@
-"""Every message of the server's HTTP interface as a type (docs/protocol.md, section 5).
+"""The messages of the server's HTTP interface as types (docs/protocol.md, section 5).
 
-Requests of devices and strangers refuse unknown members, those of integrators tolerate them. A field whose
-default is None may be absent or null, and is left out of answers when it has no value.
+Requests of devices and unauthenticated clients reject unknown members, requests of integrators ignore them. A field
+whose default is None may be absent or null, and is left out of answers when it has no value.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ class Pending(FromDevice, frozen=True):
 
 
 class ChallengePayload(Answer, frozen=True, tag_field="type", tag="challenge"):
-    """What a device is shown of a challenge, by push or by `POST /device/pending`."""
+    """A challenge as a device gets it, by push or from `POST /device/pending`."""
 
     challenge_id: str
     server_id: str
@@ -124,14 +124,14 @@ class ChallengePayload(Answer, frozen=True, tag_field="type", tag="challenge"):
 
 
 class ChallengeReference(Answer, frozen=True, tag_field="type", tag="challenge"):
-    """A push with SIGIL_PUSH_CONTENT=reference: the device asks `POST /device/pending` for the rest."""
+    """A push with SIGIL_PUSH_CONTENT=reference: the device gets the rest from `POST /device/pending`."""
 
     challenge_id: str
     server_id: str
 
 
 class ClearPayload(Answer, frozen=True, tag_field="type", tag="clear"):
-    """A push that takes the notification of an ended challenge away."""
+    """A push that dismisses the notification of an ended challenge."""
 
     challenge_id: str
     status: ChallengeState
@@ -189,7 +189,7 @@ class ErrorAnswer(Answer, frozen=True):
 
 
 def decode_request(body: bytes, kind: type[T]) -> T:
-    """Parse a request, in which nothing may be read in two ways; InvalidRequest with `details.path`."""
+    """Parse a request as strict JSON. Raises InvalidRequest with `details.path`."""
     value = strict_json.parse(body)
     try:
         message: T = msgspec.convert(value, kind)
@@ -199,19 +199,19 @@ def decode_request(body: bytes, kind: type[T]) -> T:
 
 
 def decode(body: bytes, kind: type[T]) -> T:
-    """Parse an answer, fast; InvalidRequest with `details.path` when it is not of that form."""
+    """Parse an answer, fast. Raises InvalidRequest with `details.path` when it does not have that form."""
     try:
         message: T = _decoder(cast(Any, kind)).decode(body)
     except msgspec.ValidationError as error:
         raise _located(str(error)) from error
-    # msgspec raises more than its own errors: bad UTF-8 inside a string, and nesting about 1000 deep.
+    # msgspec also raises errors that are not its own: for bad UTF-8 inside a string, and for nesting about 1000 deep.
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidRequest("The body is not valid JSON.", path="$") from error
     return message
 
 
 def _located(text: str) -> InvalidRequest:
-    """Splits msgspec's "Expected `str`, got `int` - at `$.action.type`" into message and path."""
+    """Split msgspec's "Expected `str`, got `int` - at `$.action.type`" into message and path."""
     if member := _MEMBER.match(text):
         name, parent = member[1], member[2] or "$"
         message, path = text[: member.end(1) + 1], f"{parent}.{name}"

@@ -1,7 +1,7 @@
-"""Which of 24 words was miswritten, where that can be told: a help for whoever copied them from paper.
+"""Finds the misspelled word of a mnemonic where possible: a help for a person who copied it from paper.
 
-The checksum has 8 bits: it says that a word is wrong, and one wrong word in 256 passes. But people miswrite words in
-few ways, so the word at fault is most likely one whose near neighbour in the list would mend the checksum.
+The checksum has 8 bits: it detects a wrong word, and one wrong word in 256 passes. People misspell words in few ways,
+so the wrong word is most likely one that a single typo turns into another word of the list with a matching checksum.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from collections.abc import Iterator
 
 from sigil.protocol.identity import WORD_COUNT, normalise, word_indices
 
-# More positions than this would tell a person nothing; a wrong word further off than one slip leaves chance hits alone.
-_MOST = 2
+# More positions would not help a person. If the wrong word is more than one typo off, all positions found are chance.
+_MAX_POSITIONS = 2
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
@@ -23,22 +23,22 @@ def unknown_positions(words: str) -> list[int]:
 
 
 def likely_positions(words: str) -> list[int]:
-    """Positions 1..24 whose word, one slip of the pen away, would mend the checksum; empty when that says too little.
+    """Positions 1..24 where a word of the list, one typo away, would make the checksum match.
 
-    For 24 words of the list whose checksum is wrong; 5 ms.
+    Empty when there are too many. `words` are 24 words of the list whose checksum is wrong; the search takes 5 ms.
     """
     given = normalise(words).split()
-    found = [position for position in range(len(given)) if _mends(given, position)]
-    return [position + 1 for position in found] if len(found) <= _MOST else []
+    found = [position for position in range(len(given)) if _typo_fixes_checksum(given, position)]
+    return [position + 1 for position in found] if len(found) <= _MAX_POSITIONS else []
 
 
-def _mends(given: list[str], position: int) -> bool:
+def _typo_fixes_checksum(given: list[str], position: int) -> bool:
     before, after = given[:position], given[position + 1 :]
-    near = word_indices().keys() & set(_slips(given[position]))
-    return any(_belong_together([*before, word, *after]) for word in near)
+    candidates = word_indices().keys() & set(_typos(given[position]))
+    return any(_checksum_matches([*before, word, *after]) for word in candidates)
 
 
-def _belong_together(words: list[str]) -> bool:
+def _checksum_matches(words: list[str]) -> bool:
     """Whether the last 8 of the 264 bits are the checksum of the others (BIP-39)."""
     bits = 0
     for word in words:
@@ -46,8 +46,8 @@ def _belong_together(words: list[str]) -> bool:
     return hashlib.sha256((bits >> 8).to_bytes(32)).digest()[0] == bits & 0xFF
 
 
-def _slips(word: str) -> Iterator[str]:
-    """A letter left out, doubled or added, taken for another, or two neighbours exchanged."""
+def _typos(word: str) -> Iterator[str]:
+    """Every string that differs by one letter left out, added or replaced, or by two neighbours exchanged."""
     for at in range(len(word) + 1):
         head, tail = word[:at], word[at:]
         yield from (head + letter + tail for letter in _LETTERS)

@@ -1,4 +1,4 @@
-"""Five emoji of a fingerprint, for people to recognise (docs/protocol.md, 2.2); never authentication."""
+"""The pictogram of a fingerprint: five emoji that people recognise (docs/protocol.md, 2.2). Never authentication."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _TABLE = """
 _EMOJI, _NAMES = tuple(_TABLE[::2]), tuple(_TABLE[1::2])
 
 
-# Devices come back, and each of their answers shows them.
+# The same devices come back, and each answer of theirs contains the pictogram.
 @lru_cache(maxsize=4096)
-def _drawn(start: str) -> tuple[tuple[str, ...], str]:
+def _render(start: str) -> tuple[tuple[str, ...], str]:
     x = int(start, 16)
     indices = [(x >> (26 - 6 * i)) & 63 for i in range(5)]
     return tuple(_EMOJI[i] for i in indices), " ".join(_NAMES[i] for i in indices)
@@ -27,9 +27,9 @@ def _drawn(start: str) -> tuple[tuple[str, ...], str]:
 
 def pictogram(fingerprint: str) -> list[str]:
     """The five emoji of a 64-character fingerprint."""
-    return list(_drawn(fingerprint[:8])[0])
+    return list(_render(fingerprint[:8])[0])
 
 
 def speakable(fingerprint: str) -> str:
-    """Their names, joined by single spaces."""
-    return _drawn(fingerprint[:8])[1]
+    """The names of the five emoji, joined by single spaces."""
+    return _render(fingerprint[:8])[1]

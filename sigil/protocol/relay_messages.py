@@ -1,6 +1,6 @@
-"""Every message of the relay's HTTP and WebSocket interface as a type (docs/protocol.md, section 6).
+"""The messages of the relay's HTTP and WebSocket interface as types (docs/protocol.md, section 6).
 
-Devices speak strictly; of servers and in answers unknown members are tolerated.
+Messages of devices reject unknown members; messages of servers, and answers, ignore them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ MAX_FRAME = 8 * 1024
 """Bytes of a WebSocket frame of a device."""
 MAX_PUSH_BODY = 2 * 1024 * 1024
 
-# Without control characters: a token is a header or part of a path where it is used.
+# Without control characters: providers take a push token in a header or in a path.
 PushToken = Annotated[str, msgspec.Meta(max_length=4096, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
 PushKey = Annotated[str, msgspec.Meta(min_length=1, max_length=200, pattern=r"^[\x21-\x7e]+$")]
 CollapseId = Annotated[str, msgspec.Meta(min_length=1, max_length=200, pattern=r"^[\x21-\x7e]+$")]
@@ -90,7 +90,7 @@ class ServerRegistered(_Answer, frozen=True):
 
 
 class WantedPush(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One of `POST /push`; `payload` is an object of at most MAX_PAYLOAD bytes"""
+    """One push of `POST /push`; `payload` is an object of at most MAX_PAYLOAD bytes"""
 
     push_key: PushKey
     fingerprint: str
@@ -121,7 +121,7 @@ class PushResults(_Answer, frozen=True):
 
 
 class OutcomesRequest(msgspec.Struct, frozen=True):
-    """`POST /push/outcomes`; a key that is not (any more) known is `failed` with error `unknown`"""
+    """`POST /push/outcomes`; the result of an unknown or forgotten key is `failed` with error `unknown`"""
 
     push_keys: Annotated[list[PushKey], msgspec.Meta(min_length=1, max_length=MAX_PUSHES)]
 

@@ -1,6 +1,6 @@
-"""The author of every signed byte (docs/protocol.md, 2.4): each function returns `tag ‖ message`.
+"""Every signed byte string (docs/protocol.md, 2.4): each function returns `tag ‖ message`.
 
-Hashes are 32 raw bytes; a server_id is its 64 hex characters; a timestamp is the text that was sent.
+Hashes are 32 raw bytes. A server_id is its 64 hex characters. A timestamp is the text that was sent.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def challenge_bytes(
     respond_to: str | None,
     server_id: str,
 ) -> bytes:
-    """The 32 bytes that bind a challenge to all that a device must not be lied to about."""
+    """The 32 bytes that bind a challenge to every member that a device relies on."""
     bound = {
         "challenge_id": challenge_id,
         "expires_at": format_time(expires_at),
@@ -53,12 +53,12 @@ def challenge_bytes(
 
 
 def approval(challenge: bytes, action_jcs: bytes) -> bytes:
-    """What the server signs when it asks, and the device when it approves."""
+    """Signed by the server when it creates a challenge, and by the device when it approves."""
     return AUTH + challenge + _sha256(action_jcs)
 
 
 def matched_approval(challenge: bytes, action_jcs: bytes, match_code: str) -> bytes:
-    """An approval whose user typed the two digits that the integrator showed."""
+    """An approval with number matching: the user typed the two digits that the integrator displayed."""
     return AUTH_MATCH + challenge + _sha256(action_jcs) + match_code.encode("ascii")
 
 
@@ -75,7 +75,7 @@ def mpa_rejection(action_context: Mapping[str, object]) -> bytes:
 
 
 def groups_sha256(groups: Sequence[Sequence[str]]) -> str:
-    """Hex hash of the groups' fingerprints, each group sorted, the groups in request order."""
+    """Hex SHA-256 of the groups' fingerprints: each group sorted, the groups in the order of the request."""
     return _sha256(canonical([sorted(group) for group in groups])).hex()
 
 

@@ -12,28 +12,28 @@ from sigil.protocol.encoding import encode_base64
 
 STANDARD_PREFIX = "whsec_"
 TOLERANCE_SECONDS = 300
-"""How far a timestamp may be from the receiver's clock."""
+"""The maximal difference between a timestamp and the receiver's clock."""
 
 
 def signed_headers(secrets: Sequence[str], event_id: str, at: int, body: bytes) -> dict[str, str]:
     """The headers of one attempt at the Unix second `at`. Of several secrets the first is the new one.
 
-    While a secret is replaced, receivers of the standard form find a signature of each; X-Sigil-Signature has room for
-    one alone.
+    While a secret is replaced, the standard header has a signature for each secret. X-Sigil-Signature has only the
+    signature for the new one.
     """
     timestamp = str(at)
-    standard = (standard_signature(secret, event_id, timestamp, body) for secret in secrets)
+    signatures = (standard_signature(secret, event_id, timestamp, body) for secret in secrets)
     return {
         "X-Sigil-Timestamp": timestamp,
         "X-Sigil-Signature": sigil_signature(secrets[0], timestamp, body),
         "webhook-id": event_id,
         "webhook-timestamp": timestamp,
-        "webhook-signature": " ".join(standard),
+        "webhook-signature": " ".join(signatures),
     }
 
 
 def standard_secret(secret: str) -> str:
-    """A secret in the form that libraries of Standard Webhooks take: `whsec_` and base64."""
+    """A secret in the form that Standard Webhooks libraries accept: `whsec_` and base64."""
     return secret if secret.startswith(STANDARD_PREFIX) else STANDARD_PREFIX + encode_base64(secret.encode())
 
 
@@ -57,7 +57,7 @@ def _standard_key(secret: str) -> bytes:
     try:
         key = base64.b64decode(secret.removeprefix(STANDARD_PREFIX), validate=True)
     except binascii.Error as error:
-        raise ValueError("a secret that begins with whsec_ goes on in base64") from error
+        raise ValueError("a secret that begins with whsec_ must continue in base64") from error
     if not key:
-        raise ValueError("nothing follows whsec_: the key would be empty")
+        raise ValueError("a secret must not be whsec_ alone: the key would be empty")
     return key

@@ -15,7 +15,7 @@ _PREFIX = "evt_"
 
 
 class EventBody(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Of a challenge: challenge_id and fingerprint; of a multi-party request: request_id, mpa_id, groups_satisfied."""
+    """Of a challenge: challenge_id and fingerprint; of an approval request: request_id, mpa_id, groups_satisfied."""
 
     id: str
     type: EventType
@@ -33,10 +33,10 @@ class EventBody(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def event_id(ended_id: bytes) -> str:
-    """`evt_` and the UUID of what ended, which ends once."""
+    """`evt_` and the UUID of the ended challenge or approval request, which ends only once."""
     return _PREFIX + format_uuid(ended_id)
 
 
 def parse_event_id(text: str) -> bytes | None:
-    """What `event_id` was made of; None for anything else."""
+    """The UUID in an `event_id`; None for any other text."""
     return parse_uuid(text.removeprefix(_PREFIX)) if text.startswith(_PREFIX) else None

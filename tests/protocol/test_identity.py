@@ -68,12 +68,12 @@ def test_the_four_secrets_are_different_ones(secrets: DerivedSecrets) -> None:
 
 def test_a_label_gives_its_own_secret() -> None:
     labels = [b"sigil/ed25519/v1", b"sigil/api-key/v1", b"sigil/relay-nonce/v1", b"sigil/ed25519/v2", b""]
-    assert len({identities._labelled(b"seed", label) for label in labels}) == 5
+    assert len({identities._hkdf(b"seed", label) for label in labels}) == 5
 
 
 def test_hkdf_is_that_of_rfc_5869_with_an_empty_salt() -> None:
     """RFC 5869, A.3, cut to 32 bytes."""
-    derived = identities._labelled(b"\x0b" * 22, b"")
+    derived = identities._hkdf(b"\x0b" * 22, b"")
     assert derived.hex() == "8da4e775a563c18f715f802a063c5a31b8a11f5c5ee1879ec3454e5f3c738d2d"
 
 
