@@ -8,7 +8,7 @@ import time
 
 from websockets.asyncio.client import ClientConnection, connect
 
-from relay.registry.port import Device as Registered
+from relay.registry.model import Device as Registered
 from relay.registry.port import Registry
 from relay.registry.sealing import Sealer
 from sigil.device import Device

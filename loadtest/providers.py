@@ -22,7 +22,7 @@ import uvloop
 
 from loadtest.usage import ProcessUsage
 from relay.config import load
-from relay.registry.port import Device, Platform
+from relay.registry.model import Device, Platform
 from relay.registry.sealing import Sealer
 from relay.registry.sqlite.registry import SqliteRegistry
 from relay.transports import OutgoingPush, Transport

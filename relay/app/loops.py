@@ -10,7 +10,8 @@ import msgspec
 
 from relay.pushes.dispatch import Dispatch
 from relay.registry.key_rotation import reseal_tokens
-from relay.registry.port import Registry, RegistryBusy
+from relay.registry.model import RegistryBusy
+from relay.registry.port import Registry
 from relay.registry.sealing import Sealer
 from relay.sockets.connections import Sockets
 from sigil.protocol.relay_messages import Ping

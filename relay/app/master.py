@@ -13,7 +13,8 @@ from pathlib import Path
 from relay import __version__
 from relay.app.wiring import Snapshot, create_app, open_registry
 from relay.config import SECRETS, Config, load, load_renewed
-from relay.registry.port import Registry, RegistryBusy, RegistryUnusable
+from relay.registry.model import RegistryBusy, RegistryUnusable
+from relay.registry.port import Registry
 from sigil.serving import logs
 from sigil.serving.process.master import serve
 from sigil.serving.settings import ConfigError

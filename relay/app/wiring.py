@@ -22,7 +22,9 @@ from relay.registration.devices import Devices
 from relay.registration.nonces import Nonces
 from relay.registration.origins import Origins
 from relay.registration.servers import Servers, Trust
-from relay.registry.port import SILENT, Platform, Push, Rate, Registry, RegistryBusy
+from relay.registry.model import SILENT, Platform, Push, RegistryBusy
+from relay.registry.port import Registry
+from relay.registry.rules import Rate
 from relay.registry.sealing import Sealer
 from relay.resources.devices import RegistrationChallenges, Registrations, Unregistrations
 from relay.resources.health import HealthOfRelay

@@ -68,7 +68,7 @@ def trust(server_id: str, name: str) -> None:
     """Take pushes of this server from its first signed request on, whatever the settings list."""
     import msgspec
 
-    from relay.registry.port import Server
+    from relay.registry.model import Server
 
     wanted = Server(_name(server_id), b"", name, int(time.time()))
 

@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, Protocol
 
 from relay.pushes.bulkhead import Bulkhead
-from relay.registry.port import SEEN_EVERY_SECONDS, AttemptOutcome, Device, Platform, Push, Registry, RegistryBusy
+from relay.registry.model import SEEN_EVERY_SECONDS, AttemptOutcome, Device, Platform, Push, RegistryBusy
+from relay.registry.port import Registry
 from relay.registry.sealing import Sealer, Unsealable
 from relay.transports import Load, Outcome, OutgoingPush, Transport
 from sigil.serving import logs
@@ -166,7 +167,7 @@ class Dispatch:
     async def _write(self, settled: list[AttemptOutcome]) -> bool:
         """False when the registry is away: then the lease brings them back, as once more is better than never."""
         try:
-            await self._registry.settle(settled, self._clock())
+            await self._registry.record_outcomes(settled, self._clock())
         except RegistryBusy:
             return False
         return True
@@ -200,7 +201,7 @@ class Dispatch:
         elif outcome.kind == "gone":
             return await self._evict(platform, device, outcome.error or "gone")
         elif outcome.counts_against_token and now - self._accepted_at[platform] < _PROVEN_SECONDS:
-            failures = await self._registry.failed(device.fingerprint, device.token)
+            failures = await self._registry.record_failure(device.fingerprint, device.token)
             if failures >= MAX_FAILURES:
                 await self._evict(platform, device, FAILING)
             return failures > 0

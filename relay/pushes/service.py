@@ -8,7 +8,9 @@ from typing import Any
 import msgspec
 
 from relay.pushes.dispatch import Dispatch
-from relay.registry.port import Admitted, AttemptOutcome, NewPush, Push, Rate, Registry
+from relay.registry.model import Admitted, AttemptOutcome, NewPush, Push
+from relay.registry.port import Registry
+from relay.registry.rules import Rate
 from relay.registry.sealing import Sealer
 from sigil.protocol import relay_messages as messages
 from sigil.protocol.encoding import decode_hex, parse_time

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from relay.registration.nonces import Nonces
-from relay.registry.port import Device, Platform, Registry
+from relay.registry.model import Device, Platform
+from relay.registry.port import Registry
 from relay.registry.sealing import Sealer
 from sigil.protocol import relay_messages as messages
 from sigil.protocol import signed_bytes

@@ -6,7 +6,8 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from relay.registry.port import Registry, Server
+from relay.registry.model import Server
+from relay.registry.port import Registry
 from sigil.protocol import relay_messages as messages
 from sigil.protocol import signed_bytes
 from sigil.protocol.encoding import decode_base64, decode_hex

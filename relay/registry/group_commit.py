@@ -1,4 +1,4 @@
-"""Calls that come while one is under way go together in the next."""
+"""Group commit: calls that arrive during a commit share the next one."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
-from relay.registry.port import RegistryBusy
+from relay.registry.model import RegistryBusy
 
 T = TypeVar("T")
 
 
 class GroupCommit(Generic[T]):
-    """Runs `run` with the items of one call or more, one after another: at most `at_once` of several calls.
+    """Calls `run` with the items of one or more calls, batch after batch: at most `at_once` items of several calls.
 
-    A commit waits for the disk. One for each outcome of a push would let through a few hundred a second; so those that
-    come during a commit share the next one. With `max_waiting` items waiting, calls are RegistryBusy.
+    A commit waits for the disk. One commit per push outcome would limit the relay to a few hundred a second; so calls
+    that arrive during a commit share the next one. Beyond `max_waiting` waiting items a call is RegistryBusy.
     """
 
     def __init__(
@@ -30,34 +30,34 @@ class GroupCommit(Generic[T]):
         self._task: asyncio.Task[None] | None = None
 
     async def __call__(self, items: Sequence[T]) -> None:
-        """Return when they are done, and raise what `run` raised."""
+        """Return when `run` has processed the items, and raise its error."""
         if self._waiting + len(items) > self._max_waiting:
-            raise RegistryBusy("too many wait for the database")
+            raise RegistryBusy("too many callers wait for the database")
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._calls.append((items, done))
         self._waiting += len(items)
         if self._task is None:
-            self._task = asyncio.create_task(self._work())
+            self._task = asyncio.create_task(self._commit_all())
         await done
 
-    async def _work(self) -> None:
+    async def _commit_all(self) -> None:
         while self._calls:
-            items, calls = self._next()
+            items, calls = self._next_batch()
             error: BaseException | None = None
             try:
                 await self._run(items)
-            except Exception as raised:  # whatever it was, it belongs to those who wait
+            except Exception as raised:  # any error belongs to the callers of this batch
                 error = raised
             for done in calls:
                 if done.done():
-                    continue  # whoever waited was cancelled
+                    continue  # the caller was cancelled
                 if error is None:
                     done.set_result(None)
                 else:
                     done.set_exception(error)
         self._task = None
 
-    def _next(self) -> tuple[list[T], list[asyncio.Future[None]]]:
+    def _next_batch(self) -> tuple[list[T], list[asyncio.Future[None]]]:
         items: list[T] = []
         calls: list[asyncio.Future[None]] = []
         while self._calls and (not calls or len(items) + len(self._calls[0][0]) <= self._at_once):

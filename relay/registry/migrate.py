@@ -13,7 +13,7 @@ from functools import cache
 from importlib import resources
 from typing import Any, Literal, NamedTuple
 
-from relay.registry.port import RegistryUnusable
+from relay.registry.model import RegistryUnusable
 
 _LOCK = 0x5369_6769_6C52_6C79
 """The advisory lock of PostgreSQL that runners take: any number that nobody else in the database uses."""

@@ -1,11 +1,11 @@
-"""Rows of either database as values, and the columns that they are read from."""
+"""Rows of both databases: their columns, and the conversion from and to values."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from relay.registry.port import Device, NewPush, Push, Server
+from relay.registry.model import Device, NewPush, Push, Server
 
 SERVER = "server_id, public_key, name, trusted_at, listed"
 _DEVICE = "fingerprint public_key platform token registered_at seen_at failures evicted"
@@ -39,7 +39,24 @@ def push_of(row: Sequence[Any]) -> Push:
     return Push(server_id, new, *rest)
 
 
-def row_of(push: Push) -> tuple[Any, ...]:
+def device_row(device: Device) -> tuple[bytes, bytes, str, bytes, int, int]:
+    """The columns that a registration sets, in their order."""
+    return (
+        device.fingerprint,
+        device.public_key,
+        device.platform,
+        device.token,
+        device.registered_at,
+        device.seen_at,
+    )
+
+
+def server_row(server: Server) -> tuple[bytes, bytes, str, int, bool]:
+    """The values of SERVER, in their order."""
+    return server.server_id, server.public_key, server.name, server.trusted_at, server.listed
+
+
+def push_row(push: Push) -> tuple[Any, ...]:
     """The values of `push_columns`, in their order."""
     new = push.push
     return (

@@ -13,7 +13,8 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Protocol
 
-from relay.registry.port import Push, Registry, RegistryBusy
+from relay.registry.model import Push, RegistryBusy
+from relay.registry.port import Registry
 from relay.sockets.in_flight import InFlight
 from sigil.protocol.relay_messages import Close
 from sigil.serving import logs

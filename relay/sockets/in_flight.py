@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from enum import Enum
 
-from relay.registry.port import Push
+from relay.registry.model import Push
 
 _LONG_AGO = float("-inf")
 

@@ -8,7 +8,8 @@ from typing import Any, Protocol
 
 import msgspec
 
-from relay.registry.port import Registry, RegistryBusy
+from relay.registry.model import RegistryBusy
+from relay.registry.port import Registry
 from relay.sockets.connections import Connection, Sockets
 from relay.sockets.unauthenticated_limit import UnauthenticatedLimit
 from sigil.protocol import messages, signed_bytes

@@ -11,10 +11,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from relay.registry.port import (
+from relay.registry.model import (
     LEASE_SECONDS,
     MAX_HELD,
-    MAX_TOLD,
+    MAX_NOTIFIED,
     PRUNED_AT_ONCE,
     PUSHES,
     SEEN_EVERY_SECONDS,
@@ -26,12 +26,12 @@ from relay.registry.port import (
     Platform,
     Pruned,
     Push,
-    Rate,
-    Registry,
     RegistryBusy,
     Server,
 )
+from relay.registry.port import Registry
 from relay.registry.postgres.registry import PostgresRegistry
+from relay.registry.rules import Rate
 from relay.registry.sqlite.registry import SqliteRegistry
 
 pytest_plugins = ["tests.support.postgres_fixtures"]
@@ -94,7 +94,7 @@ async def admit(registry: Registry, *pushes: NewPush, now: float = NOW, rate: Ra
 
 
 async def settle(registry: Registry, key: str, *outcome: Any, now: float = NOW) -> None:
-    await registry.settle([AttemptOutcome(SERVER, key, *outcome)], now)
+    await registry.record_outcomes([AttemptOutcome(SERVER, key, *outcome)], now)
 
 
 async def outcome(registry: Registry, key: str) -> Push:
@@ -149,15 +149,15 @@ async def test_an_unregistered_device_is_gone(registry: Registry) -> None:
 
 async def test_failures_count_up_and_begin_at_zero_after_contact(registry: Registry) -> None:
     await registry.register(device())
-    assert [await registry.failed(fingerprint("phone"), device().token) for _ in range(3)] == [1, 2, 3]
+    assert [await registry.record_failure(fingerprint("phone"), device().token) for _ in range(3)] == [1, 2, 3]
     await registry.mark_seen(fingerprint("phone"), NOW + 1)
-    assert await registry.failed(fingerprint("phone"), device().token) == 1
+    assert await registry.record_failure(fingerprint("phone"), device().token) == 1
     await registry.register(device())
-    assert await registry.failed(fingerprint("phone"), device().token) == 1
+    assert await registry.record_failure(fingerprint("phone"), device().token) == 1
 
 
 async def test_an_unknown_device_has_no_failures(registry: Registry) -> None:
-    assert await registry.failed(fingerprint("nobody"), device("nobody").token) == 0
+    assert await registry.record_failure(fingerprint("nobody"), device("nobody").token) == 0
     await registry.mark_seen(fingerprint("nobody"), NOW)
     assert await registry.device(fingerprint("nobody")) is None
 
@@ -174,7 +174,7 @@ async def test_seen_at_moves_forward_and_not_at_every_contact(registry: Registry
     assert await seen_at() == NOW
     await registry.mark_seen(fingerprint("phone"), NOW + SEEN_EVERY_SECONDS)
     assert await seen_at() == NOW + SEEN_EVERY_SECONDS
-    await registry.failed(fingerprint("phone"), device().token)
+    await registry.record_failure(fingerprint("phone"), device().token)
     await registry.mark_seen(fingerprint("phone"), NOW)
     assert await seen_at() == NOW + SEEN_EVERY_SECONDS
 
@@ -212,8 +212,8 @@ async def test_failures_of_a_former_token_do_not_count_against_the_present_one(r
     anew = msgspec.structs.replace(device(), token=b"sealed anew")
     await registry.register(device())
     await registry.register(anew)
-    assert await registry.failed(fingerprint("phone"), device().token) == 0
-    assert await registry.failed(fingerprint("phone"), anew.token) == 1
+    assert await registry.record_failure(fingerprint("phone"), device().token) == 0
+    assert await registry.record_failure(fingerprint("phone"), anew.token) == 1
 
 
 async def test_a_registration_forgets_the_eviction(registry: Registry) -> None:
@@ -400,7 +400,7 @@ async def test_answers_come_in_the_order_of_the_request(registry: Registry) -> N
 
 async def test_nothing_is_wanted_and_nothing_admitted(registry: Registry) -> None:
     assert await registry.admit(SERVER, [], NOW, FREE) == []
-    await registry.settle([], NOW)
+    await registry.record_outcomes([], NOW)
     assert await registry.outcomes(SERVER, []) == []
     assert await registry.pending_for([], NOW) == []
 
@@ -471,7 +471,7 @@ async def test_a_request_of_500_pushes_is_admitted(registry: Registry) -> None:
     assert keys_of([one for one in await registry.outcomes(SERVER, [one.push_key for one in wanted]) if one]) == [
         one.push_key for one in wanted
     ]
-    await registry.settle([AttemptOutcome(SERVER, one.push_key, "delivered") for one in wanted], NOW)
+    await registry.record_outcomes([AttemptOutcome(SERVER, one.push_key, "delivered") for one in wanted], NOW)
     assert await registry.backlog() == 0
 
 
@@ -584,7 +584,7 @@ async def test_of_several_outcomes_of_one_push_in_a_batch_the_best_counts(regist
         *(AttemptOutcome(SERVER, "b", *one) for one in (("queued", "y", NOW + 9), ("failed", "x"), ("failed", "z"))),
         *(AttemptOutcome(SERVER, "c", *one) for one in (("queued", "y", NOW + 8), ("queued", "z", NOW + 9))),
     ]
-    await registry.settle(batch, NOW)
+    await registry.record_outcomes(batch, NOW)
     assert await statuses(registry, "a", "b", "c") == [("delivered", None), ("failed", "x"), ("queued", "z")]
     assert (await outcome(registry, "c")).due == NOW + 9
 
@@ -601,7 +601,7 @@ async def test_batches_of_outcomes_in_any_order_do_not_block_one_another(registr
     batches = [
         [AttemptOutcome(SERVER, name, "delivered") for name in order] for order in (names, names[::-1], names[5:])
     ] * 5
-    await all_of(*(registry.settle(batch, NOW) for batch in batches))
+    await all_of(*(registry.record_outcomes(batch, NOW) for batch in batches))
     assert set(await statuses(registry, *names)) == {("delivered", None)}
 
 
@@ -861,7 +861,7 @@ async def test_the_backlog_is_what_is_queued(registry: Registry) -> None:
 
 async def test_what_is_told_is_heard_by_the_teller_too(registry: Registry, news: News) -> None:
     everything = bytes(range(256)) * 15 + bytes(160)
-    assert len(everything) == MAX_TOLD
+    assert len(everything) == MAX_NOTIFIED
     await registry.notify("sockets", b"")
     await registry.notify("other", everything)
     await until(lambda: len(news) == 2)
@@ -897,7 +897,7 @@ async def test_a_closed_registry_is_busy(registry: Registry) -> None:
         registry.register(device()),
         registry.use_nonce(b"nonce", NOW),
         registry.admit(SERVER, [push("a")], NOW, FREE),
-        registry.settle([AttemptOutcome(SERVER, "a", "delivered")], NOW),
+        registry.record_outcomes([AttemptOutcome(SERVER, "a", "delivered")], NOW),
         registry.claim("apns", NOW, 1),
         registry.sweep(NOW, 1),
         registry.trust_first(server("first")),

@@ -1,6 +1,7 @@
-"""News between workers and replicas over LISTEN and NOTIFY, on a connection of its own that comes back by itself.
+"""Notifications between workers and replicas over LISTEN and NOTIFY, on a connection that reconnects by itself.
 
-One channel of PostgreSQL carries all of ours: `channel:base64`, since its payload is text of less than 8000 bytes.
+One channel of PostgreSQL carries all channels of the relay as `channel:base64`, since its payload is text of less than
+8000 bytes.
 """
 
 from __future__ import annotations
@@ -12,41 +13,46 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
-from relay.registry.port import MAX_TOLD, NotificationHandler
+from relay.registry.model import MAX_NOTIFIED
+from relay.registry.port import NotificationHandler
 from sigil.serving import logs
 
 CHANNEL = "sigil_relay"
 LOST = "lost"
 
 _PING_SECONDS = 20.0
-"""A connection that something between has forgotten says nothing, and so does a healthy one."""
+"""A connection that a middlebox has dropped is as silent as a healthy one: only a query shows the difference."""
 _FIRST_DELAY = 0.05
 _MAX_DELAY = 10.0
 
 
-async def notify(connection: Any, channel: str, told: Sequence[bytes]) -> None:
-    """ValueError for more than MAX_TOLD bytes in one."""
-    if any(len(data) > MAX_TOLD for data in told):
-        raise ValueError(f"at most {MAX_TOLD} bytes are told at once")
-    texts = [f"{channel}:{base64.b64encode(data).decode()}" for data in told]
-    await connection.execute("SELECT pg_notify($1, told) FROM unnest($2::text[]) AS told", CHANNEL, texts)
+async def notify(connection: Any, channel: str, batches: Sequence[bytes]) -> None:
+    """ValueError for a batch of more than MAX_NOTIFIED bytes."""
+    if any(len(data) > MAX_NOTIFIED for data in batches):
+        raise ValueError(f"a notification has at most {MAX_NOTIFIED} bytes")
+    payloads = [f"{channel}:{base64.b64encode(data).decode()}" for data in batches]
+    await connection.execute("SELECT pg_notify($1, payload) FROM unnest($2::text[]) AS payload", CHANNEL, payloads)
 
 
 class Listener:
-    """Calls `news` with what others tell, and with LOST when it could not listen for a while."""
+    """Calls `on_notification` with each notification, and with LOST after a time without a connection."""
 
     def __init__(
-        self, connect: Callable[[], Awaitable[Any]], news: NotificationHandler, *, ping: float = _PING_SECONDS
+        self,
+        connect: Callable[[], Awaitable[Any]],
+        on_notification: NotificationHandler,
+        *,
+        ping: float = _PING_SECONDS,
     ) -> None:
         self._connect = connect
-        self._news = news
+        self._on_notification = on_notification
         self._ping = ping
         self._task: asyncio.Task[None] | None = None
 
     async def start(self, connection: Any) -> None:
-        """Listen on `connection`, which is ours from now on."""
+        """Listen on `connection`, which the listener owns from now on."""
         ended = await self._listen(connection)
-        self._task = asyncio.create_task(self._keep(connection, ended))
+        self._task = asyncio.create_task(self._run(connection, ended))
 
     async def stop(self) -> None:
         if self._task is not None:
@@ -55,17 +61,17 @@ class Listener:
                 await self._task
             self._task = None
 
-    async def _keep(self, connection: Any, ended: asyncio.Event) -> None:
+    async def _run(self, connection: Any, ended: asyncio.Event) -> None:
         while True:
             try:
                 await self._until_broken(connection, ended)
             finally:
                 connection.terminate()
             logs.warn("database_news_lost")
-            connection, ended = await self._again()
+            connection, ended = await self._reconnect()
             logs.info("database_news_back")
-            # By the loop, as all other news is: an error of whoever listens is not ours.
-            asyncio.get_running_loop().call_soon(self._news, LOST, b"")
+            # Called by the loop, as for all other notifications: an error of the handler must not end this task.
+            asyncio.get_running_loop().call_soon(self._on_notification, LOST, b"")
 
     async def _until_broken(self, connection: Any, ended: asyncio.Event) -> None:
         while not ended.is_set():
@@ -75,13 +81,13 @@ class Listener:
             except TimeoutError:
                 try:
                     await connection.fetchval("SELECT 1", timeout=self._ping)
-                except Exception:  # whatever it was, another connection is the answer
+                except Exception:  # any error: reconnect
                     return
 
-    async def _again(self) -> tuple[Any, asyncio.Event]:
+    async def _reconnect(self) -> tuple[Any, asyncio.Event]:
         delay = _FIRST_DELAY
         while True:
-            # Jitter: the workers of all replicas lost theirs in the same moment.
+            # Jitter: the workers of all replicas lost their connections at the same moment.
             await asyncio.sleep(delay * random.random())  # noqa: S311
             with suppress(Exception):
                 connection = await self._connect()
@@ -93,17 +99,17 @@ class Listener:
         try:
             connection.add_termination_listener(lambda _connection: ended.set())
             async with asyncio.timeout(self._ping):
-                await connection.add_listener(CHANNEL, self._heard)
+                await connection.add_listener(CHANNEL, self._received)
         except BaseException:
             connection.terminate()
             raise
         return ended
 
-    def _heard(self, _connection: object, _pid: int, _channel: str, payload: str) -> None:
+    def _received(self, _connection: object, _pid: int, _channel: str, payload: str) -> None:
         channel, separator, text = payload.partition(":")
         try:
             data = base64.b64decode(text, validate=True)
         except ValueError:
             return
         if separator and channel != LOST:
-            self._news(channel, data)
+            self._on_notification(channel, data)

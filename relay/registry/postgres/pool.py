@@ -1,55 +1,67 @@
-"""Connections to PostgreSQL: bounded in number, in who waits for them, and in time. What fails is RegistryBusy."""
+"""The connection pool of PostgreSQL: bounded in connections, in waiting callers, and in time.
+
+Failures are RegistryBusy.
+
+    class PostgresServers(PoolUser):
+        @autocommit
+        async def servers(self, con: Connection) -> list[Server]: ...     # callers: await registry.servers()
+
+`autocommit` and `transaction` turn a method that takes a connection into one that acquires it.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
-from typing import Any, TypeVar
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import asyncpg
 
-from relay.registry.port import RegistryBusy, RegistryUnusable
+from relay.registry.model import RegistryBusy, RegistryUnusable
 
 T = TypeVar("T")
+P = ParamSpec("P")
+U = TypeVar("U", bound="PoolUser")
 Connection = Any
 Work = Callable[[Connection], Awaitable[T]]
 
-_AWAY = (
+_UNAVAILABLE = (
     TimeoutError,
     OSError,
     asyncpg.PostgresConnectionError,
     asyncpg.InternalClientError,
-    # Classes 28, 53, 57 and 58: refused, out of something, shutting down or starting, an error of its disk.
+    # Classes 28, 53, 57 and 58: authorization, insufficient resources, shutdown or startup, an error of its disk.
     asyncpg.InvalidAuthorizationSpecificationError,
     asyncpg.InsufficientResourcesError,
     asyncpg.OperatorInterventionError,
     asyncpg.PostgresSystemError,
     asyncpg.InvalidCatalogNameError,
     asyncpg.IdleInTransactionSessionTimeoutError,
-    # Nobody reads the news, and what is told piles up.
+    # The queue of NOTIFY is full: a listener does not read.
     asyncpg.ProgramLimitExceededError,
-    # After a failover this may be a standby for a while; and another replica may just have migrated.
+    # After a failover this may be a standby for a while. Another replica may just have migrated.
     asyncpg.ReadOnlySQLTransactionError,
     asyncpg.InvalidCachedStatementError,
     asyncpg.TransactionRollbackError,
 )
-_AGAIN = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
-_TRIES = 5
-_MISTAKEN = (
+_RETRIED = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
+_ATTEMPTS = 5
+_MISCONFIGURED = (
     asyncpg.InvalidAuthorizationSpecificationError,
     asyncpg.InvalidCatalogNameError,
     asyncpg.InsufficientPrivilegeError,
 )
 
 
-class Connections:
-    """Runs work on a connection of its own. Times are seconds.
+class PostgresPool:
+    """Runs each piece of work on a connection of its own. Times are seconds.
 
-    `pool_size` connections, and at most `max_waiting` callers that wait for one of them for `acquire_timeout`;
-    work that takes longer than `command_timeout` loses its connection. A `statement_cache_size` of 0 is for a PgBouncer
-    before 1.21 in transaction mode.
+    `pool_size` connections, and at most `max_waiting` callers that wait up to `acquire_timeout` for one of them. Work
+    that takes longer than `command_timeout` loses its connection. A PgBouncer before 1.21 in transaction mode needs a
+    `statement_cache_size` of 0.
     """
 
     def __init__(
@@ -81,33 +93,33 @@ class Connections:
         async with asyncio.timeout(self._acquire_timeout):
             return await asyncpg.connect(self._dsn, **self._options)
 
-    async def first(self, patience: float) -> Connection:
-        """A connection once there is one, waited for up to `patience` seconds; RegistryUnusable after that, and at
-        once when waiting would not help."""
+    async def wait_for_database(self, max_seconds: float) -> Connection:
+        """A connection outside the pool, as soon as the database accepts one. RegistryUnusable after
+        `max_seconds`, and at once for an error that waiting does not resolve."""
         delay, loop = 0.05, asyncio.get_running_loop()
-        deadline = loop.time() + patience
+        deadline = loop.time() + max_seconds
         while True:
             try:
                 return await self.connect()
-            except (*_MISTAKEN, ValueError, asyncpg.InterfaceError) as error:
+            except (*_MISCONFIGURED, ValueError, asyncpg.InterfaceError) as error:
                 # A ValueError is about the text of the setting, and could repeat it.
-                told = str(error) if isinstance(error, asyncpg.PostgresError) else type(error).__name__
-                raise RegistryUnusable(f"DATABASE_URL cannot be used: {told}") from None
-            except _AWAY as error:
+                reason = str(error) if isinstance(error, asyncpg.PostgresError) else type(error).__name__
+                raise RegistryUnusable(f"DATABASE_URL cannot be used: {reason}") from None
+            except _UNAVAILABLE as error:
                 if loop.time() + delay > deadline:
-                    told = f"{type(error).__name__} {error}".strip()
-                    raise RegistryUnusable(f"PostgreSQL did not answer within {patience:g} s: {told}") from error
+                    reason = f"{type(error).__name__} {error}".strip()
+                    raise RegistryUnusable(f"PostgreSQL did not answer within {max_seconds:g} s: {reason}") from error
             await asyncio.sleep(delay * random.uniform(0.5, 1))  # noqa: S311
             delay = min(2 * delay, 2.0)
 
     async def open(self) -> None:
-        """Make the pool, which connects when it has to."""
+        """Create the pool. It connects on demand."""
         self._pool = await asyncpg.create_pool(
             self._dsn,
             min_size=0,
             max_size=self._size,
-            # Nothing changes the state of a session after `_prepare`, and the usual reset is a round trip.
-            reset=_leave_as_it_is,
+            # Nothing changes the state of a session after `_prepare`, and the default reset is a round trip.
+            reset=_no_reset,
             init=self._prepare,
             **self._options,
         )
@@ -121,48 +133,48 @@ class Connections:
 
     async def use(self, work: Work[T]) -> T:
         """Run work that is a single statement, or several that need no transaction."""
-        return await self._guarded(work)
+        return await self._run(work)
 
     async def transact(self, work: Work[T]) -> T:
-        """Run work in a transaction, from the beginning again when it met another one's locks in a circle."""
+        """Run work in a transaction, and repeat it after a deadlock."""
 
-        async def transaction(connection: Connection) -> T:
-            # The rules read again after they waited for a lock: another isolation would show them what was before.
+        async def begin_and_commit(connection: Connection) -> T:
+            # The rules read after they waited for a lock: a stricter isolation would show them the state before it.
             await connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
             result = await work(connection)
             await connection.execute("COMMIT")
             return result
 
-        return await self._guarded(transaction)
+        return await self._run(begin_and_commit)
 
-    async def _guarded(self, work: Work[T]) -> T:
+    async def _run(self, work: Work[T]) -> T:
         try:
-            async with self._leased() as connection, asyncio.timeout(self._command_timeout):
-                for wait in range(_TRIES):
+            async with self._acquired() as connection, asyncio.timeout(self._command_timeout):
+                for attempt in range(_ATTEMPTS):
                     try:
                         return await work(connection)
                     except asyncpg.PostgresError as error:
                         if connection.is_in_transaction():
                             await connection.execute("ROLLBACK")
-                        if not isinstance(error, _AGAIN) or wait == _TRIES - 1:
+                        if not isinstance(error, _RETRIED) or attempt == _ATTEMPTS - 1:
                             raise
-                    await asyncio.sleep(random.uniform(0, 0.01 * 2**wait))  # noqa: S311
+                    await asyncio.sleep(random.uniform(0, 0.01 * 2**attempt))  # noqa: S311
                 raise AssertionError("unreachable")
-        except _AWAY as error:
-            raise RegistryBusy(f"the database cannot be had: {type(error).__name__}") from error
+        except _UNAVAILABLE as error:
+            raise RegistryBusy(f"the database is not available: {type(error).__name__}") from error
         except asyncpg.InterfaceError as error:
             if isinstance(error, ValueError):
                 raise  # an argument that does not fit its column
             raise RegistryBusy("the connection to the database was closed") from error
 
     @asynccontextmanager
-    async def _leased(self) -> AsyncIterator[Connection]:
+    async def _acquired(self) -> AsyncIterator[Connection]:
         pool = self._pool
         if pool is None:
             raise RegistryBusy("the registry is not open")
         if self._waiting >= self._max_waiting:
-            raise RegistryBusy("too many wait for the database")
-        # The pool's own queue has no end and is not fair: who comes next is decided here, in order.
+            raise RegistryBusy("too many callers wait for the database")
+        # The pool's own queue has no limit and is not fair: this semaphore is first in, first out.
         self._waiting += 1
         try:
             async with asyncio.timeout(self._acquire_timeout):
@@ -179,7 +191,7 @@ class Connections:
         except asyncpg.PostgresError:
             raise
         except BaseException:
-            # In the middle of something: the server takes it back when it sees that nobody is there.
+            # In the middle of a command: the database rolls back when it sees the closed connection.
             with suppress(asyncpg.InterfaceError):
                 connection.terminate()
             raise
@@ -190,8 +202,9 @@ class Connections:
                 self._permits.release()
 
     async def _prepare(self, connection: Connection) -> None:
-        """Once for each connection. A plan is made while a table is empty and kept when it is full: it reads by index,
-        and in its order. The server ends what takes too long, and a transaction whose worker has stopped."""
+        """Once per connection. A plan is made while a table is empty and kept when it is full: it must read by index
+        and in the order of the index. The database ends statements that take too long, and idle transactions of a
+        stopped worker."""
         milliseconds = int(1000 * self._command_timeout) + 1
         await connection.execute(
             "SET enable_seqscan = off; SET enable_bitmapscan = off; SET jit = off;"
@@ -199,5 +212,36 @@ class Connections:
         )
 
 
-async def _leave_as_it_is(_connection: Connection) -> None:
+async def _no_reset(_connection: Connection) -> None:
     pass
+
+
+class PoolUser:
+    """Base of the classes that implement a port over a pool."""
+
+    def __init__(self, pool: PostgresPool) -> None:
+        self._pool = pool
+
+
+def autocommit(
+    method: Callable[Concatenate[U, Connection, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate[U, P], Coroutine[Any, Any, T]]:
+    """A single statement, or several that need no transaction."""
+
+    @wraps(method)
+    def call(self: U, /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, T]:
+        return self._pool.use(lambda connection: method(self, connection, *args, **kwargs))
+
+    return call
+
+
+def transaction(
+    method: Callable[Concatenate[U, Connection, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate[U, P], Coroutine[Any, Any, T]]:
+    """Several statements in one transaction, which is repeated after a deadlock."""
+
+    @wraps(method)
+    def call(self: U, /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, T]:
+        return self._pool.transact(lambda connection: method(self, connection, *args, **kwargs))
+
+    return call

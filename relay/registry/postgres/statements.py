@@ -16,8 +16,6 @@ from relay.registry.rows import device_columns, push_columns
 _PUSH = push_columns("push")
 _NAMES = _PUSH.replace("push.", "")
 
-SPEND = "INSERT INTO nonce VALUES ($1, $2) ON CONFLICT DO NOTHING"
-
 DEVICES = f"SELECT {device_columns('device')} FROM device WHERE fingerprint = ANY($1::bytea[])"
 LOCK_DEVICES = f"{DEVICES} ORDER BY fingerprint FOR NO KEY UPDATE"
 
@@ -69,7 +67,7 @@ UPDATE push SET status = $3, error = $4, payload = '', due = 0
 WHERE server_id = $1 AND push_key = ANY ($2::text[])
     AND (status = 'queued' OR (status <> 'delivered' AND $3 = 'delivered'))
 """
-TRY_AGAIN = """
+RETRY = """
 UPDATE push SET
     error = ($3::text[])[array_position($2::text[], push_key)],
     due = CASE WHEN platform = 'websocket' THEN 0 ELSE ($4::float8[])[array_position($2::text[], push_key)] END

@@ -1,4 +1,11 @@
-"""The file of the SQLite registry and the one thread that uses it."""
+"""The file of the SQLite registry and the one thread that uses it.
+
+    class SqliteServers(FileUser):
+        @transaction
+        def servers(self, db: sqlite3.Connection) -> list[Server]: ...     # callers: await registry.servers()
+
+`transaction` and `durable_transaction` turn a method that takes a connection into one that runs on that thread.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +14,19 @@ import os
 import sqlite3
 import stat
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import wraps
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from relay.registry.migrate import migrate_sqlite, migrations
-from relay.registry.port import RegistryBusy, RegistryUnusable
+from relay.registry.model import RegistryBusy, RegistryUnusable
 
 T = TypeVar("T")
+P = ParamSpec("P")
+U = TypeVar("U", bound="FileUser")
 Work = Callable[[sqlite3.Connection], T]
 
 APPLICATION_ID = 0x5347_4C52
@@ -25,9 +35,9 @@ _BUSY_SECONDS = 2.0
 
 
 class SqliteFile:
-    """Whole transactions, one after another, on a thread of their own.
+    """Runs whole transactions, one after another, on a thread of its own.
 
-    At most `max_waiting` wait, each for at most `timeout` seconds; over either it is RegistryBusy.
+    At most `max_waiting` callers wait, each for at most `timeout` seconds. Beyond either limit it is RegistryBusy.
     """
 
     def __init__(self, path: Path, *, max_waiting: int, timeout: float) -> None:
@@ -38,17 +48,17 @@ class SqliteFile:
         self._open: tuple[ThreadPoolExecutor, sqlite3.Connection] | None = None
 
     async def open(self) -> None:
-        """Make or open the file, and migrate it. Raises RegistryUnusable."""
+        """Create or open the file, and migrate it. Raises RegistryUnusable."""
         thread = ThreadPoolExecutor(1, thread_name_prefix="relay-sqlite")
         try:
-            db = await asyncio.get_running_loop().run_in_executor(thread, opened, self._path)
+            db = await asyncio.get_running_loop().run_in_executor(thread, open_database, self._path)
         except BaseException:
             thread.shutdown(wait=False)
             raise
         self._open = thread, db
 
     async def close(self) -> None:
-        """What waits is still done."""
+        """Waiting transactions still run."""
         if self._open is None:
             return
         (thread, db), self._open = self._open, None
@@ -56,20 +66,20 @@ class SqliteFile:
         thread.shutdown()
 
     async def transact(self, work: Work[T], *, durable: bool = False) -> T:
-        """Run work as one transaction; a `durable` one survives a power failure.
+        """Run work as one transaction. A `durable` one survives a power failure.
 
-        The others survive the death of this process, as everything that SQLite has committed does.
+        All others survive the death of this process, as every commit of SQLite does.
         """
         if self._open is None:
             raise RegistryBusy("the registry is not open")
         if self._waiting >= self._max_waiting:
-            raise RegistryBusy("too many wait for the database")
+            raise RegistryBusy("too many callers wait for the database")
         thread, db = self._open
-        given_up = threading.Event()
+        cancelled = threading.Event()
         self._waiting += 1
         try:
             async with asyncio.timeout(self._timeout):
-                return await asyncio.get_running_loop().run_in_executor(thread, _run, db, work, durable, given_up)
+                return await asyncio.get_running_loop().run_in_executor(thread, _run, db, work, durable, cancelled)
         except TimeoutError as error:
             raise RegistryBusy("the database takes too long") from error
         except (sqlite3.ProgrammingError, sqlite3.IntegrityError, sqlite3.DataError, sqlite3.NotSupportedError):
@@ -78,19 +88,19 @@ class SqliteFile:
             # Locked by another process, the disk full or broken, the file damaged.
             raise RegistryBusy(f"the database cannot be used: {error}") from error
         finally:
-            given_up.set()
+            cancelled.set()
             self._waiting -= 1
 
 
-def _run(db: sqlite3.Connection, work: Work[T], durable: bool, given_up: threading.Event) -> T:
-    """What is given up before its turn comes is never run, and what is given up while it runs is taken back."""
+def _run(db: sqlite3.Connection, work: Work[T], durable: bool, cancelled: threading.Event) -> T:
+    """Work that is cancelled before it starts never runs; work that is cancelled while it runs is rolled back."""
     if durable:
         db.execute("PRAGMA synchronous = FULL")
     try:
         db.execute("BEGIN IMMEDIATE")
         result = work(db)
-        if given_up.is_set():
-            raise RegistryBusy("nobody waits for this any more")
+        if cancelled.is_set():
+            raise RegistryBusy("the caller has stopped waiting")
         db.execute("COMMIT")
         return result
     except BaseException:
@@ -102,34 +112,34 @@ def _run(db: sqlite3.Connection, work: Work[T], durable: bool, given_up: threadi
             db.execute("PRAGMA synchronous = NORMAL")
 
 
-def opened(path: Path) -> sqlite3.Connection:
-    """The migrated database at `path`, in autocommit mode; RegistryUnusable says what is in the way."""
+def open_database(path: Path) -> sqlite3.Connection:
+    """The migrated database at `path`, in autocommit mode; RegistryUnusable with the reason."""
     if sqlite3.sqlite_version_info < (3, 38):
         raise RegistryUnusable(f"SQLite is {sqlite3.sqlite_version}: 3.38 or newer is needed")
     try:
-        _own(path)
+        _create_private(path)
         db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=_BUSY_SECONDS)
     except (OSError, sqlite3.Error) as error:
         raise RegistryUnusable(f"{path} cannot be opened: {error}") from error
     try:
-        _refuse_foreign(path, db)
+        _check_ours(path, db)
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = NORMAL")
         db.execute("PRAGMA journal_size_limit = 67108864")
-        # A token that is overwritten is not to be found in a free page.
+        # An overwritten token must not remain in a free page.
         db.execute("PRAGMA secure_delete = ON")
         migrate_sqlite(db, migrations("sqlite"))
     except sqlite3.Error as error:
         db.close()
-        raise RegistryUnusable(f"{path} cannot be used: {error}; move it away or restore a backup") from error
+        raise RegistryUnusable(f"{path} cannot be used: {error}; move it elsewhere or restore a backup") from error
     except BaseException:
         db.close()
         raise
     return db
 
 
-def _own(path: Path) -> None:
-    """A file that nobody else reads: SQLite gives the files beside it the same mode."""
+def _create_private(path: Path) -> None:
+    """Create a file that no other user can read: SQLite gives the WAL files the same mode."""
     path.parent.mkdir(0o700, parents=True, exist_ok=True)
     file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
@@ -143,14 +153,45 @@ def _own(path: Path) -> None:
         raise RegistryUnusable(f"{path} is open to other users ({mode:04o}); chmod it to 0600")
 
 
-def _refuse_foreign(path: Path, db: sqlite3.Connection) -> None:
+def _check_ours(path: Path, db: sqlite3.Connection) -> None:
     (mark,) = db.execute("PRAGMA application_id").fetchone()
     (tables,) = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
     if tables and mark != APPLICATION_ID:
         raise RegistryUnusable(
             f"{path} belongs to another program; set RELAY_DATA_DIR to a directory of the relay's own"
         )
-    # Once at the start rather than in the middle of a night: 0.1 s for 30 MB.
+    # Once at the start, so that damage is found before it matters: 0.1 s for 30 MB.
     (first,) = db.execute("PRAGMA quick_check(1)").fetchone()
     if first != "ok":
-        raise RegistryUnusable(f"{path} is damaged ({first}); restore a backup or move it away")
+        raise RegistryUnusable(f"{path} is damaged ({first}); restore a backup or move it elsewhere")
+
+
+class FileUser:
+    """Base of the classes that implement a port over the file."""
+
+    def __init__(self, file: SqliteFile) -> None:
+        self._file = file
+
+
+def transaction(
+    method: Callable[Concatenate[U, sqlite3.Connection, P], T],
+) -> Callable[Concatenate[U, P], Coroutine[Any, Any, T]]:
+    """One transaction, which survives the death of the process."""
+
+    @wraps(method)
+    def call(self: U, /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, T]:
+        return self._file.transact(lambda db: method(self, db, *args, **kwargs))
+
+    return call
+
+
+def durable_transaction(
+    method: Callable[Concatenate[U, sqlite3.Connection, P], T],
+) -> Callable[Concatenate[U, P], Coroutine[Any, Any, T]]:
+    """One transaction, which survives a power failure, too."""
+
+    @wraps(method)
+    def call(self: U, /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, T]:
+        return self._file.transact(lambda db: method(self, db, *args, **kwargs), durable=True)
+
+    return call

@@ -1,14 +1,16 @@
-"""Pushes, nonces and buckets in SQLite: functions of an open transaction, one for each method of the registry."""
+"""The push queue in SQLite."""
 
 from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
 
-from relay.registry.port import (
+from relay.registry.group_commit import GroupCommit
+from relay.registry.model import (
     COUNTED_AT_MOST,
     LEASE_SECONDS,
     MAX_HELD,
+    PUSHES,
     SUPERSEDED,
     Admitted,
     AttemptOutcome,
@@ -16,19 +18,16 @@ from relay.registry.port import (
     NewPush,
     Platform,
     Push,
-    Rate,
-    admit,
-    coalesced,
-    triage,
 )
-from relay.registry.rows import PUSH_WIDTH, push_columns, push_of, row_of
-from relay.registry.sqlite.devices import device
-
-Db = sqlite3.Connection
+from relay.registry.port import NotificationHandler
+from relay.registry.rows import PUSH_WIDTH, push_columns, push_of, push_row
+from relay.registry.rules import Rate, admit, coalesced, notification_batches, triage
+from relay.registry.sqlite.database import FileUser, SqliteFile, transaction
+from relay.registry.sqlite.devices import find_device
 
 _PUSH = f"SELECT {push_columns('push')} FROM push"  # noqa: S608 - names of columns
-_NAMES = push_columns("push").replace("push.", "")
-_INSERT = f"INSERT INTO push ({_NAMES}) VALUES ({', '.join('?' * PUSH_WIDTH)})"  # noqa: S608
+_COLUMNS = push_columns("push").replace("push.", "")
+_INSERT = f"INSERT INTO push ({_COLUMNS}) VALUES ({', '.join('?' * PUSH_WIDTH)})"  # noqa: S608
 _CLAIM = f"""
 UPDATE push SET
     status = iif(expires_at <= ?1, 'failed', status),
@@ -39,43 +38,111 @@ UPDATE push SET
 WHERE seq IN (
     SELECT seq FROM push WHERE status = 'queued' AND due > 0 AND platform = ?4 AND due <= ?1 ORDER BY due LIMIT ?2
 )
-RETURNING {_NAMES}
+RETURNING {_COLUMNS}
 """  # noqa: S608
 
 
-def use_nonce(db: Db, nonce: bytes, until: int) -> bool:
-    return db.execute("INSERT INTO nonce VALUES (?, ?) ON CONFLICT DO NOTHING", (nonce, until)).rowcount > 0
+class SqlitePushes(FileUser):
+    """`PushQueue`."""
+
+    def __init__(self, file: SqliteFile) -> None:
+        super().__init__(file)
+        self._group_commit = GroupCommit[AttemptOutcome](
+            lambda outcomes: file.transact(lambda db: _write_outcomes(db, outcomes))
+        )
+        self._on_notification: NotificationHandler | None = None
+
+    async def admit(self, server_id: bytes, requested: Sequence[NewPush], now: float, rate: Rate) -> list[Admitted]:
+        answers = await self._file.transact(lambda db: _admit(db, server_id, requested, now, rate))
+        if self._on_notification is not None:
+            for data in notification_batches(answers):
+                self._on_notification(PUSHES, data)
+        return answers
+
+    async def record_outcomes(self, outcomes: Sequence[AttemptOutcome], now: float) -> None:
+        if outcomes:
+            await self._group_commit([one if one.due else one._replace(due=now) for one in outcomes])
+
+    @transaction
+    def outcomes(self, db: sqlite3.Connection, server_id: bytes, push_keys: Sequence[str]) -> list[Push | None]:
+        return [_find(db, server_id, key) for key in push_keys]
+
+    @transaction
+    def pending_for(self, db: sqlite3.Connection, fingerprints: Sequence[bytes], now: float) -> list[Push]:
+        found: list[tuple[int, Push]] = []
+        for fingerprint in set(fingerprints):
+            rows = db.execute(
+                f"SELECT {push_columns('push')}, seq FROM push WHERE fingerprint = ? "  # noqa: S608
+                "AND status = 'queued' AND platform = 'websocket' AND expires_at > ? ORDER BY seq DESC LIMIT ?",
+                (fingerprint, now, MAX_HELD),
+            )
+            found += [(row[-1], push_of(row[:-1])) for row in rows]
+        return [push for _, push in sorted(found, key=lambda pair: pair[0])]
+
+    @transaction
+    def acknowledge(self, db: sqlite3.Connection, fingerprint: bytes, push_id: bytes, now: float) -> Push | None:
+        row = db.execute(
+            "UPDATE push SET status = 'delivered', error = NULL, payload = x'', due = 0 "  # noqa: S608
+            f"WHERE push_id = ? AND fingerprint = ? RETURNING {_COLUMNS}",
+            (push_id, fingerprint),
+        ).fetchone()
+        return row and push_of(row)
+
+    @transaction
+    def claim(self, db: sqlite3.Connection, platform: Platform, now: float, limit: int) -> list[tuple[Push, Device]]:
+        rows = db.execute(_CLAIM, (now, limit, now + LEASE_SECONDS, platform)).fetchall()
+        due = [push_of(row) for row in rows]
+        result = triage(due, _devices(db, {push.push.fingerprint for push in due}))
+        _write_outcomes(db, result.ended)
+        return result.claimed
+
+    @transaction
+    def sweep(self, db: sqlite3.Connection, now: float, limit: int) -> int:
+        pushes = (
+            "DELETE FROM push WHERE seq IN (SELECT seq FROM push WHERE expires_at <= ? ORDER BY expires_at LIMIT ?)"
+        )
+        nonces = "DELETE FROM nonce WHERE nonce IN (SELECT nonce FROM nonce WHERE until < ? ORDER BY until LIMIT ?)"
+        buckets = (
+            "DELETE FROM bucket WHERE (server_id, fingerprint) IN "
+            "(SELECT server_id, fingerprint FROM bucket WHERE paid_until <= ? ORDER BY paid_until LIMIT ?)"
+        )
+        return sum(db.execute(sql, (now, limit)).rowcount for sql in (pushes, nonces, buckets))
+
+    @transaction
+    def backlog(self, db: sqlite3.Connection) -> int:
+        counted = "SELECT count(*) FROM (SELECT 1 FROM push WHERE status = 'queued' LIMIT ?)"
+        return int(db.execute(counted, (COUNTED_AT_MOST,)).fetchone()[0])
 
 
-def admitted(db: Db, server_id: bytes, wanted: Sequence[NewPush], now: float, rate: Rate) -> list[Admitted]:
-    fingerprints = {push.fingerprint for push in wanted}
-    known = (_known(db, server_id, push.push_key) for push in wanted)
+def _admit(
+    db: sqlite3.Connection, server_id: bytes, requested: Sequence[NewPush], now: float, rate: Rate
+) -> list[Admitted]:
+    known = (_find(db, server_id, push.push_key) for push in requested)
     admission = admit(
         server_id,
-        wanted,
+        requested,
         now,
         rate,
-        devices={found.fingerprint: found for name in fingerprints if (found := device(db, name)) is not None},
+        devices=_devices(db, {push.fingerprint for push in requested}),
         known={push.push.push_key: push for push in known if push is not None},
-        paid={name: _paid(db, server_id, name) for name in {push.bucket for push in wanted}},
+        paid_until={name: _paid_until(db, server_id, name) for name in {push.bucket for push in requested}},
     )
-    db.executemany(_INSERT, map(row_of, admission.pushes))
+    db.executemany(_INSERT, map(push_row, admission.pushes))
     db.executemany(
         "INSERT INTO bucket VALUES (?, ?, ?) "
         "ON CONFLICT (server_id, fingerprint) DO UPDATE SET paid_until = excluded.paid_until",
         [(server_id, bucket.name, bucket.paid_until) for bucket in admission.buckets if bucket.paid_until > now],
     )
-    superseded = {
-        push_id for name in {push.push.fingerprint for push in admission.pushes} for push_id in _supersede(db, name)
-    }
+    fingerprints = {push.push.fingerprint for push in admission.pushes}
+    superseded = {push_id for fingerprint in fingerprints for push_id in _supersede(db, fingerprint)}
     return [
         Admitted("failed", one.push_id, one.platform, SUPERSEDED) if one.push_id in superseded else one
         for one in admission.answers
     ]
 
 
-def settle(db: Db, settled: Sequence[AttemptOutcome]) -> None:
-    for one in coalesced(settled):
+def _write_outcomes(db: sqlite3.Connection, outcomes: Sequence[AttemptOutcome]) -> None:
+    for one in coalesced(outcomes):
         if one.status == "queued":
             db.execute(
                 "UPDATE push SET error = ?3, due = iif(platform = 'websocket', 0.0, ?4) "
@@ -91,68 +158,23 @@ def settle(db: Db, settled: Sequence[AttemptOutcome]) -> None:
             )
 
 
-def outcomes(db: Db, server_id: bytes, push_keys: Sequence[str]) -> list[Push | None]:
-    return [_known(db, server_id, key) for key in push_keys]
+def _devices(db: sqlite3.Connection, fingerprints: set[bytes]) -> dict[bytes, Device]:
+    return {found.fingerprint: found for name in fingerprints if (found := find_device(db, name)) is not None}
 
 
-def pending_for(db: Db, fingerprints: Sequence[bytes], now: float) -> list[Push]:
-    found: list[tuple[int, Push]] = []
-    for name in set(fingerprints):
-        rows = db.execute(
-            f"SELECT {push_columns('push')}, seq FROM push WHERE fingerprint = ? AND status = 'queued' "  # noqa: S608
-            "AND platform = 'websocket' AND expires_at > ? ORDER BY seq DESC LIMIT ?",
-            (name, now, MAX_HELD),
-        )
-        found += [(row[-1], push_of(row[:-1])) for row in rows]
-    return [push for _, push in sorted(found, key=lambda pair: pair[0])]
-
-
-def acknowledge(db: Db, fingerprint: bytes, push_id: bytes) -> Push | None:
-    row = db.execute(
-        "UPDATE push SET status = 'delivered', error = NULL, payload = x'', due = 0 "  # noqa: S608
-        f"WHERE push_id = ? AND fingerprint = ? RETURNING {_NAMES}",
-        (push_id, fingerprint),
-    ).fetchone()
-    return row and push_of(row)
-
-
-def claim(db: Db, platform: Platform, now: float, limit: int) -> list[tuple[Push, Device]]:
-    rows = db.execute(_CLAIM, (now, limit, now + LEASE_SECONDS, platform)).fetchall()
-    due = [push_of(row) for row in rows]
-    owners = (device(db, name) for name in {push.push.fingerprint for push in due})
-    result = triage(due, {owner.fingerprint: owner for owner in owners if owner is not None})
-    settle(db, result.gone)
-    return result.claimed
-
-
-def sweep(db: Db, now: float, limit: int) -> int:
-    pushes = "DELETE FROM push WHERE seq IN (SELECT seq FROM push WHERE expires_at <= ? ORDER BY expires_at LIMIT ?)"
-    nonces = "DELETE FROM nonce WHERE nonce IN (SELECT nonce FROM nonce WHERE until < ? ORDER BY until LIMIT ?)"
-    buckets = (
-        "DELETE FROM bucket WHERE (server_id, fingerprint) IN "
-        "(SELECT server_id, fingerprint FROM bucket WHERE paid_until <= ? ORDER BY paid_until LIMIT ?)"
-    )
-    return sum(db.execute(sql, (now, limit)).rowcount for sql in (pushes, nonces, buckets))
-
-
-def backlog(db: Db) -> int:
-    row = db.execute("SELECT count(*) FROM (SELECT 1 FROM push WHERE status = 'queued' LIMIT ?)", (COUNTED_AT_MOST,))
-    return int(row.fetchone()[0])
-
-
-def _known(db: Db, server_id: bytes, push_key: str) -> Push | None:
+def _find(db: sqlite3.Connection, server_id: bytes, push_key: str) -> Push | None:
     row = db.execute(f"{_PUSH} WHERE server_id = ? AND push_key = ?", (server_id, push_key)).fetchone()
     return row and push_of(row)
 
 
-def _paid(db: Db, server_id: bytes, bucket: bytes) -> float:
+def _paid_until(db: sqlite3.Connection, server_id: bytes, bucket: bytes) -> float:
     row = db.execute(
         "SELECT paid_until FROM bucket WHERE server_id = ? AND fingerprint = ?", (server_id, bucket)
     ).fetchone()
     return float(row[0]) if row else 0.0
 
 
-def _supersede(db: Db, fingerprint: bytes) -> list[bytes]:
+def _supersede(db: sqlite3.Connection, fingerprint: bytes) -> list[bytes]:
     rows = db.execute(
         "UPDATE push SET status = 'failed', error = ?2, payload = x'', due = 0 WHERE seq IN (SELECT seq FROM push "
         "WHERE fingerprint = ?1 AND status = 'queued' ORDER BY seq DESC LIMIT -1 OFFSET ?3) RETURNING push_id",

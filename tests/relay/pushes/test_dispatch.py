@@ -14,7 +14,8 @@ import pytest
 
 from relay.pushes.bulkhead import Bulkhead
 from relay.pushes.dispatch import MAX_FAILURES, Dispatch
-from relay.registry.port import SEEN_EVERY_SECONDS, Device, NewPush, Platform, Push, Rate
+from relay.registry.model import SEEN_EVERY_SECONDS, Device, NewPush, Platform, Push
+from relay.registry.rules import Rate
 from relay.registry.sealing import Sealer
 from relay.registry.sqlite.registry import SqliteRegistry
 from relay.transports import Load, Outcome, OutgoingPush
@@ -251,7 +252,7 @@ async def test_failures_in_a_row_evict_while_the_provider_takes_others(desk: Des
 
 async def test_a_delivery_ends_the_row_of_failures_and_counts_as_a_sign_of_life(desk: Desk) -> None:
     ((push, device),) = await desk.admitted("fcm", 1)
-    await desk.registry.failed(device.fingerprint, device.token)
+    await desk.registry.record_failure(device.fingerprint, device.token)
     failing = await desk.registry.device(device.fingerprint)
     assert failing is not None
     desk.clock.ahead += SEEN_EVERY_SECONDS + 1

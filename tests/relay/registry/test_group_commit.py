@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from relay.registry.group_commit import GroupCommit
-from relay.registry.port import RegistryBusy
+from relay.registry.model import RegistryBusy
 
 
 class Slow:

@@ -7,7 +7,7 @@ import hashlib
 import pytest
 
 from relay.registry.key_rotation import reseal_tokens
-from relay.registry.port import Device
+from relay.registry.model import Device
 from relay.registry.sealing import Sealer
 from relay.registry.sqlite.registry import SqliteRegistry
 

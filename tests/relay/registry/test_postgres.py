@@ -12,20 +12,20 @@ import asyncpg
 import pytest
 
 from relay.registry.migrate import Migration, migrate_postgres, migrations
-from relay.registry.port import (
+from relay.registry.model import (
     LEASE_SECONDS,
     PUSHES,
     AttemptOutcome,
     Device,
     NewPush,
-    Rate,
     RegistryBusy,
     RegistryUnusable,
     Server,
 )
 from relay.registry.postgres import pushes
-from relay.registry.postgres.pool import Connections
+from relay.registry.postgres.pool import PostgresPool
 from relay.registry.postgres.registry import PostgresRegistry
+from relay.registry.rules import Rate
 from tests.support.live import DEADLINE
 from tests.support.postgres import PostgresServer
 
@@ -50,7 +50,7 @@ class Opened:
 
     async def __call__(self, **options: Any) -> tuple[PostgresRegistry, list[tuple[str, bytes]]]:
         news: list[tuple[str, bytes]] = []
-        patient = {"acquire_timeout": DEADLINE, "command_timeout": DEADLINE, "patience": DEADLINE}
+        patient = {"acquire_timeout": DEADLINE, "command_timeout": DEADLINE, "startup_timeout": DEADLINE}
         registry = PostgresRegistry(self._dsn, **(patient | options))
         await registry.open(lambda channel, data: news.append((channel, data)))
         self._opened.append(registry)
@@ -130,7 +130,7 @@ async def test_a_database_that_is_away_is_busy_and_all_is_well_when_it_is_back(
             registry.check,
             lambda: registry.device(fingerprint("phone")),
             lambda: registry.admit(SERVER, [push("b")], NOW, Rate(0)),
-            lambda: registry.settle([AttemptOutcome(SERVER, "a", "delivered")], NOW),
+            lambda: registry.record_outcomes([AttemptOutcome(SERVER, "a", "delivered")], NOW),
             lambda: registry.claim("apns", NOW, 1),
             lambda: registry.use_nonce(b"nonce", NOW),
             lambda: registry.notify("channel", b""),
@@ -201,7 +201,7 @@ async def test_a_database_that_does_not_come_is_a_clear_error(postgres: Postgres
     postgres.stop()
     try:
         with pytest.raises(RegistryUnusable, match=r"did not answer within 0\.1 s"):
-            await opened(patience=0.1)
+            await opened(startup_timeout=0.1)
     finally:
         postgres.start()
 
@@ -210,7 +210,7 @@ async def test_what_waiting_does_not_help_is_told_at_once_and_without_the_passwo
     nowhere = dsn.replace("relay_", "nowhere_").replace("relay@", "relay:secret@")
     for wrong in (nowhere, "postgresql://relay:secret@localhost:port/x", "mysql://relay:secret@localhost/x"):
         with pytest.raises(RegistryUnusable, match="DATABASE_URL cannot be used") as refused:
-            await PostgresRegistry(wrong, patience=DEADLINE).open(lambda channel, data: None)
+            await PostgresRegistry(wrong, startup_timeout=DEADLINE).open(lambda channel, data: None)
         assert "secret" not in str(refused.value)
 
 
@@ -320,7 +320,7 @@ async def test_two_replicas_that_race_decide_once(opened: Opened) -> None:
     keys = [one.push.push_key for claim in claimed for one, _ in claim]
     assert len(keys) == len(set(keys))
     await asyncio.gather(
-        *(one.settle([AttemptOutcome(SERVER, name, "delivered") for name in names], NOW) for one in both)
+        *(one.record_outcomes([AttemptOutcome(SERVER, name, "delivered") for name in names], NOW) for one in both)
     )
     assert await second.backlog() == 0
 
@@ -329,7 +329,7 @@ async def test_transactions_that_meet_in_a_circle_are_tried_again(dsn: str, open
     registry, _ = await opened()
     await registry.register(device("a"))
     await registry.register(device("b"))
-    connections = Connections(
+    connections = PostgresPool(
         dsn,
         pool_size=2,
         max_waiting=2,
@@ -391,10 +391,10 @@ async def test_a_request_of_500_pushes_is_three_statements_and_its_outcomes_one(
     connection = await asyncpg.connect(dsn)
     counting = Counting(connection)
     async with connection.transaction():
-        answers = await pushes.admitted(counting, SERVER, wanted, NOW, Rate(60, 10))
+        answers = await pushes.admit_pushes(counting, SERVER, wanted, NOW, Rate(60, 10))
     assert counting.calls == 3
     assert all(answer.device is not None for answer in answers)
-    await pushes.settle(counting, [AttemptOutcome(SERVER, one.push_key, "delivered") for one in wanted])
+    await pushes.write_outcomes(counting, [AttemptOutcome(SERVER, one.push_key, "delivered") for one in wanted])
     assert counting.calls == 4
     await connection.close()
 
@@ -411,15 +411,15 @@ async def test_nothing_scans_also_with_plans_that_were_made_when_nothing_was_the
         await registry.register(device("phone"))
         for to in (key, "phone"):
             await registry.admit(SERVER, [push(f"{to} {key}", to)], now, Rate(600))
-        await registry.settle([AttemptOutcome(SERVER, f"phone {key}", "queued", "503", now)], now)
+        await registry.record_outcomes([AttemptOutcome(SERVER, f"phone {key}", "queued", "503", now)], now)
         await registry.claim("apns", now, 1)
-        await registry.settle([AttemptOutcome(SERVER, f"phone {key}", "failed", "x")], now)
+        await registry.record_outcomes([AttemptOutcome(SERVER, f"phone {key}", "failed", "x")], now)
         await registry.pending_for([fingerprint(key)], now)
         await registry.acknowledge(fingerprint(key), push(f"{key} {key}", key).push_id, now)
         await registry.outcomes(SERVER, [f"phone {key}"])
         await registry.use_nonce(key.encode(), now)
         await registry.mark_seen(fingerprint(key), now + 4000)
-        await registry.failed(fingerprint(key), b"token")
+        await registry.record_failure(fingerprint(key), b"token")
         await registry.reseal(fingerprint(key), b"token", b"new token")
         await registry.device(fingerprint(key))
         await registry.devices(fingerprint(key), 2)
@@ -508,5 +508,5 @@ async def test_a_migration_that_fails_leaves_nothing_and_those_before_it_stay(ds
 async def test_a_database_with_tables_of_another_program_is_a_clear_error(postgres: PostgresServer, dsn: str) -> None:
     postgres.query(dsn, "CREATE TABLE device (theirs integer)")
     with pytest.raises(RegistryUnusable, match=r"cannot be migrated: .*already exists"):
-        await PostgresRegistry(dsn, patience=DEADLINE).open(lambda channel, data: None)
+        await PostgresRegistry(dsn, startup_timeout=DEADLINE).open(lambda channel, data: None)
     assert postgres.query(dsn, "SELECT to_regclass('migration') IS NULL") == [["t"]]

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from relay.registry.migrate import Migration, migrate_sqlite, migrations
-from relay.registry.port import Device, NewPush, Rate, RegistryBusy, RegistryUnusable, Server
+from relay.registry.model import Device, NewPush, RegistryBusy, RegistryUnusable, Server
+from relay.registry.rules import Rate
 from relay.registry.sqlite import database
 from relay.registry.sqlite.database import SqliteFile
 from relay.registry.sqlite.registry import SqliteRegistry

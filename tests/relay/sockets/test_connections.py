@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from relay.registry.port import NewPush, Push, RegistryBusy
+from relay.registry.model import NewPush, Push, RegistryBusy
 from relay.sockets.connections import HEARTBEAT_SECONDS, Sockets
 from tests.support.live import DEADLINE
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from relay.registry.port import Device as Registered
+from relay.registry.model import Device as Registered
 from relay.registry.sqlite.registry import SqliteRegistry
 from relay.sockets.connections import HEARTBEAT_SECONDS, Sockets
 from relay.sockets.session import DeviceSession

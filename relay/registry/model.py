@@ -1,0 +1,139 @@
+"""The values of the registry, its limits and its errors. This module needs no database driver.
+
+All times are Unix seconds that the caller gives. Fingerprints and server_ids are 32 raw bytes here. Tokens and payloads
+arrive sealed (see `sealing`); the code that reads them opens them.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import msgspec
+
+Platform = Literal["apns", "fcm", "websocket"]
+Status = Literal["delivered", "queued", "not_registered", "token_evicted", "rate_limited", "failed"]
+Priority = Literal["high", "normal"]
+
+MAX_HELD = 20
+"""Queued pushes of one device; beyond it the oldest are superseded."""
+LEASE_SECONDS = 30
+"""How long one attempt belongs to a worker, before another worker may claim the push."""
+CLEARED_MINUTES = 5
+"""The lifetime of a challenge: all that was pushed to a device in this time may have to be cleared at once."""
+SUPERSEDED = "superseded"
+SILENT = "silent"
+"""The reason of an eviction: the device was silent for too long."""
+SEEN_EVERY_SECONDS = 3600
+"""`seen_at` may lag by this much: a row that is written at each push would be most of the writes."""
+PRUNED_AT_ONCE = 1000
+COUNTED_AT_MOST = 10_000
+"""The backlog is counted up to this number; a larger one is an estimate."""
+MAX_NOTIFIED = 4000
+"""Bytes of one `notify`: PostgreSQL carries less than 8000 of text."""
+PUSHES = "pushes"
+"""The notification channel for devices that have a new push to fetch."""
+
+
+class Device(msgspec.Struct, frozen=True):
+    """A registration. `evicted` gives the reason why its token is dead; the device has to register again."""
+
+    fingerprint: bytes
+    public_key: bytes
+    platform: Platform
+    token: bytes
+    registered_at: int
+    seen_at: int = 0
+    failures: int = 0
+    evicted: str | None = None
+
+
+class Server(msgspec.Struct, frozen=True):
+    """A server whose pushes are accepted. `public_key` is empty before its first request: only its id is known.
+
+    `listed`: trusted by the settings alone, not by an operator. An operator's trust survives any later registration.
+    """
+
+    server_id: bytes
+    public_key: bytes
+    name: str
+    trusted_at: int
+    listed: bool = False
+
+
+class NewPush(msgspec.Struct, frozen=True):
+    """One push as a server requested it, its payload sealed. `exempt` from the rate of other pushes: a `clear`."""
+
+    push_id: bytes
+    push_key: str
+    fingerprint: bytes
+    payload: bytes
+    expires_at: int
+    collapse_id: str | None = None
+    priority: Priority = "high"
+    exempt: bool = False
+
+    @property
+    def bucket(self) -> bytes:
+        """The rate bucket of its server that it counts in: the device's, or the one of the device's clears."""
+        return b"clear" + self.fingerprint if self.exempt else self.fingerprint
+
+
+class Push(msgspec.Struct, frozen=True):
+    """A push that is stored until `expires_at`, with its payload as long as it is queued.
+
+    `due` is the time of the next attempt; 0 for a push that waits for its device or has a final status.
+    """
+
+    server_id: bytes
+    push: NewPush
+    platform: Platform
+    status: Status = "queued"
+    error: str | None = None
+    due: float = 0
+    attempts: int = 0
+    created_at: float = 0
+
+
+class Admitted(NamedTuple):
+    """The result of one push of a request. `device` is set when this caller has to deliver the push."""
+
+    status: Status
+    push_id: bytes | None
+    platform: Platform | None
+    error: str | None = None
+    device: Device | None = None
+
+
+class AttemptOutcome(NamedTuple):
+    """The outcome of one attempt: final, or `queued` with another attempt at `due`."""
+
+    server_id: bytes
+    push_key: str
+    status: Status
+    error: str | None = None
+    due: float = 0
+
+
+class Bucket(NamedTuple):
+    """The theoretical arrival time (seconds) of the generic cell rate algorithm, for one (server, `NewPush.bucket`)."""
+
+    name: bytes
+    paid_until: float
+
+
+class Pruned(NamedTuple):
+    """The number of evicted tokens, and of deleted evictions."""
+
+    evicted: int
+    forgotten: int
+
+
+class RegistryBusy(Exception):
+    """No connection within the time, or the database is unreachable: HTTP 503, and nothing was decided.
+
+    Except when the connection broke at the commit: then it may have been decided, and a repeat finds the result.
+    """
+
+
+class RegistryUnusable(Exception):
+    """The registry cannot be opened, and waiting will not help. One line with what to correct, without secrets."""

@@ -1,0 +1,140 @@
+"""The rules of the push queue, as pure functions: admission and its rate, notifications, claims and outcomes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from relay.registry.model import (
+    CLEARED_MINUTES,
+    LEASE_SECONDS,
+    MAX_NOTIFIED,
+    Admitted,
+    AttemptOutcome,
+    Bucket,
+    Device,
+    NewPush,
+    Push,
+)
+
+
+class Rate(NamedTuple):
+    """`per_minute` (0: no limit), of which `burst` at once."""
+
+    per_minute: int
+    burst: int = 10
+
+    def for_push(self, push: NewPush) -> Rate:
+        """Clears use a bucket of their own. After an outage of the relay they arrive at once: as many as there may be
+        notifications on the screen."""
+        return self._replace(burst=self.burst + CLEARED_MINUTES * self.per_minute) if push.exempt else self
+
+    def next_arrival(self, now: float, paid_until: float) -> float | None:
+        """The theoretical arrival time after one more push; None when the rate is exceeded."""
+        if not self.per_minute:
+            return now
+        step = 60 / self.per_minute
+        # A bucket from further in the future than it can reach: the clock was set back.
+        ahead = min(max(paid_until - now, 0.0), self.burst * step) + step
+        return None if ahead > self.burst * step else now + ahead
+
+
+class Admission(NamedTuple):
+    """What a transaction has to write for one request, and the answers to it."""
+
+    answers: list[Admitted]
+    pushes: list[Push]
+    buckets: list[Bucket]
+
+
+def admit(
+    server_id: bytes,
+    requested: Sequence[NewPush],
+    now: float,
+    rate: Rate,
+    *,
+    devices: Mapping[bytes, Device],
+    known: Mapping[str, Push],
+    paid_until: Mapping[bytes, float],
+) -> Admission:
+    """A push_key that is known gets the current status of its push; rejected pushes are not stored.
+
+    `devices` by fingerprint, `known` by push_key, `paid_until` by bucket name.
+    """
+    answers: list[Admitted] = []
+    pushes: dict[str, Push] = {}
+    buckets: dict[bytes, float] = dict(paid_until)
+    changed: set[bytes] = set()
+    for push in requested:
+        if (before := known.get(push.push_key) or pushes.get(push.push_key)) is not None:
+            answers.append(Admitted(before.status, before.push.push_id, before.platform, before.error))
+            continue
+        device = devices.get(push.fingerprint)
+        if device is None or device.evicted is not None or push.expires_at <= now:
+            answers.append(_rejected(device))
+            continue
+        after = rate.for_push(push).next_arrival(now, buckets.get(push.bucket, 0.0))
+        if after is None:
+            answers.append(Admitted("rate_limited", None, device.platform))
+            continue
+        buckets[push.bucket] = after
+        changed.add(push.bucket)
+        due = 0.0 if device.platform == "websocket" else now + LEASE_SECONDS
+        pushes[push.push_key] = Push(server_id, push, device.platform, due=due, created_at=now)
+        answers.append(Admitted("queued", push.push_id, device.platform, device=device))
+    return Admission(answers, list(pushes.values()), [Bucket(name, buckets[name]) for name in sorted(changed)])
+
+
+def _rejected(device: Device | None) -> Admitted:
+    if device is None:
+        return Admitted("not_registered", None, None)
+    if device.evicted is not None:
+        return Admitted("token_evicted", None, device.platform, device.evicted)
+    return Admitted("failed", None, device.platform, "expired")
+
+
+def notification_batches(answers: Sequence[Admitted]) -> list[bytes]:
+    """The data of the notifications on channel PUSHES: 16 bytes of the fingerprint of each websocket device."""
+    fetching = {one.device.fingerprint[:16] for one in answers if one.device and one.device.platform == "websocket"}
+    data = b"".join(sorted(fetching))
+    return [data[start : start + MAX_NOTIFIED] for start in range(0, len(data), MAX_NOTIFIED)]
+
+
+class Triage(NamedTuple):
+    """Pushes that were due: those to attempt, outcomes of those without a device, and devices that changed platform."""
+
+    claimed: list[tuple[Push, Device]]
+    ended: list[AttemptOutcome]
+    moved: list[Device]
+
+
+def triage(due: Sequence[Push], devices: Mapping[bytes, Device]) -> Triage:
+    """Sort pushes that were claimed for an attempt; expired ones are no longer queued and are skipped."""
+    result = Triage([], [], [])
+    for push in due:
+        device = devices.get(push.push.fingerprint)
+        if push.status != "queued":
+            continue
+        if device is None:
+            result.ended.append(AttemptOutcome(push.server_id, push.push.push_key, "not_registered"))
+        elif device.evicted is not None:
+            result.ended.append(AttemptOutcome(push.server_id, push.push.push_key, "token_evicted", device.evicted))
+        elif device.platform != push.platform:
+            result.moved.append(device)
+        else:
+            result.claimed.append((push, device))
+    return result
+
+
+def coalesced(outcomes: Sequence[AttemptOutcome]) -> list[AttemptOutcome]:
+    """One outcome per push, in the order of their keys, in which every store locks.
+
+    `delivered` has precedence over any other final status, and a final status over another attempt. Otherwise the first
+    final status and the last attempt count.
+    """
+    kept: dict[tuple[bytes, str], AttemptOutcome] = {}
+    for one in outcomes:
+        before = kept.get((one.server_id, one.push_key))
+        if before is None or before.status == "queued" or (one.status == "delivered" != before.status):
+            kept[one.server_id, one.push_key] = one
+    return [kept[key] for key in sorted(kept)]
