@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from relay.registry.port import RegistryBusy, RegistryUnusable
+from relay.registry.model import RegistryBusy, RegistryUnusable
 from sigil.serving.cli_errors import CliErrors
 
 _MODULES = ("aioapns", "asyncpg", "falcon", "granian", "h2", "jwt", "prometheus_client", "uvloop", "websockets")

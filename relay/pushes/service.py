@@ -9,7 +9,7 @@ import msgspec
 
 from relay.pushes.dispatch import Dispatch
 from relay.registry.model import Admitted, AttemptOutcome, NewPush, Push
-from relay.registry.port import Registry
+from relay.registry.port import PushQueue
 from relay.registry.rules import Rate
 from relay.registry.sealing import Sealer
 from sigil.protocol import relay_messages as messages
@@ -35,7 +35,7 @@ class Pushes:
     def __init__(
         self,
         *,
-        registry: Registry,
+        registry: PushQueue,
         sealer: Sealer,
         dispatch: Dispatch,
         rate: Rate,

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from relay.registration.nonces import Nonces
 from relay.registry.model import Device, Platform
-from relay.registry.port import Registry
+from relay.registry.port import DeviceRegistry
 from relay.registry.sealing import Sealer
 from sigil.protocol import relay_messages as messages
 from sigil.protocol import signed_bytes
@@ -19,7 +19,7 @@ from sigil.protocol.pictogram import pictogram, speakable
 class Devices:
     """Collaborators: the registry, the sealer of tokens, nonces, and a clock (Unix seconds)."""
 
-    def __init__(self, *, registry: Registry, sealer: Sealer, nonces: Nonces, clock: Callable[[], float]) -> None:
+    def __init__(self, *, registry: DeviceRegistry, sealer: Sealer, nonces: Nonces, clock: Callable[[], float]) -> None:
         self._registry = registry
         self._sealer = sealer
         self._nonces = nonces

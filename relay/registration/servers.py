@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from relay.registry.model import Server
-from relay.registry.port import Registry
+from relay.registry.port import ServerRegistry
 from sigil.protocol import relay_messages as messages
 from sigil.protocol import signed_bytes
 from sigil.protocol.encoding import decode_base64, decode_hex
@@ -46,7 +46,7 @@ class Trust:
 class Servers:
     """Collaborators: the registry, whom to trust, and a clock (Unix seconds)."""
 
-    def __init__(self, *, registry: Registry, trust: Trust, clock: Callable[[], float]) -> None:
+    def __init__(self, *, registry: ServerRegistry, trust: Trust, clock: Callable[[], float]) -> None:
         self._registry = registry
         self._trust = trust
         self._clock = clock

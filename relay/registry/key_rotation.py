@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from relay.registry.port import Registry
+from relay.registry.port import DeviceRegistry
 from relay.registry.sealing import Sealer, Unsealable
 from sigil.serving import logs
 
 _BATCH = 200
 
 
-async def reseal_tokens(registry: Registry, sealer: Sealer) -> int:
+async def reseal_tokens(registry: DeviceRegistry, sealer: Sealer) -> int:
     """Seal every token anew that the newest key did not seal; how many. Payloads are not worth it: they soon expire."""
     after, resealed, broken = b"", 0, 0
     while devices := await registry.devices(after, _BATCH):

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import msgspec
 
 from relay.registry.model import RegistryBusy
-from relay.registry.port import Registry
+from relay.registry.port import DeviceRegistry
 from relay.sockets.connections import Connection, Sockets
 from relay.sockets.unauthenticated_limit import UnauthenticatedLimit
 from sigil.protocol import messages, signed_bytes
@@ -49,7 +49,7 @@ class DeviceSession:
     def __init__(
         self,
         *,
-        registry: Registry,
+        registry: DeviceRegistry,
         sockets: Sockets,
         clock: Callable[[], float],
         randomness: Callable[[int], bytes],
