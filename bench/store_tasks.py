@@ -15,8 +15,7 @@ from sigil.core import challenge as rules
 from sigil.core.challenge import Challenge
 from sigil.core.device_ledger import Limits
 from sigil.core.session_store import Decision, Key, SessionStore
-from sigil.delivery.backlog import PushDisabled
-from sigil.delivery.undelivered import EventsDisabled
+from sigil.delivery.backlog import EventsDisabled, PushDisabled
 from sigil.protocol.ids import uuid4_bytes
 from sigil.sessions.expiry import ExpirySweeper
 from sigil.sessions.notifier import SessionNotifier

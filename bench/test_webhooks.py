@@ -1,4 +1,4 @@
-"""An event from its transaction to its receiver: claimed, signed, posted and completed."""
+"""An event from its transaction to the receiver: claimed, signed, posted and completed."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from bench.measuring import Measure
 from bench.store_tasks import open_store
 from loadtest.receiver import receiver
 from sigil.core.challenge import Challenge, End, State, event_of
+from sigil.core.circuit_breaker import RECEIVER_KEY
 from sigil.core.session_store import Decision, SessionStore
 from sigil.core.webhook_delivery import Completion
 from sigil.core.webhook_event import EVENT
 from sigil.delivery.backlog import Backlog
-from sigil.delivery.receiver_watch import ReceiverWatch
+from sigil.delivery.circuit_breaker import RECEIVER_FAILURES_TO_OPEN, CircuitBreaker
 from sigil.protocol.ids import uuid4_bytes
 from sigil.serving.settings import Secret
 from sigil.webhooks.loop import WebhookLoop
@@ -29,8 +30,8 @@ from sigil.webhooks.service import Webhooks
 _EVENTS = 100
 
 
-class _Silent:
-    def done(self, done: Completion) -> None: ...
+class _NullObserver:
+    def completed(self, completion: Completion) -> None: ...
 
     def opened(self, reason: str) -> None: ...
 
@@ -40,21 +41,29 @@ class _Silent:
 
 
 class Worker:
-    """What tells events in a worker: `enter` writes some, `tell` lasts until all are delivered."""
+    """The webhook loop of a worker: `enter` writes events, `deliver` runs until all are delivered."""
 
     def __init__(self, store: SessionStore, url: str) -> None:
-        self._store, self._outgoing = store, Backlog()
-        watch = ReceiverWatch(store=store, outgoing=self._outgoing, news=_Silent(), run=1, randomness=os.urandom)
+        self._store, self._backlog, observer = store, Backlog(), _NullObserver()
+        breaker = CircuitBreaker(
+            key=RECEIVER_KEY,
+            failures_to_open=RECEIVER_FAILURES_TO_OPEN,
+            store=store,
+            backlog=self._backlog,
+            observer=observer,
+            run=1,
+            randomness=os.urandom,
+        )
         webhooks = Webhooks(
             store=store,
-            receiver=HttpWebhookSender(url, [Secret("s" * 40)], clock=time.time, user_agent="sigil"),
-            watch=watch,
-            news=_Silent(),
+            sender=HttpWebhookSender(url, [Secret("s" * 40)], clock=time.time, user_agent="sigil"),
+            breaker=breaker,
+            observer=observer,
             schedule=(1,),
             clock=time.time,
             randomness=os.urandom,
         )
-        self._turns = WebhookLoop(webhooks=webhooks, outgoing=self._outgoing, watch=watch, jitter=lambda: 0.5)
+        self._webhook_loop = WebhookLoop(webhooks=webhooks, backlog=self._backlog, breaker=breaker, jitter=lambda: 0.5)
         self._loop = uvloop.new_event_loop()
 
     def enter(self) -> None:
@@ -68,19 +77,19 @@ class Worker:
             )
             write = event_of(now, name, row)
             await self._store.transact([], lambda _now, _rows, write=write: Decision(None, (write,)))
-            self._outgoing.enqueued(name)
+            self._backlog.enqueued(name)
 
-    def tell(self) -> None:
-        self._loop.run_until_complete(self._tell())
+    def deliver(self) -> None:
+        self._loop.run_until_complete(self._deliver())
 
-    async def _tell(self) -> None:
+    async def _deliver(self) -> None:
         while self._store.count(EVENT):
-            if len(self._outgoing):
-                await self._turns.turn()
+            if len(self._backlog):
+                await self._webhook_loop.turn()
             await asyncio.sleep(0.0005)
 
     def close(self) -> None:
-        self._loop.run_until_complete(self._turns.stop())
+        self._loop.run_until_complete(self._webhook_loop.stop())
         self._loop.close()
 
 
@@ -96,5 +105,5 @@ def worker(memory_directory: Path) -> Iterator[Worker]:
 
 def test_webhook_event_delivered(measure: Measure, worker: Worker) -> None:
     worker.enter()
-    worker.tell()
-    measure(worker.tell, operations=_EVENTS, rounds=60, prepare=worker.enter)
+    worker.deliver()
+    measure(worker.deliver, operations=_EVENTS, rounds=60, prepare=worker.enter)

@@ -17,13 +17,12 @@ from sigil.challenges.messages import ChallengeMessages
 from sigil.challenges.service import ChallengePolicy, Challenges
 from sigil.config.settings import Config
 from sigil.config.webhooks import WebhookTarget
+from sigil.core.circuit_breaker import RECEIVER_KEY, RELAY_KEY
 from sigil.core.device_ledger import Limits
 from sigil.core.session_observer import SessionObserver
 from sigil.core.session_store import SessionStore
-from sigil.delivery.backlog import Backlog, PushDisabled
-from sigil.delivery.receiver_watch import ReceiverWatch
-from sigil.delivery.relay_watch import RelayWatch
-from sigil.delivery.undelivered import EventBacklog, EventsDisabled
+from sigil.delivery.backlog import Backlog, EventBacklog, EventsDisabled, PushDisabled
+from sigil.delivery.circuit_breaker import RECEIVER_FAILURES_TO_OPEN, RELAY_FAILURES_TO_OPEN, CircuitBreaker
 from sigil.inbox import Inbox
 from sigil.protocol.identity import ServerIdentity
 from sigil.pushes.loop import PushLoop
@@ -135,7 +134,7 @@ def _limits(config: Config) -> Limits:
 def _push_loop(
     config: Config, identity: ServerIdentity, parts: Dependencies, outgoing: Backlog, messages: PushMessages
 ) -> PushLoop:
-    news = PushTelemetry(parts.metrics.pushes() if parts.metrics else None)
+    observer = PushTelemetry(parts.metrics.pushes() if parts.metrics else None)
     relay = RelayClient(
         config.relay_url or "",
         identity=identity,
@@ -143,10 +142,12 @@ def _push_loop(
         clock=parts.clock,
         randomness=parts.randomness,
     )
-    watch = RelayWatch(
+    breaker = CircuitBreaker(
+        key=RELAY_KEY,
+        failures_to_open=RELAY_FAILURES_TO_OPEN,
         store=parts.store,
-        outgoing=outgoing,
-        news=news,
+        backlog=outgoing,
+        observer=observer,
         run=parts.run,
         randomness=parts.randomness,
     )
@@ -154,12 +155,12 @@ def _push_loop(
         store=parts.store,
         relay=relay,
         messages=messages,
-        watch=watch,
-        news=news,
+        breaker=breaker,
+        observer=observer,
         clock=parts.clock,
         randomness=parts.randomness,
     )
-    return PushLoop(pushes=pushes, outgoing=outgoing, watch=watch, jitter=_jitter(parts))
+    return PushLoop(pushes=pushes, backlog=outgoing, breaker=breaker, jitter=_jitter(parts))
 
 
 def _jitter(parts: Dependencies) -> Callable[[], float]:
@@ -167,24 +168,30 @@ def _jitter(parts: Dependencies) -> Callable[[], float]:
 
 
 def _webhook_loop(target: WebhookTarget, parts: Dependencies, outgoing: Backlog) -> WebhookLoop:
-    news = WebhookTelemetry(parts.metrics.webhooks() if parts.metrics else None)
-    watch = ReceiverWatch(store=parts.store, outgoing=outgoing, news=news, run=parts.run, randomness=parts.randomness)
+    observer = WebhookTelemetry(parts.metrics.webhooks() if parts.metrics else None)
+    breaker = CircuitBreaker(
+        key=RECEIVER_KEY,
+        failures_to_open=RECEIVER_FAILURES_TO_OPEN,
+        store=parts.store,
+        backlog=outgoing,
+        observer=observer,
+        run=parts.run,
+        randomness=parts.randomness,
+    )
     webhooks = Webhooks(
         store=parts.store,
-        receiver=webhook_receiver(target.url, target.secrets, parts.clock),
-        watch=watch,
-        news=news,
+        sender=webhook_sender(target.url, target.secrets, parts.clock),
+        breaker=breaker,
+        observer=observer,
         schedule=target.schedule,
         clock=parts.clock,
         randomness=parts.randomness,
     )
-    return WebhookLoop(webhooks=webhooks, outgoing=outgoing, watch=watch, jitter=_jitter(parts))
+    return WebhookLoop(webhooks=webhooks, backlog=outgoing, breaker=breaker, jitter=_jitter(parts))
 
 
-def webhook_receiver(
-    url: Secret, secrets: Sequence[Secret], clock: Callable[[], float] = time.time
-) -> HttpWebhookSender:
-    """Sends events to `url`, signed with `secrets`."""
+def webhook_sender(url: Secret, secrets: Sequence[Secret], clock: Callable[[], float] = time.time) -> HttpWebhookSender:
+    """Posts events to `url`, signed with `secrets`."""
     # Imported here: a server without webhooks saves the HTTP client, 9 MB per process.
     from sigil.webhooks.sender import HttpWebhookSender
 

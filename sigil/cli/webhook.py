@@ -49,7 +49,7 @@ def listen(host: str, port: int, status: int, count: int | None) -> None:
 def send_test(url: str | None) -> None:
     """Send a signed sample as the server would, once. Exit code 0 when it was taken."""
     with cli_errors:
-        from sigil.app.services import webhook_receiver
+        from sigil.app.services import webhook_sender
         from sigil.cli.webhook_sample import sample
         from sigil.config.webhooks import webhook_url
         from sigil.serving.settings import Secret
@@ -63,12 +63,12 @@ def send_test(url: str | None) -> None:
             cli_errors.die("set WEBHOOK_SECRET, and WEBHOOK_URL or --url, as for the server")
 
         async def send() -> str:
-            receiver = webhook_receiver(target, settings.secrets)
+            sender = webhook_sender(target, settings.secrets)
             event, body = sample()
             try:
-                answer = await receiver.post(event, body)
+                answer = await sender.post(event, body)
             finally:
-                await receiver.close()
+                await sender.close()
             click.echo(f"{event}  {answer}")
             return answer.outcome
 

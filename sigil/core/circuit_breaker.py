@@ -1,4 +1,7 @@
-"""Whether somebody is there, as all workers of the host know it: one row each, so that an outage is told of once."""
+"""The shared state of a circuit breaker: one row for the relay and one for the webhook receiver, for all workers.
+
+The shared row makes one worker report an outage, and one worker at a time probe.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +10,13 @@ import msgspec
 from sigil.core.session_store import Decision, Key, Kind
 
 PROBE_SECONDS = 20
-"""How long one worker has the only probe: longer than a request may take."""
+"""How long the probe belongs to one worker: longer than a request may take."""
 BACKOFF_SECONDS = (1, 2, 4, 8, 15)
-"""From one probe to the next; the last stays. Challenges live for minutes: longer would be too late for them."""
+"""Between probes; the last value repeats. Challenges live for minutes: a longer wait would be too late for them."""
 
 
 class BreakerState(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """Up or down since when, and when to probe next (ms). `run` is the start of the server that knows it."""
+    """Closed (`up`) or open since `since_ms`; the next probe at `probe_ms`. `run` is the server start that wrote it."""
 
     run: int
     up: bool
@@ -32,7 +35,7 @@ RECEIVER_KEY = Key(BREAKER, b"webhooks")
 
 
 def current_run(run: int, row: BreakerState | None) -> BreakerState | None:
-    """The row as this start of the server knows it: what a former one knew has to be told anew."""
+    """The row if this start of the server wrote it: a new start reports an outage again."""
     return row if row is not None and row.run == run else None
 
 
@@ -43,10 +46,10 @@ def is_open(row: BreakerState | None) -> bool:
 def record_failure(
     now: float, row: BreakerState | None, *, key: Key, run: int, began: float, probing: bool, jitter: float
 ) -> Decision[bool]:
-    """A request that began at `began` got no answer that counts; True when the outage begins with it."""
+    """A request that began at `began` got no response that counts; True when the breaker opens with it."""
     row, now_ms = current_run(run, row), int(now * 1000)
     if row is None or row.up:
-        # It may have waited since before the last recovery, which knows better.
+        # The request began before the last recovery, which is the newer information.
         if row is not None and began * 1000 < row.since_ms <= now_ms:
             return Decision(False)
         return _write(key, True, BreakerState(run, False, now_ms, now_ms + _backoff_ms(0, jitter)))
@@ -58,20 +61,20 @@ def record_failure(
 
 
 def record_success(now: float, row: BreakerState | None, *, key: Key, run: int, began: float) -> Decision[float | None]:
-    """A request that began at `began` was answered; the seconds of the outage that ends with it, else None."""
+    """A request that began at `began` got a response; the seconds of the outage that it ends, else None."""
     row, now_ms = current_run(run, row), int(now * 1000)
     if row is None or row.up:
         return Decision(None)
-    # What was under way when the outage began proves nothing; an outage from the future, that the clock was set back.
+    # A request in flight when the outage began proves nothing. An outage in the future: the clock was set back.
     if row.since_ms <= began * 1000 or row.since_ms > now_ms:
         return Decision(max(0, now_ms - row.since_ms) / 1000, ((key, BreakerState(run, True, now_ms)),))
     return Decision(None)
 
 
 def may_probe(now: float, row: BreakerState | None, *, key: Key, run: int) -> Decision[bool]:
-    """Whether the caller is the one to try now: one worker at a time while they are away."""
+    """Whether the caller may probe now: while the breaker is open, one worker at a time."""
     row, now_ms = current_run(run, row), int(now * 1000)
-    # A probe further ahead than any may be: the clock was set back.
+    # A probe time further ahead than PROBE_SECONDS: the clock was set back.
     if row is None or row.up or now_ms < row.probe_ms <= now_ms + PROBE_SECONDS * 1000:
         return Decision(False)
     return _write(key, True, msgspec.structs.replace(row, probe_ms=now_ms + PROBE_SECONDS * 1000))

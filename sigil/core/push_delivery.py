@@ -1,4 +1,4 @@
-"""What becomes of a claimed entry of the outbox when the relay has answered, or has not (docs/protocol.md, 5.2, 6)."""
+"""The completion of a claimed outbox entry: what each result of the relay changes (docs/protocol.md, 5.2 and 6)."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ DeliveryResult = Literal[
     "token_evicted",
     "rate_limited",
     "failed",
-    "relay_unreachable",  # no answer, or none that counts
-    "unknown",  # the relay was asked what became of a push, and has no memory of it
-    "over",  # nothing was sent: what was asked ended meanwhile
+    "relay_unreachable",  # no response, or none that counts
+    "unknown",  # a poll for the outcome of a push that the relay does not remember
+    "ended",  # nothing was sent: the challenge or request ended meanwhile
 ]
 _PUSH: dict[DeliveryResult, Push] = {
     "delivered": Push.DELIVERED,
@@ -34,24 +34,24 @@ _PUSH: dict[DeliveryResult, Push] = {
     "relay_unreachable": Push.RELAY_UNREACHABLE,
 }
 POLL_SECONDS = (1, 3, 11, 45)
-"""From one question what became of a queued push to the next: 1, 4, 15 and 60 s after the relay took it."""
+"""Between polls for the outcome of a queued push: at 1, 4, 15 and 60 s after the relay took it."""
 RATE_SECONDS = (5, 10, 20, 30)
-"""From one try of a rate-limited push to the next; the last stays."""
-_AGAIN_SECONDS = 1
+"""Between tries of a rate-limited push; the last value repeats."""
+_RETRY_SECONDS = 1
 _MAX_CLAIMS = 20
-# The row of the entry, and that of what is asked.
-MOST_COMPLETIONS = 100
+# Two rows each: that of the entry, and that of its subject. A transaction writes at most 200.
+MAX_COMPLETIONS = 100
 
 
 _After = Callable[[float], int]
-"""The Unix second after so many seconds."""
+"""The Unix second that is so many seconds from now."""
 
 
 class Completion(NamedTuple):
-    """A claim that its holder completed. `push` is how the push stands now, `before` how it stood.
+    """A claim that its holder completed. `before` and `push` are the push states before and after it.
 
-    `asked` is the row of the challenge or request, None when that is gone. Of a request nobody asks how each push
-    stands: it has no such state.
+    `subject` is the row of the challenge or request, None when that is deleted. A request stores no push state for its
+    members.
     """
 
     claim: Claim
@@ -62,95 +62,97 @@ class Completion(NamedTuple):
 
 
 def rows_of(claims: Sequence[Claim]) -> list[Key]:
-    """The keys whose rows `complete` decides about."""
+    """The keys whose rows `complete` reads."""
     # Members of one request share its row: it is read once.
     return [*(outbox_key(name) for name, _ in claims), *dict.fromkeys(subject_key(name) for name, _ in claims)]
 
 
 def complete(
-    now: float, claims: Sequence[Claim], words: Sequence[DeliveryResult], rows: Sequence[Any], jitter: float
+    now: float, claims: Sequence[Claim], results: Sequence[DeliveryResult], rows: Sequence[Any], jitter: float
 ) -> Decision[list[Completion]]:
-    """Write down what became of claims, of at most MOST_COMPLETIONS; `rows` are those of `rows_of`, jitter is 0..1.
+    """Complete at most MAX_COMPLETIONS claims; `rows` are those of `rows_of`, `jitter` is 0..1.
 
-    A claim whose token the entry does not have any more changes nothing: somebody else has taken it over.
+    A claim with a stale token changes nothing: another worker has claimed the entry since.
     """
-    done: list[Completion] = []
+    completions: list[Completion] = []
     writes: list[tuple[Key, Any]] = []
 
     def after(seconds: float) -> int:
-        # A fifth more or less, for all of one batch: the batches of one moment are not to come back together.
+        # 20 % more or less, the same for a whole batch, so that the batches of one moment do not return together.
         return math.ceil(now + seconds * (0.8 + 0.4 * jitter)) if seconds else int(now)
 
     entries, keys = rows[: len(claims)], [subject_key(name) for name, _ in claims]
-    asked_at = dict(zip(dict.fromkeys(keys), rows[len(claims) :], strict=True))
-    for claimed, word, entry, key in zip(claims, words, entries, keys, strict=True):
+    subjects = dict(zip(dict.fromkeys(keys), rows[len(claims) :], strict=True))
+    for claimed, result, entry, key in zip(claims, results, entries, keys, strict=True):
         name, held = claimed
         if entry is None or entry.token != held.token:
             continue
-        asked = asked_at[key]
-        told = _told(held, word, asked)
-        if told is not asked:
-            writes.append((key, told))
-        is_asked = told is not None and is_pending(name, told)
-        writes.append((outbox_key(name), _next(held, word, entry, is_asked, after)))
-        done.append(Completion(claimed, word, told, *_standing(held, word, asked, told)))
-    return Decision(done, tuple(writes))
+        subject = subjects[key]
+        updated = _with_push(held, result, subject)
+        if updated is not subject:
+            writes.append((key, updated))
+        pending = updated is not None and is_pending(name, updated)
+        writes.append((outbox_key(name), _next(held, result, entry, pending, after)))
+        completions.append(Completion(claimed, result, updated, *_push_states(held, result, subject, updated)))
+    return Decision(completions, tuple(writes))
 
 
-def _standing(
-    held: OutboxEntry, word: DeliveryResult, asked: PushSubject | None, told: PushSubject | None
+def _push_states(
+    held: OutboxEntry, result: DeliveryResult, subject: PushSubject | None, updated: PushSubject | None
 ) -> tuple[Push, Push]:
-    """How the push stood, and stands now; of a request, what was heard just now."""
-    if isinstance(asked, Challenge) and isinstance(told, Challenge):
-        return asked.push, told.push
-    if told is None or held.step is Step.CLEAR or word == "relay_unreachable":
+    """The push states before and after; of a request, which stores none, only that of this result."""
+    if isinstance(subject, Challenge) and isinstance(updated, Challenge):
+        return subject.push, updated.push
+    if updated is None or held.step is Step.CLEAR or result == "relay_unreachable":
         return Push.DISABLED, Push.DISABLED
-    return Push.DISABLED, _PUSH.get(word, Push.DISABLED)
+    return Push.DISABLED, _PUSH.get(result, Push.DISABLED)
 
 
-def _told(held: OutboxEntry, word: DeliveryResult, asked: PushSubject | None) -> PushSubject | None:
-    """The row with what is known of its push now. Delivered stays; a question without an answer tells nothing."""
-    push = _PUSH.get(word)
-    if not isinstance(asked, Challenge) or push is None or held.step is Step.CLEAR:
-        return asked
-    if asked.push in {push, Push.DELIVERED} or (held.step is Step.POLL_OUTCOME and push is Push.RELAY_UNREACHABLE):
-        return asked
-    return msgspec.structs.replace(asked, push=push)
+def _with_push(held: OutboxEntry, result: DeliveryResult, subject: PushSubject | None) -> PushSubject | None:
+    """The row with its new push state. DELIVERED never changes; a poll that fails changes nothing."""
+    push = _PUSH.get(result)
+    if not isinstance(subject, Challenge) or push is None or held.step is Step.CLEAR:
+        return subject
+    if subject.push in {push, Push.DELIVERED} or (held.step is Step.POLL_OUTCOME and push is Push.RELAY_UNREACHABLE):
+        return subject
+    return msgspec.structs.replace(subject, push=push)
 
 
 def _next(
-    held: OutboxEntry, word: DeliveryResult, entry: OutboxEntry, is_asked: bool, after: _After
+    held: OutboxEntry, result: DeliveryResult, entry: OutboxEntry, pending: bool, after: _After
 ) -> OutboxEntry | None:
-    """The entry from now on; None when nothing is left to be said."""
+    """The entry from now on; None deletes it."""
     if held.step is Step.CLEAR:
-        return _free(entry, after(_AGAIN_SECONDS)) if word == "relay_unreachable" else None
+        return _free(entry, after(_RETRY_SECONDS)) if result == "relay_unreachable" else None
     if entry.step is Step.CLEAR:
-        # It waited for this push to be out. One that was not sent now may have been, by a former holder who died.
-        hidden = word in {"not_registered", "token_evicted", "rate_limited"} or (word == "over" and entry.claims == 1)
+        # The clear waited for this push. If it was not sent now, an earlier holder that died may have sent it.
+        hidden = result in {"not_registered", "token_evicted", "rate_limited"} or (
+            result == "ended" and entry.claims == 1
+        )
         return None if hidden else _free(entry, after(0))
-    if not is_asked:
+    if not pending:
         return None
-    if word == "over":
-        # Nothing was sent, so it does not count as claimed. The sweep, which ends what was asked, is to find it.
+    if result == "ended":
+        # Nothing was sent, so the claim does not count. The expiry sweep, which ends the subject, needs the entry.
         return _free(entry, entry.due, claims=entry.claims - 1)
-    if word == "relay_unreachable":
-        return _free(entry, after(_AGAIN_SECONDS))
-    again = _again(word, entry, after)
-    return again if again is not None and again.due < again.expires_at else None
+    if result == "relay_unreachable":
+        return _free(entry, after(_RETRY_SECONDS))
+    retry = _retry(result, entry, after)
+    return retry if retry is not None and retry.due < retry.expires_at else None
 
 
-def _again(word: DeliveryResult, entry: OutboxEntry, after: _After) -> OutboxEntry | None:
-    """What is to be done after an answer of the relay that was not its last word; else None."""
-    if word == "queued":
+def _retry(result: DeliveryResult, entry: OutboxEntry, after: _After) -> OutboxEntry | None:
+    """The entry for another poll or try; None after a final result of the relay."""
+    if result == "queued":
         tries = entry.tries if entry.step is Step.POLL_OUTCOME else 0
         if tries < len(POLL_SECONDS):
             return _free(entry, after(POLL_SECONDS[tries]), step=Step.POLL_OUTCOME, tries=tries + 1)
-    elif word == "rate_limited":
+    elif result == "rate_limited":
         tries = entry.tries if entry.step is Step.PUSH else 0
         seconds = RATE_SECONDS[min(tries, len(RATE_SECONDS) - 1)]
         return _free(entry, after(seconds), step=Step.PUSH, tries=tries + 1)
-    elif word == "unknown" and entry.claims < _MAX_CLAIMS:
-        return _free(entry, after(_AGAIN_SECONDS), step=Step.PUSH, tries=0)
+    elif result == "unknown" and entry.claims < _MAX_CLAIMS:
+        return _free(entry, after(_RETRY_SECONDS), step=Step.PUSH, tries=0)
     return None
 
 

@@ -1,8 +1,9 @@
-"""What is still to be said to a device through the relay: one entry a challenge, and one a member of a multi-party
-request, in the transaction that decides. Its name says which (see `asked`).
+"""The outbox of pushes: one entry for each challenge, and one for each member of an approval request.
 
-An entry holds no payload: that is made from what is asked when it goes out. It is claimed for a while under a token
-that the completion must show (see `delivery`); one that nobody completes can be claimed again.
+The transaction that changes the challenge or request writes the entry. The name of the entry identifies its subject
+(see `push_subject`). An entry holds no payload: the payload is made from the subject when it is sent. A claim writes a
+token and a lease into the entry, and the completion must show that token (see `push_delivery`). When the lease ends
+without a completion, any worker can claim the entry again.
 """
 
 from __future__ import annotations
@@ -16,18 +17,18 @@ import msgspec
 from sigil.core.session_store import Decision, Key, Kind
 
 LEASE_SECONDS = 30
-"""How long a claim keeps others away: longer than a request to the relay may take."""
+"""The lease of a claim: longer than a request to the relay may take."""
 OWN_SECONDS = 2
-"""How long a new entry is left to the worker that wrote it, which knows of it without looking."""
+"""How long a new entry is left to the worker that wrote it, which has its name in the backlog."""
 CLEAR_SECONDS = 300
-"""How long after the end of a challenge its notification is worth taking away: the longest that one can stand."""
-_SWEPT_SECONDS = 5
+"""How long after the end of a challenge a clear is tried: no notification is shown for longer."""
+_SWEEP_SECONDS = 5
 # Claims alone, without completions: at most one row each, and a transaction writes at most 200.
-MOST_CLAIMS = 200
+MAX_CLAIMS = 200
 
 
 class Push(IntEnum):
-    """How the push of a challenge stands. Kept in the challenge's row, of which a million may pend: one byte."""
+    """The push state of a challenge. One byte in the challenge's row, of which a million may be pending."""
 
     DISABLED = 0
     QUEUED = 1
@@ -44,7 +45,7 @@ class Push(IntEnum):
 
     @property
     def error(self) -> str | None:
-        """The relay's word for a failure."""
+        """The relay's code for a failure."""
         return self.name.lower() if self.status == "failed" else None
 
 
@@ -53,12 +54,12 @@ _STATUS: dict[Push, Literal["disabled", "queued", "delivered"]] = {
     Push.QUEUED: "queued",
     Push.DELIVERED: "delivered",
 }
-# The relay said that no device was told: there is nothing to take away.
+# The relay reported that it sent nothing to a device: there is no notification to clear.
 _NEVER_SHOWN = frozenset({Push.NOT_REGISTERED, Push.TOKEN_EVICTED, Push.RATE_LIMITED})
 
 
 class Step(IntEnum):
-    """What is to be done next: push the challenge, ask what became of it, or take the notification away."""
+    """What to do next: send the push, poll for its outcome, or clear the notification."""
 
     PUSH = 0
     POLL_OUTCOME = 1
@@ -66,9 +67,9 @@ class Step(IntEnum):
 
 
 class OutboxEntry(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """Claimed while it has a token, until `due`; else to be claimed from `due` on. Times are Unix seconds.
+    """With a token: claimed until `due`. Without: may be claimed from `due` on. Times are Unix seconds.
 
-    `claims` counts all claims, `tries` those of the present step that led to another try.
+    `claims` counts all claims, `tries` those of the current step that led to another try.
     """
 
     step: Step
@@ -91,38 +92,40 @@ def outbox_key(name: bytes) -> Key:
 
 
 def new_entry(now: float, expires_at: int) -> OutboxEntry:
-    """For what is newly asked."""
+    """For a new challenge, or a member of a new approval request."""
     return OutboxEntry(Step.PUSH, int(now) + OWN_SECONDS, expires_at)
 
 
 def after_answer(entry: OutboxEntry | None) -> OutboxEntry | None:
-    """The device has answered: nothing more is to be said. What is under way is completed by whoever has it."""
+    """The device has responded: delete the entry. An entry that is in flight stays for its holder to complete."""
     return entry if entry is not None and entry.token else None
 
 
 def after_end(now: float, entry: OutboxEntry | None, push: Push) -> OutboxEntry | None:
-    """What was asked ended otherwise: its notification goes away, if it may have been shown.
+    """The subject ended without a response of the device: clear its notification, if it may have been shown.
 
-    A clear that waits for the push under way keeps its token, and so its turn: it must not overtake the push.
+    A clear must not overtake its push: while the push is in flight, the clear keeps the token and the lease.
     """
     if push is Push.DISABLED or (entry is not None and not entry.claims):
         return None
     expires_at = int(now) + CLEAR_SECONDS
     if entry is not None and entry.token:
         return OutboxEntry(Step.CLEAR, entry.due, expires_at, entry.claims, entry.token)
-    # Claimed once more since the relay said so: whoever died with that claim may have sent it.
-    unheard = entry is not None and entry.claims > entry.tries
-    return None if push in _NEVER_SHOWN and not unheard else OutboxEntry(Step.CLEAR, int(now) + OWN_SECONDS, expires_at)
+    # Claimed again since the relay reported that: a worker that died with this claim may have sent the push.
+    maybe_sent = entry is not None and entry.claims > entry.tries
+    if push in _NEVER_SHOWN and not maybe_sent:
+        return None
+    return OutboxEntry(Step.CLEAR, int(now) + OWN_SECONDS, expires_at)
 
 
 Claim = tuple[bytes, OutboxEntry]
-"""The name of an entry, and the entry as it was claimed."""
+"""The name of an entry, and the entry as claimed."""
 
 
 def claim(
     now: float, keys: Sequence[Key], entries: Sequence[OutboxEntry | None], token: bytes
 ) -> Decision[list[Claim]]:
-    """Take what may be taken, until LEASE_SECONDS from now. Of at most MOST_CLAIMS keys."""
+    """Claim, for LEASE_SECONDS, those of at most MAX_CLAIMS entries that are free."""
     claims: list[Claim] = []
     writes: list[tuple[Key, Any]] = []
     for key, entry in zip(keys, entries, strict=True):
@@ -140,5 +143,5 @@ def _claimed(now: float, entry: OutboxEntry, token: bytes) -> OutboxEntry | None
         return msgspec.structs.replace(entry, due=int(now) + LEASE_SECONDS, claims=entry.claims + 1, token=token)
     if entry.step is Step.CLEAR:
         return None
-    # The sweep ends the challenge, and decides what is to be said then. It stays out of the others' way until it does.
-    return msgspec.structs.replace(entry, due=int(now) + _SWEPT_SECONDS, token=b"")
+    # The expiry sweep ends the challenge and decides whether to clear. Until then the entry does not delay others.
+    return msgspec.structs.replace(entry, due=int(now) + _SWEEP_SECONDS, token=b"")

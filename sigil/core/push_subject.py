@@ -1,4 +1,7 @@
-"""What an entry of the outbox is about: a challenge, by its id, or one member's part in a multi-party request."""
+"""The subject of an outbox entry: a challenge, or one member of an approval request.
+
+The name of the entry is the challenge_id, or the mpa_id and the member's number after its 16 bytes.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ def is_member(name: bytes) -> bool:
 
 
 def id_of(name: bytes) -> bytes:
-    """The id of the challenge or of the request."""
+    """The challenge_id or mpa_id."""
     return name[:_ID_BYTES]
 
 
@@ -25,19 +28,19 @@ def member_of(name: bytes) -> int:
 
 
 def subject_key(name: bytes) -> Key:
-    """Where it stands what is asked."""
+    """The key of the challenge or request."""
     return approval_key(name[:_ID_BYTES]) if is_member(name) else challenge_key(name)
 
 
-def current_state(now: float, asked: PushSubject | None) -> PushSubject | None:
+def current_state(now: float, subject: PushSubject | None) -> PushSubject | None:
     """The row as it reads at `now`."""
-    return approval.settle(now, asked) if isinstance(asked, Approval) else challenge.settle(now, asked)
+    return approval.settle(now, subject) if isinstance(subject, Approval) else challenge.settle(now, subject)
 
 
-def is_pending(name: bytes, asked: PushSubject) -> bool:
-    return asked.waits_for(member_of(name)) if isinstance(asked, Approval) else asked.open
+def is_pending(name: bytes, subject: PushSubject) -> bool:
+    return subject.waits_for(member_of(name)) if isinstance(subject, Approval) else subject.open
 
 
-def device_of(name: bytes, asked: PushSubject) -> bytes:
-    """The public key of the device that is asked."""
-    return asked.members[member_of(name)] if isinstance(asked, Approval) else asked.public_key
+def device_of(name: bytes, subject: PushSubject) -> bytes:
+    """The public key of the device that the push goes to."""
+    return subject.members[member_of(name)] if isinstance(subject, Approval) else subject.public_key

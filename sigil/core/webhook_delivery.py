@@ -1,4 +1,4 @@
-"""What becomes of a claimed event when its receiver has answered, or has not (docs/protocol.md, 5.4)."""
+"""The completion of a claimed event: what each result of an attempt changes (docs/protocol.md, 5.4)."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ import msgspec
 from sigil.core.session_store import Decision, Key, Kind
 from sigil.core.webhook_event import Claim, Event, event_key
 
-MOST_RETRY_AFTER = 1800
-"""Seconds for which a receiver can ask to be left alone."""
+MAX_RETRY_AFTER = 1800
+"""The longest Retry-After, in seconds, that is honoured."""
 PATIENCE_SECONDS = 86_400
-"""How long an event is tried without using up tries while its receiver is away. In the end it makes way: else two
-events that a receiver chokes on would keep it "away" for ever when nothing else happens."""
+"""How long failed probes use up no tries of an event. After that they do: else two events that a receiver always fails
+on would keep the breaker open for ever when there are no others."""
 KEPT_SECONDS = 7 * 86_400
-MOST_FAILURES = 10_000
-"""Final failures that are kept for `sigil webhook replay`; the oldest go."""
-# A completion is one write, or two when it fails for good; a transaction writes at most 200.
-MOST_COMPLETIONS = 100
+MAX_FAILURES = 10_000
+"""Final failures that are kept for `sigil webhook replay`; the oldest are deleted."""
+# A completion is one write, or two for a final failure; a transaction writes at most 200.
+MAX_COMPLETIONS = 100
 Outcome = Literal["success", "failure", "retry"]
-_AGAIN = frozenset({408, 425, 429})
+_RETRIED = frozenset({408, 425, 429})
 
 
 class AttemptResult(NamedTuple):
-    """What a try came to: an HTTP status, or 0 and a few words for the log on why there was none.
+    """The HTTP status of an attempt, or 0 and a short reason for the log if there was no response.
 
-    `retry_after` in seconds, 0 when the receiver did not say.
+    `retry_after` in seconds, 0 without the header.
     """
 
     status: int
@@ -36,20 +36,20 @@ class AttemptResult(NamedTuple):
     retry_after: float = 0.0
 
     @property
-    def outcome(self) -> Literal["delivered", "again", "refused"]:
-        """2xx is success. A redirect is not followed, and any other 4xx would be the same the next time."""
+    def outcome(self) -> Literal["delivered", "retry", "rejected"]:
+        """2xx is success. A redirect is not followed. A 4xx would be the same next time, except 408, 425 and 429."""
         if 200 <= self.status < 300:
             return "delivered"
-        if 300 <= self.status < 500 and self.status not in _AGAIN:
-            return "refused"
-        return "again"
+        if 300 <= self.status < 500 and self.status not in _RETRIED:
+            return "rejected"
+        return "retry"
 
     def __str__(self) -> str:
         return self.reason or str(self.status)
 
 
 class Failure(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """An event that was given up at the Unix second `at`, and why."""
+    """An event that was given up at the Unix second `at`, for `reason`."""
 
     event: Event
     at: int
@@ -64,7 +64,7 @@ class Failure(msgspec.Struct, frozen=True, array_like=True, gc=False):
         return True
 
 
-# A queue, so that the failures can be listed by age without a look at anything else.
+# A queue: it lists the failures by age without reading other rows.
 FAILURE = Kind(b"f", Failure, counted=True, queue=True)
 
 
@@ -73,15 +73,15 @@ def failure_key(ended_id: bytes) -> Key:
 
 
 class Completion(NamedTuple):
-    """A claim that its holder completed; `next` is the event from now on, None when it is delivered or given up."""
+    """A claim that its holder completed; `next` is the event from now on, None when it was delivered or given up."""
 
     claim: Claim
-    answer: AttemptResult
+    result: AttemptResult
     next: Event | None
 
     @property
     def outcome(self) -> Outcome:
-        if self.answer.outcome == "delivered":
+        if self.result.outcome == "delivered":
             return "success"
         return "failure" if self.next is None else "retry"
 
@@ -89,45 +89,45 @@ class Completion(NamedTuple):
 def complete(
     now: float,
     claims: Sequence[Claim],
-    answers: Sequence[AttemptResult],
+    results: Sequence[AttemptResult],
     rows: Sequence[Event | None],
     *,
     schedule: Sequence[int],
     jitters: Sequence[float],
     probing: bool = False,
 ) -> Decision[list[Completion]]:
-    """Write down what became of claims, of at most MOST_COMPLETIONS; `rows` are their events, jitters are 0..1.
+    """Complete at most MAX_COMPLETIONS claims; `rows` are their events, jitters are 0..1.
 
-    A claim whose token the event does not have any more changes nothing: somebody else has taken it over. With
-    `probing` the receiver was known to be away, so that a failure says nothing of the event.
+    A claim with a stale token changes nothing: another worker has claimed the event since. With `probing` the breaker
+    was open, so that a failure says nothing about the event.
     """
-    done: list[Completion] = []
+    completions: list[Completion] = []
     writes: list[tuple[Key, Any]] = []
-    for claimed, answer, event, jitter in zip(claims, answers, rows, jitters, strict=True):
+    for claimed, result, event, jitter in zip(claims, results, rows, jitters, strict=True):
         name, held = claimed
         if event is None or event.token != held.token:
             continue
         after = None
-        if answer.outcome == "again" and probing and now * 1000 < event.since_ms + PATIENCE_SECONDS * 1000:
-            # Behind all that waits: the next probe is made with another event.
+        if result.outcome == "retry" and probing and now * 1000 < event.since_ms + PATIENCE_SECONDS * 1000:
+            # Behind all due events: the next probe uses another event.
             after = msgspec.structs.replace(event, due=math.ceil(now), token=b"")
-        elif answer.outcome == "again" and event.tries < len(schedule):
-            after = _later(now, event, schedule[event.tries] * (0.8 + 0.4 * jitter), answer)
+        elif result.outcome == "retry" and event.tries < len(schedule):
+            after = _later(now, event, schedule[event.tries] * (0.8 + 0.4 * jitter), result)
         writes.append((event_key(name), after))
-        if after is None and answer.outcome != "delivered":
+        if after is None and result.outcome != "delivered":
             tried = msgspec.structs.replace(event, tries=event.tries + 1, token=b"")
-            writes.append((failure_key(name), Failure(tried, int(now), str(answer))))
-        done.append(Completion(claimed, answer, after))
-    return Decision(done, tuple(writes))
+            writes.append((failure_key(name), Failure(tried, int(now), str(result))))
+        completions.append(Completion(claimed, result, after))
+    return Decision(completions, tuple(writes))
 
 
-def _later(now: float, event: Event, seconds: float, answer: AttemptResult) -> Event:
-    wait = max(seconds, min(answer.retry_after, MOST_RETRY_AFTER))
+def _later(now: float, event: Event, seconds: float, result: AttemptResult) -> Event:
+    wait = max(seconds, min(result.retry_after, MAX_RETRY_AFTER))
     return msgspec.structs.replace(event, due=math.ceil(now + wait), tries=event.tries + 1, token=b"")
 
 
 def replay(now: float, ended_id: bytes, failure: Failure | None) -> Decision[bool]:
-    """Try a failed event anew, from the beginning of the schedule; False when there is none."""
+    """Make a failed event due again, from the start of the schedule; False when there is no such failure."""
     if failure is None:
         return Decision(False)
     event = msgspec.structs.replace(failure.event, since_ms=int(now * 1000), due=int(now), tries=0, claims=0)

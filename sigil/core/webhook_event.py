@@ -1,9 +1,10 @@
-"""What the integrator is to be told: one event for whatever ended, in the transaction that ended it.
+"""Webhook events: the transaction that ends a challenge or approval request also writes its event.
 
-An event holds all that its body says (docs/protocol.md, 5.4): it is tried for longer than what it is about can be read.
-It stands under the id of what ended, and that is its own id too: nothing ends twice, and a rule may run twice. It is
-claimed for a while under a token that the completion must show (see `webhook_delivery`); one that nobody completes can
-be claimed again.
+An event holds everything that its body needs (docs/protocol.md, 5.4): it is tried for longer than the challenge or
+request can be read. It is stored under the id of the challenge or request, which is the event's own id too: nothing
+ends twice, and a rule that runs twice writes the same row. A claim writes a token and a lease into the event, and the
+completion must show that token (see `webhook_delivery`). When the lease ends without a completion, any worker can claim
+the event again.
 """
 
 from __future__ import annotations
@@ -19,17 +20,17 @@ from sigil.protocol.action import action_type
 from sigil.protocol.webhook_event import EventType
 
 LEASE_SECONDS = 30
-"""How long a claim keeps others away, counted from the claim: longer than an attempt may take."""
+"""The lease, counted from the claim: longer than an attempt may take."""
 OWN_SECONDS = 2
-"""How long a new event is left to the worker that wrote it, which knows of it without looking."""
+"""How long a new event is left to the worker that wrote it, which has its name in the backlog."""
 OWNER_BYTES = 4
-"""What a key_id shows of an owner."""
+"""The part of an owner that a key_id shows."""
 # Claims alone, without completions: one row each, and a transaction writes at most 200.
-MOST_CLAIMS = 200
+MAX_CLAIMS = 200
 
 
 class EventKind(IntEnum):
-    """What an event tells of; the names are the words of the wire."""
+    """The names are those of the event types on the wire."""
 
     CHALLENGE_VERIFIED = 0
     CHALLENGE_REJECTED = 1
@@ -45,11 +46,11 @@ _TYPES: dict[EventKind, EventType] = {
 
 
 class Event(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """Claimed while it has a token, until `due`; else to be claimed from `due` on. Times are Unix seconds.
+    """With a token: claimed until `due`. Without: may be claimed from `due` on. Times are Unix seconds.
 
-    `at` is when it happened, `since_ms` from when on it is to be told. `claims` counts all claims, `tries` the attempts
-    that failed. An event of a challenge has a fingerprint, one of a multi-party request a request_id and the indices of
-    the groups that were satisfied.
+    `at` is when the challenge or request ended, `since_ms` when the event (or its replay) was written. `claims` counts
+    all claims, `tries` the attempts that failed. An event of a challenge has a fingerprint; one of an approval request
+    has a request_id and the indices of the satisfied groups.
     """
 
     kind: EventKind
@@ -86,7 +87,7 @@ def event_key(ended_id: bytes) -> Key:
 def new_event(
     now: float,
     ended_id: bytes,
-    happening: EventKind,
+    kind: EventKind,
     at: int,
     *,
     owner: bytes,
@@ -96,9 +97,9 @@ def new_event(
     request_id: str = "",
     groups_satisfied: tuple[int, ...] = (),
 ) -> tuple[Key, Event]:
-    """The write that tells of what ended `at` a Unix second; `action` is its canonical JSON."""
+    """The write of an event; `at` is the Unix second of the end, `action` the canonical JSON of the action."""
     event = Event(
-        kind=happening,
+        kind=kind,
         at=at,
         owner=owner[:OWNER_BYTES],
         action_type=action_type(action),
@@ -113,17 +114,17 @@ def new_event(
 
 
 Claim = tuple[bytes, Event]
-"""The id of what ended, and its event as it was claimed."""
+"""The id of the challenge or request, and its event as claimed."""
 
 
 def claim(now: float, keys: Sequence[Key], events: Sequence[Event | None], token: bytes) -> Decision[list[Claim]]:
-    """Take what may be taken, for LEASE_SECONDS from now. Of at most MOST_CLAIMS keys."""
+    """Claim, for LEASE_SECONDS, those of at most MAX_CLAIMS events that are free."""
     claims: list[Claim] = []
     writes: list[tuple[Key, Any]] = []
     for key, event in zip(keys, events, strict=True):
         if event is None or (event.claims and event.due > now):
             continue
-        # Rounded up: no claim ends before its time.
+        # Rounded up: no lease ends early.
         until = int(now) + 1 + LEASE_SECONDS
         claimed = msgspec.structs.replace(event, due=until, claims=event.claims + 1, token=token)
         writes.append((key, claimed))

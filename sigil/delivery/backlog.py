@@ -1,4 +1,10 @@
-"""What one worker wrote into the outbox and has not claimed yet: it sends that without looking for it."""
+"""Names of outbox rows that this worker wrote and has not claimed yet.
+
+A transaction that needs a push or a webhook event writes an outbox row and nothing else. The service that ran the
+transaction then puts the name of the row into the backlog, so that the loop of this worker claims the row at once and
+without a query. The backlog is only a shortcut: a name that is lost with its worker, or that does not fit, is found by
+the query for due rows, in any worker.
+"""
 
 from __future__ import annotations
 
@@ -9,55 +15,55 @@ from sigil.core.push_outbox import Push
 
 
 class Backlog:
-    """At most `cap` names of entries; what does not fit is found in the store a little later, by any worker."""
+    """Holds at most `cap` names. The query for due rows finds those that do not fit, a little later."""
 
     def __init__(self, cap: int = 8192) -> None:
         self._cap = cap
-        self._ids: deque[bytes] = deque()
-        self._some = asyncio.Event()
-        self._away = False
+        self._names: deque[bytes] = deque()
+        self._not_empty = asyncio.Event()
+        self._paused = False
 
     def __len__(self) -> int:
-        return len(self._ids)
+        return len(self._names)
 
     @property
     def push(self) -> Push:
-        """How the push of what is asked now stands."""
-        return Push.RELAY_UNREACHABLE if self._away else Push.QUEUED
+        """The push state of a challenge that is created now."""
+        return Push.RELAY_UNREACHABLE if self._paused else Push.QUEUED
 
     def enqueued(self, name: bytes) -> None:
-        """There may be a new entry of that name. Returns at once."""
-        # While nobody takes them nothing is claimed: entries wait in the store, which has room for them.
-        if not self._away and len(self._ids) < self._cap:
-            self._ids.append(name)
-            self._some.set()
+        """There may be a new row of that name. Returns at once."""
+        # While the circuit breaker is open nothing is claimed: the rows stay in the store, which has space for them.
+        if not self._paused and len(self._names) < self._cap:
+            self._names.append(name)
+            self._not_empty.set()
 
-    def pause(self, away: bool) -> None:
-        """Whether who they go to is away."""
-        self._away = away
-        if away:
-            self.take(len(self._ids))
+    def pause(self, paused: bool) -> None:
+        """Drop all names and take no new ones while the circuit breaker is open."""
+        self._paused = paused
+        if paused:
+            self.take(len(self._names))
 
     async def wait(self, seconds: float) -> bool:
-        """Wait until there is something, at most `seconds`; whether there is."""
-        if not self._ids:
+        """Wait for a name, at most `seconds`; whether there is one."""
+        if not self._names:
             try:
                 async with asyncio.timeout(seconds):
-                    await self._some.wait()
+                    await self._not_empty.wait()
             except TimeoutError:
                 pass
-        return bool(self._ids)
+        return bool(self._names)
 
-    def take(self, most: int) -> list[bytes]:
-        """The oldest, at most so many."""
-        taken = [self._ids.popleft() for _ in range(min(most, len(self._ids)))]
-        if not self._ids:
-            self._some.clear()
+    def take(self, limit: int) -> list[bytes]:
+        """Remove and return the oldest names, at most `limit`."""
+        taken = [self._names.popleft() for _ in range(min(limit, len(self._names)))]
+        if not self._names:
+            self._not_empty.clear()
         return taken
 
 
 class PushDisabled:
-    """In the place of `Backlog` where nothing is pushed."""
+    """Replaces `Backlog` where no relay is configured."""
 
     push = Push.DISABLED
 
@@ -66,3 +72,28 @@ class PushDisabled:
 
 
 PushBacklog = Backlog | PushDisabled
+
+
+class EventBacklog:
+    """The names of new webhook events, for the services that write them."""
+
+    enabled = True
+
+    def __init__(self, backlog: Backlog) -> None:
+        self._backlog = backlog
+
+    def enqueued(self, ended_id: bytes) -> None:
+        """The challenge or approval request with that id may have a new event. Returns at once."""
+        self._backlog.enqueued(ended_id)
+
+
+class EventsDisabled:
+    """Replaces `EventBacklog` where no webhook is configured."""
+
+    enabled = False
+
+    def enqueued(self, ended_id: bytes) -> None:
+        pass
+
+
+Events = EventBacklog | EventsDisabled

@@ -1,4 +1,8 @@
-"""What a background loop has begun and does not wait for."""
+"""The attempts that a delivery loop has started and does not wait for.
+
+An attempt holds claimed rows. It ends with a completion, which shows the token of the claim. An attempt that is
+cancelled at shutdown leaves its rows claimed: another worker may claim them when the lease ends.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +12,11 @@ from typing import Any
 
 
 class InFlight:
-    """Tasks of their own: whoever cancels the loop does not cancel what is under way."""
+    """Each attempt is a task of its own: cancelling the loop does not cancel the attempts."""
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
-        self._fault: BaseException | None = None
+        self._error: BaseException | None = None
 
     def __len__(self) -> int:
         return len(self._tasks)
@@ -26,20 +30,20 @@ class InFlight:
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled():
-            self._fault = task.exception() or self._fault
+            self._error = task.exception() or self._error
 
     def raise_pending_error(self) -> None:
-        """What failed since the last call, for the loop to tell of."""
-        fault, self._fault = self._fault, None
-        if fault is not None:
-            raise fault
+        """Raise the last error of a task since the previous call, for the loop to report."""
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
 
-    async def wait_below(self, most: int) -> None:
-        while len(self._tasks) >= most:
+    async def wait_below(self, limit: int) -> None:
+        while len(self._tasks) >= limit:
             await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
 
     async def stop(self, seconds: float) -> None:
-        """Let all end that take less than `seconds`, and cancel the rest."""
+        """Wait at most `seconds` for the tasks, then cancel those that still run."""
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=seconds)
         for task in self._tasks:

@@ -1,4 +1,4 @@
-"""What the relay is asked to carry to a device: what is asked of it, or that this is over."""
+"""The pushes for the relay: the payload of a challenge or approval request, or of a clear."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ _encode = msgspec.json.Encoder().encode
 
 
 def push_key(claim: Claim) -> str:
-    """The same for every try, so that a repeat is harmless: id, device and type. A challenge has one device; one of a
-    request is named by its number.
+    """Id, device and type: the same for every try, so that a repeat is harmless. A challenge has one device; the member
+    number identifies a device of an approval request.
     """
     name, entry = claim
     clears = entry.step is Step.CLEAR
@@ -35,10 +35,10 @@ def push_key(claim: Claim) -> str:
 
 
 class PushMessages:
-    """Speaks for one server. With content "reference" the provider of the push learns of no action.
+    """For one server. With content "reference" the push provider learns nothing about the action.
 
-    What is larger than the relay takes goes by reference too: the relay would refuse the whole request. That needs a
-    very long SIGIL_PUBLIC_URL, or a request_id and an action that are as long as they may be.
+    A payload that is larger than the relay takes is sent as a reference too: the relay would reject the whole batch.
+    Only a very long SIGIL_PUBLIC_URL, or a request_id and an action of maximum length, make it that large.
     """
 
     def __init__(
@@ -49,23 +49,23 @@ class PushMessages:
         self._server_id = server_id
         self._content = content
 
-    def wanted(self, claim: Claim, asked: PushSubject) -> WantedPush:
+    def wanted(self, claim: Claim, subject: PushSubject) -> WantedPush:
         """One push of `POST /push`."""
         name, entry = claim
-        device = PublicKey.parse(device_of(name, asked))
+        device = PublicKey.parse(device_of(name, subject))
         return WantedPush(
             push_key=push_key(claim),
             fingerprint=device.fingerprint,
-            payload=msgspec.Raw(self._payload(id_of(name), entry, asked, device)),
+            payload=msgspec.Raw(self._payload(id_of(name), entry, subject, device)),
             expires_at=format_time(entry.expires_at),
             collapse_id=format_uuid(id_of(name)),
             priority="normal" if entry.step is Step.CLEAR else "high",
         )
 
-    def _payload(self, asked_id: bytes, entry: OutboxEntry, asked: PushSubject, device: PublicKey) -> bytes:
-        if isinstance(asked, Approval):
-            return self._of_request(asked_id, entry, asked, device)
-        return self._of_challenge(format_uuid(asked_id), entry, asked)
+    def _payload(self, subject_id: bytes, entry: OutboxEntry, subject: PushSubject, device: PublicKey) -> bytes:
+        if isinstance(subject, Approval):
+            return self._of_approval(subject_id, entry, subject, device)
+        return self._of_challenge(format_uuid(subject_id), entry, subject)
 
     def _of_challenge(self, challenge_id: str, entry: OutboxEntry, challenge: Challenge) -> bytes:
         if entry.step is Step.CLEAR:
@@ -76,7 +76,7 @@ class PushMessages:
                 return payload
         return _encode(messages.ChallengeReference(challenge_id, self._server_id))
 
-    def _of_request(self, mpa_id: bytes, entry: OutboxEntry, approval: Approval, device: PublicKey) -> bytes:
+    def _of_approval(self, mpa_id: bytes, entry: OutboxEntry, approval: Approval, device: PublicKey) -> bytes:
         if entry.step is Step.CLEAR:
             return _encode(MpaClear(format_uuid(mpa_id), approval.state.word))
         if self._content == "full":

@@ -1,4 +1,4 @@
-"""The relay over HTTP: signed requests on kept connections (docs/protocol.md, section 6)."""
+"""The HTTP client of the relay: signed requests on keep-alive connections (docs/protocol.md, section 6)."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from sigil.pushes.service import RelayRejected, RelayUnavailable
 T = TypeVar("T")
 
 TOTAL_SECONDS = 12.0
-"""For a call with all that belongs to it (registering, one repeat): well within the lease of a claim."""
+"""For a call with its registration and one repeat: well within the lease of a claim."""
 _PHASES = httpx.Timeout(connect=3, write=5, read=8, pool=8)
 _CONNECTIONS = httpx.Limits(max_connections=16, max_keepalive_connections=16, keepalive_expiry=20)
-MAX_ANSWER = 512 * 1024
-"""Bytes that are read of an answer; 200 results take less than a tenth."""
-_REFUSALS = frozenset({400, 413, 415})
+MAX_RESPONSE = 512 * 1024
+"""Bytes that are read of a response; 200 results take less than a tenth."""
+_REJECTIONS = frozenset({400, 413, 415})
 _encode = msgspec.json.Encoder().encode
 
 
@@ -53,12 +53,12 @@ class RelayClient:
         self._identity = identity
         self._clock = clock
         self._randomness = randomness
-        self._greeting = RegisterServer(identity.server_id, identity.server_public_keys["ES256"], server_name)
+        self._registration = RegisterServer(identity.server_id, identity.server_public_keys["ES256"], server_name)
         self._registering = asyncio.Lock()
         self._registrations = 0
         self._http = httpx.AsyncClient(
             base_url=url,
-            # Without TLS there is nothing to verify, and reading the system's certificates takes its time.
+            # Without TLS there is nothing to verify, and reading the system's certificates is slow.
             verify=ssl.create_default_context() if url.startswith("https:") else False,
             trust_env=False,
             follow_redirects=False,
@@ -69,7 +69,7 @@ class RelayClient:
         )
 
     async def register(self) -> None:
-        async with _answered_in_time():
+        async with _total_timeout():
             await self._register()
 
     async def push(self, pushes: Sequence[WantedPush]) -> list[PushResult]:
@@ -83,51 +83,51 @@ class RelayClient:
 
     async def _results(self, path: str, message: Any, count: int) -> list[PushResult]:
         body = _encode(message)
-        async with _answered_in_time():
+        async with _total_timeout():
             known = self._registrations
-            status, answer = await self._post(path, body)
+            status, content = await self._post(path, body)
             if status == 401:
-                # A relay with a new database, or one that was told of this server only now.
+                # A relay with a new database, or one that does not know this server yet.
                 await self._register(known)
-                status, answer = await self._post(path, body)
-        results = _read(status, answer, PushResults).results
+                status, content = await self._post(path, body)
+        results = _read(status, content, PushResults).results
         if len(results) != count:
             raise RelayUnavailable("an answer of another length")
         return results
 
     async def _register(self, known: int | None = None) -> None:
-        """Unless it was done since there were `known` registrations: many requests may hear of it at once."""
+        """Register, unless there are more than `known` registrations by now: many requests may get a 401 at once."""
         async with self._registering:
             if known is None or known == self._registrations:
-                status, answer = await self._post("/servers/register", _encode(self._greeting))
+                status, content = await self._post("/servers/register", _encode(self._registration))
                 try:
-                    _read(status, answer, ServerRegistered)
-                except RelayRejected as refusal:
-                    raise RelayUnavailable(str(refusal)) from None
+                    _read(status, content, ServerRegistered)
+                except RelayRejected as rejection:
+                    raise RelayUnavailable(str(rejection)) from None
                 self._registrations += 1
 
     async def _post(self, path: str, body: bytes) -> tuple[int, bytes]:
-        """The status and the body, repeated once when a kept connection turns out to be closed; RelayAway."""
+        """The status and the body. Repeats the request once when a keep-alive connection turns out to be closed."""
         try:
             return await self._post_once(path, body)
         except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError):
-            # Harmless, since the relay knows a push by its key; and signed anew, since it knows a nonce too.
+            # Harmless: the relay recognises a push by its key. Signed again: it also recognises a nonce.
             return await self._post_once(path, body)
 
     async def _post_once(self, path: str, body: bytes) -> tuple[int, bytes]:
         request = self._http.build_request("POST", path, content=body)
-        # What is signed is the target as it is sent, the path of RELAY_URL before ours.
+        # The signature covers the target as sent: the path of RELAY_URL, then `path`.
         request.headers.update(self._headers(request.url.raw_path.decode(), body))
-        answer = await self._http.send(request, stream=True)
+        response = await self._http.send(request, stream=True)
         try:
-            read = bytearray()
-            async for part in answer.aiter_raw():
-                read += part
-                if len(read) > MAX_ANSWER:
+            content = bytearray()
+            async for part in response.aiter_raw():
+                content += part
+                if len(content) > MAX_RESPONSE:
                     raise RelayUnavailable("an answer that does not end")
-            return answer.status_code, bytes(read)
+            return response.status_code, bytes(content)
         finally:
-            await answer.aclose()
+            await response.aclose()
 
     def _headers(self, target: str, body: bytes) -> dict[str, str]:
         timestamp, nonce = str(int(self._clock())), self._randomness(16).hex()
@@ -142,8 +142,8 @@ class RelayClient:
 
 
 @asynccontextmanager
-async def _answered_in_time() -> AsyncIterator[None]:
-    """Whatever keeps a call from its answer, as RelayAway. By its type: the text of an exception may quote anything."""
+async def _total_timeout() -> AsyncIterator[None]:
+    """Timeouts and network errors as RelayUnavailable, with the type of the exception: its text may quote anything."""
     try:
         async with asyncio.timeout(TOTAL_SECONDS):
             yield
@@ -153,12 +153,12 @@ async def _answered_in_time() -> AsyncIterator[None]:
         raise RelayUnavailable(type(error).__name__) from error
 
 
-def _read(status: int, answer: bytes, kind: type[T]) -> T:
-    if status in _REFUSALS:
+def _read(status: int, content: bytes, kind: type[T]) -> T:
+    if status in _REJECTIONS:
         raise RelayRejected(str(status))
     if status != 200:
         raise RelayUnavailable(str(status))
     try:
-        return msgspec.json.decode(answer, type=kind)
+        return msgspec.json.decode(content, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise RelayUnavailable("an answer of another form") from None

@@ -1,4 +1,4 @@
-"""The service of pushes: what stands in the outbox goes to the relay, a batch at a time (docs/protocol.md, 6)."""
+"""The service of pushes: it delivers outbox entries to the relay in batches (docs/protocol.md, section 6)."""
 
 from __future__ import annotations
 
@@ -7,28 +7,30 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from sigil.core import push_delivery, push_outbox
-from sigil.core.push_delivery import MOST_COMPLETIONS, Completion, DeliveryResult
+from sigil.core.push_delivery import MAX_COMPLETIONS, Completion, DeliveryResult
 from sigil.core.push_outbox import OUTBOX, Claim, Step, outbox_key
 from sigil.core.push_subject import PushSubject, current_state, is_pending, subject_key
 from sigil.core.session_store import Decision, Key, Rule, SessionStore
-from sigil.delivery.relay_watch import RelayWatch
+from sigil.delivery.circuit_breaker import CircuitBreaker
 from sigil.protocol.relay_messages import PushResult, WantedPush
 from sigil.pushes.messages import PushMessages, push_key
 
-# A payload is signed, 50 µs: requests are served in between.
+# Signing a payload takes 50 µs: the event loop serves requests after each group of these.
 _SIGNED_AT_ONCE = 20
 
 
 class RelayUnavailable(Exception):
-    """No answer, or none that counts; the message says why in a few words, for the log."""
+    """No response, or none that counts; the message is a short reason for the log."""
 
 
 class RelayRejected(Exception):
-    """The relay does not take such a request and would not take it again; the message says why."""
+    """The relay rejects this request and would reject a repeat; the message is the reason."""
 
 
 class Relay(Protocol):
-    """Every method raises RelayAway, within less than the lease of a claim; `push` and `outcomes` also RelayRefuses."""
+    """Every method raises RelayUnavailable, well within the lease of a claim; `push` and `outcomes` also raise
+    RelayRejected.
+    """
 
     async def register(self) -> None: ...
 
@@ -40,15 +42,15 @@ class Relay(Protocol):
 
 
 class PushObserver(Protocol):
-    def done(self, done: Completion) -> None:
-        """A push, a question or a clear was seen to."""
+    def completed(self, completion: Completion) -> None:
+        """A push, a poll for an outcome or a clear was completed."""
 
-    def refused(self, reason: str) -> None:
-        """The relay does not take one push as it is; it counts as failed."""
+    def rejected(self, reason: str) -> None:
+        """The relay rejects one push, which counts as failed, or one request for outcomes."""
 
 
 class Pushes:
-    """Collaborators: store, relay, messages, the watch over it, who is told, clock (Unix seconds), randomness."""
+    """`clock` gives Unix seconds."""
 
     def __init__(
         self,
@@ -56,25 +58,25 @@ class Pushes:
         store: SessionStore,
         relay: Relay,
         messages: PushMessages,
-        watch: RelayWatch,
-        news: PushObserver,
+        breaker: CircuitBreaker,
+        observer: PushObserver,
         clock: Callable[[], float],
         randomness: Callable[[int], bytes],
     ) -> None:
         self._store = store
         self._relay = relay
         self._messages = messages
-        self._watch = watch
-        self._news = news
+        self._breaker = breaker
+        self._observer = observer
         self._clock = clock
         self._randomness = randomness
 
-    async def due(self, most: int) -> list[bytes]:
-        """Names of entries that are due, whoever wrote them."""
-        return [key.name for key in await self._store.due(self._clock(), most, OUTBOX)]
+    async def due(self, limit: int) -> list[bytes]:
+        """Names of due entries, of all workers."""
+        return [key.name for key in await self._store.due(self._clock(), limit, OUTBOX)]
 
     async def claim(self, names: Sequence[bytes]) -> list[Claim]:
-        """Take what may be taken of at most MOST_CLAIMS entries."""
+        """Claim those of at most MAX_CLAIMS entries that no other worker holds."""
         if not names:
             return []
         keys, token = [outbox_key(name) for name in names], self._randomness(8)
@@ -85,33 +87,33 @@ class Pushes:
         return await self._store.transact(keys, rule)
 
     async def register(self, *, probing: bool = False) -> None:
-        """Make this server known to the relay."""
+        """Register this server with the relay."""
         began = self._clock()
         try:
             await self._relay.register()
-        except RelayUnavailable as away:
-            await self._watch.record_failure(str(away), began, probing=probing)
+        except RelayUnavailable as unavailable:
+            await self._breaker.record_failure(str(unavailable), began, probing=probing)
         else:
-            await self._watch.record_success(began)
+            await self._breaker.record_success(began)
 
     async def deliver(self, claims: Sequence[Claim], *, probing: bool = False) -> None:
-        """See to claims, and write down what became of them. A probe always says something to the relay."""
-        asked = [claim for claim in claims if claim[1].step is Step.POLL_OUTCOME]
-        letters = await self._render([claim for claim in claims if claim[1].step is not Step.POLL_OUTCOME])
-        if letters:
-            words = await self._push([push for _, push in letters], probing)
-            await self._complete([claim for claim, _ in letters], words)
-        if asked:
-            await self._complete(asked, await self._ask(asked, probing))
-        if probing and not letters and not asked:
+        """Deliver claimed entries and complete them. A probe always sends a request to the relay."""
+        polls = [claim for claim in claims if claim[1].step is Step.POLL_OUTCOME]
+        rendered = await self._render([claim for claim in claims if claim[1].step is not Step.POLL_OUTCOME])
+        if rendered:
+            results = await self._push([push for _, push in rendered], probing)
+            await self._complete([claim for claim, _ in rendered], results)
+        if polls:
+            await self._complete(polls, await self._poll(polls, probing))
+        if probing and not rendered and not polls:
             await self.register(probing=True)
 
     async def close(self) -> None:
         await self._relay.close()
 
     async def _render(self, claims: Sequence[Claim]) -> list[tuple[Claim, WantedPush]]:
-        """What is to be sent of claims; those whose challenge or request ended in the meantime are completed here."""
-        letters, over = [], []
+        """The pushes to send. Claims whose challenge or request has ended meanwhile are completed here."""
+        rendered, ended = [], []
         rows: dict[Key, PushSubject | None] = {}
         for number, claim in enumerate(claims, 1):
             name, entry = claim
@@ -119,58 +121,58 @@ class Pushes:
             if key not in rows:
                 # Members of one request share its row.
                 rows[key] = current_state(self._clock(), await self._store.get(key))
-            asked = rows[key]
-            if asked is None or (entry.step is Step.PUSH and not is_pending(name, asked)):
-                over.append(claim)
+            subject = rows[key]
+            if subject is None or (entry.step is Step.PUSH and not is_pending(name, subject)):
+                ended.append(claim)
             else:
-                letters.append((claim, self._messages.wanted(claim, asked)))
+                rendered.append((claim, self._messages.wanted(claim, subject)))
             if number % _SIGNED_AT_ONCE == 0:
                 await asyncio.sleep(0)
-        await self._complete(over, ["over"] * len(over))
-        return letters
+        await self._complete(ended, ["ended"] * len(ended))
+        return rendered
 
     async def _push(self, pushes: Sequence[WantedPush], probing: bool) -> list[DeliveryResult]:
         began = self._clock()
         try:
             results = await self._relay.push(pushes)
-        except RelayUnavailable as away:
-            await self._watch.record_failure(str(away), began, probing=probing)
+        except RelayUnavailable as unavailable:
+            await self._breaker.record_failure(str(unavailable), began, probing=probing)
             return ["relay_unreachable"] * len(pushes)
-        except RelayRejected as refusal:
-            await self._watch.record_success(began)
-            # It refuses all for the sake of one: that one is found by halves.
+        except RelayRejected as rejection:
+            await self._breaker.record_success(began)
+            # The relay rejects a whole batch because of one push: halving the batch finds it.
             if len(pushes) == 1:
-                self._news.refused(str(refusal))
+                self._observer.rejected(str(rejection))
                 return ["failed"]
             half = len(pushes) // 2
             return [*await self._push(pushes[:half], probing), *await self._push(pushes[half:], probing)]
-        await self._watch.record_success(began)
+        await self._breaker.record_success(began)
         return [result.status for result in results]
 
-    async def _ask(self, claims: Sequence[Claim], probing: bool) -> list[DeliveryResult]:
+    async def _poll(self, claims: Sequence[Claim], probing: bool) -> list[DeliveryResult]:
         began = self._clock()
         try:
             results = await self._relay.outcomes([push_key(claim) for claim in claims])
-        except RelayUnavailable as away:
-            await self._watch.record_failure(str(away), began, probing=probing)
+        except RelayUnavailable as unavailable:
+            await self._breaker.record_failure(str(unavailable), began, probing=probing)
             return ["relay_unreachable"] * len(claims)
-        except RelayRejected as refusal:
-            await self._watch.record_success(began)
-            self._news.refused(str(refusal))
+        except RelayRejected as rejection:
+            await self._breaker.record_success(began)
+            self._observer.rejected(str(rejection))
             return ["queued"] * len(claims)
-        await self._watch.record_success(began)
+        await self._breaker.record_success(began)
         return [_outcome(result) for result in results]
 
-    async def _complete(self, claims: Sequence[Claim], words: Sequence[DeliveryResult]) -> None:
-        for start in range(0, len(claims), MOST_COMPLETIONS):
-            part = slice(start, start + MOST_COMPLETIONS)
-            rule = self._completion(claims[part], words[part])
-            for done in await self._store.transact(push_delivery.rows_of(claims[part]), rule):
-                self._news.done(done)
+    async def _complete(self, claims: Sequence[Claim], results: Sequence[DeliveryResult]) -> None:
+        for start in range(0, len(claims), MAX_COMPLETIONS):
+            part = slice(start, start + MAX_COMPLETIONS)
+            rule = self._completion(claims[part], results[part])
+            for completion in await self._store.transact(push_delivery.rows_of(claims[part]), rule):
+                self._observer.completed(completion)
 
-    def _completion(self, claims: Sequence[Claim], words: Sequence[DeliveryResult]) -> Rule[list[Completion]]:
+    def _completion(self, claims: Sequence[Claim], results: Sequence[DeliveryResult]) -> Rule[list[Completion]]:
         jitter = self._randomness(1)[0] / 255
-        return lambda now, rows: push_delivery.complete(now, claims, words, rows, jitter)
+        return lambda now, rows: push_delivery.complete(now, claims, results, rows, jitter)
 
 
 def _outcome(result: PushResult) -> DeliveryResult:

@@ -78,20 +78,20 @@ def _report(event: str, fields: dict[str, object]) -> None:
 class PushEventLog:
     """Pushes and the relay. An outage is told of when it begins and when it ends, and not for each push."""
 
-    def done(self, done: push_delivery.Completion) -> None:
-        error = done.push.error
-        name = done.claim[0]
-        if done.subject is None or done.push is done.before or error not in _MESSAGES:
+    def completed(self, completion: push_delivery.Completion) -> None:
+        error = completion.push.error
+        name = completion.claim[0]
+        if completion.subject is None or completion.push is completion.before or error not in _MESSAGES:
             return
         logs.warn(
             "push_failed",
             **{"mpa_id" if is_member(name) else "challenge_id": format_uuid(id_of(name))},
-            fingerprint=_short_fingerprint(device_of(name, done.subject)),
+            fingerprint=_short_fingerprint(device_of(name, completion.subject)),
             error=error,
             message=_MESSAGES[error],
         )
 
-    def refused(self, reason: str) -> None:
+    def rejected(self, reason: str) -> None:
         logs.error("push_refused", reason=reason, message="the relay does not take what this server sends")
 
     def opened(self, reason: str) -> None:
@@ -104,15 +104,15 @@ class PushEventLog:
 class WebhookEventLog:
     """Events and their receiver. An outage is told of when it begins and when it ends; of events those given up."""
 
-    def done(self, done: webhook_delivery.Completion) -> None:
-        if done.outcome != "failure":
+    def completed(self, completion: webhook_delivery.Completion) -> None:
+        if completion.outcome != "failure":
             return
-        name, event = done.claim
+        name, event = completion.claim
         logs.warn(
             "webhook_failed",
             event_id=event_id(name),
             type=type_of_event(event),
-            reason=str(done.answer),
+            reason=str(completion.result),
             tries=event.tries + 1,
             message="given up; `sigil webhook replay` sends it again",
         )

@@ -145,15 +145,15 @@ class PushMetrics:
         )
         self._up = Gauge("sigil_relay_up", "1 while the relay answers.", multiprocess_mode="livemin", registry=None)
 
-    def done(self, done: Completion) -> None:
-        step = done.claim[1].step
+    def completed(self, completion: Completion) -> None:
+        step, result, subject = completion.claim[1].step, completion.result, completion.subject
         if step is Step.CLEAR:
-            if done.result not in {"relay_unreachable", "over"}:
+            if result not in {"relay_unreachable", "ended"}:
                 self._of_status["cleared"].inc()
-        elif done.push is not done.before or (step is Step.PUSH and done.result == "queued"):
-            self._of_status[done.result].inc()
-        if step is Step.PUSH and done.result in {"delivered", "queued"} and done.subject is not None:
-            self._duration.observe(max(0.0, self._clock() - done.subject.created_ms / 1000))
+        elif completion.push is not completion.before or (step is Step.PUSH and result == "queued"):
+            self._of_status[result].inc()
+        if step is Step.PUSH and result in {"delivered", "queued"} and subject is not None:
+            self._duration.observe(max(0.0, self._clock() - subject.created_ms / 1000))
 
     def set_up(self, up: bool) -> None:
         self._up.set(up)
@@ -176,10 +176,10 @@ class WebhookMetrics:
             "sigil_webhook_up", "1 while the webhook receiver answers.", multiprocess_mode="livemin", registry=None
         )
 
-    def done(self, done: webhook_delivery.Completion) -> None:
-        self._of_outcome[done.outcome].inc()
-        if done.outcome == "success":
-            self._duration.observe(max(0.0, self._clock() - done.claim[1].since_ms / 1000))
+    def completed(self, completion: webhook_delivery.Completion) -> None:
+        self._of_outcome[completion.outcome].inc()
+        if completion.outcome == "success":
+            self._duration.observe(max(0.0, self._clock() - completion.claim[1].since_ms / 1000))
 
     def set_up(self, up: bool) -> None:
         self._up.set(up)

@@ -40,10 +40,10 @@ class PushTelemetry(event_log.PushEventLog):
     def __init__(self, metrics: PushMetrics | None) -> None:
         self._metrics = metrics
 
-    def done(self, done: Completion) -> None:
+    def completed(self, completion: Completion) -> None:
         if self._metrics:
-            self._metrics.done(done)
-        super().done(done)
+            self._metrics.completed(completion)
+        super().completed(completion)
 
     def set_up(self, up: bool) -> None:
         if self._metrics:
@@ -56,10 +56,10 @@ class WebhookTelemetry(event_log.WebhookEventLog):
     def __init__(self, metrics: WebhookMetrics | None) -> None:
         self._metrics = metrics
 
-    def done(self, done: webhook_delivery.Completion) -> None:
+    def completed(self, completion: webhook_delivery.Completion) -> None:
         if self._metrics:
-            self._metrics.done(done)
-        super().done(done)
+            self._metrics.completed(completion)
+        super().completed(completion)
 
     def set_up(self, up: bool) -> None:
         if self._metrics:

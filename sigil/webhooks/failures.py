@@ -1,4 +1,4 @@
-"""Events that were given up: what an operator sees of them, and how they go out again."""
+"""Events that were given up: an operator can list them and have the server send them again."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from sigil.core import webhook_delivery
 from sigil.core.session_store import Decision, SessionStore
-from sigil.core.webhook_delivery import FAILURE, MOST_FAILURES, Failure, failure_key
+from sigil.core.webhook_delivery import FAILURE, MAX_FAILURES, Failure, failure_key
 from sigil.core.webhook_event import type_of_event
 from sigil.protocol.webhook_event import EventType, event_id, parse_event_id
 
@@ -14,7 +14,7 @@ _END_OF_TIME = 1 << 32
 
 
 class FailedEvent(NamedTuple):
-    """`at` is the Unix second at which it was given up, after so many `tries`, for `reason`."""
+    """An event that was given up at the Unix second `at`, after `tries` tries, for `reason`."""
 
     event_id: str
     type: EventType
@@ -28,9 +28,9 @@ class DeadLetters:
         self._store = store
 
     async def all(self) -> list[FailedEvent]:
-        """The oldest first. All workers together may keep a few more than MOST_FAILURES for a minute."""
+        """The oldest first. For a minute all workers together may keep a few more than MAX_FAILURES."""
         found = []
-        for key in await self._store.due(_END_OF_TIME, 2 * MOST_FAILURES, FAILURE):
+        for key in await self._store.due(_END_OF_TIME, 2 * MAX_FAILURES, FAILURE):
             failure: Failure | None = await self._store.get(key)
             if failure is not None:
                 event = failure.event
@@ -40,7 +40,7 @@ class DeadLetters:
         return found
 
     async def replay(self, event: str) -> bool:
-        """Have the server try it anew, from the beginning of the schedule; False when no such event is kept."""
+        """Have the server send it again, from the start of the schedule; False when no such event is kept."""
         ended_id = parse_event_id(event)
         if ended_id is None:
             return False

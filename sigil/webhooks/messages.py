@@ -1,4 +1,4 @@
-"""What the integrator is told: the body of an event, the same bytes in every attempt."""
+"""The body of an event: the same bytes in every attempt."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 def body(ended_id: bytes, event: Event) -> bytes:
-    """The event of what ended under the id `ended_id`."""
+    """The body of the event of the challenge or approval request with that id."""
     kind, _, status = type_of_event(event).partition(".")
     challenge, uuid = kind == "challenge", format_uuid(ended_id)
     return _encode(

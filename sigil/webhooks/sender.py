@@ -1,4 +1,4 @@
-"""The webhook receiver over HTTP: signed anew for each attempt, on kept connections (docs/protocol.md, 5.4)."""
+"""Posts events to the webhook receiver, signed for each attempt, on keep-alive connections (docs/protocol.md, 5.4)."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from sigil.serving.private_networks import is_private
 from sigil.serving.settings import Secret
 from sigil.webhooks.service import ATTEMPT_SECONDS
 
-MOST_READ = 20_000
-"""Bytes that are read of an answer's body, to keep the connection; nothing is done with them."""
+MAX_READ = 20_000
+"""Bytes that are read of a response body, to keep the connection open; they are discarded."""
 DRAIN_SECONDS = 1.0
-"""For those bytes: what counts is the status, which is there by then."""
-_KEPT_SECONDS = 4.0
-"""How long an idle connection is kept: less than the 5 s after which common servers close it, since an event that
-meets a closing connection has to be tried again."""
+"""For those bytes: only the status counts, and it has arrived by then."""
+_KEEP_ALIVE_SECONDS = 4.0
+"""How long an idle connection is kept: less than the 5 s after which common servers close it, since an event that is
+posted on a closing connection has to be tried again."""
 
 _DNS_SECONDS = 10
-"""How long the address of a name is believed; where it leads is looked at for each connection all the same."""
+"""How long the address of a name is cached; the address of each connection is checked all the same."""
 
 
 class NotPrivate(OSError):
-    """Plain http would have gone to the internet."""
+    """Plain http would have left private networks."""
 
 
 class HttpWebhookSender:
-    """`sigil.webhooks.Receiver` at `url`, with one secret or two (new, old). `clock` gives Unix seconds."""
+    """`sigil.webhooks.service.WebhookSender` to `url`; one secret or two (new, old). `clock` gives Unix seconds."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class HttpWebhookSender:
         user_agent: str,
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        # As it was written: the path may be a token, which other spellings would spoil.
+        # Exactly as configured: the path may hold a token, which normalisation would change.
         self._url = URL(url, encoded=True)
         self._secrets = tuple(secrets)
         self._clock = clock
@@ -57,44 +57,44 @@ class HttpWebhookSender:
             "Accept": "*/*",
             "Accept-Encoding": "identity",
         }
-        # Reading the system's certificates takes its time: now, and not on the way of requests.
+        # Reading the system's certificates is slow: it happens here, not while requests are served.
         self._tls = (tls or ssl.create_default_context()) if self._url.scheme == "https" else None
         self._session: aiohttp.ClientSession | None = None
 
     async def post(self, event: str, body: bytes) -> AttemptResult:
         headers = signed_headers([secret.reveal() for secret in self._secrets], event, int(self._clock()), body)
-        answer = AttemptResult(0, "no answer in time")
+        result = AttemptResult(0, "no answer in time")
         try:
             async with asyncio.timeout(ATTEMPT_SECONDS):
                 response = await self._connected().post(
                     self._url, data=body, headers=self._headers | headers, allow_redirects=False
                 )
                 retry_after = _retry_after(response.headers.get("Retry-After"), self._clock())
-                answer = AttemptResult(response.status, retry_after=retry_after)
+                result = AttemptResult(response.status, retry_after=retry_after)
                 await _drain(response)
         except TimeoutError:
-            return answer
-        # By its type: the text of an exception may quote the URL.
+            return result
+        # Only the type of the exception: its text may quote the URL.
         except (aiohttp.ClientError, OSError, ValueError) as error:
             return AttemptResult(0, _reason(error))
-        return answer
+        return result
 
     async def close(self) -> None:
         if self._session is not None:
             await self._session.close()
 
     def _connected(self) -> aiohttp.ClientSession:
-        # Made where the loop runs.
+        # Created here because it needs the running event loop.
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(
                     limit=0,
                     ttl_dns_cache=_DNS_SECONDS,
-                    keepalive_timeout=_KEPT_SECONDS,
+                    keepalive_timeout=_KEEP_ALIVE_SECONDS,
                     ssl=self._tls or True,
                     socket_factory=_socket if self._tls else _private_socket,
                 ),
-                # Time is ours to keep, and nobody is logged in.
+                # `post` has its own timeout, and a receiver needs no cookies.
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=False,
@@ -110,30 +110,30 @@ def _socket(found: aiohttp.AddrInfoType) -> socket.socket:
 
 
 def _private_socket(found: aiohttp.AddrInfoType) -> socket.socket:
-    """For plain http. Asked for the very address of each connection, so that a name that moves gains nothing."""
+    """For plain http: checks the address of each connection, so that DNS rebinding gains nothing."""
     if not is_private(str(found[4][0])):
         raise NotPrivate("plain http goes to loopback and private addresses only")
     return _socket(found)
 
 
 async def _drain(response: aiohttp.ClientResponse) -> None:
-    """Keep the connection if the rest of the answer is short, else close it."""
+    """Keep the connection if the rest of the response is short, else close it."""
     if response.content.at_eof():
         response.release()
         return
     try:
         with contextlib.suppress(TimeoutError, aiohttp.ClientError, OSError):
             async with asyncio.timeout(DRAIN_SECONDS):
-                left = MOST_READ
+                left = MAX_READ
                 while left > 0 and (part := await response.content.read(left)):
                     left -= len(part)
     finally:
-        # A connection on which the answer goes on is not used again.
+        # A connection with unread bytes of a response is not reused.
         response.release() if response.content.at_eof() else response.close()
 
 
 def _retry_after(text: str | None, now: float) -> float:
-    """Seconds from now of a header that gives seconds or a date; 0 for none, and for one that says neither."""
+    """Seconds from now, of a header that holds seconds or a date; 0 without the header or with another value."""
     if not text:
         return 0.0
     if text.isascii() and text.isdigit():
@@ -141,7 +141,7 @@ def _retry_after(text: str | None, now: float) -> float:
     try:
         at = email.utils.parsedate_to_datetime(text)
         return max(0.0, at.replace(tzinfo=at.tzinfo or UTC).timestamp() - now)
-    # A year or an offset that no datetime has.
+    # A year or an offset that datetime does not support.
     except (ValueError, OverflowError):
         return 0.0
 

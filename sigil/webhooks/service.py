@@ -1,4 +1,4 @@
-"""The service of webhooks: what ended is told to the integrator, a batch at a time (docs/protocol.md, 5.4)."""
+"""The service of webhooks: it posts events to the integrator's receiver (docs/protocol.md, 5.4)."""
 
 from __future__ import annotations
 
@@ -8,69 +8,68 @@ from typing import Any, NamedTuple, Protocol
 
 from sigil.core import webhook_delivery, webhook_event
 from sigil.core.session_store import Decision, Key, SessionStore
-from sigil.core.webhook_delivery import FAILURE, MOST_FAILURES, AttemptResult, Completion
+from sigil.core.webhook_delivery import FAILURE, MAX_FAILURES, AttemptResult, Completion
 from sigil.core.webhook_event import EVENT, Claim, event_key
-from sigil.delivery.receiver_watch import ReceiverWatch
+from sigil.delivery.circuit_breaker import CircuitBreaker, RequestResult
 from sigil.protocol.webhook_event import event_id
 from sigil.webhooks import messages
 
 ATTEMPT_SECONDS = 10.0
-"""For one attempt with all that belongs to it."""
-_FORGOTTEN_AT_ONCE = 200
+"""For one attempt, from the connection to the end of the response."""
+_DELETED_AT_ONCE = 200
 _END_OF_TIME = 1 << 32
 
 
 class WebhookSender(Protocol):
     async def post(self, event: str, body: bytes) -> AttemptResult:
-        """One attempt to deliver the event with that id, within ATTEMPT_SECONDS; whatever happens is an Answer."""
+        """One attempt to deliver the event with that id, within ATTEMPT_SECONDS. Every outcome is an AttemptResult."""
 
     async def close(self) -> None: ...
 
 
 class WebhookObserver(Protocol):
-    def done(self, done: Completion) -> None:
-        """An attempt was completed: the event is delivered, to be tried again, or given up."""
+    def completed(self, completion: Completion) -> None:
+        """An attempt was completed: the event is delivered, due again later, or given up."""
 
 
 class Attempt(NamedTuple):
-    """One that was made; `began` is a Unix time."""
+    """A finished attempt; `began` is a Unix time."""
 
     claim: Claim
     began: float
-    answer: AttemptResult
+    result: AttemptResult
 
 
 class Webhooks:
-    """Collaborators: store, receiver, the watch over it, who is told, clock (Unix seconds), randomness.
-
-    `schedule`: the seconds from one try to the next.
-    """
+    """`schedule` gives the seconds between tries, `clock` Unix seconds. At most `max_failures` failures are kept."""
 
     def __init__(
         self,
         *,
         store: SessionStore,
-        receiver: WebhookSender,
-        watch: ReceiverWatch,
-        news: WebhookObserver,
+        sender: WebhookSender,
+        breaker: CircuitBreaker,
+        observer: WebhookObserver,
         schedule: Sequence[int],
         clock: Callable[[], float],
         randomness: Callable[[int], bytes],
+        max_failures: int = MAX_FAILURES,
     ) -> None:
         self._store = store
-        self._receiver = receiver
-        self._watch = watch
-        self._news = news
+        self._sender = sender
+        self._breaker = breaker
+        self._observer = observer
         self._schedule = schedule
         self._clock = clock
         self._randomness = randomness
+        self._max_failures = max_failures
 
-    async def due(self, most: int) -> list[bytes]:
-        """Ids of what ended whose events are due, whoever wrote them."""
-        return [key.name for key in await self._store.due(self._clock(), most, EVENT)]
+    async def due(self, limit: int) -> list[bytes]:
+        """Names of due events, of all workers."""
+        return [key.name for key in await self._store.due(self._clock(), limit, EVENT)]
 
     async def claim(self, names: Sequence[bytes]) -> list[Claim]:
-        """Take what may be taken of at most MOST_CLAIMS events. Whoever claims attempts at once."""
+        """Claim those of at most MAX_CLAIMS events that no other worker holds. The caller attempts them at once."""
         if not names:
             return []
         keys, token = [event_key(name) for name in names], self._randomness(8)
@@ -81,43 +80,48 @@ class Webhooks:
         return await self._store.transact(keys, rule)
 
     async def attempt(self, claim: Claim) -> Attempt | None:
-        """One attempt, None when the claim is so old that the attempt could outlive it."""
+        """One attempt; None when the attempt could outlive the lease of its claim."""
         name, event = claim
         began = self._clock()
-        # A worker that was stopped for a while: by now another may have the event.
+        # The worker was suspended for a while: another may claim the event before this attempt ends.
         if began > event.due - ATTEMPT_SECONDS:
             return None
-        answer = await self._receiver.post(event_id(name), messages.body(name, event))
-        return Attempt(claim, began, answer)
+        result = await self._sender.post(event_id(name), messages.body(name, event))
+        return Attempt(claim, began, result)
 
     async def complete(self, attempts: Sequence[Attempt], *, probing: bool = False) -> None:
-        """Write down what became of at most MOST_COMPLETIONS attempts."""
+        """Complete at most MAX_COMPLETIONS attempts, given in the order in which they ended."""
         jitters = [byte / 255 for byte in self._randomness(len(attempts))]
-        claims, answers = [attempt.claim for attempt in attempts], [attempt.answer for attempt in attempts]
+        claims, results = [attempt.claim for attempt in attempts], [attempt.result for attempt in attempts]
 
         def rule(now: float, rows: tuple[Any, ...]) -> Decision[list[Completion]]:
             return webhook_delivery.complete(
-                now, claims, answers, rows, schedule=self._schedule, jitters=jitters, probing=probing
+                now, claims, results, rows, schedule=self._schedule, jitters=jitters, probing=probing
             )
 
-        for done in await self._store.transact([event_key(name) for name, _ in claims], rule):
-            self._news.done(done)
-        await self._watch.heard([(attempt.began, attempt.answer) for attempt in attempts], probing=probing)
+        for completion in await self._store.transact([event_key(name) for name, _ in claims], rule):
+            self._observer.completed(completion)
+        await self._breaker.record([_for_breaker(attempt) for attempt in attempts], probing=probing)
 
     async def forget(self) -> None:
-        """Failures that are too old, or too many: all of them, a batch at a time."""
-        while keys := await self._beyond_bounds():
+        """Delete the failures that are too old or too many, a batch at a time."""
+        while keys := await self._deletable():
             await self._store.transact([], _deleting(keys))
-            # Thousands may come between two calls: requests are served in between.
+            # There may be thousands: the event loop serves requests between the batches.
             await asyncio.sleep(0)
 
-    async def _beyond_bounds(self) -> list[Key]:
-        too_many = min(self._store.count(FAILURE) - MOST_FAILURES, _FORGOTTEN_AT_ONCE)
-        keys = await self._store.due(self._clock(), _FORGOTTEN_AT_ONCE, FAILURE)
+    async def _deletable(self) -> list[Key]:
+        too_many = min(self._store.count(FAILURE) - self._max_failures, _DELETED_AT_ONCE)
+        keys = await self._store.due(self._clock(), _DELETED_AT_ONCE, FAILURE)
         return keys if len(keys) >= too_many else await self._store.due(_END_OF_TIME, too_many, FAILURE)
 
     async def close(self) -> None:
-        await self._receiver.close()
+        await self._sender.close()
+
+
+def _for_breaker(attempt: Attempt) -> RequestResult:
+    """A rejection is a success here: the receiver responded."""
+    return RequestResult(attempt.began, str(attempt.result) if attempt.result.outcome == "retry" else None)
 
 
 def _deleting(keys: Sequence[Key]) -> Callable[[float, tuple[Any, ...]], Decision[None]]:

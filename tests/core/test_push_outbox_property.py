@@ -105,7 +105,7 @@ class Outbox(RuleBasedStateMachine):
         one, _ = self.held.pop(at)
         word = self.relays_word(one, said)
         if then != "dies":
-            self.held.append((one, word if then == "hears" or word == "over" else "relay_unreachable"))
+            self.held.append((one, word if then == "hears" or word == "ended" else "relay_unreachable"))
 
     @precondition(lambda self: self.names)
     @rule(said=st.sampled_from(SAID))
@@ -121,7 +121,7 @@ class Outbox(RuleBasedStateMachine):
         name, entry = one
         challenge = settle(self.now, self.challenge(name))
         if challenge is None or (entry.step is Step.PUSH and challenge.state is not State.PENDING):
-            return "over"
+            return "ended"
         if entry.step is Step.CLEAR:
             self.cleared.add(name)
             return "delivered"

@@ -168,7 +168,7 @@ def test_an_answer_takes_back_what_nobody_holds_and_leaves_the_rest_to_its_holde
         b"k", b"o", b"n", b"a", int(NOW * 1000), 300, end=End(State.VERIFIED, int(NOW)), push=Push.QUEUED
     )
     assert completed("delivered", entry, challenge=answered) == (None, Push.DELIVERED)
-    assert completed("over", entry, challenge=answered) == (None, Push.QUEUED)
+    assert completed("ended", entry, challenge=answered) == (None, Push.QUEUED)
 
 
 def test_an_end_takes_back_a_push_that_nobody_claimed_and_clears_one_that_was_or_may_be_shown() -> None:
@@ -203,7 +203,7 @@ def test_a_clear_goes_out_for_what_a_former_holder_may_have_sent() -> None:
     for entry, cleared in ((first, False), (second, True)):
         waiting = after_end(NOW + LEASE_SECONDS, entry, Push.QUEUED)
         assert waiting is not None
-        assert (completed("over", waiting, held=entry)[0] is not None) is cleared
+        assert (completed("ended", waiting, held=entry)[0] is not None) is cleared
 
 
 def test_what_was_rate_limited_is_cleared_only_if_a_later_holder_may_have_sent_it() -> None:
@@ -343,7 +343,7 @@ async def test_nothing_is_lost_while_the_relay_is_away_and_an_outage_is_told_of_
     services.relay.unreachable = True
     first = await services.create_challenge(DEVICE)
     await services.send_due_pushes()
-    assert services.observer.outages == ["opened unreachable"]
+    assert services.observer.reports == ["opened unreachable"]
     asked = [first, *[await services.create_challenge(DEVICE) for _ in range(9)]]
     assert {await services.push_status(created) for created in asked} == {("failed", "relay_unreachable")}
     # They wait in the store: what a worker remembers keeps its loop awake.
@@ -351,7 +351,7 @@ async def test_nothing_is_lost_while_the_relay_is_away_and_an_outage_is_told_of_
     services.relay.unreachable = False
     services.clock.now += 3
     await services.another_worker().register(probing=True)
-    assert services.observer.outages == ["opened unreachable", "closed 3.0"]
+    assert services.observer.reports == ["opened unreachable", "closed 3.0"]
     await services.send_due_pushes()
     assert sorted(services.relay.keys()) == sorted(f"{created.challenge_id}:challenge" for created in asked)
     assert {await services.push_status(created) for created in asked} == {("delivered", None)}
@@ -364,7 +364,7 @@ async def test_one_push_that_the_relay_does_not_take_holds_up_no_other() -> None
     await services.send_due_pushes()
     stands = [await services.push_status(created) for created in asked]
     assert stands == [("delivered", None)] * 4 + [("failed", "failed")] + [("delivered", None)] * 6
-    assert services.observer.outages == ["rejected 400"]
+    assert services.observer.reports == ["rejected 400"]
 
 
 async def test_a_full_payload_is_the_devices_and_a_reference_names_the_challenge_alone() -> None:

@@ -101,11 +101,11 @@ class Events(RuleBasedStateMachine):
         self.sent_at.pop(name, None)
         if answer.outcome == "delivered":
             self.acknowledged.add(name)
-        elif answer.outcome == "again" and not probing:
+        elif answer.outcome == "retry" and not probing:
             self.failed_tries[name] = self.failed_tries.get(name, 0) + 1
             gone = self.event(name) is None
             assert gone == (self.failed_tries[name] == len(SCHEDULE) + 1)
-        elif answer.outcome == "again":
+        elif answer.outcome == "retry":
             # Not after a day: time in here is shorter than that for a run of this length, or it is one more try.
             assert self.event(name) is not None or self.now > held.since_ms / 1000 + 86_400
 

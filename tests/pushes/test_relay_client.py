@@ -16,7 +16,7 @@ from sigil.protocol import signed_bytes
 from sigil.protocol.encoding import decode_base64
 from sigil.protocol.relay_messages import WantedPush
 from sigil.pushes import relay_client as implementation
-from sigil.pushes.relay_client import MAX_ANSWER, RelayClient
+from sigil.pushes.relay_client import MAX_RESPONSE, RelayClient
 from sigil.pushes.service import RelayRejected, RelayUnavailable
 from tests.support.services import IDENTITY, START
 
@@ -126,7 +126,7 @@ async def test_what_would_be_refused_again_is_a_refusal(status: int) -> None:
         says(200, ["no object"]),
         lambda request: streamed(200, b"\xff{"),
         lambda request: streamed(200, b"[" * 100_000),
-        lambda request: streamed(200, b" " * (MAX_ANSWER + 1)),
+        lambda request: streamed(200, b" " * (MAX_RESPONSE + 1)),
         httpx.ConnectError("refused"),
         httpx.ConnectTimeout("slow"),
         httpx.ReadTimeout("slow"),
@@ -161,7 +161,7 @@ async def test_an_answer_that_does_not_end_is_cut_off() -> None:
 
     with pytest.raises(RelayUnavailable, match="does not end"):
         await client(Peer(lambda request: httpx.Response(200, stream=Endless()))).push([PUSH])
-    assert read <= MAX_ANSWER + 65536
+    assert read <= MAX_RESPONSE + 65536
 
 
 async def test_a_relay_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:

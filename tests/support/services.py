@@ -19,10 +19,10 @@ from sigil.challenges.messages import ChallengeMessages
 from sigil.challenges.service import ChallengePolicy, Challenges, Idempotency
 from sigil.core.approval import Approval
 from sigil.core.challenge import Challenge
+from sigil.core.circuit_breaker import RELAY_KEY
 from sigil.core.push_delivery import Completion
-from sigil.delivery.backlog import Backlog, PushBacklog, PushDisabled
-from sigil.delivery.relay_watch import RelayWatch
-from sigil.delivery.undelivered import Events, EventsDisabled
+from sigil.delivery.backlog import Backlog, Events, EventsDisabled, PushBacklog, PushDisabled
+from sigil.delivery.circuit_breaker import RELAY_FAILURES_TO_OPEN, CircuitBreaker
 from sigil.device import Device
 from sigil.inbox import Inbox
 from sigil.protocol import approval_messages as mpa
@@ -280,15 +280,21 @@ class PushServices(Services):
         return self.worker_backlog
 
     def another_worker(self) -> Pushes:
-        watch = RelayWatch(
-            store=self.store, outgoing=self.worker_backlog, news=self.observer, run=1, randomness=os.urandom
+        breaker = CircuitBreaker(
+            key=RELAY_KEY,
+            failures_to_open=RELAY_FAILURES_TO_OPEN,
+            store=self.store,
+            backlog=self.worker_backlog,
+            observer=self.observer,
+            run=1,
+            randomness=os.urandom,
         )
         return Pushes(
             store=self.store,
             relay=self.relay,
             messages=PushMessages(CHALLENGE_MESSAGES, APPROVAL_MESSAGES, IDENTITY.server_id, self.content),
-            watch=watch,
-            news=self.observer,
+            breaker=breaker,
+            observer=self.observer,
             clock=self.clock,
             randomness=os.urandom,
         )
@@ -305,18 +311,18 @@ class PushServices(Services):
 class RecordingPushObserver:
     def __init__(self) -> None:
         self.completions: list[Completion] = []
-        self.outages: list[str] = []
+        self.reports: list[str] = []
 
-    def done(self, done: Completion) -> None:
-        self.completions.append(done)
+    def completed(self, completion: Completion) -> None:
+        self.completions.append(completion)
 
-    def refused(self, reason: str) -> None:
-        self.outages.append(f"rejected {reason}")
+    def rejected(self, reason: str) -> None:
+        self.reports.append(f"rejected {reason}")
 
     def opened(self, reason: str) -> None:
-        self.outages.append(f"opened {reason}")
+        self.reports.append(f"opened {reason}")
 
     def closed(self, seconds: float) -> None:
-        self.outages.append(f"closed {seconds}")
+        self.reports.append(f"closed {seconds}")
 
     def set_up(self, up: bool) -> None: ...

@@ -24,7 +24,7 @@ from sigil.sdk import webhooks
 from sigil.serving.private_networks import is_private
 from sigil.serving.settings import Secret
 from sigil.webhooks import sender as implementation
-from sigil.webhooks.sender import MOST_READ, HttpWebhookSender, _retry_after
+from sigil.webhooks.sender import MAX_READ, HttpWebhookSender, _retry_after
 from sigil.webhooks.service import ATTEMPT_SECONDS
 from tests.conformance.certificates import write_pair
 from tests.webhooks.hostile_receiver import OK, Connection, Does, HostileReceiver, answering
@@ -249,7 +249,7 @@ class TestBadReceivers:
     @pytest.mark.parametrize("does", [closes_at_once, resets, closes_in_its_head])
     async def test_a_broken_connection_is_tried_again_later_and_not_at_once(self, sender: Any, does: Does) -> None:
         got, receiver = await post(sender, does)
-        assert (got.status, got.outcome) == (0, "again")
+        assert (got.status, got.outcome) == (0, "retry")
         assert len(receiver.connections) == 1
 
     @pytest.mark.parametrize("does", [sends_its_body_byte_by_byte, closes_in_its_body])
@@ -266,13 +266,13 @@ class TestBadReceivers:
             assert got.status in {200, 500}
             (connection,) = receiver.connections
             # What the kernels of both ends hold comes on top.
-            assert connection.written < MOST_READ + (8 << 20)
+            assert connection.written < MAX_READ + (8 << 20)
             await asyncio.wait_for(connection.until_closed(), 60)
 
     @pytest.mark.parametrize("does", [sends_headers_for_ever, sends_one_header_for_ever])
     async def test_endless_headers_are_no_answer(self, sender: Any, does: Does) -> None:
         got, receiver = await post(sender, does)
-        assert (got.status, got.outcome) == (0, "again")
+        assert (got.status, got.outcome) == (0, "retry")
         assert receiver.connections[0].written < 16 << 20
 
     @pytest.mark.parametrize(
@@ -281,14 +281,14 @@ class TestBadReceivers:
     )
     async def test_what_is_not_http_is_no_answer(self, sender: Any, answer: bytes) -> None:
         got, _ = await post(sender, answering(answer))
-        assert (got.status, got.outcome) == (0, "again")
+        assert (got.status, got.outcome) == (0, "retry")
 
     async def test_a_redirect_is_not_followed(self, sender: Any) -> None:
         async with HostileReceiver() as elsewhere:
             for status in (301, 302, 303, 307, 308):
                 location = f"HTTP/1.1 {status} Go\r\nLocation: {elsewhere.url()}\r\nContent-Length: 0\r\n\r\n"
                 got, receiver = await post(sender, answering(location.encode()))
-                assert (got.status, got.outcome) == (status, "refused")
+                assert (got.status, got.outcome) == (status, "rejected")
                 assert len(receiver.requests) == 1
             assert elsewhere.connections == []
 
@@ -381,7 +381,7 @@ class TestTls:
     ) -> None:
         async with HostileReceiver(tls=serving(pair)) as receiver:
             got = await sender(receiver.url()).post(EVENT, BODY)
-            assert (got.status, got.outcome) == (0, "again")
+            assert (got.status, got.outcome) == (0, "retry")
             assert "certificate" in str(got)
             assert receiver.requests == []
 

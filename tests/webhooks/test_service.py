@@ -11,7 +11,7 @@ from sigil.core.challenge import CHALLENGE
 from sigil.core.session_store import Decision
 from sigil.core.webhook_delivery import FAILURE, KEPT_SECONDS, AttemptResult, failure_key
 from sigil.core.webhook_event import EVENT, LEASE_SECONDS
-from sigil.delivery.receiver_watch import MOST_FAILURES as IN_A_ROW
+from sigil.delivery.circuit_breaker import RECEIVER_FAILURES_TO_OPEN
 from sigil.device import Device
 from sigil.protocol.api_key import Caller
 from sigil.protocol.errors import Overloaded
@@ -38,7 +38,7 @@ async def ended(desk: WebhookDesk, count: int = 1) -> list[str]:
 
 
 async def told(desk: WebhookDesk) -> dict[str, Any]:
-    await desk.worker.tell()
+    await desk.worker.deliver()
     ((_, body),) = desk.receiver.got
     event: dict[str, Any] = json.loads(body)
     return event
@@ -79,7 +79,7 @@ class TestBodies:
     async def test_a_cancellation_is_not_told(self, desk: WebhookDesk) -> None:
         created = await desk.create_challenge(Device.generate())
         await desk.challenges.cancel(CALLER, created.challenge_id)
-        assert desk.waiting == 0
+        assert desk.events_stored == 0
 
     @pytest.mark.parametrize(
         ("decision", "status", "groups"), [("approved", "approved", [1]), ("rejected", "rejected", [])]
@@ -118,12 +118,12 @@ class TestBodies:
     async def test_a_cancelled_request_is_not_told(self, desk: WebhookDesk) -> None:
         asked = await desk.create_approval([[Device.generate()]], 1)
         await desk.approvals.cancel(CALLER, asked.request_id)
-        assert desk.waiting == 0
+        assert desk.events_stored == 0
 
     async def test_a_vote_that_decides_nothing_is_not_told(self, desk: WebhookDesk) -> None:
         device = Device.generate()
         await desk.vote(device, await desk.create_approval([[device], [Device.generate()]], 2))
-        assert desk.waiting == 0
+        assert desk.events_stored == 0
 
     async def test_key_ids_tell_owners_apart(self, desk: WebhookDesk) -> None:
         owner = Caller(bytes(range(16)))
@@ -135,35 +135,35 @@ class TestBodies:
 class TestDelivery:
     async def test_what_is_delivered_is_not_told_again(self, desk: WebhookDesk) -> None:
         await ended(desk)
-        await desk.worker.tell()
+        await desk.worker.deliver()
         desk.clock.now += 5000
-        await desk.worker.tell()
+        await desk.worker.deliver()
         assert len(desk.receiver.got) == 1
-        assert (desk.waiting, desk.failed) == (0, 0)
+        assert (desk.events_stored, desk.failures_stored) == (0, 0)
 
     async def test_every_try_has_the_same_body(self, desk: WebhookDesk) -> None:
         (event,) = await ended(desk)
-        desk.receiver.says = AttemptResult(500)
+        desk.receiver.result = AttemptResult(500)
         for wait in SCHEDULE:
-            await desk.worker.tell()
+            await desk.worker.deliver()
             # By then the challenge itself may be forgotten.
             desk.clock.now += 1.2 * wait + 601
             await desk.sweep()
-        desk.receiver.says = AttemptResult(200)
-        await desk.worker.tell()
+        desk.receiver.result = AttemptResult(200)
+        await desk.worker.deliver()
         assert desk.receiver.got == [desk.receiver.got[0]] * 4
         assert desk.receiver.ids()[0] == event
-        assert [done.outcome for done in desk.news.told] == ["retry", "retry", "retry", "success"]
+        assert [done.outcome for done in desk.observer.completions] == ["retry", "retry", "retry", "success"]
 
     async def test_after_the_schedule_it_is_kept_as_failed_and_told_of(self, desk: WebhookDesk) -> None:
         await ended(desk)
-        desk.receiver.says = AttemptResult(0, "no connection")
+        desk.receiver.result = AttemptResult(0, "no connection")
         for _ in range(len(SCHEDULE) + 2):
-            await desk.worker.tell()
+            await desk.worker.deliver()
             desk.clock.now += 40
         assert len(desk.receiver.got) == len(SCHEDULE) + 1
-        assert (desk.waiting, desk.failed) == (0, 1)
-        assert desk.news.told[-1].outcome == "failure"
+        assert (desk.events_stored, desk.failures_stored) == (0, 1)
+        assert desk.observer.completions[-1].outcome == "failure"
 
     async def test_a_worker_that_dies_leaves_its_events_to_others_after_the_lease(self, desk: WebhookDesk) -> None:
         (event,) = await ended(desk)
@@ -171,10 +171,10 @@ class TestDelivery:
         assert await desk.worker.webhooks.claim(names)
         other = HostWorker(desk)
         desk.clock.now += LEASE_SECONDS - 1
-        await other.tell()
+        await other.deliver()
         assert desk.receiver.got == []
         desk.clock.now += 3
-        await other.tell()
+        await other.deliver()
         assert desk.receiver.ids() == [event]
 
     async def test_a_claim_that_is_nearly_over_is_not_used(self, desk: WebhookDesk) -> None:
@@ -188,45 +188,45 @@ class TestDelivery:
     async def test_who_completes_too_late_changes_nothing(self, desk: WebhookDesk) -> None:
         await ended(desk)
         (claim,) = await desk.worker.webhooks.claim(desk.worker_backlog.take(10))
-        desk.receiver.says = AttemptResult(404)
+        desk.receiver.result = AttemptResult(404)
         late = await desk.worker.webhooks.attempt(claim)
         desk.clock.now += LEASE_SECONDS + 2
         (again,) = await desk.worker.webhooks.claim([claim[0]])
         assert late is not None
         await desk.worker.webhooks.complete([late])
-        assert (desk.waiting, desk.failed, desk.news.told) == (1, 0, [])
-        desk.receiver.says = AttemptResult(200)
+        assert (desk.events_stored, desk.failures_stored, desk.observer.completions) == (1, 0, [])
+        desk.receiver.result = AttemptResult(200)
         attempt = await desk.worker.webhooks.attempt(again)
         assert attempt is not None
         await desk.worker.webhooks.complete([attempt])
-        assert desk.waiting == 0
+        assert desk.events_stored == 0
 
 
 class TestOutages:
-    async def fail(self, desk: WebhookDesk, count: int = IN_A_ROW) -> list[str]:
+    async def fail(self, desk: WebhookDesk, count: int = RECEIVER_FAILURES_TO_OPEN) -> list[str]:
         ids = await ended(desk, count)
-        desk.receiver.says = AttemptResult(503)
-        await desk.worker.tell()
+        desk.receiver.result = AttemptResult(503)
+        await desk.worker.deliver()
         return ids
 
     async def test_many_failures_in_a_row_are_an_outage_that_is_told_once(self, desk: WebhookDesk) -> None:
-        await self.fail(desk, IN_A_ROW + 5)
-        assert desk.news.outages == ["lost 503"]
+        await self.fail(desk, RECEIVER_FAILURES_TO_OPEN + 5)
+        assert desk.observer.reports == ["opened 503"]
 
     async def test_fewer_are_none_and_an_answer_in_between_begins_the_count_anew(self, desk: WebhookDesk) -> None:
-        await self.fail(desk, IN_A_ROW - 1)
-        desk.receiver.says = AttemptResult(410)
+        await self.fail(desk, RECEIVER_FAILURES_TO_OPEN - 1)
+        desk.receiver.result = AttemptResult(410)
         await ended(desk)
-        await desk.worker.tell()
-        await self.fail(desk, IN_A_ROW - 1)
-        assert desk.news.outages == []
+        await desk.worker.deliver()
+        await self.fail(desk, RECEIVER_FAILURES_TO_OPEN - 1)
+        assert desk.observer.reports == []
 
     async def test_while_it_lasts_nothing_is_sent_and_no_tries_are_used_up(self, desk: WebhookDesk) -> None:
         await self.fail(desk)
         sent = len(desk.receiver.got)
         later = await ended(desk, 3)
         desk.clock.now += 600
-        await desk.worker.tell()
+        await desk.worker.deliver()
         assert len(desk.receiver.got) == sent
         assert len(desk.worker_backlog) == 0
         probes = 0
@@ -235,13 +235,13 @@ class TestOutages:
             probes += await desk.worker.probe()
         assert 30 < probes < 60
         assert len(desk.receiver.got) == sent + probes
-        assert (desk.waiting, desk.failed) == (IN_A_ROW + 3, 0)
-        desk.receiver.says = AttemptResult(200)
+        assert (desk.events_stored, desk.failures_stored) == (RECEIVER_FAILURES_TO_OPEN + 3, 0)
+        desk.receiver.result = AttemptResult(200)
         desk.clock.now += 20
         assert await desk.worker.probe()
-        assert desk.news.outages == ["lost 503", "found"]
-        await desk.worker.tell()
-        assert desk.waiting == 0
+        assert desk.observer.reports == ["opened 503", "closed"]
+        await desk.worker.deliver()
+        assert desk.events_stored == 0
         assert set(later) <= set(desk.receiver.ids())
 
     async def test_one_worker_at_a_time_probes(self, desk: WebhookDesk) -> None:
@@ -252,37 +252,37 @@ class TestOutages:
 
     async def test_events_that_the_receiver_chokes_on_do_not_keep_it_away(self, desk: WebhookDesk) -> None:
         ids = await self.fail(desk)
-        desk.receiver.says, desk.receiver.chokes_on = AttemptResult(200), set(ids[:5])
+        desk.receiver.result, desk.receiver.fails_on = AttemptResult(200), set(ids[:5])
         for _ in range(200):
             desk.clock.now += 1
             await desk.worker.probe()
-        assert desk.news.outages == ["lost 503", "found"]
+        assert desk.observer.reports == ["opened 503", "closed"]
 
     async def test_what_failed_before_a_recovery_that_another_saw_is_not_the_next_outage(
         self, desk: WebhookDesk
     ) -> None:
         await self.fail(desk)
         other = HostWorker(desk)
-        desk.receiver.says = AttemptResult(200)
+        desk.receiver.result = AttemptResult(200)
         desk.clock.now += 5
         assert await other.probe()
-        desk.receiver.says = AttemptResult(503)
+        desk.receiver.result = AttemptResult(503)
         desk.clock.now += 1
-        await desk.worker.tell(most=1)
-        assert desk.news.outages == ["lost 503", "found"]
+        await desk.worker.deliver(limit=1)
+        assert desk.observer.reports == ["opened 503", "closed"]
 
     async def test_a_new_start_of_the_server_tries_at_once(self, desk: WebhookDesk) -> None:
         await self.fail(desk)
-        desk.receiver.says = AttemptResult(200)
+        desk.receiver.result = AttemptResult(200)
         desk.clock.now += 2
-        await HostWorker(desk, run=2).tell()
-        assert desk.waiting == 0
+        await HostWorker(desk, run=2).deliver()
+        assert desk.events_stored == 0
 
 
 class TestRoom:
     async def test_with_the_quota_used_up_creation_is_refused_and_answering_goes_on(self) -> None:
         desk = WebhookDesk(size=1 << 20, bytes_per_event=(1 << 20) // 5)
-        desk.receiver.says = AttemptResult(503)
+        desk.receiver.result = AttemptResult(503)
         waiting = Device.generate()
         created = await desk.create_challenge(waiting)
         await ended(desk, 5)
@@ -291,10 +291,10 @@ class TestRoom:
             await desk.create_challenge(Device.generate())
         assert refused.value.retry_after == 5
         await desk.approve(waiting, created)
-        assert desk.waiting == 6
-        desk.receiver.says = AttemptResult(200)
+        assert desk.events_stored == 6
+        desk.receiver.result = AttemptResult(200)
         desk.clock.now += 3
-        await desk.worker.tell()
+        await desk.worker.deliver()
         desk.clock.now += 1
         assert await desk.create_challenge(Device.generate())
 
@@ -319,21 +319,21 @@ class TestRoom:
 
 class TestFailures:
     async def test_they_are_forgotten_after_a_while(self, desk: WebhookDesk) -> None:
-        desk.receiver.says = AttemptResult(400)
+        desk.receiver.result = AttemptResult(400)
         await ended(desk)
-        await desk.worker.tell()
+        await desk.worker.deliver()
         await desk.worker.webhooks.forget()
-        assert desk.failed == 1
+        assert desk.failures_stored == 1
         desk.clock.now += KEPT_SECONDS + 1
         await desk.worker.webhooks.forget()
-        assert desk.failed == 0
+        assert desk.failures_stored == 0
 
-    async def test_the_oldest_go_when_they_are_too_many(self, desk: WebhookDesk, monkeypatch: Any) -> None:
-        monkeypatch.setattr("sigil.webhooks.service.MOST_FAILURES", 3)
-        desk.receiver.says = AttemptResult(400)
+    async def test_the_oldest_are_deleted_when_there_are_too_many(self, desk: WebhookDesk) -> None:
+        desk.worker = HostWorker(desk, backlog=desk.worker_backlog, max_failures=3)
+        desk.receiver.result = AttemptResult(400)
         for _ in range(5):
             await ended(desk)
-            await desk.worker.tell()
+            await desk.worker.deliver()
             desk.clock.now += 10
         await desk.worker.webhooks.forget()
         kept = [key.name for key in await desk.store.due(1 << 32, 10, FAILURE)]
@@ -345,17 +345,17 @@ class TestFailures:
         desk = WebhookDesk(size=64 << 20)
         await give_up(desk, 10_000 + 1_234)
         await desk.worker.webhooks.forget()
-        assert desk.failed == 10_000
+        assert desk.failures_stored == 10_000
         desk.clock.now += KEPT_SECONDS + 1
         await desk.worker.webhooks.forget()
-        assert desk.failed == 0
+        assert desk.failures_stored == 0
 
 
 async def give_up(desk: WebhookDesk, count: int) -> None:
     """One event, and copies of it under other names, written in batches as completions are."""
-    desk.receiver.says = AttemptResult(400)
+    desk.receiver.result = AttemptResult(400)
     await ended(desk)
-    await desk.worker.tell()
+    await desk.worker.deliver()
     (one,) = await desk.store.due(1 << 32, 1, FAILURE)
     failure = await desk.store.get(one)
     names = [number.to_bytes(16) for number in range(1, count)]

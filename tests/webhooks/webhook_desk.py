@@ -1,15 +1,15 @@
-"""Challenges and webhooks over the memory store, with a receiver that answers as a test tells it to."""
+"""Challenges and webhooks over the memory store, with a receiver whose responses a test sets."""
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
 
-from sigil.core.webhook_delivery import FAILURE, AttemptResult, Completion
+from sigil.core.circuit_breaker import RECEIVER_KEY
+from sigil.core.webhook_delivery import FAILURE, MAX_FAILURES, AttemptResult, Completion
 from sigil.core.webhook_event import EVENT
-from sigil.delivery.backlog import Backlog
-from sigil.delivery.receiver_watch import ReceiverWatch
-from sigil.delivery.undelivered import EventBacklog, Events
+from sigil.delivery.backlog import Backlog, EventBacklog, Events
+from sigil.delivery.circuit_breaker import RECEIVER_FAILURES_TO_OPEN, CircuitBreaker
 from sigil.webhooks.service import Webhooks
 from tests.support.services import Services
 
@@ -17,16 +17,16 @@ SCHEDULE = (1, 5, 30)
 
 
 class ScriptedReceiver:
-    """`sigil.webhooks.Receiver`. `says` is its answer, `chokes_on` are ids that it answers with 500."""
+    """`sigil.webhooks.service.WebhookSender`. `result` is that of every attempt, 500 for the ids in `fails_on`."""
 
     def __init__(self) -> None:
-        self.says = AttemptResult(200)
-        self.chokes_on: set[str] = set()
+        self.result = AttemptResult(200)
+        self.fails_on: set[str] = set()
         self.got: list[tuple[str, bytes]] = []
 
     async def post(self, event: str, body: bytes) -> AttemptResult:
         self.got.append((event, body))
-        return AttemptResult(500) if event in self.chokes_on else self.says
+        return AttemptResult(500) if event in self.fails_on else self.result
 
     async def close(self) -> None: ...
 
@@ -35,18 +35,18 @@ class ScriptedReceiver:
 
 
 @dataclass
-class WebhookNews:
-    told: list[Completion] = field(default_factory=list)
-    outages: list[str] = field(default_factory=list)
+class RecordingWebhookObserver:
+    completions: list[Completion] = field(default_factory=list)
+    reports: list[str] = field(default_factory=list)
 
-    def done(self, done: Completion) -> None:
-        self.told.append(done)
+    def completed(self, completion: Completion) -> None:
+        self.completions.append(completion)
 
     def opened(self, reason: str) -> None:
-        self.outages.append(f"lost {reason}")
+        self.reports.append(f"opened {reason}")
 
     def closed(self, seconds: float) -> None:
-        self.outages.append("found")
+        self.reports.append("closed")
 
     def set_up(self, up: bool) -> None: ...
 
@@ -54,27 +54,40 @@ class WebhookNews:
 class HostWorker:
     """One of the workers of a host, which share a store and a clock."""
 
-    def __init__(self, desk: WebhookDesk, run: int = 1, outgoing: Backlog | None = None) -> None:
-        self.outgoing = Backlog() if outgoing is None else outgoing
-        self.watch = ReceiverWatch(
-            store=desk.store, outgoing=self.outgoing, news=desk.news, run=run, randomness=os.urandom
+    def __init__(
+        self,
+        desk: WebhookDesk,
+        run: int = 1,
+        backlog: Backlog | None = None,
+        max_failures: int = MAX_FAILURES,
+    ) -> None:
+        self.backlog = Backlog() if backlog is None else backlog
+        self.breaker = CircuitBreaker(
+            key=RECEIVER_KEY,
+            failures_to_open=RECEIVER_FAILURES_TO_OPEN,
+            store=desk.store,
+            backlog=self.backlog,
+            observer=desk.observer,
+            run=run,
+            randomness=os.urandom,
         )
         self.webhooks = Webhooks(
             store=desk.store,
-            receiver=desk.receiver,
-            watch=self.watch,
-            news=desk.news,
+            sender=desk.receiver,
+            breaker=self.breaker,
+            observer=desk.observer,
             schedule=SCHEDULE,
             clock=desk.clock,
             randomness=os.urandom,
+            max_failures=max_failures,
         )
 
-    async def tell(self, most: int = 100) -> None:
-        """A turn: nothing while the receiver is away, else all that is due or its own."""
-        if not await self.watch.is_closed():
+    async def deliver(self, limit: int = 100) -> None:
+        """An iteration: nothing while the breaker is open, else the backlog and all due events."""
+        if not await self.breaker.is_closed():
             return
-        names = dict.fromkeys([*self.outgoing.take(most), *await self.webhooks.due(most)])
-        for claim in await self.webhooks.claim(list(names)[:most]):
+        names = dict.fromkeys([*self.backlog.take(limit), *await self.webhooks.due(limit)])
+        for claim in await self.webhooks.claim(list(names)[:limit]):
             attempt = await self.webhooks.attempt(claim)
             assert attempt is not None
             await self.webhooks.complete([attempt])
@@ -82,7 +95,7 @@ class HostWorker:
     async def probe(self) -> bool:
         """Whether it had the probe."""
         names = await self.webhooks.due(1)
-        if not names or not await self.watch.may_probe():
+        if not names or not await self.breaker.may_probe():
             return False
         for claim in await self.webhooks.claim(names):
             attempt = await self.webhooks.attempt(claim)
@@ -94,18 +107,18 @@ class HostWorker:
 @dataclass
 class WebhookDesk(Services):
     def __post_init__(self) -> None:
-        self.receiver, self.news = ScriptedReceiver(), WebhookNews()
+        self.receiver, self.observer = ScriptedReceiver(), RecordingWebhookObserver()
         super().__post_init__()
-        self.worker = HostWorker(self, outgoing=self.worker_backlog)
+        self.worker = HostWorker(self, backlog=self.worker_backlog)
 
     def _make_event_backlog(self) -> Events:
         self.worker_backlog = Backlog()
         return EventBacklog(self.worker_backlog)
 
     @property
-    def waiting(self) -> int:
+    def events_stored(self) -> int:
         return self.store.count(EVENT)
 
     @property
-    def failed(self) -> int:
+    def failures_stored(self) -> int:
         return self.store.count(FAILURE)
