@@ -11,7 +11,7 @@ from prometheus_client.metrics_core import Metric
 from relay.transports import Load
 from sigil.protocol.errors import Problem, Retryable
 from sigil.serving.http.bearer_token import BearerTokenGuard
-from sigil.serving.http.metrics import HttpMetrics, MetricsOfService, Scrape
+from sigil.serving.http.metrics import HttpMetrics, MetricsResource, Scrape
 
 Figures = Callable[[], Iterator[Metric]]
 
@@ -54,8 +54,8 @@ class Metrics:
         for limit in ("address", "arrivals"):
             self._limited.labels(limit)
 
-    def resource(self, door: BearerTokenGuard) -> MetricsOfService:
-        return MetricsOfService(self._scrape, door)
+    def resource(self, door: BearerTokenGuard) -> MetricsResource:
+        return MetricsResource(self._scrape, door)
 
     def attempt(self, provider: str, status: str, seconds: float) -> None:
         self._pushes.labels(provider, status).inc()

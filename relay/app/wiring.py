@@ -40,7 +40,7 @@ from relay.transports.credential_breaker import CredentialBreaker
 from sigil.protocol.errors import Overloaded
 from sigil.serving.http import responses
 from sigil.serving.http.asgi_edge import Edge
-from sigil.serving.http.bearer_token import guesses_of, metrics_guard
+from sigil.serving.http.bearer_token import guess_limit, metrics_guard
 from sigil.serving.http.body_admission import BodyAdmission
 from sigil.serving.http.client_address import ClientAddresses
 from sigil.serving.http.middleware import ResponseMiddleware
@@ -188,7 +188,7 @@ def build(snapshot: Snapshot, parts: Parts, life: WorkerLifecycle) -> Edge:
     _route(app, snapshot=snapshot, parts=parts, dispatch=dispatch, origins=origins, addresses=addresses)
     app.add_route("/health", HealthOfRelay(__version__, _faults(registry, life)))
     if metrics:
-        door = metrics_guard(config.metrics_token, guesses_of(addresses, config.workers))
+        door = metrics_guard(config.metrics_token, guess_limit(addresses, config.workers))
         app.add_route("/metrics", metrics.resource(door))
     if listener is not None:
         # There alone: on this port a frame of 16 MiB is taken into memory before anyone has said who they are.

@@ -42,7 +42,7 @@ from sigil.resources.server import HealthResource, InfoResource
 from sigil.serving import logs
 from sigil.serving.http import responses
 from sigil.serving.http.asgi_edge import Edge
-from sigil.serving.http.bearer_token import BearerTokenGuard, guesses_of, metrics_guard
+from sigil.serving.http.bearer_token import BearerTokenGuard, guess_limit, metrics_guard
 from sigil.serving.http.body_admission import BodyAdmission
 from sigil.serving.http.client_address import ClientAddresses
 from sigil.serving.http.middleware import ResponseMiddleware
@@ -125,7 +125,7 @@ def build(snapshot: Snapshot, parts: Dependencies, life: WorkerLifecycle) -> Edg
     app.add_route("/info", InfoResource(_info(config, identity), strangers))
     app.add_route("/openapi.json", OpenApiResource(__version__, strangers))
     if parts.metrics:
-        door = metrics_guard(config.metrics_token, guesses_of(addresses, config.workers))
+        door = metrics_guard(config.metrics_token, guess_limit(addresses, config.workers))
         app.add_route("/metrics", parts.metrics.resource(door))
     _add_pages(app, config, identity)
     if snapshot.session is not None:
@@ -167,7 +167,9 @@ def _add_keys_of_init(
     # The session's token is asked for, so any name will do.
     page = OriginCheck(scheme=config.scheme, public_url=config.public_url, any_name=True, loopback_only=False)
     told = "Only the page that set the server up makes API keys here, for half an hour."
-    doors = WizardGuard(page, BearerTokenGuard(desk.authorises, guesses_of(addresses, config.workers), told), strangers)
+    doors = WizardGuard(
+        page, BearerTokenGuard(desk.authorises, guess_limit(addresses, config.workers), told), strangers
+    )
     app.add_route("/init/api-keys", InitApiKeysResource(desk, doors))
     app.add_route("/init/commit", InitCommitConflictResource(desk))
 

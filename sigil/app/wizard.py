@@ -38,7 +38,7 @@ from sigil.resources.server import HealthResource, InfoResource
 from sigil.serving import logs
 from sigil.serving.http import responses
 from sigil.serving.http.asgi_edge import Edge
-from sigil.serving.http.bearer_token import BearerTokenGuard, guesses_of, same_as
+from sigil.serving.http.bearer_token import BearerTokenGuard, equals, guess_limit
 from sigil.serving.http.body_admission import BodyAdmission
 from sigil.serving.http.middleware import ResponseMiddleware
 from sigil.serving.http.rate_limits import AddressRateLimit
@@ -132,7 +132,7 @@ def build_wizard(
     addresses = addresses_of(config)
     rate_limit = strangers_of(config, addresses)
     guard = WizardGuard(
-        _origin_check(snapshot), _token_guard(snapshot, guesses_of(addresses, config.workers, monotonic)), rate_limit
+        _origin_check(snapshot), _token_guard(snapshot, guess_limit(addresses, config.workers, monotonic)), rate_limit
     )
     first_boot = FirstBoot(
         vault=vault,
@@ -168,7 +168,7 @@ def _origin_check(snapshot: InitSnapshot) -> OriginCheck:
 
 def _token_guard(snapshot: InitSnapshot, guesses: AddressRateLimit) -> BearerTokenGuard:
     message = "Send the setup token from the server's log as 'Authorization: Bearer <token>'."
-    return BearerTokenGuard(same_as(snapshot.token.reveal()) if snapshot.token else None, guesses, message)
+    return BearerTokenGuard(equals(snapshot.token.reveal()) if snapshot.token else None, guesses, message)
 
 
 def _add_wizard_routes(app: App, first_boot: FirstBoot, guard: WizardGuard, config: Config) -> None:

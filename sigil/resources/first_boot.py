@@ -63,7 +63,7 @@ class InitStateResource:
             resp,
             InitState(
                 mode="init",
-                token_required=self._guard.token_guard.asks,
+                token_required=self._guard.token_guard.required,
                 restore_only=self._first_boot.expected,
                 server_name=self._server_name,
                 base_url=self._public_url or f"{self._scheme}://{host}",

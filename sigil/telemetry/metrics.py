@@ -21,7 +21,7 @@ from sigil.core.webhook_event import EVENT
 from sigil.protocol.errors import Limit, Problem, Retryable
 from sigil.protocol.relay_messages import PushStatus
 from sigil.serving.http.bearer_token import BearerTokenGuard
-from sigil.serving.http.metrics import HttpMetrics, MetricsOfService, Scrape, gauge
+from sigil.serving.http.metrics import HttpMetrics, MetricsResource, Scrape, gauge
 
 _STATUS = {
     "challenge_created": "created",
@@ -89,8 +89,8 @@ class Metrics:
             "sigil_long_polls", "Requests that wait for a result.", multiprocess_mode="livesum", registry=None
         )
 
-    def resource(self, door: BearerTokenGuard) -> MetricsOfService:
-        return MetricsOfService(self._scrape, door)
+    def resource(self, door: BearerTokenGuard) -> MetricsResource:
+        return MetricsResource(self._scrape, door)
 
     def challenge(self, event: str, challenge: Challenge) -> None:
         self._of_event[event].inc()

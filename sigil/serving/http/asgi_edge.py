@@ -1,4 +1,4 @@
-"""The outermost ASGI layer: what Granian and Falcon leave to us, before a request becomes a Falcon request."""
+"""The outermost ASGI layer: it handles what Granian and Falcon do not, before a request becomes a Falcon request."""
 
 from __future__ import annotations
 
@@ -21,29 +21,29 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 AsgiApp = Callable[[dict[str, Any], Receive, Send], Awaitable[None]]
 
 DEFAULT_BODY_LIMIT = 64 * 1024
-# What follows a body that is too large is read on while it keeps coming, and kept no more: a connection that is closed
-# while the client still sends is reset, and the reset overtakes the answer.
-_READ_ON = 1 << 20
-_READ_ON_SILENCE = 0.5
-# Each piece costs 60 µs however small it is: 360 kB in chunks of one byte held a worker for 3.7 s.
-_MOST_PIECES = 2048
+# The rest of a body that is too large is read and discarded: a connection that is closed while the client still sends
+# is reset, and the reset overtakes the response.
+_DISCARD_BYTES = 1 << 20
+_DISCARD_IDLE_SECONDS = 0.5
+# A piece of any size costs 60 µs: 360 kB in chunks of one byte held a worker for 3.7 s.
+_MAX_PIECES = 2048
 _NO_SUCH_SOCKET = 4404
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9_.:-]{1,64}\Z")
 
-# Unlike those of any other process; nobody may rely on more than that.
+# Request ids differ from those of every other process; they promise nothing else.
 _PROCESS, _numbers = os.urandom(6).hex(), count(1)
 
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 
 
 class BodyBroken(InvalidRequest):
-    """The body broke off, or was malformed chunks; if anyone still listens, this is the answer."""
+    """The body broke off, or its chunks were malformed; the response if the connection still exists."""
 
     summary = "The body of the request broke off."
 
 
 class BodyTimeout(InvalidRequest):
-    """The body did not arrive in time; the connection is closed after the answer."""
+    """The body did not arrive in time; the connection is closed after the response."""
 
     summary = f"The body did not arrive within {BODY_SECONDS} seconds."
 
@@ -51,17 +51,17 @@ class BodyTimeout(InvalidRequest):
 class Edge:
     """Wraps a Falcon application.
 
-    - HTTP/1.0: Granian says "1", which Falcon refuses with an exception.
-    - Falcon waits for the first piece of the body before it routes; it gets an empty one, and who wants the body reads
-      `scope["sigil.body"]`, which holds to sizes and times.
-    - WebSockets are for the paths `sockets` alone: Granian hangs when one is refused before it was accepted.
+    - HTTP/1.0: Granian passes the version "1", for which Falcon raises an exception.
+    - Falcon waits for the first piece of the body before it routes; it gets an empty one. A resource reads the body
+      from `scope["sigil.body"]`, which enforces the limits of size and time.
+    - WebSockets are accepted on the paths `sockets` only: Granian hangs when one is rejected before it was accepted.
     """
 
     def __init__(
-        self, app: AsgiApp, intake: BodyAdmission, addresses: ClientAddresses, sockets: frozenset[str] = frozenset()
+        self, app: AsgiApp, admission: BodyAdmission, addresses: ClientAddresses, sockets: frozenset[str] = frozenset()
     ) -> None:
         self._app = app
-        self._intake = intake
+        self._admission = admission
         self._addresses = addresses
         self._sockets = sockets
 
@@ -70,11 +70,11 @@ class Edge:
             await self._app(scope, receive, send)
             return
         if scope["type"] == "websocket" and scope["path"] not in self._sockets:
-            await _no_socket(receive, send)
+            await _reject_socket(receive, send)
             return
         if scope["http_version"] == "1":
             scope["http_version"] = "1.0"
-        # ASGI promises iterables only, and Falcon will read them after us.
+        # ASGI promises an iterable only, and Falcon reads the headers again.
         scope["headers"] = headers = [(name, value) for name, value in scope["headers"]]
         request_id.set(_request_id(headers))
         if scope["type"] == "websocket":
@@ -83,18 +83,18 @@ class Edge:
         scope["sigil.began"] = time.perf_counter()
         client = scope.get("client")
         address = self._addresses.of_peer(str(client[0]) if client else "", headers)
-        scope["sigil.body"] = Body(receive, self._intake, address)
-        await self._app(scope, _nothing_yet, send)
+        scope["sigil.body"] = Body(receive, self._admission, address)
+        await self._app(scope, _empty_piece, send)
 
 
-async def _no_socket(receive: Receive, send: Send) -> None:
+async def _reject_socket(receive: Receive, send: Send) -> None:
     await receive()
     await send({"type": "websocket.accept"})
     await send({"type": "websocket.close", "code": _NO_SUCH_SOCKET})
 
 
-async def _nothing_yet() -> dict[str, Any]:
-    """What Falcon receives in place of the body."""
+async def _empty_piece() -> dict[str, Any]:
+    """Falcon receives this in place of the body."""
     return {"type": "http.request", "body": b"", "more_body": True}
 
 
@@ -108,30 +108,30 @@ def _request_id(headers: list[tuple[bytes, bytes]]) -> str:
 class Body:
     """The body of one request, read at most once; `complete` when its end was seen."""
 
-    def __init__(self, receive: Receive, intake: BodyAdmission, address: str) -> None:
+    def __init__(self, receive: Receive, admission: BodyAdmission, address: str) -> None:
         self._receive = receive
-        self._intake = intake
+        self._admission = admission
         self._address = address
         self.complete = False
         self._pieces = 0
 
     async def read(self, limit: int = DEFAULT_BODY_LIMIT, declared: int = 0) -> bytes:
-        """All of it. Overloaded when too many are being read; PayloadTooLarge when it is over `limit` bytes, or
-        `declared` is; BodyTimeout after 10 s, or when a slow one has to give way.
+        """The whole body. Overloaded when too many bodies are being read; PayloadTooLarge when the body, or its
+        `declared` length, is over `limit` bytes; BodyTimeout after 10 s, or when this body is slow and is evicted.
         """
-        reader = BodyRead(self._address, time.monotonic(), cast(Any, asyncio.current_task()))
-        self._intake.enter(reader)
+        entry = BodyRead(self._address, time.monotonic(), cast(Any, asyncio.current_task()))
+        self._admission.enter(entry)
         try:
-            return await self._read(reader, limit, declared)
+            return await self._read(entry, limit, declared)
         except asyncio.CancelledError:
-            if not reader.cut:
+            if not entry.evicted:
                 raise
-            reader.task.uncancel()
+            entry.task.uncancel()
             raise BodyTimeout from None
         finally:
-            self._intake.leave(reader)
+            self._admission.leave(entry)
 
-    async def _read(self, reader: BodyRead, limit: int, declared: int) -> bytes:
+    async def _read(self, entry: BodyRead, limit: int, declared: int) -> bytes:
         pieces: list[bytes] = []
         size, more = declared if declared > limit else 0, True
         while more and size <= limit:
@@ -139,25 +139,25 @@ class Body:
             size += len(piece)
             pieces.append(piece)
             if more and size <= limit:
-                self._intake.hold(reader, len(piece))
+                self._admission.add(entry, len(piece))
         if size > limit:
-            await self._read_on(more)
+            await self._discard(more)
             raise PayloadTooLarge
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     async def _piece(self) -> tuple[bytes, bool]:
         event = await self._receive()
         self._pieces += 1
-        if event["type"] == "http.disconnect" or self._pieces > _MOST_PIECES:
+        if event["type"] == "http.disconnect" or self._pieces > _MAX_PIECES:
             raise BodyBroken
         more = event.get("more_body", False)
         self.complete = not more
         return event.get("body", b""), more
 
-    async def _read_on(self, more: bool) -> None:
-        left = _READ_ON
+    async def _discard(self, more: bool) -> None:
+        left = _DISCARD_BYTES
         with contextlib.suppress(TimeoutError):
             while more and left > 0:
-                async with asyncio.timeout(_READ_ON_SILENCE):
+                async with asyncio.timeout(_DISCARD_IDLE_SECONDS):
                     piece, more = await self._piece()
                 left -= len(piece)

@@ -1,4 +1,4 @@
-"""What is opened by a token that a person chose or was told, and how often it may be guessed."""
+"""Bearer tokens that an operator sets or the log shows, and the rate limit for guesses."""
 
 from __future__ import annotations
 
@@ -18,48 +18,48 @@ _GUESSES_PER_MINUTE = 10
 
 
 class BearerTokenGuard:
-    """Asks for a token that `fits`, or for none; `guesses` limits those who do not have it."""
+    """Requires a token that `matches`; with None, no token. `guesses` limits wrong tokens; errors carry `hint`."""
 
-    def __init__(self, fits: Callable[[str], bool] | None, guesses: AddressRateLimit, told: str) -> None:
-        self._fits = fits
+    def __init__(self, matches: Callable[[str], bool] | None, guesses: AddressRateLimit, hint: str) -> None:
+        self._matches = matches
         self._guesses = guesses
-        self._told = told
+        self._hint = hint
 
     @property
-    def asks(self) -> bool:
-        return self._fits is not None
+    def required(self) -> bool:
+        return self._matches is not None
 
     def check(self, req: Request) -> None:
-        """RateLimited, then Unauthorized. Who is limited is not heard: else guessing could go on."""
-        if self._fits is None:
+        """RateLimited, then Unauthorized. The right token does not lift the limit: guessing must stop."""
+        if self._matches is None:
             return
         token = bearer(req)
         if not token:
-            # Nothing was guessed.
-            raise Unauthorized(self._told)
+            # No guess, so no charge.
+            raise Unauthorized(self._hint)
         with self._guesses.charging_failures(req) as charged:
             charged.check()
-            if not self._fits(token):
-                raise Unauthorized(self._told)
+            if not self._matches(token):
+                raise Unauthorized(self._hint)
 
 
-def guesses_of(
+def guess_limit(
     addresses: ClientAddresses, workers: int, clock: Callable[[], float] = time.monotonic
 ) -> AddressRateLimit:
-    """Those who guess: ten times a minute, whatever the rate of others is. `clock` gives monotonic seconds."""
+    """Ten wrong tokens a minute, independent of the rate of other requests. `clock` gives monotonic seconds."""
     return AddressRateLimit(addresses, AddressLimiter.of_worker(_GUESSES_PER_MINUTE * FAILURE_COST, workers, clock))
 
 
 def metrics_guard(token: Secret | None, guesses: AddressRateLimit) -> BearerTokenGuard:
-    """Of `GET /metrics`; open to all without a token."""
-    told = "Send the metrics token as 'Authorization: Bearer <token>'."
-    return BearerTokenGuard(same_as(token.reveal()) if token else None, guesses, told)
+    """For `GET /metrics`, which is open to all without a token."""
+    hint = "Send the metrics token as 'Authorization: Bearer <token>'."
+    return BearerTokenGuard(equals(token.reveal()) if token else None, guesses, hint)
 
 
-def same_as(token: str) -> Callable[[str], bool]:
-    """Compared by hash: equal lengths, so that the time tells nothing, not even a length."""
+def equals(token: str) -> Callable[[str], bool]:
+    """A comparison by hash: both sides have the same length, so its time reveals nothing, not even a length."""
     digest = _digest(token)
-    return lambda given: hmac.compare_digest(digest, _digest(given))
+    return lambda other: hmac.compare_digest(digest, _digest(other))
 
 
 def bearer(req: Request) -> str:

@@ -1,6 +1,6 @@
-"""The bodies that a worker is reading: how many at once, of how much, and who gives way.
+"""Limits on the request bodies that a worker reads at the same time: their number, their bytes, their duration.
 
-A request is served in one go once its body is there, so what waits for bodies is what can pile up.
+A worker handles a request in one go once its body is complete, so only requests that wait for their body can pile up.
 """
 
 from __future__ import annotations
@@ -13,83 +13,84 @@ from dataclasses import dataclass
 from sigil.protocol.errors import Overloaded
 
 BODY_SECONDS = 10
-# A body that takes longer than this is slow, and gives way to the next one.
+# A body that takes longer than this is slow, and may be evicted for a new one.
 _SLOW_SECONDS = 1.0
 
 
 @dataclass(eq=False, slots=True)
 class BodyRead:
-    """One body on its way: from whom (see `ClientAddresses`), since when (monotonic), who reads it, bytes so far.
+    """One body that is being read: its client (see `ClientAddresses`), its start (monotonic), the task that reads it,
+    and the bytes read so far.
 
-    `cut`: its time is over, and its task was cancelled for that alone.
+    `evicted`: the task was cancelled because of these limits and for no other reason.
     """
 
     address: str
     since: float
     task: asyncio.Task[object]
     held: int = 0
-    cut: bool = False
+    evicted: bool = False
 
 
 class BodyAdmission:
-    """At most `most` bodies, `most_of_one` from one address, and `most_bytes` of unfinished ones together; none for
-    longer than BODY_SECONDS.
+    """At most `max_bodies` at once, of them `max_per_address` from one address, and `max_bytes` of unfinished bodies in
+    total; none for longer than BODY_SECONDS.
 
-    When it is full, a newcomer takes the place of the oldest slow body; when none is slow it is Overloaded. So it is
-    among the bodies of one address, too: behind a proxy that is not configured, many share it with a stranger.
-    Without the bound per address, one stranger who keeps opening bodies would use up all places.
+    At the limit, a new body evicts the oldest slow one; when none is slow, the new body is rejected as Overloaded. The
+    same holds within one address: behind a proxy that is not configured, many clients share its address with an
+    attacker. Without the limit per address, one attacker who keeps opening bodies would occupy all slots.
     """
 
-    def __init__(self, most: int = 1024, most_of_one: int = 256, most_bytes: int = 64 << 20) -> None:
-        self._most = most
-        self._most_of_one = most_of_one
-        self._most_bytes = most_bytes
-        self._readers: dict[BodyRead, None] = {}
-        self._of: Counter[str] = Counter()
+    def __init__(self, max_bodies: int = 1024, max_per_address: int = 256, max_bytes: int = 64 << 20) -> None:
+        self._max_bodies = max_bodies
+        self._max_per_address = max_per_address
+        self._max_bytes = max_bytes
+        self._bodies: dict[BodyRead, None] = {}
+        self._per_address: Counter[str] = Counter()
         self._held = 0
-        self._watch: asyncio.TimerHandle | None = None
+        self._timer: asyncio.TimerHandle | None = None
 
-    def enter(self, reader: BodyRead) -> None:
-        if self._of[reader.address] >= self._most_of_one:
-            self._evict_slow(reader, next(other for other in self._readers if other.address == reader.address))
-        elif len(self._readers) >= self._most:
-            self._evict_slow(reader, next(iter(self._readers)))
-        self._readers[reader] = None
-        self._of[reader.address] += 1
-        if self._watch is None:
-            self._watch = asyncio.get_running_loop().call_later(_SLOW_SECONDS, self._cut_late)
+    def enter(self, body: BodyRead) -> None:
+        if self._per_address[body.address] >= self._max_per_address:
+            self._evict_slow(body, next(other for other in self._bodies if other.address == body.address))
+        elif len(self._bodies) >= self._max_bodies:
+            self._evict_slow(body, next(iter(self._bodies)))
+        self._bodies[body] = None
+        self._per_address[body.address] += 1
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(_SLOW_SECONDS, self._evict_late)
 
-    def _evict_slow(self, newcomer: BodyRead, oldest: BodyRead) -> None:
-        if oldest.since > newcomer.since - _SLOW_SECONDS:
+    def _evict_slow(self, new: BodyRead, oldest: BodyRead) -> None:
+        if oldest.since > new.since - _SLOW_SECONDS:
             raise Overloaded
-        self._cut(oldest)
+        self._evict(oldest)
 
-    def hold(self, reader: BodyRead, size: int) -> None:
-        """Account for a piece of an unfinished body; the oldest are cut off while all are too large together."""
-        if reader in self._readers:
-            reader.held += size
+    def add(self, body: BodyRead, size: int) -> None:
+        """Count a piece of an unfinished body; evicts the oldest bodies while the total is over the limit."""
+        if body in self._bodies:
+            body.held += size
             self._held += size
-            while self._held > self._most_bytes:
-                self._cut(next(iter(self._readers)))
+            while self._held > self._max_bytes:
+                self._evict(next(iter(self._bodies)))
 
-    def leave(self, reader: BodyRead) -> None:
-        if reader in self._readers:
-            del self._readers[reader]
-            self._held -= reader.held
-            self._of[reader.address] -= 1
-            if not self._of[reader.address]:
-                del self._of[reader.address]
+    def leave(self, body: BodyRead) -> None:
+        if body in self._bodies:
+            del self._bodies[body]
+            self._held -= body.held
+            self._per_address[body.address] -= 1
+            if not self._per_address[body.address]:
+                del self._per_address[body.address]
 
-    def _cut(self, reader: BodyRead) -> None:
-        self.leave(reader)
-        reader.cut = True
-        reader.task.cancel()
+    def _evict(self, body: BodyRead) -> None:
+        self.leave(body)
+        body.evicted = True
+        body.task.cancel()
 
-    def _cut_late(self) -> None:
-        # One timer for all: one for each body was 6 µs of a request.
-        self._watch = None
+    def _evict_late(self) -> None:
+        # One timer for all bodies: a timer for each took 6 µs of a request.
+        self._timer = None
         late = time.monotonic() - BODY_SECONDS
-        for reader in [reader for reader in self._readers if reader.since < late]:
-            self._cut(reader)
-        if self._readers:
-            self._watch = asyncio.get_running_loop().call_later(_SLOW_SECONDS, self._cut_late)
+        for body in [body for body in self._bodies if body.since < late]:
+            self._evict(body)
+        if self._bodies:
+            self._timer = asyncio.get_running_loop().call_later(_SLOW_SECONDS, self._evict_late)

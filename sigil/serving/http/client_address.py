@@ -1,4 +1,4 @@
-"""Whose word is believed about where a request comes from."""
+"""The client address of a request, directly or through trusted proxies."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from sigil.serving import logs
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-# Some proxies forward the client's port too. Unread, such an entry would make all their clients one.
+# Some proxies append the client's port. If it were not removed, all clients of such a proxy would count as one.
 _WITH_PORT = re.compile(r"(?:(\d+\.\d+\.\d+\.\d+)|\[([0-9a-f:.]+)\])(?::\d{1,5})?\Z", re.ASCII | re.IGNORECASE)
 
 
 class ClientAddresses:
-    """The client of a request, as the key of rates: an IPv4 address, or the /64 of an IPv6 one.
+    """The client of a request, as the key of rate limits: an IPv4 address, or the /64 network of an IPv6 address.
 
     `X-Forwarded-For` counts only from `trusted` peers, read from the right up to the first address that is not
     trusted. With `cloudflare`, `CF-Connecting-IP` counts instead. `on_untrusted` is called once, when such a header
-    comes from anyone else: the sign of a proxy that is not configured, or of an attempt.
+    comes from any other peer: a sign of a proxy that is not configured, or of a forged header.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class ClientAddresses:
         self._trusted = tuple(trusted)
         self._header = "CF-CONNECTING-IP" if cloudflare else "X-FORWARDED-FOR"
         self._raw_header = self._header.lower().encode()
-        self._on_untrusted = on_untrusted or _tell_untrusted
+        self._on_untrusted = on_untrusted or _warn_untrusted
         self._warned = False
 
     def of(self, req: falcon.asgi.Request) -> str:
@@ -44,27 +44,27 @@ class ClientAddresses:
         return self._of(str(client[0]) if client else "", req.get_header(self._header))
 
     def of_peer(self, peer: str, headers: Iterable[tuple[bytes, bytes]]) -> str:
-        """The same without Falcon; names of headers are in lower case, and one may come in several lines."""
+        """Like `of`, without Falcon; header names are in lower case, and one header may come in several lines."""
         lines = [value for name, value in headers if name == self._raw_header]
         return self._of(peer, b",".join(lines).decode("latin-1") if lines else None)
 
     def of_connection(self, peer: str) -> str | None:
-        """Before anything was said on it; None for a proxy that is believed, whose connections are many clients'."""
+        """For a connection without a request yet; None for a trusted proxy, whose connections carry many clients."""
         return None if self._is_trusted(_parse(peer)) else _key_of_peer(peer)
 
     def _of(self, peer: str, forwarded: str | None) -> str:
         if forwarded is None:
             return _key_of_peer(peer)
         if not self._is_trusted(_parse(peer)):
-            self._warn(peer)
+            self._warn_once(peer)
             return _key_of_peer(peer)
-        return _key(self._nearest_stranger(forwarded, _parse(peer)), peer)
+        return _key(self._nearest_untrusted(forwarded, _parse(peer)), peer)
 
     def _is_trusted(self, address: Address | None) -> bool:
         return address is not None and any(address in network for network in self._trusted)
 
-    def _nearest_stranger(self, forwarded: str, nearest: Address | None) -> Address | None:
-        """What stands further left was written by a stranger, and may say anything."""
+    def _nearest_untrusted(self, forwarded: str, nearest: Address | None) -> Address | None:
+        """Entries further left come from an untrusted client, which may write anything there."""
         for text in reversed(forwarded.split(",")):
             address = _parse(_without_port(text.strip()))
             if address is None:
@@ -74,17 +74,17 @@ class ClientAddresses:
                 return nearest
         return nearest
 
-    def _warn(self, peer: str) -> None:
+    def _warn_once(self, peer: str) -> None:
         if not self._warned:
             self._warned = True
             self._on_untrusted(peer)
 
 
-def _tell_untrusted(peer: str) -> None:
+def _warn_untrusted(peer: str) -> None:
     logs.warn(
         "untrusted_proxy_header",
         peer=peer,
-        message="a forwarding header came from a peer that is not in TRUSTED_PROXY_IP or TRUSTED_PROXY_CIDR; ignored",
+        message="a forwarding header is ignored: its peer is not in TRUSTED_PROXY_IP or TRUSTED_PROXY_CIDR",
     )
 
 

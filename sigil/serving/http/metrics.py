@@ -1,4 +1,4 @@
-"""Metrics of HTTP, and `GET /metrics` over all workers. To be imported in workers alone (see `places`)."""
+"""Metrics of HTTP, and `GET /metrics` for all workers. Import it in workers only (see `metrics_slots`)."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ from sigil.serving.process import metrics_slots, proc_stats
 
 Gauges = Callable[[], Iterable[Metric]]
 
-# From a quick answer to a long poll that waits its 25 s.
+# From a fast response to a long poll of 25 s.
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
 class HttpMetrics:
-    """`<service>_http_requests_total` and `<service>_http_request_duration_seconds`; made once in a process."""
+    """`<service>_http_requests_total` and `<service>_http_request_duration_seconds`; one instance per process."""
 
     def __init__(self, service: str) -> None:
         self._requests = Counter(
             f"{service}_http_requests",
-            "Requests by route; nothing that a client chose freely is a label.",
+            "Requests by route; no label has a value that a client chooses freely.",
             ["method", "route", "status"],
             registry=None,
         )
         self._seconds = Histogram(
             f"{service}_http_request_duration_seconds",
-            "From the first byte that the application saw to the answer, waiting included.",
+            "From the first byte that the application received to the response, waiting included.",
             ["method", "route"],
             buckets=_SECONDS,
             registry=None,
         )
-        # Looking a child up by its labels costs as much as counting.
+        # The lookup of a child by its labels costs as much as the increment.
         self._counted = cache(self._requests.labels)
         self._timed = cache(self._seconds.labels)
 
@@ -52,8 +52,8 @@ class HttpMetrics:
         self._timed(method, route).observe(seconds)
 
 
-class _Now:
-    """What is read at the scrape: the service's gauges, and its processes."""
+class _ScrapedMetrics:
+    """Metrics that are read at the scrape: the gauges of the service, and its processes."""
 
     def __init__(self, service: str, version: str, gauges: Gauges) -> None:
         self._service = service
@@ -65,14 +65,18 @@ class _Now:
         build.add_metric([self._version], 1)
         yield build
         yield from self._gauges()
-        figures = proc_stats.of_family(os.getppid())
+        stats = proc_stats.of_family(os.getppid())
         cpu = CounterMetricFamily("process_cpu_seconds", "CPU time of the master and its workers.")
-        cpu.add_metric([], figures.cpu_seconds)
+        cpu.add_metric([], stats.cpu_seconds)
         yield cpu
-        yield gauge("process_resident_memory_bytes", "Memory; shared pages count each time.", figures.resident_bytes)
-        yield gauge("process_open_fds", "Open files of the master and its workers.", figures.open_files)
-        yield gauge("process_start_time_seconds", "Start of the master, Unix time.", figures.started)
-        yield gauge(f"{self._service}_processes", "The master, its workers and their helper.", figures.count)
+        yield gauge(
+            "process_resident_memory_bytes",
+            "Resident memory; shared pages count once per process.",
+            stats.resident_bytes,
+        )
+        yield gauge("process_open_fds", "Open files of the master and its workers.", stats.open_files)
+        yield gauge("process_start_time_seconds", "Start of the master, Unix time.", stats.started)
+        yield gauge(f"{self._service}_processes", "The master, its workers and their helper.", stats.count)
 
 
 def gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
@@ -81,42 +85,42 @@ def gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
 
 
 class Scrape:
-    """Everything, as text: made in a thread, and once for all who ask at the same time."""
+    """All metrics as text, rendered in a thread; requests at the same time share one rendering."""
 
     def __init__(self, service: str, version: str, directory: Path, gauges: Gauges) -> None:
         self._directory = directory
-        self._now = _Now(service, version, gauges)
+        self._scraped = _ScrapedMetrics(service, version, gauges)
         self._running: dict[str, asyncio.Task[tuple[bytes, str]]] = {}
 
     async def text(self, accept: str) -> tuple[bytes, str]:
-        """The exposition and its content type, as the Accept header asks."""
+        """The exposition and its content type, according to the Accept header."""
         encode, content_type = choose_encoder(accept)
         if content_type not in self._running:
-            self._running[content_type] = asyncio.create_task(self._made(encode, content_type))
+            self._running[content_type] = asyncio.create_task(self._render_once(encode, content_type))
         return await asyncio.shield(self._running[content_type])
 
-    async def _made(self, encode: Callable[[CollectorRegistry], bytes], content_type: str) -> tuple[bytes, str]:
+    async def _render_once(self, encode: Callable[[CollectorRegistry], bytes], content_type: str) -> tuple[bytes, str]:
         try:
-            return await asyncio.to_thread(self._make, encode), content_type
+            return await asyncio.to_thread(self._render, encode), content_type
         finally:
             del self._running[content_type]
 
-    def _make(self, encode: Callable[[CollectorRegistry], bytes]) -> bytes:
+    def _render(self, encode: Callable[[CollectorRegistry], bytes]) -> bytes:
         metrics_slots.drop_dead_gauges(self._directory)
         registry = CollectorRegistry()
         cast(Any, MultiProcessCollector)(registry, str(self._directory))
-        registry.register(self._now)
+        registry.register(self._scraped)
         return encode(registry)
 
 
-class MetricsOfService:
-    """`GET /metrics`; the door may ask for a token."""
+class MetricsResource:
+    """`GET /metrics`; the guard may require a token."""
 
-    def __init__(self, scrape: Scrape, door: BearerTokenGuard) -> None:
+    def __init__(self, scrape: Scrape, guard: BearerTokenGuard) -> None:
         self._scrape = scrape
-        self._door = door
+        self._guard = guard
 
     async def on_get(self, req: Request, resp: Response) -> None:
-        self._door.check(req)
+        self._guard.check(req)
         resp.data, resp.content_type = await self._scrape.text(req.get_header("ACCEPT") or "")
         resp.set_header("Cache-Control", "no-store")

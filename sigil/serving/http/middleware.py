@@ -1,4 +1,4 @@
-"""Falcon middleware for what holds for every answer of a service."""
+"""Falcon middleware for every response of a service."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import falcon.asgi
 from sigil.serving.http.asgi_edge import Body, request_id
 
 if TYPE_CHECKING:
-    # Not at run time: the master may import this, and only workers may import metrics (see `places`).
+    # Not at run time: the master may import this module, and only workers may import metrics (see `metrics_slots`).
     from sigil.serving.http.metrics import HttpMetrics
 
 
 class ResponseMiddleware:
-    """The request's id, an honest end of connections, and the metrics of HTTP where there are any."""
+    """Adds the request id, announces the end of a connection, and counts HTTP metrics if they are enabled."""
 
     def __init__(self, http: HttpMetrics | None) -> None:
         self._observe = http.observe if http else None
@@ -25,8 +25,8 @@ class ResponseMiddleware:
     ) -> None:
         resp.set_header("X-Request-Id", request_id.get())
         body: Body = req.scope["sigil.body"]
-        # The HTTP server closes a connection whose request nobody read to its end; untold, the next request would
-        # run into that.
+        # The HTTP server closes a connection whose request body was not read to its end. Without this header the
+        # client would send its next request into the closed connection.
         if not body.complete and _has_body(req) and req.scope["http_version"].startswith("1"):
             resp.set_header("Connection", "close")
         if self._observe:

@@ -1,4 +1,4 @@
-"""Small questions to a Falcon request, asked in the order of docs/protocol.md, section 4."""
+"""Helpers that read and check a Falcon request; docs/protocol.md, section 4, gives the order of the checks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 async def read_body(req: falcon.asgi.Request, limit: int = DEFAULT_BODY_LIMIT) -> bytes:
-    """The raw body, refused by its declared length before a byte of it is read."""
+    """The raw body; one whose declared length is over `limit` is rejected before a byte of it is read."""
     body: Body = req.scope["sigil.body"]
     return await body.read(limit, req.content_length or 0)
 
@@ -31,10 +31,10 @@ def is_json(req: falcon.asgi.Request) -> bool:
 
 
 def whole_number(req: falcon.asgi.Request, name: str, *, low: int, high: int, default: int) -> int:
-    """A query parameter; InvalidRequest at its name when it is not within low..high."""
+    """A query parameter; InvalidRequest, with its name as the path, when it is not within low..high."""
     text = req.get_param(name)
     if text is None:
         return default
     if not (text.isascii() and text.isdigit() and len(text) <= 9 and low <= int(text) <= high):
-        raise InvalidRequest(f"{name} is a whole number from {low} to {high}.", path=name)
+        raise InvalidRequest(f"{name} must be a whole number from {low} to {high}.", path=name)
     return int(text)

@@ -1,4 +1,4 @@
-"""Who may send a body, and who gives way when too many do."""
+"""Which request bodies are read, and which are evicted when there are too many."""
 
 from __future__ import annotations
 
@@ -23,35 +23,35 @@ class Sender:
     def send(self, piece: bytes, *, more: bool = False) -> None:
         self._events.put_nowait({"type": "http.request", "body": piece, "more_body": more})
 
-    def go(self) -> None:
+    def disconnect(self) -> None:
         self._events.put_nowait({"type": "http.disconnect"})
 
     async def receive(self) -> dict[str, object]:
         return await self._events.get()
 
 
-async def begin(intake: BodyAdmission, address: str = "192.0.2.1") -> tuple[Sender, asyncio.Task[bytes]]:
+async def start_body(admission: BodyAdmission, address: str = "192.0.2.1") -> tuple[Sender, asyncio.Task[bytes]]:
     sender = Sender()
-    task = asyncio.create_task(Body(sender.receive, intake, address).read(100))
+    task = asyncio.create_task(Body(sender.receive, admission, address).read(100))
     await asyncio.sleep(0)
     return sender, task
 
 
-def age(intake: BodyAdmission) -> None:
-    """As if every body that is being read had begun long ago."""
-    for reader in intake._readers:
-        reader.since -= 5
+def make_slow(admission: BodyAdmission) -> None:
+    """As if every body that is being read had started long ago."""
+    for body in admission._bodies:
+        body.since -= 5
 
 
-async def test_a_body_is_what_was_sent_in_pieces() -> None:
-    sender, task = await begin(BodyAdmission())
+async def test_the_pieces_of_a_body_are_joined() -> None:
+    sender, task = await start_body(BodyAdmission())
     sender.send(b"one ", more=True)
     sender.send(b"two")
     assert await task == b"one two"
 
 
-async def test_a_body_over_the_limit_is_refused_by_its_bytes_and_by_its_declared_length() -> None:
-    sender, task = await begin(BodyAdmission())
+async def test_a_body_over_the_limit_is_rejected_by_its_bytes_and_by_its_declared_length() -> None:
+    sender, task = await start_body(BodyAdmission())
     sender.send(b"x" * 60, more=True)
     sender.send(b"x" * 41)
     with pytest.raises(PayloadTooLarge):
@@ -61,14 +61,14 @@ async def test_a_body_over_the_limit_is_refused_by_its_bytes_and_by_its_declared
         await Body(sender.receive, BodyAdmission(), "").read(100, declared=101)
 
 
-async def test_a_body_that_says_it_is_too_large_and_does_not_come_is_refused_all_the_same() -> None:
+async def test_a_body_that_declares_too_large_a_length_and_does_not_arrive_is_rejected() -> None:
     sender = Sender()
     sender.send(b"x", more=True)
     with pytest.raises(PayloadTooLarge):
         await Body(sender.receive, BodyAdmission(), "").read(100, declared=10**10)
 
 
-async def test_a_body_in_very_many_pieces_is_refused() -> None:
+async def test_a_body_in_too_many_pieces_is_rejected() -> None:
     sender = Sender()
     for _ in range(3000):
         sender.send(b" ", more=True)
@@ -76,20 +76,20 @@ async def test_a_body_in_very_many_pieces_is_refused() -> None:
         await Body(sender.receive, BodyAdmission(), "").read(10_000)
 
 
-async def test_a_body_that_is_too_large_is_read_to_its_end_so_that_the_answer_arrives() -> None:
-    intake = BodyAdmission(most_bytes=1000)
-    sender, task = await begin(intake)
+async def test_a_body_that_is_too_large_is_read_to_its_end_so_that_the_response_arrives() -> None:
+    admission = BodyAdmission(max_bytes=1000)
+    sender, task = await start_body(admission)
     for _ in range(50):
         sender.send(b"x" * 100, more=True)
     await asyncio.sleep(0)
     assert not task.done()
-    assert intake._held <= 100
+    assert admission._held <= 100
     sender.send(b"")
     with pytest.raises(PayloadTooLarge):
         await task
 
 
-async def test_a_body_without_end_is_not_read_without_end() -> None:
+async def test_an_endless_body_is_not_read_for_ever() -> None:
     async def receive() -> dict[str, object]:
         return {"type": "http.request", "body": b"x" * 65_536, "more_body": True}
 
@@ -98,43 +98,43 @@ async def test_a_body_without_end_is_not_read_without_end() -> None:
 
 
 async def test_a_body_that_breaks_off_is_an_error_of_the_client() -> None:
-    sender, task = await begin(BodyAdmission())
+    sender, task = await start_body(BodyAdmission())
     sender.send(b"half", more=True)
-    sender.go()
+    sender.disconnect()
     with pytest.raises(BodyBroken):
         await task
 
 
-async def test_a_newcomer_takes_the_place_of_the_oldest_slow_body() -> None:
-    intake = BodyAdmission(most=2)
-    _, oldest = await begin(intake, "192.0.2.1")
-    second_sender, second = await begin(intake, "192.0.2.2")
-    age(intake)
-    newcomer_sender, newcomer = await begin(intake, "192.0.2.3")
+async def test_a_new_body_evicts_the_oldest_slow_body() -> None:
+    admission = BodyAdmission(max_bodies=2)
+    _, oldest = await start_body(admission, "192.0.2.1")
+    second_sender, second = await start_body(admission, "192.0.2.2")
+    make_slow(admission)
+    new_sender, new = await start_body(admission, "192.0.2.3")
     with pytest.raises(BodyTimeout):
         await oldest
     second_sender.send(b"b")
-    newcomer_sender.send(b"c")
-    assert (await second, await newcomer) == (b"b", b"c")
+    new_sender.send(b"c")
+    assert (await second, await new) == (b"b", b"c")
 
 
-async def test_when_nobody_is_slow_the_newcomer_is_refused_and_the_others_go_on() -> None:
-    intake = BodyAdmission(most=1)
-    sender, first = await begin(intake, "192.0.2.1")
-    _, newcomer = await begin(intake, "192.0.2.2")
+async def test_when_no_body_is_slow_the_new_one_is_rejected() -> None:
+    admission = BodyAdmission(max_bodies=1)
+    sender, first = await start_body(admission, "192.0.2.1")
+    _, new = await start_body(admission, "192.0.2.2")
     with pytest.raises(Overloaded):
-        await newcomer
+        await new
     sender.send(b"a")
     assert await first == b"a"
 
 
-async def test_one_address_cannot_take_all_places() -> None:
-    intake = BodyAdmission(most=10, most_of_one=2)
-    held = [await begin(intake, "192.0.2.1") for _ in range(2)]
-    _, third = await begin(intake, "192.0.2.1")
+async def test_one_address_cannot_occupy_all_slots() -> None:
+    admission = BodyAdmission(max_bodies=10, max_per_address=2)
+    held = [await start_body(admission, "192.0.2.1") for _ in range(2)]
+    _, third = await start_body(admission, "192.0.2.1")
     with pytest.raises(Overloaded):
         await third
-    sender, other = await begin(intake, "192.0.2.2")
+    sender, other = await start_body(admission, "192.0.2.2")
     sender.send(b"other")
     assert await other == b"other"
     for held_sender, task in held:
@@ -142,40 +142,40 @@ async def test_one_address_cannot_take_all_places() -> None:
         assert await task == b"done"
 
 
-async def test_the_oldest_slow_body_of_a_full_address_gives_way() -> None:
-    intake = BodyAdmission(most=10, most_of_one=2)
-    _, foreign = await begin(intake, "192.0.2.2")
-    _, oldest = await begin(intake, "192.0.2.1")
-    second_sender, second = await begin(intake, "192.0.2.1")
-    age(intake)
-    newcomer_sender, newcomer = await begin(intake, "192.0.2.1")
+async def test_at_the_limit_of_an_address_its_oldest_slow_body_is_evicted() -> None:
+    admission = BodyAdmission(max_bodies=10, max_per_address=2)
+    _, other = await start_body(admission, "192.0.2.2")
+    _, oldest = await start_body(admission, "192.0.2.1")
+    second_sender, second = await start_body(admission, "192.0.2.1")
+    make_slow(admission)
+    new_sender, new = await start_body(admission, "192.0.2.1")
     with pytest.raises(BodyTimeout):
         await oldest
     second_sender.send(b"b")
-    newcomer_sender.send(b"c")
-    assert (await second, await newcomer) == (b"b", b"c")
-    assert not foreign.done()
-    foreign.cancel()
+    new_sender.send(b"c")
+    assert (await second, await new) == (b"b", b"c")
+    assert not other.done()
+    other.cancel()
 
 
-class Arrivals:
-    """Requests with a body that come to an edge behind the proxy 10.0.0.1, which is trusted."""
+class EdgeRequests:
+    """Requests with a body that arrive at an edge; it trusts the proxy 10.0.0.1."""
 
-    def __init__(self, intake: BodyAdmission) -> None:
+    def __init__(self, admission: BodyAdmission) -> None:
         trusted = [ipaddress.ip_network("10.0.0.1")]
-        self._edge = Edge(self._app, intake, ClientAddresses(trusted, on_untrusted=lambda peer: None))
+        self._edge = Edge(self._app, admission, ClientAddresses(trusted, on_untrusted=lambda peer: None))
 
     async def _app(self, scope: dict[str, Any], _receive: Receive, _send: Send) -> None:
         await scope["sigil.body"].read()
 
-    def arrive(self, peer: str, forwarded: str | None = None) -> tuple[Sender, asyncio.Task[None]]:
+    def send(self, peer: str, forwarded: str | None = None) -> tuple[Sender, asyncio.Task[None]]:
         headers = [] if forwarded is None else [(b"x-forwarded-for", forwarded.encode())]
         scope = {"type": "http", "http_version": "2", "headers": headers, "client": (peer, 50_000)}
         sender = Sender()
-        return sender, asyncio.create_task(self._edge(scope, sender.receive, _nobody))
+        return sender, asyncio.create_task(self._edge(scope, sender.receive, _discard))
 
 
-async def _nobody(_event: dict[str, Any]) -> None: ...
+async def _discard(_event: dict[str, Any]) -> None: ...
 
 
 @pytest.mark.parametrize(
@@ -188,37 +188,37 @@ async def _nobody(_event: dict[str, Any]) -> None: ...
         ),
         ([("192.0.2.1", "192.0.2.2"), ("192.0.2.1", "192.0.2.3"), ("192.0.2.1",)], ("10.0.0.1", "192.0.2.2")),
     ],
-    ids=["one IPv6 network", "one client of a trusted proxy", "one peer that says it is many"],
+    ids=["one IPv6 network", "one client of a trusted proxy", "one peer that forges many addresses"],
 )
-async def test_places_are_those_of_a_client(full: list[tuple[str, ...]], another: tuple[str, ...]) -> None:
-    arrivals = Arrivals(BodyAdmission(most_of_one=2))
-    held = [arrivals.arrive(*client) for client in full[:2]]
-    _, refused = arrivals.arrive(*full[2])
+async def test_slots_are_counted_per_client(full: list[tuple[str, ...]], another: tuple[str, ...]) -> None:
+    requests = EdgeRequests(BodyAdmission(max_per_address=2))
+    held = [requests.send(*client) for client in full[:2]]
+    _, rejected = requests.send(*full[2])
     with pytest.raises(Overloaded):
-        await asyncio.wait_for(refused, 60)
-    for sender, task in [arrivals.arrive(*another), *held]:
+        await asyncio.wait_for(rejected, 60)
+    for sender, task in [requests.send(*another), *held]:
         sender.send(b"done")
         await asyncio.wait_for(task, 60)
 
 
-async def test_when_unfinished_bodies_are_too_large_together_the_oldest_is_cut_off() -> None:
-    intake = BodyAdmission(most_bytes=100)
-    hoarder, hoarding = await begin(intake, "192.0.2.1")
-    hoarder.send(b"x" * 80, more=True)
+async def test_when_unfinished_bodies_are_too_large_in_total_the_oldest_is_evicted() -> None:
+    admission = BodyAdmission(max_bytes=100)
+    large_sender, large = await start_body(admission, "192.0.2.1")
+    large_sender.send(b"x" * 80, more=True)
     await asyncio.sleep(0)
-    sender, task = await begin(intake, "192.0.2.2")
+    sender, task = await start_body(admission, "192.0.2.2")
     sender.send(b"x" * 30, more=True)
     sender.send(b"end")
     assert await task == b"x" * 30 + b"end"
     with pytest.raises(BodyTimeout):
-        await hoarding
+        await large
 
 
-async def test_places_and_bytes_come_back() -> None:
-    intake = BodyAdmission(most=1, most_of_one=1, most_bytes=50)
+async def test_slots_and_bytes_are_released() -> None:
+    admission = BodyAdmission(max_bodies=1, max_per_address=1, max_bytes=50)
     for _ in range(5):
-        sender, task = await begin(intake)
+        sender, task = await start_body(admission)
         sender.send(b"x" * 40, more=True)
         sender.send(b"")
         await task
-    assert (intake._held, len(intake._readers), len(intake._of)) == (0, 0, 0)
+    assert (admission._held, len(admission._bodies), len(admission._per_address)) == (0, 0, 0)
