@@ -19,6 +19,7 @@ from sigil.protocol.identity import DerivedSecrets
 from sigil.serving.process.worker import WorkerLifecycle
 from sigil.sessions.long_polls import LongPolls
 from sigil.telemetry.metrics import Metrics
+from sigil.telemetry.null_metrics import NullMetrics
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -30,7 +31,7 @@ class InProcess:
         secrets = DerivedSecrets(*(os.urandom(32) for _ in range(4)))
         key = issue_api_key(secrets.api_key, "sgk_test_", os.urandom(16))
         self._authorization: Headers = [(b"authorization", f"Bearer {key}".encode())]
-        parts = Dependencies(store=store, long_polls=LongPolls(), metrics=metrics)
+        parts = Dependencies(store=store, long_polls=LongPolls(), metrics=metrics or NullMetrics())
         self._app = build(Snapshot(Config(device_rate=0), secrets), parts, WorkerLifecycle(0, 1))
         self._loop = uvloop.new_event_loop()
         self._devices = [Device.generate() for _ in range(count)]

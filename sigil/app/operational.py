@@ -50,6 +50,7 @@ from sigil.serving.http.rate_limits import AddressLimiter, AddressRateLimit
 from sigil.serving.process import metrics_slots
 from sigil.serving.process.worker import WorkerLifecycle
 from sigil.sessions.long_polls import LongPolls
+from sigil.telemetry.null_metrics import NullMetrics
 
 if TYPE_CHECKING:
     from sigil.telemetry.metrics import Metrics
@@ -77,14 +78,14 @@ def create_app(snapshot: Snapshot, life: WorkerLifecycle) -> Edge:
     return build(snapshot, Dependencies(store=store, long_polls=long_polls, metrics=metrics), life)
 
 
-def _metrics(config: Config, store: SessionStore, long_polls: LongPolls) -> Metrics | None:
+def _metrics(config: Config, store: SessionStore, long_polls: LongPolls) -> Metrics | NullMetrics:
     if config.telemetry == "none":
-        return None
+        return NullMetrics()
     # Not at the top: the master imports this module before it has told where to count.
     from sigil.telemetry.metrics import Metrics
 
     metrics = Metrics(store, version=__version__, directory=metrics_slots.directory(config.state_dir))
-    long_polls.on_change = metrics.waiting
+    long_polls.on_change = metrics.set_long_polls
     return metrics
 
 
@@ -105,10 +106,10 @@ def build(snapshot: Snapshot, parts: Dependencies, life: WorkerLifecycle) -> Edg
     app: App = falcon.asgi.App(
         middleware=[
             _Worker(services.loops, parts.store),
-            ResponseMiddleware(parts.metrics.http if parts.metrics else None),
+            ResponseMiddleware(parts.metrics.http),
         ]
     )
-    responses.handle_errors(app, parts.metrics.problem if parts.metrics else lambda problem: None)
+    responses.handle_errors(app, parts.metrics.problem)
     app.add_error_handler(StoreFull, _store_failed)
     app.add_error_handler(StoreUnusable, _store_failed)
     challenges, approvals = services.challenges, services.approvals
@@ -124,7 +125,7 @@ def build(snapshot: Snapshot, parts: Dependencies, life: WorkerLifecycle) -> Edg
     app.add_route("/health", HealthResource(__version__, _faults(parts, life)))
     app.add_route("/info", InfoResource(_info(config, identity), strangers))
     app.add_route("/openapi.json", OpenApiResource(__version__, strangers))
-    if parts.metrics:
+    if not isinstance(parts.metrics, NullMetrics):
         door = metrics_guard(config.metrics_token, guess_limit(addresses, config.workers))
         app.add_route("/metrics", parts.metrics.resource(door))
     _add_pages(app, config, identity)

@@ -37,6 +37,7 @@ from sigil.sessions.long_polls import LongPolls
 from sigil.sessions.notifier import SessionNotifier
 from sigil.sessions.runtime import SessionRuntime
 from sigil.telemetry import event_log
+from sigil.telemetry.null_metrics import NullMetrics
 from sigil.telemetry.observers import PushTelemetry, SessionTelemetry, WebhookTelemetry
 from sigil.webhooks.loop import WebhookLoop
 from sigil.webhooks.service import Webhooks
@@ -55,7 +56,7 @@ class Dependencies:
     observer: SessionObserver = field(default_factory=event_log.SessionEventLog)
     clock: Callable[[], float] = time.time
     randomness: Callable[[int], bytes] = os.urandom
-    metrics: Metrics | None = None
+    metrics: Metrics | NullMetrics = field(default_factory=NullMetrics)
     # Identifies one start of the server; the same in all its workers.
     run: int = field(default_factory=os.getppid)
 
@@ -134,7 +135,7 @@ def _limits(config: Config) -> Limits:
 def _push_loop(
     config: Config, identity: ServerIdentity, parts: Dependencies, outgoing: Backlog, messages: PushMessages
 ) -> PushLoop:
-    observer = PushTelemetry(parts.metrics.pushes() if parts.metrics else None)
+    observer = PushTelemetry(parts.metrics.pushes())
     relay = RelayClient(
         config.relay_url or "",
         identity=identity,
@@ -168,7 +169,7 @@ def _jitter(parts: Dependencies) -> Callable[[], float]:
 
 
 def _webhook_loop(target: WebhookTarget, parts: Dependencies, outgoing: Backlog) -> WebhookLoop:
-    observer = WebhookTelemetry(parts.metrics.webhooks() if parts.metrics else None)
+    observer = WebhookTelemetry(parts.metrics.webhooks())
     breaker = CircuitBreaker(
         key=RECEIVER_KEY,
         failures_to_open=RECEIVER_FAILURES_TO_OPEN,

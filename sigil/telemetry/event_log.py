@@ -1,4 +1,4 @@
-"""What the services tell, as log lines (docs/operations.md)."""
+"""What services report, as log lines (docs/operations.md)."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from sigil.serving.http.asgi_edge import request_id
 
 _MESSAGES = {
     "challenge_expired": "challenge expired before response",
-    "mpa_timeout": "multi-party request timed out before its quorum",
+    "mpa_timeout": "approval request timed out before its quorum",
     "not_registered": "Push notification failed: 404 device not found",
     "token_evicted": "Push notification failed: 410 push token evicted",
-    "rate_limited": "Push notification failed: 429 too many for this device, tried again",
+    "rate_limited": "Push notification failed: 429 too many for this device; the push is retried",
     "failed": "Push notification failed",
 }
 _LEVELS = {
@@ -33,7 +33,7 @@ _LEVELS = {
 
 
 class SessionEventLog:
-    """What happened to challenges and multi-party requests, one line each."""
+    """One line for each event of a challenge or approval request."""
 
     def challenge(self, event: str, challenge_id: bytes, challenge: Challenge) -> None:
         if not logs.enabled(_LEVELS.get(event, "info")):
@@ -41,14 +41,14 @@ class SessionEventLog:
         fields: dict[str, object] = {
             "challenge_id": format_uuid(challenge_id),
             "fingerprint": _short_fingerprint(challenge.public_key),
-            **_of_caller(challenge),
+            **_action_and_owner(challenge),
         }
         if challenge.reason:
             fields["reason"] = challenge.reason
         _report(event, fields)
 
     def approval(self, event: str, mpa_id: bytes, approval: Approval, device: bytes | None = None) -> None:
-        """`mpa_request_id` is the integrator's name for it; `device` the public key of the member it is about."""
+        """`mpa_request_id` is the integrator's name for the request; `device` is a member's public key."""
         if not logs.enabled(_LEVELS.get(event, "info")):
             return
         fields: dict[str, object] = {
@@ -56,15 +56,15 @@ class SessionEventLog:
             "mpa_request_id": approval.request_id,
             "groups_satisfied": len(approval.satisfied),
             "groups_required": approval.required,
-            **_of_caller(approval),
+            **_action_and_owner(approval),
         }
         if device is not None:
             fields["fingerprint"] = _short_fingerprint(device)
         _report(event, fields)
 
 
-def _of_caller(asked: Challenge | Approval) -> dict[str, object]:
-    return {"action_type": action_type(asked.action), "key_id": Caller(asked.owner).key_id}
+def _action_and_owner(subject: Challenge | Approval) -> dict[str, object]:
+    return {"action_type": action_type(subject.action), "key_id": Caller(subject.owner).key_id}
 
 
 def _report(event: str, fields: dict[str, object]) -> None:
@@ -76,7 +76,7 @@ def _report(event: str, fields: dict[str, object]) -> None:
 
 
 class PushEventLog:
-    """Pushes and the relay. An outage is told of when it begins and when it ends, and not for each push."""
+    """Pushes and the relay. One line when an outage begins and one when it ends, none for each push in it."""
 
     def completed(self, completion: push_delivery.Completion) -> None:
         error = completion.push.error
@@ -92,17 +92,21 @@ class PushEventLog:
         )
 
     def rejected(self, reason: str) -> None:
-        logs.error("push_refused", reason=reason, message="the relay does not take what this server sends")
+        logs.error(
+            "push_refused",
+            reason=reason,
+            message="the relay rejects a request; the versions of server and relay may be incompatible",
+        )
 
     def opened(self, reason: str) -> None:
         logs.error("relay_unreachable", reason=reason, message="Failed to connect to relay")
 
     def closed(self, seconds: float) -> None:
-        logs.info("relay_recovered", seconds=round(seconds, 1), message="pushes go out again")
+        logs.info("relay_recovered", seconds=round(seconds, 1), message="the relay is reachable; pushes are sent again")
 
 
 class WebhookEventLog:
-    """Events and their receiver. An outage is told of when it begins and when it ends; of events those given up."""
+    """Webhook events and their receiver. One line when an outage begins, when it ends, and for each event given up."""
 
     def completed(self, completion: webhook_delivery.Completion) -> None:
         if completion.outcome != "failure":
@@ -114,14 +118,22 @@ class WebhookEventLog:
             type=type_of_event(event),
             reason=str(completion.result),
             tries=event.tries + 1,
-            message="given up; `sigil webhook replay` sends it again",
+            message="the event was given up; `sigil webhook replay` sends it again",
         )
 
     def opened(self, reason: str) -> None:
-        logs.error("webhook_unreachable", reason=reason, message="events wait until the receiver answers again")
+        logs.error(
+            "webhook_unreachable",
+            reason=reason,
+            message="the webhook receiver is unreachable; events wait until it answers again",
+        )
 
     def closed(self, seconds: float) -> None:
-        logs.info("webhook_recovered", seconds=round(seconds, 1), message="events go out again")
+        logs.info(
+            "webhook_recovered",
+            seconds=round(seconds, 1),
+            message="the webhook receiver is reachable; events are sent again",
+        )
 
 
 def _short_fingerprint(public_key: bytes) -> str:

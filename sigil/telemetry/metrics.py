@@ -1,4 +1,4 @@
-"""What sigil counts (docs/operations.md). To be imported in workers alone, and made once in a process."""
+"""The metrics of the server (docs/operations.md). Only workers import this module, and each creates Metrics once."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ _MPA_STATUS = {
     "mpa_signature_failed": "signature_failed",
 }
 _DECIDED = frozenset({"mpa_approved", "mpa_rejected"})
-# What the relay does not say: it did not answer, or it was told to take a notification away.
-_OF_SIGIL = ("relay_unreachable", "cleared")
+# Statuses that are no status of the relay: it did not respond, or it cleared a notification.
+_OWN_STATUSES = ("relay_unreachable", "cleared")
 _ANSWERED = frozenset({"challenge_verified", "challenge_rejected"})
 
 
 class Metrics:
-    """The instruments of this process, and the resource that shows those of all, which count in `directory`.
+    """The instruments of this process, which count in `directory`, and the resource that sums up all processes.
 
     `clock` gives Unix seconds.
     """
@@ -66,31 +66,31 @@ class Metrics:
         self._clock = clock
         self.http = HttpMetrics("sigil")
         self._scrape = Scrape("sigil", version, directory, self._of_store)
-        challenges = Counter("sigil_challenges", "What happened to challenges.", ["status"], registry=None)
-        requests = Counter("sigil_mpa_requests", "What happened to multi-party requests.", ["status"], registry=None)
-        limited = Counter("sigil_rate_limited", "Requests refused for a limit.", ["limit"], registry=None)
-        # All from the start, so that a rate is there before the first event.
+        challenges = Counter("sigil_challenges", "Challenges by event.", ["status"], registry=None)
+        requests = Counter("sigil_mpa_requests", "Approval requests by event.", ["status"], registry=None)
+        limited = Counter("sigil_rate_limited", "Requests rejected because of a limit.", ["limit"], registry=None)
+        # All labels from the start, so that a rate exists before the first event.
         self._of_event = {event: challenges.labels(status) for event, status in _STATUS.items()}
         self._of_mpa_event = {event: requests.labels(status) for event, status in _MPA_STATUS.items()}
         self._of_limit = {limit: limited.labels(limit) for limit in get_args(Limit)}
         self._duration = Histogram(
             "sigil_challenge_duration_seconds",
-            "From the creation of a challenge to the device's answer.",
+            "From the creation of a challenge to the response of the device.",
             buckets=(0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300),
             registry=None,
         )
         self._mpa_duration = Histogram(
             "sigil_mpa_duration_seconds",
-            "From the creation of a multi-party request to the vote that decided it.",
+            "From the creation of an approval request to the vote that decided it.",
             buckets=(0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600, 900),
             registry=None,
         )
-        self._waiting = Gauge(
-            "sigil_long_polls", "Requests that wait for a result.", multiprocess_mode="livesum", registry=None
+        self._long_polls = Gauge(
+            "sigil_long_polls", "Long polls that wait now.", multiprocess_mode="livesum", registry=None
         )
 
-    def resource(self, door: BearerTokenGuard) -> MetricsResource:
-        return MetricsResource(self._scrape, door)
+    def resource(self, guard: BearerTokenGuard) -> MetricsResource:
+        return MetricsResource(self._scrape, guard)
 
     def challenge(self, event: str, challenge: Challenge) -> None:
         self._of_event[event].inc()
@@ -103,43 +103,47 @@ class Metrics:
             self._mpa_duration.observe(max(0.0, self._clock() - approval.created_ms / 1000))
 
     def problem(self, error: Problem) -> None:
-        """Counts an answer that was a refusal for a limit."""
+        """Counts a request that was rejected because of a limit."""
         if isinstance(error, Retryable) and error.limit:
             self._of_limit[error.limit].inc()
 
     def pushes(self) -> PushMetrics:
-        """The instruments of pushes: only where there are any."""
+        """Creates the instruments of pushes: only where a relay is configured."""
         return PushMetrics(self._clock)
 
     def webhooks(self) -> WebhookMetrics:
-        """The same for webhooks."""
+        """Creates the instruments of webhooks: only where a webhook is configured."""
         return WebhookMetrics(self._clock)
 
-    def waiting(self, count: int) -> None:
-        self._waiting.set(count)
+    def set_long_polls(self, count: int) -> None:
+        self._long_polls.set(count)
 
     def _of_store(self) -> Iterator[Metric]:
-        """What the store knows at the time of the scrape."""
+        """Read from the store at the time of the scrape."""
         usage = self._store.usage()
         yield gauge("sigil_challenges_pending", "Challenges that wait for their device.", self._store.count(CHALLENGE))
-        yield gauge("sigil_mpa_pending", "Multi-party requests that wait for votes.", self._store.count(APPROVAL))
-        yield gauge("sigil_push_outbox", "Pushes, clears and questions that are not done.", self._store.count(OUTBOX))
-        yield gauge("sigil_webhook_outbox", "Events that are not delivered.", self._store.count(EVENT))
-        yield gauge("sigil_webhook_failures", "Events that were given up and are kept.", self._store.count(FAILURE))
+        yield gauge("sigil_mpa_pending", "Approval requests that wait for votes.", self._store.count(APPROVAL))
+        yield gauge(
+            "sigil_push_outbox", "Pushes, clears and outcome polls that are not complete.", self._store.count(OUTBOX)
+        )
+        yield gauge("sigil_webhook_outbox", "Webhook events that are not delivered yet.", self._store.count(EVENT))
+        yield gauge(
+            "sigil_webhook_failures", "Webhook events that were given up and are kept.", self._store.count(FAILURE)
+        )
         yield gauge("sigil_store_bytes", "Bytes in use in the session store.", usage.used)
-        yield gauge("sigil_store_size_bytes", "Bytes that the session store has.", usage.size)
+        yield gauge("sigil_store_size_bytes", "Size of the session store in bytes.", usage.size)
 
 
 class PushMetrics:
-    """What became of pushes, how soon the relay took them, and whether it is there."""
+    """Outcomes of pushes, the time until the relay accepts them, and whether the relay is reachable."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        pushes = Counter("sigil_push", "What became of pushes.", ["status"], registry=None)
-        self._of_status = {status: pushes.labels(status) for status in (*get_args(PushStatus), *_OF_SIGIL)}
+        pushes = Counter("sigil_push", "Outcomes of pushes.", ["status"], registry=None)
+        self._of_status = {status: pushes.labels(status) for status in (*get_args(PushStatus), *_OWN_STATUSES)}
         self._duration = Histogram(
             "sigil_push_duration_seconds",
-            "From the creation of a challenge to the relay's taking its push.",
+            "From the creation of a challenge until the relay accepts its push.",
             buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300),
             registry=None,
         )
@@ -160,11 +164,11 @@ class PushMetrics:
 
 
 class WebhookMetrics:
-    """What attempts came to, how long after the event it was delivered, and whether the receiver is there."""
+    """Outcomes of attempts, the time from an event to its delivery, and whether the receiver is reachable."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        deliveries = Counter("sigil_webhook_deliveries", "What attempts came to.", ["status"], registry=None)
+        deliveries = Counter("sigil_webhook_deliveries", "Outcomes of attempts.", ["status"], registry=None)
         self._of_outcome = {outcome: deliveries.labels(outcome) for outcome in get_args(Outcome)}
         self._duration = Histogram(
             "sigil_webhook_duration_seconds",

@@ -1,4 +1,4 @@
-"""What happens is written down, and counted where there is somebody to ask."""
+"""The observers that services and loops call: each writes the event log and counts metrics."""
 
 from __future__ import annotations
 
@@ -10,57 +10,52 @@ from sigil.core.challenge import Challenge
 from sigil.core.push_delivery import Completion
 from sigil.core.session_observer import SessionObserver
 from sigil.telemetry import event_log
+from sigil.telemetry.null_metrics import NullDeliveryMetrics, NullMetrics
 
 if TYPE_CHECKING:
-    # Not at run time: the master imports this, and only workers may import metrics (see `serving.places`).
+    # Not at run time: the master imports this module, and only workers may import metrics (see `metrics_slots`).
     from sigil.telemetry.metrics import Metrics, PushMetrics, WebhookMetrics
 
 
 class SessionTelemetry:
-    """Of challenges and requests."""
+    """The SessionObserver of a worker; `observer` is the event log, which tests replace."""
 
-    def __init__(self, journal: SessionObserver, metrics: Metrics | None) -> None:
-        self._journal = journal
+    def __init__(self, observer: SessionObserver, metrics: Metrics | NullMetrics) -> None:
+        self._observer = observer
         self._metrics = metrics
 
     def challenge(self, event: str, challenge_id: bytes, challenge: Challenge) -> None:
-        if self._metrics:
-            self._metrics.challenge(event, challenge)
-        self._journal.challenge(event, challenge_id, challenge)
+        self._metrics.challenge(event, challenge)
+        self._observer.challenge(event, challenge_id, challenge)
 
     def approval(self, event: str, mpa_id: bytes, approval: Approval, device: bytes | None = None) -> None:
-        if self._metrics:
-            self._metrics.approval(event, approval)
-        self._journal.approval(event, mpa_id, approval, device)
+        self._metrics.approval(event, approval)
+        self._observer.approval(event, mpa_id, approval, device)
 
 
 class PushTelemetry(event_log.PushEventLog):
-    """Of pushes."""
+    """The PushObserver and BreakerObserver of the relay."""
 
-    def __init__(self, metrics: PushMetrics | None) -> None:
+    def __init__(self, metrics: PushMetrics | NullDeliveryMetrics) -> None:
         self._metrics = metrics
 
     def completed(self, completion: Completion) -> None:
-        if self._metrics:
-            self._metrics.completed(completion)
+        self._metrics.completed(completion)
         super().completed(completion)
 
     def set_up(self, up: bool) -> None:
-        if self._metrics:
-            self._metrics.set_up(up)
+        self._metrics.set_up(up)
 
 
 class WebhookTelemetry(event_log.WebhookEventLog):
-    """Of webhooks."""
+    """The WebhookObserver and BreakerObserver of the webhook receiver."""
 
-    def __init__(self, metrics: WebhookMetrics | None) -> None:
+    def __init__(self, metrics: WebhookMetrics | NullDeliveryMetrics) -> None:
         self._metrics = metrics
 
     def completed(self, completion: webhook_delivery.Completion) -> None:
-        if self._metrics:
-            self._metrics.completed(completion)
+        self._metrics.completed(completion)
         super().completed(completion)
 
     def set_up(self, up: bool) -> None:
-        if self._metrics:
-            self._metrics.set_up(up)
+        self._metrics.set_up(up)

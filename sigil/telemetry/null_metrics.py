@@ -1,0 +1,33 @@
+"""The metrics of a server that counts nothing (SIGIL_TELEMETRY=none). Does not import prometheus_client."""
+
+from __future__ import annotations
+
+from sigil.core.approval import Approval
+from sigil.core.challenge import Challenge
+from sigil.protocol.errors import Problem
+
+
+class NullMetrics:
+    """Replaces `sigil.telemetry.metrics.Metrics`."""
+
+    http = None
+
+    def challenge(self, event: str, challenge: Challenge) -> None: ...
+
+    def approval(self, event: str, approval: Approval) -> None: ...
+
+    def problem(self, error: Problem) -> None: ...
+
+    def pushes(self) -> NullDeliveryMetrics:
+        return NullDeliveryMetrics()
+
+    def webhooks(self) -> NullDeliveryMetrics:
+        return NullDeliveryMetrics()
+
+
+class NullDeliveryMetrics:
+    """Replaces `PushMetrics` and `WebhookMetrics`."""
+
+    def completed(self, completion: object) -> None: ...
+
+    def set_up(self, up: bool) -> None: ...
