@@ -1,4 +1,4 @@
-"""`sigil webhook …`: for developers of receivers, and for operators of a server that tells them."""
+"""`sigil webhook …`: for developers of webhook receivers, and for operators of a server that sends webhooks."""
 
 from __future__ import annotations
 
@@ -19,16 +19,18 @@ if TYPE_CHECKING:
 
 @click.group()
 def webhook() -> None:
-    """Receive, test and repeat webhooks."""
+    """Receive, test and replay webhooks."""
 
 
 @webhook.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", default=9000, show_default=True, type=click.IntRange(0, 65535))
-@click.option("--status", default=200, show_default=True, type=click.IntRange(200, 599), help="What to answer.")
-@click.option("--count", default=None, type=click.IntRange(1), help="End after so many requests.")
+@click.option(
+    "--status", default=200, show_default=True, type=click.IntRange(200, 599), help="The status to respond with."
+)
+@click.option("--count", default=None, type=click.IntRange(1), help="Stop after so many requests.")
 def listen(host: str, port: int, status: int, count: int | None) -> None:
-    """Print what arrives, and whether WEBHOOK_SECRET signed it. For development."""
+    """Print the requests that arrive, and whether WEBHOOK_SECRET signed them. For development."""
     with cli_errors:
         from sigil.cli.webhook_listener import Listener
 
@@ -45,9 +47,9 @@ def listen(host: str, port: int, status: int, count: int | None) -> None:
 
 
 @webhook.command("send-test")
-@click.option("--url", default=None, help="Where to send it; default: WEBHOOK_URL.")
+@click.option("--url", default=None, help="The receiver; default: WEBHOOK_URL.")
 def send_test(url: str | None) -> None:
-    """Send a signed sample as the server would, once. Exit code 0 when it was taken."""
+    """Send a signed sample event once, as the server would. Exit code 0 when the receiver responds with 2xx."""
     with cli_errors:
         from sigil.app.services import webhook_sender
         from sigil.cli.webhook_sample import sample
@@ -66,20 +68,20 @@ def send_test(url: str | None) -> None:
             sender = webhook_sender(target, settings.secrets)
             event, body = sample()
             try:
-                answer = await sender.post(event, body)
+                result = await sender.post(event, body)
             finally:
                 await sender.close()
-            click.echo(f"{event}  {answer}")
-            return answer.outcome
+            click.echo(f"{event}  {result}")
+            return result.outcome
 
         if asyncio.run(send()) != "delivered":
-            cli_errors.die("the receiver did not take it with a 2xx")
+            cli_errors.die("the receiver did not respond with 2xx")
 
 
 @webhook.command()
-@click.option("--json", "as_json", is_flag=True, help="Machine-readable: one object a line.")
+@click.option("--json", "as_json", is_flag=True, help="Machine-readable: one JSON object per line.")
 def failures(as_json: bool) -> None:
-    """List the events that the running server has given up, the oldest first."""
+    """List the events that the running server has given up, oldest first."""
     with cli_errors:
         from sigil.protocol.encoding import format_time
 
@@ -99,22 +101,22 @@ def failures(as_json: bool) -> None:
 
 @webhook.command()
 @click.argument("event_id", required=False)
-@click.option("--all", "everything", is_flag=True, help="All that `sigil webhook failures` lists.")
+@click.option("--all", "everything", is_flag=True, help="All events that `sigil webhook failures` lists.")
 def replay(event_id: str | None, everything: bool) -> None:
-    """Have the running server send an event again that it has given up."""
+    """Have the running server resend an event that it has given up."""
     if (event_id is None) != everything:
         raise click.UsageError("give an EVENT_ID, or --all")
     with cli_errors:
 
-        async def again(kept: DeadLetters) -> int:
+        async def replay_events(kept: DeadLetters) -> int:
             names = [failed.event_id for failed in await kept.all()] if everything else [event_id or ""]
             return sum([await kept.replay(name) for name in names])
 
         with _failures() as kept:
-            count = asyncio.run(again(kept))
+            count = asyncio.run(replay_events(kept))
         if not count and not everything:
-            cli_errors.die("no such event is kept as given up; `sigil webhook failures` lists those that are")
-        click.echo(f"{count} {'goes' if count == 1 else 'go'} out again")
+            cli_errors.die("no such event was given up; `sigil webhook failures` lists those that were")
+        click.echo(f"{count} {'event' if count == 1 else 'events'} will be sent again")
 
 
 def _settings() -> WebhookSettings:
@@ -125,7 +127,7 @@ def _settings() -> WebhookSettings:
 
 @contextmanager
 def _failures() -> Iterator[DeadLetters]:
-    """Those of the server that runs on the state directory of the settings."""
+    """Of the server that runs on the state directory of the settings."""
     from sigil.app.state import open_running_store
     from sigil.webhooks.failures import DeadLetters
 

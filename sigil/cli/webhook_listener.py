@@ -1,4 +1,4 @@
-"""A receiver for developers: it prints what arrives, and whether it is to be believed."""
+"""A webhook receiver for developers: it prints each request, and whether its signature is valid."""
 
 from __future__ import annotations
 
@@ -8,22 +8,25 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 from sigil.sdk import SigilError, webhooks
 
-_MOST_BYTES = 64 * 1024
-_SECONDS = 10
+_MAX_BYTES = 64 * 1024
+_TIMEOUT_SECONDS = 10
 
 
 class Listener:
-    """Answers every POST with `status`, or with 400 when it is not to be believed. One request at a time."""
+    """Responds to each POST with `status`, or with 400 when the signature is invalid. One request at a time.
+
+    `write` prints one line.
+    """
 
     def __init__(
-        self, address: tuple[str, int], secrets: Sequence[str], status: int, tell: Callable[[str], None]
+        self, address: tuple[str, int], secrets: Sequence[str], status: int, write: Callable[[str], None]
     ) -> None:
-        self._server = HTTPServer(address, _handler(secrets, status, tell))
+        self._server = HTTPServer(address, _handler(secrets, status, write))
         host, port = self._server.server_address[:2]
         self.url = f"http://{host!s}:{port}/"
 
     def run(self, count: int | None) -> None:
-        """For ever, or for `count` connections; Ctrl-C ends it."""
+        """Serve `count` connections, or until Ctrl-C."""
         try:
             while count is None or count > 0:
                 self._server.handle_request()
@@ -35,29 +38,29 @@ class Listener:
         self._server.server_close()
 
 
-def _handler(secrets: Sequence[str], status: int, tell: Callable[[str], None]) -> type[BaseHTTPRequestHandler]:
+def _handler(secrets: Sequence[str], status: int, write: Callable[[str], None]) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
-        timeout = _SECONDS
+        timeout = _TIMEOUT_SECONDS
 
         def do_POST(self) -> None:
             length = self.headers.get("Content-Length", "")
-            body = self.rfile.read(int(length)) if length.isdecimal() and int(length) <= _MOST_BYTES else b""
+            body = self.rfile.read(int(length)) if length.isdecimal() and int(length) <= _MAX_BYTES else b""
             try:
                 event = webhooks.verify(self.headers.items(), body, secrets)
             except SigilError as error:
-                tell(f"REFUSED  {error.message}")
-                self._answer(400)
+                write(f"REJECTED {error.message}")
+                self._respond(400)
             else:
-                tell(f"VERIFIED {event.type}  {event.id}")
-                tell(json.dumps(json.loads(body), indent=2, ensure_ascii=True))
-                self._answer(status)
+                write(f"VERIFIED {event.type}  {event.id}")
+                write(json.dumps(json.loads(body), indent=2, ensure_ascii=True))
+                self._respond(status)
 
-        def _answer(self, code: int) -> None:
+        def _respond(self, code: int) -> None:
             self.send_response(code)
             self.send_header("Content-Length", "0")
             self.end_headers()
 
         def log_message(self, *_: object) -> None:
-            """What there is to tell is told above."""
+            """`do_POST` prints the requests."""
 
     return Handler

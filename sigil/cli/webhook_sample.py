@@ -1,4 +1,4 @@
-"""An event for receivers to try themselves on: as the server writes them, about a challenge that never was."""
+"""A sample event to test receivers with: in the form of the server's events, for a challenge that does not exist."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sigil.protocol.webhook_event import EventBody, event_id
 
 
 def sample() -> tuple[str, bytes]:
-    """Its id and its body. It says "expired", so that no receiver lets anything happen on it."""
+    """The event's id and its body. Its type is challenge.expired, so that no receiver acts on it."""
     ended_id = uuid4_bytes(os.urandom(16))
     event = EventBody(
         id=event_id(ended_id),

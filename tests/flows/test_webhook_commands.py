@@ -67,7 +67,7 @@ def test_failures_are_listed_and_replayed_one_by_one_or_all(
     assert {(line["event_id"], line["reason"], line["tries"]) for line in lines} == {(i, "404", 1) for i in given_up}
 
     again = sigil(telling.environ, "replay", given_up[1])
-    assert (again.stdout, again.returncode) == ("1 goes out again\n", 0)
+    assert (again.stdout, again.returncode) == ("1 event will be sent again\n", 0)
     (arrival,) = taken(endpoint, given_up[1])
     assert checked(arrival, SECRET).id == given_up[1]
     assert arrival.body == endpoint.of(given_up[1])[0].body
@@ -76,11 +76,11 @@ def test_failures_are_listed_and_replayed_one_by_one_or_all(
     assert twice.returncode == 1
     assert "no such event" in twice.stderr
 
-    assert sigil(telling.environ, "replay", "--all").stdout == "2 go out again\n"
+    assert sigil(telling.environ, "replay", "--all").stdout == "2 events will be sent again\n"
     for event_id in given_up:
         taken(endpoint, event_id)
     assert sigil(telling.environ, "failures").stdout == "no event was given up\n"
-    assert sigil(telling.environ, "replay", "--all").stdout == "0 go out again\n"
+    assert sigil(telling.environ, "replay", "--all").stdout == "0 events will be sent again\n"
 
 
 @pytest.mark.parametrize("name", ["evt_", "x", "evt_00000000-0000-4000-8000-000000000000", "../../etc"])
@@ -183,7 +183,7 @@ def test_a_developer_sees_what_arrives_and_whether_it_is_signed() -> None:
     lines = told.splitlines()
     assert lines[0].startswith("VERIFIED challenge.expired  evt_")
     assert '"status": "expired"' in told
-    refused = [line for line in lines if line.startswith("REFUSED")]
+    refused = [line for line in lines if line.startswith("REJECTED")]
     assert len(refused) == 2
     assert "does not fit" in refused[0]
     assert "webhook-id" in refused[1]
