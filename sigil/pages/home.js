@@ -1,20 +1,20 @@
-// The health of the server, asked for by the page itself. Without JavaScript there is a link to it.
+// Fetches and shows the health of the server. Without JavaScript the page has a link to it.
 
-import { part, showId } from "./page.js";
+import { byId, showId } from "./page.js";
 
-const PLAIN = { healthy: "Healthy", initializing: "Being set up", unhealthy: "Not healthy" };
+const TEXTS = { healthy: "Healthy", initializing: "Being set up", unhealthy: "Not healthy" };
 
 async function showHealth(node) {
   try {
-    // 503 has the same body.
+    // A 503 has the same body.
     const { status } = await (await fetch("/health", { cache: "no-store", credentials: "omit" })).json();
     node.dataset.health = status;
-    node.textContent = PLAIN[status];
+    node.textContent = TEXTS[status];
   } catch {
     node.dataset.health = "unhealthy";
     node.textContent = "The server did not answer";
   }
 }
 
-showId(part("server-id"), part("server-id").textContent);
-await showHealth(part("health"));
+showId(byId("server-id"), byId("server-id").textContent);
+await showHealth(byId("health"));

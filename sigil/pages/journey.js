@@ -1,105 +1,105 @@
-// Which step is open, and how a person gets from one to another: by the buttons, and by the browser's own.
+// Which step is open, and navigation between the steps: with the buttons, and with the browser's back and forward.
 
-import { part } from "./page.js";
+import { byId } from "./page.js";
 
-const ROADS = {
+const FLOWS = {
   create: ["welcome", "words", "confirm", "identity", "keys", "done"],
   restore: ["welcome", "restore", "identity", "keys", "done"],
 };
 
-// What must hold for a step to be opened by the browser's back and forward.
-const MAY_OPEN = {
+// The condition under which the browser's back and forward may open a step.
+const CAN_OPEN = {
   welcome: (memory) => memory.admitted && !memory.session,
-  restore: (memory) => memory.admitted && memory.road === "restore" && !memory.session,
-  words: (memory) => memory.road === "create" && memory.words,
-  confirm: (memory) => memory.road === "create" && memory.words,
+  restore: (memory) => memory.admitted && memory.flow === "restore" && !memory.session,
+  words: (memory) => memory.flow === "create" && memory.words,
+  confirm: (memory) => memory.flow === "create" && memory.words,
   identity: (memory) => memory.words && memory.identity,
   keys: (memory) => memory.session,
   done: (memory) => memory.session,
 };
 
-// Leaving the page here would lose what cannot be had again.
-const RISKY = new Set(["words", "confirm", "identity", "keys"]);
+// Leaving the page in these steps would lose data that cannot be recovered.
+const UNSAVED = new Set(["words", "confirm", "identity", "keys"]);
 
-export class Journey {
+export class StepNavigation {
   #memory;
   #steps = {};
-  #now = "opening";
-  /** While an answer is awaited, nobody goes anywhere: it would arrive in a step that it is not for. */
-  held = false;
-  #over = false;
+  #current = "opening";
+  /** While a request is in flight, the step stays open: otherwise the answer would arrive in another step. */
+  busy = false;
+  #ended = false;
 
   constructor(memory) {
     this.#memory = memory;
-    window.addEventListener("popstate", (event) => this.#travelled(event.state?.step));
+    window.addEventListener("popstate", (event) => this.#onPopState(event.state?.step));
   }
 
   /** `steps` by name; each may have enter() and leave(). */
-  take(steps) {
+  setSteps(steps) {
     this.#steps = steps;
   }
 
   get section() {
-    return document.querySelector(`[data-step="${this.#now}"]`);
+    return document.querySelector(`[data-step="${this.#current}"]`);
   }
 
-  /** The next step, by the person's own act. History holds the names of steps, and nothing of what was in them. */
+  /** Opens the next step. The history holds only the names of steps, none of their data. */
   go(name) {
     history.pushState({ step: name }, "", location.pathname);
     this.#open(name);
   }
 
-  /** In place of the present step: there is no way back to it. */
+  /** Opens a step in place of the current one: there is no way back to that. */
   replace(name) {
     history.replaceState({ step: name }, "", location.pathname);
     this.#open(name);
   }
 
-  /** The last thing this page shows. */
+  /** Opens the last step: after it the page opens no other. */
   end(name) {
     this.replace(name);
-    this.#over = true;
+    this.#ended = true;
   }
 
   back() {
     history.back();
   }
 
-  /** Empties the step that is open. */
+  /** Clears the open step. */
   leave() {
-    this.#steps[this.#now]?.leave?.();
+    this.#steps[this.#current]?.leave?.();
   }
 
-  #travelled(name) {
-    if (!name) return; // a fragment that somebody typed
-    if (!this.held && !this.#over && MAY_OPEN[name]?.(this.#memory)) this.#open(name);
-    // Stay, and let the browser's back lead here again.
-    else history.pushState({ step: this.#now }, "", location.pathname);
+  #onPopState(name) {
+    if (!name) return; // a fragment that a person typed
+    if (!this.busy && !this.#ended && CAN_OPEN[name]?.(this.#memory)) this.#open(name);
+    // Stay in this step: restore the history entry that the browser has left.
+    else history.pushState({ step: this.#current }, "", location.pathname);
   }
 
   #open(name) {
     this.leave();
-    this.#now = name;
+    this.#current = name;
     for (const section of document.querySelectorAll("[data-step]")) section.hidden = section !== this.section;
-    this.section.querySelector(".trouble").replaceChildren();
+    this.section.querySelector(".error").replaceChildren();
     this.#steps[name]?.enter?.();
     this.#showProgress(name);
-    window.onbeforeunload = RISKY.has(name) ? (event) => event.preventDefault() : null;
+    window.onbeforeunload = UNSAVED.has(name) ? (event) => event.preventDefault() : null;
     window.scrollTo(0, 0);
     this.section.querySelector("h1").focus({ preventScroll: true });
   }
 
   #showProgress(name) {
-    const road = ROADS[this.#memory.road];
-    const at = road.indexOf(name) + 1;
-    const text = `Step ${at} of ${road.length}`;
-    part("progress").hidden = at === 0;
-    part("progress-text").textContent = text;
-    part("progress-bar").max = road.length;
-    part("progress-bar").value = at;
+    const flow = FLOWS[this.#memory.flow];
+    const number = flow.indexOf(name) + 1;
+    const text = `Step ${number} of ${flow.length}`;
+    byId("progress").hidden = number === 0;
+    byId("progress-text").textContent = text;
+    byId("progress-bar").max = flow.length;
+    byId("progress-bar").value = number;
     const heading = this.section.querySelector("h1");
-    // Who listens hears the step after the heading, which gets the focus.
-    if (at > 0) heading.setAttribute("aria-describedby", "progress-text");
-    document.title = `${at > 0 ? `${text}: ` : ""}${heading.textContent} – Sigil`;
+    // A screen reader announces the step after the heading, which gets the focus.
+    if (number > 0) heading.setAttribute("aria-describedby", "progress-text");
+    document.title = `${number > 0 ? `${text}: ` : ""}${heading.textContent} – Sigil`;
   }
 }

@@ -1,9 +1,9 @@
-// Words as values: nothing here touches the page or the server.
+// Functions on words. Nothing here touches the page; only WordList.load sends a request.
 
 export const COUNT = 24;
 
-/** The words of a text, in lower case; the numbers of a numbered list are left out. */
-export function split(text) {
+/** The words of a text, in lower case, without the numbers of a numbered list. */
+export function splitWords(text) {
   return text
     .normalize("NFKD")
     .toLowerCase()
@@ -12,25 +12,25 @@ export function split(text) {
     .filter((word) => word !== "");
 }
 
-/** `count` different positions of 1..24, ascending, from the system's generator. */
-export function drawPositions(count) {
-  const drawn = new Set();
-  while (drawn.size < count) {
+/** `count` different positions of 1..24, ascending, from the system's random generator. */
+export function randomPositions(count) {
+  const positions = new Set();
+  while (positions.size < count) {
     const [byte] = crypto.getRandomValues(new Uint8Array(1));
-    // 240 is the largest multiple of 24 in a byte: above it, low positions would come more often.
-    if (byte < 240) drawn.add((byte % COUNT) + 1);
+    // 240 is the largest multiple of 24 in a byte. With larger bytes, low positions would be more frequent.
+    if (byte < 240) positions.add((byte % COUNT) + 1);
   }
-  return [...drawn].sort((a, b) => a - b);
+  return [...positions].sort((a, b) => a - b);
 }
 
-/** The BIP-39 list. An empty one knows nothing and objects to nothing: then the server alone judges. */
+/** The BIP-39 word list. An empty list rejects no word: then only the server validates the words. */
 export class WordList {
   constructor(words = []) {
     this.words = words;
     this.known = new Set(words);
   }
 
-  static async fetched() {
+  static async load() {
     const answer = await fetch("/assets/words.txt", { credentials: "omit" });
     if (!answer.ok) throw new Error("no word list");
     return new WordList((await answer.text()).trim().split("\n"));
@@ -40,12 +40,12 @@ export class WordList {
     return prefix === "" ? [] : this.words.filter((word) => word.startsWith(prefix));
   }
 
-  objectsTo(word) {
+  rejects(word) {
     return this.words.length > 0 && !this.known.has(word);
   }
 
-  /** The word that is meant, when what was typed can only become that one. */
-  completed(typed) {
+  /** The only word of the list that starts with `typed`; `typed` itself if there is none or more than one. */
+  complete(typed) {
     const candidates = this.known.has(typed) ? [] : this.startingWith(typed);
     return candidates.length === 1 ? candidates[0] : typed;
   }

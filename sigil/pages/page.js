@@ -1,48 +1,48 @@
-// The few ways in which the steps touch the page. Text goes in as text, never as markup.
+// Helpers with which the steps change the page. They insert text as text, never as markup.
 
-export const part = (id) => document.getElementById(id);
+export const byId = (id) => document.getElementById(id);
 
-export function make(tag, attributes = {}, ...children) {
+export function element(tag, attributes = {}, ...children) {
   const node = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
   node.append(...children);
   return node;
 }
 
-/** For those who listen: said once, politely, shown nowhere. */
-export function say(text) {
-  part("said").textContent = "";
-  // A region that gets the same text twice in one turn stays silent.
-  setTimeout(() => (part("said").textContent = text));
+/** Announces a text to screen readers, once and without interrupting; it is not visible. */
+export function announce(text) {
+  byId("announcement").textContent = "";
+  // A live region whose text is set twice in one task stays silent.
+  setTimeout(() => (byId("announcement").textContent = text));
 }
 
-/** Five pictures with their names into a list. `speakable` is the names, single blanks between them. */
+/** Fills a list with the five emoji and their names. `speakable` is the names, separated by single spaces. */
 export function showPictogram(list, pictures, speakable) {
   const names = speakable.split(" ");
   list.replaceChildren(
     ...pictures.map((picture, index) =>
-      make(
+      element(
         "li",
         {},
-        make("span", { class: "emoji", "aria-hidden": "true" }, picture),
-        make("span", { class: "name" }, names[index]),
+        element("span", { class: "emoji", "aria-hidden": "true" }, picture),
+        element("span", { class: "name" }, names[index]),
       ),
     ),
   );
 }
 
-/** A long identifier in groups of eight for the eye. Copied, it is one word. */
+/** Shows a long identifier in groups of eight characters. When it is copied, it has no gaps. */
 export function showId(node, text) {
-  node.replaceChildren(...text.match(/.{1,8}/g).map((group) => make("span", {}, group)));
+  node.replaceChildren(...text.match(/.{1,8}/g).map((group) => element("span", {}, group)));
 }
 
-/** As one word of a shell's command line. */
-export function quoted(text) {
+/** The text quoted as one word of a shell command. */
+export function shellQuote(text) {
   return /^[\w./:@%+=-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`;
 }
 
-/** False when the browser does not let pages write to the clipboard. */
-export async function copied(text) {
+/** Returns false when the browser does not let the page write to the clipboard. */
+export async function copyToClipboard(text) {
   try {
     await navigator.clipboard.writeText(text);
     return true;

@@ -1,9 +1,9 @@
-// What the wizard asks of the server. Nothing else in these pages speaks to it.
+// The wizard's client of the server's API. Its other requests are only for assets.
 
-const PATIENCE = 20_000; // milliseconds
+const TIMEOUT_MS = 20_000;
 
-/** The server's no, or its silence (status 0). `code` and `details` are those of its error body. */
-export class Refusal extends Error {
+/** An error of the server, or no answer (status 0). `code` and `details` are those of the error body. */
+export class RequestError extends Error {
   constructor(status, { code, message, details } = {}, retryAfter = null) {
     super(message ?? "the server did not answer");
     this.status = status;
@@ -16,54 +16,54 @@ export class Refusal extends Error {
 export class Server {
   #token = "";
 
-  /** The setup token goes along with every request from now on. */
-  present(token) {
-    // A header carries visible ASCII only, and so does every token: what else was pasted is no token at all.
+  /** Sends the setup token with every request from now on. */
+  setToken(token) {
+    // A token has visible ASCII characters only, and so has a header: any other pasted text is no token.
     this.#token = /^[\x21-\x7e]*$/.test(token) ? token : "";
   }
 
-  /** Whether the token of `present` opens the setup. An empty check gets past the door, and no further. */
-  async admits() {
+  /** Whether the server accepts the token. A check of no words passes the token check and then fails. */
+  async acceptsToken() {
     try {
       await this.check("");
-    } catch (refusal) {
-      if (refusal.code === "INVALID_REQUEST") return true;
-      if (refusal.status === 401) return false;
-      throw refusal;
+    } catch (error) {
+      if (error.code === "INVALID_REQUEST") return true;
+      if (error.status === 401) return false;
+      throw error;
     }
     return true;
   }
 
   state() {
-    return this.#ask("GET", "/init/state");
+    return this.#request("GET", "/init/state");
   }
 
   info() {
-    return this.#ask("GET", "/info");
+    return this.#request("GET", "/info");
   }
 
   async words() {
-    return (await this.#ask("POST", "/init/words", {}, this.#token)).words;
+    return (await this.#request("POST", "/init/words", {}, this.#token)).words;
   }
 
   async check(words) {
-    return (await this.#ask("POST", "/init/check", { words }, this.#token)).identity;
+    return (await this.#request("POST", "/init/check", { words }, this.#token)).identity;
   }
 
   commit(words) {
-    return this.#ask("POST", "/init/commit", { words }, this.#token);
+    return this.#request("POST", "/init/commit", { words }, this.#token);
   }
 
-  /** The session of the commit opens this, and the setup token does not. */
+  /** Authorised by the session of the commit, not by the setup token. */
   apiKey(session) {
-    return this.#ask("POST", "/init/api-keys", {}, session);
+    return this.#request("POST", "/init/api-keys", {}, session);
   }
 
-  async #ask(method, path, body, bearer) {
+  async #request(method, path, body, bearer) {
     const headers = {};
     if (body) headers["Content-Type"] = "application/json";
     if (bearer) headers["Authorization"] = `Bearer ${bearer}`;
-    const asked = {
+    const request = {
       method,
       headers,
       body: body && JSON.stringify(body),
@@ -71,17 +71,17 @@ export class Server {
       credentials: "omit",
       redirect: "error",
       referrerPolicy: "no-referrer",
-      signal: AbortSignal.timeout(PATIENCE),
+      signal: AbortSignal.timeout(TIMEOUT_MS),
     };
-    let answer, told;
+    let answer, payload;
     try {
-      answer = await fetch(path, asked);
-      told = await answer.json();
+      answer = await fetch(path, request);
+      payload = await answer.json();
     } catch {
-      // Not reached, cut off, or the answer of something in between, which is not the server's JSON.
-      throw new Refusal(0);
+      // Unreachable, cut off, or the answer of a proxy, which is not the server's JSON.
+      throw new RequestError(0);
     }
-    if (!answer.ok) throw new Refusal(answer.status, told.error, answer.headers.get("Retry-After"));
-    return told;
+    if (!answer.ok) throw new RequestError(answer.status, payload.error, answer.headers.get("Retry-After"));
+    return payload;
   }
 }

@@ -1,10 +1,10 @@
-// Three of the words, typed from paper.
+// The step in which the person types three of the words from paper.
 
-import { part } from "./page.js";
-import { drawPositions } from "./mnemonic.js";
+import { byId } from "./page.js";
+import { randomPositions } from "./mnemonic.js";
 import { WordField } from "./word_field.js";
 
-const ASKED = 3;
+const WORDS_TO_CONFIRM = 3;
 
 export class Confirm {
   #wizard;
@@ -12,39 +12,39 @@ export class Confirm {
 
   constructor(wizard) {
     this.#wizard = wizard;
-    part("confirm-form").addEventListener("submit", (event) => {
+    byId("confirm-form").addEventListener("submit", (event) => {
       event.preventDefault();
-      wizard.attempt(part("confirm-form").querySelector("button.primary"), () => this.#confirm());
+      wizard.run(byId("confirm-form").querySelector("button.primary"), () => this.#confirm());
     });
   }
 
   enter() {
-    this.#fields = drawPositions(ASKED).map((position) => new WordField(position));
-    part("confirm-form").querySelector(".three").replaceChildren(...this.#fields.map((field) => field.node));
+    this.#fields = randomPositions(WORDS_TO_CONFIRM).map((position) => new WordField(position));
+    byId("confirm-form").querySelector(".three").replaceChildren(...this.#fields.map((field) => field.node));
   }
 
   leave() {
     this.#fields = [];
-    part("confirm-form").querySelector(".three").replaceChildren();
+    byId("confirm-form").querySelector(".three").replaceChildren();
   }
 
   async #confirm() {
-    const { journey, memory, server } = this.#wizard;
+    const { navigation, memory, server } = this.#wizard;
     const words = memory.words.split(" ");
     const wrong = this.#fields.filter((field) => field.word !== words[field.position - 1]);
     for (const field of this.#fields) {
-      field.trouble(wrong.includes(field) ? (field.word ? "Not the word that was shown" : "Still empty") : "");
+      field.showError(wrong.includes(field) ? (field.word ? "Not the word that was shown" : "Still empty") : "");
     }
     if (wrong.length > 0) {
-      this.#wizard.trouble(
+      this.#wizard.showError(
         wrong.length === 1
-          ? `Word ${wrong[0].position} is not right yet. Look at your paper; the words can be shown again.`
-          : "Some words are not right yet. Look at your paper; the words can be shown again.",
+          ? `Word ${wrong[0].position} is not right yet. Check your paper; you can show the words again.`
+          : "Some words are not right yet. Check your paper; you can show the words again.",
       );
       wrong[0].input.focus();
       return;
     }
     memory.identity = await server.check(memory.words);
-    journey.go("identity");
+    navigation.go("identity");
   }
 }

@@ -1,6 +1,6 @@
-// Somebody finished: another window, or this one and its answer was lost on the way.
+// The step for a server that is set up already: by another window, or by this window, whose answer was lost.
 
-import { part, showPictogram } from "./page.js";
+import { byId, showPictogram } from "./page.js";
 
 export class Gone {
   #wizard;
@@ -9,20 +9,22 @@ export class Gone {
     this.#wizard = wizard;
   }
 
-  /** Asks the server who it is now, and ends the journey with what that means for the words of this window. */
-  async find() {
-    const { journey, memory, server } = this.#wizard;
+  /** Gets the server's identity and shows, as the last step, whether it is that of this window's words. */
+  async show() {
+    const { navigation, memory, server } = this.#wizard;
     const info = await server.info();
-    const same = memory.posted.has(info.server_id) || memory.identity?.server_id === info.server_id;
+    const same = memory.committedIds.has(info.server_id) || memory.identity?.server_id === info.server_id;
     memory.words = null;
-    for (const told of document.querySelectorAll("[data-told]")) told.hidden = (told.dataset.told === "same") !== same;
-    if (same) this.#welcome(info);
-    journey.end("gone");
+    for (const outcome of document.querySelectorAll("[data-outcome]")) {
+      outcome.hidden = (outcome.dataset.outcome === "same") !== same;
+    }
+    if (same) this.#showSame(info);
+    navigation.end("gone");
   }
 
-  #welcome(info) {
-    const list = document.querySelector('[data-told="same"] .pictogram');
+  #showSame(info) {
+    const list = document.querySelector('[data-outcome="same"] .pictogram');
     showPictogram(list, info.server_pictogram, info.server_pictogram_speakable);
-    part("gone-restart").append(part("restart"));
+    byId("gone-restart").append(byId("restart"));
   }
 }

@@ -1,31 +1,31 @@
-// Who the server will be, before it is.
+// The step that shows the identity before the commit.
 
-import { part, showId, showPictogram } from "./page.js";
+import { byId, showId, showPictogram } from "./page.js";
 
 export class Identity {
   #wizard;
 
   constructor(wizard) {
     this.#wizard = wizard;
-    part("commit").addEventListener("click", () => wizard.attempt(part("commit"), () => this.#commit()));
+    byId("commit").addEventListener("click", () => wizard.run(byId("commit"), () => this.#commit()));
   }
 
   enter() {
-    const { identity, road } = this.#wizard.memory;
-    const list = this.#wizard.journey.section.querySelector(".pictogram");
+    const { identity, flow } = this.#wizard.memory;
+    const list = this.#wizard.navigation.section.querySelector(".pictogram");
     showPictogram(list, identity.server_pictogram, identity.server_pictogram_speakable);
-    showId(part("identity-id"), identity.server_id);
-    part("identity-key").textContent = identity.server_public_key;
-    part("identity-restored").hidden = road !== "restore";
+    showId(byId("identity-id"), identity.server_id);
+    byId("identity-key").textContent = identity.server_public_key;
+    byId("identity-restored").hidden = flow !== "restore";
   }
 
   async #commit() {
-    const { journey, memory, server } = this.#wizard;
-    memory.posted.add(memory.identity.server_id);
+    const { navigation, memory, server } = this.#wizard;
+    memory.committedIds.add(memory.identity.server_id);
     const committed = await server.commit(memory.words);
     const { identity, session, tls_cert_path: certificate = null } = committed;
     Object.assign(memory, { words: null, identity, session, certificate });
-    server.present("");
-    journey.go("keys");
+    server.setToken("");
+    navigation.go("keys");
   }
 }

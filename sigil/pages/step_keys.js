@@ -1,72 +1,72 @@
-// API keys: each is in the page until the next one, or until the step is left.
+// The step that issues API keys. A key is in the page until the next one is issued or the step is left.
 
-import { part } from "./page.js";
-import { Refusal } from "./server.js";
+import { byId } from "./page.js";
+import { RequestError } from "./server.js";
 
 export class Keys {
   #wizard;
-  #earlier = [];
-  #shown = null;
-  #over = false;
+  #earlierIds = [];
+  #shownId = null;
+  #expired = false;
 
   constructor(wizard) {
     this.#wizard = wizard;
-    part("make-key").addEventListener("click", () => wizard.attempt(part("make-key"), () => this.#make()));
-    part("keys-done").addEventListener("click", () => wizard.journey.go("done"));
+    byId("make-key").addEventListener("click", () => wizard.run(byId("make-key"), () => this.#issue()));
+    byId("keys-done").addEventListener("click", () => wizard.navigation.go("done"));
   }
 
   enter() {
-    if (this.#over) this.#tellOver();
+    if (this.#expired) this.#showExpired();
   }
 
   leave() {
-    this.#forget();
-    part("key").hidden = true;
+    this.#clear();
+    byId("key").hidden = true;
   }
 
-  async #make() {
+  async #issue() {
     const { memory, server } = this.#wizard;
-    let made;
+    let issued;
     try {
-      made = await server.apiKey(memory.session);
-    } catch (refusal) {
-      // 404: the server has started again since, and knows of no session.
-      if (!(refusal instanceof Refusal) || ![401, 404].includes(refusal.status)) throw refusal;
-      this.#over = true;
-      return this.#tellOver();
+      issued = await server.apiKey(memory.session);
+    } catch (error) {
+      // 404: the server has restarted since, and has no session.
+      if (!(error instanceof RequestError) || ![401, 404].includes(error.status)) throw error;
+      this.#expired = true;
+      return this.#showExpired();
     }
-    this.#forget();
-    this.#shown = made.key_id;
-    this.#show(made.key_id, made.api_key);
+    this.#clear();
+    this.#shownId = issued.key_id;
+    this.#show(issued.key_id, issued.api_key);
   }
 
-  #tellOver() {
-    part("make-key").parentElement.hidden = true;
-    part("keys-onward").hidden = false;
-    this.#wizard.trouble("The time in which this window could make keys is over. On the server, sigil keygen makes more.");
+  #showExpired() {
+    byId("make-key").parentElement.hidden = true;
+    byId("keys-onward").hidden = false;
+    this.#wizard.showError("This window can make no more keys: its half hour has ended. On the server, sigil keygen makes more.");
   }
 
   #show(id, key) {
-    const address = this.#wizard.memory.setting.base_url;
-    part("key-id").textContent = id;
-    part("key-text").textContent = key;
-    part("key-shell").textContent = ` export SIGIL_API_KEY='${key}'\n export SIGIL_SERVICE_URL='${address}'`;
-    part("key-env").textContent = `SIGIL_API_KEY=${key}\nSIGIL_SERVICE_URL=${address}`;
-    part("key-compose").textContent =
-      "environment:   # the values come from .env beside the file\n" +
+    const address = this.#wizard.memory.initState.base_url;
+    byId("key-id").textContent = id;
+    byId("key-text").textContent = key;
+    byId("key-shell").textContent = ` export SIGIL_API_KEY='${key}'\n export SIGIL_SERVICE_URL='${address}'`;
+    byId("key-env").textContent = `SIGIL_API_KEY=${key}\nSIGIL_SERVICE_URL=${address}`;
+    byId("key-compose").textContent =
+      "environment:   # the values come from .env next to this file\n" +
       "  SIGIL_API_KEY: ${SIGIL_API_KEY:?}\n  SIGIL_SERVICE_URL: ${SIGIL_SERVICE_URL:?}";
-    part("make-key").textContent = "Generate another key";
-    part("make-key").classList.remove("primary");
-    part("key").hidden = false;
-    part("keys-onward").hidden = false;
-    part("key-title").focus();
+    byId("make-key").textContent = "Generate another key";
+    byId("make-key").classList.remove("primary");
+    byId("key").hidden = false;
+    byId("keys-onward").hidden = false;
+    byId("key-title").focus();
   }
 
-  #forget() {
-    if (this.#shown) this.#earlier.push(this.#shown);
-    this.#shown = null;
-    for (const id of ["key-id", "key-text", "key-shell", "key-env", "key-compose"]) part(id).replaceChildren();
-    part("earlier-keys").textContent = `Made before, and not shown again: ${this.#earlier.join(", ")}.`;
-    part("earlier-keys").hidden = this.#earlier.length === 0;
+  #clear() {
+    if (this.#shownId) this.#earlierIds.push(this.#shownId);
+    this.#shownId = null;
+    for (const id of ["key-id", "key-text", "key-shell", "key-env", "key-compose"]) byId(id).replaceChildren();
+    byId("earlier-keys").textContent = `Made earlier, not shown again: ${this.#earlierIds.join(", ")}.`;
+    byId("earlier-keys").hidden = this.#earlierIds.length === 0;
   }
 }

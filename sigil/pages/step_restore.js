@@ -1,15 +1,15 @@
-// 24 fields for words that somebody wrote down once.
+// The step with 24 fields for the words of an earlier identity.
 
-import { make, part, say } from "./page.js";
-import { COUNT, WordList, split } from "./mnemonic.js";
+import { announce, byId, element } from "./page.js";
+import { COUNT, WordList, splitWords } from "./mnemonic.js";
 import { COMBOBOX, Suggestions } from "./suggestions.js";
 import { WordField } from "./word_field.js";
-import { wrongWords } from "./refusals.js";
-import { Refusal } from "./server.js";
+import { mnemonicErrorText } from "./refusals.js";
+import { RequestError } from "./server.js";
 
 export class Restore {
   #wizard;
-  #form = part("restore-form");
+  #form = byId("restore-form");
   #grid = this.#form.querySelector(".word-fields");
   #fields = [];
   #list = new WordList();
@@ -19,12 +19,12 @@ export class Restore {
     this.#wizard = wizard;
     this.#form.addEventListener("submit", (event) => {
       event.preventDefault();
-      wizard.attempt(this.#form.querySelector("button.primary"), () => this.#check());
+      wizard.run(this.#form.querySelector("button.primary"), () => this.#check());
     });
-    this.#grid.addEventListener("input", (event) => this.#typed(this.#of(event.target)));
-    this.#grid.addEventListener("keydown", (event) => this.#pressed(event, this.#of(event.target)));
-    this.#grid.addEventListener("paste", (event) => this.#pasted(event, this.#of(event.target)));
-    this.#grid.addEventListener("focusout", (event) => this.#left(this.#of(event.target)));
+    this.#grid.addEventListener("input", (event) => this.#onInput(this.#fieldOf(event.target)));
+    this.#grid.addEventListener("keydown", (event) => this.#onKeydown(event, this.#fieldOf(event.target)));
+    this.#grid.addEventListener("paste", (event) => this.#onPaste(event, this.#fieldOf(event.target)));
+    this.#grid.addEventListener("focusout", (event) => this.#onFocusOut(this.#fieldOf(event.target)));
   }
 
   async enter() {
@@ -32,19 +32,19 @@ export class Restore {
       { length: COUNT },
       (_, index) => new WordField(index + 1, { spoken: "Word ", attributes: COMBOBOX }),
     );
-    this.#grid.replaceChildren(...this.#fields.map((field) => make("li", {}, field.node)));
-    this.#count();
+    this.#grid.replaceChildren(...this.#fields.map((field) => element("li", {}, field.node)));
+    this.#showCount();
     if (this.#list.words.length > 0) return;
-    // Without the list the fields stay plain, and the server judges.
-    this.#list = await WordList.fetched().catch(() => new WordList());
-    this.#catchUp();
+    // Without the list the fields have no suggestions, and the server validates the words.
+    this.#list = await WordList.load().catch(() => new WordList());
+    this.#validateTyped();
   }
 
-  /** With what was typed while the list was on its way. */
-  #catchUp() {
+  /** Validates words that were typed before the list arrived. */
+  #validateTyped() {
     const current = this.#current();
-    for (const field of this.#fields) if (field !== current) this.#left(field);
-    if (current && current.word !== "") this.#typed(current);
+    for (const field of this.#fields) if (field !== current) this.#onFocusOut(field);
+    if (current && current.word !== "") this.#onInput(current);
   }
 
   leave() {
@@ -53,111 +53,111 @@ export class Restore {
     this.#grid.replaceChildren();
   }
 
-  #of(input) {
+  #fieldOf(input) {
     return this.#fields.find((field) => field.input === input);
   }
 
   #current() {
-    return this.#of(document.activeElement);
+    return this.#fieldOf(document.activeElement);
   }
 
-  #typed(field) {
-    if (/\S\s+\S/.test(field.input.value)) return this.#spread(field, split(field.input.value));
-    if (/\S\s$/.test(field.input.value)) return this.#accept(field, this.#list.completed(field.word));
+  #onInput(field) {
+    if (/\S\s+\S/.test(field.input.value)) return this.#fillFrom(field, splitWords(field.input.value));
+    if (/\S\s$/.test(field.input.value)) return this.#accept(field, this.#list.complete(field.word));
     const candidates = this.#list.startingWith(field.word);
     const finished = candidates.length === 1 && candidates[0] === field.word;
-    field.trouble(field.word !== "" && candidates.length === 0 && this.#list.objectsTo(field.word) ? "Not in the list" : "");
+    field.showError(field.word !== "" && candidates.length === 0 && this.#list.rejects(field.word) ? "Not in the list" : "");
     this.#suggestions.show(field.input, finished ? [] : candidates);
-    this.#count();
+    this.#showCount();
   }
 
-  #pressed(event, field) {
+  #onKeydown(event, field) {
     if (event.key === "ArrowDown" || event.key === "ArrowUp") {
       if (this.#suggestions.move(event.key === "ArrowDown" ? 1 : -1)) event.preventDefault();
     } else if (event.key === "Escape") {
       this.#suggestions.hide();
     } else if (event.key === "Enter" && (this.#suggestions.active || field.position < COUNT)) {
       event.preventDefault();
-      if (field.word !== "") this.#accept(field, this.#suggestions.active ?? this.#list.completed(field.word));
+      if (field.word !== "") this.#accept(field, this.#suggestions.active ?? this.#list.complete(field.word));
     }
   }
 
-  #pasted(event, field) {
-    const words = split(event.clipboardData.getData("text"));
+  #onPaste(event, field) {
+    const words = splitWords(event.clipboardData.getData("text"));
     if (words.length < 2) return;
     event.preventDefault();
-    this.#spread(field, words);
+    this.#fillFrom(field, words);
   }
 
-  /** All of them, or none: half a list in the wrong place would be hard to see. */
-  #spread(field, words) {
+  /** Fills in all words or none: half a list in the wrong place would be hard to notice. */
+  #fillFrom(field, words) {
     const first = words.length === COUNT ? 1 : field.position;
     if (first - 1 + words.length > COUNT) {
       if (field.input.value.includes(" ")) field.word = "";
-      this.#wizard.trouble(`That is ${words.length} words, which do not fit from here on. An identity has ${COUNT}.`);
+      this.#wizard.showError(`That is ${words.length} words, too many from this field on. An identity has ${COUNT} words.`);
       return;
     }
     this.#suggestions.hide();
     words.forEach((word, index) => {
       this.#fields[first - 1 + index].word = word;
-      this.#judge(this.#fields[first - 1 + index]);
+      this.#validate(this.#fields[first - 1 + index]);
     });
-    this.#wizard.trouble("");
-    this.#count();
-    say(`${words.length} words filled in`);
+    this.#wizard.showError("");
+    this.#showCount();
+    announce(`${words.length} words filled in`);
     this.#fields[Math.min(first - 1 + words.length, COUNT) - 1].input.focus();
   }
 
   #accept(field, word) {
     field.word = word;
     this.#suggestions.hide();
-    this.#judge(field);
-    this.#count();
+    this.#validate(field);
+    this.#showCount();
     (this.#fields[field.position]?.input ?? this.#form.querySelector("button.primary")).focus();
   }
 
-  #left(field) {
+  #onFocusOut(field) {
     if (!field) return; // the step is being left
     this.#suggestions.hide();
-    field.word = this.#list.completed(field.word);
-    this.#judge(field);
-    this.#count();
+    field.word = this.#list.complete(field.word);
+    this.#validate(field);
+    this.#showCount();
   }
 
-  #judge(field) {
-    const wrong = field.word !== "" && this.#list.objectsTo(field.word);
-    field.trouble(wrong ? "Not in the list" : "");
-    if (wrong) say(`Word ${field.position} is not in the list`);
+  #validate(field) {
+    const wrong = field.word !== "" && this.#list.rejects(field.word);
+    field.showError(wrong ? "Not in the list" : "");
+    if (wrong) announce(`Word ${field.position} is not in the list`);
   }
 
-  #count() {
+  #showCount() {
     const filled = this.#fields.filter((field) => field.word !== "").length;
-    part("restore-count").textContent = `${filled} of ${COUNT} words`;
+    byId("restore-count").textContent = `${filled} of ${COUNT} words`;
   }
 
   async #check() {
-    const { journey, memory, server } = this.#wizard;
-    for (const field of this.#fields) field.word = this.#list.completed(field.word);
+    const { navigation, memory, server } = this.#wizard;
+    for (const field of this.#fields) field.word = this.#list.complete(field.word);
     const words = this.#fields.map((field) => field.word);
     const empty = words.findIndex((word) => word === "");
-    if (empty !== -1) return this.#point([empty + 1], `Word ${empty + 1} is missing.`);
-    const unknown = this.#fields.filter((field) => this.#list.objectsTo(field.word)).map((field) => field.position);
-    if (unknown.length > 0) return this.#point(unknown, wrongWords({ unknown }));
+    if (empty !== -1) return this.#showErrorAt([empty + 1], `Word ${empty + 1} is missing.`);
+    const unknown = this.#fields.filter((field) => this.#list.rejects(field.word)).map((field) => field.position);
+    if (unknown.length > 0) return this.#showErrorAt(unknown, mnemonicErrorText({ unknown }));
     try {
       memory.identity = await server.check(words.join(" "));
-    } catch (refusal) {
-      if (!(refusal instanceof Refusal) || refusal.code !== "INVALID_REQUEST") throw refusal;
-      const { unknown: strange = [], likely = [] } = refusal.details;
-      return this.#point(strange.length > 0 ? strange : likely, wrongWords(refusal.details));
+    } catch (error) {
+      if (!(error instanceof RequestError) || error.code !== "INVALID_REQUEST") throw error;
+      const { unknown: positions = [], likely = [] } = error.details;
+      return this.#showErrorAt(positions.length > 0 ? positions : likely, mnemonicErrorText(error.details));
     }
     memory.words = words.join(" ");
-    journey.go("identity");
+    navigation.go("identity");
   }
 
-  /** To the first of the fields that want a look. */
-  #point(positions, told) {
-    this.#wizard.trouble(told);
-    for (const position of positions) this.#fields[position - 1].trouble("Look here");
+  /** Marks the fields that may be wrong, and focuses the first. */
+  #showErrorAt(positions, text) {
+    this.#wizard.showError(text);
+    for (const position of positions) this.#fields[position - 1].showError("Check this");
     if (positions.length > 0) this.#fields[positions[0] - 1].input.focus();
   }
 }

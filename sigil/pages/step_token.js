@@ -1,85 +1,85 @@
-// The setup token, from the address or from the person.
+// The step for the setup token. It comes from the address, or the person enters it.
 
-import { part } from "./page.js";
+import { byId } from "./page.js";
 
 const FRAGMENT = "#token=";
 
 export class Token {
   #wizard;
-  #resume = "welcome";
-  #presented = false;
+  #nextStep = "welcome";
+  #hasToken = false;
 
   constructor(wizard) {
     this.#wizard = wizard;
-    part("token-form").addEventListener("submit", (event) => {
+    byId("token-form").addEventListener("submit", (event) => {
       event.preventDefault();
-      wizard.attempt(part("token-form").querySelector("button.primary"), () => this.#given());
+      wizard.run(byId("token-form").querySelector("button.primary"), () => this.#submit());
     });
   }
 
   leave() {
-    part("token").value = "";
-    this.#mark(false);
+    byId("token").value = "";
+    this.#markInvalid(false);
   }
 
-  /** Takes the token out of the address bar, before anybody can read or bookmark it. True when there was one. */
+  /** Removes the token from the address bar, so that it is not read or bookmarked. Returns true when there was one. */
   takeFragment() {
     if (!location.hash.startsWith(FRAGMENT)) return false;
     const token = location.hash.slice(FRAGMENT.length);
     history.replaceState(history.state, "", location.pathname);
-    this.#wizard.server.present(token);
-    this.#presented = token !== "";
+    this.#wizard.server.setToken(token);
+    this.#hasToken = token !== "";
     return true;
   }
 
-  /** A token in the address of a page that is open already. */
-  arrived() {
+  /** Takes a token from an address that is opened while this page is open. */
+  onHashChange() {
     if (this.takeFragment() && !this.#wizard.memory.admitted) this.#wizard.open();
   }
 
-  /** On to the step that waits behind the door, or to the question for the token. */
-  async pass() {
-    const { journey, memory, server } = this.#wizard;
-    // Of an address that was opened while the server was asked: `replace` would take it away before its event comes.
+  /** Opens the next step, or this one if the server requires a token that it has not accepted yet. */
+  async proceed() {
+    const { navigation, memory, server } = this.#wizard;
+    // An address may have been opened during the request: `replace` would remove its token before the event arrives.
     this.takeFragment();
-    memory.admitted = !memory.setting.token_required;
-    if (!memory.admitted && this.#presented) {
-      memory.admitted = await server.admits();
-      if (!memory.admitted) return this.refused();
+    memory.admitted = !memory.initState.token_required;
+    if (!memory.admitted && this.#hasToken) {
+      memory.admitted = await server.acceptsToken();
+      if (!memory.admitted) return this.onRejected();
     }
-    journey.replace(memory.admitted ? this.#resume : "token");
+    navigation.replace(memory.admitted ? this.#nextStep : "token");
   }
 
-  /** The server does not take our token, or no longer. What was reached so far stays. */
-  refused() {
-    const { journey, memory } = this.#wizard;
-    const reached = journey.section.dataset.step;
-    if (!["opening", "token"].includes(reached)) this.#resume = reached;
+  /** The server does not accept the token, or no longer does. The step that was open is opened again later. */
+  onRejected() {
+    const { navigation, memory } = this.#wizard;
+    const reached = navigation.section.dataset.step;
+    if (!["opening", "token"].includes(reached)) this.#nextStep = reached;
     memory.admitted = false;
-    if (reached !== "token") journey.replace("token");
-    this.#mark(true);
-    this.#wizard.trouble(
-      "This is not the token of the server as it runs now. A new start writes a new one to the log.",
+    if (reached !== "token") navigation.replace("token");
+    this.#markInvalid(true);
+    this.#wizard.showError(
+      "This is not the current token of the server. Each start of the server writes a new token to its log.",
     );
-    part("token").focus();
+    byId("token").focus();
   }
 
-  async #given() {
-    const given = part("token").value.trim();
+  async #submit() {
+    const given = byId("token").value.trim();
     const token = given.slice(given.lastIndexOf(FRAGMENT) === -1 ? 0 : given.lastIndexOf(FRAGMENT) + FRAGMENT.length);
-    this.#mark(token === "");
+    this.#markInvalid(token === "");
     if (token === "") {
-      this.#wizard.trouble("Enter the token first.");
-      part("token").focus();
+      this.#wizard.showError("Enter the token first.");
+      byId("token").focus();
       return;
     }
-    this.#wizard.server.present(token);
-    this.#presented = true;
-    await this.pass();
+    this.#wizard.server.setToken(token);
+    this.#hasToken = true;
+    await this.proceed();
   }
 
-  #mark(wrong) {
-    if (wrong) part("token").setAttribute("aria-invalid", "true");
-    else part("token").removeAttribute("aria-invalid");
+  #markInvalid(invalid) {
+    if (invalid) byId("token").setAttribute("aria-invalid", "true");
+    else byId("token").removeAttribute("aria-invalid");
   }
 }

@@ -1,27 +1,27 @@
-// A new identity, or one that existed before.
+// The first step: create a new identity, or restore an earlier one.
 
-import { part, showId, showPictogram } from "./page.js";
+import { byId, showId, showPictogram } from "./page.js";
 
 export class Welcome {
   #wizard;
 
   constructor(wizard) {
     this.#wizard = wizard;
-    part("create").addEventListener("click", () => wizard.attempt(part("create"), () => this.#create()));
-    part("restore").addEventListener("click", () => wizard.attempt(part("restore"), () => this.#restore()));
+    byId("create").addEventListener("click", () => wizard.run(byId("create"), () => this.#create()));
+    byId("restore").addEventListener("click", () => wizard.run(byId("restore"), () => this.#restore()));
   }
 
   enter() {
     const { memory } = this.#wizard;
-    const expected = memory.setting.restore_only;
-    part("started-over").hidden = !memory.startedOver;
-    part("create").hidden = Boolean(expected);
-    part("expected").hidden = !expected;
+    const expected = memory.initState.restore_only;
+    byId("started-over").hidden = !memory.startedOver;
+    byId("create").hidden = Boolean(expected);
+    byId("expected").hidden = !expected;
     if (!expected) return;
-    memory.road = "restore";
-    const list = part("expected").querySelector("ul");
+    memory.flow = "restore";
+    const list = byId("expected").querySelector("ul");
     showPictogram(list, expected.server_pictogram, expected.server_pictogram_speakable);
-    showId(part("expected").querySelector(".id"), expected.server_id);
+    showId(byId("expected").querySelector(".id"), expected.server_id);
   }
 
   leave() {
@@ -29,19 +29,19 @@ export class Welcome {
   }
 
   async #create() {
-    const { journey, memory, server } = this.#wizard;
-    // Who only went back to read again keeps the words that are on paper by now.
-    if (memory.road !== "create" || !memory.words) {
+    const { navigation, memory, server } = this.#wizard;
+    // A person who only went back keeps the words, which may be on paper already.
+    if (memory.flow !== "create" || !memory.words) {
       memory.words = (await server.words()).join(" ");
       memory.identity = null;
     }
-    memory.road = "create";
-    journey.go("words");
+    memory.flow = "create";
+    navigation.go("words");
   }
 
   #restore() {
-    const { journey, memory } = this.#wizard;
-    Object.assign(memory, { road: "restore", words: null, identity: null });
-    journey.go("restore");
+    const { navigation, memory } = this.#wizard;
+    Object.assign(memory, { flow: "restore", words: null, identity: null });
+    navigation.go("restore");
   }
 }

@@ -1,6 +1,6 @@
-// The 24 words, which are in the page only while they are asked for.
+// The step that shows the 24 words. They are in the page only while they are shown.
 
-import { copied, make, part, say } from "./page.js";
+import { announce, byId, copyToClipboard, element } from "./page.js";
 import { COUNT } from "./mnemonic.js";
 
 export class Words {
@@ -9,79 +9,79 @@ export class Words {
 
   constructor(wizard) {
     this.#wizard = wizard;
-    part("show-words").addEventListener("click", () => this.#show());
-    part("hide-words").addEventListener("click", () => this.#hide());
-    part("print-words").addEventListener("click", () => window.print());
-    part("copy-words").addEventListener("click", () => this.#copy());
-    part("words-written").addEventListener("click", () => this.#written());
-    // The browser's own print command prints the same sheet.
-    window.addEventListener("beforeprint", () => this.#layPaper());
-    window.addEventListener("afterprint", () => part("paper").replaceChildren());
+    byId("show-words").addEventListener("click", () => this.#show());
+    byId("hide-words").addEventListener("click", () => this.#hide());
+    byId("print-words").addEventListener("click", () => window.print());
+    byId("copy-words").addEventListener("click", () => this.#copy());
+    byId("words-written").addEventListener("click", () => this.#confirmWritten());
+    // The browser's own print command prints the same sheet as the button.
+    window.addEventListener("beforeprint", () => this.#fillPrintSheet());
+    window.addEventListener("afterprint", () => byId("print-sheet").replaceChildren());
   }
 
   enter() {
     this.#seen = false;
-    this.#cover();
+    this.#clearWords();
   }
 
   leave() {
-    this.#cover();
+    this.#clearWords();
   }
 
   #list() {
-    return this.#wizard.memory.words.split(" ").map((word) => make("li", {}, word));
+    return this.#wizard.memory.words.split(" ").map((word) => element("li", {}, word));
   }
 
   #show() {
     this.#seen = true;
-    part("words").replaceChildren(...this.#list());
-    part("words").removeAttribute("aria-hidden");
-    this.#covered(false);
-    this.#wizard.trouble("");
-    say("The words are shown");
-    part("hide-words").focus();
+    byId("words").replaceChildren(...this.#list());
+    byId("words").removeAttribute("aria-hidden");
+    this.#setCovered(false);
+    this.#wizard.showError("");
+    announce("The words are shown");
+    byId("hide-words").focus();
   }
 
   #hide() {
-    this.#cover();
-    say("The words are hidden");
-    part("show-words").focus();
+    this.#clearWords();
+    announce("The words are hidden");
+    byId("show-words").focus();
   }
 
-  #cover() {
-    part("words").replaceChildren(...Array.from({ length: COUNT }, () => make("li")));
-    part("words").setAttribute("aria-hidden", "true");
-    part("paper").replaceChildren();
-    part("copied-words").hidden = true;
-    this.#covered(true);
+  #clearWords() {
+    byId("words").replaceChildren(...Array.from({ length: COUNT }, () => element("li")));
+    byId("words").setAttribute("aria-hidden", "true");
+    byId("print-sheet").replaceChildren();
+    byId("copied-words").hidden = true;
+    this.#setCovered(true);
   }
 
-  #covered(yes) {
-    part("curtain").hidden = !yes;
-    part("word-tools").hidden = yes;
+  #setCovered(covered) {
+    byId("words-cover").hidden = !covered;
+    byId("word-tools").hidden = covered;
   }
 
-  #layPaper() {
-    if (!part("curtain").hidden || !this.#wizard.memory.words) return;
+  #fillPrintSheet() {
+    if (!byId("words-cover").hidden || !this.#wizard.memory.words) return;
     const when = new Date().toLocaleDateString("en", { dateStyle: "long" });
-    part("paper").replaceChildren(
-      make("h1", {}, this.#wizard.memory.setting.server_name),
-      make("p", {}, `The 24 words of this Sigil server. ${when}.`),
-      make("ol", { class: "words" }, ...this.#list()),
+    byId("print-sheet").replaceChildren(
+      element("h1", {}, this.#wizard.memory.initState.server_name),
+      element("p", {}, `The 24 words of this Sigil server. ${when}.`),
+      element("ol", { class: "words" }, ...this.#list()),
     );
   }
 
   async #copy() {
-    if (await copied(this.#wizard.memory.words)) {
-      part("copied-words").hidden = false;
-      say("Copied. Other programs can read the clipboard.");
+    if (await copyToClipboard(this.#wizard.memory.words)) {
+      byId("copied-words").hidden = false;
+      announce("Copied. Other programs can read the clipboard.");
     } else {
-      this.#wizard.trouble("The browser did not allow copying. Write the words down by hand.");
+      this.#wizard.showError("The browser did not allow copying. Write the words down by hand.");
     }
   }
 
-  #written() {
-    if (this.#seen) this.#wizard.journey.go("confirm");
-    else this.#wizard.trouble("You have not seen the words yet: show them, and write them down.");
+  #confirmWritten() {
+    if (this.#seen) this.#wizard.navigation.go("confirm");
+    else this.#wizard.showError("You have not seen the words yet. Show them and write them down.");
   }
 }

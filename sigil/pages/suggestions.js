@@ -1,10 +1,10 @@
-// The list under the field in which a word is typed: a combobox as the ARIA practices describe it.
+// The list of suggestions under the field in which a word is typed: a combobox as in the ARIA practices.
 
-import { make } from "./page.js";
+import { element } from "./page.js";
 
-const SHOWN = 6;
+const MAX_SHOWN = 6;
 
-/** What a field needs to have suggestions. */
+/** The attributes of a field with suggestions. */
 export const COMBOBOX = {
   role: "combobox",
   "aria-autocomplete": "list",
@@ -16,16 +16,16 @@ export class Suggestions {
   #input = null;
   #active = -1;
 
-  /** `chosen(word)` is called for the field that has the list. */
-  constructor(chosen) {
-    this.chosen = chosen;
-    this.node = make("ul", { id: "suggestions", class: "suggestions", role: "listbox", "aria-label": "Suggestions" });
+  /** `onChoose(word)` is called when a suggestion is clicked. */
+  constructor(onChoose) {
+    this.onChoose = onChoose;
+    this.node = element("ul", { id: "suggestions", class: "suggestions", role: "listbox", "aria-label": "Suggestions" });
     this.node.hidden = true;
-    // Not on click: the field would lose the focus first, and with it the list.
+    // Not on click: the field would first lose the focus, which hides the list.
     this.node.addEventListener("pointerdown", (event) => {
       event.preventDefault();
       const option = event.target.closest("li");
-      if (option) this.chosen(option.textContent);
+      if (option) this.onChoose(option.textContent);
     });
   }
 
@@ -38,7 +38,7 @@ export class Suggestions {
     if (words.length === 0) return;
     this.#input = input;
     this.node.replaceChildren(
-      ...words.slice(0, SHOWN).map((word, index) => make("li", { role: "option", id: `suggestion-${index}` }, word)),
+      ...words.slice(0, MAX_SHOWN).map((word, index) => element("li", { role: "option", id: `suggestion-${index}` }, word)),
     );
     input.closest("li").append(this.node);
     input.setAttribute("aria-expanded", "true");
@@ -54,7 +54,7 @@ export class Suggestions {
     this.node.replaceChildren();
   }
 
-  /** Up and down through the list, round its ends. False when there is no list to move in. */
+  /** Moves the active suggestion by `by`, wrapping at both ends. Returns false when no list is open. */
   move(by) {
     const options = [...this.node.children];
     if (options.length === 0) return false;

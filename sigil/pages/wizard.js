@@ -1,36 +1,36 @@
-// Puts the wizard together. All it knows lives in `memory`, and ends with the window: no storage, no cookie, no URL.
+// Assembles the wizard. All its state is in `memory` and ends with the window: no storage, no cookie, no URL.
 
 import { Confirm } from "./step_confirm.js";
 import { Done } from "./step_done.js";
 import { Gone } from "./step_gone.js";
 import { Identity } from "./step_identity.js";
-import { Journey } from "./journey.js";
+import { StepNavigation } from "./journey.js";
 import { Keys } from "./step_keys.js";
 import { Restore } from "./step_restore.js";
 import { Token } from "./step_token.js";
 import { Welcome } from "./step_welcome.js";
 import { Words } from "./step_words.js";
-import { copied, part, say } from "./page.js";
-import { inPlainWords } from "./refusals.js";
-import { Refusal, Server } from "./server.js";
+import { announce, byId, copyToClipboard } from "./page.js";
+import { errorText } from "./refusals.js";
+import { RequestError, Server } from "./server.js";
 
 const UNFINISHED = new Set(["restore", "words", "confirm", "identity"]);
 
 class Wizard {
   constructor() {
     this.memory = {
-      admitted: false, // the server wants no token, or took ours
-      road: "create",
-      setting: null, // what GET /init/state told
-      words: null, // the 24 in one string, until the commit
+      admitted: false, // the server requires no token, or has accepted ours
+      flow: "create",
+      initState: null, // the answer to GET /init/state
+      words: null, // the mnemonic as one string, until the commit
       identity: null,
-      posted: new Set(), // IDs of the identities that this window has asked the server to take
-      session: null, // opens the making of API keys, after the commit
-      certificate: null, // its path on the server's disk, after the commit, where the server has one
+      committedIds: new Set(), // IDs of the identities for which this window has sent a commit
+      session: null, // the token that authorises making API keys, after the commit
+      certificate: null, // its path on the server's disk, after the commit, if the server has one
       startedOver: UNFINISHED.has(history.state?.step), // before a reload, which keeps the history
     };
     this.server = new Server();
-    this.journey = new Journey(this.memory);
+    this.navigation = new StepNavigation(this.memory);
     this.steps = {
       token: new Token(this),
       welcome: new Welcome(this),
@@ -42,84 +42,84 @@ class Wizard {
       done: new Done(this),
       gone: new Gone(this),
     };
-    this.journey.take(this.steps);
-    part("open-again").addEventListener("click", () => this.open());
+    this.navigation.setSteps(this.steps);
+    byId("open-again").addEventListener("click", () => this.open());
     for (const button of document.querySelectorAll("[data-back]")) {
-      button.addEventListener("click", () => this.journey.back());
+      button.addEventListener("click", () => this.navigation.back());
     }
     for (const button of document.querySelectorAll("[data-copy]")) {
       button.addEventListener("click", () => this.#copy(button));
     }
-    // An address with a token that is opened while the page is here changes the fragment and loads nothing.
-    window.addEventListener("hashchange", () => this.steps.token.arrived());
-    // Browsers keep a page that was left, with all that it knows, to show it again at once. Not this one.
-    window.addEventListener("pagehide", () => this.#forget());
+    // Opening an address with a token while the page is open only changes the fragment: nothing is loaded.
+    window.addEventListener("hashchange", () => this.steps.token.onHashChange());
+    // Browsers keep a left page with its whole state to show it again at once. This page clears itself and reloads.
+    window.addEventListener("pagehide", () => this.#clear());
     window.addEventListener("pageshow", (event) => event.persisted && location.reload());
   }
 
   async open() {
     this.steps.token.takeFragment();
-    await this.attempt(part("open-again"), async () => {
-      this.memory.setting = await this.server.state();
-      part("server-name").textContent = this.memory.setting.server_name;
-      await this.steps.token.pass();
+    await this.run(byId("open-again"), async () => {
+      this.memory.initState = await this.server.state();
+      byId("server-name").textContent = this.memory.initState.server_name;
+      await this.steps.token.proceed();
     });
-    part("open-again").parentElement.hidden = false;
+    byId("open-again").parentElement.hidden = false;
   }
 
-  /** Runs what a button stands for, one at a time, with the step held open; a refusal ends as words beside it. */
-  async attempt(button, work) {
-    if (this.journey.held) return;
-    this.journey.held = true;
+  /** Runs the action of a button. Only one runs at a time, the step stays open, and an error is shown in it. */
+  async run(button, work) {
+    if (this.navigation.busy) return;
+    this.navigation.busy = true;
     button.setAttribute("aria-disabled", "true");
-    this.trouble("");
+    this.showError("");
     try {
       await work();
-    } catch (refusal) {
-      await this.#refused(refusal);
+    } catch (error) {
+      await this.#handle(error);
     } finally {
-      this.journey.held = false;
+      this.navigation.busy = false;
       button.removeAttribute("aria-disabled");
     }
   }
 
-  /** Tells it in the step that is open. */
-  trouble(text) {
-    this.journey.section.querySelector(".trouble").textContent = text;
+  /** Shows an error in the open step. */
+  showError(text) {
+    this.navigation.section.querySelector(".error").textContent = text;
   }
 
-  async #refused(refusal) {
-    if (!(refusal instanceof Refusal)) throw refusal;
-    // With a session, nothing but the making of keys is asked for, and its step knows what a refusal means.
-    if (refusal.status === 401) this.steps.token.refused();
-    else if (refusal.status === 404 || refusal.code === "ALREADY_INITIALIZED") await this.#setUp();
-    else if (refusal.code === "IDENTITY_MISMATCH") this.trouble(this.#mismatch(refusal.details));
-    else this.trouble(inPlainWords(refusal));
+  async #handle(error) {
+    if (!(error instanceof RequestError)) throw error;
+    // With a session the wizard only requests keys, and that step handles a 401 or 404 itself.
+    if (error.status === 401) this.steps.token.onRejected();
+    else if (error.status === 404 || error.code === "ALREADY_INITIALIZED") await this.#showAlreadySetUp();
+    else if (error.code === "IDENTITY_MISMATCH") this.showError(this.#mismatchText(error.details));
+    else this.showError(errorText(error));
   }
 
-  #mismatch({ pictogram = [], server_id: serverId = "" }) {
-    return `These are the words of another server. Expected is ${pictogram.join(" ")} with the ID ${serverId}.`;
+  #mismatchText({ pictogram = [], server_id: serverId = "" }) {
+    return `These are the words of another server. The words of ${pictogram.join(" ")} with the ID ${serverId} are expected.`;
   }
 
-  async #setUp() {
+  async #showAlreadySetUp() {
     try {
-      await this.steps.gone.find();
-    } catch (refusal) {
-      // Whose words these are is not known, so nothing is told of them: the same button asks again.
-      if (!(refusal instanceof Refusal)) throw refusal;
-      this.trouble(inPlainWords(refusal));
+      await this.steps.gone.show();
+    } catch (error) {
+      // The identity of the server is unknown, so nothing is shown about the words: the same button tries again.
+      if (!(error instanceof RequestError)) throw error;
+      this.showError(errorText(error));
     }
   }
 
-  #forget() {
-    this.server.present("");
+  #clear() {
+    this.server.setToken("");
     Object.assign(this.memory, { admitted: false, words: null, identity: null, session: null });
-    this.journey.leave();
+    this.navigation.leave();
   }
 
   async #copy(button) {
-    const done = await copied(part(button.dataset.copy).textContent);
-    say(done ? "Copied" : "The browser did not allow copying. Select the text and copy it yourself.");
+    const done = await copyToClipboard(byId(button.dataset.copy).textContent);
+    announce(done ? "Copied" : "The browser did not allow copying. Select the text and copy it yourself.");
     const label = button.textContent;
     if (!done || label === "Copied") return;
     button.textContent = "Copied";
@@ -127,5 +127,5 @@ class Wizard {
   }
 }
 
-document.querySelector(".late").remove();
+document.querySelector(".script-fallback").remove();
 await new Wizard().open();

@@ -1,13 +1,13 @@
-// One field for one word, with its number and its own trouble.
+// A field for one word, with its number and its error text.
 
-import { make } from "./page.js";
+import { element } from "./page.js";
 
 export class WordField {
-  /** `name` is "Word " for a field whose label shows its number only. */
+  /** `spoken` is "Word " for a field whose label shows only its number: screen readers get both. */
   constructor(position, { spoken = "", attributes = {} } = {}) {
     const id = `word-${position}`;
     this.position = position;
-    this.input = make("input", {
+    this.input = element("input", {
       id,
       type: "text",
       autocomplete: "off",
@@ -16,14 +16,14 @@ export class WordField {
       spellcheck: "false",
       translate: "no",
       enterkeyhint: "next",
-      "aria-describedby": `${id}-trouble`,
+      "aria-describedby": `${id}-error`,
       ...attributes,
     });
-    this.troubled = make("span", { class: "field-trouble", id: `${id}-trouble` });
-    const label = make("label", { for: id });
-    if (spoken) label.append(make("span", { class: "unseen" }, spoken));
+    this.errorNode = element("span", { class: "field-error", id: `${id}-error` });
+    const label = element("label", { for: id });
+    if (spoken) label.append(element("span", { class: "visually-hidden" }, spoken));
     label.append(spoken ? `${position}` : `Word ${position}`);
-    this.node = make("div", { class: "word-field" }, label, this.input, this.troubled);
+    this.node = element("div", { class: "word-field" }, label, this.input, this.errorNode);
   }
 
   get word() {
@@ -34,8 +34,8 @@ export class WordField {
     this.input.value = word;
   }
 
-  trouble(text) {
-    this.troubled.textContent = text;
+  showError(text) {
+    this.errorNode.textContent = text;
     if (text) this.input.setAttribute("aria-invalid", "true");
     else this.input.removeAttribute("aria-invalid");
   }

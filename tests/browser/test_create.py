@@ -76,7 +76,7 @@ def as_over_plain_http(route: Route) -> None:
 @pytest.mark.parametrize("path", ["/var/lib/sigil/tls/cert.pem", "/a b/it's $HOME/`x`.pem", "/ü/*", '/\\n"/c'])
 def test_a_path_is_one_word_for_the_shell(waiting_server: InitServer, window: Window, path: str) -> None:
     window.open(ADDRESS).at(WELCOME)
-    word = window.page.evaluate("async (path) => (await import('/assets/page.js')).quoted(path)", path)
+    word = window.page.evaluate("async (path) => (await import('/assets/page.js')).shellQuote(path)", path)
     assert waiting_server.in_a_shell(f"printf %s {word}") == path
 
 
@@ -143,11 +143,11 @@ def test_paper_gets_the_words_the_name_and_the_date_and_nothing_else(window: Win
     assert str(window.page.evaluate("new Date().getFullYear()")) in printed
     assert "written them down" not in printed
     window.page.evaluate("dispatchEvent(new Event('afterprint'))")
-    assert window.text("paper") == ""
+    assert window.text("print-sheet") == ""
     window.page.emulate_media(media="screen")
     window.click("Hide")
     window.page.evaluate("dispatchEvent(new Event('beforeprint'))")
-    assert window.text("paper") == ""
+    assert window.text("print-sheet") == ""
 
 
 def test_copied_words_come_with_a_warning_about_the_clipboard(window: Window) -> None:
@@ -163,8 +163,8 @@ def test_the_positions_that_are_asked_for_are_drawn_from_all_24(window: Window) 
     window.open(ADDRESS).at(WELCOME)
     drawn = window.page.evaluate(
         """async () => {
-          const { drawPositions } = await import("/assets/mnemonic.js");
-          return Array.from({ length: 1000 }, () => drawPositions(3));
+          const { randomPositions } = await import("/assets/mnemonic.js");
+          return Array.from({ length: 1000 }, () => randomPositions(3));
         }"""
     )
     assert {position for draw in drawn for position in draw} == set(range(1, 25))

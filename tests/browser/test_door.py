@@ -38,10 +38,10 @@ def test_without_a_token_the_page_asks_for_it(window: Window) -> None:
 
 
 def test_a_wrong_token_is_told_and_the_right_one_helps(window: Window) -> None:
-    window.open("/init#token=not-the-token").sees(ASKED, "This is not the token of the server")
+    window.open("/init#token=not-the-token").sees(ASKED, "This is not the current token of the server")
     window.field("Setup token").fill("8fX…")
     window.click("Continue")
-    window.sees("This is not the token of the server")
+    window.sees("This is not the current token of the server")
     window.field("Setup token").fill(TOKEN)
     window.page.keyboard.press("Enter")
     window.at(WELCOME)

@@ -23,7 +23,7 @@ def test_the_page_of_the_server_says_who_it_is(
     working_server: LiveServer, new_window: Callable[..., Window], with_javascript: bool
 ) -> None:
     window = new_window(working_server, java_script_enabled=with_javascript).open("/")
-    window.sees("<Ünïcode> & Söhne", "Healthy" if with_javascript else "Ask the server", "How to compare them")
+    window.sees("<Ünïcode> & Söhne", "Healthy" if with_javascript else "Show its health", "How to compare them")
     assert window.pictogram() == working_server.identity.pictogram_speakable
     assert window.text("server-id") == working_server.identity.server_id
 

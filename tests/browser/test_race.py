@@ -69,10 +69,10 @@ def test_one_of_two_windows_wins_and_the_other_is_told(
     # The server's own answer to a session that it does not know, which is its answer to one that is over.
     winner.page.route("**/init/api-keys", _with_another_session)
     winner.click("Generate another key")
-    winner.sees("The time in which this window could make keys is over", "I have stored the key")
+    winner.sees("This window can make no more keys", "I have stored the key")
     winner.click("I have stored the key")
     winner.at(DONE).click("Back to the keys")
-    winner.at(KEYS).sees("The time in which this window could make keys is over")
+    winner.at(KEYS).sees("This window can make no more keys")
 
 
 def _with_another_session(route: Route) -> None:
@@ -94,7 +94,7 @@ def test_a_window_whose_answer_was_lost_learns_that_its_words_count(
     window.sees(IDENTITY, "The server did not answer").page.unroute("**/info")
     window.offences.clear()
     window.click("Set up this server")
-    window.at(GONE).sees("It has the identity of words that you gave it here", "Make a restart find the words")
+    window.at(GONE).sees("It has the identity of the words that you entered here", "Make a restart find the words")
     info = server.get("/info").json()
     assert (info["server_id"], info["server_pictogram_speakable"]) == (told, window.pictogram())
     lines = [window.text(part) for part in ("restart-file", "restart-shell", "gone-keygen")]
@@ -112,7 +112,7 @@ def test_words_that_were_posted_count_after_a_turn_to_restoring_too(
         window.at(step)
     restore(window, OTHER_WORDS)
     window.click("Check the words")
-    window.at(GONE).sees("It has the identity of words that you gave it here")
+    window.at(GONE).sees("It has the identity of the words that you entered here")
 
 
 def test_a_server_that_ends_in_the_middle_is_told_and_nothing_is_lost(

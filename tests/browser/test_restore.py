@@ -128,7 +128,7 @@ def test_a_word_that_is_not_in_the_list_is_told_at_once(fields: Window) -> None:
 def test_the_likely_wrong_word_of_a_checksum_is_named_and_focused(fields: Window) -> None:
     fields.paste("Word 1", " ".join(MISWRITTEN))
     fields.click("Check the words")
-    fields.sees("Look at word 13 first", "Look here")
+    fields.sees("Look at word 13 first", "Check this")
     assert fields.field("Word 13").evaluate("(node) => node === document.activeElement")
     fields.field("Word 13").fill("wave")
     fields.click("Check the words")
@@ -140,7 +140,7 @@ def test_words_that_changed_places_are_told_to_belong_to_nothing(fields: Window)
     words[0], words[23] = words[23], words[0]
     fields.paste("Word 1", " ".join(words))
     fields.click("Check the words")
-    fields.sees("one is wrong, or two changed places")
+    fields.sees("one is wrong, or two are swapped")
 
 
 def test_too_few_and_too_many_words_are_told(fields: Window) -> None:

@@ -19,7 +19,7 @@ def test_a_reload_warns_and_then_starts_over_and_says_so(window: Window, words: 
     confirm(window, words)
     window.page.reload()
     assert window.dialogs == ["beforeunload"]
-    window.open(ADDRESS).at(WELCOME).sees("The page was loaded anew, so it starts from the beginning")
+    window.open(ADDRESS).at(WELCOME).sees("The page was reloaded, so the setup starts from the beginning")
     assert not holds_words(window.traces() + window.document(), words)
     assert see_words(window) != words
 
@@ -29,7 +29,7 @@ def test_the_first_page_is_left_without_a_warning(window: Window) -> None:
     window.page.reload()
     window.open(ADDRESS).at(WELCOME)
     assert window.dialogs == []
-    assert not window.page.get_by_text("The page was loaded anew").is_visible()
+    assert not window.page.get_by_text("The page was reloaded").is_visible()
 
 
 def test_back_goes_one_step_back_and_never_shows_words_unasked(window: Window, words: list[str]) -> None:
