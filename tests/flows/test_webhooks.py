@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from sigil.device import Device
-from sigil.webhooks.loop import MOST_UNDER_WAY
+from sigil.webhooks.loop import MAX_IN_FLIGHT
 from tests.flows.people import Backend, Expiring, approval, rejection
 from tests.flows.test_metrics import scrape
 from tests.flows.test_pushes import lines
@@ -215,13 +215,13 @@ def test_an_endpoint_that_is_away_stops_nothing_and_gets_everything_afterwards(h
 def test_an_endpoint_that_hangs_holds_a_bounded_number_of_connections_and_nothing_else() -> None:
     with WebhookEndpoint() as endpoint, server_telling(endpoint, workers=1) as server, Backend(server) as backend:
         endpoint.hanging = True
-        asked = [approved(backend) for _ in range(MOST_UNDER_WAY + 50)]
-        wait_until(lambda: endpoint.most_open > MOST_UNDER_WAY // 2, "many attempts to be under way")
+        asked = [approved(backend) for _ in range(MAX_IN_FLIGHT + 50)]
+        wait_until(lambda: endpoint.most_open > MAX_IN_FLIGHT // 2, "many attempts to be in flight")
         assert backend.status(approved(backend))["status"] == "verified"
         endpoint.hanging = False
         for created in asked:
             event_of(endpoint, created)
-        assert endpoint.most_open <= MOST_UNDER_WAY
+        assert endpoint.most_open <= MAX_IN_FLIGHT
 
 
 def test_a_stop_lets_an_attempt_that_is_under_way_end() -> None:
