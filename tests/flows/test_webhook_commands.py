@@ -185,6 +185,6 @@ def test_a_developer_sees_what_arrives_and_whether_it_is_signed() -> None:
     assert '"status": "expired"' in told
     refused = [line for line in lines if line.startswith("REJECTED")]
     assert len(refused) == 2
-    assert "does not fit" in refused[0]
+    assert "does not match" in refused[0]
     assert "webhook-id" in refused[1]
     assert SECRET not in told
