@@ -23,9 +23,8 @@ from relay.credentials import (
     service_account,
 )
 from sigil.serving import settings
-from sigil.serving.settings import ConfigError, EnvReader, Network, Secret, https_url
+from sigil.serving.settings import MIN_SECRET_LENGTH, ConfigError, EnvReader, Network, Secret, https_url
 
-MIN_SECRET_LENGTH = 32
 SECRETS = ("DATABASE_URL", "TOKEN_ENCRYPTION_KEY", "METRICS_TOKEN")
 """Variables whose value is a secret itself."""
 _SERVER_ID = re.compile(r"[0-9a-f]{64}\Z")

@@ -11,7 +11,7 @@ import msgspec
 from relay.pushes.dispatch import Dispatch
 from relay.registry.key_rotation import reseal_tokens
 from relay.registry.model import RegistryBusy
-from relay.registry.port import Registry
+from relay.registry.port import DeliveryRegistry
 from relay.registry.sealing import Sealer
 from relay.sockets.connections import Sockets
 from sigil.protocol.relay_messages import Ping
@@ -32,7 +32,7 @@ class Loops:
     def __init__(
         self,
         *,
-        registry: Registry,
+        registry: DeliveryRegistry,
         sealer: Sealer,
         dispatch: Dispatch,
         sockets: Sockets,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hmac
 import os
 import tempfile
 from collections.abc import Mapping
@@ -13,14 +12,13 @@ from pathlib import Path
 from relay import __version__
 from relay.app.wiring import Snapshot, create_app, open_registry
 from relay.config import SECRETS, Config, load, load_renewed
+from relay.registration.nonces import derive_secret
 from relay.registry.model import RegistryBusy, RegistryUnusable
 from relay.registry.port import Registry
 from sigil.serving import logs
 from sigil.serving.process.master import serve
 from sigil.serving.settings import ConfigError
 from sigil.serving.startup_error import StartupError
-
-_NONCE_LABEL = b"sigil/relay-nonce/v1"
 
 
 def run() -> int:
@@ -60,7 +58,7 @@ def run() -> int:
 def nonce_secret(config: Config) -> bytes:
     """The same in all workers and, with TOKEN_ENCRYPTION_KEY, in all replicas and after a restart."""
     if config.encryption_keys:
-        return hmac.digest(config.encryption_keys[0].reveal().encode(), _NONCE_LABEL, "sha256")
+        return derive_secret(config.encryption_keys[0].reveal().encode())
     return os.urandom(32)
 
 

@@ -21,7 +21,7 @@ from relay.pushes.service import Pushes
 from relay.registration.devices import Devices
 from relay.registration.nonces import Nonces
 from relay.registration.origins import Origins
-from relay.registration.servers import Servers, Trust
+from relay.registration.servers import Servers, TrustPolicy
 from relay.registry.model import SILENT, Platform, Push, RegistryBusy
 from relay.registry.port import Registry
 from relay.registry.rules import Rate
@@ -211,7 +211,7 @@ def _route(
     registrars = AddressRateLimit(addresses, AddressLimiter.of_worker(REGISTRATIONS_PER_MINUTE, config.workers))
     nonces = Nonces(snapshot.nonce_secret, clock=clock, randomness=randomness)
     devices = Devices(registry=registry, sealer=parts.sealer, nonces=nonces, clock=clock)
-    trust = Trust(config.trusted_servers, on_first_use=config.trust_on_first_use)
+    trust = TrustPolicy(config.trusted_servers, on_first_use=config.trust_on_first_use)
     servers = Servers(registry=registry, trust=trust, clock=clock)
     pushes = Pushes(
         registry=registry,

@@ -10,7 +10,7 @@ from typing import Literal, Protocol
 
 from relay.pushes.bulkhead import Bulkhead
 from relay.registry.model import SEEN_EVERY_SECONDS, AttemptOutcome, Device, Platform, Push, RegistryBusy
-from relay.registry.port import Registry
+from relay.registry.port import DeliveryRegistry
 from relay.registry.sealing import Sealer, Unsealable
 from relay.transports import Load, Outcome, OutgoingPush, Transport
 from sigil.serving import logs
@@ -65,7 +65,7 @@ class Dispatch:
     def __init__(
         self,
         *,
-        registry: Registry,
+        registry: DeliveryRegistry,
         sealer: Sealer,
         transports: Mapping[Platform, Transport],
         clock: Callable[[], float],

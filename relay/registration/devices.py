@@ -26,22 +26,24 @@ class Devices:
         self._clock = clock
 
     def challenge(self) -> messages.RegistrationChallenge:
-        nonce = self._nonces.make()
+        nonce = self._nonces.issue()
         return messages.RegistrationChallenge(nonce.hex(), encode_base64(nonce))
 
-    async def register(self, origin: str, given: messages.RegisterDevice) -> messages.DeviceRegistered:
-        """Form, then the nonce, then the signature; what is stored is stored after both. The last write wins."""
-        key = PublicKey.parse(decode_base64(given.device_public_key, "$.device_public_key"))
-        if (given.push_platform == "websocket") != (given.push_token == ""):
-            raise InvalidRequest("A push token is given, except for websocket, where it is empty.", path="$.push_token")
-        nonce, signature = self._nonce(given.challenge_id), decode_base64(given.signature, "$.signature")
+    async def register(self, origin: str, request: messages.RegisterDevice) -> messages.DeviceRegistered:
+        """Checks form, then nonce, then signature; stores the device only after all three. The last write wins."""
+        key = PublicKey.parse(decode_base64(request.device_public_key, "$.device_public_key"))
+        if (request.push_platform == "websocket") != (request.push_token == ""):
+            raise InvalidRequest(
+                "push_token must be given, except for websocket, where it must be empty.", path="$.push_token"
+            )
+        nonce, signature = self._decode_nonce(request.challenge_id), decode_base64(request.signature, "$.signature")
         until = self._nonces.check(nonce)
-        message = signed_bytes.relay_register(origin, given.push_platform, nonce, given.push_token)
-        await self._accept(key, message, signature, nonce, until)
+        message = signed_bytes.relay_register(origin, request.push_platform, nonce, request.push_token)
+        await self._verify(key, message, signature, nonce, until)
         now = int(self._clock())
         fingerprint = bytes.fromhex(key.fingerprint)
-        token = self._sealed(given.push_token, fingerprint, given.push_platform)
-        await self._registry.register(Device(fingerprint, key.wire, given.push_platform, token, now, seen_at=now))
+        token = self._seal_token(request.push_token, fingerprint, request.push_platform)
+        await self._registry.register(Device(fingerprint, key.wire, request.push_platform, token, now, seen_at=now))
         return messages.DeviceRegistered(
             fingerprint=key.fingerprint,
             pictogram=pictogram(key.fingerprint),
@@ -49,21 +51,21 @@ class Devices:
             registered_at=format_time(now),
         )
 
-    async def unregister(self, origin: str, given: messages.UnregisterDevice) -> messages.DeviceUnregistered:
-        key = PublicKey.parse(decode_base64(given.device_public_key, "$.device_public_key"))
-        nonce, signature = self._nonce(given.challenge_id), decode_base64(given.signature, "$.signature")
+    async def unregister(self, origin: str, request: messages.UnregisterDevice) -> messages.DeviceUnregistered:
+        key = PublicKey.parse(decode_base64(request.device_public_key, "$.device_public_key"))
+        nonce, signature = self._decode_nonce(request.challenge_id), decode_base64(request.signature, "$.signature")
         until = self._nonces.check(nonce)
-        await self._accept(key, signed_bytes.relay_unregister(origin, nonce), signature, nonce, until)
+        await self._verify(key, signed_bytes.relay_unregister(origin, nonce), signature, nonce, until)
         removed = await self._registry.unregister(bytes.fromhex(key.fingerprint))
         return messages.DeviceUnregistered(key.fingerprint, removed)
 
-    def _nonce(self, challenge_id: str) -> bytes:
+    def _decode_nonce(self, challenge_id: str) -> bytes:
         return decode_hex(challenge_id, "$.challenge_id", length=32)
 
-    async def _accept(self, key: PublicKey, message: bytes, signature: bytes, nonce: bytes, until: int) -> None:
-        # A stranger must not be able to use a nonce up: it is spent after the signature verified.
+    async def _verify(self, key: PublicKey, message: bytes, signature: bytes, nonce: bytes, until: int) -> None:
+        # The nonce is used only after the signature verified, so that no unauthenticated client can consume it.
         if not key.verify(message, signature) or not await self._registry.use_nonce(b"r" + nonce, until):
             raise InvalidSignature
 
-    def _sealed(self, token: str, fingerprint: bytes, platform: Platform) -> bytes:
+    def _seal_token(self, token: str, fingerprint: bytes, platform: Platform) -> bytes:
         return self._sealer.seal("token", fingerprint, platform, token.encode())

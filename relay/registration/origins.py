@@ -1,22 +1,22 @@
-"""The relay's own origin, which devices sign so that their signatures are good at no other relay."""
+"""The relay's own origin. Devices sign it, so that no other relay accepts their signatures."""
 
 from __future__ import annotations
 
 from typing import Any
 
-_DEFAULT = {"http": ":80", "https": ":443"}
+_DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 
 
 class Origins:
-    """`public_url` where it is set; else (development) what the request itself says."""
+    """`public_url` if it is set; otherwise (development) the origin in the request itself."""
 
     def __init__(self, public_url: str | None) -> None:
         self._public_url = public_url
 
     def of(self, scope: dict[str, Any]) -> str:
-        """`scheme://host[:port]` of an ASGI scope; a WebSocket's is that of http or https, too."""
+        """`scheme://host[:port]` of an ASGI scope; the scheme of a WebSocket is http or https, too."""
         if self._public_url is not None:
             return self._public_url
         scheme = {"ws": "http", "wss": "https"}.get(scope["scheme"], scope["scheme"])
         host = next((value for name, value in scope["headers"] if name == b"host"), b"")
-        return f"{scheme}://{host.decode('latin-1').lower().removesuffix(_DEFAULT.get(scheme, ''))}"
+        return f"{scheme}://{host.decode('latin-1').lower().removesuffix(_DEFAULT_PORTS.get(scheme, ''))}"

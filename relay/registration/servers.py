@@ -1,4 +1,4 @@
-"""The service of servers: whose signed requests are taken (docs/protocol.md, section 6)."""
+"""The service of servers: registration, and authentication of their signed requests (docs/protocol.md, section 6)."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from sigil.protocol.errors import FingerprintMismatch, InvalidPublicKey, Invalid
 from sigil.protocol.keys import PublicKey
 
 SKEW_SECONDS = 60
-# A server that lost its trust is refused by every worker after so long.
-_REMEMBERED_SECONDS = 10.0
-_MAX_REMEMBERED = 1024
+# Every worker rejects a server that is no longer trusted after this time.
+_CACHE_SECONDS = 10.0
+_MAX_CACHED = 1024
 _NONCE = re.compile(r"[0-9a-f]{32}\Z")
 _TIMESTAMP = re.compile(r"[0-9]{1,11}\Z")
 
 
 @dataclass(frozen=True)
 class SignedRequest:
-    """A request as it was signed; the four headers are what came, or empty."""
+    """A request as it was signed; each of the four headers as received, or empty."""
 
     method: str
     target: str
@@ -36,99 +36,100 @@ class SignedRequest:
 
 
 @dataclass(frozen=True)
-class Trust:
-    """Who may register: ids from the settings, an operator's in the registry, and the first to come if wanted."""
+class TrustPolicy:
+    """The servers that may register: ids from the settings, ids that an operator added to the registry, and optionally
+    the first server to connect."""
 
     listed: frozenset[bytes] = frozenset()
     on_first_use: bool = False
 
 
 class Servers:
-    """Collaborators: the registry, whom to trust, and a clock (Unix seconds)."""
+    """Collaborators: the registry, the trust policy, and a clock (Unix seconds)."""
 
-    def __init__(self, *, registry: ServerRegistry, trust: Trust, clock: Callable[[], float]) -> None:
+    def __init__(self, *, registry: ServerRegistry, trust: TrustPolicy, clock: Callable[[], float]) -> None:
         self._registry = registry
         self._trust = trust
         self._clock = clock
-        self._known: dict[bytes, tuple[PublicKey, float]] = {}
+        self._keys: dict[bytes, tuple[PublicKey, float]] = {}
 
     async def authenticate(self, request: SignedRequest) -> bytes:
-        """The server_id of a known server. Unauthorized, the same for every reason; the nonce is spent last."""
+        """The server_id of a known server. Unauthorized, the same for every reason; the nonce is used last."""
         try:
             server_id = decode_hex(request.server_id, "X-Sigil-Server-Id", length=32)
         except InvalidRequest:
-            raise _refusal() from None
-        key = await self._key(server_id)
+            raise _unauthorized() from None
+        key = await self._public_key(server_id)
         if key is None:
-            raise _refusal()
-        await self._accept(key, server_id, request)
+            raise _unauthorized()
+        await self._verify(key, server_id, request)
         return server_id
 
-    async def register(self, given: messages.RegisterServer, request: SignedRequest) -> messages.ServerRegistered:
-        """A server that is trusted shows its key; the request is signed with it."""
-        key = PublicKey.parse(decode_base64(given.server_public_key, "$.server_public_key"))
+    async def register(self, body: messages.RegisterServer, request: SignedRequest) -> messages.ServerRegistered:
+        """A trusted server presents its key; the request is signed with it."""
+        key = PublicKey.parse(decode_base64(body.server_public_key, "$.server_public_key"))
         if key.suite != "ES256":
-            raise InvalidPublicKey("server_public_key is the server's ES256 key.")
-        if key.fingerprint != given.server_id or given.server_id != request.server_id:
-            raise FingerprintMismatch("server_id is the fingerprint of server_public_key, in the header too.")
+            raise InvalidPublicKey("server_public_key must be the server's ES256 key.")
+        if key.fingerprint != body.server_id or body.server_id != request.server_id:
+            raise FingerprintMismatch("server_id must be the fingerprint of server_public_key, in the header too.")
         server_id = bytes.fromhex(key.fingerprint)
         known = await self._trusted(server_id)
-        may = known is not None or server_id in self._trust.listed
+        trusted = known is not None or server_id in self._trust.listed
         listed = server_id in self._trust.listed and (known is None or known.listed)
-        server = Server(server_id, key.wire, given.server_name, int(self._clock()), listed)
-        if not may and not self._trust.on_first_use:
-            raise _refusal()
-        await self._accept(key, server_id, request)
-        if may:
+        server = Server(server_id, key.wire, body.server_name, int(self._clock()), listed)
+        if not trusted and not self._trust.on_first_use:
+            raise _unauthorized()
+        await self._verify(key, server_id, request)
+        if trusted:
             await self._registry.trust(server)
         elif not await self._registry.trust_first(server):
-            raise _refusal()
-        self._known.pop(server_id, None)
-        return messages.ServerRegistered(given.server_id)
+            raise _unauthorized()
+        self._keys.pop(server_id, None)
+        return messages.ServerRegistered(body.server_id)
 
     async def _trusted(self, server_id: bytes) -> Server | None:
-        """The row of a server, unless it stood in the settings alone and does not any more."""
+        """The row of a server, unless it was trusted by the settings alone and they no longer list it."""
         row = await self._registry.server(server_id)
         return None if row is not None and row.listed and server_id not in self._trust.listed else row
 
-    async def _key(self, server_id: bytes) -> PublicKey | None:
-        known = self._known.get(server_id)
-        if known is not None and known[1] > self._clock():
-            return known[0]
+    async def _public_key(self, server_id: bytes) -> PublicKey | None:
+        cached = self._keys.get(server_id)
+        if cached is not None and cached[1] > self._clock():
+            return cached[0]
         row = await self._trusted(server_id)
         if row is None or not row.public_key:
-            self._known.pop(server_id, None)
+            self._keys.pop(server_id, None)
             return None
         key = PublicKey.parse(row.public_key)
-        # Only known servers get in, so strangers cannot fill it; the bound is for many servers.
-        if len(self._known) >= _MAX_REMEMBERED:
-            self._known.clear()
-        self._known[server_id] = key, self._clock() + _REMEMBERED_SECONDS
+        # Unauthenticated clients cannot fill the cache: it holds known servers only. The limit is for many servers.
+        if len(self._keys) >= _MAX_CACHED:
+            self._keys.clear()
+        self._keys[server_id] = key, self._clock() + _CACHE_SECONDS
         return key
 
-    async def _accept(self, key: PublicKey, server_id: bytes, request: SignedRequest) -> None:
+    async def _verify(self, key: PublicKey, server_id: bytes, request: SignedRequest) -> None:
         if not _TIMESTAMP.match(request.timestamp) or not _NONCE.match(request.nonce):
-            raise _refusal()
-        at = int(request.timestamp)
-        if abs(self._clock() - at) > SKEW_SECONDS:
-            raise _refusal()
+            raise _unauthorized()
+        timestamp = int(request.timestamp)
+        if abs(self._clock() - timestamp) > SKEW_SECONDS:
+            raise _unauthorized()
         message = signed_bytes.relay_request(
             request.method, request.target, request.timestamp, request.nonce, request.body
         )
         if not key.verify(message, _signature(request.signature)):
-            raise _refusal()
-        # By server: one server's nonces are none of another's.
-        spent = b"s" + server_id[:16] + bytes.fromhex(request.nonce)
-        if not await self._registry.use_nonce(spent, at + SKEW_SECONDS + 1):
-            raise _refusal()
+            raise _unauthorized()
+        # The id is part of it: servers cannot use up each other's nonces.
+        used_nonce = b"s" + server_id[:16] + bytes.fromhex(request.nonce)
+        if not await self._registry.use_nonce(used_nonce, timestamp + SKEW_SECONDS + 1):
+            raise _unauthorized()
 
 
 def _signature(text: str) -> bytes:
     try:
         return decode_base64(text, "X-Sigil-Request-Signature")
     except InvalidRequest:
-        raise _refusal() from None
+        raise _unauthorized() from None
 
 
-def _refusal() -> Unauthorized:
+def _unauthorized() -> Unauthorized:
     return Unauthorized("Sign the request with the key of a server that this relay knows.")

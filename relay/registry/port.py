@@ -104,7 +104,16 @@ class PushQueue(Protocol):
         """The number of queued pushes, for a gauge: possibly an estimate, but never a scan (see COUNTED_AT_MOST)."""
 
 
-class Registry(DeviceRegistry, ServerRegistry, PushQueue, Protocol):
+class DeliveryRegistry(DeviceRegistry, PushQueue, Protocol):
+    """Devices and their pushes, in one database: for delivery."""
+
+
+class Notifier(Protocol):
+    async def notify(self, channel: str, data: bytes) -> None:
+        """Send at most MAX_NOTIFIED bytes to all listeners."""
+
+
+class Registry(DeliveryRegistry, ServerRegistry, Notifier, Protocol):
     """All ports of one database, and its lifecycle: for the composition root and for commands."""
 
     async def open(self, on_notification: NotificationHandler) -> None:
@@ -117,6 +126,3 @@ class Registry(DeviceRegistry, ServerRegistry, PushQueue, Protocol):
 
     async def check(self) -> None:
         """RegistryBusy unless the database answers."""
-
-    async def notify(self, channel: str, data: bytes) -> None:
-        """Send at most MAX_NOTIFIED bytes to all listeners."""

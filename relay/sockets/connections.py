@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from typing import Protocol
 
 from relay.registry.model import Push, RegistryBusy
-from relay.registry.port import Registry
+from relay.registry.port import DeliveryRegistry, Notifier
 from relay.sockets.in_flight import InFlight
 from sigil.protocol.relay_messages import Close
 from sigil.serving import logs
@@ -61,13 +61,17 @@ class Connection:
         self.sender: asyncio.Task[None] | None = None
 
 
+class SocketRegistry(DeliveryRegistry, Notifier, Protocol):
+    """Held pushes, and the notifications between workers."""
+
+
 class Sockets:
     """Collaborators: the registry, `frame` that makes a push a text frame, and who is told of their number."""
 
     def __init__(
         self,
         *,
-        registry: Registry,
+        registry: SocketRegistry,
         frame: Callable[[Push], str | None],
         clock: Callable[[], float],
         randomness: Callable[[int], bytes],

@@ -67,8 +67,15 @@ def test_the_four_secrets_are_different_ones(secrets: DerivedSecrets) -> None:
 
 
 def test_a_label_gives_its_own_secret() -> None:
-    labels = [b"sigil/ed25519/v1", b"sigil/api-key/v1", b"sigil/relay-nonce/v1", b"sigil/ed25519/v2", b""]
-    assert len({identities._hkdf(b"seed", label) for label in labels}) == 5
+    labels = [
+        b"sigil/ed25519/v1",
+        b"sigil/api-key/v1",
+        b"sigil/relay-nonce/v1",
+        b"sigil/relay-nonce-secret/v1",
+        b"sigil/ed25519/v2",
+        b"",
+    ]
+    assert len({identities._hkdf(b"seed", label) for label in labels}) == len(labels)
 
 
 def test_hkdf_is_that_of_rfc_5869_with_an_empty_salt() -> None:
