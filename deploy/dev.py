@@ -1,6 +1,6 @@
-"""`make dev`: everything that exists so far, operational, on loopback, with its secrets in .dev/.
+"""`make dev`: server, relay and push stand-ins on loopback, ready for use, with their secrets in .dev/.
 
-The second start finds what the first one made: the same identity, API key and certificate.
+Later starts use the identity, the API key and the certificate of the first start.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _OWN_PROVIDERS = {"APNS_KEY_PATH", "FCM_SERVICE_ACCOUNT"}
 
 
 def _write_once(path: Path, text: str) -> str:
-    """The file's content, which is `text` when there was none; mode 0600 from its first moment."""
+    """The content of the file, which is created with `text` and mode 0600 if it does not exist."""
     if path.exists():
         return path.read_text(encoding="utf-8").strip()
     handle, name = tempfile.mkstemp(dir=path.parent)
@@ -40,13 +40,13 @@ def _write_once(path: Path, text: str) -> str:
 
 
 def _settings(port: int, relay_port: int) -> dict[str, str]:
-    """Of the server."""
+    """The settings of the server."""
     return {
         "SIGIL_MNEMONIC_PATH": str(HOME / "mnemonic"),
         "SIGIL_HOST": "127.0.0.1",
         "SIGIL_PORT": str(port),
         "SIGIL_STATE_DIR": str(HOME / "state"),
-        # A directory of the checkout is rarely tmpfs; what is in it is worth nothing.
+        # A directory of the checkout is rarely tmpfs; its content is worthless.
         "SIGIL_STATE_DIR_INSECURE": "true",
         "SIGIL_STORE_SIZE": "256MiB",
         "SIGIL_SERVER_NAME": "Sigil development",
@@ -58,7 +58,7 @@ def _settings(port: int, relay_port: int) -> dict[str, str]:
 
 
 def _relay_settings(port: int, server_id: str, providers: dict[str, str]) -> dict[str, str]:
-    """`providers` are credentials at APNs and FCM."""
+    """The settings of the relay; `providers` are its credentials for APNs and FCM."""
     return {
         **providers,
         "RELAY_HOST": "127.0.0.1",
@@ -69,8 +69,8 @@ def _relay_settings(port: int, server_id: str, providers: dict[str, str]) -> dic
     }
 
 
-def _stand_ins() -> tuple[subprocess.Popen[bytes], dict[str, Any]]:
-    """APNs and FCM of this machine, and what they say of themselves once they listen."""
+def _start_stand_ins() -> tuple[subprocess.Popen[bytes], dict[str, Any]]:
+    """Start the stand-ins of APNs and FCM, and return what they print once they listen."""
     HOME.mkdir(mode=0o700, exist_ok=True)
     command = [sys.executable, "-m", "deploy.providers", "--directory", str(HOME / "providers")]
     started = subprocess.Popen(command, stdout=subprocess.PIPE)
@@ -79,13 +79,13 @@ def _stand_ins() -> tuple[subprocess.Popen[bytes], dict[str, Any]]:
     return started, json.loads(line)
 
 
-def _providers(made: dict[str, str]) -> dict[str, str]:
-    """Those of the stand-ins, unless the shell has some of its own: the two do not mix."""
+def _providers(of_stand_ins: dict[str, str]) -> dict[str, str]:
+    """The credentials of the stand-ins. None if the shell has its own: the two cannot be mixed."""
     if _OWN_PROVIDERS & os.environ.keys():
         return {}
-    # Settings of the shell win, and what it trusts are not the stand-ins.
+    # Variables of the shell take precedence, and its SSL_CERT_FILE does not trust the stand-ins.
     os.environ.pop("SSL_CERT_FILE", None)
-    return made
+    return of_stand_ins
 
 
 def _prepare(port: int, control_url: str) -> ServerIdentity:
@@ -99,7 +99,7 @@ def _prepare(port: int, control_url: str) -> ServerIdentity:
         f'export SIGIL_SERVICE_URL="{url}"\nexport SIGIL_SERVER_ID="{identity.server_id}"\n'
         f'export SIGIL_DEVICE_HOME="{HOME / "device"}"\nexport PUSH_STAND_INS="{control_url}"\n',
     )
-    # curl reads the key from here: on its command line every user of the machine could read it.
+    # curl reads the key from this file: every user of the machine could read it on curl's command line.
     _replace(
         HOME / "curl",
         f'cacert = "{certificate}"\nheader = "Authorization: Bearer {api_key}"\n'
@@ -113,13 +113,15 @@ def _replace(path: Path, text: str) -> None:
     _write_once(path, text.rstrip("\n"))
 
 
-def _taken(ports: dict[str, int]) -> list[str]:
-    """A line for each port that something listens on: what answers there would be taken for what starts here."""
+def _ports_in_use(ports: dict[str, int]) -> list[str]:
+    """A line for each port in use: its listener would be mistaken for a service started here."""
     lines = []
     for name, port in ports.items():
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
-                lines.append(f"port {port} is taken; stop what listens there, or set {name} to another port")
+                lines.append(
+                    f"port {port} is in use; stop that program, or set {name} to another port"
+                )
     return lines
 
 
@@ -137,7 +139,7 @@ def _ended(services: list[subprocess.Popen[bytes]]) -> list[int]:
 
 
 def _wait(services: list[subprocess.Popen[bytes]]) -> int:
-    """Until one of them ends; the others are ended with it."""
+    """Wait until one service ends, then stop the others."""
     while not (codes := _ended(services)):
         time.sleep(0.2)
     for service in services:
@@ -146,25 +148,25 @@ def _wait(services: list[subprocess.Popen[bytes]]) -> int:
 
 
 def start(package: str, settings: dict[str, str]) -> subprocess.Popen[bytes]:
-    """Settings of the shell win: `SIGIL_PORT=9443 make dev`."""
+    """Variables of the shell take precedence over `settings`: `SIGIL_PORT=9443 make dev`."""
     return subprocess.Popen([sys.executable, "-m", package, "serve"], env={**settings, **os.environ})
 
 
 def main() -> int:
     """Run until Ctrl-C; the exit code of the service that ended first."""
     port, relay_port = int(os.environ.get("SIGIL_PORT", "8443")), int(os.environ.get("RELAY_PORT", "8080"))
-    for line in (taken := _taken({"SIGIL_PORT": port, "RELAY_PORT": relay_port})):
+    for line in (faults := _ports_in_use({"SIGIL_PORT": port, "RELAY_PORT": relay_port})):
         click.echo(f"make dev: {line}", err=True)
-    if taken:
+    if faults:
         return 1
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    stand_ins, made = _stand_ins()
-    identity = _prepare(port, made["control_url"])
+    stand_ins, printed = _start_stand_ins()
+    identity = _prepare(port, printed["control_url"])
     os.environ.pop("SIGIL_MNEMONIC", None)
     settings = _settings(port, relay_port)
-    # For the health check, which asks as the settings say.
+    # The health check reads its port from the environment.
     os.environ.setdefault("SIGIL_PORT", str(port))
-    relay = start("relay", _relay_settings(relay_port, identity.server_id, _providers(made["env"])))
+    relay = start("relay", _relay_settings(relay_port, identity.server_id, _providers(printed["env"])))
     services = [stand_ins, relay, start("sigil", settings)]
     try:
         if wait_until_healthy(services):
@@ -175,13 +177,13 @@ def main() -> int:
                 "Next, in another terminal in this directory:\n\n"
                 "  . .dev/env && sigil device init --server $SIGIL_SERVICE_URL --pin $SIGIL_SERVER_ID"
                 " --ca .dev/tls/cert.pem\n\n"
-                "README.md goes on from there. Pushes to APNs and FCM end at stand-ins, which show them:"
-                " curl -s $PUSH_STAND_INS/seen\nCtrl-C stops all.\n",
+                "README.md has the next steps. Pushes to APNs and FCM go to stand-ins, which list them:"
+                " curl -s $PUSH_STAND_INS/seen\nCtrl-C stops everything.\n",
                 err=True,
             )
         return _wait(services)
     except KeyboardInterrupt:
-        # Ctrl-C reached them too, and they drain; a signal to this process alone did not.
+        # Ctrl-C reaches the services too, and they drain; a signal to only this process does not reach them.
         for service in services:
             service.terminate()
         return max(service.wait() for service in services)

@@ -1,4 +1,4 @@
-"""`make openapi`: the description of the HTTP interface, for docs/ and for client generators."""
+"""`make openapi`: writes docs/openapi.json, the description of the HTTP interface for client generators."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""`make wizard`: a server without an identity, on loopback, as someone meets it who starts Sigil for the first time.
+"""`make wizard`: a server in init mode on loopback, as on the first start of Sigil.
 
-Each run begins anew: what the one before was set up as is gone. The certificate in .dev/wizard/ stays.
+Each run starts without an identity: the identity of the previous run is deleted. The certificate in .dev/wizard/ stays.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def _settings(port: int) -> dict[str, str]:
         "SIGIL_HOST": "127.0.0.1",
         "SIGIL_PORT": str(port),
         "SIGIL_STATE_DIR": str(FOLDER / "state"),
-        # A directory of the checkout is rarely tmpfs: make no identity here that is to be kept.
+        # A directory of the checkout is rarely tmpfs: an identity for real use must not be made here.
         "SIGIL_STATE_DIR_INSECURE": "true",
         "SIGIL_STORE_SIZE": "64MiB",
         "TLS_CERT_PATH": str(FOLDER / "tls" / "cert.pem"),
@@ -32,7 +32,7 @@ def _settings(port: int) -> dict[str, str]:
     }
 
 
-def _forget() -> None:
+def _remove_state() -> None:
     shutil.rmtree(FOLDER / "state", ignore_errors=True)
 
 
@@ -41,27 +41,27 @@ def main() -> int:
     FOLDER.mkdir(mode=0o700, parents=True, exist_ok=True)
     port = int(os.environ.get("SIGIL_PORT", "8443"))
     settings = _settings(port)
-    # For the health check, which asks as the settings say.
+    # The health check reads its settings from the environment.
     os.environ.setdefault("SIGIL_PORT", str(port))
     os.environ.setdefault("TLS_CERT_PATH", settings["TLS_CERT_PATH"])
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    _forget()
+    _remove_state()
     server = start("sigil", settings)
     try:
         if wait_until_healthy([server]):
             click.echo(
                 f"\nOpen https://localhost:{port}/init\n"
-                "Your browser does not know the certificate yet: that is expected here, go on.\n"
-                "What you make is for a look around: Ctrl-C ends it and forgets it.\n",
+                "Your browser does not trust the certificate yet: that is expected here, go on.\n"
+                "The identity is only for trying the wizard out: Ctrl-C stops the server and deletes it.\n",
                 err=True,
             )
         return server.wait()
     except KeyboardInterrupt:
-        # Ctrl-C reached it too; a signal to this process alone did not.
+        # Ctrl-C reaches the server too; a signal to only this process does not.
         server.terminate()
         return max(0, server.wait())
     finally:
-        _forget()
+        _remove_state()
 
 
 if __name__ == "__main__":
