@@ -15,7 +15,7 @@ from relay.registry.port import DeliveryRegistry
 from relay.registry.sealing import Sealer
 from relay.sockets.connections import Sockets
 from sigil.protocol.relay_messages import Ping
-from sigil.serving.background import BackgroundLoops, Turn
+from sigil.serving.background import BackgroundLoops, Job
 
 RETRY_SECONDS = 1.0
 SWEEP_SECONDS = 5.0
@@ -45,7 +45,7 @@ class Loops:
         self._sockets = sockets
         self._clock = clock
         self._on_silent = on_silent
-        turns: dict[str, Turn] = {
+        turns: dict[str, Job] = {
             "deliver": sockets.deliver,
             "heartbeat": self._heartbeat,
             "retry": self._retry,

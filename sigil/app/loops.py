@@ -7,7 +7,7 @@ import asyncio
 from sigil.approvals.fan_out_worker import FanOutWorker
 from sigil.core.session_store import SessionStore
 from sigil.pushes.loop import PushLoop
-from sigil.serving.background import BackgroundLoops, Turn
+from sigil.serving.background import BackgroundLoops, Job
 from sigil.sessions.expiry import ExpirySweeper
 from sigil.sessions.long_polls import LongPolls
 from sigil.webhooks.loop import WebhookLoop
@@ -34,7 +34,7 @@ class Loops:
         self._delivery_loops = [loop for loop in (push_loop, webhook_loop) if loop is not None]
         self._sweeper = sweeper
         self._long_polls = long_polls
-        turns: dict[str, Turn] = {
+        turns: dict[str, Job] = {
             "wake": self._wake,
             "expire": self._expire,
             "fan out": fan_outs.turn,

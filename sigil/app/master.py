@@ -1,4 +1,4 @@
-"""The master process of `sigil serve`: everything is checked here, in one line each, before a worker starts."""
+"""The master process of `sigil serve`: it checks everything before a worker starts, and reports a fault in one line."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from sigil.protocol.identity import DerivedSecrets, InvalidMnemonic, ServerIdent
 from sigil.serving import logs
 from sigil.serving.process.master import TlsPaths, serve
 from sigil.serving.process.memory_protection import active_swap_devices
-from sigil.serving.process.self_signed import ensure_pair, is_there
+from sigil.serving.process.self_signed import ensure_pair, is_present
 from sigil.serving.process.tls_pair import TlsPair
 from sigil.serving.settings import ConfigError, Secret
 from sigil.serving.startup_error import StartupError
 
 
 def run() -> int:
-    """Serve until a signal ends it; the exit code. Raises ConfigError and StartupError before anything runs."""
+    """Serve until a signal ends the server; the exit code. Raises ConfigError and StartupError before anything runs."""
     environ = dict(os.environ)
-    # Workers inherit the environment, where whoever may look into a process can read it.
+    # Workers inherit the environment, and other processes with the right privileges can read it.
     for name in SECRETS:
         os.environ.pop(name, None)
     config = load(environ)
     init_mode.require_tls(config)
     log_level = logs.stricter(config.log_level, config.telemetry)
     logs.configure("sigil", log_level)
-    # The words end here, one way or the other.
+    # The mnemonic is used here and dropped in both modes.
     start = _operational(config) if config.mnemonic else None
     config = replace(config, mnemonic=None)
-    _tell(config)
+    _log_warnings(config)
     _ensure_tls(config)
     with enter_state(config) as state:
         start = start or init_mode.start(config)
@@ -68,11 +68,11 @@ def run() -> int:
 
 
 def check(environ: Mapping[str, str] = os.environ) -> tuple[Config, ServerIdentity | None]:
-    """All that can be known before a start, without starting or changing anything; ConfigError or StartupError."""
+    """Check everything that can be checked without starting or changing anything; ConfigError or StartupError."""
     config = load(environ)
     identity = take_snapshot(config)[1] if config.mnemonic else None
-    given = not config.http_only and (is_there(config.tls_cert) or is_there(config.tls_key))
-    if given or not (config.http_only or config.tls_auto_generate):
+    pair_given = not config.http_only and (is_present(config.tls_cert) or is_present(config.tls_key))
+    if pair_given or not (config.http_only or config.tls_auto_generate):
         ensure_pair(config.tls_cert, config.tls_key, generate=False)
         TlsPair(config.tls_cert, config.tls_key).close()
     if config.mode == "init":
@@ -87,7 +87,7 @@ def _operational(config: Config) -> Start:
 
 
 def take_snapshot(config: Config) -> tuple[Snapshot, ServerIdentity]:
-    """From the words to what workers get; the words go no further than here."""
+    """The snapshot for the workers, derived from the mnemonic, which the snapshot does not contain."""
     secrets = derive(config.mnemonic or Secret(""))
     return Snapshot(replace(config, mnemonic=None), secrets), ServerIdentity.from_secrets(secrets)
 
@@ -101,13 +101,15 @@ def derive(mnemonic: Secret) -> DerivedSecrets:
     return secrets
 
 
-def _tell(config: Config) -> None:
+def _log_warnings(config: Config) -> None:
     if swapped := active_swap_devices():
-        logs.warn("swap_is_on", swaps=swapped, message="memory with derived keys can reach a disk: turn swap off")
+        logs.warn("swap_is_on", swaps=swapped, message="swap can write derived keys to a disk: turn swap off")
     for line in config.warnings:
         logs.warn("setting", message=line)
     if not config.relay_url:
-        logs.info("push_disabled", message="RELAY_URL is empty; devices fetch what is pending")
+        logs.info(
+            "push_disabled", message="RELAY_URL is empty: no pushes are sent, and devices fetch pending challenges"
+        )
 
 
 def _tls_paths(config: Config) -> tuple[Path, Path] | None:
@@ -116,13 +118,18 @@ def _tls_paths(config: Config) -> tuple[Path, Path] | None:
 
 def _ensure_tls(config: Config) -> None:
     if config.http_only:
-        logs.warn("plain_http", message="SIGIL_HTTP_PORT serves without TLS: only for a proxy on this host or network")
+        logs.warn(
+            "plain_http",
+            message="SIGIL_HTTP_PORT serves without TLS: use it only behind a proxy on this host or network",
+        )
     elif ensure_pair(config.tls_cert, config.tls_key, generate=config.tls_auto_generate):
-        logs.warn("self_signed_certificate", path=config.tls_cert, message="clients have to be told to trust it")
+        logs.warn(
+            "self_signed_certificate", path=config.tls_cert, message="configure clients to trust this certificate"
+        )
 
 
 def _reload(environ: Mapping[str, str], start: Start) -> tuple[object, TlsPaths]:
-    """What SIGHUP changes: certificate, API keys and revocations, from their files. The rest stays as it started."""
+    """SIGHUP reloads the certificate, API keys and revocations from their files. All other settings stay."""
     try:
         renewed = load_renewed(environ)
     except ConfigError as error:

@@ -1,1 +1,1 @@
-"""Falcon and Granian glue that both services use."""
+"""Serving for both services: settings, logs, HTTP on Falcon, processes on Granian."""

@@ -3,10 +3,10 @@
     logs.configure("sigil", "info")
     logs.info("challenge_created", challenge_id=id, device=logs.short(fingerprint))
 
-Exceptions are logged by type and place (file:line function), never by message or locals: a message can quote the
-input, and the input can be a key or a mnemonic. Records of other libraries come out in the same shape; of those only
-the first line is kept, and only the template when an exception is attached (asyncio puts the repr of the failed task,
-with the exception's arguments, into the rest).
+Exceptions are logged by type and location (file:line function), never with message or locals: a message can quote the
+input, and the input can be a key or a mnemonic. Records of other libraries get the same format; only their first line
+is kept, and only the template when an exception is attached (asyncio puts the repr of the failed task, with the
+arguments of the exception, into the rest).
 """
 
 import logging
@@ -24,19 +24,19 @@ from sigil.serving.redaction import clean, redact_line
 Level = Literal["debug", "info", "warn", "error"]
 LEVELS: dict[str, int] = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING, "error": logging.ERROR}
 
-# A pipe keeps writes of up to PIPE_BUF bytes whole; longer ones of several workers would mix within a line.
+# A write to a pipe is atomic up to PIPE_BUF bytes; longer lines of several workers would be interleaved.
 _LINE_MAX = 4096
 _TEXT_MAX = 256
 _FRAMES_MAX = 8
 _EVENTS = {"_granian": "http_server", "asyncio": "asyncio", "py.warnings": "warning", "granian.access": "access"}
-# Their debug and info records hold URLs and headers, so tokens: never below warn, whatever LOG_LEVEL says.
-_TALKATIVE = ("httpx", "httpcore", "hpack", "h2", "asyncpg", "urllib3")
+# Their debug and info records contain URLs and headers, and so tokens: never below warn, at any LOG_LEVEL.
+_VERBOSE = ("httpx", "httpcore", "hpack", "h2", "asyncpg", "urllib3")
 
 _encode = msgspec.json.Encoder().encode
 
 
 class _Sink:
-    """Where the lines of this process go."""
+    """The destination and the settings of the log of this process."""
 
     service = "sigil"
     threshold = logging.INFO
@@ -58,25 +58,25 @@ def configure(service: str, level: str) -> None:
     _sink.service, _sink.threshold = service, LEVELS[level]
     root = logging.getLogger()
     root.handlers[:] = [_RecordHandler()]
-    # Other libraries say at debug what they send: info is as low as they get.
+    # At debug, other libraries log what they send: info is their lowest level.
     root.setLevel(max(_sink.threshold, logging.INFO if level == "debug" else logging.WARNING))
-    for name in _TALKATIVE:
+    for name in _VERBOSE:
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.captureWarnings(True)
     sys.excepthook = _uncaught
     threading.excepthook = _uncaught_in_thread
 
 
-_OF_TELEMETRY: dict[str, Level] = {"full": "debug", "minimal": "warn", "none": "error"}
+_LEVEL_OF_TELEMETRY: dict[str, Level] = {"full": "debug", "minimal": "warn", "none": "error"}
 
 
 def stricter(level: Level, telemetry: str) -> Level:
     """The stricter of LOG_LEVEL and what a level of telemetry (full, minimal, none) allows."""
-    return max(level, _OF_TELEMETRY[telemetry], key=LEVELS.__getitem__)
+    return max(level, _LEVEL_OF_TELEMETRY[telemetry], key=LEVELS.__getitem__)
 
 
 def enabled(level: str) -> bool:
-    """True when events of this level are written: for callers whose fields are dear to collect."""
+    """True when events of this level are written: for callers whose fields are expensive to collect."""
     return LEVELS[level] >= _sink.threshold
 
 
@@ -99,18 +99,18 @@ def warn(event: str, /, **fields: object) -> None:
 
 
 def error(event: str, /, exc: BaseException | None = None, **fields: object) -> None:
-    """Write an event of level error; of `exc` only the type and the place are written."""
+    """Write an event of level error; of `exc` only the type and the location are written."""
     _write("error", event, {**fields, **describe(exc)} if exc else fields)
 
 
 def report(level: str, event: str, fields: dict[str, object]) -> None:
-    """Write an event whose level or fields are only known when it happens."""
+    """Write an event whose level or fields are known only at run time."""
     if enabled(level):
         _write(level, event, fields)
 
 
 def short(fingerprint: str) -> str:
-    """A fingerprint as logs show it: "a1b2c3…"."""
+    """The form of a fingerprint in logs: "a1b2c3…"."""
     return f"{fingerprint[:6]}…"
 
 
@@ -124,19 +124,19 @@ def describe(exc: BaseException) -> dict[str, object]:
 
 
 def _location(trace: TracebackType | None) -> str:
-    places = []
+    frames = []
     while trace is not None:
         code = trace.tb_frame.f_code
-        places.append(f"{'/'.join(code.co_filename.rsplit('/', 2)[-2:])}:{trace.tb_lineno} {code.co_name}")
+        frames.append(f"{'/'.join(code.co_filename.rsplit('/', 2)[-2:])}:{trace.tb_lineno} {code.co_name}")
         trace = trace.tb_next
-    return " < ".join(places[: -_FRAMES_MAX - 1 : -1])
+    return " < ".join(frames[: -_FRAMES_MAX - 1 : -1])
 
 
 def _timestamp() -> str:
     now = time.time()
     second = int(now)
     if second != _sink.second:
-        # gmtime and strftime are a third of a line's cost: once a second is enough.
+        # gmtime and strftime take a third of the time of a line: once a second is enough.
         _sink.second, _sink.prefix = second, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
     return f"{_sink.prefix}.{int((now - second) * 1000):03d}Z"
 
@@ -152,14 +152,14 @@ def _write(level: str, event: str, fields: dict[str, object]) -> None:
         for name, value in fields.items():
             line[f"{name}_" if name in line else name] = clean(name, value)
         data = _encode(line)
-    # Lone surrogates, integers over 64 bits, a property that raises: the log must never break what it reports on.
+    # Lone surrogates, integers over 64 bits, a property that raises: logging must never raise in its caller.
     except Exception:
-        data = _encode_anyway(line)
+        data = _encode_as_text(line)
     data = redact_line(data)
     _put((data if len(data) < _LINE_MAX else _shorten(data)) + b"\n")
 
 
-def _encode_anyway(line: dict[str, object]) -> bytes:
+def _encode_as_text(line: dict[str, object]) -> bytes:
     texts = {_valid(name): value if type(value) is bool else _valid(str(value)) for name, value in line.items()}
     return _encode(texts)
 
@@ -180,8 +180,8 @@ def _shorten(data: bytes) -> bytes:
 
 
 def _put(data: bytes) -> None:
-    # A reader that went away (BrokenPipeError), a closed descriptor or a full non-blocking pipe costs the line and
-    # nothing else: a server must not stop because nobody reads its log.
+    # A pipe without a reader (BrokenPipeError), a closed descriptor or a full non-blocking pipe loses the line and
+    # nothing else: a server must not stop because its log has no reader.
     try:
         while data:
             data = data[os.write(_sink.fd, data) :]
@@ -190,7 +190,7 @@ def _put(data: bytes) -> None:
 
 
 class _RecordHandler(logging.Handler):
-    """Standard-library records in our shape."""
+    """Standard-library records in the format of events."""
 
     def emit(self, record: logging.LogRecord) -> None:
         level = next((name for name in ("error", "warn", "info") if record.levelno >= LEVELS[name]), "debug")

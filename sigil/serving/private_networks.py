@@ -1,7 +1,7 @@
-"""Where plain http may go: addresses that packets of this host reach without the internet.
+"""Destinations for plain http: addresses that this host reaches without the internet.
 
-A list of our own: `ipaddress.is_private` takes in documentation and benchmark networks, which are nobody's, and
-link-local addresses, where clouds serve credentials to whoever asks.
+Not `ipaddress.is_private`: it includes documentation and benchmark networks, which have no owner, and link-local
+addresses, at which clouds serve credentials without authentication.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ _PRIVATE = tuple(
 
 
 def is_private(address: str) -> bool:
-    """Whether an IP address is of loopback or a private network. ValueError: it is none."""
+    """True for an IP address of loopback or a private network. ValueError when it is not an IP address."""
     ip = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped:
-        # Such a socket speaks IPv4.
+        # A socket to such an address uses IPv4.
         ip = ip.ipv4_mapped
     return any(ip in network for network in _PRIVATE)

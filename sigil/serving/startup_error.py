@@ -1,8 +1,8 @@
-"""Why a server does not start, in a form that may be printed."""
+"""The error for a server that cannot start."""
 
 
 class StartupError(Exception):
-    """One line for the operator, without secrets: what is wrong and where. The command prints it and exits with 1.
+    """One line for the operator, without secrets: the fault and its place. The command prints it and exits with 1.
 
-    A `reload` callable raises it too; the line is then logged and the server goes on as it was.
+    A `reload` callable raises it too: the line is then logged, and the server keeps its settings.
     """

@@ -1,4 +1,4 @@
-"""A tiny service in a subprocess, its log as a list of events, and waiting on conditions."""
+"""A tiny service in a subprocess, its log as a list of events, and polling for conditions."""
 
 import datetime
 import json
@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def eventually(condition: Callable[[], Any], what: str, seconds: float = 180) -> Any:
-    """Wait until the condition gives something true, and return that; exceptions of connections count as false."""
+    """Wait until the condition returns a true value, and return it; connection errors count as false."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         try:
@@ -41,7 +41,7 @@ def free_port() -> int:
 
 
 def alive(pid: int) -> bool:
-    """False also for a zombie, which nobody may reap where PID 1 does not."""
+    """False also for a zombie: it is not reaped when PID 1 does not reap orphans."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] not in "ZX"
     except OSError:
@@ -73,13 +73,13 @@ class Running:
             self.configure({})
         self.port = options.setdefault("port", free_port())
         self.tls = "tls" in options
-        # A worker on a busy machine can take long to start, which is not what most tests are about.
+        # A worker can start slowly on a busy machine; most tests do not test that.
         options["limits"] = {"ready_timeout": 60} | options.get("limits", {})
         options |= {"state_dir": str(self.state_dir), "settings": str(self.settings_file)}
         self.log_file = folder / f"log-{self.state_dir.name}"
         with self.log_file.open("wb") as log:
             command = [sys.executable, "-m", "tests.serving.tiny_service", json.dumps(options)]
-            # Its own group, so that a test can send what a terminal sends at Ctrl-C.
+            # Its own process group, so that a test can send the signal of Ctrl-C to the group.
             self.process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, process_group=0)
         self.workers = options.get("workers", 2)
 
@@ -127,7 +127,7 @@ class Running:
         os.kill(self.process.pid, number)
 
     def stopped(self) -> int:
-        """The exit code; what hangs, hangs for ever, so the patience is for slow machines."""
+        """The exit code; the long timeout is for slow machines."""
         return self.process.wait(180)
 
     def terminate(self, number: int = signal.SIGTERM) -> int:

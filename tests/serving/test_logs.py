@@ -1,4 +1,4 @@
-"""The log: its shape, what never gets into it, and what cannot break it."""
+"""The log: its format, its redaction, and its robustness."""
 
 import asyncio
 import json
@@ -23,7 +23,7 @@ KEY = "sgk_live_" + "0123456789abcdef" * 4
 
 @pytest.fixture
 def lines(tmp_path: Path) -> Iterator[Callable[[], list[dict[str, Any]]]]:
-    """Configure the log into a file, give its lines, and put the logging of the test run back."""
+    """Configure the log into a file, return its lines, and restore the logging of the test run."""
     root, fd = logging.getLogger(), logs._sink.fd
     handlers, level, hook = root.handlers[:], root.level, sys.excepthook
     path = tmp_path / "log"
@@ -51,7 +51,7 @@ def test_an_event_is_one_json_line(lines: Any) -> None:
     }
 
 
-def test_levels_below_the_threshold_are_silent(lines: Any) -> None:
+def test_levels_below_the_threshold_are_not_logged(lines: Any) -> None:
     logs.configure("relay", "warn")
     logs.debug("a")
     logs.info("b")
@@ -61,12 +61,12 @@ def test_levels_below_the_threshold_are_silent(lines: Any) -> None:
     assert not logs.enabled("info")
 
 
-def test_an_unknown_level_is_refused() -> None:
+def test_an_unknown_level_is_rejected() -> None:
     with pytest.raises(ValueError, match="verbose"):
         logs.configure("sigil", "verbose")
 
 
-def test_fields_cannot_replace_the_frame_of_a_line(lines: Any) -> None:
+def test_fields_cannot_replace_the_standard_members_of_a_line(lines: Any) -> None:
     logs.info("a", level="forged", event="forged", service="forged", timestamp="forged")
     (line,) = lines()
     assert (line["level"], line["event"], line["service"]) == ("info", "a", "sigil")
@@ -116,10 +116,10 @@ def test_values_that_are_secret_or_unknown_are_not_shown(lines: Any, value: obje
 
 
 @pytest.mark.parametrize("text", [KEY, f"Bearer {KEY}", KEY[:25], KEY.upper(), KEY.replace("live", "test")])
-def test_an_api_key_is_redacted_wherever_it_stands(lines: Any, text: str) -> None:
+def test_an_api_key_is_redacted_at_any_place(lines: Any, text: str) -> None:
     logs.info("a", text=f"got {text}!", nested=[{"x": text}], **{text: 1})
     logs.info(text)
-    logging.getLogger("somebody").error("refused %s", text)
+    logging.getLogger("library").error("refused %s", text)
     written = json.dumps(lines())
     assert "0123456789abcdef" not in written.lower()
     assert len(lines()) == 3
@@ -128,9 +128,9 @@ def test_an_api_key_is_redacted_wherever_it_stands(lines: Any, text: str) -> Non
 @pytest.mark.parametrize(
     "value", ["a\nb\r\0\x1b[31m\u2028", "\ud800", 2**70, float("nan"), {"\ud800": "\udfff"}, {1: {2: 3}}, -(2**63)]
 )
-def test_nothing_breaks_a_line(lines: Any, value: object) -> None:
+def test_no_value_breaks_a_line(lines: Any, value: object) -> None:
     logs.info("a", value=value, **{"na\nme\ud800": 1} if value == "\ud800" else {})
-    logging.getLogger("somebody").error("%s", value)
+    logging.getLogger("library").error("%s", value)
     assert [line["event"] for line in lines()] == ["a", "log"]
 
 
@@ -145,7 +145,7 @@ def test_a_cycle_and_a_long_value_end_in_one_short_line(lines: Any) -> None:
     assert len(json.dumps(b)) < 4096
 
 
-def test_an_exception_is_logged_by_type_and_place_only(lines: Any) -> None:
+def test_an_exception_is_logged_by_type_and_location_only(lines: Any) -> None:
     def inner(word: str) -> None:
         raise ValueError(f"not a word: {word}")
 
@@ -156,12 +156,12 @@ def test_an_exception_is_logged_by_type_and_place_only(lines: Any) -> None:
             raise KeyError("hidden") from exc
     except KeyError as exc:
         logs.error("failed", exc=exc, challenge_id="a9f3")
-        logging.getLogger("somebody").exception("it failed for %s", "hidden")
-    ours, theirs = lines()
-    assert ours["exception"] == theirs["exception"] == "KeyError < ValueError"
-    assert "test_logs.py:" in ours["location"]
-    assert "hidden" not in json.dumps([ours, theirs])
-    assert theirs["message"] == "it failed for %s"
+        logging.getLogger("library").exception("it failed for %s", "hidden")
+    event, record = lines()
+    assert event["exception"] == record["exception"] == "KeyError < ValueError"
+    assert "test_logs.py:" in event["location"]
+    assert "hidden" not in json.dumps([event, record])
+    assert record["message"] == "it failed for %s"
 
 
 def test_a_failed_task_does_not_show_its_exception(lines: Any) -> None:
@@ -179,11 +179,11 @@ def test_a_failed_task_does_not_show_its_exception(lines: Any) -> None:
     assert "hidden" not in json.dumps(line)
 
 
-def test_records_of_libraries_come_out_in_the_same_shape(lines: Any) -> None:
+def test_records_of_libraries_have_the_same_format(lines: Any) -> None:
     logging.getLogger("_granian").warning("Workers %s", "odd")
     logging.getLogger("granian.access").error("x")
-    odd = logging.LogRecord("somebody", logging.ERROR, "x.py", 1, "bad %d", ("no number",), None)
-    # Straight to our handler: pytest's own one raises for a template that does not fit.
+    odd = logging.LogRecord("library", logging.ERROR, "x.py", 1, "bad %d", ("no number",), None)
+    # Directly to the handler: pytest's handler raises for a template that does not fit.
     logging.getLogger().handlers[0].handle(odd)
     logging.getLogger("httpx").info("GET https://example.org/?token=hidden")
     logging.getLogger("py.warnings").warning("x.py:1: UserWarning: odd\n  warn()")
@@ -193,12 +193,12 @@ def test_records_of_libraries_come_out_in_the_same_shape(lines: Any) -> None:
         ("log", "error"),
         ("warning", "warn"),
     ]
-    assert lines()[2]["logger"] == "somebody"
+    assert lines()[2]["logger"] == "library"
 
 
-def test_libraries_never_speak_at_debug(lines: Any) -> None:
+def test_debug_records_of_libraries_are_not_logged(lines: Any) -> None:
     logs.configure("sigil", "debug")
-    for name in ("httpcore.http2", "hpack.hpack", "somebody"):
+    for name in ("httpcore.http2", "hpack.hpack", "library"):
         logging.getLogger(name).debug("authorization: hidden")
     logging.getLogger("httpx").info("hidden")
     logs.debug("ours")
@@ -221,7 +221,7 @@ os.write(2, b"alive")
 
 
 @pytest.mark.parametrize("fault", ["closed", "broken pipe"])
-def test_nobody_reading_the_log_stops_nothing(fault: str) -> None:
+def test_a_log_without_a_reader_does_not_stop_the_process(fault: str) -> None:
     pipe = subprocess.PIPE
     with subprocess.Popen([sys.executable, "-c", PROGRAM, fault], stdin=pipe, stdout=pipe, stderr=pipe) as process:
         assert process.stdout
@@ -236,7 +236,7 @@ def test_an_uncaught_exception_is_one_line_without_its_message() -> None:
     assert (json.loads(done.stdout)["exception"], done.stderr, done.returncode) == ("ValueError", b"", 1)
 
 
-def test_a_full_pipe_costs_lines_and_nothing_else(lines: Any) -> None:
+def test_a_full_pipe_loses_only_log_lines(lines: Any) -> None:
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
     logs._sink.fd, kept = writing, logs._sink.fd

@@ -26,7 +26,7 @@ class Settings(msgspec.Struct, frozen=True):
     refuse: bool = False
 
 
-def say(event: str) -> None:
+def log_event(event: str) -> None:
     os.write(1, json.dumps({"event": event, "pid": os.getpid()}).encode() + b"\n")
 
 
@@ -49,7 +49,7 @@ class Tiny:
 
     async def answer(self, path: str) -> tuple[int, str]:
         if path in ("/poll", "/hang"):
-            say("waiting")
+            log_event("waiting")
         if path == "/poll":
             await asyncio.wait_for(self.ended.wait(), 30)
             return 200, f"draining={self.life.draining}"
@@ -67,27 +67,27 @@ class Tiny:
             await asyncio.Event().wait()
         await send({"type": "lifespan.startup.complete"})
         await receive()
-        say("app_shutdown")
+        log_event("app_shutdown")
         await send({"type": "lifespan.shutdown.complete"})
 
 
 def create_app(settings: Settings, life: WorkerLifecycle) -> AsgiApp:
     if settings.broken == "factory":
         raise RuntimeError("no")
-    if settings.broken == "told to end between two runs of the loop":
-        end_between_runs()
+    if settings.broken == "SIGTERM between two runs of the loop":
+        terminate_between_runs()
     return Tiny(settings, life)
 
 
-def end_between_runs() -> None:
+def terminate_between_runs() -> None:
     """SIGTERM after lifespan startup and before Granian serves, when no loop runs."""
     build = granian.server.mp.ASGIWorker
 
-    def ended(*args: Any) -> Any:
+    def terminated(*args: Any) -> Any:
         os.kill(os.getpid(), signal.SIGTERM)
         return build(*args)
 
-    granian.server.mp.ASGIWorker = ended
+    granian.server.mp.ASGIWorker = terminated
 
 
 def main(options: dict[str, Any]) -> int:
@@ -115,5 +115,5 @@ def main(options: dict[str, Any]) -> int:
 if __name__ == "__main__":
     try:
         sys.exit(main(json.loads(sys.argv[1])))
-    except StartupError as refusal:
-        sys.exit(f"error: {refusal}")
+    except StartupError as error:
+        sys.exit(f"error: {error}")

@@ -1,8 +1,8 @@
-"""The listening sockets of a service, one per worker, which the master keeps while workers come and go.
+"""The listening sockets of a service, one per worker. The master keeps them open while workers come and go.
 
-The kernel spreads connections evenly over them (with one socket for all, a burst of 200 connections went to one of two
-workers), and what waits in the queue of a worker that is killed or replaced is served by its successor (with a socket
-that the worker binds, as Granian does on Linux, it is reset).
+The kernel spreads connections evenly over them: with one socket for all, a burst of 200 connections went to one of two
+workers. When a worker is killed or replaced, its successor serves the connections in the queue: with a socket that the
+worker binds, as Granian does on Linux, they are reset.
 """
 
 import contextlib
@@ -21,8 +21,8 @@ def listen(host: str, port: int, backlog: int, workers: int) -> list[socket.sock
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         for _ in range(workers):
-            listeners.append(_bound(family, address, alone=not listeners))
-            # So that port 0 is one port.
+            listeners.append(_bound(family, address, first=not listeners))
+            # With port 0, all sockets get the port of the first one.
             address = listeners[0].getsockname()
         for listener in listeners:
             listener.listen(backlog)
@@ -33,16 +33,16 @@ def listen(host: str, port: int, backlog: int, workers: int) -> list[socket.sock
     return listeners
 
 
-def _bound(family: socket.AddressFamily, address: Any, *, alone: bool) -> socket.socket:
+def _bound(family: socket.AddressFamily, address: Any, *, first: bool) -> socket.socket:
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if family == socket.AF_INET6:
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-        # The first one binds without SO_REUSEPORT: with it, the kernel would share the port silently with another
-        # server of the same user. It joins the group afterwards.
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, int(not alone))
+        # The first socket binds without SO_REUSEPORT, with which the kernel would silently share the port with another
+        # server of the same user. It joins the group after that.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, int(not first))
         listener.bind(address)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     except OSError:
@@ -57,20 +57,20 @@ def close(listeners: list[socket.socket]) -> None:
 
 
 def stop_accepting(listener: int) -> None:
-    """Take no connection from `listener`, a file descriptor, in this process any more; in others it goes on.
+    """Stop accepting connections from `listener`, a file descriptor, in this process; other processes still accept.
 
-    Granian goes on accepting until it closes all connections, so whoever connected last is dropped unheard, and what is
-    shared can be neither closed nor shut down here. So each of its descriptors becomes that of a socket to which nobody
-    connects (docs/decisions/0020).
+    Granian accepts until it closes all connections, so the connections that arrive last would be dropped without a
+    response. The shared socket can be neither closed nor shut down here. Therefore each of its descriptors is replaced
+    by one of a socket to which no client connects (docs/decisions/0020).
     """
     if sys.platform != "linux":
         return
     shared = os.fstat(listener)
-    with socket.create_server(("127.0.0.1", 0), backlog=1) as nobody:
-        # As Granian made the shared one: an accept() that waits would hold its thread.
-        nobody.setblocking(False)
+    with socket.create_server(("127.0.0.1", 0), backlog=1) as unused:
+        # Non-blocking like the shared socket: an accept() that waits would block its thread.
+        unused.setblocking(False)
         for number in [int(path.name) for path in Path("/proc/self/fd").iterdir()]:
-            # The descriptor of the listing itself is gone by now.
+            # The descriptor of the directory listing is closed by now.
             with contextlib.suppress(OSError):
                 if os.path.samestat(os.fstat(number), shared):
-                    os.dup2(nobody.fileno(), number, inheritable=False)
+                    os.dup2(unused.fileno(), number, inheritable=False)

@@ -5,7 +5,7 @@
     exit_code = serve(factory=create_app, settings=settings, host="0.0.0.0", port=8443, tls=(cert, key),
                       workers=2, state_dir=state_dir, reload=lambda: (Settings.load(), (cert, key)))
 
-The master binds one listening socket per worker and keeps it while workers come and go (see `listeners`).
+The master binds one listening socket per worker and keeps it open while workers come and go (see `listeners`).
 """
 
 import contextlib
@@ -42,11 +42,11 @@ TlsPaths = tuple[Path, Path] | None
 
 @dataclass(frozen=True)
 class ServerLimits:
-    """Bounds of a server; times in seconds, `backlog` and `connections` are per listening socket and per worker.
+    """Limits of a server. Times are in seconds; `backlog` is per listening socket, `connections` per worker.
 
     A drain ends after `drain_timeout` in the worker and after `kill_timeout` by SIGKILL: within the 10 s that
-    `docker stop` waits. `quiet` is how long no request may run before idle connections are dropped, `linger` how long a
-    worker with a successor serves on the connections that it has before that.
+    `docker stop` waits. Idle connections are dropped after no request has run for `quiet`. A worker with a successor
+    first serves its existing connections for `linger`.
     """
 
     backlog: int = 4096
@@ -79,20 +79,20 @@ def serve(
 
     `factory` and `settings` are pickled to each worker; `tls` is (certificate, key) or None for plain HTTP. `reload` is
     called at SIGHUP and may raise StartupError. A worker that is ready has a file <state_dir>/workers/<pid>.
-    With `metrics`, workers have places to count in (see `places`).
-    0 after a clean drain; 1 when no worker ever became ready or one had to be killed. Raises StartupError.
+    With `metrics`, each worker gets a metrics slot (see `metrics_slots`).
+    0 after a clean drain; 1 when no worker became ready or one had to be killed. Raises StartupError.
     """
     logs.configure(service, log_level)
     _set_process_limits(limits)
     listeners = listen(host, port, limits.backlog, workers)
     first = _generation(settings, tls)
     markers = _fresh_directory(state_dir / "workers")
-    counts = _fresh_directory(metrics_slots.directory(state_dir)) if metrics else None
+    metrics_dir = _fresh_directory(metrics_slots.directory(state_dir)) if metrics else None
     port = listeners[0].getsockname()[1]
     granian = _granian(log_level, workers, websockets, limits)
 
     def spawn(index: int, generation: Generation) -> Worker:
-        ready, says_ready = multiprocessing.Pipe(duplex=False)
+        ready, ready_sender = multiprocessing.Pipe(duplex=False)
         plan = WorkerPlan(
             factory=factory,
             settings=generation.settings,
@@ -105,20 +105,20 @@ def serve(
             linger=limits.linger,
             master=os.getpid(),
             markers=markers,
-            counts=counts,
-            ready=says_ready,
+            metrics_dir=metrics_dir,
+            ready=ready_sender,
             listener=KeptOpen(listeners[index].fileno()),
             tls=generation.tls.kept_open() if generation.tls else None,
         )
         granian.use_listener(listeners[index])
         granian.use_tls(generation.tls)
         process = granian._spawn_worker(index, partial(run_worker, plan), None).inner
-        with says_ready, _terminal_signals_held():
+        with ready_sender, _terminal_signals_held():
             process.start()
         return Worker(process, ready, index, process.pid)
 
     with Signals() as signals:
-        # Only now: whoever reads this line may send signals.
+        # After the handlers are installed: a reader of this line may send signals.
         logs.info("server_starting", host=host, port=port, tls=tls is not None, workers=workers, pid=os.getpid())
         exit_code = Supervisor(
             signals=signals,
@@ -137,19 +137,19 @@ def serve(
 
 
 class _Granian(MPServer):
-    """Granian's settings and its way to build a worker process; the supervision is ours."""
+    """Granian's settings and its construction of a worker process. `Supervisor` replaces its supervision."""
 
     def _serve(self, _spawn_target: object, _target_loader: object) -> None:
-        """Nothing: `serve` then only checks and completes the settings."""
+        """Does nothing, so that `serve` only checks and completes the settings."""
 
     def use_listener(self, listener: socket.socket) -> None:
-        # Granian's holder knows the backlog on Linux only, where the worker calls listen() again with it.
+        # Granian's holder takes the backlog on Linux only, where the worker calls listen() again with it.
         backlog = (self.backlog,) if sys.platform == "linux" else ()
         self._shd = cast(Any, SocketHolder)(listener.fileno(), False, *backlog)
         self._sso = None
 
     def use_tls(self, pair: TlsPair | None) -> None:
-        # Not build_ssl_context: it resolves links, and what /proc/self/fd/N links to cannot be opened by that name.
+        # Not build_ssl_context: it resolves links, and the target of /proc/self/fd/N cannot be opened by name.
         paths = (True, pair.cert, pair.key) if pair else (False, None, None)
         self.ssl_ctx = (*paths, *self.ssl_ctx[3:])
 
@@ -168,7 +168,7 @@ def _granian(log_level: str, workers: int, websockets: bool, limits: ServerLimit
         backlog=limits.backlog,
         backpressure=limits.connections,
         http1_settings=HTTP1Settings(header_read_timeout=10_000, max_buffer_size=32 * 1024),
-        # Milliseconds and seconds: a peer that vanished is found after 50 s.
+        # Milliseconds, then seconds: a peer that vanished is detected after 50 s.
         http2_settings=HTTP2Settings(
             keep_alive_interval=30_000, keep_alive_timeout=20, max_headers_size=16 * 1024, max_concurrent_streams=128
         ),
@@ -180,9 +180,9 @@ def _granian(log_level: str, workers: int, websockets: bool, limits: ServerLimit
 
 
 def _granian_logs() -> dict[str, Any]:
-    # No handlers of its own: its records go to the root logger, which writes JSON.
-    ours = {"handlers": [], "propagate": True}
-    return {"formatters": {}, "handlers": {}, "loggers": {"_granian": {**ours}, "granian.access": {**ours}}}
+    # No handlers: Granian's records go to the root logger, which writes JSON.
+    logger = {"handlers": [], "propagate": True}
+    return {"formatters": {}, "handlers": {}, "loggers": {"_granian": {**logger}, "granian.access": {**logger}}}
 
 
 def _generation(settings: object, tls: TlsPaths) -> Generation:
@@ -209,8 +209,8 @@ def _set_process_limits(limits: ServerLimits) -> None:
 
 @contextlib.contextmanager
 def _terminal_signals_held() -> Iterator[None]:
-    # A process that is still importing would die of Ctrl-C with a traceback; the mask is inherited and the worker
-    # lifts it when it ignores them.
+    # Ctrl-C would end a process that is still importing with a traceback. The worker inherits the mask, and lifts it
+    # once it ignores these signals.
     held = (signal.SIGINT, signal.SIGHUP)
     signal.pthread_sigmask(signal.SIG_BLOCK, held)
     try:

@@ -1,4 +1,4 @@
-"""Keeping what is in memory out of core dumps and away from disks."""
+"""Protection of memory against core dumps, other processes and swap."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ _PR_SET_DUMPABLE = 4
 
 
 def forbid_core_dumps() -> None:
-    """Of this process and its children; on Linux other processes of the same user may not look into this one either.
+    """For this process and its children; on Linux, processes of the same user may not read this one's memory either.
 
-    A limit of 0 alone does not hold back a kernel that pipes cores to a collector (core(5)); that this process is not
-    dumpable does.
+    A limit of 0 does not stop a kernel that pipes cores to a collector (core(5)). Making the process not dumpable does.
     """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if sys.platform == "linux":
@@ -23,7 +22,7 @@ def forbid_core_dumps() -> None:
 
 
 def active_swap_devices(table: Path = Path("/proc/swaps")) -> list[str]:
-    """Devices and files that memory may be written to; compressed memory (zram) is memory."""
+    """Swap devices and files; compressed memory (zram) does not count, since it stays in memory."""
     with contextlib.suppress(OSError):
         rows = table.read_text(encoding="utf-8", errors="replace").splitlines()[1:]
         return [name for name in (row.split()[0] for row in rows if row.strip()) if not name.startswith("/dev/zram")]

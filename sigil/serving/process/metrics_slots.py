@@ -1,10 +1,10 @@
-"""Where the processes of a service keep their metrics, so that one scrape of any of them tells of all.
+"""The files in which the processes of a service keep their metrics, so that a scrape of any worker covers all of them.
 
-Each worker holds a place: a number, a lock on `<directory>/<number>.lock` that ends with the process, and the files of
-prometheus_client under that number. Whoever takes a place that a dead worker left goes on counting where it stopped. So
-nothing is lost with a worker, and there are never more files than there were workers at once.
+Each worker holds a slot: a number, a lock on `<directory>/<number>.lock` that ends with the process, and the files of
+prometheus_client under that number. A worker that takes the slot of a dead worker continues its counters. So no counts
+are lost with a worker, and there are never more files than there were workers at once.
 
-prometheus_client is imported here only inside of functions: it looks for its directory when it is imported first.
+prometheus_client is imported only inside functions: it looks for its directory at its first import.
 """
 
 from __future__ import annotations
@@ -20,30 +20,30 @@ _LIVE_GAUGES = "gauge_live*_{}.db"
 
 
 def directory(state_dir: Path) -> Path:
-    """Where they all are; the master makes it anew."""
+    """The directory of all slots; the master creates it empty."""
     return state_dir / "metrics"
 
 
 def acquire(directory: Path) -> None:
-    """In a worker, before any metric is made."""
+    """Take a slot for this worker; call it before any metric is created."""
     os.environ |= {"PROMETHEUS_MULTIPROC_DIR": str(directory)}
-    place = _first_free(directory)
-    _drop_live_gauges(directory, place)
+    slot = _lock_first_free(directory)
+    _drop_live_gauges(directory, slot)
     from prometheus_client import values
 
-    values.ValueClass = cast(Any, values).MultiProcessValue(process_identifier=lambda: place)
+    values.ValueClass = cast(Any, values).MultiProcessValue(process_identifier=lambda: slot)
 
 
-def _first_free(directory: Path) -> int:
-    place = 0
-    while not _held_from_now_on(directory, place):
-        place += 1
-    return place
+def _lock_first_free(directory: Path) -> int:
+    slot = 0
+    while not _lock(directory, slot):
+        slot += 1
+    return slot
 
 
-def _held_from_now_on(directory: Path, place: int) -> bool:
-    # The descriptor is never closed: the kernel lets go of it when the process is gone, however it went.
-    descriptor = os.open(directory / f"{place}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+def _lock(directory: Path, slot: int) -> bool:
+    # The descriptor is never closed: the kernel releases the lock when the process ends, however it ends.
+    descriptor = os.open(directory / f"{slot}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
@@ -53,16 +53,16 @@ def _held_from_now_on(directory: Path, place: int) -> bool:
 
 
 def drop_dead_gauges(directory: Path) -> None:
-    """Without what dead processes said of the present; what they counted stays."""
+    """Remove the live gauges of dead processes; their counters stay."""
     for lock in directory.glob("*.lock"):
-        with _nobodys(lock) as free:
+        with _locked_if_free(lock) as free:
             if free:
                 _drop_live_gauges(directory, int(lock.stem))
 
 
 @contextmanager
-def _nobodys(lock: Path) -> Iterator[bool]:
-    """Holds a place for a moment, if it is free: nobody can take it while its files go."""
+def _locked_if_free(lock: Path) -> Iterator[bool]:
+    """Holds the lock of a free slot, so that no worker takes the slot while its files are removed."""
     descriptor = os.open(lock, os.O_RDWR | os.O_CLOEXEC)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -73,6 +73,6 @@ def _nobodys(lock: Path) -> Iterator[bool]:
         os.close(descriptor)
 
 
-def _drop_live_gauges(directory: Path, place: int) -> None:
-    for path in directory.glob(_LIVE_GAUGES.format(place)):
+def _drop_live_gauges(directory: Path, slot: int) -> None:
+    for path in directory.glob(_LIVE_GAUGES.format(slot)):
         path.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Figures of the processes of a service, read from /proc (Linux) at each scrape: the master and all that it started."""
+"""Statistics of the processes of a service, from /proc (Linux) at each scrape: the master and its children."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 @dataclass
-class ProcessFigures:
-    """CPU time in seconds (of processes that ended, too), memory in bytes, the start as a Unix time in seconds."""
+class ProcessStats:
+    """CPU time in seconds (ended processes included), memory in bytes, the start as a Unix time in seconds."""
 
     count: int = 0
     cpu_seconds: float = 0.0
@@ -23,14 +23,14 @@ class ProcessFigures:
     started: float = 0.0
 
 
-def of_family(master: int) -> ProcessFigures:
+def of_family(master: int) -> ProcessStats:
     """The sums over a process and its children; empty where there is no /proc."""
-    figures = ProcessFigures()
+    stats = ProcessStats()
     for pid in (master, *_children(master)):
-        # A process may end while it is looked at.
+        # A process may end while it is read.
         with contextlib.suppress(OSError, ValueError, IndexError):
-            _add(figures, pid, reaped=pid == master)
-    return figures
+            _add(stats, pid, reaped=pid == master)
+    return stats
 
 
 def _children(pid: int) -> Iterator[int]:
@@ -39,19 +39,19 @@ def _children(pid: int) -> Iterator[int]:
             yield from map(int, path.read_text().split())
 
 
-def _add(figures: ProcessFigures, pid: int, *, reaped: bool) -> None:
+def _add(stats: ProcessStats, pid: int, *, reaped: bool) -> None:
     folder = Path(f"/proc/{pid}")
-    # What stands behind the name in brackets, which may hold anything: proc(5), from field 3 on.
+    # The fields after the name in parentheses, which may contain any character: proc(5), from field 3 on.
     fields = (folder / "stat").read_text().rpartition(") ")[2].split()
     times = fields[11:15] if reaped else fields[11:13]
-    figures.cpu_seconds += sum(map(int, times)) / _TICKS
-    figures.resident_bytes += int(fields[21]) * _PAGE
-    # Not of a process that may not be looked into: see `secrecy`.
+    stats.cpu_seconds += sum(map(int, times)) / _TICKS
+    stats.resident_bytes += int(fields[21]) * _PAGE
+    # Not readable for a process that is not dumpable: see `memory_protection`.
     with contextlib.suppress(PermissionError):
-        figures.open_files += len(list((folder / "fd").iterdir()))
+        stats.open_files += len(list((folder / "fd").iterdir()))
     if reaped:
-        figures.started = _boot_time() + int(fields[19]) / _TICKS
-    figures.count += 1
+        stats.started = _boot_time() + int(fields[19]) / _TICKS
+    stats.count += 1
 
 
 def _boot_time() -> float:

@@ -1,4 +1,4 @@
-"""A self-signed certificate for a server that was given none."""
+"""A self-signed certificate for a server that has no certificate."""
 
 from __future__ import annotations
 
@@ -21,16 +21,20 @@ _VALID_DAYS = 397
 
 
 def ensure_pair(cert: Path, key: Path, *, generate: bool) -> bool:
-    """True when the pair was absent and has just been made; StartupError when it is absent and stays so, and when that
-    cannot be told.
+    """True when the pair was missing and has just been created. StartupError when it is missing and cannot be created,
+    and when the directory cannot be read.
     """
-    missing = [path for path in (cert, key) if not is_there(path)]
+    missing = [path for path in (cert, key) if not is_present(path)]
     if not missing:
         return False
     if len(missing) == 1:
-        raise StartupError(f"TLS: {missing[0]} is missing beside its other half: restore it, or remove both")
+        raise StartupError(
+            f"TLS: {missing[0]} is missing, and the other file of the pair exists: restore it, or remove both"
+        )
     if not generate:
-        raise StartupError(f"TLS: {cert} and {key} are missing and TLS_AUTO_GENERATE is false")
+        raise StartupError(
+            f"TLS: {cert} and {key} are missing, and TLS_AUTO_GENERATE is false: create them, or set it to true"
+        )
     try:
         _make(cert, key)
     except OSError as error:
@@ -40,9 +44,9 @@ def ensure_pair(cert: Path, key: Path, *, generate: bool) -> bool:
     return True
 
 
-def is_there(path: Path) -> bool:
-    """A link counts wherever it leads: its volume may not be mounted, and what it is to lead to is not ours to replace.
-    StartupError when this user may not look.
+def is_present(path: Path) -> bool:
+    """A symlink counts even if its target is missing: the volume may not be mounted, and the link must not be replaced.
+    StartupError when this user may not read the directory.
     """
     try:
         path.lstat()
@@ -60,7 +64,7 @@ def _make(cert: Path, key: Path) -> None:
     pem = private.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    # The key first: a crash between the two leaves half a pair, which the next start names.
+    # The key first: a crash between the two leaves half a pair, which the next start reports.
     _write(key, pem, 0o600)
     _write(cert, certificate(private).public_bytes(serialization.Encoding.PEM), 0o644)
 
@@ -89,18 +93,18 @@ def certificate(private: ec.EllipticCurvePrivateKey) -> x509.Certificate:
 def _names() -> list[x509.GeneralName]:
     names: list[x509.GeneralName] = []
     for host in dict.fromkeys(["localhost", socket.gethostname()]):
-        # A host name that no certificate can carry is left out rather than stopping the start.
+        # A host name that a certificate cannot contain is left out; it must not stop the start.
         with contextlib.suppress(ValueError):
             names.append(x509.DNSName(host))
     return [*names, *(x509.IPAddress(ipaddress.ip_address(address)) for address in ("127.0.0.1", "::1"))]
 
 
 def _write(path: Path, content: bytes, mode: int) -> None:
-    """Whole or not at all, and never readable by others in between."""
-    handle, name = tempfile.mkstemp(dir=path.parent)
+    """Atomic, and never readable by other users in between."""
+    fd, name = tempfile.mkstemp(dir=path.parent)
     temporary = Path(name)
     try:
-        with os.fdopen(handle, "wb") as file:
+        with os.fdopen(fd, "wb") as file:
             file.write(content)
         temporary.chmod(mode)
         temporary.replace(path)

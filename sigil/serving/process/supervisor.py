@@ -1,8 +1,8 @@
-"""The master's loop: it starts workers, starts them again, replaces them one by one and ends them.
+"""The master's loop: it starts workers, restarts them, replaces them one by one and stops them.
 
-One thread and no waiting anywhere but in `_wait`, so a signal is never behind a join or a delay. (Granian's own loop
-sleeps while it respawns, pops workers by index while several are dead, and ends the server at a second death within
-5.5 s.) Spawning from the main thread only matters too: PR_SET_PDEATHSIG fires at the end of the *thread* that spawned.
+It has one thread and waits only in `_wait`, so no join or delay holds up a signal. (Granian's own loop sleeps while it
+respawns, pops workers by index while several are dead, and stops the server at a second death within 5.5 s.) Workers
+are spawned from the main thread only: PR_SET_PDEATHSIG fires at the end of the *thread* that spawned the process.
 """
 
 import contextlib
@@ -27,21 +27,22 @@ _TICK = 0.05
 
 @dataclass(frozen=True)
 class CrashPolicy:
-    """How dead workers are started again; all times in seconds.
+    """How dead workers are restarted; all times in seconds.
 
-    The n-th death in a row of a slot waits `delays[n]` (the last one from then on); a worker that was ready and lived
-    `settled` starts the row anew. `deaths` within `window` before any worker was ever ready end the server.
+    After the n-th consecutive death in a slot, the restart waits `delays[n]`, later the last delay. A worker that was
+    ready and lived for `stable` resets the count. `deaths` within `window`, before any worker was ever ready, stop the
+    server.
     """
 
     delays: tuple[float, ...] = (0, 0.1, 0.2, 0.5, 1, 2, 5)
-    settled: float = 2
+    stable: float = 2
     deaths: int = 10
     window: float = 60
 
 
 @dataclass(eq=False)
 class Generation:
-    """What workers are started with between two reloads."""
+    """The settings and the certificate of the workers that start between two reloads."""
 
     settings: object
     tls: TlsPair | None
@@ -49,20 +50,20 @@ class Generation:
 
 @dataclass(eq=False)
 class Worker:
-    """One worker process; `kill_at` is set once it was told to drain."""
+    """One worker process; `kill_at` is set when it is signalled to drain."""
 
     process: BaseProcess
     ready_pipe: Connection
     slot: int
     pid: int
-    born: float = field(default_factory=time.monotonic)
+    started_at: float = field(default_factory=time.monotonic)
     ready: bool = False
     kill_at: float | None = None
 
 
 @dataclass(eq=False)
 class Slot:
-    """One of the N places; its worker comes from `generation`."""
+    """One of the N worker slots; its worker belongs to `generation`."""
 
     generation: Generation
     worker: Worker | None = None
@@ -71,7 +72,7 @@ class Slot:
 
 
 class Signals:
-    """SIGTERM, SIGINT and SIGHUP collected in `seen`; `woken` becomes readable when one came. Main thread only."""
+    """Collects SIGTERM, SIGINT and SIGHUP in `seen`; `woken` becomes readable at each. Main thread only."""
 
     _NUMBERS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -132,10 +133,10 @@ class Supervisor:
         self._signals = signals
 
     def run(self) -> int:
-        """Supervise until all workers are gone: 0 after a drain, 1 when given up or when a worker had to be killed."""
+        """Run until all workers have ended: 0 after a drain; 1 after giving up, or if a worker had to be killed."""
         try:
             while self._alive or not self._draining:
-                self._turn()
+                self._step()
                 self._wait()
         finally:
             for worker in self._alive:
@@ -143,11 +144,11 @@ class Supervisor:
                 worker.process.join()
         return self._exit_code
 
-    def _turn(self) -> None:
+    def _step(self) -> None:
         for worker in [w for w in self._alive if w.process.exitcode is not None]:
             self._reap(worker)
         for worker in self._alive:
-            self._listen(worker)
+            self._check_ready(worker)
         if self._signals.seen & {signal.SIGTERM, signal.SIGINT}:
             self._drain()
         now = time.monotonic()
@@ -162,10 +163,10 @@ class Supervisor:
             *(w.process.sentinel for w in self._alive),
         ]
         sources += [w.ready_pipe for w in self._alive if not w.ready]
-        # Without a time-out only while nothing is timed: an idle master uses no CPU.
+        # No timeout while no deadline is set: an idle master uses no CPU.
         timed = self._next or any(not w.ready or w.kill_at for w in self._alive)
         timed = timed or any(s.start_at is not None for s in self._slots)
-        # A SIGHUP that came while workers were being replaced waits for its turn, and nothing else will wake us.
+        # A SIGHUP that arrived during a reload waits for its end, and nothing else wakes the loop then.
         timed = timed or (signal.SIGHUP in self._signals.seen and not self._draining)
         if not self._draining or self._alive:
             wait(sources, _TICK if timed else None)
@@ -175,34 +176,34 @@ class Supervisor:
     def _fill_slots(self, now: float) -> None:
         for index, slot in enumerate(self._slots):
             if slot.worker is None and slot.start_at is not None and slot.start_at <= now:
-                again, slot.start_at = slot.deaths > 0, None
+                restart, slot.start_at = slot.deaths > 0, None
                 slot.worker = self._start(index, slot.generation)
                 if slot.worker is None:
                     self._count_death(slot, None)
-                elif again:
+                elif restart:
                     logs.info("worker_respawned", pid=slot.worker.pid, worker=index, deaths=slot.deaths)
 
     def _start(self, index: int, generation: Generation) -> Worker | None:
         try:
             worker = self._spawn(index, generation)
-        # Out of processes or memory, or settings that cannot be pickled.
+        # No processes or memory left, or settings that cannot be pickled.
         except Exception as exc:
             logs.error("worker_not_spawned", exc=exc, worker=index)
             return None
         self._alive.append(worker)
         return worker
 
-    def _listen(self, worker: Worker) -> None:
+    def _check_ready(self, worker: Worker) -> None:
         if worker.ready or not worker.ready_pipe.poll():
             return
-        # A worker that dies closes the pipe: its death is seen at the sentinel.
+        # A worker that dies closes the pipe: its sentinel reports the death.
         with contextlib.suppress(EOFError, OSError):
             worker.ready_pipe.recv_bytes()
             worker.ready = self._ever_ready = True
             logs.info("worker_ready", pid=worker.pid, worker=worker.slot)
 
     def _reap(self, worker: Worker) -> None:
-        self._listen(worker)
+        self._check_ready(worker)
         self._alive.remove(worker)
         exitcode = worker.process.exitcode
         (self._markers / str(worker.pid)).unlink(missing_ok=True)
@@ -211,9 +212,9 @@ class Supervisor:
         worker.process.close()
         if worker.kill_at is None:
             logs.error("worker_died", pid=worker.pid, worker=worker.slot, exit=_exit_name(exitcode))
-        self._forget(worker)
+        self._release_slot(worker)
 
-    def _forget(self, worker: Worker) -> None:
+    def _release_slot(self, worker: Worker) -> None:
         slot = self._slots[worker.slot]
         if worker is self._outgoing:
             self._outgoing = None
@@ -226,7 +227,7 @@ class Supervisor:
 
     def _count_death(self, slot: Slot, worker: Worker | None) -> None:
         now = time.monotonic()
-        if worker is not None and worker.ready and now - worker.born >= self._crash.settled:
+        if worker is not None and worker.ready and now - worker.started_at >= self._crash.stable:
             slot.deaths = 0
         slot.start_at = now + self._crash.delays[min(slot.deaths, len(self._crash.delays) - 1)]
         slot.deaths += 1
@@ -249,20 +250,21 @@ class Supervisor:
                 worker.process.kill()
                 worker.kill_at = float("inf")
                 self._exit_code = 1 if self._draining else self._exit_code
-            elif worker.kill_at is None and not worker.ready and now - worker.born > self._patience(worker):
+            elif worker.kill_at is None and not worker.ready and now - worker.started_at > self._ready_limit(worker):
                 logs.error("worker_killed", pid=worker.pid, worker=worker.slot, reason="not ready in time")
                 worker.process.kill()
-                worker.born = now
+                worker.started_at = now
 
-    def _patience(self, worker: Worker) -> float:
-        # On a machine so busy that no start is in time, killing what starts would keep it so: wait longer each time.
+    def _ready_limit(self, worker: Worker) -> float:
+        # On an overloaded machine no start is in time, and killing the workers that start keeps it overloaded. So the
+        # limit grows with each death.
         return self._ready_timeout * (1 << min(self._slots[worker.slot].deaths, 4))
 
-    def _retire(self, worker: Worker, how: signal.Signals = signal.SIGTERM) -> None:
+    def _retire(self, worker: Worker, number: signal.Signals = signal.SIGTERM) -> None:
         if worker.kill_at is None:
             worker.kill_at = time.monotonic() + self._kill_timeout
             if worker.process.exitcode is None:
-                os.kill(worker.pid, how)
+                os.kill(worker.pid, number)
 
     def _drain(self) -> None:
         if self._draining:
@@ -304,7 +306,7 @@ class Supervisor:
             if self._incoming is None:
                 self._abandon_reload("the new worker could not be started")
             return
-        self._settle_reload()
+        self._end_reload()
         logs.info("reload_finished", workers=len(self._slots))
 
     def _swap(self, incoming: Worker, generation: Generation) -> None:
@@ -312,18 +314,18 @@ class Supervisor:
         self._incoming, self._outgoing = None, slot.worker
         slot.worker, slot.generation, slot.deaths, slot.start_at = incoming, generation, 0, None
         if self._outgoing is not None:
-            # One that has only just been started knows no other signal.
+            # A worker that is still starting handles SIGTERM only.
             self._retire(self._outgoing, REPLACED if self._outgoing.ready else signal.SIGTERM)
 
     def _abandon_reload(self, reason: str) -> None:
-        # Slots keep the generation that their worker started with, so a half-done reload needs no undoing.
+        # Slots keep the generation of their worker, so an incomplete reload needs no rollback.
         done = sum(slot.generation is self._next for slot in self._slots)
         logs.error("reload_refused", reason=reason, replaced=done, kept=len(self._slots) - done)
         self._queue.clear()
         self._incoming = None
-        self._settle_reload()
+        self._end_reload()
 
-    def _settle_reload(self) -> None:
+    def _end_reload(self) -> None:
         self._next = None
         used = [slot.generation for slot in self._slots]
         for unused in [g for g in self._generations if g not in used]:

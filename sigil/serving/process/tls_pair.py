@@ -1,8 +1,8 @@
-"""A TLS certificate and key, read once and kept in memory, so that every worker of a generation serves the same pair.
+"""A TLS certificate and key, read once and kept in memory: every worker of a generation serves the same pair.
 
-A worker reads its pair by path when it starts. If that were the configured path, a worker that is started again after
-a renewal would serve another certificate than its siblings, and none at all while the files are half written or (as
-on Kubernetes) the directory behind the symlink is gone.
+A worker reads its pair by path when it starts. With the configured path, a worker that restarts after a renewal would
+serve another certificate than the other workers. It would serve none while the files are half written, or (as on
+Kubernetes) while the directory behind the symlink is gone.
 """
 
 import os
@@ -23,7 +23,7 @@ _READ_BLOCK = re.compile(rb"^-----BEGIN (?:CERTIFICATE|(?:RSA |EC )?PRIVATE KEY)
 
 
 class KeptOpen:
-    """File descriptors that keep their numbers in the spawned process that gets this object as an argument."""
+    """File descriptors that keep their numbers in the spawned process that receives this object."""
 
     def __init__(self, *fds: int) -> None:
         self.fds = fds
@@ -35,22 +35,24 @@ class KeptOpen:
 
 
 class TlsPair:
-    """`cert` and `key`: paths that a worker can read, as long as the pair is not closed."""
+    """`cert` and `key` are paths that a worker can read until the pair is closed."""
 
     def __init__(self, cert: Path, key: Path) -> None:
-        """Read and check the pair, through symlinks as they point now; raise StartupError."""
+        """Read and check the pair, through the current targets of symlinks; StartupError."""
         self._fds: list[int] = []
         try:
             self.cert, self.key = self._keep(cert), self._keep(key)
-            # An empty password instead of none: OpenSSL would ask for it on the terminal and wait.
+            # An empty password: without one, OpenSSL prompts on the terminal and waits.
             ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(self.cert, self.key, password="")
-            unfit = _unfit(Path(self.cert).read_bytes(), cert) or _unread(Path(self.key).read_bytes(), key)
+            error = _certificate_error(Path(self.cert).read_bytes(), cert) or _pem_error(
+                Path(self.key).read_bytes(), key
+            )
         except OSError as exc:
             self.close()
-            raise StartupError(_line(exc, cert, key)) from exc
-        if unfit:
+            raise StartupError(_read_error(exc, cert, key)) from exc
+        if error:
             self.close()
-            raise StartupError(unfit)
+            raise StartupError(error)
 
     def _keep(self, path: Path) -> str:
         if sys.platform != "linux":
@@ -62,42 +64,42 @@ class TlsPair:
         return f"/proc/self/fd/{fd}"
 
     def kept_open(self) -> KeptOpen:
-        """What a worker must be given so that the paths mean something there."""
+        """The descriptors that a worker needs for the paths to be valid in its process."""
         return KeptOpen(*self._fds)
 
     def close(self) -> None:
-        """Forget the key; workers that have started keep theirs."""
+        """Drop the key; workers that have started keep their copy."""
         while self._fds:
             os.close(self._fds.pop())
 
 
-# OpenSSL takes more than the TLS of Granian (rustls with ring), where a worker aborts over it without a word.
+# OpenSSL accepts more than Granian's TLS (rustls with ring), in which a worker aborts without a message.
 
 
-def _unfit(pem: bytes, path: Path) -> str | None:
-    """Why a certificate that OpenSSL takes cannot be served, in one line; None if it can."""
+def _certificate_error(pem: bytes, path: Path) -> str | None:
+    """The reason why a certificate that OpenSSL accepts cannot be served, in one line; None if it can."""
     try:
-        if unread := _unread(pem, path):
-            return unread
-        if _signs(x509.load_pem_x509_certificate(pem)):
+        if error := _pem_error(pem, path):
+            return error
+        if _is_supported(x509.load_pem_x509_certificate(pem)):
             return None
     except ValueError:
-        # A key of a kind that nobody knows.
+        # An unknown kind of key.
         pass
-    return f"TLS: {path}: its key has to be RSA of 2048 to 4096 bits, P-256, P-384 or Ed25519"
+    return f"TLS: {path}: its key must be RSA of 2048 to 4096 bits, P-256, P-384 or Ed25519"
 
 
-def _unread(pem: bytes, path: Path) -> str | None:
-    """Why a block of a PEM file would not be found."""
+def _pem_error(pem: bytes, path: Path) -> str | None:
+    """The reason why a block of a PEM file would be skipped, in one line; None if all are found."""
     if len(_READ_BLOCK.findall(pem)) == len(_ANY_BLOCK.findall(pem)):
         return None
     return (
-        f"TLS: {path}: every block has to begin its line (no byte-order mark before it), "
-        "as CERTIFICATE or as PRIVATE KEY, and not as TRUSTED CERTIFICATE or the like"
+        f"TLS: {path}: every block must begin at the start of a line (no byte-order mark before it), "
+        "with the label CERTIFICATE or PRIVATE KEY, and not TRUSTED CERTIFICATE or another one"
     )
 
 
-def _signs(certificate: x509.Certificate) -> bool:
+def _is_supported(certificate: x509.Certificate) -> bool:
     key = certificate.public_key()
     if isinstance(key, rsa.RSAPublicKey):
         plain = certificate.public_key_algorithm_oid == PublicKeyAlgorithmOID.RSAES_PKCS1_v1_5
@@ -107,7 +109,7 @@ def _signs(certificate: x509.Certificate) -> bool:
     return isinstance(key, ed25519.Ed25519PublicKey)
 
 
-def _line(exc: OSError, cert: Path, key: Path) -> str:
+def _read_error(exc: OSError, cert: Path, key: Path) -> str:
     if isinstance(exc, ssl.SSLError):
         return f"TLS: {cert} and {key} are not a certificate and its unencrypted key in PEM"
     return f"TLS: cannot read {exc.filename}: {exc.strerror}"

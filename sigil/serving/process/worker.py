@@ -1,9 +1,13 @@
-"""What happens in a worker process before and around the ASGI application.
+"""A worker process, around the ASGI application.
 
-The worker dies with its master, says when it is ready, and on SIGTERM, or on REPLACED when a successor is there, drains
-in this order: it stops accepting; if replaced, it serves on for a moment and tells clients to come on new connections;
-callbacks (long polls get their answers); Granian (finishes requests, closes connections); the application's lifespan
-shutdown.
+The worker dies with its master and reports when it is ready. On SIGTERM, or on REPLACED when its successor serves, it
+drains in this order:
+
+1. It stops accepting connections.
+2. If replaced, it serves its connections for a moment, with `Connection: close` so that clients open new ones.
+3. The drain callbacks run: long polls get their responses.
+4. Granian finishes requests and closes connections.
+5. The application's lifespan shuts down.
 """
 
 import asyncio
@@ -34,17 +38,17 @@ _PR_SET_PDEATHSIG = 1
 _CALLBACK_SECONDS = 3.0
 
 REPLACED = signal.SIGUSR1
-"""What the master sends in SIGTERM's place to a worker whose successor serves already."""
+"""The master sends it instead of SIGTERM to a worker whose successor already serves."""
 
 AsgiApp = Callable[[Any, Any, Any], Awaitable[None]]
 
 
 class WorkerLifecycle:
-    """The life of this worker process, as the application sees it.
+    """The state of this worker process, for the application.
 
-    `index` counts from 0 to `workers` - 1; `draining` is True from the signal on, `stopping` if no successor serves in
-    its place. A WebSocket counts as a running request until the application closes it: close them on drain, or the
-    drain takes its full time.
+    `index` counts from 0 to `workers` - 1. `draining` is True from the signal on; `stopping` too, if no successor
+    serves. A WebSocket counts as a running request until the application closes it: close them on drain, or the drain
+    takes its full time.
     """
 
     def __init__(
@@ -64,7 +68,7 @@ class WorkerLifecycle:
         self._closing = False
         self.running = 0
         self.started = False
-        self.over = asyncio.Event()
+        self.ended = asyncio.Event()
         self._drain_timeout = drain_timeout
         self._quiet = quiet
         self._linger = linger
@@ -73,35 +77,36 @@ class WorkerLifecycle:
         self._signal = WorkerSignal()
 
     def on_drain(self, callback: Callable[[], object]) -> Callable[[], None]:
-        """Run `callback` on the loop when connections are soon to close (at once if they are); returns what takes it
-        back.
+        """Run `callback` on the loop before connections close, or at once if they are closing; returns its removal.
 
-        What the callback wakes has a second to be answered before connections begin to close; a task that it returns
-        has _CALLBACK_SECONDS before that.
+        Requests that the callback wakes have a second for their response before connections close. A task that it
+        returns has _CALLBACK_SECONDS before that second.
         """
         if self._closing:
             callback()
             return lambda: None
         ticket = object()
         self._callbacks[ticket] = callback
-        return lambda: void(self._callbacks.pop(ticket, None))
+        return lambda: discard(self._callbacks.pop(ticket, None))
 
     def take_signals(self, loop: asyncio.AbstractEventLoop) -> WorkerSignal:
-        """In Granian's place: SIGTERM and REPLACED begin our drain, and the drain ends Granian."""
+        """Replaces Granian's handlers: SIGTERM and REPLACED start the drain, and the drain stops Granian."""
         self._loop = loop
-        # Not add_signal_handler: uvloop loses a signal that comes between two runs of the loop, and there is such a
+        # Not add_signal_handler: uvloop loses a signal that arrives between two runs of the loop, and there is such a
         # gap between lifespan startup and serving.
         for number, stopping in ((signal.SIGTERM, True), (REPLACED, False)):
-            signal.signal(number, lambda *_, stopping=stopping: void(loop.call_soon_threadsafe(self._begin, stopping)))
+            signal.signal(
+                number, lambda *_, stopping=stopping: discard(loop.call_soon_threadsafe(self._start_drain, stopping))
+            )
         return self._signal
 
     def stop(self) -> None:
-        """End the process now: the loop stops, and `run_worker` sees `over`."""
-        self.over.set()
+        """End the process now: the loop stops, and `run_worker` finds `ended` set."""
+        self.ended.set()
         self._loop.stop()
 
-    def _begin(self, stopping: bool) -> None:
-        # Nothing is served before startup is complete, so there is nothing to finish.
+    def _start_drain(self, stopping: bool) -> None:
+        # No request is served before startup is complete, so there is nothing to drain.
         if not self.started:
             self.stop()
         elif not self.draining:
@@ -116,27 +121,27 @@ class WorkerLifecycle:
             logs.error("still_accepting", exc=exc)
         if not self.stopping:
             await asyncio.sleep(self._linger)
-        await self._call_back()
-        await self._let_answers_out()
+        await self._run_callbacks()
+        await self._wait_for_responses()
         self._signal.set()
         await self._wait_until_quiet(began + self._drain_timeout)
-        self.over.set()
+        self.ended.set()
 
-    async def _call_back(self) -> None:
+    async def _run_callbacks(self) -> None:
         self._closing = True
-        under_way = []
+        pending = []
         for callback in list(self._callbacks.values()):
             try:
                 if isinstance(result := callback(), asyncio.Future):
-                    under_way.append(result)
+                    pending.append(result)
             except Exception as exc:
                 logs.error("drain_callback_failed", exc=exc)
-        if under_way:
-            await asyncio.wait(under_way, timeout=_CALLBACK_SECONDS)
+        if pending:
+            await asyncio.wait(pending, timeout=_CALLBACK_SECONDS)
 
-    async def _let_answers_out(self) -> None:
+    async def _wait_for_responses(self) -> None:
         # Granian's shutdown sends GOAWAY and a PING at once, and httpx (h2) fails every open request of a connection
-        # when the PING comes before the answer. On a busy server there is always a running request: hence the limit.
+        # when the PING arrives before the response. A busy server always has a running request: hence the deadline.
         deadline = self._loop.time() + self._quiet
         while True:
             await asyncio.sleep(0.05)
@@ -145,8 +150,8 @@ class WorkerLifecycle:
 
     async def _wait_until_quiet(self, deadline: float) -> None:
         # Granian waits for its connections, not for requests: an idle HTTP/2 connection or a client that does not
-        # read would hold the worker until it is killed, and the application would never see its shutdown.
-        # A second of quiet leaves Granian time to send what was answered last.
+        # read would hold the worker until it is killed, and the application would not get its shutdown event.
+        # A quiet second gives Granian time to send the last responses.
         now = self._loop.time()
         quiet_at = now + self._quiet
         while (now := self._loop.time()) < deadline and now < quiet_at:
@@ -157,7 +162,7 @@ class WorkerLifecycle:
 
 @dataclass(frozen=True)
 class WorkerPlan:
-    """What the master hands to a worker through the spawn pipe (never argv, never the environment)."""
+    """The arguments of a worker, passed through the spawn pipe (never in argv or the environment)."""
 
     factory: Callable[[Any, WorkerLifecycle], AsgiApp]
     settings: object
@@ -170,19 +175,19 @@ class WorkerPlan:
     linger: float
     master: int
     markers: Path
-    counts: Path | None
+    metrics_dir: Path | None
     ready: Connection
     listener: KeptOpen
     tls: KeptOpen | None
 
 
 def run_worker(plan: WorkerPlan, number: int, name: str | None, _loader: None, *granian_args: object) -> None:
-    """The worker process: the target of the master's spawn; ends the process."""
+    """The main function of a worker process; it ends the process."""
     _tie_to_master(plan.master)
     _leave_terminal_signals_to_master()
     logs.configure(plan.service, plan.log_level)
-    if plan.counts:
-        metrics_slots.acquire(plan.counts)
+    if plan.metrics_dir:
+        metrics_slots.acquire(plan.metrics_dir)
     life = WorkerLifecycle(
         plan.index,
         plan.workers,
@@ -191,7 +196,7 @@ def run_worker(plan: WorkerPlan, number: int, name: str | None, _loader: None, *
         linger=plan.linger,
         stop_accepting=partial(stop_accepting, *plan.listener.fds),
     )
-    # Granian's handlers would close connections at SIGTERM, before a long poll could be answered.
+    # Granian's handlers would close connections at SIGTERM, before long polls get their responses.
     granian._signals.set_loop_signals = life.take_signals
     try:
         MPServer._spawn_asgi_lifespan_worker(number, name, partial(_build, plan, life), *granian_args)
@@ -200,9 +205,9 @@ def run_worker(plan: WorkerPlan, number: int, name: str | None, _loader: None, *
         _exit(1)
     except SystemExit:
         _exit(1)
-    # Also what Rust throws when it panics (PanicException is no Exception).
+    # BaseException: a panic in Rust raises PanicException, which is not an Exception.
     except BaseException as exc:
-        if not life.over.is_set():
+        if not life.ended.is_set():
             logs.error("worker_failed", exc=exc)
             _exit(1)
     _exit(0)
@@ -214,26 +219,28 @@ def _build(plan: WorkerPlan, life: WorkerLifecycle) -> AsgiApp:
     async def counted(scope: Any, receive: Any, send: Any) -> None:
         life.running += 1
         try:
-            await app(scope, receive, partial(_last_answer, send) if life.draining and _keeps(scope) else send)
+            await app(scope, receive, partial(_send_with_close, send) if life.draining and _is_http_1(scope) else send)
         finally:
             life.running -= 1
 
     def edge(scope: Any, receive: Any, send: Any) -> Awaitable[None]:
         if scope["type"] == "lifespan":
-            ours = Lifespan(app, receive, send, over=life.over, started=partial(_started, plan, life), stop=life.stop)
-            return ours(scope)
+            lifespan = Lifespan(
+                app, receive, send, ended=life.ended, started=partial(_started, plan, life), stop=life.stop
+            )
+            return lifespan(scope)
         return counted(scope, receive, send)
 
     return edge
 
 
-def _keeps(scope: Any) -> bool:
-    # HTTP/2 says it with a frame, which is Granian's to send.
+def _is_http_1(scope: Any) -> bool:
+    # On HTTP/2 a GOAWAY frame has this effect, and Granian sends it.
     return bool(scope["type"] == "http" and scope["http_version"].startswith("1"))
 
 
-def _last_answer(send: Callable[[Any], Awaitable[None]], event: dict[str, Any]) -> Awaitable[None]:
-    """Tell the client that the connection closes: what it would send on it next could be lost."""
+def _send_with_close(send: Callable[[Any], Awaitable[None]], event: dict[str, Any]) -> Awaitable[None]:
+    """Adds `Connection: close`: the next request on this connection could be lost."""
     if event["type"] == "http.response.start":
         headers = [pair for pair in event.get("headers", ()) if bytes(pair[0]).lower() != b"connection"]
         event = {**event, "headers": [*headers, (b"connection", b"close")]}
@@ -241,7 +248,7 @@ def _last_answer(send: Callable[[Any], Awaitable[None]], event: dict[str, Any]) 
 
 
 def _started(plan: WorkerPlan, life: WorkerLifecycle) -> None:
-    # What lives as long as the process is never garbage; what requests make goes by its reference counts, mostly.
+    # Objects that live as long as the process are never garbage. Reference counts free most objects of requests.
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)
@@ -252,7 +259,7 @@ def _started(plan: WorkerPlan, life: WorkerLifecycle) -> None:
 
 
 def _tie_to_master(master: int) -> None:
-    # Without it the workers of a killed master go on serving, and hold the port, for ever.
+    # Without this the workers of a killed master would serve, and hold the port, for ever.
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     # The master may have died before the call.
@@ -261,8 +268,8 @@ def _tie_to_master(master: int) -> None:
 
 
 def _leave_terminal_signals_to_master() -> None:
-    # Ctrl-C and a closed terminal reach the whole process group; only the master decides what they mean. It blocked
-    # them around the spawn, so that they cannot end a worker that is still importing.
+    # Ctrl-C and a closed terminal signal the whole process group; only the master handles them. It blocked them around
+    # the spawn, so that they cannot end a worker that is still importing.
     held = (signal.SIGINT, signal.SIGHUP)
     for number in held:
         signal.signal(number, signal.SIG_IGN)
@@ -270,11 +277,11 @@ def _leave_terminal_signals_to_master() -> None:
 
 
 def _exit(code: int) -> None:
-    # Not through the interpreter's end: Granian's threads still run and abort it now and then.
+    # Without interpreter shutdown: Granian's threads still run, and sometimes abort it.
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
 
 
-def void(_value: object) -> None:
+def discard(_value: object) -> None:
     """Drop a value where a callable must return None."""

@@ -1,4 +1,4 @@
-"""One application takes another's place in a running worker."""
+"""A running worker replaces its application by another one."""
 
 from __future__ import annotations
 
@@ -8,115 +8,115 @@ from typing import Any
 
 import pytest
 
-from sigil.serving.process.app_handover import AppHandover, Lifetime
+from sigil.serving.process.app_handover import AppHandover, LifespanDriver
 
 
 class App:
-    """Answers with its name, and notes what becomes of it. `ready` lets its startup go on."""
+    """Responds with its name, and records its lifespan phases. `ready` lets its startup continue."""
 
     def __init__(self, name: str, *, fails: bool = False) -> None:
         self.name, self.fails = name, fails
         self.ready = asyncio.Event()
         self.ready.set()
-        self.life: list[str] = []
+        self.phases: list[str] = []
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "lifespan":
             await send({"type": "http.response.start", "status": 200, "headers": []})
             await send({"type": "http.response.body", "body": self.name.encode()})
             return
-        for what in ("startup", "shutdown"):
-            assert (await receive())["type"] == f"lifespan.{what}"
+        for phase in ("startup", "shutdown"):
+            assert (await receive())["type"] == f"lifespan.{phase}"
             await self.ready.wait()
-            self.life.append(what)
-            await send({"type": f"lifespan.{what}.{'failed' if self.fails else 'complete'}"})
+            self.phases.append(phase)
+            await send({"type": f"lifespan.{phase}.{'failed' if self.fails else 'complete'}"})
 
 
 class Worker:
-    """A worker with a succession; `due` is what it is told."""
+    """A worker with an AppHandover; `due` is the value of its callback."""
 
-    def __init__(self, heir: App | None) -> None:
+    def __init__(self, next_app: App | None) -> None:
         self.due = False
-        self.heir, self.made, self.failures = heir, 0, 0
-        self.succession = AppHandover(App("first"), due=lambda: self.due, next_app=self._make, failed=self._fail)
+        self.next_app, self.made, self.failures = next_app, 0, 0
+        self.handover = AppHandover(App("first"), due=lambda: self.due, next_app=self._make, failed=self._fail)
 
     def _make(self) -> App:
         self.made += 1
-        if self.heir is None:
-            raise OSError("no heir")
-        return self.heir
+        if self.next_app is None:
+            raise OSError("no next application")
+        return self.next_app
 
     def _fail(self) -> None:
         self.failures += 1
 
-    async def ask(self) -> tuple[int, str]:
+    async def request(self) -> tuple[int, str]:
         sent: list[Any] = []
 
         async def send(message: Any) -> None:
             sent.append(message)
 
-        await self.succession({"type": "http"}, None, send)  # type: ignore[arg-type]
+        await self.handover({"type": "http"}, None, send)  # type: ignore[arg-type]
         return sent[0]["status"], sent[1]["body"].decode()
 
 
-async def test_the_first_serves_until_the_heir_is_due_and_then_the_heir() -> None:
-    worker = Worker(App("heir"))
-    assert await worker.ask() == (200, "first")
+async def test_the_first_application_serves_until_the_next_one_is_due() -> None:
+    worker = Worker(App("next"))
+    assert await worker.request() == (200, "first")
     worker.due = True
-    assert await worker.ask() == (200, "heir")
+    assert await worker.request() == (200, "next")
     worker.due = False
-    assert await worker.ask() == (200, "heir")
+    assert await worker.request() == (200, "next")
     assert worker.made == 1
 
 
-async def test_who_comes_while_the_heir_starts_waits_for_it_and_one_is_made() -> None:
-    heir = App("heir")
-    heir.ready.clear()
-    worker = Worker(heir)
+async def test_requests_during_the_startup_wait_and_one_application_is_made() -> None:
+    app = App("next")
+    app.ready.clear()
+    worker = Worker(app)
     worker.due = True
-    asking = [asyncio.create_task(worker.ask()) for _ in range(20)]
+    requests = [asyncio.create_task(worker.request()) for _ in range(20)]
     await asyncio.sleep(0)
-    asking[0].cancel()
+    requests[0].cancel()
     await asyncio.sleep(0)
-    heir.ready.set()
-    answers = await asyncio.gather(*asking, return_exceptions=True)
+    app.ready.set()
+    answers = await asyncio.gather(*requests, return_exceptions=True)
     assert isinstance(answers[0], asyncio.CancelledError)
-    assert answers[1:] == [(200, "heir")] * 19
+    assert answers[1:] == [(200, "next")] * 19
     assert worker.made == 1
 
 
-@pytest.mark.parametrize("heir", [None, "failing"])
-async def test_an_heir_that_fails_is_told_of_once_and_answers_are_overloaded(heir: str | None) -> None:
-    worker = Worker(App(heir, fails=True) if heir else None)
+@pytest.mark.parametrize("next_app", [None, "failing"])
+async def test_a_failed_handover_is_reported_once_and_requests_are_overloaded(next_app: str | None) -> None:
+    worker = Worker(App(next_app, fails=True) if next_app else None)
     worker.due = True
     for _ in range(3):
-        status, body = await worker.ask()
+        status, body = await worker.request()
         assert (status, json.loads(body)["error"]["code"]) == (503, "OVERLOADED")
     assert (worker.made, worker.failures) == (1, 1)
 
 
-async def test_the_heir_is_made_while_nobody_asks_and_ends_with_the_worker() -> None:
-    heir = App("heir")
-    worker = Worker(heir)
-    life = Lifetime(worker.succession)
-    await life.start()
+async def test_the_handover_happens_without_requests_and_the_next_application_ends_with_the_worker() -> None:
+    app = App("next")
+    worker = Worker(app)
+    lifespan = LifespanDriver(worker.handover)
+    await lifespan.start()
     worker.due = True
     async with asyncio.timeout(60):
-        while not heir.life:
+        while not app.phases:
             await asyncio.sleep(0.01)
-    await life.end()
-    assert heir.life == ["startup", "shutdown"]
+    await lifespan.end()
+    assert app.phases == ["startup", "shutdown"]
 
 
-async def test_a_worker_that_ends_before_there_is_an_heir_makes_none() -> None:
-    worker = Worker(App("heir"))
-    life = Lifetime(worker.succession)
-    await life.start()
-    await life.end()
+async def test_a_worker_that_ends_before_the_handover_makes_no_application() -> None:
+    worker = Worker(App("next"))
+    lifespan = LifespanDriver(worker.handover)
+    await lifespan.start()
+    await lifespan.end()
     assert worker.made == 0
 
 
-async def test_an_application_that_ends_before_it_has_started_has_failed() -> None:
+async def test_an_application_that_ends_during_startup_has_failed() -> None:
     async def ends(_scope: Any, _receive: Any, _send: Any) -> None:
         return
 
@@ -124,6 +124,6 @@ async def test_an_application_that_ends_before_it_has_started_has_failed() -> No
         raise OSError("broken")
 
     with pytest.raises(RuntimeError):
-        await Lifetime(ends).start()
+        await LifespanDriver(ends).start()
     with pytest.raises(OSError, match="broken"):
-        await Lifetime(raises).start()
+        await LifespanDriver(raises).start()

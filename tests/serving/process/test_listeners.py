@@ -1,4 +1,4 @@
-"""Listening sockets that processes share."""
+"""Listening sockets that several processes share."""
 
 import socket
 import subprocess
@@ -31,7 +31,7 @@ sys.stdin.readline()
 """
 
 
-def test_a_process_that_stops_accepting_leaves_every_connection_to_the_others() -> None:
+def test_after_stop_accepting_other_processes_get_every_connection() -> None:
     (listener,) = listeners = listen("127.0.0.1", 0, 64, 1)
     greeter = subprocess.Popen(
         [sys.executable, "-c", GREETER, str(listener.fileno())],

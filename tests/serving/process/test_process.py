@@ -1,4 +1,4 @@
-"""The process model, each promise against a real server in a subprocess."""
+"""The process model, tested against a real server in a subprocess."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from cryptography.x509.oid import NameOID
 
 from tests.serving.running import Running, alive, eventually, free_port, write_pair
 
-FAST = {"delays": [0, 0.01], "settled": 2, "deaths": 10, "window": 60}
+FAST = {"delays": [0, 0.01], "stable": 2, "deaths": 10, "window": 60}
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def test_serves_both_http_versions_over_tls_and_drains_with_an_idle_connection(
         assert server.events("stopped")[0]["exit_code"] == 0
 
 
-def test_serves_plain_http_and_drains_when_the_terminal_interrupts_the_group(tmp_path: Path) -> None:
+def test_serves_plain_http_and_drains_at_ctrl_c(tmp_path: Path) -> None:
     with Running(tmp_path) as server:
         server.ready()
         assert server.get().text == "one"
@@ -86,7 +86,7 @@ def test_an_interrupt_while_workers_are_importing_stops_cleanly(tmp_path: Path) 
         assert "Traceback" not in server.text
 
 
-def test_a_request_that_never_ends_does_not_hold_the_exit(tmp_path: Path) -> None:
+def test_a_request_that_never_ends_does_not_block_the_exit(tmp_path: Path) -> None:
     with Running(tmp_path, limits={"drain_timeout": 1}) as server, ThreadPoolExecutor(1) as pool:
         server.ready()
         hanging = pool.submit(server.get, "/hang")
@@ -96,12 +96,12 @@ def test_a_request_that_never_ends_does_not_hold_the_exit(tmp_path: Path) -> Non
         assert isinstance(hanging.exception(), httpx.TransportError)
 
 
-def test_twelve_killed_workers_are_started_again(tmp_path: Path) -> None:
+def test_twelve_killed_workers_are_restarted(tmp_path: Path) -> None:
     with Running(tmp_path, crash=FAST) as server:
         for _ in range(12):
             victim = min(server.ready())
             os.kill(victim, signal.SIGKILL)
-            eventually(lambda victim=victim: victim not in server.pids, "the marker of the dead is gone")
+            eventually(lambda victim=victim: victim not in server.pids, "the marker of the dead worker is gone")
             assert server.get().text == "one"
         server.ready()
         assert len(server.events("worker_died")) == 12
@@ -109,18 +109,18 @@ def test_twelve_killed_workers_are_started_again(tmp_path: Path) -> None:
         assert server.terminate() == 0
 
 
-def test_all_workers_dying_at_once_are_started_again(tmp_path: Path) -> None:
+def test_workers_that_die_at_once_are_restarted(tmp_path: Path) -> None:
     with Running(tmp_path, workers=3, crash=FAST) as server:
         before = server.ready()
         for pid in before:
             os.kill(pid, signal.SIGKILL)
-        eventually(lambda: not before & server.pids, "the markers of the dead are gone")
-        # The listening sockets are the master's: this waits in a queue until a worker is back.
+        eventually(lambda: not before & server.pids, "the markers of the dead workers are gone")
+        # The master owns the listening sockets: this request waits in a queue until a worker is back.
         assert server.get().text == "one"
         assert server.terminate() == 0
 
 
-def test_termination_is_heard_during_the_delay_before_a_restart(tmp_path: Path) -> None:
+def test_sigterm_takes_effect_during_the_delay_before_a_restart(tmp_path: Path) -> None:
     with Running(tmp_path, workers=1, crash={**FAST, "delays": [600]}) as server:
         os.kill(min(server.ready()), signal.SIGKILL)
         eventually(lambda: server.events("worker_died"), "death seen")
@@ -159,7 +159,7 @@ def test_workers_that_are_importing_die_with_a_killed_master(tmp_path: Path) -> 
 
 
 def test_a_reload_replaces_certificate_and_settings_without_a_failed_request(tmp_path: Path, tls: list[str]) -> None:
-    # Long enough for clients on the busiest machine.
+    # Long enough for clients on a very busy machine.
     with Running(tmp_path, tls=tls, limits={"linger": 3}) as server:
         before = server.ready()
         load = Load(server)
@@ -168,7 +168,7 @@ def test_a_reload_replaces_certificate_and_settings_without_a_failed_request(tmp
         server.configure({"greeting": "two"})
         server.send(signal.SIGHUP)
         eventually(lambda: server.events("reload_started"), "reload started")
-        # A key revoked while a reload runs must not stay good until something else wakes the master.
+        # A key that is revoked during a reload must not stay valid until another event wakes the master.
         server.send(signal.SIGHUP)
         eventually(lambda: len(server.events("reload_finished")) == 2, "both reloads")
         after = server.ready()
@@ -190,45 +190,45 @@ def repoint(folder: Path, name: str) -> None:
 
 
 class Load:
-    """Requests in two threads, on kept and on new connections, until stopped."""
+    """Requests in two threads, on persistent and on new connections, until stopped."""
 
     def __init__(self, server: Running) -> None:
-        self.server, self.over = server, threading.Event()
+        self.server, self.stopped = server, threading.Event()
         self.pool = ThreadPoolExecutor(2)
         self.answers: list[tuple[int, str]] = []
         self.resets: list[httpx.TransportError] = []
-        self.results = [self.pool.submit(self.run, kept) for kept in (True, False)]
+        self.results = [self.pool.submit(self.run, persistent) for persistent in (True, False)]
 
-    def run(self, kept: bool) -> None:
+    def run(self, persistent: bool) -> None:
         with self.server.client() as client:
-            while not self.over.is_set():
+            while not self.stopped.is_set():
                 try:
-                    answer = client.get(self.server.url(), headers={} if kept else {"connection": "close"})
+                    answer = client.get(self.server.url(), headers={} if persistent else {"connection": "close"})
                 except httpx.TransportError as reset:
                     self.resets.append(reset)
                 else:
                     self.answers.append((answer.status_code, answer.text))
 
     def stop(self) -> None:
-        self.over.set()
+        self.stopped.set()
         for result in self.results:
             result.result(60)
         self.pool.shutdown()
 
 
-def test_a_refused_reload_keeps_everything(tmp_path: Path, tls: list[str]) -> None:
+def test_a_failed_reload_changes_nothing(tmp_path: Path, tls: list[str]) -> None:
     with Running(tmp_path, tls=tls) as server:
         before = server.ready()
         server.configure({"refuse": True})
         server.send(signal.SIGHUP)
-        eventually(lambda: len(server.events("reload_refused")) == 1, "refused for its settings")
+        eventually(lambda: len(server.events("reload_refused")) == 1, "failed for its settings")
         server.configure({"greeting": "two"})
         (tmp_path / "first" / "key.pem").write_text("not a key")
         server.send(signal.SIGHUP)
-        eventually(lambda: len(server.events("reload_refused")) == 2, "refused for its key")
+        eventually(lambda: len(server.events("reload_refused")) == 2, "failed for its key")
         assert server.events("reload_refused")[0]["reason"] == "GREETING is not polite"
         assert server.ready() == before
-        # Started again from memory: the files are broken, and the old settings are nowhere on disk.
+        # The restart uses memory: the files are broken, and the old settings are not on disk.
         os.kill(min(before), signal.SIGKILL)
         eventually(lambda: server.ready() != before, "a new worker")
         assert {server.get().text for _ in range(8)} == {"one"}
@@ -247,7 +247,7 @@ def test_a_reload_whose_workers_do_not_become_ready_keeps_the_old_ones(tmp_path:
         assert server.terminate() == 0
 
 
-def test_workers_killed_during_a_reload_and_termination_in_its_midst(tmp_path: Path) -> None:
+def test_workers_killed_during_a_reload_and_sigterm_during_a_reload(tmp_path: Path) -> None:
     with Running(tmp_path, crash=FAST) as server:
         before = server.ready()
         server.send(signal.SIGHUP)
@@ -260,10 +260,10 @@ def test_workers_killed_during_a_reload_and_termination_in_its_midst(tmp_path: P
         assert server.terminate() == 0
 
 
-def test_a_port_in_use_is_refused_in_one_line(tmp_path: Path) -> None:
+def test_a_port_in_use_is_reported_in_one_line(tmp_path: Path) -> None:
     port = free_port()
     with socket.socket() as other:
-        # As another Granian binds it: the kernel would let a second one in.
+        # Granian binds like this: the kernel would let a second server bind the port.
         other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         other.bind(("127.0.0.1", port))
         other.listen()
@@ -272,14 +272,14 @@ def test_a_port_in_use_is_refused_in_one_line(tmp_path: Path) -> None:
             assert server.text == f"error: cannot listen on 127.0.0.1 port {port}: Address already in use\n"
 
 
-def test_a_missing_key_is_refused_in_one_line(tmp_path: Path, tls: list[str]) -> None:
+def test_a_missing_key_is_reported_in_one_line(tmp_path: Path, tls: list[str]) -> None:
     (tmp_path / "first" / "key.pem").unlink()
     with Running(tmp_path, tls=tls) as server:
         assert server.stopped() == 1
         assert server.text == f"error: TLS: cannot read {tls[1]}: No such file or directory\n"
 
 
-def test_a_worker_that_ends_itself_and_one_told_to_end_are_replaced(tmp_path: Path) -> None:
+def test_a_worker_that_exits_and_one_that_is_terminated_are_replaced(tmp_path: Path) -> None:
     with Running(tmp_path, crash=FAST) as server:
         server.ready()
         with pytest.raises(httpx.TransportError):
@@ -290,9 +290,9 @@ def test_a_worker_that_ends_itself_and_one_told_to_end_are_replaced(tmp_path: Pa
         assert server.terminate() == 0
 
 
-def test_a_worker_told_to_end_just_before_it_serves_ends(tmp_path: Path) -> None:
-    (tmp_path / "settings.json").write_text('{"broken": "told to end between two runs of the loop"}')
+def test_a_worker_that_is_terminated_just_before_it_serves_ends(tmp_path: Path) -> None:
+    (tmp_path / "settings.json").write_text('{"broken": "SIGTERM between two runs of the loop"}')
     with Running(tmp_path, workers=1, crash={**FAST, "delays": [600]}) as server:
-        # uvloop loses a signal that comes while it does not run.
+        # uvloop loses a signal that arrives while it does not run.
         assert eventually(lambda: server.events("worker_died"), "ended")[0]["exit"] == 0
         assert len(server.events("app_shutdown")) == 1

@@ -1,4 +1,4 @@
-"""A certificate is made for who has none, and never in place of one that cannot be seen."""
+"""A missing certificate is created, and an existing one that cannot be read is never replaced."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sigil.serving.startup_error import StartupError
 from tests.conformance.server import run
 from tests.support.live import LiveServer
 
-_AS_ANOTHER = """
+_AS_ANOTHER_USER = """
 import os, pathlib, sys
 from sigil.serving.startup_error import StartupError
 from sigil.serving.process.self_signed import ensure_pair
@@ -24,12 +24,12 @@ if os.geteuid() == 0:
 folder = pathlib.Path(sys.argv[1])
 try:
     print(ensure_pair(folder / "cert.pem", folder / "key.pem", generate=True))
-except StartupError as refused:
-    print(refused)
+except StartupError as error:
+    print(error)
 """
 
 
-def test_a_pair_is_made_once(tmp_path: Path) -> None:
+def test_a_pair_is_created_once(tmp_path: Path) -> None:
     cert, key = tmp_path / "tls" / "cert.pem", tmp_path / "tls" / "key.pem"
     assert ensure_pair(cert, key, generate=True)
     made = cert.read_bytes(), key.read_bytes()
@@ -37,8 +37,8 @@ def test_a_pair_is_made_once(tmp_path: Path) -> None:
     assert made == (cert.read_bytes(), key.read_bytes())
 
 
-def test_links_that_lead_nowhere_are_kept_and_named(tmp_path: Path) -> None:
-    """Those of certbot, while the volume with what they lead to is not mounted."""
+def test_dangling_symlinks_are_kept_and_reported(tmp_path: Path) -> None:
+    """For example those of certbot, while the volume of their targets is not mounted."""
     cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
     for path in (cert, key):
         path.symlink_to(tmp_path / "archive" / path.name)
@@ -49,7 +49,7 @@ def test_links_that_lead_nowhere_are_kept_and_named(tmp_path: Path) -> None:
     assert key.is_symlink()
 
 
-def test_links_that_lead_nowhere_stop_the_start_in_one_line() -> None:
+def test_dangling_symlinks_stop_the_start_with_one_line() -> None:
     server = LiveServer(workers=1)
     try:
         server.certificate.parent.mkdir()
@@ -64,14 +64,18 @@ def test_links_that_lead_nowhere_stop_the_start_in_one_line() -> None:
         server.__exit__(None, None, None)
 
 
-def test_a_folder_that_only_its_owner_may_enter_is_told_by_the_path(tmp_path: Path) -> None:
+def test_a_directory_without_permission_is_reported_with_its_path(tmp_path: Path) -> None:
     closed = tmp_path / "live"
     closed.mkdir()
     closed.chmod(0o700 if os.geteuid() == 0 else 0)
     try:
-        asked = subprocess.run(
-            [sys.executable, "-c", _AS_ANOTHER, str(closed)], capture_output=True, text=True, check=False, timeout=120
+        finished = subprocess.run(
+            [sys.executable, "-c", _AS_ANOTHER_USER, str(closed)],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
         )
     finally:
         closed.chmod(0o700)
-    assert asked.stdout == f"TLS: cannot look for {closed}/cert.pem: Permission denied\n", asked.stderr
+    assert finished.stdout == f"TLS: cannot look for {closed}/cert.pem: Permission denied\n", finished.stderr

@@ -1,4 +1,4 @@
-"""Which certificates are served, and that every other one is refused before a worker dies of it."""
+"""Which certificates are served; every other one is rejected before a worker would die of it."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ def pair(folder: Path, key: Key, form: serialization.PrivateFormat = PLAIN) -> t
     return paths
 
 
-def refusal(cert: Path, key: Path) -> str:
-    with pytest.raises(StartupError) as refused:
+def error_of(cert: Path, key: Path) -> str:
+    with pytest.raises(StartupError) as raised:
         TlsPair(cert, key)
-    assert "\n" not in str(refused.value)
-    return str(refused.value)
+    assert "\n" not in str(raised.value)
+    return str(raised.value)
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def good(tmp_path: Path) -> tuple[Path, Path]:
 
 @pytest.mark.parametrize("form", [PLAIN, TRADITIONAL], ids=["PKCS 8", "traditional"])
 @pytest.mark.parametrize("kind", ["P-256", "P-384", "RSA"])
-def test_what_authorities_issue_is_served_in_either_form_of_its_key(
+def test_common_certificates_are_served_with_both_forms_of_the_key(
     tmp_path: Path, kind: str, form: serialization.PrivateFormat
 ) -> None:
     curve = {"P-256": ec.SECP256R1(), "P-384": ec.SECP384R1()}.get(kind)
@@ -71,7 +71,7 @@ def test_a_chain_with_text_around_it_is_served(good: tuple[Path, Path]) -> None:
     TlsPair(*good).close()
 
 
-def test_a_key_with_which_no_worker_could_sign_is_refused(tmp_path: Path) -> None:
+def test_an_unsupported_kind_of_key_is_rejected(tmp_path: Path) -> None:
     keys: list[Key] = [
         ec.generate_private_key(ec.SECP521R1()),
         ec.generate_private_key(ec.SECP256K1()),
@@ -80,23 +80,23 @@ def test_a_key_with_which_no_worker_could_sign_is_refused(tmp_path: Path) -> Non
     ]
     for key in keys:
         cert, private = pair(tmp_path, key)
-        assert refusal(cert, private).startswith(f"TLS: {cert}: its key has to be")
+        assert error_of(cert, private).startswith(f"TLS: {cert}: its key must be")
 
 
-@pytest.mark.parametrize("spoilt", [0, 1], ids=["certificate", "key"])
-def test_a_block_behind_a_byte_order_mark_is_refused(good: tuple[Path, Path], spoilt: int) -> None:
-    good[spoilt].write_bytes(b"\xef\xbb\xbf" + good[spoilt].read_bytes())
-    assert refusal(*good).startswith(f"TLS: {good[spoilt]}: every block has to begin its line")
+@pytest.mark.parametrize("broken", [0, 1], ids=["certificate", "key"])
+def test_a_block_after_a_byte_order_mark_is_rejected(good: tuple[Path, Path], broken: int) -> None:
+    good[broken].write_bytes(b"\xef\xbb\xbf" + good[broken].read_bytes())
+    assert error_of(*good).startswith(f"TLS: {good[broken]}: every block must begin at the start of a line")
 
 
-def test_a_certificate_under_another_label_is_refused(good: tuple[Path, Path]) -> None:
+def test_a_certificate_with_another_label_is_rejected(good: tuple[Path, Path]) -> None:
     good[0].write_text(good[0].read_text().replace(" CERTIFICATE", " X509 CERTIFICATE"))
-    assert "and not as TRUSTED CERTIFICATE or the like" in refusal(*good)
+    assert "and not TRUSTED CERTIFICATE or another one" in error_of(*good)
 
 
-def test_a_key_with_a_passphrase_is_refused_without_asking_for_it(tmp_path: Path) -> None:
+def test_a_key_with_a_passphrase_is_rejected_without_a_prompt(tmp_path: Path) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
     cert, private = pair(tmp_path, key)
     locked = serialization.BestAvailableEncryption(b"passphrase")
     private.write_bytes(key.private_bytes(serialization.Encoding.PEM, PLAIN, locked))
-    assert "unencrypted key" in refusal(cert, private)
+    assert "unencrypted key" in error_of(cert, private)
