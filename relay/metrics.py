@@ -32,7 +32,7 @@ class Metrics:
         self._pushes = Counter("relay_push", "Attempts by outcome.", ["provider", "status"], registry=None)
         self._seconds = Histogram("relay_push_duration_seconds", "Of one attempt.", ["provider"], registry=None)
         self._limited = Counter("relay_rate_limited", "Requests refused for a limit.", ["limit"], registry=None)
-        self._sockets = _gauge("relay_websockets", "Devices that are connected.")
+        self._sockets = _sum_gauge("relay_websockets", "Devices that are connected.")
         self._ages = Histogram(
             "relay_token_age_seconds",
             "Since the registration that a push went to.",
@@ -41,9 +41,9 @@ class Metrics:
             registry=None,
         )
         self._evictions = Counter("relay_token_evictions", "Tokens taken for dead.", ["reason"], registry=None)
-        self._connections = _gauge("relay_provider_connections", "Open connections.", "provider")
-        self._streams = _gauge("relay_provider_streams", "Requests under way.", "provider")
-        self._under_way = _gauge("relay_provider_pushes", "Pushes under way or in line in workers.", "provider")
+        self._connections = _sum_gauge("relay_provider_connections", "Open connections.", "provider")
+        self._streams = _sum_gauge("relay_provider_streams", "Requests under way.", "provider")
+        self._in_flight = _sum_gauge("relay_provider_pushes", "Pushes under way or in line in workers.", "provider")
         self._denied = Gauge(
             "relay_provider_credentials_refused",
             "1 while a provider does not take our credentials.",
@@ -74,15 +74,15 @@ class Metrics:
     def load(self, provider: str, load: Load, pushes: int) -> None:
         self._connections.labels(provider).set(load.connections)
         self._streams.labels(provider).set(load.streams)
-        self._under_way.labels(provider).set(pushes)
+        self._in_flight.labels(provider).set(pushes)
 
-    def denied(self, provider: str, denied: bool) -> None:
+    def credentials_denied(self, provider: str, denied: bool) -> None:
         self._denied.labels(provider).set(denied)
 
     def connections(self, count: int) -> None:
         self._sockets.set(count)
 
-    def arrival_cut(self) -> None:
+    def handshake_aborted(self) -> None:
         """On the port of WebSockets, before it asked for one."""
         self._limited.labels("arrivals").inc()
 
@@ -91,6 +91,6 @@ class Metrics:
             self._limited.labels(error.limit).inc()
 
 
-def _gauge(name: str, text: str, *labels: str) -> Gauge:
+def _sum_gauge(name: str, text: str, *labels: str) -> Gauge:
     """A sum over living workers."""
     return Gauge(name, text, labels, multiprocess_mode="livesum", registry=None)

@@ -59,8 +59,8 @@ class Loops:
 
     async def _heartbeat(self) -> None:
         began = time.monotonic()
-        await self._sockets.beat(_PING)
-        self._dispatch.measure()
+        await self._sockets.heartbeat(_PING)
+        self._dispatch.report_load()
         await asyncio.sleep(max(0.0, began + 1 - time.monotonic()))
 
     async def _retry(self) -> None:

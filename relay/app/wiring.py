@@ -26,10 +26,14 @@ from relay.registry.model import SILENT, Platform, Push, RegistryBusy
 from relay.registry.port import Registry
 from relay.registry.rules import Rate
 from relay.registry.sealing import Sealer
-from relay.resources.devices import RegistrationChallenges, Registrations, Unregistrations
-from relay.resources.health import HealthOfRelay
-from relay.resources.servers import OutcomesOfPushes, PushesOfServers, ServerRegistrations
-from relay.resources.socket import SocketOfDevice
+from relay.resources.devices import (
+    DeviceRegistrationResource,
+    DeviceUnregistrationResource,
+    RegistrationChallengeResource,
+)
+from relay.resources.health import HealthResource
+from relay.resources.servers import PushesResource, PushOutcomesResource, ServerRegistrationResource
+from relay.resources.socket import DeviceSocketResource
 from relay.sockets.connections import Sockets
 from relay.sockets.handshake_limit import HandshakeLimit
 from relay.sockets.listener import SocketListener
@@ -135,9 +139,9 @@ def build(snapshot: Snapshot, parts: Parts, life: WorkerLifecycle) -> Edge:
     dispatch = Dispatch(
         registry=registry,
         sealer=parts.sealer,
-        transports=transports(config, clock, news.denied) if parts.transports is None else parts.transports,
+        transports=transports(config, clock, news.credentials_denied) if parts.transports is None else parts.transports,
         clock=clock,
-        news=news,
+        observer=news,
     )
     sockets = Sockets(
         registry=registry,
@@ -163,10 +167,10 @@ def build(snapshot: Snapshot, parts: Parts, life: WorkerLifecycle) -> Edge:
         listener = SocketListener(
             config.host,
             config.ws_port,
-            conversation=conversation,
+            session=conversation,
             origins=origins,
             addresses=addresses,
-            arrivals=HandshakeLimit(time.monotonic, metrics.arrival_cut if metrics else lambda: None),
+            handshakes=HandshakeLimit(time.monotonic, metrics.handshake_aborted if metrics else lambda: None),
         )
     middleware: list[Any] = [
         _Worker(
@@ -186,14 +190,14 @@ def build(snapshot: Snapshot, parts: Parts, life: WorkerLifecycle) -> Edge:
     responses.handle_errors(app, metrics.problem if metrics else lambda problem: None)
     app.add_error_handler(RegistryBusy, _busy)
     _route(app, snapshot=snapshot, parts=parts, dispatch=dispatch, origins=origins, addresses=addresses)
-    app.add_route("/health", HealthOfRelay(__version__, _faults(registry, life)))
+    app.add_route("/health", HealthResource(__version__, _faults(registry, life)))
     if metrics:
         door = metrics_guard(config.metrics_token, guess_limit(addresses, config.workers))
         app.add_route("/metrics", metrics.resource(door))
     if listener is not None:
         # There alone: on this port a frame of 16 MiB is taken into memory before anyone has said who they are.
         return Edge(app, BodyAdmission(), addresses)
-    app.add_route("/ws", SocketOfDevice(conversation, origins, addresses))
+    app.add_route("/ws", DeviceSocketResource(conversation, origins, addresses))
     return Edge(app, BodyAdmission(), addresses, sockets=frozenset({"/ws"}))
 
 
@@ -221,12 +225,12 @@ def _route(
         clock=clock,
         randomness=randomness,
     )
-    app.add_route("/devices/register/challenge", RegistrationChallenges(devices, strangers))
-    app.add_route("/devices/register", Registrations(devices, origins, registrars))
-    app.add_route("/devices/unregister", Unregistrations(devices, origins, registrars))
-    app.add_route("/servers/register", ServerRegistrations(servers))
-    app.add_route("/push", PushesOfServers(servers, pushes))
-    app.add_route("/push/outcomes", OutcomesOfPushes(servers, pushes))
+    app.add_route("/devices/register/challenge", RegistrationChallengeResource(devices, strangers))
+    app.add_route("/devices/register", DeviceRegistrationResource(devices, origins, registrars))
+    app.add_route("/devices/unregister", DeviceUnregistrationResource(devices, origins, registrars))
+    app.add_route("/servers/register", ServerRegistrationResource(servers))
+    app.add_route("/push", PushesResource(servers, pushes))
+    app.add_route("/push/outcomes", PushOutcomesResource(servers, pushes))
 
 
 def _metrics(snapshot: Snapshot, figures: _Figures) -> Metrics | None:
@@ -326,7 +330,7 @@ class _Worker:
 
     async def process_startup(self, _scope: object, _event: object) -> None:
         self._figures.loop = asyncio.get_running_loop()
-        await self._registry.open(self._sockets.news)
+        await self._registry.open(self._sockets.on_notification)
         self._dispatch.open()
         self._loops.start()
         self._life.on_drain(self._drain)

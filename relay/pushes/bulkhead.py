@@ -8,38 +8,38 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
-AT_ONCE = 256
-IN_LINE = 1024
+MAX_CONCURRENT = 256
+MAX_QUEUED = 1024
 
 
 class Bulkhead(Generic[T]):
     """Tasks of one provider: `at_once` that have their `turn`, and `in_line` that wait for it. There are no others."""
 
-    def __init__(self, at_once: int = AT_ONCE, in_line: int = IN_LINE) -> None:
-        self.turn = asyncio.Semaphore(at_once)
-        self._most = at_once + in_line
-        self._running: set[asyncio.Task[T]] = set()
+    def __init__(self, max_concurrent: int = MAX_CONCURRENT, max_queued: int = MAX_QUEUED) -> None:
+        self.slots = asyncio.Semaphore(max_concurrent)
+        self._max_tasks = max_concurrent + max_queued
+        self._tasks: set[asyncio.Task[T]] = set()
 
     @property
-    def room(self) -> int:
-        return self._most - len(self._running)
+    def capacity(self) -> int:
+        return self._max_tasks - len(self._tasks)
 
     def __len__(self) -> int:
-        return len(self._running)
+        return len(self._tasks)
 
-    def begin(self, work: Coroutine[None, None, T]) -> asyncio.Task[T]:
+    def start(self, work: Coroutine[None, None, T]) -> asyncio.Task[T]:
         """Only while there is room."""
         task = asyncio.create_task(work)
-        self._running.add(task)
+        self._tasks.add(task)
         # However it ends, its place is free: also of one that was cancelled before it ran.
-        task.add_done_callback(self._running.discard)
+        task.add_done_callback(self._tasks.discard)
         return task
 
-    async def end(self, seconds: float) -> None:
+    async def close(self, seconds: float) -> None:
         """Give what runs a moment, and cancel what is left."""
-        if self._running:
-            await asyncio.wait(self._running, timeout=seconds)
-        left = list(self._running)
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=seconds)
+        left = list(self._tasks)
         for task in left:
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)

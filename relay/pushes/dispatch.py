@@ -17,9 +17,9 @@ from sigil.serving import logs
 
 PROVIDERS: tuple[Platform, ...] = ("apns", "fcm")
 """Platforms that have their pushes delivered; for a WebSocket they wait to be fetched."""
-ATTEMPT_SECONDS = 10.0
+ATTEMPT_TIMEOUT_SECONDS = 10.0
 """For one try at the provider."""
-TOTAL_SECONDS = 20.0
+DEADLINE_SECONDS = 20.0
 """From the claim of a push to its outcome, the wait for its turn included: well within its lease."""
 MAX_FAILURES = 10
 """So many refusals in a row that may lie with the token, and it is taken for dead."""
@@ -56,7 +56,7 @@ class NullObserver:
 
     def load(self, provider: str, load: Load, pushes: int) -> None: ...
 
-    def denied(self, provider: str, denied: bool) -> None: ...
+    def credentials_denied(self, provider: str, denied: bool) -> None: ...
 
 
 class Dispatch:
@@ -69,7 +69,7 @@ class Dispatch:
         sealer: Sealer,
         transports: Mapping[Platform, Transport],
         clock: Callable[[], float],
-        news: DispatchObserver,
+        observer: DispatchObserver,
         bulkhead: Callable[[], Bulkhead[AttemptOutcome | None]] = Bulkhead,
     ) -> None:
         self._registry = registry
@@ -77,17 +77,17 @@ class Dispatch:
         self._transports = transports
         self._bulkheads = {platform: bulkhead() for platform in transports}
         self._clock = clock
-        self._news = news
+        self._observer = observer
         self._accepted_at: dict[Platform, float] = defaultdict(lambda: float("-inf"))
 
     def open(self) -> None:
-        for transport in self._all():
+        for transport in self._distinct_transports():
             transport.open()
 
     async def deliver(self, admitted: Sequence[tuple[Push, Device]], seconds: float) -> dict[str, AttemptOutcome]:
         """Begin all, and give by push_key what is decided after `seconds`; the rest goes on by itself, or comes back
         when it is due."""
-        tasks, decided = self._begin(admitted)
+        tasks, decided = self._start(admitted)
         if decided:
             await self._write(decided)
         if tasks:
@@ -100,30 +100,30 @@ class Dispatch:
         more = False
         for platform in PROVIDERS:
             bulkhead = self._bulkheads.get(platform)
-            limit = most if bulkhead is None else min(most, bulkhead.room)
+            limit = most if bulkhead is None else min(most, bulkhead.capacity)
             if limit <= 0:
                 continue
             claimed = await self._registry.claim(platform, self._clock(), limit)
-            _, decided = self._begin(claimed)
+            _, decided = self._start(claimed)
             if decided:
                 await self._write(decided)
             more |= len(claimed) == limit
         return more
 
-    def measure(self) -> None:
+    def report_load(self) -> None:
         for platform, bulkhead in self._bulkheads.items():
-            self._news.load(platform, self._transports[platform].load(), len(bulkhead))
+            self._observer.load(platform, self._transports[platform].load(), len(bulkhead))
 
     async def close(self) -> None:
         """What is in flight has a moment to end; what does not is taken over by its lease."""
-        await asyncio.gather(*(bulkhead.end(_CLOSING_SECONDS) for bulkhead in self._bulkheads.values()))
-        for transport in self._all():
+        await asyncio.gather(*(bulkhead.close(_CLOSING_SECONDS) for bulkhead in self._bulkheads.values()))
+        for transport in self._distinct_transports():
             await transport.close()
 
-    def _all(self) -> list[Transport]:
+    def _distinct_transports(self) -> list[Transport]:
         return list({id(transport): transport for transport in self._transports.values()}.values())
 
-    def _begin(
+    def _start(
         self, claimed: Sequence[tuple[Push, Device]]
     ) -> tuple[list[asyncio.Task[AttemptOutcome | None]], list[AttemptOutcome]]:
         """Tasks, and what is decided without one: a provider that is off refuses, one that is full is tried later."""
@@ -132,9 +132,9 @@ class Dispatch:
         for push, device in claimed:
             bulkhead = self._bulkheads.get(push.platform)
             if bulkhead is None:
-                decided.append(self._settled(push, Outcome("refused", "provider_off")))
-            elif bulkhead.room > 0:
-                tasks.append(bulkhead.begin(self._attempt(push, device, bulkhead)))
+                decided.append(self._attempt_outcome(push, Outcome("refused", "provider_off")))
+            elif bulkhead.capacity > 0:
+                tasks.append(bulkhead.start(self._attempt(push, device, bulkhead)))
             else:
                 due = min(self._clock() + _BUSY_SECONDS, push.push.expires_at)
                 decided.append(AttemptOutcome(push.server_id, push.push.push_key, "queued", "provider_busy", due))
@@ -144,24 +144,24 @@ class Dispatch:
         self, push: Push, device: Device, bulkhead: Bulkhead[AttemptOutcome | None]
     ) -> AttemptOutcome | None:
         began = self._clock()
-        outcome = await self._sent_in_time(push, device, bulkhead)
+        outcome = await self._send_in_time(push, device, bulkhead)
         if outcome.since is not None and outcome.since < device.registered_at:
             # Dead since before it was registered, for another life of the same token.
             outcome = Outcome("refused", outcome.error, counts_against_token=True)
         seconds = self._clock() - began
-        settled = await self._concluded(push, device, outcome)
-        self._news.attempt(push.platform, settled.status, seconds)
-        self._news.token_age(push.platform, began - device.registered_at)
+        settled = await self._conclude(push, device, outcome)
+        self._observer.attempt(push.platform, settled.status, seconds)
+        self._observer.token_age(push.platform, began - device.registered_at)
         return settled if await self._write([settled]) else None
 
-    async def _concluded(self, push: Push, device: Device, outcome: Outcome) -> AttemptOutcome:
+    async def _conclude(self, push: Push, device: Device, outcome: Outcome) -> AttemptOutcome:
         """What an outcome means for its push, after what it says about the token."""
         try:
             if await self._update_token(push.platform, device, outcome):
-                return self._settled(push, outcome)
+                return self._attempt_outcome(push, outcome)
         except RegistryBusy:
             # Of a token it is heard again, and until then it is not evicted.
-            return self._settled(push, Outcome("retry", outcome.error) if outcome.kind == "gone" else outcome)
+            return self._attempt_outcome(push, Outcome("retry", outcome.error) if outcome.kind == "gone" else outcome)
         return AttemptOutcome(push.server_id, push.push.push_key, "queued", outcome.error)
 
     async def _write(self, settled: list[AttemptOutcome]) -> bool:
@@ -172,11 +172,11 @@ class Dispatch:
             return False
         return True
 
-    async def _sent_in_time(self, push: Push, device: Device, bulkhead: Bulkhead[AttemptOutcome | None]) -> Outcome:
+    async def _send_in_time(self, push: Push, device: Device, bulkhead: Bulkhead[AttemptOutcome | None]) -> Outcome:
         """One outcome, whatever happens; never after the push expired, nor after its lease."""
-        left = min(TOTAL_SECONDS, push.push.expires_at - self._clock())
+        left = min(DEADLINE_SECONDS, push.push.expires_at - self._clock())
         try:
-            async with asyncio.timeout(left), bulkhead.turn, asyncio.timeout(ATTEMPT_SECONDS):
+            async with asyncio.timeout(left), bulkhead.slots, asyncio.timeout(ATTEMPT_TIMEOUT_SECONDS):
                 return await self._send(push, device)
         except TimeoutError:
             return Outcome("retry", "timeout")
@@ -188,7 +188,7 @@ class Dispatch:
             return Outcome("retry", "internal")
 
     async def _send(self, push: Push, device: Device) -> Outcome:
-        return await self._transports[push.platform].send(self._letter(push, device))
+        return await self._transports[push.platform].send(self._outgoing(push, device))
 
     async def _update_token(self, platform: Platform, device: Device, outcome: Outcome) -> bool:
         """What an outcome says about the token. False when the device has another one by now, or is gone: the push is
@@ -210,13 +210,13 @@ class Dispatch:
     async def _evict(self, platform: Platform, device: Device, reason: str) -> bool:
         evicted = await self._registry.evict(device.fingerprint, reason, device.token, int(self._clock()))
         if evicted:
-            self._news.evicted(reason)
+            self._observer.evicted(reason)
             logs.info(
                 "token_evicted", provider=platform, fingerprint=logs.short(device.fingerprint.hex()), reason=reason
             )
         return evicted
 
-    def _letter(self, push: Push, device: Device) -> OutgoingPush:
+    def _outgoing(self, push: Push, device: Device) -> OutgoingPush:
         wanted = push.push
         return OutgoingPush(
             push_id=wanted.push_id.hex(),
@@ -228,7 +228,7 @@ class Dispatch:
             priority=wanted.priority,
         )
 
-    def _settled(self, push: Push, outcome: Outcome) -> AttemptOutcome:
+    def _attempt_outcome(self, push: Push, outcome: Outcome) -> AttemptOutcome:
         name = (push.server_id, push.push.push_key)
         if outcome.kind != "retry":
             return AttemptOutcome(*name, _FINAL[outcome.kind], outcome.error)

@@ -16,10 +16,10 @@ from sigil.protocol import relay_messages as messages
 from sigil.protocol.encoding import decode_hex, parse_time
 from sigil.protocol.errors import InvalidRequest
 
-DEFAULT_LIFE_SECONDS = 300
-MAX_LIFE_SECONDS = 3600
+DEFAULT_LIFETIME_SECONDS = 300
+MAX_LIFETIME_SECONDS = 3600
 """A push that wants to live longer lives so long: what is held is bounded."""
-ANSWER_SECONDS = 2.0
+RESPONSE_SECONDS = 2.0
 
 
 class _Head(msgspec.Struct):
@@ -52,31 +52,31 @@ class Pushes:
     async def push(self, server_id: bytes, request: messages.PushRequest) -> messages.PushResults:
         """Answers within ANSWER_SECONDS; what is undecided by then is queued. All are of the right form, or none is."""
         now = self._clock()
-        wanted = [self._wanted(push, f"$.pushes[{index}]", now) for index, push in enumerate(request.pushes)]
+        wanted = [self._new_push(push, f"$.pushes[{index}]", now) for index, push in enumerate(request.pushes)]
         admitted = await self._registry.admit(server_id, wanted, now, self._rate)
         mine = [
             (Push(server_id, push, answer.device.platform, created_at=now), answer.device)
             for push, answer in zip(wanted, admitted, strict=True)
             if answer.device is not None and answer.device.platform != "websocket"
         ]
-        settled = await self._dispatch.deliver(mine, ANSWER_SECONDS)
+        settled = await self._dispatch.deliver(mine, RESPONSE_SECONDS)
         return messages.PushResults(
             [_result(push, answer, settled.get(push.push_key)) for push, answer in zip(wanted, admitted, strict=True)]
         )
 
     async def outcomes(self, server_id: bytes, push_keys: Sequence[str]) -> messages.PushResults:
         found = await self._registry.outcomes(server_id, push_keys)
-        return messages.PushResults([_remembered(push) for push in found])
+        return messages.PushResults([_stored_result(push) for push in found])
 
-    def _wanted(self, push: messages.WantedPush, path: str, now: float) -> NewPush:
+    def _new_push(self, push: messages.WantedPush, path: str, now: float) -> NewPush:
         fingerprint = decode_hex(push.fingerprint, f"{path}.fingerprint", length=32)
         payload = bytes(push.payload)
         if len(payload) > messages.MAX_PAYLOAD:
             raise InvalidRequest(f"A payload has at most {messages.MAX_PAYLOAD} bytes.", path=f"{path}.payload")
         push_id = self._randomness(16)
-        expires_at = int(now) + DEFAULT_LIFE_SECONDS
+        expires_at = int(now) + DEFAULT_LIFETIME_SECONDS
         if push.expires_at is not None:
-            expires_at = min(parse_time(push.expires_at, f"{path}.expires_at"), int(now) + MAX_LIFE_SECONDS)
+            expires_at = min(parse_time(push.expires_at, f"{path}.expires_at"), int(now) + MAX_LIFETIME_SECONDS)
         return NewPush(
             push_id=push_id,
             push_key=push.push_key,
@@ -85,11 +85,11 @@ class Pushes:
             expires_at=expires_at,
             collapse_id=push.collapse_id,
             priority=push.priority or "high",
-            exempt=_type(payload, path) == "clear",
+            exempt=_payload_type(payload, path) == "clear",
         )
 
 
-def _type(payload: bytes, path: str) -> str:
+def _payload_type(payload: bytes, path: str) -> str:
     try:
         # All of it: what cannot be made into a frame would be found out where other servers' pushes wait behind it.
         msgspec.json.decode(payload)
@@ -110,7 +110,7 @@ def _result(push: NewPush, answer: Admitted, settled: AttemptOutcome | None) -> 
     )
 
 
-def _remembered(push: Push | None) -> messages.PushResult:
+def _stored_result(push: Push | None) -> messages.PushResult:
     if push is None:
         return messages.PushResult("", "failed", error="unknown")
     return messages.PushResult(

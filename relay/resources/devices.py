@@ -12,7 +12,7 @@ from sigil.serving.http.requests import decode_json, read_body
 from sigil.serving.http.responses import answer
 
 
-class RegistrationChallenges:
+class RegistrationChallengeResource:
     """`GET /devices/register/challenge`"""
 
     def __init__(self, devices: Devices, strangers: AddressRateLimit) -> None:
@@ -24,7 +24,7 @@ class RegistrationChallenges:
         answer(resp, self._devices.challenge())
 
 
-class Registrations:
+class DeviceRegistrationResource:
     """`POST /devices/register`; `registrars` has the rate of registrations of an address."""
 
     def __init__(self, devices: Devices, origins: Origins, registrars: AddressRateLimit) -> None:
@@ -39,7 +39,7 @@ class Registrations:
         answer(resp, await self._devices.register(self._origins.of(req.scope), given), 201)
 
 
-class Unregistrations:
+class DeviceUnregistrationResource:
     """`POST /devices/unregister`"""
 
     def __init__(self, devices: Devices, origins: Origins, registrars: AddressRateLimit) -> None:

@@ -9,7 +9,7 @@ from falcon.asgi import Request, Response
 from sigil.serving.http.responses import answer
 
 
-class HealthOfRelay:
+class HealthResource:
     """`fault` tells what is wrong, or None."""
 
     def __init__(self, version: str, fault: Callable[[], Awaitable[str | None]]) -> None:

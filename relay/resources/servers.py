@@ -13,7 +13,7 @@ from sigil.serving.http.requests import is_json, read_body
 from sigil.serving.http.responses import answer
 
 
-def signed(req: Request, body: bytes) -> SignedRequest:
+def signed_request(req: Request, body: bytes) -> SignedRequest:
     """The request as its server signed it: the target is what stood in the request line."""
     query = req.scope["query_string"]
     target = req.scope["raw_path"] + (b"?" + query if query else b"")
@@ -33,7 +33,7 @@ def _require_json(req: Request) -> None:
         raise UnsupportedMediaType
 
 
-class ServerRegistrations:
+class ServerRegistrationResource:
     """`POST /servers/register`"""
 
     def __init__(self, servers: Servers) -> None:
@@ -43,10 +43,10 @@ class ServerRegistrations:
         body = await read_body(req)
         _require_json(req)
         given = messages.decode(body, RegisterServer)
-        answer(resp, await self._servers.register(given, signed(req, body)))
+        answer(resp, await self._servers.register(given, signed_request(req, body)))
 
 
-class PushesOfServers:
+class PushesResource:
     """`POST /push`"""
 
     def __init__(self, servers: Servers, pushes: Pushes) -> None:
@@ -55,12 +55,12 @@ class PushesOfServers:
 
     async def on_post(self, req: Request, resp: Response) -> None:
         body = await read_body(req, MAX_PUSH_BODY)
-        server_id = await self._servers.authenticate(signed(req, body))
+        server_id = await self._servers.authenticate(signed_request(req, body))
         _require_json(req)
         answer(resp, await self._pushes.push(server_id, messages.decode(body, PushRequest)))
 
 
-class OutcomesOfPushes:
+class PushOutcomesResource:
     """`POST /push/outcomes`"""
 
     def __init__(self, servers: Servers, pushes: Pushes) -> None:
@@ -69,7 +69,7 @@ class OutcomesOfPushes:
 
     async def on_post(self, req: Request, resp: Response) -> None:
         body = await read_body(req, MAX_PUSH_BODY)
-        server_id = await self._servers.authenticate(signed(req, body))
+        server_id = await self._servers.authenticate(signed_request(req, body))
         _require_json(req)
         asked = messages.decode(body, OutcomesRequest)
         answer(resp, await self._pushes.outcomes(server_id, asked.push_keys))

@@ -8,13 +8,13 @@ import falcon.asgi
 from falcon.asgi import Request, WebSocket
 
 from relay.registration.origins import Origins
-from relay.sockets.session import DeviceSession, Refused
+from relay.sockets.session import CloseSession, DeviceSession
 from sigil.protocol.relay_messages import MAX_FRAME, Close
 from sigil.serving.http.client_address import ClientAddresses
 
 
-class _Wire:
-    """Falcon's WebSocket; Granian says RuntimeError when the peer has vanished, Falcon OSError."""
+class _FalconSocket:
+    """Falcon's WebSocket. When the peer has disconnected, Granian raises RuntimeError and Falcon OSError."""
 
     def __init__(self, socket: WebSocket) -> None:
         self._socket = socket
@@ -29,7 +29,7 @@ class _Wire:
 
     async def close(self, code: int) -> None:
         self._closing = self._closing or asyncio.Event()
-        # Granian's close waits for a receive that is under way, which waits for the peer.
+        # Granian's close waits for a pending receive, which waits for the peer.
         if self._receiving is not None and not self._receiving.done():
             self._receiving.cancel()
             await asyncio.wait([self._receiving])
@@ -41,34 +41,34 @@ class _Wire:
             self._closing.set()
 
     async def receive(self) -> bytes:
-        """The next text frame, which is not too large; Refused, or ConnectionError."""
+        """The next text frame; CloseSession when it is binary or too large, ConnectionError."""
         self._receiving = asyncio.ensure_future(self._socket.receive_text())
         try:
             text = (await self._receiving).encode()
         except asyncio.CancelledError:
             if self._closing is None:
                 raise
-            # Whose handler returns is closed with 1000, before the code that is on its way.
+            # If the handler returned now, the socket would be closed with 1000 instead of the code of `close`.
             await self._closing.wait()
             raise ConnectionError from None
         except falcon.PayloadTypeError:
-            raise Refused(Close.UNSUPPORTED) from None
+            raise CloseSession(Close.UNSUPPORTED) from None
         except (RuntimeError, OSError, falcon.WebSocketDisconnected) as error:
             raise ConnectionError from error
         if len(text) > MAX_FRAME:
-            raise Refused(Close.TOO_LARGE)
+            raise CloseSession(Close.TOO_LARGE)
         return text
 
 
-class SocketOfDevice:
-    """Collaborators: the conversation, the relay's origin, and client addresses."""
+class DeviceSocketResource:
+    """`GET /ws`"""
 
-    def __init__(self, conversation: DeviceSession, origins: Origins, addresses: ClientAddresses) -> None:
-        self._conversation = conversation
+    def __init__(self, session: DeviceSession, origins: Origins, addresses: ClientAddresses) -> None:
+        self._session = session
         self._origins = origins
         self._addresses = addresses
 
     async def on_websocket(self, req: Request, socket: WebSocket) -> None:
-        # Always: Granian hangs on a socket that is closed before it was accepted.
+        # Always: Granian hangs on a socket that is closed before it is accepted.
         await socket.accept()
-        await self._conversation.hold(_Wire(socket), self._addresses.of(req), self._origins.of(req.scope))
+        await self._session.serve(_FalconSocket(socket), self._addresses.of(req), self._origins.of(req.scope))

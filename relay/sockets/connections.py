@@ -1,8 +1,8 @@
-"""The WebSocket connections of one worker: who is here, what they were sent, and who is still alive.
+"""The WebSocket connections of one worker: registration, delivery of pushes, heartbeat.
 
-A push that waits for a device is in the registry; a worker that holds the device's connection is told of it and reads
-it there, and looks at each heartbeat without being told. So a connection, a worker or a message between workers may be
-lost, and no push is.
+A push that waits for a device is stored in the registry. The worker that holds the device's connection is notified and
+reads the push from the registry. It also queries the registry at each heartbeat, without a notification. So a
+connection, a worker or a notification may be lost, and no push is.
 """
 
 from __future__ import annotations
@@ -19,45 +19,46 @@ from relay.sockets.in_flight import InFlight
 from sigil.protocol.relay_messages import Close
 from sigil.serving import logs
 
-PREFIX = 16
-"""Bytes of a fingerprint that name it between workers."""
+PREFIX_BYTES = 16
+"""Length of the fingerprint prefix that identifies a device in notifications between workers."""
 HEARTBEAT_SECONDS = 25
-_MISSED_PONGS = 2
-_SEND_SECONDS = 10.0
-_ACK_SECONDS = 15.0
+ACK_TIMEOUT_SECONDS = 15.0
+NOTIFY_TIMEOUT_SECONDS = 1.0
+CONCURRENT_SECONDS = 2.0
+_MAX_MISSED_PONGS = 2
+_SEND_TIMEOUT_SECONDS = 10.0
 _BATCH = 200
 _BUSY_SECONDS = 0.5
-_TELL_SECONDS = 1.0
-"""A connection that could not be told of by then never is: whoever heard of it late would take it for a new one."""
-_SETTLED_SECONDS = 2.0
-"""What is here for longer was here before whatever is told of now; between younger ones their hosts' clocks decide."""
 _SEEN_SECONDS = 86_400
-"""A device that stays connected is not silent: without a word of it for 90 days its registration would be evicted."""
+"""How often a device that stays connected is marked as seen: a registration unseen for 90 days is evicted."""
 
 
 class SocketConnection(Protocol):
-    """A connection as this module sees it; both raise ConnectionError when the peer is gone."""
+    """A WebSocket of any server. All methods raise ConnectionError when the peer has disconnected."""
 
     async def send(self, text: str) -> None: ...
 
     async def close(self, code: int) -> None: ...
 
+    async def receive(self) -> bytes:
+        """The next text frame; session.CloseSession when it is binary, or larger than MAX_FRAME."""
 
-class Connection:
-    """An authenticated device. `order` tells the newest of several connections that were opened within
-    _SETTLED_SECONDS: (Unix ms, random). `opened` is by the monotonic clock."""
 
-    __slots__ = ("fingerprint", "in_flight", "opened", "order", "seen", "sender", "silent", "wire")
+class DeviceConnection:
+    """An authenticated device. `order`, (Unix ms, random), decides which of several concurrent connections is the
+    newest. `opened_at` is in monotonic seconds."""
 
-    def __init__(self, fingerprint: bytes, wire: SocketConnection, order: tuple[int, bytes]) -> None:
+    __slots__ = ("fingerprint", "in_flight", "missed_pongs", "opened_at", "order", "seen_at", "sender", "socket")
+
+    def __init__(self, fingerprint: bytes, socket: SocketConnection, order: tuple[int, bytes]) -> None:
         self.fingerprint = fingerprint
-        self.wire = wire
+        self.socket = socket
         self.order = order
-        self.opened = time.monotonic()
+        self.opened_at = time.monotonic()
         self.in_flight = InFlight()
-        self.silent = 0
-        # The second (Unix) of which the registry knows that the device was here.
-        self.seen = order[0] / 1000
+        self.missed_pongs = 0
+        # When the registry last stored that the device was connected, in Unix seconds.
+        self.seen_at = order[0] / 1000
         self.sender: asyncio.Task[None] | None = None
 
 
@@ -66,7 +67,14 @@ class SocketRegistry(DeliveryRegistry, Notifier, Protocol):
 
 
 class Sockets:
-    """Collaborators: the registry, `frame` that makes a push a text frame, and who is told of their number."""
+    """`frame` encodes a push as a text frame; `clock` gives Unix seconds. `on_count` gets the number of connections,
+    `on_delivered` each push that a device acknowledged.
+
+    A push that is not acknowledged within `ack_timeout` seconds is sent again at the next heartbeat. The notification
+    of a new connection is cancelled after `notify_timeout`: if it arrived late, other workers would take the connection
+    for a newer one. Two connections of a device within `concurrent_seconds` are concurrent: the clocks of their hosts
+    decide which one stays. A connection that was opened before that is closed in any case.
+    """
 
     def __init__(
         self,
@@ -77,6 +85,9 @@ class Sockets:
         randomness: Callable[[int], bytes],
         on_count: Callable[[int], None] = lambda count: None,
         on_delivered: Callable[[Push], None] = lambda push: None,
+        ack_timeout: float = ACK_TIMEOUT_SECONDS,
+        notify_timeout: float = NOTIFY_TIMEOUT_SECONDS,
+        concurrent_seconds: float = CONCURRENT_SECONDS,
     ) -> None:
         self._registry = registry
         self._frame = frame
@@ -84,9 +95,12 @@ class Sockets:
         self._randomness = randomness
         self._on_count = on_count
         self._on_delivered = on_delivered
-        self._here: dict[bytes, Connection] = {}
-        # By the second of their heartbeat, so that a tick looks at a part of them.
-        self._slots: list[dict[Connection, None]] = [{} for _ in range(HEARTBEAT_SECONDS)]
+        self._ack_timeout = ack_timeout
+        self._notify_timeout = notify_timeout
+        self._concurrent_seconds = concurrent_seconds
+        self._by_prefix: dict[bytes, DeviceConnection] = {}
+        # By the second of their heartbeat, so that each second visits a part of them.
+        self._slots: list[dict[DeviceConnection, None]] = [{} for _ in range(HEARTBEAT_SECONDS)]
         self._slot = 0
         self._due: dict[bytes, None] = {}
         self._wake = asyncio.Event()
@@ -94,176 +108,179 @@ class Sockets:
         self.draining = False
 
     def __len__(self) -> int:
-        return len(self._here)
+        return len(self._by_prefix)
 
     @contextmanager
-    def connected(self, fingerprint: bytes, wire: SocketConnection) -> Iterator[Connection]:
-        """Registers the newest connection of a device; the one before is closed."""
-        connection = Connection(fingerprint, wire, (int(self._clock() * 1000), self._randomness(8)))
-        name = fingerprint[:PREFIX]
-        if (before := self._here.get(name)) is not None:
-            self._spawn(self._close(before, Close.REPLACED))
-        self._here[name] = connection
+    def connected(self, fingerprint: bytes, socket: SocketConnection) -> Iterator[DeviceConnection]:
+        """Registers the newest connection of a device, and closes the previous one."""
+        connection = DeviceConnection(fingerprint, socket, (int(self._clock() * 1000), self._randomness(8)))
+        prefix = fingerprint[:PREFIX_BYTES]
+        if (previous := self._by_prefix.get(prefix)) is not None:
+            self._spawn(self._close(previous, Close.REPLACED))
+        self._by_prefix[prefix] = connection
         slot = self._slots[(self._slot - 1) % HEARTBEAT_SECONDS]
         slot[connection] = None
-        self._on_count(len(self._here))
-        self._spawn(self._tell_taken(connection))
-        self.wake([name])
+        self._on_count(len(self._by_prefix))
+        self._spawn(self._notify_connected(connection))
+        self.wake([prefix])
         try:
             yield connection
         finally:
             slot.pop(connection, None)
             if connection.sender is not None:
                 connection.sender.cancel()
-            if self._here.get(name) is connection:
-                del self._here[name]
-            self._on_count(len(self._here))
+            if self._by_prefix.get(prefix) is connection:
+                del self._by_prefix[prefix]
+            self._on_count(len(self._by_prefix))
 
-    async def _tell_taken(self, connection: Connection) -> None:
-        milliseconds, number = connection.order
+    async def _notify_connected(self, connection: DeviceConnection) -> None:
+        milliseconds, random = connection.order
         try:
-            async with asyncio.timeout(_TELL_SECONDS):
+            async with asyncio.timeout(self._notify_timeout):
                 await self._registry.notify(
-                    "taken", connection.fingerprint[:PREFIX] + milliseconds.to_bytes(8) + number
+                    "taken", connection.fingerprint[:PREFIX_BYTES] + milliseconds.to_bytes(8) + random
                 )
         except (RegistryBusy, TimeoutError):
-            # Two connections for a while: each push comes twice, with one id.
+            # Until one of them ends, the device has two connections and gets each push twice, with one id.
             return
 
-    def news(self, channel: str, data: bytes) -> None:
-        """What other workers tell: pushes that wait, a device that connected there, or that news were lost."""
+    def on_notification(self, channel: str, data: bytes) -> None:
+        """From another worker: pushes wait, a device connected there, or notifications were lost."""
         if channel == "pushes":
-            self.wake(data[at : at + PREFIX] for at in range(0, len(data), PREFIX))
+            self.wake(data[at : at + PREFIX_BYTES] for at in range(0, len(data), PREFIX_BYTES))
         elif channel == "taken":
-            self._taken(data[:PREFIX], (int.from_bytes(data[PREFIX : PREFIX + 8]), data[PREFIX + 8 :]))
+            self._close_older(
+                data[:PREFIX_BYTES], (int.from_bytes(data[PREFIX_BYTES : PREFIX_BYTES + 8]), data[PREFIX_BYTES + 8 :])
+            )
         elif channel == "lost":
-            self.wake(list(self._here))
+            self.wake(list(self._by_prefix))
 
-    def _taken(self, name: bytes, order: tuple[int, bytes]) -> None:
-        connection = self._here.get(name)
+    def _close_older(self, prefix: bytes, order: tuple[int, bytes]) -> None:
+        connection = self._by_prefix.get(prefix)
         if connection is None or connection.order == order:
             return
-        # Hosts' clocks differ, so they are asked about two that came at once alone: of those, exactly one stays.
-        if connection.order < order or time.monotonic() - connection.opened > _SETTLED_SECONDS:
+        # Clocks of hosts differ, so they decide only between concurrent connections: exactly one of those stays.
+        if connection.order < order or time.monotonic() - connection.opened_at > self._concurrent_seconds:
             self._spawn(self._close(connection, Close.REPLACED))
 
-    def wake(self, names: Iterable[bytes]) -> None:
-        for name in names:
-            if name in self._here:
-                self._due[name] = None
+    def wake(self, prefixes: Iterable[bytes]) -> None:
+        """Query the pushes of these devices, as far as they are connected here."""
+        for prefix in prefixes:
+            if prefix in self._by_prefix:
+                self._due[prefix] = None
         if self._due:
             self._wake.set()
 
     async def deliver(self) -> None:
-        """One turn of the loop: read what waits for up to 200 devices, and hand it to their senders."""
+        """One iteration of the loop: query the pushes of up to 200 devices, and start to send them."""
         await self._wake.wait()
-        names = [name for name, _ in zip(list(self._due), range(_BATCH), strict=False)]
-        for name in names:
-            del self._due[name]
+        prefixes = [prefix for prefix, _ in zip(list(self._due), range(_BATCH), strict=False)]
+        for prefix in prefixes:
+            del self._due[prefix]
         if not self._due:
             self._wake.clear()
-        connections = {c.fingerprint: c for name in names if (c := self._here.get(name)) is not None}
+        connections = {c.fingerprint: c for prefix in prefixes if (c := self._by_prefix.get(prefix)) is not None}
         if not connections:
             return
         for connection in connections.values():
-            connection.in_flight.look_begins()
+            connection.in_flight.query_started()
         try:
-            held = await self._registry.pending_for(list(connections), self._clock())
+            found = await self._registry.pending_for(list(connections), self._clock())
         except RegistryBusy:
-            self.wake(names)
+            self.wake(prefixes)
             await asyncio.sleep(_BUSY_SECONDS)
             return
         waiting: dict[bytes, list[Push]] = {fingerprint: [] for fingerprint in connections}
-        for push in held:
+        for push in found:
             waiting[push.push.fingerprint].append(push)
         for fingerprint, connection in connections.items():
-            self._hand_over(connection, connection.in_flight.to_send(waiting[fingerprint]))
+            self._start_sender(connection, connection.in_flight.to_send(waiting[fingerprint]))
 
-    def _hand_over(self, connection: Connection, pushes: list[Push]) -> None:
-        # During the look the device may have gone, or come anew: then another look is under way.
-        if not pushes or self._here.get(connection.fingerprint[:PREFIX]) is not connection:
+    def _start_sender(self, connection: DeviceConnection, pushes: list[Push]) -> None:
+        # During the query the device may have disconnected or reconnected; a reconnect starts a query of its own.
+        if not pushes or self._by_prefix.get(connection.fingerprint[:PREFIX_BYTES]) is not connection:
             return
         if connection.sender is not None and not connection.sender.done():
-            # Its sender is at work on earlier ones; they come with the next heartbeat at the latest.
-            before = connection.sender
-            before.add_done_callback(lambda _: self.wake([connection.fingerprint[:PREFIX]]))
+            # Earlier pushes are still being sent. The next heartbeat sends these at the latest.
+            connection.sender.add_done_callback(lambda _: self.wake([connection.fingerprint[:PREFIX_BYTES]]))
             return
-        connection.sender = asyncio.create_task(self._send(connection, pushes))
+        connection.sender = asyncio.create_task(self._send_pushes(connection, pushes))
 
-    async def _send(self, connection: Connection, pushes: list[Push]) -> None:
+    async def _send_pushes(self, connection: DeviceConnection, pushes: list[Push]) -> None:
         for push in pushes:
-            if not connection.in_flight.goes_out(push.push.push_id, time.monotonic()):
+            if not connection.in_flight.mark_sent(push.push.push_id, time.monotonic()):
                 continue
-            frame = self._framed(push)
-            if frame is not None and not await self._sent(connection, frame):
+            frame = self._encode_frame(push)
+            if frame is not None and not await self._send_frame(connection, frame):
                 return
 
-    def _framed(self, push: Push) -> str | None:
+    def _encode_frame(self, push: Push) -> str | None:
         try:
             return self._frame(push)
         except Exception as error:
-            # Whatever is wrong with one push (its text, the key it was sealed with), the others of its device go on.
+            # A fault of one push (its text, the key that sealed it) must not stop the device's other pushes.
             logs.error("push_cannot_be_sent", exc=error, push_id=push.push.push_id.hex())
             return None
 
-    async def _sent(self, connection: Connection, text: str) -> bool:
-        """False, and the connection closed, when it does not take the frame in time."""
+    async def _send_frame(self, connection: DeviceConnection, text: str) -> bool:
+        """False, and the connection is closed, when the frame is not sent in time."""
         try:
-            async with asyncio.timeout(_SEND_SECONDS):
-                await connection.wire.send(text)
+            async with asyncio.timeout(_SEND_TIMEOUT_SECONDS):
+                await connection.socket.send(text)
         except (TimeoutError, ConnectionError):
             await self._close(connection, Close.SILENT)
             return False
         return True
 
-    async def acknowledged(self, connection: Connection, push_id: bytes) -> None:
-        """Only for what was sent on this connection: acknowledgements of a stranger's push cost nothing."""
-        if not connection.in_flight.acknowledged(push_id):
+    async def acknowledge(self, connection: DeviceConnection, push_id: bytes) -> None:
+        """Only for pushes that were sent on this connection: any other acknowledgement causes no query."""
+        if not connection.in_flight.start_acknowledgement(push_id):
             return
         try:
             push = await self._registry.acknowledge(connection.fingerprint, push_id, self._clock())
         except RegistryBusy:
-            connection.in_flight.not_written(push_id)
+            connection.in_flight.acknowledgement_failed(push_id)
             return
-        connection.in_flight.written(push_id)
+        connection.in_flight.acknowledgement_stored(push_id)
         if push is not None:
             self._on_delivered(push)
 
-    async def beat(self, ping: str) -> None:
-        """One second: ping a part of all, end those who missed two, and look at what waits for the others.
+    async def heartbeat(self, ping: str) -> None:
+        """To be called once a second: ping a part of the connections, close those that missed two pongs, and query the
+        pushes of the others.
 
-        What was not acknowledged is sent again then, and what this worker was not told of: whoever admitted it may have
-        died, or found the database busy, before it could tell.
+        The query finds pushes that must be sent again, and pushes without a notification: the worker that admitted them
+        may have stopped, or found the database busy, before it could notify.
         """
         self._slot = (self._slot + 1) % HEARTBEAT_SECONDS
         for connection in list(self._slots[self._slot]):
-            if connection.silent >= _MISSED_PONGS:
+            if connection.missed_pongs >= _MAX_MISSED_PONGS:
                 self._spawn(self._close(connection, Close.SILENT))
                 continue
-            connection.silent += 1
+            connection.missed_pongs += 1
             self._spawn(self._ping(connection, ping))
-            connection.in_flight.late(time.monotonic() - _ACK_SECONDS)
-            self.wake([connection.fingerprint[:PREFIX]])
+            connection.in_flight.mark_late(time.monotonic() - self._ack_timeout)
+            self.wake([connection.fingerprint[:PREFIX_BYTES]])
 
-    async def _ping(self, connection: Connection, ping: str) -> None:
-        await self._sent(connection, ping)
-        if (now := self._clock()) - connection.seen >= _SEEN_SECONDS:
-            connection.seen = now
+    async def _ping(self, connection: DeviceConnection, ping: str) -> None:
+        await self._send_frame(connection, ping)
+        if (now := self._clock()) - connection.seen_at >= _SEEN_SECONDS:
+            connection.seen_at = now
             with suppress(RegistryBusy):
                 await self._registry.mark_seen(connection.fingerprint, int(now))
 
     async def drain(self) -> None:
-        """Close all with 1001; devices come back to another worker."""
+        """Close all connections with 1001: the devices reconnect to another worker."""
         self.draining = True
-        for connection in list(self._here.values()):
+        for connection in list(self._by_prefix.values()):
             self._spawn(self._close(connection, Close.SHUTDOWN))
         if self._background:
             await asyncio.wait(self._background, timeout=5)
 
-    async def _close(self, connection: Connection, code: int) -> None:
+    async def _close(self, connection: DeviceConnection, code: int) -> None:
         try:
-            async with asyncio.timeout(_SEND_SECONDS):
-                await connection.wire.close(code)
+            async with asyncio.timeout(_SEND_TIMEOUT_SECONDS):
+                await connection.socket.close(code)
         except (TimeoutError, ConnectionError):
             return
 

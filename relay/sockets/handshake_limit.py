@@ -1,4 +1,4 @@
-"""Connections on the port of WebSockets that did not ask for one yet: they cost a stranger nothing."""
+"""A limit of open connections without a WebSocket handshake: an unauthenticated client can open many at no cost."""
 
 from __future__ import annotations
 
@@ -6,73 +6,75 @@ from collections import Counter
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
-ARRIVALS = 1024
-ARRIVALS_OF_ONE = 128
-# A request is there with the connection, or a round trip later; who takes longer gives way.
-_SLOW_SECONDS = 2.0
+MAX_HANDSHAKES = 1024
+MAX_HANDSHAKES_PER_ADDRESS = 128
+# A request arrives with the connection, or one round trip later. A connection that takes longer may be evicted.
+_EVICTABLE_SECONDS = 2.0
 
 
-class Arrival(Protocol):
-    """A connection; `cut` ends it at once."""
+class PendingHandshake(Protocol):
+    """A connection; `abort` closes it at once."""
 
-    def cut(self) -> None: ...
+    def abort(self) -> None: ...
 
 
-class _Place(NamedTuple):
+class _Entry(NamedTuple):
     address: str | None
     since: float
 
 
 class HandshakeLimit:
-    """At most `most` at once, and `most_of_one` of one address; None is a proxy that is believed, and speaks for many.
+    """At most `max_total` at once, and `max_per_address` of one address. The address None is a trusted proxy: only the
+    total limits it, since it connects for many clients.
 
-    When there is no place a newcomer takes that of the oldest, if it is slow, and is cut off itself if none is: silent
-    connections must not keep everybody out. `on_cut` is told of each; `clock` gives seconds, and never goes back.
+    A connection over a limit evicts the oldest one that counts against it, if that one is slow; otherwise it is aborted
+    itself. So silent connections cannot keep other clients out. `on_abort` is called for each; `clock` gives monotonic
+    seconds.
     """
 
     def __init__(
         self,
         clock: Callable[[], float],
-        on_cut: Callable[[], None] = lambda: None,
+        on_abort: Callable[[], None] = lambda: None,
         *,
-        most: int = ARRIVALS,
-        most_of_one: int = ARRIVALS_OF_ONE,
+        max_total: int = MAX_HANDSHAKES,
+        max_per_address: int = MAX_HANDSHAKES_PER_ADDRESS,
     ) -> None:
         self._clock = clock
-        self._on_cut = on_cut
-        self._most = most
-        self._most_of_one = most_of_one
-        self._here: dict[Arrival, _Place] = {}
-        self._of: Counter[str] = Counter()
+        self._on_abort = on_abort
+        self._max_total = max_total
+        self._max_per_address = max_per_address
+        self._pending: dict[PendingHandshake, _Entry] = {}
+        self._by_address: Counter[str] = Counter()
 
     def __len__(self) -> int:
-        return len(self._here)
+        return len(self._pending)
 
-    def enter(self, arrival: Arrival, address: str | None) -> None:
+    def add(self, connection: PendingHandshake, address: str | None) -> None:
         now = self._clock()
-        if address is not None and self._of[address] >= self._most_of_one:
-            oldest = next(other for other, place in self._here.items() if place.address == address)
-        elif len(self._here) >= self._most:
-            oldest = next(iter(self._here))
+        if address is not None and self._by_address[address] >= self._max_per_address:
+            oldest = next(other for other, entry in self._pending.items() if entry.address == address)
+        elif len(self._pending) >= self._max_total:
+            oldest = next(iter(self._pending))
         else:
-            self._take_place(arrival, _Place(address, now))
+            self._add(connection, _Entry(address, now))
             return
-        gives_way = now - self._here[oldest].since > _SLOW_SECONDS
-        if gives_way:
-            self.leave(oldest)
-            self._take_place(arrival, _Place(address, now))
-        self._on_cut()
-        (oldest if gives_way else arrival).cut()
+        evicts = now - self._pending[oldest].since > _EVICTABLE_SECONDS
+        if evicts:
+            self.remove(oldest)
+            self._add(connection, _Entry(address, now))
+        self._on_abort()
+        (oldest if evicts else connection).abort()
 
-    def leave(self, arrival: Arrival) -> None:
-        """It asked, or is gone; also of one that has no place."""
-        place = self._here.pop(arrival, None)
-        if place is not None and place.address is not None:
-            self._of[place.address] -= 1
-            if not self._of[place.address]:
-                del self._of[place.address]
+    def remove(self, connection: PendingHandshake) -> None:
+        """Its handshake arrived, or it is closed. A connection that is not counted is ignored."""
+        entry = self._pending.pop(connection, None)
+        if entry is not None and entry.address is not None:
+            self._by_address[entry.address] -= 1
+            if not self._by_address[entry.address]:
+                del self._by_address[entry.address]
 
-    def _take_place(self, arrival: Arrival, place: _Place) -> None:
-        self._here[arrival] = place
-        if place.address is not None:
-            self._of[place.address] += 1
+    def _add(self, connection: PendingHandshake, entry: _Entry) -> None:
+        self._pending[connection] = entry
+        if entry.address is not None:
+            self._by_address[entry.address] += 1

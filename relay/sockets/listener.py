@@ -1,6 +1,6 @@
-"""`GET /ws` on a port of its own (RELAY_WS_PORT), for many devices: Granian spends 150 kB on a WebSocket, this 14.
+"""`GET /ws` on a port of its own (RELAY_WS_PORT), for many devices. A WebSocket takes 14 kB here, 150 kB in Granian.
 
-Measured with 1000 idle sockets; Granian's share is a read buffer that no setting makes smaller (docs/decisions/0008).
+Measured with 1000 idle sockets. Granian's 150 kB are a read buffer whose size cannot be set (docs/decisions/0008).
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from websockets.http11 import Request, Response
 
 from relay.registration.origins import Origins
 from relay.sockets.handshake_limit import HandshakeLimit
-from relay.sockets.session import DeviceSession, Refused
+from relay.sockets.session import CloseSession, DeviceSession
 from sigil.protocol.relay_messages import MAX_FRAME, Close
 from sigil.serving.http.client_address import ClientAddresses
 
-# Frames of a device wait in the socket, not here.
+# Frames of a device wait in the kernel's buffer, not here.
 _QUEUED_FRAMES = 2
 _SEND_BUFFER = 16 * 1024
 _HANDSHAKE_SECONDS = 10
 _HANDSHAKE_BYTES = 16 * 1024
-"""Of a request; the library would keep 128 headers of 8 KiB."""
-# A device that does not answer a close frame is cut off, before `sockets` gives the closing up.
+"""Limit of a handshake request. websockets would keep 128 headers of 8 KiB."""
+# Shorter than the time-out of `Sockets._close`: a device that does not answer a close frame is disconnected first.
 _CLOSE_SECONDS = 5
 
 
-class _Wire:
+class _WebSocket:
     def __init__(self, connection: ServerConnection) -> None:
         self._connection = connection
 
@@ -49,85 +49,85 @@ class _Wire:
             raise ConnectionError from error
 
     async def receive(self) -> bytes:
-        """The library itself closes with 1009 on a frame that is too large."""
+        """websockets itself closes with 1009 on a frame that is too large."""
         try:
             frame = await self._connection.recv()
         except (ConnectionClosed, OSError) as error:
             raise ConnectionError from error
         if isinstance(frame, bytes):
-            raise Refused(Close.UNSUPPORTED)
+            raise CloseSession(Close.UNSUPPORTED)
         return frame.encode()
 
 
-class _Arriving(ServerConnection):
-    """Has one of the places of `arrivals` until its handshake is over."""
+class _HandshakeConnection(ServerConnection):
+    """Counts against `limit` until its handshake is complete."""
 
-    # The library's own attributes are nearly as many as objects of a class can share the names of: with these among
-    # them a socket took 2.7 kB more.
-    __slots__ = ("_addresses", "_arrivals", "_asked_with")
+    # websockets' own attributes are nearly as many as the objects of a class can share the names of: without __slots__
+    # a socket took 2.7 kB more.
+    __slots__ = ("_addresses", "_limit", "_received_bytes")
 
-    def __init__(self, arrivals: HandshakeLimit, addresses: ClientAddresses, *given: Any, **named: Any) -> None:
-        super().__init__(*given, **named)
-        self._arrivals = arrivals
+    def __init__(self, limit: HandshakeLimit, addresses: ClientAddresses, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._limit = limit
         self._addresses = addresses
-        self._asked_with = 0
+        self._received_bytes = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         peer = transport.get_extra_info("peername")
-        self._arrivals.enter(self, self._addresses.of_connection(str(peer[0]) if peer else ""))
+        self._limit.add(self, self._addresses.of_connection(str(peer[0]) if peer else ""))
 
     def data_received(self, data: bytes) -> None:
         if self.request is None:
-            self._asked_with += len(data)
-            if self._asked_with > _HANDSHAKE_BYTES:
-                self.cut()
+            self._received_bytes += len(data)
+            if self._received_bytes > _HANDSHAKE_BYTES:
+                self.abort()
                 return
         super().data_received(data)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.arrived()
+        self.handshake_done()
         super().connection_lost(exc)
 
-    def arrived(self) -> None:
-        """It asked for what there is, or is gone."""
-        self._arrivals.leave(self)
+    def handshake_done(self) -> None:
+        """The handshake is complete, or the connection is closed."""
+        self._limit.remove(self)
 
-    def cut(self) -> None:
+    def abort(self) -> None:
         self.transport.abort()
 
 
 class SocketListener:
-    """Each worker listens for itself; the kernel spreads connections over them."""
+    """Every worker listens on the same port: the kernel spreads connections over them."""
 
     def __init__(
         self,
         host: str,
         port: int,
         *,
-        conversation: DeviceSession,
+        session: DeviceSession,
         origins: Origins,
         addresses: ClientAddresses,
-        arrivals: HandshakeLimit,
+        handshakes: HandshakeLimit,
     ) -> None:
         self._host = host
         self._port = port
-        self._conversation = conversation
+        self._session = session
         self._origins = origins
         self._addresses = addresses
-        self._arrivals = arrivals
+        self._handshakes = handshakes
         self._server: Server | None = None
         self._log = logging.getLogger("websockets.server")
-        # It tells of each handshake that broke off, with a traceback: any stranger can do that.
+        # It logs each failed handshake with a traceback, which any unauthenticated client can cause.
         self._log.setLevel(logging.CRITICAL)
 
     async def open(self) -> None:
-        listener = _listener(self._host, self._port)
+        listener = _listening_socket(self._host, self._port)
         self._server = await serve(
-            self._hold,
+            self._serve,
             sock=listener,
-            create_connection=partial(_Arriving, self._arrivals, self._addresses),  # type: ignore[arg-type]
-            process_request=_only_ws,
+            create_connection=partial(_HandshakeConnection, self._handshakes, self._addresses),  # type: ignore[arg-type]
+            process_request=_require_ws_path,
             compression=None,
             ping_interval=None,
             max_size=MAX_FRAME,
@@ -143,27 +143,27 @@ class SocketListener:
         if self._server is not None:
             self._server.close(close_connections=False)
 
-    async def _hold(self, connection: ServerConnection) -> None:
-        cast(_Arriving, connection).arrived()
+    async def _serve(self, connection: ServerConnection) -> None:
+        cast(_HandshakeConnection, connection).handshake_done()
         request = connection.request
         peer = connection.remote_address
-        headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in _raw(request)]
+        headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in _raw_headers(request)]
         address = self._addresses.of_peer(str(peer[0]) if peer else "", headers)
         origin = self._origins.of({"scheme": "ws", "headers": headers})
-        await self._conversation.hold(_Wire(connection), address, origin)
+        await self._session.serve(_WebSocket(connection), address, origin)
 
 
-def _raw(request: Request | None) -> list[tuple[str, str]]:
+def _raw_headers(request: Request | None) -> list[tuple[str, str]]:
     return list(request.headers.raw_items()) if request is not None else []
 
 
-def _only_ws(connection: ServerConnection, request: Request) -> Response | None:
+def _require_ws_path(connection: ServerConnection, request: Request) -> Response | None:
     if request.path.partition("?")[0] == "/ws":
         return None
     return connection.respond(http.HTTPStatus.NOT_FOUND, "There is nothing at this address.\n")
 
 
-def _listener(host: str, port: int) -> socket.socket:
+def _listening_socket(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

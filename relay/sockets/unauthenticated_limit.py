@@ -1,4 +1,4 @@
-"""WebSocket connections that did not say yet who they are."""
+"""A limit of WebSocket connections that are not authenticated yet."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ from collections import Counter
 
 
 class UnauthenticatedLimit:
-    """So many at once, and so many of one address: each costs a stranger nothing, for 30 seconds."""
+    """A total limit, and one for each address. An unauthenticated client can hold a connection for 30 s at no cost."""
 
-    def __init__(self, most: int = 1024, most_of_one: int = 128) -> None:
-        self._most = most
-        self._most_of_one = most_of_one
-        self._of: Counter[str] = Counter()
+    def __init__(self, max_total: int = 1024, max_per_address: int = 128) -> None:
+        self._max_total = max_total
+        self._max_per_address = max_per_address
+        self._by_address: Counter[str] = Counter()
         self._count = 0
 
-    def enter(self, address: str) -> bool:
-        if self._count >= self._most or self._of[address] >= self._most_of_one:
+    def add(self, address: str) -> bool:
+        if self._count >= self._max_total or self._by_address[address] >= self._max_per_address:
             return False
         self._count += 1
-        self._of[address] += 1
+        self._by_address[address] += 1
         return True
 
-    def leave(self, address: str) -> None:
+    def remove(self, address: str) -> None:
         self._count -= 1
-        self._of[address] -= 1
-        if not self._of[address]:
-            del self._of[address]
+        self._by_address[address] -= 1
+        if not self._by_address[address]:
+            del self._by_address[address]

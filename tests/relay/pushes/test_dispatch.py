@@ -98,7 +98,7 @@ class Desk:
             sealer=self.sealer,
             transports={"apns": self.apns, "fcm": self.fcm},
             clock=self.clock,
-            news=self.news,
+            observer=self.news,
             bulkhead=lambda: Bulkhead(AT_ONCE, IN_LINE),
         )
 
@@ -130,7 +130,7 @@ async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
     await desk.registry.open(lambda channel, data: None)
     try:
         yield desk
-        desk.dispatch.measure()
+        desk.dispatch.report_load()
         assert {provider: pushes for provider, (_, pushes) in desk.news.loads.items()} == {"apns": 0, "fcm": 0}
         assert (desk.apns.inside, desk.fcm.inside) == (0, 0)
     finally:

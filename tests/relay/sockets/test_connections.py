@@ -1,4 +1,4 @@
-"""The sockets of one worker over a registry that gives out what a test put in, in one loop and without time."""
+"""The sockets of one worker, over a registry in memory and without waiting."""
 
 from __future__ import annotations
 
@@ -10,14 +10,20 @@ from typing import Any
 import pytest
 
 from relay.registry.model import NewPush, Push, RegistryBusy
-from relay.sockets.connections import HEARTBEAT_SECONDS, Sockets
+from relay.sockets.connections import (
+    ACK_TIMEOUT_SECONDS,
+    CONCURRENT_SECONDS,
+    HEARTBEAT_SECONDS,
+    NOTIFY_TIMEOUT_SECONDS,
+    Sockets,
+)
 from tests.support.live import DEADLINE
 
 FINGERPRINT = b"f" * 32
 
 
 class Registry:
-    """Holds pushes; `busy` makes the next acknowledgement fail. `seen` has the times at which devices were seen."""
+    """Returns the pushes of the test. `busy` makes the next acknowledgement fail; `seen` has the times of mark_seen."""
 
     def __init__(self, *names: str) -> None:
         self.pushes = [push(name) for name in names]
@@ -31,18 +37,18 @@ class Registry:
         if self.busy:
             self.busy = False
             raise RegistryBusy
-        gone = next((push for push in self.pushes if push.push.push_id == push_id), None)
-        self.pushes = [push for push in self.pushes if push is not gone]
-        return gone
+        found = next((push for push in self.pushes if push.push.push_id == push_id), None)
+        self.pushes = [push for push in self.pushes if push is not found]
+        return found
 
     async def mark_seen(self, _fingerprint: bytes, now: int) -> None:
         self.seen.append(now)
 
     async def notify(self, _channel: str, _data: bytes) -> None:
-        """Nobody else is there."""
+        """There are no other workers."""
 
 
-class Wire:
+class Socket:
     def __init__(self) -> None:
         self.sent: list[str] = []
 
@@ -51,6 +57,9 @@ class Wire:
 
     async def close(self, code: int) -> None:
         self.sent.append(f"closed {code}")
+
+    async def receive(self) -> bytes:
+        raise ConnectionError
 
 
 def push(name: str) -> Push:
@@ -69,10 +78,16 @@ NOW = 1_000_000_000
 
 @asynccontextmanager
 async def running(
-    registry: Registry, clock: Callable[[], float] = lambda: NOW
-) -> AsyncIterator[tuple[Sockets, Wire, Any]]:
-    sockets = Sockets(registry=registry, frame=frame, clock=clock, randomness=bytes)  # type: ignore[arg-type]
-    wire = Wire()
+    registry: Registry, clock: Callable[[], float] = lambda: NOW, ack_timeout: float = ACK_TIMEOUT_SECONDS
+) -> AsyncIterator[tuple[Sockets, Socket, Any]]:
+    sockets = Sockets(
+        registry=registry,  # type: ignore[arg-type]
+        frame=frame,
+        clock=clock,
+        randomness=bytes,
+        ack_timeout=ack_timeout,
+    )
+    socket = Socket()
 
     async def deliver() -> None:
         while True:
@@ -80,8 +95,8 @@ async def running(
 
     loop = asyncio.create_task(deliver())
     try:
-        with sockets.connected(FINGERPRINT, wire) as connection:
-            yield sockets, wire, connection
+        with sockets.connected(FINGERPRINT, socket) as connection:
+            yield sockets, socket, connection
     finally:
         loop.cancel()
         with suppress(asyncio.CancelledError):
@@ -97,245 +112,245 @@ async def until(condition: Callable[[], bool], step: Callable[[], Awaitable[None
 
 
 async def a_heartbeat(sockets: Sockets) -> None:
-    """Of every connection."""
+    """One heartbeat of each connection."""
     for _ in range(HEARTBEAT_SECONDS):
-        await sockets.beat("ping")
+        await sockets.heartbeat("ping")
 
 
-def whatever_was_sent_is_late(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("relay.sockets.connections._ACK_SECONDS", -1.0)
+ALL_LATE = -1.0
+"""An ack_timeout with which every push in flight is late at the next heartbeat."""
 
 
-async def test_a_push_that_no_frame_can_be_made_of_keeps_back_none_of_the_others() -> None:
-    async with running(Registry("broken", "good")) as (_, wire, _connection):
-        await until(lambda: "good" in wire.sent)
+async def test_a_push_that_cannot_be_encoded_does_not_stop_the_others() -> None:
+    async with running(Registry("broken", "good")) as (_, socket, _connection):
+        await until(lambda: "good" in socket.sent)
 
 
-async def test_an_acknowledgement_that_could_not_be_written_is_asked_for_again() -> None:
+async def test_a_push_whose_acknowledgement_could_not_be_stored_is_sent_again() -> None:
     registry = Registry("good")
-    async with running(registry) as (sockets, wire, connection):
-        await until(lambda: wire.sent == ["good"])
+    async with running(registry) as (sockets, socket, connection):
+        await until(lambda: socket.sent == ["good"])
         registry.busy = True
-        await sockets.acknowledged(connection, registry.pushes[0].push.push_id)
+        await sockets.acknowledge(connection, registry.pushes[0].push.push_id)
         await a_heartbeat(sockets)
-        await until(lambda: wire.sent.count("good") == 2)
-        await sockets.acknowledged(connection, registry.pushes[0].push.push_id)
+        await until(lambda: socket.sent.count("good") == 2)
+        await sockets.acknowledge(connection, registry.pushes[0].push.push_id)
         assert registry.pushes == []
 
 
-class SlowToLook(Registry):
-    """What it found comes when `arrives` is set, however long ago it was found; `looks` counts them."""
+class SlowQueries(Registry):
+    """A query returns its result when `released` is set. `queries` counts them."""
 
     def __init__(self, *names: str) -> None:
         super().__init__(*names)
-        self.arrives = asyncio.Event()
-        self.arrives.set()
-        self.looks = 0
+        self.released = asyncio.Event()
+        self.released.set()
+        self.queries = 0
 
     async def pending_for(self, fingerprints: list[bytes], now: float) -> list[Push]:
         found = await super().pending_for(fingerprints, now)
-        self.looks += 1
-        await self.arrives.wait()
+        self.queries += 1
+        await self.released.wait()
         return found
 
 
-async def test_an_acknowledgement_that_overtakes_a_look_is_not_forgotten_by_it() -> None:
-    registry = SlowToLook("first")
-    async with running(registry) as (sockets, wire, connection):
-        await until(lambda: wire.sent == ["first"])
-        registry.arrives.clear()
+async def test_an_acknowledgement_during_a_query_is_not_lost() -> None:
+    registry = SlowQueries("first")
+    async with running(registry) as (sockets, socket, connection):
+        await until(lambda: socket.sent == ["first"])
+        registry.released.clear()
         sockets.wake([FINGERPRINT[:16]])
-        await until(lambda: registry.looks == 2)
+        await until(lambda: registry.queries == 2)
         first = registry.pushes[0]
-        await sockets.acknowledged(connection, first.push.push_id)
+        await sockets.acknowledge(connection, first.push.push_id)
         registry.pushes.append(push("second"))
-        registry.arrives.set()
+        registry.released.set()
         sockets.wake([FINGERPRINT[:16]])
-        await until(lambda: "second" in wire.sent)
-        assert wire.sent == ["first", "second"]
+        await until(lambda: "second" in socket.sent)
+        assert socket.sent == ["first", "second"]
 
 
-class SlowToWrite(Registry):
-    """Acknowledgements are written when `written` is set."""
+class SlowAcknowledgements(Registry):
+    """Acknowledgements are stored when `released` is set."""
 
     def __init__(self, *names: str) -> None:
         super().__init__(*names)
-        self.written = asyncio.Event()
+        self.released = asyncio.Event()
 
     async def acknowledge(self, fingerprint: bytes, push_id: bytes, now: float) -> Push | None:
-        await self.written.wait()
+        await self.released.wait()
         return await super().acknowledge(fingerprint, push_id, now)
 
 
-async def test_what_is_being_acknowledged_is_not_sent_again_by_a_look_before_it_is_written() -> None:
-    registry = SlowToWrite("first")
-    async with running(registry) as (sockets, wire, connection):
-        await until(lambda: wire.sent == ["first"])
-        acknowledging = asyncio.create_task(sockets.acknowledged(connection, registry.pushes[0].push.push_id))
+async def test_a_push_is_not_sent_again_while_its_acknowledgement_is_being_stored() -> None:
+    registry = SlowAcknowledgements("first")
+    async with running(registry) as (sockets, socket, connection):
+        await until(lambda: socket.sent == ["first"])
+        acknowledging = asyncio.create_task(sockets.acknowledge(connection, registry.pushes[0].push.push_id))
         registry.pushes.append(push("second"))
         sockets.wake([FINGERPRINT[:16]])
-        await until(lambda: "second" in wire.sent)
-        registry.written.set()
+        await until(lambda: "second" in socket.sent)
+        registry.released.set()
         await acknowledging
-        assert wire.sent == ["first", "second"]
+        assert socket.sent == ["first", "second"]
         assert [waiting.push.push_key for waiting in registry.pushes] == ["second"]
 
 
-async def test_a_push_that_nobody_told_of_comes_with_the_next_heartbeat() -> None:
-    """Who admitted it died before it told, or the message was lost."""
-    registry = SlowToLook()
-    async with running(registry) as (sockets, wire, _connection):
-        await until(lambda: registry.looks == 1)
-        registry.pushes.append(push("untold"))
+async def test_a_push_without_a_notification_is_sent_at_the_next_heartbeat() -> None:
+    """The worker that admitted it stopped before it could notify, or the notification was lost."""
+    registry = SlowQueries()
+    async with running(registry) as (sockets, socket, _connection):
+        await until(lambda: registry.queries == 1)
+        registry.pushes.append(push("unnotified"))
         await a_heartbeat(sockets)
-        await until(lambda: "untold" in wire.sent)
+        await until(lambda: "unnotified" in socket.sent)
 
 
-async def test_what_was_not_acknowledged_in_time_is_sent_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with running(Registry("late")) as (sockets, wire, _connection):
-        await until(lambda: wire.sent == ["late"])
-        whatever_was_sent_is_late(monkeypatch)
+async def test_a_push_that_is_not_acknowledged_in_time_is_sent_again() -> None:
+    async with running(Registry("late"), ack_timeout=ALL_LATE) as (sockets, socket, _connection):
+        await until(lambda: socket.sent == ["late"])
         await a_heartbeat(sockets)
-        await until(lambda: wire.sent.count("late") == 2)
+        await until(lambda: socket.sent.count("late") == 2)
 
 
-async def test_an_acknowledgement_is_taken_until_the_push_is_sent_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    registry = SlowToLook("late")
-    async with running(registry) as (sockets, wire, connection):
-        await until(lambda: wire.sent == ["late"])
-        whatever_was_sent_is_late(monkeypatch)
-        registry.arrives.clear()
+async def test_a_late_acknowledgement_counts_until_the_push_is_sent_again() -> None:
+    registry = SlowQueries("late")
+    async with running(registry, ack_timeout=ALL_LATE) as (sockets, socket, connection):
+        await until(lambda: socket.sent == ["late"])
+        registry.released.clear()
         await a_heartbeat(sockets)
-        await until(lambda: registry.looks == 2)
-        await sockets.acknowledged(connection, registry.pushes[0].push.push_id)
+        await until(lambda: registry.queries == 2)
+        await sockets.acknowledge(connection, registry.pushes[0].push.push_id)
         assert registry.pushes == []
         registry.pushes.append(push("next"))
-        registry.arrives.set()
+        registry.released.set()
         sockets.wake([FINGERPRINT[:16]])
-        await until(lambda: "next" in wire.sent)
-        assert wire.sent.count("late") == 1
+        await until(lambda: "next" in socket.sent)
+        assert socket.sent.count("late") == 1
 
 
-async def test_what_waits_no_more_is_forgotten_unacknowledged(monkeypatch: pytest.MonkeyPatch) -> None:
-    registry = Registry("over")
-    async with running(registry) as (sockets, wire, connection):
-        await until(lambda: wire.sent == ["over"])
-        whatever_was_sent_is_late(monkeypatch)
+async def test_a_push_that_no_longer_waits_is_forgotten_without_an_acknowledgement() -> None:
+    registry = Registry("expired")
+    async with running(registry, ack_timeout=ALL_LATE) as (sockets, socket, connection):
+        await until(lambda: socket.sent == ["expired"])
         registry.pushes.clear()
         await a_heartbeat(sockets)
         await until(lambda: not len(connection.in_flight))
 
 
-async def test_what_a_look_found_is_not_sent_on_a_connection_that_was_replaced_meanwhile() -> None:
-    registry = SlowToLook("one")
-    registry.arrives.clear()
-    async with running(registry) as (sockets, wire, _connection):
-        await until(lambda: registry.looks == 1)
-        newer = Wire()
+async def test_pushes_are_not_sent_on_a_connection_that_was_replaced_during_the_query() -> None:
+    registry = SlowQueries("one")
+    registry.released.clear()
+    async with running(registry) as (sockets, socket, _connection):
+        await until(lambda: registry.queries == 1)
+        newer = Socket()
         with sockets.connected(FINGERPRINT, newer):
-            registry.arrives.set()
+            registry.released.set()
             await until(lambda: newer.sent == ["one"])
-            assert wire.sent == ["closed 4000"]
+            assert socket.sent == ["closed 4000"]
 
 
-async def test_a_device_that_stays_connected_is_seen_once_a_day() -> None:
+async def test_a_device_that_stays_connected_is_marked_as_seen_once_a_day() -> None:
     days = [0.0]
     registry = Registry()
-    async with running(registry, lambda: NOW + 86_400 * days[0]) as (sockets, wire, connection):
+    async with running(registry, lambda: NOW + 86_400 * days[0]) as (sockets, socket, connection):
         for day in (0.5, 1.0, 1.5, 2.0):
-            days[0], connection.silent = day, 0
-            pings = wire.sent.count("ping")
+            days[0], connection.missed_pongs = day, 0
+            pings = socket.sent.count("ping")
             await a_heartbeat(sockets)
-            await until(lambda before=pings: wire.sent.count("ping") > before)  # type: ignore[misc]
+            await until(lambda before=pings: socket.sent.count("ping") > before)  # type: ignore[misc]
         await until(lambda: registry.seen == [NOW + 86_400, NOW + 2 * 86_400])
 
 
 class Host(Registry):
-    """One worker with its own clock; `told` is what it tells, and whoever `hears` it does so when the test says."""
+    """One worker with its own clock. `sent` are its notifications, which reach a host when the test calls `receive`."""
 
-    def __init__(self, clock: float) -> None:
+    def __init__(
+        self,
+        clock: float,
+        *,
+        concurrent_seconds: float = CONCURRENT_SECONDS,
+        notify_timeout: float = NOTIFY_TIMEOUT_SECONDS,
+    ) -> None:
         super().__init__()
-        self.told: list[tuple[str, bytes]] = []
-        self.wire = Wire()
+        self.sent: list[tuple[str, bytes]] = []
+        self.socket = Socket()
         number = bytes([int(clock) % 256])
         self.sockets = Sockets(
             registry=self,  # type: ignore[arg-type]
             frame=frame,
             clock=lambda: clock,
             randomness=lambda size: number * size,
+            concurrent_seconds=concurrent_seconds,
+            notify_timeout=notify_timeout,
         )
 
     async def notify(self, channel: str, data: bytes) -> None:
-        self.told.append((channel, data))
+        self.sent.append((channel, data))
 
-    def hears(self, other: Host) -> None:
-        for channel, data in other.told:
-            self.sockets.news(channel, data)
+    def receive(self, other: Host) -> None:
+        for channel, data in other.sent:
+            self.sockets.on_notification(channel, data)
 
     @asynccontextmanager
     async def connected(self) -> AsyncIterator[None]:
-        """The device, and it was told of."""
-        with self.sockets.connected(FINGERPRINT, self.wire):
-            await until(lambda: bool(self.told))
+        """With a connection of the device, after its notification was sent."""
+        with self.sockets.connected(FINGERPRINT, self.socket):
+            await until(lambda: bool(self.sent))
             yield
 
-    async def nothing_is_under_way(self) -> None:
+    async def no_task_is_running(self) -> None:
         await until(lambda: not self.sockets._background)
 
 
-def connections_are(monkeypatch: pytest.MonkeyPatch, age: str) -> None:
-    monkeypatch.setattr("relay.sockets.connections._SETTLED_SECONDS", {"old": -1.0, "new": 3600.0}[age])
+NEVER, ALWAYS = -1.0, 3600.0
+"""Values of concurrent_seconds: no two connections are concurrent, or all of them are."""
 
 
 @pytest.mark.parametrize("ahead", [-60, 60])
-async def test_a_reconnect_ends_the_connection_before_whatever_the_clocks_of_hosts_say(
-    monkeypatch: pytest.MonkeyPatch, ahead: int
-) -> None:
-    one, other = Host(NOW + ahead), Host(NOW)
+async def test_a_reconnect_closes_the_older_connection_even_if_the_clocks_of_hosts_differ(ahead: int) -> None:
+    one = Host(NOW + ahead, concurrent_seconds=NEVER)
+    other = Host(NOW, concurrent_seconds=NEVER)
     async with one.connected():
-        connections_are(monkeypatch, "old")
-        one.hears(one)
-        await one.nothing_is_under_way()
-        assert one.wire.sent == [], "it heard of itself"
+        one.receive(one)
+        await one.no_task_is_running()
+        assert one.socket.sent == [], "it received its own notification"
         async with other.connected():
-            one.hears(other)
-            await until(lambda: one.wire.sent == ["closed 4000"])
-            assert other.wire.sent == []
+            one.receive(other)
+            await until(lambda: one.socket.sent == ["closed 4000"])
+            assert other.socket.sent == []
 
 
 @pytest.mark.parametrize("ahead", [-60, 60])
-async def test_of_two_connections_that_come_at_once_exactly_one_stays(
-    monkeypatch: pytest.MonkeyPatch, ahead: int
-) -> None:
-    connections_are(monkeypatch, "new")
-    one, other = Host(NOW + ahead), Host(NOW)
+async def test_of_two_concurrent_connections_exactly_one_stays(ahead: int) -> None:
+    one = Host(NOW + ahead, concurrent_seconds=ALWAYS)
+    other = Host(NOW, concurrent_seconds=ALWAYS)
     async with one.connected(), other.connected():
-        for host, told in ((one, other), (other, one)):
-            host.hears(host)
-            host.hears(told)
-            await host.nothing_is_under_way()
-        assert sorted((one.wire.sent, other.wire.sent)) == [[], ["closed 4000"]]
+        for host, peer in ((one, other), (other, one)):
+            host.receive(host)
+            host.receive(peer)
+            await host.no_task_is_running()
+        assert sorted((one.socket.sent, other.socket.sent)) == [[], ["closed 4000"]]
 
 
-class SlowToTell(Host):
-    """Its news never get away; `given_up` when nobody waits for that any more."""
+class SlowNotifications(Host):
+    """Its notifications never end; `cancelled` is set when one is cancelled."""
 
     def __init__(self) -> None:
-        super().__init__(NOW)
-        self.given_up = asyncio.Event()
+        super().__init__(NOW, notify_timeout=0.01)
+        self.cancelled = asyncio.Event()
 
     async def notify(self, channel: str, data: bytes) -> None:
         try:
             await asyncio.Event().wait()
         finally:
-            self.given_up.set()
+            self.cancelled.set()
 
 
-async def test_a_connection_that_cannot_be_told_of_in_time_is_told_of_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Late news of it would end the connection that came after it."""
-    monkeypatch.setattr("relay.sockets.connections._TELL_SECONDS", 0.01)
-    host = SlowToTell()
-    with host.sockets.connected(FINGERPRINT, host.wire):
+async def test_a_notification_that_takes_too_long_is_cancelled() -> None:
+    """A late notification would close the connection that came after it."""
+    host = SlowNotifications()
+    with host.sockets.connected(FINGERPRINT, host.socket):
         async with asyncio.timeout(DEADLINE):
-            await host.given_up.wait()
-        assert host.wire.sent == []
+            await host.cancelled.wait()
+        assert host.socket.sent == []

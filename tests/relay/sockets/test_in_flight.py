@@ -1,4 +1,4 @@
-"""How far the acknowledgement of a push has come, as one connection knows it."""
+"""The state of each push in flight on one connection."""
 
 from __future__ import annotations
 
@@ -11,63 +11,63 @@ ID = ONE.push.push_id
 
 def sent_and_late() -> InFlight:
     in_flight = InFlight()
-    assert in_flight.goes_out(ID, now=10.0)
-    in_flight.late(since=11.0)
+    assert in_flight.mark_sent(ID, now=10.0)
+    in_flight.mark_late(sent_before=11.0)
     return in_flight
 
 
-def test_what_was_sent_is_not_sent_again_before_it_is_late() -> None:
+def test_a_push_is_not_sent_again_before_it_is_late() -> None:
     in_flight = InFlight()
-    in_flight.goes_out(ID, now=10.0)
-    in_flight.late(since=10.0)
+    in_flight.mark_sent(ID, now=10.0)
+    in_flight.mark_late(sent_before=10.0)
     assert in_flight.to_send([ONE, OTHER]) == [OTHER]
-    in_flight.late(since=10.1)
+    in_flight.mark_late(sent_before=10.1)
     assert in_flight.to_send([ONE, OTHER]) == [ONE, OTHER]
 
 
-def test_a_late_acknowledgement_holds_back_what_was_already_found_to_be_sent_again() -> None:
+def test_a_late_acknowledgement_prevents_the_repeat() -> None:
     in_flight = sent_and_late()
     assert in_flight.to_send([ONE]) == [ONE]
-    assert in_flight.acknowledged(ID)
-    assert not in_flight.goes_out(ID, now=12.0)
-    in_flight.written(ID)
-    assert not in_flight.goes_out(ID, now=12.0)
+    assert in_flight.start_acknowledgement(ID)
+    assert not in_flight.mark_sent(ID, now=12.0)
+    in_flight.acknowledgement_stored(ID)
+    assert not in_flight.mark_sent(ID, now=12.0)
 
 
-def test_an_acknowledgement_counts_once_and_only_for_what_was_sent() -> None:
+def test_an_acknowledgement_counts_once_and_only_for_a_push_that_was_sent() -> None:
     in_flight = sent_and_late()
-    assert not in_flight.acknowledged(OTHER.push.push_id)
-    assert [in_flight.acknowledged(ID), in_flight.acknowledged(ID)] == [True, False]
-    in_flight.written(ID)
-    assert not in_flight.acknowledged(ID)
+    assert not in_flight.start_acknowledgement(OTHER.push.push_id)
+    assert [in_flight.start_acknowledgement(ID), in_flight.start_acknowledgement(ID)] == [True, False]
+    in_flight.acknowledgement_stored(ID)
+    assert not in_flight.start_acknowledgement(ID)
 
 
-def test_what_could_not_be_written_is_late_at_the_next_heartbeat_and_not_before() -> None:
+def test_after_a_failed_acknowledgement_a_push_is_late_at_the_next_heartbeat_and_not_before() -> None:
     in_flight = InFlight()
-    in_flight.goes_out(ID, now=10.0)
-    in_flight.acknowledged(ID)
-    in_flight.not_written(ID)
+    in_flight.mark_sent(ID, now=10.0)
+    in_flight.start_acknowledgement(ID)
+    in_flight.acknowledgement_failed(ID)
     assert in_flight.to_send([ONE]) == []
-    in_flight.late(since=0.0)
+    in_flight.mark_late(sent_before=0.0)
     assert in_flight.to_send([ONE]) == [ONE]
 
 
-def test_what_was_written_is_known_to_looks_that_began_before_and_forgotten_then() -> None:
+def test_a_stored_acknowledgement_is_kept_for_queries_that_started_before_it() -> None:
     in_flight = InFlight()
-    in_flight.goes_out(ID, now=10.0)
-    in_flight.look_begins()
-    in_flight.acknowledged(ID)
-    in_flight.written(ID)
+    in_flight.mark_sent(ID, now=10.0)
+    in_flight.query_started()
+    in_flight.start_acknowledgement(ID)
+    in_flight.acknowledgement_stored(ID)
     assert in_flight.to_send([ONE]) == []
-    in_flight.look_begins()
+    in_flight.query_started()
     assert len(in_flight) == 0
 
 
-def test_what_waits_no_more_is_forgotten_once_it_is_late() -> None:
+def test_a_push_that_no_longer_waits_is_forgotten_once_it_is_late() -> None:
     in_flight = InFlight()
-    in_flight.goes_out(ID, now=10.0)
+    in_flight.mark_sent(ID, now=10.0)
     in_flight.to_send([])
     assert len(in_flight) == 1
-    in_flight.late(since=11.0)
+    in_flight.mark_late(sent_before=11.0)
     in_flight.to_send([])
     assert len(in_flight) == 0

@@ -1,4 +1,4 @@
-"""`GET /ws`: who gets in, what ends a connection, and that nobody else notices."""
+"""`GET /ws`: authentication, close codes, and limits that leave other clients alone."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def listener(relay: LiveRelay, http: httpx.Client) -> Device:
 
 
 async def closed_with(socket: Any) -> int:
-    """The close code; frames that come before it are read away."""
+    """The close code; frames before it are discarded."""
     async with asyncio.timeout(DEADLINE):
         with contextlib.suppress(ConnectionClosed):
             while True:
@@ -43,17 +43,17 @@ async def closed_with(socket: Any) -> int:
     return int(socket.close_code)
 
 
-async def test_a_device_that_is_not_registered_is_told_so(relay: LiveRelay) -> None:
+async def test_a_device_that_is_not_registered_gets_that_error(relay: LiveRelay) -> None:
     async with open_socket(relay) as socket:
-        told = await authenticate(Device.generate(), socket, relay.url)
-        assert told == {"type": "auth_failure", "error": "not_registered"}
+        reply = await authenticate(Device.generate(), socket, relay.url)
+        assert reply == {"type": "auth_failure", "error": "not_registered"}
         assert await closed_with(socket) == 4003
 
 
-async def test_a_signature_for_another_origin_is_refused(relay: LiveRelay, listener: Device) -> None:
+async def test_a_signature_for_another_origin_is_rejected(relay: LiveRelay, listener: Device) -> None:
     async with open_socket(relay) as socket:
-        told = await authenticate(listener, socket, "https://relay.example.com")
-        assert told == {"type": "auth_failure", "error": "invalid_signature"}
+        reply = await authenticate(listener, socket, "https://relay.example.com")
+        assert reply == {"type": "auth_failure", "error": "invalid_signature"}
         assert await closed_with(socket) == 4003
 
 
@@ -69,7 +69,7 @@ async def test_a_signature_for_another_origin_is_refused(relay: LiveRelay, liste
         ("é" * 4097, 1009),
     ],
 )
-async def test_what_comes_before_authentication_ends_the_connection(
+async def test_an_invalid_frame_before_authentication_closes_the_connection(
     relay: LiveRelay, sent: str | bytes, code: int
 ) -> None:
     async with open_socket(relay) as socket:
@@ -89,7 +89,7 @@ async def test_what_comes_before_authentication_ends_the_connection(
         ("x" * 8193, 1009),
     ],
 )
-async def test_a_frame_that_is_none_ends_an_authenticated_connection(
+async def test_an_invalid_frame_closes_an_authenticated_connection(
     relay: LiveRelay, listener: Device, sent: str | bytes, code: int
 ) -> None:
     async with listening(relay, listener) as socket:
@@ -104,7 +104,7 @@ async def test_the_newest_connection_of_a_device_wins(relay: LiveRelay, server: 
         assert (await frame(second))["push_id"] == queued["push_id"]
 
 
-async def test_acknowledging_what_was_not_sent_changes_nothing(
+async def test_acknowledging_the_push_of_another_device_changes_nothing(
     relay: LiveRelay, server: Server, listener: Device, http: httpx.Client
 ) -> None:
     thief = Device.generate()
@@ -117,7 +117,7 @@ async def test_acknowledging_what_was_not_sent_changes_nothing(
         assert answer.json()["results"][0]["status"] == "queued"
 
 
-async def test_another_path_is_no_socket(relay: LiveRelay) -> None:
+async def test_another_path_accepts_no_socket(relay: LiveRelay) -> None:
     refused = 0
     with contextlib.suppress(InvalidStatus):
         async with connect(relay.ws_url.replace("/ws", "/other"), proxy=None) as socket:
@@ -127,7 +127,7 @@ async def test_another_path_is_no_socket(relay: LiveRelay) -> None:
         assert (await frame(socket))["type"] == "auth_challenge"
 
 
-async def test_the_main_port_takes_no_sockets_where_they_have_a_port_of_their_own(
+async def test_the_main_port_accepts_no_sockets_if_they_have_a_port_of_their_own(
     relay: LiveRelay, settings: dict[str, str]
 ) -> None:
     async with connect(relay.url.replace("http", "ws") + "/ws", ping_interval=None, proxy=None) as socket:
@@ -137,12 +137,12 @@ async def test_the_main_port_takes_no_sockets_where_they_have_a_port_of_their_ow
             assert (await frame(socket))["type"] == "auth_challenge"
 
 
-async def test_a_thousand_half_open_sockets_leave_room_for_the_others(
+async def test_a_thousand_unauthenticated_sockets_do_not_keep_other_clients_out(
     relay: LiveRelay, server: Server, listener: Device
 ) -> None:
-    """Each address has its share of them; beyond it they are closed with 1013 at once."""
+    """Each address has a limit. A socket over the limit is closed with 1013 at once."""
 
-    async def try_one() -> tuple[Any, int]:
+    async def connect_one() -> tuple[Any, int]:
         socket = await open_socket(relay)
         try:
             json.loads(await socket.recv())
@@ -153,14 +153,14 @@ async def test_a_thousand_half_open_sockets_leave_room_for_the_others(
     sockets: list[Any] = []
     codes: list[int] = []
     for _ in range(10):
-        opened = await asyncio.gather(*(try_one() for _ in range(100)))
+        opened = await asyncio.gather(*(connect_one() for _ in range(100)))
         sockets += [socket for socket, _ in opened]
         codes += [code for _, code in opened]
     assert sorted(set(codes)) == [0, 1013]
     assert codes.count(0) == 128
     async with open_socket(relay, local_addr=("127.0.9.9", 0)) as socket:
         assert (await authenticate(listener, socket, relay.url))["type"] == "auth_success"
-        (queued,) = await asyncio.to_thread(server.push, wanted(listener, "room"))
+        (queued,) = await asyncio.to_thread(server.push, wanted(listener, "newcomer"))
         assert (await frame(socket))["push_id"] == queued["push_id"]
     await asyncio.gather(*(socket.close() for socket in sockets))
 
@@ -176,21 +176,21 @@ async def test_a_stop_closes_with_1001_and_ends_cleanly() -> None:
             assert await stopping == 0
 
 
-async def test_a_device_that_answers_no_close_frame_is_cut_off() -> None:
-    """On the port of its own: a vanished one would hold its connection and its memory."""
+async def test_a_device_that_does_not_answer_a_close_frame_is_disconnected() -> None:
+    """On the port of its own: otherwise a device that has vanished would hold its connection and its memory."""
     device = Device.generate()
     with LiveRelay(RELAY_WS_PORT=str(free_port())) as relay:
         with relay.client() as client:
             register(device, client, relay.url)
-        async with listening(relay, device) as deaf:
-            deaf.transport.pause_reading()
+        async with listening(relay, device) as paused:
+            paused.transport.pause_reading()
             async with listening(relay, device), asyncio.timeout(DEADLINE / 2):
-                await asyncio.to_thread(read_to_the_end, os.dup(deaf.transport.get_extra_info("socket").fileno()))
-            deaf.transport.abort()
+                await asyncio.to_thread(read_to_the_end, os.dup(paused.transport.get_extra_info("socket").fileno()))
+            paused.transport.abort()
 
 
 def read_to_the_end(descriptor: int) -> None:
-    """Of what the relay has sent, beside whoever should read it."""
+    """Read all that the relay sent, in place of the paused client."""
     with socket.socket(fileno=descriptor) as peer, contextlib.suppress(ConnectionResetError):
         peer.settimeout(DEADLINE / 2)
         while peer.recv(4096):
