@@ -36,10 +36,11 @@ test-deps: ## the system packages that tests use, on Debian (as root)
 screenshots: install ## take the pictures of docs/images anew
 	@$(BIN)/python -m tests.browser.screenshots
 
-check: install ## format, lint and types
+check: install ## format, lint, types and retired words
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/python .ci/wording
 
 format: install ## rewrite the sources in the project's format
 	$(BIN)/ruff format .
