@@ -119,9 +119,7 @@ def _ports_in_use(ports: dict[str, int]) -> list[str]:
     for name, port in ports.items():
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
-                lines.append(
-                    f"port {port} is in use; stop that program, or set {name} to another port"
-                )
+                lines.append(f"port {port} is in use; stop that program, or set {name} to another port")
     return lines
 
 

@@ -26,16 +26,16 @@ KNOWN_WORDS = "zoo " * 23 + "vote"
 KNOWN_ID = "00ae1e231c6d77214ea442e384f05c696b7da9fb040e6252bd1941b5728c6dcd"
 
 
-def said(finished: Finished) -> str:
+def output_of(finished: Finished) -> str:
     return finished.stdout + finished.stderr
 
 
-def stopped(finished: Finished, *told: str) -> None:
-    """Checks that a start was refused: not 0, the words in one line, no traceback."""
-    text = said(finished)
+def assert_stopped(finished: Finished, *expected: str) -> None:
+    """Checks that the command failed: exit code not 0, `expected` in one line, no traceback."""
+    text = output_of(finished)
     assert finished.returncode != 0, text
     assert "Traceback" not in text
-    lines = [line for line in text.splitlines() if all(word in line for word in told)]
+    lines = [line for line in text.splitlines() if all(text in line for text in expected)]
     assert len(lines) == 1, text
 
 
@@ -65,10 +65,10 @@ def test_the_version_is_that_of_the_running_server(server: Server, tmp_path: Pat
 def test_check_config_accepts_good_settings_and_starts_nothing(own_server: Make) -> None:
     server = own_server(SIGIL_WORKERS="1")
     finished = run("check-config", env=server.environment)
-    assert finished.returncode == 0, said(finished)
+    assert finished.returncode == 0, output_of(finished)
     assert not server.state.exists()
     assert not server.cert.exists()
-    assert " ".join(server.identity.words.split()[:3]) not in said(finished)
+    assert " ".join(server.identity.words.split()[:3]) not in output_of(finished)
 
 
 BAD = {
@@ -93,7 +93,7 @@ BAD = {
 
 def test_every_bad_value_gets_one_line_that_names_it(own_server: Make) -> None:
     finished = run("check-config", env={**own_server().environment, **BAD})
-    text = said(finished)
+    text = output_of(finished)
     assert finished.returncode != 0
     assert "Traceback" not in text
     assert BAD["API_KEY"] not in text
@@ -103,17 +103,17 @@ def test_every_bad_value_gets_one_line_that_names_it(own_server: Make) -> None:
 
 def test_serve_stops_with_one_line_on_a_bad_value(own_server: Make) -> None:
     finished = serve(own_server(), SIGIL_NUMBER_MATCHING="maybe")
-    stopped(finished, "SIGIL_NUMBER_MATCHING")
-    assert len(said(finished).strip().splitlines()) == 1
+    assert_stopped(finished, "SIGIL_NUMBER_MATCHING")
+    assert len(output_of(finished).strip().splitlines()) == 1
 
 
 @pytest.mark.parametrize("command", ["serve", "check-config", "identity"])
-def test_without_a_mnemonic_it_says_what_is_required(own_server: Make, command: str) -> None:
+def test_without_a_mnemonic_the_error_names_the_settings(own_server: Make, command: str) -> None:
     env = environment(own_server(), "SIGIL_MNEMONIC_PATH")
-    stopped(run(command, env=env, timeout=60), "SIGIL_MNEMONIC or SIGIL_MNEMONIC_PATH required")
+    assert_stopped(run(command, env=env, timeout=60), "SIGIL_MNEMONIC or SIGIL_MNEMONIC_PATH required")
 
 
-def test_words_that_are_no_mnemonic_are_refused_without_being_repeated(own_server: Make) -> None:
+def test_an_invalid_mnemonic_is_rejected_and_not_repeated(own_server: Make) -> None:
     server = own_server()
     words = server.identity.words.split()
     broken = " ".join([*words[1:], words[0]])
@@ -122,40 +122,44 @@ def test_words_that_are_no_mnemonic_are_refused_without_being_repeated(own_serve
     for text in (broken, Mnemonic("english").generate(128)):
         server.words.write_text(text)
         finished = run("check-config", env=server.environment)
-        stopped(finished, "SIGIL_MNEMONIC")
-        assert " ".join(text.split()[:2]) not in said(finished)
+        assert_stopped(finished, "SIGIL_MNEMONIC")
+        assert " ".join(text.split()[:2]) not in output_of(finished)
 
 
 def test_a_mnemonic_given_twice_is_an_error(own_server: Make) -> None:
     server = own_server()
-    stopped(run("check-config", env=environment(server, SIGIL_MNEMONIC=server.identity.words)), "SIGIL_MNEMONIC_PATH")
+    assert_stopped(
+        run("check-config", env=environment(server, SIGIL_MNEMONIC=server.identity.words)), "SIGIL_MNEMONIC_PATH"
+    )
 
 
 def test_a_secret_and_its_file_at_once_are_an_error(own_server: Make, tmp_path: Path) -> None:
     secret = tmp_path / "key"
     secret.write_text("k" * 40)
     env = environment(own_server(), API_KEY="j" * 40, API_KEY_FILE=str(secret))
-    stopped(run("check-config", env=env), "API_KEY_FILE")
+    assert_stopped(run("check-config", env=env), "API_KEY_FILE")
 
 
 @pytest.mark.parametrize(
-    ("changed", "told"),
+    ("changed", "expected"),
     [
         ({"SIGIL_ATTESTATION_REQUIRED": "true"}, "SIGIL_ATTESTATION_REQUIRED"),
         ({"WEBHOOK_URL": "https://example.com/hook"}, "WEBHOOK_"),
         ({"API_KEY_FILE": "/nonexistent/key"}, "API_KEY_FILE"),
     ],
 )
-def test_what_cannot_be_kept_does_not_start(own_server: Make, changed: dict[str, str], told: str) -> None:
-    stopped(run("check-config", env=environment(own_server(), **changed)), told)
+def test_a_setting_that_cannot_be_honoured_stops_the_start(
+    own_server: Make, changed: dict[str, str], expected: str
+) -> None:
+    assert_stopped(run("check-config", env=environment(own_server(), **changed)), expected)
 
 
 def test_unknown_settings_and_open_secrets_are_warned_about(own_server: Make) -> None:
     server = own_server()
     server.words.chmod(0o644)
     finished = run("check-config", env=environment(server, SIGIL_PROT="8443"))
-    assert finished.returncode == 0, said(finished)
-    lines = said(finished).splitlines()
+    assert finished.returncode == 0, output_of(finished)
+    lines = output_of(finished).splitlines()
     assert [line for line in lines if "SIGIL_PROT" in line and "SIGIL_PORT" in line]
     assert [line for line in lines if str(server.words) in line or "SIGIL_MNEMONIC_PATH" in line]
 
@@ -167,38 +171,38 @@ def test_mnemonic_prints_24_words_that_are_valid(tmp_path: Path) -> None:
     assert len(words.split()) == 24
     assert Mnemonic("english").check(words)
     written = run("mnemonic", "--out", str(target), env=env)
-    assert written.returncode == 0, said(written)
+    assert written.returncode == 0, output_of(written)
     assert target.stat().st_mode & 0o777 == 0o600
     other = target.read_text().strip()
     assert Mnemonic("english").check(other)
     assert other != words
-    assert other not in said(written)
+    assert other not in output_of(written)
     again = run("mnemonic", "--out", str(target), env=env)
     assert again.returncode != 0
     assert target.read_text().strip() == other
 
 
-def test_a_secret_goes_into_a_directory_that_is_made_for_its_owner_alone(tmp_path: Path) -> None:
+def test_the_directory_of_a_secret_is_created_for_its_owner_only(tmp_path: Path) -> None:
     target = tmp_path / "sigil" / "words"
     written = run("mnemonic", "--out", str(target), env=bare_environment(tmp_path))
-    assert written.returncode == 0, said(written)
+    assert written.returncode == 0, output_of(written)
     assert target.parent.stat().st_mode & 0o777 == 0o700
     assert Mnemonic("english").check(target.read_text().strip())
 
 
-def test_identity_is_the_one_that_the_words_give_for_ever(own_server: Make) -> None:
+def test_identity_is_derived_from_the_mnemonic(own_server: Make) -> None:
     server = own_server()
     server.write_words(ServerIdentity(KNOWN_WORDS))
     plain, machine = run("identity", env=server.environment), run("identity", "--json", env=server.environment)
     assert (plain.returncode, machine.returncode) == (0, 0)
     assert KNOWN_ID in plain.stdout
-    told = json.loads(machine.stdout)
-    assert told["server_id"] == KNOWN_ID == server.identity.server_id
-    assert told["server_public_keys"] == server.identity.public_keys
+    shown = json.loads(machine.stdout)
+    assert shown["server_id"] == KNOWN_ID == server.identity.server_id
+    assert shown["server_public_keys"] == server.identity.public_keys
 
 
 @pytest.mark.parametrize(("flags", "prefix"), [((), "sgk_test_"), (("--live",), "sgk_live_")])
-def test_keygen_makes_keys_that_the_mnemonic_proves(own_server: Make, flags: tuple[str, ...], prefix: str) -> None:
+def test_keygen_derives_keys_from_the_mnemonic(own_server: Make, flags: tuple[str, ...], prefix: str) -> None:
     server = own_server()
     key = run("keygen", *flags, env=server.environment).stdout.strip().splitlines()[-1]
     API_KEYS.append(key)
@@ -206,71 +210,71 @@ def test_keygen_makes_keys_that_the_mnemonic_proves(own_server: Make, flags: tup
     assert key == server.identity.api_key(prefix, bytes.fromhex(key[9:41]))
 
 
-def test_keygen_writes_a_file_for_its_owner_alone(own_server: Make, tmp_path: Path) -> None:
+def test_keygen_writes_a_file_for_its_owner_only(own_server: Make, tmp_path: Path) -> None:
     target = tmp_path / "api-key"
     finished = run("keygen", "--out", str(target), env=own_server().environment)
-    assert finished.returncode == 0, said(finished)
+    assert finished.returncode == 0, output_of(finished)
     assert target.stat().st_mode & 0o777 == 0o600
     key = target.read_text().strip()
     API_KEYS.append(key)
     assert key.startswith("sgk_test_")
-    assert key not in said(finished)
+    assert key not in output_of(finished)
 
 
-def test_health_tells_by_its_exit_code(server: Server, own_server: Make) -> None:
+def test_health_reports_by_its_exit_code(server: Server, own_server: Make) -> None:
     assert run("health", env=server.environment).returncode == 0
     down = run("health", env=own_server().environment)
     assert down.returncode != 0
-    assert "Traceback" not in said(down)
+    assert "Traceback" not in output_of(down)
 
 
-def test_health_of_an_address_verifies_the_certificate(server: Server) -> None:
-    asked = run("health", "--url", f"https://127.0.0.1:{server.port}", env=server.environment)
-    assert asked.returncode != 0
-    assert "CERTIFICATE_VERIFY_FAILED" in said(asked)
+def test_health_with_a_url_verifies_the_certificate(server: Server) -> None:
+    finished = run("health", "--url", f"https://127.0.0.1:{server.port}", env=server.environment)
+    assert finished.returncode != 0
+    assert "CERTIFICATE_VERIFY_FAILED" in output_of(finished)
 
 
-def test_a_second_server_on_the_same_port_is_refused(server: Server, own_server: Make) -> None:
+def test_a_second_server_on_the_same_port_does_not_start(server: Server, own_server: Make) -> None:
     other = own_server()
     finished = serve(other, SIGIL_PORT=str(server.port))
-    stopped(finished, str(server.port))
+    assert_stopped(finished, str(server.port))
     assert server.fetch("GET", "/health").status == 200
 
 
-def test_a_second_server_on_the_same_state_directory_is_refused(server: Server, own_server: Make) -> None:
+def test_a_second_server_on_the_same_state_directory_does_not_start(server: Server, own_server: Make) -> None:
     finished = serve(own_server(), SIGIL_STATE_DIR=str(server.state))
-    stopped(finished, str(server.state))
+    assert_stopped(finished, str(server.state))
     assert server.fetch("GET", "/health").status == 200
 
 
-def test_a_port_that_another_program_holds_is_refused(own_server: Make) -> None:
+def test_a_port_of_another_program_stops_the_start(own_server: Make) -> None:
     server = own_server()
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))
         held.listen()
         port = str(held.getsockname()[1])
-        stopped(serve(server, SIGIL_PORT=port), port)
+        assert_stopped(serve(server, SIGIL_PORT=port), port)
 
 
-def test_a_state_directory_that_is_a_symlink_is_refused(own_server: Make, tmp_path: Path) -> None:
+def test_a_state_directory_that_is_a_symlink_stops_the_start(own_server: Make, tmp_path: Path) -> None:
     server = own_server()
     target = tmp_path / "elsewhere"
     target.mkdir(mode=0o700)
     server.state.symlink_to(target)
     try:
-        stopped(serve(server), str(server.state))
+        assert_stopped(serve(server), str(server.state))
     finally:
         server.state.unlink()
 
 
-def test_a_store_larger_than_its_memory_is_refused(own_server: Make) -> None:
-    stopped(serve(own_server(), SIGIL_STORE_SIZE="4000GiB"), "SIGIL_STORE_SIZE")
+def test_a_store_larger_than_its_memory_stops_the_start(own_server: Make) -> None:
+    assert_stopped(serve(own_server(), SIGIL_STORE_SIZE="4000GiB"), "SIGIL_STORE_SIZE")
 
 
 # TLS
 
 
-def test_the_certificate_that_is_made_names_this_host_and_its_key_is_private(server: Server) -> None:
+def test_the_created_certificate_names_this_host_and_its_key_is_private(server: Server) -> None:
     assert server.key.stat().st_mode & 0o777 == 0o600
     certificate = x509.load_pem_x509_certificate(server.cert.read_bytes())
     names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
@@ -280,14 +284,14 @@ def test_the_certificate_that_is_made_names_this_host_and_its_key_is_private(ser
     assert key.public_key() == certificate.public_key()
 
 
-def test_only_tls_1_3_or_1_2_is_spoken(server: Server) -> None:
+def test_only_tls_1_3_or_1_2_is_accepted(server: Server) -> None:
     with server.socket(["h2", "http/1.1"]) as connection:
         assert connection.version() in {"TLSv1.2", "TLSv1.3"}
         assert connection.selected_alpn_protocol() == "h2"
 
 
-@pytest.mark.parametrize("fault", ["keys of two pairs", "no key", "no certificate", "rubbish"])
-def test_a_broken_pair_is_refused_and_left_alone(own_server: Make, tmp_path: Path, fault: str) -> None:
+@pytest.mark.parametrize("fault", ["keys of two pairs", "no key", "no certificate", "invalid"])
+def test_a_broken_pair_stops_the_start_and_is_not_changed(own_server: Make, tmp_path: Path, fault: str) -> None:
     server = own_server()
     write_pair(server.cert, server.key)
     if fault == "keys of two pairs":
@@ -297,23 +301,23 @@ def test_a_broken_pair_is_refused_and_left_alone(own_server: Make, tmp_path: Pat
     elif fault == "no certificate":
         server.cert.unlink()
     else:
-        server.cert.write_text("rubbish")
+        server.cert.write_text("invalid")
     before = [path.read_bytes() for path in (server.cert, server.key) if path.exists()]
     finished = serve(server)
     assert finished.returncode != 0
-    assert "Traceback" not in said(finished)
-    assert re.search("TLS_(CERT|KEY)_PATH|cert.pem|key.pem", said(finished))
+    assert "Traceback" not in output_of(finished)
+    assert re.search("TLS_(CERT|KEY)_PATH|cert.pem|key.pem", output_of(finished))
     assert [path.read_bytes() for path in (server.cert, server.key) if path.exists()] == before
 
 
-def test_without_a_pair_and_without_making_one_it_does_not_start(own_server: Make) -> None:
+def test_a_missing_pair_without_auto_generation_stops_the_start(own_server: Make) -> None:
     finished = serve(own_server(), TLS_AUTO_GENERATE="false")
     assert finished.returncode != 0
-    assert re.search("TLS_(CERT|KEY)_PATH|TLS_AUTO_GENERATE", said(finished))
+    assert re.search("TLS_(CERT|KEY)_PATH|TLS_AUTO_GENERATE", output_of(finished))
 
 
-def test_init_mode_without_a_mnemonic_is_served_or_refused_in_one_line(own_server: Make) -> None:
+def test_init_mode_without_a_mnemonic_is_served_or_rejected_in_one_line(own_server: Make) -> None:
     finished = run("check-config", env=environment(own_server(), "SIGIL_MNEMONIC_PATH", SIGIL_MODE="init"))
-    assert "Traceback" not in said(finished)
+    assert "Traceback" not in output_of(finished)
     if finished.returncode != 0:
-        stopped(finished, "init")
+        assert_stopped(finished, "init")

@@ -1,4 +1,4 @@
-"""What the server writes: one JSON object a line, and nothing secret in it."""
+"""The log of the server: one JSON object per line, without secrets."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def lines_about(server: Server, challenge_id: str, count: int = 1) -> list[dict[
         lines = [line for line in server.lines() if line.get("challenge_id") == challenge_id]
         return lines if len(lines) >= count else []
 
-    lines: list[dict[str, Any]] = until(found, 10, "the log says nothing of this challenge")
+    lines: list[dict[str, Any]] = until(found, 10, "the log has too few lines about this challenge")
     return lines
 
 
@@ -36,7 +36,7 @@ def test_every_line_is_one_json_object_with_the_common_members(server: Server) -
     assert not server.events("forged")
 
 
-def test_a_creation_is_logged_with_what_an_operator_looks_for(owner: Integrator, device: Device) -> None:
+def test_the_creation_of_a_challenge_is_logged_with_its_context(owner: Integrator, device: Device) -> None:
     challenge = owner.challenge(device)
     line = next(
         line for line in lines_about(owner.server, challenge["challenge_id"]) if line["event"] == "challenge_created"
@@ -49,20 +49,20 @@ def test_a_creation_is_logged_with_what_an_operator_looks_for(owner: Integrator,
     assert line["request_id"]
 
 
-def test_every_end_is_logged(owner: Integrator, device: Device) -> None:
-    ends = []
-    for end in (approval, rejection):
+def test_every_final_state_is_logged(owner: Integrator, device: Device) -> None:
+    ended = []
+    for respond_with in (approval, rejection):
         challenge = owner.challenge(device)
-        respond(owner.server, end(device, challenge))
-        ends.append(challenge["challenge_id"])
+        respond(owner.server, respond_with(device, challenge))
+        ended.append(challenge["challenge_id"])
     challenge = owner.challenge(device)
     owner.cancel(challenge["challenge_id"])
-    ends.append(challenge["challenge_id"])
-    events = [lines_about(owner.server, one, 2)[-1]["event"] for one in ends]
+    ended.append(challenge["challenge_id"])
+    events = [lines_about(owner.server, one, 2)[-1]["event"] for one in ended]
     assert len(set(events)) == 3
 
 
-def test_the_log_holds_the_full_fingerprint_of_no_device(owner: Integrator, device: Device) -> None:
+def test_the_log_has_no_full_fingerprint_of_a_device(owner: Integrator, device: Device) -> None:
     challenge = owner.challenge(device)
     refused(respond(owner.server, approval(device, challenge, tag=MPA)), 401, "INVALID_SIGNATURE")
     approve(owner.server, device, challenge)
@@ -71,7 +71,7 @@ def test_the_log_holds_the_full_fingerprint_of_no_device(owner: Integrator, devi
     assert device.public not in owner.server.output()
 
 
-def test_nothing_secret_stands_in_the_output_so_far(owner: Integrator, device: Device) -> None:
+def test_the_output_so_far_contains_no_secret(owner: Integrator, device: Device) -> None:
     challenge = owner.challenge(device, number_matching=True)
     for i in (1, 2, 3):
         wrong = f"{(int(challenge['match_code']) + i) % 100:02}"
