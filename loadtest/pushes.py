@@ -29,7 +29,7 @@ from websockets.exceptions import ConnectionClosed
 from loadtest.approvals import answer, approval, creation
 from loadtest.listening import enrol, listen_all
 from loadtest.usage import ProcessUsage, Usage, children, server_processes
-from relay.app.wiring import open_registry, sealer
+from relay.app.wiring import create_sealer, open_registry
 from relay.config import load_storage
 from sigil.device import Device
 from sigil.protocol.messages import ChallengeCreated, decode
@@ -146,7 +146,7 @@ def stack(options: argparse.Namespace) -> Iterator[Stack]:
             settings["DATABASE_URL"] = parts.enter_context(PostgresServer()).new_database()
         relay = LiveRelay(**settings)
         storage = load_storage(relay.environ)
-        uvloop.run(enrol(open_registry(storage, "load"), sealer(storage), devices))
+        uvloop.run(enrol(open_registry(storage, "load"), create_sealer(storage), devices))
         parts.enter_context(relay)
         server = parts.enter_context(LiveServer(workers=options.workers, RELAY_URL=relay.url, **_UNLIMITED))
         wait_until(lambda: len(server.workers()) == options.workers, "all workers to be ready")

@@ -1,4 +1,4 @@
-"""The push relay: fingerprints of devices to push tokens, and pushes to devices."""
+"""The push relay: maps fingerprints of devices to push tokens, and delivers pushes to devices."""
 
 from sigil import __version__
 

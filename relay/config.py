@@ -1,6 +1,6 @@
 """The settings of the relay: with `sigil.serving.settings` the only reader of the environment and of secret files.
 
-`load(os.environ)` gives a `Config` and warnings, or raises ConfigError with one line for every wrong value.
+`load(os.environ)` returns a `Config` with warnings, or raises ConfigError with one line for every wrong value.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from sigil.serving import settings
 from sigil.serving.settings import MIN_SECRET_LENGTH, ConfigError, EnvReader, Network, Secret, https_url
 
 SECRETS = ("DATABASE_URL", "TOKEN_ENCRYPTION_KEY", "METRICS_TOKEN")
-"""Variables whose value is a secret itself."""
+"""Variables that contain a secret themselves."""
 _SERVER_ID = re.compile(r"[0-9a-f]{64}\Z")
-# The server's: one file of settings often serves both.
+# Settings of the server: one file of settings often serves both.
 _FOREIGN = frozenset({"RELAY_URL"})
 _APNS = ("APNS_KEY_PATH", "APNS_KEY_ID", "APNS_TEAM_ID", "APNS_TOPIC")
 
@@ -64,7 +64,7 @@ class Config:
 
     @property
     def providers(self) -> list[str]:
-        """Those whose credentials are here."""
+        """Those with credentials."""
         return [name for name, given in (("apns", self.apns), ("fcm", self.fcm)) if given is not None]
 
 
@@ -79,18 +79,18 @@ def load(environ: Mapping[str, str]) -> Config:
 
 
 @dataclass(frozen=True)
-class Renewed:
-    """What SIGHUP reads anew."""
+class ReloadedSettings:
+    """The settings that SIGHUP reloads."""
 
     trusted_servers: frozenset[bytes]
     apns: ApnsCredentials | None
     fcm: FcmCredentials | None
 
 
-def load_renewed(environ: Mapping[str, str]) -> Renewed:
-    """These alone: other files may be gone since the start, and no reload has a use for them. ConfigError."""
+def load_renewed(environ: Mapping[str, str]) -> ReloadedSettings:
+    """Only the settings that SIGHUP reloads: other files may have been removed since the start. ConfigError."""
     reader = EnvReader(environ)
-    renewed = Renewed(_trusted_servers(reader), _apns(reader), _fcm(reader))
+    renewed = ReloadedSettings(_trusted_servers(reader), _apns(reader), _fcm(reader))
     if reader.faults:
         raise ConfigError(reader.faults)
     return renewed
@@ -98,7 +98,7 @@ def load_renewed(environ: Mapping[str, str]) -> Renewed:
 
 @dataclass(frozen=True)
 class Storage:
-    """Where the registry is, for commands that need no more."""
+    """The settings of the registry, for commands that need no others."""
 
     database_url: Secret | None
     data_dir: Path
@@ -110,7 +110,7 @@ class Storage:
 
 
 def load_storage(environ: Mapping[str, str]) -> Storage:
-    """The registry's settings alone; ConfigError."""
+    """Only the settings of the registry; ConfigError."""
     reader = EnvReader(environ)
     storage = _storage(reader)
     if reader.faults:
@@ -119,7 +119,7 @@ def load_storage(environ: Mapping[str, str]) -> Storage:
 
 
 def load_address(environ: Mapping[str, str]) -> tuple[str, int]:
-    """Host and port at which this host's relay can be reached from this host; ConfigError."""
+    """Host and port under which this host can reach its own relay; ConfigError."""
     reader = EnvReader(environ)
     host = reader.value("RELAY_HOST", "0.0.0.0", str)
     port = reader.value("RELAY_PORT", 8080, settings.port)
@@ -131,7 +131,9 @@ def load_address(environ: Mapping[str, str]) -> tuple[str, int]:
 def _storage(r: EnvReader) -> Storage:
     database = r.secret("DATABASE_URL")
     if database and urlsplit(database.reveal()).scheme not in {"postgresql", "postgres"}:
-        r.faults.append("DATABASE_URL: begins with postgresql://; without it the relay keeps SQLite in RELAY_DATA_DIR")
+        r.faults.append(
+            "DATABASE_URL: must begin with postgresql://; without it the relay stores SQLite in RELAY_DATA_DIR"
+        )
     keys = _encryption_keys(r)
     if database and not keys and not r.faults:
         r.faults.append("TOKEN_ENCRYPTION_KEY: required with PostgreSQL; 32 or more random characters")
@@ -142,13 +144,15 @@ def _encryption_keys(r: EnvReader) -> tuple[Secret, ...]:
     secret = r.secret("TOKEN_ENCRYPTION_KEY")
     keys = [key.strip() for key in secret.reveal().split(",") if key.strip()] if secret else []
     if any(len(key) < MIN_SECRET_LENGTH for key in keys) or len(keys) > 2 or len(set(keys)) < len(keys):
-        r.faults.append(f"TOKEN_ENCRYPTION_KEY: one key, or new,old; {MIN_SECRET_LENGTH} or more characters each")
+        r.faults.append(
+            f"TOKEN_ENCRYPTION_KEY: must be one key, or new,old; {MIN_SECRET_LENGTH} or more characters each"
+        )
     return tuple(Secret(key) for key in keys)
 
 
 def _read(r: EnvReader) -> Config:
     storage = _storage(r)
-    nobody: tuple[Network, ...] = ()
+    no_networks: tuple[Network, ...] = ()
     return Config(
         host=r.value("RELAY_HOST", "0.0.0.0", str),
         port=r.value("RELAY_PORT", 8080, settings.port),
@@ -168,16 +172,16 @@ def _read(r: EnvReader) -> Config:
         metrics_token=r.token("METRICS_TOKEN"),
         log_level=r.choice("LOG_LEVEL", "info", "debug", "info", "warn", "error"),  # type: ignore[arg-type]
         trusted_proxies=(
-            r.value("TRUSTED_PROXY_IP", nobody, settings.networks)
-            + r.value("TRUSTED_PROXY_CIDR", nobody, settings.networks)
-            + r.value("TRUSTED_PROXY_PROVIDER", nobody, settings.provider)
+            r.value("TRUSTED_PROXY_IP", no_networks, settings.networks)
+            + r.value("TRUSTED_PROXY_CIDR", no_networks, settings.networks)
+            + r.value("TRUSTED_PROXY_PROVIDER", no_networks, settings.provider)
         ),
         use_cf_connecting_ip=r.flag("USE_CF_CONNECTING_IP", default=False),
     )
 
 
 def _apns(r: EnvReader) -> ApnsCredentials | None:
-    """None when nothing of it is set, or with a fault."""
+    """None if no variable of APNs is set, or with a fault."""
     url = r.value("APNS_URL", None, https_url)
     environment = r.choice("APNS_ENVIRONMENT", "production", *APNS_HOSTS)
     if not any(r.text(name) for name in _APNS):
@@ -198,7 +202,7 @@ def _fcm(r: EnvReader) -> FcmCredentials | None:
 
 
 def _workers(r: EnvReader, storage: Storage) -> int:
-    """One on SQLite, which only one process keeps."""
+    """One on SQLite, which only one process may open."""
     workers = r.value("RELAY_WORKERS", None, settings.count(1, 256))
     if storage.database_url is not None:
         return workers or settings.usable_cores()
@@ -208,11 +212,11 @@ def _workers(r: EnvReader, storage: Storage) -> int:
 
 
 def _trusted_servers(r: EnvReader) -> frozenset[bytes]:
-    """From a file, too: what stands in the environment of a running process cannot be changed for a SIGHUP."""
+    """Also from a file: the environment of a running process cannot be changed for a SIGHUP."""
     ids = [item for item in re.split(r"[\s,]+", r.list_or_file("RELAY_TRUSTED_SERVERS")) if item]
     if not all(_SERVER_ID.match(item) for item in ids):
         r.faults.append(
-            "RELAY_TRUSTED_SERVERS: is a list of server_ids, 64 lower-case hex characters each "
+            "RELAY_TRUSTED_SERVERS: must be a list of server_ids, 64 lower-case hex characters each "
             "(`sigil identity` shows one)"
         )
         return frozenset()

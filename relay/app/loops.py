@@ -1,4 +1,4 @@
-"""The background loops of a relay's worker, started by `app` only."""
+"""The background loops of a worker of the relay."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ _PING = msgspec.json.encode(Ping()).decode()
 
 
 class Loops:
-    """Every worker runs all; the registry gives each piece of work to one of them. `clock` gives Unix seconds;
-    `on_silent` is told how many tokens were evicted that nobody heard of for SILENT_SECONDS."""
+    """Every worker runs all loops; the registry gives each piece of work to one worker. `clock` gives Unix seconds.
+    `on_silent` gets the number of tokens evicted because their device was silent for SILENT_SECONDS."""
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class Loops:
             "prune": self._prune,
             "rotate": self._rotate,
         }
-        # A registry that is away tells so itself.
+        # The registry logs its own outages.
         loops = BackgroundLoops(turns, rest=RETRY_SECONDS, expected=(RegistryBusy,))
         self.start, self.stop = loops.start, loops.stop
 

@@ -1,4 +1,5 @@
-"""The master process of `sigil-relay serve`: everything is checked here, in one line each, before a worker starts."""
+"""The master process of `sigil-relay serve`: it checks everything before a worker starts, and reports each fault in one
+line."""
 
 from __future__ import annotations
 
@@ -24,14 +25,14 @@ from sigil.serving.startup_error import StartupError
 def run() -> int:
     """Serve until a signal ends it; the exit code. Raises ConfigError and StartupError before anything runs."""
     environ = dict(os.environ)
-    # Workers inherit the environment, where whoever may look into a process can read it.
+    # Workers inherit the environment, and it can be read from outside the process (/proc/PID/environ).
     for name in SECRETS:
         os.environ.pop(name, None)
     config = load(environ)
     logs.configure("relay", logs.stricter(config.log_level, config.telemetry))
-    _tell(config)
+    _log_settings(config)
     migrate(open_registry(config, "sigil-relay start"))
-    with tempfile.TemporaryDirectory(prefix="relay-", dir=_memory()) as folder:
+    with tempfile.TemporaryDirectory(prefix="relay-", dir=_shared_memory()) as folder:
         snapshot = Snapshot(config, nonce_secret(config), Path(folder))
         logs.info(
             "relay_starting",
@@ -56,31 +57,31 @@ def run() -> int:
 
 
 def nonce_secret(config: Config) -> bytes:
-    """The same in all workers and, with TOKEN_ENCRYPTION_KEY, in all replicas and after a restart."""
+    """Equal in all workers and, with TOKEN_ENCRYPTION_KEY, in all replicas and after a restart."""
     if config.encryption_keys:
         return derive_secret(config.encryption_keys[0].reveal().encode())
     return os.urandom(32)
 
 
 def migrate(registry: Registry) -> None:
-    """Bring the database to this version, once, before workers ask for it; StartupError."""
+    """Migrate the database to this version, once, before workers open it; StartupError."""
 
-    async def once() -> None:
+    async def open_and_close() -> None:
         await registry.open(lambda channel, data: None)
         await registry.close()
 
     try:
-        asyncio.run(once())
+        asyncio.run(open_and_close())
     except (RegistryUnusable, RegistryBusy) as error:
         raise StartupError(str(error) or "the database cannot be reached") from error
 
 
-def _memory() -> str | None:
-    """Metrics are counted in files that nobody needs after a restart: in memory, where there is such a place."""
+def _shared_memory() -> str | None:
+    """A directory in memory for the files of metrics, if the system has one: a restart needs none of them."""
     return "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 - a new directory with a random name
 
 
-def _tell(config: Config) -> None:
+def _log_settings(config: Config) -> None:
     for line in config.warnings:
         logs.warn("setting", message=line)
     if config.database_url is None:
@@ -92,17 +93,17 @@ def _tell(config: Config) -> None:
     if config.public_url is None:
         logs.warn(
             "no_public_url",
-            message="RELAY_PUBLIC_URL is not set: what devices sign is compared with the Host of their request",
+            message="RELAY_PUBLIC_URL is not set: the origin in signatures of devices is compared with the Host header",
         )
     for platform in ("apns", "fcm"):
         if platform not in config.providers and not config.push_console:
-            logs.info("provider_off", provider=platform, message="no credentials: its pushes are refused")
+            logs.info("provider_off", provider=platform, message="no credentials: its pushes fail")
     if config.push_console:
         logs.warn("push_console_on", message="RELAY_PUSH_CONSOLE prints pushes instead of sending them")
 
 
 def _reload(environ: Mapping[str, str], running: Snapshot) -> tuple[Snapshot, None]:
-    """What SIGHUP changes: trusted servers, and the credentials at providers. The rest stays as it started."""
+    """SIGHUP reloads trusted servers and provider credentials. All other settings stay as they were at start."""
     try:
         renewed = load_renewed(environ)
     except ConfigError as error:

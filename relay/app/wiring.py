@@ -1,4 +1,4 @@
-"""The composition root: every part of the relay is made and joined here, and nowhere else."""
+"""The composition root: every component of the relay is created and connected here, and nowhere else."""
 
 from __future__ import annotations
 
@@ -58,12 +58,12 @@ if TYPE_CHECKING:
 REGISTRATIONS_PER_MINUTE = 30
 REQUESTS_PER_MINUTE = 600
 POOL_SIZE = 6
-_FIGURES_SECONDS = 5.0
+_GAUGES_SECONDS = 5.0
 
 
 @dataclass(frozen=True, repr=False)
 class Snapshot:
-    """What the master hands to each worker. `nonce_secret` is one for all of them."""
+    """The data that the master passes to each worker. All of them have the same `nonce_secret`."""
 
     config: Config
     nonce_secret: bytes
@@ -71,8 +71,8 @@ class Snapshot:
 
 
 @dataclass(frozen=True)
-class Parts:
-    """What tests put in another's place; `transports` instead of those that the settings ask for."""
+class Dependencies:
+    """The dependencies that tests replace. `transports` replaces those that the settings configure."""
 
     registry: Registry
     sealer: Sealer
@@ -82,7 +82,7 @@ class Parts:
 
 
 def open_registry(storage: Storage | Config, name: str) -> Registry:
-    """The registry that the settings ask for, not yet opened."""
+    """The registry that the settings configure, not yet opened."""
     if storage.database_url is not None:
         from relay.registry.postgres.registry import PostgresRegistry
 
@@ -92,112 +92,115 @@ def open_registry(storage: Storage | Config, name: str) -> Registry:
     return SqliteRegistry(storage.database_file)
 
 
-def sealer(storage: Storage | Config) -> Sealer:
-    """SQLite may have begun without a key; what it holds from then is still read."""
+def create_sealer(storage: Storage | Config) -> Sealer:
+    """A SQLite database may have been created without a key: its plain values stay readable."""
     keys = [key.reveal() for key in storage.encryption_keys]
     return Sealer(keys, reads_plain=storage.database_url is None)
 
 
-def transports(
+def create_transports(
     config: Config, clock: Callable[[], float], on_denied: Callable[[str, bool], None]
 ) -> dict[Platform, Transport]:
-    """By platform; what is not in it is off."""
-    # Not at the top: the master imports this module, and has no use for two HTTP clients.
+    """By platform; a platform without a transport is off."""
+    # Not at the top: the master imports this module and needs no HTTP client.
     from relay.transports.apns import ApnsTransport
     from relay.transports.fcm import FcmTransport
 
-    found: dict[Platform, Transport] = {}
+    transports: dict[Platform, Transport] = {}
     if config.push_console:
         console = ConsoleTransport()
-        found = {"apns": console, "fcm": console}
+        transports = {"apns": console, "fcm": console}
     if config.apns is not None:
-        found["apns"] = _standing("apns", ApnsTransport(config.apns, clock), on_denied)
+        transports["apns"] = _with_breaker("apns", ApnsTransport(config.apns, clock), on_denied)
     if config.fcm is not None:
-        found["fcm"] = _standing("fcm", FcmTransport(config.fcm, clock), on_denied)
-    return found
+        transports["fcm"] = _with_breaker("fcm", FcmTransport(config.fcm, clock), on_denied)
+    return transports
 
 
-def _standing(provider: str, transport: Transport, on_denied: Callable[[str, bool], None]) -> CredentialBreaker:
+def _with_breaker(provider: str, transport: Transport, on_denied: Callable[[str, bool], None]) -> CredentialBreaker:
     return CredentialBreaker(
         provider, transport, clock=time.monotonic, on_denied=lambda denied: on_denied(provider, denied)
     )
 
 
-def create_app(snapshot: Snapshot, life: WorkerLifecycle) -> Edge:
+def create_app(snapshot: Snapshot, lifecycle: WorkerLifecycle) -> Edge:
     """The application of one worker process, for Granian."""
     config = snapshot.config
-    registry = open_registry(config, f"sigil-relay worker {life.index}")
-    return build(snapshot, Parts(registry, sealer(config)), life)
+    registry = open_registry(config, f"sigil-relay worker {lifecycle.index}")
+    return build(snapshot, Dependencies(registry, create_sealer(config)), lifecycle)
 
 
-def build(snapshot: Snapshot, parts: Parts, life: WorkerLifecycle) -> Edge:
-    """The whole application over given parts."""
-    config, registry, clock = snapshot.config, parts.registry, parts.clock
-    figures = _Figures(registry)
-    metrics = _metrics(snapshot, figures)
-    news = metrics or NullObserver()
+def build(snapshot: Snapshot, dependencies: Dependencies, lifecycle: WorkerLifecycle) -> Edge:
+    """The whole application over the given dependencies."""
+    config, registry, clock = snapshot.config, dependencies.registry, dependencies.clock
+    gauges = _RegistryGauges(registry)
+    metrics = _metrics(snapshot, gauges)
+    observer = metrics or NullObserver()
+    transports = dependencies.transports
+    if transports is None:
+        transports = create_transports(config, clock, observer.credentials_denied)
     dispatch = Dispatch(
         registry=registry,
-        sealer=parts.sealer,
-        transports=transports(config, clock, news.credentials_denied) if parts.transports is None else parts.transports,
+        sealer=dependencies.sealer,
+        transports=transports,
         clock=clock,
-        observer=news,
+        observer=observer,
     )
     sockets = Sockets(
         registry=registry,
-        frame=_frames(parts.sealer),
+        frame=_frame_encoder(dependencies.sealer),
         clock=clock,
-        randomness=parts.randomness,
+        randomness=dependencies.randomness,
         on_count=metrics.connections if metrics else lambda count: None,
-        on_delivered=_acknowledged(metrics, clock),
+        on_delivered=_delivery_observer(metrics, clock),
     )
     loops = Loops(
         registry=registry,
-        sealer=parts.sealer,
+        sealer=dependencies.sealer,
         dispatch=dispatch,
         sockets=sockets,
         clock=clock,
-        on_silent=lambda evicted: news.evicted(SILENT, evicted),
+        on_silent=lambda evicted: observer.evicted(SILENT, evicted),
     )
     origins = Origins(config.public_url)
     addresses = ClientAddresses(config.trusted_proxies, cloudflare=config.use_cf_connecting_ip)
-    conversation = DeviceSession(registry=registry, sockets=sockets, clock=clock, randomness=parts.randomness)
+    session = DeviceSession(registry=registry, sockets=sockets, clock=clock, randomness=dependencies.randomness)
     listener = None
     if config.ws_port is not None:
         listener = SocketListener(
             config.host,
             config.ws_port,
-            session=conversation,
+            session=session,
             origins=origins,
             addresses=addresses,
             handshakes=HandshakeLimit(time.monotonic, metrics.handshake_aborted if metrics else lambda: None),
         )
     middleware: list[Any] = [
-        _Worker(
-            parts=parts,
+        _Lifespan(
+            dependencies=dependencies,
             loops=loops,
             dispatch=dispatch,
             sockets=sockets,
             listener=listener,
-            life=life,
-            figures=figures,
+            lifecycle=lifecycle,
+            gauges=gauges,
         ),
         ResponseMiddleware(metrics.http if metrics else None),
     ]
     app: falcon.asgi.App[Any, Any] = falcon.asgi.App(middleware=middleware)
-    # Falcon would buffer frames in a task for each socket; we are always receiving, so there is nothing to buffer.
+    # Falcon would buffer frames in a task per socket. The session always receives, so there is nothing to buffer.
     app.ws_options.max_receive_queue = 0
     responses.handle_errors(app, metrics.problem if metrics else lambda problem: None)
-    app.add_error_handler(RegistryBusy, _busy)
-    _route(app, snapshot=snapshot, parts=parts, dispatch=dispatch, origins=origins, addresses=addresses)
-    app.add_route("/health", HealthResource(__version__, _faults(registry, life)))
+    app.add_error_handler(RegistryBusy, _registry_busy)
+    _route(app, snapshot=snapshot, dependencies=dependencies, dispatch=dispatch, origins=origins, addresses=addresses)
+    app.add_route("/health", HealthResource(__version__, _health_check(registry, lifecycle)))
     if metrics:
-        door = metrics_guard(config.metrics_token, guess_limit(addresses, config.workers))
-        app.add_route("/metrics", metrics.resource(door))
+        guard = metrics_guard(config.metrics_token, guess_limit(addresses, config.workers))
+        app.add_route("/metrics", metrics.resource(guard))
     if listener is not None:
-        # There alone: on this port a frame of 16 MiB is taken into memory before anyone has said who they are.
+        # No WebSocket on this port: it would read a frame of 16 MiB into memory before the device has authenticated.
         return Edge(app, BodyAdmission(), addresses)
-    app.add_route("/ws", DeviceSocketResource(conversation, origins, addresses))
+    app.add_route("/ws", DeviceSocketResource(session, origins, addresses))
     return Edge(app, BodyAdmission(), addresses, sockets=frozenset({"/ws"}))
 
 
@@ -205,55 +208,56 @@ def _route(
     app: falcon.asgi.App[Any, Any],
     *,
     snapshot: Snapshot,
-    parts: Parts,
+    dependencies: Dependencies,
     dispatch: Dispatch,
     origins: Origins,
     addresses: ClientAddresses,
 ) -> None:
-    config, registry, clock, randomness = snapshot.config, parts.registry, parts.clock, parts.randomness
-    strangers = AddressRateLimit(addresses, AddressLimiter.of_worker(REQUESTS_PER_MINUTE, config.workers))
-    registrars = AddressRateLimit(addresses, AddressLimiter.of_worker(REGISTRATIONS_PER_MINUTE, config.workers))
+    config, registry = snapshot.config, dependencies.registry
+    clock, randomness = dependencies.clock, dependencies.randomness
+    challenges = AddressRateLimit(addresses, AddressLimiter.of_worker(REQUESTS_PER_MINUTE, config.workers))
+    registrations = AddressRateLimit(addresses, AddressLimiter.of_worker(REGISTRATIONS_PER_MINUTE, config.workers))
     nonces = Nonces(snapshot.nonce_secret, clock=clock, randomness=randomness)
-    devices = Devices(registry=registry, sealer=parts.sealer, nonces=nonces, clock=clock)
+    devices = Devices(registry=registry, sealer=dependencies.sealer, nonces=nonces, clock=clock)
     trust = TrustPolicy(config.trusted_servers, on_first_use=config.trust_on_first_use)
     servers = Servers(registry=registry, trust=trust, clock=clock)
     pushes = Pushes(
         registry=registry,
-        sealer=parts.sealer,
+        sealer=dependencies.sealer,
         dispatch=dispatch,
         rate=Rate(config.push_rate),
         clock=clock,
         randomness=randomness,
     )
-    app.add_route("/devices/register/challenge", RegistrationChallengeResource(devices, strangers))
-    app.add_route("/devices/register", DeviceRegistrationResource(devices, origins, registrars))
-    app.add_route("/devices/unregister", DeviceUnregistrationResource(devices, origins, registrars))
+    app.add_route("/devices/register/challenge", RegistrationChallengeResource(devices, challenges))
+    app.add_route("/devices/register", DeviceRegistrationResource(devices, origins, registrations))
+    app.add_route("/devices/unregister", DeviceUnregistrationResource(devices, origins, registrations))
     app.add_route("/servers/register", ServerRegistrationResource(servers))
     app.add_route("/push", PushesResource(servers, pushes))
     app.add_route("/push/outcomes", PushOutcomesResource(servers, pushes))
 
 
-def _metrics(snapshot: Snapshot, figures: _Figures) -> Metrics | None:
+def _metrics(snapshot: Snapshot, gauges: _RegistryGauges) -> Metrics | None:
     if snapshot.config.telemetry == "none":
         return None
     # Not at the top: the master imports this module, and only workers may import metrics.
     from relay.metrics import Metrics
 
-    return Metrics(version=__version__, directory=metrics_slots.directory(snapshot.state_dir), figures=figures.read)
+    return Metrics(version=__version__, directory=metrics_slots.directory(snapshot.state_dir), figures=gauges.read)
 
 
-def _frames(sealer: Sealer) -> Callable[[Push], str | None]:
-    """A held push as the text frame of its device: the payload with `push_id`."""
+def _frame_encoder(sealer: Sealer) -> Callable[[Push], str | None]:
+    """Encodes a queued push as the text frame for its device: the payload with `push_id`."""
 
     def frame(push: Push) -> str | None:
-        wanted = push.push
-        payload = msgspec.json.decode(sealer.open("payload", wanted.fingerprint, "", wanted.payload))
-        return msgspec.json.encode({**payload, "push_id": wanted.push_id.hex()}).decode()
+        new = push.push
+        payload = msgspec.json.decode(sealer.open("payload", new.fingerprint, "", new.payload))
+        return msgspec.json.encode({**payload, "push_id": new.push_id.hex()}).decode()
 
     return frame
 
 
-def _acknowledged(metrics: Metrics | None, clock: Callable[[], float]) -> Callable[[Push], None]:
+def _delivery_observer(metrics: Metrics | None, clock: Callable[[], float]) -> Callable[[Push], None]:
     def delivered(push: Push) -> None:
         if metrics:
             metrics.delivered(max(0.0, clock() - push.created_at))
@@ -261,9 +265,9 @@ def _acknowledged(metrics: Metrics | None, clock: Callable[[], float]) -> Callab
     return delivered
 
 
-def _faults(registry: Registry, life: WorkerLifecycle) -> Callable[[], Awaitable[str | None]]:
-    async def fault() -> str | None:
-        if life.stopping:
+def _health_check(registry: Registry, lifecycle: WorkerLifecycle) -> Callable[[], Awaitable[str | None]]:
+    async def check() -> str | None:
+        if lifecycle.stopping:
             return "the relay is stopping"
         try:
             await registry.check()
@@ -271,11 +275,11 @@ def _faults(registry: Registry, life: WorkerLifecycle) -> Callable[[], Awaitable
             return "the database cannot be reached"
         return None
 
-    return fault
+    return check
 
 
-class _Figures:
-    """What the registry knows at a scrape, which runs in a thread beside the loop."""
+class _RegistryGauges:
+    """Gauges read from the registry at a scrape, which runs in a thread of its own."""
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
@@ -287,53 +291,53 @@ class _Figures:
         if self.loop is None:
             return
         try:
-            asked = asyncio.run_coroutine_threadsafe(self._ask(), self.loop)
-            devices, backlog = asked.result(_FIGURES_SECONDS)
+            counting = asyncio.run_coroutine_threadsafe(self._count(), self.loop)
+            devices, backlog = counting.result(_GAUGES_SECONDS)
         except (RegistryBusy, TimeoutError):
             return
         counts = GaugeMetricFamily("relay_devices", "Registrations by platform.", labels=["platform"])
         for platform, count in devices.items():
             counts.add_metric([platform], count)
         yield counts
-        yield GaugeMetricFamily("relay_pushes_queued", "Pushes that are not decided.", value=backlog)
+        yield GaugeMetricFamily("relay_pushes_queued", "Pushes without a final status.", value=backlog)
 
-    async def _ask(self) -> tuple[dict[str, int], int]:
+    async def _count(self) -> tuple[dict[str, int], int]:
         return await self._registry.count_devices(), await self._registry.backlog()
 
 
-async def _busy(_req: object, resp: falcon.asgi.Response, _error: RegistryBusy, _params: object) -> None:
+async def _registry_busy(_req: object, resp: falcon.asgi.Response, _error: RegistryBusy, _params: object) -> None:
     responses.write_problem(resp, Overloaded(retry_after=2))
 
 
-class _Worker:
-    """Falcon middleware: the life of the worker's parts."""
+class _Lifespan:
+    """Falcon middleware: starts and stops the components of the worker."""
 
     def __init__(
         self,
         *,
-        parts: Parts,
+        dependencies: Dependencies,
         loops: Loops,
         dispatch: Dispatch,
         sockets: Sockets,
         listener: SocketListener | None,
-        life: WorkerLifecycle,
-        figures: _Figures,
+        lifecycle: WorkerLifecycle,
+        gauges: _RegistryGauges,
     ) -> None:
-        self._registry = parts.registry
+        self._registry = dependencies.registry
         self._loops = loops
         self._dispatch = dispatch
         self._sockets = sockets
         self._listener = listener
-        self._life = life
-        self._figures = figures
+        self._lifecycle = lifecycle
+        self._gauges = gauges
         self._draining: asyncio.Task[None] | None = None
 
     async def process_startup(self, _scope: object, _event: object) -> None:
-        self._figures.loop = asyncio.get_running_loop()
+        self._gauges.loop = asyncio.get_running_loop()
         await self._registry.open(self._sockets.on_notification)
         self._dispatch.open()
         self._loops.start()
-        self._life.on_drain(self._drain)
+        self._lifecycle.on_drain(self._drain)
         if self._listener is not None:
             await self._listener.open()
 

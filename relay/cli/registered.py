@@ -1,4 +1,4 @@
-"""What is registered: servers whose pushes are taken, and devices. These commands work on the database itself."""
+"""Commands for registered servers and devices. They work on the database directly."""
 
 from __future__ import annotations
 
@@ -17,81 +17,81 @@ if TYPE_CHECKING:
     from relay.registry.port import Registry
 
 T = TypeVar("T")
-_FINGERPRINT = re.compile(r"[0-9a-f]{64}\Z")
+_ID = re.compile(r"[0-9a-f]{64}\Z")
 _DAY = 86_400
 
 
-def _ask(work: Callable[[Registry], Awaitable[T]]) -> T:
+def _with_registry(work: Callable[[Registry], Awaitable[T]]) -> T:
     with cli_errors:
         from relay.app.wiring import open_registry
         from relay.config import load_storage
 
         registry = open_registry(load_storage(os.environ), "sigil-relay command")
 
-        async def once() -> T:
+        async def run() -> T:
             await registry.open(lambda channel, data: None)
             try:
                 return await work(registry)
             finally:
                 await registry.close()
 
-        return asyncio.run(once())
+        return asyncio.run(run())
 
 
-def _name(text: str) -> bytes:
-    if not _FINGERPRINT.match(text):
-        cli_errors.die("a server_id or fingerprint is 64 lower-case hex characters")
+def _parse_id(text: str) -> bytes:
+    if not _ID.match(text):
+        cli_errors.die("a server_id or fingerprint must be 64 lower-case hex characters")
     return bytes.fromhex(text)
 
 
-def _day(seconds: int) -> str:
+def _format_time(seconds: int) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds)) if seconds else "-"
 
 
 @click.group()
 def servers() -> None:
-    """Servers whose pushes are taken."""
+    """Servers whose pushes the relay accepts."""
 
 
 @servers.command("list")
 def list_servers() -> None:
-    """All that are trusted; one without a key has not been in contact yet."""
-    for server in _ask(lambda registry: registry.servers()):
+    """List trusted servers. A server without a key has not yet sent a request."""
+    for server in _with_registry(lambda registry: registry.servers()):
         key = "known" if server.public_key else "not seen yet"
-        click.echo(f"{server.server_id.hex()}  since {_day(server.trusted_at)}  key {key}  {server.name}")
+        click.echo(f"{server.server_id.hex()}  since {_format_time(server.trusted_at)}  key {key}  {server.name}")
 
 
 @servers.command()
 @click.argument("server_id")
-@click.option("--name", default="", help="For people; the server tells its own when it registers.")
+@click.option("--name", default="", help="A name for people; the server sends its own when it registers.")
 def trust(server_id: str, name: str) -> None:
-    """Take pushes of this server from its first signed request on, whatever the settings list."""
+    """Accept pushes of this server from its first signed request on, whether the settings list it or not."""
     import msgspec
 
     from relay.registry.model import Server
 
-    wanted = Server(_name(server_id), b"", name, int(time.time()))
+    wanted = Server(_parse_id(server_id), b"", name, int(time.time()))
 
     async def add(registry: Registry) -> None:
         known = await registry.server(wanted.server_id)
         if known is None:
             await registry.trust(wanted)
         elif known.listed:
-            # So far the settings alone said so: now an operator does, and it stays when it is taken out of them.
+            # Trusted by the settings alone so far. An operator's trust remains when the settings no longer list it.
             await registry.trust(msgspec.structs.replace(known, name=name or known.name, listed=False))
 
-    _ask(add)
+    _with_registry(add)
     click.echo("trusted")
 
 
 @servers.command()
 @click.argument("server_id")
 def remove(server_id: str) -> None:
-    """Refuse this server; running workers do so within ten seconds."""
-    name = _name(server_id)
-    if not _ask(lambda registry: registry.distrust(name)):
+    """Reject this server; running workers do so within ten seconds."""
+    name = _parse_id(server_id)
+    if not _with_registry(lambda registry: registry.distrust(name)):
         cli_errors.die("no such server")
-    click.echo("removed; take it out of RELAY_TRUSTED_SERVERS too, if it is there")
+    click.echo("removed; if RELAY_TRUSTED_SERVERS lists it, remove it there too")
 
 
 @click.group()
@@ -101,22 +101,22 @@ def devices() -> None:
 
 @devices.command()
 def count() -> None:
-    """How many, by platform."""
-    for platform, number in sorted(_ask(lambda registry: registry.count_devices()).items()):
+    """Count devices by platform."""
+    for platform, number in sorted(_with_registry(lambda registry: registry.count_devices()).items()):
         click.echo(f"{platform:<12} {number}")
 
 
 @devices.command()
 @click.argument("fingerprint")
 def show(fingerprint: str) -> None:
-    """One registration, without its token."""
-    name = _name(fingerprint)
-    device = _ask(lambda registry: registry.device(name))
+    """Show one registration, without its token."""
+    name = _parse_id(fingerprint)
+    device = _with_registry(lambda registry: registry.device(name))
     if device is None:
         cli_errors.die("no such device")
     click.echo(f"platform    {device.platform}")
-    click.echo(f"registered  {_day(device.registered_at)}")
-    click.echo(f"last seen   {_day(device.seen_at)}")
+    click.echo(f"registered  {_format_time(device.registered_at)}")
+    click.echo(f"last seen   {_format_time(device.seen_at)}")
     click.echo(f"failures    {device.failures}")
     click.echo(f"evicted     {device.evicted or 'no'}")
 
@@ -124,17 +124,17 @@ def show(fingerprint: str) -> None:
 @devices.command("remove")
 @click.argument("fingerprint")
 def remove_device(fingerprint: str) -> None:
-    """Forget a registration and what waits for it."""
-    name = _name(fingerprint)
-    if not _ask(lambda registry: registry.unregister(name)):
+    """Delete a registration and fail its queued pushes."""
+    name = _parse_id(fingerprint)
+    if not _with_registry(lambda registry: registry.unregister(name)):
         cli_errors.die("no such device")
     click.echo("removed")
 
 
 @devices.command()
-@click.option("--days", default=90, show_default=True, type=click.IntRange(1), help="Silent for so long.")
+@click.option("--days", default=90, show_default=True, type=click.IntRange(1), help="Days without contact.")
 def prune(days: int) -> None:
-    """Evict tokens of devices that were silent for long; the relay does it each day by itself."""
+    """Evict tokens of devices without contact for a long time. The relay also does this by itself each day."""
 
     async def all_batches(registry: Registry) -> int:
         now, total = int(time.time()), 0
@@ -142,4 +142,4 @@ def prune(days: int) -> None:
             total += sum(pruned)
         return total
 
-    click.echo(f"{_ask(all_batches)} evicted or forgotten")
+    click.echo(f"{_with_registry(all_batches)} evicted or forgotten")

@@ -89,11 +89,11 @@ def test_health_and_migrate(relay: LiveRelay, command: Command) -> None:
     ("changed", "told"),
     [
         ({"RELAY_PORT": "many"}, "RELAY_PORT: must be a whole number from 1 to 65535"),
-        ({"DATABASE_URL": "mysql://x"}, "DATABASE_URL: begins with postgresql://"),
+        ({"DATABASE_URL": "mysql://x"}, "DATABASE_URL: must begin with postgresql://"),
         ({"DATABASE_URL": "postgresql://x", "TOKEN_ENCRYPTION_KEY": ""}, "TOKEN_ENCRYPTION_KEY: required"),
-        ({"TOKEN_ENCRYPTION_KEY": "short"}, "TOKEN_ENCRYPTION_KEY: one key, or new,old"),
+        ({"TOKEN_ENCRYPTION_KEY": "short"}, "TOKEN_ENCRYPTION_KEY: must be one key, or new,old"),
         ({"RELAY_PUBLIC_URL": "https://relay.example.com/path"}, "RELAY_PUBLIC_URL: must be a URL without a path"),
-        ({"RELAY_TRUSTED_SERVERS": "abc"}, "RELAY_TRUSTED_SERVERS: is a list of server_ids"),
+        ({"RELAY_TRUSTED_SERVERS": "abc"}, "RELAY_TRUSTED_SERVERS: must be a list of server_ids"),
         ({"APNS_KEY_PATH": "/key.p8"}, "APNS_TOPIC: required for APNs"),
     ],
 )

@@ -24,5 +24,5 @@ def test_the_list_may_lie_in_a_file(tmp_path: Path) -> None:
 def test_a_name_that_is_none_is_one_line(tmp_path: Path) -> None:
     path = tmp_path / "servers"
     path.write_text("somebody")
-    with pytest.raises(ConfigError, match="RELAY_TRUSTED_SERVERS: is a list of server_ids"):
+    with pytest.raises(ConfigError, match="RELAY_TRUSTED_SERVERS: must be a list of server_ids"):
         load({"RELAY_TRUSTED_SERVERS_FILE": str(path)})
