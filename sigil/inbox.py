@@ -63,14 +63,14 @@ class Inbox:
             raise InvalidSignature
 
     async def _challenge(self, device: PublicKey, name: bytes) -> messages.ChallengePayload | None:
-        row = challenge.settle(self._clock(), await self._store.get(challenge.challenge_key(name)))
+        row = challenge.current_state(self._clock(), await self._store.get(challenge.challenge_key(name)))
         if row is None or not row.open or row.public_key != device.wire:
             return None
         return self._challenges.payload(format_uuid(name), row)
 
     async def _approval(self, device: PublicKey, name: bytes) -> MpaPayload | None:
         """A member's ledger lists a request by its id, as it lists a challenge."""
-        row = approval.settle(self._clock(), await self._store.get(approval.approval_key(name)))
-        if row is None or device.wire not in row.members or not row.waits_for(row.members.index(device.wire)):
+        row = approval.current_state(self._clock(), await self._store.get(approval.approval_key(name)))
+        if row is None or device.wire not in row.members or not row.is_pending_for(row.members.index(device.wire)):
             return None
         return self._approvals.payload(name, row, device)

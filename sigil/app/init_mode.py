@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from sigil.app import wizard
 from sigil.app.operational import Snapshot
-from sigil.app.state import settle_state
+from sigil.app.state import prepare_store
 from sigil.app.wizard import InitSnapshot, marker_of, vault_of
 from sigil.config.settings import Config
 from sigil.first_boot.commitment import VaultUnusable
@@ -20,7 +20,7 @@ from sigil.serving import logs
 from sigil.serving.process.worker import AsgiApp
 from sigil.serving.settings import Secret
 from sigil.serving.startup_error import StartupError
-from sigil.store.adoption import NOBODY
+from sigil.store.adoption import NO_SERVER
 from sigil.store.state_directory import StateDirectory
 
 _TOKEN_BYTES = 24
@@ -76,9 +76,9 @@ def prepare_state(state: StateDirectory, config: Config, start: Start) -> None:
 
     The commitment is removed once the settings provide the mnemonic: until then its secrets exist only there.
     """
-    server_id = start.identity.server_id if start.identity else NOBODY
+    server_id = start.identity.server_id if start.identity else NO_SERVER
     committed = committed_identity(config)
-    settle_state(state, config, server_id, vouched=committed is not None and committed.server_id == server_id)
+    prepare_store(state, config, server_id, adopt_unowned=committed is not None and committed.server_id == server_id)
     if config.mode == "operational":
         _remove_commitment(config)
         _update_marker(config, server_id)

@@ -37,7 +37,7 @@ class Loops:
         turns: dict[str, Job] = {
             "wake": self._wake,
             "expire": self._expire,
-            "fan out": fan_outs.turn,
+            "fan out": fan_outs.run_once,
             "clean": self._clean,
         }
         if push_loop is not None:
@@ -55,13 +55,13 @@ class Loops:
 
     async def _wake(self) -> None:
         """From the first long poll to the last: reads the tail of the end log for all of them."""
-        await self._long_polls.present.wait()
-        position = (await self._store.ends(None)).position
+        await self._long_polls.any_registered.wait()
+        position = (await self._store.read_end_log(None)).position
         # Long polls that began before this read query their state again, so they see an earlier end.
         self._long_polls.wake_all()
         while len(self._long_polls):
             await asyncio.sleep(WAKE_SECONDS)
-            tail = await self._store.ends(position)
+            tail = await self._store.read_end_log(position)
             position = tail.position
             if tail.truncated:
                 self._long_polls.wake_all()

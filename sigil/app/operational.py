@@ -1,4 +1,4 @@
-"""The composition root: every part of the server is made and joined here, and nowhere else."""
+"""The composition root: builds and wires every part of the operational server."""
 
 from __future__ import annotations
 
@@ -60,28 +60,28 @@ App = falcon.asgi.App[Any, Any]
 
 @dataclass(frozen=True, repr=False)
 class Snapshot:
-    """What the master hands to each worker: the settings without the mnemonic, and what was derived from it."""
+    """What the master passes to each worker: the settings without the mnemonic, and the secrets derived from it."""
 
     config: Config
     secrets: DerivedSecrets
-    # Of whoever set the server up in this run of its host, if it was the wizard.
+    # The wizard session that initialized the server, if that happened in this run of the master.
     session: Session | None = None
 
 
-def create_app(snapshot: Snapshot, life: WorkerLifecycle) -> Edge:
+def create_app(snapshot: Snapshot, lifecycle: WorkerLifecycle) -> Edge:
     """The application of one worker process, for Granian."""
     config = snapshot.config
     store = open_store(config)
     long_polls = LongPolls()
-    life.on_drain(long_polls.drain)
+    lifecycle.on_drain(long_polls.drain)
     metrics = _metrics(config, store, long_polls)
-    return build(snapshot, Dependencies(store=store, long_polls=long_polls, metrics=metrics), life)
+    return build(snapshot, Dependencies(store=store, long_polls=long_polls, metrics=metrics), lifecycle)
 
 
 def _metrics(config: Config, store: SessionStore, long_polls: LongPolls) -> Metrics | NullMetrics:
     if config.telemetry == "none":
         return NullMetrics()
-    # Not at the top: the master imports this module before it has told where to count.
+    # Imported here: the master imports this module before the directory of the metrics is set.
     from sigil.telemetry.metrics import Metrics
 
     metrics = Metrics(store, version=__version__, directory=metrics_slots.directory(config.state_dir))
@@ -89,8 +89,8 @@ def _metrics(config: Config, store: SessionStore, long_polls: LongPolls) -> Metr
     return metrics
 
 
-def build(snapshot: Snapshot, parts: Dependencies, life: WorkerLifecycle) -> Edge:
-    """The whole application over given parts."""
+def build(snapshot: Snapshot, dependencies: Dependencies, lifecycle: WorkerLifecycle) -> Edge:
+    """The whole application with the given dependencies."""
     config = snapshot.config
     identity = ServerIdentity.from_secrets(snapshot.secrets)
     keys = KeyRing(
@@ -99,38 +99,38 @@ def build(snapshot: Snapshot, parts: Dependencies, life: WorkerLifecycle) -> Edg
         revoked=config.revoked_keys,
         live_only=config.live_keys,
     )
-    addresses = addresses_of(config)
-    strangers = strangers_of(config, addresses)
-    callers = ApiKeyAuth(keys, strangers)
-    services = build_services(config, identity, parts)
+    addresses = client_addresses(config)
+    rate_limit = address_rate_limit(config, addresses)
+    callers = ApiKeyAuth(keys, rate_limit)
+    services = build_services(config, identity, dependencies)
     app: App = falcon.asgi.App(
         middleware=[
-            _Worker(services.loops, parts.store),
-            ResponseMiddleware(parts.metrics.http),
+            _WorkerMiddleware(services.loops, dependencies.store),
+            ResponseMiddleware(dependencies.metrics.http),
         ]
     )
-    responses.handle_errors(app, parts.metrics.problem)
+    responses.handle_errors(app, dependencies.metrics.problem)
     app.add_error_handler(StoreFull, _store_failed)
     app.add_error_handler(StoreUnusable, _store_failed)
     challenges, approvals = services.challenges, services.approvals
     app.add_route("/challenge", ChallengesResource(challenges, callers))
     app.add_route("/v1/auth/challenge/{challenge_id}", ChallengeResource(challenges, callers))
     app.add_route("/v1/auth/challenge/{challenge_id}/status", ChallengeStatusResource(challenges, callers))
-    app.add_route("/respond", ChallengeResponseResource(challenges, strangers))
+    app.add_route("/respond", ChallengeResponseResource(challenges, rate_limit))
     app.add_route("/mpa/request", ApprovalRequestsResource(approvals, callers))
     app.add_route("/mpa/request/{request_id}", ApprovalRequestResource(approvals, callers))
     app.add_route("/mpa/status/{request_id}", ApprovalStatusResource(approvals, callers))
-    app.add_route("/mpa/respond", ApprovalResponseResource(approvals, strangers))
-    app.add_route("/device/pending", PendingResource(services.inbox, strangers))
-    app.add_route("/health", HealthResource(__version__, _faults(parts, life)))
-    app.add_route("/info", InfoResource(_info(config, identity), strangers))
-    app.add_route("/openapi.json", OpenApiResource(__version__, strangers))
-    if not isinstance(parts.metrics, NullMetrics):
-        door = metrics_guard(config.metrics_token, guess_limit(addresses, config.workers))
-        app.add_route("/metrics", parts.metrics.resource(door))
+    app.add_route("/mpa/respond", ApprovalResponseResource(approvals, rate_limit))
+    app.add_route("/device/pending", PendingResource(services.inbox, rate_limit))
+    app.add_route("/health", HealthResource(__version__, _health_check(dependencies, lifecycle)))
+    app.add_route("/info", InfoResource(_info(config, identity), rate_limit))
+    app.add_route("/openapi.json", OpenApiResource(__version__, rate_limit))
+    if not isinstance(dependencies.metrics, NullMetrics):
+        guard = metrics_guard(config.metrics_token, guess_limit(addresses, config.workers))
+        app.add_route("/metrics", dependencies.metrics.resource(guard))
     _add_pages(app, config, identity)
     if snapshot.session is not None:
-        _add_keys_of_init(app, snapshot, snapshot.session, parts, addresses=addresses, strangers=strangers)
+        _add_init_mode_routes(app, snapshot, snapshot.session, dependencies, addresses=addresses, rate_limit=rate_limit)
     return Edge(app, BodyAdmission(), addresses)
 
 
@@ -148,38 +148,38 @@ def add_assets(app: App, pages: PageFiles) -> None:
     app.add_route("/favicon.ico", assets)
 
 
-def _add_keys_of_init(
+def _add_init_mode_routes(
     app: App,
     snapshot: Snapshot,
     session: Session,
-    parts: Dependencies,
+    dependencies: Dependencies,
     *,
     addresses: ClientAddresses,
-    strangers: AddressRateLimit,
+    rate_limit: AddressRateLimit,
 ) -> None:
     config = snapshot.config
-    desk = ApiKeyIssuer(
+    issuer = ApiKeyIssuer(
         api_key_secret=snapshot.secrets.api_key,
         session=session,
         prefix=config.key_prefix,
-        clock=parts.clock,
-        randomness=parts.randomness,
+        clock=dependencies.clock,
+        randomness=dependencies.randomness,
     )
-    # The session's token is asked for, so any name will do.
-    page = OriginCheck(scheme=config.scheme, public_url=config.public_url, any_name=True, loopback_only=False)
-    told = "Only the page that set the server up makes API keys here, for half an hour."
-    doors = WizardGuard(
-        page, BearerTokenGuard(desk.authorises, guess_limit(addresses, config.workers), told), strangers
+    # Any host name is accepted: the request must carry the token of the wizard session.
+    origin_check = OriginCheck(scheme=config.scheme, public_url=config.public_url, any_name=True, loopback_only=False)
+    hint = "Only the wizard page that initialized this server may issue API keys here, for half an hour."
+    guard = WizardGuard(
+        origin_check, BearerTokenGuard(issuer.authorises, guess_limit(addresses, config.workers), hint), rate_limit
     )
-    app.add_route("/init/api-keys", InitApiKeysResource(desk, doors))
-    app.add_route("/init/commit", InitCommitConflictResource(desk))
+    app.add_route("/init/api-keys", InitApiKeysResource(issuer, guard))
+    app.add_route("/init/commit", InitCommitConflictResource(issuer))
 
 
-def addresses_of(config: Config) -> ClientAddresses:
+def client_addresses(config: Config) -> ClientAddresses:
     return ClientAddresses(config.trusted_proxies, cloudflare=config.use_cf_connecting_ip)
 
 
-def strangers_of(config: Config, addresses: ClientAddresses) -> AddressRateLimit:
+def address_rate_limit(config: Config, addresses: ClientAddresses) -> AddressRateLimit:
     return AddressRateLimit(addresses, AddressLimiter.of_worker(config.rate_limit, config.workers))
 
 
@@ -197,23 +197,23 @@ def _info(config: Config, identity: ServerIdentity) -> Info:
         features=Features(
             mpa=True, webhooks=config.webhook is not None, secure_decrypt=False, mnemonic_generation=False
         ),
-        # Where devices register: no use to them while nothing is pushed.
+        # Where devices register: of no use without a relay.
         relay_url=config.relay_public_url if config.relay_url else None,
     )
 
 
-def _faults(parts: Dependencies, life: WorkerLifecycle) -> Callable[[], Any]:
-    async def fault() -> str | None:
-        if life.stopping:
+def _health_check(dependencies: Dependencies, lifecycle: WorkerLifecycle) -> Callable[[], Any]:
+    async def problem() -> str | None:
+        if lifecycle.stopping:
             return "the server is stopping"
         try:
-            await parts.store.check()
+            await dependencies.store.check()
         except (StoreFull, StoreUnusable) as error:
             logs.error("store_unusable", exc=error, reason=str(error))
             return "the session store cannot be used; the log says why"
         return None
 
-    return fault
+    return problem
 
 
 async def _store_failed(
@@ -223,8 +223,8 @@ async def _store_failed(
     responses.write_problem(resp, Overloaded(retry_after=5))
 
 
-class _Worker:
-    """Falcon middleware: the life of the worker's parts."""
+class _WorkerMiddleware:
+    """Falcon middleware: starts the loops of the worker, stops them, and closes its store."""
 
     def __init__(self, loops: Loops, store: SessionStore) -> None:
         self._loops = loops

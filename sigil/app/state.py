@@ -1,4 +1,4 @@
-"""What this version keeps in its state directory: the rows of the session store, and who may open it."""
+"""The state directory of this version: the kinds of rows in the session store, and how to open it."""
 
 from __future__ import annotations
 
@@ -37,24 +37,24 @@ KINDS = (
     REQUEST_ID,
     FAN_OUT,
 )
-# Rows are read back after a restart only by a server that writes them the same way.
+# A restart adopts a store only if it has the same schema.
 STORE_SCHEMA = "6"
 
 
 def enter_state(config: Config) -> StateDirectory:
-    """Take possession of the state directory, in the master; StartupError says what to mend."""
-    with _refused():
+    """Lock the state directory, in the master. StartupError names the setting to change."""
+    with _as_startup_error():
         return StateDirectory.enter(config.state_dir, insecure=config.state_dir_insecure)
 
 
-def settle_state(state: StateDirectory, config: Config, server_id: str, *, vouched: bool = False) -> None:
-    """Adopt the session store in it or start an empty one, for a server of that identity."""
-    with _refused():
-        state.settle(size=config.store_size, stamp=Stamp(STORE_SCHEMA, server_id), vouched=vouched)
+def prepare_store(state: StateDirectory, config: Config, server_id: str, *, adopt_unowned: bool = False) -> None:
+    """Adopt the session store in it, or start an empty one, for the server with that identity."""
+    with _as_startup_error():
+        state.prepare_store(size=config.store_size, stamp=Stamp(STORE_SCHEMA, server_id), adopt_unowned=adopt_unowned)
 
 
 @contextmanager
-def _refused() -> Iterator[None]:
+def _as_startup_error() -> Iterator[None]:
     try:
         yield
     except StateDirectoryError as error:
@@ -62,11 +62,11 @@ def _refused() -> Iterator[None]:
 
 
 def open_running_store(state_dir: Path) -> SessionStore:
-    """The store of the server that runs on a state directory; StartupError says why there is none."""
-    with _refused():
+    """The store of the server that runs on a state directory. StartupError: no such server, or no access."""
+    with _as_startup_error():
         return open_running(state_dir, schema=STORE_SCHEMA, kinds=KINDS, clock=time.time)
 
 
 def open_store(config: Config) -> SessionStore:
-    """In a worker, once: what the master has settled."""
+    """The store that the master has prepared; once per worker."""
     return LmdbStore(config.state_dir, size=config.store_size, kinds=KINDS, clock=time.time, create=False)

@@ -13,7 +13,7 @@ import falcon.asgi
 from falcon.asgi import Request, Response
 
 from sigil import __version__
-from sigil.app.operational import App, Snapshot, add_assets, addresses_of, strangers_of
+from sigil.app.operational import App, Snapshot, add_assets, address_rate_limit, client_addresses
 from sigil.app.operational import create_app as create_operational_app
 from sigil.config.settings import Config
 from sigil.first_boot.commitment import VaultUnusable
@@ -129,8 +129,8 @@ def build_wizard(
 ) -> Edge:
     """The application that serves the wizard. `monotonic` is the clock of the limit on token guesses, in seconds."""
     config = snapshot.config
-    addresses = addresses_of(config)
-    rate_limit = strangers_of(config, addresses)
+    addresses = client_addresses(config)
+    rate_limit = address_rate_limit(config, addresses)
     guard = WizardGuard(
         _origin_check(snapshot), _token_guard(snapshot, guess_limit(addresses, config.workers, monotonic)), rate_limit
     )

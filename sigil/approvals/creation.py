@@ -58,7 +58,7 @@ class ApprovalCreator:
         if record is None:
             return None, None
         earlier = await self._store.get(approval_key(record.mpa_id))
-        return record, voting.repeat(self._clock(), record, body_sha256, earlier)
+        return record, voting.find_earlier(self._clock(), record, body_sha256, earlier)
 
     async def _try_create(
         self, mpa_id: bytes, draft: Approval, body_sha256: bytes, record: RequestIdRecord | None
@@ -76,7 +76,7 @@ class ApprovalCreator:
             if rows[at] != record:
                 return Decision(None)
             entries = voting.enter(now, mpa_id, draft, members, rows, limits=self._limits) if few else []
-            return voting.request(now, mpa_id, draft, body_sha256, entered=entries, stale=record)
+            return voting.create(now, mpa_id, draft, body_sha256, entered=entries, stale=record)
 
         created = None
         try:

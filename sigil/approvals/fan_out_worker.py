@@ -1,4 +1,4 @@
-"""What is under way for requests of many members goes on here, batch by batch, on whichever worker looks first."""
+"""Continues the fan-outs of large requests, batch by batch; the first worker to find a fan-out completes it."""
 
 from __future__ import annotations
 
@@ -12,64 +12,64 @@ from sigil.core.fan_out import FAN_OUT, fan_out_key
 from sigil.core.session_store import Decision, SessionStore
 from sigil.delivery.backlog import PushBacklog
 
-LOOK_SECONDS = 1.0
-"""How often a worker looks for what another left, or what the sweep ended."""
-_MOST_KNOWN = 1024
-_MOST_LOOKED_UP = 50
+POLL_SECONDS = 1.0
+"""How often a worker queries the store for fan-outs of other workers and of the expiry sweep."""
+_MAX_ENQUEUED = 1024
+_MAX_DUE = 50
 
 
 class FanOutWorker:
-    """Nothing here is awaited by a request."""
+    """No HTTP request awaits this."""
 
     def __init__(self, *, store: SessionStore, push_backlog: PushBacklog, clock: Callable[[], float]) -> None:
         self._store = store
         self._push_backlog = push_backlog
         self._clock = clock
-        self._own: dict[bytes, None] = {}
-        self._some = asyncio.Event()
+        self._enqueued: dict[bytes, None] = {}
+        self._any_enqueued = asyncio.Event()
 
     def enqueued(self, mpa_id: bytes) -> None:
-        """Something is under way for this request. What does not fit is found in the store a little later."""
-        if len(self._own) < _MOST_KNOWN:
-            self._own[mpa_id] = None
-            self._some.set()
+        """This request has a fan-out. Above the limit, it is found in the store a little later."""
+        if len(self._enqueued) < _MAX_ENQUEUED:
+            self._enqueued[mpa_id] = None
+            self._any_enqueued.set()
 
-    async def turn(self) -> None:
-        """Wait until something is under way, or time to look for it, and see it through."""
+    async def run_once(self) -> None:
+        """Wait for a fan-out, at most POLL_SECONDS, and complete all."""
         try:
-            async with asyncio.timeout(LOOK_SECONDS):
-                await self._some.wait()
+            async with asyncio.timeout(POLL_SECONDS):
+                await self._any_enqueued.wait()
         except TimeoutError:
             pass
         await self.run_pending()
 
     async def run_pending(self) -> None:
-        """All that this worker knows of, and what has been due for a while."""
-        known, self._own = self._own, {}
-        self._some.clear()
-        for mpa_id in known:
-            await self._see_through(mpa_id)
-        for key in await self._store.due(self._clock(), _MOST_LOOKED_UP, FAN_OUT):
-            await self._see_through(key.name)
+        """Complete the fan-outs that this worker has enqueued, and those that are due in the store."""
+        enqueued, self._enqueued = self._enqueued, {}
+        self._any_enqueued.clear()
+        for mpa_id in enqueued:
+            await self._complete(mpa_id)
+        for key in await self._store.due(self._clock(), _MAX_DUE, FAN_OUT):
+            await self._complete(key.name)
 
-    async def _see_through(self, mpa_id: bytes) -> None:
+    async def _complete(self, mpa_id: bytes) -> None:
         more = True
         while more:
-            more = await self._one_batch(mpa_id)
-            # A batch is a fraction of a millisecond: requests are served in between.
+            more = await self._next_batch(mpa_id)
+            # A batch takes a fraction of a millisecond: other requests run in between.
             await asyncio.sleep(0)
 
-    async def _one_batch(self, mpa_id: bytes) -> bool:
+    async def _next_batch(self, mpa_id: bytes) -> bool:
         seen = await self._store.get(fan_out_key(mpa_id))
         approval = await self._store.get(approval_key(mpa_id))
         keys = [fan_out_key(mpa_id), approval_key(mpa_id)]
         batch = range(0)
         if seen is not None and approval is not None:
             batch = fan_out.batch_after(approval, seen.next)
-            keys += fan_out.rows_of(mpa_id, approval, batch)
+            keys += fan_out.rows_of_batch(mpa_id, approval, batch)
 
         def rule(now: float, found: tuple[Any, ...]) -> Decision[bool]:
-            return fan_out.go_on(now, mpa_id, seen, dict(zip(keys, found, strict=True)))
+            return fan_out.next_batch(now, mpa_id, seen, dict(zip(keys, found, strict=True)))
 
         more = await self._store.transact(keys, rule)
         for member in batch:

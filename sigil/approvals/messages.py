@@ -1,4 +1,4 @@
-"""A multi-party request as its messages: the context that is signed, and what each party is told of it."""
+"""The messages of an approval request: the signed context, and the representation for each party."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import msgspec
 
 from sigil.core.approval import Approval, Vote
 from sigil.core.quorum import APPROVED
-from sigil.core.voting import Counted
+from sigil.core.voting import CountedVote
 from sigil.protocol import approval_messages as messages
 from sigil.protocol import signed_bytes
 from sigil.protocol.encoding import encode_base64, format_time
@@ -21,13 +21,13 @@ from sigil.protocol.ids import format_uuid
 from sigil.protocol.keys import PublicKey, Suite
 from sigil.protocol.pictogram import pictogram, speakable
 
-# Requests whose signed bytes are remembered: a push and each vote want them, and they cost 20 µs and a signature.
-_REMEMBERED = 4096
+# Requests whose signed bytes are cached: each push and vote needs them, and they cost 20 µs and a signature.
+_CACHE_SIZE = 4096
 
 
 @dataclass(frozen=True)
 class _Signed:
-    """What devices sign, and the server's signatures by suite, made when they are wanted."""
+    """The bytes that devices sign, and the server's signatures by suite, made on demand."""
 
     members: dict[str, Any]
     approval: bytes
@@ -43,22 +43,22 @@ class _Signed:
 
 
 class ApprovalMessages:
-    """Speaks for one server identity."""
+    """Signs for one server identity."""
 
     def __init__(self, identity: ServerIdentity) -> None:
         self._identity = identity
-        self._signed: dict[bytes, _Signed] = {}
+        self._cache: dict[bytes, _Signed] = {}
 
     def answer_bytes(self, mpa_id: bytes, approval: Approval, *, approved: bool) -> bytes:
-        """What a member must have signed."""
-        signed = self._of(mpa_id, approval)
+        """The bytes that a member must have signed."""
+        signed = self._signed_parts(mpa_id, approval)
         return signed.approval if approved else signed.rejection
 
     def created(self, mpa_id: bytes, approval: Approval) -> messages.MpaCreated:
         return messages.MpaCreated(
             request_id=approval.request_id,
             mpa_id=format_uuid(mpa_id),
-            status=approval.state.word,
+            status=approval.state.wire_name,
             groups_required=approval.required,
             groups_total=len(approval.sizes),
             challenges_sent=approval.eligible,
@@ -70,15 +70,15 @@ class ApprovalMessages:
         return messages.MpaPayload(
             mpa_id=format_uuid(mpa_id),
             server_id=self._identity.server_id,
-            action_context=self._of(mpa_id, approval).context,
+            action_context=self._signed_parts(mpa_id, approval).context,
             server_signature=self._signature(mpa_id, approval, device.suite),
             expires_at=format_time(approval.expires_at),
             respond_to=approval.respond_to or None,
         )
 
-    def responded(self, device: PublicKey, group: int, counted: Counted) -> messages.MpaResponded:
+    def responded(self, device: PublicKey, group: int, counted: CountedVote) -> messages.MpaResponded:
         approval = counted.approval
-        satisfied = approval.satisfied
+        satisfied = approval.satisfied_groups
         return messages.MpaResponded(
             status=_status_of(counted),
             fingerprint=device.fingerprint,
@@ -91,26 +91,27 @@ class ApprovalMessages:
         )
 
     def status(self, mpa_id: bytes, approval: Approval, votes: Mapping[int, Vote]) -> messages.MpaStatus:
-        """`votes` by member; of a thousand members this takes some milliseconds."""
+        """`votes` by member number. For a thousand members this takes some milliseconds."""
         fingerprints = [hashlib.sha256(wire).hexdigest() for wire in approval.members]
         members = [
             messages.MpaMember(encode_base64(wire), fingerprint)
             for wire, fingerprint in zip(approval.members, fingerprints, strict=True)
         ]
-        ends = [sum(approval.sizes[: n + 1]) for n in range(len(approval.sizes))]
+        group_ends = [sum(approval.sizes[: n + 1]) for n in range(len(approval.sizes))]
         return messages.MpaStatus(
             request_id=approval.request_id,
             mpa_id=format_uuid(mpa_id),
-            status=approval.state.word,
-            groups_satisfied=approval.satisfied,
+            status=approval.state.wire_name,
+            groups_satisfied=approval.satisfied_groups,
             groups_required=approval.required,
             groups_total=len(approval.sizes),
             expires_at=format_time(approval.expires_at),
-            action_context=self._of(mpa_id, approval).context,
+            action_context=self._signed_parts(mpa_id, approval).context,
             server_signature=self._signature(mpa_id, approval, "ES256"),
             server_public_key=self._identity.server_public_keys["ES256"],
             groups=[
-                messages.MpaGroup(members[end - size : end]) for end, size in zip(ends, approval.sizes, strict=True)
+                messages.MpaGroup(members[end - size : end])
+                for end, size in zip(group_ends, approval.sizes, strict=True)
             ],
             votes=[
                 _vote(members[member], approval, member, vote)
@@ -118,16 +119,16 @@ class ApprovalMessages:
             ],
         )
 
-    def _of(self, mpa_id: bytes, approval: Approval) -> _Signed:
-        """None of it ever changes."""
-        known = self._signed.get(mpa_id)
-        if known is None:
+    def _signed_parts(self, mpa_id: bytes, approval: Approval) -> _Signed:
+        """Cached: these bytes never change."""
+        cached = self._cache.get(mpa_id)
+        if cached is None:
             context = self._context(mpa_id, approval)
-            known = _Signed(context, signed_bytes.mpa_approval(context))
-            if len(self._signed) >= _REMEMBERED:
-                del self._signed[next(iter(self._signed))]
-            self._signed[mpa_id] = known
-        return known
+            cached = _Signed(context, signed_bytes.mpa_approval(context))
+            if len(self._cache) >= _CACHE_SIZE:
+                del self._cache[next(iter(self._cache))]
+            self._cache[mpa_id] = cached
+        return cached
 
     def _context(self, mpa_id: bytes, approval: Approval) -> dict[str, Any]:
         return {
@@ -139,20 +140,20 @@ class ApprovalMessages:
             "expires_at": format_time(approval.expires_at),
             "respond_to": approval.respond_to,
             "required": approval.required,
-            "reject_policy": approval.policy,
+            "reject_policy": approval.reject_policy,
             "groups_sha256": approval.groups_sha256,
         }
 
     def _signature(self, mpa_id: bytes, approval: Approval, suite: Suite) -> str:
-        signed = self._of(mpa_id, approval)
+        signed = self._signed_parts(mpa_id, approval)
         if suite not in signed.signatures:
             signed.signatures[suite] = encode_base64(self._identity.keys[suite].sign(signed.approval))
         return signed.signatures[suite]
 
 
-def _status_of(counted: Counted) -> Any:
+def _status_of(counted: CountedVote) -> Any:
     if not counted.approval.open:
-        return counted.approval.state.word
+        return counted.approval.state.wire_name
     return "already_satisfied" if counted.satisfied_before else "recorded"
 
 

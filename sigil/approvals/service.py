@@ -16,16 +16,16 @@ from sigil.core.approval import (
     RequestIdRecord,
     Vote,
     approval_key,
+    current_state,
     member_name,
     request_id_key,
-    settle,
     vote_key,
 )
 from sigil.core.challenge import ledger_key
 from sigil.core.device_ledger import Limits
 from sigil.core.push_outbox import outbox_key
 from sigil.core.session_store import Decision, with_ended_flag
-from sigil.core.voting import Ballot, Counted
+from sigil.core.voting import Ballot, CountedVote
 from sigil.protocol import approval_messages as messages
 from sigil.protocol.api_key import Caller
 from sigil.protocol.encoding import decode_base64
@@ -95,7 +95,7 @@ class Approvals:
         self._notifier.observer.approval("mpa_signature_failed", mpa_id, approval, device)
         return InvalidSignature()
 
-    async def _count(self, mpa_id: bytes, seen: Approval, ballot: Ballot) -> Counted:
+    async def _count(self, mpa_id: bytes, seen: Approval, ballot: Ballot) -> CountedVote:
         device = seen.members[ballot.member]
         keys = [approval_key(mpa_id), ledger_key(device)]
         if seen.pushed:
@@ -103,7 +103,7 @@ class Approvals:
         if voting.may_end(seen, ballot):
             keys = list(dict.fromkeys([*keys, *fan_out.rows_at_end(mpa_id, seen)]))
 
-        def rule(now: float, found: tuple[Any, ...]) -> Decision[Counted]:
+        def rule(now: float, found: tuple[Any, ...]) -> Decision[CountedVote]:
             rows = dict(zip(keys, found, strict=True))
             return voting.vote(now, mpa_id, ballot, rows, emit_event=self._emit_events)
 
@@ -146,7 +146,7 @@ class Approvals:
 
     async def _status(self, mpa_id: bytes, approval: Approval) -> messages.MpaStatus:
         votes: dict[int, Vote] = {}
-        for number, member in enumerate(approval.answered(), 1):
+        for number, member in enumerate(approval.voted_members(), 1):
             vote: Vote | None = await self._store.get(vote_key(mpa_id, member))
             if vote is None:
                 # A vote is kept at least as long as its request: a missing vote means that the request is gone.
@@ -163,7 +163,7 @@ class Approvals:
 
     async def _found(self, mpa_id: bytes | None) -> tuple[bytes, Approval]:
         row = None if mpa_id is None else await self._store.get(approval_key(mpa_id))
-        approval = settle(self._clock(), row)
+        approval = current_state(self._clock(), row)
         if mpa_id is None or approval is None:
             raise MpaNotFound
         return mpa_id, approval

@@ -1,4 +1,4 @@
-"""A challenge as its messages: the bytes that bind and sign it, and what each party is told of it."""
+"""The messages of a challenge: its signed bytes, and the representation for each party."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from sigil.protocol.identity import ServerIdentity
 from sigil.protocol.keys import PublicKey
 from sigil.protocol.pictogram import pictogram, speakable
 
-# Challenges whose signature is remembered: a push wants it some milliseconds after the 201, and it costs 40 µs.
-_REMEMBERED = 4096
+# Challenges whose signature is cached: the push needs it some milliseconds after the 201, and it costs 40 µs.
+_CACHE_SIZE = 4096
 
 
 class ChallengeMessages:
-    """Speaks for one server identity."""
+    """Signs for one server identity."""
 
     def __init__(self, identity: ServerIdentity) -> None:
         self._identity = identity
-        self._signed: dict[str, tuple[bytes, str]] = {}
+        self._cache: dict[str, tuple[bytes, str]] = {}
 
-    def _bound(self, challenge_id: str, challenge: Challenge, fingerprint: str) -> bytes:
-        if (known := self._signed.get(challenge_id)) is not None:
-            return known[0]
+    def _challenge_bytes(self, challenge_id: str, challenge: Challenge, fingerprint: str) -> bytes:
+        if (cached := self._cache.get(challenge_id)) is not None:
+            return cached[0]
         return signed_bytes.challenge_bytes(
             challenge_id=challenge_id,
             expires_at=challenge.expires_at,
@@ -36,34 +36,34 @@ class ChallengeMessages:
             server_id=self._identity.server_id,
         )
 
-    def _bound_and_signed(self, challenge_id: str, challenge: Challenge, device: PublicKey) -> tuple[bytes, str]:
-        """The bytes that bind a challenge, and the server's signature; neither ever changes."""
-        known = self._signed.get(challenge_id)
-        if known is None:
-            bound = self._bound(challenge_id, challenge, device.fingerprint)
+    def _signed(self, challenge_id: str, challenge: Challenge, device: PublicKey) -> tuple[bytes, str]:
+        """The challenge bytes and the server's signature; neither ever changes."""
+        cached = self._cache.get(challenge_id)
+        if cached is None:
+            bound = self._challenge_bytes(challenge_id, challenge, device.fingerprint)
             signature = self._identity.sign_for(device, signed_bytes.approval(bound, challenge.action))
-            if len(self._signed) >= _REMEMBERED:
-                del self._signed[next(iter(self._signed))]
-            known = self._signed[challenge_id] = (bound, encode_base64(signature))
-        return known
+            if len(self._cache) >= _CACHE_SIZE:
+                del self._cache[next(iter(self._cache))]
+            cached = self._cache[challenge_id] = (bound, encode_base64(signature))
+        return cached
 
     def answer_bytes(
         self, challenge_id: str, challenge: Challenge, device: PublicKey, *, approved: bool, match_code: str | None
     ) -> bytes:
-        """What the device must have signed; InvalidRequest when a code is missing or out of place."""
-        bound = self._bound(challenge_id, challenge, device.fingerprint)
+        """The bytes that the device must have signed. InvalidRequest: the match code is missing, or not expected."""
+        bound = self._challenge_bytes(challenge_id, challenge, device.fingerprint)
         if not approved:
             return signed_bytes.rejection(bound, challenge.action)
         if bool(challenge.match_code) != (match_code is not None):
-            wanted = "with the code that is shown" if challenge.match_code else "without a code"
-            raise InvalidRequest(f"This challenge is approved {wanted}.", path="$.match_code")
+            expected = "the code that is shown" if challenge.match_code else "no code"
+            raise InvalidRequest(f"An approval of this challenge carries {expected}.", path="$.match_code")
         if match_code is None:
             return signed_bytes.approval(bound, challenge.action)
         return signed_bytes.matched_approval(bound, challenge.action, match_code)
 
     def created(self, challenge_id: str, challenge: Challenge) -> messages.ChallengeCreated:
         device = PublicKey.parse(challenge.public_key)
-        bound, signature = self._bound_and_signed(challenge_id, challenge, device)
+        bound, signature = self._signed(challenge_id, challenge, device)
         return messages.ChallengeCreated(
             challenge_id=challenge_id,
             fingerprint=device.fingerprint,
@@ -78,9 +78,9 @@ class ChallengeMessages:
         )
 
     def payload(self, challenge_id: str, challenge: Challenge) -> messages.ChallengePayload:
-        """For the device; the code of number matching is never in it."""
+        """For the device; it never contains the match code."""
         device = PublicKey.parse(challenge.public_key)
-        bound, signature = self._bound_and_signed(challenge_id, challenge, device)
+        bound, signature = self._signed(challenge_id, challenge, device)
         return messages.ChallengePayload(
             challenge_id=challenge_id,
             server_id=self._identity.server_id,
@@ -111,7 +111,7 @@ class ChallengeMessages:
         end = challenge.end
         return messages.ChallengeStatus(
             challenge_id=challenge_id,
-            status=challenge.state.word,
+            status=challenge.state.wire_name,
             fingerprint=device.fingerprint,
             pictogram=pictogram(device.fingerprint),
             pictogram_speakable=speakable(device.fingerprint),

@@ -203,7 +203,7 @@ class Challenges:
     async def _readable(self, challenge_id: str) -> tuple[bytes, Challenge]:
         key = parse_uuid(challenge_id)
         row = None if key is None else await self._store.get(rules.challenge_key(key))
-        challenge = rules.settle(self._clock(), row)
+        challenge = rules.current_state(self._clock(), row)
         if key is None or challenge is None:
             raise ChallengeNotFound
         return key, challenge

@@ -1,4 +1,4 @@
-"""The rows of a multi-party request: what is asked of whom, who answered what, and how long it is remembered."""
+"""The rows of an approval request: its members, its votes, and how long each row is kept."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from sigil.core.session_store import Key, Kind
 from sigil.core.webhook_event import Event, EventKind, new_event
 
 READABLE_SECONDS = 86_400
-BYTES_OF_A_BALLOT = 384
-"""Of the store, reserved for each ballot that is open: a vote, or the push and the clear of who does not vote, takes
-less with its indices. So whoever may vote can, in a store that is full for creations. The store keeps the sum: another
-number is another STORE_SCHEMA."""
-# As of a challenge: one from further in the future means that the clock was set back.
+BYTES_PER_BALLOT = 384
+"""Bytes of the store reserved for each open ballot. A vote, or the push and the clear of a member that does not vote,
+takes less, with its indices. So every eligible member can vote even in a store that is full for creations. The store
+keeps the sum: to change this number, change STORE_SCHEMA."""
+# As for a challenge: a creation time further in the future means that the clock was set back.
 _MAX_SKEW = 5
 
 
@@ -29,20 +29,20 @@ class State(IntEnum):
     CANCELLED = 4
 
     @property
-    def word(self) -> Literal["pending", "approved", "rejected", "timeout", "cancelled"]:
-        return _WORDS[self]
+    def wire_name(self) -> Literal["pending", "approved", "rejected", "timeout", "cancelled"]:
+        return _WIRE_NAMES[self]
 
 
-_WORDS: dict[State, Literal["pending", "approved", "rejected", "timeout", "cancelled"]] = {
+_WIRE_NAMES: dict[State, Literal["pending", "approved", "rejected", "timeout", "cancelled"]] = {
     State.PENDING: "pending",
     State.APPROVED: "approved",
     State.REJECTED: "rejected",
     State.TIMEOUT: "timeout",
     State.CANCELLED: "cancelled",
 }
-Move = Literal["approve", "reject", "time_out", "cancel"]
-# Whatever is not in the table is refused: no final state has a way out.
-MOVES: dict[tuple[State, Move], State] = {
+Transition = Literal["approve", "reject", "time_out", "cancel"]
+# A transition that is not in the table is rejected: no transition leaves a final state.
+TRANSITIONS: dict[tuple[State, Transition], State] = {
     (State.PENDING, "approve"): State.APPROVED,
     (State.PENDING, "reject"): State.REJECTED,
     (State.PENDING, "time_out"): State.TIMEOUT,
@@ -60,8 +60,8 @@ class End(msgspec.Struct, frozen=True, array_like=True, gc=False):
 class Approval(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One request, `lifetime` in seconds. `members` are the public keys of all groups, one group after the other.
 
-    Ballots stand in the row itself, a byte a member: that each counts once, and when they suffice, is decided over one
-    row. `pushed`: whether this server had a relay when it was asked.
+    The row itself holds the ballots, one byte per member: one row decides that each member counts once, and when the
+    quorum is reached. `pushed`: whether a relay was configured when the request was created.
     """
 
     owner: bytes
@@ -101,51 +101,51 @@ class Approval(msgspec.Struct, frozen=True, array_like=True, gc=False):
         return Quorum(self.sizes, self.required, self.reject_on_first)
 
     @property
-    def satisfied(self) -> list[int]:
+    def satisfied_groups(self) -> list[int]:
         return self.quorum.satisfied(self.ballots)
 
     @property
-    def policy(self) -> Literal["continue", "reject_on_first"]:
+    def reject_policy(self) -> Literal["continue", "reject_on_first"]:
         return "reject_on_first" if self.reject_on_first else "continue"
 
     @property
     def eligible(self) -> int:
-        """How many members may answer."""
+        """How many members may vote."""
         return len(self.ballots) - self.ballots.count(NOT_ELIGIBLE)
 
     @property
     def reserved(self) -> int:
-        """Bytes of the store that are wanted for what may come of it, without its end."""
-        return self.ballots.count(OPEN) * BYTES_OF_A_BALLOT if self.open else 0
+        """Bytes of the store reserved for the open ballots, without the end of the request."""
+        return self.ballots.count(OPEN) * BYTES_PER_BALLOT if self.open else 0
 
-    def answered(self) -> list[int]:
-        """The members who have."""
+    def voted_members(self) -> list[int]:
+        """The numbers of the members that have voted."""
         return [member for member, ballot in enumerate(self.ballots) if ballot not in OPEN + NOT_ELIGIBLE]
 
-    def unanswered(self, member: int) -> bool:
-        """Whether this member may answer and has not."""
+    def has_open_ballot(self, member: int) -> bool:
+        """Whether this member may vote and has not."""
         return self.ballots[member : member + 1] == OPEN
 
-    def waits_for(self, member: int) -> bool:
-        """Whether this member is still asked."""
-        return self.open and self.unanswered(member)
+    def is_pending_for(self, member: int) -> bool:
+        """Whether the request still waits for this member's vote."""
+        return self.open and self.has_open_ballot(member)
 
 
 class Vote(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """The proof of a ballot, which says the decision. It fades by itself, no sooner than its request."""
+    """The signature behind a ballot; the ballot holds the decision. The sweep deletes it, never before its request."""
 
     signature: bytes
     at: int
-    forgotten_at: int
+    delete_at: int
     reason: str = ""
 
     @property
     def due(self) -> int:
-        return self.forgotten_at
+        return self.delete_at
 
 
 class RequestIdRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """What a request_id was used for; it goes when its request goes."""
+    """The request that used a request_id. Deleted with that request."""
 
     body_sha256: bytes
     mpa_id: bytes
@@ -169,17 +169,17 @@ def vote_key(mpa_id: bytes, member: int) -> Key:
 
 
 def request_id_key(owner: bytes, request_id: str) -> Key:
-    """Scoped to the owner."""
+    """By (owner, request_id)."""
     return Key(REQUEST_ID, hashlib.sha256(owner + b"POST /mpa/request\0" + request_id.encode()).digest()[:16])
 
 
 def member_name(mpa_id: bytes, member: int) -> bytes:
-    """The place of one member of a request: its number in the whole request, after the id."""
+    """The row name of one member: the mpa_id, then the member's number in the whole request."""
     return mpa_id + member.to_bytes(2)
 
 
-def settle(now: float, approval: Approval | None) -> Approval | None:
-    """The row as it reads at `now`: a time-out and forgetting do not wait for the sweep."""
+def current_state(now: float, approval: Approval | None) -> Approval | None:
+    """The row as of `now`: a time-out and the deletion take effect before the sweep writes them."""
     if approval is None:
         return None
     if approval.open and not approval.created_ms / 1000 - _MAX_SKEW <= now < approval.expires_at:
@@ -190,17 +190,17 @@ def settle(now: float, approval: Approval | None) -> Approval | None:
 
 
 def timed_out(approval: Approval) -> Approval:
-    return moved(approval, "time_out", approval.expires_at)
+    return apply_transition(approval, "time_out", approval.expires_at)
 
 
-def moved(approval: Approval, move: Move, at: float) -> Approval:
-    return msgspec.structs.replace(approval, end=End(MOVES[approval.state, move], int(at)))
+def apply_transition(approval: Approval, transition: Transition, at: float) -> Approval:
+    return msgspec.structs.replace(approval, end=End(TRANSITIONS[approval.state, transition], int(at)))
 
 
 def event_of(now: float, mpa_id: bytes, approval: Approval) -> tuple[Key, Event]:
-    """The write that tells the integrator of a request that was decided or has timed out."""
+    """The webhook event of a request that was decided or has timed out."""
     if approval.end is None:
-        raise ValueError("a request that has not ended is no event")
+        raise ValueError("a request that has not ended has no event")
     return new_event(
         now,
         mpa_id,
@@ -209,5 +209,5 @@ def event_of(now: float, mpa_id: bytes, approval: Approval) -> tuple[Key, Event]
         owner=approval.owner,
         action=approval.action,
         request_id=approval.request_id,
-        groups_satisfied=tuple(approval.satisfied),
+        groups_satisfied=tuple(approval.satisfied_groups),
     )

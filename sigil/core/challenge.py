@@ -1,7 +1,7 @@
-"""The rules of a challenge: its states, who may end it and how often, and how long it is remembered.
+"""The rules of a challenge: its states, the transitions between them, and how long its row is kept.
 
 Pure functions of rows and the time (docs/protocol.md, 5.2). Each returns the Decision that one transaction of the
-session store carries out, or raises the protocol's error and changes nothing.
+session store writes, or raises a protocol error, and nothing is written.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from sigil.protocol.errors import ChallengeAlreadyUsed, ChallengeExpired, Challe
 
 READABLE_SECONDS = 600
 MAX_WRONG_CODES = 3
-# A challenge from further in the future means that the clock was set back: it would live for longer than it may.
+# A creation time further in the future means that the clock was set back: the challenge would live too long.
 _MAX_SKEW = 5
 WRONG_CODE = "wrong_code"
 
@@ -34,20 +34,20 @@ class State(IntEnum):
     CANCELLED = 4
 
     @property
-    def word(self) -> Literal["pending", "verified", "rejected", "expired", "cancelled"]:
-        return _WORDS[self]
+    def wire_name(self) -> Literal["pending", "verified", "rejected", "expired", "cancelled"]:
+        return _WIRE_NAMES[self]
 
 
-_WORDS: dict[State, Literal["pending", "verified", "rejected", "expired", "cancelled"]] = {
+_WIRE_NAMES: dict[State, Literal["pending", "verified", "rejected", "expired", "cancelled"]] = {
     State.PENDING: "pending",
     State.VERIFIED: "verified",
     State.REJECTED: "rejected",
     State.EXPIRED: "expired",
     State.CANCELLED: "cancelled",
 }
-Move = Literal["approve", "reject", "expire", "cancel"]
-# Whatever is not in the table is refused: no final state has a way out.
-MOVES: dict[tuple[State, Move], State] = {
+Transition = Literal["approve", "reject", "expire", "cancel"]
+# A transition that is not in the table is rejected: no transition leaves a final state.
+TRANSITIONS: dict[tuple[State, Transition], State] = {
     (State.PENDING, "approve"): State.VERIFIED,
     (State.PENDING, "reject"): State.REJECTED,
     (State.PENDING, "expire"): State.EXPIRED,
@@ -66,8 +66,8 @@ class End(msgspec.Struct, frozen=True, array_like=True, gc=False):
 class Challenge(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One challenge, `lifetime` in seconds.
 
-    A million of these may pend: what is rare stands in one member, and the server's signature and the bound bytes are
-    not kept but made again when asked for.
+    A million of these may be pending: rare values share one member, and the challenge bytes and the server's signature
+    are not stored but computed again.
     """
 
     public_key: bytes
@@ -109,7 +109,7 @@ class Challenge(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class IdempotencyRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """What an Idempotency-Key was used for; it goes when its challenge goes."""
+    """The challenge that used an Idempotency-Key. Deleted with that challenge."""
 
     body_sha256: bytes
     challenge_id: bytes
@@ -128,10 +128,10 @@ def challenge_key(challenge_id: bytes) -> Key:
     return Key(CHALLENGE, challenge_id)
 
 
-# Devices come back, and a request of several names each of them a few times.
+# The same devices recur, and a request with several members uses the key of each a few times.
 @lru_cache(maxsize=4096)
 def ledger_key(public_key: bytes) -> Key:
-    """By 96 bits of the fingerprint: rows are small, and the key in the challenge's row is what is believed."""
+    """By 96 bits of the fingerprint, to keep rows small. The public key in the challenge's row is authoritative."""
     return Key(LEDGER, hashlib.sha256(public_key).digest()[:12])
 
 
@@ -147,8 +147,8 @@ class Issued(msgspec.Struct, frozen=True):
     replayed: bool = False
 
 
-def settle(now: float, challenge: Challenge | None) -> Challenge | None:
-    """The row as it reads at `now`: expiry and forgetting do not wait for the sweep."""
+def current_state(now: float, challenge: Challenge | None) -> Challenge | None:
+    """The row as of `now`: expiry and the deletion take effect before the sweep writes them."""
     if challenge is None:
         return None
     if challenge.state is State.PENDING and not challenge.created_ms / 1000 - _MAX_SKEW <= now < challenge.expires_at:
@@ -158,20 +158,20 @@ def settle(now: float, challenge: Challenge | None) -> Challenge | None:
     return challenge
 
 
-def _moved(challenge: Challenge, move: Move, at: float, reason: str = "") -> Challenge:
-    return msgspec.structs.replace(challenge, end=End(MOVES[challenge.state, move], int(at), reason))
+def _apply_transition(challenge: Challenge, transition: Transition, at: float, reason: str = "") -> Challenge:
+    return msgspec.structs.replace(challenge, end=End(TRANSITIONS[challenge.state, transition], int(at), reason))
 
 
 def expired(challenge: Challenge) -> Challenge:
-    """A pending one whose time is over, however long ago."""
-    return _moved(challenge, "expire", challenge.expires_at)
+    """For a pending challenge past its expiry time, by any margin."""
+    return _apply_transition(challenge, "expire", challenge.expires_at)
 
 
 def replay(
     now: float, known: IdempotencyRecord | None, body_sha256: bytes, challenge: Challenge | None
 ) -> Issued | None:
-    """The first answer to an Idempotency-Key, None when the key is free; another body is a conflict."""
-    challenge = settle(now, challenge)
+    """The first response to an Idempotency-Key, None when the key is free. IdempotencyConflict: another body."""
+    challenge = current_state(now, challenge)
     if known is None or challenge is None:
         return None
     if known.body_sha256 != body_sha256:
@@ -189,10 +189,10 @@ def issue(
     body_sha256: bytes,
     stale: IdempotencyRecord | None = None,
 ) -> Decision[Issued]:
-    """A new challenge, if the limits of its owner and device let it be.
+    """A new challenge; RateLimited or TooManyPending by the limits of its owner and device.
 
-    `stale`: the Idempotency-Key's former use, whose challenge is over. It goes here and now: the sweep of the
-    old challenge would take the new use of the key with it.
+    `stale`: an earlier use of the Idempotency-Key, whose challenge has ended. It is deleted here: otherwise the sweep
+    of the old challenge would delete the new use of the key.
     """
     entered = (ledger or Ledger()).with_pending(now, challenge.owner, challenge_id, challenge.expires_at, limits)
     writes: list[tuple[Key, object]] = [
@@ -219,16 +219,16 @@ def answer(
     reason: str = "",
     emit_event: bool = False,
 ) -> Decision[Challenge]:
-    """The device's answer, its signature verified before: the first one wins, and only in time."""
-    challenge = _found(settle(now, challenge))
+    """The device's answer, with a verified signature. The first answer before the expiry wins."""
+    challenge = _require_known(current_state(now, challenge))
     if challenge.state is State.EXPIRED:
         raise ChallengeExpired
-    _refuse_final(challenge)
-    ended = _moved(challenge, "approve" if approved else "reject", now, "" if approved else reason)
-    tallied = (ledger or Ledger()).answered(
+    _require_pending(challenge)
+    ended = _apply_transition(challenge, "approve" if approved else "reject", now, "" if approved else reason)
+    new_ledger = (ledger or Ledger()).with_answer(
         now, challenge.owner, challenge_id, approved=approved, unknown_trigger=reason == "unknown_trigger"
     )
-    decision = _end(challenge_id, ended, tallied, entry, after_answer(entry))
+    decision = _end(challenge_id, ended, new_ledger, entry, after_answer(entry))
     return _with_event(now, challenge_id, decision) if emit_event else decision
 
 
@@ -241,16 +241,16 @@ def wrong_code(
     *,
     emit_event: bool = False,
 ) -> Decision[Challenge]:
-    """An approval signed over another code than the one shown: the third ends the challenge."""
-    challenge = _found(settle(now, challenge))
+    """An approval signed with a wrong code: the third one ends the challenge."""
+    challenge = _require_known(current_state(now, challenge))
     if challenge.state is not State.PENDING:
         return Decision(challenge)
     counted = msgspec.structs.replace(challenge, wrong_codes=challenge.wrong_codes + 1)
     if counted.wrong_codes < MAX_WRONG_CODES:
         return Decision(counted, ((challenge_key(challenge_id), counted),))
-    tallied = (ledger or Ledger()).answered(now, challenge.owner, challenge_id, approved=False)
-    ended = _moved(counted, "reject", now, WRONG_CODE)
-    decision = _end(challenge_id, ended, tallied, entry, after_end(now, entry, ended.push))
+    new_ledger = (ledger or Ledger()).with_answer(now, challenge.owner, challenge_id, approved=False)
+    ended = _apply_transition(counted, "reject", now, WRONG_CODE)
+    decision = _end(challenge_id, ended, new_ledger, entry, after_end(now, entry, ended.push))
     return _with_event(now, challenge_id, decision) if emit_event else decision
 
 
@@ -261,25 +261,27 @@ def cancel(
     ledger: Ledger | None,
     entry: OutboxEntry | None = None,
 ) -> Decision[Challenge]:
-    """The owner takes it back; again is no error, after another end it is too late."""
-    challenge = _found(settle(now, challenge))
+    """The owner cancels. A repeated cancellation is no error; after another end, ChallengeAlreadyUsed."""
+    challenge = _require_known(current_state(now, challenge))
     if challenge.state is State.CANCELLED:
         return Decision(challenge)
-    _refuse_final(challenge)
+    _require_pending(challenge)
     left = (ledger or Ledger()).removed(challenge.owner, challenge_id)
-    return _end(challenge_id, _moved(challenge, "cancel", now), left, entry, after_end(now, entry, challenge.push))
+    return _end(
+        challenge_id, _apply_transition(challenge, "cancel", now), left, entry, after_end(now, entry, challenge.push)
+    )
 
 
-def _found(challenge: Challenge | None) -> Challenge:
+def _require_known(challenge: Challenge | None) -> Challenge:
     if challenge is None:
         raise ChallengeNotFound
     return challenge
 
 
-def _refuse_final(challenge: Challenge) -> None:
+def _require_pending(challenge: Challenge) -> None:
     if challenge.state is State.PENDING:
         return
-    details: dict[str, str] = {"status": challenge.state.word}
+    details: dict[str, str] = {"status": challenge.state.wire_name}
     if challenge.decision:
         details["decision"] = challenge.decision
     raise ChallengeAlreadyUsed(**details)
@@ -288,7 +290,7 @@ def _refuse_final(challenge: Challenge) -> None:
 def _end(
     challenge_id: bytes, ended: Challenge, ledger: Ledger, entry: OutboxEntry | None, after: OutboxEntry | None
 ) -> Decision[Challenge]:
-    """`after` is the entry of the outbox from now on."""
+    """`after`: the new outbox entry, None to delete it."""
     writes: tuple[tuple[Key, object], ...] = (
         (challenge_key(challenge_id), ended),
         (ledger_key(ended.public_key), ledger),
@@ -299,9 +301,9 @@ def _end(
 
 
 def event_of(now: float, challenge_id: bytes, challenge: Challenge) -> tuple[Key, Event]:
-    """The write that tells the integrator of a challenge that was answered or has expired."""
+    """The webhook event of a challenge that was answered or has expired."""
     if challenge.end is None:
-        raise ValueError("a challenge that has not ended is no event")
+        raise ValueError("a challenge that has not ended has no event")
     return new_event(
         now,
         challenge_id,
@@ -315,5 +317,5 @@ def event_of(now: float, challenge_id: bytes, challenge: Challenge) -> tuple[Key
 
 
 def _with_event(now: float, challenge_id: bytes, ending: Decision[Challenge]) -> Decision[Challenge]:
-    """The same, and the integrator is to be told of it. Of a cancellation it knows: that was its own."""
+    """The same with a webhook event. A cancellation has none: the requester made it."""
     return msgspec.structs.replace(ending, writes=(*ending.writes, event_of(now, challenge_id, ending.result)))

@@ -1,6 +1,6 @@
-"""What one device is being asked, owner by owner: pending challenges, the rate of new ones, and mutes.
+"""The ledger of one device, per owner: pending challenges and requests, the rate of new ones, and mutes.
 
-One row a device, so that the limits hold over all workers and `/device/pending` is one read.
+One row per device: so the limits hold across all workers, and `/device/pending` is one read.
 """
 
 from __future__ import annotations
@@ -13,44 +13,44 @@ from sigil.protocol.errors import RateLimited, TooManyPending
 
 MUTE_SECONDS = 60
 MAX_MUTE_SECONDS = 900
-# Enough to keep owners apart: their ids are random, and made by the operator alone. A row must stay small.
+# Enough to distinguish owners: their ids are random, and only the operator creates them. A row must stay small.
 _OWNER_BYTES = 8
-# The longest that anything may pend. What seems to have more left is from before the clock was set back: it is over,
-# and must not be counted until that time comes again.
+# The longest lifetime of a pending entry. An entry with more time left is from before the clock was set back: it has
+# ended, and must not count until that time comes again.
 _LONGEST_SECONDS = 900
-# How long a past mute still doubles the next one.
+# How long a past mute doubles the next one.
 MUTE_MEMORY_SECONDS = 900
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Per (owner, device): challenges pending at once, and creations per minute (0: no limit)."""
+    """Per (owner, device): challenges pending at the same time, and creations per minute (0: no limit)."""
 
     max_pending: int = 5
     per_minute: int = 10
 
 
 class Tally(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """One owner's part, under the first 8 bytes of its id.
+    """The entries of one owner, by the first 8 bytes of its id.
 
-    `paid_until_ms` is the theoretical arrival time of the generic cell rate algorithm.
+    `theoretical_arrival_ms` is that of the generic cell rate algorithm, in Unix milliseconds.
     """
 
     owner: bytes
     pending: tuple[tuple[bytes, int], ...] = ()
-    paid_until_ms: int = 0
+    theoretical_arrival_ms: int = 0
     muted_until: int = 0
     mutes: int = 0
 
-    def alive(self, now: float) -> bool:
+    def is_needed(self, now: float) -> bool:
         return (
-            any(_pends(now, expires) for _, expires in self.pending)
-            or self.paid_until_ms > now * 1000
+            any(_is_pending(now, expires) for _, expires in self.pending)
+            or self.theoretical_arrival_ms > now * 1000
             or bool(self.mutes and self.muted_until + MUTE_MEMORY_SECONDS > now)
         )
 
-    def forgiven(self, now: float) -> Tally:
-        """Without mutes that are long past, so that the row is not due for ever."""
+    def without_past_mutes(self, now: float) -> Tally:
+        """Without mutes past MUTE_MEMORY_SECONDS, so that the row is not due forever."""
         if self.mutes and self.muted_until + MUTE_MEMORY_SECONDS <= now:
             return msgspec.structs.replace(self, mutes=0, muted_until=0)
         return self
@@ -60,72 +60,76 @@ class Tally(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class Ledger(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """`look_at`: when what it holds may have faded, of a device that was asked together with others."""
+    """`check_at`: when its entries of approval requests may have expired."""
 
     tallies: tuple[Tally, ...] = ()
-    look_at: int = 0
+    check_at: int = 0
 
     @property
     def due(self) -> int:
-        """Only mutes outlive the challenge whose removal prunes the row; a multi-party request prunes nobody's."""
+        """Only mutes outlive a challenge, whose removal prunes the row. An approval request prunes no ledger, so that
+        `check_at` is due as well.
+        """
         mutes = (tally.muted_until + MUTE_MEMORY_SECONDS for tally in self.tallies if tally.mutes)
-        return max(self.look_at, *mutes, 0)
+        return max(self.check_at, *mutes, 0)
 
     def pending(self, now: float) -> list[bytes]:
-        """Ids of what may still be pending, of all owners."""
-        return [entry[0] for tally in self.tallies for entry in tally.pending if _pends(now, entry[1])]
+        """Ids of challenges and requests that may still be pending, of all owners."""
+        return [entry[0] for tally in self.tallies for entry in tally.pending if _is_pending(now, entry[1])]
 
     def enter_for_approval(self, now: float, owner: bytes, mpa_id: bytes, expires_at: int, limits: Limits) -> Ledger:
-        """As `entered`, for one member of a multi-party request; the row fades by itself."""
+        """As `with_pending`, for one member of an approval request; the row becomes due by itself."""
         entered = self.with_pending(now, owner, mpa_id, expires_at, limits)
-        return msgspec.structs.replace(entered, look_at=max(entered.look_at, expires_at))
+        return msgspec.structs.replace(entered, check_at=max(entered.check_at, expires_at))
 
     def refunded(self, owner: bytes, mpa_id: bytes, limits: Limits) -> Ledger:
-        """As if that request had never been asked: another member of it could not be."""
+        """Without a request that was not created, because a limit of another member rejected it."""
         tally = self._tally(owner).without(mpa_id)
-        paid = max(0, tally.paid_until_ms - 60_000 // limits.per_minute) if limits.per_minute else 0
-        return self._with(msgspec.structs.replace(tally, paid_until_ms=paid))
+        arrival_ms = max(0, tally.theoretical_arrival_ms - 60_000 // limits.per_minute) if limits.per_minute else 0
+        return self._with(msgspec.structs.replace(tally, theoretical_arrival_ms=arrival_ms))
 
     def with_pending(self, now: float, owner: bytes, challenge_id: bytes, expires_at: int, limits: Limits) -> Ledger:
-        """With one more pending challenge; RateLimited or TooManyPending when the owner may not."""
+        """With one more pending challenge; RateLimited or TooManyPending by the limits."""
         tally = self._tally(owner)
         _check_mute(now, tally)
-        pending = tuple(entry for entry in tally.pending if _pends(now, entry[1]))
+        pending = tuple(entry for entry in tally.pending if _is_pending(now, entry[1]))
         if len(pending) >= limits.max_pending:
             raise TooManyPending(retry_after=int(min(expires for _, expires in pending) - now) + 1, limit="pending")
-        paid_until_ms = _paid(now, tally.paid_until_ms, limits.per_minute)
+        arrival_ms = _charge(now, tally.theoretical_arrival_ms, limits.per_minute)
         return self._with(
-            msgspec.structs.replace(tally, pending=(*pending, (challenge_id, expires_at)), paid_until_ms=paid_until_ms)
+            msgspec.structs.replace(
+                tally, pending=(*pending, (challenge_id, expires_at)), theoretical_arrival_ms=arrival_ms
+            )
         )
 
-    def answered(
+    def with_answer(
         self, now: float, owner: bytes, challenge_id: bytes, *, approved: bool, unknown_trigger: bool = False
     ) -> Ledger:
-        """Without that challenge; "I did not ask for this" mutes the owner, an approval forgives past mutes."""
+        """Without that challenge. `unknown_trigger` mutes the owner; an approval clears past mutes."""
         tally = self._tally(owner).without(challenge_id)
         if approved:
             tally = msgspec.structs.replace(tally, mutes=0)
         elif unknown_trigger:
-            remembered = tally.mutes if now < tally.muted_until + MUTE_MEMORY_SECONDS else 0
-            seconds = min(MUTE_SECONDS << min(remembered, 4), MAX_MUTE_SECONDS)
-            tally = msgspec.structs.replace(tally, mutes=remembered + 1, muted_until=int(now) + seconds)
+            past_mutes = tally.mutes if now < tally.muted_until + MUTE_MEMORY_SECONDS else 0
+            seconds = min(MUTE_SECONDS << min(past_mutes, 4), MAX_MUTE_SECONDS)
+            tally = msgspec.structs.replace(tally, mutes=past_mutes + 1, muted_until=int(now) + seconds)
         return self._with(tally)
 
     def removed(self, owner: bytes, challenge_id: bytes) -> Ledger:
         return self._with(self._tally(owner).without(challenge_id))
 
     def pruned(self, now: float) -> Ledger | None:
-        """Only what still matters; None when nothing does."""
-        alive = tuple(tally.forgiven(now) for tally in self.tallies if tally.alive(now))
-        if not alive:
+        """Without entries that have no effect any more; None when none is left."""
+        needed = tuple(tally.without_past_mutes(now) for tally in self.tallies if tally.is_needed(now))
+        if not needed:
             return None
-        return Ledger(alive, self._later(now, alive) if 0 < self.look_at <= now else self.look_at)
+        return Ledger(needed, self._next_check(now, needed) if 0 < self.check_at <= now else self.check_at)
 
     @staticmethod
-    def _later(now: float, alive: tuple[Tally, ...]) -> int:
-        """When to look again: at the last of what may fade, and later than now."""
-        ends = [expires for tally in alive for _, expires in tally.pending]
-        ends += [-(-tally.paid_until_ms // 1000) for tally in alive]
+    def _next_check(now: float, tallies: tuple[Tally, ...]) -> int:
+        """The next check: when the last entry expires, and later than now."""
+        ends = [expires for tally in tallies for _, expires in tally.pending]
+        ends += [-(-tally.theoretical_arrival_ms // 1000) for tally in tallies]
         return max(*ends, int(now) + 1)
 
     def _tally(self, owner: bytes) -> Tally:
@@ -134,31 +138,31 @@ class Ledger(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     def _with(self, changed: Tally) -> Ledger:
         others = (tally for tally in self.tallies if tally.owner != changed.owner)
-        return Ledger((*others, changed), self.look_at)
+        return Ledger((*others, changed), self.check_at)
 
 
-def _pends(now: float, expires_at: int) -> bool:
+def _is_pending(now: float, expires_at: int) -> bool:
     return now < expires_at <= now + _LONGEST_SECONDS
 
 
 def _check_mute(now: float, tally: Tally) -> None:
-    # Bounded from now, here and below: a clock that was set back must not shut a device out for as long.
+    # Bounded from now, here and below: after the clock was set back, a mute must not last longer than its maximum.
     until = min(tally.muted_until, int(now) + MAX_MUTE_SECONDS)
     if tally.mutes and now < until:
         raise RateLimited(
-            "The person did not expect the last challenge; this device is left in peace for a while.",
+            "The user did not expect the last challenge: this device takes no challenge from this API key for a while.",
             retry_after=int(until - now) + 1,
             limit="muted",
         )
 
 
-def _paid(now: float, paid_until_ms: int, per_minute: int) -> int:
-    """The bucket of the generic cell rate algorithm after one creation: `per_minute` at once, refilled evenly."""
+def _charge(now: float, arrival_ms: int, per_minute: int) -> int:
+    """The new theoretical arrival time after one creation: a burst of `per_minute`, refilled evenly."""
     if not per_minute:
         return 0
     now_ms = int(now * 1000)
-    next_ms = max(min(paid_until_ms, now_ms + 60_000), now_ms) + 60_000 // per_minute
-    over = next_ms - now_ms - 60_000
-    if over > 0:
-        raise RateLimited("Too many challenges for this device.", retry_after=-(-over // 1000), limit="device")
+    next_ms = max(min(arrival_ms, now_ms + 60_000), now_ms) + 60_000 // per_minute
+    excess_ms = next_ms - now_ms - 60_000
+    if excess_ms > 0:
+        raise RateLimited("Too many challenges for this device.", retry_after=-(-excess_ms // 1000), limit="device")
     return next_ms

@@ -1,4 +1,6 @@
-"""What becomes of rows that are due: challenges and requests end and are forgotten; mutes, votes, timestamps fade."""
+"""What the expiry sweep does with due rows: it expires and deletes challenges and requests, prunes ledgers, and deletes
+votes and used nonces.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +15,11 @@ from sigil.core.challenge import (
     LEDGER,
     Challenge,
     State,
+    current_state,
     event_of,
     expired,
     idempotency_key,
     ledger_key,
-    settle,
 )
 from sigil.core.nonce import USED_NONCE
 from sigil.core.push_outbox import after_end, outbox_key
@@ -25,20 +27,20 @@ from sigil.core.session_store import Decision, Key
 
 
 class Swept(NamedTuple):
-    """What ended just now, by its id."""
+    """What this decision ended, with its id."""
 
     expired: list[tuple[bytes, Challenge]]
     timed_out: list[tuple[bytes, Approval]]
 
 
 def sweep(now: float, rows: Mapping[Key, Any], *, emit_events: bool = False) -> Decision[Swept]:
-    """One decision about due rows; `rows` also holds the ledgers and entries of the challenges in it, and what is under
-    way for the requests.
+    """One decision about due rows. `rows` also holds the ledgers and outbox entries of the challenges in it, and the
+    fan-out rows of the requests.
 
-    The result is what ended just now; with `webhook` the integrator is to be told of it. Rows that another worker
-    dealt with meanwhile are left alone.
+    The result is what this decision ended; with `emit_events` each end writes a webhook event. Rows that another worker
+    has handled in the meantime are left unchanged.
     """
-    batch = _Batch(now, dict(rows), webhook=emit_events)
+    batch = _Batch(now, dict(rows), emit_events=emit_events)
     for key, row in rows.items():
         if row is None or not 0 < row.due <= now:
             continue
@@ -55,9 +57,9 @@ def sweep(now: float, rows: Mapping[Key, Any], *, emit_events: bool = False) -> 
 
 
 class _Batch:
-    def __init__(self, now: float, rows: dict[Key, Any], *, webhook: bool) -> None:
+    def __init__(self, now: float, rows: dict[Key, Any], *, emit_events: bool) -> None:
         self._now = now
-        self._webhook = webhook
+        self._emit_events = emit_events
         self._rows = rows
         self.writes: dict[Key, Any] = {}
         self.swept = Swept([], [])
@@ -66,42 +68,42 @@ class _Batch:
         self._rows[key] = self.writes[key] = row
 
     def challenge(self, key: Key, row: Challenge) -> None:
-        settled = settle(self._now, row)
+        current = current_state(self._now, row)
         if row.state is State.PENDING:
-            # Found so late that it is to be forgotten as well, it has expired all the same.
-            self.expire(key.name, settled or expired(row))
-        self.write(key, settled)
-        self.silence(key, row, settled)
-        if settled is None:
+            # The sweep may come so late that the row is deleted as well: the challenge still counts as expired.
+            self.expire(key.name, current or expired(row))
+        self.write(key, current)
+        self.update_outbox(key, row, current)
+        if current is None:
             self.prune(ledger_key(row.public_key))
             if row.idempotency:
                 self.write(idempotency_key(row.idempotency), None)
 
     def approval(self, key: Key, row: Approval) -> None:
-        """Three rows each: whom it concerns is seen to in batches, since there may be many."""
-        settled = approvals.settle(self._now, row)
+        """Three rows each: the fan-out clears its members in batches, since there may be many."""
+        current = approvals.current_state(self._now, row)
         if row.open:
-            self.time_out(key.name, settled or approvals.timed_out(row))
-        if settled is None:
+            self.time_out(key.name, current or approvals.timed_out(row))
+        if current is None:
             self.write(key, None)
             self.write(request_id_key(row.owner, row.request_id), None)
 
     def time_out(self, name: bytes, approval: Approval) -> None:
         self.swept.timed_out.append((name, approval))
-        for at, written in voting.end(self._now, name, approval, self._rows, emit_event=self._webhook):
+        for at, written in voting.end(self._now, name, approval, self._rows, emit_event=self._emit_events):
             self.write(at, written)
 
     def expire(self, name: bytes, challenge: Challenge) -> None:
         self.swept.expired.append((name, challenge))
-        if self._webhook:
+        if self._emit_events:
             self.write(*event_of(self._now, name, challenge))
 
-    def silence(self, key: Key, row: Challenge, settled: Challenge | None) -> None:
-        """What expired is taken away from its device; of what is forgotten nothing is left to be said."""
+    def update_outbox(self, key: Key, row: Challenge, current: Challenge | None) -> None:
+        """Clears the push of an expired challenge; a deleted challenge leaves no outbox entry."""
         at = outbox_key(key.name)
         entry = self._rows.get(at)
         after = entry
-        if settled is None:
+        if current is None:
             after = None
         elif row.state is State.PENDING:
             after = after_end(self._now, entry, row.push)
@@ -109,7 +111,7 @@ class _Batch:
             self.write(at, after)
 
     def prune(self, key: Key) -> None:
-        """Several rows of one batch may stand in one ledger: it is read as this batch has left it."""
+        """Several rows of one batch may share a ledger: this reads it as the batch has left it."""
         ledger = self._rows.get(key)
         if ledger is not None:
             self.write(key, ledger.pruned(self._now))

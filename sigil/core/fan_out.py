@@ -1,7 +1,7 @@
-"""What concerns every member of a request is written in batches: a thousand members are more than one transaction.
+"""Writes for every member of a request happen in batches: a thousand members do not fit in one transaction.
 
-The deciding transaction writes the first batch, which is all of a usual request, and a row that says how far it got.
-A batch moves that row on in its own transaction, so whoever goes on with it, and however often, writes each once.
+The transaction that creates or ends a request writes the first batch, which covers most requests, and a row with the
+progress. Each later batch advances that row in its own transaction: so each batch is written once, by any worker.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from sigil.core.push_outbox import OWN_SECONDS, Push, after_end, new_entry, outb
 from sigil.core.session_store import Decision, Key, Kind
 
 MEMBERS_AT_ONCE = 50
-"""Two rows each, and the few of the request itself: well below the 200 of a transaction."""
+"""Two rows each, and a few of the request itself: well below the 200 of a transaction."""
 
 Rows = Mapping[Key, Any]
 Writes = list[tuple[Key, Any]]
 
 
 class FanOut(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """What is under way for a request: to push it, or, with `clears`, to take it back from who has not answered.
+    """The progress of a request's fan-out: of its pushes or, with `clears`, of the clears of members without a vote.
 
-    `next` is the first member that it has not come to; `pushed` how many had been pushed when it ended.
+    `next` is the first member of the next batch; `pushed` the number of members that were pushed before the end.
     """
 
     due: int
@@ -52,8 +52,8 @@ def batch_after(approval: Approval, start: int) -> range:
     return range(start, min(start + MEMBERS_AT_ONCE, len(approval.members)))
 
 
-def rows_of(mpa_id: bytes, approval: Approval, members: range) -> list[Key]:
-    """The rows that a batch is decided over."""
+def rows_of_batch(mpa_id: bytes, approval: Approval, members: range) -> list[Key]:
+    """The rows that the transaction of a batch reads."""
     keys = [ledger_key(approval.members[member]) for member in members]
     if approval.pushed:
         keys += [outbox_key(member_name(mpa_id, member)) for member in members]
@@ -61,30 +61,30 @@ def rows_of(mpa_id: bytes, approval: Approval, members: range) -> list[Key]:
 
 
 def rows_at_end(mpa_id: bytes, approval: Approval) -> list[Key]:
-    """The rows that the end of a request is decided over, beside its own: its first batch."""
-    first = rows_of(mpa_id, approval, batch_after(approval, 0))
+    """The rows that the transaction that ends a request reads, in addition to its own: the first batch."""
+    first = rows_of_batch(mpa_id, approval, batch_after(approval, 0))
     return first if len(approval.members) <= MEMBERS_AT_ONCE else [fan_out_key(mpa_id), *first]
 
 
-def pushes(now: float, mpa_id: bytes, approval: Approval) -> Writes:
-    """The first batch of a new request, and where to go on."""
+def first_pushes(now: float, mpa_id: bytes, approval: Approval) -> Writes:
+    """The first batch of a new request, and the progress row."""
     batch = batch_after(approval, 0)
-    return _push(now, mpa_id, approval, batch) + _rest(now, mpa_id, approval, FanOut(0, batch.stop))
+    return _push(now, mpa_id, approval, batch) + _remaining(now, mpa_id, approval, FanOut(0, batch.stop))
 
 
-def clears(now: float, mpa_id: bytes, approval: Approval, rows: Rows) -> Writes:
-    """The first batch of a request that has ended, if its rows were read, and where to go on."""
+def first_clears(now: float, mpa_id: bytes, approval: Approval, rows: Rows) -> Writes:
+    """The first batch of a request that has ended, if its rows were read, and the progress row."""
     before: FanOut | None = rows.get(fan_out_key(mpa_id))
     pushed = len(approval.members) if before is None else before.next
     batch = batch_after(approval, 0)
-    if not all(key in rows for key in rows_of(mpa_id, approval, batch)):
+    if not all(key in rows for key in rows_of_batch(mpa_id, approval, batch)):
         batch = range(0)
     rest = FanOut(0, batch.stop, clears=True, pushed=pushed if approval.pushed else 0)
-    return _clear(now, mpa_id, approval, batch, pushed=rest.pushed, rows=rows) + _rest(now, mpa_id, approval, rest)
+    return _clear(now, mpa_id, approval, batch, pushed=rest.pushed, rows=rows) + _remaining(now, mpa_id, approval, rest)
 
 
-def go_on(now: float, mpa_id: bytes, seen: FanOut | None, rows: Rows) -> Decision[bool]:
-    """One more batch after what was `seen` under way; True when there is more to do, for whoever comes next."""
+def next_batch(now: float, mpa_id: bytes, seen: FanOut | None, rows: Rows) -> Decision[bool]:
+    """The next batch after the progress `seen`; True when another batch may remain."""
     at = fan_out_key(mpa_id)
     row: FanOut | None = rows[at]
     approval: Approval | None = rows[approval_key(mpa_id)]
@@ -98,7 +98,7 @@ def go_on(now: float, mpa_id: bytes, seen: FanOut | None, rows: Rows) -> Decisio
         writes = _clear(now, mpa_id, approval, batch, pushed=row.pushed, rows=rows)
     else:
         writes = _push(now, mpa_id, approval, batch)
-    writes += _rest(now, mpa_id, approval, after) or [(at, None)]
+    writes += _remaining(now, mpa_id, approval, after) or [(at, None)]
     return Decision(batch.stop < len(approval.members), tuple(writes))
 
 
@@ -106,14 +106,16 @@ def _push(now: float, mpa_id: bytes, approval: Approval, batch: range) -> Writes
     if not approval.pushed:
         return []
     entry = new_entry(now, approval.expires_at)
-    return [(outbox_key(member_name(mpa_id, member)), entry) for member in batch if approval.waits_for(member)]
+    return [(outbox_key(member_name(mpa_id, member)), entry) for member in batch if approval.is_pending_for(member)]
 
 
 def _clear(now: float, mpa_id: bytes, approval: Approval, batch: range, *, pushed: int, rows: Rows) -> Writes:
-    """Whoever has answered is rid of it already; nobody else is asked any more, nor has it counted as pending."""
+    """For members without a vote: the request leaves their ledgers, and their pushes are cleared. A vote has already
+    done both for its member.
+    """
     writes: Writes = []
     for member in batch:
-        if not approval.unanswered(member):
+        if not approval.has_open_ballot(member):
             continue
         ledger: Ledger | None = rows.get(ledger_key(approval.members[member]))
         if ledger is not None:
@@ -127,7 +129,7 @@ def _clear(now: float, mpa_id: bytes, approval: Approval, batch: range, *, pushe
     return writes
 
 
-def _rest(now: float, mpa_id: bytes, approval: Approval, row: FanOut) -> Writes:
+def _remaining(now: float, mpa_id: bytes, approval: Approval, row: FanOut) -> Writes:
     if row.next >= len(approval.members) or not (approval.pushed or row.clears):
         return []
     return [(fan_out_key(mpa_id), msgspec.structs.replace(row, due=int(now) + OWN_SECONDS))]

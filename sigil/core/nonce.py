@@ -1,4 +1,4 @@
-"""What may be used once: a signed timestamp is spent by its first use, on whichever worker."""
+"""Used nonces: a signed timestamp is accepted once, across all workers."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from sigil.core.session_store import Decision, Key, Kind
 
 
 class UsedNonce(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    until: int
+    delete_at: int
 
     @property
     def due(self) -> int:
-        return self.until
+        return self.delete_at
 
 
 USED_NONCE = Kind(b"s", UsedNonce)
 
 
-def use_once(key: Key, spent: UsedNonce | None, until: int) -> Decision[bool]:
-    """True for the first use, False for any other; remembered until the Unix second `until`."""
-    if spent is not None:
+def use_once(key: Key, used: UsedNonce | None, delete_at: int) -> Decision[bool]:
+    """True for the first use, False for any other; the row is kept until the Unix second `until`."""
+    if used is not None:
         return Decision(False)
-    return Decision(True, ((key, UsedNonce(until)),))
+    return Decision(True, ((key, UsedNonce(delete_at)),))

@@ -34,11 +34,13 @@ def subject_key(name: bytes) -> Key:
 
 def current_state(now: float, subject: PushSubject | None) -> PushSubject | None:
     """The row as it reads at `now`."""
-    return approval.settle(now, subject) if isinstance(subject, Approval) else challenge.settle(now, subject)
+    return (
+        approval.current_state(now, subject) if isinstance(subject, Approval) else challenge.current_state(now, subject)
+    )
 
 
 def is_pending(name: bytes, subject: PushSubject) -> bool:
-    return subject.waits_for(member_of(name)) if isinstance(subject, Approval) else subject.open
+    return subject.is_pending_for(member_of(name)) if isinstance(subject, Approval) else subject.open
 
 
 def device_of(name: bytes, subject: PushSubject) -> bytes:

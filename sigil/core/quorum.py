@@ -1,7 +1,6 @@
-"""What votes decide: a function of the ballots alone, whatever the order in which they came (docs/protocol.md, 5.3).
+"""What votes decide: a function of the ballots alone, independent of their order of arrival (docs/protocol.md, 5.3).
 
-Ballots are one byte for each member of a request, in the order of the request. A quorum is one of groups, never of
-devices.
+Ballots are one byte per member, in the order of the request. A quorum counts groups, never devices.
 """
 
 from __future__ import annotations
@@ -15,22 +14,22 @@ Outcome = Literal["approve", "reject"]
 
 
 class Quorum(NamedTuple):
-    """The rule of one request: members in each group, and how many groups have to say yes."""
+    """The rule of one request: the number of members per group, and how many groups have to approve."""
 
     sizes: Sequence[int]
     required: int
     reject_on_first: bool = False
 
     def satisfied(self, ballots: bytes) -> list[int]:
-        """Indices of the groups of which somebody approved."""
+        """Indices of the groups in which at least one member approved."""
         return [index for index, group in enumerate(self._groups(ballots)) if APPROVED in group]
 
     def lost(self, ballots: bytes) -> int:
-        """How many groups can approve no more: every eligible member has rejected, or there is none."""
+        """How many groups can no longer approve: every eligible member has rejected, or no member is eligible."""
         return sum(APPROVED not in group and OPEN not in group for group in self._groups(ballots))
 
     def outcome(self, ballots: bytes) -> Outcome | None:
-        """How a request ends with these ballots; None while it does not."""
+        """How a request ends with these ballots; None while it stays pending."""
         if len(self.satisfied(ballots)) >= self.required:
             return "approve"
         if self.reject_on_first and REJECTED in ballots:
@@ -41,7 +40,7 @@ class Quorum(NamedTuple):
         return len(self.sizes) - self.lost(ballots) < self.required
 
     def group_of(self, member: int) -> int:
-        """The index of the group in which a member, counted through all groups, stands."""
+        """The index of the group of a member; members are numbered through all groups."""
         end = 0
         for group, size in enumerate(self.sizes):
             end += size

@@ -1,7 +1,7 @@
-"""The session-store port: one transaction reads rows, asks a pure rule, and writes what the rule decided.
+"""The session-store port: one transaction reads rows, calls a pure rule, and writes what the rule decided.
 
-Everything that decides (answer, cancel, expiry, idempotency, pending limits) goes through
-`SessionStore.transact`, so that it holds on any number of worker processes.
+Every decision (answer, cancel, expiry, idempotency, pending limits) goes through `SessionStore.transact`, so that it
+holds across any number of worker processes.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ class Row(Protocol):
 
     @property
     def due(self) -> int:
-        """Unix second at which the expiry loop has to look at the row; 0 for never."""
+        """Unix second from which the expiry sweep handles the row; 0 for never."""
 
-    # Rows of a counted kind also say `open: bool`, those of one that reserves `reserved: int`.
+    # Rows of a counted kind also have `open: bool`, rows of a kind that reserves have `reserved: int`.
 
 
 class Kind(NamedTuple):
-    """A family of rows: `tag` is the one byte that begins its keys, `type` the Struct it holds.
+    """A family of rows: `tag` is the one byte that begins its keys, `type` the Struct of its rows.
 
-    Of a `counted` kind the store knows how many rows are open and due, without looking at them. Rows of a counted
-    kind that is a `queue` are due only for who asks for that kind: however long it grows, nothing else waits behind it.
-    Rows of a `long` kind may be much larger than a page. Of all kinds that `reserve` the store knows the sum of the
-    bytes that their rows have `reserved` for what they lead to.
+    For a `counted` kind the store knows how many rows are open and due, without reading them. Rows of a counted kind
+    that is a `queue` are due only in a query for that kind: a long queue delays no other kind. Rows of a `long` kind
+    may be much larger than a page. For kinds with `reserves` the store keeps the sum of what their rows `reserved`, in
+    bytes.
     """
 
     tag: bytes
@@ -43,7 +43,7 @@ class Kind(NamedTuple):
 
 
 class Key(NamedTuple):
-    """The place of a row; `name` is at most 64 bytes."""
+    """The key of a row; `name` is at most 64 bytes."""
 
     kind: Kind
     name: bytes
@@ -56,8 +56,8 @@ class Key(NamedTuple):
 class Decision(msgspec.Struct, Generic[T_co], frozen=True):
     """What a rule decided: the caller's result, and what the same transaction writes.
 
-    `writes` replaces rows (None deletes); `ended` appends ids to the bounded log of ends
-    that wakes long polls on every worker.
+    `writes` replaces rows (None deletes); `ended` appends ids to the bounded end log, which wakes long polls on every
+    worker.
     """
 
     result: T_co
@@ -66,19 +66,19 @@ class Decision(msgspec.Struct, Generic[T_co], frozen=True):
 
 
 def with_ended_flag(decided: Decision[T]) -> Decision[tuple[T, bool]]:
-    """The same, and whether this very decision ended something: of several at once one did, and tells of it."""
+    """The same with a flag: whether this decision ended something. Of several at the same time, one did."""
     return Decision((decided.result, bool(decided.ended)), decided.writes, decided.ended)
 
 
 Rule = Callable[[float, tuple[Any, ...]], Decision[T]]
 """`rule(now, rows)`: pure and synchronous; may be called twice; an exception aborts and writes nothing.
 
-`now` is the store's clock (Unix seconds), read inside the transaction; `rows` stand in the order of the keys.
+`now` is the store's clock (Unix seconds), read inside the transaction; `rows` are in the order of the keys.
 """
 
 
 class EndLogTail(NamedTuple):
-    """The tail of the log of ends after a position; `lost`: the log had already dropped part of it."""
+    """The end log after a position; `truncated`: the log had already dropped part of it."""
 
     position: int
     ids: tuple[bytes, ...]
@@ -86,7 +86,7 @@ class EndLogTail(NamedTuple):
 
 
 class Usage(NamedTuple):
-    """Bytes in use, bytes there are, and bytes that rows have reserved: a count, nothing keeps them free by itself."""
+    """Bytes in use, bytes in total, and bytes that rows have reserved: a sum, which by itself keeps nothing free."""
 
     used: int
     size: int
@@ -94,7 +94,7 @@ class Usage(NamedTuple):
 
 
 class StoreFull(Exception):
-    """No room for a new row: only creations meet it, the reserve is kept for everything else."""
+    """No space for a new row. Only creations get this error: the reserve is kept for everything else."""
 
 
 class StoreUnusable(Exception):
@@ -113,20 +113,20 @@ class SessionStore(Protocol):
         """
 
     async def due(self, now: float, limit: int, queue: Kind | None = None) -> list[Key]:
-        """The keys with 0 < due <= now, the longest due first, at most `limit`: of all kinds but queues, or of one."""
+        """At most `limit` keys with 0 < due <= now, the longest due first: of all kinds but queues, or of `queue`."""
 
-    async def ends(self, after: int | None) -> EndLogTail:
-        """What ended after a position; None asks for the present position alone."""
+    async def read_end_log(self, after: int | None) -> EndLogTail:
+        """The ids that ended after a position; with None only the current position."""
 
     def usage(self) -> Usage: ...
 
     def count(self, kind: Kind) -> int:
-        """How many rows of a counted kind are open and due at some time."""
+        """How many rows of a counted kind are open and have a due time."""
 
     async def check(self) -> None:
-        """Raise StoreUnusable unless a transaction can be made."""
+        """Raise StoreUnusable unless a transaction can begin."""
 
     async def clean(self) -> None:
-        """Free what dead processes left behind (reader slots); cheap, called by the expiry loop."""
+        """Free the reader slots of dead processes; cheap, called by a loop of each worker."""
 
     def close(self) -> None: ...

@@ -1,6 +1,6 @@
-"""The rules of a multi-party request: who may be asked, whose answer counts, and what ends it (docs/protocol.md, 5.3).
+"""The rules of an approval request: limits of its members, which votes count, what ends it (docs/protocol.md, 5.3).
 
-Pure functions of rows and the time, as in `challenge`. They get the rows that were read by their keys.
+Pure functions of rows and the time, as in `challenge`. `rows` maps keys to the rows that the transaction has read.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from sigil.core.approval import (
     RequestIdRecord,
     State,
     Vote,
+    apply_transition,
     approval_key,
+    current_state,
     event_of,
     member_name,
-    moved,
     request_id_key,
-    settle,
     vote_key,
 )
 from sigil.core.challenge import ledger_key
@@ -34,7 +34,7 @@ from sigil.protocol.errors import AlreadyAnswered, MpaClosed, MpaExpired, MpaNot
 
 
 class CreatedApproval(NamedTuple):
-    """`repeated`: the row is that of the first request with the same request_id."""
+    """`repeated`: this is the earlier request with the same request_id."""
 
     mpa_id: bytes
     approval: Approval
@@ -42,7 +42,7 @@ class CreatedApproval(NamedTuple):
 
 
 class Ballot(NamedTuple):
-    """One member's answer, its signature verified before."""
+    """One member's vote, with a verified signature."""
 
     member: int
     approved: bool
@@ -50,30 +50,30 @@ class Ballot(NamedTuple):
     reason: str = ""
 
 
-class Counted(NamedTuple):
-    """The request with a vote in it; `satisfied_before`: the voter's group needed it no more."""
+class CountedVote(NamedTuple):
+    """The request with the vote; `satisfied_before`: the voter's group had already approved."""
 
     approval: Approval
     satisfied_before: bool
 
 
-def repeat(
-    now: float, named: RequestIdRecord | None, body_sha256: bytes, approval: Approval | None
+def find_earlier(
+    now: float, record: RequestIdRecord | None, body_sha256: bytes, approval: Approval | None
 ) -> CreatedApproval | None:
-    """What a request_id was used for, None when it is free; another body is a conflict."""
-    approval = settle(now, approval)
-    if named is None or approval is None:
+    """The earlier request with this request_id, None when it is free. RequestIdConflict: another body."""
+    approval = current_state(now, approval)
+    if record is None or approval is None:
         return None
-    if named.body_sha256 != body_sha256:
+    if record.body_sha256 != body_sha256:
         raise RequestIdConflict
-    return CreatedApproval(named.mpa_id, approval, repeated=True)
+    return CreatedApproval(record.mpa_id, approval, repeated=True)
 
 
 def enter(now: float, mpa_id: bytes, approval: Approval, members: range, rows: Rows, *, limits: Limits) -> Writes:
-    """Members' ledgers with this request in them; RateLimited or TooManyPending when one of them may not be asked."""
+    """The ledgers of `members` with this request; RateLimited or TooManyPending by the limits of one of them."""
     writes: Writes = []
     for member in members:
-        if approval.unanswered(member):
+        if approval.has_open_ballot(member):
             key = ledger_key(approval.members[member])
             ledger = rows[key] or Ledger()
             entered = ledger.enter_for_approval(now, approval.owner, mpa_id, approval.expires_at, limits)
@@ -82,16 +82,16 @@ def enter(now: float, mpa_id: bytes, approval: Approval, members: range, rows: R
 
 
 def refund(now: float, mpa_id: bytes, approval: Approval, members: range, rows: Rows, *, limits: Limits) -> Writes:
-    """Undo `enter`, whose request could not be made."""
+    """Undo `enter` for a request that could not be created."""
     writes: Writes = []
-    for key in (ledger_key(approval.members[member]) for member in members if approval.unanswered(member)):
+    for key in (ledger_key(approval.members[member]) for member in members if approval.has_open_ballot(member)):
         ledger: Ledger | None = rows[key]
         if ledger is not None:
             writes.append((key, ledger.refunded(approval.owner, mpa_id, limits).pruned(now)))
     return writes
 
 
-def request(
+def create(
     now: float,
     mpa_id: bytes,
     approval: Approval,
@@ -100,16 +100,16 @@ def request(
     entered: Writes,
     stale: RequestIdRecord | None = None,
 ) -> Decision[CreatedApproval]:
-    """A new request, whose members' ledgers are `entered` here or were before.
+    """A new request. `entered`: the ledgers of its members, empty if earlier transactions have written them.
 
-    `stale`: what its request_id was used for before, which is over. It goes here and now: the sweep of the old request
-    would take the new use of the name with it.
+    `stale`: an earlier use of the request_id, whose request has ended. It is deleted here: otherwise the sweep of the
+    old request would delete the new use of the request_id.
     """
     writes: Writes = [
         (approval_key(mpa_id), approval),
         (request_id_key(approval.owner, approval.request_id), RequestIdRecord(body_sha256, mpa_id)),
         *entered,
-        *fan_out.pushes(now, mpa_id, approval),
+        *fan_out.first_pushes(now, mpa_id, approval),
     ]
     if stale is not None:
         writes.append((approval_key(stale.mpa_id), None))
@@ -117,48 +117,50 @@ def request(
 
 
 def may_end(approval: Approval, ballot: Ballot) -> bool:
-    """Whether a request that stands like this would end with that vote: then more rows are wanted."""
-    return approval.open and approval.quorum.outcome(_with(approval, ballot)) is not None
+    """Whether this vote would end the request: then the transaction reads more rows."""
+    return approval.open and approval.quorum.outcome(_ballots_with(approval, ballot)) is not None
 
 
-def vote(now: float, mpa_id: bytes, ballot: Ballot, rows: Rows, *, emit_event: bool = False) -> Decision[Counted]:
-    """Count a member's first answer, and end the request when it decides; with `webhook` the integrator is told."""
-    approval = _votable(now, rows[approval_key(mpa_id)], ballot.member)
-    counted = msgspec.structs.replace(approval, ballots=_with(approval, ballot))
-    writes = _voted(now, mpa_id, approval, ballot, rows)
-    already = approval.quorum.group_of(ballot.member) in approval.satisfied
+def vote(now: float, mpa_id: bytes, ballot: Ballot, rows: Rows, *, emit_event: bool = False) -> Decision[CountedVote]:
+    """Count a member's first vote, and end the request if it decides. With `emit_event` the end writes an event."""
+    approval = _require_votable(now, rows[approval_key(mpa_id)], ballot.member)
+    counted = msgspec.structs.replace(approval, ballots=_ballots_with(approval, ballot))
+    writes = _vote_writes(now, mpa_id, approval, ballot, rows)
+    satisfied_before = approval.quorum.group_of(ballot.member) in approval.satisfied_groups
     outcome = counted.quorum.outcome(counted.ballots)
     if outcome is None:
-        return Decision(Counted(counted, already), (*writes, (approval_key(mpa_id), counted)))
-    ended = moved(counted, outcome, now)
+        return Decision(CountedVote(counted, satisfied_before), (*writes, (approval_key(mpa_id), counted)))
+    ended = apply_transition(counted, outcome, now)
     return Decision(
-        Counted(ended, already), (*writes, *end(now, mpa_id, ended, rows, emit_event=emit_event)), ended=(mpa_id,)
+        CountedVote(ended, satisfied_before),
+        (*writes, *end(now, mpa_id, ended, rows, emit_event=emit_event)),
+        ended=(mpa_id,),
     )
 
 
 def cancel(now: float, mpa_id: bytes, rows: Rows) -> Decision[Approval]:
-    """The owner takes it back; again is no error, after another end it is too late."""
-    approval = _found(settle(now, rows[approval_key(mpa_id)]))
+    """The owner cancels. A repeated cancellation is no error; after another end, MpaClosed."""
+    approval = _require_known(current_state(now, rows[approval_key(mpa_id)]))
     if approval.state is State.CANCELLED:
         return Decision(approval)
     if not approval.open:
-        raise MpaClosed(status=approval.state.word)
-    ended = moved(approval, "cancel", now)
+        raise MpaClosed(status=approval.state.wire_name)
+    ended = apply_transition(approval, "cancel", now)
     return Decision(ended, tuple(end(now, mpa_id, ended, rows, emit_event=False)), ended=(mpa_id,))
 
 
 def end(now: float, mpa_id: bytes, ended: Approval, rows: Rows, *, emit_event: bool) -> Writes:
-    """All that is written when a request ends, however it ends; with `webhook` the integrator is told of it."""
-    told = [event_of(now, mpa_id, ended)] if emit_event else []
-    return [(approval_key(mpa_id), ended), *told, *fan_out.clears(now, mpa_id, ended, rows)]
+    """All writes of the end of a request, for every final state. With `emit_event` they include a webhook event."""
+    events = [event_of(now, mpa_id, ended)] if emit_event else []
+    return [(approval_key(mpa_id), ended), *events, *fan_out.first_clears(now, mpa_id, ended, rows)]
 
 
-def _with(approval: Approval, ballot: Ballot) -> bytes:
+def _ballots_with(approval: Approval, ballot: Ballot) -> bytes:
     return with_ballot(approval.ballots, ballot.member, APPROVED if ballot.approved else REJECTED)
 
 
-def _votable(now: float, row: Approval | None, member: int) -> Approval:
-    approval = _found(settle(now, row))
+def _require_votable(now: float, row: Approval | None, member: int) -> Approval:
+    approval = _require_known(current_state(now, row))
     ballot = approval.ballots[member : member + 1]
     if ballot == NOT_ELIGIBLE:
         raise NotEligible
@@ -167,16 +169,16 @@ def _votable(now: float, row: Approval | None, member: int) -> Approval:
     if approval.state is State.TIMEOUT:
         raise MpaExpired
     if not approval.open:
-        raise MpaClosed(status=approval.state.word)
+        raise MpaClosed(status=approval.state.wire_name)
     return approval
 
 
-def _voted(now: float, mpa_id: bytes, approval: Approval, ballot: Ballot, rows: Rows) -> Writes:
-    """The vote, and the device's own rows: it is asked no more."""
-    forgotten_at = approval.expires_at + READABLE_SECONDS
+def _vote_writes(now: float, mpa_id: bytes, approval: Approval, ballot: Ballot, rows: Rows) -> Writes:
+    """The vote, and the rows of the device: the request leaves its ledger and its outbox."""
+    delete_at = approval.expires_at + READABLE_SECONDS
     own = ledger_key(approval.members[ballot.member])
     ledger: Ledger = rows[own] or Ledger()
-    answered = ledger.answered(
+    answered = ledger.with_answer(
         now,
         approval.owner,
         mpa_id,
@@ -184,7 +186,7 @@ def _voted(now: float, mpa_id: bytes, approval: Approval, ballot: Ballot, rows: 
         unknown_trigger=ballot.reason == "unknown_trigger",
     )
     writes: Writes = [
-        (vote_key(mpa_id, ballot.member), Vote(ballot.signature, int(now), forgotten_at, ballot.reason)),
+        (vote_key(mpa_id, ballot.member), Vote(ballot.signature, int(now), delete_at, ballot.reason)),
         (own, answered),
     ]
     at = outbox_key(member_name(mpa_id, ballot.member))
@@ -194,7 +196,7 @@ def _voted(now: float, mpa_id: bytes, approval: Approval, ballot: Ballot, rows: 
     return writes
 
 
-def _found(approval: Approval | None) -> Approval:
+def _require_known(approval: Approval | None) -> Approval:
     if approval is None:
         raise MpaNotFound
     return approval

@@ -69,7 +69,7 @@ class PushMessages:
 
     def _of_challenge(self, challenge_id: str, entry: OutboxEntry, challenge: Challenge) -> bytes:
         if entry.step is Step.CLEAR:
-            return _encode(messages.ClearPayload(challenge_id, challenge.state.word))
+            return _encode(messages.ClearPayload(challenge_id, challenge.state.wire_name))
         if self._content == "full":
             payload = _encode(self._challenges.payload(challenge_id, challenge))
             if len(payload) <= MAX_PAYLOAD:
@@ -78,7 +78,7 @@ class PushMessages:
 
     def _of_approval(self, mpa_id: bytes, entry: OutboxEntry, approval: Approval, device: PublicKey) -> bytes:
         if entry.step is Step.CLEAR:
-            return _encode(MpaClear(format_uuid(mpa_id), approval.state.word))
+            return _encode(MpaClear(format_uuid(mpa_id), approval.state.wire_name))
         if self._content == "full":
             payload = _encode(self._approvals.payload(mpa_id, approval, device))
             if len(payload) <= MAX_PAYLOAD:

@@ -13,8 +13,8 @@ from sigil.core.push_outbox import outbox_key
 from sigil.core.session_store import Decision, Key, SessionStore
 from sigil.sessions.notifier import SessionNotifier
 
-# Five rows a challenge, and a transaction writes at most 200.
-AT_ONCE = 40
+# Five rows per challenge, and a transaction writes at most 200.
+ROWS_AT_ONCE = 40
 
 
 class ExpirySweeper:
@@ -27,7 +27,7 @@ class ExpirySweeper:
 
     async def sweep(self) -> bool:
         """Expire and delete one batch of due rows; True when there may be more."""
-        due = await self._store.due(self._clock(), AT_ONCE)
+        due = await self._store.due(self._clock(), ROWS_AT_ONCE)
         if not due:
             return False
         keys = list(dict.fromkeys([*due, *await self._related(due)]))
@@ -40,7 +40,7 @@ class ExpirySweeper:
             self._notifier.challenge_ended(challenge_id, expired)
         for mpa_id, timed_out in swept.timed_out:
             self._notifier.approval_timed_out(mpa_id, timed_out)
-        return len(due) == AT_ONCE
+        return len(due) == ROWS_AT_ONCE
 
     async def _related(self, due: list[Key]) -> list[Key]:
         """The other rows that the same transaction reads."""

@@ -1,4 +1,4 @@
-"""Long polls of one worker: who waits for which id, woken by the tail of the store's log of ends."""
+"""The long polls of one worker, by id; the tail of the store's end log wakes them."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ MAX_WAIT_SECONDS = 25
 
 
 class LongPolls:
-    """At most `cap` waits at once; over it, and while draining, nobody waits and the answer comes at once.
+    """At most `cap` long polls wait. Above that, and while draining, a request gets its response without a wait.
 
-    `on_change` is told the number of waits when it changes.
+    `on_change` gets the number of long polls when it changes.
     """
 
     def __init__(self, cap: int = 8192, on_change: Callable[[int], None] = lambda count: None) -> None:
@@ -24,21 +24,21 @@ class LongPolls:
         self._waits: dict[bytes, set[Wait]] = {}
         self._count = 0
         self.draining = False
-        self.present = asyncio.Event()
+        self.any_registered = asyncio.Event()
 
     def __len__(self) -> int:
         return self._count
 
     @contextmanager
-    def waiting(self, key: bytes) -> Iterator[Wait | None]:
-        """Register before reading the state, so that no end falls between the two; None when nobody may wait."""
+    def registered(self, key: bytes) -> Iterator[Wait | None]:
+        """Register before the state is read, so that no end is missed; None when the request must not wait."""
         if self.draining or self._count >= self._cap:
             yield None
             return
         wait = Wait()
         self._waits.setdefault(key, set()).add(wait)
         self._count += 1
-        self.present.set()
+        self.any_registered.set()
         self.on_change(self._count)
         try:
             yield wait
@@ -46,21 +46,21 @@ class LongPolls:
             self._remove(key, wait)
 
     async def until_final(self, key: bytes, wait: int, read: Callable[[], Awaitable[tuple[T, float | None]]]) -> T:
-        """What `look` finds when it is final, or at the end of `wait` seconds, or when nobody may wait.
+        """The state as soon as it is final, at the latest after `wait` seconds; at once when the request must not wait.
 
-        `look` reads the state, and tells for how many seconds it can stay as it is: None when it is final.
+        `read` returns the state and the seconds until its expiry, None when it is final.
         """
-        # The time of day may be set while somebody waits.
+        # Not the time of day, which may be set in the meantime.
         loop = asyncio.get_running_loop()
         deadline = loop.time() + wait
-        with self.waiting(key) as waiter:
+        with self.registered(key) as registered:
             while True:
-                # Registered first, read again then: no end can fall between the two.
-                found, lasts = await read()
-                left = min(deadline - loop.time(), lasts or 0)
-                if waiter is None or self.draining or left <= 0:
-                    return found
-                await waiter.sleep(left)
+                # Registered first, then read again: no end is missed in between.
+                state, expires_in = await read()
+                left = min(deadline - loop.time(), expires_in or 0)
+                if registered is None or self.draining or left <= 0:
+                    return state
+                await registered.sleep(left)
 
     def _remove(self, key: bytes, wait: Wait) -> None:
         self._count -= 1
@@ -69,7 +69,7 @@ class LongPolls:
         if not waits:
             del self._waits[key]
         if not self._count:
-            self.present.clear()
+            self.any_registered.clear()
         self.on_change(self._count)
 
     def wake(self, keys: Iterable[bytes]) -> None:
@@ -81,13 +81,13 @@ class LongPolls:
         self.wake(list(self._waits))
 
     def drain(self) -> None:
-        """From now on nobody waits; who does is answered with what is known."""
+        """From now on no request waits; all long polls return their present state."""
         self.draining = True
         self.wake_all()
 
 
 class Wait:
-    """One waiter; a wake before or between its sleeps is not lost."""
+    """One long poll; a wake before or between its sleeps is not lost."""
 
     def __init__(self) -> None:
         self._woken = asyncio.Event()

@@ -48,14 +48,14 @@ class SessionNotifier:
     def challenge_answered(self, challenge_id: bytes, challenge: Challenge) -> None:
         """By its device, where no push has to be cleared."""
         self.event_backlog.enqueued(challenge_id)
-        self.observer.challenge(f"challenge_{challenge.state.word}", challenge_id, challenge)
+        self.observer.challenge(f"challenge_{challenge.state.wire_name}", challenge_id, challenge)
 
     def challenge_ended(self, challenge_id: bytes, challenge: Challenge) -> None:
         """By anything but a valid answer, so that its push is cleared."""
         self.push_backlog.enqueued(challenge_id)
         if challenge.state is not State.CANCELLED:
             self.event_backlog.enqueued(challenge_id)
-        self.observer.challenge(f"challenge_{challenge.state.word}", challenge_id, challenge)
+        self.observer.challenge(f"challenge_{challenge.state.wire_name}", challenge_id, challenge)
 
     def approval_created(self, mpa_id: bytes, approval: Approval) -> None:
         self.observer.approval("mpa_created", mpa_id, approval)
@@ -65,19 +65,19 @@ class SessionNotifier:
         """By a vote or a cancellation."""
         if approval.state is not ApprovalState.CANCELLED:
             self.event_backlog.enqueued(mpa_id)
-        self.observer.approval(f"mpa_{approval.state.word}", mpa_id, approval)
+        self.observer.approval(f"mpa_{approval.state.wire_name}", mpa_id, approval)
         self._enqueue_members(mpa_id, approval)
 
     def approval_timed_out(self, mpa_id: bytes, approval: Approval) -> None:
         """By expiry, which leaves all members to the fan-out."""
         self.fan_outs.enqueued(mpa_id)
         self.event_backlog.enqueued(mpa_id)
-        self.observer.approval(f"mpa_{approval.state.word}", mpa_id, approval)
+        self.observer.approval(f"mpa_{approval.state.wire_name}", mpa_id, approval)
 
     def _enqueue_members(self, mpa_id: bytes, approval: Approval) -> None:
         """The transaction wrote the outbox entries of the first batch; the fan-out writes the others."""
         for member in fan_out.batch_after(approval, 0):
-            if approval.unanswered(member):
+            if approval.has_open_ballot(member):
                 self.push_backlog.enqueued(member_name(mpa_id, member))
         if len(approval.members) > MEMBERS_AT_ONCE:
             self.fan_outs.enqueued(mpa_id)

@@ -1,4 +1,4 @@
-"""Does a restart keep the store that it finds? Only one of its own making, which it can open; else it wipes it."""
+"""Whether a restart adopts the store that it finds: only its own, and only one that it can open. It wipes any other."""
 
 from __future__ import annotations
 
@@ -14,32 +14,34 @@ from sigil.store.lmdb import DATA_FILE, LOCK_FILE, LmdbStore
 
 STAMP = "stamp"
 _NEW_STAMP = "stamp.new"
-NOBODY = ""
+NO_SERVER = ""
 
 
 class Stamp(msgspec.Struct, frozen=True):
-    """Whose store it is: both must be equal for a restart to adopt it. In init mode it is nobody's: NOBODY."""
+    """The owner of a store: a restart adopts it only if both are equal. In init mode `server_id` is NO_SERVER."""
 
     schema: str
     server_id: str
 
 
-def settle(path: Path, directory: int, size: int, stamp: Stamp, wiped: frozenset[str], *, vouched: bool) -> str:
-    """Adopt what is there, or wipe it and say why; an empty line means adopted. The caller holds the server lock.
+def adopt_or_wipe(
+    path: Path, directory: int, size: int, stamp: Stamp, also_wiped: frozenset[str], *, adopt_unowned: bool
+) -> str:
+    """Adopt the store or wipe it. Returns the reason for the wipe, "" if adopted. The caller holds the server lock.
 
-    `vouched`: nobody's store is that of `stamp`, since the wizard committed that identity over it.
+    `adopt_unowned`: a store of NO_SERVER counts as that of `stamp`, since the wizard has committed that identity on it.
     """
-    reason = _stamped_otherwise(directory, stamp, vouched) or _broken(path, directory, size)
+    reason = _stamp_mismatch(directory, stamp, adopt_unowned) or _damage(path, directory, size)
     if reason:
-        # The stamp goes first and comes last: a crash in between leaves no stamp, and the next start wipes again.
-        for name in (STAMP, DATA_FILE, LOCK_FILE, *sorted(wiped)):
+        # The stamp is removed first and written last: after a crash in between, the next start wipes again.
+        for name in (STAMP, DATA_FILE, LOCK_FILE, *sorted(also_wiped)):
             _remove(name, directory)
     _write_stamp(directory, stamp)
     return reason
 
 
-def _stamped_otherwise(directory: int, stamp: Stamp, vouched: bool) -> str:
-    if stamp.server_id == NOBODY:
+def _stamp_mismatch(directory: int, stamp: Stamp, adopt_unowned: bool) -> str:
+    if stamp.server_id == NO_SERVER:
         return "the server has no identity yet"
     try:
         file = os.open(STAMP, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=directory)
@@ -53,18 +55,18 @@ def _stamped_otherwise(directory: int, stamp: Stamp, vouched: bool) -> str:
         os.close(file)
     if found.schema != stamp.schema:
         return f"its schema was {found.schema!r}, not {stamp.schema!r}"
-    if vouched and found.server_id == NOBODY:
+    if adopt_unowned and found.server_id == NO_SERVER:
         return ""
     return "" if found.server_id == stamp.server_id else f"it was the store of server {found.server_id!r}"
 
 
-def _broken(path: Path, directory: int, size: int) -> str:
-    """Why the environment cannot be adopted; an empty line if it can."""
+def _damage(path: Path, directory: int, size: int) -> str:
+    """Why the environment cannot be adopted; "" if it can."""
     try:
-        held = os.stat(DATA_FILE, dir_fd=directory, follow_symlinks=False).st_size
+        file_bytes = os.stat(DATA_FILE, dir_fd=directory, follow_symlinks=False).st_size
         with lmdb.open(str(path), readonly=True, lock=False, create=False) as probe:
-            # The full open lengthens a truncated file with zeros, which would be met one by one, in the middle of work.
-            if held < (probe.info()["last_pgno"] + 1) * probe.stat()["psize"]:
+            # The full open extends a truncated file with zeros, and each such page would fail later, during a request.
+            if file_bytes < (probe.info()["last_pgno"] + 1) * probe.stat()["psize"]:
                 return "its file was truncated"
         LmdbStore(path, size=size, kinds=(), clock=float).close()
     except FileNotFoundError:
@@ -84,7 +86,7 @@ def _remove(name: str, directory: int) -> None:
 
 
 def _write_stamp(directory: int, stamp: Stamp) -> None:
-    # What a crash left half written.
+    # A crash may have left an incomplete file.
     _remove(_NEW_STAMP, directory)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
     file = os.open(_NEW_STAMP, flags, 0o600, dir_fd=directory)

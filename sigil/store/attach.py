@@ -1,4 +1,4 @@
-"""The store of a server that runs, for the commands of its operator: opened beside its workers, as one more of them."""
+"""Opens the store of a running server for operator commands, as one more process next to its workers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sigil.store.state_directory import SERVER_LOCK, StateDirectoryError
 
 
 def open_running(path: Path, *, schema: str, kinds: Sequence[Kind], clock: Callable[[], float]) -> LmdbStore:
-    """Raises StateDirectoryError, in one line, unless a server of this user and this version runs on `path`."""
+    """StateDirectoryError, in one line, unless a server of this user and this version runs on `path`."""
     try:
         found = path.lstat()
         if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
@@ -25,16 +25,16 @@ def open_running(path: Path, *, schema: str, kinds: Sequence[Kind], clock: Calla
         if not _is_locked(path):
             raise FileNotFoundError
         stamp = msgspec.json.decode((path / STAMP).read_bytes(), type=Stamp)
-        # As large as it is: another size would be the next size of all.
+        # The present size: another map size would become the size for all processes.
         size = (path / DATA_FILE).stat().st_size
     except FileNotFoundError:
         raise StateDirectoryError(
-            f"no server runs on SIGIL_STATE_DIR {path}: set it, or SIGIL_PORT, as for the server"
+            f"no server runs on SIGIL_STATE_DIR {path}: set SIGIL_STATE_DIR or SIGIL_PORT to the value of the server"
         ) from None
     except PermissionError:
-        raise StateDirectoryError(f"{path} is closed to this user: run this as the server's user") from None
+        raise StateDirectoryError(f"this user has no access to {path}: run this as the server's user") from None
     if stamp.schema != schema:
-        raise StateDirectoryError(f"the server on {path} is of another version: use its own sigil command")
+        raise StateDirectoryError(f"the server on {path} has another version: use the sigil command of that version")
     return LmdbStore(path, size=size, kinds=kinds, clock=clock, create=False)
 
 

@@ -1,4 +1,4 @@
-"""What every session store agrees on: the limits of a decision, and rows as bytes."""
+"""What all session stores share: the limits of a decision, and the encoding of rows."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ import msgspec
 from sigil.core.session_store import Decision, Key, Kind, StoreUnusable
 
 MAX_NAME = 64
-"""Bytes in the name of a row, and in an id of the log of ends."""
+"""Bytes in the name of a row, and in an id of the end log."""
 MAX_WRITES = 200
-"""Writes, and ends, in one decision: a transaction holds the write lock of the whole host."""
+"""Writes, and ended ids, in one decision: a transaction holds the write lock of the whole host."""
 MAX_ROW = 1 << 20
 """Bytes of an encoded row."""
 LAST_DUE = (1 << 32) - 1
 
 
 class Change(NamedTuple):
-    """A checked and encoded write; `value` None deletes. An open row of a counted kind is `counted`.
+    """A checked and encoded write; `value` None deletes. `counted`: an open row of a counted kind.
 
-    `reserved` bytes are what a row of a kind that reserves wants to have free.
+    `reserved`: bytes that a row of a kind with `reserves` keeps free.
     """
 
     raw: bytes
@@ -32,12 +32,12 @@ class Change(NamedTuple):
 
 
 class Codec:
-    """Rows to bytes and back. Raises ValueError or TypeError for what may not be stored."""
+    """Rows to bytes and back. ValueError or TypeError for keys and rows that may not be stored."""
 
     def __init__(self, kinds: Sequence[Kind]) -> None:
         self._kinds = {kind.tag: kind for kind in kinds}
         if len(self._kinds) != len(kinds) or any(len(tag) != 1 for tag in self._kinds):
-            raise ValueError("every kind needs a tag of its own, of one byte")
+            raise ValueError("every kind needs its own tag of one byte")
         self._encode = msgspec.msgpack.Encoder().encode
         self._decode = {kind.tag: msgspec.msgpack.Decoder(kind.type).decode for kind in kinds}
 
@@ -51,14 +51,14 @@ class Codec:
         return kind.tag + name
 
     def key(self, raw: bytes) -> Key:
-        """The key that `raw` made. StoreUnusable: a row of a kind that this store does not know."""
+        """The key of `raw`. StoreUnusable: a kind that this store does not know."""
         kind = self._kinds.get(raw[:1])
         if kind is None:
             raise StoreUnusable(f"the store holds a row of the unknown kind {raw[:1]!r}")
         return Key(kind, raw[1:])
 
     def row(self, raw: bytes, value: bytes | memoryview) -> Any:
-        """The row that `value` encodes. StoreUnusable: it is not one of its kind."""
+        """The row that `value` encodes. StoreUnusable: not a row of its kind."""
         try:
             return self._decode[raw[:1]](value)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:

@@ -1,4 +1,4 @@
-"""The log of ends inside LMDB: 8-byte big-endian sequence to id, the oldest dropped when it grows too long."""
+"""The end log inside LMDB: 8-byte big-endian sequence to id; the oldest entries are dropped."""
 
 from __future__ import annotations
 
@@ -7,39 +7,39 @@ import lmdb
 from sigil.core.session_store import EndLogTail
 
 
-def append(cursor: lmdb.Cursor, ended: tuple[bytes, ...], kept: int) -> None:
-    """Append ids and keep the last `kept` of the log."""
+def append(cursor: lmdb.Cursor, ended: tuple[bytes, ...], size: int) -> None:
+    """Append ids, and keep the last `size` entries."""
     position = _position(cursor)
     for name in ended:
         position += 1
         cursor.put(_sequence(position), name)
-    # Two for each one appended: a log adopted from a larger `kept` shrinks without a long transaction.
+    # Drop two for each one appended: an adopted log with a larger `size` shrinks without a long transaction.
     for _ in range(2 * len(ended)):
-        if _first(cursor) > position - kept:
+        if _oldest(cursor) > position - size:
             return
         cursor.delete()
 
 
-def tail(cursor: lmdb.Cursor, after: int | None) -> EndLogTail:
-    """What stands after a position; None asks for the present position alone."""
+def read_tail(cursor: lmdb.Cursor, after: int | None) -> EndLogTail:
+    """The ids after a position; with None only the current position."""
     position = _position(cursor)
     if after is None or after == position:
         return EndLogTail(position, (), False)
     if after > position:
-        # Such a position is from another store, before a wipe: whoever has it knows nothing of this one.
+        # Such a position is from another store, before a wipe: nothing of this log was read.
         return EndLogTail(position, (), True)
-    lost = after + 1 < _first(cursor)
+    truncated = after + 1 < _oldest(cursor)
     cursor.set_range(_sequence(after + 1))
-    return EndLogTail(position, tuple(bytes(name) for name in cursor.iternext(keys=False)), lost)
+    return EndLogTail(position, tuple(bytes(name) for name in cursor.iternext(keys=False)), truncated)
 
 
 def _position(cursor: lmdb.Cursor) -> int:
-    """The last sequence: it survives trimming, because the last entry is never dropped."""
+    """The last sequence. It survives the trimming, since the last entry is never dropped."""
     return int.from_bytes(cursor.key(), "big") if cursor.last() else 0
 
 
-def _first(cursor: lmdb.Cursor) -> int:
-    """The oldest sequence, on whose entry the cursor stands afterwards; the log is not empty."""
+def _oldest(cursor: lmdb.Cursor) -> int:
+    """The oldest sequence of a log that is not empty; the cursor is then at its entry."""
     cursor.first()
     return int.from_bytes(cursor.key(), "big")
 

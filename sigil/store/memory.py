@@ -1,4 +1,4 @@
-"""The session store in memory: one process, for tests. It encodes its rows, so that nothing is shared with callers."""
+"""The session store in memory: one process, for tests. It encodes its rows, so callers share no object with it."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from sigil.store.codec import Change, Codec
 T = TypeVar("T")
 
 _NODE = 48
-"""Bytes that a row is charged beyond its key and value, about what the indices of LMDB cost."""
+"""Bytes charged per row in addition to its key and value, about the cost of the indices of LMDB."""
 
 
 class MemoryStore:
-    """`SessionStore` in a dict; the arguments mean what they mean for `LmdbStore`."""
+    """`SessionStore` in a dict, with the arguments of `LmdbStore`."""
 
     def __init__(
         self,
@@ -26,70 +26,70 @@ class MemoryStore:
         clock: Callable[[], float],
         size: int = 64 << 20,
         reserve: float = 0.15,
-        ends_kept: int = 65536,
+        end_log_size: int = 65536,
     ) -> None:
-        if ends_kept < 1:
-            raise ValueError("the log of ends keeps at least one id")
+        if end_log_size < 1:
+            raise ValueError("end_log_size must be at least 1")
         self._codec = Codec(kinds)
-        self._queues = frozenset(kind.tag for kind in kinds if kind.queue)
+        self._queue_tags = frozenset(kind.tag for kind in kinds if kind.queue)
         self._clock = clock
         self._size = size
-        self._filled = int((1 - reserve) * size)
+        self._creation_limit = int((1 - reserve) * size)
         self._rows: dict[bytes, Change] = {}
-        self._ends: deque[bytes] = deque(maxlen=ends_kept)
+        self._end_log: deque[bytes] = deque(maxlen=end_log_size)
         self._position = 0
         self._used = 0
         self._closed = False
 
     async def get(self, key: Key) -> Any | None:
         raw = self._codec.raw(key)
-        self._refuse_when_closed()
+        self._check_open()
         return self._read(raw)
 
     async def transact(self, keys: Sequence[Key], rule: Rule[T], *, creates: bool = False) -> T:
         raws = [self._codec.raw(key) for key in keys]
-        self._refuse_when_closed()
-        if creates and self._used > self._filled:
+        self._check_open()
+        if creates and self._used > self._creation_limit:
             raise StoreFull("the session store is full")
         decision = rule(self._clock(), tuple(self._read(raw) for raw in raws))
         self._write(self._codec.changes(decision))
-        self._ends.extend(decision.ended)
+        self._end_log.extend(decision.ended)
         self._position += len(decision.ended)
         return decision.result
 
     async def due(self, now: float, limit: int, queue: Kind | None = None) -> list[Key]:
-        self._refuse_when_closed()
-        tags = {raw[:1] for raw in self._rows} - self._queues if queue is None else {queue.tag}
-        waiting = ((row.due, raw) for raw, row in self._rows.items() if raw[:1] in tags and 0 < row.due <= now)
-        return [self._codec.key(raw) for _, raw in heapq.nsmallest(limit, waiting)]
+        self._check_open()
+        tags = {raw[:1] for raw in self._rows} - self._queue_tags if queue is None else {queue.tag}
+        due = ((row.due, raw) for raw, row in self._rows.items() if raw[:1] in tags and 0 < row.due <= now)
+        return [self._codec.key(raw) for _, raw in heapq.nsmallest(limit, due)]
 
-    async def ends(self, after: int | None) -> EndLogTail:
-        self._refuse_when_closed()
+    async def read_end_log(self, after: int | None) -> EndLogTail:
+        self._check_open()
         if after is None or after == self._position:
             return EndLogTail(self._position, (), False)
-        dropped = self._position - len(self._ends)
-        lost = after > self._position or after < dropped
-        ids = tuple(self._ends)[max(after - dropped, 0) :] if after < self._position else ()
-        return EndLogTail(self._position, ids, lost)
+        dropped = self._position - len(self._end_log)
+        truncated = after > self._position or after < dropped
+        ids = tuple(self._end_log)[max(after - dropped, 0) :] if after < self._position else ()
+        return EndLogTail(self._position, ids, truncated)
 
     def usage(self) -> Usage:
-        self._refuse_when_closed()
+        self._check_open()
         return Usage(self._used, self._size, sum(row.reserved for row in self._rows.values()))
 
     def count(self, kind: Kind) -> int:
-        self._refuse_when_closed()
+        self._check_open()
         return sum(row.counted and row.due > 0 and raw[:1] == kind.tag for raw, row in self._rows.items())
 
     async def check(self) -> None:
-        self._refuse_when_closed()
+        self._check_open()
 
     async def clean(self) -> None:
-        self._refuse_when_closed()
+        self._check_open()
 
     def close(self) -> None:
         self._closed = True
 
-    def _refuse_when_closed(self) -> None:
+    def _check_open(self) -> None:
         if self._closed:
             raise StoreUnusable("the session store is closed")
 

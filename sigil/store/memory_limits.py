@@ -1,4 +1,4 @@
-"""Is there room for the store? A map larger than its memory is a SIGBUS or a kill under load, long after the start."""
+"""Memory limits of the store. A map larger than the memory is a SIGBUS or a kill under load, long after the start."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ WORKING_MEMORY = 128 << 20
 class MemoryLimits:
     """The limits of this host; the paths are arguments for tests.
 
-    `membership` names the control groups of this process, `groups` is where they are mounted.
+    `membership` lists the control groups of this process, `groups` is their mount point.
     """
 
     def __init__(self, membership: Path = Path("/proc/self/cgroup"), groups: Path = Path("/sys/fs/cgroup")) -> None:
@@ -21,20 +21,21 @@ class MemoryLimits:
         self._groups = groups
 
     def problem(self, size: int, directory: int, data_file: str) -> str | None:
-        """Why a map of `size` bytes does not fit the directory that is open as `directory`; None if it does."""
+        """Why a map of `size` bytes does not fit into the open `directory`; None if it fits."""
         free = _free(directory, data_file)
         if free is not None and size > free:
-            return f"its file system has room for {free} bytes: set a smaller SIGIL_STORE_SIZE or mount a larger tmpfs"
+            return f"its file system has {free} free bytes: set a smaller SIGIL_STORE_SIZE or mount a larger tmpfs"
         limit = self.memory_limit()
         if limit is not None and size + WORKING_MEMORY > limit:
             return (
-                f"the memory limit of {limit} bytes has to leave {WORKING_MEMORY} for the workers: "
+                f"the memory limit of {limit} bytes must leave {WORKING_MEMORY} for the workers: "
                 "set a smaller SIGIL_STORE_SIZE or a higher limit"
             )
-        longest = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
-        if longest != resource.RLIM_INFINITY and size > longest:
+        file_limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+        if file_limit != resource.RLIM_INFINITY and size > file_limit:
             return (
-                f"files may not exceed {longest} bytes (ulimit -f): set a smaller SIGIL_STORE_SIZE or raise the limit"
+                f"files may not exceed {file_limit} bytes (ulimit -f): "
+                "set a smaller SIGIL_STORE_SIZE or raise the limit"
             )
         return None
 
@@ -49,26 +50,26 @@ class MemoryLimits:
 
     def _limits(self, number: str, controllers: str, path: str) -> list[int]:
         if "memory" in controllers.split(","):
-            return _chain(self._groups / "memory", path, "memory.limit_in_bytes")
+            return _limits_of_ancestors(self._groups / "memory", path, "memory.limit_in_bytes")
         if number == "0" and not controllers:
-            return _chain(self._groups, path, "memory.max")
+            return _limits_of_ancestors(self._groups, path, "memory.max")
         return []
 
 
 def _free(directory: int, data_file: str) -> int | None:
-    """Bytes for the map: free ones, and those that an earlier map holds. None: the file system has no bound."""
-    system = os.fstatvfs(directory)
-    if system.f_blocks == 0:
+    """Bytes available to the map: free ones, and those of an earlier map. None: the file system has no limit."""
+    status = os.fstatvfs(directory)
+    if status.f_blocks == 0:
         return None
     try:
-        held = os.stat(data_file, dir_fd=directory, follow_symlinks=False).st_blocks * 512
+        earlier_map = os.stat(data_file, dir_fd=directory, follow_symlinks=False).st_blocks * 512
     except FileNotFoundError:
-        held = 0
-    return system.f_bavail * system.f_frsize + held
+        earlier_map = 0
+    return status.f_bavail * status.f_frsize + earlier_map
 
 
-def _chain(root: Path, path: str, name: str) -> list[int]:
-    """The limits of a group and its parents. Inside a container the path may be the host's: then the root is ours."""
+def _limits_of_ancestors(root: Path, path: str, name: str) -> list[int]:
+    """The limits of a group and its parents. Inside a container the path may be the host's: then the root applies."""
     parts = [part for part in path.split("/") if part]
     if ".." in parts:
         parts = []

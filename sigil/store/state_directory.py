@@ -1,4 +1,4 @@
-"""The state directory: the master makes, judges, locks and stamps it before any worker opens the store in it."""
+"""The state directory: the master creates, checks, locks and stamps it before any worker opens the store in it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 
 from sigil.core.session_store import StoreUnusable
-from sigil.store.adoption import Stamp, settle
+from sigil.store.adoption import Stamp, adopt_or_wipe
 from sigil.store.lmdb import DATA_FILE
 from sigil.store.memory_limits import MemoryLimits
 
@@ -23,19 +23,19 @@ _MEMORY_FILE_SYSTEMS = frozenset({0x01021994, 0x858458F6})
 
 
 class StateDirectoryError(Exception):
-    """The server must not start on this directory; the message is one line with the setting to mend."""
+    """The server must not start on this directory. The message is one line, with the setting to change."""
 
 
 class StateDirectory:
     """A directory that this process owns until `close`.
 
-    Once settled, `adopted` says that the store of an earlier run is still there; otherwise it starts empty, and
-    `reason` says why.
+    After `prepare_store`, `adopted` is True if the store of an earlier run was kept. Otherwise the store is empty, and
+    `reason` is the cause.
     """
 
     def __init__(self, path: Path, directory: int, lock: int) -> None:
         self.path = path
-        self.reason = "it is not settled"
+        self.reason = "prepare_store was not called"
         self._directory = directory
         self._lock = lock
 
@@ -45,41 +45,43 @@ class StateDirectory:
 
     @classmethod
     def enter(cls, path: Path, *, insecure: bool = False) -> StateDirectory:
-        """Make or enter the directory, judge it and lock it; its store is not touched. Raises StateDirectoryError.
+        """Create or open the directory, check it and lock it; the store stays as it is. Raises StateDirectoryError.
 
-        `insecure` allows a file system that is not memory.
+        `insecure` allows a file system that is not in memory.
         """
         with _as_state_error(path):
             directory = _enter(path)
             try:
-                _judge(path, directory, insecure)
+                _check_directory(path, directory, insecure)
                 return cls(path, directory, _take_lock(path, directory))
             except BaseException:
                 os.close(directory)
                 raise
 
-    def settle(
+    def prepare_store(
         self,
         *,
         size: int,
         stamp: Stamp,
-        wiped: frozenset[str] = frozenset(),
-        room: MemoryLimits | None = None,
-        vouched: bool = False,
+        also_wiped: frozenset[str] = frozenset(),
+        limits: MemoryLimits | None = None,
+        adopt_unowned: bool = False,
     ) -> None:
         """Adopt the store, or start an empty one of `size` bytes. Raises StateDirectoryError.
 
-        `wiped` are entries that a wipe removes beside the store's own files; everything else stays. `vouched`: a store
-        whose stamp names no server is that of `stamp`.
+        `also_wiped`: entries that a wipe removes in addition to the store's own files; all others stay.
+        `adopt_unowned`: adopt a store whose stamp names no server as that of `stamp`.
         """
         with _as_state_error(self.path):
-            refusal = (room or MemoryLimits()).problem(size, self._directory, DATA_FILE)
-            if refusal:
-                raise StateDirectoryError(f"SIGIL_STORE_SIZE {size} is too large for {self.path}: {refusal}")
-            self.reason = settle(self.path, self._directory, size, stamp, wiped, vouched=vouched)
+            problem = (limits or MemoryLimits()).problem(size, self._directory, DATA_FILE)
+            if problem:
+                raise StateDirectoryError(f"SIGIL_STORE_SIZE {size} is too large for {self.path}: {problem}")
+            self.reason = adopt_or_wipe(
+                self.path, self._directory, size, stamp, also_wiped, adopt_unowned=adopt_unowned
+            )
 
     def close(self) -> None:
-        """Let the next server have the directory."""
+        """Release the directory for the next server."""
         if self._lock >= 0:
             os.close(self._lock)
             os.close(self._directory)
@@ -102,26 +104,26 @@ def _as_state_error(path: Path) -> Iterator[None]:
         raise StateDirectoryError(f"SIGIL_STATE_DIR {path} cannot be used: {error}; {_ELSEWHERE}") from error
 
 
-_ELSEWHERE = "set SIGIL_STATE_DIR to a directory of the server's own"
+_ELSEWHERE = "set SIGIL_STATE_DIR to a directory that belongs to the server alone"
 
 
 def _enter(path: Path) -> int:
-    """Open the directory, made if it is absent. What is checked afterwards is what was opened, not what was named."""
+    """Open the directory, created if it is absent. The later checks use the open directory, not its path."""
     parent = path.parent.stat()
     if parent.st_mode & 0o022 and not parent.st_mode & stat.S_ISVTX:
-        # Whoever can rename the directory can put another in its place after the checks.
-        raise StateDirectoryError(f"SIGIL_STATE_DIR {path} lies where other users may replace it; {_ELSEWHERE}")
+        # A user who can rename the directory can replace it after the checks.
+        raise StateDirectoryError(f"SIGIL_STATE_DIR {path} can be replaced by other users; {_ELSEWHERE}")
     try:
         path.mkdir(0o700)
     except FileExistsError:
         mode = path.lstat().st_mode
         if not stat.S_ISDIR(mode):
-            what = "a symbolic link" if stat.S_ISLNK(mode) else "not a directory"
-            raise StateDirectoryError(f"SIGIL_STATE_DIR {path} is {what}; {_ELSEWHERE}") from None
+            problem = "a symbolic link" if stat.S_ISLNK(mode) else "not a directory"
+            raise StateDirectoryError(f"SIGIL_STATE_DIR {path} is {problem}; {_ELSEWHERE}") from None
     return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
 
 
-def _judge(path: Path, directory: int, insecure: bool) -> None:
+def _check_directory(path: Path, directory: int, insecure: bool) -> None:
     status = os.fstat(directory)
     if status.st_uid != os.geteuid():
         raise StateDirectoryError(
@@ -138,18 +140,18 @@ def _judge(path: Path, directory: int, insecure: bool) -> None:
 
 
 def file_system(directory: int) -> int:
-    """The f_type of the file system that holds an open directory; 0 where there is no such number."""
+    """The f_type of the file system of an open directory; 0 on other systems than Linux."""
     if sys.platform != "linux":
         return 0
-    # f_type is the first word of struct statfs, which has at most 120 bytes on any Linux.
-    words = (ctypes.c_ulong * 64)()
-    if ctypes.CDLL(None, use_errno=True).fstatfs(directory, ctypes.byref(words)) != 0:
+    # f_type is the first member of struct statfs, which has at most 120 bytes on any Linux.
+    buffer = (ctypes.c_ulong * 64)()
+    if ctypes.CDLL(None, use_errno=True).fstatfs(directory, ctypes.byref(buffer)) != 0:
         raise OSError(ctypes.get_errno(), "fstatfs failed")
-    return words[0]
+    return buffer[0]
 
 
 def _take_lock(path: Path, directory: int) -> int:
-    """The lock that is held as long as the server lives, and that its death lets go."""
+    """The lock that the server holds until it stops or dies."""
     lock = os.open(SERVER_LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600, dir_fd=directory)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -54,7 +54,7 @@ class SessionEventLog:
         fields: dict[str, object] = {
             "mpa_id": format_uuid(mpa_id),
             "mpa_request_id": approval.request_id,
-            "groups_satisfied": len(approval.satisfied),
+            "groups_satisfied": len(approval.satisfied_groups),
             "groups_required": approval.required,
             **_action_and_owner(approval),
         }

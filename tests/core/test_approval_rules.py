@@ -8,7 +8,7 @@ import json
 import pytest
 
 from sigil.challenges.service import ChallengePolicy
-from sigil.core.approval import APPROVAL, MOVES, State, Vote, vote_key
+from sigil.core.approval import APPROVAL, TRANSITIONS, State, Vote, vote_key
 from sigil.core.challenge import ledger_key
 from sigil.core.device_ledger import Limits
 from sigil.core.fan_out import FAN_OUT, MEMBERS_AT_ONCE
@@ -62,8 +62,8 @@ def crowd(groups: int, members: int, start: int = 0) -> list[list[Device]]:
 
 
 def test_no_final_state_has_a_way_out() -> None:
-    assert {state for state, _ in MOVES} == {State.PENDING}
-    assert set(MOVES.values()) == set(State) - {State.PENDING}
+    assert {state for state, _ in TRANSITIONS} == {State.PENDING}
+    assert set(TRANSITIONS.values()) == set(State) - {State.PENDING}
 
 
 async def test_two_of_three_groups_approve_whoever_of_them_it_is(services: Services) -> None:
@@ -114,7 +114,7 @@ async def test_whoever_waits_hears_of_every_end_once(services: Services) -> None
         await services.approvals.cancel(CALLER, cancelled.request_id)
     services.clock.now += 301
     await services.sweep()
-    ended = [format_uuid(name) for name in (await services.store.ends(0)).ids]
+    ended = [format_uuid(name) for name in (await services.store.read_end_log(0)).ids]
     assert ended == [asked.mpa_id for asked in (approved, rejected, cancelled, late)]
 
 
@@ -386,7 +386,7 @@ async def test_a_long_poll_ends_with_the_deciding_vote(services: Services) -> No
         await asyncio.sleep(0)
     await services.vote(ANNA, asked)
     await services.vote(EMIL, asked)
-    services.long_polls.wake((await services.store.ends(0)).ids)
+    services.long_polls.wake((await services.store.read_end_log(0)).ids)
     assert (await waiting).status == "approved"
 
 

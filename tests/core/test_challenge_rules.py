@@ -9,7 +9,7 @@ import os
 import pytest
 
 from sigil.challenges.service import ChallengePolicy
-from sigil.core.challenge import MOVES, State, ledger_key
+from sigil.core.challenge import TRANSITIONS, State, ledger_key
 from sigil.core.device_ledger import Ledger, Limits, Tally
 from sigil.core.session_store import Decision
 from sigil.device import Device
@@ -40,8 +40,8 @@ async def state_of(services: Services, challenge_id: str) -> ChallengeStatus:
 
 
 def test_no_final_state_has_a_way_out() -> None:
-    assert {state for state, _ in MOVES} == {State.PENDING}
-    assert set(MOVES.values()) == set(State) - {State.PENDING}
+    assert {state for state, _ in TRANSITIONS} == {State.PENDING}
+    assert set(TRANSITIONS.values()) == set(State) - {State.PENDING}
 
 
 async def test_a_challenge_expires_at_the_second_that_it_names(services: Services) -> None:

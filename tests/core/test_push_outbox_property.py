@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from sigil.core import challenge as rules
-from sigil.core.challenge import Challenge, State, settle
+from sigil.core.challenge import Challenge, State, current_state
 from sigil.core.device_ledger import Ledger, Limits
 from sigil.core.expiry import sweep
 from sigil.core.push_delivery import DeliveryResult, complete, rows_of
@@ -60,7 +60,7 @@ class Outbox(RuleBasedStateMachine):
         return self.rows.get(outbox_key(name))
 
     def pending(self) -> list[bytes]:
-        found = ((name, settle(self.now, self.challenge(name))) for name in self.names)
+        found = ((name, current_state(self.now, self.challenge(name))) for name in self.names)
         return [name for name, challenge in found if challenge is not None and challenge.state is State.PENDING]
 
     # Few challenges: what goes wrong needs many events about one.
@@ -119,7 +119,7 @@ class Outbox(RuleBasedStateMachine):
 
     def relays_word(self, one: Claim, said: DeliveryResult) -> DeliveryResult:
         name, entry = one
-        challenge = settle(self.now, self.challenge(name))
+        challenge = current_state(self.now, self.challenge(name))
         if challenge is None or (entry.step is Step.PUSH and challenge.state is not State.PENDING):
             return "ended"
         if entry.step is Step.CLEAR:

@@ -17,7 +17,7 @@ from hypothesis.stateful import (
 )
 
 from sigil.core import fan_out, voting
-from sigil.core.approval import Approval, State, approval_key, member_name, settle, vote_key
+from sigil.core.approval import Approval, State, approval_key, current_state, member_name, vote_key
 from sigil.core.challenge import ledger_key
 from sigil.core.device_ledger import Ledger, Limits
 from sigil.core.expiry import sweep
@@ -56,7 +56,7 @@ class Poll(RuleBasedStateMachine):
         everybody = range(len(members))
         ledgers = {ledger_key(member): None for member in members}
         entered = voting.enter(self.now, NAME, self.draft, everybody, ledgers, limits=Limits(5, 0))
-        self.decide(voting.request(self.now, NAME, self.draft, b"", entered=entered))
+        self.decide(voting.create(self.now, NAME, self.draft, b"", entered=entered))
 
     def decide(self, decision: Decision[Any]) -> Any:
         assert len({key for key, _ in decision.writes}) == len(decision.writes), "a row is written once"
@@ -78,7 +78,7 @@ class Poll(RuleBasedStateMachine):
         return {key: self.rows.get(key) for key in keys}
 
     def approval(self) -> Approval | None:
-        return settle(self.now, self.rows.get(approval_key(NAME)))
+        return current_state(self.now, self.rows.get(approval_key(NAME)))
 
     def at_end(self, whole: bool) -> list[Key]:
         """The rows of an end; a worker that did not foresee it has read only some, but always what is under way."""
@@ -93,7 +93,7 @@ class Poll(RuleBasedStateMachine):
         before = self.approval()
         ballot = voting.Ballot(member, approved, b"s" * 64)
         try:
-            counted: voting.Counted = self.decide(voting.vote(self.now, NAME, ballot, rows, emit_event=True))
+            counted: voting.CountedVote = self.decide(voting.vote(self.now, NAME, ballot, rows, emit_event=True))
         except AlreadyAnswered:
             assert member in self.accepted
         except (MpaClosed, MpaExpired):
@@ -107,7 +107,7 @@ class Poll(RuleBasedStateMachine):
             assert member not in self.accepted
             self.accepted[member] = approved
             group = self.draft.quorum.group_of(member)
-            assert counted.satisfied_before == (group in before.satisfied)
+            assert counted.satisfied_before == (group in before.satisfied_groups)
 
     @rule(foreseen=st.booleans())
     def the_owner_cancels(self, foreseen: bool) -> None:
@@ -141,8 +141,8 @@ class Poll(RuleBasedStateMachine):
         seen: FanOut | None = self.rows.get(fan_out_key(NAME))
         keys = [fan_out_key(NAME), approval_key(NAME)]
         if seen is not None:
-            keys += fan_out.rows_of(NAME, self.draft, fan_out.batch_after(self.draft, seen.next))
-        return bool(self.decide(fan_out.go_on(self.now, NAME, seen, self.read(keys))))
+            keys += fan_out.rows_of_batch(NAME, self.draft, fan_out.batch_after(self.draft, seen.next))
+        return bool(self.decide(fan_out.next_batch(self.now, NAME, seen, self.read(keys))))
 
     @rule()
     def a_worker_that_is_late_changes_nothing(self) -> None:
@@ -153,7 +153,7 @@ class Poll(RuleBasedStateMachine):
         before = dict(self.rows)
         stale = FanOut(row.due, 0, row.clears, row.pushed)
         keys = [fan_out_key(NAME), approval_key(NAME)]
-        assert self.decide(fan_out.go_on(self.now, NAME, stale, self.read(keys)))
+        assert self.decide(fan_out.next_batch(self.now, NAME, stale, self.read(keys)))
         assert self.rows == before
 
     @precondition(lambda self: self.approval() is not None and not self.approval().open)
@@ -199,7 +199,7 @@ class Poll(RuleBasedStateMachine):
         else:
             assert event is not None
             assert event.kind is EventKind[f"MPA_{row.state.name}"]
-            assert event.groups_satisfied == tuple(row.satisfied)
+            assert event.groups_satisfied == tuple(row.satisfied_groups)
 
     @invariant()
     def the_ballots_are_the_accepted_votes_and_each_has_its_proof(self) -> None:

@@ -23,7 +23,7 @@ from sigil.core.webhook_delivery import (
     replay,
 )
 from sigil.core.webhook_event import LEASE_SECONDS, OWN_SECONDS, Event, EventKind, claim, event_key
-from sigil.sessions.expiry import AT_ONCE
+from sigil.sessions.expiry import ROWS_AT_ONCE
 from sigil.store.codec import MAX_WRITES
 
 NOW = 1_777_026_735.5
@@ -103,7 +103,7 @@ class TestWhatIsWritten:
 
     def test_a_batch_of_the_sweep_fits_into_a_transaction_whatever_it_finds(self) -> None:
         rows: dict[Key, Any] = {}
-        for number in range(AT_ONCE):
+        for number in range(ROWS_AT_ONCE):
             name, device = number.to_bytes(16), b"\x02" + number.to_bytes(32)
             row = Challenge(device, b"o" * 16, b"", CHALLENGE.action, 0, 300, idempotency=name, push=Push.QUEUED)
             decision = rules.issue(0, name, row, None, limits=Limits(), body_sha256=b"")

@@ -33,8 +33,8 @@ class Challenge(msgspec.Struct, frozen=True, array_like=True):
 CHALLENGE = Kind(b"c", Challenge)
 
 
-def open_store(path: Path, *, size: int = 256 << 20, ends_kept: int = 65536) -> LmdbStore:
-    return LmdbStore(path, size=size, kinds=[CHALLENGE], clock=lambda: 1e9, ends_kept=ends_kept)
+def open_store(path: Path, *, size: int = 256 << 20, end_log_size: int = 65536) -> LmdbStore:
+    return LmdbStore(path, size=size, kinds=[CHALLENGE], clock=lambda: 1e9, end_log_size=end_log_size)
 
 
 def challenge(due: int) -> Challenge:
@@ -70,7 +70,7 @@ async def test_what_one_store_wrote_the_next_one_reads(memory_directory: Path) -
     store = open_store(memory_directory)
     assert await store.get(key) == row
     assert await store.due(50, 1) == [key]
-    assert (await store.ends(0)).ids == (b"a",)
+    assert (await store.read_end_log(0)).ids == (b"a",)
     store.close()
 
 
@@ -78,10 +78,10 @@ async def test_a_log_of_ends_adopted_from_a_larger_bound_shrinks(memory_director
     store = open_store(memory_directory)
     await store.transact([], lambda now, rows: Decision(None, ended=(b"e",) * 200))
     store.close()
-    store = open_store(memory_directory, ends_kept=10)
+    store = open_store(memory_directory, end_log_size=10)
     for _ in range(4):
         await store.transact([], lambda now, rows: Decision(None, ended=(b"f",) * 60))
-    ends = await store.ends(0)
+    ends = await store.read_end_log(0)
     assert (ends.position, len(ends.ids), ends.truncated) == (440, 10, True)
     store.close()
 

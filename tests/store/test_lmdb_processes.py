@@ -58,7 +58,7 @@ async def test_a_ticket_that_four_processes_answer_is_answered_once(memory_direc
         worker.communicate()
     assert sum(won) == 500
     assert await store.get(COUNT) == Tally(500)
-    assert len((await store.ends(0)).ids) == 500
+    assert len((await store.read_end_log(0)).ids) == 500
     store.close()
 
 
@@ -76,7 +76,7 @@ async def test_a_process_killed_inside_its_transaction_leaves_the_old_rows_and_n
     assert await store.get(ticket(0)) == Ticket("pending", 8)
     assert await store.get(ticket(1)) == Ticket("pending", 9)
     assert await store.due(9, 10) == [ticket(0), ticket(1)]
-    assert (await store.ends(None)).position == 0
+    assert (await store.read_end_log(None)).position == 0
     store.close()
 
 
@@ -175,5 +175,5 @@ async def test_a_hundred_killed_workers_lose_nothing_and_answer_nothing_twice(me
     assert all(row.answers == (row.state == "answered") for row in rows.values())
     assert due == {(row.due, name) for name, row in rows.items() if row.due}
     tally = await store.get(COUNT)
-    assert tally.count == sum(row.answers for row in rows.values()) == (await store.ends(None)).position
+    assert tally.count == sum(row.answers for row in rows.values()) == (await store.read_end_log(None)).position
     store.close()

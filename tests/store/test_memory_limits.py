@@ -76,7 +76,7 @@ class Host:
 
             await self.store.transact(keys, enter, creates=True)
         await self.store.transact(
-            [], lambda now, _: voting.request(now, name, draft, b"h" * 32, entered=[]), creates=True
+            [], lambda now, _: voting.create(now, name, draft, b"h" * 32, entered=[]), creates=True
         )
         await self.forget([fan_out_key(name), *(outbox_key(member_name(name, member)) for member in batches[0])])
         return name, draft
@@ -146,10 +146,10 @@ class Host:
             seen = await self.store.get(fan_out_key(name))
             keys = [fan_out_key(name), approval_key(name)]
             if seen is not None:
-                keys += fan_out.rows_of(name, draft, fan_out.batch_after(draft, seen.next))
+                keys += fan_out.rows_of_batch(name, draft, fan_out.batch_after(draft, seen.next))
 
             def rule(now: float, found: tuple[Any, ...], keys: Any = keys, seen: Any = seen) -> Any:
-                return fan_out.go_on(now, name, seen, dict(zip(keys, found, strict=True)))
+                return fan_out.next_batch(now, name, seen, dict(zip(keys, found, strict=True)))
 
             more = await self.store.transact(keys, rule)
 

@@ -14,7 +14,7 @@ import pytest
 
 from sigil.core.session_store import Decision, Key, Kind
 from sigil.store import state_directory as directory_module
-from sigil.store.adoption import NOBODY, Stamp
+from sigil.store.adoption import NO_SERVER, Stamp
 from sigil.store.lmdb import DATA_FILE, LmdbStore
 from sigil.store.memory_limits import WORKING_MEMORY, MemoryLimits
 from sigil.store.state_directory import StateDirectory, StateDirectoryError, file_system
@@ -40,7 +40,7 @@ def enter(
 ) -> StateDirectory:
     state = StateDirectory.enter(path, insecure=insecure)
     try:
-        state.settle(stamp=Stamp(schema, server_id), **{"size": MiB, "room": Unbounded()} | options)
+        state.prepare_store(stamp=Stamp(schema, server_id), **{"size": MiB, "limits": Unbounded()} | options)
     except BaseException:
         state.close()
         raise
@@ -102,7 +102,7 @@ def test_a_directory_that_lets_others_in_is_refused(path: Path, mode: int) -> No
 
 def test_a_parent_in_which_others_may_replace_it_is_refused(path: Path, memory_directory: Path) -> None:
     memory_directory.chmod(0o777)
-    assert "other users may replace it" in refusal(path)
+    assert "replaced by other users" in refusal(path)
     memory_directory.chmod(0o1777)
     assert run(path) == (False, "there was no store")
 
@@ -209,10 +209,10 @@ def groups(root: Path, membership: str, **limits: str) -> MemoryLimits:
 
 def test_a_store_larger_than_the_memory_limit_is_refused(path: Path, tmp_path: Path) -> None:
     room = groups(tmp_path, "0::/a\n", a__max=str(MiB + WORKING_MEMORY))
-    message = refusal(path, size=MiB + 1, room=room)
+    message = refusal(path, size=MiB + 1, limits=room)
     assert "SIGIL_STORE_SIZE" in message
     assert "memory limit" in message
-    assert run(path, size=MiB, room=room)[0] is False
+    assert run(path, size=MiB, limits=room)[0] is False
 
 
 def test_the_lowest_limit_of_a_group_and_its_parents_counts(tmp_path: Path) -> None:
@@ -261,12 +261,12 @@ def test_another_schema_or_server_wipes_the_store(path: Path, change: dict[str, 
 
 
 def test_a_store_of_nobody_is_wiped_unless_the_commitment_beside_it_vouches_for_it(path: Path) -> None:
-    run(path, server_id=NOBODY)
-    assert run(path, server_id=NOBODY) == (False, "the server has no identity yet")
-    assert run(path, server_id="abc", vouched=True) == (True, "")
+    run(path, server_id=NO_SERVER)
+    assert run(path, server_id=NO_SERVER) == (False, "the server has no identity yet")
+    assert run(path, server_id="abc", adopt_unowned=True) == (True, "")
     assert run(path, server_id="abc") == (True, ""), "it is stamped from then on"
-    assert run(path, server_id="another", vouched=True) == (False, "it was the store of server 'abc'")
-    run(path, server_id=NOBODY)
+    assert run(path, server_id="another", adopt_unowned=True) == (False, "it was the store of server 'abc'")
+    run(path, server_id=NO_SERVER)
     assert run(path, server_id="abc") == (False, "it was the store of server ''")
 
 
@@ -279,7 +279,7 @@ async def test_a_wiped_store_is_empty(path: Path) -> None:
     with enter(path, server_id="other"):
         store = LmdbStore(path, size=MiB, kinds=[kind], clock=float)
         assert await store.get(Key(kind, b"a")) is None
-        assert (await store.ends(None)).position == 0
+        assert (await store.read_end_log(None)).position == 0
         store.close()
 
 
@@ -314,9 +314,9 @@ def test_a_wipe_removes_what_the_caller_names_and_leaves_what_it_does_not_know(p
     for name in ("token", "kept"):
         (path / name).touch()
     wiped = frozenset({"metrics", "token", "absent"})
-    assert run(path, wiped=wiped) == (True, "")
+    assert run(path, also_wiped=wiped) == (True, "")
     assert (path / "metrics" / "file").exists()
-    assert run(path, wiped=wiped, schema="2")[0] is False
+    assert run(path, also_wiped=wiped, schema="2")[0] is False
     assert {file.name for file in path.iterdir()} == STORE_FILES | {"kept", "kept-directory"}
     assert (path / "kept-directory" / "file").exists()
 
@@ -329,7 +329,7 @@ def test_a_wipe_removes_a_link_and_not_what_it_points_to(path: Path, memory_dire
     (path / DATA_FILE).unlink()
     (path / DATA_FILE).symlink_to(precious / "file")
     (path / "metrics").symlink_to(precious)
-    run(path, schema="2", wiped=frozenset({"metrics"}))
+    run(path, schema="2", also_wiped=frozenset({"metrics"}))
     assert (precious / "file").exists()
     assert not (path / "metrics").exists()
 
