@@ -1,4 +1,4 @@
-"""One row tells all workers whether the relay is there, so that each outage is told of once and tried by one."""
+"""The shared row of a circuit breaker: one worker reports an outage, and one at a time probes."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ NOW = 1_000_000.0
 
 
 class Host:
-    """The row, and the decisions of whoever asks."""
+    """The row, and the decisions of its workers."""
 
     def __init__(self) -> None:
         self.row: BreakerState | None = None
         self.run = 1
 
-    def fails(self, at: float, *, began: float | None = None, probing: bool = False) -> bool:
+    def record_failure(self, at: float, *, began: float | None = None, probing: bool = False) -> bool:
         decision = record_failure(
             at, self.row, key=RELAY_KEY, run=self.run, began=at if began is None else began, probing=probing, jitter=0.5
         )
         self.row = dict(decision.writes).get(RELAY_KEY, self.row)
         return decision.result
 
-    def answers(self, at: float, *, began: float | None = None) -> float | None:
+    def record_success(self, at: float, *, began: float | None = None) -> float | None:
         decision = record_success(at, self.row, key=RELAY_KEY, run=self.run, began=at if began is None else began)
         self.row = dict(decision.writes).get(RELAY_KEY, self.row)
         return decision.result
@@ -42,75 +42,75 @@ class Host:
         return decision.result
 
     @property
-    def away(self) -> bool:
+    def is_open(self) -> bool:
         return is_open(current_run(self.run, self.row))
 
 
-def test_of_many_failures_the_first_tells_and_of_many_answers_too() -> None:
+def test_the_first_of_many_failures_reports_and_so_does_the_first_of_many_successes() -> None:
     host = Host()
-    assert [host.fails(NOW + n) for n in range(3)] == [True, False, False]
-    assert host.away
-    assert [host.answers(NOW + 5 + n) for n in range(3)] == [5.0, None, None]
-    assert not host.away
-    assert host.fails(NOW + 20)
+    assert [host.record_failure(NOW + n) for n in range(3)] == [True, False, False]
+    assert host.is_open
+    assert [host.record_success(NOW + 5 + n) for n in range(3)] == [5.0, None, None]
+    assert not host.is_open
+    assert host.record_failure(NOW + 20)
 
 
-def test_an_answer_to_what_was_asked_before_the_outage_does_not_end_it() -> None:
+def test_a_success_of_a_request_that_began_before_the_outage_does_not_end_it() -> None:
     host = Host()
-    host.fails(NOW)
-    assert host.answers(NOW + 1, began=NOW - 1) is None
-    assert host.away
+    host.record_failure(NOW)
+    assert host.record_success(NOW + 1, began=NOW - 1) is None
+    assert host.is_open
 
 
-def test_a_failure_of_what_was_asked_before_the_recovery_begins_no_outage() -> None:
+def test_a_failure_of_a_request_that_began_before_the_recovery_begins_no_outage() -> None:
     host = Host()
-    host.fails(NOW)
-    host.answers(NOW + 5)
-    assert not host.fails(NOW + 6, began=NOW - 5)
-    assert not host.away
+    host.record_failure(NOW)
+    host.record_success(NOW + 5)
+    assert not host.record_failure(NOW + 6, began=NOW - 5)
+    assert not host.is_open
 
 
-def test_one_worker_at_a_time_probes_ever_more_rarely() -> None:
+def test_one_worker_at_a_time_probes_with_growing_intervals() -> None:
     host, at = Host(), NOW
-    host.fails(at)
+    host.record_failure(at)
     for seconds in (*BACKOFF_SECONDS[1:], BACKOFF_SECONDS[-1], BACKOFF_SECONDS[-1]):
         at = host.row.probe_ms / 1000 if host.row else 0
         assert not host.may_probe(at - 0.01)
         assert host.may_probe(at)
         assert not host.may_probe(at)
-        assert not host.fails(at, probing=True)
+        assert not host.record_failure(at, probing=True)
         assert host.row is not None
         assert host.row.probe_ms == int((at + seconds) * 1000)
 
 
-def test_another_probes_when_the_one_who_did_has_died() -> None:
+def test_another_worker_probes_when_the_prober_has_died() -> None:
     host = Host()
-    host.fails(NOW)
+    host.record_failure(NOW)
     assert host.may_probe(NOW + 2)
     assert not host.may_probe(NOW + 2 + PROBE_SECONDS - 1)
     assert host.may_probe(NOW + 2 + PROBE_SECONDS)
 
 
-def test_nobody_probes_a_relay_that_is_there() -> None:
+def test_no_worker_probes_while_the_breaker_is_closed() -> None:
     host = Host()
     assert not host.may_probe(NOW)
-    host.fails(NOW)
-    host.answers(NOW + 1)
+    host.record_failure(NOW)
+    host.record_success(NOW + 1)
     assert not host.may_probe(NOW + 100)
 
 
-def test_a_new_start_of_the_server_tells_of_an_outage_anew() -> None:
+def test_a_new_start_of_the_server_reports_an_outage_again() -> None:
     host = Host()
-    host.fails(NOW)
+    host.record_failure(NOW)
     host.run = 2
-    assert not host.away
-    assert host.fails(NOW + 1)
+    assert not host.is_open
+    assert host.record_failure(NOW + 1)
 
 
-def test_a_clock_that_was_set_back_locks_nobody_out() -> None:
+def test_a_clock_that_was_set_back_does_not_stop_probes_or_recovery() -> None:
     host = Host()
-    host.fails(NOW)
+    host.record_failure(NOW)
     assert host.may_probe(NOW - 86_400)
-    assert host.answers(NOW - 86_400) == 0
-    assert not host.away
-    assert host.fails(NOW - 86_000)
+    assert host.record_success(NOW - 86_400) == 0
+    assert not host.is_open
+    assert host.record_failure(NOW - 86_000)

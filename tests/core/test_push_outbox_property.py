@@ -1,4 +1,4 @@
-"""No sequence of creating, claiming, dying, completing and ending loses a push or heeds who is too late."""
+"""No sequence of creations, claims, deaths, completions and ends loses a push or accepts a stale completion."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from sigil.core.session_store import Decision, Key
 START = 1_000_000.0
 DEVICE = b"\x02" + b"k" * 32
 OWNER = b"o" * 16
-SAID: tuple[DeliveryResult, ...] = ("delivered", "queued", "not_registered", "rate_limited", "failed")
-LAST_WORDS = ("delivered", "not_registered", "token_evicted", "failed")
+RELAY_RESULTS: tuple[DeliveryResult, ...] = ("delivered", "queued", "not_registered", "rate_limited", "failed")
+FINAL_RESULTS = ("delivered", "not_registered", "token_evicted", "failed")
 
 
 class Outbox(RuleBasedStateMachine):
@@ -33,12 +33,12 @@ class Outbox(RuleBasedStateMachine):
         self.rows: dict[Key, Any] = {}
         self.names: list[bytes] = []
         self.tokens = 0
-        # Who holds what, and what the relay said to it: None while nothing was sent.
+        # The held claims, each with the result of the relay: None while nothing was sent.
         self.held: list[tuple[Claim, DeliveryResult | None]] = []
         self.relay: dict[bytes, DeliveryResult] = {}
         self.shown: set[bytes] = set()
         self.cleared: set[bytes] = set()
-        self.last_word: set[bytes] = set()
+        self.final_result: set[bytes] = set()
         self.answered: set[bytes] = set()
         self.delivered: set[bytes] = set()
 
@@ -63,12 +63,12 @@ class Outbox(RuleBasedStateMachine):
         found = ((name, current_state(self.now, self.challenge(name))) for name in self.names)
         return [name for name, challenge in found if challenge is not None and challenge.state is State.PENDING]
 
-    # Few challenges: what goes wrong needs many events about one.
+    # Few challenges: a fault needs many events of one challenge.
     @precondition(lambda self: len(self.names) < 2)
-    @rule(away=st.booleans())
-    def create(self, away: bool) -> None:
+    @rule(unreachable=st.booleans())
+    def create(self, unreachable: bool) -> None:
         name = len(self.names).to_bytes(16)
-        push = Push.RELAY_UNREACHABLE if away else Push.QUEUED
+        push = Push.RELAY_UNREACHABLE if unreachable else Push.QUEUED
         draft = Challenge(DEVICE, OWNER, b"n" * 32, b"{}", int(self.now * 1000), 300, push=push)
         ledger = self.rows.get(rules.ledger_key(DEVICE))
         limits = Limits(max_pending=1000, per_minute=0)
@@ -80,7 +80,7 @@ class Outbox(RuleBasedStateMachine):
         self.now += seconds
 
     @rule()
-    def the_sweep_comes(self) -> None:
+    def expiry_sweep(self) -> None:
         due = [key for key, row in self.rows.items() if key.kind is not OUTBOX and 0 < row.due <= self.now]
         seen = {key: self.rows[key] for key in due}
         for key in due:
@@ -91,33 +91,35 @@ class Outbox(RuleBasedStateMachine):
 
     @rule(own=st.booleans())
     def claim(self, own: bool) -> None:
-        """What is due, or, like the worker that wrote it, all."""
+        """Claim the due entries, or all, as the worker that wrote them does."""
         keys = [key for key, row in self.rows.items() if key.kind is OUTBOX and (own or row.due <= self.now)]
         self.tokens += 1
         taken = self.decide(keys, claim(self.now, keys, self.rows_at(keys), self.tokens.to_bytes(8)))
         self.held += [(one, None) for one in taken]
 
-    @precondition(lambda self: any(word is None for _, word in self.held))
-    @rule(data=st.data(), said=st.sampled_from(SAID), then=st.sampled_from(["hears", "hears nothing", "dies"]))
-    def send(self, data: st.DataObject, said: DeliveryResult, then: str) -> None:
-        """Who sends hears what the relay said, or nothing whether or not it took the push, or is dead by then."""
-        at = data.draw(st.sampled_from([n for n, (_, word) in enumerate(self.held) if word is None]))
+    @precondition(lambda self: any(result is None for _, result in self.held))
+    @rule(
+        data=st.data(), wanted=st.sampled_from(RELAY_RESULTS), then=st.sampled_from(["response", "no response", "dies"])
+    )
+    def send(self, data: st.DataObject, wanted: DeliveryResult, then: str) -> None:
+        """The sender gets the response of the relay, or none (even if the relay took the push), or dies meanwhile."""
+        at = data.draw(st.sampled_from([n for n, (_, result) in enumerate(self.held) if result is None]))
         one, _ = self.held.pop(at)
-        word = self.relays_word(one, said)
+        result = self.relay_result(one, wanted)
         if then != "dies":
-            self.held.append((one, word if then == "hears" or word == "ended" else "relay_unreachable"))
+            self.held.append((one, result if then == "response" or result == "ended" else "relay_unreachable"))
 
     @precondition(lambda self: self.names)
-    @rule(said=st.sampled_from(SAID))
-    def a_worker_dies_with_all_that_it_sent_and_its_lease_runs_out(self, said: DeliveryResult) -> None:
+    @rule(wanted=st.sampled_from(RELAY_RESULTS))
+    def a_worker_dies_after_sending_and_its_lease_ends(self, wanted: DeliveryResult) -> None:
         before = len(self.held)
         self.claim(own=True)
         for one, _ in self.held[before:]:
-            self.relays_word(one, said)
+            self.relay_result(one, wanted)
         del self.held[before:]
         self.now += LEASE_SECONDS
 
-    def relays_word(self, one: Claim, said: DeliveryResult) -> DeliveryResult:
+    def relay_result(self, one: Claim, wanted: DeliveryResult) -> DeliveryResult:
         name, entry = one
         challenge = current_state(self.now, self.challenge(name))
         if challenge is None or (entry.step is Step.PUSH and challenge.state is not State.PENDING):
@@ -126,29 +128,29 @@ class Outbox(RuleBasedStateMachine):
             self.cleared.add(name)
             return "delivered"
         if entry.step is Step.POLL_OUTCOME:
-            # What was queued is delivered, or still is not.
-            self.relay[name] = "delivered" if said == "delivered" else self.relay[name]
+            # A queued push is delivered now, or is still queued.
+            self.relay[name] = "delivered" if wanted == "delivered" else self.relay[name]
             return self.relay[name]
-        word = self.relay.get(name, said)
-        if word in {"delivered", "queued"}:
-            self.relay[name] = word
+        result = self.relay.get(name, wanted)
+        if result in {"delivered", "queued"}:
+            self.relay[name] = result
             self.shown.add(name)
-        return word
+        return result
 
-    @precondition(lambda self: any(word is not None for _, word in self.held))
+    @precondition(lambda self: any(result is not None for _, result in self.held))
     @rule(data=st.data())
     def complete(self, data: st.DataObject) -> None:
-        at = data.draw(st.sampled_from([n for n, (_, word) in enumerate(self.held) if word is not None]))
-        one, word = self.held.pop(at)
-        assert word is not None
+        at = data.draw(st.sampled_from([n for n, (_, result) in enumerate(self.held) if result is not None]))
+        one, result = self.held.pop(at)
+        assert result is not None
         name, entry = one
         now = self.entry(name)
         keys = rows_of([one])
-        decision = complete(self.now, [one], [word], self.rows_at(keys), 0.5)
+        decision = complete(self.now, [one], [result], self.rows_at(keys), 0.5)
         if now is None or now.token != entry.token:
             assert decision.writes == ()
-        elif entry.step is not Step.CLEAR and word in LAST_WORDS:
-            self.last_word.add(name)
+        elif entry.step is not Step.CLEAR and result in FINAL_RESULTS:
+            self.final_result.add(name)
         self.decide(keys, decision)
 
     @precondition(lambda self: self.pending())
@@ -168,16 +170,16 @@ class Outbox(RuleBasedStateMachine):
         self.decide([], rules.cancel(self.now, name, row, ledger, entry))
 
     @invariant()
-    def a_push_stands_in_the_outbox_until_the_relay_has_it_or_its_challenge_is_over(self) -> None:
+    def a_push_stays_in_the_outbox_until_the_relay_has_it_or_its_challenge_ends(self) -> None:
         for name in self.pending() if self.names else []:
             entry = self.entry(name)
-            if name in self.last_word or self.relay.get(name) == "queued":
+            if name in self.final_result or self.relay.get(name) == "queued":
                 continue
             assert entry is not None
             assert entry.due <= self.now + 40
 
     @invariant()
-    def a_notification_that_may_stand_is_cleared_after_any_end_but_the_devices_answer(self) -> None:
+    def a_notification_that_may_be_shown_is_cleared_after_any_end_but_a_response_of_the_device(self) -> None:
         for name in self.shown - self.answered - self.cleared if self.names else ():
             challenge = self.challenge(name)
             if challenge is None or challenge.open or self.now >= challenge.end.at + 250:  # type: ignore[union-attr]
@@ -187,7 +189,7 @@ class Outbox(RuleBasedStateMachine):
             assert entry.step is Step.CLEAR
 
     @invariant()
-    def delivered_never_goes_back(self) -> None:
+    def the_push_state_delivered_is_final(self) -> None:
         for name in self.names if self.names else ():
             challenge = self.challenge(name)
             if challenge is not None and challenge.push is Push.DELIVERED:

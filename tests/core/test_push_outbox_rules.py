@@ -1,4 +1,4 @@
-"""The outbox under a clock that the test moves: what is entered, who may claim it, and what an answer changes."""
+"""The outbox under a clock that the test sets: new entries, claims, and what each result of the relay changes."""
 
 from __future__ import annotations
 
@@ -38,25 +38,25 @@ CHALLENGE = Challenge(b"k", b"o", b"n", b"a", int(NOW * 1000), 300, push=Push.QU
 
 
 def claimed(entry: OutboxEntry | None, at: float = NOW, token: bytes = TOKEN) -> OutboxEntry | None:
-    """The entry as it was claimed at that time, None when it may not be."""
+    """The entry as claimed at that time, None when the claim is not permitted."""
     claims = claim(at, [KEY], [entry], token).result
     return claims[0][1] if claims else None
 
 
 def completed(
-    word: DeliveryResult,
+    result: DeliveryResult,
     entry: OutboxEntry,
     *,
     held: OutboxEntry | None = None,
     challenge: Challenge | None = CHALLENGE,
     at: float = NOW,
 ) -> tuple[OutboxEntry | None, Push | None]:
-    """What stands in the outbox afterwards, and how the push stands."""
+    """The entry and the push state after the completion."""
     claims = [(NAME, held or entry)]
-    decision = complete(at, claims, [word], [entry, challenge], 0.5)
+    decision = complete(at, claims, [result], [entry, challenge], 0.5)
     after = dict(decision.writes)
-    told = after.get(rows_of(claims)[1], challenge)
-    return cast(Any, after.get(KEY, entry)), told.push if told else None
+    subject = after.get(rows_of(claims)[1], challenge)
+    return cast(Any, after.get(KEY, entry)), subject.push if subject else None
 
 
 def held() -> OutboxEntry:
@@ -65,13 +65,13 @@ def held() -> OutboxEntry:
     return entry
 
 
-def test_a_new_entry_is_its_writers_first_and_everybodys_a_little_later() -> None:
+def test_a_new_entry_is_claimed_at_once_by_its_writer_and_later_by_any_worker() -> None:
     entry = new_entry(NOW, EXPIRES)
     assert claimed(entry) == OutboxEntry(Step.PUSH, int(NOW) + LEASE_SECONDS, EXPIRES, 1, TOKEN)
     assert entry.due == int(NOW) + OWN_SECONDS
 
 
-def test_a_claim_keeps_others_away_until_its_lease_is_over() -> None:
+def test_a_claim_excludes_others_until_its_lease_ends() -> None:
     entry = held()
     assert claimed(entry, NOW + LEASE_SECONDS - 1, ANOTHER_TOKEN) is None
     again = claimed(entry, NOW + LEASE_SECONDS, ANOTHER_TOKEN)
@@ -79,22 +79,22 @@ def test_a_claim_keeps_others_away_until_its_lease_is_over() -> None:
     assert (again.token, again.claims) == (ANOTHER_TOKEN, 2)
 
 
-def test_a_claim_that_another_took_over_changes_nothing() -> None:
+def test_a_completion_with_a_stale_token_changes_nothing() -> None:
     taken_over = claimed(held(), NOW + LEASE_SECONDS, ANOTHER_TOKEN)
     for entry in (taken_over, None, new_entry(NOW, EXPIRES)):
         decision = complete(NOW, [(NAME, held())], ["delivered"], [entry, CHALLENGE], 0.5)
         assert (decision.writes, decision.result) == ((), [])
 
 
-@pytest.mark.parametrize("word", ["delivered", "not_registered", "token_evicted", "failed"])
-def test_the_relays_last_word_ends_the_entry_and_is_what_the_status_tells(word: DeliveryResult) -> None:
-    after, push = completed(word, held())
+@pytest.mark.parametrize("result", ["delivered", "not_registered", "token_evicted", "failed"])
+def test_a_final_result_deletes_the_entry_and_is_the_status_of_the_push(result: DeliveryResult) -> None:
+    after, push = completed(result, held())
     assert after is None
     assert push is not None
-    assert (push.error or push.status) == word
+    assert (push.error or push.status) == result
 
 
-def test_what_the_relay_queued_is_asked_about_for_a_minute() -> None:
+def test_a_queued_push_is_polled_for_a_minute() -> None:
     entry, at, waits = held(), NOW, []
     while True:
         after, push = completed("queued", entry, at=at)
@@ -109,7 +109,7 @@ def test_what_the_relay_queued_is_asked_about_for_a_minute() -> None:
         assert 0 < wait <= wanted + 1
 
 
-def test_a_rate_limited_push_is_tried_again_ever_later_while_its_challenge_lives() -> None:
+def test_a_rate_limited_push_is_retried_with_growing_intervals_while_its_challenge_is_pending() -> None:
     entry, at, tries = held(), NOW, 0
     while True:
         after, push = completed("rate_limited", entry, at=at)
@@ -124,7 +124,7 @@ def test_a_rate_limited_push_is_tried_again_ever_later_while_its_challenge_lives
     assert tries > 8
 
 
-def test_an_outage_keeps_the_entry_and_tells_so_once_the_relay_does_it_delivers() -> None:
+def test_an_outage_keeps_the_entry_and_sets_the_push_state_until_the_push_is_delivered() -> None:
     after, push = completed("relay_unreachable", held())
     assert after is not None
     assert (after.step, after.token, push) == (Step.PUSH, b"", Push.RELAY_UNREACHABLE)
@@ -133,33 +133,33 @@ def test_an_outage_keeps_the_entry_and_tells_so_once_the_relay_does_it_delivers(
     assert completed("delivered", again) == (None, Push.DELIVERED)
 
 
-def test_a_question_that_finds_no_relay_leaves_the_push_queued() -> None:
-    asking, _ = completed("queued", held())
-    assert asking is not None
-    again = claimed(asking, asking.due)
+def test_a_poll_that_does_not_reach_the_relay_leaves_the_push_queued() -> None:
+    polling, _ = completed("queued", held())
+    assert polling is not None
+    again = claimed(polling, polling.due)
     assert again is not None
     after, push = completed("relay_unreachable", again)
     assert after is not None
     assert (after.step, push) == (Step.POLL_OUTCOME, Push.QUEUED)
 
 
-def test_a_relay_that_forgot_a_push_gets_it_again() -> None:
-    asking, _ = completed("queued", held())
-    assert asking is not None
-    again = claimed(asking, asking.due)
+def test_a_push_that_the_relay_does_not_remember_is_sent_again() -> None:
+    polling, _ = completed("queued", held())
+    assert polling is not None
+    again = claimed(polling, polling.due)
     assert again is not None
     after, push = completed("unknown", again)
     assert after is not None
     assert (after.step, push) == (Step.PUSH, Push.QUEUED)
 
 
-@pytest.mark.parametrize("word", ["queued", "failed", "rate_limited", "relay_unreachable"])
-def test_delivered_never_goes_back(word: DeliveryResult) -> None:
+@pytest.mark.parametrize("result", ["queued", "failed", "rate_limited", "relay_unreachable"])
+def test_the_push_state_delivered_is_final(result: DeliveryResult) -> None:
     delivered = Challenge(b"k", b"o", b"n", b"a", int(NOW * 1000), 300, push=Push.DELIVERED)
-    assert completed(word, held(), challenge=delivered)[1] is Push.DELIVERED
+    assert completed(result, held(), challenge=delivered)[1] is Push.DELIVERED
 
 
-def test_an_answer_takes_back_what_nobody_holds_and_leaves_the_rest_to_its_holder() -> None:
+def test_a_response_deletes_a_free_entry_and_leaves_a_claimed_one_to_its_holder() -> None:
     assert after_answer(None) is None
     assert after_answer(new_entry(NOW, EXPIRES)) is None
     entry = held()
@@ -171,7 +171,7 @@ def test_an_answer_takes_back_what_nobody_holds_and_leaves_the_rest_to_its_holde
     assert completed("ended", entry, challenge=answered) == (None, Push.QUEUED)
 
 
-def test_an_end_takes_back_a_push_that_nobody_claimed_and_clears_one_that_was_or_may_be_shown() -> None:
+def test_an_end_deletes_an_unclaimed_push_and_clears_one_that_may_be_shown() -> None:
     assert after_end(NOW, None, Push.DISABLED) is None
     assert after_end(NOW, new_entry(NOW, EXPIRES), Push.QUEUED) is None
     for push in (Push.NOT_REGISTERED, Push.TOKEN_EVICTED, Push.RATE_LIMITED):
@@ -181,7 +181,7 @@ def test_an_end_takes_back_a_push_that_nobody_claimed_and_clears_one_that_was_or
         assert clear == OutboxEntry(Step.CLEAR, int(NOW) + OWN_SECONDS, int(NOW) + CLEAR_SECONDS)
 
 
-def test_a_clear_does_not_overtake_the_push_that_is_under_way() -> None:
+def test_a_clear_does_not_overtake_a_push_in_flight() -> None:
     entry = held()
     waiting = after_end(NOW + 1, entry, Push.QUEUED)
     assert waiting is not None
@@ -190,13 +190,13 @@ def test_a_clear_does_not_overtake_the_push_that_is_under_way() -> None:
     assert ready is not None
     assert (ready.step, ready.due, ready.token) == (Step.CLEAR, int(NOW) + 3, b"")
     assert completed("not_registered", waiting, held=entry)[0] is None
-    # Whoever had it is dead: the clear goes out when the lease is over.
+    # The holder is dead: the clear is sent when the lease ends.
     late = claimed(waiting, NOW + LEASE_SECONDS, ANOTHER_TOKEN)
     assert late is not None
     assert late.step is Step.CLEAR
 
 
-def test_a_clear_goes_out_for_what_a_former_holder_may_have_sent() -> None:
+def test_a_clear_is_sent_for_a_push_that_an_earlier_holder_may_have_sent() -> None:
     first = held()
     second = claimed(first, NOW + LEASE_SECONDS, ANOTHER_TOKEN)
     assert second is not None
@@ -206,7 +206,7 @@ def test_a_clear_goes_out_for_what_a_former_holder_may_have_sent() -> None:
         assert (completed("ended", waiting, held=entry)[0] is not None) is cleared
 
 
-def test_what_was_rate_limited_is_cleared_only_if_a_later_holder_may_have_sent_it() -> None:
+def test_a_rate_limited_push_is_cleared_only_if_a_later_holder_may_have_sent_it() -> None:
     limited, push = completed("rate_limited", held())
     assert limited is not None
     assert push is Push.RATE_LIMITED
@@ -219,7 +219,7 @@ def test_what_was_rate_limited_is_cleared_only_if_a_later_holder_may_have_sent_i
     assert cleared.step is Step.CLEAR
 
 
-def test_a_clear_is_tried_while_the_relay_is_away_and_then_forgotten() -> None:
+def test_a_clear_is_retried_while_the_relay_is_unreachable_and_then_deleted() -> None:
     clear = claimed(after_end(NOW, None, Push.DELIVERED))
     assert clear is not None
     again, _ = completed("relay_unreachable", clear)
@@ -229,7 +229,7 @@ def test_a_clear_is_tried_while_the_relay_is_away_and_then_forgotten() -> None:
     assert (decision.result, decision.writes) == ([], ((KEY, None),))
 
 
-def test_a_push_of_an_expired_challenge_waits_for_the_sweep_and_is_in_nobodys_way() -> None:
+def test_a_push_of_an_expired_challenge_waits_for_the_expiry_sweep_and_delays_no_other() -> None:
     decision = claim(EXPIRES, [KEY], [new_entry(NOW, EXPIRES)], TOKEN)
     ((_, left),) = decision.writes
     assert decision.result == []
@@ -240,7 +240,7 @@ def test_a_push_of_an_expired_challenge_waits_for_the_sweep_and_is_in_nobodys_wa
 # The same through the services.
 
 
-async def test_a_challenge_is_pushed_once_and_its_status_tells_so() -> None:
+async def test_a_challenge_is_pushed_once_and_its_status_reports_that() -> None:
     services = PushServices()
     created = await services.create_challenge(DEVICE)
     assert await services.push_status(created) == ("queued", None)
@@ -251,7 +251,7 @@ async def test_a_challenge_is_pushed_once_and_its_status_tells_so() -> None:
     assert services.store.count(OUTBOX) == 0
 
 
-async def test_without_push_nothing_is_entered() -> None:
+async def test_without_push_no_entry_is_written() -> None:
     services = Services()
     created = await services.create_challenge(DEVICE)
     assert services.store.count(OUTBOX) == 0
@@ -266,7 +266,7 @@ async def test_an_idempotent_repeat_is_not_pushed_again() -> None:
     assert len(services.relay.pushes) == 1
 
 
-async def test_what_was_answered_before_its_push_went_out_is_not_pushed() -> None:
+async def test_a_challenge_that_ends_before_its_push_is_sent_is_not_pushed() -> None:
     services = PushServices()
     await services.approve(DEVICE, await services.create_challenge(DEVICE))
     await services.reject(DEVICE, await services.create_challenge(DEVICE))
@@ -277,7 +277,7 @@ async def test_what_was_answered_before_its_push_went_out_is_not_pushed() -> Non
 
 
 @pytest.mark.parametrize("how", ["cancelled", "expired", "wrong_code"])
-async def test_an_end_that_was_not_the_devices_own_clears_its_notification(how: str) -> None:
+async def test_an_end_without_a_response_of_the_device_clears_its_notification(how: str) -> None:
     services = PushServices()
     created = await services.create_challenge(DEVICE, seconds=30, matching=True)
     await services.send_due_pushes()
@@ -302,17 +302,17 @@ async def test_an_end_that_was_not_the_devices_own_clears_its_notification(how: 
     assert services.store.count(OUTBOX) == 0
 
 
-async def test_the_devices_own_answer_clears_nothing() -> None:
+async def test_a_response_of_the_device_clears_nothing() -> None:
     services = PushServices()
-    asked = [await services.create_challenge(DEVICE) for _ in range(2)]
+    challenges = [await services.create_challenge(DEVICE) for _ in range(2)]
     await services.send_due_pushes()
-    await services.approve(DEVICE, asked[0])
-    await services.reject(DEVICE, asked[1])
+    await services.approve(DEVICE, challenges[0])
+    await services.reject(DEVICE, challenges[1])
     await services.send_due_pushes()
     assert len(services.relay.pushes) == 2
 
 
-async def test_a_worker_that_dies_with_a_push_leaves_it_to_another_under_the_same_key() -> None:
+async def test_a_push_of_a_worker_that_died_is_sent_by_another_under_the_same_key() -> None:
     services = PushServices()
     created = await services.create_challenge(DEVICE)
     await services.pushes.claim(services.worker_backlog.take(9))
@@ -324,7 +324,7 @@ async def test_a_worker_that_dies_with_a_push_leaves_it_to_another_under_the_sam
     assert await services.push_status(created) == ("delivered", None)
 
 
-async def test_an_outcome_that_is_known_later_is_told_later() -> None:
+async def test_a_later_outcome_updates_the_status() -> None:
     services = PushServices()
     services.relay.status = "queued"
     created = await services.create_challenge(DEVICE)
@@ -338,36 +338,36 @@ async def test_an_outcome_that_is_known_later_is_told_later() -> None:
     assert await services.push_status(created) == ("delivered", None)
 
 
-async def test_nothing_is_lost_while_the_relay_is_away_and_an_outage_is_told_of_once() -> None:
+async def test_no_push_is_lost_while_the_relay_is_unreachable_and_the_outage_is_reported_once() -> None:
     services = PushServices(ChallengePolicy(limits=Limits(max_pending=50, per_minute=0)))
     services.relay.unreachable = True
     first = await services.create_challenge(DEVICE)
     await services.send_due_pushes()
     assert services.observer.reports == ["opened unreachable"]
-    asked = [first, *[await services.create_challenge(DEVICE) for _ in range(9)]]
-    assert {await services.push_status(created) for created in asked} == {("failed", "relay_unreachable")}
-    # They wait in the store: what a worker remembers keeps its loop awake.
+    challenges = [first, *[await services.create_challenge(DEVICE) for _ in range(9)]]
+    assert {await services.push_status(created) for created in challenges} == {("failed", "relay_unreachable")}
+    # The entries wait in the store: names in the backlog would keep the loop awake.
     assert len(services.worker_backlog) == 0
     services.relay.unreachable = False
     services.clock.now += 3
     await services.another_worker().register(probing=True)
     assert services.observer.reports == ["opened unreachable", "closed 3.0"]
     await services.send_due_pushes()
-    assert sorted(services.relay.keys()) == sorted(f"{created.challenge_id}:challenge" for created in asked)
-    assert {await services.push_status(created) for created in asked} == {("delivered", None)}
+    assert sorted(services.relay.keys()) == sorted(f"{created.challenge_id}:challenge" for created in challenges)
+    assert {await services.push_status(created) for created in challenges} == {("delivered", None)}
 
 
-async def test_one_push_that_the_relay_does_not_take_holds_up_no_other() -> None:
+async def test_one_push_that_the_relay_rejects_delays_no_other() -> None:
     services = PushServices(ChallengePolicy(limits=Limits(max_pending=50, per_minute=0)))
-    asked = [await services.create_challenge(DEVICE) for _ in range(11)]
-    services.relay.rejected_keys = {f"{asked[4].challenge_id}:challenge"}
+    challenges = [await services.create_challenge(DEVICE) for _ in range(11)]
+    services.relay.rejected_keys = {f"{challenges[4].challenge_id}:challenge"}
     await services.send_due_pushes()
-    stands = [await services.push_status(created) for created in asked]
-    assert stands == [("delivered", None)] * 4 + [("failed", "failed")] + [("delivered", None)] * 6
+    states = [await services.push_status(created) for created in challenges]
+    assert states == [("delivered", None)] * 4 + [("failed", "failed")] + [("delivered", None)] * 6
     assert services.observer.reports == ["rejected 400"]
 
 
-async def test_a_full_payload_is_the_devices_and_a_reference_names_the_challenge_alone() -> None:
+async def test_a_full_payload_has_the_signed_challenge_and_a_reference_only_its_id() -> None:
     full, reference = PushServices(), PushServices(content="reference")
     for services in (full, reference):
         created = await services.create_challenge(DEVICE, matching=True)
@@ -383,10 +383,10 @@ async def test_a_full_payload_is_the_devices_and_a_reference_names_the_challenge
             assert payload.count(":") == 3
 
 
-async def test_the_sweep_leaves_nothing_of_a_pushed_challenge() -> None:
+async def test_the_expiry_sweep_deletes_every_entry_of_a_pushed_challenge() -> None:
     services = PushServices()
-    for says in ("delivered", "queued", "rate_limited", "failed"):
-        services.relay.status = says
+    for status in ("delivered", "queued", "rate_limited", "failed"):
+        services.relay.status = status
         await services.create_challenge(DEVICE)
         await services.send_due_pushes()
     services.relay.unreachable = True

@@ -1,4 +1,4 @@
-"""No sequence of ending, claiming, dying, answering and replaying loses an event or sends it twice within a lease."""
+"""No sequence of ends, claims, deaths, responses and replays loses an event or sends it twice within a lease."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sigil.core.webhook_event import EVENT, LEASE_SECONDS, Claim, Event, claim, 
 START = 1_000_000.0
 SCHEDULE = (1, 5, 30)
 NAMES = [bytes([number]) * 16 for number in range(3)]
-ANSWERS = [
+RESULTS = [
     AttemptResult(200),
     AttemptResult(500),
     AttemptResult(0, "no connection"),
@@ -26,14 +26,14 @@ ANSWERS = [
 
 
 class Events(RuleBasedStateMachine):
-    """The rules over a dict of rows, a receiver that may or may not get what is sent, and workers that may die."""
+    """The rules over a dict of rows, a receiver that may or may not get an event, and workers that may die."""
 
     @initialize()
     def begin(self) -> None:
         self.now = START
         self.rows: dict[Key, Any] = {}
         self.tokens = 0
-        self.told: set[bytes] = set()
+        self.ended: set[bytes] = set()
         self.held: list[Claim] = []
         self.sent_at: dict[bytes, float] = {}
         self.arrived: set[bytes] = set()
@@ -51,13 +51,13 @@ class Events(RuleBasedStateMachine):
     def event(self, name: bytes) -> Event | None:
         return self.rows.get(event_key(name))
 
-    @precondition(lambda self: len(self.told) < len(NAMES))
+    @precondition(lambda self: len(self.ended) < len(NAMES))
     @rule(state=st.sampled_from([State.VERIFIED, State.REJECTED, State.EXPIRED]))
-    def something_ends(self, state: State) -> None:
-        name = NAMES[len(self.told)]
+    def a_challenge_ends(self, state: State) -> None:
+        name = NAMES[len(self.ended)]
         row = Challenge(b"k", b"owner", b"n", b'{"type":"t"}', 0, 300, end=End(state, int(self.now)))
         self.decide(Decision(None, (event_of(self.now, name, row),)))
-        self.told.add(name)
+        self.ended.add(name)
 
     @rule(seconds=st.sampled_from([0.4, 1, 6, 29, LEASE_SECONDS + 1, 1800]))
     def time_passes(self, seconds: float) -> None:
@@ -65,7 +65,7 @@ class Events(RuleBasedStateMachine):
 
     @rule(own=st.booleans(), sends=st.booleans())
     def a_worker_claims(self, own: bool, sends: bool) -> None:
-        """What is due, or, like the worker that wrote them, all. Who claims sends at once, unless he dies before."""
+        """Claim the due events, or all, as the worker that wrote them does, and send them, unless the worker dies."""
         keys = [key for key, row in self.rows.items() if key.kind is EVENT and (own or row.due <= self.now)]
         self.tokens += 1
         rows = [self.rows[key] for key in keys]
@@ -76,37 +76,37 @@ class Events(RuleBasedStateMachine):
     def send(self, one: Claim) -> None:
         name, _ = one
         before = self.sent_at.get(name)
-        # A completion ends a lease; nobody else sends while it lasts.
+        # No other worker sends during a lease; a completion ends it.
         assert before is None or self.now > before + LEASE_SECONDS
         self.sent_at[name] = self.now
         self.held.append(one)
 
     @precondition(lambda self: self.held)
-    @rule(data=st.data(), answer=st.sampled_from(ANSWERS), probing=st.booleans(), dies=st.booleans())
-    def an_attempt_ends(self, data: st.DataObject, answer: AttemptResult, probing: bool, dies: bool) -> None:
+    @rule(data=st.data(), result=st.sampled_from(RESULTS), probing=st.booleans(), dies=st.booleans())
+    def an_attempt_ends(self, data: st.DataObject, result: AttemptResult, probing: bool, dies: bool) -> None:
         one = self.held.pop(data.draw(st.integers(0, len(self.held) - 1)))
         name, held = one
-        if answer.outcome == "delivered":
+        if result.outcome == "delivered":
             self.arrived.add(name)
         if dies:
             return
         now = self.event(name)
         decision = complete(
-            self.now, [one], [answer], [now], schedule=SCHEDULE, jitters=[data.draw(st.floats(0, 1))], probing=probing
+            self.now, [one], [result], [now], schedule=SCHEDULE, jitters=[data.draw(st.floats(0, 1))], probing=probing
         )
         if now is None or now.token != held.token:
             assert decision.writes == ()
             return
         self.decide(decision)
         self.sent_at.pop(name, None)
-        if answer.outcome == "delivered":
+        if result.outcome == "delivered":
             self.acknowledged.add(name)
-        elif answer.outcome == "retry" and not probing:
+        elif result.outcome == "retry" and not probing:
             self.failed_tries[name] = self.failed_tries.get(name, 0) + 1
             gone = self.event(name) is None
             assert gone == (self.failed_tries[name] == len(SCHEDULE) + 1)
-        elif answer.outcome == "retry":
-            # Not after a day: time in here is shorter than that for a run of this length, or it is one more try.
+        elif result.outcome == "retry":
+            # Except after a day, when a failed probe uses up a try.
             assert self.event(name) is not None or self.now > held.since_ms / 1000 + 86_400
 
     @precondition(lambda self: any(failure_key(name) in self.rows for name in NAMES))
@@ -117,18 +117,18 @@ class Events(RuleBasedStateMachine):
         self.failed_tries.pop(name, None)
 
     @invariant()
-    def whatever_ended_is_delivered_or_waits_or_is_kept_as_failed(self) -> None:
-        for name in self.told:
+    def each_ended_challenge_has_an_event_or_a_failure_or_is_delivered(self) -> None:
+        for name in self.ended:
             places = [self.event(name) is not None, failure_key(name) in self.rows, name in self.acknowledged]
             assert sum(places) == 1
 
     @invariant()
-    def what_is_acknowledged_has_arrived(self) -> None:
+    def acknowledged_events_have_arrived(self) -> None:
         assert self.acknowledged <= self.arrived
 
     @invariant()
     def no_event_waits_longer_than_its_schedule_or_a_lease(self) -> None:
-        for name in self.told:
+        for name in self.ended:
             event = self.event(name)
             assert event is None or event.due <= self.now + max(LEASE_SECONDS + 1, 61, 1.2 * max(SCHEDULE) + 1)
 

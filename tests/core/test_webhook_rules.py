@@ -1,4 +1,4 @@
-"""Events: written with what ended, claimed for a while, tried again by a schedule, given up and replayed."""
+"""Events: written by the ending transaction, claimed with a lease, retried by a schedule, given up and replayed."""
 
 from __future__ import annotations
 
@@ -53,16 +53,16 @@ def claimed(now: float = NOW, token: bytes = b"token") -> tuple[bytes, Event]:
     return one
 
 
-class TestWhatIsWritten:
+class TestWrites:
     @pytest.mark.parametrize(
-        ("approved", "happening"), [(True, EventKind.CHALLENGE_VERIFIED), (False, EventKind.CHALLENGE_REJECTED)]
+        ("approved", "kind"), [(True, EventKind.CHALLENGE_VERIFIED), (False, EventKind.CHALLENGE_REJECTED)]
     )
-    def test_an_answer_writes_its_event_in_its_own_transaction(self, approved: bool, happening: EventKind) -> None:
+    def test_a_response_writes_its_event_in_the_same_transaction(self, approved: bool, kind: EventKind) -> None:
         reason = "" if approved else "unknown_trigger"
         decision = rules.answer(NOW, NAME, CHALLENGE, None, approved=approved, reason=reason, emit_event=True)
         written = event_in(decision)
         assert written is not None
-        assert (written.kind, written.at, written.reason) == (happening, int(NOW), reason)
+        assert (written.kind, written.at, written.reason) == (kind, int(NOW), reason)
         assert (written.action_type, written.owner) == ("login", CHALLENGE.owner[:4])
         assert written.since_ms == int(NOW * 1000)
 
@@ -76,14 +76,14 @@ class TestWhatIsWritten:
         assert written is not None
         assert (written.kind, written.reason) == (EventKind.CHALLENGE_REJECTED, "wrong_code")
 
-    def test_expiry_writes_an_event_of_the_second_at_which_it_was_over(self) -> None:
+    def test_expiry_writes_an_event_with_the_second_of_the_expiry(self) -> None:
         decision = sweep(NOW + 303, {rules.challenge_key(NAME): CHALLENGE}, emit_events=True)
         written = event_in(decision)
         assert written is not None
         assert (written.kind, written.at) == (EventKind.CHALLENGE_EXPIRED, CHALLENGE.expires_at)
         assert written.since_ms == int((NOW + 303) * 1000)
 
-    def test_what_is_found_so_late_that_it_is_forgotten_as_well_is_told_all_the_same(self) -> None:
+    def test_a_challenge_that_the_sweep_finds_so_late_that_it_deletes_it_has_an_event_too(self) -> None:
         decision = sweep(NOW + 5000, {rules.challenge_key(NAME): CHALLENGE}, emit_events=True)
         assert dict(decision.writes)[rules.challenge_key(NAME)] is None
         written = event_in(decision)
@@ -93,7 +93,7 @@ class TestWhatIsWritten:
     def test_a_cancellation_has_no_event(self) -> None:
         assert event_in(rules.cancel(NOW, NAME, CHALLENGE, None)) is None
 
-    def test_what_ended_is_not_told_again_when_it_is_forgotten(self) -> None:
+    def test_deleting_an_ended_challenge_writes_no_second_event(self) -> None:
         decision = sweep(NOW + 5000, {rules.challenge_key(NAME): ended()}, emit_events=True)
         assert event_in(decision) is None
 
@@ -101,7 +101,7 @@ class TestWhatIsWritten:
         assert event_in(rules.answer(NOW, NAME, CHALLENGE, None, approved=True)) is None
         assert event_in(sweep(NOW + 303, {rules.challenge_key(NAME): CHALLENGE})) is None
 
-    def test_a_batch_of_the_sweep_fits_into_a_transaction_whatever_it_finds(self) -> None:
+    def test_a_batch_of_the_sweep_always_fits_into_a_transaction(self) -> None:
         rows: dict[Key, Any] = {}
         for number in range(ROWS_AT_ONCE):
             name, device = number.to_bytes(16), b"\x02" + number.to_bytes(32)
@@ -110,7 +110,7 @@ class TestWhatIsWritten:
             rows |= dict(decision.writes)
         assert len(sweep(NOW, rows, emit_events=True).writes) <= MAX_WRITES
 
-    def test_what_pends_is_no_event(self) -> None:
+    def test_a_pending_challenge_has_no_event(self) -> None:
         with pytest.raises(ValueError, match="not ended"):
             event_of(NOW, NAME, CHALLENGE)
 
@@ -121,39 +121,39 @@ class TestClaims:
         assert held.due - LEASE_SECONDS >= NOW
         assert (held.token, held.claims) == (b"token", 1)
 
-    def test_a_new_event_is_claimed_at_once_by_who_knows_of_it_and_looked_for_a_little_later(self) -> None:
+    def test_a_new_event_is_claimed_at_once_by_its_writer_and_due_for_others_a_little_later(self) -> None:
         assert event().due == int(NOW) + OWN_SECONDS
         assert claimed()
 
-    def test_what_is_claimed_is_not_claimed_again_within_its_lease(self) -> None:
+    def test_a_claimed_event_is_not_claimed_again_within_its_lease(self) -> None:
         _, held = claimed()
         key = event_key(NAME)
         assert claim(NOW + LEASE_SECONDS, [key], [held], b"other").result == []
         ((_, again),) = claim(held.due, [key], [held], b"other").result
         assert (again.token, again.claims) == (b"other", 2)
 
-    def test_what_is_to_be_tried_later_is_not_claimed_earlier(self) -> None:
+    def test_an_event_that_is_due_later_is_not_claimed_earlier(self) -> None:
         decision = completed(claimed(), AttemptResult(500))
         later = event_in(decision)
         assert claim(NOW, [event_key(NAME)], [later], b"x").result == []
 
-    def test_what_is_gone_is_passed_over(self) -> None:
+    def test_a_deleted_event_is_skipped(self) -> None:
         assert claim(NOW, [event_key(NAME)], [None], b"x").writes == ()
 
 
 def completed(
     one: tuple[bytes, Event],
-    answer: AttemptResult,
+    result: AttemptResult,
     *,
     now: float = NOW,
     row: Event | None = None,
     jitter: float = 0.5,
     probing: bool = False,
 ) -> Any:
-    return complete(now, [one], [answer], [row or one[1]], schedule=SCHEDULE, jitters=[jitter], probing=probing)
+    return complete(now, [one], [result], [row or one[1]], schedule=SCHEDULE, jitters=[jitter], probing=probing)
 
 
-class TestAnswers:
+class TestResults:
     @pytest.mark.parametrize("status", [200, 201, 204, 299])
     def test_2xx_is_delivered(self, status: int) -> None:
         decision = completed(claimed(), AttemptResult(status))
@@ -171,14 +171,14 @@ class TestAnswers:
         assert decision.result[0].outcome == "failure"
 
     @pytest.mark.parametrize("status", [0, 101, 408, 425, 429, 500, 502, 503, 504, 599, 600, 999])
-    def test_what_may_be_otherwise_the_next_time_is_tried_again(self, status: int) -> None:
+    def test_temporary_errors_are_retried(self, status: int) -> None:
         decision = completed(claimed(), AttemptResult(status))
         later = event_in(decision)
         assert later is not None
         assert (later.tries, later.token) == (1, b"")
         assert decision.result[0].outcome == "retry"
 
-    def test_waits_follow_the_schedule_and_then_it_is_final(self) -> None:
+    def test_waits_follow_the_schedule_and_the_next_failure_is_final(self) -> None:
         now, row, waits = NOW, event(), []
         for number in range(10):
             ((_, held),) = claim(now, [event_key(NAME)], [row], bytes([number])).result
@@ -199,13 +199,13 @@ class TestAnswers:
         assert later is not None
         assert later.due - NOW == pytest.approx(wait, abs=1)
 
-    @pytest.mark.parametrize(("asked", "wait"), [(100.0, 100), (0.5, 1), (1e9, 1800), (-5.0, 1)])
-    def test_retry_after_lengthens_a_wait_up_to_half_an_hour(self, asked: float, wait: int) -> None:
-        later = event_in(completed(claimed(), AttemptResult(429, "", asked)))
+    @pytest.mark.parametrize(("retry_after", "wait"), [(100.0, 100), (0.5, 1), (1e9, 1800), (-5.0, 1)])
+    def test_retry_after_lengthens_a_wait_up_to_half_an_hour(self, retry_after: float, wait: int) -> None:
+        later = event_in(completed(claimed(), AttemptResult(429, "", retry_after)))
         assert later is not None
         assert later.due - NOW == pytest.approx(wait, abs=1)
 
-    def test_a_completion_under_another_token_changes_nothing(self) -> None:
+    def test_a_completion_with_a_stale_token_changes_nothing(self) -> None:
         one = claimed()
         taken_over = event_with(one[1], token=b"other")
         decision = completed(one, AttemptResult(200), row=taken_over)
@@ -213,7 +213,7 @@ class TestAnswers:
         gone = complete(NOW, [one], [AttemptResult(500)], [None], schedule=SCHEDULE, jitters=[0.5])
         assert (gone.writes, gone.result) == ((), [])
 
-    def test_a_probe_that_fails_uses_up_no_try_and_lets_others_be_probed(self) -> None:
+    def test_a_failed_probe_uses_up_no_try_and_the_next_probe_uses_another_event(self) -> None:
         one = claimed()
         later = event_in(completed(one, AttemptResult(503), probing=True))
         assert later is not None
@@ -221,7 +221,7 @@ class TestAnswers:
         assert NOW <= later.due <= NOW + 1
         assert later.token == b""
 
-    def test_a_probe_says_of_an_event_what_it_would_say_without(self) -> None:
+    def test_a_probe_that_gets_a_final_response_completes_its_event(self) -> None:
         assert completed(claimed(), AttemptResult(200), probing=True).result[0].outcome == "success"
         assert completed(claimed(), AttemptResult(400), probing=True).result[0].outcome == "failure"
 
@@ -237,7 +237,7 @@ def event_with(row: Event, **changed: Any) -> Event:
 
 
 class TestReplay:
-    def test_a_failed_event_begins_anew_with_the_same_content(self) -> None:
+    def test_a_replayed_event_starts_the_schedule_again_with_the_same_content(self) -> None:
         failure: Failure = dict(completed(claimed(), AttemptResult(404)).writes)[failure_key(NAME)]
         decision = replay(NOW + 1000, NAME, failure)
         writes = dict(decision.writes)
@@ -248,5 +248,5 @@ class TestReplay:
         assert (again.at, again.kind, again.fingerprint) == (int(NOW), event().kind, event().fingerprint)
         assert decision.result is True
 
-    def test_what_did_not_fail_cannot_be_replayed(self) -> None:
+    def test_an_event_that_did_not_fail_cannot_be_replayed(self) -> None:
         assert replay(NOW, NAME, None).writes == ()
