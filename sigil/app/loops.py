@@ -43,7 +43,7 @@ class Loops:
         if push_loop is not None:
             turns["push"] = push_loop.turn
         if webhook_loop is not None:
-            turns |= {"webhook": webhook_loop.turn, "forget": webhook_loop.forget}
+            turns |= {"webhook": webhook_loop.turn, "forget": webhook_loop.prune_failures}
         self._loops = BackgroundLoops(turns, rest=SWEEP_SECONDS)
 
     def start(self) -> None:

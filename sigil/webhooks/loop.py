@@ -17,7 +17,7 @@ MAX_IN_FLIGHT = 100
 """Attempts, and so connections, of a worker at once. A claimed event is attempted at once: it waits for nothing."""
 GATHER_SECONDS = 0.005
 """How long claims and completions are gathered for one transaction."""
-FORGET_SECONDS = 5.0
+PRUNE_SECONDS = 5.0
 """How often failures are brought within their bounds: a receiver that rejects 3000 a second is 15 000 beyond them."""
 STOP_SECONDS = 1.0
 
@@ -51,10 +51,10 @@ class WebhookLoop:
         for claim in await self._webhooks.claim(await self._candidates.next(limit)):
             self._attempts.start(self._attempt(claim))
 
-    async def forget(self) -> None:
+    async def prune_failures(self) -> None:
         """One iteration of the loop that keeps failures within their bounds."""
-        await asyncio.sleep(FORGET_SECONDS)
-        await self._webhooks.forget()
+        await asyncio.sleep(PRUNE_SECONDS)
+        await self._webhooks.prune_failures()
 
     async def stop(self) -> None:
         """Wait at most STOP_SECONDS for the attempts in flight; the leases of the rest end by themselves."""

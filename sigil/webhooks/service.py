@@ -103,7 +103,7 @@ class Webhooks:
             self._observer.completed(completion)
         await self._breaker.record([_for_breaker(attempt) for attempt in attempts], probing=probing)
 
-    async def forget(self) -> None:
+    async def prune_failures(self) -> None:
         """Delete the failures that are too old or too many, a batch at a time."""
         while keys := await self._deletable():
             await self._store.transact([], _deleting(keys))

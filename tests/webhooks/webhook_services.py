@@ -56,7 +56,7 @@ class HostWorker:
 
     def __init__(
         self,
-        desk: WebhookDesk,
+        services: WebhookServices,
         run: int = 1,
         backlog: Backlog | None = None,
         max_failures: int = MAX_FAILURES,
@@ -65,19 +65,19 @@ class HostWorker:
         self.breaker = CircuitBreaker(
             key=RECEIVER_KEY,
             failures_to_open=RECEIVER_FAILURES_TO_OPEN,
-            store=desk.store,
+            store=services.store,
             backlog=self.backlog,
-            observer=desk.observer,
+            observer=services.observer,
             run=run,
             randomness=os.urandom,
         )
         self.webhooks = Webhooks(
-            store=desk.store,
-            sender=desk.receiver,
+            store=services.store,
+            sender=services.receiver,
             breaker=self.breaker,
-            observer=desk.observer,
+            observer=services.observer,
             schedule=SCHEDULE,
-            clock=desk.clock,
+            clock=services.clock,
             randomness=os.urandom,
             max_failures=max_failures,
         )
@@ -105,7 +105,7 @@ class HostWorker:
 
 
 @dataclass
-class WebhookDesk(Services):
+class WebhookServices(Services):
     def __post_init__(self) -> None:
         self.receiver, self.observer = ScriptedReceiver(), RecordingWebhookObserver()
         super().__post_init__()
