@@ -1,4 +1,4 @@
-"""A server on loopback that does with each connection what a test tells it to, over TLS or without."""
+"""A server on loopback that runs a handler of the test on each connection, with TLS or without."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ class Request(NamedTuple):
 
 
 class Connection:
-    """One connection, as its server sees it. `written` counts bytes that the kernel took."""
+    """One connection, on the side of the server. `written` counts the bytes that the kernel took."""
 
     def __init__(self, server: HostileReceiver, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._server, self._reader, self._writer = server, reader, writer
         self.written = 0
 
     async def request(self) -> Request | None:
-        """The next request, None when there is none any more."""
+        """The next request, None when the connection is closed."""
         try:
             head = (await self._reader.readuntil(b"\r\n\r\n")).decode("latin-1").removesuffix("\r\n\r\n")
             length = next(line for line in head.lower().split("\r\n") if line.startswith("content-length: "))
@@ -56,29 +56,31 @@ class Connection:
         self._writer.transport.abort()
 
 
-Does = Callable[[Connection], Awaitable[None]]
+Handler = Callable[[Connection], Awaitable[None]]
 
 
-async def obliging(connection: Connection) -> None:
+async def respond_ok(connection: Connection) -> None:
     while await connection.request():
         await connection.write(OK)
 
 
-def answering(answer: bytes) -> Does:
-    """The same bytes to every request, as a whole answer."""
+def responding(response: bytes) -> Handler:
+    """Responds to every request with the same bytes."""
 
-    async def does(connection: Connection) -> None:
+    async def handler(connection: Connection) -> None:
         while await connection.request():
-            await connection.write(answer)
+            await connection.write(response)
 
-    return does
+    return handler
 
 
 class HostileReceiver:
-    """`async with HostileReceiver(does) as receiver: …`"""
+    """`async with HostileReceiver(handler) as receiver: …`"""
 
-    def __init__(self, does: Does = obliging, tls: ssl.SSLContext | None = None, host: str = "127.0.0.1") -> None:
-        self._does, self._tls, self._host = does, tls, host
+    def __init__(
+        self, handler: Handler = respond_ok, tls: ssl.SSLContext | None = None, host: str = "127.0.0.1"
+    ) -> None:
+        self._handler, self._tls, self._host = handler, tls, host
         self.requests: list[Request] = []
         self.connections: list[Connection] = []
         self._tasks: set[asyncio.Task[None]] = set()
@@ -98,12 +100,12 @@ class HostileReceiver:
         assert task is not None
         self._tasks.add(task)
         with contextlib.suppress(ConnectionError, asyncio.CancelledError):
-            await self._does(connection)
+            await self._handler(connection)
         writer.transport.abort()
 
     async def __aexit__(self, *_: object) -> None:
         self._server.close()
-        # Whoever was accepted last is served some turns of the loop later; cancelled before, it would stay open.
+        # The last accepted connection is served some event loop iterations later; cancelled before, it would stay open.
         for _ in range(10):
             await asyncio.sleep(0)
         for task in self._tasks:
