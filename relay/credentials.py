@@ -50,20 +50,20 @@ class FcmCredentials:
 
 def apns_identifier(text: str) -> str:
     if not _IDENTIFIER.match(text):
-        raise ValueError("is 10 capital letters and digits, as the Apple developer account shows it")
+        raise ValueError("must be 10 capital letters and digits, as the Apple developer account shows it")
     return text
 
 
 def apns_topic(text: str) -> str:
     if not _TOPIC.match(text):
-        raise ValueError("is the bundle id of the app, such as com.example.app")
+        raise ValueError("must be the bundle id of the app, such as com.example.app")
     return text
 
 
 def apns_key(text: str) -> Secret:
     """ValueError for anything but a P-256 private key in PEM."""
     if not isinstance(_private_key(text), EllipticCurvePrivateKey):
-        raise ValueError("holds no P-256 private key; it is the .p8 file that Apple gives out once")
+        raise ValueError("contains no P-256 private key: use the .p8 file that Apple offers once for download")
     return Secret(text)
 
 
@@ -86,10 +86,10 @@ def service_account(text: str, *, url: str = FCM_URL, token_url: str | None = No
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise ValueError("is not JSON") from None
     if not _PROJECT.match(account.project_id) or not account.client_email or not account.private_key_id:
-        raise ValueError("project_id, client_email and private_key_id name a service account")
+        raise ValueError("project_id, client_email and private_key_id must name a service account")
     key = _private_key(account.private_key)
     if not isinstance(key, RSAPrivateKey) or key.key_size < _MIN_RSA_BITS:
-        raise ValueError(f"private_key is an RSA key of {_MIN_RSA_BITS} bits or more in PEM")
+        raise ValueError(f"private_key must be an RSA key of {_MIN_RSA_BITS} bits or more in PEM")
     try:
         audience = token_url or https_url(account.token_uri)
     except ValueError as error:

@@ -90,9 +90,9 @@ def test_each_part_of_apns_is_required(env: dict[str, str], name: str) -> None:
 @pytest.mark.parametrize(
     ("changed", "told"),
     [
-        ({"APNS_KEY_ID": "short"}, "APNS_KEY_ID: is 10 capital letters and digits"),
-        ({"APNS_TEAM_ID": "../../../x"}, "APNS_TEAM_ID: is 10 capital letters"),
-        ({"APNS_TOPIC": "com example"}, "APNS_TOPIC: is the bundle id"),
+        ({"APNS_KEY_ID": "short"}, "APNS_KEY_ID: must be 10 capital letters and digits"),
+        ({"APNS_TEAM_ID": "../../../x"}, "APNS_TEAM_ID: must be 10 capital letters"),
+        ({"APNS_TOPIC": "com example"}, "APNS_TOPIC: must be the bundle id"),
         ({"APNS_ENVIRONMENT": "test"}, "APNS_ENVIRONMENT: must be one of production, sandbox"),
         ({"APNS_URL": "http://localhost:1"}, "APNS_URL: must be an https URL"),
         ({"FCM_URL": "http://localhost:1"}, "FCM_URL: must be an https URL"),
@@ -120,7 +120,7 @@ def test_a_wrong_value_is_one_line(env: dict[str, str], changed: dict[str, str],
 def test_a_file_that_holds_no_p256_key_is_refused(env: dict[str, str], content: str) -> None:
     Path(env["APNS_KEY_PATH"]).write_text(content)
     (line,) = faults(env)
-    assert line.startswith(f"APNS_KEY_PATH: {env['APNS_KEY_PATH']} holds no P-256 private key")
+    assert line.startswith(f"APNS_KEY_PATH: {env['APNS_KEY_PATH']} contains no P-256 private key")
 
 
 @pytest.mark.parametrize(
@@ -130,11 +130,11 @@ def test_a_file_that_holds_no_p256_key_is_refused(env: dict[str, str], content: 
         ({"project_id": None}, "is not a service account's JSON key"),
         ({"project_id": "a/../b"}, "name a service account"),
         ({"client_email": ""}, "name a service account"),
-        ({"private_key": "x"}, "private_key is an RSA key"),
-        ({"private_key": P256}, "private_key is an RSA key"),
+        ({"private_key": "x"}, "private_key must be an RSA key"),
+        ({"private_key": P256}, "private_key must be an RSA key"),
         (
             {"private_key": pem(rsa.generate_private_key(public_exponent=65537, key_size=1024))},  # noqa: S505 - refused
-            "private_key is an RSA key of 2048 bits",
+            "private_key must be an RSA key of 2048 bits",
         ),
         ({"token_uri": "http://oauth2.googleapis.com/token"}, "token_uri must be an https URL"),
     ],

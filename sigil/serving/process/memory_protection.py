@@ -12,7 +12,7 @@ _PR_SET_DUMPABLE = 4
 
 
 def forbid_core_dumps() -> None:
-    """For this process and its children; on Linux, processes of the same user may not read this one's memory either.
+    """For this process and its children; on Linux, processes of the same user may not inspect this one either.
 
     A limit of 0 does not stop a kernel that pipes cores to a collector (core(5)). Making the process not dumpable does.
     """

@@ -161,7 +161,7 @@ def test_the_setting_names_keys_newest_first() -> None:
 
 @pytest.mark.parametrize("text", ["short", NEW[:31], f"{NEW},short", f"{NEW},{NEW}", f"{NEW},{OLD},{'a' * 32}"])
 def test_a_setting_that_is_no_list_of_keys_is_refused_without_repeating_it(text: str) -> None:
-    with pytest.raises(ConfigError, match="TOKEN_ENCRYPTION_KEY: one key, or new,old") as refused:
+    with pytest.raises(ConfigError, match="TOKEN_ENCRYPTION_KEY: must be one key, or new,old") as refused:
         load_storage({"TOKEN_ENCRYPTION_KEY": text})
     assert text not in str(refused.value)
 
