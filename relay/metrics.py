@@ -1,4 +1,4 @@
-"""What the relay counts (docs/operations.md). To be imported in workers alone, and made once in a process."""
+"""The metrics of the relay (docs/operations.md). Imported in workers only, and created once in a process."""
 
 from __future__ import annotations
 
@@ -17,36 +17,40 @@ Figures = Callable[[], Iterator[Metric]]
 
 _HOUR, _DAY = 3600, 86_400
 _AGES = (_HOUR, _DAY, 7 * _DAY, 30 * _DAY, 90 * _DAY, 180 * _DAY, 365 * _DAY)
-# What a provider says beside these is one reason: a label has few values.
+# Any other reason of a provider becomes "other", which keeps the number of label values small.
 _REASONS = frozenset(
     {"Unregistered", "BadDeviceToken", "DeviceTokenNotForTopic", "ExpiredToken", "UNREGISTERED", "failing", "silent"}
 )
 
 
 class Metrics:
-    """The instruments of this process, and the resource that shows those of all, which count in `directory`."""
+    """The instruments of this process. All processes count in `directory`; the resource shows the totals."""
 
     def __init__(self, *, version: str, directory: Path, figures: Figures) -> None:
         self.http = HttpMetrics("relay")
         self._scrape = Scrape("relay", version, directory, figures)
-        self._pushes = Counter("relay_push", "Attempts by outcome.", ["provider", "status"], registry=None)
-        self._seconds = Histogram("relay_push_duration_seconds", "Of one attempt.", ["provider"], registry=None)
-        self._limited = Counter("relay_rate_limited", "Requests refused for a limit.", ["limit"], registry=None)
-        self._sockets = _sum_gauge("relay_websockets", "Devices that are connected.")
+        self._pushes = Counter("relay_push", "Delivery attempts by outcome.", ["provider", "status"], registry=None)
+        self._seconds = Histogram(
+            "relay_push_duration_seconds", "Duration of one delivery attempt.", ["provider"], registry=None
+        )
+        self._limited = Counter("relay_rate_limited", "Requests rejected by a rate limit.", ["limit"], registry=None)
+        self._sockets = _sum_gauge("relay_websockets", "Devices connected by WebSocket.")
         self._ages = Histogram(
             "relay_token_age_seconds",
-            "Since the registration that a push went to.",
+            "Age of the registration that a push was sent to.",
             ["provider"],
             buckets=_AGES,
             registry=None,
         )
-        self._evictions = Counter("relay_token_evictions", "Tokens taken for dead.", ["reason"], registry=None)
-        self._connections = _sum_gauge("relay_provider_connections", "Open connections.", "provider")
-        self._streams = _sum_gauge("relay_provider_streams", "Requests under way.", "provider")
-        self._in_flight = _sum_gauge("relay_provider_pushes", "Pushes under way or in line in workers.", "provider")
+        self._evictions = Counter("relay_token_evictions", "Evicted tokens by reason.", ["reason"], registry=None)
+        self._connections = _sum_gauge("relay_provider_connections", "Open connections to the provider.", "provider")
+        self._streams = _sum_gauge("relay_provider_streams", "Open requests to the provider.", "provider")
+        self._in_flight = _sum_gauge(
+            "relay_provider_pushes", "Pushes in flight or queued for a slot, in all workers.", "provider"
+        )
         self._denied = Gauge(
             "relay_provider_credentials_refused",
-            "1 while a provider does not take our credentials.",
+            "1 while the provider rejects the relay's credentials.",
             ["provider"],
             multiprocess_mode="livemax",
             registry=None,
@@ -54,15 +58,15 @@ class Metrics:
         for limit in ("address", "arrivals"):
             self._limited.labels(limit)
 
-    def resource(self, door: BearerTokenGuard) -> MetricsResource:
-        return MetricsResource(self._scrape, door)
+    def resource(self, guard: BearerTokenGuard) -> MetricsResource:
+        return MetricsResource(self._scrape, guard)
 
     def attempt(self, provider: str, status: str, seconds: float) -> None:
         self._pushes.labels(provider, status).inc()
         self._seconds.labels(provider).observe(seconds)
 
     def delivered(self, seconds: float) -> None:
-        """A push that a device acknowledged so long after it was taken."""
+        """A device acknowledged a push, `seconds` after its admission."""
         self.attempt("websocket", "delivered", seconds)
 
     def token_age(self, provider: str, seconds: float) -> None:
@@ -83,7 +87,7 @@ class Metrics:
         self._sockets.set(count)
 
     def handshake_aborted(self) -> None:
-        """On the port of WebSockets, before it asked for one."""
+        """A connection to the WebSocket port was aborted before its handshake."""
         self._limited.labels("arrivals").inc()
 
     def problem(self, error: Problem) -> None:

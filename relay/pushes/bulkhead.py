@@ -1,4 +1,4 @@
-"""What a slow or dead provider may take of a worker, so that it takes nothing of the others."""
+"""A bulkhead limits the tasks of one provider in a worker: a slow provider cannot use up the capacity of the others."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MAX_QUEUED = 1024
 
 
 class Bulkhead(Generic[T]):
-    """Tasks of one provider: `at_once` that have their `turn`, and `in_line` that wait for it. There are no others."""
+    """At most `max_concurrent` tasks hold one of the `slots`, and at most `max_queued` wait for one."""
 
     def __init__(self, max_concurrent: int = MAX_CONCURRENT, max_queued: int = MAX_QUEUED) -> None:
         self.slots = asyncio.Semaphore(max_concurrent)
@@ -28,18 +28,18 @@ class Bulkhead(Generic[T]):
         return len(self._tasks)
 
     def start(self, work: Coroutine[None, None, T]) -> asyncio.Task[T]:
-        """Only while there is room."""
+        """Only if `capacity` is above 0."""
         task = asyncio.create_task(work)
         self._tasks.add(task)
-        # However it ends, its place is free: also of one that was cancelled before it ran.
+        # A callback, since a task that is cancelled before it runs executes no `finally` of its own.
         task.add_done_callback(self._tasks.discard)
         return task
 
     async def close(self, seconds: float) -> None:
-        """Give what runs a moment, and cancel what is left."""
+        """Wait up to `seconds` for the tasks, then cancel the others."""
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=seconds)
-        left = list(self._tasks)
-        for task in left:
+        remaining = list(self._tasks)
+        for task in remaining:
             task.cancel()
-        await asyncio.gather(*left, return_exceptions=True)
+        await asyncio.gather(*remaining, return_exceptions=True)

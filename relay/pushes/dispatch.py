@@ -1,4 +1,4 @@
-"""Pushes that were admitted, to their transports; each attempt ends in one outcome in the registry."""
+"""Sends admitted pushes through their transports. Each attempt stores one outcome in the registry."""
 
 from __future__ import annotations
 
@@ -16,37 +16,38 @@ from relay.transports import Load, Outcome, OutgoingPush, Transport
 from sigil.serving import logs
 
 PROVIDERS: tuple[Platform, ...] = ("apns", "fcm")
-"""Platforms that have their pushes delivered; for a WebSocket they wait to be fetched."""
+"""Platforms to which the relay sends. Pushes for a WebSocket wait in the registry for their device."""
 ATTEMPT_TIMEOUT_SECONDS = 10.0
-"""For one try at the provider."""
+"""Time-out of one request to the provider."""
 DEADLINE_SECONDS = 20.0
-"""From the claim of a push to its outcome, the wait for its turn included: well within its lease."""
+"""From the claim of a push to its outcome, including the wait for a slot: well within its lease."""
 MAX_FAILURES = 10
-"""So many refusals in a row that may lie with the token, and it is taken for dead."""
+"""A token counts as dead after so many refusals in a row that the token may have caused."""
 FAILING = "failing"
-# Refusals count against tokens only while the provider takes other pushes: else the fault may be ours.
+# Refusals count against a token only if the provider accepted another push within this time. Otherwise the relay may be
+# the cause.
 _PROVEN_SECONDS = 600.0
 _BUSY_SECONDS = 2.0
 _MAX_BACKOFF = 60.0
-_CLOSING_SECONDS = 2.0
+_CLOSE_TIMEOUT_SECONDS = 2.0
 
 
 class DispatchObserver(Protocol):
-    """Who is told, for metrics. Times are seconds."""
+    """Receives what the metrics count. Times are seconds."""
 
     def attempt(self, provider: str, status: str, seconds: float) -> None: ...
 
     def token_age(self, provider: str, seconds: float) -> None:
-        """Of the registration that a push went to."""
+        """The age of the registration that a push was sent to."""
 
     def evicted(self, reason: str, count: int = 1) -> None: ...
 
     def load(self, provider: str, load: Load, pushes: int) -> None:
-        """What a provider holds of this worker: connections, streams, and pushes under way or in line."""
+        """Connections and streams of this worker to a provider; `pushes` are in flight or queued for a slot."""
 
 
 class NullObserver:
-    """In the place of metrics with RELAY_TELEMETRY=none."""
+    """With RELAY_TELEMETRY=none."""
 
     def attempt(self, provider: str, status: str, seconds: float) -> None: ...
 
@@ -85,22 +86,23 @@ class Dispatch:
             transport.open()
 
     async def deliver(self, admitted: Sequence[tuple[Push, Device]], seconds: float) -> dict[str, AttemptOutcome]:
-        """Begin all, and give by push_key what is decided after `seconds`; the rest goes on by itself, or comes back
-        when it is due."""
+        """Start all attempts. Returns the outcomes after at most `seconds`, by push_key; the other attempts continue in
+        the background, or are retried when they are due."""
         tasks, decided = self._start(admitted)
         if decided:
             await self._write(decided)
         if tasks:
             done, _ = await asyncio.wait(tasks, timeout=seconds)
-            decided += [settled for task in done if not task.cancelled() and (settled := task.result()) is not None]
-        return {settled.push_key: settled for settled in decided}
+            decided += [outcome for task in done if not task.cancelled() and (outcome := task.result()) is not None]
+        return {outcome.push_key: outcome for outcome in decided}
 
-    async def retry(self, most: int) -> bool:
-        """Begin again what is due, of each provider as much as has room; True when there may be more."""
+    async def retry(self, max_pushes: int) -> bool:
+        """Start the attempts that are due, for each provider as many as its bulkhead can take; True when there may be
+        more."""
         more = False
         for platform in PROVIDERS:
             bulkhead = self._bulkheads.get(platform)
-            limit = most if bulkhead is None else min(most, bulkhead.capacity)
+            limit = max_pushes if bulkhead is None else min(max_pushes, bulkhead.capacity)
             if limit <= 0:
                 continue
             claimed = await self._registry.claim(platform, self._clock(), limit)
@@ -115,8 +117,8 @@ class Dispatch:
             self._observer.load(platform, self._transports[platform].load(), len(bulkhead))
 
     async def close(self) -> None:
-        """What is in flight has a moment to end; what does not is taken over by its lease."""
-        await asyncio.gather(*(bulkhead.close(_CLOSING_SECONDS) for bulkhead in self._bulkheads.values()))
+        """Attempts in flight have two seconds to end. The others are cancelled, and their leases expire."""
+        await asyncio.gather(*(bulkhead.close(_CLOSE_TIMEOUT_SECONDS) for bulkhead in self._bulkheads.values()))
         for transport in self._distinct_transports():
             await transport.close()
 
@@ -126,7 +128,7 @@ class Dispatch:
     def _start(
         self, claimed: Sequence[tuple[Push, Device]]
     ) -> tuple[list[asyncio.Task[AttemptOutcome | None]], list[AttemptOutcome]]:
-        """Tasks, and what is decided without one: a provider that is off refuses, one that is full is tried later."""
+        """Tasks, and outcomes without one: a platform that is off fails, a full bulkhead is retried later."""
         tasks: list[asyncio.Task[AttemptOutcome | None]] = []
         decided: list[AttemptOutcome] = []
         for push, device in claimed:
@@ -143,37 +145,37 @@ class Dispatch:
     async def _attempt(
         self, push: Push, device: Device, bulkhead: Bulkhead[AttemptOutcome | None]
     ) -> AttemptOutcome | None:
-        began = self._clock()
+        started_at = self._clock()
         outcome = await self._send_in_time(push, device, bulkhead)
         if outcome.since is not None and outcome.since < device.registered_at:
-            # Dead since before it was registered, for another life of the same token.
+            # The token died before this registration: the provider reports an earlier use of the same token.
             outcome = Outcome("refused", outcome.error, counts_against_token=True)
-        seconds = self._clock() - began
-        settled = await self._conclude(push, device, outcome)
-        self._observer.attempt(push.platform, settled.status, seconds)
-        self._observer.token_age(push.platform, began - device.registered_at)
-        return settled if await self._write([settled]) else None
+        seconds = self._clock() - started_at
+        result = await self._conclude(push, device, outcome)
+        self._observer.attempt(push.platform, result.status, seconds)
+        self._observer.token_age(push.platform, started_at - device.registered_at)
+        return result if await self._write([result]) else None
 
     async def _conclude(self, push: Push, device: Device, outcome: Outcome) -> AttemptOutcome:
-        """What an outcome means for its push, after what it says about the token."""
+        """The result of the push, after the token was updated."""
         try:
             if await self._update_token(push.platform, device, outcome):
                 return self._attempt_outcome(push, outcome)
         except RegistryBusy:
-            # Of a token it is heard again, and until then it is not evicted.
+            # A dead token is reported again at the next attempt, and is not evicted until then.
             return self._attempt_outcome(push, Outcome("retry", outcome.error) if outcome.kind == "gone" else outcome)
         return AttemptOutcome(push.server_id, push.push.push_key, "queued", outcome.error)
 
-    async def _write(self, settled: list[AttemptOutcome]) -> bool:
-        """False when the registry is away: then the lease brings them back, as once more is better than never."""
+    async def _write(self, outcomes: list[AttemptOutcome]) -> bool:
+        """False when the registry is unreachable: the leases expire, and the pushes are sent again rather than lost."""
         try:
-            await self._registry.record_outcomes(settled, self._clock())
+            await self._registry.record_outcomes(outcomes, self._clock())
         except RegistryBusy:
             return False
         return True
 
     async def _send_in_time(self, push: Push, device: Device, bulkhead: Bulkhead[AttemptOutcome | None]) -> Outcome:
-        """One outcome, whatever happens; never after the push expired, nor after its lease."""
+        """Always one outcome, before the push and its lease expire."""
         left = min(DEADLINE_SECONDS, push.push.expires_at - self._clock())
         try:
             async with asyncio.timeout(left), bulkhead.slots, asyncio.timeout(ATTEMPT_TIMEOUT_SECONDS):
@@ -181,7 +183,9 @@ class Dispatch:
         except TimeoutError:
             return Outcome("retry", "timeout")
         except Unsealable as error:
-            logs.error("token_cannot_be_opened", exc=error, message="TOKEN_ENCRYPTION_KEY is not the one it had")
+            logs.error(
+                "token_cannot_be_opened", exc=error, message="TOKEN_ENCRYPTION_KEY is not the one that sealed it"
+            )
             return Outcome("refused", "sealed_with_another_key")
         except Exception as error:
             logs.error("push_attempt_failed", exc=error, provider=push.platform)
@@ -191,8 +195,8 @@ class Dispatch:
         return await self._transports[push.platform].send(self._outgoing(push, device))
 
     async def _update_token(self, platform: Platform, device: Device, outcome: Outcome) -> bool:
-        """What an outcome says about the token. False when the device has another one by now, or is gone: the push is
-        due at once, and whoever claims it finds how the device stands."""
+        """Store what an outcome reveals about the token. False when the device has another token by now, or is gone:
+        the push is due at once, and the next claim reads the device again."""
         now = self._clock()
         if outcome.kind == "delivered":
             self._accepted_at[platform] = now
@@ -217,15 +221,15 @@ class Dispatch:
         return evicted
 
     def _outgoing(self, push: Push, device: Device) -> OutgoingPush:
-        wanted = push.push
+        new = push.push
         return OutgoingPush(
-            push_id=wanted.push_id.hex(),
+            push_id=new.push_id.hex(),
             fingerprint=device.fingerprint.hex(),
             token=self._sealer.open("token", device.fingerprint, device.platform, device.token).decode(),
-            payload=self._sealer.open("payload", device.fingerprint, "", wanted.payload),
-            expires_at=wanted.expires_at,
-            collapse_id=wanted.collapse_id,
-            priority=wanted.priority,
+            payload=self._sealer.open("payload", device.fingerprint, "", new.payload),
+            expires_at=new.expires_at,
+            collapse_id=new.collapse_id,
+            priority=new.priority,
         )
 
     def _attempt_outcome(self, push: Push, outcome: Outcome) -> AttemptOutcome:

@@ -1,4 +1,4 @@
-"""The service of pushes: admitted, sealed, handed to their transports, and what became of them."""
+"""Admits pushes, seals them, starts their delivery, and answers queries about their outcomes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sigil.protocol.errors import InvalidRequest
 
 DEFAULT_LIFETIME_SECONDS = 300
 MAX_LIFETIME_SECONDS = 3600
-"""A push that wants to live longer lives so long: what is held is bounded."""
+"""A longer lifetime is shortened to this, which limits the number of stored pushes."""
 RESPONSE_SECONDS = 2.0
 
 
@@ -30,7 +30,7 @@ _head = msgspec.json.Decoder(_Head).decode
 
 
 class Pushes:
-    """Collaborators: registry, sealer, dispatch, the rate of a (server, device), clock (Unix seconds), randomness."""
+    """`rate` limits the pushes of a server to a device; `clock` gives Unix seconds."""
 
     def __init__(
         self,
@@ -50,18 +50,22 @@ class Pushes:
         self._randomness = randomness
 
     async def push(self, server_id: bytes, request: messages.PushRequest) -> messages.PushResults:
-        """Answers within ANSWER_SECONDS; what is undecided by then is queued. All are of the right form, or none is."""
+        """Returns within RESPONSE_SECONDS: pushes without an outcome by then are queued. One invalid push rejects all
+        of them."""
         now = self._clock()
-        wanted = [self._new_push(push, f"$.pushes[{index}]", now) for index, push in enumerate(request.pushes)]
-        admitted = await self._registry.admit(server_id, wanted, now, self._rate)
-        mine = [
+        new_pushes = [self._new_push(push, f"$.pushes[{index}]", now) for index, push in enumerate(request.pushes)]
+        admitted = await self._registry.admit(server_id, new_pushes, now, self._rate)
+        to_send = [
             (Push(server_id, push, answer.device.platform, created_at=now), answer.device)
-            for push, answer in zip(wanted, admitted, strict=True)
+            for push, answer in zip(new_pushes, admitted, strict=True)
             if answer.device is not None and answer.device.platform != "websocket"
         ]
-        settled = await self._dispatch.deliver(mine, RESPONSE_SECONDS)
+        outcomes = await self._dispatch.deliver(to_send, RESPONSE_SECONDS)
         return messages.PushResults(
-            [_result(push, answer, settled.get(push.push_key)) for push, answer in zip(wanted, admitted, strict=True)]
+            [
+                _result(push, answer, outcomes.get(push.push_key))
+                for push, answer in zip(new_pushes, admitted, strict=True)
+            ]
         )
 
     async def outcomes(self, server_id: bytes, push_keys: Sequence[str]) -> messages.PushResults:
@@ -91,22 +95,22 @@ class Pushes:
 
 def _payload_type(payload: bytes, path: str) -> str:
     try:
-        # All of it: what cannot be made into a frame would be found out where other servers' pushes wait behind it.
+        # Decodes all of it: a payload that cannot become a frame must fail here, not later among other servers' pushes.
         msgspec.json.decode(payload)
         return _head(payload).type
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidRequest("A payload is a JSON object.", path=f"{path}.payload") from error
 
 
-def _result(push: NewPush, answer: Admitted, settled: AttemptOutcome | None) -> messages.PushResult:
-    told: dict[str, Any] = {"status": answer.status, "error": answer.error}
-    if settled is not None:
-        told = {"status": settled.status, "error": settled.error}
+def _result(push: NewPush, answer: Admitted, outcome: AttemptOutcome | None) -> messages.PushResult:
+    result: dict[str, Any] = {"status": answer.status, "error": answer.error}
+    if outcome is not None:
+        result = {"status": outcome.status, "error": outcome.error}
     return messages.PushResult(
         fingerprint=push.fingerprint.hex(),
         provider=answer.platform,
         push_id=answer.push_id.hex() if answer.push_id else None,
-        **told,
+        **result,
     )
 
 

@@ -15,40 +15,40 @@ from sigil.serving.http.responses import answer
 class RegistrationChallengeResource:
     """`GET /devices/register/challenge`"""
 
-    def __init__(self, devices: Devices, strangers: AddressRateLimit) -> None:
+    def __init__(self, devices: Devices, rate_limit: AddressRateLimit) -> None:
         self._devices = devices
-        self._strangers = strangers
+        self._rate_limit = rate_limit
 
     async def on_get(self, req: Request, resp: Response) -> None:
-        self._strangers.charge(req)
+        self._rate_limit.charge(req)
         answer(resp, self._devices.challenge())
 
 
 class DeviceRegistrationResource:
-    """`POST /devices/register`; `registrars` has the rate of registrations of an address."""
+    """`POST /devices/register`; `rate_limit` limits the registrations of an address."""
 
-    def __init__(self, devices: Devices, origins: Origins, registrars: AddressRateLimit) -> None:
+    def __init__(self, devices: Devices, origins: Origins, rate_limit: AddressRateLimit) -> None:
         self._devices = devices
         self._origins = origins
-        self._registrars = registrars
+        self._rate_limit = rate_limit
 
     async def on_post(self, req: Request, resp: Response) -> None:
         body = await read_body(req)
-        self._registrars.charge(req)
-        given = decode_json(req, body, RegisterDevice)
-        answer(resp, await self._devices.register(self._origins.of(req.scope), given), 201)
+        self._rate_limit.charge(req)
+        request = decode_json(req, body, RegisterDevice)
+        answer(resp, await self._devices.register(self._origins.of(req.scope), request), 201)
 
 
 class DeviceUnregistrationResource:
     """`POST /devices/unregister`"""
 
-    def __init__(self, devices: Devices, origins: Origins, registrars: AddressRateLimit) -> None:
+    def __init__(self, devices: Devices, origins: Origins, rate_limit: AddressRateLimit) -> None:
         self._devices = devices
         self._origins = origins
-        self._registrars = registrars
+        self._rate_limit = rate_limit
 
     async def on_post(self, req: Request, resp: Response) -> None:
         body = await read_body(req)
-        self._registrars.charge(req)
-        given = decode_json(req, body, UnregisterDevice)
-        answer(resp, await self._devices.unregister(self._origins.of(req.scope), given))
+        self._rate_limit.charge(req)
+        request = decode_json(req, body, UnregisterDevice)
+        answer(resp, await self._devices.unregister(self._origins.of(req.scope), request))

@@ -10,7 +10,7 @@ from sigil.serving.http.responses import answer
 
 
 class HealthResource:
-    """`fault` tells what is wrong, or None."""
+    """`fault` returns the reason why the relay is unhealthy, or None."""
 
     def __init__(self, version: str, fault: Callable[[], Awaitable[str | None]]) -> None:
         self._version = version
@@ -18,10 +18,10 @@ class HealthResource:
 
     async def on_get(self, _req: Request, resp: Response) -> None:
         fault = await self._fault()
-        told = {"status": "healthy" if fault is None else "unhealthy", "version": self._version}
+        health = {"status": "healthy" if fault is None else "unhealthy", "version": self._version}
         if fault is not None:
-            answer(resp, {**told, "details": {"reason": fault}}, 503)
+            answer(resp, {**health, "details": {"reason": fault}}, 503)
         else:
-            answer(resp, told)
+            answer(resp, health)
 
     on_head = on_get

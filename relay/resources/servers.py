@@ -14,7 +14,7 @@ from sigil.serving.http.responses import answer
 
 
 def signed_request(req: Request, body: bytes) -> SignedRequest:
-    """The request as its server signed it: the target is what stood in the request line."""
+    """The request as its server signed it: the target is that of the request line."""
     query = req.scope["query_string"]
     target = req.scope["raw_path"] + (b"?" + query if query else b"")
     return SignedRequest(
@@ -42,8 +42,8 @@ class ServerRegistrationResource:
     async def on_post(self, req: Request, resp: Response) -> None:
         body = await read_body(req)
         _require_json(req)
-        given = messages.decode(body, RegisterServer)
-        answer(resp, await self._servers.register(given, signed_request(req, body)))
+        request = messages.decode(body, RegisterServer)
+        answer(resp, await self._servers.register(request, signed_request(req, body)))
 
 
 class PushesResource:
@@ -71,5 +71,5 @@ class PushOutcomesResource:
         body = await read_body(req, MAX_PUSH_BODY)
         server_id = await self._servers.authenticate(signed_request(req, body))
         _require_json(req)
-        asked = messages.decode(body, OutcomesRequest)
-        answer(resp, await self._pushes.outcomes(server_id, asked.push_keys))
+        request = messages.decode(body, OutcomesRequest)
+        answer(resp, await self._pushes.outcomes(server_id, request.push_keys))

@@ -1,4 +1,4 @@
-"""Each provider has its own room in a worker, and each push one outcome, over a real registry."""
+"""Each provider has its own bulkhead, and each push one outcome, over a real registry."""
 
 from __future__ import annotations
 
@@ -22,43 +22,43 @@ from relay.transports import Load, Outcome, OutgoingPush
 from tests.support.live import DEADLINE
 
 SERVER = hashlib.sha256(b"server").digest()
-AT_ONCE, IN_LINE = 2, 3
+MAX_CONCURRENT, MAX_QUEUED = 2, 3
 
 
 class Provider:
-    """Says `says` when `go` is set; counts who is inside."""
+    """Returns or raises `result` when `released` is set; counts the calls in flight."""
 
     def __init__(self) -> None:
-        self.says: Outcome | Exception = Outcome("delivered")
-        self.go = asyncio.Event()
-        self.go.set()
-        self.inside = self.most_inside = 0
+        self.result: Outcome | Exception = Outcome("delivered")
+        self.released = asyncio.Event()
+        self.released.set()
+        self.in_flight = self.max_in_flight = 0
         self.sent: Counter[str] = Counter()
         self.closed = False
 
     def open(self) -> None: ...
 
     def load(self) -> Load:
-        return Load(1, self.inside)
+        return Load(1, self.in_flight)
 
-    async def send(self, letter: OutgoingPush) -> Outcome:
-        self.inside += 1
-        self.most_inside = max(self.most_inside, self.inside)
+    async def send(self, push: OutgoingPush) -> Outcome:
+        self.in_flight += 1
+        self.max_in_flight = max(self.max_in_flight, self.in_flight)
         try:
-            await self.go.wait()
-            self.sent[letter.token] += 1
-            if isinstance(self.says, Exception):
-                raise self.says
-            return self.says
+            await self.released.wait()
+            self.sent[push.token] += 1
+            if isinstance(self.result, Exception):
+                raise self.result
+            return self.result
         finally:
-            self.inside -= 1
+            self.in_flight -= 1
 
     async def close(self) -> None:
         self.closed = True
 
 
 @dataclass
-class News:
+class Observer:
     attempts: Counter[tuple[str, str]] = field(default_factory=Counter)
     evictions: Counter[str] = field(default_factory=Counter)
     loads: dict[str, tuple[Load, int]] = field(default_factory=dict)
@@ -76,7 +76,7 @@ class News:
 
 
 class Clock:
-    """Goes on by itself, and ahead when told."""
+    """The real time, plus `ahead`."""
 
     def __init__(self) -> None:
         self.ahead = 0.0
@@ -85,25 +85,25 @@ class Clock:
         return time.time() + self.ahead
 
 
-class Desk:
+class Setup:
     """A dispatch over a registry in a file, with two providers."""
 
     def __init__(self, path: Path) -> None:
         self.registry = SqliteRegistry(path)
         self.sealer = Sealer([])
         self.apns, self.fcm = Provider(), Provider()
-        self.news, self.clock = News(), Clock()
+        self.observer, self.clock = Observer(), Clock()
         self.dispatch = Dispatch(
             registry=self.registry,
             sealer=self.sealer,
             transports={"apns": self.apns, "fcm": self.fcm},
             clock=self.clock,
-            observer=self.news,
-            bulkhead=lambda: Bulkhead(AT_ONCE, IN_LINE),
+            observer=self.observer,
+            bulkhead=lambda: Bulkhead(MAX_CONCURRENT, MAX_QUEUED),
         )
 
-    async def admitted(self, platform: Platform, count: int, *, lives: float = 300) -> list[tuple[Push, Device]]:
-        """So many pushes, each to a device of its own, as `POST /push` has them."""
+    async def admitted(self, platform: Platform, count: int, *, lifetime: float = 300) -> list[tuple[Push, Device]]:
+        """So many pushes, each to a device of its own, admitted as by `POST /push`."""
         now, pushes = self.clock(), []
         for number in range(count):
             fingerprint = hashlib.sha256(f"{platform} {number} {now}".encode()).digest()
@@ -111,7 +111,7 @@ class Desk:
             await self.registry.register(Device(fingerprint, b"key", platform, token, int(now)))
             payload = self.sealer.seal("payload", fingerprint, "", b'{"type":"challenge"}')
             key = f"{fingerprint.hex()}"
-            pushes.append(NewPush(fingerprint[:16], key, fingerprint, payload, int(now + lives)))
+            pushes.append(NewPush(fingerprint[:16], key, fingerprint, payload, int(now + lifetime)))
         answers = await self.registry.admit(SERVER, pushes, now, Rate(0))
         return [
             (Push(SERVER, push, platform, created_at=now), answer.device)
@@ -125,19 +125,19 @@ class Desk:
 
 
 @pytest.fixture
-async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
-    desk = Desk(tmp_path / "relay.db")
-    await desk.registry.open(lambda channel, data: None)
+async def setup(tmp_path: Path) -> AsyncIterator[Setup]:
+    setup = Setup(tmp_path / "relay.db")
+    await setup.registry.open(lambda channel, data: None)
     try:
-        yield desk
-        desk.dispatch.report_load()
-        assert {provider: pushes for provider, (_, pushes) in desk.news.loads.items()} == {"apns": 0, "fcm": 0}
-        assert (desk.apns.inside, desk.fcm.inside) == (0, 0)
+        yield setup
+        setup.dispatch.report_load()
+        assert {provider: pushes for provider, (_, pushes) in setup.observer.loads.items()} == {"apns": 0, "fcm": 0}
+        assert (setup.apns.in_flight, setup.fcm.in_flight) == (0, 0)
     finally:
-        await desk.dispatch.close()
-        await desk.registry.close()
-    assert desk.apns.closed
-    assert desk.fcm.closed
+        await setup.dispatch.close()
+        await setup.registry.close()
+    assert setup.apns.closed
+    assert setup.fcm.closed
 
 
 async def until(condition: Callable[[], Awaitable[bool]]) -> None:
@@ -146,174 +146,176 @@ async def until(condition: Callable[[], Awaitable[bool]]) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_a_provider_that_hangs_takes_its_own_room_and_no_more(desk: Desk) -> None:
-    desk.apns.go.clear()
-    slow, quick = await desk.admitted("apns", 12), await desk.admitted("fcm", 5)
-    began = asyncio.create_task(desk.dispatch.deliver(slow, 60))
-    await until(_true_of(lambda: desk.apns.inside == AT_ONCE))
-    assert set((await desk.dispatch.deliver(quick, 60)).keys()) == {push.push.push_key for push, _ in quick}
-    assert await desk.statuses(quick) == {("delivered", None): 5}
-    busy = 12 - AT_ONCE - IN_LINE
-    await until(_equal(lambda: desk.statuses(slow), {("queued", None): 5, ("queued", "provider_busy"): busy}))
-    assert desk.apns.most_inside == AT_ONCE
-    assert not await desk.dispatch.retry(100)
-    desk.apns.go.set()
+async def test_a_provider_that_hangs_uses_up_its_own_bulkhead_only(setup: Setup) -> None:
+    setup.apns.released.clear()
+    slow, quick = await setup.admitted("apns", 12), await setup.admitted("fcm", 5)
+    began = asyncio.create_task(setup.dispatch.deliver(slow, 60))
+    await until(_true_of(lambda: setup.apns.in_flight == MAX_CONCURRENT))
+    assert set((await setup.dispatch.deliver(quick, 60)).keys()) == {push.push.push_key for push, _ in quick}
+    assert await setup.statuses(quick) == {("delivered", None): 5}
+    busy = 12 - MAX_CONCURRENT - MAX_QUEUED
+    await until(_equal(lambda: setup.statuses(slow), {("queued", None): 5, ("queued", "provider_busy"): busy}))
+    assert setup.apns.max_in_flight == MAX_CONCURRENT
+    assert not await setup.dispatch.retry(100)
+    setup.apns.released.set()
     await began
-    assert await desk.statuses(slow) == {("delivered", None): 5, ("queued", "provider_busy"): busy}
-    desk.clock.ahead += 3
+    assert await setup.statuses(slow) == {("delivered", None): 5, ("queued", "provider_busy"): busy}
+    setup.clock.ahead += 3
 
     async def all_delivered() -> bool:
-        await desk.dispatch.retry(100)
-        return await desk.statuses(slow) == {("delivered", None): 12}
+        await setup.dispatch.retry(100)
+        return await setup.statuses(slow) == {("delivered", None): 12}
 
     await until(all_delivered)
-    assert set(desk.apns.sent.values()) == {1}
-    assert desk.news.attempts == {("apns", "delivered"): 12, ("fcm", "delivered"): 5}
+    assert set(setup.apns.sent.values()) == {1}
+    assert setup.observer.attempts == {("apns", "delivered"): 12, ("fcm", "delivered"): 5}
 
 
 def _true_of(condition: Callable[[], bool]) -> Callable[[], Awaitable[bool]]:
-    async def asked() -> bool:
+    async def check() -> bool:
         return condition()
 
-    return asked
+    return check
 
 
-def _equal(ask: Callable[[], Awaitable[object]], wanted: object) -> Callable[[], Awaitable[bool]]:
-    async def asked() -> bool:
-        return await ask() == wanted
+def _equal(read: Callable[[], Awaitable[object]], wanted: object) -> Callable[[], Awaitable[bool]]:
+    async def check() -> bool:
+        return await read() == wanted
 
-    return asked
+    return check
 
 
-async def test_the_backlog_of_a_provider_that_hangs_starves_nobody(desk: Desk) -> None:
-    """Also of pushes that are due again: a batch of one provider's leaves the other's where they are."""
-    desk.apns.go.clear()
-    slow, quick = await desk.admitted("apns", 30), await desk.admitted("fcm", 4)
-    desk.clock.ahead += 31
-    assert await desk.dispatch.retry(200) is True
-    await until(_equal(lambda: desk.statuses(quick), {("delivered", None): 4}))
-    assert await desk.dispatch.retry(200) is False
-    desk.apns.go.set()
+async def test_the_backlog_of_a_provider_that_hangs_does_not_delay_the_other(setup: Setup) -> None:
+    """This holds for retries too: a batch contains pushes of one provider only."""
+    setup.apns.released.clear()
+    slow, quick = await setup.admitted("apns", 30), await setup.admitted("fcm", 4)
+    setup.clock.ahead += 31
+    assert await setup.dispatch.retry(200) is True
+    await until(_equal(lambda: setup.statuses(quick), {("delivered", None): 4}))
+    assert await setup.dispatch.retry(200) is False
+    setup.apns.released.set()
 
     async def all_delivered() -> bool:
-        await desk.dispatch.retry(200)
-        return await desk.statuses(slow) == {("delivered", None): 30}
+        await setup.dispatch.retry(200)
+        return await setup.statuses(slow) == {("delivered", None): 30}
 
     await until(all_delivered)
 
 
-async def test_an_attempt_ends_with_the_life_of_its_push(desk: Desk) -> None:
-    desk.apns.go.clear()
-    admitted = await desk.admitted("apns", 4, lives=2)
-    decided = await desk.dispatch.deliver(admitted, 60)
+async def test_an_attempt_ends_when_its_push_expires(setup: Setup) -> None:
+    setup.apns.released.clear()
+    admitted = await setup.admitted("apns", 4, lifetime=2)
+    decided = await setup.dispatch.deliver(admitted, 60)
     assert [(one.status, one.error) for one in decided.values()] == [("failed", "timeout")] * 4
-    assert await desk.statuses(admitted) == {("failed", "timeout"): 4}
-    assert desk.apns.sent == {}
-    assert desk.news.attempts == {("apns", "failed"): 4}
-    desk.apns.go.set()
+    assert await setup.statuses(admitted) == {("failed", "timeout"): 4}
+    assert setup.apns.sent == {}
+    assert setup.observer.attempts == {("apns", "failed"): 4}
+    setup.apns.released.set()
 
 
-async def test_a_transport_that_breaks_costs_one_attempt_and_no_room(desk: Desk) -> None:
-    desk.apns.says = RuntimeError("a secret that nobody should read")
-    admitted = await desk.admitted("apns", AT_ONCE + IN_LINE)
-    await desk.dispatch.deliver(admitted, 60)
-    assert await desk.statuses(admitted) == {("queued", "internal"): AT_ONCE + IN_LINE}
-    desk.apns.says = Outcome("delivered")
-    desk.clock.ahead += 40
-    await desk.dispatch.retry(100)
-    await until(_equal(lambda: desk.statuses(admitted), {("delivered", None): AT_ONCE + IN_LINE}))
+async def test_a_transport_that_raises_costs_one_attempt_and_no_capacity(setup: Setup) -> None:
+    setup.apns.result = RuntimeError("a secret")
+    admitted = await setup.admitted("apns", MAX_CONCURRENT + MAX_QUEUED)
+    await setup.dispatch.deliver(admitted, 60)
+    assert await setup.statuses(admitted) == {("queued", "internal"): MAX_CONCURRENT + MAX_QUEUED}
+    setup.apns.result = Outcome("delivered")
+    setup.clock.ahead += 40
+    await setup.dispatch.retry(100)
+    await until(_equal(lambda: setup.statuses(admitted), {("delivered", None): MAX_CONCURRENT + MAX_QUEUED}))
 
 
-async def test_closing_cancels_what_does_not_end_and_leaves_it_to_its_lease(desk: Desk) -> None:
-    desk.apns.go.clear()
-    admitted = await desk.admitted("apns", 4)
-    delivering = asyncio.create_task(desk.dispatch.deliver(admitted, 60))
-    await until(_true_of(lambda: desk.apns.inside == AT_ONCE))
-    await desk.dispatch.close()
+async def test_closing_cancels_attempts_and_leaves_their_pushes_queued(setup: Setup) -> None:
+    setup.apns.released.clear()
+    admitted = await setup.admitted("apns", 4)
+    delivering = asyncio.create_task(setup.dispatch.deliver(admitted, 60))
+    await until(_true_of(lambda: setup.apns.in_flight == MAX_CONCURRENT))
+    await setup.dispatch.close()
     assert await delivering == {}
-    assert await desk.statuses(admitted) == {("queued", None): 4}
+    assert await setup.statuses(admitted) == {("queued", None): 4}
 
 
-async def test_failures_in_a_row_evict_while_the_provider_takes_others(desk: Desk) -> None:
-    (odd,) = await desk.admitted("fcm", 1)
-    desk.fcm.says = Outcome("refused", "INVALID_ARGUMENT", counts_against_token=True)
+async def test_failures_in_a_row_evict_a_token_if_the_provider_accepts_other_pushes(setup: Setup) -> None:
+    (odd,) = await setup.admitted("fcm", 1)
+    setup.fcm.result = Outcome("refused", "INVALID_ARGUMENT", counts_against_token=True)
     for _ in range(2 * MAX_FAILURES):
-        await desk.dispatch.deliver([odd], 60)
-    assert desk.news.evictions == {}, "nothing was ever delivered: the fault may be ours"
-    desk.fcm.says = Outcome("delivered")
-    await desk.dispatch.deliver(await desk.admitted("fcm", 1), 60)
-    desk.fcm.says = Outcome("refused", "INVALID_ARGUMENT", counts_against_token=True)
+        await setup.dispatch.deliver([odd], 60)
+    assert setup.observer.evictions == {}, "nothing was ever delivered: the relay may be the cause"
+    setup.fcm.result = Outcome("delivered")
+    await setup.dispatch.deliver(await setup.admitted("fcm", 1), 60)
+    setup.fcm.result = Outcome("refused", "INVALID_ARGUMENT", counts_against_token=True)
     for _ in range(MAX_FAILURES - 1):
-        await desk.dispatch.deliver([odd], 60)
-    assert desk.news.evictions == {}
-    await desk.dispatch.deliver([odd], 60)
-    assert desk.news.evictions == {"failing": 1}
+        await setup.dispatch.deliver([odd], 60)
+    assert setup.observer.evictions == {}
+    await setup.dispatch.deliver([odd], 60)
+    assert setup.observer.evictions == {"failing": 1}
 
 
-async def test_a_delivery_ends_the_row_of_failures_and_counts_as_a_sign_of_life(desk: Desk) -> None:
-    ((push, device),) = await desk.admitted("fcm", 1)
-    await desk.registry.record_failure(device.fingerprint, device.token)
-    failing = await desk.registry.device(device.fingerprint)
+async def test_a_delivery_resets_the_failures_and_marks_the_device_as_seen(setup: Setup) -> None:
+    ((push, device),) = await setup.admitted("fcm", 1)
+    await setup.registry.record_failure(device.fingerprint, device.token)
+    failing = await setup.registry.device(device.fingerprint)
     assert failing is not None
-    desk.clock.ahead += SEEN_EVERY_SECONDS + 1
-    await desk.dispatch.deliver([(push, failing)], 60)
-    after = await desk.registry.device(device.fingerprint)
+    setup.clock.ahead += SEEN_EVERY_SECONDS + 1
+    await setup.dispatch.deliver([(push, failing)], 60)
+    after = await setup.registry.device(device.fingerprint)
     assert after is not None
     assert (after.failures, after.seen_at > failing.seen_at + SEEN_EVERY_SECONDS) == (0, True)
 
 
 @pytest.mark.parametrize(("older_by", "evictions"), [(10, {}), (-10, {"Unregistered": 1})])
-async def test_only_what_died_after_it_was_registered_is_evicted(
-    desk: Desk, older_by: float, evictions: dict[str, int]
+async def test_only_a_token_that_died_after_its_registration_is_evicted(
+    setup: Setup, older_by: float, evictions: dict[str, int]
 ) -> None:
-    ((push, device),) = await desk.admitted("apns", 1)
-    desk.apns.says = Outcome("gone", "Unregistered", since=device.registered_at - older_by)
-    await desk.dispatch.deliver([(push, device)], 60)
-    assert desk.news.evictions == evictions
+    ((push, device),) = await setup.admitted("apns", 1)
+    setup.apns.result = Outcome("gone", "Unregistered", since=device.registered_at - older_by)
+    await setup.dispatch.deliver([(push, device)], 60)
+    assert setup.observer.evictions == evictions
     status = "token_evicted" if evictions else "failed"
-    assert await desk.statuses([(push, device)]) == {(status, "Unregistered"): 1}
+    assert await setup.statuses([(push, device)]) == {(status, "Unregistered"): 1}
 
 
-async def overtaken(desk: Desk, platform: Platform, token: str) -> list[tuple[Push, Device]]:
-    """A push to APNs that is under way when its device registers anew, in the same second; then APNs answers."""
-    desk.apns.go.clear()
-    admitted = await desk.admitted("apns", 1)
+async def overtaken(setup: Setup, platform: Platform, token: str) -> list[tuple[Push, Device]]:
+    """A push to APNs is in flight when its device registers again, in the same second. Then APNs answers."""
+    setup.apns.released.clear()
+    admitted = await setup.admitted("apns", 1)
     ((_, device),) = admitted
-    delivering = asyncio.create_task(desk.dispatch.deliver(admitted, 60))
-    await until(_true_of(lambda: desk.apns.inside == 1))
-    sealed = desk.sealer.seal("token", device.fingerprint, platform, token.encode())
-    await desk.registry.register(Device(device.fingerprint, b"key", platform, sealed, device.registered_at))
-    desk.apns.go.set()
+    delivering = asyncio.create_task(setup.dispatch.deliver(admitted, 60))
+    await until(_true_of(lambda: setup.apns.in_flight == 1))
+    sealed = setup.sealer.seal("token", device.fingerprint, platform, token.encode())
+    await setup.registry.register(Device(device.fingerprint, b"key", platform, sealed, device.registered_at))
+    setup.apns.released.set()
     await delivering
     return admitted
 
 
 GONE = Outcome("gone", "BadDeviceToken")
-BLAMED = Outcome("refused", "INVALID_ARGUMENT", counts_against_token=True)
+COUNTED = Outcome("refused", "INVALID_ARGUMENT", counts_against_token=True)
 
 
-@pytest.mark.parametrize("says", [GONE, BLAMED])
-async def test_what_is_said_of_a_former_token_costs_neither_the_new_one_nor_the_push(desk: Desk, says: Outcome) -> None:
-    await desk.dispatch.deliver(await desk.admitted("apns", 1), 60)
-    desk.apns.says = says
-    admitted = await overtaken(desk, "apns", "new")
-    assert await desk.statuses(admitted) == {("queued", says.error): 1}
-    assert desk.news.attempts["apns", "queued"] == 1
-    desk.apns.says = Outcome("delivered")
-    await desk.dispatch.retry(100)
-    await until(_equal(lambda: desk.statuses(admitted), {("delivered", None): 1}))
-    assert desk.apns.sent["new"] == 1
-    assert desk.news.evictions == {}
-    registered = await desk.registry.device(admitted[0][1].fingerprint)
+@pytest.mark.parametrize("result", [GONE, COUNTED])
+async def test_an_outcome_of_a_former_token_affects_neither_the_new_token_nor_the_push(
+    setup: Setup, result: Outcome
+) -> None:
+    await setup.dispatch.deliver(await setup.admitted("apns", 1), 60)
+    setup.apns.result = result
+    admitted = await overtaken(setup, "apns", "new")
+    assert await setup.statuses(admitted) == {("queued", result.error): 1}
+    assert setup.observer.attempts["apns", "queued"] == 1
+    setup.apns.result = Outcome("delivered")
+    await setup.dispatch.retry(100)
+    await until(_equal(lambda: setup.statuses(admitted), {("delivered", None): 1}))
+    assert setup.apns.sent["new"] == 1
+    assert setup.observer.evictions == {}
+    registered = await setup.registry.device(admitted[0][1].fingerprint)
     assert registered is not None
     assert (registered.evicted, registered.failures) == (None, 0)
 
 
-async def test_a_push_that_follows_its_device_to_a_websocket_waits_there_whatever_becomes_of_the_token(
-    desk: Desk,
+async def test_a_push_whose_device_moved_to_a_websocket_waits_there_after_its_token_died(
+    setup: Setup,
 ) -> None:
-    desk.apns.says = GONE
-    ((push, device),) = await overtaken(desk, "websocket", "")
-    (held,) = await desk.registry.pending_for([device.fingerprint], desk.clock())
+    setup.apns.result = GONE
+    ((push, device),) = await overtaken(setup, "websocket", "")
+    (held,) = await setup.registry.pending_for([device.fingerprint], setup.clock())
     assert (held.push.push_id, held.push.payload) == (push.push.push_id, push.push.payload)
-    assert desk.news.evictions == {}
+    assert setup.observer.evictions == {}

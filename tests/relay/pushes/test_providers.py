@@ -1,4 +1,4 @@
-"""A real relay with credentials of the stand-ins: outcomes, evictions, refused credentials, reload, metrics."""
+"""A real relay with credentials of the stand-ins: outcomes, evictions, rejected credentials, reload, metrics."""
 
 from __future__ import annotations
 
@@ -69,8 +69,8 @@ def sample(relay: LiveRelay, name: str, **labels: str) -> float:
     )
 
 
-def decided(server: Server, key: str) -> dict[str, Any]:
-    """The outcome of a push, when it has one."""
+def final_outcome(server: Server, key: str) -> dict[str, Any]:
+    """Wait for the outcome of a push."""
 
     def found() -> dict[str, Any] | None:
         (one,) = outcome(server, key)
@@ -94,7 +94,7 @@ def test_a_push_is_delivered_and_its_payload_arrives(
     assert token not in relay.log_path.read_text()
 
 
-async def test_a_dead_token_is_evicted_and_everybody_is_told(
+async def test_a_dead_token_is_evicted_and_reported_to_server_and_device(
     relay: LiveRelay, server: Server, providers: Providers, provider: str
 ) -> None:
     providers.script(provider, token="dead", outcome=GONE[provider])
@@ -112,7 +112,7 @@ async def test_a_dead_token_is_evicted_and_everybody_is_told(
     assert server.push(wanted(device, f"g3-{provider}"))[0]["status"] == "delivered"
 
 
-async def test_a_device_that_asks_hears_that_its_registration_stands(relay: LiveRelay, provider: str) -> None:
+async def test_a_device_of_a_provider_can_check_its_registration(relay: LiveRelay, provider: str) -> None:
     device, _ = phone(relay, provider)
     async with open_socket(relay) as socket:
         assert await authenticate(device, socket, relay.url) == {"type": "auth_failure", "error": "other_platform"}
@@ -121,7 +121,7 @@ async def test_a_device_that_asks_hears_that_its_registration_stands(relay: Live
 def test_a_token_that_died_before_it_was_registered_is_not_evicted(
     relay: LiveRelay, server: Server, providers: Providers
 ) -> None:
-    """Apple's 410 is of an earlier life of the same token."""
+    """Apple's 410 concerns an earlier use of the same token."""
     providers.script("apns", token="dead", outcome="Unregistered", timestamp=1_767_225_600_000, times=1)
     device, _ = phone(relay, "apns", "dead")
     (result,) = server.push(wanted(device, "older"))
@@ -129,14 +129,14 @@ def test_a_token_that_died_before_it_was_registered_is_not_evicted(
     assert server.push(wanted(device, "newer"))[0]["status"] == "delivered"
 
 
-def test_what_may_pass_is_tried_again_until_it_arrives(
+def test_a_temporary_fault_is_retried_until_the_push_arrives(
     relay: LiveRelay, server: Server, providers: Providers, provider: str
 ) -> None:
     providers.script(provider, fault="reset", times=1)
     device, token = phone(relay, provider)
     (result,) = server.push(wanted(device, f"again-{provider}"))
     assert (result["status"], result["provider"]) == ("queued", provider)
-    assert decided(server, f"again-{provider}")["status"] == "delivered"
+    assert final_outcome(server, f"again-{provider}")["status"] == "delivered"
     assert len(providers.seen(provider, token=token)) == 1
 
 
@@ -153,10 +153,12 @@ def test_a_push_is_not_sent_after_it_expired(
         lambda: sample(relay, "relay_push_total", provider=provider, status="failed") == before + 1, "its one outcome"
     )
     assert providers.seen(provider, token=token) == []
-    wait_until(lambda: providers.counters(provider)["streams"] == 0, "its stream to be given back")
+    wait_until(lambda: providers.counters(provider)["streams"] == 0, "its stream to be reset")
 
 
-def test_ten_refusals_that_blame_the_token_evict_it(relay: LiveRelay, server: Server, providers: Providers) -> None:
+def test_ten_refusals_that_count_against_a_token_evict_it(
+    relay: LiveRelay, server: Server, providers: Providers
+) -> None:
     good, _ = phone(relay, "fcm")
     providers.script("fcm", token="odd", outcome="SENDER_ID_MISMATCH")
     odd, _ = phone(relay, "fcm", "odd")
@@ -168,7 +170,7 @@ def test_ten_refusals_that_blame_the_token_evict_it(relay: LiveRelay, server: Se
     assert (after["status"], after["error"]) == ("token_evicted", "failing")
 
 
-def test_metrics_tell_of_connections_streams_ages_and_durations(
+def test_metrics_have_connections_streams_ages_and_durations(
     relay: LiveRelay, server: Server, providers: Providers, provider: str
 ) -> None:
     device, _ = phone(relay, provider)
@@ -182,7 +184,7 @@ def test_metrics_tell_of_connections_streams_ages_and_durations(
     assert sample(relay, "relay_provider_credentials_refused", provider=provider) == 0
 
 
-def test_a_provider_without_credentials_is_off_and_the_log_says_so() -> None:
+def test_a_provider_without_credentials_is_off_and_logged() -> None:
     with LiveRelay() as relay, relay.client() as client:
         assert {line["provider"] for line in relay.events("provider_off")} == {"apns", "fcm"}
         server = Server(client)
@@ -192,8 +194,8 @@ def test_a_provider_without_credentials_is_off_and_the_log_says_so() -> None:
         assert (result["status"], result["error"]) == ("failed", "provider_off")
 
 
-def test_refused_credentials_are_one_line_and_a_reload_mends_them(providers: Providers, tmp_path: Path) -> None:
-    """One alertable line and a gauge; the other provider goes on; SIGHUP takes the good key."""
+def test_rejected_credentials_are_one_log_line_and_a_reload_fixes_them(providers: Providers, tmp_path: Path) -> None:
+    """One log line and a gauge for alerts. The other provider continues. SIGHUP loads the valid key."""
     key = tmp_path / "key.p8"
     key.touch(0o600)
     key.write_text(P256)
@@ -208,7 +210,7 @@ def test_refused_credentials_are_one_line_and_a_reload_mends_them(providers: Pro
             lambda: sample(relay, "relay_provider_credentials_refused", provider="apns") == 1, "the gauge to rise"
         )
         other, _ = phone(relay, "fcm")
-        assert server.push(wanted(other, "beside"))[0]["status"] == "delivered"
+        assert server.push(wanted(other, "other"))[0]["status"] == "delivered"
         key.write_text(Path(providers.env["APNS_KEY_PATH"]).read_text())
         ready = len(relay.events("worker_ready"))
         os.kill(relay.pid, signal.SIGHUP)

@@ -1,4 +1,4 @@
-"""`POST /push` and `/push/outcomes`, and what a listening device sees of them."""
+"""`POST /push` and `/push/outcomes`, and the frames that a listening device receives."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ async def test_a_push_arrives_once_and_is_delivered_when_it_is_acknowledged(
         await asyncio.to_thread(wait_until, lambda: outcome(server, "k1")[0]["status"] == "delivered", "the outcome")
 
 
-async def test_what_waits_comes_when_the_device_connects_and_again_until_it_is_acknowledged(
+async def test_waiting_pushes_are_sent_at_every_connection_until_they_are_acknowledged(
     relay: LiveRelay, server: Server, listener: Device
 ) -> None:
     ids = [server.push(wanted(listener, f"w{n}"))[0]["push_id"] for n in range(3)]
@@ -60,7 +60,9 @@ async def test_what_waits_comes_when_the_device_connects_and_again_until_it_is_a
     await asyncio.to_thread(wait_until, lambda: statuses() == {"delivered"}, "acknowledgements")
 
 
-def test_a_repeat_is_answered_and_sends_nothing(relay: LiveRelay, server: Server, listener: Device) -> None:
+def test_a_repeated_push_key_gets_the_same_result_and_sends_nothing(
+    relay: LiveRelay, server: Server, listener: Device
+) -> None:
     first = server.push(wanted(listener, "r1"))
     assert server.push(wanted(listener, "r1")) == first
     assert [result["push_id"] for result in server.push(wanted(listener, "r2"), wanted(listener, "r2"))] == [
@@ -68,24 +70,24 @@ def test_a_repeat_is_answered_and_sends_nothing(relay: LiveRelay, server: Server
     ]
 
 
-def test_results_come_in_order_whatever_becomes_of_each(
+def test_results_are_in_the_order_of_the_pushes(
     relay: LiveRelay, server: Server, listener: Device, http: httpx.Client
 ) -> None:
     phone = Device.generate()
     register(phone, http, relay.url, "apns", "a-token")
-    stranger = Device.generate()
+    unregistered = Device.generate()
     late = wanted(listener, "o3", expires_at=format_time(1_700_000_000))
-    results = server.push(wanted(listener, "o1"), wanted(stranger, "o2"), late, wanted(phone, "o4"))
+    results = server.push(wanted(listener, "o1"), wanted(unregistered, "o2"), late, wanted(phone, "o4"))
     assert [result["status"] for result in results] == ["queued", "not_registered", "failed", "delivered"]
     assert [result["fingerprint"] for result in results] == [
-        device.fingerprint for device in (listener, stranger, listener, phone)
+        device.fingerprint for device in (listener, unregistered, listener, phone)
     ]
     shown = [line for line in relay.events("push_console") if line["push_id"] == results[3]["push_id"]]
     assert shown[0]["fingerprint"] == phone.fingerprint[:6] + "…"
     assert "a-token" not in relay.log_path.read_text()
 
 
-def test_a_device_gets_ten_pushes_a_minute_of_a_server_and_clears_beside_them(
+def test_a_device_gets_ten_pushes_a_minute_of_a_server_and_clears_do_not_count(
     relay: LiveRelay, server: Server, listener: Device
 ) -> None:
     statuses = [result["status"] for result in server.push(*(wanted(listener, f"f{n}") for n in range(12)))]
@@ -105,7 +107,7 @@ def test_a_device_gets_ten_pushes_a_minute_of_a_server_and_clears_beside_them(
         ({"priority": "urgent"}, "$.pushes[0].priority"),
     ],
 )
-def test_a_malformed_push_refuses_the_whole_request(
+def test_a_malformed_push_rejects_the_whole_request(
     server: Server, listener: Device, changed: dict[str, Any], path: str
 ) -> None:
     answer = server.post("/push", {"pushes": [wanted(listener, "m1", **changed), wanted(listener, "m2")]})
@@ -114,7 +116,7 @@ def test_a_malformed_push_refuses_the_whole_request(
 
 
 @pytest.mark.parametrize("value", [b'"\xff\xfe"', b"1e999", b'"\\ud800"', b"[" * 2000 + b"]" * 2000])
-def test_a_payload_that_no_frame_can_carry_is_refused(server: Server, listener: Device, value: bytes) -> None:
+def test_a_payload_that_no_frame_can_carry_is_rejected(server: Server, listener: Device, value: bytes) -> None:
     body = b'{"pushes":[{"push_key":"p1","fingerprint":"%s","payload":{"type":"challenge","a":%s}}]}'
     answer = server.post("/push", body % (listener.fingerprint.encode(), value))
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, "INVALID_REQUEST")

@@ -1,4 +1,4 @@
-"""Two relays on one database: it makes no difference at which of them a server or a device arrives."""
+"""Two relays on one database: a server or a device may connect to either."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ KEY = "an-encryption-key-of-more-than-32-characters"
 
 @pytest.fixture(scope="module")
 def replicas(postgres: PostgresServer) -> Iterator[tuple[LiveRelay, LiveRelay]]:
-    # Each is dialled at its own port, and so signed for: without a public URL it takes the Host of a request.
+    # Clients sign the origin of the port they connect to: without a public URL a relay expects the Host of the request.
     settings = {"DATABASE_URL": postgres.new_database(), "TOKEN_ENCRYPTION_KEY": KEY, "RELAY_WORKERS": "1"}
     with LiveRelay(RELAY_PUBLIC_URL="", **settings) as one, LiveRelay(RELAY_PUBLIC_URL="", **settings) as other:
         yield one, other
@@ -32,7 +32,7 @@ def replicas(postgres: PostgresServer) -> Iterator[tuple[LiveRelay, LiveRelay]]:
 
 @pytest.fixture(scope="module")
 def server(replicas: tuple[LiveRelay, LiveRelay]) -> Iterator[Server]:
-    """A server at the first replica."""
+    """A server that is a client of the first replica."""
     with replicas[0].client() as client:
         server = Server(client)
         assert server.register().status_code == 200
@@ -40,8 +40,8 @@ def server(replicas: tuple[LiveRelay, LiveRelay]) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="module")
-def elsewhere(replicas: tuple[LiveRelay, LiveRelay], server: Server) -> Iterator[Server]:
-    """The same server at the other replica."""
+def other_server(replicas: tuple[LiveRelay, LiveRelay], server: Server) -> Iterator[Server]:
+    """The same server as a client of the other replica."""
     with replicas[1].client() as client:
         yield Server(client, server.identity)
 
@@ -60,18 +60,18 @@ def status_at(server: Server, key: str) -> str:
     return status
 
 
-async def test_a_push_reaches_the_device_through_the_replica_that_holds_it(
+async def test_a_push_reaches_the_device_through_the_replica_of_its_connection(
     replicas: tuple[LiveRelay, LiveRelay], server: Server, device: Device
 ) -> None:
     async with listening(replicas[1], device) as socket:
         (queued,) = await asyncio.to_thread(server.push, wanted(device, "across"))
-        came = await frame(socket)
-        assert came["push_id"] == queued["push_id"]
-        await acknowledge(socket, came)
+        push = await frame(socket)
+        assert push["push_id"] == queued["push_id"]
+        await acknowledge(socket, push)
         await asyncio.to_thread(wait_until, lambda: status_at(server, "across") == "delivered", "the acknowledgement")
 
 
-async def test_the_newest_connection_wins_wherever_it_is(
+async def test_the_newest_connection_wins_on_any_replica(
     replicas: tuple[LiveRelay, LiveRelay], server: Server, device: Device
 ) -> None:
     async with listening(replicas[0], device) as first, listening(replicas[1], device) as second:
@@ -81,35 +81,35 @@ async def test_the_newest_connection_wins_wherever_it_is(
 
 
 async def test_a_repeat_at_the_other_replica_sends_nothing(
-    replicas: tuple[LiveRelay, LiveRelay], server: Server, elsewhere: Server, device: Device
+    replicas: tuple[LiveRelay, LiveRelay], server: Server, other_server: Server, device: Device
 ) -> None:
     async with listening(replicas[0], device) as socket:
         (first,) = await asyncio.to_thread(server.push, wanted(device, "twice"))
-        (again,) = await asyncio.to_thread(elsewhere.push, wanted(device, "twice"))
+        (again,) = await asyncio.to_thread(other_server.push, wanted(device, "twice"))
         assert again["push_id"] == first["push_id"]
-        (other,) = await asyncio.to_thread(elsewhere.push, wanted(device, "another"))
+        (other,) = await asyncio.to_thread(other_server.push, wanted(device, "another"))
         assert [(await frame(socket))["push_id"] for _ in range(2)] == [first["push_id"], other["push_id"]]
 
 
-def test_a_signed_request_works_at_one_of_them(server: Server, elsewhere: Server) -> None:
+def test_a_signed_request_works_at_one_replica_only(server: Server, other_server: Server) -> None:
     body = b'{"push_keys":["k"]}'
     signed = server.headers("POST", "/push/outcomes", body)
     assert server.client.post("/push/outcomes", content=body, headers=signed).status_code == 200
-    assert code(elsewhere.client.post("/push/outcomes", content=body, headers=signed)) == (401, "UNAUTHORIZED")
+    assert code(other_server.client.post("/push/outcomes", content=body, headers=signed)) == (401, "UNAUTHORIZED")
 
 
-def test_a_nonce_of_one_is_good_at_the_other_and_once(replicas: tuple[LiveRelay, LiveRelay]) -> None:
+def test_a_nonce_of_one_replica_is_valid_once_at_the_other(replicas: tuple[LiveRelay, LiveRelay]) -> None:
     device = Device.generate()
     with replicas[0].client() as one, replicas[1].client() as other:
-        # The origin is that of the replica where it is shown.
+        # The signed origin is that of the replica that receives the request.
         body = registration(device, one, replicas[1].url)
         assert other.post("/devices/register", json=body).status_code == 201
         assert code(other.post("/devices/register", json=body)) == (401, "INVALID_SIGNATURE")
 
 
-def test_the_rate_is_counted_over_both(server: Server, elsewhere: Server, device: Device) -> None:
+def test_the_rate_limit_counts_both_replicas(server: Server, other_server: Server, device: Device) -> None:
     def ten(at: Server, name: str) -> list[str]:
         return [result["status"] for result in at.push(*(wanted(device, f"{name}{number}") for number in range(10)))]
 
     assert ten(server, "here") == ["queued"] * 10
-    assert "rate_limited" in ten(elsewhere, "there")
+    assert "rate_limited" in ten(other_server, "there")
