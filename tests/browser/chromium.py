@@ -1,4 +1,4 @@
-"""The browser of these tests: the system's own Chromium, which nothing is downloaded for."""
+"""The browser of these tests: the Chromium of the system. Nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from pathlib import Path
 from playwright.sync_api import Browser, sync_playwright
 
 PATIENCE = 60_000.0
-"""Milliseconds that anything may take on a machine that others use too."""
+"""Timeout in milliseconds, generous for a shared machine."""
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
 # --no-sandbox: these tests run as root in containers, and open nothing but our own pages. The rest keeps the browser
-# from talking to anyone else.
+# from contacting other servers.
 _FLAGS = (
     "--no-sandbox",
     "--disable-gpu",
@@ -27,7 +27,7 @@ _FLAGS = (
 
 
 def executable() -> str | None:
-    """Where the system has its Chromium, if it has one."""
+    """The path of the system's Chromium, None without one."""
     found = (shutil.which(name) or shutil.which(name, path="/usr/bin") for name in _NAMES)
     return next((path for path in found if path and Path(path).exists()), None)
 

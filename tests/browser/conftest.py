@@ -25,8 +25,8 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="package")
-def waiting_server(browser: Browser) -> Iterator[InitServer]:
-    """In init mode, asking for its token; no test commits anything here."""
+def init_server(browser: Browser) -> Iterator[InitServer]:
+    """In init mode, with a required token; no test commits anything here."""
     with InitServer() as server:
         yield server
 
@@ -48,7 +48,7 @@ def new_server(browser: Browser) -> Iterator[Callable[..., InitServer]]:
 
 @pytest.fixture
 def new_window(browser: Browser) -> Iterator[Callable[..., Window]]:
-    """Windows that fail the test when a page in them does what none may do."""
+    """Windows that fail the test when one of their pages does what no page may do."""
     made: list[Window] = []
 
     def opened(server: LiveServer, **looks: Any) -> Window:
@@ -61,6 +61,6 @@ def new_window(browser: Browser) -> Iterator[Callable[..., Window]]:
 
 
 @pytest.fixture
-def window(waiting_server: InitServer, new_window: Callable[..., Window]) -> Window:
-    """A window on the server that nobody sets up."""
-    return new_window(waiting_server)
+def window(init_server: InitServer, new_window: Callable[..., Window]) -> Window:
+    """A window on the server that no test sets up."""
+    return new_window(init_server)

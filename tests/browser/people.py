@@ -1,4 +1,4 @@
-"""What a person does in the wizard, step by step."""
+"""The actions of a person in the wizard."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ ADDRESS = f"/init#token={TOKEN}"
 
 
 def see_words(window: Window) -> list[str]:
-    """From the welcome to the words, which are on paper then."""
+    """From the welcome step to the shown words."""
     window.click("Create a new identity")
     window.at(WORDS).click("Show the words")
     return window.shown_words()
 
 
-def asked_positions(window: Window) -> list[int]:
+def confirm_positions(window: Window) -> list[int]:
     labels = window.page.locator(".three label").all_text_contents()
     return [int(label.removeprefix("Word ")) for label in labels]
 
 
 def confirm(window: Window, words: list[str]) -> None:
-    """From the words to the identity."""
+    """From the words step to the identity step."""
     window.click("I have written them down")
     window.at(CONFIRM)
-    for position in asked_positions(window):
+    for position in confirm_positions(window):
         window.field(f"Word {position}").fill(words[position - 1])
     window.click("Confirm")
     window.at(IDENTITY)
@@ -55,13 +55,13 @@ def make_key(window: Window) -> str:
 
 
 def restore(window: Window, words: str) -> None:
-    """From the welcome to the fields, with all words pasted, not yet checked."""
+    """From the welcome step to the fields, with all words pasted and not yet checked."""
     window.click("Restore from 24 words")
     window.at(RESTORE).paste("Word 1", words)
 
 
 def creation(window: Window) -> Iterator[str]:
-    """The whole way, with a stop at everything that there is to look at."""
+    """The whole setup; yields the name of each view."""
     window.open("/init").at("Enter the setup token")
     yield "token"
     window.open(ADDRESS).at(WELCOME)
@@ -80,7 +80,7 @@ def creation(window: Window) -> Iterator[str]:
     words = window.shown_words()
     yield "words"
     window.click("I have written them down")
-    window.at(CONFIRM).field(f"Word {asked_positions(window)[0]}").fill("wrongly")
+    window.at(CONFIRM).field(f"Word {confirm_positions(window)[0]}").fill("wrongly")
     window.click("Confirm")
     window.sees("Not the word that was shown")
     yield "confirm"

@@ -1,7 +1,7 @@
-"""`make screenshots`: the pictures of docs/images, taken of a real server.
+"""`make screenshots`: takes the pictures of docs/images of a real server.
 
 Needs Chromium, pngquant, and the fonts Inter, JetBrains Mono and Noto Color Emoji, so that the pictures are the same on
-every machine. The words in them are published ones, with which no server may ever be set up.
+every machine. The words in them are published: never use them for a server.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 
 from playwright.sync_api import Browser, Route
 
-from tests.first_boot.newborn import WORDS
+from tests.first_boot.init_mode_server import WORDS
 
 from . import chromium
 from .init_server import InitServer
@@ -27,7 +27,7 @@ from .window import Window
 IMAGES = Path(__file__).resolve().parents[2] / "docs" / "images"
 FONTS = {"system-ui": "Inter", "sans-serif": "Inter", "monospace": "JetBrains Mono"}
 LARGEST = 100_000
-"""Bytes of a picture: they are part of the repository."""
+"""Maximal bytes of a picture: pictures are part of the repository."""
 
 LOOKS: dict[str, dict[str, Any]] = {
     "": {"viewport": {"width": 1280, "height": 640}},
@@ -42,7 +42,7 @@ TAKEN = {
 
 
 def main() -> int:
-    """0, or 1 with one line for what is missing."""
+    """0, or 1 with one line that names missing programs or fonts."""
     if missing := _missing_programs() or _missing_fonts():
         sys.stderr.write(f"screenshots: missing {', '.join(missing)}\n")
         return 1
@@ -91,7 +91,7 @@ def _compress(path: Path) -> None:
 
 
 def _font_settings(folder: Path) -> Path:
-    """Fontconfig's, with our fonts before the machine's own."""
+    """The fontconfig settings, with these fonts before those of the machine."""
     ours = "".join(
         f'<match target="pattern"><test name="family"><string>{family}</string></test>'
         f'<edit name="family" mode="prepend" binding="strong"><string>{font}</string></edit></match>'

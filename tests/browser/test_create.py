@@ -1,4 +1,4 @@
-"""From nothing to a server that answers, in one window."""
+"""Creating an identity in one window."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_a_person_creates_an_identity_and_the_server_works_with_it(
     words = see_words(window)
     assert len(words) == 24
     confirm(window, words)
-    told = (window.pictogram(), window.text("identity-id"), window.text("identity-key"))
+    shown = (window.pictogram(), window.text("identity-id"), window.text("identity-key"))
     commit(window)
     first, second = make_key(window), make_key(window)
     window.sees(re.compile(f"not shown again: {first[9:17]}"))
@@ -33,26 +33,26 @@ def test_a_person_creates_an_identity_and_the_server_works_with_it(
     assert second not in window.document()
 
     info = server.get("/info").json()
-    assert told == (info["server_pictogram_speakable"], info["server_id"], info["server_public_key"])
+    assert shown == (info["server_pictogram_speakable"], info["server_id"], info["server_public_key"])
     for key in (first, second):
         call(server, window.text("done-cert"), window.text("done-curl"), key)
     assert str(server.certificate) in window.text("done-cert-compose")
     assert f"--pin {info['server_id']}" in window.text("done-device")
     assert not holds_words(window.traces(), words)
     assert second not in window.traces()
-    assert window.open("/").pictogram() == told[0]
+    assert window.open("/").pictogram() == shown[0]
     window.sees(NAME, info["server_id"][:8], "Healthy")
     window.open("/init").sees("There is nothing here")
 
 
 def call(server: InitServer, certificate: str, line: str, key: str) -> None:
-    """With two lines of the last page: the one that fetches the certificate, and the one that needs it."""
-    quiet = line.replace("curl ", "curl --silent --show-error --noproxy '*' ", 1)
-    told = server.in_a_shell(f"{certificate}\n{quiet}", SIGIL_API_KEY=key)
-    assert json.loads(told)["challenge_id"], told
+    """Run two commands of the last page: one copies the certificate, the other needs it."""
+    command = line.replace("curl ", "curl --silent --show-error --noproxy '*' ", 1)
+    output = server.in_a_shell(f"{certificate}\n{command}", SIGIL_API_KEY=key)
+    assert json.loads(output)["challenge_id"], output
 
 
-def test_behind_a_proxy_that_has_the_certificate_nothing_is_said_of_one(
+def test_behind_a_proxy_the_last_step_mentions_no_certificate(
     new_server: Callable[..., InitServer], new_window: Callable[..., Window]
 ) -> None:
     window = new_window(new_server()).open(ADDRESS).at(WELCOME)
@@ -68,22 +68,22 @@ def test_behind_a_proxy_that_has_the_certificate_nothing_is_said_of_one(
 
 def as_over_plain_http(route: Route) -> None:
     answer = route.fetch()
-    told = answer.json()
-    del told["tls_cert_path"]
-    route.fulfill(response=answer, json=told)
+    body = answer.json()
+    del body["tls_cert_path"]
+    route.fulfill(response=answer, json=body)
 
 
 @pytest.mark.parametrize("path", ["/var/lib/sigil/tls/cert.pem", "/a b/it's $HOME/`x`.pem", "/ü/*", '/\\n"/c'])
-def test_a_path_is_one_word_for_the_shell(waiting_server: InitServer, window: Window, path: str) -> None:
+def test_a_path_is_quoted_as_one_word_for_the_shell(init_server: InitServer, window: Window, path: str) -> None:
     window.open(ADDRESS).at(WELCOME)
     word = window.page.evaluate("async (path) => (await import('/assets/page.js')).shellQuote(path)", path)
-    assert waiting_server.in_a_shell(f"printf %s {word}") == path
+    assert init_server.in_a_shell(f"printf %s {word}") == path
 
 
 def test_a_small_rate_that_many_workers_share_is_enough_for_the_wizard(
     new_server: Callable[..., InitServer], new_window: Callable[..., Window]
 ) -> None:
-    """Over HTTP/2 one worker serves all that a window asks for: 20 a minute is its share of 600 on 30 cores."""
+    """Over HTTP/2 one worker serves all requests of a window: 20 a minute is its share of 600 on 30 cores."""
     server = new_server(workers=2, SIGIL_RATE_LIMIT="40/min")
     for _ in range(2):
         window = new_window(server).open(ADDRESS).at(WELCOME)
@@ -107,13 +107,13 @@ def test_the_words_are_in_the_page_only_while_they_are_shown(window: Window) -> 
     assert not holds_words(window.traces(), words)
 
 
-def test_who_has_not_looked_at_the_words_is_sent_to_them(window: Window) -> None:
+def test_the_next_step_requires_that_the_words_were_shown(window: Window) -> None:
     window.open(ADDRESS).at(WELCOME).click("Create a new identity")
     window.at("Your 24 words").click("I have written them down")
     window.sees("You have not seen the words yet", "Your 24 words")
 
 
-def test_wrong_words_are_told_by_their_positions(window: Window) -> None:
+def test_wrong_words_are_named_by_their_positions(window: Window) -> None:
     window.open(ADDRESS).at(WELCOME)
     words = see_words(window)
     window.click("I have written them down")
@@ -132,7 +132,7 @@ def test_wrong_words_are_told_by_their_positions(window: Window) -> None:
     window.at("This will be your server")
 
 
-def test_paper_gets_the_words_the_name_and_the_date_and_nothing_else(window: Window) -> None:
+def test_the_print_sheet_has_only_the_words_the_name_and_the_date(window: Window) -> None:
     window.open(ADDRESS).at(WELCOME)
     words = see_words(window)
     window.page.emulate_media(media="print")
@@ -159,7 +159,7 @@ def test_copied_words_come_with_a_warning_about_the_clipboard(window: Window) ->
     assert window.page.evaluate("navigator.clipboard.readText()") == " ".join(words)
 
 
-def test_the_positions_that_are_asked_for_are_drawn_from_all_24(window: Window) -> None:
+def test_the_positions_to_confirm_are_drawn_from_all_24(window: Window) -> None:
     window.open(ADDRESS).at(WELCOME)
     drawn = window.page.evaluate(
         """async () => {

@@ -1,4 +1,4 @@
-"""What a server that works shows to people."""
+"""The pages of an operational server."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def working_server(browser: Browser) -> Iterator[LiveServer]:
 
 
 @pytest.mark.parametrize("with_javascript", [True, False])
-def test_the_page_of_the_server_says_who_it_is(
+def test_the_home_page_shows_the_identity(
     working_server: LiveServer, new_window: Callable[..., Window], with_javascript: bool
 ) -> None:
     window = new_window(working_server, java_script_enabled=with_javascript).open("/")
@@ -28,7 +28,7 @@ def test_the_page_of_the_server_says_who_it_is(
     assert window.text("server-id") == working_server.identity.server_id
 
 
-def test_an_address_that_leads_nowhere_leads_back(
+def test_an_unknown_address_links_to_the_home_page(
     working_server: LiveServer, new_window: Callable[..., Window]
 ) -> None:
     window = new_window(working_server).open("/init").sees("There is nothing here", "that is done")

@@ -1,4 +1,4 @@
-"""Two windows, a lost answer, and a session that is over."""
+"""Two windows, a lost answer, and an expired session."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 from playwright.sync_api import Route
 
-from tests.first_boot.newborn import NOBODY
-from tests.first_boot.newborn import WORDS as OTHER_WORDS
+from tests.first_boot.init_mode_server import UNKNOWN_CHALLENGE
+from tests.first_boot.init_mode_server import WORDS as OTHER_WORDS
 
 from .init_server import InitServer
 from .people import (
@@ -35,7 +35,7 @@ def at_identity(window: Window) -> Window:
 
 
 def lose_the_answer(window: Window) -> None:
-    """The server is set up, and the window does not hear of it."""
+    """The commit succeeds, but its answer does not reach the window."""
 
     def lose(route: Route) -> None:
         route.fetch()
@@ -47,7 +47,7 @@ def lose_the_answer(window: Window) -> None:
     window.offences.clear()
 
 
-def test_one_of_two_windows_wins_and_the_other_is_told(
+def test_one_of_two_windows_wins_and_the_other_shows_it(
     new_server: Callable[..., InitServer], new_window: Callable[..., Window]
 ) -> None:
     server = new_server(workers=2)
@@ -66,7 +66,7 @@ def test_one_of_two_windows_wins_and_the_other_is_told(
     winner.page.go_back()
     winner.at(KEYS)
     make_key(winner)
-    # The server's own answer to a session that it does not know, which is its answer to one that is over.
+    # The server's answer to an unknown session is also its answer to an expired one.
     winner.page.route("**/init/api-keys", _with_another_session)
     winner.click("Generate another key")
     winner.sees("This window can make no more keys", "I have stored the key")
@@ -76,10 +76,10 @@ def test_one_of_two_windows_wins_and_the_other_is_told(
 
 
 def _with_another_session(route: Route) -> None:
-    route.continue_(headers={**route.request.headers, "authorization": "Bearer over"})
+    route.continue_(headers={**route.request.headers, "authorization": "Bearer expired"})
 
 
-def test_a_window_whose_answer_was_lost_learns_that_its_words_count(
+def test_a_window_whose_answer_was_lost_shows_that_its_words_were_committed(
     new_server: Callable[..., InitServer], new_window: Callable[..., Window]
 ) -> None:
     server = new_server()
@@ -87,8 +87,8 @@ def test_a_window_whose_answer_was_lost_learns_that_its_words_count(
     words = see_words(window)
     confirm(window, words)
     lose_the_answer(window)
-    told = window.text("identity-id")
-    # While it is not known who the server is, nothing is told of the words.
+    server_id = window.text("identity-id")
+    # While the identity of the server is unknown, the page shows nothing about the words.
     window.page.route("**/info", lambda route: route.abort())
     window.click("Set up this server")
     window.sees(IDENTITY, "The server did not answer").page.unroute("**/info")
@@ -96,13 +96,13 @@ def test_a_window_whose_answer_was_lost_learns_that_its_words_count(
     window.click("Set up this server")
     window.at(GONE).sees("It has the identity of the words that you entered here", "Make a restart find the words")
     info = server.get("/info").json()
-    assert (info["server_id"], info["server_pictogram_speakable"]) == (told, window.pictogram())
+    assert (info["server_id"], info["server_pictogram_speakable"]) == (server_id, window.pictogram())
     lines = [window.text(part) for part in ("restart-file", "restart-shell", "gone-keygen")]
     key = server.in_a_shell("\n".join(lines), typed=f"{' '.join(words)}\n").strip()
-    assert server.get(NOBODY, Authorization=f"Bearer {key}").status_code == 404
+    assert server.get(UNKNOWN_CHALLENGE, Authorization=f"Bearer {key}").status_code == 404
 
 
-def test_words_that_were_posted_count_after_a_turn_to_restoring_too(
+def test_committed_words_are_recognised_after_a_change_to_restoring(
     new_server: Callable[..., InitServer], new_window: Callable[..., Window]
 ) -> None:
     window = at_identity(new_window(new_server()))
@@ -115,7 +115,7 @@ def test_words_that_were_posted_count_after_a_turn_to_restoring_too(
     window.at(GONE).sees("It has the identity of the words that you entered here")
 
 
-def test_a_server_that_ends_in_the_middle_is_told_and_nothing_is_lost(
+def test_a_restart_of_the_server_during_the_setup_loses_nothing(
     new_server: Callable[..., InitServer], new_window: Callable[..., Window]
 ) -> None:
     server = new_server()
@@ -128,7 +128,7 @@ def test_a_server_that_ends_in_the_middle_is_told_and_nothing_is_lost(
     commit(window)
 
 
-def test_nobody_leaves_a_step_while_its_answer_is_awaited(
+def test_a_step_cannot_be_left_while_its_request_is_in_flight(
     new_server: Callable[..., InitServer], new_window: Callable[..., Window]
 ) -> None:
     window = at_identity(new_window(new_server()))
@@ -140,7 +140,7 @@ def test_nobody_leaves_a_step_while_its_answer_is_awaited(
     window.page.route("**/init/commit", hold)
     with window.page.expect_request("**/init/commit"):
         window.click("Set up this server")
-    # Playwright's own click would wait for a button that says it is busy.
+    # Playwright's own click would wait for a button that is disabled.
     window.page.get_by_role("button", name="Set up this server").dispatch_event("click")
     window.page.go_back()
     window.page.wait_for_function("() => history.state.step === 'identity'")

@@ -1,4 +1,4 @@
-"""The words from paper bring the same server back, and wrong ones are told in a way that helps."""
+"""Restoring an identity from its words, and the errors of wrong words."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from .init_server import TOKEN, InitServer
 from .people import ADDRESS, IDENTITY, KEYS, RESTORE, WELCOME, commit, make_key, restore
 from .window import Window
 
-# BIP-39's own test vector, and the same with one letter of word 13 miswritten.
+# BIP-39's own test vector, and the same with one wrong letter in word 13.
 VECTOR = "legal winner thank year wave sausage worth useful " * 2 + "legal winner thank year wave sausage worth title"
-MISWRITTEN = [*VECTOR.split()[:12], "save", *VECTOR.split()[13:]]
+MISSPELLED = [*VECTOR.split()[:12], "save", *VECTOR.split()[13:]]
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def filled(window: Window) -> list[str]:
     return [field.input_value() for field in window.page.locator(".word-fields input").all()]
 
 
-def test_the_words_bring_the_same_identity_back(
+def test_the_words_restore_the_same_identity(
     new_server: Callable[..., InitServer], new_window: Callable[..., Window]
 ) -> None:
     server = new_server()
@@ -44,12 +44,12 @@ def test_the_words_bring_the_same_identity_back(
     assert server.get("/info").json()["server_id"] == server.identity.server_id
 
 
-def test_a_server_that_was_set_up_before_takes_its_own_words_only(
+def test_a_server_that_was_set_up_before_accepts_only_its_own_words(
     new_server: Callable[..., InitServer], new_window: Callable[..., Window]
 ) -> None:
     server = new_server()
     server.commit(server.mnemonic, TOKEN)
-    server.lose_memory()
+    server.recreate_container()
     server.start()
     window = new_window(server).open(ADDRESS).at(WELCOME).sees("It can only be restored as the same one")
     assert window.pictogram() == server.identity.pictogram_speakable
@@ -96,7 +96,7 @@ def test_suggestions_are_chosen_with_the_keyboard(fields: Window) -> None:
     assert filled(fields)[1] == "label"
 
 
-def test_what_was_typed_before_the_list_arrived_is_looked_at_when_it_does(window: Window) -> None:
+def test_words_typed_before_the_list_arrived_are_validated_when_it_arrives(window: Window) -> None:
     held: list[Route] = []
 
     def hold(route: Route) -> None:
@@ -115,7 +115,7 @@ def test_what_was_typed_before_the_list_arrived_is_looked_at_when_it_does(window
     assert window.field("Word 3").evaluate("(node) => node === document.activeElement")
 
 
-def test_a_word_that_is_not_in_the_list_is_told_at_once(fields: Window) -> None:
+def test_a_word_that_is_not_in_the_list_is_an_error_at_once(fields: Window) -> None:
     field = fields.field("Word 3")
     field.press_sequentially("zèbre")
     fields.sees("Not in the list")
@@ -126,7 +126,7 @@ def test_a_word_that_is_not_in_the_list_is_told_at_once(fields: Window) -> None:
 
 
 def test_the_likely_wrong_word_of_a_checksum_is_named_and_focused(fields: Window) -> None:
-    fields.paste("Word 1", " ".join(MISWRITTEN))
+    fields.paste("Word 1", " ".join(MISSPELLED))
     fields.click("Check the words")
     fields.sees("Look at word 13 first", "Check this")
     assert fields.field("Word 13").evaluate("(node) => node === document.activeElement")
@@ -135,7 +135,7 @@ def test_the_likely_wrong_word_of_a_checksum_is_named_and_focused(fields: Window
     fields.at(IDENTITY)
 
 
-def test_words_that_changed_places_are_told_to_belong_to_nothing(fields: Window) -> None:
+def test_swapped_words_are_a_checksum_error(fields: Window) -> None:
     words = VECTOR.split()
     words[0], words[23] = words[23], words[0]
     fields.paste("Word 1", " ".join(words))
@@ -143,7 +143,7 @@ def test_words_that_changed_places_are_told_to_belong_to_nothing(fields: Window)
     fields.sees("one is wrong, or two are swapped")
 
 
-def test_too_few_and_too_many_words_are_told(fields: Window) -> None:
+def test_too_few_and_too_many_words_are_errors(fields: Window) -> None:
     fields.paste("Word 1", VECTOR + " zoo")
     fields.sees("That is 25 words")
     assert not any(filled(fields))
@@ -154,13 +154,13 @@ def test_too_few_and_too_many_words_are_told(fields: Window) -> None:
     assert fields.field("Word 24").evaluate("(node) => node === document.activeElement")
 
 
-def test_words_of_another_language_are_told_by_their_positions(fields: Window) -> None:
+def test_words_of_another_language_are_named_by_their_positions(fields: Window) -> None:
     fields.paste("Word 1", "ábaco " * 2 + " ".join(VECTOR.split()[2:]))
     fields.click("Check the words")
     fields.sees("Words 1 and 2 are not in the word list")
 
 
-def test_without_the_word_list_the_server_judges_alone(window: Window) -> None:
+def test_without_the_word_list_only_the_server_validates(window: Window) -> None:
     window.page.route("**/assets/words.txt", lambda route: route.fulfill(status=404))
     window.open(ADDRESS).at(WELCOME)
     restore(window, VECTOR.replace("title", "titel"))

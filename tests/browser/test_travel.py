@@ -1,4 +1,4 @@
-"""Reloading, going back, and leaving in the middle."""
+"""Reloading, going back, and leaving the page during the setup."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def words(window: Window) -> list[str]:
     return see_words(window)
 
 
-def test_a_reload_warns_and_then_starts_over_and_says_so(window: Window, words: list[str]) -> None:
+def test_a_reload_warns_and_then_starts_over(window: Window, words: list[str]) -> None:
     confirm(window, words)
     window.page.reload()
     assert window.dialogs == ["beforeunload"]
@@ -32,7 +32,7 @@ def test_the_first_page_is_left_without_a_warning(window: Window) -> None:
     assert not window.page.get_by_text("The page was reloaded").is_visible()
 
 
-def test_back_goes_one_step_back_and_never_shows_words_unasked(window: Window, words: list[str]) -> None:
+def test_back_goes_one_step_back_and_shows_no_words_by_itself(window: Window, words: list[str]) -> None:
     confirm(window, words)
     window.page.go_back()
     window.at(CONFIRM)
@@ -48,13 +48,13 @@ def test_back_goes_one_step_back_and_never_shows_words_unasked(window: Window, w
     assert not holds_words(window.traces(), words)
 
 
-def test_who_goes_back_to_read_again_finds_the_same_words(window: Window, words: list[str]) -> None:
+def test_going_back_and_forward_keeps_the_same_words(window: Window, words: list[str]) -> None:
     window.click("Back")
     window.at(WELCOME)
     assert see_words(window) == words
 
 
-def test_who_turns_to_restoring_leaves_the_new_words_behind(window: Window, words: list[str]) -> None:
+def test_a_change_to_restoring_discards_the_new_words(window: Window, words: list[str]) -> None:
     confirm(window, words)
     for step in (CONFIRM, WORDS, WELCOME):
         window.page.go_back()
@@ -74,7 +74,7 @@ def test_who_turns_to_restoring_leaves_the_new_words_behind(window: Window, word
 
 
 def test_a_page_that_was_left_comes_back_empty(window: Window, words: list[str]) -> None:
-    """As a browser does it that keeps left pages whole: hidden, and shown again without loading."""
+    """As in a browser with a back/forward cache: the page is hidden, and shown again without loading."""
     window.page.evaluate("dispatchEvent(new PageTransitionEvent('pagehide', { persisted: true }))")
     assert not holds_words(window.document(), words)
     with window.page.expect_navigation():

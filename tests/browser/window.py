@@ -21,10 +21,10 @@ _SHOWN = """() => [
 
 
 class Window:
-    """Everything is found by what a person sees or hears of it. What no page may ever do is in `offences`."""
+    """Finds everything by what a person sees or hears. `offences` collects what no page may do."""
 
     def __init__(self, browser: Browser, origin: str, **looks: Any) -> None:
-        # The certificate is the server's own; that no stranger's is accepted is the browser's business.
+        # The certificate is self-signed. That the browser rejects a foreign one is not tested here.
         self.context = browser.new_context(ignore_https_errors=True, **looks)
         self.context.set_default_timeout(PATIENCE)
         self.origin = origin
@@ -42,9 +42,9 @@ class Window:
         assert self.offences == []
 
     def _console(self, message: ConsoleMessage) -> None:
-        # Chromium reports every answer from 400 on; that the wizard's questions are refused is part of these tests.
-        refused = message.text.startswith("Failed to load resource") and "the server responded" in message.text
-        if message.type in {"error", "warning"} and not refused:
+        # Chromium reports every answer from status 400 on. These tests expect such answers.
+        expected = message.text.startswith("Failed to load resource") and "the server responded" in message.text
+        if message.type in {"error", "warning"} and not expected:
             self.offences.append(f"on the console: {message.text}")
 
     def _request(self, request: Request) -> None:
@@ -81,7 +81,7 @@ class Window:
         )
 
     def tab_to(self, name: str) -> None:
-        """By the Tab key alone, to what has this accessible name."""
+        """Focus the element with this accessible name, with the Tab key only."""
         wanted = self.page.get_by_role("button", name=name).or_(self.field(name))
         for _ in range(40):
             if wanted.evaluate("(node) => node === document.activeElement"):
@@ -92,7 +92,7 @@ class Window:
     # What a person sees
 
     def sees(self, *texts: str | re.Pattern[str]) -> Window:
-        """Waits until each text stands in the page, visibly."""
+        """Waits until each text is visible in the page."""
         for text in texts:
             expect(self.page.locator("main").get_by_text(text).filter(visible=True).first).to_be_visible()
         return self
@@ -122,7 +122,7 @@ class Window:
     # What a person does not see
 
     def traces(self) -> str:
-        """All that would outlive the page or could be read beside it: address, history, storage, cookies."""
+        """Everything that outlives the page or can be read outside of it: address, history, storage, cookies."""
         return str(self.page.evaluate(_TRACES)) + " ".join(request.url for request in self.requests)
 
     def document(self) -> str:
@@ -131,5 +131,5 @@ class Window:
 
 
 def holds_words(text: str, words: list[str]) -> bool:
-    """Whether three neighbours of the words stand in the text side by side. Fewer may just be English."""
+    """Whether the text contains three consecutive words. Fewer may be ordinary English."""
     return any(re.search(r"\W*".join(words[at : at + 3]), text) for at in range(len(words) - 2))

@@ -1,4 +1,4 @@
-"""One server in init mode for all that look and set nothing up; whoever commits, kills or stops starts another."""
+"""The shared server in init mode. A test that commits, kills or stops a server starts its own."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.first_boot.newborn import Newborn
+from tests.first_boot.init_mode_server import InitModeServer
 
 
 @pytest.fixture(scope="session")
-def newborn() -> Iterator[Newborn]:
-    with Newborn(SIGIL_SERVER_NAME="Söhne & <Co>") as running:
+def init_mode_server() -> Iterator[InitModeServer]:
+    with InitModeServer(SIGIL_SERVER_NAME="Söhne & <Co>") as running:
         yield running

@@ -1,4 +1,4 @@
-"""A server is destroyed; another comes up from the words, and nobody has to be told."""
+"""Disaster recovery: a new server with the same mnemonic replaces a destroyed one, unnoticed by its clients."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import time
 import msgspec
 
 from sigil.device import Device, verify_info, verify_payload
-from tests.first_boot.newborn import NOBODY, Newborn, identity_of, refused
+from tests.first_boot.init_mode_server import UNKNOWN_CHALLENGE, InitModeServer, identity_of, refused
 from tests.flows.people import ACTION
 from tests.support.live import LiveServer
 
 
-def test_the_words_bring_back_the_identity_the_keys_and_the_trust_of_devices() -> None:
+def test_the_mnemonic_restores_the_identity_the_api_keys_and_the_trust_of_devices() -> None:
     device = Device.generate()
-    with Newborn(workers=1) as lost:
+    with InitModeServer(workers=1) as lost:
         words = " ".join(lost.post("/init/words").json()["words"])
         session = lost.commit(words)["session"]
         kept, revoked = (lost.post("/init/api-keys", token=session).json() for _ in range(2))
@@ -31,11 +31,11 @@ def test_the_words_bring_back_the_identity_the_keys_and_the_trust_of_devices() -
         assert before.json()["server_pictogram"] == identity_of(words).pictogram
 
         with_kept, with_revoked = ({"Authorization": f"Bearer {key['api_key']}"} for key in (kept, revoked))
-        refused(client.get(NOBODY, headers=with_revoked), 401, "UNAUTHORIZED")
-        asked = client.post(
+        refused(client.get(UNKNOWN_CHALLENGE, headers=with_revoked), 401, "UNAUTHORIZED")
+        created = client.post(
             "/challenge", json={"device_public_key": device.wire_key, "action": ACTION}, headers=with_kept
         )
-        assert asked.status_code == 201
+        assert created.status_code == 201
 
         now = int(time.time())
         [payload] = client.post("/device/pending", json=device.pending_body(pinned.server_id, now)).json()["challenges"]

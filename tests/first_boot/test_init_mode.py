@@ -1,4 +1,4 @@
-"""A server that has no identity yet: what it tells, what it refuses, whom it listens to."""
+"""A server in init mode: its answers, its errors, and its origin check."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from sigil import __version__
 from sigil.resources.openapi import document
-from tests.first_boot.newborn import WORDS, Newborn, identity_of, refused
+from tests.first_boot.init_mode_server import WORDS, InitModeServer, identity_of, refused
 
 BROWSER = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
 API = [path for path in document.paths() if not path.startswith("/init/") and path not in {"/health", "/info"}]
@@ -23,19 +23,23 @@ FRAMING = {
 }
 
 
-def test_health_and_info_say_that_it_waits(newborn: Newborn) -> None:
-    health = newborn.get("/health")
+def test_health_and_info_report_init_mode(init_mode_server: InitModeServer) -> None:
+    health = init_mode_server.get("/health")
     assert (health.status_code, health.json()) == (
         200,
         {"status": "initializing", "mode": "init", "version": __version__},
     )
-    assert newborn.get("/info").json() == {"mode": "init", "version": __version__, "server_name": "Söhne & <Co>"}
+    assert init_mode_server.get("/info").json() == {
+        "mode": "init",
+        "version": __version__,
+        "server_name": "Söhne & <Co>",
+    }
 
 
 @pytest.mark.parametrize("path", API)
-def test_every_other_endpoint_is_not_initialized(newborn: Newborn, path: str) -> None:
+def test_every_other_endpoint_is_not_initialized(init_mode_server: InitModeServer, path: str) -> None:
     path = path.replace("{challenge_id}", "00000000-0000-4000-8000-000000000000")
-    with newborn.client() as client:
+    with init_mode_server.client() as client:
         client.event_hooks = {}
         for method in ("GET", "POST", "DELETE"):
             answer = client.request(method, path, headers={"Authorization": "Bearer x"})
@@ -43,25 +47,27 @@ def test_every_other_endpoint_is_not_initialized(newborn: Newborn, path: str) ->
             assert int(answer.headers["retry-after"]) > 0
 
 
-def test_keys_are_not_made_before_there_is_an_identity(newborn: Newborn) -> None:
-    refused(newborn.post("/init/api-keys", token="x"), 503, "NOT_INITIALIZED")
+def test_no_keys_are_issued_before_the_commit(init_mode_server: InitModeServer) -> None:
+    refused(init_mode_server.post("/init/api-keys", token="x"), 503, "NOT_INITIALIZED")
 
 
 @pytest.mark.parametrize("path", ["/", "/login", "/init/", "/init/unknown", "/a/b/c?d=e"])
-def test_pages_lead_to_the_wizard(newborn: Newborn, path: str) -> None:
-    answer = newborn.get(path, **BROWSER)
+def test_pages_redirect_to_the_wizard(init_mode_server: InitModeServer, path: str) -> None:
+    answer = init_mode_server.get(path, **BROWSER)
     assert (answer.status_code, answer.headers["location"]) == (302, "/init")
 
 
-def test_a_program_is_told_that_there_is_nothing(newborn: Newborn) -> None:
-    refused(newborn.get("/login"), 404, "NOT_FOUND")
-    refused(newborn.post("/login"), 404, "NOT_FOUND")
+def test_unknown_paths_are_404_for_programs(init_mode_server: InitModeServer) -> None:
+    refused(init_mode_server.get("/login"), 404, "NOT_FOUND")
+    refused(init_mode_server.post("/login"), 404, "NOT_FOUND")
 
 
 @pytest.mark.parametrize("path", ["/init", "/", "/assets/favicon.svg", "/favicon.ico"])
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-def test_pages_cannot_be_framed_cached_or_filled_from_elsewhere(newborn: Newborn, path: str, method: str) -> None:
-    with newborn.client() as client:
+def test_pages_cannot_be_framed_or_cached_and_load_only_from_this_server(
+    init_mode_server: InitModeServer, path: str, method: str
+) -> None:
+    with init_mode_server.client() as client:
         answer = client.request(method, path, headers=BROWSER)
     assert answer.headers.items() >= FRAMING.items()
     policy = dict(part.strip().split(" ", 1) for part in answer.headers["content-security-policy"].split(";"))
@@ -70,12 +76,12 @@ def test_pages_cannot_be_framed_cached_or_filled_from_elsewhere(newborn: Newborn
     assert not [name for name in answer.headers if name.startswith("access-control")]
 
 
-def test_the_page_is_html_and_its_parts_are_what_they_say(newborn: Newborn) -> None:
-    page = newborn.get("/init", **BROWSER)
+def test_the_page_and_its_assets_have_their_content_types(init_mode_server: InitModeServer) -> None:
+    page = init_mode_server.get("/init", **BROWSER)
     assert page.headers["content-type"] == "text/html; charset=utf-8"
     assert page.text.startswith("<!doctype html>")
-    assert newborn.get("/favicon.ico").headers["content-type"] == "image/svg+xml"
-    assert newborn.get("/assets/words.txt").text.split() == openapi_words()
+    assert init_mode_server.get("/favicon.ico").headers["content-type"] == "image/svg+xml"
+    assert init_mode_server.get("/assets/words.txt").text.split() == openapi_words()
 
 
 def openapi_words() -> list[str]:
@@ -87,22 +93,22 @@ def openapi_words() -> list[str]:
 @pytest.mark.parametrize(
     "name", ["init.html", "home.html", "../pages/init.html", "..%2f__init__.py", "%2e%2e/app.py", ".", "", "words"]
 )
-def test_nothing_outside_of_the_list_of_assets_is_served(newborn: Newborn, name: str) -> None:
-    assert newborn.get(f"/assets/{name}").status_code == 404
+def test_nothing_outside_of_the_list_of_assets_is_served(init_mode_server: InitModeServer, name: str) -> None:
+    assert init_mode_server.get(f"/assets/{name}").status_code == 404
 
 
-def test_it_tells_the_page_what_to_ask_for(newborn: Newborn) -> None:
-    assert newborn.get("/init/state").json() == {
+def test_the_state_has_what_the_page_needs(init_mode_server: InitModeServer) -> None:
+    assert init_mode_server.get("/init/state").json() == {
         "mode": "init",
         "token_required": False,
         "restore_only": None,
         "server_name": "Söhne & <Co>",
-        "base_url": newborn.url,
+        "base_url": init_mode_server.url,
     }
 
 
-def test_new_words_are_good_and_never_the_same(newborn: Newborn) -> None:
-    first, second = (newborn.post("/init/words") for _ in range(2))
+def test_generated_mnemonics_are_valid_and_different(init_mode_server: InitModeServer) -> None:
+    first, second = (init_mode_server.post("/init/words") for _ in range(2))
     assert first.headers["cache-control"] == "no-store"
     assert len(first.json()["words"]) == 24
     assert first.json() != second.json()
@@ -110,9 +116,9 @@ def test_new_words_are_good_and_never_the_same(newborn: Newborn) -> None:
 
 
 @pytest.mark.parametrize("words", [WORDS, WORDS.upper(), f"\n  {WORDS.replace(' ', '   ')}\t\n"])
-def test_words_in_any_case_and_spacing_show_their_identity(newborn: Newborn, words: str) -> None:
+def test_a_mnemonic_in_any_case_and_spacing_gives_its_identity(init_mode_server: InitModeServer, words: str) -> None:
     identity = identity_of(WORDS)
-    assert newborn.post("/init/check", {"words": words}).json() == {
+    assert init_mode_server.post("/init/check", {"words": words}).json() == {
         "identity": {
             "server_id": identity.server_id,
             "server_public_key": identity.server_public_keys["ES256"],
@@ -135,11 +141,11 @@ WRONG: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_wrong_words_are_told_as_far_as_it_can_be_known(newborn: Newborn, case: str) -> None:
-    words, told = WRONG[case]
+def test_the_error_names_wrong_words_as_far_as_they_can_be_found(init_mode_server: InitModeServer, case: str) -> None:
+    words, expected = WRONG[case]
     for path in ("/init/check", "/init/commit"):
-        answer = newborn.post(path, {"words": words})
-        assert refused(answer, 400, "INVALID_REQUEST") == {"path": "$.words", **told}
+        answer = init_mode_server.post(path, {"words": words})
+        assert refused(answer, 400, "INVALID_REQUEST") == {"path": "$.words", **expected}
         message = answer.json()["error"]["message"]
         assert not [word for word in words.split() if len(word) > 5 and word in message]
 
@@ -158,16 +164,16 @@ BAD_BODIES: list[tuple[bytes, str]] = [
 
 
 @pytest.mark.parametrize(("body", "path"), BAD_BODIES)
-def test_a_body_of_another_form_names_its_fault(newborn: Newborn, body: bytes, path: str) -> None:
-    with newborn.client() as client:
+def test_the_error_of_a_malformed_body_names_the_path(init_mode_server: InitModeServer, body: bytes, path: str) -> None:
+    with init_mode_server.client() as client:
         answer = client.post("/init/commit", content=body, headers={"Content-Type": "application/json"})
     assert refused(answer, 400, "INVALID_REQUEST")["path"] == path
 
 
 @pytest.mark.parametrize("path", ["/init/words", "/init/check", "/init/commit"])
-def test_a_megabyte_is_refused(newborn: Newborn, path: str) -> None:
+def test_a_body_of_a_megabyte_is_rejected(init_mode_server: InitModeServer, path: str) -> None:
     body = json.dumps({"words": "zoo " * (1 << 18)}).encode()
-    with newborn.client() as client:
+    with init_mode_server.client() as client:
         answer = client.post(path, content=body, headers={"Content-Type": "application/json"})
     refused(answer, 413, "PAYLOAD_TOO_LARGE")
 
@@ -175,14 +181,14 @@ def test_a_megabyte_is_refused(newborn: Newborn, path: str) -> None:
 @pytest.mark.parametrize(
     "kind", [None, "text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"]
 )
-def test_what_a_form_of_another_site_can_send_is_refused(newborn: Newborn, kind: str | None) -> None:
+def test_the_content_types_of_html_forms_are_rejected(init_mode_server: InitModeServer, kind: str | None) -> None:
     headers = {} if kind is None else {"Content-Type": kind}
-    with newborn.client() as client:
+    with init_mode_server.client() as client:
         answer = client.post("/init/commit", content=json.dumps({"words": WORDS}), headers=headers)
     refused(answer, 415, "UNSUPPORTED_MEDIA_TYPE")
 
 
-STRANGE: list[dict[str, str]] = [
+FOREIGN: list[dict[str, str]] = [
     {"Origin": "https://evil.example"},
     {"Origin": "null"},
     {"Origin": "http://127.0.0.1:{port}"},
@@ -207,9 +213,9 @@ OURS: list[dict[str, str]] = [
 ]
 
 
-def sent(newborn: Newborn, headers: dict[str, str], **options: Any) -> list[httpx.Response]:
-    named = {name: value.format(port=newborn.port) for name, value in headers.items()}
-    with newborn.client(**options) as client:
+def sent(init_mode_server: InitModeServer, headers: dict[str, str], **options: Any) -> list[httpx.Response]:
+    named = {name: value.format(port=init_mode_server.port) for name, value in headers.items()}
+    with init_mode_server.client(**options) as client:
         return [
             client.get("/init/state", headers=named),
             *(client.post(path, json={"words": "x"}, headers=named) for path in ("/init/check", "/init/commit")),
@@ -217,31 +223,33 @@ def sent(newborn: Newborn, headers: dict[str, str], **options: Any) -> list[http
         ]
 
 
-@pytest.mark.parametrize("headers", STRANGE, ids=str)
-def test_other_sites_and_names_from_a_strangers_dns_are_refused(newborn: Newborn, headers: dict[str, str]) -> None:
-    for answer in sent(newborn, headers):
+@pytest.mark.parametrize("headers", FOREIGN, ids=str)
+def test_other_sites_and_foreign_host_names_are_rejected(
+    init_mode_server: InitModeServer, headers: dict[str, str]
+) -> None:
+    for answer in sent(init_mode_server, headers):
         refused(answer, 403, "ORIGIN_REFUSED")
 
 
 @pytest.mark.parametrize("headers", OURS, ids=str)
-def test_the_own_page_is_heard(newborn: Newborn, headers: dict[str, str]) -> None:
-    assert [answer.status_code for answer in sent(newborn, headers)] == [200, 400, 400, 200]
+def test_requests_of_the_own_page_are_accepted(init_mode_server: InitModeServer, headers: dict[str, str]) -> None:
+    assert [answer.status_code for answer in sent(init_mode_server, headers)] == [200, 400, 400, 200]
 
 
-def test_the_name_that_http_2_asks_for_counts_as_well(newborn: Newborn) -> None:
+def test_the_host_is_also_checked_over_http_2(init_mode_server: InitModeServer) -> None:
     over = {"http1": False, "http2": True}
-    for answer in sent(newborn, {"Host": "evil.example"}, **over):
+    for answer in sent(init_mode_server, {"Host": "evil.example"}, **over):
         assert answer.http_version == "HTTP/2"
         refused(answer, 403, "ORIGIN_REFUSED")
-    assert sent(newborn, {"Host": "localhost"}, **over)[0].status_code == 200
+    assert sent(init_mode_server, {"Host": "localhost"}, **over)[0].status_code == 200
 
 
-def test_it_listens_on_loopback_and_so_asks_for_no_token_and_warns_of_nothing(newborn: Newborn) -> None:
-    assert newborn.address() == f"https://localhost:{newborn.port}/init"
-    assert "init_without_token" not in {line["event"] for line in newborn.log()}
+def test_on_loopback_no_token_is_required_and_nothing_is_warned_of(init_mode_server: InitModeServer) -> None:
+    assert init_mode_server.address() == f"https://localhost:{init_mode_server.port}/init"
+    assert "init_without_token" not in {line["event"] for line in init_mode_server.log()}
 
 
-def test_it_keeps_nothing_of_what_was_only_asked(newborn: Newborn) -> None:
-    newborn.post("/init/check", {"words": WORDS})
-    assert not [path for path in newborn.state.iterdir() if path.name.startswith("identity")]
-    assert newborn.modes() == {"init"}
+def test_a_check_stores_nothing(init_mode_server: InitModeServer) -> None:
+    init_mode_server.post("/init/check", {"words": WORDS})
+    assert not [path for path in init_mode_server.state.iterdir() if path.name.startswith("identity")]
+    assert init_mode_server.modes() == {"init"}

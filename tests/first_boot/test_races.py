@@ -1,4 +1,4 @@
-"""Two who set up at once, clients that hammer meanwhile, workers that die in the middle."""
+"""Concurrent commits, clients under load during a commit, and workers killed around it."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ import httpx
 import pytest
 
 from sigil.protocol.identity import generate_mnemonic
-from tests.first_boot.newborn import NOBODY, WORDS, Newborn, identity_of, refused
+from tests.first_boot.init_mode_server import UNKNOWN_CHALLENGE, WORDS, InitModeServer, identity_of, refused
 from tests.support.live import DEADLINE, wait_until
 
 
-def test_of_two_windows_on_two_workers_one_wins_and_the_other_is_told() -> None:
-    with Newborn(workers=2) as server:
+def test_of_concurrent_commits_on_two_workers_one_wins_and_the_others_get_an_error() -> None:
+    with InitModeServer(workers=2) as server:
         everyone = [generate_mnemonic() for _ in range(8)]
         gate = threading.Barrier(len(everyone))
 
@@ -44,24 +44,24 @@ def test_of_two_windows_on_two_workers_one_wins_and_the_other_is_told() -> None:
         assert not list(server.state.glob("identity.*"))
 
 
-async def test_clients_that_hammer_while_it_is_set_up_are_never_refused() -> None:
-    """Before the 201 an API call is NOT_INITIALIZED; one that begins after it never is, on any worker."""
-    with Newborn(workers=2) as server:
+async def test_clients_under_load_during_the_commit_get_no_other_error() -> None:
+    """Before the 201 an API call is NOT_INITIALIZED. A call that starts after it never is, on any worker."""
+    with InitModeServer(workers=2) as server:
         tls, committed, enough = server.tls(), asyncio.Event(), asyncio.Event()
         before: Counter[int] = Counter()
         after: Counter[int] = Counter()
 
-        async def hammer(fresh: bool) -> None:
+        async def poll(fresh: bool) -> None:
             client = httpx.AsyncClient(base_url=server.url, verify=tls, trust_env=False, timeout=DEADLINE)
             async with client:
                 while not enough.is_set():
                     began_after = committed.is_set()
                     headers = {"Connection": "close"} if fresh else {}
-                    status = (await client.get(NOBODY, headers=headers)).status_code
+                    status = (await client.get(UNKNOWN_CHALLENGE, headers=headers)).status_code
                     (after if began_after else before)[status] += 1
 
         async with httpx.AsyncClient(base_url=server.url, verify=tls, trust_env=False, timeout=DEADLINE) as own:
-            clients = [asyncio.create_task(hammer(fresh=number < 4)) for number in range(20)]
+            clients = [asyncio.create_task(poll(fresh=number < 4)) for number in range(20)]
             async with asyncio.timeout(DEADLINE):
                 while before[503] < 100:
                     await asyncio.sleep(0.01)
@@ -76,8 +76,8 @@ async def test_clients_that_hammer_while_it_is_set_up_are_never_refused() -> Non
         assert set(after) == {401}
 
 
-def test_workers_that_die_before_they_see_a_commit_leave_nothing_of_it() -> None:
-    with Newborn(workers=2) as server, server.client() as client:
+def test_workers_killed_before_they_process_a_commit_store_nothing() -> None:
+    with InitModeServer(workers=2) as server, server.client() as client:
         client.get("/health")
         before = server.workers()
         with ThreadPoolExecutor(1) as pool:
@@ -86,13 +86,13 @@ def test_workers_that_die_before_they_see_a_commit_leave_nothing_of_it() -> None
             signal_all(before, signal.SIGKILL)
             assert answered.result(DEADLINE) is None
         wait_until(lambda: set(server.workers()).isdisjoint(before) and len(server.workers()) == 2, "two new workers")
-        nothing_is_left(server)
+        assert_nothing_is_stored(server)
 
 
 @pytest.mark.parametrize("attempt", range(4))
-def test_workers_that_die_around_a_commit_leave_all_of_it_or_nothing(attempt: int) -> None:
-    """Each time a new server, and another moment; an answer is a promise, whatever dies then."""
-    with Newborn(workers=2) as server, server.client() as client:
+def test_workers_killed_around_a_commit_store_all_of_it_or_nothing(attempt: int) -> None:
+    """Each attempt uses a new server and a random moment. An answered commit must survive the kill."""
+    with InitModeServer(workers=2) as server, server.client() as client:
         words, delay = generate_mnemonic(), random.uniform(0, seconds_of_a_check(client))  # noqa: S311
         before = server.workers()
         with ThreadPoolExecutor(1) as pool:
@@ -102,12 +102,12 @@ def test_workers_that_die_around_a_commit_leave_all_of_it_or_nothing(attempt: in
             made = answered.result(DEADLINE)
         wait_until(lambda: set(server.workers()).isdisjoint(before) and len(server.workers()) == 2, "two new workers")
         modes = server.modes(8)
-        told = f"{modes} after {'an' if made else 'no'} answer and {delay} s"
+        context = f"{modes} after {'an' if made else 'no'} answer and {delay} s"
         if made or modes == {"operational"}:
-            all_is_there(server, words, made, told)
+            assert_all_is_stored(server, words, made, context)
         else:
-            assert modes == {"init"}, told
-            nothing_is_left(server)
+            assert modes == {"init"}, context
+            assert_nothing_is_stored(server)
 
 
 def signal_all(pids: list[int], number: int) -> None:
@@ -116,7 +116,7 @@ def signal_all(pids: list[int], number: int) -> None:
 
 
 def seconds_of_a_check(client: httpx.Client) -> float:
-    """About as long as a commit takes over the same connection, which derives the same and then writes a file."""
+    """About the duration of a commit on the same connection: it derives the same keys and then writes a file."""
 
     def once() -> float:
         began = time.monotonic()
@@ -138,19 +138,19 @@ def commit_or_cut(client: httpx.Client, words: str) -> dict[str, Any] | None:
     return made
 
 
-def all_is_there(server: Newborn, words: str, made: dict[str, Any] | None, told: str) -> None:
-    assert {server.get("/info").json().get("server_id") for _ in range(8)} == {identity_of(words).server_id}, told
-    assert [path.name for path in server.state.glob("identity*")] == ["identity"], told
-    assert (server.certificate.parent / "server_id").read_text().strip() == identity_of(words).server_id, told
+def assert_all_is_stored(server: InitModeServer, words: str, made: dict[str, Any] | None, context: str) -> None:
+    assert {server.get("/info").json().get("server_id") for _ in range(8)} == {identity_of(words).server_id}, context
+    assert [path.name for path in server.state.glob("identity*")] == ["identity"], context
+    assert (server.certificate.parent / "server_id").read_text().strip() == identity_of(words).server_id, context
     refused(server.post("/init/commit", {"words": generate_mnemonic()}), 409, "ALREADY_INITIALIZED")
     if made:
-        assert server.post("/init/api-keys", token=made["session"]).status_code == 201, told
+        assert server.post("/init/api-keys", token=made["session"]).status_code == 201, context
 
 
-def nothing_is_left(server: Newborn) -> None:
-    """Not even a trace that would keep other words away."""
+def assert_nothing_is_stored(server: InitModeServer) -> None:
+    """No trace is left that would prevent the commit of other words."""
     other = generate_mnemonic()
     assert server.get("/init/state").json()["restore_only"] is None
     made = server.commit(other)
     assert made["identity"]["server_id"] == identity_of(other).server_id
-    all_is_there(server, other, made, "after nothing was left")
+    assert_all_is_stored(server, other, made, "after nothing was left")

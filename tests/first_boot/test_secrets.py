@@ -1,4 +1,4 @@
-"""Where words and secrets are after a first boot: with the person, in memory, and in one file."""
+"""Where mnemonic and secrets are after a first boot: in memory and in one file."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ import pytest
 from sigil.device import Device
 from sigil.protocol.identity import DerivedSecrets, generate_mnemonic
 from sigil.serving.process.memory_protection import active_swap_devices
-from tests.first_boot.newborn import Newborn
+from tests.first_boot.init_mode_server import InitModeServer
 from tests.flows.people import ACTION
 
 
 def traces(words: str, secrets: DerivedSecrets) -> dict[str, list[bytes]]:
-    """What a file or a process would hold if it held a secret, by what that would be."""
+    """The forms in which a file or a process could contain a secret, by the kind of secret."""
     given = words.split()
     every = (secrets.es256, secrets.es256k, secrets.ed25519, secrets.api_key)
     return {
@@ -42,30 +42,30 @@ def files_below(*folders: Path) -> list[Path]:
     return [path for folder in folders for path in folder.rglob("*") if path.is_file() and not path.is_symlink()]
 
 
-def about(pid: int) -> bytes:
-    """Command line and environment; what may not be looked at even by us is nobody's to see."""
-    told = b""
+def command_line_and_environment(pid: int) -> bytes:
+    """Command line and environment. What even this process may not read is protected from all others."""
+    content = b""
     for name in ("cmdline", "environ"):
         with contextlib.suppress(PermissionError):
-            told += Path(f"/proc/{pid}/{name}").read_bytes()
-    return told
+            content += Path(f"/proc/{pid}/{name}").read_bytes()
+    return content
 
 
-def test_words_and_secrets_are_nowhere_but_in_one_file(tmp_path: Path) -> None:
+def test_mnemonic_and_secrets_are_only_in_one_file(tmp_path: Path) -> None:
     folders = {"TMPDIR": str(tmp_path), "HOME": str(tmp_path)}
-    # A store that is small enough to be searched as a whole.
-    with Newborn(workers=2, LOG_LEVEL="debug", SIGIL_STORE_SIZE="32MiB", **folders) as server:
+    # A store small enough to be searched completely.
+    with InitModeServer(workers=2, LOG_LEVEL="debug", SIGIL_STORE_SIZE="32MiB", **folders) as server:
         words = generate_mnemonic()
         wrong = " ".join([*words.split()[:23], "zoo zoo"])
-        for asked in (words, wrong):
-            server.post("/init/check", {"words": asked})
+        for given in (words, wrong):
+            server.post("/init/check", {"words": given})
         server.post("/init/commit", {"words": wrong})
         session = server.commit(words)["session"]
         server.post("/init/commit", {"words": words})
         key = server.post("/init/api-keys", token=session).json()["api_key"]
         device = Device.generate()
-        asked_for = server.post("/challenge", {"device_public_key": device.wire_key, "action": ACTION}, token=key)
-        assert asked_for.status_code == 201
+        created = server.post("/challenge", {"device_public_key": device.wire_key, "action": ACTION}, token=key)
+        assert created.status_code == 201
         server.modes(8)
         sought = traces(words, DerivedSecrets.from_mnemonic(words))
         sought |= {"the session": [session.encode()], "an API key": [key.encode(), key[-32:].encode()]}
@@ -79,12 +79,12 @@ def test_words_and_secrets_are_nowhere_but_in_one_file(tmp_path: Path) -> None:
         assert holders == {"identity": {"a derived secret"}}
         assert stat.S_IMODE((server.state / "identity").stat().st_mode) == 0o600
         for pid in (server.pid, *server.workers()):
-            assert not found(about(pid), sought)
+            assert not found(command_line_and_environment(pid), sought)
         server.stop()
         assert not found(server.log_path.read_bytes(), sought)
 
 
-_ASK_A_WORKER = """
+_WORKER_SCRIPT = """
 import ctypes, pathlib, resource, sys
 from sigil.config.settings import Config
 from sigil.app.wizard import InitSnapshot, create_app
@@ -95,15 +95,15 @@ print(resource.getrlimit(resource.RLIMIT_CORE), ctypes.CDLL(None).prctl(3, 0, 0,
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="whether a process is dumpable is Linux's to say")
-def test_a_worker_through_which_words_pass_leaves_no_core_and_is_not_looked_into(tmp_path: Path) -> None:
-    asked = subprocess.run(
-        [sys.executable, "-c", _ASK_A_WORKER, str(tmp_path)], capture_output=True, text=True, check=False, timeout=120
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has the dumpable flag")
+def test_a_worker_of_init_mode_dumps_no_core_and_cannot_be_traced(tmp_path: Path) -> None:
+    finished = subprocess.run(
+        [sys.executable, "-c", _WORKER_SCRIPT, str(tmp_path)], capture_output=True, text=True, check=False, timeout=120
     )
-    assert asked.stdout.strip() == "(0, 0) 0", asked.stderr
+    assert finished.stdout.strip() == "(0, 0) 0", finished.stderr
 
 
-def test_swap_is_told_of_and_compressed_memory_is_not(tmp_path: Path) -> None:
+def test_active_swap_devices_exclude_compressed_memory(tmp_path: Path) -> None:
     table = tmp_path / "swaps"
     table.write_text(
         "Filename\tType\tSize\tUsed\tPriority\n/swapfile file 2097148 0 -2\n/dev/zram0 partition 4194300 0 100\n"

@@ -1,4 +1,4 @@
-"""The half hour in which whoever set a server up makes API keys, with a clock that is moved."""
+"""The session in which the page that committed issues API keys, with a test clock."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ async def post(conductor: falcon.testing.ASGIConductor, path: str, token: str = 
     return answer.status_code, answer.json.get("error", {}).get("code", "")
 
 
-async def test_keys_are_made_for_half_an_hour_and_then_no_more(app: Any, clock: Clock) -> None:
+async def test_keys_are_issued_for_half_an_hour_only(app: Any, clock: Clock) -> None:
     async with falcon.testing.ASGIConductor(app) as conductor:
         assert await post(conductor, "/init/api-keys") == (201, "")
         assert await post(conductor, "/init/api-keys", "another") == (401, "UNAUTHORIZED")
@@ -48,14 +48,14 @@ async def test_keys_are_made_for_half_an_hour_and_then_no_more(app: Any, clock: 
         assert await post(conductor, "/init/api-keys") == (401, "UNAUTHORIZED")
 
 
-async def test_a_late_commit_is_told_why_as_long_as_the_session_lasts(app: Any, clock: Clock) -> None:
+async def test_a_late_commit_is_409_during_the_session_and_404_after_it(app: Any, clock: Clock) -> None:
     async with falcon.testing.ASGIConductor(app) as conductor:
         assert await post(conductor, "/init/commit") == (409, "ALREADY_INITIALIZED")
         clock.now = START + SESSION_SECONDS
         assert await post(conductor, "/init/commit") == (404, "NOT_FOUND")
 
 
-async def test_a_server_that_was_not_set_up_by_the_wizard_has_nothing_of_it(clock: Clock) -> None:
+async def test_a_server_set_up_without_the_wizard_does_not_have_its_endpoints(clock: Clock) -> None:
     parts = Dependencies(store=MemoryStore(kinds=KINDS, clock=clock), long_polls=LongPolls(), clock=clock)
     async with falcon.testing.ASGIConductor(
         build(Snapshot(Config(), SECRETS), parts, WorkerLifecycle(0, 1))

@@ -1,4 +1,4 @@
-"""`sigil init`: the same steps in a terminal, real ones and none."""
+"""`sigil init`: the setup in a terminal, and without a terminal."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from typing import IO
 import pytest
 
 from tests.conformance.server import bare_environment, run
-from tests.first_boot.newborn import WORDS, identity_of
+from tests.first_boot.init_mode_server import WORDS, identity_of
 from tests.support.live import DEADLINE
 
 KEY = re.compile(r"sgk_test_[0-9a-f]{64}")
@@ -28,7 +28,7 @@ _SECOND_SCREEN = re.compile(r"\x1b\[\?1049h(.*?)\x1b\[\?1049l", re.DOTALL)
 
 
 class Person:
-    """Someone at a terminal of their own, in front of `sigil init`, whose standard output may go elsewhere."""
+    """A person at a terminal of their own with `sigil init`, whose standard output may be redirected."""
 
     def __init__(self, folder: Path, *arguments: str, into: IO[str] | None = None) -> None:
         self._ours, theirs = pty.openpty()
@@ -48,7 +48,7 @@ class Person:
         self._read_so_far = 0
 
     def sees(self, text: str) -> str:
-        """Waits until it stands there, after what was seen before; gives all from there to its end."""
+        """Waits for `text` after the last match; returns the output from there to its end."""
         deadline = time.monotonic() + DEADLINE
         while text not in self.seen[self._read_so_far :]:
             assert time.monotonic() < deadline, f"waited for {text!r}, saw {self.seen[self._read_so_far :]!r}"
@@ -84,12 +84,12 @@ def at_a_terminal(folder: Path, *arguments: str, into: IO[str] | None = None) ->
 
 
 def copied(screen: str) -> list[str]:
-    """The 24 words as someone copies them from the numbered grid."""
+    """The 24 words of the numbered grid."""
     numbered = dict(re.findall(r"\b(\d{1,2}) ([a-z]+)", screen))
     return [numbered[str(place)] for place in range(1, 25)]
 
 
-def test_a_person_creates_an_identity_and_is_asked_for_three_words(tmp_path: Path) -> None:
+def test_a_person_creates_an_identity_and_confirms_three_words(tmp_path: Path) -> None:
     path = tmp_path / "mnemonic"
     with at_a_terminal(tmp_path, "--mnemonic-out", str(path)) as person:
         person.sees("create or restore")
@@ -106,8 +106,8 @@ def test_a_person_creates_an_identity_and_is_asked_for_three_words(tmp_path: Pat
         assert copied(person.sees("on paper")) == words
         person.types("")
         for _ in range(3):
-            asked = re.findall(r"Word (\d+)", person.sees(": "))[-1]
-            person.types(words[int(asked) - 1].upper())
+            position = re.findall(r"Word (\d+)", person.sees(": "))[-1]
+            person.types(words[int(position) - 1].upper())
         identity = identity_of(" ".join(words))
         assert identity.server_id in person.sees("Go on with this identity?")
         person.types("y")
@@ -122,7 +122,7 @@ def test_a_person_creates_an_identity_and_is_asked_for_three_words(tmp_path: Pat
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
-def test_a_person_restores_an_identity_and_is_told_where_to_look(tmp_path: Path) -> None:
+def test_a_person_restores_an_identity_and_is_pointed_to_a_wrong_word(tmp_path: Path) -> None:
     with at_a_terminal(tmp_path, "--restore") as person:
         person.sees("on one line")
         person.types(WORDS.replace("cost", "coast"))
@@ -134,7 +134,7 @@ def test_a_person_restores_an_identity_and_is_told_where_to_look(tmp_path: Path)
         assert not KEY.search(person.seen)
 
 
-def test_without_a_terminal_it_does_what_it_was_told_and_nothing_else(tmp_path: Path) -> None:
+def test_without_a_terminal_the_options_decide_everything(tmp_path: Path) -> None:
     words, key = tmp_path / "words", tmp_path / "key"
     arguments = ("--yes", "--create", "--mnemonic-out", str(words), "--api-key-out", str(key))
     finished = run("init", *arguments, env=bare_environment(tmp_path))
@@ -150,16 +150,14 @@ def test_without_a_terminal_it_does_what_it_was_told_and_nothing_else(tmp_path: 
     assert "not overwritten" in again.stderr
 
 
-@pytest.mark.parametrize(("given", "told"), [(f" {WORDS.upper()}  \n", ""), (f"{WORDS} zoo", "this one has 25")])
-def test_words_to_restore_come_from_standard_input_and_never_from_the_command_line(
-    tmp_path: Path, given: str, told: str
-) -> None:
+@pytest.mark.parametrize(("given", "fault"), [(f" {WORDS.upper()}  \n", ""), (f"{WORDS} zoo", "this one has 25")])
+def test_a_mnemonic_to_restore_is_read_from_standard_input(tmp_path: Path, given: str, fault: str) -> None:
     path = tmp_path / "words"
     finished = piped(tmp_path, given, "--yes", "--restore", "--mnemonic-out", str(path))
-    assert told in finished.stderr
-    assert finished.returncode == (1 if told else 0)
-    assert path.exists() != bool(told)
-    assert told or path.read_text() == f"{WORDS}\n"
+    assert fault in finished.stderr
+    assert finished.returncode == (1 if fault else 0)
+    assert path.exists() != bool(fault)
+    assert fault or path.read_text() == f"{WORDS}\n"
 
 
 def piped(folder: Path, given: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -174,23 +172,23 @@ def piped(folder: Path, given: str, *arguments: str) -> subprocess.CompletedProc
     )
 
 
-@pytest.mark.parametrize("road", ["--create", "--restore"])
-def test_who_sends_the_output_elsewhere_is_shown_no_words(tmp_path: Path, road: str) -> None:
-    """They would stay in a file that others can read, or go through `tee`."""
-    with (tmp_path / "log").open("w+") as log, at_a_terminal(tmp_path, road, into=log) as person:
+@pytest.mark.parametrize("option", ["--create", "--restore"])
+def test_redirected_output_gets_no_words(tmp_path: Path, option: str) -> None:
+    """They would stay in a file that others can read, or pass through `tee`."""
+    with (tmp_path / "log").open("w+") as log, at_a_terminal(tmp_path, option, into=log) as person:
         assert "no terminal" in person.sees("--restore")
         assert person.ends() == 1
         assert (tmp_path / "log").read_text() == ""
 
 
-def test_words_without_a_file_are_printed(tmp_path: Path) -> None:
+def test_without_a_file_the_mnemonic_is_printed(tmp_path: Path) -> None:
     finished = run("init", "--yes", "--create", env=bare_environment(tmp_path))
     [words] = [line for line in finished.stdout.splitlines() if len(line.split()) == 24]
     assert identity_of(words).server_id in finished.stdout
 
 
 @pytest.mark.parametrize("arguments", [(), ("--yes",), ("--create",), ("--yes", "--mnemonic-out", "x")])
-def test_without_a_terminal_nothing_is_guessed(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+def test_without_a_terminal_missing_options_are_an_error(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     finished = piped(tmp_path, "", *arguments)
     assert finished.returncode == 1
     assert len(finished.stderr.splitlines()) == 1

@@ -1,4 +1,4 @@
-"""The wizard's commitment: once, whole, for its owner alone."""
+"""The vault and the marker: written once, atomically, readable only by the owner."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def vault(tmp_path: Path) -> FileVault:
     return FileVault(tmp_path)
 
 
-def test_what_is_committed_is_read_by_all(vault: FileVault, tmp_path: Path) -> None:
+def test_every_vault_of_the_directory_reads_the_commitment(vault: FileVault, tmp_path: Path) -> None:
     assert not vault.is_committed()
     assert vault.read() is None
     vault.commit(commitment())
@@ -33,7 +33,7 @@ def test_what_is_committed_is_read_by_all(vault: FileVault, tmp_path: Path) -> N
     assert FileVault(tmp_path).read() == commitment()
 
 
-def test_its_file_is_its_owners_alone_and_the_only_one(vault: FileVault, tmp_path: Path) -> None:
+def test_the_commitment_is_one_file_that_only_the_owner_can_read(vault: FileVault, tmp_path: Path) -> None:
     os.umask(before := os.umask(0))
     vault.commit(commitment())
     os.umask(before)
@@ -41,7 +41,7 @@ def test_its_file_is_its_owners_alone_and_the_only_one(vault: FileVault, tmp_pat
     assert stat.S_IMODE((tmp_path / VAULT_FILE).stat().st_mode) == 0o600
 
 
-def test_of_many_at_once_one_wins_and_the_others_are_told(vault: FileVault, tmp_path: Path) -> None:
+def test_of_concurrent_commits_one_wins_and_the_others_raise(vault: FileVault, tmp_path: Path) -> None:
     gate = threading.Barrier(16)
 
     def race(number: int) -> int | None:
@@ -59,14 +59,16 @@ def test_of_many_at_once_one_wins_and_the_others_are_told(vault: FileVault, tmp_
     assert [path.name for path in tmp_path.iterdir()] == [VAULT_FILE]
 
 
-def test_what_a_killed_worker_left_half_made_is_swept_and_the_rest_stays(vault: FileVault, tmp_path: Path) -> None:
+def test_temporary_files_of_killed_workers_are_removed_and_the_commitment_stays(
+    vault: FileVault, tmp_path: Path
+) -> None:
     vault.commit(commitment())
     (tmp_path / f"{VAULT_FILE}.new.0123").write_bytes(b"half a secr")
     vault.remove_temporary_files()
     assert [path.name for path in tmp_path.iterdir()] == [VAULT_FILE]
 
 
-def test_a_racer_whose_file_was_swept_away_is_told_that_another_won(
+def test_a_commit_whose_temporary_file_was_removed_is_already_committed(
     vault: FileVault, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     winner = FileVault(vault._path)
@@ -85,14 +87,16 @@ def test_a_racer_whose_file_was_swept_away_is_told_that_another_won(
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"\xff", b'{"secrets": 7}'])
-def test_a_damaged_one_is_refused_without_its_content(vault: FileVault, tmp_path: Path, content: bytes) -> None:
+def test_the_error_of_a_damaged_commitment_does_not_contain_it(
+    vault: FileVault, tmp_path: Path, content: bytes
+) -> None:
     (tmp_path / VAULT_FILE).write_bytes(content)
     with pytest.raises(VaultUnusable, match="damaged") as raised:
         vault.read()
     assert raised.value.__cause__ is None
 
 
-def test_a_link_in_its_place_is_not_followed(vault: FileVault, tmp_path: Path) -> None:
+def test_a_symbolic_link_is_not_followed(vault: FileVault, tmp_path: Path) -> None:
     elsewhere = FileVault(tmp_path / "elsewhere")
     (tmp_path / "elsewhere").mkdir()
     elsewhere.commit(commitment())
@@ -101,18 +105,18 @@ def test_a_link_in_its_place_is_not_followed(vault: FileVault, tmp_path: Path) -
         vault.read()
 
 
-def test_a_directory_that_is_gone_is_told(tmp_path: Path) -> None:
+def test_a_missing_directory_is_an_error(tmp_path: Path) -> None:
     vault = FileVault(tmp_path / "gone")
     assert not vault.is_committed()
     with pytest.raises(VaultUnusable):
         vault.commit(commitment())
 
 
-def test_a_commitment_shows_nothing_of_itself() -> None:
+def test_the_repr_of_a_commitment_shows_no_secret() -> None:
     assert "\\x01" not in repr(commitment()) + str(commitment())
 
 
-def test_a_session_opens_with_its_token_for_half_an_hour() -> None:
+def test_a_session_accepts_its_token_for_half_an_hour() -> None:
     session = Session.begin("token", 1000.9)
     assert session.accepts("token", 1000.9)
     assert session.accepts("token", 999 + SESSION_SECONDS)
@@ -122,7 +126,7 @@ def test_a_session_opens_with_its_token_for_half_an_hour() -> None:
         assert not session.accepts(wrong, 1001)
 
 
-def test_a_marker_stays_as_it_was_first_written(tmp_path: Path) -> None:
+def test_an_existing_marker_is_not_overwritten(tmp_path: Path) -> None:
     marker = Marker(tmp_path / "made" / "on demand")
     assert marker.read() is None
     marker.write_if_absent("a1" * 32)
@@ -135,13 +139,13 @@ def test_a_marker_stays_as_it_was_first_written(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"a1", b"A1" * 32, b"a1" * 32 + b"\nx", b"\xff" * 64])
-def test_a_marker_that_names_no_server_is_refused(tmp_path: Path, content: bytes) -> None:
+def test_a_marker_without_a_server_id_is_rejected(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "server_id").write_bytes(content)
     with pytest.raises(MarkerUnusable, match="contains no server_id"):
         Marker(tmp_path).read()
 
 
-def test_a_marker_that_cannot_be_written_is_told_in_one_line(tmp_path: Path) -> None:
+def test_a_marker_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "a file").touch()
     with pytest.raises(MarkerUnusable, match="cannot write"):
         Marker(tmp_path / "a file").write_if_absent("a1" * 32)

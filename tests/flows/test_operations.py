@@ -8,7 +8,7 @@ import signal
 from pathlib import Path
 
 from sigil.protocol.identity import generate_mnemonic
-from tests.first_boot.newborn import NOBODY
+from tests.first_boot.init_mode_server import UNKNOWN_CHALLENGE
 from tests.support.live import LiveServer, wait_until
 
 
@@ -59,7 +59,9 @@ def test_a_reload_reads_keys_and_revocations_and_no_file_that_may_be_gone_since_
     with server, server.client() as client:
 
         def status(key: str) -> int:
-            return client.get(NOBODY, headers={"Authorization": f"Bearer {key}", "Connection": "close"}).status_code
+            return client.get(
+                UNKNOWN_CHALLENGE, headers={"Authorization": f"Bearer {key}", "Connection": "close"}
+            ).status_code
 
         assert [status(key) for key in (before, after, server.api_key)] == [404, 401, 404]
         Path(server.environ["SIGIL_MNEMONIC_PATH"]).unlink()

@@ -6,30 +6,32 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from sigil.protocol.identity import generate_mnemonic
-from tests.first_boot.newborn import Newborn
+from tests.first_boot.init_mode_server import InitModeServer
 from tests.support.live import LiveServer
 
 
 class Offering:
     """`of(path)` gives the server and a bearer token for it."""
 
-    def __init__(self, server: LiveServer, newborn: Newborn, initialized: Newborn, session: str) -> None:
+    def __init__(
+        self, server: LiveServer, init_mode_server: InitModeServer, initialized: InitModeServer, session: str
+    ) -> None:
         self._server = server
-        self._newborn = newborn
+        self._init_mode = init_mode_server
         self._initialized = initialized
         self._session = session
 
     def of(self, path: str) -> tuple[LiveServer, str]:
         if path == "/init/api-keys":
             return self._initialized, self._session
-        offering = self._newborn if path.startswith("/init/") else self._server
+        offering = self._init_mode if path.startswith("/init/") else self._server
         return offering, offering.api_key
 
 
 @contextmanager
 def offering(server: LiveServer) -> Iterator[Offering]:
     """With two servers more, of one worker each."""
-    newborn = Newborn(workers=1)
-    newborn.environ["SIGIL_INIT_TOKEN"] = newborn.api_key
-    with newborn, Newborn(workers=1) as initialized:
-        yield Offering(server, newborn, initialized, initialized.commit(generate_mnemonic())["session"])
+    init_mode_server = InitModeServer(workers=1)
+    init_mode_server.environ["SIGIL_INIT_TOKEN"] = init_mode_server.api_key
+    with init_mode_server, InitModeServer(workers=1) as initialized:
+        yield Offering(server, init_mode_server, initialized, initialized.commit(generate_mnemonic())["session"])

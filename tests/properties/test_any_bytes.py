@@ -1,4 +1,4 @@
-"""Whatever a stranger sends, protocol functions answer with their own errors and nothing else."""
+"""For any input, protocol functions raise only their own errors."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ def _read(body: bytes) -> None:
         try:
             message: Any = decode_request(body, kind)
         except InvalidRequest as error:
-            refused = error.message, error.details["path"]
-            assert refused[1].startswith("$")
-            assert len("".join(refused)) <= 401
+            raised = error.message, error.details["path"]
+            assert raised[1].startswith("$")
+            assert len("".join(raised)) <= 401
             continue
         if isinstance(message, CreateChallenge):
             with contextlib.suppress(InvalidRequest):
@@ -68,7 +68,7 @@ def test_any_json_is_a_message_or_an_invalid_request(document: dict[str, Any]) -
 
 @bounded
 @given(st.integers(0, 130), st.binary(min_size=1, max_size=4), st.integers(0, 4))
-def test_a_good_body_with_any_bytes_in_it_is_a_message_or_an_invalid_request(
+def test_a_valid_body_with_any_bytes_in_it_is_a_message_or_an_invalid_request(
     at: int, more: bytes, removed: int
 ) -> None:
     good = (
@@ -81,7 +81,7 @@ def test_a_good_body_with_any_bytes_in_it_is_a_message_or_an_invalid_request(
 @bounded
 @given(values)
 def test_any_params_are_canonical_or_an_invalid_request(params: Any) -> None:
-    """What is taken is read back by any parser as it was meant, and has no other bytes."""
+    """An accepted value is parsed back unchanged, and has no other canonical bytes."""
     action = {"type": "a", "description": "d", "params": params}
     body = json.dumps({"device_public_key": "k", "action": action})
     with contextlib.suppress(InvalidRequest):
@@ -97,8 +97,8 @@ def test_any_bytes_are_a_public_key_or_invalid(wire: bytes) -> None:
     try:
         key = PublicKey.parse(wire)
     except InvalidPublicKey as error:
-        refused = dict(error.details)
-        assert refused == {}
+        raised = dict(error.details)
+        assert raised == {}
     else:
         assert key.wire == wire
         assert key.verify(b"message", bytes(64)) is False
@@ -107,14 +107,14 @@ def test_any_bytes_are_a_public_key_or_invalid(wire: bytes) -> None:
 @pytest.mark.parametrize("suite", SUITES)
 @bounded
 @given(message=st.binary(max_size=40), signature=st.binary(max_size=80) | st.binary(min_size=64, max_size=64))
-def test_no_bytes_are_a_signature_and_none_raise(suite: Suite, message: bytes, signature: bytes) -> None:
+def test_random_bytes_are_no_signature_and_do_not_raise(suite: Suite, message: bytes, signature: bytes) -> None:
     assert PrivateKey.load(suite, b"\1" * 32).public.verify(message, signature) is False
 
 
 @pytest.mark.parametrize("suite", SUITES)
 @bounded
 @given(secret=st.binary(min_size=32, max_size=32), message=st.binary(max_size=40))
-def test_what_a_key_signs_it_verifies_and_other_messages_not(suite: Suite, secret: bytes, message: bytes) -> None:
+def test_a_key_verifies_its_signatures_and_no_other_messages(suite: Suite, secret: bytes, message: bytes) -> None:
     try:
         key = PrivateKey.load(suite, secret)
     except ValueError:

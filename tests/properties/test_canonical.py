@@ -1,4 +1,4 @@
-"""Canonical JSON is RFC 8785, whatever the document."""
+"""Canonical JSON is RFC 8785, for any document."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sigil.protocol.canonical import MAX_INTEGER, NotCanonical, canonical
 
 bounded = settings(max_examples=60)
 
-# Where orderings by code point, by UTF-8 and by UTF-16 part, and where escapes begin and end.
+# Where the orders by code point, UTF-8 and UTF-16 differ, and where escapes begin and end.
 EDGES = (
     "\0\b\t\n\v\f\r\x1b\x1f !\"'/\\`az{|}~"
     "\x7f\x80\x9f\xa0é߿ࠀ€\u2028\u2029\ud7ff\ue000\ufb33\ufeff\uffff\U00010000\U0001f600\U0010ffff"
@@ -31,7 +31,7 @@ documents = st.recursive(
 
 @bounded
 @given(documents)
-def test_canonical_is_what_rfc8785_makes(document: Any) -> None:
+def test_canonical_equals_the_reference_library(document: Any) -> None:
     assert canonical(document) == rfc8785.dumps(document)
 
 
@@ -44,7 +44,7 @@ def test_members_are_in_the_order_of_their_utf_16_code_units(document: dict[str,
 
 @bounded
 @given(documents)
-def test_what_was_read_from_canonical_bytes_has_the_same_again(document: Any) -> None:
+def test_values_parsed_from_canonical_bytes_have_the_same_bytes_again(document: Any) -> None:
     once = canonical(document)
     read = json.loads(once)
     assert read == document
@@ -53,7 +53,7 @@ def test_what_was_read_from_canonical_bytes_has_the_same_again(document: Any) ->
 
 @bounded
 @given(st.dictionaries(texts, scalars, max_size=6), st.randoms(use_true_random=False))
-def test_the_order_in_which_members_came_does_not_matter(document: dict[str, Any], random: Any) -> None:
+def test_the_order_of_members_does_not_matter(document: dict[str, Any], random: Any) -> None:
     names = list(document)
     random.shuffle(names)
     assert canonical({name: document[name] for name in names}) == canonical(document)
@@ -89,20 +89,20 @@ UNFIT = [
 
 
 @pytest.mark.parametrize("value", UNFIT, ids=lambda value: ascii(value)[:30].partition(" at 0x")[0])
-def test_what_has_no_canonical_form_is_refused_wherever_it_stands(value: Any) -> None:
+def test_a_value_without_canonical_form_is_rejected_at_every_depth(value: Any) -> None:
     for document in (value, [value], {"x": value}, [[], {"a": [1, {"é": value}]}]):
         with pytest.raises(NotCanonical):
             canonical(document)
 
 
 @pytest.mark.parametrize("name", [1, None, True, 1.5, b"x", (), Colour.RED, Text("x"), "\ud800", "é\udfff"], ids=ascii)
-def test_a_name_that_is_no_plain_string_is_refused(name: Any) -> None:
+def test_a_name_that_is_no_plain_string_is_rejected(name: Any) -> None:
     for document in ({name: 1}, {"a": {name: 1}}, [{"é": 1, name: 2}]):
         with pytest.raises(NotCanonical):
             canonical(document)
 
 
-def test_endless_and_very_deep_documents_are_refused() -> None:
+def test_cyclic_and_very_deep_documents_are_rejected() -> None:
     endless: list[Any] = []
     endless.append(endless)
     deep: Any = 1

@@ -1,4 +1,4 @@
-"""base64, hex and times: what is taken is exactly what would have been written."""
+"""base64, hex and times: only the encoder's own output is accepted."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ nearly_time = st.builds(
 
 @bounded
 @given(st.binary(max_size=100))
-def test_base64_comes_back(data: bytes) -> None:
+def test_base64_round_trips(data: bytes) -> None:
     text = encode_base64(data)
     assert text == base64.b64encode(data).decode()
     assert decode_base64(text, "$") == decode_base64(text, "$", length=len(data)) == data
@@ -35,14 +35,14 @@ def test_base64_comes_back(data: bytes) -> None:
 
 @bounded
 @given(nearly_base64 | any_text)
-def test_base64_that_is_taken_is_written_the_same(text: str) -> None:
+def test_accepted_base64_is_encoded_the_same_again(text: str) -> None:
     with contextlib.suppress(InvalidRequest):
         assert encode_base64(decode_base64(text, "$")) == text
 
 
 @bounded
 @given(st.binary(min_size=1, max_size=40), st.data())
-def test_no_other_spelling_of_the_same_base64_is_taken(data: bytes, draw: st.DataObject) -> None:
+def test_no_other_spelling_of_the_same_base64_is_accepted(data: bytes, draw: st.DataObject) -> None:
     text = encode_base64(data)
     at = draw.draw(st.integers(0, len(text)))
     character = draw.draw(st.sampled_from(" \n\r\t=A\0é"))
@@ -57,7 +57,7 @@ def test_no_other_spelling_of_the_same_base64_is_taken(data: bytes, draw: st.Dat
 
 @bounded
 @given(st.binary(max_size=40))
-def test_hex_comes_back_in_lower_case_alone(data: bytes) -> None:
+def test_hex_round_trips_only_in_lower_case(data: bytes) -> None:
     assert decode_hex(data.hex(), "$", length=len(data)) == data
     if data.hex() != data.hex().upper():
         with contextlib.suppress(InvalidRequest):
@@ -66,14 +66,14 @@ def test_hex_comes_back_in_lower_case_alone(data: bytes) -> None:
 
 @bounded
 @given(nearly_hex | any_text)
-def test_hex_that_is_taken_is_written_the_same(text: str) -> None:
+def test_accepted_hex_is_encoded_the_same_again(text: str) -> None:
     with contextlib.suppress(InvalidRequest):
         assert decode_hex(text, "$", length=4).hex() == text
 
 
 @bounded
 @given(st.integers(0, LAST_SECOND))
-def test_a_time_comes_back(seconds: int) -> None:
+def test_a_time_round_trips(seconds: int) -> None:
     text = format_time(seconds)
     moment = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC) + datetime.timedelta(seconds=seconds)
     assert text == moment.strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -82,6 +82,6 @@ def test_a_time_comes_back(seconds: int) -> None:
 
 @bounded
 @given(nearly_time | any_text)
-def test_a_time_that_is_taken_is_written_the_same(text: str) -> None:
+def test_an_accepted_time_is_formatted_the_same_again(text: str) -> None:
     with contextlib.suppress(InvalidRequest):
         assert format_time(parse_time(text, "$")) == text

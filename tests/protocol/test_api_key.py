@@ -16,10 +16,10 @@ SECRET = bytes(range(32, 64))
 KEY_ID = bytes(range(16))
 
 
-def _refusal(ring: KeyRing, authorization: str | None) -> Unauthorized:
-    with pytest.raises(Unauthorized) as refused:
+def _error_of(ring: KeyRing, authorization: str | None) -> Unauthorized:
+    with pytest.raises(Unauthorized) as raised:
         ring.authenticate(authorization)
-    return refused.value
+    return raised.value
 
 
 def _ring(case: Case) -> KeyRing:
@@ -35,40 +35,40 @@ def _owner(case: Case) -> Case:
     return {"expect": caller.owner.hex()}
 
 
-def test_every_header_is_its_owners_or_refused() -> None:
+def test_every_header_gives_its_owner_or_is_rejected() -> None:
     assert mismatches("api_keys.json", _owner) == {}
 
 
-def test_all_refusals_are_the_same() -> None:
-    refused = [
-        _refusal(_ring(case), case["authorization"])
+def test_all_errors_are_the_same() -> None:
+    raised = [
+        _error_of(_ring(case), case["authorization"])
         for case in cases("api_keys.json")
         if case["expect"] == "UNAUTHORIZED"
     ]
-    assert len(refused) > 50
-    faces = {(type(e), e.code, e.message, str(e), repr(dict(e.details)), repr(e.__cause__)) for e in refused}
+    assert len(raised) > 50
+    faces = {(type(e), e.code, e.message, str(e), repr(dict(e.details)), repr(e.__cause__)) for e in raised}
     assert len(faces) == 1
 
 
 @pytest.mark.parametrize("prefix", PREFIXES)
-def test_an_issued_key_opens_and_names_its_owner(prefix: Prefix) -> None:
+def test_an_issued_key_authenticates_its_owner(prefix: Prefix) -> None:
     key = issue_api_key(SECRET, prefix, KEY_ID)
     assert (len(key), key[:9], key[9:41]) == (73, prefix, KEY_ID.hex())
     assert KeyRing(SECRET).authenticate(f"Bearer {key}") == Caller(KEY_ID)
 
 
 @pytest.mark.parametrize("prefix", PREFIXES)
-def test_one_flipped_bit_anywhere_in_a_key_spoils_it(prefix: Prefix) -> None:
+def test_one_flipped_bit_anywhere_in_a_key_invalidates_it(prefix: Prefix) -> None:
     ring, key = KeyRing(SECRET), issue_api_key(SECRET, prefix, KEY_ID)
     data = bytes.fromhex(key[9:])
     for bit in range(256):
         flipped = bytearray(data)
         flipped[bit // 8] ^= 1 << bit % 8
-        _refusal(ring, f"Bearer {prefix}{flipped.hex()}")
+        _error_of(ring, f"Bearer {prefix}{flipped.hex()}")
 
 
-def test_one_flipped_bit_anywhere_in_the_header_spoils_it() -> None:
-    """But for the case of the scheme, which is free."""
+def test_one_flipped_bit_anywhere_in_the_header_invalidates_it() -> None:
+    """Except for the case of the scheme, which is free."""
     header = f"Bearer {issue_api_key(SECRET, 'sgk_live_', KEY_ID)}"
     opened = []
     for at in range(len(header)):
@@ -82,8 +82,8 @@ def test_one_flipped_bit_anywhere_in_the_header_spoils_it() -> None:
     assert opened == [(at, 5) for at in range(6)]
 
 
-def test_a_key_is_of_one_server_alone() -> None:
-    _refusal(KeyRing(bytes(32)), f"Bearer {issue_api_key(SECRET, 'sgk_live_', KEY_ID)}")
+def test_a_key_is_valid_for_one_server_only() -> None:
+    _error_of(KeyRing(bytes(32)), f"Bearer {issue_api_key(SECRET, 'sgk_live_', KEY_ID)}")
 
 
 @pytest.mark.parametrize("length", [0, 8, 15, 17, 32])
@@ -98,7 +98,7 @@ def test_an_id_of_another_length_is_not_issued(length: int) -> None:
     ids=ascii,
 )
 def test_a_malformed_revocation_stops_the_start(revocation: str) -> None:
-    """Were it taken, an operator would believe a key revoked that is not; the empty one would revoke all."""
+    """If it were accepted, the operator would take a valid key for revoked; the empty one would revoke all keys."""
     with pytest.raises(ValueError, match="8 to 32"):
         KeyRing(SECRET, revoked=["00010203", revocation])
 
@@ -112,15 +112,15 @@ def test_every_preset_key_is_its_own_owner() -> None:
     assert {len(owner) for owner in owners} == {16}
 
 
-def test_iterables_that_end_are_read_once_and_kept() -> None:
+def test_iterators_are_read_once_and_kept() -> None:
     preset = "p" * 32
     ring = KeyRing(SECRET, preset=iter([preset]), revoked=iter([KEY_ID.hex()]))
     for _ in range(2):
         assert ring.authenticate(f"Bearer {preset}").owner == preset_owner(preset)
-        _refusal(ring, f"Bearer {issue_api_key(SECRET, 'sgk_live_', KEY_ID)}")
+        _error_of(ring, f"Bearer {issue_api_key(SECRET, 'sgk_live_', KEY_ID)}")
 
 
-def test_a_key_ring_prints_nothing_of_its_keys() -> None:
+def test_the_repr_of_a_key_ring_shows_no_key() -> None:
     preset = "a-preset-key-that-must-not-be-printed"
     ring = KeyRing(SECRET, preset=[preset], revoked=["00010203"])
     shown: list[Any] = [ring, pickle.loads(pickle.dumps(ring)), [ring], {"ring": ring}]  # noqa: S301
@@ -130,7 +130,7 @@ def test_a_key_ring_prints_nothing_of_its_keys() -> None:
         assert repr(SECRET)[2:-1] not in text
 
 
-def test_a_refusal_prints_nothing_of_what_was_sent() -> None:
+def test_an_error_does_not_contain_the_header() -> None:
     key = issue_api_key(SECRET, "sgk_live_", KEY_ID)
-    for refused in (_refusal(KeyRing(bytes(32)), f"Bearer {key}"), _refusal(KeyRing(SECRET), f"Basic {key}")):
-        assert key[9:] not in str(refused) + repr(refused) + repr(refused.details)
+    for raised in (_error_of(KeyRing(bytes(32)), f"Bearer {key}"), _error_of(KeyRing(SECRET), f"Basic {key}")):
+        assert key[9:] not in str(raised) + repr(raised) + repr(raised.details)

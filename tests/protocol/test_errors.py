@@ -1,4 +1,4 @@
-"""Every error has a public face that says nothing of its cause (docs/protocol.md, section 4)."""
+"""Every error has a public code and message without its cause (docs/protocol.md, section 4)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from sigil.protocol import errors
 
-# The codes of the protocol, but for that of what the server does not offer yet.
+# The codes of the protocol, except those of features that the server does not have yet.
 CODES = {
     *("INVALID_REQUEST", "INVALID_PUBLIC_KEY", "FINGERPRINT_MISMATCH", "UNAUTHORIZED", "INVALID_SIGNATURE"),
     *("CHALLENGE_NOT_FOUND", "NOT_FOUND", "METHOD_NOT_ALLOWED", "CHALLENGE_ALREADY_USED", "IDEMPOTENCY_CONFLICT"),
@@ -24,7 +24,7 @@ def test_every_code_of_the_protocol_has_its_error() -> None:
 
 
 @pytest.mark.parametrize("problem", PROBLEMS, ids=lambda problem: problem.__name__)
-def test_an_error_says_what_to_mend_without_being_told(problem: type[errors.Problem]) -> None:
+def test_every_error_has_a_default_message(problem: type[errors.Problem]) -> None:
     plain = problem()
     assert plain.message == str(plain) == problem.summary
     assert plain.message.endswith(".")
@@ -39,13 +39,13 @@ def test_a_cause_is_kept_for_the_log_and_out_of_the_message(problem: type[errors
     assert str(raised.value.__cause__) == "the secret cause"
 
 
-@pytest.mark.parametrize(("asked", "told"), [(-5, 1), (0, 1), (1, 1), (900, 900)])
-def test_retry_after_is_a_positive_number_of_seconds(asked: int, told: int) -> None:
-    assert errors.RateLimited(retry_after=asked).retry_after == told
+@pytest.mark.parametrize(("given", "expected"), [(-5, 1), (0, 1), (1, 1), (900, 900)])
+def test_retry_after_is_a_positive_number_of_seconds(given: int, expected: int) -> None:
+    assert errors.RateLimited(retry_after=given).retry_after == expected
     assert errors.Overloaded().retry_after == 1
 
 
-def test_details_are_those_that_were_given() -> None:
+def test_details_are_those_of_the_constructor() -> None:
     assert errors.InvalidRequest("m", path="$.x").details == {"path": "$.x"}
     assert errors.ChallengeAlreadyUsed(status="verified", decision="approved").details == {
         "status": "verified",

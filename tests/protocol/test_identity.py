@@ -1,4 +1,4 @@
-"""From 24 words to all that a server is (docs/protocol.md, 2.3)."""
+"""The identity that a mnemonic gives (docs/protocol.md, 2.3)."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def identity(secrets: DerivedSecrets) -> ServerIdentity:
 
 
 @each_case("mnemonics.json")
-def test_words_give_their_identity_or_are_refused(case: Case) -> None:
+def test_a_mnemonic_gives_its_identity_or_an_error(case: Case) -> None:
     if case["expect"] == "INVALID_MNEMONIC":
-        with pytest.raises(InvalidMnemonic) as refused:
+        with pytest.raises(InvalidMnemonic) as raised:
             DerivedSecrets.from_mnemonic(case["words"])
-        told = str(refused.value)
-        assert case["says"] in told
-        _repeats_no_word(told, case["words"])
+        message = str(raised.value)
+        assert case["says"] in message
+        _assert_no_word(message, case["words"])
     else:
         secrets = DerivedSecrets.from_mnemonic(case["words"])
         assert {name: getattr(secrets, name).hex() for name in SECRETS}.items() <= case["expect"].items()
@@ -47,11 +47,17 @@ def test_words_give_their_identity_or_are_refused(case: Case) -> None:
         assert identity.api_key_secret == secrets.api_key
 
 
-def _repeats_no_word(told: str, words: str) -> None:
-    # "word" and "change" are in the list themselves; the messages are made of other words besides.
+def _assert_no_word(message: str, words: str) -> None:
+    # Some words of the messages, such as "word" and "change", are in the BIP-39 list themselves.
     ours = set(" ".join(["not in the BIP-39 English word list", "the checksum does not match", "has"]).lower().split())
     given = set(normalise(words).split()) - ours
-    assert given & {word.strip(",.:") for word in told.lower().split()} <= {"word", "place", "list", "change", "wrong"}
+    assert given & {word.strip(",.:") for word in message.lower().split()} <= {
+        "word",
+        "place",
+        "list",
+        "change",
+        "wrong",
+    }
 
 
 @each_case("bip32.json")
@@ -59,14 +65,14 @@ def test_a_child_key_is_that_of_the_published_vector(case: Case) -> None:
     assert identities._bip32(bytes.fromhex(case["seed"]), tuple(case["path"])).hex() == case["expect"]
 
 
-def test_the_four_secrets_are_different_ones(secrets: DerivedSecrets) -> None:
+def test_the_four_secrets_are_different(secrets: DerivedSecrets) -> None:
     values = [getattr(secrets, name) for name in SECRETS]
     assert len(set(values)) == 4
     assert {len(value) for value in values} == {32}
     assert {field.name for field in dataclasses.fields(secrets)} == set(SECRETS)
 
 
-def test_a_label_gives_its_own_secret() -> None:
+def test_each_label_gives_a_different_secret() -> None:
     labels = [
         b"sigil/ed25519/v1",
         b"sigil/api-key/v1",
@@ -84,7 +90,7 @@ def test_hkdf_is_that_of_rfc_5869_with_an_empty_salt() -> None:
     assert derived.hex() == "8da4e775a563c18f715f802a063c5a31b8a11f5c5ee1879ec3454e5f3c738d2d"
 
 
-def test_a_generated_mnemonic_is_a_good_one() -> None:
+def test_a_generated_mnemonic_is_valid() -> None:
     words = generate_mnemonic()
     assert len(words.split(" ")) == 24
     assert words == normalise(words)
@@ -98,7 +104,7 @@ def test_normalising_twice_changes_nothing() -> None:
 
 
 def test_a_server_knows_all_of_its_own_public_keys(identity: ServerIdentity) -> None:
-    """They are refused as device keys: server and device sign the same bytes of a challenge."""
+    """They are rejected as device keys: server and device sign the same bytes of a challenge."""
     assert identity.own_public_keys == {key.public.wire for key in identity.keys.values()}
     assert set(identity.keys) == set(SUITES) == set(identity.server_public_keys)
     assert identity.server_id == identity.keys["ES256"].public.fingerprint
@@ -112,12 +118,12 @@ def test_a_server_signs_with_the_key_of_the_devices_suite(identity: ServerIdenti
 
 
 @pytest.mark.parametrize("name", ["es256", "es256k"])
-def test_a_scalar_outside_of_its_order_refuses_the_mnemonic(secrets: DerivedSecrets, name: str) -> None:
+def test_a_scalar_outside_of_its_order_is_an_invalid_mnemonic(secrets: DerivedSecrets, name: str) -> None:
     order = P256_ORDER if name == "es256" else SECP256K1_ORDER
     for scalar in (0, order, 2**256 - 1):
-        with pytest.raises(InvalidMnemonic) as refused:
+        with pytest.raises(InvalidMnemonic) as raised:
             ServerIdentity.from_secrets(dataclasses.replace(secrets, **{name: scalar.to_bytes(32)}))
-        assert scalar.to_bytes(32).hex() not in str(refused.value) + str(refused.value.__cause__)
+        assert scalar.to_bytes(32).hex() not in str(raised.value) + str(raised.value.__cause__)
 
 
 def test_nothing_secret_is_printed(secrets: DerivedSecrets, identity: ServerIdentity) -> None:
@@ -134,11 +140,11 @@ def test_nothing_secret_is_printed(secrets: DerivedSecrets, identity: ServerIden
         assert "zoo" not in text
 
 
-def test_a_refused_mnemonic_is_no_protocol_error_and_shows_no_word_anywhere() -> None:
+def test_the_error_of_a_mnemonic_is_no_protocol_error_and_contains_no_word() -> None:
     words = GOOD["words"].replace("vote", "xylography")
-    with pytest.raises(InvalidMnemonic) as refused:
+    with pytest.raises(InvalidMnemonic) as raised:
         DerivedSecrets.from_mnemonic(words)
-    error: BaseException | None = refused.value
+    error: BaseException | None = raised.value
     assert not isinstance(error, Problem)
     while error is not None:
         assert "zoo" not in repr(error)

@@ -26,12 +26,12 @@ def _suite(case: Case) -> Case:
     return {"expect": key.suite}
 
 
-def test_every_public_key_is_taken_or_refused() -> None:
+def test_every_public_key_is_accepted_or_rejected() -> None:
     assert mismatches("keys.json", _suite) == {}
 
 
-def test_a_key_that_was_refused_once_is_refused_again() -> None:
-    """Loaded keys are remembered: a refusal must not become one of them."""
+def test_a_rejected_key_is_rejected_again() -> None:
+    """Loaded keys are cached: an error must not be."""
     for _ in range(2):
         assert mismatches("keys.json", _suite) == {}
 
@@ -44,19 +44,19 @@ def _verified(case: Case) -> Case:
         return {"expect": error.code}
 
 
-def test_every_signature_is_taken_or_refused() -> None:
+def test_every_signature_is_accepted_or_rejected() -> None:
     assert mismatches("signatures.json", _verified) == {}
 
 
 @pytest.mark.parametrize("suite", SUITES)
-def test_the_server_signs_the_same_message_the_same_way(suite: Suite) -> None:
+def test_signatures_are_deterministic(suite: Suite) -> None:
     first, second = PrivateKey.load(suite, SECRET), PrivateKey.load(suite, SECRET)
     assert first.sign(b"message") == first.sign(b"message") == second.sign(b"message")
     assert first.sign(b"message") != first.sign(b"message\0")
 
 
 @pytest.mark.parametrize("suite", ORDERS)
-def test_the_server_always_signs_in_the_lower_half(suite: Suite) -> None:
+def test_signatures_have_low_s(suite: Suite) -> None:
     key, order = PrivateKey.load(suite, SECRET), ORDERS[suite]
     for number in range(64):
         signature = key.sign(number.to_bytes(2))
@@ -98,7 +98,7 @@ def test_ed25519_signs_as_rfc_8032_does() -> None:
 
 @pytest.mark.parametrize("suite", SUITES)
 @pytest.mark.parametrize("length", [0, 1, 31, 33, 64])
-def test_a_private_key_of_another_length_is_refused(suite: Suite, length: int) -> None:
+def test_a_private_key_of_another_length_is_rejected(suite: Suite, length: int) -> None:
     with pytest.raises(ValueError, match="32 bytes"):
         PrivateKey.load(suite, b"\1" * length)
 
@@ -110,13 +110,13 @@ def test_a_scalar_is_from_1_to_n_minus_1(suite: Suite) -> None:
         key = PrivateKey.load(suite, good.to_bytes(32))
         assert key.public.verify(b"m", key.sign(b"m"))
     for bad in (0, order, order + 1, 2**256 - 1):
-        with pytest.raises(ValueError, match=r"1\.\.n-1") as refused:
+        with pytest.raises(ValueError, match=r"1\.\.n-1") as raised:
             PrivateKey.load(suite, bad.to_bytes(32))
-        assert str(bad) not in str(refused.value)
+        assert str(bad) not in str(raised.value)
 
 
 @pytest.mark.parametrize("suite", SUITES)
-def test_one_flipped_bit_anywhere_spoils_a_signature(suite: Suite) -> None:
+def test_one_flipped_bit_anywhere_invalidates_a_signature(suite: Suite) -> None:
     key = PrivateKey.load(suite, SECRET)
     signature = key.sign(b"message")
     for bit in range(0, 512, 7):
@@ -125,7 +125,7 @@ def test_one_flipped_bit_anywhere_spoils_a_signature(suite: Suite) -> None:
         assert not key.public.verify(b"message", bytes(spoilt))
 
 
-def test_one_scalar_has_another_name_in_each_suite() -> None:
+def test_one_scalar_has_another_fingerprint_in_each_suite() -> None:
     keys = [PrivateKey.load(suite, SECRET).public for suite in SUITES]
     assert len({key.fingerprint for key in keys}) == len({key.wire for key in keys}) == 3
 
@@ -140,7 +140,7 @@ def test_public_keys_are_equal_when_their_bytes_are() -> None:
 
 
 @pytest.mark.parametrize("suite", SUITES)
-def test_a_private_key_prints_nothing_of_itself(suite: Suite) -> None:
+def test_the_repr_of_a_private_key_shows_no_secret(suite: Suite) -> None:
     key = PrivateKey.load(suite, SECRET)
     shown = [repr(key), str(key), f"{key}", repr([key]), repr({"key": key})]
     try:

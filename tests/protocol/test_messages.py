@@ -1,4 +1,4 @@
-"""Requests are read once, into their types (docs/protocol.md, introduction and 5.2)."""
+"""Parsing of requests into their types (docs/protocol.md, introduction and 5.2)."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ LEAST = {
 }
 
 
-def _refusal(body: bytes, kind: str) -> InvalidRequest:
-    with pytest.raises(InvalidRequest) as refused:
+def _error_of(body: bytes, kind: str) -> InvalidRequest:
+    with pytest.raises(InvalidRequest) as raised:
         messages.decode_request(body, KINDS[kind])
-    return refused.value
+    return raised.value
 
 
 def _said(message: Any) -> dict[str, Any]:
@@ -42,62 +42,62 @@ def _outcome(case: Case) -> Case:
         return {"expect": error.code, **error.details}
 
 
-def test_every_body_is_read_or_refused_by_path() -> None:
+def test_every_body_is_parsed_or_rejected_with_its_path() -> None:
     assert mismatches("messages.json", _outcome) == {}
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("levels", [1_000, 10_000, 60_000])
-def test_very_deep_nesting_is_refused_in_known_and_unknown_members(kind: str, levels: int) -> None:
+def test_very_deep_nesting_is_rejected_in_known_and_unknown_members(kind: str, levels: int) -> None:
     for member in ("signature", "device_public_key", "timestamp", "action", "x-more"):
         for opening, closing in ((b"[", b"]"), (b'{"a":', b"}")):
             for value in (opening * levels, opening * levels + b"1" + closing * levels):
-                _refusal(LEAST[kind] + b',"%s":%s}' % (member.encode(), value), kind)
+                _error_of(LEAST[kind] + b',"%s":%s}' % (member.encode(), value), kind)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_body_of_brackets_alone_is_refused(kind: str) -> None:
+def test_a_body_of_brackets_only_is_rejected(kind: str) -> None:
     for body in (b"[" * 60_000, b'{"a":' * 10_000, b"[" * 30_000 + b"]" * 30_000):
-        # An unknown member is refused before it is read.
-        assert _refusal(body, kind).details["path"] in ("$", "$.a")
+        # An unknown member is rejected before it is parsed.
+        assert _error_of(body, kind).details["path"] in ("$", "$.a")
 
 
 @pytest.mark.parametrize("kind", ["Respond", "Pending"])
 @pytest.mark.parametrize("name", ["x" * 60_000, "€" * 20_000, "`" * 60_000, "a` - at `$.b", " - at `$" + "x" * 9_000])
-def test_what_a_refusal_repeats_of_a_name_is_bounded(kind: str, name: str) -> None:
-    refused = _refusal(LEAST[kind] + b"," + msgspec.json.encode(name) + b":1}", kind)
-    assert len(refused.message) <= 201
-    assert len(refused.details["path"]) <= 200
-    assert refused.details["path"].startswith("$")
+def test_an_error_quotes_a_bounded_part_of_a_name(kind: str, name: str) -> None:
+    raised = _error_of(LEAST[kind] + b"," + msgspec.json.encode(name) + b":1}", kind)
+    assert len(raised.message) <= 201
+    assert len(raised.details["path"]) <= 200
+    assert raised.details["path"].startswith("$")
 
 
-def test_what_a_refusal_repeats_of_a_value_is_bounded() -> None:
+def test_an_error_quotes_a_bounded_part_of_a_value() -> None:
     for member in ("decision", "reason"):
         value = b"y" * 60_000
-        refused = _refusal(LEAST["Respond"] + b',"%s":"%s"}' % (member.encode(), value), "Respond")
-        assert refused.details == {"path": f"$.{member}"}
-        assert len(refused.message) <= 201
+        raised = _error_of(LEAST["Respond"] + b',"%s":"%s"}' % (member.encode(), value), "Respond")
+        assert raised.details == {"path": f"$.{member}"}
+        assert len(raised.message) <= 201
 
 
-def test_a_refusal_does_not_repeat_a_signature_or_a_key() -> None:
+def test_an_error_does_not_quote_a_signature_or_a_key() -> None:
     secret = b"c2VjcmV0IHNpZ25hdHVyZQ=="
     for member in (b"signature", b"device_public_key", b"match_code"):
         for value in (b'["%s"]' % secret, b'{"%s":1}' % secret, b'"%s' % secret, b'"%s\xff"' % secret):
-            refused = _refusal(b'{"challenge_id":"c","%s":%s}' % (member, value), "Respond")
-            assert secret.decode() not in refused.message + repr(refused.details)
+            raised = _error_of(b'{"challenge_id":"c","%s":%s}' % (member, value), "Respond")
+            assert secret.decode() not in raised.message + repr(raised.details)
 
 
 @pytest.mark.parametrize(
     "member", ["device_public_key", "fingerprint", "expires_in_seconds", "number_matching", "action"]
 )
-def test_an_integrator_is_told_the_member_that_is_wrong(member: str) -> None:
+def test_the_error_names_the_wrong_member(member: str) -> None:
     body = msgspec.json.decode(LEAST["CreateChallenge"] + b"}") | {member: [[]]}
-    refused = _refusal(msgspec.json.encode(body), "CreateChallenge")
-    assert refused.details == {"path": f"$.{member}"}
-    assert refused.message
+    raised = _error_of(msgspec.json.encode(body), "CreateChallenge")
+    assert raised.details == {"path": f"$.{member}"}
+    assert raised.message
 
 
-def test_what_was_read_cannot_be_changed() -> None:
+def test_parsed_messages_are_immutable() -> None:
     answer = messages.decode_request(LEAST["Respond"] + b"}", messages.Respond)
     with pytest.raises(AttributeError):
         answer.decision = "approved"  # type: ignore[misc]
@@ -110,7 +110,7 @@ def test_members_without_a_value_are_left_out_of_answers() -> None:
     assert msgspec.json.decode(msgspec.json.encode(error)) == {"error": {"code": "NOT_FOUND", "message": "m"}}
 
 
-def test_a_payload_says_its_type_and_whether_a_number_is_matched() -> None:
+def test_a_payload_has_its_type_and_number_matching() -> None:
     payload = messages.ChallengePayload("c", "s", "b", "n", "f", msgspec.Raw(b"{}"), "sig", "t", number_matching=False)
     encoded = msgspec.json.decode(msgspec.json.encode(payload))
     assert encoded.pop("type") == "challenge"

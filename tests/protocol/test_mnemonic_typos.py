@@ -1,4 +1,4 @@
-"""Which word was miswritten: told when it is one slip of the pen away, and not guessed at otherwise."""
+"""Finding the misspelled word: reported when it is one typo away, and not guessed otherwise."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def with_word(position: int, word: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("slip", "position", "word"),
+    ("typo", "position", "word"),
     [
         ("a letter for another", 4, "crop"),
         ("a letter too many", 8, "crack"),
@@ -32,12 +32,12 @@ def with_word(position: int, word: str) -> str:
         ("a letter for another in the middle", 16, "stock"),
     ],
 )
-def test_a_slip_of_the_pen_is_found(slip: str, position: int, word: str) -> None:
-    assert likely_positions(with_word(position, word)) == [position], slip
+def test_a_word_with_one_typo_is_found(typo: str, position: int, word: str) -> None:
+    assert likely_positions(with_word(position, word)) == [position], typo
     assert likely_positions(with_word(position, word).upper()) == [position]
 
 
-def test_two_letters_exchanged_are_a_slip_too() -> None:
+def test_two_exchanged_letters_are_one_typo() -> None:
     good = with_word(8, "sign").removesuffix("second") + "between"
     assert not _is_wrong(good)
     assert likely_positions(good.replace("sign", "sing")) == [8]
@@ -51,21 +51,21 @@ def test_two_letters_exchanged_are_a_slip_too() -> None:
         ("one word over and over", "zoo " * 24),
     ],
 )
-def test_nothing_is_told_that_cannot_be_known(mistake: str, words: str) -> None:
+def test_positions_that_cannot_be_known_are_not_reported(mistake: str, words: str) -> None:
     assert _is_wrong(words)
     assert likely_positions(words) == [], mistake
 
 
-def test_chance_seldom_accuses_a_good_word() -> None:
-    """Random words for others, far off: seven times in a hundred a neighbour of another word fits by chance."""
-    told = wrong = 0
+def test_chance_seldom_reports_a_correct_word() -> None:
+    """Wrong words far from the right ones: in seven of a hundred cases a typo of another word fits by chance."""
+    reported = wrong = 0
     for _ in range(60):
         given = generate_mnemonic().split()
         given[secrets.randbelow(24)] = secrets.choice(word_list())
         if _is_wrong(" ".join(given)):
             wrong += 1
-            told += bool(likely_positions(" ".join(given)))
-    assert told < wrong / 3
+            reported += bool(likely_positions(" ".join(given)))
+    assert reported < wrong / 3
 
 
 def test_unknown_words_are_counted_from_one_and_no_further_than_24() -> None:

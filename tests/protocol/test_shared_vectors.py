@@ -1,4 +1,4 @@
-"""The public vectors that the project shares with other implementations, through our own functions."""
+"""The public vectors that the project shares with other implementations, run through this code."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def device(vector: Vector) -> PrivateKey:
 
 @pytest.fixture(scope="module")
 def signed(vector: Vector) -> dict[str, bytes]:
-    """The signed bytes of the challenge, from what its request said."""
+    """The signed bytes of the challenge, from the members of its request."""
     given = vector["challenge"]
     request = {"device_public_key": given["device_public_key"], "action": given["action"]}
     jcs = action_jcs(decode(json.dumps(request).encode(), CreateChallenge).action)
@@ -68,7 +68,7 @@ def test_the_servers_keys_are_signed_by_its_es256_key(vector: Vector) -> None:
     assert key.verify(message, base64.b64decode(vector["keys_signature"]))
 
 
-def test_the_api_keys_are_issued_and_open(vector: Vector, identity: ServerIdentity) -> None:
+def test_the_api_keys_are_issued_and_authenticate(vector: Vector, identity: ServerIdentity) -> None:
     key_id, keys = bytes(range(16)), vector["api_keys_for_id_000102030405060708090a0b0c0d0e0f"]
     assert {prefix: issue_api_key(identity.api_key_secret, prefix, key_id) for prefix in PREFIXES} == keys
     for key in keys.values():
@@ -88,7 +88,7 @@ def test_the_challenge_is_bound(vector: Vector, device: PrivateKey) -> None:
 
 
 @pytest.mark.parametrize("suite", SUITES)
-def test_the_server_asks_with_the_signature_of_the_suite(
+def test_the_server_signs_the_challenge_with_the_suite_of_the_device(
     vector: Vector, identity: ServerIdentity, signed: dict[str, bytes], suite: str
 ) -> None:
     expected = vector["challenge"][f"server_signature_{suite}"]

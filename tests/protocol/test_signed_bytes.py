@@ -1,4 +1,4 @@
-"""Every signed byte (docs/protocol.md, 2.4): its vectors, and that no use stands for another."""
+"""The signed bytes (docs/protocol.md, 2.4): their vectors, and that no use can replace another."""
 
 from __future__ import annotations
 
@@ -49,13 +49,13 @@ def _bind(given: Case) -> bytes:
 
 
 @each_case("signed_bytes.json")
-def test_a_use_has_its_signed_bytes(case: Case) -> None:
+def test_each_use_has_its_signed_bytes(case: Case) -> None:
     assert _message(case).hex() == case["expect"]["message"]
 
 
 @each_case("signed_bytes.json")
 @pytest.mark.parametrize("suite", SUITES)
-def test_a_use_is_signed_as_an_independent_computation_signs_it(case: Case, suite: Suite) -> None:
+def test_each_signature_matches_an_independent_computation(case: Case, suite: Suite) -> None:
     key = PrivateKey.load(suite, SECRETS[suite])
     assert key.sign(_message(case)).hex() == case["expect"][suite]
     assert key.public.verify(_message(case), bytes.fromhex(case["expect"][suite]))
@@ -115,7 +115,7 @@ def test_challenge_bytes_change_with_every_bound_member() -> None:
     assert all(len(value) == 32 for value in bound)
 
 
-def test_no_address_to_respond_to_is_the_empty_one() -> None:
+def test_a_missing_respond_to_is_bound_as_the_empty_string() -> None:
     given = cases("bindings.json")[0]["input"]
     whole = given | {"expires_at": 0, "nonce": bytes(32)}
     without, empty = (signed_bytes.challenge_bytes(**whole | {"respond_to": value}) for value in (None, ""))
@@ -123,7 +123,7 @@ def test_no_address_to_respond_to_is_the_empty_one() -> None:
 
 
 def test_the_vector_of_the_protocol_document_holds() -> None:
-    """Its action has a member that a request could not have: it is of the function alone."""
+    """Its action has a member that no request can have: the vector is for this function only."""
     challenge = bytes.fromhex("0123456789abcdef") * 4
     action = {"type": "engine_login", "description": "Sign in to Engine Management", "user_id": "alice"}
     jcs = canonical(action)

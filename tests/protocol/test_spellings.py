@@ -30,19 +30,19 @@ def _outcome(case: Case) -> Case:
         return {"expect": error.code} if error.details == {"path": PATH} else {"named": error.details}
 
 
-def test_every_spelling_is_taken_or_refused_by_the_name_of_its_field() -> None:
+def test_every_spelling_is_accepted_or_rejected_with_its_path() -> None:
     assert mismatches("spellings.json", _outcome) == {}
 
 
-def test_a_refusal_does_not_repeat_what_was_sent() -> None:
+def test_an_error_does_not_quote_the_value() -> None:
     text = "c2VjcmV0IHNpZ25hdHVyZQ"
     for read in (decode_base64, parse_time, lambda text, path: decode_hex(text, path, length=11)):
-        with pytest.raises(InvalidRequest) as refused:
+        with pytest.raises(InvalidRequest) as raised:
             read(text, PATH)
-        assert text not in refused.value.message + repr(refused.value.details)
+        assert text not in raised.value.message + repr(raised.value.details)
 
 
-def test_what_is_taken_is_written_the_same_again() -> None:
+def test_an_accepted_value_is_encoded_the_same_again() -> None:
     good = [case for case in cases("spellings.json") if case["expect"] != "INVALID_REQUEST"]
     assert {case["kind"] for case in good} == {"base64", "hex", "time"}
     for case in good:
@@ -55,7 +55,7 @@ def test_what_is_taken_is_written_the_same_again() -> None:
             assert value == case["text"]
 
 
-def test_a_lone_surrogate_is_refused_and_not_an_error_of_ours() -> None:
+def test_a_lone_surrogate_is_an_invalid_request() -> None:
     for read in (decode_base64, parse_time, lambda text, path: decode_hex(text, path, length=1)):
         for text in ("\ud800", "A\ud800", "\ud83d\ude00"):
             with pytest.raises(InvalidRequest):

@@ -1,4 +1,4 @@
-"""The vector files are what their generator makes, and the generator knows nothing of the code under test."""
+"""The vector files match their generator, which is independent of the code under test."""
 
 from __future__ import annotations
 

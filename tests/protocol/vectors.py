@@ -23,7 +23,7 @@ def cases(file: str) -> list[Case]:
 
 
 def mismatches(file: str, outcome: Callable[[Case], Case]) -> dict[str, Case]:
-    """The cases whose outcome is not what they expect, by name, with what came instead."""
+    """The cases with another outcome than expected, by name, with that outcome."""
     found = {}
     for case in cases(file):
         expected = {name: case[name] for name in ("expect", "path") if name in case}
@@ -33,5 +33,5 @@ def mismatches(file: str, outcome: Callable[[Case], Case]) -> dict[str, Case]:
 
 
 def each_case(file: str) -> pytest.MarkDecorator:
-    """Runs the test once for each case of the file, as its argument `case`."""
+    """Runs the test for each case of the file, in its argument `case`."""
     return pytest.mark.parametrize("case", [pytest.param(case, id=ascii(case["name"])) for case in cases(file)])

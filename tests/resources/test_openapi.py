@@ -1,4 +1,4 @@
-"""The description of the HTTP interface: complete, valid, and the one that is checked in."""
+"""The OpenAPI description: complete, valid, and the same as the committed file."""
 
 from __future__ import annotations
 
@@ -56,12 +56,12 @@ def test_the_description_is_valid_openapi() -> None:
     validate(document(__version__))
 
 
-def test_the_description_in_docs_is_that_of_the_code() -> None:
-    """`make openapi` writes it anew."""
+def test_docs_openapi_json_is_up_to_date() -> None:
+    """`make openapi` updates it."""
     assert json.loads(CHECKED_IN.read_text(encoding="utf-8")) == document(__version__)
 
 
-async def test_the_server_hands_out_the_same_description(app: Any) -> None:
+async def test_the_server_serves_the_same_description(app: Any) -> None:
     async with falcon.testing.ASGIConductor(app) as conductor:
         assert (await conductor.simulate_get("/openapi.json")).json == document(__version__)
 
@@ -78,12 +78,12 @@ def _routed(app: Any) -> set[tuple[str, str]]:
         for route in falcon.inspect.inspect_routes(app._app)
         for method in route.methods
         if not method.internal and method.method not in {"HEAD", "OPTIONS"}
-        # What init mode refuses is described where it is offered, and pages are for people.
+        # Paths that init mode rejects are described for the operational server; pages are not part of the API.
         if route.class_name != NotInitializedResource.__name__ and route.path not in PAGES
     }
 
 
-def test_every_event_is_described_with_the_headers_that_it_has() -> None:
+def test_every_event_is_described_with_its_headers() -> None:
     events = document(__version__)["webhooks"]
     assert set(events) == set(get_args(EventType))
     for event in events.values():
@@ -91,11 +91,11 @@ def test_every_event_is_described_with_the_headers_that_it_has() -> None:
         assert named == set(signed_headers(["s" * 32], "evt_", 0, b""))
 
 
-@pytest.mark.parametrize("happening", EventKind)
-def test_what_is_posted_is_what_is_described(happening: EventKind) -> None:
+@pytest.mark.parametrize("kind", EventKind)
+def test_posted_events_match_the_description(kind: EventKind) -> None:
     described = document(__version__)
     row = Event(
-        happening, int(START), b"abcd", "login", 0, 0, b"f" * 32, "cancelled", request_id="r", groups_satisfied=(0, 2)
+        kind, int(START), b"abcd", "login", 0, 0, b"f" * 32, "cancelled", request_id="r", groups_satisfied=(0, 2)
     )
     sent = json.loads(messages.body(b"u" * 16, row))
     assert sent["type"] in described["webhooks"]
@@ -109,7 +109,7 @@ def test_what_is_posted_is_what_is_described(happening: EventKind) -> None:
         checked.validate(sent | {"type": "mpa.cancelled"})
 
 
-def test_every_code_of_an_error_is_one_that_the_protocol_has() -> None:
+def test_every_error_code_is_one_of_the_protocol() -> None:
     codes = {kind.code for kind in _all(Problem)}
     for methods in document(__version__)["paths"].values():
         for operation in methods.values():

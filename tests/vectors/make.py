@@ -484,7 +484,7 @@ def _ed25519_signatures(case: Callable[..., None]) -> None:
     identity = ed_encode(ED_IDENTITY)
     of("forged under the key of order 1", identity + bytes(32), INVALID_KEY, key=ED_PREFIX + identity)
     for k in range(1, 8):
-        # [0]B = R + [h]A holds for this R = -[h]A, whatever the message: only the key's refusal helps.
+        # [0]B = R + [h]A holds for this R = -[h]A and any message: only rejecting the key helps.
         for candidate in torsion:
             encoded = ed_encode(candidate)
             h = ed_little(hashlib.sha512(encoded + ed_encode(torsion[k]) + MESSAGE).digest())
@@ -634,7 +634,7 @@ VOTERS = [
 ]
 NAMES = [sha256(wire).hex() for wire, _ in VOTERS]
 GROUPS = [[0, 1], [2, 3], [4]]
-"""Numbers of voters: five devices in three groups. The sixth is a stranger, the seventh the server itself."""
+"""Numbers of voters: five devices in three groups. The sixth is no member, the seventh the server itself."""
 
 
 def _poll(groups: list[list[int]] = GROUPS, **context: Any) -> Case:
@@ -690,8 +690,8 @@ def _vote(poll: Case, voter: int, decision: str = "approved", **changes: Any) ->
 def votes() -> list[Case]:
     cases: list[Case] = []
 
-    def case(name: str, status: Case, expect: Any, **asked: Any) -> None:
-        given = {"status": status, "server_id": SERVER_ID, "required": 2, **asked}
+    def case(name: str, status: Case, expect: Any, **options: Any) -> None:
+        given = {"status": status, "server_id": SERVER_ID, "required": 2, **options}
         cases.append({"name": name, "input": given, "expect": expect})
 
     def counted(status: str, yes: list[int], no: list[int], poll: Case | None = None, **changes: Any) -> Case:
@@ -1089,25 +1089,25 @@ def actions() -> list[Case]:  # noqa: PLR0912 -- a table
     bad("lists to depth 17 beside -0", json.dumps(with_params(listed(17) | {"b": "-0"})), ".action.params")
     good("a string at depth 16", with_params(json.loads('{"a":' + "[" * 15 + '"x"' + "]" * 15 + "}")))
 
-    room = 2048 - len(jcs(with_params({"x": ""})))
-    good("2048 bytes", with_params({"x": "x" * room}))
-    bad("2049 bytes", json.dumps(with_params({"x": "x" * (room + 1)})), ".action")
+    free = 2048 - len(jcs(with_params({"x": ""})))
+    good("2048 bytes", with_params({"x": "x" * free}))
+    bad("2049 bytes", json.dumps(with_params({"x": "x" * (free + 1)})), ".action")
     good(
         "2048 bytes that white space makes more of",
-        with_params({"x": "x" * room}),
-        spelled(" " * 3000 + '{"x":"' + "x" * room + '"}'),
+        with_params({"x": "x" * free}),
+        spelled(" " * 3000 + '{"x":"' + "x" * free + '"}'),
     )
     good(
         "2048 bytes that escapes make more of",
-        with_params({"x": "x" * room}),
-        spelled('{"x":"' + "\\u0078" * room + '"}'),
+        with_params({"x": "x" * free}),
+        spelled('{"x":"' + "\\u0078" * free + '"}'),
     )
-    euros, rest = divmod(room, 3)
+    euros, rest = divmod(free, 3)
     good("2048 bytes in three-byte characters", with_params({"x": "€" * euros + "x" * rest}))
     bad(
         "2049 bytes in three-byte characters", json.dumps(with_params({"x": "€" * euros + "x" * (rest + 1)})), ".action"
     )
-    controls, rest = divmod(room, 6)
+    controls, rest = divmod(free, 6)
     good("2048 bytes in escaped controls", with_params({"x": "\u0001" * controls + "x" * rest}))
     bad(
         "2049 bytes in escaped controls",

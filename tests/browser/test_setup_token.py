@@ -1,4 +1,4 @@
-"""The setup token: from the address, from the person, or wrong."""
+"""The setup token: in the address, entered by the person, or wrong."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from .init_server import TOKEN, InitServer
 from .people import ADDRESS, WELCOME
 from .window import Window
 
-ASKED = "Enter the setup token"
+TOKEN_STEP = "Enter the setup token"
 
 
 def test_the_address_of_the_log_opens_the_wizard_and_keeps_no_token(
@@ -28,8 +28,8 @@ def test_the_address_of_the_log_opens_the_wizard_and_keeps_no_token(
     assert token not in window.traces() + window.document()
 
 
-def test_without_a_token_the_page_asks_for_it(window: Window) -> None:
-    window.open("/init").at(ASKED).click("Continue")
+def test_without_a_token_the_page_shows_the_token_step(window: Window) -> None:
+    window.open("/init").at(TOKEN_STEP).click("Continue")
     window.sees("Enter the token first.")
     window.field("Setup token").fill(f"{window.origin}{ADDRESS}")
     window.click("Continue")
@@ -37,8 +37,8 @@ def test_without_a_token_the_page_asks_for_it(window: Window) -> None:
     assert window.page.url == f"{window.origin}/init"
 
 
-def test_a_wrong_token_is_told_and_the_right_one_helps(window: Window) -> None:
-    window.open("/init#token=not-the-token").sees(ASKED, "This is not the current token of the server")
+def test_a_wrong_token_is_an_error_and_the_right_one_is_accepted_after_it(window: Window) -> None:
+    window.open("/init#token=not-the-token").sees(TOKEN_STEP, "This is not the current token of the server")
     window.field("Setup token").fill("8fX…")
     window.click("Continue")
     window.sees("This is not the current token of the server")
@@ -47,12 +47,12 @@ def test_a_wrong_token_is_told_and_the_right_one_helps(window: Window) -> None:
     window.at(WELCOME)
 
 
-def test_an_address_with_a_token_is_taken_by_the_page_that_is_open_already(window: Window) -> None:
-    window.open("/init").at(ASKED).open(ADDRESS).at(WELCOME)
+def test_an_open_page_takes_the_token_of_a_new_address(window: Window) -> None:
+    window.open("/init").at(TOKEN_STEP).open(ADDRESS).at(WELCOME)
     assert window.page.url == f"{window.origin}/init"
 
 
-def test_a_listener_on_loopback_may_ask_for_none(
+def test_without_a_required_token_the_wizard_opens_at_once(
     new_server: Callable[..., InitServer], new_window: Callable[..., Window]
 ) -> None:
     server = new_server(SIGIL_INIT_TOKEN="off")
@@ -60,7 +60,7 @@ def test_a_listener_on_loopback_may_ask_for_none(
 
 
 def test_without_javascript_the_page_names_the_command_for_a_terminal(
-    waiting_server: InitServer, new_window: Callable[..., Window]
+    init_server: InitServer, new_window: Callable[..., Window]
 ) -> None:
-    window = new_window(waiting_server, java_script_enabled=False).open("/init")
+    window = new_window(init_server, java_script_enabled=False).open("/init")
     window.sees("If nothing happens here", "sigil init")

@@ -1,4 +1,4 @@
-"""A real server without an identity, and those who set it up."""
+"""A real server in init mode, and helpers to set it up."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ WORDS = (
     "final purpose cinnamon drop crunch sister sponsor rack globe nothing deal whale "
     "all noodle lecture stick cargo enemy give kitchen inspire clarify cost second"
 )
-"""Published words: never use them. For tests that do not look for words in what a server says."""
-NOBODY = "/v1/auth/challenge/00000000-0000-4000-8000-000000000000/status"
+"""Published words: never use them. For tests that do not search the output of a server for words."""
+UNKNOWN_CHALLENGE = "/v1/auth/challenge/00000000-0000-4000-8000-000000000000/status"
 
 
-class Newborn(LiveServer):
-    """`with Newborn() as server`: in init mode, on loopback unless the settings say otherwise."""
+class InitModeServer(LiveServer):
+    """`with InitModeServer() as server`: on loopback, unless the settings differ."""
 
     def __init__(self, *, workers: int = 2, **settings: str) -> None:
         super().__init__(workers=workers, **{"SIGIL_MODE": "init", "SIGIL_RATE_LIMIT": "off", **settings})
@@ -27,7 +27,7 @@ class Newborn(LiveServer):
         (self.directory / "mnemonic").unlink()
 
     def post(self, path: str, body: Any = None, *, token: str | None = None, **headers: str) -> httpx.Response:
-        """From a connection of its own, so that any worker may be the one who answers."""
+        """Send on a new connection, so that any worker may answer."""
         if token is not None:
             headers["Authorization"] = f"Bearer {token}"
         with self.client() as client:
@@ -45,19 +45,19 @@ class Newborn(LiveServer):
         return made
 
     def modes(self, count: int = 24) -> set[str]:
-        """What `count` connections are told by `/info`: the kernel spreads them over all workers."""
+        """The modes that `/info` reports on `count` connections: the kernel distributes them over all workers."""
         return {self.get("/info").json()["mode"] for _ in range(count)}
 
     def token(self) -> str:
-        """As the log of the latest start tells it."""
+        """The token in the log of the latest start."""
         return self.address().partition("#token=")[2]
 
     def address(self) -> str:
-        told = [line["open"] for line in self.log() if line["event"] == "init_mode"]
-        return str(told[-1])
+        addresses = [line["open"] for line in self.log() if line["event"] == "init_mode"]
+        return str(addresses[-1])
 
-    def lose_memory(self) -> None:
-        """What a container's restart does: the process ends, tmpfs is gone, volumes stay."""
+    def recreate_container(self) -> None:
+        """As when a container is recreated: the process ends, tmpfs is lost, volumes stay."""
         self.stop()
         shutil.rmtree(self.state)
 
@@ -67,7 +67,7 @@ def identity_of(words: str) -> ServerIdentity:
 
 
 def refused(answer: httpx.Response, status: int, code: str) -> dict[str, Any]:
-    """The details of an error that has to be this one."""
+    """Check the status and code of an error; return its details."""
     assert (answer.status_code, answer.json()["error"]["code"]) == (status, code), answer.text
     details: dict[str, Any] = answer.json()["error"].get("details", {})
     return details
