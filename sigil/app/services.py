@@ -133,7 +133,7 @@ def _limits(config: Config) -> Limits:
 
 
 def _push_loop(
-    config: Config, identity: ServerIdentity, parts: Dependencies, outgoing: Backlog, messages: PushMessages
+    config: Config, identity: ServerIdentity, parts: Dependencies, backlog: Backlog, messages: PushMessages
 ) -> PushLoop:
     observer = PushTelemetry(parts.metrics.pushes())
     relay = RelayClient(
@@ -147,7 +147,7 @@ def _push_loop(
         key=RELAY_KEY,
         failures_to_open=RELAY_FAILURES_TO_OPEN,
         store=parts.store,
-        backlog=outgoing,
+        backlog=backlog,
         observer=observer,
         run=parts.run,
         randomness=parts.randomness,
@@ -161,20 +161,20 @@ def _push_loop(
         clock=parts.clock,
         randomness=parts.randomness,
     )
-    return PushLoop(pushes=pushes, backlog=outgoing, breaker=breaker, jitter=_jitter(parts))
+    return PushLoop(pushes=pushes, backlog=backlog, breaker=breaker, jitter=_jitter(parts))
 
 
 def _jitter(parts: Dependencies) -> Callable[[], float]:
     return lambda: parts.randomness(1)[0] / 255
 
 
-def _webhook_loop(target: WebhookTarget, parts: Dependencies, outgoing: Backlog) -> WebhookLoop:
+def _webhook_loop(target: WebhookTarget, parts: Dependencies, backlog: Backlog) -> WebhookLoop:
     observer = WebhookTelemetry(parts.metrics.webhooks())
     breaker = CircuitBreaker(
         key=RECEIVER_KEY,
         failures_to_open=RECEIVER_FAILURES_TO_OPEN,
         store=parts.store,
-        backlog=outgoing,
+        backlog=backlog,
         observer=observer,
         run=parts.run,
         randomness=parts.randomness,
@@ -188,7 +188,7 @@ def _webhook_loop(target: WebhookTarget, parts: Dependencies, outgoing: Backlog)
         clock=parts.clock,
         randomness=parts.randomness,
     )
-    return WebhookLoop(webhooks=webhooks, backlog=outgoing, breaker=breaker, jitter=_jitter(parts))
+    return WebhookLoop(webhooks=webhooks, backlog=backlog, breaker=breaker, jitter=_jitter(parts))
 
 
 def webhook_sender(url: Secret, secrets: Sequence[Secret], clock: Callable[[], float] = time.time) -> HttpWebhookSender:
