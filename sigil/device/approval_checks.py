@@ -1,9 +1,9 @@
-"""What a device checks before it shows a multi-party request to anyone (docs/protocol.md, 5.3).
+"""The checks of a device before it shows an approval request (docs/protocol.md, 5.3).
 
     shown = verify_mpa_payload(payload, pin, device.public, now)     # PayloadRefused
 
-Who else may vote is in it as a hash alone: that is for whoever audits the votes. A vote of a device that is no member
-is worth nothing, since the signed hash names the members.
+The payload names the other members only by a hash, which an auditor of the votes can check. The vote of a device that
+is not a member has no effect, since the signed hash names the members.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _ACTION = ("type", "description", "params")
 
 @dataclass(frozen=True)
 class ShownApproval:
-    """A request that passed every check: what is asked, by whom, until when, and the context to sign.
+    """A request that passed every check: the server, the action, the expiry, and the context to sign.
 
     `expires_at` is Unix seconds; `params` is None when the action has none; `required` counts groups.
     """
@@ -65,23 +65,23 @@ class ShownApproval:
 
 
 Shown = ShownChallenge | ShownApproval
-"""What passed every check, of either kind."""
+"""A challenge or an approval request that passed every check."""
 
 
 def verify_mpa_payload(payload: bytes, server: ServerPin, device: PublicKey, now: float) -> ShownApproval:
-    """The request of a payload, if the pinned server asks exactly this; PayloadRefused.
+    """The request of a payload, if the pinned server signed exactly this; PayloadRefused.
 
     `payload` is JSON; `now` is Unix seconds.
     """
-    told = or_malformed(lambda: decode(payload, MpaPayload))
-    expires_at, signature = _decoded(told)
-    if told.server_id != server.server_id:
+    decoded = or_malformed(lambda: decode(payload, MpaPayload))
+    expires_at, signature = _validated(decoded)
+    if decoded.server_id != server.server_id:
         raise ServerNotPinned
-    members, context = _context(told)
+    members, context = _context(decoded)
     action = verified_action(msgspec.Raw(canonical({name: members[name] for name in _ACTION if name in members})))
-    _check_told(told, context)
+    _check_unsigned_members(decoded, context)
     check_signature(signed_bytes.mpa_approval(members), signature, server.key(device.suite))
-    check_respond_to(told.respond_to, server)
+    check_respond_to(decoded.respond_to, server)
     check_expiry(expires_at, now)
     return ShownApproval(
         mpa_id=context.mpa_id,
@@ -98,7 +98,7 @@ def verify_mpa_payload(payload: bytes, server: ServerPin, device: PublicKey, now
     )
 
 
-def _decoded(payload: MpaPayload) -> tuple[int, bytes]:
+def _validated(payload: MpaPayload) -> tuple[int, bytes]:
     if parse_uuid(payload.mpa_id) is None:
         raise MalformedPayload("mpa_id is not a version 4 UUID in lower case.")
     or_malformed(partial(decode_hex, payload.server_id, "$.server_id", length=32))
@@ -109,7 +109,7 @@ def _decoded(payload: MpaPayload) -> tuple[int, bytes]:
 
 
 def _context(payload: MpaPayload) -> tuple[dict[str, Any], ActionContext]:
-    """What is signed; ContextMismatch unless it is sent as its canonical JSON, as an action is."""
+    """The signed context; ContextMismatch unless it is sent as canonical JSON, as an action is."""
     text = bytes(payload.action_context)
     context = or_malformed(lambda: decode(text, ActionContext))
     members = or_malformed(lambda: decode(text, dict[str, Any]))
@@ -118,12 +118,12 @@ def _context(payload: MpaPayload) -> tuple[dict[str, Any], ActionContext]:
     except NotCanonical as error:
         raise ContextMismatch("The context has no canonical JSON form.") from error
     if encoded != text or set(members) - set(ActionContext.__struct_fields__):
-        raise ContextMismatch("The context is not sent as its canonical JSON, or holds what has no place in it.")
+        raise ContextMismatch("The context is not sent as canonical JSON, or has unknown members.")
     return members, context
 
 
-def _check_told(payload: MpaPayload, context: ActionContext) -> None:
-    """What stands beside the signed context is the same in it."""
-    told = (payload.mpa_id, payload.server_id, payload.expires_at, payload.respond_to or "")
-    if told != (context.mpa_id, context.server_id, context.expires_at, context.respond_to):
+def _check_unsigned_members(payload: MpaPayload, context: ActionContext) -> None:
+    """Members outside the signed context must equal those in it."""
+    unsigned = (payload.mpa_id, payload.server_id, payload.expires_at, payload.respond_to or "")
+    if unsigned != (context.mpa_id, context.server_id, context.expires_at, context.respond_to):
         raise ContextMismatch

@@ -1,8 +1,8 @@
-"""What a device checks before it shows a challenge to anyone (docs/protocol.md, 1, 2.4 and 5.2).
+"""The checks of a device before it shows a challenge (docs/protocol.md, 1, 2.4 and 5.2).
 
     shown = verify_payload(payload, pin, device.public, now)     # PayloadRefused
 
-Everything that is shown or signed afterwards comes from the `ShownChallenge`, never from the payload.
+All that is shown or signed afterwards comes from the `ShownChallenge`, never from the payload.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ from sigil.protocol.keys import SIGNATURE_LENGTH, PublicKey
 from sigil.protocol.messages import ChallengePayload, decode
 
 CLOCK_ALLOWANCE_SECONDS = 60
-"""How far past its end a challenge is still shown. The server decides by its own clock and answers 410, so a fast
-device clock must not refuse what is alive, and showing a dead one costs nothing. Not more than the 60 s that
-/device/pending allows: a clock that is further off cannot fetch anything anyway."""
+"""How many seconds after its expiry a challenge is still shown. The server decides by its own clock and responds with
+410, so a device with a fast clock must not refuse a live challenge, and showing an expired one does no harm. Not more
+than the 60 s that /device/pending allows: with a larger clock error the device cannot fetch anything."""
 
 T = TypeVar("T")
 
@@ -48,7 +48,7 @@ _HASH = 32
 
 @dataclass(frozen=True)
 class ShownChallenge:
-    """A challenge that passed every check: what is asked, by whom, until when, and the bytes to sign.
+    """A challenge that passed every check: the server, the action, the expiry, and the bytes to sign.
 
     `expires_at` is Unix seconds; `challenge_bytes` 32 bytes; `params` is None when the action has none.
     """
@@ -74,7 +74,7 @@ class ShownChallenge:
 def verify_payload(
     payload: bytes | ChallengePayload, server: ServerPin, device: PublicKey, now: float
 ) -> ShownChallenge:
-    """The challenge of a payload, if the pinned server asks exactly this of exactly this device; PayloadRefused.
+    """The challenge of a payload, if the pinned server signed exactly this for exactly this device; PayloadRefused.
 
     `payload` is JSON or already decoded; `now` is Unix seconds.
     """
@@ -91,17 +91,17 @@ def verify_payload(
 
 
 def parse_payload(payload: bytes | ChallengePayload) -> ChallengePayload:
-    """Members that this version does not know are let pass, as in every answer of a server."""
+    """Unknown members are ignored, as in every response of a server."""
     if isinstance(payload, ChallengePayload):
         return payload
     return or_malformed(lambda: decode(payload, ChallengePayload))
 
 
 def verified_action(raw: msgspec.Raw) -> bytes:
-    """JCS of the action; ActionRefused unless its text is that JCS already.
+    """JCS of the action; ActionRefused unless its text already is that JCS.
 
-    A second spelling (a name twice, an escape, another order) could read differently in another parser: what
-    this device shows would then not be what another one, or a log, took it for.
+    Another parser could read a second spelling (a duplicate name, an escape, another order) differently: this device
+    would then show another action than a second device or a log.
     """
     text = bytes(raw)
     try:
@@ -109,7 +109,7 @@ def verified_action(raw: msgspec.Raw) -> bytes:
     except InvalidRequest as error:
         raise ActionRefused(f"{ActionRefused.summary} {error.message}") from error
     if encoded != text:
-        raise ActionRefused("The action is not sent as its canonical JSON.")
+        raise ActionRefused("The action is not sent as canonical JSON.")
     return encoded
 
 
@@ -167,7 +167,7 @@ def check_signature(message: bytes, signature: bytes, server_key: PublicKey) -> 
 
 
 def check_respond_to(respond_to: str | None, server: ServerPin) -> None:
-    """A signed one too: a server that sends answers elsewhere is misconfigured or no longer its owner's."""
+    """Even a signed respond_to: a server that directs answers elsewhere is misconfigured or compromised."""
     if not respond_to:
         return
     try:
@@ -190,7 +190,7 @@ def seconds_left(expires_at: int, now: float) -> int:
 def _shown(
     payload: ChallengePayload, server: ServerPin, challenge: bytes, action: bytes, expires_at: int
 ) -> ShownChallenge:
-    # Read back from the canonical bytes: what a person sees is what the signature will cover.
+    # Read back from the canonical bytes: the person sees exactly what the signature covers.
     members = msgspec.json.decode(action)
     return ShownChallenge(
         challenge_id=payload.challenge_id,

@@ -1,4 +1,4 @@
-"""A device in conversation with its server: fetch what is pending, check it, answer at the pinned address."""
+"""A device's requests to its server: fetch the pending challenges, check them, and answer at the pinned address."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ import msgspec
 from sigil.device.approval_checks import Shown, ShownApproval, verify_mpa_payload
 from sigil.device.challenge_checks import ShownChallenge, verify_payload
 from sigil.device.errors import AnswerUnusable, MatchCodeUnexpected, NotPending, PayloadRefused, ServerRefused
-from sigil.device.http.connection import PendingAnswer, ServerConnection
+from sigil.device.http.connection import ServerConnection
+from sigil.device.http.exchange import PendingResponse
 from sigil.device.server_pin import ServerPin
 from sigil.device.software import Device
-from sigil.device.timestamps import Clock, SecondsInMemory
+from sigil.device.timestamps import Clock, MemoryTimestamps
 from sigil.protocol.approval_messages import MpaResponded
 from sigil.protocol.errors import InvalidRequest
 from sigil.protocol.forms import Decision, Reason
@@ -23,13 +24,13 @@ from sigil.protocol.keys import PublicKey
 from sigil.protocol.messages import Responded, decode
 
 ServerAnswer = Responded | MpaResponded
-"""The server's answer to an answer: for a challenge, or for a multi-party request."""
+"""The server's response to a device's answer: for a challenge, or for an approval request."""
 
 
 @dataclass(frozen=True)
 class RefusedPayload:
-    """What was listed and failed a check. Its id, of either kind, is what it claims, at most 64 characters, maybe
-    empty.
+    """A listed payload that failed a check. `challenge_id` is the id that it claims, a challenge_id or an mpa_id: at
+    most 64 characters, may be empty.
     """
 
     challenge_id: str
@@ -38,7 +39,7 @@ class RefusedPayload:
 
 @dataclass(frozen=True)
 class Inbox:
-    """What was pending: checked challenges and multi-party requests, and what was refused of both."""
+    """The pending challenges and approval requests that passed the checks, and the payloads of both that failed."""
 
     challenges: list[ShownChallenge] = field(default_factory=list)
     refused: list[RefusedPayload] = field(default_factory=list)
@@ -46,25 +47,25 @@ class Inbox:
 
     @property
     def shown(self) -> list[Shown]:
-        """All that may be asked."""
+        """All that may be shown."""
         return [*self.challenges, *self.approvals]
 
     def listed_ids(self) -> set[str]:
         return {shown.id for shown in self.shown} | {item.challenge_id for item in self.refused}
 
-    def find(self, asked_id: str) -> Shown:
-        """By challenge_id or mpa_id. NotPending; PayloadRefused when it is there but failed a check."""
+    def find(self, pending_id: str) -> Shown:
+        """By challenge_id or mpa_id. NotPending; PayloadRefused when it is listed but failed a check."""
         for shown in self.shown:
-            if shown.id == asked_id:
+            if shown.id == pending_id:
                 return shown
         for refused in self.refused:
-            if refused.challenge_id == asked_id:
+            if refused.challenge_id == pending_id:
                 raise refused.error
         raise NotPending
 
 
 class DeviceClient:
-    """One device and its pinned server. `seconds` gives the unused seconds, `clock` Unix time.
+    """One device and its pinned server. `timestamps` returns unused Unix seconds, `clock` Unix time.
 
     Raises what `ServerConnection` raises.
     """
@@ -75,15 +76,15 @@ class DeviceClient:
         server: ServerPin,
         connection: ServerConnection,
         *,
-        seconds: Callable[[], int] | None = None,
+        timestamps: Callable[[], int] | None = None,
         clock: Clock = time.time,
     ) -> None:
         self.device, self.server = device, server
         self._connection, self._clock = connection, clock
-        self._seconds = seconds or SecondsInMemory(clock, time.sleep)
+        self._timestamps = timestamps or MemoryTimestamps(clock, time.sleep)
 
     def inbox(self) -> Inbox:
-        """What is pending, every payload checked."""
+        """All that is pending, every payload checked."""
         return checked_inbox(self._pending(), self.server, self.device.public, self._clock())
 
     def approve(self, shown: Shown, match_code: str | None = None) -> ServerAnswer:
@@ -93,40 +94,39 @@ class DeviceClient:
     def reject(self, shown: Shown, reason: Reason | None = None) -> ServerAnswer:
         return self._respond(shown, "rejected", reason=reason)
 
-    def _pending(self) -> PendingAnswer:
+    def _pending(self) -> PendingResponse:
         try:
-            return self._ask_pending()
+            return self._fetch_pending()
         except ServerRefused as error:
             if error.status != 401:
                 raise
-        # The second may be used up (a copy of this key, a lost `.second` file): once more with the next one.
+        # The timestamp may be used already (a copy of this key, a lost `.second` file): retry once with the next one.
         try:
-            return self._ask_pending()
+            return self._fetch_pending()
         except ServerRefused as error:
-            raise lasting(error) from error
+            raise with_clock_hint(error) from error
 
-    def _ask_pending(self) -> PendingAnswer:
-        return self._connection.pending(self.device.pending_body(self.server.server_id, self._seconds()))
+    def _fetch_pending(self) -> PendingResponse:
+        return self._connection.pending(self.device.pending_body(self.server.server_id, self._timestamps()))
 
     def _respond(
         self, shown: Shown, decision: Decision, *, match_code: str | None = None, reason: Reason | None = None
     ) -> ServerAnswer:
         # Always to the pinned server: respond_to was compared with it and is not used.
-        if isinstance(shown, ShownApproval):
-            return as_voted(self._connection.vote(vote_of(self.device, shown, decision, match_code, reason)), decision)
-        body = self.device.response(shown, decision, match_code=match_code, reason=reason)
-        return as_signed(self._connection.respond(body), decision)
+        body = answer_body(self.device, shown, decision, match_code, reason)
+        send = self._connection.vote if isinstance(shown, ShownApproval) else self._connection.respond
+        return check_decision(send(body), decision)
 
 
-def checked_inbox(answer: PendingAnswer, server: ServerPin, device: PublicKey, now: float) -> Inbox:
-    """Every payload of an answer checked; one that is refused hides no other."""
+def checked_inbox(response: PendingResponse, server: ServerPin, device: PublicKey, now: float) -> Inbox:
+    """Every payload of a response checked; a refused one hides no other."""
     inbox = Inbox()
-    for raw in answer.challenges:
+    for raw in response.challenges:
         try:
             inbox.challenges.append(verify_payload(bytes(raw), server, device, now))
         except PayloadRefused as error:
             inbox.refused.append(RefusedPayload(claimed_id(bytes(raw)), error))
-    for raw in answer.mpa:
+    for raw in response.mpa:
         try:
             inbox.approvals.append(verify_mpa_payload(bytes(raw), server, device, now))
         except PayloadRefused as error:
@@ -134,35 +134,33 @@ def checked_inbox(answer: PendingAnswer, server: ServerPin, device: PublicKey, n
     return inbox
 
 
-def lasting(error: ServerRefused) -> ServerRefused:
-    """A refusal that came twice, with what to look at when it is a 401."""
+def with_clock_hint(error: ServerRefused) -> ServerRefused:
+    """The error of a second attempt; a 401 also says what to check."""
     if error.status != 401:
         return error
-    return ServerRefused(
-        401, error.code, f"{error.message} Is this machine's clock right, and the server still the same?"
-    )
+    hint = "Check this machine's clock, and that the server is still the same."
+    return ServerRefused(401, error.code, f"{error.message} {hint}")
 
 
-def as_signed(answer: Responded, decision: Decision) -> Responded:
-    """AnswerUnusable when the server took it for the other decision."""
-    if answer.verified != (decision == "approved"):
-        raise AnswerUnusable("The server took the answer for another decision than was signed.")
-    return answer
-
-
-def vote_of(
-    device: Device, shown: ShownApproval, decision: Decision, match_code: str | None, reason: Reason | None
+def answer_body(
+    device: Device, shown: Shown, decision: Decision, match_code: str | None, reason: Reason | None
 ) -> dict[str, str]:
-    """The body of a vote; MatchCodeUnexpected: number matching is for challenges."""
+    """The signed body of an answer or a vote. MatchCodeUnexpected for a vote: only challenges have number matching."""
+    if not isinstance(shown, ShownApproval):
+        return device.response(shown, decision, match_code=match_code, reason=reason)
     if match_code is not None:
         raise MatchCodeUnexpected
     return device.vote(shown, decision, reason=reason)
 
 
-def as_voted(answer: MpaResponded, decision: Decision) -> MpaResponded:
-    """AnswerUnusable when it ended the other way: an approval rejects nothing, nor a rejection the reverse."""
-    if answer.status == ("rejected" if decision == "approved" else "approved"):
-        raise AnswerUnusable("The server took the answer for another decision than was signed.")
+def check_decision(answer: ServerAnswer, decision: Decision) -> ServerAnswer:
+    """AnswerUnusable when the server recorded the opposite: an approval never rejects, a rejection never approves."""
+    if isinstance(answer, Responded):
+        opposite = answer.verified != (decision == "approved")
+    else:
+        opposite = answer.status == ("rejected" if decision == "approved" else "approved")
+    if opposite:
+        raise AnswerUnusable("The server recorded another decision than the signed one.")
     return answer
 
 

@@ -1,4 +1,4 @@
-"""What a person reads. Nothing from a server or an action reaches the terminal unfiltered."""
+"""Text for people. Nothing from a server or an action reaches the terminal unfiltered."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from sigil.protocol.pictogram import pictogram, speakable
 def printable(text: str) -> str:
     """Escapes all but printable characters and the plain space.
 
-    Control characters would drive the terminal, direction marks reorder what is read, invisible ones hide it.
+    Control characters drive the terminal, direction marks reorder text, invisible characters hide it.
     """
     return "".join(c if c.isprintable() else f"\\u{{{ord(c):x}}}" for c in text)
 
 
 def picture(fingerprint: str) -> str:
-    """Computed here, never taken from a server's own claim."""
+    """Computed here, never taken from the server."""
     return f"{' '.join(pictogram(fingerprint))}  ({speakable(fingerprint)})"
 
 
@@ -31,20 +31,20 @@ def server_lines(server: ServerPin) -> Iterator[str]:
 
 
 def challenge_lines(shown: ShownChallenge, now: float) -> Iterator[str]:
-    """Everything that an approval would sign for, one member to a line (2.4)."""
+    """Everything that an approval signs, one member per line (2.4)."""
     yield f"Challenge    {shown.challenge_id}"
-    yield from _asked(shown)
+    yield from _server_and_action(shown)
     yield f"Time left    {shown.seconds_left(now)} s"
     if shown.number_matching:
-        yield "Number       approved with the two digits that the service shows"
+        yield "Number       approving needs the two digits that the service shows"
 
 
 def approval_lines(shown: ShownApproval, now: float) -> Iterator[str]:
-    """The same of a multi-party request, and how many have to agree."""
+    """The same for an approval request, and how many groups must approve."""
     yield f"Request      {shown.mpa_id}  ({printable(shown.request_id)})"
-    yield from _asked(shown)
-    rejected = ", and one rejection ends it" if shown.reject_policy == "reject_on_first" else ""
-    yield f"Together     {shown.required} group{'s' * (shown.required != 1)} must approve{rejected}"
+    yield from _server_and_action(shown)
+    rejected = "; one rejection ends the request" if shown.reject_policy == "reject_on_first" else ""
+    yield f"Required     {shown.required} group{'s' * (shown.required != 1)} must approve{rejected}"
     yield f"Time left    {shown.seconds_left(now)} s"
 
 
@@ -52,10 +52,9 @@ def lines_of(shown: Shown, now: float) -> Iterator[str]:
     return approval_lines(shown, now) if isinstance(shown, ShownApproval) else challenge_lines(shown, now)
 
 
-def _asked(shown: Shown) -> Iterator[str]:
-    """Who asks, and what."""
+def _server_and_action(shown: Shown) -> Iterator[str]:
     server = shown.server
-    yield f"Asked by     {printable(server.server_name)}  {server.base_url}"
+    yield f"Requested by {printable(server.server_name)}  {server.base_url}"
     yield f"             {picture(server.server_id)}"
     yield f"Type         {printable(shown.action_type)}"
     yield f"Description  {printable(shown.description)}"
@@ -64,5 +63,5 @@ def _asked(shown: Shown) -> Iterator[str]:
 
 
 def _as_json(value: object) -> str:
-    """As JSON, so that a string cannot pass for a number nor a name for two members."""
+    """As JSON, so that a string cannot look like a number, nor a name like two members."""
     return printable(json.dumps(value, ensure_ascii=False))

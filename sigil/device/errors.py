@@ -1,6 +1,6 @@
-"""Why a device refuses, or could not: each check has an error of its own, and a code that scripts can compare.
+"""The errors of a device: one class for each check, with a code that scripts can compare.
 
-Messages may quote what a server sent; whoever shows them passes them through `display.printable` first.
+Messages may quote text from a server: pass them through `display.printable` before you show them.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ class DeviceError(Exception):
     """Base. `code` is stable, in upper case; the message is one line and never holds a secret."""
 
     code: str = "DEVICE_ERROR"
-    summary: str = "The device could not do that."
+    summary: str = "The device failed."
 
     def __init__(self, message: str | None = None) -> None:
         self.message = message or self.summary
@@ -18,7 +18,7 @@ class DeviceError(Exception):
 
 
 class PayloadRefused(DeviceError):
-    """Base of the checks on what is asked (docs/protocol.md, 1, 2.4, 5.2, 5.3): nothing of it may be shown."""
+    """Base of the checks on a payload (docs/protocol.md, 1, 2.4, 5.2, 5.3): nothing of it may be shown."""
 
 
 class MalformedPayload(PayloadRefused):
@@ -28,42 +28,42 @@ class MalformedPayload(PayloadRefused):
 
 class ServerNotPinned(PayloadRefused):
     code = "SERVER_NOT_PINNED"
-    summary = "What is asked names another server than the one this device was enrolled with."
+    summary = "The payload is from another server than the one with which this device is enrolled."
 
 
 class NotThisDevice(PayloadRefused):
     code = "NOT_THIS_DEVICE"
-    summary = "The challenge is meant for another device."
+    summary = "The challenge is for another device."
 
 
 class ChallengeBytesMismatch(PayloadRefused):
     code = "CHALLENGE_BYTES_MISMATCH"
-    summary = "challenge_bytes do not bind what the payload says: something in it was changed."
+    summary = "challenge_bytes do not match the other members of the payload: one of them was changed."
 
 
 class ContextMismatch(PayloadRefused):
     code = "CONTEXT_MISMATCH"
-    summary = "The signed context of the request is not what the payload says."
+    summary = "The signed context of the request does not match the payload."
 
 
 class ActionRefused(PayloadRefused):
     code = "ACTION_REFUSED"
-    summary = "The action is not in the one form that may be signed."
+    summary = "The action is not in the canonical form that may be signed."
 
 
 class ServerSignatureInvalid(PayloadRefused):
     code = "SERVER_SIGNATURE_INVALID"
-    summary = "The pinned server did not sign what is asked."
+    summary = "The pinned server did not sign the payload."
 
 
 class RespondToForeign(PayloadRefused):
     code = "RESPOND_TO_FOREIGN"
-    summary = "The answer is wanted at another origin than the pinned server's."
+    summary = "respond_to names another origin than the pinned server's."
 
 
 class ChallengeOver(PayloadRefused):
     code = "CHALLENGE_EXPIRED"
-    summary = "It is over: the time to answer has run out."
+    summary = "The challenge or request has expired."
 
 
 class IdentityRefused(DeviceError):
@@ -77,12 +77,12 @@ class MalformedInfo(IdentityRefused):
 
 class ServerNotReady(IdentityRefused):
     code = "NOT_INITIALIZED"
-    summary = "The server has not been set up yet and has no identity to pin."
+    summary = "The server is not initialized and has no identity to pin."
 
 
 class ServerKeyUnusable(IdentityRefused):
     code = "SERVER_KEY_UNUSABLE"
-    summary = "A key of the server is missing or is not one of its suite."
+    summary = "A key of the server is missing or is not a key of its suite."
 
 
 class ServerKeysDisagree(IdentityRefused):
@@ -102,7 +102,7 @@ class KeysSignatureInvalid(IdentityRefused):
 
 class PinMismatch(IdentityRefused):
     code = "PIN_MISMATCH"
-    summary = "This is not the server that was asked for: its server_id is another one."
+    summary = "This is not the expected server."
 
 
 class IdentityChanged(IdentityRefused):
@@ -117,7 +117,7 @@ class NotConfirmed(IdentityRefused):
 
 class AddressRefused(DeviceError):
     code = "ADDRESS_REFUSED"
-    summary = "That is not a server's address."
+    summary = "The address is not valid."
 
 
 class TrustUnusable(DeviceError):
@@ -127,7 +127,7 @@ class TrustUnusable(DeviceError):
 
 class KeyFileExposed(DeviceError):
     code = "KEY_FILE_EXPOSED"
-    summary = "Others can reach the key file."
+    summary = "Other users can reach the key file."
 
 
 class KeyFileUnusable(DeviceError):
@@ -147,12 +147,12 @@ class NotRegistered(DeviceError):
 
 class NotPending(DeviceError):
     code = "CHALLENGE_NOT_FOUND"
-    summary = "The server lists nothing pending of that id for this device."
+    summary = "The server lists nothing pending with that id for this device."
 
 
 class MatchCodeRequired(DeviceError):
     code = "MATCH_CODE_REQUIRED"
-    summary = "This challenge is approved with the two digits that the service shows (--match-code)."
+    summary = "To approve this challenge, pass the two digits that the service shows (--match-code)."
 
 
 class MatchCodeUnexpected(DeviceError):
@@ -167,17 +167,22 @@ class Unreachable(DeviceError):
 
 class AnswerUnusable(DeviceError):
     code = "ANSWER_UNUSABLE"
-    summary = "The server's answer is not of the documented form."
+    summary = "The server's response is not of the documented form."
 
 
 class ServerRefused(DeviceError):
-    """An error answer (docs/protocol.md, 4): `status` is HTTP's, `code` the server's own."""
+    """An error response (docs/protocol.md, 4): `status` is HTTP's, `code` the server's own."""
 
     def __init__(self, status: int, code: str, message: str) -> None:
         super().__init__(message)
         self.status, self.code = status, code
 
     @property
-    def passing(self) -> bool:
-        """Whether it may go away by itself: overload, rate limits, a restart."""
+    def retryable(self) -> bool:
+        """Whether the error is temporary: overload, rate limits, a restart."""
         return self.status == 429 or self.status >= 500
+
+
+def is_temporary(error: DeviceError) -> bool:
+    """Whether a retry may succeed."""
+    return isinstance(error, Unreachable) or (isinstance(error, ServerRefused) and error.retryable)

@@ -1,4 +1,4 @@
-"""Keys on disk: one file per server, for its owner's eyes alone, written whole or not at all."""
+"""Keys on disk: one file per server, readable only by its owner, written completely or not at all."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sigil.device.http.origin import base_url as normalised
 from sigil.device.http.tls import TlsTrust
 from sigil.device.server_pin import ServerPin
 from sigil.device.software import SECRET_LENGTH, Device, new_secret
-from sigil.device.timestamps import Clock, SecondsInFile, Sleep
+from sigil.device.timestamps import Clock, FileTimestamps, Sleep
 from sigil.protocol.encoding import decode_base64, encode_base64
 from sigil.protocol.errors import InvalidRequest
 from sigil.protocol.keys import Suite
@@ -36,7 +36,7 @@ class _File(msgspec.Struct, frozen=True):
 
 
 class RelayRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """A registration at a relay, and how the relay is reached; `any_http`: plain http was allowed. No secret."""
+    """A registration at a relay, and how the relay is reached. `any_http`: plain http was allowed. No secret."""
 
     origin: str
     platform: Platform
@@ -47,16 +47,16 @@ class RelayRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True)
 class Registration:
-    """A device and the server that it was made for."""
+    """A device and the server for which it was made."""
 
     server: ServerPin
     device: Device
 
 
 class Keyring:
-    """The registrations under one directory (0700, made when it is first needed).
+    """The registrations under one directory (0700, created at the first write).
 
-    Raises KeyFileExposed when the directory or a file is open to others or is someone else's, and OSError.
+    Raises OSError, and KeyFileExposed when other users can reach the directory or a file, or own it.
     """
 
     def __init__(self, home: Path) -> None:
@@ -70,7 +70,7 @@ class Keyring:
         return Registration(server, Device.from_secret(suite, secret))
 
     def load(self, base_url: str) -> Registration:
-        """NotRegistered, KeyFileExposed, KeyFileUnusable; the message repeats nothing of the file."""
+        """NotRegistered, KeyFileExposed, KeyFileUnusable; the message quotes nothing from the file."""
         path = self._path(base_url)
         if not self.home.is_dir():
             raise NotRegistered
@@ -97,34 +97,34 @@ class Keyring:
             self._path(base_url).unlink()
         except FileNotFoundError as error:
             raise NotRegistered from error
-        self._beside(base_url, _SECOND).unlink(missing_ok=True)
+        self._sibling(base_url, _SECOND).unlink(missing_ok=True)
         self.forget_relay(base_url)
 
-    def seconds(self, base_url: str, clock: Clock, sleep: Sleep) -> SecondsInFile:
-        """Where all processes take the seconds for `/device/pending` from."""
-        return SecondsInFile(self._beside(base_url, _SECOND), clock, sleep)
+    def timestamps(self, base_url: str, clock: Clock, sleep: Sleep) -> FileTimestamps:
+        """The timestamps for `/device/pending`, shared by all processes."""
+        return FileTimestamps(self._sibling(base_url, _SECOND), clock, sleep)
 
     def relay(self, base_url: str) -> RelayRecord | None:
-        """Where the key for this server is registered for pushes; None also for a record of a former key."""
-        registration, path = self.load(base_url), self._beside(base_url, _RELAY)
+        """The relay where the key for this server is registered; None also for a record of an earlier key."""
+        registration, path = self.load(base_url), self._sibling(base_url, _RELAY)
         try:
             record = msgspec.json.decode(_read_private(path), type=RelayRecord)
         except NotRegistered:
             return None
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise KeyFileUnusable(f"{path} is damaged; delete it and register again.") from error
+            raise KeyFileUnusable(f"{path} is damaged: delete it and run 'sigil device register' again.") from error
         return record if record.fingerprint == registration.device.fingerprint else None
 
     def remember_relay(self, base_url: str, record: RelayRecord) -> None:
-        self._write(self._beside(base_url, _RELAY), msgspec.json.encode(record), replace=True)
+        self._write(self._sibling(base_url, _RELAY), msgspec.json.encode(record), replace=True)
 
     def forget_relay(self, base_url: str) -> None:
-        self._beside(base_url, _RELAY).unlink(missing_ok=True)
+        self._sibling(base_url, _RELAY).unlink(missing_ok=True)
 
     def _path(self, base_url: str) -> Path:
         return self.home / (quote(normalised(base_url), safe="") + _SUFFIX)
 
-    def _beside(self, base_url: str, suffix: str) -> Path:
+    def _sibling(self, base_url: str, suffix: str) -> Path:
         return self._path(base_url).with_suffix(suffix)
 
     def _require_private_home(self) -> None:
@@ -149,7 +149,7 @@ def _publish(temporary: Path, path: Path, *, replace: bool) -> None:
         temporary.replace(path)
         return
     try:
-        # A link, unlike a rename, fails when the name is taken: of two `init` at once, one wins and one is told.
+        # A link, unlike a rename, fails when the name exists: of two concurrent `init`, one fails with an error.
         os.link(temporary, path)
     except FileExistsError as error:
         raise AlreadyRegistered from error
@@ -161,7 +161,7 @@ def _read_private(path: Path) -> bytes:
     except FileNotFoundError as error:
         raise NotRegistered from error
     try:
-        # The open file and not its name: the name could be given to another file between look and read.
+        # fstat on the open file: between a check of the path and the read, the path could be replaced.
         status = os.fstat(file)
         if not stat.S_ISREG(status.st_mode):
             raise KeyFileUnusable(f"{path} is not a regular file.")
@@ -171,12 +171,12 @@ def _read_private(path: Path) -> bytes:
         os.close(file)
 
 
-def _require_private(status: os.stat_result, path: Path, mend: str) -> None:
-    """Whoever could read or replace the key can approve in its owner's name: make a new one if that happened."""
+def _require_private(status: os.stat_result, path: Path, fix: str) -> None:
+    """A user who can read or replace the key can approve in its owner's name: make a new key if that happened."""
     if status.st_uid != os.geteuid():
         raise KeyFileExposed(f"{path} belongs to another user.")
     if stat.S_IMODE(status.st_mode) & 0o077:
-        raise KeyFileExposed(f"{path} is open to other users: run {mend} {path}, and 'init --force' if it was read.")
+        raise KeyFileExposed(f"{path} is open to other users: run {fix} {path}, and 'init --force' if it was read.")
 
 
 def _registration(content: bytes, path: Path, base_url: str) -> Registration:
@@ -187,5 +187,5 @@ def _registration(content: bytes, path: Path, base_url: str) -> Registration:
     except (msgspec.DecodeError, UnicodeDecodeError, InvalidRequest, ValueError):
         raise KeyFileUnusable(f"{path} is damaged.") from None  # A cause could quote the key.
     if file.server.base_url != normalised(base_url):
-        raise KeyFileUnusable(f"{path} is about another server.")
+        raise KeyFileUnusable(f"{path} belongs to another server.")
     return Registration(file.server, device)

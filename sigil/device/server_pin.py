@@ -26,7 +26,7 @@ from sigil.protocol.messages import Info, decode
 
 
 class ServerPin(msgspec.Struct, frozen=True, kw_only=True):
-    """What a device believes of its server. `base_url` is a normalised origin, keys are base64 by suite."""
+    """The pinned identity of a server. `base_url` is a normalised origin; keys are base64, by suite."""
 
     base_url: str
     server_id: str
@@ -44,32 +44,32 @@ class _Mode(msgspec.Struct, frozen=True):
 
 
 def verify_info(info: bytes, base_url: str, *, pin: str | None = None, tls: TlsTrust | None = None) -> ServerPin:
-    """What to pin of a server whose `/info` is `info`; IdentityRefused, AddressRefused.
+    """The pin of a server whose `/info` is `info`; IdentityRefused, AddressRefused.
 
-    `pin` is the full server_id that the person was told out of band; without it someone has to compare.
+    `pin` is the full server_id, received out of band; without it a person must compare the server_id.
     """
-    answer = _well_formed(info)
-    keys = {suite: _key(answer.server_public_keys, suite) for suite in SUITES}
-    if answer.server_public_keys["ES256"] != answer.server_public_key:
+    decoded = _decoded(info)
+    keys = {suite: _key(decoded.server_public_keys, suite) for suite in SUITES}
+    if decoded.server_public_keys["ES256"] != decoded.server_public_key:
         raise ServerKeysDisagree
-    if keys["ES256"].fingerprint != answer.server_id:
+    if keys["ES256"].fingerprint != decoded.server_id:
         raise ServerIdMismatch
-    _check_keys_signature(answer, keys["ES256"])
-    # In full: the pictogram is 30 bits, and a key with the same one is found in minutes.
-    if pin is not None and not hmac.compare_digest(pin.encode(), answer.server_id.encode()):
-        raise PinMismatch(f"{PinMismatch.summary} It says {answer.server_id}.")
+    _check_keys_signature(decoded, keys["ES256"])
+    # The full server_id: the pictogram is 30 bits, and a key with the same pictogram is found in minutes.
+    if pin is not None and not hmac.compare_digest(pin.encode(), decoded.server_id.encode()):
+        raise PinMismatch(f"{PinMismatch.summary} Its server_id is {decoded.server_id}.")
     return ServerPin(
         base_url=normalised(base_url),
-        server_id=answer.server_id,
-        server_public_keys={suite: answer.server_public_keys[suite] for suite in SUITES},
-        server_name=answer.server_name,
+        server_id=decoded.server_id,
+        server_public_keys={suite: decoded.server_public_keys[suite] for suite in SUITES},
+        server_name=decoded.server_name,
         tls=tls or TlsTrust(),
     )
 
 
-def _well_formed(info: bytes) -> Info:
+def _decoded(info: bytes) -> Info:
     try:
-        # In init mode most members are missing: say so, rather than name the first of them.
+        # In init mode most members are missing: report the mode, not the first missing member.
         if decode(info, _Mode).mode == "init":
             raise ServerNotReady
         return decode(info, Info)
@@ -81,9 +81,9 @@ def _key(keys: dict[str, str], suite: Suite) -> PublicKey:
     try:
         key = PublicKey.parse(decode_base64(keys[suite], f"$.server_public_keys.{suite}"))
     except (KeyError, InvalidRequest, InvalidPublicKey) as error:
-        raise ServerKeyUnusable(f"The server's {suite} key is missing or is not one.") from error
+        raise ServerKeyUnusable(f"The server's {suite} key is missing or malformed.") from error
     if key.suite != suite:
-        raise ServerKeyUnusable(f"The server's {suite} key is one of {key.suite}.")
+        raise ServerKeyUnusable(f"The server's {suite} key is a {key.suite} key.")
     return key
 
 

@@ -29,7 +29,7 @@ from sigil.protocol.pictogram import pictogram, speakable
 from sigil.protocol.relay_messages import Platform
 
 Payload = ShownChallenge | ChallengePayload | bytes
-"""A checked challenge, or one that is signed unchecked (tests, load): a payload as struct or JSON."""
+"""A checked challenge, or an unchecked payload as struct or JSON (tests, load)."""
 
 _MATCH_CODE = re.compile(r"[0-9]{2}\Z", re.ASCII)
 SECRET_LENGTH = 32
@@ -47,7 +47,7 @@ def new_secret(suite: Suite) -> bytes:
 
 
 class Device:
-    """Holds one private key, and never gives it away: neither as an attribute nor in its repr."""
+    """Holds one private key and never exposes it, neither as an attribute nor in its repr."""
 
     def __init__(self, key: PrivateKey) -> None:
         self._key = key
@@ -106,7 +106,7 @@ class Device:
         if match_code is None:
             return self._key.sign(signed_bytes.approval(challenge_bytes, action_jcs))
         if not _MATCH_CODE.match(match_code):
-            raise ValueError("a match code is two digits")
+            raise ValueError("a match code must be two digits")
         return self._key.sign(signed_bytes.matched_approval(challenge_bytes, action_jcs, match_code))
 
     def sign_rejection(self, challenge_bytes: bytes, action_jcs: bytes) -> bytes:
@@ -131,7 +131,7 @@ class Device:
         match_code: str | None = None,
         reason: Reason | None = None,
     ) -> dict[str, str]:
-        """The members of `POST /respond` around a signature; a code goes with approvals, a reason with rejections."""
+        """The members of `POST /respond` around a signature; a code is for approvals, a reason for rejections."""
         body = {
             "challenge_id": challenge_id,
             "fingerprint": self.fingerprint,
@@ -145,12 +145,12 @@ class Device:
         return body
 
     def sign_vote(self, action_context: Mapping[str, Any], decision: Decision) -> bytes:
-        """The 64-byte signature of a vote on a multi-party request (2.4), unchecked."""
-        author = signed_bytes.mpa_approval if decision == "approved" else signed_bytes.mpa_rejection
-        return self._key.sign(author(action_context))
+        """The 64-byte signature of a vote on an approval request (2.4), unchecked."""
+        encode = signed_bytes.mpa_approval if decision == "approved" else signed_bytes.mpa_rejection
+        return self._key.sign(encode(action_context))
 
     def vote(self, shown: ShownApproval, decision: Decision, *, reason: Reason | None = None) -> dict[str, str]:
-        """The members of `POST /mpa/respond` (5.3), signed; a reason goes with rejections."""
+        """The members of `POST /mpa/respond` (5.3), signed; a reason for rejections only."""
         return self.vote_body(shown.mpa_id, decision, self.sign_vote(shown.context, decision), reason=reason)
 
     def vote_body(
@@ -168,7 +168,7 @@ class Device:
         return body
 
     def pending_body(self, server_id: str, second: int) -> dict[str, str]:
-        """The members of `POST /device/pending` at a Unix second; each second is good for one request."""
+        """The members of `POST /device/pending` at a Unix second; the server accepts each second once."""
         timestamp = format_time(second)
         signature = self._key.sign(signed_bytes.pending(server_id, timestamp))
         return {

@@ -1,4 +1,4 @@
-"""Unix seconds that were not used before: /device/pending takes each (fingerprint, timestamp) once (5.2)."""
+"""Unix seconds not used before: /device/pending accepts each (fingerprint, timestamp) once (5.2)."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from pathlib import Path
 Clock = Callable[[], float]
 Sleep = Callable[[float], None]
 
-# A second further ahead than the server would accept was written under a clock that has been set back since:
-# waiting for it could take for ever.
+# The server would not accept a timestamp further ahead. It was written before the clock was set back: waiting for it
+# could take for ever.
 _FAR_AHEAD = 60
 
 
-def unused_second(last: int, clock: Clock, sleep: Sleep) -> int:
-    """The current second if it comes after `last`, else the next one, waited for."""
+def unused_timestamp(last: int, clock: Clock, sleep: Sleep) -> int:
+    """The current second if it is later than `last`; otherwise waits for the next one."""
     if last - clock() > _FAR_AHEAD:
         return int(clock())
     while int(clock()) <= last:
@@ -24,19 +24,19 @@ def unused_second(last: int, clock: Clock, sleep: Sleep) -> int:
     return int(clock())
 
 
-class SecondsInMemory:
-    """For one process with a key of its own: tests, load generators."""
+class MemoryTimestamps:
+    """For a process whose key no other process uses: tests, load generators."""
 
     def __init__(self, clock: Clock, sleep: Sleep) -> None:
         self._last, self._clock, self._sleep = 0, clock, sleep
 
     def __call__(self) -> int:
-        self._last = unused_second(self._last, self._clock, self._sleep)
+        self._last = unused_timestamp(self._last, self._clock, self._sleep)
         return self._last
 
 
-class AsyncSecondsInMemory:
-    """`SecondsInMemory` for an event loop; who asks at once gets one second after the other."""
+class AsyncMemoryTimestamps:
+    """`MemoryTimestamps` for an event loop; concurrent calls get consecutive seconds."""
 
     def __init__(self, clock: Clock, sleep: Callable[[float], Awaitable[None]]) -> None:
         self._last, self._clock, self._sleep = 0, clock, sleep
@@ -50,10 +50,10 @@ class AsyncSecondsInMemory:
         return second
 
 
-class SecondsInFile:
-    """For all processes of a user that share a key: claimed under a lock, in a file of its own.
+class FileTimestamps:
+    """For all processes of a user that share a key: taken under a lock, in a file of their own.
 
-    The key file is not touched for it, so a crash while polling cannot cost the key.
+    The key file is not written, so a crash while polling cannot lose the key.
     """
 
     def __init__(self, path: Path, clock: Clock, sleep: Sleep) -> None:
@@ -63,7 +63,7 @@ class SecondsInFile:
         file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(file, fcntl.LOCK_EX)
-            second = unused_second(_number(os.pread(file, 32, 0)), self._clock, self._sleep)
+            second = unused_timestamp(_number(os.pread(file, 32, 0)), self._clock, self._sleep)
             os.pwrite(file, b"%020d" % second, 0)
             return second
         finally:
@@ -71,5 +71,5 @@ class SecondsInFile:
 
 
 def _number(text: bytes) -> int:
-    """0 for an empty or damaged file: at worst one request is refused and repeated."""
+    """0 for an empty or damaged file: at worst one request is rejected and repeated."""
     return int(text) if text.isdigit() else 0

@@ -1,4 +1,4 @@
-"""What tests of the device get from their fixtures, as types."""
+"""Types of the fixtures in tests of the device."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Run = Callable[..., Result]
 
 
 class MovingClock:
-    """Time stands still but for whoever sleeps."""
+    """Time advances only while something sleeps."""
 
     def __init__(self) -> None:
         self.now = NOW

@@ -47,7 +47,7 @@ def run(clock: MovingClock, home: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.setenv("SIGIL_DEVICE_HOME", str(home))
 
     def running(*arguments: str, terminal: bool = False, input: str | None = None) -> Result:
-        around = CommandContext(clock, clock.sleep, lambda: terminal)
-        return CliRunner().invoke(device, arguments, obj=around, input=input)
+        context = CommandContext(clock, clock.sleep, lambda: terminal)
+        return CliRunner().invoke(device, arguments, obj=context, input=input)
 
     return running

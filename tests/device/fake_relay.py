@@ -1,4 +1,4 @@
-"""A relay's WebSocket that follows a script, one for each connection, and can break every rule."""
+"""A relay's WebSocket that follows one script per connection, and can break every rule."""
 
 from __future__ import annotations
 
@@ -32,46 +32,46 @@ class Peer:
         self.connection, self.origin = connection, origin
         self.address: str = connection.remote_address[0]
 
-    async def say(self, **members: Any) -> None:
+    async def send(self, **members: Any) -> None:
         await self.connection.send(as_json(members).decode())
 
     async def raw(self, frame: str | bytes) -> None:
         await self.connection.send(frame)
 
-    async def heard(self) -> dict[str, Any]:
+    async def receive(self) -> dict[str, Any]:
         frame: dict[str, Any] = json.loads(await self.connection.recv())
         return frame
 
-    async def asked_who(self) -> dict[str, Any]:
-        await self.say(type="auth_challenge", challenge=encode_base64(CHALLENGE), expires_at="2027-01-15T08:00:30Z")
-        return await self.heard()
+    async def authenticate(self) -> dict[str, Any]:
+        await self.send(type="auth_challenge", challenge=encode_base64(CHALLENGE), expires_at="2027-01-15T08:00:30Z")
+        return await self.receive()
 
     async def welcome(self) -> PublicKey:
-        """Authenticate as a relay does; the device's key."""
-        told = await self.asked_who()
-        key = PublicKey.parse(decode_base64(told["device_public_key"], "$"))
+        """Authenticate the device as a relay does; returns the device's key."""
+        response = await self.authenticate()
+        key = PublicKey.parse(decode_base64(response["device_public_key"], "$"))
         message = signed_bytes.relay_ws_auth(self.origin, CHALLENGE)
-        assert key.verify(message, decode_base64(told["signature"], "$"))
-        assert set(told) == {"type", "device_public_key", "signature"}
-        await self.say(type="auth_success", fingerprint=key.fingerprint)
+        assert key.verify(message, decode_base64(response["signature"], "$"))
+        assert set(response) == {"type", "device_public_key", "signature"}
+        await self.send(type="auth_success", fingerprint=key.fingerprint)
         return key
 
-    async def turn_away(self, error: str) -> None:
-        await self.asked_who()
-        await self.say(type="auth_failure", error=error)
+    async def reject_auth(self, error: str) -> None:
+        await self.authenticate()
+        await self.send(type="auth_failure", error=error)
         await self.connection.close(4003)
 
     async def push(self, payload: dict[str, Any], number: int = 1) -> None:
-        await self.say(**payload, push_id=push_id(number))
+        await self.send(**payload, push_id=push_id(number))
 
     async def acknowledged(self, number: int = 1) -> None:
-        assert await self.heard() == {"type": "ack", "push_id": push_id(number)}
+        assert await self.receive() == {"type": "ack", "push_id": push_id(number)}
 
     async def close(self, code: int) -> None:
         await self.connection.close(code)
 
     async def gone(self) -> int | None:
-        """Waits until the device has closed; its code."""
+        """Waits until the device has closed the connection; returns the close code."""
         await self.connection.wait_closed()
         return self.connection.close_code
 
@@ -89,7 +89,7 @@ async def only_welcome(peer: Peer) -> None:
 
 
 class FakeRelay:
-    """Connections follow `scripts` in turn, and the rest are welcomed and left alone."""
+    """Each connection follows the next of `scripts`; further connections are authenticated and left open."""
 
     def __init__(self, *scripts: Script, tls: ssl.SSLContext | None = None) -> None:
         self.scripts, self.faults, self.peers = list(scripts), list[BaseException](), list[str]()
@@ -123,7 +123,7 @@ class FakeRelay:
 
 
 class Heard(list[Event]):
-    """What a listener told. `hold` makes it wait with every further event."""
+    """The events of a listener. `hold` makes the listener wait at every further event."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -154,7 +154,7 @@ class Heard(list[Event]):
 
 
 class Registry:
-    """The HTTP of a relay, as a transport: registrations whose signatures were verified."""
+    """The HTTP of a relay, as a transport: registrations with verified signatures."""
 
     def __init__(self, origin: str) -> None:
         self.origin, self.registered = origin, list[dict[str, str]]()
@@ -178,10 +178,10 @@ class Registry:
         if not key.verify(self._signed(path, given), decode_base64(given["signature"], "$")):
             return problem(401, "INVALID_SIGNATURE", "The signature was not accepted.")
         self.registered.append(given)
-        told = {"fingerprint": key.fingerprint, "pictogram": [], "pictogram_speakable": ""}
+        members = {"fingerprint": key.fingerprint, "pictogram": [], "pictogram_speakable": ""}
         if path == "/devices/register":
-            return 201, as_json(told | {"registered_at": "2027-01-15T08:00:00Z"} | self.answer)
-        return 200, as_json(told | {"removed": len(self.registered) > 1} | self.answer)
+            return 201, as_json(members | {"registered_at": "2027-01-15T08:00:00Z"} | self.answer)
+        return 200, as_json(members | {"removed": len(self.registered) > 1} | self.answer)
 
     def _signed(self, path: str, given: dict[str, str]) -> bytes:
         assert given["challenge_id"] == "ab" * 32
@@ -193,22 +193,22 @@ class Registry:
 
 @contextmanager
 def relay_in_a_thread(*scripts: Script) -> Iterator[FakeRelay]:
-    """For commands, which run a loop of their own."""
-    relay, started, over = FakeRelay(*scripts), threading.Event(), list[Callable[[], object]]()
+    """For commands, which run their own event loop."""
+    relay, started, stops = FakeRelay(*scripts), threading.Event(), list[Callable[[], object]]()
 
-    async def serve_until_over() -> None:
+    async def serve_until_stopped() -> None:
         end = asyncio.Event()
         loop = asyncio.get_running_loop()
-        over.append(lambda: loop.call_soon_threadsafe(end.set))
+        stops.append(lambda: loop.call_soon_threadsafe(end.set))
         async with relay:
             started.set()
             await end.wait()
 
     with ThreadPoolExecutor(1) as pool:
-        serving = pool.submit(asyncio.run, serve_until_over())
+        serving = pool.submit(asyncio.run, serve_until_stopped())
         assert started.wait(GUARD_SECONDS)
         try:
             yield relay
         finally:
-            over[0]()
+            stops[0]()
             serving.result(GUARD_SECONDS)

@@ -1,4 +1,4 @@
-"""A server's side of the wire, small enough to lie in any way a test asks for. Real HTTP on loopback."""
+"""A small server over real HTTP on loopback, which can send any wrong response that a test needs."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def make_payload(
     server_id: str | None = None,
     fingerprint: str | None = None,
 ) -> dict[str, Any]:
-    """An honest payload, bound and signed over whatever members were asked for."""
+    """An honest payload, bound and signed over the given members."""
     action = jcs(ACTION) if action is None else action
     bound = {
         "challenge_id": str(UUID(int=number, version=4)),
@@ -69,7 +69,7 @@ def make_payload(
 def make_mpa_payload(
     server: ServerIdentity, device: PublicKey, *, number: int = 1, signed: dict[str, Any] | None = None, **context: Any
 ) -> dict[str, Any]:
-    """An honest payload of a multi-party request around whatever context was asked for; `signed` if another one is."""
+    """An honest payload of an approval request with the given context; the signature covers `signed` if it is given."""
     members = {
         **ACTION,
         "mpa_id": str(UUID(int=number, version=4)),
@@ -116,15 +116,15 @@ def honest_info(own: ServerIdentity) -> dict[str, Any]:
 
 
 class _Http(ThreadingHTTPServer):
-    # Many devices come at once; with the default of 5 some would be turned away.
+    # Many devices connect at once; the default of 5 would reject some of them.
     request_queue_size = 128
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Quiet: a device that ends leaves its last request unread."""
+        """Silent: a device that ends does not read its last response."""
 
 
 class FakeServer:
-    """Lists what a test put into `listed`, and records what devices send."""
+    """Lists the payloads in `listed` and `mpa`, and records the answers of devices."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self.identity, self.clock = identity(), clock
@@ -149,8 +149,8 @@ class FakeServer:
         self._thread.join()
         self._http.server_close()
 
-    def ask(self, device_public_key: str, **changes: Any) -> dict[str, Any]:
-        """Put a challenge up; its payload."""
+    def add_challenge(self, device_public_key: str, **changes: Any) -> dict[str, Any]:
+        """Make a challenge pending; returns its payload."""
         device = PublicKey.parse(decode_base64(device_public_key, "$"))
         code = changes.pop("match_code", None)
         payload = make_payload(
@@ -161,8 +161,8 @@ class FakeServer:
             self.codes[payload["challenge_id"]] = code
         return payload
 
-    def ask_together(self, device_public_key: str, **changes: Any) -> dict[str, Any]:
-        """Put a multi-party request up; its payload."""
+    def add_mpa(self, device_public_key: str, **changes: Any) -> dict[str, Any]:
+        """Make an approval request pending; returns its payload."""
         device = PublicKey.parse(decode_base64(device_public_key, "$"))
         payload = make_mpa_payload(self.identity, device, number=1000 + len(self.mpa), **changes)
         self.mpa.append(payload)
@@ -185,7 +185,7 @@ class FakeServer:
         return problem(404, "NOT_FOUND")
 
     def _vote(self, given: dict[str, str]) -> tuple[int, bytes]:
-        """Verifies nothing either."""
+        """Verifies nothing."""
         self.answers.append(given)
         return 200, as_json(
             {
@@ -200,21 +200,21 @@ class FakeServer:
             }
         )
 
-    def _pending(self, asked: dict[str, str]) -> tuple[int, bytes]:
-        device = PublicKey.parse(decode_base64(asked["device_public_key"], "$"))
-        message = signed_bytes.pending(self.identity.server_id, asked["timestamp"])
-        signed = device.verify(message, decode_base64(asked["signature"], "$"))
-        use = (device.fingerprint, asked["timestamp"])
+    def _pending(self, given: dict[str, str]) -> tuple[int, bytes]:
+        device = PublicKey.parse(decode_base64(given["device_public_key"], "$"))
+        message = signed_bytes.pending(self.identity.server_id, given["timestamp"])
+        signed = device.verify(message, decode_base64(given["signature"], "$"))
+        use = (device.fingerprint, given["timestamp"])
         if not signed or use in self.used_seconds:
             return problem(401, "INVALID_SIGNATURE")
         self.used_seconds.add(use)
         answered = {answer.get("challenge_id") or answer["mpa_id"] for answer in self.answers}
         listed = [item for item in self.listed if item["challenge_id"] not in answered]
-        together = [item for item in self.mpa if item["mpa_id"] not in answered]
-        return 200, as_json({"challenges": listed, "mpa": together, "later": 1})
+        mpa = [item for item in self.mpa if item["mpa_id"] not in answered]
+        return 200, as_json({"challenges": listed, "mpa": mpa, "later": 1})
 
     def _respond(self, given: dict[str, str]) -> tuple[int, bytes]:
-        """Verifies nothing: tests verify what was recorded."""
+        """Verifies nothing: tests verify the recorded answers."""
         self.answers.append(given)
         approved = given["decision"] == "approved"
         if approved and self.codes.get(given["challenge_id"]) != given.get("match_code"):
@@ -248,7 +248,7 @@ class FakeServer:
             do_POST = do_GET  # noqa: N815
 
             def log_message(self, *_: object) -> None:
-                """Quiet."""
+                """Silent."""
 
         return Handler
 

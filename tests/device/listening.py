@@ -1,4 +1,4 @@
-"""A listener at a relay that follows a script, all in one loop, where sleeping takes no time."""
+"""A listener connected to a scripted relay, both in one event loop, in which sleeping takes no time."""
 
 from __future__ import annotations
 
@@ -28,38 +28,37 @@ def reference(number: int = 1, **changes: Any) -> dict[str, Any]:
     return {name: whole[name] for name in ("type", "challenge_id", "server_id")} | changes
 
 
-def together(number: int = 1, **changes: Any) -> dict[str, Any]:
-    """A payload of a multi-party request."""
+def mpa_payload(number: int = 1, **changes: Any) -> dict[str, Any]:
     return make_mpa_payload(SERVER, DEVICE.public, number=number, **changes)
 
 
 class Pending:
-    """What the server would list; `failures` come first."""
+    """The pending list of a server; `failures` are raised first."""
 
     def __init__(self) -> None:
         self.listed: list[dict[str, Any]] = []
         self.refused: list[RefusedPayload] = []
         self.failures: list[DeviceError] = []
-        self.asked = 0
+        self.fetches = 0
 
     async def __call__(self) -> Inbox:
-        self.asked += 1
+        self.fetches += 1
         if self.failures:
             raise self.failures.pop(0)
         challenges = [item for item in self.listed if item["type"] == "challenge"]
         shown = [verify_payload(as_json(item), PIN, DEVICE.public, NOW) for item in challenges]
-        asked = [item for item in self.listed if item["type"] == "mpa"]
-        approvals = [verify_mpa_payload(as_json(item), PIN, DEVICE.public, NOW) for item in asked]
+        requests = [item for item in self.listed if item["type"] == "mpa"]
+        approvals = [verify_mpa_payload(as_json(item), PIN, DEVICE.public, NOW) for item in requests]
         return Inbox(shown, list(self.refused), approvals)
 
-    async def until_asked(self, times: int) -> None:
+    async def until_fetched(self, times: int) -> None:
         async with asyncio.timeout(GUARD_SECONDS):
-            while self.asked < times:
+            while self.fetches < times:
                 await asyncio.sleep(0)
 
 
 class Run:
-    """A listener on a scripted relay, and all that it told."""
+    """A listener at a scripted relay, and the events that it reported."""
 
     def __init__(self, relay: FakeRelay, listener: Listener, heard: Heard, registry: Registry) -> None:
         self.relay, self.listener, self.heard, self.registry = relay, listener, heard, registry
@@ -75,13 +74,13 @@ Listen = Callable[..., Any]
 
 
 def listening_at(clock: Callable[[], float]) -> Listen:
-    """Chance gives the ceiling, so that waits are known; sleeping takes none."""
+    """Randomness returns the ceiling, so that waits are known; sleeping takes no time."""
 
     @asynccontextmanager
     async def listening(
         *scripts: Script,
         inbox: Callable[[], Awaitable[Inbox]] | None = None,
-        registers_again: bool = False,
+        reregister: bool = False,
         monotonic: Callable[[], float] = lambda: 0.0,
         silence: float = float(GUARD_SECONDS),
     ) -> AsyncIterator[Run]:
@@ -91,12 +90,12 @@ def listening_at(clock: Callable[[], float]) -> Listen:
             slept.append(seconds)
             await asyncio.sleep(0)
 
-        pace = ListenerTiming(clock, monotonic, sleep, lambda low, high: high, silence)
+        timing = ListenerTiming(clock, monotonic, sleep, lambda low, high: high, silence)
         heard = Heard()
         async with FakeRelay(*scripts) as relay:
             registry = Registry(relay.origin)
             async with RelayClient(relay.origin, transport=registry.transport()) as client:
-                listener = Listener(DEVICE, client, PIN, heard, inbox=inbox, registers_again=registers_again, pace=pace)
+                listener = Listener(DEVICE, client, PIN, heard, inbox=inbox, reregister=reregister, timing=timing)
                 run = Run(relay, listener, heard, registry)
                 run.slept = slept
                 try:
@@ -146,5 +145,5 @@ async def breaking_off(peer: Peer) -> None:
     peer.connection.transport.abort()
 
 
-def turning_away(error: str) -> Script:
-    return lambda peer: peer.turn_away(error)
+def rejecting_auth(error: str) -> Script:
+    return lambda peer: peer.reject_auth(error)

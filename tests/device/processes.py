@@ -1,4 +1,4 @@
-"""`sigil device` as people and scripts run it, each in a process of its own."""
+"""`sigil device` in processes, as people and scripts run it."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ ROOT = Path(__file__).parent.parent.parent
 
 
 class Phone:
-    """An enrolled device, run as the command that people run."""
+    """An enrolled device, used through the command line."""
 
     def __init__(self, server: FakeServer, home: Path) -> None:
         self.server, self.home = server, home
         self.run("init", "--server", server.url, "--pin", server.identity.server_id)
-        self.who = json.loads(self.run("whoami", "--json"))
+        self.enrolled = json.loads(self.run("whoami", "--json"))
 
     def run(self, *arguments: str) -> str:
         done = CliRunner().invoke(device, [*arguments, "--home", str(self.home)])
@@ -38,7 +38,7 @@ class Phone:
         return done.stdout
 
     def challenge(self, number: int) -> dict[str, Any]:
-        key = PublicKey.parse(decode_base64(self.who["device_public_key"], "$"))
+        key = PublicKey.parse(decode_base64(self.enrolled["device_public_key"], "$"))
         return make_payload(self.server.identity, key, number=number, expires_at=int(time.time()) + 300)
 
     def listen(self, *options: str) -> Listening:
@@ -46,10 +46,10 @@ class Phone:
 
 
 class Listening:
-    """A `sigil device listen --json` in a process of its own, and the events that it told."""
+    """A `sigil device listen --json` in its own process, and the events that it printed."""
 
     def __init__(self, *arguments: str) -> None:
-        self.told: list[dict[str, Any]] = []
+        self.printed: list[dict[str, Any]] = []
         self.process = subprocess.Popen(
             [sys.executable, "-m", "sigil", *arguments],
             stdin=subprocess.DEVNULL,
@@ -65,15 +65,15 @@ class Listening:
     def _read(self) -> None:
         assert self.process.stdout is not None
         for line in self.process.stdout:
-            self.told.append(json.loads(line))
+            self.printed.append(json.loads(line))
 
     def events(self, name: str) -> list[dict[str, Any]]:
-        return [event for event in self.told if event["event"] == name]
+        return [event for event in self.printed if event["event"] == name]
 
     def until(self, name: str, count: int = 1) -> dict[str, Any]:
         found: Callable[[], bool] = lambda: len(self.events(name)) >= count  # noqa: E731
-        wait_until(lambda: found() or self.process.poll() is not None, f"{count} {name} in {self.told}")
-        assert found(), f"it ended: {self.told} {self.process.stderr.read() if self.process.stderr else ''}"
+        wait_until(lambda: found() or self.process.poll() is not None, f"{count} {name} in {self.printed}")
+        assert found(), f"it ended: {self.printed} {self.process.stderr.read() if self.process.stderr else ''}"
         return self.events(name)[count - 1]
 
     def send(self, number: signal.Signals) -> None:
@@ -99,10 +99,10 @@ class Listening:
 
 
 class At:
-    """A command at a terminal, and all that it wrote."""
+    """A command on a terminal, and its output."""
 
     def __init__(self, terminal: int, *arguments: str) -> None:
-        self.said = ""
+        self.output = ""
         self.process = subprocess.Popen(
             [sys.executable, "-m", "sigil", "device", *arguments],
             stdin=terminal,
@@ -117,13 +117,13 @@ class At:
     def _read(self) -> None:
         assert self.process.stdout is not None
         while some := os.read(self.process.stdout.fileno(), 4096):
-            self.said += some.decode(errors="replace")
+            self.output += some.decode(errors="replace")
 
     def until(self, text: str, count: int = 1) -> None:
         wait_until(
-            lambda: self.said.count(text) >= count or self.process.poll() is not None, f"{text!r} in {self.said}"
+            lambda: self.output.count(text) >= count or self.process.poll() is not None, f"{text!r} in {self.output}"
         )
-        assert self.said.count(text) >= count, self.said
+        assert self.output.count(text) >= count, self.output
 
     def __enter__(self) -> At:
         return self

@@ -1,4 +1,4 @@
-"""A device shows no multi-party request that fails one of its checks."""
+"""A device shows no approval request that fails a check."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from sigil.protocol.encoding import encode_base64, format_time
 from sigil.protocol.keys import SUITES, Suite
 from tests.device.fake_server import ACTION, NOW, as_json, identity, make_mpa_payload
 
-SERVER, STRANGER = identity(1), identity(50)
+SERVER, OTHER = identity(1), identity(50)
 DEVICE = Device.from_secret("ES256", b"\x07" * 32)
 PIN = ServerPin(
     base_url="https://auth.example.com", server_id=SERVER.server_id, server_public_keys=SERVER.server_public_keys
@@ -42,7 +42,7 @@ def check(payload: Payload, now: float = NOW, device: Device = DEVICE) -> ShownA
 
 
 def rewritten(change: Callable[[bytes], bytes]) -> Payload:
-    """An honest payload whose context is spelt otherwise; the signature is over its JCS and still good."""
+    """An honest payload whose context is written in another form; the signature covers its JCS and is still valid."""
     payload = honest()
     return payload | {"action_context": msgspec.Raw(change(bytes(payload["action_context"])))}
 
@@ -50,21 +50,21 @@ def rewritten(change: Callable[[bytes], bytes]) -> Payload:
 TAMPERED: dict[str, tuple[type[PayloadRefused], Callable[[], Payload]]] = {
     "another type of message": (MalformedPayload, lambda: honest() | {"type": "challenge"}),
     "no context": (MalformedPayload, lambda: honest() | {"action_context": 1}),
-    "an id that is no UUID": (MalformedPayload, lambda: honest() | {"mpa_id": "../../etc"}),
+    "an id that is not a UUID": (MalformedPayload, lambda: honest() | {"mpa_id": "../../etc"}),
     "a signature of 32 bytes": (MalformedPayload, lambda: honest() | {"server_signature": encode_base64(bytes(32))}),
-    "a policy that there is not": (MalformedPayload, lambda: honest(reject_policy="never")),
-    "another server": (ServerNotPinned, lambda: make_mpa_payload(STRANGER, DEVICE.public)),
-    "another id beside the context": (ContextMismatch, lambda: honest() | {"mpa_id": honest(number=2)["mpa_id"]}),
-    "a later end beside the context": (ContextMismatch, lambda: honest() | {"expires_at": "2027-01-15T08:09:00Z"}),
-    "an address beside the context": (ContextMismatch, lambda: honest() | {"respond_to": PIN.base_url}),
+    "an unknown policy": (MalformedPayload, lambda: honest(reject_policy="never")),
+    "another server": (ServerNotPinned, lambda: make_mpa_payload(OTHER, DEVICE.public)),
+    "another id outside the context": (ContextMismatch, lambda: honest() | {"mpa_id": honest(number=2)["mpa_id"]}),
+    "a later expiry outside the context": (ContextMismatch, lambda: honest() | {"expires_at": "2027-01-15T08:09:00Z"}),
+    "an address outside the context": (ContextMismatch, lambda: honest() | {"respond_to": PIN.base_url}),
     "another server in the context": (ContextMismatch, lambda: honest() | {"server_id": SERVER.server_id}
                                       | {"action_context": honest(server_id="a" * 64)["action_context"]}),
     "a blank": (ContextMismatch, lambda: rewritten(lambda text: text.replace(b":", b": ", 1))),
     "a member twice": (ContextMismatch, lambda: rewritten(lambda text: text[:-1] + b',"type":"payment"}')),
     "a fraction": (ContextMismatch, lambda: rewritten(lambda text: text.replace(b'"amount":12', b'"amount":12.0'))),
     "a member too many": (ContextMismatch, lambda: honest(zeal=1)),
-    "a type that cannot be": (ActionRefused, lambda: honest(type="Pay")),
-    "a description that turns direction": (ActionRefused, lambda: honest(description="d\u202e")),
+    "an invalid type": (ActionRefused, lambda: honest(type="Pay")),
+    "a description that changes the text direction": (ActionRefused, lambda: honest(description="d\u202e")),
     "another amount than was signed": (
         ServerSignatureInvalid,
         lambda: honest() | {"action_context": honest(params={"amount": 13})["action_context"]},
@@ -77,19 +77,19 @@ TAMPERED: dict[str, tuple[type[PayloadRefused], Callable[[], Payload]]] = {
         ServerSignatureInvalid,
         lambda: honest() | {"action_context": honest(groups_sha256="0" * 64)["action_context"]},
     ),
-    "a stranger's signature": (
+    "a signature of another server": (
         ServerSignatureInvalid,
-        lambda: make_mpa_payload(STRANGER, DEVICE.public, server_id=SERVER.server_id),
+        lambda: make_mpa_payload(OTHER, DEVICE.public, server_id=SERVER.server_id),
     ),
-    "an answer wanted elsewhere": (RespondToForeign, lambda: honest(respond_to="https://evil.example.com/mpa/respond")),
-    "one long over": (
+    "another address for the answer": (RespondToForeign, lambda: honest(respond_to="https://evil.example.com/mpa/respond")),
+    "an expired request": (
         ChallengeOver, lambda: honest(expires_at=format_time(int(NOW) - CLOCK_ALLOWANCE_SECONDS)),
     ),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize(("error", "build"), TAMPERED.values(), ids=TAMPERED)
-def test_what_was_tampered_with_is_refused_with_the_error_of_its_check(
+def test_a_tampered_request_is_refused_with_the_error_of_its_check(
     error: type[PayloadRefused], build: Callable[[], Payload]
 ) -> None:
     with pytest.raises(PayloadRefused) as refused:
@@ -98,7 +98,7 @@ def test_what_was_tampered_with_is_refused_with_the_error_of_its_check(
 
 
 @pytest.mark.parametrize("suite", SUITES)
-def test_what_is_shown_and_signed_is_what_the_server_signed(suite: Suite) -> None:
+def test_the_shown_and_signed_members_are_those_that_the_server_signed(suite: Suite) -> None:
     device = Device.from_secret(suite, b"\x09" * 32)
     payload = make_mpa_payload(SERVER, device.public, respond_to="https://auth.example.com/mpa/respond")
     shown = check(payload, device=device)

@@ -1,4 +1,4 @@
-"""HTTP without blocking the loop keeps every promise of the blocking one, for any number of devices."""
+"""The asynchronous client has every property of the synchronous one, for any number of devices."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from sigil.device import Device, ServerPin, verify_info
 from sigil.device.async_client import AsyncDeviceClient
 from sigil.device.errors import AnswerUnusable, ServerRefused, Unreachable
 from sigil.device.http.async_connection import AsyncServerConnection
-from sigil.device.http.connection import MAX_ANSWER_BYTES
+from sigil.device.http.exchange import MAX_RESPONSE_BYTES
 from sigil.device.http.tls import TlsTrust
-from sigil.device.timestamps import AsyncSecondsInMemory
+from sigil.device.timestamps import AsyncMemoryTimestamps
 from tests.device.clock import MovingClock
 from tests.device.fake_server import FakeServer, problem
 from tests.device.tls import Tls
@@ -43,7 +43,7 @@ async def test_devices_on_one_connection_see_and_answer_their_own(server: FakeSe
     pin = await pinned(server)
     devices = [Device.generate("Ed25519") for _ in range(20)]
     for device in devices:
-        server.ask(device.wire_key)
+        server.add_challenge(device.wire_key)
     async with AsyncServerConnection(server.url) as connection:
 
         async def approve_one(device: Device) -> str:
@@ -55,33 +55,33 @@ async def test_devices_on_one_connection_see_and_answer_their_own(server: FakeSe
     assert {answer["fingerprint"] for answer in server.answers} == {device.fingerprint for device in devices}
 
 
-async def test_seconds_are_used_once_however_many_ask(clock: MovingClock) -> None:
-    seconds = AsyncSecondsInMemory(clock, lambda wait: awaited(clock, wait))
-    assert len(set(await asyncio.gather(*(seconds() for _ in range(5))))) == 5
+async def test_concurrent_callers_get_different_timestamps(clock: MovingClock) -> None:
+    timestamps = AsyncMemoryTimestamps(clock, lambda wait: awaited(clock, wait))
+    assert len(set(await asyncio.gather(*(timestamps() for _ in range(5))))) == 5
 
 
 async def test_a_clock_that_was_set_back_is_not_waited_for(clock: MovingClock) -> None:
-    seconds = AsyncSecondsInMemory(clock, lambda wait: awaited(clock, wait))
-    await seconds()
+    timestamps = AsyncMemoryTimestamps(clock, lambda wait: awaited(clock, wait))
+    await timestamps()
     clock.now -= 3600
-    assert await seconds() == int(clock.now)
+    assert await timestamps() == int(clock.now)
     assert clock.slept == []
 
 
-async def test_a_second_401_is_told_with_what_to_look_at(server: FakeServer, clock: MovingClock) -> None:
+async def test_a_second_401_is_raised_with_a_hint(server: FakeServer, clock: MovingClock) -> None:
     pin = await pinned(server)
     server.failures = [problem(401, "INVALID_SIGNATURE")] * 3
     async with AsyncServerConnection(server.url) as connection:
-        seconds = AsyncSecondsInMemory(clock, lambda wait: awaited(clock, wait))
-        client = AsyncDeviceClient(Device.generate(), pin, connection, seconds=seconds, clock=clock)
+        timestamps = AsyncMemoryTimestamps(clock, lambda wait: awaited(clock, wait))
+        client = AsyncDeviceClient(Device.generate(), pin, connection, timestamps=timestamps, clock=clock)
         with pytest.raises(ServerRefused, match="clock"):
             await client.inbox()
     assert len(server.failures) == 1
 
 
-async def test_a_rejection_taken_for_an_approval_is_unusable(server: FakeServer, clock: MovingClock) -> None:
+async def test_a_rejection_recorded_as_an_approval_is_an_error(server: FakeServer, clock: MovingClock) -> None:
     pin, device = await pinned(server), Device.generate()
-    server.ask(device.wire_key)
+    server.add_challenge(device.wire_key)
     async with AsyncServerConnection(server.url) as connection:
         client = AsyncDeviceClient(device, pin, connection, clock=clock)
         (shown,) = (await client.inbox()).challenges
@@ -95,9 +95,9 @@ async def test_a_rejection_taken_for_an_approval_is_unusable(server: FakeServer,
             await client.reject(shown)
 
 
-async def test_an_endless_answer_is_cut_off() -> None:
+async def test_an_endless_response_is_cut_off() -> None:
     async def endless() -> AsyncIterator[bytes]:
-        for _ in range(MAX_ANSWER_BYTES // 1000 + 2):
+        for _ in range(MAX_RESPONSE_BYTES // 1000 + 2):
             yield b" " * 1000
         pytest.fail("more was read than the limit")
 
@@ -107,15 +107,14 @@ async def test_an_endless_answer_is_cut_off() -> None:
             await connection.info()
 
 
-async def test_an_answer_that_trickles_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_response_that_trickles_is_cut_off() -> None:
     async def trickle() -> AsyncIterator[bytes]:
         while True:
             await asyncio.sleep(0)
             yield b""
 
-    monkeypatch.setattr("sigil.device.http.async_connection.ANSWER_SECONDS", 0.01)
     transport = httpx.MockTransport(lambda _: httpx.Response(200, stream=Chunks(trickle())))
-    async with AsyncServerConnection(URL, transport=transport) as connection:
+    async with AsyncServerConnection(URL, transport=transport, response_seconds=0.01) as connection:
         with pytest.raises(Unreachable, match="longer"):
             await asyncio.wait_for(connection.info(), 120)
 
@@ -128,7 +127,7 @@ async def test_a_redirect_is_not_followed(server: FakeServer) -> None:
     assert refused.value.code == "HTTP_302"
 
 
-async def test_a_server_that_is_not_there_is_unreachable(server: FakeServer) -> None:
+async def test_a_stopped_server_is_unreachable(server: FakeServer) -> None:
     with FakeServer(server.clock) as gone:
         url = gone.url
     async with AsyncServerConnection(url) as connection:
@@ -136,18 +135,18 @@ async def test_a_server_that_is_not_there_is_unreachable(server: FakeServer) -> 
             await connection.info()
 
 
-async def test_a_certificate_is_believed_by_its_pin_alone(tls: Tls) -> None:
+async def test_a_certificate_is_trusted_by_its_pin_alone(tls: Tls) -> None:
     async with AsyncServerConnection(tls.url, TlsTrust(sha256=tls.certificate.sha256)) as connection:
         assert await connection.info() == b"{}"
     for trust in (TlsTrust(sha256="00" * 32), TlsTrust()):
-        tls.asked.clear()
+        tls.paths.clear()
         async with AsyncServerConnection(tls.url, trust) as connection:
             with pytest.raises(Unreachable, match=r"not the pinned one|CERTIFICATE_VERIFY_FAILED"):
                 await connection.info()
-        assert tls.asked == []
+        assert tls.paths == []
 
 
-async def test_connections_come_from_the_address_that_is_asked_for(server: FakeServer) -> None:
+async def test_connections_come_from_the_given_local_address(server: FakeServer) -> None:
     async with AsyncServerConnection(server.url, local_address="127.0.0.9") as connection:
         await connection.info()
     assert server.peers == ["127.0.0.9"]

@@ -1,4 +1,4 @@
-"""A device shows nothing that fails one of its checks, and each check has an error of its own."""
+"""A device shows no payload that fails a check, and each check has its own error."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from sigil.protocol.keys import SUITES, Suite
 from sigil.protocol.messages import ChallengePayload
 from tests.device.fake_server import ACTION, NOW, as_json, identity, jcs, make_payload
 
-SERVER, STRANGER = identity(1), identity(50)
+SERVER, OTHER = identity(1), identity(50)
 DEVICE = Device.from_secret("ES256", b"\x07" * 32)
 PIN = ServerPin(
     base_url="https://auth.example.com",
@@ -46,7 +46,7 @@ def check(payload: Payload, now: float = NOW) -> ShownChallenge:
 
 
 def raw_action(text: str) -> Payload:
-    """Signed over the JCS of what the text parses to, as a careless server would."""
+    """Signed over the JCS of the parsed text, as a careless server would do."""
     return honest(action=text.encode(), hashed_action=jcs(msgspec.json.decode(text)))
 
 
@@ -70,7 +70,7 @@ TAMPERED: dict[str, tuple[type[PayloadRefused], Callable[[], Payload]]] = {
     "a nonce of 16 bytes": (MalformedPayload, lambda: honest() | {"nonce": encode_base64(bytes(16))}),
     "challenge_bytes without padding": (MalformedPayload, lambda: honest() | {"challenge_bytes": ZEROS.rstrip("=")}),
     "a signature of 32 bytes": (MalformedPayload, lambda: honest() | {"server_signature": ZEROS}),
-    "a pinned server's name taken by another": (ServerNotPinned, lambda: make_payload(STRANGER, DEVICE.public)),
+    "a pinned server's name taken by another": (ServerNotPinned, lambda: make_payload(OTHER, DEVICE.public)),
     "another device's challenge": (
         NotThisDevice,
         lambda: make_payload(SERVER, Device.from_secret("ES256", b"\x08" * 32).public),
@@ -112,9 +112,9 @@ TAMPERED: dict[str, tuple[type[PayloadRefused], Callable[[], Payload]]] = {
         ServerSignatureInvalid,
         lambda: honest() | {"action": msgspec.Raw(jcs(ACTION | {"description": "Pay another"}))},
     ),
-    "a stranger's signature": (
+    "a signature of another server": (
         ServerSignatureInvalid,
-        lambda: make_payload(STRANGER, DEVICE.public, server_id=SERVER.server_id),
+        lambda: make_payload(OTHER, DEVICE.public, server_id=SERVER.server_id),
     ),
     "a signature by the key of another suite": (
         ServerSignatureInvalid,
@@ -132,12 +132,12 @@ TAMPERED: dict[str, tuple[type[PayloadRefused], Callable[[], Payload]]] = {
     "an answer wanted on another port": (RespondToForeign, lambda: honest(respond_to="https://auth.example.com:444/")),
     "a host behind a user name": (RespondToForeign, lambda: honest(respond_to="https://auth.example.com@evil.com/")),
     "a host behind a backslash": (RespondToForeign, lambda: honest(respond_to="https://evil.com\\@auth.example.com/")),
-    "a challenge long over": (ChallengeOver, lambda: honest(expires_at=int(NOW) - CLOCK_ALLOWANCE_SECONDS)),
+    "an expired challenge": (ChallengeOver, lambda: honest(expires_at=int(NOW) - CLOCK_ALLOWANCE_SECONDS)),
 }
 
 
 @pytest.mark.parametrize(("error", "build"), TAMPERED.values(), ids=TAMPERED)
-def test_what_was_tampered_with_is_refused_with_the_error_of_its_check(
+def test_a_tampered_payload_is_refused_with_the_error_of_its_check(
     error: type[PayloadRefused], build: Callable[[], Payload]
 ) -> None:
     text = as_json(build()).replace(b"PLACEHOLDER", b"\\ud800")
@@ -146,21 +146,21 @@ def test_what_was_tampered_with_is_refused_with_the_error_of_its_check(
     assert type(refused.value) is error
 
 
-def test_the_table_has_every_check_and_every_check_a_code_of_its_own() -> None:
+def test_the_table_has_every_check_and_every_check_its_own_code() -> None:
     errors = PayloadRefused.__subclasses__()
-    # That one is for multi-party requests.
+    # That one is for approval requests.
     assert {error for error, _ in TAMPERED.values()} == set(errors) - {ContextMismatch}
     assert len({error.code for error in errors}) == len(errors)
 
 
 @pytest.mark.parametrize("text", [b"", b"null", b"[]", b'{"type":"challenge"', b"\xff", b"[" * 5000])
-def test_what_is_no_payload_at_all_is_malformed(text: bytes) -> None:
+def test_text_that_is_not_a_payload_is_malformed(text: bytes) -> None:
     with pytest.raises(MalformedPayload):
         verify_payload(text, PIN, DEVICE.public, NOW)
 
 
 @pytest.mark.parametrize("suite", SUITES)
-def test_a_device_of_any_suite_is_shown_what_was_signed(suite: Suite) -> None:
+def test_a_device_of_any_suite_shows_the_signed_members(suite: Suite) -> None:
     device = Device.from_secret(suite, b"\x09" * 32)
     payload = make_payload(
         SERVER, device.public, respond_to="https://AUTH.example.com:443/respond", number_matching=True
@@ -173,7 +173,7 @@ def test_a_device_of_any_suite_is_shown_what_was_signed(suite: Suite) -> None:
 
 @pytest.mark.parametrize("suite", SUITES)
 @pytest.mark.parametrize("signer", SUITES)
-def test_only_the_servers_key_of_the_devices_own_suite_counts(suite: Suite, signer: Suite) -> None:
+def test_only_the_servers_key_of_the_devices_suite_is_accepted(suite: Suite, signer: Suite) -> None:
     device, other = (Device.from_secret(name, b"\x09" * 32) for name in (suite, signer))
     payload = make_payload(SERVER, other.public, fingerprint=device.fingerprint)
     if suite == signer:
@@ -198,13 +198,13 @@ def test_half_a_surrogate_pair_in_a_decoded_payload_binds_nothing() -> None:
         verify_payload(msgspec.structs.replace(decoded, respond_to="\ud800"), PIN, DEVICE.public, NOW)
 
 
-def test_a_device_clock_a_minute_fast_still_shows_what_is_alive() -> None:
+def test_a_device_clock_a_minute_fast_still_shows_a_live_challenge() -> None:
     payload = honest(expires_at=int(NOW))
     assert check(payload, int(NOW) + CLOCK_ALLOWANCE_SECONDS - 1).seconds_left(NOW + 30) == 0
     with pytest.raises(ChallengeOver):
         check(payload, int(NOW) + CLOCK_ALLOWANCE_SECONDS)
 
 
-def test_text_beyond_ascii_is_shown_as_it_is() -> None:
+def test_text_beyond_ascii_is_shown_unchanged() -> None:
     action = {"type": "t", "description": "Überweisung 🍎", "params": {"é": "ü", "\U0001f600": 1, "\ufb33": 2}}
     assert check(honest(action=jcs(action))).params == action["params"]

@@ -1,4 +1,4 @@
-"""Key files are their owner's alone, whole or absent, and tell nothing when they are damaged."""
+"""Key files are readable only by their owner, complete or absent, and never quoted when they are damaged."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sigil.device import ServerPin
 from sigil.device.errors import AlreadyRegistered, DeviceError, KeyFileExposed, KeyFileUnusable, NotRegistered
 from sigil.device.http.tls import TlsTrust
 from sigil.device.keyring import Keyring, Registration
-from sigil.device.timestamps import SecondsInFile, SecondsInMemory
+from sigil.device.timestamps import FileTimestamps, MemoryTimestamps
 from sigil.protocol.keys import SUITES, Suite
 from tests.device.clock import MovingClock
 from tests.device.fake_server import NOW, identity
@@ -44,7 +44,7 @@ def key_file(home: Path) -> Path:
 
 
 @pytest.mark.parametrize("suite", SUITES)
-def test_a_registration_comes_back_as_it_was_made(keyring: Keyring, suite: Suite) -> None:
+def test_a_registration_is_loaded_as_it_was_created(keyring: Keyring, suite: Suite) -> None:
     made = keyring.create(pin(), suite)
     found = keyring.load(URL)
     assert (found.server, found.device.public) == (pin(), made.device.public)
@@ -60,14 +60,14 @@ def test_files_are_0600_in_a_directory_of_0700_and_nothing_else_is_left(keyring:
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o601])
-def test_a_key_file_that_others_can_reach_is_refused(keyring: Keyring, home: Path, mode: int) -> None:
+def test_a_key_file_that_other_users_can_reach_is_rejected(keyring: Keyring, home: Path, mode: int) -> None:
     keyring.create(pin(), "ES256")
     key_file(home).chmod(mode)
     with pytest.raises(KeyFileExposed, match="chmod 600"):
         keyring.load(URL)
 
 
-def test_a_directory_that_others_can_reach_is_refused_for_reading_and_writing(keyring: Keyring, home: Path) -> None:
+def test_a_directory_that_other_users_can_reach_is_neither_read_nor_written(keyring: Keyring, home: Path) -> None:
     keyring.create(pin(), "ES256")
     home.chmod(0o755)
     with pytest.raises(KeyFileExposed, match="chmod 700"):
@@ -85,7 +85,7 @@ def test_a_symbolic_link_is_not_followed(keyring: Keyring, home: Path, tmp_path:
         keyring.load(URL)
 
 
-def test_a_directory_in_place_of_a_key_file_is_refused(keyring: Keyring, home: Path) -> None:
+def test_a_directory_in_place_of_a_key_file_is_rejected(keyring: Keyring, home: Path) -> None:
     keyring.create(pin(), "ES256")
     file = key_file(home)
     file.unlink()
@@ -95,7 +95,7 @@ def test_a_directory_in_place_of_a_key_file_is_refused(keyring: Keyring, home: P
 
 
 @pytest.mark.parametrize("damage", ["cut", "suite", "key", "server", "bytes"])
-def test_a_damaged_file_is_refused_without_a_word_of_what_is_in_it(keyring: Keyring, home: Path, damage: str) -> None:
+def test_the_error_for_a_damaged_file_quotes_nothing_from_it(keyring: Keyring, home: Path, damage: str) -> None:
     keyring.create(pin(), "Ed25519")
     file = key_file(home)
     text = file.read_text()
@@ -115,13 +115,13 @@ def test_a_damaged_file_is_refused_without_a_word_of_what_is_in_it(keyring: Keyr
     assert refused.value.__cause__ is None
 
 
-def test_a_registration_and_what_is_in_it_print_no_key(keyring: Keyring, home: Path) -> None:
+def test_a_registration_and_its_parts_print_no_key(keyring: Keyring, home: Path) -> None:
     made = keyring.create(pin(), "ES256")
     private = json.loads(key_file(home).read_text())["private_key"]
     assert private not in repr(made) + repr(vars(made.device))
 
 
-def test_a_second_registration_needs_to_be_asked_for(keyring: Keyring) -> None:
+def test_a_second_registration_needs_replace(keyring: Keyring) -> None:
     first = keyring.create(pin(), "ES256")
     with pytest.raises(AlreadyRegistered):
         keyring.create(pin(), "ES256")
@@ -130,7 +130,7 @@ def test_a_second_registration_needs_to_be_asked_for(keyring: Keyring) -> None:
     assert keyring.load(URL).device.public == second.device.public != first.device.public
 
 
-def test_of_many_at_once_one_wins_and_the_others_are_told(keyring: Keyring) -> None:
+def test_of_many_concurrent_creations_one_succeeds_and_the_others_fail(keyring: Keyring) -> None:
     barrier = Barrier(8)
 
     def contend(_: int) -> Registration | DeviceError:
@@ -146,7 +146,7 @@ def test_of_many_at_once_one_wins_and_the_others_are_told(keyring: Keyring) -> N
     assert keyring.load(URL).device.public == winner.device.public
 
 
-def test_each_server_has_a_key_of_its_own_and_is_known_by_its_address(keyring: Keyring) -> None:
+def test_each_server_has_its_own_key_and_is_found_by_its_address(keyring: Keyring) -> None:
     assert keyring.known() == []
     urls = ["http://[::1]:8080", "https://a.example", "https://a.example:8443"]
     keys = {keyring.create(pin(url), "ES256").device.fingerprint for url in urls}
@@ -154,9 +154,9 @@ def test_each_server_has_a_key_of_its_own_and_is_known_by_its_address(keyring: K
     assert len(keys) == 3
 
 
-def test_a_forgotten_server_is_not_known_any_more(keyring: Keyring, home: Path, clock: MovingClock) -> None:
+def test_a_forgotten_server_is_no_longer_known(keyring: Keyring, home: Path, clock: MovingClock) -> None:
     keyring.create(pin(), "ES256")
-    keyring.seconds(URL, clock, clock.sleep)()
+    keyring.timestamps(URL, clock, clock.sleep)()
     keyring.forget(URL)
     assert list(home.iterdir()) == []
     for attempt in (keyring.load, keyring.forget):
@@ -164,29 +164,29 @@ def test_a_forgotten_server_is_not_known_any_more(keyring: Keyring, home: Path, 
             attempt(URL)
 
 
-def test_no_second_is_used_twice_by_two_who_share_a_file(home: Path, clock: MovingClock) -> None:
+def test_no_timestamp_is_used_twice_by_two_users_of_a_file(home: Path, clock: MovingClock) -> None:
     home.mkdir(mode=0o700)
-    one, two = (SecondsInFile(home / "x.second", clock, clock.sleep) for _ in range(2))
+    one, two = (FileTimestamps(home / "x.second", clock, clock.sleep) for _ in range(2))
     assert [one(), two(), one(), two()] == [int(NOW) + i for i in range(4)]
     assert clock.slept == [0.5, 1.0, 1.0]
     assert stat.S_IMODE((home / "x.second").stat().st_mode) == 0o600
 
 
-def test_no_second_is_used_twice_from_memory(clock: MovingClock) -> None:
-    seconds = SecondsInMemory(clock, clock.sleep)
+def test_no_timestamp_is_used_twice_from_memory(clock: MovingClock) -> None:
+    seconds = MemoryTimestamps(clock, clock.sleep)
     assert [seconds(), seconds()] == [int(NOW), int(NOW) + 1]
 
 
 def test_a_clock_that_was_set_back_is_not_waited_for(home: Path, clock: MovingClock) -> None:
     home.mkdir(mode=0o700)
-    seconds = SecondsInFile(home / "x.second", clock, clock.sleep)
+    seconds = FileTimestamps(home / "x.second", clock, clock.sleep)
     seconds()
     clock.now -= 3600
     assert seconds() == int(clock.now)
     assert clock.slept == []
 
 
-def test_a_damaged_file_of_seconds_is_begun_anew(home: Path, clock: MovingClock) -> None:
+def test_a_damaged_timestamp_file_is_started_again(home: Path, clock: MovingClock) -> None:
     home.mkdir(mode=0o700)
     (home / "x.second").write_bytes(b"\xff" * 9)
-    assert SecondsInFile(home / "x.second", clock, clock.sleep)() == int(NOW)
+    assert FileTimestamps(home / "x.second", clock, clock.sleep)() == int(NOW)

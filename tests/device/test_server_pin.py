@@ -1,4 +1,4 @@
-"""What is checked before a server is pinned, and which addresses may be."""
+"""The checks before a server is pinned, and the addresses that may be pinned."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from sigil.protocol.encoding import encode_base64
 from sigil.protocol.keys import SUITES
 from tests.device.fake_server import as_json, honest_info, identity
 
-SERVER, STRANGER = identity(1), identity(50)
+SERVER, OTHER = identity(1), identity(50)
 URL = "https://auth.example.com"
 Change = Callable[[dict[str, Any]], dict[str, Any]]
 
@@ -54,23 +54,22 @@ LIES: dict[str, tuple[type[IdentityRefused], Change]] = {
     ),
     "two ES256 keys": (
         ServerKeysDisagree,
-        lambda info: info | {"server_public_key": STRANGER.server_public_keys["ES256"]},
+        lambda info: info | {"server_public_key": OTHER.server_public_keys["ES256"]},
     ),
-    "another's server_id": (ServerIdMismatch, lambda info: info | {"server_id": STRANGER.server_id}),
-    "another's signature": (KeysSignatureInvalid, lambda info: info | {"keys_signature": STRANGER.keys_signature}),
+    "another's server_id": (ServerIdMismatch, lambda info: info | {"server_id": OTHER.server_id}),
+    "another's signature": (KeysSignatureInvalid, lambda info: info | {"keys_signature": OTHER.keys_signature}),
     "a signature that is none": (KeysSignatureInvalid, lambda info: info | {"keys_signature": "AAAA"}),
     "a key that the server did not sign": (
         KeysSignatureInvalid,
         lambda info: (
-            info
-            | {"server_public_keys": info["server_public_keys"] | {"Ed25519": STRANGER.server_public_keys["Ed25519"]}}
+            info | {"server_public_keys": info["server_public_keys"] | {"Ed25519": OTHER.server_public_keys["Ed25519"]}}
         ),
     ),
 }
 
 
 @pytest.mark.parametrize(("error", "change"), LIES.values(), ids=LIES)
-def test_a_lie_in_info_is_refused_with_an_error_of_its_own(
+def test_a_wrong_member_of_info_is_rejected_with_its_own_error(
     info: dict[str, Any], error: type[IdentityRefused], change: Change
 ) -> None:
     with pytest.raises(IdentityRefused) as refused:
@@ -85,14 +84,14 @@ def test_an_honest_server_is_pinned_with_its_keys_and_address(info: dict[str, An
     assert {suite: pin.key(suite) for suite in SUITES} == {s: key.public for s, key in SERVER.keys.items()}
 
 
-def test_keys_of_suites_to_come_are_covered_by_the_signature_and_not_pinned(info: dict[str, Any]) -> None:
+def test_keys_of_unknown_suites_are_covered_by_the_signature_and_not_pinned(info: dict[str, Any]) -> None:
     pin = verify_info(as_json(with_keys(info, ES512="AAAA")), URL)
     assert set(pin.server_public_keys) == set(SUITES)
 
 
 def test_the_full_server_id_is_compared_with_the_pin(info: dict[str, Any]) -> None:
     assert verify_info(as_json(info), URL, pin=SERVER.server_id)
-    for wrong in (STRANGER.server_id, SERVER.server_id[:-1] + "x", SERVER.server_id[:32], ""):
+    for wrong in (OTHER.server_id, SERVER.server_id[:-1] + "x", SERVER.server_id[:32], ""):
         with pytest.raises(PinMismatch):
             verify_info(as_json(info), URL, pin=wrong)
 
@@ -141,7 +140,7 @@ def test_an_address_is_normalised(url: str, normalised: str) -> None:
         "http://[::ffff:10.0.0.1]",
     ],
 )
-def test_an_unclear_or_unsafe_address_is_refused(url: str) -> None:
+def test_a_malformed_or_unsafe_address_is_rejected(url: str) -> None:
     with pytest.raises(AddressRefused):
         base_url(url)
 

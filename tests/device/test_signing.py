@@ -1,4 +1,4 @@
-"""What a software device signs, and how it keeps its key to itself."""
+"""The signatures of a software device, and the secrecy of its key."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_a_matched_approval_covers_the_code(device: Device) -> None:
     assert not device.public.verify(signed_bytes.matched_approval(challenge, jcs(ACTION), "08"), signature)
 
 
-def test_a_checked_challenge_and_its_payload_are_signed_alike(device: Device) -> None:
+def test_a_checked_challenge_and_its_payload_get_the_same_signature(device: Device) -> None:
     text, _ = payload(device)
     shown = verify_payload(text, PIN, device.public, NOW)
     assert device.approve(shown) == device.approve(text)
@@ -66,7 +66,7 @@ def test_a_response_carries_a_code_with_approvals_and_a_reason_with_rejections(d
     assert rejected.keys() == {"challenge_id", "fingerprint", "decision", "signature", "reason"}
 
 
-def test_a_code_is_given_when_there_is_one_to_match_and_only_then() -> None:
+def test_a_match_code_is_required_with_number_matching_and_only_then() -> None:
     device = Device.generate()
     with pytest.raises(MatchCodeRequired):
         device.approve(payload(device, number_matching=True)[0])
@@ -80,13 +80,13 @@ def test_a_code_is_two_ascii_digits(code: str) -> None:
         Device.generate().sign_approval(bytes(32), b"{}", code)
 
 
-def test_even_an_unchecked_payload_must_have_a_lawful_action() -> None:
+def test_even_an_unchecked_payload_must_have_a_valid_action() -> None:
     device = Device.generate()
     with pytest.raises(ActionRefused):
         device.approve(payload(device, action=b'{"type":"t","description":"d"}')[0])
 
 
-def test_asking_for_what_is_pending_signs_the_server_and_the_second(device: Device) -> None:
+def test_the_query_for_pending_challenges_signs_the_server_and_the_timestamp(device: Device) -> None:
     body = device.pending_body(SERVER.server_id, int(NOW))
     assert body["timestamp"] == format_time(int(NOW))
     message = signed_bytes.pending(SERVER.server_id, body["timestamp"])
@@ -94,7 +94,7 @@ def test_asking_for_what_is_pending_signs_the_server_and_the_second(device: Devi
     assert decode_base64(body["device_public_key"], "$") == device.public.wire
 
 
-def test_a_device_knows_its_names(device: Device) -> None:
+def test_a_device_has_fingerprint_and_pictogram(device: Device) -> None:
     assert device.pictogram == pictogram(device.fingerprint)
     assert device.pictogram_speakable == speakable(device.fingerprint)
     assert device.suite == device.public.suite
@@ -104,6 +104,6 @@ def test_a_device_knows_its_names(device: Device) -> None:
 def test_the_private_key_is_neither_in_the_repr_nor_among_the_attributes(suite: Suite) -> None:
     secret = bytes(range(1, 33))
     device = Device.from_secret(suite, secret)
-    told = repr(device) + repr(vars(device)) + repr([str(value) for value in vars(device).values()])
-    assert secret.hex() not in told
-    assert repr(secret)[2:-1] not in told
+    printed = repr(device) + repr(vars(device)) + repr([str(value) for value in vars(device).values()])
+    assert secret.hex() not in printed
+    assert repr(secret)[2:-1] not in printed

@@ -1,4 +1,4 @@
-"""A backend asks the real server, its push goes through the real relay, and the device's own command answers."""
+"""A backend creates a challenge at the real server, the real relay pushes it, and the device's command answers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ACTION = {"type": "step_up", "description": "Transfer 5000 € to Zoë", "params
 
 
 @pytest.mark.parametrize("content", ["full", "reference"])
-def test_asked_pushed_approved_and_cleared(tmp_path: Path, content: str) -> None:
+def test_a_challenge_is_pushed_approved_and_cleared(tmp_path: Path, content: str) -> None:
     def run(*arguments: str) -> str:
         done = CliRunner().invoke(device, [*arguments, "--home", str(tmp_path / "keys")])
         assert done.exit_code == 0, done.output
@@ -30,40 +30,42 @@ def test_asked_pushed_approved_and_cleared(tmp_path: Path, content: str) -> None
         server.authorised() as backend,
     ):
 
-        def ask() -> str:
-            asked = backend.post("/challenge", json={"device_public_key": who["device_public_key"], "action": ACTION})
-            challenge_id: str = asked.json()["challenge_id"]
+        def create() -> str:
+            response = backend.post(
+                "/challenge", json={"device_public_key": enrolled["device_public_key"], "action": ACTION}
+            )
+            challenge_id: str = response.json()["challenge_id"]
             return f"/v1/auth/challenge/{challenge_id}"
 
         def final(path: str) -> dict[str, Any]:
             while (status := backend.get(f"{path}/status", params={"wait": 25}).json())["status"] == "pending":
-                """Asked again until it is over."""
-            told: dict[str, Any] = status
-            return told
+                """Poll again until it has ended."""
+            ended: dict[str, Any] = status
+            return ended
 
         run("init", "--server", server.url, "--pin", server.identity.server_id, "--ca", str(server.certificate))
-        who = json.loads(run("whoami", "--json"))
-        # Where the relay is, the server itself says.
+        enrolled = json.loads(run("whoami", "--json"))
+        # The address of the relay comes from the server's /info.
         assert json.loads(run("register", "--json"))["relay"] == relay.url
 
-        with Listening("device", "listen", "--json", "--home", str(tmp_path / "keys")) as told:
-            told.until("connected")
-            path = ask()
-            told.until("challenge")
+        with Listening("device", "listen", "--json", "--home", str(tmp_path / "keys")) as listening:
+            listening.until("connected")
+            path = create()
+            listening.until("challenge")
             assert backend.delete(path).status_code == 200
-            assert told.until("clear")["challenge_id"] == path.rpartition("/")[2]
-            assert told.events("challenge")[0]["action"] == ACTION
+            assert listening.until("clear")["challenge_id"] == path.rpartition("/")[2]
+            assert listening.events("challenge")[0]["action"] == ACTION
         options = ("--auto-approve", "--once", "--home", str(tmp_path / "keys"))
         with Listening("device", "listen", "--json", *options) as answering:
             answering.until("connected")
-            assert final(ask())["status"] == "verified"
+            assert final(create())["status"] == "verified"
             assert answering.end() == (0, "")
         with Listening("device", "listen", "--json", *options) as voting:
             voting.until("connected")
-            group = {"members": [{"device_public_key": who["device_public_key"]}]}
-            asked = backend.post("/mpa/request", json={"action": ACTION, "required": 1, "groups": [group]}).json()
-            assert voting.until("mpa")["mpa_id"] == asked["mpa_id"]
-            while (status := backend.get(f"/mpa/status/{asked['request_id']}?wait=25").json())["status"] == "pending":
-                """Asked again until it is over."""
+            group = {"members": [{"device_public_key": enrolled["device_public_key"]}]}
+            created = backend.post("/mpa/request", json={"action": ACTION, "required": 1, "groups": [group]}).json()
+            assert voting.until("mpa")["mpa_id"] == created["mpa_id"]
+            while (status := backend.get(f"/mpa/status/{created['request_id']}?wait=25").json())["status"] == "pending":
+                """Poll again until it has ended."""
             assert status["status"] == "approved"
             assert voting.end() == (0, "")

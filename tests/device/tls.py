@@ -1,4 +1,4 @@
-"""Certificates, and a server over TLS that notes what reaches it."""
+"""Certificates, and a TLS server that records its requests."""
 
 from __future__ import annotations
 
@@ -51,39 +51,39 @@ def certificate(directory: Path) -> Certificate:
 
 class _Quiet(HTTPServer):
     def handle_error(self, request: object, client_address: object) -> None:
-        """A refused handshake is what the test wants."""
+        """Ignored: tests make clients reject the handshake."""
 
 
 class _Answer(BaseHTTPRequestHandler):
-    asked: list[str] = []  # noqa: RUF012
+    paths: list[str] = []  # noqa: RUF012
 
     def do_GET(self) -> None:
-        self.asked.append(self.path)
+        self.paths.append(self.path)
         self.send_response(200)
         self.end_headers()
         self.wfile.write(b"{}")
 
     def log_message(self, *_: object) -> None:
-        """Quiet."""
+        """Silent."""
 
 
 class Tls(NamedTuple):
     url: str
     certificate: Certificate
-    asked: list[str]
+    paths: list[str]
 
 
 @contextmanager
 def tls_server(directory: Path) -> Iterator[Tls]:
-    """Says `{}` to every GET, and what was asked."""
+    """Responds to every GET with `{}`, and records the paths."""
     made = certificate(directory)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(made.files)
-    _Answer.asked.clear()
+    _Answer.paths.clear()
     with _Quiet(("127.0.0.1", 0), _Answer) as server:
         server.socket = context.wrap_socket(server.socket, server_side=True)
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
-        yield Tls(f"https://127.0.0.1:{server.server_address[1]}", made, _Answer.asked)
+        yield Tls(f"https://127.0.0.1:{server.server_address[1]}", made, _Answer.paths)
         server.shutdown()
         thread.join()

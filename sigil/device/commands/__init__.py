@@ -8,7 +8,7 @@ from sigil.device.commands.relays import register, unregister
 
 device = DeviceGroup(
     "device",
-    help="A software device: holds a key, shows what servers ask, and answers.",
+    help="A software device: holds a key, and shows and answers challenges.",
     commands=[init, whoami, servers, forget, pending, approve, reject, watch, register, unregister, listen],
 )
 

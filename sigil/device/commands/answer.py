@@ -1,4 +1,4 @@
-"""`pending`, `approve`, `reject`, `watch`: what servers ask, and the answers."""
+"""`pending`, `approve`, `reject`, `watch`: pending challenges and approval requests, and the answers."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from sigil.device.approval_checks import Shown
 from sigil.device.client import Inbox
 from sigil.device.commands.context import (
     MATCH_CODE,
-    chosen,
-    client_of,
+    command_context,
     home_option,
     json_option,
     one_line,
+    open_client,
+    selected_registration,
     server_option,
-    surroundings,
 )
 from sigil.device.commands.output import approval_members, challenge_members
 from sigil.device.commands.watcher import Watcher
@@ -32,8 +32,8 @@ from sigil.protocol.forms import Reason
 @json_option
 @home_option
 def pending(server: str | None, as_json: bool, keyring: Keyring) -> None:
-    """What waits for an answer. Exit code 1 when something listed failed a check."""
-    with client_of(keyring, chosen(keyring, server)) as client:
+    """List pending challenges and approval requests. Exit code 1 when one of them failed a check."""
+    with open_client(keyring, selected_registration(keyring, server)) as client:
         inbox = client.inbox()
     if as_json:
         click.echo(json.dumps(_as_json(inbox)))
@@ -46,49 +46,51 @@ def pending(server: str | None, as_json: bool, keyring: Keyring) -> None:
 
 
 @click.command()
-@click.argument("asked_id", metavar="ID")
+@click.argument("pending_id", metavar="ID")
 @click.option("--match-code", type=MATCH_CODE, help="The two digits that the service shows.")
 @server_option
 @home_option
-def approve(asked_id: str, match_code: str | None, server: str | None, keyring: Keyring) -> None:
-    """Show a pending challenge or multi-party request and approve it."""
-    with client_of(keyring, chosen(keyring, server)) as client:
-        shown = client.inbox().find(asked_id)
+def approve(pending_id: str, match_code: str | None, server: str | None, keyring: Keyring) -> None:
+    """Show a pending challenge or approval request and approve it."""
+    with open_client(keyring, selected_registration(keyring, server)) as client:
+        shown = client.inbox().find(pending_id)
         _show(shown)
         answer = client.approve(shown, _match_code(shown, match_code))
     click.echo(f"Approved: {answer.status}")
 
 
 @click.command()
-@click.argument("asked_id", metavar="ID")
+@click.argument("pending_id", metavar="ID")
 @click.option("--reason", type=click.Choice(["cancelled", "unknown_trigger"]))
 @server_option
 @home_option
-def reject(asked_id: str, reason: str | None, server: str | None, keyring: Keyring) -> None:
-    """Show a pending challenge or multi-party request and reject it."""
-    with client_of(keyring, chosen(keyring, server)) as client:
-        shown = client.inbox().find(asked_id)
+def reject(pending_id: str, reason: str | None, server: str | None, keyring: Keyring) -> None:
+    """Show a pending challenge or approval request and reject it."""
+    with open_client(keyring, selected_registration(keyring, server)) as client:
+        shown = client.inbox().find(pending_id)
         _show(shown)
         answer = client.reject(shown, cast("Reason | None", reason))
     click.echo(f"Rejected: {answer.status}")
 
 
 @click.command()
-@click.option("--auto-approve", is_flag=True, help="Approve whatever passes the checks: for development and tests.")
+@click.option(
+    "--auto-approve", is_flag=True, help="Approve everything that passes the checks, for development and tests."
+)
 @click.option("--interval", type=click.FloatRange(min=1), default=2.0, show_default=True, help="Seconds between polls.")
-@click.option("--count", type=click.IntRange(min=1), help="End after so many answers.")
+@click.option("--count", type=click.IntRange(min=1), help="Exit after this many answers.")
 @click.option("--once", is_flag=True, help="Poll once.")
 @server_option
 @home_option
 def watch(
     *, auto_approve: bool, interval: float, count: int | None, once: bool, server: str | None, keyring: Keyring
 ) -> None:
-    """Poll for what is asked, and show and answer each one."""
-    around = surroundings()
-    if not auto_approve and not around.interactive():
-        raise click.UsageError("There is no terminal to ask on: give --auto-approve, or run it on one.")
-    with client_of(keyring, chosen(keyring, server)) as client:
-        watcher = Watcher(client, around, auto_approve=auto_approve, count=count)
+    """Poll for pending challenges and approval requests, and show and answer each one."""
+    context = command_context()
+    if not auto_approve and not context.interactive():
+        raise click.UsageError("There is no terminal to prompt on. Pass --auto-approve, or run it on a terminal.")
+    with open_client(keyring, selected_registration(keyring, server)) as client:
+        watcher = Watcher(client, context, auto_approve=auto_approve, count=count)
         if once:
             watcher.poll()
         else:
@@ -98,14 +100,14 @@ def watch(
 def _match_code(shown: Shown, given: str | None) -> str | None:
     if given is not None or not shown.number_matching:
         return given
-    if not surroundings().interactive():
+    if not command_context().interactive():
         raise MatchCodeRequired
     code: str = click.prompt("The number that the service shows", type=MATCH_CODE, err=True)
     return code
 
 
 def _show(shown: Shown) -> None:
-    for line in lines_of(shown, surroundings().clock()):
+    for line in lines_of(shown, command_context().clock()):
         click.echo(line)
 
 
@@ -118,7 +120,7 @@ def _show_inbox(inbox: Inbox) -> None:
 
 
 def _as_json(inbox: Inbox) -> dict[str, object]:
-    now = surroundings().clock()
+    now = command_context().clock()
     return {
         "challenges": [challenge_members(shown, now) for shown in inbox.challenges],
         "refused": [

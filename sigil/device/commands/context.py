@@ -1,4 +1,4 @@
-"""What all device commands share: where keys are, which server is meant, and how errors end."""
+"""Shared by all device commands: the key directory, the choice of the server, TLS trust and error output."""
 
 from __future__ import annotations
 
@@ -37,19 +37,19 @@ def _on_terminal() -> bool:
 
 @dataclass(frozen=True)
 class CommandContext:
-    """What a test replaces, as `obj` of the click context."""
+    """Replaced in tests, as `obj` of the click context."""
 
     clock: Clock = time.time
     sleep: Sleep = time.sleep
     interactive: Callable[[], bool] = _on_terminal
 
 
-def surroundings() -> CommandContext:
+def command_context() -> CommandContext:
     return click.get_current_context().find_object(CommandContext) or CommandContext()
 
 
 class DeviceGroup(click.Group):
-    """Ends every refusal as one line on stderr and exit code 1; usage errors stay click's, with 2."""
+    """Prints a DeviceError or OSError as one line on stderr, with exit code 1; usage errors are click's, with 2."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -78,36 +78,37 @@ class _ServerUrl(_TextParam):
 
 
 class Matching(_TextParam):
-    """A text of one form; `normalise` is applied first."""
+    """Text that matches a pattern; `normalise` is applied first."""
 
-    def __init__(self, name: str, pattern: str, said: str, normalise: Callable[[str], str] = str) -> None:
-        self.name, self._pattern, self._said, self._normalise = name, re.compile(pattern, re.ASCII), said, normalise
+    def __init__(self, name: str, pattern: str, expected: str, normalise: Callable[[str], str] = str) -> None:
+        self.name, self._pattern = name, re.compile(pattern, re.ASCII)
+        self._expected, self._normalise = expected, normalise
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         text = self._normalise(str(value))
         if not self._pattern.fullmatch(text):
-            self.fail(f"expected {self._said}", param, ctx)
+            self.fail(f"expected {self._expected}", param, ctx)
         return text
 
 
 SERVER_URL = _ServerUrl()
 MATCH_CODE = Matching("NN", "[0-9]{2}", "two digits")
-# As `openssl x509 -fingerprint -sha256` writes it, too.
+# Also in the form that `openssl x509 -fingerprint -sha256` prints.
 _SHA256 = Matching("sha256", "[0-9a-f]{64}", "64 hex characters", lambda text: text.replace(":", "").lower())
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
-def trust_options(whose: str) -> Callable[[_Command], _Command]:
+def trust_options(peer: str) -> Callable[[_Command], _Command]:
     file = click.Path(exists=True, dir_okay=False, path_type=Path)
-    ca = click.option("--ca", type=file, help=f"Trust these PEM certificates of {whose}.")
-    pin = click.option("--tls-pin", type=_SHA256, help=f"Trust only {whose}'s certificate with this SHA-256.")
+    ca = click.option("--ca", type=file, help=f"Trust these PEM certificates for {peer}.")
+    pin = click.option("--tls-pin", type=_SHA256, help=f"Trust only {peer}'s certificate with this SHA-256.")
     return lambda command: ca(pin(command))
 
 
 def trust_of(url: str, ca: Path | None, tls_pin: str | None) -> TlsTrust:
-    """What `trust_options` say about an address."""
+    """The trust of `trust_options` for an address."""
     if ca is not None and tls_pin is not None:
-        raise click.UsageError("Give one of --ca and --tls-pin.")
+        raise click.UsageError("Pass either --ca or --tls-pin, not both.")
     if (ca or tls_pin) and url.startswith("http:"):
         raise click.UsageError("--ca and --tls-pin are for https addresses.")
     try:
@@ -118,7 +119,7 @@ def trust_of(url: str, ca: Path | None, tls_pin: str | None) -> TlsTrust:
 
 def _default_home() -> Path:
     configured = Path(os.environ.get("XDG_CONFIG_HOME", ""))
-    # The XDG specification: a relative path is to be ignored.
+    # The XDG specification requires that a relative path is ignored.
     return (configured if configured.is_absolute() else Path.home() / ".config") / "sigil" / "device"
 
 
@@ -132,26 +133,26 @@ home_option = click.option(
     help="Directory of the key files. [default: ~/.config/sigil/device]",
 )
 server_option = click.option(
-    "--server", type=SERVER_URL, help="Which server, by its address; may be left out when only one is known."
+    "--server", type=SERVER_URL, help="The server's address. Needed only when several servers are known."
 )
-json_option = click.option("--json", "as_json", is_flag=True, help="Machine-readable, on stdout.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
 
 
-def chosen(keyring: Keyring, server: str | None) -> Registration:
-    """The registration that is meant; NotRegistered, and a usage error when several could be."""
+def selected_registration(keyring: Keyring, server: str | None) -> Registration:
+    """The registration for --server, or the only one; NotRegistered, and a usage error when there are several."""
     if server is not None:
         return keyring.load(server)
     known = keyring.known()
     if not known:
         raise NotRegistered("This device knows no server; run 'sigil device init --server URL' first.")
     if len(known) > 1:
-        raise click.UsageError(printable(f"Several servers are known; name one with --server: {', '.join(known)}"))
+        raise click.UsageError(printable(f"Several servers are known. Select one with --server: {', '.join(known)}"))
     return keyring.load(known[0])
 
 
 @contextmanager
-def client_of(keyring: Keyring, registration: Registration) -> Iterator[DeviceClient]:
-    around, server = surroundings(), registration.server
+def open_client(keyring: Keyring, registration: Registration) -> Iterator[DeviceClient]:
+    context, server = command_context(), registration.server
     with ServerConnection(server.base_url, server.tls) as connection:
-        seconds = keyring.seconds(server.base_url, around.clock, around.sleep)
-        yield DeviceClient(registration.device, server, connection, seconds=seconds, clock=around.clock)
+        timestamps = keyring.timestamps(server.base_url, context.clock, context.sleep)
+        yield DeviceClient(registration.device, server, connection, timestamps=timestamps, clock=context.clock)

@@ -1,4 +1,4 @@
-"""`init`, `whoami`, `servers`, `forget`: which servers this device answers, and as whom."""
+"""`init`, `whoami`, `servers`, `forget`: the keys of this device and the pinned servers."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ import click
 from sigil.device.commands.context import (
     SERVER_URL,
     Matching,
-    chosen,
+    command_context,
     home_option,
     json_option,
+    selected_registration,
     server_option,
-    surroundings,
     trust_of,
     trust_options,
 )
@@ -33,9 +33,9 @@ _SERVER_ID = Matching("server_id", "[0-9a-f]{64}", "the full server_id: 64 lower
 
 @click.command()
 @click.option("--server", required=True, type=SERVER_URL, help="The server's address, https://host[:port].")
-@click.option("--pin", type=_SERVER_ID, help="The server_id that you were told; anything else is refused.")
+@click.option("--pin", type=_SERVER_ID, help="The expected server_id; any other is refused.")
 @click.option("--suite", type=click.Choice(SUITES), default="ES256", show_default=True)
-@click.option("--yes", is_flag=True, help="Accept the server's identity without --pin and unasked.")
+@click.option("--yes", is_flag=True, help="Accept the server's identity without --pin and without a prompt.")
 @trust_options("the server")
 @click.option("--force", is_flag=True, help="Replace the key that this device has for the server.")
 @home_option
@@ -66,10 +66,10 @@ def init(
 @json_option
 @home_option
 def whoami(server: str | None, as_json: bool, keyring: Keyring) -> None:
-    """What a backend needs to enrol this device."""
-    registration = chosen(keyring, server)
+    """Show what a backend needs to enrol this device."""
+    registration = selected_registration(keyring, server)
     if as_json:
-        click.echo(json.dumps(_who(registration)))
+        click.echo(json.dumps(_as_json(registration)))
     else:
         _echo([*_device_lines(registration), *server_lines(registration.server)])
 
@@ -78,60 +78,60 @@ def whoami(server: str | None, as_json: bool, keyring: Keyring) -> None:
 @json_option
 @home_option
 def servers(as_json: bool, keyring: Keyring) -> None:
-    """The servers that this device has keys for."""
+    """List the servers for which this device has keys."""
     registrations = [keyring.load(base_url) for base_url in keyring.known()]
     if as_json:
-        click.echo(json.dumps([_who(registration) for registration in registrations]))
+        click.echo(json.dumps([_as_json(registration) for registration in registrations]))
     for registration in registrations if not as_json else ():
         _echo(server_lines(registration.server))
 
 
 @click.command()
 @click.argument("url", type=SERVER_URL)
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Delete without a prompt.")
 @home_option
 def forget(url: str, yes: bool, keyring: Keyring) -> None:
     """Delete the key for a server, for good."""
-    if not yes and surroundings().interactive():
-        click.confirm(f"Delete the key for {url}? It cannot be made again.", abort=True, err=True)
+    if not yes and command_context().interactive():
+        click.confirm(f"Delete the key for {url}? It cannot be restored.", abort=True, err=True)
     relay = None
     with suppress(DeviceError):  # A damaged key can be deleted, too.
         relay = keyring.relay(url)
     keyring.forget(url)
     click.echo(f"The key for {url} is deleted.")
     if relay is not None:
-        click.echo(f"{relay.origin} still knows it, and forgets it after 90 silent days.")
+        click.echo(f"{relay.origin} still has its registration, and deletes it after 90 days without contact.")
 
 
 def _refuse_overwriting(keyring: Keyring, found: ServerPin, *, force: bool) -> None:
     known = keyring.find(found.base_url)
     if known is None:
         return
-    # Not even with --force: whoever stands in the server's place would only have to make people use it.
+    # Not even with --force: an attacker in the server's place could persuade people to use it.
     if known.server.server_id != found.server_id:
         raise IdentityChanged(
-            f"{found.base_url} WAS {known.server.server_id} AND NOW SAYS IT IS {found.server_id}. Someone is in its "
-            "place, or its mnemonic was lost. Nothing was changed; ask its operator. If the change is real, run "
-            f"'sigil device forget {found.base_url}' and enrol again."
+            f"{found.base_url} HAD THE SERVER_ID {known.server.server_id} AND NOW HAS {found.server_id}. Another "
+            "server is in its place, or its mnemonic was lost. Nothing was changed. Contact its operator. If the "
+            f"change is intended, run 'sigil device forget {found.base_url}' and enrol again."
         )
     if not force:
-        raise AlreadyRegistered(f"{AlreadyRegistered.summary} --force replaces it; it must be enrolled anew then.")
+        raise AlreadyRegistered(f"{AlreadyRegistered.summary} --force replaces it; then enrol the new key.")
 
 
 def _confirm(found: ServerPin, *, yes: bool) -> None:
     if yes:
         return
-    if not surroundings().interactive():
+    if not command_context().interactive():
         raise NotConfirmed(
-            "There is no terminal to confirm the server's identity on: give its server_id with --pin, or accept "
+            "There is no terminal to confirm the server's identity on. Pass its server_id with --pin, or accept "
             f"{found.server_id} with --yes."
         )
     _echo(server_lines(found), err=True)
-    if not click.confirm("Is this the server_id that you were told?", default=False, err=True):
+    if not click.confirm("Is this the server_id that you expect?", default=False, err=True):
         raise NotConfirmed
 
 
-def _who(registration: Registration) -> dict[str, str | list[str]]:
+def _as_json(registration: Registration) -> dict[str, str | list[str]]:
     device, server = registration.device, registration.server
     return {
         "device_public_key": device.wire_key,

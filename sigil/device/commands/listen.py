@@ -1,4 +1,4 @@
-"""`listen`: pushes as they come, shown and answered."""
+"""`listen`: receives pushes, and shows and answers them."""
 
 from __future__ import annotations
 
@@ -13,10 +13,17 @@ import click
 
 from sigil.device.async_client import AsyncDeviceClient
 from sigil.device.commands.answer_queue import AnswerQueue, Auto
-from sigil.device.commands.context import CommandContext, chosen, home_option, json_option, server_option, surroundings
-from sigil.device.commands.output import Ended, ListenEvent, show, tell_people, tell_scripts
+from sigil.device.commands.context import (
+    CommandContext,
+    command_context,
+    home_option,
+    json_option,
+    selected_registration,
+    server_option,
+)
+from sigil.device.commands.output import Ended, ListenEvent, print_json, print_text, show
 from sigil.device.commands.relay_choice import RelayAddress, address_of, relay_options
-from sigil.device.commands.terminal import Terminal, say
+from sigil.device.commands.terminal import Terminal, write_prompt
 from sigil.device.errors import DeviceError
 from sigil.device.http.async_connection import AsyncServerConnection
 from sigil.device.keyring import Keyring, Registration
@@ -24,9 +31,11 @@ from sigil.device.relay import Listener, ListenerTiming
 
 
 @click.command()
-@click.option("--auto-approve", is_flag=True, help="Approve whatever passes the checks: for development and tests.")
-@click.option("--auto-reject", is_flag=True, help="Reject whatever passes the checks.")
-@click.option("--once", is_flag=True, help="End after one answer.")
+@click.option(
+    "--auto-approve", is_flag=True, help="Approve everything that passes the checks, for development and tests."
+)
+@click.option("--auto-reject", is_flag=True, help="Reject everything that passes the checks.")
+@click.option("--once", is_flag=True, help="Exit after one answer.")
 @server_option
 @relay_options
 @json_option
@@ -43,86 +52,89 @@ def listen(
 ) -> None:
     """Stay connected to the relay, and show and answer challenges as they are pushed.
 
-    Asks on the terminal, numbers included; --json tells scripts of everything, one object a line, and asks nothing.
+    Prompts on the terminal, also for match codes. --json prints one object per line for each event, and never prompts.
     """
-    around = surroundings()
+    context = command_context()
     if auto_approve and auto_reject:
-        raise click.UsageError("Give one of --auto-approve and --auto-reject.")
+        raise click.UsageError("Pass either --auto-approve or --auto-reject, not both.")
     auto: Auto | None = "approved" if auto_approve else "rejected" if auto_reject else None
     if auto is None and once and as_json:
-        raise click.UsageError("With --json nothing is answered unless --auto-approve or --auto-reject is given.")
+        raise click.UsageError("--once with --json needs --auto-approve or --auto-reject: --json never prompts.")
     terminal = None
     if auto is None and not as_json:
-        if not around.interactive():
+        if not context.interactive():
             raise click.UsageError(
-                "There is no terminal to ask on: give --auto-approve, --auto-reject or --json, or run it on one."
+                "There is no terminal to prompt on. Pass --auto-approve, --auto-reject or --json, or run it on a "
+                "terminal."
             )
-        terminal = Terminal(sys.stdin.fileno(), say)
-    registration = chosen(keyring, server)
+        terminal = Terminal(sys.stdin.fileno(), write_prompt)
+    registration = selected_registration(keyring, server)
     address = address_of(keyring, registration, **relay)
-    running = _Running(around, keyring, registration, address)
-    asyncio.run(running.run(auto=auto, terminal=terminal, once=once, as_json=as_json))
+    session = _ListenSession(context, keyring, registration, address)
+    asyncio.run(session.run(auto=auto, terminal=terminal, once=once, as_json=as_json))
 
 
-class _Running:
+class _ListenSession:
     def __init__(
-        self, around: CommandContext, keyring: Keyring, registration: Registration, address: RelayAddress
+        self, context: CommandContext, keyring: Keyring, registration: Registration, address: RelayAddress
     ) -> None:
-        self._around, self._keyring, self._registration, self._address = around, keyring, registration, address
-        self._pace = ListenerTiming(clock=around.clock)
+        self._context, self._keyring, self._registration, self._address = context, keyring, registration, address
+        self._timing = ListenerTiming(clock=context.clock)
 
     async def run(self, *, auto: Auto | None, terminal: Terminal | None, once: bool, as_json: bool) -> None:
-        server, clock = self._registration.server, self._around.clock
+        server, clock = self._registration.server, self._context.clock
 
-        def tell(told: ListenEvent) -> None:
+        def report(event: ListenEvent) -> None:
             if as_json:
-                tell_scripts(told, clock())
+                print_json(event, clock())
             else:
-                tell_people(told, terminal)
+                print_text(event, terminal)
 
         async with self._address.client() as relay, AsyncServerConnection(server.base_url, server.tls) as connection:
             client = AsyncDeviceClient(
-                self._registration.device, server, connection, seconds=self._seconds, clock=clock
+                self._registration.device, server, connection, timestamps=self._timestamp, clock=clock
             )
-            desk = AnswerQueue(
+            queue = AnswerQueue(
                 client,
-                tell,
+                report,
                 (lambda shown: None) if as_json else (lambda shown: show(shown, clock())),
                 auto=auto,
-                asks=terminal,
+                prompt=terminal,
                 once=once,
-                pace=self._pace,
+                timing=self._timing,
             )
             listener = Listener(
                 self._registration.device,
                 relay,
                 server,
-                desk.on_event,
+                queue.on_event,
                 inbox=client.inbox,
-                registers_again=self._registered(),
-                pace=self._pace,
+                reregister=self._is_registered(),
+                timing=self._timing,
             )
-            desk.on_failure = listener.ask_again
+            queue.on_failure = listener.report_again
             try:
                 with _signals(listener):
-                    await _until_either_ends(listener, desk)
+                    await _until_either_ends(listener, queue)
             except DeviceError as error:
                 if as_json:
-                    tell(Ended(error))
+                    report(Ended(error))
                 raise
 
-    async def _seconds(self) -> int:
-        # Waits for a lock that other processes hold, and up to a second.
-        seconds = self._keyring.seconds(self._registration.server.base_url, self._around.clock, self._around.sleep)
-        return await asyncio.to_thread(seconds)
+    async def _timestamp(self) -> int:
+        # In a thread: it may wait up to a second, and for a lock that another process holds.
+        timestamps = self._keyring.timestamps(
+            self._registration.server.base_url, self._context.clock, self._context.sleep
+        )
+        return await asyncio.to_thread(timestamps)
 
-    def _registered(self) -> bool:
+    def _is_registered(self) -> bool:
         record = self._keyring.relay(self._registration.server.base_url)
         return record is not None and record.origin == self._address.origin and record.platform == "websocket"
 
 
-async def _until_either_ends(listener: Listener, desk: AnswerQueue) -> None:
-    listening, answering = asyncio.create_task(listener.run()), asyncio.create_task(desk.run())
+async def _until_either_ends(listener: Listener, queue: AnswerQueue) -> None:
+    listening, answering = asyncio.create_task(listener.run()), asyncio.create_task(queue.run())
     try:
         await asyncio.wait([listening, answering], return_when=asyncio.FIRST_COMPLETED)
         listener.stop()
@@ -138,7 +150,7 @@ async def _until_either_ends(listener: Listener, desk: AnswerQueue) -> None:
 
 @contextlib.contextmanager
 def _signals(listener: Listener) -> Iterator[None]:
-    """Ctrl-C and SIGTERM are how it is meant to end: what was told is acknowledged first, and the exit code is 0."""
+    """Ctrl-C and SIGTERM are the normal end: reported pushes are acknowledged first, and the exit code is 0."""
     loop = asyncio.get_running_loop()
     numbers = (signal.SIGINT, signal.SIGTERM)
     for number in numbers:

@@ -1,6 +1,6 @@
-"""What `listen` writes: lines for people, or one JSON object a line for scripts.
+"""The output of `listen`: text for people, or one JSON object per line for scripts.
 
-A `challenge_id` is that of a challenge or of a multi-party request, as in the events of the relay.
+A `challenge_id` is the id of a challenge or of an approval request, as in the events of the relay.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Answered:
 
 @dataclass(frozen=True)
 class NotAnswered:
-    """`then` says what becomes of it: sent again, asked again, or nothing."""
+    """`then` is what follows: the answer is sent again, the device prompts again, or nothing."""
 
     challenge_id: str
     error: DeviceError
@@ -39,15 +39,15 @@ class NotAnswered:
 
 
 @dataclass(frozen=True)
-class Left:
-    """For a person: nobody here has seen the number that it is approved with."""
+class LeftPending:
+    """Left for a person: the digits that approve it are not known here."""
 
     challenge_id: str
 
 
 @dataclass(frozen=True)
 class Dismissed:
-    """Was waiting or being asked about, and is not any more."""
+    """Was queued or prompted for, and is not any more."""
 
     challenge_id: str
     why: str
@@ -55,28 +55,28 @@ class Dismissed:
 
 @dataclass(frozen=True)
 class Ended:
-    """Listening is over, for a reason that will not pass by itself."""
+    """Listening ended because of a permanent error."""
 
     error: DeviceError
 
 
-ListenEvent = events.Event | Answered | NotAnswered | Left | Dismissed | Ended
-Tell = Callable[[ListenEvent], None]
+ListenEvent = events.Event | Answered | NotAnswered | LeftPending | Dismissed | Ended
+Report = Callable[[ListenEvent], None]
 
 
-class Interrupts(Protocol):
-    """Makes room for lines while a question stands on the terminal."""
+class Interruptible(Protocol):
+    """Lets lines be written while a prompt is open on the terminal."""
 
     def interrupted(self) -> AbstractContextManager[None]: ...
 
 
-def tell_people(told: ListenEvent, terminal: Interrupts | None = None) -> None:
-    """What is asked is shown by whoever asks, when its turn comes. Answers go to stdout, the rest to stderr."""
-    if not (lines := list(_lines(told))):
+def print_text(event: ListenEvent, terminal: Interruptible | None = None) -> None:
+    """A received challenge is not printed here but before its prompt. Answers go to stdout, the rest to stderr."""
+    if not (lines := list(_lines(event))):
         return
     with terminal.interrupted() if terminal is not None else nullcontext():
         for line in lines:
-            click.echo(printable(line), err=not isinstance(told, Answered))
+            click.echo(printable(line), err=not isinstance(event, Answered))
 
 
 def show(shown: Shown, now: float) -> None:
@@ -84,8 +84,8 @@ def show(shown: Shown, now: float) -> None:
         click.echo(line)
 
 
-def tell_scripts(told: ListenEvent, now: float) -> None:
-    click.echo(json.dumps(_members(told, now)))
+def print_json(event: ListenEvent, now: float) -> None:
+    click.echo(json.dumps(_members(event, now)))
 
 
 def challenge_members(shown: ShownChallenge, now: float) -> dict[str, Any]:
@@ -114,34 +114,34 @@ def approval_members(shown: ShownApproval, now: float) -> dict[str, Any]:
     }
 
 
-def _lines(told: ListenEvent) -> Iterator[str]:
-    match told:
+def _lines(event: ListenEvent) -> Iterator[str]:
+    match event:
         case events.Connected(relay):
-            yield f"Listening at {relay}. Ctrl-C ends it."
+            yield f"Listening at {relay}. Press Ctrl-C to stop."
         case events.Disconnected(reason, _, seconds):
-            yield f"{reason} Again in {seconds:.1f} s."
+            yield f"{reason} Reconnecting in {seconds:.1f} s."
         case events.Registered(relay):
-            yield f"{relay} had lost this device and knows it again."
+            yield f"{relay} had lost the registration of this device. The device is registered again."
         case events.Refused(challenge_id, error, _):
             yield f"REFUSED {challenge_id} {one_line(error)}"
         case events.Ignored(kind, _):
-            yield f"Ignored a message of type {kind or 'nothing'}, which this version cannot answer."
+            yield f"Ignored a message of type {kind or 'nothing'}, which this version does not support."
         case events.PendingFailed(error):
-            yield f"What is pending could not be asked. {one_line(error)}"
+            yield f"The pending challenges could not be fetched. {one_line(error)}"
         case Answered(_, decision, status):
             yield f"{decision.capitalize()}: {status}"
         case NotAnswered(challenge_id, error, then):
-            more = " It is sent again." if then == "sent_again" else ""
+            more = " The answer will be sent again." if then == "sent_again" else ""
             yield f"Not answered: {challenge_id} {one_line(error)}{more}"
-        case Left(challenge_id):
-            yield f"Left: 'sigil device approve {challenge_id} --match-code NN' answers it."
+        case LeftPending(challenge_id):
+            yield how_to_approve(challenge_id)
         case Dismissed(challenge_id, why):
             yield f"Dismissed: {challenge_id} {why}"
 
 
-def _members(told: ListenEvent, now: float) -> dict[str, Any]:
-    name = _NAMES[type(told)]
-    match told:
+def _members(event: ListenEvent, now: float) -> dict[str, Any]:
+    name = _NAMES[type(event)]
+    match event:
         case events.Received(ShownApproval() as shown, push_id):
             return {"event": "mpa", **approval_members(shown, now), "push_id": push_id}
         case events.Received(ShownChallenge() as shown, push_id):
@@ -152,7 +152,11 @@ def _members(told: ListenEvent, now: float) -> dict[str, Any]:
             return {"event": name, **_error(error)}
         case NotAnswered(challenge_id, error, then):
             return {"event": name, "challenge_id": challenge_id, **_error(error), "then": then}
-    return {"event": name, **vars(told)}
+    return {"event": name, **vars(event)}
+
+
+def how_to_approve(challenge_id: str) -> str:
+    return f"Left pending. To approve it, run 'sigil device approve {challenge_id} --match-code NN'."
 
 
 def _error(error: DeviceError) -> dict[str, str]:
@@ -172,7 +176,7 @@ _NAMES: dict[type[ListenEvent], str] = {
     events.PendingFailed: "pending_failed",
     Answered: "answered",
     NotAnswered: "not_answered",
-    Left: "left",
+    LeftPending: "left",
     Dismissed: "dismissed",
     Ended: "ended",
 }

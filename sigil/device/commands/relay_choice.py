@@ -1,4 +1,4 @@
-"""Which relay is meant, and how it is reached."""
+"""The choice of the relay, and of its TLS trust."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import click
 
 from sigil.device.commands.context import trust_of, trust_options
 from sigil.device.errors import AddressRefused
-from sigil.device.http.connection import ServerConnection, understood
+from sigil.device.http.connection import ServerConnection
+from sigil.device.http.exchange import decode_response
 from sigil.device.http.origin import relay_origin
 from sigil.device.http.tls import TlsTrust
 from sigil.device.keyring import Keyring, Registration, RelayRecord
@@ -39,10 +40,10 @@ def relay_options(command: _Command) -> _Command:
     insecure = click.option(
         "--insecure-relay",
         is_flag=True,
-        help="Allow plain http to a relay beyond loopback and private addresses. Who is on the way cannot forge a "
-        "question, but reads what you are asked and can keep it from you.",
+        help="Allow plain http to a relay at any address. An attacker on the network path cannot forge a challenge, "
+        "but can read challenges and hold them back.",
     )
-    relay = click.option("--relay", metavar="URL", help="The relay's address. [default: what the server tells]")
+    relay = click.option("--relay", metavar="URL", help="The relay's address. [default: the one in the server's /info]")
     return relay(trust_options("the relay")(insecure(command)))
 
 
@@ -54,15 +55,15 @@ def address_of(
     ca: Path | None,
     tls_pin: str | None,
     insecure_relay: bool,
-    anew: bool = False,
+    from_server: bool = False,
 ) -> RelayAddress:
-    """As --relay says; else where this key is registered, or with `anew` where its server now says.
+    """The relay of --relay; else the one where this key is registered, or with `from_server` the one in /info.
 
-    Trust belongs to an origin: what was given for it before is kept, and that of the server is for the server.
+    TLS trust belongs to an origin: earlier options for that origin are kept; the server's trust is for its own origin.
     """
     record = keyring.relay(registration.server.base_url)
     recorded = record.origin if record is not None else None
-    url = relay or (None if anew else recorded) or _told(registration) or recorded
+    url = relay or (None if from_server else recorded) or _relay_of_server(registration) or recorded
     if url is None:
         raise RelayUnknown
     try:
@@ -83,10 +84,10 @@ def _trust(origin: str, given: TlsTrust, known: RelayRecord | None, registration
     return server.tls if origin == server.base_url else TlsTrust()
 
 
-def _told(registration: Registration) -> str | None:
-    """What /info says, if it is still the pinned server that says it."""
+def _relay_of_server(registration: Registration) -> str | None:
+    """The relay in /info, if the server is still the pinned one."""
     server = registration.server
     with ServerConnection(server.base_url, server.tls) as connection:
         info = connection.info()
     verify_info(info, server.base_url, pin=server.server_id)
-    return understood(info, Info).relay_url
+    return decode_response(info, Info).relay_url

@@ -1,4 +1,4 @@
-"""`register` and `unregister`: whether pushes come to this device."""
+"""`register` and `unregister`: the registration of this device at the relay."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, TypeVar, cast
 
 import click
 
-from sigil.device.commands.context import chosen, home_option, json_option, server_option
+from sigil.device.commands.context import home_option, json_option, selected_registration, server_option
 from sigil.device.commands.relay_choice import RelayAddress, address_of, relay_options
 from sigil.device.display import picture, printable
 from sigil.device.keyring import Keyring, Registration, RelayRecord
@@ -32,7 +32,7 @@ MAX_TOKEN = 4096
 @click.option(
     "--token-file",
     type=click.File("r"),
-    help="File with the push token of apns or fcm; without it, or with -, standard input.",
+    help="File with the push token of apns or fcm. Without it, or with -, standard input.",
 )
 @server_option
 @relay_options
@@ -41,12 +41,12 @@ MAX_TOKEN = 4096
 def register(
     *, platform: str, token_file: Any, server: str | None, as_json: bool, keyring: Keyring, **relay: Any
 ) -> None:
-    """Have pushes sent to this device: tell the server's relay of its key."""
-    registration = chosen(keyring, server)
+    """Register this device at the server's relay, which then sends it pushes."""
+    registration = selected_registration(keyring, server)
     token = _token(platform, token_file)
-    address = address_of(keyring, registration, **relay, anew=True)
+    address = address_of(keyring, registration, **relay, from_server=True)
     device = registration.device
-    told = _ask(address, lambda client: client.register(device, cast(Platform, platform), token))
+    response = _request(address, lambda client: client.register(device, cast(Platform, platform), token))
     keyring.remember_relay(
         registration.server.base_url,
         RelayRecord(
@@ -58,7 +58,7 @@ def register(
         ),
     )
     if as_json:
-        _echo_json(registration, address, platform=platform, registered_at=told.registered_at)
+        _echo_json(registration, address, platform=platform, registered_at=response.registered_at)
         return
     click.echo(printable(f"Registered   {address.origin}  ({platform})"))
     _echo_device(registration)
@@ -70,38 +70,38 @@ def register(
 @json_option
 @home_option
 def unregister(*, server: str | None, as_json: bool, keyring: Keyring, **relay: Any) -> None:
-    """Have no more pushes sent: the relay forgets this device. The key stays."""
-    registration = chosen(keyring, server)
+    """Remove this device's registration at the relay. The key stays."""
+    registration = selected_registration(keyring, server)
     address = address_of(keyring, registration, **relay)
-    told = _ask(address, lambda client: client.unregister(registration.device))
+    response = _request(address, lambda client: client.unregister(registration.device))
     record = keyring.relay(registration.server.base_url)
     if record is not None and record.origin == address.origin:
         keyring.forget_relay(registration.server.base_url)
     if as_json:
-        _echo_json(registration, address, removed=told.removed)
+        _echo_json(registration, address, removed=response.removed)
         return
-    said = "Unregistered" if told.removed else "Was not registered"
-    click.echo(printable(f"{said}  {address.origin}"))
+    result = "Unregistered" if response.removed else "Was not registered"
+    click.echo(printable(f"{result}  {address.origin}"))
     _echo_device(registration)
 
 
-def _ask(address: RelayAddress, request: Callable[[RelayClient], Awaitable[T]]) -> T:
-    async def asking() -> T:
+def _request(address: RelayAddress, request: Callable[[RelayClient], Awaitable[T]]) -> T:
+    async def run() -> T:
         async with address.client() as client:
             return await request(client)
 
-    return asyncio.run(asking())
+    return asyncio.run(run())
 
 
 def _token(platform: str, token_file: Any) -> str:
-    """Never an argument: those are read by everyone on this machine, and kept by shells."""
+    """Never an argument: other users of this machine can read those, and shells store them."""
     if platform == "websocket":
         if token_file is not None:
             raise click.UsageError("--token-file is for apns and fcm; a WebSocket has no token.")
         return ""
     token: str = (token_file or sys.stdin).read(MAX_TOKEN + 2).strip()
     if not 0 < len(token) <= MAX_TOKEN or not token.isprintable():
-        raise click.UsageError(f"The push token is one line of at most {MAX_TOKEN} characters.")
+        raise click.UsageError(f"The push token must be one line of at most {MAX_TOKEN} characters.")
     return token
 
 
@@ -113,11 +113,11 @@ def _echo_device(registration: Registration) -> None:
 
 def _echo_json(registration: Registration, address: RelayAddress, **more: object) -> None:
     device = registration.device
-    told = {
+    members = {
         "relay": address.origin,
         "server": registration.server.base_url,
         "fingerprint": device.fingerprint,
         "pictogram": device.pictogram,
         "pictogram_speakable": device.pictogram_speakable,
     }
-    click.echo(json.dumps(told | more))
+    click.echo(json.dumps(members | more))

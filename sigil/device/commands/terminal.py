@@ -1,4 +1,4 @@
-"""Questions on a terminal that hold nothing up: pushes come, pings are answered, and a question can be withdrawn."""
+"""Prompts on a terminal that do not block the event loop: pushes arrive meanwhile, and a prompt can be cancelled."""
 
 from __future__ import annotations
 
@@ -12,37 +12,37 @@ from typing import Protocol
 import click
 
 
-class Asks(Protocol):
-    """One line that was typed in answer to a question; EOFError when there will be no more."""
+class Prompt(Protocol):
+    """Writes a question and returns the line typed in answer; EOFError at the end of the input."""
 
     def __call__(self, question: str) -> Awaitable[str]: ...
 
 
 class Terminal:
-    """Reads the file descriptor of a terminal when it has a line, and not a moment longer than the question stands.
+    """Reads the file descriptor of a terminal when it has a line, and only while a prompt is open.
 
-    No thread that waits for a line: it could not be ended, neither when the question is withdrawn nor by Ctrl-C.
+    No thread waits for a line: a thread could not be ended, neither when the prompt is cancelled nor by Ctrl-C.
     """
 
-    def __init__(self, descriptor: int, say: Callable[[str], None]) -> None:
-        self._descriptor, self._say = descriptor, say
-        self._standing = ""
+    def __init__(self, descriptor: int, write: Callable[[str], None]) -> None:
+        self._descriptor, self._write = descriptor, write
+        self._open_question = ""
 
     async def __call__(self, question: str) -> str:
-        # What was typed before the question was there is no answer to it.
+        # Input typed before the prompt appeared does not answer it.
         termios.tcflush(self._descriptor, termios.TCIFLUSH)
-        self._say(question)
-        self._standing = question
+        self._write(question)
+        self._open_question = question
         loop = asyncio.get_running_loop()
         typed: asyncio.Future[bytes] = loop.create_future()
         loop.add_reader(self._descriptor, self._read, typed)
         try:
             line = await typed
         except asyncio.CancelledError:
-            self._say("\n")
+            self._write("\n")
             raise
         finally:
-            self._standing = ""
+            self._open_question = ""
             loop.remove_reader(self._descriptor)
         if not line:
             raise EOFError
@@ -50,38 +50,38 @@ class Terminal:
 
     @contextmanager
     def interrupted(self) -> Iterator[None]:
-        """A line of its own for what is told while a question stands, and the question again after it."""
-        if not self._standing:
+        """Starts a new line for output while a prompt is open, and writes the prompt again after it."""
+        if not self._open_question:
             yield
             return
-        self._say("\n")
+        self._write("\n")
         yield
-        self._say(self._standing)
+        self._write(self._open_question)
 
     def _read(self, typed: asyncio.Future[bytes]) -> None:
         if not typed.done():
             try:
                 typed.set_result(os.read(self._descriptor, 4096))
             except OSError:
-                typed.set_result(b"")  # The terminal was taken away.
+                typed.set_result(b"")  # The terminal was closed.
 
 
-async def confirmed(asks: Asks, question: str) -> bool:
-    """No by default, as in `watch`; asked again for anything but yes or no."""
+async def prompt_decision(prompt: Prompt, question: str) -> bool:
+    """No by default, as in `watch`; repeated for any input but yes or no."""
     while True:
-        said = (await asks(f"{question} [y/N]: ")).lower()
-        if said in ("y", "yes"):
+        line = (await prompt(f"{question} [y/N]: ")).lower()
+        if line in ("y", "yes"):
             return True
-        if said in ("", "n", "no"):
+        if line in ("", "n", "no"):
             return False
 
 
-async def two_digits(asks: Asks, question: str) -> str:
+async def prompt_match_code(prompt: Prompt, question: str) -> str:
     while True:
-        said = await asks(f"{question}: ")
-        if len(said) == 2 and said.isascii() and said.isdigit():
-            return said
+        line = await prompt(f"{question}: ")
+        if len(line) == 2 and line.isascii() and line.isdigit():
+            return line
 
 
-def say(question: str) -> None:
-    click.echo(question, nl=False, err=True)
+def write_prompt(text: str) -> None:
+    click.echo(text, nl=False, err=True)

@@ -1,4 +1,4 @@
-"""HTTP of a device without blocking the event loop, bounded as in `wire`; one object serves any number of devices."""
+"""HTTP of a device without blocking the event loop, with the limits of `connection`, for any number of devices."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import TypeVar
 
 import httpx
 
-from sigil.device.errors import AnswerUnusable, Unreachable
-from sigil.device.http.connection import (
-    ANSWER_SECONDS,
-    HEADERS,
-    MAX_ANSWER_BYTES,
-    PHASE_SECONDS,
-    PendingAnswer,
-    refusal,
-    understood,
+from sigil.device.http.exchange import (
+    FAILURES,
+    RESPONSE_SECONDS,
+    PendingResponse,
+    ResponseBody,
+    client_options,
+    decode_response,
+    too_slow,
+    unreachable,
 )
 from sigil.device.http.origin import base_url as normalised
 from sigil.device.http.tls import TlsTrust, verification
@@ -40,18 +40,15 @@ class AsyncHttp:
         *,
         local_address: str | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
+        response_seconds: float = RESPONSE_SECONDS,
     ) -> None:
-        self.origin = origin
+        self.origin, self._response_seconds = origin, response_seconds
         self._http = httpx.AsyncClient(
-            base_url=origin,
             transport=transport
             or httpx.AsyncHTTPTransport(
                 verify=verification(origin, tls or TlsTrust()), trust_env=False, local_address=local_address
             ),
-            trust_env=False,
-            follow_redirects=False,
-            timeout=httpx.Timeout(PHASE_SECONDS),
-            headers=HEADERS,
+            **client_options(origin),
         )
 
     async def __aenter__(self: _Self) -> _Self:
@@ -65,19 +62,23 @@ class AsyncHttp:
     async def aclose(self) -> None:
         await self._http.aclose()
 
-    async def ask(self, method: str, path: str, body: Mapping[str, str] | None = None, *, good: int = 200) -> bytes:
-        """The body of an answer with status `good`."""
+    async def request(
+        self, method: str, path: str, body: Mapping[str, str] | None = None, *, expected: int = 200
+    ) -> bytes:
+        """The body of a response with the status `expected`."""
+        content = ResponseBody()
         try:
-            async with asyncio.timeout(ANSWER_SECONDS), self._http.stream(method, path, json=body) as response:
-                content = await _read(response)
+            async with (
+                asyncio.timeout(self._response_seconds),
+                self._http.stream(method, path, json=body) as response,
+            ):
+                async for chunk in response.aiter_raw():
+                    content.feed(chunk)
         except TimeoutError as error:
-            raise Unreachable(f"The answer of {self.origin} took longer than {ANSWER_SECONDS:.0f} s.") from error
-        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
-            reason = str(error) or type(error).__name__
-            raise Unreachable(f"{self.origin} cannot be reached: {reason}") from error
-        if response.status_code != good:
-            raise refusal(response.status_code, content)
-        return content
+            raise too_slow(self.origin, self._response_seconds) from error
+        except FAILURES as error:
+            raise unreachable(self.origin, error) from error
+        return content.with_status(response.status_code, expected)
 
 
 class AsyncServerConnection(AsyncHttp):
@@ -90,26 +91,24 @@ class AsyncServerConnection(AsyncHttp):
         *,
         local_address: str | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
+        response_seconds: float = RESPONSE_SECONDS,
     ) -> None:
-        super().__init__(normalised(base_url), tls, local_address=local_address, transport=transport)
+        super().__init__(
+            normalised(base_url),
+            tls,
+            local_address=local_address,
+            transport=transport,
+            response_seconds=response_seconds,
+        )
 
     async def info(self) -> bytes:
-        return await self.ask("GET", "/info")
+        return await self.request("GET", "/info")
 
-    async def pending(self, body: Mapping[str, str]) -> PendingAnswer:
-        return understood(await self.ask("POST", "/device/pending", body), PendingAnswer)
+    async def pending(self, body: Mapping[str, str]) -> PendingResponse:
+        return decode_response(await self.request("POST", "/device/pending", body), PendingResponse)
 
     async def respond(self, body: Mapping[str, str]) -> Responded:
-        return understood(await self.ask("POST", "/respond", body), Responded)
+        return decode_response(await self.request("POST", "/respond", body), Responded)
 
     async def vote(self, body: Mapping[str, str]) -> MpaResponded:
-        return understood(await self.ask("POST", "/mpa/respond", body), MpaResponded)
-
-
-async def _read(response: httpx.Response) -> bytes:
-    content = bytearray()
-    async for chunk in response.aiter_raw():
-        content += chunk
-        if len(content) > MAX_ANSWER_BYTES:
-            raise AnswerUnusable(f"The answer is larger than {MAX_ANSWER_BYTES} bytes.")
-    return bytes(content)
+        return decode_response(await self.request("POST", "/mpa/respond", body), MpaResponded)

@@ -1,4 +1,4 @@
-"""Whose TLS certificate is believed. There is no way to believe just any: it may hand the answers to anyone."""
+"""Which TLS certificate is trusted. Verification cannot be switched off: the peer receives the device's answers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sigil.device.errors import TrustUnusable
 class TlsTrust(msgspec.Struct, frozen=True):
     """At most one of: certificates (PEM text) that alone are trusted, or the hex SHA-256 of the DER certificate.
 
-    With neither, the usual public authorities. Neither is a secret.
+    With neither, the public certificate authorities. Neither is a secret.
     """
 
     ca_pem: str | None = None
@@ -23,9 +23,9 @@ class TlsTrust(msgspec.Struct, frozen=True):
 
 
 def verification(base_url: str, trust: TlsTrust) -> ssl.SSLContext | bool:
-    """What httpx takes as `verify`; True means the public authorities. TrustUnusable when the PEM is not one."""
+    """The `verify` argument of httpx; True means the public authorities. TrustUnusable when the PEM is invalid."""
     if base_url.startswith("http:"):
-        # Never used, and trusts nobody. Loading the public authorities costs 20 ms for each connection object.
+        # Never used, and trusts no certificate. Loading the public authorities costs 20 ms for each connection object.
         return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     if trust.sha256 is not None:
         return _PinnedContext.of(trust.sha256)
@@ -35,7 +35,7 @@ def verification(base_url: str, trust: TlsTrust) -> ssl.SSLContext | bool:
 
 
 def context(base_url: str, trust: TlsTrust) -> ssl.SSLContext:
-    """The same as a context, for what is not httpx."""
+    """The same as an SSL context, for libraries other than httpx."""
     verify = verification(base_url, trust)
     if isinstance(verify, ssl.SSLContext):
         return verify
@@ -58,7 +58,7 @@ def _authorities(pem: str) -> ssl.SSLContext:
 
 
 class _PinnedObject(ssl.SSLObject):
-    """A connection over memory, as asyncio makes them."""
+    """A connection over memory buffers, as asyncio uses them."""
 
     _compared = False
 
@@ -66,22 +66,22 @@ class _PinnedObject(ssl.SSLObject):
         super().do_handshake()
         context = self.context
         if not isinstance(context, _PinnedContext):
-            raise ssl.SSLError("a pinned connection has its own context")
+            raise ssl.SSLError("a pinned connection needs a pinned context")
         context.compare(self.getpeercert(binary_form=True))
         self._compared = True
 
     def write(self, data: Any) -> int:
-        # OpenSSL would do the handshake in the first write, past the comparison.
+        # OpenSSL would do the handshake in the first write and skip the comparison.
         if not self._compared:
-            raise ssl.SSLError("the certificate was not compared yet")
+            raise ssl.SSLError("the certificate has not been compared yet")
         return super().write(data)
 
 
 class _PinnedContext(ssl.SSLContext):
-    """Takes exactly one certificate, compared after the handshake and before the first byte of a request.
+    """Accepts exactly one certificate, compared after the handshake and before the first byte of a request.
 
-    The chain, the name and the dates are not looked at: the pin says more than they do, and the handshake has
-    proved that the peer holds the certificate's key.
+    Chain, name and dates are not checked: the pin names one certificate exactly, and the handshake has proved that
+    the peer holds its key.
     """
 
     sslobject_class = _PinnedObject

@@ -4,8 +4,8 @@
         await relay.register(device)
         await Listener(device, relay, pin, on_event).run()
 
-One `RelayClient` serves any number of devices; a `Listener` is three tasks and a bounded memory, and no thread.
-Only connecting needs the package `websockets` (the extra `cli`).
+One `RelayClient` serves any number of devices; a `Listener` needs three tasks and bounded memory, and no thread.
+Only `connect` needs the package `websockets` (the extra `cli`).
 """
 
 from sigil.device.relay.client import RelayClient

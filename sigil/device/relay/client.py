@@ -1,4 +1,4 @@
-"""A relay as devices use it: registration over HTTP, and the door to its WebSocket."""
+"""A relay's client for devices: registration over HTTP, and connections to its WebSocket."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import httpx
 
 from sigil.device.errors import AnswerUnusable, ServerRefused
 from sigil.device.http.async_connection import AsyncHttp
-from sigil.device.http.connection import understood
+from sigil.device.http.exchange import decode_response
 from sigil.device.http.origin import relay_origin
 from sigil.device.http.tls import TlsTrust, context
 from sigil.device.relay.errors import PackageMissing
@@ -26,11 +26,11 @@ T = TypeVar("T", DeviceRegistered, DeviceUnregistered)
 
 
 class RelayClient:
-    """One relay, for any number of devices. AddressRefused for plain http beyond private addresses, unless `any_http`.
+    """One relay, for any number of devices. AddressRefused for plain http to a public address, unless `any_http`.
 
     Requests raise Unreachable, AnswerUnusable and ServerRefused. `local_address` is the address of this machine that
-    connections come from. `socket_url` is for a relay whose WebSockets have a port of their own and no proxy in front
-    (tests, load): it is dialled instead, and `url` is signed all the same.
+    connections come from. `socket_url` is for a relay whose WebSockets have their own port and no proxy in front
+    (tests, load): the client connects to it, and still signs `url`.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class RelayClient:
     async def register(
         self, device: Device, platform: Platform = "websocket", push_token: str = ""
     ) -> DeviceRegistered:
-        """Where pushes to the device go from now on; replaces what was registered before."""
+        """Register where pushes to the device go; replaces an earlier registration."""
         challenge_id, nonce = await self._challenge()
         signature = device.sign_relay_register(self.origin, platform, nonce, push_token)
         body = {
@@ -73,7 +73,9 @@ class RelayClient:
             "challenge_id": challenge_id,
             "signature": encode_base64(signature),
         }
-        return self._about(device, understood(await self._post("/devices/register", body, 201), DeviceRegistered))
+        return self._check_device(
+            device, decode_response(await self._post("/devices/register", body, 201), DeviceRegistered)
+        )
 
     async def unregister(self, device: Device) -> DeviceUnregistered:
         challenge_id, nonce = await self._challenge()
@@ -82,7 +84,9 @@ class RelayClient:
             "challenge_id": challenge_id,
             "signature": encode_base64(device.sign_relay_unregister(self.origin, nonce)),
         }
-        return self._about(device, understood(await self._post("/devices/unregister", body, 200), DeviceUnregistered))
+        return self._check_device(
+            device, decode_response(await self._post("/devices/unregister", body, 200), DeviceUnregistered)
+        )
 
     async def connect(self, device: Device) -> RelaySocket:
         """An authenticated connection; RelayLost, NotRegisteredAtRelay, RelayAuthRefused, PackageMissing."""
@@ -99,24 +103,26 @@ class RelayClient:
         )
 
     async def _challenge(self) -> tuple[str, bytes]:
-        challenge = understood(await self._http.ask("GET", "/devices/register/challenge"), RegistrationChallenge)
+        challenge = decode_response(
+            await self._http.request("GET", "/devices/register/challenge"), RegistrationChallenge
+        )
         try:
             return challenge.challenge_id, decode_base64(challenge.nonce, "$.nonce", length=32)
         except InvalidRequest as error:
-            raise AnswerUnusable(f"The relay's challenge is unusable. {error.message}") from error
+            raise AnswerUnusable(f"The relay's registration challenge is malformed. {error.message}") from error
 
-    async def _post(self, path: str, body: dict[str, str], good: int) -> bytes:
+    async def _post(self, path: str, body: dict[str, str], expected: int) -> bytes:
         try:
-            return await self._http.ask("POST", path, body, good=good)
+            return await self._http.request("POST", path, body, expected=expected)
         except ServerRefused as error:
             if error.code != "INVALID_SIGNATURE":
                 raise
-            # What is signed names the origin: the usual reason is a relay that believes to be another.
+            # The signed bytes name the origin; usually the relay's RELAY_PUBLIC_URL is another one.
             raise ServerRefused(
                 error.status, error.code, f"{error.message} Is {self.origin} the relay's RELAY_PUBLIC_URL?"
             ) from error
 
-    def _about(self, device: Device, answer: T) -> T:
+    def _check_device(self, device: Device, answer: T) -> T:
         if answer.fingerprint != device.fingerprint:
-            raise AnswerUnusable("The relay answered about another device.")
+            raise AnswerUnusable("The relay responded about another device.")
         return answer

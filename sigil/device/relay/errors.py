@@ -1,4 +1,4 @@
-"""Why a relay cannot be used, or not any more."""
+"""Errors of a relay and its connections."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ class RelayUnknown(DeviceError):
 
 
 class RelayLost(DeviceError):
-    """The connection ended or could not be made, and may be made again. `close_code` is None without a close frame."""
+    """The connection ended or failed; a new one may succeed. `close_code` is None without a close frame."""
 
     code = "RELAY_LOST"
     summary = "The connection to the relay was lost."
@@ -23,7 +23,7 @@ class RelayLost(DeviceError):
 
 class Replaced(DeviceError):
     code = "REPLACED"
-    summary = "A newer connection of this device took over at the relay; this one ends."
+    summary = "A newer connection of this device replaced this one at the relay."
 
 
 class NotRegisteredAtRelay(DeviceError):
@@ -38,4 +38,4 @@ class RelayAuthRefused(DeviceError):
 
 class PackageMissing(DeviceError):
     code = "PACKAGE_MISSING"
-    summary = "Listening needs the package websockets: pip install 'sigil-auth[cli]'"
+    summary = "Listening needs the package websockets: run pip install 'sigil-auth[cli]'"

@@ -1,6 +1,6 @@
-"""What a listener tells. `push_id` is None for what was found by asking the server rather than pushed.
+"""The events of a listener. `push_id` is None for a challenge that was fetched from the server and not pushed.
 
-A `challenge_id` is the id of what is asked: of a challenge, or of a multi-party request.
+A `challenge_id` is the id of a challenge or of an approval request.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from sigil.device.errors import DeviceError, PayloadRefused
 
 @dataclass(frozen=True)
 class Connected:
-    """The relay knows who we are, and pushes come from now on."""
+    """The relay has authenticated the device, and pushes can arrive."""
 
     relay: str
 
 
 @dataclass(frozen=True)
 class Disconnected:
-    """Tried again in `seconds`; `close_code` is None when there was no close frame or no connection."""
+    """The listener reconnects in `seconds`; `close_code` is None without a close frame or a connection."""
 
     reason: str
     close_code: int | None
@@ -30,14 +30,14 @@ class Disconnected:
 
 @dataclass(frozen=True)
 class Registered:
-    """The relay had lost this device's registration, and has it again."""
+    """The relay had lost this device's registration; the device has registered again."""
 
     relay: str
 
 
 @dataclass(frozen=True)
 class Received:
-    """What passed every check; told once."""
+    """A challenge or approval request that passed every check; reported once."""
 
     shown: Shown
     push_id: str | None
@@ -45,7 +45,7 @@ class Received:
 
 @dataclass(frozen=True)
 class Refused:
-    """What failed a check. Its id is what it claims, at most 64 characters, maybe empty."""
+    """A payload that failed a check. `challenge_id` is the id that it claims: at most 64 characters, may be empty."""
 
     challenge_id: str
     error: PayloadRefused
@@ -54,7 +54,7 @@ class Refused:
 
 @dataclass(frozen=True)
 class Cleared:
-    """A hint, signed by nobody: what is shown of it may go, and nothing else follows."""
+    """An unsigned hint: the prompt may be removed, and nothing else follows."""
 
     challenge_id: str
     status: str
@@ -63,7 +63,7 @@ class Cleared:
 
 @dataclass(frozen=True)
 class Repeated:
-    """A push that came before, or another push of what was told."""
+    """A repeated push, or another push about a reported challenge."""
 
     challenge_id: str
     push_id: str
@@ -71,7 +71,7 @@ class Repeated:
 
 @dataclass(frozen=True)
 class Gone:
-    """A push named what is asked by reference, and the server lists it no more."""
+    """A push by reference to a challenge that the server no longer lists."""
 
     challenge_id: str
     push_id: str
@@ -87,12 +87,12 @@ class Ignored:
 
 @dataclass(frozen=True)
 class PendingFailed:
-    """The server could not be asked what is pending; when that may pass, it is asked again."""
+    """The query for pending challenges failed; the listener retries a temporary error."""
 
     error: DeviceError
 
 
 Event = Connected | Disconnected | Registered | Received | Refused | Cleared | Repeated | Gone | Ignored | PendingFailed
 OnEvent = Callable[[Event], Awaitable[None]]
-"""Returns once the device has what it was told (queued, written down), not once a person has answered: a push is
-acknowledged after that, and never comes again."""
+"""Returns when the device has accepted the event (queued or stored it), not when a person has answered: the listener
+then acknowledges the push, and the relay never sends it again."""

@@ -1,4 +1,4 @@
-"""What a relay sends over its WebSocket, read without believing any of it."""
+"""Frames of a relay's WebSocket. Their content is untrusted."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _CONTENT = frozenset(("action", "action_context", "challenge_bytes", "nonce", "s
 
 
 class Frame(msgspec.Struct, frozen=True):
-    """A text frame and its head. Pushes have a `push_id`, the relay's own messages none."""
+    """A text frame and its head. Pushes have a `push_id`, the relay's own messages have none."""
 
     type: str
     push_id: str | None = None
@@ -23,7 +23,7 @@ class Frame(msgspec.Struct, frozen=True):
 
 
 class Reference(msgspec.Struct, frozen=True):
-    """A push that only says what of which server there is."""
+    """A push that contains only the ids of a server and a challenge or request."""
 
     server_id: str
     challenge_id: str = ""
@@ -50,7 +50,7 @@ class _Head(msgspec.Struct, frozen=True):
 
 
 def parse_frame(text: bytes) -> Frame:
-    """InvalidRequest unless it is a JSON object with a type, whose push_id can be acknowledged."""
+    """InvalidRequest unless it is a JSON object with a type and, if any, a push_id that can be acknowledged."""
     head = decode(text, _Head)
     if head.push_id is not None and not 0 < len(head.push_id) <= _MAX_PUSH_ID:
         raise InvalidRequest("push_id is empty or too long.", path="$.push_id")
@@ -66,12 +66,12 @@ def parse_reference(text: bytes) -> Reference | None:
     except InvalidRequest as error:
         raise MalformedPayload(f"{MalformedPayload.summary} {error.message} ({error.details['path']})") from error
     if parse_uuid(reference.id) is None:
-        raise MalformedPayload("Its id is not a version 4 UUID in lower case.")
+        raise MalformedPayload("The id is not a version 4 UUID in lower case.")
     return reference
 
 
 def parse_clear(text: bytes) -> Clear | None:
-    """None when it is not one."""
+    """None when it is not a `clear`."""
     try:
         clear = decode(text, Clear)
     except InvalidRequest:

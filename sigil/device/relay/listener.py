@@ -1,4 +1,4 @@
-"""A device that stays connected to its relay, for as long as that makes sense."""
+"""A device that stays connected to its relay until it is stopped or a permanent error occurs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import Awaitable, Callable
 
 from sigil.device.client import Inbox
-from sigil.device.errors import DeviceError, ServerRefused, Unreachable
+from sigil.device.errors import DeviceError, is_temporary
 from sigil.device.relay.client import RelayClient
 from sigil.device.relay.errors import NotRegisteredAtRelay, RelayLost, Replaced
 from sigil.device.relay.events import Connected, Disconnected, Ignored, OnEvent, PendingFailed, Registered
@@ -18,16 +18,16 @@ from sigil.device.server_pin import ServerPin
 from sigil.device.software import Device
 from sigil.protocol.relay_messages import Close
 
-MAX_WAITING = 64
-"""Pushes that came and were not looked at yet. What comes beyond is let go, and comes again unacknowledged."""
+MAX_QUEUED = 64
+"""Received pushes that are not handled yet. Further pushes are dropped; the relay sends them again unacknowledged."""
 STOP_SECONDS = 5.0
 
 
 class Listener:
-    """Tells `on_event` of everything that `device` is pushed, checked against the pinned `server`.
+    """Reports to `on_event` every push to `device`, checked against the pinned `server`.
 
-    `inbox` asks the server what is pending, after each connect and for pushes without content.
-    `registers_again` when the device was registered at this relay before: one that lost it is told anew, once.
+    `inbox` queries the server for pending challenges, after each connect and for pushes without content.
+    `reregister`: the device was registered at this relay before, so it registers again, once, if the relay lost it.
     """
 
     def __init__(
@@ -38,26 +38,27 @@ class Listener:
         on_event: OnEvent,
         *,
         inbox: Callable[[], Awaitable[Inbox]] | None = None,
-        registers_again: bool = False,
-        pace: ListenerTiming | None = None,
+        reregister: bool = False,
+        timing: ListenerTiming | None = None,
     ) -> None:
-        self._device, self._relay, self._tell = device, relay, on_event
-        self._pace = pace or ListenerTiming()
-        self._asks = inbox is not None
-        self._reception = PushHandler(device.public, server, on_event, inbox, self._pace.clock)
-        self._may_register = self._registers_again = registers_again
-        self._waiting: asyncio.Queue[tuple[Callable[[str], Awaitable[None]], Frame, str]] = asyncio.Queue(MAX_WAITING)
-        self._due, self._stopped = asyncio.Event(), asyncio.Event()
-        self._backoff = self._pace.backoff()
+        self._device, self._relay, self._on_event = device, relay, on_event
+        self._timing = timing or ListenerTiming()
+        self._has_inbox = inbox is not None
+        self._handler = PushHandler(device.public, server, on_event, inbox, self._timing.clock)
+        self._may_register = self._reregister = reregister
+        self._queue: asyncio.Queue[tuple[Callable[[str], Awaitable[None]], Frame, str]] = asyncio.Queue(MAX_QUEUED)
+        self._fetch_due, self._stopped = asyncio.Event(), asyncio.Event()
+        self._backoff = self._timing.backoff()
 
     async def run(self) -> None:
-        """Until `stop`, or what will not pass by itself: Replaced, NotRegisteredAtRelay, RelayAuthRefused, …"""
-        work = [asyncio.create_task(part()) for part in (self._connections, self._pushes, self._listings)]
+        """Until `stop`, or a permanent error: Replaced, NotRegisteredAtRelay, RelayAuthRefused, …"""
+        loops = (self._keep_connected, self._handle_pushes, self._fetch_when_due)
+        work = [asyncio.create_task(loop()) for loop in loops]
         stopped = asyncio.create_task(self._stopped.wait())
         try:
             await asyncio.wait([*work, stopped], return_when=asyncio.FIRST_COMPLETED)
             if self._stopped.is_set():
-                await self._finish()
+                await self._drain()
         finally:
             for task in (*work, stopped):
                 task.cancel()
@@ -67,110 +68,106 @@ class Listener:
                 raise error
 
     def stop(self) -> None:
-        """Acknowledge what was told, close the connection, and let `run` return."""
+        """Acknowledge the reported pushes, close the connection, and let `run` return."""
         self._stopped.set()
 
-    def ask_again(self, challenge_id: str) -> None:
-        """Ask the server, and tell of this challenge once more if it is still pending."""
-        self._reception.forget(challenge_id)
-        self._due.set()
+    def report_again(self, challenge_id: str) -> None:
+        """Query the server, and report this challenge once more if it is still pending."""
+        self._handler.forget(challenge_id)
+        self._fetch_due.set()
 
-    async def _finish(self) -> None:
+    async def _drain(self) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(STOP_SECONDS):
-                await self._waiting.join()
+                await self._queue.join()
 
-    async def _connections(self) -> None:
+    async def _keep_connected(self) -> None:
         while True:
             try:
-                await self._connection()
+                await self._connect_once()
             except NotRegisteredAtRelay:
                 await self._register()
             except RelayLost as lost:
                 await self._pause(lost.message, lost.close_code, self._backoff.next())
 
-    async def _connection(self) -> None:
+    async def _connect_once(self) -> None:
         socket = await self._relay.connect(self._device)
-        began = self._pace.monotonic()
-        self._may_register = self._registers_again
+        began = self._timing.monotonic()
+        self._may_register = self._reregister
         async with socket:
-            await self._tell(Connected(self._relay.origin))
-            self._due.set()
+            await self._on_event(Connected(self._relay.origin))
+            self._fetch_due.set()
             try:
                 while True:
-                    frame = await self._heard(socket.receive)
+                    frame = await self._receive(socket.receive)
                     if frame.push_id is not None:
-                        self._wait(socket.acknowledge, frame, frame.push_id)
+                        self._enqueue(socket.acknowledge, frame, frame.push_id)
                     elif frame.type == "ping":
                         await socket.pong()
                     else:
-                        await self._tell(Ignored(frame.type[:64], None))
+                        await self._on_event(Ignored(frame.type[:64], None))
             except RelayLost as lost:
-                if self._pace.monotonic() - began >= STABLE_SECONDS:
+                if self._timing.monotonic() - began >= STABLE_SECONDS:
                     self._backoff.reset()
                 if lost.close_code != Close.SHUTDOWN:
                     raise
                 reason = lost.message
         await self._pause(reason, Close.SHUTDOWN, self._backoff.soon())
 
-    async def _heard(self, receive: Callable[[], Awaitable[Frame]]) -> Frame:
+    async def _receive(self, receive: Callable[[], Awaitable[Frame]]) -> Frame:
         try:
-            async with asyncio.timeout(self._pace.silence_seconds):
+            async with asyncio.timeout(self._timing.silence_seconds):
                 return await receive()
         except TimeoutError as error:
-            raise RelayLost(f"Nothing came from the relay for {self._pace.silence_seconds:.0f} s.") from error
+            raise RelayLost(f"The relay sent nothing for {self._timing.silence_seconds:.0f} s.") from error
 
-    def _wait(self, acknowledge: Callable[[str], Awaitable[None]], frame: Frame, push_id: str) -> None:
-        # Not looked at here: that may take a request to the server, and pings must be answered meanwhile.
+    def _enqueue(self, acknowledge: Callable[[str], Awaitable[None]], frame: Frame, push_id: str) -> None:
+        # Not handled here: that may need a request to the server, and pings must be answered meanwhile.
         with contextlib.suppress(asyncio.QueueFull):
-            self._waiting.put_nowait((acknowledge, frame, push_id))
+            self._queue.put_nowait((acknowledge, frame, push_id))
 
     async def _pause(self, reason: str, close_code: int | None, seconds: float) -> None:
-        await self._tell(Disconnected(reason, close_code, seconds))
-        await self._pace.sleep(seconds)
+        await self._on_event(Disconnected(reason, close_code, seconds))
+        await self._timing.sleep(seconds)
 
     async def _register(self) -> None:
-        """NotRegisteredAtRelay when that is not for us to do, or did not help."""
+        """NotRegisteredAtRelay when the device may not register here, or registered in vain."""
         if not self._may_register:
             raise NotRegisteredAtRelay
         try:
             await self._relay.register(self._device)
-        except (Unreachable, ServerRefused) as error:
-            if not _passing(error):
+        except DeviceError as error:
+            if not is_temporary(error):
                 raise
             await self._pause(error.message, None, self._backoff.next())
             return
         self._may_register = False
-        await self._tell(Registered(self._relay.origin))
+        await self._on_event(Registered(self._relay.origin))
 
-    async def _pushes(self) -> None:
+    async def _handle_pushes(self) -> None:
         while True:
-            acknowledge, frame, push_id = await self._waiting.get()
+            acknowledge, frame, push_id = await self._queue.get()
             try:
-                if await self._reception.push(frame, push_id):
-                    # On the connection that it came by; when that is gone, it comes again and is a repeat.
+                if await self._handler.handle(frame, push_id):
+                    # On the connection that delivered it. If that is closed, the push arrives again, as a repeat.
                     with contextlib.suppress(RelayLost, Replaced):
                         await acknowledge(push_id)
             finally:
-                self._waiting.task_done()
+                self._queue.task_done()
 
-    async def _listings(self) -> None:
+    async def _fetch_when_due(self) -> None:
         while True:
-            await self._due.wait()
-            self._due.clear()
-            backoff = self._pace.backoff()
-            while self._asks and not await self._listed():
-                await self._pace.sleep(backoff.next())
+            await self._fetch_due.wait()
+            self._fetch_due.clear()
+            backoff = self._timing.backoff()
+            while self._has_inbox and not await self._fetch_pending():
+                await self._timing.sleep(backoff.next())
 
-    async def _listed(self) -> bool:
-        """False when it should be tried again."""
+    async def _fetch_pending(self) -> bool:
+        """False when it should be retried."""
         try:
-            await self._reception.listing()
+            await self._handler.fetch_pending()
         except DeviceError as error:
-            await self._tell(PendingFailed(error))
-            return not _passing(error)
+            await self._on_event(PendingFailed(error))
+            return not is_temporary(error)
         return True
-
-
-def _passing(error: DeviceError) -> bool:
-    return isinstance(error, Unreachable) or (isinstance(error, ServerRefused) and error.passing)

@@ -1,4 +1,4 @@
-"""Pushes and listings of one device, checked and told once each."""
+"""Pushes and pending lists of one device: each challenge is checked, and reported once."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sigil.device.server_pin import ServerPin
 from sigil.protocol.keys import PublicKey
 
 REMEMBERED = 1024
-"""More than a relay holds for a device (20) and a server lets be pending, by far."""
+"""Far more than a relay holds for a device (20) and a server allows to be pending."""
 
 
 _VERIFY: dict[str, Callable[[bytes, ServerPin, PublicKey, float], Shown]] = {
@@ -26,7 +26,7 @@ _VERIFY: dict[str, Callable[[bytes, ServerPin, PublicKey, float], Shown]] = {
 
 
 class PushHandler:
-    """`inbox` asks the server what is pending; without it nothing that is pushed by reference can be read."""
+    """`inbox` queries the server for pending challenges; without it, a push by reference cannot be read."""
 
     def __init__(
         self,
@@ -37,87 +37,88 @@ class PushHandler:
         clock: Callable[[], float],
     ) -> None:
         self._device, self._server, self._clock = device, server, clock
-        self._tell, self._inbox = on_event, inbox
+        self._on_event, self._inbox = on_event, inbox
         self._pushes: Recent[bool] = Recent(REMEMBERED)
-        # Only what passed the checks: else anyone could have something taken for a repeat by naming its id first.
-        self._asked: Recent[Literal["told", "cleared"]] = Recent(REMEMBERED)
+        # Only ids that passed the checks: otherwise an attacker could send an id first and turn the real push into a
+        # repeat.
+        self._known: Recent[Literal["reported", "cleared"]] = Recent(REMEMBERED)
         self._refused: Recent[bool] = Recent(REMEMBERED)
 
-    async def push(self, frame: Frame, push_id: str) -> bool:
-        """Whether the push may be acknowledged: it may unless what it refers to could not be fetched."""
+    async def handle(self, frame: Frame, push_id: str) -> bool:
+        """Whether the push may be acknowledged: always, unless the challenge it refers to could not be fetched."""
         if self._pushes.get(push_id):
-            await self._tell(Repeated(claimed_id(frame.text), push_id))
+            await self._on_event(Repeated(claimed_id(frame.text), push_id))
             return True
-        if not await self._first(frame, push_id):
+        if not await self._handle_new(frame, push_id):
             return False
         self._pushes.put(push_id, True)
         return True
 
-    async def listing(self) -> Inbox:
-        """Ask what is pending and tell what is new of it; DeviceError."""
+    async def fetch_pending(self) -> Inbox:
+        """Query the server and report what is new; DeviceError."""
         if self._inbox is None:
             return Inbox()
         inbox = await self._inbox()
         for refused in inbox.refused:
-            await self._refuse(refused.challenge_id, refused.error)
+            await self._report_refused(refused.challenge_id, refused.error)
         for shown in inbox.shown:
-            # What was only cleared and is pending after all is told again: a `clear` is nobody's word.
-            if self._asked.get(shown.id) != "told":
-                await self._ask(shown, None)
+            # A challenge that was cleared but is still pending is reported again: a `clear` is not signed.
+            if self._known.get(shown.id) != "reported":
+                await self._report(shown, None)
         return inbox
 
     def forget(self, challenge_id: str) -> None:
-        """The next listing tells it again."""
-        self._asked.forget(challenge_id)
+        """The next `fetch_pending` reports it again."""
+        self._known.forget(challenge_id)
 
-    async def _first(self, frame: Frame, push_id: str) -> bool:
+    async def _handle_new(self, frame: Frame, push_id: str) -> bool:
         if frame.type in _VERIFY:
-            return await self._content(frame, push_id)
+            return await self._handle_subject(frame, push_id)
         if frame.type == "clear" and (clear := parse_clear(frame.text)):
-            if self._asked.get(clear.id):
-                self._asked.put(clear.id, "cleared")
-            await self._tell(Cleared(clear.id, clear.status[:64], push_id))
+            if self._known.get(clear.id):
+                self._known.put(clear.id, "cleared")
+            await self._on_event(Cleared(clear.id, clear.status[:64], push_id))
             return True
-        await self._tell(Ignored(frame.type[:64], push_id))
+        await self._on_event(Ignored(frame.type[:64], push_id))
         return True
 
-    async def _content(self, frame: Frame, push_id: str) -> bool:
+    async def _handle_subject(self, frame: Frame, push_id: str) -> bool:
         try:
             if self._inbox is not None and (reference := parse_reference(frame.text)):
-                return await self._referred(reference, push_id)
+                return await self._handle_reference(reference, push_id)
             shown = _VERIFY[frame.type](frame.text, self._server, self._device, self._clock())
         except PayloadRefused as error:
-            # Acknowledged all the same: what is wrong with it will be wrong when it comes again.
-            await self._tell(Refused(claimed_id(frame.text), error, push_id))
+            # Acknowledged all the same: a repeat would fail the same check.
+            await self._on_event(Refused(claimed_id(frame.text), error, push_id))
             return True
-        if self._asked.get(shown.id):
-            await self._tell(Repeated(shown.id, push_id))
+        if self._known.get(shown.id):
+            await self._on_event(Repeated(shown.id, push_id))
         else:
-            await self._ask(shown, push_id)
+            await self._report(shown, push_id)
         return True
 
-    async def _referred(self, reference: Reference, push_id: str) -> bool:
+    async def _handle_reference(self, reference: Reference, push_id: str) -> bool:
         if reference.server_id != self._server.server_id:
             raise ServerNotPinned
-        if self._asked.get(reference.id):
-            await self._tell(Repeated(reference.id, push_id))
+        if self._known.get(reference.id):
+            await self._on_event(Repeated(reference.id, push_id))
             return True
         try:
-            inbox = await self.listing()
+            inbox = await self.fetch_pending()
         except DeviceError as error:
-            await self._tell(PendingFailed(error))
+            await self._on_event(PendingFailed(error))
             return False
         if reference.id not in inbox.listed_ids():
-            await self._tell(Gone(reference.id, push_id))
+            await self._on_event(Gone(reference.id, push_id))
         return True
 
-    async def _ask(self, shown: Shown, push_id: str | None) -> None:
-        self._asked.put(shown.id, "told")
-        await self._tell(Received(shown, push_id))
+    async def _report(self, shown: Shown, push_id: str | None) -> None:
+        self._known.put(shown.id, "reported")
+        await self._on_event(Received(shown, push_id))
 
-    async def _refuse(self, challenge_id: str, error: PayloadRefused) -> None:
-        """Once, although every listing shows it."""
+    async def _report_refused(self, challenge_id: str, error: PayloadRefused) -> None:
+        """Once, although every list contains it."""
         name = f"{error.code} {challenge_id}"
         if not self._refused.get(name):
             self._refused.put(name, True)
-            await self._tell(Refused(challenge_id, error, None))
+            await self._on_event(Refused(challenge_id, error, None))

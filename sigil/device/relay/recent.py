@@ -1,4 +1,4 @@
-"""The last so many names, each with a note: what was told already, in bounded space."""
+"""The most recent names, each with a note, in bounded memory."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ Note = TypeVar("Note")
 
 
 class Recent(Generic[Note]):
-    """Beyond `most`, what was looked at longest ago is forgotten."""
+    """Least recently used: beyond `limit` names, it forgets the one used longest ago."""
 
-    def __init__(self, most: int) -> None:
-        self._most = most
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
         self._notes: OrderedDict[str, Note] = OrderedDict()
 
     def __len__(self) -> int:
@@ -27,7 +27,7 @@ class Recent(Generic[Note]):
     def put(self, name: str, note: Note) -> None:
         self._notes[name] = note
         self._notes.move_to_end(name)
-        if len(self._notes) > self._most:
+        if len(self._notes) > self._limit:
             self._notes.popitem(last=False)
 
     def forget(self, name: str) -> None:

@@ -1,4 +1,4 @@
-"""One WebSocket connection to a relay: who we are, then frames. The only module that needs `websockets`."""
+"""One WebSocket connection to a relay: authentication, then frames. The only module that needs `websockets`."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 
 import msgspec
 from websockets.asyncio.client import ClientConnection
-from websockets.asyncio.client import connect as websocket
+from websockets.asyncio.client import connect as websocket_connect
 from websockets.exceptions import ConnectionClosed, WebSocketException
 
-from sigil.device.http.connection import HEADERS, PHASE_SECONDS
+from sigil.device.http.exchange import HEADERS, PHASE_SECONDS
 from sigil.device.relay.errors import NotRegisteredAtRelay, RelayAuthRefused, RelayLost, Replaced
 from sigil.device.relay.frames import Frame, parse_frame
 from sigil.device.software import Device
@@ -36,17 +36,17 @@ _encode = msgspec.json.Encoder().encode
 _PONG = _encode(Pong()).decode()
 
 
-class _Dialled(websocket):
+class _WithoutRedirects(websocket_connect):
     def process_redirect(self, exc: Exception) -> Exception | str:
-        """Not followed: the origin that is signed would not be the one that is talked to."""
+        """Not followed: the connection would go to another origin than the signed one."""
         return exc
 
 
 class RelaySocket:
-    """Raises RelayLost when the connection is gone, and Replaced when a newer one took its place."""
+    """Raises RelayLost when the connection is closed, and Replaced when a newer one replaced it."""
 
-    def __init__(self, connection: ClientConnection) -> None:
-        self._connection = connection
+    def __init__(self, connection: ClientConnection, *, send_seconds: float = PHASE_SECONDS) -> None:
+        self._connection, self._send_seconds = connection, send_seconds
 
     async def __aenter__(self) -> RelaySocket:
         return self
@@ -80,27 +80,27 @@ class RelaySocket:
 
     async def send(self, text: str) -> None:
         try:
-            # A peer that does not read would hold up the reading here, too, and with it the end of its silence.
-            async with asyncio.timeout(PHASE_SECONDS):
+            # A peer that does not read would block this task, which also reads and detects silence.
+            async with asyncio.timeout(self._send_seconds):
                 await self._connection.send(text)
         except TimeoutError as error:
-            raise RelayLost("The relay does not take what is sent to it.") from error
+            raise RelayLost("The relay does not read from the connection.") from error
         except ConnectionClosed as error:
             raise _lost(error) from error
 
 
 async def connect(
-    dialled: str, device: Device, origin: str, *, tls: ssl.SSLContext | None, local_address: str | None
+    address: str, device: Device, origin: str, *, tls: ssl.SSLContext | None, local_address: str | None
 ) -> RelaySocket:
     """A connection on which the relay has accepted the device's signature over `origin` and its challenge."""
-    options: dict[str, Any] = {"ssl": tls} if dialled.startswith("https:") else {}
+    options: dict[str, Any] = {"ssl": tls} if address.startswith("https:") else {}
     if local_address is not None:
         options["local_addr"] = (local_address, 0)
     try:
-        connection = await _Dialled(
-            f"ws{dialled.removeprefix('http')}/ws",
+        connection = await _WithoutRedirects(
+            f"ws{address.removeprefix('http')}/ws",
             proxy=None,
-            # No bombs, and no heartbeat besides the relay's own.
+            # No compression bombs, and no heartbeat in addition to the relay's own.
             compression=None,
             ping_interval=None,
             user_agent_header=HEADERS["User-Agent"],
@@ -110,7 +110,7 @@ async def connect(
             **options,
         )
     except (OSError, EOFError, WebSocketException) as error:
-        raise RelayLost(f"{dialled} cannot be reached: {str(error) or type(error).__name__}") from error
+        raise RelayLost(f"{address} cannot be reached: {str(error) or type(error).__name__}") from error
     socket = RelaySocket(connection)
     try:
         async with asyncio.timeout(AUTH_SECONDS):
@@ -126,28 +126,28 @@ async def connect(
 
 async def _authenticate(socket: RelaySocket, origin: str, device: Device) -> None:
     try:
-        given = decode(await socket.text(), AuthChallenge)
-        challenge = decode_base64(given.challenge, "$.challenge", length=32)
+        message = decode(await socket.text(), AuthChallenge)
+        challenge = decode_base64(message.challenge, "$.challenge", length=32)
         signature = encode_base64(device.sign_relay_auth(origin, challenge))
         await socket.send(_encode(AuthResponse(device.wire_key, signature)).decode())
         answer: AuthSuccess | AuthFailure = decode(await socket.text(), AuthSuccess | AuthFailure)  # type: ignore[arg-type]
     except InvalidRequest as error:
-        raise RelayLost("The relay does not authenticate as documented.") from error
+        raise RelayLost("The relay's authentication is not of the documented form.") from error
     except RelayLost as error:
         if error.close_code == Close.AUTH_FAILED:
             raise RelayAuthRefused from error
         raise
     if isinstance(answer, AuthFailure):
-        raise _refusal(answer.error, origin)
+        raise _auth_error(answer.error, origin)
     if answer.fingerprint != device.fingerprint:
-        raise RelayLost("The relay takes this device for another one.")
+        raise RelayLost("The relay authenticated another device.")
 
 
-def _refusal(error: str, origin: str) -> NotRegisteredAtRelay | RelayAuthRefused:
+def _auth_error(error: str, origin: str) -> NotRegisteredAtRelay | RelayAuthRefused:
     if error in {"not_registered", "token_evicted", "other_platform"}:
         return NotRegisteredAtRelay()
     return RelayAuthRefused(
-        f"{RelayAuthRefused.summary} It says {error[:64]}. Is {origin} the relay's RELAY_PUBLIC_URL?"
+        f"{RelayAuthRefused.summary} Its error is {error[:64]}. Is {origin} the relay's RELAY_PUBLIC_URL?"
     )
 
 
@@ -156,7 +156,7 @@ def _lost(error: ConnectionClosed) -> RelayLost | Replaced:
     if closed is None:
         closed = error.sent
     if closed is None:
-        return RelayLost("The connection to the relay broke off.")
+        return RelayLost("The connection to the relay broke.")
     if closed.code == Close.REPLACED:
         return Replaced()
     reason = f": {closed.reason}" if closed.reason else ""

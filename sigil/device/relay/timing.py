@@ -1,4 +1,4 @@
-"""When a listener tries again, and what it measures by."""
+"""The clocks, sleeps and backoff of a listener."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-FIRST_SECONDS, MOST_SECONDS = 1.0, 60.0
+FIRST_SECONDS, MAX_SECONDS = 1.0, 60.0
 SOON_SECONDS = 5.0
-"""After a relay's orderly shutdown: another worker or its successor is there at once, and all devices come."""
+"""After an orderly shutdown of the relay: another worker is ready at once, and all devices reconnect."""
 STABLE_SECONDS = 60.0
 SILENCE_SECONDS = 65.0
-"""The relay pings every 25 s: two lost pings and some."""
-_HALVINGS = 16
+"""The relay pings every 25 s: this allows for two lost pings."""
+_MAX_DOUBLINGS = 16
 
 
 @dataclass(frozen=True)
 class ListenerTiming:
-    """What tests replace: time, sleep and chance."""
+    """Time, sleep and randomness; tests pass their own."""
 
     clock: Callable[[], float] = time.time
     monotonic: Callable[[], float] = time.monotonic
@@ -32,17 +32,17 @@ class ListenerTiming:
 
 
 class Backoff:
-    """Exponential with full jitter: thousands of devices that lost one relay must not come back as one.
+    """Exponential with full jitter: thousands of devices that lost one relay must not reconnect at once.
 
-    The caller resets it after a stable time and not after a success: a relay that accepts and then fails at once
-    would be asked every second otherwise.
+    The caller resets it after a stable time and not after a success: a device would otherwise reconnect every second to
+    a relay that accepts connections and then fails at once.
     """
 
     def __init__(self, uniform: Callable[[float, float], float]) -> None:
         self._uniform, self._failures = uniform, 0
 
     def next(self) -> float:
-        ceiling = min(MOST_SECONDS, FIRST_SECONDS * 2 ** min(self._failures, _HALVINGS))
+        ceiling = min(MAX_SECONDS, FIRST_SECONDS * 2 ** min(self._failures, _MAX_DOUBLINGS))
         self._failures += 1
         return self._uniform(0.0, ceiling)
 

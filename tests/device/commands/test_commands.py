@@ -1,4 +1,4 @@
-"""`sigil device` against a server's wire over HTTP: what it shows, sends, refuses and ends with."""
+"""`sigil device` against a fake server over HTTP: its output, requests, errors and exit codes."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ ESCAPES = "\x1b\x9b\x07\x08\r\x7f\u202e\u200b"
 
 
 @pytest.fixture
-def who(run: Run, server: FakeServer) -> dict[str, Any]:
-    """An enrolled device, as `whoami --json` tells it."""
+def enrolled(run: Run, server: FakeServer) -> dict[str, Any]:
+    """An enrolled device, as `whoami --json` prints it."""
     assert run("init", "--server", server.url, "--pin", server.identity.server_id).exit_code == 0
-    told: dict[str, Any] = json.loads(run("whoami", "--json").stdout)
-    return told
+    printed: dict[str, Any] = json.loads(run("whoami", "--json").stdout)
+    return printed
 
 
-def signed(server: FakeServer, who: dict[str, Any], message: bytes) -> bool:
-    key = PublicKey.parse(decode_base64(who["device_public_key"], "$"))
+def signed(server: FakeServer, enrolled: dict[str, Any], message: bytes) -> bool:
+    key = PublicKey.parse(decode_base64(enrolled["device_public_key"], "$"))
     return key.verify(message, decode_base64(server.answers[-1]["signature"], "$"))
 
 
 @pytest.mark.parametrize("suite", SUITES)
-def test_init_makes_a_key_that_whoami_tells(run: Run, server: FakeServer, suite: str) -> None:
+def test_init_makes_a_key_that_whoami_prints(run: Run, server: FakeServer, suite: str) -> None:
     made = run("init", "--server", server.url + "/", "--pin", server.identity.server_id, "--suite", suite)
-    who = json.loads(run("whoami", "--json").stdout)
-    assert (made.exit_code, who["suite"], who["server"]) == (0, suite, server.url)
-    assert who["server_id"] == server.identity.server_id
-    assert who["device_public_key"] in made.stdout
-    assert who["fingerprint"] in run("whoami").stdout
+    enrolled = json.loads(run("whoami", "--json").stdout)
+    assert (made.exit_code, enrolled["suite"], enrolled["server"]) == (0, suite, server.url)
+    assert enrolled["server_id"] == server.identity.server_id
+    assert enrolled["device_public_key"] in made.stdout
+    assert enrolled["fingerprint"] in run("whoami").stdout
 
 
 def test_init_refuses_another_server_than_the_pinned_one_and_makes_no_key(
@@ -50,14 +50,14 @@ def test_init_refuses_another_server_than_the_pinned_one_and_makes_no_key(
     assert refused.stderr.startswith("Error: PIN_MISMATCH")
 
 
-def test_init_without_pin_or_terminal_refuses_and_says_why(run: Run, server: FakeServer) -> None:
+def test_init_without_pin_or_terminal_refuses_with_a_reason(run: Run, server: FakeServer) -> None:
     refused = run("init", "--server", server.url)
     assert refused.exit_code == 1
     assert "--pin" in refused.stderr
     assert run("init", "--server", server.url, "--yes").exit_code == 0
 
 
-def test_init_asks_on_a_terminal_and_shows_the_whole_server_id(run: Run, server: FakeServer, home: Path) -> None:
+def test_init_prompts_on_a_terminal_and_shows_the_full_server_id(run: Run, server: FakeServer, home: Path) -> None:
     refused = run("init", "--server", server.url, terminal=True, input="n\n")
     assert (refused.exit_code, home.exists()) == (1, False)
     assert server.identity.server_id in refused.stderr
@@ -65,20 +65,20 @@ def test_init_asks_on_a_terminal_and_shows_the_whole_server_id(run: Run, server:
     assert run("init", "--server", server.url, terminal=True, input="y\n").exit_code == 0
 
 
-def test_init_does_not_replace_a_key_unless_forced(run: Run, server: FakeServer, who: dict[str, Any]) -> None:
+def test_init_does_not_replace_a_key_unless_forced(run: Run, server: FakeServer, enrolled: dict[str, Any]) -> None:
     pinned = ("init", "--server", server.url, "--pin", server.identity.server_id)
     refused = run(*pinned)
     assert (refused.exit_code, "ALREADY_REGISTERED" in refused.stderr) == (1, True)
-    assert json.loads(run("whoami", "--json").stdout) == who
+    assert json.loads(run("whoami", "--json").stdout) == enrolled
     assert run(*pinned, "--force").exit_code == 0
-    assert json.loads(run("whoami", "--json").stdout)["fingerprint"] != who["fingerprint"]
+    assert json.loads(run("whoami", "--json").stdout)["fingerprint"] != enrolled["fingerprint"]
 
 
-def test_a_changed_identity_is_refused_even_when_forced(run: Run, server: FakeServer, who: dict[str, Any]) -> None:
+def test_a_changed_identity_is_refused_even_when_forced(run: Run, server: FakeServer, enrolled: dict[str, Any]) -> None:
     server.identity = identity(50)
     refused = run("init", "--server", server.url, "--yes", "--force")
     assert (refused.exit_code, "SERVER_IDENTITY_CHANGED" in refused.stderr) == (1, True)
-    assert json.loads(run("whoami", "--json").stdout) == who
+    assert json.loads(run("whoami", "--json").stdout) == enrolled
 
 
 def test_a_server_in_init_mode_is_not_pinned(run: Run, server: FakeServer) -> None:
@@ -111,33 +111,33 @@ def test_wrong_usage_ends_with_2(run: Run, arguments: tuple[str, ...]) -> None:
     assert run(*arguments).exit_code == 2
 
 
-def test_every_command_that_was_promised_is_there() -> None:
+def test_every_documented_command_exists() -> None:
     polled = {"init", "whoami", "servers", "forget", "pending", "approve", "reject", "watch"}
     assert set(device.commands) == polled | {"register", "unregister", "listen"}
 
 
-def test_a_device_that_knows_no_server_says_so(run: Run) -> None:
+def test_a_device_without_a_server_gets_an_error(run: Run) -> None:
     refused = run("whoami")
     assert (refused.exit_code, refused.stderr.count("\n")) == (1, 1)
     assert "NOT_REGISTERED" in refused.stderr
 
 
-def test_servers_are_listed_told_apart_and_forgotten(
-    run: Run, server: FakeServer, clock: MovingClock, who: dict[str, Any]
+def test_servers_are_listed_selected_and_forgotten(
+    run: Run, server: FakeServer, clock: MovingClock, enrolled: dict[str, Any]
 ) -> None:
     with FakeServer(clock) as second:
         run("init", "--server", second.url, "--yes")
-        told = json.loads(run("servers", "--json").stdout)
-        assert sorted(item["server"] for item in told) == sorted([server.url, second.url])
+        listed = json.loads(run("servers", "--json").stdout)
+        assert sorted(item["server"] for item in listed) == sorted([server.url, second.url])
         assert run("whoami").exit_code == 2
-        assert json.loads(run("whoami", "--json", "--server", server.url).stdout) == who
+        assert json.loads(run("whoami", "--json", "--server", server.url).stdout) == enrolled
         assert run("forget", second.url, terminal=True, input="n\n").exit_code == 1
         assert run("forget", second.url).exit_code == 0
     assert run("forget", second.url).exit_code == 1
-    assert json.loads(run("whoami", "--json").stdout) == who
+    assert json.loads(run("whoami", "--json").stdout) == enrolled
 
 
-def test_the_key_is_neither_told_nor_shown(run: Run, home: Path, who: dict[str, Any]) -> None:
+def test_the_key_is_never_printed(run: Run, home: Path, enrolled: dict[str, Any]) -> None:
     (file,) = home.glob("*.json")
     private = json.loads(file.read_text())["private_key"]
     file.write_text(file.read_text().replace('"suite":"ES256"', '"suite":"Ed25518"'))
@@ -145,15 +145,15 @@ def test_the_key_is_neither_told_nor_shown(run: Run, home: Path, who: dict[str, 
         assert (result.exit_code, private in result.output + repr(result.exception)) == (1, False)
 
 
-def test_an_exposed_key_file_is_one_clear_line(run: Run, home: Path, who: dict[str, Any]) -> None:
+def test_an_exposed_key_file_is_one_clear_line(run: Run, home: Path, enrolled: dict[str, Any]) -> None:
     next(home.glob("*.json")).chmod(0o644)
     refused = run("whoami")
     assert (refused.exit_code, refused.stderr.count("\n")) == (1, 1)
     assert "KEY_FILE_EXPOSED" in refused.stderr
 
 
-def test_pending_shows_everything_that_is_asked(run: Run, server: FakeServer, who: dict[str, Any]) -> None:
-    payload = server.ask(who["device_public_key"])
+def test_pending_shows_every_member_of_a_challenge(run: Run, server: FakeServer, enrolled: dict[str, Any]) -> None:
+    payload = server.add_challenge(enrolled["device_public_key"])
     shown = run("pending").stdout
     for part in (payload["challenge_id"], "payment", "Pay the invoice", '"amount": 12', '"to": ["alice", null, true]'):
         assert part in shown
@@ -161,11 +161,11 @@ def test_pending_shows_everything_that_is_asked(run: Run, server: FakeServer, wh
         assert part in shown
 
 
-def test_pending_as_json_is_for_machines(run: Run, server: FakeServer, who: dict[str, Any]) -> None:
-    together = server.ask_together(who["device_public_key"])
-    payload = server.ask(who["device_public_key"], match_code="42")
-    told = json.loads(run("pending", "--json").stdout)
-    assert told["challenges"] == [
+def test_pending_as_json(run: Run, server: FakeServer, enrolled: dict[str, Any]) -> None:
+    request = server.add_mpa(enrolled["device_public_key"])
+    payload = server.add_challenge(enrolled["device_public_key"], match_code="42")
+    printed = json.loads(run("pending", "--json").stdout)
+    assert printed["challenges"] == [
         {
             "challenge_id": payload["challenge_id"],
             "server": server.url,
@@ -176,9 +176,9 @@ def test_pending_as_json_is_for_machines(run: Run, server: FakeServer, who: dict
             "number_matching": True,
         }
     ]
-    assert told["mpa"] == [
+    assert printed["mpa"] == [
         {
-            "mpa_id": together["mpa_id"],
+            "mpa_id": request["mpa_id"],
             "request_id": "order-7",
             "server": server.url,
             "server_id": server.identity.server_id,
@@ -189,45 +189,45 @@ def test_pending_as_json_is_for_machines(run: Run, server: FakeServer, who: dict
             "seconds_left": 299,
         }
     ]
-    assert told["refused"] == []
+    assert printed["refused"] == []
 
 
-def test_nothing_pending_is_no_error(run: Run, who: dict[str, Any]) -> None:
+def test_nothing_pending_is_no_error(run: Run, enrolled: dict[str, Any]) -> None:
     assert "Nothing is pending" in run("pending").stdout
 
 
-def test_a_bad_payload_is_refused_loudly_and_hides_no_good_one(
-    run: Run, server: FakeServer, who: dict[str, Any]
+def test_a_bad_payload_is_reported_and_hides_no_good_one(
+    run: Run, server: FakeServer, enrolled: dict[str, Any]
 ) -> None:
-    good, bad = server.ask(who["device_public_key"]), server.ask(who["device_public_key"])
+    good, bad = server.add_challenge(enrolled["device_public_key"]), server.add_challenge(enrolled["device_public_key"])
     bad["respond_to"] = "https://evil.example"
     server.listed.append({"type": "challenge", "challenge_id": ESCAPES})
-    told = run("pending")
-    assert (told.exit_code, good["challenge_id"] in told.stdout) == (1, True)
-    assert bad["challenge_id"] not in told.stdout
-    assert f"REFUSED {bad['challenge_id']} CHALLENGE_BYTES_MISMATCH" in told.stderr
-    assert "PAYLOAD_MALFORMED" in told.stderr
-    assert not set(ESCAPES) & set(told.output)
+    result = run("pending")
+    assert (result.exit_code, good["challenge_id"] in result.stdout) == (1, True)
+    assert bad["challenge_id"] not in result.stdout
+    assert f"REFUSED {bad['challenge_id']} CHALLENGE_BYTES_MISMATCH" in result.stderr
+    assert "PAYLOAD_MALFORMED" in result.stderr
+    assert not set(ESCAPES) & set(result.output)
 
 
-def test_an_approval_is_shown_signed_and_sent(run: Run, server: FakeServer, who: dict[str, Any]) -> None:
-    payload = server.ask(who["device_public_key"])
+def test_an_approval_is_shown_signed_and_sent(run: Run, server: FakeServer, enrolled: dict[str, Any]) -> None:
+    payload = server.add_challenge(enrolled["device_public_key"])
     done = run("approve", payload["challenge_id"])
     assert (done.exit_code, "Pay the invoice" in done.stdout, "verified" in done.stdout) == (0, True, True)
     challenge = decode_base64(payload["challenge_bytes"], "$")
-    assert signed(server, who, signed_bytes.approval(challenge, jcs(ACTION)))
+    assert signed(server, enrolled, signed_bytes.approval(challenge, jcs(ACTION)))
 
 
 @pytest.mark.parametrize("reason", [None, "cancelled", "unknown_trigger"])
 def test_a_rejection_is_signed_and_sent_with_its_reason(
-    run: Run, server: FakeServer, who: dict[str, Any], reason: str | None
+    run: Run, server: FakeServer, enrolled: dict[str, Any], reason: str | None
 ) -> None:
-    payload = server.ask(who["device_public_key"], match_code="42")
+    payload = server.add_challenge(enrolled["device_public_key"], match_code="42")
     done = run("reject", payload["challenge_id"], *(("--reason", reason) if reason else ()))
     assert (done.exit_code, "Rejected" in done.stdout) == (0, True)
     assert server.answers[-1].get("reason") == reason
     challenge = decode_base64(payload["challenge_bytes"], "$")
-    assert signed(server, who, signed_bytes.rejection(challenge, jcs(ACTION)))
+    assert signed(server, enrolled, signed_bytes.rejection(challenge, jcs(ACTION)))
 
 
 @pytest.mark.parametrize(
@@ -238,9 +238,9 @@ def test_a_rejection_is_signed_and_sent_with_its_reason(
     ],
 )
 def test_a_vote_is_shown_signed_and_sent(
-    run: Run, server: FakeServer, who: dict[str, Any], command: tuple[str, ...], author: Any
+    run: Run, server: FakeServer, enrolled: dict[str, Any], command: tuple[str, ...], author: Any
 ) -> None:
-    payload = server.ask_together(who["device_public_key"])
+    payload = server.add_mpa(enrolled["device_public_key"])
     done = run(*command, payload["mpa_id"])
     assert done.exit_code == 0, done.output
     for part in ("Pay the invoice", "2 groups must approve", "order-7", '"amount": 12', "recorded"):
@@ -248,11 +248,11 @@ def test_a_vote_is_shown_signed_and_sent(
     answer = server.answers[-1]
     assert (answer["mpa_id"], answer["decision"].startswith(command[0])) == (payload["mpa_id"], True)
     assert answer.get("reason") == (command[-1] if "--reason" in command else None)
-    assert signed(server, who, author(msgspec.json.decode(payload["action_context"])))
+    assert signed(server, enrolled, author(msgspec.json.decode(payload["action_context"])))
 
 
-def test_a_tampered_request_is_not_voted_on(run: Run, server: FakeServer, who: dict[str, Any]) -> None:
-    payload = server.ask_together(who["device_public_key"])
+def test_a_tampered_request_is_not_voted_on(run: Run, server: FakeServer, enrolled: dict[str, Any]) -> None:
+    payload = server.add_mpa(enrolled["device_public_key"])
     payload["respond_to"] = "https://evil.example"
     for command in ("approve", "reject"):
         refused = run(command, payload["mpa_id"])
@@ -261,20 +261,20 @@ def test_a_tampered_request_is_not_voted_on(run: Run, server: FakeServer, who: d
     assert server.answers == []
 
 
-def test_watch_votes_too(run: Run, server: FakeServer, who: dict[str, Any]) -> None:
-    server.ask_together(who["device_public_key"])
-    server.ask(who["device_public_key"])
+def test_watch_votes_too(run: Run, server: FakeServer, enrolled: dict[str, Any]) -> None:
+    server.add_mpa(enrolled["device_public_key"])
+    server.add_challenge(enrolled["device_public_key"])
     assert run("watch", "--auto-approve", "--once").exit_code == 0
     assert [answer["decision"] for answer in server.answers] == ["approved", "approved"]
 
 
-def test_a_code_has_no_place_in_a_vote(run: Run, server: FakeServer, who: dict[str, Any]) -> None:
-    mpa_id = server.ask_together(who["device_public_key"])["mpa_id"]
+def test_a_match_code_is_rejected_for_a_vote(run: Run, server: FakeServer, enrolled: dict[str, Any]) -> None:
+    mpa_id = server.add_mpa(enrolled["device_public_key"])["mpa_id"]
     assert "MATCH_CODE_UNEXPECTED" in run("approve", mpa_id, "--match-code", "08").stderr
 
 
-def test_a_tampered_challenge_is_not_answered(run: Run, server: FakeServer, who: dict[str, Any]) -> None:
-    payload = server.ask(who["device_public_key"])
+def test_a_tampered_challenge_is_not_answered(run: Run, server: FakeServer, enrolled: dict[str, Any]) -> None:
+    payload = server.add_challenge(enrolled["device_public_key"])
     payload["action"] = ACTION | {"description": "Another"}
     for command in ("approve", "reject"):
         refused = run(command, payload["challenge_id"])
@@ -283,15 +283,15 @@ def test_a_tampered_challenge_is_not_answered(run: Run, server: FakeServer, who:
     assert server.answers == []
 
 
-def test_a_challenge_that_is_not_pending_is_not_found(run: Run, who: dict[str, Any]) -> None:
+def test_a_challenge_that_is_not_pending_is_not_found(run: Run, enrolled: dict[str, Any]) -> None:
     refused = run("approve", "nothing")
     assert (refused.exit_code, "CHALLENGE_NOT_FOUND" in refused.stderr) == (1, True)
 
 
-def test_number_matching_takes_the_code_from_the_option_or_the_person(
-    run: Run, server: FakeServer, who: dict[str, Any]
+def test_number_matching_takes_the_code_from_the_option_or_a_prompt(
+    run: Run, server: FakeServer, enrolled: dict[str, Any]
 ) -> None:
-    challenge_id = server.ask(who["device_public_key"], match_code="07")["challenge_id"]
+    challenge_id = server.add_challenge(enrolled["device_public_key"], match_code="07")["challenge_id"]
     refused = run("approve", challenge_id)
     assert (refused.exit_code, "MATCH_CODE_REQUIRED" in refused.stderr, server.answers) == (1, True, [])
     assert run("approve", challenge_id, terminal=True, input="7\n07\n").exit_code == 0
@@ -299,84 +299,84 @@ def test_number_matching_takes_the_code_from_the_option_or_the_person(
     assert run("approve", challenge_id, "--match-code", "07").exit_code == 0
 
 
-def test_a_wrong_code_is_the_servers_refusal_with_its_code(run: Run, server: FakeServer, who: dict[str, Any]) -> None:
-    challenge_id = server.ask(who["device_public_key"], match_code="07")["challenge_id"]
+def test_a_wrong_code_gives_the_servers_error(run: Run, server: FakeServer, enrolled: dict[str, Any]) -> None:
+    challenge_id = server.add_challenge(enrolled["device_public_key"], match_code="07")["challenge_id"]
     refused = run("approve", challenge_id, "--match-code", "08")
     assert (refused.exit_code, refused.stderr) == (1, "Error: INVALID_SIGNATURE: No.\n")
 
 
-def test_a_code_where_there_is_none_to_match_is_refused(run: Run, server: FakeServer, who: dict[str, Any]) -> None:
-    challenge_id = server.ask(who["device_public_key"])["challenge_id"]
+def test_a_code_without_number_matching_is_rejected(run: Run, server: FakeServer, enrolled: dict[str, Any]) -> None:
+    challenge_id = server.add_challenge(enrolled["device_public_key"])["challenge_id"]
     assert "MATCH_CODE_UNEXPECTED" in run("approve", challenge_id, "--match-code", "08").stderr
 
 
-def test_a_second_that_was_used_elsewhere_costs_one_wait(
-    run: Run, server: FakeServer, clock: MovingClock, who: dict[str, Any]
+def test_a_timestamp_used_elsewhere_costs_one_wait(
+    run: Run, server: FakeServer, clock: MovingClock, enrolled: dict[str, Any]
 ) -> None:
     server.failures.append(problem(401, "INVALID_SIGNATURE"))
     assert run("pending").exit_code == 0
     assert clock.slept == [0.5]
 
 
-def test_a_lasting_401_is_told_after_the_second_try(run: Run, server: FakeServer, who: dict[str, Any]) -> None:
+def test_a_second_401_is_reported_with_a_hint(run: Run, server: FakeServer, enrolled: dict[str, Any]) -> None:
     server.failures = [problem(401, "INVALID_SIGNATURE")] * 3
     refused = run("pending")
     assert (refused.exit_code, len(server.failures)) == (1, 1)
     assert "clock" in refused.stderr
 
 
-def test_no_second_is_used_twice_between_commands(
-    run: Run, server: FakeServer, clock: MovingClock, who: dict[str, Any]
+def test_no_timestamp_is_used_twice_between_commands(
+    run: Run, server: FakeServer, clock: MovingClock, enrolled: dict[str, Any]
 ) -> None:
     assert [run("pending").exit_code for _ in range(3)] == [0, 0, 0]
     assert clock.slept == [0.5, 1.0]
     assert len(server.used_seconds) == 3
 
 
-def test_nothing_that_drives_a_terminal_gets_through(run: Run, server: FakeServer, who: dict[str, Any]) -> None:
+def test_control_characters_never_reach_the_terminal(run: Run, server: FakeServer, enrolled: dict[str, Any]) -> None:
     action = {"type": "t", "description": "d", "params": {f"n{ESCAPES}": f"v{ESCAPES}", "deep": [{ESCAPES: 1}]}}
-    server.ask(who["device_public_key"], action=jcs(action))
-    told = run("pending").output + run("pending", "--json").output
+    server.add_challenge(enrolled["device_public_key"], action=jcs(action))
+    output = run("pending").output + run("pending", "--json").output
     server.failures.append(problem(400, "INVALID_REQUEST", f"no{ESCAPES}\nError: forged line"))
     failed = run("pending")
-    assert not set(ESCAPES) & set(told + failed.output)
+    assert not set(ESCAPES) & set(output + failed.output)
     assert failed.stderr.count("\n") == 1
-    assert "\\u001b" in told
-    assert "\\u{202e}" in told
+    assert "\\u001b" in output
+    assert "\\u{202e}" in output
 
 
-def test_a_servers_name_cannot_drive_the_terminal(run: Run, server: FakeServer) -> None:
+def test_a_servers_name_cannot_control_the_terminal(run: Run, server: FakeServer) -> None:
     server.info_changes = {"server_name": f"Bank{ESCAPES}\n"}
     made = run("init", "--server", server.url, terminal=True, input="y\n")
-    told = made.output + run("whoami").output + run("servers").output + run("servers", "--json").output
-    assert "Bank\\u{1b}" in told
-    assert not set(ESCAPES) & set(told)
+    output = made.output + run("whoami").output + run("servers").output + run("servers", "--json").output
+    assert "Bank\\u{1b}" in output
+    assert not set(ESCAPES) & set(output)
 
 
-def test_watch_approves_what_comes_until_enough(
-    run: Run, server: FakeServer, clock: MovingClock, who: dict[str, Any]
+def test_watch_approves_until_the_count_is_reached(
+    run: Run, server: FakeServer, clock: MovingClock, enrolled: dict[str, Any]
 ) -> None:
     for _ in range(3):
-        server.ask(who["device_public_key"])
+        server.add_challenge(enrolled["device_public_key"])
     done = run("watch", "--auto-approve", "--count", "2")
     assert (done.exit_code, len(server.answers), done.stdout.count("Approved")) == (0, 2, 2)
 
 
 def test_watch_once_polls_once_and_leaves_number_matching_to_a_person(
-    run: Run, server: FakeServer, who: dict[str, Any]
+    run: Run, server: FakeServer, enrolled: dict[str, Any]
 ) -> None:
-    server.ask(who["device_public_key"], match_code="42")
-    server.ask(who["device_public_key"])
+    server.add_challenge(enrolled["device_public_key"], match_code="42")
+    server.add_challenge(enrolled["device_public_key"])
     done = run("watch", "--auto-approve", "--once")
     assert (done.exit_code, len(server.answers), len(server.used_seconds)) == (0, 1, 1)
     assert "--match-code" in done.stderr
 
 
-def test_watch_outlives_an_overloaded_server_and_tells_a_bad_payload_once(
-    run: Run, server: FakeServer, clock: MovingClock, who: dict[str, Any]
+def test_watch_survives_an_overloaded_server_and_reports_a_bad_payload_once(
+    run: Run, server: FakeServer, clock: MovingClock, enrolled: dict[str, Any]
 ) -> None:
-    server.ask(who["device_public_key"])["nonce"] = "x"
-    server.ask(who["device_public_key"])
+    server.add_challenge(enrolled["device_public_key"])["nonce"] = "x"
+    server.add_challenge(enrolled["device_public_key"])
     server.failures = [problem(503, "OVERLOADED"), problem(429, "RATE_LIMITED")]
     answered_after = server.clock() + 10
     server.handle = _late(server, answered_after)  # type: ignore[method-assign]
@@ -387,7 +387,7 @@ def test_watch_outlives_an_overloaded_server_and_tells_a_bad_payload_once(
 
 
 def _late(server: FakeServer, at: float) -> Any:
-    """The server's wire, on which /respond fails before `at`."""
+    """A handler whose /respond fails before `at`."""
     handle = server.handle
 
     def late(method: str, path: str, body: bytes) -> tuple[int, bytes]:
@@ -400,11 +400,11 @@ def _late(server: FakeServer, at: float) -> Any:
 @pytest.mark.parametrize(
     ("status", "code"), [(404, "CHALLENGE_NOT_FOUND"), (409, "CHALLENGE_ALREADY_USED"), (410, "CHALLENGE_EXPIRED")]
 )
-def test_watch_goes_on_when_a_challenge_ended_meanwhile(
-    run: Run, server: FakeServer, who: dict[str, Any], status: int, code: str
+def test_watch_continues_when_a_challenge_ended_meanwhile(
+    run: Run, server: FakeServer, enrolled: dict[str, Any], status: int, code: str
 ) -> None:
-    server.ask(who["device_public_key"])
-    server.ask(who["device_public_key"])
+    server.add_challenge(enrolled["device_public_key"])
+    server.add_challenge(enrolled["device_public_key"])
     handle, refusals = server.handle, [problem(status, code)]
 
     def once_too_late(method: str, path: str, body: bytes) -> tuple[int, bytes]:
@@ -415,9 +415,9 @@ def test_watch_goes_on_when_a_challenge_ended_meanwhile(
     assert (done.exit_code, len(server.answers), done.stderr.count(code)) == (0, 1, 1)
 
 
-def test_watch_asks_on_a_terminal_and_no_means_rejected(run: Run, server: FakeServer, who: dict[str, Any]) -> None:
-    server.ask(who["device_public_key"], match_code="42")
-    server.ask(who["device_public_key"])
+def test_watch_prompts_on_a_terminal_and_no_rejects(run: Run, server: FakeServer, enrolled: dict[str, Any]) -> None:
+    server.add_challenge(enrolled["device_public_key"], match_code="42")
+    server.add_challenge(enrolled["device_public_key"])
     done = run("watch", "--count", "2", terminal=True, input="y\n42\nn\n")
     assert done.exit_code == 0
     assert [(item["decision"], item.get("reason")) for item in server.answers] == [
@@ -426,12 +426,12 @@ def test_watch_asks_on_a_terminal_and_no_means_rejected(run: Run, server: FakeSe
     ]
 
 
-def test_watch_ends_on_what_will_not_pass(run: Run, server: FakeServer, who: dict[str, Any]) -> None:
+def test_watch_ends_on_a_permanent_error(run: Run, server: FakeServer, enrolled: dict[str, Any]) -> None:
     server.failures = [problem(401, "INVALID_SIGNATURE")] * 2
     assert run("watch", "--auto-approve").exit_code == 1
 
 
-def test_keys_lie_under_the_xdg_directory_by_default(
+def test_keys_are_in_the_xdg_directory_by_default(
     run: Run, server: FakeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("SIGIL_DEVICE_HOME")

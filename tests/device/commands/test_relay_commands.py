@@ -1,4 +1,4 @@
-"""`sigil device register`, `unregister` and `listen`, against a server's and a relay's wire."""
+"""`sigil device register`, `unregister` and `listen`, against a fake server and a fake relay."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from tests.device.fake_relay import Peer, Registry, Script, push_id, relay_in_a_
 from tests.device.fake_server import ACTION, NOW, FakeServer, identity, make_payload, problem
 
 ORIGIN = "https://auth.example.com"
-REPLACED = "A newer connection of this device took over at the relay; this one ends."
+REPLACED = "A newer connection of this device replaced this one at the relay."
 ESCAPES = "\x1b\x9b\x07\x08\r\x7f\u202e\u200b"
 
 
 class RelayServer(FakeServer):
-    """Also a relay's HTTP, under the same address."""
+    """Also serves a relay's HTTP at the same address."""
 
     def __init__(self, clock: MovingClock) -> None:
         super().__init__(clock)
@@ -49,53 +49,53 @@ def server(clock: MovingClock) -> Iterator[RelayServer]:
 
 
 @pytest.fixture
-def who(run: Run, server: RelayServer) -> dict[str, Any]:
+def enrolled(run: Run, server: RelayServer) -> dict[str, Any]:
     assert run("init", "--server", server.url, "--pin", server.identity.server_id).exit_code == 0
-    told: dict[str, Any] = json.loads(run("whoami", "--json").stdout)
-    return told
+    printed: dict[str, Any] = json.loads(run("whoami", "--json").stdout)
+    return printed
 
 
-def key_of(who: dict[str, Any]) -> PublicKey:
-    return PublicKey.parse(decode_base64(who["device_public_key"], "$"))
+def key_of(enrolled: dict[str, Any]) -> PublicKey:
+    return PublicKey.parse(decode_base64(enrolled["device_public_key"], "$"))
 
 
 def lines(text: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.splitlines()]
 
 
-def test_register_tells_the_relay_that_the_server_names(run: Run, server: RelayServer, who: dict[str, Any]) -> None:
+def test_register_uses_the_relay_of_the_server(run: Run, server: RelayServer, enrolled: dict[str, Any]) -> None:
     done = run("register")
     assert done.exit_code == 0, done.output
     assert f"Registered   {server.url}  (websocket)" in done.stdout
-    assert who["fingerprint"] in done.stdout
-    assert who["pictogram_speakable"] in done.stdout
+    assert enrolled["fingerprint"] in done.stdout
+    assert enrolled["pictogram_speakable"] in done.stdout
     (given,) = server.registry.registered
-    assert (given["device_public_key"], given["push_platform"]) == (who["device_public_key"], "websocket")
+    assert (given["device_public_key"], given["push_platform"]) == (enrolled["device_public_key"], "websocket")
 
 
-def test_register_as_json_is_for_machines(run: Run, server: RelayServer, who: dict[str, Any]) -> None:
-    told = json.loads(run("register", "--json").stdout)
-    assert told == {
+def test_register_as_json(run: Run, server: RelayServer, enrolled: dict[str, Any]) -> None:
+    printed = json.loads(run("register", "--json").stdout)
+    assert printed == {
         "relay": server.url,
         "server": server.url,
-        "fingerprint": who["fingerprint"],
-        "pictogram": who["pictogram"],
-        "pictogram_speakable": who["pictogram_speakable"],
+        "fingerprint": enrolled["fingerprint"],
+        "pictogram": enrolled["pictogram"],
+        "pictogram_speakable": enrolled["pictogram_speakable"],
         "platform": "websocket",
         "registered_at": "2027-01-15T08:00:00Z",
     }
     assert json.loads(run("unregister", "--json").stdout)["removed"] is True
 
 
-def test_unregister_says_whether_there_was_anything(run: Run, server: RelayServer, who: dict[str, Any]) -> None:
+def test_unregister_reports_the_earlier_registration(run: Run, server: RelayServer, enrolled: dict[str, Any]) -> None:
     assert "Was not registered" in run("unregister").stdout
     run("register")
     done = run("unregister")
     assert (done.exit_code, done.stdout.splitlines()[0]) == (0, f"Unregistered  {server.url}")
 
 
-def test_unregister_goes_where_it_was_registered_and_register_where_the_server_says_now(
-    run: Run, server: RelayServer, clock: MovingClock, who: dict[str, Any]
+def test_unregister_uses_the_recorded_relay_and_register_the_current_one(
+    run: Run, server: RelayServer, clock: MovingClock, enrolled: dict[str, Any]
 ) -> None:
     with RelayServer(clock) as moved:
         run("register")
@@ -109,7 +109,7 @@ def test_unregister_goes_where_it_was_registered_and_register_where_the_server_s
 
 @pytest.mark.parametrize("platform", ["apns", "fcm"])
 def test_a_token_comes_from_a_file_or_from_standard_input(
-    run: Run, server: RelayServer, who: dict[str, Any], tmp_path: Path, platform: str
+    run: Run, server: RelayServer, enrolled: dict[str, Any], tmp_path: Path, platform: str
 ) -> None:
     file = tmp_path / "token"
     file.write_text("a-token\n")
@@ -122,7 +122,7 @@ def test_a_token_comes_from_a_file_or_from_standard_input(
 
 
 @pytest.mark.parametrize("token", ["", "\n", "two\nlines", "x" * 4097, "a\x1bb"])
-def test_a_token_that_is_none_is_refused(run: Run, server: RelayServer, who: dict[str, Any], token: str) -> None:
+def test_a_malformed_token_is_rejected(run: Run, server: RelayServer, enrolled: dict[str, Any], token: str) -> None:
     assert run("register", "--platform", "fcm", input=token).exit_code == 2
     assert server.registry.registered == []
 
@@ -141,25 +141,25 @@ def test_a_token_that_is_none_is_refused(run: Run, server: RelayServer, who: dic
         ("listen", "--json", "--once"),
     ],
 )
-def test_wrong_usage_ends_with_2(run: Run, who: dict[str, Any], arguments: tuple[str, ...]) -> None:
+def test_wrong_usage_ends_with_2(run: Run, enrolled: dict[str, Any], arguments: tuple[str, ...]) -> None:
     assert run(*arguments).exit_code == 2
 
 
-def test_a_server_without_a_relay_is_said_so(run: Run, server: RelayServer, who: dict[str, Any]) -> None:
+def test_a_server_without_a_relay_is_an_error(run: Run, server: RelayServer, enrolled: dict[str, Any]) -> None:
     server.info_changes = {}
     for command in (("register",), ("unregister",), ("listen", "--json")):
         refused = run(*command)
         assert (refused.exit_code, refused.stderr.startswith("Error: RELAY_UNKNOWN")) == (1, True)
 
 
-def test_a_relay_that_another_server_names_is_not_used(run: Run, server: RelayServer, who: dict[str, Any]) -> None:
+def test_a_relay_that_another_server_names_is_not_used(run: Run, server: RelayServer, enrolled: dict[str, Any]) -> None:
     server.identity = identity(50)
     refused = run("register")
     assert (refused.exit_code, "PIN_MISMATCH" in refused.stderr) == (1, True)
     assert server.registry.registered == []
 
 
-def test_a_public_relay_over_plain_http_is_refused(run: Run, server: RelayServer, who: dict[str, Any]) -> None:
+def test_a_public_relay_over_plain_http_is_refused(run: Run, server: RelayServer, enrolled: dict[str, Any]) -> None:
     server.info_changes = {"relay_url": f"http://relay.example.com/{ESCAPES}"}
     refused = run("register")
     assert (refused.exit_code, refused.stderr.startswith("Error: ADDRESS_REFUSED")) == (1, True)
@@ -168,7 +168,7 @@ def test_a_public_relay_over_plain_http_is_refused(run: Run, server: RelayServer
     assert "--insecure-relay" in run("register").stderr
 
 
-def test_a_relay_that_refuses_is_one_line(run: Run, server: RelayServer, who: dict[str, Any]) -> None:
+def test_an_error_of_the_relay_is_one_line(run: Run, server: RelayServer, enrolled: dict[str, Any]) -> None:
     server.registry.failures = [problem(429, "RATE_LIMITED", f"Slow{ESCAPES}\ndown.")]
     refused = run("register")
     assert (refused.exit_code, refused.stderr.count("\n")) == (1, 1)
@@ -176,13 +176,13 @@ def test_a_relay_that_refuses_is_one_line(run: Run, server: RelayServer, who: di
     assert not set(ESCAPES) & set(refused.output)
 
 
-def test_trust_is_kept_for_the_relay_that_it_was_given_for(
-    run: Run, server: RelayServer, who: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+def test_trust_is_kept_for_its_relay(
+    run: Run, server: RelayServer, enrolled: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    dialled: list[RelayAddress] = []
+    used: list[RelayAddress] = []
 
     def client(address: RelayAddress) -> Any:
-        dialled.append(address)
+        used.append(address)
         registry = Registry(address.origin)
         return RelayClient(address.origin, any_http=address.any_http, transport=registry.transport())
 
@@ -194,7 +194,7 @@ def test_trust_is_kept_for_the_relay_that_it_was_given_for(
     assert run("register", "--relay", "https://other.example.com").exit_code == 0
     assert run("register", "--relay", "http://relay.example.com", "--insecure-relay").exit_code == 0
     assert run("unregister").exit_code == 0
-    assert [(address.origin, address.tls.sha256, address.any_http) for address in dialled] == [
+    assert [(address.origin, address.tls.sha256, address.any_http) for address in used] == [
         ("https://relay.example.com", "ab" * 32, False),
         ("https://relay.example.com", "ab" * 32, False),
         ("https://relay.example.com", "ab" * 32, False),
@@ -205,7 +205,7 @@ def test_trust_is_kept_for_the_relay_that_it_was_given_for(
 
 
 @pytest.mark.parametrize(("relay", "pin"), [(ORIGIN, "cd" * 32), ("https://other.example.com", None)])
-def test_trust_in_the_server_is_for_its_own_address_alone(tmp_path: Path, relay: str, pin: str | None) -> None:
+def test_trust_in_the_server_applies_to_its_own_address_alone(tmp_path: Path, relay: str, pin: str | None) -> None:
     own = identity()
     server = ServerPin(
         base_url=ORIGIN,
@@ -219,24 +219,24 @@ def test_trust_in_the_server_is_for_its_own_address_alone(tmp_path: Path, relay:
     assert (found.origin, found.tls.sha256) == (relay, pin)
 
 
-def test_a_new_key_was_registered_nowhere(run: Run, server: RelayServer, home: Path, who: dict[str, Any]) -> None:
+def test_a_new_key_has_no_registration(run: Run, server: RelayServer, home: Path, enrolled: dict[str, Any]) -> None:
     run("register", "--relay", server.url)
     server.info_changes = {}
     assert run("init", "--server", server.url, "--yes", "--force").exit_code == 0
     assert "RELAY_UNKNOWN" in run("unregister").stderr
 
 
-def test_forgetting_a_key_says_who_still_knows_it(
-    run: Run, server: RelayServer, home: Path, who: dict[str, Any]
+def test_forget_names_the_relay_that_still_has_the_registration(
+    run: Run, server: RelayServer, home: Path, enrolled: dict[str, Any]
 ) -> None:
     run("register")
-    told = run("forget", server.url)
-    assert f"{server.url} still knows it" in told.stdout
+    result = run("forget", server.url)
+    assert f"{server.url} still has its registration" in result.stdout
     assert list(home.iterdir()) == []
 
 
 def test_a_damaged_record_is_one_line_and_its_key_can_be_forgotten(
-    run: Run, server: RelayServer, home: Path, who: dict[str, Any]
+    run: Run, server: RelayServer, home: Path, enrolled: dict[str, Any]
 ) -> None:
     run("register")
     next(home.glob("*.relay")).write_text("{}")
@@ -245,8 +245,8 @@ def test_a_damaged_record_is_one_line_and_its_key_can_be_forgotten(
     assert run("forget", server.url).exit_code == 0
 
 
-def challenge(server: FakeServer, who: dict[str, Any], **changes: Any) -> dict[str, Any]:
-    return make_payload(server.identity, key_of(who), **changes)
+def challenge(server: FakeServer, enrolled: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    return make_payload(server.identity, key_of(enrolled), **changes)
 
 
 def pushing(*payloads: dict[str, Any]) -> Script:
@@ -260,9 +260,9 @@ def pushing(*payloads: dict[str, Any]) -> Script:
     return script
 
 
-def test_listen_shows_and_approves_what_is_pushed(run: Run, server: RelayServer, who: dict[str, Any]) -> None:
-    bad = challenge(server, who, number=2, respond_to="https://evil.example")
-    with relay_in_a_thread(pushing(bad, challenge(server, who))) as relay:
+def test_listen_shows_and_approves_a_push(run: Run, server: RelayServer, enrolled: dict[str, Any]) -> None:
+    bad = challenge(server, enrolled, number=2, respond_to="https://evil.example")
+    with relay_in_a_thread(pushing(bad, challenge(server, enrolled))) as relay:
         done = run("listen", "--relay", relay.origin, "--auto-approve", "--once")
     assert done.exit_code == 0, done.output
     assert "Approved: verified" in done.stdout
@@ -272,16 +272,16 @@ def test_listen_shows_and_approves_what_is_pushed(run: Run, server: RelayServer,
     assert [answer["decision"] for answer in server.answers] == ["approved"]
 
 
-def test_listen_finds_what_is_pending_already(run: Run, server: RelayServer, who: dict[str, Any]) -> None:
-    server.ask(who["device_public_key"])
+def test_listen_fetches_pending_challenges(run: Run, server: RelayServer, enrolled: dict[str, Any]) -> None:
+    server.add_challenge(enrolled["device_public_key"])
     with relay_in_a_thread() as relay:
         done = run("listen", "--relay", relay.origin, "--auto-reject", "--once")
     assert (done.exit_code, "Rejected: rejected" in done.stdout) == (0, True)
 
 
-def test_listen_as_json_tells_scripts_of_everything(run: Run, server: RelayServer, who: dict[str, Any]) -> None:
-    first, clear = challenge(server, who), {"type": "clear", "challenge_id": "x", "status": f"{ESCAPES}"}
-    bad = challenge(server, who, number=3, fingerprint="ab" * 32)
+def test_listen_as_json_prints_every_event(run: Run, server: RelayServer, enrolled: dict[str, Any]) -> None:
+    first, clear = challenge(server, enrolled), {"type": "clear", "challenge_id": "x", "status": f"{ESCAPES}"}
+    bad = challenge(server, enrolled, number=3, fingerprint="ab" * 32)
 
     async def replaced(peer: Peer) -> None:
         await pushing_then(peer, first, first, bad, clear, {"type": "later"})
@@ -309,7 +309,7 @@ def test_listen_as_json_tells_scripts_of_everything(run: Run, server: RelayServe
             "event": "refused",
             "challenge_id": bad["challenge_id"],
             "code": "NOT_THIS_DEVICE",
-            "message": "The challenge is meant for another device.",
+            "message": "The challenge is for another device.",
             "push_id": push_id(3),
         },
         {"event": "clear", "challenge_id": "x", "status": ESCAPES, "push_id": push_id(4)},
@@ -325,25 +325,25 @@ async def pushing_then(peer: Peer, *payloads: dict[str, Any]) -> None:
         await peer.acknowledged(number)
 
 
-def test_listen_says_what_to_do_when_it_was_never_registered(
-    run: Run, server: RelayServer, who: dict[str, Any]
+def test_listen_names_the_command_when_the_device_was_never_registered(
+    run: Run, server: RelayServer, enrolled: dict[str, Any]
 ) -> None:
-    with relay_in_a_thread(turned_away) as relay:
+    with relay_in_a_thread(rejected) as relay:
         refused = run("listen", "--relay", relay.origin, "--auto-approve")
     assert (refused.exit_code, refused.stderr.count("\n")) == (1, 1)
     assert "run 'sigil device register' first" in refused.stderr
 
 
-async def turned_away(peer: Peer) -> None:
-    await peer.turn_away("not_registered")
+async def rejected(peer: Peer) -> None:
+    await peer.reject_auth("not_registered")
 
 
 @pytest.mark.parametrize("platform", ["websocket", "fcm"])
-def test_listen_registers_again_what_it_had_registered_and_nothing_else(
-    run: Run, server: RelayServer, who: dict[str, Any], monkeypatch: pytest.MonkeyPatch, platform: str
+def test_listen_repeats_only_a_websocket_registration(
+    run: Run, server: RelayServer, enrolled: dict[str, Any], monkeypatch: pytest.MonkeyPatch, platform: str
 ) -> None:
     run("register", "--platform", platform, input="a-token")
-    with relay_in_a_thread(turned_away, turned_away) as relay:
+    with relay_in_a_thread(rejected, rejected) as relay:
         client = lambda address: RelayClient(address.origin, socket_url=relay.origin)  # noqa: E731
         monkeypatch.setattr(RelayAddress, "client", client)
         refused = run("listen", "--auto-approve")
@@ -353,27 +353,27 @@ def test_listen_registers_again_what_it_had_registered_and_nothing_else(
     )
 
 
-def test_an_answer_that_could_not_be_brought_is_asked_for_again(
-    run: Run, server: RelayServer, who: dict[str, Any]
+def test_a_challenge_whose_answer_could_not_be_sent_is_reported_again(
+    run: Run, server: RelayServer, enrolled: dict[str, Any]
 ) -> None:
-    # Past its end by the device's clock, which may be fast: no second sending, but another look.
-    server.ask(who["device_public_key"], expires_at=int(NOW) - 10)
+    # Expired by the device's clock, which may be fast: the device does not send the answer again, but fetches again.
+    server.add_challenge(enrolled["device_public_key"], expires_at=int(NOW) - 10)
     handle, failures = server.handle, [problem(503, "OVERLOADED")]
 
-    def away_once(method: str, path: str, body: bytes) -> tuple[int, bytes]:
+    def overloaded_once(method: str, path: str, body: bytes) -> tuple[int, bytes]:
         return failures.pop() if failures and path == "/respond" else handle(method, path, body)
 
-    server.handle = away_once  # type: ignore[method-assign]
+    server.handle = overloaded_once  # type: ignore[method-assign]
     with relay_in_a_thread() as relay:
         done = run("listen", "--relay", relay.origin, "--auto-approve", "--once")
     assert (done.exit_code, done.stdout.count("Description"), len(server.answers)) == (0, 2, 1)
     assert "Not answered" in done.stderr
 
 
-def test_ctrl_c_ends_it_cleanly(run: Run, server: RelayServer, who: dict[str, Any]) -> None:
+def test_ctrl_c_ends_listen_with_exit_code_0(run: Run, server: RelayServer, enrolled: dict[str, Any]) -> None:
     async def interrupting(peer: Peer) -> None:
         await peer.welcome()
-        await peer.push(challenge(server, who))
+        await peer.push(challenge(server, enrolled))
         await peer.acknowledged()
         os.kill(os.getpid(), signal.SIGINT)
         assert await peer.gone() == 1000
@@ -384,7 +384,7 @@ def test_ctrl_c_ends_it_cleanly(run: Run, server: RelayServer, who: dict[str, An
 
 
 def test_without_websockets_listen_names_the_extra(
-    run: Run, server: RelayServer, who: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    run: Run, server: RelayServer, enrolled: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("websockets", "websockets.asyncio.client"):
         monkeypatch.setitem(sys.modules, name, None)

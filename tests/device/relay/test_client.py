@@ -1,4 +1,4 @@
-"""The relay's door: registration over HTTP, trust over TLS, and many devices at once."""
+"""`RelayClient`: registration over HTTP, TLS trust, and many devices at once."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ NOW = 1_800_000_000.5
 
 
 @pytest.mark.parametrize("suite", SUITES)
-async def test_a_device_registers_and_unregisters_under_the_origin_that_was_dialled(suite: Suite) -> None:
+async def test_a_device_registers_and_unregisters_for_the_origin_that_it_connects_to(suite: Suite) -> None:
     registry, device = Registry(ORIGIN), Device.generate(suite)
     async with RelayClient("https://Relay.Example.com:443/", transport=registry.transport()) as relay:
         assert (await relay.register(device)).fingerprint == device.fingerprint
@@ -46,7 +46,7 @@ async def test_a_device_registers_and_unregisters_under_the_origin_that_was_dial
     assert set(third) == {"device_public_key", "challenge_id", "signature"}
 
 
-async def test_a_relay_that_believes_to_be_another_is_the_first_guess_for_a_refused_signature() -> None:
+async def test_a_rejected_signature_hints_at_the_relays_public_url() -> None:
     registry = Registry("https://other.example.com")
     async with RelayClient(ORIGIN, transport=registry.transport()) as relay:
         with pytest.raises(ServerRefused, match=f"Is {ORIGIN} the relay's RELAY_PUBLIC_URL") as refused:
@@ -54,7 +54,7 @@ async def test_a_relay_that_believes_to_be_another_is_the_first_guess_for_a_refu
     assert refused.value.code == "INVALID_SIGNATURE"
 
 
-async def test_other_refusals_are_the_relays_own() -> None:
+async def test_other_errors_keep_the_relays_message() -> None:
     registry = Registry(ORIGIN)
     registry.failures = [problem(429, "RATE_LIMITED", "Slow down.")]
     async with RelayClient(ORIGIN, transport=registry.transport()) as relay:
@@ -63,7 +63,7 @@ async def test_other_refusals_are_the_relays_own() -> None:
 
 
 @pytest.mark.parametrize("answer", [{"fingerprint": "ab" * 32}, {"fingerprint": 1}])
-async def test_an_answer_about_another_device_is_unusable(answer: dict[str, Any]) -> None:
+async def test_a_response_about_another_device_is_an_error(answer: dict[str, Any]) -> None:
     registry = Registry(ORIGIN)
     registry.answer = answer
     async with RelayClient(ORIGIN, transport=registry.transport()) as relay:
@@ -102,14 +102,14 @@ def test_an_address_of_a_relay_is_its_origin(url: str, origin: str) -> None:
         "http://192.168.1.9.example.com",
     ],
 )
-def test_plain_http_beyond_private_addresses_is_asked_for_by_name(url: str) -> None:
+def test_plain_http_to_a_public_address_needs_the_option(url: str) -> None:
     with pytest.raises(AddressRefused, match="--insecure-relay"):
         relay_origin(url)
     assert relay_origin(url, any_http=True) == url
 
 
 @pytest.mark.parametrize("url", ["wss://relay.example.com", "https://relay.example.com/ws", "https://a@b", "relay"])
-def test_an_address_of_another_form_is_refused_in_any_case(url: str) -> None:
+def test_a_malformed_address_is_always_rejected(url: str) -> None:
     with pytest.raises(AddressRefused):
         relay_origin(url, any_http=True)
 
@@ -130,7 +130,7 @@ async def test_a_websocket_is_trusted_by_ca_or_pin(tmp_path: Path) -> None:
                 assert relay.peers == ["127.0.0.1"]
 
 
-async def test_a_websocket_of_anyone_else_is_not_talked_to(tmp_path: Path) -> None:
+async def test_a_websocket_with_another_certificate_receives_nothing(tmp_path: Path) -> None:
     context, _, _ = server_tls(tmp_path)
     for trust in (TlsTrust(), TlsTrust(sha256="00" * 32)):
         async with FakeRelay(tls=context) as relay, RelayClient(relay.origin, trust) as client:
@@ -140,33 +140,32 @@ async def test_a_websocket_of_anyone_else_is_not_talked_to(tmp_path: Path) -> No
 
 
 async def test_a_redirect_is_not_followed() -> None:
-    asked: list[str] = []
+    paths: list[str] = []
 
     def redirect(_connection: ServerConnection, request: Request) -> Response:
-        asked.append(request.path)
+        paths.append(request.path)
         return Response(302, "Found", Headers({"Location": "/elsewhere", "Content-Length": "0"}), b"")
 
     from websockets.asyncio.server import serve
 
-    async def nobody(_connection: ServerConnection) -> None:
+    async def unreached(_connection: ServerConnection) -> None:
         """Never reached."""
 
-    async with serve(nobody, "127.0.0.1", 0, process_request=redirect) as server:
+    async with serve(unreached, "127.0.0.1", 0, process_request=redirect) as server:
         port = next(iter(server.sockets)).getsockname()[1]
         async with RelayClient(f"http://127.0.0.1:{port}") as client:
             with pytest.raises(RelayLost, match="302"):
                 await client.connect(Device.generate())
-    assert asked == ["/ws"]
+    assert paths == ["/ws"]
 
 
-async def test_a_relay_that_takes_nothing_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_relay_that_does_not_read_is_disconnected() -> None:
     class Stuck:
         async def send(self, _text: str) -> None:
             await asyncio.Event().wait()
 
-    monkeypatch.setattr("sigil.device.relay.socket.PHASE_SECONDS", 0.01)
-    with pytest.raises(RelayLost, match="does not take"):
-        await RelaySocket(Stuck()).pong()  # type: ignore[arg-type]
+    with pytest.raises(RelayLost, match="does not read"):
+        await RelaySocket(Stuck(), send_seconds=0.01).pong()  # type: ignore[arg-type]
 
 
 async def test_proxies_of_the_environment_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,8 +177,8 @@ async def test_proxies_of_the_environment_are_not_used(monkeypatch: pytest.Monke
 
 async def test_a_websocket_on_another_port_is_authenticated_for_the_origin() -> None:
     async with FakeRelay() as relay:
-        dialled, relay.origin = relay.origin, ORIGIN
-        async with RelayClient(ORIGIN, socket_url=dialled) as client:
+        address, relay.origin = relay.origin, ORIGIN
+        async with RelayClient(ORIGIN, socket_url=address) as client:
             connection = await client.connect(Device.generate())
             async with connection:
                 assert relay.peers == ["127.0.0.1"]
@@ -201,23 +200,23 @@ async def test_hundreds_of_devices_listen_in_one_process_without_threads() -> No
     devices = {device.fingerprint: device for device in made}
     heard = [Heard() for _ in made]
     threads = threading.active_count()
-    pace = ListenerTiming(clock=lambda: NOW)
+    timing = ListenerTiming(clock=lambda: NOW)
     async with FakeRelay(*[pushing_one(number, devices) for number in range(1, 301)]) as relay:
         async with RelayClient(relay.origin, local_address="127.0.0.7") as client:
             listeners = [
-                Listener(device, client, PIN, told, pace=pace) for device, told in zip(made, heard, strict=True)
+                Listener(device, client, PIN, events, timing=timing) for device, events in zip(made, heard, strict=True)
             ]
             tasks = [asyncio.create_task(listener.run()) for listener in listeners]
-            asked = await asyncio.gather(*(told.until(Received) for told in heard))
+            received = await asyncio.gather(*(events.until(Received) for events in heard))
             assert threading.active_count() == threads
-            assert len({event.push_id for event in asked}) == 300
+            assert len({event.push_id for event in received}) == 300
             for listener in listeners:
                 listener.stop()
             async with asyncio.timeout(GUARD_SECONDS):
                 await asyncio.gather(*tasks)
         assert set(relay.peers) == {"127.0.0.7"}
-    assert [told.of(Disconnected) for told in heard] == [[]] * 300
-    assert push_id(300) in {event.push_id for event in asked}
+    assert [events.of(Disconnected) for events in heard] == [[]] * 300
+    assert push_id(300) in {event.push_id for event in received}
 
 
 async def test_without_websockets_only_listening_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""What a listener makes of pushes: each told once, checked, and acknowledged when the device has it."""
+"""A listener checks each push, reports it once, and acknowledges it when the device has accepted it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from sigil.device.relay import (
     Refused,
     Repeated,
 )
-from sigil.device.relay.listener import MAX_WAITING
+from sigil.device.relay.listener import MAX_QUEUED
 from tests.device.fake_relay import Peer, only_welcome, push_id
 from tests.device.fake_server import NOW, as_json, identity, make_payload
 from tests.device.listening import (
@@ -31,45 +31,45 @@ from tests.device.listening import (
     Listen,
     Pending,
     breaking_off,
+    mpa_payload,
     payload,
     pushing,
     pushing_then_breaking_off,
     reference,
-    together,
 )
 
 
-async def test_a_challenge_is_told_whole_and_acknowledged(listen: Listen) -> None:
+async def test_a_challenge_is_reported_with_all_members_and_acknowledged(listen: Listen) -> None:
     async with listen(pushing(payload())) as run:
-        asked = await run.heard.until(Received)
-        assert asked.push_id == push_id(1)
-        assert asked.shown == verify_payload(as_json(payload()), PIN, DEVICE.public, NOW)
+        received = await run.heard.until(Received)
+        assert received.push_id == push_id(1)
+        assert received.shown == verify_payload(as_json(payload()), PIN, DEVICE.public, NOW)
         assert run.heard.of(Connected) == [Connected(run.relay.origin)]
 
 
-async def test_a_multi_party_request_is_told_once_cleared_and_acknowledged(listen: Listen) -> None:
-    clear = {"type": "clear", "mpa_id": together()["mpa_id"], "status": "approved"}
-    async with listen(pushing(together(), together(), clear)) as run:
-        asked = await run.heard.until(Received)
-        assert asked.shown == verify_mpa_payload(as_json(together()), PIN, DEVICE.public, NOW)
-        assert await run.heard.until(Cleared) == Cleared(together()["mpa_id"], "approved", push_id(3))
+async def test_an_approval_request_is_reported_once_cleared_and_acknowledged(listen: Listen) -> None:
+    clear = {"type": "clear", "mpa_id": mpa_payload()["mpa_id"], "status": "approved"}
+    async with listen(pushing(mpa_payload(), mpa_payload(), clear)) as run:
+        received = await run.heard.until(Received)
+        assert received.shown == verify_mpa_payload(as_json(mpa_payload()), PIN, DEVICE.public, NOW)
+        assert await run.heard.until(Cleared) == Cleared(mpa_payload()["mpa_id"], "approved", push_id(3))
         assert len(run.heard.of(Received)) == 1
-        assert run.heard.of(Repeated) == [Repeated(together()["mpa_id"], push_id(2))]
+        assert run.heard.of(Repeated) == [Repeated(mpa_payload()["mpa_id"], push_id(2))]
 
 
-async def test_a_multi_party_request_by_reference_is_fetched(listen: Listen) -> None:
-    pending, told = Pending(), {name: together()[name] for name in ("type", "mpa_id", "server_id")}
-    pending.listed = [together()]
-    async with listen(pushing(told), inbox=pending) as run:
-        assert (await run.heard.until(Received)).shown.id == together()["mpa_id"]
+async def test_an_approval_request_by_reference_is_fetched(listen: Listen) -> None:
+    pending, pushed = Pending(), {name: mpa_payload()[name] for name in ("type", "mpa_id", "server_id")}
+    pending.listed = [mpa_payload()]
+    async with listen(pushing(pushed), inbox=pending) as run:
+        assert (await run.heard.until(Received)).shown.id == mpa_payload()["mpa_id"]
 
 
-async def test_a_tampered_multi_party_request_is_refused(listen: Listen) -> None:
-    bad = together() | {"server_signature": together(2)["server_signature"]}
-    async with listen(pushing(bad, together(9))) as run:
+async def test_a_tampered_approval_request_is_refused(listen: Listen) -> None:
+    bad = mpa_payload() | {"server_signature": mpa_payload(2)["server_signature"]}
+    async with listen(pushing(bad, mpa_payload(9))) as run:
         await run.heard.until(Received)
         assert [refused.error.code for refused in run.heard.of(Refused)] == ["SERVER_SIGNATURE_INVALID"]
-        assert [refused.challenge_id for refused in run.heard.of(Refused)] == [together()["mpa_id"]]
+        assert [refused.challenge_id for refused in run.heard.of(Refused)] == [mpa_payload()["mpa_id"]]
 
 
 async def test_an_acknowledgement_waits_for_the_device_and_pings_do_not(listen: Listen) -> None:
@@ -82,17 +82,17 @@ async def test_an_acknowledgement_waits_for_the_device_and_pings_do_not(listen: 
         await peer.push(payload())
         await run.heard.until(Received)
         for _ in range(3):
-            await peer.say(type="ping")
-            order.append((await peer.heard())["type"])
+            await peer.send(type="ping")
+            order.append((await peer.receive())["type"])
         run.heard.release()
-        order.append((await peer.heard())["type"])
+        order.append((await peer.receive())["type"])
 
     async with listen(script) as run:
         await run.heard.until(Disconnected)
         assert order == ["pong", "pong", "pong", "ack"]
 
 
-async def test_a_push_that_comes_again_is_acknowledged_again_and_told_once(listen: Listen) -> None:
+async def test_a_repeated_push_is_acknowledged_again_and_reported_once(listen: Listen) -> None:
     async def script(peer: Peer) -> None:
         await peer.welcome()
         for _ in range(3):
@@ -106,7 +106,7 @@ async def test_a_push_that_comes_again_is_acknowledged_again_and_told_once(liste
 
 
 @pytest.mark.parametrize("item", [{"type": "later"}, payload(respond_to="https://evil.example/respond")])
-async def test_what_was_ignored_or_refused_is_not_told_again_either(listen: Listen, item: dict[str, Any]) -> None:
+async def test_an_ignored_or_refused_push_is_reported_once_too(listen: Listen, item: dict[str, Any]) -> None:
     async def script(peer: Peer) -> None:
         await peer.welcome()
         for _ in range(2):
@@ -125,7 +125,7 @@ async def test_a_second_push_of_one_challenge_is_a_repeat(listen: Listen) -> Non
         assert run.heard.of(Repeated) == [Repeated(payload()["challenge_id"], push_id(2))]
 
 
-async def test_repeats_are_known_after_a_reconnect(listen: Listen) -> None:
+async def test_repeats_are_detected_after_a_reconnect(listen: Listen) -> None:
     async with listen(pushing_then_breaking_off(payload()), pushing(payload())) as run:
         await run.heard.until(Repeated)
         assert len(run.heard.of(Received)) == 1
@@ -144,20 +144,20 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "changed": (payload() | {"number_matching": True}, "CHALLENGE_BYTES_MISMATCH"),
     "with another action": (payload() | {"action": {"type": "x", "description": "y"}}, "ACTION_REFUSED"),
     "without a nonce": ({k: v for k, v in payload().items() if k != "nonce"}, "PAYLOAD_MALFORMED"),
-    "with an id that is none": (payload() | {"challenge_id": 7}, "PAYLOAD_MALFORMED"),
+    "with a malformed id": (payload() | {"challenge_id": 7}, "PAYLOAD_MALFORMED"),
 }
 
 
 @pytest.mark.parametrize("name", REFUSED)
-async def test_a_challenge_that_fails_a_check_is_refused_once_and_never_told(listen: Listen, name: str) -> None:
+async def test_a_challenge_that_fails_a_check_is_refused_once_and_never_shown(listen: Listen, name: str) -> None:
     bad, code = REFUSED[name]
     async with listen(pushing(bad, payload(9))) as run:
         await run.heard.until(Received)
         assert [refused.error.code for refused in run.heard.of(Refused)] == [code]
-        assert [asked.shown.challenge_id for asked in run.heard.of(Received)] == [payload(9)["challenge_id"]]
+        assert [event.shown.challenge_id for event in run.heard.of(Received)] == [payload(9)["challenge_id"]]
 
 
-async def test_a_forgery_cannot_have_the_real_one_taken_for_a_repeat(listen: Listen) -> None:
+async def test_a_forgery_cannot_make_the_real_push_a_repeat(listen: Listen) -> None:
     forged = payload() | {"server_signature": payload(2)["server_signature"]}
     early_clear = {"type": "clear", "challenge_id": payload()["challenge_id"], "status": "verified"}
     async with listen(pushing(forged, early_clear, payload())) as run:
@@ -170,7 +170,7 @@ async def test_a_reference_is_fetched_checked_and_acknowledged(listen: Listen) -
 
     async def script(peer: Peer) -> None:
         await peer.welcome()
-        await pending.until_asked(1)
+        await pending.until_fetched(1)
         pending.listed = [payload(1), payload(2)]
         await peer.push(reference(1), 1)
         await peer.acknowledged(1)
@@ -181,16 +181,16 @@ async def test_a_reference_is_fetched_checked_and_acknowledged(listen: Listen) -
     async with listen(script, inbox=pending) as run:
         await run.heard.until(Repeated)
         assert len(run.heard.of(Received)) == 2
-        # One after the connect, one for the first reference; it brought the second challenge, too.
-        assert pending.asked == 2
+        # One after the connect, one for the first reference, which also returned the second challenge.
+        assert pending.fetches == 2
 
 
-async def test_a_reference_to_what_is_over_is_acknowledged(listen: Listen) -> None:
+async def test_a_reference_to_an_ended_challenge_is_acknowledged(listen: Listen) -> None:
     async with listen(pushing(reference()), inbox=Pending()) as run:
         assert await run.heard.until(Gone) == Gone(payload()["challenge_id"], push_id(1))
 
 
-async def test_a_reference_that_cannot_be_fetched_is_not_acknowledged_and_comes_again(listen: Listen) -> None:
+async def test_a_reference_that_cannot_be_fetched_is_not_acknowledged(listen: Listen) -> None:
     pending = Pending()
 
     async def script(peer: Peer) -> None:
@@ -222,12 +222,12 @@ async def test_a_bad_reference_is_refused_unfetched(listen: Listen, bad: dict[st
         assert (await run.heard.until(Refused)).error.code == code
 
 
-async def test_a_reference_is_refused_where_nothing_can_be_fetched(listen: Listen) -> None:
+async def test_a_reference_is_refused_without_an_inbox(listen: Listen) -> None:
     async with listen(pushing(reference())) as run:
         assert (await run.heard.until(Refused)).error.code == "PAYLOAD_MALFORMED"
 
 
-async def test_a_clear_is_told_and_does_nothing_else(listen: Listen) -> None:
+async def test_a_clear_is_reported_and_has_no_other_effect(listen: Listen) -> None:
     pending = Pending()
     clear = {"type": "clear", "challenge_id": payload()["challenge_id"], "status": "cancelled"}
 
@@ -237,7 +237,7 @@ async def test_a_clear_is_told_and_does_nothing_else(listen: Listen) -> None:
         await peer.gone()
 
     async with listen(pushing_then_breaking_off(payload(), clear, payload()), again, inbox=pending) as run:
-        # A late push of it is a repeat; but what the server still lists was cleared by nobody who may.
+        # A late push of it is a repeat. But the server still lists the challenge, and a clear is not signed.
         assert (await run.heard.until(Received, 2)).push_id is None
         assert run.heard.of(Cleared) == [Cleared(payload()["challenge_id"], "cancelled", push_id(2))]
         assert len(run.heard.of(Repeated)) == 1
@@ -262,7 +262,7 @@ async def test_a_push_of_an_unknown_type_is_acknowledged_and_ignored(listen: Lis
 async def test_an_unknown_message_of_the_relay_itself_is_ignored(listen: Listen) -> None:
     async def script(peer: Peer) -> None:
         await peer.welcome()
-        await peer.say(type="motd", text="hello")
+        await peer.send(type="motd", text="hello")
         await peer.push(payload())
         await peer.acknowledged()
         await peer.gone()
@@ -272,55 +272,55 @@ async def test_an_unknown_message_of_the_relay_itself_is_ignored(listen: Listen)
         assert run.heard.of(Ignored) == [Ignored("motd", None)]
 
 
-async def test_more_than_can_wait_is_let_go_unacknowledged_and_pings_are_answered(listen: Listen) -> None:
+async def test_pushes_beyond_the_queue_are_dropped_unacknowledged_and_pings_are_answered(listen: Listen) -> None:
     acknowledged: list[str] = []
 
     async def script(peer: Peer) -> None:
         await peer.welcome()
         await run.heard.until(Connected)
         run.heard.hold()
-        for number in range(MAX_WAITING + 50):
+        for number in range(MAX_QUEUED + 50):
             await peer.push({"type": "later"}, number)
-        await peer.say(type="ping")
-        assert await peer.heard() == {"type": "pong"}
+        await peer.send(type="ping")
+        assert await peer.receive() == {"type": "pong"}
         run.heard.release()
-        for _ in range(MAX_WAITING):
-            acknowledged.append((await peer.heard())["push_id"])
-        await peer.push({"type": "later"}, MAX_WAITING + 40)
-        while (last := (await peer.heard())["push_id"]) != push_id(MAX_WAITING + 40):
+        for _ in range(MAX_QUEUED):
+            acknowledged.append((await peer.receive())["push_id"])
+        await peer.push({"type": "later"}, MAX_QUEUED + 40)
+        while (last := (await peer.receive())["push_id"]) != push_id(MAX_QUEUED + 40):
             acknowledged.append(last)
 
     async with listen(script) as run:
         await run.heard.until(Disconnected)
-        assert len(acknowledged) in {MAX_WAITING, MAX_WAITING + 1}
+        assert len(acknowledged) in {MAX_QUEUED, MAX_QUEUED + 1}
 
 
-async def test_a_payload_of_the_largest_size_is_taken(listen: Listen) -> None:
+async def test_a_payload_of_the_largest_size_is_accepted(listen: Listen) -> None:
     async with listen(pushing({"type": "later", "x": "x" * 3072})) as run:
         await run.heard.until(Ignored)
 
 
-async def test_what_could_not_be_answered_is_told_once_more(listen: Listen) -> None:
+async def test_a_challenge_that_could_not_be_answered_is_reported_again(listen: Listen) -> None:
     pending = Pending()
     pending.listed = [payload()]
     async with listen(only_welcome, inbox=pending) as run:
         await run.heard.until(Received)
-        run.listener.ask_again(payload()["challenge_id"])
+        run.listener.report_again(payload()["challenge_id"])
         await run.heard.until(Received, 2)
 
 
-async def test_what_is_pending_is_asked_after_every_connect(listen: Listen) -> None:
+async def test_pending_challenges_are_fetched_after_every_connect(listen: Listen) -> None:
     pending = Pending()
     pending.listed = [payload()]
     pending.refused = [RefusedPayload("x", RespondToForeign())]
     async with listen(breaking_off, inbox=pending) as run:
         await run.heard.until(Connected, 2)
-        await pending.until_asked(2)
+        await pending.until_fetched(2)
         assert (await run.heard.until(Received)).push_id is None
         assert (len(run.heard.of(Received)), len(run.heard.of(Refused))) == (1, 1)
 
 
-async def test_a_server_that_cannot_be_asked_now_is_asked_later(listen: Listen) -> None:
+async def test_a_query_that_fails_temporarily_is_retried(listen: Listen) -> None:
     pending = Pending()
     pending.listed, pending.failures = [payload()], [Unreachable(), ServerRefused(503, "OVERLOADED", "Later.")]
     async with listen(only_welcome, inbox=pending) as run:
@@ -328,10 +328,10 @@ async def test_a_server_that_cannot_be_asked_now_is_asked_later(listen: Listen) 
         assert (len(run.heard.of(PendingFailed)), run.slept) == (2, [1.0, 2.0])
 
 
-async def test_a_server_that_refuses_to_be_asked_is_told_once_and_pushes_come_all_the_same(listen: Listen) -> None:
+async def test_a_rejected_query_is_reported_once_and_pushes_still_arrive(listen: Listen) -> None:
     pending = Pending()
     pending.failures = [ServerRefused(401, "INVALID_SIGNATURE", "No.")] * 9
     async with listen(pushing(payload()), inbox=pending) as run:
         await run.heard.until(Received)
         await run.heard.until(PendingFailed)
-        assert pending.asked == 1
+        assert pending.fetches == 1

@@ -1,4 +1,4 @@
-"""`sigil device` at a real relay: registered, pushed to, cut off, and back for what was held."""
+"""`sigil device` at a real relay: registration, pushes, lost connections, and held pushes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def relay(request: pytest.FixtureRequest) -> Iterator[LiveRelay]:
 
 
 class Pushing:
-    """The server's side at the relay, one push after the other."""
+    """A server that sends pushes to the relay, one after the other."""
 
     def __init__(self, relay: LiveRelay, phone: Phone) -> None:
         self._relay, self._phone = relay, phone
@@ -38,13 +38,13 @@ class Pushing:
             assert Server(client, self._phone.server.identity).register().status_code == 200
 
     def push(self, payload: dict[str, Any], key: str) -> dict[str, Any]:
-        wanted = {
+        request = {
             "push_key": key,
-            "fingerprint": self._phone.who["fingerprint"],
+            "fingerprint": self._phone.enrolled["fingerprint"],
             "payload": json.loads(as_json(payload)),
         }
         with self._relay.client() as client:
-            (result,) = Server(client, self._phone.server.identity).push(wanted)
+            (result,) = Server(client, self._phone.server.identity).push(request)
         return result
 
     def status(self, key: str) -> str:
@@ -61,11 +61,11 @@ def phone(relay: LiveRelay, tmp_path: Path) -> Iterator[Phone]:
         yield Phone(server, tmp_path / "keys")
 
 
-def test_a_push_arrives_is_acknowledged_and_answered_and_what_was_held_comes_after_a_crash(
+def test_a_push_is_acknowledged_and_answered_and_held_pushes_arrive_after_a_crash(
     relay: LiveRelay, phone: Phone
 ) -> None:
-    told = json.loads(phone.run("register", "--json"))
-    assert (told["relay"], told["fingerprint"]) == (relay.url, phone.who["fingerprint"])
+    registered = json.loads(phone.run("register", "--json"))
+    assert (registered["relay"], registered["fingerprint"]) == (relay.url, phone.enrolled["fingerprint"])
     pushing = Pushing(relay, phone)
     with phone.listen("--auto-approve") as listening:
         listening.until("connected")
@@ -89,12 +89,12 @@ def test_a_push_arrives_is_acknowledged_and_answered_and_what_was_held_comes_aft
     assert listening.events("refused") == listening.events("repeated") == []
 
 
-def test_what_was_not_acknowledged_comes_again_and_is_told_once(relay: LiveRelay, phone: Phone) -> None:
+def test_an_unacknowledged_push_arrives_again_and_is_reported_once(relay: LiveRelay, phone: Phone) -> None:
     phone.run("register")
     pushing = Pushing(relay, phone)
     with phone.listen() as listening:
         listening.until("connected")
-        # It lies in the device's socket when the relay dies, unread and unacknowledged.
+        # The push is in the device's socket, unread and unacknowledged, when the relay dies.
         listening.send(signal.SIGSTOP)
         assert pushing.push(phone.challenge(1), "first")["status"] == "queued"
         relay.kill()
@@ -111,8 +111,8 @@ def test_a_push_by_reference_is_fetched_from_the_server(relay: LiveRelay, phone:
     pushing = Pushing(relay, phone)
     with phone.listen("--auto-reject", "--once") as listening:
         listening.until("connected")
-        wait_until(lambda: phone.server.used_seconds, "the first look at what is pending")
-        listed = phone.server.ask(phone.who["device_public_key"], expires_at=int(time.time()) + 300)
+        wait_until(lambda: phone.server.used_seconds, "the first query for pending challenges")
+        listed = phone.server.add_challenge(phone.enrolled["device_public_key"], expires_at=int(time.time()) + 300)
         pushing.push({name: listed[name] for name in ("type", "challenge_id", "server_id")}, "first")
         assert listening.end() == (0, "")
         assert listening.events("answered")[0]["decision"] == "rejected"
@@ -120,7 +120,7 @@ def test_a_push_by_reference_is_fetched_from_the_server(relay: LiveRelay, phone:
 
 
 @pytest.mark.parametrize("relay", ["set"], indirect=True)
-def test_a_relay_that_stops_and_forgets_everything_gets_the_device_back(relay: LiveRelay, phone: Phone) -> None:
+def test_a_device_registers_again_at_a_relay_that_lost_its_data(relay: LiveRelay, phone: Phone) -> None:
     phone.run("register")
     with phone.listen("--auto-approve", "--once") as listening:
         listening.until("connected")
@@ -135,24 +135,24 @@ def test_a_relay_that_stops_and_forgets_everything_gets_the_device_back(relay: L
 
 
 @pytest.mark.parametrize("relay", ["set"], indirect=True)
-def test_the_newest_of_two_listeners_stays_and_an_unregistered_one_is_told_so(relay: LiveRelay, phone: Phone) -> None:
+def test_the_newest_of_two_listeners_stays_and_an_unregistered_one_ends(relay: LiveRelay, phone: Phone) -> None:
     phone.run("register")
     with phone.listen() as first:
         first.until("connected")
         with phone.listen() as second:
             second.until("connected")
-            code, said = first.end()
-            assert (code, said.startswith("Error: REPLACED: ")) == (1, True)
+            code, errors = first.end()
+            assert (code, errors.startswith("Error: REPLACED: ")) == (1, True)
             second.send(signal.SIGINT)
             assert second.end() == (0, "")
     phone.run("unregister")
     with phone.listen("--relay", relay.url) as third:
-        code, said = third.end()
-        assert (code, "NOT_REGISTERED_AT_RELAY" in said) == (1, True)
+        code, errors = third.end()
+        assert (code, "NOT_REGISTERED_AT_RELAY" in errors) == (1, True)
 
 
 @pytest.mark.parametrize("relay", ["set"], indirect=True)
-def test_a_person_is_asked_on_a_terminal_and_a_question_is_withdrawn(relay: LiveRelay, phone: Phone) -> None:
+def test_a_person_is_prompted_on_a_terminal_and_a_prompt_is_cancelled(relay: LiveRelay, phone: Phone) -> None:
     phone.run("register")
     pushing = Pushing(relay, phone)
     person, theirs = pty.openpty()
@@ -160,8 +160,8 @@ def test_a_person_is_asked_on_a_terminal_and_a_question_is_withdrawn(relay: Live
         terminal.until("Listening at")
         pushing.push(phone.challenge(1), "first")
         terminal.until("Approve? [y/N]: ")
-        assert "Pay the invoice" in terminal.said
-        # Acknowledged when the device had it, not when the person has made up their mind.
+        assert "Pay the invoice" in terminal.output
+        # Acknowledged when the device has the push, not when the person has decided.
         wait_until(lambda: pushing.status("first") == "delivered", "the acknowledgement")
         os.write(person, b"y\n")
         terminal.until("Approved: verified")
