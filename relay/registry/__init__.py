@@ -1,1 +1,1 @@
-"""The registry: its model, its rules, its ports, and two databases behind them."""
+"""The registry: its model, its rules, its ports, and an implementation on each of two databases."""

@@ -1,4 +1,4 @@
-"""A new TOKEN_ENCRYPTION_KEY reaches what the old one sealed: after one pass the old key can go."""
+"""Key rotation: one pass reseals all tokens with a new TOKEN_ENCRYPTION_KEY; then the old key can be removed."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ _BATCH = 200
 
 
 async def reseal_tokens(registry: DeviceRegistry, sealer: Sealer) -> int:
-    """Seal every token anew that the newest key did not seal; how many. Payloads are not worth it: they soon expire."""
+    """Reseal every token that is not sealed with the newest key; returns the number.
+
+    Payloads are not resealed: they soon expire.
+    """
     after, resealed, broken = b"", 0, 0
     while devices := await registry.devices(after, _BATCH):
         for device in devices:
-            # Of one that was evicted there is none any more.
+            # An evicted device has no token.
             if device.evicted is not None or not sealer.needs_reseal(device.token):
                 continue
             try:
@@ -28,5 +31,9 @@ async def reseal_tokens(registry: DeviceRegistry, sealer: Sealer) -> int:
     if resealed:
         logs.info("tokens_resealed", count=resealed)
     if broken:
-        logs.error("tokens_cannot_be_opened", count=broken, message="sealed with a key that is not here any more")
+        logs.error(
+            "tokens_cannot_be_opened",
+            count=broken,
+            message="sealed with a key that TOKEN_ENCRYPTION_KEY no longer has",
+        )
     return resealed

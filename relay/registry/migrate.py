@@ -1,7 +1,7 @@
 """Migrations: numbered files of plain SQL, each applied once, in order, in a transaction of its own.
 
-What was applied is remembered with its checksum, so that a file that was changed afterwards is noticed, and so is a
-database that a newer relay has migrated.
+The database stores the checksum of each applied migration. So a file that was changed afterwards is detected, and so is
+a database that a newer relay has migrated.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple
 from relay.registry.model import RegistryUnusable
 
 _LOCK = 0x5369_6769_6C52_6C79
-"""The advisory lock of PostgreSQL that runners take: any number that nobody else in the database uses."""
+"""The advisory lock of PostgreSQL for migrations: any number that no other program in the database uses."""
 
 
 class Migration(NamedTuple):
@@ -32,17 +32,17 @@ class Migration(NamedTuple):
 
 @cache
 def migrations(kind: Literal["postgres", "sqlite"]) -> tuple[Migration, ...]:
-    """Those that came with this version, in order."""
+    """The migrations of this version, in order."""
     folder = resources.files("relay") / "migrations" / kind
     files = [file for file in folder.iterdir() if file.name.endswith(".sql")]
     found = sorted(Migration.of(file.name.removesuffix(".sql"), file.read_text(encoding="utf-8")) for file in files)
     if [one.number for one in found] != list(range(1, len(found) + 1)):
-        raise RegistryUnusable("the migrations of this relay are incomplete: install it again")
+        raise RegistryUnusable("the migrations of this relay are incomplete: reinstall it")
     return tuple(found)
 
 
 def pending(known: Sequence[Migration], applied: Mapping[int, str]) -> Sequence[Migration]:
-    """What is still to be applied, given the checksums of what was; RegistryUnusable when they do not fit."""
+    """The migrations still to apply, given the checksums of those applied; RegistryUnusable when they do not match."""
     newest = max(applied, default=0)
     if newest > len(known):
         raise RegistryUnusable(
@@ -59,16 +59,16 @@ def pending(known: Sequence[Migration], applied: Mapping[int, str]) -> Sequence[
 
 
 async def migrate_postgres(connection: Any, known: Sequence[Migration]) -> list[str]:
-    """Apply what is missing, and say what it was; any number of runners may do so at once.
+    """Apply missing migrations and return their names; any number of processes may do so at once.
 
-    The lock belongs to each transaction, not to the session: sessions are not ours behind a PgBouncer.
+    The lock belongs to each transaction, not to the session: behind a PgBouncer sessions are shared.
     """
     done: list[str] = []
     while True:
         async with connection.transaction(isolation="read_committed"):
             await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
             if await connection.fetchval("SELECT to_regclass('migration') IS NULL"):
-                # Asked first, since a role that may not create tables may still run what others migrated.
+                # Checked first: a role without the right to create tables may use a database that is already migrated.
                 await connection.execute(_APPLIED)
             rows = await connection.fetch("SELECT number, checksum FROM migration")
             missing = pending(known, dict(rows))
@@ -80,7 +80,7 @@ async def migrate_postgres(connection: Any, known: Sequence[Migration]) -> list[
 
 
 def migrate_sqlite(db: sqlite3.Connection, known: Sequence[Migration]) -> list[str]:
-    """The same over SQLite; `db` is in autocommit mode."""
+    """The same for SQLite; `db` is in autocommit mode."""
     done: list[str] = []
     while True:
         db.execute("BEGIN IMMEDIATE")
@@ -108,7 +108,7 @@ def _row(one: Migration) -> tuple[int, str, str]:
 
 
 def _statements(sql: str) -> Iterator[str]:
-    """One by one, since executescript would commit first. A trigger is one statement with semicolons in it."""
+    """One by one, since executescript would commit first. A trigger is one statement that contains semicolons."""
     statement = ""
     for line in sql.splitlines(keepends=True):
         statement += line

@@ -1,4 +1,4 @@
-"""Push tokens and held payloads as they lie in the database: sealed with XChaCha20-Poly1305.
+"""Push tokens and queued payloads as stored in the database: sealed with XChaCha20-Poly1305.
 
     sealer = Sealer([new, old])
     sealed = sealer.seal("token", fingerprint, "apns", token)
@@ -8,10 +8,10 @@ A sealed value is
 
     version (1 byte, 01) ‖ key id (4) ‖ nonce (24, random) ‖ ciphertext ‖ tag (16)
 
-under the associated data `version ‖ key id ‖ len(purpose) ‖ purpose ‖ fingerprint (32) ‖ platform`, so that nobody who
-can write to the database moves a value to another device or to another use. Key and id come from the text of
-TOKEN_ENCRYPTION_KEY by HKDF-SHA-256 (RFC 5869; empty salt; info `sigil-relay/seal/v1`, 32 bytes, and
-`sigil-relay/seal-id/v1`, 4 bytes). The text is taken for a random one: this is no derivation for passwords.
+under the associated data `version ‖ key id ‖ len(purpose) ‖ purpose ‖ fingerprint (32) ‖ platform`, so that write
+access to the database is not enough to move a value to another device or to another use. Key and id come from the text
+of TOKEN_ENCRYPTION_KEY by HKDF-SHA-256 (RFC 5869; empty salt; info `sigil-relay/seal/v1`, 32 bytes, and
+`sigil-relay/seal-id/v1`, 4 bytes). The text must be random: this derivation is not meant for passwords.
 
 Without keys a value is marked as plain: version 00, then the value.
 """
@@ -43,14 +43,14 @@ _HEAD = 1 + _ID
 
 
 class Unsealable(Exception):
-    """Sealed with a key that is not here, for something else, or altered; the message holds no secret."""
+    """Sealed with an unknown key or for another use, or altered. The message contains no secret."""
 
 
 class Sealer:
     """Seals with the first of `keys`, opens with any; without keys it only marks values as plain.
 
-    `reads_plain` lets one with keys open plain values, too: for a database that began without a key. Otherwise they are
-    refused, since whoever can write to the database could put them there.
+    With `reads_plain` a sealer with keys opens plain values, too: for a database that was created without a key.
+    Otherwise it rejects them, since write access to the database would be enough to insert them.
     """
 
     def __init__(self, keys: Sequence[str], *, reads_plain: bool = False) -> None:
@@ -60,32 +60,32 @@ class Sealer:
         self._reads_plain = reads_plain or not keys
 
     def seal(self, purpose: Purpose, fingerprint: bytes, platform: str, value: bytes) -> bytes:
-        """The value for this use by this device only. `platform` is empty where it is not known or may change."""
+        """Seal a value for this use by this device only. `platform` is empty if it is not known or may change."""
         if not self._keys:
             return _PLAIN + value
         name, key = self._keys[0]
         nonce = os.urandom(_NONCE)
-        bound = _bound(_SEALED + name, purpose, fingerprint, platform)
-        return _SEALED + name + nonce + crypto_aead_xchacha20poly1305_ietf_encrypt(value, bound, nonce, key)
+        associated_data = _associated_data(_SEALED + name, purpose, fingerprint, platform)
+        return _SEALED + name + nonce + crypto_aead_xchacha20poly1305_ietf_encrypt(value, associated_data, nonce, key)
 
     def open(self, purpose: Purpose, fingerprint: bytes, platform: str, sealed: bytes) -> bytes:
-        """The value that was sealed for just this; Unsealable otherwise."""
+        """The value, if it was sealed for exactly this use; Unsealable otherwise."""
         if self._reads_plain and sealed[:1] == _PLAIN:
             return sealed[1:]
         if sealed[:1] != _SEALED or len(sealed) < OVERHEAD:
-            raise Unsealable("this is no sealed value")
+            raise Unsealable("this is not a sealed value")
         head, nonce, ciphertext = sealed[:_HEAD], sealed[_HEAD : _HEAD + _NONCE], sealed[_HEAD + _NONCE :]
-        bound = _bound(head, purpose, fingerprint, platform)
-        mine = [key for name, key in self._keys if name == head[1:]]
-        for key in mine:
+        associated_data = _associated_data(head, purpose, fingerprint, platform)
+        matching = [key for name, key in self._keys if name == head[1:]]
+        for key in matching:
             try:
-                return crypto_aead_xchacha20poly1305_ietf_decrypt(ciphertext, bound, nonce, key)
+                return crypto_aead_xchacha20poly1305_ietf_decrypt(ciphertext, associated_data, nonce, key)
             except CryptoError:
                 continue
-        raise Unsealable("altered, or sealed for something else" if mine else "sealed with a key that is not here")
+        raise Unsealable("altered, or sealed for another use" if matching else "sealed with an unknown key")
 
     def needs_reseal(self, sealed: bytes) -> bool:
-        """True for a value that is not sealed with the newest key, so that an older one cannot be taken away yet."""
+        """True for a value that is not sealed with the newest key: its older key cannot be removed yet."""
         return bool(self._keys) and sealed[:_HEAD] != _SEALED + self._keys[0][0]
 
     def __repr__(self) -> str:
@@ -96,9 +96,9 @@ def _derive(key: str, info: bytes, length: int) -> bytes:
     return HKDF(algorithm=hashes.SHA256(), length=length, salt=None, info=info).derive(key.encode())
 
 
-def _bound(head: bytes, purpose: str, fingerprint: bytes, platform: str) -> bytes:
+def _associated_data(head: bytes, purpose: str, fingerprint: bytes, platform: str) -> bytes:
     if len(fingerprint) != 32:
-        # A fixed length is what keeps the parts apart.
-        raise ValueError("a fingerprint has 32 bytes")
+        # Its fixed length separates the fields.
+        raise ValueError("a fingerprint must have 32 bytes")
     name = purpose.encode()
     return head + bytes([len(name)]) + name + fingerprint + platform.encode()

@@ -1,13 +1,13 @@
-"""Statements about pushes in PostgreSQL.
+"""Statements on pushes in PostgreSQL.
 
-A plan is made when a table is as good as empty, and kept when it is not. So no statement leaves a choice that would be
-right for a small table only: keys are looked up by ANY or by a LATERAL with a LIMIT, and rows that were chosen and
-locked are written by their ctid, never by a join. A row that changes in that moment is not written then; where that is
-used, the next round finds it. Where an index would fit that is of no use, for its condition or its order alone, the
-statement is written so that it does not (`coalesce`, `|| ''`).
+A plan is made when a table is almost empty, and kept when it is full. So no statement leaves a choice that is right for
+a small table only: keys are looked up by ANY or by a LATERAL with a LIMIT, and rows that were selected and locked are
+written by their ctid, never by a join. A row that changes at that moment is not written; where this can happen, the
+next run of the statement finds the row. Where an unsuitable index would match by its condition or its order alone, the
+statement is written so that it does not match (`coalesce`, `|| ''`).
 """
 
-# ruff: noqa: S608 - what is put together is names of columns
+# ruff: noqa: S608 - only names of columns are inserted
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ LOCK_DEVICES = f"{DEVICES} ORDER BY fingerprint FOR NO KEY UPDATE"
 
 SITUATION = """
 SELECT paid.until, held.number, known.push_id, known.platform, known.status, known.error
-FROM unnest($2::text[], $3::bytea[], $4::bytea[]) WITH ORDINALITY AS wanted(push_key, fingerprint, bucket, place)
+FROM unnest($2::text[], $3::bytea[], $4::bytea[]) WITH ORDINALITY AS requested(push_key, fingerprint, bucket, place)
 LEFT JOIN LATERAL (
-    SELECT push_id, platform, status, error FROM push WHERE server_id = $1 AND push_key = wanted.push_key LIMIT 1
+    SELECT push_id, platform, status, error FROM push WHERE server_id = $1 AND push_key = requested.push_key LIMIT 1
 ) AS known ON true
 LEFT JOIN LATERAL (
-    SELECT paid_until AS until FROM bucket WHERE server_id = $1 AND fingerprint = wanted.bucket LIMIT 1
+    SELECT paid_until AS until FROM bucket WHERE server_id = $1 AND fingerprint = requested.bucket LIMIT 1
 ) AS paid ON true
 CROSS JOIN LATERAL (
     SELECT count(*) AS number FROM (
-        SELECT FROM push WHERE fingerprint = wanted.fingerprint AND status = 'queued' LIMIT $5
+        SELECT FROM push WHERE fingerprint = requested.fingerprint AND status = 'queued' LIMIT $5
     ) AS ones
 ) AS held
-ORDER BY wanted.place
+ORDER BY requested.place
 """
 
 INSERT = f"""
@@ -45,16 +45,16 @@ INSERT INTO push ({_NAMES})
 SELECT {_NAMES} FROM unnest(
     $4::bytea[], $5::text[], $6::bytea[], $7::bytea[], $8::bigint[], $9::text[], $10::text[], $11::boolean[],
     $12::bytea[], $13::text[], $14::text[], $15::text[], $16::float8[], $17::integer[], $18::float8[]
-) WITH ORDINALITY AS wanted({_NAMES}, place)
+) WITH ORDINALITY AS requested({_NAMES}, place)
 ORDER BY place
 ON CONFLICT DO NOTHING
 """
 
-# OFFSET counts from the newest: what is behind it is over the number that a device may hold.
+# OFFSET counts from the newest push: the pushes after it exceed the number that a device may hold.
 SUPERSEDE = """
 UPDATE push SET status = 'failed', error = $3, payload = '', due = 0 WHERE ctid = ANY (ARRAY(
-    SELECT locked.ctid FROM unnest($1::bytea[]) AS crowded(fingerprint) CROSS JOIN LATERAL (
-        SELECT ctid FROM push WHERE fingerprint = crowded.fingerprint AND status = 'queued'
+    SELECT locked.ctid FROM unnest($1::bytea[]) AS overfull(fingerprint) CROSS JOIN LATERAL (
+        SELECT ctid FROM push WHERE fingerprint = overfull.fingerprint AND status = 'queued'
         ORDER BY seq DESC OFFSET $2 FOR UPDATE SKIP LOCKED
     ) AS locked
 ))
@@ -74,7 +74,8 @@ UPDATE push SET
 WHERE server_id = $1 AND push_key = ANY ($2::text[]) AND coalesce(status, '') = 'queued'
 """
 
-# Of a device that goes, and of one that moves: then they are due at once, or wait for the device to fetch them.
+# END_ALL: the device is deleted or evicted. FOLLOW: it has another platform, and its pushes are due at once, or on
+# websocket wait for the device to fetch them.
 END_ALL = """
 UPDATE push SET status = $2, error = $3, payload = '', due = 0 WHERE ctid = ANY (ARRAY(
     SELECT ctid FROM push WHERE fingerprint = $1 AND status = 'queued' ORDER BY push_key || '' FOR UPDATE
@@ -90,10 +91,11 @@ UPDATE push SET platform = $2, due = CASE WHEN $2 = 'websocket' THEN 0 ELSE $3::
 OUTCOMES = f"SELECT {_PUSH} FROM push WHERE server_id = $1 AND push_key = ANY ($2::text[])"
 
 HELD = f"""
-SELECT {_PUSH} FROM unnest($1::bytea[]) AS asked(fingerprint)
+SELECT {_PUSH} FROM unnest($1::bytea[]) AS requested(fingerprint)
 CROSS JOIN LATERAL (
     SELECT * FROM push
-    WHERE fingerprint = asked.fingerprint AND status = 'queued' AND platform = 'websocket' AND expires_at > $2::float8
+    WHERE fingerprint = requested.fingerprint AND status = 'queued' AND platform = 'websocket'
+        AND expires_at > $2::float8
     ORDER BY seq DESC LIMIT $3
 ) AS push
 ORDER BY push.seq
@@ -104,7 +106,7 @@ UPDATE push SET status = 'delivered', error = NULL, payload = '', due = 0
 WHERE push_id = $2 AND fingerprint = $1 RETURNING {_PUSH}
 """
 
-# Locked rows are another one's, who claims at the same time or has an outcome to write.
+# A locked row belongs to another transaction, which claims it at the same time or writes its outcome.
 CLAIM = f"""
 UPDATE push SET
     status = CASE WHEN expires_at <= $1 THEN 'failed' ELSE status END,
@@ -138,7 +140,7 @@ WITH pushes AS (
 SELECT (SELECT count(*) FROM pushes) + (SELECT count(*) FROM nonces) + (SELECT count(*) FROM buckets)
 """
 
-# Beyond what is worth counting, what the last ANALYZE estimated.
+# Above the number that is worth counting: the estimate of the last ANALYZE.
 BACKLOG = """
 SELECT CASE WHEN number < $1 THEN number ELSE greatest(number, (
     SELECT reltuples::bigint FROM pg_class WHERE oid = 'push_waiting'::regclass

@@ -30,18 +30,18 @@ U = TypeVar("U", bound="FileUser")
 Work = Callable[[sqlite3.Connection], T]
 
 APPLICATION_ID = 0x5347_4C52
-_BUSY_SECONDS = 2.0
-"""How long another process (an operator's command) may hold the file."""
 
 
 class SqliteFile:
     """Runs whole transactions, one after another, on a thread of its own.
 
     At most `max_waiting` callers wait, each for at most `timeout` seconds. Beyond either limit it is RegistryBusy.
+    Another process (an operator's command) may hold the file for `lock_timeout` seconds.
     """
 
-    def __init__(self, path: Path, *, max_waiting: int, timeout: float) -> None:
+    def __init__(self, path: Path, *, max_waiting: int, timeout: float, lock_timeout: float = 2.0) -> None:
         self._path = path
+        self._lock_timeout = lock_timeout
         self._max_waiting = max_waiting
         self._timeout = timeout
         self._waiting = 0
@@ -51,7 +51,7 @@ class SqliteFile:
         """Create or open the file, and migrate it. Raises RegistryUnusable."""
         thread = ThreadPoolExecutor(1, thread_name_prefix="relay-sqlite")
         try:
-            db = await asyncio.get_running_loop().run_in_executor(thread, open_database, self._path)
+            db = await asyncio.get_running_loop().run_in_executor(thread, open_database, self._path, self._lock_timeout)
         except BaseException:
             thread.shutdown(wait=False)
             raise
@@ -112,13 +112,13 @@ def _run(db: sqlite3.Connection, work: Work[T], durable: bool, cancelled: thread
             db.execute("PRAGMA synchronous = NORMAL")
 
 
-def open_database(path: Path) -> sqlite3.Connection:
+def open_database(path: Path, lock_timeout: float) -> sqlite3.Connection:
     """The migrated database at `path`, in autocommit mode; RegistryUnusable with the reason."""
     if sqlite3.sqlite_version_info < (3, 38):
         raise RegistryUnusable(f"SQLite is {sqlite3.sqlite_version}: 3.38 or newer is needed")
     try:
         _create_private(path)
-        db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=_BUSY_SECONDS)
+        db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=lock_timeout)
     except (OSError, sqlite3.Error) as error:
         raise RegistryUnusable(f"{path} cannot be opened: {error}") from error
     try:

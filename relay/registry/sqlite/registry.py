@@ -17,11 +17,11 @@ class SqliteRegistry(SqliteDevices, SqliteServers, SqlitePushes):
 
     Registrations and trust survive a power failure (synchronous=FULL): a device that got a confirmation does not
     register again. Pushes and nonces survive the death of the process; a power failure may lose the last of them
-    (NORMAL), as they expire within minutes anyway.
+    (NORMAL), as they expire within minutes anyway. For the other arguments see `SqliteFile`.
     """
 
-    def __init__(self, path: Path, *, max_waiting: int = 1000, timeout: float = 5.0) -> None:
-        super().__init__(SqliteFile(path, max_waiting=max_waiting, timeout=timeout))
+    def __init__(self, path: Path, *, max_waiting: int = 1000, timeout: float = 5.0, lock_timeout: float = 2.0) -> None:
+        super().__init__(SqliteFile(path, max_waiting=max_waiting, timeout=timeout, lock_timeout=lock_timeout))
 
     async def open(self, on_notification: NotificationHandler) -> None:
         await self._file.open()

@@ -1,4 +1,4 @@
-"""One pass over all tokens after a change of TOKEN_ENCRYPTION_KEY, over a real registry."""
+"""Key rotation: one pass over all tokens after a change of TOKEN_ENCRYPTION_KEY, with a real registry."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ async def test_after_a_pass_every_token_opens_with_the_new_key_alone(registry: S
         assert Sealer([NEW]).open("token", device.fingerprint, "fcm", found.token) == token
 
 
-async def test_a_token_of_a_key_that_is_gone_is_told_and_left_as_it_is(
+async def test_a_token_of_a_removed_key_is_reported_and_left_unchanged(
     registry: SqliteRegistry, capfd: pytest.CaptureFixture[str]
 ) -> None:
     device = await registered(registry, "phone", LOST)
@@ -41,7 +41,7 @@ async def test_a_token_of_a_key_that_is_gone_is_told_and_left_as_it_is(
     )
 
 
-async def test_a_device_that_was_evicted_has_no_token_to_complain_of(
+async def test_an_evicted_device_without_a_token_is_not_reported(
     registry: SqliteRegistry, capfd: pytest.CaptureFixture[str]
 ) -> None:
     device = await registered(registry, "phone", OLD)

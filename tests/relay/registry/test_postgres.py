@@ -1,4 +1,4 @@
-"""What only PostgreSQL does to the registry: it goes away and comes back, it is slow, and others use it, too."""
+"""The registry on PostgreSQL only: outages, timeouts, concurrent users, statements and migrations."""
 
 from __future__ import annotations
 
@@ -41,20 +41,20 @@ def dsn(postgres: PostgresServer) -> str:
     return postgres.new_database()
 
 
-class Opened:
-    """Registries that are closed at the end of a test, each with the news that it heard."""
+class RegistryOpener:
+    """Opens registries and closes them at the end of a test; each comes with its received notifications."""
 
     def __init__(self, dsn: str) -> None:
         self._dsn = dsn
         self._opened: list[PostgresRegistry] = []
 
     async def __call__(self, **options: Any) -> tuple[PostgresRegistry, list[tuple[str, bytes]]]:
-        news: list[tuple[str, bytes]] = []
-        patient = {"acquire_timeout": DEADLINE, "command_timeout": DEADLINE, "startup_timeout": DEADLINE}
-        registry = PostgresRegistry(self._dsn, **(patient | options))
-        await registry.open(lambda channel, data: news.append((channel, data)))
+        notifications: list[tuple[str, bytes]] = []
+        waiting_calls = {"acquire_timeout": DEADLINE, "command_timeout": DEADLINE, "startup_timeout": DEADLINE}
+        registry = PostgresRegistry(self._dsn, **(waiting_calls | options))
+        await registry.open(lambda channel, data: notifications.append((channel, data)))
         self._opened.append(registry)
-        return registry, news
+        return registry, notifications
 
     async def close(self) -> None:
         for registry in self._opened:
@@ -62,15 +62,15 @@ class Opened:
 
 
 @pytest.fixture
-async def opened(dsn: str) -> AsyncIterator[Opened]:
-    registries = Opened(dsn)
+async def open_registry(dsn: str) -> AsyncIterator[RegistryOpener]:
+    registries = RegistryOpener(dsn)
     yield registries
     await registries.close()
 
 
 @asynccontextmanager
 async def locked(dsn: str, table: str) -> AsyncIterator[None]:
-    """Nobody else reads or writes the table until the end."""
+    """No other session reads or writes the table until the end."""
     connection = await asyncpg.connect(dsn)
     try:
         async with connection.transaction():
@@ -87,7 +87,7 @@ async def until(condition: Callable[[], Any]) -> None:
 
 
 async def again(call: Callable[[], Awaitable[Any]]) -> Any:
-    """The result of a call that is made until it is not busy any more."""
+    """Repeat a call until it is no longer busy; its result."""
     async with asyncio.timeout(DEADLINE):
         while True:
             with suppress(RegistryBusy):
@@ -95,8 +95,8 @@ async def again(call: Callable[[], Awaitable[Any]]) -> Any:
             await asyncio.sleep(0.02)
 
 
-async def waiting(postgres: PostgresServer, dsn: str, number: int) -> None:
-    """Until so many sessions wait for a lock."""
+async def lock_waits(postgres: PostgresServer, dsn: str, number: int) -> None:
+    """Wait until this number of sessions wait for a lock."""
     sql = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
     await until(lambda: postgres.query(dsn, sql) == [[str(number)]])
 
@@ -113,14 +113,14 @@ def push(key: str, to: str = "phone") -> NewPush:
     return NewPush(fingerprint(key)[:16], key, fingerprint(to), b"payload", NOW + 300)
 
 
-# It goes away and comes back
+# Outages
 
 
 @pytest.mark.parametrize("end", ["stop", "kill"])
-async def test_a_database_that_is_away_is_busy_and_all_is_well_when_it_is_back(
-    postgres: PostgresServer, opened: Opened, end: str
+async def test_an_unreachable_database_is_busy_and_the_registry_recovers(
+    postgres: PostgresServer, open_registry: RegistryOpener, end: str
 ) -> None:
-    registry, news = await opened(pool_size=2)
+    registry, notifications = await open_registry(pool_size=2)
     await registry.register(device())
     await registry.trust(Server(SERVER, b"key", "name", NOW))
     await registry.admit(SERVER, [push("a")], NOW, Rate(0))
@@ -141,22 +141,22 @@ async def test_a_database_that_is_away_is_busy_and_all_is_well_when_it_is_back(
     finally:
         postgres.start()
     await again(registry.check)
-    await until(lambda: LOST in news)
+    await until(lambda: LOST in notifications)
     assert await registry.device(fingerprint("phone")) == device()
     assert [one.name for one in await registry.servers()] == ["name"]
     assert [one.push.push_key for one, _ in await registry.claim("apns", NOW + LEASE_SECONDS, 9)] == ["a"]
     await registry.notify("channel", b"data")
-    await until(lambda: ("channel", b"data") in news)
+    await until(lambda: ("channel", b"data") in notifications)
 
 
 async def test_an_admission_that_was_interrupted_can_be_repeated(
-    postgres: PostgresServer, opened: Opened, dsn: str
+    postgres: PostgresServer, open_registry: RegistryOpener, dsn: str
 ) -> None:
-    registry, _ = await opened()
+    registry, _ = await open_registry()
     await registry.register(device())
     async with locked(dsn, "push"):
         admission = asyncio.create_task(registry.admit(SERVER, [push("a")], NOW, Rate(0)))
-        await waiting(postgres, dsn, 1)
+        await lock_waits(postgres, dsn, 1)
         postgres.query(dsn, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
         with pytest.raises(RegistryBusy):
             await admission
@@ -164,20 +164,20 @@ async def test_an_admission_that_was_interrupted_can_be_repeated(
     assert (await again(lambda: registry.admit(SERVER, [push("a")], NOW, Rate(0))))[0].status == "queued"
 
 
-async def test_a_listener_whose_connection_breaks_says_so_and_listens_again(
-    postgres: PostgresServer, opened: Opened, dsn: str
+async def test_a_listener_reports_a_lost_connection_and_listens_again(
+    postgres: PostgresServer, open_registry: RegistryOpener, dsn: str
 ) -> None:
-    registry, news = await opened()
+    registry, notifications = await open_registry()
     for number in range(1, 4):
         postgres.query(dsn, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'")
-        await until(lambda expected=number: news.count(LOST) == expected)
+        await until(lambda expected=number: notifications.count(LOST) == expected)
         await registry.notify("channel", bytes([number]))
-        await until(lambda expected=number: ("channel", bytes([expected])) in news)
-    assert [channel for channel, _ in news] == ["lost", "channel"] * 3
+        await until(lambda expected=number: ("channel", bytes([expected])) in notifications)
+    assert [channel for channel, _ in notifications] == ["lost", "channel"] * 3
 
 
-async def test_a_database_that_comes_late_is_waited_for(
-    postgres: PostgresServer, opened: Opened, monkeypatch: pytest.MonkeyPatch
+async def test_open_waits_for_a_database_that_starts_late(
+    postgres: PostgresServer, open_registry: RegistryOpener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     connect, attempts = asyncpg.connect, 0
 
@@ -189,7 +189,7 @@ async def test_a_database_that_comes_late_is_waited_for(
     monkeypatch.setattr(asyncpg, "connect", counted)
     postgres.stop()
     try:
-        opening = asyncio.create_task(opened())
+        opening = asyncio.create_task(open_registry())
         await until(lambda: attempts > 2)
     finally:
         postgres.start()
@@ -197,55 +197,59 @@ async def test_a_database_that_comes_late_is_waited_for(
     await registry.check()
 
 
-async def test_a_database_that_does_not_come_is_a_clear_error(postgres: PostgresServer, opened: Opened) -> None:
+async def test_a_database_that_does_not_answer_is_a_clear_error(
+    postgres: PostgresServer, open_registry: RegistryOpener
+) -> None:
     postgres.stop()
     try:
         with pytest.raises(RegistryUnusable, match=r"did not answer within 0\.1 s"):
-            await opened(startup_timeout=0.1)
+            await open_registry(startup_timeout=0.1)
     finally:
         postgres.start()
 
 
-async def test_what_waiting_does_not_help_is_told_at_once_and_without_the_password(dsn: str) -> None:
+async def test_an_unusable_dsn_is_reported_at_once_and_without_the_password(dsn: str) -> None:
     nowhere = dsn.replace("relay_", "nowhere_").replace("relay@", "relay:secret@")
     for wrong in (nowhere, "postgresql://relay:secret@localhost:port/x", "mysql://relay:secret@localhost/x"):
-        with pytest.raises(RegistryUnusable, match="DATABASE_URL cannot be used") as refused:
+        with pytest.raises(RegistryUnusable, match="DATABASE_URL cannot be used") as rejected:
             await PostgresRegistry(wrong, startup_timeout=DEADLINE).open(lambda channel, data: None)
-        assert "secret" not in str(refused.value)
+        assert "secret" not in str(rejected.value)
 
 
-# It is slow
+# Timeouts and limits
 
 
-async def test_who_gets_no_connection_in_time_is_busy_and_connections_come_back(
-    postgres: PostgresServer, opened: Opened, dsn: str
+async def test_a_caller_without_a_connection_in_time_is_busy_and_connections_return_to_the_pool(
+    postgres: PostgresServer, open_registry: RegistryOpener, dsn: str
 ) -> None:
-    registry, _ = await opened(pool_size=2, acquire_timeout=0.5)
+    registry, _ = await open_registry(pool_size=2, acquire_timeout=0.5)
     await again(lambda: asyncio.gather(registry.check(), registry.check()))
     for _ in range(3):
         async with locked(dsn, "device"):
             stuck = [asyncio.create_task(registry.device(fingerprint("phone"))) for _ in range(2)]
-            await waiting(postgres, dsn, 2)
+            await lock_waits(postgres, dsn, 2)
             late = await asyncio.gather(*(registry.check() for _ in range(5)), return_exceptions=True)
             assert {type(one) for one in late} == {RegistryBusy}
         assert await asyncio.gather(*stuck) == [None, None]
 
 
-async def test_no_more_wait_than_allowed(postgres: PostgresServer, opened: Opened, dsn: str) -> None:
-    registry, _ = await opened(pool_size=1, max_waiting=2)
+async def test_waiting_callers_are_limited(postgres: PostgresServer, open_registry: RegistryOpener, dsn: str) -> None:
+    registry, _ = await open_registry(pool_size=1, max_waiting=2)
     async with locked(dsn, "device"):
         stuck = asyncio.create_task(registry.device(fingerprint("phone")))
-        await waiting(postgres, dsn, 1)
-        patient = [asyncio.create_task(registry.check()) for _ in range(2)]
+        await lock_waits(postgres, dsn, 1)
+        waiting_calls = [asyncio.create_task(registry.check()) for _ in range(2)]
         await asyncio.sleep(0)
         with pytest.raises(RegistryBusy, match="too many"):
             await registry.check()
-    await asyncio.gather(stuck, *patient)
+    await asyncio.gather(stuck, *waiting_calls)
     await registry.check()
 
 
-async def test_what_takes_too_long_is_busy_and_loses_its_connection_not_its_place(opened: Opened, dsn: str) -> None:
-    registry, _ = await opened(pool_size=2, command_timeout=0.2)
+async def test_a_command_timeout_is_busy_and_costs_its_connection_but_no_permit(
+    open_registry: RegistryOpener, dsn: str
+) -> None:
+    registry, _ = await open_registry(pool_size=2, command_timeout=0.2)
     async with locked(dsn, "device"):
         for _ in range(5):
             with pytest.raises(RegistryBusy):
@@ -256,26 +260,28 @@ async def test_what_takes_too_long_is_busy_and_loses_its_connection_not_its_plac
     await again(lambda: asyncio.gather(registry.check(), registry.check()))
 
 
-async def test_callers_that_are_cancelled_give_their_connections_back(
-    postgres: PostgresServer, opened: Opened, dsn: str
+async def test_cancelled_callers_return_their_connections(
+    postgres: PostgresServer, open_registry: RegistryOpener, dsn: str
 ) -> None:
-    registry, _ = await opened(pool_size=2)
+    registry, _ = await open_registry(pool_size=2)
     async with locked(dsn, "device"):
         for _ in range(3):
             tasks = [asyncio.create_task(registry.register(device())) for _ in range(4)]
-            await waiting(postgres, dsn, 2)
+            await lock_waits(postgres, dsn, 2)
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             assert all(task.cancelled() for task in tasks)
             postgres.query(dsn, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
-            await waiting(postgres, dsn, 0)
+            await lock_waits(postgres, dsn, 0)
     await asyncio.gather(*(registry.check() for _ in range(10)))
     assert await registry.device(fingerprint("phone")) is None
 
 
-async def test_a_frozen_database_is_busy_until_it_moves_again(postgres: PostgresServer, opened: Opened) -> None:
-    registry, _ = await opened(acquire_timeout=0.3)
+async def test_a_frozen_database_is_busy_until_it_continues(
+    postgres: PostgresServer, open_registry: RegistryOpener
+) -> None:
+    registry, _ = await open_registry(acquire_timeout=0.3)
     with postgres.frozen():
         for _ in range(2):
             with pytest.raises(RegistryBusy):
@@ -283,13 +289,13 @@ async def test_a_frozen_database_is_busy_until_it_moves_again(postgres: Postgres
     await again(registry.check)
 
 
-# Others use it, too
+# Concurrent users
 
 
-async def test_what_one_tells_another_hears_and_foreign_notifications_are_nothing(
-    postgres: PostgresServer, opened: Opened, dsn: str
+async def test_replicas_receive_notifications_and_foreign_ones_are_ignored(
+    postgres: PostgresServer, open_registry: RegistryOpener, dsn: str
 ) -> None:
-    (first, heard), (second, overheard) = await opened(), await opened()
+    (first, first_received), (second, second_received) = await open_registry(), await open_registry()
     for payload in ("", "no separator", "channel:***", ":", "lost:"):
         postgres.query(dsn, f"SELECT pg_notify('sigil_relay', '{payload}')")
     await first.notify("one", b"\x00\xff")
@@ -297,12 +303,12 @@ async def test_what_one_tells_another_hears_and_foreign_notifications_are_nothin
     await second.register(device("tablet", "websocket"))
     await second.admit(SERVER, [push("a", "tablet")], NOW, Rate(0))
     expected = [("", b""), ("one", b"\x00\xff"), ("two", b""), (PUSHES, fingerprint("tablet")[:16])]
-    await until(lambda: len(heard) == len(overheard) == len(expected))
-    assert heard == overheard == expected
+    await until(lambda: len(first_received) == len(second_received) == len(expected))
+    assert first_received == second_received == expected
 
 
-async def test_two_replicas_that_race_decide_once(opened: Opened) -> None:
-    (first, _), (second, _) = await opened(), await opened()
+async def test_concurrent_replicas_decide_once(open_registry: RegistryOpener) -> None:
+    (first, _), (second, _) = await open_registry(), await open_registry()
     both = (first, second) * 10
     names = [str(number) for number in range(30)]
     for name in names:
@@ -310,8 +316,8 @@ async def test_two_replicas_that_race_decide_once(opened: Opened) -> None:
     assert sum(await asyncio.gather(*(one.use_nonce(b"nonce", NOW) for one in both))) == 1
     servers = [Server(fingerprint(str(number)), b"", "", NOW) for number in range(len(both))]
     assert sum(await asyncio.gather(*(one.trust_first(server) for one, server in zip(both, servers, strict=True)))) == 1
-    wanted = [push(name, name) for name in names]
-    orders = (wanted, wanted[::-1]) * 10
+    requested = [push(name, name) for name in names]
+    orders = (requested, requested[::-1]) * 10
     admitted = await asyncio.gather(
         *(one.admit(SERVER, order, NOW, Rate(6, 1)) for one, order in zip(both, orders, strict=True))
     )
@@ -325,11 +331,11 @@ async def test_two_replicas_that_race_decide_once(opened: Opened) -> None:
     assert await second.backlog() == 0
 
 
-async def test_transactions_that_meet_in_a_circle_are_tried_again(dsn: str, opened: Opened) -> None:
-    registry, _ = await opened()
+async def test_transactions_are_repeated_after_a_deadlock(dsn: str, open_registry: RegistryOpener) -> None:
+    registry, _ = await open_registry()
     await registry.register(device("a"))
     await registry.register(device("b"))
-    connections = PostgresPool(
+    pool = PostgresPool(
         dsn,
         pool_size=2,
         max_waiting=2,
@@ -338,33 +344,33 @@ async def test_transactions_that_meet_in_a_circle_are_tried_again(dsn: str, open
         application_name="test",
         statement_cache_size=100,
     )
-    await connections.open()
+    await pool.open()
     met, done = asyncio.Barrier(2), asyncio.Event()
-    tries = 0
+    attempts_made = 0
 
     async def lock_both(connection: Any, names: str) -> None:
-        nonlocal tries
-        tries += 1
-        if tries > 2:
-            # Whoever gave way could otherwise come first, and meet the other once more.
+        nonlocal attempts_made
+        attempts_made += 1
+        if attempts_made > 2:
+            # Otherwise the aborted transaction could be first, and cause a second deadlock.
             await done.wait()
         for name in names:
             await connection.execute("SELECT FROM device WHERE fingerprint = $1 FOR UPDATE", fingerprint(name))
-            if tries <= 2 and name == names[0]:
+            if attempts_made <= 2 and name == names[0]:
                 await met.wait()
 
     async def lock(names: str) -> None:
-        await connections.transact(lambda connection: lock_both(connection, names))
+        await pool.transact(lambda connection: lock_both(connection, names))
         done.set()
 
     try:
         await asyncio.gather(lock("ab"), lock("ba"))
     finally:
-        await connections.close()
-    assert tries == 3
+        await pool.close()
+    assert attempts_made == 3
 
 
-# Its statements
+# Statements
 
 
 class Counting:
@@ -383,26 +389,28 @@ class Counting:
         return await self._connection.execute(*arguments)
 
 
-async def test_a_request_of_500_pushes_is_three_statements_and_its_outcomes_one(dsn: str, opened: Opened) -> None:
-    registry, _ = await opened()
-    wanted = [push(f"key {number}", str(number % 50)) for number in range(500)]
+async def test_a_request_of_500_pushes_is_three_statements_and_its_outcomes_one(
+    dsn: str, open_registry: RegistryOpener
+) -> None:
+    registry, _ = await open_registry()
+    requested = [push(f"key {number}", str(number % 50)) for number in range(500)]
     for number in range(50):
         await registry.register(device(str(number)))
     connection = await asyncpg.connect(dsn)
     counting = Counting(connection)
     async with connection.transaction():
-        answers = await pushes.admit_pushes(counting, SERVER, wanted, NOW, Rate(60, 10))
+        answers = await pushes.admit_pushes(counting, SERVER, requested, NOW, Rate(60, 10))
     assert counting.calls == 3
     assert all(answer.device is not None for answer in answers)
-    await pushes.write_outcomes(counting, [AttemptOutcome(SERVER, one.push_key, "delivered") for one in wanted])
+    await pushes.write_outcomes(counting, [AttemptOutcome(SERVER, one.push_key, "delivered") for one in requested])
     assert counting.calls == 4
     await connection.close()
 
 
-async def test_nothing_scans_also_with_plans_that_were_made_when_nothing_was_there(
-    postgres: PostgresServer, opened: Opened, dsn: str
+async def test_no_statement_scans_with_plans_made_on_empty_tables(
+    postgres: PostgresServer, open_registry: RegistryOpener, dsn: str
 ) -> None:
-    registry, _ = await opened(pool_size=1)
+    registry, _ = await open_registry(pool_size=1)
     rows = 20_000
 
     async def everything(round_number: int) -> None:
@@ -461,7 +469,7 @@ async def test_nothing_scans_also_with_plans_that_were_made_when_nothing_was_the
 # Migrations
 
 
-async def test_three_runners_at_once_apply_each_migration_once(dsn: str) -> None:
+async def test_three_concurrent_migrations_apply_each_file_once(dsn: str) -> None:
     ours = migrations("postgres")
     known = (
         *ours,
@@ -478,7 +486,7 @@ async def test_three_runners_at_once_apply_each_migration_once(dsn: str) -> None
         await connection.close()
 
 
-async def test_a_migration_that_was_changed_and_a_database_that_is_newer_are_refused(dsn: str) -> None:
+async def test_a_changed_migration_and_a_newer_database_are_rejected(dsn: str) -> None:
     connection = await asyncpg.connect(dsn)
     known = [Migration.of("0001_one", "CREATE TABLE one ()"), Migration.of("0002_two", "CREATE TABLE two ()")]
     await migrate_postgres(connection, known)
@@ -490,7 +498,7 @@ async def test_a_migration_that_was_changed_and_a_database_that_is_newer_are_ref
     await connection.close()
 
 
-async def test_a_migration_that_fails_leaves_nothing_and_those_before_it_stay(dsn: str) -> None:
+async def test_a_migration_that_fails_is_rolled_back_and_earlier_ones_remain(dsn: str) -> None:
     connection = await asyncpg.connect(dsn)
     known = [
         Migration.of("0001_one", "CREATE TABLE one ()"),
@@ -500,8 +508,8 @@ async def test_a_migration_that_fails_leaves_nothing_and_those_before_it_stay(ds
         await migrate_postgres(connection, known)
     assert await connection.fetch("SELECT number FROM migration") == [(1,)]
     assert await connection.fetchval("SELECT to_regclass('two')") is None
-    mended = [known[0], Migration.of("0002_two", "CREATE TABLE two ()")]
-    assert await migrate_postgres(connection, mended) == ["0002_two"]
+    corrected = [known[0], Migration.of("0002_two", "CREATE TABLE two ()")]
+    assert await migrate_postgres(connection, corrected) == ["0002_two"]
     await connection.close()
 
 

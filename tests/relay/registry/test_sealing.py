@@ -1,4 +1,4 @@
-"""Sealed values open for their own device and use, with a key that is here, and unaltered."""
+"""Sealed values open only for their own device and use, with a known key, and unaltered."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def hkdf(key: str, info: bytes, length: int) -> bytes:
     return hmac.digest(extracted, info + b"\x01", hashlib.sha256)[:length]
 
 
-def test_what_was_sealed_is_opened() -> None:
+def test_a_sealed_value_opens() -> None:
     sealer = Sealer([NEW])
     for value in (b"", b"x", TOKEN, bytes(5000)):
         sealed = sealer.seal("token", DEVICE, "apns", value)
@@ -46,16 +46,16 @@ def test_two_seals_of_one_value_differ() -> None:
     assert len({sealer.seal("token", DEVICE, "apns", TOKEN) for _ in range(100)}) == 100
 
 
-def test_a_value_of_an_earlier_run_is_opened() -> None:
+def test_a_value_of_an_earlier_version_opens() -> None:
     assert Sealer([VECTOR_KEY]).open("token", DEVICE, "apns", VECTOR) == b"a token"
 
 
-def test_a_sealed_value_is_what_the_description_says() -> None:
+def test_a_sealed_value_has_the_documented_format() -> None:
     head, nonce, ciphertext = VECTOR[:5], VECTOR[5:29], VECTOR[29:]
     assert head == b"\x01" + hkdf(VECTOR_KEY, b"sigil-relay/seal-id/v1", 4)
     key = hkdf(VECTOR_KEY, b"sigil-relay/seal/v1", 32)
-    bound = head + b"\x05token" + DEVICE + b"apns"
-    assert crypto_aead_xchacha20poly1305_ietf_decrypt(ciphertext, bound, nonce, key) == b"a token"
+    associated_data = head + b"\x05token" + DEVICE + b"apns"
+    assert crypto_aead_xchacha20poly1305_ietf_decrypt(ciphertext, associated_data, nonce, key) == b"a token"
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_tokens_of_two_devices_cannot_be_swapped() -> None:
             sealer.open("token", fingerprint, "fcm", sealed)
 
 
-def test_every_flipped_bit_is_noticed() -> None:
+def test_every_flipped_bit_is_detected() -> None:
     sealer = Sealer([NEW])
     sealed = sealer.seal("token", DEVICE, "apns", TOKEN)
     for place in range(len(sealed)):
@@ -95,7 +95,7 @@ def test_every_flipped_bit_is_noticed() -> None:
                 sealer.open("token", DEVICE, "apns", bytes(altered))
 
 
-def test_every_truncated_or_longer_value_is_noticed() -> None:
+def test_every_truncated_or_longer_value_is_detected() -> None:
     sealer = Sealer([NEW])
     sealed = sealer.seal("token", DEVICE, "apns", TOKEN)
     for altered in [sealed[:length] for length in range(len(sealed))] + [sealed + b"\x00", sealed[1:]]:
@@ -112,12 +112,12 @@ def test_keys_rotate() -> None:
     new = during.seal("token", DEVICE, "apns", TOKEN)
     assert not during.needs_reseal(new)
     assert after.open("token", DEVICE, "apns", new) == TOKEN
-    with pytest.raises(Unsealable, match="not here"):
+    with pytest.raises(Unsealable, match="unknown key"):
         after.open("token", DEVICE, "apns", old)
 
 
 def test_another_key_with_the_same_id_does_not_open() -> None:
-    """Ids have 32 bits: whoever wants two keys with one id finds them."""
+    """Ids have 32 bits: two keys with the same id can be found."""
     sealer, other = Sealer([NEW]), Sealer([OTHER])
     sealed = bytearray(sealer.seal("token", DEVICE, "apns", TOKEN))
     sealed[1:5] = other.seal("token", DEVICE, "apns", b"")[1:5]
@@ -135,18 +135,18 @@ def test_without_a_key_values_are_marked_as_plain_and_a_later_key_reads_them() -
     assert not later.needs_reseal(later.seal("token", DEVICE, "apns", TOKEN))
 
 
-def test_plain_values_are_refused_where_there_always_was_a_key() -> None:
+def test_plain_values_are_rejected_unless_the_database_began_without_a_key() -> None:
     with pytest.raises(Unsealable):
         Sealer([NEW]).open("token", DEVICE, "apns", b"\x00" + TOKEN)
 
 
 def test_a_sealed_value_does_not_open_without_its_key() -> None:
-    with pytest.raises(Unsealable, match="not here"):
+    with pytest.raises(Unsealable, match="unknown key"):
         Sealer([]).open("token", DEVICE, "apns", Sealer([NEW]).seal("token", DEVICE, "apns", TOKEN))
 
 
-def test_a_fingerprint_of_another_length_is_a_mistake() -> None:
-    """Its end could be taken for the beginning of the platform."""
+def test_a_fingerprint_of_another_length_is_an_error() -> None:
+    """Its end could be read as the beginning of the platform."""
     sealer = Sealer([NEW])
     for fingerprint in (b"", DEVICE[:31], DEVICE + b"a"):
         with pytest.raises(ValueError, match="32 bytes"):
@@ -160,19 +160,19 @@ def test_the_setting_names_keys_newest_first() -> None:
 
 
 @pytest.mark.parametrize("text", ["short", NEW[:31], f"{NEW},short", f"{NEW},{NEW}", f"{NEW},{OLD},{'a' * 32}"])
-def test_a_setting_that_is_no_list_of_keys_is_refused_without_repeating_it(text: str) -> None:
-    with pytest.raises(ConfigError, match="TOKEN_ENCRYPTION_KEY: must be one key, or new,old") as refused:
+def test_a_setting_that_is_not_a_list_of_keys_is_rejected_without_repeating_it(text: str) -> None:
+    with pytest.raises(ConfigError, match="TOKEN_ENCRYPTION_KEY: must be one key, or new,old") as rejected:
         load_storage({"TOKEN_ENCRYPTION_KEY": text})
-    assert text not in str(refused.value)
+    assert text not in str(rejected.value)
 
 
-def test_no_secret_shows() -> None:
+def test_no_secret_appears_in_messages_and_representations() -> None:
     sealer = Sealer([NEW, OLD])
     shown = repr(sealer) + str(sealer)
     sealed = sealer.seal("token", DEVICE, "apns", TOKEN)
-    with pytest.raises(Unsealable) as refused:
+    with pytest.raises(Unsealable) as rejected:
         sealer.open("token", NEIGHBOUR, "apns", sealed)
-    shown += repr(refused.value) + repr(refused.value.__cause__) + repr(refused.value.__context__)
+    shown += repr(rejected.value) + repr(rejected.value.__cause__) + repr(rejected.value.__context__)
     for secret in (NEW, OLD, TOKEN.decode(), TOKEN.hex(), hkdf(NEW, b"sigil-relay/seal/v1", 32).hex()):
         assert secret not in shown
     assert shown.startswith("Sealer(2 keys)")

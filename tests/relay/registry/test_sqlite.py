@@ -1,4 +1,4 @@
-"""The file of the SQLite registry: who may read it, what it keeps, and what is not taken for it."""
+"""The file of the SQLite registry: its permissions, its contents, other files in its place, and waiting."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ import pytest
 from relay.registry.migrate import Migration, migrate_sqlite, migrations
 from relay.registry.model import Device, NewPush, RegistryBusy, RegistryUnusable, Server
 from relay.registry.rules import Rate
-from relay.registry.sqlite import database
 from relay.registry.sqlite.database import SqliteFile
 from relay.registry.sqlite.registry import SqliteRegistry
 
@@ -25,7 +24,7 @@ PHONE = hashlib.sha256(b"phone").digest()
 DEVICE = Device(PHONE, b"key", "websocket", b"\x00a token of 32 bytes and some more", NOW, NOW)
 
 
-def silent(channel: str, data: bytes) -> None:
+def ignore(channel: str, data: bytes) -> None:
     pass
 
 
@@ -37,13 +36,13 @@ def path(tmp_path: Path) -> Path:
 @pytest.fixture
 async def registry(path: Path) -> AsyncIterator[SqliteRegistry]:
     registry = SqliteRegistry(path)
-    await registry.open(silent)
+    await registry.open(ignore)
     yield registry
     await registry.close()
 
 
 @contextmanager
-def held(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
     """Another process writes for a long time."""
     with closing(sqlite3.connect(path, isolation_level=None)) as db:
         db.execute("BEGIN IMMEDIATE")
@@ -62,10 +61,10 @@ def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
-# Who may read it
+# Permissions
 
 
-async def test_nobody_else_can_read_the_files(path: Path, registry: SqliteRegistry) -> None:
+async def test_no_other_user_can_read_the_files(path: Path, registry: SqliteRegistry) -> None:
     await fill(registry)
     assert mode(path.parent) == 0o700
     assert {file.name: mode(file) for file in path.parent.iterdir()} == {
@@ -75,17 +74,17 @@ async def test_nobody_else_can_read_the_files(path: Path, registry: SqliteRegist
     }
 
 
-async def test_a_file_that_others_can_read_is_refused(path: Path, registry: SqliteRegistry) -> None:
+async def test_a_file_that_others_can_read_is_rejected(path: Path, registry: SqliteRegistry) -> None:
     await registry.close()
     path.chmod(0o640)
     with pytest.raises(RegistryUnusable, match=r"open to other users \(0640\); chmod it to 0600"):
-        await SqliteRegistry(path).open(silent)
+        await SqliteRegistry(path).open(ignore)
 
 
-async def test_the_directory_of_others_is_left_as_it_is(tmp_path: Path) -> None:
+async def test_an_existing_directory_keeps_its_mode(tmp_path: Path) -> None:
     tmp_path.chmod(0o755)
     registry = SqliteRegistry(tmp_path / "relay.db")
-    await registry.open(silent)
+    await registry.open(ignore)
     await registry.close()
     assert (mode(tmp_path), mode(tmp_path / "relay.db")) == (0o755, 0o600)
 
@@ -97,15 +96,15 @@ async def test_an_overwritten_token_is_in_no_file(path: Path, registry: SqliteRe
     assert all(DEVICE.token not in file.read_bytes() for file in path.parent.iterdir())
 
 
-# What it keeps
+# Contents
 
 
-async def test_everything_is_there_after_opening_it_again(path: Path, registry: SqliteRegistry) -> None:
+async def test_everything_is_stored_when_the_file_is_opened_again(path: Path, registry: SqliteRegistry) -> None:
     await fill(registry)
     await registry.use_nonce(b"nonce", NOW)
     await registry.close()
     again = SqliteRegistry(path)
-    await again.open(silent)
+    await again.open(ignore)
     assert await again.device(PHONE) == DEVICE
     assert [one.name for one in await again.servers()] == ["name"]
     assert [one.push.push_key for one in await again.pending_for([PHONE], NOW)] == [str(number) for number in range(20)]
@@ -114,37 +113,39 @@ async def test_everything_is_there_after_opening_it_again(path: Path, registry: 
     await again.close()
 
 
-async def test_a_command_beside_the_relay_sees_and_changes_the_same(path: Path, registry: SqliteRegistry) -> None:
+async def test_a_command_next_to_the_relay_reads_and_changes_the_same_data(
+    path: Path, registry: SqliteRegistry
+) -> None:
     await fill(registry)
     command = SqliteRegistry(path)
-    await command.open(silent)
+    await command.open(ignore)
     assert await command.device(PHONE) == DEVICE
     assert await command.distrust(SERVER)
     await command.close()
     assert await registry.servers() == []
 
 
-# What is not taken for it
+# Other files in its place
 
 
 @pytest.mark.parametrize("content", [b"not a database", bytes(8192), b"SQLite format 3\x00" + bytes(4096)])
-async def test_a_file_that_is_no_database_is_a_clear_error(path: Path, content: bytes) -> None:
+async def test_a_file_that_is_not_a_database_is_a_clear_error(path: Path, content: bytes) -> None:
     path.parent.mkdir()
     path.touch(0o600)
     path.write_bytes(content)
     with pytest.raises(RegistryUnusable, match=r"relay\.db"):
-        await SqliteRegistry(path).open(silent)
+        await SqliteRegistry(path).open(ignore)
     assert path.read_bytes() == content
 
 
-async def test_a_database_of_another_program_is_a_clear_error_and_stays_as_it_is(path: Path) -> None:
+async def test_a_database_of_another_program_is_a_clear_error_and_stays_unchanged(path: Path) -> None:
     path.parent.mkdir()
     path.touch(0o600)
     with closing(sqlite3.connect(path)) as theirs:
         theirs.execute("CREATE TABLE device (theirs)")
     content = path.read_bytes()
     with pytest.raises(RegistryUnusable, match="another program"):
-        await SqliteRegistry(path).open(silent)
+        await SqliteRegistry(path).open(ignore)
     assert path.read_bytes() == content
 
 
@@ -158,19 +159,19 @@ async def test_a_damaged_file_is_a_clear_error(path: Path, registry: SqliteRegis
         content[:middle] if damage == "shorter" else content[:middle] + b"\xff" * 4096 + content[middle + 4096 :]
     )
     with pytest.raises(RegistryUnusable, match=r"damaged|malformed"):
-        await SqliteRegistry(path).open(silent)
+        await SqliteRegistry(path).open(ignore)
 
 
-async def test_what_is_in_the_way_of_the_file_is_a_clear_error(tmp_path: Path) -> None:
+async def test_a_path_that_cannot_be_opened_is_a_clear_error(tmp_path: Path) -> None:
     (tmp_path / "directory").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "file").touch()
     for path in (tmp_path / "directory", tmp_path / "link", tmp_path / "file" / "relay.db"):
         with pytest.raises(RegistryUnusable, match="cannot be opened"):
-            await SqliteRegistry(path).open(silent)
+            await SqliteRegistry(path).open(ignore)
 
 
-async def test_a_changed_or_newer_migration_is_refused(path: Path, registry: SqliteRegistry) -> None:
+async def test_a_changed_or_newer_migration_is_rejected(path: Path, registry: SqliteRegistry) -> None:
     await registry.close()
     known = migrations("sqlite")
     newer = Migration.of(f"{len(known) + 1:04}_newer", "CREATE TABLE newer (a);")
@@ -180,10 +181,10 @@ async def test_a_changed_or_newer_migration_is_refused(path: Path, registry: Sql
             migrate_sqlite(db, [Migration.of(known[0].name, known[0].sql + " "), *known[1:]])
         assert migrate_sqlite(db, [*known, newer]) == [newer.name]
     with pytest.raises(RegistryUnusable, match=f"at migration {newer.number}, this relay knows {len(known)}"):
-        await SqliteRegistry(path).open(silent)
+        await SqliteRegistry(path).open(ignore)
 
 
-async def test_a_migration_that_fails_leaves_nothing(path: Path, registry: SqliteRegistry) -> None:
+async def test_a_migration_that_fails_is_rolled_back(path: Path, registry: SqliteRegistry) -> None:
     await registry.close()
     known = migrations("sqlite")
     broken = Migration.of(f"{len(known) + 1:04}_two", "CREATE TABLE two (a);\nINSERT INTO nowhere VALUES (1);")
@@ -194,16 +195,15 @@ async def test_a_migration_that_fails_leaves_nothing(path: Path, registry: Sqlit
         assert not db.in_transaction
 
 
-# Who waits
+# Waiting
 
 
-async def test_a_file_that_another_process_holds_is_busy_until_it_lets_go(
-    path: Path, monkeypatch: pytest.MonkeyPatch
+async def test_a_file_that_another_process_locks_is_busy_until_it_is_unlocked(
+    path: Path,
 ) -> None:
-    monkeypatch.setattr(database, "_BUSY_SECONDS", 0.01)
-    registry = SqliteRegistry(path)
-    await registry.open(silent)
-    with held(path):
+    registry = SqliteRegistry(path, lock_timeout=0.01)
+    await registry.open(ignore)
+    with locked(path):
         for call in (registry.register(DEVICE), registry.check(), registry.use_nonce(b"nonce", NOW)):
             with pytest.raises(RegistryBusy, match="locked"):
                 await call
@@ -211,33 +211,33 @@ async def test_a_file_that_another_process_holds_is_busy_until_it_lets_go(
     await registry.close()
 
 
-async def test_who_waits_too_long_is_busy_and_nothing_is_decided(path: Path) -> None:
+async def test_a_caller_that_waits_too_long_is_busy_and_nothing_is_written(path: Path) -> None:
     registry = SqliteRegistry(path, timeout=0.05)
-    await registry.open(silent)
-    with held(path):
+    await registry.open(ignore)
+    with locked(path):
         late = await asyncio.gather(*(registry.register(DEVICE) for _ in range(3)), return_exceptions=True)
     assert [type(one) for one in late] == [RegistryBusy] * 3
     await registry.close()
     again = SqliteRegistry(path)
-    await again.open(silent)
+    await again.open(ignore)
     assert await again.device(PHONE) is None
     await again.close()
 
 
-async def test_no_more_wait_than_allowed(path: Path) -> None:
+async def test_waiting_callers_are_limited(path: Path) -> None:
     file = SqliteFile(path, max_waiting=2, timeout=120)
     await file.open()
-    with held(path):
-        patient = [asyncio.create_task(file.transact(lambda db: None)) for _ in range(2)]
+    with locked(path):
+        waiting = [asyncio.create_task(file.transact(lambda db: None)) for _ in range(2)]
         await asyncio.sleep(0)
         with pytest.raises(RegistryBusy, match="too many"):
             await file.transact(lambda db: None)
-    await asyncio.gather(*patient)
+    await asyncio.gather(*waiting)
     await file.transact(lambda db: None)
     await file.close()
 
 
-async def test_an_error_in_the_middle_takes_everything_back(path: Path) -> None:
+async def test_an_error_in_a_transaction_rolls_it_back(path: Path) -> None:
     file = SqliteFile(path, max_waiting=2, timeout=120)
     await file.open()
 
