@@ -92,7 +92,7 @@ def _remove_commitment(config: Config) -> None:
 
 
 def _update_marker(config: Config, server_id: str) -> None:
-    """Set the marker to the identity of the settings: later init modes expect it. Failures are only logged."""
+    """Change an existing marker to the identity of the settings. Failures are only logged."""
     try:
         former = marker_of(config).replace(server_id)
     except MarkerUnusable as error:
