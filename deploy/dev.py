@@ -18,7 +18,7 @@ from typing import Any
 
 import click
 
-from sigil.cli.health import ask
+from sigil.cli.health import query
 from sigil.protocol.api_key import issue_api_key
 from sigil.protocol.identity import DerivedSecrets, ServerIdentity, generate_mnemonic
 
@@ -126,7 +126,7 @@ def _ports_in_use(ports: dict[str, int]) -> list[str]:
 def wait_until_healthy(services: list[subprocess.Popen[bytes]]) -> bool:
     deadline = time.monotonic() + _START_SECONDS
     while not _ended(services) and time.monotonic() < deadline:
-        if ask(None).healthy:
+        if query(None).healthy:
             return True
         time.sleep(0.1)
     return False

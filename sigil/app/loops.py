@@ -34,17 +34,17 @@ class Loops:
         self._delivery_loops = [loop for loop in (push_loop, webhook_loop) if loop is not None]
         self._sweeper = sweeper
         self._long_polls = long_polls
-        turns: dict[str, Job] = {
+        jobs: dict[str, Job] = {
             "wake": self._wake,
             "expire": self._expire,
             "fan out": fan_outs.run_once,
             "clean": self._clean,
         }
         if push_loop is not None:
-            turns["push"] = push_loop.turn
+            jobs["push"] = push_loop.turn
         if webhook_loop is not None:
-            turns |= {"webhook": webhook_loop.turn, "forget": webhook_loop.prune_failures}
-        self._loops = BackgroundLoops(turns, rest=SWEEP_SECONDS)
+            jobs |= {"webhook": webhook_loop.turn, "forget": webhook_loop.prune_failures}
+        self._loops = BackgroundLoops(jobs, rest=SWEEP_SECONDS)
 
     def start(self) -> None:
         self._loops.start()

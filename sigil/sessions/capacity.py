@@ -19,7 +19,7 @@ _BYTES_OF_COPIES = 1 << 20
 """Kept free for the pages that a running transaction copies, about one of 4 KiB for each of 200 rows: the store reuses
 them two transactions later. In a store of 12 MiB without this, one expiry sweep in 25 found the store full."""
 STORE_BYTES_PER_EVENT = 2048
-"""The event quota: one undelivered event per this many bytes of the store."""
+"""The event quota: one stored event per this many bytes of the store."""
 _CHECK_SECONDS = 0.25
 _RETRY_SECONDS = 5
 

@@ -1,4 +1,4 @@
-"""The contract of the session store, held by every implementation."""
+"""The contract of the session store, checked for every implementation."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Ticket(msgspec.Struct, frozen=True, array_like=True):
         return self.state != "closed"
 
 
-class Promise(msgspec.Struct, frozen=True, array_like=True):
+class Reservation(msgspec.Struct, frozen=True, array_like=True):
     reserved: int
     due: int = 0
 
@@ -43,10 +43,10 @@ class Tally(msgspec.Struct, frozen=True, array_like=True):
 
 TICKET = Kind(b"t", Ticket, counted=True)
 TALLY = Kind(b"n", Tally)
-LETTER = Kind(b"q", Ticket, counted=True, queue=True)
-PROMISE = Kind(b"p", Promise, reserves=True)
-PLEDGE = Kind(b"l", Promise, reserves=True)
-SCROLL = Kind(b"s", Ticket, counted=True, long=True)
+QUEUED = Kind(b"q", Ticket, counted=True, queue=True)
+RESERVING = Kind(b"p", Reservation, reserves=True)
+ALSO_RESERVING = Kind(b"l", Reservation, reserves=True)
+LONG = Kind(b"s", Ticket, counted=True, long=True)
 MiB = 1 << 20
 
 OpenStore = Callable[..., SessionStore]
@@ -60,7 +60,7 @@ def open_store(request: pytest.FixtureRequest) -> Iterator[OpenStore]:
 
     def open_one(**options: Any) -> SessionStore:
         settings = {
-            "kinds": [TICKET, TALLY, LETTER, PROMISE, PLEDGE, SCROLL],
+            "kinds": [TICKET, TALLY, QUEUED, RESERVING, ALSO_RESERVING, LONG],
             "clock": lambda: 1000.0,
             "size": MiB,
         } | options
@@ -92,7 +92,7 @@ async def put(store: SessionStore, name: str, row: Any, *, creates: bool = False
 
 
 async def fill(store: SessionStore) -> int:
-    """Create tickets until creation is refused, and say how many there are."""
+    """Create tickets until creation is rejected; returns their number."""
     for count in range(10_000):
         try:
             await put(store, f"{count}", Ticket("pending", 50, bytes(900)), creates=True)
@@ -110,7 +110,7 @@ async def test_a_written_row_is_read_back(store: SessionStore) -> None:
     assert await store.get(ticket("a")) == Ticket("pending", 7, b"n")
 
 
-async def test_rows_of_different_kinds_with_one_name_do_not_meet(store: SessionStore) -> None:
+async def test_rows_of_different_kinds_may_have_the_same_name(store: SessionStore) -> None:
     await store.transact([], writing((ticket("a"), Ticket("x")), (Key(TALLY, b"a"), Tally(3))))
     assert await store.get(ticket("a")) == Ticket("x")
     assert await store.get(Key(TALLY, b"a")) == Tally(3)
@@ -145,7 +145,7 @@ async def test_a_write_of_none_deletes(store: SessionStore) -> None:
     assert await store.due(100, 10) == []
 
 
-async def test_deleting_what_is_not_there_is_nothing(store: SessionStore) -> None:
+async def test_deleting_a_missing_row_is_no_error(store: SessionStore) -> None:
     await put(store, "a", None)
     assert await store.get(ticket("a")) is None
 
@@ -181,7 +181,7 @@ async def test_an_exception_of_the_rule_propagates_and_writes_nothing(store: Ses
     ],
     ids=["kind", "type of kind", "long name", "negative due", "late due", "long row", "row of another kind"],
 )
-async def test_one_bad_write_spoils_the_whole_decision(open_store: OpenStore, bad: tuple[Key, Any]) -> None:
+async def test_one_invalid_write_rejects_the_whole_decision(open_store: OpenStore, bad: tuple[Key, Any]) -> None:
     store = open_store(size=8 * MiB)
     with pytest.raises((ValueError, TypeError)):
         await store.transact([], writing((ticket("good"), Ticket("x", 7)), bad, ended=(b"e",)))
@@ -200,7 +200,7 @@ async def test_two_hundred_writes_are_allowed_and_one_more_is_not(store: Session
 
 
 @pytest.mark.parametrize("ended", [(b"",), (b"x" * 65,), (b"x",) * 201], ids=["empty", "long", "many"])
-async def test_bad_ends_are_refused(store: SessionStore, ended: tuple[bytes, ...]) -> None:
+async def test_invalid_ended_ids_are_rejected(store: SessionStore, ended: tuple[bytes, ...]) -> None:
     with pytest.raises(ValueError, match="are allowed"):
         await store.transact([], writing(ended=ended))
     assert (await store.read_end_log(None)).position == 0
@@ -221,7 +221,7 @@ async def test_reading_an_unknown_kind_or_a_long_name_is_an_error(store: Session
 
 
 @pytest.mark.parametrize("tags", [(b"a", b"a"), (b"",), (b"ab",)])
-def test_kinds_need_tags_of_one_byte_of_their_own(open_store: OpenStore, tags: tuple[bytes, ...]) -> None:
+def test_every_kind_needs_its_own_tag_of_one_byte(open_store: OpenStore, tags: tuple[bytes, ...]) -> None:
     with pytest.raises(ValueError, match="its own tag"):
         open_store(kinds=[Kind(tag, Ticket) for tag in tags])
 
@@ -236,14 +236,14 @@ async def test_rows_are_due_longest_first_and_not_before_their_second(store: Ses
     assert await store.due(1e12, 10) == [ticket("a"), ticket("b"), ticket("c"), ticket("last")]
 
 
-async def test_no_more_rows_are_due_than_asked_for(store: SessionStore) -> None:
+async def test_due_returns_at_most_limit_rows(store: SessionStore) -> None:
     for number in range(9):
         await put(store, str(number), Ticket("pending", 10 + number))
     assert await store.due(100, 3) == [ticket("0"), ticket("1"), ticket("2")]
     assert await store.due(100, 0) == []
 
 
-async def test_a_row_moves_when_its_due_moves(store: SessionStore) -> None:
+async def test_a_changed_due_time_moves_a_row_in_the_index(store: SessionStore) -> None:
     await put(store, "a", Ticket("pending", 100))
     await store.transact([ticket("a")], writing((ticket("a"), Ticket("pending", 300))))
     assert await store.due(200, 10) == []
@@ -259,7 +259,7 @@ async def test_a_row_whose_due_becomes_0_is_never_due(store: SessionStore) -> No
     assert await store.get(ticket("a")) == Ticket("done", 0)
 
 
-async def test_of_decisions_that_race_one_wins(store: SessionStore) -> None:
+async def test_of_concurrent_decisions_one_wins(store: SessionStore) -> None:
     await put(store, "a", Ticket("pending"))
 
     def answer(now: float, rows: tuple[Any, ...]) -> Decision[bool]:
@@ -271,7 +271,7 @@ async def test_of_decisions_that_race_one_wins(store: SessionStore) -> None:
     assert sum(won) == 1
 
 
-async def test_counts_that_race_lose_nothing(store: SessionStore) -> None:
+async def test_concurrent_increments_lose_none(store: SessionStore) -> None:
     key = Key(TALLY, b"")
 
     def count(now: float, rows: tuple[Any, ...]) -> Decision[None]:
@@ -281,7 +281,7 @@ async def test_counts_that_race_lose_nothing(store: SessionStore) -> None:
     assert await store.get(key) == Tally(200)
 
 
-async def test_creation_is_refused_in_the_reserve_and_its_rule_is_not_called(store: SessionStore) -> None:
+async def test_creation_is_rejected_in_the_reserve_and_its_rule_is_not_called(store: SessionStore) -> None:
     await fill(store)
     used, size, _ = store.usage()
     assert 0.8 * size < used < 0.95 * size
@@ -293,7 +293,7 @@ async def test_creation_is_refused_in_the_reserve_and_its_rule_is_not_called(sto
         await store.transact([], unexpected, creates=True)
 
 
-async def test_every_row_can_be_answered_when_creation_is_refused(store: SessionStore) -> None:
+async def test_every_row_can_be_answered_when_creation_is_rejected(store: SessionStore) -> None:
     for number in range(await fill(store)):
         key = ticket(str(number))
         answered = Ticket("answered", 60, bytes(900))
@@ -310,7 +310,7 @@ async def test_creation_is_possible_again_after_deletions(store: SessionStore) -
         assert store.usage().used < 0.1 * MiB
 
 
-async def test_a_full_store_refuses_a_write_and_keeps_what_it_has(store: SessionStore) -> None:
+async def test_a_full_store_rejects_a_write_and_keeps_its_rows(store: SessionStore) -> None:
     written = 0
     with contextlib.suppress(StoreFull):
         while written < 100:
@@ -350,12 +350,12 @@ async def test_open_rows_of_a_counted_kind_are_counted_while_they_are_due(store:
     assert store.count(TICKET) == 3
 
 
-async def test_long_rows_grow_shrink_and_go_as_any_others(open_store: OpenStore) -> None:
+async def test_long_rows_grow_shrink_and_are_deleted_like_all_others(open_store: OpenStore) -> None:
     store = open_store(size=8 * MiB)
-    one, other = Key(SCROLL, b"1"), Key(SCROLL, b"1\0")
+    one, other = Key(LONG, b"1"), Key(LONG, b"1\0")
     neighbour, empty = Ticket("new", 8, bytes(range(256)) * 9), store.usage().used
     await store.transact([], writing((other, neighbour)))
-    # To either side of what one piece holds, changed in one place, and as large as a row may be.
+    # Around the size of one chunk, changed in one place, and up to the largest row.
     for length in (0, 1880, 1890, 1900, 3790, 36_000, 3790, 500, 36_000, (1 << 20) - 30):
         for note in (bytes(length), bytes(length // 2) + b"+" + bytes(length - length // 2)):
             row = Ticket("new", 7, note)
@@ -372,45 +372,45 @@ async def test_long_rows_grow_shrink_and_go_as_any_others(open_store: OpenStore)
     assert store.usage().used == empty
 
 
-async def test_what_rows_have_reserved_is_summed_up_through_every_change_of_them(store: SessionStore) -> None:
-    one, two, other = Key(PROMISE, b"1"), Key(PROMISE, b"2"), Key(PLEDGE, b"1")
+async def test_the_sum_of_reserved_bytes_follows_every_change_of_the_rows(store: SessionStore) -> None:
+    one, two, other = Key(RESERVING, b"1"), Key(RESERVING, b"2"), Key(ALSO_RESERVING, b"1")
     assert store.usage().reserved == 0
-    await store.transact([], writing((one, Promise(500, 7)), (two, Promise(30)), (other, Promise(4))))
+    await store.transact([], writing((one, Reservation(500, 7)), (two, Reservation(30)), (other, Reservation(4))))
     assert store.usage().reserved == 534
     # Read by the rule or not, due at another time or not; the last of several writes counts.
-    await store.transact([one], writing((one, Promise(200, 7))))
-    await store.transact([], writing((two, Promise(900)), (two, Promise(20, 9))))
+    await store.transact([one], writing((one, Reservation(200, 7))))
+    await store.transact([], writing((two, Reservation(900)), (two, Reservation(20, 9))))
     assert store.usage().reserved == 224
     assert await store.due(8, 10) == [one]
-    await store.transact([], writing((one, None), (Key(PROMISE, b"3"), None), (two, Promise(0))))
+    await store.transact([], writing((one, None), (Key(RESERVING, b"3"), None), (two, Reservation(0))))
     assert store.usage().reserved == 4
     with pytest.raises(ZeroDivisionError):
         await store.transact([other], lambda now, rows: 1 // 0)
-    await store.transact([other], writing((other, None), (other, Promise(1)), (other, None)))
+    await store.transact([other], writing((other, None), (other, Reservation(1)), (other, None)))
     assert store.usage().reserved == 0
 
 
-async def test_rows_of_a_queue_are_due_and_counted_apart_from_all_others(store: SessionStore) -> None:
-    letters = [Key(LETTER, b"%d" % number) for number in range(3)]
-    for number, key in enumerate(letters):
+async def test_rows_of_a_queue_are_due_and_counted_separately(store: SessionStore) -> None:
+    keys = [Key(QUEUED, b"%d" % number) for number in range(3)]
+    for number, key in enumerate(keys):
         await store.transact([key], writing((key, Ticket("new", 10 + number))))
     await put(store, "a", Ticket("new", 12))
     assert await store.due(100, 10) == [ticket("a")]
-    assert await store.due(100, 10, LETTER) == letters
-    assert await store.due(11, 10, LETTER) == letters[:2]
-    assert await store.due(100, 1, LETTER) == letters[:1]
-    await store.transact(letters[:1], writing((letters[0], Ticket("new", 20))))
-    assert await store.due(100, 10, LETTER) == [*letters[1:], letters[0]]
-    await store.transact(letters[:1], writing((letters[0], None)))
-    assert (store.count(LETTER), store.count(TICKET)) == (2, 1)
+    assert await store.due(100, 10, QUEUED) == keys
+    assert await store.due(11, 10, QUEUED) == keys[:2]
+    assert await store.due(100, 1, QUEUED) == keys[:1]
+    await store.transact(keys[:1], writing((keys[0], Ticket("new", 20))))
+    assert await store.due(100, 10, QUEUED) == [*keys[1:], keys[0]]
+    await store.transact(keys[:1], writing((keys[0], None)))
+    assert (store.count(QUEUED), store.count(TICKET)) == (2, 1)
 
 
-async def test_a_new_log_of_ends_is_empty(store: SessionStore) -> None:
+async def test_a_new_end_log_is_empty(store: SessionStore) -> None:
     assert await store.read_end_log(None) == EndLogTail(0, (), False)
     assert await store.read_end_log(0) == EndLogTail(0, (), False)
 
 
-async def test_ends_are_read_in_order_after_a_position(store: SessionStore) -> None:
+async def test_the_end_log_is_read_in_order_after_a_position(store: SessionStore) -> None:
     await store.transact([], writing(ended=(b"a", b"b")))
     before = await store.read_end_log(None)
     await store.transact([], writing(ended=(b"c",)))
@@ -422,17 +422,17 @@ async def test_ends_are_read_in_order_after_a_position(store: SessionStore) -> N
     assert await store.read_end_log(None) == EndLogTail(tail.position, (), False)
 
 
-async def test_the_log_of_ends_keeps_the_newest_and_says_what_is_lost(open_store: OpenStore) -> None:
+async def test_the_end_log_keeps_the_newest_ids_and_reports_a_truncation(open_store: OpenStore) -> None:
     store = open_store(end_log_size=3)
-    for letter in (b"a", b"b", b"c", b"d", b"e"):
-        await store.transact([], writing(ended=(letter,)))
+    for name in (b"a", b"b", b"c", b"d", b"e"):
+        await store.transact([], writing(ended=(name,)))
     assert await store.read_end_log(0) == EndLogTail(5, (b"c", b"d", b"e"), True)
     assert await store.read_end_log(1) == EndLogTail(5, (b"c", b"d", b"e"), True)
     assert await store.read_end_log(2) == EndLogTail(5, (b"c", b"d", b"e"), False)
     assert await store.read_end_log(4) == EndLogTail(5, (b"e",), False)
 
 
-async def test_more_ends_in_one_decision_than_the_log_keeps_move_its_position_all_the_same(
+async def test_more_ended_ids_in_one_decision_than_the_log_size_advance_the_position_by_all(
     open_store: OpenStore,
 ) -> None:
     store = open_store(end_log_size=2)
@@ -440,17 +440,17 @@ async def test_more_ends_in_one_decision_than_the_log_keeps_move_its_position_al
     assert await store.read_end_log(0) == EndLogTail(4, (b"c", b"d"), True)
 
 
-async def test_a_position_of_another_store_is_lost(store: SessionStore) -> None:
+async def test_a_position_of_another_store_is_truncated(store: SessionStore) -> None:
     await store.transact([], writing(ended=(b"a",)))
     assert await store.read_end_log(9) == EndLogTail(1, (), True)
 
 
-def test_a_log_of_ends_that_keeps_nothing_is_refused(open_store: OpenStore) -> None:
+def test_an_end_log_size_of_zero_is_rejected(open_store: OpenStore) -> None:
     with pytest.raises(ValueError, match="at least 1"):
         open_store(end_log_size=0)
 
 
-async def test_a_store_that_works_checks_and_cleans(store: SessionStore) -> None:
+async def test_check_and_clean_succeed_on_a_usable_store(store: SessionStore) -> None:
     await store.check()
     await store.clean()
 

@@ -1,4 +1,4 @@
-"""The life of a multi-party request under a clock that the test moves."""
+"""The lifecycle of an approval request, with a clock that the test moves."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ from tests.support.services import (
 )
 
 ANNA, BERT, CARL, DORA, EMIL = (Device.from_secret("ES256", bytes([n]) * 32) for n in range(11, 16))
-STRANGER = Device.from_secret("Ed25519", b"\x07" * 32)
+OTHER_DEVICE = Device.from_secret("Ed25519", b"\x07" * 32)
 GROUPS = [[ANNA, BERT], [CARL, DORA], [EMIL]]
 
 
@@ -54,58 +54,63 @@ def services() -> Services:
 
 
 def crowd(groups: int, members: int, start: int = 0) -> list[list[Device]]:
-    """Ed25519, whose keys load quickly."""
+    """Ed25519: its keys are parsed quickly."""
     return [
         [Device.from_secret("Ed25519", (start + 1 + n * members + m).to_bytes(32)) for m in range(members)]
         for n in range(groups)
     ]
 
 
-def test_no_final_state_has_a_way_out() -> None:
+def test_no_transition_leaves_a_final_state() -> None:
     assert {state for state, _ in TRANSITIONS} == {State.PENDING}
     assert set(TRANSITIONS.values()) == set(State) - {State.PENDING}
 
 
-async def test_two_of_three_groups_approve_whoever_of_them_it_is(services: Services) -> None:
-    asked = await services.create_approval(GROUPS, 2)
-    assert (asked.status, asked.groups_required, asked.groups_total, asked.challenges_sent) == ("pending", 2, 3, 5)
-    first = await services.vote(ANNA, asked)
+async def test_any_two_of_three_groups_approve_by_any_member(services: Services) -> None:
+    created = await services.create_approval(GROUPS, 2)
+    assert (created.status, created.groups_required, created.groups_total, created.challenges_sent) == (
+        "pending",
+        2,
+        3,
+        5,
+    )
+    first = await services.vote(ANNA, created)
     assert (first.status, first.group_satisfied, first.groups_satisfied, first.quorum_reached) == (
         "recorded", True, 1, False,
     )  # fmt: skip
-    assert (await services.vote(BERT, asked)).status == "already_satisfied"
-    last = await services.vote(DORA, asked)
+    assert (await services.vote(BERT, created)).status == "already_satisfied"
+    last = await services.vote(DORA, created)
     assert (last.status, last.groups_satisfied, last.quorum_reached) == ("approved", 2, True)
-    status = await services.approval_status(asked)
+    status = await services.approval_status(created)
     assert (status.status, status.groups_satisfied) == ("approved", [0, 1])
     assert [(vote.group, vote.decision) for vote in status.votes] == [(0, "approved"), (0, "approved"), (1, "approved")]
     assert services.events == ["mpa_created", "mpa_vote", "mpa_vote", "mpa_vote", "mpa_approved"]
 
 
-async def test_under_continue_it_is_rejected_when_too_few_groups_are_left(services: Services) -> None:
-    asked = await services.create_approval(GROUPS, 2)
+async def test_with_continue_a_request_is_rejected_when_too_few_groups_can_approve(services: Services) -> None:
+    created = await services.create_approval(GROUPS, 2)
     for device in (ANNA, EMIL):
-        assert (await services.vote(device, asked, "rejected")).status == "recorded"
-    assert (await services.vote(BERT, asked, "rejected")).status == "rejected"
-    assert (await services.approval_status(asked)).status == "rejected"
+        assert (await services.vote(device, created, "rejected")).status == "recorded"
+    assert (await services.vote(BERT, created, "rejected")).status == "rejected"
+    assert (await services.approval_status(created)).status == "rejected"
 
 
-async def test_with_reject_on_first_one_rejection_is_enough_even_of_a_satisfied_group(services: Services) -> None:
-    asked = await services.create_approval(GROUPS, 2, policy="reject_on_first")
-    await services.vote(ANNA, asked)
-    assert (await services.vote(BERT, asked, "rejected", reason="cancelled")).status == "rejected"
-    assert (await services.approval_status(asked)).votes[1].reason == "cancelled"
+async def test_with_reject_on_first_one_rejection_suffices_even_from_a_satisfied_group(services: Services) -> None:
+    created = await services.create_approval(GROUPS, 2, policy="reject_on_first")
+    await services.vote(ANNA, created)
+    assert (await services.vote(BERT, created, "rejected", reason="cancelled")).status == "rejected"
+    assert (await services.approval_status(created)).votes[1].reason == "cancelled"
 
 
-async def test_of_several_who_cancel_at_once_one_tells_of_it(services: Services) -> None:
-    asked = await services.create_approval(GROUPS, 2)
+async def test_of_concurrent_cancellations_one_is_reported(services: Services) -> None:
+    created = await services.create_approval(GROUPS, 2)
     async with all_reads_before_any_transaction(services.store, 3):
-        told = await asyncio.gather(*(services.approvals.cancel(CALLER, asked.request_id) for _ in range(3)))
-    assert {answer.status for answer in told} == {"cancelled"}
+        cancellations = await asyncio.gather(*(services.approvals.cancel(CALLER, created.request_id) for _ in range(3)))
+    assert {answer.status for answer in cancellations} == {"cancelled"}
     assert services.events == ["mpa_created", "mpa_cancelled"]
 
 
-async def test_whoever_waits_hears_of_every_end_once(services: Services) -> None:
+async def test_the_end_log_has_every_end_once(services: Services) -> None:
     approved, rejected, cancelled, late = [await services.create_approval([[ANNA, BERT], [CARL]], 1) for _ in range(4)]
     await services.vote(ANNA, approved)
     for device in (ANNA, BERT, CARL):
@@ -115,157 +120,159 @@ async def test_whoever_waits_hears_of_every_end_once(services: Services) -> None
     services.clock.now += 301
     await services.sweep()
     ended = [format_uuid(name) for name in (await services.store.read_end_log(0)).ids]
-    assert ended == [asked.mpa_id for asked in (approved, rejected, cancelled, late)]
+    assert ended == [created.mpa_id for created in (approved, rejected, cancelled, late)]
 
 
 @pytest.mark.parametrize("swept", [True, False])
-async def test_it_times_out_at_the_second_that_it_names_and_is_readable_for_a_day(
+async def test_a_request_times_out_at_the_second_in_expires_at_and_is_readable_for_a_day(
     services: Services, swept: bool
 ) -> None:
-    asked = await services.create_approval(GROUPS, 2, seconds=60)
-    await services.vote(ANNA, asked)
+    created = await services.create_approval(GROUPS, 2, seconds=60)
+    await services.vote(ANNA, created)
     services.clock.now = int(START) + 59.999
-    assert (await services.approval_status(asked)).status == "pending"
+    assert (await services.approval_status(created)).status == "pending"
     services.clock.now = int(START) + 60
     if swept:
         await services.sweep()
-    assert (await services.approval_status(asked)).status == "timeout"
+    assert (await services.approval_status(created)).status == "timeout"
     with pytest.raises(MpaExpired):
-        await services.vote(CARL, asked)
+        await services.vote(CARL, created)
     with pytest.raises(MpaClosed):
-        await services.approvals.cancel(CALLER, asked.request_id)
+        await services.approvals.cancel(CALLER, created.request_id)
     assert services.events.count("mpa_timeout") == swept
     services.clock.now = int(START) + 60 + 86_399
-    assert len((await services.approval_status(asked)).votes) == 1
+    assert len((await services.approval_status(created)).votes) == 1
     services.clock.now += 1
     with pytest.raises(MpaNotFound):
-        await services.approval_status(asked)
+        await services.approval_status(created)
 
 
 @pytest.mark.parametrize("days", [-1, -1000])
-async def test_a_clock_that_is_set_back_gives_no_request_a_longer_life(services: Services, days: int) -> None:
-    asked = await services.create_approval(GROUPS, 2)
-    await services.vote(ANNA, asked)
+async def test_a_clock_that_is_set_back_extends_no_request(services: Services, days: int) -> None:
+    created = await services.create_approval(GROUPS, 2)
+    await services.vote(ANNA, created)
     services.clock.now -= 4
-    assert (await services.approval_status(asked)).status == "pending"
+    assert (await services.approval_status(created)).status == "pending"
     services.clock.now += 4 + days * 86_400
-    assert (await services.approval_status(asked)).status == "timeout"
+    assert (await services.approval_status(created)).status == "timeout"
     with pytest.raises(MpaExpired):
-        await services.vote(CARL, asked)
+        await services.vote(CARL, created)
 
 
-async def test_a_second_answer_is_refused_before_and_after_the_end(services: Services) -> None:
-    asked = await services.create_approval(GROUPS, 2)
-    await services.vote(ANNA, asked)
+async def test_a_second_vote_is_rejected_before_and_after_the_end(services: Services) -> None:
+    created = await services.create_approval(GROUPS, 2)
+    await services.vote(ANNA, created)
     with pytest.raises(AlreadyAnswered):
-        await services.vote(ANNA, asked, "rejected")
-    await services.vote(EMIL, asked)
+        await services.vote(ANNA, created, "rejected")
+    await services.vote(EMIL, created)
     with pytest.raises(AlreadyAnswered):
-        await services.vote(ANNA, asked)
+        await services.vote(ANNA, created)
     with pytest.raises(MpaClosed) as closed:
-        await services.vote(CARL, asked, "rejected")
+        await services.vote(CARL, created, "rejected")
     assert closed.value.details == {"status": "approved"}
 
 
 @pytest.mark.parametrize(("suite", "order"), [("ES256", P256_ORDER), ("ES256K", SECP256K1_ORDER)])
-async def test_a_vote_is_kept_with_s_in_the_lower_half_whichever_its_device_signed(
+async def test_a_vote_is_stored_with_s_in_the_lower_half_even_if_the_device_signed_the_other(
     services: Services, suite: Suite, order: int
 ) -> None:
-    """An auditor may use a library that knows no other: libsecp256k1 is one."""
+    """An auditor may use a library that rejects the other half, such as libsecp256k1."""
     device = Device.generate(suite)
-    asked = await services.create_approval([[device]], 1)
-    lower = device.sign_vote(json.loads(bytes((await services.approval_status(asked)).action_context)), "approved")
+    created = await services.create_approval([[device]], 1)
+    lower = device.sign_vote(json.loads(bytes((await services.approval_status(created)).action_context)), "approved")
     upper = lower[:32] + (order - int.from_bytes(lower[32:])).to_bytes(32)
-    await services.approvals.answer(mpa.RespondMpa(**device.vote_body(asked.mpa_id, "approved", upper)))
-    (vote,) = (await services.approval_status(asked)).votes
+    await services.approvals.answer(mpa.RespondMpa(**device.vote_body(created.mpa_id, "approved", upper)))
+    (vote,) = (await services.approval_status(created)).votes
     assert vote.signature == encode_base64(lower)
 
 
-async def test_who_is_no_member_or_signs_something_else_changes_nothing(services: Services) -> None:
-    asked, other = await services.create_approval(GROUPS, 2), await services.create_approval([[STRANGER]], 1)
+async def test_another_device_or_another_signed_text_changes_nothing(services: Services) -> None:
+    created, other = await services.create_approval(GROUPS, 2), await services.create_approval([[OTHER_DEVICE]], 1)
     with pytest.raises(InvalidSignature):
-        await services.vote(STRANGER, asked)
+        await services.vote(OTHER_DEVICE, created)
     with pytest.raises(InvalidSignature):
-        await services.vote(ANNA, asked, "approved", signed="rejected")
+        await services.vote(ANNA, created, "approved", signed="rejected")
     with pytest.raises(InvalidSignature):
-        await services.vote(ANNA, asked, "rejected", signed="approved")
+        await services.vote(ANNA, created, "rejected", signed="approved")
     context = json.loads(bytes((await services.approval_status(other)).action_context))
-    elsewhere = ANNA.vote_body(asked.mpa_id, "approved", ANNA.sign_vote(context, "approved"))
+    elsewhere = ANNA.vote_body(created.mpa_id, "approved", ANNA.sign_vote(context, "approved"))
     with pytest.raises(InvalidSignature):
         await services.approvals.answer(mpa.RespondMpa(**elsewhere))
-    assert (await services.approval_status(asked)).votes == []
+    assert (await services.approval_status(created)).votes == []
     assert services.events.count("mpa_signature_failed") == 4
 
 
 @pytest.mark.parametrize("mpa_id", ["", "x", "11111111-1111-4111-8111-111111111111"])
-async def test_what_does_not_exist_cannot_be_voted_on(services: Services, mpa_id: str) -> None:
-    given = mpa.RespondMpa(mpa_id, "approved", "AAAA", fingerprint=ANNA.fingerprint)
+async def test_a_vote_on_an_unknown_request_is_not_found(services: Services, mpa_id: str) -> None:
+    response = mpa.RespondMpa(mpa_id, "approved", "AAAA", fingerprint=ANNA.fingerprint)
     with pytest.raises(MpaNotFound):
-        await services.approvals.answer(given)
+        await services.approvals.answer(response)
 
 
-async def test_for_another_owner_it_does_not_exist(services: Services) -> None:
-    asked = await services.create_approval(GROUPS, 2, name="payment-7")
+async def test_another_owner_gets_not_found(services: Services) -> None:
+    created = await services.create_approval(GROUPS, 2, name="payment-7")
     for call in (services.approvals.status, services.approvals.cancel):
         with pytest.raises(MpaNotFound):
             await call(OTHER_CALLER, "payment-7")
     mine = await services.create_approval(GROUPS, 1, OTHER_CALLER, name="payment-7", body=b"another")
-    assert mine.mpa_id != asked.mpa_id
+    assert mine.mpa_id != created.mpa_id
 
 
-async def test_the_owner_cancels_once_or_more_often_but_not_what_has_ended(services: Services) -> None:
-    asked = await services.create_approval(GROUPS, 2)
+async def test_a_repeated_cancellation_is_no_error_and_an_ended_request_cannot_be_cancelled(services: Services) -> None:
+    created = await services.create_approval(GROUPS, 2)
     for _ in range(2):
-        assert (await services.approvals.cancel(CALLER, asked.request_id)).status == "cancelled"
+        assert (await services.approvals.cancel(CALLER, created.request_id)).status == "cancelled"
     with pytest.raises(MpaClosed):
-        await services.vote(ANNA, asked)
+        await services.vote(ANNA, created)
     assert services.events.count("mpa_cancelled") == 1
-    asked = await services.create_approval(GROUPS, 1)
-    await services.vote(ANNA, asked)
+    created = await services.create_approval(GROUPS, 1)
+    await services.vote(ANNA, created)
     with pytest.raises(MpaClosed):
-        await services.approvals.cancel(CALLER, asked.request_id)
+        await services.approvals.cancel(CALLER, created.request_id)
 
 
-async def test_the_same_request_is_asked_once_and_another_under_its_name_never(services: Services) -> None:
-    asked = await services.create_approval(GROUPS, 1, name="payment-7", seconds=60)
-    assert await services.create_approval(GROUPS, 1, name="payment-7", seconds=60) == asked
+async def test_a_repeated_request_is_created_once_and_another_body_with_its_request_id_is_a_conflict(
+    services: Services,
+) -> None:
+    created = await services.create_approval(GROUPS, 1, name="payment-7", seconds=60)
+    assert await services.create_approval(GROUPS, 1, name="payment-7", seconds=60) == created
     with pytest.raises(RequestIdConflict):
         await services.create_approval(GROUPS, 2, name="payment-7", body=b"another body")
-    await services.vote(ANNA, asked)
+    await services.vote(ANNA, created)
     again = await services.create_approval(GROUPS, 1, name="payment-7", seconds=60)
-    assert (again.mpa_id, again.status) == (asked.mpa_id, "approved")
+    assert (again.mpa_id, again.status) == (created.mpa_id, "approved")
     assert services.events.count("mpa_created") == 1
 
 
 @pytest.mark.parametrize("swept", [True, False])
-async def test_a_name_is_remembered_for_a_day_after_the_end_and_free_then(services: Services, swept: bool) -> None:
-    asked = await services.create_approval(GROUPS, 1, name="n")
-    await services.vote(ANNA, asked)
+async def test_a_request_id_is_free_again_a_day_after_the_end(services: Services, swept: bool) -> None:
+    created = await services.create_approval(GROUPS, 1, name="n")
+    await services.vote(ANNA, created)
     services.clock.now = int(START) + 86_399
-    assert (await services.create_approval(GROUPS, 1, name="n")).mpa_id == asked.mpa_id
+    assert (await services.create_approval(GROUPS, 1, name="n")).mpa_id == created.mpa_id
     services.clock.now += 1
     if swept:
         await services.sweep()
     new = await services.create_approval(GROUPS, 1, name="n", body=b"another body")
-    assert new.mpa_id != asked.mpa_id
+    assert new.mpa_id != created.mpa_id
     await services.sweep()
     assert (await services.approval_status(new)).mpa_id == new.mpa_id
 
 
-async def test_the_sweep_leaves_nothing_of_what_is_over(services: Services) -> None:
+async def test_the_sweep_deletes_every_row_of_an_ended_request(services: Services) -> None:
     for end in range(3):
-        asked = await services.create_approval(GROUPS, 2)
-        await services.vote(ANNA, asked, "rejected", reason="unknown_trigger" if end == 2 else None)
+        created = await services.create_approval(GROUPS, 2)
+        await services.vote(ANNA, created, "rejected", reason="unknown_trigger" if end == 2 else None)
         if end == 1:
-            await services.approvals.cancel(CALLER, asked.request_id)
+            await services.approvals.cancel(CALLER, created.request_id)
     for _ in range(3):
         services.clock.now += 90_000
         await services.sweep()
     assert services.store.usage().used == 0
 
 
-async def test_a_device_that_was_only_asked_with_others_is_forgotten_by_itself(services: Services) -> None:
-    """Its ledger outlives neither the request nor the minute of its rate."""
+async def test_the_ledger_of_a_device_without_challenges_is_deleted_by_the_sweep(services: Services) -> None:
+    """Neither the request nor the minute of its rate limit leaves a ledger."""
     await services.create_approval([[ANNA]], 1, seconds=60)
     assert await services.store.get(ledger_key(ANNA.public.wire)) is not None
     for _ in range(2):
@@ -287,23 +294,23 @@ async def test_a_device_is_a_member_once(services: Services, groups: list[list[D
     assert refused.value.details["path"] == at
 
 
-async def test_more_groups_than_there_are_cannot_be_required(services: Services) -> None:
+async def test_required_above_the_number_of_groups_is_rejected(services: Services) -> None:
     with pytest.raises(InvalidRequest) as refused:
         await services.create_approval(GROUPS, 4)
     assert refused.value.details["path"] == "$.required"
 
 
-async def test_the_servers_own_key_is_no_member(services: Services) -> None:
-    wanted = mpa.CreateMpa(
+async def test_the_servers_own_key_is_rejected_as_a_member(services: Services) -> None:
+    body = mpa.CreateMpa(
         Action("t", "d"),
         1,
         [mpa.WantedGroup([mpa.WantedMember(encode_base64(key.public.wire))]) for key in IDENTITY.keys.values()],
     )
     with pytest.raises(InvalidPublicKey):
-        await services.approvals.request(CALLER, wanted, b"")
+        await services.approvals.request(CALLER, body, b"")
 
 
-async def test_a_members_limit_refuses_the_whole_request_and_names_nobody() -> None:
+async def test_a_members_limit_rejects_the_whole_request_without_the_member() -> None:
     services = Services(ChallengePolicy(Limits(max_pending=1, per_minute=0)))
     await services.create_challenge(ANNA)
     with pytest.raises(TooManyPending) as refused:
@@ -316,18 +323,18 @@ async def test_a_members_limit_refuses_the_whole_request_and_names_nobody() -> N
     assert await services.create_challenge(BERT)
 
 
-async def test_a_vote_or_an_end_makes_room_for_the_next(services: Services) -> None:
+async def test_a_vote_or_an_end_frees_a_place_below_the_pending_limit(services: Services) -> None:
     services = Services(ChallengePolicy(Limits(max_pending=1, per_minute=0)))
-    asked = await services.create_approval(GROUPS, 2)
-    await services.vote(ANNA, asked)
+    created = await services.create_approval(GROUPS, 2)
+    await services.vote(ANNA, created)
     await services.create_challenge(ANNA)
     with pytest.raises(TooManyPending):
         await services.create_challenge(CARL)
-    await services.vote(EMIL, asked)
+    await services.vote(EMIL, created)
     await services.create_challenge(CARL)
 
 
-async def test_the_rate_of_a_member_holds_over_challenges_and_requests() -> None:
+async def test_the_rate_limit_of_a_member_counts_challenges_and_requests() -> None:
     services = Services(ChallengePolicy(Limits(max_pending=100, per_minute=2)))
     await services.create_challenge(ANNA)
     await services.create_approval([[ANNA]], 1)
@@ -337,41 +344,41 @@ async def test_the_rate_of_a_member_holds_over_challenges_and_requests() -> None
         await services.create_challenge(BERT)
 
 
-async def test_who_did_not_expect_to_be_asked_is_left_in_peace(services: Services) -> None:
-    asked = await services.create_approval(GROUPS, 2)
-    await services.vote(ANNA, asked, "rejected", reason="unknown_trigger")
+async def test_an_unknown_trigger_mutes_the_owner_for_the_member(services: Services) -> None:
+    created = await services.create_approval(GROUPS, 2)
+    await services.vote(ANNA, created, "rejected", reason="unknown_trigger")
     with pytest.raises(RateLimited):
         await services.create_challenge(ANNA)
     with pytest.raises(RateLimited):
-        await services.create_approval([[ANNA], [STRANGER]], 1)
-    await services.create_challenge(STRANGER)
+        await services.create_approval([[ANNA], [OTHER_DEVICE]], 1)
+    await services.create_challenge(OTHER_DEVICE)
     await services.create_challenge(ANNA, OTHER_CALLER)
 
 
-async def test_a_device_sees_in_its_inbox_what_it_has_not_answered(services: Services) -> None:
-    challenge, asked = await services.create_challenge(ANNA), await services.create_approval(GROUPS, 2)
+async def test_the_inbox_of_a_device_lists_requests_without_its_vote(services: Services) -> None:
+    challenge, created = await services.create_challenge(ANNA), await services.create_approval(GROUPS, 2)
     listed = await services.pending_list(ANNA)
     assert [payload.challenge_id for payload in listed.challenges] == [challenge.challenge_id]
-    assert [payload.mpa_id for payload in listed.mpa] == [asked.mpa_id]
-    await services.vote(ANNA, asked)
+    assert [payload.mpa_id for payload in listed.mpa] == [created.mpa_id]
+    await services.vote(ANNA, created)
     services.clock.now += 1
     assert (await services.pending_list(ANNA)).mpa == []
-    assert [payload.mpa_id for payload in (await services.pending_list(CARL)).mpa] == [asked.mpa_id]
-    await services.vote(EMIL, asked)
+    assert [payload.mpa_id for payload in (await services.pending_list(CARL)).mpa] == [created.mpa_id]
+    await services.vote(EMIL, created)
     services.clock.now += 1
     assert (await services.pending_list(CARL)).mpa == []
 
 
-async def test_who_asks_does_not_decide_where_that_is_the_policy() -> None:
+async def test_with_exclude_requester_the_requester_may_not_vote() -> None:
     services = Services(exclude_requester=True)
     action = Action("deploy", "Deploy", {"requested_by": ANNA.fingerprint})
-    asked = await services.create_approval(GROUPS, 2, action=action)
-    assert asked.challenges_sent == 4
+    created = await services.create_approval(GROUPS, 2, action=action)
+    assert created.challenges_sent == 4
     assert (await services.pending_list(ANNA)).mpa == []
     with pytest.raises(NotEligible):
-        await services.vote(ANNA, asked)
-    await services.vote(BERT, asked, "rejected")
-    assert (await services.vote(EMIL, asked, "rejected")).status == "rejected"
+        await services.vote(ANNA, created)
+    await services.vote(BERT, created, "rejected")
+    assert (await services.vote(EMIL, created, "rejected")).status == "rejected"
     with pytest.raises(InvalidRequest) as refused:
         await services.create_approval([[ANNA], [BERT]], 2, action=action)
     assert refused.value.details["path"] == "$.groups"
@@ -380,12 +387,12 @@ async def test_who_asks_does_not_decide_where_that_is_the_policy() -> None:
 
 
 async def test_a_long_poll_ends_with_the_deciding_vote(services: Services) -> None:
-    asked = await services.create_approval(GROUPS, 2)
-    waiting = asyncio.create_task(services.approvals.status(CALLER, asked.request_id, 25))
+    created = await services.create_approval(GROUPS, 2)
+    waiting = asyncio.create_task(services.approvals.status(CALLER, created.request_id, 25))
     while not len(services.long_polls):
         await asyncio.sleep(0)
-    await services.vote(ANNA, asked)
-    await services.vote(EMIL, asked)
+    await services.vote(ANNA, created)
+    await services.vote(EMIL, created)
     services.long_polls.wake((await services.store.read_end_log(0)).ids)
     assert (await waiting).status == "approved"
 
@@ -394,11 +401,11 @@ def usable(crowd: list[list[Device]]) -> list[Device]:
     return [device for group in crowd for device in group]
 
 
-async def test_a_thousand_members_are_asked_in_batches_and_released_in_batches() -> None:
+async def test_a_thousand_members_are_pushed_and_cleared_in_batches() -> None:
     services = PushServices(ChallengePolicy(Limits(max_pending=1, per_minute=0)), size=16 << 20)
     groups = crowd(20, 50)
-    asked = await services.create_approval(groups, 20)
-    assert asked.challenges_sent == 1000
+    created = await services.create_approval(groups, 20)
+    assert created.challenges_sent == 1000
     assert services.store.count(FAN_OUT) == 1
     await services.fan_outs.run_pending()
     assert services.store.count(FAN_OUT) == 0
@@ -410,8 +417,8 @@ async def test_a_thousand_members_are_asked_in_batches_and_released_in_batches()
     with pytest.raises(TooManyPending):
         await services.create_challenge(last)
     for group in groups:
-        await services.vote(group[0], asked)
-    assert (await services.approval_status(asked)).status == "approved"
+        await services.vote(group[0], created)
+    assert (await services.approval_status(created)).status == "approved"
     services.relay.pushes.clear()
     await services.fan_outs.run_pending()
     for _ in range(10):
@@ -423,7 +430,7 @@ async def test_a_thousand_members_are_asked_in_batches_and_released_in_batches()
 
 
 @pytest.mark.parametrize("place", [0, MEMBERS_AT_ONCE, 2 * MEMBERS_AT_ONCE + 7])
-async def test_when_one_of_many_may_not_be_asked_all_are_as_before(place: int) -> None:
+async def test_a_limit_of_one_of_many_members_leaves_all_ledgers_as_before(place: int) -> None:
     services = Services(ChallengePolicy(Limits(max_pending=1, per_minute=1)), size=16 << 20)
     groups = crowd(4, 40)
     members = usable(groups)
@@ -437,35 +444,35 @@ async def test_when_one_of_many_may_not_be_asked_all_are_as_before(place: int) -
         await services.create_challenge(device)
 
 
-async def test_a_store_that_becomes_full_meanwhile_makes_no_request_of_many_and_leaves_no_trace() -> None:
+async def test_a_store_that_becomes_full_during_the_creation_of_a_large_request_keeps_none_of_it() -> None:
     services = Services(ChallengePolicy(Limits(max_pending=1, per_minute=0)), size=1 << 20)
     old = Vote(bytes(8_650), 1, 2)
     for number in range(102):
         key = vote_key(b"an earlier one", number)
         await services.store.transact([], lambda _now, _rows, key=key: Decision(None, ((key, old),)))
     before = services.store.usage()
-    # There is room for all votes, and for some of the members' ledgers before creation stops.
+    # There is capacity for all votes, and for some of the members' ledgers before creation stops.
     assert 0.84 * before.size < before.used < 0.85 * before.size
     with pytest.raises(Overloaded):
         await services.create_approval(crowd(4, 40), 1)
     assert services.store.usage() == before
 
 
-async def test_there_is_a_request_only_with_room_for_the_votes_of_all_that_may_come() -> None:
+async def test_a_request_is_created_only_with_capacity_for_the_votes_of_all_members() -> None:
     services = Services(ChallengePolicy(Limits(max_pending=20, per_minute=0)), size=32_000)
     groups = crowd(2, 20)
-    asked = await services.create_approval(groups, 2)
+    created = await services.create_approval(groups, 2)
     assert 2 * services.store.usage().used < services.store.usage().size
     with pytest.raises(Overloaded) as refused:
         await services.create_approval(groups, 2)
     assert refused.value.retry_after == 5
     for device in groups[0]:
-        await services.vote(device, asked, "rejected")
-    assert (await services.approval_status(asked)).status == "rejected"
+        await services.vote(device, created, "rejected")
+    assert (await services.approval_status(created)).status == "rejected"
     assert services.store.usage().reserved == 0
 
 
-async def test_many_that_ask_many_at_once_do_not_all_take_the_same_room() -> None:
+async def test_concurrent_large_requests_do_not_all_count_the_same_capacity() -> None:
     services = Services(ChallengePolicy(Limits(max_pending=20, per_minute=0)), size=160_000)
     groups = crowd(2, 40)
     outcomes = await asyncio.gather(*(services.create_approval(groups, 1) for _ in range(8)), return_exceptions=True)
@@ -476,22 +483,22 @@ async def test_many_that_ask_many_at_once_do_not_all_take_the_same_room() -> Non
     assert len((await services.pending_list(groups[0][0])).mpa) == 8 - len(refused)
 
 
-async def test_two_workers_that_are_asked_the_same_at_once_make_one_request_of_many() -> None:
+async def test_two_workers_with_the_same_large_request_at_once_create_it_once() -> None:
     services = Services(ChallengePolicy(Limits(max_pending=2, per_minute=0)), size=16 << 20)
     groups = crowd(4, 40)
-    asked = await asyncio.gather(*(services.create_approval(groups, 1, name="n") for _ in range(2)))
-    assert len({one.mpa_id for one in asked}) == 1
+    created = await asyncio.gather(*(services.create_approval(groups, 1, name="n") for _ in range(2)))
+    assert len({one.mpa_id for one in created}) == 1
     assert services.store.count(APPROVAL) == 1
     assert services.events.count("mpa_created") == 1
     for device in (groups[0][0], groups[3][39]):
         await services.create_challenge(device)
 
 
-async def test_an_end_while_members_are_still_being_asked_asks_no_more_of_them() -> None:
+async def test_an_end_during_the_fan_out_stops_the_pushes() -> None:
     services = PushServices(size=16 << 20)
     groups = crowd(4, 40)
-    asked = await services.create_approval(groups, 1)
-    await services.vote(groups[0][0], asked)
+    created = await services.create_approval(groups, 1)
+    await services.vote(groups[0][0], created)
     await services.fan_outs.run_pending()
     for _ in range(5):
         services.clock.now += 2

@@ -1,4 +1,4 @@
-"""The life of a challenge under a clock that the test moves."""
+"""The lifecycle of a challenge, with a clock that the test moves."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ async def state_of(services: Services, challenge_id: str) -> ChallengeStatus:
     return await services.challenges.status(CALLER, challenge_id)
 
 
-def test_no_final_state_has_a_way_out() -> None:
+def test_no_transition_leaves_a_final_state() -> None:
     assert {state for state, _ in TRANSITIONS} == {State.PENDING}
     assert set(TRANSITIONS.values()) == set(State) - {State.PENDING}
 
 
-async def test_a_challenge_expires_at_the_second_that_it_names(services: Services) -> None:
+async def test_a_challenge_expires_at_the_second_in_expires_at(services: Services) -> None:
     created = await services.create_challenge(DEVICE, seconds=30)
     services.clock.now = int(START) + 29.999
     assert (await state_of(services, created.challenge_id)).status == "pending"
@@ -65,7 +65,7 @@ async def test_expiry_reads_the_same_before_and_after_the_sweep(services: Servic
         await services.approve(DEVICE, created)
 
 
-async def test_a_sweep_tells_of_an_expiry_once(services: Services) -> None:
+async def test_a_sweep_reports_an_expiry_once(services: Services) -> None:
     await services.create_challenge(DEVICE, seconds=30)
     services.clock.now += 31
     await services.sweep()
@@ -88,7 +88,7 @@ async def test_a_result_is_readable_for_ten_minutes(services: Services, swept: b
         await state_of(services, created.challenge_id)
 
 
-async def test_the_sweep_leaves_nothing_of_what_is_over(services: Services) -> None:
+async def test_the_sweep_deletes_every_row_of_an_ended_challenge(services: Services) -> None:
     for n in range(3):
         created = await services.create_challenge(DEVICE, key=f"key-{n}")
         await services.pending_ids(DEVICE)
@@ -99,7 +99,7 @@ async def test_the_sweep_leaves_nothing_of_what_is_over(services: Services) -> N
     assert services.store.usage().used == Services().store.usage().used
 
 
-async def test_one_answer_counts_and_the_others_are_told_how_it_ended(services: Services) -> None:
+async def test_the_first_answer_counts_and_the_others_get_the_final_state(services: Services) -> None:
     created = await services.create_challenge(DEVICE)
     await services.reject(DEVICE, created)
     for answer in (services.approve, services.reject):
@@ -112,7 +112,7 @@ async def test_one_answer_counts_and_the_others_are_told_how_it_ended(services: 
 @pytest.mark.parametrize(
     "wrong", [Device.from_secret("ES256", b"\x08" * 32), Device.from_secret("Ed25519", b"\x07" * 32)]
 )
-async def test_a_stranger_changes_nothing(services: Services, wrong: Device) -> None:
+async def test_another_device_changes_nothing(services: Services, wrong: Device) -> None:
     created = await services.create_challenge(DEVICE)
     with pytest.raises(InvalidSignature):
         await services.approve(wrong, created)
@@ -133,14 +133,14 @@ async def test_the_third_wrong_code_ends_the_challenge(services: Services) -> No
         await services.approve(DEVICE, created, created.match_code)
 
 
-async def test_no_code_is_likelier_than_another() -> None:
-    """There are 256 bytes and 100 codes: those from 200 on would make the first 56 codes likelier."""
+async def test_all_codes_are_equally_likely() -> None:
+    """There are 256 byte values and 100 codes: the values from 200 on would make the first 56 codes more likely."""
     drawn = iter([255, 200, 199])
     services = Services(randomness=lambda length: bytes([next(drawn)]) if length == 1 else os.urandom(length))
     assert (await services.create_challenge(DEVICE, matching=True)).match_code == "99"
 
 
-async def test_two_wrong_codes_leave_the_right_one_good(services: Services) -> None:
+async def test_the_right_code_is_accepted_after_two_wrong_codes(services: Services) -> None:
     created = await services.create_challenge(DEVICE, matching=True)
     assert created.match_code is not None
     for _ in range(2):
@@ -149,12 +149,12 @@ async def test_two_wrong_codes_leave_the_right_one_good(services: Services) -> N
     assert (await services.approve(DEVICE, created, created.match_code)).verified
 
 
-async def test_the_setting_beats_a_request_without_number_matching() -> None:
+async def test_the_setting_overrides_a_request_without_number_matching() -> None:
     services = Services(ChallengePolicy(number_matching=True))
     assert (await services.create_challenge(DEVICE)).match_code is not None
 
 
-async def test_pending_is_counted_by_time_and_by_owner(services: Services) -> None:
+async def test_the_pending_limit_counts_by_time_and_by_owner(services: Services) -> None:
     for _ in range(5):
         await services.create_challenge(DEVICE, seconds=60)
     with pytest.raises(TooManyPending) as refused:
@@ -165,17 +165,17 @@ async def test_pending_is_counted_by_time_and_by_owner(services: Services) -> No
     await services.create_challenge(DEVICE)
 
 
-async def test_what_ends_makes_room(services: Services) -> None:
-    asked = [await services.create_challenge(DEVICE) for _ in range(5)]
-    await services.approve(DEVICE, asked[0])
-    await services.challenges.cancel(CALLER, asked[1].challenge_id)
+async def test_an_end_frees_a_place_below_the_pending_limit(services: Services) -> None:
+    challenges = [await services.create_challenge(DEVICE) for _ in range(5)]
+    await services.approve(DEVICE, challenges[0])
+    await services.challenges.cancel(CALLER, challenges[1].challenge_id)
     await services.create_challenge(DEVICE)
     await services.create_challenge(DEVICE)
     with pytest.raises(TooManyPending):
         await services.create_challenge(DEVICE)
 
 
-async def test_ten_creations_a_minute_and_no_more(services: Services) -> None:
+async def test_ten_creations_per_minute_are_allowed_and_no_more(services: Services) -> None:
     for _ in range(10):
         await services.approve(DEVICE, await services.create_challenge(DEVICE))
     with pytest.raises(RateLimited) as refused:
@@ -185,7 +185,7 @@ async def test_ten_creations_a_minute_and_no_more(services: Services) -> None:
     await services.create_challenge(DEVICE)
 
 
-async def test_unknown_triggers_mute_an_owner_for_longer_each_time() -> None:
+async def test_each_unknown_trigger_mutes_an_owner_for_longer() -> None:
     services = Services(ChallengePolicy(limits=Limits(per_minute=0)))
     for muted in (60, 120, 240, 480, 900, 900):
         await services.reject(DEVICE, await services.create_challenge(DEVICE), "unknown_trigger")
@@ -196,7 +196,7 @@ async def test_unknown_triggers_mute_an_owner_for_longer_each_time() -> None:
         services.clock.now += refused.value.retry_after
 
 
-async def test_an_approval_forgives_past_mutes() -> None:
+async def test_an_approval_clears_past_mutes() -> None:
     services = Services(ChallengePolicy(limits=Limits(per_minute=0)))
     for _ in range(2):
         await services.reject(DEVICE, await services.create_challenge(DEVICE), "unknown_trigger")
@@ -204,7 +204,7 @@ async def test_an_approval_forgives_past_mutes() -> None:
         await services.approve(DEVICE, await services.create_challenge(DEVICE))
 
 
-async def test_an_idempotency_key_brings_back_the_first_answer_to_the_byte(services: Services) -> None:
+async def test_an_idempotency_key_returns_the_first_response_byte_for_byte(services: Services) -> None:
     first = await services.create_challenge(DEVICE, key="once", matching=True)
     assert await services.create_challenge(DEVICE, key="once", matching=True) == first
     await services.approve(DEVICE, first, first.match_code)
@@ -224,7 +224,7 @@ async def test_an_idempotency_key_belongs_to_its_owner_and_to_one_body(services:
 async def test_an_idempotency_key_is_free_again_with_its_challenge(
     services: Services, swept: tuple[bool, bool]
 ) -> None:
-    """Whether or not the old challenge was swept before the key is used again, or after."""
+    """Whether the old challenge is swept before the key is used again, after that, or never."""
     first = await services.create_challenge(DEVICE, key="once")
     services.clock.now += 901
     if swept[0]:
@@ -236,22 +236,22 @@ async def test_an_idempotency_key_is_free_again_with_its_challenge(
     assert await services.create_challenge(DEVICE, key="once") == second
 
 
-async def test_a_full_store_refuses_to_ask_and_still_takes_answers(services: Services) -> None:
-    asked: list[tuple[Device, ChallengeCreated]] = []
+async def test_a_full_store_rejects_creations_and_accepts_answers(services: Services) -> None:
+    challenges: list[tuple[Device, ChallengeCreated]] = []
 
     async def fill() -> None:
         while True:
             device = Device.generate("Ed25519")
-            asked.append((device, await services.create_challenge(device)))
+            challenges.append((device, await services.create_challenge(device)))
 
     with pytest.raises(Overloaded):
         await fill()
-    for device, created in asked[:3]:
+    for device, created in challenges[:3]:
         assert (await services.approve(device, created)).verified
-    await services.challenges.cancel(CALLER, asked[3][1].challenge_id)
+    await services.challenges.cancel(CALLER, challenges[3][1].challenge_id)
 
 
-async def test_a_device_sees_what_pends_from_every_owner_and_nothing_that_ended(services: Services) -> None:
+async def test_a_device_gets_the_pending_challenges_of_every_owner_and_no_ended_one(services: Services) -> None:
     kept = [await services.create_challenge(DEVICE), await services.create_challenge(DEVICE, OTHER_CALLER)]
     await services.approve(DEVICE, await services.create_challenge(DEVICE))
     await services.create_challenge(Device.generate())
@@ -260,20 +260,20 @@ async def test_a_device_sees_what_pends_from_every_owner_and_nothing_that_ended(
         await services.pending_ids(DEVICE)
 
 
-async def test_a_device_that_nobody_asked_costs_no_row(services: Services) -> None:
+async def test_a_device_without_challenges_costs_no_row(services: Services) -> None:
     before = services.store.usage().used
     assert await services.pending_ids(Device.generate()) == []
     assert services.store.usage().used == before
 
 
-async def test_another_owner_finds_nothing(services: Services) -> None:
+async def test_another_owner_gets_not_found(services: Services) -> None:
     created = await services.create_challenge(DEVICE)
     for look in (services.challenges.status, services.challenges.cancel):
         with pytest.raises(ChallengeNotFound):
             await look(OTHER_CALLER, created.challenge_id)
 
 
-async def test_of_several_who_ask_at_once_with_one_idempotency_key_one_makes_a_challenge(services: Services) -> None:
+async def test_concurrent_requests_with_one_idempotency_key_create_one_challenge(services: Services) -> None:
     async with all_reads_before_any_transaction(services.store, 3):
         created = await asyncio.gather(*(services.create_challenge(DEVICE, key="once") for _ in range(3)))
     assert created[0] == created[1] == created[2]
@@ -281,26 +281,28 @@ async def test_of_several_who_ask_at_once_with_one_idempotency_key_one_makes_a_c
     assert await services.pending_ids(DEVICE) == [created[0].challenge_id]
 
 
-async def test_a_device_is_shown_its_own_challenges_alone_though_two_should_share_a_ledger(services: Services) -> None:
-    """Ledgers are named by a part of the fingerprint: that two devices meet there is unlikely, and harmless."""
+async def test_a_device_gets_only_its_own_challenges_even_if_two_share_a_ledger(services: Services) -> None:
+    """A ledger key is a part of the fingerprint: a collision of two devices is unlikely, and harmless."""
     foreign, own = await services.create_challenge(Device.generate()), await services.create_challenge(DEVICE)
     expires_at = int(START) + 300
-    pending = tuple((parse_uuid(asked.challenge_id) or b"", expires_at) for asked in (foreign, own))
+    pending = tuple((parse_uuid(created.challenge_id) or b"", expires_at) for created in (foreign, own))
     row = Ledger((Tally(CALLER.owner[:8], pending),))
     await services.store.transact([], lambda now, rows: Decision(None, ((ledger_key(DEVICE.public.wire), row),)))
     assert await services.pending_ids(DEVICE) == [own.challenge_id]
 
 
-async def test_of_several_who_cancel_at_once_one_tells_of_it() -> None:
+async def test_of_concurrent_cancellations_one_is_reported() -> None:
     services = Services()
     created = await services.create_challenge(DEVICE)
     async with all_reads_before_any_transaction(services.store, 3):
-        told = await asyncio.gather(*(services.challenges.cancel(CALLER, created.challenge_id) for _ in range(3)))
-    assert {answer.status for answer in told} == {"cancelled"}
+        cancellations = await asyncio.gather(
+            *(services.challenges.cancel(CALLER, created.challenge_id) for _ in range(3))
+        )
+    assert {answer.status for answer in cancellations} == {"cancelled"}
     assert services.events == ["challenge_created", "challenge_cancelled"]
 
 
-async def test_of_several_wrong_codes_at_once_the_third_tells_of_the_end() -> None:
+async def test_of_concurrent_wrong_codes_the_third_reports_the_end() -> None:
     services = Services()
     created = await services.create_challenge(DEVICE, matching=True)
     assert created.match_code is not None
@@ -315,7 +317,7 @@ async def test_of_several_wrong_codes_at_once_the_third_tells_of_the_end() -> No
 
 
 @pytest.mark.parametrize("days", [-1, -1000])
-async def test_a_clock_that_is_set_back_shuts_no_device_out_and_gives_no_challenge_a_longer_life(
+async def test_a_clock_that_is_set_back_blocks_no_device_and_extends_no_challenge(
     services: Services, days: int
 ) -> None:
     created = await services.create_challenge(DEVICE)
@@ -335,7 +337,7 @@ async def test_a_clock_that_is_set_back_shuts_no_device_out_and_gives_no_challen
         await services.approve(DEVICE, created)
 
 
-async def test_after_a_clock_was_set_back_the_rate_is_that_of_one_minute_at_most() -> None:
+async def test_after_a_clock_was_set_back_the_rate_limit_lasts_a_minute_at_most() -> None:
     services = Services(ChallengePolicy(limits=Limits(max_pending=100)))
     for _ in range(10):
         await services.create_challenge(DEVICE)
@@ -345,7 +347,7 @@ async def test_after_a_clock_was_set_back_the_rate_is_that_of_one_minute_at_most
     assert refused.value.retry_after <= 60
 
 
-async def test_a_long_poll_ends_on_time_though_the_clock_was_set_back(services: Services) -> None:
+async def test_a_long_poll_ends_on_time_although_the_clock_was_set_back(services: Services) -> None:
     created = await services.create_challenge(DEVICE)
     poll = asyncio.create_task(services.challenges.status(CALLER, created.challenge_id, wait=1))
     while not len(services.long_polls):
@@ -354,7 +356,7 @@ async def test_a_long_poll_ends_on_time_though_the_clock_was_set_back(services: 
     assert (await asyncio.wait_for(poll, 20)).status == "pending"
 
 
-async def test_a_long_poll_hears_of_an_end_that_came_between_its_look_and_its_sleep(services: Services) -> None:
+async def test_a_long_poll_is_woken_by_an_end_between_its_read_and_its_sleep(services: Services) -> None:
     created = await services.create_challenge(DEVICE)
     poll = asyncio.create_task(services.challenges.status(CALLER, created.challenge_id, wait=25))
     while not len(services.long_polls):
@@ -364,7 +366,7 @@ async def test_a_long_poll_hears_of_an_end_that_came_between_its_look_and_its_sl
     assert (await asyncio.wait_for(poll, 20)).status == "verified"
 
 
-async def test_draining_answers_every_long_poll_at_once(services: Services) -> None:
+async def test_draining_ends_every_long_poll_at_once(services: Services) -> None:
     created = await services.create_challenge(DEVICE)
     poll = asyncio.create_task(services.challenges.status(CALLER, created.challenge_id, wait=25))
     while not len(services.long_polls):

@@ -1,4 +1,4 @@
-"""What votes decide, over all ways in which votes can come."""
+"""What votes decide, for all orders of votes."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ many = settings(max_examples=300)
 
 
 @st.composite
-def polls(draw: st.DrawFn, reject_on_first: bool = False) -> tuple[Quorum, bytes, Votes]:
-    """A rule, ballots of which some are not eligible, and one vote each of some of the others."""
+def elections(draw: st.DrawFn, reject_on_first: bool = False) -> tuple[Quorum, bytes, Votes]:
+    """A quorum, ballots of which some are not eligible, and one vote each of some eligible members."""
     sizes = draw(SIZES)
     quorum = Quorum(sizes, draw(st.integers(1, len(sizes))), reject_on_first)
     members = sum(sizes)
@@ -28,7 +28,7 @@ def polls(draw: st.DrawFn, reject_on_first: bool = False) -> tuple[Quorum, bytes
 
 
 def count(quorum: Quorum, ballots: bytes, votes: Votes) -> tuple[Literal["approve", "reject"] | None, bytes]:
-    """As the service counts: one after the other, until one of them ends it."""
+    """As the service counts: one after the other, until one vote ends the request."""
     for member, approved in votes:
         ballots = with_ballot(ballots, member, APPROVED if approved else REJECTED)
         if outcome := quorum.outcome(ballots):
@@ -36,16 +36,16 @@ def count(quorum: Quorum, ballots: bytes, votes: Votes) -> tuple[Literal["approv
     return quorum.outcome(ballots), ballots
 
 
-@given(polls(), st.randoms(use_true_random=False))
+@given(elections(), st.randoms(use_true_random=False))
 @many
-def test_under_continue_the_order_of_votes_never_matters(poll: tuple[Quorum, bytes, Votes], chance: object) -> None:
-    quorum, ballots, votes = poll
+def test_with_continue_the_order_of_votes_never_matters(election: tuple[Quorum, bytes, Votes], random: object) -> None:
+    quorum, ballots, votes = election
     other = list(votes)
-    chance.shuffle(other)  # type: ignore[attr-defined]
+    random.shuffle(other)  # type: ignore[attr-defined]
     assert count(quorum, ballots, votes)[0] == count(quorum, ballots, other)[0]
 
 
-def test_every_order_of_the_owners_five_devices_decides_the_same() -> None:
+def test_every_order_of_five_votes_decides_the_same() -> None:
     """Two of three groups, exhaustively."""
     quorum = Quorum((2, 2, 1), 2)
     for decisions in itertools.product([True, False], repeat=5):
@@ -54,35 +54,35 @@ def test_every_order_of_the_owners_five_devices_decides_the_same() -> None:
         assert len(outcomes) == 1, decisions
 
 
-@given(polls())
+@given(elections())
 @many
-def test_under_continue_it_is_rejected_exactly_when_the_quorum_has_become_impossible(
-    poll: tuple[Quorum, bytes, Votes],
+def test_with_continue_a_request_is_rejected_exactly_when_the_quorum_is_impossible(
+    election: tuple[Quorum, bytes, Votes],
 ) -> None:
-    quorum, ballots, votes = poll
+    quorum, ballots, votes = election
     outcome, counted = count(quorum, ballots, votes)
     reachable = len(quorum.satisfied(counted.replace(OPEN, APPROVED)))
     assert (outcome == "reject") == (reachable < quorum.required)
 
 
-@given(polls())
+@given(elections())
 @many
-def test_it_is_approved_exactly_when_enough_groups_are_and_no_group_counts_twice(
-    poll: tuple[Quorum, bytes, Votes],
+def test_a_request_is_approved_exactly_when_enough_groups_approve_and_no_group_counts_twice(
+    election: tuple[Quorum, bytes, Votes],
 ) -> None:
-    quorum, ballots, votes = poll
+    quorum, ballots, votes = election
     outcome, counted = count(quorum, ballots, votes)
     groups = {quorum.group_of(member) for member in range(len(counted)) if counted[member : member + 1] == APPROVED}
     assert quorum.satisfied(counted) == sorted(groups)
     assert (outcome == "approve") == (len(groups) >= quorum.required)
 
 
-@given(polls(reject_on_first=True))
+@given(elections(reject_on_first=True))
 @many
-def test_with_reject_on_first_the_first_rejection_ends_what_is_not_approved_yet(
-    poll: tuple[Quorum, bytes, Votes],
+def test_with_reject_on_first_the_first_rejection_ends_a_request_that_is_not_approved_yet(
+    election: tuple[Quorum, bytes, Votes],
 ) -> None:
-    quorum, ballots, votes = poll
+    quorum, ballots, votes = election
     if quorum.is_impossible(ballots):
         return
     outcome, counted = count(quorum, ballots, votes)
@@ -91,7 +91,7 @@ def test_with_reject_on_first_the_first_rejection_ends_what_is_not_approved_yet(
 
 @given(SIZES, st.data())
 @many
-def test_a_member_stands_in_one_group(sizes: list[int], data: st.DataObject) -> None:
+def test_a_member_belongs_to_one_group(sizes: list[int], data: st.DataObject) -> None:
     quorum = Quorum(sizes, 1)
     member = data.draw(st.integers(0, sum(sizes) - 1))
     ballots = with_ballot(OPEN * sum(sizes), member, APPROVED)

@@ -1,4 +1,6 @@
-"""No sequence of votes, ends, sweeps and batches counts a device twice, revives a request or leaves a device asked."""
+"""No sequence of votes, ends, sweeps and batches counts a device twice, reopens a request or leaves one pending for a
+device.
+"""
 
 from __future__ import annotations
 
@@ -34,8 +36,8 @@ LIFETIME = 300
 FINAL = {State.APPROVED, State.REJECTED, State.TIMEOUT, State.CANCELLED}
 
 
-class Poll(RuleBasedStateMachine):
-    """The rules over a dict of rows. Some requests are larger than a batch, which is made small for it."""
+class ApprovalMachine(RuleBasedStateMachine):
+    """The rules on a dict of rows. Some requests are larger than a batch: the test makes batches small."""
 
     @initialize(
         sizes=st.lists(st.integers(1, 3), min_size=1, max_size=4),
@@ -53,9 +55,9 @@ class Poll(RuleBasedStateMachine):
             OWNER, "name", b"n" * 32, b'{"type":"t"}', int(START * 1000), LIFETIME, min(required, len(sizes)),
             reject_on_first, tuple(sizes), members, "hash", OPEN * len(members), pushed=pushed,
         )  # fmt: skip
-        everybody = range(len(members))
+        all_members = range(len(members))
         ledgers = {ledger_key(member): None for member in members}
-        entered = voting.enter(self.now, NAME, self.draft, everybody, ledgers, limits=Limits(5, 0))
+        entered = voting.enter(self.now, NAME, self.draft, all_members, ledgers, limits=Limits(5, 0))
         self.decide(voting.create(self.now, NAME, self.draft, b"", entered=entered))
 
     def decide(self, decision: Decision[Any]) -> Any:
@@ -66,7 +68,7 @@ class Poll(RuleBasedStateMachine):
                 self.rows.pop(key, None)
             else:
                 self.rows[key] = row
-        # Who waits for the end is woken by it, and by nothing else.
+        # The end, and nothing else, wakes the long polls.
         assert decision.ended == ((NAME,) if was_open and not self.is_open() else ())
         return decision.result
 
@@ -81,15 +83,15 @@ class Poll(RuleBasedStateMachine):
         return current_state(self.now, self.rows.get(approval_key(NAME)))
 
     def at_end(self, whole: bool) -> list[Key]:
-        """The rows of an end; a worker that did not foresee it has read only some, but always what is under way."""
+        """The rows of an end. A worker that did not expect the end has read only the progress row of the fan-out."""
         keys = fan_out.rows_at_end(NAME, self.draft)
         return keys if whole else [key for key in keys if key.kind is FAN_OUT]
 
-    @rule(data=st.data(), approved=st.booleans(), foreseen=st.booleans())
-    def somebody_votes(self, data: st.DataObject, approved: bool, foreseen: bool) -> None:
+    @rule(data=st.data(), approved=st.booleans(), expected=st.booleans())
+    def a_member_votes(self, data: st.DataObject, approved: bool, expected: bool) -> None:
         member = data.draw(st.integers(0, len(self.draft.members) - 1))
         own = [ledger_key(self.draft.members[member]), outbox_key(member_name(NAME, member))]
-        rows = self.read([approval_key(NAME), *own, *self.at_end(foreseen)])
+        rows = self.read([approval_key(NAME), *own, *self.at_end(expected)])
         before = self.approval()
         ballot = voting.Ballot(member, approved, b"s" * 64)
         try:
@@ -109,10 +111,10 @@ class Poll(RuleBasedStateMachine):
             group = self.draft.quorum.group_of(member)
             assert counted.satisfied_before == (group in before.satisfied_groups)
 
-    @rule(foreseen=st.booleans())
-    def the_owner_cancels(self, foreseen: bool) -> None:
+    @rule(expected=st.booleans())
+    def the_owner_cancels(self, expected: bool) -> None:
         before = self.approval()
-        rows = self.read([approval_key(NAME), *self.at_end(foreseen)])
+        rows = self.read([approval_key(NAME), *self.at_end(expected)])
         try:
             ended: Approval = self.decide(voting.cancel(self.now, NAME, rows))
         except (MpaClosed, MpaNotFound):
@@ -146,7 +148,7 @@ class Poll(RuleBasedStateMachine):
 
     @rule()
     def a_worker_that_is_late_changes_nothing(self) -> None:
-        """It has seen an earlier batch than the one that is due now."""
+        """It has read an earlier batch than the one that is due now."""
         row: FanOut | None = self.rows.get(fan_out_key(NAME))
         if row is None or row.next == 0:
             return
@@ -158,7 +160,7 @@ class Poll(RuleBasedStateMachine):
 
     @precondition(lambda self: self.approval() is not None and not self.approval().open)
     @rule()
-    def once_all_batches_are_written_nobody_is_asked_any_more(self) -> None:
+    def after_all_batches_the_request_is_pending_for_no_device(self) -> None:
         self.the_sweep_comes()
         while self.one_batch():
             pass
@@ -171,7 +173,7 @@ class Poll(RuleBasedStateMachine):
 
     @precondition(lambda self: self.approval() is None and self.rows)
     @rule()
-    def long_after_nothing_is_left(self) -> None:
+    def the_sweep_deletes_all_rows_in_the_end(self) -> None:
         self.now += 200_000
         for _ in range(3):
             self.the_sweep_comes()
@@ -188,11 +190,11 @@ class Poll(RuleBasedStateMachine):
         assert approval.state is self.first_final
 
     @invariant()
-    def the_integrator_is_told_of_an_end_once_it_is_written_and_of_that_one(self) -> None:
+    def an_end_has_an_event_with_its_state(self) -> None:
         row: Approval | None = self.rows.get(approval_key(NAME))
         event: Event | None = self.rows.get(event_key(NAME))
         if row is None:
-            # Not of a cancellation, nor again of what it was told before.
+            # The event may outlive the request; a cancellation has none.
             assert event is not None or self.first_final in {None, State.CANCELLED}
         elif row.open or row.state is State.CANCELLED:
             assert event is None
@@ -202,7 +204,7 @@ class Poll(RuleBasedStateMachine):
             assert event.groups_satisfied == tuple(row.satisfied_groups)
 
     @invariant()
-    def the_ballots_are_the_accepted_votes_and_each_has_its_proof(self) -> None:
+    def the_ballots_are_the_accepted_votes_and_each_has_its_signature(self) -> None:
         row: Approval | None = self.rows.get(approval_key(NAME))
         if row is None:
             return
@@ -215,7 +217,7 @@ class Poll(RuleBasedStateMachine):
             assert (vote_key(NAME, member) in self.rows) == (member in self.accepted)
 
     @invariant()
-    def it_ended_by_votes_exactly_when_they_decide(self) -> None:
+    def a_request_ends_by_votes_exactly_when_they_decide(self) -> None:
         row: Approval | None = self.rows.get(approval_key(NAME))
         if row is None:
             return
@@ -225,6 +227,6 @@ class Poll(RuleBasedStateMachine):
 
 
 @pytest.mark.filterwarnings("ignore::hypothesis.errors.HypothesisWarning")
-def test_no_sequence_of_events_counts_wrongly(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_sequence_of_operations_breaks_an_invariant(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fan_out, "MEMBERS_AT_ONCE", 3)
-    run_state_machine_as_test(Poll, settings=settings(max_examples=150, stateful_step_count=40))
+    run_state_machine_as_test(ApprovalMachine, settings=settings(max_examples=150, stateful_step_count=40))

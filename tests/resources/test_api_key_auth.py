@@ -1,4 +1,4 @@
-"""What failures cost an address, through the whole application in one process."""
+"""How failures count against the rate limit of an address, through the whole application in one process."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ GOOD = {"Authorization": f"Bearer {KEY}"}
 RESPOND = {"challenge_id": "0" * 8, "signature": "AA==", "fingerprint": "0" * 64}
 
 
-async def ask(conductor: falcon.testing.ASGIConductor, path: str, body: Any = None, **options: Any) -> int:
+async def status_of(conductor: falcon.testing.ASGIConductor, path: str, body: Any = None, **options: Any) -> int:
     text = body if isinstance(body, str) else json.dumps(body)
     headers = {"Content-Type": "application/json", **options.pop("headers", {})}
     method = "GET" if body is None else "POST"
@@ -37,7 +37,7 @@ async def ask(conductor: falcon.testing.ASGIConductor, path: str, body: Any = No
     return int(answer.status_code)
 
 
-class Untold:
+class NoObserver:
     def challenge(self, *_: object) -> None: ...
 
     def approval(self, *_: object) -> None: ...
@@ -45,7 +45,7 @@ class Untold:
 
 @pytest.fixture
 def app() -> Any:
-    parts = Dependencies(store=MemoryStore(kinds=KINDS, clock=time.time), long_polls=LongPolls(), observer=Untold())
+    parts = Dependencies(store=MemoryStore(kinds=KINDS, clock=time.time), long_polls=LongPolls(), observer=NoObserver())
     return build(Snapshot(Config(rate_limit=60, workers=1), SECRETS), parts, WorkerLifecycle(0, 1))
 
 
@@ -61,33 +61,33 @@ def app() -> Any:
         (lambda: ("/device/pending", {"device_public_key": "AA==", "timestamp": "x", "signature": "AA=="}), 400),
     ],
 )
-async def test_six_failures_use_up_the_minute_of_an_address(
+async def test_six_failures_use_up_the_rate_limit_of_an_address(
     app: Any, failure: Callable[[], tuple[str, Any]], status: int
 ) -> None:
     async with falcon.testing.ASGIConductor(app) as conductor:
-        seen = [await ask(conductor, *failure()) for _ in range(6)]
+        seen = [await status_of(conductor, *failure()) for _ in range(6)]
         assert seen == [status] * 6
-        assert await ask(conductor, "/respond", RESPOND) == 429
-        assert await ask(conductor, "/info") == 429
-        assert await ask(conductor, "/health") == 200
+        assert await status_of(conductor, "/respond", RESPOND) == 429
+        assert await status_of(conductor, "/info") == 429
+        assert await status_of(conductor, "/health") == 200
 
 
-async def test_wrong_keys_are_charged_and_a_good_key_is_never_limited(app: Any) -> None:
+async def test_wrong_keys_count_and_a_valid_key_is_never_limited(app: Any) -> None:
     async with falcon.testing.ASGIConductor(app) as conductor:
         wrong = {"Authorization": f"Bearer {KEY[:-1]}"}
-        seen = {await ask(conductor, "/challenge", {}, headers=wrong) for _ in range(8)}
+        seen = {await status_of(conductor, "/challenge", {}, headers=wrong) for _ in range(8)}
         assert seen == {401}
-        assert await ask(conductor, "/info") == 429
-        wanted = {"device_public_key": Device.generate().wire_key, "action": {"type": "a", "description": "b"}}
-        assert await ask(conductor, "/challenge", wanted, headers=GOOD) == 201
+        assert await status_of(conductor, "/info") == 429
+        challenge = {"device_public_key": Device.generate().wire_key, "action": {"type": "a", "description": "b"}}
+        assert await status_of(conductor, "/challenge", challenge, headers=GOOD) == 201
 
 
-async def test_errors_come_in_the_order_of_the_protocol(app: Any) -> None:
+async def test_errors_have_the_order_of_the_protocol(app: Any) -> None:
     async with falcon.testing.ASGIConductor(app) as conductor:
         large = "x" * 70_000
-        assert await ask(conductor, "/nowhere", large) == 404
-        assert await ask(conductor, "/info", large) == 405
-        assert await ask(conductor, "/challenge", large) == 413
-        assert await ask(conductor, "/challenge", "{}", headers={"Content-Type": "text/plain"}) == 401
-        assert await ask(conductor, "/challenge", "x", headers={**GOOD, "Content-Type": "text/plain"}) == 415
-        assert await ask(conductor, "/challenge", "x", headers=GOOD) == 400
+        assert await status_of(conductor, "/nowhere", large) == 404
+        assert await status_of(conductor, "/info", large) == 405
+        assert await status_of(conductor, "/challenge", large) == 413
+        assert await status_of(conductor, "/challenge", "{}", headers={"Content-Type": "text/plain"}) == 401
+        assert await status_of(conductor, "/challenge", "x", headers={**GOOD, "Content-Type": "text/plain"}) == 415
+        assert await status_of(conductor, "/challenge", "x", headers=GOOD) == 400

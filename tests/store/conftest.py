@@ -1,4 +1,4 @@
-"""A directory in memory for each test, as the store has it in production."""
+"""A directory in memory for each test, as in production."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TMPFS = 0x01021994
 
 @pytest.fixture
 def memory_directory() -> Iterator[Path]:
-    """An empty directory on tmpfs; elsewhere when this host has none."""
+    """An empty directory on tmpfs; on another file system if this host has no tmpfs."""
     memory = Path("/dev/shm")
     path = Path(tempfile.mkdtemp(prefix="sigil-test-", dir=memory if memory.is_dir() else None))
     yield path

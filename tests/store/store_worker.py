@@ -1,7 +1,7 @@
-"""Worker processes for the tests of the LMDB store: run as a script, told what to do by its arguments and stdin.
+"""Worker processes for the tests of the LMDB store: a script, controlled by its arguments and stdin.
 
 compete PATH       wait for a line, answer every ticket and count each; print how many were won
-nursery PATH       for each line on stdin fork a worker that creates and answers until it is killed
+pool PATH          for each line on stdin fork a worker that creates and answers until it is killed
 hold PATH PLACE    stop inside a deciding transaction, in the "rule" or after its "writes"
 read PATH          stop inside a reading transaction
 """
@@ -51,7 +51,7 @@ def ticket(number: int) -> Key:
 
 
 def answer(key: Key) -> Any:
-    """A rule over (ticket, tally): answer a pending ticket and count it; True if this call did."""
+    """A rule on (ticket, tally): answer a pending ticket and count it; True if this call did."""
 
     def rule(now: float, rows: tuple[Any, ...]) -> Decision[bool]:
         found, tally = rows
@@ -80,15 +80,15 @@ async def create_and_answer(path: Path, parent: int) -> None:
         created = [Key(TICKET, os.urandom(8).hex().encode()) for _ in range(BATCH)]
         writes = tuple((key, Ticket("pending", 1 + key.name[0])) for key in created)
         await store.transact([], lambda now, rows, writes=writes: Decision(None, writes))  # type: ignore[misc]
-        # Every worker goes for the same tickets, those that are due first.
+        # All workers compete for the same tickets, those that are due first.
         due = await store.due(1000, 2 * BATCH)
         answered = [key for key in due if await store.transact([key, COUNT], answer(key))]
         names = (b",".join(key.name for key in keys) for keys in (created, answered))
         os.write(1, b" ".join((b"%d" % os.getpid(), *names)) + b"\n")
 
 
-def nursery(path: Path) -> None:
-    """Fork, since a kill every few milliseconds leaves no time to start an interpreter for each."""
+def pool(path: Path) -> None:
+    """Forks: a kill every few milliseconds leaves no time to start an interpreter for each worker."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     parent = os.getpid()
     for _ in sys.stdin:
@@ -123,8 +123,8 @@ def read(path: Path) -> None:
 
 if __name__ == "__main__":
     task, where, *rest = sys.argv[1:]
-    if task == "nursery":
-        nursery(Path(where))
+    if task == "pool":
+        pool(Path(where))
     elif task == "read":
         read(Path(where))
     else:

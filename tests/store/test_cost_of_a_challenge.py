@@ -1,4 +1,4 @@
-"""What a pending challenge costs in the store, with its ledger and its indices."""
+"""The size of a pending challenge in the store, with its ledger and its indices."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from sigil.store.lmdb import LmdbStore
 from tests.support.services import START, Clock
 
 MOST_BYTES = 450
-# A second. Ids that are due in one second stand together in an index, so the cost depends on it by some bytes: it must
-# not be that of the machine.
+# Per second. Ids that are due in the same second are adjacent in an index, so the cost depends on the rate by some
+# bytes: it must not be the speed of the machine.
 _CREATED = 1_000
-# What its action takes comes on top: this is the README's.
+# The action adds its own size: this is the one of the README.
 _ACTION = b'{"description":"Sign in to Example","type":"login"}'
 
 
 async def deliver(store: LmdbStore, name: bytes) -> None:
-    """What a worker does with the entry of the outbox."""
+    """What a worker does with the outbox entry."""
     keys = [outbox_key(name)]
     claims: list[Claim] = await store.transact(keys, lambda now, rows: claim(now, keys, rows, b"token"))
     await store.transact(rows_of(claims), lambda now, rows: complete(now, claims, ["delivered"], rows, 0.5))
 
 
 async def test_a_pending_challenge_costs_at_most_450_bytes_with_its_indices(memory_directory: Path) -> None:
-    """Every challenge of a device of its own, its push delivered: the dearest case, with a ledger each."""
+    """Each challenge has its own device and a delivered push: the largest case, with a ledger each."""
     clock, drawn = Clock(), Random(450).randbytes  # noqa: S311 - not secret, but the same in every run
     store = LmdbStore(memory_directory, size=64 << 20, kinds=KINDS, clock=clock)
     empty = store.usage().used
@@ -47,7 +47,7 @@ async def test_a_pending_challenge_costs_at_most_450_bytes_with_its_indices(memo
 
         await store.transact(keys, rule, creates=True)
         await deliver(store, key)
-        # Pages that fill at the same pace split at the same time: the cost swings by some bytes around what it is.
+        # Pages that fill at the same rate split at the same time: the cost varies by some bytes around its mean.
         if n >= 8_000 and n % 1_000 == 0:
             costs.append((store.usage().used - empty) / n)
     assert store.count(OUTBOX) == 0

@@ -1,4 +1,4 @@
-"""What the LMDB store promises beyond the contract: size, quiet reads, adoption, errors."""
+"""What the LMDB store guarantees beyond the contract: size, reads without writes, adoption, errors."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ async def test_a_pending_challenge_costs_at_most_450_bytes_with_its_index(memory
     store = open_store(memory_directory)
     empty = store.usage().used
     for second in range(1_700_000_000, 1_700_000_000 + ROWS // 200):
-        # As they come: random ids, 200 a second.
+        # As in production: random ids, 200 per second.
         writes = tuple((Key(CHALLENGE, os.urandom(16)), challenge(second)) for _ in range(200))
         await store.transact([], lambda now, rows, writes=writes: Decision(None, writes), creates=True)
     assert len(msgspec.msgpack.encode(challenge(1_700_000_000))) >= 160
@@ -62,7 +62,7 @@ async def test_a_decision_that_writes_nothing_changes_no_page(memory_directory: 
     store.close()
 
 
-async def test_what_one_store_wrote_the_next_one_reads(memory_directory: Path) -> None:
+async def test_a_second_store_reads_the_rows_of_the_first(memory_directory: Path) -> None:
     key, row = Key(CHALLENGE, b"a"), challenge(50)
     store = open_store(memory_directory)
     await store.transact([], lambda now, rows: Decision(None, ((key, row),), (b"a",)))
@@ -74,19 +74,19 @@ async def test_what_one_store_wrote_the_next_one_reads(memory_directory: Path) -
     store.close()
 
 
-async def test_a_log_of_ends_adopted_from_a_larger_bound_shrinks(memory_directory: Path) -> None:
+async def test_an_adopted_end_log_with_a_larger_size_shrinks(memory_directory: Path) -> None:
     store = open_store(memory_directory)
     await store.transact([], lambda now, rows: Decision(None, ended=(b"e",) * 200))
     store.close()
     store = open_store(memory_directory, end_log_size=10)
     for _ in range(4):
         await store.transact([], lambda now, rows: Decision(None, ended=(b"f",) * 60))
-    ends = await store.read_end_log(0)
-    assert (ends.position, len(ends.ids), ends.truncated) == (440, 10, True)
+    tail = await store.read_end_log(0)
+    assert (tail.position, len(tail.ids), tail.truncated) == (440, 10, True)
     store.close()
 
 
-async def test_the_files_are_for_the_server_alone(memory_directory: Path) -> None:
+async def test_only_the_user_of_the_server_can_read_the_files(memory_directory: Path) -> None:
     store = open_store(memory_directory)
     assert {file.name: file.stat().st_mode & 0o077 for file in memory_directory.iterdir()} == {
         "data.mdb": 0,
@@ -95,7 +95,7 @@ async def test_the_files_are_for_the_server_alone(memory_directory: Path) -> Non
     store.close()
 
 
-async def test_a_check_notices_that_the_files_were_removed_under_the_server(memory_directory: Path) -> None:
+async def test_a_check_detects_that_the_files_were_removed_under_the_server(memory_directory: Path) -> None:
     store = open_store(memory_directory)
     (memory_directory / DATA_FILE).unlink()
     with pytest.raises(StoreUnusable, match="cannot be used"):

@@ -44,7 +44,7 @@ async def put_tickets(store: LmdbStore, count: int) -> None:
         await store.transact([], lambda now, rows, writes=writes: Decision(None, writes))
 
 
-async def test_a_ticket_that_four_processes_answer_is_answered_once(memory_directory: Path) -> None:
+async def test_of_four_processes_that_answer_a_ticket_one_succeeds(memory_directory: Path) -> None:
     store = open_store(memory_directory)
     await put_tickets(store, 500)
     workers = [start("compete", memory_directory) for _ in range(4)]
@@ -91,12 +91,12 @@ async def test_cleaning_frees_the_reader_slots_of_dead_processes(memory_director
     store.close()
 
 
-class Nursery:
-    """A process that forks workers; what they acknowledge is collected as it comes."""
+class WorkerPool:
+    """A process that forks workers; a thread collects their acknowledgements."""
 
     def __init__(self, path: Path) -> None:
-        self._process = start("nursery", path)
-        self._news = threading.Condition()
+        self._process = start("pool", path)
+        self._changed = threading.Condition()
         self._acknowledged: Counter[int] = Counter()
         self._dead: set[int] = set()
         self.lines: list[tuple[bytes, bytes]] = []
@@ -107,10 +107,10 @@ class Nursery:
         assert self._process.stdout is not None
         for text in self._process.stdout:
             pid, created, answered = text.rstrip(b"\n").split(b" ")
-            with self._news:
+            with self._changed:
                 self.lines.append((created, answered))
                 self._acknowledged[int(pid)] += 1
-                self._news.notify()
+                self._changed.notify()
 
     def fork(self) -> None:
         assert self._process.stdin is not None
@@ -118,24 +118,24 @@ class Nursery:
         self._process.stdin.flush()
 
     def working(self, rounds: int) -> int:
-        """Some living worker that has come round its loop so often."""
+        """A live worker that has completed at least `rounds` iterations."""
 
         def found() -> list[int]:
             return [pid for pid, count in self._acknowledged.items() if count >= rounds and pid not in self._dead]
 
-        with self._news:
-            assert self._news.wait_for(found, timeout=60), "no worker works any more"
+        with self._changed:
+            assert self._changed.wait_for(found, timeout=60), "no worker is left"
             return random.choice(found())  # noqa: S311
 
     def kill(self, pid: int) -> None:
         self._dead.add(pid)
         os.kill(pid, signal.SIGKILL)
 
-    def __enter__(self) -> Nursery:
+    def __enter__(self) -> WorkerPool:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Let the workers that are left find themselves alone; the last of them closes the pipe."""
+        """The remaining workers stop when their parent is gone; the last of them closes the pipe."""
         assert self._process.stdin is not None
         self._process.stdin.close()
         self._process.wait()
@@ -145,7 +145,7 @@ class Nursery:
 
 
 def contents(store: LmdbStore) -> tuple[dict[bytes, Ticket], set[tuple[int, bytes]]]:
-    """The tickets by name, and the entries of the due index, as they stand in the environment."""
+    """The tickets by name, and the entries of the due index, as stored in the environment."""
     with store._env.begin() as txn:
         tickets = {
             raw[1:]: store._codec.row(raw, value) for raw, value in txn.cursor(store._rows) if raw[:1] == TICKET.tag
@@ -154,19 +154,19 @@ def contents(store: LmdbStore) -> tuple[dict[bytes, Ticket], set[tuple[int, byte
     return tickets, due
 
 
-async def test_a_hundred_killed_workers_lose_nothing_and_answer_nothing_twice(memory_directory: Path) -> None:
-    with Nursery(memory_directory) as nursery:
+async def test_a_hundred_killed_workers_lose_no_row_and_answer_none_twice(memory_directory: Path) -> None:
+    with WorkerPool(memory_directory) as pool:
         for _ in range(WORKERS):
-            nursery.fork()
+            pool.fork()
         for _ in range(KILLS):
-            nursery.kill(nursery.working(rounds=random.randint(1, 3)))  # noqa: S311
-            nursery.fork()
+            pool.kill(pool.working(rounds=random.randint(1, 3)))  # noqa: S311
+            pool.fork()
 
     store = open_store(memory_directory)
     await store.clean()
     await store.check()
-    created = [name for names, _ in nursery.lines for name in names.split(b",") if name]
-    answered = [name for _, names in nursery.lines for name in names.split(b",") if name]
+    created = [name for names, _ in pool.lines for name in names.split(b",") if name]
+    answered = [name for _, names in pool.lines for name in names.split(b",") if name]
     rows, due = contents(store)
     assert len(created) > KILLS
     assert set(created) <= rows.keys()

@@ -1,4 +1,4 @@
-"""Whatever pends can end, and whoever may vote can: there is room for it in a store that is full for creations."""
+"""In a store that is full for creations, every pending row can end, and every eligible member can vote."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ from sigil.sessions.capacity import Capacity
 from sigil.store.lmdb import LmdbStore
 
 SIZE = 12 << 20
-# The longest type, in the smallest description: rows are cheap and events dear.
+# The longest type with the shortest description: small rows and large events.
 ACTION = b'{"description":"d","type":"' + b"t" * 64 + b'"}'
 
 
 class Host:
-    """Rows as the services write them; `webhook`: whether ends are events. Pushes are taken as delivered."""
+    """Rows as the services write them; `webhook`: whether ends write events. All pushes count as delivered."""
 
     def __init__(self, directory: Path, *, webhook: bool, size: int = SIZE) -> None:
         self.now = 1_777_026_735.0
         self.webhook = webhook
         self.store = LmdbStore(directory, size=size, kinds=KINDS, clock=lambda: self.now)
-        # A clock of its own, so that it looks once in 50 creations.
-        self.room = Capacity(store=self.store, events_enabled=webhook, clock=count(1, 0.005).__next__)
+        # A separate clock, so that it measures once in 50 creations.
+        self.capacity = Capacity(store=self.store, events_enabled=webhook, clock=count(1, 0.005).__next__)
         self.owner = os.urandom(16)
 
     async def create(self, push: Push = Push.DELIVERED) -> tuple[bytes, Challenge]:
@@ -51,12 +51,12 @@ class Host:
         def rule(now: float, rows: tuple[Any, ...]) -> Any:
             return rules.issue(now, name, draft, None, limits=Limits(), body_sha256=b"")
 
-        self.room.check_challenge()
+        self.capacity.check_challenge()
         await self.store.transact(self.rows(name, draft)[:2], rule, creates=True)
-        await self.forget([outbox_key(name)])
+        await self.delete([outbox_key(name)])
         return name, draft
 
-    async def ask(self, members: int) -> tuple[bytes, Approval]:
+    async def create_approval(self, members: int) -> tuple[bytes, Approval]:
         """A request that only the last rejection decides."""
         name = uuid4_bytes(os.urandom(16))
         groups = min(members, 20)
@@ -66,7 +66,7 @@ class Host:
             pushed=True,
         )  # fmt: skip
         batches = [fan_out.batch_after(draft, start) for start in range(0, members, fan_out.MEMBERS_AT_ONCE)]
-        self.room.check_approval(draft)
+        self.capacity.check_approval(draft)
         for batch in batches:
             keys = [ledger_key(draft.members[member]) for member in batch]
 
@@ -78,18 +78,18 @@ class Host:
         await self.store.transact(
             [], lambda now, _: voting.create(now, name, draft, b"h" * 32, entered=[]), creates=True
         )
-        await self.forget([fan_out_key(name), *(outbox_key(member_name(name, member)) for member in batches[0])])
+        await self.delete([fan_out_key(name), *(outbox_key(member_name(name, member)) for member in batches[0])])
         return name, draft
 
-    async def ask_until_full(self, members: int) -> list[tuple[bytes, Approval]]:
-        asked: list[tuple[bytes, Approval]] = []
+    async def create_approvals_until_full(self, members: int) -> list[tuple[bytes, Approval]]:
+        created: list[tuple[bytes, Approval]] = []
         while True:
             try:
-                asked.append(await self.ask(members))
+                created.append(await self.create_approval(members))
             except (Overloaded, StoreFull):
-                return asked
+                return created
 
-    async def forget(self, keys: list[Key]) -> None:
+    async def delete(self, keys: list[Key]) -> None:
         await self.store.transact([], lambda _now, _rows: Decision(None, tuple((key, None) for key in keys)))
 
     async def vote(self, name: bytes, draft: Approval, member: int) -> None:
@@ -119,7 +119,7 @@ class Host:
                 return pending
 
     async def fill(self) -> None:
-        """With what has ended and was told, until nothing more can be created."""
+        """With ended challenges whose events are delivered, until creation is rejected."""
         while True:
             try:
                 one = await self.create()
@@ -130,9 +130,9 @@ class Host:
     async def expire(self) -> None:
         while due := await self.store.due(self.now, 40):
             names = [(key.name, await self.store.get(key)) for key in due if key.kind is CHALLENGE]
-            others = [other for name, row in names for other in self.rows(name, row)[1:]]
-            others += [fan_out_key(key.name) for key in due if key.kind is APPROVAL]
-            keys = list(dict.fromkeys([*due, *others]))
+            related = [key for name, row in names for key in self.rows(name, row)[1:]]
+            related += [fan_out_key(key.name) for key in due if key.kind is APPROVAL]
+            keys = list(dict.fromkeys([*due, *related]))
 
             def rule(now: float, found: tuple[Any, ...], keys: Any = keys) -> Any:
                 return sweep(now, dict(zip(keys, found, strict=True)), emit_events=self.webhook)
@@ -140,7 +140,7 @@ class Host:
             await self.store.transact(keys, rule)
 
     async def clear(self, name: bytes, draft: Approval) -> None:
-        """All that is under way for a request that has ended."""
+        """The whole fan-out of a request that has ended."""
         more = True
         while more:
             seen = await self.store.get(fan_out_key(name))
@@ -154,7 +154,7 @@ class Host:
             more = await self.store.transact(keys, rule)
 
     async def scatter(self) -> None:
-        """The store was full to its last pages, and what is left of that lies all over it."""
+        """Fragment the store: it was full to its last pages, and the remaining rows are scattered."""
         old: list[bytes] = []
         while self.store.usage().used < 0.95 * self.store.usage().size:
             old.append(uuid4_bytes(os.urandom(16)))
@@ -164,21 +164,21 @@ class Host:
                 [], lambda _now, _rows, ended=ended: Decision(None, ((challenge_key(old[-1]), ended),))
             )
         for start in range(0, len(old), 5):
-            await self.forget([challenge_key(name) for name in old[start : start + 5] if name[0] % 3])
+            await self.delete([challenge_key(name) for name in old[start : start + 5] if name[0] % 3])
 
     def rows(self, name: bytes, challenge: Challenge) -> list[Any]:
         return [challenge_key(name), ledger_key(challenge.public_key), outbox_key(name)]
 
     def check_full(self) -> None:
-        """It is full, and not merely half so."""
+        """More than half of the store is in use."""
         assert self.store.usage().used > 0.5 * SIZE
 
 
 @pytest.mark.parametrize("webhook", [True, False])
 @pytest.mark.parametrize("end", ["answered", "expired"])
-async def test_whatever_pends_can_end_in_a_full_store(memory_directory: Path, end: str, webhook: bool) -> None:
+async def test_every_pending_challenge_can_end_in_a_full_store(memory_directory: Path, end: str, webhook: bool) -> None:
     host = Host(memory_directory, webhook=webhook)
-    # What has ended takes the most room with its event, and the least without.
+    # An ended challenge takes the most space with its event, and the least without.
     pending = [await host.create() for _ in range(6700)] if webhook else await host.create_until_full()
     await host.fill()
     host.check_full()
@@ -193,37 +193,37 @@ async def test_whatever_pends_can_end_in_a_full_store(memory_directory: Path, en
     host.store.close()
 
 
-async def test_where_no_two_pages_lie_side_by_side_a_thousand_can_vote(memory_directory: Path) -> None:
+async def test_without_contiguous_free_pages_a_thousand_members_can_vote(memory_directory: Path) -> None:
     host = Host(memory_directory, webhook=True, size=6 << 20)
     await host.scatter()
-    asked = await host.ask_until_full(1000)
-    for name, draft in asked:
+    approvals = await host.create_approvals_until_full(1000)
+    for name, draft in approvals:
         for member in range(1000):
             await host.vote(name, draft, member)
-    assert asked
+    assert approvals
     assert host.store.count(APPROVAL) == 0
     host.store.close()
 
 
 @pytest.mark.parametrize(("members", "webhook"), [(1, True), (3, True), (3, False), (20, False), (1000, True)])
 @pytest.mark.parametrize("end", ["voted", "timed out"])
-async def test_whoever_may_vote_can_in_a_store_that_is_full_of_requests(
+async def test_every_member_can_vote_in_a_store_that_is_full_of_requests(
     memory_directory: Path, end: str, members: int, webhook: bool
 ) -> None:
     host = Host(memory_directory, webhook=webhook, size=5 << 20)
-    asked = await host.ask_until_full(members)
+    approvals = await host.create_approvals_until_full(members)
     if end == "voted":
-        # One after the other in all of them: rows of votes come to stand between those of others.
+        # One member after the other in all requests: the rows of their votes interleave.
         for member in range(members):
-            for name, draft in asked:
+            for name, draft in approvals:
                 await host.vote(name, draft, member)
     else:
         host.now += 901
         await host.expire()
-    for name, draft in asked:
+    for name, draft in approvals:
         await host.clear(name, draft)
     usage = host.store.usage()
     assert host.store.count(APPROVAL) == usage.reserved == 0
-    assert host.store.count(EVENT) == len(asked) * webhook
+    assert host.store.count(EVENT) == len(approvals) * webhook
     assert usage.used < usage.size
     host.store.close()

@@ -1,4 +1,4 @@
-"""The rules of the state directory: every refusal is one line that names the setting to mend."""
+"""The rules of the state directory: every error is one line that names the setting to change."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ STORE_FILES = {"lock", "stamp", "data.mdb", "lock.mdb"}
 
 
 class Unbounded(MemoryLimits):
-    """The host of a test may itself be limited."""
+    """The host of the tests may have a memory limit of its own."""
 
     def memory_limit(self) -> int | None:
         return None
@@ -47,7 +47,7 @@ def enter(
     return state
 
 
-def refusal(path: Path, **options: Any) -> str:
+def error_of(path: Path, **options: Any) -> str:
     with pytest.raises(StateDirectoryError) as caught:
         enter(path, **options)
     message = str(caught.value)
@@ -56,60 +56,60 @@ def refusal(path: Path, **options: Any) -> str:
 
 
 def run(path: Path, **options: Any) -> tuple[bool, str]:
-    """One run of a server: enter, open the store once, leave."""
+    """One run of a server: enter the directory, open the store once, leave."""
     with enter(path, **options) as state:
         LmdbStore(path, size=options.get("size", MiB), kinds=[], clock=float).close()
         return state.adopted, state.reason
 
 
-def test_a_directory_is_made_for_its_owner_alone(path: Path) -> None:
+def test_a_new_directory_is_open_to_its_owner_only(path: Path) -> None:
     assert run(path) == (False, "there was no store")
     assert path.stat().st_mode & 0o777 == 0o700
     assert {file.name for file in path.iterdir()} == STORE_FILES
     assert all(file.stat().st_mode & 0o077 == 0 for file in path.iterdir())
 
 
-def test_a_directory_without_a_parent_is_refused(path: Path) -> None:
-    assert "SIGIL_STATE_DIR" in refusal(path / "below")
+def test_a_directory_without_a_parent_is_rejected(path: Path) -> None:
+    assert "SIGIL_STATE_DIR" in error_of(path / "below")
 
 
-def test_a_symbolic_link_is_refused(path: Path, memory_directory: Path) -> None:
+def test_a_symbolic_link_is_rejected(path: Path, memory_directory: Path) -> None:
     target = memory_directory / "target"
     target.mkdir(0o700)
     path.symlink_to(target)
-    assert "SIGIL_STATE_DIR" in (message := refusal(path))
+    assert "SIGIL_STATE_DIR" in (message := error_of(path))
     assert "is a symbolic link" in message
     assert list(target.iterdir()) == []
 
 
-def test_a_file_in_its_place_is_refused(path: Path) -> None:
+def test_a_file_in_place_of_the_directory_is_rejected(path: Path) -> None:
     path.touch()
-    assert "is not a directory" in refusal(path)
+    assert "is not a directory" in error_of(path)
 
 
-def test_a_foreign_owner_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_directory_of_another_user_is_rejected(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path.mkdir(0o700)
     monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
-    assert f"SIGIL_STATE_DIR {path} belongs to user {os.getuid()}" in refusal(path)
+    assert f"SIGIL_STATE_DIR {path} belongs to user {os.getuid()}" in error_of(path)
 
 
 @pytest.mark.parametrize("mode", [0o750, 0o710, 0o701, 0o720, 0o702, 0o704])
-def test_a_directory_that_lets_others_in_is_refused(path: Path, mode: int) -> None:
+def test_a_directory_open_to_other_users_is_rejected(path: Path, mode: int) -> None:
     path.mkdir()
     path.chmod(mode)
-    assert "chmod it to 0700" in refusal(path)
+    assert "chmod it to 0700" in error_of(path)
 
 
-def test_a_parent_in_which_others_may_replace_it_is_refused(path: Path, memory_directory: Path) -> None:
+def test_a_parent_in_which_other_users_can_replace_it_is_rejected(path: Path, memory_directory: Path) -> None:
     memory_directory.chmod(0o777)
-    assert "replaced by other users" in refusal(path)
+    assert "replaced by other users" in error_of(path)
     memory_directory.chmod(0o1777)
     assert run(path) == (False, "there was no store")
 
 
-def test_a_directory_on_disk_is_refused_unless_insecure_is_set(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_directory_on_disk_is_rejected_unless_insecure_is_set(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(directory_module, "file_system", lambda directory: 0xEF53)
-    assert "SIGIL_STATE_DIR_INSECURE=true" in refusal(path, insecure=False)
+    assert "SIGIL_STATE_DIR_INSECURE=true" in error_of(path, insecure=False)
     assert run(path, insecure=True)[0] is False
 
 
@@ -118,7 +118,7 @@ def test_a_directory_on_tmpfs_needs_no_setting(tmpfs_directory: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux")
-def test_the_kind_of_a_file_system_is_read() -> None:
+def test_file_system_returns_the_f_type() -> None:
     proc = os.open("/proc", os.O_RDONLY)
     try:
         assert file_system(proc) == 0x9FA0
@@ -126,16 +126,16 @@ def test_the_kind_of_a_file_system_is_read() -> None:
         os.close(proc)
 
 
-def test_a_second_server_on_the_same_directory_is_refused(path: Path) -> None:
+def test_a_second_server_on_the_same_directory_is_rejected(path: Path) -> None:
     with enter(path):
-        assert "another server is using SIGIL_STATE_DIR" in refusal(path)
+        assert "another server is using SIGIL_STATE_DIR" in error_of(path)
     run(path)
 
 
-def test_a_refused_second_server_wipes_nothing(path: Path) -> None:
+def test_a_rejected_second_server_wipes_nothing(path: Path) -> None:
     with enter(path):
         LmdbStore(path, size=MiB, kinds=[], clock=float).close()
-        refusal(path, server_id="other")
+        error_of(path, server_id="other")
         assert {file.name for file in path.iterdir()} == STORE_FILES
     assert run(path) == (True, "")
 
@@ -146,7 +146,7 @@ def test_the_lock_is_not_inherited(path: Path) -> None:
         enter(path) as state,
         subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, close_fds=False) as child,
     ):
-        # Only a line of the child proves that its exec has closed what it does not inherit.
+        # Only a line from the child proves that its exec has closed the descriptors that it does not inherit.
         assert child.stdout is not None
         assert child.stdout.readline() == b"running\n"
         state.close()
@@ -154,26 +154,26 @@ def test_the_lock_is_not_inherited(path: Path) -> None:
         child.communicate(b"\n")
 
 
-def test_closing_twice_is_nothing(path: Path) -> None:
+def test_a_second_close_is_no_error(path: Path) -> None:
     state = enter(path)
     state.close()
     state.close()
 
 
-def test_a_lock_that_is_a_link_is_refused(path: Path, memory_directory: Path) -> None:
+def test_a_lock_that_is_a_link_is_rejected(path: Path, memory_directory: Path) -> None:
     path.mkdir(0o700)
     (path / "lock").symlink_to(memory_directory / "elsewhere")
-    assert "SIGIL_STATE_DIR" in refusal(path)
+    assert "SIGIL_STATE_DIR" in error_of(path)
     assert not (memory_directory / "elsewhere").exists()
 
 
-def test_a_store_larger_than_its_file_system_is_refused(path: Path) -> None:
-    message = refusal(path, size=1 << 60)
+def test_a_store_larger_than_its_file_system_is_rejected(path: Path) -> None:
+    message = error_of(path, size=1 << 60)
     assert "SIGIL_STORE_SIZE" in message
     assert "file system" in message
 
 
-def test_what_an_earlier_map_holds_counts_as_room(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_bytes_of_an_earlier_map_count_as_free(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run(path)
     with (path / DATA_FILE).open("r+b") as file:
         file.write(file.read().ljust(MiB, b"\0"))
@@ -182,23 +182,23 @@ def test_what_an_earlier_map_holds_counts_as_room(path: Path, monkeypatch: pytes
     none_left = os.statvfs_result((*free[:4], 0, *free[5:]))
     monkeypatch.setattr(os, "fstatvfs", lambda directory: none_left)
     assert run(path, size=MiB) == (True, "")
-    assert "file system" in refusal(path, size=8 * MiB)
+    assert "file system" in error_of(path, size=8 * MiB)
 
 
-def test_a_file_system_without_a_bound_has_room(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_system_without_a_limit_takes_any_store(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "fstatvfs", lambda directory: os.statvfs_result((4096, 4096, *[0] * 8)))
     assert run(path)[0] is False
 
 
-def test_a_store_larger_than_the_longest_file_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_larger_than_the_file_size_limit_is_rejected(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda which: (MiB - 1, MiB))
-    message = refusal(path)
+    message = error_of(path)
     assert "SIGIL_STORE_SIZE" in message
     assert "ulimit -f" in message
 
 
 def groups(root: Path, membership: str, **limits: str) -> MemoryLimits:
-    """A host whose control groups have limits; `__` in a name stands for a slash, and the last part is the file."""
+    """A host whose control groups have limits; `__` in a name means a slash, and the last part is the file."""
     for name, text in limits.items():
         file = root.joinpath(*name.replace("max", "memory.max").split("__"))
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -207,17 +207,17 @@ def groups(root: Path, membership: str, **limits: str) -> MemoryLimits:
     return MemoryLimits(root / "membership", root)
 
 
-def test_a_store_larger_than_the_memory_limit_is_refused(path: Path, tmp_path: Path) -> None:
-    room = groups(tmp_path, "0::/a\n", a__max=str(MiB + WORKING_MEMORY))
-    message = refusal(path, size=MiB + 1, limits=room)
+def test_a_store_larger_than_the_memory_limit_is_rejected(path: Path, tmp_path: Path) -> None:
+    limits = groups(tmp_path, "0::/a\n", a__max=str(MiB + WORKING_MEMORY))
+    message = error_of(path, size=MiB + 1, limits=limits)
     assert "SIGIL_STORE_SIZE" in message
     assert "memory limit" in message
-    assert run(path, size=MiB, limits=room)[0] is False
+    assert run(path, size=MiB, limits=limits)[0] is False
 
 
 def test_the_lowest_limit_of_a_group_and_its_parents_counts(tmp_path: Path) -> None:
-    room = groups(tmp_path, "0::/a/b/c\n", max="900", a__max="500", a__b__max="max", a__b__c__max="700")
-    assert room.memory_limit() == 500
+    limits = groups(tmp_path, "0::/a/b/c\n", max="900", a__max="500", a__b__max="max", a__b__c__max="700")
+    assert limits.memory_limit() == 500
 
 
 def test_a_limit_of_another_group_does_not_count(tmp_path: Path) -> None:
@@ -225,16 +225,16 @@ def test_a_limit_of_another_group_does_not_count(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("membership", ["0::/../../other\n", "0::/../other\n", "0::/not/mounted/here\n", "0::/\n"])
-def test_a_container_that_sees_the_path_of_its_host_reads_its_own_root(tmp_path: Path, membership: str) -> None:
+def test_a_container_with_the_path_of_its_host_reads_its_own_root(tmp_path: Path, membership: str) -> None:
     assert groups(tmp_path, membership, max="700", other__max="5").memory_limit() == 700
 
 
-def test_limits_of_the_first_version_of_control_groups_count(tmp_path: Path) -> None:
-    room = groups(tmp_path, "9:name=systemd:/x\n4:cpu,memory:/a/b\n0::/\n")
+def test_limits_of_control_groups_version_1_count(tmp_path: Path) -> None:
+    limits = groups(tmp_path, "9:name=systemd:/x\n4:cpu,memory:/a/b\n0::/\n")
     for name, limit in [("memory/a/b", "9223372036854771712"), ("memory/a", "600")]:
         (tmp_path / name).mkdir(parents=True, exist_ok=True)
         (tmp_path / name / "memory.limit_in_bytes").write_text(limit)
-    assert room.memory_limit() == 600
+    assert limits.memory_limit() == 600
 
 
 def test_a_host_without_control_groups_has_no_limit(tmp_path: Path) -> None:
@@ -260,11 +260,11 @@ def test_another_schema_or_server_wipes_the_store(path: Path, change: dict[str, 
     assert run(path, **change) == (True, "")
 
 
-def test_a_store_of_nobody_is_wiped_unless_the_commitment_beside_it_vouches_for_it(path: Path) -> None:
+def test_a_store_of_no_server_is_wiped_unless_adopt_unowned_is_set(path: Path) -> None:
     run(path, server_id=NO_SERVER)
     assert run(path, server_id=NO_SERVER) == (False, "the server has no identity yet")
     assert run(path, server_id="abc", adopt_unowned=True) == (True, "")
-    assert run(path, server_id="abc") == (True, ""), "it is stamped from then on"
+    assert run(path, server_id="abc") == (True, ""), "the stamp names the server from then on"
     assert run(path, server_id="another", adopt_unowned=True) == (False, "it was the store of server 'abc'")
     run(path, server_id=NO_SERVER)
     assert run(path, server_id="abc") == (False, "it was the store of server ''")
@@ -290,7 +290,7 @@ def test_a_stamp_that_cannot_be_read_wipes_the_store(path: Path, text: bytes) ->
     assert run(path) == (False, "its stamp could not be read")
 
 
-def test_a_crash_in_a_wipe_is_followed_by_another(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_start_after_a_crash_during_a_wipe_wipes_again(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run(path)
 
     def crash(*_: object, **__: object) -> None:
@@ -300,13 +300,13 @@ def test_a_crash_in_a_wipe_is_followed_by_another(path: Path, monkeypatch: pytes
         patch.setattr(os, "rename", crash)
         with pytest.raises(KeyboardInterrupt):
             enter(path, server_id="other")
-    # The server of before must not adopt what the half-done wipe left.
+    # The server of the earlier run must not adopt what the incomplete wipe left.
     assert not (path / "stamp").exists()
     assert run(path) == (False, "there was no store")
     assert json.loads((path / "stamp").read_text()) == {"schema": "1", "server_id": "abc"}
 
 
-def test_a_wipe_removes_what_the_caller_names_and_leaves_what_it_does_not_know(path: Path) -> None:
+def test_a_wipe_also_removes_the_given_entries_and_keeps_all_others(path: Path) -> None:
     run(path)
     for name in ("metrics", "kept-directory"):
         (path / name).mkdir()
@@ -321,7 +321,7 @@ def test_a_wipe_removes_what_the_caller_names_and_leaves_what_it_does_not_know(p
     assert (path / "kept-directory" / "file").exists()
 
 
-def test_a_wipe_removes_a_link_and_not_what_it_points_to(path: Path, memory_directory: Path) -> None:
+def test_a_wipe_removes_a_link_and_not_its_target(path: Path, memory_directory: Path) -> None:
     run(path)
     precious = memory_directory / "precious"
     precious.mkdir()
@@ -334,7 +334,7 @@ def test_a_wipe_removes_a_link_and_not_what_it_points_to(path: Path, memory_dire
     assert not (path / "metrics").exists()
 
 
-def test_a_corrupt_store_is_wiped_and_the_reason_told(path: Path) -> None:
+def test_a_corrupt_store_is_wiped_with_a_reason(path: Path) -> None:
     run(path)
     (path / DATA_FILE).write_bytes(b"x" * 8192)
     adopted, reason = run(path)
@@ -358,7 +358,7 @@ def test_a_store_without_its_last_pages_is_wiped(path: Path) -> None:
     assert run(path) == (False, "its file was truncated")
 
 
-def test_a_store_whose_pages_are_wrong_is_wiped(path: Path) -> None:
+def test_a_store_with_corrupt_pages_is_wiped(path: Path) -> None:
     run(path)
     with (path / DATA_FILE).open("r+b") as file:
         file.seek(8192)
@@ -369,6 +369,6 @@ def test_a_store_whose_pages_are_wrong_is_wiped(path: Path) -> None:
     assert run(path) == (True, "")
 
 
-def test_a_stamp_without_a_store_is_a_new_store(path: Path) -> None:
+def test_a_stamp_without_a_store_starts_an_empty_store(path: Path) -> None:
     enter(path).close()
     assert run(path) == (False, "there was no store")
