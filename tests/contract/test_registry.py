@@ -1,4 +1,4 @@
-"""The contract of the relay's registry, held by every implementation. Time is an argument: it moves, nobody waits."""
+"""The contract of the relay's registry, for every implementation. Time is an argument: no test waits for it."""
 
 from __future__ import annotations
 
@@ -43,24 +43,26 @@ OTHER_SERVER = hashlib.sha256(b"another server").digest()
 FREE = Rate(0)
 PAYLOAD = b"\x01sealed payload"
 
-News = list[tuple[str, bytes]]
+Notifications = list[tuple[str, bytes]]
 
 
 @pytest.fixture
-def news() -> News:
+def notifications() -> Notifications:
     return []
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
-async def registry(request: pytest.FixtureRequest, tmp_path: Path, news: News) -> AsyncIterator[Registry]:
+async def registry(
+    request: pytest.FixtureRequest, tmp_path: Path, notifications: Notifications
+) -> AsyncIterator[Registry]:
     opened: Registry
     if request.param == "sqlite":
         opened = SqliteRegistry(tmp_path / "relay.db")
-        await opened.open(lambda channel, data: news.append((channel, data)))
+        await opened.open(lambda channel, data: notifications.append((channel, data)))
     else:
         server, database = (request.getfixturevalue(name) for name in ("postgres", "database"))
         opened = PostgresRegistry(database, acquire_timeout=120, command_timeout=120)
-        await opened.open(lambda channel, data: news.append((channel, data)))
+        await opened.open(lambda channel, data: notifications.append((channel, data)))
         server.query(database, f"TRUNCATE {TABLES}")
     yield opened
     await opened.close()
@@ -93,7 +95,7 @@ async def admit(registry: Registry, *pushes: NewPush, now: float = NOW, rate: Ra
     return await registry.admit(SERVER, pushes, now, rate)
 
 
-async def settle(registry: Registry, key: str, *outcome: Any, now: float = NOW) -> None:
+async def record(registry: Registry, key: str, *outcome: Any, now: float = NOW) -> None:
     await registry.record_outcomes([AttemptOutcome(SERVER, key, *outcome)], now)
 
 
@@ -133,7 +135,7 @@ async def test_the_last_registration_wins(registry: Registry) -> None:
     assert found == msgspec.structs.replace(later, token=b"new", public_key=b"same")
 
 
-async def test_a_device_was_seen_when_it_registered(registry: Registry) -> None:
+async def test_a_registration_sets_seen_at(registry: Registry) -> None:
     await registry.register(device(seen_at=0))
     found = await registry.device(fingerprint("phone"))
     assert found is not None
@@ -147,7 +149,7 @@ async def test_an_unregistered_device_is_gone(registry: Registry) -> None:
     assert not await registry.unregister(fingerprint("phone"))
 
 
-async def test_failures_count_up_and_begin_at_zero_after_contact(registry: Registry) -> None:
+async def test_failures_count_up_and_are_reset_after_contact(registry: Registry) -> None:
     await registry.register(device())
     assert [await registry.record_failure(fingerprint("phone"), device().token) for _ in range(3)] == [1, 2, 3]
     await registry.mark_seen(fingerprint("phone"), NOW + 1)
@@ -157,12 +159,12 @@ async def test_failures_count_up_and_begin_at_zero_after_contact(registry: Regis
 
 
 async def test_an_unknown_device_has_no_failures(registry: Registry) -> None:
-    assert await registry.record_failure(fingerprint("nobody"), device("nobody").token) == 0
-    await registry.mark_seen(fingerprint("nobody"), NOW)
-    assert await registry.device(fingerprint("nobody")) is None
+    assert await registry.record_failure(fingerprint("unknown"), device("unknown").token) == 0
+    await registry.mark_seen(fingerprint("unknown"), NOW)
+    assert await registry.device(fingerprint("unknown")) is None
 
 
-async def test_seen_at_moves_forward_and_not_at_every_contact(registry: Registry) -> None:
+async def test_seen_at_moves_forward_but_not_at_every_contact(registry: Registry) -> None:
     await registry.register(device())
 
     async def seen_at() -> int:
@@ -179,7 +181,7 @@ async def test_seen_at_moves_forward_and_not_at_every_contact(registry: Registry
     assert await seen_at() == NOW + SEEN_EVERY_SECONDS
 
 
-async def test_an_evicted_device_says_why_and_has_no_token_any_more(registry: Registry) -> None:
+async def test_an_evicted_device_has_a_reason_and_no_token(registry: Registry) -> None:
     await registry.register(device())
     assert await registry.evict(fingerprint("phone"), "Unregistered", device().token, NOW + 9)
     assert await registry.device(fingerprint("phone")) == msgspec.structs.replace(
@@ -187,33 +189,33 @@ async def test_an_evicted_device_says_why_and_has_no_token_any_more(registry: Re
     )
 
 
-async def test_an_eviction_happens_once_and_not_to_strangers(registry: Registry) -> None:
+async def test_an_eviction_happens_once_and_only_to_known_devices(registry: Registry) -> None:
     await registry.register(device())
     assert await registry.evict(fingerprint("phone"), "first", device().token, NOW)
     assert not await registry.evict(fingerprint("phone"), "second", device().token, NOW)
-    assert not await registry.evict(fingerprint("nobody"), "first", device("nobody").token, NOW)
+    assert not await registry.evict(fingerprint("unknown"), "first", device("unknown").token, NOW)
     found = await registry.device(fingerprint("phone"))
     assert found is not None
     assert found.evicted == "first"
 
 
-async def test_a_device_that_registered_anew_is_not_evicted_even_in_the_same_second(registry: Registry) -> None:
-    anew = msgspec.structs.replace(device(), token=b"sealed anew")
+async def test_a_device_that_registered_again_is_not_evicted_even_in_the_same_second(registry: Registry) -> None:
+    again = msgspec.structs.replace(device(), token=b"sealed again")
     await registry.register(device())
     await admit(registry, push("a"))
-    await registry.register(anew)
+    await registry.register(again)
     assert not await registry.evict(fingerprint("phone"), "Unregistered", device().token, NOW)
-    assert await registry.device(fingerprint("phone")) == anew
+    assert await registry.device(fingerprint("phone")) == again
     assert await statuses(registry, "a") == [("queued", None)]
-    assert await registry.evict(fingerprint("phone"), "Unregistered", anew.token, NOW)
+    assert await registry.evict(fingerprint("phone"), "Unregistered", again.token, NOW)
 
 
-async def test_failures_of_a_former_token_do_not_count_against_the_present_one(registry: Registry) -> None:
-    anew = msgspec.structs.replace(device(), token=b"sealed anew")
+async def test_failures_of_an_earlier_token_do_not_count_against_the_current_one(registry: Registry) -> None:
+    again = msgspec.structs.replace(device(), token=b"sealed again")
     await registry.register(device())
-    await registry.register(anew)
+    await registry.register(again)
     assert await registry.record_failure(fingerprint("phone"), device().token) == 0
-    assert await registry.record_failure(fingerprint("phone"), anew.token) == 1
+    assert await registry.record_failure(fingerprint("phone"), again.token) == 1
 
 
 async def test_a_registration_forgets_the_eviction(registry: Registry) -> None:
@@ -224,7 +226,7 @@ async def test_a_registration_forgets_the_eviction(registry: Registry) -> None:
     assert (await admit(registry, push("a"), now=NOW + 1))[0].status == "queued"
 
 
-async def test_devices_are_counted_by_platform_and_evicted_ones_apart(registry: Registry) -> None:
+async def test_devices_are_counted_by_platform_and_evicted_ones_separately(registry: Registry) -> None:
     assert await registry.count_devices() == {}
     for name, platform in (("a", "apns"), ("b", "apns"), ("c", "fcm"), ("d", "websocket"), ("e", "websocket")):
         await registry.register(device(name, platform))
@@ -239,7 +241,7 @@ async def test_devices_are_counted_by_platform_and_evicted_ones_apart(registry: 
     assert await registry.count_devices() == {"apns": 1, "fcm": 2}
 
 
-async def test_the_count_stays_right_over_many_changes_at_once(registry: Registry) -> None:
+async def test_the_count_is_correct_after_many_concurrent_changes(registry: Registry) -> None:
     for _ in range(30):
         await all_of(*(registry.register(device(str(number), "fcm")) for number in range(20)), registry.count_devices())
         await all_of(*(registry.unregister(fingerprint(str(number))) for number in range(20)), registry.count_devices())
@@ -258,12 +260,12 @@ async def test_devices_are_read_in_pages_in_the_order_of_fingerprints(registry: 
     assert await registry.devices(registered[6].fingerprint, 3) == []
 
 
-async def test_a_token_is_sealed_anew_only_if_it_is_still_the_old_one(registry: Registry) -> None:
+async def test_a_token_is_resealed_only_if_it_is_still_the_old_one(registry: Registry) -> None:
     await registry.register(device())
     old = device().token
     assert await registry.reseal(fingerprint("phone"), old, b"new")
     assert not await registry.reseal(fingerprint("phone"), old, b"newer")
-    assert not await registry.reseal(fingerprint("nobody"), old, b"new")
+    assert not await registry.reseal(fingerprint("unknown"), old, b"new")
     assert await registry.device(fingerprint("phone")) == msgspec.structs.replace(device(), token=b"new")
 
 
@@ -306,7 +308,7 @@ def server(name: str, *, trusted_at: int = NOW) -> Server:
     return Server(hashlib.sha256(name.encode()).digest(), b"key of " + name.encode(), name, trusted_at)
 
 
-async def test_trusted_servers_are_known_until_they_are_not(registry: Registry) -> None:
+async def test_trusted_servers_are_known_until_they_are_removed(registry: Registry) -> None:
     first, second = server("first"), server("second", trusted_at=NOW + 1)
     assert await registry.server(first.server_id) is None
     await registry.trust(second)
@@ -332,27 +334,27 @@ async def test_the_first_server_is_trusted_and_then_no_other(registry: Registry)
     assert await registry.servers() == [server("first")]
 
 
-async def test_of_servers_that_race_to_be_first_one_wins(registry: Registry) -> None:
+async def test_of_concurrent_first_servers_one_is_trusted(registry: Registry) -> None:
     racers = [server(str(number)) for number in range(20)]
     won = await all_of(*(registry.trust_first(one) for one in racers))
     assert sum(won) == 1
     assert await registry.servers() == [racers[won.index(True)]]
 
 
-# What may be used once
+# Nonces
 
 
-async def test_a_nonce_is_good_once(registry: Registry) -> None:
+async def test_a_nonce_can_be_used_once(registry: Registry) -> None:
     assert await registry.use_nonce(b"n" * 64, NOW)
     assert not await registry.use_nonce(b"n" * 64, NOW + 5)
     assert await registry.use_nonce(b"m", NOW)
 
 
-async def test_of_spends_that_race_one_is_the_first(registry: Registry) -> None:
+async def test_of_concurrent_uses_one_is_the_first(registry: Registry) -> None:
     assert sum(await all_of(*(registry.use_nonce(b"nonce", NOW + 60) for _ in range(50)))) == 1
 
 
-async def test_a_nonce_is_remembered_until_its_time(registry: Registry) -> None:
+async def test_a_nonce_is_stored_until_it_expires(registry: Registry) -> None:
     await registry.use_nonce(b"nonce", NOW)
     assert await registry.sweep(NOW, 10) == 0
     assert not await registry.use_nonce(b"nonce", NOW)
@@ -365,13 +367,15 @@ async def test_a_nonce_is_remembered_until_its_time(registry: Registry) -> None:
 
 async def test_a_push_is_admitted_to_a_device(registry: Registry) -> None:
     await registry.register(device())
-    wanted = push("a", collapse_id="c", priority="normal", exempt=True)
-    assert await admit(registry, wanted, now=NOW + 0.5) == [Admitted("queued", wanted.push_id, "apns", None, device())]
-    expected = Push(SERVER, wanted, "apns", due=NOW + 0.5 + LEASE_SECONDS, created_at=NOW + 0.5)
+    requested = push("a", collapse_id="c", priority="normal", exempt=True)
+    assert await admit(registry, requested, now=NOW + 0.5) == [
+        Admitted("queued", requested.push_id, "apns", None, device())
+    ]
+    expected = Push(SERVER, requested, "apns", due=NOW + 0.5 + LEASE_SECONDS, created_at=NOW + 0.5)
     assert await outcome(registry, "a") == expected
 
 
-async def test_answers_come_in_the_order_of_the_request(registry: Registry) -> None:
+async def test_answers_are_in_the_order_of_the_request(registry: Registry) -> None:
     await registry.register(device("phone"))
     await registry.register(device("tablet", "fcm"))
     await registry.register(device("dead"))
@@ -379,7 +383,7 @@ async def test_answers_come_in_the_order_of_the_request(registry: Registry) -> N
     answers = await admit(
         registry,
         push("a", "tablet"),
-        push("b", "nobody"),
+        push("b", "unknown"),
         push("c", "phone"),
         push("d", "dead"),
         push("e", "tablet", expires_at=NOW),
@@ -398,41 +402,41 @@ async def test_answers_come_in_the_order_of_the_request(registry: Registry) -> N
     ]
 
 
-async def test_nothing_is_wanted_and_nothing_admitted(registry: Registry) -> None:
+async def test_empty_requests_have_empty_answers(registry: Registry) -> None:
     assert await registry.admit(SERVER, [], NOW, FREE) == []
     await registry.record_outcomes([], NOW)
     assert await registry.outcomes(SERVER, []) == []
     assert await registry.pending_for([], NOW) == []
 
 
-async def test_a_known_key_is_answered_with_what_became_of_it_and_changes_nothing(registry: Registry) -> None:
+async def test_a_known_key_gets_the_status_of_its_push_and_changes_nothing(registry: Registry) -> None:
     await registry.register(device())
     await admit(registry, push("a"))
-    await settle(registry, "a", "failed", "BadDeviceToken")
+    await record(registry, "a", "failed", "BadDeviceToken")
     again = msgspec.structs.replace(push("a"), push_id=b"another", payload=b"another")
     assert await admit(registry, again) == [Admitted("failed", push("a").push_id, "apns", "BadDeviceToken")]
     assert (await outcome(registry, "a")).push.payload == b""
 
 
-async def test_keys_of_two_servers_do_not_meet(registry: Registry) -> None:
+async def test_keys_of_two_servers_are_separate(registry: Registry) -> None:
     await registry.register(device())
     await admit(registry, push("a"))
-    theirs = msgspec.structs.replace(push("a"), push_id=b"theirs")
-    assert (await registry.admit(OTHER_SERVER, [theirs], NOW, FREE))[0].device is not None
-    await settle(registry, "a", "delivered")
+    other = msgspec.structs.replace(push("a"), push_id=b"other")
+    assert (await registry.admit(OTHER_SERVER, [other], NOW, FREE))[0].device is not None
+    await record(registry, "a", "delivered")
     (found,) = await registry.outcomes(OTHER_SERVER, ["a"])
     assert found is not None
-    assert (found.status, found.push.push_id) == ("queued", b"theirs")
+    assert (found.status, found.push.push_id) == ("queued", b"other")
 
 
-async def test_refusals_are_not_remembered(registry: Registry) -> None:
+async def test_rejected_pushes_are_not_stored(registry: Registry) -> None:
     await admit(registry, push("a"))
     assert await registry.outcomes(SERVER, ["a"]) == [None]
     await registry.register(device())
     assert (await admit(registry, push("a")))[0].status == "queued"
 
 
-async def test_one_key_admitted_at_once_by_many_is_one_push(registry: Registry) -> None:
+async def test_one_key_in_many_concurrent_requests_is_one_push(registry: Registry) -> None:
     await registry.register(device())
     ids = [bytes([number]) * 16 for number in range(20)]
     answers = await all_of(*(admit(registry, msgspec.structs.replace(push("a"), push_id=one)) for one in ids))
@@ -441,44 +445,44 @@ async def test_one_key_admitted_at_once_by_many_is_one_push(registry: Registry) 
     assert await registry.backlog() == 1
 
 
-async def test_one_key_for_two_devices_at_once_is_one_push(registry: Registry) -> None:
+async def test_one_key_for_many_devices_at_once_is_one_push(registry: Registry) -> None:
     names = [f"device {number}" for number in range(20)]
     for name in names:
         await registry.register(device(name))
-    wanted = [msgspec.structs.replace(push("a", name), push_id=fingerprint(name)[:16]) for name in names]
-    answers = await all_of(*(admit(registry, one) for one in wanted))
+    requested = [msgspec.structs.replace(push("a", name), push_id=fingerprint(name)[:16]) for name in names]
+    answers = await all_of(*(admit(registry, one) for one in requested))
     assert {one.push_id for (one,) in answers} == {(await outcome(registry, "a")).push.push_id}
     assert sum(one.device is not None for (one,) in answers) == 1
 
 
-async def test_requests_with_the_same_pushes_in_any_order_do_not_block_one_another(registry: Registry) -> None:
+async def test_requests_with_the_same_pushes_in_any_order_do_not_deadlock(registry: Registry) -> None:
     names = [f"device {number}" for number in range(10)]
     for name in names:
         await registry.register(device(name))
-    wanted = [push(f"{name} {number}", name) for name in names for number in range(2)]
-    orders = [wanted, wanted[::-1], wanted[7:] + wanted[:7], wanted[::2] + wanted[1::2]] * 4
+    requested = [push(f"{name} {number}", name) for name in names for number in range(2)]
+    orders = [requested, requested[::-1], requested[7:] + requested[:7], requested[::2] + requested[1::2]] * 4
     answers = await all_of(*(admit(registry, *order) for order in orders))
-    assert sum(one.device is not None for request in answers for one in request) == len(wanted)
-    assert {one.push_id for request in answers for one in request} == {one.push_id for one in wanted}
-    assert await registry.backlog() == len(wanted)
+    assert sum(one.device is not None for request in answers for one in request) == len(requested)
+    assert {one.push_id for request in answers for one in request} == {one.push_id for one in requested}
+    assert await registry.backlog() == len(requested)
 
 
 async def test_a_request_of_500_pushes_is_admitted(registry: Registry) -> None:
     for number in range(250):
         await registry.register(device(str(number)))
-    wanted = [push(f"key {number}", str(number % 250)) for number in range(500)]
-    assert all(one.device is not None for one in await admit(registry, *wanted))
-    assert keys_of([one for one in await registry.outcomes(SERVER, [one.push_key for one in wanted]) if one]) == [
-        one.push_key for one in wanted
+    requested = [push(f"key {number}", str(number % 250)) for number in range(500)]
+    assert all(one.device is not None for one in await admit(registry, *requested))
+    assert keys_of([one for one in await registry.outcomes(SERVER, [one.push_key for one in requested]) if one]) == [
+        one.push_key for one in requested
     ]
-    await registry.record_outcomes([AttemptOutcome(SERVER, one.push_key, "delivered") for one in wanted], NOW)
+    await registry.record_outcomes([AttemptOutcome(SERVER, one.push_key, "delivered") for one in requested], NOW)
     assert await registry.backlog() == 0
 
 
-# The rate
+# Rate limits
 
 
-async def test_a_burst_is_let_through_and_then_one_at_a_time(registry: Registry) -> None:
+async def test_a_burst_is_admitted_and_then_one_push_at_a_time(registry: Registry) -> None:
     await registry.register(device())
     rate = Rate(6, burst=3)
     answers = await admit(registry, *(push(str(number)) for number in range(5)), rate=rate)
@@ -489,7 +493,7 @@ async def test_a_burst_is_let_through_and_then_one_at_a_time(registry: Registry)
     assert (await admit(registry, push("7"), now=NOW + 10, rate=rate))[0].status == "rate_limited"
 
 
-async def test_a_clear_and_a_repeat_cost_nothing(registry: Registry) -> None:
+async def test_a_clear_and_a_repeat_do_not_count_against_the_rate(registry: Registry) -> None:
     await registry.register(device())
     rate = Rate(6, burst=1)
     assert (await admit(registry, push("a"), rate=rate))[0].status == "queued"
@@ -498,7 +502,7 @@ async def test_a_clear_and_a_repeat_cost_nothing(registry: Registry) -> None:
     assert (await admit(registry, push("b"), rate=rate))[0].status == "rate_limited"
 
 
-async def test_clears_have_a_bucket_of_their_own_for_what_five_minutes_may_have_shown(registry: Registry) -> None:
+async def test_clears_have_a_bucket_of_their_own_for_five_minutes_of_pushes(registry: Registry) -> None:
     await registry.register(device())
     rate = Rate(2, burst=3)
     clears = [push(f"clear {number}", exempt=True) for number in range(16)]
@@ -517,17 +521,17 @@ async def test_each_server_and_each_device_has_a_rate_of_its_own(registry: Regis
     rate = Rate(6, burst=1)
     assert (await admit(registry, push("a"), rate=rate))[0].status == "queued"
     assert (await admit(registry, push("b", "tablet"), rate=rate))[0].status == "queued"
-    theirs = await registry.admit(OTHER_SERVER, [msgspec.structs.replace(push("a"), push_id=b"theirs")], NOW, rate)
-    assert theirs[0].status == "queued"
+    other = await registry.admit(OTHER_SERVER, [msgspec.structs.replace(push("a"), push_id=b"other")], NOW, rate)
+    assert other[0].status == "queued"
 
 
-async def test_requests_that_race_get_no_more_than_the_burst(registry: Registry) -> None:
+async def test_concurrent_requests_get_no_more_than_the_burst(registry: Registry) -> None:
     await registry.register(device())
     answers = await all_of(*(admit(registry, push(str(n)), rate=Rate(6, burst=7)) for n in range(20)))
     assert sum(one.status == "queued" for (one,) in answers) == 7
 
 
-async def test_a_bucket_that_is_paid_is_swept_and_makes_no_difference(registry: Registry) -> None:
+async def test_an_expired_bucket_is_swept_without_effect_on_the_rate(registry: Registry) -> None:
     await registry.register(device())
     rate = Rate(6, burst=1)
     await admit(registry, push("a", expires_at=NOW + 999), rate=rate)
@@ -539,11 +543,11 @@ async def test_a_bucket_that_is_paid_is_swept_and_makes_no_difference(registry: 
 # Outcomes
 
 
-async def test_outcomes_come_in_the_order_of_the_keys(registry: Registry) -> None:
+async def test_outcomes_are_in_the_order_of_the_keys(registry: Registry) -> None:
     await registry.register(device())
     await admit(registry, push("a"), push("b"), push("c"))
-    await settle(registry, "b", "delivered")
-    await settle(registry, "c", "failed", "PayloadTooLarge")
+    await record(registry, "b", "delivered")
+    await record(registry, "c", "failed", "PayloadTooLarge")
     assert await statuses(registry, "c", "unknown", "a", "b", "c") == [
         ("failed", "PayloadTooLarge"),
         None,
@@ -554,25 +558,25 @@ async def test_outcomes_come_in_the_order_of_the_keys(registry: Registry) -> Non
 
 
 @pytest.mark.parametrize("status", ["delivered", "failed", "token_evicted"])
-async def test_what_is_decided_has_no_payload_and_is_not_due(registry: Registry, status: str) -> None:
+async def test_a_push_with_a_final_status_has_no_payload_and_is_not_due(registry: Registry, status: str) -> None:
     await registry.register(device())
     await admit(registry, push("a"))
-    await settle(registry, "a", status, "why")
+    await record(registry, "a", status, "why")
     found = await outcome(registry, "a")
     assert (found.status, found.error, found.push.payload, found.due) == (status, "why", b"", 0)
     assert await registry.claim("apns", NOW + 200, 10) == []
 
 
-async def test_what_is_decided_does_not_change_except_to_delivered(registry: Registry) -> None:
+async def test_a_final_status_does_not_change_except_to_delivered(registry: Registry) -> None:
     await registry.register(device())
     await admit(registry, push("a"))
-    await settle(registry, "a", "failed", "first")
-    await settle(registry, "a", "failed", "second")
-    await settle(registry, "a", "queued", "third", NOW + 1)
+    await record(registry, "a", "failed", "first")
+    await record(registry, "a", "failed", "second")
+    await record(registry, "a", "queued", "third", NOW + 1)
     assert await statuses(registry, "a") == [("failed", "first")]
-    await settle(registry, "a", "delivered")
-    await settle(registry, "a", "failed", "fourth")
-    await settle(registry, "a", "queued", None, NOW + 1)
+    await record(registry, "a", "delivered")
+    await record(registry, "a", "failed", "fourth")
+    await record(registry, "a", "queued", None, NOW + 1)
     assert await statuses(registry, "a") == [("delivered", None)]
 
 
@@ -589,12 +593,12 @@ async def test_of_several_outcomes_of_one_push_in_a_batch_the_best_counts(regist
     assert (await outcome(registry, "c")).due == NOW + 9
 
 
-async def test_the_outcome_of_an_unknown_push_is_nothing(registry: Registry) -> None:
-    await settle(registry, "unknown", "delivered")
+async def test_the_outcome_of_an_unknown_push_is_ignored(registry: Registry) -> None:
+    await record(registry, "unknown", "delivered")
     assert await registry.outcomes(SERVER, ["unknown"]) == [None]
 
 
-async def test_batches_of_outcomes_in_any_order_do_not_block_one_another(registry: Registry) -> None:
+async def test_batches_of_outcomes_in_any_order_do_not_deadlock(registry: Registry) -> None:
     await registry.register(device())
     names = [str(number) for number in range(MAX_HELD)]
     await admit(registry, *(push(name) for name in names))
@@ -605,39 +609,43 @@ async def test_batches_of_outcomes_in_any_order_do_not_block_one_another(registr
     assert set(await statuses(registry, *names)) == {("delivered", None)}
 
 
-# Held for a device that connects
+# Pushes held for a device that connects
 
 
-async def test_pushes_to_a_websocket_device_are_told_and_held_oldest_first(registry: Registry, news: News) -> None:
+async def test_pushes_to_a_websocket_device_are_notified_and_held_oldest_first(
+    registry: Registry, notifications: Notifications
+) -> None:
     await registry.register(device("tablet", "websocket"))
     await registry.register(device("phone"))
     await admit(registry, push("a", "tablet"), push("b", "phone"))
     await admit(registry, push("c", "tablet"))
-    await until(lambda: len(news) == 2)
-    assert news == [(PUSHES, fingerprint("tablet")[:16])] * 2
-    held = await registry.pending_for([fingerprint("tablet"), fingerprint("phone"), fingerprint("nobody")], NOW)
+    await until(lambda: len(notifications) == 2)
+    assert notifications == [(PUSHES, fingerprint("tablet")[:16])] * 2
+    held = await registry.pending_for([fingerprint("tablet"), fingerprint("phone"), fingerprint("unknown")], NOW)
     assert keys_of(held) == ["a", "c"]
     assert held[0] == Push(SERVER, push("a", "tablet"), "websocket", created_at=NOW)
 
 
-async def test_what_is_over_or_decided_is_not_held(registry: Registry) -> None:
+async def test_expired_and_final_pushes_are_not_held(registry: Registry) -> None:
     await registry.register(device("tablet", "websocket"))
     await admit(registry, push("a", "tablet", expires_at=NOW + 5), push("b", "tablet"), push("c", "tablet"))
-    await settle(registry, "b", "failed", "x")
+    await record(registry, "b", "failed", "x")
     assert keys_of(await registry.pending_for([fingerprint("tablet")], NOW + 4.9)) == ["a", "c"]
     assert keys_of(await registry.pending_for([fingerprint("tablet")], NOW + 5)) == ["c"]
 
 
-async def test_a_push_that_waits_for_its_device_is_never_due(registry: Registry) -> None:
+async def test_a_push_held_for_its_device_is_never_due(registry: Registry) -> None:
     await registry.register(device("tablet", "websocket"))
     await admit(registry, push("a", "tablet"))
-    await settle(registry, "a", "queued", "not there", NOW + 1)
+    await record(registry, "a", "queued", "not there", NOW + 1)
     assert await registry.claim("apns", NOW + 200, 10) == []
     assert keys_of(await registry.pending_for([fingerprint("tablet")], NOW)) == ["a"]
 
 
 @pytest.mark.parametrize("platform", ["apns", "websocket"])
-async def test_a_device_holds_the_newest_and_the_oldest_go(registry: Registry, platform: Platform) -> None:
+async def test_a_device_holds_the_newest_pushes_and_the_oldest_are_superseded(
+    registry: Registry, platform: Platform
+) -> None:
     await registry.register(device("tablet", platform))
     await registry.register(device("phone"))
     names = [str(number) for number in range(MAX_HELD + 3)]
@@ -649,16 +657,18 @@ async def test_a_device_holds_the_newest_and_the_oldest_go(registry: Registry, p
         assert keys_of(await registry.pending_for([fingerprint("tablet")], NOW)) == names[3:]
 
 
-async def test_a_request_that_is_more_than_a_device_holds_says_so(registry: Registry, news: News) -> None:
+async def test_a_request_with_more_pushes_than_a_device_holds_reports_it(
+    registry: Registry, notifications: Notifications
+) -> None:
     await registry.register(device("tablet", "websocket"))
     answers = await admit(registry, *(push(str(number), "tablet") for number in range(MAX_HELD + 2)))
     assert answers[1] == Admitted("failed", push("1").push_id, "websocket", SUPERSEDED)
     assert [one.status for one in answers] == ["failed"] * 2 + ["queued"] * MAX_HELD
-    await until(lambda: news)
-    assert news == [(PUSHES, fingerprint("tablet")[:16])]
+    await until(lambda: notifications)
+    assert notifications == [(PUSHES, fingerprint("tablet")[:16])]
 
 
-async def test_requests_that_race_leave_no_more_than_a_device_holds(registry: Registry) -> None:
+async def test_concurrent_requests_leave_no_more_than_a_device_holds(registry: Registry) -> None:
     await registry.register(device("tablet", "websocket"))
     batches = [[push(f"{batch} {number}", "tablet") for number in range(5)] for batch in range(12)]
     await all_of(*(admit(registry, *batch) for batch in batches))
@@ -667,7 +677,7 @@ async def test_requests_that_race_leave_no_more_than_a_device_holds(registry: Re
     assert sorted(found, key=str) == [("failed", SUPERSEDED)] * (60 - MAX_HELD) + [("queued", None)] * MAX_HELD
 
 
-async def test_an_acknowledged_push_is_delivered_and_its_payload_gone(registry: Registry) -> None:
+async def test_an_acknowledged_push_is_delivered_and_its_payload_deleted(registry: Registry) -> None:
     await registry.register(device("tablet", "websocket"))
     await admit(registry, push("a", "tablet"), push("b", "tablet"))
     acknowledged = await registry.acknowledge(fingerprint("tablet"), push("a").push_id, NOW)
@@ -689,25 +699,25 @@ async def test_an_outcome_after_the_acknowledgement_does_not_undo_it(registry: R
     await registry.register(device("tablet", "websocket"))
     await admit(registry, push("a", "tablet"), push("b", "tablet"))
     await registry.acknowledge(fingerprint("tablet"), push("a").push_id, NOW)
-    await settle(registry, "a", "failed", "late")
-    await settle(registry, "b", "failed", SUPERSEDED)
+    await record(registry, "a", "failed", "late")
+    await record(registry, "b", "failed", SUPERSEDED)
     await registry.acknowledge(fingerprint("tablet"), push("b").push_id, NOW)
     assert await statuses(registry, "a", "b") == [("delivered", None)] * 2
 
 
-async def test_an_acknowledgement_and_a_failure_that_race_end_as_delivered(registry: Registry) -> None:
+async def test_a_concurrent_acknowledgement_and_failure_end_as_delivered(registry: Registry) -> None:
     await registry.register(device("tablet", "websocket"))
     names = [str(number) for number in range(MAX_HELD)]
     await admit(registry, *(push(name, "tablet") for name in names))
     acknowledged = (registry.acknowledge(fingerprint("tablet"), push(name).push_id, NOW) for name in names)
-    await all_of(*acknowledged, *(settle(registry, name, "failed", "x") for name in names))
+    await all_of(*acknowledged, *(record(registry, name, "failed", "x") for name in names))
     assert set(await statuses(registry, *names)) == {("delivered", None)}
 
 
-# What is due
+# Claims
 
 
-async def test_a_push_is_claimed_when_its_lease_is_over_and_then_again(registry: Registry) -> None:
+async def test_a_push_is_claimed_when_its_lease_has_expired_and_then_again(registry: Registry) -> None:
     await registry.register(device())
     await admit(registry, push("a"))
     assert await registry.claim("apns", NOW + LEASE_SECONDS - 0.1, 10) == []
@@ -718,18 +728,18 @@ async def test_a_push_is_claimed_when_its_lease_is_over_and_then_again(registry:
     assert [one.attempts for one, _ in await registry.claim("apns", now + LEASE_SECONDS, 10)] == [2]
 
 
-async def test_a_push_that_is_to_be_tried_again_is_due_when_it_says(registry: Registry) -> None:
+async def test_a_push_to_retry_is_due_at_the_given_time(registry: Registry) -> None:
     await registry.register(device())
     await admit(registry, push("a"), push("b"))
-    await settle(registry, "a", "queued", "503", NOW + 2.5)
-    await settle(registry, "b", "queued", "429", now=NOW + 1)
+    await record(registry, "a", "queued", "503", NOW + 2.5)
+    await record(registry, "b", "queued", "429", now=NOW + 1)
     assert await registry.claim("apns", NOW + 0.9, 10) == []
     assert keys_of([one for one, _ in await registry.claim("apns", NOW + 1, 10)]) == ["b"]
     ((again, _),) = await registry.claim("apns", NOW + 2.5, 10)
     assert (again.push.push_key, again.error, again.push.payload) == ("a", "503", PAYLOAD)
 
 
-async def test_claims_that_race_are_disjoint(registry: Registry) -> None:
+async def test_concurrent_claims_are_disjoint(registry: Registry) -> None:
     names = [str(number) for number in range(60)]
     for name in names:
         await registry.register(device(name))
@@ -741,7 +751,7 @@ async def test_claims_that_race_are_disjoint(registry: Registry) -> None:
     assert sorted(claimed + rest) == sorted(names)
 
 
-async def test_no_more_is_claimed_than_asked_for_and_the_longest_due_first(registry: Registry) -> None:
+async def test_at_most_limit_pushes_are_claimed_and_the_longest_due_first(registry: Registry) -> None:
     for number in range(5):
         await registry.register(device(str(number)))
         await admit(registry, push(str(number), str(number)), now=NOW - number)
@@ -750,7 +760,7 @@ async def test_no_more_is_claimed_than_asked_for_and_the_longest_due_first(regis
     assert all(owner.fingerprint == one.push.fingerprint for one, owner in claimed)
 
 
-async def test_what_is_due_of_one_platform_is_not_in_the_way_of_another(registry: Registry) -> None:
+async def test_due_pushes_of_one_platform_do_not_delay_those_of_another(registry: Registry) -> None:
     for number in range(30):
         await registry.register(device(str(number)))
         await admit(registry, push(str(number), str(number)), now=NOW - 1)
@@ -761,18 +771,18 @@ async def test_what_is_due_of_one_platform_is_not_in_the_way_of_another(registry
     assert len(await registry.claim("apns", NOW + LEASE_SECONDS, 5)) == 5
 
 
-async def test_what_expired_fails_instead_of_being_claimed(registry: Registry) -> None:
+async def test_an_expired_push_fails_instead_of_being_claimed(registry: Registry) -> None:
     await registry.register(device())
     await admit(registry, push("a", expires_at=NOW + LEASE_SECONDS), push("b", expires_at=NOW + LEASE_SECONDS + 1))
     assert keys_of([one for one, _ in await registry.claim("apns", NOW + LEASE_SECONDS, 10)]) == ["b"]
     assert await statuses(registry, "a") == [("failed", "expired")]
 
 
-async def test_pushes_of_a_device_that_goes_end_with_it(registry: Registry) -> None:
+async def test_pushes_of_an_evicted_or_unregistered_device_end_with_it(registry: Registry) -> None:
     for name, platform in (("phone", "apns"), ("tablet", "websocket"), ("other", "apns")):
         await registry.register(device(name, platform))
     await admit(registry, push("a"), push("b"), push("c", "tablet"), push("d", "other"))
-    await settle(registry, "b", "delivered")
+    await record(registry, "b", "delivered")
     await registry.evict(fingerprint("phone"), "Unregistered", device().token, NOW)
     await registry.unregister(fingerprint("tablet"))
     assert await statuses(registry, "a", "b", "c", "d") == [
@@ -784,7 +794,7 @@ async def test_pushes_of_a_device_that_goes_end_with_it(registry: Registry) -> N
     assert (await outcome(registry, "c")).push.payload == b""
 
 
-async def test_pushes_of_a_device_that_was_pruned_end_when_they_are_due(registry: Registry) -> None:
+async def test_pushes_of_a_pruned_device_end_when_they_are_due(registry: Registry) -> None:
     await registry.register(device())
     await registry.register(device("gone"))
     await admit(registry, push("a"), push("b", "gone"))
@@ -795,7 +805,7 @@ async def test_pushes_of_a_device_that_was_pruned_end_when_they_are_due(registry
     assert await statuses(registry, "a") == [("token_evicted", "silent")]
 
 
-async def test_an_admission_and_an_eviction_that_race_leave_nothing_queued(registry: Registry) -> None:
+async def test_a_concurrent_admission_and_eviction_leave_nothing_queued(registry: Registry) -> None:
     names = [f"device {number}" for number in range(20)]
     for name in names:
         await registry.register(device(name))
@@ -809,7 +819,7 @@ async def test_an_admission_and_an_eviction_that_race_leave_nothing_queued(regis
 async def test_queued_pushes_follow_their_device_to_another_platform(registry: Registry) -> None:
     await registry.register(device())
     await admit(registry, push("a"), push("b"))
-    await settle(registry, "b", "delivered")
+    await record(registry, "b", "delivered")
     await registry.register(device(platform="websocket", registered_at=NOW + 1))
     assert await registry.claim("apns", NOW + LEASE_SECONDS, 10) == []
     (waiting,) = await registry.pending_for([fingerprint("phone")], NOW + 1)
@@ -819,10 +829,10 @@ async def test_queued_pushes_follow_their_device_to_another_platform(registry: R
     assert [one.platform for one, _ in await registry.claim("fcm", NOW + 2, 10)] == ["fcm"]
 
 
-# The end
+# Expiry
 
 
-async def test_what_is_over_is_swept_in_portions(registry: Registry) -> None:
+async def test_expired_rows_are_swept_in_batches(registry: Registry) -> None:
     await registry.register(device())
     await admit(registry, *(push(str(number), expires_at=NOW + 1 + number) for number in range(9)), rate=Rate(60, 60))
     for number in range(4):
@@ -836,7 +846,7 @@ async def test_what_is_over_is_swept_in_portions(registry: Registry) -> None:
     assert await registry.backlog() == 0
 
 
-async def test_sweeps_that_race_count_everything_once(registry: Registry) -> None:
+async def test_concurrent_sweeps_count_every_row_once(registry: Registry) -> None:
     await registry.register(device())
     await admit(registry, *(push(str(number)) for number in range(MAX_HELD)))
     assert sum(await all_of(*(registry.sweep(NOW + 300, 4) for _ in range(10)))) <= MAX_HELD
@@ -845,45 +855,47 @@ async def test_sweeps_that_race_count_everything_once(registry: Registry) -> Non
     assert set(await registry.outcomes(SERVER, [str(number) for number in range(MAX_HELD)])) == {None}
 
 
-async def test_the_backlog_is_what_is_queued(registry: Registry) -> None:
+async def test_the_backlog_is_the_number_of_queued_pushes(registry: Registry) -> None:
     assert await registry.backlog() == 0
     await registry.register(device())
     await registry.register(device("tablet", "websocket"))
     await admit(registry, push("a"), push("b", "tablet"), push("c", "tablet"))
     assert await registry.backlog() == 3
-    await settle(registry, "a", "failed", "x")
+    await record(registry, "a", "failed", "x")
     await registry.acknowledge(fingerprint("tablet"), push("b").push_id, NOW)
     assert await registry.backlog() == 1
 
 
-# News
+# Notifications
 
 
-async def test_what_is_told_is_heard_by_the_teller_too(registry: Registry, news: News) -> None:
+async def test_a_notification_reaches_its_sender_too(registry: Registry, notifications: Notifications) -> None:
     everything = bytes(range(256)) * 15 + bytes(160)
     assert len(everything) == MAX_NOTIFIED
     await registry.notify("sockets", b"")
     await registry.notify("other", everything)
-    await until(lambda: len(news) == 2)
-    assert news == [("sockets", b""), ("other", everything)]
+    await until(lambda: len(notifications) == 2)
+    assert notifications == [("sockets", b""), ("other", everything)]
     with pytest.raises(ValueError, match="at most"):
         await registry.notify("sockets", everything + b"x")
 
 
-async def test_a_request_to_many_devices_is_told_in_several_pieces(registry: Registry, news: News) -> None:
+async def test_a_request_to_many_devices_is_notified_in_several_batches(
+    registry: Registry, notifications: Notifications
+) -> None:
     names = [str(number) for number in range(300)]
     for name in names:
         await registry.register(device(name, "websocket"))
     await admit(registry, *(push(name, name) for name in names))
-    await until(lambda: len(news) == 2)
-    told = b"".join(data for _, data in news)
-    assert {told[start : start + 16] for start in range(0, len(told), 16)} == {fingerprint(name)[:16] for name in names}
+    await until(lambda: len(notifications) == 2)
+    sent = b"".join(data for _, data in notifications)
+    assert {sent[start : start + 16] for start in range(0, len(sent), 16)} == {fingerprint(name)[:16] for name in names}
 
 
-# Being there
+# Lifecycle
 
 
-async def test_a_registry_that_is_open_checks(registry: Registry) -> None:
+async def test_an_open_registry_passes_its_check(registry: Registry) -> None:
     await registry.check()
 
 

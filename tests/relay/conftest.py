@@ -1,4 +1,4 @@
-"""Relays that tests share; each test brings devices and pushes of its own."""
+"""Relays that tests share; each test uses devices and pushes of its own."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.live_relay import LiveRelay, Server
 
 @pytest.fixture(scope="module")
 def settings() -> dict[str, str]:
-    """More settings of the relay, for modules that say so."""
+    """More settings of the relay, for modules that override this fixture."""
     return {}
 
 
@@ -36,7 +36,7 @@ def http(relay: LiveRelay) -> Iterator[httpx.Client]:
 
 @pytest.fixture(scope="module")
 def server(relay: LiveRelay) -> Iterator[Server]:
-    """The first to come: trusted on first use."""
+    """The first server to connect: trusted on first use."""
     with relay.client() as client:
         server = Server(client)
         assert server.register().status_code == 200
@@ -45,7 +45,7 @@ def server(relay: LiveRelay) -> Iterator[Server]:
 
 @pytest.fixture
 async def registry(tmp_path: Path) -> AsyncIterator[SqliteRegistry]:
-    """A new one of its own, of which nobody is told anything."""
+    """A new registry without a handler for notifications."""
     registry = SqliteRegistry(tmp_path / "relay.db")
     await registry.open(lambda channel, data: None)
     yield registry

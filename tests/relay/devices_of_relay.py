@@ -1,4 +1,4 @@
-"""Devices as the relay meets them: registration over HTTP, and a WebSocket spoken by hand."""
+"""Devices of a relay in tests: registration over HTTP, and the WebSocket protocol frame by frame."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ async def frame(socket: ClientConnection) -> dict[str, Any]:
 
 
 async def authenticate(device: Device, socket: ClientConnection, origin: str) -> dict[str, Any]:
-    """Answers the challenge; the relay's next frame."""
+    """Answer the challenge; returns the relay's next frame."""
     challenge = await frame(socket)
     assert challenge["type"] == "auth_challenge"
     message = signed_bytes.relay_ws_auth(origin, decode_base64(challenge["challenge"], ""))

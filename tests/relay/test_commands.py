@@ -1,4 +1,4 @@
-"""`sigil-relay`: what an operator types, on the database of a running relay."""
+"""`sigil-relay`: an operator's commands, on the database of a running relay."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_devices_are_counted_shown_and_removed(relay: LiveRelay, command: Comman
     assert command("devices", "show", "short").stderr.endswith("64 lower-case hex characters\n")
 
 
-def test_a_new_key_seals_what_the_old_one_sealed_and_then_the_old_one_can_go(relay: LiveRelay) -> None:
+def test_tokens_are_resealed_with_a_new_key_and_then_the_old_one_can_be_removed(relay: LiveRelay) -> None:
     device = Device.generate()
     with relay.client() as client:
         register(device, client, relay.url, "apns", "a-token-to-rotate")
@@ -86,7 +86,7 @@ def test_health_and_migrate(relay: LiveRelay, command: Command) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changed", "told"),
+    ("changed", "expected"),
     [
         ({"RELAY_PORT": "many"}, "RELAY_PORT: must be a whole number from 1 to 65535"),
         ({"DATABASE_URL": "mysql://x"}, "DATABASE_URL: must begin with postgresql://"),
@@ -97,15 +97,15 @@ def test_health_and_migrate(relay: LiveRelay, command: Command) -> None:
         ({"APNS_KEY_PATH": "/key.p8"}, "APNS_TOPIC: required for APNs"),
     ],
 )
-def test_a_wrong_setting_is_one_line(command: Command, changed: dict[str, str], told: str) -> None:
+def test_a_wrong_setting_is_one_line(command: Command, changed: dict[str, str], expected: str) -> None:
     for name in ("check-config", "serve"):
         ended = command(name, **changed)
         assert ended.returncode == 1
-        assert told in ended.stderr
+        assert expected in ended.stderr
         assert "Traceback" not in ended.stderr
 
 
-def test_good_settings_are_shown_without_secrets(command: Command) -> None:
+def test_valid_settings_are_shown_without_secrets(command: Command) -> None:
     shown = command("check-config", RELAY_WORKERS="4", RELAY_WROKERS="1")
     assert shown.returncode == 0
     assert "database   SQLite" in shown.stdout
@@ -114,20 +114,20 @@ def test_good_settings_are_shown_without_secrets(command: Command) -> None:
     assert OLD not in shown.stdout + shown.stderr
 
 
-def test_a_second_relay_on_the_same_port_is_refused_in_one_line(command: Command) -> None:
+def test_a_second_relay_on_the_same_port_is_rejected_in_one_line(command: Command) -> None:
     second = command("serve")
     assert second.returncode == 1
     assert "cannot listen on 127.0.0.1" in second.stderr
 
 
-def test_who_guesses_the_token_of_metrics_is_soon_not_heard(relay: LiveRelay) -> None:
-    """From an address of its own, so that others are."""
+def test_guesses_of_the_metrics_token_are_rate_limited(relay: LiveRelay) -> None:
+    """From an address of its own, so that the limit does not affect other tests."""
     with relay.client(transport=httpx.HTTPTransport(local_address="127.0.0.9")) as guessing:
         guesses = ({"Authorization": f"Bearer guess-{number}"} for number in range(40))
         assert 429 in [guessing.get("/metrics", headers=guess).status_code for guess in guesses]
 
 
-def test_metrics_tell_of_all_and_name_nobody(relay: LiveRelay) -> None:
+def test_metrics_have_all_families_and_name_no_device(relay: LiveRelay) -> None:
     with relay.client() as client:
         assert client.get("/metrics").status_code == 401
         text = client.get("/metrics", headers={"Authorization": "Bearer a-token-of-metrics"}).text

@@ -1,4 +1,4 @@
-"""A real relay for tests and load runs, `sigil-relay serve` as a subprocess on loopback, and a server it trusts."""
+"""A real relay for tests and load runs, `sigil-relay serve` as a subprocess on loopback, and a server that it trusts."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class LiveRelay:
             raise
 
     def start(self) -> LiveRelay:
-        """Start, or start again on what a former run left, and wait until all workers are ready."""
+        """Start, or start again on the data of the previous run, and wait until all workers are ready."""
         ready = len(self.events("worker_ready"))
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(

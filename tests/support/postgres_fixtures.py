@@ -18,5 +18,5 @@ def postgres() -> Iterator[PostgresServer]:
 
 @pytest.fixture(scope="module")
 def database(postgres: PostgresServer) -> str:
-    """The DSN of a database of this module, empty at its beginning."""
+    """The DSN of this module's database, empty at its start."""
     return postgres.new_database()

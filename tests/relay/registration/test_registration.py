@@ -1,4 +1,4 @@
-"""Who may register: devices by their signature over a nonce, servers by trust; nothing twice."""
+"""Registration: devices by their signature over a nonce, servers by trust; no request works twice."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _numbers = count(2)
 
 @pytest.fixture
 def http(relay: LiveRelay) -> Any:
-    """From an address of each test's own: registrations are limited by address."""
+    """A client with an address of its own for each test: registrations are limited by address."""
     number = next(_numbers)
     transport = httpx.HTTPTransport(local_address=f"127.0.{number // 250 + 1}.{number % 250 + 1}")
     with relay.client(transport=transport) as client:
@@ -42,9 +42,9 @@ def test_a_device_of_every_suite_registers(relay: LiveRelay, http: httpx.Client,
     device = Device.generate(suite)
     answer = http.post("/devices/register", json=registration(device, http, relay.url))
     assert answer.status_code == 201
-    told = answer.json()
-    assert (told["fingerprint"], told["pictogram"]) == (device.fingerprint, device.pictogram)
-    assert set(told) == {"fingerprint", "pictogram", "pictogram_speakable", "registered_at"}
+    registered = answer.json()
+    assert (registered["fingerprint"], registered["pictogram"]) == (device.fingerprint, device.pictogram)
+    assert set(registered) == {"fingerprint", "pictogram", "pictogram_speakable", "registered_at"}
 
 
 def test_a_nonce_works_once_and_only_after_its_signature_verified(
@@ -73,14 +73,14 @@ def test_a_nonce_works_once_and_only_after_its_signature_verified(
         ({"surprise": 1}, (400, "INVALID_REQUEST")),
     ],
 )
-def test_what_was_not_signed_or_is_malformed_is_refused(
+def test_unsigned_or_malformed_members_are_rejected(
     relay: LiveRelay, http: httpx.Client, device: Device, changed: dict[str, Any], expected: tuple[int, str]
 ) -> None:
     body = registration(device, http, relay.url, **changed)
     assert code(http.post("/devices/register", json=body)) == expected
 
 
-def test_a_signature_for_another_relay_is_refused(http: httpx.Client, device: Device) -> None:
+def test_a_signature_for_another_relay_is_rejected(http: httpx.Client, device: Device) -> None:
     body = registration(device, http, "https://relay.example.com")
     assert code(http.post("/devices/register", json=body)) == (401, "INVALID_SIGNATURE")
 
@@ -93,7 +93,7 @@ def test_registrations_of_one_address_are_limited(relay: LiveRelay, http: httpx.
     assert int(answers[codes.index(429)].headers["retry-after"]) >= 1
 
 
-def test_a_device_that_unregisters_is_gone(relay: LiveRelay, server: Server, http: httpx.Client) -> None:
+def test_an_unregistered_device_gets_no_pushes(relay: LiveRelay, server: Server, http: httpx.Client) -> None:
     from sigil.protocol import signed_bytes
     from sigil.protocol.encoding import decode_base64
 
@@ -112,15 +112,15 @@ def test_a_device_that_unregisters_is_gone(relay: LiveRelay, server: Server, htt
 
 
 def test_the_first_server_is_trusted_and_a_second_is_not(server: Server, http: httpx.Client) -> None:
-    stranger = Server(http)
-    assert code(stranger.register()) == (401, "UNAUTHORIZED")
-    assert code(stranger.post("/push", {"pushes": []})) == (401, "UNAUTHORIZED")
+    unknown = Server(http)
+    assert code(unknown.register()) == (401, "UNAUTHORIZED")
+    assert code(unknown.post("/push", {"pushes": []})) == (401, "UNAUTHORIZED")
     assert server.register().status_code == 200
 
 
 def trust(relay: LiveRelay, server: Server) -> None:
-    """As an operator does."""
-    told = subprocess.run(
+    """Run the operator's command."""
+    command = subprocess.run(
         [sys.executable, "-m", "relay", "servers", "trust", server.identity.server_id],
         env=relay.environ,
         check=True,
@@ -128,10 +128,10 @@ def trust(relay: LiveRelay, server: Server) -> None:
         text=True,
         timeout=DEADLINE,
     )
-    assert told.stdout == "trusted\n"
+    assert command.stdout == "trusted\n"
 
 
-def test_a_listed_server_loses_its_trust_with_the_list_and_a_trusted_one_keeps_it() -> None:
+def test_a_listed_server_loses_its_trust_with_the_list_and_one_trusted_by_an_operator_keeps_it() -> None:
     with LiveRelay(RELAY_TRUST_ON_FIRST_USE="false") as relay, relay.client() as client:
         listed, trusted, both = servers = [Server(client) for _ in range(3)]
         assert code(listed.register()) == (401, "UNAUTHORIZED")
@@ -140,7 +140,7 @@ def test_a_listed_server_loses_its_trust_with_the_list_and_a_trusted_one_keeps_i
         trust(relay, trusted)
         relay.start()
         assert [server.register().status_code for server in servers] == [200, 200, 200]
-        # One that came by the list before an operator trusted it.
+        # This server was listed before an operator trusted it.
         trust(relay, both)
         relay.stop()
         del relay.environ["RELAY_TRUSTED_SERVERS"]
@@ -152,7 +152,7 @@ def test_a_listed_server_loses_its_trust_with_the_list_and_a_trusted_one_keeps_i
             assert kept.register().status_code == 200
 
 
-def test_a_reload_trusts_whom_the_file_names_from_then_on(tmp_path: Path) -> None:
+def test_a_reload_trusts_the_servers_in_the_file_from_then_on(tmp_path: Path) -> None:
     listed = tmp_path / "servers"
     listed.write_text("")
     token = tmp_path / "metrics-token"
@@ -166,25 +166,25 @@ def test_a_reload_trusts_whom_the_file_names_from_then_on(tmp_path: Path) -> Non
     with LiveRelay(**settings) as relay, relay.client() as client:
         identity = Server(client).identity
 
-        def registering() -> int:
+        def registration_status() -> int:
             with relay.client() as client:
                 return Server(client, identity).register().status_code
 
-        def reloaded(file: str, event: str) -> None:
+        def reload(file: str, event: str) -> None:
             before = len(relay.events(event))
             listed.write_text(file)
             os.kill(relay.pid, signal.SIGHUP)
             wait_until(lambda: len(relay.events(event)) > before, event)
 
-        assert registering() == 401
-        # Read at the start, and of no concern to a reload.
+        assert registration_status() == 401
+        # The token is read at the start only; a reload does not need its file.
         token.unlink()
-        reloaded(identity.server_id, "reload_finished")
-        assert registering() == 200
-        reloaded("not a server_id", "reload_refused")
-        assert registering() == 200
-        reloaded("", "reload_finished")
-        assert registering() == 401
+        reload(identity.server_id, "reload_finished")
+        assert registration_status() == 200
+        reload("not a server_id", "reload_refused")
+        assert registration_status() == 200
+        reload("", "reload_finished")
+        assert registration_status() == 401
 
 
 def test_a_request_works_once(server: Server, device: Device) -> None:
@@ -209,19 +209,19 @@ def test_a_request_works_once(server: Server, device: Device) -> None:
         {"X-Sigil-Request-Signature": "not base64"},
     ],
 )
-def test_a_header_that_was_changed_is_refused(server: Server, changed: dict[str, str]) -> None:
+def test_a_changed_header_is_rejected(server: Server, changed: dict[str, str]) -> None:
     body = b'{"pushes":[]}'
     headers = server.headers("POST", "/push", body) | changed
     assert code(server.client.post("/push", content=body, headers=headers)) == (401, "UNAUTHORIZED")
 
 
 @pytest.mark.parametrize("seconds", [-62, 62])
-def test_a_request_from_another_time_is_refused(server: Server, seconds: int) -> None:
+def test_a_request_outside_the_allowed_clock_skew_is_rejected(server: Server, seconds: int) -> None:
     stale = str(int(time.time()) + seconds)
     assert code(server.post("/push", {"pushes": []}, timestamp=stale)) == (401, "UNAUTHORIZED")
 
 
-def test_another_body_target_or_method_than_was_signed_is_refused(server: Server) -> None:
+def test_another_body_target_or_method_than_was_signed_is_rejected(server: Server) -> None:
     body = b'{"pushes":[]}'
     for method, target, sent in (("POST", "/push", b"{}"), ("POST", "/push/outcomes", body), ("PUT", "/push", body)):
         headers = server.headers(method, target, body)
@@ -233,7 +233,7 @@ def test_the_target_is_signed_as_it_was_sent(server: Server, device: Device) -> 
     assert answer.status_code == 200
 
 
-def test_a_server_shows_a_key_that_is_its_own(server: Server, http: httpx.Client) -> None:
+def test_a_server_must_present_its_own_key(server: Server, http: httpx.Client) -> None:
     from sigil.protocol.relay_messages import RegisterServer
 
     other = Server(http).identity
