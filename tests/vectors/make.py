@@ -710,16 +710,16 @@ def votes() -> list[Case]:
     case("a satisfied group may have a rejection", counted("approved", [0, 4], [1]), proves("approved", [0, 2]))
     case("two groups are lost", counted("rejected", [], [0, 1, 4]), proves("rejected", []))
     case("the first rejection ends it", counted("rejected", [0], [1], on_first), proves("rejected", [0]))
-    case("nobody answers in time", counted("timeout", [3], []), proves("timeout", [1]))
+    case("no member answers in time", counted("timeout", [3], []), proves("timeout", [1]))
     case("it is cancelled", counted("cancelled", [3], [4]), proves("cancelled", [1]))
-    case("who asked was not eligible", counted("rejected", [], [1, 4]), proves("rejected", []))
-    case("who asked does not vote", counted("approved", [1, 2], []), proves("approved", [0, 1]), exclude_requester=True)
+    case("the requester was not eligible", counted("rejected", [], [1, 4]), proves("rejected", []))
+    case("the requester does not vote", counted("approved", [1, 2], []), proves("approved", [0, 1]), exclude_requester=True)
     for kind, named in {"a list": [NAMES[0], NAMES[1]], "an object": {"id": 7}, "a number": 7, "a truth": True}.items():
         poll = _poll(params={"requested_by": named})
-        case(f"{kind} names who asked", counted("approved", [0, 2], [], poll), proves("approved", [0, 1]))
-        case(f"{kind} names who asked, which is nobody", counted("approved", [0, 2], [], poll),
+        case(f"{kind} names the requester", counted("approved", [0, 2], [], poll), proves("approved", [0, 1]))
+        case(f"{kind} names the requester, which is no member", counted("approved", [0, 2], [], poll),
              proves("approved", [0, 1]), exclude_requester=True)  # fmt: skip
-    case("fewer groups are wanted than were asked for", counted("approved", [0, 2], []), proves("approved", [0, 1]),
+    case("fewer groups are wanted than were requested", counted("approved", [0, 2], []), proves("approved", [0, 1]),
          required=1)  # fmt: skip
 
     good = counted("approved", [0, 2], [])
@@ -753,7 +753,7 @@ def votes() -> list[Case]:
     elsewhere = _poll(server_id="0" * 64)
     case("a context of another server", counted("approved", [0, 2], [], elsewhere), "CONTEXT_CONTRADICTED")
 
-    case("more groups are wanted than were asked for", good, "REQUIRED_TOO_LOW", required=3)
+    case("more groups are wanted than were requested", good, "REQUIRED_TOO_LOW", required=3)
     grown = [good["groups"][0], {"members": good["groups"][1]["members"] + _poll([[5]])["groups"][0]["members"]}]
     case("a member was added", good | {"groups": [*grown, good["groups"][2]]}, "GROUPS_MISMATCH")
     case("the groups changed places", good | {"groups": good["groups"][::-1]}, "GROUPS_MISMATCH")
@@ -777,18 +777,18 @@ def votes() -> list[Case]:
     case("a device that approves and rejects", good | {"votes": both}, "VOTED_TWICE")
 
     turned = _vote(good, 2, "rejected") | {"decision": "approved"}
-    case("a rejection told as an approval", good | {"votes": [good["votes"][0], turned]}, "VOTE_SIGNATURE_INVALID")
+    case("a rejection reported as an approval", good | {"votes": [good["votes"][0], turned]}, "VOTE_SIGNATURE_INVALID")
     turned = good["votes"][1] | {"decision": "rejected"}
-    case("an approval told as a rejection", good | {"votes": [good["votes"][0], turned]}, "VOTE_SIGNATURE_INVALID")
+    case("an approval reported as a rejection", good | {"votes": [good["votes"][0], turned]}, "VOTE_SIGNATURE_INVALID")
     borrowed = _vote(_poll(mpa_id="550e8400-e29b-41d4-a716-446655440001"), 2)
     case("a vote on another request", good | {"votes": [good["votes"][0], borrowed]}, "VOTE_SIGNATURE_INVALID")
     forged = good["votes"][1] | {"signature": good["votes"][0]["signature"]}
     case("another's signature", good | {"votes": [good["votes"][0], forged]}, "VOTE_SIGNATURE_INVALID")
 
-    case("who asked voted", good, "REQUESTER_VOTED", exclude_requester=True)
+    case("the requester voted", good, "REQUESTER_VOTED", exclude_requester=True)
     contradictions = {
         "approved by one group": counted("approved", [0, 1], []),
-        "approved by nobody": counted("approved", [], []),
+        "approved by no group": counted("approved", [], []),
         "rejected with enough groups": counted("rejected", [0, 2], []),
         "rejected with enough groups left": counted("rejected", [], [0, 2]),
         "pending with enough groups": counted("pending", [0, 2], []),
@@ -816,9 +816,9 @@ def spellings() -> list[Case]:
 
     for data in (b"", b"\0", b"ab", b"abc", b"\xfb\xef\xff", bytes(range(64))):
         case("base64", f"{len(data)} bytes, {data[:3].hex() or 'none'}", b64(data), data.hex())
-    case("base64", "of the length that was asked for", b64(bytes(64)), bytes(64).hex(), 64)
+    case("base64", "of the requested length", b64(bytes(64)), bytes(64).hex(), 64)
     for length in (0, 63, 65, 72):
-        case("base64", f"{length} bytes where 64 were asked for", b64(bytes(length)), INVALID_REQUEST, 64)
+        case("base64", f"{length} bytes where 64 were requested", b64(bytes(length)), INVALID_REQUEST, 64)
     for name, text in {
         "trailing bits in the last of two": "AB==",
         "trailing bits in the last of three": "AAB=",
