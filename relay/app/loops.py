@@ -45,7 +45,7 @@ class Loops:
         self._sockets = sockets
         self._clock = clock
         self._on_silent = on_silent
-        turns: dict[str, Job] = {
+        jobs: dict[str, Job] = {
             "deliver": sockets.deliver,
             "heartbeat": self._heartbeat,
             "retry": self._retry,
@@ -54,7 +54,7 @@ class Loops:
             "rotate": self._rotate,
         }
         # The registry logs its own outages.
-        loops = BackgroundLoops(turns, rest=RETRY_SECONDS, expected=(RegistryBusy,))
+        loops = BackgroundLoops(jobs, rest=RETRY_SECONDS, expected=(RegistryBusy,))
         self.start, self.stop = loops.start, loops.stop
 
     async def _heartbeat(self) -> None:

@@ -70,12 +70,12 @@ def trust(server_id: str, name: str) -> None:
 
     from relay.registry.model import Server
 
-    wanted = Server(_parse_id(server_id), b"", name, int(time.time()))
+    trusted = Server(_parse_id(server_id), b"", name, int(time.time()))
 
     async def add(registry: Registry) -> None:
-        known = await registry.server(wanted.server_id)
+        known = await registry.server(trusted.server_id)
         if known is None:
-            await registry.trust(wanted)
+            await registry.trust(trusted)
         elif known.listed:
             # Trusted by the settings alone so far. An operator's trust remains when the settings no longer list it.
             await registry.trust(msgspec.structs.replace(known, name=name or known.name, listed=False))

@@ -1,4 +1,4 @@
-"""A real relay for tests and load runs, `sigil-relay serve` as a subprocess on loopback, and a server that it trusts."""
+"""A real relay for tests and load runs, `sigil-relay serve` as a subprocess on loopback, and a server it trusts."""
 
 from __future__ import annotations
 
