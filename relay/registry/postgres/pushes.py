@@ -25,24 +25,9 @@ from relay.registry.model import (
     RegistryBusy,
     Status,
 )
+from relay.registry.postgres import statements
 from relay.registry.postgres.notifications import notify
 from relay.registry.postgres.pool import Connection, PoolUser, PostgresPool, autocommit
-from relay.registry.postgres.statements import (
-    ACKNOWLEDGE,
-    BACKLOG,
-    CLAIM,
-    DEVICES,
-    END_SOME,
-    FOLLOW,
-    HELD,
-    INSERT,
-    LOCK_DEVICES,
-    OUTCOMES,
-    RETRY,
-    SITUATION,
-    SUPERSEDE,
-    SWEEP,
-)
 from relay.registry.rows import device_of, push_of, push_row
 from relay.registry.rules import Admission, Rate, admit, coalesced, notification_batches, triage
 
@@ -76,39 +61,39 @@ class PostgresPushes(PoolUser):
 
     @autocommit
     async def outcomes(self, con: Connection, server_id: bytes, push_keys: Sequence[str]) -> list[Push | None]:
-        rows = await con.fetch(OUTCOMES, server_id, list(set(push_keys)))
+        rows = await con.fetch(statements.OUTCOMES, server_id, list(set(push_keys)))
         found = {push.push.push_key: push for push in map(push_of, rows)}
         return [found.get(key) for key in push_keys]
 
     @autocommit
     async def pending_for(self, con: Connection, fingerprints: Sequence[bytes], now: float) -> list[Push]:
-        rows = await con.fetch(HELD, list(set(fingerprints)), now, MAX_HELD)
+        rows = await con.fetch(statements.HELD, list(set(fingerprints)), now, MAX_HELD)
         return [push_of(row) for row in rows]
 
     @autocommit
     async def acknowledge(self, con: Connection, fingerprint: bytes, push_id: bytes, now: float) -> Push | None:
-        row = await con.fetchrow(ACKNOWLEDGE, fingerprint, push_id)
+        row = await con.fetchrow(statements.ACKNOWLEDGE, fingerprint, push_id)
         return row and push_of(row)
 
     @autocommit
     async def claim(self, con: Connection, platform: Platform, now: float, limit: int) -> list[tuple[Push, Device]]:
-        pushes = [push_of(row) for row in await con.fetch(CLAIM, now, limit, now + LEASE_SECONDS, platform)]
+        pushes = [push_of(row) for row in await con.fetch(statements.CLAIM, now, limit, now + LEASE_SECONDS, platform)]
         if not pushes:
             return []
-        rows = await con.fetch(DEVICES, list({push.push.fingerprint for push in pushes}))
+        rows = await con.fetch(statements.DEVICES, list({push.push.fingerprint for push in pushes}))
         result = triage(pushes, {row[0]: device_of(row) for row in rows})
         await write_outcomes(con, result.ended)
         for device in result.moved:
-            await con.execute(FOLLOW, device.fingerprint, device.platform, now)
+            await con.execute(statements.FOLLOW, device.fingerprint, device.platform, now)
         return result.claimed
 
     @autocommit
     async def sweep(self, con: Connection, now: float, limit: int) -> int:
-        return int(await con.fetchval(SWEEP, now, limit))
+        return int(await con.fetchval(statements.SWEEP, now, limit))
 
     @autocommit
     async def backlog(self, con: Connection) -> int:
-        return int(await con.fetchval(BACKLOG, COUNTED_AT_MOST))
+        return int(await con.fetchval(statements.BACKLOG, COUNTED_AT_MOST))
 
 
 async def admit_pushes(
@@ -120,12 +105,12 @@ async def admit_pushes(
     inputs are read after that lock is held, as a statement does not see rows committed while it waited.
     """
     fingerprints = sorted({push.fingerprint for push in requested})
-    devices = {row[0]: device_of(row) for row in await con.fetch(LOCK_DEVICES, fingerprints)}
+    devices = {row[0]: device_of(row) for row in await con.fetch(statements.LOCK_DEVICES, fingerprints)}
     known, paid_until, held = await _situation(con, server_id, requested)
     admission = admit(server_id, requested, now, rate, devices=devices, known=known, paid_until=paid_until)
     if not admission.pushes:
         return admission.answers
-    inserted = await con.execute(INSERT, server_id, *_columns(admission, now))
+    inserted = await con.execute(statements.INSERT, server_id, *_columns(admission, now))
     if inserted != f"INSERT 0 {len(admission.pushes)}":
         # A concurrent request used the same keys for other devices. It was first, and its keys are known by now.
         known, _, _ = await _situation(con, server_id, requested)
@@ -146,10 +131,10 @@ async def write_outcomes(con: Connection, outcomes: Sequence[AttemptOutcome]) ->
         else:
             ended.setdefault((one.server_id, one.status, _storable(one.error)), []).append(one.push_key)
     for (server_id, status, error), keys in ended.items():
-        await con.execute(END_SOME, server_id, keys, status, error)
+        await con.execute(statements.END_SOME, server_id, keys, status, error)
     for server_id, attempts in queued.items():
         keys, dues = [one.push_key for one in attempts], [one.due for one in attempts]
-        await con.execute(RETRY, server_id, keys, [_storable(one.error) for one in attempts], dues)
+        await con.execute(statements.RETRY, server_id, keys, [_storable(one.error) for one in attempts], dues)
 
 
 async def _situation(
@@ -162,7 +147,7 @@ async def _situation(
     known: dict[str, Push] = {}
     paid_until: dict[bytes, float] = {}
     held: dict[bytes, int] = {}
-    rows = await con.fetch(SITUATION, server_id, keys, fingerprints, buckets, MAX_HELD)
+    rows = await con.fetch(statements.SITUATION, server_id, keys, fingerprints, buckets, MAX_HELD)
     for push, (paid, number, push_id, platform, status, error) in zip(requested, rows, strict=True):
         held[push.fingerprint] = number
         if paid is not None:
@@ -196,7 +181,7 @@ def _answer(one: Admitted, push: NewPush, known: dict[str, Push]) -> Admitted:
 
 
 async def _supersede(con: Connection, fingerprints: list[bytes], answers: list[Admitted]) -> list[Admitted]:
-    superseded = {row[0] for row in await con.fetch(SUPERSEDE, sorted(fingerprints), MAX_HELD, SUPERSEDED)}
+    superseded = {row[0] for row in await con.fetch(statements.SUPERSEDE, sorted(fingerprints), MAX_HELD, SUPERSEDED)}
     return [
         Admitted("failed", one.push_id, one.platform, SUPERSEDED) if one.push_id in superseded else one
         for one in answers
