@@ -91,7 +91,7 @@ def servers(as_json: bool, keyring: Keyring) -> None:
 @click.option("--yes", is_flag=True, help="Delete without a prompt.")
 @home_option
 def forget(url: str, yes: bool, keyring: Keyring) -> None:
-    """Delete the key for a server, for good."""
+    """Delete the key for a server permanently."""
     if not yes and command_context().interactive():
         click.confirm(f"Delete the key for {url}? It cannot be restored.", abort=True, err=True)
     relay = None
