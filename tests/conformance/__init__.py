@@ -1,1 +1,1 @@
-"""The wire protocol, checked from outside against a running server; nothing here imports the server's code."""
+"""The wire protocol, tested from outside against a running server. Nothing here imports the server's code."""

@@ -1,4 +1,4 @@
-"""TLS pairs that a test makes by itself."""
+"""Self-signed TLS certificates for tests."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cryptography.x509.oid import NameOID
 
 
 def write_pair(cert: Path, key: Path) -> None:
-    """A self-signed certificate for loopback and its key, in the place of what was there."""
+    """Writes a self-signed certificate for loopback and its key; existing files are replaced."""
     private = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "renewed")])
     now = datetime.datetime.now(datetime.UTC)

@@ -1,4 +1,4 @@
-"""The servers that the conformance tests share; each test brings devices and API keys of its own."""
+"""The servers that the conformance tests share. Each test uses its own devices and API keys."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ RATE = 60
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What waits for the clock comes last, so that the clock has run meanwhile; order matters to nothing else."""
+    """The tests of expiry run last, so that the time passes while other tests run. The order has no other effect."""
     last_of_folder(items, "conformance", lambda item: "conformance/test_expiry" in item.nodeid)
 
 
-def next_key() -> str:
+def new_preset_key() -> str:
     """A pre-set key that the server does not know yet."""
     key = f"pre-set-key-{secrets.token_hex(16)}"
     API_KEYS.append(key)
@@ -39,19 +39,19 @@ def next_key() -> str:
 
 @contextlib.contextmanager
 def _running(server: Server) -> Iterator[Server]:
-    """A server that starts when it is first asked for, one at a time; stopping is a test by itself."""
+    """Stops the server at the end if a test has started it, and checks its exit code and its output."""
     try:
         yield server
         if server.process is not None:
             assert server.stop() == 0, server.output()[-3000:]
-            assert server.indiscretions() == []
+            assert server.secrets_in_output() == []
     finally:
         server.discard()
 
 
 @pytest.fixture(scope="session")
-def _fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Server]]:
-    """All servers with their settings; each starts when a test first needs it."""
+def _servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Server]]:
+    """All servers with their settings. Each starts when a test first uses it."""
     folder = tmp_path_factory.mktemp("conformance")
     API_KEYS.extend((PRESET, PRESET_SHAPED))
     keys = folder / "api-keys"
@@ -69,7 +69,7 @@ def _fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Serve
             "SIGIL_REVOKED_API_KEYS": f"{REVOKED_ID.hex()},{REVOKED_SHORT}",
             "SIGIL_TELEMETRY": "minimal",
         },
-        "mortal": {"API_KEY_FILE": str(keys)},
+        "restartable": {"API_KEY_FILE": str(keys)},
         "limited": {"SIGIL_RATE_LIMIT": f"{RATE}/min", "TRUSTED_PROXY_IP": "127.0.0.1"},
     }
     with contextlib.ExitStack() as stack:
@@ -77,27 +77,27 @@ def _fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Serve
 
 
 @pytest.fixture(scope="session")
-def server(_fleet: dict[str, Server]) -> Server:
-    """The server that most tests talk to: no rate limits, five pending challenges a device."""
-    return _fleet["main"].start()
+def server(_servers: dict[str, Server]) -> Server:
+    """The server of most tests: no rate limits, five pending challenges per device."""
+    return _servers["main"].start()
 
 
 @pytest.fixture(scope="session")
-def public_server(_fleet: dict[str, Server]) -> Server:
+def public_server(_servers: dict[str, Server]) -> Server:
     """A server with a public URL, number matching for all, revoked keys and a device rate."""
-    return _fleet["public"].start()
+    return _servers["public"].start()
 
 
 @pytest.fixture(scope="session")
-def limited_server(_fleet: dict[str, Server]) -> Server:
-    """A server that limits addresses and believes the forwarded header of 127.0.0.1 alone."""
-    return _fleet["limited"].start()
+def limited_server(_servers: dict[str, Server]) -> Server:
+    """A server with per-address rate limits that trusts the forwarded header of 127.0.0.1 alone."""
+    return _servers["limited"].start()
 
 
 @pytest.fixture
-def mortal_server(_fleet: dict[str, Server]) -> Server:
-    """A server whose workers are killed, that is started again and gets signals; running after every test."""
-    server = _fleet["mortal"]
+def restartable_server(_servers: dict[str, Server]) -> Server:
+    """A server for tests that kill its workers, restart it or send it signals. It is running when a test begins."""
+    server = _servers["restartable"]
     running = server.process is not None and server.process.poll() is None
     return server if running else server.start()
 
@@ -122,33 +122,34 @@ def device() -> Device:
     return Device()
 
 
-# Results are kept for 600 s. On a machine so busy that the first ones are older than this, they are asked anew.
-STALE = 400
+# The server keeps results for 600 s. On a machine so busy that the first challenges are older than this, new ones are
+# created.
+MAX_AGE_SECONDS = 400
 
 
-class Ageing:
-    """Challenges that live thirty seconds, made before anything else."""
+class ExpiringChallenges:
+    """Challenges with a lifetime of 30 s, created before all tests."""
 
     def __init__(self, server: Server) -> None:
         self.server = server
-        self._ask()
+        self._create_all()
 
-    def _ask(self) -> None:
+    def _create_all(self) -> None:
         server = self.server
-        self.asked_at = time.monotonic()
+        self.created_at = time.monotonic()
         self.owner = Integrator(server, server.identity.api_key())
-        self.device, self.full_device, self.answered_device = Device(), Device(), Device()
-        self.coded_device = Device()
-        self.unanswered = self._make(self.device)
-        self.cancelled_late = self._make(self.device)
-        self.full = [self._make(self.full_device) for _ in range(5)]
-        self.answered = self._make(self.answered_device)
-        self.answer = approval(self.answered_device, self.answered)
-        self.coded = self._make(self.coded_device, number_matching=True)
-        self.answer_reply = server.fetch("POST", "/respond", self.answer)
-        self.listed = self.pending(self.device)
+        self.device, self.device_at_limit, self.answered_device = Device(), Device(), Device()
+        self.matching_device = Device()
+        self.unanswered = self._create(self.device)
+        self.cancelled_late = self._create(self.device)
+        self.challenges_at_limit = [self._create(self.device_at_limit) for _ in range(5)]
+        self.answered = self._create(self.answered_device)
+        self.response_body = approval(self.answered_device, self.answered)
+        self.with_match_code = self._create(self.matching_device, number_matching=True)
+        self.response = server.fetch("POST", "/respond", self.response_body)
+        self.listed_before_expiry = self.pending(self.device)
 
-    def _make(self, device: Device, **more: Any) -> dict[str, Any]:
+    def _create(self, device: Device, **more: Any) -> dict[str, Any]:
         return self.owner.challenge(device, expires_in_seconds=30, **more)
 
     def pending(self, device: Device) -> list[str]:
@@ -156,11 +157,11 @@ class Ageing:
         answer = self.server.fetch("POST", "/device/pending", body).json()
         return [payload["challenge_id"] for payload in answer["challenges"]]
 
-    def over(self) -> Ageing:
-        """Waits, if need be, until the last of them has expired."""
-        if time.monotonic() - self.asked_at > STALE:
-            self._ask()
-        last = self.coded["expires_at"]
+    def after_expiry(self) -> ExpiringChallenges:
+        """Waits until the last of them has expired."""
+        if time.monotonic() - self.created_at > MAX_AGE_SECONDS:
+            self._create_all()
+        last = self.with_match_code["expires_at"]
         deadline = time.monotonic() + 180
         while time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()) <= last:
             assert time.monotonic() < deadline
@@ -169,21 +170,21 @@ class Ageing:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def ageing(server: Server) -> Ageing:
-    return Ageing(server)
+def expiring(server: Server) -> ExpiringChallenges:
+    return ExpiringChallenges(server)
 
 
-def _cut_off(server: Server, head: bytes, parts: Callable[[], Iterator[bytes]]) -> tuple[float, bytes]:
-    """Sends a body that never ends, and tells after how many seconds the server had enough of it."""
+def seconds_until_cut_off(server: Server, head: bytes, parts: Callable[[], Iterator[bytes]]) -> tuple[float, bytes]:
+    """Sends a body that never ends; the seconds until the server closed the connection, and its response."""
     with server.socket() as connection:
         connection.sendall(head)
         began = time.monotonic()
         received = b""
-        feed = parts()
+        parts_left = parts()
         while time.monotonic() - began < 120:
             connection.settimeout(0.5)
             try:
-                if part := next(feed, b""):
+                if part := next(parts_left, b""):
                     connection.sendall(part)
                 received = connection.recv(65536)
             except TimeoutError:
@@ -197,14 +198,16 @@ def _cut_off(server: Server, head: bytes, parts: Callable[[], Iterator[bytes]]) 
 
 @pytest.fixture(scope="session", autouse=True)
 def slow_bodies(server: Server) -> Iterator[dict[str, Future[tuple[float, bytes]]]]:
-    """Two clients that never finish their body; they wait while the other tests run."""
+    """Two clients that never finish their body. They wait while the other tests run."""
     common = b"POST /respond HTTP/1.1\r\nHost: sigil\r\nContent-Type: application/json\r\n"
     half = [b'{"challenge_id": "']
     with ThreadPoolExecutor(2) as pool:
         yield {
-            "half": pool.submit(_cut_off, server, common + b"Content-Length: 200\r\n\r\n", lambda: iter(half)),
+            "half": pool.submit(
+                seconds_until_cut_off, server, common + b"Content-Length: 200\r\n\r\n", lambda: iter(half)
+            ),
             "drip": pool.submit(
-                _cut_off,
+                seconds_until_cut_off,
                 server,
                 common + b"Transfer-Encoding: chunked\r\n\r\n",
                 lambda: iter([b"1\r\n{\r\n"] + [b"1\r\n \r\n"] * 100),
@@ -214,17 +217,17 @@ def slow_bodies(server: Server) -> Iterator[dict[str, Future[tuple[float, bytes]
 
 @pytest.fixture
 def own_server(tmp_path: Path) -> Iterator[Callable[..., Server]]:
-    """Makes servers for one test alone, not yet started; they are gone after it, whatever happens."""
-    made: list[Server] = []
+    """Creates servers for one test, not yet started. They are stopped and deleted after it."""
+    servers: list[Server] = []
 
     def make(**settings: str) -> Server:
-        made.append(Server(tmp_path / f"server-{len(made)}", settings))
-        return made[-1]
+        servers.append(Server(tmp_path / f"server-{len(servers)}", settings))
+        return servers[-1]
 
     yield make
-    for server in made:
+    for server in servers:
         running = server.process is not None and server.process.poll() is None
         code = server.stop() if running else 0
         server.discard()
         assert code == 0
-        assert server.indiscretions() == []
+        assert server.secrets_in_output() == []

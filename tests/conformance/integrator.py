@@ -1,4 +1,4 @@
-"""An integrator's backend, the devices it knows and the answers they send."""
+"""An integrator's backend, and the responses of its devices."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 
 from .server import Server
-from .wire import AUTH, MATCH, REJECT, Device, message_of, note_signature
+from .wire import AUTH, MATCH, REJECT, Device, note_signature, signed_message
 
 ACTION: dict[str, Any] = {
     "type": "step_up",
@@ -61,7 +61,7 @@ def approval(
         "challenge_id": challenge["challenge_id"],
         "device_public_key": device.public,
         "decision": "approved",
-        "signature": device.sign(message_of(challenge["challenge_bytes"], action, tag, code or "")),
+        "signature": device.sign(signed_message(challenge["challenge_bytes"], action, tag, code or "")),
     }
     return body if code is None else {**body, "match_code": code}
 
@@ -73,7 +73,7 @@ def rejection(
         "challenge_id": challenge["challenge_id"],
         "fingerprint": device.fingerprint,
         "decision": "rejected",
-        "signature": device.sign(message_of(challenge["challenge_bytes"], action, REJECT)),
+        "signature": device.sign(signed_message(challenge["challenge_bytes"], action, REJECT)),
     }
     return body if reason is None else {**body, "reason": reason}
 
@@ -92,8 +92,8 @@ def approve(server: Server, device: Device, challenge: dict[str, Any], action: A
     assert answer.status_code == 200, answer.text
 
 
-def refused(answer: Any, status: int, code: str, path: str | None = None) -> dict[str, Any]:
-    """Checks the shape of an error and gives its details."""
+def assert_error(answer: Any, status: int, code: str, path: str | None = None) -> dict[str, Any]:
+    """Asserts status, code and form of an error response; returns its details."""
     found = answer.status if hasattr(answer, "status") else answer.status_code
     body = answer.json()
     assert (found, body.get("error", {}).get("code")) == (status, code), body
@@ -112,7 +112,8 @@ def refused(answer: Any, status: int, code: str, path: str | None = None) -> dic
     return details
 
 
-def good(answer: Any, status: int = 200) -> dict[str, Any]:
+def assert_ok(answer: Any, status: int = 200) -> dict[str, Any]:
+    """Asserts the HTTP status; returns the body."""
     found = answer.status if hasattr(answer, "status") else answer.status_code
     assert found == status, answer.json()
     return answer.json()

@@ -1,4 +1,4 @@
-"""A real server in a process of its own, and the ways to talk to it."""
+"""A real server in a separate process, and clients for it."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ from tests.support import openapi
 from .wire import API_KEYS, SIGNATURES, ServerIdentity
 
 START = 90.0
-"""Seconds that a start may take: two workers import everything on a machine that others use too."""
+"""Seconds that a start may take: two workers import everything, on a machine that other processes use too."""
 SHARED_MEMORY = Path("/dev") / "shm"
 
 
 @cache
-def command() -> tuple[str, ...]:
-    """`python -m sigil` where the package has it, else the console script beside this Python."""
+def sigil_command() -> tuple[str, ...]:
+    """`python -m sigil` if the package has a `__main__`, else the console script next to this Python."""
     package = importlib.util.find_spec("sigil")
     if package is not None and package.origin and (Path(package.origin).parent / "__main__.py").exists():
         return (sys.executable, "-m", "sigil")
@@ -50,23 +50,23 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def bare_environment(home: Path) -> dict[str, str]:
+def minimal_environment(home: Path) -> dict[str, str]:
     kept = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
     return {**kept, "HOME": str(home)}
 
 
 def run(*arguments: str, env: dict[str, str], timeout: float = START) -> subprocess.CompletedProcess[str]:
-    """One command of the console script, to its end."""
+    """Runs one command of the console script until it ends."""
     return subprocess.run(
-        [*command(), *arguments], env=env, capture_output=True, text=True, timeout=timeout, check=False
+        [*sigil_command(), *arguments], env=env, capture_output=True, text=True, timeout=timeout, check=False
     )
 
 
-def until(condition: Callable[[], Any], seconds: float = 120.0, told: str = "") -> Any:
-    """Polls until the condition holds, and gives what it gave."""
+def wait_until(condition: Callable[[], Any], seconds: float = 120.0, failure: str = "") -> Any:
+    """Polls until the condition is true; returns its value."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):
-        assert time.monotonic() < deadline, told or f"not within {seconds} s"
+        assert time.monotonic() < deadline, failure or f"not within {seconds} s"
         time.sleep(0.02)
     return value
 
@@ -96,21 +96,21 @@ class Server:
         shared = SHARED_MEMORY.is_dir() and os.access(SHARED_MEMORY, os.W_OK)
         self.state = SHARED_MEMORY / name if shared else self.root / name
         self._insecure = {} if shared else {"SIGIL_STATE_DIR_INSECURE": "true"}
-        self.words = self.root / "mnemonic"
-        self.write_words(self.identity)
+        self.mnemonic_file = self.root / "mnemonic"
+        self.write_mnemonic(self.identity)
         self.cert, self.key = self.root / "cert.pem", self.root / "key.pem"
 
-    def write_words(self, identity: ServerIdentity) -> None:
+    def write_mnemonic(self, identity: ServerIdentity) -> None:
         self.identity = identity
-        self.words.unlink(missing_ok=True)
-        self.words.touch(mode=0o600)
-        self.words.write_text(identity.words + "\n")
+        self.mnemonic_file.unlink(missing_ok=True)
+        self.mnemonic_file.touch(mode=0o600)
+        self.mnemonic_file.write_text(identity.mnemonic + "\n")
 
     @property
     def environment(self) -> dict[str, str]:
         return {
-            **bare_environment(self.root),
-            "SIGIL_MNEMONIC_PATH": str(self.words),
+            **minimal_environment(self.root),
+            "SIGIL_MNEMONIC_PATH": str(self.mnemonic_file),
             "SIGIL_HOST": "127.0.0.1",
             "SIGIL_PORT": str(self.port),
             "SIGIL_WORKERS": "2",
@@ -127,7 +127,7 @@ class Server:
     def launch(self) -> None:
         with self.log.open("ab") as output:
             self.process = subprocess.Popen(
-                [*command(), "serve"], env=self.environment, stdout=output, stderr=output, cwd=self.root
+                [*sigil_command(), "serve"], env=self.environment, stdout=output, stderr=output, cwd=self.root
             )
 
     def wait_ready(self) -> Server:
@@ -140,8 +140,8 @@ class Server:
                 return self.fetch("GET", "/health").status == 200
             return False
 
-        until(healthy, START, "the server did not become healthy")
-        until(lambda: len(self.workers()) == int(self.environment["SIGIL_WORKERS"]), START, "workers are missing")
+        wait_until(healthy, START, "the server did not become healthy")
+        wait_until(lambda: len(self.workers()) == int(self.environment["SIGIL_WORKERS"]), START, "workers are missing")
         return self
 
     def start(self) -> Server:
@@ -149,9 +149,9 @@ class Server:
         return self.wait_ready()
 
     def stop(self) -> int:
-        """SIGTERM, and the exit code; a server that does not go is killed."""
+        """Sends SIGTERM and returns the exit code. A server that does not end is killed."""
         assert self.process is not None
-        self.forget_connections()
+        self.close_connections()
         self.process.send_signal(signal.SIGTERM)
         try:
             return self.process.wait(120)
@@ -160,20 +160,20 @@ class Server:
             self.process.wait(5)
             raise
 
-    def forget_connections(self) -> None:
-        """Closes the shared client, and lets the next one read the certificate anew."""
+    def close_connections(self) -> None:
+        """Closes the shared client. The next one reads the certificate again."""
         if (client := self.__dict__.pop("http", None)) is not None:
             client.close()
         self.__dict__.pop("tls", None)
 
     def discard(self) -> None:
-        self.forget_connections()
+        self.close_connections()
         if self.process is not None and self.process.poll() is None:
             self.process.kill()
             self.process.wait(5)
         shutil.rmtree(self.state, ignore_errors=True)
 
-    # What it says
+    # Output
 
     def output(self) -> str:
         return self.log.read_text(errors="replace") if self.log.exists() else ""
@@ -188,18 +188,18 @@ class Server:
     def events(self, name: str) -> list[dict[str, Any]]:
         return [line for line in self.lines() if line.get("event") == name]
 
-    def indiscretions(self) -> list[str]:
-        """What stands in the output and must not, each told without repeating the secret."""
+    def secrets_in_output(self) -> list[str]:
+        """Secrets and tracebacks in the output, described without repeating the secret."""
         text = self.output()
         found = ["a traceback"] if "Traceback (most recent call last)" in text else []
         found += ["an API key" for key in API_KEYS if key in text or key[-32:] in text]
-        words = self.identity.words.split()
-        found += [f"words {i + 1} to {i + 3}" for i in range(22) if " ".join(words[i : i + 3]) in text]
+        mnemonic_words = self.identity.mnemonic.split()
+        found += [f"words {i + 1} to {i + 3}" for i in range(22) if " ".join(mnemonic_words[i : i + 3]) in text]
         found += ["a signature" for signature in set(SIGNATURES) if signature in text]
         found += ["a match code"] if re.search(r"match_code\W{1,4}\d\d\b", text) else []
         return found
 
-    # Its processes
+    # Processes
 
     def workers(self) -> list[int]:
         assert self.process is not None
@@ -221,7 +221,7 @@ class Server:
         return self.client(limits=httpx.Limits(max_connections=100))
 
     def connect(self, source: str | None = None) -> http.client.HTTPSConnection:
-        """An open connection of its own."""
+        """Opens a new connection."""
         address = (source, 0) if source else None
         connection = http.client.HTTPSConnection(
             "127.0.0.1", self.port, context=self.tls, timeout=120, source_address=address
@@ -239,12 +239,12 @@ class Server:
         source: str | None = None,
         headers: dict[str, str] | None = None,
     ) -> Reply:
-        """One request over a connection of its own."""
+        """One request over a new connection."""
         with contextlib.closing(self.connect(source)) as connection:
-            return ask(connection, method, path, body, key=key, headers=headers)
+            return send(connection, method, path, body, key=key, headers=headers)
 
     def socket(self, alpn: list[str] | None = None) -> ssl.SSLSocket:
-        """A bare TLS connection; without ALPN unless asked for."""
+        """A TLS connection without HTTP; with ALPN only if `alpn` is given."""
         context = ssl.create_default_context(cafile=str(self.cert))
         if alpn:
             context.set_alpn_protocols(alpn)
@@ -252,7 +252,7 @@ class Server:
         return context.wrap_socket(plain, server_hostname="127.0.0.1")
 
     def exchange(self, raw: bytes) -> bytes:
-        """Sends bytes and reads until the server closes, or is silent for three seconds after it has said something."""
+        """Sends bytes and reads until the server closes, or sends nothing for three seconds after its first bytes."""
         with self.socket() as connection:
             connection.settimeout(60)
             received = b""
@@ -272,7 +272,7 @@ def read_all(connection: ssl.SSLSocket) -> bytes:
     return received
 
 
-def ask(
+def send(
     connection: http.client.HTTPSConnection,
     method: str,
     path: str,
@@ -296,17 +296,19 @@ def ask(
     return reply
 
 
-def at_once(server: Server, count: int, request: Callable[[http.client.HTTPSConnection, int], Reply]) -> list[Reply]:
-    """The same kind of request over `count` connections that are all open before the first one speaks."""
-    gate = threading.Barrier(count)
+def concurrently(
+    server: Server, count: int, request: Callable[[http.client.HTTPSConnection, int], Reply]
+) -> list[Reply]:
+    """Sends `count` requests concurrently; all connections are open before the first request."""
+    barrier = threading.Barrier(count)
 
-    def one(index: int) -> Reply:
+    def send_one(index: int) -> Reply:
         with contextlib.closing(server.connect()) as connection:
-            gate.wait(60)
+            barrier.wait(60)
             return request(connection, index)
 
     with ThreadPoolExecutor(count) as pool:
-        return list(pool.map(one, range(count)))
+        return list(pool.map(send_one, range(count)))
 
 
 def children(pid: int) -> list[int]:
@@ -327,7 +329,7 @@ def command_line(pid: int) -> str:
 
 @contextlib.contextmanager
 def in_background(work: Callable[[], Any]) -> Iterator[Callable[[], Any]]:
-    """Runs the work in a thread; what is yielded waits for its result."""
+    """Runs `work` in a thread. The yielded function waits for its result."""
     with ThreadPoolExecutor(1) as pool:
         future = pool.submit(work)
         yield lambda: future.result(120)

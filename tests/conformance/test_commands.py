@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from mnemonic import Mnemonic
 
 from .certificates import write_pair
-from .server import Server, bare_environment, run
+from .server import Server, minimal_environment, run
 from .wire import API_KEYS, ServerIdentity
 
 Make = Callable[..., Server]
@@ -49,7 +49,7 @@ def environment(server: Server, *dropped: str, **changed: str) -> dict[str, str]
 
 
 def test_version_and_help_need_no_settings(tmp_path: Path) -> None:
-    env = bare_environment(tmp_path)
+    env = minimal_environment(tmp_path)
     version, helped = run("--version", env=env), run("--help", env=env)
     assert (version.returncode, helped.returncode) == (0, 0)
     assert re.search(r"\d+\.\d+\.\d+", version.stdout)
@@ -59,7 +59,7 @@ def test_version_and_help_need_no_settings(tmp_path: Path) -> None:
 
 def test_the_version_is_that_of_the_running_server(server: Server, tmp_path: Path) -> None:
     version = server.http.get("/health").json()["version"]
-    assert version in run("--version", env=bare_environment(tmp_path)).stdout
+    assert version in run("--version", env=minimal_environment(tmp_path)).stdout
 
 
 def test_check_config_accepts_good_settings_and_starts_nothing(own_server: Make) -> None:
@@ -68,7 +68,7 @@ def test_check_config_accepts_good_settings_and_starts_nothing(own_server: Make)
     assert finished.returncode == 0, output_of(finished)
     assert not server.state.exists()
     assert not server.cert.exists()
-    assert " ".join(server.identity.words.split()[:3]) not in output_of(finished)
+    assert " ".join(server.identity.mnemonic.split()[:3]) not in output_of(finished)
 
 
 BAD = {
@@ -115,12 +115,12 @@ def test_without_a_mnemonic_the_error_names_the_settings(own_server: Make, comma
 
 def test_an_invalid_mnemonic_is_rejected_and_not_repeated(own_server: Make) -> None:
     server = own_server()
-    words = server.identity.words.split()
+    words = server.identity.mnemonic.split()
     broken = " ".join([*words[1:], words[0]])
     if Mnemonic("english").check(broken):
         broken = " ".join([*words[2:], *words[:2]])
     for text in (broken, Mnemonic("english").generate(128)):
-        server.words.write_text(text)
+        server.mnemonic_file.write_text(text)
         finished = run("check-config", env=server.environment)
         assert_stopped(finished, "SIGIL_MNEMONIC")
         assert " ".join(text.split()[:2]) not in output_of(finished)
@@ -129,7 +129,7 @@ def test_an_invalid_mnemonic_is_rejected_and_not_repeated(own_server: Make) -> N
 def test_a_mnemonic_given_twice_is_an_error(own_server: Make) -> None:
     server = own_server()
     assert_stopped(
-        run("check-config", env=environment(server, SIGIL_MNEMONIC=server.identity.words)), "SIGIL_MNEMONIC_PATH"
+        run("check-config", env=environment(server, SIGIL_MNEMONIC=server.identity.mnemonic)), "SIGIL_MNEMONIC_PATH"
     )
 
 
@@ -156,16 +156,16 @@ def test_a_setting_that_cannot_be_honoured_stops_the_start(
 
 def test_unknown_settings_and_open_secrets_are_warned_about(own_server: Make) -> None:
     server = own_server()
-    server.words.chmod(0o644)
+    server.mnemonic_file.chmod(0o644)
     finished = run("check-config", env=environment(server, SIGIL_PROT="8443"))
     assert finished.returncode == 0, output_of(finished)
     lines = output_of(finished).splitlines()
     assert [line for line in lines if "SIGIL_PROT" in line and "SIGIL_PORT" in line]
-    assert [line for line in lines if str(server.words) in line or "SIGIL_MNEMONIC_PATH" in line]
+    assert [line for line in lines if str(server.mnemonic_file) in line or "SIGIL_MNEMONIC_PATH" in line]
 
 
 def test_mnemonic_prints_24_words_that_are_valid(tmp_path: Path) -> None:
-    env = bare_environment(tmp_path)
+    env = minimal_environment(tmp_path)
     finished, target = run("mnemonic", env=env), tmp_path / "words"
     words = finished.stdout.strip()
     assert len(words.split()) == 24
@@ -184,7 +184,7 @@ def test_mnemonic_prints_24_words_that_are_valid(tmp_path: Path) -> None:
 
 def test_the_directory_of_a_secret_is_created_for_its_owner_only(tmp_path: Path) -> None:
     target = tmp_path / "sigil" / "words"
-    written = run("mnemonic", "--out", str(target), env=bare_environment(tmp_path))
+    written = run("mnemonic", "--out", str(target), env=minimal_environment(tmp_path))
     assert written.returncode == 0, output_of(written)
     assert target.parent.stat().st_mode & 0o777 == 0o700
     assert Mnemonic("english").check(target.read_text().strip())
@@ -192,7 +192,7 @@ def test_the_directory_of_a_secret_is_created_for_its_owner_only(tmp_path: Path)
 
 def test_identity_is_derived_from_the_mnemonic(own_server: Make) -> None:
     server = own_server()
-    server.write_words(ServerIdentity(KNOWN_WORDS))
+    server.write_mnemonic(ServerIdentity(KNOWN_WORDS))
     plain, machine = run("identity", env=server.environment), run("identity", "--json", env=server.environment)
     assert (plain.returncode, machine.returncode) == (0, 0)
     assert KNOWN_ID in plain.stdout

@@ -1,4 +1,4 @@
-"""The edge: addresses, methods, bodies, versions of HTTP, and clients that misbehave."""
+"""HTTP: paths, methods, bodies, protocol versions, and clients that misbehave."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from typing import Any
 import httpx
 import pytest
 
-from .integrator import ACTION, Integrator, approval, good, post, refused, respond
-from .server import Server, until
+from .integrator import ACTION, Integrator, approval, assert_error, assert_ok, post, respond
+from .server import Server, wait_until
 from .wire import Device
 
 LIMIT = 64 * 1024
@@ -27,11 +27,11 @@ def status_line(raw: bytes) -> int:
 
 
 @pytest.mark.parametrize("path", ["/", "/nope", "/challenge/", "/v1", "/v1/auth/challenge", "/respond/x", "/info.json"])
-def test_an_unknown_address_is_not_found(server: Server, path: str) -> None:
+def test_an_unknown_path_is_not_found(server: Server, path: str) -> None:
     assert server.http.get(path).status_code in ({404, 200, 303, 302} if path == "/" else {404})
     if path != "/":
-        refused(server.http.get(path), 404, "NOT_FOUND")
-        refused(server.http.post(path, json={}), 404, "NOT_FOUND")
+        assert_error(server.http.get(path), 404, "NOT_FOUND")
+        assert_error(server.http.post(path, json={}), 404, "NOT_FOUND")
 
 
 @pytest.mark.parametrize(
@@ -49,36 +49,39 @@ def test_an_unknown_address_is_not_found(server: Server, path: str) -> None:
         ("PATCH", f"/v1/auth/challenge/{uuid.UUID(int=7)}"),
     ],
 )
-def test_a_wrong_method_is_told_before_a_missing_key(server: Server, method: str, path: str) -> None:
-    refused(server.http.request(method, path), 405, "METHOD_NOT_ALLOWED")
+def test_a_wrong_method_is_reported_before_a_missing_key(server: Server, method: str, path: str) -> None:
+    assert_error(server.http.request(method, path), 405, "METHOD_NOT_ALLOWED")
 
 
 @pytest.mark.parametrize("method", ["BREW", "TRACE", "PROPFIND", "get"])
-def test_an_unusual_method_is_never_a_failure_of_the_server(server: Server, method: str) -> None:
+def test_an_unusual_method_gets_a_4xx(server: Server, method: str) -> None:
     raw = f"{method} /challenge HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode()
     assert 400 <= status_line(server.exchange(raw)) < 500
 
 
-def test_cross_origin_requests_get_no_permission(server: Server) -> None:
-    asked = {"Origin": "https://evil.example", "Access-Control-Request-Method": "POST"}
-    for answer in (server.http.options("/challenge", headers=asked), server.http.get("/info", headers=asked)):
+def test_cross_origin_requests_get_no_cors_headers(server: Server) -> None:
+    cors_headers = {"Origin": "https://evil.example", "Access-Control-Request-Method": "POST"}
+    for answer in (
+        server.http.options("/challenge", headers=cors_headers),
+        server.http.get("/info", headers=cors_headers),
+    ):
         assert not [name for name in answer.headers if name.lower().startswith("access-control")]
 
 
-# Order of refusals
+# Order of checks
 
 
-def test_too_large_comes_before_the_key_and_the_key_before_all_else(owner: Integrator) -> None:
+def test_the_body_size_is_checked_before_the_key_and_the_key_before_the_body(owner: Integrator) -> None:
     large = b" " * (LIMIT + 1)
     json_type = {"Content-Type": "application/json"}
-    refused(owner.server.http.post("/challenge", content=large, headers=json_type), 413, "PAYLOAD_TOO_LARGE")
-    refused(owner.server.http.put("/challenge", content=large, headers=json_type), 405, "METHOD_NOT_ALLOWED")
-    refused(owner.server.http.post("/nope", content=large, headers=json_type), 404, "NOT_FOUND")
+    assert_error(owner.server.http.post("/challenge", content=large, headers=json_type), 413, "PAYLOAD_TOO_LARGE")
+    assert_error(owner.server.http.put("/challenge", content=large, headers=json_type), 405, "METHOD_NOT_ALLOWED")
+    assert_error(owner.server.http.post("/nope", content=large, headers=json_type), 404, "NOT_FOUND")
     answer = owner.server.http.post("/nope", content=large)
     assert answer.headers["connection"] == "close"
     for headers in ({"Content-Type": "text/plain"}, json_type):
-        refused(owner.server.http.post("/challenge", content=b"{", headers=headers), 401, "UNAUTHORIZED")
-    refused(owner.post(b"{", **{"Content-Type": "text/plain"}), 415, "UNSUPPORTED_MEDIA_TYPE")
+        assert_error(owner.server.http.post("/challenge", content=b"{", headers=headers), 401, "UNAUTHORIZED")
+    assert_error(owner.post(b"{", **{"Content-Type": "text/plain"}), 415, "UNSUPPORTED_MEDIA_TYPE")
 
 
 def padded(body: dict[str, Any], size: int) -> bytes:
@@ -93,7 +96,9 @@ def in_chunks(body: bytes) -> Iterator[bytes]:
 
 @pytest.mark.parametrize("how", ["with a length", "in chunks"])
 @pytest.mark.parametrize("path", ["/challenge", "/respond", "/device/pending"])
-def test_64_kib_are_read_and_one_byte_more_is_refused(owner: Integrator, device: Device, path: str, how: str) -> None:
+def test_a_body_of_64_kib_is_accepted_and_one_byte_more_is_rejected(
+    owner: Integrator, device: Device, path: str, how: str
+) -> None:
     server = owner.server
     if path == "/challenge":
         body: dict[str, Any] = {"device_public_key": device.public, "action": ACTION}
@@ -109,11 +114,11 @@ def test_64_kib_are_read_and_one_byte_more_is_refused(owner: Integrator, device:
         with server.client() as client:
             return client.post(path, content=content, headers={**owner.headers, "Content-Type": "application/json"})
 
-    refused(send(LIMIT + 1), 413, "PAYLOAD_TOO_LARGE")
+    assert_error(send(LIMIT + 1), 413, "PAYLOAD_TOO_LARGE")
     assert send(LIMIT).status_code in {200, 201}
 
 
-def test_a_length_beyond_all_bounds_is_refused_without_reading(server: Server) -> None:
+def test_a_huge_content_length_is_rejected_without_reading_the_body(server: Server) -> None:
     raw = b"POST /respond HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 10000000000\r\n\r\n{"
     assert status_line(server.exchange(raw)) == 413
 
@@ -123,18 +128,18 @@ def test_a_length_beyond_all_bounds_is_refused_without_reading(server: Server) -
 
 @pytest.mark.parametrize("kind", [None, "text/plain", "application/x-www-form-urlencoded", "text/json", "json", ""])
 @pytest.mark.parametrize("path", ["/challenge", "/respond", "/device/pending"])
-def test_another_media_type_is_refused(owner: Integrator, path: str, kind: str | None) -> None:
+def test_another_media_type_is_rejected(owner: Integrator, path: str, kind: str | None) -> None:
     headers = owner.headers if kind is None else {**owner.headers, "Content-Type": kind}
     answer = owner.server.http.post(path, content=b"{}", headers=headers)
-    refused(answer, 415, "UNSUPPORTED_MEDIA_TYPE")
+    assert_error(answer, 415, "UNSUPPORTED_MEDIA_TYPE")
 
 
 @pytest.mark.parametrize(
     "kind", ["application/json; charset=utf-8", "Application/JSON", "application/json ;charset=UTF-8"]
 )
-def test_json_may_name_its_charset(owner: Integrator, device: Device, kind: str) -> None:
+def test_application_json_may_have_a_charset(owner: Integrator, device: Device, kind: str) -> None:
     content = json.dumps({"device_public_key": device.public, "action": ACTION}).encode()
-    good(owner.post(content, **{"Content-Type": kind}), 201)
+    assert_ok(owner.post(content, **{"Content-Type": kind}), 201)
 
 
 HOSTILE: dict[str, bytes] = {
@@ -172,13 +177,13 @@ HOSTILE: dict[str, bytes] = {
 
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_a_hostile_body_is_an_invalid_request(owner: Integrator, kind: str) -> None:
-    refused(owner.post(HOSTILE[kind]), 400, "INVALID_REQUEST")
-    refused(post(owner.server, "/respond", HOSTILE[kind]), 400, "INVALID_REQUEST")
-    refused(post(owner.server, "/device/pending", HOSTILE[kind]), 400, "INVALID_REQUEST")
+    assert_error(owner.post(HOSTILE[kind]), 400, "INVALID_REQUEST")
+    assert_error(post(owner.server, "/respond", HOSTILE[kind]), 400, "INVALID_REQUEST")
+    assert_error(post(owner.server, "/device/pending", HOSTILE[kind]), 400, "INVALID_REQUEST")
 
 
-def extended(owner: Integrator, device: Device, unknown: bytes) -> Any:
-    """A good request with one more member, whose text may be anything."""
+def post_with_unknown_member(owner: Integrator, device: Device, unknown: bytes) -> Any:
+    """Posts a valid request with one more member, of any bytes."""
     text = json.dumps({"device_public_key": device.public, "action": ACTION}).encode()
     return owner.post(text[:-1] + b',"unknown":' + unknown + b"}")
 
@@ -195,18 +200,18 @@ def extended(owner: Integrator, device: Device, unknown: bytes) -> Any:
         b'1,"device_public_key":null',
     ],
 )
-def test_tolerated_members_still_have_to_be_json(owner: Integrator, device: Device, unknown: bytes) -> None:
-    refused(extended(owner, device, unknown), 400, "INVALID_REQUEST")
+def test_unknown_members_must_be_valid_json(owner: Integrator, device: Device, unknown: bytes) -> None:
+    assert_error(post_with_unknown_member(owner, device, unknown), 400, "INVALID_REQUEST")
 
 
-def test_a_duplicate_member_of_an_answer_is_refused(owner: Integrator, device: Device) -> None:
+def test_a_duplicate_member_of_a_response_is_rejected(owner: Integrator, device: Device) -> None:
     challenge = owner.challenge(device)
     text = json.dumps(approval(device, challenge)).encode()
-    refused(respond(owner.server, text[:-1] + b',"decision":"rejected"}'), 400, "INVALID_REQUEST")
+    assert_error(respond(owner.server, text[:-1] + b',"decision":"rejected"}'), 400, "INVALID_REQUEST")
     assert owner.state(challenge["challenge_id"])["status"] == "pending"
 
 
-def test_errors_repeat_nothing_of_the_request(owner: Integrator) -> None:
+def test_errors_have_no_traceback(owner: Integrator) -> None:
     marker = secrets.token_hex(12)
     body = {"device_public_key": marker, "action": {"type": marker.upper(), "description": marker}}
     for answer in (owner.post(body), respond(owner.server, {"challenge_id": marker, "signature": marker, marker: 1})):
@@ -214,7 +219,7 @@ def test_errors_repeat_nothing_of_the_request(owner: Integrator) -> None:
         assert "Traceback" not in answer.text
 
 
-# Versions of HTTP and framing
+# HTTP versions and framing
 
 
 @pytest.mark.parametrize("version", ["1.0", "1.1"])
@@ -239,29 +244,29 @@ def test_http_1_0_needs_no_host(server: Server) -> None:
     assert status_line(server.exchange(b"GET /nope HTTP/1.0\r\n\r\n")) == 404
 
 
-def test_http_2_carries_the_whole_of_a_challenge(owner: Integrator, device: Device) -> None:
+def test_a_complete_challenge_works_over_http_2(owner: Integrator, device: Device) -> None:
     with owner.server.client(http1=False, http2=True) as client:
         body = {"device_public_key": device.public, "action": ACTION}
         created = client.post("/challenge", json=body, headers=owner.headers)
         assert created.http_version == "HTTP/2"
-        challenge = good(created, 201)
-        good(client.post("/respond", json=approval(device, challenge)))
+        challenge = assert_ok(created, 201)
+        assert_ok(client.post("/respond", json=approval(device, challenge)))
         path = f"/v1/auth/challenge/{challenge['challenge_id']}/status"
-        assert good(client.get(path, headers=owner.headers, params={"wait": 25}))["status"] == "verified"
-        refused(client.get("/nope"), 404, "NOT_FOUND")
+        assert assert_ok(client.get(path, headers=owner.headers, params={"wait": 25}))["status"] == "verified"
+        assert_error(client.get("/nope"), 404, "NOT_FOUND")
 
 
 def test_pipelined_requests_are_answered_in_order(server: Server) -> None:
     one = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
     last = b"GET /info HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
-    refused_one = b"GET /nope HTTP/1.1\r\nHost: x\r\n\r\n"
-    raw = server.exchange(one + refused_one + one + last)
+    not_found = b"GET /nope HTTP/1.1\r\nHost: x\r\n\r\n"
+    raw = server.exchange(one + not_found + one + last)
     statuses = [int(part[:3]) for part in raw.split(b"HTTP/1.1 ")[1:]]
     assert statuses == [200, 404, 200, 200]
     assert raw.index(b'"healthy"') < raw.index(b"NOT_FOUND") < raw.index(b"server_id")
 
 
-def test_requests_behind_a_body_are_not_swallowed(server: Server) -> None:
+def test_a_request_after_a_body_is_answered(server: Server) -> None:
     body = b'{"challenge_id":"x"}'
     head = b"POST /respond HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
     health = b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
@@ -294,12 +299,12 @@ def test_malformed_http_gets_a_4xx_or_a_closed_connection(server: Server, raw: b
 
 
 @pytest.mark.parametrize("path", ["//", "/%", "/%zz", "/%ff%fe", "/health%00", "/health?%ff=%fe", "/../health", "*"])
-def test_an_odd_target_is_never_a_failure_of_the_server(server: Server, path: str) -> None:
+def test_an_odd_target_never_causes_a_5xx(server: Server, path: str) -> None:
     answer = server.exchange(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
     assert status_line(answer) < 500
 
 
-def test_odd_headers_are_never_a_failure_of_the_server(owner: Integrator) -> None:
+def test_odd_headers_never_cause_a_5xx(owner: Integrator) -> None:
     odd = (
         b"X-Odd: \xff\xfe\r\nAuthorization: Bearer \xff\xfe\r\nX-Forwarded-For: \xff, not an address\r\nCookie: =;=\r\n"
     )
@@ -307,7 +312,7 @@ def test_odd_headers_are_never_a_failure_of_the_server(owner: Integrator) -> Non
     assert 400 <= status_line(owner.server.exchange(raw)) < 500
 
 
-def test_plain_http_on_the_tls_port_harms_nobody(server: Server) -> None:
+def test_plain_http_on_the_tls_port_does_no_harm(server: Server) -> None:
     with contextlib.suppress(httpx.HTTPError), httpx.Client(trust_env=False, timeout=60) as client:
         client.get(f"http://127.0.0.1:{server.port}/health")
     assert server.fetch("GET", "/health").status == 200
@@ -317,18 +322,18 @@ def open_files(server: Server) -> int:
     return sum(len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in server.workers())
 
 
-def test_connections_cut_in_the_middle_leave_nothing_behind(server: Server) -> None:
+def test_broken_connections_leave_no_open_files(server: Server) -> None:
     head = b"POST /respond HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 500\r\n\r\n"
     before = open_files(server)
     for i in range(60):
         with server.socket() as connection:
             connection.sendall(head[: 40 + i] if i % 2 else head + b'{"challenge_id":')
     assert server.fetch("GET", "/health").status == 200
-    until(lambda: open_files(server) <= before + 15, told="files stay open after connections were cut")
+    wait_until(lambda: open_files(server) <= before + 15, failure="files stay open after connections were cut")
 
 
 @pytest.mark.parametrize("kind", ["half", "drip"])
-def test_a_body_that_does_not_arrive_is_cut_off(slow_bodies: dict[str, Future[tuple[float, bytes]]], kind: str) -> None:
+def test_a_body_that_does_not_arrive_is_ended(slow_bodies: dict[str, Future[tuple[float, bytes]]], kind: str) -> None:
     seconds, answer = slow_bodies[kind].result(180)
     assert seconds >= 9
     assert answer == b"" or 400 <= status_line(answer) < 500

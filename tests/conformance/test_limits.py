@@ -1,4 +1,4 @@
-"""What is limited: pending challenges, creations, mutes after an unknown trigger, failures by address."""
+"""Limits: pending challenges, creations, mutes after an unknown trigger, failures per address."""
 
 from __future__ import annotations
 
@@ -8,120 +8,120 @@ from typing import Any
 
 import pytest
 
-from .integrator import ACTION, Integrator, approval, approve, good, refused, rejection, respond
-from .server import Reply, Server, ask, at_once
+from .integrator import ACTION, Integrator, approval, approve, assert_error, assert_ok, rejection, respond
+from .server import Reply, Server, concurrently, send
 from .wire import Device
 
 Attempt = Callable[..., Reply]
 ADDRESSES = (f"127.0.1.{i}" for i in itertools.count(1))
-"""A loopback address of its own for each test, so that none uses up another's budget."""
+"""Each test uses a new loopback address, so that no test uses the budget of another."""
 
 
 def test_the_sixth_pending_challenge_is_too_many(owner: Integrator, device: Device) -> None:
-    made = [owner.challenge(device) for _ in range(5)]
-    refused(owner.create(device), 429, "TOO_MANY_PENDING")
-    approve(owner.server, device, made[2])
+    challenges = [owner.challenge(device) for _ in range(5)]
+    assert_error(owner.create(device), 429, "TOO_MANY_PENDING")
+    approve(owner.server, device, challenges[2])
     owner.challenge(device)
-    refused(owner.create(device), 429, "TOO_MANY_PENDING")
+    assert_error(owner.create(device), 429, "TOO_MANY_PENDING")
 
 
-def test_every_end_makes_room_again(owner: Integrator, device: Device) -> None:
-    made = [owner.challenge(device) for _ in range(5)]
-    good(owner.cancel(made[0]["challenge_id"]))
-    good(respond(owner.server, rejection(device, made[1])))
-    approve(owner.server, device, made[2])
+def test_every_final_state_frees_its_pending_slot(owner: Integrator, device: Device) -> None:
+    challenges = [owner.challenge(device) for _ in range(5)]
+    assert_ok(owner.cancel(challenges[0]["challenge_id"]))
+    assert_ok(respond(owner.server, rejection(device, challenges[1])))
+    approve(owner.server, device, challenges[2])
     for _ in range(3):
         owner.challenge(device)
-    refused(owner.create(device), 429, "TOO_MANY_PENDING")
+    assert_error(owner.create(device), 429, "TOO_MANY_PENDING")
 
 
-def test_the_limit_is_of_one_owner_and_one_device(owner: Integrator, other_owner: Integrator, device: Device) -> None:
+def test_the_pending_limit_is_per_owner_and_device(owner: Integrator, other_owner: Integrator, device: Device) -> None:
     for _ in range(5):
         owner.challenge(device)
-    refused(owner.create(device), 429, "TOO_MANY_PENDING")
+    assert_error(owner.create(device), 429, "TOO_MANY_PENDING")
     other_owner.challenge(device)
     owner.challenge(Device())
 
 
-def test_creations_at_once_do_not_pass_the_limit(owner: Integrator, device: Device) -> None:
+def test_concurrent_creations_do_not_exceed_the_limit(owner: Integrator, device: Device) -> None:
     body = {"device_public_key": device.public, "action": ACTION}
-    replies = at_once(
-        owner.server, 20, lambda connection, _: ask(connection, "POST", "/challenge", body, key=owner.key)
+    replies = concurrently(
+        owner.server, 20, lambda connection, _: send(connection, "POST", "/challenge", body, key=owner.key)
     )
     assert sorted(reply.status for reply in replies) == [201] * 5 + [429] * 15
 
 
-def test_the_limit_can_be_set(public_server: Server) -> None:
+def test_the_pending_limit_is_configurable(public_server: Server) -> None:
     owner = Integrator(public_server, public_server.identity.api_key())
     device = Device()
     for _ in range(3):
         owner.challenge(device)
-    refused(owner.create(device), 429, "TOO_MANY_PENDING")
+    assert_error(owner.create(device), 429, "TOO_MANY_PENDING")
 
 
-def test_ten_creations_a_minute_for_one_owner_and_device(public_server: Server) -> None:
+def test_the_device_rate_is_ten_creations_a_minute_per_owner_and_device(public_server: Server) -> None:
     owner, other = (Integrator(public_server, public_server.identity.api_key()) for _ in range(2))
     device = Device()
     for _ in range(10):
-        good(owner.cancel(owner.challenge(device)["challenge_id"]))
+        assert_ok(owner.cancel(owner.challenge(device)["challenge_id"]))
     answer = owner.create(device)
-    refused(answer, 429, "RATE_LIMITED")
+    assert_error(answer, 429, "RATE_LIMITED")
     assert int(answer.headers["retry-after"]) <= 60
     other.challenge(device)
     owner.challenge(Device())
 
 
-def test_an_unknown_trigger_mutes_the_pair_for_a_minute(
+def test_an_unknown_trigger_mutes_the_owner_for_the_device_for_a_minute(
     owner: Integrator, other_owner: Integrator, device: Device
 ) -> None:
-    waiting = owner.challenge(device)
-    good(respond(owner.server, rejection(device, owner.challenge(device), reason="unknown_trigger")))
+    pending = owner.challenge(device)
+    assert_ok(respond(owner.server, rejection(device, owner.challenge(device), reason="unknown_trigger")))
     for _ in range(3):
         answer = owner.create(device)
-        refused(answer, 429, "RATE_LIMITED")
+        assert_error(answer, 429, "RATE_LIMITED")
         assert 50 <= int(answer.headers["retry-after"]) <= 60
     other_owner.challenge(device)
     owner.challenge(Device())
-    approve(owner.server, device, waiting)
+    approve(owner.server, device, pending)
 
 
-def test_other_reasons_mute_nobody(owner: Integrator, device: Device) -> None:
+def test_other_reasons_do_not_mute(owner: Integrator, device: Device) -> None:
     for reason in (None, "cancelled"):
-        good(respond(owner.server, rejection(device, owner.challenge(device), reason=reason)))
+        assert_ok(respond(owner.server, rejection(device, owner.challenge(device), reason=reason)))
         owner.challenge(device)
 
 
-def test_an_unknown_trigger_on_an_approval_mutes_nobody(owner: Integrator, device: Device) -> None:
-    good(respond(owner.server, {**approval(device, owner.challenge(device)), "reason": "unknown_trigger"}))
+def test_an_unknown_trigger_on_an_approval_does_not_mute(owner: Integrator, device: Device) -> None:
+    assert_ok(respond(owner.server, {**approval(device, owner.challenge(device)), "reason": "unknown_trigger"}))
     owner.challenge(device)
 
 
-# Failures by address
+# Failures per address
 
 
-def wrong_key(server: Server, source: str, **headers: str) -> Reply:
+def send_wrong_key(server: Server, source: str, **headers: str) -> Reply:
     body = {"device_public_key": "x", "action": ACTION}
     return server.fetch("POST", "/challenge", body, key="sgk_test_wrong", source=source, headers=headers)
 
 
-def wrong_answer(server: Server, challenge: dict[str, Any], source: str, **headers: str) -> Reply:
+def send_wrong_response(server: Server, challenge: dict[str, Any], source: str, **headers: str) -> Reply:
     return server.fetch("POST", "/respond", approval(Device(), challenge), source=source, headers=headers)
 
 
 @pytest.fixture
-def stranger(limited_server: Server) -> Attempt:
-    """Sends one wrong answer from an address, perhaps with a forwarded header."""
+def wrong_response_attempt(limited_server: Server) -> Attempt:
+    """Sends one wrong response from an address, optionally with a forwarded header."""
     challenge = Integrator(limited_server, limited_server.identity.api_key()).challenge(Device())
 
     def attempt(source: str, forwarded: str | None = None) -> Reply:
         headers = {"X-Forwarded-For": forwarded} if forwarded else {}
-        return wrong_answer(limited_server, challenge, source, **headers)
+        return send_wrong_response(limited_server, challenge, source, **headers)
 
     return attempt
 
 
-def limited(attempt: Any, most: int = 40) -> Reply:
-    """Repeats until the address is limited; connections spread over workers, each with its part of the budget."""
+def repeat_until_limited(attempt: Any, most: int = 40) -> Reply:
+    """Repeats until the address is limited. Connections spread over the workers; each has a part of the budget."""
     replies = []
     for _ in range(most):
         replies.append(attempt())
@@ -129,78 +129,82 @@ def limited(attempt: Any, most: int = 40) -> Reply:
             assert len(replies) > 1
             assert {reply.status for reply in replies[:-1]} == {401}
             return replies[-1]
-    raise AssertionError(f"{most} failures and no limit")
+    raise AssertionError(f"{most} failures without a limit")
 
 
-def test_wrong_keys_are_charged_to_the_address_and_right_ones_go_on(limited_server: Server) -> None:
+def test_wrong_keys_are_charged_to_the_address_and_valid_keys_still_work(limited_server: Server) -> None:
     source = next(ADDRESSES)
     owner = Integrator(limited_server, limited_server.identity.api_key())
     challenge = owner.challenge(Device())
     for _ in range(40):
-        assert wrong_key(limited_server, source).status in {401, 429}
-    replies = [wrong_answer(limited_server, challenge, source) for _ in range(4)]
+        assert send_wrong_key(limited_server, source).status in {401, 429}
+    replies = [send_wrong_response(limited_server, challenge, source) for _ in range(4)]
     for reply in replies:
-        refused(reply, 429, "RATE_LIMITED")
+        assert_error(reply, 429, "RATE_LIMITED")
     for _ in range(6):
         body = {"device_public_key": Device().public, "action": ACTION}
-        good(limited_server.fetch("POST", "/challenge", body, key=owner.key, source=source), 201)
+        assert_ok(limited_server.fetch("POST", "/challenge", body, key=owner.key, source=source), 201)
 
 
-def test_wrong_answers_are_limited_by_address(limited_server: Server, stranger: Attempt) -> None:
+def test_wrong_responses_are_limited_per_address(limited_server: Server, wrong_response_attempt: Attempt) -> None:
     source = next(ADDRESSES)
-    reply = limited(lambda: stranger(source))
-    refused(reply, 429, "RATE_LIMITED")
+    reply = repeat_until_limited(lambda: wrong_response_attempt(source))
+    assert_error(reply, 429, "RATE_LIMITED")
     assert int(reply.headers["retry-after"]) <= 60
     owner = Integrator(limited_server, limited_server.identity.api_key())
     device = Device()
     challenge = owner.challenge(device)
-    good(limited_server.fetch("POST", "/respond", approval(device, challenge), source=next(ADDRESSES)))
+    assert_ok(limited_server.fetch("POST", "/respond", approval(device, challenge), source=next(ADDRESSES)))
 
 
-def test_right_answers_cost_an_address_nothing(limited_server: Server) -> None:
+def test_valid_responses_are_not_charged_to_the_address(limited_server: Server) -> None:
     source = next(ADDRESSES)
     owner = Integrator(limited_server, limited_server.identity.api_key())
     for _ in range(12):
         device = Device()
         body = approval(device, owner.challenge(device))
-        good(limited_server.fetch("POST", "/respond", body, source=source))
+        assert_ok(limited_server.fetch("POST", "/respond", body, source=source))
 
 
-def test_wrong_pending_requests_are_limited_by_address(limited_server: Server) -> None:
+def test_wrong_pending_requests_are_limited_per_address(limited_server: Server) -> None:
     source = next(ADDRESSES)
 
     def attempt() -> Reply:
         body = Device().pending_body("0" * 64)
         return limited_server.fetch("POST", "/device/pending", body, source=source)
 
-    refused(limited(attempt), 429, "RATE_LIMITED")
+    assert_error(repeat_until_limited(attempt), 429, "RATE_LIMITED")
 
 
-def test_health_is_never_limited(limited_server: Server, stranger: Attempt) -> None:
+def test_health_is_never_limited(limited_server: Server, wrong_response_attempt: Attempt) -> None:
     source = next(ADDRESSES)
-    limited(lambda: stranger(source))
+    repeat_until_limited(lambda: wrong_response_attempt(source))
     replies = [limited_server.fetch("GET", "/health", source=source) for _ in range(100)]
     assert {reply.status for reply in replies} == {200}
 
 
-def test_an_untrusted_peers_forwarded_header_is_ignored(stranger: Attempt) -> None:
+def test_the_forwarded_header_of_an_untrusted_peer_is_ignored(wrong_response_attempt: Attempt) -> None:
     source, made_up = next(ADDRESSES), itertools.count(1)
-    refused(limited(lambda: stranger(source, f"198.51.100.{next(made_up)}")), 429, "RATE_LIMITED")
+    assert_error(
+        repeat_until_limited(lambda: wrong_response_attempt(source, f"198.51.100.{next(made_up)}")), 429, "RATE_LIMITED"
+    )
 
 
-def test_a_trusted_proxys_forwarded_address_is_the_client(stranger: Attempt) -> None:
-    refused(limited(lambda: stranger("127.0.0.1", "203.0.113.7")), 429, "RATE_LIMITED")
-    refused(stranger("127.0.0.1", "203.0.113.8"), 401, "INVALID_SIGNATURE")
+def test_the_address_forwarded_by_a_trusted_proxy_is_the_client(wrong_response_attempt: Attempt) -> None:
+    assert_error(repeat_until_limited(lambda: wrong_response_attempt("127.0.0.1", "203.0.113.7")), 429, "RATE_LIMITED")
+    assert_error(wrong_response_attempt("127.0.0.1", "203.0.113.8"), 401, "INVALID_SIGNATURE")
 
 
-def test_what_a_client_put_before_the_proxys_own_entry_is_not_believed(stranger: Attempt) -> None:
+def test_entries_before_the_entry_of_the_proxy_are_ignored(wrong_response_attempt: Attempt) -> None:
     made_up = itertools.count(1)
-    reply = limited(lambda: stranger("127.0.0.1", f"198.51.100.{next(made_up)}, 203.0.113.77"))
-    refused(reply, 429, "RATE_LIMITED")
+    reply = repeat_until_limited(
+        lambda: wrong_response_attempt("127.0.0.1", f"198.51.100.{next(made_up)}, 203.0.113.77")
+    )
+    assert_error(reply, 429, "RATE_LIMITED")
 
 
-def test_addresses_of_one_ipv6_network_share_a_budget(stranger: Attempt) -> None:
+def test_addresses_of_one_ipv6_network_share_a_budget(wrong_response_attempt: Attempt) -> None:
     made_up = itertools.count(1)
-    reply = limited(lambda: stranger("127.0.0.1", f"2001:db8:7:7::{next(made_up):x}"))
-    refused(reply, 429, "RATE_LIMITED")
-    refused(stranger("127.0.0.1", "2001:db8:7:8::1"), 401, "INVALID_SIGNATURE")
+    reply = repeat_until_limited(lambda: wrong_response_attempt("127.0.0.1", f"2001:db8:7:7::{next(made_up):x}"))
+    assert_error(reply, 429, "RATE_LIMITED")
+    assert_error(wrong_response_attempt("127.0.0.1", "2001:db8:7:8::1"), 401, "INVALID_SIGNATURE")

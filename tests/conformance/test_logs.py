@@ -6,8 +6,8 @@ import datetime
 import re
 from typing import Any
 
-from .integrator import ACTION, Integrator, approval, approve, refused, rejection, respond
-from .server import Server, until
+from .integrator import ACTION, Integrator, approval, approve, assert_error, rejection, respond
+from .server import Server, wait_until
 from .wire import MPA, Device
 
 
@@ -16,7 +16,7 @@ def lines_about(server: Server, challenge_id: str, count: int = 1) -> list[dict[
         lines = [line for line in server.lines() if line.get("challenge_id") == challenge_id]
         return lines if len(lines) >= count else []
 
-    lines: list[dict[str, Any]] = until(found, 10, "the log has too few lines about this challenge")
+    lines: list[dict[str, Any]] = wait_until(found, 10, "the log has too few lines about this challenge")
     return lines
 
 
@@ -64,7 +64,7 @@ def test_every_final_state_is_logged(owner: Integrator, device: Device) -> None:
 
 def test_the_log_has_no_full_fingerprint_of_a_device(owner: Integrator, device: Device) -> None:
     challenge = owner.challenge(device)
-    refused(respond(owner.server, approval(device, challenge, tag=MPA)), 401, "INVALID_SIGNATURE")
+    assert_error(respond(owner.server, approval(device, challenge, tag=MPA)), 401, "INVALID_SIGNATURE")
     approve(owner.server, device, challenge)
     lines_about(owner.server, challenge["challenge_id"], 2)
     assert device.fingerprint not in owner.server.output()
@@ -77,7 +77,7 @@ def test_the_output_so_far_contains_no_secret(owner: Integrator, device: Device)
         wrong = f"{(int(challenge['match_code']) + i) % 100:02}"
         respond(owner.server, approval(device, challenge, code=wrong))
     lines_about(owner.server, challenge["challenge_id"], 2)
-    assert owner.server.indiscretions() == []
+    assert owner.server.secrets_in_output() == []
 
 
 def test_two_requests_have_two_request_ids(owner: Integrator, device: Device) -> None:

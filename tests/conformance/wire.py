@@ -1,4 +1,4 @@
-"""The protocol's bytes, written a second time: keys, names, signed messages, API keys."""
+"""A second implementation of the protocol's bytes: keys, fingerprints, signed messages, API keys."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ PICTOGRAMS = [
 ]
 
 SIGNATURES: list[str] = []
-"""Every signature that this session made or received: none may stand in a server's output."""
+"""Every signature that this session created or received: none may be in a server's output."""
 API_KEYS: list[str] = []
 """Every API key of this session, for the same reason."""
 
@@ -130,7 +130,7 @@ PRIVATE = {"ES256": ES256, "ES256K": ES256K, "Ed25519": Ed25519}
 
 
 def verifies(public: bytes, message: bytes, signature: bytes) -> bool:
-    """Whether the signature is good; an ECDSA one of the server must have its s in the lower half."""
+    """Whether the signature is valid. An ECDSA signature of the server must have its s in the lower half."""
     assert len(signature) == 64
     if len(public) == 34:
         assert public[:2] == b"\xed\x01"
@@ -153,14 +153,14 @@ def verifies(public: bytes, message: bytes, signature: bytes) -> bool:
 
 
 def high_s(signature: bytes, suite: str) -> bytes:
-    """The other signature that ECDSA accepts for the same message."""
+    """The second signature that ECDSA accepts for the same message: s in the other half."""
     s = int.from_bytes(signature[32:])
     return signature[:32] + (ORDERS[suite] - s).to_bytes(32)
 
 
 @dataclass
 class Device:
-    """What a phone holds: one private key, and the timestamps it has already used."""
+    """The state of a device: one private key, and the timestamps that it has used."""
 
     suite: str = "ES256"
     key: Any = None
@@ -196,15 +196,15 @@ def note_signature(text: str) -> str:
     return text
 
 
-def message_of(challenge_bytes: str, action: dict[str, Any], tag: bytes = AUTH, code: str = "") -> bytes:
-    """What server and device sign of one challenge."""
+def signed_message(challenge_bytes: str, action: dict[str, Any], tag: bytes = AUTH, code: str = "") -> bytes:
+    """The bytes that server and device sign for one challenge."""
     raw = unb64(challenge_bytes)
     assert len(raw) == 32
     return tag + raw + hashlib.sha256(rfc8785.dumps(action)).digest() + code.encode()
 
 
 def bound_bytes(answer: dict[str, Any], server_id: str, *, number_matching: bool) -> str:
-    """challenge_bytes, made again from the answer that carries them."""
+    """challenge_bytes, computed from the other members of the response."""
     bind = {
         "challenge_id": answer["challenge_id"],
         "expires_at": answer["expires_at"],
@@ -235,11 +235,11 @@ def _bip32(seed: bytes, path: str) -> bytes:
 
 
 class ServerIdentity:
-    """All that a server derives from its words."""
+    """The keys that a server derives from its mnemonic."""
 
-    def __init__(self, words: str | None = None) -> None:
-        self.words = words or Mnemonic("english").generate(256)
-        seed = Mnemonic.to_seed(self.words, "")
+    def __init__(self, mnemonic: str | None = None) -> None:
+        self.mnemonic = mnemonic or Mnemonic("english").generate(256)
+        seed = Mnemonic.to_seed(self.mnemonic, "")
         self.keys: dict[str, Any] = {
             "ES256": ES256(_bip32(seed, "m/44'/0'/0'/0/0")),
             "ES256K": ES256K(_bip32(seed, "m/44'/0'/1'/0'/0'")),

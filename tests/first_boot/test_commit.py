@@ -20,7 +20,7 @@ from sigil.protocol.identity import ServerIdentity, generate_mnemonic
 from sigil.serving.process.worker import WorkerLifecycle
 from sigil.serving.startup_error import StartupError
 from tests.first_boot.init_mode_server import UNKNOWN_CHALLENGE, WORDS, InitModeServer, identity_of, refused
-from tests.flows.people import ACTION
+from tests.flows.backend import ACTION
 from tests.support.live import wait_until
 
 BROWSER = {"Accept": "text/html"}

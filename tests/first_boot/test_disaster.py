@@ -8,7 +8,7 @@ import msgspec
 
 from sigil.device import Device, verify_info, verify_payload
 from tests.first_boot.init_mode_server import UNKNOWN_CHALLENGE, InitModeServer, identity_of, refused
-from tests.flows.people import ACTION
+from tests.flows.backend import ACTION
 from tests.support.live import LiveServer
 
 

@@ -15,7 +15,7 @@ from sigil.device import Device
 from sigil.protocol.identity import DerivedSecrets, generate_mnemonic
 from sigil.serving.process.memory_protection import active_swap_devices
 from tests.first_boot.init_mode_server import InitModeServer
-from tests.flows.people import ACTION
+from tests.flows.backend import ACTION
 
 
 def traces(words: str, secrets: DerivedSecrets) -> dict[str, list[bytes]]:

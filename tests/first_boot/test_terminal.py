@@ -19,7 +19,7 @@ from typing import IO
 
 import pytest
 
-from tests.conformance.server import bare_environment, run
+from tests.conformance.server import minimal_environment, run
 from tests.first_boot.init_mode_server import WORDS, identity_of
 from tests.support.live import DEADLINE
 
@@ -39,7 +39,7 @@ class Person:
             stdin=theirs,
             stdout=into or theirs,
             stderr=theirs,
-            env={**bare_environment(folder), "TERM": "xterm", "LC_ALL": "C.UTF-8"},
+            env={**minimal_environment(folder), "TERM": "xterm", "LC_ALL": "C.UTF-8"},
         )
         os.close(theirs)
         self.seen = ""
@@ -137,7 +137,7 @@ def test_a_person_restores_an_identity_and_is_pointed_to_a_wrong_word(tmp_path: 
 def test_without_a_terminal_the_options_decide_everything(tmp_path: Path) -> None:
     words, key = tmp_path / "words", tmp_path / "key"
     arguments = ("--yes", "--create", "--mnemonic-out", str(words), "--api-key-out", str(key))
-    finished = run("init", *arguments, env=bare_environment(tmp_path))
+    finished = run("init", *arguments, env=minimal_environment(tmp_path))
     assert finished.returncode == 0, finished.stderr
     assert identity_of(words.read_text()).server_id in finished.stdout
     assert KEY.fullmatch(key.read_text().strip())
@@ -145,7 +145,7 @@ def test_without_a_terminal_the_options_decide_everything(tmp_path: Path) -> Non
     assert " ".join(words.read_text().split()[:3]) not in finished.stdout
     assert {stat.S_IMODE(path.stat().st_mode) for path in (words, key)} == {0o600}
 
-    again = run("init", *arguments, env=bare_environment(tmp_path))
+    again = run("init", *arguments, env=minimal_environment(tmp_path))
     assert again.returncode == 1
     assert "not overwritten" in again.stderr
 
@@ -164,7 +164,7 @@ def piped(folder: Path, given: str, *arguments: str) -> subprocess.CompletedProc
     return subprocess.run(
         [sys.executable, "-m", "sigil", "init", *arguments],
         input=given,
-        env=bare_environment(folder),
+        env=minimal_environment(folder),
         capture_output=True,
         text=True,
         timeout=DEADLINE,
@@ -182,7 +182,7 @@ def test_redirected_output_gets_no_words(tmp_path: Path, option: str) -> None:
 
 
 def test_without_a_file_the_mnemonic_is_printed(tmp_path: Path) -> None:
-    finished = run("init", "--yes", "--create", env=bare_environment(tmp_path))
+    finished = run("init", "--yes", "--create", env=minimal_environment(tmp_path))
     [words] = [line for line in finished.stdout.splitlines() if len(line.split()) == 24]
     assert identity_of(words).server_id in finished.stdout
 

@@ -1,4 +1,4 @@
-"""One real server with two workers for all flows; whoever kills or stops it starts another."""
+"""One real server with two workers for all flows. A test that kills or stops a server starts its own."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.flows.people import Backend, Expiring
+from tests.flows.backend import Backend, ExpiringChallenge
 from tests.support.live import LiveServer
 from tests.support.ordering import last_of_folder
 
@@ -24,11 +24,11 @@ def backend(server: LiveServer) -> Iterator[Backend]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def expiring(backend: Backend) -> Expiring:
-    """Asked first of all and looked at last: the shortest challenge takes 30 s to expire."""
-    return Expiring.ask(backend)
+def expiring_challenge(backend: Backend) -> ExpiringChallenge:
+    """Created before all tests and checked after them: the shortest challenge takes 30 s to expire."""
+    return ExpiringChallenge.create(backend)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What waits for time to pass runs when it has passed while others ran."""
+    """Tests that wait for an expiry run last, after the time has passed while other tests ran."""
     last_of_folder(items, "flows", lambda item: "expires" in item.name)

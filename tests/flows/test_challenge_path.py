@@ -15,14 +15,14 @@ import pytest
 
 from sigil.device import Device
 from sigil.protocol.keys import SUITES, Suite
-from tests.flows.people import Backend, Expiring, approval, rejection, status_path
+from tests.flows.backend import Backend, ExpiringChallenge, approval, rejection, status_path
 from tests.support.live import LiveServer, wait_until
 
 
 @pytest.mark.parametrize("suite", SUITES)
 def test_a_device_of_every_suite_approves(backend: Backend, suite: Suite) -> None:
     device = Device.generate(suite)
-    created = backend.ask(device)
+    created = backend.create_challenge(device)
     answer = backend.http.post("/respond", json=approval(device, created))
     assert (answer.status_code, answer.json()["status"], answer.json()["verified"]) == (200, "verified", True)
     assert backend.status(created)["status"] == "verified"
@@ -31,7 +31,7 @@ def test_a_device_of_every_suite_approves(backend: Backend, suite: Suite) -> Non
 @pytest.mark.parametrize("suite", SUITES)
 def test_a_device_of_every_suite_rejects(backend: Backend, suite: Suite) -> None:
     device = Device.generate(suite)
-    created = backend.ask(device)
+    created = backend.create_challenge(device)
     answer = backend.http.post("/respond", json=rejection(device, created))
     assert (answer.status_code, answer.json()["status"], answer.json()["verified"]) == (200, "rejected", False)
     status = backend.status(created)
@@ -41,16 +41,16 @@ def test_a_device_of_every_suite_rejects(backend: Backend, suite: Suite) -> None
 @pytest.mark.parametrize("suite", SUITES)
 def test_a_cancelled_challenge_cannot_be_answered(backend: Backend, suite: Suite) -> None:
     device = Device.generate(suite)
-    created = backend.ask(device)
+    created = backend.create_challenge(device)
     assert backend.cancel(created).json()["status"] == "cancelled"
     answer = backend.http.post("/respond", json=approval(device, created))
     assert (answer.status_code, answer.json()["error"]["code"]) == (409, "CHALLENGE_ALREADY_USED")
     assert answer.json()["error"]["details"] == {"status": "cancelled"}
 
 
-async def test_of_fifty_answers_at_once_exactly_one_counts(server: LiveServer, backend: Backend) -> None:
+async def test_exactly_one_of_fifty_concurrent_responses_counts(server: LiveServer, backend: Backend) -> None:
     device = Device.generate()
-    created = backend.ask(device)
+    created = backend.create_challenge(device)
     body = approval(device, created)
     async with AsyncExitStack() as stack:
         clients = [await stack.enter_async_context(server.async_client()) for _ in range(50)]
@@ -74,7 +74,7 @@ class Connections:
     async def __aexit__(self, *_: object) -> None:
         await asyncio.gather(*(client.aclose() for client in self._open))
 
-    async def to(self, worker: int, count: int) -> list[httpx.AsyncClient]:
+    async def open_to(self, worker: int, count: int) -> list[httpx.AsyncClient]:
         found: list[httpx.AsyncClient] = []
         while len(found) < count:
             client = self._server.async_client(http2=True)
@@ -85,26 +85,30 @@ class Connections:
         return found
 
 
-async def test_five_hundred_long_polls_on_one_worker_hear_of_answers_on_the_other(
+async def test_responses_at_one_worker_end_five_hundred_long_polls_at_the_other(
     server: LiveServer, backend: Backend
 ) -> None:
     one, other = server.workers()
-    asked = [(device, backend.ask(device)) for device in (Device.generate() for _ in range(50))]
+    challenges = [(device, backend.create_challenge(device)) for device in (Device.generate() for _ in range(50))]
     async with Connections(server) as connections:
-        polling = await connections.to(one, 10)
-        (answering,) = await connections.to(other, 1)
-        polls = [asyncio.create_task(waited(client, created)) for client in polling for _, created in asked]
+        polling = await connections.open_to(one, 10)
+        (answering,) = await connections.open_to(other, 1)
+        polls = [
+            asyncio.create_task(seconds_until_verified(client, created))
+            for client in polling
+            for _, created in challenges
+        ]
         await polling[0].get("/health")
-        for device, created in asked:
+        for device, created in challenges:
             assert (await answering.post("/respond", json=approval(device, created))).status_code == 200
-        took = await asyncio.gather(*polls)
-    assert len(took) == 500
-    # Nobody needed to sit its wait out: a slow machine delays some, and no wake-up delays all.
-    assert min(took) < 25
+        durations = await asyncio.gather(*polls)
+    assert len(durations) == 500
+    # At least one poll ended before its 25 s: a slow machine delays some polls, a missing wake-up delays all.
+    assert min(durations) < 25
 
 
-async def waited(client: httpx.AsyncClient, created: dict[str, Any]) -> float:
-    """Seconds of the poll that told of the approval; where a machine is slow, one may end before it."""
+async def seconds_until_verified(client: httpx.AsyncClient, created: dict[str, Any]) -> float:
+    """Seconds of the poll that returned the approval. On a slow machine an earlier poll may end without it."""
     while True:
         began = time.monotonic()
         status = (await client.get(status_path(created), params={"wait": 25})).json()["status"]
@@ -115,21 +119,21 @@ async def waited(client: httpx.AsyncClient, created: dict[str, Any]) -> float:
 
 def test_a_killed_worker_loses_no_pending_challenge() -> None:
     with LiveServer(workers=2, SIGIL_DEVICE_RATE="off") as server, Backend(server) as backend:
-        asked = [(device, backend.ask(device)) for device in (Device.generate() for _ in range(40))]
+        challenges = [(device, backend.create_challenge(device)) for device in (Device.generate() for _ in range(40))]
         victim = server.workers()[0]
         os.kill(victim, signal.SIGKILL)
         wait_until(lambda: len(server.workers()) == 2 and victim not in server.workers(), "a new worker")
         with Backend(server) as again:
-            for device, created in asked:
+            for device, created in challenges:
                 answer = again.http.post("/respond", json=approval(device, created))
                 assert (answer.status_code, answer.json()["status"]) == (200, "verified")
 
 
-def test_a_restart_keeps_what_pends_and_another_identity_finds_nothing() -> None:
+def test_a_restart_keeps_pending_challenges() -> None:
     with LiveServer(workers=1) as server:
         device = Device.generate("Ed25519")
         with Backend(server) as backend:
-            created = backend.ask(device)
+            created = backend.create_challenge(device)
         assert server.stop() == 0
         server.start()
         with Backend(server) as backend:
@@ -137,12 +141,12 @@ def test_a_restart_keeps_what_pends_and_another_identity_finds_nothing() -> None
             assert backend.http.post("/respond", json=approval(device, created)).status_code == 200
 
 
-def test_a_stop_answers_long_polls_with_what_is_known_and_ends_cleanly() -> None:
+def test_a_stop_answers_long_polls_with_the_current_status_and_exits_with_0() -> None:
     async def poll_and_stop(server: LiveServer, created: dict[str, Any]) -> tuple[httpx.Response, int]:
         async with server.async_client() as client:
             await client.get("/health")
             poll = asyncio.create_task(client.get(status_path(created), params={"wait": 25}))
-            # On its way before this one, and served before it by the only worker.
+            # The poll is sent before this request, so the only worker serves it first.
             await asyncio.sleep(0)
             await client.get(status_path(created))
             code = await asyncio.to_thread(server.stop)
@@ -150,12 +154,12 @@ def test_a_stop_answers_long_polls_with_what_is_known_and_ends_cleanly() -> None
 
     with LiveServer(workers=1) as server:
         with Backend(server) as backend:
-            created = backend.ask(Device.generate())
+            created = backend.create_challenge(Device.generate())
         answer, code = asyncio.run(poll_and_stop(server, created))
     assert (answer.status_code, answer.json()["status"], code) == (200, "pending", 0)
 
 
-def test_a_reload_takes_new_keys_and_revocations_and_loses_no_challenge() -> None:
+def test_a_reload_reads_keys_and_revocations_and_loses_no_challenge() -> None:
     with LiveServer(workers=2, LOG_LEVEL="info") as server:
         keys, revoked = server.directory / "keys", server.directory / "revoked"
         server.environ |= {"API_KEY_FILE": str(keys), "SIGIL_REVOKED_API_KEYS_FILE": str(revoked)}
@@ -166,7 +170,7 @@ def test_a_reload_takes_new_keys_and_revocations_and_loses_no_challenge() -> Non
         server.start()
         device = Device.generate()
         with Backend(server) as backend:
-            created = backend.ask(device)
+            created = backend.create_challenge(device)
         keys.write_text("another-preset-key-of-at-least-32-characters")
         revoked.write_text(server.api_key.removeprefix("sgk_test_")[:16])
         os.kill(server.pid, signal.SIGHUP)
@@ -188,26 +192,26 @@ def test_a_reload_takes_new_keys_and_revocations_and_loses_no_challenge() -> Non
             assert client.post("/respond", json=approval(device, created)).status_code == 200
 
 
-def test_an_unanswered_challenge_expires(backend: Backend, expiring: Expiring) -> None:
-    expiring = expiring.or_another(backend)
-    created = expiring.created
+def test_an_unanswered_challenge_expires(backend: Backend, expiring_challenge: ExpiringChallenge) -> None:
+    expiring_challenge = expiring_challenge.or_newer(backend)
+    created = expiring_challenge.created
     while (status := backend.status(created, wait=25))["status"] == "pending":
         pass
     assert status["status"] == "expired"
-    answer = backend.http.post("/respond", json=approval(expiring.device, created))
+    answer = backend.http.post("/respond", json=approval(expiring_challenge.device, created))
     assert (answer.status_code, answer.json()["error"]["code"]) == (410, "CHALLENGE_EXPIRED")
     assert backend.cancel(created).json()["error"]["details"] == {"status": "expired"}
 
 
-def test_the_log_tells_what_happened_and_no_secret_after_the_challenge_expires(
-    server: LiveServer, expiring: Expiring
+def test_the_log_has_all_events_and_no_secret_after_the_challenge_expires(
+    server: LiveServer, expiring_challenge: ExpiringChallenge
 ) -> None:
     text = server.log_path.read_text()
     assert server.api_key not in text
     assert server.mnemonic not in text
     created = next(line for line in server.log() if line["event"] == "challenge_created")
     assert set(created) >= {"timestamp", "level", "service", "challenge_id", "fingerprint", "action_type", "key_id"}
-    assert created["fingerprint"] == expiring.created["fingerprint"][:6] + "…"
+    assert created["fingerprint"] == expiring_challenge.created["fingerprint"][:6] + "…"
     assert created["request_id"]
     start = next(line for line in server.log() if line["event"] == "sigil_starting")
     assert start["server_id"] == server.identity.server_id

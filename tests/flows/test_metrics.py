@@ -1,4 +1,4 @@
-"""`GET /metrics`: right over all workers, over a worker's death, and without a name in a label."""
+"""`GET /metrics`: correct over all workers, also after one was killed, and without identifiers in labels."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from sigil.device import Device
-from tests.flows.people import ACTION, Backend, approval, rejection, status_path
+from tests.flows.backend import ACTION, Backend, approval, rejection, status_path
 from tests.support.live import DEADLINE, LiveServer, wait_until
 
 Sample = dict[tuple[str, tuple[tuple[str, str], ...]], float]
@@ -29,18 +29,18 @@ def scrape(client: httpx.Client, **headers: str) -> Sample:
     }
 
 
-def challenges(sample: Sample) -> dict[str, float]:
+def challenge_counts(sample: Sample) -> dict[str, float]:
     return {dict(labels)["status"]: v for (name, labels), v in sample.items() if name == "sigil_challenges_total"}
 
 
 @pytest.fixture(scope="module")
-def counting() -> Iterator[LiveServer]:
+def metrics_server() -> Iterator[LiveServer]:
     with LiveServer(workers=2, SIGIL_DEVICE_RATE="3/min", SIGIL_MAX_PENDING_PER_DEVICE="2") as server:
         yield server
 
 
-def send(server: LiveServer, device: Device, *, answer: str = "approve") -> int:
-    """One challenge over connections of their own, so that both workers take part; the status of the last answer."""
+def run_challenge(server: LiveServer, device: Device, *, answer: str = "approve") -> int:
+    """Creates a challenge and responds, over new connections so that both workers take part; the last HTTP status."""
     with Backend(server) as backend:
         created = backend.http.post("/challenge", json={"device_public_key": device.wire_key, "action": ACTION})
         if created.status_code != 201 or answer == "none":
@@ -52,12 +52,12 @@ def send(server: LiveServer, device: Device, *, answer: str = "approve") -> int:
         return backend.http.post("/respond", json=body).status_code
 
 
-def test_every_event_is_counted_once_whichever_worker_saw_it_and_also_after_its_death(counting: LiveServer) -> None:
+def test_counters_cover_all_workers_and_survive_killed_workers(metrics_server: LiveServer) -> None:
     for answer in ("approve", "approve", "reject", "cancel", "forge", "none"):
-        send(counting, Device.generate(), answer=answer)
-    with counting.client() as client:
+        run_challenge(metrics_server, Device.generate(), answer=answer)
+    with metrics_server.client() as client:
         before = scrape(client)
-    assert challenges(before) == {
+    assert challenge_counts(before) == {
         "created": 6,
         "verified": 2,
         "rejected": 1,
@@ -70,22 +70,24 @@ def test_every_event_is_counted_once_whichever_worker_saw_it_and_also_after_its_
     assert before["sigil_challenge_duration_seconds_count", ()] == 3
     assert 0 < before["sigil_store_bytes", ()] < before["sigil_store_size_bytes", ()]
 
-    for victim in counting.workers():
+    for victim in metrics_server.workers():
         os.kill(victim, signal.SIGKILL)
-        wait_until(lambda v=victim: len(counting.workers()) == 2 and v not in counting.workers(), "a new worker")
+        wait_until(
+            lambda v=victim: len(metrics_server.workers()) == 2 and v not in metrics_server.workers(), "a new worker"
+        )
     for _ in range(3):
-        send(counting, Device.generate())
-    with counting.client() as client:
+        run_challenge(metrics_server, Device.generate())
+    with metrics_server.client() as client:
         after = scrape(client)
-    assert challenges(after) == challenges(before) | {"created": 9, "verified": 5}
+    assert challenge_counts(after) == challenge_counts(before) | {"created": 9, "verified": 5}
     assert after["sigil_challenges_pending", ()] == 2
-    files = [path.name for path in (counting.state / "metrics").glob("counter_*.db")]
+    files = [path.name for path in (metrics_server.state / "metrics").glob("counter_*.db")]
     assert sorted(files) == ["counter_0.db", "counter_1.db"]
 
 
-def test_requests_are_counted_by_route_and_never_by_path(counting: LiveServer) -> None:
-    with Backend(counting) as backend:
-        created = backend.ask(Device.generate())
+def test_requests_are_counted_by_route_and_not_by_path(metrics_server: LiveServer) -> None:
+    with Backend(metrics_server) as backend:
+        created = backend.create_challenge(Device.generate())
         backend.status(created)
         backend.http.get("/nothing/here")
         backend.http.request("BREW", "/challenge")
@@ -95,22 +97,22 @@ def test_requests_are_counted_by_route_and_never_by_path(counting: LiveServer) -
     assert sample["sigil_http_requests_total", (("method", "GET"), route, ("status", "200"))] >= 1
     assert sample["sigil_http_requests_total", (("method", "GET"), ("route", "none"), ("status", "404"))] >= 1
     assert sample["sigil_http_request_duration_seconds_count", (("method", "GET"), route)] >= 1
-    for told in (created["challenge_id"], created["fingerprint"], "/nothing", "BREW", counting.api_key[9:17]):
-        assert told not in text
+    for private in (created["challenge_id"], created["fingerprint"], "/nothing", "BREW", metrics_server.api_key[9:17]):
+        assert private not in text
 
 
-def test_refusals_for_a_limit_are_counted_by_limit(counting: LiveServer) -> None:
+def test_rejections_are_counted_by_limit(metrics_server: LiveServer) -> None:
     crowded, fast = Device.generate(), Device.generate()
-    assert [send(counting, crowded, answer="none") for _ in range(3)] == [201, 201, 429]
-    assert [send(counting, fast) for _ in range(4)] == [200, 200, 200, 429]
-    with counting.client() as client:
+    assert [run_challenge(metrics_server, crowded, answer="none") for _ in range(3)] == [201, 201, 429]
+    assert [run_challenge(metrics_server, fast) for _ in range(4)] == [200, 200, 200, 429]
+    with metrics_server.client() as client:
         sample = scrape(client)
     limited = {dict(labels)["limit"]: v for (name, labels), v in sample.items() if name == "sigil_rate_limited_total"}
     assert limited == {"pending": 1, "device": 1, "address": 0, "muted": 0}
 
 
-def test_it_tells_of_the_build_and_of_the_processes(counting: LiveServer) -> None:
-    with counting.client() as client:
+def test_metrics_include_the_build_and_the_processes(metrics_server: LiveServer) -> None:
+    with metrics_server.client() as client:
         version = client.get("/health").json()["version"]
         sample = scrape(client)
         assert sample["sigil_build_info", (("version", version),)] == 1
@@ -123,13 +125,13 @@ def test_it_tells_of_the_build_and_of_the_processes(counting: LiveServer) -> Non
         assert openmetrics.text.endswith("# EOF\n")
 
 
-async def test_scrapes_at_once_are_all_answered(counting: LiveServer) -> None:
-    async with counting.async_client() as client:
+async def test_concurrent_scrapes_all_succeed(metrics_server: LiveServer) -> None:
+    async with metrics_server.async_client() as client:
         answers = await asyncio.gather(*(client.get("/metrics") for _ in range(40)))
     assert {answer.status_code for answer in answers} == {200}
 
 
-def test_with_a_token_nobody_else_reads_and_a_wait_is_a_gauge_that_dies_with_its_worker() -> None:
+def test_metrics_need_the_token_and_count_no_long_poll_of_a_killed_worker() -> None:
     token = "a-metrics-token-for-this-test"
     with LiveServer(workers=1, METRICS_TOKEN=token) as server:
         bearer = {"Authorization": f"Bearer {token}"}
@@ -142,25 +144,25 @@ def test_with_a_token_nobody_else_reads_and_a_wait_is_a_gauge_that_dies_with_its
         with httpx.Client(base_url=server.url, transport=transport, trust_env=False, timeout=DEADLINE) as guessing:
             guesses = ({"Authorization": f"Bearer guess-{number}"} for number in range(40))
             assert 429 in [guessing.get("/metrics", headers=guess).status_code for guess in guesses]
-        wait_until_killed(server, bearer)
+        kill_the_worker_of_a_long_poll(server, bearer)
         with server.client() as client:
             assert scrape(client, **bearer)["sigil_long_polls", ()] == 0
         assert token not in server.log_path.read_text()
 
 
-def wait_until_killed(server: LiveServer, bearer: dict[str, str]) -> None:
-    """A long poll, and the death of the worker that holds it."""
+def kill_the_worker_of_a_long_poll(server: LiveServer, bearer: dict[str, str]) -> None:
+    """Starts a long poll, and kills the worker that holds it."""
     victim = server.workers()[0]
     with Backend(server) as backend, server.client() as client, ThreadPoolExecutor(1) as pool:
-        created = backend.ask(Device.generate())
+        created = backend.create_challenge(Device.generate())
         poll = pool.submit(backend.http.get, status_path(created), params={"wait": 25})
-        wait_until(lambda: scrape(client, **bearer)["sigil_long_polls", ()] == 1, "the wait")
+        wait_until(lambda: scrape(client, **bearer)["sigil_long_polls", ()] == 1, "the long poll")
         os.kill(victim, signal.SIGKILL)
         assert isinstance(poll.exception(), httpx.TransportError)
     wait_until(lambda: server.workers() not in ([], [victim]), "a new worker")
 
 
-def test_telemetry_minimal_counts_and_none_does_not() -> None:
+def test_telemetry_minimal_serves_metrics_and_none_does_not() -> None:
     with LiveServer(workers=1, SIGIL_TELEMETRY="minimal") as server, server.client() as client:
         assert client.get("/metrics").status_code == 200
     with LiveServer(workers=1, SIGIL_TELEMETRY="none") as server, server.client() as client:

@@ -1,4 +1,4 @@
-"""What an operator relies on."""
+"""Secrets, state directory and reload of a running server."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from tests.support.live import LiveServer, wait_until
 
 
 def test_secrets_of_the_environment_do_not_reach_workers_or_any_command_line() -> None:
-    words, key = generate_mnemonic(), "a-pre-set-key-of-more-than-32-characters"
-    server = LiveServer(workers=1, mnemonic=words)
-    server.environ |= {"SIGIL_MNEMONIC": words, "API_KEY": key}
+    mnemonic, key = generate_mnemonic(), "a-pre-set-key-of-more-than-32-characters"
+    server = LiveServer(workers=1, mnemonic=mnemonic)
+    server.environ |= {"SIGIL_MNEMONIC": mnemonic, "API_KEY": key}
     del server.environ["SIGIL_MNEMONIC_PATH"]
     with server:
         for pid in server.workers():
             environ = Path(f"/proc/{pid}/environ").read_bytes()
-            assert words.encode() not in environ
+            assert mnemonic.encode() not in environ
             assert key.encode() not in environ
         for pid in (server.pid, *server.workers()):
-            # One word alone may stand there: "sing" is in every worker's "multiprocessing".
+            # Three words, since one alone may occur by chance: "sing" is in every worker's "multiprocessing".
             line = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ")
-            assert " ".join(words.split()[:3]).encode() not in line
+            assert " ".join(mnemonic.split()[:3]).encode() not in line
         with server.client() as client:
-            nobody = "/v1/auth/challenge/00000000-0000-4000-8000-000000000000/status"
-            assert client.get(nobody, headers={"Authorization": f"Bearer {key}"}).status_code == 404
+            unknown_challenge = "/v1/auth/challenge/00000000-0000-4000-8000-000000000000/status"
+            assert client.get(unknown_challenge, headers={"Authorization": f"Bearer {key}"}).status_code == 404
 
 
-def test_a_state_directory_that_is_gone_makes_the_server_unhealthy_until_it_is_started_again() -> None:
+def test_a_deleted_state_directory_makes_the_server_unhealthy_until_a_restart() -> None:
     with LiveServer(workers=1) as server, server.client() as client:
         assert client.get("/health").json()["status"] == "healthy"
         shutil.rmtree(server.state)
@@ -48,7 +48,7 @@ def secret_file(path: Path, text: str) -> str:
     return str(path)
 
 
-def test_a_reload_reads_keys_and_revocations_and_no_file_that_may_be_gone_since_the_start(tmp_path: Path) -> None:
+def test_a_reload_reads_keys_and_revocations_and_no_file_that_may_be_deleted_after_the_start(tmp_path: Path) -> None:
     before, after = "a-pre-set-key-of-more-than-32-characters", "another-pre-set-key-of-more-than-32-characters"
     server = LiveServer(
         workers=1,

@@ -1,4 +1,4 @@
-"""Workers are killed while 2000 events go out to an endpoint that fails one time in five: none is lost."""
+"""Workers are killed while they deliver 2000 events to an endpoint that fails one time in five: no event is lost."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ import pytest
 
 from sigil.core.webhook_event import LEASE_SECONDS
 from sigil.device import Device
-from tests.flows.people import Backend, approval
+from tests.flows.backend import Backend, approval
 from tests.flows.test_metrics import scrape
-from tests.flows.test_pushes import lines
-from tests.flows.test_webhooks import MANY, SECRET
+from tests.flows.test_pushes import log_lines
+from tests.flows.test_webhooks import SECRET, UNLIMITED
 from tests.support.live import LiveServer, wait_until
-from tests.support.webhook_endpoint import Arrival, WebhookEndpoint, checked
+from tests.support.webhook_endpoint import Arrival, WebhookEndpoint, verified_event
 
 EVENTS, KILLS, WORKERS, PENDING = 2000, 20, 3, 50
 # Ten tries: at one failure in five an event uses up all of them once in ten million.
@@ -33,39 +33,39 @@ def endpoint() -> Iterator[WebhookEndpoint]:
         yield one
 
 
-def ask(server: LiveServer, device: Device) -> list[dict[str, str]]:
-    """The answers of a device to PENDING challenges."""
+def create_and_sign(server: LiveServer, device: Device) -> list[dict[str, str]]:
+    """Creates PENDING challenges for a device; the bodies of its responses."""
     with Backend(server) as backend:
-        return [approval(device, backend.ask(device)) for _ in range(PENDING)]
+        return [approval(device, backend.create_challenge(device)) for _ in range(PENDING)]
 
 
-def answer(server: LiveServer, bodies: list[dict[str, str]]) -> None:
-    """Each until the server has it, over a new connection whenever the worker of the old one has died."""
+def send_responses(server: LiveServer, bodies: list[dict[str, str]]) -> None:
+    """Sends each body until the server has it, over a new connection when the worker of the old one was killed."""
     left = list(bodies)
     while left:
         with contextlib.suppress(httpx.TransportError), server.client() as http:
             while left:
-                answered = http.post("/respond", json=left[0])
+                response = http.post("/respond", json=left[0])
                 # 409: it was written before the worker died.
-                assert answered.status_code in {200, 409}, answered.text
+                assert response.status_code in {200, 409}, response.text
                 left.pop(0)
 
 
-class Answering:
-    """All bodies, one part of them for each kill, so that kills and answers come together."""
+class ResponseSender:
+    """Sends all bodies, one part for each kill, so that workers are killed while responses arrive."""
 
     def __init__(self, server: LiveServer, bodies: list[dict[str, str]]) -> None:
         self._server, self._bodies = server, bodies
         self._part = len(bodies) // (KILLS // 2)
         self._pool = ThreadPoolExecutor(4)
-        self._answers: list[Future[None]] = []
+        self._futures: list[Future[None]] = []
 
-    def begin_part(self) -> None:
+    def send_part(self) -> None:
         part, self._bodies = self._bodies[: self._part], self._bodies[self._part :]
-        self._answers += [self._pool.submit(answer, self._server, part[start::4]) for start in range(4)]
+        self._futures += [self._pool.submit(send_responses, self._server, part[start::4]) for start in range(4)]
 
-    def end(self) -> None:
-        for done in self._answers:
+    def finish(self) -> None:
+        for done in self._futures:
             done.result()
         self._pool.shutdown()
         assert self._bodies == []
@@ -86,33 +86,33 @@ def by_event(arrivals: list[Arrival]) -> dict[str, list[Arrival]]:
 
 
 def test_no_event_is_lost_and_none_sent_twice_within_its_lease(endpoint: WebhookEndpoint) -> None:
-    limits = {"SIGIL_MAX_PENDING_PER_DEVICE": str(PENDING), "SIGIL_WEBHOOK_SCHEDULE": SCHEDULE}
+    settings = {"SIGIL_MAX_PENDING_PER_DEVICE": str(PENDING), "SIGIL_WEBHOOK_SCHEDULE": SCHEDULE}
     with (
-        LiveServer(workers=WORKERS, WEBHOOK_URL=endpoint.url, **MANY | limits) as server,
+        LiveServer(workers=WORKERS, WEBHOOK_URL=endpoint.url, **UNLIMITED | settings) as server,
         ThreadPoolExecutor(4) as pool,
     ):
         wait_until(lambda: len(server.workers()) == WORKERS, "all workers")
         devices = [Device.generate("Ed25519") for _ in range(EVENTS // PENDING)]
-        bodies = [body for some in pool.map(lambda device: ask(server, device), devices) for body in some]
-        answering = Answering(server, bodies)
+        bodies = [body for some in pool.map(lambda device: create_and_sign(server, device), devices) for body in some]
+        sender = ResponseSender(server, bodies)
         for _ in range(KILLS // 2):
             before = len(endpoint.arrivals)
-            answering.begin_part()
+            sender.send_part()
             wait_until(lambda n=before: len(endpoint.arrivals) > n, "events to go out")
             kill_two(server)
-        answering.end()
+        sender.finish()
         with Backend(server) as backend:
             wait_until(lambda: scrape(backend.http)["sigil_webhook_outbox", ()] == 0, "the outbox to empty")
             assert scrape(backend.http)["sigil_webhook_failures", ()] == 0
-        assert len(lines(server, "worker_died")) >= KILLS
-        assert lines(server, "background_loop_failed") == []
+        assert len(log_lines(server, "worker_died")) >= KILLS
+        assert log_lines(server, "background_loop_failed") == []
     arrived = by_event(endpoint.arrivals)
     assert arrived.keys() == {f"evt_{body['challenge_id']}" for body in bodies}
     for arrivals in arrived.values():
-        assert arrivals[-1].said == 200
+        assert arrivals[-1].status == 200
         for arrival in arrivals:
-            checked(arrival, SECRET)
+            verified_event(arrival, SECRET)
         for first, second in pairwise(arrivals):
-            # After a failure it comes again by the schedule; after a success only if its holder died, which the lease
-            # tells. It is counted from the claim, and there may be a while from there to the arrival.
-            assert second.at - first.at > (0.8 if first.said == 500 else LEASE_SECONDS - 5)
+            # After a failure the event is retried by the schedule. After a success it is sent again only when its
+            # worker was killed, after the lease. The lease begins with the claim, some time before the arrival.
+            assert second.at - first.at > (0.8 if first.status == 500 else LEASE_SECONDS - 5)

@@ -1,4 +1,4 @@
-"""One real server with two workers for all hostile input: after every test it stands as it stood before."""
+"""One real server with two workers for all hostile input. After every test it is as healthy as before."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.hostile.offering import Offering, offering
-from tests.hostile.stranger import Stranger
-from tests.hostile.watch import UNLIMITED, Watch
+from tests.hostile.raw_client import RawClient
+from tests.hostile.server_check import UNLIMITED, ServerCheck
+from tests.hostile.servers import Servers, servers_by_path
 from tests.support.live import LiveServer
 
 
@@ -20,24 +20,24 @@ def server() -> Iterator[LiveServer]:
 
 
 @pytest.fixture(scope="session")
-def offers(server: LiveServer) -> Iterator[Offering]:
-    with offering(server) as offers:
-        yield offers
+def servers(server: LiveServer) -> Iterator[Servers]:
+    with servers_by_path(server) as servers:
+        yield servers
 
 
 @pytest.fixture(scope="session")
-def stranger(server: LiveServer) -> Stranger:
-    return Stranger(server)
+def raw_client(server: LiveServer) -> RawClient:
+    return RawClient(server)
 
 
 @pytest.fixture(scope="session")
-def watch(server: LiveServer, stranger: Stranger) -> Iterator[Watch]:
-    watching = Watch(server, stranger)
-    yield watching
-    watching.close()
+def server_check(server: LiveServer, raw_client: RawClient) -> Iterator[ServerCheck]:
+    check = ServerCheck(server, raw_client)
+    yield check
+    check.close()
 
 
 @pytest.fixture(autouse=True)
-def unharmed(watch: Watch) -> Iterator[None]:
+def check_server_after_each_test(server_check: ServerCheck) -> Iterator[None]:
     yield
-    watch.check()
+    server_check.check()

@@ -1,4 +1,4 @@
-"""HTTP/2 (RFC 9113) frame by frame: what a library that keeps to the rules would not send."""
+"""HTTP/2 (RFC 9113) frame by frame, for messages that a correct library cannot send."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import h2.config
 import h2.connection
 
 from deploy.providers.frames import END_HEADERS, END_STREAM, Kind, frame
-from tests.hostile.stranger import Answer, Stranger
+from tests.hostile.raw_client import RawClient, RawResponse
 
-# The highest number that a stream may have: for the request that comes last.
+# The highest stream number, for the last request of a connection.
 LAST = 2**31 - 1
 
 
@@ -24,16 +24,16 @@ PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + settings()
 
 
 def block(*fields: tuple[str, str]) -> bytes:
-    """Fields as HPACK literals without index and without Huffman: any bytes may stand in them."""
+    """Fields as HPACK literals without index and without Huffman, so that they can contain any bytes."""
     parts = []
     for text in (text for one in fields for text in one):
         size = len(text)
-        parts.append(bytes([size]) if size < 127 else b"\x7f" + _continued(size - 127))
+        parts.append(bytes([size]) if size < 127 else b"\x7f" + _length_octets(size - 127))
         parts.append(text.encode("latin-1"))
     return b"".join(b"\x00" + b"".join(parts[at : at + 4]) for at in range(0, len(parts), 4))
 
 
-def _continued(rest: int) -> bytes:
+def _length_octets(rest: int) -> bytes:
     lead = b""
     while rest >= 128:
         lead += bytes([rest % 128 + 128])
@@ -55,7 +55,7 @@ POST = block(*fields("POST", "/respond", content_type="application/json"))
 
 
 def _frames(raw: bytes, at: int = 0) -> Iterator[tuple[int, int, int, int, bytes]]:
-    """Those that are whole: where each ends, its kind, its flags, its stream and what it carries."""
+    """The complete frames: end offset, kind, flags, stream and payload of each."""
     while len(raw) >= at + 9:
         kind, flags, stream = raw[at + 3], raw[at + 4], int.from_bytes(raw[at + 5 : at + 9], "big") & LAST
         payload = at + 9
@@ -64,42 +64,44 @@ def _frames(raw: bytes, at: int = 0) -> Iterator[tuple[int, int, int, int, bytes
             yield at, kind, flags, stream, raw[payload:at]
 
 
-def all_end(streams: Iterable[int]) -> Callable[[bytes], bool]:
-    """Whether all these streams have ended by now, asked again and again of what came so far."""
-    left, at = set(streams), 0
+def ended_streams(streams: Iterable[int]) -> Callable[[bytes], bool]:
+    """A function that returns whether all these streams have ended in the bytes received so far."""
+    open_streams, at = set(streams), 0
 
     def ended(raw: bytes) -> bool:
         nonlocal at
         for end, kind, flags, stream, _ in _frames(raw, at):
             at = end
             if kind == Kind.RST_STREAM or (kind in {Kind.DATA, Kind.HEADERS} and flags & END_STREAM):
-                left.discard(stream)
-        return not left
+                open_streams.discard(stream)
+        return not open_streams
 
     return ended
 
 
-def read(raw: bytes) -> dict[int, Answer]:
-    """The answers of a connection, by their streams."""
-    answers: dict[int, Answer] = {}
+def responses_by_stream(raw: bytes) -> dict[int, RawResponse]:
+    """The responses of a connection by stream."""
+    responses: dict[int, RawResponse] = {}
     decoder = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True)).decoder
     for _, kind, _, stream, payload in _frames(raw):
         if kind == Kind.HEADERS:
             given = dict(decoder.decode(payload))
-            answers[stream] = Answer(int(given.pop(":status")), given, b"")
+            responses[stream] = RawResponse(int(given.pop(":status")), given, b"")
         elif kind == Kind.DATA:
-            begun = answers[stream]
-            answers[stream] = Answer(begun.status, begun.headers, begun.body + payload)
-    return answers
+            first_part = responses[stream]
+            responses[stream] = RawResponse(first_part.status, first_part.headers, first_part.body + payload)
+    return responses
 
 
-def talk(stranger: Stranger, *said: bytes, awaited: Iterable[int] = ()) -> dict[int, Answer]:
-    """Everything at once, with a question after health at the end; until that and others are answered, or the end.
+def exchange_frames(
+    raw_client: RawClient, *frames_sent: bytes, awaited_streams: Iterable[int] = ()
+) -> dict[int, RawResponse]:
+    """Sends all frames and a last request for /health; reads until that and the awaited streams have ended, or the end.
 
-    No answer is a failure of the server, and where there is one to the last question, it is a good one.
+    No response may be a 5xx. The response to the last request, if there is one, is a 200.
     """
-    raw = PREFACE + b"".join(said) + headers(LAST, HEALTH)
-    answers = read(stranger.exchange(raw, "h2", all_end({*awaited, LAST})))
-    assert all(answer.status < 500 for answer in answers.values()), answers
-    assert LAST not in answers or answers[LAST].status == 200
-    return answers
+    raw = PREFACE + b"".join(frames_sent) + headers(LAST, HEALTH)
+    responses = responses_by_stream(raw_client.exchange(raw, "h2", ended_streams({*awaited_streams, LAST})))
+    assert all(answer.status < 500 for answer in responses.values()), responses
+    assert LAST not in responses or responses[LAST].status == 200
+    return responses

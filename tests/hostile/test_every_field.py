@@ -1,4 +1,4 @@
-"""Every field of every message that the server takes, enumerated from the types, with everything that JSON can hold."""
+"""Every field of every request message, enumerated from the types, with every kind of JSON value."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from sigil.protocol.approval_messages import WantedGroup, WantedMember
 from sigil.protocol.encoding import format_time
 from sigil.protocol.forms import Answer as Answered
 from sigil.resources.openapi.document import document
-from tests.hostile.offering import Offering
-from tests.hostile.stranger import Answer, code_of
-from tests.hostile.values import JSON, NOT_JSON
+from tests.hostile.json_values import INVALID_JSON, VALID_JSON
+from tests.hostile.raw_client import RawResponse, error_code
+from tests.hostile.servers import Servers
 
 DESCRIPTION = document(__version__)
 UNKNOWN_CHALLENGE = "11111111-1111-4111-8111-111111111111"
@@ -42,8 +42,8 @@ MESSAGES = {
 }
 
 
-def taken() -> Iterator[tuple[str, type]]:
-    """Paths and the messages that they take."""
+def request_messages() -> Iterator[tuple[str, type]]:
+    """The paths with a request body, and the types of their messages."""
     for path, methods in DESCRIPTION["paths"].items():
         for operation in methods.values():
             for content in operation.get("requestBody", {}).get("content", {}).values():
@@ -52,11 +52,11 @@ def taken() -> Iterator[tuple[str, type]]:
 
 @dataclass(frozen=True)
 class Field:
-    """One place in one message, the type that has it, and its names from the outermost; 0 for the first of a list."""
+    """One field in one message: the type that owns it, and its path of names; 0 is the first item of a list."""
 
     path: str
     message: type
-    holder: type
+    owner: type
     names: tuple[str | int, ...]
 
     @property
@@ -68,7 +68,7 @@ class Field:
         return str(self.names[-1])
 
     def body(self, raw: bytes) -> bytes:
-        """A good message with other bytes in this place."""
+        """A valid message with `raw` as the value of this field."""
         message = sample(self.message)
         at: Any = message
         for name in self.names[:-1]:
@@ -77,15 +77,15 @@ class Field:
         return json.dumps(message).encode().replace(json.dumps(MARK).encode(), raw)
 
     def permits(self, raw: bytes) -> bool:
-        """Whether it may have a value, by the description."""
-        member = {"$ref": f"#/components/schemas/{self.holder.__name__}/properties/{self.name}"}
+        """Whether the OpenAPI document permits the value."""
+        member = {"$ref": f"#/components/schemas/{self.owner.__name__}/properties/{self.name}"}
         value = json.loads(raw, parse_int=lambda digits: int(digits[:1000]))
         valid: bool = Draft202012Validator({**member, "components": DESCRIPTION["components"]}).is_valid(value)
         return valid
 
 
 def parts(kind: Any, *at: str | int) -> Iterator[tuple[type, tuple[str | int, ...]]]:
-    """The messages in a type, and where they stand in its value."""
+    """The message types inside a type, and their paths in its value."""
     if inspect.isclass(kind) and issubclass(kind, msgspec.Struct):
         yield kind, at
     steps = (0,) if typing.get_origin(kind) is list else ()
@@ -93,20 +93,20 @@ def parts(kind: Any, *at: str | int) -> Iterator[tuple[type, tuple[str | int, ..
         yield from parts(part, *at, *steps)
 
 
-def fields(path: str, message: type, holder: type, *above: str | int) -> Iterator[Field]:
-    for member in msgspec.structs.fields(holder):
+def fields(path: str, message: type, owner: type, *above: str | int) -> Iterator[Field]:
+    for member in msgspec.structs.fields(owner):
         names = (*above, member.encode_name)
-        yield Field(path, message, holder, names)
+        yield Field(path, message, owner, names)
         for part, at in parts(member.type, *names):
             yield from fields(path, message, part, *at)
 
 
-EVERY = [field for path, message in taken() for field in fields(path, message, message)]
+FIELDS = [field for path, message in request_messages() for field in fields(path, message, message)]
 
 
 def sample(kind: type) -> dict[str, Any]:
-    """A good message of a kind, but for its signature."""
-    good = {
+    """A valid message of a type, except for its signature."""
+    valid = {
         "device_public_key": Device.generate().wire_key,
         "action": {"type": "login", "description": "Sign in", "params": {}},
         "challenge_id": UNKNOWN_CHALLENGE,
@@ -119,60 +119,60 @@ def sample(kind: type) -> dict[str, Any]:
         "groups": [{"members": [{"device_public_key": Device.generate().wire_key}]}],
     }
     members = msgspec.structs.fields(kind)
-    return {member.name: good[member.name] for member in members if member.required or member.name in good}
+    return {member.name: valid[member.name] for member in members if member.required or member.name in valid}
 
 
-def refusal(answer: httpx.Response) -> str | None:
-    """The path of an INVALID_REQUEST; None for another error, or none."""
+def rejected_path(answer: httpx.Response) -> str | None:
+    """The path that an INVALID_REQUEST names; None for other errors and for success."""
     if answer.status_code < 400:
         return None
-    code = code_of(Answer(answer.status_code, answer.headers, answer.content))
-    # Which one of a list is not always told.
+    code = error_code(RawResponse(answer.status_code, answer.headers, answer.content))
+    # The index in a list is not always known.
     return answer.json()["error"]["details"]["path"].replace("[0]", "[...]") if code == "INVALID_REQUEST" else None
 
 
-Ask = Callable[[Field, bytes], httpx.Response]
+PostField = Callable[[Field, bytes], httpx.Response]
 
 
 @pytest.fixture(scope="module")
-def ask(offers: Offering) -> Iterator[Ask]:
-    """Sends the field's message, with `raw` in its place, to a server that offers to take it."""
+def post_field(servers: Servers) -> Iterator[PostField]:
+    """Sends the field's message, with `raw` as its value, to the server for its path."""
     with ExitStack() as stack:
 
         @cache
         def client(path: str) -> httpx.Client:
-            server, token = offers.of(path)
+            server, token = servers.for_path(path)
             return stack.enter_context(server.client(headers={"Authorization": f"Bearer {token}", **_JSON_BODY}))
 
         yield lambda field, raw: client(field.path).post(field.path, content=field.body(raw))
 
 
-each_field = pytest.mark.parametrize("field", EVERY, ids=lambda field: f"{field.message.__name__}{field.location[1:]}")
+each_field = pytest.mark.parametrize("field", FIELDS, ids=lambda field: f"{field.message.__name__}{field.location[1:]}")
 
 
-def test_every_message_that_is_no_answer_is_among_them() -> None:
+def test_every_request_message_is_tested() -> None:
     public = {kind for name, kind in MESSAGES.items() if not name.startswith("_") and not issubclass(kind, Answered)}
-    taken_whole = {field.message for field in EVERY}
-    # One stands in a payload, one is an answer with members that may be null, and one has no fields.
+    request_types = {field.message for field in FIELDS}
+    # ActionContext is part of a payload, InitState is a response with members that may be null, Nothing has no fields.
     public -= {approval_messages.ActionContext, first_boot_messages.InitState, first_boot_messages.Nothing}
-    assert taken_whole | {field.holder for field in EVERY} == public | {Action}
-    assert taken_whole == public - {WantedGroup, WantedMember}
+    assert request_types | {field.owner for field in FIELDS} == public | {Action}
+    assert request_types == public - {WantedGroup, WantedMember}
 
 
 @each_field
-def test_a_field_takes_no_more_than_is_described_and_is_named_when_it_refuses(ask: Ask, field: Field) -> None:
-    for told, raw in NOT_JSON.items():
-        assert refusal(ask(field, raw)) == "$", told
-    for told, raw in JSON.items():
-        refused_at = refusal(ask(field, raw))
+def test_a_field_accepts_only_documented_values_and_an_error_names_it(post_field: PostField, field: Field) -> None:
+    for case, raw in INVALID_JSON.items():
+        assert rejected_path(post_field(field, raw)) == "$", case
+    for case, raw in VALID_JSON.items():
+        path = rejected_path(post_field(field, raw))
         if not field.permits(raw):
-            assert refused_at is not None, told
-            assert refused_at.startswith(field.location), (told, refused_at)
+            assert path is not None, case
+            assert path.startswith(field.location), (case, path)
 
 
 @each_field
-def test_a_field_that_comes_twice_is_refused(ask: Ask, field: Field) -> None:
+def test_a_duplicate_field_is_rejected(post_field: PostField, field: Field) -> None:
     name = field.name
     for again in (name, f"\\u{ord(name[0]):04x}{name[1:]}"):
-        twice = b'"login","%s":"login"' % again.encode()
-        assert refusal(ask(field, twice)) == "$"
+        value = b'"login","%s":"login"' % again.encode()
+        assert rejected_path(post_field(field, value)) == "$"

@@ -1,4 +1,4 @@
-"""HTTP/2 messages: malformed ones end their stream or the connection, all others are answered as over HTTP/1."""
+"""HTTP/2 messages: malformed ones end their stream or the connection, others get the same response as over HTTP/1."""
 
 from __future__ import annotations
 
@@ -18,27 +18,29 @@ from tests.hostile.http_2 import (
     PREFACE,
     Kind,
     block,
+    exchange_frames,
     fields,
     frame,
     headers,
     settings,
-    talk,
 )
-from tests.hostile.stranger import Stranger, code_of
-from tests.hostile.test_any_request import METHODS, bodies, targets
-from tests.hostile.values import NOT_JSON
+from tests.hostile.json_values import INVALID_JSON
+from tests.hostile.raw_client import RawClient, error_code
+from tests.hostile.test_well_formed_requests import METHODS, bodies, targets
 
 WHOLE = END_HEADERS | END_STREAM
 PADDED = 8
 
 
 def post(stream: int, body: bytes, **more: str) -> bytes:
-    asked = headers(
+    header_frame = headers(
         stream, block(*fields("POST", "/respond", **{"content_type": "application/json", **more})), END_HEADERS
     )
     parts = [body[at : at + 1_000] for at in range(0, len(body), 1_000)]
     return (
-        asked + b"".join(frame(Kind.DATA, stream, part) for part in parts) + frame(Kind.DATA, stream, b"", END_STREAM)
+        header_frame
+        + b"".join(frame(Kind.DATA, stream, part) for part in parts)
+        + frame(Kind.DATA, stream, b"", END_STREAM)
     )
 
 
@@ -55,7 +57,7 @@ MALFORMED = {
     "a stream that goes back": headers(5, HEALTH) + headers(3, HEALTH),
     "stream zero": headers(0, HEALTH),
     "data for no stream": frame(Kind.DATA, 0, b"{}"),
-    "data for a stream that nobody opened": frame(Kind.DATA, 9, b"{}"),
+    "data for a stream that is not open": frame(Kind.DATA, 9, b"{}"),
     "more padding than there is": headers(1, POST, END_HEADERS) + frame(Kind.DATA, 1, b"\xff{}", PADDED),
     "a push by a client": frame(Kind.PUSH_PROMISE, 1, struct.pack(">I", 2) + HEALTH, END_HEADERS),
     "a ping of 7 bytes": frame(Kind.PING, 0, b"1234567"),
@@ -71,61 +73,63 @@ MALFORMED = {
     "another frame among continuations": headers(1, HEALTH, END_STREAM) + frame(Kind.PING, 0, b"12345678"),
     "a second preface": PREFACE,
     "HTTP/1 in the middle": b"GET /health HTTP/1.1\r\nHost: sigil\r\n\r\n",
-    "a large first letter": headers(1, block(*fields(), ("X-Large", "1"))),
+    "an upper-case name": headers(1, block(*fields(), ("X-Large", "1"))),
     "a field of the connection": headers(1, block(*fields(), ("connection", "close"))),
     "a framing of HTTP/1": headers(1, block(*fields(), ("transfer-encoding", "chunked"))),
     "a line end in a value": headers(1, block(*fields(), ("x", "a\r\nb: c"))),
-    "a zero in a value": headers(1, block(*fields(), ("x", "a\0b"))),
+    "a zero byte in a value": headers(1, block(*fields(), ("x", "a\0b"))),
     "an empty name": headers(1, block(*fields(), ("", "1"))),
     "no path": headers(1, block((":method", "GET"), (":scheme", "https"))),
     "no method": headers(1, block((":path", "/health"), (":scheme", "https"))),
     "two paths": headers(1, block(*fields(), (":path", "/info"))),
-    "a pseudo field of answers": headers(1, block(*fields(), (":status", "200"))),
+    "a pseudo field of responses": headers(1, block(*fields(), (":status", "200"))),
     "a pseudo field after others": headers(1, block(("x", "1"), *fields())),
     "a path without a slash": headers(1, block(*fields(path="health"))),
     "an empty path": headers(1, block(*fields(path=""))),
-    "a blank in a path": headers(1, block(*fields(path="/he alth"))),
+    "a space in a path": headers(1, block(*fields(path="/he alth"))),
     "a WebSocket": headers(1, block(*fields("CONNECT"), (":protocol", "websocket")), END_HEADERS),
-    "less than was announced": post(1, b"{}", content_length="3"),
-    "more than was announced": post(1, b"{}", content_length="1"),
+    "less than the content length": post(1, b"{}", content_length="3"),
+    "more than the content length": post(1, b"{}", content_length="1"),
     "trailers that go on": headers(1, POST, END_HEADERS) + headers(1, block(("x", "1")), END_HEADERS) * 2,
 }
 
 
 @pytest.mark.parametrize("kind", MALFORMED)
-def test_a_malformed_message_harms_its_stream_or_its_connection_alone(stranger: Stranger, kind: str) -> None:
-    talk(stranger, MALFORMED[kind])
+def test_a_malformed_message_affects_only_its_stream_or_its_connection(raw_client: RawClient, kind: str) -> None:
+    exchange_frames(raw_client, MALFORMED[kind])
 
 
 BEGUN = PREFACE + headers(1, POST, END_HEADERS) + frame(Kind.DATA, 1, b'{"signature":')
 
 
 @pytest.mark.parametrize(
-    "kept", [0, 1, 10, 24, 30, len(PREFACE), len(PREFACE) + 5, len(PREFACE) + 20, len(BEGUN) - 5, len(BEGUN)]
+    "sent", [0, 1, 10, 24, 30, len(PREFACE), len(PREFACE) + 5, len(PREFACE) + 20, len(BEGUN) - 5, len(BEGUN)]
 )
 @pytest.mark.parametrize(
     "raw", [BEGUN, BEGUN[3:], settings() + BEGUN, bytes(200)], ids=["good", "cut", "late", "zeros"]
 )
-def test_a_connection_may_break_at_any_frame(stranger: Stranger, raw: bytes, kept: int) -> None:
-    with stranger.secured("h2") as connection:
-        connection.sendall(raw[:kept])
+def test_a_connection_that_breaks_at_any_frame_does_no_harm(raw_client: RawClient, raw: bytes, sent: int) -> None:
+    with raw_client.connect_tls("h2") as connection:
+        connection.sendall(raw[:sent])
 
 
-def test_what_is_no_json_is_refused_stream_by_stream(stranger: Stranger) -> None:
-    """All at once on one connection, as far as 64 KiB and 128 streams go, which need no leave of the server."""
-    bodies = [b'{"signature":%s}' % raw for raw in NOT_JSON.values()]
+def test_invalid_json_is_rejected_on_each_stream(raw_client: RawClient) -> None:
+    """All on one connection at once, within the initial limits of 64 KiB and 128 streams."""
+    bodies = [b'{"signature":%s}' % raw for raw in INVALID_JSON.values()]
     small = [body for body in bodies if len(body) < 1_000]
     for group in (small, *([body] for body in bodies if body not in small)):
-        asked = {2 * n + 1: body for n, body in enumerate(group)}
-        heard = talk(stranger, *(post(stream, body) for stream, body in asked.items()), awaited=asked)
-        assert heard.keys() == {*asked, LAST}
-        for stream in asked:
-            assert code_of(heard[stream]) == "INVALID_REQUEST"
+        requests = {2 * n + 1: body for n, body in enumerate(group)}
+        responses = exchange_frames(
+            raw_client, *(post(stream, body) for stream, body in requests.items()), awaited_streams=requests
+        )
+        assert responses.keys() == {*requests, LAST}
+        for stream in requests:
+            assert error_code(responses[stream]) == "INVALID_REQUEST"
 
 
 @examples(max_examples=100)
 @given(
-    asked=st.lists(
+    requests=st.lists(
         st.tuples(
             st.sampled_from(METHODS).filter("CONNECT".__ne__),
             targets,
@@ -136,20 +140,25 @@ def test_what_is_no_json_is_refused_stream_by_stream(stranger: Stranger) -> None
         max_size=6,
     )
 )
-def test_every_stream_is_answered(stranger: Stranger, asked: list[tuple[str, str, bytes, int, int]]) -> None:
-    """Bodies in pieces of any size, with empty ones and padding between them, of all streams by turns."""
-    said, turns = [], []
-    for n, (method, target, body, size, padding) in enumerate(asked):
+def test_every_stream_gets_a_response(raw_client: RawClient, requests: list[tuple[str, str, bytes, int, int]]) -> None:
+    """The bodies are split into pieces of any size, with empty frames and padding; the streams alternate."""
+    frames_sent, data_frames = [], []
+    for n, (method, target, body, size, padding) in enumerate(requests):
         stream = 2 * n + 1
         more = {"content-type": "application/json", "x-request-id": f"request-{stream}"}
-        said.append(headers(stream, block(*fields(method, target), *more.items()), END_HEADERS))
+        frames_sent.append(headers(stream, block(*fields(method, target), *more.items()), END_HEADERS))
         pieces = [body[at : at + size] for at in range(0, len(body), size)]
-        for turn, piece in enumerate([*pieces, b""]):
-            flags = PADDED | END_STREAM * (turn == len(pieces))
-            turns.append((turn, frame(Kind.DATA, stream, bytes([padding]) + piece + bytes(padding), flags)))
-    heard = talk(stranger, *said, *(raw for _, raw in sorted(turns)), awaited=range(1, 2 * len(asked), 2))
-    for n, (method, *_) in enumerate(asked):
-        answer = heard[2 * n + 1]
+        for position, piece in enumerate([*pieces, b""]):
+            flags = PADDED | END_STREAM * (position == len(pieces))
+            data_frames.append((position, frame(Kind.DATA, stream, bytes([padding]) + piece + bytes(padding), flags)))
+    responses = exchange_frames(
+        raw_client,
+        *frames_sent,
+        *(raw for _, raw in sorted(data_frames)),
+        awaited_streams=range(1, 2 * len(requests), 2),
+    )
+    for n, (method, *_) in enumerate(requests):
+        answer = responses[2 * n + 1]
         assert answer.headers["x-request-id"] == f"request-{2 * n + 1}"
         if answer.status >= 400 and method != "HEAD":
-            code_of(answer)
+            error_code(answer)

@@ -28,7 +28,7 @@ DEADLINE = 120.0
 
 
 def wait_until(condition: Callable[[], Any], what: str, seconds: float = DEADLINE) -> Any:
-    """The first true value of `condition`, looked at every 20 ms; AssertionError after `seconds`."""
+    """The first true value of `condition`, which is polled every 20 ms; AssertionError after `seconds`."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):
         assert time.monotonic() < deadline, f"waited {seconds} s for: {what}"
@@ -65,15 +65,15 @@ class LiveServer:
         self.log_path = self.directory / "log"
         self._async_tls: ssl.SSLContext | None = None
         self._process: subprocess.Popen[bytes] | None = None
-        words = self.directory / "mnemonic"
-        words.touch(0o600)
-        words.write_text(self.mnemonic)
+        mnemonic_file = self.directory / "mnemonic"
+        mnemonic_file.touch(0o600)
+        mnemonic_file.write_text(self.mnemonic)
         memory = Path("/dev/shm")
         self.state = (memory if memory.is_dir() else self.directory) / self.directory.name
         self.certificate = self.directory / "tls" / "cert.pem"
         self.environ = {
             "PATH": os.environ.get("PATH", ""),
-            "SIGIL_MNEMONIC_PATH": str(words),
+            "SIGIL_MNEMONIC_PATH": str(mnemonic_file),
             "SIGIL_HOST": "127.0.0.1",
             "SIGIL_PORT": str(self.port),
             "SIGIL_WORKERS": str(workers),
@@ -94,7 +94,7 @@ class LiveServer:
             raise
 
     def start(self) -> LiveServer:
-        """Start, or start again on what a former run left, and wait until it answers."""
+        """Starts the server, also on the state of an earlier run, and waits until it is healthy."""
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "sigil", "serve"],
@@ -104,10 +104,10 @@ class LiveServer:
                 stderr=subprocess.STDOUT,
                 cwd=Path(__file__).parents[2],
             )
-        wait_until(self._answers, "the server to answer /health")
+        wait_until(self._is_healthy, "the server to answer /health")
         return self
 
-    def _answers(self) -> bool:
+    def _is_healthy(self) -> bool:
         assert self._process is not None
         assert self._process.poll() is None, f"the server ended: {self.log_path.read_text()}"
         try:
@@ -139,7 +139,7 @@ class LiveServer:
         return ssl.create_default_context(cafile=str(self.certificate))
 
     def client(self, **options: Any) -> httpx.Client:
-        """A client that trusts the server's certificate, sends no API key, and holds answers to the description."""
+        """Without API key. It trusts the server's certificate, and checks responses against the OpenAPI document."""
         hooks = {"response": [openapi.check]}
         return httpx.Client(
             base_url=self.url, verify=self.tls(), trust_env=False, timeout=DEADLINE, event_hooks=hooks, **options
@@ -162,12 +162,12 @@ class LiveServer:
         )
 
     def log(self) -> list[dict[str, Any]]:
-        """All lines so far; a line that is no JSON object fails here."""
+        """All lines so far; a line that is not JSON raises an error."""
         lines = self.log_path.read_text().splitlines()
         return [json.loads(line) for line in lines]
 
     def stop(self) -> int:
-        """SIGTERM, and the exit code."""
+        """Sends SIGTERM, and returns the exit code."""
         assert self._process is not None
         self._process.send_signal(signal.SIGTERM)
         return self._process.wait(DEADLINE)

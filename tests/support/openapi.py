@@ -1,4 +1,4 @@
-"""Holds answers of a running server to its own OpenAPI description."""
+"""Checks responses of a running server against its OpenAPI document."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from sigil.resources.openapi.document import document
 
 
 @cache
-def _description() -> dict[str, Any]:
+def _document() -> dict[str, Any]:
     return document(__version__)
 
 
 @cache
 def _validator(reference: str) -> Draft202012Validator:
-    return Draft202012Validator({"$ref": reference, "components": _description()["components"]})
+    return Draft202012Validator({"$ref": reference, "components": _document()["components"]})
 
 
 def _operation(method: str, path: str) -> dict[str, Any] | None:
-    for template, methods in _description()["paths"].items():
+    for template, methods in _document()["paths"].items():
         if re.fullmatch(re.sub(r"\{[a-z_]+\}", "[^/]+", template), path):
             operation: dict[str, Any] | None = methods.get(method.lower())
             return operation
@@ -33,7 +33,7 @@ def _operation(method: str, path: str) -> dict[str, Any] | None:
 
 
 def check(response: httpx.Response) -> None:
-    """An `httpx` response hook: AssertionError when status or body are not described."""
+    """An `httpx` response hook: AssertionError when the document does not describe the status or the body."""
     response.read()
     check_answer(
         response.request.method,
@@ -51,7 +51,7 @@ async def check_async(response: httpx.Response) -> None:
 
 
 def check_answer(method: str, path: str, status: int, content_type: str, body: bytes) -> None:
-    """AssertionError when an answer of a described operation is none of those described."""
+    """AssertionError when the document describes the operation but not this response."""
     operation = _operation(method, path)
     if operation is None:
         return

@@ -1,4 +1,4 @@
-"""Tests that wait for the clock come last among their own, so that it has run while the others ran."""
+"""Tests that wait for time to pass run last in their folder, so that the time passes while the others run."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import pytest
 
 
 def last_of_folder(items: list[pytest.Item], folder: str, waits: Callable[[pytest.Item], bool]) -> None:
-    """Reorder the tests of `folder` in place: those for which `waits` go last. Others keep their places.
+    """Reorders the tests of `folder` in place: those for which `waits` is true go last.
 
-    Not last of all: a result is readable for ten minutes only, and the whole run may take longer.
+    They are not last of the whole run: a result is readable for ten minutes only, and the run may take longer.
     """
-    places = [place for place, item in enumerate(items) if item.nodeid.startswith(f"tests/{folder}/")]
-    own = sorted((items[place] for place in places), key=waits)
-    for place, item in zip(places, own, strict=True):
-        items[place] = item
+    positions = [position for position, item in enumerate(items) if item.nodeid.startswith(f"tests/{folder}/")]
+    own = sorted((items[position] for position in positions), key=waits)
+    for position, item in zip(positions, own, strict=True):
+        items[position] = item

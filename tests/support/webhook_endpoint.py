@@ -1,4 +1,4 @@
-"""A webhook endpoint of an integrator, in the test's own process: it keeps what arrives, and answers as told."""
+"""A webhook endpoint in the process of the test: it keeps every request, and answers with a status of the test."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from sigil.sdk import webhooks
 
 
 class Arrival(NamedTuple):
-    """`headers` by lower-case names; `at` is a Unix time, `said` what it was answered with."""
+    """`headers` has lower-case names; `at` is a Unix time; `status` is the HTTP status of the answer."""
 
     headers: dict[str, str]
     body: bytes
     at: float
-    said: int
+    status: int
 
     @property
     def event(self) -> dict[str, Any]:
@@ -35,11 +35,11 @@ class Arrival(NamedTuple):
 class WebhookEndpoint:
     """`with WebhookEndpoint() as endpoint: …`
 
-    `says(number)` is the status for the request of that number, counted from 0; 0 closes the connection instead.
+    `status_for(number)` is the status of the answer to that request, counted from 0; 0 closes the connection.
     """
 
-    def __init__(self, says: Callable[[int], int] = lambda number: 200) -> None:
-        self.says = says
+    def __init__(self, status_for: Callable[[int], int] = lambda number: 200) -> None:
+        self.status_for = status_for
         self.hanging = False
         self.port = 0
         self.arrivals: list[Arrival] = []
@@ -66,11 +66,11 @@ class WebhookEndpoint:
         self._loop.close()
 
     def start(self) -> None:
-        """Listen, on the former port after a stop."""
+        """Listens; after a stop, on the same port as before."""
         self._run(self._start())
 
     def stop(self) -> None:
-        """From now on nobody listens, and connections are closed."""
+        """Stops listening, and closes all connections."""
         self._run(self._stop())
 
     def _run(self, work: Any) -> None:
@@ -82,7 +82,7 @@ class WebhookEndpoint:
 
     async def _stop(self) -> None:
         self._server.close()
-        # Who was accepted last has a writer some turns of the loop later.
+        # A connection that was accepted just now gets its writer some iterations of the loop later.
         for _ in range(10):
             await asyncio.sleep(0)
         while self._writers:
@@ -95,35 +95,31 @@ class WebhookEndpoint:
         self._writers.add(writer)
         self.most_open = max(self.most_open, len(self._writers))
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
-            while await self._answer(reader, writer):
+            while await self._serve_request(reader, writer):
                 pass
         writer.transport.abort()
         self._writers.discard(writer)
 
-    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+    async def _serve_request(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         lines = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")[1:-2]
         headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
         body = await reader.readexactly(int(headers["content-length"]))
         at = time.time()
         while self.hanging:
             await asyncio.sleep(0.01)
-        said = self.says(next(self._numbers))
-        self.arrivals.append(Arrival(headers, body, at, said))
-        if said:
-            writer.write(f"HTTP/1.1 {said} So\r\nContent-Length: 0\r\n\r\n".encode())
+        status = self.status_for(next(self._numbers))
+        self.arrivals.append(Arrival(headers, body, at, status))
+        if status:
+            writer.write(f"HTTP/1.1 {status} Status\r\nContent-Length: 0\r\n\r\n".encode())
             await writer.drain()
-        return said != 0
+        return status != 0
 
-    def taken(self) -> list[Arrival]:
-        """What was answered with 2xx, in the order of arrival."""
-        return [arrival for arrival in self.arrivals if 200 <= arrival.said < 300]
-
-    def of(self, event_id: str) -> list[Arrival]:
+    def arrivals_of(self, event_id: str) -> list[Arrival]:
         return [arrival for arrival in self.arrivals if arrival.headers.get("webhook-id") == event_id]
 
 
-def checked(arrival: Arrival, secret: str) -> webhooks.WebhookEvent:
-    """The event, as an independent library of Standard Webhooks and the SDK take it."""
+def verified_event(arrival: Arrival, secret: str) -> webhooks.WebhookEvent:
+    """The event, after an independent library of Standard Webhooks and the SDK have verified it."""
     by_library = standardwebhooks.Webhook(standard_secret(secret)).verify(arrival.body, arrival.headers)
     event = webhooks.verify(arrival.headers, arrival.body, secret)
     sigil = {name: value for name, value in arrival.headers.items() if name.startswith("x-sigil-")}

@@ -713,7 +713,12 @@ def votes() -> list[Case]:
     case("no member answers in time", counted("timeout", [3], []), proves("timeout", [1]))
     case("it is cancelled", counted("cancelled", [3], [4]), proves("cancelled", [1]))
     case("the requester was not eligible", counted("rejected", [], [1, 4]), proves("rejected", []))
-    case("the requester does not vote", counted("approved", [1, 2], []), proves("approved", [0, 1]), exclude_requester=True)
+    case(
+        "the requester does not vote",
+        counted("approved", [1, 2], []),
+        proves("approved", [0, 1]),
+        exclude_requester=True,
+    )
     for kind, named in {"a list": [NAMES[0], NAMES[1]], "an object": {"id": 7}, "a number": 7, "a truth": True}.items():
         poll = _poll(params={"requested_by": named})
         case(f"{kind} names the requester", counted("approved", [0, 2], [], poll), proves("approved", [0, 1]))

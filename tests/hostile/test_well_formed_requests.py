@@ -1,4 +1,4 @@
-"""Whatever is well-formed HTTP gets an answer of its own, in its turn, and never a failure of the server."""
+"""Every well-formed HTTP request gets a response, in the order of the requests, and never a 5xx."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from sigil import __version__
 from sigil.resources.openapi.document import document
-from tests.hostile.stranger import Stranger, code_of
-from tests.hostile.values import JSON, NOT_JSON
+from tests.hostile.json_values import INVALID_JSON, VALID_JSON
+from tests.hostile.raw_client import RawClient, error_code
 
 TOKEN = "!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-# What may stand in a target without an escape.
+# Characters that a target may contain unescaped.
 CHARACTERS = "abcXYZ019-._~!$&'()*+,;=:@/"
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "QUERY", "post"]
 PATHS = [
@@ -36,7 +36,7 @@ VALUES = [
     "-1",
 ]
 VALUES += ["gzip", "127.0.0.1, ::1, unknown", 'for="[::1]:99999"', "a=b; c", "Thu, 32 Foo 2026 99:99:99 GMT", ","]
-# What would change where a request ends, and what this test has for itself.
+# These fields change where a request ends, or are set by the test itself.
 FRAMING = {"connection", "content-length", "expect", "keep-alive", "transfer-encoding", "upgrade", "x-request-id"}
 
 escapes = st.binary(min_size=1, max_size=4).map(lambda raw: "".join(f"%{byte:02x}" for byte in raw))
@@ -57,14 +57,14 @@ fields = st.tuples(
 )
 documents = st.dictionaries(
     st.text(max_size=3) | st.sampled_from(["device_public_key", "action", "challenge_id", "signature", "timestamp"]),
-    st.sampled_from([*JSON.values(), *NOT_JSON.values()]).filter(lambda raw: len(raw) < 2_000),
+    st.sampled_from([*VALID_JSON.values(), *INVALID_JSON.values()]).filter(lambda raw: len(raw) < 2_000),
     max_size=4,
 ).map(lambda members: b"{%s}" % b",".join(json.dumps(name).encode() + b":" + raw for name, raw in members.items()))
 bodies = st.just(b"") | st.binary(max_size=50) | documents
 
 
-def framed(body: bytes, cuts: list[int] | None) -> bytes:
-    """A body and the fields that frame it: of a length, or in chunks."""
+def with_framing(body: bytes, cuts: list[int] | None) -> bytes:
+    """A body with its framing fields: a length, or chunks."""
     if cuts is None:
         return b"Content-Length: %d\r\n\r\n%s" % (len(body), body)
     places = [0, *sorted({cut for cut in cuts if cut < len(body)} - {0}), len(body)]
@@ -80,14 +80,14 @@ class Request:
     fields: list[tuple[str, bytes]]
     body: bytes
     cuts: list[int] | None
-    known: bool
+    authorised: bool
 
     def raw(self, number: int, last: bool, key: str) -> bytes:
-        own = f"{self.method} {self.target} HTTP/1.1\r\nHost: sigil\r\nX-Request-Id: request-{number}\r\n".encode()
-        given = b"".join(b"%s: %s\r\n" % (name.encode(), value) for name, value in self.fields)
-        if self.known:
-            own += f"Content-Type: application/json\r\nAuthorization: Bearer {key}\r\n".encode()
-        return own + given + b"Connection: close\r\n" * last + framed(self.body, self.cuts)
+        head = f"{self.method} {self.target} HTTP/1.1\r\nHost: sigil\r\nX-Request-Id: request-{number}\r\n".encode()
+        more_fields = b"".join(b"%s: %s\r\n" % (name.encode(), value) for name, value in self.fields)
+        if self.authorised:
+            head += f"Content-Type: application/json\r\nAuthorization: Bearer {key}\r\n".encode()
+        return head + more_fields + b"Connection: close\r\n" * last + with_framing(self.body, self.cuts)
 
 
 methods = st.sampled_from(METHODS) | st.text(TOKEN, min_size=1, max_size=10)
@@ -96,14 +96,14 @@ requests = st.builds(Request, methods, targets, st.lists(fields, max_size=5), bo
 
 
 @settings(max_examples=200)
-@given(asked=st.lists(requests, min_size=1, max_size=5))
-def test_every_request_of_a_pipeline_is_answered_in_its_turn(stranger: Stranger, asked: list[Request]) -> None:
-    key, last = stranger.server.api_key, len(asked) - 1
-    raw = b"".join(request.raw(number, number == last, key) for number, request in enumerate(asked))
-    answers = stranger.answers(raw, *(request.method for request in asked))
+@given(requests_sent=st.lists(requests, min_size=1, max_size=5))
+def test_pipelined_requests_are_answered_in_order(raw_client: RawClient, requests_sent: list[Request]) -> None:
+    key, last = raw_client.server.api_key, len(requests_sent) - 1
+    raw = b"".join(request.raw(number, number == last, key) for number, request in enumerate(requests_sent))
+    answers = raw_client.responses(raw, *(request.method for request in requests_sent))
     assert [answer.headers["x-request-id"] for answer in answers] == [f"request-{n}" for n in range(len(answers))]
-    # Behind a body that nobody wanted the connection may end: it has no other way not to read it.
-    assert len(answers) == len(asked) or answers[-1].headers["connection"] == "close"
-    for request, answer in zip(asked, answers, strict=False):
+    # After a body that it does not read, the server may close the connection: HTTP/1 has no other way to skip it.
+    assert len(answers) == len(requests_sent) or answers[-1].headers["connection"] == "close"
+    for request, answer in zip(requests_sent, answers, strict=False):
         if answer.status >= 400 and request.method != "HEAD":
-            code_of(answer)
+            error_code(answer)

@@ -1,4 +1,4 @@
-"""The README's first screen, word by word: `make dev`, and the two sessions that are pasted while it runs."""
+"""The shell sessions of the README's first screen: `make dev`, and the two sessions to paste while it runs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ROOT = Path(__file__).parent.parent.parent
 
 
 class Checkout:
-    """A clone as far as `make dev` needs one, with free ports; `said` is what its programs have printed so far."""
+    """The parts of a clone that `make dev` needs, with free ports; `said` is the output of its programs so far."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -36,7 +36,7 @@ class Checkout:
         self._output = folder / "output"
 
     @property
-    def said(self) -> str:
+    def output(self) -> str:
         return self._output.read_text()
 
     @property
@@ -45,7 +45,7 @@ class Checkout:
 
     @contextlib.contextmanager
     def running(self, *command: str) -> Iterator[subprocess.Popen[bytes]]:
-        """A program with a session of its own, which ends with the test."""
+        """A program in a new session, which is killed at the end."""
         with self._output.open("ab") as output:
             process = subprocess.Popen(
                 command,
@@ -83,17 +83,19 @@ def checkout(tmp_path: Path) -> Checkout:
     return Checkout(tmp_path)
 
 
-def test_the_sessions_of_the_readme_end_with_a_verified_challenge(checkout: Checkout) -> None:
+def test_the_shell_sessions_of_the_readme_verify_a_challenge(checkout: Checkout) -> None:
     commands, device, backend = sessions()
     assert "make dev" in commands
     with checkout.running(*DEV) as dev:
-        wait_until(lambda: "README.md goes on from there" in checkout.said or dev.poll() is not None, "make dev")
-        assert "sigil device init --server $SIGIL_SERVICE_URL" in checkout.said
+        wait_until(lambda: "README.md has the next steps" in checkout.output or dev.poll() is not None, "make dev")
+        assert "sigil device init --server $SIGIL_SERVICE_URL" in checkout.output
         with checkout.running("sh", "-ec", device) as listening:
-            wait_until(lambda: "Listening at" in checkout.said or listening.poll() is not None, "the device to listen")
-            asked = checkout.run("sh", "-ec", backend)
-            assert asked.returncode == 0, asked.stderr + checkout.said
-            assert json.loads(asked.stdout.strip().splitlines()[-1])["status"] == "verified", checkout.said
+            wait_until(
+                lambda: "Listening at" in checkout.output or listening.poll() is not None, "the device to listen"
+            )
+            challenge = checkout.run("sh", "-ec", backend)
+            assert challenge.returncode == 0, challenge.stderr + checkout.output
+            assert json.loads(challenge.stdout.strip().splitlines()[-1])["status"] == "verified", checkout.output
         again = checkout.run(*DEV)
         assert (again.returncode, again.stdout) == (1, "")
         assert [line for line in again.stderr.splitlines() if f"port {checkout.port} is taken" in line]
@@ -102,19 +104,22 @@ def test_the_sessions_of_the_readme_end_with_a_verified_challenge(checkout: Chec
         assert dev.wait(DEADLINE) == 0
 
 
-def test_what_make_dev_makes_is_for_its_owner_alone_and_made_once(checkout: Checkout) -> None:
-    made: list[str] = []
+def test_make_dev_creates_its_files_once_and_for_their_owner_alone(checkout: Checkout) -> None:
+    files_of_runs: list[str] = []
     for _ in range(2):
         with checkout.running(*DEV) as dev:
             wait_until(
-                lambda: checkout.said.count("Sigil answers on") > len(made) or dev.poll() is not None, "make dev"
+                lambda: checkout.output.count("Sigil answers on") > len(files_of_runs) or dev.poll() is not None,
+                "make dev",
             )
-            made.append(checkout.run("sh", "-ec", ". .dev/env && echo $SIGIL_SERVER_ID && cat .dev/curl").stdout)
+            files_of_runs.append(
+                checkout.run("sh", "-ec", ". .dev/env && echo $SIGIL_SERVER_ID && cat .dev/curl").stdout
+            )
             dev.send_signal(signal.SIGTERM)
             assert dev.wait(DEADLINE) == 0
-    assert made[0] == made[1]
+    assert files_of_runs[0] == files_of_runs[1]
     home = checkout.folder / ".dev"
     assert home.stat().st_mode & 0o077 == 0
     secrets = [home / name for name in ("mnemonic", "api_key", "curl", "tls/key.pem")]
     assert [path for path in secrets if path.stat().st_mode & 0o077] == []
-    assert secrets[1].read_text().strip() not in checkout.said
+    assert secrets[1].read_text().strip() not in checkout.output

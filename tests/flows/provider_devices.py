@@ -1,4 +1,5 @@
-"""Phones in one process: they read what the stand-ins of APNs and FCM accepted for them, and answer at the server."""
+"""Devices of APNs and FCM in one process: they read the pushes that the stand-ins accepted for them, and respond at the
+server."""
 
 from __future__ import annotations
 
@@ -18,13 +19,13 @@ from tests.support.live import DEADLINE
 from tests.support.live_relay import LiveRelay
 from tests.support.providers import Providers, apns_token, fcm_token
 
-_REGISTRATIONS_OF_ONE_ADDRESS = 10
+_REGISTRATIONS_PER_ADDRESS = 10
 _NEW_TOKEN = {"apns": apns_token, "fcm": fcm_token}
 
 
-class Phones:
-    """`seen` counts arrivals by challenge, `arrived` is when the first was (monotonic); `answers` are statuses of
-    `POST /respond`."""
+class ProviderDevices:
+    """`seen` counts pushes by challenge_id; `arrived` is the monotonic time of the first one; `answers` are the HTTP
+    statuses of `POST /respond`."""
 
     def __init__(self, relay: LiveRelay, providers: Providers, server: httpx.AsyncClient, each: int) -> None:
         self.devices = {platform: [Device.generate("Ed25519") for _ in range(each)] for platform in _NEW_TOKEN}
@@ -33,27 +34,27 @@ class Phones:
         self.answers: dict[str, int] = {}
         self._by_token: dict[str, Device] = {}
         self._relay, self._providers, self._server = relay, providers, server
-        self._watching: asyncio.Task[None] | None = None
-        self._leaving = False
+        self._watcher: asyncio.Task[None] | None = None
+        self._stopping = False
         self._answering: set[asyncio.Task[None]] = set()
 
-    async def __aenter__(self) -> Phones:
+    async def __aenter__(self) -> ProviderDevices:
         await asyncio.to_thread(self._register)
-        self._watching = asyncio.create_task(self._watch(self._providers.last()))
+        self._watcher = asyncio.create_task(self._watch(self._providers.last()))
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        # Not cancelled: a request of httpx that is broken off may leave its socket open.
-        self._leaving = True
-        await asyncio.gather(*([self._watching] if self._watching else []), *self._answering)
+        # Not cancelled: a cancelled request of httpx may leave its socket open.
+        self._stopping = True
+        await asyncio.gather(*([self._watcher] if self._watcher else []), *self._answering)
 
     def _register(self) -> None:
-        """From several addresses of this host: registrations of one are limited."""
-        everyone = [(platform, device) for platform, devices in self.devices.items() for device in devices]
-        for start in range(0, len(everyone), _REGISTRATIONS_OF_ONE_ADDRESS):
-            transport = httpx.HTTPTransport(local_address=f"127.0.78.{1 + start // _REGISTRATIONS_OF_ONE_ADDRESS}")
+        """Uses several addresses of this host, since the relay limits registrations per address."""
+        all_devices = [(platform, device) for platform, devices in self.devices.items() for device in devices]
+        for start in range(0, len(all_devices), _REGISTRATIONS_PER_ADDRESS):
+            transport = httpx.HTTPTransport(local_address=f"127.0.78.{1 + start // _REGISTRATIONS_PER_ADDRESS}")
             with self._relay.client(transport=transport) as client:
-                for platform, device in everyone[start : start + _REGISTRATIONS_OF_ONE_ADDRESS]:
+                for platform, device in all_devices[start : start + _REGISTRATIONS_PER_ADDRESS]:
                     token = _NEW_TOKEN[platform]()
                     register(device, client, self._relay.url, platform, token)
                     self._by_token[token] = device
@@ -62,16 +63,16 @@ class Phones:
         async with httpx.AsyncClient(
             base_url=self._providers.control_url, trust_env=False, timeout=DEADLINE
         ) as control:
-            while not self._leaving:
+            while not self._stopping:
                 query = {"after": after, "wait": 1, "limit": 200}
-                told: dict[str, Any] = (await control.get("/seen", params=query)).json()
-                for push in told["pushes"]:
+                page: dict[str, Any] = (await control.get("/seen", params=query)).json()
+                for push in page["pushes"]:
                     after = push["number"]
-                    # What comes late for phones that are gone is not ours.
+                    # A late push may be for a device of an earlier test.
                     if (device := self._by_token.get(push["token"])) is not None:
-                        self._take(device, json.loads(push["sigil"]))
+                        self._handle_push(device, json.loads(push["sigil"]))
 
-    def _take(self, device: Device, payload: dict[str, Any]) -> None:
+    def _handle_push(self, device: Device, payload: dict[str, Any]) -> None:
         if payload["type"] != "challenge":
             return
         challenge_id = payload["challenge_id"]

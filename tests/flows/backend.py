@@ -1,4 +1,4 @@
-"""Who takes part in a flow: a backend with an API key, and people with devices."""
+"""The integrator's backend of a flow, and the responses of its devices."""
 
 from __future__ import annotations
 
@@ -31,8 +31,10 @@ class Backend:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.http.close()
 
-    def ask(self, device: Device, *, headers: dict[str, str] | None = None, **members: Any) -> dict[str, Any]:
-        """201 of `POST /challenge`."""
+    def create_challenge(
+        self, device: Device, *, headers: dict[str, str] | None = None, **members: Any
+    ) -> dict[str, Any]:
+        """The body of the 201 response to `POST /challenge`."""
         body = {"device_public_key": device.wire_key, "action": ACTION, **members}
         answer = self.http.post("/challenge", json=body, headers=headers)
         assert answer.status_code == 201, answer.text
@@ -66,23 +68,24 @@ def rejection(device: Device, created: dict[str, Any]) -> dict[str, str]:
     return device.response_body(created["challenge_id"], "rejected", signature, reason="cancelled")
 
 
-# Results are kept for 600 s: on a machine so busy that the first one is older than this, another is asked for.
-_STALE = 400
+# The server keeps results for 600 s. On a machine so busy that the first challenge is older than this, the test creates
+# another one.
+_MAX_AGE_SECONDS = 400
 
 
 @dataclass(frozen=True)
-class Expiring:
-    """A challenge that nobody answers in time."""
+class ExpiringChallenge:
+    """A challenge that expires without a response."""
 
     device: Device
     created: dict[str, Any]
-    asked_at: float = field(default_factory=time.monotonic)
+    created_at: float = field(default_factory=time.monotonic)
 
     @classmethod
-    def ask(cls, backend: Backend, suite: Suite = "ES256") -> Expiring:
+    def create(cls, backend: Backend, suite: Suite = "ES256") -> ExpiringChallenge:
         device = Device.generate(suite)
-        return cls(device, backend.ask(device, expires_in_seconds=30))
+        return cls(device, backend.create_challenge(device, expires_in_seconds=30))
 
-    def or_another(self, backend: Backend) -> Expiring:
-        """One whose result is still kept."""
-        return self if time.monotonic() - self.asked_at < _STALE else Expiring.ask(backend)
+    def or_newer(self, backend: Backend) -> ExpiringChallenge:
+        """This challenge, or a new one when the server may soon delete its result."""
+        return self if time.monotonic() - self.created_at < _MAX_AGE_SECONDS else ExpiringChallenge.create(backend)

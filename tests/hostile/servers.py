@@ -1,4 +1,4 @@
-"""Who offers a path, and the token that opens it there: a server with an identity, one without, one just set up."""
+"""The server and a bearer token for each path: a server with an identity, one in init mode, one that just left it."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from tests.first_boot.init_mode_server import InitModeServer
 from tests.support.live import LiveServer
 
 
-class Offering:
-    """`of(path)` gives the server and a bearer token for it."""
+class Servers:
+    """`for_path(path)` returns the server that serves the path, and a bearer token for it."""
 
     def __init__(
         self, server: LiveServer, init_mode_server: InitModeServer, initialized: InitModeServer, session: str
@@ -21,17 +21,17 @@ class Offering:
         self._initialized = initialized
         self._session = session
 
-    def of(self, path: str) -> tuple[LiveServer, str]:
+    def for_path(self, path: str) -> tuple[LiveServer, str]:
         if path == "/init/api-keys":
             return self._initialized, self._session
-        offering = self._init_mode if path.startswith("/init/") else self._server
-        return offering, offering.api_key
+        server = self._init_mode if path.startswith("/init/") else self._server
+        return server, server.api_key
 
 
 @contextmanager
-def offering(server: LiveServer) -> Iterator[Offering]:
-    """With two servers more, of one worker each."""
+def servers_by_path(server: LiveServer) -> Iterator[Servers]:
+    """Starts two more servers with one worker each."""
     init_mode_server = InitModeServer(workers=1)
     init_mode_server.environ["SIGIL_INIT_TOKEN"] = init_mode_server.api_key
     with init_mode_server, InitModeServer(workers=1) as initialized:
-        yield Offering(server, init_mode_server, initialized, initialized.commit(generate_mnemonic())["session"])
+        yield Servers(server, init_mode_server, initialized, initialized.commit(generate_mnemonic())["session"])

@@ -1,4 +1,4 @@
-"""A client that keeps to nothing: raw bytes over TLS, and what came back, read by the rules of HTTP and of Sigil."""
+"""A client that sends raw bytes over TLS, and parses the responses by the rules of HTTP and of the protocol."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ CODES = {
 
 
 @dataclass(frozen=True)
-class Answer:
+class RawResponse:
     status: int
     headers: Mapping[str, str]
     body: bytes
 
 
-def code_of(answer: Answer) -> str:
-    """The code of an error of the form that section 4 gives; AssertionError for every other form."""
+def error_code(answer: RawResponse) -> str:
+    """The code of an error response; AssertionError unless it has the form of section 4."""
     assert answer.headers["content-type"] == "application/json", answer
     document = json.loads(answer.body)
     assert set(document) == {"error"}, answer
@@ -49,9 +49,9 @@ def code_of(answer: Answer) -> str:
     return code
 
 
-def answers(raw: bytes, methods: Sequence[str] = ()) -> list[Answer]:
-    """The replies of HTTP/1 in a stream; `methods` of the requests, since a reply to HEAD has no body."""
-    found: list[Answer] = []
+def parse_responses(raw: bytes, methods: Sequence[str] = ()) -> list[RawResponse]:
+    """Parses the HTTP/1 responses in a stream. `methods` are those of the requests: a response to HEAD has no body."""
+    responses: list[RawResponse] = []
     while raw:
         head, _, raw = raw.partition(b"\r\n\r\n")
         line, *fields = head.decode("latin-1").split("\r\n")
@@ -60,68 +60,68 @@ def answers(raw: bytes, methods: Sequence[str] = ()) -> list[Answer]:
         status = int(line.split(" ")[1])
         if status < 200:
             continue
-        head_only = methods[len(found) : len(found) + 1] == ["HEAD"]
+        head_only = methods[len(responses) : len(responses) + 1] == ["HEAD"]
         size = 0 if head_only else int(headers.get("content-length", "0"))
-        assert len(raw) >= size, "the connection ended in the middle of an answer"
-        found.append(Answer(status, headers, raw[:size]))
+        assert len(raw) >= size, "the connection ended within a response"
+        responses.append(RawResponse(status, headers, raw[:size]))
         raw = raw[size:]
-    return found
+    return responses
 
 
 @cache
-def tls(certificate: str, protocol: str) -> ssl.SSLContext:
+def tls_context(certificate: str, protocol: str) -> ssl.SSLContext:
     context = ssl.create_default_context(cafile=certificate)
     context.set_alpn_protocols([protocol])
     return context
 
 
-class Stranger:
-    """Connections from 127.0.0.1, of which each is used once."""
+class RawClient:
+    """Opens connections from 127.0.0.1; each is used once."""
 
     def __init__(self, server: LiveServer) -> None:
         self.server = server
 
     def connect(self) -> socket.socket:
-        """TCP alone."""
+        """A TCP connection without TLS."""
         return socket.create_connection(("127.0.0.1", self.server.port), timeout=DEADLINE)
 
-    def secured(self, protocol: str = "http/1.1") -> ssl.SSLSocket:
-        context = tls(str(self.server.certificate), protocol)
+    def connect_tls(self, protocol: str = "http/1.1") -> ssl.SSLSocket:
+        context = tls_context(str(self.server.certificate), protocol)
         return context.wrap_socket(self.connect(), server_hostname="127.0.0.1")
 
     def exchange(self, raw: bytes, protocol: str = "http/1.1", enough: Callable[[bytes], bool] = bool) -> bytes:
-        """Sends while it reads, and gives what came until the server closed, or `enough` was sent and came.
+        """Sends and reads at the same time, until the server closes, or all is sent and `enough(received)` is true.
 
-        Bytes that the server does not take any more are dropped: it may have heard enough.
+        Bytes that the server no longer reads are dropped: it may have ended the connection on purpose.
         """
         closing = enough is bool
-        with self.secured(protocol) as connection:
+        with self.connect_tls(protocol) as connection:
             connection.setblocking(False)
-            left, received = memoryview(raw), bytearray()
-            while closing or left or not enough(received):
-                left = _send(connection, left)
+            unsent, received = memoryview(raw), bytearray()
+            while closing or unsent or not enough(received):
+                unsent = _send(connection, unsent)
                 try:
-                    piece = connection.recv(1 << 16)
+                    chunk = connection.recv(1 << 16)
                 except ssl.SSLWantReadError:
-                    ready = select.select([connection], [connection] if left else [], [], DEADLINE)
-                    assert any(ready), f"neither an answer nor an end after {bytes(received[-300:])!r}"
+                    ready = select.select([connection], [connection] if unsent else [], [], DEADLINE)
+                    assert any(ready), f"neither a response nor an end after {bytes(received[-300:])!r}"
                     continue
                 except OSError:
                     break
-                if not piece:
+                if not chunk:
                     break
-                received += piece
+                received += chunk
             return bytes(received)
 
-    def answers(self, raw: bytes, *methods: str) -> list[Answer]:
-        """To requests of HTTP/1, of which the last one closes the connection."""
-        return answers(self.exchange(raw), list(methods))
+    def responses(self, raw: bytes, *methods: str) -> list[RawResponse]:
+        """The responses to HTTP/1 requests, of which the last one closes the connection."""
+        return parse_responses(self.exchange(raw), list(methods))
 
 
-def _send(connection: ssl.SSLSocket, left: memoryview) -> memoryview:
+def _send(connection: ssl.SSLSocket, unsent: memoryview) -> memoryview:
     try:
-        return left[connection.send(left[: 1 << 14]) :] if left else left
+        return unsent[connection.send(unsent[: 1 << 14]) :] if unsent else unsent
     except (ssl.SSLWantWriteError, ssl.SSLWantReadError):
-        return left
+        return unsent
     except OSError:
         return memoryview(b"")

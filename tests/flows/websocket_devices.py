@@ -1,4 +1,4 @@
-"""Many devices in one process: each listens at the relay, acknowledges, and answers at the server."""
+"""Many devices in one process: each listens at the relay, acknowledges its pushes, and responds at the server."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from sigil.protocol.encoding import decode_base64, encode_base64
 from tests.relay.devices_of_relay import register, sign
 from tests.support.live_relay import LiveRelay
 
-_REGISTRATIONS_OF_ONE_ADDRESS = 10
+_REGISTRATIONS_PER_ADDRESS = 10
 
 
-class Fleet:
-    """`seen` counts arrivals by (challenge_id, push_id); `answers` are the statuses of `POST /respond`."""
+class WebSocketDevices:
+    """`seen` counts pushes by (challenge_id, push_id); `answers` are the HTTP statuses of `POST /respond`."""
 
     def __init__(self, relay: LiveRelay, devices: int, server: httpx.AsyncClient) -> None:
         self.devices = [Device.generate("Ed25519") for _ in range(devices)]
@@ -37,14 +37,14 @@ class Fleet:
         self._answering: set[asyncio.Task[None]] = set()
 
     def register(self) -> None:
-        """From several addresses of this host: registrations of one are limited."""
-        for start in range(0, len(self.devices), _REGISTRATIONS_OF_ONE_ADDRESS):
-            transport = httpx.HTTPTransport(local_address=f"127.0.77.{1 + start // _REGISTRATIONS_OF_ONE_ADDRESS}")
+        """Uses several addresses of this host, since the relay limits registrations per address."""
+        for start in range(0, len(self.devices), _REGISTRATIONS_PER_ADDRESS):
+            transport = httpx.HTTPTransport(local_address=f"127.0.77.{1 + start // _REGISTRATIONS_PER_ADDRESS}")
             with self._relay.client(transport=transport) as client:
-                for device in self.devices[start : start + _REGISTRATIONS_OF_ONE_ADDRESS]:
+                for device in self.devices[start : start + _REGISTRATIONS_PER_ADDRESS]:
                     register(device, client, self._relay.url)
 
-    async def __aenter__(self) -> Fleet:
+    async def __aenter__(self) -> WebSocketDevices:
         await asyncio.to_thread(self.register)
         self._tasks = [asyncio.create_task(self._listen(device)) for device in self.devices]
         while self.connected < len(self.devices):
@@ -59,10 +59,10 @@ class Fleet:
     async def _listen(self, device: Device) -> None:
         while True:
             with contextlib.suppress(OSError, WebSocketException, TimeoutError):
-                await self._converse(device)
+                await self._run_session(device)
             await asyncio.sleep(0.2)
 
-    async def _converse(self, device: Device) -> None:
+    async def _run_session(self, device: Device) -> None:
         async with connect(
             self._relay.ws_url, ping_interval=None, proxy=None, compression=None, open_timeout=60
         ) as socket:
@@ -84,10 +84,10 @@ class Fleet:
         if frame["type"] == "clear":
             self.cleared.add(frame["challenge_id"])
         else:
-            self._take(device, frame)
+            self._handle_push(device, frame)
         return {"type": "ack", "push_id": frame["push_id"]}
 
-    def _take(self, device: Device, push: dict[str, Any]) -> None:
+    def _handle_push(self, device: Device, push: dict[str, Any]) -> None:
         name = (push["challenge_id"], push["push_id"])
         self.seen[name] += 1
         if self.seen[name] == 1:

@@ -1,11 +1,11 @@
-"""What hostile tests share: values that JSON parsers disagree on, choke on or fall over."""
+"""JSON values on which parsers disagree, become slow or crash."""
 
 from __future__ import annotations
 
 import json
 
-# What the strict reading of docs/protocol.md refuses wherever it stands.
-NOT_JSON = {
+# The strict parser of docs/protocol.md rejects these values at every place.
+INVALID_JSON = {
     "invalid UTF-8": b'"\xff\xfe"',
     "an overlong encoding": b'"\xc0\xaf"',
     "a surrogate in UTF-8": b'"\xed\xa0\x80"',
@@ -23,10 +23,10 @@ NOT_JSON = {
     "a duplicate inside": b'{"a":1,"a":1}',
     "a duplicate by escapes": rb'{"a":1,"\u0061":1}',
     "a comment": b"1/**/",
-    "nothing": b"",
+    "an empty text": b"",
 }
-# What it reads; whether a field may have it is another question.
-JSON = {
+# It accepts these values as JSON. The type of a field may still not permit them.
+VALID_JSON = {
     "null": b"null",
     "true": b"true",
     "zero": b"0",
@@ -41,11 +41,11 @@ JSON = {
     "400 digits": b"9" * 400,
     "50 000 digits": b"9" * 50_000,
     "an empty string": b'""',
-    "a blank": b'" "',
+    "a space": b'" "',
     "a zero character": rb'"\u0000"',
     "a new line at the end": rb'"12\n"',
     "digits of another script": '"٣٠"'.encode(),
-    "a turn of direction": rb'"\u202e"',
+    "a change of text direction": rb'"\u202e"',
     "50 000 characters": b'"' + b"A" * 50_000 + b'"',
     "10 000 of four bytes each": b'"' + "🔥".encode() * 10_000 + b'"',
     "an empty list": b"[]",
