@@ -24,11 +24,11 @@ SIGIL: dict[str, set[str]] = {
     "inbox": {"approvals", "challenges", "core", "protocol", "sessions"},
     "pushes": {"approvals", "challenges", "core", "delivery", "protocol"},
     "webhooks": {"core", "delivery", "protocol", "serving"},
-    "challenges": {"core", "delivery", "protocol", "sessions"},
+    "challenges": {"core", "protocol", "sessions"},
     "approvals": {"core", "delivery", "protocol", "sessions"},
     "telemetry": {"core", "protocol", "serving"},
     "sessions": {"core", "protocol"},
-    "delivery": {"core", "protocol"},
+    "delivery": {"core"},
     "first_boot": {"protocol"},
     "config": {"protocol", "serving"},
     "store": {"core"},
@@ -109,6 +109,10 @@ def test_every_import_between_packages_points_in_a_permitted_direction(
         if _package(name) not in may_import[_package(module)] | {_package(module)}
     ]
     assert not wrong
+    used = {(_package(module), _package(name)) for module, name in _edges() if module.startswith(f"{service}.")}
+    # The command line imports the groups of the device by name, when one of them is used.
+    unused = {(package, other) for package in may_import for other in may_import[package]} - used - {("cli", "device")}
+    assert not unused, "a direction without an import is deleted"
 
 
 def test_the_directions_name_every_package_and_have_no_circle() -> None:
