@@ -70,7 +70,7 @@ def _send(providers: Providers, url: str, requests: list[bytes]) -> None:
     """All of them, the first alone as APNs wants it."""
     at = urlsplit(url)
     plain = socket.create_connection((str(at.hostname), at.port or 443), 60)
-    reader, sent, done = frames.Reader(preface=b""), 0, 0
+    reader, sent, done = frames.FrameReader(preface=b""), 0, 0
     with providers.tls("h2").wrap_socket(plain, server_hostname=at.hostname) as wire:
         wire.sendall(frames.PREFACE + frames.settings({}) + frames.window_update(0, 2**30))
         while done < len(requests):

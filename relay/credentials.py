@@ -1,4 +1,4 @@
-"""What APNs and FCM know the relay by, checked as far as it can be without asking them."""
+"""Credentials of the relay at APNs and FCM, with all checks that need no connection."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class ApnsCredentials:
 
 @dataclass(frozen=True)
 class FcmCredentials:
-    """Of a service account. `token_url` gives out access tokens, and is their audience."""
+    """A service account. `token_url` issues access tokens, and is the audience of the assertion."""
 
     project_id: str
     client_email: str
@@ -77,11 +77,11 @@ class _ServiceAccount(msgspec.Struct):
 
 
 def service_account(text: str, *, url: str = FCM_URL, token_url: str | None = None) -> FcmCredentials:
-    """The content of a service account's JSON file; ValueError. What is given replaces what stands there."""
+    """The content of a service account's JSON file; ValueError. `token_url` replaces the `token_uri` of the file."""
     try:
         account = msgspec.json.decode(text, type=_ServiceAccount)
     except msgspec.ValidationError as error:
-        # It names the member, and the types, not the value.
+        # The message contains the member and the types, not the value.
         raise ValueError(f"is not a service account's JSON key: {error}") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise ValueError("is not JSON") from None
@@ -100,7 +100,7 @@ def service_account(text: str, *, url: str = FCM_URL, token_url: str | None = No
 
 
 def _private_key(text: str) -> object:
-    """None for what is no private key, or one that asks for a password or lies on a curve that APNs does not take."""
+    """None for text that is no private key, and for a key with a password or on a curve that APNs does not accept."""
     try:
         key = load_pem_private_key(text.encode(), password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm):

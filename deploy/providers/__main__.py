@@ -1,4 +1,4 @@
-"""`python -m deploy.providers --directory D`: serves until SIGTERM, after one line of JSON that says where."""
+"""`python -m deploy.providers --directory D`: prints its addresses as one line of JSON, and serves until SIGTERM."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ import msgspec
 import uvloop
 
 from deploy.providers.control import Control
-from deploy.providers.credentials import Credentials, OpenToOthers
-from deploy.providers.listener import Listener, bound
-from deploy.providers.stand_ins import Ports, StandIns, loopback
+from deploy.providers.credentials import Credentials, UnsafeDirectory
+from deploy.providers.listener import Listener, bind
+from deploy.providers.stand_ins import Ports, StandIns, loopback_url
 
 
 async def serve(directory: Path, ports: Ports) -> None:
     """Until SIGTERM or SIGINT."""
-    loop, over = asyncio.get_running_loop(), asyncio.Event()
-    loop.set_exception_handler(_told)
+    loop, stopped = asyncio.get_running_loop(), asyncio.Event()
+    loop.set_exception_handler(_log_exception)
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, over.set)
+        loop.add_signal_handler(number, stopped.set)
     credentials = Credentials(directory)
     stand_ins = StandIns(credentials, ports)
     control = Control(stand_ins)
-    controlled = Listener(bound(ports.control), control.connection)
+    control_listener = Listener(bind(ports.control), control.connection)
     await stand_ins.open()
-    await controlled.become("serving")
-    told = credentials.publish({**stand_ins.urls(), "control_url": loopback(controlled.port)})
-    click.echo(msgspec.json.encode(told))
-    await over.wait()
-    controlled.close()
+    await control_listener.set_mode("serving")
+    published = credentials.publish({**stand_ins.urls(), "control_url": loopback_url(control_listener.port)})
+    click.echo(msgspec.json.encode(published))
+    await stopped.wait()
+    control_listener.close()
     stand_ins.close()
 
 
-def _told(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """A client that breaks off a handshake is what half of the tests are for."""
+def _log_exception(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Many tests abort a TLS handshake: these errors are not logged."""
     if not isinstance(context.get("exception"), ssl.SSLError | OSError):
         loop.default_exception_handler(context)
 
@@ -53,7 +53,7 @@ def main(directory: Path, apns_port: int, fcm_port: int, token_port: int, contro
     """Local stand-ins of APNs and FCM, on loopback only."""
     try:
         uvloop.run(serve(directory.resolve(), Ports(apns_port, fcm_port, token_port, control_port)))
-    except (OpenToOthers, OSError) as error:
+    except (UnsafeDirectory, OSError) as error:
         raise click.ClickException(str(error)) from error
 
 

@@ -1,4 +1,4 @@
-"""What APNs says to a request (Apple: "Sending notification requests to APNs", "Handling notification responses")."""
+"""APNs: checks and responses (Apple: "Sending notification requests to APNs", "Handling notification responses")."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 
 import msgspec
 
-from deploy.providers.apns_token import ProviderTokens, TeamKey, expired, of_the_future
-from deploy.providers.frames import FIRST_WINDOW
+from deploy.providers.apns_token import ProviderTokens, TeamKey, expired, issued_in_future
+from deploy.providers.frames import INITIAL_WINDOW
 from deploy.providers.rules import Name, Rule
-from deploy.providers.stream import Answer, Stream, Wire
+from deploy.providers.stream import Response, Stream, StreamConnection
 
 _STATUS: dict[str, int] = {
     **dict.fromkeys((
@@ -32,9 +32,9 @@ _TYPES = {
     "alert", "background", "complication", "controls", "fileprovider", "liveactivity", "location", "mdm",
     "pushtotalk", "voip", "widgets",
 }  # fmt: skip
-_SHOWN = ("alert", "badge", "sound")
+_VISIBLE = ("alert", "badge", "sound")
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
-# Apple's tokens have 32 bytes today, and their length is not promised.
+# Apple's tokens have 32 bytes today, but Apple does not promise their length.
 _DEVICE_TOKEN = re.compile(r"([0-9a-fA-F]{2}){32,100}")
 _TOPIC = re.compile(r"[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*")
 _PATH = "/3/device/"
@@ -42,18 +42,18 @@ _PAYLOAD_LIMIT, _VOIP_LIMIT, _COLLAPSE_LIMIT = 4096, 5120, 64
 
 
 class ApnsSettings(msgspec.Struct, forbid_unknown_fields=True):
-    """Streams: until the first valid provider token, after it, and after a refused one (None: as before). Seconds: how
-    old a provider token may be, and how soon a connection may bring another. Bytes of a body that come unasked."""
+    """Number of streams until the first valid provider token, after it, and after a rejected one (None: unchanged).
+    Maximum age of a provider token, and minimum time between two on a connection, in seconds. Window in bytes."""
 
     first_streams: int = 1
     max_streams: int = 1000
     streams_after_refusal: int | None = None
     token_lifetime: float = 3600
     token_interval: float = 1200
-    window: int = FIRST_WINDOW
+    window: int = INITIAL_WINDOW
 
 
-class Refused(Exception):
+class Rejected(Exception):
     """The reason is one of _STATUS."""
 
     def __init__(self, reason: str) -> None:
@@ -70,7 +70,7 @@ _decode = msgspec.json.Decoder(_Payload).decode
 
 
 class Session:
-    """What APNs remembers of a connection: the provider token in use, and since when."""
+    """The state of a connection: its provider token, and since when it is in use."""
 
     __slots__ = ("since", "token")
 
@@ -95,105 +95,105 @@ class Apns:
     def device(self, request: Stream) -> str:
         return request.path.removeprefix(_PATH)
 
-    def judge(self, request: Stream, now: float) -> tuple[Answer, str | None]:
-        """The answer, and the text for the app where the push is accepted."""
+    def respond(self, request: Stream, now: float) -> tuple[Response, str | None]:
+        """The response, and the text for the app if the push is accepted."""
         identifier = request.headers.get("apns-id")
         if identifier is None or not _UUID.fullmatch(identifier):
             request.headers["apns-id"] = str(uuid.uuid4())
         try:
             text = self._accept(request, identifier, now)
-        except Refused as refused:
-            return self._answer(request, refused.reason), None
-        return Answer(200, "Success", (("apns-id", request.headers["apns-id"]),)), text
+        except Rejected as rejected:
+            return self._answer(request, rejected.reason), None
+        return Response(200, "Success", (("apns-id", request.headers["apns-id"]),)), text
 
-    def scripted(self, request: Stream, rule: Rule) -> Answer:
+    def scripted(self, request: Stream, rule: Rule) -> Response:
         """For a rule with an outcome; `timestamp` (unix ms) goes with 410, and is now without one."""
         return self._answer(request, rule.outcome or "", rule)
 
-    def knows(self, outcome: str) -> bool:
+    def supports(self, outcome: str) -> bool:
         return outcome in _STATUS
 
-    def _answer(self, request: Stream, reason: str, rule: Rule | None = None) -> Answer:
+    def _answer(self, request: Stream, reason: str, rule: Rule | None = None) -> Response:
         status = _STATUS[reason]
-        told: dict[str, Any] = {"reason": reason}
+        body: dict[str, Any] = {"reason": reason}
         if status == 410:
             at = rule.timestamp if rule else None
-            told["timestamp"] = int(time.time() * 1000) if at is None else at
+            body["timestamp"] = int(time.time() * 1000) if at is None else at
         headers = [("apns-id", request.headers["apns-id"])]
         if rule and rule.retry_after is not None:
             headers.append(("retry-after", rule.retry_after))
-        return Answer(status, reason, tuple(headers), msgspec.json.encode(told))
+        return Response(status, reason, tuple(headers), msgspec.json.encode(body))
 
     def _accept(self, request: Stream, identifier: str | None, now: float) -> str | None:
         if request.method != "POST":
-            raise Refused("MethodNotAllowed")
+            raise Rejected("MethodNotAllowed")
         if not request.path.startswith(_PATH):
-            raise Refused("BadPath")
+            raise Rejected("BadPath")
         if request.repeated:
-            raise Refused("DuplicateHeaders")
+            raise Rejected("DuplicateHeaders")
         self._check_provider(request.connection, request.headers.get("authorization", ""), now)
         device = self.device(request)
         if not device:
-            raise Refused("MissingDeviceToken")
+            raise Rejected("MissingDeviceToken")
         self._check_headers(request.headers, identifier)
         text = self._check_payload(request.headers["apns-push-type"], request.body)
         if not _DEVICE_TOKEN.fullmatch(device):
-            raise Refused("BadDeviceToken")
+            raise Rejected("BadDeviceToken")
         return text
 
-    def _check_provider(self, connection: Wire, authorization: str, now: float) -> None:
+    def _check_provider(self, connection: StreamConnection, authorization: str, now: float) -> None:
         scheme, _, token = authorization.partition(" ")
         if scheme.lower() != "bearer" or not token:
-            raise Refused("MissingProviderToken")
+            raise Rejected("MissingProviderToken")
         session: Session = connection.session
         issued_at = self.tokens.issued_at(token)
-        if issued_at is None or of_the_future(issued_at, now):
+        if issued_at is None or issued_in_future(issued_at, now):
             if self.settings.streams_after_refusal is not None:
                 connection.announce(self.settings.streams_after_refusal)
                 session.token = None
-            raise Refused("InvalidProviderToken")
+            raise Rejected("InvalidProviderToken")
         if expired(issued_at, now, self.settings.token_lifetime):
-            raise Refused("ExpiredProviderToken")
+            raise Rejected("ExpiredProviderToken")
         if token != session.token:
             if session.token is not None and now - session.since < self.settings.token_interval:
-                raise Refused("TooManyProviderTokenUpdates")
+                raise Rejected("TooManyProviderTokenUpdates")
             session.token, session.since = token, now
             connection.announce(self.settings.max_streams)
 
     def _check_headers(self, headers: dict[str, str], identifier: str | None) -> None:
-        topic, kind = headers.get("apns-topic"), headers.get("apns-push-type")
+        topic, push_type = headers.get("apns-topic"), headers.get("apns-push-type")
         priority = headers.get("apns-priority", "10")
         if not topic:
-            raise Refused("MissingTopic")
+            raise Rejected("MissingTopic")
         if not _TOPIC.fullmatch(topic):
-            raise Refused("BadTopic")
-        # Some types have a topic of their own below the app's, as `com.example.app.voip`.
+            raise Rejected("BadTopic")
+        # Some push types have a topic below the app's, such as `com.example.app.voip`.
         if topic != self._topic and not topic.startswith(self._topic + "."):
-            raise Refused("TopicDisallowed")
-        if kind not in _TYPES:
-            raise Refused("InvalidPushType")
-        if priority not in {"10", "5", "1"} or (kind == "background" and priority != "5"):
-            raise Refused("BadPriority")
+            raise Rejected("TopicDisallowed")
+        if push_type not in _TYPES:
+            raise Rejected("InvalidPushType")
+        if priority not in {"10", "5", "1"} or (push_type == "background" and priority != "5"):
+            raise Rejected("BadPriority")
         expiration = headers.get("apns-expiration", "0")
         if not (expiration.isascii() and expiration.isdigit()):
-            raise Refused("BadExpirationDate")
+            raise Rejected("BadExpirationDate")
         if identifier is not None and identifier != headers["apns-id"]:
-            raise Refused("BadMessageId")
+            raise Rejected("BadMessageId")
         if len(headers.get("apns-collapse-id", "").encode()) > _COLLAPSE_LIMIT:
-            raise Refused("BadCollapseId")
+            raise Rejected("BadCollapseId")
 
-    def _check_payload(self, kind: str, body: bytes | bytearray) -> str | None:
-        if len(body) > (_VOIP_LIMIT if kind == "voip" else _PAYLOAD_LIMIT):
-            raise Refused("PayloadTooLarge")
+    def _check_payload(self, push_type: str, body: bytes | bytearray) -> str | None:
+        if len(body) > (_VOIP_LIMIT if push_type == "voip" else _PAYLOAD_LIMIT):
+            raise Rejected("PayloadTooLarge")
         try:
             payload = _decode(body)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            raise Refused("PayloadEmpty") from error
+            raise Rejected("PayloadEmpty") from error
         aps = payload.aps
         # "If there's a mismatch … APNs may return an error": here it does, so that a test sees it.
-        shown = any(name in aps for name in _SHOWN)
-        if kind == "alert" and not shown:
-            raise Refused("InvalidPushType")
-        if kind == "background" and (shown or aps.get("content-available") != 1):
-            raise Refused("InvalidPushType")
+        visible = any(name in aps for name in _VISIBLE)
+        if push_type == "alert" and not visible:
+            raise Rejected("InvalidPushType")
+        if push_type == "background" and (visible or aps.get("content-available") != 1):
+            raise Rejected("InvalidPushType")
         return payload.sigil if isinstance(payload.sigil, str) else None

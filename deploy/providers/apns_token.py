@@ -1,4 +1,4 @@
-"""The provider token of APNs: a JWT that the team's key signed (Apple: "Establishing a token-based connection")."""
+"""The provider token of APNs: a JWT signed by the team's key (Apple: "Establishing a token-based connection")."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class TeamKey(msgspec.Struct, frozen=True):
 
 
 class ProviderTokens:
-    """Verifies each token once. `distinct` are those that were valid."""
+    """Verifies each token once. `distinct` counts the valid ones."""
 
     def __init__(self, team_key: TeamKey) -> None:
         self._team_key = team_key
@@ -28,31 +28,31 @@ class ProviderTokens:
         self.distinct = 0
 
     def issued_at(self, token: str) -> int | None:
-        """When it was signed, in unix seconds; None for one that is not ours."""
+        """When it was signed, in Unix seconds; None for an invalid token."""
         if token not in self._issued_at:
-            at = self._issued_at[token] = self._verify(token)
-            self.distinct += at is not None
+            issued_at = self._issued_at[token] = self._verify(token)
+            self.distinct += issued_at is not None
             if len(self._issued_at) > _KEPT:
                 self._issued_at.popitem(last=False)
         return self._issued_at[token]
 
     def _verify(self, token: str) -> int | None:
-        ours = self._team_key
+        team_key = self._team_key
         try:
-            if jwt.get_unverified_header(token).get("kid") != ours.key_id:
+            if jwt.get_unverified_header(token).get("kid") != team_key.key_id:
                 return None
-            # Apple's limit of age is told apart from a bad signature, so it is the caller's.
+            # The caller checks the age: Apple has another error for it than for an invalid signature.
             options: Any = {"require": ["iss", "iat"], "verify_iat": False}
-            claims = jwt.decode(token, ours.key, algorithms=["ES256"], issuer=ours.team_id, options=options)
+            claims = jwt.decode(token, team_key.key, algorithms=["ES256"], issuer=team_key.team_id, options=options)
         except jwt.PyJWTError:
             return None
-        at = claims["iat"]
-        return at if isinstance(at, int) else None
+        issued_at = claims["iat"]
+        return issued_at if isinstance(issued_at, int) else None
 
 
 def expired(issued_at: int, now: float, lifetime: float) -> bool:
     return now - issued_at > lifetime
 
 
-def of_the_future(issued_at: int, now: float) -> bool:
+def issued_in_future(issued_at: int, now: float) -> bool:
     return issued_at - now > _CLOCK_SKEW_SECONDS

@@ -1,6 +1,6 @@
-"""What a relay needs to talk to the stand-ins: a CA, certificates, Apple's key and Google's service account.
+"""The credentials that a relay needs for the stand-ins: a CA, certificates, Apple's key and Google's service account.
 
-Made once for a directory, so that a relay which read them goes on when the stand-ins are started anew.
+Created once for a directory: they stay valid for a relay when the stand-ins are restarted.
 """
 
 from __future__ import annotations
@@ -38,37 +38,39 @@ class _Ids(msgspec.Struct, frozen=True):
     fcm_key_id: str
 
 
-class OpenToOthers(Exception):
-    """The directory is not ours alone."""
+class UnsafeDirectory(Exception):
+    """Other users have access to the directory."""
 
 
 class Credentials:
-    """The files of a directory that belongs to us alone (0700); OpenToOthers for any other."""
+    """The files of a directory that only its owner can enter (0700); UnsafeDirectory for any other."""
 
     def __init__(self, directory: Path) -> None:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         if directory.stat().st_mode & 0o077:
-            raise OpenToOthers(f"{directory}: others may enter it; name a directory of our own (0700), or a new one")
-        self._at = directory
-        # Written last: what is there without it was not finished.
+            raise UnsafeDirectory(
+                f"{directory}: other users may enter it; give a directory with mode 0700, or a new one"
+            )
+        self._directory = directory
+        # Written last: without it the other files are incomplete.
         if not (directory / "ids.json").exists():
-            self._make()
+            self._create()
         self._ids = msgspec.json.decode((directory / "ids.json").read_bytes(), type=_Ids)
 
     def contexts(self, protocol: str) -> dict[Mode, ssl.SSLContext]:
-        """What a listener shows in each of its modes; `protocol` is the only one that ALPN offers."""
+        """A TLS context for each mode of a listener; `protocol` is the only one that ALPN offers."""
         return {mode: self._context(mode, protocol) for mode in _CERTIFICATES}
 
     def team_key(self) -> TeamKey:
         key = self._key("apns-key.p8")
-        assert isinstance(key, ec.EllipticCurvePrivateKey)  # noqa: S101  (what _make wrote)
+        assert isinstance(key, ec.EllipticCurvePrivateKey)  # noqa: S101  (written by _create)
         return TeamKey(key.public_key(), self._ids.apns_key_id, self._ids.apns_team_id)
 
     def service_account(self, token_url: str) -> ServiceAccount:
-        """Writes the file that Google gives out, with our own address as its `token_uri`."""
+        """Writes the file that Google issues, with the stand-in's address as its `token_uri`."""
         key = self._key("fcm-key.pem")
-        assert isinstance(key, rsa.RSAPrivateKey)  # noqa: S101  (what _make wrote)
-        told = {
+        assert isinstance(key, rsa.RSAPrivateKey)  # noqa: S101  (written by _create)
+        content = {
             "type": "service_account",
             "project_id": PROJECT,
             "private_key_id": self._ids.fcm_key_id,
@@ -78,39 +80,39 @@ class Credentials:
             "token_uri": token_url,
             "universe_domain": "googleapis.com",
         }
-        self._write("fcm-service-account.json", msgspec.json.encode(told))
+        self._write("fcm-service-account.json", msgspec.json.encode(content))
         return ServiceAccount(key.public_key(), self._ids.fcm_key_id, _EMAIL, token_url)
 
     def publish(self, urls: dict[str, str]) -> dict[str, object]:
-        """Writes providers.json, and returns what is in it."""
-        told: dict[str, object] = {**urls, "env": self._environment(urls)}
-        self._write("providers.json", msgspec.json.format(msgspec.json.encode(told), indent=2) + b"\n")
-        return told
+        """Writes providers.json, and returns its content."""
+        content: dict[str, object] = {**urls, "env": self._environment(urls)}
+        self._write("providers.json", msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n")
+        return content
 
     def _environment(self, urls: dict[str, str]) -> dict[str, str]:
         return {
-            "APNS_KEY_PATH": str(self._at / "apns-key.p8"),
+            "APNS_KEY_PATH": str(self._directory / "apns-key.p8"),
             "APNS_KEY_ID": self._ids.apns_key_id,
             "APNS_TEAM_ID": self._ids.apns_team_id,
             "APNS_TOPIC": TOPIC,
             "APNS_ENVIRONMENT": "production",
             "APNS_URL": urls["apns_url"],
-            "FCM_SERVICE_ACCOUNT": str(self._at / "fcm-service-account.json"),
+            "FCM_SERVICE_ACCOUNT": str(self._directory / "fcm-service-account.json"),
             "FCM_URL": urls["fcm_url"],
             "FCM_TOKEN_URL": urls["fcm_token_url"],
-            "SSL_CERT_FILE": str(self._at / "ca.pem"),
+            "SSL_CERT_FILE": str(self._directory / "ca.pem"),
         }
 
-    def _make(self) -> None:
+    def _create(self) -> None:
         authority = _Authority("Sigil stand-in CA")
-        stranger = _Authority("Somebody else's CA")
+        untrusted = _Authority("Untrusted CA")
         now = dt.datetime.now(dt.UTC)
         past = now - dt.timedelta(days=30)
-        elsewhere = [x509.DNSName("elsewhere.invalid")]
+        wrong_name = [x509.DNSName("elsewhere.invalid")]
         self._write("ca.pem", authority.pem())
         self._write("serving.pem", authority.issue(_NAMES, past, now + _YEARS))
-        self._write("untrusted.pem", stranger.issue(_NAMES, past, now + _YEARS))
-        self._write("wrong_name.pem", authority.issue(elsewhere, past, now + _YEARS))
+        self._write("untrusted.pem", untrusted.issue(_NAMES, past, now + _YEARS))
+        self._write("wrong_name.pem", authority.issue(wrong_name, past, now + _YEARS))
         self._write("expired.pem", authority.issue(_NAMES, past, now - dt.timedelta(days=1)))
         self._write("apns-key.p8", _pem(ec.generate_private_key(ec.SECP256R1())))
         self._write("fcm-key.pem", _pem(rsa.generate_private_key(65537, 2048)))
@@ -119,24 +121,24 @@ class Credentials:
 
     def _context(self, mode: Mode, protocol: str) -> ssl.SSLContext:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        context.load_cert_chain(self._at / f"{mode}.pem")
+        context.load_cert_chain(self._directory / f"{mode}.pem")
         context.set_alpn_protocols([protocol])
         return context
 
     def _key(self, name: str) -> object:
-        return serialization.load_pem_private_key((self._at / name).read_bytes(), None)
+        return serialization.load_pem_private_key((self._directory / name).read_bytes(), None)
 
     def _write(self, name: str, content: bytes) -> None:
-        """0600 from its first moment, and whole for whoever reads it."""
-        draft = self._at / f".{name}"
+        """Created with mode 0600, and complete when it becomes visible."""
+        draft = self._directory / f".{name}"
         draft.unlink(missing_ok=True)
         with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
             file.write(content)
-        draft.replace(self._at / name)
+        draft.replace(self._directory / name)
 
 
 class _Authority:
-    """Issues certificates until the directory is made, and is forgotten then."""
+    """Issues the certificates of a directory. Its key is not stored."""
 
     def __init__(self, name: str) -> None:
         self._key = ec.generate_private_key(ec.SECP256R1())
@@ -193,5 +195,5 @@ def _pem(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> bytes:
 
 
 def _apple_id() -> str:
-    """Ten characters, as key ids and team ids have."""
+    """Ten characters, as in key ids and team ids."""
     return "".join(secrets.choice(string.ascii_uppercase + string.digits) for _ in range(10))

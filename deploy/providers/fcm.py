@@ -1,4 +1,4 @@
-"""What FCM's HTTP v1 API says to `messages:send` (its REST reference and error codes)."""
+"""FCM's HTTP v1 API: checks and responses of `messages:send` (its REST reference and error codes)."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from deploy.providers.frames import FIRST_WINDOW
+from deploy.providers.frames import INITIAL_WINDOW
 from deploy.providers.google_tokens import AccessTokens
 from deploy.providers.rules import Name, Rule
-from deploy.providers.stream import Answer, Stream
+from deploy.providers.stream import Response, Stream
 
 _TYPE = "type.googleapis.com/"
 _JSON = ("content-type", "application/json; charset=UTF-8")
 _PAYLOAD_LIMIT = 4096
-_LONGEST_TTL = 2_419_200
+_MAX_TTL = 2_419_200
 _TOKEN = re.compile(r"[A-Za-z0-9_:-]{20,4096}")
 _RESERVED = {"from", "message_type", "collapse_key"}
 
 
-class Meaning(Struct, frozen=True):
-    """Status, canonical name and message of an outcome; `own` says whether FCM names it in an FcmError."""
+class ErrorCode(Struct, frozen=True):
+    """Status, canonical name and message of an error. `fcm_error`: FCM names the code in an FcmError."""
 
     status: int
     canonical: str
     message: str
-    own: bool = True
+    fcm_error: bool = True
     retry_after: str | None = None
 
 
@@ -36,29 +36,29 @@ _UNAUTHENTICATED = (
     "Request had invalid authentication credentials. Expected OAuth 2 access token, login cookie or other valid"
     " authentication credential."
 )
-_MEANINGS = {
-    "UNREGISTERED": Meaning(404, "NOT_FOUND", "Requested entity was not found."),
-    "INVALID_ARGUMENT": Meaning(400, "INVALID_ARGUMENT", "Request contains an invalid argument."),
-    "SENDER_ID_MISMATCH": Meaning(403, "PERMISSION_DENIED", "SenderId mismatch"),
-    "QUOTA_EXCEEDED": Meaning(429, "RESOURCE_EXHAUSTED", "Quota exceeded for this message.", retry_after="60"),
-    "UNAVAILABLE": Meaning(503, "UNAVAILABLE", "The service is currently unavailable.", retry_after="30"),
-    "INTERNAL": Meaning(500, "INTERNAL", "Internal error encountered."),
-    "THIRD_PARTY_AUTH_ERROR": Meaning(401, "UNAUTHENTICATED", "Auth error from APNS or Web Push Service"),
-    "UNAUTHENTICATED": Meaning(401, "UNAUTHENTICATED", _UNAUTHENTICATED, own=False),
-    "PERMISSION_DENIED": Meaning(403, "PERMISSION_DENIED", "Permission denied on this project.", own=False),
-    "NOT_FOUND": Meaning(404, "NOT_FOUND", "There is nothing here.", own=False),
+_ERRORS = {
+    "UNREGISTERED": ErrorCode(404, "NOT_FOUND", "Requested entity was not found."),
+    "INVALID_ARGUMENT": ErrorCode(400, "INVALID_ARGUMENT", "Request contains an invalid argument."),
+    "SENDER_ID_MISMATCH": ErrorCode(403, "PERMISSION_DENIED", "SenderId mismatch"),
+    "QUOTA_EXCEEDED": ErrorCode(429, "RESOURCE_EXHAUSTED", "Quota exceeded for this message.", retry_after="60"),
+    "UNAVAILABLE": ErrorCode(503, "UNAVAILABLE", "The service is currently unavailable.", retry_after="30"),
+    "INTERNAL": ErrorCode(500, "INTERNAL", "Internal error encountered."),
+    "THIRD_PARTY_AUTH_ERROR": ErrorCode(401, "UNAUTHENTICATED", "Auth error from APNS or Web Push Service"),
+    "UNAUTHENTICATED": ErrorCode(401, "UNAUTHENTICATED", _UNAUTHENTICATED, fcm_error=False),
+    "PERMISSION_DENIED": ErrorCode(403, "PERMISSION_DENIED", "Permission denied on this project.", fcm_error=False),
+    "NOT_FOUND": ErrorCode(404, "NOT_FOUND", "There is nothing here.", fcm_error=False),
 }
 
 
 class FcmSettings(Struct, forbid_unknown_fields=True):
-    """Streams that a connection may have; bytes of a body that come unasked."""
+    """Number of streams of a connection; initial window in bytes."""
 
     max_streams: int = 100
-    window: int = FIRST_WINDOW
+    window: int = INITIAL_WINDOW
 
 
 class _Strict(Struct, forbid_unknown_fields=True):
-    """Google refuses members that it does not know."""
+    """Google rejects unknown members."""
 
 
 class _Notification(_Strict):
@@ -126,24 +126,24 @@ class _Send(_Strict):
     validate_only: bool = False
 
 
-class _Addressed(Struct):
+class _MessageTarget(Struct):
     token: str = ""
 
 
-class _ToWhom(Struct):
-    message: _Addressed = msgspec.field(default_factory=_Addressed)
+class _Target(Struct):
+    message: _MessageTarget = msgspec.field(default_factory=_MessageTarget)
 
 
 class Invalid(Exception):
-    """INVALID_ARGUMENT; `field` is the path of what is wrong, and None makes it FCM's own error."""
+    """INVALID_ARGUMENT. `field` is the path of the invalid member; None makes it an FcmError."""
 
-    def __init__(self, told: str, field: str | None = None) -> None:
-        super().__init__(told)
+    def __init__(self, message: str, field: str | None = None) -> None:
+        super().__init__(message)
         self.field = field
 
 
 _decode = msgspec.json.Decoder(_Send).decode
-_to_whom = msgspec.json.Decoder(_ToWhom).decode
+_decode_target = msgspec.json.Decoder(_Target).decode
 
 
 class Fcm:
@@ -163,71 +163,71 @@ class Fcm:
         return None
 
     def device(self, request: Stream) -> str:
-        """Also of a request that is refused later, as rules go by it."""
+        """Also of a request that is rejected later, since rules match it."""
         try:
-            return _to_whom(request.body).message.token
+            return _decode_target(request.body).message.token
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return ""
 
-    def judge(self, request: Stream, now: float) -> tuple[Answer, str | None]:
-        """The answer, and the text for the app where the push is accepted."""
+    def respond(self, request: Stream, now: float) -> tuple[Response, str | None]:
+        """The response, and the text for the app if the push is accepted."""
         if request.method != "POST" or not request.path.startswith("/v1/projects/"):
-            return _answer("NOT_FOUND"), None
-        if (why := self._tokens.why_not(request.headers.get("authorization", ""), now)) is not None:
-            return _unauthenticated(why), None
+            return _error("NOT_FOUND"), None
+        if (reason := self._tokens.rejection_reason(request.headers.get("authorization", ""), now)) is not None:
+            return _unauthenticated(reason), None
         if request.path != self._path:
-            return _answer("PERMISSION_DENIED" if request.path.endswith("/messages:send") else "NOT_FOUND"), None
+            return _error("PERMISSION_DENIED" if request.path.endswith("/messages:send") else "NOT_FOUND"), None
         try:
-            sent = _parse(request)
+            request_body = _parse(request)
         except Invalid as invalid:
             return _invalid(invalid), None
-        number = "fake_message_id" if sent.validate_only else f"0:{int(now * 1e6)}%{secrets.token_hex(8)}"
-        told = {"name": f"projects/{self._project}/messages/{number}"}
-        outcome = "Validated" if sent.validate_only else "Success"
-        return Answer(200, outcome, (_JSON,), msgspec.json.encode(told)), sent.message.data.get("sigil")
+        number = "fake_message_id" if request_body.validate_only else f"0:{int(now * 1e6)}%{secrets.token_hex(8)}"
+        sent = {"name": f"projects/{self._project}/messages/{number}"}
+        outcome = "Validated" if request_body.validate_only else "Success"
+        return Response(200, outcome, (_JSON,), msgspec.json.encode(sent)), request_body.message.data.get("sigil")
 
-    def scripted(self, request: Stream, rule: Rule) -> Answer:
+    def scripted(self, request: Stream, rule: Rule) -> Response:
         if rule.outcome == "UNAUTHENTICATED":
             return _unauthenticated("ACCESS_TOKEN_EXPIRED")
-        return _answer(rule.outcome or "", retry_after=rule.retry_after)
+        return _error(rule.outcome or "", retry_after=rule.retry_after)
 
-    def knows(self, outcome: str) -> bool:
-        return outcome in _MEANINGS
+    def supports(self, outcome: str) -> bool:
+        return outcome in _ERRORS
 
 
-def _answer(
+def _error(
     outcome: str, details: list[dict[str, Any]] | None = None, message: str | None = None,
     retry_after: str | None = None, headers: tuple[tuple[str, str], ...] = (),
-) -> Answer:  # fmt: skip
-    meaning = _MEANINGS[outcome]
-    if details is None and meaning.own:
+) -> Response:  # fmt: skip
+    code = _ERRORS[outcome]
+    if details is None and code.fcm_error:
         details = [{"@type": f"{_TYPE}google.firebase.fcm.v1.FcmError", "errorCode": outcome}]
-    error = {"code": meaning.status, "message": message or meaning.message, "status": meaning.canonical}
+    error = {"code": code.status, "message": message or code.message, "status": code.canonical}
     if details:
         error["details"] = details
-    if (after := retry_after or meaning.retry_after) is not None:
+    if (after := retry_after or code.retry_after) is not None:
         headers = (*headers, ("retry-after", after))
     body = msgspec.json.format(msgspec.json.encode({"error": error}), indent=2)
-    return Answer(meaning.status, outcome, (_JSON, *headers), body)
+    return Response(code.status, outcome, (_JSON, *headers), body)
 
 
-def _unauthenticated(reason: str) -> Answer:
+def _unauthenticated(reason: str) -> Response:
     method = {"method": "google.firebase.fcm.v1.FcmService.SendMessage", "service": "fcm.googleapis.com"}
     info = {
         "@type": f"{_TYPE}google.rpc.ErrorInfo", "reason": reason, "domain": "googleapis.com", "metadata": method,
     }  # fmt: skip
-    told = 'Bearer realm="https://accounts.google.com/"'
+    challenge = 'Bearer realm="https://accounts.google.com/"'
     if reason != "CREDENTIALS_MISSING":
-        told += ', error="invalid_token"'
-    return _answer("UNAUTHENTICATED", [info], headers=(("www-authenticate", told),))
+        challenge += ', error="invalid_token"'
+    return _error("UNAUTHENTICATED", [info], headers=(("www-authenticate", challenge),))
 
 
-def _invalid(invalid: Invalid) -> Answer:
+def _invalid(invalid: Invalid) -> Response:
     if invalid.field is None:
-        return _answer("INVALID_ARGUMENT", message=str(invalid))
+        return _error("INVALID_ARGUMENT", message=str(invalid))
     violation = {"field": invalid.field, "description": str(invalid)}
     details = [{"@type": f"{_TYPE}google.rpc.BadRequest", "fieldViolations": [violation]}]
-    return _answer("INVALID_ARGUMENT", details, str(invalid))
+    return _error("INVALID_ARGUMENT", details, str(invalid))
 
 
 def _parse(request: Stream) -> _Send:
@@ -235,11 +235,11 @@ def _parse(request: Stream) -> _Send:
     if kind != "application/json":
         raise Invalid("Invalid JSON payload received.", "")
     try:
-        sent: _Send = _decode(request.body)
+        request_body: _Send = _decode(request.body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        told, _, path = str(error).partition(" - at `$")
-        raise Invalid(f"Invalid JSON payload received. {told}", path.strip("`.")) from error
-    message = sent.message
+        problem, _, path = str(error).partition(" - at `$")
+        raise Invalid(f"Invalid JSON payload received. {problem}", path.strip("`.")) from error
+    message = request_body.message
     if message.topic or message.condition:
         raise Invalid("Topics and conditions are not served here.", "message")
     if not message.token:
@@ -247,7 +247,7 @@ def _parse(request: Stream) -> _Send:
     if not _TOKEN.fullmatch(message.token):
         raise Invalid("The registration token is not a valid FCM registration token")
     _check_data(message)
-    return sent
+    return request_body
 
 
 def _check_data(message: _Message) -> None:
@@ -261,5 +261,5 @@ def _check_data(message: _Message) -> None:
         size += len(msgspec.json.encode(message.notification))
     if size > _PAYLOAD_LIMIT:
         raise Invalid("Android message is too big", "message")
-    if android.ttl is not None and float(android.ttl[:-1]) > _LONGEST_TTL:
+    if android.ttl is not None and float(android.ttl[:-1]) > _MAX_TTL:
         raise Invalid("Invalid TTL", "message.android.ttl")

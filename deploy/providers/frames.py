@@ -11,9 +11,9 @@ END_STREAM = ACK = 0x1
 END_HEADERS = 0x4
 PADDED = 0x8
 PRIORITY_GIVEN = 0x20
-# The largest payload that a side may send before the other allows more (section 4.2); we never allow more.
+# The largest payload that a side may send before the other allows more (section 4.2). The stand-ins never allow more.
 MAX_PAYLOAD = 16_384
-FIRST_WINDOW = 65_535
+INITIAL_WINDOW = 65_535
 MAX_WINDOW = LAST_STREAM = 2**31 - 1
 
 Frame = tuple[int, int, int, bytes]
@@ -57,27 +57,27 @@ class Code(IntEnum):
     ENHANCE_YOUR_CALM = 11
 
 
-class Broken(Exception):
-    """The peer broke a rule, and its connection ends."""
+class ProtocolError(Exception):
+    """The peer violated the protocol: its connection ends with `code`."""
 
-    def __init__(self, code: Code, told: str) -> None:
-        super().__init__(told)
+    def __init__(self, code: Code, message: str) -> None:
+        super().__init__(message)
         self.code = code
 
 
-class Reader:
-    """What arrives, cut into frames; the preface is taken off. A server sends none."""
+class FrameReader:
+    """Splits the input into frames, after the preface. A server sends no preface."""
 
     def __init__(self, preface: bytes = PREFACE) -> None:
         self._rest = b""
         self._preface = preface
 
     def feed(self, data: bytes) -> Iterator[Frame]:
-        """Those frames that are whole now; Broken for a wrong preface or a frame that is too large."""
+        """The frames that are complete; ProtocolError for a wrong preface or a frame that is too large."""
         raw, at = self._rest + data, 0
         if self._preface:
             if not self._preface.startswith(raw[: len(self._preface)]):
-                raise Broken(Code.PROTOCOL_ERROR, "this is not HTTP/2")
+                raise ProtocolError(Code.PROTOCOL_ERROR, "this is not HTTP/2")
             if len(raw) < len(self._preface):
                 self._rest = raw
                 return
@@ -86,7 +86,7 @@ class Reader:
         while size - at >= 9:
             length = int.from_bytes(raw[at : at + 3], "big")
             if length > MAX_PAYLOAD:
-                raise Broken(Code.FRAME_SIZE_ERROR, f"a frame of {length} bytes")
+                raise ProtocolError(Code.FRAME_SIZE_ERROR, f"a frame of {length} bytes")
             if size - at < 9 + length:
                 break
             stream = int.from_bytes(raw[at + 5 : at + 9], "big") & LAST_STREAM
@@ -96,27 +96,27 @@ class Reader:
 
 
 def unpadded(kind: int, flags: int, payload: bytes) -> bytes:
-    """What DATA or HEADERS carry, without padding and priority."""
+    """The content of DATA or HEADERS, without padding and priority."""
     start, end = 0, len(payload)
     if flags & PADDED:
         if not payload or payload[0] >= end:
-            raise Broken(Code.PROTOCOL_ERROR, "more padding than frame")
+            raise ProtocolError(Code.PROTOCOL_ERROR, "more padding than frame")
         start, end = 1, end - payload[0]
     if kind == Kind.HEADERS and flags & PRIORITY_GIVEN:
         start += 5
     return payload[start:end]
 
 
-def settings_in(payload: bytes) -> dict[int, int]:
+def parse_settings(payload: bytes) -> dict[int, int]:
     if len(payload) % 6:
-        raise Broken(Code.FRAME_SIZE_ERROR, "settings of a wrong size")
+        raise ProtocolError(Code.FRAME_SIZE_ERROR, "settings of a wrong size")
     return dict(struct.iter_unpack(">HI", payload))
 
 
-def number_in(payload: bytes) -> int:
-    """The 31 bits that WINDOW_UPDATE carries, or the code of RST_STREAM."""
+def parse_number(payload: bytes) -> int:
+    """The 31 bits of WINDOW_UPDATE, or the code of RST_STREAM."""
     if len(payload) != 4:
-        raise Broken(Code.FRAME_SIZE_ERROR, "a number of a wrong size")
+        raise ProtocolError(Code.FRAME_SIZE_ERROR, "a number of a wrong size")
     return int.from_bytes(payload, "big") & LAST_STREAM
 
 

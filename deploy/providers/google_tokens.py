@@ -12,18 +12,18 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from deploy.providers.rules import Rule
-from deploy.providers.stream import Answer
+from deploy.providers.stream import Response
 
 SCOPE = "https://www.googleapis.com/auth/firebase.messaging"
 _GRANT = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 _KEPT = 1000
-_LONGEST_SECONDS = 3600
+_MAX_LIFETIME_SECONDS = 3600
 _CLOCK_SKEW_SECONDS = 300
 _SHORT_LIVED = (
     "Invalid JWT: Token must be a short-lived token (60 minutes) and in a reasonable timeframe. Check your iat and exp"
     " values in the JWT claim."
 )
-# Status and description of what the endpoint can say.
+# Status and description of each error.
 _ERRORS = {
     "invalid_grant": (400, "Invalid JWT Signature."),
     "invalid_scope": (400, "Invalid OAuth scope or ID token audience provided."),
@@ -45,113 +45,113 @@ class ServiceAccount(msgspec.Struct, frozen=True):
 
 
 class TokenSettings(msgspec.Struct, forbid_unknown_fields=True):
-    """How long an access token lives, in seconds."""
+    """Lifetime of an access token in seconds."""
 
     lifetime: float = 3600
 
 
 class AccessTokens:
-    """Those that were given out and until when they are good."""
+    """The issued access tokens and when they expire."""
 
     def __init__(self) -> None:
         self.settings = TokenSettings()
-        self._until: OrderedDict[str, float] = OrderedDict()
-        self.given = 0
+        self._expires_at: OrderedDict[str, float] = OrderedDict()
+        self.issued = 0
 
-    def give(self, now: float) -> str:
-        # The prefix that Google's have: scanners for leaked secrets know it.
+    def issue(self, now: float) -> str:
+        # Google's prefix: scanners for leaked secrets recognise it.
         token = "ya29.c." + secrets.token_urlsafe(64)
-        self._until[token] = now + self.settings.lifetime
-        self.given += 1
-        if len(self._until) > _KEPT:
-            self._until.popitem(last=False)
+        self._expires_at[token] = now + self.settings.lifetime
+        self.issued += 1
+        if len(self._expires_at) > _KEPT:
+            self._expires_at.popitem(last=False)
         return token
 
     def revoke(self) -> None:
-        """All, as when the key of the account is deleted."""
-        self._until = OrderedDict.fromkeys(self._until, 0.0)
+        """Revoke all, as if the key of the account were deleted."""
+        self._expires_at = OrderedDict.fromkeys(self._expires_at, 0.0)
 
-    def why_not(self, authorization: str, now: float) -> str | None:
-        """Google's reason for refusing a request; None when it is good."""
+    def rejection_reason(self, authorization: str, now: float) -> str | None:
+        """Google's reason to reject a request; None for a valid token."""
         scheme, _, token = authorization.partition(" ")
         if scheme.lower() != "bearer" or not token:
             return "CREDENTIALS_MISSING"
-        until = self._until.get(token)
-        if until is None:
+        expires_at = self._expires_at.get(token)
+        if expires_at is None:
             return "ACCESS_TOKEN_TYPE_UNSUPPORTED"
-        return "ACCESS_TOKEN_EXPIRED" if now >= until else None
+        return "ACCESS_TOKEN_EXPIRED" if now >= expires_at else None
 
 
-class Refused(Exception):
-    """One of _ERRORS, with a description of its own."""
+class Rejected(Exception):
+    """One of _ERRORS; `description` replaces its text."""
 
-    def __init__(self, error: str, told: str | None = None) -> None:
+    def __init__(self, error: str, description: str | None = None) -> None:
         super().__init__(error)
         self.error = error
-        self.told = _ERRORS[error][1] if told is None else told
+        self.description = _ERRORS[error][1] if description is None else description
 
 
 class GoogleTokens:
-    """The endpoint: an assertion for an access token."""
+    """Exchanges an assertion for an access token."""
 
     def __init__(self, account: ServiceAccount, tokens: AccessTokens) -> None:
         self._account, self._tokens = account, tokens
 
-    def judge(self, body: bytes, now: float) -> Answer:
+    def respond(self, body: bytes, now: float) -> Response:
         try:
             self._check(self._assertion(body), now)
-        except Refused as refused:
-            return _error(refused.error, refused.told)
+        except Rejected as rejected:
+            return _error(rejected.error, rejected.description)
         lifetime = max(0, int(self._tokens.settings.lifetime) - 1)
-        told = {"access_token": self._tokens.give(now), "expires_in": lifetime, "token_type": "Bearer"}
-        return Answer(200, "Success", body=msgspec.json.encode(told))
+        token = {"access_token": self._tokens.issue(now), "expires_in": lifetime, "token_type": "Bearer"}
+        return Response(200, "Success", body=msgspec.json.encode(token))
 
-    def scripted(self, rule: Rule) -> Answer:
+    def scripted(self, rule: Rule) -> Response:
         return _error(rule.outcome or "", _ERRORS[rule.outcome or ""][1], rule.retry_after)
 
-    def knows(self, outcome: str) -> bool:
+    def supports(self, outcome: str) -> bool:
         return outcome in _ERRORS
 
     def _assertion(self, body: bytes) -> str:
         try:
             form = parse_qs(body.decode("ascii"), strict_parsing=True, max_num_fields=10)
         except ValueError as error:
-            raise Refused("invalid_request") from error
+            raise Rejected("invalid_request") from error
         if form.get("grant_type") != [_GRANT]:
-            raise Refused("unsupported_grant_type")
+            raise Rejected("unsupported_grant_type")
         assertion = form.get("assertion", [])
         if len(assertion) != 1:
-            raise Refused("invalid_request")
+            raise Rejected("invalid_request")
         return assertion[0]
 
     def _check(self, assertion: str, now: float) -> None:
         account = self._account
         try:
             header = jwt.get_unverified_header(assertion)
-            # What Google says about times and audience differs from what it says about the signature.
+            # Google has other errors for times and audience than for the signature: they are checked below.
             options: Any = {"verify_iat": False, "verify_exp": False, "verify_aud": False}
             claims = jwt.decode(assertion, account.key, algorithms=["RS256"], options=options)
         except jwt.PyJWTError as error:
-            raise Refused("invalid_grant") from error
+            raise Rejected("invalid_grant") from error
         if header.get("kid", account.key_id) != account.key_id:
-            raise Refused("invalid_grant")
+            raise Rejected("invalid_grant")
         if claims.get("iss") != account.email:
-            raise Refused("invalid_grant", "Invalid grant: account not found")
+            raise Rejected("invalid_grant", "Invalid grant: account not found")
         if claims.get("aud") != account.token_url:
-            raise Refused("invalid_grant", "Invalid JWT: Failed audience check.")
+            raise Rejected("invalid_grant", "Invalid JWT: Failed audience check.")
         if claims.get("scope") != SCOPE:
-            raise Refused("invalid_scope")
+            raise Rejected("invalid_scope")
         _check_times(claims.get("iat"), claims.get("exp"), now)
 
 
 def _check_times(issued_at: Any, expires: Any, now: float) -> None:
     if not isinstance(issued_at, int) or not isinstance(expires, int):
-        raise Refused("invalid_grant", _SHORT_LIVED)
-    if not issued_at - _CLOCK_SKEW_SECONDS <= now < expires or expires - issued_at > _LONGEST_SECONDS:
-        raise Refused("invalid_grant", _SHORT_LIVED)
+        raise Rejected("invalid_grant", _SHORT_LIVED)
+    if not issued_at - _CLOCK_SKEW_SECONDS <= now < expires or expires - issued_at > _MAX_LIFETIME_SECONDS:
+        raise Rejected("invalid_grant", _SHORT_LIVED)
 
 
-def _error(error: str, told: str, retry_after: str | None = None) -> Answer:
+def _error(error: str, description: str, retry_after: str | None = None) -> Response:
     headers = () if retry_after is None else (("retry-after", retry_after),)
-    body = msgspec.json.encode({"error": error, "error_description": told})
-    return Answer(_ERRORS[error][0], error, headers, body)
+    body = msgspec.json.encode({"error": error, "error_description": description})
+    return Response(_ERRORS[error][0], error, headers, body)

@@ -1,4 +1,4 @@
-"""A small HTTP/1.1 server over h11: for the control port, and for Google's token endpoint."""
+"""A small HTTP/1.1 server over h11, for the control port and Google's token endpoint."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import h11
 import msgspec
 
 from deploy.providers.peer import Peer
-from deploy.providers.stream import Answer
+from deploy.providers.stream import Response
 
 _BODY_LIMIT = 1_048_576
 _HEADER_LIMIT = 16_384
@@ -22,11 +22,11 @@ class Request(msgspec.Struct, frozen=True):
     body: bytes
 
 
-Handle = Callable[[Request], Awaitable[Answer | None]]
+Handle = Callable[[Request], Awaitable[Response | None]]
 
 
 class Http1(Peer):
-    """One connection. `handle` is awaited for one request at a time; None closes without an answer."""
+    """One connection. `handle` gets one request at a time; None closes the connection without a response."""
 
     def __init__(self, handle: Handle, connections: set[Http1]) -> None:
         super().__init__()
@@ -49,14 +49,14 @@ class Http1(Peer):
     def data_received(self, data: bytes) -> None:
         try:
             self._h11.receive_data(data)
-            self._go_on()
+            self._handle_events()
         except h11.RemoteProtocolError as error:
-            self._refuse(error.error_status_hint)
+            self._reject(error.error_status_hint)
 
     def eof_received(self) -> bool:
         return False
 
-    def _go_on(self) -> None:
+    def _handle_events(self) -> None:
         while True:
             match event := self._h11.next_event():
                 case h11.Request():
@@ -64,57 +64,57 @@ class Http1(Peer):
                 case h11.Data():
                     self._body += event.data
                     if len(self._body) > _BODY_LIMIT:
-                        self._refuse(413)
+                        self._reject(413)
                         return
                 case h11.EndOfMessage():
-                    self._task = asyncio.get_running_loop().create_task(self._answer())
+                    self._task = asyncio.get_running_loop().create_task(self._respond())
                 case _:
-                    # NEED_DATA, PAUSED until the answer is out, or the end of the connection.
+                    # NEED_DATA, PAUSED until the response is sent, or the end of the connection.
                     return
 
-    async def _answer(self) -> None:
-        given = self._request
-        if given is None:
+    async def _respond(self) -> None:
+        h11_request = self._request
+        if h11_request is None:
             return
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in given.headers}
-        request = Request(given.method.decode(), given.target.decode("latin-1"), headers, bytes(self._body))
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in h11_request.headers}
+        request = Request(h11_request.method.decode(), h11_request.target.decode("latin-1"), headers, bytes(self._body))
         try:
-            answer = await self._handle(request)
+            response = await self._handle(request)
         except Exception:
-            # A fault of ours: told by the loop, and not by a client that waits for ever.
+            # A bug in `handle`: the event loop logs it, and the client does not wait for ever.
             self.abort()
             raise
-        if answer is None:
+        if response is None:
             self.abort()
             return
-        self._send(answer)
+        self._send(response)
         if self._h11.our_state is h11.DONE and self._h11.their_state is h11.DONE:
             self._h11.start_next_cycle()
             try:
-                self._go_on()
+                self._handle_events()
             except h11.RemoteProtocolError as error:
-                self._refuse(error.error_status_hint)
+                self._reject(error.error_status_hint)
         elif self.transport is not None:
             self.transport.close()
 
-    def _refuse(self, status: int) -> None:
+    def _reject(self, status: int) -> None:
         if self._h11.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
-            self._send(Answer(status, "", (("connection", "close"),)))
+            self._send(Response(status, "", (("connection", "close"),)))
         if self.transport is not None:
             self.transport.close()
 
-    def _send(self, answer: Answer) -> None:
+    def _send(self, response: Response) -> None:
         headers = {
             "content-type": "application/json",
             "cache-control": "no-store",
-            "content-length": str(len(answer.body)),
-            **dict(answer.headers),
+            "content-length": str(len(response.body)),
+            **dict(response.headers),
         }
-        said = [
-            h11.Response(status_code=answer.status, headers=list(headers.items())),
-            h11.Data(data=answer.body),
+        events = [
+            h11.Response(status_code=response.status, headers=list(headers.items())),
+            h11.Data(data=response.body),
             h11.EndOfMessage(),
         ]
-        raw = b"".join(self._h11.send(event) or b"" for event in said)
+        raw = b"".join(self._h11.send(event) or b"" for event in events)
         if self.transport is not None:
             self.transport.write(raw)

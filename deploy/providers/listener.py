@@ -1,4 +1,4 @@
-"""A port of loopback that can fail in every way in which a server's port does, and keeps its number all the while."""
+"""A port on loopback that can fail as a server's port does, and keeps its number."""
 
 from __future__ import annotations
 
@@ -16,25 +16,26 @@ HOST = "127.0.0.1"
 _BACKLOG = 1024
 
 
-class _Silent(asyncio.Protocol):
-    """Accepted, and never a word."""
+class _BlackHole(asyncio.Protocol):
+    """Accepts a connection, and never sends a byte."""
 
-    def __init__(self, all_of_them: set[asyncio.BaseTransport]) -> None:
-        self._all = all_of_them
+    def __init__(self, open_now: set[asyncio.BaseTransport]) -> None:
+        self._open = open_now
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         transport.pause_reading()  # type: ignore[attr-defined]
-        self._all.add(transport)
+        self._open.add(transport)
         self._transport = transport
 
     def connection_lost(self, error: Exception | None) -> None:
-        self._all.discard(self._transport)
+        self._open.discard(self._transport)
 
 
 class Listener:
-    """`contexts` has what each mode that speaks TLS shows; without any, the port speaks plain TCP.
+    """`contexts` has a TLS context for each mode that uses one; without them the port speaks plain TCP.
 
-    The port of `holder` is bound also while nobody listens on it: connections are refused, and nobody else gets it.
+    The socket `holder` keeps the port bound while no server listens on it: connections are refused, and no other
+    process gets the port.
     """
 
     def __init__(
@@ -44,13 +45,13 @@ class Listener:
         self.mode: Mode = "refusing"
         self._make, self._contexts = factory, contexts
         self._peers: WeakSet[Peer] = WeakSet()
-        self._silent: set[asyncio.BaseTransport] = set()
+        self._black_holes: set[asyncio.BaseTransport] = set()
         self._holder = holder
         self.port: int = self._holder.getsockname()[1]
         self._server: asyncio.Server | None = None
 
-    async def become(self, mode: Mode, *, drop: bool = False) -> None:
-        """With `drop` all connections of before are aborted, as when the process is killed."""
+    async def set_mode(self, mode: Mode, *, drop: bool = False) -> None:
+        """With `drop`, open connections are aborted, as if the process were killed."""
         self._stop_listening()
         if mode != "refusing":
             await self._listen(mode)
@@ -60,12 +61,14 @@ class Listener:
             if drop:
                 peer.abort()
         if mode != "black_hole":
-            self._end_silence()
+            self._close_black_holes()
 
     async def _listen(self, mode: Mode) -> None:
-        loop, listening = asyncio.get_running_loop(), bound(self.port)
+        loop, listening = asyncio.get_running_loop(), bind(self.port)
         if mode == "black_hole":
-            self._server = await loop.create_server(lambda: _Silent(self._silent), sock=listening, backlog=_BACKLOG)
+            self._server = await loop.create_server(
+                lambda: _BlackHole(self._black_holes), sock=listening, backlog=_BACKLOG
+            )
         else:
             context = self._contexts[mode] if self._contexts else None
             self._server = await loop.create_server(self._factory, sock=listening, ssl=context, backlog=_BACKLOG)
@@ -77,7 +80,7 @@ class Listener:
 
     def close(self) -> None:
         self._stop_listening()
-        self._end_silence()
+        self._close_black_holes()
         for peer in list(self._peers):
             peer.abort()
         self._holder.close()
@@ -87,13 +90,13 @@ class Listener:
             self._server.close()
             self._server = None
 
-    def _end_silence(self) -> None:
-        for transport in list(self._silent):
+    def _close_black_holes(self) -> None:
+        for transport in list(self._black_holes):
             transport.abort()  # type: ignore[attr-defined]
 
 
-def bound(port: int) -> socket.socket:
-    """A socket on a port of loopback, or on a free one for 0; nobody listens yet."""
+def bind(port: int) -> socket.socket:
+    """A socket bound to a port of loopback, or to a free one for 0. It does not listen yet."""
     holder = socket.socket()
     holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     holder.bind((HOST, port))

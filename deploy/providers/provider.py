@@ -1,4 +1,4 @@
-"""A provider behind its port: each request meets its rule, is judged, and fares as both say."""
+"""A provider on its port: checks each request, and applies the first rule that matches it."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from deploy.providers.frames import Code
 from deploy.providers.http2 import Connection
 from deploy.providers.record import Record
 from deploy.providers.rules import Name, Rule, Rules
-from deploy.providers.stream import Answer, Stream
+from deploy.providers.stream import Response, Stream
 
 
-class Judge(Protocol):
-    """APNs or FCM: what it says to a request, and to one that a rule has an outcome for."""
+class Responder(Protocol):
+    """APNs or FCM: its response to a request, and to a request whose outcome is scripted by a rule."""
 
     name: Name
     settings: Any
@@ -24,26 +24,26 @@ class Judge(Protocol):
     def first_streams(self) -> int: ...
     def session(self) -> Any: ...
     def device(self, request: Stream) -> str: ...
-    def judge(self, request: Stream, now: float) -> tuple[Answer, str | None]: ...
-    def scripted(self, request: Stream, rule: Rule) -> Answer: ...
-    def knows(self, outcome: str) -> bool: ...
+    def respond(self, request: Stream, now: float) -> tuple[Response, str | None]: ...
+    def scripted(self, request: Stream, rule: Rule) -> Response: ...
+    def supports(self, outcome: str) -> bool: ...
 
 
 class Provider:
-    """Makes the connections of a listener. What it counts is in `figures`."""
+    """Creates the connections of a listener, and counts in `counters`."""
 
-    def __init__(self, judge: Judge, rules: Rules, record: Record) -> None:
-        self.judge, self.name = judge, judge.name
+    def __init__(self, responder: Responder, rules: Rules, record: Record) -> None:
+        self.responder, self.name = responder, responder.name
         self.connections: set[Connection] = set()
         self.reset()
         self._rules, self._record = rules, record
-        # What is done with an answer; the rest of the faults leave none.
-        self._shapes = {
-            None: Stream.answer,
+        # How each fault sends the response. The other faults send none.
+        self._responses = {
+            None: Stream.respond,
             "goaway": self._go_away,
-            "no_body": Stream.answer_without_body,
-            "split_data": Stream.answer_in_pieces,
-            "empty_data": Stream.answer_between_empty_frames,
+            "no_body": Stream.respond_without_body,
+            "split_data": Stream.respond_in_chunks,
+            "empty_data": Stream.respond_between_empty_frames,
         }
 
     def reset(self) -> None:
@@ -53,11 +53,11 @@ class Provider:
 
     def connection(self) -> Connection:
         return Connection(
-            self._serve, self._made, self._lost, self.judge.session(), self.judge.first_streams,
-            begun=self._begun, window=self.judge.settings.window,
+            self._handle, self._opened, self._closed, self.responder.session(), self.responder.first_streams,
+            on_headers=self._respond_early, window=self.responder.settings.window,
         )  # fmt: skip
 
-    def figures(self) -> dict[str, Any]:
+    def counters(self) -> dict[str, Any]:
         open_now = self.connections
         return {
             "outcomes": self._record.outcomes.get(self.name, {}),
@@ -66,62 +66,63 @@ class Provider:
             "streams": sum(len(one.streams) for one in open_now),
             "streams_by_connection": sorted(len(one.streams) for one in open_now),
             "streams_reset_by_client": self._resets + sum(one.resets for one in open_now),
-            "settings_unacknowledged": sum(one.unacknowledged for one in open_now),
+            "settings_unacknowledged": sum(one.unacknowledged_settings for one in open_now),
             "pings": self._pings + sum(one.pings for one in open_now),
         }
 
-    def _made(self, connection: Connection) -> None:
+    def _opened(self, connection: Connection) -> None:
         self._accepted += 1
         self.connections.add(connection)
 
-    def _lost(self, connection: Connection) -> None:
+    def _closed(self, connection: Connection) -> None:
         self.connections.discard(connection)
         self._pings += connection.pings
         self._resets += connection.resets
 
-    def _begun(self, stream: Stream) -> None:
-        """An early answer; one that ends the stream follows room for its body, which a client may then try to send."""
-        rule = self._rules.pick(self.name, self.judge.device(stream), early=True)
+    def _respond_early(self, stream: Stream) -> None:
+        """An early response. A WINDOW_UPDATE precedes one that ends the stream: a client may still try to send the
+        body."""
+        rule = self._rules.pick(self.name, self.responder.device(stream), early=True)
         if rule is None:
             return
-        stream.judged, stream.left_open = True, rule.fault == "early_open"
-        answer = of_status(rule) if rule.outcome is None else self.judge.scripted(stream, rule)
-        self._record.count(self.name, answer.outcome)
+        stream.handled, stream.left_open = True, rule.fault == "early_open"
+        response = scripted_status(rule) if rule.outcome is None else self.responder.scripted(stream, rule)
+        self._record.count(self.name, response.outcome)
         if not stream.left_open:
-            stream.connection.make_room(stream)
-        stream.answer(answer)
+            stream.connection.open_window(stream)
+        stream.respond(response)
 
-    def _serve(self, stream: Stream) -> None:
-        device = self.judge.device(stream)
+    def _handle(self, stream: Stream) -> None:
+        device = self.responder.device(stream)
         rule = self._rules.pick(self.name, device)
         if rule is not None and (seconds := self._rules.delay(rule)):
-            stream.later(seconds, self._fare, stream, device, rule)
+            stream.later(seconds, self._process, stream, device, rule)
         else:
-            self._fare(stream, device, rule)
+            self._process(stream, device, rule)
 
-    def _fare(self, stream: Stream, device: str, rule: Rule | None) -> None:
+    def _process(self, stream: Stream, device: str, rule: Rule | None) -> None:
         now = time.time()
-        answer, text = self.judge.judge(stream, now)
-        if answer.accepted and rule is not None:
-            answer = self._ruled(stream, rule, answer)
-        shape = self._shapes.get(rule.fault if rule else None)
-        if answer.outcome == "Success" and (shape is not None or (rule and rule.accepted)):
+        response, sigil = self.responder.respond(stream, now)
+        if response.accepted and rule is not None:
+            response = self._scripted(stream, rule, response)
+        respond = self._responses.get(rule.fault if rule else None)
+        if response.outcome == "Success" and (respond is not None or (rule and rule.accepted)):
             body = bytes(stream.body)
-            self._record.accept(self.name, device, now, stream.headers, body, sigil=text)
-        if shape is not None:
-            self._record.count(self.name, answer.outcome)
-            shape(stream, answer)
+            self._record.accept(self.name, device, now, stream.headers, body, sigil=sigil)
+        if respond is not None:
+            self._record.count(self.name, response.outcome)
+            respond(stream, response)
         elif rule is not None and rule.fault is not None:
             self._record.count(self.name, rule.fault)
-            self._break(stream, answer, rule)
+            self._fail(stream, response, rule)
 
-    def _ruled(self, stream: Stream, rule: Rule, answer: Answer) -> Answer:
+    def _scripted(self, stream: Stream, rule: Rule, response: Response) -> Response:
         if rule.outcome is not None:
-            return self.judge.scripted(stream, rule)
-        return of_status(rule) if rule.status is not None else answer
+            return self.responder.scripted(stream, rule)
+        return scripted_status(rule) if rule.status is not None else response
 
-    def _break(self, stream: Stream, answer: Answer, rule: Rule) -> None:
-        """The faults after which no answer comes."""
+    def _fail(self, stream: Stream, response: Response, rule: Rule) -> None:
+        """The faults that send no complete response."""
         connection = stream.connection
         match rule.fault:
             case "reset":
@@ -131,27 +132,28 @@ class Provider:
             case "goaway_before":
                 connection.go_away(max(0, stream.id - 2), rule.code or Code.NO_ERROR)
             case "stall":
-                stream.stall(answer)
+                stream.stall(response)
             case "close":
                 connection.abort()
             # Silence: the stream stays open until the client resets it.
 
-    def _go_away(self, stream: Stream, answer: Answer) -> None:
+    def _go_away(self, stream: Stream, response: Response) -> None:
         stream.connection.go_away(stream.id)
-        stream.answer(answer)
+        stream.respond(response)
 
 
-def of_status(rule: Rule) -> Answer:
-    """Any status and body, as a proxy on the way may give: by itself Google's front answers 502 with a page of HTML."""
+def scripted_status(rule: Rule) -> Response:
+    """Any status and body, as from an intermediate proxy. Google's own front end sends 502 with an HTML page."""
     status = rule.status or 0
     headers = [("content-type", "text/html; charset=UTF-8")]
     if rule.retry_after is not None:
         headers.append(("retry-after", rule.retry_after))
-    return Answer(status, str(status), tuple(headers), (rule.body or "").encode())
+    return Response(status, str(status), tuple(headers), (rule.body or "").encode())
 
 
 class Goaway(msgspec.Struct, forbid_unknown_fields=True):
-    """For all connections now; without `last_stream` what has begun is still answered. `reason` is Apple's."""
+    """Sent on all open connections. Without `last_stream`, all streams that have begun get a response. `reason` is that
+    of Apple's JSON."""
 
     last_stream: int | None = None
     code: int = 0

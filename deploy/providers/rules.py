@@ -1,4 +1,4 @@
-"""What a test asked of a provider: which pushes fare otherwise than they would, how, and how often."""
+"""Rules of a test: which requests get another response, which one, and how often."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ Fault = Literal[
     "close", "early", "early_open",
 ]  # fmt: skip
 EARLY = frozenset({"early", "early_open"})
-"""They strike when the headers of a request are there, and its body is still to come."""
-RULES_AT_MOST = 1000
+"""Faults that happen after the headers of a request, before its body."""
+MAX_RULES = 1000
 
 
 class Rule(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
-    """A push fares as the first rule says that fits it and whose die falls; README.md has each member."""
+    """The first rule that matches a push, and passes its probability, decides the result; README.md has each member."""
 
     provider: Name
     token: str = ""
@@ -47,7 +47,7 @@ class TooManyRules(Exception):
 
 
 class Rules:
-    """In the order in which they came. The generator is seeded, so that the same requests meet the same faults."""
+    """In the order in which they were added. The generator is seeded: the same requests meet the same faults."""
 
     def __init__(self) -> None:
         self.all: list[Rule] = []
@@ -57,7 +57,7 @@ class Rules:
 
     def reset(self, seed: int) -> None:
         self.clear()
-        # Faults of a test, which must come again with the same seed; nothing secret hangs on it.
+        # Faults of a test must be reproducible by their seed. Nothing secret depends on it.
         self._random = random.Random(seed)  # noqa: S311
 
     def clear(self) -> None:
@@ -66,7 +66,7 @@ class Rules:
 
     def add(self, rules: list[Rule]) -> list[int]:
         """Their ids."""
-        if len(self.all) + len(rules) > RULES_AT_MOST:
+        if len(self.all) + len(rules) > MAX_RULES:
             raise TooManyRules
         for rule in rules:
             self._last_id += 1

@@ -1,4 +1,4 @@
-"""All stand-ins of one process: APNs, FCM, and the token endpoint that FCM needs."""
+"""All stand-ins of one process: APNs, FCM, and Google's token endpoint."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from deploy.providers.apns import Apns, ApnsSettings
 from deploy.providers.credentials import PROJECT, TOPIC, Credentials
 from deploy.providers.fcm import Fcm, FcmSettings
 from deploy.providers.google_tokens import AccessTokens, GoogleTokens, TokenSettings
-from deploy.providers.listener import HOST, Listener, bound
+from deploy.providers.listener import HOST, Listener, bind
 from deploy.providers.provider import Provider
 from deploy.providers.record import Record
 from deploy.providers.rules import Name, Rules
-from deploy.providers.token_desk import PATH, TokenDesk
+from deploy.providers.token_endpoint import PATH, TokenEndpoint
 
 
 class Ports(msgspec.Struct, frozen=True):
-    """0 is a free one."""
+    """0 is a free port."""
 
     apns: int = 0
     fcm: int = 0
@@ -37,19 +37,19 @@ class StandIns:
             "apns": Provider(self.apns, self.rules, self.record),
             "fcm": Provider(self.fcm, self.rules, self.record),
         }
-        # Assertions are for the address of the endpoint, and its port is known once it is bound.
-        token_port = bound(ports.token)
+        # The audience of an assertion is the URL of the endpoint, whose port is known once it is bound.
+        token_port = bind(ports.token)
         self.token_url = f"https://{HOST}:{token_port.getsockname()[1]}{PATH}"
         account = credentials.service_account(self.token_url)
-        self.desk = TokenDesk(GoogleTokens(account, self.access_tokens), self.rules, self.record)
+        self.token_endpoint = TokenEndpoint(GoogleTokens(account, self.access_tokens), self.rules, self.record)
         h2, h1 = credentials.contexts("h2"), credentials.contexts("http/1.1")
-        self.listeners: dict[Name, Listener] = {"token": Listener(token_port, self.desk.connection, h1)}
+        self.listeners: dict[Name, Listener] = {"token": Listener(token_port, self.token_endpoint.connection, h1)}
         for name, provider in self.providers.items():
-            self.listeners[name] = Listener(bound(getattr(ports, name)), provider.connection, h2)
+            self.listeners[name] = Listener(bind(getattr(ports, name)), provider.connection, h2)
 
     async def open(self) -> None:
         for listener in self.listeners.values():
-            await listener.become("serving")
+            await listener.set_mode("serving")
 
     def close(self) -> None:
         for listener in self.listeners.values():
@@ -62,16 +62,16 @@ class StandIns:
             "fcm_token_url": self.token_url,
         }
 
-    def knows(self, provider: Name, outcome: str) -> bool:
-        return (self.desk if provider == "token" else self.providers[provider]).judge.knows(outcome)
+    def supports(self, provider: Name, outcome: str) -> bool:
+        return (self.token_endpoint if provider == "token" else self.providers[provider]).responder.supports(outcome)
 
-    def figures(self) -> dict[str, Any]:
+    def counters(self) -> dict[str, Any]:
         token: dict[str, Any] = {
             "outcomes": self.record.outcomes.get("token", {}),
-            "connections": len(self.desk.connections),
-            "access_tokens": self.access_tokens.given,
+            "connections": len(self.token_endpoint.connections),
+            "access_tokens": self.access_tokens.issued,
         }
-        figures = {name: provider.figures() for name, provider in self.providers.items()} | {"token": token}
+        figures = {name: provider.counters() for name, provider in self.providers.items()} | {"token": token}
         figures["apns"]["provider_tokens"] = self.apns.tokens.distinct
         for name, listener in self.listeners.items():
             figures[name]["listener"] = listener.mode
@@ -84,17 +84,17 @@ class StandIns:
             "token": self.access_tokens.settings,
         }
 
-    def change(self, given: dict[Name, dict[str, Any]]) -> None:
-        """ValidationError for what there is not; what is not named stays."""
-        now = msgspec.to_builtins(self.settings())
-        both = {name: {**now[name], **given.get(name, {})} for name in now}
-        apns = msgspec.convert(both["apns"], ApnsSettings)
-        fcm = msgspec.convert(both["fcm"], FcmSettings)
-        token = msgspec.convert(both["token"], TokenSettings)
+    def change_settings(self, changes: dict[Name, dict[str, Any]]) -> None:
+        """ValidationError for an unknown setting. Settings that are not named keep their value."""
+        current = msgspec.to_builtins(self.settings())
+        merged = {name: {**current[name], **changes.get(name, {})} for name in current}
+        apns = msgspec.convert(merged["apns"], ApnsSettings)
+        fcm = msgspec.convert(merged["fcm"], FcmSettings)
+        token = msgspec.convert(merged["token"], TokenSettings)
         self.apns.settings, self.fcm.settings, self.access_tokens.settings = apns, fcm, token
 
     async def reset(self, seed: int) -> None:
-        """As at the start, but for what lasts: connections, access tokens, and the numbers of pushes."""
+        """Back to the initial state, except for connections, access tokens and the numbers of pushes."""
         self.rules.reset(seed)
         self.record.reset()
         self.apns.settings, self.fcm.settings, self.access_tokens.settings = (
@@ -104,8 +104,8 @@ class StandIns:
             provider.reset()
         for listener in self.listeners.values():
             if listener.mode != "serving":
-                await listener.become("serving")
+                await listener.set_mode("serving")
 
 
-def loopback(port: int) -> str:
+def loopback_url(port: int) -> str:
     return f"http://{HOST}:{port}"

@@ -151,7 +151,7 @@ async def test_each_challenge_arrives_once_and_has_one_outcome_although_one_push
 ) -> None:
     for provider in ("apns", "fcm"):
         rules = [{"provider": provider, "probability": 0.05 / len(FAULTS), **fault} for fault in FAULTS]
-        await asyncio.to_thread(stack.providers.ask, "POST", "/rules", rules)
+        await asyncio.to_thread(stack.providers.control, "POST", "/rules", rules)
     before = await asyncio.to_thread(relay_metrics, stack)
     gate = asyncio.Semaphore(64)
 

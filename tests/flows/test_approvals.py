@@ -103,7 +103,7 @@ def device_groups(groups: int, members: int) -> Groups:
 def relay() -> Iterator[StandInRelay]:
     with StandInRelay() as standing_in:
         yield standing_in
-        assert standing_in.complaints == []
+        assert standing_in.violations == []
 
 
 @pytest.fixture(scope="module")
@@ -150,7 +150,9 @@ def test_two_of_three_groups_approve_and_the_other_members_get_a_clear(
     (anna, bert), (carl, dora), (emil,) = groups
     request = ApprovalRequest.create(caller, groups, 2, request_id=f"release-{groups[0][0].fingerprint[:8]}")
     all_devices = [anna, bert, carl, dora, emil]
-    wait_until(lambda: {request.push_key(device) for device in all_devices} <= set(relay.taken()), "all five pushes")
+    wait_until(
+        lambda: {request.push_key(device) for device in all_devices} <= set(relay.accepted_keys()), "all five pushes"
+    )
     for device in all_devices:
         (push,) = [push for push in relay.pushes if push["push_key"] == request.push_key(device)]
         assert push["fingerprint"] == device.fingerprint
@@ -165,7 +167,8 @@ def test_two_of_three_groups_approve_and_the_other_members_get_a_clear(
     assert (request.verified_status(2), request.status()["groups_satisfied"]) == ("approved", [0, 1])
     assert request.webhook_outcome(endpoint) == ("mpa.approved", "approved", (0, 1))
     wait_until(
-        lambda: {request.push_key(device, "clear") for device in (carl, emil)} <= set(relay.taken()), "two clears"
+        lambda: {request.push_key(device, "clear") for device in (carl, emil)} <= set(relay.accepted_keys()),
+        "two clears",
     )
     clears = [push for push in relay.pushes if push["push_key"].startswith(f"{request.created['mpa_id']}:")]
     assert [p["payload"] for p in clears if p["payload"]["type"] == "clear"] == [
@@ -217,12 +220,12 @@ def test_a_cancelled_request_accepts_no_vote_and_sends_clears_but_no_webhook(
 ) -> None:
     groups = five_devices_in_three_groups()
     request = ApprovalRequest.create(caller, groups, 1)
-    wait_until(lambda: request.push_key(groups[2][0]) in relay.taken(), "the pushes")
+    wait_until(lambda: request.push_key(groups[2][0]) in relay.accepted_keys(), "the pushes")
     for _ in range(2):
         answer = caller.http.delete(f"/mpa/request/{request.created['request_id']}")
         assert (answer.status_code, answer.json()["status"]) == (200, "cancelled")
     assert request.vote(groups[0][0]) == (409, "MPA_CLOSED")
-    wait_until(lambda: request.push_key(groups[2][0], "clear") in relay.taken(), "the clears")
+    wait_until(lambda: request.push_key(groups[2][0], "clear") in relay.accepted_keys(), "the clears")
     assert request.verified_status(1) == "cancelled"
     assert endpoint.arrivals_of(f"evt_{request.created['mpa_id']}") == []
 
@@ -235,8 +238,8 @@ def test_the_requester_may_not_vote(caller: Backend, relay: StandInRelay) -> Non
     assert request.created["challenges_sent"] == 4
     assert request.vote(anna, signed="rejected") == (401, "INVALID_SIGNATURE")
     assert request.vote(anna) == (403, "NOT_ELIGIBLE")
-    wait_until(lambda: request.push_key(emil) in relay.taken(), "the pushes")
-    assert request.push_key(anna) not in relay.taken()
+    wait_until(lambda: request.push_key(emil) in relay.accepted_keys(), "the pushes")
+    assert request.push_key(anna) not in relay.accepted_keys()
     for device in (bert, emil):
         answer = request.vote(device, "rejected")
     assert (answer, request.verified_status(2)) == ((200, "rejected"), "rejected")
@@ -305,13 +308,13 @@ async def test_concurrent_copies_of_a_request_create_it_once(approval_server: Li
 
 def test_a_thousand_members_each_get_a_push_and_a_clear(caller: Backend, relay: StandInRelay) -> None:
     groups = device_groups(20, 50)
-    began = len(relay.taken())
+    began = len(relay.accepted_keys())
     request = ApprovalRequest.create(caller, groups, 20)
     assert request.created["challenges_sent"] == 1000
 
     def keys(kind: str) -> set[str]:
         prefix = f"{request.created['mpa_id']}:"
-        return {key for key in relay.taken()[began:] if key.startswith(prefix) and key.endswith(kind)}
+        return {key for key in relay.accepted_keys()[began:] if key.startswith(prefix) and key.endswith(kind)}
 
     wait_until(lambda: len(keys("mpa")) == 1000, "a thousand pushes")
     assert request.vote(groups[19][49]) == (200, "recorded")
@@ -388,7 +391,7 @@ def test_a_request_with_too_few_votes_expires(
     assert expiring_request.verified_status(2) == "timeout"
     outcome = expiring_request.webhook_outcome(endpoint)
     assert (outcome[0], outcome[1]) == ("mpa.timeout", None)
-    wait_until(lambda: expiring_request.push_key(carl, "clear") in relay.taken(), "the clears")
+    wait_until(lambda: expiring_request.push_key(carl, "clear") in relay.accepted_keys(), "the clears")
 
 
 def error_of(answer: httpx.Response) -> tuple[int, str]:

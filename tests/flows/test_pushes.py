@@ -26,7 +26,7 @@ UNLIMITED = {"SIGIL_DEVICE_RATE": "off", "SIGIL_RATE_LIMIT": "off"}
 def relay() -> Iterator[StandInRelay]:
     with StandInRelay() as standing_in:
         yield standing_in
-        assert standing_in.complaints == []
+        assert standing_in.violations == []
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def expiring_here(caller: Backend) -> ExpiringChallenge:
 @pytest.fixture(autouse=True)
 def reset_relay(relay: StandInRelay) -> Iterator[None]:
     yield
-    relay.says = lambda push: "delivered"
+    relay.status_for = lambda push: "delivered"
 
 
 def key_of(created: dict[str, Any], kind: str = "challenge") -> str:
@@ -119,20 +119,20 @@ def test_the_server_registers_again_at_a_relay_that_lost_its_registration(caller
 
 
 def test_the_server_polls_the_outcome_of_a_queued_push(caller: Backend, relay: StandInRelay) -> None:
-    relay.says = lambda push: "queued"
+    relay.status_for = lambda push: "queued"
     created = caller.create_challenge(Device.generate())
-    wait_until(lambda: key_of(created) in relay.taken(), "the push")
+    wait_until(lambda: key_of(created) in relay.accepted_keys(), "the push")
     assert caller.status(created)["push"] == {"status": "queued"}
     relay.outcomes[key_of(created)] = "delivered"
     assert wait_for_push(caller, created, "delivered") == {"status": "delivered"}
-    assert key_of(created) in relay.asked
+    assert key_of(created) in relay.queried_keys
     assert relay.tries[key_of(created)] == 1
 
 
 def test_status_and_log_report_a_device_that_the_relay_does_not_know(
     push_server: LiveServer, caller: Backend, relay: StandInRelay
 ) -> None:
-    relay.says = lambda push: "not_registered"
+    relay.status_for = lambda push: "not_registered"
     device = Device.generate()
     created = caller.create_challenge(device)
     assert wait_for_push(caller, created, "failed") == {"status": "failed", "error": "not_registered"}
@@ -144,10 +144,10 @@ def test_status_and_log_report_a_device_that_the_relay_does_not_know(
 
 
 def test_a_rate_limited_push_is_retried_while_its_challenge_is_pending(caller: Backend, relay: StandInRelay) -> None:
-    relay.says = lambda push: "rate_limited"
+    relay.status_for = lambda push: "rate_limited"
     created = caller.create_challenge(Device.generate())
     assert wait_for_push(caller, created, "failed") == {"status": "failed", "error": "rate_limited"}
-    relay.says = lambda push: "delivered"
+    relay.status_for = lambda push: "delivered"
     assert wait_for_push(caller, created, "delivered") == {"status": "delivered"}
 
 
@@ -155,7 +155,7 @@ def test_a_cancelled_challenge_sends_a_clear_to_its_device(caller: Backend, rela
     created = caller.create_challenge(Device.generate())
     wait_for_push(caller, created, "delivered")
     caller.cancel(created)
-    wait_until(lambda: key_of(created, "clear") in relay.taken(), "the clear")
+    wait_until(lambda: key_of(created, "clear") in relay.accepted_keys(), "the clear")
     (clear,) = [push for push in relay.pushes if push["push_key"] == key_of(created, "clear")]
     assert clear["payload"] == {"type": "clear", "challenge_id": created["challenge_id"], "status": "cancelled"}
     assert clear["priority"] == "normal"
@@ -168,7 +168,7 @@ def test_an_answered_challenge_sends_no_clear(caller: Backend, relay: StandInRel
     assert caller.http.post("/respond", json=approval(device, created)).status_code == 200
     later = caller.create_challenge(Device.generate())
     wait_for_push(caller, later, "delivered")
-    assert key_of(created, "clear") not in relay.taken()
+    assert key_of(created, "clear") not in relay.accepted_keys()
 
 
 def test_metrics_count_pushes_and_show_that_the_relay_is_up(push_server: LiveServer, caller: Backend) -> None:
@@ -209,7 +209,7 @@ def test_an_unreachable_relay_blocks_nothing_and_gets_pending_pushes_afterwards(
             wait_until(lambda: scrape(backend.http)["sigil_relay_up", ()] == 1, "the gauge to rise")
         line = log_lines(server, "relay_unreachable")[0]
         assert (line["level"], line["message"]) == ("error", "Failed to connect to relay")
-        assert relay.complaints == []
+        assert relay.violations == []
 
 
 def make_unreachable(relay: StandInRelay, how: str) -> None:
@@ -245,8 +245,8 @@ def test_killed_workers_lose_no_push_that_was_in_flight() -> None:
         with Backend(server) as again:
             for _, created in challenges:
                 assert wait_for_push(again, created, "delivered") == {"status": "delivered"}
-        assert sorted(set(relay.taken())) == sorted(relay.taken())
-        assert relay.complaints == []
+        assert sorted(set(relay.accepted_keys())) == sorted(relay.accepted_keys())
+        assert relay.violations == []
 
 
 def test_a_stop_waits_for_a_push_in_flight() -> None:
@@ -307,7 +307,7 @@ async def test_long_polls_and_responses_work_while_the_relay_hangs(
 def test_an_expired_challenge_sends_a_clear_to_its_device(
     relay: StandInRelay, expiring_here: ExpiringChallenge
 ) -> None:
-    wait_until(lambda: key_of(expiring_here.created, "clear") in relay.taken(), "the clear")
+    wait_until(lambda: key_of(expiring_here.created, "clear") in relay.accepted_keys(), "the clear")
     (clear,) = [push for push in relay.pushes if push["push_key"] == key_of(expiring_here.created, "clear")]
     assert clear["payload"]["status"] == "expired"
     assert clear["expires_at"] > expiring_here.created["expires_at"]

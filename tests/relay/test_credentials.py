@@ -1,4 +1,4 @@
-"""Credentials are checked before anything starts, with one line for each fault and no secret in any."""
+"""Credentials are checked before the start. Each fault is one line, and no line contains a secret."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ ACCOUNT = {
 
 @pytest.fixture
 def env(tmp_path: Path) -> dict[str, str]:
-    """Complete ones, in files."""
+    """Complete credentials, in files."""
     (tmp_path / "account.json").touch(0o600)
     (tmp_path / "account.json").write_text(json.dumps(ACCOUNT))
     (tmp_path / "key.p8").touch(0o600)
@@ -48,11 +48,11 @@ def env(tmp_path: Path) -> dict[str, str]:
 
 
 def faults(env: dict[str, str], **changed: str) -> list[str]:
-    with pytest.raises(ConfigError) as refused:
+    with pytest.raises(ConfigError) as error:
         load({**env, **changed})
-    for line in refused.value.lines:
+    for line in error.value.lines:
         assert "PRIVATE KEY" not in line
-    return refused.value.lines
+    return error.value.lines
 
 
 def test_complete_credentials_turn_both_providers_on(env: dict[str, str]) -> None:
@@ -65,7 +65,7 @@ def test_complete_credentials_turn_both_providers_on(env: dict[str, str]) -> Non
     assert "PRIVATE" not in repr(config)
 
 
-def test_the_sandbox_and_addresses_of_ones_own(env: dict[str, str]) -> None:
+def test_the_sandbox_and_custom_urls(env: dict[str, str]) -> None:
     sandbox = load({**env, "APNS_ENVIRONMENT": "sandbox"})
     assert sandbox.apns is not None
     assert sandbox.apns.url == "https://api.sandbox.push.apple.com"
@@ -88,7 +88,7 @@ def test_each_part_of_apns_is_required(env: dict[str, str], name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changed", "told"),
+    ("changed", "error"),
     [
         ({"APNS_KEY_ID": "short"}, "APNS_KEY_ID: must be 10 capital letters and digits"),
         ({"APNS_TEAM_ID": "../../../x"}, "APNS_TEAM_ID: must be 10 capital letters"),
@@ -101,9 +101,9 @@ def test_each_part_of_apns_is_required(env: dict[str, str], name: str) -> None:
         ({"FCM_SERVICE_ACCOUNT": "/nowhere.json"}, "FCM_SERVICE_ACCOUNT: cannot read /nowhere.json"),
     ],
 )
-def test_a_wrong_value_is_one_line(env: dict[str, str], changed: dict[str, str], told: str) -> None:
+def test_a_wrong_value_is_one_line(env: dict[str, str], changed: dict[str, str], error: str) -> None:
     (line,) = faults(env, **changed)
-    assert told in line
+    assert error in line
 
 
 @pytest.mark.parametrize(
@@ -117,14 +117,14 @@ def test_a_wrong_value_is_one_line(env: dict[str, str], changed: dict[str, str],
         P256[: len(P256) // 2],
     ],
 )
-def test_a_file_that_holds_no_p256_key_is_refused(env: dict[str, str], content: str) -> None:
+def test_a_file_without_a_p256_key_is_rejected(env: dict[str, str], content: str) -> None:
     Path(env["APNS_KEY_PATH"]).write_text(content)
     (line,) = faults(env)
     assert line.startswith(f"APNS_KEY_PATH: {env['APNS_KEY_PATH']} contains no P-256 private key")
 
 
 @pytest.mark.parametrize(
-    ("changed", "told"),
+    ("changed", "error"),
     [
         ({"type": "authorized_user"}, "is not a service account's JSON key"),
         ({"project_id": None}, "is not a service account's JSON key"),
@@ -139,16 +139,14 @@ def test_a_file_that_holds_no_p256_key_is_refused(env: dict[str, str], content: 
         ({"token_uri": "http://oauth2.googleapis.com/token"}, "token_uri must be an https URL"),
     ],
 )
-def test_a_service_account_that_is_incomplete_is_refused(
-    env: dict[str, str], changed: dict[str, Any], told: str
-) -> None:
+def test_an_invalid_service_account_is_rejected(env: dict[str, str], changed: dict[str, Any], error: str) -> None:
     Path(env["FCM_SERVICE_ACCOUNT"]).write_text(json.dumps({**ACCOUNT, **changed}))
     (line,) = faults(env)
-    assert told in line
+    assert error in line
 
 
 @pytest.mark.parametrize("content", ["", "{", "[1]", "[" * 100_000])
-def test_what_is_no_json_object_is_refused(env: dict[str, str], content: str) -> None:
+def test_a_file_that_is_no_json_object_is_rejected(env: dict[str, str], content: str) -> None:
     Path(env["FCM_SERVICE_ACCOUNT"]).write_text(content)
     (line,) = faults(env)
     assert line.startswith("FCM_SERVICE_ACCOUNT: ")

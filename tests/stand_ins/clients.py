@@ -1,4 +1,4 @@
-"""Clients that do everything right unless a test says otherwise: plain httpx, and h2 by hand for single frames."""
+"""Clients whose requests are valid unless a test changes them: plain httpx, and h2 for single frames."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import h2.events
 import h2.settings
 import httpx
 
-from deploy.providers.frames import Frame, Reader
+from deploy.providers.frames import Frame, FrameReader
 from tests.support.live import DEADLINE
 from tests.support.providers import GRANT, Providers, apns_token, assertion, fcm_token, provider_token
 
@@ -26,7 +26,7 @@ ALERT = {"aps": {"alert": {"title": "Sign in"}}, "sigil": '{"type":"challenge"}'
 
 
 def apns_headers(providers: Providers, **changed: str | None) -> dict[str, str]:
-    """Of a good request; `apns_topic=None` leaves one out."""
+    """Headers of a valid request; `apns_topic=None` leaves one out."""
     given = {
         "authorization": f"bearer {provider_token(providers.env)}",
         "apns-topic": providers.env["APNS_TOPIC"],
@@ -40,7 +40,7 @@ def apns_headers(providers: Providers, **changed: str | None) -> dict[str, str]:
 
 
 class ApnsClient:
-    """One provider token for all requests, as Apple wants it."""
+    """One provider token for all requests, as Apple requires."""
 
     def __init__(self, providers: Providers, client: httpx.Client) -> None:
         self.providers, self.client = providers, client
@@ -56,7 +56,7 @@ class ApnsClient:
 
 
 class FcmClient:
-    """`token` is the access token, asked for when it is needed."""
+    """`token` is the access token, requested when it is first needed."""
 
     def __init__(self, providers: Providers, client: httpx.Client) -> None:
         self.providers, self.client = providers, client
@@ -67,14 +67,14 @@ class FcmClient:
     def assertion(self, **changed: Any) -> str:
         return assertion(self.providers.env, **changed)
 
-    def ask(self, assertion: str | None = None, **form: str) -> httpx.Response:
+    def request_token(self, assertion: str | None = None, **form: str) -> httpx.Response:
         given = {"grant_type": GRANT, "assertion": assertion or self.assertion(), **form}
         return self.client.post(self.account["token_uri"], data=given)
 
     @property
     def token(self) -> str:
         if self._token is None:
-            self._token = str(self.ask().json()["access_token"])
+            self._token = str(self.request_token().json()["access_token"])
         return self._token
 
     def push(
@@ -87,8 +87,8 @@ class FcmClient:
         return self.client.post(path or f"/v1/projects/{self.project}/messages:send", content=content, headers=headers)
 
 
-class ByHand:
-    """A connection of h2 to APNs: requests are sent, and events kept, one by one."""
+class H2Client:
+    """A connection of h2 to APNs. A test sends single requests, and reads single events."""
 
     def __init__(self, providers: Providers, *, acknowledge: bool = True, window: int | None = None) -> None:
         self.providers, self._acknowledge = providers, acknowledge
@@ -100,14 +100,14 @@ class ByHand:
         self.events: list[h2.events.Event] = []
         self.raw: list[Frame] = []
         self.ended = False
-        self._reader = Reader(preface=b"")
+        self._reader = FrameReader(preface=b"")
         self.h2.initiate_connection()
         if window is not None:
             self.h2.update_settings({h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: window})
         self.flush()
         self.authorization = f"bearer {provider_token(providers.env)}"
 
-    def __enter__(self) -> ByHand:
+    def __enter__(self) -> H2Client:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -117,7 +117,7 @@ class ByHand:
         self.socket.sendall(self.h2.data_to_send())
 
     def push(self, token: str | None = None, *, flush: bool = True, **headers: str | None) -> int:
-        """The stream's number. What is not flushed goes out with what comes next, as one record of TLS."""
+        """The stream's number. Without `flush`, the frames are sent together with the next ones, as one TLS record."""
         stream = self.begin(token, flush=False, **headers)
         self.h2.send_data(stream, json.dumps(ALERT).encode(), end_stream=True)
         if flush:
@@ -136,7 +136,7 @@ class ByHand:
         return stream
 
     def until(self, met: Callable[[], Any]) -> Any:
-        """Read until a condition holds; its value."""
+        """Read until `met` returns a true value, and return it."""
         deadline = time.monotonic() + DEADLINE
         while not (value := met()):
             assert time.monotonic() < deadline, self.events
@@ -145,7 +145,7 @@ class ByHand:
         return value
 
     def until_frame(self, kind: int, stream: int) -> Frame:
-        """The same without h2, which knows only streams of its own and takes GOAWAY for the end."""
+        """The same without h2, which accepts only streams of its own and treats GOAWAY as the end."""
         found: list[Frame] = []
         while not (found := [frame for frame in self.raw if (frame[0], frame[2]) == (kind, stream)]):
             data = self.socket.recv(65_536)
@@ -175,17 +175,17 @@ class ByHand:
         headers = dict(self.wait_for(h2.events.ResponseReceived, stream).headers)
         return int(headers[":status"])
 
-    def answer(self, stream: int) -> tuple[int, Any]:
-        """Status and body, when the stream has ended."""
+    def response(self, stream: int) -> tuple[int, Any]:
+        """Status and body, after the end of the stream."""
         self.wait_for(h2.events.StreamEnded, stream)
         body = b"".join(event.data for event in self.of(h2.events.DataReceived, stream))
         return self.status(stream), json.loads(body) if body else None
 
-    def at_the_end(self) -> None:
-        """Read until the server has closed."""
+    def until_closed(self) -> None:
+        """Read until the server has closed the connection."""
         while not self.ended:
             try:
                 self.read()
             except OSError:
-                # An aborted connection, or TLS that ended without saying so.
+                # An aborted connection, or one without a close_notify of TLS.
                 self.ended = True

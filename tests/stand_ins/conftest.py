@@ -1,4 +1,4 @@
-"""One set of stand-ins for all these tests, as at the start for each."""
+"""One set of stand-ins for all these tests, reset before each."""
 
 from __future__ import annotations
 

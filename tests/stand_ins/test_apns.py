@@ -1,4 +1,4 @@
-"""What APNs accepts and refuses, as Apple documents it."""
+"""Requests that APNs accepts and rejects, as Apple documents it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.stand_ins.clients import ALERT, ApnsClient
 from tests.support.providers import Providers, apns_token, provider_token
 
 
-def somebody_elses_key() -> str:
+def unknown_key() -> str:
     return (
         ec.generate_private_key(ec.SECP256R1())
         .private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
@@ -23,7 +23,7 @@ def somebody_elses_key() -> str:
     )
 
 
-def test_a_good_push_is_accepted_with_its_id_and_reaches_the_device(providers: Providers, apns: ApnsClient) -> None:
+def test_a_valid_push_is_accepted_with_its_id_and_reaches_the_device(providers: Providers, apns: ApnsClient) -> None:
     device, identifier = apns_token(), str(uuid.uuid4())
     answer = apns.push(device, apns_id=identifier, apns_collapse_id="c" * 64)
     assert (answer.http_version, answer.status_code, answer.content) == ("HTTP/2", 200, b"")
@@ -78,7 +78,7 @@ def test_a_background_push_of_priority_5_is_accepted(apns: ApnsClient) -> None:
         ({"body": ALERT | {"filling": "x" * 40_000}}, 413, "PayloadTooLarge"),
     ],
 )
-def test_what_apple_refuses_is_refused_for_its_reason(
+def test_an_invalid_request_is_rejected_with_the_reason_of_apple(
     providers: Providers, apns: ApnsClient, changed: dict[str, Any], status: int, reason: str
 ) -> None:
     answer = apns.push(**changed)
@@ -96,7 +96,7 @@ def test_a_payload_of_4096_bytes_is_the_largest(apns: ApnsClient) -> None:
     assert apns.push(body=fitting + b" ").status_code == 413
 
 
-def test_a_connection_takes_more_than_its_first_window(providers: Providers, apns: ApnsClient) -> None:
+def test_a_connection_accepts_more_than_its_initial_window(providers: Providers, apns: ApnsClient) -> None:
     body = ALERT | {"filling": "x" * 4000}
     assert {apns.push(body=body).status_code for _ in range(280)} == {200}
     assert providers.counters("apns")["connections_accepted"] == 1
@@ -112,30 +112,30 @@ def test_a_connection_takes_more_than_its_first_window(providers: Providers, apn
         {"iat": None},
         {"iat": "now"},
         {"iat": int(time.time()) + 3600},
-        {"key": somebody_elses_key()},
+        {"key": unknown_key()},
         {"key": "x" * 32, "alg": "HS256"},
     ],
 )
-def test_a_provider_token_that_is_not_ours_is_invalid(
+def test_a_provider_token_of_another_team_is_invalid(
     providers: Providers, apns: ApnsClient, changed: dict[str, Any]
 ) -> None:
     answer = apns.push(authorization=f"bearer {provider_token(providers.env, **changed)}")
     assert (answer.status_code, answer.json()) == (403, {"reason": "InvalidProviderToken"})
 
 
-def test_a_provider_token_of_over_an_hour_is_expired(providers: Providers, apns: ApnsClient) -> None:
+def test_a_provider_token_older_than_an_hour_is_expired(providers: Providers, apns: ApnsClient) -> None:
     old = provider_token(providers.env, iat=int(time.time()) - 3700)
     answer = apns.push(authorization=f"bearer {old}")
     assert (answer.status_code, answer.json()) == (403, {"reason": "ExpiredProviderToken"})
 
 
-def test_how_long_a_provider_token_lives_can_be_scripted(providers: Providers, apns: ApnsClient) -> None:
+def test_the_lifetime_of_a_provider_token_can_be_set(providers: Providers, apns: ApnsClient) -> None:
     assert apns.push().status_code == 200
     providers.settings("apns", token_lifetime=-2)
     assert apns.push().json() == {"reason": "ExpiredProviderToken"}
 
 
-def test_a_new_provider_token_on_a_connection_comes_too_early_and_on_another_is_good(
+def test_a_second_provider_token_is_too_early_on_one_connection_and_valid_on_another(
     providers: Providers, apns: ApnsClient
 ) -> None:
     other = f"bearer {provider_token(providers.env, iat=int(time.time()) - 60)}"
@@ -149,15 +149,15 @@ def test_a_new_provider_token_on_a_connection_comes_too_early_and_on_another_is_
     assert apns.push(authorization=other).status_code == 200
 
 
-def test_provider_tokens_are_counted_once_each(providers: Providers, apns: ApnsClient) -> None:
+def test_each_provider_token_is_counted_once(providers: Providers, apns: ApnsClient) -> None:
     before = providers.counters("apns")["provider_tokens"]
     apns.push()
     apns.push()
-    apns.push(authorization=f"bearer {provider_token(providers.env, key=somebody_elses_key())}")
+    apns.push(authorization=f"bearer {provider_token(providers.env, key=unknown_key())}")
     assert providers.counters("apns")["provider_tokens"] == before + 1
 
 
-def test_repeated_headers_are_refused(providers: Providers, apns: ApnsClient) -> None:
+def test_repeated_headers_are_rejected(providers: Providers, apns: ApnsClient) -> None:
     token = f"bearer {provider_token(providers.env)}"
     headers = [("apns-topic", "com.example.sigil"), ("apns-topic", "com.example.sigil"), ("authorization", token)]
     answer = apns.client.post(f"/3/device/{apns_token()}", json=ALERT, headers=headers)
@@ -177,7 +177,7 @@ def test_repeated_headers_are_refused(providers: Providers, apns: ApnsClient) ->
         ("Shutdown", 503),
     ],
 )
-def test_a_good_push_can_be_refused_for_any_reason(
+def test_a_valid_push_can_be_rejected_for_any_reason(
     providers: Providers, apns: ApnsClient, outcome: str, status: int
 ) -> None:
     providers.script("apns", token="dead", outcome=outcome, retry_after="7")
@@ -188,7 +188,7 @@ def test_a_good_push_can_be_refused_for_any_reason(
     assert [seen["token"][:4] for seen in providers.seen()] == ["beef"]
 
 
-def test_unregistered_tells_since_when(providers: Providers, apns: ApnsClient) -> None:
+def test_unregistered_has_a_timestamp(providers: Providers, apns: ApnsClient) -> None:
     providers.script("apns", token="aa", outcome="Unregistered", timestamp=1_767_225_600_000)
     providers.script("apns", outcome="Unregistered")
     answer = apns.push(apns_token("aa"))
@@ -196,6 +196,6 @@ def test_unregistered_tells_since_when(providers: Providers, apns: ApnsClient) -
     assert abs(apns.push(apns_token("bb")).json()["timestamp"] / 1000 - time.time()) < 100
 
 
-def test_a_request_that_is_wrong_anyway_is_told_so_before_any_script(providers: Providers, apns: ApnsClient) -> None:
+def test_an_invalid_request_is_rejected_before_any_rule_applies(providers: Providers, apns: ApnsClient) -> None:
     providers.script("apns", outcome="Unregistered")
     assert apns.push(authorization=None).json() == {"reason": "MissingProviderToken"}

@@ -1,4 +1,4 @@
-"""What FCM and its token endpoint accept and refuse, as Google documents it."""
+"""Requests that FCM and its token endpoint accept and reject, as Google documents it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FCM_ERROR = "type.googleapis.com/google.firebase.fcm.v1.FcmError"
 BAD_REQUEST = "type.googleapis.com/google.rpc.BadRequest"
 
 
-def test_a_good_message_gets_a_name_and_reaches_the_device(providers: Providers, fcm: FcmClient) -> None:
+def test_a_valid_message_gets_a_name_and_reaches_the_device(providers: Providers, fcm: FcmClient) -> None:
     device = fcm_token()
     android = {"priority": "high", "ttl": "120s", "collapse_key": "c", "notification": {"channel_id": "sign-in"}}
     answer = fcm.push(device, data={"sigil": '{"a":1}'}, notification={"title": "Sign in"}, android=android)
@@ -30,7 +30,7 @@ def test_a_good_message_gets_a_name_and_reaches_the_device(providers: Providers,
     assert "authorization" not in seen["headers"]
 
 
-def test_what_is_only_validated_reaches_nobody(providers: Providers, fcm: FcmClient) -> None:
+def test_a_message_that_is_only_validated_reaches_no_device(providers: Providers, fcm: FcmClient) -> None:
     answer = fcm.push(message={"message": {"token": fcm_token()}, "validate_only": True})
     assert answer.json() == {"name": f"projects/{fcm.project}/messages/fake_message_id"}
     assert providers.seen() == []
@@ -55,7 +55,7 @@ def test_what_is_only_validated_reaches_nobody(providers: Providers, fcm: FcmCli
         ({"topic": "news"}, "message"),
     ],
 )
-def test_a_wrong_message_is_told_which_field(fcm: FcmClient, members: dict[str, Any], field: str) -> None:
+def test_an_invalid_message_is_rejected_with_its_field(fcm: FcmClient, members: dict[str, Any], field: str) -> None:
     answer = fcm.push(**members)
     error = answer.json()["error"]
     assert (answer.status_code, error["code"], error["status"]) == (400, 400, "INVALID_ARGUMENT")
@@ -65,17 +65,17 @@ def test_a_wrong_message_is_told_which_field(fcm: FcmClient, members: dict[str, 
 
 
 @pytest.mark.parametrize("content", [b"{", b"\xff", b"[]", b"{}", b'{"message":{"data":{}}}', b"[" * 5000])
-def test_what_is_no_message_is_an_invalid_argument(fcm: FcmClient, content: bytes) -> None:
+def test_a_malformed_message_is_an_invalid_argument(fcm: FcmClient, content: bytes) -> None:
     assert fcm.push(content=content).json()["error"]["status"] == "INVALID_ARGUMENT"
 
 
-def test_a_token_of_the_wrong_form_is_an_invalid_argument(fcm: FcmClient) -> None:
+def test_a_malformed_token_is_an_invalid_argument(fcm: FcmClient) -> None:
     answer = fcm.push("no")
     assert answer.status_code == 400
     assert answer.json()["error"]["details"] == [{"@type": FCM_ERROR, "errorCode": "INVALID_ARGUMENT"}]
 
 
-def test_only_our_project_may_be_sent_to(fcm: FcmClient) -> None:
+def test_only_the_project_of_the_service_account_is_accepted(fcm: FcmClient) -> None:
     answer = fcm.push(path="/v1/projects/another/messages:send")
     assert (answer.status_code, answer.json()["error"]["status"]) == (403, "PERMISSION_DENIED")
     assert fcm.push(path="/v1/elsewhere").status_code == 404
@@ -94,7 +94,7 @@ def test_only_our_project_may_be_sent_to(fcm: FcmClient) -> None:
         ("THIRD_PARTY_AUTH_ERROR", 401, "UNAUTHENTICATED"),
     ],
 )
-def test_a_good_message_can_be_refused_with_any_code(
+def test_a_valid_message_can_be_rejected_with_any_code(
     providers: Providers, fcm: FcmClient, outcome: str, status: int, canonical: str
 ) -> None:
     providers.script("fcm", token="dead", outcome=outcome)
@@ -112,7 +112,7 @@ def test_retry_after_can_be_scripted(providers: Providers, fcm: FcmClient) -> No
     assert fcm.push().headers["retry-after"] == "2"
 
 
-def test_the_page_of_a_proxy_can_stand_in_for_an_answer(providers: Providers, fcm: FcmClient) -> None:
+def test_the_page_of_a_proxy_can_replace_a_response(providers: Providers, fcm: FcmClient) -> None:
     providers.script("fcm", status=502, body="<!DOCTYPE html><title>Error 502</title>")
     answer = fcm.push()
     assert (answer.status_code, answer.text) == (502, "<!DOCTYPE html><title>Error 502</title>")
@@ -126,30 +126,32 @@ def reason(answer: httpx.Response) -> str:
     error = answer.json()["error"]
     assert (answer.status_code, error["status"]) == (401, "UNAUTHENTICATED")
     assert "www-authenticate" in answer.headers
-    told: str = error["details"][0]["reason"]
-    return told
+    found: str = error["details"][0]["reason"]
+    return found
 
 
-def test_without_a_good_access_token_nothing_is_sent(providers: Providers, fcm: FcmClient) -> None:
+def test_without_a_valid_access_token_nothing_is_accepted(providers: Providers, fcm: FcmClient) -> None:
     assert reason(fcm.push(authorization="Basic x")) == "CREDENTIALS_MISSING"
     assert reason(fcm.push(authorization="Bearer made-up")) == "ACCESS_TOKEN_TYPE_UNSUPPORTED"
     assert fcm.push().status_code == 200
     providers.revoke()
     assert reason(fcm.push()) == "ACCESS_TOKEN_EXPIRED"
     providers.script("fcm", outcome="UNAUTHENTICATED")
-    assert reason(fcm.push(authorization=f"Bearer {fcm.ask().json()['access_token']}")) == "ACCESS_TOKEN_EXPIRED"
+    assert (
+        reason(fcm.push(authorization=f"Bearer {fcm.request_token().json()['access_token']}")) == "ACCESS_TOKEN_EXPIRED"
+    )
 
 
-def test_an_access_token_ends_with_its_lifetime(providers: Providers, fcm: FcmClient) -> None:
-    told = fcm.ask().json()
-    assert (told["expires_in"], told["token_type"]) == (3599, "Bearer")
+def test_an_access_token_expires(providers: Providers, fcm: FcmClient) -> None:
+    issued = fcm.request_token().json()
+    assert (issued["expires_in"], issued["token_type"]) == (3599, "Bearer")
     providers.settings("token", lifetime=0)
-    told = fcm.ask().json()
-    assert told["expires_in"] == 0
-    assert reason(fcm.push(authorization=f"Bearer {told['access_token']}")) == "ACCESS_TOKEN_EXPIRED"
+    issued = fcm.request_token().json()
+    assert issued["expires_in"] == 0
+    assert reason(fcm.push(authorization=f"Bearer {issued['access_token']}")) == "ACCESS_TOKEN_EXPIRED"
 
 
-def somebody_elses_key() -> str:
+def unknown_key() -> str:
     key = rsa.generate_private_key(65537, 2048)
     form = serialization.PrivateFormat.PKCS8
     return key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption()).decode()
@@ -158,10 +160,10 @@ def somebody_elses_key() -> str:
 @pytest.mark.parametrize(
     ("changed", "error"),
     [
-        ({"key": somebody_elses_key()}, "invalid_grant"),
+        ({"key": unknown_key()}, "invalid_grant"),
         ({"key": "x" * 32, "alg": "HS256"}, "invalid_grant"),
         ({"kid": "another"}, "invalid_grant"),
-        ({"iss": "somebody@else.example"}, "invalid_grant"),
+        ({"iss": "other@example.com"}, "invalid_grant"),
         ({"aud": "https://oauth2.googleapis.com/token"}, "invalid_grant"),
         ({"aud": None}, "invalid_grant"),
         ({"iat": None}, "invalid_grant"),
@@ -173,8 +175,8 @@ def somebody_elses_key() -> str:
         ({"scope": None}, "invalid_scope"),
     ],
 )
-def test_an_assertion_that_is_wrong_gets_no_token(fcm: FcmClient, changed: dict[str, Any], error: str) -> None:
-    answer = fcm.ask(fcm.assertion(**changed))
+def test_an_invalid_assertion_gets_no_token(fcm: FcmClient, changed: dict[str, Any], error: str) -> None:
+    answer = fcm.request_token(fcm.assertion(**changed))
     assert (answer.status_code, answer.json()["error"]) == (400, error)
 
 
@@ -186,11 +188,11 @@ def test_an_assertion_that_is_wrong_gets_no_token(fcm: FcmClient, changed: dict[
     ],
 )
 def test_another_grant_gets_no_token(fcm: FcmClient, form: dict[str, str], error: str) -> None:
-    answer = fcm.ask(**form)
+    answer = fcm.request_token(**form)
     assert (answer.status_code, answer.json()["error"]) == (400, error)
 
 
-def test_only_forms_are_posted_to_the_token_endpoint(fcm: FcmClient) -> None:
+def test_the_token_endpoint_accepts_only_forms(fcm: FcmClient) -> None:
     url = fcm.account["token_uri"]
     assert fcm.client.post(url, content=b"\xff").json()["error"] == "invalid_request"
     assert fcm.client.get(url).status_code == 405
@@ -203,20 +205,20 @@ def test_an_outage_of_the_token_endpoint_can_be_scripted(providers: Providers, f
     providers.script("token", fault="no_body", outcome="invalid_grant", times=1)
     providers.script("token", fault="close", times=1)
     providers.script("token", fault="silence", times=1)
-    assert (fcm.ask().status_code, fcm.ask().headers["retry-after"]) == (500, "1")
-    assert (answer := fcm.ask()).status_code == 400
+    assert (fcm.request_token().status_code, fcm.request_token().headers["retry-after"]) == (500, "1")
+    assert (answer := fcm.request_token()).status_code == 400
     assert answer.content == b""
     with pytest.raises(httpx.TransportError):
-        fcm.ask()
+        fcm.request_token()
     with pytest.raises(httpx.ReadTimeout):
         fcm.client.post(fcm.account["token_uri"], data={"grant_type": "x"}, timeout=0.2)
-    assert fcm.ask().status_code == 200
+    assert fcm.request_token().status_code == 200
     assert providers.counters("token")["outcomes"] == {
         "internal_failure": 1, "503": 1, "invalid_grant": 1, "close": 1, "silence": 1, "Success": 1,
     }  # fmt: skip
 
 
-def test_the_service_account_has_what_googles_has(fcm: FcmClient) -> None:
+def test_the_service_account_has_the_members_of_googles(fcm: FcmClient) -> None:
     wanted = {"type", "project_id", "private_key_id", "private_key", "client_email", "token_uri"}
     assert wanted <= set(fcm.account)
     assert json.dumps(fcm.account["private_key"]).startswith('"-----BEGIN PRIVATE KEY-----')

@@ -26,7 +26,7 @@ GRANT = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 
 
 def provider_token(env: dict[str, str], *, key: str | None = None, alg: str = "ES256", **changed: Any) -> str:
-    """A JWT of Apple's; None removes a claim, and `kid` is in the header."""
+    """A JWT as Apple expects it. None removes a claim; `kid` is in the header."""
     claims = {"iss": env["APNS_TEAM_ID"], "iat": int(time.time()), "kid": env["APNS_KEY_ID"], **changed}
     claims = {name: value for name, value in claims.items() if value is not None}
     headers = {"kid": claims.pop("kid")} if "kid" in claims else None
@@ -34,7 +34,7 @@ def provider_token(env: dict[str, str], *, key: str | None = None, alg: str = "E
 
 
 def assertion(env: dict[str, str], *, key: str | None = None, alg: str = "RS256", **changed: Any) -> str:
-    """What the service account shows to get an access token; None removes a claim, and `kid` is in the header."""
+    """The JWT that a service account exchanges for an access token. None removes a claim; `kid` is in the header."""
     account, now = json.loads(Path(env["FCM_SERVICE_ACCOUNT"]).read_text()), int(time.time())
     own = {"iss": account["client_email"], "aud": account["token_uri"], "scope": SCOPE, "iat": now, "exp": now + 3600}
     claims = {name: value for name, value in {**own, **changed}.items() if value is not None}
@@ -43,18 +43,18 @@ def assertion(env: dict[str, str], *, key: str | None = None, alg: str = "RS256"
 
 
 def apns_token(prefix: str = "") -> str:
-    """A device token that APNs would take; `prefix` is hexadecimal, for rules."""
+    """A device token that APNs accepts; `prefix` is hexadecimal, for rules."""
     return (prefix + secrets.token_hex(32))[:64]
 
 
 def fcm_token(prefix: str = "") -> str:
-    """A registration token that FCM would take."""
+    """A registration token that FCM accepts."""
     return f"{prefix}{secrets.token_urlsafe(16)}:{secrets.token_urlsafe(96)}"
 
 
 class Providers:
-    """`with Providers() as providers: …`; `env` are a relay's settings. deploy/providers/README.md has what can be
-    scripted."""
+    """`with Providers() as providers: …`; `env` are the settings of a relay. deploy/providers/README.md describes the
+    rules."""
 
     def __init__(self) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="providers-"))
@@ -66,12 +66,12 @@ class Providers:
 
     def __enter__(self) -> Providers:
         try:
-            return self._begin()
+            return self._start()
         except BaseException:
             self.__exit__(None, None, None)
             raise
 
-    def _begin(self) -> Providers:
+    def _start(self) -> Providers:
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "deploy.providers", "--directory", str(self.directory / "made")],
@@ -81,17 +81,17 @@ class Providers:
                 stderr=subprocess.STDOUT,
                 cwd=Path(__file__).parents[2],
             )
-        told = json.loads(wait_until(self._first_line, "the stand-ins"))
-        self.env = told["env"]
-        self.apns_url, self.fcm_url = told["apns_url"], told["fcm_url"]
-        self.fcm_token_url, self.control_url = told["fcm_token_url"], told["control_url"]
+        published = json.loads(wait_until(self._first_line, "the stand-ins"))
+        self.env = published["env"]
+        self.apns_url, self.fcm_url = published["apns_url"], published["fcm_url"]
+        self.fcm_token_url, self.control_url = published["fcm_token_url"], published["control_url"]
         self._control = httpx.Client(base_url=self.control_url, trust_env=False, timeout=DEADLINE)
         return self
 
     def _first_line(self) -> str:
         assert self._process is not None
         text = self.log_path.read_text()
-        assert self._process.poll() is None, f"the stand-ins ended: {text}"
+        assert self._process.poll() is None, f"the stand-ins exited: {text}"
         line, end, _ = text.partition("\n")
         return line if end else ""
 
@@ -107,7 +107,7 @@ class Providers:
             shutil.rmtree(self.directory, ignore_errors=True)
 
     def stop(self) -> int:
-        """SIGTERM, and the exit code."""
+        """Send SIGTERM, and return the exit code."""
         assert self._process is not None
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
@@ -119,74 +119,74 @@ class Providers:
         return self._process.pid
 
     def tls(self, *protocols: str) -> ssl.SSLContext:
-        """Trusts the stand-ins alone."""
+        """A TLS context that trusts the stand-ins only."""
         context = ssl.create_default_context(cafile=self.env["SSL_CERT_FILE"])
         if protocols:
             context.set_alpn_protocols(list(protocols))
         return context
 
     def client(self, **options: Any) -> httpx.Client:
-        """A plain HTTP/2 client that trusts them."""
+        """A plain HTTP/2 client that trusts the stand-ins."""
         options = {"http2": True, "verify": self.tls(), "trust_env": False, "timeout": DEADLINE, **options}
         return httpx.Client(**options)
 
-    def ask(self, method: str, path: str, message: Any = None, **query: Any) -> Any:
-        """The control port; AssertionError with its words when it refuses."""
+    def control(self, method: str, path: str, message: Any = None, **query: Any) -> Any:
+        """A request to the control port; AssertionError with its message for an error."""
         assert self._control is not None
         answer = self._control.request(method, path, json=message, params=query)
         assert answer.status_code == 200, answer.text
         return answer.json()
 
     def script(self, provider: str, **rule: Any) -> int:
-        """Add a rule, as `script("apns", token="ab", outcome="Unregistered")`; its id."""
-        number: int = self.ask("POST", "/rules", {"provider": provider, **rule})["ids"][0]
+        """Add a rule, such as `script("apns", token="ab", outcome="Unregistered")`; returns its id."""
+        number: int = self.control("POST", "/rules", {"provider": provider, **rule})["ids"][0]
         return number
 
-    def clear(self) -> None:
-        """No rules any more."""
-        self.ask("DELETE", "/rules")
+    def clear_rules(self) -> None:
+        """Delete all rules."""
+        self.control("DELETE", "/rules")
 
     def settings(self, provider: str, **changed: Any) -> dict[str, Any]:
-        told: dict[str, Any] = self.ask("POST", "/settings", {provider: changed})
-        return told
+        settings: dict[str, Any] = self.control("POST", "/settings", {provider: changed})
+        return settings
 
     def seen(
         self, provider: str | None = None, *, after: int = 0, token: str = "", wait: float = 0
     ) -> list[dict[str, Any]]:
-        """Accepted pushes with numbers over `after`; with `wait` at least one, or none after so many seconds."""
+        """Accepted pushes with numbers over `after`. With `wait`, waits up to so many seconds for the first."""
         query = {"after": after, "token": token, "wait": wait} | ({"provider": provider} if provider else {})
-        told: list[dict[str, Any]] = self.ask("GET", "/seen", **query)["pushes"]
-        return told
+        pushes: list[dict[str, Any]] = self.control("GET", "/seen", **query)["pushes"]
+        return pushes
 
     def last(self) -> int:
         """The number of the newest push, for `after`."""
-        number: int = self.ask("GET", "/seen", limit=1)["last"]
+        number: int = self.control("GET", "/seen", limit=1)["last"]
         return number
 
     def counters(self, provider: str | None = None) -> dict[str, Any]:
-        told: dict[str, Any] = self.ask("GET", "/counters")
-        return told[provider] if provider else told
+        counters: dict[str, Any] = self.control("GET", "/counters")
+        return counters[provider] if provider else counters
 
-    def connections(self, provider: str, **what: Any) -> int:
-        """Do something to all open connections now; how many there were."""
-        number: int = self.ask("POST", "/connections", {"provider": provider, **what})["connections"]
+    def connections(self, provider: str, **changes: Any) -> int:
+        """Change all open connections; returns their number."""
+        number: int = self.control("POST", "/connections", {"provider": provider, **changes})["connections"]
         return number
 
     def listener(self, provider: str, mode: str, *, drop: bool = False) -> None:
-        self.ask("POST", "/listener", {"provider": provider, "mode": mode, "drop": drop})
+        self.control("POST", "/listener", {"provider": provider, "mode": mode, "drop": drop})
 
     def kill(self, provider: str) -> None:
-        """One provider as if its process were killed: connections are aborted, new ones refused."""
+        """As if the process of one provider were killed: connections are aborted, new ones refused."""
         self.listener(provider, "refusing", drop=True)
 
     def start(self, provider: str) -> None:
-        """It listens again, on its former port."""
+        """Listen again, on the same port."""
         self.listener(provider, "serving")
 
     def revoke(self) -> None:
-        """All access tokens of FCM are worth nothing now."""
-        self.ask("POST", "/revoke", {})
+        """Revoke all access tokens of FCM."""
+        self.control("POST", "/revoke", {})
 
     def reset(self, seed: int = 0) -> None:
-        """As at the start, except for connections, access tokens and the numbers of pushes."""
-        self.ask("POST", "/reset", {"seed": seed})
+        """Back to the initial state, except for connections, access tokens and the numbers of pushes."""
+        self.control("POST", "/reset", {"seed": seed})

@@ -1,5 +1,5 @@
-"""A relay in the test's own process: it takes only what is signed as the protocol says, remembers pushes by their key,
-and answers as the test tells it to."""
+"""A relay in the test's own process. It accepts only requests that are signed according to the protocol, stores pushes
+by their key, and responds as the test sets it up."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ Push = dict[str, Any]
 class StandInRelay:
     """`with StandInRelay() as relay: …`
 
-    `says(push)` is the word for a new push; `fault` is the status that every request is answered with, or "hang" to
-    answer none until the fault is over. `complaints` are requests that a relay would not take.
+    `status_for(push)` is the status of a new push. `fault` is the HTTP status of every response, or "hang": then no
+    request gets a response until `fault` changes. `violations` are requests that a relay would reject.
     """
 
     def __init__(self) -> None:
-        self.says: Callable[[Push], str] = lambda push: "delivered"
+        self.status_for: Callable[[Push], str] = lambda push: "delivered"
         self.fault: int | str | None = None
         self.pushes: list[Push] = []
         self.tries: Counter[str] = Counter()
-        self.asked: list[str] = []
+        self.queried_keys: list[str] = []
         self.requests: Counter[str] = Counter()
         self.outcomes: dict[str, str] = {}
         self.servers: dict[str, PublicKey] = {}
-        self.complaints: list[str] = []
+        self.violations: list[str] = []
         self.port = 0
         self._nonces: set[str] = set()
         self._lock = threading.Lock()
@@ -56,14 +56,14 @@ class StandInRelay:
         self.stop()
 
     def start(self) -> None:
-        """Listen, on the former port after a stop."""
+        """Listen; after a stop on the same port."""
         self._server = ThreadingHTTPServer(("127.0.0.1", self.port), self._handler())
         self._server.daemon_threads = True
         self.port = self._server.server_port
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
 
     def stop(self) -> None:
-        """From now on nobody listens, and connections are closed; what it knows it keeps."""
+        """Stop listening, and close all connections. Servers and pushes are kept."""
         assert self._server is not None
         self._server.shutdown()
         self._server.server_close()
@@ -76,8 +76,8 @@ class StandInRelay:
         with self._lock:
             self.servers.clear()
 
-    def taken(self) -> list[str]:
-        """Keys of the pushes that it took, in their order."""
+    def accepted_keys(self) -> list[str]:
+        """Keys of the accepted pushes, in order."""
         with self._lock:
             return [push["push_key"] for push in self.pushes]
 
@@ -93,55 +93,55 @@ class StandInRelay:
             key = self._key(path, message, headers["X-Sigil-Server-Id"])
             if key is None:
                 return 401, {"error": {"code": "UNAUTHORIZED", "message": "not known"}}
-            self._complain_about(path, headers, body, key)
-            return 200, self._taken(path, message)
+            self._check(path, headers, body, key)
+            return 200, self._handle(path, message)
 
     def _key(self, path: str, message: Any, server_id: str) -> PublicKey | None:
         if path == "/servers/register":
             key = PublicKey.parse(decode_base64(message["server_public_key"], "server_public_key"))
             if not key.fingerprint == message["server_id"] == server_id:
-                self.complaints.append("a server_id that is not the fingerprint of its key")
+                self.violations.append("a server_id that is not the fingerprint of its key")
             self.servers[server_id] = key
         return self.servers.get(server_id)
 
-    def _complain_about(self, path: str, headers: Any, body: bytes, key: PublicKey) -> None:
+    def _check(self, path: str, headers: Any, body: bytes, key: PublicKey) -> None:
         timestamp, nonce = headers["X-Sigil-Timestamp"], headers["X-Sigil-Nonce"]
         signature = decode_base64(headers["X-Sigil-Request-Signature"], "signature")
         if not key.verify(signed_bytes.relay_request("POST", path, timestamp, nonce, body), signature):
-            self.complaints.append("a wrong signature")
+            self.violations.append("a wrong signature")
         if abs(time.time() - int(timestamp)) > 60:
-            self.complaints.append("a timestamp of another time")
+            self.violations.append("a timestamp that is off by over 60 s")
         if len(bytes.fromhex(nonce)) != 16 or nonce in self._nonces:
-            self.complaints.append("a nonce that is none")
+            self.violations.append("a nonce that is malformed or repeated")
         if headers["Content-Type"] != "application/json":
-            self.complaints.append("a body of another type")
+            self.violations.append("a body of another type")
         self._nonces.add(nonce)
 
-    def _taken(self, path: str, message: Any) -> Any:
+    def _handle(self, path: str, message: Any) -> Any:
         if path == "/servers/register":
             return {"server_id": message["server_id"], "status": "registered"}
         if path == "/push/outcomes":
-            self.asked += message["push_keys"]
+            self.queried_keys += message["push_keys"]
             return {"results": [self._outcome(key) for key in message["push_keys"]]}
         if not 1 <= len(message["pushes"]) <= 200:
-            self.complaints.append("too many pushes, or none")
-        return {"results": [self._pushed(push) for push in message["pushes"]]}
+            self.violations.append("too many pushes, or none")
+        return {"results": [self._accept(push) for push in message["pushes"]]}
 
     def _outcome(self, key: str) -> Any:
         if key not in self.outcomes:
             return {"fingerprint": "", "status": "failed", "error": "unknown"}
         return {"fingerprint": "", "status": self.outcomes[key]}
 
-    def _pushed(self, push: Push) -> Any:
+    def _accept(self, push: Push) -> Any:
         key = push["push_key"]
         self.tries[key] += 1
-        word = self.outcomes.get(key)
-        if word is None:
-            word = self.says(push)
-            if word in {"queued", "delivered"}:
-                self.outcomes[key] = word
+        status = self.outcomes.get(key)
+        if status is None:
+            status = self.status_for(push)
+            if status in {"queued", "delivered"}:
+                self.outcomes[key] = status
                 self.pushes.append(push)
-        return {"fingerprint": push["fingerprint"], "status": word}
+        return {"fingerprint": push["fingerprint"], "status": status}
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         relay = self
