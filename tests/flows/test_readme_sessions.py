@@ -98,7 +98,7 @@ def test_the_shell_sessions_of_the_readme_verify_a_challenge(checkout: Checkout)
             assert json.loads(challenge.stdout.strip().splitlines()[-1])["status"] == "verified", checkout.output
         again = checkout.run(*DEV)
         assert (again.returncode, again.stdout) == (1, "")
-        assert [line for line in again.stderr.splitlines() if f"port {checkout.port} is taken" in line]
+        assert [line for line in again.stderr.splitlines() if f"port {checkout.port} is in use" in line]
         assert "Sigil answers on" not in again.stderr
         dev.send_signal(signal.SIGTERM)
         assert dev.wait(DEADLINE) == 0
