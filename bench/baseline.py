@@ -1,4 +1,4 @@
-"""The figures that results are held against, and where they come from: bench/baseline.json."""
+"""The baseline that results are compared with, and its machine: bench/baseline.json."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ NOTHING = Baseline("", 0, "", "", "", "", 0.0, {})
 
 
 def load(file: Path = FILE) -> Baseline:
-    """What stands in the file; NOTHING when there is none."""
+    """The content of the file; NOTHING if there is no file."""
     return msgspec.json.decode(file.read_bytes(), type=Baseline) if file.exists() else NOTHING
 
 
@@ -56,7 +56,7 @@ def of_this_machine(calibration: float, figures: dict[str, Figure]) -> Baseline:
 
 
 def _processor() -> str:
-    """The model, where Linux tells it."""
+    """The model of the processor, if Linux reports it."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
     models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
@@ -68,5 +68,5 @@ def _rounded(figure: Figure) -> Figure:
 
 
 def _four_digits(value: float) -> float:
-    """More than a machine says twice."""
+    """Four significant digits: more than two runs on one machine have in common."""
     return float(f"{value:.4g}")

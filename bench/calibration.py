@@ -1,4 +1,4 @@
-"""What results are measured in: one raw P-256 verification with `cryptography`, on this machine, now."""
+"""The unit of the results: one raw P-256 verification with `cryptography`, on this machine, now."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ _ALGORITHM = ec.ECDSA(hashes.SHA256())
 
 
 def verification() -> Callable[[], object]:
-    """A call that verifies one good signature, without any code of ours."""
+    """A function that verifies one valid signature with `cryptography` alone."""
     key = ec.generate_private_key(ec.SECP256R1())
     public, signature = key.public_key(), key.sign(_MESSAGE, _ALGORITHM)
     return lambda: public.verify(signature, _MESSAGE, _ALGORITHM)
 
 
 class Calibration:
-    """The best verification, in seconds, over all the moments at which one measurement asked for one."""
+    """The best verification of a measurement in seconds, over all calls of `take`."""
 
     def __init__(self, verifications: int) -> None:
         self._verifications = verifications

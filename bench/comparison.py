@@ -1,4 +1,4 @@
-"""From figures to verdicts: what takes more than the baseline allows. Pure functions of values."""
+"""From figures to verdicts: which benchmarks exceed the baseline. Pure functions of values."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from typing import Literal
 TOLERANCE = 0.25
 """The share by which a multiple may exceed its baseline."""
 QUIET = 0.15
-"""Cores that others may take. With more, Python is slower than a verification is: both threads of a core are busy, and
-caches are shared. On two cores with ten runnable processes unchanged code took up to 75 % more."""
+"""Cores that other processes may use. With more, Python slows down more than a verification does: both threads of a
+core are busy, and caches are shared. On two cores with ten runnable processes unchanged code took up to 75 % more."""
 
 Unit = Literal["s", "bytes"]
 
 
 @dataclass(frozen=True)
 class Figure:
-    """One result: `best` in seconds or bytes, and `multiple`, which is what is compared.
+    """One result: `best` in seconds or bytes, and `multiple`, which is compared with the baseline.
 
-    A time's multiple is of one raw P-256 verification; bytes are counted and not timed, so theirs is of one byte.
-    `others`: how many cores were taken by processes that are not of this run while it was measured.
+    The unit of a time's multiple is one raw P-256 verification; the unit of bytes, which are counted, is one byte.
+    `others` is the number of cores that other processes used during the measurement.
     """
 
     best: float
@@ -31,19 +31,19 @@ class Figure:
 
 
 class Outcome(Enum):
-    """What the table says of a benchmark."""
+    """The last column of the table of a run."""
 
     AS_BEFORE = ""
     FASTER = "less than before: renew the baseline"
     SLOWER = "REGRESSION"
-    DISTURBED = "slower, and not judged: others used the machine"
+    DISTURBED = "slower, but not judged: other processes used the machine"
     NEW = "new"
     NOT_RUN = "NOT RUN"
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What became of one benchmark; `figure` is None when it did not run, `baseline` when it is new."""
+    """The verdict on one benchmark; `figure` is None if it did not run, `baseline` if it is new."""
 
     name: str
     outcome: Outcome
@@ -62,34 +62,34 @@ class Verdict:
         return self.figure.multiple / self.baseline.multiple - 1
 
 
-def over(figure: Figure, baseline: Figure | None, tolerance: float) -> bool:
+def is_over(figure: Figure, baseline: Figure | None, tolerance: float) -> bool:
     """Whether the figure takes more than its baseline and the tolerance allow."""
     return baseline is not None and figure.multiple > baseline.multiple * (1 + tolerance)
 
 
-def disturbed(figure: Figure) -> bool:
-    """Whether a time says more about the neighbours than about the code. Bytes are what they are."""
+def is_disturbed(figure: Figure) -> bool:
+    """Whether other processes may have slowed the code down. Bytes are not affected."""
     return figure.unit == "s" and figure.others > QUIET
 
 
 def compare(
     figures: Mapping[str, Figure], baseline: Mapping[str, Figure], tolerances: Mapping[str, float], *, whole: bool
 ) -> list[Verdict]:
-    """A verdict for each benchmark of either side, in the order of the run.
+    """A verdict for each benchmark of the run, in its order, and for each missing one of the baseline.
 
-    Where `tolerances` names none it is TOLERANCE. Without `whole` only some were asked for, and no one is missed.
+    The default tolerance is TOLERANCE. Without `whole` only some benchmarks were selected, and none is missing.
     """
     verdicts = [
         Verdict(name, _outcome(figure, baseline.get(name), tolerances.get(name, TOLERANCE)), figure, baseline.get(name))
         for name, figure in figures.items()
     ]
-    missed = [name for name in baseline if whole and name not in figures]
-    return verdicts + [Verdict(name, Outcome.NOT_RUN, None, baseline[name]) for name in missed]
+    missing = [name for name in baseline if whole and name not in figures]
+    return verdicts + [Verdict(name, Outcome.NOT_RUN, None, baseline[name]) for name in missing]
 
 
 def _outcome(figure: Figure, baseline: Figure | None, tolerance: float) -> Outcome:
     if baseline is None:
         return Outcome.NEW
-    if over(figure, baseline, tolerance):
-        return Outcome.DISTURBED if disturbed(figure) else Outcome.SLOWER
-    return Outcome.FASTER if over(baseline, figure, tolerance) else Outcome.AS_BEFORE
+    if is_over(figure, baseline, tolerance):
+        return Outcome.DISTURBED if is_disturbed(figure) else Outcome.SLOWER
+    return Outcome.FASTER if is_over(baseline, figure, tolerance) else Outcome.AS_BEFORE

@@ -1,4 +1,4 @@
-"""Runs benchmarks as tests, compares them with the baseline at the end, and says so in one table."""
+"""Runs benchmarks as tests, compares them with the baseline at the end, and prints one table."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from bench import baseline, report
-from bench.comparison import Outcome, Verdict, compare, disturbed
+from bench.comparison import Outcome, Verdict, compare, is_disturbed
 from bench.measuring import Measure, Run
 from bench.tolerances import TOLERANCES
 
@@ -31,21 +31,21 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def _whole(config: pytest.Config) -> bool:
-    """Whether every benchmark was asked for."""
+    """Whether all benchmarks were selected."""
     chosen = config.getoption("keyword") or config.getoption("markexpr")
     return not chosen and [Path(argument).resolve() for argument in config.args] == [HERE]
 
 
 @pytest.fixture
 def measure(request: pytest.FixtureRequest, benchmark: BenchmarkFixture) -> Measure:
-    """The test's name is the benchmark's: `test_sign[ES256]` is `sign, ES256`."""
+    """The benchmark is named after the test: `test_sign[ES256]` is `sign, ES256`."""
     name = request.node.name.removeprefix("test_").replace("_", " ").replace("[", ", ").rstrip("]")
     return Measure(name, benchmark, request.config.stash[_RUN])
 
 
 @pytest.fixture
 def memory_directory() -> Iterator[Path]:
-    """An empty directory on tmpfs; elsewhere when this host has none."""
+    """An empty directory on tmpfs, or elsewhere on a host without tmpfs."""
     memory = Path("/dev/shm")  # noqa: S108
     with tempfile.TemporaryDirectory(prefix="sigil-bench-", dir=memory if memory.is_dir() else None) as path:
         yield Path(path)
@@ -60,8 +60,8 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     run = session.config.stash[_RUN]
     if session.exitstatus != pytest.ExitCode.OK:
         return
-    if run.renewing and any(map(disturbed, run.figures.values())):
-        # Whatever came in later, slow or not, would be faster than that.
+    if run.renewing and any(map(is_disturbed, run.figures.values())):
+        # Compared with a disturbed baseline, every later regression would pass.
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
     elif run.renewing:
         renewed = baseline.of_this_machine(run.calibration, run.figures)
@@ -79,9 +79,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     before = f", {report.seconds(run.baseline.calibration)} in the baseline" if run.baseline.benchmarks else ""
     terminalreporter.write_line(f"one raw P-256 verification: {report.seconds(run.calibration)}{before}")
     others = max((figure.others for figure in run.figures.values()), default=0.0)
-    if run.renewing and any(map(disturbed, run.figures.values())):
-        terminalreporter.write_line(f"others took up to {others:.2f} cores: no baseline comes of that", red=True)
+    if run.renewing and any(map(is_disturbed, run.figures.values())):
+        terminalreporter.write_line(
+            f"other processes took up to {others:.2f} cores: the baseline is not written", red=True
+        )
     elif any(verdict.outcome is Outcome.DISTURBED for verdict in verdicts):
-        terminalreporter.write_line(f"others took up to {others:.2f} cores: repeat it when they are quiet", yellow=True)
+        terminalreporter.write_line(
+            f"other processes took up to {others:.2f} cores: repeat when the machine is quiet", yellow=True
+        )
     if failed := [verdict.name for verdict in verdicts if verdict.failed]:
         terminalreporter.write_line(f"failed: {'; '.join(failed)}", red=True)

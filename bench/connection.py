@@ -1,4 +1,4 @@
-"""One keep-alive connection to a real server, by a client that does as little as it can."""
+"""One keep-alive connection to a real server, by a minimal client."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from types import TracebackType
 from tests.support.live import LiveServer
 
 _SECONDS = 30
-_GOOD = (b"HTTP/1.1 200", b"HTTP/1.1 201")
+_SUCCESS = (b"HTTP/1.1 200", b"HTTP/1.1 201")
 
 
 class Connection:
-    """HTTP/1.1 over TLS; every request carries the API key, which /respond does not look at."""
+    """HTTP/1.1 over TLS. Every request has the API key, which /respond ignores."""
 
     def __init__(self, server: LiveServer) -> None:
         tcp = socket.create_connection(("127.0.0.1", server.port), timeout=_SECONDS)
@@ -25,24 +25,24 @@ class Connection:
         )
 
     def post(self, path: str, body: bytes) -> bytes:
-        return self._ask("POST", path, body)
+        return self._request("POST", path, body)
 
     def get(self, path: str) -> bytes:
-        return self._ask("GET", path, b"")
+        return self._request("GET", path, b"")
 
-    def _ask(self, method: str, path: str, body: bytes) -> bytes:
-        """The body of the answer; RuntimeError unless it is 200 or 201."""
+    def _request(self, method: str, path: str, body: bytes) -> bytes:
+        """The body of the response; RuntimeError unless the status is 200 or 201."""
         self._socket.sendall(f"{method} {path}{self._headers}{len(body)}\r\n\r\n".encode() + body)
         received = b""
         while True:
-            piece = self._socket.recv(65536)
-            received += piece
+            chunk = self._socket.recv(65536)
+            received += chunk
             head, found, answer = received.partition(b"\r\n\r\n")
             if found and len(answer) >= _length(head):
                 break
-            if not piece:
+            if not chunk:
                 raise RuntimeError(f"{method} {path}: the server closed the connection")
-        if not head.startswith(_GOOD):
+        if not head.startswith(_SUCCESS):
             raise RuntimeError(f"{method} {path}: {received!r}")
         return answer
 

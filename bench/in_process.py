@@ -1,4 +1,4 @@
-"""The whole application of a worker without a network: an ASGI server that has no sockets."""
+"""The whole application of a worker without a network: an ASGI server without sockets."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import uvloop
 
-from bench.wire import answered, asked
+from bench.wire import creation_body, response_body
 from sigil.app.operational import Snapshot, build
 from sigil.app.services import Dependencies
 from sigil.config.settings import Config
@@ -25,7 +25,7 @@ Headers = list[tuple[bytes, bytes]]
 
 
 class InProcess:
-    """An application over `store`, and `count` devices: each call but `sign` makes one request for each of them."""
+    """An application on `store` and `count` devices. Each method except `sign` sends one request for each device."""
 
     def __init__(self, store: SessionStore, count: int, metrics: Metrics | None = None) -> None:
         secrets = DerivedSecrets(*(os.urandom(32) for _ in range(4)))
@@ -35,7 +35,7 @@ class InProcess:
         self._app = build(Snapshot(Config(device_rate=0), secrets), parts, WorkerLifecycle(0, 1))
         self._loop = uvloop.new_event_loop()
         self._devices = [Device.generate() for _ in range(count)]
-        self._creations = [asked(device) for device in self._devices]
+        self._creations = [creation_body(device) for device in self._devices]
         self._created: list[bytes] = []
         self._answers: list[bytes] = []
 
@@ -44,7 +44,7 @@ class InProcess:
 
     def sign(self) -> None:
         self._answers = [
-            answered(device, created) for device, created in zip(self._devices, self._created, strict=True)
+            response_body(device, created) for device, created in zip(self._devices, self._created, strict=True)
         ]
 
     def answer(self) -> None:

@@ -1,8 +1,8 @@
-"""How a benchmark is measured, so that a machine that others use too gives the same multiple twice.
+"""How a benchmark is measured, so that repeated runs give the same multiple although other processes use the machine.
 
-Rounds are short and many, and a calibration stands beside each of them: when the machine slows down, both do. The best
-round is divided by the best of those calibrations. What seems to be a regression is measured again, up to twice, and so
-is everything that becomes the baseline. With it goes how much of the machine others took: then it is no verdict.
+Rounds are short and many, with a calibration after each: when the machine slows down, both slow down. The best round is
+divided by the best of these calibrations. An apparent regression is measured again, up to twice, and so is every figure
+of a new baseline. Each figure has the number of cores that other processes used: with too many it is not judged.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from bench.baseline import Baseline
 from bench.calibration import Calibration
-from bench.comparison import TOLERANCE, Figure, over
+from bench.comparison import TOLERANCE, Figure, is_over
 from bench.tolerances import TOLERANCES
 from loadtest.usage import family_seconds, machine_seconds
 
 MEASUREMENTS = 3
-"""How often a benchmark is measured before it is a regression or a baseline."""
+"""The number of measurements of a regression or of a new baseline."""
 _ROUND_SECONDS = 0.0002
 
 
 @dataclass
 class Run:
-    """The results of this run by name; `calibration` is the best verification of all, in seconds.
+    """The results of this run by name; `calibration` is the best verification of the run, in seconds.
 
-    `renewing`: they become the baseline.
+    With `renewing` they become the baseline.
     """
 
     baseline: Baseline
@@ -37,21 +37,21 @@ class Run:
     figures: dict[str, Figure] = field(default_factory=dict)
     calibration: float = float("inf")
 
-    def enter(self, name: str, figure: Figure) -> None:
+    def add(self, name: str, figure: Figure) -> None:
         if name in self.figures:
             raise ValueError(f"two benchmarks are called {name!r}")
         self.figures[name] = figure
 
-    def in_doubt(self, name: str, figure: Figure) -> bool:
-        return self.renewing or over(figure, self.baseline.benchmarks.get(name), TOLERANCES.get(name, TOLERANCE))
+    def must_repeat(self, name: str, figure: Figure) -> bool:
+        return self.renewing or is_over(figure, self.baseline.benchmarks.get(name), TOLERANCES.get(name, TOLERANCE))
 
 
 def _nothing() -> None:
     pass
 
 
-class Others:
-    """What others take of the machine from now on."""
+class OtherProcesses:
+    """The CPU time of other processes from now on."""
 
     def __init__(self) -> None:
         self._began, self._taken = time.perf_counter(), self._seconds()
@@ -81,10 +81,10 @@ class Measure:
         prepare: Callable[[], object] = _nothing,
         verifications: int = 10,
     ) -> None:
-        """Enter the seconds that one of the `operations` of a call of `work` takes.
+        """Adds the seconds of one operation; a call of `work` makes `operations` of them.
 
-        `prepare` goes before each call and is not timed; nor are the `verifications` of each calibration. Work without
-        preparation is called so often in a round that the round takes a fifth of a millisecond.
+        `prepare` runs before each call and is not timed; nor are the `verifications` of each calibration. Work without
+        `prepare` is called so many times in a round that the round takes 0.2 ms.
         """
         calls = _calls(work) if prepare is _nothing else 1
         calibration = Calibration(verifications)
@@ -94,30 +94,30 @@ class Measure:
             calibration.take()
 
         between()
-        others = Others()
+        others = OtherProcesses()
         self._benchmark.pedantic(work, rounds=rounds, iterations=calls, warmup_rounds=1, teardown=between)
         figure = self._figure(rounds, operations, calibration, others)
         for _ in range(MEASUREMENTS - 1):
-            if not self._run.in_doubt(self._name, figure):
+            if not self._run.must_repeat(self._name, figure):
                 break
-            calibration.best, others = float("inf"), Others()
+            calibration.best, others = float("inf"), OtherProcesses()
             for _ in range(rounds):
-                # The fixture runs once in a test, but its statistics take more.
+                # The fixture runs once per test, but its statistics accept more data.
                 self._benchmark.stats.update(_timed(work, calls))
                 between()
             again = self._figure(rounds, operations, calibration, others)
             figure = min(figure, again, key=lambda one: one.multiple)
         self._benchmark.extra_info["multiple"] = figure.multiple
-        self._run.enter(self._name, figure)
+        self._run.add(self._name, figure)
 
     def count(self, work: Callable[[], float]) -> None:
-        """Enter the bytes that `work` finds out."""
+        """Adds the bytes that `work` returns."""
         value = self._benchmark.pedantic(work)
         self._benchmark.extra_info["bytes"] = value
-        self._run.enter(self._name, Figure(value, "bytes", value))
+        self._run.add(self._name, Figure(value, "bytes", value))
 
-    def _figure(self, rounds: int, operations: int, calibration: Calibration, others: Others) -> Figure:
-        """Of the last `rounds`, which are what this calibration stood beside."""
+    def _figure(self, rounds: int, operations: int, calibration: Calibration, others: OtherProcesses) -> Figure:
+        """The figure of the last `rounds`, those of this calibration."""
         self._run.calibration = min(self._run.calibration, calibration.best)
         best = min(self._benchmark.stats.stats.data[-rounds:]) / operations
         return Figure(best, "s", best / calibration.best, others.cores())

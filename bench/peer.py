@@ -1,6 +1,6 @@
-"""A second worker process at the same store, which does a task at the same time as the first.
+"""A second worker process on the same store, which runs a task at the same time as the first.
 
-Run as `python -m bench.peer PATH TASK COUNT`: says when it is prepared, goes when it is told, says when it has done.
+Run as `python -m bench.peer PATH TASK COUNT`: prints `prepared`, runs the task after a line of input, prints `done`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _ROOT = Path(__file__).parent.parent
 
 
 class Peer:
-    """Together with `own`, a task for two processes: its `run` ends when both have done theirs."""
+    """A task for two processes, this one with `own`: `run` ends when both processes have finished."""
 
     def __init__(self, path: Path, task: str, count: int, own: Task) -> None:
         self._own = own
@@ -28,17 +28,17 @@ class Peer:
 
     def prepare(self) -> None:
         self._own.prepare()
-        self._hear(b"prepared\n")
+        self._expect(b"prepared\n")
 
     def run(self) -> None:
         self._pipe(self._process.stdin).write(b"go\n")
         self._own.run()
-        self._hear(b"done\n")
+        self._expect(b"done\n")
 
-    def _hear(self, expected: bytes) -> None:
-        said = self._pipe(self._process.stdout).readline()
-        if said != expected:
-            raise RuntimeError(f"the other process said {said!r} in place of {expected!r}")
+    def _expect(self, expected: bytes) -> None:
+        line = self._pipe(self._process.stdout).readline()
+        if line != expected:
+            raise RuntimeError(f"the other process printed {line!r} instead of {expected!r}")
 
     @staticmethod
     def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:

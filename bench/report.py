@@ -1,4 +1,4 @@
-"""Figures as people read them: the table of a run, and the one in bench/README.md."""
+"""Figures as text: the table of a run, and the table in bench/README.md."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SCALES = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"))
 
 
 def table(verdicts: list[Verdict]) -> list[str]:
-    """Lines with name, best, multiple, baseline multiple, change and what is to be said of it."""
+    """Lines with name, best, multiple, baseline multiple, change and outcome."""
     width = max((len(verdict.name) for verdict in verdicts), default=0)
     lines = [f"{'benchmark':<{width}}  {'best':>10} {'multiple':>10} {'baseline':>10} {'change':>8}"]
     for verdict in verdicts:
@@ -37,11 +37,11 @@ def markdown(baseline: Baseline) -> str:
 
 
 def with_results(text: str, baseline: Baseline) -> str:
-    """`text` with the baseline's table between its markers; ValueError when it has none."""
+    """`text` with the baseline's table between its markers; ValueError if it has no markers."""
     before, begin, rest = text.partition(_BEGIN)
     _, end, after = rest.partition(_END)
     if not begin or not end:
-        raise ValueError(f"there is no place for the table: {_BEGIN.strip()} … {_END.strip()}")
+        raise ValueError(f"the text has no place for the table; it needs the lines {_BEGIN.strip()} … {_END.strip()}")
     return f"{before}{begin}{markdown(baseline)}{end}{after}"
 
 
@@ -50,7 +50,7 @@ def rewrite(baseline: Baseline, file: Path = README) -> None:
 
 
 def seconds(value: float) -> str:
-    """Three digits, in the unit that fits."""
+    """Three significant digits, in the fitting unit."""
     scale, unit = next((pair for pair in _SCALES if value >= pair[0]), _SCALES[-1])
     return f"{value / scale:.3g} {unit}"
 

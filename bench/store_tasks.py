@@ -1,4 +1,4 @@
-"""What workers ask of the store: put, answer and expire challenges, so many in one run that the clock can tell."""
+"""The work of the store: put, answer and expire challenges, so many in one run that the clock can measure it."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ def open_store(path: Path) -> LmdbStore:
 
 
 def finish(coroutine: Coroutine[Any, Any, T]) -> T:
-    """The result of a coroutine that waits for nothing, as those of the stores do."""
+    """The result of a coroutine that never suspends, such as those of the stores."""
     try:
         coroutine.send(None)
     except StopIteration as end:
         result: T = end.value
         return result
-    raise RuntimeError("the coroutine waits")
+    raise RuntimeError("the coroutine suspended")
 
 
 class Task(Protocol):
-    """`run` is measured; `prepare` goes before it."""
+    """`run` is measured; `prepare` runs before it."""
 
     def prepare(self) -> None: ...
 
@@ -49,7 +49,7 @@ class Task(Protocol):
 
 
 class Put:
-    """Challenges of devices that nobody asked before: the dearest case, with a ledger each. `age` in seconds."""
+    """Challenges for new devices: the most expensive case, with a ledger for each. `age` in seconds."""
 
     def __init__(self, store: SessionStore, count: int, age: int = 0, action: bytes = ACTION_JCS) -> None:
         self._store = store
@@ -59,7 +59,7 @@ class Put:
         self.drafts: list[tuple[bytes, Challenge]] = []
 
     def prepare(self) -> None:
-        # The store is as full in the last round as in the first.
+        # Removes them, so that the store is as full in the last round as in the first.
         for name, draft in self.drafts:
             finish(self._forget(name, draft))
         self.drafts = [(uuid4_bytes(os.urandom(16)), self._draft()) for _ in range(self._count)]
@@ -84,7 +84,7 @@ class Put:
 
 
 class Answer:
-    """Approvals of pending challenges, their signatures verified before."""
+    """Approvals of pending challenges, whose signatures were verified before."""
 
     def __init__(self, store: SessionStore, count: int) -> None:
         self._store = store
@@ -106,7 +106,7 @@ class Answer:
 
 
 class Expire:
-    """The sweep of a worker over challenges that nobody answered, until none is due."""
+    """The expiry sweep of a worker over unanswered challenges, until none is due."""
 
     def __init__(self, store: SessionStore, count: int) -> None:
         self._put = Put(store, count, age=_LIFETIME + 1)

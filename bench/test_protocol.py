@@ -1,4 +1,4 @@
-"""What every request pays in pure functions: canonical JSON, signatures, API keys, strict decoding."""
+"""The pure functions of every request: canonical JSON, signatures, API keys, strict decoding."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from bench.calibration import verification
 from bench.measuring import Measure
-from bench.wire import ACTION, answered, asked
+from bench.wire import ACTION, creation_body, response_body
 from sigil.device import Device
 from sigil.protocol import signed_bytes
 from sigil.protocol.api_key import KeyRing, issue_api_key
@@ -20,7 +20,7 @@ _MESSAGE = signed_bytes.approval(bytes(32), canonical(ACTION))
 
 
 def test_raw_p256_verification(measure: Measure) -> None:
-    """The calibration as a benchmark: what its multiple misses 1 by is the noise of this run."""
+    """The calibration as a benchmark: the difference of its multiple from 1 is the noise of this run."""
     measure(verification())
 
 
@@ -48,11 +48,11 @@ def test_check_of_an_api_key(measure: Measure) -> None:
 
 
 def test_decode_a_creation(measure: Measure) -> None:
-    body = asked(Device.generate())
+    body = creation_body(Device.generate())
     measure(lambda: decode_request(body, CreateChallenge))
 
 
 def test_decode_an_answer(measure: Measure) -> None:
     created = b'{"challenge_id":"5b1f0c2e-9a55-4c9e-8d0e-0f6a3a2b1c4d","challenge_bytes":"%s="}' % (b"A" * 43)
-    body = answered(Device.generate(), created)
+    body = response_body(Device.generate(), created)
     measure(lambda: decode_request(body, Respond))

@@ -32,7 +32,7 @@ def store(request: pytest.FixtureRequest, memory_directory: Path) -> Iterator[Se
 
 @pytest.fixture
 def metrics(store: SessionStore, monkeypatch: pytest.MonkeyPatch, memory_directory: Path) -> Metrics:
-    """They count in files, as those of a worker do."""
+    """Metrics that count in files, as in a worker."""
     directory = memory_directory / "metrics"
     directory.mkdir()
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(directory))
@@ -43,28 +43,28 @@ def metrics(store: SessionStore, monkeypatch: pytest.MonkeyPatch, memory_directo
 
 @pytest.fixture
 def application(store: SessionStore, metrics: Metrics, monkeypatch: pytest.MonkeyPatch) -> Iterator[InProcess]:
-    """Its log lines are made and written, where nobody reads them."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    monkeypatch.setattr(logs._sink, "fd", nowhere)
+    """The application with its log lines, which are written to /dev/null."""
+    null_device = os.open(os.devnull, os.O_WRONLY)
+    monkeypatch.setattr(logs._sink, "fd", null_device)
     application = InProcess(store, _DEVICES, metrics)
     yield application
     application.close()
-    os.close(nowhere)
+    os.close(null_device)
 
 
 def test_create_in_process(measure: Measure, application: InProcess) -> None:
     application.create()
 
-    def answer_those_before() -> None:
+    def answer_created() -> None:
         application.sign()
         application.answer()
 
-    measure(application.create, operations=_DEVICES, rounds=200, prepare=answer_those_before)
+    measure(application.create, operations=_DEVICES, rounds=200, prepare=answer_created)
 
 
 def test_answer_in_process(measure: Measure, application: InProcess) -> None:
-    def ask() -> None:
+    def create_and_sign() -> None:
         application.create()
         application.sign()
 
-    measure(application.answer, operations=_DEVICES, rounds=200, prepare=ask)
+    measure(application.answer, operations=_DEVICES, rounds=200, prepare=create_and_sign)

@@ -1,4 +1,4 @@
-"""The session store on tmpfs with 5000 challenges pending: one process, and two that do the same at once."""
+"""The session store on tmpfs with 5000 pending challenges: one process, and two at the same time."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from bench.store_tasks import TASKS, Put, Task, open_store
 from sigil.store.lmdb import LmdbStore
 
 _PENDING = 5_000
-# In one run of a task: the sweep takes 60 at a time.
+# Operations in one run of a task: the sweep takes 60 at a time.
 _COUNTS = {"put": 100, "answer": 100, "expire": 60}
-# What its action takes comes on top: this is the README's.
+# The cost includes the action: this is the one of the README.
 _ACTION = b'{"description":"Sign in to Example","type":"login"}'
 
 
@@ -42,14 +42,14 @@ def test_store(measure: Measure, store: LmdbStore, task: str) -> None:
 
 @pytest.mark.parametrize("task", TASKS)
 def test_store_of_two_processes(measure: Measure, store: LmdbStore, memory_directory: Path, task: str) -> None:
-    """The time of both together for what both do: what is not shared but waited for shows here."""
+    """The time of both processes divided by the operations of both: it includes the waits for each other."""
     count = _COUNTS[task]
     with Peer(memory_directory, task, count, TASKS[task](store, count)) as both:
         measure(both.run, operations=2 * count, rounds=600, prepare=both.prepare)
 
 
 def test_bytes_of_a_pending_challenge(measure: Measure, memory_directory: Path) -> None:
-    """With its ledger and indices."""
+    """Including its ledger and indices."""
 
     def cost() -> float:
         store = open_store(memory_directory)
@@ -58,7 +58,7 @@ def test_bytes_of_a_pending_challenge(measure: Measure, memory_directory: Path) 
             _fill(Put(store, 1000, action=_ACTION))
             costs.append((store.usage().used - empty) / (1000 * thousands))
         store.close()
-        # Pages that fill at one pace split at one time: the cost swings around what it is.
+        # Pages that fill at the same pace split at the same time, so the cost swings around its mean.
         return mean(costs[7:])
 
     measure.count(cost)

@@ -1,4 +1,4 @@
-"""The bodies of a complete challenge, as integrator and device send them."""
+"""The request bodies of a complete challenge or approval request."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ ACTION = {
 ACTION_JCS = canonical(ACTION)
 
 
-def asked(device: Device) -> bytes:
+def creation_body(device: Device) -> bytes:
     """The body of `POST /challenge`."""
     return json.dumps({"device_public_key": device.wire_key, "action": ACTION}).encode()
 
 
-def answered(device: Device, created: bytes) -> bytes:
-    """The body of `POST /respond` that approves what `created` is the answer to `POST /challenge` of."""
+def response_body(device: Device, created: bytes) -> bytes:
+    """The body of `POST /respond` that approves a challenge; `created` is the response to `POST /challenge`."""
     challenge = json.loads(created)
     bound = decode_base64(challenge["challenge_bytes"], "challenge_bytes")
     signature = device.sign_approval(bound, ACTION_JCS)
     return json.dumps(device.response_body(challenge["challenge_id"], "approved", signature)).encode()
 
 
-def asked_together(groups: Sequence[Sequence[Device]], required: int) -> bytes:
+def approval_request_body(groups: Sequence[Sequence[Device]], required: int) -> bytes:
     """The body of `POST /mpa/request`."""
     members = [{"members": [{"device_public_key": device.wire_key} for device in group]} for group in groups]
     return json.dumps({"action": ACTION, "required": required, "groups": members}).encode()
 
 
-def voted(device: Device, status: bytes) -> bytes:
-    """The body of `POST /mpa/respond` that approves what `status` is the answer to `GET /mpa/status` of."""
+def vote_body(device: Device, status: bytes) -> bytes:
+    """The body of `POST /mpa/respond` that approves a request; `status` is the response to `GET /mpa/status`."""
     request = json.loads(status)
     signature = device.sign_vote(request["action_context"], "approved")
     return json.dumps(device.vote_body(request["mpa_id"], "approved", signature)).encode()

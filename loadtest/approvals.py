@@ -1,4 +1,4 @@
-"""What the load generators send for one challenge, apart from HTTP."""
+"""The request bodies of one challenge, without HTTP."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from sigil.protocol.encoding import decode_base64
 from sigil.protocol.messages import ChallengeCreated
 
 ACTION = b'{"description":"Sign in to Example","params":{"ip":"192.0.2.7"},"type":"login"}'
-"""Canonical as it stands, so that a device can sign it without looking."""
+"""Canonical JSON, so that a device signs it without canonicalising it."""
 
 
-def creation(device: Device) -> bytes:
+def creation_body(device: Device) -> bytes:
     """The body of `POST /challenge`."""
     return b'{"device_public_key":"%s","action":%s}' % (device.wire_key.encode(), ACTION)
 
 
-def approval(device: Device, created: ChallengeCreated) -> bytes:
-    """The device's signature under a challenge; it does not check the server here."""
+def sign_approval(device: Device, created: ChallengeCreated) -> bytes:
+    """The device's signature for a challenge. It does not check the server's signature here."""
     return device.sign_approval(decode_base64(created.challenge_bytes, "$.challenge_bytes", length=32), ACTION)
 
 
-def answer(device: Device, created: ChallengeCreated, signature: bytes) -> bytes:
+def response_body(device: Device, created: ChallengeCreated, signature: bytes) -> bytes:
     """The body of `POST /respond`."""
     return msgspec.json.encode(device.response_body(created.challenge_id, "approved", signature))

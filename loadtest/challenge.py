@@ -1,7 +1,7 @@
 """Locust scenario "challenge": create, answer, status. `loadtest.load` runs it, with its settings in the environment.
 
-Each user is a device of its own on one connection, and does one request after the other. A challenge that does not
-come out as verified, or an answer that is not what docs/protocol.md says, is a failure.
+Each user is a device with its own key on one connection, and sends one request after the other. A challenge that does
+not end as verified, or a response that differs from docs/protocol.md, is a failure.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from locust import FastHttpUser, events, task
 from locust.exception import StopUser
 from locust.runners import MasterRunner
 
-from loadtest.approvals import answer, approval, creation
+from loadtest.approvals import creation_body, response_body, sign_approval
 from loadtest.outcome import Entry, Fault, Outcome, Settings, Timed
 from sigil.device import Device
 from sigil.protocol.errors import InvalidRequest
@@ -30,13 +30,13 @@ _JSON = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
 _AUTHORISED = {**_JSON, "Authorization": f"Bearer {os.environ['SIGIL_API_KEY']}"}
 _TLS = ssl.create_default_context(cafile=_SETTINGS.ca)
 _PAUSE_SECONDS = 1.0
-"""After a failure: a server that is gone would be asked thousands of times a second."""
+"""After a failure. Without it, a server that has stopped would get thousands of requests a second."""
 _TIMED = 16
-"""One signature in so many: asking for CPU time costs a fifth of a signature."""
+"""One signature in 16 is timed: reading the CPU time costs a fifth of a signature."""
 
 
 class _Run:
-    """Of this process, until it is told to the master, which adds up."""
+    """The state of this process, until it is reported to the master, which adds it up."""
 
     end = float("inf")
     signatures = 0
@@ -44,25 +44,25 @@ class _Run:
 
 
 class Failed(Exception):
-    """Told to Locust already; this challenge is over."""
+    """The failure is already recorded by Locust; this challenge ends."""
 
 
 class ChallengeUser(FastHttpUser):
-    # With True, which is the default, geventhttpclient takes check_hostname out of the context below.
+    # With True, the default, geventhttpclient turns check_hostname off in the context below.
     insecure = False
-    # It is called with the public authorities as `cafile`, and adds them itself where that is refused.
+    # Locust calls it with the public authorities as `cafile`; without that parameter it would add them itself.
     ssl_context_factory = staticmethod(lambda cafile: _TLS)
     network_timeout = connection_timeout = 10.0
-    max_redirects = 0  # None is expected, and its status says enough.
+    max_redirects = 0  # No redirect is expected; its status is the error.
     concurrency = 1
 
     def on_start(self) -> None:
         self.device = Device.generate(_SETTINGS.suite)
-        self.creation = creation(self.device)
-        # The server sets no cookies; looking for them costs.
+        self.creation = creation_body(self.device)
+        # The server sets no cookies; parsing them costs time.
         self.client.client.cookiejar = None
         try:
-            self.ask("connect", "/health", 200, Health)
+            self.request("connect", "/health", 200, Health)
         except Failed:
             time.sleep(_PAUSE_SECONDS)
 
@@ -70,37 +70,49 @@ class ChallengeUser(FastHttpUser):
     def challenge(self) -> None:
         if time.monotonic() > _Run.end:
             raise StopUser
-        since = time.perf_counter()
+        began = time.perf_counter()
         try:
             self.complete()
         except Failed:
             time.sleep(_PAUSE_SECONDS)
             return
-        took = (time.perf_counter() - since) * 1000
+        milliseconds = (time.perf_counter() - began) * 1000
         self.environment.events.request.fire(
-            request_type="challenge", name="complete", response_time=took, response_length=0, exception=None, context={}
+            request_type="challenge",
+            name="complete",
+            response_time=milliseconds,
+            response_length=0,
+            exception=None,
+            context={},
         )
 
     def complete(self) -> None:
-        mine = self.device.fingerprint
-        created = self.ask("create", "/challenge", 201, ChallengeCreated, self.creation, fingerprint=mine)
-        body = answer(self.device, created, self.sign(created))
-        self.ask("answer", "/respond", 200, Responded, body, status="verified", verified=True, fingerprint=mine)
-        asked = created.challenge_id
-        told = {"status": "verified", "decision": "approved", "fingerprint": mine, "challenge_id": asked}
-        self.ask("status", f"/v1/auth/challenge/{asked}/status", 200, ChallengeStatus, **told)
+        fingerprint = self.device.fingerprint
+        created = self.request("create", "/challenge", 201, ChallengeCreated, self.creation, fingerprint=fingerprint)
+        body = response_body(self.device, created, self.sign(created))
+        self.request(
+            "answer", "/respond", 200, Responded, body, status="verified", verified=True, fingerprint=fingerprint
+        )
+        challenge_id = created.challenge_id
+        expected = {
+            "status": "verified",
+            "decision": "approved",
+            "fingerprint": fingerprint,
+            "challenge_id": challenge_id,
+        }
+        self.request("status", f"/v1/auth/challenge/{challenge_id}/status", 200, ChallengeStatus, **expected)
 
     def sign(self, created: ChallengeCreated) -> bytes:
         _Run.signatures += 1
         if _Run.signatures % _TIMED:
-            return approval(self.device, created)
-        since = time.thread_time()
-        signature = approval(self.device, created)
-        _Run.timed = _Run.timed + Timed(1, time.thread_time() - since)
+            return sign_approval(self.device, created)
+        began = time.thread_time()
+        signature = sign_approval(self.device, created)
+        _Run.timed = _Run.timed + Timed(1, time.thread_time() - began)
         return signature
 
-    def ask(self, name: str, path: str, code: int, kind: type[T], body: bytes | None = None, **expected: Any) -> T:
-        """The answer, which has that status, that form and those members; Failed otherwise."""
+    def request(self, name: str, path: str, code: int, kind: type[T], body: bytes | None = None, **expected: Any) -> T:
+        """The response, with this status, this form and these members; Failed otherwise."""
         headers = _JSON if name == "answer" else _AUTHORISED
         method = "POST" if body else "GET"
         with self.client.request(method, path, name=name, data=body, headers=headers, catch_response=True) as response:
@@ -110,33 +122,33 @@ class ChallengeUser(FastHttpUser):
                 except InvalidRequest as error:
                     response.failure(f"not a {kind.__name__}: {error.message} ({error.details['path']})")
                     raise Failed from error
-                wrong = [member for member, value in expected.items() if getattr(message, member) != value]
-                if not wrong:
+                mismatches = [member for member, value in expected.items() if getattr(message, member) != value]
+                if not mismatches:
                     return message
-                response.failure(f"wrong {', '.join(wrong)}")
+                response.failure(f"wrong {', '.join(mismatches)}")
             elif response.status_code:
-                response.failure(f"status {response.status_code} in place of {code}")
-            # Without a status there was no answer, and Locust knows why.
+                response.failure(f"status {response.status_code} instead of {code}")
+            # Without a status there was no response, and Locust recorded the reason.
         raise Failed
 
 
 @events.test_start.add_listener
-def _begin(**_: Any) -> None:
+def _start_clock(**_: Any) -> None:
     _Run.end = time.monotonic() + _SETTINGS.seconds
 
 
 @events.report_to_master.add_listener
-def _tell(data: dict[str, Any], **_: Any) -> None:
+def _report_timed_to_master(data: dict[str, Any], **_: Any) -> None:
     data["timed"], _Run.timed = (_Run.timed.count, _Run.timed.seconds), Timed()
 
 
 @events.worker_report.add_listener
-def _hear(data: dict[str, Any], **_: Any) -> None:
+def _add_timed_from_worker(data: dict[str, Any], **_: Any) -> None:
     _Run.timed = _Run.timed + Timed(*data["timed"])
 
 
 @events.quitting.add_listener
-def _write(environment: Any, **_: Any) -> None:
+def _write_outcome(environment: Any, **_: Any) -> None:
     if not isinstance(environment.runner, MasterRunner):
         return
     entries = [

@@ -1,9 +1,9 @@
-"""What webhooks cost: complete challenges per second without a receiver and with one, and CPU for each event.
+"""The cost of webhooks: complete challenges per second without and with a receiver, and server CPU per event.
 
     python -m loadtest.events --seconds 10
 
-Each complete challenge is one event. The two runs follow each other on servers of their own; compare them by their
-ratio. The receiver is a process of its own, on the same cores.
+Each complete challenge is one event. The two runs use separate servers, one after the other; compare their ratio. The
+receiver is a separate process on the same cores.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from tests.support.live import wait_until
 
 @dataclass(frozen=True)
 class Run:
-    """Per second, and CPU seconds of the server for each complete challenge, its event included."""
+    """Complete challenges per second, and CPU seconds of the server per complete challenge, including its event."""
 
     rate: float
     errors: int
     cpu: float
     events: int = 0
-    drained: float = 0.0
+    drain_seconds: float = 0.0
 
 
 def measure(options: argparse.Namespace, events: Receiver | None) -> Run:
@@ -43,15 +43,15 @@ def measure(options: argparse.Namespace, events: Receiver | None) -> Run:
             load(target, "challenges", "ES256", connections=options.connections, seconds=options.seconds)
         )
         began = time.perf_counter()
-        # The warm-up is a tenth, and its challenges are not in the results.
+        # The challenges of the warm-up, a tenth of the run, are not in the results.
         if events:
             wait_until(lambda: events.count >= results.complete, "the events")
-        drained = time.perf_counter() - began
+        drain_seconds = time.perf_counter() - began
         usage.sample()
         used = usage.between()
     rate = results.complete / options.seconds
-    cpu = used.cores("server") * (options.seconds * 1.1 + drained) / (rate * options.seconds * 1.1)
-    return Run(rate, sum(results.errors.values()), cpu, events.count if events else 0, drained)
+    cpu = used.cores("server") * (options.seconds * 1.1 + drain_seconds) / (rate * options.seconds * 1.1)
+    return Run(rate, sum(results.errors.values()), cpu, events.count if events else 0, drain_seconds)
 
 
 def main() -> int:
@@ -61,14 +61,17 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=10)
     parser.add_argument("--workers", type=int, default=2, help="of the server")
     options = parser.parse_args()
-    without = measure(options, None)
+    without_webhooks = measure(options, None)
     with receiver() as events:
-        told = measure(options, events)
-    for name, run in (("without webhooks", without), ("with webhooks", told)):
+        with_webhooks = measure(options, events)
+    for name, run in (("without webhooks", without_webhooks), ("with webhooks", with_webhooks)):
         print(f"{name:<16} {run.rate:7.0f} complete challenges/s   {run.cpu * 1e6:5.0f} µs of server CPU each")
-    print(f"ratio {told.rate / without.rate:.2f}; an event costs {(told.cpu - without.cpu) * 1e6:.0f} µs of server CPU")
-    print(f"{told.events} events arrived, the last {told.drained:.1f} s after the end of the load")
-    return 1 if without.errors or told.errors else 0
+    ratio, cpu = with_webhooks.rate / without_webhooks.rate, with_webhooks.cpu - without_webhooks.cpu
+    print(f"ratio {ratio:.2f}; an event costs {cpu * 1e6:.0f} µs of server CPU")
+    print(
+        f"{with_webhooks.events} events arrived, the last {with_webhooks.drain_seconds:.1f} s after the end of the load"
+    )
+    return 1 if without_webhooks.errors or with_webhooks.errors else 0
 
 
 if __name__ == "__main__":

@@ -1,17 +1,16 @@
-"""Complete challenges or M-of-N requests per second of a running server, by a generator that does little itself.
+"""Complete challenges or approval requests per second of a running server, with a generator that uses little CPU.
 
     python -m loadtest.lean                          starts a server of its own, with 2 workers
-    python -m loadtest.lean --what approvals         M-of-N requests in place of challenges
+    python -m loadtest.lean --what approvals         approval requests instead of challenges
     python -m loadtest.lean --url URL --ca FILE      loads a running one; the API key comes from SIGIL_API_KEY
 
-A complete challenge is `POST /challenge` with an API key and `POST /respond` with the device's signature; a complete
-M-of-N request is `POST /mpa/request` for five devices in three groups, what they have to sign, and the two votes that
-decide it. Each connection does one after the other (closed loop), over TLS and HTTP/1.1. Devices do not check the
-server here; the server does all that it does for anyone. It has to run with SIGIL_DEVICE_RATE=off, since few devices
-answer much.
+A complete challenge is `POST /challenge` with an API key and `POST /respond` with the device's signature. A complete
+approval request is `POST /mpa/request` for five devices in three groups, the bytes that they sign, and the two votes
+that decide it. Each connection sends one request after the other (closed loop), over TLS and HTTP/1.1. The devices do
+not check the server's signature. The server must run with SIGIL_DEVICE_RATE=off, since few devices send many responses.
 
-Machines differ and are noisy: beside the rate stands how many raw P-256 verifications one core of this machine could
-have made in the time of one, measured before and after.
+Machines differ and are noisy. So each rate is printed with the number of raw P-256 verifications that one core of this
+machine makes in the time of one challenge, measured before and after the run.
 """
 
 from __future__ import annotations
@@ -37,24 +36,24 @@ from sigil.protocol.keys import SUITES, Suite
 
 @dataclass
 class Results:
-    """Latencies in seconds of requests that were answered well, by their name, and what else was answered."""
+    """Latencies in seconds of successful requests by name, and the number of errors by status."""
 
-    took: defaultdict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    latencies: defaultdict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     complete: int = 0
     errors: Counter[str] = field(default_factory=Counter)
     stop_at: float = 0.0
 
     def begin(self) -> None:
-        """What went before was the warm-up."""
-        self.took.clear()
+        """Ends the warm-up: drops its results."""
+        self.latencies.clear()
         self.complete = 0
 
 
 class Connection(asyncio.Protocol):
-    """One keep-alive connection that does one round after the other."""
+    """One keep-alive connection that runs one round after the other."""
 
-    def __init__(self, asking: Round, results: Results) -> None:
-        self._asking = asking
+    def __init__(self, round_: Round, results: Results) -> None:
+        self._round = round_
         self._results = results
         self._buffer = b""
         self._step = 0
@@ -62,12 +61,12 @@ class Connection(asyncio.Protocol):
         self.closed = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # uvloop's TLS transport is no asyncio.Transport by type.
+        # uvloop's TLS transport does not inherit from asyncio.Transport.
         self._transport = cast(asyncio.Transport, transport)
         self._send(0, b"")
 
     def _send(self, step: int, before: bytes) -> None:
-        request = self._asking.request(step, before)
+        request = self._round.request(step, before)
         self._step, self._since = step, time.perf_counter()
         self._transport.write(request)
 
@@ -83,14 +82,14 @@ class Connection(asyncio.Protocol):
         self._received(head[9:12].decode(), rest)
 
     def _received(self, status: str, body: bytes) -> None:
-        last = self._step == len(self._asking.names) - 1
-        good = status in {"200", "201"}
-        if good:
-            self._results.took[self._asking.names[self._step]].append(time.perf_counter() - self._since)
+        last = self._step == len(self._round.names) - 1
+        ok = status in {"200", "201"}
+        if ok:
+            self._results.latencies[self._round.names[self._step]].append(time.perf_counter() - self._since)
             self._results.complete += last
         else:
             self._results.errors[status] += 1
-        if good and not last:
+        if ok and not last:
             self._send(self._step + 1, body)
         elif time.perf_counter() > self._results.stop_at:
             self._transport.close()
@@ -111,7 +110,7 @@ class Target:
 
 
 async def load(target: Target, what: str, suite: Suite, *, connections: int, seconds: float) -> Results:
-    """Run `connections` closed loops for `seconds`, not counting a warm-up of a tenth of it."""
+    """Runs `connections` closed loops for `seconds`, after a warm-up of a tenth of that time."""
     parts = urlsplit(target.url)
     loop = asyncio.get_running_loop()
     results = Results(stop_at=time.perf_counter() + seconds * 1.1)
@@ -135,14 +134,14 @@ def _percentile(values: list[float], share: float) -> float:
 def _report(what: str, suite: str, results: Results, seconds: float, verifications: float) -> None:
     rate = results.complete / seconds
     print(f"{suite:<8} {rate:8.0f} complete {what}/s", end="")
-    print(f" = one for {verifications / rate if rate else float('inf'):4.1f} verifications of a core", end="")
-    for name, values in results.took.items():
+    print(f"   one = {verifications / rate if rate else float('inf'):4.1f} verifications of a core", end="")
+    for name, values in results.latencies.items():
         print(f"   {name} p50 {_percentile(values, 0.5):5.1f} ms  p99 {_percentile(values, 0.99):5.1f} ms", end="")
     print(f"   errors {dict(results.errors) or 0}")
 
 
 def _run(target: Target, options: argparse.Namespace, processes: Mapping[str, int]) -> bool:
-    good = True
+    ok = True
     for suite in options.suite or SUITES:
         before = calibrate()
         usage = ProcessUsage({**processes, "generator": os.getpid()})
@@ -152,12 +151,12 @@ def _run(target: Target, options: argparse.Namespace, processes: Mapping[str, in
         usage.sample()
         _report(options.what, suite, results, options.seconds, (before + calibrate()) / 2)
         print("\n".join(usage.between().lines()))
-        good = good and not results.errors and bool(results.complete)
-    return good
+        ok = ok and not results.errors and bool(results.complete)
+    return ok
 
 
 def main() -> int:
-    """Exit code 1 when anything came back that was not asked for."""
+    """Exit code 1 after any error, and when no round was completed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--url")
     parser.add_argument("--ca", help="certificate to trust")
@@ -172,8 +171,8 @@ def main() -> int:
         return 0 if _run(Target(options.url, tls, os.environ["SIGIL_API_KEY"]), options, {}) else 1
     with live_server(options.workers) as server:
         processes = server_processes(server.pid, server.workers())
-        good = _run(Target(server.url, server.tls(), server.api_key), options, processes)
-    return 0 if good else 1
+        ok = _run(Target(server.url, server.tls(), server.api_key), options, processes)
+    return 0 if ok else 1
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Devices of a load run that listen at a relay."""
+"""Devices of a load test that listen at a relay."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 
 from websockets.asyncio.client import ClientConnection, connect
 
-from relay.registry.model import Device as Registered
+from relay.registry.model import Device as RegisteredDevice
 from relay.registry.port import Registry
 from relay.registry.sealing import Sealer
 from sigil.device import Device
@@ -16,31 +16,31 @@ from sigil.protocol import signed_bytes
 from sigil.protocol.encoding import decode_base64, encode_base64
 from tests.support.live_relay import LiveRelay
 
-_AT_ONCE = 50
+_MAX_CONNECTING = 50
 _PER_ADDRESS = 100
 
 
 async def enrol(registry: Registry, sealer: Sealer, devices: list[Device]) -> None:
-    """Put them into a registry before its relay starts: registering is limited by address."""
+    """Writes the devices into the registry before the relay starts: the relay limits registrations per address."""
     await registry.open(lambda channel, data: None)
     now = int(time.time())
     for device in devices:
-        name = bytes.fromhex(device.fingerprint)
-        token = sealer.seal("token", name, "websocket", b"")
-        await registry.register(Registered(name, device.public.wire, "websocket", token, now, seen_at=now))
+        fingerprint = bytes.fromhex(device.fingerprint)
+        token = sealer.seal("token", fingerprint, "websocket", b"")
+        await registry.register(RegisteredDevice(fingerprint, device.public.wire, "websocket", token, now, seen_at=now))
     await registry.close()
 
 
 async def listen_all(relay: LiveRelay, devices: list[Device]) -> list[ClientConnection]:
-    """An authenticated socket for each of them, in their order."""
-    gate = asyncio.Semaphore(_AT_ONCE)
-    return list(await asyncio.gather(*(_listen(relay, device, n, gate) for n, device in enumerate(devices))))
+    """Opens an authenticated socket for each device, in the same order."""
+    slots = asyncio.Semaphore(_MAX_CONNECTING)
+    return list(await asyncio.gather(*(_listen(relay, device, n, slots) for n, device in enumerate(devices))))
 
 
-async def _listen(relay: LiveRelay, device: Device, number: int, gate: asyncio.Semaphore) -> ClientConnection:
-    # From one of many addresses of this host: of one, few may be unauthenticated.
+async def _listen(relay: LiveRelay, device: Device, number: int, slots: asyncio.Semaphore) -> ClientConnection:
+    # Uses many addresses of this host, since the relay limits unauthenticated sockets per address.
     address = (f"127.0.{1 + number // _PER_ADDRESS // 250}.{1 + number // _PER_ADDRESS % 250}", 0)
-    async with gate:
+    async with slots:
         socket = await connect(
             relay.ws_url, ping_interval=None, proxy=None, compression=None, local_addr=address, open_timeout=60
         )
@@ -48,7 +48,7 @@ async def _listen(relay: LiveRelay, device: Device, number: int, gate: asyncio.S
         signature = encode_base64(device._key.sign(signed_bytes.relay_ws_auth(relay.url, challenge)))
         answer = {"type": "auth_response", "device_public_key": device.wire_key, "signature": signature}
         await socket.send(json.dumps(answer))
-        told = json.loads(await socket.recv())
-        if told["type"] != "auth_success":
-            raise RuntimeError(f"a device was not let in: {told}")
+        response = json.loads(await socket.recv())
+        if response["type"] != "auth_success":
+            raise RuntimeError(f"the relay rejected a device: {response}")
         return socket

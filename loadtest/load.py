@@ -3,7 +3,7 @@
     python -m loadtest.load                          starts a server of its own, with 2 workers
     python -m loadtest.load --url URL --ca FILE      loads a running one; the API key comes from SIGIL_API_KEY
 
-loadtest/README.md says how to read what it prints.
+loadtest/README.md explains the output.
 """
 
 from __future__ import annotations
@@ -29,25 +29,27 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--ca", help="certificate to trust")
     parser.add_argument("--suite", choices=[*SUITES, "all"], default="ES256", help="all: one after the other")
     parser.add_argument("--seconds", type=int, default=60)
-    parser.add_argument("--processes", type=int, default=2, help="of Locust, beside its master")
-    parser.add_argument("--users", type=int, default=64, help="each is a device on a connection of its own")
+    parser.add_argument("--processes", type=int, default=2, help="of Locust, in addition to its master")
+    parser.add_argument("--users", type=int, default=64, help="each is a device on its own connection")
     parser.add_argument("--workers", type=int, default=2, help="of the server that is started")
-    parser.add_argument("--at-least", type=float, default=1000, help="complete challenges/s, or it exits with 1")
+    parser.add_argument(
+        "--at-least", type=float, default=1000, help="complete challenges/s; below it the exit code is 1"
+    )
     parser.add_argument("--reports", type=Path, default=ROOT / ".load", help="directory; default: .load")
     options = parser.parse_args()
     if options.seconds < 2 or options.processes < 1 or options.users < options.processes:
-        parser.error("it takes 2 seconds, a process, and a user for each process")
+        parser.error("needs --seconds of at least 2, at least one process, and at least one user per process")
     if options.url and "SIGIL_API_KEY" not in os.environ:
         parser.error("--url needs SIGIL_API_KEY in the environment")
     return options
 
 
 def _load(options: argparse.Namespace, target: Target, server: Mapping[str, int]) -> bool:
-    """Each suite in turn; whether all were good. `server` is its processes, where they are known."""
+    """Runs each suite in turn; whether all passed. `server` has the process ids of the server, if they are known."""
     options.reports.mkdir(parents=True, exist_ok=True)
     chosen = [suite for suite in SUITES if options.suite in {suite, "all"}]
-    good = [_suite(suite, options, target, ProcessUsage(server)) for suite in chosen]
-    return all(good)
+    results = [_suite(suite, options, target, ProcessUsage(server)) for suite in chosen]
+    return all(results)
 
 
 def _suite(suite: Suite, options: argparse.Namespace, target: Target, usage: ProcessUsage) -> bool:
@@ -56,24 +58,24 @@ def _suite(suite: Suite, options: argparse.Namespace, target: Target, usage: Pro
     print(f"{suite}: {load.users} users in {load.processes} processes for {load.seconds} s", flush=True)
     before = calibrate(0.5)
     try:
-        told = run(load, target, usage)
+        result = run(load, target, usage)
     except LocustFailed as error:
         print(f"  FAILED: {error}")
         return False
-    counted = outcome.window(told, load.seconds)
-    used = usage.between(counted.start, counted.stop)
-    found = outcome.faults(told, load.users) + [Fault(f"{name} ended during the run", 1) for name in used.gone]
-    ran = report.Run(told, used, load.seconds, (before + calibrate(0.5)) / 2, found)
-    for line in report.lines(ran):
+    seconds = outcome.window(result, load.seconds)
+    used = usage.between(seconds.start, seconds.stop)
+    faults = outcome.faults(result, load.users) + [Fault(f"{name} ended during the run", 1) for name in used.gone]
+    run_report = report.Run(result, used, load.seconds, (before + calibrate(0.5)) / 2, faults)
+    for line in report.lines(run_report):
         print(line)
     print(f"  report {load.reports.with_suffix('.html')}")
-    wrong = outcome.verdict(ran.rate, options.at_least, found, ran.others / (os.cpu_count() or 1))
-    print(f"  FAILED: {wrong}" if wrong else f"  good: at least {options.at_least:.0f}/s and no errors", flush=True)
-    return wrong is None
+    reason = outcome.verdict(run_report.rate, options.at_least, faults, run_report.others / (os.cpu_count() or 1))
+    print(f"  FAILED: {reason}" if reason else f"  passed: at least {options.at_least:.0f}/s and no errors", flush=True)
+    return reason is None
 
 
 def main() -> int:
-    """Exit code 1 when a suite stays under the rate asked for, or anything went wrong."""
+    """Exit code 1 when a suite stays below --at-least, and after any error."""
     options = _options()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     if options.url:

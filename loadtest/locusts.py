@@ -1,4 +1,4 @@
-"""Locust as a subprocess: what it imports patches the whole process, so nothing of it comes in here."""
+"""Runs Locust as a subprocess: its import patches the whole process, so it is not imported here."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from tests.support.live import free_port
 ROOT = Path(__file__).resolve().parent.parent
 _SAMPLE_SECONDS = 0.25
 _REPORT_SECONDS = 4
-"""After the load, until Locust stops: its processes tell their figures every 3 s."""
+"""Between the end of the load and the stop of Locust: its workers report every 3 s."""
 _SPARE_SECONDS = 60
 _END_SECONDS = 10
 
 
 class LocustFailed(Exception):
-    """It ended before its time, or not in time, or told nothing."""
+    """Locust ended early, did not end in time, or wrote no results."""
 
 
 @dataclass(frozen=True)
 class Load:
-    """One run. `reports` is the path without its ending of what it writes: .html, .json and .log."""
+    """One run. `reports` is the path of its output files without suffix: .html, .json and .log."""
 
     suite: Suite
     seconds: int
@@ -50,13 +50,13 @@ class Target:
 
 
 def run(load: Load, target: Target, usage: ProcessUsage) -> Outcome:
-    """Blocks until Locust is done, and looks at all processes meanwhile. LocustFailed says why there are no figures."""
-    written = load.reports.with_suffix(".json")
-    settings = Settings(load.suite, target.ca, load.seconds, str(written))
+    """Blocks until Locust ends, and samples the usage of all processes. LocustFailed if there are no results."""
+    outcome_file = load.reports.with_suffix(".json")
+    settings = Settings(load.suite, target.ca, load.seconds, str(outcome_file))
     environ = {
         "PATH": os.environ.get("PATH", ""),
         "SIGIL_LOAD": msgspec.json.encode(settings).decode(),
-        # Not on the command line: every user of the machine could read it there.
+        # Not on the command line, which every user of the machine can read.
         "SIGIL_API_KEY": target.api_key,
     }
     with _started(_command(load, target.url), environ, load.reports.with_suffix(".log")) as locust:
@@ -70,11 +70,11 @@ def run(load: Load, target: Target, usage: ProcessUsage) -> Outcome:
             usage.watch("locust master", locust.pid)
             usage.sample()
             time.sleep(_SAMPLE_SECONDS)
-    # 1 says that there were failures, which are among the figures.
-    if locust.returncode not in {0, 1} or not written.exists():
+    # Exit code 1 means failed requests, which are part of the results.
+    if locust.returncode not in {0, 1} or not outcome_file.exists():
         log = load.reports.with_suffix(".log").read_text(encoding="utf-8", errors="replace")
-        raise LocustFailed(f"Locust told no figures (exit code {locust.returncode}):\n{log[-2000:]}")
-    return msgspec.json.decode(written.read_bytes(), type=Outcome)
+        raise LocustFailed(f"Locust wrote no results (exit code {locust.returncode}):\n{log[-2000:]}")
+    return msgspec.json.decode(outcome_file.read_bytes(), type=Outcome)
 
 
 def _command(load: Load, url: str) -> list[str]:
@@ -88,19 +88,19 @@ def _command(load: Load, url: str) -> list[str]:
         "--processes": str(load.processes),
         "--expect-workers-max-wait": "30",
         "--html": str(load.reports.with_suffix(".html")),
-        # Locust believes whoever connects to its master; by default that could be anyone on the network.
+        # The master of Locust trusts every client. By default it listens on all addresses.
         "--master-bind-host": "127.0.0.1",
         "--master-bind-port": port,
         "--master-port": port,
     }
-    given = [word for option in options.items() for word in option]
-    return [sys.executable, "-m", "locust", "--headless", "--only-summary", *given]
+    arguments = [argument for option in options.items() for argument in option]
+    return [sys.executable, "-m", "locust", "--headless", "--only-summary", *arguments]
 
 
 @contextmanager
 def _started(command: list[str], environ: dict[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
     with log.open("wb") as output:
-        # Its own session: its processes are ended together.
+        # A new session, so that all its processes are ended together.
         process = subprocess.Popen(  # noqa: S603
             command,
             env=environ,
@@ -113,14 +113,14 @@ def _started(command: list[str], environ: dict[str, str], log: Path) -> Iterator
     try:
         yield process
     finally:
-        _end(process)
+        _stop(process)
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    for how in (signal.SIGTERM, signal.SIGKILL):
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    for signal_number in (signal.SIGTERM, signal.SIGKILL):
         if process.poll() is not None:
             return
-        os.killpg(process.pid, how)
+        os.killpg(process.pid, signal_number)
         try:
             process.wait(_END_SECONDS)
         except subprocess.TimeoutExpired:

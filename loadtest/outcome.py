@@ -1,4 +1,4 @@
-"""What a Locust run is told and what it tells, and how that is read. Pure: no Locust, no processes."""
+"""Settings and results of a Locust run, and their evaluation. Pure: no Locust, no processes."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import msgspec
 from sigil.protocol.keys import Suite
 
 CONNECT, CREATE, ANSWER, STATUS, COMPLETE = KINDS = ("connect", "create", "answer", "status", "complete")
-_QUIET = 0.1
+_MAX_OTHERS = 0.1
 _WARM_UP = 10
-"""One second in so many is not counted in the rate, and at least the first."""
+"""The first tenth of the seconds, at least one, is not counted in the rate."""
 
 
 class Settings(msgspec.Struct, frozen=True):
-    """To the scenario, as JSON in the environment; the API key goes beside it."""
+    """Passed to the scenario as JSON in the environment; the API key is a separate variable."""
 
     suite: Suite
     ca: str | None
@@ -24,7 +24,7 @@ class Settings(msgspec.Struct, frozen=True):
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """One kind of request: how many took so many milliseconds, and how many ended in a Unix second."""
+    """One kind of request: its number by milliseconds, and by the Unix second of its end."""
 
     name: str
     requests: int
@@ -53,7 +53,7 @@ class Timed(msgspec.Struct, frozen=True):
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """Of one run."""
+    """The results of one run."""
 
     entries: list[Entry]
     faults: list[Fault]
@@ -64,19 +64,19 @@ class Outcome(msgspec.Struct, frozen=True):
 
 
 def percentile(times: Mapping[int, int], share: float) -> float:
-    """The least time that `share` of all did not exceed; not a number when there were none."""
-    left = share * sum(times.values())
+    """The smallest time that `share` of all requests did not exceed; NaN without requests."""
+    remaining = share * sum(times.values())
     for time in sorted(times):
-        left -= times[time]
-        if left <= 0:
+        remaining -= times[time]
+        if remaining <= 0:
             return time
     return float("nan")
 
 
 def window(outcome: Outcome, seconds: int) -> range:
-    """The whole Unix seconds that count: without the warm-up, and whether or not anything ended in them."""
-    begun = min((second for entry in outcome.entries for second in entry.per_second), default=0)
-    return range(begun + max(1, seconds // _WARM_UP), begun + seconds)
+    """The whole Unix seconds that count for the rate: all after the warm-up, also those without completions."""
+    first_second = min((second for entry in outcome.entries for second in entry.per_second), default=0)
+    return range(first_second + max(1, seconds // _WARM_UP), first_second + seconds)
 
 
 def rate(outcome: Outcome, seconds: int) -> float:
@@ -87,27 +87,31 @@ def rate(outcome: Outcome, seconds: int) -> float:
 
 
 def faults(outcome: Outcome, users: int) -> list[Fault]:
-    """What Locust recorded, and what it cannot have seen: users that never came, challenges without an end."""
+    """The faults that Locust recorded, and those that it cannot see: missing users, challenges without an end."""
     found = list(outcome.faults)
     failed = sum(entry.failures for entry in outcome.entries)
-    if (told := sum(fault.times for fault in found)) < failed:
-        found.append(Fault("failures that Locust did not name", failed - told))
+    if (named := sum(fault.times for fault in found)) < failed:
+        found.append(Fault("failures without an error in Locust's report", failed - named))
     if (connected := outcome.entry(CONNECT).requests) != users:
-        found.append(Fault(f"{users} users were asked for and {connected} came", 1))
-    asked, ended = (outcome.entry(name) for name in (CREATE, COMPLETE))
-    lost = asked.requests - ended.requests - sum(outcome.entry(name).failures for name in (CREATE, ANSWER, STATUS))
+        found.append(Fault(f"{users} users were started and {connected} connected", 1))
+    created, completed = (outcome.entry(name) for name in (CREATE, COMPLETE))
+    lost = (
+        created.requests - completed.requests - sum(outcome.entry(name).failures for name in (CREATE, ANSWER, STATUS))
+    )
     if lost:
         found.append(Fault("challenges neither completed nor failed", abs(lost)))
-    if not ended.requests:
+    if not completed.requests:
         found.append(Fault("no challenge was completed", 1))
     return found
 
 
 def verdict(reached: float, at_least: float, found: Sequence[Fault], others: float = 0.0) -> str | None:
-    """Why a run is not good enough; None when it is. `others` is the share of the machine that went elsewhere."""
+    """The reason why a run fails; None if it passes. `others` is the share of the machine that other processes used."""
     if found:
         return f"errors: {sum(fault.times for fault in found)}"
     if reached < at_least:
-        told = f"{reached:.0f} complete challenges/s are under {at_least:.0f}"
-        return told + f"; others took {others:.0%} of the machine: repeat it when they are quiet" * (others > _QUIET)
+        named = f"{reached:.0f} complete challenges/s are below {at_least:.0f}"
+        return named + f"; other processes took {others:.0%} of the machine: repeat the run when it is quiet" * (
+            others > _MAX_OTHERS
+        )
     return None

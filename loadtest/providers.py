@@ -1,10 +1,10 @@
-"""Pushes a second through APNs and FCM, against the stand-ins on another core.
+"""Pushes per second through APNs and FCM, to the stand-ins on another core.
 
-    python -m loadtest.providers                 a relay of its own, on SQLite with one worker; then transports alone
+    python -m loadtest.providers                 a relay on SQLite with one worker, then the transports alone
 
-A signing server posts batches of `POST /push` until all are delivered. What counts is the rate for each core of CPU
-time that the relay takes: the stand-ins and the server share the machine. Fails when it is under --at-least for the
-relay.
+A signing server sends batches with `POST /push` until all pushes are delivered. The result is the rate per core of CPU
+time that the relay uses, since the stand-ins and the server share the machine. Exits with 1 when the relay's result is
+below --at-least.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ _TOKEN = {"apns": apns_token, "fcm": fcm_token}
 _DEVICES = 2000
 _BATCH = 100
 _SENDERS = 6
-_UNDER_WAY = 200
+_IN_FLIGHT = 200
 _KEY = "an-encryption-key-of-more-than-32-characters"
-# As long as a challenge with a short action.
+# The size of a challenge with a short action.
 _PAYLOAD = {"type": "challenge", "challenge_id": "c" * 36, "server_id": "a" * 64, "rest": "y" * 700}
 
 
 async def enrol(path: Path, platform: Platform) -> list[str]:
-    """Devices in the registry before the relay starts, since registering is limited by address; fingerprints."""
+    """Writes devices into the registry before the relay, which limits registrations, starts; their fingerprints."""
     registry, sealer, now = SqliteRegistry(path), Sealer([_KEY]), int(time.time())
     await registry.open(lambda channel, data: None)
     names = [secrets.token_bytes(32) for _ in range(_DEVICES)]
@@ -72,7 +72,7 @@ def worker_of(relay: LiveRelay) -> int:
 
 
 def through_the_relay(platform: Platform, pushes: int) -> float:
-    """Pushes for each core of its worker's CPU time."""
+    """Pushes per second and core of CPU time of the relay's worker."""
     with Providers() as providers:
         relay = LiveRelay(RELAY_PUSH_RATE="off", TOKEN_ENCRYPTION_KEY=_KEY, **providers.env)
         fingerprints = uvloop.run(enrol(Path(relay.environ["RELAY_DATA_DIR"]) / "relay.db", platform))
@@ -90,10 +90,10 @@ def through_the_relay(platform: Platform, pushes: int) -> float:
                 time.sleep(0.02)
             seconds = time.monotonic() - began
             usage.sample()
-    return told("relay", platform, pushes / seconds, usage.between().processes["relay"].cores)
+    return print_rate("relay", platform, pushes / seconds, usage.between().processes["relay"].cores)
 
 
-async def alone(platform: Platform, pushes: int) -> float:
+async def transport_alone(platform: Platform, pushes: int) -> float:
     """The transport in this process, without registry, sealing and HTTP."""
     with Providers() as providers:
         os.environ["SSL_CERT_FILE"] = providers.env["SSL_CERT_FILE"]
@@ -103,16 +103,16 @@ async def alone(platform: Platform, pushes: int) -> float:
 
         async def send_some() -> None:
             for _ in left:
-                outcome = await transport.send(_letter(platform))
+                outcome = await transport.send(_push(platform))
                 if outcome.kind != "delivered":
                     raise SystemExit(f"{platform}: {outcome}")
 
-        await transport.send(_letter(platform))
+        await transport.send(_push(platform))
         began, cpu = time.monotonic(), time.process_time()
-        await asyncio.gather(*(send_some() for _ in range(_UNDER_WAY)))
+        await asyncio.gather(*(send_some() for _ in range(_IN_FLIGHT)))
         seconds, cpu = time.monotonic() - began, time.process_time() - cpu
         await transport.close()
-    return told("transport", platform, pushes / seconds, cpu / seconds)
+    return print_rate("transport", platform, pushes / seconds, cpu / seconds)
 
 
 def _transport(platform: Platform, providers: Providers) -> Transport:
@@ -120,11 +120,11 @@ def _transport(platform: Platform, providers: Providers) -> Transport:
     if platform == "apns" and config.apns is not None:
         return ApnsTransport(config.apns, time.time)
     if config.fcm is None:
-        raise SystemExit("the stand-ins gave no credentials")
+        raise SystemExit("the stand-ins printed no credentials")
     return FcmTransport(config.fcm, time.time)
 
 
-def _letter(platform: Platform) -> OutgoingPush:
+def _push(platform: Platform) -> OutgoingPush:
     payload = str(_PAYLOAD).replace("'", '"').encode()
     return OutgoingPush(
         secrets.token_hex(16),
@@ -137,19 +137,21 @@ def _letter(platform: Platform) -> OutgoingPush:
     )
 
 
-def told(what: str, platform: str, rate: float, cores: float) -> float:
-    print(f"{what:<10} {platform:<5} {rate:7.0f} pushes/s, {rate / cores:7.0f} for each core of CPU time")
+def print_rate(subject: str, platform: str, rate: float, cores: float) -> float:
+    print(f"{subject:<10} {platform:<5} {rate:7.0f} pushes/s, {rate / cores:7.0f} per core of CPU time")
     return rate / cores
 
 
 @click.command()
 @click.option("--pushes", default=10_000, show_default=True, help="To each provider.")
-@click.option("--at-least", default=1000, show_default=True, help="For each core of the relay, or the run fails.")
+@click.option(
+    "--at-least", default=1000, show_default=True, help="Pushes/s per core of the relay; below it the exit code is 1."
+)
 def main(pushes: int, at_least: int) -> None:
     platforms: tuple[Platform, ...] = ("apns", "fcm")
     slowest = min(through_the_relay(platform, pushes) for platform in platforms)
     for platform in platforms:
-        uvloop.run(alone(platform, pushes))
+        uvloop.run(transport_alone(platform, pushes))
     raise SystemExit(slowest < at_least)
 
 

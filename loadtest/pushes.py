@@ -1,11 +1,12 @@
-"""Challenges from their creation to the device's frame and back, over a server, a relay and devices that listen.
+"""Challenges from their creation to the device and back, over a server, a relay and listening devices.
 
     python -m loadtest.pushes                        relay on SQLite, one worker
-    python -m loadtest.pushes --postgres             on a PostgreSQL of its own (the wheel of the tests brings one)
+    python -m loadtest.pushes --postgres             relay on a new PostgreSQL (from the wheel that the tests use)
 
-Each device has its challenge created, waits for it on its WebSocket, acknowledges and approves it, and begins again
-(closed loop). Printed are rates, latencies from `POST /challenge` to the frame, and the CPU of each side for one push.
-Fails when a push is lost or comes twice, a challenge is not verified, or the rate stays under --at-least.
+For each device the generator creates a challenge, waits for its push on the WebSocket, acknowledges and approves it,
+and starts again (closed loop). It prints rates, latencies from `POST /challenge` to the frame, and the CPU of each side
+per push. It exits with 1 when a push is lost or arrives twice, a challenge is not verified, or the rate is below
+--at-least.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ import uvloop
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
-from loadtest.approvals import answer, approval, creation
+from loadtest.approvals import creation_body, response_body, sign_approval
 from loadtest.listening import enrol, listen_all
 from loadtest.usage import ProcessUsage, Usage, children, server_processes
 from relay.app.wiring import create_sealer, open_registry
@@ -44,7 +45,7 @@ _KEY = "an-encryption-key-for-a-load-run-only"
 
 @dataclass
 class Results:
-    """Seconds from each request to its frame, and what went wrong."""
+    """Seconds from each `POST /challenge` to its frame, and the errors."""
 
     frames: list[float] = field(default_factory=list)
     errors: Counter[str] = field(default_factory=Counter)
@@ -59,7 +60,7 @@ class Http(asyncio.Protocol):
         self._answer: asyncio.Future[tuple[str, bytes]] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # uvloop's TLS transport is no asyncio.Transport by type.
+        # uvloop's TLS transport does not inherit from asyncio.Transport.
         self.transport = cast(asyncio.Transport, transport)
 
     async def post(self, path: str, body: bytes) -> tuple[str, bytes]:
@@ -82,21 +83,21 @@ class Http(asyncio.Protocol):
 
 
 class Loop:
-    """One device: asks, waits for its push, acknowledges it, approves."""
+    """One device: creates a challenge, waits for its push, acknowledges it, and approves."""
 
     def __init__(self, device: Device, socket: ClientConnection, http: Http, results: Results) -> None:
         self._device, self._socket, self._http, self._results = device, socket, http, results
-        self._body = creation(device)
+        self._body = creation_body(device)
         self._seen: set[str] = set()
 
     async def run(self, until: float) -> None:
         try:
             while time.perf_counter() < until:
-                await self._once()
+                await self._run_once()
         except (ConnectionError, ConnectionClosed, TimeoutError) as error:
             self._results.errors[type(error).__name__] += 1
 
-    async def _once(self) -> None:
+    async def _run_once(self) -> None:
         began = time.perf_counter()
         status, body = await self._http.post("/challenge", self._body)
         if status != "201":
@@ -104,14 +105,14 @@ class Loop:
             return
         created = decode(body, ChallengeCreated)
         async with asyncio.timeout(_FRAME_SECONDS):
-            await self._pushed(created.challenge_id)
+            await self._wait_for_push(created.challenge_id)
         self._results.frames.append(time.perf_counter() - began)
-        approved = answer(self._device, created, approval(self._device, created))
+        approved = response_body(self._device, created, sign_approval(self._device, created))
         status, _ = await self._http.post("/respond", approved)
         if status != "200":
             self._results.errors[f"answer {status}"] += 1
 
-    async def _pushed(self, challenge_id: str) -> None:
+    async def _wait_for_push(self, challenge_id: str) -> None:
         while True:
             frame = json.loads(await self._socket.recv())
             if frame["type"] == "ping":
@@ -119,7 +120,7 @@ class Loop:
                 continue
             await self._socket.send(json.dumps({"type": "ack", "push_id": frame["push_id"]}))
             if frame["push_id"] in self._seen:
-                self._results.errors["a push came twice"] += 1
+                self._results.errors["push arrived twice"] += 1
             self._seen.add(frame["push_id"])
             if frame.get("challenge_id") == challenge_id:
                 return
@@ -154,7 +155,7 @@ def stack(options: argparse.Namespace) -> Iterator[Stack]:
 
 
 async def load(running: Stack, usage: ProcessUsage, seconds: float) -> Results:
-    """All loops for `seconds`, after a warm-up of a tenth of it."""
+    """Runs all loops for `seconds`, after a warm-up of a tenth of that time."""
     loop, results = asyncio.get_running_loop(), Results()
     host, tls = f"127.0.0.1:{running.server.port}", ssl.create_default_context(cafile=str(running.server.certificate))
     sockets = await listen_all(running.relay, running.devices)
@@ -176,12 +177,12 @@ async def load(running: Stack, usage: ProcessUsage, seconds: float) -> Results:
 
 def report(results: Results, used: Usage, seconds: float) -> None:
     rate = len(results.frames) / seconds
-    taken = sorted(results.frames) or [float("nan")]
-    p50, p99 = (taken[min(len(taken) - 1, int(len(taken) * share))] * 1000 for share in (0.5, 0.99))
-    print(f"{rate:.0f} pushes/s, each created, on its device, acknowledged and approved")
+    latencies = sorted(results.frames) or [float("nan")]
+    p50, p99 = (latencies[min(len(latencies) - 1, int(len(latencies) * share))] * 1000 for share in (0.5, 0.99))
+    print(f"{rate:.0f} pushes/s, each created, received, acknowledged and approved")
     print(f"from POST /challenge to the frame: p50 {p50:.0f} ms, p99 {p99:.0f} ms")
     for name, prefix in (("relay", "relay"), ("server", "server"), ("generator", "generator")):
-        print(f"CPU of one: {name} {used.cores(prefix) / rate * 1e6 if rate else float('nan'):.0f} µs")
+        print(f"CPU of one push: {name} {used.cores(prefix) / rate * 1e6 if rate else float('nan'):.0f} µs")
     print("\n".join(used.lines()))
     print(f"machine: {used.machine:.2f} of {os.cpu_count()} cores; errors {dict(results.errors) or 0}")
 
@@ -193,7 +194,7 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=2, help="of the server")
     parser.add_argument("--relay-workers", type=int, default=1, help="more than one with --postgres only")
     parser.add_argument("--postgres", action="store_true")
-    parser.add_argument("--at-least", type=float, default=0, help="pushes/s, or it exits with 1")
+    parser.add_argument("--at-least", type=float, default=0, help="pushes/s; below it the exit code is 1")
     options = parser.parse_args()
     with stack(options) as running:
         usage = ProcessUsage(running.processes())

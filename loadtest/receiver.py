@@ -1,6 +1,6 @@
-"""A webhook receiver that costs next to nothing, in a process of its own: it counts, and says 200.
+"""A webhook receiver with little CPU in a separate process: it counts requests and answers 200.
 
-python -m loadtest.receiver      prints its port; a line on standard input is answered with how many events came
+python -m loadtest.receiver      prints its port; for each line on standard input it prints the number of events so far
 """
 
 from __future__ import annotations
@@ -47,17 +47,17 @@ async def _serve() -> None:
 
 
 class Receiver:
-    """One that runs; `count` is how many events it has got so far."""
+    """A running receiver; `count` is the number of events so far."""
 
-    def __init__(self, told: IO[str], asked: IO[str]) -> None:
-        self._told, self._asked = told, asked
-        self.url = f"http://127.0.0.1:{int(told.readline())}/"
+    def __init__(self, output: IO[str], input_: IO[str]) -> None:
+        self._output, self._input = output, input_
+        self.url = f"http://127.0.0.1:{int(output.readline())}/"
 
     @property
     def count(self) -> int:
-        self._asked.write("\n")
-        self._asked.flush()
-        return int(self._told.readline())
+        self._input.write("\n")
+        self._input.flush()
+        return int(self._output.readline())
 
 
 @contextmanager

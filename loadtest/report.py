@@ -1,4 +1,4 @@
-"""The figures of one Locust run as text."""
+"""The results of one Locust run as text."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SHOWN_FAULTS = 10
 
 @dataclass(frozen=True)
 class Run:
-    """`verifications` is what one core makes a second (P-256), `usage` that of the seconds that count."""
+    """`verifications` is the number of P-256 verifications per second and core; `usage` covers the counted seconds."""
 
     outcome: Outcome
     usage: Usage
@@ -28,14 +28,14 @@ class Run:
 
     @property
     def others(self) -> float:
-        """Cores that went neither to Locust nor to the server, as far as that is known here."""
+        """Cores used by processes other than Locust and the server, if the server's processes are known."""
         return max(0.0, self.usage.machine - self.usage.cores("locust") - self.usage.cores("server"))
 
 
 def lines(run: Run) -> Iterator[str]:
     per_second = run.rate
     worth = run.verifications / per_second if per_second else float("inf")
-    yield f"  {per_second:.0f} complete challenges/s = one for {worth:.1f} verifications of a core"
+    yield f"  {per_second:.0f} complete challenges/s; one = {worth:.1f} verifications of a core"
     yield f"  {'':<16} {'count':>8} {'p50':>7} {'p95':>7} {'p99':>7} ms"
     for name in KINDS:
         entry = run.outcome.entry(name)
@@ -52,7 +52,7 @@ def _shares(run: Run) -> Iterator[str]:
     cores = os.cpu_count() or 1
     locust, server = run.usage.cores("locust"), run.usage.cores("server")
     idle = max(0.0, cores - run.usage.machine)
-    # A server that this run did not start is not known here.
+    # The processes of a server that this run did not start are unknown.
     parts = {"Locust": locust} | ({"server": server} if server else {}) | {"others": run.others, "idle": idle}
     yield f"  of {cores} cores: " + ", ".join(f"{name} {share / cores:.0%}" for name, share in parts.items())
     if not (run.rate and locust):
@@ -60,6 +60,6 @@ def _shares(run: Run) -> Iterator[str]:
     signature = run.outcome.signatures.mean
     yield (
         f"  CPU of a complete challenge: Locust {locust / run.rate * 1e6:.0f} µs, "
-        f"of them {signature * 1e6:.0f} for the device's signature ({signature * run.rate / locust:.0%})"
+        f"including {signature * 1e6:.0f} µs for the device's signature ({signature * run.rate / locust:.0%})"
         + (f"; server {server / run.rate * 1e6:.0f} µs" if server else "")
     )

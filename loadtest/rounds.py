@@ -1,4 +1,4 @@
-"""What one connection asks again and again: the requests of a round, as bytes of HTTP/1.1."""
+"""The requests that one connection repeats, round by round, as HTTP/1.1 bytes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Protocol
 
 import msgspec
 
-from loadtest.approvals import ACTION, answer, approval, creation
+from loadtest.approvals import ACTION, creation_body, response_body, sign_approval
 from sigil.device import Device
 from sigil.protocol.approval_messages import MpaCreated, MpaStatus
 from sigil.protocol.keys import Suite
@@ -15,16 +15,16 @@ from sigil.protocol.messages import ChallengeCreated, decode
 
 
 class Round(Protocol):
-    """`names` of the requests in their order; the last one's answer completes a round."""
+    """`names` are those of the requests in order. The response to the last one completes the round."""
 
     names: tuple[str, ...]
 
     def request(self, step: int, before: bytes) -> bytes:
-        """The request of a step, made from the answer to the one before."""
+        """The request of a step, from the response to the step before it."""
 
 
 class Http:
-    """Whole requests to one host."""
+    """Complete HTTP requests to one host."""
 
     def __init__(self, host: str, api_key: str) -> None:
         self._head = f"Host: {host}\r\nContent-Type: application/json\r\n"
@@ -39,25 +39,26 @@ class Http:
 
 
 class ChallengeRound:
-    """A challenge of one device, and its approval."""
+    """A challenge for one device, and its approval."""
 
     names = ("create", "answer")
 
     def __init__(self, http: Http, suite: Suite) -> None:
         self._http, self._device = http, Device.generate(suite)
-        self._create = http.post("/challenge", creation(self._device), key=True)
+        self._create = http.post("/challenge", creation_body(self._device), key=True)
 
     def request(self, step: int, before: bytes) -> bytes:
         if step == 0:
             return self._create
         created = decode(before, ChallengeCreated)
-        return self._http.post("/respond", answer(self._device, created, approval(self._device, created)))
+        return self._http.post("/respond", response_body(self._device, created, sign_approval(self._device, created)))
 
 
 class ApprovalRound:
-    """Five devices in three groups, of which two have to approve, and do.
+    """An approval request for five devices in three groups, of which two must approve, and the two approvals.
 
-    A device learns what to sign by push or asks for it; here the status tells, which costs the server as much.
+    A device gets the bytes to sign by push or by `POST /device/pending`. Here they come from the status, which costs
+    the server as much.
     """
 
     names = ("request", "context", "vote", "decide")
@@ -68,13 +69,13 @@ class ApprovalRound:
         keys = [{"device_public_key": device.wire_key} for device in self._devices]
         groups = json.dumps([{"members": keys[:2]}, {"members": keys[2:4]}, {"members": keys[4:]}])
         body = b'{"required":2,"action":%s,"groups":%s}' % (ACTION, groups.encode())
-        self._ask = http.post("/mpa/request", body, key=True)
+        self._create = http.post("/mpa/request", body, key=True)
         self._mpa_id = ""
         self._context: dict[str, object] = {}
 
     def request(self, step: int, before: bytes) -> bytes:
         if step == 0:
-            return self._ask
+            return self._create
         if step == 1:
             created = decode(before, MpaCreated)
             self._mpa_id = created.mpa_id

@@ -1,4 +1,4 @@
-"""The server that a load run starts, and how fast this machine is."""
+"""The server of a load test, and the calibration of the machine."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from tests.support.live import LiveServer, wait_until
 
 @contextmanager
 def live_server(workers: int, **more: str) -> Iterator[LiveServer]:
-    """With room for what a run leaves, and without limits: few devices on one address ask much.
+    """A server with a large store and without rate limits: few devices on one address send many requests.
 
-    It answers as soon as one worker does; the load waits for all.
+    It is yielded when all workers are ready.
     """
     settings = {"SIGIL_DEVICE_RATE": "off", "SIGIL_RATE_LIMIT": "off", "SIGIL_STORE_SIZE": "1GiB", "LOG_LEVEL": "info"}
     with LiveServer(workers=workers, **settings | more) as server:
@@ -25,7 +25,7 @@ def live_server(workers: int, **more: str) -> Iterator[LiveServer]:
 
 
 def calibrate(seconds: float = 1.0) -> float:
-    """Raw P-256 verifications per second on one core of this machine, now: what other figures are measured in."""
+    """Raw P-256 verifications per second on one core of this machine now: the unit of other results."""
     device = Device.generate("ES256")
     signature = device.sign_rejection(bytes(32), ACTION)
     message = signed_bytes.rejection(bytes(32), ACTION)

@@ -1,7 +1,7 @@
-"""`python -m loadtest.stand_ins`: how much of a core a push costs the stand-ins of APNs and FCM.
+"""`python -m loadtest.stand_ins`: the CPU that a push costs the stand-ins of APNs and FCM.
 
-They are the other side of load runs of the relay, and must not be what is measured there. The requests are made before
-the clock starts, by HPACK with Huffman and a dynamic table as any client does, and are sent with 90 under way.
+The load tests of the relay send to them, so they must not be the bottleneck. The requests are encoded before the clock
+starts, by HPACK with Huffman and a dynamic table as any client does, and are sent with 90 in flight.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from deploy.providers.frames import Kind
 from loadtest.usage import ProcessUsage
 from tests.support.providers import GRANT, Providers, apns_token, assertion, fcm_token, provider_token
 
-_UNDER_WAY = 90
+_IN_FLIGHT = 90
 _SIGIL = "y" * 700
 
 Fields = list[tuple[str, str]]
 
 
 def _apns(providers: Providers) -> Iterator[tuple[str, Fields, Any]]:
-    """Path, headers and body of pushes such as the relay's."""
+    """Path, headers and body of pushes as the relay sends them."""
     fixed = [
         ("authorization", f"bearer {provider_token(providers.env)}"), ("apns-topic", providers.env["APNS_TOPIC"]),
         ("apns-push-type", "alert"), ("apns-priority", "10"), ("apns-expiration", str(int(time.time()) + 300)),
@@ -67,14 +67,14 @@ def _requests(pushes: Iterator[tuple[str, Fields, Any]], count: int) -> list[byt
 
 
 def _send(providers: Providers, url: str, requests: list[bytes]) -> None:
-    """All of them, the first alone as APNs wants it."""
+    """Sends all requests; the first one alone, as APNs requires."""
     at = urlsplit(url)
     plain = socket.create_connection((str(at.hostname), at.port or 443), 60)
     reader, sent, done = frames.FrameReader(preface=b""), 0, 0
     with providers.tls("h2").wrap_socket(plain, server_hostname=at.hostname) as wire:
         wire.sendall(frames.PREFACE + frames.settings({}) + frames.window_update(0, 2**30))
         while done < len(requests):
-            more = min(_UNDER_WAY if done else 1, len(requests)) - (sent - done)
+            more = min(_IN_FLIGHT if done else 1, len(requests)) - (sent - done)
             wire.sendall(b"".join(requests[sent : sent + more]))
             sent = min(sent + more, len(requests))
             for kind, flags, _, payload in reader.feed(wire.recv(65_536)):
@@ -82,7 +82,9 @@ def _send(providers: Providers, url: str, requests: list[bytes]) -> None:
                 if kind == Kind.SETTINGS and not flags & frames.ACK:
                     wire.sendall(frames.frame(Kind.SETTINGS, 0, flags=frames.ACK))
                 elif kind in {Kind.RST_STREAM, Kind.GOAWAY}:
-                    raise SystemExit(f"the stand-in gave up: {struct.unpack('>I', payload[-4:])}")
+                    raise SystemExit(
+                        f"the stand-in ended a stream or the connection: {struct.unpack('>I', payload[-4:])}"
+                    )
 
 
 @click.command()
@@ -101,7 +103,7 @@ def main(pushes: int) -> None:
                 raise SystemExit(f"{name} accepted {accepted} of {pushes}")
             cores = usage.between().processes[name].cores
             rate = pushes / seconds
-            print(f"{name:<5} {rate:7.0f} pushes/s, {rate / cores:7.0f} for each core of CPU time")
+            print(f"{name:<5} {rate:7.0f} pushes/s, {rate / cores:7.0f} per core of CPU time")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""CPU and memory of the processes of a load run, from /proc."""
+"""CPU and memory of the processes of a load test, from /proc."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 @dataclass(frozen=True)
 class Use:
-    """Of one process between two moments."""
+    """The usage of one process between two samples."""
 
     cores: float
     peak_mib: float
@@ -21,9 +21,9 @@ class Use:
 
 @dataclass(frozen=True)
 class Usage:
-    """Between two moments, in cores: of each process that still lived at the second one, and of the whole machine.
+    """The usage between two samples in cores: of each process that was alive at the second, and of the whole machine.
 
-    `gone` names those that did not.
+    `gone` has the names of the processes that had ended.
     """
 
     processes: dict[str, Use]
@@ -46,7 +46,7 @@ class _Sample:
 
 
 class ProcessUsage:
-    """Named processes, looked at by `sample` now and then; `between` tells afterwards what they used."""
+    """Named processes. `sample` reads their usage; `between` returns the usage between two samples."""
 
     def __init__(self, pids: Mapping[str, int]) -> None:
         self._pids = dict(pids)
@@ -62,19 +62,19 @@ class ProcessUsage:
             try:
                 cpu[name] = _cpu_seconds(pid)
                 self._peaks[name] = _peak_mib(pid)
-            except (OSError, ValueError, IndexError):  # It ended, or ends right now: no memory any more.
+            except (OSError, ValueError, IndexError):  # It has ended, or is ending and has no memory left.
                 cpu.pop(name, None)
         self._samples.append(_Sample(time.time(), cpu, machine_seconds()))
 
     def between(self, begin: float = 0.0, end: float = float("inf")) -> Usage:
-        """Unix times; from the last sample before `begin`, or the first, to the last before `end`, or the second."""
+        """Unix times: from the last sample before `begin`, or the first, to the last one before `end`, or the last."""
         first = max((s for s in self._samples if s.at <= begin), key=lambda s: s.at, default=self._samples[0])
         last = max((s for s in self._samples if first.at < s.at <= end), key=lambda s: s.at, default=self._samples[-1])
-        took = last.at - first.at or 1.0
-        cores = {name: (cpu - first.cpu.get(name, 0.0)) / took for name, cpu in last.cpu.items()}
+        seconds = last.at - first.at or 1.0
+        cores = {name: (cpu - first.cpu.get(name, 0.0)) / seconds for name, cpu in last.cpu.items()}
         processes = {name: Use(share, self._peaks[name]) for name, share in cores.items()}
         gone = [name for name in first.cpu if name not in last.cpu]
-        return Usage(processes, (last.machine - first.machine) / took, gone)
+        return Usage(processes, (last.machine - first.machine) / seconds, gone)
 
 
 def server_processes(master: int, workers: list[int]) -> dict[str, int]:
@@ -82,7 +82,7 @@ def server_processes(master: int, workers: list[int]) -> dict[str, int]:
 
 
 def children(pid: int) -> list[int]:
-    """Process ids of the children of a process's main thread, oldest first; none when it ended."""
+    """Process ids of the children of a process's main thread, oldest first; empty if it has ended."""
     try:
         return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="utf-8").split()]
     except OSError:
@@ -90,10 +90,10 @@ def children(pid: int) -> list[int]:
 
 
 def family_seconds(pid: int) -> float:
-    """CPU time of a process, of those that it has waited for, and of all that it began and still run."""
+    """CPU time of a process, of its ended children and of all its running descendants."""
     try:
         return _cpu_seconds(pid, slice(11, 15)) + sum(family_seconds(child) for child in children(pid))
-    except (OSError, IndexError):  # It ended right now.
+    except (OSError, IndexError):  # It has just ended.
         return 0.0
 
 
@@ -108,7 +108,7 @@ def _peak_mib(pid: int) -> float:
 
 
 def machine_seconds() -> float:
-    """All that was not idle; what a hypervisor took away counts too."""
+    """All CPU time that was not idle, including the time that a hypervisor took."""
     user, nice, system, _idle, _waiting, irq, softirq, stolen = (
         int(field) for field in Path("/proc/stat").read_text(encoding="utf-8").split(maxsplit=9)[1:9]
     )

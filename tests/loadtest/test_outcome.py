@@ -1,4 +1,4 @@
-"""How the figures of a Locust run are read, and what makes a run fail."""
+"""The evaluation of the results of a Locust run, and the conditions under which a run fails."""
 
 from __future__ import annotations
 
@@ -16,44 +16,44 @@ def entry(name: str, requests: int, failures: int = 0, per_second: dict[int, int
     return Entry(name, requests, failures, {5: requests}, per_second or {})
 
 
-def run(*, complete: int, failures: int = 0, users: int = 2, told: list[Fault] | None = None) -> Outcome:
-    begun = complete + failures
+def run(*, complete: int, failures: int = 0, users: int = 2, faults_of_locust: list[Fault] | None = None) -> Outcome:
+    started = complete + failures
     entries = [
         entry("connect", users, per_second={START: users}),
-        entry("create", begun),
-        entry("answer", begun, failures),
+        entry("create", started),
+        entry("answer", started, failures),
         entry("status", complete),
         entry("complete", complete, per_second={START + second: complete // 10 for second in range(10)}),
     ]
-    return Outcome(entries, told or [], Timed())
+    return Outcome(entries, faults_of_locust or [], Timed())
 
 
-def whats(outcome: Outcome, users: int = 2) -> list[str]:
+def fault_texts(outcome: Outcome, users: int = 2) -> list[str]:
     return [fault.what for fault in faults(outcome, users)]
 
 
-def test_what_locust_writes_is_what_is_read() -> None:
-    outcome = run(complete=20, told=[Fault("answer: status 503 in place of 200", 3)])
+def test_an_outcome_is_the_same_after_encoding_and_decoding() -> None:
+    outcome = run(complete=20, faults_of_locust=[Fault("answer: status 503 instead of 200", 3)])
     assert msgspec.json.decode(msgspec.json.encode(outcome), type=Outcome) == outcome
 
 
 @pytest.mark.parametrize(("share", "expected"), [(0.5, 3), (0.95, 9), (0.99, 9), (0.9, 3), (0.0, 1)])
-def test_a_percentile_is_the_least_time_that_the_share_did_not_exceed(share: float, expected: int) -> None:
+def test_a_percentile_is_the_smallest_time_that_the_share_did_not_exceed(share: float, expected: int) -> None:
     assert percentile({9: 1, 1: 4, 3: 5}, share) == expected
 
 
-def test_there_is_no_percentile_of_nothing() -> None:
+def test_the_percentile_of_no_requests_is_nan() -> None:
     assert math.isnan(percentile({}, 0.5))
 
 
-def test_the_rate_leaves_out_the_warm_up_and_what_ends_after_the_load() -> None:
+def test_the_rate_excludes_the_warm_up_and_challenges_after_the_load() -> None:
     per_second = {START: 1, START + 1: 100, START + 2: 200, START + 3: 300, START + 4: 7}
     outcome = Outcome([entry("connect", 1, per_second={START: 1}), entry("complete", 608, 0, per_second)], [], Timed())
     assert rate(outcome, 4) == 200
     assert window(outcome, 60) == range(START + 6, START + 60)
 
 
-def test_seconds_in_which_nothing_ended_count() -> None:
+def test_seconds_without_completed_challenges_count() -> None:
     outcome = Outcome([entry("complete", 90, 0, {START: 1, START + 1: 90})], [], Timed())
     assert rate(outcome, 10) == 10
 
@@ -61,49 +61,49 @@ def test_seconds_in_which_nothing_ended_count() -> None:
 def test_a_run_without_any_request_has_the_rate_zero_and_is_an_error() -> None:
     nothing = Outcome([], [], Timed())
     assert rate(nothing, 60) == 0
-    assert whats(nothing) == ["2 users were asked for and 0 came", "no challenge was completed"]
+    assert fault_texts(nothing) == ["2 users were started and 0 connected", "no challenge was completed"]
 
 
 def test_a_good_run_has_no_faults() -> None:
     assert faults(run(complete=100), 2) == []
 
 
-def test_what_locust_recorded_is_a_fault() -> None:
-    outcome = run(complete=100, failures=3, told=[Fault("answer: status 503 in place of 200", 3)])
-    assert faults(outcome, 2) == [Fault("answer: status 503 in place of 200", 3)]
+def test_an_error_that_locust_recorded_is_a_fault() -> None:
+    outcome = run(complete=100, failures=3, faults_of_locust=[Fault("answer: status 503 instead of 200", 3)])
+    assert faults(outcome, 2) == [Fault("answer: status 503 instead of 200", 3)]
 
 
-def test_failures_count_even_when_their_names_are_lost() -> None:
-    assert faults(run(complete=100, failures=3), 2) == [Fault("failures that Locust did not name", 3)]
+def test_failures_without_an_error_are_a_fault() -> None:
+    assert faults(run(complete=100, failures=3), 2) == [Fault("failures without an error in Locust's report", 3)]
 
 
-def test_users_that_never_came_are_a_fault() -> None:
-    assert whats(run(complete=100, users=1)) == ["2 users were asked for and 1 came"]
+def test_users_that_never_connected_are_a_fault() -> None:
+    assert fault_texts(run(complete=100, users=1)) == ["2 users were started and 1 connected"]
 
 
 def test_challenges_without_an_end_are_a_fault() -> None:
     outcome = run(complete=100)
     hanging = [entry("create", 105) if each.name == "create" else each for each in outcome.entries]
-    found = faults(msgspec.structs.replace(outcome, entries=hanging), 2)
-    assert found == [Fault("challenges neither completed nor failed", 5)]
+    faults_found = faults(msgspec.structs.replace(outcome, entries=hanging), 2)
+    assert faults_found == [Fault("challenges neither completed nor failed", 5)]
 
 
 @pytest.mark.parametrize(
-    ("reached", "found", "good"),
+    ("reached", "faults_found", "passes"),
     [
         (1000.0, [], True),
         (999.9, [], False),
-        (5000.0, [Fault("create: status 503 in place of 201", 1)], False),
+        (5000.0, [Fault("create: status 503 instead of 201", 1)], False),
     ],
 )
-def test_under_a_thousand_a_second_or_with_any_error_a_run_fails(
-    reached: float, found: list[Fault], good: bool
+def test_a_run_fails_below_a_thousand_a_second_or_with_any_error(
+    reached: float, faults_found: list[Fault], passes: bool
 ) -> None:
-    assert (verdict(reached, 1000, found) is None) == good
+    assert (verdict(reached, 1000, faults_found) is None) == passes
 
 
-@pytest.mark.parametrize(("others", "told"), [(0.79, True), (0.05, False)])
-def test_a_rate_that_others_may_have_spoiled_says_so(others: float, told: bool) -> None:
-    wrong = verdict(139.0, 1000, [], others)
-    assert wrong is not None
-    assert ("others took 79% of the machine" in wrong) == told
+@pytest.mark.parametrize(("others", "named"), [(0.79, True), (0.05, False)])
+def test_a_low_rate_on_a_busy_machine_names_the_share_of_other_processes(others: float, named: bool) -> None:
+    reason = verdict(139.0, 1000, [], others)
+    assert reason is not None
+    assert ("other processes took 79% of the machine" in reason) == named

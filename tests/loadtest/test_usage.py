@@ -1,4 +1,4 @@
-"""CPU and memory of processes, between two moments."""
+"""CPU and memory of processes between two samples."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.live import wait_until
 _BUSY = "import time\nprint(flush=True)\nwhile True: pass"
 
 
-def test_a_process_that_computes_is_seen_and_one_that_ended_is_named() -> None:
+def test_usage_has_the_cpu_of_a_busy_process_and_names_one_that_ended() -> None:
     with subprocess.Popen([sys.executable, "-c", _BUSY], stdout=subprocess.PIPE) as busy:
         try:
             assert busy.stdout is not None
@@ -27,10 +27,10 @@ def test_a_process_that_computes_is_seen_and_one_that_ended_is_named() -> None:
             usage.sample()
         finally:
             busy.kill()
-    seen = usage.between()
-    assert seen.processes["busy"].cores > seen.processes["idle"].cores
-    assert seen.processes["busy"].peak_mib > 1
-    assert seen.gone == []
+    used = usage.between()
+    assert used.processes["busy"].cores > used.processes["idle"].cores
+    assert used.processes["busy"].peak_mib > 1
+    assert used.gone == []
     usage.sample()
     assert usage.between().gone == ["busy"]
 
@@ -48,7 +48,7 @@ def test_only_samples_of_the_given_seconds_count() -> None:
     assert usage.between(begin=after).cores("here") < usage.between(end=after).cores("here")
 
 
-def test_a_family_has_the_time_of_children_that_run_and_of_those_that_ended() -> None:
+def test_family_seconds_include_running_and_ended_children() -> None:
     before = family_seconds(os.getpid())
     with subprocess.Popen([sys.executable, "-c", _BUSY], stdout=subprocess.PIPE) as busy:
         try:

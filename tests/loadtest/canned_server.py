@@ -1,4 +1,4 @@
-"""A TLS server that answers from a table, and one user of the scenario that asks it."""
+"""A TLS server with canned responses, and one user of the scenario that sends its requests to it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from sigil.serving.process.self_signed import ensure_pair
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# Locust patches the process that imports it, so it gets one of its own. The device has a key that tests know.
+# Locust patches the process that imports it, so it runs in a subprocess. The tests know the key of its device.
 _ONE_CHALLENGE = """
 import json, sys
 from loadtest import challenge
@@ -30,14 +30,14 @@ from sigil.device import Device
 
 challenge._PAUSE_SECONDS = 0
 challenge.ChallengeUser.host = sys.argv[1]
-environment, told = Environment(), []
-environment.events.request.add_listener(lambda name, exception, **_: told.append([name, exception and str(exception)]))
+environment, found = Environment(), []
+environment.events.request.add_listener(lambda name, exception, **_: found.append([name, exception and str(exception)]))
 user = challenge.ChallengeUser(environment)
 user.on_start()
-if told == [["connect", None]]:
+if found == [["connect", None]]:
     user.device = Device.from_secret("ES256", bytes([7] * 32))
     user.challenge()
-print(json.dumps(told))
+print(json.dumps(found))
 """
 
 
@@ -60,8 +60,8 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def answering(folder: Path, answers: dict[str, tuple[int, bytes]], host: str = "127.0.0.1") -> Iterator[str]:
-    """Its URL; the certificate is folder/cert.pem and names 127.0.0.1."""
+def canned_server(folder: Path, answers: dict[str, tuple[int, bytes]], host: str = "127.0.0.1") -> Iterator[str]:
+    """Yields its URL. The certificate is folder/cert.pem, for 127.0.0.1."""
     ensure_pair(folder / "cert.pem", folder / "key.pem", generate=True)
     server = ThreadingHTTPServer((host, 0), type("Handler", (_Handler,), {"answers": answers}))
     tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
@@ -77,8 +77,8 @@ def answering(folder: Path, answers: dict[str, tuple[int, bytes]], host: str = "
         server.server_close()
 
 
-def one_challenge(url: str, ca: Path | None) -> list[tuple[str, str | None]]:
-    """What Locust was told: each request, and what was wrong with it."""
+def run_one_challenge(url: str, ca: Path | None) -> list[tuple[str, str | None]]:
+    """The requests that Locust recorded: name and failure of each."""
     settings = Settings("ES256", str(ca) if ca else None, 1, "")
     environ = {
         "PATH": os.environ["PATH"],
@@ -86,6 +86,6 @@ def one_challenge(url: str, ca: Path | None) -> list[tuple[str, str | None]]:
         "SIGIL_API_KEY": "sgk_test_none",
     }
     command = [sys.executable, "-c", _ONE_CHALLENGE, url]
-    done = subprocess.run(command, env=environ, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 0, done.stderr
-    return [(name, wrong) for name, wrong in json.loads(done.stdout)]
+    finished = subprocess.run(command, env=environ, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert finished.returncode == 0, finished.stderr
+    return [(name, failure) for name, failure in json.loads(finished.stdout)]
