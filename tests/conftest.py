@@ -1,4 +1,4 @@
-"""What all tests share."""
+"""Fixtures and settings of all tests."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-# The same examples in every run, so that a change is judged by what it changes. New ones, and what was found kept for
-# the next run: `pytest --hypothesis-profile=search`. No time limits: what is slow on a busy machine is not wrong.
+# The same examples in every run, so that a failure comes from the change under test. `--hypothesis-profile=search` tries
+# new examples, and keeps the failing ones for the next run. No time limits: a slow test on a busy machine is not wrong.
 _patient = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow, HealthCheck.filter_too_much]}
 settings.register_profile("repeat", derandomize=True, database=None, **_patient)
 settings.register_profile("search", derandomize=False, **_patient)
@@ -19,18 +19,18 @@ settings.load_profile("repeat")
 
 @pytest.fixture(scope="session")
 def shared_vectors() -> Path:
-    """The folder of public test vectors that SIGIL_TEST_VECTORS names; without one, its tests are skipped."""
-    named = os.environ.get("SIGIL_TEST_VECTORS")
-    if not named:
+    """The folder of public test vectors that SIGIL_TEST_VECTORS names. Without it, their tests are skipped."""
+    path_text = os.environ.get("SIGIL_TEST_VECTORS")
+    if not path_text:
         pytest.skip("SIGIL_TEST_VECTORS does not name the folder of the shared test vectors")
-    folder = Path(named)
+    folder = Path(path_text)
     if not folder.is_dir():
         pytest.skip(f"SIGIL_TEST_VECTORS names {folder}, which is not a folder")
     return folder
 
 
 def _may_be_skipped(report: pytest.TestReport | pytest.CollectReport) -> bool:
-    """In CI only for want of the public vectors, which are not part of the repository."""
+    """In CI a test may be skipped only if the public vectors are missing: they are not part of the repository."""
     return "SIGIL_TEST_VECTORS does not name" in str(report.longrepr) or hasattr(report, "wasxfail")
 
 
@@ -55,6 +55,6 @@ def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    """`.ci/test` reads it: only tests that ran and failed may get a second run."""
+    """Stores the exit status for `.ci/test`: only tests that ran and failed may get a second run."""
     if (cache := getattr(session.config, "cache", None)) is not None and not hasattr(session.config, "workerinput"):
         cache.set("sigil/exit_status", int(exitstatus))

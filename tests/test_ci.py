@@ -139,14 +139,14 @@ def test_an_interrupted_run_fails_without_a_second_run(project: Project) -> None
         file.write(f"\n\n{interrupt}")
     run = project.run()
     assert run.returncode == 1
-    assert output_of(run) == ["the run ended before all tests had run; its last lines say why"]
+    assert output_of(run) == ["the run ended before all tests had run; the reason is in its last lines"]
     assert project.runs("flaky") == 1
 
 
 def test_a_run_without_any_test_fails(project: Project) -> None:
     run = project.run()
     assert run.returncode == 1
-    assert output_of(run) == ["the run ended before all tests had run; its last lines say why"]
+    assert output_of(run) == ["the run ended before all tests had run; the reason is in its last lines"]
 
 
 @pytest.mark.parametrize(("environ", "code"), [({"CI": "true"}, 1), ({}, 0)])

@@ -21,7 +21,7 @@ ROOT = Path(__file__).parent.parent.parent
 
 
 class Checkout:
-    """The parts of a clone that `make dev` needs, with free ports; `said` is the output of its programs so far."""
+    """The parts of a clone that `make dev` needs, with free ports; `output` is the output of its programs so far."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

@@ -1,4 +1,4 @@
-"""Webhooks from end to end: a real server with two workers, and an endpoint that checks what arrives."""
+"""Webhooks from end to end: a real server with two workers, and an endpoint whose requests the tests verify."""
 
 from __future__ import annotations
 
@@ -214,7 +214,7 @@ def test_an_unreachable_endpoint_blocks_nothing_and_gets_every_event_afterwards(
         assert json.dumps(line).find("secret-of-the-path") == -1
 
 
-def test_an_endpoint_that_hangs_holds_a_bounded_number_of_connections_and_nothing_else() -> None:
+def test_a_hanging_endpoint_holds_a_bounded_number_of_connections_and_blocks_nothing_else() -> None:
     with WebhookEndpoint() as endpoint, start_server(endpoint, workers=1) as server, Backend(server) as backend:
         endpoint.hanging = True
         challenges = [approve_a_challenge(backend) for _ in range(MAX_IN_FLIGHT + 50)]
