@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-# The same examples in every run, so that a failure comes from the change under test. `--hypothesis-profile=search` tries
+# The same examples in every run, so that failures come from the change under test. `--hypothesis-profile=search` tries
 # new examples, and keeps the failing ones for the next run. No time limits: a slow test on a busy machine is not wrong.
 _patient = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow, HealthCheck.filter_too_much]}
 settings.register_profile("repeat", derandomize=True, database=None, **_patient)
