@@ -15,7 +15,8 @@ from sigil.app.wizard import InitSnapshot, marker_of, vault_of
 from sigil.config.settings import Config
 from sigil.first_boot.commitment import VaultUnusable
 from sigil.first_boot.marker import MarkerUnusable
-from sigil.protocol.identity import ServerIdentity
+from sigil.first_boot.vault import VAULT_FILE
+from sigil.protocol.identity import InvalidMnemonic, ServerIdentity
 from sigil.serving import logs
 from sigil.serving.process.worker import AsgiApp
 from sigil.serving.settings import Secret
@@ -66,9 +67,12 @@ def committed_identity(config: Config) -> ServerIdentity | None:
     try:
         vault.remove_temporary_files()
         commitment = vault.read()
+        return None if commitment is None else ServerIdentity.from_secrets(commitment.secrets)
     except VaultUnusable as error:
         raise StartupError(f"SIGIL_STATE_DIR {config.state_dir} cannot be used: {error}; remove it") from error
-    return None if commitment is None else ServerIdentity.from_secrets(commitment.secrets)
+    except InvalidMnemonic:
+        text = f"SIGIL_STATE_DIR {config.state_dir} cannot be used: {VAULT_FILE} is damaged; remove it"
+        raise StartupError(text) from None
 
 
 def prepare_state(state: StateDirectory, config: Config, start: Start) -> None:

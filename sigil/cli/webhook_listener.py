@@ -48,7 +48,7 @@ def _handler(secrets: Sequence[str], status: int, write: Callable[[str], None]) 
             try:
                 event = webhooks.verify(self.headers.items(), body, secrets)
             except SigilError as error:
-                write(f"REJECTED {error.message}")
+                write(f"REFUSED  {error.message}")
                 self._respond(400)
             else:
                 write(f"VERIFIED {event.type}  {event.id}")

@@ -19,7 +19,7 @@ USED_NONCE = Kind(b"s", UsedNonce)
 
 
 def use_once(key: Key, used: UsedNonce | None, delete_at: int) -> Decision[bool]:
-    """True for the first use, False for any other; the row is kept until the Unix second `until`."""
+    """True for the first use, False for any other; the row is kept until the Unix second `delete_at`."""
     if used is not None:
         return Decision(False)
     return Decision(True, ((key, UsedNonce(delete_at)),))

@@ -6,7 +6,6 @@ import sys
 from collections.abc import Mapping
 from typing import NoReturn
 
-from sigil.serving.settings import ConfigError
 from sigil.serving.startup_error import StartupError
 
 
@@ -34,6 +33,11 @@ class CliErrors:
         return
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if error is None:
+            return
+        # Not at the top: `--help` needs no settings, and does not load them.
+        from sigil.serving.settings import ConfigError
+
         if isinstance(error, ConfigError):
             self.die(*error.lines)
         for kind, text in self._expected.items():

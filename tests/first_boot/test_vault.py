@@ -10,10 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from sigil.app.init_mode import committed_identity
+from sigil.config.settings import Config
 from sigil.first_boot.commitment import SESSION_SECONDS, AlreadyCommitted, Commitment, Session, VaultUnusable
 from sigil.first_boot.marker import Marker, MarkerUnusable
 from sigil.first_boot.vault import VAULT_FILE, FileVault
 from sigil.protocol.identity import DerivedSecrets
+from sigil.serving.startup_error import StartupError
 
 
 def commitment(number: int = 1) -> Commitment:
@@ -93,6 +96,14 @@ def test_the_error_of_a_damaged_commitment_does_not_contain_it(
     (tmp_path / VAULT_FILE).write_bytes(content)
     with pytest.raises(VaultUnusable, match="damaged") as raised:
         vault.read()
+    assert raised.value.__cause__ is None
+
+
+def test_a_commitment_whose_keys_are_none_is_one_line_at_the_start(vault: FileVault, tmp_path: Path) -> None:
+    """Zero is outside the order of every curve: only a damaged file holds it."""
+    vault.commit(commitment(0))
+    with pytest.raises(StartupError, match="identity is damaged; remove it") as raised:
+        committed_identity(Config(state_dir=tmp_path))
     assert raised.value.__cause__ is None
 
 

@@ -189,7 +189,7 @@ def test_listen_prints_events_and_whether_they_are_signed() -> None:
     lines = output.splitlines()
     assert lines[0].startswith("VERIFIED challenge.expired  evt_")
     assert '"status": "expired"' in output
-    refused = [line for line in lines if line.startswith("REJECTED")]
+    refused = [line for line in lines if line.startswith("REFUSED")]
     assert len(refused) == 2
     assert "does not match" in refused[0]
     assert "webhook-id" in refused[1]

@@ -77,7 +77,7 @@ class AppHandover:
     async def _run_lifespan(self, receive: Receive, send: Send) -> None:
         """The worker's lifespan. It checks `due` even without requests: the next application has loops to run."""
         await receive()
-        checks = BackgroundLoops({"app_handover": self._check}, rest=_CHECK_SECONDS)
+        checks = BackgroundLoops({"succession": self._check}, rest=_CHECK_SECONDS)
         checks.start()
         await send({"type": "lifespan.startup.complete"})
         await receive()
