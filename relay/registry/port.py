@@ -1,7 +1,7 @@
 """The ports of the registry, behind which PostgreSQL or SQLite stores devices, servers and pushes.
 
-Every method is one transaction, and raises RegistryBusy when the database is not available in time. Text must not
-contain NUL: the code that takes it from a request checks that.
+Every method is one transaction, or statements that each commit for themselves. It raises RegistryBusy when the database
+is not available in time. Text must not contain NUL: the code that takes it from a request checks that.
 """
 
 from __future__ import annotations

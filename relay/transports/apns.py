@@ -71,8 +71,15 @@ class ApnsTransport:
 
     async def _attempt(self, notification: _Notification) -> tuple[Outcome, str]:
         """The outcome, and the authorization header that was sent."""
-        authorization = self._token.header()
-        response = await self._pool.request(self._headers(notification, authorization), notification.body)
+        authorization = ""
+
+        def headers() -> Headers:
+            nonlocal authorization
+            # Apple throttles a connection (429) that returns from a new provider token to the one before.
+            authorization = self._token.header()
+            return self._headers(notification, authorization)
+
+        response = await self._pool.request(headers, notification.body)
         result = _result(notification, response)
         return _outcome(result, response.headers.get(b"retry-after")), authorization
 

@@ -61,15 +61,16 @@ class ConnectionPool:
     def load(self) -> Load:
         return Load(len(self._connections), sum(connection.open_streams for connection in self._connections))
 
-    async def request(self, headers: Headers, body: bytes) -> Response:
+    async def request(self, headers: Callable[[], Headers], body: bytes) -> Response:
         """On the connection with the fewest open streams; RequestLost.
 
-        A request that the provider did not process is sent again on another connection.
+        A request that the provider did not process is sent again. `headers` is called for each try, at the moment of
+        sending: what they hold may have been replaced while the request waited for a stream.
         """
         for tries_left in reversed(range(_MAX_TRIES)):
             connection = await self._acquire()
             try:
-                return await connection.request(headers, body)
+                return await connection.request(headers(), body)
             except RequestLost as lost:
                 if not lost.unprocessed or not tries_left:
                     raise

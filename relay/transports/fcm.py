@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import msgspec
 
@@ -37,7 +37,8 @@ class FcmTransport:
         self._tokens = AccessTokens(credentials, self._token_endpoint.fetch, clock)
         self._pool = ConnectionPool("fcm", endpoint.connector(), settings)
         self.open, self.load = self._pool.open, self._pool.load
-        path = f"{urlsplit(credentials.url).path}/v1/projects/{credentials.project_id}/messages:send"
+        base = quote(urlsplit(credentials.url).path, safe="/%:@!$&'()*+,;=~")
+        path = f"{base}/v1/projects/{credentials.project_id}/messages:send"
         self._common_headers = [
             (b":method", b"POST"),
             (b":scheme", b"https"),
@@ -76,7 +77,7 @@ class FcmTransport:
             (b"authorization", b"Bearer " + token.encode()),
             (b"content-length", str(len(body)).encode()),
         ]
-        return _outcome(await self._pool.request(headers, body)), token
+        return _outcome(await self._pool.request(lambda: headers, body)), token
 
 
 def _message(push: OutgoingPush, now: float) -> bytes:

@@ -365,7 +365,9 @@ class Endpoint(NamedTuple):
     @classmethod
     def parse(cls, url: str) -> Endpoint:
         parts = urlsplit(url)
-        return cls(parts.hostname or "", parts.port or 443, parts.netloc.lower().removesuffix(":443").encode("idna"))
+        host, port = parts.hostname or "", parts.port or 443
+        authority = f"[{host}]".encode() if ":" in host else host.encode("idna")
+        return cls(host, port, authority if port == 443 else authority + f":{port}".encode())
 
     def connector(self) -> Callable[[], Awaitable[Http2Connection]]:
         """Opens a new connection at each call; OSError."""

@@ -233,6 +233,10 @@ def url(text: str) -> str:
     if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username or parts.query or parts.fragment:
         raise ValueError("must be a URL such as https://host:port, without user, query or fragment")
     _ = parts.port
+    try:
+        _ = ":" in parts.hostname or parts.hostname.encode("idna")
+    except UnicodeError as error:
+        raise ValueError("must be a URL whose host has labels of 1 to 63 characters") from error
     return text.rstrip("/")
 
 

@@ -68,6 +68,14 @@ def test_a_public_url_that_is_not_an_https_origin_stops_the_start(given: str) ->
         sigil_config.load(REQUIRED | {"SIGIL_PUBLIC_URL": given})
 
 
+@pytest.mark.parametrize("host", ["h..x", f"{'h' * 64}.example"])
+def test_a_url_whose_host_is_no_name_stops_the_start(host: str) -> None:
+    """The first connection would fail otherwise, or the start of every worker."""
+    for name in ("APNS_URL", "FCM_URL", "RELAY_PUBLIC_URL"):
+        with pytest.raises(ConfigError, match=f"{name}: must be a URL whose host has labels of 1 to 63 characters"):
+            relay_config.load({name: f"https://{host}:8443"})
+
+
 @pytest.mark.parametrize("token", ["fifteen-letters", "sixteen letters and blanks"])
 def test_a_token_that_is_too_short_or_cannot_be_sent_stops_the_start(token: str) -> None:
     for load in (sigil_config.load, relay_config.load):

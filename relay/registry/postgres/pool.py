@@ -226,7 +226,7 @@ class PoolUser:
 def autocommit(
     method: Callable[Concatenate[U, Connection, P], Coroutine[Any, Any, T]],
 ) -> Callable[Concatenate[U, P], Coroutine[Any, Any, T]]:
-    """A single statement, or several that need no transaction."""
+    """A single statement, or several that need no transaction. They are repeated after a deadlock."""
 
     @wraps(method)
     def call(self: U, /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, T]:

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from relay.credentials import ApnsCredentials
 from relay.transports import Outcome, OutgoingPush
+from relay.transports.http2 import Endpoint, Headers, Http2Connection, RequestLost, Response
 from relay.transports.provider_token import MIN_TOKEN_SECONDS, TOKEN_SECONDS, ProviderToken
 from sigil.serving.settings import Secret
 from tests.relay.transports.conftest import PAYLOAD, new_push, opened, transport_of
@@ -215,3 +216,41 @@ async def test_a_token_that_is_reported_as_expired_is_replaced_within_the_attemp
         assert providers.counters("apns")["provider_tokens"] == before + 1
     finally:
         await transport.close()
+
+
+async def test_a_request_that_is_sent_again_carries_the_provider_token_of_that_moment(
+    providers: Providers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Apple answers 429 to a connection that returns to an older token, and the push would wait for 20 s."""
+    sent: list[str] = []
+    async with opened("apns", providers) as transport:
+        token: ProviderToken = transport._token  # type: ignore[union-attr]
+
+        async def refuse_first(_connection: Http2Connection, headers: Headers, _body: bytes) -> Response:
+            sent.append(dict(headers)[b"authorization"].decode())
+            if len(sent) == 1:
+                # Another push replaces the token meanwhile.
+                token._created_at -= TOKEN_SECONDS
+                token.header()
+                raise RequestLost("stream refused", unprocessed=True)
+            return Response(200, {}, b"")
+
+        monkeypatch.setattr(Http2Connection, "request", refuse_first)
+        assert await transport.send(new_push("apns")) == Outcome("delivered")
+        first, second = sent
+        assert first != second == token.header()
+
+
+@pytest.mark.parametrize(
+    ("url", "authority"),
+    [
+        ("https://api.push.apple.com", b"api.push.apple.com"),
+        ("https://API.push.apple.com:0443/", b"api.push.apple.com"),
+        ("https://127.0.0.1:8443", b"127.0.0.1:8443"),
+        ("https://[::1]:8443", b"[::1]:8443"),
+        ("https://b\u00fccher.example:8443", b"xn--bcher-kva.example:8443"),
+        (f"https://{'h' * 60}.example:8443", b"h" * 60 + b".example:8443"),
+    ],
+)
+def test_the_authority_is_the_host_with_its_port_unless_that_is_443(url: str, authority: bytes) -> None:
+    assert Endpoint.parse(url).authority == authority
