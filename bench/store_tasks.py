@@ -16,7 +16,7 @@ from sigil.core.challenge import Challenge
 from sigil.core.device_ledger import Limits
 from sigil.core.session_store import Decision, Key, SessionStore
 from sigil.delivery.backlog import EventsDisabled, PushDisabled
-from sigil.protocol.ids import uuid4_bytes
+from sigil.protocol.encoding.ids import uuid4_bytes
 from sigil.sessions.expiry import ExpirySweeper
 from sigil.sessions.notifier import SessionNotifier
 from sigil.store.lmdb import LmdbStore

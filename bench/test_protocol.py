@@ -12,9 +12,10 @@ from bench.wire import ACTION, creation_body, response_body
 from sigil.device import Device
 from sigil.protocol import signed_bytes
 from sigil.protocol.api_key import KeyRing, issue_api_key
-from sigil.protocol.canonical import canonical
+from sigil.protocol.encoding.canonical import canonical
 from sigil.protocol.keys import SUITES, PrivateKey, Suite
-from sigil.protocol.messages import CreateChallenge, Respond, decode_request
+from sigil.protocol.messages.challenges import CreateChallenge, Respond
+from sigil.protocol.messages.decoding import decode_request
 
 _MESSAGE = signed_bytes.approval(bytes(32), canonical(ACTION))
 

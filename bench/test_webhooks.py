@@ -17,11 +17,11 @@ from loadtest.receiver import receiver
 from sigil.core.challenge import Challenge, End, State, event_of
 from sigil.core.circuit_breaker import RECEIVER_KEY
 from sigil.core.session_store import Decision, SessionStore
-from sigil.core.webhook_delivery import Completion
-from sigil.core.webhook_event import EVENT
+from sigil.core.webhooks.delivery import Completion
+from sigil.core.webhooks.event import EVENT
 from sigil.delivery.backlog import Backlog
 from sigil.delivery.circuit_breaker import RECEIVER_FAILURES_TO_OPEN, CircuitBreaker
-from sigil.protocol.ids import uuid4_bytes
+from sigil.protocol.encoding.ids import uuid4_bytes
 from sigil.serving.settings import Secret
 from sigil.webhooks.loop import WebhookLoop
 from sigil.webhooks.sender import HttpWebhookSender

@@ -6,8 +6,8 @@ import json
 from collections.abc import Sequence
 
 from sigil.device import Device
-from sigil.protocol.canonical import canonical
-from sigil.protocol.encoding import decode_base64
+from sigil.protocol.encoding.canonical import canonical
+from sigil.protocol.encoding.text import decode_base64
 
 ACTION = {
     "type": "payment.confirm",

@@ -5,8 +5,8 @@ from __future__ import annotations
 import msgspec
 
 from sigil.device import Device
-from sigil.protocol.encoding import decode_base64
-from sigil.protocol.messages import ChallengeCreated
+from sigil.protocol.encoding.text import decode_base64
+from sigil.protocol.messages.challenges import ChallengeCreated
 
 ACTION = b'{"description":"Sign in to Example","params":{"ip":"192.0.2.7"},"type":"login"}'
 """Canonical JSON, so that a device signs it without canonicalising it."""

@@ -21,7 +21,9 @@ from loadtest.approvals import creation_body, response_body, sign_approval
 from loadtest.outcome import Entry, Fault, Outcome, Settings, Timed
 from sigil.device import Device
 from sigil.protocol.errors import InvalidRequest
-from sigil.protocol.messages import ChallengeCreated, ChallengeStatus, Health, Responded, decode
+from sigil.protocol.messages.challenges import ChallengeCreated, ChallengeStatus, Responded
+from sigil.protocol.messages.decoding import decode
+from sigil.protocol.messages.server import Health
 
 T = TypeVar("T")
 

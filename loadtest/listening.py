@@ -13,7 +13,7 @@ from relay.registry.port import Registry
 from relay.registry.sealing import Sealer
 from sigil.device import Device
 from sigil.protocol import signed_bytes
-from sigil.protocol.encoding import decode_base64, encode_base64
+from sigil.protocol.encoding.text import decode_base64, encode_base64
 from tests.support.live_relay import LiveRelay
 
 _MAX_CONNECTING = 50

@@ -33,7 +33,8 @@ from loadtest.usage import ProcessUsage, Usage, children, server_processes
 from relay.app.wiring import create_sealer, open_registry
 from relay.config import load_storage
 from sigil.device import Device
-from sigil.protocol.messages import ChallengeCreated, decode
+from sigil.protocol.messages.challenges import ChallengeCreated
+from sigil.protocol.messages.decoding import decode
 from tests.support.live import LiveServer, wait_until
 from tests.support.live_relay import LiveRelay
 from tests.support.postgres import PostgresServer

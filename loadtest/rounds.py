@@ -9,9 +9,10 @@ import msgspec
 
 from loadtest.approvals import ACTION, creation_body, response_body, sign_approval
 from sigil.device import Device
-from sigil.protocol.approval_messages import MpaCreated, MpaStatus
 from sigil.protocol.keys import Suite
-from sigil.protocol.messages import ChallengeCreated, decode
+from sigil.protocol.messages.approvals import MpaCreated, MpaStatus
+from sigil.protocol.messages.challenges import ChallengeCreated
+from sigil.protocol.messages.decoding import decode
 
 
 class Round(Protocol):

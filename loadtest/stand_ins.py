@@ -18,8 +18,8 @@ from urllib.parse import urlsplit
 import click
 import hpack
 
-from deploy.providers import frames
-from deploy.providers.frames import Kind
+from deploy.providers.http import frames
+from deploy.providers.http.frames import Kind
 from loadtest.usage import ProcessUsage
 from tests.support.providers import GRANT, Providers, apns_token, assertion, fcm_token, provider_token
 

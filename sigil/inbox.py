@@ -6,15 +6,17 @@ from typing import Any
 
 from sigil.approvals.messages import ApprovalMessages
 from sigil.challenges.messages import ChallengeMessages
-from sigil.core import approval, challenge
+from sigil.core import challenge
+from sigil.core.approvals import approval
 from sigil.core.nonce import USED_NONCE, use_once
 from sigil.core.session_store import Decision, Key
-from sigil.protocol import messages, signed_bytes
-from sigil.protocol.approval_messages import MpaPayload
-from sigil.protocol.encoding import decode_base64, parse_time
+from sigil.protocol import signed_bytes
+from sigil.protocol.encoding.ids import format_uuid
+from sigil.protocol.encoding.text import decode_base64, parse_time
 from sigil.protocol.errors import InvalidSignature
-from sigil.protocol.ids import format_uuid
 from sigil.protocol.keys import PublicKey
+from sigil.protocol.messages import challenges as messages
+from sigil.protocol.messages.approvals import MpaPayload
 from sigil.sessions.runtime import SessionRuntime
 
 PENDING_SKEW_SECONDS = 60

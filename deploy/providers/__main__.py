@@ -14,7 +14,7 @@ import uvloop
 
 from deploy.providers.control import Control
 from deploy.providers.credentials import Credentials, UnsafeDirectory
-from deploy.providers.listener import Listener, bind
+from deploy.providers.http.listener import Listener, bind
 from deploy.providers.stand_ins import Ports, StandIns, loopback_url
 
 

@@ -10,9 +10,9 @@ from typing import Any
 import msgspec
 
 from deploy.providers.apns_token import ProviderTokens, TeamKey, expired, issued_in_future
-from deploy.providers.frames import INITIAL_WINDOW
+from deploy.providers.http.frames import INITIAL_WINDOW
+from deploy.providers.http.stream import Response, Stream, StreamConnection
 from deploy.providers.rules import Name, Rule
-from deploy.providers.stream import Response, Stream, StreamConnection
 
 _STATUS: dict[str, int] = {
     **dict.fromkeys((

@@ -12,12 +12,12 @@ import msgspec
 from msgspec import Meta, Struct, convert
 
 from deploy.providers import token_endpoint
-from deploy.providers.http1 import Http1, Request
-from deploy.providers.listener import Mode
+from deploy.providers.http.http1 import Http1, Request
+from deploy.providers.http.listener import Mode
+from deploy.providers.http.stream import Response
 from deploy.providers.provider import Goaway
 from deploy.providers.rules import EARLY, MAX_RULES, Name, Rule, TooManyRules
 from deploy.providers.stand_ins import StandIns
-from deploy.providers.stream import Response
 
 _MAX_WAIT_SECONDS = 25.0
 _HOSTS = {"127.0.0.1", "localhost"}

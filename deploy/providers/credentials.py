@@ -22,7 +22,7 @@ from cryptography.x509.oid import NameOID
 
 from deploy.providers.apns_token import TeamKey
 from deploy.providers.google_tokens import ServiceAccount
-from deploy.providers.listener import HOST, Mode
+from deploy.providers.http.listener import HOST, Mode
 
 PROJECT = "sigil-stand-in"
 TOPIC = "com.example.sigil"

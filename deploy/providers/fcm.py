@@ -9,10 +9,10 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from deploy.providers.frames import INITIAL_WINDOW
 from deploy.providers.google_tokens import AccessTokens
+from deploy.providers.http.frames import INITIAL_WINDOW
+from deploy.providers.http.stream import Response, Stream
 from deploy.providers.rules import Name, Rule
-from deploy.providers.stream import Response, Stream
 
 _TYPE = "type.googleapis.com/"
 _JSON = ("content-type", "application/json; charset=UTF-8")

@@ -11,8 +11,8 @@ import jwt
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
+from deploy.providers.http.stream import Response
 from deploy.providers.rules import Rule
-from deploy.providers.stream import Response
 
 SCOPE = "https://www.googleapis.com/auth/firebase.messaging"
 _GRANT = "urn:ietf:params:oauth:grant-type:jwt-bearer"

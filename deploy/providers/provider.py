@@ -7,11 +7,11 @@ from typing import Any, Protocol
 
 import msgspec
 
-from deploy.providers.frames import Code
-from deploy.providers.http2 import Connection
+from deploy.providers.http.frames import Code
+from deploy.providers.http.http2 import Connection
+from deploy.providers.http.stream import Response, Stream
 from deploy.providers.record import Record
 from deploy.providers.rules import Name, Rule, Rules
-from deploy.providers.stream import Response, Stream
 
 
 class Responder(Protocol):

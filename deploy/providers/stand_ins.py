@@ -10,7 +10,7 @@ from deploy.providers.apns import Apns, ApnsSettings
 from deploy.providers.credentials import PROJECT, TOPIC, Credentials
 from deploy.providers.fcm import Fcm, FcmSettings
 from deploy.providers.google_tokens import AccessTokens, GoogleTokens, TokenSettings
-from deploy.providers.listener import HOST, Listener, bind
+from deploy.providers.http.listener import HOST, Listener, bind
 from deploy.providers.provider import Provider
 from deploy.providers.record import Record
 from deploy.providers.rules import Name, Rules

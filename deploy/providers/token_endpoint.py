@@ -6,11 +6,11 @@ import asyncio
 import time
 
 from deploy.providers.google_tokens import GoogleTokens
-from deploy.providers.http1 import Http1, Request
+from deploy.providers.http.http1 import Http1, Request
+from deploy.providers.http.stream import Response
 from deploy.providers.provider import scripted_status
 from deploy.providers.record import Record
 from deploy.providers.rules import Rule, Rules
-from deploy.providers.stream import Response
 
 PATH = "/token"
 # The faults that are possible over HTTP/1.1.

@@ -14,7 +14,7 @@ from relay.registry.model import RegistryBusy
 from relay.registry.port import DeliveryRegistry
 from relay.registry.sealing import Sealer
 from relay.sockets.connections import Sockets
-from sigil.protocol.relay_messages import Ping
+from sigil.protocol.messages.relay import Ping
 from sigil.serving.background import BackgroundLoops, Job
 
 RETRY_SECONDS = 1.0

@@ -12,9 +12,9 @@ from relay.registry.model import Admitted, AttemptOutcome, NewPush, Push
 from relay.registry.port import PushQueue
 from relay.registry.rules import Rate
 from relay.registry.sealing import Sealer
-from sigil.protocol import relay_messages as messages
-from sigil.protocol.encoding import decode_hex, parse_time
+from sigil.protocol.encoding.text import decode_hex, parse_time
 from sigil.protocol.errors import InvalidRequest
+from sigil.protocol.messages import relay as messages
 
 DEFAULT_LIFETIME_SECONDS = 300
 MAX_LIFETIME_SECONDS = 3600

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 from relay.registry.model import Server
 from relay.registry.port import ServerRegistry
-from sigil.protocol import relay_messages as messages
 from sigil.protocol import signed_bytes
-from sigil.protocol.encoding import decode_base64, decode_hex
+from sigil.protocol.encoding.text import decode_base64, decode_hex
 from sigil.protocol.errors import FingerprintMismatch, InvalidPublicKey, InvalidRequest, Unauthorized
 from sigil.protocol.keys import PublicKey
+from sigil.protocol.messages import relay as messages
 
 SKEW_SECONDS = 60
 # Every worker rejects a server that is no longer trusted after this time.

@@ -6,7 +6,7 @@ from falcon.asgi import Request, Response
 
 from relay.registration.devices import Devices
 from relay.registration.origins import Origins
-from sigil.protocol.relay_messages import RegisterDevice, UnregisterDevice
+from sigil.protocol.messages.relay import RegisterDevice, UnregisterDevice
 from sigil.serving.http.rate_limits import AddressRateLimit
 from sigil.serving.http.requests import decode_json, read_body
 from sigil.serving.http.responses import answer

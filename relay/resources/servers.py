@@ -6,9 +6,9 @@ from falcon.asgi import Request, Response
 
 from relay.pushes.service import Pushes
 from relay.registration.servers import Servers, SignedRequest
-from sigil.protocol import messages
 from sigil.protocol.errors import UnsupportedMediaType
-from sigil.protocol.relay_messages import MAX_PUSH_BODY, OutcomesRequest, PushRequest, RegisterServer
+from sigil.protocol.messages import decoding
+from sigil.protocol.messages.relay import MAX_PUSH_BODY, OutcomesRequest, PushRequest, RegisterServer
 from sigil.serving.http.requests import is_json, read_body
 from sigil.serving.http.responses import answer
 
@@ -42,7 +42,7 @@ class ServerRegistrationResource:
     async def on_post(self, req: Request, resp: Response) -> None:
         body = await read_body(req)
         _require_json(req)
-        request = messages.decode(body, RegisterServer)
+        request = decoding.decode(body, RegisterServer)
         answer(resp, await self._servers.register(request, signed_request(req, body)))
 
 
@@ -57,7 +57,7 @@ class PushesResource:
         body = await read_body(req, MAX_PUSH_BODY)
         server_id = await self._servers.authenticate(signed_request(req, body))
         _require_json(req)
-        answer(resp, await self._pushes.push(server_id, messages.decode(body, PushRequest)))
+        answer(resp, await self._pushes.push(server_id, decoding.decode(body, PushRequest)))
 
 
 class PushOutcomesResource:
@@ -71,5 +71,5 @@ class PushOutcomesResource:
         body = await read_body(req, MAX_PUSH_BODY)
         server_id = await self._servers.authenticate(signed_request(req, body))
         _require_json(req)
-        request = messages.decode(body, OutcomesRequest)
+        request = decoding.decode(body, OutcomesRequest)
         answer(resp, await self._pushes.outcomes(server_id, request.push_keys))

@@ -9,7 +9,7 @@ from falcon.asgi import Request, WebSocket
 
 from relay.registration.origins import Origins
 from relay.sockets.session import CloseSession, DeviceSession
-from sigil.protocol.relay_messages import MAX_FRAME, Close
+from sigil.protocol.messages.relay import MAX_FRAME, Close
 from sigil.serving.http.client_address import ClientAddresses
 
 

@@ -16,7 +16,7 @@ from typing import Protocol
 from relay.registry.model import Push, RegistryBusy
 from relay.registry.port import DeliveryRegistry, Notifier
 from relay.sockets.in_flight import InFlight
-from sigil.protocol.relay_messages import Close
+from sigil.protocol.messages.relay import Close
 from sigil.serving import logs
 
 PREFIX_BYTES = 16

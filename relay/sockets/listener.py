@@ -19,7 +19,7 @@ from websockets.http11 import Request, Response
 from relay.registration.origins import Origins
 from relay.sockets.handshake_limit import HandshakeLimit
 from relay.sockets.session import CloseSession, DeviceSession
-from sigil.protocol.relay_messages import MAX_FRAME, Close
+from sigil.protocol.messages.relay import MAX_FRAME, Close
 from sigil.serving.http.client_address import ClientAddresses
 
 # Frames of a device wait in the kernel's buffer, not here.

@@ -12,11 +12,12 @@ from relay.registry.model import RegistryBusy
 from relay.registry.port import DeviceRegistry
 from relay.sockets.connections import DeviceConnection, SocketConnection, Sockets
 from relay.sockets.unauthenticated_limit import UnauthenticatedLimit
-from sigil.protocol import messages, signed_bytes
-from sigil.protocol.encoding import decode_base64, decode_hex, encode_base64, format_time
+from sigil.protocol import signed_bytes
+from sigil.protocol.encoding.text import decode_base64, decode_hex, encode_base64, format_time
 from sigil.protocol.errors import Problem
 from sigil.protocol.keys import PublicKey
-from sigil.protocol.relay_messages import Ack, AuthChallenge, AuthFailure, AuthResponse, AuthSuccess, Close, Pong
+from sigil.protocol.messages import decoding
+from sigil.protocol.messages.relay import Ack, AuthChallenge, AuthFailure, AuthResponse, AuthSuccess, Close, Pong
 
 AUTH_TIMEOUT_SECONDS = 30
 _encode = msgspec.json.Encoder().encode
@@ -128,7 +129,7 @@ class DeviceSession:
 def _verified_key(text: bytes, origin: str, challenge: bytes) -> PublicKey:
     """The key that signed this connection's challenge; CloseSession."""
     try:
-        given = messages.decode_request(text, AuthResponse)
+        given = decoding.decode_request(text, AuthResponse)
         key = PublicKey.parse(decode_base64(given.device_public_key, "$.device_public_key"))
         signature = decode_base64(given.signature, "$.signature")
     except Problem:

@@ -19,7 +19,7 @@ from sigil.first_boot.service import ApiKeyIssuer
 from sigil.protocol.api_key import KeyRing
 from sigil.protocol.errors import Overloaded
 from sigil.protocol.identity import DerivedSecrets, ServerIdentity
-from sigil.protocol.messages import Features, Info
+from sigil.protocol.messages.server import Features, Info
 from sigil.resources.api_key_auth import ApiKeyAuth
 from sigil.resources.approvals import (
     ApprovalRequestResource,

@@ -8,15 +8,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sigil.config.settings import Config
-from sigil.core.approval import APPROVAL, REQUEST_ID, VOTE
+from sigil.core.approvals.approval import APPROVAL, REQUEST_ID, VOTE
+from sigil.core.approvals.fan_out import FAN_OUT
 from sigil.core.challenge import CHALLENGE, IDEMPOTENCY, LEDGER
 from sigil.core.circuit_breaker import BREAKER
-from sigil.core.fan_out import FAN_OUT
 from sigil.core.nonce import USED_NONCE
-from sigil.core.push_outbox import OUTBOX
+from sigil.core.pushes.outbox import OUTBOX
 from sigil.core.session_store import SessionStore
-from sigil.core.webhook_delivery import FAILURE
-from sigil.core.webhook_event import EVENT
+from sigil.core.webhooks.delivery import FAILURE
+from sigil.core.webhooks.event import EVENT
 from sigil.serving.startup_error import StartupError
 from sigil.store.adoption import Stamp
 from sigil.store.attach import open_running

@@ -21,8 +21,8 @@ from sigil.first_boot.marker import Marker, MarkerUnusable
 from sigil.first_boot.service import FirstBoot
 from sigil.first_boot.vault import FileVault
 from sigil.protocol.errors import Overloaded
-from sigil.protocol.first_boot_messages import InfoBeforeInit
 from sigil.protocol.identity import ServerIdentity
+from sigil.protocol.messages.first_boot import InfoBeforeInit
 from sigil.resources.first_boot import (
     InitCheckResource,
     InitCommitResource,

@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from sigil.core import fan_out, voting
-from sigil.core.approval import Approval, RequestIdRecord, approval_key, request_id_key
+from sigil.core.approvals import fan_out, voting
+from sigil.core.approvals.approval import Approval, RequestIdRecord, approval_key, request_id_key
+from sigil.core.approvals.fan_out import MEMBERS_AT_ONCE
+from sigil.core.approvals.voting import CreatedApproval
 from sigil.core.challenge import ledger_key
 from sigil.core.device_ledger import Limits
-from sigil.core.fan_out import MEMBERS_AT_ONCE
 from sigil.core.session_store import Decision, Key, StoreFull
-from sigil.core.voting import CreatedApproval
+from sigil.protocol.encoding.ids import uuid4_bytes
 from sigil.protocol.errors import Overloaded, RateLimited, TooManyPending
-from sigil.protocol.ids import uuid4_bytes
 from sigil.sessions.runtime import SessionRuntime
 
 _TRIES = 3

@@ -6,14 +6,14 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from sigil.core.approval import Approval
-from sigil.core.quorum import NOT_ELIGIBLE, OPEN
-from sigil.protocol import approval_messages as messages
+from sigil.core.approvals.approval import Approval
+from sigil.core.approvals.quorum import NOT_ELIGIBLE, OPEN
 from sigil.protocol.action import action_jcs
 from sigil.protocol.api_key import Caller
+from sigil.protocol.encoding.ids import format_uuid, uuid4_bytes
 from sigil.protocol.errors import InvalidPublicKey, InvalidRequest
-from sigil.protocol.ids import format_uuid, uuid4_bytes
 from sigil.protocol.keys import PublicKey
+from sigil.protocol.messages import approvals as messages
 from sigil.protocol.signed_bytes import groups_sha256
 from sigil.sessions.runtime import SessionRuntime
 

@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from sigil.core import fan_out
-from sigil.core.approval import approval_key, member_name
-from sigil.core.fan_out import FAN_OUT, fan_out_key
+from sigil.core.approvals import fan_out
+from sigil.core.approvals.approval import approval_key, member_name
+from sigil.core.approvals.fan_out import FAN_OUT, fan_out_key
 from sigil.core.session_store import Decision, SessionStore
 from sigil.delivery.backlog import PushBacklog
 

@@ -9,16 +9,16 @@ from typing import Any
 
 import msgspec
 
-from sigil.core.approval import Approval, Vote
-from sigil.core.quorum import APPROVED
-from sigil.core.voting import CountedVote
-from sigil.protocol import approval_messages as messages
+from sigil.core.approvals.approval import Approval, Vote
+from sigil.core.approvals.quorum import APPROVED
+from sigil.core.approvals.voting import CountedVote
 from sigil.protocol import signed_bytes
-from sigil.protocol.encoding import encode_base64, format_time
-from sigil.protocol.forms import Decision
+from sigil.protocol.encoding.ids import format_uuid
+from sigil.protocol.encoding.text import encode_base64, format_time
 from sigil.protocol.identity import ServerIdentity
-from sigil.protocol.ids import format_uuid
 from sigil.protocol.keys import PublicKey, Suite
+from sigil.protocol.messages import approvals as messages
+from sigil.protocol.messages.base import Decision
 from sigil.protocol.pictogram import pictogram, speakable
 
 # Requests whose signed bytes are cached: each push and vote needs them, and they cost 20 µs and a signature.

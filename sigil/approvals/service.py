@@ -10,8 +10,8 @@ from typing import Any
 from sigil.approvals.creation import ApprovalCreator
 from sigil.approvals.drafts import DraftBuilder
 from sigil.approvals.messages import ApprovalMessages
-from sigil.core import fan_out, voting
-from sigil.core.approval import (
+from sigil.core.approvals import fan_out, voting
+from sigil.core.approvals.approval import (
     Approval,
     RequestIdRecord,
     Vote,
@@ -21,17 +21,17 @@ from sigil.core.approval import (
     request_id_key,
     vote_key,
 )
+from sigil.core.approvals.voting import Ballot, CountedVote
 from sigil.core.challenge import ledger_key
 from sigil.core.device_ledger import Limits
-from sigil.core.push_outbox import outbox_key
+from sigil.core.pushes.outbox import outbox_key
 from sigil.core.session_store import Decision, with_ended_flag
-from sigil.core.voting import Ballot, CountedVote
-from sigil.protocol import approval_messages as messages
 from sigil.protocol.api_key import Caller
-from sigil.protocol.encoding import decode_base64
+from sigil.protocol.encoding.ids import parse_uuid
+from sigil.protocol.encoding.text import decode_base64
 from sigil.protocol.errors import AlreadyAnswered, InvalidSignature, MpaClosed, MpaNotFound
-from sigil.protocol.ids import parse_uuid
 from sigil.protocol.keys import PublicKey
+from sigil.protocol.messages import approvals as messages
 from sigil.sessions.runtime import SessionRuntime
 
 # Votes read before other requests get the event loop: a quarter of a millisecond.

@@ -12,15 +12,15 @@ from sigil.challenges.messages import ChallengeMessages
 from sigil.core import challenge as rules
 from sigil.core.challenge import Challenge, IdempotencyRecord, Issued, State
 from sigil.core.device_ledger import Limits
-from sigil.core.push_outbox import outbox_key
+from sigil.core.pushes.outbox import outbox_key
 from sigil.core.session_store import Decision, Key, StoreFull, with_ended_flag
-from sigil.protocol import messages
 from sigil.protocol.action import action_jcs
 from sigil.protocol.api_key import Caller
-from sigil.protocol.encoding import decode_base64
+from sigil.protocol.encoding.ids import format_uuid, parse_uuid, uuid4_bytes
+from sigil.protocol.encoding.text import decode_base64
 from sigil.protocol.errors import ChallengeAlreadyUsed, ChallengeNotFound, InvalidRequest, InvalidSignature, Overloaded
-from sigil.protocol.ids import format_uuid, parse_uuid, uuid4_bytes
 from sigil.protocol.keys import PublicKey
+from sigil.protocol.messages import challenges as messages
 from sigil.sessions.runtime import SessionRuntime
 
 _IDEMPOTENCY_TRIES = 3

@@ -83,7 +83,7 @@ def send_test(url: str | None) -> None:
 def failures(as_json: bool) -> None:
     """List the events that the running server has given up, oldest first."""
     with cli_errors:
-        from sigil.protocol.encoding import format_time
+        from sigil.protocol.encoding.text import format_time
 
         with _failures() as kept:
             found = asyncio.run(kept.all())

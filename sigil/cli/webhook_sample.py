@@ -7,9 +7,9 @@ import time
 
 import msgspec
 
-from sigil.protocol.encoding import format_time
-from sigil.protocol.ids import uuid4_bytes
-from sigil.protocol.webhook_event import EventBody, event_id
+from sigil.protocol.encoding.ids import uuid4_bytes
+from sigil.protocol.encoding.text import format_time
+from sigil.protocol.messages.webhooks import EventBody, event_id
 
 
 def sample() -> tuple[str, bytes]:

@@ -14,9 +14,9 @@ from typing import Literal
 import msgspec
 
 from sigil.core.device_ledger import Ledger, Limits
-from sigil.core.push_outbox import OutboxEntry, Push, after_answer, after_end, new_entry, outbox_key
+from sigil.core.pushes.outbox import OutboxEntry, Push, after_answer, after_end, new_entry, outbox_key
 from sigil.core.session_store import Decision, Key, Kind
-from sigil.core.webhook_event import Event, EventKind, new_event
+from sigil.core.webhooks.event import Event, EventKind, new_event
 from sigil.protocol.errors import ChallengeAlreadyUsed, ChallengeExpired, ChallengeNotFound, IdempotencyConflict
 
 READABLE_SECONDS = 600

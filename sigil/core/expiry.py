@@ -7,9 +7,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from sigil.core import approval as approvals
-from sigil.core import voting
-from sigil.core.approval import APPROVAL, VOTE, Approval, request_id_key
+from sigil.core.approvals import approval as approvals
+from sigil.core.approvals import voting
+from sigil.core.approvals.approval import APPROVAL, VOTE, Approval, request_id_key
 from sigil.core.challenge import (
     CHALLENGE,
     LEDGER,
@@ -22,7 +22,7 @@ from sigil.core.challenge import (
     ledger_key,
 )
 from sigil.core.nonce import USED_NONCE
-from sigil.core.push_outbox import after_end, outbox_key
+from sigil.core.pushes.outbox import after_end, outbox_key
 from sigil.core.session_store import Decision, Key
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from sigil.core.approval import Approval
+from sigil.core.approvals.approval import Approval
 from sigil.core.challenge import Challenge
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 
-from sigil.core.push_outbox import Push
+from sigil.core.pushes.outbox import Push
 
 
 class Backlog:

@@ -26,12 +26,12 @@ from sigil.device.challenge_checks import (
 from sigil.device.errors import ContextMismatch, MalformedPayload, ServerNotPinned
 from sigil.device.server_pin import ServerPin
 from sigil.protocol import signed_bytes
-from sigil.protocol.approval_messages import ActionContext, MpaPayload
-from sigil.protocol.canonical import NotCanonical, canonical
-from sigil.protocol.encoding import decode_base64, decode_hex, parse_time
-from sigil.protocol.ids import parse_uuid
+from sigil.protocol.encoding.canonical import NotCanonical, canonical
+from sigil.protocol.encoding.ids import parse_uuid
+from sigil.protocol.encoding.text import decode_base64, decode_hex, parse_time
 from sigil.protocol.keys import SIGNATURE_LENGTH, PublicKey
-from sigil.protocol.messages import decode
+from sigil.protocol.messages.approvals import ActionContext, MpaPayload
+from sigil.protocol.messages.decoding import decode
 
 _ACTION = ("type", "description", "params")
 

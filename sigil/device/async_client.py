@@ -14,7 +14,7 @@ from sigil.device.http.exchange import PendingResponse
 from sigil.device.server_pin import ServerPin
 from sigil.device.software import Device
 from sigil.device.timestamps import AsyncMemoryTimestamps, Clock
-from sigil.protocol.forms import Decision, Reason
+from sigil.protocol.messages.base import Decision, Reason
 
 
 class AsyncDeviceClient:

@@ -29,12 +29,13 @@ from sigil.device.http.origin import origin
 from sigil.device.server_pin import ServerPin
 from sigil.protocol import signed_bytes
 from sigil.protocol.action import Action, action_jcs
-from sigil.protocol.canonical import NotCanonical
-from sigil.protocol.encoding import decode_base64, decode_hex, parse_time
+from sigil.protocol.encoding.canonical import NotCanonical
+from sigil.protocol.encoding.ids import parse_uuid
+from sigil.protocol.encoding.text import decode_base64, decode_hex, parse_time
 from sigil.protocol.errors import InvalidRequest
-from sigil.protocol.ids import parse_uuid
 from sigil.protocol.keys import SIGNATURE_LENGTH, PublicKey
-from sigil.protocol.messages import ChallengePayload, decode
+from sigil.protocol.messages.challenges import ChallengePayload
+from sigil.protocol.messages.decoding import decode
 
 CLOCK_ALLOWANCE_SECONDS = 60
 """How many seconds after its expiry a challenge is still shown. The server decides by its own clock and responds with

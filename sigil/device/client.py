@@ -17,11 +17,12 @@ from sigil.device.http.exchange import PendingResponse
 from sigil.device.server_pin import ServerPin
 from sigil.device.software import Device
 from sigil.device.timestamps import Clock, MemoryTimestamps
-from sigil.protocol.approval_messages import MpaResponded
 from sigil.protocol.errors import InvalidRequest
-from sigil.protocol.forms import Decision, Reason
 from sigil.protocol.keys import PublicKey
-from sigil.protocol.messages import Responded, decode
+from sigil.protocol.messages.approvals import MpaResponded
+from sigil.protocol.messages.base import Decision, Reason
+from sigil.protocol.messages.challenges import Responded
+from sigil.protocol.messages.decoding import decode
 
 ServerAnswer = Responded | MpaResponded
 """The server's response to a device's answer: for a challenge, or for an approval request."""

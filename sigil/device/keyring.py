@@ -17,10 +17,10 @@ from sigil.device.http.tls import TlsTrust
 from sigil.device.server_pin import ServerPin
 from sigil.device.software import SECRET_LENGTH, Device, new_secret
 from sigil.device.timestamps import Clock, FileTimestamps, Sleep
-from sigil.protocol.encoding import decode_base64, encode_base64
+from sigil.protocol.encoding.text import decode_base64, encode_base64
 from sigil.protocol.errors import InvalidRequest
 from sigil.protocol.keys import Suite
-from sigil.protocol.relay_messages import Platform
+from sigil.protocol.messages.relay import Platform
 
 _SUFFIX, _SECOND, _RELAY = ".json", ".second", ".relay"
 _MAX_FILE = 1 << 20

@@ -18,11 +18,12 @@ from sigil.device.errors import (
 from sigil.device.http.origin import base_url as normalised
 from sigil.device.http.tls import TlsTrust
 from sigil.protocol import signed_bytes
-from sigil.protocol.canonical import NotCanonical
-from sigil.protocol.encoding import decode_base64
+from sigil.protocol.encoding.canonical import NotCanonical
+from sigil.protocol.encoding.text import decode_base64
 from sigil.protocol.errors import InvalidPublicKey, InvalidRequest
 from sigil.protocol.keys import SIGNATURE_LENGTH, SUITES, PublicKey, Suite
-from sigil.protocol.messages import Info, decode
+from sigil.protocol.messages.decoding import decode
+from sigil.protocol.messages.server import Info
 
 
 class ServerPin(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,14 +8,6 @@ from collections.abc import Callable
 from sigil.first_boot.commitment import AlreadyCommitted, Commitment, Session, Vault
 from sigil.protocol.api_key import ID_LENGTH, Prefix, issue_api_key
 from sigil.protocol.errors import AlreadyInitialized, IdentityMismatch, InvalidRequest
-from sigil.protocol.first_boot_messages import (
-    Checked,
-    ExpectedIdentity,
-    Initialized,
-    IssuedKey,
-    NewWords,
-    ShownIdentity,
-)
 from sigil.protocol.identity import (
     DerivedSecrets,
     InvalidMnemonic,
@@ -23,6 +15,14 @@ from sigil.protocol.identity import (
     WrongChecksum,
     generate_mnemonic,
     normalise,
+)
+from sigil.protocol.messages.first_boot import (
+    Checked,
+    ExpectedIdentity,
+    Initialized,
+    IssuedKey,
+    NewWords,
+    ShownIdentity,
 )
 from sigil.protocol.mnemonic_typos import likely_positions, unknown_positions
 from sigil.protocol.pictogram import pictogram, speakable

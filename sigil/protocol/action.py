@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from sigil.protocol.canonical import MAX_INTEGER, NotCanonical, canonical
+from sigil.protocol.encoding.canonical import MAX_INTEGER, NotCanonical, canonical
 from sigil.protocol.errors import InvalidRequest
 
 MAX_JCS_BYTES = 2048

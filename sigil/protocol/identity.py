@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from sigil.protocol import signed_bytes
-from sigil.protocol.encoding import encode_base64
+from sigil.protocol.encoding.text import encode_base64
 from sigil.protocol.keys import SECP256K1_ORDER, PrivateKey, PublicKey, Suite
 from sigil.protocol.pictogram import pictogram, speakable
 

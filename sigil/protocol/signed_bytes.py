@@ -8,8 +8,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 
-from sigil.protocol.canonical import canonical
-from sigil.protocol.encoding import encode_base64, format_time
+from sigil.protocol.encoding.canonical import canonical
+from sigil.protocol.encoding.text import encode_base64, format_time
 
 AUTH = b"SIGIL-AUTH-V1\0"
 AUTH_MATCH = b"SIGIL-AUTH-MATCH-V1\0"

@@ -8,7 +8,7 @@ import hashlib
 import hmac
 from collections.abc import Sequence
 
-from sigil.protocol.encoding import encode_base64
+from sigil.protocol.encoding.text import encode_base64
 
 STANDARD_PREFIX = "whsec_"
 TOLERANCE_SECONDS = 300

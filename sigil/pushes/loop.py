@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from sigil.core.push_outbox import MAX_CLAIMS
+from sigil.core.pushes.outbox import MAX_CLAIMS
 from sigil.delivery.backlog import Backlog
 from sigil.delivery.candidates import Candidates
 from sigil.delivery.circuit_breaker import CircuitBreaker

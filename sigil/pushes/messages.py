@@ -8,16 +8,16 @@ import msgspec
 
 from sigil.approvals.messages import ApprovalMessages
 from sigil.challenges.messages import ChallengeMessages
-from sigil.core.approval import Approval
+from sigil.core.approvals.approval import Approval
 from sigil.core.challenge import Challenge
-from sigil.core.push_outbox import Claim, OutboxEntry, Step
-from sigil.core.push_subject import PushSubject, device_of, id_of, is_member, member_of
-from sigil.protocol import messages
-from sigil.protocol.approval_messages import MpaClear, MpaReference
-from sigil.protocol.encoding import format_time
-from sigil.protocol.ids import format_uuid
+from sigil.core.pushes.outbox import Claim, OutboxEntry, Step
+from sigil.core.pushes.subject import PushSubject, device_of, id_of, is_member, member_of
+from sigil.protocol.encoding.ids import format_uuid
+from sigil.protocol.encoding.text import format_time
 from sigil.protocol.keys import PublicKey
-from sigil.protocol.relay_messages import MAX_PAYLOAD, WantedPush
+from sigil.protocol.messages import challenges as messages
+from sigil.protocol.messages.approvals import MpaClear, MpaReference
+from sigil.protocol.messages.relay import MAX_PAYLOAD, WantedPush
 
 Content = Literal["full", "reference"]
 _encode = msgspec.json.Encoder().encode

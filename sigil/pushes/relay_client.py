@@ -12,9 +12,9 @@ import httpx
 import msgspec
 
 from sigil.protocol import signed_bytes
-from sigil.protocol.encoding import encode_base64
+from sigil.protocol.encoding.text import encode_base64
 from sigil.protocol.identity import ServerIdentity
-from sigil.protocol.relay_messages import (
+from sigil.protocol.messages.relay import (
     OutcomesRequest,
     PushRequest,
     PushResult,

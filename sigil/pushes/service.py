@@ -6,13 +6,14 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from sigil.core import push_delivery, push_outbox
-from sigil.core.push_delivery import MAX_COMPLETIONS, Completion, DeliveryResult
-from sigil.core.push_outbox import OUTBOX, Claim, Step, outbox_key
-from sigil.core.push_subject import PushSubject, current_state, is_pending, subject_key
+from sigil.core.pushes import delivery as push_delivery
+from sigil.core.pushes import outbox as push_outbox
+from sigil.core.pushes.delivery import MAX_COMPLETIONS, Completion, DeliveryResult
+from sigil.core.pushes.outbox import OUTBOX, Claim, Step, outbox_key
+from sigil.core.pushes.subject import PushSubject, current_state, is_pending, subject_key
 from sigil.core.session_store import Decision, Key, Rule, SessionStore
 from sigil.delivery.circuit_breaker import CircuitBreaker
-from sigil.protocol.relay_messages import PushResult, WantedPush
+from sigil.protocol.messages.relay import PushResult, WantedPush
 from sigil.pushes.messages import PushMessages, push_key
 
 # Signing a payload takes 50 µs: the event loop serves requests after each group of these.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from falcon.asgi import Request, Response
 
 from sigil.approvals.service import Approvals
-from sigil.protocol.approval_messages import MAX_BODY, CreateMpa, RespondMpa
+from sigil.protocol.messages.approvals import MAX_BODY, CreateMpa, RespondMpa
 from sigil.resources.api_key_auth import ApiKeyAuth
 from sigil.serving.http.rate_limits import AddressRateLimit
 from sigil.serving.http.requests import decode_json, read_body, whole_number

@@ -9,7 +9,7 @@ from falcon.asgi import Request, Response
 
 from sigil.challenges.service import Challenges, Idempotency
 from sigil.protocol.errors import InvalidRequest
-from sigil.protocol.messages import CreateChallenge, Respond
+from sigil.protocol.messages.challenges import CreateChallenge, Respond
 from sigil.resources.api_key_auth import ApiKeyAuth
 from sigil.serving.http.rate_limits import AddressRateLimit
 from sigil.serving.http.requests import decode_json, read_body, whole_number

@@ -8,7 +8,7 @@ from falcon.asgi import Request, Response
 
 from sigil.first_boot.service import ApiKeyIssuer, FirstBoot
 from sigil.protocol.errors import AlreadyInitialized, NotFound, NotInitialized
-from sigil.protocol.first_boot_messages import GivenWords, InitState, Nothing
+from sigil.protocol.messages.first_boot import GivenWords, InitState, Nothing
 from sigil.resources.origin_check import OriginCheck
 from sigil.resources.pages import set_page_headers
 from sigil.serving import logs

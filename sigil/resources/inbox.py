@@ -5,7 +5,7 @@ from __future__ import annotations
 from falcon.asgi import Request, Response
 
 from sigil.inbox import Inbox
-from sigil.protocol.messages import Pending
+from sigil.protocol.messages.challenges import Pending
 from sigil.serving.http.rate_limits import AddressRateLimit
 from sigil.serving.http.requests import decode_json, read_body
 from sigil.serving.http.responses import answer

@@ -8,8 +8,8 @@ import falcon
 import msgspec
 from falcon.asgi import Request, Response
 
-from sigil.protocol.first_boot_messages import InfoBeforeInit
-from sigil.protocol.messages import Health, Info, Mode
+from sigil.protocol.messages.first_boot import InfoBeforeInit
+from sigil.protocol.messages.server import Health, Info, Mode
 from sigil.serving.http.rate_limits import AddressRateLimit
 
 _encode = msgspec.json.Encoder().encode

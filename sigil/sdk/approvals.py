@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from sigil.protocol.approval_messages import REQUEST_ID
+from sigil.protocol.messages.approvals import REQUEST_ID
 from sigil.sdk.approval_results import MpaRequest, MpaStatus
 from sigil.sdk.clock import Clock
 from sigil.sdk.errors import AnswerUnusable, InvalidRequest, NotFound, ResultTimeout

@@ -11,7 +11,7 @@ import msgspec
 from sigil.protocol.action import Action as SignedAction
 from sigil.protocol.action import action_jcs
 from sigil.protocol.errors import InvalidRequest as Malformed
-from sigil.protocol.messages import decode
+from sigil.protocol.messages.decoding import decode
 from sigil.sdk.errors import InvalidRequest
 from sigil.sdk.results import Action
 

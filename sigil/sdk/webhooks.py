@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from sigil.protocol.errors import InvalidRequest as Malformed
-from sigil.protocol.messages import decode
+from sigil.protocol.messages.decoding import decode
 from sigil.protocol.webhook import TOLERANCE_SECONDS, sigil_signature, standard_signature
 from sigil.sdk.errors import (
     ConfigurationError,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from sigil.core.approval import APPROVAL, Approval
+from sigil.core.approvals.approval import APPROVAL, Approval
 from sigil.core.challenge import CHALLENGE
 from sigil.core.session_store import SessionStore
-from sigil.core.webhook_event import EVENT
+from sigil.core.webhooks.event import EVENT
 from sigil.protocol.errors import Overloaded
 
 BYTES_PER_END = 512

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 
-from sigil.protocol.encoding import decode_base64, decode_hex
+from sigil.protocol.encoding.text import decode_base64, decode_hex
 from sigil.protocol.errors import FingerprintMismatch, InvalidPublicKey, InvalidRequest
 from sigil.protocol.identity import ServerIdentity
 from sigil.protocol.keys import PublicKey

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from sigil.core.approval import APPROVAL
+from sigil.core.approvals.approval import APPROVAL
+from sigil.core.approvals.fan_out import fan_out_key
 from sigil.core.challenge import CHALLENGE, Challenge, ledger_key
 from sigil.core.expiry import Swept, sweep
-from sigil.core.fan_out import fan_out_key
-from sigil.core.push_outbox import outbox_key
+from sigil.core.pushes.outbox import outbox_key
 from sigil.core.session_store import Decision, Key, SessionStore
 from sigil.sessions.notifier import SessionNotifier
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from sigil.core import fan_out
-from sigil.core.approval import Approval, member_name
-from sigil.core.approval import State as ApprovalState
+from sigil.core.approvals import fan_out
+from sigil.core.approvals.approval import Approval, member_name
+from sigil.core.approvals.approval import State as ApprovalState
+from sigil.core.approvals.fan_out import MEMBERS_AT_ONCE
 from sigil.core.challenge import Challenge, State
-from sigil.core.fan_out import MEMBERS_AT_ONCE
-from sigil.core.push_outbox import Push
+from sigil.core.pushes.outbox import Push
 from sigil.core.session_observer import SessionObserver
 
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import hashlib
 
-from sigil.core import push_delivery, webhook_delivery
-from sigil.core.approval import Approval
+from sigil.core.approvals.approval import Approval
 from sigil.core.challenge import Challenge
-from sigil.core.push_subject import device_of, id_of, is_member
-from sigil.core.webhook_event import type_of_event
+from sigil.core.pushes import delivery as push_delivery
+from sigil.core.pushes.subject import device_of, id_of, is_member
+from sigil.core.webhooks import delivery as webhook_delivery
+from sigil.core.webhooks.event import type_of_event
 from sigil.protocol.action import action_type
 from sigil.protocol.api_key import Caller
-from sigil.protocol.ids import format_uuid
-from sigil.protocol.webhook_event import event_id
+from sigil.protocol.encoding.ids import format_uuid
+from sigil.protocol.messages.webhooks import event_id
 from sigil.serving import logs
 from sigil.serving.http.asgi_edge import request_id
 

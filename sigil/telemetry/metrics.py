@@ -10,16 +10,16 @@ from typing import get_args
 from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.metrics_core import Metric
 
-from sigil.core import webhook_delivery
-from sigil.core.approval import APPROVAL, Approval
+from sigil.core.approvals.approval import APPROVAL, Approval
 from sigil.core.challenge import CHALLENGE, Challenge
-from sigil.core.push_delivery import Completion
-from sigil.core.push_outbox import OUTBOX, Step
+from sigil.core.pushes.delivery import Completion
+from sigil.core.pushes.outbox import OUTBOX, Step
 from sigil.core.session_store import SessionStore
-from sigil.core.webhook_delivery import FAILURE, Outcome
-from sigil.core.webhook_event import EVENT
+from sigil.core.webhooks import delivery as webhook_delivery
+from sigil.core.webhooks.delivery import FAILURE, Outcome
+from sigil.core.webhooks.event import EVENT
 from sigil.protocol.errors import Limit, Problem, Retryable
-from sigil.protocol.relay_messages import PushStatus
+from sigil.protocol.messages.relay import PushStatus
 from sigil.serving.http.bearer_token import BearerTokenGuard
 from sigil.serving.http.metrics import HttpMetrics, MetricsResource, Scrape, gauge
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sigil.core.approval import Approval
+from sigil.core.approvals.approval import Approval
 from sigil.core.challenge import Challenge
 from sigil.protocol.errors import Problem
 

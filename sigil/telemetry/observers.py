@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sigil.core import webhook_delivery
-from sigil.core.approval import Approval
+from sigil.core.approvals.approval import Approval
 from sigil.core.challenge import Challenge
-from sigil.core.push_delivery import Completion
+from sigil.core.pushes.delivery import Completion
 from sigil.core.session_observer import SessionObserver
+from sigil.core.webhooks import delivery as webhook_delivery
 from sigil.telemetry import event_log
 from sigil.telemetry.null_metrics import NullDeliveryMetrics, NullMetrics
 

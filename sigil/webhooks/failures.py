@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from sigil.core import webhook_delivery
 from sigil.core.session_store import Decision, SessionStore
-from sigil.core.webhook_delivery import FAILURE, MAX_FAILURES, Failure, failure_key
-from sigil.core.webhook_event import type_of_event
-from sigil.protocol.webhook_event import EventType, event_id, parse_event_id
+from sigil.core.webhooks import delivery as webhook_delivery
+from sigil.core.webhooks.delivery import FAILURE, MAX_FAILURES, Failure, failure_key
+from sigil.core.webhooks.event import type_of_event
+from sigil.protocol.messages.webhooks import EventType, event_id, parse_event_id
 
 _END_OF_TIME = 1 << 32
 

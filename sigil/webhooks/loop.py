@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from sigil.core.webhook_delivery import MAX_COMPLETIONS
-from sigil.core.webhook_event import MAX_CLAIMS, Claim
+from sigil.core.webhooks.delivery import MAX_COMPLETIONS
+from sigil.core.webhooks.event import MAX_CLAIMS, Claim
 from sigil.delivery.backlog import Backlog
 from sigil.delivery.candidates import Candidates
 from sigil.delivery.circuit_breaker import CircuitBreaker

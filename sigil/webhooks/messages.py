@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import msgspec
 
-from sigil.core.webhook_event import Event, EventKind, type_of_event
-from sigil.protocol.encoding import format_time
-from sigil.protocol.forms import Decision
-from sigil.protocol.ids import format_uuid
-from sigil.protocol.webhook_event import EventBody, event_id
+from sigil.core.webhooks.event import Event, EventKind, type_of_event
+from sigil.protocol.encoding.ids import format_uuid
+from sigil.protocol.encoding.text import format_time
+from sigil.protocol.messages.base import Decision
+from sigil.protocol.messages.webhooks import EventBody, event_id
 
 _DECISIONS: dict[EventKind, Decision] = {
     EventKind.CHALLENGE_VERIFIED: "approved",

@@ -13,7 +13,7 @@ from datetime import UTC
 import aiohttp
 from yarl import URL
 
-from sigil.core.webhook_delivery import AttemptResult
+from sigil.core.webhooks.delivery import AttemptResult
 from sigil.protocol.webhook import signed_headers
 from sigil.serving.private_networks import is_private
 from sigil.serving.settings import Secret

@@ -6,12 +6,13 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from sigil.core import webhook_delivery, webhook_event
 from sigil.core.session_store import Decision, Key, SessionStore
-from sigil.core.webhook_delivery import FAILURE, MAX_FAILURES, AttemptResult, Completion
-from sigil.core.webhook_event import EVENT, Claim, event_key
+from sigil.core.webhooks import delivery as webhook_delivery
+from sigil.core.webhooks import event as webhook_event
+from sigil.core.webhooks.delivery import FAILURE, MAX_FAILURES, AttemptResult, Completion
+from sigil.core.webhooks.event import EVENT, Claim, event_key
 from sigil.delivery.circuit_breaker import CircuitBreaker, RequestResult
-from sigil.protocol.webhook_event import event_id
+from sigil.protocol.messages.webhooks import event_id
 from sigil.webhooks import messages
 
 ATTEMPT_SECONDS = 10.0

@@ -8,15 +8,15 @@ import json
 import pytest
 
 from sigil.challenges.service import ChallengePolicy
-from sigil.core.approval import APPROVAL, TRANSITIONS, State, Vote, vote_key
+from sigil.core.approvals.approval import APPROVAL, TRANSITIONS, State, Vote, vote_key
+from sigil.core.approvals.fan_out import FAN_OUT, MEMBERS_AT_ONCE
 from sigil.core.challenge import ledger_key
 from sigil.core.device_ledger import Limits
-from sigil.core.fan_out import FAN_OUT, MEMBERS_AT_ONCE
 from sigil.core.session_store import Decision
 from sigil.device import Device
-from sigil.protocol import approval_messages as mpa
 from sigil.protocol.action import Action
-from sigil.protocol.encoding import encode_base64
+from sigil.protocol.encoding.ids import format_uuid
+from sigil.protocol.encoding.text import encode_base64
 from sigil.protocol.errors import (
     AlreadyAnswered,
     InvalidPublicKey,
@@ -31,8 +31,8 @@ from sigil.protocol.errors import (
     RequestIdConflict,
     TooManyPending,
 )
-from sigil.protocol.ids import format_uuid
 from sigil.protocol.keys import P256_ORDER, SECP256K1_ORDER, Suite
+from sigil.protocol.messages import approvals as mpa
 from tests.support.services import (
     CALLER,
     IDENTITY,

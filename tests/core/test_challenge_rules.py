@@ -13,6 +13,7 @@ from sigil.core.challenge import TRANSITIONS, State, ledger_key
 from sigil.core.device_ledger import Ledger, Limits, Tally
 from sigil.core.session_store import Decision
 from sigil.device import Device
+from sigil.protocol.encoding.ids import parse_uuid
 from sigil.protocol.errors import (
     ChallengeAlreadyUsed,
     ChallengeExpired,
@@ -23,8 +24,7 @@ from sigil.protocol.errors import (
     RateLimited,
     TooManyPending,
 )
-from sigil.protocol.ids import parse_uuid
-from sigil.protocol.messages import ChallengeCreated, ChallengeStatus
+from sigil.protocol.messages.challenges import ChallengeCreated, ChallengeStatus
 from tests.support.services import CALLER, OTHER_CALLER, START, Services, all_reads_before_any_transaction
 
 DEVICE = Device.from_secret("ES256", b"\x07" * 32)

@@ -13,8 +13,8 @@ from sigil.core import challenge as rules
 from sigil.core.challenge import Challenge, State, current_state
 from sigil.core.device_ledger import Ledger, Limits
 from sigil.core.expiry import sweep
-from sigil.core.push_delivery import DeliveryResult, complete, rows_of
-from sigil.core.push_outbox import LEASE_SECONDS, OUTBOX, Claim, OutboxEntry, Push, Step, claim, outbox_key
+from sigil.core.pushes.delivery import DeliveryResult, complete, rows_of
+from sigil.core.pushes.outbox import LEASE_SECONDS, OUTBOX, Claim, OutboxEntry, Push, Step, claim, outbox_key
 from sigil.core.session_store import Decision, Key
 
 START = 1_000_000.0

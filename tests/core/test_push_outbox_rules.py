@@ -9,8 +9,8 @@ import pytest
 from sigil.challenges.service import ChallengePolicy
 from sigil.core.challenge import Challenge, End, State
 from sigil.core.device_ledger import Limits
-from sigil.core.push_delivery import POLL_SECONDS, DeliveryResult, complete, rows_of
-from sigil.core.push_outbox import (
+from sigil.core.pushes.delivery import POLL_SECONDS, DeliveryResult, complete, rows_of
+from sigil.core.pushes.outbox import (
     CLEAR_SECONDS,
     LEASE_SECONDS,
     OUTBOX,

@@ -8,7 +8,7 @@ from typing import Literal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sigil.core.quorum import APPROVED, NOT_ELIGIBLE, OPEN, REJECTED, Quorum, with_ballot
+from sigil.core.approvals.quorum import APPROVED, NOT_ELIGIBLE, OPEN, REJECTED, Quorum, with_ballot
 
 SIZES = st.lists(st.integers(1, 4), min_size=1, max_size=5)
 Votes = list[tuple[int, bool]]

@@ -18,16 +18,16 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from sigil.core import fan_out, voting
-from sigil.core.approval import Approval, State, approval_key, current_state, member_name, vote_key
+from sigil.core.approvals import fan_out, voting
+from sigil.core.approvals.approval import Approval, State, approval_key, current_state, member_name, vote_key
+from sigil.core.approvals.fan_out import FAN_OUT, FanOut, fan_out_key
+from sigil.core.approvals.quorum import APPROVED, OPEN, REJECTED
 from sigil.core.challenge import ledger_key
 from sigil.core.device_ledger import Ledger, Limits
 from sigil.core.expiry import sweep
-from sigil.core.fan_out import FAN_OUT, FanOut, fan_out_key
-from sigil.core.push_outbox import OUTBOX, Step, outbox_key
-from sigil.core.quorum import APPROVED, OPEN, REJECTED
+from sigil.core.pushes.outbox import OUTBOX, Step, outbox_key
 from sigil.core.session_store import Decision, Key
-from sigil.core.webhook_event import EVENT, Event, EventKind, event_key
+from sigil.core.webhooks.event import EVENT, Event, EventKind, event_key
 from sigil.protocol.errors import AlreadyAnswered, MpaClosed, MpaExpired, MpaNotFound
 
 START = 1_000_000.0

@@ -10,8 +10,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from sigil.core.challenge import Challenge, End, State, event_of
 from sigil.core.session_store import Decision, Key
-from sigil.core.webhook_delivery import AttemptResult, complete, failure_key, replay
-from sigil.core.webhook_event import EVENT, LEASE_SECONDS, Claim, Event, claim, event_key
+from sigil.core.webhooks.delivery import AttemptResult, complete, failure_key, replay
+from sigil.core.webhooks.event import EVENT, LEASE_SECONDS, Claim, Event, claim, event_key
 
 START = 1_000_000.0
 SCHEDULE = (1, 5, 30)

@@ -11,9 +11,9 @@ from sigil.core import challenge as rules
 from sigil.core.challenge import Challenge, State, event_of
 from sigil.core.device_ledger import Limits
 from sigil.core.expiry import sweep
-from sigil.core.push_outbox import Push
+from sigil.core.pushes.outbox import Push
 from sigil.core.session_store import Key
-from sigil.core.webhook_delivery import (
+from sigil.core.webhooks.delivery import (
     KEPT_SECONDS,
     PATIENCE_SECONDS,
     AttemptResult,
@@ -22,7 +22,7 @@ from sigil.core.webhook_delivery import (
     failure_key,
     replay,
 )
-from sigil.core.webhook_event import LEASE_SECONDS, OWN_SECONDS, Event, EventKind, claim, event_key
+from sigil.core.webhooks.event import LEASE_SECONDS, OWN_SECONDS, Event, EventKind, claim, event_key
 from sigil.sessions.expiry import ROWS_AT_ONCE
 from sigil.store.codec import MAX_WRITES
 

@@ -17,7 +17,7 @@ from websockets.exceptions import ConnectionClosed
 
 from sigil.device.relay import Event
 from sigil.protocol import signed_bytes
-from sigil.protocol.encoding import decode_base64, encode_base64
+from sigil.protocol.encoding.text import decode_base64, encode_base64
 from sigil.protocol.keys import PublicKey
 from tests.device.fake_server import as_json, problem
 

@@ -13,8 +13,8 @@ import msgspec
 
 from sigil.protocol import signed_bytes
 from sigil.protocol.action import Action, action_jcs
-from sigil.protocol.canonical import canonical
-from sigil.protocol.encoding import decode_base64, encode_base64, format_time
+from sigil.protocol.encoding.canonical import canonical
+from sigil.protocol.encoding.text import decode_base64, encode_base64, format_time
 from sigil.protocol.identity import DerivedSecrets, ServerIdentity
 from sigil.protocol.keys import PublicKey
 from sigil.protocol.pictogram import pictogram, speakable

@@ -16,7 +16,7 @@ from typing import Any
 from click.testing import CliRunner
 
 from sigil.device.commands import device
-from sigil.protocol.encoding import decode_base64
+from sigil.protocol.encoding.text import decode_base64
 from sigil.protocol.keys import PublicKey
 from tests.device.fake_server import FakeServer, make_payload
 from tests.support.live import DEADLINE, wait_until

@@ -21,7 +21,7 @@ from sigil.device.errors import (
     ServerSignatureInvalid,
 )
 from sigil.protocol import signed_bytes
-from sigil.protocol.encoding import encode_base64, format_time
+from sigil.protocol.encoding.text import encode_base64, format_time
 from sigil.protocol.keys import SUITES, Suite
 from tests.device.fake_server import ACTION, NOW, as_json, identity, make_mpa_payload
 

@@ -21,9 +21,9 @@ from sigil.device.errors import (
     ServerNotPinned,
     ServerSignatureInvalid,
 )
-from sigil.protocol.encoding import encode_base64
+from sigil.protocol.encoding.text import encode_base64
 from sigil.protocol.keys import SUITES, Suite
-from sigil.protocol.messages import ChallengePayload
+from sigil.protocol.messages.challenges import ChallengePayload
 from tests.device.fake_server import ACTION, NOW, as_json, identity, jcs, make_payload
 
 SERVER, OTHER = identity(1), identity(50)

@@ -21,7 +21,7 @@ from sigil.device.errors import (
 from sigil.device.http.origin import base_url, origin
 from sigil.device.http.tls import TlsTrust
 from sigil.protocol import signed_bytes
-from sigil.protocol.encoding import encode_base64
+from sigil.protocol.encoding.text import encode_base64
 from sigil.protocol.keys import SUITES
 from tests.device.fake_server import as_json, honest_info, identity
 

@@ -10,8 +10,8 @@ from typing import Any
 import httpx
 
 from sigil.device import Device
-from sigil.protocol.canonical import canonical
-from sigil.protocol.encoding import decode_base64
+from sigil.protocol.encoding.canonical import canonical
+from sigil.protocol.encoding.text import decode_base64
 from sigil.protocol.keys import Suite
 from tests.support.live import LiveServer
 

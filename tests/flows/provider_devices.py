@@ -12,8 +12,8 @@ from typing import Any
 import httpx
 
 from sigil.device import Device
-from sigil.protocol.canonical import canonical
-from sigil.protocol.encoding import decode_base64
+from sigil.protocol.encoding.canonical import canonical
+from sigil.protocol.encoding.text import decode_base64
 from tests.relay.devices_of_relay import register
 from tests.support.live import DEADLINE
 from tests.support.live_relay import LiveRelay

@@ -13,7 +13,7 @@ from itertools import pairwise
 import httpx
 import pytest
 
-from sigil.core.webhook_event import LEASE_SECONDS
+from sigil.core.webhooks.event import LEASE_SECONDS
 from sigil.device import Device
 from tests.flows.backend import Backend, approval
 from tests.flows.test_metrics import scrape

@@ -14,8 +14,8 @@ from websockets.exceptions import WebSocketException
 
 from sigil.device import Device
 from sigil.protocol import signed_bytes
-from sigil.protocol.canonical import canonical
-from sigil.protocol.encoding import decode_base64, encode_base64
+from sigil.protocol.encoding.canonical import canonical
+from sigil.protocol.encoding.text import decode_base64, encode_base64
 from tests.relay.devices_of_relay import register, sign
 from tests.support.live_relay import LiveRelay
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 import h2.config
 import h2.connection
 
-from deploy.providers.frames import END_HEADERS, END_STREAM, Kind, frame
+from deploy.providers.http.frames import END_HEADERS, END_STREAM, Kind, frame
 from tests.hostile.raw_client import RawClient, RawResponse
 
 # The highest stream number, for the last request of a connection.

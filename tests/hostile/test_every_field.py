@@ -18,11 +18,13 @@ from jsonschema import Draft202012Validator
 
 from sigil import __version__
 from sigil.device import Device
-from sigil.protocol import approval_messages, first_boot_messages, messages
 from sigil.protocol.action import Action
-from sigil.protocol.approval_messages import WantedGroup, WantedMember
-from sigil.protocol.encoding import format_time
-from sigil.protocol.forms import Answer as Answered
+from sigil.protocol.encoding.text import format_time
+from sigil.protocol.messages import approvals as approval_messages
+from sigil.protocol.messages import challenges as messages
+from sigil.protocol.messages import first_boot as first_boot_messages
+from sigil.protocol.messages.approvals import WantedGroup, WantedMember
+from sigil.protocol.messages.base import Answer as Answered
 from sigil.resources.openapi.document import document
 from tests.hostile.json_values import INVALID_JSON, VALID_JSON
 from tests.hostile.raw_client import RawResponse, error_code

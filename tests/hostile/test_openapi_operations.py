@@ -15,7 +15,7 @@ from schemathesis.checks import CheckContext
 from schemathesis.specs.openapi.checks import ignored_auth, positive_data_acceptance
 
 from sigil.device import Device
-from sigil.protocol.encoding import format_time
+from sigil.protocol.encoding.text import format_time
 from tests.hostile.raw_client import RawResponse, error_code
 from tests.hostile.servers import Servers
 from tests.support.live import DEADLINE, LiveServer

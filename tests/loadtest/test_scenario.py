@@ -9,8 +9,9 @@ import msgspec
 import pytest
 
 from sigil.device import Device
-from sigil.protocol.encoding import encode_base64
-from sigil.protocol.messages import ChallengeCreated, ChallengeStatus, Health, PushStatus, Responded
+from sigil.protocol.encoding.text import encode_base64
+from sigil.protocol.messages.challenges import ChallengeCreated, ChallengeStatus, PushStatus, Responded
+from sigil.protocol.messages.server import Health
 from tests.loadtest.canned_server import canned_server, run_one_challenge
 
 FINGERPRINT = Device.from_secret("ES256", b"\x07" * 32).fingerprint

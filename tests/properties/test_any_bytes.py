@@ -16,7 +16,8 @@ from sigil.protocol.api_key import Caller, KeyRing
 from sigil.protocol.errors import InvalidPublicKey, InvalidRequest, Unauthorized
 from sigil.protocol.identity import DerivedSecrets, InvalidMnemonic
 from sigil.protocol.keys import SUITES, PrivateKey, PublicKey, Suite
-from sigil.protocol.messages import CreateChallenge, Pending, Respond, decode_request
+from sigil.protocol.messages.challenges import CreateChallenge, Pending, Respond
+from sigil.protocol.messages.decoding import decode_request
 
 bounded = settings(max_examples=60)
 

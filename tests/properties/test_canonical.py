@@ -11,7 +11,7 @@ import rfc8785
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sigil.protocol.canonical import MAX_INTEGER, NotCanonical, canonical
+from sigil.protocol.encoding.canonical import MAX_INTEGER, NotCanonical, canonical
 
 bounded = settings(max_examples=60)
 

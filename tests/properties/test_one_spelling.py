@@ -9,7 +9,7 @@ import datetime
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sigil.protocol.encoding import decode_base64, decode_hex, encode_base64, format_time, parse_time
+from sigil.protocol.encoding.text import decode_base64, decode_hex, encode_base64, format_time, parse_time
 from sigil.protocol.errors import InvalidRequest
 
 bounded = settings(max_examples=60)

@@ -8,7 +8,8 @@ import pytest
 
 from sigil.protocol.action import Action, action_jcs
 from sigil.protocol.errors import InvalidRequest
-from sigil.protocol.messages import CreateChallenge, decode_request
+from sigil.protocol.messages.challenges import CreateChallenge
+from sigil.protocol.messages.decoding import decode_request
 
 from .vectors import Case, mismatches
 

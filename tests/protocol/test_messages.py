@@ -7,8 +7,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from sigil.protocol import messages
 from sigil.protocol.errors import InvalidRequest
+from sigil.protocol.messages import challenges as messages
+from sigil.protocol.messages import decoding
+from sigil.protocol.messages import server as server_messages
 
 from .vectors import Case, mismatches
 
@@ -22,7 +24,7 @@ LEAST = {
 
 def _error_of(body: bytes, kind: str) -> InvalidRequest:
     with pytest.raises(InvalidRequest) as raised:
-        messages.decode_request(body, KINDS[kind])
+        decoding.decode_request(body, KINDS[kind])
     return raised.value
 
 
@@ -37,7 +39,7 @@ def _said(message: Any) -> dict[str, Any]:
 def _outcome(case: Case) -> Case:
     body = case["body"].encode() if "body" in case else bytes.fromhex(case["body_hex"])
     try:
-        return {"expect": _said(messages.decode_request(body, KINDS[case["message"]]))}
+        return {"expect": _said(decoding.decode_request(body, KINDS[case["message"]]))}
     except InvalidRequest as error:
         return {"expect": error.code, **error.details}
 
@@ -98,7 +100,7 @@ def test_the_error_names_the_wrong_member(member: str) -> None:
 
 
 def test_parsed_messages_are_immutable() -> None:
-    answer = messages.decode_request(LEAST["Respond"] + b"}", messages.Respond)
+    answer = decoding.decode_request(LEAST["Respond"] + b"}", messages.Respond)
     with pytest.raises(AttributeError):
         answer.decision = "approved"  # type: ignore[misc]
 
@@ -106,7 +108,7 @@ def test_parsed_messages_are_immutable() -> None:
 def test_members_without_a_value_are_left_out_of_answers() -> None:
     push = messages.PushStatus(status="queued")
     assert msgspec.json.encode(push) == b'{"status":"queued"}'
-    error = messages.ErrorAnswer(messages.ErrorBody("NOT_FOUND", "m"))
+    error = server_messages.ErrorAnswer(server_messages.ErrorBody("NOT_FOUND", "m"))
     assert msgspec.json.decode(msgspec.json.encode(error)) == {"error": {"code": "NOT_FOUND", "message": "m"}}
 
 

@@ -13,11 +13,12 @@ import pytest
 from sigil.protocol import signed_bytes, webhook
 from sigil.protocol.action import action_jcs
 from sigil.protocol.api_key import PREFIXES, KeyRing, issue_api_key
-from sigil.protocol.encoding import decode_base64, encode_base64, format_time, parse_time
+from sigil.protocol.encoding.text import decode_base64, encode_base64, format_time, parse_time
 from sigil.protocol.errors import InvalidPublicKey
 from sigil.protocol.identity import DerivedSecrets, ServerIdentity
 from sigil.protocol.keys import SUITES, PrivateKey, PublicKey
-from sigil.protocol.messages import CreateChallenge, decode
+from sigil.protocol.messages.challenges import CreateChallenge
+from sigil.protocol.messages.decoding import decode
 
 Vector = dict[str, Any]
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from sigil.protocol import signed_bytes
-from sigil.protocol.canonical import NotCanonical, canonical
-from sigil.protocol.encoding import parse_time
+from sigil.protocol.encoding.canonical import NotCanonical, canonical
+from sigil.protocol.encoding.text import parse_time
 from sigil.protocol.keys import SUITES, PrivateKey, PublicKey, Suite
 
 from .vectors import Case, cases, each_case

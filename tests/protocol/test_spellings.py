@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from sigil.protocol.encoding import decode_base64, decode_hex, encode_base64, format_time, parse_time
+from sigil.protocol.encoding.text import decode_base64, decode_hex, encode_base64, format_time, parse_time
 from sigil.protocol.errors import InvalidRequest
 
 from .vectors import Case, cases, mismatches

@@ -13,8 +13,8 @@ import msgspec
 import pytest
 
 from sigil.protocol import signed_bytes
-from sigil.protocol.encoding import decode_base64
-from sigil.protocol.relay_messages import WantedPush
+from sigil.protocol.encoding.text import decode_base64
+from sigil.protocol.messages.relay import WantedPush
 from sigil.pushes import relay_client as implementation
 from sigil.pushes.relay_client import MAX_RESPONSE, RelayClient
 from sigil.pushes.service import RelayRejected, RelayUnavailable

@@ -13,7 +13,7 @@ from websockets.asyncio.client import ClientConnection, connect
 
 from sigil.device import Device
 from sigil.protocol import signed_bytes
-from sigil.protocol.encoding import decode_base64, encode_base64
+from sigil.protocol.encoding.text import decode_base64, encode_base64
 from tests.support.live import DEADLINE
 from tests.support.live_relay import LiveRelay
 

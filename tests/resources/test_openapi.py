@@ -19,12 +19,12 @@ from sigil.app.services import Dependencies
 from sigil.app.state import KINDS
 from sigil.app.wizard import InitSnapshot, build_wizard
 from sigil.config.settings import Config
-from sigil.core.webhook_event import Event, EventKind
+from sigil.core.webhooks.event import Event, EventKind
 from sigil.first_boot.commitment import Session
 from sigil.first_boot.vault import FileVault
 from sigil.protocol.errors import Problem
+from sigil.protocol.messages.webhooks import EventType
 from sigil.protocol.webhook import signed_headers
-from sigil.protocol.webhook_event import EventType
 from sigil.resources.first_boot import NotInitializedResource
 from sigil.resources.openapi.document import document
 from sigil.serving.process.worker import WorkerLifecycle

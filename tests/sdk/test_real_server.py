@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from sigil.device import Device
-from sigil.protocol.canonical import canonical
+from sigil.protocol.encoding.canonical import canonical
 from sigil.sdk import (
     Action,
     Challenge,

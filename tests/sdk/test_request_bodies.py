@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sigil.protocol.canonical import canonical
+from sigil.protocol.encoding.canonical import canonical
 from sigil.sdk import Action, InvalidRequest
 from sigil.sdk.request_bodies import action_bytes, challenge_body
 

@@ -18,7 +18,7 @@ import h2.events
 import h2.settings
 import httpx
 
-from deploy.providers.frames import Frame, FrameReader
+from deploy.providers.http.frames import Frame, FrameReader
 from tests.support.live import DEADLINE
 from tests.support.providers import GRANT, Providers, apns_token, assertion, fcm_token, provider_token
 

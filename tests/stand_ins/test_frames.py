@@ -21,7 +21,7 @@ from h2.events import (
 )
 from h2.settings import SettingCodes
 
-from deploy.providers.frames import END_HEADERS, END_STREAM, PADDED, PRIORITY_GIVEN, Kind, frame
+from deploy.providers.http.frames import END_HEADERS, END_STREAM, PADDED, PRIORITY_GIVEN, Kind, frame
 from tests.stand_ins.clients import ALERT, H2Client, apns_headers
 from tests.support.live import wait_until
 from tests.support.providers import Providers, apns_token

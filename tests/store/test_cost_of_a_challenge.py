@@ -9,9 +9,9 @@ from sigil.app.state import KINDS
 from sigil.core import challenge as rules
 from sigil.core.challenge import Challenge
 from sigil.core.device_ledger import Limits
-from sigil.core.push_delivery import complete, rows_of
-from sigil.core.push_outbox import OUTBOX, Claim, Push, claim, outbox_key
-from sigil.protocol.ids import uuid4_bytes
+from sigil.core.pushes.delivery import complete, rows_of
+from sigil.core.pushes.outbox import OUTBOX, Claim, Push, claim, outbox_key
+from sigil.protocol.encoding.ids import uuid4_bytes
 from sigil.store.lmdb import LmdbStore
 from tests.support.services import START, Clock
 

@@ -12,19 +12,19 @@ import pytest
 
 from sigil.app.state import KINDS
 from sigil.core import challenge as rules
-from sigil.core import fan_out, voting
-from sigil.core.approval import APPROVAL, Approval, approval_key, member_name
+from sigil.core.approvals import fan_out, voting
+from sigil.core.approvals.approval import APPROVAL, Approval, approval_key, member_name
+from sigil.core.approvals.fan_out import fan_out_key
+from sigil.core.approvals.quorum import OPEN
+from sigil.core.approvals.voting import Ballot
 from sigil.core.challenge import CHALLENGE, Challenge, challenge_key, ledger_key
 from sigil.core.device_ledger import Limits
 from sigil.core.expiry import sweep
-from sigil.core.fan_out import fan_out_key
-from sigil.core.push_outbox import Push, outbox_key
-from sigil.core.quorum import OPEN
+from sigil.core.pushes.outbox import Push, outbox_key
 from sigil.core.session_store import Decision, Key, StoreFull
-from sigil.core.voting import Ballot
-from sigil.core.webhook_event import EVENT
+from sigil.core.webhooks.event import EVENT
+from sigil.protocol.encoding.ids import uuid4_bytes
 from sigil.protocol.errors import Overloaded
-from sigil.protocol.ids import uuid4_bytes
 from sigil.sessions.capacity import Capacity
 from sigil.store.lmdb import LmdbStore
 

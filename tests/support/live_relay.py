@@ -19,10 +19,10 @@ from typing import Any
 import httpx
 import msgspec
 
-from sigil.protocol import relay_messages as messages
 from sigil.protocol import signed_bytes
-from sigil.protocol.encoding import encode_base64
+from sigil.protocol.encoding.text import encode_base64
 from sigil.protocol.identity import DerivedSecrets, ServerIdentity, generate_mnemonic
+from sigil.protocol.messages import relay as messages
 from tests.support.live import DEADLINE, free_port, wait_until
 
 

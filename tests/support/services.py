@@ -17,23 +17,23 @@ from sigil.approvals.messages import ApprovalMessages
 from sigil.approvals.service import ApprovalPolicy, Approvals
 from sigil.challenges.messages import ChallengeMessages
 from sigil.challenges.service import ChallengePolicy, Challenges, Idempotency
-from sigil.core.approval import Approval
+from sigil.core.approvals.approval import Approval
 from sigil.core.challenge import Challenge
 from sigil.core.circuit_breaker import RELAY_KEY
-from sigil.core.push_delivery import Completion
+from sigil.core.pushes.delivery import Completion
 from sigil.delivery.backlog import Backlog, Events, EventsDisabled, PushBacklog, PushDisabled
 from sigil.delivery.circuit_breaker import RELAY_FAILURES_TO_OPEN, CircuitBreaker
 from sigil.device import Device
 from sigil.inbox import Inbox
-from sigil.protocol import approval_messages as mpa
-from sigil.protocol import messages
 from sigil.protocol.action import Action
 from sigil.protocol.api_key import Caller
-from sigil.protocol.canonical import canonical
-from sigil.protocol.encoding import decode_base64, encode_base64, format_time
-from sigil.protocol.forms import Decision, Reason
+from sigil.protocol.encoding.canonical import canonical
+from sigil.protocol.encoding.text import decode_base64, encode_base64, format_time
 from sigil.protocol.identity import DerivedSecrets, ServerIdentity
-from sigil.protocol.relay_messages import PushResult, WantedPush
+from sigil.protocol.messages import approvals as mpa
+from sigil.protocol.messages import challenges as messages
+from sigil.protocol.messages.base import Decision, Reason
+from sigil.protocol.messages.relay import PushResult, WantedPush
 from sigil.pushes.messages import Content, PushMessages
 from sigil.pushes.service import Pushes, RelayRejected, RelayUnavailable
 from sigil.sessions.capacity import BYTES_PER_END, STORE_BYTES_PER_EVENT, Capacity

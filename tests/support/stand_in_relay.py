@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any
 
 from sigil.protocol import signed_bytes
-from sigil.protocol.encoding import decode_base64
+from sigil.protocol.encoding.text import decode_base64
 from sigil.protocol.keys import PublicKey
 
 Push = dict[str, Any]

@@ -18,7 +18,7 @@ import standardwebhooks
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sigil.core.webhook_delivery import AttemptResult
+from sigil.core.webhooks.delivery import AttemptResult
 from sigil.protocol.webhook import standard_secret
 from sigil.sdk import webhooks
 from sigil.serving.private_networks import is_private

@@ -9,13 +9,13 @@ import pytest
 
 from sigil.core.challenge import CHALLENGE
 from sigil.core.session_store import Decision
-from sigil.core.webhook_delivery import FAILURE, KEPT_SECONDS, AttemptResult, failure_key
-from sigil.core.webhook_event import EVENT, LEASE_SECONDS
+from sigil.core.webhooks.delivery import FAILURE, KEPT_SECONDS, AttemptResult, failure_key
+from sigil.core.webhooks.event import EVENT, LEASE_SECONDS
 from sigil.delivery.circuit_breaker import RECEIVER_FAILURES_TO_OPEN
 from sigil.device import Device
 from sigil.protocol.api_key import Caller
 from sigil.protocol.errors import Overloaded
-from sigil.protocol.webhook_event import event_id
+from sigil.protocol.messages.webhooks import event_id
 from sigil.webhooks.service import ATTEMPT_SECONDS
 from tests.support.services import CALLER
 from tests.webhooks.webhook_services import SCHEDULE, HostWorker, WebhookServices

@@ -6,8 +6,8 @@ import os
 from dataclasses import dataclass, field
 
 from sigil.core.circuit_breaker import RECEIVER_KEY
-from sigil.core.webhook_delivery import FAILURE, MAX_FAILURES, AttemptResult, Completion
-from sigil.core.webhook_event import EVENT
+from sigil.core.webhooks.delivery import FAILURE, MAX_FAILURES, AttemptResult, Completion
+from sigil.core.webhooks.event import EVENT
 from sigil.delivery.backlog import Backlog, EventBacklog, Events
 from sigil.delivery.circuit_breaker import RECEIVER_FAILURES_TO_OPEN, CircuitBreaker
 from sigil.webhooks.service import Webhooks

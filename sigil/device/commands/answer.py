@@ -24,7 +24,7 @@ from sigil.device.commands.watcher import Watcher
 from sigil.device.display import lines_of, printable
 from sigil.device.errors import MatchCodeRequired
 from sigil.device.keyring import Keyring
-from sigil.protocol.forms import Reason
+from sigil.protocol.messages.base import Reason
 
 
 @click.command()

@@ -14,7 +14,7 @@ from sigil.device.commands.terminal import Prompt, prompt_decision, prompt_match
 from sigil.device.errors import DeviceError, ServerRefused, is_temporary
 from sigil.device.relay.events import Cleared, Event, Received
 from sigil.device.relay.timing import ListenerTiming
-from sigil.protocol.forms import Decision, Reason
+from sigil.protocol.messages.base import Decision, Reason
 
 MAX_QUEUED = 256
 """More than a server allows to be pending. Beyond it, the oldest is dropped here; the server still lists it."""

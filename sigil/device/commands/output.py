@@ -19,7 +19,7 @@ from sigil.device.commands.context import one_line
 from sigil.device.display import lines_of, printable
 from sigil.device.errors import DeviceError
 from sigil.device.relay import events
-from sigil.protocol.forms import Decision
+from sigil.protocol.messages.base import Decision
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from sigil.device.keyring import Keyring, Registration, RelayRecord
 from sigil.device.relay.client import RelayClient
 from sigil.device.relay.errors import RelayUnknown
 from sigil.device.server_pin import verify_info
-from sigil.protocol.messages import Info
+from sigil.protocol.messages.server import Info
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 

@@ -15,7 +15,7 @@ from sigil.device.commands.relay_choice import RelayAddress, address_of, relay_o
 from sigil.device.display import picture, printable
 from sigil.device.keyring import Keyring, Registration, RelayRecord
 from sigil.device.relay.client import RelayClient
-from sigil.protocol.relay_messages import Platform
+from sigil.protocol.messages.relay import Platform
 
 T = TypeVar("T")
 MAX_TOKEN = 4096

@@ -21,8 +21,8 @@ from sigil.device.http.exchange import (
 )
 from sigil.device.http.origin import base_url as normalised
 from sigil.device.http.tls import TlsTrust, verification
-from sigil.protocol.approval_messages import MpaResponded
-from sigil.protocol.messages import Responded
+from sigil.protocol.messages.approvals import MpaResponded
+from sigil.protocol.messages.challenges import Responded
 
 _Self = TypeVar("_Self", bound="AsyncHttp")
 

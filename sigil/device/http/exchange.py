@@ -11,7 +11,8 @@ import msgspec
 from sigil import __version__
 from sigil.device.errors import AnswerUnusable, ServerRefused, Unreachable
 from sigil.protocol.errors import InvalidRequest
-from sigil.protocol.messages import ErrorAnswer, decode
+from sigil.protocol.messages.decoding import decode
+from sigil.protocol.messages.server import ErrorAnswer
 
 T = TypeVar("T")
 

@@ -15,9 +15,9 @@ from sigil.device.http.origin import relay_origin
 from sigil.device.http.tls import TlsTrust, context
 from sigil.device.relay.errors import PackageMissing
 from sigil.device.software import Device
-from sigil.protocol.encoding import decode_base64, encode_base64
+from sigil.protocol.encoding.text import decode_base64, encode_base64
 from sigil.protocol.errors import InvalidRequest
-from sigil.protocol.relay_messages import DeviceRegistered, DeviceUnregistered, Platform, RegistrationChallenge
+from sigil.protocol.messages.relay import DeviceRegistered, DeviceUnregistered, Platform, RegistrationChallenge
 
 if TYPE_CHECKING:
     from sigil.device.relay.socket import RelaySocket

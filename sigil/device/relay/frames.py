@@ -5,9 +5,9 @@ from __future__ import annotations
 import msgspec
 
 from sigil.device.errors import MalformedPayload
+from sigil.protocol.encoding.ids import parse_uuid
 from sigil.protocol.errors import InvalidRequest
-from sigil.protocol.ids import parse_uuid
-from sigil.protocol.messages import decode
+from sigil.protocol.messages.decoding import decode
 
 _MAX_PUSH_ID = 128
 # A payload has all of them, a reference none (SIGIL_PUSH_CONTENT=reference).

@@ -16,7 +16,7 @@ from sigil.device.relay.push_handler import PushHandler
 from sigil.device.relay.timing import STABLE_SECONDS, ListenerTiming
 from sigil.device.server_pin import ServerPin
 from sigil.device.software import Device
-from sigil.protocol.relay_messages import Close
+from sigil.protocol.messages.relay import Close
 
 MAX_QUEUED = 64
 """Received pushes that are not handled yet. Further pushes are dropped; the relay sends them again unacknowledged."""

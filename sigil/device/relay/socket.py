@@ -16,10 +16,10 @@ from sigil.device.http.exchange import HEADERS, PHASE_SECONDS
 from sigil.device.relay.errors import NotRegisteredAtRelay, RelayAuthRefused, RelayLost, Replaced
 from sigil.device.relay.frames import Frame, parse_frame
 from sigil.device.software import Device
-from sigil.protocol.encoding import decode_base64, encode_base64
+from sigil.protocol.encoding.text import decode_base64, encode_base64
 from sigil.protocol.errors import InvalidRequest
-from sigil.protocol.messages import decode
-from sigil.protocol.relay_messages import (
+from sigil.protocol.messages.decoding import decode
+from sigil.protocol.messages.relay import (
     MAX_FRAME,
     Ack,
     AuthChallenge,

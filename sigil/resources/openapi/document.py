@@ -8,10 +8,10 @@ import falcon
 import msgspec
 from falcon.asgi import Request, Response
 
-from sigil.protocol import messages
 from sigil.protocol.action import Action
-from sigil.protocol.approval_messages import ActionContext
-from sigil.protocol.webhook_event import EventBody
+from sigil.protocol.messages import server as server_messages
+from sigil.protocol.messages.approvals import ActionContext
+from sigil.protocol.messages.webhooks import EventBody
 from sigil.resources.openapi.operations import OPERATIONS, Operation
 from sigil.resources.openapi.webhooks import webhooks
 from sigil.serving.http.rate_limits import AddressRateLimit
@@ -95,7 +95,7 @@ def _refine(components: dict[str, Any]) -> None:
 def _kinds(operation: Operation) -> list[Any]:
     body = [operation.body] if operation.body else []
     answers = [kind for answer in operation.answers.values() for kind in _either(answer)]
-    return [*body, *answers, messages.ErrorAnswer]
+    return [*body, *answers, server_messages.ErrorAnswer]
 
 
 def _either(answer: Any) -> tuple[Any, ...]:
@@ -118,7 +118,7 @@ def _described(operation: Operation, schemas: dict[Any, Any]) -> dict[str, Any]:
         for status, answer in operation.answers.items()
     }
     errors = {
-        str(status): {"description": codes, "content": _json(schemas[messages.ErrorAnswer])}
+        str(status): {"description": codes, "content": _json(schemas[server_messages.ErrorAnswer])}
         for status, codes in operation.errors.items()
     }
     if operation.text:

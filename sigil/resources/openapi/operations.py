@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from sigil.protocol import approval_messages as mpa
-from sigil.protocol import first_boot_messages as wizard
-from sigil.protocol import messages
+from sigil.protocol.messages import approvals as mpa
+from sigil.protocol.messages import challenges as messages
+from sigil.protocol.messages import first_boot as wizard
+from sigil.protocol.messages import server as server_messages
 
 
 @dataclass(frozen=True)
@@ -195,7 +196,7 @@ OPERATIONS = (
         method="get",
         name="getHealth",
         summary="Get the health of the server.",
-        answers={200: messages.Health, 503: messages.Health},
+        answers={200: server_messages.Health, 503: server_messages.Health},
         errors={},
     ),
     Operation(
@@ -203,7 +204,7 @@ OPERATIONS = (
         method="get",
         name="getInfo",
         summary="Get the identity of the server, which devices pin.",
-        answers={200: (messages.Info, wizard.InfoBeforeInit)},
+        answers={200: (server_messages.Info, wizard.InfoBeforeInit)},
         errors={429: "RATE_LIMITED"},
     ),
     Operation(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sigil.protocol.webhook_event import EventType
+from sigil.protocol.messages.webhooks import EventType
 
 _SUMMARIES: dict[EventType, str] = {
     "challenge.verified": "The device approved.",

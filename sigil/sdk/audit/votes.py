@@ -15,12 +15,13 @@ from typing import Any
 
 import msgspec
 
-from sigil.protocol import signed_bytes, strict_json
-from sigil.protocol.approval_messages import ActionContext
-from sigil.protocol.canonical import NotCanonical
-from sigil.protocol.encoding import decode_base64, parse_time
+from sigil.protocol import signed_bytes
+from sigil.protocol.encoding import strict_json
+from sigil.protocol.encoding.canonical import NotCanonical
+from sigil.protocol.encoding.text import decode_base64, parse_time
 from sigil.protocol.errors import InvalidPublicKey, InvalidRequest
 from sigil.protocol.keys import PublicKey
+from sigil.protocol.messages.approvals import ActionContext
 from sigil.sdk.approval_results import MpaStatus, State
 from sigil.sdk.audit.errors import (
     ContextContradicted,

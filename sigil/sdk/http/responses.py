@@ -9,7 +9,8 @@ import re
 from typing import TypeVar
 
 from sigil.protocol.errors import InvalidRequest as Malformed
-from sigil.protocol.messages import ErrorAnswer, ErrorBody, decode
+from sigil.protocol.messages.decoding import decode
+from sigil.protocol.messages.server import ErrorAnswer, ErrorBody
 from sigil.sdk.errors import AnswerUnusable, ApiError, Retryable, error_class
 from sigil.sdk.http.retry import retry_after
 from sigil.sdk.http.sans_io import Response

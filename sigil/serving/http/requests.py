@@ -6,8 +6,8 @@ from typing import TypeVar
 
 import falcon.asgi
 
-from sigil.protocol import messages
 from sigil.protocol.errors import InvalidRequest, UnsupportedMediaType
+from sigil.protocol.messages import decoding
 from sigil.serving.http.asgi_edge import DEFAULT_BODY_LIMIT, Body
 
 T = TypeVar("T")
@@ -23,7 +23,7 @@ def decode_json(req: falcon.asgi.Request, body: bytes, kind: type[T]) -> T:
     """UnsupportedMediaType, then InvalidRequest."""
     if not is_json(req):
         raise UnsupportedMediaType
-    return messages.decode_request(body, kind)
+    return decoding.decode_request(body, kind)
 
 
 def is_json(req: falcon.asgi.Request) -> bool:

@@ -21,7 +21,7 @@ from sigil.protocol.errors import (
     Retryable,
     UnsupportedMediaType,
 )
-from sigil.protocol.messages import ErrorAnswer, ErrorBody
+from sigil.protocol.messages.server import ErrorAnswer, ErrorBody
 from sigil.serving import logs
 
 _STATUS = {

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from sigil.protocol.errors import Overloaded
-from sigil.protocol.messages import ErrorAnswer, ErrorBody
+from sigil.protocol.messages.server import ErrorAnswer, ErrorBody
 from sigil.serving import logs
 from sigil.serving.background import BackgroundLoops
 

@@ -17,8 +17,8 @@ from sigil.device.commands.output import Answered, Dismissed, LeftPending, Liste
 from sigil.device.commands.terminal import Terminal, prompt_decision, prompt_match_code
 from sigil.device.errors import AnswerUnusable, ServerRefused, Unreachable
 from sigil.device.relay import Cleared, ListenerTiming, Received
-from sigil.protocol.forms import Reason
-from sigil.protocol.messages import Responded
+from sigil.protocol.messages.base import Reason
+from sigil.protocol.messages.challenges import Responded
 from tests.device.clock import MovingClock
 from tests.device.fake_relay import GUARD_SECONDS, push_id
 from tests.device.fake_server import NOW, as_json, honest_info, identity, make_payload

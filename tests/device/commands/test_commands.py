@@ -11,7 +11,7 @@ import pytest
 
 from sigil.device.commands import device
 from sigil.protocol import signed_bytes
-from sigil.protocol.encoding import decode_base64
+from sigil.protocol.encoding.text import decode_base64
 from sigil.protocol.keys import SUITES, PublicKey
 from tests.device.clock import MovingClock, Run
 from tests.device.fake_server import ACTION, NOW, FakeServer, identity, jcs, problem

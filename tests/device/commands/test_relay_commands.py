@@ -17,7 +17,7 @@ from sigil.device.http.tls import TlsTrust
 from sigil.device.keyring import Keyring
 from sigil.device.relay import RelayClient
 from sigil.device.server_pin import ServerPin
-from sigil.protocol.encoding import decode_base64
+from sigil.protocol.encoding.text import decode_base64
 from sigil.protocol.keys import PublicKey
 from tests.device.clock import MovingClock, Run
 from tests.device.fake_relay import Peer, Registry, Script, push_id, relay_in_a_thread

@@ -14,7 +14,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from sigil.device import Device
-from sigil.protocol.encoding import format_time
+from sigil.protocol.encoding.text import format_time
 from tests.relay.conftest import wanted
 from tests.relay.devices_of_relay import authenticate, open_socket, register
 from tests.relay.pushes.test_pushing import outcome

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from sigil.device import Device
-from sigil.protocol.encoding import format_time
+from sigil.protocol.encoding.text import format_time
 from tests.relay.conftest import wanted
 from tests.relay.devices_of_relay import acknowledge, frame, listening, register
 from tests.support.live import wait_until

@@ -95,7 +95,7 @@ def test_registrations_of_one_address_are_limited(relay: LiveRelay, http: httpx.
 
 def test_an_unregistered_device_gets_no_pushes(relay: LiveRelay, server: Server, http: httpx.Client) -> None:
     from sigil.protocol import signed_bytes
-    from sigil.protocol.encoding import decode_base64
+    from sigil.protocol.encoding.text import decode_base64
 
     device = Device.generate()
     register(device, http, relay.url)
@@ -234,7 +234,7 @@ def test_the_target_is_signed_as_it_was_sent(server: Server, device: Device) -> 
 
 
 def test_a_server_must_present_its_own_key(server: Server, http: httpx.Client) -> None:
-    from sigil.protocol.relay_messages import RegisterServer
+    from sigil.protocol.messages.relay import RegisterServer
 
     other = Server(http).identity
     body = RegisterServer(server.identity.server_id, other.server_public_keys["ES256"], "x")

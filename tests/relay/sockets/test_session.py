@@ -17,7 +17,7 @@ from relay.sockets.session import DeviceSession
 from relay.sockets.unauthenticated_limit import UnauthenticatedLimit
 from sigil.device import Device
 from sigil.protocol import signed_bytes
-from sigil.protocol.encoding import decode_base64
+from sigil.protocol.encoding.text import decode_base64
 from tests.relay.devices_of_relay import sign
 from tests.support.live import DEADLINE
 

@@ -9,6 +9,8 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from sigil.protocol.messages.base import Answer, FromDevice
+
 Platform = Literal["apns", "fcm", "websocket"]
 PushStatus = Literal["delivered", "queued", "not_registered", "token_evicted", "rate_limited", "failed"]
 
@@ -25,22 +27,14 @@ PushKey = Annotated[str, msgspec.Meta(min_length=1, max_length=200, pattern=r"^[
 CollapseId = Annotated[str, msgspec.Meta(min_length=1, max_length=200, pattern=r"^[\x21-\x7e]+$")]
 
 
-class _FromDevice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    pass
-
-
-class _Answer(msgspec.Struct, frozen=True, omit_defaults=True):
-    pass
-
-
-class RegistrationChallenge(_Answer, frozen=True):
+class RegistrationChallenge(Answer, frozen=True):
     """200 of `GET /devices/register/challenge`; `nonce` is base64 of 32 bytes"""
 
     challenge_id: str
     nonce: str
 
 
-class RegisterDevice(_FromDevice, frozen=True):
+class RegisterDevice(FromDevice, frozen=True):
     """`POST /devices/register`"""
 
     device_public_key: str
@@ -50,7 +44,7 @@ class RegisterDevice(_FromDevice, frozen=True):
     signature: str
 
 
-class DeviceRegistered(_Answer, frozen=True):
+class DeviceRegistered(Answer, frozen=True):
     """201 of `POST /devices/register`"""
 
     fingerprint: str
@@ -59,7 +53,7 @@ class DeviceRegistered(_Answer, frozen=True):
     registered_at: str
 
 
-class UnregisterDevice(_FromDevice, frozen=True):
+class UnregisterDevice(FromDevice, frozen=True):
     """`POST /devices/unregister`"""
 
     device_public_key: str
@@ -67,7 +61,7 @@ class UnregisterDevice(_FromDevice, frozen=True):
     signature: str
 
 
-class DeviceUnregistered(_Answer, frozen=True):
+class DeviceUnregistered(Answer, frozen=True):
     """200 of `POST /devices/unregister`; `removed` is False when it was not registered"""
 
     fingerprint: str
@@ -82,7 +76,7 @@ class RegisterServer(msgspec.Struct, frozen=True):
     server_name: Annotated[str, msgspec.Meta(max_length=64, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
 
 
-class ServerRegistered(_Answer, frozen=True):
+class ServerRegistered(Answer, frozen=True):
     """200 of `POST /servers/register`"""
 
     server_id: str
@@ -106,7 +100,7 @@ class PushRequest(msgspec.Struct, frozen=True):
     pushes: Annotated[list[WantedPush], msgspec.Meta(min_length=1, max_length=MAX_PUSHES)]
 
 
-class PushResult(_Answer, frozen=True):
+class PushResult(Answer, frozen=True):
     fingerprint: str
     status: PushStatus
     provider: str | None = None
@@ -114,7 +108,7 @@ class PushResult(_Answer, frozen=True):
     error: str | None = None
 
 
-class PushResults(_Answer, frozen=True):
+class PushResults(Answer, frozen=True):
     """200 of `POST /push` and of `POST /push/outcomes`, in the order of the request"""
 
     results: list[PushResult]
@@ -133,7 +127,7 @@ class AuthChallenge(msgspec.Struct, frozen=True, tag_field="type", tag="auth_cha
     expires_at: str
 
 
-class AuthResponse(_FromDevice, frozen=True, tag_field="type", tag="auth_response"):
+class AuthResponse(FromDevice, frozen=True, tag_field="type", tag="auth_response"):
     device_public_key: str
     signature: str
 
@@ -150,11 +144,11 @@ class Ping(msgspec.Struct, frozen=True, tag_field="type", tag="ping"):
     pass
 
 
-class Pong(_FromDevice, frozen=True, tag_field="type", tag="pong"):
+class Pong(FromDevice, frozen=True, tag_field="type", tag="pong"):
     pass
 
 
-class Ack(_FromDevice, frozen=True, tag_field="type", tag="ack"):
+class Ack(FromDevice, frozen=True, tag_field="type", tag="ack"):
     push_id: str
 
 

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import msgspec
 
-from sigil.core import fan_out
-from sigil.core.approval import (
+from sigil.core.approvals import fan_out
+from sigil.core.approvals.approval import (
     READABLE_SECONDS,
     Approval,
     RequestIdRecord,
@@ -24,11 +24,11 @@ from sigil.core.approval import (
     request_id_key,
     vote_key,
 )
+from sigil.core.approvals.fan_out import Rows, Writes
+from sigil.core.approvals.quorum import APPROVED, NOT_ELIGIBLE, OPEN, REJECTED, with_ballot
 from sigil.core.challenge import ledger_key
 from sigil.core.device_ledger import Ledger, Limits
-from sigil.core.fan_out import Rows, Writes
-from sigil.core.push_outbox import after_answer, outbox_key
-from sigil.core.quorum import APPROVED, NOT_ELIGIBLE, OPEN, REJECTED, with_ballot
+from sigil.core.pushes.outbox import after_answer, outbox_key
 from sigil.core.session_store import Decision
 from sigil.protocol.errors import AlreadyAnswered, MpaClosed, MpaExpired, MpaNotFound, NotEligible, RequestIdConflict
 

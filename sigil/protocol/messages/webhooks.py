@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from sigil.protocol.ids import format_uuid, parse_uuid
+from sigil.protocol.encoding.ids import format_uuid, parse_uuid
 
 EventType = Literal[
     "challenge.verified", "challenge.rejected", "challenge.expired", "mpa.approved", "mpa.rejected", "mpa.timeout"

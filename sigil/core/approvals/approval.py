@@ -8,9 +8,9 @@ from typing import Literal
 
 import msgspec
 
-from sigil.core.quorum import NOT_ELIGIBLE, OPEN, Quorum
+from sigil.core.approvals.quorum import NOT_ELIGIBLE, OPEN, Quorum
 from sigil.core.session_store import Key, Kind
-from sigil.core.webhook_event import Event, EventKind, new_event
+from sigil.core.webhooks.event import Event, EventKind, new_event
 
 READABLE_SECONDS = 86_400
 BYTES_PER_BALLOT = 384

@@ -6,26 +6,16 @@ whose default is None may be absent or null, and is left out of answers when it 
 
 from __future__ import annotations
 
-import re
-from functools import lru_cache
-from typing import Annotated, Any, Literal, TypeVar, cast
+from typing import Annotated, Any, Literal
 
 import msgspec
 
-from sigil.protocol import strict_json
 from sigil.protocol.action import Action
-from sigil.protocol.approval_messages import MpaPayload
-from sigil.protocol.errors import InvalidRequest
-from sigil.protocol.forms import Answer, Decision, FromDevice, Reason
-
-T = TypeVar("T")
+from sigil.protocol.messages.approvals import MpaPayload
+from sigil.protocol.messages.base import Answer, Decision, FromDevice, Reason
 
 DEFAULT_EXPIRY_SECONDS = 300
-_LOCATION = re.compile(r" - at `(\$[^`]*)`\Z")
-_MEMBER = re.compile(r"Object (?:missing required|contains unknown) field `(.*?)`(?: - at `(\$[^`]*)`)?\Z", re.DOTALL)
-_MAX_MESSAGE = 200
 
-Mode = Literal["operational", "init"]
 ChallengeState = Literal["pending", "verified", "rejected", "expired", "cancelled"]
 
 
@@ -142,86 +132,3 @@ class PendingList(Answer, frozen=True):
 
     challenges: list[ChallengePayload]
     mpa: list[MpaPayload]
-
-
-class Health(Answer, frozen=True):
-    """`GET /health`; 503 when `status` is `unhealthy`"""
-
-    status: Literal["healthy", "initializing", "unhealthy"]
-    mode: Mode
-    version: str
-    details: dict[str, str] | None = None
-
-
-class Features(Answer, frozen=True):
-    mpa: bool
-    webhooks: bool
-    secure_decrypt: bool
-    mnemonic_generation: bool
-
-
-class Info(Answer, frozen=True):
-    """`GET /info`; in init mode only version, mode and server_name"""
-
-    server_id: str
-    server_name: str
-    server_public_key: str
-    server_public_keys: dict[str, str]
-    keys_signature: str
-    server_pictogram: list[str]
-    server_pictogram_speakable: str
-    version: str
-    mode: Mode
-    features: Features
-    relay_url: str | None = None
-
-
-class ErrorBody(Answer, frozen=True):
-    code: str
-    message: str
-    details: dict[str, Any] | None = None
-
-
-class ErrorAnswer(Answer, frozen=True):
-    """Every answer with a status of 400 or more"""
-
-    error: ErrorBody
-
-
-def decode_request(body: bytes, kind: type[T]) -> T:
-    """Parse a request as strict JSON. Raises InvalidRequest with `details.path`."""
-    value = strict_json.parse(body)
-    try:
-        message: T = msgspec.convert(value, kind)
-    except msgspec.ValidationError as error:
-        raise _located(str(error)) from error
-    return message
-
-
-def decode(body: bytes, kind: type[T]) -> T:
-    """Parse an answer, fast. Raises InvalidRequest with `details.path` when it does not have that form."""
-    try:
-        message: T = _decoder(cast(Any, kind)).decode(body)
-    except msgspec.ValidationError as error:
-        raise _located(str(error)) from error
-    # msgspec also raises errors that are not its own: for bad UTF-8 inside a string, and for nesting about 1000 deep.
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidRequest("The body is not valid JSON.", path="$") from error
-    return message
-
-
-def _located(text: str) -> InvalidRequest:
-    """Split msgspec's "Expected `str`, got `int` - at `$.action.type`" into message and path."""
-    if member := _MEMBER.match(text):
-        name, parent = member[1], member[2] or "$"
-        message, path = text[: member.end(1) + 1], f"{parent}.{name}"
-    elif location := _LOCATION.search(text):
-        message, path = text[: location.start()], location[1]
-    else:
-        message, path = text, "$"
-    return InvalidRequest(f"{message[:_MAX_MESSAGE]}.", path=path[:_MAX_MESSAGE])
-
-
-@lru_cache
-def _decoder(kind: Any) -> msgspec.json.Decoder[Any]:
-    return msgspec.json.Decoder(kind)

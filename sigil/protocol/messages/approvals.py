@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from sigil.protocol.action import Action
-from sigil.protocol.forms import Answer, Decision, FromDevice, Reason
+from sigil.protocol.messages.base import Answer, Decision, FromDevice, Reason
 
 MAX_BODY = 256 * 1024
 """Bytes of `POST /mpa/request`: enough for a thousand members."""

@@ -11,10 +11,10 @@ from typing import Any
 
 import msgspec
 
-from sigil.core.approval import Approval, approval_key, member_name
+from sigil.core.approvals.approval import Approval, approval_key, member_name
 from sigil.core.challenge import ledger_key
 from sigil.core.device_ledger import Ledger
-from sigil.core.push_outbox import OWN_SECONDS, Push, after_end, new_entry, outbox_key
+from sigil.core.pushes.outbox import OWN_SECONDS, Push, after_end, new_entry, outbox_key
 from sigil.core.session_store import Decision, Key, Kind
 
 MEMBERS_AT_ONCE = 50

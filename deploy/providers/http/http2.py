@@ -12,10 +12,10 @@ from typing import Any
 
 import hpack
 
-from deploy.providers import frames
-from deploy.providers.frames import Code, Kind, ProtocolError, Setting
-from deploy.providers.peer import Peer
-from deploy.providers.stream import Stream
+from deploy.providers.http import frames
+from deploy.providers.http.frames import Code, Kind, ProtocolError, Setting
+from deploy.providers.http.peer import Peer
+from deploy.providers.http.stream import Stream
 
 _HEADER_LIMIT = 16_384
 # Neither provider accepts half of it. A longer body gets a response before it is complete, and no larger window.

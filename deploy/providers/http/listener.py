@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Literal
 from weakref import WeakSet
 
-from deploy.providers.peer import Peer
+from deploy.providers.http.peer import Peer
 
 Mode = Literal["serving", "refusing", "black_hole", "untrusted", "wrong_name", "expired"]
 HOST = "127.0.0.1"

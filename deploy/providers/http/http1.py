@@ -8,8 +8,8 @@ from collections.abc import Awaitable, Callable
 import h11
 import msgspec
 
-from deploy.providers.peer import Peer
-from deploy.providers.stream import Response
+from deploy.providers.http.peer import Peer
+from deploy.providers.http.stream import Response
 
 _BODY_LIMIT = 1_048_576
 _HEADER_LIMIT = 16_384

@@ -5,8 +5,9 @@ The name of the entry is the challenge_id, or the mpa_id and the member's number
 
 from __future__ import annotations
 
-from sigil.core import approval, challenge
-from sigil.core.approval import Approval, approval_key
+from sigil.core import challenge
+from sigil.core.approvals import approval
+from sigil.core.approvals.approval import Approval, approval_key
 from sigil.core.challenge import Challenge, challenge_key
 from sigil.core.session_store import Key
 

@@ -17,7 +17,7 @@ import msgspec
 
 from sigil.core.session_store import Decision, Key, Kind
 from sigil.protocol.action import action_type
-from sigil.protocol.webhook_event import EventType
+from sigil.protocol.messages.webhooks import EventType
 
 LEASE_SECONDS = 30
 """The lease, counted from the claim: longer than an attempt may take."""

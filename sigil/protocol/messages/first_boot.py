@@ -6,7 +6,7 @@ from typing import Literal
 
 import msgspec
 
-from sigil.protocol.forms import Answer, FromDevice
+from sigil.protocol.messages.base import Answer, FromDevice
 
 
 class InfoBeforeInit(Answer, frozen=True):

@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 
 from sigil.core.session_store import Decision, Key, Kind
-from sigil.core.webhook_event import Claim, Event, event_key
+from sigil.core.webhooks.event import Claim, Event, event_key
 
 MAX_RETRY_AFTER = 1800
 """The longest Retry-After, in seconds, that is honoured."""

@@ -9,8 +9,8 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 
 from sigil.core.challenge import Challenge
-from sigil.core.push_outbox import Claim, OutboxEntry, Push, Step, outbox_key
-from sigil.core.push_subject import PushSubject, is_pending, subject_key
+from sigil.core.pushes.outbox import Claim, OutboxEntry, Push, Step, outbox_key
+from sigil.core.pushes.subject import PushSubject, is_pending, subject_key
 from sigil.core.session_store import Decision, Key
 
 DeliveryResult = Literal[

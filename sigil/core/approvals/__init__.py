@@ -1,0 +1,1 @@
+"""Rules of approval requests: state, votes, quorum, fan-out."""

@@ -1,0 +1,1 @@
+"""Rules of the push outbox: entries, claims, completions."""

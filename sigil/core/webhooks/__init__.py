@@ -1,0 +1,1 @@
+"""Rules of webhook events: claims, completions, failures."""
