@@ -37,7 +37,7 @@ class _NullObserver:
 
     def closed(self, seconds: float) -> None: ...
 
-    def set_up(self, up: bool) -> None: ...
+    def state_changed(self, closed: bool) -> None: ...
 
 
 class Worker:
@@ -77,7 +77,7 @@ class Worker:
             )
             write = event_of(now, name, row)
             await self._store.transact([], lambda _now, _rows, write=write: Decision(None, (write,)))
-            self._backlog.enqueued(name)
+            self._backlog.add(name)
 
     def deliver(self) -> None:
         self._loop.run_until_complete(self._deliver())

@@ -60,7 +60,7 @@ class ProcessUsage:
         cpu = {}
         for name, pid in self._pids.items():
             try:
-                cpu[name] = _cpu_seconds(pid)
+                cpu[name] = _cpu_ticks(pid) / _TICKS
                 self._peaks[name] = _peak_mib(pid)
             except (OSError, ValueError, IndexError):  # It has ended, or is ending and has no memory left.
                 cpu.pop(name, None)
@@ -91,15 +91,20 @@ def children(pid: int) -> list[int]:
 
 def family_seconds(pid: int) -> float:
     """CPU time of a process, of its ended children and of all its running descendants."""
+    return _family_ticks(pid) / _TICKS
+
+
+def _family_ticks(pid: int) -> int:
+    # Whole ticks: a sum of seconds depends on its order in the last digit, and a later one may be less.
     try:
-        return _cpu_seconds(pid, slice(11, 15)) + sum(family_seconds(child) for child in children(pid))
+        return _cpu_ticks(pid, slice(11, 15)) + sum(_family_ticks(child) for child in children(pid))
     except (OSError, IndexError):  # It has just ended.
-        return 0.0
+        return 0
 
 
-def _cpu_seconds(pid: int, fields: slice = slice(11, 13)) -> float:
+def _cpu_ticks(pid: int, fields: slice = slice(11, 13)) -> int:
     values = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-    return sum(int(value) for value in values[fields]) / _TICKS
+    return sum(int(value) for value in values[fields])
 
 
 def _peak_mib(pid: int) -> float:

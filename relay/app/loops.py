@@ -13,7 +13,7 @@ from relay.registry.key_rotation import reseal_tokens
 from relay.registry.model import RegistryBusy
 from relay.registry.port import DeliveryRegistry
 from relay.registry.sealing import Sealer
-from relay.sockets.connections import Sockets
+from relay.sockets.connections import DeviceConnections
 from sigil.protocol.messages.relay import Ping
 from sigil.serving.background import BackgroundLoops, Job
 
@@ -35,7 +35,7 @@ class Loops:
         registry: DeliveryRegistry,
         sealer: Sealer,
         dispatch: Dispatch,
-        sockets: Sockets,
+        sockets: DeviceConnections,
         clock: Callable[[], float],
         on_silent: Callable[[int], None] = lambda evicted: None,
     ) -> None:

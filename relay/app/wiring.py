@@ -34,7 +34,7 @@ from relay.resources.devices import (
 from relay.resources.health import HealthResource
 from relay.resources.servers import PushesResource, PushOutcomesResource, ServerRegistrationResource
 from relay.resources.socket import DeviceSocketResource
-from relay.sockets.connections import Sockets
+from relay.sockets.connections import DeviceConnections
 from relay.sockets.handshake_limit import HandshakeLimit
 from relay.sockets.listener import SocketListener
 from relay.sockets.session import DeviceSession
@@ -43,12 +43,12 @@ from relay.transports.console import ConsoleTransport
 from relay.transports.credential_breaker import CredentialBreaker
 from sigil.protocol.errors import Overloaded
 from sigil.serving.http import responses
-from sigil.serving.http.asgi_edge import Edge
+from sigil.serving.http.asgi_edge import AsgiEdge
 from sigil.serving.http.bearer_token import guess_limit, metrics_guard
 from sigil.serving.http.body_admission import BodyAdmission
 from sigil.serving.http.client_address import ClientAddresses
 from sigil.serving.http.middleware import ResponseMiddleware
-from sigil.serving.http.rate_limits import AddressLimiter, AddressRateLimit
+from sigil.serving.http.rate_limits import AddressBuckets, AddressRateLimit
 from sigil.serving.process import metrics_slots
 from sigil.serving.process.worker import WorkerLifecycle
 
@@ -123,14 +123,14 @@ def _with_breaker(provider: str, transport: Transport, on_denied: Callable[[str,
     )
 
 
-def create_app(snapshot: Snapshot, lifecycle: WorkerLifecycle) -> Edge:
+def create_app(snapshot: Snapshot, lifecycle: WorkerLifecycle) -> AsgiEdge:
     """The application of one worker process, for Granian."""
     config = snapshot.config
     registry = open_registry(config, f"sigil-relay worker {lifecycle.index}")
     return build(snapshot, Dependencies(registry, create_sealer(config)), lifecycle)
 
 
-def build(snapshot: Snapshot, dependencies: Dependencies, lifecycle: WorkerLifecycle) -> Edge:
+def build(snapshot: Snapshot, dependencies: Dependencies, lifecycle: WorkerLifecycle) -> AsgiEdge:
     """The whole application over the given dependencies."""
     config, registry, clock = snapshot.config, dependencies.registry, dependencies.clock
     gauges = _RegistryGauges(registry)
@@ -146,7 +146,7 @@ def build(snapshot: Snapshot, dependencies: Dependencies, lifecycle: WorkerLifec
         clock=clock,
         observer=observer,
     )
-    sockets = Sockets(
+    sockets = DeviceConnections(
         registry=registry,
         frame=_frame_encoder(dependencies.sealer),
         clock=clock,
@@ -199,9 +199,9 @@ def build(snapshot: Snapshot, dependencies: Dependencies, lifecycle: WorkerLifec
         app.add_route("/metrics", metrics.resource(guard))
     if listener is not None:
         # No WebSocket on this port: it would read a frame of 16 MiB into memory before the device has authenticated.
-        return Edge(app, BodyAdmission(), addresses)
+        return AsgiEdge(app, BodyAdmission(), addresses)
     app.add_route("/ws", DeviceSocketResource(session, origins, addresses))
-    return Edge(app, BodyAdmission(), addresses, sockets=frozenset({"/ws"}))
+    return AsgiEdge(app, BodyAdmission(), addresses, sockets=frozenset({"/ws"}))
 
 
 def _route(
@@ -215,8 +215,8 @@ def _route(
 ) -> None:
     config, registry = snapshot.config, dependencies.registry
     clock, randomness = dependencies.clock, dependencies.randomness
-    challenges = AddressRateLimit(addresses, AddressLimiter.of_worker(REQUESTS_PER_MINUTE, config.workers))
-    registrations = AddressRateLimit(addresses, AddressLimiter.of_worker(REGISTRATIONS_PER_MINUTE, config.workers))
+    challenges = AddressRateLimit(addresses, AddressBuckets.of_worker(REQUESTS_PER_MINUTE, config.workers))
+    registrations = AddressRateLimit(addresses, AddressBuckets.of_worker(REGISTRATIONS_PER_MINUTE, config.workers))
     nonces = Nonces(snapshot.nonce_secret, clock=clock, randomness=randomness)
     devices = Devices(registry=registry, sealer=dependencies.sealer, nonces=nonces, clock=clock)
     trust = TrustPolicy(config.trusted_servers, on_first_use=config.trust_on_first_use)
@@ -318,7 +318,7 @@ class _Lifespan:
         dependencies: Dependencies,
         loops: Loops,
         dispatch: Dispatch,
-        sockets: Sockets,
+        sockets: DeviceConnections,
         listener: SocketListener | None,
         lifecycle: WorkerLifecycle,
         gauges: _RegistryGauges,

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from relay.pushes.dispatch import Dispatch
-from relay.registry.model import Admitted, AttemptOutcome, NewPush, Push
+from relay.registry.model import AdmissionResult, AttemptOutcome, NewPush, Push
 from relay.registry.port import PushQueue
 from relay.registry.rules import Rate
 from relay.registry.sealing import Sealer
@@ -102,7 +102,7 @@ def _payload_type(payload: bytes, path: str) -> str:
         raise InvalidRequest("A payload is a JSON object.", path=f"{path}.payload") from error
 
 
-def _result(push: NewPush, answer: Admitted, outcome: AttemptOutcome | None) -> messages.PushResult:
+def _result(push: NewPush, answer: AdmissionResult, outcome: AttemptOutcome | None) -> messages.PushResult:
     result: dict[str, Any] = {"status": answer.status, "error": answer.error}
     if outcome is not None:
         result = {"status": outcome.status, "error": outcome.error}

@@ -25,10 +25,10 @@ SILENT = "silent"
 """The reason of an eviction: the device was silent for too long."""
 SEEN_EVERY_SECONDS = 3600
 """`seen_at` may lag by this much: a row that is written at each push would be most of the writes."""
-PRUNED_AT_ONCE = 1000
-COUNTED_AT_MOST = 10_000
+PRUNE_BATCH = 1000
+BACKLOG_COUNT_LIMIT = 10_000
 """The backlog is counted up to this number; a larger one is an estimate."""
-MAX_NOTIFIED = 4000
+MAX_NOTIFICATION_BYTES = 4000
 """Bytes of one `notify`: PostgreSQL carries less than 8000 of text."""
 PUSHES = "pushes"
 """The notification channel for devices that have a new push to fetch."""
@@ -94,7 +94,7 @@ class Push(msgspec.Struct, frozen=True):
     created_at: float = 0
 
 
-class Admitted(NamedTuple):
+class AdmissionResult(NamedTuple):
     """The result of one push of a request. `device` is set when this caller has to deliver the push."""
 
     status: Status

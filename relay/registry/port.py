@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from relay.registry.model import Admitted, AttemptOutcome, Device, NewPush, Platform, Pruned, Push, Server
+from relay.registry.model import AdmissionResult, AttemptOutcome, Device, NewPush, Platform, Pruned, Push, Server
 from relay.registry.rules import Rate
 
 NotificationHandler = Callable[[str, bytes], None]
@@ -56,7 +56,7 @@ class DeviceRegistry(UsedNonces, Protocol):
     async def prune(self, seen_before: int, evicted_before: int, now: int) -> Pruned:
         """Evict devices last seen before `seen_before` (SILENT), and delete evictions from before `evicted_before`.
 
-        At most PRUNED_AT_ONCE of each; zero of both means that nothing is left."""
+        At most PRUNE_BATCH of each; zero of both means that nothing is left."""
 
 
 class ServerRegistry(UsedNonces, Protocol):
@@ -74,7 +74,9 @@ class ServerRegistry(UsedNonces, Protocol):
 
 
 class PushQueue(Protocol):
-    async def admit(self, server_id: bytes, requested: Sequence[NewPush], now: float, rate: Rate) -> list[Admitted]:
+    async def admit(
+        self, server_id: bytes, requested: Sequence[NewPush], now: float, rate: Rate
+    ) -> list[AdmissionResult]:
         """Apply the rule `admit` and store the admitted pushes. Beyond MAX_HELD queued pushes of a device the oldest
         fail as SUPERSEDED. Fingerprints of admitted websocket pushes are sent on channel PUSHES, 16 bytes each."""
 
@@ -101,7 +103,7 @@ class PushQueue(Protocol):
         """Delete expired pushes, nonces and buckets, `limit` of each; the number. Below `limit`: none are left."""
 
     async def backlog(self) -> int:
-        """The number of queued pushes, for a gauge: possibly an estimate, but never a scan (see COUNTED_AT_MOST)."""
+        """The number of queued pushes, for a gauge: an estimate at times, never a scan (see BACKLOG_COUNT_LIMIT)."""
 
 
 class DeliveryRegistry(DeviceRegistry, PushQueue, Protocol):
@@ -110,7 +112,7 @@ class DeliveryRegistry(DeviceRegistry, PushQueue, Protocol):
 
 class Notifier(Protocol):
     async def notify(self, channel: str, data: bytes) -> None:
-        """Send at most MAX_NOTIFIED bytes to all listeners."""
+        """Send at most MAX_NOTIFICATION_BYTES bytes to all listeners."""
 
 
 class Registry(DeliveryRegistry, ServerRegistry, Notifier, Protocol):

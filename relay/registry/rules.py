@@ -8,8 +8,8 @@ from typing import NamedTuple
 from relay.registry.model import (
     CLEARED_MINUTES,
     LEASE_SECONDS,
-    MAX_NOTIFIED,
-    Admitted,
+    MAX_NOTIFICATION_BYTES,
+    AdmissionResult,
     AttemptOutcome,
     Bucket,
     Device,
@@ -42,7 +42,7 @@ class Rate(NamedTuple):
 class Admission(NamedTuple):
     """What a transaction has to write for one request, and the answers to it."""
 
-    answers: list[Admitted]
+    answers: list[AdmissionResult]
     pushes: list[Push]
     buckets: list[Bucket]
 
@@ -61,13 +61,13 @@ def admit(
 
     `devices` by fingerprint, `known` by push_key, `paid_until` by bucket name.
     """
-    answers: list[Admitted] = []
+    answers: list[AdmissionResult] = []
     pushes: dict[str, Push] = {}
     buckets: dict[bytes, float] = dict(paid_until)
     changed: set[bytes] = set()
     for push in requested:
         if (before := known.get(push.push_key) or pushes.get(push.push_key)) is not None:
-            answers.append(Admitted(before.status, before.push.push_id, before.platform, before.error))
+            answers.append(AdmissionResult(before.status, before.push.push_id, before.platform, before.error))
             continue
         device = devices.get(push.fingerprint)
         if device is None or device.evicted is not None or push.expires_at <= now:
@@ -75,29 +75,29 @@ def admit(
             continue
         after = rate.for_push(push).next_arrival(now, buckets.get(push.bucket, 0.0))
         if after is None:
-            answers.append(Admitted("rate_limited", None, device.platform))
+            answers.append(AdmissionResult("rate_limited", None, device.platform))
             continue
         buckets[push.bucket] = after
         changed.add(push.bucket)
         due = 0.0 if device.platform == "websocket" else now + LEASE_SECONDS
         pushes[push.push_key] = Push(server_id, push, device.platform, due=due, created_at=now)
-        answers.append(Admitted("queued", push.push_id, device.platform, device=device))
+        answers.append(AdmissionResult("queued", push.push_id, device.platform, device=device))
     return Admission(answers, list(pushes.values()), [Bucket(name, buckets[name]) for name in sorted(changed)])
 
 
-def _rejected(device: Device | None) -> Admitted:
+def _rejected(device: Device | None) -> AdmissionResult:
     if device is None:
-        return Admitted("not_registered", None, None)
+        return AdmissionResult("not_registered", None, None)
     if device.evicted is not None:
-        return Admitted("token_evicted", None, device.platform, device.evicted)
-    return Admitted("failed", None, device.platform, "expired")
+        return AdmissionResult("token_evicted", None, device.platform, device.evicted)
+    return AdmissionResult("failed", None, device.platform, "expired")
 
 
-def notification_batches(answers: Sequence[Admitted]) -> list[bytes]:
+def notification_batches(answers: Sequence[AdmissionResult]) -> list[bytes]:
     """The data of the notifications on channel PUSHES: 16 bytes of the fingerprint of each websocket device."""
     fetching = {one.device.fingerprint[:16] for one in answers if one.device and one.device.platform == "websocket"}
     data = b"".join(sorted(fetching))
-    return [data[start : start + MAX_NOTIFIED] for start in range(0, len(data), MAX_NOTIFIED)]
+    return [data[start : start + MAX_NOTIFICATION_BYTES] for start in range(0, len(data), MAX_NOTIFICATION_BYTES)]
 
 
 class Triage(NamedTuple):

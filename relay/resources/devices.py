@@ -9,7 +9,7 @@ from relay.registration.origins import Origins
 from sigil.protocol.messages.relay import RegisterDevice, UnregisterDevice
 from sigil.serving.http.rate_limits import AddressRateLimit
 from sigil.serving.http.requests import decode_json, read_body
-from sigil.serving.http.responses import answer
+from sigil.serving.http.responses import write_json
 
 
 class RegistrationChallengeResource:
@@ -21,7 +21,7 @@ class RegistrationChallengeResource:
 
     async def on_get(self, req: Request, resp: Response) -> None:
         self._rate_limit.charge(req)
-        answer(resp, self._devices.challenge())
+        write_json(resp, self._devices.challenge())
 
 
 class DeviceRegistrationResource:
@@ -36,7 +36,7 @@ class DeviceRegistrationResource:
         body = await read_body(req)
         self._rate_limit.charge(req)
         request = decode_json(req, body, RegisterDevice)
-        answer(resp, await self._devices.register(self._origins.of(req.scope), request), 201)
+        write_json(resp, await self._devices.register(self._origins.of(req.scope), request), 201)
 
 
 class DeviceUnregistrationResource:
@@ -51,4 +51,4 @@ class DeviceUnregistrationResource:
         body = await read_body(req)
         self._rate_limit.charge(req)
         request = decode_json(req, body, UnregisterDevice)
-        answer(resp, await self._devices.unregister(self._origins.of(req.scope), request))
+        write_json(resp, await self._devices.unregister(self._origins.of(req.scope), request))

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 from falcon.asgi import Request, Response
 
-from sigil.serving.http.responses import answer
+from sigil.serving.http.responses import write_json
 
 
 class HealthResource:
@@ -20,8 +20,8 @@ class HealthResource:
         fault = await self._fault()
         health = {"status": "healthy" if fault is None else "unhealthy", "version": self._version}
         if fault is not None:
-            answer(resp, {**health, "details": {"reason": fault}}, 503)
+            write_json(resp, {**health, "details": {"reason": fault}}, 503)
         else:
-            answer(resp, health)
+            write_json(resp, health)
 
     on_head = on_get

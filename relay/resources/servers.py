@@ -10,7 +10,7 @@ from sigil.protocol.errors import UnsupportedMediaType
 from sigil.protocol.messages import decoding
 from sigil.protocol.messages.relay import MAX_PUSH_BODY, OutcomesRequest, PushRequest, RegisterServer
 from sigil.serving.http.requests import is_json, read_body
-from sigil.serving.http.responses import answer
+from sigil.serving.http.responses import write_json
 
 
 def signed_request(req: Request, body: bytes) -> SignedRequest:
@@ -43,7 +43,7 @@ class ServerRegistrationResource:
         body = await read_body(req)
         _require_json(req)
         request = decoding.decode(body, RegisterServer)
-        answer(resp, await self._servers.register(request, signed_request(req, body)))
+        write_json(resp, await self._servers.register(request, signed_request(req, body)))
 
 
 class PushesResource:
@@ -57,7 +57,7 @@ class PushesResource:
         body = await read_body(req, MAX_PUSH_BODY)
         server_id = await self._servers.authenticate(signed_request(req, body))
         _require_json(req)
-        answer(resp, await self._pushes.push(server_id, decoding.decode(body, PushRequest)))
+        write_json(resp, await self._pushes.push(server_id, decoding.decode(body, PushRequest)))
 
 
 class PushOutcomesResource:
@@ -72,4 +72,4 @@ class PushOutcomesResource:
         server_id = await self._servers.authenticate(signed_request(req, body))
         _require_json(req)
         request = decoding.decode(body, OutcomesRequest)
-        answer(resp, await self._pushes.outcomes(server_id, request.push_keys))
+        write_json(resp, await self._pushes.outcomes(server_id, request.push_keys))

@@ -15,7 +15,7 @@ from typing import Protocol
 
 from relay.registry.model import Push, RegistryBusy
 from relay.registry.port import DeliveryRegistry, Notifier
-from relay.sockets.in_flight import InFlight
+from relay.sockets.in_flight import InFlightPushes
 from sigil.protocol.messages.relay import Close
 from sigil.serving import logs
 
@@ -55,7 +55,7 @@ class DeviceConnection:
         self.socket = socket
         self.order = order
         self.opened_at = time.monotonic()
-        self.in_flight = InFlight()
+        self.in_flight = InFlightPushes()
         self.missed_pongs = 0
         # When the registry last stored that the device was connected, in Unix seconds.
         self.seen_at = order[0] / 1000
@@ -66,7 +66,7 @@ class SocketRegistry(DeliveryRegistry, Notifier, Protocol):
     """Held pushes, and the notifications between workers."""
 
 
-class Sockets:
+class DeviceConnections:
     """`frame` encodes a push as a text frame; `clock` gives Unix seconds. `on_count` gets the number of connections,
     `on_delivered` each push that a device acknowledged.
 

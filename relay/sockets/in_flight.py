@@ -16,7 +16,7 @@ class _State(Enum):
     STORED = "acknowledged and stored; only a query that started earlier may still return it"
 
 
-class InFlight:
+class InFlightPushes:
     """By push id: when it was sent (monotonic seconds), or its state since then.
 
     It holds at most the pushes that may wait for a device, and those acknowledged since the last query. Each heartbeat

@@ -28,7 +28,7 @@ _SEND_BUFFER = 16 * 1024
 _HANDSHAKE_SECONDS = 10
 _HANDSHAKE_BYTES = 16 * 1024
 """Limit of a handshake request. websockets would keep 128 headers of 8 KiB."""
-# Shorter than the time-out of `Sockets._close`: a device that does not answer a close frame is disconnected first.
+# Shorter than the time-out of `DeviceConnections._close`, which so never waits for a device that is silent.
 _CLOSE_SECONDS = 5
 
 

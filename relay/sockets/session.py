@@ -10,7 +10,7 @@ import msgspec
 
 from relay.registry.model import RegistryBusy
 from relay.registry.port import DeviceRegistry
-from relay.sockets.connections import DeviceConnection, SocketConnection, Sockets
+from relay.sockets.connections import DeviceConnection, DeviceConnections, SocketConnection
 from relay.sockets.unauthenticated_limit import UnauthenticatedLimit
 from sigil.protocol import signed_bytes
 from sigil.protocol.encoding.text import decode_base64, decode_hex, encode_base64, format_time
@@ -40,7 +40,7 @@ class DeviceSession:
         self,
         *,
         registry: DeviceRegistry,
-        sockets: Sockets,
+        sockets: DeviceConnections,
         clock: Callable[[], float],
         randomness: Callable[[int], bytes],
         auth_timeout: float = AUTH_TIMEOUT_SECONDS,

@@ -41,12 +41,12 @@ from sigil.resources.pages import AssetsResource, NotFoundPageResource, PageFile
 from sigil.resources.server import HealthResource, InfoResource
 from sigil.serving import logs
 from sigil.serving.http import responses
-from sigil.serving.http.asgi_edge import Edge
+from sigil.serving.http.asgi_edge import AsgiEdge
 from sigil.serving.http.bearer_token import BearerTokenGuard, guess_limit, metrics_guard
 from sigil.serving.http.body_admission import BodyAdmission
 from sigil.serving.http.client_address import ClientAddresses
 from sigil.serving.http.middleware import ResponseMiddleware
-from sigil.serving.http.rate_limits import AddressLimiter, AddressRateLimit
+from sigil.serving.http.rate_limits import AddressBuckets, AddressRateLimit
 from sigil.serving.process import metrics_slots
 from sigil.serving.process.worker import WorkerLifecycle
 from sigil.sessions.long_polls import LongPolls
@@ -68,7 +68,7 @@ class Snapshot:
     session: Session | None = None
 
 
-def create_app(snapshot: Snapshot, lifecycle: WorkerLifecycle) -> Edge:
+def create_app(snapshot: Snapshot, lifecycle: WorkerLifecycle) -> AsgiEdge:
     """The application of one worker process, for Granian."""
     config = snapshot.config
     store = open_store(config)
@@ -89,7 +89,7 @@ def _metrics(config: Config, store: SessionStore, long_polls: LongPolls) -> Metr
     return metrics
 
 
-def build(snapshot: Snapshot, dependencies: Dependencies, lifecycle: WorkerLifecycle) -> Edge:
+def build(snapshot: Snapshot, dependencies: Dependencies, lifecycle: WorkerLifecycle) -> AsgiEdge:
     """The whole application with the given dependencies."""
     config = snapshot.config
     identity = ServerIdentity.from_secrets(snapshot.secrets)
@@ -131,7 +131,7 @@ def build(snapshot: Snapshot, dependencies: Dependencies, lifecycle: WorkerLifec
     _add_pages(app, config, identity)
     if snapshot.session is not None:
         _add_init_mode_routes(app, snapshot, snapshot.session, dependencies, addresses=addresses, rate_limit=rate_limit)
-    return Edge(app, BodyAdmission(), addresses)
+    return AsgiEdge(app, BodyAdmission(), addresses)
 
 
 def _add_pages(app: App, config: Config, identity: ServerIdentity) -> None:
@@ -180,7 +180,7 @@ def client_addresses(config: Config) -> ClientAddresses:
 
 
 def address_rate_limit(config: Config, addresses: ClientAddresses) -> AddressRateLimit:
-    return AddressRateLimit(addresses, AddressLimiter.of_worker(config.rate_limit, config.workers))
+    return AddressRateLimit(addresses, AddressBuckets.of_worker(config.rate_limit, config.workers))
 
 
 def _info(config: Config, identity: ServerIdentity) -> Info:

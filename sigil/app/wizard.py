@@ -37,7 +37,7 @@ from sigil.resources.pages import PageFiles, PageResource, WizardRedirectResourc
 from sigil.resources.server import HealthResource, InfoResource
 from sigil.serving import logs
 from sigil.serving.http import responses
-from sigil.serving.http.asgi_edge import Edge
+from sigil.serving.http.asgi_edge import AsgiEdge
 from sigil.serving.http.bearer_token import BearerTokenGuard, equals, guess_limit
 from sigil.serving.http.body_admission import BodyAdmission
 from sigil.serving.http.middleware import ResponseMiddleware
@@ -126,7 +126,7 @@ def _expected_server_id(snapshot: InitSnapshot) -> str | None:
 
 def build_wizard(
     snapshot: InitSnapshot, vault: FileVault, life: WorkerLifecycle, monotonic: Callable[[], float] = time.monotonic
-) -> Edge:
+) -> AsgiEdge:
     """The application that serves the wizard. `monotonic` is the clock of the limit on token guesses, in seconds."""
     config = snapshot.config
     addresses = client_addresses(config)
@@ -153,7 +153,7 @@ def build_wizard(
     for path in document.paths():
         if path not in _SERVED_PATHS:
             app.add_route(path, NotInitializedResource())
-    return Edge(app, BodyAdmission(), addresses)
+    return AsgiEdge(app, BodyAdmission(), addresses)
 
 
 def _origin_check(snapshot: InitSnapshot) -> OriginCheck:

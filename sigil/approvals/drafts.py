@@ -55,7 +55,7 @@ class DraftBuilder:
             groups_sha256=groups_sha256([[next(fingerprints) for _ in range(size)] for size in sizes]),
             ballots=self._first_ballots(devices, body.action.params or {}),
             respond_to=self._respond_to,
-            pushed=bool(self._push_backlog.push),
+            pushed=bool(self._push_backlog.initial_push),
         )
         if draft.quorum.is_impossible(draft.ballots):
             raise InvalidRequest(

@@ -28,7 +28,7 @@ class FanOutWorker:
         self._enqueued: dict[bytes, None] = {}
         self._any_enqueued = asyncio.Event()
 
-    def enqueued(self, mpa_id: bytes) -> None:
+    def add(self, mpa_id: bytes) -> None:
         """This request has a fan-out. Above the limit, it is found in the store a little later."""
         if len(self._enqueued) < _MAX_ENQUEUED:
             self._enqueued[mpa_id] = None
@@ -73,5 +73,5 @@ class FanOutWorker:
 
         more = await self._store.transact(keys, rule)
         for member in batch:
-            self._push_backlog.enqueued(member_name(mpa_id, member))
+            self._push_backlog.add(member_name(mpa_id, member))
         return more

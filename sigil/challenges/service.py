@@ -78,7 +78,7 @@ class Challenges:
             respond_to=self._policy.respond_to,
             match_code=self._two_digits() if matching else "",
             idempotency=idempotency.name(caller) if idempotency else None,
-            push=self._notifier.push_backlog.push,
+            push=self._notifier.push_backlog.initial_push,
         )
         issued = await self._create(draft, idempotency.body_sha256 if idempotency else b"")
         if not issued.replayed:

@@ -27,11 +27,11 @@ class Backlog:
         return len(self._names)
 
     @property
-    def push(self) -> Push:
+    def initial_push(self) -> Push:
         """The push state of a challenge that is created now."""
         return Push.RELAY_UNREACHABLE if self._paused else Push.QUEUED
 
-    def enqueued(self, name: bytes) -> None:
+    def add(self, name: bytes) -> None:
         """There may be a new row of that name. Returns at once."""
         # While the circuit breaker is open nothing is claimed: the rows stay in the store, which has space for them.
         if not self._paused and len(self._names) < self._cap:
@@ -65,9 +65,9 @@ class Backlog:
 class PushDisabled:
     """Replaces `Backlog` where no relay is configured."""
 
-    push = Push.DISABLED
+    initial_push = Push.DISABLED
 
-    def enqueued(self, name: bytes) -> None:
+    def add(self, name: bytes) -> None:
         pass
 
 
@@ -82,9 +82,9 @@ class EventBacklog:
     def __init__(self, backlog: Backlog) -> None:
         self._backlog = backlog
 
-    def enqueued(self, ended_id: bytes) -> None:
+    def add(self, ended_id: bytes) -> None:
         """The challenge or approval request with that id may have a new event. Returns at once."""
-        self._backlog.enqueued(ended_id)
+        self._backlog.add(ended_id)
 
 
 class EventsDisabled:
@@ -92,7 +92,7 @@ class EventsDisabled:
 
     enabled = False
 
-    def enqueued(self, ended_id: bytes) -> None:
+    def add(self, ended_id: bytes) -> None:
         pass
 
 

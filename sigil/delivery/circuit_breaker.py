@@ -23,13 +23,13 @@ fails on delays no other event. And a receiver that fails one time in five reach
 
 
 class BreakerObserver(Protocol):
-    """`opened` and `closed` are called once an outage, in one of all workers; `set_up` in each worker on a change."""
+    """`opened` and `closed` are called once per outage, in one worker; `state_changed` in each worker."""
 
     def opened(self, reason: str) -> None: ...
 
     def closed(self, seconds: float) -> None: ...
 
-    def set_up(self, up: bool) -> None: ...
+    def state_changed(self, closed: bool) -> None: ...
 
 
 class RequestResult(NamedTuple):
@@ -140,4 +140,4 @@ class CircuitBreaker:
             self._failures = 0
         if up != self._up:
             self._up = up
-            self._observer.set_up(up)
+            self._observer.state_changed(up)

@@ -9,7 +9,7 @@ from sigil.protocol.messages.approvals import MAX_BODY, CreateMpa, RespondMpa
 from sigil.resources.api_key_auth import ApiKeyAuth
 from sigil.serving.http.rate_limits import AddressRateLimit
 from sigil.serving.http.requests import decode_json, read_body, whole_number
-from sigil.serving.http.responses import answer
+from sigil.serving.http.responses import write_json
 from sigil.sessions.long_polls import MAX_WAIT_SECONDS
 
 
@@ -25,7 +25,7 @@ class ApprovalRequestsResource:
         caller = self._api_key_auth.authenticate(req)
         wanted = decode_json(req, body, CreateMpa)
         created, repeated = await self._approvals.request(caller, wanted, body)
-        answer(resp, created, 200 if repeated else 201)
+        write_json(resp, created, 200 if repeated else 201)
 
 
 class ApprovalRequestResource:
@@ -37,7 +37,7 @@ class ApprovalRequestResource:
 
     async def on_delete(self, req: Request, resp: Response, request_id: str) -> None:
         caller = self._api_key_auth.authenticate(req)
-        answer(resp, await self._approvals.cancel(caller, request_id))
+        write_json(resp, await self._approvals.cancel(caller, request_id))
 
 
 class ApprovalStatusResource:
@@ -50,7 +50,7 @@ class ApprovalStatusResource:
     async def on_get(self, req: Request, resp: Response, request_id: str) -> None:
         caller = self._api_key_auth.authenticate(req)
         wait = whole_number(req, "wait", low=0, high=MAX_WAIT_SECONDS, default=0)
-        answer(resp, await self._approvals.status(caller, request_id, wait))
+        write_json(resp, await self._approvals.status(caller, request_id, wait))
 
 
 class ApprovalResponseResource:
@@ -65,4 +65,4 @@ class ApprovalResponseResource:
             body = await read_body(req)
             charged.check()
             answered = await self._approvals.answer(decode_json(req, body, RespondMpa))
-        answer(resp, answered)
+        write_json(resp, answered)

@@ -13,7 +13,7 @@ from sigil.protocol.messages.challenges import CreateChallenge, Respond
 from sigil.resources.api_key_auth import ApiKeyAuth
 from sigil.serving.http.rate_limits import AddressRateLimit
 from sigil.serving.http.requests import decode_json, read_body, whole_number
-from sigil.serving.http.responses import answer
+from sigil.serving.http.responses import write_json
 from sigil.sessions.long_polls import MAX_WAIT_SECONDS
 
 _IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}\Z")
@@ -40,7 +40,7 @@ class ChallengesResource:
         caller = self._api_key_auth.authenticate(req)
         wanted = decode_json(req, body, CreateChallenge)
         created, replayed = await self._challenges.issue(caller, wanted, _idempotency(req, body))
-        answer(resp, created, 201)
+        write_json(resp, created, 201)
         if replayed:
             resp.set_header("Idempotent-Replayed", "true")
 
@@ -54,7 +54,7 @@ class ChallengeResource:
 
     async def on_delete(self, req: Request, resp: Response, challenge_id: str) -> None:
         caller = self._api_key_auth.authenticate(req)
-        answer(resp, await self._challenges.cancel(caller, challenge_id))
+        write_json(resp, await self._challenges.cancel(caller, challenge_id))
 
 
 class ChallengeStatusResource:
@@ -67,7 +67,7 @@ class ChallengeStatusResource:
     async def on_get(self, req: Request, resp: Response, challenge_id: str) -> None:
         caller = self._api_key_auth.authenticate(req)
         wait = whole_number(req, "wait", low=0, high=MAX_WAIT_SECONDS, default=0)
-        answer(resp, await self._challenges.status(caller, challenge_id, wait))
+        write_json(resp, await self._challenges.status(caller, challenge_id, wait))
 
 
 class ChallengeResponseResource:
@@ -82,4 +82,4 @@ class ChallengeResponseResource:
             body = await read_body(req)
             charged.check()
             answered = await self._challenges.answer(decode_json(req, body, Respond))
-        answer(resp, answered)
+        write_json(resp, answered)

@@ -15,7 +15,7 @@ from sigil.serving import logs
 from sigil.serving.http.bearer_token import BearerTokenGuard
 from sigil.serving.http.rate_limits import AddressRateLimit
 from sigil.serving.http.requests import decode_json, read_body
-from sigil.serving.http.responses import answer
+from sigil.serving.http.responses import write_json
 
 T = TypeVar("T")
 
@@ -59,7 +59,7 @@ class InitStateResource:
 
     async def on_get(self, req: Request, resp: Response) -> None:
         host = self._guard.check_anonymous(req, resp)
-        answer(
+        write_json(
             resp,
             InitState(
                 mode="init",
@@ -80,7 +80,7 @@ class InitWordsResource:
 
     async def on_post(self, req: Request, resp: Response) -> None:
         await self._guard.read_request(req, resp, Nothing)
-        answer(resp, self._first_boot.generate_words())
+        write_json(resp, self._first_boot.generate_words())
 
 
 class InitCheckResource:
@@ -92,7 +92,7 @@ class InitCheckResource:
 
     async def on_post(self, req: Request, resp: Response) -> None:
         given = await self._guard.read_request(req, resp, GivenWords)
-        answer(resp, self._first_boot.check(given.words))
+        write_json(resp, self._first_boot.check(given.words))
 
 
 class InitCommitResource:
@@ -110,7 +110,7 @@ class InitCommitResource:
             server_id=initialized.identity.server_id,
             pictogram=initialized.identity.server_pictogram_speakable,
         )
-        answer(resp, initialized, 201)
+        write_json(resp, initialized, 201)
 
 
 class InitApiKeysResource:
@@ -124,7 +124,7 @@ class InitApiKeysResource:
         await self._guard.read_request(req, resp, Nothing)
         issued = self._issuer.issue_key()
         logs.info("api_key_made", key_id=issued.key_id)
-        answer(resp, issued, 201)
+        write_json(resp, issued, 201)
 
 
 class InitCommitConflictResource:

@@ -8,7 +8,7 @@ from sigil.inbox import Inbox
 from sigil.protocol.messages.challenges import Pending
 from sigil.serving.http.rate_limits import AddressRateLimit
 from sigil.serving.http.requests import decode_json, read_body
-from sigil.serving.http.responses import answer
+from sigil.serving.http.responses import write_json
 
 
 class PendingResource:
@@ -23,4 +23,4 @@ class PendingResource:
             body = await read_body(req)
             charged.check()
             pending = await self._inbox.pending(decode_json(req, body, Pending))
-        answer(resp, pending)
+        write_json(resp, pending)

@@ -159,8 +159,8 @@ class PushMetrics:
         if step is Step.PUSH and result in {"delivered", "queued"} and subject is not None:
             self._duration.observe(max(0.0, self._clock() - subject.created_ms / 1000))
 
-    def set_up(self, up: bool) -> None:
-        self._up.set(up)
+    def state_changed(self, closed: bool) -> None:
+        self._up.set(closed)
 
 
 class WebhookMetrics:
@@ -185,5 +185,5 @@ class WebhookMetrics:
         if completion.outcome == "success":
             self._duration.observe(max(0.0, self._clock() - completion.claim[1].since_ms / 1000))
 
-    def set_up(self, up: bool) -> None:
-        self._up.set(up)
+    def state_changed(self, closed: bool) -> None:
+        self._up.set(closed)

@@ -43,8 +43,8 @@ class PushTelemetry(event_log.PushEventLog):
         self._metrics.completed(completion)
         super().completed(completion)
 
-    def set_up(self, up: bool) -> None:
-        self._metrics.set_up(up)
+    def state_changed(self, closed: bool) -> None:
+        self._metrics.state_changed(closed)
 
 
 class WebhookTelemetry(event_log.WebhookEventLog):
@@ -57,5 +57,5 @@ class WebhookTelemetry(event_log.WebhookEventLog):
         self._metrics.completed(completion)
         super().completed(completion)
 
-    def set_up(self, up: bool) -> None:
-        self._metrics.set_up(up)
+    def state_changed(self, closed: bool) -> None:
+        self._metrics.state_changed(closed)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -82,6 +84,15 @@ def test_a_token_that_is_too_short_or_cannot_be_sent_stops_the_start(token: str)
         with pytest.raises(ConfigError, match="METRICS_TOKEN: must have at least 16 visible") as raised:
             load(REQUIRED | {"METRICS_TOKEN": token})
         assert token not in str(raised.value)
+
+
+def test_the_server_knows_every_setting_of_the_relay() -> None:
+    """One file of settings often serves both: the server must not call the relay's settings unknown."""
+    names = set(re.findall(r'"(RELAY_[A-Z_]+?)(?:_FILE)?"', Path(relay_config.__file__).read_text(encoding="utf-8")))
+    assert len(names) > 10
+    for name in names:
+        warnings = sigil_config.load(REQUIRED | {name: "https://relay.example.com"}).warnings
+        assert not any("is not a setting" in warning for warning in warnings), name
 
 
 def test_both_services_warn_about_a_misspelt_name() -> None:

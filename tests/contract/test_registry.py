@@ -14,12 +14,12 @@ import pytest
 from relay.registry.model import (
     LEASE_SECONDS,
     MAX_HELD,
-    MAX_NOTIFIED,
-    PRUNED_AT_ONCE,
+    MAX_NOTIFICATION_BYTES,
+    PRUNE_BATCH,
     PUSHES,
     SEEN_EVERY_SECONDS,
     SUPERSEDED,
-    Admitted,
+    AdmissionResult,
     AttemptOutcome,
     Device,
     NewPush,
@@ -91,7 +91,7 @@ def push(key: str, to: str = "phone", *, expires_at: int = NOW + 300, **fields: 
     )
 
 
-async def admit(registry: Registry, *pushes: NewPush, now: float = NOW, rate: Rate = FREE) -> list[Admitted]:
+async def admit(registry: Registry, *pushes: NewPush, now: float = NOW, rate: Rate = FREE) -> list[AdmissionResult]:
     return await registry.admit(SERVER, pushes, now, rate)
 
 
@@ -292,12 +292,12 @@ async def test_silent_devices_are_evicted_and_old_evictions_forgotten(registry: 
 
 
 async def test_many_silent_devices_are_pruned_in_several_calls(registry: Registry) -> None:
-    count = PRUNED_AT_ONCE + 1
+    count = PRUNE_BATCH + 1
     for start in range(0, count, 50):
         await all_of(
             *(registry.register(device(str(n), registered_at=NOW - 9)) for n in range(start, min(count, start + 50)))
         )
-    assert [await registry.prune(NOW, 0, NOW) for _ in range(3)] == [(PRUNED_AT_ONCE, 0), (1, 0), (0, 0)]
+    assert [await registry.prune(NOW, 0, NOW) for _ in range(3)] == [(PRUNE_BATCH, 0), (1, 0), (0, 0)]
     assert await registry.count_devices() == {"evicted": count}
 
 
@@ -369,7 +369,7 @@ async def test_a_push_is_admitted_to_a_device(registry: Registry) -> None:
     await registry.register(device())
     requested = push("a", collapse_id="c", priority="normal", exempt=True)
     assert await admit(registry, requested, now=NOW + 0.5) == [
-        Admitted("queued", requested.push_id, "apns", None, device())
+        AdmissionResult("queued", requested.push_id, "apns", None, device())
     ]
     expected = Push(SERVER, requested, "apns", due=NOW + 0.5 + LEASE_SECONDS, created_at=NOW + 0.5)
     assert await outcome(registry, "a") == expected
@@ -414,7 +414,7 @@ async def test_a_known_key_gets_the_status_of_its_push_and_changes_nothing(regis
     await admit(registry, push("a"))
     await record(registry, "a", "failed", "BadDeviceToken")
     again = msgspec.structs.replace(push("a"), push_id=b"another", payload=b"another")
-    assert await admit(registry, again) == [Admitted("failed", push("a").push_id, "apns", "BadDeviceToken")]
+    assert await admit(registry, again) == [AdmissionResult("failed", push("a").push_id, "apns", "BadDeviceToken")]
     assert (await outcome(registry, "a")).push.payload == b""
 
 
@@ -487,7 +487,7 @@ async def test_a_burst_is_admitted_and_then_one_push_at_a_time(registry: Registr
     rate = Rate(6, burst=3)
     answers = await admit(registry, *(push(str(number)) for number in range(5)), rate=rate)
     assert [one.status for one in answers] == ["queued"] * 3 + ["rate_limited"] * 2
-    assert answers[4] == Admitted("rate_limited", None, "apns")
+    assert answers[4] == AdmissionResult("rate_limited", None, "apns")
     assert (await admit(registry, push("5"), now=NOW + 9.9, rate=rate))[0].status == "rate_limited"
     assert (await admit(registry, push("6"), now=NOW + 10, rate=rate))[0].status == "queued"
     assert (await admit(registry, push("7"), now=NOW + 10, rate=rate))[0].status == "rate_limited"
@@ -662,7 +662,7 @@ async def test_a_request_with_more_pushes_than_a_device_holds_reports_it(
 ) -> None:
     await registry.register(device("tablet", "websocket"))
     answers = await admit(registry, *(push(str(number), "tablet") for number in range(MAX_HELD + 2)))
-    assert answers[1] == Admitted("failed", push("1").push_id, "websocket", SUPERSEDED)
+    assert answers[1] == AdmissionResult("failed", push("1").push_id, "websocket", SUPERSEDED)
     assert [one.status for one in answers] == ["failed"] * 2 + ["queued"] * MAX_HELD
     await until(lambda: notifications)
     assert notifications == [(PUSHES, fingerprint("tablet")[:16])]
@@ -871,7 +871,7 @@ async def test_the_backlog_is_the_number_of_queued_pushes(registry: Registry) ->
 
 async def test_a_notification_reaches_its_sender_too(registry: Registry, notifications: Notifications) -> None:
     everything = bytes(range(256)) * 15 + bytes(160)
-    assert len(everything) == MAX_NOTIFIED
+    assert len(everything) == MAX_NOTIFICATION_BYTES
     await registry.notify("sockets", b"")
     await registry.notify("other", everything)
     await until(lambda: len(notifications) == 2)

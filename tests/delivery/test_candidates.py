@@ -48,7 +48,7 @@ async def test_the_next_query_follows_after_about_a_second(jitter: float, second
 async def test_between_queries_only_the_backlog_gives_names() -> None:
     setup = Setup(due=names("due", 1))
     await setup.candidates.next(10)
-    setup.backlog.enqueued(b"own")
+    setup.backlog.add(b"own")
     assert await setup.candidates.next(10) == [b"own"]
     assert len(setup.backlog) == 0
 
@@ -63,7 +63,7 @@ async def test_a_full_result_is_followed_by_another_query_at_once() -> None:
 async def test_neither_due_rows_nor_the_backlog_wait_behind_the_other() -> None:
     setup = Setup(due=names("due", 30))
     for name in names("own", 30):
-        setup.backlog.enqueued(name)
+        setup.backlog.add(name)
     assert await setup.candidates.next(10) == names("due", 5) + names("own", 5)
     assert setup.queries == [5]
 
@@ -71,13 +71,13 @@ async def test_neither_due_rows_nor_the_backlog_wait_behind_the_other() -> None:
 async def test_the_backlog_gets_what_the_due_rows_leave_of_the_limit() -> None:
     setup = Setup(due=names("due", 2))
     for name in names("own", 30):
-        setup.backlog.enqueued(name)
+        setup.backlog.add(name)
     assert await setup.candidates.next(10) == names("due", 2) + names("own", 8)
 
 
 async def test_a_limit_of_one_still_queries_for_one() -> None:
     setup = Setup(due=names("due", 2))
-    setup.backlog.enqueued(b"own")
+    setup.backlog.add(b"own")
     assert await setup.candidates.next(1) == [b"due0"]
     assert setup.queries == [1]
     assert len(setup.backlog) == 1
@@ -85,7 +85,7 @@ async def test_a_limit_of_one_still_queries_for_one() -> None:
 
 async def test_a_name_that_is_due_and_in_the_backlog_is_given_once() -> None:
     setup = Setup(due=[b"same"])
-    setup.backlog.enqueued(b"same")
+    setup.backlog.add(b"same")
     assert await setup.candidates.next(10) == [b"same"]
 
 
@@ -101,5 +101,5 @@ async def test_wait_returns_when_a_query_is_due_or_the_backlog_has_a_name() -> N
     setup = Setup()
     assert await setup.candidates.wait() is False
     setup.candidates.postpone()
-    setup.backlog.enqueued(b"own")
+    setup.backlog.add(b"own")
     assert await setup.candidates.wait() is True

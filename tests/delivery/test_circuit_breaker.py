@@ -25,8 +25,8 @@ class Observer:
     def closed(self, seconds: float) -> None:
         self.reports.append(f"closed {seconds}")
 
-    def set_up(self, up: bool) -> None:
-        self.gauge.append(up)
+    def state_changed(self, closed: bool) -> None:
+        self.gauge.append(closed)
 
 
 class Host:
@@ -120,13 +120,13 @@ async def test_only_a_request_that_began_after_the_opening_closes_it(host: Host)
 async def test_while_it_is_open_the_backlog_is_paused_in_every_worker(host: Host) -> None:
     backlog = Backlog()
     worker, other = host.worker(1), host.worker(1, backlog)
-    backlog.enqueued(b"name")
+    backlog.add(b"name")
     await host.fail(worker)
     assert not await other.is_closed()
     assert len(backlog) == 0
     await worker.record_success(host.clock.now)
     assert await other.is_closed()
-    backlog.enqueued(b"name")
+    backlog.add(b"name")
     assert len(backlog) == 1
 
 

@@ -48,7 +48,7 @@ class RecordingWebhookObserver:
     def closed(self, seconds: float) -> None:
         self.reports.append("closed")
 
-    def set_up(self, up: bool) -> None: ...
+    def state_changed(self, closed: bool) -> None: ...
 
 
 class HostWorker:

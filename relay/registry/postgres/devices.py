@@ -5,7 +5,7 @@ Locks are taken in one order: devices by fingerprint, then pushes by push_key. C
 
 from __future__ import annotations
 
-from relay.registry.model import PRUNED_AT_ONCE, SEEN_EVERY_SECONDS, SILENT, Device, Pruned
+from relay.registry.model import PRUNE_BATCH, SEEN_EVERY_SECONDS, SILENT, Device, Pruned
 from relay.registry.postgres.nonces import PostgresNonces
 from relay.registry.postgres.pool import Connection, autocommit, transaction
 from relay.registry.postgres.statements import END_ALL, FOLLOW
@@ -104,4 +104,4 @@ class PostgresDevices(PostgresNonces):
 
     @autocommit
     async def prune(self, con: Connection, seen_before: int, evicted_before: int, now: int) -> Pruned:
-        return Pruned(*await con.fetchrow(_PRUNE, seen_before, evicted_before, now, PRUNED_AT_ONCE, SILENT))
+        return Pruned(*await con.fetchrow(_PRUNE, seen_before, evicted_before, now, PRUNE_BATCH, SILENT))

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
-from relay.registry.model import MAX_NOTIFIED
+from relay.registry.model import MAX_NOTIFICATION_BYTES
 from relay.registry.port import NotificationHandler
 from sigil.serving import logs
 
@@ -27,9 +27,9 @@ _MAX_DELAY = 10.0
 
 
 async def notify(connection: Any, channel: str, batches: Sequence[bytes]) -> None:
-    """ValueError for a batch of more than MAX_NOTIFIED bytes."""
-    if any(len(data) > MAX_NOTIFIED for data in batches):
-        raise ValueError(f"a notification has at most {MAX_NOTIFIED} bytes")
+    """ValueError for a batch of more than MAX_NOTIFICATION_BYTES bytes."""
+    if any(len(data) > MAX_NOTIFICATION_BYTES for data in batches):
+        raise ValueError(f"a notification has at most {MAX_NOTIFICATION_BYTES} bytes")
     payloads = [f"{channel}:{base64.b64encode(data).decode()}" for data in batches]
     await connection.execute("SELECT pg_notify($1, payload) FROM unnest($2::text[]) AS payload", CHANNEL, payloads)
 

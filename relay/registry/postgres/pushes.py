@@ -11,12 +11,12 @@ from typing import Any
 
 from relay.registry.group_commit import GroupCommit
 from relay.registry.model import (
-    COUNTED_AT_MOST,
+    BACKLOG_COUNT_LIMIT,
     LEASE_SECONDS,
     MAX_HELD,
     PUSHES,
     SUPERSEDED,
-    Admitted,
+    AdmissionResult,
     AttemptOutcome,
     Device,
     NewPush,
@@ -41,7 +41,9 @@ class PostgresPushes(PoolUser):
             lambda outcomes: pool.use(lambda connection: write_outcomes(connection, outcomes))
         )
 
-    async def admit(self, server_id: bytes, requested: Sequence[NewPush], now: float, rate: Rate) -> list[Admitted]:
+    async def admit(
+        self, server_id: bytes, requested: Sequence[NewPush], now: float, rate: Rate
+    ) -> list[AdmissionResult]:
         answers = await self._pool.transact(lambda con: admit_pushes(con, server_id, requested, now, rate))
         if batches := notification_batches(answers):
             await self._notify_devices(batches)
@@ -93,12 +95,12 @@ class PostgresPushes(PoolUser):
 
     @autocommit
     async def backlog(self, con: Connection) -> int:
-        return int(await con.fetchval(statements.BACKLOG, COUNTED_AT_MOST))
+        return int(await con.fetchval(statements.BACKLOG, BACKLOG_COUNT_LIMIT))
 
 
 async def admit_pushes(
     con: Connection, server_id: bytes, requested: Sequence[NewPush], now: float, rate: Rate
-) -> list[Admitted]:
+) -> list[AdmissionResult]:
     """In a transaction, of three statements without a conflict.
 
     The lock on a device's row orders all changes of the device: its rate, its queue, its eviction. The rule's other
@@ -173,16 +175,18 @@ def _columns(admission: Admission, now: float) -> list[Sequence[Any]]:
     ]
 
 
-def _answer(one: Admitted, push: NewPush, known: dict[str, Push]) -> Admitted:
+def _answer(one: AdmissionResult, push: NewPush, known: dict[str, Push]) -> AdmissionResult:
     stored = known.get(push.push_key)
     if one.device is None or stored is None or stored.push.push_id == one.push_id:
         return one
-    return Admitted(stored.status, stored.push.push_id, stored.platform, stored.error)
+    return AdmissionResult(stored.status, stored.push.push_id, stored.platform, stored.error)
 
 
-async def _supersede(con: Connection, fingerprints: list[bytes], answers: list[Admitted]) -> list[Admitted]:
+async def _supersede(
+    con: Connection, fingerprints: list[bytes], answers: list[AdmissionResult]
+) -> list[AdmissionResult]:
     superseded = {row[0] for row in await con.fetch(statements.SUPERSEDE, sorted(fingerprints), MAX_HELD, SUPERSEDED)}
     return [
-        Admitted("failed", one.push_id, one.platform, SUPERSEDED) if one.push_id in superseded else one
+        AdmissionResult("failed", one.push_id, one.platform, SUPERSEDED) if one.push_id in superseded else one
         for one in answers
     ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 
-from relay.registry.model import PRUNED_AT_ONCE, SEEN_EVERY_SECONDS, SILENT, Device, Pruned
+from relay.registry.model import PRUNE_BATCH, SEEN_EVERY_SECONDS, SILENT, Device, Pruned
 from relay.registry.rows import device_columns, device_of, device_row
 from relay.registry.sqlite.database import durable_transaction, transaction
 from relay.registry.sqlite.nonces import SqliteNonces
@@ -86,12 +86,12 @@ class SqliteDevices(SqliteNonces):
         forgotten = db.execute(
             "DELETE FROM device WHERE fingerprint IN "
             "(SELECT fingerprint FROM device WHERE evicted_at < ? ORDER BY evicted_at LIMIT ?)",
-            (evicted_before, PRUNED_AT_ONCE),
+            (evicted_before, PRUNE_BATCH),
         ).rowcount
         evicted = db.execute(
             "UPDATE device SET evicted = ?, evicted_at = ?, token = x'' WHERE fingerprint IN "
             "(SELECT fingerprint FROM device WHERE evicted IS NULL AND seen_at < ? ORDER BY seen_at LIMIT ?)",
-            (SILENT, now, seen_before, PRUNED_AT_ONCE),
+            (SILENT, now, seen_before, PRUNE_BATCH),
         ).rowcount
         return Pruned(evicted, forgotten)
 

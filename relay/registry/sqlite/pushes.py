@@ -7,12 +7,12 @@ from collections.abc import Sequence
 
 from relay.registry.group_commit import GroupCommit
 from relay.registry.model import (
-    COUNTED_AT_MOST,
+    BACKLOG_COUNT_LIMIT,
     LEASE_SECONDS,
     MAX_HELD,
     PUSHES,
     SUPERSEDED,
-    Admitted,
+    AdmissionResult,
     AttemptOutcome,
     Device,
     NewPush,
@@ -52,7 +52,9 @@ class SqlitePushes(FileUser):
         )
         self._on_notification: NotificationHandler | None = None
 
-    async def admit(self, server_id: bytes, requested: Sequence[NewPush], now: float, rate: Rate) -> list[Admitted]:
+    async def admit(
+        self, server_id: bytes, requested: Sequence[NewPush], now: float, rate: Rate
+    ) -> list[AdmissionResult]:
         answers = await self._file.transact(lambda db: _admit(db, server_id, requested, now, rate))
         if self._on_notification is not None:
             for data in notification_batches(answers):
@@ -111,12 +113,12 @@ class SqlitePushes(FileUser):
     @transaction
     def backlog(self, db: sqlite3.Connection) -> int:
         counted = "SELECT count(*) FROM (SELECT 1 FROM push WHERE status = 'queued' LIMIT ?)"
-        return int(db.execute(counted, (COUNTED_AT_MOST,)).fetchone()[0])
+        return int(db.execute(counted, (BACKLOG_COUNT_LIMIT,)).fetchone()[0])
 
 
 def _admit(
     db: sqlite3.Connection, server_id: bytes, requested: Sequence[NewPush], now: float, rate: Rate
-) -> list[Admitted]:
+) -> list[AdmissionResult]:
     known = (_find(db, server_id, push.push_key) for push in requested)
     admission = admit(
         server_id,
@@ -136,7 +138,7 @@ def _admit(
     fingerprints = {push.push.fingerprint for push in admission.pushes}
     superseded = {push_id for fingerprint in fingerprints for push_id in _supersede(db, fingerprint)}
     return [
-        Admitted("failed", one.push_id, one.platform, SUPERSEDED) if one.push_id in superseded else one
+        AdmissionResult("failed", one.push_id, one.platform, SUPERSEDED) if one.push_id in superseded else one
         for one in admission.answers
     ]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from relay.registry.model import MAX_NOTIFIED, RegistryBusy
+from relay.registry.model import MAX_NOTIFICATION_BYTES, RegistryBusy
 from relay.registry.port import NotificationHandler
 from relay.registry.sqlite.database import SqliteFile
 from relay.registry.sqlite.devices import SqliteDevices
@@ -35,8 +35,8 @@ class SqliteRegistry(SqliteDevices, SqliteServers, SqlitePushes):
         await self._file.transact(lambda db: db.execute("SELECT 1 FROM migration").fetchone())
 
     async def notify(self, channel: str, data: bytes) -> None:
-        if len(data) > MAX_NOTIFIED:
-            raise ValueError(f"a notification has at most {MAX_NOTIFIED} bytes")
+        if len(data) > MAX_NOTIFICATION_BYTES:
+            raise ValueError(f"a notification has at most {MAX_NOTIFICATION_BYTES} bytes")
         if self._on_notification is None:
             raise RegistryBusy("the registry is not open")
         self._on_notification(channel, data)

@@ -1,8 +1,8 @@
 """The outbox of pushes: one entry for each challenge, and one for each member of an approval request.
 
 The transaction that changes the challenge or request writes the entry. The name of the entry identifies its subject
-(see `push_subject`). An entry holds no payload: the payload is made from the subject when it is sent. A claim writes a
-token and a lease into the entry, and the completion must show that token (see `push_delivery`). When the lease ends
+(see `pushes.subject`). An entry holds no payload: the payload is made from the subject when it is sent. A claim writes
+a token and a lease into the entry, and the completion must show that token (see `pushes.delivery`). When the lease ends
 without a completion, any worker can claim the entry again.
 """
 

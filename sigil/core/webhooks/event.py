@@ -3,8 +3,8 @@
 An event holds everything that its body needs (docs/protocol.md, 5.4): it is tried for longer than the challenge or
 request can be read. It is stored under the id of the challenge or request, which is the event's own id too: nothing
 ends twice, and a rule that runs twice writes the same row. A claim writes a token and a lease into the event, and the
-completion must show that token (see `webhook_delivery`). When the lease ends without a completion, any worker can claim
-the event again.
+completion must show that token (see `webhooks.delivery`). When the lease ends without a completion, any worker can
+claim the event again.
 """
 
 from __future__ import annotations

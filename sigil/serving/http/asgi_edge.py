@@ -48,7 +48,7 @@ class BodyTimeout(InvalidRequest):
     summary = f"The body did not arrive within {BODY_SECONDS} seconds."
 
 
-class Edge:
+class AsgiEdge:
     """Wraps a Falcon application.
 
     - HTTP/1.0: Granian passes the version "1", for which Falcon raises an exception.

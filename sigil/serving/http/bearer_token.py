@@ -11,7 +11,7 @@ from falcon.asgi import Request
 
 from sigil.protocol.errors import Unauthorized
 from sigil.serving.http.client_address import ClientAddresses
-from sigil.serving.http.rate_limits import FAILURE_COST, AddressLimiter, AddressRateLimit
+from sigil.serving.http.rate_limits import FAILURE_COST, AddressBuckets, AddressRateLimit
 from sigil.serving.settings import Secret
 
 _GUESSES_PER_MINUTE = 10
@@ -47,7 +47,7 @@ def guess_limit(
     addresses: ClientAddresses, workers: int, clock: Callable[[], float] = time.monotonic
 ) -> AddressRateLimit:
     """Ten wrong tokens a minute, independent of the rate of other requests. `clock` gives monotonic seconds."""
-    return AddressRateLimit(addresses, AddressLimiter.of_worker(_GUESSES_PER_MINUTE * FAILURE_COST, workers, clock))
+    return AddressRateLimit(addresses, AddressBuckets.of_worker(_GUESSES_PER_MINUTE * FAILURE_COST, workers, clock))
 
 
 def metrics_guard(token: Secret | None, guesses: AddressRateLimit) -> BearerTokenGuard:

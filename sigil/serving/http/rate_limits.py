@@ -1,6 +1,6 @@
 """Rate limits per client address: they bound unauthenticated clients, whose only name is an address.
 
-`AddressLimiter` is the counter: addresses and costs, without HTTP. The code that wires a service constructs it, and
+`AddressBuckets` is the counter: addresses and costs, without HTTP. The code that wires a service constructs it, and
 `AddressRateLimit` alone calls it. `AddressRateLimit` charges Falcon requests to a counter: resources and guards use it.
 """
 
@@ -46,7 +46,7 @@ _FREE_ERRORS = (
 )
 
 
-class AddressLimiter:
+class AddressBuckets:
     """`per_minute` requests per address (0: no limit), by the generic cell rate algorithm: evenly spread, or as a burst
     of one minute's requests or of `burst`, the larger of the two.
 
@@ -61,7 +61,7 @@ class AddressLimiter:
         self._paid_until: OrderedDict[str, float] = OrderedDict()
 
     @classmethod
-    def of_worker(cls, per_minute: int, workers: int, clock: _Clock = time.monotonic) -> AddressLimiter:
+    def of_worker(cls, per_minute: int, workers: int, clock: _Clock = time.monotonic) -> AddressBuckets:
         """The share of one of `workers`, each of which counts for itself. In the long run all workers together let
         through about `per_minute`; each of them allows the burst that one person needs.
         """
@@ -89,7 +89,7 @@ class AddressLimiter:
 class AddressRateLimit:
     """Charges the address of a request that carries no API key: for every request, or only for failures."""
 
-    def __init__(self, addresses: ClientAddresses, limiter: AddressLimiter) -> None:
+    def __init__(self, addresses: ClientAddresses, limiter: AddressBuckets) -> None:
         self._addresses = addresses
         self._limiter = limiter
 
@@ -111,7 +111,7 @@ class FailuresCharged:
     devices may share an address.
     """
 
-    def __init__(self, limiter: AddressLimiter, address: str) -> None:
+    def __init__(self, limiter: AddressBuckets, address: str) -> None:
         self._limiter = limiter
         self._address = address
 

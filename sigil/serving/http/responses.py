@@ -62,7 +62,7 @@ _PROBLEM_OF_STATUS: dict[int, type[Problem]] = {
 _encode = msgspec.json.Encoder().encode
 
 
-def answer(resp: falcon.asgi.Response, message: Any, status: int = 200) -> None:
+def write_json(resp: falcon.asgi.Response, message: Any, status: int = 200) -> None:
     """A message as JSON that no cache may store."""
     resp.status_code = status
     resp.data = _encode(message)
@@ -72,7 +72,7 @@ def answer(resp: falcon.asgi.Response, message: Any, status: int = 200) -> None:
 
 def write_problem(resp: falcon.asgi.Response, problem: Problem) -> None:
     body = ErrorAnswer(ErrorBody(problem.code, problem.message, dict(problem.details) or None))
-    answer(resp, body, _STATUS[problem.code])
+    write_json(resp, body, _STATUS[problem.code])
     if isinstance(problem, Retryable):
         resp.set_header("Retry-After", str(problem.retry_after))
     if problem.code == "UNAUTHORIZED":

@@ -15,7 +15,7 @@ from relay.sockets.connections import (
     CONCURRENT_SECONDS,
     HEARTBEAT_SECONDS,
     NOTIFY_TIMEOUT_SECONDS,
-    Sockets,
+    DeviceConnections,
 )
 from tests.support.live import DEADLINE
 
@@ -79,8 +79,8 @@ NOW = 1_000_000_000
 @asynccontextmanager
 async def running(
     registry: Registry, clock: Callable[[], float] = lambda: NOW, ack_timeout: float = ACK_TIMEOUT_SECONDS
-) -> AsyncIterator[tuple[Sockets, Socket, Any]]:
-    sockets = Sockets(
+) -> AsyncIterator[tuple[DeviceConnections, Socket, Any]]:
+    sockets = DeviceConnections(
         registry=registry,  # type: ignore[arg-type]
         frame=frame,
         clock=clock,
@@ -111,7 +111,7 @@ async def until(condition: Callable[[], bool], step: Callable[[], Awaitable[None
             await asyncio.sleep(0)
 
 
-async def a_heartbeat(sockets: Sockets) -> None:
+async def a_heartbeat(sockets: DeviceConnections) -> None:
     """One heartbeat of each connection."""
     for _ in range(HEARTBEAT_SECONDS):
         await sockets.heartbeat("ping")
@@ -276,7 +276,7 @@ class Host(Registry):
         self.sent: list[tuple[str, bytes]] = []
         self.socket = Socket()
         number = bytes([int(clock) % 256])
-        self.sockets = Sockets(
+        self.sockets = DeviceConnections(
             registry=self,  # type: ignore[arg-type]
             frame=frame,
             clock=lambda: clock,

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from relay.sockets.in_flight import InFlight
+from relay.sockets.in_flight import InFlightPushes
 from tests.relay.sockets.test_connections import push
 
 ONE, OTHER = push("one"), push("other")
 ID = ONE.push.push_id
 
 
-def sent_and_late() -> InFlight:
-    in_flight = InFlight()
+def sent_and_late() -> InFlightPushes:
+    in_flight = InFlightPushes()
     assert in_flight.mark_sent(ID, now=10.0)
     in_flight.mark_late(sent_before=11.0)
     return in_flight
 
 
 def test_a_push_is_not_sent_again_before_it_is_late() -> None:
-    in_flight = InFlight()
+    in_flight = InFlightPushes()
     in_flight.mark_sent(ID, now=10.0)
     in_flight.mark_late(sent_before=10.0)
     assert in_flight.to_send([ONE, OTHER]) == [OTHER]
@@ -43,7 +43,7 @@ def test_an_acknowledgement_counts_once_and_only_for_a_push_that_was_sent() -> N
 
 
 def test_after_a_failed_acknowledgement_a_push_is_late_at_the_next_heartbeat_and_not_before() -> None:
-    in_flight = InFlight()
+    in_flight = InFlightPushes()
     in_flight.mark_sent(ID, now=10.0)
     in_flight.start_acknowledgement(ID)
     in_flight.acknowledgement_failed(ID)
@@ -53,7 +53,7 @@ def test_after_a_failed_acknowledgement_a_push_is_late_at_the_next_heartbeat_and
 
 
 def test_a_stored_acknowledgement_is_kept_for_queries_that_started_before_it() -> None:
-    in_flight = InFlight()
+    in_flight = InFlightPushes()
     in_flight.mark_sent(ID, now=10.0)
     in_flight.query_started()
     in_flight.start_acknowledgement(ID)
@@ -64,7 +64,7 @@ def test_a_stored_acknowledgement_is_kept_for_queries_that_started_before_it() -
 
 
 def test_a_push_that_no_longer_waits_is_forgotten_once_it_is_late() -> None:
-    in_flight = InFlight()
+    in_flight = InFlightPushes()
     in_flight.mark_sent(ID, now=10.0)
     in_flight.to_send([])
     assert len(in_flight) == 1

@@ -12,7 +12,7 @@ import pytest
 
 from relay.registry.model import Device as Registered
 from relay.registry.sqlite.registry import SqliteRegistry
-from relay.sockets.connections import HEARTBEAT_SECONDS, Sockets
+from relay.sockets.connections import HEARTBEAT_SECONDS, DeviceConnections
 from relay.sockets.session import DeviceSession
 from relay.sockets.unauthenticated_limit import UnauthenticatedLimit
 from sigil.device import Device
@@ -50,15 +50,15 @@ class Socket:
 
 
 @pytest.fixture
-def sockets(registry: SqliteRegistry) -> Sockets:
-    return Sockets(registry=registry, frame=lambda push: None, clock=lambda: NOW, randomness=bytes)
+def sockets(registry: SqliteRegistry) -> DeviceConnections:
+    return DeviceConnections(registry=registry, frame=lambda push: None, clock=lambda: NOW, randomness=bytes)
 
 
 Connect = Callable[..., Awaitable[tuple[Socket, "asyncio.Task[None]"]]]
 
 
 @pytest.fixture
-async def connect(registry: SqliteRegistry, sockets: Sockets) -> AsyncIterator[Connect]:
+async def connect(registry: SqliteRegistry, sockets: DeviceConnections) -> AsyncIterator[Connect]:
     """Starts a session; `seconds` is the time-out of its authentication."""
     tasks: list[asyncio.Task[None]] = []
 
@@ -95,7 +95,7 @@ async def authenticate(registry: SqliteRegistry, socket: Socket) -> None:
     assert socket.sent[1]["type"] == "auth_success"
 
 
-async def a_heartbeat(sockets: Sockets, socket: Socket) -> None:
+async def a_heartbeat(sockets: DeviceConnections, socket: Socket) -> None:
     """Returns when the connection was pinged or closed."""
     before = len(socket.sent)
     for _ in range(HEARTBEAT_SECONDS):
@@ -112,7 +112,7 @@ async def test_a_device_that_does_not_answer_the_challenge_in_time_is_closed_wit
 
 
 async def test_a_device_that_misses_two_pings_is_closed_with_4002(
-    connect: Connect, registry: SqliteRegistry, sockets: Sockets
+    connect: Connect, registry: SqliteRegistry, sockets: DeviceConnections
 ) -> None:
     socket, serving = await connect()
     await authenticate(registry, socket)
@@ -126,7 +126,9 @@ async def test_a_device_that_misses_two_pings_is_closed_with_4002(
     assert len(sockets) == 0
 
 
-async def test_a_device_that_answers_pings_stays(connect: Connect, registry: SqliteRegistry, sockets: Sockets) -> None:
+async def test_a_device_that_answers_pings_stays(
+    connect: Connect, registry: SqliteRegistry, sockets: DeviceConnections
+) -> None:
     socket, _ = await connect()
     await authenticate(registry, socket)
     (connection,) = sockets._by_prefix.values()

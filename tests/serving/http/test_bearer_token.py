@@ -10,7 +10,7 @@ import pytest
 from falcon.asgi import Request, Response
 
 from sigil.serving.http import responses
-from sigil.serving.http.asgi_edge import Edge
+from sigil.serving.http.asgi_edge import AsgiEdge
 from sigil.serving.http.bearer_token import BearerTokenGuard, guess_limit, metrics_guard
 from sigil.serving.http.body_admission import BodyAdmission
 from sigil.serving.http.client_address import ClientAddresses
@@ -34,7 +34,7 @@ def app_with(clock: Clock, token: str | None = TOKEN) -> Any:
     inner: Any = falcon.asgi.App()
     responses.handle_errors(inner, lambda problem: None)
     inner.add_route("/", Guarded(guard))
-    return Edge(inner, BodyAdmission(), addresses)
+    return AsgiEdge(inner, BodyAdmission(), addresses)
 
 
 async def status(app: Any, authorization: str | None) -> int:

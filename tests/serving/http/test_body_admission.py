@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from sigil.protocol.errors import Overloaded, PayloadTooLarge
-from sigil.serving.http.asgi_edge import Body, BodyBroken, BodyTimeout, Edge, Receive, Send
+from sigil.serving.http.asgi_edge import AsgiEdge, Body, BodyBroken, BodyTimeout, Receive, Send
 from sigil.serving.http.body_admission import BodyAdmission
 from sigil.serving.http.client_address import ClientAddresses
 
@@ -163,7 +163,7 @@ class EdgeRequests:
 
     def __init__(self, admission: BodyAdmission) -> None:
         trusted = [ipaddress.ip_network("10.0.0.1")]
-        self._edge = Edge(self._app, admission, ClientAddresses(trusted, on_untrusted=lambda peer: None))
+        self._edge = AsgiEdge(self._app, admission, ClientAddresses(trusted, on_untrusted=lambda peer: None))
 
     async def _app(self, scope: dict[str, Any], _receive: Receive, _send: Send) -> None:
         await scope["sigil.body"].read()

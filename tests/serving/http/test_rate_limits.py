@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from sigil.protocol.errors import RateLimited
-from sigil.serving.http.rate_limits import FAILURE_COST, AddressLimiter
+from sigil.serving.http.rate_limits import FAILURE_COST, AddressBuckets
 from tests.support.services import Clock
 
 ADDRESS = "192.0.2.1"
 
 
-def accepted(limiter: AddressLimiter, cost: int = 1, limit: int = 10_000) -> int:
+def accepted(limiter: AddressBuckets, cost: int = 1, limit: int = 10_000) -> int:
     """How many requests of `cost` the limiter accepts in one burst."""
     for count in range(limit):
         try:
@@ -29,13 +29,13 @@ def accepted(limiter: AddressLimiter, cost: int = 1, limit: int = 10_000) -> int
 def test_a_burst_is_the_share_of_the_worker_and_at_least_what_one_person_needs_or_the_whole_rate(
     per_minute: int, workers: int, burst: int
 ) -> None:
-    assert accepted(AddressLimiter.of_worker(per_minute, workers, Clock())) == burst
+    assert accepted(AddressBuckets.of_worker(per_minute, workers, Clock())) == burst
 
 
 @pytest.mark.parametrize("workers", [1, 4, 64])
 def test_in_the_long_run_all_workers_together_accept_the_rate(workers: int) -> None:
     clock, hours = Clock(), 10
-    limiter = AddressLimiter.of_worker(60, workers, clock)
+    limiter = AddressBuckets.of_worker(60, workers, clock)
     count = accepted(limiter)
     for _ in range(hours * 60):
         clock.now += 60
@@ -45,12 +45,12 @@ def test_in_the_long_run_all_workers_together_accept_the_rate(workers: int) -> N
 
 @pytest.mark.parametrize("workers", [1, 16, 256])
 def test_ten_failures_are_accepted_on_any_number_of_workers(workers: int) -> None:
-    assert accepted(AddressLimiter.of_worker(600, workers, Clock()), FAILURE_COST) >= 10
+    assert accepted(AddressBuckets.of_worker(600, workers, Clock()), FAILURE_COST) >= 10
 
 
 def test_a_flood_of_failures_limits_for_a_minute_after_its_end() -> None:
     clock = Clock()
-    limiter = AddressLimiter.of_worker(600, 32, clock)
+    limiter = AddressBuckets.of_worker(600, 32, clock)
     for _ in range(1000):
         limiter.charge(ADDRESS, FAILURE_COST)
     with pytest.raises(RateLimited) as limited:
@@ -61,4 +61,4 @@ def test_a_flood_of_failures_limits_for_a_minute_after_its_end() -> None:
 
 
 def test_a_rate_of_zero_is_no_limit() -> None:
-    assert accepted(AddressLimiter.of_worker(0, 8, Clock()), limit=1000) == 1000
+    assert accepted(AddressBuckets.of_worker(0, 8, Clock()), limit=1000) == 1000
