@@ -72,7 +72,7 @@ def load(environ: Mapping[str, str]) -> Config:
     """Parse the environment; raises ConfigError with every fault at once."""
     reader = EnvReader(environ, _FOREIGN)
     config = _read(reader)
-    reader.warn_unknown("RELAY_")
+    reader.warn_unknown({"RELAY_": "docs/relay.md"})
     if reader.faults:
         raise ConfigError(reader.faults)
     return replace(config, warnings=tuple(reader.warnings))

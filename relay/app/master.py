@@ -46,6 +46,7 @@ def run() -> int:
             settings=snapshot,
             host=config.host,
             port=config.port,
+            port_setting="RELAY_PORT",
             tls=None,
             workers=config.workers,
             state_dir=snapshot.state_dir,

@@ -57,6 +57,7 @@ def run() -> int:
             settings=start.snapshot,
             host=config.host,
             port=config.port,
+            port_setting="SIGIL_HTTP_PORT" if config.http_only else "SIGIL_PORT",
             tls=_tls_paths(config),
             workers=config.workers,
             state_dir=config.state_dir,

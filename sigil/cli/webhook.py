@@ -33,6 +33,7 @@ def listen(host: str, port: int, status: int, count: int | None) -> None:
     """Print the requests that arrive, and whether WEBHOOK_SECRET signed them. For development."""
     with cli_errors:
         from sigil.cli.webhook_listener import Listener
+        from sigil.serving.process.listeners import listen_error
 
         settings = _settings()
         if not settings.secrets:
@@ -40,7 +41,7 @@ def listen(host: str, port: int, status: int, count: int | None) -> None:
         try:
             listener = Listener((host, port), [secret.reveal() for secret in settings.secrets], status, click.echo)
         except OSError as error:
-            cli_errors.die(f"cannot listen on {host} port {port}: {error.strerror}")
+            cli_errors.die(listen_error(host, port, error, "--port"))
         with closing(listener):
             click.echo(f"listening on {listener.url}")
             listener.run(count)

@@ -107,7 +107,7 @@ def load(environ: Mapping[str, str]) -> Config:
     reader = EnvReader(environ, _FOREIGN)
     config = _read(reader)
     _reject_not_implemented(reader)
-    reader.warn_unknown("SIGIL_", "RELAY_")
+    reader.warn_unknown({"SIGIL_": "docs/configuration.md", "RELAY_": "docs/relay.md"})
     if reader.faults:
         raise ConfigError(reader.faults)
     return replace(config, warnings=tuple(reader.warnings))
@@ -179,7 +179,10 @@ def load_webhook(environ: Mapping[str, str]) -> WebhookSettings:
     return WebhookSettings(url, secrets, state_dir)
 
 
-_NO_MNEMONIC = "SIGIL_MNEMONIC or SIGIL_MNEMONIC_PATH required"
+_NO_MNEMONIC = (
+    "SIGIL_MNEMONIC or SIGIL_MNEMONIC_PATH required: set SIGIL_MNEMONIC_PATH to a file (`sigil mnemonic --out FILE` "
+    "makes one), or SIGIL_MODE=init for the wizard"
+)
 
 
 def _mnemonic(r: EnvReader) -> Secret | None:
@@ -188,6 +191,8 @@ def _mnemonic(r: EnvReader) -> Secret | None:
 
 def _address(r: EnvReader) -> Address:
     http_port = r.value("SIGIL_HTTP_PORT", None, settings.port)
+    if http_port and r.text("SIGIL_PORT"):
+        r.warnings.append("SIGIL_PORT has no effect while SIGIL_HTTP_PORT is set")
     port = http_port or r.value("SIGIL_PORT", 8443, settings.port)
     host = r.value("SIGIL_HOST", "0.0.0.0", str)
     local = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)

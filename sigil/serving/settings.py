@@ -31,6 +31,8 @@ MIN_SECRET_LENGTH = 32
 _MIN_TOKEN_LENGTH = 16
 VISIBLE = re.compile(r"[\x21-\x7e]+\Z")
 _MAX_FILE = 64 * 1024
+# Two transposed letters of a short name pass. The common prefix alone does not: SIGIL_TEST and SIGIL_HOST are 0.8.
+_SIMILAR = 0.82
 _SIZE = re.compile(r"(\d+)\s*([KMG]?)(?:i?B)?\Z", re.IGNORECASE | re.ASCII)
 _RATE = re.compile(r"(\d+)(?:/min)?\Z", re.ASCII)
 _TRUE, _FALSE = frozenset({"true", "1", "yes", "on"}), frozenset({"false", "0", "no", "off"})
@@ -164,13 +166,17 @@ class EnvReader:
             self.faults.append(f"{name}: {path} is not UTF-8 text")
         return None
 
-    def warn_unknown(self, *prefixes: str) -> None:
-        """A warning for every name that begins with one of `prefixes` and was not read, with the most similar name."""
+    def warn_unknown(self, documented: Mapping[str, str]) -> None:
+        """A warning for every name that was not read and begins with a prefix in `documented` (prefix -> the document
+        that lists its settings). It suggests a similar name, if there is one.
+        """
         known = self._known | self._foreign
         for name in self._environ:
-            if name.startswith(prefixes) and name not in known:
-                similar = difflib.get_close_matches(name, known, n=1)
-                self.warnings.append(f"{name} is not a setting" + (f"; did you mean {similar[0]}?" if similar else ""))
+            document = next((listed for prefix, listed in documented.items() if name.startswith(prefix)), None)
+            if document and name not in known:
+                similar = difflib.get_close_matches(name, known, n=1, cutoff=_SIMILAR)
+                hint = f"did you mean {similar[0]}?" if similar else f"{document} lists them"
+                self.warnings.append(f"{name} is not a setting; {hint}")
 
 
 def usable_cores() -> int:

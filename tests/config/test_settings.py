@@ -101,6 +101,22 @@ def test_both_services_warn_about_a_misspelt_name() -> None:
     assert relay_config.load({"RELAY_ULR": "x"}).warnings == (warning,)
 
 
+def test_a_name_is_suggested_only_if_it_is_similar() -> None:
+    for name in ("SIGIL_FOO", "SIGIL_TEST"):
+        warning = f"{name} is not a setting; docs/configuration.md lists them"
+        assert sigil_config.load(REQUIRED | {name: "x"}).warnings == (warning,)
+    warning = "RELAY_FOO is not a setting; docs/relay.md lists them"
+    assert sigil_config.load(REQUIRED | {"RELAY_FOO": "x"}).warnings == (warning,)
+    assert relay_config.load({"RELAY_FOO": "x"}).warnings == (warning,)
+
+
+def test_the_https_port_has_no_effect_with_an_http_port() -> None:
+    config = sigil_config.load(REQUIRED | {"SIGIL_HTTP_PORT": "8081", "SIGIL_PORT": "8443"})
+    assert (config.port, config.http_only) == (8081, True)
+    assert config.warnings == ("SIGIL_PORT has no effect while SIGIL_HTTP_PORT is set",)
+    assert sigil_config.load(REQUIRED | {"SIGIL_HTTP_PORT": "8081"}).warnings == ()
+
+
 @pytest.mark.parametrize("name", ["SIGIL_ATTESTATION_REQUIRED", "SIGIL_ALLOW_EMULATORS"])
 def test_a_setting_that_is_not_implemented_stops_the_start(name: str) -> None:
     for enabled in ("true", "TRUE", "1", "yes", "on"):

@@ -253,7 +253,7 @@ def test_a_port_of_another_program_stops_the_start(own_server: Make) -> None:
         held.bind(("127.0.0.1", 0))
         held.listen()
         port = str(held.getsockname()[1])
-        assert_stopped(serve(server, SIGIL_PORT=port), port)
+        assert_stopped(serve(server, SIGIL_PORT=port), port, "set SIGIL_PORT to another port")
 
 
 def test_a_state_directory_that_is_a_symlink_stops_the_start(own_server: Make, tmp_path: Path) -> None:

@@ -118,6 +118,7 @@ def test_a_second_relay_on_the_same_port_is_rejected_in_one_line(command: Comman
     second = command("serve")
     assert second.returncode == 1
     assert "cannot listen on 127.0.0.1" in second.stderr
+    assert "set RELAY_PORT to another port" in second.stderr
 
 
 def test_guesses_of_the_metrics_token_are_rate_limited(relay: LiveRelay) -> None:

@@ -103,6 +103,7 @@ def main(options: dict[str, Any]) -> int:
         settings=settings,
         host="127.0.0.1",
         port=options["port"],
+        port_setting="PORT",
         tls=tls,
         workers=options.get("workers", 2),
         state_dir=Path(options["state_dir"]),

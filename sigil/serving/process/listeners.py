@@ -6,6 +6,7 @@ worker binds, as Granian does on Linux, they are reset.
 """
 
 import contextlib
+import errno
 import os
 import socket
 import sys
@@ -14,9 +15,11 @@ from typing import Any
 
 from sigil.serving.startup_error import StartupError
 
+_PRIVILEGED_PORTS = 1024
 
-def listen(host: str, port: int, backlog: int, workers: int) -> list[socket.socket]:
-    """One listening socket per worker, on one port; StartupError."""
+
+def listen(host: str, port: int, backlog: int, workers: int, *, port_setting: str) -> list[socket.socket]:
+    """One listening socket per worker, on one port; StartupError. `port_setting` is for its text."""
     listeners: list[socket.socket] = []
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
@@ -29,8 +32,19 @@ def listen(host: str, port: int, backlog: int, workers: int) -> list[socket.sock
     except (OSError, OverflowError) as exc:
         for listener in listeners:
             listener.close()
-        raise StartupError(f"cannot listen on {host} port {port}: {getattr(exc, 'strerror', None) or exc}") from exc
+        raise StartupError(listen_error(host, port, exc, port_setting)) from exc
     return listeners
+
+
+def listen_error(host: str, port: int, error: Exception, port_setting: str) -> str:
+    """One line with the reason and its remedy; `port_setting` is the variable or option that sets the port."""
+    text = f"cannot listen on {host} port {port}: {getattr(error, 'strerror', None) or error}"
+    number = getattr(error, "errno", None)
+    if number == errno.EADDRINUSE:
+        return f"{text}; stop that program, or set {port_setting} to another port"
+    if number == errno.EACCES and port < _PRIVILEGED_PORTS:
+        return f"{text}; ports under 1024 need root or CAP_NET_BIND_SERVICE; else set {port_setting} to another port"
+    return text
 
 
 def _bound(family: socket.AddressFamily, address: Any, *, first: bool) -> socket.socket:

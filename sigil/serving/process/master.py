@@ -68,6 +68,7 @@ def serve(
     workers: int,
     state_dir: Path,
     reload: Callable[[], tuple[object, TlsPaths]],
+    port_setting: str,
     service: str = "sigil",
     log_level: str = "info",
     websockets: bool = True,
@@ -78,13 +79,14 @@ def serve(
     """Serve until SIGTERM or SIGINT and return the exit code; call it in the main thread.
 
     `factory` and `settings` are pickled to each worker; `tls` is (certificate, key) or None for plain HTTP. `reload` is
-    called at SIGHUP and may raise StartupError. A worker that is ready has a file <state_dir>/workers/<pid>.
+    called at SIGHUP and may raise StartupError. `port_setting` is the name of the port's setting, for errors.
+    A worker that is ready has a file <state_dir>/workers/<pid>.
     With `metrics`, each worker gets a metrics slot (see `metrics_slots`).
     0 after a clean drain; 1 when no worker became ready or one had to be killed. Raises StartupError.
     """
     logs.configure(service, log_level)
     _set_process_limits(limits)
-    listeners = listen(host, port, limits.backlog, workers)
+    listeners = listen(host, port, limits.backlog, workers, port_setting=port_setting)
     first = _generation(settings, tls)
     markers = _fresh_directory(state_dir / "workers")
     metrics_dir = _fresh_directory(metrics_slots.directory(state_dir)) if metrics else None

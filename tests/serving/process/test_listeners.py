@@ -1,10 +1,13 @@
 """Listening sockets that several processes share."""
 
+import errno
 import socket
 import subprocess
 import sys
 
-from sigil.serving.process.listeners import close, listen
+import pytest
+
+from sigil.serving.process.listeners import close, listen, listen_error
 
 GREETER = """
 import socket, sys, threading
@@ -32,7 +35,7 @@ sys.stdin.readline()
 
 
 def test_after_stop_accepting_other_processes_get_every_connection() -> None:
-    (listener,) = listeners = listen("127.0.0.1", 0, 64, 1)
+    (listener,) = listeners = listen("127.0.0.1", 0, 64, 1, port_setting="PORT")
     greeter = subprocess.Popen(
         [sys.executable, "-c", GREETER, str(listener.fileno())],
         pass_fds=[listener.fileno()],
@@ -55,3 +58,20 @@ def test_after_stop_accepting_other_processes_get_every_connection() -> None:
                 mine.close()
                 assert client.recv(64) == b"this process"
     close(listeners)
+
+
+@pytest.mark.parametrize(
+    ("number", "port", "remedy"),
+    [
+        (errno.EADDRINUSE, 8443, "; stop that program, or set PORT to another port"),
+        (
+            errno.EACCES,
+            443,
+            "; ports under 1024 need root or CAP_NET_BIND_SERVICE; else set PORT to another port",
+        ),
+        (errno.EADDRNOTAVAIL, 8443, ""),
+    ],
+)
+def test_the_error_of_a_listener_names_the_remedy(number: int, port: int, remedy: str) -> None:
+    text = listen_error("::", port, OSError(number, "Reason"), "PORT")
+    assert text == f"cannot listen on :: port {port}: Reason{remedy}"

@@ -269,7 +269,10 @@ def test_a_port_in_use_is_reported_in_one_line(tmp_path: Path) -> None:
         other.listen()
         with Running(tmp_path, port=port) as server:
             assert server.stopped() == 1
-            assert server.text == f"error: cannot listen on 127.0.0.1 port {port}: Address already in use\n"
+            assert server.text == (
+                f"error: cannot listen on 127.0.0.1 port {port}: Address already in use; "
+                "stop that program, or set PORT to another port\n"
+            )
 
 
 def test_a_missing_key_is_reported_in_one_line(tmp_path: Path, tls: list[str]) -> None:
