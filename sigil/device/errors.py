@@ -5,6 +5,10 @@ Messages may quote text from a server: pass them through `display.printable` bef
 
 from __future__ import annotations
 
+from typing import Literal
+
+Peer = Literal["server", "relay"]
+
 
 class DeviceError(Exception):
     """Base. `code` is stable, in upper case; the message is one line and never holds a secret."""
@@ -147,7 +151,9 @@ class NotRegistered(DeviceError):
 
 class NotPending(DeviceError):
     code = "CHALLENGE_NOT_FOUND"
-    summary = "The server lists nothing pending with that id for this device."
+    summary = (
+        "The server lists nothing pending with that id for this device. It may have ended; run 'sigil device pending'."
+    )
 
 
 class MatchCodeRequired(DeviceError):
@@ -163,6 +169,14 @@ class MatchCodeUnexpected(DeviceError):
 class Unreachable(DeviceError):
     code = "SERVER_UNREACHABLE"
     summary = "The server cannot be reached."
+
+
+class CertificateUntrusted(Unreachable):
+    """The TLS certificate of `peer` is not trusted; nothing was sent. `fault` is the message without the hint."""
+
+    def __init__(self, fault: str, peer: Peer = "server") -> None:
+        super().__init__(f"{fault} Pass a TlsTrust with ca_pem or sha256.")
+        self.fault, self.peer = fault, peer
 
 
 class AnswerUnusable(DeviceError):

@@ -19,7 +19,7 @@ from sigil.device.commands.context import (
     selected_registration,
     server_option,
 )
-from sigil.device.commands.output import approval_members, challenge_members
+from sigil.device.commands.output import answer_text, approval_members, challenge_members
 from sigil.device.commands.watcher import Watcher
 from sigil.device.display import lines_of, printable
 from sigil.device.errors import MatchCodeRequired
@@ -56,7 +56,7 @@ def approve(pending_id: str, match_code: str | None, server: str | None, keyring
         shown = client.inbox().find(pending_id)
         _show(shown)
         answer = client.approve(shown, _match_code(shown, match_code))
-    click.echo(f"Approved: {answer.status}")
+    click.echo(answer_text("approved", answer.status))
 
 
 @click.command()
@@ -70,7 +70,7 @@ def reject(pending_id: str, reason: str | None, server: str | None, keyring: Key
         shown = client.inbox().find(pending_id)
         _show(shown)
         answer = client.reject(shown, cast("Reason | None", reason))
-    click.echo(f"Rejected: {answer.status}")
+    click.echo(answer_text("rejected", answer.status))
 
 
 @click.command()

@@ -17,7 +17,7 @@ import click
 
 from sigil.device.client import DeviceClient
 from sigil.device.display import printable
-from sigil.device.errors import AddressRefused, DeviceError, NotRegistered, TrustUnusable
+from sigil.device.errors import AddressRefused, CertificateUntrusted, DeviceError, NotRegistered, Peer, TrustUnusable
 from sigil.device.http.connection import ServerConnection
 from sigil.device.http.origin import base_url
 from sigil.device.http.tls import TlsTrust
@@ -64,7 +64,19 @@ class DeviceGroup(click.Group):
 
 
 def one_line(error: DeviceError) -> str:
-    return printable(f"{error.code}: {error.message}")
+    message = f"{error.fault} {_trust_hint(error.peer)}" if isinstance(error, CertificateUntrusted) else error.message
+    return printable(f"{error.code}: {message}")
+
+
+def _trust_hint(peer: Peer) -> str:
+    """Only `init` takes trust options for the server; those of the relay commands are for the relay."""
+    context = click.get_current_context()
+    if peer == "relay" or "init" in (context.info_name, context.invoked_subcommand):
+        return "Pass --ca FILE or --tls-pin SHA256."
+    return (
+        "This device trusts what 'sigil device init' was given. If the operator changed the certificate, run "
+        "'sigil device init --force' with the new --ca or --tls-pin, and enrol the new key."
+    )
 
 
 class _ServerUrl(_TextParam):

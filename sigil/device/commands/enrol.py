@@ -22,12 +22,13 @@ from sigil.device.commands.context import (
     trust_options,
 )
 from sigil.device.display import picture, printable, server_lines
-from sigil.device.errors import AlreadyRegistered, DeviceError, IdentityChanged, NotConfirmed
+from sigil.device.errors import AlreadyRegistered, DeviceError, IdentityChanged, NotConfirmed, PinMismatch
 from sigil.device.http.connection import ServerConnection
 from sigil.device.keyring import Keyring, Registration
 from sigil.device.server_pin import ServerPin, verify_info
 from sigil.protocol.keys import SUITES, Suite
 
+_CONTINUE = "This device already has a key for this server; continue with 'sigil device register'."
 _SERVER_ID = Matching("server_id", "[0-9a-f]{64}", "the full server_id: 64 lower-case hex characters")
 
 
@@ -52,12 +53,20 @@ def init(
 ) -> None:
     """Make a key for a server and pin the server's identity."""
     trust = trust_of(server, ca, tls_pin)
-    with ServerConnection(server, trust) as connection:
-        found = verify_info(connection.info(), server, pin=pin, tls=trust)
-    _refuse_overwriting(keyring, found, force=force)
-    if pin is None:
-        _confirm(found, yes=yes)
-    registration = keyring.create(found, cast(Suite, suite), replace=force)
+    try:
+        with ServerConnection(server, trust) as connection:
+            found = verify_info(connection.info(), server, pin=pin, tls=trust)
+    except PinMismatch as error:
+        raise PinMismatch(
+            f"{error.message} Check --pin and the address. If both are right, do not continue."
+        ) from error
+    registration = _existing(keyring, found, cast(Suite, suite), force=force)
+    if registration is not None:
+        click.echo(_CONTINUE, err=True)
+    else:
+        if pin is None:
+            _confirm(found, yes=yes)
+        registration = keyring.create(found, cast(Suite, suite), replace=force)
     _echo([*server_lines(found), *_device_lines(registration)])
 
 
@@ -103,10 +112,14 @@ def forget(url: str, yes: bool, keyring: Keyring) -> None:
         click.echo(f"{relay.origin} still has its registration, and deletes it after 90 days without contact.")
 
 
-def _refuse_overwriting(keyring: Keyring, found: ServerPin, *, force: bool) -> None:
+def _existing(keyring: Keyring, found: ServerPin, suite: Suite, *, force: bool) -> Registration | None:
+    """The registration that `init` would make, when this device has it already; AlreadyRegistered for a different one.
+
+    With the same server, identity, TLS trust and suite there is nothing to do, so that `init` may be repeated.
+    """
     known = keyring.find(found.base_url)
     if known is None:
-        return
+        return None
     # Not even with --force: an attacker in the server's place could persuade people to use it.
     if known.server.server_id != found.server_id:
         raise IdentityChanged(
@@ -114,8 +127,14 @@ def _refuse_overwriting(keyring: Keyring, found: ServerPin, *, force: bool) -> N
             "server is in its place, or its mnemonic was lost. Nothing was changed. Contact its operator. If the "
             f"change is intended, run 'sigil device forget {found.base_url}' and enrol again."
         )
-    if not force:
-        raise AlreadyRegistered(f"{AlreadyRegistered.summary} --force replaces it; then enrol the new key.")
+    if force:
+        return None
+    if known.server.tls != found.tls or known.device.suite != suite:
+        raise AlreadyRegistered(
+            f"{AlreadyRegistered.summary} It has another suite or other trusted certificates. --force replaces it; "
+            "then enrol the new key."
+        )
+    return known
 
 
 def _confirm(found: ServerPin, *, yes: bool) -> None:

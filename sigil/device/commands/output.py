@@ -129,7 +129,7 @@ def _lines(event: ListenEvent) -> Iterator[str]:
         case events.PendingFailed(error):
             yield f"The pending challenges could not be fetched. {one_line(error)}"
         case Answered(_, decision, status):
-            yield f"{decision.capitalize()}: {status}"
+            yield answer_text(decision, status)
         case NotAnswered(challenge_id, error, then):
             more = " The answer will be sent again." if then == "sent_again" else ""
             yield f"Not answered: {challenge_id} {one_line(error)}{more}"
@@ -153,6 +153,22 @@ def _members(event: ListenEvent, now: float) -> dict[str, Any]:
         case NotAnswered(challenge_id, error, then):
             return {"event": name, "challenge_id": challenge_id, **_error(error), "then": then}
     return {"event": name, **vars(event)}
+
+
+_ANSWERS: dict[tuple[Decision, str], str] = {
+    ("approved", "verified"): "Approved: the challenge is verified.",
+    ("approved", "recorded"): "Approved: recorded, more groups are needed.",
+    ("approved", "already_satisfied"): "Approved: recorded, this group was satisfied before.",
+    ("approved", "approved"): "Approved: the request is approved.",
+    ("rejected", "rejected"): "Rejected.",
+    ("rejected", "recorded"): "Rejected: recorded, the request is still pending.",
+    ("rejected", "already_satisfied"): "Rejected: recorded, this group was satisfied before.",
+}
+
+
+def answer_text(decision: Decision, status: str) -> str:
+    """One line about an answer that the server accepted; `status` is the server's."""
+    return _ANSWERS.get((decision, status), f"{decision.capitalize()}: {status}.")
 
 
 def how_to_approve(challenge_id: str) -> str:

@@ -7,7 +7,7 @@ import click
 from sigil.device.approval_checks import Shown
 from sigil.device.client import DeviceClient
 from sigil.device.commands.context import MATCH_CODE, CommandContext, one_line
-from sigil.device.commands.output import how_to_approve
+from sigil.device.commands.output import answer_text, how_to_approve
 from sigil.device.display import lines_of, printable
 from sigil.device.errors import DeviceError, ServerRefused, Unreachable, is_temporary
 
@@ -67,15 +67,15 @@ class Watcher:
             # The digits are not known here; the third wrong guess would end the challenge.
             click.echo(how_to_approve(shown.id), err=True)
             return False
-        click.echo(f"Approved: {self._client.approve(shown).status}")
+        click.echo(answer_text("approved", self._client.approve(shown).status))
         return True
 
     def _prompt(self, shown: Shown) -> bool:
         if not click.confirm("Approve?", default=False, err=True):
-            click.echo(f"Rejected: {self._client.reject(shown, 'cancelled').status}")
+            click.echo(answer_text("rejected", self._client.reject(shown, "cancelled").status))
             return True
         code = click.prompt("The number that the service shows", type=MATCH_CODE) if shown.number_matching else None
-        click.echo(f"Approved: {self._client.approve(shown, code).status}")
+        click.echo(answer_text("approved", self._client.approve(shown, code).status))
         return True
 
     def _report(self, error: DeviceError, prefix: str = "") -> None:

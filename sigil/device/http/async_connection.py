@@ -9,6 +9,7 @@ from typing import TypeVar
 
 import httpx
 
+from sigil.device.errors import Peer
 from sigil.device.http.exchange import (
     FAILURES,
     RESPONSE_SECONDS,
@@ -17,8 +18,8 @@ from sigil.device.http.exchange import (
     client_options,
     decode_response,
     too_slow,
-    unreachable,
 )
+from sigil.device.http.failures import unreachable
 from sigil.device.http.origin import base_url as normalised
 from sigil.device.http.tls import TlsTrust, verification
 from sigil.protocol.messages.approvals import MpaResponded
@@ -30,7 +31,8 @@ _Self = TypeVar("_Self", bound="AsyncHttp")
 class AsyncHttp:
     """Requests to one origin. Raises Unreachable, AnswerUnusable and ServerRefused; follows no redirect.
 
-    `local_address` is the address of this machine that connections come from.
+    `local_address` is the address of this machine that connections come from, and `peer` names
+    the other side in errors.
     """
 
     def __init__(
@@ -41,8 +43,9 @@ class AsyncHttp:
         local_address: str | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
         response_seconds: float = RESPONSE_SECONDS,
+        peer: Peer = "server",
     ) -> None:
-        self.origin, self._response_seconds = origin, response_seconds
+        self.origin, self._response_seconds, self._peer = origin, response_seconds, peer
         self._http = httpx.AsyncClient(
             transport=transport
             or httpx.AsyncHTTPTransport(
@@ -77,7 +80,7 @@ class AsyncHttp:
         except TimeoutError as error:
             raise too_slow(self.origin, self._response_seconds) from error
         except FAILURES as error:
-            raise unreachable(self.origin, error) from error
+            raise unreachable(self.origin, error, self._peer) from error
         return content.with_status(response.status_code, expected)
 
 

@@ -16,8 +16,8 @@ from sigil.device.http.exchange import (
     client_options,
     decode_response,
     too_slow,
-    unreachable,
 )
+from sigil.device.http.failures import unreachable
 from sigil.device.http.origin import base_url as normalised
 from sigil.device.http.tls import TlsTrust, verification
 from sigil.protocol.messages.approvals import MpaResponded

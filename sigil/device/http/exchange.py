@@ -68,10 +68,6 @@ def client_options(origin: str) -> dict[str, Any]:
     }
 
 
-def unreachable(origin: str, error: Exception) -> Unreachable:
-    return Unreachable(f"{origin} cannot be reached: {str(error) or type(error).__name__}")
-
-
 def too_slow(origin: str, seconds: float) -> Unreachable:
     return Unreachable(f"The response of {origin} took longer than {seconds:.0f} s.")
 

@@ -46,7 +46,7 @@ class RelayClient:
         self.origin = relay_origin(url, any_http=any_http)
         self._socket_origin = relay_origin(socket_url, any_http=any_http) if socket_url else self.origin
         self._tls, self._local_address = tls or TlsTrust(), local_address
-        self._http = AsyncHttp(self.origin, self._tls, local_address=local_address, transport=transport)
+        self._http = AsyncHttp(self.origin, self._tls, local_address=local_address, transport=transport, peer="relay")
         self._context: ssl.SSLContext | None = None
 
     async def __aenter__(self) -> RelayClient:

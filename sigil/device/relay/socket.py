@@ -13,6 +13,7 @@ from websockets.asyncio.client import connect as websocket_connect
 from websockets.exceptions import ConnectionClosed, WebSocketException
 
 from sigil.device.http.exchange import HEADERS, PHASE_SECONDS
+from sigil.device.http.failures import certificate_fault, connection_fault
 from sigil.device.relay.errors import NotRegisteredAtRelay, RelayAuthRefused, RelayLost, Replaced
 from sigil.device.relay.frames import Frame, parse_frame
 from sigil.device.software import Device
@@ -110,7 +111,7 @@ async def connect(
             **options,
         )
     except (OSError, EOFError, WebSocketException) as error:
-        raise RelayLost(f"{address} cannot be reached: {str(error) or type(error).__name__}") from error
+        raise RelayLost(certificate_fault(address, error) or connection_fault(address, error, "relay")) from error
     socket = RelaySocket(connection)
     try:
         async with asyncio.timeout(AUTH_SECONDS):
@@ -159,5 +160,7 @@ def _lost(error: ConnectionClosed) -> RelayLost | Replaced:
         return RelayLost("The connection to the relay broke.")
     if closed.code == Close.REPLACED:
         return Replaced()
+    if closed.code == Close.SHUTDOWN:
+        return RelayLost(f"The relay is stopping ({int(closed.code)}).", int(closed.code))
     reason = f": {closed.reason}" if closed.reason else ""
     return RelayLost(f"The connection to the relay was closed with {int(closed.code)}{reason}.", int(closed.code))

@@ -10,11 +10,14 @@ import msgspec
 import pytest
 
 from sigil.device.commands import device
+from sigil.device.commands.output import answer_text
 from sigil.protocol import signed_bytes
 from sigil.protocol.encoding.text import decode_base64
 from sigil.protocol.keys import SUITES, PublicKey
+from sigil.protocol.messages.base import Decision
 from tests.device.clock import MovingClock, Run
 from tests.device.fake_server import ACTION, NOW, FakeServer, identity, jcs, problem
+from tests.device.tls import Tls
 
 ESCAPES = "\x1b\x9b\x07\x08\r\x7f\u202e\u200b"
 
@@ -48,6 +51,7 @@ def test_init_refuses_another_server_than_the_pinned_one_and_makes_no_key(
     refused = run("init", "--server", server.url, "--pin", "ab" * 32)
     assert (refused.exit_code, refused.stdout, home.exists()) == (1, "", False)
     assert refused.stderr.startswith("Error: PIN_MISMATCH")
+    assert refused.stderr.endswith(" Check --pin and the address. If both are right, do not continue.\n")
 
 
 def test_init_without_pin_or_terminal_refuses_with_a_reason(run: Run, server: FakeServer) -> None:
@@ -65,9 +69,26 @@ def test_init_prompts_on_a_terminal_and_shows_the_full_server_id(run: Run, serve
     assert run("init", "--server", server.url, terminal=True, input="y\n").exit_code == 0
 
 
+def test_init_for_the_same_server_and_pin_may_be_repeated(run: Run, server: FakeServer, home: Path) -> None:
+    first = run("init", "--server", server.url, "--pin", server.identity.server_id)
+    files = {path: path.read_bytes() for path in home.iterdir()}
+    for again in (
+        run("init", "--server", server.url, "--pin", server.identity.server_id),
+        run("init", "--server", server.url),
+    ):
+        assert (again.exit_code, again.stdout) == (0, first.stdout)
+        assert again.stderr == (
+            "This device already has a key for this server; continue with 'sigil device register'.\n"
+        )
+    assert {path: path.read_bytes() for path in home.iterdir()} == files
+    other_pin = run("init", "--server", server.url, "--pin", "ab" * 32)
+    assert (other_pin.exit_code, other_pin.stdout) == (1, "")
+    assert other_pin.stderr.startswith("Error: PIN_MISMATCH")
+
+
 def test_init_does_not_replace_a_key_unless_forced(run: Run, server: FakeServer, enrolled: dict[str, Any]) -> None:
     pinned = ("init", "--server", server.url, "--pin", server.identity.server_id)
-    refused = run(*pinned)
+    refused = run(*pinned, "--suite", "Ed25519")
     assert (refused.exit_code, "ALREADY_REGISTERED" in refused.stderr) == (1, True)
     assert json.loads(run("whoami", "--json").stdout) == enrolled
     assert run(*pinned, "--force").exit_code == 0
@@ -286,6 +307,7 @@ def test_a_tampered_challenge_is_not_answered(run: Run, server: FakeServer, enro
 def test_a_challenge_that_is_not_pending_is_not_found(run: Run, enrolled: dict[str, Any]) -> None:
     refused = run("approve", "nothing")
     assert (refused.exit_code, "CHALLENGE_NOT_FOUND" in refused.stderr) == (1, True)
+    assert "It may have ended; run 'sigil device pending'." in refused.stderr
 
 
 def test_number_matching_takes_the_code_from_the_option_or_a_prompt(
@@ -438,3 +460,36 @@ def test_keys_are_in_the_xdg_directory_by_default(
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "xdg"))
     run("init", "--server", server.url, "--yes")
     assert len(list((tmp_path / "xdg/sigil/device").glob("*.json"))) == 1
+
+
+def test_a_server_that_does_not_run_is_one_plain_line(run: Run, server: FakeServer) -> None:
+    with FakeServer(server.clock) as gone:
+        url = gone.url
+    refused = run("init", "--server", url, "--yes")
+    assert (refused.exit_code, refused.stderr) == (
+        1,
+        f"Error: SERVER_UNREACHABLE: Nothing listens at {url}. Check the address and the port, and that the server "
+        "runs.\n",
+    )
+
+
+def test_an_untrusted_certificate_names_the_options_for_it(run: Run, tls: Tls) -> None:
+    refused = run("init", "--server", tls.url, "--yes")
+    assert (refused.exit_code, refused.stderr) == (
+        1,
+        f"Error: SERVER_UNREACHABLE: The certificate of {tls.url} is not trusted. Pass --ca FILE or --tls-pin "
+        "SHA256.\n",
+    )
+
+
+@pytest.mark.parametrize(
+    ("decision", "status", "text"),
+    [
+        ("approved", "verified", "Approved: the challenge is verified."),
+        ("approved", "recorded", "Approved: recorded, more groups are needed."),
+        ("rejected", "rejected", "Rejected."),
+        ("approved", "later", "Approved: later."),
+    ],
+)
+def test_the_text_of_an_answer(decision: Decision, status: str, text: str) -> None:
+    assert answer_text(decision, status) == text

@@ -265,7 +265,7 @@ def test_listen_shows_and_approves_a_push(run: Run, server: RelayServer, enrolle
     with relay_in_a_thread(pushing(bad, challenge(server, enrolled))) as relay:
         done = run("listen", "--relay", relay.origin, "--auto-approve", "--once")
     assert done.exit_code == 0, done.output
-    assert "Approved: verified" in done.stdout
+    assert "Approved: the challenge is verified." in done.stdout
     assert "Pay the invoice" in done.stdout
     assert f"Listening at {relay.origin}" in done.stderr
     assert f"REFUSED {bad['challenge_id']} RESPOND_TO_FOREIGN" in done.stderr
@@ -276,7 +276,7 @@ def test_listen_fetches_pending_challenges(run: Run, server: RelayServer, enroll
     server.add_challenge(enrolled["device_public_key"])
     with relay_in_a_thread() as relay:
         done = run("listen", "--relay", relay.origin, "--auto-reject", "--once")
-    assert (done.exit_code, "Rejected: rejected" in done.stdout) == (0, True)
+    assert (done.exit_code, "Rejected." in done.stdout) == (0, True)
 
 
 def test_listen_as_json_prints_every_event(run: Run, server: RelayServer, enrolled: dict[str, Any]) -> None:

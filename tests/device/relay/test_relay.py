@@ -164,7 +164,7 @@ def test_a_person_is_prompted_on_a_terminal_and_a_prompt_is_cancelled(relay: Liv
         # Acknowledged when the device has the push, not when the person has decided.
         wait_until(lambda: pushing.status("first") == "delivered", "the acknowledgement")
         os.write(person, b"y\n")
-        terminal.until("Approved: verified")
+        terminal.until("Approved: the challenge is verified.")
 
         pushing.push(phone.challenge(2), "second")
         terminal.until("Approve? [y/N]: ", 2)
