@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import click
 
@@ -65,7 +66,7 @@ def send_test(url: str | None) -> None:
         if target is None or not settings.secrets:
             cli_errors.die("set WEBHOOK_SECRET, and WEBHOOK_URL or --url, as for the server")
 
-        async def send() -> str:
+        async def send() -> tuple[str, str]:
             sender = webhook_sender(target, settings.secrets)
             event, body = sample()
             try:
@@ -73,10 +74,24 @@ def send_test(url: str | None) -> None:
             finally:
                 await sender.close()
             click.echo(f"{event}  {result}")
-            return result.outcome
+            return result.outcome, result.reason
 
-        if asyncio.run(send()) != "delivered":
-            cli_errors.die("the receiver did not respond with 2xx")
+        outcome, reason = asyncio.run(send())
+        if outcome != "delivered":
+            cli_errors.die(_send_error(reason, target.reveal(), "--url" if url else "WEBHOOK_URL"))
+
+
+def _send_error(reason: str, url: str, setting: str) -> str:
+    """The error and its remedy, with the origin of the URL only: its path may contain a token."""
+    from sigil.webhooks.service import CONNECTION_REFUSED, UNKNOWN_NAME
+
+    parts = urlsplit(url)
+    if reason == CONNECTION_REFUSED:
+        origin = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}/"
+        return f"nothing listens at {origin}; start `sigil webhook listen`, or check {setting}"
+    if reason == UNKNOWN_NAME:
+        return f"the host name {parts.hostname} is not known; check {setting}"
+    return "the receiver did not respond with 2xx"
 
 
 @webhook.command()

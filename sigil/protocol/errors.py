@@ -48,7 +48,10 @@ class FingerprintMismatch(Problem):
 
 class Unauthorized(Problem):
     code = "UNAUTHORIZED"
-    summary = "Send a valid API key as 'Authorization: Bearer <key>'."
+    summary = (
+        "The API key is missing, wrong, revoked, or of another server: send a valid one as "
+        "'Authorization: Bearer <key>'."
+    )
 
 
 class InvalidSignature(Problem):

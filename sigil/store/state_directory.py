@@ -100,8 +100,18 @@ class StateDirectory:
 def _as_state_error(path: Path) -> Iterator[None]:
     try:
         yield
-    except (OSError, StoreUnusable) as error:
+    except OSError as error:
+        raise StateDirectoryError(f"SIGIL_STATE_DIR {path} cannot be used: {_reason(path, error)}") from error
+    except StoreUnusable as error:
         raise StateDirectoryError(f"SIGIL_STATE_DIR {path} cannot be used: {error}; {_ELSEWHERE}") from error
+
+
+def _reason(path: Path, error: OSError) -> str:
+    """Names the file of the error if it is another one than `path`."""
+    if isinstance(error, FileNotFoundError) and error.filename == str(path.parent):
+        return "its parent directory does not exist: create it"
+    named = "" if error.filename in {None, str(path)} else f"{error.filename}: "
+    return f"{named}{error.strerror or error}; {_ELSEWHERE}"
 
 
 _ELSEWHERE = "set SIGIL_STATE_DIR to a directory that belongs to the server alone"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import email.utils
+import os
 import socket
 import ssl
 from collections.abc import Callable, Sequence
@@ -17,7 +18,7 @@ from sigil.core.webhooks.delivery import AttemptResult
 from sigil.protocol.webhook import signed_headers
 from sigil.serving.private_networks import is_private
 from sigil.serving.settings import Secret
-from sigil.webhooks.service import ATTEMPT_SECONDS
+from sigil.webhooks.service import ATTEMPT_SECONDS, NO_CONNECTION, UNKNOWN_NAME
 
 MAX_READ = 20_000
 """Bytes that are read of a response body, to keep the connection open; they are discarded."""
@@ -74,7 +75,7 @@ class HttpWebhookSender:
                 await _drain(response)
         except TimeoutError:
             return result
-        # Only the type of the exception: its text may quote the URL.
+        # Only the type and the errno of the exception: its text may quote the URL.
         except (aiohttp.ClientError, OSError, ValueError) as error:
             return AttemptResult(0, _reason(error))
         return result
@@ -148,7 +149,7 @@ def _retry_after(text: str | None, now: float) -> float:
 
 _REASONS: tuple[tuple[type[Exception], str], ...] = (
     (aiohttp.ClientConnectorCertificateError, "a certificate that is not trusted"),
-    (aiohttp.ClientConnectorDNSError, "a name that is not known"),
+    (aiohttp.ClientConnectorDNSError, UNKNOWN_NAME),
     (aiohttp.ClientSSLError, "no TLS"),
     (aiohttp.ServerDisconnectedError, "closed without an answer"),
     (aiohttp.ClientResponseError, "an answer that is not HTTP"),
@@ -158,5 +159,8 @@ _REASONS: tuple[tuple[type[Exception], str], ...] = (
 def _reason(error: Exception) -> str:
     if isinstance(error, aiohttp.ClientConnectorError) and isinstance(error.os_error, NotPrivate):
         return str(error.os_error)
-    words = next((words for kind, words in _REASONS if isinstance(error, kind)), "no connection")
-    return f"{words} ({type(error).__name__})"
+    reason = next((reason for kind, reason in _REASONS if isinstance(error, kind)), None)
+    if reason is not None:
+        return reason
+    number = error.errno if isinstance(error, OSError) else None
+    return f"{NO_CONNECTION} ({os.strerror(number) if number else type(error).__name__})"

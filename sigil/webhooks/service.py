@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -17,6 +19,10 @@ from sigil.webhooks import messages
 
 ATTEMPT_SECONDS = 10.0
 """For one attempt, from the connection to the end of the response."""
+# Reasons of an AttemptResult; `sigil webhook send-test` names the remedy of the last two.
+NO_CONNECTION = "no connection"
+UNKNOWN_NAME = "a name that is not known"
+CONNECTION_REFUSED = f"{NO_CONNECTION} ({os.strerror(errno.ECONNREFUSED)})"
 _DELETED_AT_ONCE = 200
 _END_OF_TIME = 1 << 32
 

@@ -18,7 +18,7 @@ from sigil.protocol.webhook import signed_headers
 from tests.flows.backend import Backend
 from tests.flows.test_metrics import scrape
 from tests.flows.test_webhooks import SECRET, UNLIMITED, approve_a_challenge
-from tests.support.live import LiveServer, wait_until
+from tests.support.live import LiveServer, free_port, wait_until
 from tests.support.webhook_endpoint import WebhookEndpoint, verified_event
 
 
@@ -149,6 +149,17 @@ def test_send_test_reports_a_rejected_sample(endpoint: WebhookEndpoint) -> None:
     assert ran.returncode == 1
     assert "401" in ran.stdout
     assert "2xx" in ran.stderr
+
+
+def test_send_test_without_a_receiver_names_the_remedy() -> None:
+    environ, port = {**os.environ, "WEBHOOK_SECRET": SECRET}, free_port()
+    for origin in (f"http://127.0.0.1:{port}/", f"http://localhost:{port}/"):
+        ran = sigil(environ, "send-test", "--url", f"{origin}a-token")
+        assert ran.returncode == 1
+        assert ran.stderr == f"sigil: nothing listens at {origin}; start `sigil webhook listen`, or check --url\n"
+    ran = sigil(environ | {"WEBHOOK_URL": "https://receiver.invalid/a-token"}, "send-test")
+    assert ran.stderr == "sigil: the host name receiver.invalid is not known; check WEBHOOK_URL\n"
+    assert "Error" not in ran.stdout
 
 
 @pytest.mark.parametrize(

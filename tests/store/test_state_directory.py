@@ -70,7 +70,14 @@ def test_a_new_directory_is_open_to_its_owner_only(path: Path) -> None:
 
 
 def test_a_directory_without_a_parent_is_rejected(path: Path) -> None:
-    assert "SIGIL_STATE_DIR" in error_of(path / "below")
+    message = error_of(path / "below")
+    assert message == f"SIGIL_STATE_DIR {path}/below cannot be used: its parent directory does not exist: create it"
+
+
+def test_an_error_of_the_system_names_the_directory_once(path: Path) -> None:
+    path.write_text("a file")
+    message = error_of(path / "below")
+    assert message.startswith(f"SIGIL_STATE_DIR {path}/below cannot be used: Not a directory; set SIGIL_STATE_DIR")
 
 
 def test_a_symbolic_link_is_rejected(path: Path, memory_directory: Path) -> None:

@@ -120,7 +120,8 @@ def open_database(path: Path, lock_timeout: float) -> sqlite3.Connection:
         _create_private(path)
         db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=lock_timeout)
     except (OSError, sqlite3.Error) as error:
-        raise RegistryUnusable(f"{path} cannot be opened: {error}") from error
+        reason = f"{path} cannot be opened: {_reason(path, error)}"
+        raise RegistryUnusable(f"{reason}; set RELAY_DATA_DIR to a directory that the relay can write to") from error
     try:
         _check_ours(path, db)
         db.execute("PRAGMA journal_mode = WAL")
@@ -136,6 +137,14 @@ def open_database(path: Path, lock_timeout: float) -> sqlite3.Connection:
         db.close()
         raise
     return db
+
+
+def _reason(path: Path, error: OSError | sqlite3.Error) -> str:
+    """Names the file of the error if it is another one than `path`."""
+    if not isinstance(error, OSError):
+        return str(error)
+    named = "" if error.filename in {None, str(path)} else f"{error.filename}: "
+    return f"{named}{error.strerror or error}"
 
 
 def _create_private(path: Path) -> None:

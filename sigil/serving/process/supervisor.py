@@ -23,6 +23,8 @@ from sigil.serving.process.worker import REPLACED
 from sigil.serving.startup_error import StartupError
 
 _TICK = 0.05
+_UNCHANGED = "the reload changed nothing: the old values stay in use"
+_INCOMPLETE = "workers that the reload replaced use the new values, the others keep the old ones"
 
 
 @dataclass(frozen=True)
@@ -293,9 +295,9 @@ class Supervisor:
         try:
             self._next = self._reload()
         except StartupError as exc:
-            logs.error("reload_refused", reason=str(exc))
+            logs.error("reload_refused", reason=str(exc), message=_UNCHANGED)
         except Exception as exc:
-            logs.error("reload_refused", exc=exc)
+            logs.error("reload_refused", exc=exc, message=_UNCHANGED)
         else:
             self._generations.append(self._next)
             self._queue = deque(range(len(self._slots)))
@@ -320,7 +322,8 @@ class Supervisor:
     def _abandon_reload(self, reason: str) -> None:
         # Slots keep the generation of their worker, so an incomplete reload needs no rollback.
         done = sum(slot.generation is self._next for slot in self._slots)
-        logs.error("reload_refused", reason=reason, replaced=done, kept=len(self._slots) - done)
+        message = _INCOMPLETE if done else _UNCHANGED
+        logs.error("reload_refused", reason=reason, replaced=done, kept=len(self._slots) - done, message=message)
         self._queue.clear()
         self._incoming = None
         self._end_reload()

@@ -227,6 +227,7 @@ def test_a_failed_reload_changes_nothing(tmp_path: Path, tls: list[str]) -> None
         server.send(signal.SIGHUP)
         eventually(lambda: len(server.events("reload_refused")) == 2, "failed for its key")
         assert server.events("reload_refused")[0]["reason"] == "GREETING is not polite"
+        assert all("old values stay in use" in event["message"] for event in server.events("reload_refused"))
         assert server.ready() == before
         # The restart uses memory: the files are broken, and the old settings are not on disk.
         os.kill(min(before), signal.SIGKILL)
