@@ -138,6 +138,7 @@ def test_a_foreign_key_is_unauthorized(server: LiveServer, connect: Connect) -> 
     with pytest.raises(Unauthorized) as refused:
         other.get_status(UNKNOWN)
     assert refused.value.code == "UNAUTHORIZED"
+    assert refused.value.message == "The server does not accept this API key: check SIGIL_API_KEY."
     assert SOME_KEY not in str(refused.value)
 
 
@@ -145,6 +146,9 @@ def test_an_error_of_the_server_names_the_member(auth: Calls) -> None:
     with pytest.raises(InvalidRequest) as refused:
         auth.create_challenge(Device.generate().wire_key, ACTION, expires_in_seconds=301)
     assert (refused.value.status, refused.value.path) == (400, "$.expires_in_seconds")
+    with pytest.raises(InvalidRequest, match=r"\(\$\.device_public_key\)") as refused:
+        auth.create_challenge("abc", ACTION)
+    assert refused.value.path == "$.device_public_key"
     with pytest.raises(InvalidRequest) as refused:
         auth.create_challenge("AAAA", ACTION)
     assert refused.value.code == "INVALID_PUBLIC_KEY"

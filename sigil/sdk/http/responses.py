@@ -40,7 +40,7 @@ def api_error(response: Response) -> ApiError:
     """The exception for an error response, also for one without a body of the protocol, as proxies send them."""
     body = _error_body(response)
     error = error_class(response.status)(
-        _printable(body.message),
+        _message(body),
         code=body.code if _CODE.match(body.code) else f"HTTP_{response.status}",
         status=response.status,
         details=body.details,
@@ -49,6 +49,16 @@ def api_error(response: Response) -> ApiError:
     if isinstance(error, Retryable):
         error.retry_after = retry_after(response)
     return error
+
+
+def _message(body: ErrorBody) -> str:
+    if body.code == "UNAUTHORIZED":
+        # The server's text is about the header, which the SDK did send.
+        return "The server does not accept this API key: check SIGIL_API_KEY."
+    path = (body.details or {}).get("path")
+    if not isinstance(path, str) or path.removeprefix("$.") in body.message:
+        return _printable(body.message)
+    return f"{_printable(body.message)} ({_printable(path)})"
 
 
 def _error_body(response: Response) -> ErrorBody:
