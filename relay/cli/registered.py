@@ -56,7 +56,10 @@ def servers() -> None:
 @servers.command("list")
 def list_servers() -> None:
     """List trusted servers. A server without a key has not yet sent a request."""
-    for server in _with_registry(lambda registry: registry.servers()):
+    found = _with_registry(lambda registry: registry.servers())
+    if not found:
+        click.echo("no servers", err=True)
+    for server in found:
         key = "known" if server.public_key else "not seen yet"
         click.echo(f"{server.server_id.hex()}  since {_format_time(server.trusted_at)}  key {key}  {server.name}")
 
@@ -102,7 +105,10 @@ def devices() -> None:
 @devices.command()
 def count() -> None:
     """Count devices by platform."""
-    for platform, number in sorted(_with_registry(lambda registry: registry.count_devices()).items()):
+    found = _with_registry(lambda registry: registry.count_devices())
+    if not found:
+        click.echo("no devices", err=True)
+    for platform, number in sorted(found.items()):
         click.echo(f"{platform:<12} {number}")
 
 

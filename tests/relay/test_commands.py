@@ -47,7 +47,8 @@ def test_servers_are_listed_and_removed(relay: LiveRelay, command: Command) -> N
     assert server.identity.server_id in listed
     assert "key known  Test" in listed
     removed = command("servers", "remove", server.identity.server_id)
-    assert (removed.returncode, command("servers", "list").stdout) == (0, "")
+    empty = command("servers", "list")
+    assert (removed.returncode, empty.returncode, empty.stdout, empty.stderr) == (0, 0, "", "no servers\n")
     again = command("servers", "remove", server.identity.server_id)
     assert (again.returncode, again.stderr) == (1, "sigil-relay: no such server\n")
 
@@ -62,6 +63,8 @@ def test_devices_are_counted_shown_and_removed(relay: LiveRelay, command: Comman
     assert "secret" not in shown.stdout
     assert command("devices", "prune").stdout == "0 evicted or forgotten\n"
     assert command("devices", "remove", device.fingerprint).stdout == "removed\n"
+    empty = command("devices", "count")
+    assert (empty.returncode, empty.stdout, empty.stderr) == (0, "", "no devices\n")
     assert command("devices", "show", device.fingerprint).returncode == 1
     assert command("devices", "show", "short").stderr.endswith("64 lower-case hex characters\n")
 
