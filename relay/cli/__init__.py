@@ -10,7 +10,10 @@ def main() -> None:
     try:
         import click  # noqa: F401 - an extra brings it
     except ImportError:
-        sys.stderr.write("sigil-relay: click is not installed: run pip install 'sigil-auth[relay]'\n")
+        sys.stderr.write(
+            "sigil-relay: click is not installed: run pip install '.[relay]' in a checkout of this repository, "
+            "or pip install 'sigil-auth[relay]'\n"
+        )
         sys.exit(1)
     from relay.cli.commands import relay
 

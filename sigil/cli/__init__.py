@@ -10,7 +10,10 @@ def main() -> None:
     try:
         import click  # noqa: F401 - an extra brings it
     except ImportError:
-        sys.stderr.write("sigil: click is not installed: run pip install 'sigil-auth[cli]' (or [server])\n")
+        sys.stderr.write(
+            "sigil: click is not installed: run pip install '.[cli]' (or [server]) in a checkout of this repository, "
+            "or pip install 'sigil-auth[cli]'\n"
+        )
         sys.exit(1)
     from sigil.cli.commands import sigil
 

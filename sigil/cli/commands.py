@@ -93,20 +93,21 @@ def health(url: str | None) -> None:
 
 
 @sigil.command()
-@click.option(
-    "--create/--restore", "create", default=None, help="A new mnemonic, or the mnemonic of an existing server."
-)
+@click.option("--create", is_flag=True, help="A new mnemonic.")
+@click.option("--restore", is_flag=True, help="The mnemonic of an existing server.")
 @click.option(
     "--mnemonic-out", type=click.Path(path_type=Path), help="Write the mnemonic to a new file with mode 0600."
 )
 @click.option("--api-key-out", type=click.Path(path_type=Path), help="Write the API key to a new file with mode 0600.")
 @click.option("--yes", is_flag=True, help="No prompts; the mnemonic to restore comes from standard input.")
-def init(create: bool | None, mnemonic_out: Path | None, api_key_out: Path | None, yes: bool) -> None:
+def init(create: bool, restore: bool, mnemonic_out: Path | None, api_key_out: Path | None, yes: bool) -> None:
     """Set up a server in the terminal: mnemonic, identity, API key. For the browser's wizard, set SIGIL_MODE=init."""
     for path in (mnemonic_out, api_key_out):
         if path and path.exists():
-            cli_errors.die(f"{path} exists and is not overwritten: name another file")
-    if yes and create is None:
+            cli_errors.die(_file_exists(path))
+    if create and restore:
+        cli_errors.die("pass either --create or --restore")
+    if yes and not (create or restore):
         cli_errors.die("--yes needs --create or --restore")
     # Standard output must be a terminal too: a file or a pipe would keep the mnemonic that is shown for a moment.
     if not yes and not (sys.stdin.isatty() and sys.stdout.isatty()):
@@ -117,9 +118,9 @@ def init(create: bool | None, mnemonic_out: Path | None, api_key_out: Path | Non
         from sigil.serving.process.memory_protection import forbid_core_dumps
 
         forbid_core_dumps()
-        restore = None if create is None else not create
+        choice = restore if create or restore else None
         try:
-            TerminalWizard(InitOptions(restore, mnemonic_out, api_key_out, yes), _output).run()
+            TerminalWizard(InitOptions(choice, mnemonic_out, api_key_out, yes), _output).run()
         except InvalidMnemonic as error:
             cli_errors.die(str(error))
 
@@ -132,6 +133,8 @@ def mnemonic(out: Path | None) -> None:
         from sigil.protocol.identity import generate_mnemonic
 
         _output(generate_mnemonic(), out)
+        if out:
+            click.echo("Write the 24 words on paper too: nothing else restores the server.", err=True)
 
 
 @sigil.command()
@@ -187,7 +190,14 @@ def _output(text: str, out: Path | None) -> None:
     try:
         out.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         fd = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        cli_errors.die(_file_exists(out))
     except OSError as error:
         cli_errors.die(f"cannot create {out}: {error.strerror}")
     with os.fdopen(fd, "w", encoding="ascii") as file:
         file.write(text + "\n")
+    click.echo(f"Wrote {out} (mode 0600).", err=True)
+
+
+def _file_exists(path: Path) -> str:
+    return f"{path} is there already and is never overwritten; choose another name"

@@ -46,4 +46,8 @@ class CliErrors:
         if isinstance(error, ImportError):
             module = (error.name or "").partition(".")[0]
             if module in self._extras:
-                self.die(f"{module} is not installed: run pip install 'sigil-auth[{self._extras[module]}]'")
+                extra = self._extras[module]
+                self.die(
+                    f"{module} is not installed: run pip install '.[{extra}]' in a checkout of this repository, "
+                    f"or pip install 'sigil-auth[{extra}]'"
+                )

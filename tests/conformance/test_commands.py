@@ -173,12 +173,15 @@ def test_mnemonic_prints_24_words_that_are_valid(tmp_path: Path) -> None:
     written = run("mnemonic", "--out", str(target), env=env)
     assert written.returncode == 0, output_of(written)
     assert target.stat().st_mode & 0o777 == 0o600
+    assert written.stdout == ""
+    note = "Write the 24 words on paper too: nothing else restores the server."
+    assert written.stderr == f"Wrote {target} (mode 0600).\n{note}\n"
     other = target.read_text().strip()
     assert Mnemonic("english").check(other)
     assert other != words
     assert other not in output_of(written)
     again = run("mnemonic", "--out", str(target), env=env)
-    assert again.returncode != 0
+    assert_stopped(again, f"{target} is there already and is never overwritten; choose another name")
     assert target.read_text().strip() == other
 
 
@@ -215,6 +218,7 @@ def test_keygen_writes_a_file_for_its_owner_only(own_server: Make, tmp_path: Pat
     finished = run("keygen", "--out", str(target), env=own_server().environment)
     assert finished.returncode == 0, output_of(finished)
     assert target.stat().st_mode & 0o777 == 0o600
+    assert (finished.stdout, finished.stderr) == ("", f"Wrote {target} (mode 0600).\n")
     key = target.read_text().strip()
     API_KEYS.append(key)
     assert key.startswith("sgk_test_")

@@ -147,7 +147,7 @@ def test_without_a_terminal_the_options_decide_everything(tmp_path: Path) -> Non
 
     again = run("init", *arguments, env=minimal_environment(tmp_path))
     assert again.returncode == 1
-    assert "not overwritten" in again.stderr
+    assert "is there already and is never overwritten" in again.stderr
 
 
 @pytest.mark.parametrize(("given", "fault"), [(f" {WORDS.upper()}  \n", ""), (f"{WORDS} zoo", "this one has 25")])
@@ -179,6 +179,13 @@ def test_redirected_output_gets_no_words(tmp_path: Path, option: str) -> None:
         assert "no terminal" in person.sees("--restore")
         assert person.ends() == 1
         assert (tmp_path / "log").read_text() == ""
+
+
+@pytest.mark.parametrize("more", [(), ("--yes",)])
+def test_create_and_restore_at_once_are_an_error(tmp_path: Path, more: tuple[str, ...]) -> None:
+    finished = piped(tmp_path, WORDS, "--create", "--restore", *more)
+    assert (finished.returncode, finished.stdout) == (1, "")
+    assert finished.stderr == "sigil: pass either --create or --restore\n"
 
 
 def test_without_a_file_the_mnemonic_is_printed(tmp_path: Path) -> None:
