@@ -113,14 +113,20 @@ def _replace(path: Path, text: str) -> None:
     _write_once(path, text.rstrip("\n"))
 
 
-def _ports_in_use(ports: dict[str, int]) -> list[str]:
-    """A line for each port in use: its listener would be mistaken for a service started here."""
-    lines = []
+def require_free_ports(program: str, ports: dict[str, int]) -> None:
+    """Exit with a line for each port in use: its listener would be mistaken for a service started here.
+
+    `ports` are the ports by the name of their setting.
+    """
+    in_use = []
     for name, port in ports.items():
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
-                lines.append(f"port {port} is in use; stop that program, or set {name} to another port")
-    return lines
+                in_use.append(f"port {port} is in use; stop that program, or set {name} to another port")
+    for line in in_use:
+        click.echo(f"{program}: {line}", err=True)
+    if in_use:
+        raise SystemExit(1)
 
 
 def wait_until_healthy(services: list[subprocess.Popen[bytes]]) -> bool:
@@ -153,10 +159,7 @@ def start(package: str, settings: dict[str, str]) -> subprocess.Popen[bytes]:
 def main() -> int:
     """Run until Ctrl-C; the exit code of the service that ended first."""
     port, relay_port = int(os.environ.get("SIGIL_PORT", "8443")), int(os.environ.get("RELAY_PORT", "8080"))
-    for line in (faults := _ports_in_use({"SIGIL_PORT": port, "RELAY_PORT": relay_port})):
-        click.echo(f"make dev: {line}", err=True)
-    if faults:
-        return 1
+    require_free_ports("make dev", {"SIGIL_PORT": port, "RELAY_PORT": relay_port})
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     stand_ins, printed = _start_stand_ins()
     identity = _prepare(port, printed["control_url"])

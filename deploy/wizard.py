@@ -5,13 +5,16 @@ Each run starts without an identity: the identity of the previous run is deleted
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import click
 
-from deploy.dev import HOME, start, wait_until_healthy
+from deploy.dev import HOME, require_free_ports, start, wait_until_healthy
 
 FOLDER = HOME / "wizard"
 
@@ -36,10 +39,28 @@ def _remove_state() -> None:
     shutil.rmtree(FOLDER / "state", ignore_errors=True)
 
 
+@contextmanager
+def _locked_folder() -> Iterator[None]:
+    """Exit if another `make wizard` uses the folder: it would lose its identity and its session store."""
+    FOLDER.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with (FOLDER / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            click.echo(f"make wizard: another `make wizard` uses {FOLDER}; stop it first", err=True)
+            raise SystemExit(1) from None
+        yield
+
+
 def main() -> int:
     """Run until Ctrl-C; the exit code of the server."""
-    FOLDER.mkdir(mode=0o700, parents=True, exist_ok=True)
     port = int(os.environ.get("SIGIL_PORT", "8443"))
+    require_free_ports("make wizard", {"SIGIL_PORT": port})
+    with _locked_folder():
+        return _run(port)
+
+
+def _run(port: int) -> int:
     settings = _settings(port)
     # The health check reads its settings from the environment.
     os.environ.setdefault("SIGIL_PORT", str(port))

@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -76,6 +77,7 @@ def sessions() -> list[str]:
 
 
 DEV = (sys.executable, "-m", "deploy.dev")
+WIZARD = (sys.executable, "-m", "deploy.wizard")
 
 
 @pytest.fixture
@@ -123,3 +125,31 @@ def test_make_dev_creates_its_files_once_and_for_their_owner_alone(checkout: Che
     secrets = [home / name for name in ("mnemonic", "api_key", "curl", "tls/key.pem")]
     assert [path for path in secrets if path.stat().st_mode & 0o077] == []
     assert secrets[1].read_text().strip() not in checkout.output
+
+
+def test_make_wizard_leaves_another_program_and_another_wizard_alone(checkout: Checkout) -> None:
+    state = checkout.folder / ".dev" / "wizard" / "state"
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", int(checkout.port)))
+        other.listen()
+        refused = checkout.run(*WIZARD)
+    assert (refused.returncode, refused.stdout) == (1, "")
+    reason = f"make wizard: port {checkout.port} is in use; stop that program, or set SIGIL_PORT to another port\n"
+    assert refused.stderr == reason
+
+    address = f"Open https://localhost:{checkout.port}/init"
+    with checkout.running(*WIZARD) as wizard:
+        wait_until(lambda: address in checkout.output or wizard.poll() is not None, "make wizard")
+        assert address in checkout.output
+        files = sorted(state.iterdir())
+        assert files
+        on_its_port = checkout.run(*WIZARD)
+        assert (on_its_port.returncode, on_its_port.stderr) == (1, reason)
+        elsewhere = checkout.run("env", f"SIGIL_PORT={free_port()}", *WIZARD)
+        assert elsewhere.returncode == 1
+        assert "another `make wizard` uses" in elsewhere.stderr
+        assert "Open https" not in elsewhere.stderr
+        assert sorted(state.iterdir()) == files
+        wizard.send_signal(signal.SIGTERM)
+        assert wizard.wait(DEADLINE) == 0
+    assert not state.exists()
