@@ -6,11 +6,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import click
 import msgspec
 import pytest
 
 from sigil.device.commands import device
+from sigil.device.commands.context import one_line
 from sigil.device.commands.output import answer_text
+from sigil.device.errors import CertificateUntrusted, Peer
 from sigil.protocol import signed_bytes
 from sigil.protocol.encoding.text import decode_base64
 from sigil.protocol.keys import SUITES, PublicKey
@@ -493,3 +496,18 @@ def test_an_untrusted_certificate_names_the_options_for_it(run: Run, tls: Tls) -
 )
 def test_the_text_of_an_answer(decision: Decision, status: str, text: str) -> None:
     assert answer_text(decision, status) == text
+
+
+@pytest.mark.parametrize(
+    ("command", "peer", "hint"),
+    [
+        ("init", "server", "Pass --ca FILE"),
+        ("register", "relay", "Pass --ca FILE"),
+        ("register", "server", "This device trusts what 'sigil device init' was given."),
+        ("pending", "server", "This device trusts what 'sigil device init' was given."),
+    ],
+)
+def test_the_hint_for_a_certificate_names_options_of_the_command(command: str, peer: Peer, hint: str) -> None:
+    error = CertificateUntrusted("The certificate of https://x.example is not trusted.", peer)
+    with click.Context(click.Command(command), info_name=command):
+        assert one_line(error).startswith(f"SERVER_UNREACHABLE: {error.fault} {hint}")

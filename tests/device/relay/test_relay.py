@@ -125,7 +125,8 @@ def test_a_device_registers_again_at_a_relay_that_lost_its_data(relay: LiveRelay
     with phone.listen("--auto-approve", "--once") as listening:
         listening.until("connected")
         relay.stop()
-        assert listening.until("disconnected")["close_code"] == 1001
+        lost = listening.until("disconnected")
+        assert (lost["close_code"], lost["reason"]) == (1001, "The relay is stopping (1001).")
         shutil.rmtree(relay.directory / "data")
         relay.start()
         listening.until("registered")
