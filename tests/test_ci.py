@@ -55,7 +55,8 @@ class Project:
     def run(self, **environ: str) -> subprocess.CompletedProcess[str]:
         """`.ci/test`, without the variables of the pytest process that runs this test."""
         return subprocess.run(
-            [self.folder / ".ci" / "test"],
+            # A shell without job control ignores SIGINT in what it runs in the background, and processes inherit that.
+            ["env", "--default-signal=INT", self.folder / ".ci" / "test"],
             env={"PATH": os.environ["PATH"], **environ},
             cwd=self.folder,
             capture_output=True,
