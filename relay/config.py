@@ -211,6 +211,15 @@ def _workers(r: EnvReader, storage: Storage) -> int:
     return 1
 
 
+def lists_server(environ: Mapping[str, str], server_id: bytes) -> bool:
+    """Whether the settings trust this server, for a command that removes it; ConfigError."""
+    reader = EnvReader(environ)
+    listed = _trusted_servers(reader)
+    if reader.faults:
+        raise ConfigError(reader.faults)
+    return server_id in listed
+
+
 def _trusted_servers(r: EnvReader) -> frozenset[bytes]:
     """Also from a file: the environment of a running process cannot be changed for a SIGHUP."""
     ids = [item for item in re.split(r"[\s,]+", r.list_or_file("RELAY_TRUSTED_SERVERS")) if item]

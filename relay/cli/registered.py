@@ -92,9 +92,18 @@ def trust(server_id: str, name: str) -> None:
 def remove(server_id: str) -> None:
     """Reject this server; running workers do so within ten seconds."""
     name = _parse_id(server_id)
+    with cli_errors:
+        from relay.config import lists_server
+
+        # The server would register again, and be trusted again, with its next request.
+        if lists_server(os.environ, name):
+            cli_errors.die(
+                "RELAY_TRUSTED_SERVERS lists this server: remove it there, send the relay SIGHUP (or restart it), then "
+                "run this command again"
+            )
     if not _with_registry(lambda registry: registry.distrust(name)):
         cli_errors.die("no such server")
-    click.echo("removed; if RELAY_TRUSTED_SERVERS lists it, remove it there too")
+    click.echo("removed; if RELAY_TRUSTED_SERVERS of a running relay still lists it, remove it there too")
 
 
 @click.group()

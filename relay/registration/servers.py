@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -45,12 +46,21 @@ class TrustPolicy:
 
 
 class Servers:
-    """Collaborators: the registry, the trust policy, and a clock (Unix seconds)."""
+    """Collaborators: the registry, the trust policy, a clock (Unix seconds), and a monotonic one for the cache."""
 
-    def __init__(self, *, registry: ServerRegistry, trust: TrustPolicy, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        *,
+        registry: ServerRegistry,
+        trust: TrustPolicy,
+        clock: Callable[[], float],
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._registry = registry
         self._trust = trust
         self._clock = clock
+        # With the time of day, a clock that was set back would keep a removed server trusted until that time again.
+        self._monotonic = monotonic
         self._keys: dict[bytes, tuple[PublicKey, float]] = {}
 
     async def authenticate(self, request: SignedRequest) -> bytes:
@@ -94,7 +104,7 @@ class Servers:
 
     async def _public_key(self, server_id: bytes) -> PublicKey | None:
         cached = self._keys.get(server_id)
-        if cached is not None and cached[1] > self._clock():
+        if cached is not None and cached[1] > self._monotonic():
             return cached[0]
         row = await self._trusted(server_id)
         if row is None or not row.public_key:
@@ -104,7 +114,7 @@ class Servers:
         # Unauthenticated clients cannot fill the cache: it holds known servers only. The limit is for many servers.
         if len(self._keys) >= _MAX_CACHED:
             self._keys.clear()
-        self._keys[server_id] = key, self._clock() + _CACHE_SECONDS
+        self._keys[server_id] = key, self._monotonic() + _CACHE_SECONDS
         return key
 
     async def _verify(self, key: PublicKey, server_id: bytes, request: SignedRequest) -> None:

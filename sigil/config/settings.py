@@ -14,7 +14,7 @@ from typing import Literal
 
 from sigil.config import webhooks
 from sigil.config.webhooks import WebhookTarget
-from sigil.protocol.api_key import REVOCATION
+from sigil.protocol.api_key import REVOCATION, has_computed_form, is_revoked
 from sigil.serving import settings
 from sigil.serving.settings import MIN_SECRET_LENGTH, VISIBLE, ConfigError, EnvReader, Network, Secret
 
@@ -136,7 +136,7 @@ def load_renewed(environ: Mapping[str, str]) -> Renewed:
     ConfigError.
     """
     reader = EnvReader(environ)
-    preset, revoked = _preset(reader), _revoked(reader)
+    preset, revoked = _api_keys(reader)
     if reader.faults:
         raise ConfigError(reader.faults)
     return Renewed(preset, revoked, tuple(reader.warnings))
@@ -211,6 +211,7 @@ def _read(r: EnvReader) -> Config:
         + r.value("TRUSTED_PROXY_CIDR", no_networks, settings.networks)
         + r.value("TRUSTED_PROXY_PROVIDER", no_networks, settings.provider)
     )
+    preset, revoked = _api_keys(r)
     token = r.token("SIGIL_INIT_TOKEN", or_off=True)
     token_off = token is not None and token.reveal().lower() == "off"
     return Config(
@@ -228,8 +229,8 @@ def _read(r: EnvReader) -> Config:
         relay_url=r.value("RELAY_URL", "http://relay:8080", settings.url) if r.text("RELAY_URL") != "" else None,
         relay_public_url=r.value("RELAY_PUBLIC_URL", None, settings.url),
         push_content=r.choice("SIGIL_PUSH_CONTENT", "full", "full", "reference"),  # type: ignore[arg-type]
-        preset_keys=_preset(r),
-        revoked_keys=_revoked(r),
+        preset_keys=preset,
+        revoked_keys=revoked,
         tls_cert=r.value("TLS_CERT_PATH", Config.tls_cert, Path),
         tls_key=r.value("TLS_KEY_PATH", Config.tls_key, Path),
         tls_auto_generate=r.flag("TLS_AUTO_GENERATE", default=True),
@@ -261,13 +262,33 @@ def _reject_not_implemented(r: EnvReader) -> None:
     r.faults += [f"{name}: not implemented in this version; unset it" for name in given]
 
 
+def _api_keys(r: EnvReader) -> tuple[tuple[Secret, ...], tuple[str, ...]]:
+    """The pre-set keys and the revocations, with a warning for each pre-set key that looks like a computed one."""
+    preset, revoked = _preset(r), _revoked(r)
+    for number, key in enumerate(preset, 1):
+        # By its number: not even a part of a pre-set key may appear in a log.
+        if is_revoked(key.reveal(), revoked):
+            r.warnings.append(
+                f"API_KEY: key number {number} is revoked by SIGIL_REVOKED_API_KEYS and is rejected; remove it from "
+                "API_KEY"
+            )
+        elif has_computed_form(key.reveal()):
+            r.warnings.append(
+                f"API_KEY: key number {number} has the form of a computed key; the server accepts its own computed "
+                "keys without API_KEY, so remove it, or replace a key of another server by a random one (`openssl rand "
+                "-hex 32`). To reject it, list its id in SIGIL_REVOKED_API_KEYS"
+            )
+    return preset, revoked
+
+
 def _preset(r: EnvReader) -> tuple[Secret, ...]:
     secret = r.secret("API_KEY")
     keys = [key.strip() for key in secret.reveal().split(",") if key.strip()] if secret else []
     # Header values are visible ASCII: a client could not send any other key.
     if any(len(key) < MIN_SECRET_LENGTH or not VISIBLE.match(key) for key in keys):
         r.faults.append(
-            f"API_KEY: a key must have {MIN_SECRET_LENGTH} or more visible ASCII characters; `sigil keygen` makes one"
+            f"API_KEY: a key must have {MIN_SECRET_LENGTH} or more visible ASCII characters; `openssl rand -hex 32` "
+            "makes one"
         )
     return tuple(Secret(key) for key in keys)
 

@@ -18,6 +18,11 @@ _KEY = re.compile(r"(sgk_(?:live|test)_)([0-9a-f]{32})([0-9a-f]{32})\Z", re.ASCI
 REVOCATION = re.compile(r"[0-9a-f]{8,32}\Z")
 
 
+# The start of a computed key; the hex of its id follows. Looser than `_KEY`: a revocation also holds for a key that is
+# pre-set in another case, cut short, or with more behind it.
+_COMPUTED_FORM = re.compile(r"sgk_(?:live|test)_", re.ASCII | re.IGNORECASE)
+
+
 class Caller(NamedTuple):
     """An authenticated caller. `owner` is the 16-byte id of its API key: only that key sees the objects it created."""
 
@@ -44,11 +49,23 @@ def preset_owner(key: str) -> bytes:
     return hashlib.sha256(b"sigil-preset-key\0" + key.encode()).digest()[:ID_LENGTH]
 
 
-class KeyRing:
-    """Authenticates API keys: first against the pre-set keys, which may have any form, then as computed keys.
+def has_computed_form(key: str) -> bool:
+    """Whether a key looks like a computed key, of this server or of another."""
+    return _COMPUTED_FORM.match(key) is not None
 
-    `revoked` lists prefixes of revoked key ids, 8..32 hex characters each; a malformed one raises ValueError.
-    With `live_only`, computed test keys are rejected.
+
+def is_revoked(key: str, revoked: tuple[str, ...]) -> bool:
+    """Whether a key of the computed form has an id that begins with one of `revoked`."""
+    form = _COMPUTED_FORM.match(key)
+    return form is not None and key[form.end() :].lower().startswith(revoked)
+
+
+class KeyRing:
+    """Authenticates API keys: pre-set keys, which may have any form, and computed keys.
+
+    `revoked` lists prefixes of revoked key ids, 8..32 hex characters each; a malformed one raises ValueError. A
+    revoked key is rejected also where it is pre-set. A computed key of this server that is pre-set keeps its owner.
+    With `live_only`, computed test keys are rejected, unless they are pre-set.
     """
 
     def __init__(
@@ -56,7 +73,7 @@ class KeyRing:
     ) -> None:
         self._secret = secret
         # Hashes have equal lengths, so that the time of a comparison does not reveal the length of a key.
-        self._preset = [(hashlib.sha256(key.encode()).digest(), Caller(preset_owner(key))) for key in preset]
+        self._preset = [(hashlib.sha256(key.encode()).digest(), self._preset_identity(key)) for key in preset]
         self._revoked = tuple(revoked)
         if not all(REVOCATION.match(item) for item in self._revoked):
             raise ValueError("a revocation is 8 to 32 lower-case hex characters of a key's id")
@@ -68,9 +85,14 @@ class KeyRing:
         caller = None
         if scheme.lower() == "bearer" and key:
             caller = self._preset_caller(key) or self._computed_caller(key)
-        if caller is None:
+        if caller is None or is_revoked(key, self._revoked):
             raise Unauthorized
         return caller
+
+    def _preset_identity(self, key: str) -> Caller:
+        """The owner of a pre-set key: a computed key of this server has the same owner as without API_KEY."""
+        computed = self._verified(key)
+        return Caller(computed[1] if computed else preset_owner(key))
 
     def _preset_caller(self, key: str) -> Caller | None:
         digest = hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()
@@ -81,11 +103,17 @@ class KeyRing:
         return found
 
     def _computed_caller(self, key: str) -> Caller | None:
+        computed = self._verified(key)
+        if computed is None or (self._live_only and computed[0] == "sgk_test_"):
+            return None
+        return Caller(computed[1])
+
+    def _verified(self, key: str) -> tuple[str, bytes] | None:
+        """The prefix and the id of a computed key with the right tag."""
         match = _KEY.match(key)
         if match is None:
             return None
         prefix, id_hex, tag_hex = match.groups()
         key_id = bytes.fromhex(id_hex)
         valid = hmac.compare_digest(_tag(self._secret, prefix, key_id), bytes.fromhex(tag_hex))
-        rejected = id_hex.startswith(self._revoked) or (self._live_only and prefix == "sgk_test_")
-        return Caller(key_id) if valid and not rejected else None
+        return (prefix, key_id) if valid else None

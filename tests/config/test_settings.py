@@ -127,3 +127,19 @@ def test_a_setting_that_is_not_implemented_stops_the_start(name: str) -> None:
             sigil_config.load(REQUIRED | {name: misspelt})
     for disabled in ("false", "0", "no", "off", ""):
         assert sigil_config.load(REQUIRED | {name: disabled}).warnings == ()
+
+
+COMPUTED = "sgk_test_" + "0123456789abcdef" * 4
+
+
+@pytest.mark.parametrize("key", [COMPUTED, COMPUTED.replace("test", "live"), COMPUTED.upper(), COMPUTED[:60]])
+def test_a_preset_key_of_the_computed_form_is_warned_about_without_a_part_of_it(key: str) -> None:
+    random = "a-random-key-of-32-characters-or-more"
+    environ = {"API_KEY": f"{random},{key}"}
+    revoked = environ | {"SIGIL_REVOKED_API_KEYS": COMPUTED[9:17]}
+    for given, what in [(environ, "has the form of a computed key"), (revoked, "is revoked by SIGIL_REVOKED_API_KEYS")]:
+        for warnings in (sigil_config.load(REQUIRED | given).warnings, sigil_config.load_renewed(given).warnings):
+            assert len(warnings) == 1
+            assert warnings[0].startswith(f"API_KEY: key number 2 {what}")
+            assert COMPUTED[9:13] not in warnings[0].lower()
+    assert sigil_config.load(REQUIRED | {"API_KEY": random}).warnings == ()

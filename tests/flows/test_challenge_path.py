@@ -192,6 +192,32 @@ def test_a_reload_reads_keys_and_revocations_and_loses_no_challenge() -> None:
             assert client.post("/respond", json=approval(device, created)).status_code == 200
 
 
+def test_a_revoked_key_that_is_also_preset_is_rejected_after_a_reload() -> None:
+    with LiveServer(workers=2, LOG_LEVEL="info") as server:
+        keys, revoked = server.directory / "keys", server.directory / "revoked"
+        server.environ |= {"API_KEY_FILE": str(keys), "SIGIL_REVOKED_API_KEYS_FILE": str(revoked)}
+        keys.touch(0o600)
+        keys.write_text("a-preset-key-of-at-least-32-characters")
+        revoked.write_text("")
+        with Backend(server) as backend:
+            created = backend.create_challenge(Device.generate())
+        server.stop()
+        keys.write_text(server.api_key)
+        server.start()
+        with server.authorised() as client:
+            # As before it was preset: the same owner.
+            assert client.get(status_path(created)).status_code == 200
+            revoked.write_text(server.api_key.removeprefix("sgk_test_")[:8])
+            os.kill(server.pid, signal.SIGHUP)
+            wait_until(lambda: any(line["event"] == "reload_finished" for line in server.log()), "the reload")
+            for _ in range(10):
+                assert client.get(status_path(created)).status_code == 401
+        warnings = [line["message"] for line in server.log() if line["event"] == "setting"]
+        assert any("form of a computed key" in text for text in warnings)
+        assert any("revoked by SIGIL_REVOKED_API_KEYS" in text for text in warnings)
+        assert not any(server.api_key[:17] in text for text in warnings)
+
+
 def test_an_unanswered_challenge_expires(backend: Backend, expiring_challenge: ExpiringChallenge) -> None:
     expiring_challenge = expiring_challenge.or_newer(backend)
     created = expiring_challenge.created

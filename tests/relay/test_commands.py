@@ -53,6 +53,17 @@ def test_servers_are_listed_and_removed(relay: LiveRelay, command: Command) -> N
     assert (again.returncode, again.stderr) == (1, "sigil-relay: no such server\n")
 
 
+def test_a_server_that_the_settings_list_is_not_reported_as_removed(relay: LiveRelay, command: Command) -> None:
+    """It would be trusted again with its next request."""
+    with relay.client() as client:
+        server = Server(client)
+        assert server.register().status_code == 200
+    refused = command("servers", "remove", server.identity.server_id, RELAY_TRUSTED_SERVERS=server.identity.server_id)
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert "RELAY_TRUSTED_SERVERS lists this server: remove it there" in refused.stderr
+    assert command("servers", "remove", server.identity.server_id).returncode == 0
+
+
 def test_devices_are_counted_shown_and_removed(relay: LiveRelay, command: Command) -> None:
     device = Device.generate()
     with relay.client() as client:

@@ -1327,11 +1327,11 @@ def api_keys() -> list[Case]:
         case(f"a preset key, {name}, cut short", f"Bearer {key[:-1]}", None, preset=[key])
     case("a preset key in another case", f"Bearer {preset.upper()}", None, preset=[preset])
     case("a preset key with a blank behind", f"Bearer {preset} ", None, preset=[preset])
-    case("a preset key wins over the computed one", f"Bearer {live}", preset_owner(live), preset=[live])
+    case("a computed key that is also preset keeps its owner", f"Bearer {live}", KEY_ID, preset=[live])
     case(
         "a preset test key where only live ones are good",
         f"Bearer {test}",
-        preset_owner(test),
+        KEY_ID,
         preset=[test],
         live_only=True,
     )
@@ -1340,6 +1340,31 @@ def api_keys() -> list[Case]:
         f"Bearer sgk_live_{'0' * 64}",
         preset_owner(f"sgk_live_{'0' * 64}"),
         preset=[f"sgk_live_{'0' * 64}"],
+    )
+    foreign = computed("sgk_live_", secret=bytes(32))
+    case("a preset key of another server", f"Bearer {foreign}", preset_owner(foreign), preset=[foreign])
+    for name, key in {
+        "of this server": live,
+        "of another server": foreign,
+        "in upper case": live.upper(),
+        "with the hex in upper case": live[:9] + live[9:].upper(),
+        "with more behind it": live + "-and-more",
+        "without its tag": live[:41],
+    }.items():
+        for revoked in ([KEY_ID.hex()], [KEY_ID.hex()[:8]], ["ffffffff", KEY_ID.hex()[:31]]):
+            case(
+                f"a preset key {name}, revoked by {len(revoked[-1])} characters",
+                f"Bearer {key}",
+                None,
+                preset=[preset, key],
+                revoked=revoked,
+            )
+    case(
+        "a preset key of this server with a revocation of another id",
+        f"Bearer {live}",
+        KEY_ID,
+        preset=[live],
+        revoked=["00010204", f"{KEY_ID.hex()[:31]}0"],
     )
     case("a computed key beside presets", f"Bearer {live}", KEY_ID, preset=[preset, odd])
     case("an empty preset key opens nothing", "Bearer ", None, preset=[""])
