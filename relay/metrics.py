@@ -55,7 +55,7 @@ class Metrics:
             multiprocess_mode="livemax",
             registry=None,
         )
-        for limit in ("address", "arrivals"):
+        for limit in ("address", "arrivals", "sockets"):
             self._limited.labels(limit)
 
     def resource(self, guard: BearerTokenGuard) -> MetricsResource:
@@ -86,9 +86,13 @@ class Metrics:
     def connections(self, count: int) -> None:
         self._sockets.set(count)
 
-    def handshake_aborted(self) -> None:
-        """A connection to the WebSocket port was aborted before its handshake."""
+    def unauthenticated_evicted(self) -> None:
+        """An unauthenticated socket was closed because of the limit of these."""
         self._limited.labels("arrivals").inc()
+
+    def device_evicted(self) -> None:
+        """The socket of a device was closed because of the limit of authenticated sockets."""
+        self._limited.labels("sockets").inc()
 
     def problem(self, error: Problem) -> None:
         if isinstance(error, Retryable) and error.limit:

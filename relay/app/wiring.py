@@ -34,8 +34,8 @@ from relay.resources.devices import (
 from relay.resources.health import HealthResource
 from relay.resources.servers import PushesResource, PushOutcomesResource, ServerRegistrationResource
 from relay.resources.socket import DeviceSocketResource
+from relay.sockets.connection_limit import Capacity, ConnectionLimit
 from relay.sockets.connections import DeviceConnections
-from relay.sockets.handshake_limit import HandshakeLimit
 from relay.sockets.listener import SocketListener
 from relay.sockets.session import DeviceSession
 from relay.transports import Transport
@@ -164,7 +164,22 @@ def build(snapshot: Snapshot, dependencies: Dependencies, lifecycle: WorkerLifec
     )
     origins = Origins(config.public_url)
     addresses = ClientAddresses(config.trusted_proxies, cloudflare=config.use_cf_connecting_ip)
-    session = DeviceSession(registry=registry, sockets=sockets, clock=clock, randomness=dependencies.randomness)
+    capacity = Capacity.of_process()
+    unauthenticated = ConnectionLimit(
+        max_total=capacity.unauthenticated,
+        max_per_address=capacity.unauthenticated_of_address,
+        on_evict=metrics.unauthenticated_evicted if metrics else lambda: None,
+    )
+    session = DeviceSession(
+        registry=registry,
+        sockets=sockets,
+        clock=clock,
+        randomness=dependencies.randomness,
+        unauthenticated=unauthenticated,
+        authenticated=ConnectionLimit(
+            max_total=capacity.authenticated, on_evict=metrics.device_evicted if metrics else lambda: None
+        ),
+    )
     listener = None
     if config.ws_port is not None:
         listener = SocketListener(
@@ -173,7 +188,7 @@ def build(snapshot: Snapshot, dependencies: Dependencies, lifecycle: WorkerLifec
             session=session,
             origins=origins,
             addresses=addresses,
-            handshakes=HandshakeLimit(time.monotonic, metrics.handshake_aborted if metrics else lambda: None),
+            unauthenticated=unauthenticated,
         )
     middleware: list[Any] = [
         _Lifespan(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
 import falcon.asgi
 from falcon.asgi import Request, WebSocket
@@ -20,6 +21,7 @@ class _FalconSocket:
         self._socket = socket
         self._receiving: asyncio.Future[str] | None = None
         self._closing: asyncio.Event | None = None
+        self._aborting: asyncio.Task[None] | None = None
 
     async def send(self, text: str) -> None:
         try:
@@ -58,6 +60,14 @@ class _FalconSocket:
         if len(text) > MAX_FRAME:
             raise CloseSession(Close.TOO_LARGE)
         return text
+
+    def abort(self) -> None:
+        self._aborting = self._aborting or asyncio.create_task(self._abort())
+
+    async def _abort(self) -> None:
+        # Granian closes the connection with the close frame, and does not wait for its peer.
+        with suppress(ConnectionError):
+            await self.close(Close.TRY_AGAIN)
 
 
 class DeviceSocketResource:

@@ -43,12 +43,25 @@ class SocketConnection(Protocol):
     async def receive(self) -> bytes:
         """The next text frame; session.CloseSession when it is binary, or larger than MAX_FRAME."""
 
+    def abort(self) -> None:
+        """Close the connection at once; `receive` raises ConnectionError."""
+
 
 class DeviceConnection:
     """An authenticated device. `order`, (Unix ms, random), decides which of several concurrent connections is the
-    newest. `opened_at` is in monotonic seconds."""
+    newest. `opened_at` is in monotonic seconds. `frames` counts the frames received since the last heartbeat."""
 
-    __slots__ = ("fingerprint", "in_flight", "missed_pongs", "opened_at", "order", "seen_at", "sender", "socket")
+    __slots__ = (
+        "fingerprint",
+        "frames",
+        "in_flight",
+        "missed_pongs",
+        "opened_at",
+        "order",
+        "seen_at",
+        "sender",
+        "socket",
+    )
 
     def __init__(self, fingerprint: bytes, socket: SocketConnection, order: tuple[int, bytes]) -> None:
         self.fingerprint = fingerprint
@@ -57,6 +70,7 @@ class DeviceConnection:
         self.opened_at = time.monotonic()
         self.in_flight = InFlightPushes()
         self.missed_pongs = 0
+        self.frames = 0
         # When the registry last stored that the device was connected, in Unix seconds.
         self.seen_at = order[0] / 1000
         self.sender: asyncio.Task[None] | None = None
@@ -258,6 +272,7 @@ class DeviceConnections:
                 self._spawn(self._close(connection, Close.SILENT))
                 continue
             connection.missed_pongs += 1
+            connection.frames = 0
             self._spawn(self._ping(connection, ping))
             connection.in_flight.mark_late(time.monotonic() - self._ack_timeout)
             self.wake([connection.fingerprint[:PREFIX_BYTES]])

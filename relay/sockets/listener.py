@@ -17,7 +17,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
 from relay.registration.origins import Origins
-from relay.sockets.handshake_limit import HandshakeLimit
+from relay.sockets.connection_limit import ConnectionLimit
 from relay.sockets.session import CloseSession, DeviceSession
 from sigil.protocol.messages.relay import MAX_FRAME, Close
 from sigil.serving.http.client_address import ClientAddresses
@@ -26,14 +26,19 @@ from sigil.serving.http.client_address import ClientAddresses
 _QUEUED_FRAMES = 2
 _SEND_BUFFER = 16 * 1024
 _HANDSHAKE_SECONDS = 10
-_HANDSHAKE_BYTES = 16 * 1024
-"""Limit of a handshake request. websockets would keep 128 headers of 8 KiB."""
+_MAX_UNREAD = 16 * 1024
+"""Bytes of a request, or of frames without a complete message. websockets would keep 128 headers of 8 KiB, and any
+number of empty fragments of one message."""
+_MAX_UNSENT = 64 * 1024
+"""Bytes in the send buffer. websockets answers pings without flow control: a peer that sent 80 MB of pings and did not
+read made the worker larger by 114 MB."""
 # Shorter than the time-out of `DeviceConnections._close`, which so never waits for a device that is silent.
 _CLOSE_SECONDS = 5
+_MAX_BACKLOG = 1024
 
 
 class _WebSocket:
-    def __init__(self, connection: ServerConnection) -> None:
+    def __init__(self, connection: _LimitedConnection) -> None:
         self._connection = connection
 
     async def send(self, text: str) -> None:
@@ -44,9 +49,13 @@ class _WebSocket:
 
     async def close(self, code: int) -> None:
         try:
-            await self._connection.close(code)
+            async with asyncio.timeout(_CLOSE_SECONDS):
+                await self._connection.close(code)
         except (ConnectionClosed, OSError) as error:
             raise ConnectionError from error
+        finally:
+            # websockets' own time-out does not cover the wait for a peer that does not read.
+            self.abort()
 
     async def receive(self) -> bytes:
         """websockets itself closes with 1009 on a frame that is too large."""
@@ -54,23 +63,27 @@ class _WebSocket:
             frame = await self._connection.recv()
         except (ConnectionClosed, OSError) as error:
             raise ConnectionError from error
+        self._connection.message_received()
         if isinstance(frame, bytes):
             raise CloseSession(Close.UNSUPPORTED)
         return frame.encode()
 
+    def abort(self) -> None:
+        self._connection.abort()
 
-class _HandshakeConnection(ServerConnection):
-    """Counts against `limit` until its handshake is complete."""
+
+class _LimitedConnection(ServerConnection):
+    """Counts against `limit` until its handshake is complete; bounded in the bytes that it keeps."""
 
     # websockets' own attributes are nearly as many as the objects of a class can share the names of: without __slots__
     # a socket took 2.7 kB more.
-    __slots__ = ("_addresses", "_limit", "_received_bytes")
+    __slots__ = ("_addresses", "_limit", "_unread")
 
-    def __init__(self, limit: HandshakeLimit, addresses: ClientAddresses, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, limit: ConnectionLimit, addresses: ClientAddresses, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._limit = limit
         self._addresses = addresses
-        self._received_bytes = 0
+        self._unread = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -78,12 +91,16 @@ class _HandshakeConnection(ServerConnection):
         self._limit.add(self, self._addresses.of_connection(str(peer[0]) if peer else ""))
 
     def data_received(self, data: bytes) -> None:
-        if self.request is None:
-            self._received_bytes += len(data)
-            if self._received_bytes > _HANDSHAKE_BYTES:
-                self.abort()
-                return
+        self._unread += len(data)
+        if self._unread > _MAX_UNREAD:
+            self.abort()
+            return
         super().data_received(data)
+        if self.transport.get_write_buffer_size() > _MAX_UNSENT:
+            self.abort()
+
+    def message_received(self) -> None:
+        self._unread = 0
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.handshake_done()
@@ -91,6 +108,7 @@ class _HandshakeConnection(ServerConnection):
 
     def handshake_done(self) -> None:
         """The handshake is complete, or the connection is closed."""
+        self._unread = 0
         self._limit.remove(self)
 
     def abort(self) -> None:
@@ -98,7 +116,10 @@ class _HandshakeConnection(ServerConnection):
 
 
 class SocketListener:
-    """Every worker listens on the same port: the kernel spreads connections over them."""
+    """Every worker listens on the same port: the kernel spreads connections over them.
+
+    `unauthenticated` is the limit of the session: a connection counts there from its accept until it authenticates.
+    """
 
     def __init__(
         self,
@@ -108,25 +129,25 @@ class SocketListener:
         session: DeviceSession,
         origins: Origins,
         addresses: ClientAddresses,
-        handshakes: HandshakeLimit,
+        unauthenticated: ConnectionLimit,
     ) -> None:
         self._host = host
         self._port = port
         self._session = session
         self._origins = origins
         self._addresses = addresses
-        self._handshakes = handshakes
+        self._unauthenticated = unauthenticated
         self._server: Server | None = None
         self._log = logging.getLogger("websockets.server")
         # It logs each failed handshake with a traceback, which any unauthenticated client can cause.
         self._log.setLevel(logging.CRITICAL)
 
     async def open(self) -> None:
-        listener = _listening_socket(self._host, self._port)
+        listener = _listening_socket(self._host, self._port, self._unauthenticated.max_total)
         self._server = await serve(
             self._serve,
             sock=listener,
-            create_connection=partial(_HandshakeConnection, self._handshakes, self._addresses),  # type: ignore[arg-type]
+            create_connection=partial(_LimitedConnection, self._unauthenticated, self._addresses),  # type: ignore[arg-type]
             process_request=_require_ws_path,
             compression=None,
             ping_interval=None,
@@ -144,13 +165,15 @@ class SocketListener:
             self._server.close(close_connections=False)
 
     async def _serve(self, connection: ServerConnection) -> None:
-        cast(_HandshakeConnection, connection).handshake_done()
+        accepted = cast(_LimitedConnection, connection)
         request = connection.request
         peer = connection.remote_address
         headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in _raw_headers(request)]
         address = self._addresses.of_peer(str(peer[0]) if peer else "", headers)
         origin = self._origins.of({"scheme": "ws", "headers": headers})
-        await self._session.serve(_WebSocket(connection), address, origin)
+        # Without a wait between them: the session counts the socket from here on.
+        accepted.handshake_done()
+        await self._session.serve(_WebSocket(accepted), address, origin)
 
 
 def _raw_headers(request: Request | None) -> list[tuple[str, str]]:
@@ -163,12 +186,13 @@ def _require_ws_path(connection: ServerConnection, request: Request) -> Response
     return connection.respond(http.HTTPStatus.NOT_FOUND, "There is nothing at this address.\n")
 
 
-def _listening_socket(host: str, port: int) -> socket.socket:
+def _listening_socket(host: str, port: int, max_pending: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     listener.bind((host, port))
-    listener.listen(4096)
+    # uvloop accepts the whole backlog before a connection can be evicted.
+    listener.listen(min(_MAX_BACKLOG, max_pending))
     listener.setblocking(False)
     return listener

@@ -10,8 +10,8 @@ import msgspec
 
 from relay.registry.model import RegistryBusy
 from relay.registry.port import DeviceRegistry
+from relay.sockets.connection_limit import ConnectionLimit
 from relay.sockets.connections import DeviceConnection, DeviceConnections, SocketConnection
-from relay.sockets.unauthenticated_limit import UnauthenticatedLimit
 from sigil.protocol import signed_bytes
 from sigil.protocol.encoding.text import decode_base64, decode_hex, encode_base64, format_time
 from sigil.protocol.errors import Problem
@@ -20,6 +20,8 @@ from sigil.protocol.messages import decoding
 from sigil.protocol.messages.relay import Ack, AuthChallenge, AuthFailure, AuthResponse, AuthSuccess, Close, Pong
 
 AUTH_TIMEOUT_SECONDS = 30
+MAX_FRAMES = 1000
+"""Frames of a device between two heartbeats: a pong, and an acknowledgement of each push."""
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Ack | Pong).decode
 
@@ -34,7 +36,11 @@ class CloseSession(Exception):
 
 
 class DeviceSession:
-    """`sockets` are the authenticated connections of this worker; `clock` gives Unix seconds."""
+    """`sockets` are the authenticated connections of this worker; `clock` gives Unix seconds.
+
+    `unauthenticated` and `authenticated` limit open sockets. A socket counts until its connection is closed: a peer
+    that does not answer a close frame still holds the connection.
+    """
 
     def __init__(
         self,
@@ -43,6 +49,8 @@ class DeviceSession:
         sockets: DeviceConnections,
         clock: Callable[[], float],
         randomness: Callable[[int], bytes],
+        unauthenticated: ConnectionLimit,
+        authenticated: ConnectionLimit,
         auth_timeout: float = AUTH_TIMEOUT_SECONDS,
     ) -> None:
         self._registry = registry
@@ -50,16 +58,21 @@ class DeviceSession:
         self._clock = clock
         self._randomness = randomness
         self._auth_timeout = auth_timeout
-        self._unauthenticated = UnauthenticatedLimit()
+        self._unauthenticated = unauthenticated
+        self._authenticated = authenticated
 
     async def serve(self, socket: SocketConnection, address: str, origin: str) -> None:
-        """Serve an accepted connection until it ends. `origin` must be the one that the device signed."""
+        """Serve an accepted connection until it is closed. `origin` must be the one that the device signed."""
+        self._unauthenticated.add(socket, address)
         try:
             await self._run(socket, address, origin)
         except CloseSession as closing:
             await self._close(socket, closing)
         except ConnectionError:
             return
+        finally:
+            self._unauthenticated.remove(socket)
+            self._authenticated.remove(socket)
 
     async def _close(self, socket: SocketConnection, closing: CloseSession) -> None:
         try:
@@ -72,7 +85,9 @@ class DeviceSession:
     async def _run(self, socket: SocketConnection, address: str, origin: str) -> None:
         if self._sockets.draining:
             raise CloseSession(Close.SHUTDOWN)
-        fingerprint = await self._authenticate(socket, address, origin)
+        fingerprint = await self._authenticate(socket, origin)
+        self._unauthenticated.remove(socket)
+        self._authenticated.add(socket, address)
         # A drain that began meanwhile did not close this connection.
         if self._sockets.draining:
             raise CloseSession(Close.SHUTDOWN)
@@ -80,9 +95,7 @@ class DeviceSession:
             while True:
                 await self._handle_frame(connection, await socket.receive())
 
-    async def _authenticate(self, socket: SocketConnection, address: str, origin: str) -> bytes:
-        if not self._unauthenticated.add(address):
-            raise CloseSession(Close.TRY_AGAIN)
+    async def _authenticate(self, socket: SocketConnection, origin: str) -> bytes:
         try:
             async with asyncio.timeout(self._auth_timeout):
                 challenge = self._randomness(32)
@@ -93,8 +106,6 @@ class DeviceSession:
                 await socket.send(_encode(AuthSuccess(key.fingerprint)).decode())
         except TimeoutError:
             raise CloseSession(Close.AUTH_TIMEOUT) from None
-        finally:
-            self._unauthenticated.remove(address)
         return bytes.fromhex(key.fingerprint)
 
     async def _require_registered(self, key: PublicKey) -> None:
@@ -118,6 +129,9 @@ class DeviceSession:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             raise CloseSession(Close.BAD_FRAME) from None
         connection.missed_pongs = 0
+        connection.frames += 1
+        if connection.frames > MAX_FRAMES:
+            raise CloseSession(Close.BAD_FRAME)
         if isinstance(frame, Ack):
             try:
                 push_id = decode_hex(frame.push_id, "$.push_id", length=16)

@@ -61,6 +61,9 @@ class Socket:
     async def receive(self) -> bytes:
         raise ConnectionError
 
+    def abort(self) -> None:
+        self.sent.append("aborted")
+
 
 def push(name: str) -> Push:
     wanted = NewPush(name.encode().ljust(16, b"."), name, FINGERPRINT, b"{}", 2_000_000_000)

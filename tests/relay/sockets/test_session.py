@@ -12,9 +12,9 @@ import pytest
 
 from relay.registry.model import Device as Registered
 from relay.registry.sqlite.registry import SqliteRegistry
+from relay.sockets.connection_limit import ConnectionLimit
 from relay.sockets.connections import HEARTBEAT_SECONDS, DeviceConnections
 from relay.sockets.session import DeviceSession
-from relay.sockets.unauthenticated_limit import UnauthenticatedLimit
 from sigil.device import Device
 from sigil.protocol import signed_bytes
 from sigil.protocol.encoding.text import decode_base64
@@ -45,6 +45,9 @@ class Socket:
             raise ConnectionError
         return frame
 
+    def abort(self) -> None:
+        self._incoming.put_nowait(None)
+
     def device_sends(self, **frame: str) -> None:
         self._incoming.put_nowait(json.dumps(frame).encode())
 
@@ -64,7 +67,13 @@ async def connect(registry: SqliteRegistry, sockets: DeviceConnections) -> Async
 
     async def begin(seconds: float = DEADLINE) -> tuple[Socket, asyncio.Task[None]]:
         session = DeviceSession(
-            registry=registry, sockets=sockets, clock=lambda: NOW, randomness=bytes, auth_timeout=seconds
+            registry=registry,
+            sockets=sockets,
+            clock=lambda: NOW,
+            randomness=bytes,
+            unauthenticated=ConnectionLimit(max_total=8),
+            authenticated=ConnectionLimit(max_total=8),
+            auth_timeout=seconds,
         )
         socket = Socket()
         tasks.append(asyncio.create_task(session.serve(socket, "192.0.2.1", ORIGIN)))
@@ -138,10 +147,3 @@ async def test_a_device_that_answers_pings_stays(
         await until(lambda: connection.missed_pongs == 0)
     assert socket.close_code is None
     assert [frame["type"] for frame in socket.sent[2:]] == ["ping"] * 6
-
-
-def test_unauthenticated_sockets_are_limited_in_total_and_by_address() -> None:
-    limit = UnauthenticatedLimit(max_total=3, max_per_address=2)
-    assert [limit.add(address) for address in ("a", "a", "a", "b", "c")] == [True, True, False, True, False]
-    limit.remove("a")
-    assert [limit.add(address) for address in ("c", "a")] == [True, False]
