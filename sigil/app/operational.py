@@ -72,7 +72,7 @@ def create_app(snapshot: Snapshot, lifecycle: WorkerLifecycle) -> AsgiEdge:
     """The application of one worker process, for Granian."""
     config = snapshot.config
     store = open_store(config)
-    long_polls = LongPolls()
+    long_polls = LongPolls(share=config.key_share)
     lifecycle.on_drain(long_polls.drain)
     metrics = _metrics(config, store, long_polls)
     return build(snapshot, Dependencies(store=store, long_polls=long_polls, metrics=metrics), lifecycle)
@@ -86,6 +86,7 @@ def _metrics(config: Config, store: SessionStore, long_polls: LongPolls) -> Metr
 
     metrics = Metrics(store, version=__version__, directory=metrics_slots.directory(config.state_dir))
     long_polls.on_change = metrics.set_long_polls
+    long_polls.on_refusal = metrics.count_refused_long_poll
     return metrics
 
 

@@ -87,7 +87,13 @@ def build_services(config: Config, identity: ServerIdentity, parts: Dependencies
     runtime = SessionRuntime(
         store=store,
         devices=DeviceResolver(identity),
-        capacity=Capacity(store=store, events_enabled=event_backlog.enabled, clock=clock),
+        capacity=Capacity(
+            store=store,
+            events_enabled=event_backlog.enabled,
+            clock=clock,
+            max_pending=config.max_pending_per_key,
+            share=config.key_share,
+        ),
         long_polls=parts.long_polls,
         notifier=notifier,
         clock=clock,

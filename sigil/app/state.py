@@ -14,7 +14,7 @@ from sigil.core.challenge import CHALLENGE, IDEMPOTENCY, LEDGER
 from sigil.core.circuit_breaker import BREAKER
 from sigil.core.nonce import USED_NONCE
 from sigil.core.pushes.outbox import OUTBOX
-from sigil.core.session_store import SessionStore
+from sigil.core.session_store import TALLY, SessionStore
 from sigil.core.webhooks.delivery import FAILURE
 from sigil.core.webhooks.event import EVENT
 from sigil.serving.startup_error import StartupError
@@ -36,9 +36,10 @@ KINDS = (
     VOTE,
     REQUEST_ID,
     FAN_OUT,
+    TALLY,
 )
 # A restart adopts a store only if it has the same schema.
-STORE_SCHEMA = "6"
+STORE_SCHEMA = "7"
 
 
 def enter_state(config: Config) -> StateDirectory:

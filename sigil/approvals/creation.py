@@ -11,7 +11,8 @@ from sigil.core.approvals.fan_out import MEMBERS_AT_ONCE
 from sigil.core.approvals.voting import CreatedApproval
 from sigil.core.challenge import ledger_key
 from sigil.core.device_ledger import Limits
-from sigil.core.session_store import Decision, Key, StoreFull
+from sigil.core.owner_share import OWN_LIMITS, OwnerShare
+from sigil.core.session_store import Decision, Key, StoreFull, tally_key
 from sigil.protocol.encoding.ids import uuid4_bytes
 from sigil.protocol.errors import Overloaded, RateLimited, TooManyPending
 from sigil.sessions.runtime import SessionRuntime
@@ -36,9 +37,11 @@ class ApprovalCreator:
             record, created = await self._earlier(draft, body_sha256)
             if created is not None:
                 return created
-            self._capacity.check_approval(draft)
+            share = self._capacity.check_approval(draft)
+            # Also before the transaction that creates it: a large request enters the ledgers of its members first.
+            share.check(await self._store.get(tally_key(draft.owner)), draft.share)
             try:
-                created = await self._try_create(mpa_id, draft, body_sha256, record)
+                created = await self._try_create(mpa_id, draft, body_sha256, record, share)
             except (TooManyPending, RateLimited) as limit:
                 # The limit may be used up by the same request, sent twice at the same time.
                 _, created = await self._earlier(draft, body_sha256)
@@ -61,7 +64,7 @@ class ApprovalCreator:
         return record, voting.find_earlier(self._clock(), record, body_sha256, earlier)
 
     async def _try_create(
-        self, mpa_id: bytes, draft: Approval, body_sha256: bytes, record: RequestIdRecord | None
+        self, mpa_id: bytes, draft: Approval, body_sha256: bytes, record: RequestIdRecord | None, share: OwnerShare
     ) -> CreatedApproval | None:
         """None when the request_id came into use between the read and the transaction."""
         at = request_id_key(draft.owner, draft.request_id)
@@ -69,12 +72,14 @@ class ApprovalCreator:
         few = len(members) <= MEMBERS_AT_ONCE
         # The row of a larger request is written last: until then there are only ledger entries, which expire.
         entered = 0 if few else await self._enter_members(mpa_id, draft)
-        keys = [at, *(_ledgers(draft, members) if few else ())]
+        tally = tally_key(draft.owner)
+        keys = [at, tally, *(_ledgers(draft, members) if few else ())]
 
         def rule(now: float, found: tuple[Any, ...]) -> Decision[CreatedApproval | None]:
             rows = dict(zip(keys, found, strict=True))
             if rows[at] != record:
                 return Decision(None)
+            share.check(rows[tally], draft.share)
             entries = voting.enter(now, mpa_id, draft, members, rows, limits=self._limits) if few else []
             return voting.create(now, mpa_id, draft, body_sha256, entered=entries, stale=record)
 
@@ -127,6 +132,8 @@ class ApprovalCreator:
 
 def _without_owner(limit: TooManyPending | RateLimited) -> TooManyPending | RateLimited:
     """The same error without the member whose limit it is: the caller must not learn that."""
+    if limit.limit in OWN_LIMITS:
+        return limit
     message = "A limit of one of the members is reached; try again after the seconds in Retry-After."
     return type(limit)(message, retry_after=limit.retry_after, limit=limit.limit)
 

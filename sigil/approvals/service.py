@@ -129,7 +129,7 @@ class Approvals:
             _, approval = await self._owned(caller, request_id)
             return approval, approval.expires_at - self._clock() if approval.open else None
 
-        return await self._long_polls.until_final(mpa_id, wait, read)
+        return await self._long_polls.until_final(caller.owner, mpa_id, wait, read)
 
     async def cancel(self, caller: Caller, request_id: str) -> messages.MpaStatus:
         """Cancel a pending request; a repeated cancellation is no error."""

@@ -13,7 +13,7 @@ from sigil.core import challenge as rules
 from sigil.core.challenge import Challenge, IdempotencyRecord, Issued, State
 from sigil.core.device_ledger import Limits
 from sigil.core.pushes.outbox import outbox_key
-from sigil.core.session_store import Decision, Key, StoreFull, with_ended_flag
+from sigil.core.session_store import Decision, Key, StoreFull, tally_key, with_ended_flag
 from sigil.protocol.action import action_jcs
 from sigil.protocol.api_key import Caller
 from sigil.protocol.encoding.ids import format_uuid, parse_uuid, uuid4_bytes
@@ -101,7 +101,7 @@ class Challenges:
 
     async def _try_create(self, challenge_id: bytes, draft: Challenge, body_sha256: bytes) -> Issued | None:
         """None when the Idempotency-Key came into use between the read and the transaction."""
-        keys = [rules.challenge_key(challenge_id), rules.ledger_key(draft.public_key)]
+        keys = [rules.challenge_key(challenge_id), rules.ledger_key(draft.public_key), tally_key(draft.owner)]
         known: IdempotencyRecord | None = None
         if draft.idempotency:
             keys.append(rules.idempotency_key(draft.idempotency))
@@ -113,15 +113,24 @@ class Challenges:
             if replayed is not None:
                 return replayed
 
+        share = self._capacity.check_challenge()
+
         def rule(now: float, rows: tuple[Any, ...]) -> Decision[Issued | None]:
-            _, ledger, *used = rows
+            _, ledger, tally, *used = rows
             if used and used[0] != known:
                 return Decision(None)
             return rules.issue(
-                now, challenge_id, draft, ledger, limits=self._policy.limits, body_sha256=body_sha256, stale=known
+                now,
+                challenge_id,
+                draft,
+                ledger,
+                limits=self._policy.limits,
+                body_sha256=body_sha256,
+                stale=known,
+                tally=tally,
+                share=share,
             )
 
-        self._capacity.check_challenge()
         try:
             return await self._store.transact(keys, rule, creates=True)
         except StoreFull as error:
@@ -186,7 +195,7 @@ class Challenges:
             pending = challenge.state is State.PENDING
             return challenge, challenge.expires_at - self._clock() if pending else None
 
-        return await self._long_polls.until_final(key, wait, read)
+        return await self._long_polls.until_final(caller.owner, key, wait, read)
 
     async def cancel(self, caller: Caller, challenge_id: str) -> messages.ChallengeStatus:
         """Cancel a pending challenge; a repeated cancellation is no error."""

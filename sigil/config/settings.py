@@ -24,7 +24,7 @@ SECRETS = ("SIGIL_MNEMONIC", "API_KEY", "WEBHOOK_SECRET", "WEBHOOK_URL", "METRIC
 
 @dataclass(frozen=True)
 class Config:
-    """All settings of `sigil serve`, parsed. Rates are per minute, 0 for none; sizes in bytes."""
+    """All settings of `sigil serve`, parsed. Rates are per minute, 0 for none; sizes in bytes; shares in percent."""
 
     mode: Literal["operational", "init"] = "operational"
     mnemonic: Secret | None = None
@@ -54,6 +54,8 @@ class Config:
     number_matching: bool = False
     max_pending_per_device: int = 5
     device_rate: int = 10
+    max_pending_per_key: int = 100_000
+    key_share: int = 75
     mpa_exclude_requester: bool = False
     rate_limit: int = 600
     webhook: WebhookTarget | None = None
@@ -243,6 +245,8 @@ def _read(r: EnvReader) -> Config:
         number_matching=r.flag("SIGIL_NUMBER_MATCHING", default=False),
         max_pending_per_device=r.value("SIGIL_MAX_PENDING_PER_DEVICE", 5, settings.count(1, 100)),
         device_rate=r.value("SIGIL_DEVICE_RATE", 10, settings.rate),
+        max_pending_per_key=r.value("SIGIL_MAX_PENDING_PER_KEY", 100_000, settings.count(1, 100_000_000)),
+        key_share=r.value("SIGIL_KEY_SHARE", 75, settings.count(1, 100)),
         mpa_exclude_requester=r.flag("SIGIL_MPA_EXCLUDE_REQUESTER", default=False),
         rate_limit=r.value("SIGIL_RATE_LIMIT", 600, settings.rate),
         trusted_proxies=proxies,

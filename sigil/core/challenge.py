@@ -14,8 +14,9 @@ from typing import Literal
 import msgspec
 
 from sigil.core.device_ledger import Ledger, Limits
+from sigil.core.owner_share import NO_SHARE, OwnerShare
 from sigil.core.pushes.outbox import OutboxEntry, Push, after_answer, after_end, new_entry, outbox_key
-from sigil.core.session_store import Decision, Key, Kind
+from sigil.core.session_store import OWNER_BYTES, Decision, Key, Kind, Share, Tally
 from sigil.core.webhooks.event import Event, EventKind, new_event
 from sigil.protocol.errors import ChallengeAlreadyUsed, ChallengeExpired, ChallengeNotFound, IdempotencyConflict
 
@@ -23,6 +24,9 @@ READABLE_SECONDS = 600
 MAX_WRONG_CODES = 3
 # A creation time further in the future means that the clock was set back: the challenge would live too long.
 _MAX_SKEW = 5
+# A pending challenge takes at most 450 bytes with the shortest actions (a test measures it), and its end 512.
+_CHARGE_ENDED = 400
+_CHARGE_PENDING = _CHARGE_ENDED + 512
 WRONG_CODE = "wrong_code"
 
 
@@ -84,6 +88,13 @@ class Challenge(msgspec.Struct, frozen=True, array_like=True, gc=False):
     push: Push = Push.DISABLED
 
     @property
+    def share(self) -> Share:
+        """The charge covers the ledger, the other rows and the indices; while pending, also the end."""
+        if self.end is None:
+            return self.owner[:OWNER_BYTES], 1, 0, len(self.action) + _CHARGE_PENDING
+        return self.owner[:OWNER_BYTES], 0, 0, len(self.action) + _CHARGE_ENDED
+
+    @property
     def expires_at(self) -> int:
         return self.created_ms // 1000 + self.lifetime
 
@@ -119,7 +130,7 @@ class IdempotencyRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
         return 0
 
 
-CHALLENGE = Kind(b"c", Challenge, counted=True)
+CHALLENGE = Kind(b"c", Challenge, counted=True, tallied=True)
 LEDGER = Kind(b"l", Ledger)
 IDEMPOTENCY = Kind(b"i", IdempotencyRecord)
 
@@ -188,12 +199,17 @@ def issue(
     limits: Limits,
     body_sha256: bytes,
     stale: IdempotencyRecord | None = None,
+    tally: Tally | None = None,
+    share: OwnerShare = NO_SHARE,
 ) -> Decision[Issued]:
     """A new challenge; RateLimited or TooManyPending by the limits of its owner and device.
+
+    `tally` is that of the owner, `share` what it may add up to.
 
     `stale`: an earlier use of the Idempotency-Key, whose challenge has ended. It is deleted here: otherwise the sweep
     of the old challenge would delete the new use of the key.
     """
+    share.check(tally, challenge.share)
     entered = (ledger or Ledger()).with_pending(now, challenge.owner, challenge_id, challenge.expires_at, limits)
     writes: list[tuple[Key, object]] = [
         (challenge_key(challenge_id), challenge),

@@ -9,12 +9,11 @@ from dataclasses import dataclass
 
 import msgspec
 
+from sigil.core.session_store import OWNER_BYTES
 from sigil.protocol.errors import RateLimited, TooManyPending
 
 MUTE_SECONDS = 60
 MAX_MUTE_SECONDS = 900
-# Enough to distinguish owners: their ids are random, and only the operator creates them. A row must stay small.
-_OWNER_BYTES = 8
 # The longest lifetime of a pending entry. An entry with more time left is from before the clock was set back: it has
 # ended, and must not count until that time comes again.
 _LONGEST_SECONDS = 900
@@ -133,7 +132,7 @@ class Ledger(msgspec.Struct, frozen=True, array_like=True, gc=False):
         return max(*ends, int(now) + 1)
 
     def _tally(self, owner: bytes) -> Tally:
-        name = owner[:_OWNER_BYTES]
+        name = owner[:OWNER_BYTES]
         return next((tally for tally in self.tallies if tally.owner == name), Tally(name))
 
     def _with(self, changed: Tally) -> Ledger:

@@ -7,6 +7,7 @@ holds across any number of worker processes.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import msgspec
@@ -22,7 +23,8 @@ class Row(Protocol):
     def due(self) -> int:
         """Unix second from which the expiry sweep handles the row; 0 for never."""
 
-    # Rows of a counted kind also have `open: bool`, rows of a kind that reserves have `reserved: int`.
+    # Rows of a counted kind also have `open: bool`, rows of a kind that reserves have `reserved: int`, and rows of a
+    # tallied kind have `share: Share`.
 
 
 class Kind(NamedTuple):
@@ -31,7 +33,7 @@ class Kind(NamedTuple):
     For a `counted` kind the store knows how many rows are open and due, without reading them. Rows of a counted kind
     that is a `queue` are due only in a query for that kind: a long queue delays no other kind. Rows of a `long` kind
     may be much larger than a page. For kinds with `reserves` the store keeps the sum of what their rows `reserved`, in
-    bytes.
+    bytes. For `tallied` kinds the store adds up the shares of the rows of each owner in its Tally.
     """
 
     tag: bytes
@@ -40,6 +42,7 @@ class Kind(NamedTuple):
     queue: bool = False
     reserves: bool = False
     long: bool = False
+    tallied: bool = False
 
 
 class Key(NamedTuple):
@@ -51,6 +54,39 @@ class Key(NamedTuple):
     @property
     def raw(self) -> bytes:
         return self.kind.tag + self.name
+
+
+Share = tuple[bytes, int, int, int]
+"""The first OWNER_BYTES of the owner of a row, and what the row adds to `pending`, `events` and `charged` of its Tally.
+
+A plain tuple, since two are made for each row that is written."""
+
+
+class Tally(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What the rows of one owner add up to: pending challenges and requests, webhook events, and the bytes charged.
+
+    The store writes it in the transactions that write the rows. A rule may read it, and never writes it.
+    """
+
+    pending: int = 0
+    events: int = 0
+    charged: int = 0
+
+    @property
+    def due(self) -> int:
+        return 0
+
+
+TALLY = Kind(b"y", Tally)
+OWNER_BYTES = 8
+"""Enough to distinguish owners: their ids are random, and only the operator creates them. Rows must stay small."""
+CREATION_RESERVE = 0.15
+"""The share of the store that creations leave free."""
+
+
+@lru_cache(maxsize=1024)
+def tally_key(owner: bytes) -> Key:
+    return Key(TALLY, owner[:OWNER_BYTES])
 
 
 class Decision(msgspec.Struct, Generic[T_co], frozen=True):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
-Limit = Literal["address", "device", "pending", "muted"]
+Limit = Literal["address", "device", "pending", "muted", "key_pending", "key_store", "key_events"]
 """The limit that rejected the request: for metrics, never for the caller."""
 
 
@@ -165,7 +165,10 @@ class Retryable(Problem):
 
 class TooManyPending(Retryable):
     code = "TOO_MANY_PENDING"
-    summary = "This device has reached the limit of pending challenges; retry after the time in Retry-After."
+    summary = (
+        "This device has reached the limit of pending challenges of this API key; wait until one ends, cancel one, or "
+        "retry after the time in Retry-After."
+    )
 
 
 class RateLimited(Retryable):

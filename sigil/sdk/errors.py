@@ -150,9 +150,17 @@ class Retryable(ApiError):
 
 
 class RateLimited(Retryable):
-    """429: too many requests, or too many pending challenges for one device."""
+    """429: too many requests."""
 
     default_code = "RATE_LIMITED"
+
+
+class TooManyPending(RateLimited):
+    """429: too many challenges and requests are pending for one device, or stored for this API key; the message says
+    which.
+    """
+
+    default_code = "TOO_MANY_PENDING"
 
 
 class Overloaded(Retryable):
@@ -178,6 +186,8 @@ _BY_STATUS: Mapping[int, type[ApiError]] = {
 }
 
 
-def error_class(status: int) -> type[ApiError]:
+def error_class(status: int, code: str) -> type[ApiError]:
     """By the status, so that a code of a later version still gives the right class."""
+    if status == 429 and code == TooManyPending.default_code:
+        return TooManyPending
     return _BY_STATUS.get(status, ServerFailed if status >= 500 else ApiError)

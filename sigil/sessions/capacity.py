@@ -1,4 +1,6 @@
-"""Capacity checks: a session is created only if the store can also hold everything that it leads to."""
+"""Capacity checks: a session is created only if the store can also hold everything that it leads to, and its owner only
+uses its share.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,8 @@ from collections.abc import Callable
 
 from sigil.core.approvals.approval import APPROVAL, Approval
 from sigil.core.challenge import CHALLENGE
-from sigil.core.session_store import SessionStore
+from sigil.core.owner_share import SHARE_PER_OWNER, OwnerShare, dynamic_limit
+from sigil.core.session_store import CREATION_RESERVE, SessionStore
 from sigil.core.webhooks.event import EVENT
 from sigil.protocol.errors import Overloaded
 
@@ -22,10 +25,13 @@ STORE_BYTES_PER_EVENT = 2048
 """The event quota: one stored event per this many bytes of the store."""
 _CHECK_SECONDS = 0.25
 _RETRY_SECONDS = 5
+MAX_PENDING_PER_OWNER = 100_000
 
 
 class Capacity:
-    """`events_enabled`: whether an end writes an event. `clock` gives Unix seconds."""
+    """`events_enabled`: whether an end writes an event. `clock` gives Unix seconds. `max_pending` and `share` (percent)
+    are per owner.
+    """
 
     def __init__(
         self,
@@ -35,17 +41,22 @@ class Capacity:
         clock: Callable[[], float],
         bytes_per_end: int = BYTES_PER_END,
         bytes_per_event: int = STORE_BYTES_PER_EVENT,
+        max_pending: int = MAX_PENDING_PER_OWNER,
+        share: int = SHARE_PER_OWNER,
     ) -> None:
         self._store = store
         self._events_enabled = events_enabled
         self._clock = clock
         self._bytes_per_end = bytes_per_end if events_enabled else BYTES_PER_END_WITHOUT_EVENT
         self._bytes_per_event = bytes_per_event
+        self._max_pending = max_pending
+        self._share = share
         self._checked_at = 0.0
         self._problem = ""
+        self._owner_share = OwnerShare(max_pending)
 
-    def check_challenge(self) -> None:
-        """Overloaded: the store might lack the space for the end of one more challenge.
+    def check_challenge(self) -> OwnerShare:
+        """The share of each owner. Overloaded: the store might lack the space for the end of one more challenge.
 
         Measured four times a second: a worker creates less than a thousand challenges in between.
         """
@@ -55,18 +66,27 @@ class Capacity:
             self._problem = self._find_problem()
         if self._problem:
             raise Overloaded(self._problem, retry_after=_RETRY_SECONDS)
+        return self._owner_share
 
-    def check_approval(self, draft: Approval) -> None:
-        """Overloaded: not all members could vote. Measured each time: one request may reserve 400 KB."""
+    def check_approval(self, draft: Approval) -> OwnerShare:
+        """The share of each owner. Overloaded: not all members could vote. Measured each time: one request may reserve
+        400 KB."""
         if problem := self._find_problem(draft.reserved):
             raise Overloaded(problem, retry_after=_RETRY_SECONDS)
+        return self._owner_share
 
     def _find_problem(self, more: int = 0) -> str:
-        """The reason for the caller; empty when there is capacity for `more` bytes."""
+        """The reason for the caller; empty when there is capacity for `more` bytes. Also renews the owners' share."""
         used, size, reserved = self._store.usage()
-        if self._events_enabled and self._store.count(EVENT) >= size // self._bytes_per_event:
-            return "Too many webhook events wait for their receiver."
+        free_events = size // self._bytes_per_event - self._store.count(EVENT)
         pending = self._store.count(CHALLENGE) + self._store.count(APPROVAL)
-        if used + reserved + pending * self._bytes_per_end + more > size - min(_BYTES_OF_COPIES, size // 16):
+        free = size - min(_BYTES_OF_COPIES, size // 16) - used - reserved - pending * self._bytes_per_end
+        for_creations = min(free, int((1 - CREATION_RESERVE) * size) - used)
+        self._owner_share = OwnerShare(
+            self._max_pending, dynamic_limit(self._share, free_events), dynamic_limit(self._share, for_creations)
+        )
+        if self._events_enabled and free_events <= 0:
+            return "Too many webhook events wait for their receiver."
+        if more > free:
             return "The session store keeps its free space for the challenges and requests that are already pending."
         return ""

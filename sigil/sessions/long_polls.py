@@ -3,25 +3,40 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
+from sigil.core.owner_share import SHARE_PER_OWNER, dynamic_limit
+
 T = TypeVar("T")
 
 MAX_WAIT_SECONDS = 25
+_ALWAYS = 32
+"""Long polls that an owner may hold while there is any place, also above its share."""
 
 
 class LongPolls:
-    """At most `cap` long polls wait. Above that, and while draining, a request gets its response without a wait.
+    """At most `cap` long polls wait, and those of one owner at most at `share` percent of them, less while others wait.
+    Above that, and while draining, a request gets its response without a wait.
 
-    `on_change` gets the number of long polls when it changes.
+    `on_change` gets the number of long polls when it changes; `on_refusal` is called for a request that does not wait.
     """
 
-    def __init__(self, cap: int = 8192, on_change: Callable[[int], None] = lambda count: None) -> None:
+    def __init__(
+        self,
+        cap: int = 8192,
+        share: int = SHARE_PER_OWNER,
+        on_change: Callable[[int], None] = lambda count: None,
+        on_refusal: Callable[[], None] = lambda: None,
+    ) -> None:
         self._cap = cap
+        self._share = share
         self.on_change = on_change
+        self.on_refusal = on_refusal
         self._waits: dict[bytes, set[Wait]] = {}
+        self._of_owner: Counter[bytes] = Counter()
         self._count = 0
         self.draining = False
         self.any_registered = asyncio.Event()
@@ -30,22 +45,30 @@ class LongPolls:
         return self._count
 
     @contextmanager
-    def registered(self, key: bytes) -> Iterator[Wait | None]:
+    def registered(self, owner: bytes, key: bytes) -> Iterator[Wait | None]:
         """Register before the state is read, so that no end is missed; None when the request must not wait."""
-        if self.draining or self._count >= self._cap:
+        if self.draining or not self._has_place(owner):
+            self.on_refusal()
             yield None
             return
         wait = Wait()
         self._waits.setdefault(key, set()).add(wait)
         self._count += 1
+        self._of_owner[owner] += 1
         self.any_registered.set()
         self.on_change(self._count)
         try:
             yield wait
         finally:
-            self._remove(key, wait)
+            self._remove(owner, key, wait)
 
-    async def until_final(self, key: bytes, wait: int, read: Callable[[], Awaitable[tuple[T, float | None]]]) -> T:
+    def _has_place(self, owner: bytes) -> bool:
+        free, held = self._cap - self._count, self._of_owner[owner]
+        return free > 0 and (held < _ALWAYS or held < dynamic_limit(self._share, free))
+
+    async def until_final(
+        self, owner: bytes, key: bytes, wait: int, read: Callable[[], Awaitable[tuple[T, float | None]]]
+    ) -> T:
         """The state as soon as it is final, at the latest after `wait` seconds; at once when the request must not wait.
 
         `read` returns the state and the seconds until its expiry, None when it is final.
@@ -53,7 +76,7 @@ class LongPolls:
         # Not the time of day, which may be set in the meantime.
         loop = asyncio.get_running_loop()
         deadline = loop.time() + wait
-        with self.registered(key) as registered:
+        with self.registered(owner, key) as registered:
             while True:
                 # Registered first, then read again: no end is missed in between.
                 state, expires_in = await read()
@@ -62,8 +85,11 @@ class LongPolls:
                     return state
                 await registered.sleep(left)
 
-    def _remove(self, key: bytes, wait: Wait) -> None:
+    def _remove(self, owner: bytes, key: bytes, wait: Wait) -> None:
         self._count -= 1
+        self._of_owner[owner] -= 1
+        if not self._of_owner[owner]:
+            del self._of_owner[owner]
         waits = self._waits[key]
         waits.discard(wait)
         if not waits:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from sigil.core.session_store import Decision, Key, Kind, StoreUnusable
+from sigil.core.session_store import TALLY, Decision, Key, Kind, Share, StoreUnusable, Tally
 
 MAX_NAME = 64
 """Bytes in the name of a row, and in an id of the end log."""
@@ -16,12 +16,13 @@ MAX_WRITES = 200
 MAX_ROW = 1 << 20
 """Bytes of an encoded row."""
 LAST_DUE = (1 << 32) - 1
+_NO_SHARE: Share = (b"", 0, 0, 0)
 
 
 class Change(NamedTuple):
     """A checked and encoded write; `value` None deletes. `counted`: an open row of a counted kind.
 
-    `reserved`: bytes that a row of a kind with `reserves` keeps free.
+    `reserved`: bytes that a row of a kind with `reserves` keeps free. `share`: what it adds to the tally of its owner.
     """
 
     raw: bytes
@@ -29,6 +30,23 @@ class Change(NamedTuple):
     due: int
     counted: bool = False
     reserved: int = 0
+    share: Share | None = None
+
+
+def change_of(before: Share | None, after: Share | None) -> Share:
+    """What the write of one row adds to the tally of its owner, which never changes."""
+    if before is None or after is None:
+        owner, pending, events, charged = before or after or _NO_SHARE
+        return (owner, pending, events, charged) if before is None else (owner, -pending, -events, -charged)
+    return after[0], after[1] - before[1], after[2] - before[2], after[3] - before[3]
+
+
+def added(tally: Tally | None, change: Share) -> Tally | None:
+    """The tally after a change; None when its owner has no rows any more."""
+    _, pending, events, charged = change
+    if tally is not None:
+        pending, events, charged = pending + tally.pending, events + tally.events, charged + tally.charged
+    return Tally(pending, events, charged) if pending or events or charged else None
 
 
 class Codec:
@@ -38,6 +56,8 @@ class Codec:
         self._kinds = {kind.tag: kind for kind in kinds}
         if len(self._kinds) != len(kinds) or any(len(tag) != 1 for tag in self._kinds):
             raise ValueError("every kind needs its own tag of one byte")
+        if any(kind.tallied for kind in kinds) and TALLY not in kinds:
+            raise ValueError("a store with tallied kinds also needs the kind TALLY")
         self._encode = msgspec.msgpack.Encoder().encode
         self._decode = {kind.tag: msgspec.msgpack.Decoder(kind.type).decode for kind in kinds}
 
@@ -49,6 +69,9 @@ class Codec:
         if len(name) > MAX_NAME:
             raise ValueError(f"a row name has {len(name)} bytes, at most {MAX_NAME} are allowed")
         return kind.tag + name
+
+    def encoded(self, row: Any) -> bytes:
+        return self._encode(row)
 
     def key(self, raw: bytes) -> Key:
         """The key of `raw`. StoreUnusable: a kind that this store does not know."""
@@ -89,4 +112,5 @@ class Codec:
         if not 0 <= due <= LAST_DUE:
             raise ValueError(f"a row is due at {due}, which is not a 32-bit Unix second")
         kind = key.kind
-        return Change(raw, value, due, kind.counted and row.open, row.reserved if kind.reserves else 0)
+        share = row.share if kind.tallied else None
+        return Change(raw, value, due, kind.counted and row.open, row.reserved if kind.reserves else 0, share)

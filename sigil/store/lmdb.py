@@ -9,9 +9,21 @@ from typing import Any, TypeVar
 
 import lmdb
 
-from sigil.core.session_store import EndLogTail, Key, Kind, Rule, StoreFull, StoreUnusable, Usage
+from sigil.core.session_store import (
+    CREATION_RESERVE,
+    TALLY,
+    EndLogTail,
+    Key,
+    Kind,
+    Rule,
+    Share,
+    StoreFull,
+    StoreUnusable,
+    Tally,
+    Usage,
+)
 from sigil.store.chunks import Chunks
-from sigil.store.codec import LAST_DUE, Change, Codec
+from sigil.store.codec import LAST_DUE, Change, Codec, added, change_of
 from sigil.store.end_log import append, read_tail
 
 T = TypeVar("T")
@@ -22,9 +34,9 @@ LOCK_FILE = "lock.mdb"
 
 _FULL = "the session store is full"
 _RESERVED = b"reserved"
-_IndexEntry = tuple[int, Any, int]
-"""Due time of a row, the index that holds it, and the bytes reserved."""
-_NOT_INDEXED: _IndexEntry = (0, None, 0)
+_IndexEntry = tuple[int, Any, int, Share | None]
+"""Due time of a row, the index that holds it, the bytes reserved, and its share of a tally."""
+_NOT_INDEXED: _IndexEntry = (0, None, 0, None)
 
 
 class LmdbStore:
@@ -42,7 +54,7 @@ class LmdbStore:
         size: int,
         kinds: Sequence[Kind],
         clock: Callable[[], float],
-        reserve: float = 0.15,
+        reserve: float = CREATION_RESERVE,
         end_log_size: int = 65536,
         create: bool = True,
     ) -> None:
@@ -52,6 +64,7 @@ class LmdbStore:
         self._counted_tags = [kind.tag for kind in kinds if kind.counted]
         self._queue_tags = frozenset(kind.tag for kind in kinds if kind.queue)
         self._reserving_tags = frozenset(kind.tag for kind in kinds if kind.reserves)
+        self._tallied_tags = frozenset(kind.tag for kind in kinds if kind.tallied)
         self._long_tags = frozenset(kind.tag for kind in kinds if kind.long)
         self._clock = clock
         self._size = size
@@ -113,7 +126,8 @@ class LmdbStore:
                 decision = rule(self._clock(), tuple(rows))
                 if decision.writes or decision.ended:
                     before = {raw: self._index_entry(raw, row) for raw, row in zip(raws, rows, strict=True)}
-                    self._write(txn, self._codec.changes(decision), before)
+                    if tallied := self._write(txn, self._codec.changes(decision), before):
+                        self._write_tallies(txn, tallied, raws, rows)
                     if decision.ended:
                         append(txn.cursor(self._end_log), decision.ended, self._end_log_size)
         except lmdb.MapFullError:
@@ -193,11 +207,14 @@ class LmdbStore:
             return _NOT_INDEXED
         opened = self._open_due.get(raw[:1])
         reserved = row.reserved if raw[:1] in self._reserving_tags else 0
-        return row.due, opened if opened is not None and row.open else self._due, reserved
+        share = row.share if raw[:1] in self._tallied_tags else None
+        return row.due, opened if opened is not None and row.open else self._due, reserved, share
 
-    def _write(self, txn: lmdb.Transaction, changes: list[Change], before: dict[bytes, _IndexEntry]) -> None:
+    def _write(self, txn: lmdb.Transaction, changes: list[Change], before: dict[bytes, _IndexEntry]) -> list[Share]:
+        """Returns what the writes change in tallies."""
         reserved_change = 0
-        for raw, value, due, counted, reserved in changes:
+        tallied: list[Share] = []
+        for raw, value, due, counted, reserved, share in changes:
             if raw not in before:
                 before[raw] = self._index_entry(raw, self._read(txn, raw))
             stored = value if raw[:1] not in self._long_tags else self._replace(txn, raw, value)
@@ -205,13 +222,34 @@ class LmdbStore:
                 txn.delete(raw, db=self._rows)
             else:
                 txn.put(raw, stored, db=self._rows)
-            entry = (due, self._open_due[raw[:1]] if counted else self._due, reserved)
-            if entry != before[raw]:
-                self._reindex(txn, raw, before[raw], entry)
-                reserved_change += reserved - before[raw][2]
+            entry = (due, self._open_due[raw[:1]] if counted else self._due, reserved, share)
+            known = before[raw]
+            if entry != known:
+                self._reindex(txn, raw, known, entry)
+                reserved_change += reserved - known[2]
+                if share != known[3]:
+                    tallied.append(change_of(known[3], share))
                 before[raw] = entry
         if reserved_change:
             txn.put(_RESERVED, (self._reserved(txn) + reserved_change).to_bytes(8, "big"), db=self._sums)
+        return tallied
+
+    def _write_tallies(
+        self, txn: lmdb.Transaction, changes: list[Share], raws: list[bytes], rows: list[Any | None]
+    ) -> None:
+        """A sweep changes many rows of few owners: one write for each owner. `rows` are those that the rule read."""
+        tallies: dict[bytes, Tally | None] = {}
+        for change in changes:
+            owner = change[0]
+            if owner not in tallies:
+                raw = TALLY.tag + owner
+                tallies[owner] = rows[raws.index(raw)] if raw in raws else self._read(txn, raw)
+            tallies[owner] = added(tallies[owner], change)
+        for owner, tally in tallies.items():
+            if tally is None:
+                txn.delete(TALLY.tag + owner, db=self._rows)
+            else:
+                txn.put(TALLY.tag + owner, self._codec.encoded(tally), db=self._rows)
 
     def _reserved(self, txn: lmdb.Transaction) -> int:
         return int.from_bytes(txn.get(_RESERVED, b"", db=self._sums), "big")

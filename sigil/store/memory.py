@@ -7,8 +7,20 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from sigil.core.session_store import EndLogTail, Key, Kind, Rule, StoreFull, StoreUnusable, Usage
-from sigil.store.codec import Change, Codec
+from sigil.core.session_store import (
+    CREATION_RESERVE,
+    TALLY,
+    EndLogTail,
+    Key,
+    Kind,
+    Rule,
+    Share,
+    StoreFull,
+    StoreUnusable,
+    Tally,
+    Usage,
+)
+from sigil.store.codec import Change, Codec, added, change_of
 
 T = TypeVar("T")
 
@@ -25,17 +37,19 @@ class MemoryStore:
         kinds: Sequence[Kind],
         clock: Callable[[], float],
         size: int = 64 << 20,
-        reserve: float = 0.15,
+        reserve: float = CREATION_RESERVE,
         end_log_size: int = 65536,
     ) -> None:
         if end_log_size < 1:
             raise ValueError("end_log_size must be at least 1")
         self._codec = Codec(kinds)
         self._queue_tags = frozenset(kind.tag for kind in kinds if kind.queue)
+        self._has_tallies = TALLY in kinds
         self._clock = clock
         self._size = size
         self._creation_limit = int((1 - reserve) * size)
         self._rows: dict[bytes, Change] = {}
+        self._tallies: dict[bytes, Tally] = {}
         self._end_log: deque[bytes] = deque(maxlen=end_log_size)
         self._position = 0
         self._used = 0
@@ -94,6 +108,8 @@ class MemoryStore:
             raise StoreUnusable("the session store is closed")
 
     def _read(self, raw: bytes) -> Any | None:
+        if raw[:1] == TALLY.tag and self._has_tallies:
+            return self._tallies.get(raw[1:])
         row = self._rows.get(raw)
         return None if row is None or row.value is None else self._codec.row(raw, row.value)
 
@@ -103,11 +119,20 @@ class MemoryStore:
         if used > self._size:
             raise StoreFull("the session store is full")
         for raw, row in last.items():
+            self._tally(self._rows[raw].share if raw in self._rows else None, row.share)
+        for raw, row in last.items():
             if row.value is None:
                 self._rows.pop(raw, None)
             else:
                 self._rows[raw] = row
         self._used = used
+
+    def _tally(self, before: Share | None, after: Share | None) -> None:
+        if before != after:
+            change = change_of(before, after)
+            tally = added(self._tallies.pop(change[0], None), change)
+            if tally is not None:
+                self._tallies[change[0]] = tally
 
 
 def _cost(row: Change | None) -> int:

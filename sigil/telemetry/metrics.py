@@ -88,6 +88,9 @@ class Metrics:
         self._long_polls = Gauge(
             "sigil_long_polls", "Long polls that wait now.", multiprocess_mode="livesum", registry=None
         )
+        self._refused_long_polls = Counter(
+            "sigil_long_polls_refused", "Long polls answered at once because of a limit.", registry=None
+        )
 
     def resource(self, guard: BearerTokenGuard) -> MetricsResource:
         return MetricsResource(self._scrape, guard)
@@ -117,6 +120,9 @@ class Metrics:
 
     def set_long_polls(self, count: int) -> None:
         self._long_polls.set(count)
+
+    def count_refused_long_poll(self) -> None:
+        self._refused_long_polls.inc()
 
     def _of_store(self) -> Iterator[Metric]:
         """Read from the store at the time of the scrape."""

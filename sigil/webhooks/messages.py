@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from sigil.core.webhooks.event import Event, EventKind, type_of_event
+from sigil.protocol.api_key import Caller
 from sigil.protocol.encoding.ids import format_uuid
 from sigil.protocol.encoding.text import format_time
 from sigil.protocol.messages.base import Decision
@@ -29,7 +30,7 @@ def body(ended_id: bytes, event: Event) -> bytes:
             type=type_of_event(event),
             status=status,
             timestamp=format_time(event.at),
-            key_id=event.owner.hex(),
+            key_id=Caller(event.owner).key_id,
             action_type=event.action_type,
             challenge_id=uuid if challenge else None,
             fingerprint=event.fingerprint.hex() if challenge else None,

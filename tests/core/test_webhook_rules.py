@@ -63,7 +63,7 @@ class TestWrites:
         written = event_in(decision)
         assert written is not None
         assert (written.kind, written.at, written.reason) == (kind, int(NOW), reason)
-        assert (written.action_type, written.owner) == ("login", CHALLENGE.owner[:4])
+        assert (written.action_type, written.owner) == ("login", CHALLENGE.owner[:8])
         assert written.since_ms == int(NOW * 1000)
 
     def test_the_third_wrong_code_writes_an_event_and_no_other_does(self) -> None:

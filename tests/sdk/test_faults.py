@@ -24,6 +24,7 @@ from sigil.sdk import (
     ResultTimeout,
     ServerFailed,
     SigilAuth,
+    TooManyPending,
 )
 from tests.sdk.conftest import SOME_KEY, Calls, Connect, MovingClock
 from tests.sdk.faults import (
@@ -72,7 +73,7 @@ def test_a_creation_whose_response_is_lost_makes_exactly_one_challenge(
         challenge = scripted.create_challenge(device.wire_key, ACTION)
         # A device may have five pending challenges: a duplicate would be the sixth and fail.
         last = [scripted.create_challenge(device.wire_key, ACTION) for _ in range(4)]
-        with pytest.raises(RateLimited, match="TOO_MANY_PENDING"):
+        with pytest.raises(TooManyPending, match="TOO_MANY_PENDING"):
             scripted.create_challenge(device.wire_key, ACTION)
     tries = faulty.seen[: len(lost) + 1]
     assert len({(seen.body, seen.headers["idempotency-key"]) for seen in tries}) == 1

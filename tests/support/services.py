@@ -36,7 +36,7 @@ from sigil.protocol.messages.base import Decision, Reason
 from sigil.protocol.messages.relay import PushResult, WantedPush
 from sigil.pushes.messages import Content, PushMessages
 from sigil.pushes.service import Pushes, RelayRejected, RelayUnavailable
-from sigil.sessions.capacity import BYTES_PER_END, STORE_BYTES_PER_EVENT, Capacity
+from sigil.sessions.capacity import BYTES_PER_END, MAX_PENDING_PER_OWNER, STORE_BYTES_PER_EVENT, Capacity
 from sigil.sessions.device_refs import DeviceResolver
 from sigil.sessions.expiry import ExpirySweeper
 from sigil.sessions.long_polls import LongPolls
@@ -72,12 +72,14 @@ class Services:
     randomness: Callable[[int], bytes] = os.urandom
     bytes_per_end: int = BYTES_PER_END
     bytes_per_event: int = STORE_BYTES_PER_EVENT
+    max_pending: int = MAX_PENDING_PER_OWNER
+    share: int = 100
 
     def __post_init__(self) -> None:
         self.clock = Clock()
         self.events: list[str] = []
-        self.store = MemoryStore(kinds=KINDS, clock=self.clock, size=self.size)
-        self.long_polls = LongPolls()
+        self.store = self._make_store()
+        self.long_polls = LongPolls(share=self.share)
         self.backlog = self._make_push_backlog()
         self.event_backlog = self._make_event_backlog()
         self.capacity = Capacity(
@@ -86,6 +88,8 @@ class Services:
             clock=self.clock,
             bytes_per_end=self.bytes_per_end,
             bytes_per_event=self.bytes_per_event,
+            max_pending=self.max_pending,
+            share=self.share,
         )
         self.fan_outs = FanOutWorker(store=self.store, push_backlog=self.backlog, clock=self.clock)
         notifier = SessionNotifier(
@@ -110,6 +114,9 @@ class Services:
             runtime, server_id=IDENTITY.server_id, challenges=CHALLENGE_MESSAGES, approvals=APPROVAL_MESSAGES
         )
         self.sweeper = ExpirySweeper(store=self.store, notifier=notifier, clock=self.clock)
+
+    def _make_store(self) -> Any:
+        return MemoryStore(kinds=KINDS, clock=self.clock, size=self.size)
 
     def _make_push_backlog(self) -> PushBacklog:
         return PushDisabled()
@@ -188,8 +195,21 @@ class Services:
         signed: Decision | None = None,
     ) -> mpa.MpaResponded:
         """A member's vote. `signed` is the decision in the signed bytes, where it differs from the one in the body."""
-        context = msgspec.json.decode((await self.approval_status(created)).action_context)
-        signature = device.sign_vote(context, signed or decision)
+        context = (await self.approval_status(created)).action_context
+        return await self.vote_on(device, created, context, decision, reason=reason, signed=signed)
+
+    async def vote_on(
+        self,
+        device: Device,
+        created: mpa.MpaCreated,
+        context: msgspec.Raw,
+        decision: Decision = "approved",
+        *,
+        reason: Reason | None = None,
+        signed: Decision | None = None,
+    ) -> mpa.MpaResponded:
+        """The same with the action_context of the request."""
+        signature = device.sign_vote(msgspec.json.decode(context), signed or decision)
         body = device.vote_body(created.mpa_id, decision, signature, reason=reason)
         return await self.approvals.answer(mpa.RespondMpa(**body))
 

@@ -9,7 +9,7 @@ from typing import Literal
 import msgspec
 
 from sigil.core.approvals.quorum import NOT_ELIGIBLE, OPEN, Quorum
-from sigil.core.session_store import Key, Kind
+from sigil.core.session_store import OWNER_BYTES, Key, Kind, Share
 from sigil.core.webhooks.event import Event, EventKind, new_event
 
 READABLE_SECONDS = 86_400
@@ -17,6 +17,8 @@ BYTES_PER_BALLOT = 384
 """Bytes of the store reserved for each open ballot. A vote, or the push and the clear of a member that does not vote,
 takes less, with its indices. So every eligible member can vote even in a store that is full for creations. The store
 keeps the sum: to change this number, change STORE_SCHEMA."""
+# A request with its record and its end, a member with its ballot and its ledger, and a vote with its index.
+_CHARGE, _CHARGE_MEMBER, _CHARGE_VOTE = 1024, 128, 200
 # As for a challenge: a creation time further in the future means that the clock was set back.
 _MAX_SKEW = 5
 
@@ -118,6 +120,14 @@ class Approval(msgspec.Struct, frozen=True, array_like=True, gc=False):
         """Bytes of the store reserved for the open ballots, without the end of the request."""
         return self.ballots.count(OPEN) * BYTES_PER_BALLOT if self.open else 0
 
+    @property
+    def share(self) -> Share:
+        """The charge covers the request, its recorded votes, and what it still reserves."""
+        members = len(self.ballots)
+        voted = members - self.ballots.count(OPEN) - self.ballots.count(NOT_ELIGIBLE)
+        charged = _CHARGE + len(self.action) + members * _CHARGE_MEMBER + voted * _CHARGE_VOTE + self.reserved
+        return self.owner[:OWNER_BYTES], int(self.open), 0, charged
+
     def voted_members(self) -> list[int]:
         """The numbers of the members that have voted."""
         return [member for member, ballot in enumerate(self.ballots) if ballot not in OPEN + NOT_ELIGIBLE]
@@ -155,7 +165,7 @@ class RequestIdRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
         return 0
 
 
-APPROVAL = Kind(b"m", Approval, counted=True, reserves=True, long=True)
+APPROVAL = Kind(b"m", Approval, counted=True, reserves=True, long=True, tallied=True)
 VOTE = Kind(b"v", Vote)
 REQUEST_ID = Kind(b"n", RequestIdRecord)
 

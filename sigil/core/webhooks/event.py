@@ -15,7 +15,7 @@ from typing import Any, cast, get_args
 
 import msgspec
 
-from sigil.core.session_store import Decision, Key, Kind
+from sigil.core.session_store import OWNER_BYTES, Decision, Key, Kind, Share
 from sigil.protocol.action import action_type
 from sigil.protocol.messages.webhooks import EventType
 
@@ -23,8 +23,8 @@ LEASE_SECONDS = 30
 """The lease, counted from the claim: longer than an attempt may take."""
 OWN_SECONDS = 2
 """How long a new event is left to the worker that wrote it, which has its name in the backlog."""
-OWNER_BYTES = 4
-"""The part of an owner that a key_id shows."""
+# Bytes of the store, with the index.
+_CHARGE = 320
 # Claims alone, without completions: one row each, and a transaction writes at most 200.
 MAX_CLAIMS = 200
 
@@ -71,12 +71,16 @@ class Event(msgspec.Struct, frozen=True, array_like=True, gc=False):
     def open(self) -> bool:
         return True
 
+    @property
+    def share(self) -> Share:
+        return self.owner, 0, 1, _CHARGE
+
 
 def type_of_event(event: Event) -> EventType:
     return _TYPES[event.kind]
 
 
-EVENT = Kind(b"w", Event, counted=True, queue=True)
+EVENT = Kind(b"w", Event, counted=True, queue=True, tallied=True)
 
 
 def event_key(ended_id: bytes) -> Key:

@@ -39,7 +39,7 @@ def parse_result(response: Response, status: int, kind: type[T]) -> T:
 def api_error(response: Response) -> ApiError:
     """The exception for an error response, also for one without a body of the protocol, as proxies send them."""
     body = _error_body(response)
-    error = error_class(response.status)(
+    error = error_class(response.status, body.code)(
         _message(body),
         code=body.code if _CODE.match(body.code) else f"HTTP_{response.status}",
         status=response.status,
