@@ -31,7 +31,7 @@ test: install ## all tests; what is skipped for want of a part is listed at the 
 	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile -p no:benchmark -p no:logging
 
 test-deps: ## the system packages that tests use, on Debian (as root)
-	apt-get update && apt-get install -y --no-install-recommends chromium
+	apt-get update && apt-get install -y --no-install-recommends chromium nginx-light
 
 screenshots: install ## take the pictures of docs/images anew
 	@$(BIN)/python -m tests.browser.screenshots

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import secrets
 import shutil
 import signal
 from collections.abc import Iterator
@@ -62,6 +63,11 @@ def main() -> int:
 
 def _run(port: int) -> int:
     settings = _settings(port)
+    address = f"https://localhost:{port}/init"
+    # The page prompts for a token of the operator's own.
+    if not {"SIGIL_INIT_TOKEN", "SIGIL_INIT_TOKEN_FILE"} & os.environ.keys():
+        settings["SIGIL_INIT_TOKEN"] = secrets.token_urlsafe(24)
+        address += f"#token={settings['SIGIL_INIT_TOKEN']}"
     # The health check reads its settings from the environment.
     os.environ.setdefault("SIGIL_PORT", str(port))
     os.environ.setdefault("TLS_CERT_PATH", settings["TLS_CERT_PATH"])
@@ -71,7 +77,7 @@ def _run(port: int) -> int:
     try:
         if wait_until_healthy([server]):
             click.echo(
-                f"\nOpen https://localhost:{port}/init\n"
+                f"\nOpen {address}\n"
                 "Your browser does not trust the certificate yet: that is expected here, go on.\n"
                 "The identity is only for trying the wizard out: Ctrl-C stops the server and deletes it.\n",
                 err=True,

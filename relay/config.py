@@ -23,7 +23,8 @@ from relay.credentials import (
     service_account,
 )
 from sigil.serving import settings
-from sigil.serving.settings import MIN_SECRET_LENGTH, ConfigError, EnvReader, Network, Secret, https_url
+from sigil.serving.proxies import Proxies, read_proxies
+from sigil.serving.settings import MIN_SECRET_LENGTH, ConfigError, EnvReader, Secret, https_url
 
 SECRETS = ("DATABASE_URL", "TOKEN_ENCRYPTION_KEY", "METRICS_TOKEN")
 """Variables that contain a secret themselves."""
@@ -53,9 +54,9 @@ class Config:
     fcm: FcmCredentials | None = None
     telemetry: Literal["full", "minimal", "none"] = "full"
     metrics_token: Secret | None = None
+    metrics_open: bool = False
     log_level: Literal["debug", "info", "warn", "error"] = "info"
-    trusted_proxies: tuple[Network, ...] = ()
-    use_cf_connecting_ip: bool = False
+    proxies: Proxies = field(default_factory=Proxies)
     warnings: tuple[str, ...] = field(default=(), compare=False)
 
     @property
@@ -152,7 +153,7 @@ def _encryption_keys(r: EnvReader) -> tuple[Secret, ...]:
 
 def _read(r: EnvReader) -> Config:
     storage = _storage(r)
-    no_networks: tuple[Network, ...] = ()
+    metrics_token, metrics_open = r.token("METRICS_TOKEN")
     return Config(
         host=r.value("RELAY_HOST", "0.0.0.0", str),
         port=r.value("RELAY_PORT", 8080, settings.port),
@@ -169,14 +170,10 @@ def _read(r: EnvReader) -> Config:
         apns=_apns(r),
         fcm=_fcm(r),
         telemetry=r.choice("RELAY_TELEMETRY", "full", "full", "minimal", "none"),  # type: ignore[arg-type]
-        metrics_token=r.token("METRICS_TOKEN"),
+        metrics_token=metrics_token,
+        metrics_open=metrics_open,
         log_level=r.choice("LOG_LEVEL", "info", "debug", "info", "warn", "error"),  # type: ignore[arg-type]
-        trusted_proxies=(
-            r.value("TRUSTED_PROXY_IP", no_networks, settings.networks)
-            + r.value("TRUSTED_PROXY_CIDR", no_networks, settings.networks)
-            + r.value("TRUSTED_PROXY_PROVIDER", no_networks, settings.provider)
-        ),
-        use_cf_connecting_ip=r.flag("USE_CF_CONNECTING_IP", default=False),
+        proxies=read_proxies(r),
     )
 
 

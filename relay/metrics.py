@@ -10,8 +10,8 @@ from prometheus_client.metrics_core import Metric
 
 from relay.transports import Load
 from sigil.protocol.errors import Problem, Retryable
-from sigil.serving.http.bearer_token import BearerTokenGuard
 from sigil.serving.http.metrics import HttpMetrics, MetricsResource, Scrape
+from sigil.serving.http.metrics_access import MetricsGuard
 
 Figures = Callable[[], Iterator[Metric]]
 
@@ -58,7 +58,7 @@ class Metrics:
         for limit in ("address", "arrivals", "sockets"):
             self._limited.labels(limit)
 
-    def resource(self, guard: BearerTokenGuard) -> MetricsResource:
+    def resource(self, guard: MetricsGuard) -> MetricsResource:
         return MetricsResource(self._scrape, guard)
 
     def attempt(self, provider: str, status: str, seconds: float) -> None:

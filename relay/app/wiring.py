@@ -44,9 +44,10 @@ from relay.transports.credential_breaker import CredentialBreaker
 from sigil.protocol.errors import Overloaded
 from sigil.serving.http import responses
 from sigil.serving.http.asgi_edge import AsgiEdge
-from sigil.serving.http.bearer_token import guess_limit, metrics_guard
+from sigil.serving.http.bearer_token import guess_limit
 from sigil.serving.http.body_admission import BodyAdmission
 from sigil.serving.http.client_address import ClientAddresses
+from sigil.serving.http.metrics_access import MetricsGuard
 from sigil.serving.http.middleware import ResponseMiddleware
 from sigil.serving.http.rate_limits import AddressBuckets, AddressRateLimit
 from sigil.serving.process import metrics_slots
@@ -163,7 +164,7 @@ def build(snapshot: Snapshot, dependencies: Dependencies, lifecycle: WorkerLifec
         on_silent=lambda evicted: observer.evicted(SILENT, evicted),
     )
     origins = Origins(config.public_url)
-    addresses = ClientAddresses(config.trusted_proxies, cloudflare=config.use_cf_connecting_ip)
+    addresses = ClientAddresses.behind(config.proxies)
     capacity = Capacity.of_process()
     unauthenticated = ConnectionLimit(
         max_total=capacity.unauthenticated,
@@ -210,7 +211,7 @@ def build(snapshot: Snapshot, dependencies: Dependencies, lifecycle: WorkerLifec
     _route(app, snapshot=snapshot, dependencies=dependencies, dispatch=dispatch, origins=origins, addresses=addresses)
     app.add_route("/health", HealthResource(__version__, _health_check(registry, lifecycle)))
     if metrics:
-        guard = metrics_guard(config.metrics_token, guess_limit(addresses, config.workers))
+        guard = MetricsGuard(config.metrics_token, config.metrics_open, guess_limit(addresses, config.workers))
         app.add_route("/metrics", metrics.resource(guard))
     if listener is not None:
         # No WebSocket on this port: it would read a frame of 16 MiB into memory before the device has authenticated.

@@ -36,12 +36,20 @@ class Start:
     identity: ServerIdentity | None
 
 
-def require_tls(config: Config) -> None:
-    """Raises StartupError when the mnemonic would cross a network without TLS."""
-    if config.mode == "init" and config.http_only and not on_loopback(config.host):
+def require_safe_wizard(config: Config) -> None:
+    """Raises StartupError when others could read the mnemonic on a network, or use the wizard without a token."""
+    if config.mode != "init":
+        return
+    if config.http_only and not on_loopback(config.host):
         raise StartupError(
             "SIGIL_MODE=init on SIGIL_HTTP_PORT would send the mnemonic in plain text: set SIGIL_HOST=127.0.0.1, or "
             "use SIGIL_PORT with TLS"
+        )
+    if config.init_token_off and _reachable_by_others(config):
+        raise StartupError(
+            "SIGIL_INIT_TOKEN=off would let every client of this server set it up: unset SIGIL_INIT_TOKEN and open the "
+            "address in the log, or set SIGIL_HOST=127.0.0.1 without SIGIL_PUBLIC_URL, SIGIL_HTTP_PORT and "
+            "TRUSTED_PROXY_…"
         )
 
 
@@ -129,18 +137,14 @@ def _remove_marker(config: Config) -> None:
         raise StartupError(f"SIGIL_INIT_RESET: {error}") from error
 
 
-def requires_token(config: Config) -> bool:
-    return not config.init_token_off and bool(config.init_token or _reachable_by_others(config))
-
-
 def _reachable_by_others(config: Config) -> bool:
     """Whether other hosts may reach the wizard: the listener is on a network, or the settings imply a proxy."""
-    proxied = config.http_only or config.public_url or config.trusted_proxies
-    return bool(proxied) or not on_loopback(config.host)
+    return bool(config.http_only or config.public_url or config.proxies) or not on_loopback(config.host)
 
 
 def _setup_token(config: Config) -> Secret | None:
-    if not requires_token(config):
+    # On loopback too: a proxy of this host may forward requests that look like those of this host (decision 0025).
+    if config.init_token_off:
         return None
     return config.init_token or Secret(secrets.token_urlsafe(_TOKEN_BYTES))
 
@@ -151,10 +155,13 @@ def _log_address(config: Config, token: Secret | None) -> None:
         address += f"#token={token.reveal()}"
     # At the lowest level that the log lets through: the token appears nowhere else.
     level = next(level for level in ("info", "warn", "error") if logs.enabled(level))
-    how = " with the token of SIGIL_INIT_TOKEN" if config.init_token and token else ""
+    how = " and enter the token of SIGIL_INIT_TOKEN" if config.init_token else ""
     logs.report(level, "init_mode", {"open": address, "message": f"open this address{how} to set the server up"})
-    if token is None and _reachable_by_others(config):
-        message = "every client that reaches this server can set it up: SIGIL_INIT_TOKEN is off"
+    if token is None:
+        message = (
+            "SIGIL_INIT_TOKEN is off: every program of this host can set the server up, and so can all clients of a "
+            "proxy on this host"
+        )
         logs.warn("init_without_token", message=message)
 
 

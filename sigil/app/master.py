@@ -30,7 +30,7 @@ def run() -> int:
     for name in SECRETS:
         os.environ.pop(name, None)
     config = load(environ)
-    init_mode.require_tls(config)
+    init_mode.require_safe_wizard(config)
     log_level = logs.stricter(config.log_level, config.telemetry)
     logs.configure("sigil", log_level)
     # The mnemonic is used here and dropped in both modes.
@@ -77,7 +77,7 @@ def check(environ: Mapping[str, str] = os.environ) -> tuple[Config, ServerIdenti
         ensure_pair(config.tls_cert, config.tls_key, generate=False)
         TlsPair(config.tls_cert, config.tls_key).close()
     if config.mode == "init":
-        init_mode.require_tls(config)
+        init_mode.require_safe_wizard(config)
         init_mode.expected_server_id(config)
     return config, identity
 

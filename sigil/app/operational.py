@@ -42,9 +42,10 @@ from sigil.resources.server import HealthResource, InfoResource
 from sigil.serving import logs
 from sigil.serving.http import responses
 from sigil.serving.http.asgi_edge import AsgiEdge
-from sigil.serving.http.bearer_token import BearerTokenGuard, guess_limit, metrics_guard
+from sigil.serving.http.bearer_token import BearerTokenGuard, guess_limit
 from sigil.serving.http.body_admission import BodyAdmission
 from sigil.serving.http.client_address import ClientAddresses
+from sigil.serving.http.metrics_access import MetricsGuard
 from sigil.serving.http.middleware import ResponseMiddleware
 from sigil.serving.http.rate_limits import AddressBuckets, AddressRateLimit
 from sigil.serving.process import metrics_slots
@@ -127,7 +128,7 @@ def build(snapshot: Snapshot, dependencies: Dependencies, lifecycle: WorkerLifec
     app.add_route("/info", InfoResource(_info(config, identity), rate_limit))
     app.add_route("/openapi.json", OpenApiResource(__version__, rate_limit))
     if not isinstance(dependencies.metrics, NullMetrics):
-        guard = metrics_guard(config.metrics_token, guess_limit(addresses, config.workers))
+        guard = MetricsGuard(config.metrics_token, config.metrics_open, guess_limit(addresses, config.workers))
         app.add_route("/metrics", dependencies.metrics.resource(guard))
     _add_pages(app, config, identity)
     if snapshot.session is not None:
@@ -177,7 +178,7 @@ def _add_init_mode_routes(
 
 
 def client_addresses(config: Config) -> ClientAddresses:
-    return ClientAddresses(config.trusted_proxies, cloudflare=config.use_cf_connecting_ip)
+    return ClientAddresses.behind(config.proxies)
 
 
 def address_rate_limit(config: Config, addresses: ClientAddresses) -> AddressRateLimit:

@@ -74,9 +74,9 @@ def check_config() -> None:
 def _show_wizard(config: Config) -> None:
     from sigil.app import init_mode
 
-    token = "SIGIL_INIT_TOKEN" if config.init_token else "in the log at the start"
+    place = "SIGIL_INIT_TOKEN" if config.init_token else "in the log at the start"
     click.echo(f"wizard     {init_mode.wizard_address(config)}")
-    click.echo(f"token      {token if init_mode.requires_token(config) else 'not required'}")
+    click.echo(f"token      {'off' if config.init_token_off else place}")
     click.echo(f"identity   {init_mode.expected_server_id(config) or 'any: create or restore'}")
 
 

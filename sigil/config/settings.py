@@ -16,7 +16,8 @@ from sigil.config import webhooks
 from sigil.config.webhooks import WebhookTarget
 from sigil.protocol.api_key import REVOCATION, has_computed_form, is_revoked
 from sigil.serving import settings
-from sigil.serving.settings import MIN_SECRET_LENGTH, VISIBLE, ConfigError, EnvReader, Network, Secret
+from sigil.serving.proxies import Proxies, read_proxies
+from sigil.serving.settings import MIN_SECRET_LENGTH, VISIBLE, ConfigError, EnvReader, Secret
 
 SECRETS = ("SIGIL_MNEMONIC", "API_KEY", "WEBHOOK_SECRET", "WEBHOOK_URL", "METRICS_TOKEN", "SIGIL_INIT_TOKEN")
 """Variables whose value is a secret, or may contain one."""
@@ -47,6 +48,7 @@ class Config:
     tls_auto_generate: bool = True
     telemetry: Literal["full", "minimal", "none"] = "full"
     metrics_token: Secret | None = None
+    metrics_open: bool = False
     log_level: Literal["debug", "info", "warn", "error"] = "info"
     init_token: Secret | None = None
     init_token_off: bool = False
@@ -59,8 +61,7 @@ class Config:
     mpa_exclude_requester: bool = False
     rate_limit: int = 600
     webhook: WebhookTarget | None = None
-    trusted_proxies: tuple[Network, ...] = ()
-    use_cf_connecting_ip: bool = False
+    proxies: Proxies = field(default_factory=Proxies)
     warnings: tuple[str, ...] = field(default=(), compare=False)
 
     @property
@@ -207,15 +208,9 @@ def _read(r: EnvReader) -> Config:
     if mode == "operational" and mnemonic is None and not r.faults:
         r.faults.append(_NO_MNEMONIC)
     address = _address(r)
-    no_networks: tuple[Network, ...] = ()
-    proxies = (
-        r.value("TRUSTED_PROXY_IP", no_networks, settings.networks)
-        + r.value("TRUSTED_PROXY_CIDR", no_networks, settings.networks)
-        + r.value("TRUSTED_PROXY_PROVIDER", no_networks, settings.provider)
-    )
     preset, revoked = _api_keys(r)
-    token = r.token("SIGIL_INIT_TOKEN", or_off=True)
-    token_off = token is not None and token.reveal().lower() == "off"
+    metrics_token, metrics_open = r.token("METRICS_TOKEN")
+    init_token, init_token_off = r.token("SIGIL_INIT_TOKEN")
     return Config(
         mode="init" if mode == "init" and mnemonic is None else "operational",
         mnemonic=mnemonic,
@@ -237,10 +232,11 @@ def _read(r: EnvReader) -> Config:
         tls_key=r.value("TLS_KEY_PATH", Config.tls_key, Path),
         tls_auto_generate=r.flag("TLS_AUTO_GENERATE", default=True),
         telemetry=r.choice("SIGIL_TELEMETRY", "full", "full", "minimal", "none"),  # type: ignore[arg-type]
-        metrics_token=r.token("METRICS_TOKEN"),
+        metrics_token=metrics_token,
+        metrics_open=metrics_open,
         log_level=r.choice("LOG_LEVEL", "info", "debug", "info", "warn", "error"),  # type: ignore[arg-type]
-        init_token=None if token_off else token,
-        init_token_off=token_off,
+        init_token=init_token,
+        init_token_off=init_token_off,
         init_reset=r.flag("SIGIL_INIT_RESET", default=False),
         number_matching=r.flag("SIGIL_NUMBER_MATCHING", default=False),
         max_pending_per_device=r.value("SIGIL_MAX_PENDING_PER_DEVICE", 5, settings.count(1, 100)),
@@ -249,8 +245,7 @@ def _read(r: EnvReader) -> Config:
         key_share=r.value("SIGIL_KEY_SHARE", 75, settings.count(1, 100)),
         mpa_exclude_requester=r.flag("SIGIL_MPA_EXCLUDE_REQUESTER", default=False),
         rate_limit=r.value("SIGIL_RATE_LIMIT", 600, settings.rate),
-        trusted_proxies=proxies,
-        use_cf_connecting_ip=r.flag("USE_CF_CONNECTING_IP", default=False),
+        proxies=read_proxies(r),
         webhook=webhooks.target(r),
     )
 

@@ -61,8 +61,10 @@ class ApprovalResponseResource:
         self._rate_limit = rate_limit
 
     async def on_post(self, req: Request, resp: Response) -> None:
-        with self._rate_limit.charging_failures(req) as charged:
+        with self._rate_limit.charging(req) as charged:
             body = await read_body(req)
             charged.check()
-            answered = await self._approvals.answer(decode_json(req, body, RespondMpa))
+            response = decode_json(req, body, RespondMpa)
+            charged.about(response.mpa_id, response.device_public_key or response.fingerprint or "")
+            answered = await self._approvals.answer(response)
         write_json(resp, answered)

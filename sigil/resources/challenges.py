@@ -78,8 +78,10 @@ class ChallengeResponseResource:
         self._rate_limit = rate_limit
 
     async def on_post(self, req: Request, resp: Response) -> None:
-        with self._rate_limit.charging_failures(req) as charged:
+        with self._rate_limit.charging(req) as charged:
             body = await read_body(req)
             charged.check()
-            answered = await self._challenges.answer(decode_json(req, body, Respond))
+            response = decode_json(req, body, Respond)
+            charged.about(response.challenge_id)
+            answered = await self._challenges.answer(response)
         write_json(resp, answered)

@@ -8,10 +8,9 @@ import re
 from falcon.asgi import Request
 
 from sigil.protocol.errors import OriginRefused
+from sigil.serving.http.client_address import is_from_this_host
 
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::[0-9]{1,5})?\Z")
-# On a listener that only this host can reach, these headers come from a proxy, which forwards requests of other hosts.
-_PROXY_HEADERS = ("X-FORWARDED-FOR", "X-FORWARDED-HOST", "FORWARDED", "X-REAL-IP", "CF-CONNECTING-IP", "VIA")
 
 
 class OriginCheck:
@@ -44,7 +43,7 @@ class OriginCheck:
             raise OriginRefused
         if req.get_header("SEC-FETCH-SITE") not in {None, "same-origin", "none"}:
             raise OriginRefused
-        if self._loopback_only and not self._any_name and any(req.get_header(name) for name in _PROXY_HEADERS):
+        if self._loopback_only and not self._any_name and not is_from_this_host(req):
             raise OriginRefused
         return host
 

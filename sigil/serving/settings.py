@@ -19,13 +19,6 @@ from urllib.parse import urlsplit
 T = TypeVar("T")
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-# Cloudflare's published ranges at the time of the release; for newer ranges set TRUSTED_PROXY_CIDR.
-_CLOUDFLARE = (
-    "173.245.48.0/20,103.21.244.0/22,103.22.200.0/22,103.31.4.0/22,141.101.64.0/18,108.162.192.0/18,190.93.240.0/20,"
-    "188.114.96.0/20,197.234.240.0/22,198.41.128.0/17,162.158.0.0/15,104.16.0.0/13,104.24.0.0/14,172.64.0.0/13,"
-    "131.0.72.0/22,2400:cb00::/32,2606:4700::/32,2803:f800::/32,2405:b500::/32,2405:8100::/32,2a06:98c0::/29,"
-    "2c0f:f248::/32"
-)
 MIN_SECRET_LENGTH = 32
 """Characters of a secret that another party shares with the server."""
 _MIN_TOKEN_LENGTH = 16
@@ -122,15 +115,17 @@ class EnvReader:
             self.faults.append(f"{file}: {path} is empty")
         return Secret(text) if text else None
 
-    def token(self, name: str, *, or_off: bool = False) -> Secret | None:
-        """A secret that is sent as a bearer token; guesses are limited to about ten a minute."""
+    def token(self, name: str) -> tuple[Secret | None, bool]:
+        """A secret that is sent as a bearer token; guesses are limited to about ten a minute. For the value `off` the
+        token is None and the flag True.
+        """
         token = self.secret(name)
-        text = token.reveal() if token else "off"
-        is_off = token is None or (or_off and text.lower() == "off")
-        if not is_off and (len(text) < _MIN_TOKEN_LENGTH or not VISIBLE.match(text)):
-            rule = f"must have at least {_MIN_TOKEN_LENGTH} visible ASCII characters"
-            self.faults.append(f"{name}: {rule}{', or be off' if or_off else ''}")
-        return token
+        text = token.reveal() if token else ""
+        if text.lower() == "off":
+            return None, True
+        if token and (len(text) < _MIN_TOKEN_LENGTH or not VISIBLE.match(text)):
+            self.faults.append(f"{name}: must have at least {_MIN_TOKEN_LENGTH} visible ASCII characters, or be off")
+        return token, False
 
     def secret_file(self, name: str, parse: Callable[[str], T]) -> T | None:
         """The parsed content of the secret file that NAME names; None when NAME is not set, or after a fault."""
@@ -275,9 +270,3 @@ def networks(text: str) -> tuple[Network, ...]:
         return tuple(ipaddress.ip_network(item.strip()) for item in text.split(",") if item.strip())
     except ValueError as error:
         raise ValueError("must be a comma-separated list of addresses or networks such as 172.18.0.0/16") from error
-
-
-def provider(text: str) -> tuple[Network, ...]:
-    if text.lower() != "cloudflare":
-        raise ValueError("must be cloudflare, the only known provider")
-    return networks(_CLOUDFLARE)

@@ -20,8 +20,8 @@ from sigil.core.webhooks.delivery import FAILURE, Outcome
 from sigil.core.webhooks.event import EVENT
 from sigil.protocol.errors import Limit, Problem, Retryable
 from sigil.protocol.messages.relay import PushStatus
-from sigil.serving.http.bearer_token import BearerTokenGuard
 from sigil.serving.http.metrics import HttpMetrics, MetricsResource, Scrape, gauge
+from sigil.serving.http.metrics_access import MetricsGuard
 
 _STATUS = {
     "challenge_created": "created",
@@ -92,7 +92,7 @@ class Metrics:
             "sigil_long_polls_refused", "Long polls answered at once because of a limit.", registry=None
         )
 
-    def resource(self, guard: BearerTokenGuard) -> MetricsResource:
+    def resource(self, guard: MetricsGuard) -> MetricsResource:
         return MetricsResource(self._scrape, guard)
 
     def challenge(self, event: str, challenge: Challenge) -> None:

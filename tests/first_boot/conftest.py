@@ -11,5 +11,6 @@ from tests.first_boot.init_mode_server import InitModeServer
 
 @pytest.fixture(scope="session")
 def init_mode_server() -> Iterator[InitModeServer]:
-    with InitModeServer(SIGIL_SERVER_NAME="Söhne & <Co>") as running:
+    """Without a token: only then is the Host of a request checked."""
+    with InitModeServer(SIGIL_SERVER_NAME="Söhne & <Co>", SIGIL_INIT_TOKEN="off") as running:
         yield running

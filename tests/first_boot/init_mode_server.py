@@ -26,10 +26,22 @@ class InitModeServer(LiveServer):
         del self.environ["SIGIL_MNEMONIC_PATH"]
         (self.directory / "mnemonic").unlink()
 
+    def client(self, **options: Any) -> httpx.Client:
+        """Sends the setup token, unless the headers of a request have another one."""
+        headers = {**self._authorization(), **options.pop("headers", {})}
+        return super().client(headers=headers, **options)
+
+    def _authorization(self) -> dict[str, str]:
+        token = self.environ.get("SIGIL_INIT_TOKEN") or (self.token() if self._has_started() else "")
+        return {"Authorization": f"Bearer {token}"} if token else {}
+
+    def _has_started(self) -> bool:
+        return self.log_path.exists() and '"event":"init_mode"' in self.log_path.read_text()
+
     def post(self, path: str, body: Any = None, *, token: str | None = None, **headers: str) -> httpx.Response:
-        """Send on a new connection, so that any worker may answer."""
+        """Send on a new connection, so that any worker may answer; with the setup token, or with `token` ("": none)."""
         if token is not None:
-            headers["Authorization"] = f"Bearer {token}"
+            headers["Authorization"] = f"Bearer {token}" if token else "none"
         with self.client() as client:
             return client.post(path, json={} if body is None else body, headers=headers)
 

@@ -18,6 +18,7 @@ from sigil.first_boot.marker import Marker, MarkerUnusable
 from sigil.first_boot.vault import FileVault
 from sigil.protocol.identity import ServerIdentity, generate_mnemonic
 from sigil.serving.process.worker import WorkerLifecycle
+from sigil.serving.settings import Secret
 from sigil.serving.startup_error import StartupError
 from tests.first_boot.init_mode_server import UNKNOWN_CHALLENGE, WORDS, InitModeServer, identity_of, refused
 from tests.flows.backend import ACTION
@@ -72,10 +73,11 @@ def test_the_commit_answers_with_the_identity_and_a_session(initialized: Initial
 async def test_over_plain_http_the_answer_has_no_certificate_path(tmp_path: Path) -> None:
     config = Config(state_dir=tmp_path, tls_cert=tmp_path / "cert.pem", http_only=True)
     app: Any = build_wizard(
-        InitSnapshot(config, None, None, loopback_only=True), FileVault(tmp_path), WorkerLifecycle(0, 1)
+        InitSnapshot(config, Secret("token"), None, loopback_only=True), FileVault(tmp_path), WorkerLifecycle(0, 1)
     )
     async with falcon.testing.ASGIConductor(app) as conductor:
-        answer = await conductor.simulate_post("/init/commit", json={"words": WORDS}, host="localhost")
+        headers = {"Authorization": "Bearer token", "Host": "localhost"}
+        answer = await conductor.simulate_post("/init/commit", json={"words": WORDS}, headers=headers)
     assert answer.status_code == 201
     assert "tls_cert_path" not in answer.json
 

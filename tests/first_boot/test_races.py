@@ -65,7 +65,9 @@ async def test_clients_under_load_during_the_commit_get_no_other_error() -> None
             async with asyncio.timeout(DEADLINE):
                 while before[503] < 100:
                     await asyncio.sleep(0.01)
-            assert (await own.post("/init/commit", json={"words": generate_mnemonic()})).status_code == 201
+            headers = {"Authorization": f"Bearer {server.token()}"}
+            answer = await own.post("/init/commit", json={"words": generate_mnemonic()}, headers=headers)
+            assert answer.status_code == 201
             committed.set()
             async with asyncio.timeout(DEADLINE):
                 while after[401] < 200 and set(after) <= {401}:

@@ -12,7 +12,6 @@ from falcon.asgi import Request
 from sigil.protocol.errors import Unauthorized
 from sigil.serving.http.client_address import ClientAddresses
 from sigil.serving.http.rate_limits import FAILURE_COST, AddressBuckets, AddressRateLimit
-from sigil.serving.settings import Secret
 
 _GUESSES_PER_MINUTE = 10
 
@@ -37,7 +36,7 @@ class BearerTokenGuard:
         if not token:
             # No guess, so no charge.
             raise Unauthorized(self._hint)
-        with self._guesses.charging_failures(req) as charged:
+        with self._guesses.charging(req) as charged:
             charged.check()
             if not self._matches(token):
                 raise Unauthorized(self._hint)
@@ -48,12 +47,6 @@ def guess_limit(
 ) -> AddressRateLimit:
     """Ten wrong tokens a minute, independent of the rate of other requests. `clock` gives monotonic seconds."""
     return AddressRateLimit(addresses, AddressBuckets.of_worker(_GUESSES_PER_MINUTE * FAILURE_COST, workers, clock))
-
-
-def metrics_guard(token: Secret | None, guesses: AddressRateLimit) -> BearerTokenGuard:
-    """For `GET /metrics`, which is open to all without a token."""
-    hint = "Send the metrics token as 'Authorization: Bearer <token>'."
-    return BearerTokenGuard(equals(token.reveal()) if token else None, guesses, hint)
 
 
 def equals(token: str) -> Callable[[str], bool]:

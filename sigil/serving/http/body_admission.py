@@ -11,6 +11,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from sigil.protocol.errors import Overloaded
+from sigil.serving.http.client_address import site_of
 
 BODY_SECONDS = 10
 # A body that takes longer than this is slow, and may be evicted for a new one.
@@ -30,23 +31,28 @@ class BodyRead:
     task: asyncio.Task[object]
     held: int = 0
     evicted: bool = False
+    site: str | None = None
 
 
 class BodyAdmission:
-    """At most `max_bodies` at once, of them `max_per_address` from one address, and `max_bytes` of unfinished bodies in
-    total; none for longer than BODY_SECONDS.
+    """At most `max_bodies` at once, of them `max_per_address` from one address, `max_per_site` from one IPv6 /48, and
+    `max_bytes` of unfinished bodies in total; none for longer than BODY_SECONDS.
 
     At the limit, a new body evicts the oldest slow one; when none is slow, the new body is rejected as Overloaded. The
     same holds within one address: behind a proxy that is not configured, many clients share its address with an
-    attacker. Without the limit per address, one attacker who keeps opening bodies would occupy all slots.
+    attacker. Without the limits per address and site, one attacker who keeps opening bodies would occupy all slots.
     """
 
-    def __init__(self, max_bodies: int = 1024, max_per_address: int = 256, max_bytes: int = 64 << 20) -> None:
+    def __init__(
+        self, max_bodies: int = 1024, max_per_address: int = 256, max_bytes: int = 64 << 20, max_per_site: int = 512
+    ) -> None:
         self._max_bodies = max_bodies
         self._max_per_address = max_per_address
+        self._max_per_site = max_per_site
         self._max_bytes = max_bytes
         self._bodies: dict[BodyRead, None] = {}
         self._per_address: Counter[str] = Counter()
+        self._per_site: Counter[str] = Counter()
         self._held = 0
         self._timer: asyncio.TimerHandle | None = None
 
@@ -55,6 +61,11 @@ class BodyAdmission:
             self._evict_slow(body, next(other for other in self._bodies if other.address == body.address))
         elif len(self._bodies) >= self._max_bodies:
             self._evict_slow(body, next(iter(self._bodies)))
+        if ":" in body.address and (site := site_of(body.address)):
+            if self._per_site[site] >= self._max_per_site:
+                self._evict_slow(body, next(other for other in self._bodies if other.site == site))
+            self._per_site[site] += 1
+            body.site = site
         self._bodies[body] = None
         self._per_address[body.address] += 1
         if self._timer is None:
@@ -80,6 +91,10 @@ class BodyAdmission:
             self._per_address[body.address] -= 1
             if not self._per_address[body.address]:
                 del self._per_address[body.address]
+            if body.site:
+                self._per_site[body.site] -= 1
+                if not self._per_site[body.site]:
+                    del self._per_site[body.site]
 
     def _evict(self, body: BodyRead) -> None:
         self.leave(body)

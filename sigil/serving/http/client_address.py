@@ -6,86 +6,182 @@ import ipaddress
 import re
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
+from typing import NamedTuple
 
 import falcon.asgi
 
 from sigil.serving import logs
+from sigil.serving.proxies import Proxies
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+Headers = Iterable[tuple[bytes, bytes]]
 
 # Some proxies append the client's port. If it were not removed, all clients of such a proxy would count as one.
 _WITH_PORT = re.compile(r"(?:(\d+\.\d+\.\d+\.\d+)|\[([0-9a-f:.]+)\])(?::\d{1,5})?\Z", re.ASCII | re.IGNORECASE)
+# A longer chain is a client's invention: 3000 entries that are all trusted took 15 ms of a worker.
+_MAX_HOPS = 16
+# Headers by which a proxy shows itself.
+_FORWARDING = frozenset(
+    {
+        b"cf-connecting-ip",
+        b"forwarded",
+        b"via",
+        b"x-forwarded-for",
+        b"x-forwarded-host",
+        b"x-forwarded-proto",
+        b"x-real-ip",
+    }
+)
+_LOCAL_HOST = re.compile(r"(?:localhost|127\.\d+\.\d+\.\d+|\[::1\])(?::\d{1,5})?\Z", re.ASCII | re.IGNORECASE)
+
+
+class _Hop(NamedTuple):
+    """One address of the chain from the peer to the client; `key` is its name for limits."""
+
+    key: str
+    address: Address | None
+    is_own: bool
+    is_cloudflare: bool
 
 
 class ClientAddresses:
-    """The client of a request, as the key of rate limits: an IPv4 address, or the /64 network of an IPv6 address.
+    """The client of a request, as the key of limits: an IPv4 address, or the /64 network of an IPv6 address.
 
-    `X-Forwarded-For` counts only from `trusted` peers, read from the right up to the first address that is not
-    trusted. With `cloudflare`, `CF-Connecting-IP` counts instead. `on_untrusted` is called once, when such a header
-    comes from any other peer: a sign of a proxy that is not configured, or of a forged header.
+    The chain of hops is the peer, and then X-Forwarded-For from the right. The client is the first hop that is neither
+    a proxy of the `trusted` ranges nor of `cloudflare`; entries further left come from the client, which may write
+    anything there. With `connecting_ip`, a Cloudflare hop names the client in CF-Connecting-IP. From any other hop that
+    header is ignored: a client that reaches the proxy behind Cloudflare directly writes it itself.
+
+    `warn` takes the log event and the peer, once for each event.
     """
 
     def __init__(
         self,
         trusted: Sequence[Network] = (),
         *,
-        cloudflare: bool = False,
-        on_untrusted: Callable[[str], None] | None = None,
+        cloudflare: Sequence[Network] = (),
+        connecting_ip: bool = False,
+        warn: Callable[[str, str], None] | None = None,
     ) -> None:
-        self._trusted = tuple(trusted)
-        self._header = "CF-CONNECTING-IP" if cloudflare else "X-FORWARDED-FOR"
-        self._raw_header = self._header.lower().encode()
-        self._on_untrusted = on_untrusted or _warn_untrusted
-        self._warned = False
+        self._own = tuple(trusted)
+        self._cloudflare = tuple(cloudflare)
+        self._connecting_ip = connecting_ip
+        self._warn = warn or _log_warning
+        self._warned: set[str] = set()
+        # Only of peers, whose addresses the kernel gives: a cache of header values would hold what clients write.
+        self._peer = lru_cache(maxsize=4096)(self._hop_of_peer)
+
+    @classmethod
+    def behind(cls, proxies: Proxies) -> ClientAddresses:
+        return cls(proxies.own, cloudflare=proxies.cloudflare, connecting_ip=proxies.connecting_ip)
 
     def of(self, req: falcon.asgi.Request) -> str:
-        client = req.scope.get("client")
-        return self._of(str(client[0]) if client else "", req.get_header(self._header))
+        return self.of_peer(peer_of(req), req.scope["headers"])
 
-    def of_peer(self, peer: str, headers: Iterable[tuple[bytes, bytes]]) -> str:
+    def of_peer(self, peer: str, headers: Headers) -> str:
         """Like `of`, without Falcon; header names are in lower case, and one header may come in several lines."""
-        lines = [value for name, value in headers if name == self._raw_header]
-        return self._of(peer, b",".join(lines).decode("latin-1") if lines else None)
+        hop = self._peer(peer)
+        forwarded, connecting = self._headers(headers)
+        if not (hop.is_own or hop.is_cloudflare):
+            if forwarded or connecting:
+                self._warn_once("untrusted_proxy_header", peer)
+            return hop.key
+        client = self._client(hop, forwarded, connecting)
+        # On loopback these are the tools of this host, such as its health check.
+        if client.is_own and not (client.address and client.address.is_loopback):
+            self._warn_once("trusted_client", client.key)
+        return client.key
 
     def of_connection(self, peer: str) -> str | None:
         """For a connection without a request yet; None for a trusted proxy, whose connections carry many clients."""
-        return None if self._is_trusted(_parse(peer)) else _key_of_peer(peer)
+        hop = self._peer(peer)
+        return None if hop.is_own or hop.is_cloudflare else hop.key
 
-    def _of(self, peer: str, forwarded: str | None) -> str:
-        if forwarded is None:
-            return _key_of_peer(peer)
-        if not self._is_trusted(_parse(peer)):
-            self._warn_once(peer)
-            return _key_of_peer(peer)
-        return _key(self._nearest_untrusted(forwarded, _parse(peer)), peer)
+    def _headers(self, headers: Headers) -> tuple[list[bytes], list[bytes]]:
+        """The lines of X-Forwarded-For and of CF-Connecting-IP."""
+        found = [line for line in headers if line[0] in {b"x-forwarded-for", b"cf-connecting-ip"}]
+        if not found:
+            return [], []
+        forwarded = [value for name, value in found if name == b"x-forwarded-for"]
+        return forwarded, [value for name, value in found if name != b"x-forwarded-for"] if self._connecting_ip else []
 
-    def _is_trusted(self, address: Address | None) -> bool:
-        return address is not None and any(address in network for network in self._trusted)
-
-    def _nearest_untrusted(self, forwarded: str, nearest: Address | None) -> Address | None:
-        """Entries further left come from an untrusted client, which may write anything there."""
-        for text in reversed(forwarded.split(",")):
-            address = _parse(_without_port(text.strip()))
+    def _client(self, hop: _Hop, forwarded: list[bytes], connecting: list[bytes]) -> _Hop:
+        entries = b",".join(forwarded).decode("latin-1").rsplit(",", _MAX_HOPS)[-_MAX_HOPS:] if forwarded else []
+        while hop.is_own or hop.is_cloudflare:
+            if hop.is_cloudflare and len(connecting) == 1:
+                address = _parse(connecting[0].decode("latin-1").strip())
+                if address is not None:
+                    # A client, even with an address of the own proxies: no further entry is read.
+                    return _Hop(_key(address), address, is_own=False, is_cloudflare=False)
+            address = _parse(_without_port(entries.pop().strip())) if entries else None
             if address is None:
-                return nearest
-            nearest = address
-            if not self._is_trusted(address):
-                return nearest
-        return nearest
+                return hop
+            hop = self._hop(address, _key(address))
+        return hop
 
-    def _warn_once(self, peer: str) -> None:
-        if not self._warned:
-            self._warned = True
-            self._on_untrusted(peer)
+    def _hop_of_peer(self, peer: str) -> _Hop:
+        address = _parse(peer)
+        return self._hop(address, peer if address is None else _key(address))
+
+    def _hop(self, address: Address | None, key: str) -> _Hop:
+        if address is None:
+            return _Hop(key, None, is_own=False, is_cloudflare=False)
+        own = any(address in network for network in self._own)
+        return _Hop(key, address, own, not own and any(address in network for network in self._cloudflare))
+
+    def _warn_once(self, event: str, peer: str) -> None:
+        if event not in self._warned:
+            self._warned.add(event)
+            self._warn(event, peer)
 
 
-def _warn_untrusted(peer: str) -> None:
-    logs.warn(
-        "untrusted_proxy_header",
-        peer=peer,
-        message="a forwarding header is ignored: its peer is not in TRUSTED_PROXY_IP or TRUSTED_PROXY_CIDR",
+_WARNINGS = {
+    "untrusted_proxy_header": (
+        "a forwarding header is ignored: its peer is not in TRUSTED_PROXY_IP or TRUSTED_PROXY_CIDR"
+    ),
+    "trusted_client": (
+        "a client is in TRUSTED_PROXY_IP or TRUSTED_PROXY_CIDR, or a proxy there sends no X-Forwarded-For: list the "
+        "addresses of your proxies alone, since a trusted client can claim any address and so escape its rate limit"
+    ),
+}
+
+
+def _log_warning(event: str, peer: str) -> None:
+    logs.warn(event, peer=peer, message=_WARNINGS[event])
+
+
+def peer_of(req: falcon.asgi.Request) -> str:
+    """The address at the other end of the connection: that of a proxy, if there is one."""
+    client = req.scope.get("client")
+    return str(client[0]) if client else ""
+
+
+def is_from_this_host(req: falcon.asgi.Request) -> bool:
+    """Whether a program of this host sent the request, as far as a request can show.
+
+    Not when a proxy on loopback shows itself: by a header, by another host's name, or by HTTP/1.0, which nginx speaks
+    by default while it sends no header at all. A proxy that shows nothing remains: do not guard secrets with this.
+    """
+    address = _parse(peer_of(req))
+    return (
+        address is not None
+        and address.is_loopback
+        and req.scope["http_version"] != "1.0"
+        and not any(name in _FORWARDING for name, _ in req.scope["headers"])
+        and bool(_LOCAL_HOST.match(req.get_header("HOST") or ""))
     )
+
+
+@lru_cache(maxsize=4096)
+def site_of(key: str) -> str | None:
+    """The /48 network of a key that is an IPv6 network: a provider gives it to one site, which then has 65 536 keys.
+    None for other keys.
+    """
+    address = _parse(key)
+    if address is None or address.version == 4:
+        return None
+    return f"{ipaddress.IPv6Address(int(address) >> 80 << 80)}/48"
 
 
 def _without_port(text: str) -> str:
@@ -102,14 +198,7 @@ def _parse(text: str) -> Address | None:
     return mapped or address
 
 
-@lru_cache(maxsize=4096)
-def _key_of_peer(peer: str) -> str:
-    return _key(_parse(peer), peer)
-
-
-def _key(address: Address | None, fallback: str) -> str:
-    if address is None:
-        return fallback
+def _key(address: Address) -> str:
     if address.version == 6:
         return str(ipaddress.IPv6Address(int(address) >> 64 << 64))
     return str(address)

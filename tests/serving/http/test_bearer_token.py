@@ -11,10 +11,9 @@ from falcon.asgi import Request, Response
 
 from sigil.serving.http import responses
 from sigil.serving.http.asgi_edge import AsgiEdge
-from sigil.serving.http.bearer_token import BearerTokenGuard, guess_limit, metrics_guard
+from sigil.serving.http.bearer_token import BearerTokenGuard, equals, guess_limit
 from sigil.serving.http.body_admission import BodyAdmission
 from sigil.serving.http.client_address import ClientAddresses
-from sigil.serving.settings import Secret
 from tests.support.services import Clock
 
 TOKEN = "a-token-of-these-tests"
@@ -28,9 +27,9 @@ class Guarded:
         self._guard.check(req)
 
 
-def app_with(clock: Clock, token: str | None = TOKEN) -> Any:
+def app_with(clock: Clock) -> Any:
     addresses = ClientAddresses()
-    guard = metrics_guard(Secret(token) if token else None, guess_limit(addresses, workers=16, clock=clock))
+    guard = BearerTokenGuard(equals(TOKEN), guess_limit(addresses, workers=16, clock=clock), "Send the token.")
     inner: Any = falcon.asgi.App()
     responses.handle_errors(inner, lambda problem: None)
     inner.add_route("/", Guarded(guard))
@@ -63,7 +62,3 @@ async def test_after_ten_guesses_the_address_is_limited_for_a_while(wrong: str) 
     assert await status(served, f"Bearer {TOKEN}") == 429
     clock.now += 120
     assert await status(served, f"Bearer {TOKEN}") == 200
-
-
-async def test_without_a_token_the_resource_is_open() -> None:
-    assert await status(app_with(Clock(), None), None) == 200

@@ -163,7 +163,7 @@ class EdgeRequests:
 
     def __init__(self, admission: BodyAdmission) -> None:
         trusted = [ipaddress.ip_network("10.0.0.1")]
-        self._edge = AsgiEdge(self._app, admission, ClientAddresses(trusted, on_untrusted=lambda peer: None))
+        self._edge = AsgiEdge(self._app, admission, ClientAddresses(trusted, warn=lambda event, peer: None))
 
     async def _app(self, scope: dict[str, Any], _receive: Receive, _send: Send) -> None:
         await scope["sigil.body"].read()

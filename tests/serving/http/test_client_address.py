@@ -9,7 +9,7 @@ import falcon.testing
 import pytest
 from falcon.asgi import Request
 
-from sigil.serving.http.client_address import ClientAddresses
+from sigil.serving.http.client_address import ClientAddresses, site_of
 
 PROXY, OUTER_PROXY, CLIENT = "10.0.0.1", "10.0.0.2", "203.0.113.9"
 TRUSTED = [ipaddress.ip_network(PROXY), ipaddress.ip_network(OUTER_PROXY)]
@@ -24,7 +24,8 @@ def address(peer: str, *forwarded: str, header: str = "X-Forwarded-For", **optio
     async def nothing() -> dict[str, Any]:
         return {"type": "http.request"}
 
-    return ClientAddresses(TRUSTED, on_untrusted=lambda peer: None, **options).of(Request(scope, nothing))
+    options.setdefault("warn", lambda event, peer: None)
+    return ClientAddresses(TRUSTED, **options).of(Request(scope, nothing))
 
 
 def test_without_a_proxy_the_peer_is_the_client() -> None:
@@ -62,6 +63,82 @@ def test_entries_before_an_invalid_one_are_ignored(invalid: str) -> None:
     assert address(PROXY, f"198.51.100.1, {invalid}, {OUTER_PROXY}") == OUTER_PROXY
 
 
-def test_behind_cloudflare_only_its_own_header_counts() -> None:
-    assert address(PROXY, CLIENT, header="CF-Connecting-IP", cloudflare=True) == CLIENT
-    assert address(PROXY, CLIENT, header="X-Forwarded-For", cloudflare=True) == PROXY
+CLOUDFLARE = "173.245.48.7"
+CONNECTING_IP: dict[str, Any] = {"cloudflare": [ipaddress.ip_network("173.245.48.0/20")], "connecting_ip": True}
+
+
+def through(peer: str, forwarded: str | None, connecting: str, **options: Any) -> str:
+    """Of a request with X-Forwarded-For and CF-Connecting-IP."""
+    lines = [(b"cf-connecting-ip", connecting.encode())]
+    if forwarded is not None:
+        lines.append((b"x-forwarded-for", forwarded.encode()))
+    return ClientAddresses(TRUSTED, warn=lambda event, peer: None, **CONNECTING_IP | options).of_peer(peer, lines)
+
+
+def test_the_header_of_cloudflare_counts_when_cloudflare_is_the_hop_before_the_own_proxies() -> None:
+    assert through(CLOUDFLARE, None, CLIENT) == CLIENT
+    assert through(CLOUDFLARE, "198.51.100.1, 198.51.100.2", CLIENT) == CLIENT
+    assert through(PROXY, f"198.51.100.1, {CLOUDFLARE}", CLIENT) == CLIENT
+    assert through(PROXY, f"{CLOUDFLARE}, {OUTER_PROXY}", f" {CLIENT} ") == CLIENT
+    assert through(PROXY, f"{CLOUDFLARE}", "2001:db8:1:2::9") == "2001:db8:1:2::"
+
+
+def test_a_client_that_reaches_the_own_proxy_directly_cannot_write_the_header_of_cloudflare() -> None:
+    assert through(PROXY, CLIENT, "198.51.100.1") == CLIENT
+    assert through(PROXY, f"{CLOUDFLARE}, {CLIENT}", "198.51.100.1") == CLIENT
+    assert through(PROXY, None, "198.51.100.1") == PROXY, "what the client before this proxy is, nothing shows"
+    assert through(CLIENT, CLOUDFLARE, "198.51.100.1") == CLIENT
+
+
+@pytest.mark.parametrize("value", ["", "unknown", f"{CLIENT}, {CLIENT}"])
+def test_without_one_valid_header_the_entry_that_cloudflare_appends_counts(value: str) -> None:
+    assert through(PROXY, f"198.51.100.1, {CLIENT}, {CLOUDFLARE}", value) == CLIENT
+
+
+def test_the_header_of_cloudflare_is_ignored_unless_it_is_turned_on() -> None:
+    assert through(CLOUDFLARE, CLIENT, "198.51.100.1", connecting_ip=False) == CLIENT
+
+
+def test_a_client_of_cloudflare_that_is_in_a_trusted_range_is_not_a_proxy() -> None:
+    assert through(CLOUDFLARE, f"198.51.100.1, {PROXY}", OUTER_PROXY) == OUTER_PROXY
+
+
+def test_a_chain_of_trusted_entries_is_read_for_sixteen_hops_at_most() -> None:
+    chain = [CLIENT] + [PROXY] * 5000
+    assert address(PROXY, ", ".join(chain)) == PROXY
+    assert address(PROXY, ", ".join(chain[:16])) == CLIENT
+
+
+@pytest.mark.parametrize(
+    ("peer", "forwarded", "warnings"),
+    [
+        (PROXY, [], ["trusted_client"]),
+        (PROXY, [OUTER_PROXY], ["trusted_client"]),
+        (PROXY, [CLIENT], []),
+        ("127.0.0.1", [], []),
+        (CLIENT, [], []),
+        (CLIENT, [PROXY], ["untrusted_proxy_header"]),
+    ],
+)
+def test_a_client_in_a_trusted_range_is_warned_of_once(peer: str, forwarded: list[str], warnings: list[str]) -> None:
+    warned: list[str] = []
+    addresses = ClientAddresses(
+        [*TRUSTED, ipaddress.ip_network("127.0.0.0/8")], warn=lambda event, peer: warned.append(event)
+    )
+    for _ in range(3):
+        addresses.of_peer(peer, [(b"x-forwarded-for", entry.encode()) for entry in forwarded])
+    assert warned == warnings
+
+
+@pytest.mark.parametrize(
+    ("key", "site"),
+    [
+        ("2001:db8:1:2::", "2001:db8:1::/48"),
+        ("2001:db8:1:ffff::", "2001:db8:1::/48"),
+        ("192.0.2.1", None),
+        ("unix", None),
+        ("", None),
+    ],
+)
+def test_the_site_of_an_ipv6_network_is_its_48(key: str, site: str | None) -> None:
+    assert site_of(key) == site
