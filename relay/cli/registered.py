@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 
 from relay.cli.errors import cli_errors
+from sigil.protocol.display_text import printable
 
 if TYPE_CHECKING:
     from relay.registry.port import Registry
@@ -61,7 +62,9 @@ def list_servers() -> None:
         click.echo("no servers", err=True)
     for server in found:
         key = "known" if server.public_key else "not seen yet"
-        click.echo(f"{server.server_id.hex()}  since {_format_time(server.trusted_at)}  key {key}  {server.name}")
+        click.echo(
+            f"{server.server_id.hex()}  since {_format_time(server.trusted_at)}  key {key}  {printable(server.name)}"
+        )
 
 
 @servers.command()

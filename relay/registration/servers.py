@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from relay.registry.model import Server
 from relay.registry.port import ServerRegistry
 from sigil.protocol import signed_bytes
+from sigil.protocol.display_text import problem_of
 from sigil.protocol.encoding.text import decode_base64, decode_hex
 from sigil.protocol.errors import FingerprintMismatch, InvalidPublicKey, InvalidRequest, Unauthorized
 from sigil.protocol.keys import PublicKey
@@ -77,6 +78,9 @@ class Servers:
 
     async def register(self, body: messages.RegisterServer, request: SignedRequest) -> messages.ServerRegistered:
         """A trusted server presents its key; the request is signed with it."""
+        # An operator reads it on a terminal.
+        if body.server_name and (problem := problem_of(body.server_name)):
+            raise InvalidRequest(f"The name must be displayable text: {problem}.", path="$.server_name")
         key = PublicKey.parse(decode_base64(body.server_public_key, "$.server_public_key"))
         if key.suite != "ES256":
             raise InvalidPublicKey("server_public_key must be the server's ES256 key.")

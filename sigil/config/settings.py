@@ -221,7 +221,7 @@ def _read(r: EnvReader) -> Config:
         state_dir=_state_dir(r, address),
         state_dir_insecure=r.flag("SIGIL_STATE_DIR_INSECURE", default=False),
         store_size=r.value("SIGIL_STORE_SIZE", 2 * 1024**3, settings.size),
-        server_name=r.value("SIGIL_SERVER_NAME", "Sigil", settings.printable_name),
+        server_name=r.value("SIGIL_SERVER_NAME", "Sigil", settings.display_name),
         public_url=r.value("SIGIL_PUBLIC_URL", None, settings.https_origin),
         relay_url=r.value("RELAY_URL", "http://relay:8080", settings.url) if r.text("RELAY_URL") != "" else None,
         relay_public_url=r.value("RELAY_PUBLIC_URL", None, settings.url),

@@ -8,15 +8,8 @@ from collections.abc import Iterator
 from sigil.device.approval_checks import Shown, ShownApproval
 from sigil.device.challenge_checks import ShownChallenge
 from sigil.device.server_pin import ServerPin
+from sigil.protocol.display_text import printable
 from sigil.protocol.pictogram import pictogram, speakable
-
-
-def printable(text: str) -> str:
-    """Escapes all but printable characters and the plain space.
-
-    Control characters drive the terminal, direction marks reorder text, invisible characters hide it.
-    """
-    return "".join(c if c.isprintable() else f"\\u{{{ord(c):x}}}" for c in text)
 
 
 def picture(fingerprint: str) -> str:

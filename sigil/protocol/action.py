@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Any
 
 import msgspec
 
+from sigil.protocol.display_text import problem_of
 from sigil.protocol.encoding.canonical import MAX_INTEGER, NotCanonical, canonical
 from sigil.protocol.errors import InvalidRequest
 
 MAX_JCS_BYTES = 2048
 MAX_DEPTH = 16
-
-# Control, surrogate and separator characters, and those that reorder or hide text on a screen.
-_NOT_DISPLAYABLE = re.compile(
-    "[\x00-\x1f\x7f-\x9f\u2028\u2029\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]|[\ud800-\udfff]"
-)
 
 
 class Action(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -31,11 +26,7 @@ class Action(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def action_jcs(action: Action, path: str = "$.action") -> bytes:
     """JCS of the action, at most 2048 bytes. Raises InvalidRequest with the path of the member that breaks a rule."""
-    if _NOT_DISPLAYABLE.search(action.description):
-        raise InvalidRequest(
-            "A description must not contain control, line-separating, direction or invisible characters.",
-            path=f"{path}.description",
-        )
+    _check_text("The description", action.description, f"{path}.description")
     members: dict[str, Any] = {"type": action.type, "description": action.description}
     if action.params is not None:
         _check_value(action.params, 1, f"{path}.params")
@@ -62,11 +53,26 @@ def action_type(action: bytes) -> str:
 
 
 def _check_value(value: Any, depth: int, path: str) -> None:
-    """Allow only values that every JSON parser and serialiser turns into the same bytes."""
+    """Allow only values that every JSON parser and serialiser turns into the same bytes, and that a person can see."""
     if isinstance(value, float) or (type(value) is int and abs(value) > MAX_INTEGER):
         raise InvalidRequest("A number must be an integer within ±(2^53-1), no fraction, exponent or -0.", path=path)
     if isinstance(value, dict | list):
         if depth > MAX_DEPTH:
             raise InvalidRequest(f"params is nested deeper than {MAX_DEPTH} levels.", path=path)
+        for name in value if isinstance(value, dict) else ():
+            _check_shown("A name in params", name, path)
         for item in value.values() if isinstance(value, dict) else value:
             _check_value(item, depth + 1, path)
+    elif isinstance(value, str):
+        _check_shown("A text in params", value, path)
+
+
+def _check_shown(subject: str, text: str, path: str) -> None:
+    """An escape sequence or a newline in params could rewrite the rest of what a device shows. An empty text cannot."""
+    if text:
+        _check_text(subject, text, path)
+
+
+def _check_text(subject: str, text: str, path: str) -> None:
+    if problem := problem_of(text):
+        raise InvalidRequest(f"{subject} must be displayable text: {problem}.", path=path)

@@ -21,6 +21,8 @@ _NAMES = re.compile(
 )
 # Sixteen hex digits, not all 64: a key that was truncated still reveals a part of itself.
 _API_KEY = re.compile(rb"sgk_(?:live|test)_[0-9a-f]{16,}", re.IGNORECASE)
+# JSON escapes C0 only. These drive a terminal or reorder and hide text there: DEL, C1, format and tag characters.
+_UNSEEN = re.compile("[\x7f-\x9f\xad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\U000e0000-\U000e0fff]")
 _PLAIN = frozenset({str, int, float, bool, type(None)})
 
 
@@ -48,19 +50,30 @@ def clean(name: str, value: object) -> object:
     """The value as it may be logged: a JSON-like tree of exact built-in types."""
     if is_secret_name(name):
         return REDACTED
+    if type(value) is str:
+        return value if value.isprintable() else _visible(value)
     return value if type(value) in _PLAIN else _clean_tree(value, depth=0)
+
+
+def _visible(text: str) -> str:
+    return _UNSEEN.sub(lambda found: f"\\u{{{ord(found[0]):x}}}", text)
 
 
 def _clean_tree(value: object, depth: int) -> object:
     if isinstance(value, Secret):
         return REDACTED
+    if type(value) is str:
+        return _visible(value)
     if type(value) in _PLAIN:
         return value
     # A cycle or a very deep value must not raise RecursionError inside the log handler.
     if depth > 8:
         return "[nested]"
     if isinstance(value, dict):
-        return {str(k): REDACTED if is_secret_name(str(k)) else _clean_tree(v, depth + 1) for k, v in value.items()}
+        return {
+            _visible(str(k)): REDACTED if is_secret_name(str(k)) else _clean_tree(v, depth + 1)
+            for k, v in value.items()
+        }
     if isinstance(value, list | tuple | set | frozenset):
         return [_clean_tree(item, depth + 1) for item in value]
     if isinstance(value, msgspec.Struct):

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
 
+from sigil.protocol.display_text import problem_of
+
 T = TypeVar("T")
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -223,9 +225,11 @@ def absolute(text: str) -> Path:
     return path
 
 
-def printable_name(text: str) -> str:
-    if len(text) > 64 or not text.isprintable():
-        raise ValueError("must be at most 64 printable characters")
+def display_name(text: str) -> str:
+    if len(text) > 64:
+        raise ValueError("must be at most 64 characters")
+    if problem := problem_of(text):
+        raise ValueError(f"must be displayable text: {problem}")
     return text
 
 

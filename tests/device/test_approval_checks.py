@@ -65,6 +65,8 @@ TAMPERED: dict[str, tuple[type[PayloadRefused], Callable[[], Payload]]] = {
     "a member too many": (ContextMismatch, lambda: honest(zeal=1)),
     "an invalid type": (ActionRefused, lambda: honest(type="Pay")),
     "a description that changes the text direction": (ActionRefused, lambda: honest(description="d\u202e")),
+    "a newline in params": (ActionRefused, lambda: honest(params={"to": ["Zoë\nServer  other"]})),
+    "an escape sequence in a name in params": (ActionRefused, lambda: honest(params={"\x1b[2J": 1})),
     "another amount than was signed": (
         ServerSignatureInvalid,
         lambda: honest() | {"action_context": honest(params={"amount": 13})["action_context"]},

@@ -108,6 +108,14 @@ TAMPERED: dict[str, tuple[type[PayloadRefused], Callable[[], Payload]]] = {
         ActionRefused,
         lambda: honest(action='{"description":"d\u202e","type":"t"}'.encode()),
     ),
+    "a newline in params": (
+        ActionRefused,
+        lambda: honest(action=b'{"description":"d","params":{"to":"Zoe\\nServer  other"},"type":"t"}'),
+    ),
+    "an override in a name in params": (
+        ActionRefused,
+        lambda: honest(action='{"description":"d","params":{"\u202e":1},"type":"t"}'.encode()),
+    ),
     "another action than was signed": (
         ServerSignatureInvalid,
         lambda: honest() | {"action": msgspec.Raw(jcs(ACTION | {"description": "Pay another"}))},

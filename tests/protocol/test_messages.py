@@ -9,7 +9,7 @@ import pytest
 
 from sigil.protocol.errors import InvalidRequest
 from sigil.protocol.messages import challenges as messages
-from sigil.protocol.messages import decoding
+from sigil.protocol.messages import decoding, relay
 from sigil.protocol.messages import server as server_messages
 
 from .vectors import Case, mismatches
@@ -121,3 +121,11 @@ def test_a_payload_has_its_type_and_number_matching() -> None:
         *("action", "server_signature", "expires_at", "number_matching"),
     }
     assert encoded["number_matching"] is False
+
+
+@pytest.mark.parametrize("kind", [relay.PushToken, relay.PushKey, relay.CollapseId])
+def test_a_newline_behind_a_name_of_a_push_is_rejected(kind: Any) -> None:
+    """`$` of a pattern matches before it, too; providers take these values in a header or in a path."""
+    assert msgspec.json.decode(b'"abc"', type=kind) == "abc"
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.json.decode(b'"abc\\n"', type=kind)

@@ -13,7 +13,6 @@ import hashlib
 import hmac
 import json
 import sys
-import unicodedata
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -915,6 +914,172 @@ def spellings() -> list[Case]:
 # --- Actions ---
 
 
+# --- texts for people (docs/protocol.md, 2.5) ---
+
+TABLES = Path(__file__).parent / "unicode.txt"
+
+
+@cache
+def unicode_tables() -> dict[str, frozenset[int]]:
+    found: dict[str, frozenset[int]] = {}
+    name = ""
+    for line in TABLES.read_text(encoding="ascii").splitlines():
+        if line and line[0] != "#" and line.isupper() and line.replace("_", "").isalpha():
+            name = line
+        elif line and line[0] != "#":
+            for item in line.split():
+                low, _, high = item.partition("-")
+                codes = range(int(low, 16), int(high or low, 16) + 1)
+                found[name] = found.get(name, frozenset()) | frozenset(codes)
+    return found
+
+
+def is_displayable(text: str) -> bool:
+    """The rule of 2.5, point by point, one character at a time."""
+    table, codes = unicode_tables(), [ord(char) for char in text]
+    virama = table["MARK_VIRAMA"] | table["SPACING_VIRAMA"]
+    before, after = table["JOINS_NEXT"] | table["JOINS_BOTH"], table["JOINS_PREVIOUS"] | table["JOINS_BOTH"]
+
+    def at(index: int) -> int:
+        return codes[index] if 0 <= index < len(codes) else -1
+
+    def marks_before(index: int) -> int:
+        count = 0
+        while at(index - 1 - count) in table["MARK"]:
+            count += 1
+        return count
+
+    def ends_emoji(index: int) -> bool:
+        """Whether an emoji, with its one modifier, ends before the index."""
+        last = at(index - 1)
+        return last in table["EMOJI"] or (
+            (last == 0xFE0F or 0x1F3FB <= last <= 0x1F3FF) and at(index - 2) in table["EMOJI"]
+        )
+
+    def joiner_is_good(index: int) -> bool:
+        if at(index) == 0x200D and ends_emoji(index) and at(index + 1) in table["EMOJI"]:
+            return True
+        if at(index - 1) in virama and at(index + 1) not in table["MARK"]:
+            return True
+        if at(index + 1) in virama and at(index - 1) in table["GRAPHIC"] and at(index - 1) not in table["EMOJI"]:
+            return True
+        base = at(index - 1 - marks_before(index))
+        return at(index) == 0x200C and base in before and at(index + 1) in after
+
+    def is_good(index: int) -> bool:
+        code = codes[index]
+        if code in (0x200C, 0x200D):
+            return joiner_is_good(index)
+        if code == 0xFE0F:
+            keycap = chr(max(at(index - 1), 0)) in "#*0123456789" and at(index + 1) == 0x20E3
+            return keycap or at(index - 1) in table["EMOJI"]
+        if code in table["MARK"]:
+            count = marks_before(index)
+            base = at(index - 1 - count)
+            based = base in table["GRAPHIC"] or base in (0xFE0F, 0x200C, 0x200D)
+            return count < 4 and based
+        return code in table["GRAPHIC"] or code in table["BLANK"]
+
+    return all(map(is_good, range(len(codes)))) and any(code in table["GRAPHIC"] for code in codes)
+
+
+def texts_for_people() -> list[tuple[str, str, bool]]:
+    """Name, text, and whether it may be shown; each expectation is written by hand and compared with the rule."""
+    shown = {
+        "accents": "Zoë, Ångström, Tiê\u0301ng Vie\u0323\u0302t",
+        "many scripts": "支付 оплата دفع שלום ที่ 한국어 ñ é ﬁ\u00a0\u3000x",
+        "vowel points": "مُحَمَّد שָׁלוֹם",
+        "Tibetan stacks": "བསྒྲུབས",
+        "Burmese medials": "ကျွန်ုပ်",
+        "a non-joiner in Persian": "می\u200cخواهم کتاب\u200cها",
+        "a joiner in Devanagari": "क्\u200dष",
+        "a joiner in Sinhala": "ශ්\u200dරී",
+        "a joiner before a virama in Bengali": "র\u200d্যাব",
+        "a joiner behind a spacing virama": "\U00011315\U0001134d\u200d\U00011337",
+        "an emoji": "\U0001f600",
+        "a family of emoji": "\U0001f468\u200d\U0001f469\u200d\U0001f467",
+        "a skin tone": "\U0001f469\U0001f3fd\u200d\U0001f4bb",
+        "an emoji presentation": "\u2764\ufe0f \U0001f3f3\ufe0f\u200d\U0001f308",
+        "a keycap": "1\ufe0f\u20e3",
+        "a flag of two letters": "\U0001f1e9\U0001f1ea",
+        "four marks": "e" + "\u0301" * 4,
+        "blanks around": " x ",
+        "a Braille blank inside": "\u2801\u2800\u2801",
+        "a character of Unicode 15.0": "\U0001fae8",
+    }
+    refused = {
+        "nothing": "",
+        "a blank alone": " ",
+        "blanks alone": "\u00a0\u2003\u3000\u2800",
+        "a null": "a\u0000b",
+        "a newline": "a\nb",
+        "a newline behind": "d\n",
+        "a tab": "a\tb",
+        "an escape sequence": "\u001b[2Jb",
+        "a C1 control": "a\u009bb",
+        "a soft hyphen": "a\u00adb",
+        "a grapheme joiner": "a\u034fb",
+        "an Arabic letter mark": "a\u061cb",
+        "a Hangul filler alone": "\u3164",
+        "a Hangul choseong filler": "a\u115fb",
+        "a Hangul jungseong filler": "a\u1160b",
+        "a half-width Hangul filler": "a\uffa0b",
+        "a Khmer inherent vowel": "a\u17b4b",
+        "a Mongolian variation selector": "a\u180bb",
+        "a Mongolian vowel separator": "a\u180eb",
+        "a zero width space": "a\u200bb",
+        "a left-to-right mark": "a\u200eb",
+        "a line separator": "a\u2028b",
+        "a paragraph separator": "a\u2029b",
+        "a right-to-left override": "a\u202eb",
+        "a word joiner": "a\u2060b",
+        "a reserved format character": "a\u2065b",
+        "an isolate": "a\u2066b",
+        "a deprecated format character": "a\u206ab",
+        "the last deprecated format character": "a\u206fb",
+        "a private character": "a\ue000b",
+        "a private character of plane 16": "a\U0010fffdb",
+        "a noncharacter": "a\ufdd0b",
+        "a noncharacter at the end of the BMP": "a\uffffb",
+        "a noncharacter at the end of plane 1": "a\U0001fffeb",
+        "the last code point": "a\U0010ffffb",
+        "a code point that is not assigned": "a\u0378b",
+        "a byte order mark": "a\ufeffb",
+        "an interlinear annotation": "a\ufff9b",
+        "an object replacement": "a\ufffcb",
+        "a null notehead": "a\U0001d159b",
+        "a tag character": "a\U000e0041b",
+        "a flag of tag characters": "\U0001f3f4\U000e0067\U000e0062\U000e007f",
+        "a variation selector": "a\ufe00b",
+        "a text presentation": "\u2764\ufe0e",
+        "a variation selector of plane 14": "a\U000e0100b",
+        "60 stacked accents": "e" + "\u0301" * 60,
+        "five marks": "e" + "\u0301" * 5,
+        "a mark at the start": "\u0301a",
+        "a mark on a blank": "a \u0301",
+        "an enclosing mark on a blank": " \u20dd",
+        "a joiner alone": "\u200d",
+        "a joiner between Latin letters": "a\u200db",
+        "a non-joiner between Latin letters": "a\u200cb",
+        "a non-joiner at the end of Persian": "می\u200c",
+        "a joiner between Arabic letters": "ب\u200dب",
+        "two joiners": "क्\u200d\u200dष",
+        "a mark behind a joiner": "क्\u200d\u0301",
+        "a joiner at the end of an emoji": "\U0001f468\u200d",
+        "an emoji presentation of a letter": "a\ufe0f",
+        "two emoji presentations": "\u2764\ufe0f\ufe0f",
+        "a keycap of a letter": "a\ufe0f\u20e3",
+        "a digit with an emoji presentation alone": "1\ufe0f",
+        "256 emoji and a newline": "\U0001f600" * 255 + "\n",
+    }
+    assert all(map(is_displayable, shown.values())), [name for name, text in shown.items() if not is_displayable(text)]
+    assert not any(map(is_displayable, refused.values()))
+    return [
+        *((name, text, True) for name, text in shown.items()),
+        *((name, text, False) for name, text in refused.items()),
+    ]
+
+
 def actions() -> list[Case]:  # noqa: PLR0912 -- a table
     cases: list[Case] = []
 
@@ -976,23 +1141,17 @@ def actions() -> list[Case]:  # noqa: PLR0912 -- a table
         json.dumps(described("\U0001f600" * 257)),
         ".action.description",
     )
-    good("a description of one blank", described(" "))
-
-    refused = [
-        *((0x00, 0x1F), (0x7F, 0x9F), (0x200B, 0x200F), (0x2028, 0x2028), (0x2029, 0x2029)),
-        *((0x202A, 0x202E), (0x2060, 0x2069), (0xFEFF, 0xFEFF)),
-    ]
-    inside = {code for low, high in refused for code in range(low, high + 1)}
-    for low, high in refused:
-        for code in sorted({low, high}):
-            bad(f"a description with U+{code:04X}", json.dumps(described(f"a{chr(code)}b")), ".action.description")
-        for code in (low - 1, high + 1):
-            if code >= 0 and code not in inside:
-                good(f"a description with U+{code:04X}", described(f"a{chr(code)}b"))
-    bad("a description with a newline behind", json.dumps(described("d\n")), ".action.description")
-    for category, code in {"a private character": 0xE000, "not assigned": 0x10FFFF, "a soft hyphen": 0xAD}.items():
-        assert unicodedata.category(chr(code)) in {"Co", "Cn", "Cf"}
-        good(f"a description with {category}", described(f"a{chr(code)}b"))
+    for name, shown, expected in texts_for_people():
+        if shown and expected:
+            good(f"a description with {name}", described(shown))
+        else:
+            bad(f"a description with {name}", json.dumps(described(shown)), ".action.description")
+    for name, shown, expected in texts_for_people():
+        for where, params in {"text": {"x": ["y", shown]}, "name": {"x": {shown: 1}}}.items():
+            if expected or not shown:
+                good(f"a {where} in params with {name}", with_params(params))
+            else:
+                bad(f"a {where} in params with {name}", json.dumps(with_params(params)), ".action.params")
 
     for half in ("\\ud800", "\\udbff", "\\udc00", "\\udfff", "\\ude00\\ud83d", "\\ud83dx"):
         bad(f"half a surrogate pair in a description, {half}", '{"type":"a","description":"' + half + '"}', "")
@@ -1020,8 +1179,7 @@ def actions() -> list[Case]:  # noqa: PLR0912 -- a table
     good("params without members", with_params({}))
     good("null, true and false in params", with_params({"a": None, "b": True, "c": False}))
     good("members in UTF-16 order", with_params({"\ufb33": 1, "\U0001f600": 2, "b": 3, "a": 4, "€": 5, "A": 6}))
-    good("all that JCS escapes in a string", with_params({"x": "".join(map(chr, range(0x80))) + '"\\/'}))
-    good("control characters in a name", with_params({"\u0000\u001f\n": "\u2028\u202e"}))
+    good("all that JCS escapes in a displayable text", with_params({"x": "".join(map(chr, range(0x20, 0x7F)))}))
     bad("a member of params twice", spelled('{"x":1,"x":2}'), "")
     bad("a member of params twice with the same value", spelled('{"x":1,"x":1}'), "")
     bad("a member twice, once as an escape", spelled('{"x":1,"\\u0078":2}'), "")
@@ -1112,11 +1270,11 @@ def actions() -> list[Case]:  # noqa: PLR0912 -- a table
     bad(
         "2049 bytes in three-byte characters", json.dumps(with_params({"x": "€" * euros + "x" * (rest + 1)})), ".action"
     )
-    controls, rest = divmod(free, 6)
-    good("2048 bytes in escaped controls", with_params({"x": "\u0001" * controls + "x" * rest}))
+    quotes, rest = divmod(free, 2)
+    good("2048 bytes in escaped quotes", with_params({"x": '"' * quotes + "x" * rest}))
     bad(
-        "2049 bytes in escaped controls",
-        json.dumps(with_params({"x": "\u0001" * controls + "x" * (rest + 1)})),
+        "2049 bytes in escaped quotes",
+        json.dumps(with_params({"x": '"' * quotes + "x" * (rest + 1)})),
         ".action",
     )
 

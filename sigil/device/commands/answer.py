@@ -21,9 +21,10 @@ from sigil.device.commands.context import (
 )
 from sigil.device.commands.output import answer_text, approval_members, challenge_members
 from sigil.device.commands.watcher import Watcher
-from sigil.device.display import lines_of, printable
+from sigil.device.display import lines_of
 from sigil.device.errors import MatchCodeRequired
 from sigil.device.keyring import Keyring
+from sigil.protocol.display_text import printable
 from sigil.protocol.messages.base import Reason
 
 

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from sigil.device.client import DeviceClient
-from sigil.device.display import printable
 from sigil.device.errors import AddressRefused, CertificateUntrusted, DeviceError, NotRegistered, Peer, TrustUnusable
 from sigil.device.http.connection import ServerConnection
 from sigil.device.http.origin import base_url
 from sigil.device.http.tls import TlsTrust
 from sigil.device.keyring import Keyring, Registration
 from sigil.device.timestamps import Clock, Sleep
+from sigil.protocol.display_text import printable
 
 # Generic since click 8.2 only, and only for the type checker of interest.
 if TYPE_CHECKING:

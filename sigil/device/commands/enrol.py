@@ -21,11 +21,12 @@ from sigil.device.commands.context import (
     trust_of,
     trust_options,
 )
-from sigil.device.display import picture, printable, server_lines
+from sigil.device.display import picture, server_lines
 from sigil.device.errors import AlreadyRegistered, DeviceError, IdentityChanged, NotConfirmed, PinMismatch
 from sigil.device.http.connection import ServerConnection
 from sigil.device.keyring import Keyring, Registration
 from sigil.device.server_pin import ServerPin, verify_info
+from sigil.protocol.display_text import printable
 from sigil.protocol.keys import SUITES, Suite
 
 _CONTINUE = "This device already has a key for this server; continue with 'sigil device register'."

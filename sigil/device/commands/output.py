@@ -16,9 +16,10 @@ import click
 from sigil.device.approval_checks import Shown, ShownApproval
 from sigil.device.challenge_checks import ShownChallenge
 from sigil.device.commands.context import one_line
-from sigil.device.display import lines_of, printable
+from sigil.device.display import lines_of
 from sigil.device.errors import DeviceError
 from sigil.device.relay import events
+from sigil.protocol.display_text import printable
 from sigil.protocol.messages.base import Decision
 
 

@@ -12,9 +12,10 @@ import click
 
 from sigil.device.commands.context import home_option, json_option, selected_registration, server_option
 from sigil.device.commands.relay_choice import RelayAddress, address_of, relay_options
-from sigil.device.display import picture, printable
+from sigil.device.display import picture
 from sigil.device.keyring import Keyring, Registration, RelayRecord
 from sigil.device.relay.client import RelayClient
+from sigil.protocol.display_text import printable
 from sigil.protocol.messages.relay import Platform
 
 T = TypeVar("T")

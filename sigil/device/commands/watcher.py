@@ -8,8 +8,9 @@ from sigil.device.approval_checks import Shown
 from sigil.device.client import DeviceClient
 from sigil.device.commands.context import MATCH_CODE, CommandContext, one_line
 from sigil.device.commands.output import answer_text, how_to_approve
-from sigil.device.display import lines_of, printable
+from sigil.device.display import lines_of
 from sigil.device.errors import DeviceError, ServerRefused, Unreachable, is_temporary
+from sigil.protocol.display_text import printable
 
 # Answered elsewhere, cancelled or expired between the poll and the answer.
 _TOO_LATE = (404, 409, 410)

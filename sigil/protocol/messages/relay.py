@@ -22,9 +22,9 @@ MAX_FRAME = 8 * 1024
 MAX_PUSH_BODY = 2 * 1024 * 1024
 
 # Without control characters: providers take a push token in a header or in a path.
-PushToken = Annotated[str, msgspec.Meta(max_length=4096, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
-PushKey = Annotated[str, msgspec.Meta(min_length=1, max_length=200, pattern=r"^[\x21-\x7e]+$")]
-CollapseId = Annotated[str, msgspec.Meta(min_length=1, max_length=200, pattern=r"^[\x21-\x7e]+$")]
+PushToken = Annotated[str, msgspec.Meta(max_length=4096, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$(?!\n)")]
+PushKey = Annotated[str, msgspec.Meta(min_length=1, max_length=200, pattern=r"^[\x21-\x7e]+$(?!\n)")]
+CollapseId = Annotated[str, msgspec.Meta(min_length=1, max_length=200, pattern=r"^[\x21-\x7e]+$(?!\n)")]
 
 
 class RegistrationChallenge(Answer, frozen=True):
@@ -73,7 +73,7 @@ class RegisterServer(msgspec.Struct, frozen=True):
 
     server_id: str
     server_public_key: str
-    server_name: Annotated[str, msgspec.Meta(max_length=64, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
+    server_name: Annotated[str, msgspec.Meta(max_length=64)]
 
 
 class ServerRegistered(Answer, frozen=True):

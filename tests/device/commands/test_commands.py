@@ -15,6 +15,7 @@ from sigil.device.commands.context import one_line
 from sigil.device.commands.output import answer_text
 from sigil.device.errors import CertificateUntrusted, Peer
 from sigil.protocol import signed_bytes
+from sigil.protocol.encoding.canonical import canonical
 from sigil.protocol.encoding.text import decode_base64
 from sigil.protocol.keys import SUITES, PublicKey
 from sigil.protocol.messages.base import Decision
@@ -360,14 +361,15 @@ def test_no_timestamp_is_used_twice_between_commands(
 
 def test_control_characters_never_reach_the_terminal(run: Run, server: FakeServer, enrolled: dict[str, Any]) -> None:
     action = {"type": "t", "description": "d", "params": {f"n{ESCAPES}": f"v{ESCAPES}", "deep": [{ESCAPES: 1}]}}
-    server.add_challenge(enrolled["device_public_key"], action=jcs(action))
+    server.add_challenge(enrolled["device_public_key"], action=canonical(action))
     output = run("pending").output + run("pending", "--json").output
     server.failures.append(problem(400, "INVALID_REQUEST", f"no{ESCAPES}\nError: forged line"))
     failed = run("pending")
     assert not set(ESCAPES) & set(output + failed.output)
     assert failed.stderr.count("\n") == 1
-    assert "\\u001b" in output
-    assert "\\u{202e}" in output
+    assert "REFUSED" in output
+    assert "\\u{1b}" in failed.stderr
+    assert "\\u{202e}" in failed.stderr
 
 
 def test_a_servers_name_cannot_control_the_terminal(run: Run, server: FakeServer) -> None:

@@ -241,3 +241,13 @@ def test_a_server_must_present_its_own_key(server: Server, http: httpx.Client) -
     assert code(server.post("/servers/register", body)) == (400, "FINGERPRINT_MISMATCH")
     body = RegisterServer(server.identity.server_id, server.identity.server_public_keys["Ed25519"], "x")
     assert code(server.post("/servers/register", body)) == (400, "INVALID_PUBLIC_KEY")
+
+
+@pytest.mark.parametrize("name", ["Bank\u202e", "Bank\n", "Bank\u009b2J", "\u3164", " ", "e" + "\u0301" * 9])
+def test_a_server_whose_name_would_change_an_operators_terminal_is_rejected(server: Server, name: str) -> None:
+    from sigil.protocol.messages.relay import RegisterServer
+
+    body = RegisterServer(server.identity.server_id, server.identity.server_public_keys["ES256"], name)
+    answer = server.post("/servers/register", body)
+    assert code(answer) == (400, "INVALID_REQUEST")
+    assert answer.json()["error"]["details"] == {"path": "$.server_name"}
