@@ -12,6 +12,7 @@ from relay.transports import Load
 from sigil.protocol.errors import Problem, Retryable
 from sigil.serving.http.metrics import HttpMetrics, MetricsResource, Scrape
 from sigil.serving.http.metrics_access import MetricsGuard
+from sigil.serving.watchdog.process_table import ProcessCounts
 
 Figures = Callable[[], Iterator[Metric]]
 
@@ -26,9 +27,16 @@ _REASONS = frozenset(
 class Metrics:
     """The instruments of this process. All processes count in `directory`; the resource shows the totals."""
 
-    def __init__(self, *, version: str, directory: Path, figures: Figures) -> None:
+    def __init__(
+        self,
+        *,
+        version: str,
+        directory: Path,
+        figures: Figures,
+        processes: Callable[[], ProcessCounts] | None = None,
+    ) -> None:
         self.http = HttpMetrics("relay")
-        self._scrape = Scrape("relay", version, directory, figures)
+        self._scrape = Scrape("relay", version, directory, figures, processes)
         self._pushes = Counter("relay_push", "Delivery attempts by outcome.", ["provider", "status"], registry=None)
         self._seconds = Histogram(
             "relay_push_duration_seconds", "Duration of one delivery attempt.", ["provider"], registry=None

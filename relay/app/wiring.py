@@ -135,7 +135,7 @@ def build(snapshot: Snapshot, dependencies: Dependencies, lifecycle: WorkerLifec
     """The whole application over the given dependencies."""
     config, registry, clock = snapshot.config, dependencies.registry, dependencies.clock
     gauges = _RegistryGauges(registry)
-    metrics = _metrics(snapshot, gauges)
+    metrics = _metrics(snapshot, gauges, lifecycle)
     observer = metrics or NullObserver()
     transports = dependencies.transports
     if transports is None:
@@ -253,13 +253,18 @@ def _route(
     app.add_route("/push/outcomes", PushOutcomesResource(servers, pushes))
 
 
-def _metrics(snapshot: Snapshot, gauges: _RegistryGauges) -> Metrics | None:
+def _metrics(snapshot: Snapshot, gauges: _RegistryGauges, lifecycle: WorkerLifecycle) -> Metrics | None:
     if snapshot.config.telemetry == "none":
         return None
     # Not at the top: the master imports this module, and only workers may import metrics.
     from relay.metrics import Metrics
 
-    return Metrics(version=__version__, directory=metrics_slots.directory(snapshot.state_dir), figures=gauges.read)
+    return Metrics(
+        version=__version__,
+        directory=metrics_slots.directory(snapshot.state_dir),
+        figures=gauges.read,
+        processes=lifecycle.process_counts,
+    )
 
 
 def _frame_encoder(sealer: Sealer) -> Callable[[Push], str | None]:

@@ -72,20 +72,27 @@ class Snapshot:
 def create_app(snapshot: Snapshot, lifecycle: WorkerLifecycle) -> AsgiEdge:
     """The application of one worker process, for Granian."""
     config = snapshot.config
-    store = open_store(config)
+    store = open_store(config, lifecycle.writing)
     long_polls = LongPolls(share=config.key_share)
     lifecycle.on_drain(long_polls.drain)
-    metrics = _metrics(config, store, long_polls)
+    metrics = _metrics(config, store, long_polls, lifecycle)
     return build(snapshot, Dependencies(store=store, long_polls=long_polls, metrics=metrics), lifecycle)
 
 
-def _metrics(config: Config, store: SessionStore, long_polls: LongPolls) -> Metrics | NullMetrics:
+def _metrics(
+    config: Config, store: SessionStore, long_polls: LongPolls, lifecycle: WorkerLifecycle
+) -> Metrics | NullMetrics:
     if config.telemetry == "none":
         return NullMetrics()
     # Imported here: the master imports this module before the directory of the metrics is set.
     from sigil.telemetry.metrics import Metrics
 
-    metrics = Metrics(store, version=__version__, directory=metrics_slots.directory(config.state_dir))
+    metrics = Metrics(
+        store,
+        version=__version__,
+        directory=metrics_slots.directory(config.state_dir),
+        processes=lifecycle.process_counts,
+    )
     long_polls.on_change = metrics.set_long_polls
     long_polls.on_refusal = metrics.count_refused_long_poll
     return metrics
@@ -208,6 +215,8 @@ def _health_check(dependencies: Dependencies, lifecycle: WorkerLifecycle) -> Cal
     async def problem() -> str | None:
         if lifecycle.stopping:
             return "the server is stopping"
+        if lifecycle.hung_writer():
+            return "a worker that does not respond holds the session store; the server restarts it within seconds"
         try:
             await dependencies.store.check()
         except (StoreFull, StoreUnusable) as error:

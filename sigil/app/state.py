@@ -20,7 +20,7 @@ from sigil.core.webhooks.event import EVENT
 from sigil.serving.startup_error import StartupError
 from sigil.store.adoption import Stamp
 from sigil.store.attach import open_running
-from sigil.store.lmdb import LmdbStore
+from sigil.store.lmdb import LmdbStore, WriteFlag
 from sigil.store.state_directory import StateDirectory, StateDirectoryError
 
 KINDS = (
@@ -68,6 +68,8 @@ def open_running_store(state_dir: Path) -> SessionStore:
         return open_running(state_dir, schema=STORE_SCHEMA, kinds=KINDS, clock=time.time)
 
 
-def open_store(config: Config) -> SessionStore:
-    """The store that the master has prepared; once per worker."""
-    return LmdbStore(config.state_dir, size=config.store_size, kinds=KINDS, clock=time.time, create=False)
+def open_store(config: Config, writing: WriteFlag) -> SessionStore:
+    """The store that the master has prepared; once per worker. `writing` shows when it holds the write lock."""
+    return LmdbStore(
+        config.state_dir, size=config.store_size, kinds=KINDS, clock=time.time, create=False, writing=writing
+    )

@@ -160,7 +160,7 @@ class SessionStore(Protocol):
         """How many rows of a counted kind are open and have a due time."""
 
     async def check(self) -> None:
-        """Raise StoreUnusable unless a transaction can begin."""
+        """Raise StoreUnusable unless the store can be read. It never waits for a writer."""
 
     async def clean(self) -> None:
         """Free the reader slots of dead processes; cheap, called by a loop of each worker."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import lmdb
 
@@ -39,11 +39,18 @@ _IndexEntry = tuple[int, Any, int, Share | None]
 _NOT_INDEXED: _IndexEntry = (0, None, 0, None)
 
 
+class WriteFlag(Protocol):
+    """Its index 0 is 1 while this process holds the write lock, else 0."""
+
+    def __setitem__(self, index: int, value: int, /) -> None: ...
+
+
 class LmdbStore:
     """`SessionStore` over the environment in the directory `path`. Open it once per process, never before a fork.
 
     `size` is the map in bytes, of which creations leave the share `reserve` free; `end_log_size` is the
-    number of ids in the end log.
+    number of ids in the end log. LMDB does not disclose which process
+    holds the write lock: `writing` shows it to other processes.
     StoreUnusable: the environment cannot be opened.
     """
 
@@ -57,6 +64,7 @@ class LmdbStore:
         reserve: float = CREATION_RESERVE,
         end_log_size: int = 65536,
         create: bool = True,
+        writing: WriteFlag | None = None,
     ) -> None:
         if end_log_size < 1:
             raise ValueError("end_log_size must be at least 1: the last entry holds the position")
@@ -70,6 +78,7 @@ class LmdbStore:
         self._size = size
         self._creation_limit = int((1 - reserve) * size)
         self._end_log_size = end_log_size
+        self._writing: WriteFlag = [0] if writing is None else writing
         self._file = path / DATA_FILE
         with _store_errors():
             self._open(path, create)
@@ -120,6 +129,7 @@ class LmdbStore:
         raws = [self._codec.raw(key) for key in keys]
         try:
             with self._env.begin(write=True) as txn:
+                self._writing[0] = 1
                 if creates:
                     self._check_reserve(txn)
                 rows = [self._read(txn, raw) for raw in raws]
@@ -134,6 +144,8 @@ class LmdbStore:
             raise StoreFull(_FULL) from None
         except lmdb.Error as error:
             raise StoreUnusable(f"the session store cannot be written: {error}") from error
+        finally:
+            self._writing[0] = 0
         return decision.result
 
     async def due(self, now: float, limit: int, queue: Kind | None = None) -> list[Key]:
@@ -163,7 +175,9 @@ class LmdbStore:
             # If the files are removed under a running server, each new worker gets a separate store.
             if self._file.stat().st_ino != self._inode:
                 raise StoreUnusable("the files of the session store were replaced while it was in use")
-            self._env.begin(write=True).abort()
+            # Never the write lock: a hung holder would make /health of every worker hang.
+            with self._env.begin() as txn:
+                txn.stat(self._rows)
 
     async def clean(self) -> None:
         with _store_errors():

@@ -22,6 +22,7 @@ from sigil.protocol.errors import Limit, Problem, Retryable
 from sigil.protocol.messages.relay import PushStatus
 from sigil.serving.http.metrics import HttpMetrics, MetricsResource, Scrape, gauge
 from sigil.serving.http.metrics_access import MetricsGuard
+from sigil.serving.watchdog.process_table import ProcessCounts
 
 _STATUS = {
     "challenge_created": "created",
@@ -60,12 +61,13 @@ class Metrics:
         *,
         version: str,
         directory: Path,
+        processes: Callable[[], ProcessCounts] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
         self._clock = clock
         self.http = HttpMetrics("sigil")
-        self._scrape = Scrape("sigil", version, directory, self._of_store)
+        self._scrape = Scrape("sigil", version, directory, self._of_store, processes)
         challenges = Counter("sigil_challenges", "Challenges by event.", ["status"], registry=None)
         requests = Counter("sigil_mpa_requests", "Approval requests by event.", ["status"], registry=None)
         limited = Counter("sigil_rate_limited", "Requests rejected because of a limit.", ["limit"], registry=None)

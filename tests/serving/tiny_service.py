@@ -31,7 +31,7 @@ def log_event(event: str) -> None:
 
 
 class Tiny:
-    """/ greets, /poll waits for the drain, /hang never answers, /die kills the worker."""
+    """/ greets, /poll waits for the drain, /hang never answers, /die kills the worker, /spin blocks its loop."""
 
     def __init__(self, settings: Settings, life: WorkerLifecycle) -> None:
         self.settings, self.life = settings, life
@@ -57,6 +57,9 @@ class Tiny:
             await asyncio.Event().wait()
         if path == "/die":
             os._exit(7)
+        if path == "/spin":
+            while True:
+                pass
         return 200, self.settings.greeting
 
     async def lifespan(self, receive: Any, send: Any) -> None:
@@ -76,6 +79,8 @@ def create_app(settings: Settings, life: WorkerLifecycle) -> AsgiApp:
         raise RuntimeError("no")
     if settings.broken == "SIGTERM between two runs of the loop":
         terminate_between_runs()
+    if settings.broken == "serving":
+        granian.server.mp.ASGIWorker = cannot_serve
     return Tiny(settings, life)
 
 
@@ -88,6 +93,11 @@ def terminate_between_runs() -> None:
         return build(*args)
 
     granian.server.mp.ASGIWorker = terminated
+
+
+def cannot_serve(*_: Any) -> Any:
+    """A fault after lifespan startup and before Granian serves."""
+    raise RuntimeError("no")
 
 
 def main(options: dict[str, Any]) -> int:

@@ -19,6 +19,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from sigil.protocol.errors import Overloaded
 from sigil.serving.http.metrics_access import MetricsGuard
 from sigil.serving.process import metrics_slots, proc_stats
+from sigil.serving.watchdog.process_table import ProcessCounts
 
 Gauges = Callable[[], Iterable[Metric]]
 
@@ -61,10 +62,13 @@ class HttpMetrics:
 class _ScrapedMetrics:
     """Metrics that are read at the scrape: the gauges of the service, and its processes."""
 
-    def __init__(self, service: str, version: str, gauges: Gauges) -> None:
+    def __init__(
+        self, service: str, version: str, gauges: Gauges, processes: Callable[[], ProcessCounts] | None
+    ) -> None:
         self._service = service
         self._version = version
         self._gauges = gauges
+        self._processes = processes
 
     def collect(self) -> Iterator[Metric]:
         build = GaugeMetricFamily(f"{self._service}_build_info", "Always 1.", labels=["version"])
@@ -83,6 +87,21 @@ class _ScrapedMetrics:
         yield gauge("process_open_fds", "Open files of the master and its workers.", stats.open_files)
         yield gauge("process_start_time_seconds", "Start of the master, Unix time.", stats.started)
         yield gauge(f"{self._service}_processes", "The master, its workers and their helper.", stats.count)
+        if self._processes is not None:
+            yield from self._of_processes(self._processes())
+
+    def _of_processes(self, counts: ProcessCounts) -> Iterator[Metric]:
+        restarts = CounterMetricFamily(
+            f"{self._service}_worker_restarts", "Workers that ended unexpectedly or were killed.", labels=["reason"]
+        )
+        for reason, count in counts.restarts.items():
+            restarts.add_metric([reason], count)
+        yield restarts
+        dropped = CounterMetricFamily(
+            f"{self._service}_log_lines_dropped", "Log lines lost because the reader of standard output stalled."
+        )
+        dropped.add_metric([], counts.lines_dropped)
+        yield dropped
 
 
 def gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
@@ -97,9 +116,16 @@ class Scrape:
     request, and shares it with the others that wait; more than 64 are Overloaded.
     """
 
-    def __init__(self, service: str, version: str, directory: Path, gauges: Gauges) -> None:
+    def __init__(
+        self,
+        service: str,
+        version: str,
+        directory: Path,
+        gauges: Gauges,
+        processes: Callable[[], ProcessCounts] | None = None,
+    ) -> None:
         self._directory = directory
-        self._scraped = _ScrapedMetrics(service, version, gauges)
+        self._scraped = _ScrapedMetrics(service, version, gauges, processes)
         self._one_at_a_time = asyncio.Lock()
         self._next: dict[str, asyncio.Task[tuple[bytes, str]]] = {}
         self._readers = 0

@@ -36,6 +36,7 @@ from sigil.serving.process.supervisor import CrashPolicy, Generation, Signals, S
 from sigil.serving.process.tls_pair import KeptOpen, TlsPair
 from sigil.serving.process.worker import AsgiApp, WorkerLifecycle, WorkerPlan, run_worker
 from sigil.serving.startup_error import StartupError
+from sigil.serving.watchdog.process_table import ProcessTable
 
 TlsPaths = tuple[Path, Path] | None
 
@@ -46,7 +47,8 @@ class ServerLimits:
 
     A drain ends after `drain_timeout` in the worker and after `kill_timeout` by SIGKILL: within the 10 s that
     `docker stop` waits. Idle connections are dropped after no request has run for `quiet`. A worker with a successor
-    first serves its existing connections for `linger`.
+    first serves its existing connections for `linger`. A worker whose event loop does not respond for `hang_timeout` is
+    killed (see `watchdog`).
     """
 
     backlog: int = 4096
@@ -56,6 +58,7 @@ class ServerLimits:
     linger: float = 1
     kill_timeout: float = 8.5
     ready_timeout: float = 30
+    hang_timeout: float = 10
 
 
 def serve(
@@ -92,9 +95,12 @@ def serve(
     metrics_dir = _fresh_directory(metrics_slots.directory(state_dir)) if metrics else None
     port = listeners[0].getsockname()[1]
     granian = _granian(log_level, workers, websockets, limits)
+    # A reload has one worker more; a killed one keeps its row until it is reaped.
+    table = ProcessTable.create(2 * workers + 2)
 
     def spawn(index: int, generation: Generation) -> Worker:
         ready, ready_sender = multiprocessing.Pipe(duplex=False)
+        row = table.free_row()
         plan = WorkerPlan(
             factory=factory,
             settings=generation.settings,
@@ -108,6 +114,9 @@ def serve(
             master=os.getpid(),
             markers=markers,
             metrics_dir=metrics_dir,
+            table=KeptOpen(table.fd),
+            rows=len(table.rows),
+            row=row,
             ready=ready_sender,
             listener=KeptOpen(listeners[index].fileno()),
             tls=generation.tls.kept_open() if generation.tls else None,
@@ -117,7 +126,8 @@ def serve(
         process = granian._spawn_worker(index, partial(run_worker, plan), None).inner
         with ready_sender, _terminal_signals_held():
             process.start()
-        return Worker(process, ready, index, process.pid)
+        table.rows[row].take()
+        return Worker(process, ready, index, process.pid, table.rows[row])
 
     with Signals() as signals:
         # After the handlers are installed: a reader of this line may send signals.
@@ -129,7 +139,9 @@ def serve(
             workers=workers,
             reload=lambda: _generation(*reload()),
             markers=markers,
+            table=table,
             crash=crash,
+            hang_timeout=limits.hang_timeout,
             ready_timeout=limits.ready_timeout,
             kill_timeout=limits.kill_timeout,
             on_drain=lambda: close(listeners),

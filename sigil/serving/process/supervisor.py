@@ -16,11 +16,14 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 from sigil.serving import logs
 from sigil.serving.process.tls_pair import TlsPair
 from sigil.serving.process.worker import REPLACED
 from sigil.serving.startup_error import StartupError
+from sigil.serving.watchdog.process_table import Cause, ProcessTable, Row
+from sigil.serving.watchdog.watchdog import CHECK_SECONDS, Watchdog
 
 _TICK = 0.05
 _UNCHANGED = "the reload changed nothing: the old values stay in use"
@@ -32,14 +35,18 @@ class CrashPolicy:
     """How dead workers are restarted; all times in seconds.
 
     After the n-th consecutive death in a slot, the restart waits `delays[n]`, later the last delay. A worker that was
-    ready and lived for `stable` resets the count. `deaths` within `window`, before any worker was ever ready, stop the
-    server.
+    ready and lived for `stable` resets the count. The server stops after `deaths` within `window` before any worker was
+    ever ready, after `restarts` deaths of one slot within `restart_window`, and when no worker was ready for `unserved`
+    (decision 0023).
     """
 
     delays: tuple[float, ...] = (0, 0.1, 0.2, 0.5, 1, 2, 5)
-    stable: float = 2
+    stable: float = 60
     deaths: int = 10
     window: float = 60
+    restarts: int = 60
+    restart_window: float = 600
+    unserved: float = 600
 
 
 @dataclass(eq=False)
@@ -58,9 +65,11 @@ class Worker:
     ready_pipe: Connection
     slot: int
     pid: int
+    row: Row
     started_at: float = field(default_factory=time.monotonic)
     ready: bool = False
     kill_at: float | None = None
+    cause: Cause = Cause.DIED
 
 
 @dataclass(eq=False)
@@ -71,6 +80,7 @@ class Slot:
     worker: Worker | None = None
     deaths: int = 0
     start_at: float | None = 0
+    died_at: deque[float] = field(default_factory=deque)
 
 
 class Signals:
@@ -109,7 +119,9 @@ class Supervisor:
         workers: int,
         reload: Callable[[], Generation],
         markers: Path,
+        table: ProcessTable,
         crash: CrashPolicy,
+        hang_timeout: float,
         ready_timeout: float,
         kill_timeout: float,
         on_drain: Callable[[], None],
@@ -117,7 +129,11 @@ class Supervisor:
         self._spawn = spawn
         self._reload = reload
         self._markers = markers
+        self._table = table
         self._crash = crash
+        self._watchdog: Watchdog[Worker] = Watchdog(hang_timeout)
+        self._stepped_at = time.monotonic()
+        self._unserved = 0.0
         self._ready_timeout = ready_timeout
         self._kill_timeout = kill_timeout
         self._on_drain = on_drain
@@ -155,7 +171,9 @@ class Supervisor:
             self._drain()
         now = time.monotonic()
         self._kill_late(now)
+        self._kill_hung(now)
         if not self._draining:
+            self._note_unserved(now)
             self._fill_slots(now)
             self._rolling_restart()
 
@@ -165,13 +183,12 @@ class Supervisor:
             *(w.process.sentinel for w in self._alive),
         ]
         sources += [w.ready_pipe for w in self._alive if not w.ready]
-        # No timeout while no deadline is set: an idle master uses no CPU.
         timed = self._next or any(not w.ready or w.kill_at for w in self._alive)
         timed = timed or any(s.start_at is not None for s in self._slots)
         # A SIGHUP that arrived during a reload waits for its end, and nothing else wakes the loop then.
         timed = timed or (signal.SIGHUP in self._signals.seen and not self._draining)
         if not self._draining or self._alive:
-            wait(sources, _TICK if timed else None)
+            wait(sources, _TICK if timed else CHECK_SECONDS)
         with contextlib.suppress(BlockingIOError):
             self._signals.woken.recv(4096)
 
@@ -212,6 +229,7 @@ class Supervisor:
         worker.ready_pipe.close()
         worker.process.join()
         worker.process.close()
+        worker.row.release()
         if worker.kill_at is None:
             logs.error("worker_died", pid=worker.pid, worker=worker.slot, exit=_exit_name(exitcode))
         self._release_slot(worker)
@@ -233,7 +251,10 @@ class Supervisor:
             slot.deaths = 0
         slot.start_at = now + self._crash.delays[min(slot.deaths, len(self._crash.delays) - 1)]
         slot.deaths += 1
+        if worker is not None:
+            self._table.count_restart(worker.cause)
         self._note_early_death()
+        self._note_repeated_death(slot, now)
 
     def _note_early_death(self) -> None:
         if self._ever_ready or self._draining:
@@ -241,9 +262,38 @@ class Supervisor:
         deaths, now = self._early_deaths, time.monotonic()
         deaths.append(now)
         if len(deaths) == self._crash.deaths and now - deaths[0] <= self._crash.window:
-            logs.error("server_gave_up", deaths=len(deaths), seconds=round(now - deaths[0], 1))
-            self._exit_code = 1
-            self._drain()
+            self._give_up("no worker became ready", deaths=len(deaths), seconds=round(now - deaths[0], 1))
+
+    def _note_repeated_death(self, slot: Slot, now: float) -> None:
+        if self._draining:
+            return
+        slot.died_at.append(now)
+        while slot.died_at[0] < now - self._crash.restart_window:
+            slot.died_at.popleft()
+        if len(slot.died_at) >= self._crash.restarts:
+            seconds = round(now - slot.died_at[0], 1)
+            self._give_up("a worker died again and again", deaths=len(slot.died_at), seconds=seconds)
+
+    def _note_unserved(self, now: float) -> None:
+        # As in the watchdog: a pause of the master does not count.
+        passed, self._stepped_at = min(now - self._stepped_at, 2 * CHECK_SECONDS), now
+        self._unserved = 0 if any(worker.ready for worker in self._alive) else self._unserved + passed
+        if self._unserved >= self._crash.unserved:
+            self._give_up("no worker was ready", seconds=round(self._unserved))
+
+    def _give_up(self, reason: str, **fields: Any) -> None:
+        logs.error("server_gave_up", reason=reason, **fields)
+        self._exit_code = 1
+        self._drain()
+
+    def _kill_hung(self, now: float) -> None:
+        serving = [worker for worker in self._alive if worker.ready and worker.kill_at is None]
+        for worker in self._watchdog.hung(serving, now):
+            holder = bool(worker.row.writing[0])
+            reason = "its event loop did not respond"
+            logs.error("worker_killed", pid=worker.pid, worker=worker.slot, reason=reason, held_store_lock=holder)
+            worker.process.kill()
+            worker.cause = Cause.HUNG
 
     def _kill_late(self, now: float) -> None:
         for worker in self._alive:
@@ -255,6 +305,7 @@ class Supervisor:
             elif worker.kill_at is None and not worker.ready and now - worker.started_at > self._ready_limit(worker):
                 logs.error("worker_killed", pid=worker.pid, worker=worker.slot, reason="not ready in time")
                 worker.process.kill()
+                worker.cause = Cause.NOT_READY
                 worker.started_at = now
 
     def _ready_limit(self, worker: Worker) -> float:

@@ -1,7 +1,7 @@
 """A worker process, around the ASGI application.
 
-The worker dies with its master and reports when it is ready. On SIGTERM, or on REPLACED when its successor serves, it
-drains in this order:
+The worker dies with its master, beats while its event loop runs (`watchdog`), and reports when it serves. On SIGTERM,
+or on REPLACED when its successor serves, it drains in this order:
 
 1. It stops accepting connections.
 2. If replaced, it serves its connections for a moment, with `Connection: close` so that clients open new ones.
@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import granian._signals
+import granian.server.mp
 from granian._granian import WorkerSignal
 from granian.server.mp import MPServer
 
@@ -33,9 +34,12 @@ from sigil.serving.process.lifespan import Lifespan
 from sigil.serving.process.listeners import stop_accepting
 from sigil.serving.process.tls_pair import KeptOpen
 from sigil.serving.startup_error import StartupError
+from sigil.serving.watchdog.process_table import Cell, ProcessCounts, ProcessTable
+from sigil.serving.watchdog.watchdog import BEAT_SECONDS
 
 _PR_SET_PDEATHSIG = 1
 _CALLBACK_SECONDS = 3.0
+_HUNG_WRITER_SECONDS = 3.0
 
 REPLACED = signal.SIGUSR1
 """The master sends it instead of SIGTERM to a worker whose successor already serves."""
@@ -60,6 +64,8 @@ class WorkerLifecycle:
         quiet: float = 1,
         linger: float = 1,
         stop_accepting: Callable[[], None] = lambda: None,
+        table: ProcessTable | None = None,
+        row: int = 0,
     ) -> None:
         self.index = index
         self.workers = workers
@@ -73,6 +79,8 @@ class WorkerLifecycle:
         self._quiet = quiet
         self._linger = linger
         self._stop_accepting = stop_accepting
+        self._table = table or ProcessTable.create(rows=1)
+        self._row = self._table.rows[row]
         self._callbacks: dict[object, Callable[[], object]] = {}
         self._signal = WorkerSignal()
 
@@ -89,9 +97,27 @@ class WorkerLifecycle:
         self._callbacks[ticket] = callback
         return lambda: discard(self._callbacks.pop(ticket, None))
 
+    @property
+    def writing(self) -> Cell:
+        """1 while this process holds the write lock of a store that the workers share, else 0. The store sets it: the
+        supervisor kills a hung holder before the workers that wait for it."""
+        return self._row.writing
+
+    @property
+    def dropped_lines(self) -> Cell:
+        return self._row.dropped
+
+    def hung_writer(self) -> bool:
+        """True when a worker that holds the store's write lock does not respond: a transaction would wait for it."""
+        return self._table.hung_writer(_HUNG_WRITER_SECONDS)
+
+    def process_counts(self) -> ProcessCounts:
+        return self._table.counts()
+
     def take_signals(self, loop: asyncio.AbstractEventLoop) -> WorkerSignal:
         """Replaces Granian's handlers: SIGTERM and REPLACED start the drain, and the drain stops Granian."""
         self._loop = loop
+        self._beat()
         # Not add_signal_handler: uvloop loses a signal that arrives between two runs of the loop, and there is such a
         # gap between lifespan startup and serving.
         for number, stopping in ((signal.SIGTERM, True), (REPLACED, False)):
@@ -99,6 +125,10 @@ class WorkerLifecycle:
                 number, lambda *_, stopping=stopping: discard(loop.call_soon_threadsafe(self._start_drain, stopping))
             )
         return self._signal
+
+    def _beat(self) -> None:
+        self._row.beat()
+        self._loop.call_later(BEAT_SECONDS, self._beat)
 
     def stop(self) -> None:
         """End the process now: the loop stops, and `run_worker` finds `ended` set."""
@@ -176,6 +206,9 @@ class WorkerPlan:
     master: int
     markers: Path
     metrics_dir: Path | None
+    table: KeptOpen
+    rows: int
+    row: int
     ready: Connection
     listener: KeptOpen
     tls: KeptOpen | None
@@ -195,9 +228,12 @@ def run_worker(plan: WorkerPlan, number: int, name: str | None, _loader: None, *
         quiet=plan.quiet,
         linger=plan.linger,
         stop_accepting=partial(stop_accepting, *plan.listener.fds),
+        table=ProcessTable(plan.table.fds[0], plan.rows),
+        row=plan.row,
     )
     # Granian's handlers would close connections at SIGTERM, before long polls get their responses.
     granian._signals.set_loop_signals = life.take_signals
+    _report_when_serving(partial(_serving, plan))
     try:
         MPServer._spawn_asgi_lifespan_worker(number, name, partial(_build, plan, life), *granian_args)
     except StartupError as exc:
@@ -225,9 +261,7 @@ def _build(plan: WorkerPlan, life: WorkerLifecycle) -> AsgiApp:
 
     def edge(scope: Any, receive: Any, send: Any) -> Awaitable[None]:
         if scope["type"] == "lifespan":
-            lifespan = Lifespan(
-                app, receive, send, ended=life.ended, started=partial(_started, plan, life), stop=life.stop
-            )
+            lifespan = Lifespan(app, receive, send, ended=life.ended, started=partial(_started, life), stop=life.stop)
             return lifespan(scope)
         return counted(scope, receive, send)
 
@@ -247,12 +281,28 @@ def _send_with_close(send: Callable[[Any], Awaitable[None]], event: dict[str, An
     return send(event)
 
 
-def _started(plan: WorkerPlan, life: WorkerLifecycle) -> None:
+def _started(life: WorkerLifecycle) -> None:
     # Objects that live as long as the process are never garbage. Reference counts free most objects of requests.
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)
     life.started = True
+
+
+def _report_when_serving(report: Callable[[], None]) -> None:
+    # At the end of lifespan startup Granian has neither its scheduler nor its threads. It makes the scheduler, starts
+    # to serve, and runs the loop again: the callback is the first of that run.
+    granian_mp: Any = granian.server.mp
+    make = granian_mp._new_cbscheduler
+
+    def make_and_report(loop: asyncio.AbstractEventLoop, *args: Any, **options: Any) -> Any:
+        loop.call_soon(report)
+        return make(loop, *args, **options)
+
+    granian_mp._new_cbscheduler = make_and_report
+
+
+def _serving(plan: WorkerPlan) -> None:
     (plan.markers / str(os.getpid())).touch(mode=0o600)
     plan.ready.send_bytes(b"ready")
     plan.ready.close()
