@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import IO, Any
 
 import httpx
 
@@ -95,7 +95,7 @@ class LiveServer:
 
     def start(self) -> LiveServer:
         """Starts the server, also on the state of an earlier run, and waits until it is healthy."""
-        with self.log_path.open("ab") as log:
+        with self.open_log() as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "sigil", "serve"],
                 env=self.environ,
@@ -106,6 +106,10 @@ class LiveServer:
             )
         wait_until(self._is_healthy, "the server to answer /health")
         return self
+
+    def open_log(self) -> IO[bytes]:
+        """Where the server's standard output and error go."""
+        return self.log_path.open("ab")
 
     def _is_healthy(self) -> bool:
         assert self._process is not None
