@@ -5,9 +5,11 @@ BIN := $(VENV)/bin
 # Most tests wait for real servers and clocks, so more of them than cores go on at once, a file each. pytest's own capture of
 # logs stays off: hostile tests log what cannot be sent from one of these processes to another.
 TEST_PROCESSES ?= 3
+# How long `make soak` makes faults.
+SECONDS ?= 1800
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev wizard test test-deps screenshots check bench bench-update format load load-lean openapi lock clean
+.PHONY: help install dev wizard test test-deps screenshots check bench bench-update format load load-lean soak openapi lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -51,6 +53,9 @@ load: install ## a minute of complete challenges under Locust; ARGS="--suite all
 
 load-lean: install ## complete challenges per second of a server on this machine, suite by suite
 	$(BIN)/python -m loadtest.lean
+
+soak: install ## 30 minutes of load and faults at once, every decision accounted for; SECONDS=120, ARGS="--seed 7"
+	@$(BIN)/python -m loadtest.soak --seconds $(SECONDS) $(ARGS)
 
 bench: install ## benchmarks as multiples of a verification; fails when one is 25 % over bench/baseline.json
 	$(BIN)/python -m pytest bench --benchmark-quiet

@@ -12,7 +12,7 @@ KINDS: Mapping[str, Mapping[str, tuple[float, float]]] = {
         "worker_kill": (0, 0),
         "all_workers_kill": (0, 0),
         "worker_stop_short": (1, 3),
-        "worker_stop_long": (20, 25),
+        "worker_stop_long": (15, 25),
         "reload": (0, 0),
         "server_restart": (0, 0),
         "server_kill": (0, 2),
