@@ -63,7 +63,7 @@ class Metrics:
             multiprocess_mode="livemax",
             registry=None,
         )
-        for limit in ("address", "arrivals", "sockets"):
+        for limit in ("address", "arrivals", "authentications", "sockets"):
             self._limited.labels(limit)
 
     def resource(self, guard: MetricsGuard) -> MetricsResource:
@@ -97,6 +97,10 @@ class Metrics:
     def unauthenticated_evicted(self) -> None:
         """An unauthenticated socket was closed because of the limit of these."""
         self._limited.labels("arrivals").inc()
+
+    def authentication_limited(self) -> None:
+        """A device was sent away from `/ws`: its address failed too often, or it reconnects too often."""
+        self._limited.labels("authentications").inc()
 
     def device_evicted(self) -> None:
         """The socket of a device was closed because of the limit of authenticated sockets."""

@@ -33,7 +33,9 @@ from relay.resources.devices import (
 )
 from relay.resources.health import HealthResource
 from relay.resources.servers import PushesResource, PushOutcomesResource, ServerRegistrationResource
+from relay.resources.signed_requests import SignedRequests
 from relay.resources.socket import DeviceSocketResource
+from relay.sockets.authentication_limits import CONNECTS_PER_MINUTE, AuthenticationLimits
 from relay.sockets.connection_limit import Capacity, ConnectionLimit
 from relay.sockets.connections import DeviceConnections
 from relay.sockets.listener import SocketListener
@@ -60,6 +62,7 @@ REGISTRATIONS_PER_MINUTE = 30
 REQUESTS_PER_MINUTE = 600
 POOL_SIZE = 6
 _GAUGES_SECONDS = 5.0
+_HEALTH_SECONDS = 1.0
 
 
 @dataclass(frozen=True, repr=False)
@@ -176,6 +179,11 @@ def build(snapshot: Snapshot, dependencies: Dependencies, lifecycle: WorkerLifec
         sockets=sockets,
         clock=clock,
         randomness=dependencies.randomness,
+        limits=AuthenticationLimits(
+            AddressBuckets.of_worker(REQUESTS_PER_MINUTE, config.workers),
+            AddressBuckets(CONNECTS_PER_MINUTE),
+            metrics.authentication_limited if metrics else lambda: None,
+        ),
         unauthenticated=unauthenticated,
         authenticated=ConnectionLimit(
             max_total=capacity.authenticated, on_evict=metrics.device_evicted if metrics else lambda: None
@@ -233,6 +241,7 @@ def _route(
     clock, randomness = dependencies.clock, dependencies.randomness
     challenges = AddressRateLimit(addresses, AddressBuckets.of_worker(REQUESTS_PER_MINUTE, config.workers))
     registrations = AddressRateLimit(addresses, AddressBuckets.of_worker(REGISTRATIONS_PER_MINUTE, config.workers))
+    failures = AddressRateLimit(addresses, AddressBuckets.of_worker(REQUESTS_PER_MINUTE, config.workers))
     nonces = Nonces(snapshot.nonce_secret, clock=clock, randomness=randomness)
     devices = Devices(registry=registry, sealer=dependencies.sealer, nonces=nonces, clock=clock)
     trust = TrustPolicy(config.trusted_servers, on_first_use=config.trust_on_first_use)
@@ -248,9 +257,10 @@ def _route(
     app.add_route("/devices/register/challenge", RegistrationChallengeResource(devices, challenges))
     app.add_route("/devices/register", DeviceRegistrationResource(devices, origins, registrations))
     app.add_route("/devices/unregister", DeviceUnregistrationResource(devices, origins, registrations))
-    app.add_route("/servers/register", ServerRegistrationResource(servers))
-    app.add_route("/push", PushesResource(servers, pushes))
-    app.add_route("/push/outcomes", PushOutcomesResource(servers, pushes))
+    app.add_route("/servers/register", ServerRegistrationResource(servers, failures))
+    requests = SignedRequests(servers, failures, addresses)
+    app.add_route("/push", PushesResource(requests, pushes))
+    app.add_route("/push/outcomes", PushOutcomesResource(requests, pushes))
 
 
 def _metrics(snapshot: Snapshot, gauges: _RegistryGauges, lifecycle: WorkerLifecycle) -> Metrics | None:
@@ -287,16 +297,28 @@ def _delivery_observer(metrics: Metrics | None, clock: Callable[[], float]) -> C
 
 
 def _health_check(registry: Registry, lifecycle: WorkerLifecycle) -> Callable[[], Awaitable[str | None]]:
+    # The request needs no key, so that a query for each would be a query for anyone.
+    checking, checked_at, reachable = asyncio.Lock(), float("-inf"), False
+
     async def check() -> str | None:
+        nonlocal checked_at, reachable
         if lifecycle.stopping:
             return "the relay is stopping"
-        try:
-            await registry.check()
-        except RegistryBusy:
-            return "the database cannot be reached"
-        return None
+        async with checking:
+            if time.monotonic() - checked_at >= _HEALTH_SECONDS:
+                reachable = await _reachable(registry)
+                checked_at = time.monotonic()
+        return None if reachable else "the database cannot be reached"
 
     return check
+
+
+async def _reachable(registry: Registry) -> bool:
+    try:
+        await registry.check()
+    except RegistryBusy:
+        return False
+    return True
 
 
 class _RegistryGauges:

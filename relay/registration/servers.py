@@ -1,7 +1,11 @@
-"""The service of servers: registration, and authentication of their signed requests (docs/protocol.md, section 6)."""
+"""The service of servers: registration, and authentication of their signed requests (docs/protocol.md, section 6).
+
+Checks that need no body come before those that do, and those that need no query first of all.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 from collections.abc import Callable
@@ -20,17 +24,18 @@ SKEW_SECONDS = 60
 # Every worker rejects a server that is no longer trusted after this time.
 _CACHE_SECONDS = 10.0
 _MAX_CACHED = 1024
+# Requests with unknown ids cause one query of a worker in this time, however many there are.
+_IDS_SECONDS = 1.0
 _NONCE = re.compile(r"[0-9a-f]{32}\Z")
 _TIMESTAMP = re.compile(r"[0-9]{1,11}\Z")
 
 
 @dataclass(frozen=True)
-class SignedRequest:
-    """A request as it was signed; each of the four headers as received, or empty."""
+class SignedHead:
+    """A request as it was signed, without its body; each of the four headers as received, or empty."""
 
     method: str
     target: str
-    body: bytes
     server_id: str
     timestamp: str
     nonce: str
@@ -63,43 +68,71 @@ class Servers:
         # With the time of day, a clock that was set back would keep a removed server trusted until that time again.
         self._monotonic = monotonic
         self._keys: dict[bytes, tuple[PublicKey, float]] = {}
+        self._ids: frozenset[bytes] = frozenset()
+        self._ids_until = 0.0
+        self._reading: asyncio.Task[None] | None = None
 
-    async def authenticate(self, request: SignedRequest) -> bytes:
-        """The server_id of a known server. Unauthorized, the same for every reason; the nonce is used last."""
-        try:
-            server_id = decode_hex(request.server_id, "X-Sigil-Server-Id", length=32)
-        except InvalidRequest:
-            raise _unauthorized() from None
-        key = await self._public_key(server_id)
+    async def expect(self, head: SignedHead) -> PublicKey:
+        """The key of a known server, before the body is read. Unauthorized, the same for every reason."""
+        server_id = _server_id(head)
+        self._check_form(head)
+        key = await self._public_key(server_id) if await self._is_known(server_id) else None
         if key is None:
             raise _unauthorized()
-        await self._verify(key, server_id, request)
+        return key
+
+    async def authenticate(self, key: PublicKey, head: SignedHead, body: bytes) -> bytes:
+        """The server_id of the request that `expect` returned the key of; Unauthorized. The nonce is used last."""
+        server_id = _server_id(head)
+        await self._verify(key, server_id, head, body)
         return server_id
 
-    async def register(self, body: messages.RegisterServer, request: SignedRequest) -> messages.ServerRegistered:
+    async def register(
+        self, request: messages.RegisterServer, head: SignedHead, body: bytes
+    ) -> messages.ServerRegistered:
         """A trusted server presents its key; the request is signed with it."""
         # An operator reads it on a terminal.
-        if body.server_name and (problem := problem_of(body.server_name)):
+        if request.server_name and (problem := problem_of(request.server_name)):
             raise InvalidRequest(f"The name must be displayable text: {problem}.", path="$.server_name")
-        key = PublicKey.parse(decode_base64(body.server_public_key, "$.server_public_key"))
+        key = PublicKey.parse(decode_base64(request.server_public_key, "$.server_public_key"))
         if key.suite != "ES256":
             raise InvalidPublicKey("server_public_key must be the server's ES256 key.")
-        if key.fingerprint != body.server_id or body.server_id != request.server_id:
+        if key.fingerprint != request.server_id or request.server_id != head.server_id:
             raise FingerprintMismatch("server_id must be the fingerprint of server_public_key, in the header too.")
+        self._check_form(head)
         server_id = bytes.fromhex(key.fingerprint)
-        known = await self._trusted(server_id)
+        known = await self._trusted(server_id) if await self._is_known(server_id) else None
         trusted = known is not None or server_id in self._trust.listed
         listed = server_id in self._trust.listed and (known is None or known.listed)
-        server = Server(server_id, key.wire, body.server_name, int(self._clock()), listed)
-        if not trusted and not self._trust.on_first_use:
+        server = Server(server_id, key.wire, request.server_name, int(self._clock()), listed)
+        if not trusted and (self._ids or not self._trust.on_first_use):
             raise _unauthorized()
-        await self._verify(key, server_id, request)
+        await self._verify(key, server_id, head, body)
         if trusted:
             await self._registry.trust(server)
         elif not await self._registry.trust_first(server):
             raise _unauthorized()
         self._keys.pop(server_id, None)
-        return messages.ServerRegistered(body.server_id)
+        self._ids |= {server_id}
+        return messages.ServerRegistered(request.server_id)
+
+    async def _is_known(self, server_id: bytes) -> bool:
+        """Whether the settings or the registry trust a server: of the registry, as of up to a second ago."""
+        if server_id in self._trust.listed or server_id in self._ids:
+            return True
+        if self._monotonic() >= self._ids_until:
+            if self._reading is None:
+                self._reading = asyncio.create_task(self._read_ids())
+            # One client's disconnect must not cancel the query of the others.
+            await asyncio.shield(self._reading)
+        return server_id in self._ids
+
+    async def _read_ids(self) -> None:
+        try:
+            self._ids = frozenset([server.server_id for server in await self._registry.servers()])
+            self._ids_until = self._monotonic() + _IDS_SECONDS
+        finally:
+            self._reading = None
 
     async def _trusted(self, server_id: bytes) -> Server | None:
         """The row of a server, unless it was trusted by the settings alone and they no longer list it."""
@@ -113,6 +146,7 @@ class Servers:
         row = await self._trusted(server_id)
         if row is None or not row.public_key:
             self._keys.pop(server_id, None)
+            self._ids -= {server_id}
             return None
         key = PublicKey.parse(row.public_key)
         # Unauthenticated clients cannot fill the cache: it holds known servers only. The limit is for many servers.
@@ -121,21 +155,27 @@ class Servers:
         self._keys[server_id] = key, self._monotonic() + _CACHE_SECONDS
         return key
 
-    async def _verify(self, key: PublicKey, server_id: bytes, request: SignedRequest) -> None:
-        if not _TIMESTAMP.match(request.timestamp) or not _NONCE.match(request.nonce):
+    def _check_form(self, head: SignedHead) -> None:
+        if not _TIMESTAMP.match(head.timestamp) or not _NONCE.match(head.nonce) or not head.signature:
             raise _unauthorized()
-        timestamp = int(request.timestamp)
-        if abs(self._clock() - timestamp) > SKEW_SECONDS:
+        if abs(self._clock() - int(head.timestamp)) > SKEW_SECONDS:
             raise _unauthorized()
-        message = signed_bytes.relay_request(
-            request.method, request.target, request.timestamp, request.nonce, request.body
-        )
-        if not key.verify(message, _signature(request.signature)):
+
+    async def _verify(self, key: PublicKey, server_id: bytes, head: SignedHead, body: bytes) -> None:
+        message = signed_bytes.relay_request(head.method, head.target, head.timestamp, head.nonce, body)
+        if not key.verify(message, _signature(head.signature)):
             raise _unauthorized()
         # The id is part of it: servers cannot use up each other's nonces.
-        used_nonce = b"s" + server_id[:16] + bytes.fromhex(request.nonce)
-        if not await self._registry.use_nonce(used_nonce, timestamp + SKEW_SECONDS + 1):
+        used_nonce = b"s" + server_id[:16] + bytes.fromhex(head.nonce)
+        if not await self._registry.use_nonce(used_nonce, int(head.timestamp) + SKEW_SECONDS + 1):
             raise _unauthorized()
+
+
+def _server_id(head: SignedHead) -> bytes:
+    try:
+        return decode_hex(head.server_id, "X-Sigil-Server-Id", length=32)
+    except InvalidRequest:
+        raise _unauthorized() from None
 
 
 def _signature(text: str) -> bytes:

@@ -11,6 +11,9 @@ from sigil.serving.http.rate_limits import AddressRateLimit
 from sigil.serving.http.requests import decode_json, read_body
 from sigil.serving.http.responses import write_json
 
+_MAX_REGISTRATION_BODY = 32 * 1024
+"""A token has at most 4096 characters, which JSON may escape to six bytes each."""
+
 
 class RegistrationChallengeResource:
     """`GET /devices/register/challenge`"""
@@ -33,8 +36,8 @@ class DeviceRegistrationResource:
         self._rate_limit = rate_limit
 
     async def on_post(self, req: Request, resp: Response) -> None:
-        body = await read_body(req)
         self._rate_limit.charge(req)
+        body = await read_body(req, _MAX_REGISTRATION_BODY)
         request = decode_json(req, body, RegisterDevice)
         write_json(resp, await self._devices.register(self._origins.of(req.scope), request), 201)
 
@@ -48,7 +51,7 @@ class DeviceUnregistrationResource:
         self._rate_limit = rate_limit
 
     async def on_post(self, req: Request, resp: Response) -> None:
-        body = await read_body(req)
         self._rate_limit.charge(req)
+        body = await read_body(req, _MAX_REGISTRATION_BODY)
         request = decode_json(req, body, UnregisterDevice)
         write_json(resp, await self._devices.unregister(self._origins.of(req.scope), request))

@@ -5,27 +5,18 @@ from __future__ import annotations
 from falcon.asgi import Request, Response
 
 from relay.pushes.service import Pushes
-from relay.registration.servers import Servers, SignedRequest
+from relay.registration.servers import Servers
+from relay.resources.signed_requests import SignedRequests, signed_head
 from sigil.protocol.errors import UnsupportedMediaType
 from sigil.protocol.messages import decoding
 from sigil.protocol.messages.relay import MAX_PUSH_BODY, OutcomesRequest, PushRequest, RegisterServer
+from sigil.serving.http.rate_limits import AddressRateLimit
 from sigil.serving.http.requests import is_json, read_body
 from sigil.serving.http.responses import write_json
 
-
-def signed_request(req: Request, body: bytes) -> SignedRequest:
-    """The request as its server signed it: the target is that of the request line."""
-    query = req.scope["query_string"]
-    target = req.scope["raw_path"] + (b"?" + query if query else b"")
-    return SignedRequest(
-        method=req.method,
-        target=target.decode("latin-1"),
-        body=body,
-        server_id=req.get_header("X-SIGIL-SERVER-ID") or "",
-        timestamp=req.get_header("X-SIGIL-TIMESTAMP") or "",
-        nonce=req.get_header("X-SIGIL-NONCE") or "",
-        signature=req.get_header("X-SIGIL-REQUEST-SIGNATURE") or "",
-    )
+_MAX_OUTCOMES_BODY = 256 * 1024
+"""Twice the 500 keys of 200 characters."""
+_MAX_REGISTRATION_BODY = 4 * 1024
 
 
 def _require_json(req: Request) -> None:
@@ -34,28 +25,30 @@ def _require_json(req: Request) -> None:
 
 
 class ServerRegistrationResource:
-    """`POST /servers/register`"""
+    """`POST /servers/register`; `failures` limits the failed requests of an address."""
 
-    def __init__(self, servers: Servers) -> None:
+    def __init__(self, servers: Servers, failures: AddressRateLimit) -> None:
         self._servers = servers
+        self._failures = failures
 
     async def on_post(self, req: Request, resp: Response) -> None:
-        body = await read_body(req)
-        _require_json(req)
-        request = decoding.decode(body, RegisterServer)
-        write_json(resp, await self._servers.register(request, signed_request(req, body)))
+        with self._failures.charging(req) as charged:
+            charged.check()
+            body = await read_body(req, _MAX_REGISTRATION_BODY)
+            _require_json(req)
+            request = decoding.decode(body, RegisterServer)
+            write_json(resp, await self._servers.register(request, signed_head(req), body))
 
 
 class PushesResource:
     """`POST /push`"""
 
-    def __init__(self, servers: Servers, pushes: Pushes) -> None:
-        self._servers = servers
+    def __init__(self, requests: SignedRequests, pushes: Pushes) -> None:
+        self._requests = requests
         self._pushes = pushes
 
     async def on_post(self, req: Request, resp: Response) -> None:
-        body = await read_body(req, MAX_PUSH_BODY)
-        server_id = await self._servers.authenticate(signed_request(req, body))
+        server_id, body = await self._requests.authenticate(req, MAX_PUSH_BODY)
         _require_json(req)
         write_json(resp, await self._pushes.push(server_id, decoding.decode(body, PushRequest)))
 
@@ -63,13 +56,12 @@ class PushesResource:
 class PushOutcomesResource:
     """`POST /push/outcomes`"""
 
-    def __init__(self, servers: Servers, pushes: Pushes) -> None:
-        self._servers = servers
+    def __init__(self, requests: SignedRequests, pushes: Pushes) -> None:
+        self._requests = requests
         self._pushes = pushes
 
     async def on_post(self, req: Request, resp: Response) -> None:
-        body = await read_body(req, MAX_PUSH_BODY)
-        server_id = await self._servers.authenticate(signed_request(req, body))
+        server_id, body = await self._requests.authenticate(req, _MAX_OUTCOMES_BODY)
         _require_json(req)
         request = decoding.decode(body, OutcomesRequest)
         write_json(resp, await self._pushes.outcomes(server_id, request.push_keys))

@@ -10,11 +10,12 @@ import msgspec
 
 from relay.registry.model import RegistryBusy
 from relay.registry.port import DeviceRegistry
+from relay.sockets.authentication_limits import AuthenticationLimits
 from relay.sockets.connection_limit import ConnectionLimit
 from relay.sockets.connections import DeviceConnection, DeviceConnections, SocketConnection
 from sigil.protocol import signed_bytes
 from sigil.protocol.encoding.text import decode_base64, decode_hex, encode_base64, format_time
-from sigil.protocol.errors import Problem
+from sigil.protocol.errors import Problem, RateLimited
 from sigil.protocol.keys import PublicKey
 from sigil.protocol.messages import decoding
 from sigil.protocol.messages.relay import Ack, AuthChallenge, AuthFailure, AuthResponse, AuthSuccess, Close, Pong
@@ -22,6 +23,7 @@ from sigil.protocol.messages.relay import Ack, AuthChallenge, AuthFailure, AuthR
 AUTH_TIMEOUT_SECONDS = 30
 MAX_FRAMES = 1000
 """Frames of a device between two heartbeats: a pong, and an acknowledgement of each push."""
+_OTHER_PLATFORM = "other_platform"
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Ack | Pong).decode
 
@@ -49,6 +51,7 @@ class DeviceSession:
         sockets: DeviceConnections,
         clock: Callable[[], float],
         randomness: Callable[[int], bytes],
+        limits: AuthenticationLimits,
         unauthenticated: ConnectionLimit,
         authenticated: ConnectionLimit,
         auth_timeout: float = AUTH_TIMEOUT_SECONDS,
@@ -58,6 +61,7 @@ class DeviceSession:
         self._clock = clock
         self._randomness = randomness
         self._auth_timeout = auth_timeout
+        self._limits = limits
         self._unauthenticated = unauthenticated
         self._authenticated = authenticated
 
@@ -85,7 +89,7 @@ class DeviceSession:
     async def _run(self, socket: SocketConnection, address: str, origin: str) -> None:
         if self._sockets.draining:
             raise CloseSession(Close.SHUTDOWN)
-        fingerprint = await self._authenticate(socket, origin)
+        fingerprint = await self._authenticate(socket, address, origin)
         self._unauthenticated.remove(socket)
         self._authenticated.add(socket, address)
         # A drain that began meanwhile did not close this connection.
@@ -95,21 +99,36 @@ class DeviceSession:
             while True:
                 await self._handle_frame(connection, await socket.receive())
 
-    async def _authenticate(self, socket: SocketConnection, origin: str) -> bytes:
+    async def _authenticate(self, socket: SocketConnection, address: str, origin: str) -> bytes:
         try:
             async with asyncio.timeout(self._auth_timeout):
                 challenge = self._randomness(32)
                 expires_at = format_time(int(self._clock() + self._auth_timeout))
                 await socket.send(_encode(AuthChallenge(encode_base64(challenge), expires_at)).decode())
-                key = _verified_key(await socket.receive(), origin, challenge)
-                await self._require_registered(key)
+                key = await self._registered_key(await socket.receive(), address, origin, challenge)
                 await socket.send(_encode(AuthSuccess(key.fingerprint)).decode())
         except TimeoutError:
             raise CloseSession(Close.AUTH_TIMEOUT) from None
         return bytes.fromhex(key.fingerprint)
 
-    async def _require_registered(self, key: PublicKey) -> None:
-        fingerprint = bytes.fromhex(key.fingerprint)
+    async def _registered_key(self, text: bytes, address: str, origin: str, challenge: bytes) -> PublicKey:
+        try:
+            key = _verified_key(text, origin, challenge)
+            fingerprint = bytes.fromhex(key.fingerprint)
+            self._limits.check(address, fingerprint)
+            await self._require_registered(fingerprint)
+        except RateLimited:
+            raise CloseSession(Close.TRY_AGAIN) from None
+        except CloseSession as closing:
+            if closing.error == _OTHER_PLATFORM:
+                self._limits.queried(address)
+            elif closing.error is not None:
+                self._limits.failed(address)
+            raise
+        self._limits.connected(fingerprint)
+        return key
+
+    async def _require_registered(self, fingerprint: bytes) -> None:
         try:
             device = await self._registry.device(fingerprint)
             if device is None:
@@ -119,7 +138,7 @@ class DeviceSession:
             await self._registry.mark_seen(fingerprint, int(self._clock()))
             if device.platform != "websocket":
                 # A device of APNs or FCM connects to check its registration, and has just proved that it is alive.
-                raise CloseSession(Close.AUTH_FAILED, "other_platform")
+                raise CloseSession(Close.AUTH_FAILED, _OTHER_PLATFORM)
         except RegistryBusy:
             raise CloseSession(Close.TRY_AGAIN) from None
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TypeVar
 
 import falcon.asgi
 
-from sigil.protocol.errors import InvalidRequest, UnsupportedMediaType
+from sigil.protocol.errors import InvalidRequest, Problem, UnsupportedMediaType
 from sigil.protocol.messages import decoding
 from sigil.serving.http.asgi_edge import DEFAULT_BODY_LIMIT, Body
 
@@ -17,6 +18,14 @@ async def read_body(req: falcon.asgi.Request, limit: int = DEFAULT_BODY_LIMIT) -
     """The raw body; one whose declared length is over `limit` is rejected before a byte of it is read."""
     body: Body = req.scope["sigil.body"]
     return await body.read(limit, req.content_length or 0)
+
+
+async def discard_body(req: falcon.asgi.Request) -> None:
+    """Read at most 1 MiB of the body and drop it: an error response before the body is read would not reach a client
+    that still sends."""
+    body: Body = req.scope["sigil.body"]
+    with suppress(Problem):
+        await body.read(0, req.content_length or 0)
 
 
 def decode_json(req: falcon.asgi.Request, body: bytes, kind: type[T]) -> T:

@@ -12,12 +12,14 @@ import pytest
 
 from relay.registry.model import Device as Registered
 from relay.registry.sqlite.registry import SqliteRegistry
+from relay.sockets.authentication_limits import AuthenticationLimits
 from relay.sockets.connection_limit import ConnectionLimit
 from relay.sockets.connections import HEARTBEAT_SECONDS, DeviceConnections
 from relay.sockets.session import DeviceSession
 from sigil.device import Device
 from sigil.protocol import signed_bytes
 from sigil.protocol.encoding.text import decode_base64
+from sigil.serving.http.rate_limits import AddressBuckets
 from tests.relay.devices_of_relay import sign
 from tests.support.live import DEADLINE
 
@@ -71,6 +73,7 @@ async def connect(registry: SqliteRegistry, sockets: DeviceConnections) -> Async
             sockets=sockets,
             clock=lambda: NOW,
             randomness=bytes,
+            limits=AuthenticationLimits(AddressBuckets(0), AddressBuckets(0)),
             unauthenticated=ConnectionLimit(max_total=8),
             authenticated=ConnectionLimit(max_total=8),
             auth_timeout=seconds,
