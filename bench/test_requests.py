@@ -16,6 +16,7 @@ from bench.store_tasks import open_store
 from sigil.app.state import KINDS
 from sigil.core.session_store import SessionStore
 from sigil.serving import logs
+from sigil.serving.line_writer import LineWriter
 from sigil.serving.process import metrics_slots
 from sigil.store.memory import MemoryStore
 from sigil.telemetry.metrics import Metrics
@@ -45,7 +46,7 @@ def metrics(store: SessionStore, monkeypatch: pytest.MonkeyPatch, memory_directo
 def application(store: SessionStore, metrics: Metrics, monkeypatch: pytest.MonkeyPatch) -> Iterator[InProcess]:
     """The application with its log lines, which are written to /dev/null."""
     null_device = os.open(os.devnull, os.O_WRONLY)
-    monkeypatch.setattr(logs._sink, "fd", null_device)
+    monkeypatch.setattr(logs._sink, "writer", LineWriter(null_device, lambda count, seconds: b""))
     application = InProcess(store, _DEVICES, metrics)
     yield application
     application.close()

@@ -1,4 +1,4 @@
-"""JSON logs: one event, one line, one write to standard output.
+"""JSON logs: one event, one line on standard output, which never waits for its reader (see `line_writer`).
 
     logs.configure("sigil", "info")
     logs.info("challenge_created", challenge_id=id, device=logs.short(fingerprint))
@@ -9,8 +9,8 @@ is kept, and only the template when an exception is attached (asyncio puts the r
 arguments of the exception, into the rest).
 """
 
+import atexit
 import logging
-import os
 import sys
 import threading
 import time
@@ -19,6 +19,7 @@ from typing import Literal
 
 import msgspec
 
+from sigil.serving.line_writer import Count, LineWriter
 from sigil.serving.redaction import clean, redact_line
 
 Level = Literal["debug", "info", "warn", "error"]
@@ -32,6 +33,9 @@ _EVENTS = {"_granian": "http_server", "asyncio": "asyncio", "py.warnings": "warn
 # Their debug and info records contain URLs and headers, and so tokens: never below warn, at any LOG_LEVEL.
 _VERBOSE = ("httpx", "httpcore", "hpack", "h2", "asyncpg", "urllib3")
 
+# At the end of a process: a reader that stalls must not delay the exit.
+_FLUSH_SECONDS = 0.5
+
 _encode = msgspec.json.Encoder().encode
 
 
@@ -40,9 +44,18 @@ class _Sink:
 
     service = "sigil"
     threshold = logging.INFO
-    fd = 1
     second = 0
     prefix = ""
+
+    def __init__(self) -> None:
+        self.write_to(1)
+
+    def write_to(self, fd: int) -> None:
+        self.writer = LineWriter(fd, _dropped_lines)
+
+
+def _dropped_lines(count: int, seconds: float) -> bytes:
+    return _line("warn", "log_lines_dropped", {"count": count, "seconds": round(seconds, 1)})
 
 
 _sink = _Sink()
@@ -63,8 +76,24 @@ def configure(service: str, level: str) -> None:
     for name in _VERBOSE:
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.captureWarnings(True)
+    # Both would write to standard error, whose reader may stall too.
+    logging.raiseExceptions = False
+    sys.unraisablehook = _unraisable
     sys.excepthook = _uncaught
     threading.excepthook = _uncaught_in_thread
+    atexit.unregister(flush)
+    atexit.register(flush)
+
+
+def flush() -> None:
+    """Wait for lines that the reader has not taken yet, for half a second at most."""
+    _sink.writer.flush(_FLUSH_SECONDS)
+
+
+def count_dropped_in(cell: Count) -> None:
+    """Add the number of dropped lines to `cell[0]`."""
+    cell[0] += _sink.writer.dropped[0]
+    _sink.writer.dropped = cell
 
 
 _LEVEL_OF_TELEMETRY: dict[str, Level] = {"full": "debug", "minimal": "warn", "none": "error"}
@@ -142,6 +171,10 @@ def _timestamp() -> str:
 
 
 def _write(level: str, event: str, fields: dict[str, object]) -> None:
+    _sink.writer.write(_line(level, event, fields), urgent=level == "error")
+
+
+def _line(level: str, event: str, fields: dict[str, object]) -> bytes:
     line: dict[str, object] = {
         "timestamp": _timestamp(),
         "level": level,
@@ -156,7 +189,7 @@ def _write(level: str, event: str, fields: dict[str, object]) -> None:
     except Exception:
         data = _encode_as_text(line)
     data = redact_line(data)
-    _put((data if len(data) < _LINE_MAX else _shorten(data)) + b"\n")
+    return (data if len(data) < _LINE_MAX else _shorten(data)) + b"\n"
 
 
 def _encode_as_text(line: dict[str, object]) -> bytes:
@@ -177,16 +210,6 @@ def _shorten(data: bytes) -> bytes:
     cut = _encode({**fields, "truncated": True})
     head = {name: fields[name] for name in ("timestamp", "level", "service", "event")}
     return cut if len(cut) < _LINE_MAX else _encode({**head, "truncated": True})
-
-
-def _put(data: bytes) -> None:
-    # A pipe without a reader (BrokenPipeError), a closed descriptor or a full non-blocking pipe loses the line and
-    # nothing else: a server must not stop because its log has no reader.
-    try:
-        while data:
-            data = data[os.write(_sink.fd, data) :]
-    except OSError:
-        pass
 
 
 class _RecordHandler(logging.Handler):
@@ -213,6 +236,11 @@ def _message(record: logging.LogRecord) -> str:
 def _uncaught(kind: type[BaseException], exc: BaseException, _trace: TracebackType | None) -> None:
     if not issubclass(kind, KeyboardInterrupt):
         error("uncaught_exception", exc=exc)
+
+
+def _unraisable(args: "sys.UnraisableHookArgs") -> None:
+    if args.exc_value is not None:
+        error("uncaught_exception", exc=args.exc_value)
 
 
 def _uncaught_in_thread(args: threading.ExceptHookArgs) -> None:

@@ -63,9 +63,9 @@ def write_pair(folder: Path, name: str) -> Path:
 
 
 class Running:
-    """One server process; `options` go to tiny_service.main."""
+    """One server process; `options` go to tiny_service.main. Its log goes to `stdout`, else to a file."""
 
-    def __init__(self, folder: Path, **options: Any) -> None:
+    def __init__(self, folder: Path, *, stdout: int | None = None, **options: Any) -> None:
         self.folder = folder
         self.state_dir = folder / f"state-{time.monotonic_ns()}"
         self.settings_file = folder / "settings.json"
@@ -80,7 +80,8 @@ class Running:
         with self.log_file.open("wb") as log:
             command = [sys.executable, "-m", "tests.serving.tiny_service", json.dumps(options)]
             # Its own process group, so that a test can send the signal of Ctrl-C to the group.
-            self.process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, process_group=0)
+            out = log if stdout is None else stdout
+            self.process = subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=log, process_group=0)
         self.workers = options.get("workers", 2)
 
     def __enter__(self) -> "Running":

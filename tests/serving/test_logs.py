@@ -3,7 +3,6 @@
 import asyncio
 import json
 import logging
-import os
 import re
 import subprocess
 import sys
@@ -24,17 +23,18 @@ KEY = "sgk_live_" + "0123456789abcdef" * 4
 @pytest.fixture
 def lines(tmp_path: Path) -> Iterator[Callable[[], list[dict[str, Any]]]]:
     """Configure the log into a file, return its lines, and restore the logging of the test run."""
-    root, fd = logging.getLogger(), logs._sink.fd
-    handlers, level, hook = root.handlers[:], root.level, sys.excepthook
+    root, writer = logging.getLogger(), logs._sink.writer
+    handlers, level, hook, unraisable = root.handlers[:], root.level, sys.excepthook, sys.unraisablehook
     path = tmp_path / "log"
     with path.open("wb") as file:
-        logs._sink.fd = file.fileno()
+        logs._sink.write_to(file.fileno())
         logs.configure("sigil", "info")
         yield lambda: [json.loads(line) for line in path.read_bytes().splitlines()]
-    logs._sink.fd, sys.excepthook = fd, hook
+    logs._sink.writer, sys.excepthook = writer, hook
     root.handlers[:] = handlers
     root.setLevel(level)
     logging.captureWarnings(False)
+    logging.raiseExceptions, sys.unraisablehook = True, unraisable
 
 
 def test_an_event_is_one_json_line(lines: Any) -> None:
@@ -234,14 +234,3 @@ def test_a_log_without_a_reader_does_not_stop_the_process(fault: str) -> None:
 def test_an_uncaught_exception_is_one_line_without_its_message() -> None:
     done = subprocess.run([sys.executable, "-c", PROGRAM, "uncaught"], capture_output=True, check=False)
     assert (json.loads(done.stdout)["exception"], done.stderr, done.returncode) == ("ValueError", b"", 1)
-
-
-def test_a_full_pipe_loses_only_log_lines(lines: Any) -> None:
-    reading, writing = os.pipe()
-    os.set_blocking(writing, False)
-    logs._sink.fd, kept = writing, logs._sink.fd
-    for _ in range(2000):
-        logs.info("a", text="x" * 100)
-    logs._sink.fd = kept
-    os.close(reading)
-    os.close(writing)

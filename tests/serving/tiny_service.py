@@ -14,6 +14,7 @@ from typing import Any
 import granian.server.mp
 import msgspec
 
+from sigil.serving import logs
 from sigil.serving.process.master import ServerLimits, serve
 from sigil.serving.process.supervisor import CrashPolicy
 from sigil.serving.process.worker import AsgiApp, WorkerLifecycle
@@ -31,7 +32,8 @@ def log_event(event: str) -> None:
 
 
 class Tiny:
-    """/ greets, /poll waits for the drain, /hang never answers, /die kills the worker, /spin blocks its loop."""
+    """/ greets, /poll waits for the drain, /hang never answers, /die kills the worker, /spin blocks its loop, /log logs
+    100 KB."""
 
     def __init__(self, settings: Settings, life: WorkerLifecycle) -> None:
         self.settings, self.life = settings, life
@@ -57,6 +59,9 @@ class Tiny:
             await asyncio.Event().wait()
         if path == "/die":
             os._exit(7)
+        if path == "/log":
+            for _ in range(100):
+                logs.info("chatty", **{f"text{i}": "x" * 200 for i in range(5)})
         if path == "/spin":
             while True:
                 pass

@@ -97,6 +97,7 @@ def serve(
     granian = _granian(log_level, workers, websockets, limits)
     # A reload has one worker more; a killed one keeps its row until it is reaped.
     table = ProcessTable.create(2 * workers + 2)
+    logs.count_dropped_in(table.master_dropped)
 
     def spawn(index: int, generation: Generation) -> Worker:
         ready, ready_sender = multiprocessing.Pipe(duplex=False)

@@ -231,6 +231,7 @@ def run_worker(plan: WorkerPlan, number: int, name: str | None, _loader: None, *
         table=ProcessTable(plan.table.fds[0], plan.rows),
         row=plan.row,
     )
+    logs.count_dropped_in(life.dropped_lines)
     # Granian's handlers would close connections at SIGTERM, before long polls get their responses.
     granian._signals.set_loop_signals = life.take_signals
     _report_when_serving(partial(_serving, plan))
@@ -328,8 +329,7 @@ def _leave_terminal_signals_to_master() -> None:
 
 def _exit(code: int) -> None:
     # Without interpreter shutdown: Granian's threads still run, and sometimes abort it.
-    sys.stdout.flush()
-    sys.stderr.flush()
+    logs.flush()
     os._exit(code)
 
 
