@@ -12,6 +12,7 @@ from sigil.protocol.identity import generate_mnemonic
 from tests.first_boot.init_mode_server import InitModeServer
 from tests.limits import nginx
 from tests.support.live import LiveServer
+from tests.support.live_relay import LiveRelay
 
 CLOUDFLARE = "173.245.48.9"
 OWNERS_LINES = (
@@ -122,3 +123,17 @@ def test_a_client_in_the_range_of_the_proxies_is_warned_of() -> None:
     assert any("0.0.0.0/0 trusts every address" in message for message in settings)
     assert warning["peer"] == "172.18.0.5"
     assert all("TRUSTED_PROXY_IP" in message for message in [*settings, warning["message"]])
+
+
+@pytest.fixture(scope="module")
+def relay() -> Iterator[LiveRelay]:
+    with LiveRelay() as running:
+        yield running
+
+
+@pytest.mark.parametrize("header", ["X-Forwarded-For", "Forwarded", "Via", "X-Real-IP", "CF-Connecting-IP"])
+def test_the_metrics_of_the_relay_have_the_same_rule(relay: LiveRelay, header: str) -> None:
+    with relay.client() as client:
+        assert client.get("/metrics").status_code == 200
+        assert client.get("/metrics", headers={header: "192.0.2.7"}).status_code == 401
+        assert client.get("/metrics", headers={"Host": "relay.example.com"}).status_code == 401

@@ -11,6 +11,7 @@ import pytest
 
 from sigil.device import Device
 from tests.flows.backend import Backend, approval
+from tests.flows.test_approvals import ApprovalRequest
 from tests.support.live import DEADLINE, LiveServer
 
 # The default rate, on one worker: 600 units at once.
@@ -125,3 +126,15 @@ def test_an_ipv6_site_cannot_escape_its_limit_by_changing_its_network() -> None:
             statuses = Counter(attempt(f"2001:db8:7:{number:x}::1") for number in range(300))
             assert statuses[429] >= 150
             assert attempt("2001:db8:8::1") == 400, "another site"
+
+
+def test_a_used_vote_is_charged_when_it_is_repeated_and_those_of_other_members_are_not(server: LiveServer) -> None:
+    members = [Device.generate() for _ in range(50)]
+    with Backend(server) as backend:
+        request = ApprovalRequest.create(backend, [members], 1)
+        votes = [request.vote_body_of(member) for member in members]
+    first, *late = votes
+    assert repeat(server, "/mpa/respond", [first], "198.51.100.6") == {200: 1}
+    assert repeat(server, "/mpa/respond", late, "198.51.100.6") == {409: 49}
+    statuses = repeat(server, "/mpa/respond", [first] * REPETITIONS, "198.51.100.6")
+    assert statuses[429] >= REPETITIONS - 71

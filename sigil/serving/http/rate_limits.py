@@ -34,7 +34,7 @@ _MAX_ADDRESSES = 65_536
 # A site (an IPv6 /48) has 65 536 networks of one client each, which a client that owns the site uses in turn. Some
 # providers put many customers into one /48, so the site gets the limit of this many clients.
 _CLIENTS_PER_SITE = 16
-# Per worker, about 3 MB: rejections and empty answers whose repetition is recognised.
+# Per worker, about 5 MB: rejections and empty answers whose repetition is recognised.
 _MAX_REPEATS = 16_384
 # The burst that one person needs: a first boot, or ten mistakes. The kernel assigns connections to workers by chance,
 # and one HTTP/2 connection brings all requests of its client to a single worker, where a plain share of the rate may be
