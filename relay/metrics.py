@@ -20,7 +20,16 @@ _HOUR, _DAY = 3600, 86_400
 _AGES = (_HOUR, _DAY, 7 * _DAY, 30 * _DAY, 90 * _DAY, 180 * _DAY, 365 * _DAY)
 # Any other reason of a provider becomes "other", which keeps the number of label values small.
 _REASONS = frozenset(
-    {"Unregistered", "BadDeviceToken", "DeviceTokenNotForTopic", "ExpiredToken", "UNREGISTERED", "failing", "silent"}
+    {
+        "Unregistered",
+        "BadDeviceToken",
+        "DeviceTokenNotForTopic",
+        "ExpiredToken",
+        "UNREGISTERED",
+        "failing",
+        "silent",
+        "unused",
+    }
 )
 
 

@@ -9,16 +9,19 @@ from collections.abc import Callable
 import msgspec
 
 from relay.pushes.dispatch import Dispatch
+from relay.registration.capacity import RegistrationCapacity
 from relay.registry.key_rotation import reseal_tokens
-from relay.registry.model import RegistryBusy
+from relay.registry.model import PRUNE_BATCH, SILENT, UNUSED, RegistryBusy
 from relay.registry.port import DeliveryRegistry
 from relay.registry.sealing import Sealer
 from relay.sockets.connections import DeviceConnections
 from sigil.protocol.messages.relay import Ping
+from sigil.serving import logs
 from sigil.serving.background import BackgroundLoops, Job
 
 RETRY_SECONDS = 1.0
 SWEEP_SECONDS = 5.0
+TRIM_SECONDS = 5.0
 _BATCH = 200
 _DAY = 86_400
 SILENT_SECONDS = 90 * _DAY
@@ -27,7 +30,7 @@ _PING = msgspec.json.encode(Ping()).decode()
 
 class Loops:
     """Every worker runs all loops; the registry gives each piece of work to one worker. `clock` gives Unix seconds.
-    `on_silent` gets the number of tokens evicted because their device was silent for SILENT_SECONDS."""
+    `on_evicted` gets the reason and the number of evicted registrations: SILENT for SILENT_SECONDS, or UNUSED."""
 
     def __init__(
         self,
@@ -36,21 +39,24 @@ class Loops:
         sealer: Sealer,
         dispatch: Dispatch,
         sockets: DeviceConnections,
+        capacity: RegistrationCapacity,
         clock: Callable[[], float],
-        on_silent: Callable[[int], None] = lambda evicted: None,
+        on_evicted: Callable[[str, int], None] = lambda reason, count: None,
     ) -> None:
         self._registry = registry
         self._sealer = sealer
         self._dispatch = dispatch
         self._sockets = sockets
         self._clock = clock
-        self._on_silent = on_silent
+        self._capacity = capacity
+        self._on_evicted = on_evicted
         jobs: dict[str, Job] = {
             "deliver": sockets.deliver,
             "heartbeat": self._heartbeat,
             "retry": self._retry,
             "sweep": self._sweep,
             "prune": self._prune,
+            "trim": self._trim,
             "rotate": self._rotate,
         }
         # The registry logs its own outages.
@@ -74,9 +80,18 @@ class Loops:
     async def _prune(self) -> None:
         now = int(self._clock())
         pruned = await self._registry.prune(now - SILENT_SECONDS, now - SILENT_SECONDS, now)
-        self._on_silent(pruned.evicted)
+        self._on_evicted(SILENT, pruned.evicted)
         if not any(pruned):
             await asyncio.sleep(_DAY)
+
+    async def _trim(self) -> None:
+        trimmed = await self._registry.trim(self._capacity.max_devices, self._capacity.max_unused)
+        self._capacity.counted(trimmed.total)
+        if trimmed.deleted:
+            self._on_evicted(UNUSED, trimmed.deleted)
+            logs.info("unused_registrations_deleted", count=trimmed.deleted, left=trimmed.total)
+        if trimmed.deleted < PRUNE_BATCH:
+            await asyncio.sleep(TRIM_SECONDS)
 
     async def _rotate(self) -> None:
         await reseal_tokens(self._registry, self._sealer)

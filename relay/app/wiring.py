@@ -18,11 +18,12 @@ from relay.app.loops import Loops
 from relay.config import Config, Storage
 from relay.pushes.dispatch import Dispatch, NullObserver
 from relay.pushes.service import Pushes
+from relay.registration.capacity import RegistrationCapacity
 from relay.registration.devices import Devices
 from relay.registration.nonces import Nonces
 from relay.registration.origins import Origins
 from relay.registration.servers import Servers, TrustPolicy
-from relay.registry.model import SILENT, Platform, Push, RegistryBusy
+from relay.registry.model import Platform, Push, RegistryBusy
 from relay.registry.port import Registry
 from relay.registry.rules import Rate
 from relay.registry.sealing import Sealer
@@ -137,7 +138,7 @@ def create_app(snapshot: Snapshot, lifecycle: WorkerLifecycle) -> AsgiEdge:
 def build(snapshot: Snapshot, dependencies: Dependencies, lifecycle: WorkerLifecycle) -> AsgiEdge:
     """The whole application over the given dependencies."""
     config, registry, clock = snapshot.config, dependencies.registry, dependencies.clock
-    gauges = _RegistryGauges(registry)
+    gauges = _RegistryGauges(registry, config.max_devices)
     metrics = _metrics(snapshot, gauges, lifecycle)
     observer = metrics or NullObserver()
     transports = dependencies.transports
@@ -158,13 +159,15 @@ def build(snapshot: Snapshot, dependencies: Dependencies, lifecycle: WorkerLifec
         on_count=metrics.connections if metrics else lambda count: None,
         on_delivered=_delivery_observer(metrics, clock),
     )
+    registrations = RegistrationCapacity(config.max_devices)
     loops = Loops(
         registry=registry,
         sealer=dependencies.sealer,
         dispatch=dispatch,
         sockets=sockets,
+        capacity=registrations,
         clock=clock,
-        on_silent=lambda evicted: observer.evicted(SILENT, evicted),
+        on_evicted=observer.evicted,
     )
     origins = Origins(config.public_url)
     addresses = ClientAddresses.behind(config.proxies)
@@ -216,7 +219,15 @@ def build(snapshot: Snapshot, dependencies: Dependencies, lifecycle: WorkerLifec
     app.ws_options.max_receive_queue = 0
     responses.handle_errors(app, metrics.problem if metrics else lambda problem: None)
     app.add_error_handler(RegistryBusy, _registry_busy)
-    _route(app, snapshot=snapshot, dependencies=dependencies, dispatch=dispatch, origins=origins, addresses=addresses)
+    _route(
+        app,
+        snapshot=snapshot,
+        dependencies=dependencies,
+        dispatch=dispatch,
+        capacity=registrations,
+        origins=origins,
+        addresses=addresses,
+    )
     app.add_route("/health", HealthResource(__version__, _health_check(registry, lifecycle)))
     if metrics:
         guard = MetricsGuard(config.metrics_token, config.metrics_open, guess_limit(addresses, config.workers))
@@ -234,6 +245,7 @@ def _route(
     snapshot: Snapshot,
     dependencies: Dependencies,
     dispatch: Dispatch,
+    capacity: RegistrationCapacity,
     origins: Origins,
     addresses: ClientAddresses,
 ) -> None:
@@ -243,7 +255,7 @@ def _route(
     registrations = AddressRateLimit(addresses, AddressBuckets.of_worker(REGISTRATIONS_PER_MINUTE, config.workers))
     failures = AddressRateLimit(addresses, AddressBuckets.of_worker(REQUESTS_PER_MINUTE, config.workers))
     nonces = Nonces(snapshot.nonce_secret, clock=clock, randomness=randomness)
-    devices = Devices(registry=registry, sealer=dependencies.sealer, nonces=nonces, clock=clock)
+    devices = Devices(registry=registry, sealer=dependencies.sealer, nonces=nonces, capacity=capacity, clock=clock)
     trust = TrustPolicy(config.trusted_servers, on_first_use=config.trust_on_first_use)
     servers = Servers(registry=registry, trust=trust, clock=clock)
     pushes = Pushes(
@@ -324,8 +336,9 @@ async def _reachable(registry: Registry) -> bool:
 class _RegistryGauges:
     """Gauges read from the registry at a scrape, which runs in a thread of its own."""
 
-    def __init__(self, registry: Registry) -> None:
+    def __init__(self, registry: Registry, max_devices: int) -> None:
         self._registry = registry
+        self._max_devices = max_devices
         self.loop: asyncio.AbstractEventLoop | None = None
 
     def read(self) -> Iterator[Any]:
@@ -342,6 +355,7 @@ class _RegistryGauges:
         for platform, count in devices.items():
             counts.add_metric([platform], count)
         yield counts
+        yield GaugeMetricFamily("relay_devices_limit", "RELAY_MAX_DEVICES.", value=self._max_devices)
         yield GaugeMetricFamily("relay_pushes_queued", "Pushes without a final status.", value=backlog)
 
     async def _count(self) -> tuple[dict[str, int], int]:

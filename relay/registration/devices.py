@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from relay.registration.capacity import RegistrationCapacity
 from relay.registration.nonces import Nonces
 from relay.registry.model import Device, Platform
 from relay.registry.port import DeviceRegistry
@@ -17,12 +18,21 @@ from sigil.protocol.pictogram import pictogram, speakable
 
 
 class Devices:
-    """Collaborators: the registry, the sealer of tokens, nonces, and a clock (Unix seconds)."""
+    """Collaborators: the registry and its capacity, the sealer of tokens, nonces, and a clock (Unix seconds)."""
 
-    def __init__(self, *, registry: DeviceRegistry, sealer: Sealer, nonces: Nonces, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        *,
+        registry: DeviceRegistry,
+        sealer: Sealer,
+        nonces: Nonces,
+        capacity: RegistrationCapacity,
+        clock: Callable[[], float],
+    ) -> None:
         self._registry = registry
         self._sealer = sealer
         self._nonces = nonces
+        self._capacity = capacity
         self._clock = clock
 
     def challenge(self) -> messages.RegistrationChallenge:
@@ -42,6 +52,9 @@ class Devices:
         await self._verify(key, message, signature, nonce, until)
         now = int(self._clock())
         fingerprint = bytes.fromhex(key.fingerprint)
+        # A device that is registered may always replace its token.
+        if self._capacity.full and await self._registry.device(fingerprint) is None:
+            self._capacity.require()
         token = self._seal_token(request.push_token, fingerprint, request.push_platform)
         await self._registry.register(Device(fingerprint, key.wire, request.push_platform, token, now, seen_at=now))
         return messages.DeviceRegistered(

@@ -23,6 +23,8 @@ CLEARED_MINUTES = 5
 SUPERSEDED = "superseded"
 SILENT = "silent"
 """The reason of an eviction: the device was silent for too long."""
+UNUSED = "unused"
+"""The reason of a deletion: there are too many registrations that no server has sent a push to."""
 SEEN_EVERY_SECONDS = 3600
 """`seen_at` may lag by this much: a row that is written at each push would be most of the writes."""
 PRUNE_BATCH = 1000
@@ -35,7 +37,8 @@ PUSHES = "pushes"
 
 
 class Device(msgspec.Struct, frozen=True):
-    """A registration. `evicted` gives the reason why its token is dead; the device has to register again."""
+    """A registration. `evicted` gives the reason why its token is dead; the device has to register again. `used`: a
+    server has sent a push to it."""
 
     fingerprint: bytes
     public_key: bytes
@@ -45,6 +48,7 @@ class Device(msgspec.Struct, frozen=True):
     seen_at: int = 0
     failures: int = 0
     evicted: str | None = None
+    used: bool = False
 
 
 class Server(msgspec.Struct, frozen=True):
@@ -126,6 +130,13 @@ class Pruned(NamedTuple):
 
     evicted: int
     forgotten: int
+
+
+class Trimmed(NamedTuple):
+    """The number of deleted registrations, and of those left."""
+
+    deleted: int
+    total: int
 
 
 class RegistryBusy(Exception):

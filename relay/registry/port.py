@@ -9,7 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from relay.registry.model import AdmissionResult, AttemptOutcome, Device, NewPush, Platform, Pruned, Push, Server
+from relay.registry.model import (
+    AdmissionResult,
+    AttemptOutcome,
+    Device,
+    NewPush,
+    Platform,
+    Pruned,
+    Push,
+    Server,
+    Trimmed,
+)
 from relay.registry.rules import Rate
 
 NotificationHandler = Callable[[str, bytes], None]
@@ -58,6 +68,11 @@ class DeviceRegistry(UsedNonces, Protocol):
 
         At most PRUNE_BATCH of each; zero of both means that nothing is left."""
 
+    async def trim(self, max_devices: int, max_unused: int) -> Trimmed:
+        """Delete the unused registrations above `max_unused`, those first that were not seen for the longest time; and
+        above `max_devices` in total, evicted ones and then more of the unused. At most PRUNE_BATCH of each in a call.
+        """
+
 
 class ServerRegistry(UsedNonces, Protocol):
     async def server(self, server_id: bytes) -> Server | None: ...
@@ -77,8 +92,9 @@ class PushQueue(Protocol):
     async def admit(
         self, server_id: bytes, requested: Sequence[NewPush], now: float, rate: Rate
     ) -> list[AdmissionResult]:
-        """Apply the rule `admit` and store the admitted pushes. Beyond MAX_HELD queued pushes of a device the oldest
-        fail as SUPERSEDED. Fingerprints of admitted websocket pushes are sent on channel PUSHES, 16 bytes each."""
+        """Apply the rule `admit` and store the admitted pushes; their devices become used. Beyond MAX_HELD queued
+        pushes of a device the oldest fail as SUPERSEDED. Fingerprints of admitted websocket pushes are sent on channel
+        PUSHES, 16 bytes each."""
 
     async def record_outcomes(self, outcomes: Sequence[AttemptOutcome], now: float) -> None:
         """Write outcomes of attempts. A push that is no longer queued loses its payload, and never changes again,

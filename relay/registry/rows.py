@@ -8,7 +8,7 @@ from typing import Any
 from relay.registry.model import Device, NewPush, Push, Server
 
 SERVER = "server_id, public_key, name, trusted_at, listed"
-_DEVICE = "fingerprint public_key platform token registered_at seen_at failures evicted"
+_DEVICE = "fingerprint public_key platform token registered_at seen_at failures evicted used"
 _PUSH = (
     "push_id push_key fingerprint payload expires_at collapse_id priority exempt "
     "server_id platform status error due attempts created_at"
@@ -30,7 +30,8 @@ def server_of(row: Sequence[Any]) -> Server:
 
 
 def device_of(row: Sequence[Any]) -> Device:
-    return Device(*row)
+    fingerprint, public_key, platform, token, registered_at, seen_at, failures, evicted, used = row
+    return Device(fingerprint, public_key, platform, token, registered_at, seen_at, failures, evicted, bool(used))
 
 
 def push_of(row: Sequence[Any]) -> Push:

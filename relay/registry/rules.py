@@ -45,6 +45,8 @@ class Admission(NamedTuple):
     answers: list[AdmissionResult]
     pushes: list[Push]
     buckets: list[Bucket]
+    newly_used: list[bytes]
+    """Fingerprints of the devices that get their first push."""
 
 
 def admit(
@@ -82,7 +84,13 @@ def admit(
         due = 0.0 if device.platform == "websocket" else now + LEASE_SECONDS
         pushes[push.push_key] = Push(server_id, push, device.platform, due=due, created_at=now)
         answers.append(AdmissionResult("queued", push.push_id, device.platform, device=device))
-    return Admission(answers, list(pushes.values()), [Bucket(name, buckets[name]) for name in sorted(changed)])
+    reached = {push.push.fingerprint for push in pushes.values()}
+    return Admission(
+        answers,
+        list(pushes.values()),
+        [Bucket(name, buckets[name]) for name in sorted(changed)],
+        sorted(fingerprint for fingerprint in reached if not devices[fingerprint].used),
+    )
 
 
 def _rejected(device: Device | None) -> AdmissionResult:

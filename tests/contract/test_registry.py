@@ -28,6 +28,7 @@ from relay.registry.model import (
     Push,
     RegistryBusy,
     Server,
+    Trimmed,
 )
 from relay.registry.port import Registry
 from relay.registry.postgres.registry import PostgresRegistry
@@ -205,7 +206,7 @@ async def test_a_device_that_registered_again_is_not_evicted_even_in_the_same_se
     await admit(registry, push("a"))
     await registry.register(again)
     assert not await registry.evict(fingerprint("phone"), "Unregistered", device().token, NOW)
-    assert await registry.device(fingerprint("phone")) == again
+    assert await registry.device(fingerprint("phone")) == msgspec.structs.replace(again, used=True)
     assert await statuses(registry, "a") == [("queued", None)]
     assert await registry.evict(fingerprint("phone"), "Unregistered", again.token, NOW)
 
@@ -299,6 +300,55 @@ async def test_many_silent_devices_are_pruned_in_several_calls(registry: Registr
         )
     assert [await registry.prune(NOW, 0, NOW) for _ in range(3)] == [(PRUNE_BATCH, 0), (1, 0), (0, 0)]
     assert await registry.count_devices() == {"evicted": count}
+
+
+async def names_of(registry: Registry) -> set[bytes]:
+    return {one.public_key.removeprefix(b"key of ") for one in await registry.devices(b"", 100)}
+
+
+async def test_a_device_is_used_after_its_first_push(registry: Registry) -> None:
+    await registry.register(device())
+    await registry.register(device("other"))
+    await admit(registry, push("a"), push("b", "unknown"))
+    for name, used in (("phone", True), ("other", False)):
+        found = await registry.device(fingerprint(name))
+        assert found is not None
+        assert found.used is used
+    await registry.register(device(registered_at=NOW + 1))
+    again = await registry.device(fingerprint("phone"))
+    assert again is not None
+    assert again.used, "a new token does not change that"
+
+
+async def test_unused_devices_above_their_limit_are_deleted_the_longest_unseen_first(registry: Registry) -> None:
+    for number in range(6):
+        await registry.register(device(str(number), registered_at=NOW + number))
+    await admit(registry, push("a", "0"))
+    assert await registry.trim(100, 5) == Trimmed(0, 6)
+    assert await registry.trim(100, 3) == Trimmed(2, 4)
+    assert await names_of(registry) == {b"0", b"3", b"4", b"5"}
+    assert await registry.trim(100, 3) == Trimmed(0, 4)
+    assert await registry.count_devices() == {"apns": 4}
+
+
+async def test_above_the_total_evicted_devices_and_then_more_unused_ones_are_deleted(registry: Registry) -> None:
+    for number in range(8):
+        await registry.register(device(str(number), registered_at=NOW + number))
+    for number in range(4):
+        await admit(registry, push(str(number), str(number)))
+    await registry.evict(fingerprint("0"), "Unregistered", device("0").token, NOW)
+    assert await registry.trim(6, 4) == Trimmed(2, 6)
+    assert await names_of(registry) == {b"1", b"2", b"3", b"5", b"6", b"7"}
+    assert await registry.trim(3, 1) == Trimmed(3, 3)
+    assert await registry.trim(2, 1) == Trimmed(0, 3), "devices in use are kept"
+    assert await statuses(registry, "1", "2", "3") == [("queued", None)] * 3
+
+
+async def test_many_unused_devices_are_deleted_in_several_calls(registry: Registry) -> None:
+    count = PRUNE_BATCH + 2
+    for start in range(0, count, 50):
+        await all_of(*(registry.register(device(str(n))) for n in range(start, min(count, start + 50))))
+    assert [await registry.trim(5000, 1) for _ in range(3)] == [(PRUNE_BATCH, 2), (1, 1), (0, 1)]
 
 
 # Servers

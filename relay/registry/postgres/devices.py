@@ -5,7 +5,7 @@ Locks are taken in one order: devices by fingerprint, then pushes by push_key. C
 
 from __future__ import annotations
 
-from relay.registry.model import PRUNE_BATCH, SEEN_EVERY_SECONDS, SILENT, Device, Pruned
+from relay.registry.model import PRUNE_BATCH, SEEN_EVERY_SECONDS, SILENT, Device, Pruned, Trimmed
 from relay.registry.postgres.nonces import PostgresNonces
 from relay.registry.postgres.pool import Connection, autocommit, transaction
 from relay.registry.postgres.statements import END_ALL, FOLLOW
@@ -15,7 +15,7 @@ _DEVICE = f"SELECT {device_columns('device')} FROM device"  # noqa: S608 - names
 _TALLIES = 1000
 
 _REGISTER = """
-INSERT INTO device VALUES ($1, $2, $3, $4, $5::bigint, greatest($5, $6), 0, NULL, NULL)
+INSERT INTO device VALUES ($1, $2, $3, $4, $5::bigint, greatest($5, $6), 0, NULL, NULL, false)
 ON CONFLICT (fingerprint) DO UPDATE SET
     public_key = excluded.public_key, platform = excluded.platform, token = excluded.token, failures = 0,
     registered_at = excluded.registered_at, seen_at = excluded.seen_at, evicted = NULL, evicted_at = NULL
@@ -40,6 +40,17 @@ WITH evicted AS (
     )) RETURNING 1
 )
 SELECT (SELECT count(*) FROM evicted), (SELECT count(*) FROM forgotten)
+"""
+_COUNT_UNUSED = "SELECT count(*) FROM (SELECT FROM device WHERE NOT used LIMIT $1) AS ones"
+_TRIM_EVICTED = """
+DELETE FROM device WHERE ctid = ANY (ARRAY(
+    SELECT ctid FROM device WHERE evicted_at IS NOT NULL ORDER BY evicted_at LIMIT $1 FOR UPDATE SKIP LOCKED
+))
+"""
+_TRIM_UNUSED = """
+DELETE FROM device WHERE ctid = ANY (ARRAY(
+    SELECT ctid FROM device WHERE NOT used ORDER BY seen_at LIMIT $1 FOR UPDATE SKIP LOCKED
+))
 """
 # Two concurrent folds are both correct: the second waits for the rows that it read, finds them gone, and adds nothing.
 _FOLD = """
@@ -87,10 +98,7 @@ class PostgresDevices(PostgresNonces):
 
     @autocommit
     async def count_devices(self, con: Connection) -> dict[str, int]:
-        rows = await con.fetch("SELECT kind, sum(n)::bigint, count(*) FROM device_tally GROUP BY kind")
-        if sum(number for _, _, number in rows) > _TALLIES:
-            await con.execute(_FOLD)
-        return {kind: total for kind, total, _ in rows if total}
+        return await _count_devices(con)
 
     @autocommit
     async def devices(self, con: Connection, after: bytes, limit: int) -> list[Device]:
@@ -105,3 +113,26 @@ class PostgresDevices(PostgresNonces):
     @autocommit
     async def prune(self, con: Connection, seen_before: int, evicted_before: int, now: int) -> Pruned:
         return Pruned(*await con.fetchrow(_PRUNE, seen_before, evicted_before, now, PRUNE_BATCH, SILENT))
+
+    @autocommit
+    async def trim(self, con: Connection, max_devices: int, max_unused: int) -> Trimmed:
+        total = sum((await _count_devices(con)).values())
+        if total <= max_unused:
+            return Trimmed(0, total)
+        dead = await _delete(con, _TRIM_EVICTED, total - max_devices)
+        unused = await con.fetchval(_COUNT_UNUSED, max_unused + PRUNE_BATCH)
+        deleted = dead + await _delete(con, _TRIM_UNUSED, max(unused - max_unused, total - dead - max_devices))
+        return Trimmed(deleted, total - deleted)
+
+
+async def _count_devices(con: Connection) -> dict[str, int]:
+    rows = await con.fetch("SELECT kind, sum(n)::bigint, count(*) FROM device_tally GROUP BY kind")
+    if sum(number for _, _, number in rows) > _TALLIES:
+        await con.execute(_FOLD)
+    return {kind: total for kind, total, _ in rows if total}
+
+
+async def _delete(con: Connection, statement: str, excess: int) -> int:
+    if excess <= 0:
+        return 0
+    return int((await con.execute(statement, min(excess, PRUNE_BATCH))).removeprefix("DELETE "))

@@ -117,6 +117,8 @@ async def admit_pushes(
         # A concurrent request used the same keys for other devices. It was first, and its keys are known by now.
         known, _, _ = await _situation(con, server_id, requested)
         return [_answer(one, push, known) for one, push in zip(admission.answers, requested, strict=True)]
+    if admission.newly_used:
+        await con.execute(statements.USE_DEVICES, admission.newly_used)
     for push in admission.pushes:
         held[push.push.fingerprint] += 1
     overfull = [fingerprint for fingerprint, number in held.items() if number > MAX_HELD]

@@ -19,6 +19,8 @@ _NAMES = _PUSH.replace("push.", "")
 DEVICES = f"SELECT {device_columns('device')} FROM device WHERE fingerprint = ANY($1::bytea[])"
 LOCK_DEVICES = f"{DEVICES} ORDER BY fingerprint FOR NO KEY UPDATE"
 
+USE_DEVICES = "UPDATE device SET used = true WHERE fingerprint = ANY($1::bytea[]) AND NOT used"
+
 SITUATION = """
 SELECT paid.until, held.number, known.push_id, known.platform, known.status, known.error
 FROM unnest($2::text[], $3::bytea[], $4::bytea[]) WITH ORDINALITY AS requested(push_key, fingerprint, bucket, place)

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import sqlite3
 
-from relay.registry.model import PRUNE_BATCH, SEEN_EVERY_SECONDS, SILENT, Device, Pruned
+from relay.registry.model import PRUNE_BATCH, SEEN_EVERY_SECONDS, SILENT, Device, Pruned, Trimmed
 from relay.registry.rows import device_columns, device_of, device_row
 from relay.registry.sqlite.database import durable_transaction, transaction
 from relay.registry.sqlite.nonces import SqliteNonces
 
 _DEVICE = f"SELECT {device_columns('device')} FROM device"  # noqa: S608 - names of columns
+
+_COUNT_UNUSED = "SELECT count(*) FROM (SELECT 1 FROM device WHERE NOT used LIMIT ?)"
+_TRIM_EVICTED = (
+    "DELETE FROM device WHERE fingerprint IN "
+    "(SELECT fingerprint FROM device WHERE evicted_at IS NOT NULL ORDER BY evicted_at LIMIT ?)"
+)
+_TRIM_UNUSED = (
+    "DELETE FROM device WHERE fingerprint IN (SELECT fingerprint FROM device WHERE NOT used ORDER BY seen_at LIMIT ?)"
+)
 
 
 class SqliteDevices(SqliteNonces):
@@ -18,7 +27,7 @@ class SqliteDevices(SqliteNonces):
     @durable_transaction
     def register(self, db: sqlite3.Connection, device: Device) -> None:
         db.execute(
-            "INSERT INTO device VALUES (?1, ?2, ?3, ?4, ?5, max(?5, ?6), 0, NULL, NULL) "
+            "INSERT INTO device VALUES (?1, ?2, ?3, ?4, ?5, max(?5, ?6), 0, NULL, NULL, 0) "
             "ON CONFLICT (fingerprint) DO UPDATE SET public_key = excluded.public_key, platform = excluded.platform, "
             "token = excluded.token, failures = 0, registered_at = excluded.registered_at, "
             "seen_at = excluded.seen_at, evicted = NULL, evicted_at = NULL",
@@ -94,6 +103,17 @@ class SqliteDevices(SqliteNonces):
             (SILENT, now, seen_before, PRUNE_BATCH),
         ).rowcount
         return Pruned(evicted, forgotten)
+
+    @transaction
+    def trim(self, db: sqlite3.Connection, max_devices: int, max_unused: int) -> Trimmed:
+        (total,) = db.execute("SELECT sum(n) FROM device_tally").fetchone()
+        if total <= max_unused:
+            return Trimmed(0, total)
+        dead = db.execute(_TRIM_EVICTED, (min(max(total - max_devices, 0), PRUNE_BATCH),)).rowcount
+        (unused,) = db.execute(_COUNT_UNUSED, (max_unused + PRUNE_BATCH,)).fetchone()
+        over = max(unused - max_unused, total - dead - max_devices, 0)
+        deleted = dead + db.execute(_TRIM_UNUSED, (min(over, PRUNE_BATCH),)).rowcount
+        return Trimmed(deleted, total - deleted)
 
 
 def find_device(db: sqlite3.Connection, fingerprint: bytes) -> Device | None:

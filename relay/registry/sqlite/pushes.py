@@ -130,6 +130,7 @@ def _admit(
         paid_until={name: _paid_until(db, server_id, name) for name in {push.bucket for push in requested}},
     )
     db.executemany(_INSERT, map(push_row, admission.pushes))
+    db.executemany("UPDATE device SET used = 1 WHERE fingerprint = ?", [(name,) for name in admission.newly_used])
     db.executemany(
         "INSERT INTO bucket VALUES (?, ?, ?) "
         "ON CONFLICT (server_id, fingerprint) DO UPDATE SET paid_until = excluded.paid_until",
