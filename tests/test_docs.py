@@ -38,6 +38,14 @@ def test_every_link_leads_to_a_file_and_a_heading(page: Path) -> None:
         assert not anchor or anchor in anchors(linked), target
 
 
+def test_production_settings_and_deployments_turn_number_matching_on() -> None:
+    settings = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8").partition("\n## Production\n")[2]
+    assert "SIGIL_NUMBER_MATCHING=on" in settings
+    for stack in [*ROOT.glob("*compose*.y*ml"), *ROOT.glob("deploy/**/*compose*.y*ml")]:
+        if "prod" in stack.name:
+            assert re.search(r"SIGIL_NUMBER_MATCHING\S*[:=].*\bon\b", stack.read_text(encoding="utf-8")), stack
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_named_path_exists(page: Path) -> None:
     missing = [path for path in _PATH.findall(prose(page)) if not (ROOT / path).exists()]

@@ -148,7 +148,7 @@ class SocketListener:
             self._serve,
             sock=listener,
             create_connection=partial(_LimitedConnection, self._unauthenticated, self._addresses),  # type: ignore[arg-type]
-            process_request=_require_ws_path,
+            process_request=_check_request,
             compression=None,
             ping_interval=None,
             max_size=MAX_FRAME,
@@ -180,7 +180,9 @@ def _raw_headers(request: Request | None) -> list[tuple[str, str]]:
     return list(request.headers.raw_items()) if request is not None else []
 
 
-def _require_ws_path(connection: ServerConnection, request: Request) -> Response | None:
+def _check_request(connection: ServerConnection, request: Request) -> Response | None:
+    if len(request.headers.get_all("Host")) != 1:
+        return connection.respond(http.HTTPStatus.BAD_REQUEST, "The request must have exactly one Host header.\n")
     if request.path.partition("?")[0] == "/ws":
         return None
     return connection.respond(http.HTTPStatus.NOT_FOUND, "There is nothing at this address.\n")

@@ -115,7 +115,7 @@ def build(snapshot: Snapshot, dependencies: Dependencies, lifecycle: WorkerLifec
     app: App = falcon.asgi.App(
         middleware=[
             _WorkerMiddleware(services.loops, dependencies.store),
-            ResponseMiddleware(dependencies.metrics.http),
+            ResponseMiddleware(dependencies.metrics.http, hsts=lifecycle.hsts),
         ]
     )
     responses.handle_errors(app, dependencies.metrics.problem)

@@ -144,7 +144,7 @@ def build_wizard(
         clock=time.time,
         randomness=os.urandom,
     )
-    app: App = falcon.asgi.App(middleware=[ResponseMiddleware(None)])
+    app: App = falcon.asgi.App(middleware=[ResponseMiddleware(None, hsts=life.hsts)])
     responses.handle_errors(app, lambda problem: None)
     app.add_error_handler(VaultUnusable, _answer_vault_failure)
     _add_wizard_routes(app, first_boot, guard, config)

@@ -5,6 +5,9 @@
 
 Only the context that the server signed at creation is trusted: the members, the action and the rule. The result is
 counted again from the votes.
+
+A vote that was left out is not noticed while the others lead to the same result: no signature covers the list of votes.
+A rejection, too, can be left out of a request that enough groups approved, also under `reject_on_first`.
 """
 
 from __future__ import annotations
@@ -70,7 +73,9 @@ def verify_votes(
     required: int,
     exclude_requester: bool = False,
 ) -> VerifiedVotes:
-    """Verify the complete proof of a request offline; VotesRefused names the check that failed.
+    """Verify the proof of a request offline; VotesRefused names the check that failed.
+
+    It proves the votes that are there. It cannot notice that one was removed while the quorum holds.
 
     status: the result of `mpa.get_status`, or the stored JSON of `GET /mpa/status/{request_id}`. server_id: of the
     server that you trust. required: the least number of groups that you accept, independent of the request.

@@ -15,6 +15,7 @@ from typing import Any, cast
 from sigil.protocol.errors import InvalidRequest, PayloadTooLarge
 from sigil.serving.http.body_admission import BODY_SECONDS, BodyAdmission, BodyRead
 from sigil.serving.http.client_address import ClientAddresses
+from sigil.serving.http.request_form import has_one_host, path_of, reject_hosts
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
@@ -54,6 +55,7 @@ class AsgiEdge:
     - HTTP/1.0: Granian passes the version "1", for which Falcon raises an exception.
     - Falcon waits for the first piece of the body before it routes; it gets an empty one. A resource reads the body
       from `scope["sigil.body"]`, which enforces the limits of size and time.
+    - A path in another spelling than that of its route is a path of no route; a request with two hosts is rejected.
     - WebSockets are accepted on the paths `sockets` only: Granian hangs when one is rejected before it was accepted.
     """
 
@@ -69,13 +71,18 @@ class AsgiEdge:
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
-        if scope["type"] == "websocket" and scope["path"] not in self._sockets:
-            await _reject_socket(receive, send)
-            return
         if scope["http_version"] == "1":
             scope["http_version"] = "1.0"
         # ASGI promises an iterable only, and Falcon reads the headers again.
         scope["headers"] = headers = [(name, value) for name, value in scope["headers"]]
+        scope["path"] = path_of(scope)
+        one_host = has_one_host(scope, headers)
+        if scope["type"] == "websocket" and (scope["path"] not in self._sockets or not one_host):
+            await _reject_socket(receive, send)
+            return
+        if not one_host:
+            await reject_hosts(send)
+            return
         request_id.set(_request_id(headers))
         if scope["type"] == "websocket":
             await self._app(scope, receive, send)

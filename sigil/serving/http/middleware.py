@@ -13,17 +13,26 @@ if TYPE_CHECKING:
     # Not at run time: the master may import this module, and only workers may import metrics (see `metrics_slots`).
     from sigil.serving.http.metrics import HttpMetrics
 
+_HSTS = "max-age=31536000"
+
 
 class ResponseMiddleware:
-    """Adds the request id, announces the end of a connection, and counts HTTP metrics if they are enabled."""
+    """Adds the request id and HSTS, announces the end of a connection, and counts HTTP metrics if they are enabled.
 
-    def __init__(self, http: HttpMetrics | None) -> None:
+    `hsts`: browsers shall use only https from now on (RFC 6797), for this host name alone.
+    """
+
+    def __init__(self, http: HttpMetrics | None, *, hsts: bool = False) -> None:
         self._observe = http.observe if http else None
+        self._hsts = hsts
 
     async def process_response(
         self, req: falcon.asgi.Request, resp: falcon.asgi.Response, _resource: object, _succeeded: bool
     ) -> None:
         resp.set_header("X-Request-Id", request_id.get())
+        resp.set_header("Server", "")
+        if self._hsts:
+            resp.set_header("Strict-Transport-Security", _HSTS)
         body: Body = req.scope["sigil.body"]
         # The HTTP server closes a connection whose request body was not read to its end. Without this header the
         # client would send its next request into the closed connection.

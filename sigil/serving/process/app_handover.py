@@ -97,7 +97,12 @@ class AppHandover:
 
 
 async def _send_overloaded(send: Send) -> None:
-    headers = [(b"content-type", b"application/json"), (b"cache-control", b"no-store"), (b"retry-after", b"1")]
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"cache-control", b"no-store"),
+        (b"retry-after", b"1"),
+        (b"server", b""),
+    ]
     with contextlib.suppress(OSError):
         await send({"type": "http.response.start", "status": 503, "headers": headers})
         await send({"type": "http.response.body", "body": _OVERLOADED})

@@ -121,6 +121,7 @@ def serve(
             ready=ready_sender,
             listener=KeptOpen(listeners[index].fileno()),
             tls=generation.tls.kept_open() if generation.tls else None,
+            hsts=generation.tls is not None and generation.tls.hsts,
         )
         granian.use_listener(listeners[index])
         granian.use_tls(generation.tls)

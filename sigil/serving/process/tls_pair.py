@@ -44,15 +44,16 @@ class TlsPair:
             self.cert, self.key = self._keep(cert), self._keep(key)
             # An empty password: without one, OpenSSL prompts on the terminal and waits.
             ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(self.cert, self.key, password="")
-            error = _certificate_error(Path(self.cert).read_bytes(), cert) or _pem_error(
-                Path(self.key).read_bytes(), key
-            )
+            pem = Path(self.cert).read_bytes()
+            error = _certificate_error(pem, cert) or _pem_error(Path(self.key).read_bytes(), key)
         except OSError as exc:
             self.close()
             raise StartupError(_read_error(exc, cert, key)) from exc
         if error:
             self.close()
             raise StartupError(error)
+        self.hsts = _is_issued_for_a_name(x509.load_pem_x509_certificate(pem))
+        """Whether browsers may insist on https: past the warning of a self-signed certificate they could not go on."""
 
     def _keep(self, path: Path) -> str:
         if sys.platform != "linux":
@@ -107,6 +108,17 @@ def _is_supported(certificate: x509.Certificate) -> bool:
     if isinstance(key, ec.EllipticCurvePublicKey):
         return isinstance(key.curve, ec.SECP256R1 | ec.SECP384R1)
     return isinstance(key, ed25519.Ed25519PublicKey)
+
+
+def _is_issued_for_a_name(certificate: x509.Certificate) -> bool:
+    """Not self-signed, and not for localhost alone: HSTS there would hold for every port of the machine."""
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        hosts = set(names.get_values_for_type(x509.DNSName)) - {"localhost"}
+    # No such extension, or extensions that cannot be parsed.
+    except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError):
+        return False
+    return bool(hosts) and certificate.issuer != certificate.subject
 
 
 def _read_error(exc: OSError, cert: Path, key: Path) -> str:

@@ -64,11 +64,13 @@ class WorkerLifecycle:
         quiet: float = 1,
         linger: float = 1,
         stop_accepting: Callable[[], None] = lambda: None,
+        hsts: bool = False,
         table: ProcessTable | None = None,
         row: int = 0,
     ) -> None:
         self.index = index
         self.workers = workers
+        self.hsts = hsts
         self.draining = False
         self.stopping = False
         self._closing = False
@@ -212,6 +214,7 @@ class WorkerPlan:
     ready: Connection
     listener: KeptOpen
     tls: KeptOpen | None
+    hsts: bool
 
 
 def run_worker(plan: WorkerPlan, number: int, name: str | None, _loader: None, *granian_args: object) -> None:
@@ -228,6 +231,7 @@ def run_worker(plan: WorkerPlan, number: int, name: str | None, _loader: None, *
         quiet=plan.quiet,
         linger=plan.linger,
         stop_accepting=partial(stop_accepting, *plan.listener.fds),
+        hsts=plan.hsts,
         table=ProcessTable(plan.table.fds[0], plan.rows),
         row=plan.row,
     )

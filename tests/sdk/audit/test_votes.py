@@ -47,6 +47,22 @@ def test_a_result_of_the_sdk_can_be_verified_directly() -> None:
         bool(verified)
 
 
+def test_a_removed_vote_is_not_noticed_while_the_quorum_holds() -> None:
+    """The limit that the documentation names: no signature covers the list of votes."""
+    unnoticed = []
+    for case in cases("votes.json"):
+        given, status = case["input"], case["input"]["status"]
+        if isinstance(case["expect"], str) or case["expect"]["status"] != "approved":
+            continue
+        for removed in status["votes"]:
+            found = outcome(given, status | {"votes": [vote for vote in status["votes"] if vote is not removed]})
+            assert found in (case["expect"], "OUTCOME_CONTRADICTED")
+            unnoticed += [removed["decision"]] * (found == case["expect"])
+    assert "rejected" in unnoticed
+    assert verify_votes.__doc__
+    assert "removed while the quorum holds" in verify_votes.__doc__
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -1,0 +1,54 @@
+"""Requests that a proxy in front may read differently: their path has a second spelling, or they name two hosts."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import msgspec
+
+from sigil.protocol.errors import InvalidRequest
+from sigil.protocol.messages.server import ErrorAnswer, ErrorBody
+
+Headers = list[tuple[bytes, bytes]]
+
+NO_SERVER = (b"server", b"")
+"""Granian adds `server: granian` unless the field is present, and cannot leave it out."""
+
+# The only character of a path parameter that a client may escape: request_id holds it.
+_ESCAPED_COLON = re.compile(rb"%3a", re.IGNORECASE)
+_NO_ROUTE = "/%"
+_BODY = msgspec.json.encode(
+    ErrorAnswer(ErrorBody(InvalidRequest.code, "The request must have exactly one Host header.", {"path": "Host"}))
+)
+
+
+def path_of(scope: dict[str, Any]) -> str:
+    """The path to route: a path of no route when its raw form is not the one spelling of a route.
+
+    Falcon routes `//metrics` and `/%6detrics` like `/metrics`, and so past a proxy's rule for `/metrics`.
+    """
+    raw: bytes = scope["raw_path"]
+    if b"//" in raw or (b"%" in raw and b"%" in _ESCAPED_COLON.sub(b"", raw)):
+        return _NO_ROUTE
+    path: str = scope["path"]
+    return path
+
+
+def has_one_host(scope: dict[str, Any], headers: Headers) -> bool:
+    """RFC 9112, 3.2: HTTP/1.1 has one Host field with a value. Granian adds an empty one where there is none, and in
+    HTTP/2 makes it of `:authority`.
+    """
+    hosts = [value for name, value in headers if name == b"host"]
+    return len(hosts) < 2 and (hosts[:1] not in ([], [b""]) or scope["http_version"] != "1.1")
+
+
+async def reject_hosts(send: Any) -> None:
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"cache-control", b"no-store"),
+        (b"content-length", str(len(_BODY)).encode()),
+        NO_SERVER,
+    ]
+    await send({"type": "http.response.start", "status": 400, "headers": headers})
+    await send({"type": "http.response.body", "body": _BODY})
