@@ -123,10 +123,10 @@ def test_a_flush_takes_bounded_time_and_drops_what_the_reader_did_not_take(chann
     writer = LineWriter(writing, summary)
     for number in range(LINES):
         writer.write(line(number))
-    before, queued = writer.dropped[0], len(writer._queue)
+    before = writer.dropped[0]
     writer.flush(0.1)
-    # The thread may have written a line meanwhile.
-    assert before + queued - 5 <= writer.dropped[0] <= before + queued
+    # The channel takes less than the queue, so some lines were left.
+    assert before < writer.dropped[0] < LINES
 
 
 def test_a_file_gets_every_line(tmp_path: Path) -> None:
