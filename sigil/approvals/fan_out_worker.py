@@ -7,10 +7,11 @@ from collections.abc import Callable
 from typing import Any
 
 from sigil.core.approvals import fan_out
-from sigil.core.approvals.approval import approval_key, member_name
+from sigil.core.approvals.approval import Approval, approval_key, member_name
 from sigil.core.approvals.fan_out import FAN_OUT, fan_out_key
 from sigil.core.session_store import Decision, SessionStore
 from sigil.delivery.backlog import PushBacklog
+from sigil.delivery.fair_queue import FairQueue
 
 POLL_SECONDS = 1.0
 """How often a worker queries the store for fan-outs of other workers and of the expiry sweep."""
@@ -25,13 +26,12 @@ class FanOutWorker:
         self._store = store
         self._push_backlog = push_backlog
         self._clock = clock
-        self._enqueued: dict[bytes, None] = {}
+        self._enqueued = FairQueue(_MAX_ENQUEUED)
         self._any_enqueued = asyncio.Event()
 
-    def add(self, mpa_id: bytes) -> None:
+    def add(self, mpa_id: bytes, owner: bytes = b"") -> None:
         """This request has a fan-out. Above the limit, it is found in the store a little later."""
-        if len(self._enqueued) < _MAX_ENQUEUED:
-            self._enqueued[mpa_id] = None
+        if self._enqueued.add(owner, mpa_id):
             self._any_enqueued.set()
 
     async def run_once(self) -> None:
@@ -45,17 +45,19 @@ class FanOutWorker:
 
     async def run_pending(self) -> None:
         """Complete the fan-outs that this worker has enqueued, and those that are due in the store."""
-        enqueued, self._enqueued = self._enqueued, {}
         self._any_enqueued.clear()
-        for mpa_id in enqueued:
-            await self._complete(mpa_id)
+        await self._complete_enqueued()
         for key in await self._store.due(self._clock(), _MAX_DUE, FAN_OUT):
-            await self._complete(key.name)
+            approval: Approval | None = await self._store.get(approval_key(key.name))
+            self._enqueued.add(approval.owner if approval else b"", key.name)
+        await self._complete_enqueued()
 
-    async def _complete(self, mpa_id: bytes) -> None:
-        more = True
-        while more:
-            more = await self._next_batch(mpa_id)
+    async def _complete_enqueued(self) -> None:
+        """One batch at a time, of the owners in turn: many large requests of one owner do not delay another's."""
+        while self._enqueued:
+            for owner, mpa_id in self._enqueued.take(1):
+                if await self._next_batch(mpa_id):
+                    self._enqueued.add(owner, mpa_id)
             # A batch takes a fraction of a millisecond: other requests run in between.
             await asyncio.sleep(0)
 
@@ -73,5 +75,5 @@ class FanOutWorker:
 
         more = await self._store.transact(keys, rule)
         for member in batch:
-            self._push_backlog.add(member_name(mpa_id, member))
+            self._push_backlog.add(member_name(mpa_id, member), approval.owner if approval else b"")
         return more

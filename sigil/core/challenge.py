@@ -220,7 +220,7 @@ def issue(
     if stale is not None:
         writes += [(challenge_key(stale.challenge_id), None), (outbox_key(stale.challenge_id), None)]
     if challenge.push:
-        writes.append((outbox_key(challenge_id), new_entry(now, challenge.expires_at)))
+        writes.append((outbox_key(challenge_id), new_entry(now, challenge.expires_at, challenge.owner)))
     return Decision(Issued(challenge_id, challenge), tuple(writes))
 
 
@@ -266,7 +266,7 @@ def wrong_code(
         return Decision(counted, ((challenge_key(challenge_id), counted),))
     new_ledger = (ledger or Ledger()).with_answer(now, challenge.owner, challenge_id, approved=False)
     ended = _apply_transition(counted, "reject", now, WRONG_CODE)
-    decision = _end(challenge_id, ended, new_ledger, entry, after_end(now, entry, ended.push))
+    decision = _end(challenge_id, ended, new_ledger, entry, after_end(now, entry, ended.push, ended.owner))
     return _with_event(now, challenge_id, decision) if emit_event else decision
 
 
@@ -283,9 +283,8 @@ def cancel(
         return Decision(challenge)
     _require_pending(challenge)
     left = (ledger or Ledger()).removed(challenge.owner, challenge_id)
-    return _end(
-        challenge_id, _apply_transition(challenge, "cancel", now), left, entry, after_end(now, entry, challenge.push)
-    )
+    after = after_end(now, entry, challenge.push, challenge.owner)
+    return _end(challenge_id, _apply_transition(challenge, "cancel", now), left, entry, after)
 
 
 def _require_known(challenge: Challenge | None) -> Challenge:

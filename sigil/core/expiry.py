@@ -106,7 +106,7 @@ class _Batch:
         if current is None:
             after = None
         elif row.state is State.PENDING:
-            after = after_end(self._now, entry, row.push)
+            after = after_end(self._now, entry, row.push, row.owner)
         if after is not entry:
             self.write(at, after)
 

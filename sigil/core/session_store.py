@@ -33,7 +33,8 @@ class Kind(NamedTuple):
     For a `counted` kind the store knows how many rows are open and due, without reading them. Rows of a counted kind
     that is a `queue` are due only in a query for that kind: a long queue delays no other kind. Rows of a `long` kind
     may be much larger than a page. For kinds with `reserves` the store keeps the sum of what their rows `reserved`, in
-    bytes. For `tallied` kinds the store adds up the shares of the rows of each owner in its Tally.
+    bytes. The rows of a queue that is `fair` have an `owner` of OWNER_BYTES, and a query for them serves the owners in
+    turn. For `tallied` kinds the store adds up the shares of the rows of each owner in its Tally.
     """
 
     tag: bytes
@@ -43,6 +44,7 @@ class Kind(NamedTuple):
     reserves: bool = False
     long: bool = False
     tallied: bool = False
+    fair: bool = False
 
 
 class Key(NamedTuple):
@@ -149,7 +151,10 @@ class SessionStore(Protocol):
         """
 
     async def due(self, now: float, limit: int, queue: Kind | None = None) -> list[Key]:
-        """At most `limit` keys with 0 < due <= now, the longest due first: of all kinds but queues, or of `queue`."""
+        """At most `limit` keys with 0 < due <= now, the longest due first: of all kinds but queues, or of `queue`.
+
+        When more are due in a fair queue, no owner has more of them than another one that also has more.
+        """
 
     async def read_end_log(self, after: int | None) -> EndLogTail:
         """The ids that ended after a position; with None only the current position."""

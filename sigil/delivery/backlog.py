@@ -9,17 +9,18 @@ the query for due rows, in any worker.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 
 from sigil.core.pushes.outbox import Push
+from sigil.delivery.fair_queue import FairQueue
 
 
 class Backlog:
-    """Holds at most `cap` names. The query for due rows finds those that do not fit, a little later."""
+    """Holds at most `cap` names, and serves their owners in turn. The query for due rows finds those that do not fit, a
+    little later.
+    """
 
     def __init__(self, cap: int = 8192) -> None:
-        self._cap = cap
-        self._names: deque[bytes] = deque()
+        self._names = FairQueue(cap)
         self._not_empty = asyncio.Event()
         self._paused = False
 
@@ -31,18 +32,18 @@ class Backlog:
         """The push state of a challenge that is created now."""
         return Push.RELAY_UNREACHABLE if self._paused else Push.QUEUED
 
-    def add(self, name: bytes) -> None:
-        """There may be a new row of that name. Returns at once."""
+    def add(self, name: bytes, owner: bytes = b"") -> None:
+        """There may be a new row of that name, of that owner. Returns at once."""
         # While the circuit breaker is open nothing is claimed: the rows stay in the store, which has space for them.
-        if not self._paused and len(self._names) < self._cap:
-            self._names.append(name)
+        if not self._paused and self._names.add(owner, name):
             self._not_empty.set()
 
     def pause(self, paused: bool) -> None:
         """Drop all names and take no new ones while the circuit breaker is open."""
         self._paused = paused
         if paused:
-            self.take(len(self._names))
+            self._names.clear()
+            self._not_empty.clear()
 
     async def wait(self, seconds: float) -> bool:
         """Wait for a name, at most `seconds`; whether there is one."""
@@ -55,8 +56,8 @@ class Backlog:
         return bool(self._names)
 
     def take(self, limit: int) -> list[bytes]:
-        """Remove and return the oldest names, at most `limit`."""
-        taken = [self._names.popleft() for _ in range(min(limit, len(self._names)))]
+        """Remove and return at most `limit` names, of the owners in turn."""
+        taken = [name for _, name in self._names.take(limit)]
         if not self._names:
             self._not_empty.clear()
         return taken
@@ -67,7 +68,7 @@ class PushDisabled:
 
     initial_push = Push.DISABLED
 
-    def add(self, name: bytes) -> None:
+    def add(self, name: bytes, owner: bytes = b"") -> None:
         pass
 
 
@@ -82,9 +83,9 @@ class EventBacklog:
     def __init__(self, backlog: Backlog) -> None:
         self._backlog = backlog
 
-    def add(self, ended_id: bytes) -> None:
+    def add(self, ended_id: bytes, owner: bytes = b"") -> None:
         """The challenge or approval request with that id may have a new event. Returns at once."""
-        self._backlog.add(ended_id)
+        self._backlog.add(ended_id, owner)
 
 
 class EventsDisabled:
@@ -92,7 +93,7 @@ class EventsDisabled:
 
     enabled = False
 
-    def add(self, ended_id: bytes) -> None:
+    def add(self, ended_id: bytes, owner: bytes = b"") -> None:
         pass
 
 

@@ -17,7 +17,7 @@ from sigil.core.session_observer import SessionObserver
 class BacklogPort(Protocol):
     """Takes the names of rows for a background loop. Returns at once; any worker also finds the rows in the store."""
 
-    def add(self, name: bytes, /) -> None: ...
+    def add(self, name: bytes, owner: bytes, /) -> None: ...
 
 
 class PushBacklogPort(BacklogPort, Protocol):
@@ -42,19 +42,19 @@ class SessionNotifier:
     fan_outs: BacklogPort
 
     def challenge_created(self, challenge_id: bytes, challenge: Challenge) -> None:
-        self.push_backlog.add(challenge_id)
+        self.push_backlog.add(challenge_id, challenge.owner)
         self.observer.challenge("challenge_created", challenge_id, challenge)
 
     def challenge_answered(self, challenge_id: bytes, challenge: Challenge) -> None:
         """By its device, where no push has to be cleared."""
-        self.event_backlog.add(challenge_id)
+        self.event_backlog.add(challenge_id, challenge.owner)
         self.observer.challenge(f"challenge_{challenge.state.wire_name}", challenge_id, challenge)
 
     def challenge_ended(self, challenge_id: bytes, challenge: Challenge) -> None:
         """By anything but a valid answer, so that its push is cleared."""
-        self.push_backlog.add(challenge_id)
+        self.push_backlog.add(challenge_id, challenge.owner)
         if challenge.state is not State.CANCELLED:
-            self.event_backlog.add(challenge_id)
+            self.event_backlog.add(challenge_id, challenge.owner)
         self.observer.challenge(f"challenge_{challenge.state.wire_name}", challenge_id, challenge)
 
     def approval_created(self, mpa_id: bytes, approval: Approval) -> None:
@@ -64,20 +64,20 @@ class SessionNotifier:
     def approval_ended(self, mpa_id: bytes, approval: Approval) -> None:
         """By a vote or a cancellation."""
         if approval.state is not ApprovalState.CANCELLED:
-            self.event_backlog.add(mpa_id)
+            self.event_backlog.add(mpa_id, approval.owner)
         self.observer.approval(f"mpa_{approval.state.wire_name}", mpa_id, approval)
         self._enqueue_members(mpa_id, approval)
 
     def approval_timed_out(self, mpa_id: bytes, approval: Approval) -> None:
         """By expiry, which leaves all members to the fan-out."""
-        self.fan_outs.add(mpa_id)
-        self.event_backlog.add(mpa_id)
+        self.fan_outs.add(mpa_id, approval.owner)
+        self.event_backlog.add(mpa_id, approval.owner)
         self.observer.approval(f"mpa_{approval.state.wire_name}", mpa_id, approval)
 
     def _enqueue_members(self, mpa_id: bytes, approval: Approval) -> None:
         """The transaction wrote the outbox entries of the first batch; the fan-out writes the others."""
         for member in fan_out.batch_after(approval, 0):
             if approval.has_open_ballot(member):
-                self.push_backlog.add(member_name(mpa_id, member))
+                self.push_backlog.add(member_name(mpa_id, member), approval.owner)
         if len(approval.members) > MEMBERS_AT_ONCE:
-            self.fan_outs.add(mpa_id)
+            self.fan_outs.add(mpa_id, approval.owner)

@@ -23,6 +23,7 @@ class Change(NamedTuple):
     """A checked and encoded write; `value` None deletes. `counted`: an open row of a counted kind.
 
     `reserved`: bytes that a row of a kind with `reserves` keeps free. `share`: what it adds to the tally of its owner.
+    `owner`: that of a row in a fair queue.
     """
 
     raw: bytes
@@ -31,6 +32,7 @@ class Change(NamedTuple):
     counted: bool = False
     reserved: int = 0
     share: Share | None = None
+    owner: bytes = b""
 
 
 def change_of(before: Share | None, after: Share | None) -> Share:
@@ -113,4 +115,5 @@ class Codec:
             raise ValueError(f"a row is due at {due}, which is not a 32-bit Unix second")
         kind = key.kind
         share = row.share if kind.tallied else None
-        return Change(raw, value, due, kind.counted and row.open, row.reserved if kind.reserves else 0, share)
+        owner = row.owner if kind.fair else b""
+        return Change(raw, value, due, kind.counted and row.open, row.reserved if kind.reserves else 0, share, owner)

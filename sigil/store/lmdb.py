@@ -11,6 +11,7 @@ import lmdb
 
 from sigil.core.session_store import (
     CREATION_RESERVE,
+    OWNER_BYTES,
     TALLY,
     EndLogTail,
     Key,
@@ -25,6 +26,7 @@ from sigil.core.session_store import (
 from sigil.store.chunks import Chunks
 from sigil.store.codec import LAST_DUE, Change, Codec, added, change_of
 from sigil.store.end_log import append, read_tail
+from sigil.store.fair_queries import FairQueries
 
 T = TypeVar("T")
 
@@ -34,9 +36,10 @@ LOCK_FILE = "lock.mdb"
 
 _FULL = "the session store is full"
 _RESERVED = b"reserved"
-_IndexEntry = tuple[int, Any, int, Share | None]
-"""Due time of a row, the index that holds it, the bytes reserved, and its share of a tally."""
-_NOT_INDEXED: _IndexEntry = (0, None, 0, None)
+_IndexEntry = tuple[int, Any, int, Share | None, bytes]
+"""Due time of a row, the index that holds it, the bytes reserved, its share of a tally, and the begin of its index key:
+the owner in a fair queue."""
+_NOT_INDEXED: _IndexEntry = (0, None, 0, None, b"")
 
 
 class WriteFlag(Protocol):
@@ -72,6 +75,7 @@ class LmdbStore:
         self._counted_tags = [kind.tag for kind in kinds if kind.counted]
         self._queue_tags = frozenset(kind.tag for kind in kinds if kind.queue)
         self._reserving_tags = frozenset(kind.tag for kind in kinds if kind.reserves)
+        self._fair_queues = {kind.tag: FairQueries() for kind in kinds if kind.fair}
         self._tallied_tags = frozenset(kind.tag for kind in kinds if kind.tallied)
         self._long_tags = frozenset(kind.tag for kind in kinds if kind.long)
         self._clock = clock
@@ -154,6 +158,9 @@ class LmdbStore:
             return []
         bound = last.to_bytes(4, "big")
         with _store_errors(), self._env.begin() as txn:
+            if queue is not None and queue.fair:
+                entries = self._fair_queues[queue.tag].entries(txn.cursor(self._open_due[queue.tag]), bound, limit)
+                return [self._codec.key(entry[OWNER_BYTES + 4 :]) for entry in entries]
             indices = self._unqueued() if queue is None else [self._open_due[queue.tag]]
             found = [entry for index in indices for entry in _entries_until(txn.cursor(index), bound, limit)]
         return [self._codec.key(entry[4:]) for entry in sorted(found)[:limit]]
@@ -222,13 +229,14 @@ class LmdbStore:
         opened = self._open_due.get(raw[:1])
         reserved = row.reserved if raw[:1] in self._reserving_tags else 0
         share = row.share if raw[:1] in self._tallied_tags else None
-        return row.due, opened if opened is not None and row.open else self._due, reserved, share
+        owner = row.owner if raw[:1] in self._fair_queues else b""
+        return row.due, opened if opened is not None and row.open else self._due, reserved, share, owner
 
     def _write(self, txn: lmdb.Transaction, changes: list[Change], before: dict[bytes, _IndexEntry]) -> list[Share]:
         """Returns what the writes change in tallies."""
         reserved_change = 0
         tallied: list[Share] = []
-        for raw, value, due, counted, reserved, share in changes:
+        for raw, value, due, counted, reserved, share, owner in changes:
             if raw not in before:
                 before[raw] = self._index_entry(raw, self._read(txn, raw))
             stored = value if raw[:1] not in self._long_tags else self._replace(txn, raw, value)
@@ -236,7 +244,7 @@ class LmdbStore:
                 txn.delete(raw, db=self._rows)
             else:
                 txn.put(raw, stored, db=self._rows)
-            entry = (due, self._open_due[raw[:1]] if counted else self._due, reserved, share)
+            entry = (due, self._open_due[raw[:1]] if counted else self._due, reserved, share, owner)
             known = before[raw]
             if entry != known:
                 self._reindex(txn, raw, known, entry)
@@ -272,9 +280,9 @@ class LmdbStore:
         if old[:2] == new[:2]:
             return
         if old[0]:
-            txn.delete(old[0].to_bytes(4, "big") + raw, db=old[1])
+            txn.delete(old[4] + old[0].to_bytes(4, "big") + raw, db=old[1])
         if new[0]:
-            txn.put(new[0].to_bytes(4, "big") + raw, b"", db=new[1])
+            txn.put(new[4] + new[0].to_bytes(4, "big") + raw, b"", db=new[1])
 
 
 def _entries_until(cursor: lmdb.Cursor, bound: bytes, limit: int) -> Iterator[bytes]:

@@ -54,6 +54,7 @@ class MemoryStore:
         self._position = 0
         self._used = 0
         self._closed = False
+        self._queries = 0
 
     async def get(self, key: Key) -> Any | None:
         raw = self._codec.raw(key)
@@ -75,7 +76,22 @@ class MemoryStore:
         self._check_open()
         tags = {raw[:1] for raw in self._rows} - self._queue_tags if queue is None else {queue.tag}
         due = ((row.due, raw) for raw, row in self._rows.items() if raw[:1] in tags and 0 < row.due <= now)
+        if queue is not None and queue.fair:
+            return [self._codec.key(raw) for _, raw in self._in_turn(sorted(due), limit)]
         return [self._codec.key(raw) for _, raw in heapq.nsmallest(limit, due)]
+
+    def _in_turn(self, due: list[tuple[int, bytes]], limit: int) -> list[tuple[int, bytes]]:
+        """`limit` of them, of the owners in turn. The order of the owners changes from query to query."""
+        turns: dict[bytes, int] = {}
+        places = []
+        self._queries += 1
+        for entry in due:
+            owner = self._rows[entry[1]].owner
+            turns[owner] = turns.get(owner, 0) + 1
+            places.append((turns[owner], list(turns).index(owner) + self._queries, entry))
+        owners = max(1, len(turns))
+        places.sort(key=lambda place: (place[0], place[1] % owners))
+        return sorted(entry for _, _, entry in places[:limit])
 
     async def read_end_log(self, after: int | None) -> EndLogTail:
         self._check_open()

@@ -13,7 +13,19 @@ from typing import Any
 import msgspec
 import pytest
 
-from sigil.core.session_store import Decision, EndLogTail, Key, Kind, Rule, SessionStore, StoreFull, StoreUnusable
+from sigil.core import session_store
+from sigil.core.session_store import (
+    Decision,
+    EndLogTail,
+    Key,
+    Kind,
+    Rule,
+    SessionStore,
+    Share,
+    StoreFull,
+    StoreUnusable,
+    tally_key,
+)
 from sigil.store.lmdb import LmdbStore
 from sigil.store.memory import MemoryStore
 
@@ -41,12 +53,29 @@ class Tally(msgspec.Struct, frozen=True, array_like=True):
         return 0
 
 
+class Owned(msgspec.Struct, frozen=True, array_like=True):
+    owner: bytes
+    due: int = 0
+    pending: int = 1
+    charged: int = 0
+
+    @property
+    def open(self) -> bool:
+        return True
+
+    @property
+    def share(self) -> Share:
+        return self.owner, self.pending, 0, self.charged
+
+
 TICKET = Kind(b"t", Ticket, counted=True)
 TALLY = Kind(b"n", Tally)
 QUEUED = Kind(b"q", Ticket, counted=True, queue=True)
 RESERVING = Kind(b"p", Reservation, reserves=True)
 ALSO_RESERVING = Kind(b"l", Reservation, reserves=True)
 LONG = Kind(b"s", Ticket, counted=True, long=True)
+FAIR = Kind(b"f", Owned, counted=True, queue=True, fair=True)
+TALLIED = Kind(b"o", Owned, counted=True, tallied=True)
 MiB = 1 << 20
 
 OpenStore = Callable[..., SessionStore]
@@ -60,7 +89,7 @@ def open_store(request: pytest.FixtureRequest) -> Iterator[OpenStore]:
 
     def open_one(**options: Any) -> SessionStore:
         settings = {
-            "kinds": [TICKET, TALLY, QUEUED, RESERVING, ALSO_RESERVING, LONG],
+            "kinds": [TICKET, TALLY, QUEUED, RESERVING, ALSO_RESERVING, LONG, FAIR, TALLIED, session_store.TALLY],
             "clock": lambda: 1000.0,
             "size": MiB,
         } | options
@@ -469,3 +498,88 @@ async def test_a_closed_store_is_unusable(store: SessionStore) -> None:
             await call
     with pytest.raises(StoreUnusable):
         store.usage()
+
+
+def owner(number: int) -> bytes:
+    return bytes([number]) * 8
+
+
+async def enter(store: SessionStore, number: int, count: int, due: int) -> list[Key]:
+    """Rows of one owner in the fair queue."""
+    keys = [Key(FAIR, b"%d %d %d" % (number, due, name)) for name in range(count)]
+    for start in range(0, count, 200):
+        await store.transact([], writing(*((key, Owned(owner(number), due)) for key in keys[start : start + 200])))
+    return keys
+
+
+def owners_of(keys: list[Key]) -> list[int]:
+    return sorted(int(key.name.split()[0]) for key in keys)
+
+
+async def test_a_fair_queue_serves_all_owners_however_long_one_has_waited(store: SessionStore) -> None:
+    await enter(store, 1, 500, 10)
+    few, last = await enter(store, 2, 3, 20), await enter(store, 255, 30, 30)
+    found = await store.due(100, 60, FAIR)
+    assert len(found) == 60
+    assert set(few) < set(found)
+    assert len(set(last) & set(found)) >= 28
+    assert [int(key.name.split()[1]) for key in found] == sorted(int(key.name.split()[1]) for key in found)
+
+
+async def test_queries_of_a_fair_queue_for_few_rows_serve_the_owners_in_turn(store: SessionStore) -> None:
+    for number in (0, 7, 255):
+        await enter(store, number, 5, 10)
+    assert owners_of([key for _ in range(3) for key in await store.due(100, 1, FAIR)]) == [0, 7, 255]
+    served = [key for _ in range(3) for key in await store.due(100, 2, FAIR)]
+    assert owners_of(served) == [0, 0, 7, 7, 255, 255]
+
+
+async def test_a_fair_queue_gives_one_owner_all_when_no_other_has_due_rows(store: SessionStore) -> None:
+    first, _ = await enter(store, 1, 50, 10), await enter(store, 2, 50, 200)
+    assert await store.due(100, 40, FAIR) == sorted(first, key=lambda key: key.name)[:40]
+    assert await store.due(9, 40, FAIR) == []
+    assert set(await store.due(100, 100, FAIR)) == set(first)
+    assert len(await store.due(200, 200, FAIR)) == 100
+    assert store.count(FAIR) == 100
+
+
+async def test_a_row_of_a_fair_queue_moves_with_its_due_time_and_goes(store: SessionStore) -> None:
+    (key,) = await enter(store, 3, 1, 10)
+    await store.transact([key], writing((key, Owned(owner(3), 50))))
+    assert await store.due(49, 10, FAIR) == []
+    assert await store.due(50, 10, FAIR) == [key]
+    await store.transact([], writing((key, None)))
+    assert await store.due(1000, 10, FAIR) == []
+    assert store.count(FAIR) == 0
+
+
+async def test_a_tally_is_the_sum_of_the_shares_of_an_owner(store: SessionStore) -> None:
+    first, second, other = (Key(TALLIED, name) for name in (b"1", b"2", b"3"))
+    await store.transact(
+        [],
+        writing(
+            (first, Owned(owner(1), 5, charged=100)), (second, Owned(owner(1), charged=20)), (other, Owned(owner(2)))
+        ),
+    )
+    key = tally_key(owner(1) + b"the rest of the id")
+    assert await store.get(key) == session_store.Tally(2, 0, 120)
+    assert await store.get(tally_key(owner(2))) == session_store.Tally(1, 0, 0)
+    seen = await store.transact([key], lambda _now, rows: Decision(rows[0], ((second, None),)))
+    assert seen == session_store.Tally(2, 0, 120)
+    await store.transact([first, key], writing((first, Owned(owner(1), 5, pending=0, charged=7))))
+    assert await store.get(key) == session_store.Tally(0, 0, 7)
+    await store.transact([], writing((first, None), (first, Owned(owner(1))), (first, None)))
+    assert await store.get(key) is None
+
+
+async def test_a_failed_transaction_changes_no_tally(store: SessionStore) -> None:
+    def refuse(now: float, rows: tuple[Any, ...]) -> Decision[None]:
+        raise LookupError("refused")
+
+    row = Key(TALLIED, b"1")
+    await store.transact([], writing((row, Owned(owner(1), charged=5))))
+    with pytest.raises(LookupError):
+        await store.transact([row], refuse)
+    with contextlib.suppress(ValueError):
+        await store.transact([row], writing((row, Owned(owner(1), charged=9)), (ticket("x" * 65), None)))
+    assert await store.get(tally_key(owner(1))) == session_store.Tally(1, 0, 5)

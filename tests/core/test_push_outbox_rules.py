@@ -33,6 +33,7 @@ NOW = 1_000_000.5
 NAME = b"n" * 16
 KEY = outbox_key(NAME)
 EXPIRES = int(NOW) + 300
+OWNER = bytes(8)
 TOKEN, ANOTHER_TOKEN = b"token 01", b"token 02"
 CHALLENGE = Challenge(b"k", b"o", b"n", b"a", int(NOW * 1000), 300, push=Push.QUEUED)
 
@@ -60,13 +61,13 @@ def completed(
 
 
 def held() -> OutboxEntry:
-    entry = claimed(new_entry(NOW, EXPIRES))
+    entry = claimed(new_entry(NOW, EXPIRES, OWNER))
     assert entry is not None
     return entry
 
 
 def test_a_new_entry_is_claimed_at_once_by_its_writer_and_later_by_any_worker() -> None:
-    entry = new_entry(NOW, EXPIRES)
+    entry = new_entry(NOW, EXPIRES, OWNER)
     assert claimed(entry) == OutboxEntry(Step.PUSH, int(NOW) + LEASE_SECONDS, EXPIRES, 1, TOKEN)
     assert entry.due == int(NOW) + OWN_SECONDS
 
@@ -81,7 +82,7 @@ def test_a_claim_excludes_others_until_its_lease_ends() -> None:
 
 def test_a_completion_with_a_stale_token_changes_nothing() -> None:
     taken_over = claimed(held(), NOW + LEASE_SECONDS, ANOTHER_TOKEN)
-    for entry in (taken_over, None, new_entry(NOW, EXPIRES)):
+    for entry in (taken_over, None, new_entry(NOW, EXPIRES, OWNER)):
         decision = complete(NOW, [(NAME, held())], ["delivered"], [entry, CHALLENGE], 0.5)
         assert (decision.writes, decision.result) == ((), [])
 
@@ -161,7 +162,7 @@ def test_the_push_state_delivered_is_final(result: DeliveryResult) -> None:
 
 def test_a_response_deletes_a_free_entry_and_leaves_a_claimed_one_to_its_holder() -> None:
     assert after_answer(None) is None
-    assert after_answer(new_entry(NOW, EXPIRES)) is None
+    assert after_answer(new_entry(NOW, EXPIRES, OWNER)) is None
     entry = held()
     assert after_answer(entry) is entry
     answered = Challenge(
@@ -172,18 +173,18 @@ def test_a_response_deletes_a_free_entry_and_leaves_a_claimed_one_to_its_holder(
 
 
 def test_an_end_deletes_an_unclaimed_push_and_clears_one_that_may_be_shown() -> None:
-    assert after_end(NOW, None, Push.DISABLED) is None
-    assert after_end(NOW, new_entry(NOW, EXPIRES), Push.QUEUED) is None
+    assert after_end(NOW, None, Push.DISABLED, OWNER) is None
+    assert after_end(NOW, new_entry(NOW, EXPIRES, OWNER), Push.QUEUED, OWNER) is None
     for push in (Push.NOT_REGISTERED, Push.TOKEN_EVICTED, Push.RATE_LIMITED):
-        assert after_end(NOW, None, push) is None
+        assert after_end(NOW, None, push, OWNER) is None
     for push in (Push.QUEUED, Push.DELIVERED, Push.FAILED, Push.RELAY_UNREACHABLE):
-        clear = after_end(NOW, None, push)
+        clear = after_end(NOW, None, push, OWNER)
         assert clear == OutboxEntry(Step.CLEAR, int(NOW) + OWN_SECONDS, int(NOW) + CLEAR_SECONDS)
 
 
 def test_a_clear_does_not_overtake_a_push_in_flight() -> None:
     entry = held()
-    waiting = after_end(NOW + 1, entry, Push.QUEUED)
+    waiting = after_end(NOW + 1, entry, Push.QUEUED, OWNER)
     assert waiting is not None
     assert claimed(waiting, NOW + 2, ANOTHER_TOKEN) is None
     ready, _ = completed("delivered", waiting, held=entry, at=NOW + 3)
@@ -201,7 +202,7 @@ def test_a_clear_is_sent_for_a_push_that_an_earlier_holder_may_have_sent() -> No
     second = claimed(first, NOW + LEASE_SECONDS, ANOTHER_TOKEN)
     assert second is not None
     for entry, cleared in ((first, False), (second, True)):
-        waiting = after_end(NOW + LEASE_SECONDS, entry, Push.QUEUED)
+        waiting = after_end(NOW + LEASE_SECONDS, entry, Push.QUEUED, OWNER)
         assert waiting is not None
         assert (completed("ended", waiting, held=entry)[0] is not None) is cleared
 
@@ -210,17 +211,17 @@ def test_a_rate_limited_push_is_cleared_only_if_a_later_holder_may_have_sent_it(
     limited, push = completed("rate_limited", held())
     assert limited is not None
     assert push is Push.RATE_LIMITED
-    assert after_end(EXPIRES, limited, push) is None
+    assert after_end(EXPIRES, limited, push, OWNER) is None
     died = claimed(limited, float(limited.due), ANOTHER_TOKEN)
     assert died is not None
     ((_, left),) = claim(EXPIRES, [KEY], [died], TOKEN).writes
-    cleared = after_end(EXPIRES, left, push)
+    cleared = after_end(EXPIRES, left, push, OWNER)
     assert cleared is not None
     assert cleared.step is Step.CLEAR
 
 
 def test_a_clear_is_retried_while_the_relay_is_unreachable_and_then_deleted() -> None:
-    clear = claimed(after_end(NOW, None, Push.DELIVERED))
+    clear = claimed(after_end(NOW, None, Push.DELIVERED, OWNER))
     assert clear is not None
     again, _ = completed("relay_unreachable", clear)
     assert again is not None
@@ -230,7 +231,7 @@ def test_a_clear_is_retried_while_the_relay_is_unreachable_and_then_deleted() ->
 
 
 def test_a_push_of_an_expired_challenge_waits_for_the_expiry_sweep_and_delays_no_other() -> None:
-    decision = claim(EXPIRES, [KEY], [new_entry(NOW, EXPIRES)], TOKEN)
+    decision = claim(EXPIRES, [KEY], [new_entry(NOW, EXPIRES, OWNER)], TOKEN)
     ((_, left),) = decision.writes
     assert decision.result == []
     assert left is not None

@@ -103,3 +103,22 @@ async def test_wait_returns_when_a_query_is_due_or_the_backlog_has_a_name() -> N
     setup.candidates.postpone()
     setup.backlog.add(b"own")
     assert await setup.candidates.wait() is True
+
+
+async def test_a_flood_of_one_owner_delays_no_name_of_another() -> None:
+    setup = Setup()
+    await setup.candidates.next(10)
+    for name in names("flood", 5000):
+        setup.backlog.add(name, b"A")
+    for name in names("other", 3):
+        setup.backlog.add(name, b"B")
+    assert await setup.candidates.next(6) == [b"flood0", b"other0", b"flood1", b"other1", b"flood2", b"other2"]
+
+
+async def test_a_full_backlog_of_one_owner_still_takes_the_names_of_others() -> None:
+    backlog = Backlog(cap=100)
+    for name in names("flood", 200):
+        backlog.add(name, b"A")
+    assert len(backlog) == 75
+    backlog.add(b"other", b"B")
+    assert backlog.take(2) == [b"flood0", b"other"]

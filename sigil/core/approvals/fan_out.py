@@ -105,7 +105,7 @@ def next_batch(now: float, mpa_id: bytes, seen: FanOut | None, rows: Rows) -> De
 def _push(now: float, mpa_id: bytes, approval: Approval, batch: range) -> Writes:
     if not approval.pushed:
         return []
-    entry = new_entry(now, approval.expires_at)
+    entry = new_entry(now, approval.expires_at, approval.owner)
     return [(outbox_key(member_name(mpa_id, member)), entry) for member in batch if approval.is_pending_for(member)]
 
 
@@ -123,7 +123,7 @@ def _clear(now: float, mpa_id: bytes, approval: Approval, batch: range, *, pushe
         if member < pushed:
             at = outbox_key(member_name(mpa_id, member))
             entry = rows.get(at)
-            after = after_end(now, entry, Push.QUEUED)
+            after = after_end(now, entry, Push.QUEUED, approval.owner)
             if after is not entry:
                 writes.append((at, after))
     return writes

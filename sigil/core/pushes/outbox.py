@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from sigil.core.session_store import Decision, Key, Kind
+from sigil.core.session_store import OWNER_BYTES, Decision, Key, Kind
 
 LEASE_SECONDS = 30
 """The lease of a claim: longer than a request to the relay may take."""
@@ -69,7 +69,8 @@ class Step(IntEnum):
 class OutboxEntry(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """With a token: claimed until `due`. Without: may be claimed from `due` on. Times are Unix seconds.
 
-    `claims` counts all claims, `tries` those of the current step that led to another try.
+    `claims` counts all claims, `tries` those of the current step that led to another try. `owner`: its first
+    OWNER_BYTES.
     """
 
     step: Step
@@ -78,22 +79,23 @@ class OutboxEntry(msgspec.Struct, frozen=True, array_like=True, gc=False):
     claims: int = 0
     token: bytes = b""
     tries: int = 0
+    owner: bytes = bytes(OWNER_BYTES)
 
     @property
     def open(self) -> bool:
         return True
 
 
-OUTBOX = Kind(b"o", OutboxEntry, counted=True, queue=True)
+OUTBOX = Kind(b"o", OutboxEntry, counted=True, queue=True, fair=True)
 
 
 def outbox_key(name: bytes) -> Key:
     return Key(OUTBOX, name)
 
 
-def new_entry(now: float, expires_at: int) -> OutboxEntry:
+def new_entry(now: float, expires_at: int, owner: bytes) -> OutboxEntry:
     """For a new challenge, or a member of a new approval request."""
-    return OutboxEntry(Step.PUSH, int(now) + OWN_SECONDS, expires_at)
+    return OutboxEntry(Step.PUSH, int(now) + OWN_SECONDS, expires_at, owner=owner[:OWNER_BYTES])
 
 
 def after_answer(entry: OutboxEntry | None) -> OutboxEntry | None:
@@ -101,7 +103,7 @@ def after_answer(entry: OutboxEntry | None) -> OutboxEntry | None:
     return entry if entry is not None and entry.token else None
 
 
-def after_end(now: float, entry: OutboxEntry | None, push: Push) -> OutboxEntry | None:
+def after_end(now: float, entry: OutboxEntry | None, push: Push, owner: bytes) -> OutboxEntry | None:
     """The subject ended without a response of the device: clear its notification, if it may have been shown.
 
     A clear must not overtake its push: while the push is in flight, the clear keeps the token and the lease.
@@ -110,12 +112,12 @@ def after_end(now: float, entry: OutboxEntry | None, push: Push) -> OutboxEntry 
         return None
     expires_at = int(now) + CLEAR_SECONDS
     if entry is not None and entry.token:
-        return OutboxEntry(Step.CLEAR, entry.due, expires_at, entry.claims, entry.token)
+        return OutboxEntry(Step.CLEAR, entry.due, expires_at, entry.claims, entry.token, owner=entry.owner)
     # Claimed again since the relay reported that: a worker that died with this claim may have sent the push.
     maybe_sent = entry is not None and entry.claims > entry.tries
     if push in _NEVER_SHOWN and not maybe_sent:
         return None
-    return OutboxEntry(Step.CLEAR, int(now) + OWN_SECONDS, expires_at)
+    return OutboxEntry(Step.CLEAR, int(now) + OWN_SECONDS, expires_at, owner=owner[:OWNER_BYTES])
 
 
 Claim = tuple[bytes, OutboxEntry]

@@ -80,7 +80,7 @@ def type_of_event(event: Event) -> EventType:
     return _TYPES[event.kind]
 
 
-EVENT = Kind(b"w", Event, counted=True, queue=True, tallied=True)
+EVENT = Kind(b"w", Event, counted=True, queue=True, tallied=True, fair=True)
 
 
 def event_key(ended_id: bytes) -> Key:
