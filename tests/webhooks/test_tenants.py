@@ -14,7 +14,7 @@ async def end_many(services: WebhookServices, caller: Caller, count: int) -> Non
         await services.approve(device, await services.create_challenge(device, caller))
 
 
-async def test_the_next_batch_serves_all_tenants_whatever_waits_of_one() -> None:
+async def test_the_next_batch_serves_all_tenants() -> None:
     services = WebhookServices(size=4 << 20)
     await end_many(services, CALLER, 300)
     await end_many(services, OTHER_CALLER, 5)
