@@ -21,7 +21,7 @@ KINDS: Mapping[str, Mapping[str, tuple[float, float]]] = {
         "relay_kill": (1, 8),
         "relay_restart": (0, 3),
         "relay_worker_kill": (0, 0),
-        "relay_worker_stop": (2, 8),
+        "relay_worker_stop": (2, 20),
         "relay_reload": (0, 0),
     },
     "database": {"database_kill": (1, 8), "database_stop": (2, 8)},

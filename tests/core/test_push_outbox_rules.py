@@ -303,6 +303,48 @@ async def test_an_end_without_a_response_of_the_device_clears_its_notification(h
     assert services.store.count(OUTBOX) == 0
 
 
+async def claim_and_die(services: PushServices) -> None:
+    """A worker claims all entries and dies before it sends anything."""
+    assert await services.pushes.claim(services.worker_backlog.take(100))
+
+
+async def test_the_claim_of_a_dead_worker_does_not_outlive_the_expiry_of_an_answered_challenge() -> None:
+    services = PushServices()
+    created = await services.create_challenge(DEVICE, seconds=30)
+    await claim_and_die(services)
+    await services.approve(DEVICE, created)
+    services.clock.now += LEASE_SECONDS + 1
+    await services.send_due_pushes()
+    assert services.store.count(OUTBOX) == 0
+    assert services.relay.pushes == []
+
+
+async def test_the_claim_of_a_dead_worker_does_not_outlive_the_expiry_of_an_approval_request() -> None:
+    services = PushServices()
+    created = await services.create_approval([[DEVICE]], 1, seconds=60)
+    await claim_and_die(services)
+    await services.vote(DEVICE, created)
+    services.clock.now += 61
+    await services.send_due_pushes()
+    assert services.store.count(OUTBOX) == 0
+    assert services.relay.pushes == []
+
+
+async def test_the_claim_of_a_dead_worker_leaves_an_expired_challenge_to_the_expiry_sweep() -> None:
+    """The worker may have sent the push before it died, so the expiry sweep clears it."""
+    services = PushServices()
+    created = await services.create_challenge(DEVICE, seconds=30)
+    await claim_and_die(services)
+    services.clock.now += LEASE_SECONDS + 1
+    await services.send_due_pushes()
+    assert services.store.count(OUTBOX) == 1
+    await services.sweep()
+    services.clock.now += LEASE_SECONDS
+    await services.send_due_pushes()
+    assert services.relay.keys() == [f"{created.challenge_id}:clear"]
+    assert services.store.count(OUTBOX) == 0
+
+
 async def test_a_response_of_the_device_clears_nothing() -> None:
     services = PushServices()
     challenges = [await services.create_challenge(DEVICE) for _ in range(2)]

@@ -141,7 +141,9 @@ def claim(
 
 
 def _claimed(now: float, entry: OutboxEntry, token: bytes) -> OutboxEntry | None:
-    if now < entry.expires_at:
+    # A token here is that of a worker that died with its claim. The subject may have been answered since, and then no
+    # sweep comes for it: the attempt finds that out, sends nothing, and its completion deletes the entry.
+    if now < entry.expires_at or (entry.token and entry.step is not Step.CLEAR):
         return msgspec.structs.replace(entry, due=int(now) + LEASE_SECONDS, claims=entry.claims + 1, token=token)
     if entry.step is Step.CLEAR:
         return None
