@@ -171,6 +171,9 @@ def build(snapshot: Snapshot, dependencies: Dependencies, lifecycle: WorkerLifec
     )
     origins = Origins(config.public_url)
     addresses = ClientAddresses.behind(config.proxies)
+    lifecycle.connections.address_of = addresses.of_connection
+    if metrics:
+        metrics.http.observe_connections(lifecycle.connections)
     capacity = Capacity.of_process()
     unauthenticated = ConnectionLimit(
         max_total=capacity.unauthenticated,

@@ -109,6 +109,9 @@ def build(snapshot: Snapshot, dependencies: Dependencies, lifecycle: WorkerLifec
         live_only=config.live_keys,
     )
     addresses = client_addresses(config)
+    lifecycle.connections.address_of = addresses.of_connection
+    if dependencies.metrics.http is not None:
+        dependencies.metrics.http.observe_connections(lifecycle.connections)
     rate_limit = address_rate_limit(config, addresses)
     callers = ApiKeyAuth(keys, rate_limit)
     services = build_services(config, identity, dependencies)

@@ -130,6 +130,7 @@ def build_wizard(
     """The application that serves the wizard. `monotonic` is the clock of the limit on token guesses, in seconds."""
     config = snapshot.config
     addresses = client_addresses(config)
+    life.connections.address_of = addresses.of_connection
     rate_limit = address_rate_limit(config, addresses)
     guard = WizardGuard(
         _origin_check(snapshot), _token_guard(snapshot, guess_limit(addresses, config.workers, monotonic)), rate_limit

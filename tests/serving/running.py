@@ -63,9 +63,13 @@ def write_pair(folder: Path, name: str) -> Path:
 
 
 class Running:
-    """One server process; `options` go to tiny_service.main. Its log goes to `stdout`, else to a file."""
+    """One server process, which may open `descriptors` files; `options` go to tiny_service.main. Its log goes to
+    `stdout`, else to a file.
+    """
 
-    def __init__(self, folder: Path, *, stdout: int | None = None, **options: Any) -> None:
+    def __init__(
+        self, folder: Path, descriptors: int | None = None, *, stdout: int | None = None, **options: Any
+    ) -> None:
         self.folder = folder
         self.state_dir = folder / f"state-{time.monotonic_ns()}"
         self.settings_file = folder / "settings.json"
@@ -79,6 +83,8 @@ class Running:
         self.log_file = folder / f"log-{self.state_dir.name}"
         with self.log_file.open("wb") as log:
             command = [sys.executable, "-m", "tests.serving.tiny_service", json.dumps(options)]
+            if descriptors is not None:
+                command = ["sh", "-c", f'ulimit -n {descriptors} && exec "$@"', "sh", *command]
             # Its own process group, so that a test can send the signal of Ctrl-C to the group.
             out = log if stdout is None else stdout
             self.process = subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=log, process_group=0)
@@ -143,4 +149,4 @@ class Running:
             return client.get(self.url(path))
 
     def client(self, **options: Any) -> httpx.Client:
-        return httpx.Client(verify=False, trust_env=False, timeout=120, **options)  # noqa: S501
+        return httpx.Client(verify=False, trust_env=False, **{"timeout": 120, **options})  # noqa: S501

@@ -15,10 +15,13 @@ import granian.server.mp
 import msgspec
 
 from sigil.serving import logs
+from sigil.serving.connections.limits import ConnectionLimits
 from sigil.serving.process.master import ServerLimits, serve
 from sigil.serving.process.supervisor import CrashPolicy
 from sigil.serving.process.worker import AsgiApp, WorkerLifecycle
 from sigil.serving.startup_error import StartupError
+
+LARGE = 1 << 16
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -33,7 +36,8 @@ def log_event(event: str) -> None:
 
 class Tiny:
     """/ greets, /poll waits for the drain, /hang never answers, /die kills the worker, /spin blocks its loop, /log logs
-    100 KB."""
+    100 KB, /large answers LARGE bytes.
+    """
 
     def __init__(self, settings: Settings, life: WorkerLifecycle) -> None:
         self.settings, self.life = settings, life
@@ -57,6 +61,8 @@ class Tiny:
             return 200, f"draining={self.life.draining}"
         if path == "/hang":
             await asyncio.Event().wait()
+        if path == "/large":
+            return 200, "x" * LARGE
         if path == "/die":
             os._exit(7)
         if path == "/log":
@@ -113,6 +119,8 @@ def main(options: dict[str, Any]) -> int:
         return settings, tuple(Path(p) for p in options["tls"]) if options.get("tls") else None  # type: ignore[return-value]
 
     settings, tls = load()
+    limits = dict(options.get("limits", {}))
+    limits["connections"] = ConnectionLimits(**limits.get("connections", {}))
     return serve(
         factory=create_app,
         settings=settings,
@@ -123,7 +131,7 @@ def main(options: dict[str, Any]) -> int:
         workers=options.get("workers", 2),
         state_dir=Path(options["state_dir"]),
         reload=load,
-        limits=ServerLimits(**options.get("limits", {})),
+        limits=ServerLimits(**limits),
         crash=CrashPolicy(**options.get("crash", {})),
     )
 

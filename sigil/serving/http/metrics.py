@@ -8,15 +8,16 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 from falcon.asgi import Request, Response
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from sigil.protocol.errors import Overloaded
+from sigil.serving.connections.observer import ConnectionObserver, PauseReason, Reason
 from sigil.serving.http.metrics_access import MetricsGuard
 from sigil.serving.process import metrics_slots, proc_stats
 from sigil.serving.watchdog.process_table import ProcessCounts
@@ -49,9 +50,28 @@ class HttpMetrics:
             buckets=_SECONDS,
             registry=None,
         )
+        self._open_connections = Gauge(
+            f"{service}_connections_open",
+            "Open connections of clients, handshakes included.",
+            multiprocess_mode="livesum",
+            registry=None,
+        )
+        closed = Counter(
+            f"{service}_connections_closed", "Connections that the server closed.", ["reason"], registry=None
+        )
+        pauses = Counter(
+            f"{service}_accept_pauses", "Times that a worker stopped accepting connections.", ["reason"], registry=None
+        )
+        self._connections_closed = {reason: closed.labels(reason) for reason in get_args(Reason)}
+        self._accept_pauses = {reason: pauses.labels(reason) for reason in get_args(PauseReason)}
         # The lookup of a child by its labels costs as much as the increment.
         self._counted = cache(self._requests.labels)
         self._timed = cache(self._seconds.labels)
+
+    def observe_connections(self, observer: ConnectionObserver) -> None:
+        observer.open = self._open_connections.set
+        observer.closed = lambda reason: self._connections_closed[reason].inc()
+        observer.paused = lambda reason: self._accept_pauses[reason].inc()
 
     def observe(self, method: str, route: str | None, status: int, seconds: float) -> None:
         method, route = method if method in _METHODS else "other", route or "none"

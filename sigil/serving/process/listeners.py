@@ -5,12 +5,8 @@ workers. When a worker is killed or replaced, its successor serves the connectio
 worker binds, as Granian does on Linux, they are reset.
 """
 
-import contextlib
 import errno
-import os
 import socket
-import sys
-from pathlib import Path
 from typing import Any
 
 from sigil.serving.startup_error import StartupError
@@ -68,23 +64,3 @@ def _bound(family: socket.AddressFamily, address: Any, *, first: bool) -> socket
 def close(listeners: list[socket.socket]) -> None:
     for listener in listeners:
         listener.close()
-
-
-def stop_accepting(listener: int) -> None:
-    """Stop accepting connections from `listener`, a file descriptor, in this process; other processes still accept.
-
-    Granian accepts until it closes all connections, so the connections that arrive last would be dropped without a
-    response. The shared socket can be neither closed nor shut down here. Therefore each of its descriptors is replaced
-    by one of a socket to which no client connects (docs/decisions/0020).
-    """
-    if sys.platform != "linux":
-        return
-    shared = os.fstat(listener)
-    with socket.create_server(("127.0.0.1", 0), backlog=1) as unused:
-        # Non-blocking like the shared socket: an accept() that waits would block its thread.
-        unused.setblocking(False)
-        for number in [int(path.name) for path in Path("/proc/self/fd").iterdir()]:
-            # The descriptor of the directory listing is closed by now.
-            with contextlib.suppress(OSError):
-                if os.path.samestat(os.fstat(number), shared):
-                    os.dup2(unused.fileno(), number, inheritable=False)

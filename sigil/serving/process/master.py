@@ -17,19 +17,20 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any, cast
 
 from granian._granian import SocketHolder
-from granian.constants import HTTPModes, Interfaces, Loops
+from granian.constants import HTTPModes, Interfaces, Loops, SSLProtocols
 from granian.http import HTTP1Settings, HTTP2Settings
 from granian.log import LogLevels
 from granian.server.mp import MPServer
 
 from sigil.serving import logs
+from sigil.serving.connections.limits import ConnectionLimits
 from sigil.serving.process import metrics_slots
 from sigil.serving.process.listeners import close, listen
 from sigil.serving.process.supervisor import CrashPolicy, Generation, Signals, Supervisor, Worker
@@ -43,7 +44,8 @@ TlsPaths = tuple[Path, Path] | None
 
 @dataclass(frozen=True)
 class ServerLimits:
-    """Limits of a server. Times are in seconds; `backlog` is per listening socket, `connections` per worker.
+    """Limits of a server. Times are in seconds; `backlog` is per listening socket, `connections` are per worker and are
+    reduced to what the process may open.
 
     A drain ends after `drain_timeout` in the worker and after `kill_timeout` by SIGKILL: within the 10 s that
     `docker stop` waits. Idle connections are dropped after no request has run for `quiet`. A worker with a successor
@@ -52,7 +54,7 @@ class ServerLimits:
     """
 
     backlog: int = 4096
-    connections: int = 10_000
+    connections: ConnectionLimits = field(default_factory=ConnectionLimits)
     drain_timeout: float = 6.5
     quiet: float = 1
     linger: float = 1
@@ -88,13 +90,16 @@ def serve(
     0 after a clean drain; 1 when no worker became ready or one had to be killed. Raises StartupError.
     """
     logs.configure(service, log_level)
-    _set_process_limits(limits)
+    open_files = _raise_process_limits()
+    connections = limits.connections.within(open_files)
+    if connections.total < limits.connections.total:
+        logs.warn("few_file_descriptors", limit=open_files, connections=connections.total)
     listeners = listen(host, port, limits.backlog, workers, port_setting=port_setting)
     first = _generation(settings, tls)
     markers = _fresh_directory(state_dir / "workers")
     metrics_dir = _fresh_directory(metrics_slots.directory(state_dir)) if metrics else None
     port = listeners[0].getsockname()[1]
-    granian = _granian(log_level, workers, websockets, limits)
+    granian = _granian(log_level, workers, websockets, limits.backlog, connections.total)
     # A reload has one worker more; a killed one keeps its row until it is reaped.
     table = ProcessTable.create(2 * workers + 2)
     logs.count_dropped_in(table.master_dropped)
@@ -120,6 +125,7 @@ def serve(
             row=row,
             ready=ready_sender,
             listener=KeptOpen(listeners[index].fileno()),
+            connections=connections,
             tls=generation.tls.kept_open() if generation.tls else None,
             hsts=generation.tls is not None and generation.tls.hsts,
         )
@@ -170,7 +176,7 @@ class _Granian(MPServer):
         self.ssl_ctx = (*paths, *self.ssl_ctx[3:])
 
 
-def _granian(log_level: str, workers: int, websockets: bool, limits: ServerLimits) -> _Granian:
+def _granian(log_level: str, workers: int, websockets: bool, backlog: int, connections: int) -> _Granian:
     multiprocessing.set_start_method("spawn", force=True)
     # Started before signals are blocked, because its start unblocks SIGINT.
     resource_tracker.ensure_running()
@@ -181,13 +187,16 @@ def _granian(log_level: str, workers: int, websockets: bool, limits: ServerLimit
         http=HTTPModes.auto,
         workers=workers,
         websockets=websockets,
-        backlog=limits.backlog,
-        backpressure=limits.connections,
+        backlog=backlog,
+        backpressure=connections,
         http1_settings=HTTP1Settings(header_read_timeout=10_000, max_buffer_size=32 * 1024),
         # Milliseconds, then seconds: a peer that vanished is detected after 50 s.
         http2_settings=HTTP2Settings(
             keep_alive_interval=30_000, keep_alive_timeout=20, max_headers_size=16 * 1024, max_concurrent_streams=128
         ),
+        # Older proxies speak TLS 1.2 to their backends (nginx of Debian 12). For it, rustls has suites with forward
+        # secrecy and AEAD only.
+        ssl_protocol_min=SSLProtocols.tls12,
         log_level=LogLevels.info if log_level == "debug" else LogLevels.warning,
         log_dictconfig=_granian_logs(),
     )
@@ -214,13 +223,14 @@ def _fresh_directory(path: Path) -> Path:
     return path
 
 
-def _set_process_limits(limits: ServerLimits) -> None:
+def _raise_process_limits() -> int:
+    """The number of files that this process and its workers may open."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    if hard != resource.RLIM_INFINITY and hard < limits.connections + 100:
-        logs.warn("few_file_descriptors", limit=hard, connections=limits.connections)
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return sys.maxsize if soft == resource.RLIM_INFINITY else soft
 
 
 @contextlib.contextmanager

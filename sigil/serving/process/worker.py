@@ -29,9 +29,13 @@ from granian._granian import WorkerSignal
 from granian.server.mp import MPServer
 
 from sigil.serving import logs
+from sigil.serving.connections.accept_gate import AcceptGate
+from sigil.serving.connections.activity import ConnectionActivity
+from sigil.serving.connections.guard import ConnectionGuard
+from sigil.serving.connections.limits import ConnectionLimits
+from sigil.serving.connections.observer import ConnectionObserver
 from sigil.serving.process import metrics_slots
 from sigil.serving.process.lifespan import Lifespan
-from sigil.serving.process.listeners import stop_accepting
 from sigil.serving.process.tls_pair import KeptOpen
 from sigil.serving.startup_error import StartupError
 from sigil.serving.watchdog.process_table import Cell, ProcessCounts, ProcessTable
@@ -51,8 +55,8 @@ class WorkerLifecycle:
     """The state of this worker process, for the application.
 
     `index` counts from 0 to `workers` - 1. `draining` is True from the signal on; `stopping` too, if no successor
-    serves. A WebSocket counts as a running request until the application closes it: close them on drain, or the drain
-    takes its full time.
+    serves. The application sets the functions of `connections`. A WebSocket counts as a running request until the
+    application closes it: close them on drain, or the drain takes its full time.
     """
 
     def __init__(
@@ -68,6 +72,7 @@ class WorkerLifecycle:
         table: ProcessTable | None = None,
         row: int = 0,
     ) -> None:
+        self.connections = ConnectionObserver()
         self.index = index
         self.workers = workers
         self.hsts = hsts
@@ -131,6 +136,10 @@ class WorkerLifecycle:
     def _beat(self) -> None:
         self._row.beat()
         self._loop.call_later(BEAT_SECONDS, self._beat)
+
+    def call_soon(self, callback: Callable[[], None]) -> None:
+        """Run `callback` on the loop; may be called in any thread."""
+        self._loop.call_soon_threadsafe(callback)
 
     def stop(self) -> None:
         """End the process now: the loop stops, and `run_worker` finds `ended` set."""
@@ -213,6 +222,7 @@ class WorkerPlan:
     row: int
     ready: Connection
     listener: KeptOpen
+    connections: ConnectionLimits
     tls: KeptOpen | None
     hsts: bool
 
@@ -224,13 +234,14 @@ def run_worker(plan: WorkerPlan, number: int, name: str | None, _loader: None, *
     logs.configure(plan.service, plan.log_level)
     if plan.metrics_dir:
         metrics_slots.acquire(plan.metrics_dir)
+    gate = AcceptGate(*plan.listener.fds)
     life = WorkerLifecycle(
         plan.index,
         plan.workers,
         drain_timeout=plan.drain_timeout,
         quiet=plan.quiet,
         linger=plan.linger,
-        stop_accepting=partial(stop_accepting, *plan.listener.fds),
+        stop_accepting=partial(gate.close, final=True),
         hsts=plan.hsts,
         table=ProcessTable(plan.table.fds[0], plan.rows),
         row=plan.row,
@@ -240,7 +251,7 @@ def run_worker(plan: WorkerPlan, number: int, name: str | None, _loader: None, *
     granian._signals.set_loop_signals = life.take_signals
     _report_when_serving(partial(_serving, plan))
     try:
-        MPServer._spawn_asgi_lifespan_worker(number, name, partial(_build, plan, life), *granian_args)
+        MPServer._spawn_asgi_lifespan_worker(number, name, partial(_build, plan, life, gate), *granian_args)
     except StartupError as exc:
         logs.error("worker_refused", reason=str(exc))
         _exit(1)
@@ -254,19 +265,26 @@ def run_worker(plan: WorkerPlan, number: int, name: str | None, _loader: None, *
     _exit(0)
 
 
-def _build(plan: WorkerPlan, life: WorkerLifecycle) -> AsgiApp:
+def _build(plan: WorkerPlan, life: WorkerLifecycle, gate: AcceptGate) -> AsgiApp:
     app = plan.factory(plan.settings, life)
+    activity = ConnectionActivity()
+    guard = ConnectionGuard(gate, plan.connections, activity, life.connections, on_loop=life.call_soon)
 
     async def counted(scope: Any, receive: Any, send: Any) -> None:
         life.running += 1
+        requests = activity.begin(scope["client"])
+        send = requests.counted(send)
         try:
             await app(scope, receive, partial(_send_with_close, send) if life.draining and _is_http_1(scope) else send)
         finally:
+            activity.end(requests)
             life.running -= 1
 
     def edge(scope: Any, receive: Any, send: Any) -> Awaitable[None]:
         if scope["type"] == "lifespan":
-            lifespan = Lifespan(app, receive, send, ended=life.ended, started=partial(_started, life), stop=life.stop)
+            lifespan = Lifespan(
+                app, receive, send, ended=life.ended, started=partial(_started, life, guard), stop=life.stop
+            )
             return lifespan(scope)
         return counted(scope, receive, send)
 
@@ -286,12 +304,14 @@ def _send_with_close(send: Callable[[Any], Awaitable[None]], event: dict[str, An
     return send(event)
 
 
-def _started(life: WorkerLifecycle) -> None:
+def _started(life: WorkerLifecycle, guard: ConnectionGuard) -> None:
     # Objects that live as long as the process are never garbage. Reference counts free most objects of requests.
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)
     life.started = True
+    if sys.platform == "linux":
+        guard.start()
 
 
 def _report_when_serving(report: Callable[[], None]) -> None:

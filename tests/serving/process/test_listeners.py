@@ -11,7 +11,7 @@ from sigil.serving.process.listeners import close, listen, listen_error
 
 GREETER = """
 import socket, sys, threading
-from sigil.serving.process.listeners import stop_accepting
+from sigil.serving.connections.accept_gate import AcceptGate
 
 listener = socket.socket(fileno=int(sys.argv[1]))
 listener.setblocking(False)
@@ -28,7 +28,7 @@ def greet():
 threading.Thread(target=greet, daemon=True).start()
 print("greeting", flush=True)
 sys.stdin.readline()
-stop_accepting(listener.fileno())
+AcceptGate(listener.fileno()).close(final=True)
 print("stopped", flush=True)
 sys.stdin.readline()
 """

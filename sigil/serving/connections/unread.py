@@ -1,0 +1,54 @@
+"""Responses that a client does not read, from two counters of its connection: bytes written for it and bytes received.
+
+HTTP/2 lets a client close its window and keep the connection alive with pings, so the server's own buffers hold the
+responses and the kernel shows nothing unsent. Only the difference of the counters does.
+"""
+
+from __future__ import annotations
+
+from sigil.serving.connections.limits import ConnectionLimits
+
+
+class UnreadResponses:
+    """Call `observe` about once a second; times are monotonic seconds.
+
+    `received` also counts TLS and headers, so it runs ahead of `written`. Each time the client has everything, both
+    counters begin again, so that a connection cannot save up bytes.
+    """
+
+    __slots__ = (
+        "_last_received",
+        "_mark",
+        "_marked_at",
+        "_progress_at",
+        "_received",
+        "_written",
+        "received_all_of",
+        "size",
+    )
+
+    def __init__(self, now: float) -> None:
+        self.size = 0
+        # The value of `written` at which the client had everything.
+        self.received_all_of = 0
+        self._written = self._received = self._last_received = self._mark = 0
+        self._marked_at = self._progress_at = now
+
+    def observe(self, now: float, written: int, received: int) -> None:
+        had_everything = self.size == 0
+        self.size = max(0, (written - self._written) - (received - self._received))
+        if had_everything:
+            self._mark, self._marked_at, self._progress_at = written, now, now
+        if self.size == 0:
+            self._written, self._received, self.received_all_of = written, received, written
+        if received > self._last_received:
+            self._progress_at, self._last_received = now, received
+        if received - self._received >= self._mark - self._written:
+            self._mark, self._marked_at = written, now
+
+    def is_behind(self, now: float, limits: ConnectionLimits) -> bool:
+        """True when a response was not received for `limits.write`, or many bytes without any progress."""
+        if self.size == 0:
+            return False
+        stalled = self.size > limits.unread and now - self._progress_at > limits.stalled
+        return stalled or now - self._marked_at > limits.write
