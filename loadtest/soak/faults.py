@@ -104,7 +104,7 @@ class Faults:
             os.kill(server.pid, signal.SIGHUP)
             await self._until(lambda: not set(workers) & set(self._own_workers()), "the reload to replace all workers")
         elif kind == "server_restart":
-            await asyncio.to_thread(server.stop)
+            self._check_exit(kind, await asyncio.to_thread(server.stop))
             await asyncio.to_thread(server.start)
         elif kind == "server_kill":
             await asyncio.to_thread(server.kill)
@@ -128,7 +128,10 @@ class Faults:
             os.kill(relay.pid, signal.SIGHUP)
             await self._until(lambda: not set(workers) & set(relay_workers(relay)), "the relay's reload")
         else:
-            await asyncio.to_thread(relay.kill if kind == "relay_kill" else relay.stop)
+            if kind == "relay_kill":
+                await asyncio.to_thread(relay.kill)
+            else:
+                self._check_exit(kind, await asyncio.to_thread(relay.stop))
             await asyncio.sleep(seconds)
             await self._start_relay()
         await self._until(self._relay_answers, f"the relay after {kind}")
@@ -219,6 +222,11 @@ class Faults:
                 return
             await asyncio.sleep(0.1)
         self.log.say(f"the stopped worker was killed after {time.time() - began:.1f} s")
+
+    def _check_exit(self, kind: str, code: int) -> None:
+        """A service that is stopped drains and exits with 0 (docs/operations.md)."""
+        if code:
+            self.log.violations.append(Violation("exit code", kind, str(code)))
 
     def _signal(self, pid: int, number: signal.Signals) -> None:
         with suppress(ProcessLookupError):
