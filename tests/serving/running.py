@@ -63,12 +63,18 @@ def write_pair(folder: Path, name: str) -> Path:
 
 
 class Running:
-    """One server process, which may open `descriptors` files; `options` go to tiny_service.main. Its log goes to
-    `stdout`, else to a file.
+    """One server process, which may open `descriptors` files; `options` go to tiny_service.main. `stdout` and `stderr`
+    are descriptors, else a file.
     """
 
     def __init__(
-        self, folder: Path, descriptors: int | None = None, *, stdout: int | None = None, **options: Any
+        self,
+        folder: Path,
+        descriptors: int | None = None,
+        *,
+        stdout: int | None = None,
+        stderr: int | None = None,
+        **options: Any,
     ) -> None:
         self.folder = folder
         self.state_dir = folder / f"state-{time.monotonic_ns()}"
@@ -86,8 +92,8 @@ class Running:
             if descriptors is not None:
                 command = ["sh", "-c", f'ulimit -n {descriptors} && exec "$@"', "sh", *command]
             # Its own process group, so that a test can send the signal of Ctrl-C to the group.
-            out = log if stdout is None else stdout
-            self.process = subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=log, process_group=0)
+            out, errors = log if stdout is None else stdout, log if stderr is None else stderr
+            self.process = subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=errors, process_group=0)
         self.workers = options.get("workers", 2)
 
     def __enter__(self) -> "Running":

@@ -36,7 +36,7 @@ def log_event(event: str) -> None:
 
 class Tiny:
     """/ greets, /poll waits for the drain, /hang never answers, /die kills the worker, /spin blocks its loop, /log logs
-    100 KB, /large answers LARGE bytes.
+    100 KB, /errors writes as much to standard error, /abort ends like a panic, /large answers LARGE bytes.
     """
 
     def __init__(self, settings: Settings, life: WorkerLifecycle) -> None:
@@ -68,6 +68,12 @@ class Tiny:
         if path == "/log":
             for _ in range(100):
                 logs.info("chatty", **{f"text{i}": "x" * 200 for i in range(5)})
+        if path == "/errors":
+            os.write(2, (b"e" * 99 + b"\n") * 1000)
+        if path == "/abort":
+            sys.stderr.write("Traceback (most recent call last):\nValueError: sgk_live_0123\nlast words")
+            sys.stderr.flush()
+            os.abort()
         if path == "/spin":
             while True:
                 pass

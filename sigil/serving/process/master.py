@@ -30,6 +30,7 @@ from granian.log import LogLevels
 from granian.server.mp import MPServer
 
 from sigil.serving import logs
+from sigil.serving.captured_stderr import CapturedStderr
 from sigil.serving.connections.limits import ConnectionLimits
 from sigil.serving.process import metrics_slots
 from sigil.serving.process.listeners import close, listen
@@ -132,10 +133,11 @@ def serve(
         granian.use_listener(listeners[index])
         granian.use_tls(generation.tls)
         process = granian._spawn_worker(index, partial(run_worker, plan), None).inner
-        with ready_sender, _terminal_signals_held():
+        stderr = CapturedStderr()
+        with ready_sender, _terminal_signals_held(), stderr.given_to_child():
             process.start()
         table.rows[row].take()
-        return Worker(process, ready, index, process.pid, table.rows[row])
+        return Worker(process, ready, index, process.pid, table.rows[row], stderr)
 
     with Signals() as signals:
         # After the handlers are installed: a reader of this line may send signals.

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from sigil.serving import logs
+from sigil.serving.captured_stderr import CapturedStderr
 from sigil.serving.process.tls_pair import TlsPair
 from sigil.serving.process.worker import REPLACED
 from sigil.serving.startup_error import StartupError
@@ -66,6 +67,7 @@ class Worker:
     slot: int
     pid: int
     row: Row
+    stderr: CapturedStderr
     started_at: float = field(default_factory=time.monotonic)
     ready: bool = False
     kill_at: float | None = None
@@ -167,6 +169,7 @@ class Supervisor:
             self._reap(worker)
         for worker in self._alive:
             self._check_ready(worker)
+            _log_stderr(worker, worker.stderr.lines())
         if self._signals.seen & {signal.SIGTERM, signal.SIGINT}:
             self._drain()
         now = time.monotonic()
@@ -183,6 +186,7 @@ class Supervisor:
             *(w.process.sentinel for w in self._alive),
         ]
         sources += [w.ready_pipe for w in self._alive if not w.ready]
+        sources += [w.stderr.fd for w in self._alive if w.stderr.open]
         timed = self._next or any(not w.ready or w.kill_at for w in self._alive)
         timed = timed or any(s.start_at is not None for s in self._slots)
         # A SIGHUP that arrived during a reload waits for its end, and nothing else wakes the loop then.
@@ -230,6 +234,7 @@ class Supervisor:
         worker.process.join()
         worker.process.close()
         worker.row.release()
+        _log_stderr(worker, worker.stderr.close())
         if worker.kill_at is None:
             logs.error("worker_died", pid=worker.pid, worker=worker.slot, exit=_exit_name(exitcode))
         self._release_slot(worker)
@@ -386,6 +391,11 @@ class Supervisor:
             self._generations.remove(unused)
             if unused.tls is not None:
                 unused.tls.close()
+
+
+def _log_stderr(worker: Worker, lines: list[str]) -> None:
+    for line in lines:
+        logs.error("worker_stderr", pid=worker.pid, worker=worker.slot, message=line)
 
 
 def _exit_name(code: int | None) -> int | str | None:

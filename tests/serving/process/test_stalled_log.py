@@ -7,6 +7,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+import httpx
+import pytest
+
 from tests.serving.running import Running, eventually
 
 
@@ -61,3 +64,26 @@ def test_a_server_whose_reader_never_reads_exits_in_time(tmp_path: Path) -> None
         # The drain takes 3 s here, and each process waits half a second for its reader.
         assert time.monotonic() - began < 60
     os.close(reading)
+
+
+def test_a_stalled_reader_of_standard_error_stops_no_request(tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    with Running(tmp_path, stdout=writing, stderr=writing) as server:
+        os.close(writing)
+        server.ready()
+        for _ in range(10):
+            assert server.get("/errors").text == "one"
+        assert server.terminate() == 0
+    os.close(reading)
+
+
+def test_the_last_words_of_a_dead_worker_are_in_the_log_without_the_message_of_an_exception(tmp_path: Path) -> None:
+    with Running(tmp_path) as server:
+        server.ready()
+        with pytest.raises(httpx.TransportError):
+            server.get("/abort")
+        died = eventually(lambda: server.events("worker_died"), "the death is logged", 60)
+        lines = server.events("worker_stderr")
+        assert [line["message"] for line in lines] == ["Traceback (most recent call last):", "ValueError", "last words"]
+        assert {line["pid"] for line in lines} == {died[0]["pid"]}
+        assert server.terminate() == 0
