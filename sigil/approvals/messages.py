@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +21,7 @@ from sigil.protocol.messages import approvals as messages
 from sigil.protocol.messages.base import Decision
 from sigil.protocol.pictogram import pictogram, speakable
 
+_encode = msgspec.json.Encoder().encode
 # Requests whose signed bytes are cached: each push and vote needs them, and they cost 20 µs and a signature.
 _CACHE_SIZE = 4096
 
@@ -90,33 +91,52 @@ class ApprovalMessages:
             quorum_reached=len(satisfied) >= approval.required,
         )
 
-    def status(self, mpa_id: bytes, approval: Approval, votes: Mapping[int, Vote]) -> messages.MpaStatus:
-        """`votes` by member number. For a thousand members this takes some milliseconds."""
-        fingerprints = [hashlib.sha256(wire).hexdigest() for wire in approval.members]
+    def groups(self, approval: Approval) -> msgspec.Raw:
+        """The member `groups` of a status."""
         members = [
-            messages.MpaMember(encode_base64(wire), fingerprint)
-            for wire, fingerprint in zip(approval.members, fingerprints, strict=True)
+            messages.MpaMember(encode_base64(wire), hashlib.sha256(wire).hexdigest()) for wire in approval.members
         ]
         group_ends = [sum(approval.sizes[: n + 1]) for n in range(len(approval.sizes))]
-        return messages.MpaStatus(
-            request_id=approval.request_id,
-            mpa_id=format_uuid(mpa_id),
-            status=approval.state.wire_name,
-            groups_satisfied=approval.satisfied_groups,
-            groups_required=approval.required,
-            groups_total=len(approval.sizes),
-            expires_at=format_time(approval.expires_at),
-            action_context=self._signed_parts(mpa_id, approval).context,
-            server_signature=self._signature(mpa_id, approval, "ES256"),
-            server_public_key=self._identity.server_public_keys["ES256"],
-            groups=[
-                messages.MpaGroup(members[end - size : end])
-                for end, size in zip(group_ends, approval.sizes, strict=True)
-            ],
-            votes=[
-                _vote(members[member], approval, member, vote)
-                for member, vote in sorted(votes.items(), key=lambda item: item[1].at)
-            ],
+        groups = [
+            messages.MpaGroup(members[end - size : end]) for end, size in zip(group_ends, approval.sizes, strict=True)
+        ]
+        return msgspec.Raw(_encode(groups))
+
+    def vote(self, approval: Approval, number: int, vote: Vote) -> msgspec.Raw:
+        """One element of the member `votes` of a status."""
+        wire = approval.members[number]
+        decision: Decision = "approved" if approval.ballots[number : number + 1] == APPROVED else "rejected"
+        return msgspec.Raw(
+            _encode(
+                messages.MpaVote(
+                    fingerprint=hashlib.sha256(wire).hexdigest(),
+                    device_public_key=encode_base64(wire),
+                    group=approval.quorum.group_of(number),
+                    decision=decision,
+                    at=format_time(vote.at),
+                    signature=encode_base64(vote.signature),
+                    reason=vote.reason or None,  # type: ignore[arg-type]
+                )
+            )
+        )
+
+    def status(self, mpa_id: bytes, approval: Approval, groups: msgspec.Raw, votes: Sequence[msgspec.Raw]) -> bytes:
+        """A `MpaStatus` as JSON, with its parts by `groups` and `vote`."""
+        return _encode(
+            messages.MpaStatus(
+                request_id=approval.request_id,
+                mpa_id=format_uuid(mpa_id),
+                status=approval.state.wire_name,
+                groups_satisfied=approval.satisfied_groups,
+                groups_required=approval.required,
+                groups_total=len(approval.sizes),
+                expires_at=format_time(approval.expires_at),
+                action_context=self._signed_parts(mpa_id, approval).context,
+                server_signature=self._signature(mpa_id, approval, "ES256"),
+                server_public_key=self._identity.server_public_keys["ES256"],
+                groups=groups,  # type: ignore[arg-type]  # encoded before
+                votes=votes,  # type: ignore[arg-type]  # encoded before
+            )
         )
 
     def _signed_parts(self, mpa_id: bytes, approval: Approval) -> _Signed:
@@ -155,16 +175,3 @@ def _status_of(counted: CountedVote) -> Any:
     if not counted.approval.open:
         return counted.approval.state.wire_name
     return "already_satisfied" if counted.satisfied_before else "recorded"
-
-
-def _vote(member: messages.MpaMember, approval: Approval, number: int, vote: Vote) -> messages.MpaVote:
-    decision: Decision = "approved" if approval.ballots[number : number + 1] == APPROVED else "rejected"
-    return messages.MpaVote(
-        fingerprint=member.fingerprint,
-        device_public_key=member.device_public_key,
-        group=approval.quorum.group_of(number),
-        decision=decision,
-        at=format_time(vote.at),
-        signature=encode_base64(vote.signature),
-        reason=vote.reason or None,  # type: ignore[arg-type]
-    )

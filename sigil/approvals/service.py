@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
+
 from sigil.approvals.creation import ApprovalCreator
 from sigil.approvals.drafts import DraftBuilder
 from sigil.approvals.messages import ApprovalMessages
+from sigil.approvals.statuses import Statuses
 from sigil.core.approvals import fan_out, voting
 from sigil.core.approvals.approval import (
     Approval,
     RequestIdRecord,
-    Vote,
     approval_key,
     current_state,
     member_name,
     request_id_key,
-    vote_key,
 )
 from sigil.core.approvals.voting import Ballot, CountedVote
 from sigil.core.challenge import ledger_key
@@ -33,9 +33,6 @@ from sigil.protocol.errors import AlreadyAnswered, InvalidSignature, MpaClosed, 
 from sigil.protocol.keys import PublicKey
 from sigil.protocol.messages import approvals as messages
 from sigil.sessions.runtime import SessionRuntime
-
-# Votes read before other requests get the event loop: a quarter of a millisecond.
-_VOTES_AT_ONCE = 50
 
 
 @dataclass(frozen=True)
@@ -56,6 +53,7 @@ class Approvals:
 
     def __init__(self, runtime: SessionRuntime, *, messages: ApprovalMessages, policy: ApprovalPolicy) -> None:
         self._messages = messages
+        self._statuses = Statuses(runtime.store, messages)
         self._drafts = DraftBuilder(runtime, exclude_requester=policy.exclude_requester, respond_to=policy.respond_to)
         self._creator = ApprovalCreator(runtime, policy.limits)
         self._notifier = runtime.notifier
@@ -117,12 +115,12 @@ class Approvals:
             self._notifier.approval_ended(mpa_id, counted.approval)
         return counted
 
-    async def status(self, caller: Caller, request_id: str, wait: int = 0) -> messages.MpaStatus:
-        """The state and the votes, as soon as the state is final, at the latest after `wait` seconds."""
+    async def status(self, caller: Caller, request_id: str, wait: int = 0) -> msgspec.Raw:
+        """A MpaStatus as JSON, as soon as the state is final, at the latest after `wait` seconds."""
         mpa_id, approval = await self._owned(caller, request_id)
         if wait and approval.open:
             approval = await self._when_final(caller, request_id, mpa_id, wait)
-        return await self._status(mpa_id, approval)
+        return await self._statuses.encoded(mpa_id, approval)
 
     async def _when_final(self, caller: Caller, request_id: str, mpa_id: bytes, wait: int) -> Approval:
         async def read() -> tuple[Approval, float | None]:
@@ -131,8 +129,8 @@ class Approvals:
 
         return await self._long_polls.until_final(caller.owner, mpa_id, wait, read)
 
-    async def cancel(self, caller: Caller, request_id: str) -> messages.MpaStatus:
-        """Cancel a pending request; a repeated cancellation is no error."""
+    async def cancel(self, caller: Caller, request_id: str) -> msgspec.Raw:
+        """Cancel a pending request; a repeated cancellation is no error. Returns its status as JSON."""
         mpa_id, seen = await self._owned(caller, request_id)
         keys = [approval_key(mpa_id), *fan_out.rows_at_end(mpa_id, seen)]
 
@@ -142,19 +140,7 @@ class Approvals:
         cancelled, ended_here = await self._store.transact(keys, rule)
         if ended_here:
             self._notifier.approval_ended(mpa_id, cancelled)
-        return await self._status(mpa_id, cancelled)
-
-    async def _status(self, mpa_id: bytes, approval: Approval) -> messages.MpaStatus:
-        votes: dict[int, Vote] = {}
-        for number, member in enumerate(approval.voted_members(), 1):
-            vote: Vote | None = await self._store.get(vote_key(mpa_id, member))
-            if vote is None:
-                # A vote is kept at least as long as its request: a missing vote means that the request is gone.
-                raise MpaNotFound
-            votes[member] = vote
-            if number % _VOTES_AT_ONCE == 0:
-                await asyncio.sleep(0)
-        return self._messages.status(mpa_id, approval, votes)
+        return await self._statuses.encoded(mpa_id, cancelled)
 
     async def _owned(self, caller: Caller, request_id: str) -> tuple[bytes, Approval]:
         """By the owner's request_id; MpaNotFound also for a request of another owner."""

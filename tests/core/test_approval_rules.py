@@ -41,6 +41,7 @@ from tests.support.services import (
     PushServices,
     Services,
     all_reads_before_any_transaction,
+    as_status,
 )
 
 ANNA, BERT, CARL, DORA, EMIL = (Device.from_secret("ES256", bytes([n]) * 32) for n in range(11, 16))
@@ -105,7 +106,8 @@ async def test_with_reject_on_first_one_rejection_suffices_even_from_a_satisfied
 async def test_of_concurrent_cancellations_one_is_reported(services: Services) -> None:
     created = await services.create_approval(GROUPS, 2)
     async with all_reads_before_any_transaction(services.store, 3):
-        cancellations = await asyncio.gather(*(services.approvals.cancel(CALLER, created.request_id) for _ in range(3)))
+        bodies = await asyncio.gather(*(services.approvals.cancel(CALLER, created.request_id) for _ in range(3)))
+        cancellations = [as_status(body) for body in bodies]
     assert {answer.status for answer in cancellations} == {"cancelled"}
     assert services.events == ["mpa_created", "mpa_cancelled"]
 
@@ -221,7 +223,7 @@ async def test_another_owner_gets_not_found(services: Services) -> None:
 async def test_a_repeated_cancellation_is_no_error_and_an_ended_request_cannot_be_cancelled(services: Services) -> None:
     created = await services.create_approval(GROUPS, 2)
     for _ in range(2):
-        assert (await services.approvals.cancel(CALLER, created.request_id)).status == "cancelled"
+        assert as_status(await services.approvals.cancel(CALLER, created.request_id)).status == "cancelled"
     with pytest.raises(MpaClosed):
         await services.vote(ANNA, created)
     assert services.events.count("mpa_cancelled") == 1
@@ -394,7 +396,7 @@ async def test_a_long_poll_ends_with_the_deciding_vote(services: Services) -> No
     await services.vote(ANNA, created)
     await services.vote(EMIL, created)
     services.long_polls.wake((await services.store.read_end_log(0)).ids)
-    assert (await waiting).status == "approved"
+    assert as_status(await waiting).status == "approved"
 
 
 def usable(crowd: list[list[Device]]) -> list[Device]:

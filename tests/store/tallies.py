@@ -113,7 +113,7 @@ class Work:
     async def vote(self, number: int) -> None:
         if self.approvals:
             caller, created = self.approvals[number % len(self.approvals)]
-            context = (await self.services.approvals.status(caller, created.request_id)).action_context
+            context = (await self.services.approval_status(created, caller)).action_context
             await self.services.vote_on(DEVICES[number % 6], created, context, "approved" if number % 3 else "rejected")
 
     async def cancel(self, number: int) -> None:

@@ -214,7 +214,7 @@ class Services:
         return await self.approvals.answer(mpa.RespondMpa(**body))
 
     async def approval_status(self, created: mpa.MpaCreated, caller: Caller = CALLER) -> mpa.MpaStatus:
-        return await self.approvals.status(caller, created.request_id)
+        return as_status(await self.approvals.status(caller, created.request_id))
 
     async def pending_list(self, device: Device) -> messages.PendingList:
         at = int(self.clock())
@@ -229,6 +229,10 @@ class Services:
         while await self.sweeper.sweep():
             pass
         await self.fan_outs.run_pending()
+
+
+def as_status(body: msgspec.Raw) -> mpa.MpaStatus:
+    return msgspec.json.decode(body, type=mpa.MpaStatus)
 
 
 @asynccontextmanager
