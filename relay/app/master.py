@@ -17,9 +17,13 @@ from relay.registration.nonces import derive_secret
 from relay.registry.model import RegistryBusy, RegistryUnusable
 from relay.registry.port import Registry
 from sigil.serving import logs
-from sigil.serving.process.master import serve
+from sigil.serving.connections.limits import ConnectionLimits
+from sigil.serving.process.master import ServerLimits, serve
 from sigil.serving.settings import ConfigError
 from sigil.serving.startup_error import StartupError
+
+# Of the descriptors; the port of WebSockets takes half of them (relay/sockets/connection_limit.py).
+_MAIN_PORT_SHARE = 0.375
 
 
 def run() -> int:
@@ -54,6 +58,7 @@ def run() -> int:
             service="relay",
             log_level=logs.stricter(config.log_level, config.telemetry),
             metrics=config.telemetry != "none",
+            limits=ServerLimits(connections=ConnectionLimits(share=_MAIN_PORT_SHARE)),
         )
 
 
