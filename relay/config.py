@@ -49,6 +49,7 @@ class Config:
     trusted_servers: frozenset[bytes] = frozenset()
     trust_on_first_use: bool = False
     push_rate: int = 10
+    server_rate: int = 60_000
     max_devices: int = 1_000_000
     push_console: bool = False
     apns: ApnsCredentials | None = None
@@ -167,6 +168,7 @@ def _read(r: EnvReader) -> Config:
         trusted_servers=_trusted_servers(r),
         trust_on_first_use=r.flag("RELAY_TRUST_ON_FIRST_USE", default=False),
         push_rate=r.value("RELAY_PUSH_RATE", 10, settings.rate),
+        server_rate=r.value("RELAY_SERVER_RATE", 60_000, settings.rate),
         max_devices=r.value("RELAY_MAX_DEVICES", 1_000_000, settings.count(10, 1_000_000_000)),
         push_console=r.flag("RELAY_PUSH_CONSOLE", default=False),
         apns=_apns(r),

@@ -72,7 +72,7 @@ class Metrics:
             multiprocess_mode="livemax",
             registry=None,
         )
-        for limit in ("address", "arrivals", "authentications", "sockets"):
+        for limit in ("address", "arrivals", "authentications", "server", "sockets"):
             self._limited.labels(limit)
 
     def resource(self, guard: MetricsGuard) -> MetricsResource:

@@ -17,6 +17,7 @@ from relay import __version__
 from relay.app.loops import Loops
 from relay.config import Config, Storage
 from relay.pushes.dispatch import Dispatch, NullObserver
+from relay.pushes.server_shares import ServerShares
 from relay.pushes.service import Pushes
 from relay.registration.capacity import RegistrationCapacity
 from relay.registration.devices import Devices
@@ -266,6 +267,7 @@ def _route(
         sealer=dependencies.sealer,
         dispatch=dispatch,
         rate=Rate(config.push_rate),
+        shares=ServerShares(AddressBuckets(config.server_rate / config.workers)),
         clock=clock,
         randomness=randomness,
     )

@@ -97,19 +97,21 @@ class Dispatch:
         return {outcome.push_key: outcome for outcome in decided}
 
     async def retry(self, max_pushes: int) -> bool:
-        """Start the attempts that are due, for each provider as many as its bulkhead can take; True when there may be
-        more."""
+        """Start the attempts that are due, for each provider as many as its bulkhead can take, the servers in turn;
+        True when there may be more."""
         more = False
         for platform in PROVIDERS:
             bulkhead = self._bulkheads.get(platform)
             limit = max_pushes if bulkhead is None else min(max_pushes, bulkhead.capacity)
             if limit <= 0:
                 continue
-            claimed = await self._registry.claim(platform, self._clock(), limit)
+            skip = bulkhead.full_servers() if bulkhead is not None else ()
+            claimed = await self._registry.claim(platform, self._clock(), limit, skip)
             _, decided = self._start(claimed)
             if decided:
                 await self._write(decided)
-            more |= len(claimed) == limit
+            # A server with a long queue fills a quarter of a claim at least (`claim_share`).
+            more |= 4 * len(claimed) >= limit
         return more
 
     def report_load(self) -> None:
@@ -135,8 +137,8 @@ class Dispatch:
             bulkhead = self._bulkheads.get(push.platform)
             if bulkhead is None:
                 decided.append(self._attempt_outcome(push, Outcome("refused", "provider_off")))
-            elif bulkhead.capacity > 0:
-                tasks.append(bulkhead.start(self._attempt(push, device, bulkhead)))
+            elif bulkhead.capacity_of(push.server_id) > 0:
+                tasks.append(bulkhead.start(push.server_id, self._attempt(push, device, bulkhead)))
             else:
                 due = min(self._clock() + _BUSY_SECONDS, push.push.expires_at)
                 decided.append(AttemptOutcome(push.server_id, push.push.push_key, "queued", "provider_busy", due))
@@ -178,7 +180,11 @@ class Dispatch:
         """Always one outcome, before the push and its lease expire."""
         left = min(DEADLINE_SECONDS, push.push.expires_at - self._clock())
         try:
-            async with asyncio.timeout(left), bulkhead.slots, asyncio.timeout(ATTEMPT_TIMEOUT_SECONDS):
+            async with (
+                asyncio.timeout(left),
+                bulkhead.slots.of(push.server_id),
+                asyncio.timeout(ATTEMPT_TIMEOUT_SECONDS),
+            ):
                 return await self._send(push, device)
         except TimeoutError:
             return Outcome("retry", "timeout")

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from relay.pushes.dispatch import Dispatch
+from relay.pushes.server_shares import ServerShares
 from relay.registry.model import AdmissionResult, AttemptOutcome, NewPush, Push
 from relay.registry.port import PushQueue
 from relay.registry.rules import Rate
@@ -30,7 +31,7 @@ _head = msgspec.json.Decoder(_Head).decode
 
 
 class Pushes:
-    """`rate` limits the pushes of a server to a device; `clock` gives Unix seconds."""
+    """`rate` limits the pushes of a server to a device, `shares` all of its requests; `clock` gives Unix seconds."""
 
     def __init__(
         self,
@@ -39,6 +40,7 @@ class Pushes:
         sealer: Sealer,
         dispatch: Dispatch,
         rate: Rate,
+        shares: ServerShares,
         clock: Callable[[], float],
         randomness: Callable[[int], bytes],
     ) -> None:
@@ -46,15 +48,18 @@ class Pushes:
         self._sealer = sealer
         self._dispatch = dispatch
         self._rate = rate
+        self._shares = shares
         self._clock = clock
         self._randomness = randomness
 
     async def push(self, server_id: bytes, request: messages.PushRequest) -> messages.PushResults:
         """Returns within RESPONSE_SECONDS: pushes without an outcome by then are queued. One invalid push rejects all
         of them."""
+        self._shares.charge(server_id, len(request.pushes))
         now = self._clock()
         new_pushes = [self._new_push(push, f"$.pushes[{index}]", now) for index, push in enumerate(request.pushes)]
-        admitted = await self._registry.admit(server_id, new_pushes, now, self._rate)
+        async with self._shares.slot(server_id):
+            admitted = await self._registry.admit(server_id, new_pushes, now, self._rate)
         to_send = [
             (Push(server_id, push, answer.device.platform, created_at=now), answer.device)
             for push, answer in zip(new_pushes, admitted, strict=True)
@@ -69,7 +74,9 @@ class Pushes:
         )
 
     async def outcomes(self, server_id: bytes, push_keys: Sequence[str]) -> messages.PushResults:
-        found = await self._registry.outcomes(server_id, push_keys)
+        self._shares.charge(server_id, 1)
+        async with self._shares.slot(server_id):
+            found = await self._registry.outcomes(server_id, push_keys)
         return messages.PushResults([_stored_result(push) for push in found])
 
     def _new_push(self, push: messages.WantedPush, path: str, now: float) -> NewPush:

@@ -15,7 +15,9 @@ Status = Literal["delivered", "queued", "not_registered", "token_evicted", "rate
 Priority = Literal["high", "normal"]
 
 MAX_HELD = 20
-"""Queued pushes of one device; beyond it the oldest are superseded."""
+"""Queued pushes of one server to one device; beyond it the oldest are superseded."""
+MAX_HELD_BY_DEVICE = 60
+"""Queued pushes of one device; beyond it the oldest of the servers that have the most are superseded."""
 LEASE_SECONDS = 30
 """How long one attempt belongs to a worker, before another worker may claim the push."""
 CLEARED_MINUTES = 5

@@ -6,7 +6,7 @@ is not available in time. Text must not contain NUL: the code that takes it from
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Protocol
 
 from relay.registry.model import (
@@ -93,7 +93,8 @@ class PushQueue(Protocol):
         self, server_id: bytes, requested: Sequence[NewPush], now: float, rate: Rate
     ) -> list[AdmissionResult]:
         """Apply the rule `admit` and store the admitted pushes; their devices become used. Beyond MAX_HELD queued
-        pushes of a device the oldest fail as SUPERSEDED. Fingerprints of admitted websocket pushes are sent on channel
+        pushes of this server to a device, and MAX_HELD_BY_DEVICE of all servers, pushes fail as SUPERSEDED: the oldest
+        of the server that has the most. Fingerprints of admitted websocket pushes are sent on channel
         PUSHES, 16 bytes each."""
 
     async def record_outcomes(self, outcomes: Sequence[AttemptOutcome], now: float) -> None:
@@ -103,15 +104,18 @@ class PushQueue(Protocol):
     async def outcomes(self, server_id: bytes, push_keys: Sequence[str]) -> list[Push | None]: ...
 
     async def pending_for(self, fingerprints: Sequence[bytes], now: float) -> list[Push]:
-        """Queued websocket pushes of devices, the oldest first, at most MAX_HELD each."""
+        """Queued websocket pushes of devices, the oldest first, at most MAX_HELD_BY_DEVICE each."""
 
     async def acknowledge(self, fingerprint: bytes, push_id: bytes, now: float) -> Push | None:
         """The device has the push: it becomes delivered, and its payload is deleted. None when this device has no such
         push. A repeat also returns the push."""
 
-    async def claim(self, platform: Platform, now: float, limit: int) -> list[tuple[Push, Device]]:
+    async def claim(
+        self, platform: Platform, now: float, limit: int, skip: Collection[bytes] = ()
+    ) -> list[tuple[Push, Device]]:
         """Queued pushes to a platform that are due, for this caller alone for LEASE_SECONDS; `attempts` is incremented.
-        The queue of one platform does not slow down the search for due pushes of another.
+        The queue of one platform does not slow down the search for due pushes of another, and the servers take turns:
+        the longest due push of each, then the second of each, and so on. Pushes of servers in `skip` stay.
 
         At most `limit` rows are read. Those that have expired, or without a device, end instead of being attempted."""
 

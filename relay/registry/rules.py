@@ -108,6 +108,12 @@ def notification_batches(answers: Sequence[AdmissionResult]) -> list[bytes]:
     return [data[start : start + MAX_NOTIFICATION_BYTES] for start in range(0, len(data), MAX_NOTIFICATION_BYTES)]
 
 
+def claim_share(limit: int, servers: int) -> int:
+    """The number of pushes of one server that a claim of `limit` reads: few servers fill a claim, and many do not read
+    much more than it."""
+    return min(limit, max(1, limit // 4, 2 * limit // servers))
+
+
 class Triage(NamedTuple):
     """Pushes that were due: those to attempt, outcomes of those without a device, and devices that changed platform."""
 

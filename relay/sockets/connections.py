@@ -27,7 +27,7 @@ NOTIFY_TIMEOUT_SECONDS = 1.0
 CONCURRENT_SECONDS = 2.0
 _MAX_MISSED_PONGS = 2
 _SEND_TIMEOUT_SECONDS = 10.0
-_BATCH = 200
+_BATCH = 100
 _BUSY_SECONDS = 0.5
 _SEEN_SECONDS = 86_400
 """How often a device that stays connected is marked as seen: a registration unseen for 90 days is evicted."""
@@ -186,7 +186,7 @@ class DeviceConnections:
             self._wake.set()
 
     async def deliver(self) -> None:
-        """One iteration of the loop: query the pushes of up to 200 devices, and start to send them."""
+        """One iteration of the loop: query the pushes of up to 100 devices, and start to send them."""
         await self._wake.wait()
         prefixes = [prefix for prefix, _ in zip(list(self._due), range(_BATCH), strict=False)]
         for prefix in prefixes:

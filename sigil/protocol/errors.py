@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
-Limit = Literal["address", "device", "pending", "muted", "key_pending", "key_store", "key_events"]
+Limit = Literal["address", "device", "pending", "muted", "key_pending", "key_store", "key_events", "server"]
 """The limit that rejected the request: for metrics, never for the caller."""
 
 

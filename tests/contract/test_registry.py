@@ -14,6 +14,7 @@ import pytest
 from relay.registry.model import (
     LEASE_SECONDS,
     MAX_HELD,
+    MAX_HELD_BY_DEVICE,
     MAX_NOTIFICATION_BYTES,
     PRUNE_BATCH,
     PUSHES,
@@ -727,6 +728,46 @@ async def test_concurrent_requests_leave_no_more_than_a_device_holds(registry: R
     assert sorted(found, key=str) == [("failed", SUPERSEDED)] * (60 - MAX_HELD) + [("queued", None)] * MAX_HELD
 
 
+async def push_from(registry: Registry, server_id: bytes, names: list[str], to: str = "tablet") -> None:
+    await registry.admit(server_id, [push(name, to) for name in names], NOW, FREE)
+
+
+async def statuses_of(registry: Registry, server_id: bytes, names: list[str]) -> list[str]:
+    return [found.status if found else "none" for found in await registry.outcomes(server_id, names)]
+
+
+@pytest.mark.parametrize("platform", ["websocket", "apns"])
+async def test_a_server_supersedes_its_own_pushes_and_none_of_another_server(
+    registry: Registry, platform: Platform
+) -> None:
+    await registry.register(device("tablet", platform))
+    await push_from(registry, OTHER_SERVER, ["theirs"])
+    mine = [str(number) for number in range(MAX_HELD + 5)]
+    for start in range(0, len(mine), 5):
+        await push_from(registry, SERVER, mine[start : start + 5])
+    assert await statuses_of(registry, OTHER_SERVER, ["theirs"]) == ["queued"]
+    assert await statuses_of(registry, SERVER, mine) == ["failed"] * 5 + ["queued"] * MAX_HELD
+    if platform == "websocket":
+        held = await registry.pending_for([fingerprint("tablet")], NOW)
+        assert keys_of(held) == ["theirs", *mine[5:]]
+
+
+async def test_many_servers_share_what_a_device_holds(registry: Registry) -> None:
+    await registry.register(device("tablet", "websocket"))
+    servers = [hashlib.sha256(bytes([number])).digest() for number in range(6)]
+    names = {server_id: [f"{server_id.hex()[:4]} {number}" for number in range(MAX_HELD)] for server_id in servers}
+    for server_id in servers:
+        await push_from(registry, server_id, names[server_id])
+    await push_from(registry, OTHER_SERVER, ["one"])
+    queued = {
+        server_id: (await statuses_of(registry, server_id, names[server_id])).count("queued") for server_id in servers
+    }
+    assert sum(queued.values()) == MAX_HELD_BY_DEVICE - 1
+    assert set(queued.values()) <= {9, 10}
+    assert await statuses_of(registry, OTHER_SERVER, ["one"]) == ["queued"]
+    assert len(await registry.pending_for([fingerprint("tablet")], NOW)) == MAX_HELD_BY_DEVICE
+
+
 async def test_an_acknowledged_push_is_delivered_and_its_payload_deleted(registry: Registry) -> None:
     await registry.register(device("tablet", "websocket"))
     await admit(registry, push("a", "tablet"), push("b", "tablet"))
@@ -773,7 +814,7 @@ async def test_a_push_is_claimed_when_its_lease_has_expired_and_then_again(regis
     assert await registry.claim("apns", NOW + LEASE_SECONDS - 0.1, 10) == []
     now = NOW + LEASE_SECONDS
     claimed = Push(SERVER, push("a"), "apns", due=now + LEASE_SECONDS, attempts=1, created_at=NOW)
-    assert await registry.claim("apns", now, 10) == [(claimed, device())]
+    assert await registry.claim("apns", now, 10) == [(claimed, device(used=True))]
     assert await registry.claim("apns", now, 10) == []
     assert [one.attempts for one, _ in await registry.claim("apns", now + LEASE_SECONDS, 10)] == [2]
 
@@ -819,6 +860,31 @@ async def test_due_pushes_of_one_platform_do_not_delay_those_of_another(registry
     (claimed,) = await registry.claim("fcm", NOW + LEASE_SECONDS, 5)
     assert claimed[0].push.push_key == "a"
     assert len(await registry.claim("apns", NOW + LEASE_SECONDS, 5)) == 5
+
+
+async def test_a_long_queue_of_one_server_does_not_delay_the_pushes_of_another(registry: Registry) -> None:
+    for number in range(40):
+        await registry.register(device(str(number)))
+        await registry.admit(SERVER, [push(f"a{number}", str(number))], NOW - 100 + number, FREE)
+    for number in range(3):
+        await registry.admit(OTHER_SERVER, [push(f"b{number}", str(number))], NOW, FREE)
+    claimed = await registry.claim("apns", NOW + LEASE_SECONDS, 8)
+    assert {one.push.push_key for one, _ in claimed} == {"b0", "b1", "b2", "a0", "a1", "a2", "a3", "a4"}
+    claimed = await registry.claim("apns", NOW + LEASE_SECONDS, 8, skip={SERVER})
+    assert claimed == []
+    assert len(await registry.claim("apns", NOW + LEASE_SECONDS, 8, skip={OTHER_SERVER})) == 8
+
+
+async def test_every_server_gets_a_share_of_each_claim(registry: Registry) -> None:
+    servers = [hashlib.sha256(bytes([number])).digest() for number in range(12)]
+    for number in range(4):
+        await registry.register(device(str(number)))
+        for server_id in servers:
+            await registry.admit(server_id, [push(f"{server_id.hex()[:4]}{number}", str(number))], NOW - 9, FREE)
+    claimed = await registry.claim("apns", NOW + LEASE_SECONDS, 12)
+    assert sorted(one.server_id for one, _ in claimed) == sorted(servers)
+    claimed = await registry.claim("apns", NOW + LEASE_SECONDS, 24)
+    assert sorted(one.server_id for one, _ in claimed) == sorted(servers * 2)
 
 
 async def test_an_expired_push_fails_instead_of_being_claimed(registry: Registry) -> None:

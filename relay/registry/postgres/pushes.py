@@ -6,7 +6,8 @@ that of `postgres.devices`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from relay.registry.group_commit import GroupCommit
@@ -14,6 +15,7 @@ from relay.registry.model import (
     BACKLOG_COUNT_LIMIT,
     LEASE_SECONDS,
     MAX_HELD,
+    MAX_HELD_BY_DEVICE,
     PUSHES,
     SUPERSEDED,
     AdmissionResult,
@@ -29,7 +31,7 @@ from relay.registry.postgres import statements
 from relay.registry.postgres.notifications import notify
 from relay.registry.postgres.pool import Connection, PoolUser, PostgresPool, autocommit
 from relay.registry.rows import device_of, push_of, push_row
-from relay.registry.rules import Admission, Rate, admit, coalesced, notification_batches, triage
+from relay.registry.rules import Admission, Rate, admit, claim_share, coalesced, notification_batches, triage
 
 
 class PostgresPushes(PoolUser):
@@ -69,7 +71,7 @@ class PostgresPushes(PoolUser):
 
     @autocommit
     async def pending_for(self, con: Connection, fingerprints: Sequence[bytes], now: float) -> list[Push]:
-        rows = await con.fetch(statements.HELD, list(set(fingerprints)), now, MAX_HELD)
+        rows = await con.fetch(statements.HELD, list(set(fingerprints)), now, MAX_HELD_BY_DEVICE)
         return [push_of(row) for row in rows]
 
     @autocommit
@@ -78,8 +80,15 @@ class PostgresPushes(PoolUser):
         return row and push_of(row)
 
     @autocommit
-    async def claim(self, con: Connection, platform: Platform, now: float, limit: int) -> list[tuple[Push, Device]]:
-        pushes = [push_of(row) for row in await con.fetch(statements.CLAIM, now, limit, now + LEASE_SECONDS, platform)]
+    async def claim(
+        self, con: Connection, platform: Platform, now: float, limit: int, skip: Collection[bytes] = ()
+    ) -> list[tuple[Push, Device]]:
+        servers = [row[0] for row in await con.fetch(statements.DUE_SERVERS, platform) if row[0] not in skip]
+        if not servers:
+            return []
+        share = claim_share(limit, len(servers))
+        rows = await con.fetch(statements.CLAIM, now, limit, now + LEASE_SECONDS, platform, servers, share)
+        pushes = [push_of(row) for row in rows]
         if not pushes:
             return []
         rows = await con.fetch(statements.DEVICES, list({push.push.fingerprint for push in pushes}))
@@ -117,11 +126,12 @@ async def admit_pushes(
         # A concurrent request used the same keys for other devices. It was first, and its keys are known by now.
         known, _, _ = await _situation(con, server_id, requested)
         return [_answer(one, push, known) for one, push in zip(admission.answers, requested, strict=True)]
-    if admission.newly_used:
-        await con.execute(statements.USE_DEVICES, admission.newly_used)
-    for push in admission.pushes:
-        held[push.push.fingerprint] += 1
-    overfull = [fingerprint for fingerprint, number in held.items() if number > MAX_HELD]
+    new = Counter(push.push.fingerprint for push in admission.pushes)
+    overfull = [
+        fingerprint
+        for fingerprint, (own, number) in held.items()
+        if own + new[fingerprint] > MAX_HELD or number + new[fingerprint] > MAX_HELD_BY_DEVICE
+    ]
     return await _supersede(con, overfull, admission.answers) if overfull else admission.answers
 
 
@@ -143,17 +153,17 @@ async def write_outcomes(con: Connection, outcomes: Sequence[AttemptOutcome]) ->
 
 async def _situation(
     con: Connection, server_id: bytes, requested: Sequence[NewPush]
-) -> tuple[dict[str, Push], dict[bytes, float], dict[bytes, int]]:
-    """Pushes whose keys are known, `paid_until` by bucket, and the number of queued pushes of each device (up to
-    MAX_HELD)."""
+) -> tuple[dict[str, Push], dict[bytes, float], dict[bytes, tuple[int, int]]]:
+    """Pushes whose keys are known, `paid_until` by bucket, and the number of queued pushes of each device: those of
+    this server, and all."""
     keys, fingerprints = [push.push_key for push in requested], [push.fingerprint for push in requested]
     buckets = [push.bucket for push in requested]
     known: dict[str, Push] = {}
     paid_until: dict[bytes, float] = {}
-    held: dict[bytes, int] = {}
-    rows = await con.fetch(statements.SITUATION, server_id, keys, fingerprints, buckets, MAX_HELD)
-    for push, (paid, number, push_id, platform, status, error) in zip(requested, rows, strict=True):
-        held[push.fingerprint] = number
+    held: dict[bytes, tuple[int, int]] = {}
+    rows = await con.fetch(statements.SITUATION, server_id, keys, fingerprints, buckets, MAX_HELD_BY_DEVICE)
+    for push, (paid, own, number, push_id, platform, status, error) in zip(requested, rows, strict=True):
+        held[push.fingerprint] = own, number
         if paid is not None:
             paid_until[push.bucket] = paid
         if push_id is not None:
@@ -174,6 +184,7 @@ def _columns(admission: Admission, now: float) -> list[Sequence[Any]]:
         [bucket.name for bucket in buckets],
         [bucket.paid_until for bucket in buckets],
         *zip(*rows, strict=True),
+        admission.newly_used,
     ]
 
 
@@ -187,7 +198,8 @@ def _answer(one: AdmissionResult, push: NewPush, known: dict[str, Push]) -> Admi
 async def _supersede(
     con: Connection, fingerprints: list[bytes], answers: list[AdmissionResult]
 ) -> list[AdmissionResult]:
-    superseded = {row[0] for row in await con.fetch(statements.SUPERSEDE, sorted(fingerprints), MAX_HELD, SUPERSEDED)}
+    limits = MAX_HELD, MAX_HELD_BY_DEVICE
+    superseded = {row[0] for row in await con.fetch(statements.SUPERSEDE, sorted(fingerprints), *limits, SUPERSEDED)}
     return [
         AdmissionResult("failed", one.push_id, one.platform, SUPERSEDED) if one.push_id in superseded else one
         for one in answers

@@ -19,10 +19,8 @@ _NAMES = _PUSH.replace("push.", "")
 DEVICES = f"SELECT {device_columns('device')} FROM device WHERE fingerprint = ANY($1::bytea[])"
 LOCK_DEVICES = f"{DEVICES} ORDER BY fingerprint FOR NO KEY UPDATE"
 
-USE_DEVICES = "UPDATE device SET used = true WHERE fingerprint = ANY($1::bytea[]) AND NOT used"
-
 SITUATION = """
-SELECT paid.until, held.number, known.push_id, known.platform, known.status, known.error
+SELECT paid.until, held.own, held.number, known.push_id, known.platform, known.status, known.error
 FROM unnest($2::text[], $3::bytea[], $4::bytea[]) WITH ORDINALITY AS requested(push_key, fingerprint, bucket, place)
 LEFT JOIN LATERAL (
     SELECT push_id, platform, status, error FROM push WHERE server_id = $1 AND push_key = requested.push_key LIMIT 1
@@ -31,8 +29,8 @@ LEFT JOIN LATERAL (
     SELECT paid_until AS until FROM bucket WHERE server_id = $1 AND fingerprint = requested.bucket LIMIT 1
 ) AS paid ON true
 CROSS JOIN LATERAL (
-    SELECT count(*) AS number FROM (
-        SELECT FROM push WHERE fingerprint = requested.fingerprint AND status = 'queued' LIMIT $5
+    SELECT count(*) AS number, count(*) FILTER (WHERE server_id = $1) AS own FROM (
+        SELECT server_id FROM push WHERE fingerprint = requested.fingerprint AND status = 'queued' LIMIT $5
     ) AS ones
 ) AS held
 ORDER BY requested.place
@@ -42,6 +40,8 @@ INSERT = f"""
 WITH paid AS (
     INSERT INTO bucket SELECT $1, * FROM unnest($2::bytea[], $3::float8[])
     ON CONFLICT (server_id, fingerprint) DO UPDATE SET paid_until = excluded.paid_until
+), used AS (
+    UPDATE device SET used = true WHERE fingerprint = ANY ($19::bytea[]) AND NOT used
 )
 INSERT INTO push ({_NAMES})
 SELECT {_NAMES} FROM unnest(
@@ -52,13 +52,17 @@ ORDER BY place
 ON CONFLICT DO NOTHING
 """
 
-# OFFSET counts from the newest push: the pushes after it exceed the number that a device may hold.
+# `nth` counts the pushes of one server to the device from the newest, `place` those of all servers in turn.
 SUPERSEDE = """
-UPDATE push SET status = 'failed', error = $3, payload = '', due = 0 WHERE ctid = ANY (ARRAY(
-    SELECT locked.ctid FROM unnest($1::bytea[]) AS overfull(fingerprint) CROSS JOIN LATERAL (
-        SELECT ctid FROM push WHERE fingerprint = overfull.fingerprint AND status = 'queued'
-        ORDER BY seq DESC OFFSET $2 FOR UPDATE SKIP LOCKED
-    ) AS locked
+UPDATE push SET status = 'failed', error = $4, payload = '', due = 0 WHERE ctid = ANY (ARRAY(
+    SELECT ranked.id FROM unnest($1::bytea[]) AS overfull(fingerprint) CROSS JOIN LATERAL (
+        SELECT id, nth, row_number() OVER (ORDER BY nth, seq DESC) AS place FROM (
+            SELECT id, seq, row_number() OVER (PARTITION BY server_id ORDER BY seq DESC) AS nth FROM (
+                SELECT ctid AS id, seq, server_id FROM push
+                WHERE fingerprint = overfull.fingerprint AND status = 'queued' FOR UPDATE SKIP LOCKED
+            ) AS locked
+        ) AS own
+    ) AS ranked WHERE nth > $2 OR place > $3
 ))
 RETURNING push_id
 """
@@ -108,6 +112,19 @@ UPDATE push SET status = 'delivered', error = NULL, payload = '', due = 0
 WHERE push_id = $2 AND fingerprint = $1 RETURNING {_PUSH}
 """
 
+# Each server is one step in the index, however long its queue is.
+DUE_SERVERS = """
+WITH RECURSIVE found(server_id) AS (
+    (SELECT server_id FROM push WHERE status = 'queued' AND due > 0 AND platform = $1 ORDER BY server_id LIMIT 1)
+    UNION ALL
+    SELECT (
+        SELECT server_id FROM push
+        WHERE status = 'queued' AND due > 0 AND platform = $1 AND server_id > found.server_id
+        ORDER BY server_id LIMIT 1
+    ) FROM found WHERE found.server_id IS NOT NULL
+)
+SELECT server_id FROM found WHERE server_id IS NOT NULL
+"""
 # A locked row belongs to another transaction, which claims it at the same time or writes its outcome.
 CLAIM = f"""
 UPDATE push SET
@@ -117,8 +134,14 @@ UPDATE push SET
     due = CASE WHEN expires_at <= $1 THEN 0 ELSE $3::float8 END,
     attempts = attempts + 1
 WHERE ctid = ANY (ARRAY(
-    SELECT ctid FROM push WHERE status = 'queued' AND due > 0 AND platform = $4 AND due <= $1::float8
-    ORDER BY due LIMIT $2 FOR UPDATE SKIP LOCKED
+    SELECT id FROM (
+        SELECT id, due, row_number() OVER (PARTITION BY server_id ORDER BY due) AS place
+        FROM unnest($5::bytea[]) AS owner(server_id) CROSS JOIN LATERAL (
+            SELECT ctid AS id, due FROM push
+            WHERE status = 'queued' AND due > 0 AND platform = $4 AND server_id = owner.server_id AND due <= $1::float8
+            ORDER BY due LIMIT $6 FOR UPDATE SKIP LOCKED
+        ) AS locked
+    ) AS ranked ORDER BY place, due LIMIT $2
 ))
 RETURNING {_PUSH}
 """

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from relay.registry.group_commit import GroupCommit
 from relay.registry.model import (
     BACKLOG_COUNT_LIMIT,
     LEASE_SECONDS,
     MAX_HELD,
+    MAX_HELD_BY_DEVICE,
     PUSHES,
     SUPERSEDED,
     AdmissionResult,
@@ -21,7 +23,7 @@ from relay.registry.model import (
 )
 from relay.registry.port import NotificationHandler
 from relay.registry.rows import PUSH_WIDTH, push_columns, push_of, push_row
-from relay.registry.rules import Rate, admit, coalesced, notification_batches, triage
+from relay.registry.rules import Rate, admit, claim_share, coalesced, notification_batches, triage
 from relay.registry.sqlite.database import FileUser, SqliteFile, transaction
 from relay.registry.sqlite.devices import find_device
 
@@ -35,11 +37,28 @@ UPDATE push SET
     payload = iif(expires_at <= ?1, x'', payload),
     due = iif(expires_at <= ?1, 0.0, ?3),
     attempts = attempts + 1
-WHERE seq IN (
-    SELECT seq FROM push WHERE status = 'queued' AND due > 0 AND platform = ?4 AND due <= ?1 ORDER BY due LIMIT ?2
-)
+WHERE seq IN (SELECT value FROM json_each(?2))
 RETURNING {_COLUMNS}
 """  # noqa: S608
+
+_NEXT_SERVER = (
+    "SELECT server_id FROM push WHERE status = 'queued' AND due > 0 AND platform = ? AND server_id > ? "
+    "ORDER BY server_id LIMIT 1"
+)
+_DUE = (
+    "SELECT seq, due FROM push WHERE status = 'queued' AND due > 0 AND platform = ? AND server_id = ? AND due <= ? "
+    "ORDER BY due LIMIT ?"
+)
+_SUPERSEDE = """
+UPDATE push SET status = 'failed', error = ?2, payload = x'', due = 0 WHERE seq IN (
+    SELECT seq FROM (
+        SELECT seq, nth, row_number() OVER (ORDER BY nth, seq DESC) AS place FROM (
+            SELECT seq, row_number() OVER (PARTITION BY server_id ORDER BY seq DESC) AS nth
+            FROM push WHERE fingerprint = ?1 AND status = 'queued'
+        )
+    ) WHERE nth > ?3 OR place > ?4
+) RETURNING push_id
+"""
 
 
 class SqlitePushes(FileUser):
@@ -76,7 +95,7 @@ class SqlitePushes(FileUser):
             rows = db.execute(
                 f"SELECT {push_columns('push')}, seq FROM push WHERE fingerprint = ? "  # noqa: S608
                 "AND status = 'queued' AND platform = 'websocket' AND expires_at > ? ORDER BY seq DESC LIMIT ?",
-                (fingerprint, now, MAX_HELD),
+                (fingerprint, now, MAX_HELD_BY_DEVICE),
             )
             found += [(row[-1], push_of(row[:-1])) for row in rows]
         return [push for _, push in sorted(found, key=lambda pair: pair[0])]
@@ -91,8 +110,11 @@ class SqlitePushes(FileUser):
         return row and push_of(row)
 
     @transaction
-    def claim(self, db: sqlite3.Connection, platform: Platform, now: float, limit: int) -> list[tuple[Push, Device]]:
-        rows = db.execute(_CLAIM, (now, limit, now + LEASE_SECONDS, platform)).fetchall()
+    def claim(
+        self, db: sqlite3.Connection, platform: Platform, now: float, limit: int, skip: Collection[bytes] = ()
+    ) -> list[tuple[Push, Device]]:
+        selected = json.dumps(_due(db, platform, now, limit, skip))
+        rows = db.execute(_CLAIM, (now, selected, now + LEASE_SECONDS)).fetchall()
         due = [push_of(row) for row in rows]
         result = triage(due, _devices(db, {push.push.fingerprint for push in due}))
         _write_outcomes(db, result.ended)
@@ -144,6 +166,21 @@ def _admit(
     ]
 
 
+def _due(db: sqlite3.Connection, platform: Platform, now: float, limit: int, skip: Collection[bytes]) -> list[int]:
+    """The rows of due pushes, the servers in turn."""
+    servers: list[bytes] = []
+    after = b""
+    while (row := db.execute(_NEXT_SERVER, (platform, after)).fetchone()) is not None:
+        after = row[0]
+        if after not in skip:
+            servers.append(after)
+    ranked: list[tuple[int, float, int]] = []
+    for server_id in servers:
+        rows = db.execute(_DUE, (platform, server_id, now, claim_share(limit, len(servers))))
+        ranked += [(place, due, seq) for place, (seq, due) in enumerate(rows)]
+    return [seq for _, _, seq in sorted(ranked)[:limit]]
+
+
 def _write_outcomes(db: sqlite3.Connection, outcomes: Sequence[AttemptOutcome]) -> None:
     for one in coalesced(outcomes):
         if one.status == "queued":
@@ -178,9 +215,5 @@ def _paid_until(db: sqlite3.Connection, server_id: bytes, bucket: bytes) -> floa
 
 
 def _supersede(db: sqlite3.Connection, fingerprint: bytes) -> list[bytes]:
-    rows = db.execute(
-        "UPDATE push SET status = 'failed', error = ?2, payload = x'', due = 0 WHERE seq IN (SELECT seq FROM push "
-        "WHERE fingerprint = ?1 AND status = 'queued' ORDER BY seq DESC LIMIT -1 OFFSET ?3) RETURNING push_id",
-        (fingerprint, SUPERSEDED, MAX_HELD),
-    )
+    rows = db.execute(_SUPERSEDE, (fingerprint, SUPERSEDED, MAX_HELD, MAX_HELD_BY_DEVICE))
     return [push_id for (push_id,) in rows]

@@ -22,7 +22,8 @@ from relay.transports import Load, Outcome, OutgoingPush
 from tests.support.live import DEADLINE
 
 SERVER = hashlib.sha256(b"server").digest()
-MAX_CONCURRENT, MAX_QUEUED = 2, 3
+MAX_CONCURRENT, MAX_QUEUED = 2, 8
+FOR_ONE_SERVER = (MAX_CONCURRENT + MAX_QUEUED) // 2
 
 
 class Provider:
@@ -102,7 +103,9 @@ class Setup:
             bulkhead=lambda: Bulkhead(MAX_CONCURRENT, MAX_QUEUED),
         )
 
-    async def admitted(self, platform: Platform, count: int, *, lifetime: float = 300) -> list[tuple[Push, Device]]:
+    async def admitted(
+        self, platform: Platform, count: int, *, lifetime: float = 300, server: bytes = SERVER
+    ) -> list[tuple[Push, Device]]:
         """So many pushes, each to a device of its own, admitted as by `POST /push`."""
         now, pushes = self.clock(), []
         for number in range(count):
@@ -112,9 +115,9 @@ class Setup:
             payload = self.sealer.seal("payload", fingerprint, "", b'{"type":"challenge"}')
             key = f"{fingerprint.hex()}"
             pushes.append(NewPush(fingerprint[:16], key, fingerprint, payload, int(now + lifetime)))
-        answers = await self.registry.admit(SERVER, pushes, now, Rate(0))
+        answers = await self.registry.admit(server, pushes, now, Rate(0))
         return [
-            (Push(SERVER, push, platform, created_at=now), answer.device)
+            (Push(server, push, platform, created_at=now), answer.device)
             for push, answer in zip(pushes, answers, strict=True)
             if answer.device is not None
         ]
@@ -153,7 +156,7 @@ async def test_a_provider_that_hangs_uses_up_its_own_bulkhead_only(setup: Setup)
     await until(_true_of(lambda: setup.apns.in_flight == MAX_CONCURRENT))
     assert set((await setup.dispatch.deliver(quick, 60)).keys()) == {push.push.push_key for push, _ in quick}
     assert await setup.statuses(quick) == {("delivered", None): 5}
-    busy = 12 - MAX_CONCURRENT - MAX_QUEUED
+    busy = 12 - FOR_ONE_SERVER
     await until(_equal(lambda: setup.statuses(slow), {("queued", None): 5, ("queued", "provider_busy"): busy}))
     assert setup.apns.max_in_flight == MAX_CONCURRENT
     assert not await setup.dispatch.retry(100)
@@ -183,6 +186,30 @@ def _equal(read: Callable[[], Awaitable[object]], wanted: object) -> Callable[[]
         return await read() == wanted
 
     return check
+
+
+async def test_the_queue_of_one_server_does_not_stop_the_pushes_of_another(setup: Setup) -> None:
+    other = hashlib.sha256(b"another server").digest()
+    setup.apns.released.clear()
+    many, one = await setup.admitted("apns", 40), await setup.admitted("apns", 1, server=other)
+    setup.clock.ahead += 31
+    while await setup.dispatch.retry(200):
+        pass
+    setup.dispatch.report_load()
+    # The claim took pushes of both servers, although 40 were due before the one.
+    found = await setup.registry.outcomes(other, [push.push.push_key for push, _ in one])
+    assert [(push.attempts, push.error) for push in found if push] == [(1, None)]
+    began = asyncio.create_task(setup.dispatch.deliver(await setup.admitted("apns", 1, server=other), 60))
+    setup.apns.released.set()
+    async with asyncio.timeout(DEADLINE):
+        assert [outcome.status for outcome in (await began).values()] == ["delivered"]
+
+    async def all_delivered() -> bool:
+        setup.clock.ahead += 3
+        await setup.dispatch.retry(200)
+        return await setup.statuses(many) == {("delivered", None): 40}
+
+    await until(all_delivered)
 
 
 async def test_the_backlog_of_a_provider_that_hangs_does_not_delay_the_other(setup: Setup) -> None:
@@ -215,13 +242,13 @@ async def test_an_attempt_ends_when_its_push_expires(setup: Setup) -> None:
 
 async def test_a_transport_that_raises_costs_one_attempt_and_no_capacity(setup: Setup) -> None:
     setup.apns.result = RuntimeError("a secret")
-    admitted = await setup.admitted("apns", MAX_CONCURRENT + MAX_QUEUED)
+    admitted = await setup.admitted("apns", FOR_ONE_SERVER)
     await setup.dispatch.deliver(admitted, 60)
-    assert await setup.statuses(admitted) == {("queued", "internal"): MAX_CONCURRENT + MAX_QUEUED}
+    assert await setup.statuses(admitted) == {("queued", "internal"): FOR_ONE_SERVER}
     setup.apns.result = Outcome("delivered")
     setup.clock.ahead += 40
     await setup.dispatch.retry(100)
-    await until(_equal(lambda: setup.statuses(admitted), {("delivered", None): MAX_CONCURRENT + MAX_QUEUED}))
+    await until(_equal(lambda: setup.statuses(admitted), {("delivered", None): FOR_ONE_SERVER}))
 
 
 async def test_closing_cancels_attempts_and_leaves_their_pushes_queued(setup: Setup) -> None:

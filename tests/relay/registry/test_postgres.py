@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import asyncpg
+import msgspec
 import pytest
 
 from relay.registry.migrate import Migration, migrate_postgres, migrations
@@ -142,7 +143,7 @@ async def test_an_unreachable_database_is_busy_and_the_registry_recovers(
         postgres.start()
     await again(registry.check)
     await until(lambda: LOST in notifications)
-    assert await registry.device(fingerprint("phone")) == device()
+    assert await registry.device(fingerprint("phone")) == msgspec.structs.replace(device(), used=True)
     assert [one.name for one in await registry.servers()] == ["name"]
     assert [one.push.push_key for one, _ in await registry.claim("apns", NOW + LEASE_SECONDS, 9)] == ["a"]
     await registry.notify("channel", b"data")

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from relay.registry.migrate import Migration, migrate_sqlite, migrations
@@ -105,7 +106,7 @@ async def test_everything_is_stored_when_the_file_is_opened_again(path: Path, re
     await registry.close()
     again = SqliteRegistry(path)
     await again.open(ignore)
-    assert await again.device(PHONE) == DEVICE
+    assert await again.device(PHONE) == msgspec.structs.replace(DEVICE, used=True)
     assert [one.name for one in await again.servers()] == ["name"]
     assert [one.push.push_key for one in await again.pending_for([PHONE], NOW)] == [str(number) for number in range(20)]
     assert not await again.use_nonce(b"nonce", NOW)
@@ -119,7 +120,7 @@ async def test_a_command_next_to_the_relay_reads_and_changes_the_same_data(
     await fill(registry)
     command = SqliteRegistry(path)
     await command.open(ignore)
-    assert await command.device(PHONE) == DEVICE
+    assert await command.device(PHONE) == msgspec.structs.replace(DEVICE, used=True)
     assert await command.distrust(SERVER)
     await command.close()
     assert await registry.servers() == []
