@@ -19,6 +19,8 @@ from sigil.serving import settings
 from sigil.serving.proxies import Proxies, read_proxies
 from sigil.serving.settings import MIN_SECRET_LENGTH, VISIBLE, ConfigError, EnvReader, Secret
 
+# The store is allocated whole at the start, so the default has to leave memory on a machine of 2 GB.
+DEFAULT_STORE_SIZE = 512 << 20
 SECRETS = ("SIGIL_MNEMONIC", "API_KEY", "WEBHOOK_SECRET", "WEBHOOK_URL", "METRICS_TOKEN", "SIGIL_INIT_TOKEN")
 """Variables whose value is a secret, or may contain one."""
 
@@ -35,7 +37,7 @@ class Config:
     workers: int = 1
     state_dir: Path = Path("/dev/shm/sigil-8443")  # noqa: S108 - checked for owner, links and mode before use
     state_dir_insecure: bool = False
-    store_size: int = 2 * 1024**3
+    store_size: int = DEFAULT_STORE_SIZE
     server_name: str = "Sigil"
     public_url: str | None = None
     relay_url: str | None = None
@@ -220,7 +222,7 @@ def _read(r: EnvReader) -> Config:
         workers=r.value("SIGIL_WORKERS", None, settings.count(1, 256)) or settings.usable_cores(),
         state_dir=_state_dir(r, address),
         state_dir_insecure=r.flag("SIGIL_STATE_DIR_INSECURE", default=False),
-        store_size=r.value("SIGIL_STORE_SIZE", 2 * 1024**3, settings.size),
+        store_size=r.value("SIGIL_STORE_SIZE", DEFAULT_STORE_SIZE, settings.size),
         server_name=r.value("SIGIL_SERVER_NAME", "Sigil", settings.display_name),
         public_url=r.value("SIGIL_PUBLIC_URL", None, settings.https_origin),
         relay_url=r.value("RELAY_URL", "http://relay:8080", settings.url) if r.text("RELAY_URL") != "" else None,

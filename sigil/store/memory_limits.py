@@ -13,12 +13,18 @@ WORKING_MEMORY = 128 << 20
 class MemoryLimits:
     """The limits of this host; the paths are arguments for tests.
 
-    `membership` lists the control groups of this process, `groups` is their mount point.
+    `membership` lists the control groups of this process, `groups` is their mount point, `memory` is /proc/meminfo.
     """
 
-    def __init__(self, membership: Path = Path("/proc/self/cgroup"), groups: Path = Path("/sys/fs/cgroup")) -> None:
+    def __init__(
+        self,
+        membership: Path = Path("/proc/self/cgroup"),
+        groups: Path = Path("/sys/fs/cgroup"),
+        memory: Path = Path("/proc/meminfo"),
+    ) -> None:
         self._membership = membership
         self._groups = groups
+        self._memory = memory
 
     def problem(self, size: int, directory: int, data_file: str) -> str | None:
         """Why a map of `size` bytes does not fit into the open `directory`; None if it fits."""
@@ -31,6 +37,13 @@ class MemoryLimits:
                 f"the memory limit of {limit} bytes must leave {WORKING_MEMORY} for the workers: "
                 "set a smaller SIGIL_STORE_SIZE or a higher limit"
             )
+        available = self.available_memory()
+        missing = size - _allocated(directory, data_file)
+        if available is not None and missing > 0 and missing + WORKING_MEMORY > available:
+            return (
+                f"the host has {available} bytes of available memory, and must leave {WORKING_MEMORY} for the "
+                "workers: set a smaller SIGIL_STORE_SIZE"
+            )
         file_limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
         if file_limit != resource.RLIM_INFINITY and size > file_limit:
             return (
@@ -38,6 +51,14 @@ class MemoryLimits:
                 "set a smaller SIGIL_STORE_SIZE or raise the limit"
             )
         return None
+
+    def available_memory(self) -> int | None:
+        """MemAvailable of the host, in bytes: without this check, allocating the store would start the OOM killer."""
+        try:
+            lines = self._memory.read_text().splitlines()
+        except OSError:
+            return None
+        return next((int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable:")), None)
 
     def memory_limit(self) -> int | None:
         """The lowest limit of the process's control groups and their parents, in bytes; None without one."""
@@ -61,11 +82,15 @@ def _free(directory: int, data_file: str) -> int | None:
     status = os.fstatvfs(directory)
     if status.f_blocks == 0:
         return None
+    return status.f_bavail * status.f_frsize + _allocated(directory, data_file)
+
+
+def _allocated(directory: int, data_file: str) -> int:
+    """Bytes of an earlier map that are backed already."""
     try:
-        earlier_map = os.stat(data_file, dir_fd=directory, follow_symlinks=False).st_blocks * 512
+        return os.stat(data_file, dir_fd=directory, follow_symlinks=False).st_blocks * 512
     except FileNotFoundError:
-        earlier_map = 0
-    return status.f_bavail * status.f_frsize + earlier_map
+        return 0
 
 
 def _limits_of_ancestors(root: Path, path: str, name: str) -> list[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import fcntl
 import os
 import stat
@@ -14,7 +15,7 @@ from types import TracebackType
 
 from sigil.core.session_store import StoreUnusable
 from sigil.store.adoption import Stamp, adopt_or_wipe
-from sigil.store.lmdb import DATA_FILE
+from sigil.store.lmdb import DATA_FILE, LOCK_FILE, LmdbStore
 from sigil.store.memory_limits import MemoryLimits
 
 SERVER_LOCK = "lock"
@@ -79,6 +80,23 @@ class StateDirectory:
             self.reason = adopt_or_wipe(
                 self.path, self._directory, size, stamp, also_wiped, adopt_unowned=adopt_unowned
             )
+            self._allocate(size)
+
+    def _allocate(self, size: int) -> None:
+        """Give the store all its memory now: a page that the file system cannot back later is a SIGBUS in a worker,
+        which every other user of the tmpfs could cause by filling it.
+        """
+        LmdbStore(self.path, size=size, kinds=(), clock=float).close()
+        try:
+            allocate(self._directory, DATA_FILE)
+            allocate(self._directory, LOCK_FILE)
+        except OSError as error:
+            if error.errno not in {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}:
+                raise
+            raise StateDirectoryError(
+                f"SIGIL_STORE_SIZE {size} does not fit into {self.path}: set a smaller SIGIL_STORE_SIZE or mount a "
+                "larger tmpfs"
+            ) from error
 
     def close(self) -> None:
         """Release the directory for the next server."""
@@ -158,6 +176,17 @@ def file_system(directory: int) -> int:
     if ctypes.CDLL(None, use_errno=True).fstatfs(directory, ctypes.byref(buffer)) != 0:
         raise OSError(ctypes.get_errno(), "fstatfs failed")
     return buffer[0]
+
+
+def allocate(directory: int, name: str) -> None:
+    """Back every byte of a file with memory. OSError (ENOSPC) when the file system has not enough."""
+    if not hasattr(os, "posix_fallocate"):
+        return
+    file = os.open(name, os.O_RDWR | os.O_NOFOLLOW, dir_fd=directory)
+    try:
+        os.posix_fallocate(file, 0, os.fstat(file).st_size)
+    finally:
+        os.close(file)
 
 
 def _take_lock(path: Path, directory: int) -> int:

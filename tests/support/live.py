@@ -79,7 +79,7 @@ class LiveServer:
             "SIGIL_WORKERS": str(workers),
             "SIGIL_STATE_DIR": str(self.state),
             "SIGIL_STATE_DIR_INSECURE": str(not memory.is_dir()).lower(),
-            "SIGIL_STORE_SIZE": "256MiB",
+            "SIGIL_STORE_SIZE": "128MiB",
             "TLS_CERT_PATH": str(self.certificate),
             "TLS_KEY_PATH": str(self.directory / "tls" / "key.pem"),
             "RELAY_URL": "",

@@ -16,6 +16,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
+from sigil.serving.startup_error import StartupError
+
+# More than all label values together need: the largest of the four files of a worker has 36 kB in use.
+_FILE_BYTES = 1 << 20
 _LIVE_GAUGES = "gauge_live*_{}.db"
 
 
@@ -29,8 +33,24 @@ def acquire(directory: Path) -> None:
     os.environ |= {"PROMETHEUS_MULTIPROC_DIR": str(directory)}
     slot = _lock_first_free(directory)
     _drop_live_gauges(directory, slot)
-    from prometheus_client import values
+    from prometheus_client import mmap_dict, values
 
+    class AllocatedDict(mmap_dict.MmapedDict):
+        """A file that is backed whole before it is mapped: on a full tmpfs, a write to a hole is a SIGBUS."""
+
+        def __init__(self, filename: str, read_mode: bool = False) -> None:
+            if not read_mode and hasattr(os, "posix_fallocate"):
+                file = os.open(filename, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+                try:
+                    os.posix_fallocate(file, 0, _FILE_BYTES)
+                except OSError as error:
+                    reason = f"no memory for metrics in {directory}: {error.strerror}; remove other files there"
+                    raise StartupError(reason) from error
+                finally:
+                    os.close(file)
+            cast(Any, super()).__init__(filename, read_mode)
+
+    cast(Any, values).MmapedDict = AllocatedDict
     values.ValueClass = cast(Any, values).MultiProcessValue(process_identifier=lambda: slot)
 
 
