@@ -23,6 +23,8 @@ LEASE_SECONDS = 30
 CLEARED_MINUTES = 5
 """The lifetime of a challenge: all that was pushed to a device in this time may have to be cleared at once."""
 SUPERSEDED = "superseded"
+CLEARED = "cleared"
+"""The error of a push that its clear withdrew before it was sent."""
 SILENT = "silent"
 """The reason of an eviction: the device was silent for too long."""
 UNUSED = "unused"
@@ -79,6 +81,11 @@ class NewPush(msgspec.Struct, frozen=True):
     exempt: bool = False
 
     @property
+    def subject(self) -> tuple[bytes, str] | None:
+        """What a clear dismisses: the notification with this collapse_id, of this server, on that device."""
+        return (self.fingerprint, self.collapse_id) if self.exempt and self.collapse_id else None
+
+    @property
     def bucket(self) -> bytes:
         """The rate bucket of its server that it counts in: the device's, or the one of the device's clears."""
         return b"clear" + self.fingerprint if self.exempt else self.fingerprint
@@ -87,7 +94,8 @@ class NewPush(msgspec.Struct, frozen=True):
 class Push(msgspec.Struct, frozen=True):
     """A push that is stored until `expires_at`, with its payload as long as it is queued.
 
-    `due` is the time of the next attempt; 0 for a push that waits for its device or has a final status.
+    `due` is the time of the next attempt; 0 for a push that waits for its device or has a final status. `attempts`
+    counts the claims; of a push that waits for its device, 1 once a connection of the device got it.
     """
 
     server_id: bytes

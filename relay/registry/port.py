@@ -92,9 +92,11 @@ class PushQueue(Protocol):
     async def admit(
         self, server_id: bytes, requested: Sequence[NewPush], now: float, rate: Rate
     ) -> list[AdmissionResult]:
-        """Apply the rule `admit` and store the admitted pushes; their devices become used. Beyond MAX_HELD queued
-        pushes of this server to a device, and MAX_HELD_BY_DEVICE of all servers, pushes fail as SUPERSEDED: the oldest
-        of the server that has the most. Fingerprints of admitted websocket pushes are sent on channel
+        """Apply the rule `admit` and store the admitted pushes; their devices become used. A clear withdraws the push
+        with its collapse_id that waits for its device and was not sent: the push fails as CLEARED, and the clear is
+        stored as delivered. Beyond MAX_HELD queued pushes of this server to a device, and MAX_HELD_BY_DEVICE of all
+        servers, pushes fail as SUPERSEDED: the oldest of the server that has the most, and within a server those of
+        the owner that has the most. Fingerprints of admitted websocket pushes are sent on channel
         PUSHES, 16 bytes each."""
 
     async def record_outcomes(self, outcomes: Sequence[AttemptOutcome], now: float) -> None:
@@ -104,7 +106,9 @@ class PushQueue(Protocol):
     async def outcomes(self, server_id: bytes, push_keys: Sequence[str]) -> list[Push | None]: ...
 
     async def pending_for(self, fingerprints: Sequence[bytes], now: float) -> list[Push]:
-        """Queued websocket pushes of devices, the oldest first, at most MAX_HELD_BY_DEVICE each."""
+        """Queued websocket pushes of devices, the oldest first, at most MAX_HELD_BY_DEVICE each. The caller sends them,
+        so that a clear no longer withdraws them.
+        """
 
     async def acknowledge(self, fingerprint: bytes, push_id: bytes, now: float) -> Push | None:
         """The device has the push: it becomes delivered, and its payload is deleted. None when this device has no such

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
+
+import msgspec
 
 from relay.registry.model import (
     CLEARED_MINUTES,
@@ -58,10 +60,12 @@ def admit(
     devices: Mapping[bytes, Device],
     known: Mapping[str, Push],
     paid_until: Mapping[bytes, float],
+    withdrawn: Collection[tuple[bytes, str]] = (),
 ) -> Admission:
     """A push_key that is known gets the current status of its push; rejected pushes are not stored.
 
-    `devices` by fingerprint, `known` by push_key, `paid_until` by bucket name.
+    `devices` by fingerprint, `known` by push_key, `paid_until` by bucket name. `withdrawn`: the subjects of clears
+    whose push was never sent. There is nothing to clear: such a clear counts as delivered, and is not sent.
     """
     answers: list[AdmissionResult] = []
     pushes: dict[str, Push] = {}
@@ -74,6 +78,11 @@ def admit(
         device = devices.get(push.fingerprint)
         if device is None or device.evicted is not None or push.expires_at <= now:
             answers.append(_rejected(device))
+            continue
+        if push.subject in withdrawn:
+            done = msgspec.structs.replace(push, payload=b"")
+            pushes[push.push_key] = Push(server_id, done, device.platform, "delivered", created_at=now)
+            answers.append(AdmissionResult("delivered", push.push_id, device.platform))
             continue
         after = rate.for_push(push).next_arrival(now, buckets.get(push.bucket, 0.0))
         if after is None:

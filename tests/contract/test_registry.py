@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from relay.registry.model import (
+    CLEARED,
     LEASE_SECONDS,
     MAX_HELD,
     MAX_HELD_BY_DEVICE,
@@ -674,7 +675,7 @@ async def test_pushes_to_a_websocket_device_are_notified_and_held_oldest_first(
     assert notifications == [(PUSHES, fingerprint("tablet")[:16])] * 2
     held = await registry.pending_for([fingerprint("tablet"), fingerprint("phone"), fingerprint("unknown")], NOW)
     assert keys_of(held) == ["a", "c"]
-    assert held[0] == Push(SERVER, push("a", "tablet"), "websocket", created_at=NOW)
+    assert held[0] == Push(SERVER, push("a", "tablet"), "websocket", attempts=1, created_at=NOW)
 
 
 async def test_expired_and_final_pushes_are_not_held(registry: Registry) -> None:
@@ -1032,3 +1033,92 @@ async def test_a_closed_registry_is_busy(registry: Registry) -> None:
     ):
         with pytest.raises(RegistryBusy):
             await call
+
+
+# A clear that meets its own held push
+
+
+def challenge(name: str, to: str = "tablet") -> NewPush:
+    return push(f"{name}:challenge", to, collapse_id=name)
+
+
+def clear(name: str, to: str = "tablet", **fields: Any) -> NewPush:
+    return push(f"{name}:clear", to, collapse_id=name, exempt=True, **fields)
+
+
+async def held_by(registry: Registry, name: str = "tablet") -> list[str]:
+    return keys_of(await registry.pending_for([fingerprint(name)], NOW))
+
+
+async def test_a_clear_withdraws_its_push_that_was_not_sent_and_neither_is_sent(registry: Registry) -> None:
+    await registry.register(device("tablet", "websocket"))
+    await admit(registry, challenge("a"), challenge("b"))
+    (answer,) = await admit(registry, clear("a"), now=NOW + 1)
+    assert (answer.status, answer.push_id, answer.device) == ("delivered", clear("a").push_id, None)
+    assert await statuses(registry, "a:challenge", "a:clear") == [("failed", CLEARED), ("delivered", None)]
+    assert (
+        (await outcome(registry, "a:challenge")).push.payload
+        == (await outcome(registry, "a:clear")).push.payload
+        == b""
+    )
+    assert await held_by(registry) == ["b:challenge"]
+    # A repeat, whose first answer was lost, changes nothing.
+    assert (await admit(registry, clear("a")))[0].status == "delivered"
+    assert await held_by(registry) == ["b:challenge"]
+    assert await registry.backlog() == 1
+
+
+async def test_a_clear_of_a_push_that_a_connection_got_is_sent(registry: Registry) -> None:
+    await registry.register(device("tablet", "websocket"))
+    await admit(registry, challenge("a"))
+    assert await held_by(registry) == ["a:challenge"]
+    assert (await admit(registry, clear("a")))[0].status == "queued"
+    assert await held_by(registry) == ["a:challenge", "a:clear"]
+
+
+@pytest.mark.parametrize("platform", ["apns", "fcm"])
+async def test_a_clear_withdraws_no_push_to_a_provider(registry: Registry, platform: Platform) -> None:
+    await registry.register(device("tablet", platform))
+    await admit(registry, challenge("a"))
+    assert (await admit(registry, clear("a")))[0].status == "queued"
+    assert await statuses(registry, "a:challenge", "a:clear") == [("queued", None)] * 2
+
+
+async def test_a_clear_withdraws_no_push_of_another_server_device_or_subject(registry: Registry) -> None:
+    for name in ("tablet", "laptop"):
+        await registry.register(device(name, "websocket"))
+    await registry.admit(OTHER_SERVER, [challenge("a")], NOW, FREE)
+    await admit(
+        registry,
+        challenge("b"),
+        push("plain", "tablet"),
+        msgspec.structs.replace(challenge("a", "laptop"), push_key="x", push_id=b"x" * 16),
+    )
+    assert [one.status for one in await admit(registry, clear("a"))] == ["queued"]
+    assert await held_by(registry) == ["a:challenge", "b:challenge", "plain", "a:clear"]
+    assert await held_by(registry, "laptop") == ["x"]
+
+
+async def test_cancelled_challenges_of_a_device_that_is_away_hold_no_place(registry: Registry) -> None:
+    """Each of nineteen challenges and their clears would take two places, and evict the push of another owner."""
+    await registry.register(device("tablet", "websocket"))
+    await admit(registry, challenge("other"))
+    for number in range(19):
+        await admit(registry, challenge(f"{number}"))
+        await admit(registry, clear(f"{number}"))
+    assert await held_by(registry) == ["other:challenge"]
+
+
+async def test_a_clear_and_a_connection_at_the_same_time_never_leave_a_sent_push_without_its_clear(
+    registry: Registry,
+) -> None:
+    await registry.register(device("tablet", "websocket"))
+    for number in range(20):
+        await admit(registry, challenge(f"{number}"))
+        sent, (answer,) = await all_of(
+            registry.pending_for([fingerprint("tablet")], NOW), admit(registry, clear(f"{number}"))
+        )
+        if f"{number}:challenge" in keys_of(sent):
+            assert answer.status == "queued"
+        for key in keys_of(await registry.pending_for([fingerprint("tablet")], NOW)):
+            await record(registry, key, "delivered")

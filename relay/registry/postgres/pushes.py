@@ -10,9 +10,12 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from typing import Any
 
+import msgspec
+
 from relay.registry.group_commit import GroupCommit
 from relay.registry.model import (
     BACKLOG_COUNT_LIMIT,
+    CLEARED,
     LEASE_SECONDS,
     MAX_HELD,
     MAX_HELD_BY_DEVICE,
@@ -71,8 +74,13 @@ class PostgresPushes(PoolUser):
 
     @autocommit
     async def pending_for(self, con: Connection, fingerprints: Sequence[bytes], now: float) -> list[Push]:
-        rows = await con.fetch(statements.HELD, list(set(fingerprints)), now, MAX_HELD_BY_DEVICE)
-        return [push_of(row) for row in rows]
+        held = statements.HELD, list(set(fingerprints)), now, MAX_HELD_BY_DEVICE
+        pushes = [push_of(row) for row in await con.fetch(*held)]
+        new = [push.push.push_id for push in pushes if not push.attempts]
+        if new and await con.execute(statements.GIVE, new) != f"UPDATE {len(new)}":
+            # Some were withdrawn in between.
+            return [push_of(row) for row in await con.fetch(*held)]
+        return [push if push.attempts else msgspec.structs.replace(push, attempts=1) for push in pushes]
 
     @autocommit
     async def acknowledge(self, con: Connection, fingerprint: bytes, push_id: bytes, now: float) -> Push | None:
@@ -117,8 +125,18 @@ async def admit_pushes(
     """
     fingerprints = sorted({push.fingerprint for push in requested})
     devices = {row[0]: device_of(row) for row in await con.fetch(statements.LOCK_DEVICES, fingerprints)}
+    withdrawn = await _withdraw(con, server_id, requested)
     known, paid_until, held = await _situation(con, server_id, requested)
-    admission = admit(server_id, requested, now, rate, devices=devices, known=known, paid_until=paid_until)
+    admission = admit(
+        server_id,
+        requested,
+        now,
+        rate,
+        devices=devices,
+        known=known,
+        paid_until=paid_until,
+        withdrawn=withdrawn,
+    )
     if not admission.pushes:
         return admission.answers
     inserted = await con.execute(statements.INSERT, server_id, *_columns(admission, now))
@@ -126,13 +144,22 @@ async def admit_pushes(
         # A concurrent request used the same keys for other devices. It was first, and its keys are known by now.
         known, _, _ = await _situation(con, server_id, requested)
         return [_answer(one, push, known) for one, push in zip(admission.answers, requested, strict=True)]
-    new = Counter(push.push.fingerprint for push in admission.pushes)
+    new = Counter(push.push.fingerprint for push in admission.pushes if push.status == "queued")
     overfull = [
         fingerprint
         for fingerprint, (own, number) in held.items()
         if own + new[fingerprint] > MAX_HELD or number + new[fingerprint] > MAX_HELD_BY_DEVICE
     ]
     return await _supersede(con, overfull, admission.answers) if overfull else admission.answers
+
+
+async def _withdraw(con: Connection, server_id: bytes, requested: Sequence[NewPush]) -> set[tuple[bytes, str]]:
+    """End the unsent pushes of clears; the subjects of those clears. Only requests with clears pay for it."""
+    subjects = sorted({push.subject for push in requested if push.subject is not None})
+    if not subjects:
+        return set()
+    fingerprints, names = zip(*subjects, strict=True)
+    return {tuple(row) for row in await con.fetch(statements.WITHDRAW, server_id, fingerprints, names, CLEARED)}
 
 
 async def write_outcomes(con: Connection, outcomes: Sequence[AttemptOutcome]) -> None:

@@ -67,6 +67,19 @@ UPDATE push SET status = 'failed', error = $4, payload = '', due = 0 WHERE ctid 
 RETURNING push_id
 """
 
+# Pushes that wait for their device and were not given to a connection. A locked one is being given to one right now.
+WITHDRAW = """
+UPDATE push SET status = 'failed', error = $4, payload = '', due = 0 WHERE ctid = ANY (ARRAY(
+    SELECT waiting.ctid FROM unnest($2::bytea[], $3::text[]) AS cleared(fingerprint, subject) CROSS JOIN LATERAL (
+        SELECT ctid FROM push
+        WHERE fingerprint = cleared.fingerprint AND status = 'queued' AND platform = 'websocket' AND attempts = 0
+            AND server_id = $1 AND collapse_id = cleared.subject AND NOT exempt
+        ORDER BY seq FOR UPDATE SKIP LOCKED
+    ) AS waiting
+))
+RETURNING fingerprint, collapse_id
+"""
+
 # The rows of an ANY come in the order of the index, so that two batches lock in the same order.
 END_SOME = """
 UPDATE push SET status = $3, error = $4, payload = '', due = 0
@@ -105,6 +118,12 @@ CROSS JOIN LATERAL (
     ORDER BY seq DESC LIMIT $3
 ) AS push
 ORDER BY push.seq
+"""
+
+# It waits for a clear that withdraws one of them at that moment, and then does not give that one.
+GIVE = """
+UPDATE push SET attempts = 1
+WHERE push_id = ANY ($1::bytea[]) AND attempts = 0 AND coalesce(status, '') = 'queued'
 """
 
 ACKNOWLEDGE = f"""

@@ -9,6 +9,7 @@ from collections.abc import Collection, Sequence
 from relay.registry.group_commit import GroupCommit
 from relay.registry.model import (
     BACKLOG_COUNT_LIMIT,
+    CLEARED,
     LEASE_SECONDS,
     MAX_HELD,
     MAX_HELD_BY_DEVICE,
@@ -61,6 +62,13 @@ UPDATE push SET status = 'failed', error = ?2, payload = x'', due = 0 WHERE seq 
 """
 
 
+_WITHDRAW = """
+UPDATE push SET status = 'failed', error = ?4, payload = x'', due = 0
+WHERE fingerprint = ?2 AND status = 'queued' AND platform = 'websocket' AND attempts = 0
+    AND server_id = ?1 AND collapse_id = ?3 AND NOT exempt
+"""
+
+
 class SqlitePushes(FileUser):
     """`PushQueue`."""
 
@@ -92,6 +100,11 @@ class SqlitePushes(FileUser):
     def pending_for(self, db: sqlite3.Connection, fingerprints: Sequence[bytes], now: float) -> list[Push]:
         found: list[tuple[int, Push]] = []
         for fingerprint in set(fingerprints):
+            db.execute(
+                "UPDATE push SET attempts = 1 WHERE fingerprint = ? AND status = 'queued' AND platform = 'websocket' "
+                "AND expires_at > ? AND attempts = 0",
+                (fingerprint, now),
+            )
             rows = db.execute(
                 f"SELECT {push_columns('push')}, seq FROM push WHERE fingerprint = ? "  # noqa: S608
                 "AND status = 'queued' AND platform = 'websocket' AND expires_at > ? ORDER BY seq DESC LIMIT ?",
@@ -141,6 +154,8 @@ class SqlitePushes(FileUser):
 def _admit(
     db: sqlite3.Connection, server_id: bytes, requested: Sequence[NewPush], now: float, rate: Rate
 ) -> list[AdmissionResult]:
+    subjects = {push.subject for push in requested if push.subject is not None}
+    withdrawn = {subject for subject in subjects if db.execute(_WITHDRAW, (server_id, *subject, CLEARED)).rowcount}
     known = (_find(db, server_id, push.push_key) for push in requested)
     admission = admit(
         server_id,
@@ -150,6 +165,7 @@ def _admit(
         devices=_devices(db, {push.fingerprint for push in requested}),
         known={push.push.push_key: push for push in known if push is not None},
         paid_until={name: _paid_until(db, server_id, name) for name in {push.bucket for push in requested}},
+        withdrawn=withdrawn,
     )
     db.executemany(_INSERT, map(push_row, admission.pushes))
     db.executemany("UPDATE device SET used = 1 WHERE fingerprint = ?", [(name,) for name in admission.newly_used])
