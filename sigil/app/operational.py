@@ -174,7 +174,7 @@ def _add_init_mode_routes(
         api_key_secret=snapshot.secrets.api_key,
         session=session,
         prefix=config.key_prefix,
-        clock=dependencies.clock,
+        clock=dependencies.store.now,
         randomness=dependencies.randomness,
     )
     # Any host name is accepted: the request must carry the token of the wizard session.

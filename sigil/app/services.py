@@ -54,7 +54,7 @@ class Dependencies:
     store: SessionStore
     long_polls: LongPolls
     observer: SessionObserver = field(default_factory=event_log.SessionEventLog)
-    clock: Callable[[], float] = time.time
+    time_of_day: Callable[[], float] = time.time
     randomness: Callable[[int], bytes] = os.urandom
     metrics: Metrics | NullMetrics = field(default_factory=NullMetrics)
     # Identifies one start of the server; the same in all its workers.
@@ -73,7 +73,7 @@ class Services:
 
 def build_services(config: Config, identity: ServerIdentity, parts: Dependencies) -> Services:
     """All services and loops of one worker."""
-    store, clock = parts.store, parts.clock
+    store, clock = parts.store, parts.store.now
     push_backlog = Backlog() if config.relay_url else PushDisabled()
     webhook_backlog = Backlog()
     event_backlog = EventBacklog(webhook_backlog) if config.webhook else EventsDisabled()
@@ -96,7 +96,7 @@ def build_services(config: Config, identity: ServerIdentity, parts: Dependencies
         ),
         long_polls=parts.long_polls,
         notifier=notifier,
-        clock=clock,
+        time_of_day=parts.time_of_day,
         randomness=parts.randomness,
     )
     challenge_messages, approval_messages = ChallengeMessages(identity), ApprovalMessages(identity)
@@ -146,7 +146,7 @@ def _push_loop(
         config.relay_url or "",
         identity=identity,
         server_name=config.server_name,
-        clock=parts.clock,
+        clock=parts.time_of_day,
         randomness=parts.randomness,
     )
     breaker = CircuitBreaker(
@@ -164,7 +164,7 @@ def _push_loop(
         messages=messages,
         breaker=breaker,
         observer=observer,
-        clock=parts.clock,
+        clock=parts.store.now,
         randomness=parts.randomness,
     )
     return PushLoop(pushes=pushes, backlog=backlog, breaker=breaker, jitter=_jitter(parts))
@@ -187,11 +187,11 @@ def _webhook_loop(target: WebhookTarget, parts: Dependencies, backlog: Backlog) 
     )
     webhooks = Webhooks(
         store=parts.store,
-        sender=webhook_sender(target.url, target.secrets, parts.clock),
+        sender=webhook_sender(target.url, target.secrets, parts.time_of_day),
         breaker=breaker,
         observer=observer,
         schedule=target.schedule,
-        clock=parts.clock,
+        clock=parts.store.now,
         randomness=parts.randomness,
     )
     return WebhookLoop(webhooks=webhooks, backlog=backlog, breaker=breaker, jitter=_jitter(parts))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +21,7 @@ from sigil.store.adoption import Stamp
 from sigil.store.attach import open_running
 from sigil.store.lmdb import LmdbStore, WriteFlag
 from sigil.store.state_directory import StateDirectory, StateDirectoryError
+from sigil.store.steady_clock import SharedOffset, SteadyClock
 
 KINDS = (
     CHALLENGE,
@@ -65,11 +65,10 @@ def _as_startup_error() -> Iterator[None]:
 def open_running_store(state_dir: Path) -> SessionStore:
     """The store of the server that runs on a state directory. StartupError: no such server, or no access."""
     with _as_startup_error():
-        return open_running(state_dir, schema=STORE_SCHEMA, kinds=KINDS, clock=time.time)
+        return open_running(state_dir, schema=STORE_SCHEMA, kinds=KINDS)
 
 
 def open_store(config: Config, writing: WriteFlag) -> SessionStore:
     """The store that the master has prepared; once per worker. `writing` shows when it holds the write lock."""
-    return LmdbStore(
-        config.state_dir, size=config.store_size, kinds=KINDS, clock=time.time, create=False, writing=writing
-    )
+    clock = SteadyClock(SharedOffset(config.state_dir))
+    return LmdbStore(config.state_dir, size=config.store_size, kinds=KINDS, clock=clock, create=False, writing=writing)

@@ -47,6 +47,7 @@ from sigil.serving.process.memory_protection import forbid_core_dumps
 from sigil.serving.process.worker import WorkerLifecycle
 from sigil.serving.settings import Secret
 from sigil.serving.startup_error import StartupError
+from sigil.store.steady_clock import SharedOffset, SteadyClock
 
 _SERVED_PATHS = frozenset({"/health", "/info", "/init/state", "/init/words", "/init/check", "/init/commit"})
 
@@ -84,7 +85,7 @@ def create_app(snapshot: InitSnapshot, life: WorkerLifecycle) -> AsgiApp:
         # Imported now, because requests would wait for the import during the handover.
         import sigil.telemetry.metrics  # noqa: F401
     return AppHandover(
-        build_wizard(snapshot, vault, life),
+        build_wizard(snapshot, vault, life, now=SteadyClock(SharedOffset(config.state_dir))),
         due=vault.is_committed,
         next_app=lambda: create_initialized_app(snapshot, life),
         failed=lambda: signal.raise_signal(signal.SIGTERM),
@@ -125,9 +126,15 @@ def _expected_server_id(snapshot: InitSnapshot) -> str | None:
 
 
 def build_wizard(
-    snapshot: InitSnapshot, vault: FileVault, life: WorkerLifecycle, monotonic: Callable[[], float] = time.monotonic
+    snapshot: InitSnapshot,
+    vault: FileVault,
+    life: WorkerLifecycle,
+    monotonic: Callable[[], float] = time.monotonic,
+    now: Callable[[], float] = time.time,
 ) -> AsgiEdge:
-    """The application that serves the wizard. `monotonic` is the clock of the limit on token guesses, in seconds."""
+    """The application that serves the wizard. `monotonic` is the clock of the limit on token guesses, in seconds; `now`
+    that of the session, in Unix seconds.
+    """
     config = snapshot.config
     addresses = client_addresses(config)
     life.connections.address_of = addresses.of_connection
@@ -142,7 +149,7 @@ def build_wizard(
         on_commit=lambda server_id: _write_marker(config, server_id),
         key_prefix=config.key_prefix,
         tls_cert_path=None if config.http_only else str(config.tls_cert.absolute()),
-        clock=time.time,
+        clock=now,
         randomness=os.urandom,
     )
     app: App = falcon.asgi.App(middleware=[ResponseMiddleware(None, hsts=life.hsts)])

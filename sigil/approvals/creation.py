@@ -15,6 +15,7 @@ from sigil.core.owner_share import OWN_LIMITS, OwnerShare
 from sigil.core.session_store import Decision, Key, StoreFull, tally_key
 from sigil.protocol.encoding.ids import uuid4_bytes
 from sigil.protocol.errors import Overloaded, RateLimited, TooManyPending
+from sigil.sessions.expiry import ExpirySweeper
 from sigil.sessions.runtime import SessionRuntime
 
 _TRIES = 3
@@ -27,7 +28,8 @@ class ApprovalCreator:
         self._limits = limits
         self._store = runtime.store
         self._capacity = runtime.capacity
-        self._clock = runtime.clock
+        self._clock = runtime.store.now
+        self._expiry = ExpirySweeper(store=runtime.store, notifier=runtime.notifier, clock=runtime.store.now)
         self._randomness = runtime.randomness
 
     async def create(self, draft: Approval, body_sha256: bytes) -> CreatedApproval:
@@ -60,7 +62,7 @@ class ApprovalCreator:
         record: RequestIdRecord | None = await self._store.get(request_id_key(draft.owner, draft.request_id))
         if record is None:
             return None, None
-        earlier = await self._store.get(approval_key(record.mpa_id))
+        earlier = await self._expiry.settled(approval_key(record.mpa_id))
         return record, voting.find_earlier(self._clock(), record, body_sha256, earlier)
 
     async def _try_create(

@@ -31,7 +31,7 @@ class DraftBuilder:
         self._respond_to = respond_to
         self._devices = runtime.devices
         self._push_backlog = runtime.notifier.push_backlog
-        self._clock = runtime.clock
+        self._time_of_creation = runtime.time_of_creation
         self._randomness = runtime.randomness
 
     async def build(self, caller: Caller, body: messages.CreateMpa) -> Approval:
@@ -41,12 +41,13 @@ class DraftBuilder:
             raise InvalidRequest("`required` is larger than the number of groups.", path="$.required")
         sizes = tuple(len(group.members) for group in body.groups)
         fingerprints = iter([device.fingerprint for device in devices])
+        created_ms, ahead = self._time_of_creation()
         draft = Approval(
             owner=caller.owner,
             request_id=body.request_id or format_uuid(uuid4_bytes(self._randomness(16))),
             nonce=self._randomness(32),
             action=action_jcs(body.action),
-            created_ms=int(self._clock() * 1000),
+            created_ms=created_ms,
             lifetime=body.expires_in_seconds or messages.DEFAULT_EXPIRY_SECONDS,
             required=body.required,
             reject_on_first=body.reject_policy == "reject_on_first",
@@ -56,6 +57,7 @@ class DraftBuilder:
             ballots=self._first_ballots(devices, body.action.params or {}),
             respond_to=self._respond_to,
             pushed=bool(self._push_backlog.initial_push),
+            ahead=ahead,
         )
         if draft.quorum.is_impossible(draft.ballots):
             raise InvalidRequest(

@@ -16,6 +16,7 @@ from sigil.core.approvals import fan_out, voting
 from sigil.core.approvals.approval import (
     Approval,
     RequestIdRecord,
+    State,
     approval_key,
     current_state,
     member_name,
@@ -29,9 +30,10 @@ from sigil.core.session_store import Decision, with_ended_flag
 from sigil.protocol.api_key import Caller
 from sigil.protocol.encoding.ids import parse_uuid
 from sigil.protocol.encoding.text import decode_base64
-from sigil.protocol.errors import AlreadyAnswered, InvalidSignature, MpaClosed, MpaNotFound
+from sigil.protocol.errors import AlreadyAnswered, InvalidSignature, MpaClosed, MpaExpired, MpaNotFound
 from sigil.protocol.keys import PublicKey
 from sigil.protocol.messages import approvals as messages
+from sigil.sessions.expiry import ExpirySweeper
 from sigil.sessions.runtime import SessionRuntime
 
 
@@ -61,7 +63,8 @@ class Approvals:
         self._devices = runtime.devices
         self._store = runtime.store
         self._long_polls = runtime.long_polls
-        self._clock = runtime.clock
+        self._clock = runtime.store.now
+        self._expiry = ExpirySweeper(store=runtime.store, notifier=runtime.notifier, clock=runtime.store.now)
 
     async def request(
         self, caller: Caller, body: messages.CreateMpa, raw_body: bytes
@@ -110,6 +113,9 @@ class Approvals:
         except (AlreadyAnswered, MpaClosed):
             self._notifier.observer.approval("mpa_replay_blocked", mpa_id, seen, device)
             raise
+        except MpaExpired:
+            await self._expiry.settled(approval_key(mpa_id))
+            raise
         self._notifier.observer.approval("mpa_vote", mpa_id, counted.approval, device)
         if not counted.approval.open:
             self._notifier.approval_ended(mpa_id, counted.approval)
@@ -125,7 +131,7 @@ class Approvals:
     async def _when_final(self, caller: Caller, request_id: str, mpa_id: bytes, wait: int) -> Approval:
         async def read() -> tuple[Approval, float | None]:
             _, approval = await self._owned(caller, request_id)
-            return approval, approval.expires_at - self._clock() if approval.open else None
+            return approval, approval.deadline - self._clock() if approval.open else None
 
         return await self._long_polls.until_final(caller.owner, mpa_id, wait, read)
 
@@ -137,7 +143,12 @@ class Approvals:
         def rule(now: float, found: tuple[Any, ...]) -> Decision[tuple[Approval, bool]]:
             return with_ended_flag(voting.cancel(now, mpa_id, dict(zip(keys, found, strict=True))))
 
-        cancelled, ended_here = await self._store.transact(keys, rule)
+        try:
+            cancelled, ended_here = await self._store.transact(keys, rule)
+        except MpaClosed:
+            # It may have timed out since the read above.
+            await self._expiry.settled(approval_key(mpa_id))
+            raise
         if ended_here:
             self._notifier.approval_ended(mpa_id, cancelled)
         return await self._statuses.encoded(mpa_id, cancelled)
@@ -145,10 +156,15 @@ class Approvals:
     async def _owned(self, caller: Caller, request_id: str) -> tuple[bytes, Approval]:
         """By the owner's request_id; MpaNotFound also for a request of another owner."""
         record: RequestIdRecord | None = await self._store.get(request_id_key(caller.owner, request_id))
-        return await self._found(None if record is None else record.mpa_id)
+        mpa_id, approval = await self._found(None if record is None else record.mpa_id)
+        if approval.state is State.TIMEOUT:
+            return self._readable(mpa_id, await self._expiry.settled(approval_key(mpa_id)))
+        return mpa_id, approval
 
     async def _found(self, mpa_id: bytes | None) -> tuple[bytes, Approval]:
-        row = None if mpa_id is None else await self._store.get(approval_key(mpa_id))
+        return self._readable(mpa_id, None if mpa_id is None else await self._store.get(approval_key(mpa_id)))
+
+    def _readable(self, mpa_id: bytes | None, row: Approval | None) -> tuple[bytes, Approval]:
         approval = current_state(self._clock(), row)
         if mpa_id is None or approval is None:
             raise MpaNotFound

@@ -109,7 +109,7 @@ class ChallengeMessages:
 
     def status(self, challenge_id: str, challenge: Challenge) -> messages.ChallengeStatus:
         device = PublicKey.parse(challenge.public_key)
-        end = challenge.end
+        ended_at = challenge.ended_at
         return messages.ChallengeStatus(
             challenge_id=challenge_id,
             status=challenge.state.wire_name,
@@ -121,6 +121,6 @@ class ChallengeMessages:
             push=messages.PushStatus(challenge.push.status, challenge.push.error),
             decision=challenge.decision,
             reason=challenge.reason or None,
-            match_code=(challenge.match_code or None) if end is None else None,
-            verified_at=format_time(end.at) if end and end.state is State.VERIFIED else None,
+            match_code=(challenge.match_code or None) if ended_at is None else None,
+            verified_at=format_time(ended_at) if ended_at and challenge.state is State.VERIFIED else None,
         )

@@ -18,9 +18,17 @@ from sigil.protocol.action import action_jcs
 from sigil.protocol.api_key import Caller
 from sigil.protocol.encoding.ids import format_uuid, parse_uuid, uuid4_bytes
 from sigil.protocol.encoding.text import decode_base64
-from sigil.protocol.errors import ChallengeAlreadyUsed, ChallengeNotFound, InvalidRequest, InvalidSignature, Overloaded
+from sigil.protocol.errors import (
+    ChallengeAlreadyUsed,
+    ChallengeExpired,
+    ChallengeNotFound,
+    InvalidRequest,
+    InvalidSignature,
+    Overloaded,
+)
 from sigil.protocol.keys import PublicKey
 from sigil.protocol.messages import challenges as messages
+from sigil.sessions.expiry import ExpirySweeper
 from sigil.sessions.runtime import SessionRuntime
 
 _IDEMPOTENCY_TRIES = 3
@@ -58,7 +66,9 @@ class Challenges:
         self._capacity = runtime.capacity
         self._store = runtime.store
         self._long_polls = runtime.long_polls
-        self._clock = runtime.clock
+        self._clock = runtime.store.now
+        self._time_of_creation = runtime.time_of_creation
+        self._expiry = ExpirySweeper(store=runtime.store, notifier=runtime.notifier, clock=runtime.store.now)
         self._randomness = runtime.randomness
 
     async def issue(
@@ -66,19 +76,20 @@ class Challenges:
     ) -> tuple[messages.ChallengeCreated, bool]:
         """Create a challenge. The flag: the Idempotency-Key is known; this is its challenge."""
         device = self._devices.resolve(body.device_public_key, body.fingerprint)
-        now = self._clock()
+        created_ms, ahead = self._time_of_creation()
         matching = self._policy.number_matching or bool(body.number_matching)
         draft = Challenge(
             public_key=device.wire,
             owner=caller.owner,
             nonce=self._randomness(32),
             action=action_jcs(body.action),
-            created_ms=int(now * 1000),
+            created_ms=created_ms,
             lifetime=body.expires_in_seconds or messages.DEFAULT_EXPIRY_SECONDS,
             respond_to=self._policy.respond_to,
             match_code=self._two_digits() if matching else "",
             idempotency=idempotency.name(caller) if idempotency else None,
             push=self._notifier.push_backlog.initial_push,
+            ahead=ahead,
         )
         issued = await self._create(draft, idempotency.body_sha256 if idempotency else b"")
         if not issued.replayed:
@@ -108,7 +119,7 @@ class Challenges:
             known = await self._store.get(keys[-1])
         if known is not None:
             # The first response never changes, so a replay needs neither a transaction nor capacity.
-            earlier = await self._store.get(rules.challenge_key(known.challenge_id))
+            earlier = await self._expiry.settled(rules.challenge_key(known.challenge_id))
             replayed = rules.replay(self._clock(), known, body_sha256, earlier)
             if replayed is not None:
                 return replayed
@@ -171,6 +182,9 @@ class Challenges:
         except ChallengeAlreadyUsed:
             self._notifier.observer.challenge("replay_blocked", key, challenge)
             raise
+        except ChallengeExpired:
+            await self._expiry.settled(rules.challenge_key(key))
+            raise
         self._notifier.challenge_answered(key, ended)
         return ended
 
@@ -193,7 +207,7 @@ class Challenges:
         async def read() -> tuple[Challenge, float | None]:
             _, challenge = await self._owned(caller, challenge_id)
             pending = challenge.state is State.PENDING
-            return challenge, challenge.expires_at - self._clock() if pending else None
+            return challenge, challenge.deadline - self._clock() if pending else None
 
         return await self._long_polls.until_final(caller.owner, key, wait, read)
 
@@ -204,7 +218,12 @@ class Challenges:
         def rule(now: float, rows: tuple[Any, ...]) -> Decision[tuple[Challenge, bool]]:
             return with_ended_flag(rules.cancel(now, key, *rows))
 
-        cancelled, ended_here = await self._store.transact(rows_of(key, challenge), rule)
+        try:
+            cancelled, ended_here = await self._store.transact(rows_of(key, challenge), rule)
+        except ChallengeAlreadyUsed:
+            # It may have expired since the read above.
+            await self._expiry.settled(rules.challenge_key(key))
+            raise
         if ended_here:
             self._notifier.challenge_ended(key, cancelled)
         return self._messages.status(challenge_id, cancelled)
@@ -222,6 +241,11 @@ class Challenges:
         key, challenge = await self._readable(challenge_id)
         if challenge.owner != caller.owner:
             raise ChallengeNotFound
+        if challenge.state is State.EXPIRED:
+            settled = rules.current_state(self._clock(), await self._expiry.settled(rules.challenge_key(key)))
+            if settled is None:
+                raise ChallengeNotFound
+            challenge = settled
         return key, challenge
 
 

@@ -22,8 +22,6 @@ from sigil.protocol.errors import ChallengeAlreadyUsed, ChallengeExpired, Challe
 
 READABLE_SECONDS = 600
 MAX_WRONG_CODES = 3
-# A creation time further in the future means that the clock was set back: the challenge would live too long.
-_MAX_SKEW = 5
 # A pending challenge takes at most 450 bytes with the shortest actions (a test measures it), and its end 512.
 _CHARGE_ENDED = 400
 _CHARGE_PENDING = _CHARGE_ENDED + 512
@@ -60,7 +58,7 @@ TRANSITIONS: dict[tuple[State, Transition], State] = {
 
 
 class End(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """How a challenge ended, and when (Unix seconds)."""
+    """How a challenge ended, and when (seconds of the store's clock)."""
 
     state: State
     at: int
@@ -69,6 +67,9 @@ class End(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 class Challenge(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One challenge, `lifetime` in seconds.
+
+    `created_ms` and `expires_at` are times of day, for the wire. The store's clock was `ahead` by so many seconds when
+    the challenge was created: 0, unless the time of day was set back. Decisions use `deadline`, of the store's clock.
 
     A million of these may be pending: rare values share one member, and the challenge bytes and the server's signature
     are not stored but computed again.
@@ -86,6 +87,7 @@ class Challenge(msgspec.Struct, frozen=True, array_like=True, gc=False):
     wrong_codes: int = 0
     end: End | None = None
     push: Push = Push.DISABLED
+    ahead: int = 0
 
     @property
     def share(self) -> Share:
@@ -97,6 +99,15 @@ class Challenge(msgspec.Struct, frozen=True, array_like=True, gc=False):
     @property
     def expires_at(self) -> int:
         return self.created_ms // 1000 + self.lifetime
+
+    @property
+    def deadline(self) -> int:
+        return self.expires_at + self.ahead
+
+    @property
+    def ended_at(self) -> int | None:
+        """The time of day of the end, for the wire."""
+        return self.end.at - self.ahead if self.end else None
 
     @property
     def state(self) -> State:
@@ -112,7 +123,7 @@ class Challenge(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     @property
     def due(self) -> int:
-        return self.end.at + READABLE_SECONDS if self.end else self.expires_at
+        return self.end.at + READABLE_SECONDS if self.end else self.deadline
 
     @property
     def decision(self) -> Literal["approved", "rejected"] | None:
@@ -162,7 +173,7 @@ def current_state(now: float, challenge: Challenge | None) -> Challenge | None:
     """The row as of `now`: expiry and the deletion take effect before the sweep writes them."""
     if challenge is None:
         return None
-    if challenge.state is State.PENDING and not challenge.created_ms / 1000 - _MAX_SKEW <= now < challenge.expires_at:
+    if challenge.state is State.PENDING and now >= challenge.deadline:
         challenge = expired(challenge)
     if challenge.state is not State.PENDING and now >= challenge.due:
         return None
@@ -175,7 +186,7 @@ def _apply_transition(challenge: Challenge, transition: Transition, at: float, r
 
 def expired(challenge: Challenge) -> Challenge:
     """For a pending challenge past its expiry time, by any margin."""
-    return _apply_transition(challenge, "expire", challenge.expires_at)
+    return _apply_transition(challenge, "expire", challenge.deadline)
 
 
 def replay(
@@ -210,7 +221,7 @@ def issue(
     of the old challenge would delete the new use of the key.
     """
     share.check(tally, challenge.share)
-    entered = (ledger or Ledger()).with_pending(now, challenge.owner, challenge_id, challenge.expires_at, limits)
+    entered = (ledger or Ledger()).with_pending(now, challenge.owner, challenge_id, challenge.deadline, limits)
     writes: list[tuple[Key, object]] = [
         (challenge_key(challenge_id), challenge),
         (ledger_key(challenge.public_key), entered),
@@ -220,7 +231,7 @@ def issue(
     if stale is not None:
         writes += [(challenge_key(stale.challenge_id), None), (outbox_key(stale.challenge_id), None)]
     if challenge.push:
-        writes.append((outbox_key(challenge_id), new_entry(now, challenge.expires_at, challenge.owner)))
+        writes.append((outbox_key(challenge_id), new_entry(now, challenge.deadline, challenge.owner)))
     return Decision(Issued(challenge_id, challenge), tuple(writes))
 
 
@@ -317,13 +328,14 @@ def _end(
 
 def event_of(now: float, challenge_id: bytes, challenge: Challenge) -> tuple[Key, Event]:
     """The webhook event of a challenge that was answered or has expired."""
-    if challenge.end is None:
+    ended_at = challenge.ended_at
+    if ended_at is None:
         raise ValueError("a challenge that has not ended has no event")
     return new_event(
         now,
         challenge_id,
         EventKind[f"CHALLENGE_{challenge.state.name}"],
-        challenge.end.at,
+        ended_at,
         owner=challenge.owner,
         action=challenge.action,
         fingerprint=hashlib.sha256(challenge.public_key).digest(),

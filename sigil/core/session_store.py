@@ -142,6 +142,11 @@ class StoreUnusable(Exception):
 class SessionStore(Protocol):
     """State shared by all workers of a host."""
 
+    def now(self) -> float:
+        """The store's clock (Unix seconds): never earlier than any time that a worker has had before.
+
+        Every decision uses it. It may be ahead of the time of day, when that was set back."""
+
     async def get(self, key: Key) -> Any | None: ...
 
     async def transact(self, keys: Sequence[Key], rule: Rule[T], *, creates: bool = False) -> T:

@@ -57,7 +57,8 @@ class PushMessages:
             push_key=push_key(claim),
             fingerprint=device.fingerprint,
             payload=msgspec.Raw(self._payload(id_of(name), entry, subject, device)),
-            expires_at=format_time(entry.expires_at),
+            # The relay compares it with its own time of day.
+            expires_at=format_time(entry.expires_at - subject.ahead),
             collapse_id=format_uuid(id_of(name)),
             priority="normal" if entry.step is Step.CLEAR else "high",
         )

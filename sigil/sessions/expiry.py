@@ -18,7 +18,7 @@ ROWS_AT_ONCE = 40
 
 
 class ExpirySweeper:
-    """Every worker has one; the first worker to find due rows does the work."""
+    """Stateless. Of the workers that find a due row, one ends it; that transaction writes the webhook event."""
 
     def __init__(self, *, store: SessionStore, notifier: SessionNotifier, clock: Callable[[], float]) -> None:
         self._store = store
@@ -28,8 +28,22 @@ class ExpirySweeper:
     async def sweep(self) -> bool:
         """Expire and delete one batch of due rows; True when there may be more."""
         due = await self._store.due(self._clock(), ROWS_AT_ONCE)
-        if not due:
-            return False
+        if due:
+            await self._end(due)
+        return len(due) == ROWS_AT_ONCE
+
+    async def settled(self, key: Key) -> Any | None:
+        """The row of a challenge or request as it may be reported: an expiry is written before a caller learns of it.
+
+        Only for a caller with an API key or a verified signature: no other client may cause a write.
+        """
+        row = await self._store.get(key)
+        if row is None or not row.open or row.due > self._clock():
+            return row
+        await self._end([key])
+        return await self._store.get(key)
+
+    async def _end(self, due: list[Key]) -> None:
         keys = list(dict.fromkeys([*due, *await self._related(due)]))
 
         def rule(now: float, found: tuple[Any, ...]) -> Decision[Swept]:
@@ -40,7 +54,6 @@ class ExpirySweeper:
             self._notifier.challenge_ended(challenge_id, expired)
         for mpa_id, timed_out in swept.timed_out:
             self._notifier.approval_timed_out(mpa_id, timed_out)
-        return len(due) == ROWS_AT_ONCE
 
     async def _related(self, due: list[Key]) -> list[Key]:
         """The other rows that the same transaction reads."""

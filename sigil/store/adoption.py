@@ -11,6 +11,7 @@ import msgspec
 
 from sigil.core.session_store import StoreUnusable
 from sigil.store.lmdb import DATA_FILE, LOCK_FILE, LmdbStore
+from sigil.store.steady_clock import CLOCK_FILE, SharedOffset, SteadyClock
 
 STAMP = "stamp"
 _NEW_STAMP = "stamp.new"
@@ -34,8 +35,12 @@ def adopt_or_wipe(
     reason = _stamp_mismatch(directory, stamp, adopt_unowned) or _damage(path, directory, size)
     if reason:
         # The stamp is removed first and written last: after a crash in between, the next start wipes again.
-        for name in (STAMP, DATA_FILE, LOCK_FILE, *sorted(also_wiped)):
+        for name in (STAMP, DATA_FILE, LOCK_FILE, CLOCK_FILE, *sorted(also_wiped)):
             _remove(name, directory)
+    # Before any worker: the offset of the store's clock is set once, and continues with an adopted store.
+    offset = SharedOffset(path)
+    SteadyClock(offset)()
+    offset.close()
     _write_stamp(directory, stamp)
     return reason
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -14,9 +14,10 @@ from sigil.core.session_store import Kind
 from sigil.store.adoption import STAMP, Stamp
 from sigil.store.lmdb import DATA_FILE, LmdbStore
 from sigil.store.state_directory import SERVER_LOCK, StateDirectoryError
+from sigil.store.steady_clock import SharedOffset, SteadyClock
 
 
-def open_running(path: Path, *, schema: str, kinds: Sequence[Kind], clock: Callable[[], float]) -> LmdbStore:
+def open_running(path: Path, *, schema: str, kinds: Sequence[Kind]) -> LmdbStore:
     """StateDirectoryError, in one line, unless a server of this user and this version runs on `path`."""
     try:
         found = path.lstat()
@@ -35,7 +36,7 @@ def open_running(path: Path, *, schema: str, kinds: Sequence[Kind], clock: Calla
         raise StateDirectoryError(f"this user has no access to {path}: run this as the server's user") from None
     if stamp.schema != schema:
         raise StateDirectoryError(f"the server on {path} has another version: use the sigil command of that version")
-    return LmdbStore(path, size=size, kinds=kinds, clock=clock, create=False)
+    return LmdbStore(path, size=size, kinds=kinds, clock=SteadyClock(SharedOffset(path)), create=False)
 
 
 def _is_locked(path: Path) -> bool:

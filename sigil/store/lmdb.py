@@ -51,9 +51,9 @@ class WriteFlag(Protocol):
 class LmdbStore:
     """`SessionStore` over the environment in the directory `path`. Open it once per process, never before a fork.
 
-    `size` is the map in bytes, of which creations leave the share `reserve` free; `end_log_size` is the
-    number of ids in the end log. LMDB does not disclose which process
-    holds the write lock: `writing` shows it to other processes.
+    `clock` never runs backwards. `size` is the map in bytes, of which creations leave the share `reserve` free;
+    `end_log_size` is the number of ids in the end log. LMDB does not disclose which process holds the write lock:
+    `writing` shows it to other processes.
     StoreUnusable: the environment cannot be opened.
     """
 
@@ -119,6 +119,9 @@ class LmdbStore:
             # After the wipe of a broken environment, the same process opens a new one at this path.
             self._env.close()
             raise
+
+    def now(self) -> float:
+        return self._clock()
 
     async def get(self, key: Key) -> Any | None:
         raw = self._codec.raw(key)

@@ -141,7 +141,7 @@ async def test_a_request_times_out_at_the_second_in_expires_at_and_is_readable_f
         await services.vote(CARL, created)
     with pytest.raises(MpaClosed):
         await services.approvals.cancel(CALLER, created.request_id)
-    assert services.events.count("mpa_timeout") == swept
+    assert services.events.count("mpa_timeout") == 1
     services.clock.now = int(START) + 60 + 86_399
     assert len((await services.approval_status(created)).votes) == 1
     services.clock.now += 1
@@ -153,9 +153,10 @@ async def test_a_request_times_out_at_the_second_in_expires_at_and_is_readable_f
 async def test_a_clock_that_is_set_back_extends_no_request(services: Services, days: int) -> None:
     created = await services.create_approval(GROUPS, 2)
     await services.vote(ANNA, created)
-    services.clock.now -= 4
+    services.clock.step(days * 86_400)
+    services.clock.now += 299
     assert (await services.approval_status(created)).status == "pending"
-    services.clock.now += 4 + days * 86_400
+    services.clock.now += 1
     assert (await services.approval_status(created)).status == "timeout"
     with pytest.raises(MpaExpired):
         await services.vote(CARL, created)

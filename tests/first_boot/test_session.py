@@ -27,14 +27,14 @@ def clock() -> Clock:
 
 @pytest.fixture
 def app(clock: Clock) -> Any:
-    parts = Dependencies(store=MemoryStore(kinds=KINDS, clock=clock), long_polls=LongPolls(), clock=clock)
+    parts = Dependencies(store=MemoryStore(kinds=KINDS, clock=clock), long_polls=LongPolls(), time_of_day=clock)
     return build(Snapshot(Config(), SECRETS, Session.begin(TOKEN, START)), parts, WorkerLifecycle(0, 1))
 
 
 async def post(conductor: falcon.testing.ASGIConductor, path: str, token: str = TOKEN) -> tuple[int, str]:
     """The status, and the code of an error."""
-    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json", "Host": "localhost"}
-    answer = await conductor.simulate_post(path, body="{}", headers=headers)
+    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+    answer = await conductor.simulate_post(path, body="{}", headers=headers, host="localhost")
     return answer.status_code, answer.json.get("error", {}).get("code", "")
 
 
@@ -56,7 +56,7 @@ async def test_a_late_commit_is_409_during_the_session_and_404_after_it(app: Any
 
 
 async def test_a_server_set_up_without_the_wizard_does_not_have_its_endpoints(clock: Clock) -> None:
-    parts = Dependencies(store=MemoryStore(kinds=KINDS, clock=clock), long_polls=LongPolls(), clock=clock)
+    parts = Dependencies(store=MemoryStore(kinds=KINDS, clock=clock), long_polls=LongPolls(), time_of_day=clock)
     async with falcon.testing.ASGIConductor(
         build(Snapshot(Config(), SECRETS), parts, WorkerLifecycle(0, 1))
     ) as conductor:

@@ -41,7 +41,7 @@ class TalliedServices(Services):
     directory: Path = Path()
 
     def _make_store(self) -> Any:
-        return LmdbStore(self.directory, size=SIZE, kinds=KINDS, clock=self.clock)
+        return LmdbStore(self.directory, size=SIZE, kinds=KINDS, clock=self.steady)
 
     def _make_event_backlog(self) -> Events:
         return EventBacklog(Backlog())

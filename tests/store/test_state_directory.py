@@ -20,7 +20,7 @@ from sigil.store.memory_limits import WORKING_MEMORY, MemoryLimits
 from sigil.store.state_directory import StateDirectory, StateDirectoryError, file_system
 
 MiB = 1 << 20
-STORE_FILES = {"lock", "stamp", "data.mdb", "lock.mdb"}
+STORE_FILES = {"lock", "stamp", "data.mdb", "lock.mdb", "clock"}
 
 
 class Unbounded(MemoryLimits):

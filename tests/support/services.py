@@ -43,6 +43,7 @@ from sigil.sessions.long_polls import LongPolls
 from sigil.sessions.notifier import SessionNotifier
 from sigil.sessions.runtime import SessionRuntime
 from sigil.store.memory import MemoryStore
+from sigil.store.steady_clock import LocalOffset, SteadyClock
 
 SECRETS = DerivedSecrets(*(bytes([n]) * 32 for n in (1, 2, 3, 4)))
 IDENTITY = ServerIdentity.from_secrets(SECRETS)
@@ -55,11 +56,20 @@ CALLER, OTHER_CALLER = Caller(b"a" * 16), Caller(b"b" * 16)
 
 
 class Clock:
+    """The time of day. `now` moves with the time that passes; a step sets the time of day and nothing else."""
+
     def __init__(self) -> None:
         self.now = START
+        self.stepped = 0.0
 
     def __call__(self) -> float:
-        return self.now
+        return self.now + self.stepped
+
+    def boot(self) -> float:
+        return self.now - START + 1000
+
+    def step(self, seconds: float) -> None:
+        self.stepped += seconds
 
 
 @dataclass
@@ -78,6 +88,7 @@ class Services:
     def __post_init__(self) -> None:
         self.clock = Clock()
         self.events: list[str] = []
+        self.steady = SteadyClock(LocalOffset(), wall=self.clock, boot=self.clock.boot)
         self.store = self._make_store()
         self.long_polls = LongPolls(share=self.share)
         self.backlog = self._make_push_backlog()
@@ -85,13 +96,13 @@ class Services:
         self.capacity = Capacity(
             store=self.store,
             events_enabled=self.event_backlog.enabled,
-            clock=self.clock,
+            clock=self.store.now,
             bytes_per_end=self.bytes_per_end,
             bytes_per_event=self.bytes_per_event,
             max_pending=self.max_pending,
             share=self.share,
         )
-        self.fan_outs = FanOutWorker(store=self.store, push_backlog=self.backlog, clock=self.clock)
+        self.fan_outs = FanOutWorker(store=self.store, push_backlog=self.backlog, clock=self.store.now)
         notifier = SessionNotifier(
             observer=self, push_backlog=self.backlog, event_backlog=self.event_backlog, fan_outs=self.fan_outs
         )
@@ -101,7 +112,7 @@ class Services:
             capacity=self.capacity,
             long_polls=self.long_polls,
             notifier=notifier,
-            clock=self.clock,
+            time_of_day=self.clock,
             randomness=self.randomness,
         )
         self.challenges = Challenges(runtime, messages=CHALLENGE_MESSAGES, policy=self.policy)
@@ -113,10 +124,10 @@ class Services:
         self.inbox = Inbox(
             runtime, server_id=IDENTITY.server_id, challenges=CHALLENGE_MESSAGES, approvals=APPROVAL_MESSAGES
         )
-        self.sweeper = ExpirySweeper(store=self.store, notifier=notifier, clock=self.clock)
+        self.sweeper = ExpirySweeper(store=self.store, notifier=notifier, clock=self.store.now)
 
     def _make_store(self) -> Any:
-        return MemoryStore(kinds=KINDS, clock=self.clock, size=self.size)
+        return MemoryStore(kinds=KINDS, clock=self.steady, size=self.size)
 
     def _make_push_backlog(self) -> PushBacklog:
         return PushDisabled()
@@ -319,7 +330,7 @@ class PushServices(Services):
             messages=PushMessages(CHALLENGE_MESSAGES, APPROVAL_MESSAGES, IDENTITY.server_id, self.content),
             breaker=breaker,
             observer=self.observer,
-            clock=self.clock,
+            clock=self.store.now,
             randomness=os.urandom,
         )
 

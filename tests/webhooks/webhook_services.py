@@ -77,7 +77,7 @@ class HostWorker:
             breaker=self.breaker,
             observer=services.observer,
             schedule=SCHEDULE,
-            clock=services.clock,
+            clock=services.store.now,
             randomness=os.urandom,
             max_failures=max_failures,
         )

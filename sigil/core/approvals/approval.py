@@ -19,8 +19,6 @@ takes less, with its indices. So every eligible member can vote even in a store 
 keeps the sum: to change this number, change STORE_SCHEMA."""
 # A request with its record and its end, a member with its ballot and its ledger, and a vote with its index.
 _CHARGE, _CHARGE_MEMBER, _CHARGE_VOTE = 1024, 128, 200
-# As for a challenge: a creation time further in the future means that the clock was set back.
-_MAX_SKEW = 5
 
 
 class State(IntEnum):
@@ -53,7 +51,7 @@ TRANSITIONS: dict[tuple[State, Transition], State] = {
 
 
 class End(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """How a request ended, and when (Unix seconds)."""
+    """How a request ended, and when (seconds of the store's clock)."""
 
     state: State
     at: int
@@ -63,7 +61,8 @@ class Approval(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One request, `lifetime` in seconds. `members` are the public keys of all groups, one group after the other.
 
     The row itself holds the ballots, one byte per member: one row decides that each member counts once, and when the
-    quorum is reached. `pushed`: whether a relay was configured when the request was created.
+    quorum is reached. `pushed`: whether a relay was configured when the request was created. `ahead` and the times are
+    those of a challenge.
     """
 
     owner: bytes
@@ -81,10 +80,15 @@ class Approval(msgspec.Struct, frozen=True, array_like=True, gc=False):
     respond_to: str = ""
     pushed: bool = False
     end: End | None = None
+    ahead: int = 0
 
     @property
     def expires_at(self) -> int:
         return self.created_ms // 1000 + self.lifetime
+
+    @property
+    def deadline(self) -> int:
+        return self.expires_at + self.ahead
 
     @property
     def state(self) -> State:
@@ -96,7 +100,7 @@ class Approval(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     @property
     def due(self) -> int:
-        return self.end.at + READABLE_SECONDS if self.end else self.expires_at
+        return self.end.at + READABLE_SECONDS if self.end else self.deadline
 
     @property
     def quorum(self) -> Quorum:
@@ -142,7 +146,9 @@ class Approval(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class Vote(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """The signature behind a ballot; the ballot holds the decision. The sweep deletes it, never before its request."""
+    """The signature behind a ballot, which holds the decision. `at` is a time of day. The sweep deletes the row, never
+    before its request.
+    """
 
     signature: bytes
     at: int
@@ -192,7 +198,7 @@ def current_state(now: float, approval: Approval | None) -> Approval | None:
     """The row as of `now`: a time-out and the deletion take effect before the sweep writes them."""
     if approval is None:
         return None
-    if approval.open and not approval.created_ms / 1000 - _MAX_SKEW <= now < approval.expires_at:
+    if approval.open and now >= approval.deadline:
         approval = timed_out(approval)
     if not approval.open and now >= approval.due:
         return None
@@ -200,7 +206,7 @@ def current_state(now: float, approval: Approval | None) -> Approval | None:
 
 
 def timed_out(approval: Approval) -> Approval:
-    return apply_transition(approval, "time_out", approval.expires_at)
+    return apply_transition(approval, "time_out", approval.deadline)
 
 
 def apply_transition(approval: Approval, transition: Transition, at: float) -> Approval:
@@ -215,7 +221,7 @@ def event_of(now: float, mpa_id: bytes, approval: Approval) -> tuple[Key, Event]
         now,
         mpa_id,
         EventKind[f"MPA_{approval.state.name}"],
-        approval.end.at,
+        approval.end.at - approval.ahead,
         owner=approval.owner,
         action=approval.action,
         request_id=approval.request_id,

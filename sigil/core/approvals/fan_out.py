@@ -105,7 +105,7 @@ def next_batch(now: float, mpa_id: bytes, seen: FanOut | None, rows: Rows) -> De
 def _push(now: float, mpa_id: bytes, approval: Approval, batch: range) -> Writes:
     if not approval.pushed:
         return []
-    entry = new_entry(now, approval.expires_at, approval.owner)
+    entry = new_entry(now, approval.deadline, approval.owner)
     return [(outbox_key(member_name(mpa_id, member)), entry) for member in batch if approval.is_pending_for(member)]
 
 

@@ -76,7 +76,7 @@ def enter(now: float, mpa_id: bytes, approval: Approval, members: range, rows: R
         if approval.has_open_ballot(member):
             key = ledger_key(approval.members[member])
             ledger = rows[key] or Ledger()
-            entered = ledger.enter_for_approval(now, approval.owner, mpa_id, approval.expires_at, limits)
+            entered = ledger.enter_for_approval(now, approval.owner, mpa_id, approval.deadline, limits)
             writes.append((key, entered))
     return writes
 
@@ -175,7 +175,7 @@ def _require_votable(now: float, row: Approval | None, member: int) -> Approval:
 
 def _vote_writes(now: float, mpa_id: bytes, approval: Approval, ballot: Ballot, rows: Rows) -> Writes:
     """The vote, and the rows of the device: the request leaves its ledger and its outbox."""
-    delete_at = approval.expires_at + READABLE_SECONDS
+    delete_at = approval.deadline + READABLE_SECONDS
     own = ledger_key(approval.members[ballot.member])
     ledger: Ledger = rows[own] or Ledger()
     answered = ledger.with_answer(
@@ -186,7 +186,7 @@ def _vote_writes(now: float, mpa_id: bytes, approval: Approval, ballot: Ballot, 
         unknown_trigger=ballot.reason == "unknown_trigger",
     )
     writes: Writes = [
-        (vote_key(mpa_id, ballot.member), Vote(ballot.signature, int(now), delete_at, ballot.reason)),
+        (vote_key(mpa_id, ballot.member), Vote(ballot.signature, int(now) - approval.ahead, delete_at, ballot.reason)),
         (own, answered),
     ]
     at = outbox_key(member_name(mpa_id, ballot.member))

@@ -1,0 +1,106 @@
+"""The clock of the session store: Unix seconds that never run backwards (docs/decisions/0024).
+
+It is the boot clock plus an offset. The boot clock runs while the host is suspended, and setting the time of day does
+not change it. The offset follows the time of day forwards only. All processes on a state directory share it: none ever
+sees an earlier time than another has used.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import mmap
+import os
+import time
+from array import array
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+
+CLOCK_FILE = "clock"
+"""The file in the state directory; it holds the offset in nanoseconds, in the byte order of the host."""
+STEP_SECONDS = 0.05
+"""A smaller difference between the time of day and the store's clock is no step."""
+# The codec stores due times in 32 bits; a time of day near the end of that range is an error of the clock.
+_LAST = (1 << 32) - (1 << 25)
+_SECOND = 1_000_000_000
+
+# Seconds since the boot, with the time in suspension where the system has such a clock.
+boot_seconds = partial(time.clock_gettime, getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
+class Offset(Protocol):
+    """An offset in nanoseconds, 0 until it is set."""
+
+    @property
+    def cell(self) -> memoryview | array[int]:
+        """Its only item is the offset. Written by `raise_to` alone."""
+
+    def raise_to(self, value: int) -> None:
+        """Unless it is larger already."""
+
+
+class LocalOffset:
+    """The `Offset` of a store in the memory of one process."""
+
+    def __init__(self) -> None:
+        self.cell = array("q", [0])
+
+    def raise_to(self, value: int) -> None:
+        self.cell[0] = max(self.cell[0], value)
+
+
+class SharedOffset:
+    """The `Offset` of a state directory, in a file that is created if it is absent."""
+
+    def __init__(self, directory: Path) -> None:
+        self._file = os.open(directory / CLOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            # Its page exists from now on: a tmpfs that fills up later cannot end a process with SIGBUS here.
+            os.posix_fallocate(self._file, 0, mmap.PAGESIZE)
+            self._map = mmap.mmap(self._file, mmap.PAGESIZE)
+        except BaseException:
+            os.close(self._file)
+            raise
+        # An aligned item of 8 bytes is read and written at once.
+        self.cell = memoryview(self._map).cast("q")
+
+    def raise_to(self, value: int) -> None:
+        try:
+            # Never a wait for a process that is stopped while it holds the lock: the next reading tries again. The
+            # master sets the first offset while no other process has the directory.
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return
+        try:
+            self.cell[0] = max(self.cell[0], value)
+        finally:
+            fcntl.flock(self._file, fcntl.LOCK_UN)
+
+    def close(self) -> None:
+        self.cell.release()
+        self._map.close()
+        os.close(self._file)
+
+
+class SteadyClock:
+    """`wall` gives the time of day, `boot` seconds that never step."""
+
+    def __init__(
+        self, offset: Offset, *, wall: Callable[[], float] = time.time, boot: Callable[[], float] = boot_seconds
+    ) -> None:
+        self._offset = offset
+        self._cell = offset.cell
+        self._wall = wall
+        self._boot = boot
+
+    def __call__(self) -> float:
+        """The present time: not earlier than any that a process with this offset has had before."""
+        # The time of day first: a pause between the two readings then makes the offset too small, never too large.
+        wall = self._wall()
+        boot = self._boot()
+        now = boot + self._cell[0] / _SECOND
+        if not wall - now > STEP_SECONDS or wall > _LAST:
+            return now
+        self._offset.raise_to(int((wall - boot) * _SECOND))
+        return boot + self._cell[0] / _SECOND
