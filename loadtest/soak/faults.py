@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from loadtest.soak.floods import Floods
@@ -23,6 +24,7 @@ RECOVERY_SECONDS = 120.0
 """Far longer than any recovery takes, on any machine: a service that is not back by then does not come back."""
 GRACE_SECONDS = 20.0
 """After a recovery: clients may still meet connections and requests from before it."""
+_RELOAD_SECONDS = 20.0
 _PROVIDERS = ("apns", "fcm")
 
 
@@ -92,6 +94,7 @@ class Faults:
 
     async def _server(self, kind: str, seconds: float) -> None:
         server = self._stack.server
+        await self._until(self._own_workers, "a worker of the server")
         workers = self._own_workers()
         if kind == "worker_kill":
             self._signal(self._dice.choice(workers), signal.SIGKILL)
@@ -101,8 +104,7 @@ class Faults:
         elif kind.startswith("worker_stop"):
             await self._stop_process(self._dice.choice(workers), server.pid, seconds)
         elif kind == "reload":
-            os.kill(server.pid, signal.SIGHUP)
-            await self._until(lambda: not set(workers) & set(self._own_workers()), "the reload to replace all workers")
+            await self._reload(server.pid, self._own_workers)
         elif kind == "server_restart":
             self._check_exit(kind, await asyncio.to_thread(server.stop))
             await asyncio.to_thread(server.start)
@@ -119,14 +121,14 @@ class Faults:
 
     async def _relay(self, kind: str, seconds: float) -> None:
         relay = self._stack.relay
+        await self._until(self._relay_answers, "the relay")
         workers = relay_workers(relay)
         if kind == "relay_worker_kill":
             self._signal(self._dice.choice(workers), signal.SIGKILL)
         elif kind == "relay_worker_stop":
             await self._stop_process(self._dice.choice(workers), relay.pid, seconds)
         elif kind == "relay_reload":
-            os.kill(relay.pid, signal.SIGHUP)
-            await self._until(lambda: not set(workers) & set(relay_workers(relay)), "the relay's reload")
+            await self._reload(relay.pid, lambda: relay_workers(relay))
         else:
             if kind == "relay_kill":
                 await asyncio.to_thread(relay.kill)
@@ -141,15 +143,21 @@ class Faults:
         deadline = time.time() + RECOVERY_SECONDS
         while True:
             try:
-                return await asyncio.to_thread(self._stack.relay.start)  # type: ignore[return-value]
+                await asyncio.to_thread(self._stack.relay.start)
+                return
             except AssertionError:
                 if time.time() > deadline:
                     raise
                 await asyncio.sleep(1)
 
     def _relay_answers(self) -> bool:
-        expected = int(self._stack.relay.environ["RELAY_WORKERS"])
-        if len(relay_workers(self._stack.relay)) < expected:
+        relay, expected = self._stack.relay, int(self._stack.relay.environ["RELAY_WORKERS"])
+        if relay.ended:
+            # It gives up while its workers cannot reach the database, and a supervisor starts it again.
+            self.log.say("the relay had ended, and is started again")
+            with suppress(AssertionError):
+                relay.start()
+        if len(relay_workers(relay)) < expected:
             return False
         with suppress(OSError, ValueError), self._stack.relay.client() as client:
             return bool(client.get("/health").status_code in {200, 503})
@@ -222,6 +230,19 @@ class Faults:
                 return
             await asyncio.sleep(0.1)
         self.log.say(f"the stopped worker was killed after {time.time() - began:.1f} s")
+
+    async def _reload(self, master: int, workers: Callable[[], list[int]]) -> None:
+        """SIGHUP until all workers are new: a reload is refused while a new worker cannot start (reload_refused)."""
+        before, deadline = set(workers()), time.time() + RECOVERY_SECONDS
+        while True:
+            os.kill(master, signal.SIGHUP)
+            try:
+                replaced = partial(wait_until, lambda: not before & set(workers()), "new workers", _RELOAD_SECONDS)
+                await asyncio.to_thread(replaced)
+                return
+            except AssertionError:
+                if time.time() > deadline:
+                    raise
 
     def _check_exit(self, kind: str, code: int) -> None:
         """A service that is stopped drains and exits with 0 (docs/operations.md)."""

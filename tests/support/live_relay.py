@@ -75,6 +75,10 @@ class LiveRelay:
         return True
 
     @property
+    def ended(self) -> bool:
+        return self._process is not None and self._process.poll() is not None
+
+    @property
     def pid(self) -> int:
         assert self._process is not None
         return self._process.pid
