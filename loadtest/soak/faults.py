@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+import httpx
+
 from loadtest.soak.floods import Floods
 from loadtest.soak.ledger import Violation
 from loadtest.soak.schedule import Planned
@@ -24,7 +26,7 @@ RECOVERY_SECONDS = 120.0
 """Far longer than any recovery takes, on any machine: a service that is not back by then does not come back."""
 GRACE_SECONDS = 20.0
 """After a recovery: clients may still meet connections and requests from before it."""
-_RELOAD_SECONDS = 20.0
+_RELOAD_SECONDS, _HEALTH_SECONDS = 20.0, 5.0
 _PROVIDERS = ("apns", "fcm")
 
 
@@ -83,8 +85,8 @@ class Faults:
             self.log.say(f"{fault.kind} for {fault.seconds:.1f} s")
             try:
                 await self._makers[target](fault.kind, fault.seconds)
-            except (AssertionError, OSError) as error:
-                self.log.violations.append(Violation("no recovery", fault.kind, str(error)[:1000]))
+            except Exception as error:
+                self.log.violations.append(Violation("no recovery", fault.kind, repr(error)[:1000]))
                 self.log.say(f"{fault.kind}: NO RECOVERY: {error}")
             happened.recovered = time.time()
             if (took := happened.recovered - happened.began - fault.seconds) > 1:
@@ -159,8 +161,8 @@ class Faults:
                 relay.start()
         if len(relay_workers(relay)) < expected:
             return False
-        with suppress(OSError, ValueError), self._stack.relay.client() as client:
-            return bool(client.get("/health").status_code in {200, 503})
+        with suppress(httpx.HTTPError):
+            return httpx.get(f"{relay.url}/health", timeout=_HEALTH_SECONDS, trust_env=False).status_code in {200, 503}
         return False
 
     async def _database(self, kind: str, seconds: float) -> None:
