@@ -57,6 +57,9 @@ class Soak:
 
     async def run(self) -> reports.Report:
         options, server = self._options, self._stack.server
+        # The processes of the stack end with this one. An exception of a signal handler could end in any callback.
+        if (task := asyncio.current_task()) is not None:
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
         tls, apis = self._stack.tls, []
         keys = self._stack.api_keys
         for number in range(_BACKENDS):
@@ -170,11 +173,13 @@ def main() -> int:
     options = parser.parse_args()
     options.seed = secrets.randbelow(1_000_000) if options.seed is None else options.seed
     options.reports.mkdir(parents=True, exist_ok=True)
-    # The processes that were started end with this one, also on SIGTERM.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     print(f"seed {options.seed}", flush=True)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     with stack(options.reports, postgres=options.database == "postgres", keys=3) as running:
-        report = uvloop.run(Soak(running, options).run())
+        try:
+            report = uvloop.run(Soak(running, options).run())
+        except asyncio.CancelledError:
+            return 1
     path = options.reports / f"soak-{int(time.time())}.json"
     reports.write(report, path)
     print("\n".join([*reports.lines(report), f"report {path}"]), flush=True)
