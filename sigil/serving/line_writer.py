@@ -11,6 +11,7 @@ line of at most PIPE_BUF bytes enters a pipe whole or not at all, so lines of se
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import socket
@@ -66,6 +67,11 @@ class LineWriter:
                 self._put(self._take_summary(), urgent=True)
             self._put(line, urgent=urgent)
 
+    def prepare(self) -> None:
+        """Open the descriptor now. Otherwise the first line does, when a flood may have left no descriptor."""
+        with self._lock, contextlib.suppress(OSError):
+            self._open()
+
     def flush(self, seconds: float) -> None:
         """Wait for the queue, for `seconds` at most. What is left then is dropped: the process ends."""
         deadline = time.monotonic() + seconds
@@ -88,10 +94,14 @@ class LineWriter:
             else:
                 self._lose(torn=rest is not line)
 
+    def _open(self) -> None:
+        if self._send == self._open_and_send:
+            send = _sender(self._fd)
+            self._blocking = send is None
+            self._send = send or _busy
+
     def _open_and_send(self, data: bytes) -> int:
-        send = _sender(self._fd)
-        self._blocking = send is None
-        self._send = send or _busy
+        self._open()
         return self._send(data)
 
     def _write_now(self, line: bytes, *, begun: bool) -> bytes:

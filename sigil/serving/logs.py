@@ -81,6 +81,7 @@ def configure(service: str, level: str) -> None:
     sys.unraisablehook = _unraisable
     sys.excepthook = _uncaught
     threading.excepthook = _uncaught_in_thread
+    _sink.writer.prepare()
     atexit.unregister(flush)
     atexit.register(flush)
 
