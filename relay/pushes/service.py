@@ -97,6 +97,7 @@ class Pushes:
             collapse_id=push.collapse_id,
             priority=push.priority or "high",
             exempt=_payload_type(payload, path) == "clear",
+            owner=push.owner or "",
         )
 
 

@@ -69,7 +69,10 @@ class Server(msgspec.Struct, frozen=True):
 
 
 class NewPush(msgspec.Struct, frozen=True):
-    """One push as a server requested it, its payload sealed. `exempt` from the rate of other pushes: a `clear`."""
+    """One push as a server requested it, its payload sealed. `exempt` from the rate of other pushes: a `clear`.
+
+    `owner` is the server's name for the requester, "" without one.
+    """
 
     push_id: bytes
     push_key: str
@@ -79,6 +82,7 @@ class NewPush(msgspec.Struct, frozen=True):
     collapse_id: str | None = None
     priority: Priority = "high"
     exempt: bool = False
+    owner: str = ""
 
     @property
     def subject(self) -> tuple[bytes, str] | None:
@@ -87,8 +91,9 @@ class NewPush(msgspec.Struct, frozen=True):
 
     @property
     def bucket(self) -> bytes:
-        """The rate bucket of its server that it counts in: the device's, or the one of the device's clears."""
-        return b"clear" + self.fingerprint if self.exempt else self.fingerprint
+        """The rate bucket of its server that it counts in: that of its owner and device, or the one of their clears."""
+        bucket = self.fingerprint + self.owner.encode()
+        return b"clear" + bucket if self.exempt else bucket
 
 
 class Push(msgspec.Struct, frozen=True):

@@ -10,7 +10,7 @@ from relay.registry.model import Device, NewPush, Push, Server
 SERVER = "server_id, public_key, name, trusted_at, listed"
 _DEVICE = "fingerprint public_key platform token registered_at seen_at failures evicted used"
 _PUSH = (
-    "push_id push_key fingerprint payload expires_at collapse_id priority exempt "
+    "push_id push_key fingerprint payload expires_at collapse_id priority exempt owner "
     "server_id platform status error due attempts created_at"
 )
 PUSH_WIDTH = len(_PUSH.split())
@@ -35,8 +35,8 @@ def device_of(row: Sequence[Any]) -> Device:
 
 
 def push_of(row: Sequence[Any]) -> Push:
-    push_id, push_key, fingerprint, payload, expires_at, collapse_id, priority, exempt, server_id, *rest = row
-    new = NewPush(push_id, push_key, fingerprint, payload, expires_at, collapse_id, priority, bool(exempt))
+    push_id, push_key, fingerprint, payload, expires_at, collapse_id, priority, exempt, owner, server_id, *rest = row
+    new = NewPush(push_id, push_key, fingerprint, payload, expires_at, collapse_id, priority, bool(exempt), owner)
     return Push(server_id, new, *rest)
 
 
@@ -69,6 +69,7 @@ def push_row(push: Push) -> tuple[Any, ...]:
         new.collapse_id,
         new.priority,
         new.exempt,
+        new.owner,
         push.server_id,
         push.platform,
         push.status,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from functools import lru_cache
 from typing import Literal
 
 import msgspec
@@ -34,6 +36,14 @@ def push_key(claim: Claim) -> str:
     return f"{format_uuid(name)}:{'clear' if clears else 'challenge'}"
 
 
+@lru_cache(maxsize=1024)
+def _owner(server_id: str, owner: bytes) -> str:
+    """A name for the relay that is none of the API key's public ids: it tells the relay only which pushes belong
+    together.
+    """
+    return hashlib.sha256(f"sigil-push-owner\0{server_id}\0".encode() + owner).hexdigest()[:16]
+
+
 class PushMessages:
     """For one server. With content "reference" the push provider learns nothing about the action.
 
@@ -61,6 +71,7 @@ class PushMessages:
             expires_at=format_time(entry.expires_at - subject.ahead),
             collapse_id=format_uuid(id_of(name)),
             priority="normal" if entry.step is Step.CLEAR else "high",
+            owner=_owner(self._server_id, subject.owner),
         )
 
     def _payload(self, subject_id: bytes, entry: OutboxEntry, subject: PushSubject, device: PublicKey) -> bytes:

@@ -1099,7 +1099,7 @@ async def test_a_clear_withdraws_no_push_of_another_server_device_or_subject(reg
     assert await held_by(registry, "laptop") == ["x"]
 
 
-async def test_cancelled_challenges_of_a_device_that_is_away_hold_no_place(registry: Registry) -> None:
+async def test_cancelled_challenges_of_a_device_without_a_connection_hold_no_place(registry: Registry) -> None:
     """Each of nineteen challenges and their clears would take two places, and evict the push of another owner."""
     await registry.register(device("tablet", "websocket"))
     await admit(registry, challenge("other"))
@@ -1122,3 +1122,44 @@ async def test_a_clear_and_a_connection_at_the_same_time_never_leave_a_sent_push
             assert answer.status == "queued"
         for key in keys_of(await registry.pending_for([fingerprint("tablet")], NOW)):
             await record(registry, key, "delivered")
+
+
+# Owners: the requesters of one server
+
+
+async def test_an_owner_does_not_evict_the_push_of_another_owner_of_the_same_server(registry: Registry) -> None:
+    await registry.register(device("tablet", "websocket"))
+    await admit(registry, push("other", "tablet", owner="B"))
+    for number in range(3 * MAX_HELD):
+        await admit(registry, push(f"{number}", "tablet", owner="A"))
+    held = await held_by(registry)
+    assert held[0] == "other"
+    assert held[1:] == [f"{number}" for number in range(2 * MAX_HELD + 1, 3 * MAX_HELD)]
+    assert await statuses(registry, "0", "other") == [("failed", SUPERSEDED), ("queued", None)]
+
+
+async def test_owners_share_what_a_device_holds(registry: Registry) -> None:
+    await registry.register(device("tablet", "websocket"))
+    for owner in "ABC":
+        for number in range(MAX_HELD):
+            await admit(registry, push(f"{owner}{number}", "tablet", owner=owner))
+    held = await held_by(registry)
+    assert len(held) == MAX_HELD
+    assert sorted(sum(key.startswith(owner) for key in held) for owner in "ABC") == [6, 7, 7]
+
+
+async def test_an_owner_does_not_use_up_the_rate_of_another_owner(registry: Registry) -> None:
+    await registry.register(device())
+    rate = Rate(10, burst=3)
+    for kind in ("push", "clear"):
+        exempt = kind == "clear"
+        flood = [push(f"{kind} {number}", owner="A", exempt=exempt) for number in range(60)]
+        assert (await admit(registry, *flood, rate=rate))[-1].status == "rate_limited"
+        assert (await admit(registry, push(f"{kind} of B", owner="B", exempt=exempt), rate=rate))[0].status == "queued"
+
+
+async def test_the_owner_of_a_push_is_stored(registry: Registry) -> None:
+    await registry.register(device("tablet", "websocket"))
+    await admit(registry, push("a", "tablet", owner="A"))
+    (held,) = await registry.pending_for([fingerprint("tablet")], NOW)
+    assert held.push.owner == "A"

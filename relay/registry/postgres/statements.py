@@ -41,26 +41,29 @@ WITH paid AS (
     INSERT INTO bucket SELECT $1, * FROM unnest($2::bytea[], $3::float8[])
     ON CONFLICT (server_id, fingerprint) DO UPDATE SET paid_until = excluded.paid_until
 ), used AS (
-    UPDATE device SET used = true WHERE fingerprint = ANY ($19::bytea[]) AND NOT used
+    UPDATE device SET used = true WHERE fingerprint = ANY ($20::bytea[]) AND NOT used
 )
 INSERT INTO push ({_NAMES})
 SELECT {_NAMES} FROM unnest(
     $4::bytea[], $5::text[], $6::bytea[], $7::bytea[], $8::bigint[], $9::text[], $10::text[], $11::boolean[],
-    $12::bytea[], $13::text[], $14::text[], $15::text[], $16::float8[], $17::integer[], $18::float8[]
+    $12::text[], $13::bytea[], $14::text[], $15::text[], $16::text[], $17::float8[], $18::integer[], $19::float8[]
 ) WITH ORDINALITY AS requested({_NAMES}, place)
 ORDER BY place
 ON CONFLICT DO NOTHING
 """
 
-# `nth` counts the pushes of one server to the device from the newest, `place` those of all servers in turn.
+# `turn` counts the pushes of one owner to the device from the newest, `nth` those of one server with its owners in
+# turn, `place` those of all servers in turn.
 SUPERSEDE = """
 UPDATE push SET status = 'failed', error = $4, payload = '', due = 0 WHERE ctid = ANY (ARRAY(
     SELECT ranked.id FROM unnest($1::bytea[]) AS overfull(fingerprint) CROSS JOIN LATERAL (
         SELECT id, nth, row_number() OVER (ORDER BY nth, seq DESC) AS place FROM (
-            SELECT id, seq, row_number() OVER (PARTITION BY server_id ORDER BY seq DESC) AS nth FROM (
-                SELECT ctid AS id, seq, server_id FROM push
-                WHERE fingerprint = overfull.fingerprint AND status = 'queued' FOR UPDATE SKIP LOCKED
-            ) AS locked
+            SELECT id, seq, row_number() OVER (PARTITION BY server_id ORDER BY turn, seq DESC) AS nth FROM (
+                SELECT *, row_number() OVER (PARTITION BY server_id, owner ORDER BY seq DESC) AS turn FROM (
+                    SELECT ctid AS id, seq, server_id, owner FROM push
+                    WHERE fingerprint = overfull.fingerprint AND status = 'queued' FOR UPDATE SKIP LOCKED
+                ) AS locked
+            ) AS turns
         ) AS own
     ) AS ranked WHERE nth > $2 OR place > $3
 ))

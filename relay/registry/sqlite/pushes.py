@@ -54,8 +54,10 @@ _SUPERSEDE = """
 UPDATE push SET status = 'failed', error = ?2, payload = x'', due = 0 WHERE seq IN (
     SELECT seq FROM (
         SELECT seq, nth, row_number() OVER (ORDER BY nth, seq DESC) AS place FROM (
-            SELECT seq, row_number() OVER (PARTITION BY server_id ORDER BY seq DESC) AS nth
-            FROM push WHERE fingerprint = ?1 AND status = 'queued'
+            SELECT seq, row_number() OVER (PARTITION BY server_id ORDER BY turn, seq DESC) AS nth FROM (
+                SELECT seq, server_id, row_number() OVER (PARTITION BY server_id, owner ORDER BY seq DESC) AS turn
+                FROM push WHERE fingerprint = ?1 AND status = 'queued'
+            )
         )
     ) WHERE nth > ?3 OR place > ?4
 ) RETURNING push_id

@@ -24,6 +24,7 @@ MAX_PUSH_BODY = 2 * 1024 * 1024
 # Without control characters: providers take a push token in a header or in a path.
 PushToken = Annotated[str, msgspec.Meta(max_length=4096, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$(?!\n)")]
 PushKey = Annotated[str, msgspec.Meta(min_length=1, max_length=200, pattern=r"^[\x21-\x7e]+$(?!\n)")]
+PushOwner = Annotated[str, msgspec.Meta(min_length=1, max_length=32, pattern=r"^[\x21-\x7e]+$")]
 CollapseId = Annotated[str, msgspec.Meta(min_length=1, max_length=200, pattern=r"^[\x21-\x7e]+$(?!\n)")]
 
 
@@ -84,7 +85,10 @@ class ServerRegistered(Answer, frozen=True):
 
 
 class WantedPush(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One push of `POST /push`; `payload` is an object of at most MAX_PAYLOAD bytes"""
+    """One push of `POST /push`; `payload` is an object of at most MAX_PAYLOAD bytes
+
+    `owner` distinguishes the requesters of a server: each has its own rate, and its share of what a device holds.
+    """
 
     push_key: PushKey
     fingerprint: str
@@ -92,6 +96,7 @@ class WantedPush(msgspec.Struct, frozen=True, omit_defaults=True):
     expires_at: str | None = None
     collapse_id: CollapseId | None = None
     priority: Literal["high", "normal"] | None = None
+    owner: PushOwner | None = None
 
 
 class PushRequest(msgspec.Struct, frozen=True):
