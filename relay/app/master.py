@@ -7,7 +7,7 @@ import asyncio
 import os
 import tempfile
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from relay import __version__
@@ -18,7 +18,9 @@ from relay.registry.model import RegistryBusy, RegistryUnusable
 from relay.registry.port import Registry
 from sigil.serving import logs
 from sigil.serving.connections.limits import ConnectionLimits
+from sigil.serving.process import clean_start
 from sigil.serving.process.master import ServerLimits, serve
+from sigil.serving.process.memory_protection import forbid_core_dumps
 from sigil.serving.settings import ConfigError
 from sigil.serving.startup_error import StartupError
 
@@ -28,11 +30,25 @@ _MAIN_PORT_SHARE = 0.375
 
 def run() -> int:
     """Serve until a signal ends it; the exit code. Raises ConfigError and StartupError before anything runs."""
-    environ = dict(os.environ)
-    # Workers inherit the environment, and it can be read from outside the process (/proc/PID/environ).
-    for name in SECRETS:
-        os.environ.pop(name, None)
-    config = load(environ)
+    state = clean_start.received()
+    if not isinstance(state, _Settings):
+        environ = dict(os.environ)
+        state = _Settings(load(environ), environ)
+        logs.configure("relay", logs.stricter(state.config.log_level, state.config.telemetry))
+        clean_start.restart(state, forget=SECRETS)
+    return _serve(state.config, state.environ)
+
+
+@dataclass(frozen=True, repr=False)
+class _Settings:
+    """All that the environment holds."""
+
+    config: Config
+    environ: Mapping[str, str]
+
+
+def _serve(config: Config, environ: Mapping[str, str]) -> int:
+    forbid_core_dumps()
     logs.configure("relay", logs.stricter(config.log_level, config.telemetry))
     _log_settings(config)
     migrate(open_registry(config, "sigil-relay start"))

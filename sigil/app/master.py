@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sigil import __version__
@@ -15,8 +15,9 @@ from sigil.app.state import enter_state
 from sigil.config.settings import SECRETS, Config, load, load_renewed
 from sigil.protocol.identity import DerivedSecrets, InvalidMnemonic, ServerIdentity
 from sigil.serving import logs
+from sigil.serving.process import clean_start
 from sigil.serving.process.master import TlsPaths, serve
-from sigil.serving.process.memory_protection import active_swap_devices
+from sigil.serving.process.memory_protection import active_swap_devices, forbid_core_dumps
 from sigil.serving.process.self_signed import ensure_pair, is_present
 from sigil.serving.process.tls_pair import TlsPair
 from sigil.serving.settings import ConfigError, Secret
@@ -25,17 +26,37 @@ from sigil.serving.startup_error import StartupError
 
 def run() -> int:
     """Serve until a signal ends the server; the exit code. Raises ConfigError and StartupError before anything runs."""
-    environ = dict(os.environ)
-    # Workers inherit the environment, and other processes with the right privileges can read it.
-    for name in SECRETS:
-        os.environ.pop(name, None)
+    state = clean_start.received()
+    if not isinstance(state, _Settings):
+        state = _read_settings(dict(os.environ))
+        clean_start.restart(state, forget=SECRETS)
+    return _serve(state)
+
+
+@dataclass(frozen=True, repr=False)
+class _Settings:
+    """All that the environment holds: without the mnemonic, from which `secrets` are derived."""
+
+    config: Config
+    secrets: DerivedSecrets | None
+    environ: Mapping[str, str]
+
+
+def _read_settings(environ: Mapping[str, str]) -> _Settings:
     config = load(environ)
     init_mode.require_safe_wizard(config)
+    logs.configure("sigil", logs.stricter(config.log_level, config.telemetry))
+    secrets = derive(config.mnemonic) if config.mnemonic else None
+    kept = {name: value for name, value in environ.items() if name != "SIGIL_MNEMONIC"}
+    return _Settings(replace(config, mnemonic=None), secrets, kept)
+
+
+def _serve(given: _Settings) -> int:
+    forbid_core_dumps()
+    config = given.config
     log_level = logs.stricter(config.log_level, config.telemetry)
     logs.configure("sigil", log_level)
-    # The mnemonic is used here and dropped in both modes.
-    start = _operational(config) if config.mnemonic else None
-    config = replace(config, mnemonic=None)
+    start = _operational(config, given.secrets) if given.secrets else None
     _log_warnings(config)
     _ensure_tls(config)
     with enter_state(config) as state:
@@ -61,7 +82,7 @@ def run() -> int:
             tls=_tls_paths(config),
             workers=config.workers,
             state_dir=config.state_dir,
-            reload=lambda: _reload(environ, start),
+            reload=lambda: _reload(given.environ, start),
             log_level=log_level,
             websockets=False,
             metrics=config.telemetry != "none",
@@ -82,9 +103,8 @@ def check(environ: Mapping[str, str] = os.environ) -> tuple[Config, ServerIdenti
     return config, identity
 
 
-def _operational(config: Config) -> Start:
-    snapshot, identity = take_snapshot(config)
-    return Start(create_app, snapshot, identity)
+def _operational(config: Config, secrets: DerivedSecrets) -> Start:
+    return Start(create_app, Snapshot(config, secrets), ServerIdentity.from_secrets(secrets))
 
 
 def take_snapshot(config: Config) -> tuple[Snapshot, ServerIdentity]:

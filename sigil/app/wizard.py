@@ -43,7 +43,6 @@ from sigil.serving.http.body_admission import BodyAdmission
 from sigil.serving.http.middleware import ResponseMiddleware
 from sigil.serving.http.rate_limits import AddressRateLimit
 from sigil.serving.process.app_handover import AppHandover, AsgiApp
-from sigil.serving.process.memory_protection import forbid_core_dumps
 from sigil.serving.process.worker import WorkerLifecycle
 from sigil.serving.settings import Secret
 from sigil.serving.startup_error import StartupError
@@ -79,8 +78,6 @@ def create_app(snapshot: InitSnapshot, life: WorkerLifecycle) -> AsgiApp:
     config, vault = snapshot.config, vault_of(snapshot.config)
     if vault.is_committed():
         return create_initialized_app(snapshot, life)
-    # The memory of this process holds the mnemonic for the time of a request.
-    forbid_core_dumps()
     if config.telemetry != "none":
         # Imported now, because requests would wait for the import during the handover.
         import sigil.telemetry.metrics  # noqa: F401

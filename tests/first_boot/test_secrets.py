@@ -5,11 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import stat
-import subprocess
-import sys
 from pathlib import Path
-
-import pytest
 
 from sigil.device import Device
 from sigil.protocol.identity import DerivedSecrets, generate_mnemonic
@@ -82,25 +78,6 @@ def test_mnemonic_and_secrets_are_only_in_one_file(tmp_path: Path) -> None:
             assert not found(command_line_and_environment(pid), sought)
         server.stop()
         assert not found(server.log_path.read_bytes(), sought)
-
-
-_WORKER_SCRIPT = """
-import ctypes, pathlib, resource, sys
-from sigil.config.settings import Config
-from sigil.app.wizard import InitSnapshot, create_app
-from sigil.serving.process.worker import WorkerLifecycle
-
-create_app(InitSnapshot(Config(state_dir=pathlib.Path(sys.argv[1])), None, None, True), WorkerLifecycle(0, 1))
-print(resource.getrlimit(resource.RLIMIT_CORE), ctypes.CDLL(None).prctl(3, 0, 0, 0, 0))
-"""
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has the dumpable flag")
-def test_a_worker_of_init_mode_dumps_no_core_and_cannot_be_traced(tmp_path: Path) -> None:
-    finished = subprocess.run(
-        [sys.executable, "-c", _WORKER_SCRIPT, str(tmp_path)], capture_output=True, text=True, check=False, timeout=120
-    )
-    assert finished.stdout.strip() == "(0, 0) 0", finished.stderr
 
 
 def test_active_swap_devices_exclude_compressed_memory(tmp_path: Path) -> None:

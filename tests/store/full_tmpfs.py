@@ -37,7 +37,8 @@ def create(server: LiveServer) -> dict[str, int]:
     """Challenges whose rows need pages that the store has not used before; their statuses."""
     statuses: dict[str, int] = {}
     action = {"type": "t", "description": "d", "params": {"x": "x" * 1900}}
-    with server.authorised(timeout=20.0) as client:
+    with server.authorised() as client:
+        client.timeout = httpx.Timeout(20)
         for _ in range(CHALLENGES):
             body = {"device_public_key": Device.generate().wire_key, "action": action}
             try:

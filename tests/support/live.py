@@ -64,6 +64,8 @@ class LiveServer:
         self.api_key = issue_api_key(secrets.api_key, "sgk_test_", os.urandom(16))
         self.log_path = self.directory / "log"
         self._async_tls: ssl.SSLContext | None = None
+        self.user: int | None = None
+        """Whose process the server is; None for this process's user."""
         self._process: subprocess.Popen[bytes] | None = None
         mnemonic_file = self.directory / "mnemonic"
         mnemonic_file.touch(0o600)
@@ -103,6 +105,9 @@ class LiveServer:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 cwd=Path(__file__).parents[2],
+                user=self.user,
+                group=self.user,
+                extra_groups=None if self.user is None else [],
             )
         wait_until(self._is_healthy, "the server to answer /health")
         return self

@@ -46,12 +46,20 @@ def _add(stats: ProcessStats, pid: int, *, reaped: bool) -> None:
     times = fields[11:15] if reaped else fields[11:13]
     stats.cpu_seconds += sum(map(int, times)) / _TICKS
     stats.resident_bytes += int(fields[21]) * _PAGE
-    # Not readable for a process that is not dumpable: see `memory_protection`.
-    with contextlib.suppress(PermissionError):
-        stats.open_files += len(list((folder / "fd").iterdir()))
+    stats.open_files += _open_files(folder / "fd")
     if reaped:
         stats.started = _boot_time() + int(fields[19]) / _TICKS
     stats.count += 1
+
+
+def _open_files(folder: Path) -> int:
+    """Other processes are not dumpable (see `memory_protection`): only root may list their files. The size of the
+    folder is their number since Linux 6.2, and 0 before.
+    """
+    try:
+        return len(list(folder.iterdir()))
+    except PermissionError:
+        return folder.stat().st_size
 
 
 def _boot_time() -> float:

@@ -36,6 +36,7 @@ from sigil.serving.connections.limits import ConnectionLimits
 from sigil.serving.connections.observer import ConnectionObserver
 from sigil.serving.process import metrics_slots
 from sigil.serving.process.lifespan import Lifespan
+from sigil.serving.process.memory_protection import forbid_core_dumps
 from sigil.serving.process.tls_pair import KeptOpen
 from sigil.serving.startup_error import StartupError
 from sigil.serving.watchdog.process_table import Cell, ProcessCounts, ProcessTable
@@ -230,6 +231,7 @@ class WorkerPlan:
 def run_worker(plan: WorkerPlan, number: int, name: str | None, _loader: None, *granian_args: object) -> None:
     """The main function of a worker process; it ends the process."""
     _tie_to_master(plan.master)
+    forbid_core_dumps()
     _leave_terminal_signals_to_master()
     logs.configure(plan.service, plan.log_level)
     if plan.metrics_dir:
