@@ -25,7 +25,7 @@ MAX_FAILURES = 10
 """A token counts as dead after so many refusals in a row that the token may have caused."""
 FAILING = "failing"
 # Refusals count against a token only if the provider accepted another push within this time. Otherwise the relay may be
-# the cause.
+# the cause. A time in the future proves nothing: the clock was set back.
 _PROVEN_SECONDS = 600.0
 _BUSY_SECONDS = 2.0
 _MAX_BACKOFF = 60.0
@@ -210,7 +210,7 @@ class Dispatch:
                 await self._registry.mark_seen(device.fingerprint, int(now))
         elif outcome.kind == "gone":
             return await self._evict(platform, device, outcome.error or "gone")
-        elif outcome.counts_against_token and now - self._accepted_at[platform] < _PROVEN_SECONDS:
+        elif outcome.counts_against_token and 0 <= now - self._accepted_at[platform] < _PROVEN_SECONDS:
             failures = await self._registry.record_failure(device.fingerprint, device.token)
             if failures >= MAX_FAILURES:
                 await self._evict(platform, device, FAILING)

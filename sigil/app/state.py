@@ -16,6 +16,7 @@ from sigil.core.pushes.outbox import OUTBOX
 from sigil.core.session_store import TALLY, SessionStore
 from sigil.core.webhooks.delivery import FAILURE
 from sigil.core.webhooks.event import EVENT
+from sigil.serving import logs
 from sigil.serving.startup_error import StartupError
 from sigil.store.adoption import Stamp
 from sigil.store.attach import open_running
@@ -70,5 +71,13 @@ def open_running_store(state_dir: Path) -> SessionStore:
 
 def open_store(config: Config, writing: WriteFlag) -> SessionStore:
     """The store that the master has prepared; once per worker. `writing` shows when it holds the write lock."""
-    clock = SteadyClock(SharedOffset(config.state_dir))
+    clock = SteadyClock(SharedOffset(config.state_dir), on_step=_log_step)
     return LmdbStore(config.state_dir, size=config.store_size, kinds=KINDS, clock=clock, create=False, writing=writing)
+
+
+def _log_step(seconds: float) -> None:
+    if seconds > 0:
+        message = "the clock of this host was set forward: what has expired by it has ended"
+    else:
+        message = "the clock of this host was set back: what is pending ends as if it had not been"
+    logs.warn("clock_stepped", seconds=round(seconds, 1), message=message)

@@ -21,6 +21,7 @@ CLOCK_FILE = "clock"
 """The file in the state directory; it holds the offset in nanoseconds, in the byte order of the host."""
 STEP_SECONDS = 0.05
 """A smaller difference between the time of day and the store's clock is no step."""
+_REPORTED_SECONDS = 1.0
 # The codec stores due times in 32 bits; a time of day near the end of that range is an error of the clock.
 _LAST = (1 << 32) - (1 << 25)
 _SECOND = 1_000_000_000
@@ -36,8 +37,8 @@ class Offset(Protocol):
     def cell(self) -> memoryview | array[int]:
         """Its only item is the offset. Written by `raise_to` alone."""
 
-    def raise_to(self, value: int) -> None:
-        """Unless it is larger already."""
+    def raise_to(self, value: int) -> bool:
+        """Unless it is larger already; whether this call has raised it."""
 
 
 class LocalOffset:
@@ -46,8 +47,10 @@ class LocalOffset:
     def __init__(self) -> None:
         self.cell = array("q", [0])
 
-    def raise_to(self, value: int) -> None:
+    def raise_to(self, value: int) -> bool:
+        raised = value > self.cell[0]
         self.cell[0] = max(self.cell[0], value)
+        return raised
 
 
 class SharedOffset:
@@ -65,17 +68,19 @@ class SharedOffset:
         # An aligned item of 8 bytes is read and written at once.
         self.cell = memoryview(self._map).cast("q")
 
-    def raise_to(self, value: int) -> None:
+    def raise_to(self, value: int) -> bool:
         try:
             # Never a wait for a process that is stopped while it holds the lock: the next reading tries again. The
             # master sets the first offset while no other process has the directory.
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            return
+            return False
         try:
+            raised = value > self.cell[0]
             self.cell[0] = max(self.cell[0], value)
         finally:
             fcntl.flock(self._file, fcntl.LOCK_UN)
+        return raised
 
     def close(self) -> None:
         self.cell.release()
@@ -84,15 +89,26 @@ class SharedOffset:
 
 
 class SteadyClock:
-    """`wall` gives the time of day, `boot` seconds that never step."""
+    """`wall` gives the time of day, `boot` seconds that never step.
+
+    `on_step` gets the seconds by which the time of day was set, if more than one: forward in the process that follows
+    it first; back in each process, once, as how far the time of day is from this clock (below 0).
+    """
 
     def __init__(
-        self, offset: Offset, *, wall: Callable[[], float] = time.time, boot: Callable[[], float] = boot_seconds
+        self,
+        offset: Offset,
+        *,
+        wall: Callable[[], float] = time.time,
+        boot: Callable[[], float] = boot_seconds,
+        on_step: Callable[[float], None] = lambda seconds: None,
     ) -> None:
         self._offset = offset
         self._cell = offset.cell
         self._wall = wall
         self._boot = boot
+        self._on_step = on_step
+        self._reported_ahead = _REPORTED_SECONDS
 
     def __call__(self) -> float:
         """The present time: not earlier than any that a process with this offset has had before."""
@@ -100,7 +116,16 @@ class SteadyClock:
         wall = self._wall()
         boot = self._boot()
         now = boot + self._cell[0] / _SECOND
-        if not wall - now > STEP_SECONDS or wall > _LAST:
+        if -self._reported_ahead <= wall - now <= STEP_SECONDS or wall > _LAST:
             return now
-        self._offset.raise_to(int((wall - boot) * _SECOND))
+        return self._follow(wall, boot, now)
+
+    def _follow(self, wall: float, boot: float, now: float) -> float:
+        if wall < now:
+            self._reported_ahead = now - wall + _REPORTED_SECONDS
+            self._on_step(wall - now)
+            return now
+        before = self._cell[0]
+        if self._offset.raise_to(int((wall - boot) * _SECOND)) and before and wall - now > _REPORTED_SECONDS:
+            self._on_step(wall - now)
         return boot + self._cell[0] / _SECOND

@@ -165,6 +165,7 @@ async def test_a_rule_gets_the_rows_in_the_order_of_the_keys_and_its_result_is_r
 async def test_a_rule_gets_the_time_of_the_store(open_store: OpenStore) -> None:
     store = open_store(clock=lambda: 1234.5)
     assert await store.transact([], lambda now, rows: Decision(now)) == 1234.5
+    assert store.now() == 1234.5
 
 
 async def test_a_write_of_none_deletes(store: SessionStore) -> None:

@@ -66,6 +66,31 @@ def test_a_suspended_host_and_a_paused_virtual_machine_both_count() -> None:
     assert now() == pytest.approx(before + 10_800, abs=1e-5)
 
 
+def test_a_step_is_reported_once() -> None:
+    clock, offset, steps = Clock(), LocalOffset(), list[float]()
+    workers = [SteadyClock(offset, wall=clock, boot=clock.boot, on_step=steps.append) for _ in range(2)]
+
+    def reported() -> list[int]:
+        steps.clear()
+        for worker in workers * 3:
+            worker()
+            clock.now += 0.1
+        return [round(step) for step in steps]
+
+    assert reported() == []
+    clock.step(0.5)
+    assert reported() == []
+    clock.step(3600)
+    assert reported() == [3600], "by one process"
+    clock.step(-0.5)
+    assert reported() == []
+    clock.step(-3600)
+    assert reported() == [-3600] * 2, "by each process, since none writes"
+    assert reported() == []
+    clock.step(-10)
+    assert reported() == [-3610] * 2
+
+
 def test_a_time_of_day_at_the_end_of_the_stored_range_is_not_followed() -> None:
     clock = Clock()
     now = steady(clock)
