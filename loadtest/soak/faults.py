@@ -20,6 +20,7 @@ from loadtest.soak.floods import Floods
 from loadtest.soak.ledger import Violation
 from loadtest.soak.schedule import Planned
 from loadtest.soak.stack import WORKERS, Stack, parent, relay_workers
+from loadtest.usage import children
 from tests.support.live import wait_until
 
 RECOVERY_SECONDS = 120.0
@@ -174,8 +175,13 @@ class Faults:
             await asyncio.sleep(seconds)
             await asyncio.to_thread(database.start)
         else:
-            with database.frozen():
-                await asyncio.sleep(seconds)
+            # With its backends: connections that are open get no answer either.
+            stopped = [database.pid, *children(database.pid)]
+            for pid in stopped:
+                self._signal(pid, signal.SIGSTOP)
+            await asyncio.sleep(seconds)
+            for pid in stopped:
+                self._signal(pid, signal.SIGCONT)
 
     # Peers
 

@@ -117,6 +117,11 @@ class PostgresServer:
         self._process.send_signal(number)
         self._process.wait(DEADLINE)
 
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
     @contextlib.contextmanager
     def frozen(self) -> Iterator[None]:
         """The server neither accepts nor rejects connections."""
