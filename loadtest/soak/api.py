@@ -115,7 +115,9 @@ class Api:
                     return _response(answer, began)
                 code = error_code(answer)
                 if code not in _RETRYABLE.get(answer.status_code, ()):
-                    return self._violation(what, f"{answer.status_code} {code or answer.text[:200]}")
+                    return self._violation(
+                        what, f"{answer.status_code} {answer.text[:300]} after {time.time() - began:.1f} s"
+                    )
                 failure = f"{answer.status_code} {code}"
                 if "retry-after" in answer.headers:
                     pause = max(pause, min(float(answer.headers["retry-after"]), 10.0))

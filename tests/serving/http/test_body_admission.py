@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import time
 from typing import Any
 
 import pytest
 
 from sigil.protocol.errors import Overloaded, PayloadTooLarge
+from sigil.serving.http import body_admission
 from sigil.serving.http.asgi_edge import AsgiEdge, Body, BodyBroken, BodyTimeout, Receive, Send
 from sigil.serving.http.body_admission import BodyAdmission
 from sigil.serving.http.client_address import ClientAddresses
@@ -116,6 +118,27 @@ async def test_a_new_body_evicts_the_oldest_slow_body() -> None:
     second_sender.send(b"b")
     new_sender.send(b"c")
     assert (await second, await new) == (b"b", b"c")
+
+
+async def test_a_worker_that_stood_still_does_not_evict_the_bodies_that_it_could_not_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(body_admission, "BODY_SECONDS", 0.3)
+    monkeypatch.setattr(body_admission, "_SLOW_SECONDS", 0.05)
+    sender, task = await start_body(BodyAdmission())
+    time.sleep(0.5)
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    sender.send(b"whole")
+    assert await task == b"whole"
+
+
+async def test_a_body_that_does_not_arrive_in_time_is_evicted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(body_admission, "BODY_SECONDS", 0.3)
+    monkeypatch.setattr(body_admission, "_SLOW_SECONDS", 0.05)
+    _, task = await start_body(BodyAdmission())
+    with pytest.raises(BodyTimeout):
+        await task
 
 
 async def test_when_no_body_is_slow_the_new_one_is_rejected() -> None:
