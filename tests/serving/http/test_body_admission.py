@@ -193,7 +193,14 @@ class EdgeRequests:
 
     def send(self, peer: str, forwarded: str | None = None) -> tuple[Sender, asyncio.Task[None]]:
         headers = [] if forwarded is None else [(b"x-forwarded-for", forwarded.encode())]
-        scope = {"type": "http", "http_version": "2", "headers": headers, "client": (peer, 50_000)}
+        scope = {
+            "type": "http",
+            "http_version": "2",
+            "raw_path": b"/",
+            "path": "/",
+            "headers": headers,
+            "client": (peer, 50_000),
+        }
         sender = Sender()
         return sender, asyncio.create_task(self._edge(scope, sender.receive, _discard))
 
