@@ -9,7 +9,7 @@ TEST_PROCESSES ?= 3
 SECONDS ?= 1800
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev wizard test test-deps screenshots check bench bench-update format load load-lean soak openapi lock clean
+.PHONY: help install dev wizard test test-deps screenshots check audit bench bench-update format load load-lean soak openapi lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,6 +44,15 @@ check: install ## format, lint, types and retired words
 	$(BIN)/mypy
 	$(BIN)/python .ci/wording
 
+# Neither in the lock file nor in .venv: it audits the lock file, and must not be able to change what runs.
+PIP_AUDIT := 2.10.1
+AUDIT_VENV := .audit-venv
+
+audit: ## compare the lock file with published advisories (needs the network; not part of CI, see SECURITY.md)
+	@test -x $(AUDIT_VENV)/bin/pip-audit || $(PYTHON) -m venv --clear $(AUDIT_VENV)
+	@$(AUDIT_VENV)/bin/python -m pip install --quiet --disable-pip-version-check pip-audit==$(PIP_AUDIT)
+	@$(AUDIT_VENV)/bin/python deploy/audit.py $(AUDIT_VENV)/bin/pip-audit $(ARGS)
+
 format: install ## rewrite the sources in the project's format
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
@@ -72,5 +81,5 @@ lock: ## resolve the dependencies anew into requirements.lock (needs uv)
 	sed -i '1i # Every dependency of development and production, pinned with hashes; `make lock` makes it again.' requirements.lock
 
 clean: ## remove what was built; .dev/ stays
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis dist build
+	rm -rf $(VENV) $(AUDIT_VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis dist build
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
