@@ -14,7 +14,8 @@ from sigil.approvals.fan_out_worker import FanOutWorker
 from sigil.core import challenge as rules
 from sigil.core.challenge import Challenge
 from sigil.core.device_ledger import Limits
-from sigil.core.session_store import Decision, Key, SessionStore
+from sigil.core.owner_share import OwnerShare
+from sigil.core.session_store import Decision, Key, SessionStore, tally_key
 from sigil.delivery.backlog import EventsDisabled, PushDisabled
 from sigil.protocol.encoding.ids import uuid4_bytes
 from sigil.sessions.expiry import ExpirySweeper
@@ -56,6 +57,8 @@ class Put:
         self._count = count
         self._age = age
         self._action = action
+        # One API key: a server has few, and each has a tally.
+        self._owner = os.urandom(16)
         self.drafts: list[tuple[bytes, Challenge]] = []
 
     def prepare(self) -> None:
@@ -66,7 +69,7 @@ class Put:
 
     def _draft(self) -> Challenge:
         created_ms = int((time.time() - self._age) * 1000)
-        return Challenge(os.urandom(33), os.urandom(16), os.urandom(32), self._action, created_ms, _LIFETIME)
+        return Challenge(os.urandom(33), self._owner, os.urandom(32), self._action, created_ms, _LIFETIME)
 
     def run(self) -> None:
         for name, draft in self.drafts:
@@ -74,9 +77,12 @@ class Put:
 
     async def _put(self, name: bytes, draft: Challenge) -> None:
         def rule(now: float, rows: tuple[Any, ...]) -> Decision[Any]:
-            return rules.issue(now, name, draft, rows[1], limits=Limits(), body_sha256=b"")
+            _, ledger, tally = rows
+            return rules.issue(
+                now, name, draft, ledger, limits=Limits(), body_sha256=b"", tally=tally, share=OwnerShare(1 << 20)
+            )
 
-        await self._store.transact(_rows_of(name, draft), rule, creates=True)
+        await self._store.transact([*_rows_of(name, draft), tally_key(draft.owner)], rule, creates=True)
 
     async def _forget(self, name: bytes, draft: Challenge) -> None:
         keys = _rows_of(name, draft)
