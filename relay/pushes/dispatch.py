@@ -89,8 +89,9 @@ class Dispatch:
         """Start all attempts. Returns the outcomes after at most `seconds`, by push_key; the other attempts continue in
         the background, or are retried when they are due."""
         tasks, decided = self._start(admitted)
-        if decided:
-            await self._write(decided)
+        # Reported only if it is stored: another attempt may follow otherwise, with another outcome.
+        if decided and not await self._write(decided):
+            decided = []
         if tasks:
             done, _ = await asyncio.wait(tasks, timeout=seconds)
             decided += [outcome for task in done if not task.cancelled() and (outcome := task.result()) is not None]

@@ -14,7 +14,7 @@ import pytest
 
 from relay.pushes.bulkhead import Bulkhead
 from relay.pushes.dispatch import MAX_FAILURES, Dispatch
-from relay.registry.model import SEEN_EVERY_SECONDS, Device, NewPush, Platform, Push
+from relay.registry.model import SEEN_EVERY_SECONDS, Device, NewPush, Platform, Push, RegistryBusy
 from relay.registry.rules import Rate
 from relay.registry.sealing import Sealer
 from relay.registry.sqlite.registry import SqliteRegistry
@@ -275,6 +275,40 @@ async def test_failures_in_a_row_evict_a_token_if_the_provider_accepts_other_pus
     assert setup.observer.evictions == {}
     await setup.dispatch.deliver([odd], 60)
     assert setup.observer.evictions == {"failing": 1}
+
+
+async def test_a_clock_that_is_set_back_does_not_prove_that_the_provider_accepts_pushes(setup: Setup) -> None:
+    """Else a fault of the relay's credentials would evict the tokens of all devices, until that time comes again."""
+    (odd,) = await setup.admitted("fcm", 1)
+    await setup.dispatch.deliver(await setup.admitted("fcm", 1), 60)
+    setup.clock.ahead -= 86_400
+    setup.fcm.result = Outcome("refused", "INVALID_ARGUMENT", counts_against_token=True)
+    for _ in range(2 * MAX_FAILURES):
+        await setup.dispatch.deliver([odd], 60)
+    assert setup.observer.evictions == {}
+
+
+async def test_an_outcome_that_is_not_stored_is_not_reported(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A later attempt may have another outcome, once the platform has credentials."""
+    admitted = await setup.admitted("apns", 1)
+    without_apns = Dispatch(
+        registry=setup.registry,
+        sealer=setup.sealer,
+        transports={"fcm": setup.fcm},
+        clock=setup.clock,
+        observer=setup.observer,
+    )
+
+    async def busy(*_: object) -> None:
+        raise RegistryBusy
+
+    with monkeypatch.context() as broken:
+        broken.setattr(setup.registry, "record_outcomes", busy)
+        assert await without_apns.deliver(admitted, 60) == {}
+    assert await setup.statuses(admitted) == {("queued", None): 1}
+    reported = await without_apns.deliver(admitted, 60)
+    assert [outcome.error for outcome in reported.values()] == ["provider_off"]
+    assert await setup.statuses(admitted) == {("failed", "provider_off"): 1}
 
 
 async def test_a_delivery_resets_the_failures_and_marks_the_device_as_seen(setup: Setup) -> None:
