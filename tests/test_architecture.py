@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import sys
+import tomllib
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -160,6 +161,17 @@ def test_packages_import_nothing_by_themselves() -> None:
         if module.startswith("sigil.") and module.endswith(".__init__") and module not in public:
             names = [name for name in _imports(tree) if not name.startswith("__future__")]
             assert not names or module in {"sigil.cli.__init__", "sigil.device.commands.__init__"}, module
+
+
+def test_aiohttp_is_imported_by_the_webhook_sender_alone_and_is_no_dependency_of_the_sdk() -> None:
+    """docs/decisions/0028-two-http-clients.md"""
+    importers = {module for module, tree in _modules().items() for name in _imports(tree) if name.startswith("aiohttp")}
+    assert importers == {"sigil.webhooks.sender"}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"] | {"": project["dependencies"]}
+    assert [extra for extra, needed in extras.items() if any(name.startswith("aiohttp") for name in needed)] == [
+        "server"
+    ]
 
 
 def test_libraries_with_known_faults_are_imported_in_one_place() -> None:

@@ -17,7 +17,7 @@ from tests.support.live_relay import LiveRelay
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has /proc")
 
-NOBODY = 65534
+OTHER_USER = 65534
 
 
 def family(master: int) -> list[int]:
@@ -86,18 +86,18 @@ def can_run_as(user: int) -> bool:
 
 
 def test_no_process_is_dumpable_and_tls_is_served_all_the_same() -> None:
-    """/proc/PID of such a process belongs to root, whoever its user is: no other process of that user may trace it.
+    """/proc/PID of such a process belongs to root, although another user runs it: no other process of that user may trace it.
 
     A worker opens its certificate as /proc/self/fd/N, which must still work.
     """
     server = LiveServer(workers=2, SIGIL_STORE_SIZE="16MiB", mnemonic=generate_mnemonic())
-    user = os.geteuid() or NOBODY
+    user = os.geteuid() or OTHER_USER
     if os.geteuid() == 0:
-        if not can_run_as(NOBODY):
+        if not can_run_as(OTHER_USER):
             pytest.skip("another user cannot read this checkout")
-        server.user = NOBODY
+        server.user = OTHER_USER
         for path in (server.directory, *server.directory.iterdir()):
-            shutil.chown(path, NOBODY, NOBODY)
+            shutil.chown(path, OTHER_USER, OTHER_USER)
     with server:
         wait_until(lambda: len(server.workers()) == 2, "both workers")
         with server.client() as client:
