@@ -86,7 +86,7 @@ def can_run_as(user: int) -> bool:
 
 
 def test_no_process_is_dumpable_and_tls_is_served_all_the_same() -> None:
-    """/proc/PID of such a process belongs to root, although another user runs it: no other process of that user may trace it.
+    """/proc/PID of such a process belongs to root, although another user runs it: that user may not trace it either.
 
     A worker opens its certificate as /proc/self/fd/N, which must still work.
     """
