@@ -17,9 +17,9 @@ import msgspec
 from sigil.serving import logs
 from sigil.serving.connections.limits import ConnectionLimits
 from sigil.serving.process.master import ServerLimits, serve
-from sigil.serving.process.supervisor import CrashPolicy
 from sigil.serving.process.worker import AsgiApp, WorkerLifecycle
 from sigil.serving.startup_error import StartupError
+from sigil.serving.watchdog.crash_policy import CrashPolicy
 
 LARGE = 1 << 16
 

@@ -35,6 +35,7 @@ def restart(state: object, forget: Iterable[str]) -> None:
             pickle.dump(state, file)
         os.lseek(descriptor, 0, os.SEEK_SET)
         environ = {name: value for name, value in os.environ.items() if name not in forgotten}
+        logs.flush()
         # sys.executable: an interpreter finds its virtual environment by the path with which it is called.
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environ | {_DESCRIPTOR: str(descriptor)})  # noqa: S606
     except OSError as error:

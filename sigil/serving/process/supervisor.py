@@ -23,31 +23,13 @@ from sigil.serving.captured_stderr import CapturedStderr
 from sigil.serving.process.tls_pair import TlsPair
 from sigil.serving.process.worker import REPLACED
 from sigil.serving.startup_error import StartupError
+from sigil.serving.watchdog.crash_policy import CrashPolicy, DeathCount, Unserved
 from sigil.serving.watchdog.process_table import Cause, ProcessTable, Row
 from sigil.serving.watchdog.watchdog import CHECK_SECONDS, Watchdog
 
 _TICK = 0.05
 _UNCHANGED = "the reload changed nothing: the old values stay in use"
 _INCOMPLETE = "workers that the reload replaced use the new values, the others keep the old ones"
-
-
-@dataclass(frozen=True)
-class CrashPolicy:
-    """How dead workers are restarted; all times in seconds.
-
-    After the n-th consecutive death in a slot, the restart waits `delays[n]`, later the last delay. A worker that was
-    ready and lived for `stable` resets the count. The server stops after `deaths` within `window` before any worker was
-    ever ready, after `restarts` deaths of one slot within `restart_window`, and when no worker was ready for `unserved`
-    (decision 0023).
-    """
-
-    delays: tuple[float, ...] = (0, 0.1, 0.2, 0.5, 1, 2, 5)
-    stable: float = 60
-    deaths: int = 10
-    window: float = 60
-    restarts: int = 60
-    restart_window: float = 600
-    unserved: float = 600
 
 
 @dataclass(eq=False)
@@ -82,7 +64,6 @@ class Slot:
     worker: Worker | None = None
     deaths: int = 0
     start_at: float | None = 0
-    died_at: deque[float] = field(default_factory=deque)
 
 
 class Signals:
@@ -134,14 +115,14 @@ class Supervisor:
         self._table = table
         self._crash = crash
         self._watchdog: Watchdog[Worker] = Watchdog(hang_timeout)
-        self._stepped_at = time.monotonic()
-        self._unserved = 0.0
+        self._unserved = Unserved(crash.unserved, time.monotonic())
         self._ready_timeout = ready_timeout
         self._kill_timeout = kill_timeout
         self._on_drain = on_drain
         self._slots = [Slot(first) for _ in range(workers)]
         self._alive: list[Worker] = []
-        self._early_deaths: deque[float] = deque(maxlen=crash.deaths)
+        self._early_deaths = DeathCount(crash.deaths, crash.window)
+        self._deaths = [DeathCount(crash.restarts, crash.restart_window) for _ in range(workers)]
         self._ever_ready = False
         self._draining = False
         self._exit_code = 0
@@ -176,7 +157,8 @@ class Supervisor:
         self._kill_late(now)
         self._kill_hung(now)
         if not self._draining:
-            self._note_unserved(now)
+            if self._unserved.reached(now, ready=any(worker.ready for worker in self._alive)):
+                self._give_up("no worker was ready", seconds=round(self._unserved.seconds))
             self._fill_slots(now)
             self._rolling_restart()
 
@@ -245,7 +227,7 @@ class Supervisor:
             self._outgoing = None
         elif worker is self._incoming:
             self._abandon_reload("the new worker died before it was ready")
-            self._note_early_death()
+            self._note_early_death(time.monotonic())
         elif worker is slot.worker and not self._draining:
             slot.worker = None
             self._count_death(slot, worker)
@@ -254,42 +236,24 @@ class Supervisor:
         now = time.monotonic()
         if worker is not None and worker.ready and now - worker.started_at >= self._crash.stable:
             slot.deaths = 0
-        slot.start_at = now + self._crash.delays[min(slot.deaths, len(self._crash.delays) - 1)]
+        slot.start_at = now + self._crash.delay(slot.deaths)
         slot.deaths += 1
         if worker is not None:
             self._table.count_restart(worker.cause)
-        self._note_early_death()
-        self._note_repeated_death(slot, now)
+        self._note_early_death(now)
+        deaths = self._deaths[self._slots.index(slot)]
+        if deaths.reached(now):
+            self._give_up("a worker died again and again", **deaths.figures)
 
-    def _note_early_death(self) -> None:
-        if self._ever_ready or self._draining:
-            return
-        deaths, now = self._early_deaths, time.monotonic()
-        deaths.append(now)
-        if len(deaths) == self._crash.deaths and now - deaths[0] <= self._crash.window:
-            self._give_up("no worker became ready", deaths=len(deaths), seconds=round(now - deaths[0], 1))
+    def _note_early_death(self, now: float) -> None:
+        if not self._ever_ready and self._early_deaths.reached(now):
+            self._give_up("no worker became ready", **self._early_deaths.figures)
 
-    def _note_repeated_death(self, slot: Slot, now: float) -> None:
-        if self._draining:
-            return
-        slot.died_at.append(now)
-        while slot.died_at[0] < now - self._crash.restart_window:
-            slot.died_at.popleft()
-        if len(slot.died_at) >= self._crash.restarts:
-            seconds = round(now - slot.died_at[0], 1)
-            self._give_up("a worker died again and again", deaths=len(slot.died_at), seconds=seconds)
-
-    def _note_unserved(self, now: float) -> None:
-        # As in the watchdog: a pause of the master does not count.
-        passed, self._stepped_at = min(now - self._stepped_at, 2 * CHECK_SECONDS), now
-        self._unserved = 0 if any(worker.ready for worker in self._alive) else self._unserved + passed
-        if self._unserved >= self._crash.unserved:
-            self._give_up("no worker was ready", seconds=round(self._unserved))
-
-    def _give_up(self, reason: str, **fields: Any) -> None:
-        logs.error("server_gave_up", reason=reason, **fields)
-        self._exit_code = 1
-        self._drain()
+    def _give_up(self, reason: str, **figures: Any) -> None:
+        if not self._draining:
+            logs.error("server_gave_up", reason=reason, **figures)
+            self._exit_code = 1
+            self._drain()
 
     def _kill_hung(self, now: float) -> None:
         serving = [worker for worker in self._alive if worker.ready and worker.kill_at is None]
