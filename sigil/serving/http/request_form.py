@@ -28,7 +28,8 @@ def path_of(scope: dict[str, Any]) -> str:
 
     Falcon routes `//metrics` and `/%6detrics` like `/metrics`, and so past a proxy's rule for `/metrics`.
     """
-    raw: bytes = scope["raw_path"]
+    # ASGI lets a server leave it out. Granian does not; Falcon's test client does.
+    raw: bytes = scope.get("raw_path") or scope["path"].encode()
     if b"//" in raw or (b"%" in raw and b"%" in _ESCAPED_COLON.sub(b"", raw)):
         return _NO_ROUTE
     path: str = scope["path"]

@@ -252,3 +252,19 @@ async def test_slots_and_bytes_are_released() -> None:
         sender.send(b"")
         await task
     assert (admission._held, len(admission._bodies), len(admission._per_address)) == (0, 0, 0)
+
+
+async def test_an_ipv6_site_has_half_of_the_slots_and_evicts_its_own_slow_bodies() -> None:
+    admission = BodyAdmission(max_bodies=4, max_per_address=2, max_per_site=2)
+    tasks = [await start_body(admission, f"2001:db8:1:{number}::") for number in range(2)]
+    with pytest.raises(Overloaded):
+        await (await start_body(admission, "2001:db8:1:9::"))[1]
+    tasks += [await start_body(admission, address) for address in ("2001:db8:2::", "192.0.2.1")]
+    make_slow(admission)
+    tasks.append(await start_body(admission, "2001:db8:1:9::"))
+    with pytest.raises(BodyTimeout):
+        await tasks[0][1]
+    for sender, task in tasks[1:]:
+        sender.send(b"x")
+        assert await task == b"x"
+    assert not admission._per_site
