@@ -70,8 +70,10 @@ class Guessing:
 
     async def tries(self, token: str, address: str = "192.0.2.9") -> falcon.testing.Result:
         async with falcon.testing.ASGIConductor(self._served) as conductor:
-            headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json", "Host": "localhost"}
-            return await conductor.simulate_post("/init/words", body="{}", headers=headers, remote_addr=address)
+            headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+            return await conductor.simulate_post(
+                "/init/words", body="{}", headers=headers, host="localhost", remote_addr=address
+            )
 
 
 @pytest.mark.parametrize("workers", [1, 16, 256])
