@@ -29,7 +29,7 @@ from loadtest.soak.ledger import Ledger, Violation
 from loadtest.soak.load import Load
 from loadtest.soak.schedule import KINDS, plan
 from loadtest.soak.stack import WEBHOOK_SECRET, Stack, stack
-from loadtest.soak.watch import EMPTY_AT_THE_END, Watch, growth_violations, kept_descriptors
+from loadtest.soak.watch import EMPTY_AT_THE_END, Watch, growth_violations, kept_descriptors, store_violations
 from sigil.device.http.tls import TlsTrust
 from sigil.device.server_pin import verify_info
 from sigil.sdk import WebhookRefused, webhooks
@@ -146,6 +146,7 @@ class Soak:
         seconds = time.time() - self._began
         events = self._stack.server.reader.events
         self.others += growth_violations(self.watch.series)
+        self.others += store_violations(self.watch.peaks.get("sigil_store_bytes", 0), len(self.ledger.entries))
         self.others += [Violation("flood", text, f"{count} times") for text, count in floods.unexpected().items()]
         self.others += [Violation("log", name, f"{events[name]} times") for name in _OWN_FAULTS if events[name]]
         return reports.make_report(

@@ -9,7 +9,15 @@ import sys
 
 import pytest
 
-from loadtest.soak.watch import Sample, fit, growth_violations, kept_descriptors, parse_gauges, read_process
+from loadtest.soak.watch import (
+    Sample,
+    fit,
+    growth_violations,
+    kept_descriptors,
+    parse_gauges,
+    read_process,
+    store_violations,
+)
 
 MEMORY, HOUR = "sigil worker anon_mib", 3600.0
 
@@ -45,6 +53,11 @@ def test_a_short_run_is_not_fitted() -> None:
 
 def test_gauges_without_a_bound_are_not_fitted() -> None:
     assert growth_violations({"sigil_store_bytes": series(1e9)}) == []
+
+
+@pytest.mark.parametrize(("peak", "grows"), [(5e6, False), (5e7, True)])
+def test_a_store_that_holds_more_than_its_challenges_take_is_a_violation(peak: float, grows: bool) -> None:
+    assert bool(store_violations(peak, 12_000)) == grows
 
 
 def test_descriptors_that_stay_after_the_faults_are_a_violation() -> None:
