@@ -130,7 +130,7 @@ def main(options: dict[str, Any]) -> int:
     return serve(
         factory=create_app,
         settings=settings,
-        host="127.0.0.1",
+        host=options.get("host", "127.0.0.1"),
         port=options["port"],
         port_setting="PORT",
         tls=tls,

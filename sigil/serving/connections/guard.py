@@ -100,7 +100,7 @@ class ConnectionGuard:
     def _round(self, descriptors: list[int], now: float) -> None:
         self._update(descriptors, now)
         for connection, reason in to_close(self._open.values(), now, self._limits).items():
-            if sockets.shut_down(connection.descriptor, connection.inode):
+            if sockets.shut_down(connection.descriptor, connection.inode, reset=reason != "idle"):
                 self._report.closed[reason] += 1
                 self._observer.closed(reason)
         if len(self._open) > self._limits.total:

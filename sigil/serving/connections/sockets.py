@@ -78,11 +78,11 @@ def bytes_acknowledged(descriptor: int) -> int | None:
         return None
 
 
-def shut_down(descriptor: int, expected_inode: int) -> bool:
+def shut_down(descriptor: int, expected_inode: int, *, reset: bool) -> bool:
     """End a connection that the HTTP server holds: its reads end, and it releases the descriptor. False when the
     descriptor has another socket by now.
 
-    The client gets a reset, so that the kernel keeps no unread data for it.
+    With `reset`, the kernel keeps no unread data for the client.
     """
     try:
         own = os.dup(descriptor)
@@ -92,7 +92,8 @@ def shut_down(descriptor: int, expected_inode: int) -> bool:
         if inode(own) != expected_inode:
             return False
         with contextlib.suppress(OSError):
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            if reset:
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
             connection.shutdown(socket.SHUT_RDWR)
         return True
 

@@ -31,8 +31,14 @@ def limits(**connections: float) -> dict[str, Any]:
     return {"connections": LAX | connections}
 
 
-def start(folder: Path, transport: dict[str, Any], descriptors: int | None = None, **connections: float) -> Running:
-    return Running(folder, descriptors, workers=1, limits=limits(**connections), **transport)
+def start(
+    folder: Path,
+    transport: dict[str, Any],
+    descriptors: int | None = None,
+    host: str = "127.0.0.1",
+    **connections: float,
+) -> Running:
+    return Running(folder, descriptors, workers=1, host=host, limits=limits(**connections), **transport)
 
 
 @contextlib.contextmanager
@@ -95,7 +101,7 @@ def test_a_connection_without_a_request_is_closed(tmp_path: Path, transport: dic
         eventually(lambda: server.events("connections_closed"), "a log line")
 
 
-Connect = Callable[[Running, str], socket.socket]
+Connect = Callable[..., socket.socket]
 
 
 @pytest.fixture
@@ -103,8 +109,8 @@ def connect() -> Iterator[Connect]:
     """Opens connections, and closes them after the test."""
     with contextlib.ExitStack() as stack:
 
-        def opened(server: Running, protocol: str) -> socket.socket:
-            client = socket.create_connection(("127.0.0.1", server.port), timeout=60)
+        def opened(server: Running, protocol: str, host: str = "127.0.0.1") -> socket.socket:
+            client = socket.create_connection((host, server.port), timeout=60)
             if server.tls:
                 context = ssl.create_default_context()
                 context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
@@ -134,6 +140,21 @@ def test_an_idle_connection_is_closed(tmp_path: Path, transport: dict[str, Any],
         assert two.recv(100)
         for client in (one, two):
             eventually(lambda client=client: was_closed(client), "the end of an idle connection")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_a_request_is_known_by_its_connection_on_a_listener_for_both_families(
+    tmp_path: Path, transport: dict[str, Any], connect: Connect, host: str
+) -> None:
+    with start(tmp_path, transport, host="::", first_request=2) as server:
+        server.ready()
+        used = connect(server, "h2", host)
+        used.sendall(http_2.PREFACE + http_2.headers(1, http_2.HEALTH))
+        assert used.recv(100)
+        # It is younger, and is closed for what both would be without the request.
+        silent = connect(server, "h2", host)
+        eventually(lambda: was_closed(silent), "the end of the silent connection")
+        assert not was_closed(used)
 
 
 def test_a_request_in_progress_keeps_its_connection(
