@@ -63,6 +63,9 @@ if TYPE_CHECKING:
 REGISTRATIONS_PER_MINUTE = 30
 REQUESTS_PER_MINUTE = 600
 POOL_SIZE = 6
+# Requests of servers that use the database at once. SQLite runs one transaction at a time, and the next one waits;
+# of the connections of PostgreSQL two are left for devices.
+_SQLITE_REQUESTS, _POSTGRES_REQUESTS = 2, POOL_SIZE - 2
 _GAUGES_SECONDS = 5.0
 _HEALTH_SECONDS = 1.0
 
@@ -262,12 +265,16 @@ def _route(
     devices = Devices(registry=registry, sealer=dependencies.sealer, nonces=nonces, capacity=capacity, clock=clock)
     trust = TrustPolicy(config.trusted_servers, on_first_use=config.trust_on_first_use)
     servers = Servers(registry=registry, trust=trust, clock=clock)
+    shares = ServerShares(
+        AddressBuckets(config.server_rate / config.workers),
+        concurrent=_SQLITE_REQUESTS if config.database_url is None else _POSTGRES_REQUESTS,
+    )
     pushes = Pushes(
         registry=registry,
         sealer=dependencies.sealer,
         dispatch=dispatch,
         rate=Rate(config.push_rate),
-        shares=ServerShares(AddressBuckets(config.server_rate / config.workers)),
+        shares=shares,
         clock=clock,
         randomness=randomness,
     )
@@ -275,7 +282,7 @@ def _route(
     app.add_route("/devices/register", DeviceRegistrationResource(devices, origins, registrations))
     app.add_route("/devices/unregister", DeviceUnregistrationResource(devices, origins, registrations))
     app.add_route("/servers/register", ServerRegistrationResource(servers, failures))
-    requests = SignedRequests(servers, failures, addresses)
+    requests = SignedRequests(servers, shares, failures, addresses)
     app.add_route("/push", PushesResource(requests, pushes))
     app.add_route("/push/outcomes", PushOutcomesResource(requests, pushes))
 

@@ -10,8 +10,6 @@ from relay.pushes.fair_slots import FairSlots
 from sigil.protocol.errors import Overloaded, RateLimited
 from sigil.serving.http.rate_limits import AddressBuckets
 
-CONCURRENT = 4
-"""Requests of servers that use the database at once: the pool has connections left for devices."""
 MAX_REQUESTS = 1024
 
 
@@ -22,9 +20,7 @@ class ServerShares:
     `rates` limits the pushes of a server, by its id in hex.
     """
 
-    def __init__(
-        self, rates: AddressBuckets, *, concurrent: int = CONCURRENT, max_requests: int = MAX_REQUESTS
-    ) -> None:
+    def __init__(self, rates: AddressBuckets, *, concurrent: int, max_requests: int = MAX_REQUESTS) -> None:
         self._rates = rates
         self._slots = FairSlots(concurrent)
         self._max_requests = max_requests

@@ -81,11 +81,20 @@ class Servers:
             raise _unauthorized()
         return key
 
-    async def authenticate(self, key: PublicKey, head: SignedHead, body: bytes) -> bytes:
-        """The server_id of the request that `expect` returned the key of; Unauthorized. The nonce is used last."""
-        server_id = _server_id(head)
-        await self._verify(key, server_id, head, body)
-        return server_id
+    def verify(self, key: PublicKey, head: SignedHead, body: bytes) -> bytes:
+        """The server_id of the request that `expect` returned the key of; Unauthorized. Then its nonce has to be
+        used."""
+        message = signed_bytes.relay_request(head.method, head.target, head.timestamp, head.nonce, body)
+        if not key.verify(message, _signature(head.signature)):
+            raise _unauthorized()
+        return _server_id(head)
+
+    async def use_nonce(self, server_id: bytes, head: SignedHead) -> None:
+        """Unauthorized when the request is a repeat."""
+        # The id is part of it: servers cannot use up each other's nonces.
+        used_nonce = b"s" + server_id[:16] + bytes.fromhex(head.nonce)
+        if not await self._registry.use_nonce(used_nonce, int(head.timestamp) + SKEW_SECONDS + 1):
+            raise _unauthorized()
 
     async def register(
         self, request: messages.RegisterServer, head: SignedHead, body: bytes
@@ -107,7 +116,8 @@ class Servers:
         server = Server(server_id, key.wire, request.server_name, int(self._clock()), listed)
         if not trusted and (self._ids or not self._trust.on_first_use):
             raise _unauthorized()
-        await self._verify(key, server_id, head, body)
+        self.verify(key, head, body)
+        await self.use_nonce(server_id, head)
         if trusted:
             await self._registry.trust(server)
         elif not await self._registry.trust_first(server):
@@ -159,15 +169,6 @@ class Servers:
         if not _TIMESTAMP.match(head.timestamp) or not _NONCE.match(head.nonce) or not head.signature:
             raise _unauthorized()
         if abs(self._clock() - int(head.timestamp)) > SKEW_SECONDS:
-            raise _unauthorized()
-
-    async def _verify(self, key: PublicKey, server_id: bytes, head: SignedHead, body: bytes) -> None:
-        message = signed_bytes.relay_request(head.method, head.target, head.timestamp, head.nonce, body)
-        if not key.verify(message, _signature(head.signature)):
-            raise _unauthorized()
-        # The id is part of it: servers cannot use up each other's nonces.
-        used_nonce = b"s" + server_id[:16] + bytes.fromhex(head.nonce)
-        if not await self._registry.use_nonce(used_nonce, int(head.timestamp) + SKEW_SECONDS + 1):
             raise _unauthorized()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
@@ -10,6 +11,8 @@ import msgspec
 from relay.registry.model import (
     CLEARED_MINUTES,
     LEASE_SECONDS,
+    MAX_HELD,
+    MAX_HELD_BY_DEVICE,
     MAX_NOTIFICATION_BYTES,
     AdmissionResult,
     AttemptOutcome,
@@ -115,6 +118,25 @@ def notification_batches(answers: Sequence[AdmissionResult]) -> list[bytes]:
     fetching = {one.device.fingerprint[:16] for one in answers if one.device and one.device.platform == "websocket"}
     data = b"".join(sorted(fetching))
     return [data[start : start + MAX_NOTIFICATION_BYTES] for start in range(0, len(data), MAX_NOTIFICATION_BYTES)]
+
+
+def superseded(held: Sequence[tuple[bytes, str]]) -> list[int]:
+    """Which pushes of a device are too many, given the server and the owner of each, the newest first: beyond MAX_HELD
+    of a server, whose owners take turns, and beyond MAX_HELD_BY_DEVICE of all servers, which take turns as well."""
+    if len(held) <= MAX_HELD:
+        return []
+    of_owner: Counter[tuple[bytes, str]] = Counter()
+    turns: list[tuple[int, int, bytes]] = []
+    for index, (server_id, owner) in enumerate(held):
+        of_owner[server_id, owner] += 1
+        turns.append((of_owner[server_id, owner], index, server_id))
+    of_server: Counter[bytes] = Counter()
+    ranked: list[tuple[int, int]] = []
+    for _, index, server_id in sorted(turns):
+        of_server[server_id] += 1
+        ranked.append((of_server[server_id], index))
+    ranked.sort()
+    return [index for place, (nth, index) in enumerate(ranked, 1) if nth > MAX_HELD or place > MAX_HELD_BY_DEVICE]
 
 
 def claim_share(limit: int, servers: int) -> int:

@@ -9,6 +9,7 @@ from collections import OrderedDict
 
 from falcon.asgi import Request
 
+from relay.pushes.server_shares import ServerShares
 from relay.registration.servers import Servers, SignedHead
 from sigil.protocol.errors import Unauthorized
 from sigil.serving.http.client_address import ClientAddresses
@@ -25,8 +26,11 @@ class SignedRequests:
     client behind the same proxy cannot keep that server out.
     """
 
-    def __init__(self, servers: Servers, failures: AddressRateLimit, addresses: ClientAddresses) -> None:
+    def __init__(
+        self, servers: Servers, shares: ServerShares, failures: AddressRateLimit, addresses: ClientAddresses
+    ) -> None:
         self._servers = servers
+        self._shares = shares
         self._failures = failures
         self._addresses = addresses
         self._proven: OrderedDict[tuple[str, str], None] = OrderedDict()
@@ -45,7 +49,9 @@ class SignedRequests:
                 await discard_body(req)
                 raise
             body = await read_body(req, limit)
-            server_id = await self._servers.authenticate(key, head, body)
+            server_id = self._servers.verify(key, head, body)
+            async with self._shares.slot(server_id):
+                await self._servers.use_nonce(server_id, head)
         self._proven[proven] = None
         self._proven.move_to_end(proven)
         if len(self._proven) > _MAX_PROVEN:

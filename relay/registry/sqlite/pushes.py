@@ -11,7 +11,6 @@ from relay.registry.model import (
     BACKLOG_COUNT_LIMIT,
     CLEARED,
     LEASE_SECONDS,
-    MAX_HELD,
     MAX_HELD_BY_DEVICE,
     PUSHES,
     SUPERSEDED,
@@ -24,7 +23,7 @@ from relay.registry.model import (
 )
 from relay.registry.port import NotificationHandler
 from relay.registry.rows import PUSH_WIDTH, push_columns, push_of, push_row
-from relay.registry.rules import Rate, admit, claim_share, coalesced, notification_batches, triage
+from relay.registry.rules import Rate, admit, claim_share, coalesced, notification_batches, superseded, triage
 from relay.registry.sqlite.database import FileUser, SqliteFile, transaction
 from relay.registry.sqlite.devices import find_device
 
@@ -50,17 +49,10 @@ _DUE = (
     "SELECT seq, due FROM push WHERE status = 'queued' AND due > 0 AND platform = ? AND server_id = ? AND due <= ? "
     "ORDER BY due LIMIT ?"
 )
+_HELD = "SELECT seq, server_id, owner FROM push WHERE fingerprint = ? AND status = 'queued' ORDER BY seq DESC"
 _SUPERSEDE = """
-UPDATE push SET status = 'failed', error = ?2, payload = x'', due = 0 WHERE seq IN (
-    SELECT seq FROM (
-        SELECT seq, nth, row_number() OVER (ORDER BY nth, seq DESC) AS place FROM (
-            SELECT seq, row_number() OVER (PARTITION BY server_id ORDER BY turn, seq DESC) AS nth FROM (
-                SELECT seq, server_id, row_number() OVER (PARTITION BY server_id, owner ORDER BY seq DESC) AS turn
-                FROM push WHERE fingerprint = ?1 AND status = 'queued'
-            )
-        )
-    ) WHERE nth > ?3 OR place > ?4
-) RETURNING push_id
+UPDATE push SET status = 'failed', error = ?2, payload = x'', due = 0 WHERE seq IN (SELECT value FROM json_each(?1))
+RETURNING push_id
 """
 
 
@@ -177,9 +169,9 @@ def _admit(
         [(server_id, bucket.name, bucket.paid_until) for bucket in admission.buckets if bucket.paid_until > now],
     )
     fingerprints = {push.push.fingerprint for push in admission.pushes}
-    superseded = {push_id for fingerprint in fingerprints for push_id in _supersede(db, fingerprint)}
+    ended = {push_id for fingerprint in fingerprints for push_id in _supersede(db, fingerprint)}
     return [
-        AdmissionResult("failed", one.push_id, one.platform, SUPERSEDED) if one.push_id in superseded else one
+        AdmissionResult("failed", one.push_id, one.platform, SUPERSEDED) if one.push_id in ended else one
         for one in admission.answers
     ]
 
@@ -233,5 +225,9 @@ def _paid_until(db: sqlite3.Connection, server_id: bytes, bucket: bytes) -> floa
 
 
 def _supersede(db: sqlite3.Connection, fingerprint: bytes) -> list[bytes]:
-    rows = db.execute(_SUPERSEDE, (fingerprint, SUPERSEDED, MAX_HELD, MAX_HELD_BY_DEVICE))
+    held = db.execute(_HELD, (fingerprint,)).fetchall()
+    excess = superseded([(server_id, owner) for _, server_id, owner in held])
+    if not excess:
+        return []
+    rows = db.execute(_SUPERSEDE, (json.dumps([held[index][0] for index in excess]), SUPERSEDED))
     return [push_id for (push_id,) in rows]

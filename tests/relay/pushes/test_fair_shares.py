@@ -120,7 +120,7 @@ async def test_many_requests_of_one_server_do_not_delay_another() -> None:
 
 
 def test_a_server_over_its_rate_is_rejected_and_no_other() -> None:
-    shares = ServerShares(AddressBuckets(100))
+    shares = ServerShares(AddressBuckets(100), concurrent=1)
     shares.charge(BUSY, 100)
     with pytest.raises(RateLimited, match="RELAY_SERVER_RATE") as rejected:
         shares.charge(BUSY, 1)
