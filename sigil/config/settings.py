@@ -101,6 +101,8 @@ _FOREIGN = frozenset(
         "RELAY_TRUSTED_SERVERS_FILE",
         "RELAY_TRUST_ON_FIRST_USE",
         "RELAY_PUSH_RATE",
+        "RELAY_SERVER_RATE",
+        "RELAY_MAX_DEVICES",
         "RELAY_PUSH_CONSOLE",
         "RELAY_TELEMETRY",
     }
