@@ -60,7 +60,10 @@ class SharedOffset:
         self._file = os.open(directory / CLOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
             # Its page exists from now on: a tmpfs that fills up later cannot end a process with SIGBUS here.
-            os.posix_fallocate(self._file, 0, mmap.PAGESIZE)
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(self._file, 0, mmap.PAGESIZE)
+            else:
+                os.ftruncate(self._file, mmap.PAGESIZE)
             self._map = mmap.mmap(self._file, mmap.PAGESIZE)
         except BaseException:
             os.close(self._file)
