@@ -80,10 +80,10 @@ class AsgiEdge:
         if scope["type"] == "websocket" and (scope["path"] not in self._sockets or not one_host):
             await _reject_socket(receive, send)
             return
-        if not one_host:
-            await reject_hosts(send)
-            return
         request_id.set(_request_id(headers))
+        if not one_host:
+            await reject_hosts(send, request_id.get())
+            return
         if scope["type"] == "websocket":
             await self._app(scope, receive, send)
             return

@@ -15,8 +15,9 @@ Headers = list[tuple[bytes, bytes]]
 NO_SERVER = (b"server", b"")
 """Granian adds `server: granian` unless the field is present, and cannot leave it out."""
 
-# The only character of a path parameter that a client may escape: request_id holds it.
-_ESCAPED_COLON = re.compile(rb"%3a", re.IGNORECASE)
+# An empty segment, an escaped slash, or the escape of a character that needs none (RFC 3986, 2.3).
+# Routes have no other characters, so any other escape is in a parameter, or in a path of no route.
+_SECOND_SPELLING = re.compile(rb"//|%(?:2[d-f]|3[0-9]|[46][1-9a-f]|[57][0-9a]|5f|7e)", re.IGNORECASE)
 _NO_ROUTE = "/%"
 _BODY = msgspec.json.encode(
     ErrorAnswer(ErrorBody(InvalidRequest.code, "The request must have exactly one Host header.", {"path": "Host"}))
@@ -30,7 +31,7 @@ def path_of(scope: dict[str, Any]) -> str:
     """
     # ASGI lets a server leave it out. Granian does not; Falcon's test client does.
     raw: bytes = scope.get("raw_path") or scope["path"].encode()
-    if b"//" in raw or (b"%" in raw and b"%" in _ESCAPED_COLON.sub(b"", raw)):
+    if (b"//" in raw or b"%" in raw) and _SECOND_SPELLING.search(raw):
         return _NO_ROUTE
     path: str = scope["path"]
     return path
@@ -44,8 +45,9 @@ def has_one_host(scope: dict[str, Any], headers: Headers) -> bool:
     return len(hosts) < 2 and (hosts[:1] not in ([], [b""]) or scope["http_version"] != "1.1")
 
 
-async def reject_hosts(send: Any) -> None:
+async def reject_hosts(send: Any, request_id: str) -> None:
     headers = [
+        (b"x-request-id", request_id.encode()),
         (b"content-type", b"application/json"),
         (b"cache-control", b"no-store"),
         (b"content-length", str(len(_BODY)).encode()),
