@@ -234,3 +234,14 @@ def test_a_log_without_a_reader_does_not_stop_the_process(fault: str) -> None:
 def test_an_uncaught_exception_is_one_line_without_its_message() -> None:
     done = subprocess.run([sys.executable, "-c", PROGRAM, "uncaught"], capture_output=True, check=False)
     assert (json.loads(done.stdout)["exception"], done.stderr, done.returncode) == ("ValueError", b"", 1)
+
+
+def test_a_line_holds_no_character_that_drives_or_reorders_a_terminal(lines: Any, tmp_path: Path) -> None:
+    """JSON escapes C0; a terminal also obeys C1, and shows an override instead of the bytes."""
+    hostile = "a\x1b[2J\x7f\x9b2J\u202eb\u2066\U000e0041\u00ad"
+    logs.info("event", name=hostile, tree={hostile: [hostile]})
+    (line,) = lines()
+    written = (tmp_path / "log").read_text(encoding="utf-8")
+    assert not set(written) & set("\x1b\x7f\x9b\u202e\u2066\U000e0041\u00ad")
+    assert line["name"] == "a\x1b[2J\\u{7f}\\u{9b}2J\\u{202e}b\\u{2066}\\u{e0041}\\u{ad}"
+    assert list(line["tree"].values()) == [[line["name"]]]
