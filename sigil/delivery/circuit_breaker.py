@@ -72,8 +72,7 @@ class CircuitBreaker:
         row = circuit_breaker.current_run(self._run, await self._store.get(self._key))
         is_open = circuit_breaker.is_open(row)
         self._backlog.pause(is_open)
-        if self._up is not None:
-            self._report(not is_open)
+        self._report(not is_open)
         return not is_open
 
     async def may_probe(self) -> bool:

@@ -155,7 +155,7 @@ class PushMetrics:
             buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300),
             registry=None,
         )
-        self._up = Gauge("sigil_relay_up", "1 while the relay answers.", multiprocess_mode="livemin", registry=None)
+        self._up = _breaker_gauge("sigil_relay_up", "1 while the relay answers.")
 
     def completed(self, completion: Completion) -> None:
         step, result, subject = completion.claim[1].step, completion.result, completion.subject
@@ -184,9 +184,7 @@ class WebhookMetrics:
             buckets=(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600),
             registry=None,
         )
-        self._up = Gauge(
-            "sigil_webhook_up", "1 while the webhook receiver answers.", multiprocess_mode="livemin", registry=None
-        )
+        self._up = _breaker_gauge("sigil_webhook_up", "1 while the webhook receiver answers.")
 
     def completed(self, completion: webhook_delivery.Completion) -> None:
         self._of_outcome[completion.outcome].inc()
@@ -195,3 +193,10 @@ class WebhookMetrics:
 
     def state_changed(self, closed: bool) -> None:
         self._up.set(closed)
+
+
+def _breaker_gauge(name: str, description: str) -> Gauge:
+    """1 until this worker has read the breaker: a worker that has sent nothing must not report an outage for all."""
+    gauge_of_workers = Gauge(name, description, multiprocess_mode="livemin", registry=None)
+    gauge_of_workers.set(1)
+    return gauge_of_workers

@@ -138,3 +138,14 @@ async def test_the_gauge_is_set_on_changes_only(host: Host) -> None:
     host.clock.now += 1
     await worker.record_success(host.clock.now)
     assert host.observer.gauge == [True, False, True]
+
+
+async def test_a_worker_that_has_sent_nothing_reports_the_state_of_the_shared_row(host: Host) -> None:
+    idle = host.worker(1)
+    assert await idle.is_closed()
+    await host.fail(host.worker(1))
+    assert not await idle.is_closed()
+    assert host.observer.gauge == [True, False, False]
+    restarted = host.worker(1)
+    assert not await restarted.is_closed()
+    assert host.observer.gauge[-1] is False

@@ -149,6 +149,11 @@ def test_a_permanent_failure_is_logged_and_not_retried(
     assert len(endpoint.arrivals_of(name)) == 1
 
 
+def test_the_receiver_counts_as_reachable_before_any_worker_has_sent_an_event() -> None:
+    with WebhookEndpoint() as endpoint, start_server(endpoint) as server, Backend(server) as backend:
+        assert scrape(backend.http)["sigil_webhook_up", ()] == 1
+
+
 def test_metrics_count_delivery_attempts(caller: Backend, endpoint: WebhookEndpoint) -> None:
     answers = iter([500, 404])
     endpoint.status_for = lambda number: next(answers, 200)
