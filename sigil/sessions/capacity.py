@@ -23,6 +23,9 @@ _BYTES_OF_COPIES = 1 << 20
 them two transactions later. In a store of 12 MiB without this, one expiry sweep in 25 found the store full."""
 STORE_BYTES_PER_EVENT = 2048
 """The event quota: one stored event per this many bytes of the store."""
+_OWN_EVENTS = 100
+"""An owner may always hold one hundredth of the event quota. The pending challenges of another owner may all expire and
+use up the quota while the receiver is unreachable; their events take space that was kept free for them."""
 _CHECK_SECONDS = 0.25
 _RETRY_SECONDS = 5
 MAX_PENDING_PER_OWNER = 100_000
@@ -78,14 +81,17 @@ class Capacity:
     def _find_problem(self, more: int = 0) -> str:
         """The reason for the caller; empty when there is capacity for `more` bytes. Also renews the owners' share."""
         used, size, reserved = self._store.usage()
-        free_events = size // self._bytes_per_event - self._store.count(EVENT)
+        quota = size // self._bytes_per_event
+        free_events = quota - self._store.count(EVENT)
         pending = self._store.count(CHALLENGE) + self._store.count(APPROVAL)
         free = size - min(_BYTES_OF_COPIES, size // 16) - used - reserved - pending * self._bytes_per_end
         for_creations = min(free, int((1 - CREATION_RESERVE) * size) - used)
         self._owner_share = OwnerShare(
-            self._max_pending, dynamic_limit(self._share, free_events), dynamic_limit(self._share, for_creations)
+            self._max_pending,
+            max(dynamic_limit(self._share, free_events), quota // _OWN_EVENTS),
+            dynamic_limit(self._share, for_creations),
         )
-        if self._events_enabled and free_events <= 0:
+        if self._events_enabled and free_events <= 0 and self._share >= 100:
             return "Too many webhook events wait for their receiver."
         if more > free:
             return "The session store keeps its free space for the challenges and requests that are already pending."

@@ -118,6 +118,25 @@ async def test_the_events_of_one_owner_do_not_use_up_the_event_backlog() -> None
     await create(services, OTHER_CALLER)
 
 
+async def test_challenges_of_one_owner_that_all_expire_do_not_use_up_the_event_backlog() -> None:
+    """More than the event quota are pending at once, and the receiver takes none of their events."""
+    services = WebhookServices(share=75, size=4 << 20)
+    quota = services.size // services.bytes_per_event
+    assert await flood(services) > quota
+    services.clock.now += 301
+    await services.sweep()
+    assert services.events_stored > quota
+    services.clock.now += 1
+    for _ in range(quota // 100):
+        device = Device.generate()
+        await services.approve(device, await services.create_challenge(device, OTHER_CALLER))
+    services.clock.now += 1
+    for caller in (CALLER, OTHER_CALLER):
+        with pytest.raises(TooManyPending) as limited:
+            await create(services, caller)
+        assert limited.value.limit == "key_events"
+
+
 async def test_an_owner_alone_gets_its_share_and_with_100_percent_all() -> None:
     shared, whole = Services(share=50), Services(share=100)
     assert await flood(shared) > 100
