@@ -6,12 +6,14 @@ import asyncio
 import contextlib
 import resource
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
+from websockets.exceptions import ConnectionClosed
 
 from sigil.device import Device
 from tests.relay.devices_of_relay import authenticate, listening, open_socket, register
@@ -27,9 +29,14 @@ ELSEWHERE = "127.0.9.9"
 OF_ADDRESS = 256
 
 
-@pytest.fixture(scope="module", params=["main port", "port of its own"])
+MAIN_PORT, OWN_PORT = "main port", "port of its own"
+# Granian reads the frames of the main port.
+on_its_own_port = pytest.mark.parametrize("settings", [OWN_PORT], indirect=True)
+
+
+@pytest.fixture(scope="module", params=[MAIN_PORT, OWN_PORT])
 def settings(request: pytest.FixtureRequest) -> dict[str, str]:
-    return {"RELAY_WS_PORT": str(free_port())} if request.param == "port of its own" else {}
+    return {"RELAY_WS_PORT": str(free_port())} if request.param == OWN_PORT else {}
 
 
 @pytest.fixture
@@ -92,32 +99,31 @@ async def test_sockets_that_are_being_closed_count(relay: LiveRelay, listener: D
     before = descriptors(worker_pid(relay))
     with silent_sockets(relay, [ELSEWHERE], 3 * OF_ADDRESS):
         assert await answer_of(relay, listener, ELSEWHERE) == "auth_success"
-        assert descriptors(worker_pid(relay)) <= before + OF_ADDRESS + 16
+        # The last ones that were evicted may still be closing.
+        assert descriptors(worker_pid(relay)) < before + 2 * OF_ADDRESS
 
 
 async def test_a_device_that_floods_frames_is_closed(relay: LiveRelay, listener: Device) -> None:
-    async with listening(relay, listener) as client:
-        with contextlib.suppress(ConnectionError, OSError):
-            for _ in range(1001):
+    async with listening(relay, listener) as client, asyncio.timeout(DEADLINE):
+        with contextlib.suppress(ConnectionClosed):
+            # A heartbeat may fall into the first thousand.
+            for number in range(2 * 1001):
                 await client.send('{"type":"pong"}')
-        async with asyncio.timeout(DEADLINE):
-            await client.wait_closed()
+                if number % 100 == 0:
+                    # More unread bytes in one piece would abort the connection, without a code.
+                    await (await client.ping())
+        await client.wait_closed()
         assert client.close_code == 4004
 
 
-@pytest.fixture(scope="module")
-def own_port(relay: LiveRelay, settings: dict[str, str]) -> LiveRelay:
-    if not settings:
-        pytest.skip("Granian reads the frames of the main port")
-    return relay
-
-
-async def test_connections_without_a_request_keep_no_device_out(own_port: LiveRelay, listener: Device) -> None:
-    with silent_sockets(own_port, ADDRESSES, OF_ADDRESS, request=b""):
+@on_its_own_port
+async def test_connections_without_a_request_keep_no_device_out(relay: LiveRelay, listener: Device) -> None:
+    with silent_sockets(relay, ADDRESSES, OF_ADDRESS, request=b""):
         for address in (ELSEWHERE, ADDRESSES[0]):
-            assert await answer_of(own_port, listener, address) == "auth_success"
+            assert await answer_of(relay, listener, address) == "auth_success"
 
 
+@on_its_own_port
 @pytest.mark.parametrize(
     ("what", "flood"),
     [
@@ -126,8 +132,8 @@ async def test_connections_without_a_request_keep_no_device_out(own_port: LiveRe
         ("empty fragments of one message", b"\x00\x80" + bytes(4)),
     ],
 )
-def test_a_peer_that_makes_the_relay_keep_data_is_disconnected(own_port: LiveRelay, what: str, flood: bytes) -> None:
-    with silent_sockets(own_port, ["127.0.5.1"], 8) as (client, *_):
+def test_a_peer_that_makes_the_relay_keep_data_is_disconnected(relay: LiveRelay, what: str, flood: bytes) -> None:
+    with silent_sockets(relay, ["127.0.5.1"], 8) as (client, *_):
         client.sendall(b"\x01\x80" + bytes(4) if "fragments" in what else b"")
         flood *= max(1, 60_000 // len(flood))
         try:
@@ -154,9 +160,13 @@ async def test_the_port_recovers_when_the_process_has_run_out_of_descriptors() -
                     if await answer_of(full, device, ELSEWHERE) == "auth_success":
                         break
                 await asyncio.sleep(0.1)
-        ticks = cpu_ticks(pid)
-        await asyncio.sleep(1)
-        assert cpu_ticks(pid) - ticks < 50, "the worker spins"
+        wait_until(lambda: cpu_ticks_of_a_second(pid) < 25, "the worker to rest")
+
+
+def cpu_ticks_of_a_second(pid: int) -> int:
+    before = cpu_ticks(pid)
+    time.sleep(1)
+    return cpu_ticks(pid) - before
 
 
 def cpu_ticks(pid: int) -> int:
