@@ -50,6 +50,12 @@ def headers(stream: int, block: bytes, flags: int = END_HEADERS | END_STREAM) ->
     return frame(Kind.HEADERS, stream, block, flags)
 
 
+def reset(stream: int) -> bytes:
+    """The client cancels its request."""
+    cancel = 8
+    return frame(Kind.RST_STREAM, stream, struct.pack(">I", cancel))
+
+
 HEALTH = block(*fields())
 POST = block(*fields("POST", "/respond", content_type="application/json"))
 

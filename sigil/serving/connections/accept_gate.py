@@ -11,12 +11,16 @@ import os
 import platform
 import re
 import socket
+import struct
 import sys
 import threading
 from pathlib import Path
 
 _EPOLL_CTL_MOD = 3
 _EPOLL_LINK = "anon_inode:[eventpoll]"
+_SO_ATTACH_FILTER = 26
+# struct sock_filter: BPF_RET | BPF_K with the value 0, which drops each packet: socket(7).
+_DROP_ALL = struct.pack("HBBI", 0x06, 0, 0, 0)
 # A registration in /proc/<pid>/fdinfo of an epoll instance: proc_pid_fdinfo(5).
 _REGISTRATION = re.compile(r"tfd:\s+(\d+)\s+events:\s+([0-9a-f]+)\s+data:\s+([0-9a-f]+)")
 
@@ -28,33 +32,23 @@ class _EpollEvent(ctypes.Structure):
 
 
 class AcceptGate:
-    """Open, closed, or closed for good; `listener` is the worker's descriptor of a listening socket that other
-    processes share. `closed` says which, `port` is the
-    port of the socket.
+    """Open, closed, or closed for good. `listener` is the descriptor from which the HTTP server accepts, of a socket
+    that other processes share; `port` is its port.
 
-    The shared socket can be neither closed nor shut down here. To close the gate, each of its descriptors is replaced
-    by one of a socket to which no client connects. That needs no free descriptor. Thread-safe. Linux only: elsewhere
-    the gate stays open.
+    The shared socket can be neither closed nor shut down here. To close the gate, the descriptor is replaced by one of
+    a socket to which no client can connect. That needs no free descriptor. Thread-safe. Linux only: elsewhere the gate
+    stays open.
     """
 
     def __init__(self, listener: int) -> None:
         self.closed = False
         self._final = False
         self._lock = threading.Lock()
+        self._listener = listener
         self._own = os.dup(listener)
         with socket.socket(fileno=os.dup(listener)) as listening:
             self.port: int = listening.getsockname()[1]
-        self._inode = os.fstat(listener).st_ino
-        self._idle = socket.create_server(("127.0.0.1", 0), backlog=1)
-        # Non-blocking like the shared socket: an accept() that waits would block its thread.
-        self._idle.setblocking(False)
-        self._descriptors = {listener}
-
-    def is_listener(self, descriptor: int, inode: int) -> bool:
-        """True for a descriptor of the shared socket, or of this object; remembers those that the gate replaces."""
-        if inode == self._inode and descriptor != self._own:
-            self._descriptors.add(descriptor)
-        return inode == self._inode or descriptor in self._descriptors or descriptor == self._idle.fileno()
+        self._idle = _unreachable_listener()
 
     def close(self, *, final: bool = False) -> None:
         """Stop accepting; with `final`, `open` no longer has an effect. OSError."""
@@ -73,8 +67,7 @@ class AcceptGate:
 
     def _replace_by(self, descriptor: int) -> None:
         if sys.platform == "linux":
-            for number in self._descriptors:
-                os.dup2(descriptor, number, inheritable=False)
+            os.dup2(descriptor, self._listener, inheritable=False)
 
     def _wake_acceptor(self) -> None:
         # The acceptor waits for an edge of epoll, and connections that are already queued cause none. Setting the same
@@ -85,6 +78,23 @@ class AcceptGate:
                 if str(entry.readlink()) == _EPOLL_LINK:
                     text = Path(f"/proc/self/fdinfo/{entry.name}").read_text(encoding="ascii")
                     for target, events, data in _REGISTRATION.findall(text):
-                        if int(target) in self._descriptors:
+                        if int(target) == self._listener:
                             event = _EpollEvent(int(events, 16), int(data, 16))
                             libc.epoll_ctl(int(entry.name), _EPOLL_CTL_MOD, int(target), ctypes.byref(event))
+
+
+def _unreachable_listener() -> socket.socket:
+    """A listening socket whose queue stays empty. Without the filter, any program of the host could connect to it, past
+    all limits, while a gate is closed.
+    """
+    listener = socket.socket()
+    if sys.platform == "linux":
+        program = ctypes.create_string_buffer(_DROP_ALL, len(_DROP_ALL))
+        # struct sock_fprog.
+        filters = struct.pack("HP", 1, ctypes.addressof(program))
+        listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, filters)
+    listener.bind(("127.0.0.1", 0))
+    listener.listen(1)
+    # Non-blocking like the shared socket: an accept() that waits would block its thread.
+    listener.setblocking(False)
+    return listener

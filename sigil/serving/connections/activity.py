@@ -12,13 +12,15 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 
 class Requests:
-    """Of one connection: the requests in progress, the time of the last change (monotonic), and the bytes of bodies."""
+    """Of one connection: the requests in progress, the time of the last change (monotonic), the bytes of bodies, and
+    those at the guard's last look.
+    """
 
-    __slots__ = ("changed_at", "running", "written")
+    __slots__ = ("changed_at", "running", "written", "written_before")
 
     def __init__(self) -> None:
         self.running = 0
-        self.written = 0
+        self.written = self.written_before = 0
         self.changed_at = 0.0
 
     def counted(self, send: Send) -> Send:
@@ -51,8 +53,9 @@ class ConnectionActivity:
 
     @staticmethod
     def end(requests: Requests) -> None:
-        requests.running -= 1
+        # In this order: between the two, the guard's thread would see an idle connection with the time of long ago.
         requests.changed_at = time.monotonic()
+        requests.running -= 1
 
     def peers(self) -> list[Peer]:
         return list(self._by_peer)

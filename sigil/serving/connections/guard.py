@@ -12,7 +12,7 @@ from collections.abc import Callable
 from sigil.serving import logs
 from sigil.serving.connections import sockets
 from sigil.serving.connections.accept_gate import AcceptGate
-from sigil.serving.connections.activity import ConnectionActivity
+from sigil.serving.connections.activity import ConnectionActivity, Requests
 from sigil.serving.connections.limits import ConnectionLimits
 from sigil.serving.connections.observer import ConnectionObserver, PauseReason, Reason
 from sigil.serving.connections.policy import Connection, to_close
@@ -100,6 +100,9 @@ class ConnectionGuard:
     def _round(self, descriptors: list[int], now: float) -> None:
         self._update(descriptors, now)
         for connection, reason in to_close(self._open.values(), now, self._limits).items():
+            # A round takes a while, and a request may have begun in the meantime.
+            if reason != "unread_response" and self._is_used(connection):
+                continue
             if sockets.shut_down(connection.descriptor, connection.inode, reset=reason != "idle"):
                 self._report.closed[reason] += 1
                 self._observer.closed(reason)
@@ -138,8 +141,6 @@ class ConnectionGuard:
             self._on_loop(lambda: self._activity.forget(gone, before=now))
 
     def _identify(self, descriptor: int, inode: int, now: float) -> Connection | None:
-        if self._gate.is_listener(descriptor, inode):
-            return None
         peer = sockets.client_of(descriptor, self._gate.port)
         if peer is None:
             return None
@@ -148,14 +149,27 @@ class ConnectionGuard:
         return Connection(descriptor, inode, peer, address, network, now, UnreadResponses(now))
 
     def _observe(self, connection: Connection, now: float) -> None:
-        if connection.requests is None:
-            connection.requests = self._activity.of(connection.peer)
-        requests, unread = connection.requests, connection.unread
+        requests, unread = self._requests_of(connection), connection.unread
+        if requests is None:
+            return
+        written = requests.written
         # Only a connection with responses since the last round costs a system call.
-        if requests is not None and requests.written != unread.received_all_of:
+        if written != unread.received_all_of:
             received = sockets.bytes_acknowledged(connection.descriptor)
             if received is not None:
-                unread.observe(now, requests.written, received)
+                unread.observe(now, written, received)
+        requests.written_before = written
+
+    def _requests_of(self, connection: Connection) -> Requests | None:
+        if connection.requests is None and (requests := self._activity.of(connection.peer)):
+            # The client may have used the port for another connection a moment ago: its bytes are not of this one.
+            connection.unread.begin_at(requests.written_before)
+            connection.requests = requests
+        return connection.requests
+
+    def _is_used(self, connection: Connection) -> bool:
+        requests = self._requests_of(connection)
+        return requests is not None and requests.running > 0
 
 
 class _Report:

@@ -65,9 +65,9 @@ def to_close(open_connections: Iterable[Connection], now: float, limits: Connect
 def _overdue(connection: Connection, now: float, limits: ConnectionLimits) -> Reason | None:
     if connection.requests is None:
         return "no_request" if now - connection.since > limits.first_request else None
-    if connection.unread.is_behind(now, limits):
-        return "unread_response"
     idle_since = connection.idle_since()
+    if connection.unread.is_behind(now, limits, in_use=idle_since is None):
+        return "unread_response"
     return "idle" if idle_since is not None and now - idle_since > limits.idle else None
 
 

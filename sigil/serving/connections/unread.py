@@ -34,6 +34,10 @@ class UnreadResponses:
         self._written = self._received = self._last_received = self._mark = 0
         self._marked_at = self._progress_at = now
 
+    def begin_at(self, written: int) -> None:
+        """Responses are counted from this value of `written` on; call it before `observe`."""
+        self._written = self.received_all_of = self._mark = written
+
     def observe(self, now: float, written: int, received: int) -> None:
         had_everything = self.size == 0
         self.size = max(0, (written - self._written) - (received - self._received))
@@ -46,9 +50,15 @@ class UnreadResponses:
         if received - self._received >= self._mark - self._written:
             self._mark, self._marked_at = written, now
 
-    def is_behind(self, now: float, limits: ConnectionLimits) -> bool:
-        """True when a response was not received for `limits.write`, or many bytes without any progress."""
+    def is_behind(self, now: float, limits: ConnectionLimits, *, in_use: bool) -> bool:
+        """True when a response was not received for `limits.write`, or many bytes without any progress.
+
+        `in_use`: a request is in progress. Then few bytes are never late: a client that cancels a request (RST_STREAM)
+        does not receive its response, and the other streams of its connection must go on.
+        """
         if self.size == 0:
             return False
-        stalled = self.size > limits.unread and now - self._progress_at > limits.stalled
-        return stalled or now - self._marked_at > limits.write
+        many = self.size > limits.unread
+        stalled = many and now - self._progress_at > limits.stalled
+        late = now - self._marked_at > limits.write and (many or not in_use)
+        return stalled or late

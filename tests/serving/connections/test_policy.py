@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 
 import pytest
@@ -105,18 +106,18 @@ def test_no_proxy_and_no_request_in_progress_is_closed_and_the_limits_hold_for_a
 def test_unread_responses_are_late_after_the_time_of_a_write_and_stalled_when_many() -> None:
     one = UnreadResponses(0)
     one.observe(0, 500, 0)
-    assert not one.is_behind(29, LIMITS)
+    assert not one.is_behind(29, LIMITS, in_use=False)
     # Bytes arrive, and the response as a whole is late.
     one.observe(29, 500, 400)
-    assert one.is_behind(31, LIMITS)
+    assert one.is_behind(31, LIMITS, in_use=False)
     one.observe(31, 500, 600)
-    assert not one.is_behind(100, LIMITS)
+    assert not one.is_behind(100, LIMITS, in_use=False)
     assert one.received_all_of == 500
     # The 100 bytes of headers are no credit for the next response.
     one.observe(100, 2500, 600)
     assert one.size == 2000
-    assert not one.is_behind(102, LIMITS)
-    assert one.is_behind(104, LIMITS)
+    assert not one.is_behind(102, LIMITS, in_use=False)
+    assert one.is_behind(104, LIMITS, in_use=False)
 
 
 def test_a_slow_client_that_receives_every_response_in_time_is_never_behind() -> None:
@@ -124,16 +125,39 @@ def test_a_slow_client_that_receives_every_response_in_time_is_never_behind() ->
     one = UnreadResponses(0)
     for second in range(1, 600):
         one.observe(second, 200 + 10 * second, 10 * second)
-        assert not one.is_behind(second, LIMITS)
+        assert not one.is_behind(second, LIMITS, in_use=False)
 
 
 def test_a_client_that_acknowledges_less_than_it_is_sent_falls_behind() -> None:
     one = UnreadResponses(0)
     for second in range(1, 120):
         one.observe(second, 100 * second, second)
-        if one.is_behind(second, LIMITS):
+        if one.is_behind(second, LIMITS, in_use=False):
             break
     assert second < 40
+
+
+def test_few_bytes_of_a_cancelled_request_never_end_a_connection_with_another_request_in_progress() -> None:
+    one = UnreadResponses(0)
+    one.observe(0, 1000, 0)
+    assert not one.is_behind(10_000, LIMITS, in_use=True)
+    assert one.is_behind(31, LIMITS, in_use=False)
+    one.observe(31, 1001, 0)
+    assert one.is_behind(40, LIMITS, in_use=True)
+
+
+def test_a_connection_is_not_idle_while_its_request_ends() -> None:
+    """The guard's thread can run between any two steps of the loop's."""
+
+    class Watched(Requests):
+        def __setattr__(self, name: str, value: float) -> None:
+            super().__setattr__(name, value)
+            if name == "running" and not value and hasattr(self, "changed_at"):
+                assert time.monotonic() - self.changed_at < 60
+
+    requests = Watched()
+    requests.running = 1
+    ConnectionActivity.end(requests)
 
 
 def test_the_limits_follow_the_descriptors_of_the_process() -> None:

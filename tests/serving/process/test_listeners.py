@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from sigil.serving.connections.accept_gate import AcceptGate
 from sigil.serving.process.listeners import close, listen, listen_error
 
 GREETER = """
@@ -57,6 +58,17 @@ def test_after_stop_accepting_other_processes_get_every_connection() -> None:
                 mine.sendall(b"this process")
                 mine.close()
                 assert client.recv(64) == b"this process"
+    close(listeners)
+
+
+def test_no_program_reaches_the_socket_of_a_closed_gate() -> None:
+    (listener,) = listeners = listen("127.0.0.1", 0, 64, 1, port_setting="PORT")
+    AcceptGate(listener.fileno()).close()
+    instead = listener.getsockname()
+    with socket.socket() as client:
+        client.settimeout(0.5)
+        with pytest.raises(TimeoutError):
+            client.connect(instead)
     close(listeners)
 
 
