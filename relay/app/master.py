@@ -17,6 +17,7 @@ from relay.registration.nonces import derive_secret
 from relay.registry.model import RegistryBusy, RegistryUnusable
 from relay.registry.port import Registry
 from sigil.serving import logs
+from sigil.serving.captured_stderr import open_standard_descriptors
 from sigil.serving.connections.limits import ConnectionLimits
 from sigil.serving.process import clean_start
 from sigil.serving.process.master import ServerLimits, serve
@@ -30,6 +31,7 @@ _MAIN_PORT_SHARE = 0.375
 
 def run() -> int:
     """Serve until a signal ends it; the exit code. Raises ConfigError and StartupError before anything runs."""
+    open_standard_descriptors()
     state = clean_start.received()
     if not isinstance(state, _Settings):
         environ = dict(os.environ)

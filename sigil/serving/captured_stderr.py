@@ -12,10 +12,21 @@ import os
 import re
 from collections.abc import Iterator
 
+_STDERR = 2
 _READ_BYTES = 65536
 _LINE_BYTES = 2048
 # The last line of a traceback: a message can quote the input, and the input can be a key.
 _EXCEPTION = re.compile(r"^((?:\w+\.)*\w*(?:Error|Exception|Exit|Interrupt|Warning)): .*")
+
+
+def open_standard_descriptors() -> None:
+    """Open those of 0, 1 and 2 that are closed, on /dev/null; call it before anything else is opened.
+
+    Otherwise a listening socket or a memfd becomes "standard error", and the one of a worker takes its place there.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= _STDERR:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
 
 
 class CapturedStderr:
@@ -30,23 +41,19 @@ class CapturedStderr:
     @contextlib.contextmanager
     def given_to_child(self) -> Iterator[None]:
         """A process that starts within gets the pipe as standard error. Main thread only, and once."""
-        kept = None
-        # The server may have been started without a standard error.
-        with contextlib.suppress(OSError):
-            kept = os.dup(2)
-        os.dup2(self._writing, 2)
+        kept = -1
         try:
+            kept = os.dup(_STDERR)
+            os.dup2(self._writing, _STDERR)
             yield
         except BaseException:
             os.close(self.fd)
             raise
         finally:
-            if kept is None:
-                os.close(2)
-            else:
-                os.dup2(kept, 2)
-                os.close(kept)
             os.close(self._writing)
+            if kept >= 0:
+                os.dup2(kept, _STDERR)
+                os.close(kept)
 
     def lines(self) -> list[str]:
         """The lines that came since the last call; it never waits."""

@@ -64,7 +64,7 @@ def write_pair(folder: Path, name: str) -> Path:
 
 class Running:
     """One server process, which may open `descriptors` files; `options` go to tiny_service.main. `stdout` and `stderr`
-    are descriptors, else a file.
+    are descriptors, else a file. `setup` is a shell command that runs before it.
     """
 
     def __init__(
@@ -74,6 +74,7 @@ class Running:
         *,
         stdout: int | None = None,
         stderr: int | None = None,
+        setup: str = "",
         **options: Any,
     ) -> None:
         self.folder = folder
@@ -90,7 +91,9 @@ class Running:
         with self.log_file.open("wb") as log:
             command = [sys.executable, "-m", "tests.serving.tiny_service", json.dumps(options)]
             if descriptors is not None:
-                command = ["sh", "-c", f'ulimit -n {descriptors} && exec "$@"', "sh", *command]
+                setup = f"ulimit -n {descriptors}"
+            if setup:
+                command = ["sh", "-c", f'{setup} && exec "$@"', "sh", *command]
             # Its own process group, so that a test can send the signal of Ctrl-C to the group.
             out, errors = log if stdout is None else stdout, log if stderr is None else stderr
             self.process = subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=errors, process_group=0)

@@ -15,6 +15,7 @@ import granian.server.mp
 import msgspec
 
 from sigil.serving import logs
+from sigil.serving.captured_stderr import open_standard_descriptors
 from sigil.serving.connections.limits import ConnectionLimits
 from sigil.serving.process.master import ServerLimits, serve
 from sigil.serving.process.worker import AsgiApp, WorkerLifecycle
@@ -143,6 +144,7 @@ def main(options: dict[str, Any]) -> int:
 
 
 if __name__ == "__main__":
+    open_standard_descriptors()
     try:
         sys.exit(main(json.loads(sys.argv[1])))
     except StartupError as error:

@@ -120,6 +120,16 @@ def test_workers_that_die_at_once_are_restarted(tmp_path: Path) -> None:
         assert server.terminate() == 0
 
 
+@pytest.mark.parametrize("closed", ["0<&-", "2>&-", "0<&- 2>&-"])
+def test_a_server_that_starts_without_standard_descriptors_serves(tmp_path: Path, closed: str) -> None:
+    with Running(tmp_path, setup=f"exec {closed}") as server:
+        server.ready()
+        for _ in range(10):
+            assert server.get(timeout=5).text == "one"
+        assert server.terminate() == 0
+        assert not server.events("worker_died")
+
+
 def test_sigterm_takes_effect_during_the_delay_before_a_restart(tmp_path: Path) -> None:
     with Running(tmp_path, workers=1, crash={**FAST, "delays": [600]}) as server:
         os.kill(min(server.ready()), signal.SIGKILL)
