@@ -86,7 +86,7 @@ class Loops:
 
     async def _trim(self) -> None:
         trimmed = await self._registry.trim(self._capacity.max_devices, self._capacity.max_unused)
-        self._capacity.counted(trimmed.total)
+        self._capacity.counted(trimmed.total, replaceable=trimmed.replaceable)
         if trimmed.deleted:
             self._on_evicted(UNUSED, trimmed.deleted)
             logs.info("unused_registrations_deleted", count=trimmed.deleted, left=trimmed.total)

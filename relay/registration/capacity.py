@@ -20,12 +20,8 @@ class RegistrationCapacity:
     def __init__(self, max_devices: int) -> None:
         self.max_devices = max_devices
         self.max_unused = max(1, max_devices // _UNUSED_SHARE)
-        self._total = 0
+        self.full = False
         self._near = False
-
-    @property
-    def full(self) -> bool:
-        return self._total >= self.max_devices
 
     def require(self) -> None:
         """Overloaded while no new device can be stored."""
@@ -35,9 +31,10 @@ class RegistrationCapacity:
                 retry_after=_RETRY_SECONDS,
             )
 
-    def counted(self, total: int) -> None:
-        """The number of registrations after the registry was trimmed."""
-        was_full, self._total = self.full, total
+    def counted(self, total: int, *, replaceable: bool) -> None:
+        """The number of registrations after the registry was trimmed; whether a new one replaces one of them."""
+        # Otherwise a client could fill a relay near its limit with unused registrations, and keep all new devices out.
+        was_full, self.full = self.full, total >= self.max_devices and not replaceable
         near = total >= (_FAR if self._near else _NEAR) * self.max_devices
         if (self.full, near) != (was_full, self._near) and near:
             logs.warn(

@@ -148,10 +148,12 @@ class Pruned(NamedTuple):
 
 
 class Trimmed(NamedTuple):
-    """The number of deleted registrations, and of those left."""
+    """The number of deleted registrations, and of those left. `replaceable`: some of those left are evicted or unused,
+    and the next `trim` deletes them if others come."""
 
     deleted: int
     total: int
+    replaceable: bool
 
 
 class RegistryBusy(Exception):

@@ -70,8 +70,8 @@ class DeviceRegistry(UsedNonces, Protocol):
 
     async def trim(self, max_devices: int, max_unused: int) -> Trimmed:
         """Delete the unused registrations above `max_unused`, those first that were not seen for the longest time; and
-        above `max_devices` in total, evicted ones and then more of the unused. At most PRUNE_BATCH of each in a call.
-        """
+        above `max_devices` in total, evicted ones and then more of the unused. At most PRUNE_BATCH of each in a call,
+        and nothing while another call is at it: two that counted the same excess would delete it twice."""
 
 
 class ServerRegistry(UsedNonces, Protocol):

@@ -42,6 +42,11 @@ WITH evicted AS (
 SELECT (SELECT count(*) FROM evicted), (SELECT count(*) FROM forgotten)
 """
 _COUNT_UNUSED = "SELECT count(*) FROM (SELECT FROM device WHERE NOT used LIMIT $1) AS ones"
+# Any number that no other program in the database uses.
+_TRIM_LOCK = 0x5369_6769_6C54_726D
+_REPLACEABLE = (
+    "SELECT EXISTS (SELECT FROM device WHERE evicted_at IS NOT NULL) OR EXISTS (SELECT FROM device WHERE NOT used)"
+)
 _TRIM_EVICTED = """
 DELETE FROM device WHERE ctid = ANY (ARRAY(
     SELECT ctid FROM device WHERE evicted_at IS NOT NULL ORDER BY evicted_at LIMIT $1 FOR UPDATE SKIP LOCKED
@@ -114,15 +119,18 @@ class PostgresDevices(PostgresNonces):
     async def prune(self, con: Connection, seen_before: int, evicted_before: int, now: int) -> Pruned:
         return Pruned(*await con.fetchrow(_PRUNE, seen_before, evicted_before, now, PRUNE_BATCH, SILENT))
 
-    @autocommit
+    @transaction
     async def trim(self, con: Connection, max_devices: int, max_unused: int) -> Trimmed:
+        alone = await con.fetchval("SELECT pg_try_advisory_xact_lock($1)", _TRIM_LOCK)
         total = sum((await _count_devices(con)).values())
         if total <= max_unused:
-            return Trimmed(0, total)
-        dead = await _delete(con, _TRIM_EVICTED, total - max_devices)
-        unused = await con.fetchval(_COUNT_UNUSED, max_unused + PRUNE_BATCH)
-        deleted = dead + await _delete(con, _TRIM_UNUSED, max(unused - max_unused, total - dead - max_devices))
-        return Trimmed(deleted, total - deleted)
+            return Trimmed(0, total, replaceable=True)
+        deleted = 0
+        if alone:
+            deleted = await _delete(con, _TRIM_EVICTED, total - max_devices)
+            unused = await con.fetchval(_COUNT_UNUSED, max_unused + PRUNE_BATCH)
+            deleted += await _delete(con, _TRIM_UNUSED, max(unused - max_unused, total - deleted - max_devices))
+        return Trimmed(deleted, total - deleted, await con.fetchval(_REPLACEABLE))
 
 
 async def _count_devices(con: Connection) -> dict[str, int]:

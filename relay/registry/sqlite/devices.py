@@ -12,6 +12,9 @@ from relay.registry.sqlite.nonces import SqliteNonces
 _DEVICE = f"SELECT {device_columns('device')} FROM device"  # noqa: S608 - names of columns
 
 _COUNT_UNUSED = "SELECT count(*) FROM (SELECT 1 FROM device WHERE NOT used LIMIT ?)"
+_REPLACEABLE = (
+    "SELECT EXISTS (SELECT 1 FROM device WHERE evicted_at IS NOT NULL) OR EXISTS (SELECT 1 FROM device WHERE NOT used)"
+)
 _TRIM_EVICTED = (
     "DELETE FROM device WHERE fingerprint IN "
     "(SELECT fingerprint FROM device WHERE evicted_at IS NOT NULL ORDER BY evicted_at LIMIT ?)"
@@ -108,12 +111,13 @@ class SqliteDevices(SqliteNonces):
     def trim(self, db: sqlite3.Connection, max_devices: int, max_unused: int) -> Trimmed:
         (total,) = db.execute("SELECT sum(n) FROM device_tally").fetchone()
         if total <= max_unused:
-            return Trimmed(0, total)
+            return Trimmed(0, total, replaceable=True)
         dead = db.execute(_TRIM_EVICTED, (min(max(total - max_devices, 0), PRUNE_BATCH),)).rowcount
         (unused,) = db.execute(_COUNT_UNUSED, (max_unused + PRUNE_BATCH,)).fetchone()
         over = max(unused - max_unused, total - dead - max_devices, 0)
         deleted = dead + db.execute(_TRIM_UNUSED, (min(over, PRUNE_BATCH),)).rowcount
-        return Trimmed(deleted, total - deleted)
+        (replaceable,) = db.execute(_REPLACEABLE).fetchone()
+        return Trimmed(deleted, total - deleted, bool(replaceable))
 
 
 def find_device(db: sqlite3.Connection, fingerprint: bytes) -> Device | None:

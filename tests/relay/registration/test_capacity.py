@@ -77,7 +77,7 @@ def test_a_full_relay_says_so_and_still_takes_new_tokens_of_its_devices(
 def test_the_operator_is_warned_once_before_the_limit(capfd: pytest.CaptureFixture[str]) -> None:
     capacity = RegistrationCapacity(100)
     for total in (10, 90, 91, 86, 90, 100, 100, 84, 90):
-        capacity.counted(total)
+        capacity.counted(total, replaceable=False)
     logged = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
     events: list[tuple[Any, ...]] = [(line["event"], line["devices"], line["limit"]) for line in logged]
     assert events == [
@@ -89,8 +89,10 @@ def test_the_operator_is_warned_once_before_the_limit(capfd: pytest.CaptureFixtu
 
 def test_a_registry_that_is_not_full_takes_registrations() -> None:
     capacity = RegistrationCapacity(10)
-    capacity.counted(9)
+    capacity.counted(9, replaceable=False)
     capacity.require()
-    capacity.counted(10)
+    capacity.counted(10, replaceable=True)
+    capacity.require()
+    capacity.counted(10, replaceable=False)
     with pytest.raises(Overloaded, match="RELAY_MAX_DEVICES"):
         capacity.require()
