@@ -123,7 +123,7 @@ def test_a_payload_has_its_type_and_number_matching() -> None:
     assert encoded["number_matching"] is False
 
 
-@pytest.mark.parametrize("kind", [relay.PushToken, relay.PushKey, relay.CollapseId])
+@pytest.mark.parametrize("kind", [relay.PushToken, relay.PushKey, relay.CollapseId, relay.PushOwner])
 def test_a_newline_behind_a_name_of_a_push_is_rejected(kind: Any) -> None:
     """`$` of a pattern matches before it, too; providers take these values in a header or in a path."""
     assert msgspec.json.decode(b'"abc"', type=kind) == "abc"
