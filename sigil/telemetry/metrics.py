@@ -118,7 +118,8 @@ class Metrics:
 
     def webhooks(self) -> WebhookMetrics:
         """Creates the instruments of webhooks: only where a webhook is configured."""
-        return WebhookMetrics(self._clock)
+        # Events carry times of the store's clock, which stays ahead when the time of day is set back.
+        return WebhookMetrics(self._store.now)
 
     def set_long_polls(self, count: int) -> None:
         self._long_polls.set(count)
