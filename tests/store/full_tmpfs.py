@@ -8,8 +8,10 @@ from __future__ import annotations
 import errno
 import json
 import os
+import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +25,15 @@ CHALLENGES = 600
 
 def fill(folder: Path) -> int:
     """Writes until the file system is full; the bytes that it took."""
-    file, written = os.open(folder / "filler", os.O_WRONLY | os.O_CREAT, 0o600), 0
+    file, written = os.open(folder / "filler", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), 0
     try:
         while True:
             written += os.write(file, bytes(4096))
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
+    finally:
+        os.close(file)
     return written
 
 
@@ -74,8 +78,35 @@ def main(folder: Path, when: str) -> int:
             scraped = client.get("/metrics").status_code
         deaths = [line for line in server.log() if line["event"] == "worker_died"]
         same = server.workers() == workers
-    report({"filled": filled, "statuses": statuses, "deaths": deaths, "same": same, "metrics": scraped})
+        replaced = replace_worker(server, folder, workers)
+    found = {"filled": filled, "statuses": statuses, "deaths": deaths, "same": same, "metrics": scraped}
+    report(found | {"replaced": replaced})
     return 0
+
+
+def replace_worker(server: LiveServer, folder: Path, workers: list[int]) -> bool:
+    """Whether a new worker starts for one that is killed, while others take each byte that becomes free."""
+    done = threading.Event()
+
+    def keep_full() -> None:
+        while not done.is_set():
+            fill(folder)
+
+    filler = threading.Thread(target=keep_full)
+    filler.start()
+    try:
+        os.kill(workers[0], signal.SIGKILL)
+        wait_until(lambda: workers[0] not in server.workers(), "the death of the worker")
+        with server.client() as client:
+            client.timeout = httpx.Timeout(20)
+            client.get("/metrics")
+        wait_until(lambda: len(server.workers()) == len(workers), "another worker", 60)
+    except (AssertionError, httpx.HTTPError):
+        return False
+    finally:
+        done.set()
+        filler.join()
+    return True
 
 
 if __name__ == "__main__":

@@ -51,6 +51,8 @@ def test_a_tmpfs_that_is_full_kills_no_worker(tmp_path: Path) -> None:
     assert (found["deaths"], found["same"]) == ([], True)
     assert set(found["statuses"]) == {"201"}, found
     assert found["metrics"] in {200, 401}
+    # A worker that dies of another cause gets the memory of its predecessor.
+    assert found["replaced"]
 
 
 def test_a_store_that_does_not_fit_stops_the_start_with_the_remedy(tmp_path: Path) -> None:

@@ -73,7 +73,7 @@ def _lock(directory: Path, slot: int) -> bool:
 
 
 def drop_dead_gauges(directory: Path) -> None:
-    """Remove the live gauges of dead processes; their counters stay."""
+    """Empty the live gauges of dead processes; their counters stay."""
     for lock in directory.glob("*.lock"):
         with _locked_if_free(lock) as free:
             if free:
@@ -95,4 +95,7 @@ def _locked_if_free(lock: Path) -> Iterator[bool]:
 
 def _drop_live_gauges(directory: Path, slot: int) -> None:
     for path in directory.glob(_LIVE_GAUGES.format(slot)):
-        path.unlink(missing_ok=True)
+        # The file begins with the number of bytes in use. Its memory stays: on a tmpfs that others fill, the next
+        # worker of this slot would not get it back, and could not start.
+        with path.open("r+b") as file:
+            file.write(bytes(8))
