@@ -281,8 +281,8 @@ def _route(
     app.add_route("/devices/register/challenge", RegistrationChallengeResource(devices, challenges))
     app.add_route("/devices/register", DeviceRegistrationResource(devices, origins, registrations))
     app.add_route("/devices/unregister", DeviceUnregistrationResource(devices, origins, registrations))
-    app.add_route("/servers/register", ServerRegistrationResource(servers, failures))
     requests = SignedRequests(servers, shares, failures, addresses)
+    app.add_route("/servers/register", ServerRegistrationResource(servers, requests, failures))
     app.add_route("/push", PushesResource(requests, pushes))
     app.add_route("/push/outcomes", PushOutcomesResource(requests, pushes))
 

@@ -72,6 +72,15 @@ class Servers:
         self._ids_until = 0.0
         self._reading: asyncio.Task[None] | None = None
 
+    async def names_known_server(self, head: SignedHead) -> bool:
+        """Whether the headers are those of a known server; its signature is not verified."""
+        try:
+            server_id = _server_id(head)
+            self._check_form(head)
+        except Unauthorized:
+            return False
+        return await self._is_known(server_id)
+
     async def expect(self, head: SignedHead) -> PublicKey:
         """The key of a known server, before the body is read. Unauthorized, the same for every reason."""
         server_id = _server_id(head)
@@ -110,13 +119,16 @@ class Servers:
             raise FingerprintMismatch("server_id must be the fingerprint of server_public_key, in the header too.")
         self._check_form(head)
         server_id = bytes.fromhex(key.fingerprint)
-        known = await self._trusted(server_id) if await self._is_known(server_id) else None
+        if not await self._is_known(server_id) and (self._ids or not self._trust.on_first_use):
+            raise _unauthorized()
+        # Before a query for this request: the id and the key of a known server are public.
+        self.verify(key, head, body)
+        known = await self._trusted(server_id)
         trusted = known is not None or server_id in self._trust.listed
         listed = server_id in self._trust.listed and (known is None or known.listed)
         server = Server(server_id, key.wire, request.server_name, int(self._clock()), listed)
         if not trusted and (self._ids or not self._trust.on_first_use):
             raise _unauthorized()
-        self.verify(key, head, body)
         await self.use_nonce(server_id, head)
         if trusted:
             await self._registry.trust(server)

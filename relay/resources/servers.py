@@ -25,19 +25,23 @@ def _require_json(req: Request) -> None:
 
 
 class ServerRegistrationResource:
-    """`POST /servers/register`; `failures` limits the failed requests of an address."""
+    """`POST /servers/register`; `failures` limits the failed requests of an address, as in `requests`."""
 
-    def __init__(self, servers: Servers, failures: AddressRateLimit) -> None:
+    def __init__(self, servers: Servers, requests: SignedRequests, failures: AddressRateLimit) -> None:
         self._servers = servers
+        self._requests = requests
         self._failures = failures
 
     async def on_post(self, req: Request, resp: Response) -> None:
+        head = signed_head(req)
         with self._failures.charging(req) as charged:
-            charged.check()
+            await self._requests.check(req, head, charged)
             body = await read_body(req, _MAX_REGISTRATION_BODY)
             _require_json(req)
             request = decoding.decode(body, RegisterServer)
-            write_json(resp, await self._servers.register(request, signed_head(req), body))
+            registered = await self._servers.register(request, head, body)
+        self._requests.verified(req, head)
+        write_json(resp, registered)
 
 
 class PushesResource:

@@ -11,19 +11,22 @@ from falcon.asgi import Request
 
 from relay.pushes.server_shares import ServerShares
 from relay.registration.servers import Servers, SignedHead
-from sigil.protocol.errors import Unauthorized
+from sigil.protocol.errors import RateLimited, Unauthorized
 from sigil.serving.http.client_address import ClientAddresses
-from sigil.serving.http.rate_limits import AddressRateLimit
+from sigil.serving.http.rate_limits import AddressRateLimit, Charged
 from sigil.serving.http.requests import discard_body, read_body
 
 _MAX_PROVEN = 4096
+# Reading and verifying this much takes hardly longer than to answer 429.
+_SMALL_BODY = 64 * 1024
 
 
 class SignedRequests:
     """`failures` limits the failed requests of an address.
 
-    The limit does not apply to a server from an address from which its signature verified before: an unauthenticated
-    client behind the same proxy cannot keep that server out.
+    An unauthenticated client behind the same proxy or NAT cannot keep a known server out: the limit does not apply to a
+    server from an address from which its signature verified before. Until then it does not apply to its small requests,
+    such as its registration; an attacker may write the id of that server into its own.
     """
 
     def __init__(
@@ -39,10 +42,8 @@ class SignedRequests:
         """The server_id and the body of at most `limit` bytes. RateLimited, Unauthorized, then the errors of the
         body."""
         head = signed_head(req)
-        proven = head.server_id, self._addresses.of(req)
         with self._failures.charging(req) as charged:
-            if proven not in self._proven:
-                charged.check()
+            await self.check(req, head, charged)
             try:
                 key = await self._servers.expect(head)
             except Unauthorized:
@@ -52,11 +53,27 @@ class SignedRequests:
             server_id = self._servers.verify(key, head, body)
             async with self._shares.slot(server_id):
                 await self._servers.use_nonce(server_id, head)
+        self.verified(req, head)
+        return server_id, body
+
+    async def check(self, req: Request, head: SignedHead, charged: Charged) -> None:
+        """RateLimited while the address is over its limit."""
+        try:
+            charged.check()
+        except RateLimited:
+            if (head.server_id, self._addresses.of(req)) in self._proven:
+                return
+            size = req.content_length
+            if size is None or size > _SMALL_BODY or not await self._servers.names_known_server(head):
+                raise
+
+    def verified(self, req: Request, head: SignedHead) -> None:
+        """The signature of this server verified."""
+        proven = head.server_id, self._addresses.of(req)
         self._proven[proven] = None
         self._proven.move_to_end(proven)
         if len(self._proven) > _MAX_PROVEN:
             self._proven.popitem(last=False)
-        return server_id, body
 
 
 def signed_head(req: Request) -> SignedHead:

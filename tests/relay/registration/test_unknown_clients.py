@@ -56,6 +56,28 @@ def test_a_known_server_is_served_although_its_address_is_over_the_limit(server:
     assert server.post("/push/outcomes", {"push_keys": ["a"]}).status_code == 200
 
 
+@pytest.mark.parametrize("first", ["/servers/register", "/push/outcomes"])
+def test_a_known_server_gets_in_at_a_worker_that_never_served_it(first: str) -> None:
+    """A client that shares its address uses up the limit before its first request, also in the name of the server."""
+    with LiveRelay() as relay, relay.client() as client:
+        server = Server(client)
+        assert server.register().status_code == 200
+        relay.stop()
+        relay.start()
+        codes = [client.post("/push", content=b"{}", headers=forged_head(2)).status_code for _ in range(80)]
+        assert (codes[0], codes[-1]) == (401, 429)
+        claimed = {"X-Sigil-Server-Id": server.identity.server_id}
+        assert client.post("/push", content=b"{}", headers=forged_head(2, **claimed)).status_code == 401
+        large = forged_head(100_000, **claimed)
+        assert client.post("/push", content=bytes(100_000), headers=large).status_code == 429
+        if first == "/servers/register":
+            assert server.register().status_code == 200
+        # The second is large: its server is known from here by then.
+        for count_of_keys in (1, 500) if first == "/push/outcomes" else (500,):
+            keys = [str(number).ljust(200, "x") for number in range(count_of_keys)]
+            assert server.post("/push/outcomes", {"push_keys": keys}).status_code == 200
+
+
 def test_a_request_over_the_limit_is_answered_before_its_body(relay: LiveRelay, address: str) -> None:
     with relay.client(transport=httpx.HTTPTransport(local_address=address)) as client:
         for _ in range(70):
