@@ -52,7 +52,12 @@ def enter_state(config: Config) -> StateDirectory:
 def prepare_store(state: StateDirectory, config: Config, server_id: str, *, adopt_unowned: bool = False) -> None:
     """Adopt the session store in it, or start an empty one, for the server with that identity."""
     with _as_startup_error():
-        state.prepare_store(size=config.store_size, stamp=Stamp(STORE_SCHEMA, server_id), adopt_unowned=adopt_unowned)
+        state.prepare_store(
+            size=config.store_size,
+            stamp=Stamp(STORE_SCHEMA, server_id),
+            workers=config.workers,
+            adopt_unowned=adopt_unowned,
+        )
 
 
 @contextmanager

@@ -6,8 +6,10 @@ import os
 import resource
 from pathlib import Path
 
-WORKING_MEMORY = 128 << 20
-"""Bytes of a memory limit that the store must leave to a master and two workers."""
+PROCESS_MEMORY = 64 << 20
+"""Bytes that the store must leave to each worker, and as much to the master. Idle, they have 48 and 42 MiB."""
+FILES_OF_WORKER = 4 << 20
+"""Bytes of the state directory that the metrics of a worker take."""
 
 
 class MemoryLimits:
@@ -26,23 +28,29 @@ class MemoryLimits:
         self._groups = groups
         self._memory = memory
 
-    def problem(self, size: int, directory: int, data_file: str) -> str | None:
-        """Why a map of `size` bytes does not fit into the open `directory`; None if it fits."""
+    def problem(self, size: int, directory: int, data_file: str, workers: int = 1) -> str | None:
+        """Why a map of `size` bytes and `workers` do not fit into the open `directory` and memory; None if they fit."""
+        missing = size - _allocated(directory, data_file)
         free = _free(directory, data_file)
-        if free is not None and size > free:
-            return f"its file system has {free} free bytes: set a smaller SIGIL_STORE_SIZE or mount a larger tmpfs"
-        limit = self.memory_limit()
-        if limit is not None and size + WORKING_MEMORY > limit:
+        # The files of an earlier run make place for those of this one.
+        files = workers * FILES_OF_WORKER if missing > 0 else 0
+        if free is not None and size + files > free:
             return (
-                f"the memory limit of {limit} bytes must leave {WORKING_MEMORY} for the workers: "
-                "set a smaller SIGIL_STORE_SIZE or a higher limit"
+                f"its file system has {free} free bytes, of which the workers' metrics need {files}: "
+                "set a smaller SIGIL_STORE_SIZE or mount a larger tmpfs"
+            )
+        working = (workers + 1) * PROCESS_MEMORY
+        limit = self.memory_limit()
+        if limit is not None and size + working > limit:
+            return (
+                f"the memory limit of {limit} bytes must leave {working} for the master and its workers: "
+                "set a smaller SIGIL_STORE_SIZE, a smaller SIGIL_WORKERS or a higher limit"
             )
         available = self.available_memory()
-        missing = size - _allocated(directory, data_file)
-        if available is not None and missing > 0 and missing + WORKING_MEMORY > available:
+        if available is not None and missing > 0 and missing + working > available:
             return (
-                f"the host has {available} bytes of available memory, and must leave {WORKING_MEMORY} for the "
-                "workers: set a smaller SIGIL_STORE_SIZE"
+                f"the host has {available} bytes of available memory, and must leave {working} for the master and its "
+                "workers: set a smaller SIGIL_STORE_SIZE or SIGIL_WORKERS"
             )
         file_limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
         if file_limit != resource.RLIM_INFINITY and size > file_limit:

@@ -64,17 +64,18 @@ class StateDirectory:
         *,
         size: int,
         stamp: Stamp,
+        workers: int = 1,
         also_wiped: frozenset[str] = frozenset(),
         limits: MemoryLimits | None = None,
         adopt_unowned: bool = False,
     ) -> None:
-        """Adopt the store, or start an empty one of `size` bytes. Raises StateDirectoryError.
+        """Adopt the store, or start an empty one of `size` bytes, for `workers`. Raises StateDirectoryError.
 
         `also_wiped`: entries that a wipe removes in addition to the store's own files; all others stay.
         `adopt_unowned`: adopt a store whose stamp names no server as that of `stamp`.
         """
         with _as_state_error(self.path):
-            problem = (limits or MemoryLimits()).problem(size, self._directory, DATA_FILE)
+            problem = (limits or MemoryLimits()).problem(size, self._directory, DATA_FILE, workers)
             if problem:
                 raise StateDirectoryError(f"SIGIL_STORE_SIZE {size} is too large for {self.path}: {problem}")
             self.reason = adopt_or_wipe(
