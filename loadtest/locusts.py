@@ -17,7 +17,7 @@ import msgspec
 from loadtest.outcome import Outcome, Settings
 from loadtest.usage import ProcessUsage, children
 from sigil.protocol.keys import Suite
-from tests.support.live import free_port
+from tests.support.ports import free_port
 
 ROOT = Path(__file__).resolve().parent.parent
 _SAMPLE_SECONDS = 0.25

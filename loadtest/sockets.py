@@ -24,8 +24,8 @@ from loadtest.usage import children
 from relay.registry.sealing import Sealer
 from relay.registry.sqlite.registry import SqliteRegistry
 from sigil.device import Device
-from tests.support.live import free_port
 from tests.support.live_relay import LiveRelay
+from tests.support.ports import free_port
 
 
 def memory(pids: list[int]) -> float:

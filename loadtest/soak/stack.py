@@ -17,8 +17,9 @@ from typing import IO
 from loadtest.usage import children
 from sigil.protocol.api_key import issue_api_key
 from sigil.protocol.identity import DerivedSecrets
-from tests.support.live import LiveServer, free_port, wait_until
+from tests.support.live import LiveServer, wait_until
 from tests.support.live_relay import LiveRelay
+from tests.support.ports import free_port
 from tests.support.postgres import PostgresServer
 from tests.support.providers import Providers
 from tests.support.webhook_endpoint import WebhookEndpoint

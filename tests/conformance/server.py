@@ -27,6 +27,7 @@ from typing import Any
 import httpx
 
 from tests.support import openapi
+from tests.support.ports import free_port
 
 from .wire import API_KEYS, SIGNATURES, ServerIdentity
 
@@ -42,12 +43,6 @@ def sigil_command() -> tuple[str, ...]:
     if package is not None and package.origin and (Path(package.origin).parent / "__main__.py").exists():
         return (sys.executable, "-m", "sigil")
     return (str(Path(sys.executable).parent / "sigil"),)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def minimal_environment(home: Path) -> dict[str, str]:

@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.live import DEADLINE, free_port, wait_until
+from tests.support.live import DEADLINE, wait_until
+from tests.support.ports import free_port
 
 ROOT = Path(__file__).parent.parent.parent
 

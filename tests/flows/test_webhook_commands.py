@@ -18,7 +18,8 @@ from sigil.protocol.webhook import signed_headers
 from tests.flows.backend import Backend
 from tests.flows.test_metrics import scrape
 from tests.flows.test_webhooks import SECRET, UNLIMITED, approve_a_challenge
-from tests.support.live import LiveServer, free_port, wait_until
+from tests.support.live import LiveServer, wait_until
+from tests.support.ports import free_port
 from tests.support.webhook_endpoint import WebhookEndpoint, verified_event
 
 

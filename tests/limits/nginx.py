@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.live import DEADLINE, free_port, wait_until
+from tests.support.live import DEADLINE, wait_until
+from tests.support.ports import free_port
 
 # The lines of docs/operations.md.
 FORWARDING = "proxy_set_header Host $host; proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;"

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.live import DEADLINE, free_port
+from tests.support.live import DEADLINE
 from tests.support.live_relay import LiveRelay
+from tests.support.ports import free_port
 
 UPGRADE = b"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
 

@@ -38,7 +38,8 @@ from tests.sdk.faults import (
     refuse,
     trickling,
 )
-from tests.support.live import LiveServer, free_port
+from tests.support.live import LiveServer
+from tests.support.ports import free_port
 
 ACTION = Action("login", "Sign in to Example")
 ID = "0a1b2c3d-0000-4000-8000-000000000001"

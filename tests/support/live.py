@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import ssl
 import subprocess
 import sys
@@ -23,6 +22,7 @@ import httpx
 from sigil.protocol.api_key import issue_api_key
 from sigil.protocol.identity import DerivedSecrets, ServerIdentity, generate_mnemonic
 from tests.support import openapi
+from tests.support.ports import free_port
 
 DEADLINE = 120.0
 
@@ -34,13 +34,6 @@ def wait_until(condition: Callable[[], Any], what: str, seconds: float = DEADLIN
         assert time.monotonic() < deadline, f"waited {seconds} s for: {what}"
         time.sleep(0.02)
     return value
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _open_files(pid: int) -> set[str]:

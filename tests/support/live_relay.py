@@ -23,7 +23,8 @@ from sigil.protocol import signed_bytes
 from sigil.protocol.encoding.text import encode_base64
 from sigil.protocol.identity import DerivedSecrets, ServerIdentity, generate_mnemonic
 from sigil.protocol.messages import relay as messages
-from tests.support.live import DEADLINE, free_port, wait_until
+from tests.support.live import DEADLINE, wait_until
+from tests.support.ports import free_port
 
 
 class LiveRelay:

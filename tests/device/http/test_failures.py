@@ -19,7 +19,7 @@ from sigil.device.relay.client import RelayClient
 from sigil.device.relay.errors import RelayLost
 from sigil.device.software import Device
 from tests.device.tls import Tls
-from tests.support.live import free_port
+from tests.support.ports import free_port
 
 ORIGIN = "https://x.example:8443"
 RUNS = "Check the address and the port, and that the server runs."

@@ -17,7 +17,8 @@ from relay.sockets import listener
 from relay.sockets.connection_limit import Capacity, ConnectionLimit
 from relay.sockets.listener import SocketListener
 from sigil.serving.http.client_address import ClientAddresses
-from tests.support.live import DEADLINE, free_port
+from tests.support.live import DEADLINE
+from tests.support.ports import free_port
 
 MAX_TOTAL, MAX_PER_ADDRESS = 5, 3
 

@@ -17,8 +17,9 @@ from websockets.exceptions import ConnectionClosed
 
 from sigil.device import Device
 from tests.relay.devices_of_relay import authenticate, listening, open_socket, register
-from tests.support.live import DEADLINE, free_port, wait_until
+from tests.support.live import DEADLINE, wait_until
 from tests.support.live_relay import LiveRelay
+from tests.support.ports import free_port
 
 UPGRADE = (
     b"GET /ws HTTP/1.1\r\nHost: relay\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"

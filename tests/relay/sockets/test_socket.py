@@ -17,8 +17,9 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from sigil.device import Device
 from tests.relay.conftest import wanted
 from tests.relay.devices_of_relay import authenticate, frame, listening, open_socket, register
-from tests.support.live import DEADLINE, free_port
+from tests.support.live import DEADLINE
 from tests.support.live_relay import LiveRelay, Server
+from tests.support.ports import free_port
 
 
 @pytest.fixture(scope="module", params=["main port", "port of its own"])

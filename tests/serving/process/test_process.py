@@ -15,7 +15,8 @@ import pytest
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
-from tests.serving.running import Running, alive, eventually, free_port, write_pair
+from tests.serving.running import Running, alive, eventually, write_pair
+from tests.support.ports import free_port
 
 FAST = {"delays": [0, 0.01], "stable": 2, "deaths": 10, "window": 60}
 
