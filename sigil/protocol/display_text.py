@@ -33,16 +33,15 @@ _CLASSES = (
     ("P", "fe0f"),  # emoji presentation
 )
 _BEYOND = 0x40000  # No displayable character comes after plane 3.
-_EMOJI, _MARKS = "E[PS]?", f"[MVC]{{0,{MAX_MARKS}}}"
+_EMOJI, _MARKS = "E(?:P|S(?:[ZN](?=[VW]))?)?", f"[MVC]{{0,{MAX_MARKS}}}"
 _UNITS = "|".join(
     (
         "B",
-        f"KP(?=C){_MARKS}",
         # RFC 5892, A.1: Persian separates letters that would join.
         f"[LD]{_MARKS}N(?=[RD])",
         # UAX 29, GB11: a sequence of emoji. RFC 5892, A.1 and A.2: Indic joiners after a virama; Bengali writes one
         # before it, too.
-        f"(?:{_EMOJI}(?:Z{_EMOJI})*|[GLRDSKW](?:[ZN](?=[VW]))?){_MARKS}(?:(?<=[VW])[ZN](?![MVC]))?",
+        f"(?:{_EMOJI}(?:Z{_EMOJI})*|KP(?=C)|[GLRDSKW](?:[ZN](?=[VW]))?){_MARKS}(?:(?<=[VW])[ZN](?![MVC]))?",
     )
 )
 # Atomic and possessive: without backtracking, the time is linear.

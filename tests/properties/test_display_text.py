@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from sigil.protocol.display_text import problem_of
@@ -17,6 +17,8 @@ anything = st.text(st.characters(exclude_categories=()), max_size=12)
 
 
 @settings(max_examples=400)
+@example("8\ufe0f\u20e3\u094d\u200d")
+@example("\U0001f44d\U0001f3fd\u200c\u094d")
 @given(st.one_of(near, anything, st.lists(near | anything, max_size=4).map("".join)))
 def test_a_text_is_displayable_exactly_when_its_definition_says_so(text: str) -> None:
     assert (problem_of(text) is None) == make.is_displayable(text)
