@@ -58,29 +58,42 @@ class AcceptGate:
             self.closed = sys.platform == "linux"
 
     def open(self) -> None:
-        """Accept again, beginning with the connections that arrived in the meantime. OSError."""
+        """Accept again, beginning with the connections that arrived in the meantime. OSError, and it stays closed."""
         with self._lock:
             if self.closed and not self._final:
+                # Read first: the connections that wait may take all descriptors at once.
+                registrations = self._registrations()
                 self._replace_by(self._own)
                 self.closed = False
-                self._wake_acceptor()
+                self._wake_acceptor(registrations)
 
     def _replace_by(self, descriptor: int) -> None:
         if sys.platform == "linux":
             os.dup2(descriptor, self._listener, inheritable=False)
 
-    def _wake_acceptor(self) -> None:
+    def _registrations(self) -> list[tuple[int, _EpollEvent]]:
+        """The epoll instances that watch the listener, and with which events."""
+        found = []
+        for entry in Path("/proc/self/fd").iterdir():
+            if _is_epoll(entry):
+                text = Path(f"/proc/self/fdinfo/{entry.name}").read_text(encoding="ascii")
+                for target, events, data in _REGISTRATION.findall(text):
+                    if int(target) == self._listener:
+                        found.append((int(entry.name), _EpollEvent(int(events, 16), int(data, 16))))
+        return found
+
+    def _wake_acceptor(self, registrations: list[tuple[int, _EpollEvent]]) -> None:
         # The acceptor waits for an edge of epoll, and connections that are already queued cause none. Setting the same
         # registration again makes the kernel look at the queue.
         libc = ctypes.CDLL(None, use_errno=True)
-        for entry in Path("/proc/self/fd").iterdir():
-            with contextlib.suppress(OSError):
-                if str(entry.readlink()) == _EPOLL_LINK:
-                    text = Path(f"/proc/self/fdinfo/{entry.name}").read_text(encoding="ascii")
-                    for target, events, data in _REGISTRATION.findall(text):
-                        if int(target) == self._listener:
-                            event = _EpollEvent(int(events, 16), int(data, 16))
-                            libc.epoll_ctl(int(entry.name), _EPOLL_CTL_MOD, int(target), ctypes.byref(event))
+        for epoll, event in registrations:
+            libc.epoll_ctl(epoll, _EPOLL_CTL_MOD, self._listener, ctypes.byref(event))
+
+
+def _is_epoll(entry: Path) -> bool:
+    with contextlib.suppress(FileNotFoundError):
+        return str(entry.readlink()) == _EPOLL_LINK
+    return False
 
 
 def _unreachable_listener() -> socket.socket:

@@ -60,15 +60,17 @@ class ConnectionGuard:
         threading.Thread(target=self._run, name="connection-guard", daemon=True).start()
 
     def _run(self) -> None:
-        pause = _TICK
+        pause, next_report = _TICK, 0.0
         while True:
             time.sleep(pause)
             try:
                 pause = self.check()
-            # The worker serves without the guard as well, and the next round may succeed.
+            # The next round may succeed, and accepting may be paused until then.
             except Exception as error:
-                logs.error("connection_guard_failed", exc=error)
-                pause = _REPORT_SECONDS
+                pause, now = _ROUND_SECONDS, time.monotonic()
+                if now >= next_report:
+                    logs.error("connection_guard_failed", exc=error)
+                    next_report = now + _REPORT_SECONDS
 
     def check(self) -> float:
         """One look at the number of descriptors, and a round over all connections when it is due. Returns the seconds
@@ -90,6 +92,7 @@ class ConnectionGuard:
             return self._descriptors.open_now()
         # None is left. Nothing accepts any more, and the reserve lets accept() return and this thread list them.
         self._pause("no_descriptor")
+        self._next_round = 0.0
         self._descriptors.release_reserve()
         for _ in range(20):
             with contextlib.suppress(OSError):

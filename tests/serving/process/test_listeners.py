@@ -1,9 +1,12 @@
 """Listening sockets that several processes share."""
 
+import contextlib
 import errno
+import resource
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import pytest
 
@@ -70,6 +73,31 @@ def test_no_program_reaches_the_socket_of_a_closed_gate() -> None:
         with pytest.raises(TimeoutError):
             client.connect(instead)
     close(listeners)
+
+
+def test_a_gate_stays_closed_without_a_descriptor_to_wake_the_acceptor_with() -> None:
+    (listener,) = listeners = listen("127.0.0.1", 0, 64, 1, port_setting="PORT")
+    gate = AcceptGate(listener.fileno())
+    gate.close()
+    with no_descriptor_left(), pytest.raises(OSError, match="Too many open files"):
+        gate.open()
+    assert gate.closed
+    gate.open()
+    assert not gate.closed
+    close(listeners)
+
+
+@contextlib.contextmanager
+def no_descriptor_left() -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.ExitStack() as stack:
+        stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        with socket.socket() as highest:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (highest.fileno() + 1, hard))
+        with contextlib.suppress(OSError):
+            while True:
+                stack.enter_context(socket.socket())
+        yield
 
 
 @pytest.mark.parametrize(
