@@ -225,10 +225,12 @@ class Supervisor:
         slot = self._slots[worker.slot]
         if worker is self._outgoing:
             self._outgoing = None
+        elif self._draining:
+            return
         elif worker is self._incoming:
             self._abandon_reload("the new worker died before it was ready")
             self._note_early_death(time.monotonic())
-        elif worker is slot.worker and not self._draining:
+        elif worker is slot.worker:
             slot.worker = None
             self._count_death(slot, worker)
 
