@@ -16,7 +16,6 @@ MAX_WRITES = 200
 MAX_ROW = 1 << 20
 """Bytes of an encoded row."""
 LAST_DUE = (1 << 32) - 1
-_NO_SHARE: Share = (b"", 0, 0, 0)
 
 
 class Change(NamedTuple):
@@ -35,12 +34,12 @@ class Change(NamedTuple):
     owner: bytes = b""
 
 
-def change_of(before: Share | None, after: Share | None) -> Share:
-    """What the write of one row adds to the tally of its owner, which never changes."""
-    if before is None or after is None:
-        owner, pending, events, charged = before or after or _NO_SHARE
-        return (owner, pending, events, charged) if before is None else (owner, -pending, -events, -charged)
-    return after[0], after[1] - before[1], after[2] - before[2], after[3] - before[3]
+def changes_of(before: Share | None, after: Share | None) -> list[Share]:
+    """What the write of one row adds to the tallies of its owner before and after it, who may differ."""
+    if before is not None and after is not None and before[0] == after[0]:
+        return [(after[0], after[1] - before[1], after[2] - before[2], after[3] - before[3])]
+    changes = [after] if after is not None else []
+    return changes if before is None else [(before[0], -before[1], -before[2], -before[3]), *changes]
 
 
 def added(tally: Tally | None, change: Share) -> Tally | None:

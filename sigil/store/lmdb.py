@@ -24,7 +24,7 @@ from sigil.core.session_store import (
     Usage,
 )
 from sigil.store.chunks import Chunks
-from sigil.store.codec import LAST_DUE, Change, Codec, added, change_of
+from sigil.store.codec import LAST_DUE, Change, Codec, added, changes_of
 from sigil.store.end_log import append, read_tail
 from sigil.store.fair_queries import FairQueries
 
@@ -253,7 +253,7 @@ class LmdbStore:
                 self._reindex(txn, raw, known, entry)
                 reserved_change += reserved - known[2]
                 if share != known[3]:
-                    tallied.append(change_of(known[3], share))
+                    tallied += changes_of(known[3], share)
                 before[raw] = entry
         if reserved_change:
             txn.put(_RESERVED, (self._reserved(txn) + reserved_change).to_bytes(8, "big"), db=self._sums)
@@ -280,7 +280,7 @@ class LmdbStore:
         return int.from_bytes(txn.get(_RESERVED, b"", db=self._sums), "big")
 
     def _reindex(self, txn: lmdb.Transaction, raw: bytes, old: _IndexEntry, new: _IndexEntry) -> None:
-        if old[:2] == new[:2]:
+        if old[:2] == new[:2] and old[4] == new[4]:
             return
         if old[0]:
             txn.delete(old[4] + old[0].to_bytes(4, "big") + raw, db=old[1])

@@ -20,7 +20,7 @@ from sigil.core.session_store import (
     Tally,
     Usage,
 )
-from sigil.store.codec import Change, Codec, added, change_of
+from sigil.store.codec import Change, Codec, added, changes_of
 
 T = TypeVar("T")
 
@@ -147,8 +147,7 @@ class MemoryStore:
         self._used = used
 
     def _tally(self, before: Share | None, after: Share | None) -> None:
-        if before != after:
-            change = change_of(before, after)
+        for change in changes_of(before, after) if before != after else ():
             tally = added(self._tallies.pop(change[0], None), change)
             if tally is not None:
                 self._tallies[change[0]] = tally

@@ -573,6 +573,18 @@ async def test_a_tally_is_the_sum_of_the_shares_of_an_owner(store: SessionStore)
     assert await store.get(key) is None
 
 
+async def test_a_row_that_gets_another_owner_moves_to_its_tally_and_queue(store: SessionStore) -> None:
+    tallied, (queued,) = Key(TALLIED, b"1"), await enter(store, 1, 1, 10)
+    await store.transact([], writing((tallied, Owned(owner(1), charged=5))))
+    await store.transact([queued], writing((tallied, Owned(owner(2), charged=7)), (queued, Owned(owner(2), 10))))
+    assert await store.get(tally_key(owner(1))) is None
+    assert await store.get(tally_key(owner(2))) == session_store.Tally(1, 0, 7)
+    assert await store.due(10, 5, FAIR) == [queued]
+    await store.transact([], writing((tallied, None), (queued, None)))
+    assert await store.get(tally_key(owner(2))) is None
+    assert (await store.due(10, 5, FAIR), store.count(FAIR)) == ([], 0)
+
+
 async def test_a_failed_transaction_changes_no_tally(store: SessionStore) -> None:
     def refuse(now: float, rows: tuple[Any, ...]) -> Decision[None]:
         raise LookupError("refused")
