@@ -108,7 +108,7 @@ class Metrics:
         self._limited.labels("arrivals").inc()
 
     def authentication_limited(self) -> None:
-        """A device was sent away from `/ws`: its address failed too often, or it reconnects too often."""
+        """An authentication at `/ws` waited since its address failed too often, or its device reconnects too often."""
         self._limited.labels("authentications").inc()
 
     def device_evicted(self) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 from sigil.protocol.errors import RateLimited
 from sigil.serving.http.rate_limits import FAILURE_COST, AddressBuckets
@@ -15,10 +17,11 @@ _MAX_KNOWN = 65_536
 
 class AuthenticationLimits:
     """`failures` limits the failed authentications of an address, and queries about registrations; `connects` the
-    connections of a device, by its fingerprint. `on_limited` is called for each authentication that either rejects.
+    connections of a device, by its fingerprint. `on_limited` is called for each authentication over either limit.
 
-    An address over its limit keeps out devices that did not authenticate at this worker before, and no others: a client
-    that shares the address of devices cannot keep them out.
+    Of all addresses over their limit together, one authentication at a time queries the registry, unless this worker
+    knows its device. So failures without end delay no other address, and a client that shares the address of devices
+    cannot keep them out: they wait for at most as many queries as there may be unauthenticated sockets.
     """
 
     def __init__(
@@ -28,16 +31,30 @@ class AuthenticationLimits:
         self._connects = connects
         self._on_limited = on_limited
         self._known: OrderedDict[bytes, None] = OrderedDict()
+        self._over_limit = asyncio.Lock()
 
-    def check(self, address: str, fingerprint: bytes) -> None:
-        """RateLimited; after the signature is verified, and before the registry is queried."""
+    @asynccontextmanager
+    async def turn(self, address: str, fingerprint: bytes) -> AsyncIterator[None]:
+        """The time to query the registry for a device whose signature verified. RateLimited: it connects too often."""
         try:
-            if fingerprint not in self._known:
-                self._failures.check(address)
             self._connects.check(fingerprint.hex())
         except RateLimited:
             self._on_limited()
             raise
+        if self._within_limit(address, fingerprint):
+            yield
+            return
+        self._on_limited()
+        async with self._over_limit:
+            yield
+
+    def _within_limit(self, address: str, fingerprint: bytes) -> bool:
+        try:
+            if fingerprint not in self._known:
+                self._failures.check(address)
+        except RateLimited:
+            return False
+        return True
 
     def connected(self, fingerprint: bytes) -> None:
         self._connects.charge(fingerprint.hex())

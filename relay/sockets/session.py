@@ -115,8 +115,8 @@ class DeviceSession:
         try:
             key = _verified_key(text, origin, challenge)
             fingerprint = bytes.fromhex(key.fingerprint)
-            self._limits.check(address, fingerprint)
-            await self._require_registered(fingerprint)
+            async with self._limits.turn(address, fingerprint):
+                await self._require_registered(fingerprint)
         except RateLimited:
             raise CloseSession(Close.TRY_AGAIN) from None
         except CloseSession as closing:
