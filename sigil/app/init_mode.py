@@ -167,8 +167,8 @@ def _log_address(config: Config, token: Secret | None) -> None:
 
 def wizard_address(config: Config) -> str:
     """The URL of the wizard, without a token."""
-    wildcard = config.host in {"0.0.0.0", "::"}
-    host = "localhost" if wildcard or on_loopback(config.host) else config.host
+    # The listener is on one address: localhost does not reach 127.0.0.2, nor a name of this host for 127.0.1.1.
+    host = "localhost" if config.host in {"0.0.0.0", "::", "127.0.0.1", "::1"} else config.host
     own = f"{config.scheme}://{f'[{host}]' if ':' in host else host}:{config.port}"
     return f"{config.public_url or own}/init"
 

@@ -9,7 +9,7 @@ from typing import Any
 import falcon.testing
 import pytest
 
-from sigil.app.init_mode import expected_server_id
+from sigil.app.init_mode import expected_server_id, wizard_address
 from sigil.app.wizard import InitSnapshot, build_wizard
 from sigil.config.settings import Config, load
 from sigil.first_boot.vault import FileVault
@@ -35,6 +35,21 @@ def test_the_log_has_the_address_with_the_token_as_its_fragment(guarded: InitMod
     assert address == f"https://localhost:{guarded.port}/init"
     assert len(token) >= 32
     assert guarded.log_path.read_text().count(token) == 1
+
+
+@pytest.mark.parametrize(
+    ("host", "shown"),
+    [
+        ("0.0.0.0", "localhost"),
+        ("::1", "localhost"),
+        ("127.0.0.1", "localhost"),
+        ("127.0.0.2", "127.0.0.2"),
+        ("192.0.2.1", "192.0.2.1"),
+        ("2001:db8::1", "[2001:db8::1]"),
+    ],
+)
+def test_the_address_in_the_log_is_one_that_the_listener_has(host: str, shown: str) -> None:
+    assert wizard_address(Config(host=host, port=8443)) == f"https://{shown}:8443/init"
 
 
 def test_the_state_reports_that_a_token_is_required(guarded: InitModeServer) -> None:

@@ -160,8 +160,9 @@ def peer_of(req: falcon.asgi.Request) -> str:
 def is_from_this_host(req: falcon.asgi.Request) -> bool:
     """Whether a program of this host sent the request, as far as a request can show.
 
-    Not when a proxy on loopback shows itself: by a header, by another host's name, or by HTTP/1.0, which nginx speaks
-    by default while it sends no header at all. A proxy that shows nothing remains: do not guard secrets with this.
+    Not when a proxy on loopback shows itself: by a header, by another host's name, or by HTTP/1.0, the default of nginx
+    before 1.29.7, which sends no header at all. A proxy that shows nothing remains, such as nginx from then on: do not
+    guard secrets with this.
     """
     address = _parse(peer_of(req))
     return (
