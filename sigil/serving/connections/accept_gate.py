@@ -11,16 +11,15 @@ import os
 import platform
 import re
 import socket
-import struct
 import sys
 import threading
 from pathlib import Path
 
 _EPOLL_CTL_MOD = 3
 _EPOLL_LINK = "anon_inode:[eventpoll]"
-_SO_ATTACH_FILTER = 26
-# struct sock_filter: BPF_RET | BPF_K with the value 0, which drops each packet: socket(7).
-_DROP_ALL = struct.pack("HBBI", 0x06, 0, 0, 0)
+_IP_FREEBIND = 15
+# TEST-NET-1 of RFC 5737: no host has it.
+_NO_ADDRESS = "192.0.2.1"
 # A registration in /proc/<pid>/fdinfo of an epoll instance: proc_pid_fdinfo(5).
 _REGISTRATION = re.compile(r"tfd:\s+(\d+)\s+events:\s+([0-9a-f]+)\s+data:\s+([0-9a-f]+)")
 
@@ -36,7 +35,7 @@ class AcceptGate:
     that other processes share; `port` is its port.
 
     The shared socket can be neither closed nor shut down here. To close the gate, the descriptor is replaced by one of
-    a socket to which no client connects. That needs no free descriptor. Thread-safe. Linux only: elsewhere the gate
+    a socket to which no client can connect. That needs no free descriptor. Thread-safe. Linux only: elsewhere the gate
     stays open.
     """
 
@@ -97,18 +96,13 @@ def _is_epoll(entry: Path) -> bool:
 
 
 def _unreachable_listener() -> socket.socket:
-    """A listening socket whose queue stays empty. Without the filter, any program of the host could connect to it, past
-    all limits, while a gate is closed.
+    """A listening socket whose queue stays empty. On an address of this host, any of its programs could connect to it,
+    past all limits, while a gate is closed.
     """
     listener = socket.socket()
     if sys.platform == "linux":
-        program = ctypes.create_string_buffer(_DROP_ALL, len(_DROP_ALL))
-        # struct sock_fprog.
-        filters = struct.pack("HP", 1, ctypes.addressof(program))
-        # Some kernels and sandboxes permit filters to root alone: the listener is then as reachable as any on loopback.
-        with contextlib.suppress(OSError):
-            listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, filters)
-    listener.bind(("127.0.0.1", 0))
+        listener.setsockopt(socket.IPPROTO_IP, _IP_FREEBIND, 1)
+        listener.bind((_NO_ADDRESS, 0))
     listener.listen(1)
     # Non-blocking like the shared socket: an accept() that waits would block its thread.
     listener.setblocking(False)
