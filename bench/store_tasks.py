@@ -122,7 +122,7 @@ class Expire:
             event_backlog=EventsDisabled(),
             fan_outs=FanOutWorker(store=store, push_backlog=PushDisabled(), clock=time.time),
         )
-        self._sweeper = ExpirySweeper(store=store, notifier=notifier, clock=time.time)
+        self._sweeper = ExpirySweeper(store, notifier)
 
     def prepare(self) -> None:
         self._put.prepare()

@@ -109,7 +109,7 @@ def build_services(config: Config, identity: ServerIdentity, parts: Dependencies
         push_loop = _push_loop(config, identity, parts, push_backlog, push_messages)
     loops = Loops(
         store=store,
-        sweeper=ExpirySweeper(store=store, notifier=notifier, clock=clock),
+        sweeper=ExpirySweeper(store, notifier),
         fan_outs=fan_outs,
         long_polls=parts.long_polls,
         push_loop=push_loop,

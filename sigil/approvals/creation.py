@@ -29,7 +29,7 @@ class ApprovalCreator:
         self._store = runtime.store
         self._capacity = runtime.capacity
         self._clock = runtime.store.now
-        self._expiry = ExpirySweeper(store=runtime.store, notifier=runtime.notifier, clock=runtime.store.now)
+        self._expiry = ExpirySweeper(runtime.store, runtime.notifier)
         self._randomness = runtime.randomness
 
     async def create(self, draft: Approval, body_sha256: bytes) -> CreatedApproval:

@@ -64,7 +64,7 @@ class Approvals:
         self._store = runtime.store
         self._long_polls = runtime.long_polls
         self._clock = runtime.store.now
-        self._expiry = ExpirySweeper(store=runtime.store, notifier=runtime.notifier, clock=runtime.store.now)
+        self._expiry = ExpirySweeper(runtime.store, runtime.notifier)
 
     async def request(
         self, caller: Caller, body: messages.CreateMpa, raw_body: bytes

@@ -68,7 +68,7 @@ class Challenges:
         self._long_polls = runtime.long_polls
         self._clock = runtime.store.now
         self._time_of_creation = runtime.time_of_creation
-        self._expiry = ExpirySweeper(store=runtime.store, notifier=runtime.notifier, clock=runtime.store.now)
+        self._expiry = ExpirySweeper(runtime.store, runtime.notifier)
         self._randomness = runtime.randomness
 
     async def issue(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from sigil.core.approvals.approval import APPROVAL
@@ -20,14 +19,13 @@ ROWS_AT_ONCE = 40
 class ExpirySweeper:
     """Stateless. Of the workers that find a due row, one ends it; that transaction writes the webhook event."""
 
-    def __init__(self, *, store: SessionStore, notifier: SessionNotifier, clock: Callable[[], float]) -> None:
+    def __init__(self, store: SessionStore, notifier: SessionNotifier) -> None:
         self._store = store
         self._notifier = notifier
-        self._clock = clock
 
     async def sweep(self) -> bool:
         """Expire and delete one batch of due rows; True when there may be more."""
-        due = await self._store.due(self._clock(), ROWS_AT_ONCE)
+        due = await self._store.due(self._store.now(), ROWS_AT_ONCE)
         if due:
             await self._end(due)
         return len(due) == ROWS_AT_ONCE
@@ -38,7 +36,7 @@ class ExpirySweeper:
         Only for a caller with an API key or a verified signature: no other client may cause a write.
         """
         row = await self._store.get(key)
-        if row is None or not row.open or row.due > self._clock():
+        if row is None or not row.open or row.due > self._store.now():
             return row
         await self._end([key])
         return await self._store.get(key)

@@ -124,7 +124,7 @@ class Services:
         self.inbox = Inbox(
             runtime, server_id=IDENTITY.server_id, challenges=CHALLENGE_MESSAGES, approvals=APPROVAL_MESSAGES
         )
-        self.sweeper = ExpirySweeper(store=self.store, notifier=notifier, clock=self.store.now)
+        self.sweeper = ExpirySweeper(self.store, notifier)
 
     def _make_store(self) -> Any:
         return MemoryStore(kinds=KINDS, clock=self.steady, size=self.size)
