@@ -88,9 +88,10 @@ class Loops:
         trimmed = await self._registry.trim(self._capacity.max_devices, self._capacity.max_unused)
         self._capacity.counted(trimmed.total, replaceable=trimmed.replaceable)
         if trimmed.deleted:
-            self._on_evicted(UNUSED, trimmed.deleted)
-            logs.info("unused_registrations_deleted", count=trimmed.deleted, left=trimmed.total)
-        if trimmed.deleted < PRUNE_BATCH:
+            self._on_evicted(UNUSED, len(trimmed.deleted))
+            logs.info("unused_registrations_deleted", count=len(trimmed.deleted), left=trimmed.total)
+            await self._sockets.disconnect(trimmed.deleted)
+        if len(trimmed.deleted) < PRUNE_BATCH:
             await asyncio.sleep(TRIM_SECONDS)
 
     async def _rotate(self) -> None:

@@ -38,6 +38,8 @@ MAX_NOTIFICATION_BYTES = 4000
 """Bytes of one `notify`: PostgreSQL carries less than 8000 of text."""
 PUSHES = "pushes"
 """The notification channel for devices that have a new push to fetch."""
+DELETED = "deleted"
+"""The notification channel for devices whose registration was deleted, 16 bytes of the fingerprint of each."""
 
 
 class Device(msgspec.Struct, frozen=True):
@@ -148,10 +150,10 @@ class Pruned(NamedTuple):
 
 
 class Trimmed(NamedTuple):
-    """The number of deleted registrations, and of those left. `replaceable`: some of those left are evicted or unused,
-    and the next `trim` deletes them if others come."""
+    """The fingerprints of deleted registrations, and the number of those left. `replaceable`: some of those left are
+    evicted or unused, and the next `trim` deletes them if others come."""
 
-    deleted: int
+    deleted: list[bytes]
     total: int
     replaceable: bool
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Protocol
 
-from relay.registry.model import Push, RegistryBusy
+from relay.registry.model import DELETED, MAX_NOTIFICATION_BYTES, Push, RegistryBusy
 from relay.registry.port import DeliveryRegistry, Notifier
 from relay.sockets.in_flight import InFlightPushes
 from sigil.protocol.messages.relay import Close
@@ -159,9 +159,13 @@ class DeviceConnections:
             return
 
     def on_notification(self, channel: str, data: bytes) -> None:
-        """From another worker: pushes wait, a device connected there, or notifications were lost."""
+        """From any worker: pushes wait, a device connected there, registrations were deleted, or notifications lost."""
         if channel == "pushes":
-            self.wake(data[at : at + PREFIX_BYTES] for at in range(0, len(data), PREFIX_BYTES))
+            self.wake(_prefixes(data))
+        elif channel == DELETED:
+            for prefix in _prefixes(data):
+                if (connection := self._by_prefix.get(prefix)) is not None:
+                    self._spawn(self._close(connection, Close.AUTH_FAILED))
         elif channel == "taken":
             self._close_older(
                 data[:PREFIX_BYTES], (int.from_bytes(data[PREFIX_BYTES : PREFIX_BYTES + 8]), data[PREFIX_BYTES + 8 :])
@@ -176,6 +180,13 @@ class DeviceConnections:
         # Clocks of hosts differ, so they decide only between concurrent connections: exactly one of those stays.
         if connection.order < order or time.monotonic() - connection.opened_at > self._concurrent_seconds:
             self._spawn(self._close(connection, Close.REPLACED))
+
+    async def disconnect(self, fingerprints: Sequence[bytes]) -> None:
+        """Close the connections, in all workers, of devices whose registration was deleted: they would get no push, and
+        learn that only when they connect again."""
+        data = b"".join(fingerprint[:PREFIX_BYTES] for fingerprint in fingerprints)
+        for start in range(0, len(data), MAX_NOTIFICATION_BYTES):
+            await self._registry.notify(DELETED, data[start : start + MAX_NOTIFICATION_BYTES])
 
     def wake(self, prefixes: Iterable[bytes]) -> None:
         """Query the pushes of these devices, as far as they are connected here."""
@@ -306,3 +317,7 @@ class DeviceConnections:
         task = asyncio.create_task(run())
         self._background.add(task)
         task.add_done_callback(self._background.discard)
+
+
+def _prefixes(data: bytes) -> Iterator[bytes]:
+    return (data[at : at + PREFIX_BYTES] for at in range(0, len(data), PREFIX_BYTES))

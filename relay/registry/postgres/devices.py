@@ -51,11 +51,13 @@ _TRIM_EVICTED = """
 DELETE FROM device WHERE ctid = ANY (ARRAY(
     SELECT ctid FROM device WHERE evicted_at IS NOT NULL ORDER BY evicted_at LIMIT $1 FOR UPDATE SKIP LOCKED
 ))
+RETURNING fingerprint
 """
 _TRIM_UNUSED = """
 DELETE FROM device WHERE ctid = ANY (ARRAY(
     SELECT ctid FROM device WHERE NOT used ORDER BY seen_at LIMIT $1 FOR UPDATE SKIP LOCKED
 ))
+RETURNING fingerprint
 """
 # Two concurrent folds are both correct: the second waits for the rows that it read, finds them gone, and adds nothing.
 _FOLD = """
@@ -124,13 +126,13 @@ class PostgresDevices(PostgresNonces):
         alone = await con.fetchval("SELECT pg_try_advisory_xact_lock($1)", _TRIM_LOCK)
         total = sum((await _count_devices(con)).values())
         if total <= max_unused:
-            return Trimmed(0, total, replaceable=True)
-        deleted = 0
+            return Trimmed([], total, replaceable=True)
+        deleted: list[bytes] = []
         if alone:
             deleted = await _delete(con, _TRIM_EVICTED, total - max_devices)
             unused = await con.fetchval(_COUNT_UNUSED, max_unused + PRUNE_BATCH)
-            deleted += await _delete(con, _TRIM_UNUSED, max(unused - max_unused, total - deleted - max_devices))
-        return Trimmed(deleted, total - deleted, await con.fetchval(_REPLACEABLE))
+            deleted += await _delete(con, _TRIM_UNUSED, max(unused - max_unused, total - len(deleted) - max_devices))
+        return Trimmed(deleted, total - len(deleted), await con.fetchval(_REPLACEABLE))
 
 
 async def _count_devices(con: Connection) -> dict[str, int]:
@@ -140,7 +142,7 @@ async def _count_devices(con: Connection) -> dict[str, int]:
     return {kind: total for kind, total, _ in rows if total}
 
 
-async def _delete(con: Connection, statement: str, excess: int) -> int:
+async def _delete(con: Connection, statement: str, excess: int) -> list[bytes]:
     if excess <= 0:
-        return 0
-    return int((await con.execute(statement, min(excess, PRUNE_BATCH))).removeprefix("DELETE "))
+        return []
+    return [row[0] for row in await con.fetch(statement, min(excess, PRUNE_BATCH))]

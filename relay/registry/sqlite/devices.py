@@ -17,10 +17,11 @@ _REPLACEABLE = (
 )
 _TRIM_EVICTED = (
     "DELETE FROM device WHERE fingerprint IN "
-    "(SELECT fingerprint FROM device WHERE evicted_at IS NOT NULL ORDER BY evicted_at LIMIT ?)"
+    "(SELECT fingerprint FROM device WHERE evicted_at IS NOT NULL ORDER BY evicted_at LIMIT ?) RETURNING fingerprint"
 )
 _TRIM_UNUSED = (
-    "DELETE FROM device WHERE fingerprint IN (SELECT fingerprint FROM device WHERE NOT used ORDER BY seen_at LIMIT ?)"
+    "DELETE FROM device WHERE fingerprint IN "
+    "(SELECT fingerprint FROM device WHERE NOT used ORDER BY seen_at LIMIT ?) RETURNING fingerprint"
 )
 
 
@@ -111,13 +112,13 @@ class SqliteDevices(SqliteNonces):
     def trim(self, db: sqlite3.Connection, max_devices: int, max_unused: int) -> Trimmed:
         (total,) = db.execute("SELECT sum(n) FROM device_tally").fetchone()
         if total <= max_unused:
-            return Trimmed(0, total, replaceable=True)
-        dead = db.execute(_TRIM_EVICTED, (min(max(total - max_devices, 0), PRUNE_BATCH),)).rowcount
+            return Trimmed([], total, replaceable=True)
+        deleted = db.execute(_TRIM_EVICTED, (min(max(total - max_devices, 0), PRUNE_BATCH),)).fetchall()
         (unused,) = db.execute(_COUNT_UNUSED, (max_unused + PRUNE_BATCH,)).fetchone()
-        over = max(unused - max_unused, total - dead - max_devices, 0)
-        deleted = dead + db.execute(_TRIM_UNUSED, (min(over, PRUNE_BATCH),)).rowcount
+        over = max(unused - max_unused, total - len(deleted) - max_devices, 0)
+        deleted += db.execute(_TRIM_UNUSED, (min(over, PRUNE_BATCH),)).fetchall()
         (replaceable,) = db.execute(_REPLACEABLE).fetchone()
-        return Trimmed(deleted, total - deleted, bool(replaceable))
+        return Trimmed([name for (name,) in deleted], total - len(deleted), bool(replaceable))
 
 
 def find_device(db: sqlite3.Connection, fingerprint: bytes) -> Device | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from itertools import count
 from typing import Any
@@ -13,8 +14,8 @@ from relay.registration.capacity import RegistrationCapacity
 from sigil.device import Device
 from sigil.protocol.errors import Overloaded
 from tests.relay.conftest import wanted
-from tests.relay.devices_of_relay import register, registration
-from tests.support.live import wait_until
+from tests.relay.devices_of_relay import listening, register, registration
+from tests.support.live import DEADLINE, wait_until
 from tests.support.live_relay import LiveRelay, Server
 
 _numbers = count(2)
@@ -54,6 +55,20 @@ def test_registrations_that_no_server_uses_are_bounded_and_those_in_use_are_kept
     assert {status_of(server, device, f"again-{device.fingerprint[:8]}") for device in used} == {"queued"}
     assert 'relay_token_evictions_total{reason="unused"} 8.0' in http.get("/metrics").text
     assert f"relay_devices_limit {float(MAX_DEVICES)}" in http.get("/metrics").text
+
+
+async def test_a_connected_device_whose_registration_was_deleted_is_disconnected() -> None:
+    """It registers again when its connection ends, and would else wait for pushes that never come."""
+    device = Device.generate()
+    with LiveRelay(RELAY_MAX_DEVICES=str(MAX_DEVICES)) as relay, relay.client() as client:
+        register(device, client, relay.url)
+        async with listening(relay, device) as connection, asyncio.timeout(DEADLINE):
+            # Later by a second, so that it is the one that was not seen for the longest time.
+            await asyncio.sleep(1.1)
+            for _ in range(MAX_UNUSED + 1):
+                register(Device.generate(), client, relay.url)
+            await connection.wait_closed()
+            assert connection.close_code == 4003
 
 
 def test_a_full_relay_says_so_and_still_takes_new_tokens_of_its_devices(

@@ -55,26 +55,26 @@ async def test_at_the_total_unused_registrations_are_replaced_and_keep_no_new_de
     """Fewer unused ones than may be: without a place for others they would stay for as long as their clients like."""
     await register(registry, range(8), used=True)
     await register(registry, range(8, 10))
-    assert await registry.trim(10, 3) == Trimmed(0, 10, replaceable=True)
+    assert await registry.trim(10, 3) == Trimmed([], 10, replaceable=True)
     await register(registry, range(10, 11))
-    assert await registry.trim(10, 3) == Trimmed(1, 10, replaceable=True)
-    assert await registry.device(fingerprint(8)) is None, "the one that was not seen for the longest time"
+    assert await registry.trim(10, 3) == Trimmed([fingerprint(8)], 10, replaceable=True), "the oldest"
+    assert await registry.device(fingerprint(8)) is None
     assert await registry.device(fingerprint(10)) is not None
 
 
 async def test_at_the_total_evicted_registrations_are_replaced(registry: Registry) -> None:
     await register(registry, range(10), used=True)
-    assert await registry.trim(10, 3) == Trimmed(0, 10, replaceable=False)
+    assert await registry.trim(10, 3) == Trimmed([], 10, replaceable=False)
     await registry.evict(fingerprint(4), "gone", b"", NOW)
-    assert await registry.trim(10, 3) == Trimmed(0, 10, replaceable=True)
+    assert await registry.trim(10, 3) == Trimmed([], 10, replaceable=True)
     await register(registry, range(10, 11))
-    assert await registry.trim(10, 3) == Trimmed(1, 10, replaceable=True)
+    assert await registry.trim(10, 3) == Trimmed([fingerprint(4)], 10, replaceable=True)
     assert await registry.device(fingerprint(4)) is None
 
 
 async def test_a_registration_in_use_is_never_deleted(registry: Registry) -> None:
     await register(registry, range(12), used=True)
-    assert await registry.trim(10, 1) == Trimmed(0, 12, replaceable=False)
+    assert await registry.trim(10, 1) == Trimmed([], 12, replaceable=False)
 
 
 async def test_workers_that_trim_at_once_delete_the_excess_once(registry: Registry) -> None:
@@ -82,5 +82,5 @@ async def test_workers_that_trim_at_once_delete_the_excess_once(registry: Regist
     if isinstance(registry, PostgresRegistry):
         await registry._pool.use(lambda connection: connection.execute(_SLOW_DELETE))
     trimmed = await asyncio.gather(*(registry.trim(100, 40) for _ in range(6)))
-    assert sum(one.deleted for one in trimmed) == 20
+    assert sum(len(one.deleted) for one in trimmed) == 20
     assert (await registry.trim(100, 40)).total == 40
