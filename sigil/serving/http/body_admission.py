@@ -57,15 +57,16 @@ class BodyAdmission:
         self._timer: asyncio.TimerHandle | None = None
 
     def enter(self, body: BodyRead) -> None:
+        body.site = site_of(body.address) if ":" in body.address else None
+        # The smallest limit first: a client that is over its own limit evicts no body of another.
         if self._per_address[body.address] >= self._max_per_address:
             self._evict_slow(body, next(other for other in self._bodies if other.address == body.address))
+        elif body.site and self._per_site[body.site] >= self._max_per_site:
+            self._evict_slow(body, next(other for other in self._bodies if other.site == body.site))
         elif len(self._bodies) >= self._max_bodies:
             self._evict_slow(body, next(iter(self._bodies)))
-        if ":" in body.address and (site := site_of(body.address)):
-            if self._per_site[site] >= self._max_per_site:
-                self._evict_slow(body, next(other for other in self._bodies if other.site == site))
-            self._per_site[site] += 1
-            body.site = site
+        if body.site:
+            self._per_site[body.site] += 1
         self._bodies[body] = None
         self._per_address[body.address] += 1
         if self._timer is None:

@@ -268,3 +268,15 @@ async def test_an_ipv6_site_has_half_of_the_slots_and_evicts_its_own_slow_bodies
         sender.send(b"x")
         assert await task == b"x"
     assert not admission._per_site
+
+
+async def test_a_site_over_its_limit_evicts_no_slow_body_of_another_client() -> None:
+    admission = BodyAdmission(max_bodies=4, max_per_address=2, max_per_site=2)
+    others = [await start_body(admission, address) for address in ("192.0.2.1", "192.0.2.2")]
+    make_slow(admission)
+    _site = [await start_body(admission, f"2001:db8:1:{number}::") for number in range(2)]
+    with pytest.raises(Overloaded):
+        await (await start_body(admission, "2001:db8:1:9::"))[1]
+    for sender, task in others:
+        sender.send(b"x")
+        assert await task == b"x"
