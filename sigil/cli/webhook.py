@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
@@ -144,6 +145,10 @@ def _settings() -> WebhookSettings:
 @contextmanager
 def _failures() -> Iterator[DeadLetters]:
     """Of the server that runs on the state directory of the settings."""
+    # Stopped in a transaction (Ctrl-Z, output of a background job), a command would keep the store's write lock: all
+    # workers would hang, and the watchdog would kill them.
+    for stopping in (signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU):
+        signal.signal(stopping, signal.SIG_IGN)
     from sigil.app.state import open_running_store
     from sigil.webhooks.failures import DeadLetters
 

@@ -18,6 +18,7 @@ from sigil.protocol.webhook import signed_headers
 from tests.flows.backend import Backend
 from tests.flows.test_metrics import scrape
 from tests.flows.test_webhooks import SECRET, UNLIMITED, approve_a_challenge
+from tests.support import hung_writer
 from tests.support.live import LiveServer, wait_until
 from tests.support.ports import free_port
 from tests.support.webhook_endpoint import WebhookEndpoint, verified_event
@@ -130,6 +131,25 @@ def test_a_command_keeps_the_store_size_of_the_running_server(webhook_server: Li
     ran = sigil({**webhook_server.environ, "SIGIL_STORE_SIZE": "1GiB"}, "failures")
     assert ran.returncode == 0
     assert (webhook_server.state / "data.mdb").stat().st_size == before
+
+
+def test_a_suspended_replay_does_not_keep_the_write_lock(
+    webhook_server: LiveServer, endpoint: WebhookEndpoint, failed_events: list[str], tmp_path: Path
+) -> None:
+    """Ctrl-Z in the middle of a transaction: the command goes on, and so does the server."""
+    environ = webhook_server.environ | hung_writer.settings(tmp_path, "SIGTSTP")
+    hung_writer.stop_next_writer(tmp_path)
+    command = [sys.executable, "-m", "sigil", "webhook", "replay", failed_events[0]]
+    with subprocess.Popen(command, env=environ, stdout=subprocess.DEVNULL) as replaying:
+        try:
+            assert replaying.wait(60) == 0
+        finally:
+            replaying.kill()
+    assert list(tmp_path.glob("stopped-*"))
+    with Backend(webhook_server) as backend:
+        approved = approve_a_challenge(backend)
+    for event_id in (failed_events[0], f"evt_{approved['challenge_id']}"):
+        wait_until_accepted(endpoint, event_id)
 
 
 def test_send_test_sends_a_signed_sample_event(endpoint: WebhookEndpoint) -> None:

@@ -21,7 +21,7 @@ def stopping(self, keys, rule, **options):
         except FileNotFoundError:
             pass
         else:
-            os.kill(os.getpid(), signal.SIGSTOP)
+            os.kill(os.getpid(), signal.{signal})
         return rule(now, rows)
     return transact(self, keys, stop, **options)
 
@@ -29,8 +29,8 @@ LmdbStore.transact = stopping
 """
 
 
-def settings(folder: Path) -> dict[str, str]:
-    (folder / "sitecustomize.py").write_text(_HOOK.format(folder=folder))
+def settings(folder: Path, signal: str = "SIGSTOP") -> dict[str, str]:
+    (folder / "sitecustomize.py").write_text(_HOOK.format(folder=folder, signal=signal))
     return {"PYTHONPATH": f"{folder}:{Path(__file__).parents[2]}"}
 
 
