@@ -56,6 +56,8 @@ def has_computed_form(key: str) -> bool:
 
 def is_revoked(key: str, revoked: tuple[str, ...]) -> bool:
     """Whether a key of the computed form has an id that begins with one of `revoked`."""
+    if not revoked:
+        return False
     form = _COMPUTED_FORM.match(key)
     return form is not None and key[form.end() :].lower().startswith(revoked)
 

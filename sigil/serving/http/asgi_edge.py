@@ -90,6 +90,7 @@ class AsgiEdge:
         scope["sigil.began"] = time.perf_counter()
         client = scope.get("client")
         address = self._addresses.of_peer(str(client[0]) if client else "", headers)
+        scope["sigil.address"] = address
         scope["sigil.body"] = Body(receive, self._admission, address)
         await self._app(scope, _empty_piece, send)
 

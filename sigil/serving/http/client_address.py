@@ -77,7 +77,9 @@ class ClientAddresses:
         return cls(proxies.own, cloudflare=proxies.cloudflare, connecting_ip=proxies.connecting_ip)
 
     def of(self, req: falcon.asgi.Request) -> str:
-        return self.of_peer(peer_of(req), req.scope["headers"])
+        # The edge has found it for the limits of bodies.
+        known: str | None = req.scope.get("sigil.address")
+        return self.of_peer(peer_of(req), req.scope["headers"]) if known is None else known
 
     def of_peer(self, peer: str, headers: Headers) -> str:
         """Like `of`, without Falcon; header names are in lower case, and one header may come in several lines."""
