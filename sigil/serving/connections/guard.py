@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import ipaddress
 import threading
 import time
@@ -28,6 +29,7 @@ _LOAD, _LOAD_WHILE_CLOSED = 0.02, 0.25
 _REPORT_SECONDS = 10.0
 # Accepting resumes at this share of the total, with this many descriptors to spare.
 _RESUME, _SPARE = 0.95, 16
+_NONE_LEFT = {errno.EMFILE, errno.ENFILE}
 _NETWORK_BITS = 128 - 48
 
 
@@ -88,9 +90,13 @@ class ConnectionGuard:
         return _TICK if self._gate.closed else max(_TICK, (listed - started) / _LOAD)
 
     def _list_descriptors(self) -> list[int]:
-        with contextlib.suppress(OSError):
+        try:
             return self._descriptors.open_now()
-        # None is left. Nothing accepts any more, and the reserve lets accept() return and this thread list them.
+        except OSError as error:
+            # Without /proc, a worker serves without limits.
+            if error.errno not in _NONE_LEFT:
+                raise
+        # Nothing accepts any more, and the reserve lets accept() return and this thread list them.
         self._pause("no_descriptor")
         self._next_round = 0.0
         self._descriptors.release_reserve()
