@@ -102,7 +102,7 @@ class Challenge(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     @property
     def deadline(self) -> int:
-        return self.expires_at + self.ahead
+        return self.created_ms // 1000 + self.lifetime + self.ahead
 
     @property
     def ended_at(self) -> int | None:

@@ -42,7 +42,7 @@ def has_one_host(scope: dict[str, Any], headers: Headers) -> bool:
     HTTP/2 makes it of `:authority`.
     """
     hosts = [value for name, value in headers if name == b"host"]
-    return len(hosts) < 2 and (hosts[:1] not in ([], [b""]) or scope["http_version"] != "1.1")
+    return len(hosts) < 2 and (bool(hosts and hosts[0]) or scope["http_version"] != "1.1")
 
 
 async def reject_hosts(send: Any, request_id: str) -> None:
