@@ -161,7 +161,8 @@ def test_counts_of_lines_continue_with_the_next_worker_of_a_row() -> None:
 def test_a_hung_writer_is_one_that_holds_the_lock_and_is_silent() -> None:
     table = ProcessTable.create(2)
     row = table.rows[1]
-    row.beat()
+    row.take()
+    # A worker that starts opens the store before its first beat.
     row.writing[0] = 1
     assert not table.hung_writer(60)
     assert table.hung_writer(0)

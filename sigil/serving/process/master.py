@@ -135,9 +135,13 @@ def serve(
         granian.use_tls(generation.tls)
         process = granian._spawn_worker(index, partial(run_worker, plan), None).inner
         stderr = CapturedStderr()
-        with ready_sender, _terminal_signals_held(), stderr.given_to_child():
-            process.start()
         table.rows[row].take()
+        try:
+            with ready_sender, _terminal_signals_held(), stderr.given_to_child():
+                process.start()
+        except BaseException:
+            table.rows[row].release()
+            raise
         return Worker(process, ready, index, process.pid, table.rows[row], stderr)
 
     with Signals() as signals:

@@ -58,7 +58,9 @@ class Row:
         self.dropped: Cell = words[_DROPPED : _DROPPED + 1]
 
     def take(self) -> None:
+        """For a worker that starts next. It opens the store before its loop beats, so its start is the first beat."""
         self._words[_USED] = 1
+        self.beat()
 
     def release(self) -> None:
         self._words[_USED] = self._words[_BEAT] = self._words[_WRITING] = 0
@@ -69,7 +71,7 @@ class Row:
 
     @property
     def last_beat(self) -> int:
-        """Monotonic time in nanoseconds; 0 before the first beat."""
+        """Monotonic time in nanoseconds; 0 in a free row."""
         return self._words[_BEAT]
 
     @property
