@@ -101,8 +101,12 @@ def _unreachable_listener() -> socket.socket:
     """
     listener = socket.socket()
     if sys.platform == "linux":
-        listener.setsockopt(socket.IPPROTO_IP, _IP_FREEBIND, 1)
-        listener.bind((_NO_ADDRESS, 0))
+        try:
+            listener.setsockopt(socket.IPPROTO_IP, _IP_FREEBIND, 1)
+            listener.bind((_NO_ADDRESS, 0))
+        # A sandbox may not know the option.
+        except OSError:
+            listener.bind(("127.0.0.1", 0))
     listener.listen(1)
     # Non-blocking like the shared socket: an accept() that waits would block its thread.
     listener.setblocking(False)
