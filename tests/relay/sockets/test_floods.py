@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, WebSocketException
 
 from sigil.device import Device
 from tests.relay.devices_of_relay import authenticate, listening, open_socket, register
@@ -157,7 +157,7 @@ async def test_the_port_recovers_when_the_process_has_run_out_of_descriptors() -
             await asyncio.sleep(0.5)
         async with asyncio.timeout(DEADLINE):
             while True:
-                with contextlib.suppress(OSError, EOFError, TimeoutError):
+                with contextlib.suppress(OSError, EOFError, TimeoutError, WebSocketException):
                     if await answer_of(full, device, ELSEWHERE) == "auth_success":
                         break
                 await asyncio.sleep(0.1)
