@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import socket
 import ssl
-import struct
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,6 @@ import pytest
 
 from tests.hostile import http_2
 from tests.serving.running import Running, eventually, write_pair
-from tests.serving.tiny_service import LARGE
 
 # Times short enough for a test, and no limit but the one under test.
 LAX = {"first_request": 600, "idle": 600, "write": 600, "stalled": 600, "per_address": 100_000}
@@ -223,35 +220,6 @@ def test_a_cancelled_request_does_not_end_the_connection_of_another(
         other.sendall(http_2.PREFACE + http_2.settings(initial_window_size=0) + http_2.headers(1, large))
         eventually(lambda: was_closed(other), "the end of a younger connection, without a request in progress")
         assert not was_closed(client)
-
-
-def test_a_port_that_is_used_again_starts_without_the_bytes_of_before(tmp_path: Path) -> None:
-    with start(tmp_path, {}, stalled=1) as server:
-        server.ready()
-        with socket.create_connection(("127.0.0.1", server.port), timeout=60) as first:
-            port = first.getsockname()
-            for _ in range(8):
-                first.sendall(GET.replace(b"/ ", b"/large "))
-                receive(first, LARGE)
-            # The guard counts these bytes for the connection that received them.
-            time.sleep(2.5)
-            first.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        with socket.socket() as second:
-            second.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            second.bind(port)
-            second.settimeout(60)
-            second.connect(("127.0.0.1", server.port))
-            second.sendall(GET)
-            receive(second, 1)
-            time.sleep(4)
-            assert not was_closed(second)
-
-
-def receive(client: socket.socket, size: int) -> None:
-    while size > 0:
-        piece = client.recv(1 << 16)
-        assert piece
-        size -= len(piece)
 
 
 def test_one_address_keeps_the_newest_of_its_idle_connections(tmp_path: Path, transport: dict[str, Any]) -> None:
