@@ -146,7 +146,11 @@ class Body:
             piece, more = await self._piece()
             size += len(piece)
             pieces.append(piece)
-            if more and size <= limit:
+            if size == declared:
+                # HTTP ends the body here (RFC 9112, 6.3; RFC 9113, 8.1.1). Granian needs another receive() to say so, a
+                # round trip through two threads.
+                self.complete, more = True, False
+            elif more and size <= limit:
                 self._admission.add(entry, len(piece))
         if size > limit:
             await self._discard(more)
