@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from sigil.protocol import api_key
 from sigil.protocol.api_key import PREFIXES, Caller, KeyRing, Prefix, issue_api_key, preset_owner
 from sigil.protocol.errors import Unauthorized
 
@@ -134,3 +135,31 @@ def test_an_error_does_not_contain_the_header() -> None:
     key = issue_api_key(SECRET, "sgk_live_", KEY_ID)
     for raised in (_error_of(KeyRing(bytes(32)), f"Bearer {key}"), _error_of(KeyRing(SECRET), f"Basic {key}")):
         assert key[9:] not in str(raised) + repr(raised) + repr(raised.details)
+
+
+def test_only_valid_keys_are_remembered_and_no_more_than_the_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api_key, "_MAX_KNOWN", 4)
+    secret, tags = bytes(32), 0
+    compute = api_key._tag
+
+    def counted(*arguments: Any) -> bytes:
+        nonlocal tags
+        tags += 1
+        return compute(*arguments)
+
+    monkeypatch.setattr(api_key, "_tag", counted)
+    keys = [api_key.issue_api_key(secret, "sgk_test_", bytes([number]) * 16) for number in range(6)]
+    ring, tags = api_key.KeyRing(secret), 0
+    for _ in range(3):
+        assert ring.authenticate(f"Bearer {keys[0]}").owner == bytes(16)
+    assert tags == 1
+    for attempt in range(3):
+        with pytest.raises(Unauthorized):
+            ring.authenticate(f"Bearer {keys[1][:-1]}{'1' if keys[1][-1] == '0' else '0'}")
+        assert tags == 2 + attempt
+    for number, key in enumerate(keys):
+        assert ring.authenticate(f"Bearer {key}").owner == bytes([number]) * 16
+        assert len(ring._known) <= 4
+    revoking = api_key.KeyRing(secret, revoked=["00" * 16])
+    with pytest.raises(Unauthorized):
+        revoking.authenticate(f"Bearer {keys[0]}")
