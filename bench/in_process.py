@@ -16,7 +16,7 @@ from sigil.core.session_store import SessionStore
 from sigil.device import Device
 from sigil.protocol.api_key import issue_api_key
 from sigil.protocol.identity import DerivedSecrets
-from sigil.serving.process.worker import WorkerLifecycle
+from sigil.serving.process.lifecycle import WorkerLifecycle
 from sigil.sessions.long_polls import LongPolls
 from sigil.telemetry.metrics import Metrics
 from sigil.telemetry.null_metrics import NullMetrics

@@ -55,7 +55,7 @@ from sigil.serving.http.metrics_access import MetricsGuard
 from sigil.serving.http.middleware import ResponseMiddleware
 from sigil.serving.http.rate_limits import AddressBuckets, AddressRateLimit
 from sigil.serving.process import metrics_slots
-from sigil.serving.process.worker import WorkerLifecycle
+from sigil.serving.process.lifecycle import WorkerLifecycle
 
 if TYPE_CHECKING:
     from relay.metrics import Metrics

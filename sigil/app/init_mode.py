@@ -18,7 +18,7 @@ from sigil.first_boot.marker import MarkerUnusable
 from sigil.first_boot.vault import VAULT_FILE
 from sigil.protocol.identity import InvalidMnemonic, ServerIdentity
 from sigil.serving import logs
-from sigil.serving.process.worker import AsgiApp
+from sigil.serving.process.lifecycle import AsgiApp
 from sigil.serving.settings import Secret
 from sigil.serving.startup_error import StartupError
 from sigil.store.adoption import NO_SERVER

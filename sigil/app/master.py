@@ -19,10 +19,10 @@ from sigil.serving.captured_stderr import open_standard_descriptors
 from sigil.serving.process import clean_start
 from sigil.serving.process.master import TlsPaths, serve
 from sigil.serving.process.memory_protection import active_swap_devices, forbid_core_dumps
-from sigil.serving.process.self_signed import ensure_pair, is_present
-from sigil.serving.process.tls_pair import TlsPair
 from sigil.serving.settings import ConfigError, Secret
 from sigil.serving.startup_error import StartupError
+from sigil.serving.tls.self_signed import ensure_pair, is_present
+from sigil.serving.tls.tls_pair import TlsPair
 
 
 def run() -> int:

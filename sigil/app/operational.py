@@ -49,7 +49,7 @@ from sigil.serving.http.metrics_access import MetricsGuard
 from sigil.serving.http.middleware import ResponseMiddleware
 from sigil.serving.http.rate_limits import AddressBuckets, AddressRateLimit
 from sigil.serving.process import metrics_slots
-from sigil.serving.process.worker import WorkerLifecycle
+from sigil.serving.process.lifecycle import WorkerLifecycle
 from sigil.sessions.long_polls import LongPolls
 from sigil.telemetry.null_metrics import NullMetrics
 

@@ -43,7 +43,7 @@ from sigil.serving.http.body_admission import BodyAdmission
 from sigil.serving.http.middleware import ResponseMiddleware
 from sigil.serving.http.rate_limits import AddressRateLimit
 from sigil.serving.process.app_handover import AppHandover, AsgiApp
-from sigil.serving.process.worker import WorkerLifecycle
+from sigil.serving.process.lifecycle import WorkerLifecycle
 from sigil.serving.settings import Secret
 from sigil.serving.startup_error import StartupError
 from sigil.store.steady_clock import SharedOffset, SteadyClock

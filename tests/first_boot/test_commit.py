@@ -17,7 +17,7 @@ from sigil.device import Device
 from sigil.first_boot.marker import Marker, MarkerUnusable
 from sigil.first_boot.vault import FileVault
 from sigil.protocol.identity import ServerIdentity, generate_mnemonic
-from sigil.serving.process.worker import WorkerLifecycle
+from sigil.serving.process.lifecycle import WorkerLifecycle
 from sigil.serving.settings import Secret
 from sigil.serving.startup_error import StartupError
 from tests.first_boot.init_mode_server import UNKNOWN_CHALLENGE, WORDS, InitModeServer, identity_of, refused

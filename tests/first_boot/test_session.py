@@ -12,7 +12,7 @@ from sigil.app.services import Dependencies
 from sigil.app.state import KINDS
 from sigil.config.settings import Config
 from sigil.first_boot.commitment import SESSION_SECONDS, Session
-from sigil.serving.process.worker import WorkerLifecycle
+from sigil.serving.process.lifecycle import WorkerLifecycle
 from sigil.sessions.long_polls import LongPolls
 from sigil.store.memory import MemoryStore
 from tests.support.services import SECRETS, START, Clock

@@ -14,7 +14,7 @@ from sigil.app.wizard import InitSnapshot, build_wizard
 from sigil.config.settings import Config, load
 from sigil.first_boot.vault import FileVault
 from sigil.protocol.identity import generate_mnemonic
-from sigil.serving.process.worker import WorkerLifecycle
+from sigil.serving.process.lifecycle import WorkerLifecycle
 from sigil.serving.settings import Secret
 from sigil.serving.startup_error import StartupError
 from tests.conformance.server import run

@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from loadtest.outcome import Settings
-from sigil.serving.process.self_signed import ensure_pair
+from sigil.serving.tls.self_signed import ensure_pair
 
 ROOT = Path(__file__).resolve().parents[2]
 

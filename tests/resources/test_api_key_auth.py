@@ -17,7 +17,7 @@ from sigil.app.state import KINDS
 from sigil.config.settings import Config
 from sigil.device import Device
 from sigil.protocol.api_key import issue_api_key
-from sigil.serving.process.worker import WorkerLifecycle
+from sigil.serving.process.lifecycle import WorkerLifecycle
 from sigil.sessions.long_polls import LongPolls
 from sigil.store.memory import MemoryStore
 from tests.support.services import SECRETS

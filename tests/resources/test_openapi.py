@@ -27,7 +27,7 @@ from sigil.protocol.messages.webhooks import EventType
 from sigil.protocol.webhook import signed_headers
 from sigil.resources.first_boot import NotInitializedResource
 from sigil.resources.openapi.document import document
-from sigil.serving.process.worker import WorkerLifecycle
+from sigil.serving.process.lifecycle import WorkerLifecycle
 from sigil.sessions.long_polls import LongPolls
 from sigil.store.memory import MemoryStore
 from sigil.telemetry.metrics import Metrics

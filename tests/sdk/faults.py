@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import httpx
 
-from sigil.serving.process.self_signed import ensure_pair
+from sigil.serving.tls.self_signed import ensure_pair
 
 
 class Seen(NamedTuple):

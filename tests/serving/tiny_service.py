@@ -17,8 +17,8 @@ import msgspec
 from sigil.serving import logs
 from sigil.serving.captured_stderr import open_standard_descriptors
 from sigil.serving.connections.limits import ConnectionLimits
+from sigil.serving.process.lifecycle import AsgiApp, WorkerLifecycle
 from sigil.serving.process.master import ServerLimits, serve
-from sigil.serving.process.worker import AsgiApp, WorkerLifecycle
 from sigil.serving.startup_error import StartupError
 from sigil.serving.watchdog.crash_policy import CrashPolicy
 

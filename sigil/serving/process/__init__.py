@@ -1,1 +1,1 @@
-"""Processes of any service: master, supervisor, workers, listeners, TLS files."""
+"""Processes of any service: master, supervisor, workers, listeners."""

@@ -33,11 +33,13 @@ from sigil.serving import logs
 from sigil.serving.captured_stderr import CapturedStderr
 from sigil.serving.connections.limits import ConnectionLimits
 from sigil.serving.process import metrics_slots
+from sigil.serving.process.kept_open import KeptOpen
+from sigil.serving.process.lifecycle import AsgiApp, WorkerLifecycle
 from sigil.serving.process.listeners import close, listen
 from sigil.serving.process.supervisor import Generation, Signals, Supervisor, Worker
-from sigil.serving.process.tls_pair import KeptOpen, TlsPair
-from sigil.serving.process.worker import AsgiApp, WorkerLifecycle, WorkerPlan, run_worker
+from sigil.serving.process.worker import WorkerPlan, run_worker
 from sigil.serving.startup_error import StartupError
+from sigil.serving.tls.tls_pair import TlsPair
 from sigil.serving.watchdog.crash_policy import CrashPolicy
 from sigil.serving.watchdog.process_table import ProcessTable
 

@@ -20,9 +20,9 @@ from typing import Any
 
 from sigil.serving import logs
 from sigil.serving.captured_stderr import CapturedStderr
-from sigil.serving.process.tls_pair import TlsPair
-from sigil.serving.process.worker import REPLACED
+from sigil.serving.process.lifecycle import REPLACED
 from sigil.serving.startup_error import StartupError
+from sigil.serving.tls.tls_pair import TlsPair
 from sigil.serving.watchdog.crash_policy import CrashPolicy, DeathCount, Unserved
 from sigil.serving.watchdog.process_table import Cause, ProcessTable, Row
 from sigil.serving.watchdog.watchdog import CHECK_SECONDS, Watchdog

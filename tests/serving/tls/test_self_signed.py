@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from sigil.serving.process.self_signed import ensure_pair
-from sigil.serving.process.tls_pair import TlsPair
 from sigil.serving.startup_error import StartupError
+from sigil.serving.tls.self_signed import ensure_pair
+from sigil.serving.tls.tls_pair import TlsPair
 from tests.conformance.server import run
 from tests.support.live import LiveServer
 
 _AS_ANOTHER_USER = """
 import os, pathlib, sys
 from sigil.serving.startup_error import StartupError
-from sigil.serving.process.self_signed import ensure_pair
+from sigil.serving.tls.self_signed import ensure_pair
 if os.geteuid() == 0:
     os.setuid(65534)
 folder = pathlib.Path(sys.argv[1])

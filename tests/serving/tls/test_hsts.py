@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from sigil.serving.process.tls_pair import TlsPair
+from sigil.serving.tls.tls_pair import TlsPair
 from tests.support.live import LiveServer, wait_until
 
 AUTHORITY = ec.generate_private_key(ec.SECP256R1())

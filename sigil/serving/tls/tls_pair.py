@@ -9,29 +9,17 @@ import os
 import re
 import ssl
 import sys
-from multiprocessing.reduction import DupFd
 from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import PublicKeyAlgorithmOID
 
+from sigil.serving.process.kept_open import KeptOpen
 from sigil.serving.startup_error import StartupError
 
 _ANY_BLOCK = re.compile(rb"-----BEGIN [A-Z0-9 ]*(?:CERTIFICATE|PRIVATE KEY)-----")
 _READ_BLOCK = re.compile(rb"^-----BEGIN (?:CERTIFICATE|(?:RSA |EC )?PRIVATE KEY)-----", re.MULTILINE)
-
-
-class KeptOpen:
-    """File descriptors that keep their numbers in the spawned process that receives this object."""
-
-    def __init__(self, *fds: int) -> None:
-        self.fds = fds
-
-    def __getstate__(self) -> dict[str, object]:
-        for fd in self.fds:
-            DupFd(fd)
-        return {"fds": self.fds}
 
 
 class TlsPair:
