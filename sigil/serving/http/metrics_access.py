@@ -11,7 +11,7 @@ from sigil.serving.http.rate_limits import AddressRateLimit
 from sigil.serving.settings import Secret
 
 _HINT = "Send the metrics token (METRICS_TOKEN) as 'Authorization: Bearer <token>'."
-_LOCAL_ONLY = "Metrics are for this host alone until the operator sets METRICS_TOKEN, or turns it off."
+_LOCAL_ONLY = "Metrics are for this host alone until METRICS_TOKEN is a token, or off, which opens them to all."
 
 
 class MetricsGuard:
