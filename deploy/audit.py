@@ -18,8 +18,8 @@ LOCK = ROOT / "requirements.lock"
 _PIN = re.compile(r"^([A-Za-z0-9._-]+)==", re.MULTILINE)
 _ADVICE = (
     "This is no result: a vulnerability may be known. Run `make audit` where an advisory source can be reached:\n"
-    "https://pypi.org/pypi/<name>/<version>/json (the default; an index mirror has no advisories), or\n"
-    'https://api.osv.dev with `make audit ARGS="--vulnerability-service osv"`.'
+    "the Python package index itself (the default; a mirror has no advisories), or OSV, with\n"
+    '`make audit ARGS="--vulnerability-service osv"`.'
 )
 
 
