@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import sys
 
+from sigil.serving.certificate_variables import drop_empty_certificate_variables
+
 
 def main() -> None:
     """The console script."""
+    drop_empty_certificate_variables()
     try:
         import click  # noqa: F401 - an extra brings it
     except ImportError:

@@ -227,7 +227,7 @@ def _read(r: EnvReader) -> Config:
         store_size=r.value("SIGIL_STORE_SIZE", DEFAULT_STORE_SIZE, settings.size),
         server_name=r.value("SIGIL_SERVER_NAME", "Sigil", settings.display_name),
         public_url=r.value("SIGIL_PUBLIC_URL", None, settings.https_origin),
-        relay_url=r.value("RELAY_URL", "http://relay:8080", settings.url) if r.text("RELAY_URL") != "" else None,
+        relay_url=None if r.is_empty("RELAY_URL") else r.value("RELAY_URL", "http://relay:8080", settings.url),
         relay_public_url=r.value("RELAY_PUBLIC_URL", None, settings.url),
         push_content=r.choice("SIGIL_PUSH_CONTENT", "full", "full", "reference"),  # type: ignore[arg-type]
         preset_keys=preset,

@@ -74,13 +74,18 @@ class EnvReader:
         self.warnings: list[str] = []
 
     def text(self, name: str) -> str | None:
+        """None for an empty variable too: a Compose file passes each setting as `NAME: ${NAME:-}`."""
         self._known.add(name)
-        value = self._environ.get(name)
-        return None if value is None else value.strip()
+        return self._environ.get(name, "").strip() or None
+
+    def is_empty(self, name: str) -> bool:
+        """Whether NAME is set to an empty text, for a setting to which that is a value of its own."""
+        self._known.add(name)
+        return not self._environ.get(name, "unset").strip()
 
     def value(self, name: str, default: T, parse: Callable[[str], T]) -> T:
         text = self.text(name)
-        if not text:
+        if text is None:
             return default
         try:
             return parse(text)
@@ -168,7 +173,7 @@ class EnvReader:
         that lists its settings). It suggests a similar name, if there is one.
         """
         known = self._known | self._foreign
-        for name in self._environ:
+        for name in (name for name, value in self._environ.items() if value.strip()):
             document = next((listed for prefix, listed in documented.items() if name.startswith(prefix)), None)
             if document and name not in known:
                 similar = difflib.get_close_matches(name, known, n=1, cutoff=_SIMILAR)
