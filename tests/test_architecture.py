@@ -16,7 +16,8 @@ ROOT = Path(__file__).resolve().parent.parent
 # What each package of sigil may import of the others. `__version__` is free to all.
 SIGIL: dict[str, set[str]] = {
     "__main__": {"cli"},
-    "cli": {"app", "config", "device", "protocol", "sdk", "serving", "webhooks"},
+    "cli": {"app", "config", "device", "preflight", "protocol", "sdk", "serving", "webhooks"},
+    "preflight": {"app", "config", "protocol", "serving"},
     "app": {
         "approvals", "challenges", "config", "core", "delivery", "first_boot", "inbox", "protocol", "pushes",
         "resources", "serving", "sessions", "store", "telemetry", "webhooks",

@@ -21,7 +21,8 @@ from sigil.serving.startup_error import StartupError
 from sigil.store.adoption import Stamp
 from sigil.store.attach import open_running
 from sigil.store.lmdb import LmdbStore, WriteFlag
-from sigil.store.state_directory import StateDirectory, StateDirectoryError
+from sigil.store.memory_limits import MemoryLimits
+from sigil.store.state_directory import StateDirectory, StateDirectoryError, problem_of_directory
 from sigil.store.steady_clock import SharedOffset, SteadyClock
 
 KINDS = (
@@ -58,6 +59,18 @@ def prepare_store(state: StateDirectory, config: Config, server_id: str, *, adop
             workers=config.workers,
             adopt_unowned=adopt_unowned,
         )
+
+
+def store_problem(config: Config) -> str | None:
+    """Why the session store of these settings could not be prepared, in one line; None if it can. Changes nothing."""
+    return problem_of_directory(
+        config.state_dir, size=config.store_size, workers=config.workers, insecure=config.state_dir_insecure
+    )
+
+
+def memory_limit() -> int | None:
+    """The memory limit of this process's control groups, in bytes; None without one."""
+    return MemoryLimits().memory_limit()
 
 
 @contextmanager

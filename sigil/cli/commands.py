@@ -71,6 +71,29 @@ def check_config() -> None:
         click.echo("Configuration OK")
 
 
+@sigil.command()
+@click.option("--json", "as_json", is_flag=True, help="Machine-readable: one JSON object per check and line.")
+def preflight(as_json: bool) -> None:
+    """Check settings, secrets, certificate and host for production, without starting anything. Exit code 1 when a check
+    failed. Run it as the server's user, in a container with the server's settings, mounts and limits.
+    """
+    with cli_errors:
+        import datetime
+
+        import msgspec
+
+        from sigil.preflight.checklist import run_checks
+
+        results = run_checks(os.environ, datetime.datetime.now(datetime.UTC))
+        for result in results:
+            if as_json:
+                click.echo(msgspec.json.encode(result).decode())
+            else:
+                step = f"; {result.next_step}" if result.next_step else ""
+                click.echo(f"{result.state:<6}  {result.name}: {result.text}{step}")
+        sys.exit(1 if any(result.state == "failed" for result in results) else 0)
+
+
 def _show_wizard(config: Config) -> None:
     from sigil.app import init_mode
 

@@ -9,7 +9,7 @@ import os
 import stat
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -75,9 +75,7 @@ class StateDirectory:
         `adopt_unowned`: adopt a store whose stamp names no server as that of `stamp`.
         """
         with _as_state_error(self.path):
-            problem = (limits or MemoryLimits()).problem(size, self._directory, DATA_FILE, workers)
-            if problem:
-                raise StateDirectoryError(f"SIGIL_STORE_SIZE {size} is too large for {self.path}: {problem}")
+            _check_capacity(self.path, self._directory, size, workers, limits)
             self.reason = adopt_or_wipe(
                 self.path, self._directory, size, stamp, also_wiped, adopt_unowned=adopt_unowned
             )
@@ -115,6 +113,30 @@ class StateDirectory:
         self.close()
 
 
+def problem_of_directory(
+    path: Path, *, size: int, workers: int, insecure: bool = False, limits: MemoryLimits | None = None
+) -> str | None:
+    """Why no server could start on `path` with a store of `size` bytes; None if one can. Neither creates nor locks the
+    directory, so that a server may run on it: a missing one is checked by its parent.
+    """
+    try:
+        with _as_state_error(path):
+            _check_parent(path)
+            existing = os.path.lexists(path)
+            directory = _open(path) if existing else os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                if existing:
+                    _check_directory(path, directory, insecure)
+                else:
+                    _check_file_system(path, directory, insecure)
+                _check_capacity(path, directory, size, workers, limits)
+            finally:
+                os.close(directory)
+    except StateDirectoryError as error:
+        return str(error)
+    return None
+
+
 @contextmanager
 def _as_state_error(path: Path) -> Iterator[None]:
     try:
@@ -138,17 +160,24 @@ _ELSEWHERE = "set SIGIL_STATE_DIR to a directory that belongs to the server alon
 
 def _enter(path: Path) -> int:
     """Open the directory, created if it is absent. The later checks use the open directory, not its path."""
+    _check_parent(path)
+    with suppress(FileExistsError):
+        path.mkdir(0o700)
+    return _open(path)
+
+
+def _check_parent(path: Path) -> None:
     parent = path.parent.stat()
     if parent.st_mode & 0o022 and not parent.st_mode & stat.S_ISVTX:
         # A user who can rename the directory can replace it after the checks.
         raise StateDirectoryError(f"SIGIL_STATE_DIR {path} can be replaced by other users; {_ELSEWHERE}")
-    try:
-        path.mkdir(0o700)
-    except FileExistsError:
-        mode = path.lstat().st_mode
-        if not stat.S_ISDIR(mode):
-            problem = "a symbolic link" if stat.S_ISLNK(mode) else "not a directory"
-            raise StateDirectoryError(f"SIGIL_STATE_DIR {path} is {problem}; {_ELSEWHERE}") from None
+
+
+def _open(path: Path) -> int:
+    mode = path.lstat().st_mode
+    if not stat.S_ISDIR(mode):
+        problem = "a symbolic link" if stat.S_ISLNK(mode) else "not a directory"
+        raise StateDirectoryError(f"SIGIL_STATE_DIR {path} is {problem}; {_ELSEWHERE}")
     return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
 
 
@@ -161,11 +190,20 @@ def _check_directory(path: Path, directory: int, insecure: bool) -> None:
     if status.st_mode & 0o077:
         mode = stat.S_IMODE(status.st_mode)
         raise StateDirectoryError(f"SIGIL_STATE_DIR {path} is open to other users ({mode:04o}); chmod it to 0700")
+    _check_file_system(path, directory, insecure)
+
+
+def _check_file_system(path: Path, directory: int, insecure: bool) -> None:
     if not insecure and file_system(directory) not in _MEMORY_FILE_SYSTEMS:
         raise StateDirectoryError(
             f"SIGIL_STATE_DIR {path} is not on tmpfs; set it to a directory on tmpfs, "
             "or SIGIL_STATE_DIR_INSECURE=true for development"
         )
+
+
+def _check_capacity(path: Path, directory: int, size: int, workers: int, limits: MemoryLimits | None) -> None:
+    if problem := (limits or MemoryLimits()).problem(size, directory, DATA_FILE, workers):
+        raise StateDirectoryError(f"SIGIL_STORE_SIZE {size} is too large for {path}: {problem}")
 
 
 def file_system(directory: int) -> int:

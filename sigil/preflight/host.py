@@ -1,0 +1,88 @@
+"""What the host and the container give: memory for the session store, descriptors, swap, the clock."""
+
+from __future__ import annotations
+
+import ctypes
+import datetime
+import resource
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from sigil.app.state import memory_limit, store_problem
+from sigil.config.settings import Config
+from sigil.preflight.result import Result, failed, ok, still_open
+from sigil.serving.connections.limits import ConnectionLimits
+from sigil.serving.process.memory_protection import active_swap_devices
+
+_RELEASED = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
+_NO_LIMIT = 1 << 60
+"""Version 1 of control groups reports a huge figure instead of no limit."""
+_CLOCK_UNSYNCHRONISED = 5
+"""TIME_ERROR of adjtimex(2)."""
+
+
+def check_host(config: Config, now: datetime.datetime, swaps: Path = Path("/proc/swaps")) -> Iterator[Result]:
+    yield _store(config)
+    yield _memory()
+    yield _swap(swaps)
+    yield _descriptors()
+    yield _clock(now)
+
+
+def _store(config: Config) -> Result:
+    if problem := store_problem(config):
+        return failed("session_store", problem, "docs/configuration.md, Sessions")
+    if config.state_dir_insecure:
+        return failed("session_store", "SIGIL_STATE_DIR_INSECURE is for development", "unset it, and use tmpfs")
+    size = config.store_size >> 20
+    return ok("session_store", f"{size} MiB fit into {config.state_dir} and into the memory limit")
+
+
+def _memory() -> Result:
+    limit = memory_limit()
+    if limit is None or limit >= _NO_LIMIT:
+        return failed(
+            "memory_limit", "this container has no memory limit", "start it with docker-compose.prod.yml (mem_limit)"
+        )
+    return ok("memory_limit", f"{limit >> 20} MiB")
+
+
+def _swap(table: Path) -> Result:
+    if devices := active_swap_devices(table):
+        return still_open(
+            "swap", f"{', '.join(devices)} is on: it can write derived keys to a disk",
+            "turn swap off (`swapoff -a`), or encrypt it; memswap_limit keeps this container out of it",
+        )  # fmt: skip
+    return ok("swap", "off")
+
+
+def _descriptors() -> Result:
+    # The server raises the soft limit to the hard one at its start.
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    full = ConnectionLimits()
+    total = full.total if hard == resource.RLIM_INFINITY else full.within(hard).total
+    if total < full.total:
+        return still_open(
+            "descriptors", f"{hard}: a worker accepts {total} connections at once, of {full.total}",
+            "raise LimitNOFILE of the Docker service",
+        )  # fmt: skip
+    return ok("descriptors", f"enough for {full.total} connections of a worker")
+
+
+def _clock(now: datetime.datetime) -> Result:
+    step = "synchronise the host's clock (chrony, systemd-timesyncd): signatures and challenges carry times"
+    if now < _RELEASED:
+        return failed("clock", f"{now:%Y-%m-%d} is before this version was made", step)
+    if _adjtimex() == _CLOCK_UNSYNCHRONISED:
+        return still_open("clock", "the kernel reports that the clock is not synchronised", step)
+    return ok("clock", f"{now:%Y-%m-%d %H:%M} UTC")
+
+
+def _adjtimex() -> int:
+    """The state of the clock; -1 if the kernel does not report it."""
+    if sys.platform != "linux":
+        return -1
+    # struct timex has 208 bytes; modes 0 changes nothing.
+    buffer = (ctypes.c_ulong * 64)()
+    return int(ctypes.CDLL(None).adjtimex(ctypes.byref(buffer)))

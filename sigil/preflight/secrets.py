@@ -1,0 +1,105 @@
+"""Secrets: where they come from, who can read their files, and whether they are random."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from sigil.config.secret_sources import SecretSource, secret_sources
+from sigil.config.settings import Config
+from sigil.preflight.result import Result, failed, ok, still_open
+from sigil.preflight.secret_strength import is_published, weakness
+from sigil.protocol.api_key import has_computed_form
+from sigil.protocol.identity import DerivedSecrets, InvalidMnemonic, ServerIdentity
+
+_RANDOM = "`openssl rand -hex 32` makes one"
+
+
+def check_sources(environ: Mapping[str, str]) -> Iterator[Result]:
+    """Needs no valid settings: a file that this user cannot read is the reason of most invalid ones."""
+    for source in secret_sources(environ):
+        if source.path is not None:
+            yield check_secret_file(source.file_variable, source.path)
+        elif source.name != "WEBHOOK_URL":
+            yield _in_variable(source)
+
+
+def _in_variable(source: SecretSource) -> Result:
+    text = f"{source.name} is an environment variable, which `docker inspect` shows"
+    step = f"put it into a file, and set {source.file_variable} instead"
+    return (failed if source.name == "SIGIL_MNEMONIC" else still_open)(source.name, text, step)
+
+
+def check_secret_file(variable: str, path: Path) -> Result:
+    """The file of `variable`: a file, readable by this user and by no other. One line has the whole remedy."""
+    user = os.geteuid()
+    remedy = f"on the host: sudo chown {user} FILE && sudo chmod 600 FILE"
+    try:
+        with path.open("rb") as file:
+            status = os.fstat(file.fileno())
+    except FileNotFoundError:
+        return failed(variable, f"{path} does not exist", "create it, or correct the path and the mount")
+    except IsADirectoryError:
+        # Docker creates a directory where the source of a mount is missing.
+        return failed(
+            variable, f"{path} is a directory", "the file was missing when the container was made: remove the "
+            "directory on the host, and create the file"
+        )  # fmt: skip
+    except PermissionError:
+        return failed(variable, f"user {user}, which the server runs as, cannot read {path}", remedy)
+    except OSError as error:
+        return failed(variable, f"cannot read {path}: {error.strerror}", "correct the path")
+    mode = stat.S_IMODE(status.st_mode)
+    if mode & 0o007:
+        return failed(variable, f"other users can read {path} ({mode:04o})", remedy)
+    if mode & 0o070:
+        return still_open(variable, f"the group {status.st_gid} can read {path} ({mode:04o})", remedy)
+    return ok(variable, f"{path} is readable by user {user} alone ({mode:04o})")
+
+
+def check_mnemonic(config: Config) -> Iterator[Result]:
+    name = "mnemonic"
+    if config.mnemonic is None:
+        yield failed(name, "no mnemonic is set", "set SIGIL_MNEMONIC_PATH to a file; `sigil mnemonic --out` makes one")
+        return
+    words = config.mnemonic.reveal()
+    try:
+        identity = ServerIdentity.from_secrets(DerivedSecrets.from_mnemonic(words))
+    except InvalidMnemonic as error:
+        yield failed(name, str(error), "compare the file with the mnemonic on paper, word by word")
+        return
+    if is_published(words):
+        yield failed(
+            name, "the mnemonic is a published example: everyone can derive its keys", "`sigil mnemonic --out FILE` "
+            "makes one"
+        )  # fmt: skip
+        return
+    yield ok(name, f"valid; server_id {identity.server_id}, pictogram {identity.pictogram_speakable}")
+    yield still_open(
+        "mnemonic_storage", "this check cannot see where the file comes from, nor whether a copy exists",
+        "have a secret manager write it, and store two copies offline: nothing else restores the server",
+    )  # fmt: skip
+
+
+def check_shared_secrets(config: Config) -> Iterator[Result]:
+    preset = [key.reveal() for key in config.preset_keys if not has_computed_form(key.reveal())]
+    weak = [f"key number {number} {reason}" for number, key in enumerate(preset, 1) if (reason := weakness(key))]
+    if weak:
+        yield failed("API_KEY", "; ".join(weak), _RANDOM)
+    elif preset:
+        yield ok("API_KEY", f"{len(preset)} pre-set")
+    # The server can see neither the age of a key nor its copies.
+    yield still_open(
+        "api_keys", "this check cannot see how old the API keys are, nor where backends store them",
+        "rotate them by plan (`sigil keygen`, then SIGIL_REVOKED_API_KEYS_FILE), and store them in a secret manager",
+    )  # fmt: skip
+    if config.webhook is None:
+        yield ok("WEBHOOK_SECRET", "webhooks are off")
+        return
+    reasons = [reason for secret in config.webhook.secrets if (reason := weakness(secret.reveal()))]
+    if reasons:
+        yield failed("WEBHOOK_SECRET", reasons[0], _RANDOM)
+    else:
+        yield ok("WEBHOOK_SECRET", "32 bytes or more")

@@ -1,0 +1,97 @@
+"""Settings whose defaults suit development."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from sigil.config.secret_sources import file_variable
+from sigil.config.settings import SECRETS, Config
+from sigil.preflight.result import Result, failed, ok, still_open
+
+
+def check_settings(config: Config) -> Iterator[Result]:
+    yield _mode(config)
+    yield _attestation()
+    yield _number_matching(config)
+    yield from _addresses(config)
+    yield _rate_limit(config)
+    yield from _proxies(config)
+    yield _metrics(config)
+    yield _logs(config)
+    # `check_sources` reports on files of secrets.
+    files = tuple(f"{file_variable(name)}:" for name in SECRETS)
+    others = (line for line in config.warnings if not line.startswith(files))
+    yield from (still_open("setting", line, "docs/configuration.md") for line in others)
+
+
+def _mode(config: Config) -> Result:
+    if config.mode == "operational":
+        return ok("SIGIL_MODE", "operational")
+    return failed("SIGIL_MODE", "init: the server would wait for its first boot", "set SIGIL_MODE=operational")
+
+
+def _attestation() -> Result:
+    return still_open(
+        "attestation", "device attestation is not implemented in this version: emulators and devices without a secure "
+        "element can enrol", "leave SIGIL_ATTESTATION_REQUIRED unset, and enrol devices under supervision"
+    )  # fmt: skip
+
+
+def _number_matching(config: Config) -> Result:
+    if config.number_matching:
+        return ok("SIGIL_NUMBER_MATCHING", "on")
+    return failed("SIGIL_NUMBER_MATCHING", "off: a tap approves, so repeated prompts may succeed", "set it to on")
+
+
+def _addresses(config: Config) -> Iterator[Result]:
+    if config.public_url and config.public_url.startswith("https://"):
+        yield ok("SIGIL_PUBLIC_URL", config.public_url)
+    else:
+        yield failed(
+            "SIGIL_PUBLIC_URL", "is not an https address", "set it to the address that devices and browsers open"
+        )
+    if not config.relay_url:
+        yield still_open("RELAY_URL", "empty: no pushes are sent", "set RELAY_URL, unless devices poll")
+    elif config.relay_public_url and config.relay_public_url.startswith("https://"):
+        yield ok("RELAY_PUBLIC_URL", config.relay_public_url)
+    else:
+        yield failed("RELAY_PUBLIC_URL", "is not an https address", "set it to the relay's address for devices")
+
+
+def _rate_limit(config: Config) -> Result:
+    if config.rate_limit:
+        return ok("SIGIL_RATE_LIMIT", f"{config.rate_limit}/min")
+    return failed("SIGIL_RATE_LIMIT", "off: one client can guess and flood without a limit", "remove the setting")
+
+
+def _proxies(config: Config) -> Iterator[Result]:
+    wide = [network for network in config.proxies.own if network.num_addresses > 1]
+    if wide:
+        listed = ", ".join(map(str, wide))
+        yield failed(
+            "TRUSTED_PROXY", f"{listed} trusts more than one address: clients of a published port come from the "
+            "gateway of a container network, which such a range holds", "name the proxy's address in TRUSTED_PROXY_IP"
+        )  # fmt: skip
+    elif config.proxies:
+        own = ", ".join(str(network.network_address) for network in config.proxies.own)
+        names = [own] if own else []
+        yield ok("TRUSTED_PROXY", " and ".join(names + ["Cloudflare's ranges"] * bool(config.proxies.cloudflare)))
+    else:
+        yield still_open(
+            "TRUSTED_PROXY", "none: right only if clients connect to this server directly",
+            "behind a proxy set TRUSTED_PROXY_IP to its address, or all clients share one rate limit",
+        )  # fmt: skip
+
+
+def _metrics(config: Config) -> Result:
+    if config.metrics_open:
+        return failed("METRICS_TOKEN", "off: every client can read /metrics", "set METRICS_TOKEN_FILE to a token file")
+    if config.telemetry == "none":
+        return ok("METRICS_TOKEN", "SIGIL_TELEMETRY=none: there are no metrics")
+    return ok("METRICS_TOKEN", "required" if config.metrics_token else "none: /metrics answers this host alone")
+
+
+def _logs(config: Config) -> Result:
+    if config.log_level == "debug":
+        return still_open("LOG_LEVEL", "debug: noisy, for development", "set LOG_LEVEL=info")
+    return ok("LOG_LEVEL", f"{config.log_level}; keys, signatures and codes never reach a log line")
