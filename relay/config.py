@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
+from relay.address import read_address
 from relay.credentials import (
     APNS_HOSTS,
     FCM_URL,
@@ -121,16 +122,6 @@ def load_storage(environ: Mapping[str, str]) -> Storage:
     return storage
 
 
-def load_address(environ: Mapping[str, str]) -> tuple[str, int]:
-    """Host and port under which this host can reach its own relay; ConfigError."""
-    reader = EnvReader(environ)
-    host = reader.value("RELAY_HOST", "0.0.0.0", str)
-    port = reader.value("RELAY_PORT", 8080, settings.port)
-    if reader.faults:
-        raise ConfigError(reader.faults)
-    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), port
-
-
 def _storage(r: EnvReader) -> Storage:
     database = r.secret("DATABASE_URL")
     if database and urlsplit(database.reveal()).scheme not in {"postgresql", "postgres"}:
@@ -155,10 +146,11 @@ def _encryption_keys(r: EnvReader) -> tuple[Secret, ...]:
 
 def _read(r: EnvReader) -> Config:
     storage = _storage(r)
+    address = read_address(r)
     metrics_token, metrics_open = r.token("METRICS_TOKEN")
     return Config(
-        host=r.value("RELAY_HOST", "0.0.0.0", str),
-        port=r.value("RELAY_PORT", 8080, settings.port),
+        host=address.host,
+        port=address.port,
         ws_port=r.value("RELAY_WS_PORT", None, settings.port),
         workers=_workers(r, storage),
         database_url=storage.database_url,

@@ -63,20 +63,12 @@ def check_config() -> None:
 
 @relay.command()
 @click.option("--url", default=None, help="URL to query; default: this host's relay, from the settings.")
-def health(url: str | None) -> None:
+@click.option("--ca", default=None, metavar="FILE", help="With --url: the certificate to trust, in PEM.")
+def health(url: str | None, ca: str | None) -> None:
     """Query the health of a running relay; exit code 0 when it is healthy."""
     with cli_errors:
-        import httpx
+        from relay.cli.health import query
 
-        from relay.config import load_address
-
-        if url is None:
-            host, port = load_address(os.environ)
-            url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-        try:
-            answer = httpx.get(f"{url.rstrip('/')}/health", timeout=5, trust_env=False)
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            click.echo(f"{url}: {error}")
-            sys.exit(1)
-        click.echo(answer.text[:2000])
-        sys.exit(0 if answer.status_code == 200 else 1)
+        found = query(url, ca)
+        click.echo(found.text)
+        sys.exit(0 if found.healthy else 1)

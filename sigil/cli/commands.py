@@ -105,14 +105,15 @@ def _show_wizard(config: Config) -> None:
 
 @sigil.command()
 @click.option("--url", default=None, help="URL to query; default: this host's server, from the settings.")
-def health(url: str | None) -> None:
+@click.option("--ca", default=None, metavar="FILE", help="With --url: the certificate to trust, in PEM.")
+def health(url: str | None, ca: str | None) -> None:
     """Query the health of a running server; exit code 0 when it is healthy."""
     with cli_errors:
         from sigil.cli.health import query
 
-        health = query(url)
-        click.echo(health.text)
-        sys.exit(0 if health.healthy else 1)
+        found = query(url, ca)
+        click.echo(found.text)
+        sys.exit(0 if found.healthy else 1)
 
 
 @sigil.command()

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from sigil.config import webhooks
+from sigil.config.address import Address, read_address
 from sigil.config.webhooks import WebhookTarget
 from sigil.protocol.api_key import REVOCATION, has_computed_form, is_revoked
 from sigil.serving import settings
@@ -158,29 +159,11 @@ class WebhookSettings:
     state_dir: Path
 
 
-@dataclass(frozen=True)
-class Address:
-    """The address of this host's server, as reached from this host."""
-
-    host: str
-    port: int
-    http_only: bool
-
-
-def load_address(environ: Mapping[str, str]) -> Address:
-    """Only the address, for a health check that has no secrets; ConfigError."""
-    reader = EnvReader(environ)
-    address = _address(reader)
-    if reader.faults:
-        raise ConfigError(reader.faults)
-    return address
-
-
 def load_webhook(environ: Mapping[str, str]) -> WebhookSettings:
     """Only the settings of webhooks and of the state directory, for commands; ConfigError."""
     reader = EnvReader(environ)
     url, secrets = webhooks.url(reader), webhooks.secrets(reader)
-    state_dir = _state_dir(reader, _address(reader))
+    state_dir = _state_dir(reader, read_address(reader))
     if reader.faults:
         raise ConfigError(reader.faults)
     return WebhookSettings(url, secrets, state_dir)
@@ -196,29 +179,19 @@ def _mnemonic(r: EnvReader) -> Secret | None:
     return r.secret("SIGIL_MNEMONIC", file="SIGIL_MNEMONIC_PATH")
 
 
-def _address(r: EnvReader) -> Address:
-    http_port = r.value("SIGIL_HTTP_PORT", None, settings.port)
-    if http_port and r.text("SIGIL_PORT"):
-        r.warnings.append("SIGIL_PORT has no effect while SIGIL_HTTP_PORT is set")
-    port = http_port or r.value("SIGIL_PORT", 8443, settings.port)
-    host = r.value("SIGIL_HOST", "0.0.0.0", str)
-    local = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-    return Address(local, port, http_only=http_port is not None)
-
-
 def _read(r: EnvReader) -> Config:
     mnemonic = _mnemonic(r)
     mode = r.choice("SIGIL_MODE", "operational", "operational", "init")
     if mode == "operational" and mnemonic is None and not r.faults:
         r.faults.append(_NO_MNEMONIC)
-    address = _address(r)
+    address = read_address(r)
     preset, revoked = _api_keys(r)
     metrics_token, metrics_open = r.token("METRICS_TOKEN")
     init_token, init_token_off = r.token("SIGIL_INIT_TOKEN")
     return Config(
         mode="init" if mode == "init" and mnemonic is None else "operational",
         mnemonic=mnemonic,
-        host=r.value("SIGIL_HOST", "0.0.0.0", str),
+        host=address.host,
         port=address.port,
         http_only=address.http_only,
         workers=r.value("SIGIL_WORKERS", None, settings.count(1, 256)) or settings.usable_cores(),
