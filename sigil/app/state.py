@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from sigil.config.settings import Config
@@ -85,6 +85,12 @@ def open_running_store(state_dir: Path) -> SessionStore:
     """The store of the server that runs on a state directory. StartupError: no such server, or no access."""
     with _as_startup_error():
         return open_running(state_dir, schema=STORE_SCHEMA, kinds=KINDS)
+
+
+def pending_events(state_dir: Path) -> int:
+    """Webhook events that the server on a state directory has not delivered yet. StartupError as above."""
+    with closing(open_running_store(state_dir)) as store:
+        return store.count(EVENT)
 
 
 def open_store(config: Config, writing: WriteFlag) -> SessionStore:

@@ -18,7 +18,11 @@ if TYPE_CHECKING:
     from sigil.config.settings import Config
     from sigil.protocol.identity import ServerIdentity
 
-_LAZY_GROUPS = {"device": "sigil.device.commands", "webhook": "sigil.cli.webhook"}
+_LAZY_GROUPS = {
+    "backup-key": "sigil.cli.backup_key",
+    "device": "sigil.device.commands",
+    "webhook": "sigil.cli.webhook",
+}
 
 
 class _LazyGroup(click.Group):
@@ -30,7 +34,7 @@ class _LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _LAZY_GROUPS:
             return super().get_command(ctx, cmd_name)
-        group: click.Command = getattr(importlib.import_module(_LAZY_GROUPS[cmd_name]), cmd_name)
+        group: click.Command = getattr(importlib.import_module(_LAZY_GROUPS[cmd_name]), cmd_name.replace("-", "_"))
         return group
 
 
@@ -163,9 +167,13 @@ def mnemonic(out: Path | None) -> None:
 
 @sigil.command()
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
-def identity(as_json: bool) -> None:
+@click.option("--server-id", "only_id", is_flag=True, help="The server_id alone, for RELAY_TRUSTED_SERVERS.")
+def identity(as_json: bool, only_id: bool) -> None:
     """Show the public identity that is derived from the mnemonic of the settings."""
     public = _identity()
+    if only_id:
+        click.echo(public.server_id)
+        return
     fields: dict[str, Any] = {
         "server_id": public.server_id,
         "server_public_keys": public.server_public_keys,

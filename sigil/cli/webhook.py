@@ -117,6 +117,16 @@ def failures(as_json: bool) -> None:
 
 
 @webhook.command()
+def pending() -> None:
+    """Print how many events of the running server are not delivered yet."""
+    with cli_errors:
+        from sigil.app.state import pending_events
+
+        _ignore_stops()
+        click.echo(pending_events(_settings().state_dir))
+
+
+@webhook.command()
 @click.argument("event_id", required=False)
 @click.option("--all", "everything", is_flag=True, help="All events that `sigil webhook failures` lists.")
 def replay(event_id: str | None, everything: bool) -> None:
@@ -145,12 +155,17 @@ def _settings() -> WebhookSettings:
 @contextmanager
 def _failures() -> Iterator[DeadLetters]:
     """Of the server that runs on the state directory of the settings."""
-    # Stopped in a transaction (Ctrl-Z, output of a background job), a command would keep the store's write lock: all
-    # workers would hang, and the watchdog would kill them.
-    for stopping in (signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU):
-        signal.signal(stopping, signal.SIG_IGN)
     from sigil.app.state import open_running_store
     from sigil.webhooks.failures import DeadLetters
 
+    _ignore_stops()
     with closing(open_running_store(_settings().state_dir)) as store:
         yield DeadLetters(store)
+
+
+def _ignore_stops() -> None:
+    """Stopped in a transaction (Ctrl-Z, output of a background job), a command would keep the store's write lock: all
+    workers would hang, and the watchdog would kill them.
+    """
+    for stopping in (signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU):
+        signal.signal(stopping, signal.SIG_IGN)

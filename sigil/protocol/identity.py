@@ -55,6 +55,11 @@ class DerivedSecrets:
         )
 
 
+def backup_key(words: str) -> bytes:
+    """32 bytes that seal a backup (`sealed_key`); a running server never holds them. Raises InvalidMnemonic."""
+    return _hkdf(_bip39_seed(words), b"sigil/backup/v1")
+
+
 def generate_mnemonic() -> str:
     """24 new words from the system's generator."""
     return _english().generate(strength=256)

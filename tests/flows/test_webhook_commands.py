@@ -59,6 +59,24 @@ def wait_until_accepted(endpoint: WebhookEndpoint, event_id: str) -> Any:
     )
 
 
+def test_pending_counts_the_events_that_an_upgrade_waits_for(
+    webhook_server: LiveServer, endpoint: WebhookEndpoint
+) -> None:
+    def pending() -> str:
+        counted = sigil(webhook_server.environ, "pending")
+        assert counted.returncode == 0, counted.stderr
+        return counted.stdout
+
+    assert wait_until(lambda: pending() == "0\n", "an empty outbox")
+    endpoint.status_for = lambda number: 503
+    with Backend(webhook_server) as backend:
+        event = f"evt_{approve_a_challenge(backend)['challenge_id']}"
+        assert wait_until(lambda: endpoint.arrivals_of(event), "an attempt")
+    assert pending() == "1\n"
+    endpoint.status_for = lambda number: 200
+    assert wait_until(lambda: pending() == "0\n", "the delivery")
+
+
 def test_failures_are_listed_and_replayed_one_by_one_or_all(
     webhook_server: LiveServer, endpoint: WebhookEndpoint, failed_events: list[str]
 ) -> None:
