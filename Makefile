@@ -9,10 +9,10 @@ TEST_PROCESSES ?= 3
 SECONDS ?= 1800
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev wizard test test-deps screenshots check audit bench bench-update format load load-lean soak openapi lock clean
+.PHONY: help install dev wizard test test-deps test-docker test-docker-deps screenshots check audit bench bench-update format load load-lean soak openapi lock clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: $(VENV)/.installed ## make .venv with all dependencies, from the lock file
 
@@ -34,6 +34,15 @@ test: install ## all tests; what is skipped for want of a part is listed at the 
 
 test-deps: ## the system packages that tests use, on Debian (as root)
 	apt-get update && apt-get install -y --no-install-recommends chromium nginx-light
+
+# A file or a test; `make test-docker TESTS=tests/containers/test_stack.py ARGS=-x`.
+TESTS ?= tests/containers
+
+test-docker: install ## tests of the containers, with a Docker engine of their own (on Debian, as root)
+	@$(BIN)/python -m tests.containers.engine $(BIN)/python -m pytest -p no:benchmark -p no:logging -p no:xdist $(ARGS) '$(TESTS)'
+
+test-docker-deps: ## the system packages of that engine, on Debian (as root)
+	apt-get update && apt-get install -y --no-install-recommends docker.io docker-compose mmdebstrap slirp4netns iptables iproute2
 
 screenshots: install ## take the pictures of docs/images anew
 	@$(BIN)/python -m tests.browser.screenshots

@@ -16,6 +16,9 @@ settings.register_profile("repeat", derandomize=True, database=None, **_patient)
 settings.register_profile("search", derandomize=False, **_patient)
 settings.load_profile("repeat")
 
+# They need a Docker engine, which `make test-docker` starts.
+collect_ignore = [] if "SIGIL_TEST_ENGINE" in os.environ else ["containers"]
+
 
 @pytest.fixture(scope="session")
 def shared_vectors() -> Path:

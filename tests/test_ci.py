@@ -43,7 +43,11 @@ class Project:
         shutil.copy(ROOT / "pyproject.toml", folder)
         shutil.copy(ROOT / "tests" / "conftest.py", self.tests)
         (folder / ".venv").symlink_to(sys.prefix)
-        (folder / "Makefile").write_text(f"BIN := .venv/bin\nTEST_PROCESSES := 2\ntest:\n\t{make_test_command()}\n")
+        # The target without its engine: here only what follows from its exit status is of interest.
+        docker = "test-docker:\n\t$(BIN)/python -m pytest -p no:benchmark -p no:logging -p no:xdist $(TESTS)\n"
+        (folder / "Makefile").write_text(
+            f"BIN := .venv/bin\nTEST_PROCESSES := 2\ntest:\n\t{make_test_command()}\n{docker}"
+        )
 
     def add_test(self, name: str, *, failures: int = 0) -> None:
         (self.tests / f"test_{name}.py").write_text(COUNTING_TEST.format(name=name, failures=failures))
@@ -52,11 +56,11 @@ class Project:
         """How many times the test ran."""
         return int((self.tests / f"{name}.runs").read_text())
 
-    def run(self, **environ: str) -> subprocess.CompletedProcess[str]:
+    def run(self, *target: str, **environ: str) -> subprocess.CompletedProcess[str]:
         """`.ci/test`, without the variables of the pytest process that runs this test."""
         return subprocess.run(
             # A shell without job control ignores SIGINT in what it runs in the background, and processes inherit that.
-            ["env", "--default-signal=INT", self.folder / ".ci" / "test"],
+            ["env", "--default-signal=INT", self.folder / ".ci" / "test", *target],
             env={"PATH": os.environ["PATH"], **environ},
             cwd=self.folder,
             capture_output=True,
@@ -92,6 +96,19 @@ def test_a_test_that_passes_in_its_second_run_is_listed_and_the_run_succeeds(pro
     assert run.returncode == 0, run.stdout + run.stderr
     assert output_of(run) == ["needed a second run: tests/test_flaky.py::test_flaky"]
     assert (project.runs("good"), project.runs("flaky")) == (1, 2)
+
+
+def test_tests_of_containers_get_a_second_run_by_their_own_target(project: Project) -> None:
+    project.add_test("good")
+    project.add_test("flaky", failures=1)
+    project.add_test("broken", failures=2)
+    run = project.run("test-docker")
+    assert run.returncode == 1, run.stdout + run.stderr
+    assert output_of(run) == [
+        "failed twice: tests/test_broken.py::test_broken",
+        "needed a second run: tests/test_flaky.py::test_flaky",
+    ]
+    assert (project.runs("good"), project.runs("flaky"), project.runs("broken")) == (1, 2, 2)
 
 
 def test_a_test_that_fails_twice_fails_the_run(project: Project) -> None:
