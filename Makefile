@@ -9,10 +9,29 @@ TEST_PROCESSES ?= 3
 SECONDS ?= 1800
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev wizard test test-deps test-docker test-docker-deps screenshots check audit bench bench-update format load load-lean soak openapi lock clean
+.PHONY: help up down ps logs reload reset install dev wizard test test-deps test-docker test-docker-deps screenshots check audit bench bench-update format load load-lean soak openapi lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# This target and those up to `reset` need docker, Compose and a POSIX shell alone, no Python.
+up: ## the whole stack in containers, on https://localhost:8443; prints the address of the wizard
+	@deploy/stack/up.sh
+
+down: ## stop the containers and remove them; volumes stay
+	@deploy/stack/compose.sh down
+
+ps: ## the containers and their health
+	@deploy/stack/compose.sh ps
+
+logs: ## follow the logs of all containers; ARGS="--tail 50 sigil"
+	@deploy/stack/compose.sh logs --follow $(ARGS)
+
+reload: ## reload certificates, API keys, revocations and credentials in the containers
+	@deploy/stack/reload.sh
+
+reset: ## delete the containers and all their volumes, after a confirmation
+	@deploy/stack/reset.sh
 
 install: $(VENV)/.installed ## make .venv with all dependencies, from the lock file
 
@@ -87,7 +106,10 @@ openapi: install ## write docs/openapi.json anew from the message types
 lock: ## resolve the dependencies anew into requirements.lock (needs uv)
 	uv pip compile pyproject.toml --all-extras --group dev --universal --generate-hashes --upgrade \
 	  --no-emit-index-url --no-header --quiet --output-file requirements.lock
+	uv pip compile pyproject.toml --extra server --extra relay --universal --generate-hashes \
+	  --no-emit-index-url --no-header --quiet --constraint requirements.lock --output-file requirements-runtime.lock
 	sed -i '1i # Every dependency of development and production, pinned with hashes; `make lock` makes it again.' requirements.lock
+	sed -i '1i # What the containers install: the subset of requirements.lock that sigil and relay need to run.' requirements-runtime.lock
 
 clean: ## remove what was built; .dev/ stays
 	rm -rf $(VENV) $(AUDIT_VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis dist build

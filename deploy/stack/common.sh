@@ -1,0 +1,100 @@
+# Sourced by the other scripts of this directory. They need docker, Compose and a POSIX shell, and run in the checkout.
+# shellcheck shell=sh
+set -eu
+cd "$(dirname "$0")/../.."
+
+die() {
+  printf '%s\n' "$*" >&2
+  exit 1
+}
+
+# `docker compose` (2.x) where it is present, else `docker-compose` (1.29 or newer). COMPOSE overrides the choice.
+find_compose() {
+  [ -n "${COMPOSE:-}" ] && return
+  command -v docker >/dev/null 2>&1 || die "docker is not installed: install Docker Engine and Compose, then run this again"
+  if docker compose version >/dev/null 2>&1; then
+    COMPOSE="docker compose"
+  elif command -v docker-compose >/dev/null 2>&1; then
+    COMPOSE=docker-compose
+  else
+    die "Docker Compose is not installed: install the package docker-compose-plugin (or docker-compose 1.29 or newer)"
+  fi
+  version="$($COMPOSE version --short 2>/dev/null || true)"
+  version="${version#v}"
+  case "$version" in
+    0.* | 1.[0-9] | 1.[0-9].* | 1.1[0-9]* | 1.2[0-8]*) die "Compose $version is too old: install 1.29 or newer" ;;
+  esac
+}
+
+# A daemon that answers, or one line that says why it does not.
+require_daemon() {
+  error="$(docker info 2>&1 >/dev/null)" && return
+  case "$error" in
+    *"permission denied"*) die "no permission to use Docker: run this as root, or as a member of the group docker" ;;
+    *) die "the Docker daemon does not respond: start it (systemctl start docker), and check DOCKER_HOST" ;;
+  esac
+}
+
+# COMPOSE_FILE of the environment or of .env applies; `production` adds the override.
+compose() {
+  $COMPOSE ${COMPOSE_FILES:-} "$@"
+}
+
+# The value of a variable as Compose sees it: the environment, then .env, then the default.
+setting() {
+  value="$(printenv "$1" || true)"
+  if [ -z "$value" ] && [ -f .env ]; then
+    value="$(sed -n "s/^[[:space:]]*$1=//p" .env | tail -n 1 | sed "s/^'\(.*\)'\$/\1/; s/^\"\(.*\)\"\$/\1/")"
+  fi
+  printf '%s' "${value:-$2}"
+}
+
+# Runs Compose and shows its output; of the faults that a host brings, one line with the mend instead.
+compose_or_explain() {
+  output="$(mktemp)"
+  trap 'rm -f "$output"' EXIT
+  # Compose 1 has an error code of its own for nothing that matters here: the text decides.
+  if compose "$@" >"$output" 2>&1; then
+    rm -f "$output"
+    return
+  fi
+  cat "$output" >&2
+  echo >&2
+  case "$(cat "$output")" in
+    *"port is already allocated"* | *"address already in use"*)
+      die "A port is taken by another program: set SIGIL_PORT or RELAY_PORT in .env (now $(setting SIGIL_PORT 8443) and $(setting RELAY_PORT 8080))" ;;
+    *"Pool overlaps"* | *"pool overlaps"*)
+      die "The subnet $(setting SIGIL_EDGE_NET 172.30.53).0/24 is taken by another network: set SIGIL_EDGE_NET in .env, such as 172.30.54" ;;
+    *"Address already in use"*)
+      die "An address in $(setting SIGIL_EDGE_NET 172.30.53).0/24 is taken: set SIGIL_EDGE_NET in .env, such as 172.30.54" ;;
+    *"no space left on device"*)
+      die "The disk is full: free some space ('docker system df' shows what Docker uses)" ;;
+    *"pull access denied"* | *"no such host"* | *"TLS handshake timeout"* | *"failed to resolve"*)
+      die "An image cannot be downloaded: check the network of this host, or set PYTHON_IMAGE, POSTGRES_IMAGE and STATE_IMAGE in .env" ;;
+    *) die "Compose failed: its output above says why" ;;
+  esac
+}
+
+# Waits until the health checks of the named services succeed: at most three minutes, less when one stops.
+await_healthy() {
+  for service in "$@"; do
+    waited=0
+    while :; do
+      id="$(compose ps -q "$service" | head -n 1)"
+      [ -n "$id" ] || die "$service has no container: run '$COMPOSE ps -a'"
+      state="$(docker inspect --format '{{.State.Status}} {{.State.Health.Status}} {{.RestartCount}}' "$id")"
+      case "$state" in
+        "running healthy "*) break ;;
+        exited* | dead* | restarting* | *" 1" | *" 2")
+          compose logs --tail=15 "$service" >&2
+          die "$service does not start: its last log lines above say why" ;;
+      esac
+      [ "$waited" -lt 180 ] || {
+        compose logs --tail=15 "$service" >&2
+        die "$service is not healthy after three minutes: its last log lines are above"
+      }
+      sleep 1
+      waited=$((waited + 1))
+    done
+  done
+}

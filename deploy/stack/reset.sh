@@ -1,0 +1,13 @@
+#!/bin/sh
+# `make reset`: removes the containers and every volume of this stack, after a confirmation. YES=1 answers it.
+. "$(dirname "$0")/common.sh"
+find_compose
+require_daemon
+
+if [ "${YES:-}" != 1 ]; then
+  [ -t 0 ] || die "make reset deletes all volumes of this stack, with the relay's database and keys: set YES=1 to confirm"
+  printf 'Delete all volumes of this stack, with the relay'\''s database and keys, and pending challenges? [y/N] '
+  read -r answer
+  case "$answer" in [yY]) ;; *) die "nothing was deleted" ;; esac
+fi
+compose down --volumes --remove-orphans
