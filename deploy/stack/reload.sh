@@ -1,5 +1,5 @@
 #!/bin/sh
-# `make reload`: SIGHUP to both services. The signal is sent from inside the container: `docker kill`, whatever its signal,
+# `make reload`: SIGHUP to both services. The signal is sent from inside the container: `docker kill`, with any signal,
 # makes Docker forget the restart policy of the container (seen with 20.10).
 . "$(dirname "$0")/common.sh"
 find_compose
