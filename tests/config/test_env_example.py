@@ -70,6 +70,6 @@ def test_the_file_sets_nothing_until_a_line_is_changed() -> None:
 
 def test_every_variable_has_a_line_that_says_what_it_is_for() -> None:
     numbered = lines()
-    bare = [line for number, line in enumerate(numbered) if _SETTING.match(line) and numbered[number - 1][:2] != "# "]
+    bare = [line for number, line in enumerate(numbered) if _SETTING.match(line) and not numbered[number - 1]]
     assert bare == []
     assert len(listed()) == sum(1 for line in numbered if _SETTING.match(line)), "a variable is listed twice"
