@@ -24,7 +24,7 @@ from sigil.protocol.identity import DerivedSecrets, ServerIdentity, generate_mne
 
 ROOT = Path(__file__).resolve().parent.parent
 HOME = ROOT / ".dev"
-_START_SECONDS = 120
+_START_SECONDS = 180
 _OWN_PROVIDERS = {"APNS_KEY_PATH", "FCM_SERVICE_ACCOUNT"}
 
 

@@ -225,7 +225,9 @@ def _output(text: str, out: Path | None) -> None:
     except FileExistsError:
         cli_errors.die(_file_exists(out))
     except OSError as error:
-        cli_errors.die(f"cannot create {out}: {error.strerror}")
+        from sigil.serving.file_errors import file_error
+
+        cli_errors.die(file_error("create", out, error))
     with os.fdopen(fd, "w", encoding="ascii") as file:
         file.write(text + "\n")
     click.echo(f"Wrote {out} (mode 0600).", err=True)

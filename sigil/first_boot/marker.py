@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from sigil.serving.file_errors import file_error
+
 MARKER_FILE = "server_id"
 _SERVER_ID = re.compile(rb"[0-9a-f]{64}\n?\Z")
 
@@ -69,4 +71,4 @@ class Marker:
         try:
             yield
         except OSError as error:
-            raise MarkerUnusable(f"cannot {operation} {self.path}: {error.strerror}") from error
+            raise MarkerUnusable(file_error(operation, self.path, error)) from error

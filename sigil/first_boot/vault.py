@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from sigil.first_boot.commitment import AlreadyCommitted, Commitment, VaultUnusable
+from sigil.serving.file_errors import reason_of
 
 VAULT_FILE = "identity"
 _NEW = f"{VAULT_FILE}.new."
@@ -74,7 +75,8 @@ def _vault_errors() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise VaultUnusable(f"{error.filename or VAULT_FILE}: {error.strerror}") from error
+        file = error.filename or VAULT_FILE
+        raise VaultUnusable(f"{file}: {reason_of('use', file, error)}") from error
     except (msgspec.DecodeError, UnicodeDecodeError):
         # Not chained: the message of a decoding error may quote the secrets.
         raise VaultUnusable(f"{VAULT_FILE} is damaged") from None

@@ -17,6 +17,7 @@ from typing import TypeVar
 from urllib.parse import urlsplit
 
 from sigil.protocol.display_text import problem_of
+from sigil.serving.file_errors import file_error
 
 T = TypeVar("T")
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -163,7 +164,7 @@ class EnvReader:
                 return content.decode().strip()
             self.faults.append(f"{name}: {path} is larger than 64 KiB")
         except OSError as error:
-            self.faults.append(f"{name}: cannot read {path}: {error.strerror}")
+            self.faults.append(f"{name}: {file_error('read', path, error)}")
         except UnicodeDecodeError:
             self.faults.append(f"{name}: {path} is not UTF-8 text")
         return None

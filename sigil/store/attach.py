@@ -33,7 +33,8 @@ def open_running(path: Path, *, schema: str, kinds: Sequence[Kind]) -> LmdbStore
             f"no server runs on SIGIL_STATE_DIR {path}: set SIGIL_STATE_DIR or SIGIL_PORT to the value of the server"
         ) from None
     except PermissionError:
-        raise StateDirectoryError(f"this user has no access to {path}: run this as the server's user") from None
+        user = os.geteuid()
+        raise StateDirectoryError(f"uid {user} has no access to {path}: run this as the server's user") from None
     if stamp.schema != schema:
         raise StateDirectoryError(f"the server on {path} has another version: use the sigil command of that version")
     return LmdbStore(path, size=size, kinds=kinds, clock=SteadyClock(SharedOffset(path)), create=False)

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 
 from sigil.core.session_store import StoreUnusable
+from sigil.serving.file_errors import reason_of
 from sigil.store.adoption import Stamp, adopt_or_wipe
 from sigil.store.lmdb import DATA_FILE, LOCK_FILE, LmdbStore
 from sigil.store.memory_limits import MemoryLimits
@@ -152,7 +153,7 @@ def _reason(path: Path, error: OSError) -> str:
     if isinstance(error, FileNotFoundError) and error.filename == str(path.parent):
         return "its parent directory does not exist: create it"
     named = "" if error.filename in {None, str(path)} else f"{error.filename}: "
-    return f"{named}{error.strerror or error}; {_ELSEWHERE}"
+    return f"{named}{reason_of('use', error.filename or path, error)}; or {_ELSEWHERE}"
 
 
 _ELSEWHERE = "set SIGIL_STATE_DIR to a directory that belongs to the server alone"
@@ -185,7 +186,8 @@ def _check_directory(path: Path, directory: int, insecure: bool) -> None:
     status = os.fstat(directory)
     if status.st_uid != os.geteuid():
         raise StateDirectoryError(
-            f"SIGIL_STATE_DIR {path} belongs to user {status.st_uid}, not to {os.geteuid()}; {_ELSEWHERE}"
+            f"SIGIL_STATE_DIR {path} belongs to uid {status.st_uid}, and the server runs as uid {os.geteuid()}: "
+            f"sudo chown {os.geteuid()} that directory, or {_ELSEWHERE}"
         )
     if status.st_mode & 0o077:
         mode = stat.S_IMODE(status.st_mode)

@@ -79,8 +79,6 @@ class Running:
             self.configure({})
         self.port = options.setdefault("port", free_port())
         self.tls = "tls" in options
-        # A worker can start slowly on a busy machine; most tests do not test that.
-        options["limits"] = {"ready_timeout": 60} | options.get("limits", {})
         options |= {"state_dir": str(self.state_dir), "settings": str(self.settings_file)}
         self.log_file = folder / f"log-{self.state_dir.name}"
         with self.log_file.open("wb") as log:

@@ -77,7 +77,7 @@ def test_a_directory_without_a_parent_is_rejected(path: Path) -> None:
 def test_an_error_of_the_system_names_the_directory_once(path: Path) -> None:
     path.write_text("a file")
     message = error_of(path / "below")
-    assert message.startswith(f"SIGIL_STATE_DIR {path}/below cannot be used: Not a directory; set SIGIL_STATE_DIR")
+    assert message.startswith(f"SIGIL_STATE_DIR {path}/below cannot be used: Not a directory; or set SIGIL_STATE_DIR")
 
 
 def test_a_symbolic_link_is_rejected(path: Path, memory_directory: Path) -> None:
@@ -97,7 +97,7 @@ def test_a_file_in_place_of_the_directory_is_rejected(path: Path) -> None:
 def test_a_directory_of_another_user_is_rejected(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path.mkdir(0o700)
     monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
-    assert f"SIGIL_STATE_DIR {path} belongs to user {os.getuid()}" in error_of(path)
+    assert f"SIGIL_STATE_DIR {path} belongs to uid {os.getuid()}" in error_of(path)
 
 
 @pytest.mark.parametrize("mode", [0o750, 0o710, 0o701, 0o720, 0o702, 0o704])

@@ -23,6 +23,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from relay.registry.migrate import migrate_sqlite, migrations
 from relay.registry.model import RegistryBusy, RegistryUnusable
+from sigil.serving.file_errors import reason_of
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -144,7 +145,7 @@ def _reason(path: Path, error: OSError | sqlite3.Error) -> str:
     if not isinstance(error, OSError):
         return str(error)
     named = "" if error.filename in {None, str(path)} else f"{error.filename}: "
-    return f"{named}{error.strerror or error}"
+    return f"{named}{reason_of('use', error.filename or path, error)}"
 
 
 def _create_private(path: Path) -> None:

@@ -32,6 +32,7 @@ from granian.server.mp import MPServer
 from sigil.serving import logs
 from sigil.serving.captured_stderr import CapturedStderr
 from sigil.serving.connections.limits import ConnectionLimits
+from sigil.serving.file_errors import file_error
 from sigil.serving.process import metrics_slots
 from sigil.serving.process.kept_open import KeptOpen
 from sigil.serving.process.lifecycle import AsgiApp, WorkerLifecycle
@@ -53,7 +54,8 @@ class ServerLimits:
 
     A drain ends after `drain_timeout` in the worker and after `kill_timeout` by SIGKILL: within the 10 s that
     `docker stop` waits. Idle connections are dropped after no request has run for `quiet`. A worker with a successor
-    first serves its existing connections for `linger`. A worker whose event loop does not respond for `hang_timeout` is
+    first serves its existing connections for `linger`. A worker that is not ready after `ready_timeout` is killed: at a
+    load of 20 on two cores, 30 s were too few. A worker whose event loop does not respond for `hang_timeout` is
     killed (see `watchdog`).
     """
 
@@ -63,7 +65,7 @@ class ServerLimits:
     quiet: float = 1
     linger: float = 1
     kill_timeout: float = 8.5
-    ready_timeout: float = 30
+    ready_timeout: float = 120
     hang_timeout: float = 10
 
 
@@ -228,7 +230,7 @@ def _fresh_directory(path: Path) -> Path:
         shutil.rmtree(path, ignore_errors=True)
         path.mkdir(mode=0o700, parents=True)
     except OSError as exc:
-        raise StartupError(f"cannot create {path}: {exc.strerror}") from exc
+        raise StartupError(file_error("create", path, exc)) from exc
     return path
 
 

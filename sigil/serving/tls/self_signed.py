@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from sigil.serving.file_errors import file_error
 from sigil.serving.startup_error import StartupError
 
 _VALID_DAYS = 397
@@ -38,9 +39,7 @@ def ensure_pair(cert: Path, key: Path, *, generate: bool) -> bool:
     try:
         _make(cert, key)
     except OSError as error:
-        raise StartupError(
-            f"TLS: cannot write {error.filename or cert}: {error.strerror}; set TLS_CERT_PATH and TLS_KEY_PATH"
-        ) from error
+        raise StartupError(f"TLS: {file_error('write', cert, error)}; or set TLS_CERT_PATH and TLS_KEY_PATH") from error
     return True
 
 
@@ -53,7 +52,7 @@ def is_present(path: Path) -> bool:
     except FileNotFoundError:
         return False
     except OSError as error:
-        raise StartupError(f"TLS: cannot look for {path}: {error.strerror}") from error
+        raise StartupError(f"TLS: {file_error('read', path, error)}") from error
     return True
 
 

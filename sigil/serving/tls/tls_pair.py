@@ -15,6 +15,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import PublicKeyAlgorithmOID
 
+from sigil.serving.file_errors import file_error
 from sigil.serving.process.kept_open import KeptOpen
 from sigil.serving.startup_error import StartupError
 
@@ -112,4 +113,4 @@ def _is_issued_for_a_name(certificate: x509.Certificate) -> bool:
 def _read_error(exc: OSError, cert: Path, key: Path) -> str:
     if isinstance(exc, ssl.SSLError):
         return f"TLS: {cert} and {key} are not a certificate and its unencrypted key in PEM"
-    return f"TLS: cannot read {exc.filename}: {exc.strerror}"
+    return f"TLS: {file_error('read', exc.filename, exc)}"

@@ -1,0 +1,252 @@
+"""Errors about files name the user of the process and the mend, as a real other user gets them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sigil.serving.file_errors import file_error
+
+UID = 10001
+
+# Imports first: the checkout may belong to a directory that the other user may not enter.
+_AS_ANOTHER_USER = """
+import asyncio, json, os, sys
+from pathlib import Path
+import relay.cli.commands, relay.config, relay.app.wiring
+import sigil.app.master, sigil.app.state, sigil.config.settings, sigil.cli.commands
+from sigil.serving import file_errors
+from sigil.serving.settings import ConfigError
+from sigil.serving.startup_error import StartupError
+
+uid, work, given, marks = json.loads(sys.argv[1])
+file_errors._CONTAINER_MARKS = tuple(marks)
+if os.geteuid() == 0:
+    os.setgroups([])
+    os.setgid(uid)
+    os.setuid(uid)
+os.environ.update(given)
+try:
+    exec(work)
+except ConfigError as error:
+    print(*error.lines, sep="\\n")
+except Exception as error:
+    print(error)
+"""
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="another user is needed, which only root can become")
+pytestmark = needs_root
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A directory that every user may enter, unlike tmp_path."""
+    with tempfile.TemporaryDirectory() as made:
+        Path(made).chmod(0o755)
+        yield Path(made)
+
+
+def as_user(work: str, environ: dict[str, str] | None = None, *, container: bool = False, uid: int = UID) -> str:
+    """What `work` prints, or the error that it raises."""
+    marks = ["/"] if container else []
+    given: list[Any] = [uid, work, environ or {}, marks]
+    command = [sys.executable, "-c", _AS_ANOTHER_USER, json.dumps(given)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout.strip()
+
+
+def file(path: Path, mode: int = 0o600, owner: int = 0, content: str = "x" * 40) -> Path:
+    path.write_text(content)
+    path.chmod(mode)
+    os.chown(path, owner, owner)
+    return path
+
+
+SERVER = "sigil.config.settings.load(os.environ)"
+RELAY = "relay.config.load(os.environ)"
+APNS = {"APNS_KEY_ID": "A" * 10, "APNS_TEAM_ID": "A" * 10, "APNS_TOPIC": "com.example"}
+FILES = {
+    SERVER: [
+        "SIGIL_MNEMONIC_PATH",
+        "API_KEY_FILE",
+        "SIGIL_REVOKED_API_KEYS_FILE",
+        "WEBHOOK_SECRET_FILE",
+        "WEBHOOK_URL_FILE",
+        "METRICS_TOKEN_FILE",
+        "SIGIL_INIT_TOKEN_FILE",
+    ],
+    RELAY: [
+        "DATABASE_URL_FILE",
+        "TOKEN_ENCRYPTION_KEY_FILE",
+        "RELAY_TRUSTED_SERVERS_FILE",
+        "METRICS_TOKEN_FILE",
+        "FCM_SERVICE_ACCOUNT",
+        "APNS_KEY_PATH",
+    ],
+}
+
+
+@pytest.mark.parametrize("load", [SERVER, RELAY])
+@pytest.mark.parametrize("container", [True, False])
+def test_a_file_of_a_setting_that_another_user_owns_names_the_mend(load: str, container: bool, folder: Path) -> None:
+    path = file(folder / "secret")
+    lines = as_user(load, APNS | dict.fromkeys(FILES[load], str(path)), container=container).splitlines()
+    place = "<that file on the host>" if container else path
+    for name in FILES[load]:
+        assert (
+            f"{name}: cannot read {path}: permission denied for uid {UID} (file owner 0, mode 0600): "
+            f"sudo chown {UID} {place}"
+        ) in lines
+
+
+@pytest.mark.parametrize("load", [SERVER, RELAY])
+def test_a_directory_in_place_of_a_file_names_the_missing_mount(load: str, folder: Path) -> None:
+    text = as_user(load, APNS | dict.fromkeys(FILES[load], str(folder)))
+    for name in FILES[load]:
+        assert (
+            f"{name}: cannot read {folder}: it is a directory, and a file is expected: a container engine makes a "
+            "directory of a bind mount whose source is missing"
+        ) in text
+
+
+def test_a_file_of_the_own_user_without_the_bit_names_chmod(folder: Path) -> None:
+    path = file(folder / "secret", 0o200, UID)
+    text = as_user(SERVER, {"API_KEY_FILE": str(path)})
+    assert f"(file owner {UID}, mode 0200): chmod u+r {path}" in text
+
+
+def test_a_directory_that_the_user_may_not_enter_is_named(folder: Path) -> None:
+    """As /etc/letsencrypt/archive, behind the links of certbot."""
+    closed = folder / "archive"
+    closed.mkdir(0o700)
+    target = file(closed / "key.pem")
+    link = folder / "key.pem"
+    link.symlink_to(target)
+    text = as_user(SERVER, {"API_KEY_FILE": str(link)})
+    assert (
+        f"cannot read {link}: permission denied for uid {UID} (directory {closed}: owner 0, mode 0700): let that user "
+        "enter the directory, or put the file into another one"
+    ) in text
+
+
+def test_a_link_to_another_users_file_names_the_file(folder: Path) -> None:
+    target = file(folder / "target")
+    link = folder / "link"
+    link.symlink_to(target)
+    text = as_user(SERVER, {"API_KEY_FILE": str(link)})
+    assert f"cannot read {link}: permission denied for uid {UID} (file {target}: owner 0, mode 0600)" in text
+
+
+def test_a_dangling_link_names_its_target(folder: Path) -> None:
+    link = folder / "link"
+    link.symlink_to("/nowhere/secret")
+    text = as_user(SERVER, {"API_KEY_FILE": str(link)})
+    assert f"cannot read {link}: it links to /nowhere/secret, which does not exist here" in text
+
+
+@pytest.mark.parametrize("denied", ["cert.pem", "key.pem"])
+def test_the_tls_pair_names_the_mend(denied: str, folder: Path) -> None:
+    for name in ("cert.pem", "key.pem"):
+        file(folder / name, 0o600, 0 if name == denied else UID)
+    environ = {
+        "SIGIL_MODE": "init",
+        "TLS_CERT_PATH": str(folder / "cert.pem"),
+        "TLS_KEY_PATH": str(folder / "key.pem"),
+    }
+    assert as_user("sigil.app.master.check(os.environ)", environ) == (
+        f"TLS: cannot read {folder / denied}: permission denied for uid {UID} (file owner 0, mode 0600): "
+        f"sudo chown {UID} {folder / denied}"
+    )
+
+
+def test_a_directory_for_a_new_pair_names_the_mend(folder: Path) -> None:
+    closed = folder / "tls"
+    closed.mkdir(0o755)
+    work = (
+        "from sigil.serving.tls.self_signed import ensure_pair\n"
+        f"ensure_pair(Path('{closed}/cert.pem'), Path('{closed}/key.pem'), generate=True)"
+    )
+    assert as_user(work, container=True) == (
+        f"TLS: cannot write {closed}/cert.pem: permission denied for uid {UID} (directory {closed}: owner 0, "
+        f"mode 0755): sudo chown {UID} <that directory on the host>; or set TLS_CERT_PATH and TLS_KEY_PATH"
+    )
+
+
+ENTER_STATE = "sigil.app.state.enter_state(sigil.config.settings.load(os.environ))"
+
+
+def test_a_state_directory_that_cannot_be_made_names_the_mend(folder: Path) -> None:
+    parent = folder / "run"
+    parent.mkdir(0o755)
+    environ = {"SIGIL_MODE": "init", "SIGIL_STATE_DIR": f"{parent}/state"}
+    text = as_user(ENTER_STATE, environ)
+    assert text.startswith(
+        f"SIGIL_STATE_DIR {parent}/state cannot be used: permission denied for uid {UID} (directory {parent}: owner 0, "
+        f"mode 0755): sudo chown {UID} {parent}; or set SIGIL_STATE_DIR"
+    )
+
+
+def test_a_state_directory_of_another_user_names_the_mend(folder: Path) -> None:
+    state = folder / "state"
+    state.mkdir(0o755)
+    text = as_user(ENTER_STATE, {"SIGIL_MODE": "init", "SIGIL_STATE_DIR": str(state)})
+    assert f"belongs to uid 0, and the server runs as uid {UID}: sudo chown {UID} that directory" in text
+
+
+def test_the_data_directory_of_the_relay_names_the_mend(folder: Path) -> None:
+    data = folder / "relay"
+    data.mkdir(0o755)
+    work = "asyncio.run(relay.app.wiring.open_registry(relay.config.load(os.environ), 'test').open(print))"
+    text = as_user(work, {"RELAY_DATA_DIR": str(data)})
+    assert (
+        f"{data}/relay.db cannot be opened: permission denied for uid {UID} (directory {data}: owner 0, mode 0755): "
+        f"sudo chown {UID} {data}; set RELAY_DATA_DIR"
+    ) in text
+    data.chmod(0o777)
+    file(data / "relay.db")
+    assert f"(file owner 0, mode 0600): sudo chown {UID} {data}/relay.db" in as_user(
+        work, {"RELAY_DATA_DIR": str(data)}
+    )
+
+
+def test_the_marker_of_the_first_boot_names_the_mend(folder: Path) -> None:
+    path = file(folder / "server_id")
+    environ = {"SIGIL_MODE": "init", "TLS_CERT_PATH": str(folder / "cert.pem"), "TLS_KEY_PATH": str(folder / "key.pem")}
+    text = as_user("sigil.app.master.check(os.environ)", environ)
+    assert f"cannot read {path}: permission denied for uid {UID} (file owner 0, mode 0600): sudo chown" in text
+
+
+def test_a_new_file_of_a_command_names_the_mend(folder: Path) -> None:
+    closed = folder / "out"
+    closed.mkdir(0o755)
+    work = f"sigil.cli.commands.sigil(['mnemonic', '--out', '{closed}/words'], standalone_mode=False)"
+    command = f"import contextlib, io\nwith contextlib.redirect_stderr(sys.stdout):\n    try:\n        {work}\n"
+    text = as_user(command + "    except SystemExit:\n        pass")
+    assert f"cannot create {closed}/words: permission denied for uid {UID} (directory {closed}: owner 0" in text
+
+
+def test_access_that_the_mode_allows_points_to_the_rules_of_the_host(folder: Path) -> None:
+    path = file(folder / "secret", 0o644)
+    text = file_error("read", path, PermissionError(13, "Permission denied"))
+    assert "the mode allows it, so SELinux or AppArmor denies it: with SELinux add :Z to the mount" in text
+
+
+def test_a_read_only_file_system_names_the_mend(folder: Path) -> None:
+    assert file_error("write", folder, OSError(30, "Read-only file system")) == (
+        f"cannot write {folder}: the file system is read-only: mount a writable volume there, or choose another path"
+    )
+
+
+@pytest.mark.parametrize("number", [2, 5, 28])
+def test_other_errors_keep_the_words_of_the_system(number: int, folder: Path) -> None:
+    error = OSError(number, os.strerror(number))
+    assert file_error("read", folder, error) == f"cannot read {folder}: {os.strerror(number)}"
