@@ -19,6 +19,7 @@ from relay.registry.port import Registry
 from sigil.serving import logs
 from sigil.serving.captured_stderr import open_standard_descriptors
 from sigil.serving.connections.limits import ConnectionLimits
+from sigil.serving.gateways import gateway_warnings
 from sigil.serving.process import clean_start
 from sigil.serving.process.master import ServerLimits, serve
 from sigil.serving.process.memory_protection import forbid_core_dumps
@@ -106,7 +107,7 @@ def _shared_memory() -> str | None:
 
 
 def _log_settings(config: Config) -> None:
-    for line in config.warnings:
+    for line in [*config.warnings, *gateway_warnings(config.proxies)]:
         logs.warn("setting", message=line)
     if config.database_url is None:
         logs.warn(

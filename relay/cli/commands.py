@@ -48,9 +48,10 @@ def check_config() -> None:
     """Check all settings without starting anything."""
     with cli_errors:
         from relay.config import load
+        from sigil.serving.gateways import gateway_warnings
 
         config = load(os.environ)
-        for line in config.warnings:
+        for line in [*config.warnings, *gateway_warnings(config.proxies)]:
             click.echo(f"warning: {line}", err=True)
         database = "PostgreSQL" if config.database_url else f"SQLite, {config.database_file}"
         click.echo(f"listen     {config.host} port {config.port} (http)")

@@ -16,6 +16,7 @@ from sigil.config.settings import SECRETS, Config, load, load_renewed
 from sigil.protocol.identity import DerivedSecrets, InvalidMnemonic, ServerIdentity
 from sigil.serving import logs
 from sigil.serving.captured_stderr import open_standard_descriptors
+from sigil.serving.gateways import gateway_warnings
 from sigil.serving.process import clean_start
 from sigil.serving.process.master import TlsPaths, serve
 from sigil.serving.process.memory_protection import active_swap_devices, forbid_core_dumps
@@ -127,7 +128,7 @@ def derive(mnemonic: Secret) -> DerivedSecrets:
 def _log_warnings(config: Config) -> None:
     if swapped := active_swap_devices():
         logs.warn("swap_is_on", swaps=swapped, message="swap can write derived keys to a disk: turn swap off")
-    for line in config.warnings:
+    for line in [*config.warnings, *gateway_warnings(config.proxies)]:
         logs.warn("setting", message=line)
     if not config.relay_url:
         logs.info(

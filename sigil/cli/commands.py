@@ -58,9 +58,10 @@ def check_config() -> None:
     """Check all settings without starting anything."""
     with cli_errors:
         from sigil.app.master import check
+        from sigil.serving.gateways import gateway_warnings
 
         config, identity = check()
-        for line in config.warnings:
+        for line in [*config.warnings, *gateway_warnings(config.proxies)]:
             click.echo(f"warning: {line}", err=True)
         click.echo(f"mode       {config.mode}")
         if identity:
