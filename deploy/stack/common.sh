@@ -35,8 +35,10 @@ require_daemon() {
   esac
 }
 
-# COMPOSE_FILE of the environment or of .env applies; `production` adds the override.
+# COMPOSE_FILES are the -f options of production, see prod.sh.
 compose() {
+  # Both are lists of words.
+  # shellcheck disable=SC2086
   $COMPOSE ${COMPOSE_FILES:-} "$@"
 }
 
@@ -49,17 +51,14 @@ setting() {
   printf '%s' "${value:-$2}"
 }
 
-# Runs Compose and shows its output; of the faults that a host brings, one line with the mend instead.
+# Runs Compose and shows its output; after the faults that a host brings, one line with the mend.
 compose_or_explain() {
   output="$(mktemp)"
   trap 'rm -f "$output"' EXIT
-  # Compose 1 has an error code of its own for nothing that matters here: the text decides.
-  if compose "$@" >"$output" 2>&1; then
+  if { compose "$@" 2>&1 || echo "$COMPOSE failed"; } | tee "$output" && ! tail -n 1 "$output" | grep -qx "$COMPOSE failed"; then
     rm -f "$output"
     return
   fi
-  cat "$output" >&2
-  echo >&2
   case "$(cat "$output")" in
     *"port is already allocated"* | *"address already in use"*)
       die "A port is taken by another program: set SIGIL_PORT or RELAY_PORT in .env (now $(setting SIGIL_PORT 8443) and $(setting RELAY_PORT 8080))" ;;
@@ -75,24 +74,29 @@ compose_or_explain() {
   esac
 }
 
-# Waits until the health checks of the named services succeed: at most three minutes, less when one stops.
+# Waits until the health checks of the named services succeed: at most three minutes, less when one stops or starts again.
 await_healthy() {
   for service in "$@"; do
     waited=0
+    restarts=
     while :; do
       id="$(compose ps -q "$service" | head -n 1)"
-      [ -n "$id" ] || die "$service has no container: run '$COMPOSE ps -a'"
+      [ -n "$id" ] || die "$service has no container: run 'make ps'"
       state="$(docker inspect --format '{{.State.Status}} {{.State.Health.Status}} {{.RestartCount}}' "$id")"
+      restarts="${restarts:-${state##* }}"
       case "$state" in
         "running healthy "*) break ;;
-        exited* | dead* | restarting* | *" 1" | *" 2")
-          compose logs --tail=15 "$service" >&2
-          die "$service does not start: its last log lines above say why" ;;
+        exited* | dead* | restarting*) waited=stopped ;;
+        *" $restarts") ;;
+        *) waited=stopped ;;
       esac
-      [ "$waited" -lt 180 ] || {
-        compose logs --tail=15 "$service" >&2
+      if [ "$waited" = stopped ]; then
+        compose logs --no-color --tail=15 "$service" >&2
+        die "$service does not start: its last log lines, above, say why"
+      elif [ "$waited" -ge 180 ]; then
+        compose logs --no-color --tail=15 "$service" >&2
         die "$service is not healthy after three minutes: its last log lines are above"
-      }
+      fi
       sleep 1
       waited=$((waited + 1))
     done
