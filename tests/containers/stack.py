@@ -112,8 +112,8 @@ class Stack:
                 "SIGIL_EDGE_NAME": f"{self.project}-edge",
                 "SIGIL_EDGE_NET": self.subnet,
                 "SIGIL_TLS_VOLUME": f"{self.project}-tls",
-                "SIGIL_PUBLISH": f"127.0.0.1:{self.port}",
-                "RELAY_PUBLISH": f"127.0.0.1:{self.relay_port}",
+                "SIGIL_PORT": str(self.port),
+                "RELAY_PORT": str(self.relay_port),
             }
         self.settings = own | settings
         self.url = f"https://localhost:{self.port}"
