@@ -18,6 +18,7 @@ from relay.registry.model import RegistryBusy, RegistryUnusable
 from relay.registry.port import Registry
 from sigil.serving import logs
 from sigil.serving.captured_stderr import open_standard_descriptors
+from sigil.serving.cloudflare.feed import feed_for
 from sigil.serving.connections.limits import ConnectionLimits
 from sigil.serving.gateways import gateway_warnings
 from sigil.serving.process import clean_start
@@ -77,6 +78,7 @@ def _serve(config: Config, environ: Mapping[str, str]) -> int:
             service="relay",
             log_level=logs.stricter(config.log_level, config.telemetry),
             metrics=config.telemetry != "none",
+            feed=feed_for(config.proxies),
             limits=ServerLimits(connections=ConnectionLimits(share=_MAIN_PORT_SHARE)),
         )
 

@@ -16,6 +16,7 @@ from sigil.config.settings import SECRETS, Config, load, load_renewed
 from sigil.protocol.identity import DerivedSecrets, InvalidMnemonic, ServerIdentity
 from sigil.serving import logs
 from sigil.serving.captured_stderr import open_standard_descriptors
+from sigil.serving.cloudflare.feed import feed_for
 from sigil.serving.gateways import gateway_warnings
 from sigil.serving.process import clean_start
 from sigil.serving.process.master import TlsPaths, serve
@@ -89,6 +90,7 @@ def _serve(given: _Settings) -> int:
             log_level=log_level,
             websockets=False,
             metrics=config.telemetry != "none",
+            feed=feed_for(config.proxies),
         )
 
 

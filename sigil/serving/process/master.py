@@ -37,7 +37,7 @@ from sigil.serving.process import metrics_slots
 from sigil.serving.process.kept_open import KeptOpen
 from sigil.serving.process.lifecycle import AsgiApp, WorkerLifecycle
 from sigil.serving.process.listeners import close, listen
-from sigil.serving.process.supervisor import Generation, Signals, Supervisor, Worker
+from sigil.serving.process.supervisor import Generation, SettingsFeed, Signals, Supervisor, Worker
 from sigil.serving.process.worker import WorkerPlan, run_worker
 from sigil.serving.startup_error import StartupError
 from sigil.serving.tls.tls_pair import TlsPair
@@ -86,11 +86,13 @@ def serve(
     metrics: bool = True,
     limits: ServerLimits = ServerLimits(),
     crash: CrashPolicy = CrashPolicy(),  # noqa: B008 - frozen
+    feed: SettingsFeed | None = None,
 ) -> int:
     """Serve until SIGTERM or SIGINT and return the exit code; call it in the main thread.
 
     `factory` and `settings` are pickled to each worker; `tls` is (certificate, key) or None for plain HTTP. `reload` is
-    called at SIGHUP and may raise StartupError. `port_setting` is the name of the port's setting, for errors.
+    called at SIGHUP and may raise StartupError. `feed` may change the settings at any time, also those of `reload`.
+    `port_setting` is the name of the port's setting, for errors.
     A worker that is ready has a file <state_dir>/workers/<pid>.
     With `metrics`, each worker gets a metrics slot (see `metrics_slots`).
     0 after a clean drain; 1 when no worker became ready or one had to be killed. Raises StartupError.
@@ -156,7 +158,7 @@ def serve(
             spawn=spawn,
             first=first,
             workers=workers,
-            reload=lambda: _generation(*reload()),
+            reload=lambda: _generation(*reload(), feed),
             markers=markers,
             table=table,
             crash=crash,
@@ -164,6 +166,7 @@ def serve(
             ready_timeout=limits.ready_timeout,
             kill_timeout=limits.kill_timeout,
             on_drain=lambda: close(listeners),
+            feed=feed,
         ).run()
     logs.info("stopped", exit_code=exit_code)
     return exit_code
@@ -221,8 +224,8 @@ def _granian_logs() -> dict[str, Any]:
     return {"formatters": {}, "handlers": {}, "loggers": {"_granian": {**logger}, "granian.access": {**logger}}}
 
 
-def _generation(settings: object, tls: TlsPaths) -> Generation:
-    return Generation(settings, TlsPair(*tls) if tls else None)
+def _generation(settings: object, tls: TlsPaths, feed: SettingsFeed | None = None) -> Generation:
+    return Generation(feed.applied(settings) if feed else settings, TlsPair(*tls) if tls else None)
 
 
 def _fresh_directory(path: Path) -> Path:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from sigil.serving import logs
 from sigil.serving.captured_stderr import CapturedStderr
@@ -90,6 +90,21 @@ class Signals:
         self._wake.close()
 
 
+class SettingsFeed(Protocol):
+    """A source that may change the settings of workers while the server runs."""
+
+    def step(self, now: float) -> bool:
+        """Called at least once a second, and never blocks; True when `applied` may give other settings than before."""
+
+    def applied(self, settings: object) -> object:
+        """The settings with what the source gave; the same object if that changes nothing."""
+
+    def refresh(self) -> None:
+        """SIGHUP: query the source at the next step, and not when its time comes."""
+
+    def stop(self) -> None: ...
+
+
 class Supervisor:
     """Keeps `workers` processes alive until SIGTERM or SIGINT; `run` gives the exit code."""
 
@@ -108,6 +123,7 @@ class Supervisor:
         ready_timeout: float,
         kill_timeout: float,
         on_drain: Callable[[], None],
+        feed: SettingsFeed | None = None,
     ) -> None:
         self._spawn = spawn
         self._reload = reload
@@ -132,6 +148,8 @@ class Supervisor:
         self._incoming: Worker | None = None
         self._outgoing: Worker | None = None
         self._signals = signals
+        self._feed = feed
+        self._fed = False
 
     def run(self) -> int:
         """Run until all workers have ended: 0 after a drain; 1 after giving up, or if a worker had to be killed."""
@@ -140,6 +158,8 @@ class Supervisor:
                 self._step()
                 self._wait()
         finally:
+            if self._feed is not None:
+                self._feed.stop()
             for worker in self._alive:
                 worker.process.kill()
                 worker.process.join()
@@ -160,6 +180,7 @@ class Supervisor:
             if self._unserved.reached(now, ready=any(worker.ready for worker in self._alive)):
                 self._give_up("no worker was ready", seconds=round(self._unserved.seconds))
             self._fill_slots(now)
+            self._fed = (self._feed is not None and self._feed.step(now)) or self._fed
             self._rolling_restart()
 
     def _wait(self) -> None:
@@ -306,6 +327,11 @@ class Supervisor:
             if signal.SIGHUP in self._signals.seen:
                 self._signals.seen.discard(signal.SIGHUP)
                 self._begin_reload()
+                if self._feed is not None:
+                    self._feed.refresh()
+            elif self._feed is not None and self._fed and all(s.worker and s.worker.ready for s in self._slots):
+                self._fed = False
+                self._begin_update(self._feed)
         elif self._incoming is not None:
             if self._incoming.ready:
                 self._swap(self._incoming, self._next)
@@ -321,8 +347,22 @@ class Supervisor:
         except Exception as exc:
             logs.error("reload_refused", exc=exc, message=_UNCHANGED)
         else:
-            self._generations.append(self._next)
-            self._queue = deque(range(len(self._slots)))
+            self._roll(self._next)
+
+    def _begin_update(self, feed: SettingsFeed) -> None:
+        """Replace the workers if the feed changes their settings: those of the newest generation, with its keys and its
+        certificate. Files are not read again: their changes wait for SIGHUP.
+        """
+        used = [slot.generation.settings for slot in self._slots]
+        if any(feed.applied(settings) is not settings for settings in used):
+            logs.info("reload_started")
+            newest = self._generations[-1]
+            self._next = Generation(feed.applied(newest.settings), newest.tls)
+            self._roll(self._next)
+
+    def _roll(self, generation: Generation) -> None:
+        self._generations.append(generation)
+        self._queue = deque(range(len(self._slots)))
 
     def _roll_next(self, generation: Generation) -> None:
         if self._queue:
@@ -355,7 +395,7 @@ class Supervisor:
         used = [slot.generation for slot in self._slots]
         for unused in [g for g in self._generations if g not in used]:
             self._generations.remove(unused)
-            if unused.tls is not None:
+            if unused.tls is not None and all(unused.tls is not kept.tls for kept in used):
                 unused.tls.close()
 
 
