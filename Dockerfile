@@ -23,7 +23,7 @@ RUN packages="$(/opt/sigil/bin/python -c 'import sysconfig; print(sysconfig.get_
  && cp -r sigil relay "$packages"/ \
  && install -m 755 sigil.script /opt/sigil/bin/sigil \
  && install -m 755 sigil-relay.script /opt/sigil/bin/sigil-relay \
- && install -m 755 make-secrets /opt/sigil/bin/make-secrets \
+ && install -m 755 make-secrets trust-server /opt/sigil/bin/ \
  && /opt/sigil/bin/python -m compileall -q --invalidation-mode unchecked-hash "$packages"
 
 FROM ${PYTHON_IMAGE} AS runtime
@@ -31,7 +31,7 @@ FROM ${PYTHON_IMAGE} AS runtime
 RUN groupadd --gid 10001 sigil \
  && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin sigil \
  && install -d -o 10001 -g 10001 -m 755 /var/lib/sigil /var/lib/sigil/tls /var/lib/relay /run/sigil \
- && install -d -o 10001 -g 10001 -m 700 /run/sigil-secrets /run/relay-secrets /etc/sigil
+ && install -d -o 10001 -g 10001 -m 700 /run/sigil-secrets /run/relay-secrets /run/relay-trust /etc/sigil
 COPY --from=build /opt/sigil /opt/sigil
 COPY LICENSE /opt/sigil/LICENSE
 ENV PATH=/opt/sigil/bin:$PATH PYTHONDONTWRITEBYTECODE=1

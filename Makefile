@@ -9,12 +9,12 @@ TEST_PROCESSES ?= 3
 SECONDS ?= 1800
 
 .DEFAULT_GOAL := help
-.PHONY: help up down ps logs reload reset install dev wizard test test-deps test-docker test-docker-deps screenshots check audit bench bench-update format load load-lean soak openapi lock clean
+.PHONY: help up down ps logs reload reset preflight prod backup restore upgrade install dev wizard test test-deps test-docker test-docker-deps screenshots check audit bench bench-update format load load-lean soak openapi lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-# This target and those up to `reset` need docker, Compose and a POSIX shell alone, no Python.
+# This target and those up to `upgrade` need docker, Compose and a POSIX shell alone, no Python.
 up: ## the whole stack in containers, on https://localhost:8443; prints the address of the wizard
 	@deploy/stack/up.sh
 
@@ -32,6 +32,21 @@ reload: ## reload certificates, API keys, revocations and credentials in the con
 
 reset: ## delete the containers and all their volumes, after a confirmation
 	@deploy/stack/reset.sh
+
+preflight: ## check this host, .env and the server's settings for production; nothing is started
+	@deploy/stack/preflight.sh
+
+prod: ## the stack in production: checks first, then builds or pulls, and starts it
+	@deploy/stack/prod.sh
+
+backup: ## the relay's database and its key into backups/; the mnemonic is the other half
+	@deploy/stack/backup.sh
+
+restore: ## a backup into the running stack; FILE=backups/…, FORCE=1 replaces what the database holds
+	@deploy/stack/restore.sh
+
+upgrade: ## back up, build or pull, and replace the containers of sigil and relay; sessions stay
+	@deploy/stack/upgrade.sh
 
 install: $(VENV)/.installed ## make .venv with all dependencies, from the lock file
 

@@ -102,3 +102,31 @@ await_healthy() {
     done
   done
 }
+
+# Both Compose files, unless COMPOSE_FILE (the environment, .env) names them among others.
+use_production_files() {
+  case "$(setting COMPOSE_FILE '')" in
+    *docker-compose.prod.yml*) COMPOSE_FILES= ;;
+    *) COMPOSE_FILES="-f docker-compose.yml -f docker-compose.prod.yml" ;;
+  esac
+  # Which services are orphans depends on the files of the moment.
+  export COMPOSE_IGNORE_ORPHANS=1
+}
+
+# Images of a registry (their name has a slash) are pulled, others are built here.
+get_images() {
+  case "$(setting SIGIL_IMAGE sigil:local)$(setting RELAY_IMAGE sigil-relay:local)" in
+    */*) compose_or_explain pull sigil relay ;;
+    *) compose_or_explain build sigil relay ;;
+  esac
+}
+
+# The id of a running container of a service, or one line.
+running() {
+  id="$(compose ps -q "$1" 2>/dev/null | head -n 1)"
+  [ -n "$id" ] && [ "$(docker inspect --format '{{.State.Running}}' "$id")" = true ] || die "$1 is not running: run 'make ps'"
+  printf '%s' "$id"
+}
+
+# SHA-256 of standard input; the host may have no program for it.
+sha256() { docker exec -i "$1" sha256sum | cut -c1-64; }
