@@ -17,7 +17,6 @@ done
 wait_for "$SIGIL_UPSTREAM_CERT" "start the server first, which makes it, or set SIGIL_UPSTREAM_CERT"
 
 nginx="nginx -e stderr -p $NGINX_RUN -c $NGINX_RUN/nginx.conf"
-$nginx -t -q
 # exec keeps the process id. In a subshell, so that the watch is no child of nginx.
 (reload_on_change $$ "$nginx -s reload" "$NGINX_CERTS_DIR/cert.pem" "$NGINX_CERTS_DIR/key.pem" "$SIGIL_UPSTREAM_CERT" &)
 exec $nginx

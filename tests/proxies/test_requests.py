@@ -1,0 +1,184 @@
+"""Requests through each proxy: what is served, what is hidden, and in which form errors come."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import ssl
+import subprocess
+
+import httpx
+import pytest
+from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
+
+from sigil.device import Device
+from tests.flows.backend import ACTION
+from tests.proxies.conftest import Stack
+from tests.proxies.running import RELAY, SIGIL, Proxy, raw, read_all, status_of
+from tests.relay.devices_of_relay import acknowledge, authenticate, frame, register
+from tests.support.live import wait_until
+
+LIMIT = 64 * 1024
+
+
+def error_code(answer: httpx.Response) -> str:
+    assert answer.headers["content-type"].startswith("application/json"), answer
+    code: str = answer.json()["error"]["code"]
+    return code
+
+
+@pytest.mark.parametrize("http2", [False, True])
+def test_a_challenge_is_created_over_http_1_and_2(front: Proxy, stack: Stack, http2: bool) -> None:
+    key = {"Authorization": f"Bearer {stack.server.api_key}"}
+    with front.client(http2=http2, headers=key) as client:
+        body = {"device_public_key": Device.generate().wire_key, "action": ACTION}
+        created = client.post("/challenge", json=body)
+        assert created.status_code == 201, created.text
+        assert created.http_version == ("HTTP/2" if http2 else "HTTP/1.1")
+        status = client.get(f"/v1/auth/challenge/{created.json()['challenge_id']}/status")
+        assert status.json()["status"] == "pending"
+
+
+async def test_a_device_gets_a_push_over_its_websocket(front: Proxy, stack: Stack) -> None:
+    """Registration, the socket and the push, all at the relay's public name."""
+    device = Device.generate()
+    with front.client(RELAY) as client:
+        register(device, client, f"https://{RELAY}")
+    async with connect(
+        f"wss://{RELAY}:{front.port}/ws", host="127.0.0.1", port=front.port, ssl=front.tls(), proxy=None
+    ) as opened:
+        assert (await authenticate(device, opened, f"https://{RELAY}"))["type"] == "auth_success"
+        key = {"Authorization": f"Bearer {stack.server.api_key}"}
+        with front.client(headers=key) as client:
+            body = {"device_public_key": device.wire_key, "action": ACTION}
+            created = await asyncio.to_thread(client.post, "/challenge", json=body)
+        push = await frame(opened)
+        assert created.json()["challenge_id"] in json.dumps(push)
+        await acknowledge(opened, push)
+
+
+async def test_the_socket_has_no_other_path(front: Proxy) -> None:
+    for path in ("/ws/", "/wss", "/"):
+        with pytest.raises(InvalidStatus) as rejected:
+            async with connect(
+                f"wss://{RELAY}:{front.port}{path}", host="127.0.0.1", port=front.port, ssl=front.tls(), proxy=None
+            ):
+                pass
+        assert rejected.value.response.status_code == 404
+
+
+@pytest.mark.parametrize(
+    "path", ["/metrics", "//metrics", "/%6detrics", "/%2fmetrics", "/metrics/", "/metrics?x", "/./metrics"]
+)
+def test_metrics_are_hidden(front: Proxy, path: str) -> None:
+    for host in (SIGIL, RELAY):
+        with front.connect(host) as connection:
+            connection.sendall(raw("GET", path, host=host))
+            response = read_all(connection)
+        assert status_of(response) == 404
+        assert b"NOT_FOUND" in response
+        assert b"_total" not in response
+
+
+@pytest.mark.parametrize(
+    "path", ["/push", "/push/outcomes", "/servers/register", "/", "/info", "//push", "/devices/../push", "/devices"]
+)
+def test_the_relay_has_no_other_public_path(front: Proxy, path: str) -> None:
+    with front.connect(RELAY) as connection:
+        connection.sendall(raw("POST", path, host=RELAY, body="{}"))
+        response = read_all(connection)
+    assert status_of(response) in {400, 404}, response
+    with front.client(RELAY) as client:
+        assert client.get("/health").status_code == 200
+        assert client.get("/devices/register/challenge").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("host", "path", "limit"),
+    [
+        (SIGIL, "/respond", LIMIT),
+        (SIGIL, "/challenge", LIMIT),
+        (SIGIL, "/mpa/request", 4 * LIMIT),
+        (RELAY, "/devices/register", LIMIT // 2),
+    ],
+)
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_body_over_the_limit_is_413_in_the_documented_form(
+    front: Proxy, host: str, path: str, limit: int, chunked: bool
+) -> None:
+    def content(size: int) -> bytes:
+        return b'"' + b"x" * (size - 2) + b'"'
+
+    for http2 in (False, True):
+        # Of a much larger body Caddy closes the connection, at which a client that still sends may lose the response.
+        for size in (limit + 1, 20 * LIMIT)[: 2 if front.name == "nginx" else 1]:
+            over = curl(front, host, path, content(size), http2=http2, chunked=chunked)
+            assert (over.status_code, error_code(over)) == (413, "PAYLOAD_TOO_LARGE"), over.text
+        within = curl(front, host, path, content(limit), http2=http2, chunked=chunked)
+        assert within.status_code in {400, 401, 429}, within.text
+
+
+def curl(front: Proxy, host: str, path: str, body: bytes, *, http2: bool, chunked: bool) -> httpx.Response:
+    """A POST. httpx cannot read a response that comes before the body was sent in full, over HTTP/2."""
+    command = ["curl", "-s", "-i", "--cacert", str(front.certificates / "cert.pem"), "--data-binary", "@-"]
+    command += ["--resolve", f"{host}:{front.port}:127.0.0.1", "-H", "Content-Type: application/json", "-H", "Expect:"]
+    command += ["--http2" if http2 else "--http1.1", *(["-H", "Transfer-Encoding: chunked"] if chunked else [])]
+    ended = subprocess.run(  # noqa: PLW1510
+        [*command, f"https://{host}:{front.port}{path}"], input=body, capture_output=True, timeout=120
+    )
+    head, _, content = ended.stdout.partition(b"\r\n\r\n")
+    fields = [line.partition(b":") for line in head.split(b"\r\n")[1:]]
+    return httpx.Response(
+        int(head.split(b" ", 2)[1]), headers=[(name, value.strip()) for name, _, value in fields], content=content
+    )
+
+
+def test_responses_have_hsts_once(front: Proxy) -> None:
+    for host in (SIGIL, RELAY):
+        with front.client(host) as client:
+            for path in ("/health", "/metrics"):
+                assert client.get(path).headers.get_list("strict-transport-security") == ["max-age=31536000"]
+
+
+def test_another_name_gets_no_certificate(front: Proxy) -> None:
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    for name in ("other.test", None):
+        with (
+            pytest.raises(ssl.SSLError),
+            socket.create_connection(("127.0.0.1", front.port)) as plain,
+            context.wrap_socket(plain, server_hostname=name),
+        ):
+            pass
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_tls_is_1_2_or_1_3(front: Proxy, version: ssl.TLSVersion) -> None:
+    context = front.tls()
+    context.minimum_version = context.maximum_version = version
+    with (
+        socket.create_connection(("127.0.0.1", front.port)) as plain,
+        context.wrap_socket(plain, server_hostname=SIGIL) as connection,
+    ):
+        assert connection.version() == {771: "TLSv1.2", 772: "TLSv1.3"}[version]
+
+
+def test_plain_http_is_redirected_for_pages_alone(front: Proxy) -> None:
+    with httpx.Client(base_url=f"http://127.0.0.1:{front.http_port}", headers={"Host": SIGIL}) as client:
+        page = client.get("/init?a=b")
+        assert (page.status_code, page.headers["location"]) == (301, f"https://{SIGIL}/init?a=b")
+        # A redirected POST would carry the API key over plain HTTP again and again, unnoticed.
+        assert client.post("/challenge", json={}).status_code == 403
+
+
+def test_the_log_has_a_line_per_request_without_query_and_headers(front: Proxy) -> None:
+    secret = {"Authorization": "Bearer top-secret-key", "X-Sigil-Token": "top-secret-token"}
+    with front.client(source="127.0.3.3", headers=secret) as client:
+        client.get("/v1/auth/challenge/abc/status?wait=0&token=top-secret-query")
+    wait_until(lambda: "127.0.3.3" in front.log(), "the line of the request")
+    (line,) = [json.loads(line) for line in front.log().splitlines() if "127.0.3.3" in line]
+    assert line["status"] == 401
+    assert "/v1/auth/challenge/abc/status" in json.dumps(line)
+    assert "top-secret" not in front.log()
