@@ -58,6 +58,7 @@ chmod 0644 cert.pem
 mv -fT key.pem ../key.pem
 mv -fT cert.pem ../cert.pem
 cd /
+rm -rf "$work"
 
 if [ -n "$reload" ]; then
   exec sh -c "$reload"
