@@ -1,0 +1,110 @@
+"""A lost host: a new stack, from the mnemonic and a backup alone, is the same server to backends and devices."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sigil.device import Device
+from tests.containers.production import Listening, Production, while_listening
+from tests.containers.stack import V1, V2
+from tests.flows.backend import Backend, approval
+
+
+async def pushed(stack: Production, listening: Listening) -> dict[str, Any]:
+    """A challenge of the first device, after its push has arrived."""
+    created: dict[str, Any] = await asyncio.to_thread(create, stack, listening.devices[0])
+    while not listening.has_push_of(created):
+        await asyncio.sleep(0.05)
+    return created
+
+
+def create(stack: Production, device: Device) -> dict[str, Any]:
+    with Backend(stack) as backend:  # type: ignore[arg-type]
+        return backend.create_challenge(device)
+
+
+class Lost:
+    """What is left of a stack that was destroyed, in a folder outside of it."""
+
+    def __init__(self, folder: Path, compose: str) -> None:
+        with Production(folder / "lost", compose) as stack:
+            stack.make("prod")
+            self.mnemonic = stack.mnemonic.read_text(encoding="ascii")
+            self.identity = stack.identity()
+            self.api_key = stack.make_api_key()
+
+            async def enrol(listening: Listening) -> Device:
+                await pushed(stack, listening)
+                return listening.devices[0]
+
+            self.device = while_listening(stack, None, enrol)
+            self.printed = stack.make("backup").stdout
+            (made,) = (stack.folder / "backups").iterdir()
+            self.modes = {path.name: path.stat().st_mode & 0o777 for path in [made, *made.iterdir()]}
+            self.backup = folder / made.name
+            shutil.copytree(made, self.backup)
+            key = stack.exec("relay", "cat", "/run/relay-secrets/token_encryption_key").stdout
+            assert key not in "".join(path.read_text(encoding="latin-1") for path in self.backup.iterdir())
+            found = stack.docker("volume", "ls", "--quiet", "--filter", stack._label()).stdout.split()
+        left = stack.docker("volume", "ls", "--quiet").stdout.split()
+        assert found
+        assert not set(found) & set(left)
+
+
+@pytest.fixture(scope="module", params=[V1, V2])
+def lost(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Lost, Production]]:
+    """What is left, and a new stack with its mnemonic."""
+    folder = tmp_path_factory.mktemp("disaster")
+    left = Lost(folder, request.param)
+    with Production(folder / "new", request.param, mnemonic=left.mnemonic) as stack:
+        stack.make("prod")
+        stack.api_key = left.api_key
+        yield left, stack
+
+
+def test_a_backup_is_for_its_owner_alone_and_names_its_other_half(lost: tuple[Lost, Production]) -> None:
+    left, _ = lost
+    assert left.modes == {
+        left.backup.name: 0o700, "manifest": 0o600, "relay.dump": 0o600, "token_encryption_key.sealed": 0o600,
+    }  # fmt: skip
+    assert "1 devices" in left.printed
+    assert "The mnemonic is the other half" in left.printed
+
+
+def test_a_new_stack_from_mnemonic_and_backup_is_the_same_server(lost: tuple[Lost, Production]) -> None:
+    left, stack = lost
+    assert stack.identity() == left.identity
+
+    damaged = stack.folder / "damaged"
+    shutil.copytree(left.backup, damaged)
+    dump = (damaged / "relay.dump").read_bytes()
+    (damaged / "relay.dump").write_bytes(dump[:-20] + bytes(20))
+    refused = stack.make("restore", f"FILE={damaged}", check=False)
+    assert refused.returncode != 0
+    assert "relay.dump is damaged" in refused.stderr
+
+    restored = stack.make("restore", f"FILE={left.backup}")
+    assert "Restored 1 devices" in restored.stdout, restored.stdout + restored.stderr
+
+    async def answer(listening: Listening) -> dict[str, Any]:
+        return await pushed(stack, listening)
+
+    # The device does not register again.
+    created = while_listening(stack, left.device, answer)
+    with Backend(stack) as backend:  # type: ignore[arg-type]
+        body = approval(left.device, created, created["match_code"])
+        assert backend.http.post("/respond", json=body).status_code == 200
+        assert backend.status(created)["status"] == "verified"
+
+    again = stack.make("restore", f"FILE={left.backup}", check=False)
+    assert again.returncode != 0
+    assert "the database holds 1 devices: FORCE=1 replaces them" in again.stderr
+    forced = stack.make("restore", f"FILE={left.backup}", "FORCE=1")
+    assert "Restored 1 devices" in forced.stdout
+    stack.wait_healthy("sigil", "relay")
