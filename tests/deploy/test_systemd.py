@@ -118,7 +118,7 @@ def test_the_server_runs_as_its_unit_says_and_keeps_its_sessions() -> None:
         assert process.stop() == 0
         assert certificate.parent.stat().st_mode & 0o077 == 0
         process.start()
-        wait_until(lambda: process.pid and len(events(process, "sigil_starting")) == 2, "the second start")
+        wait_until(lambda: process.pid and len(events(process, "server_starting")) == 2, "the second start")
         assert [line["sessions"] for line in events(process, "sigil_starting")] == ["new", "adopted"]
         assert process.stop() == 0
 
