@@ -23,6 +23,7 @@ from sigil.serving.process.master import TlsPaths, serve
 from sigil.serving.process.memory_protection import active_swap_devices, forbid_core_dumps
 from sigil.serving.settings import ConfigError, Secret
 from sigil.serving.startup_error import StartupError
+from sigil.serving.tls.renewal import Renewal
 from sigil.serving.tls.self_signed import ensure_pair, is_present
 from sigil.serving.tls.tls_pair import TlsPair
 
@@ -62,7 +63,7 @@ def _serve(given: _Settings) -> int:
     logs.configure("sigil", log_level)
     start = _operational(config, given.secrets) if given.secrets else None
     _log_warnings(config)
-    _ensure_tls(config)
+    renewal = _ensure_tls(config)
     with enter_state(config) as state:
         start = start or init_mode.start(config)
         init_mode.prepare_state(state, config, start)
@@ -91,6 +92,7 @@ def _serve(given: _Settings) -> int:
             websockets=False,
             metrics=config.telemetry != "none",
             feed=feed_for(config.proxies),
+            upkeep=renewal,
         )
 
 
@@ -142,16 +144,23 @@ def _tls_paths(config: Config) -> tuple[Path, Path] | None:
     return None if config.http_only else (config.tls_cert, config.tls_key)
 
 
-def _ensure_tls(config: Config) -> None:
+def _ensure_tls(config: Config) -> Renewal | None:
+    """The renewal of a pair that this server may make itself; done once before the workers load the pair."""
     if config.http_only:
         logs.warn(
             "plain_http",
             message="SIGIL_HTTP_PORT serves without TLS: use it only behind a proxy on this host or network",
         )
-    elif ensure_pair(config.tls_cert, config.tls_key, generate=config.tls_auto_generate):
+        return None
+    if ensure_pair(config.tls_cert, config.tls_key, generate=config.tls_auto_generate):
         logs.warn(
             "self_signed_certificate", path=config.tls_cert, message="configure clients to trust this certificate"
         )
+    if not config.tls_auto_generate:
+        return None
+    renewal = Renewal(config.tls_cert, config.tls_key)
+    renewal()
+    return renewal
 
 
 def _reload(environ: Mapping[str, str], start: Start) -> tuple[object, TlsPaths]:

@@ -19,9 +19,11 @@ from sigil.protocol.api_key import REVOCATION, has_computed_form, is_revoked
 from sigil.serving import settings
 from sigil.serving.proxies import Proxies, read_proxies
 from sigil.serving.settings import MIN_SECRET_LENGTH, VISIBLE, ConfigError, EnvReader, Secret
+from sigil.serving.tls import file_names
 
 # The store is allocated whole at the start, so the default has to leave memory on a machine of 2 GB.
 DEFAULT_STORE_SIZE = 512 << 20
+TLS_DIRECTORY = Path("/var/lib/sigil/tls")
 SECRETS = ("SIGIL_MNEMONIC", "API_KEY", "WEBHOOK_SECRET", "WEBHOOK_URL", "METRICS_TOKEN", "SIGIL_INIT_TOKEN")
 """Variables whose value is a secret, or may contain one."""
 
@@ -46,8 +48,8 @@ class Config:
     push_content: Literal["full", "reference"] = "full"
     preset_keys: tuple[Secret, ...] = ()
     revoked_keys: tuple[str, ...] = ()
-    tls_cert: Path = Path("/var/lib/sigil/tls/cert.pem")
-    tls_key: Path = Path("/var/lib/sigil/tls/key.pem")
+    tls_cert: Path = TLS_DIRECTORY / "cert.pem"
+    tls_key: Path = TLS_DIRECTORY / "key.pem"
     tls_auto_generate: bool = True
     telemetry: Literal["full", "minimal", "none"] = "full"
     metrics_token: Secret | None = None
@@ -185,6 +187,7 @@ def _read(r: EnvReader) -> Config:
     if mode == "operational" and mnemonic is None and not r.faults:
         r.faults.append(_NO_MNEMONIC)
     address = read_address(r)
+    cert, key = _tls_pair(r, address)
     preset, revoked = _api_keys(r)
     metrics_token, metrics_open = r.token("METRICS_TOKEN")
     init_token, init_token_off = r.token("SIGIL_INIT_TOKEN")
@@ -205,8 +208,8 @@ def _read(r: EnvReader) -> Config:
         push_content=r.choice("SIGIL_PUSH_CONTENT", "full", "full", "reference"),  # type: ignore[arg-type]
         preset_keys=preset,
         revoked_keys=revoked,
-        tls_cert=r.value("TLS_CERT_PATH", Config.tls_cert, Path),
-        tls_key=r.value("TLS_KEY_PATH", Config.tls_key, Path),
+        tls_cert=cert,
+        tls_key=key,
         tls_auto_generate=r.flag("TLS_AUTO_GENERATE", default=True),
         telemetry=r.choice("SIGIL_TELEMETRY", "full", "full", "minimal", "none"),  # type: ignore[arg-type]
         metrics_token=metrics_token,
@@ -225,6 +228,17 @@ def _read(r: EnvReader) -> Config:
         proxies=read_proxies(r),
         webhook=webhooks.target(r),
     )
+
+
+def _tls_pair(r: EnvReader, address: Address) -> tuple[Path, Path]:
+    """Without both settings, the pair of the directory under our names or those of certbot."""
+    if r.text("TLS_CERT_PATH") or r.text("TLS_KEY_PATH"):
+        cert, key = r.value("TLS_CERT_PATH", Config.tls_cert, Path), r.value("TLS_KEY_PATH", Config.tls_key, Path)
+    else:
+        cert, key = file_names.pair_in(TLS_DIRECTORY)
+    if not address.http_only:
+        r.warnings += file_names.warnings_about(cert, key)
+    return cert, key
 
 
 def _state_dir(r: EnvReader, address: Address) -> Path:

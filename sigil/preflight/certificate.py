@@ -12,7 +12,7 @@ from cryptography import x509
 from sigil.config.settings import Config
 from sigil.preflight.result import Result, failed, ok, still_open
 from sigil.serving.startup_error import StartupError
-from sigil.serving.tls.self_signed import ensure_pair, is_present
+from sigil.serving.tls.self_signed import ensure_pair, is_present, is_self_made
 from sigil.serving.tls.tls_pair import TlsPair
 
 MIN_DAYS = 14
@@ -51,7 +51,7 @@ def check_certificate(config: Config, now: datetime.datetime) -> Iterator[Result
 def _check(
     config: Config, certificate: x509.Certificate, now: datetime.datetime, behind_proxy: bool
 ) -> Iterator[Result]:
-    self_signed = certificate.issuer == certificate.subject
+    self_signed = certificate.issuer == certificate.subject or is_self_made(certificate)
     ends = certificate.not_valid_after_utc
     renew = "renew it, then send SIGHUP (`make reload`)"
     if self_signed and behind_proxy:

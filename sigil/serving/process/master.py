@@ -84,6 +84,7 @@ def serve(
     log_level: str = "info",
     websockets: bool = True,
     metrics: bool = True,
+    upkeep: Callable[[], tuple[bool, float]] | None = None,
     limits: ServerLimits = ServerLimits(),
     crash: CrashPolicy = CrashPolicy(),  # noqa: B008 - frozen
     feed: SettingsFeed | None = None,
@@ -94,6 +95,8 @@ def serve(
     called at SIGHUP and may raise StartupError. `feed` may change the settings at any time, also those of `reload`.
     `port_setting` is the name of the port's setting, for errors.
     A worker that is ready has a file <state_dir>/workers/<pid>.
+    `upkeep` is called in the master after the start and each reload, and then after as many seconds as it returned.
+    With True, the workers are replaced as at SIGHUP. It must return at once.
     With `metrics`, each worker gets a metrics slot (see `metrics_slots`).
     0 after a clean drain; 1 when no worker became ready or one had to be killed. Raises StartupError.
     """
@@ -167,6 +170,7 @@ def serve(
             kill_timeout=limits.kill_timeout,
             on_drain=lambda: close(listeners),
             feed=feed,
+            upkeep=upkeep,
         ).run()
     logs.info("stopped", exit_code=exit_code)
     return exit_code

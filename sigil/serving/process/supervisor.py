@@ -28,6 +28,7 @@ from sigil.serving.watchdog.process_table import Cause, ProcessTable, Row
 from sigil.serving.watchdog.watchdog import CHECK_SECONDS, Watchdog
 
 _TICK = 0.05
+_UPKEEP_RETRY = 3600.0
 _UNCHANGED = "the reload changed nothing: the old values stay in use"
 _INCOMPLETE = "workers that the reload replaced use the new values, the others keep the old ones"
 
@@ -123,6 +124,7 @@ class Supervisor:
         ready_timeout: float,
         kill_timeout: float,
         on_drain: Callable[[], None],
+        upkeep: Callable[[], tuple[bool, float]] | None,
         feed: SettingsFeed | None = None,
     ) -> None:
         self._spawn = spawn
@@ -135,6 +137,8 @@ class Supervisor:
         self._ready_timeout = ready_timeout
         self._kill_timeout = kill_timeout
         self._on_drain = on_drain
+        self._upkeep = upkeep
+        self._upkeep_at = 0.0
         self._slots = [Slot(first) for _ in range(workers)]
         self._alive: list[Worker] = []
         self._early_deaths = DeathCount(crash.deaths, crash.window)
@@ -182,6 +186,7 @@ class Supervisor:
             self._fill_slots(now)
             self._fed = (self._feed is not None and self._feed.step(now)) or self._fed
             self._rolling_restart()
+            self._run_upkeep(now)
 
     def _wait(self) -> None:
         sources: list[Connection | socket.socket | int] = [
@@ -198,6 +203,19 @@ class Supervisor:
             wait(sources, _TICK if timed else CHECK_SECONDS)
         with contextlib.suppress(BlockingIOError):
             self._signals.woken.recv(4096)
+
+    def _run_upkeep(self, now: float) -> None:
+        if self._upkeep is None or self._next is not None or now < self._upkeep_at:
+            return
+        try:
+            changed, seconds = self._upkeep()
+        # Upkeep must not end a server.
+        except Exception as exc:
+            logs.error("upkeep_failed", exc=exc)
+            changed, seconds = False, _UPKEEP_RETRY
+        self._upkeep_at = now + seconds
+        if changed:
+            self._signals.seen.add(signal.SIGHUP)
 
     def _fill_slots(self, now: float) -> None:
         for index, slot in enumerate(self._slots):
@@ -392,6 +410,8 @@ class Supervisor:
 
     def _end_reload(self) -> None:
         self._next = None
+        # A reload may bring another certificate.
+        self._upkeep_at = 0
         used = [slot.generation for slot in self._slots]
         for unused in [g for g in self._generations if g not in used]:
             self._generations.remove(unused)

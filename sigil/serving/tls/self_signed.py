@@ -11,6 +11,7 @@ import tempfile
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -18,7 +19,26 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from sigil.serving.file_errors import file_error
 from sigil.serving.startup_error import StartupError
 
-_VALID_DAYS = 397
+VALID_DAYS = 397
+_AUTHORITY_DAYS = 3650
+
+
+def _name(text: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
+
+
+SUBJECT, AUTHORITY = _name("Sigil self-signed"), _name("Sigil self-signed authority")
+_KEY_USAGE = x509.KeyUsage(
+    digital_signature=False,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=True,
+    crl_sign=False,
+    encipher_only=False,
+    decipher_only=False,
+)
 
 
 def ensure_pair(cert: Path, key: Path, *, generate: bool) -> bool:
@@ -58,47 +78,117 @@ def is_present(path: Path) -> bool:
 
 def _make(cert: Path, key: Path) -> None:
     for path in (cert, key):
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _make_directory(path.parent)
     private = ec.generate_private_key(ec.SECP256R1())
     pem = private.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
     # The key first: a crash between the two leaves half a pair, which the next start reports.
-    _write(key, pem, 0o600)
-    _write(cert, certificate(private).public_bytes(serialization.Encoding.PEM), 0o644)
+    write_file(key, pem, 0o600)
+    write_file(cert, pem_of(issue(private, _names(), datetime.datetime.now(datetime.UTC))), 0o644)
 
 
-def certificate(private: ec.EllipticCurvePrivateKey) -> x509.Certificate:
-    """For localhost, the loopback addresses and this host's name."""
-    now = datetime.datetime.now(datetime.UTC).replace(microsecond=0)
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Sigil self-signed")])
+def _make_directory(path: Path) -> None:
+    """Other users may enter it: a proxy without capabilities reads the certificate there, and cannot read the key."""
+    if path.is_dir():
+        return
+    path.mkdir(parents=True, exist_ok=True)
+    path.chmod(0o755)
+
+
+Chain = tuple[x509.Certificate, ...]
+
+
+def issue(
+    private: ec.EllipticCurvePrivateKey,
+    names: list[x509.GeneralName],
+    now: datetime.datetime,
+    authority: x509.Certificate | None = None,
+) -> Chain:
+    """A certificate for `names`, and the authority that signs it: `authority`, or a new one where it ends too early.
+
+    Both have the same key, and a renewal keeps key and authority. So a client or a proxy that trusts the file as it was
+    accepts each renewed certificate (docs/decisions/0030-certificate-files-and-renewal.md).
+    """
+    now = now.replace(microsecond=0)
+    ends = now + datetime.timedelta(days=VALID_DAYS)
+    if authority is None or authority.not_valid_after_utc < ends:
+        authority = _authority(private, names, now)
     public = private.public_key()
-    return (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(public)
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(days=_VALID_DAYS))
-        .add_extension(x509.SubjectAlternativeName(_names()), critical=False)
+    certificate = (
+        _builder(SUBJECT, private, now, ends)
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(public), critical=False)
+        .sign(private, hashes.SHA256())
+    )
+    return certificate, authority
+
+
+def _authority(
+    private: ec.EllipticCurvePrivateKey, names: list[x509.GeneralName], now: datetime.datetime
+) -> x509.Certificate:
+    """For `names` alone: where people trust it, its key gives no power over other sites."""
+    permitted = [
+        x509.IPAddress(ipaddress.ip_network(name.value)) if isinstance(name, x509.IPAddress) else name for name in names
+    ]
+    public = private.public_key()
+    return (
+        _builder(AUTHORITY, private, now, now + datetime.timedelta(days=_AUTHORITY_DAYS))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(x509.NameConstraints(permitted, None), critical=True)
+        .add_extension(_KEY_USAGE, critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
         .sign(private, hashes.SHA256())
     )
 
 
+def _builder(
+    subject: x509.Name, private: ec.EllipticCurvePrivateKey, now: datetime.datetime, ends: datetime.datetime
+) -> x509.CertificateBuilder:
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(AUTHORITY)
+        .public_key(private.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(hours=1))
+        .not_valid_after(ends)
+    )
+
+
+def pem_of(chain: Chain) -> bytes:
+    return b"".join(certificate.public_bytes(serialization.Encoding.PEM) for certificate in chain)
+
+
+def is_self_made(certificate: x509.Certificate) -> bool:
+    """Whether a server of this program made it, this version or an earlier one.
+
+    It has our name, and its own key signed it. No authority signs a certificate with the key in it, so one of another
+    origin is never taken for ours.
+    """
+    public = certificate.public_key()
+    if certificate.subject != SUBJECT or not isinstance(public, ec.EllipticCurvePublicKey):
+        return False
+    try:
+        public.verify(certificate.signature, certificate.tbs_certificate_bytes, ec.ECDSA(hashes.SHA256()))
+    except InvalidSignature:
+        return False
+    return True
+
+
 def _names() -> list[x509.GeneralName]:
     names: list[x509.GeneralName] = []
-    for host in dict.fromkeys(["localhost", socket.gethostname()]):
+    for host in dict.fromkeys(["localhost", socket.gethostname().rstrip(".")]):
         # A host name that a certificate cannot contain is left out; it must not stop the start.
         with contextlib.suppress(ValueError):
             names.append(x509.DNSName(host))
     return [*names, *(x509.IPAddress(ipaddress.ip_address(address)) for address in ("127.0.0.1", "::1"))]
 
 
-def _write(path: Path, content: bytes, mode: int) -> None:
+def write_file(path: Path, content: bytes, mode: int) -> None:
     """Atomic, and never readable by other users in between."""
     fd, name = tempfile.mkstemp(dir=path.parent)
     temporary = Path(name)

@@ -5,6 +5,7 @@ serve another certificate than the other workers. It would serve none while the 
 Kubernetes) while the directory behind the symlink is gone.
 """
 
+import errno
 import os
 import re
 import ssl
@@ -18,6 +19,7 @@ from cryptography.x509.oid import PublicKeyAlgorithmOID
 from sigil.serving.file_errors import file_error
 from sigil.serving.process.kept_open import KeptOpen
 from sigil.serving.startup_error import StartupError
+from sigil.serving.tls.self_signed import is_self_made
 
 _ANY_BLOCK = re.compile(rb"-----BEGIN [A-Z0-9 ]*(?:CERTIFICATE|PRIVATE KEY)-----")
 _READ_BLOCK = re.compile(rb"^-----BEGIN (?:CERTIFICATE|(?:RSA |EC )?PRIVATE KEY)-----", re.MULTILINE)
@@ -107,10 +109,16 @@ def _is_issued_for_a_name(certificate: x509.Certificate) -> bool:
     # No such extension, or extensions that cannot be parsed.
     except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError):
         return False
-    return bool(hosts) and certificate.issuer != certificate.subject
+    return bool(hosts) and certificate.issuer != certificate.subject and not is_self_made(certificate)
 
 
 def _read_error(exc: OSError, cert: Path, key: Path) -> str:
     if isinstance(exc, ssl.SSLError):
         return f"TLS: {cert} and {key} are not a certificate and its unencrypted key in PEM"
-    return f"TLS: {file_error('read', exc.filename, exc)}"
+    text = f"TLS: {file_error('read', exc.filename, exc)}"
+    if exc.errno == errno.ENOENT and Path(exc.filename).is_symlink():
+        text += (
+            "; the files in certbot's live directory are such links: mount all of /etc/letsencrypt, or use certbot's "
+            "deploy hook (deploy/certbot/deploy-hook.sh), which copies the pair"
+        )
+    return text
