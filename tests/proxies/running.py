@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import os
 import shutil
 import socket
@@ -17,10 +18,10 @@ from typing import Any, Literal
 import httpx
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from sigil.serving.tls.self_signed import certificate
+from sigil.serving.tls.self_signed import issue, pem_of
 from tests.support.live import DEADLINE, wait_until
 from tests.support.ports import free_port
 
@@ -43,19 +44,11 @@ class Upstream:
 def write_pair(folder: Path, *names: str, cert: str = "cert.pem", key: str = "key.pem") -> None:
     """A new self-signed certificate for names, and its key; each file is replaced in one step."""
     private = ec.generate_private_key(ec.SECP256R1())
-    own = certificate(private)
-    alternatives = x509.SubjectAlternativeName([x509.DNSName(name) for name in names])
-    built = (
-        x509.CertificateBuilder(own.issuer, own.subject, own.public_key(), own.serial_number)
-        .not_valid_before(own.not_valid_before_utc)
-        .not_valid_after(own.not_valid_after_utc)
-        .add_extension(alternatives, critical=False)
-        .sign(private, hashes.SHA256())
-    )
+    chain = issue(private, [x509.DNSName(name) for name in names], datetime.datetime.now(datetime.UTC))
     pem, plain = serialization.Encoding.PEM, serialization.NoEncryption()
     for name, content in (
         (key, private.private_bytes(pem, serialization.PrivateFormat.PKCS8, plain)),
-        (cert, built.public_bytes(pem)),
+        (cert, pem_of(chain)),
     ):
         written = folder / f"{name}.new"
         written.write_bytes(content)
