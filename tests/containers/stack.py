@@ -8,8 +8,10 @@ import json
 import os
 import secrets
 import shutil
+import signal
 import ssl
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +28,9 @@ V1, V2 = "1.29.2", "2.26.1"
 COMMAND_SECONDS = 600
 # A host needs docker, Compose, make and a POSIX shell with its utilities: no Python, no curl, no bash, no git.
 _UTILITIES = """
-    awk basename cat chmod chown cmp comm cp cut date df dirname du echo env expr false find getconf grep head id kill
-    ln ls make mkdir mktemp mv nl od paste printf ps pwd rm rmdir sed sh sleep sort stat tail tar tee test touch tr true
-    tty uname uniq wc xargs
+    awk basename cat chmod chown cmp comm cp cut date df dirname du echo env expr false find getconf grep head id
+    kill ln ls make mkdir mktemp mv nl od paste printenv printf ps pwd rm rmdir sed sh sleep sort stat tail tar tee
+    test touch tr true tty uname uniq wc xargs
 """.split()
 _subnets = itertools.count()
 
@@ -79,6 +81,26 @@ class Host:
         assert not check or done.returncode == 0, f"{command} exited with {done.returncode}\n{done.stdout}{done.stderr}"
         return done
 
+    @contextlib.contextmanager
+    def running(self, command: list[str], folder: Path) -> Iterator[Path]:
+        """A command that does not end by itself, and the file with its output; it is ended after the block."""
+        output = self.home / "output"
+        with output.open("wb") as file:
+            process = subprocess.Popen(
+                [shutil.which(command[0], path=self.environ["PATH"]) or command[0], *command[1:]],
+                cwd=folder,
+                env=self.environ,
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        try:
+            yield output
+        finally:
+            os.killpg(process.pid, signal.SIGINT)
+            process.wait(DEADLINE)
+
 
 class Stack:
     """`with Stack(tmp_path) as stack: stack.make("up")`. Its ports, subnet, project and volumes are its own, unless
@@ -114,6 +136,7 @@ class Stack:
                 "SIGIL_TLS_VOLUME": f"{self.project}-tls",
                 "SIGIL_PORT": str(self.port),
                 "RELAY_PORT": str(self.relay_port),
+                "RELAY_PUBLIC_URL": f"http://localhost:{self.relay_port}",
             }
         self.settings = own | settings
         self.url = f"https://localhost:{self.port}"

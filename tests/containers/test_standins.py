@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -52,6 +53,8 @@ def test_postgres_makes_user_database_and_runs_scripts_once_and_keeps_them(
     scripts.mkdir()
     (scripts / "table.sql").write_text("CREATE TABLE made (id int); INSERT INTO made VALUES (7);")
     password.write_text(secrets.token_hex())
+    password.chmod(0o400)
+    os.chown(password, 10001, 10001)
     volume = f"standin-{secrets.token_hex(4)}"
     options = [
         *POSTGRES_LIMITS,

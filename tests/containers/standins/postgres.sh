@@ -6,6 +6,17 @@ set -euo pipefail
 case "${1:-postgres}" in -*) set -- postgres "$@" ;; esac
 if [ "$1" != postgres ]; then exec "$@"; fi
 
+if [ ! -s "$PGDATA/PG_VERSION" ] && [ -n "${POSTGRES_PASSWORD_FILE:-}" ]; then
+  if [ -n "${POSTGRES_PASSWORD:-}" ]; then
+    echo 'error: POSTGRES_PASSWORD and POSTGRES_PASSWORD_FILE exclude each other' >&2
+    exit 1
+  fi
+  # As root, like the official entrypoint: the file may belong to another user.
+  POSTGRES_PASSWORD=$(cat "$POSTGRES_PASSWORD_FILE")
+  export POSTGRES_PASSWORD
+  unset POSTGRES_PASSWORD_FILE
+fi
+
 if [ "$(id -u)" = 0 ]; then
   mkdir -p "$PGDATA" /var/run/postgresql
   chmod 0700 "$PGDATA"
@@ -15,12 +26,7 @@ if [ "$(id -u)" = 0 ]; then
 fi
 
 if [ ! -s "$PGDATA/PG_VERSION" ]; then
-  if [ -n "${POSTGRES_PASSWORD:-}" ] && [ -n "${POSTGRES_PASSWORD_FILE:-}" ]; then
-    echo 'error: POSTGRES_PASSWORD and POSTGRES_PASSWORD_FILE exclude each other' >&2
-    exit 1
-  fi
   password=${POSTGRES_PASSWORD:-}
-  if [ -n "${POSTGRES_PASSWORD_FILE:-}" ]; then password=$(cat "$POSTGRES_PASSWORD_FILE"); fi
   if [ -z "$password" ]; then
     echo 'error: the database is empty and no superuser password is set: set POSTGRES_PASSWORD_FILE' >&2
     exit 1
