@@ -44,7 +44,8 @@ compose() {
 
 # The value of a variable as Compose sees it: the environment, then .env, then the default.
 setting() {
-  value="$(printenv "$1" || true)"
+  # printenv is not a part of POSIX.
+  eval "value=\"\${$1:-}\""
   if [ -z "$value" ] && [ -f .env ]; then
     value="$(sed -n "s/^[[:space:]]*$1=//p" .env | tail -n 1 | sed "s/^'\(.*\)'\$/\1/; s/^\"\(.*\)\"\$/\1/")"
   fi

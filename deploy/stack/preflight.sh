@@ -61,7 +61,7 @@ check_directory() { # setting
 check_env_file() {
   if [ ! -f .env ]; then
     report open .env "there is none" "cp .env.example .env, and set what production requires"
-    return
+    return 0
   fi
   if [ -n "$(find .env -perm -004)" ]; then
     secrets='^(API_KEY|WEBHOOK_SECRET|WEBHOOK_URL|DATABASE_URL|TOKEN_ENCRYPTION_KEY|SIGIL_INIT_TOKEN|SIGIL_MNEMONIC)=.'
@@ -92,13 +92,14 @@ check_env_file() {
     }' .env)"
   if [ -z "$problems" ]; then
     report ok .env "both versions of Compose read it alike"
-    return
+    return 0
   fi
   while IFS= read -r problem; do
     report failed ".env line ${problem%%:*}" "${problem#*: }" "see the first lines of .env.example"
   done <<END
 $problems
 END
+  return 1
 }
 
 # Everything below needs a configuration that Compose accepts.
@@ -134,10 +135,12 @@ listens() { # port
 }
 
 check_port() { # setting, service, container's port, port
-  ours="$(compose ps -q "$2" 2>/dev/null | head -n 1)"
   if ! listens "$4"; then
     report ok "$1" "port $4 is free"
-  elif [ -n "$ours" ] && docker port "$ours" "$3/tcp" 2>/dev/null | grep -q ":$4\$"; then
+    return
+  fi
+  ours="$(compose ps -q "$2" 2>/dev/null | head -n 1)"
+  if [ -n "$ours" ] && docker port "$ours" "$3/tcp" 2>/dev/null | grep -q ":$4\$"; then
     report ok "$1" "port $4 is this stack's"
   else
     report failed "$1" "port $4 is taken by another program" "stop it, or set $1 in .env"
@@ -156,7 +159,7 @@ check_addresses() {
   check_subnet
 }
 
-# Docker gives no second network a part of a subnet, whatever the order of the starts.
+# Docker refuses to create a network whose subnet overlaps that of another one.
 check_subnet() {
   prefix="$(setting SIGIL_EDGE_NET 172.30.53)"
   name="$(setting SIGIL_EDGE_NAME sigil-edge)"
@@ -177,7 +180,8 @@ check_subnet() {
 }
 
 check_capacity() {
-  root="$(docker info --format '{{.DockerRootDir}}')"
+  info="$(docker info --format '{{.MemTotal}} {{.DockerRootDir}}')"
+  root="${info#* }"
   free="$(df -Pk "$root" 2>/dev/null | awk 'NR == 2 {print int($4 / 1024)}')"
   if [ -z "$free" ]; then
     report open disk "$root is not on this host" "keep 5 GB free for images, logs and the database"
@@ -188,14 +192,14 @@ check_capacity() {
   else
     report ok disk "$root has $free MiB free"
   fi
-  memory="$(docker info --format '{{.MemTotal}}' | awk '{print int($1 / 1048576)}')"
+  memory=$((${info%% *} / 1048576))
   if [ "$memory" -lt 3800 ]; then
     report open memory "the host has $memory MiB" "4 GB are the least for production; else lower SIGIL_MEMORY and SIGIL_STORE_SIZE"
   else
     report ok memory "the host has $memory MiB"
   fi
   # Without it, memswap_limit has no effect.
-  if docker info 2>&1 | grep -q 'No swap limit support' && [ "$(wc -l </proc/swaps)" -gt 1 ]; then
+  if [ "$(wc -l </proc/swaps)" -gt 1 ] && docker info 2>&1 | grep -q 'No swap limit support'; then
     report open swap_limit "this kernel does not limit swap of a container" "turn swap off, or boot with swapaccount=1"
   fi
   case "$(setting COMPOSE_FILE '')" in
@@ -207,10 +211,11 @@ check_capacity() {
 
 check_host() {
   check_programs
-  if [ -n "$(printenv SIGIL_MNEMONIC || true)" ]; then
+  if [ -n "${SIGIL_MNEMONIC:-}" ]; then
     report failed SIGIL_MNEMONIC "is a variable of this shell" "unset it: the mnemonic belongs into the file of SIGIL_MNEMONIC_FILE"
   fi
-  check_env_file
+  # Errors of Compose 2 about .env quote its values: it must not run then.
+  check_env_file || return 0
   check_secret_file SIGIL_MNEMONIC_FILE "$(setting SIGIL_MNEMONIC_FILE /var/lib/sigil/mnemonic.txt)"
   for name in SIGIL_CONFIG_DIR RELAY_CREDENTIALS_DIR SIGIL_TLS_DIR; do check_directory "$name"; done
   if check_configuration; then

@@ -63,9 +63,6 @@ class Production(Stack):
         super().write_settings(**changed)
         (self.folder / ".env").chmod(0o600)
 
-    def __exit__(self, *details: object) -> None:
-        super().__exit__(*details)
-
     def make_api_key(self) -> str:
         self.api_key = self.exec("sigil", "sigil", "keygen").stdout.strip()
         return self.api_key

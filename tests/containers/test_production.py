@@ -1,0 +1,121 @@
+"""`make prod`, and the same by hand: limits, secrets as files, and a relay that trusts this server alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from tests.containers.production import FILES, Production
+from tests.containers.stack import V1, V2
+
+LIMITED = {"sigil": 3 << 30, "relay": 1 << 30, "postgres": 1 << 30, "state": 16 << 20}
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Production]:
+    with Production(tmp_path_factory.mktemp("production"), V2, files=None) as one:
+        one.printed = one.make("prod").stdout  # type: ignore[attr-defined]
+        yield one
+
+
+def test_make_prod_checks_starts_and_prints_the_identity_and_the_next_step(stack: Production) -> None:
+    printed = stack.printed  # type: ignore[attr-defined]
+    assert "ok      resource_limits: every service has a memory limit" in printed
+    assert "ok      mnemonic: valid" in printed
+    assert "open    attestation" in printed
+    assert "ok      session_store: 64 MiB fit" in printed
+    assert "open    COMPOSE_FILE: a plain 'docker-compose up -d' would start the stack of development" in printed
+    assert "\nfailed" not in printed
+    assert "\x1b[" not in printed.partition("server_id   ")[2]
+    server_id = stack.identity().split()[1]
+    assert f"server_id   {server_id}" in printed
+    assert "https://sigil.example.com" in printed
+
+
+def test_every_container_has_its_limit_of_memory_and_no_swap(stack: Production) -> None:
+    for service, limit in LIMITED.items():
+        host = stack.inspect(service)["HostConfig"]
+        assert (host["Memory"], host["MemorySwap"]) == (limit, limit), service
+        assert 0 < host["PidsLimit"] <= 1024
+        assert not host["Ulimits"], "a limit of descriptors in the Compose file failed to start"
+    assert stack.inspect("sigil")["HostConfig"]["NanoCpus"] == 2 * 10**9
+
+
+def test_the_session_store_counts_against_the_limit_of_the_server(stack: Production) -> None:
+    program = "import pathlib as p; f = p.Path('/sys/fs/cgroup/memory.current'); print((f if f.exists() else p.Path('/sys/fs/cgroup/memory/memory.usage_in_bytes')).read_text())"  # noqa: E501
+    assert int(stack.exec("sigil", "python", "-c", program).stdout) > 64 << 20
+
+
+def test_no_secret_is_a_variable_or_an_argument_of_a_container(stack: Production) -> None:
+    mnemonic = stack.mnemonic.read_text(encoding="ascii")
+    secrets = {mnemonic}
+    for name in ("postgres_password", "database_url", "token_encryption_key", "metrics_token"):
+        secrets.add(stack.exec("relay", "cat", f"/run/relay-secrets/{name}").stdout)
+    for service in ("sigil", "relay", "postgres", "state", "setup", "identity"):
+        text = json.dumps(stack.inspect(service))
+        assert not [secret for secret in secrets if secret in text], service
+    environ = stack.exec("sigil", "sh", "-c", "cat /proc/*/environ 2>/dev/null | tr '\\0' '\\n'").stdout
+    assert mnemonic not in environ
+
+
+def test_all_ports_are_on_loopback_and_the_database_has_none(stack: Production) -> None:
+    for service in ("sigil", "relay", "postgres"):
+        published = stack.inspect(service)["NetworkSettings"]["Ports"] or {}
+        hosts = {binding["HostIp"] for bindings in published.values() for binding in bindings or []}
+        assert hosts <= {"127.0.0.1"}
+        assert bool(hosts) is (service != "postgres")
+
+
+def test_the_relay_trusts_this_server_without_an_id_in_the_settings(stack: Production) -> None:
+    server_id = stack.identity().split()[1]
+    assert server_id in stack.exec("relay", "sigil-relay", "servers", "list").stdout
+    trusted = stack.exec("relay", "cat", "/run/relay-trust/trusted_servers").stdout
+    assert trusted.split() == [server_id]
+    environ = dict(entry.split("=", 1) for entry in stack.inspect("relay")["Config"]["Env"])
+    assert environ["RELAY_TRUST_ON_FIRST_USE"] == "false"
+
+
+@pytest.mark.parametrize("compose", [V1, V2])
+def test_by_hand_the_guide_s_command_gives_the_same_containers(
+    stack: Production, compose: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """With the same version of Compose nothing is recreated; the other version gives the same limits."""
+    if compose == V2:
+        before = stack.container("sigil"), stack.container("relay"), stack.container("state")
+        stack.compose("-f", FILES[0], "-f", FILES[1], "up", "-d")
+        assert (stack.container("sigil"), stack.container("relay"), stack.container("state")) == before
+        return
+    folder = tmp_path_factory.mktemp("by-hand")
+    with Production(folder, V1, files=None) as other:
+        other.compose("-f", FILES[0], "-f", FILES[1], "up", "-d")
+        other.wait_healthy("sigil", "relay", "postgres")
+        for service in ("sigil", "relay", "postgres"):
+            ours, theirs = other.inspect(service), stack.inspect(service)
+            for name in (
+                "Memory",
+                "MemorySwap",
+                "NanoCpus",
+                "PidsLimit",
+                "ReadonlyRootfs",
+                "CapDrop",
+                "SecurityOpt",
+                "Init",
+            ):
+                assert ours["HostConfig"][name] == theirs["HostConfig"][name], (service, name)
+
+
+def test_a_reload_leaves_the_restart_policy_and_reads_new_api_keys(stack: Production) -> None:
+    before = stack.container("sigil")
+    stack.make("reload", COMPOSE_FILE=":".join(FILES))
+    assert stack.container("sigil") == before
+    assert stack.inspect("sigil")["HostConfig"]["RestartPolicy"]["Name"] == "unless-stopped"
+
+
+def test_development_does_not_replace_a_stack_in_production(stack: Production) -> None:
+    before = stack.container("sigil")
+    done = stack.make("up", check=False)
+    assert done.returncode != 0
+    assert "runs in production: use 'make prod'" in done.stderr
+    assert stack.container("sigil") == before
