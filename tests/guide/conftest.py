@@ -1,4 +1,4 @@
-"""One server with webhooks, as the self-hosting guide describes it (docs/self-hosting-guide.md)."""
+"""One server with webhooks, as the self-hosting guide describes it."""
 
 from __future__ import annotations
 
