@@ -28,6 +28,12 @@ _COLUMNS = 4
 _MAX_INPUT = 4096
 # Text on a terminal's alternate screen stays neither on the main screen nor in the scrollback.
 _ALTERNATE_SCREEN, _MAIN_SCREEN = "\x1b[?1049h\x1b[H", "\x1b[?1049l"
+# What a command writes in a container is lost with it, and its server runs already.
+_IN_A_CONTAINER = (
+    "In a container instead: write the words into a file on the host (mode 0600, `sudo chown 10001 FILE`), mount it, set "
+    "SIGIL_MNEMONIC_PATH and SIGIL_MODE=operational, and create the container again. With the Compose files of Sigil: "
+    "set SIGIL_MNEMONIC_FILE in .env, then `make prod`."
+)
 
 
 @dataclass(frozen=True)
@@ -142,6 +148,7 @@ class TerminalWizard:
             click.echo("\nWrite the words into a file that only the server's user can read (mode 0600), then:")
         click.echo(f"\n  export SIGIL_MNEMONIC_PATH={path.absolute() if path else '/var/lib/sigil/mnemonic.txt'}")
         click.echo("  sigil check-config && sigil serve\n")
+        click.echo(_IN_A_CONTAINER)
         click.echo("For more keys: sigil keygen. To show the identity again: sigil identity.")
 
 

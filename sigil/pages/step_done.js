@@ -28,7 +28,8 @@ export class Done {
 function certificateCommands(path) {
   return {
     "done-cert": `cp ${shellQuote(path)} sigil.pem`,
-    "done-cert-compose": `docker compose cp ${shellQuote(`sigil:${path}`)} sigil.pem`,
+    // Not `docker compose cp`, which docker-compose 1.29 does not have.
+    "done-cert-compose": `docker compose exec -T sigil cat ${shellQuote(path)} > sigil.pem`,
   };
 }
 

@@ -36,7 +36,9 @@ def test_a_person_creates_an_identity_and_the_server_works_with_it(
     assert shown == (info["server_pictogram_speakable"], info["server_id"], info["server_public_key"])
     for key in (first, second):
         call(server, window.text("done-cert"), window.text("done-curl"), key)
+    assert window.text("done-cert-compose").startswith("docker compose exec -T sigil cat ")
     assert str(server.certificate) in window.text("done-cert-compose")
+    assert window.text("restart-owner") == "sudo chown 10001 mnemonic.txt"
     assert f"--pin {info['server_id']}" in window.text("done-device")
     assert not holds_words(window.traces(), words)
     assert second not in window.traces()

@@ -200,3 +200,12 @@ def test_without_a_terminal_missing_options_are_an_error(tmp_path: Path, argumen
     assert finished.returncode == 1
     assert len(finished.stderr.splitlines()) == 1
     assert finished.stdout == ""
+
+
+def test_the_next_steps_name_those_of_a_container(tmp_path: Path) -> None:
+    """The server of a container runs already, and what the command writes there is lost with the container."""
+    shown = run("init", "--yes", "--create", env=minimal_environment(tmp_path)).stdout
+    assert "sigil check-config && sigil serve" in shown
+    assert (
+        "In a container instead: write the words into a file on the host (mode 0600, `sudo chown 10001 FILE`)" in shown
+    )
