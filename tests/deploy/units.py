@@ -38,10 +38,10 @@ exec "$@"
 Unit = dict[str, list[str]]
 
 
-def unit(name: str) -> Unit:
+def unit(name: str, folder: Path = FOLDER) -> Unit:
     """All settings of all sections; one that is given twice has both values, and an empty value clears it."""
     values: Unit = defaultdict(list)
-    for line in (FOLDER / name).read_text(encoding="utf-8").splitlines():
+    for line in (folder / name).read_text(encoding="utf-8").splitlines():
         key, equals, value = line.partition("=")
         if equals and not line.startswith("#"):
             values[key].append(value)
