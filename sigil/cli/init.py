@@ -30,9 +30,9 @@ _MAX_INPUT = 4096
 _ALTERNATE_SCREEN, _MAIN_SCREEN = "\x1b[?1049h\x1b[H", "\x1b[?1049l"
 # What a command writes in a container is lost with it, and its server runs already.
 _IN_A_CONTAINER = (
-    "In a container instead: write the words into a file on the host (mode 0600, `sudo chown 10001 FILE`), mount it, set "
-    "SIGIL_MNEMONIC_PATH and SIGIL_MODE=operational, and create the container again. With the Compose files of Sigil: "
-    "set SIGIL_MNEMONIC_FILE in .env, then `make prod`."
+    "In a container instead: write the words into a file on the host (mode 0600, `sudo chown 10001 FILE`), mount it, "
+    "set SIGIL_MNEMONIC_PATH and SIGIL_MODE=operational, and create the container again. With the Compose files of "
+    "Sigil: set SIGIL_MNEMONIC_FILE in .env, then `make prod`."
 )
 
 

@@ -206,6 +206,5 @@ def test_the_next_steps_name_those_of_a_container(tmp_path: Path) -> None:
     """The server of a container runs already, and what the command writes there is lost with the container."""
     shown = run("init", "--yes", "--create", env=minimal_environment(tmp_path)).stdout
     assert "sigil check-config && sigil serve" in shown
-    assert (
-        "In a container instead: write the words into a file on the host (mode 0600, `sudo chown 10001 FILE`)" in shown
-    )
+    assert "In a container instead: write the words into a file on the host" in shown
+    assert "`sudo chown 10001 FILE`" in shown
