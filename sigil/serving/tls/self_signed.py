@@ -78,7 +78,8 @@ def is_present(path: Path) -> bool:
 
 def _make(cert: Path, key: Path) -> None:
     for path in (cert, key):
-        _make_directory(path.parent)
+        # 0755, unless the umask closes it: a proxy without capabilities reads the certificate there, but not the key.
+        path.parent.mkdir(parents=True, exist_ok=True)
     private = ec.generate_private_key(ec.SECP256R1())
     pem = private.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
@@ -86,14 +87,6 @@ def _make(cert: Path, key: Path) -> None:
     # The key first: a crash between the two leaves half a pair, which the next start reports.
     write_file(key, pem, 0o600)
     write_file(cert, pem_of(issue(private, _names(), datetime.datetime.now(datetime.UTC))), 0o644)
-
-
-def _make_directory(path: Path) -> None:
-    """Other users may enter it: a proxy without capabilities reads the certificate there, and cannot read the key."""
-    if path.is_dir():
-        return
-    path.mkdir(parents=True, exist_ok=True)
-    path.chmod(0o755)
 
 
 Chain = tuple[x509.Certificate, ...]

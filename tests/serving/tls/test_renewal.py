@@ -270,15 +270,17 @@ def test_the_self_signed_certificate_brings_no_hsts(tmp_path: Path) -> None:
 # Files
 
 
-def test_modes_do_not_depend_on_the_umask(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("umask", "directory"), [(0o022, 0o755), (0o077, 0o700)])
+def test_the_umask_closes_the_directory_alone(tmp_path: Path, umask: int, directory: int) -> None:
+    """A proxy reads the certificate in a directory of mode 0755; a unit with UMask=0077 wants none to."""
     folder = tmp_path / "tls"
-    before = os.umask(0o077)
+    before = os.umask(umask)
     try:
         assert ensure_pair(folder / "cert.pem", folder / "key.pem", generate=True)
     finally:
         os.umask(before)
     modes = [path.stat().st_mode & 0o777 for path in (folder, folder / "cert.pem", folder / "key.pem")]
-    assert modes == [0o755, 0o644, 0o600]
+    assert modes == [directory, 0o644, 0o600]
 
 
 def test_a_reader_never_finds_half_a_pair(tmp_path: Path) -> None:
