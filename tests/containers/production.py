@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
+import secrets
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,6 +19,8 @@ from tests.flows.websocket_devices import WebSocketDevices
 from tests.support.ports import free_port
 
 T = TypeVar("T")
+LIMITED = {"sigil": 3 << 30, "relay": 1 << 30, "postgres": 1 << 30, "state": 16 << 20}
+"""The services that run, and their memory limits in bytes."""
 SERVER_UID = 10001
 FILES = ("docker-compose.yml", "docker-compose.prod.yml")
 RELAY_URL = "https://relay.example.com"
@@ -62,6 +66,14 @@ class Production(Stack):
     def write_settings(self, **changed: str) -> None:
         super().write_settings(**changed)
         (self.folder / ".env").chmod(0o600)
+
+    def check_limits(self) -> None:
+        for service, limit in LIMITED.items():
+            host = self.inspect(service)["HostConfig"]
+            assert (host["Memory"], host["MemorySwap"]) == (limit, limit), service
+            assert 0 < host["PidsLimit"] <= 1024
+            assert not host["Ulimits"], "a limit of descriptors in the Compose file failed to start"
+        assert self.inspect("sigil")["HostConfig"]["NanoCpus"] == 2 * 10**9
 
     def make_api_key(self) -> str:
         self.api_key = self.exec("sigil", "sigil", "keygen").stdout.strip()
@@ -114,3 +126,16 @@ def while_listening(
             return await work(listening)
 
     return asyncio.run(run())
+
+
+def new_version(stack: Production, schema: str = "") -> str:
+    """Changes the sources that the next build of the stack takes; its version. `schema`: of the session store."""
+    package = stack.folder / "sigil" / "__init__.py"
+    version = f"9.9.{secrets.randbelow(10**6)}"
+    text = re.sub(r'__version__ = ".*"', f'__version__ = "{version}"', package.read_text(encoding="utf-8"))
+    package.write_text(text, encoding="utf-8")
+    if schema:
+        state = stack.folder / "sigil" / "app" / "state.py"
+        text = re.sub(r'STORE_SCHEMA = ".*"', f'STORE_SCHEMA = "{schema}"', state.read_text(encoding="utf-8"))
+        state.write_text(text, encoding="utf-8")
+    return version

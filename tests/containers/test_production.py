@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.containers.production import FILES, Production
-from tests.containers.stack import V1, V2
-
-LIMITED = {"sigil": 3 << 30, "relay": 1 << 30, "postgres": 1 << 30, "state": 16 << 20}
+from sigil.device import Device
+from tests.containers.production import FILES, LIMITED, Production, new_version
+from tests.containers.stack import V2
+from tests.flows.backend import Backend, approval
 
 
 @pytest.fixture(scope="module")
@@ -34,13 +34,8 @@ def test_make_prod_checks_starts_and_prints_the_identity_and_the_next_step(stack
     assert "https://sigil.example.com" in printed
 
 
-def test_every_container_has_its_limit_of_memory_and_no_swap(stack: Production) -> None:
-    for service, limit in LIMITED.items():
-        host = stack.inspect(service)["HostConfig"]
-        assert (host["Memory"], host["MemorySwap"]) == (limit, limit), service
-        assert 0 < host["PidsLimit"] <= 1024
-        assert not host["Ulimits"], "a limit of descriptors in the Compose file failed to start"
-    assert stack.inspect("sigil")["HostConfig"]["NanoCpus"] == 2 * 10**9
+def test_every_container_has_its_limits_and_no_swap(stack: Production) -> None:
+    stack.check_limits()
 
 
 def test_the_session_store_counts_against_the_limit_of_the_server(stack: Production) -> None:
@@ -77,33 +72,10 @@ def test_the_relay_trusts_this_server_without_an_id_in_the_settings(stack: Produ
     assert environ["RELAY_TRUST_ON_FIRST_USE"] == "false"
 
 
-@pytest.mark.parametrize("compose", [V1, V2])
-def test_by_hand_the_guide_s_command_gives_the_same_containers(
-    stack: Production, compose: str, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    """With the same version of Compose nothing is recreated; the other version gives the same limits."""
-    if compose == V2:
-        before = stack.container("sigil"), stack.container("relay"), stack.container("state")
-        stack.compose("-f", FILES[0], "-f", FILES[1], "up", "-d")
-        assert (stack.container("sigil"), stack.container("relay"), stack.container("state")) == before
-        return
-    folder = tmp_path_factory.mktemp("by-hand")
-    with Production(folder, V1, files=None) as other:
-        other.compose("-f", FILES[0], "-f", FILES[1], "up", "-d")
-        other.wait_healthy("sigil", "relay", "postgres")
-        for service in ("sigil", "relay", "postgres"):
-            ours, theirs = other.inspect(service), stack.inspect(service)
-            for name in (
-                "Memory",
-                "MemorySwap",
-                "NanoCpus",
-                "PidsLimit",
-                "ReadonlyRootfs",
-                "CapDrop",
-                "SecurityOpt",
-                "Init",
-            ):
-                assert ours["HostConfig"][name] == theirs["HostConfig"][name], (service, name)
+def test_by_hand_the_guide_s_command_changes_nothing(stack: Production) -> None:
+    before = {service: stack.container(service) for service in LIMITED}
+    stack.compose("-f", FILES[0], "-f", FILES[1], "up", "-d")
+    assert {service: stack.container(service) for service in LIMITED} == before
 
 
 def test_a_reload_leaves_the_restart_policy_and_reads_new_api_keys(stack: Production) -> None:
@@ -119,3 +91,25 @@ def test_development_does_not_replace_a_stack_in_production(stack: Production) -
     assert done.returncode != 0
     assert "runs in production: use 'make prod'" in done.stderr
     assert stack.container("sigil") == before
+
+
+def test_the_guide_s_upgrade_keeps_the_sessions(stack: Production) -> None:
+    """With COMPOSE_FILE in .env, as preflight recommends, plain commands use both files."""
+    stack.write_settings(COMPOSE_FILE=":".join(FILES))
+    stack.make_api_key()
+    device = Device.generate("Ed25519")
+    with Backend(stack) as backend:  # type: ignore[arg-type]
+        created = backend.create_challenge(device)
+    before = {service: stack.container(service) for service in LIMITED}
+    version = new_version(stack)
+    # In place of the guide's `docker-compose pull`: there is no registry here.
+    stack.compose("build", "--quiet", "sigil", "relay")
+    stack.compose("up", "-d")
+    stack.wait_healthy("sigil", "relay")
+    after = {service: stack.container(service) for service in LIMITED}
+    assert {service for service in LIMITED if after[service] != before[service]} == {"sigil", "relay"}
+    with Backend(stack) as backend:  # type: ignore[arg-type]
+        assert backend.http.get("/health").json()["version"] == version
+        body = approval(device, created, created["match_code"])
+        assert backend.http.post("/respond", json=body).status_code == 200
+        assert backend.status(created)["status"] == "verified"

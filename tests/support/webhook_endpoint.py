@@ -38,8 +38,9 @@ class WebhookEndpoint:
     `status_for(number)` is the status of the answer to that request, counted from 0; 0 closes the connection.
     """
 
-    def __init__(self, status_for: Callable[[int], int] = lambda number: 200) -> None:
+    def __init__(self, status_for: Callable[[int], int] = lambda number: 200, host: str = "127.0.0.1") -> None:
         self.status_for = status_for
+        self.host = host
         self.hanging = False
         self.port = 0
         self.arrivals: list[Arrival] = []
@@ -77,7 +78,7 @@ class WebhookEndpoint:
         asyncio.run_coroutine_threadsafe(work, self._loop).result(60)
 
     async def _start(self) -> None:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, backlog=1024)
+        self._server = await asyncio.start_server(self._serve, self.host, self.port, backlog=1024)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def _stop(self) -> None:
