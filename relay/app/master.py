@@ -20,6 +20,7 @@ from sigil.serving import logs
 from sigil.serving.captured_stderr import open_standard_descriptors
 from sigil.serving.cloudflare.feed import feed_for
 from sigil.serving.connections.limits import ConnectionLimits
+from sigil.serving.file_errors import file_error
 from sigil.serving.gateways import gateway_warnings
 from sigil.serving.process import clean_start
 from sigil.serving.process.master import ServerLimits, serve
@@ -56,7 +57,7 @@ def _serve(config: Config, environ: Mapping[str, str]) -> int:
     logs.configure("relay", logs.stricter(config.log_level, config.telemetry))
     _log_settings(config)
     migrate(open_registry(config, "sigil-relay start"))
-    with tempfile.TemporaryDirectory(prefix="relay-", dir=_shared_memory()) as folder:
+    with _temporary_directory() as folder:
         snapshot = Snapshot(config, nonce_secret(config), Path(folder))
         logs.info(
             "relay_starting",
@@ -101,6 +102,15 @@ def migrate(registry: Registry) -> None:
         asyncio.run(open_and_close())
     except (RegistryUnusable, RegistryBusy) as error:
         raise StartupError(str(error) or "the database cannot be reached") from error
+
+
+def _temporary_directory() -> tempfile.TemporaryDirectory[str]:
+    """For metrics and the markers of workers; StartupError."""
+    shared = _shared_memory()
+    try:
+        return tempfile.TemporaryDirectory(prefix="relay-", dir=shared)
+    except OSError as error:
+        raise StartupError(file_error("write", shared or "/tmp", error)) from error  # noqa: S108 - a text
 
 
 def _shared_memory() -> str | None:

@@ -174,6 +174,29 @@ def test_the_data_directory_of_the_relay_names_the_mend(folder: Path) -> None:
     )
 
 
+def test_a_data_directory_that_was_closed_later_names_the_mend(folder: Path) -> None:
+    """SQLite says "attempt to write a readonly database"."""
+    data = folder / "relay"
+    data.mkdir(0o755)
+    os.chown(data, UID, UID)
+    work = "relay.app.master.migrate(relay.app.wiring.open_registry(relay.config.load(os.environ), 'test'))"
+    assert as_user(work, {"RELAY_DATA_DIR": str(data)}) == ""
+    os.chown(data, 0, 0)
+    text = as_user(work, {"RELAY_DATA_DIR": str(data)})
+    assert (
+        f"{data}/relay.db cannot be used: cannot write {data}: permission denied for uid {UID} (directory owner 0, "
+        f"mode 0755): sudo chown {UID} {data}"
+    ) in text
+
+
+def test_a_place_for_metrics_that_cannot_be_written_names_the_mend(folder: Path) -> None:
+    closed = folder / "shm"
+    closed.mkdir(0o755)
+    work = f"relay.app.master._shared_memory = lambda: '{closed}'\nrelay.app.master._temporary_directory()"
+    text = as_user(work)
+    assert text.startswith(f"cannot write {closed}: permission denied for uid {UID} (directory owner 0, mode 0755)")
+
+
 def test_the_marker_of_the_first_boot_names_the_mend(folder: Path) -> None:
     path = file(folder / "server_id")
     environ = {"SIGIL_MODE": "init", "TLS_CERT_PATH": str(folder / "cert.pem"), "TLS_KEY_PATH": str(folder / "key.pem")}

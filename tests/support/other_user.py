@@ -20,7 +20,7 @@ UID = 10001
 _AS_ANOTHER_USER = """
 import asyncio, json, os, sys
 from pathlib import Path
-import relay.cli.commands, relay.config, relay.app.wiring
+import relay.cli.commands, relay.config, relay.app.master, relay.app.wiring
 import sigil.app.master, sigil.app.state, sigil.config.settings, sigil.cli.commands
 from sigil.serving import file_errors
 from sigil.serving.settings import ConfigError

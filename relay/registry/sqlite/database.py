@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import sqlite3
 import stat
@@ -23,7 +24,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from relay.registry.migrate import migrate_sqlite, migrations
 from relay.registry.model import RegistryBusy, RegistryUnusable
-from sigil.serving.file_errors import reason_of
+from sigil.serving.file_errors import file_error, reason_of
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -133,7 +134,8 @@ def open_database(path: Path, lock_timeout: float) -> sqlite3.Connection:
         migrate_sqlite(db, migrations("sqlite"))
     except sqlite3.Error as error:
         db.close()
-        raise RegistryUnusable(f"{path} cannot be used: {error}; move it elsewhere or restore a backup") from error
+        reason = _directory_error(path.parent) or f"{error}; move it elsewhere or restore a backup"
+        raise RegistryUnusable(f"{path} cannot be used: {reason}") from error
     except BaseException:
         db.close()
         raise
@@ -146,6 +148,13 @@ def _reason(path: Path, error: OSError | sqlite3.Error) -> str:
         return str(error)
     named = "" if error.filename in {None, str(path)} else f"{error.filename}: "
     return f"{named}{reason_of('use', error.filename or path, error)}"
+
+
+def _directory_error(directory: Path) -> str | None:
+    """SQLite creates files there; without permission it reports a read-only database."""
+    if os.access(directory, os.W_OK | os.X_OK):
+        return None
+    return file_error("write", directory, PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
 
 
 def _create_private(path: Path) -> None:

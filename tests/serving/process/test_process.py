@@ -15,6 +15,7 @@ import pytest
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
+from sigil.serving.process.master import ServerLimits
 from tests.serving.running import Running, alive, eventually, write_pair
 from tests.support.ports import free_port
 
@@ -245,6 +246,11 @@ def test_a_failed_reload_changes_nothing(tmp_path: Path, tls: list[str]) -> None
         eventually(lambda: server.ready() != before, "a new worker")
         assert {server.get().text for _ in range(8)} == {"one"}
         assert server.terminate() == 0
+
+
+def test_a_worker_has_two_minutes_to_become_ready() -> None:
+    """At a load of 20 on two cores, workers were killed after 30 s while they still imported."""
+    assert ServerLimits().ready_timeout == 120
 
 
 @pytest.mark.parametrize("broken", ["startup", "hang"])
