@@ -7,6 +7,7 @@ import os
 import secrets
 import ssl
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,8 @@ class Load(threading.Thread):
         self.stack = stack
         self.created: list[tuple[Device, dict[str, Any]]] = []
         self.approved: set[str] = set()
-        self.failed = 0
+        self.longest_gap = 0.0
+        self._last = time.monotonic()
         self._stop_requested = threading.Event()
 
     def run(self) -> None:
@@ -83,10 +85,12 @@ class Load(threading.Thread):
     def _send(self, request: Any) -> Any:
         while not self._stop_requested.is_set():
             try:
-                return request()
+                response = request()
+                self.longest_gap = max(self.longest_gap, time.monotonic() - self._last)
+                self._last = time.monotonic()
+                return response
             except (httpx.HTTPError, ssl.SSLError, AssertionError):
                 # A server that stops answers 503, or closes the connection.
-                self.failed += 1
                 self._stop_requested.wait(0.1)
         raise InterruptedError
 
@@ -105,7 +109,9 @@ def test_the_stack_by_hand_has_the_limits_of_production(stack: Production) -> No
     stack.check_limits()
 
 
-def test_an_upgrade_under_load_loses_no_challenge_and_no_event(stack: Production, receiver: WebhookEndpoint) -> None:
+def test_an_upgrade_under_load_loses_no_challenge_and_no_event(
+    stack: Production, receiver: WebhookEndpoint, figures: dict[str, float]
+) -> None:
     before = {service: stack.container(service) for service in LIMITED}
     receiver.status_for = lambda number: 503
     load = Load(stack)
@@ -116,6 +122,8 @@ def test_an_upgrade_under_load_loses_no_challenge_and_no_event(stack: Production
     count = len(load.created)
     wait_until(lambda: len(load.created) > count + 20, "load after the upgrade")
     load.stop()
+    figures["challenges during an upgrade"] = len(load.created)
+    figures["seconds without an answer in an upgrade"] = load.longest_gap
     receiver.status_for = lambda number: 200
 
     assert "webhook events are not delivered yet: they stay" in printed
