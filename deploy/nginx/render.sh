@@ -25,9 +25,10 @@ for path in NGINX_CERTS_DIR NGINX_ACME_DIR NGINX_ACCESS_LOG; do
   require "$path" 'A-Za-z0-9._/-' /var/lib/sigil
 done
 
-cloudflare=
+# With `on`, the server gets Cloudflare's header too: it fetches newer ranges, and believes no other hop.
+cloudflare='' connecting_ip='""'
 case $NGINX_CLOUDFLARE in
-  on) cloudflare="include $(cd "$here" && pwd)/cloudflare.conf;" ;;
+  on) cloudflare="include $(cd "$here" && pwd)/cloudflare.conf;" connecting_ip="\$http_cf_connecting_ip" ;;
   off) ;;
   *) fail "NGINX_CLOUDFLARE is neither on nor off" ;;
 esac
@@ -61,6 +62,7 @@ d
   -e "s|\${LISTEN_HTTP_DEFAULT}|$(listen "$NGINX_HTTP_PORT" ' default_server')|" \
   -e "s|\${ACCESS_LOG}|access_log $NGINX_ACCESS_LOG sigil;|" \
   -e "s|\${CLOUDFLARE}|$cloudflare|" \
+  -e "s|\${CF_CONNECTING_IP}|$connecting_ip|" \
   -e "s|\${SIGIL_DOMAIN}|$SIGIL_DOMAIN|g" \
   -e "s|\${RELAY_DOMAIN}|$RELAY_DOMAIN|g" \
   -e "s|\${SIGIL_UPSTREAM}|$SIGIL_UPSTREAM|" \

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.proxies.running import NAMES, Proxy, Upstream, proxy, raw, read_all, status_of
+from tests.proxies.running import NAMES, Name, Proxy, Upstream, proxy, raw, read_all, status_of
 from tests.support.live import LiveServer
 
 # One failed request uses up a minute of an address.
@@ -52,11 +52,16 @@ FORMS = {
 _numbers = itertools.count(1)
 
 
-@pytest.fixture(scope="module", params=NAMES)
+# Also the nginx that passes Cloudflare's header on, of a client that does not come through Cloudflare.
+FRONTS: list[tuple[Name, dict[str, str]]] = [("nginx", {}), ("caddy", {}), ("nginx", {"NGINX_CLOUDFLARE": "on"})]
+
+
+@pytest.fixture(scope="module", params=FRONTS, ids=["nginx", "caddy", "nginx for Cloudflare"])
 def limited(request: Any) -> Iterator[Proxy]:
+    name, settings = request.param
     with (
         LiveServer(workers=1, **LIMITED) as server,
-        proxy(request.param, Upstream(f"127.0.0.1:{server.port}", server.certificate)) as running,
+        proxy(name, Upstream(f"127.0.0.1:{server.port}", server.certificate), **settings) as running,
     ):
         yield running
 
