@@ -20,7 +20,7 @@ from tests.support.live import DEADLINE
 FOLDER = Path(__file__).resolve().parents[2] / "deploy" / "systemd"
 PROGRAMS = Path(sys.executable).parent
 # The account of PostgreSQL in these tests, whose socket no other account reaches.
-NOBODY = 65534
+ACCOUNT = 65534
 IS_ROOT = os.geteuid() == 0
 _PR_SET_MDWE = 65
 # MemoryDenyWriteExecute, by the kernel itself (Linux 6.3); systemd has a filter of system calls for it.
@@ -55,6 +55,14 @@ def environment(values: Unit) -> dict[str, str]:
 def credentials(values: Unit) -> dict[str, str]:
     """The id of each, and its file."""
     return dict(line.split(":", 1) for line in values["LoadCredential"])
+
+
+def as_account(command: list[str], account: int = ACCOUNT) -> list[str]:
+    """As root: the command as another user, without capabilities and without a way to gain some."""
+    if not IS_ROOT:
+        return command
+    user = [f"--reuid={account}", f"--regid={account}", "--clear-groups"]
+    return ["setpriv", *user, "--no-new-privs", "--bounding-set=-all", "--inh-caps=-all", *command]
 
 
 class UnitProcess:
@@ -100,15 +108,14 @@ class UnitProcess:
 
     def _give_away(self, path: Path) -> None:
         if IS_ROOT:
-            os.chown(path, NOBODY, NOBODY)
+            os.chown(path, ACCOUNT, ACCOUNT)
 
     def start(self) -> UnitProcess:
         command = shlex.split(self._placed(self.values["ExecStart"][0]))
         if self.values["MemoryDenyWriteExecute"] == ["yes"]:
             command = [sys.executable, "-c", _DENY_WRITE_EXECUTE, *command]
+        command = as_account(command)
         if IS_ROOT:
-            account = [f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
-            command = ["setpriv", *account, "--no-new-privs", "--bounding-set=-all", "--inh-caps=-all", *command]
             command = ["unshare", "--mount", "sh", "-eu", "-c", _MOUNTS, "sh", *command]
         command = ["prlimit", f"--nofile={self.descriptors}", *command]
         with self.log.open("ab") as log:
