@@ -31,7 +31,7 @@ class Stack:
         )
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def stack() -> Iterator[Stack]:
     sockets = str(free_port())
     public = {"RELAY_PUBLIC_URL": f"https://{RELAY}", "RELAY_WS_PORT": sockets, "RELAY_PUSH_CONSOLE": "true"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import socket
 import ssl
 import tempfile
@@ -70,6 +71,10 @@ class RecordingUpstream:
                 while b"\r\n\r\n" in received:
                     head, _, received = received.partition(b"\r\n\r\n")
                     record.heads.append(head)
+                    length = re.search(rb"(?i)\r\ncontent-length: *(\d+)", head)
+                    while length and len(received) < int(length[1]):
+                        received += connection.recv(65_536) or b"\0" * int(length[1])
+                    received = received[int(length[1]) :] if length else received
                     connection.sendall(_ANSWER)
                 since = time.monotonic()
             record.closed_after = time.monotonic() - since

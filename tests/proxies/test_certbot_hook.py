@@ -10,6 +10,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from tests.proxies.running import DEPLOY, write_pair
 from tests.support.live import LiveServer, wait_until
@@ -79,8 +81,8 @@ def test_a_running_server_serves_the_renewed_certificate(lineage: Lineage) -> No
                 lambda count=before: len([line for line in server.log() if line["event"] == "reload_finished"]) > count,  # type: ignore[misc]
                 "the server to reload",
             )
-            expected = ssl.PEM_cert_to_DER_cert((lineage.live / "fullchain.pem").read_text())
-            assert certificate_of(server.port) == expected
+            expected = x509.load_pem_x509_certificate((lineage.live / "fullchain.pem").read_bytes())
+            assert certificate_of(server.port) == expected.public_bytes(Encoding.DER)
         assert not [line for line in server.log() if line["event"] == "reload_refused"]
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-import pytest
-
 from tests.limits import nginx
 from tests.limits.test_behind_nginx import OWNERS_LINES, post
 from tests.support.live import LiveServer
 
 REQUESTS = 100
+CLIENT = "203.0.113.5"
+RANGE = "203.0.113.0/24,127.0.0.1"
 LIMIT = {"SIGIL_RATE_LIMIT": "60/min"}
 
 
@@ -28,21 +28,19 @@ def test_an_appended_header_is_safe_with_the_address_of_the_proxy(tmp_path: Path
         LiveServer(workers=1, TRUSTED_PROXY_IP="127.0.0.1", **LIMIT) as server,
         nginx.running(tmp_path, server.url, OWNERS_LINES, proxy_protocol=True) as port,
     ):
-        statuses = spoof(port, "203.0.113.5")
+        statuses = spoof(port, CLIENT)
         assert statuses[400] < 30
         assert statuses[400] + statuses[429] == REQUESTS
         assert not [line for line in server.log() if line["event"] in {"untrusted_proxy_header", "trusted_client"}]
 
 
-@pytest.mark.parametrize("trusted", ["127.0.0.0/8", "203.0.113.0/24,127.0.0.1"])
-def test_an_appended_header_is_a_hole_where_a_trusted_range_holds_clients(tmp_path: Path, trusted: str) -> None:
+def test_an_appended_header_is_a_hole_where_a_trusted_range_holds_clients(tmp_path: Path) -> None:
     """The guide's range is a Docker network. Its gateway, as which clients of published ports appear, lies in it."""
-    source = "127.0.0.7" if trusted.startswith("127") else "203.0.113.5"
     with (
-        LiveServer(workers=1, TRUSTED_PROXY_CIDR=trusted, **LIMIT) as server,
+        LiveServer(workers=1, TRUSTED_PROXY_CIDR=RANGE, **LIMIT) as server,
         nginx.running(tmp_path, server.url, OWNERS_LINES, proxy_protocol=True) as port,
     ):
-        statuses = spoof(port, source)
+        statuses = spoof(port, CLIENT)
     assert statuses == {400: REQUESTS}
 
 
@@ -50,9 +48,9 @@ def test_a_replaced_header_is_safe_in_such_a_range_too(tmp_path: Path) -> None:
     """What deploy/nginx does: of the client's header nothing reaches the server."""
     replaced = "proxy_set_header X-Forwarded-For $remote_addr;"
     with (
-        LiveServer(workers=1, TRUSTED_PROXY_CIDR="203.0.113.0/24,127.0.0.1", **LIMIT) as server,
+        LiveServer(workers=1, TRUSTED_PROXY_CIDR=RANGE, **LIMIT) as server,
         nginx.running(tmp_path, server.url, replaced, proxy_protocol=True) as port,
     ):
-        statuses = spoof(port, "203.0.113.5")
+        statuses = spoof(port, CLIENT)
         assert statuses[400] < 30
         assert [line for line in server.log() if line["event"] == "trusted_client"]

@@ -66,6 +66,16 @@ def test_requests_share_a_connection_to_the_server(recorded: tuple[Proxy, Record
     assert len(upstream.connections) == 1
 
 
+def test_a_body_over_the_limit_does_not_reach_the_server(recorded: tuple[Proxy, RecordingUpstream]) -> None:
+    """Before it is read: its length is in the request's head."""
+    running, upstream = recorded
+    with running.client() as client:
+        for path, limit in (("/respond", 64 * 1024), ("/mpa/request", 256 * 1024)):
+            assert client.post(path, content=b"x" * (limit + 1)).status_code == 413
+            assert client.post(path, content=b"x" * limit).status_code == 200
+    assert [head.split(b" ")[1] for head in upstream.heads()] == [b"/respond", b"/mpa/request"]
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_no_request_fails_while_the_server_reloads(name: str, stack: Stack) -> None:
     """Reads and writes, over connections of the pool that the server closes."""
