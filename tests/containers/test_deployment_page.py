@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -9,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from tests.containers.stack import COMMAND_SECONDS, V1, Stack
 from tests.support.live import wait_until
@@ -93,6 +96,31 @@ class Debian:
         return self.run(f"curl -sS --cacert {certificate} --resolve {address}:127.0.0.1 https://{address}{path}")
 
 
+def without_start(session: str) -> str:
+    """A session whose settings the next `make prod` takes."""
+    return session.replace("make prod\n", "").replace("make reload", ": make reload")
+
+
+def write_credentials(folder: Path) -> None:
+    """The files that Apple and Google offer for download."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    (folder / "AuthKey_ABCD1234EF.p8").write_bytes(pem(key))
+    account = {
+        "type": "service_account",
+        "project_id": "example",
+        "client_email": "push@example.iam.gserviceaccount.com",
+        "private_key_id": "1",
+        "private_key": pem(rsa.generate_private_key(65537, 2048)).decode(),
+        "token_uri": "https://oauth2.googleapis.com/token",
+    }
+    (folder / "service-account.json").write_text(json.dumps(account))
+
+
+def pem(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> bytes:
+    form = serialization.PrivateFormat.PKCS8
+    return key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption())
+
+
 @pytest.fixture
 def debian(tmp_path: Path) -> Iterator[Debian]:
     host = Debian(tmp_path)
@@ -115,10 +143,13 @@ def test_the_commands_of_the_page_lead_to_a_server_behind_nginx_with_backup_and_
     assert "server_id" in debian.run(start)
     assert '"mode":"operational"' in debian.run(look)
     assert debian.run(blocks("API keys")[0]).startswith("sgk_")
-    debian.run(blocks("API keys")[1])
-    debian.run(blocks("Webhooks")[0])
-    settings = debian.run("docker-compose exec sigil sigil check-config")
-    assert re.search(r"webhooks +enabled", settings), settings
+    debian.run(without_start(blocks("API keys")[1]))
+    debian.run(without_start(blocks("Webhooks")[0]))
+    write_credentials(debian.stack.folder)
+    debian.run(blocks("APNs and FCM")[0])
+    debian.run("make reload")
+    assert re.search(r"webhooks +enabled", debian.run("docker-compose exec sigil sigil check-config"))
+    assert debian.stack.events("relay", "relay_starting")[0]["providers"][:2] == ["apns", "fcm"]
 
     certificates = debian.stack.folder / "deploy" / "nginx" / "certs"
     certificates.mkdir(exist_ok=True)
