@@ -58,11 +58,13 @@ def _literals(tree: ast.AST) -> Iterator[str]:
             yield node.value
 
 
+def as_pattern(text: str) -> re.Pattern[str]:
+    """The parts between values, in their order."""
+    return re.compile(".{0,80}?".join(re.escape(part) for part in text.split("…")), re.DOTALL)
+
+
 def is_printed(text: str) -> bool:
-    """The parts between values are in one text, in order."""
-    parts = [re.escape(part) for part in text.split("…")]
-    pattern = re.compile(".{0,80}?".join(parts), re.DOTALL)
-    return any(pattern.search(source) for source in printed())
+    return any(as_pattern(text).search(source) for source in printed())
 
 
 @pytest.mark.parametrize("text", quoted())
@@ -78,6 +80,32 @@ def test_a_text_that_is_not_printed_is_found_missing() -> None:
 def test_each_text_of_the_guide_has_its_heading() -> None:
     found = {re.sub('[`"]', "", part) for heading in headings() for part in re.split('`, `|", "|`, "', heading)}
     assert found >= OF_THE_GUIDE
+
+
+def test_each_warning_and_error_of_the_log_is_on_the_page() -> None:
+    operations = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (`[^|]+) \| ((?:warn|error|info)[^|]*) \|", operations, re.MULTILINE)
+    page = PAGE.read_text(encoding="utf-8")
+    events = [
+        name
+        for names, levels in rows
+        for name, level in zip(re.findall(r"`(\w+)`", names), re.split(", ", levels) * 9, strict=False)
+        if level in {"warn", "error"} and not name.startswith("_")
+    ]
+    assert len(events) > 30
+    assert [event for event in events if f"`{event}`" not in page] == []
+
+
+def messages_of_scripts() -> list[str]:
+    """Each text with which a script of the stack ends, with a NUL for each value."""
+    scripts = "".join(file.read_text(encoding="utf-8") for file in sorted((ROOT / "deploy" / "stack").glob("*.sh")))
+    texts = re.findall(r'\bdie "((?:[^"\\]|\\.)*)"', scripts)
+    return sorted({re.sub(r"\$\([^)]*\)|\$\{?[\w%/.]+\}?", "\0", text) for text in texts} - {"nothing was deleted"})
+
+
+@pytest.mark.parametrize("message", messages_of_scripts())
+def test_each_message_with_which_a_script_ends_has_a_heading(message: str) -> None:
+    assert [text for text in quoted() if as_pattern(text).search(message)]
 
 
 def test_each_heading_is_there_once() -> None:
