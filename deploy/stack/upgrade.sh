@@ -26,7 +26,10 @@ while [ "$(pending)" != 0 ] && [ "$waited" -lt "${WAIT:-60}" ]; do
   waited=$((waited + 1))
 done
 left="$(pending)"
-if [ "$(schema exec "$sigil")" != "$(schema run --rm --network none --entrypoint env "$(setting SIGIL_IMAGE sigil:local)" 2>/dev/null || true)" ]; then
+old_schema="$(schema exec "$sigil")" || die "the running server does not respond: run 'make ps'; nothing was replaced"
+new_schema="$(schema run --rm --network none --entrypoint env "$(setting SIGIL_IMAGE sigil:local)")" ||
+  die "the new image does not start: its message is above; nothing was replaced"
+if [ "$old_schema" != "$new_schema" ]; then
   echo "The new version has another form of sessions: pending challenges, and $left webhook events, end with the upgrade." >&2
   [ "${FORCE:-}" = 1 ] || die "Nothing was replaced. Upgrade in a quiet hour with FORCE=1; backends create new challenges"
 elif [ "$left" != 0 ]; then

@@ -52,7 +52,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory, receiver: WebhookEndpoint) -
     ) as one:  # fmt: skip
         one.write_settings(WEBHOOK_URL=f"http://{one.subnet}.1:{receiver.port}/hooks")
         # As the guide's step 4, by hand and without the preflight.
-        one.compose("-f", FILES[0], "-f", FILES[1], "up", "-d")
+        one.compose("-f", FILES[0], "-f", FILES[1], "up", "-d", "--build")
         one.wait_healthy("sigil", "relay", "postgres")
         one.make_api_key()
         yield one
@@ -80,7 +80,7 @@ class Load(threading.Thread):
                     body = approval(device, created, created["match_code"])
                     self._send(lambda body=body: approve(backend, body))  # type: ignore[misc]
                     self.approved.add(created["challenge_id"])
-                self._stop_requested.wait(0.02)
+                self._stop_requested.wait(0.1)
 
     def _send(self, request: Any) -> Any:
         while not self._stop_requested.is_set():
