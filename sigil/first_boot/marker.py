@@ -71,4 +71,4 @@ class Marker:
         try:
             yield
         except OSError as error:
-            raise MarkerUnusable(file_error(operation, self.path, error)) from error
+            raise MarkerUnusable(file_error(operation, error.filename or self.path, error)) from error

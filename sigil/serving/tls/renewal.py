@@ -59,7 +59,8 @@ class Renewal:
                 "certificate_not_renewed",
                 path=self._cert,
                 ends=f"{pair.chain[0].not_valid_after_utc:%Y-%m-%d}",
-                reason=file_error("write", self._cert, error),
+                # The file of the error is a new one in the directory, which is what denies the access.
+                reason=file_error("write", error.filename or self._cert, error),
                 message="the self-signed certificate ends soon: make its directory writable, or replace the pair",
             )
             return False

@@ -320,6 +320,11 @@ def test_a_directory_that_cannot_be_written_is_a_warning() -> None:
             "from sigil.serving import logs\nlogs.flush()"
         )
         assert "(False, 86400.0)" in shown
+        assert '"event":"certificate_not_renewed"' in shown
+        assert (
+            f"permission denied for uid {UID} (directory {folder}: owner 0, mode 0755): sudo chown {UID} {folder}"
+            in shown
+        )
         assert cert.read_bytes() == before
         assert sorted(folder.iterdir()) == [cert, key]
 
