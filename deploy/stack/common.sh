@@ -114,6 +114,16 @@ use_production_files() {
   export COMPOSE_IGNORE_ORPHANS=1
 }
 
+# Whether the server that runs was started with docker-compose.prod.yml, by the label that Compose gives its container.
+runs_in_production() {
+  id="$(compose ps -q sigil 2>/dev/null | head -n 1)"
+  [ -n "$id" ] || return 1
+  case "$(docker inspect --format '{{index .Config.Labels "com.docker.compose.project.config_files"}}' "$id")" in
+    *docker-compose.prod.yml*) ;;
+    *) return 1 ;;
+  esac
+}
+
 # Images of a registry (their name has a slash) are pulled, others are built here.
 get_images() {
   case "$(setting SIGIL_IMAGE sigil:local)$(setting RELAY_IMAGE sigil-relay:local)" in

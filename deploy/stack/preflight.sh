@@ -156,6 +156,13 @@ check_addresses() {
     127.*) ;;
     *) report failed RELAY_BIND "publishes the relay's plain HTTP to other hosts" "remove it, and put a proxy with TLS in front" ;;
   esac
+  # Clients of a published port appear as the gateway: on loopback, those are the programs of this host.
+  case "$(setting SIGIL_BIND 127.0.0.1) ,$(setting TRUSTED_PROXY_IP '')," in
+    127.*) ;;
+    *,"$(setting SIGIL_EDGE_NET 172.30.53).1",*)
+      report failed TRUSTED_PROXY_IP "is the gateway, as which every client of the published port appears" \
+        "name the address of the proxy, or publish on loopback (SIGIL_BIND)" ;;
+  esac
   check_subnet
 }
 

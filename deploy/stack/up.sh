@@ -5,10 +5,10 @@ find_compose
 require_daemon
 
 # Without docker-compose.prod.yml the server would start in init mode, without its mnemonic.
-running="$(compose ps -q sigil 2>/dev/null | head -n 1)"
-case "$(setting COMPOSE_FILE '') $([ -z "$running" ] || docker inspect --format '{{index .Config.Labels "com.docker.compose.project.config_files"}}' "$running")" in
-  *docker-compose.prod.yml*\ *) ;;
-  *docker-compose.prod.yml*) die "This stack runs in production: use 'make prod', or 'make upgrade'" ;;
+# Without docker-compose.prod.yml the server would start in init mode, without its mnemonic.
+case "$(setting COMPOSE_FILE '')" in
+  *docker-compose.prod.yml*) ;;
+  *) ! runs_in_production || die "This stack runs in production: use 'make prod', or 'make upgrade'" ;;
 esac
 
 compose_or_explain up -d --build

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from sigil.config.secret_sources import file_variable
 from sigil.config.settings import SECRETS, Config
 from sigil.preflight.result import Result, failed, ok, still_open
+from sigil.serving.gateways import gateway_warnings
 
 
 def check_settings(config: Config) -> Iterator[Result]:
@@ -16,6 +17,9 @@ def check_settings(config: Config) -> Iterator[Result]:
     yield from _addresses(config)
     yield _rate_limit(config)
     yield from _proxies(config)
+    yield from (
+        still_open("TRUSTED_PROXY", line, "docs/operations.md, Proxies") for line in gateway_warnings(config.proxies)
+    )
     yield _metrics(config)
     yield _logs(config)
     # `check_sources` reports on files of secrets.

@@ -84,6 +84,12 @@ def test_a_port_that_another_program_has(stack: Production) -> None:
     assert line == f"SIGIL_PORT: port {stack.port} is taken by another program; stop it, or set SIGIL_PORT in .env"
 
 
+def test_the_gateway_as_proxy_of_a_port_that_other_hosts_reach(stack: Production) -> None:
+    stack.write_settings(TRUSTED_PROXY_IP=f"{stack.subnet}.1", SIGIL_BIND="0.0.0.0")
+    (line,) = failures(stack)
+    assert line.startswith("TRUSTED_PROXY_IP: is the gateway")
+
+
 @pytest.mark.parametrize("taken", ["{subnet}.0/24", "{subnet}.128/25", "172.31.0.0/16"])
 def test_a_subnet_that_another_network_has(stack: Production, taken: str) -> None:
     name = f"taken-{secrets.token_hex(4)}"

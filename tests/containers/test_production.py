@@ -116,3 +116,11 @@ def test_the_guide_s_upgrade_keeps_the_sessions(stack: Production) -> None:
         body = approval(device, created, created["match_code"])
         assert backend.http.post("/respond", json=body).status_code == 200
         assert backend.status(created)["status"] == "verified"
+
+
+def test_a_reset_also_deletes_the_volumes_of_production(stack: Production) -> None:
+    del stack.settings["COMPOSE_FILE"]
+    stack.write_settings()
+    stack.make("reset", YES="1")
+    left = stack.docker("volume", "ls", "--quiet", "--filter", f"label=com.docker.compose.project={stack.project}")
+    assert left.stdout == ""
