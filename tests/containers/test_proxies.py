@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
+import os
 import ssl
 from collections import Counter
 from collections.abc import Iterator
@@ -12,10 +14,16 @@ from typing import Any
 
 import httpx
 import pytest
+from websockets.asyncio.client import connect
 
-from sigil.protocol.identity import generate_mnemonic
+from sigil.device import Device
+from sigil.protocol.api_key import issue_api_key
+from sigil.protocol.identity import DerivedSecrets, generate_mnemonic
+from tests.containers.engine import parts
 from tests.containers.stack import V1, V2, Host, Stack
+from tests.flows.backend import ACTION
 from tests.proxies.running import RELAY, SIGIL, write_pair
+from tests.relay.devices_of_relay import authenticate, frame, register
 from tests.support.live import DEADLINE, wait_until
 from tests.support.ports import free_port
 
@@ -69,15 +77,17 @@ class ProxyStack:
         found: str = self.compose("ps", "-q").stdout.strip()
         return found
 
+    def tls(self) -> ssl.SSLContext:
+        return ssl.create_default_context(cafile=str(self.certificates / "cert.pem"))
+
     def client(self, host: str = SIGIL, **options: Any) -> httpx.Client:
         def name(request: httpx.Request) -> None:
             request.extensions["sni_hostname"] = host
 
-        trusted = ssl.create_default_context(cafile=str(self.certificates / "cert.pem"))
         return httpx.Client(
             base_url=f"https://127.0.0.1:{self.port}",
             headers={"Host": host},
-            verify=trusted,
+            verify=self.tls(),
             trust_env=False,
             timeout=DEADLINE,
             event_hooks={"request": [name]},
@@ -135,6 +145,22 @@ def test_both_services_are_served_and_the_private_ones_are_hidden(front: ProxySt
         assert client.get("/health").status_code == 200
         assert client.get("/devices/register/challenge").status_code == 200
         assert client.post("/push", json={}).status_code == 404
+
+
+async def test_a_device_gets_a_push_over_its_websocket(front: ProxyStack) -> None:
+    """Registration, the socket and the challenge, all at the public names."""
+    device, origin = Device.generate(), f"https://{RELAY}"
+    secret = DerivedSecrets.from_mnemonic(front.stack.settings["SIGIL_MNEMONIC"]).api_key
+    key = {"Authorization": f"Bearer {issue_api_key(secret, 'sgk_test_', os.urandom(16))}"}
+    with front.client(RELAY) as client:
+        register(device, client, origin)
+    address = {"host": "127.0.0.1", "port": front.port, "ssl": front.tls(), "proxy": None}
+    async with connect(f"wss://{RELAY}:{front.port}/ws", **address) as opened:
+        assert (await authenticate(device, opened, origin))["type"] == "auth_success"
+        with front.client() as client:
+            body = {"device_public_key": device.wire_key, "action": ACTION}
+            created = await asyncio.to_thread(client.post, "/challenge", json=body, headers=key)
+        assert created.json()["challenge_id"] in json.dumps(await frame(opened))
 
 
 def test_the_container_is_hardened(front: ProxyStack) -> None:
@@ -196,3 +222,17 @@ def test_the_range_of_the_guide_lets_clients_of_the_published_port_claim_any_add
         figures[f"{setting}={value}: of {SPOOFED} spoofed requests passed"] = passed[setting]
     assert passed["TRUSTED_PROXY_CIDR"] == SPOOFED
     assert passed["TRUSTED_PROXY_IP"] < 30
+
+
+@pytest.mark.parametrize("version", [V1, V2])
+@pytest.mark.parametrize("name", ["nginx", "caddy"])
+def test_a_missing_name_is_one_line_of_both_versions_of_compose(name: str, version: str, tmp_path: Path) -> None:
+    host = Host(tmp_path, version)
+    program = ["docker", "compose"] if version == V2 else ["docker-compose"]
+    folder = parts.ROOT / "deploy" / name
+    names = {"SIGIL_DOMAIN": SIGIL, "RELAY_DOMAIN": RELAY}
+    host.run([*program, "config", "--quiet"], folder, **names)
+    for missing in names:
+        ran = host.run([*program, "config", "--quiet"], folder, check=False, **(names | {missing: ""}))
+        assert ran.returncode != 0
+        assert f"set {missing} to the public name" in ran.stderr

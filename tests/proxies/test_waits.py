@@ -93,6 +93,8 @@ def wrong_certificate(name: Name, stack: Stack, trusted: Path) -> tuple[int, byt
     ):
         connection.sendall(raw("GET", "/info"))
         response = read_all(connection)
+        reasons = ("SSL certificate verify error", "x509: certificate")
+        wait_until(lambda: any(reason in running.log() for reason in reasons), "the reason in the proxy's log")
         return status_of(response), response
 
 
