@@ -10,12 +10,20 @@ die() {
 
 # `docker compose` (2.x) where it is present, else `docker-compose` (1.29 or newer). COMPOSE overrides the choice.
 find_compose() {
-  [ -n "${COMPOSE:-}" ] && return
+  if [ -n "${COMPOSE:-}" ]; then
+    version="$($COMPOSE version --short 2>/dev/null || true)"
+    check_env_file
+    return
+  fi
   command -v docker >/dev/null 2>&1 || die "docker is not installed: install Docker Engine and Compose, then run this again"
   if docker compose version >/dev/null 2>&1; then
     COMPOSE="docker compose"
   elif command -v docker-compose >/dev/null 2>&1; then
     COMPOSE=docker-compose
+    # BuildKit builds both images at once, in half the time. From 23 on it is a plugin, and the default where it is present.
+    case "$(docker version --format '{{.Client.Version}}' 2>/dev/null || true)" in
+      19.* | 20.*) export COMPOSE_DOCKER_CLI_BUILD="${COMPOSE_DOCKER_CLI_BUILD:-1}" DOCKER_BUILDKIT="${DOCKER_BUILDKIT:-1}" ;;
+    esac
   else
     die "Docker Compose is not installed: install the package docker-compose-plugin (or docker-compose 1.29 or newer)"
   fi
@@ -24,11 +32,41 @@ find_compose() {
   case "$version" in
     0.* | 1.[0-9] | 1.[0-9].* | 1.1[0-9]* | 1.2[0-8]*) die "Compose $version is too old: install 1.29 or newer" ;;
   esac
+  check_env_file
+}
+
+# Both versions of Compose read a .env that passes here alike. Compose 1 skips a line that it does not understand, and
+# Compose 2 takes an unknown $variable for an empty one, both with a warning among other output.
+check_env_file() {
+  [ -f .env ] || return 0
+  fault="$(awk -v quote="'" -v compose="${version:-}" '
+    function fault(text) { print FNR ": " text; exit }
+    /\r$/ { fault("it ends with a carriage return: save the file with Unix line ends") }
+    /^[ \t]*(#|$)/ { next }
+    !/^[ \t]*[A-Za-z_][A-Za-z0-9_]*=/ { fault("write NAME=" quote "value" quote ", without spaces around =") }
+    {
+      name = $0; sub(/=.*/, "", name); sub(/^[ \t]+/, "", name)
+      value = substr($0, index($0, "=") + 1)
+      if (substr(value, 1, 1) == quote) {
+        rest = substr(value, 2)
+        end = index(rest, quote)
+        if (!end || substr(rest, end + 1) !~ /^[ \t]*(#.*)?$/)
+          fault(name " has a quote too many or too few: a value in single quotes has none of its own")
+        if (compose ~ /^1\./ && substr(rest, 1, end - 1) ~ /\$\{|\\\\/)
+          fault("Compose 1 changes ${ and a double backslash in " name ": install Compose 2, or change the value")
+      } else if (value !~ /^"[^"$\\]*"[ \t]*(#.*)?$/) {
+        sub(/[ \t]#.*/, "", value)
+        if (value ~ /[$"\\]/ || index(value, quote))
+          fault("put the value of " name " in single quotes: Compose changes $, \\ and quotes elsewhere")
+      }
+    }' .env)"
+  [ -z "$fault" ] || die ".env, line $fault"
 }
 
 # A daemon that answers, or one line that says why it does not.
 require_daemon() {
-  error="$(docker info 2>&1 >/dev/null)" && return
+  # Not `docker info`: some versions write why it failed to standard output.
+  error="$(docker version 2>&1)" && return
   case "$error" in
     *"permission denied"*) die "no permission to use Docker: run this as root, or as a member of the group docker" ;;
     *) die "the Docker daemon does not respond: start it (systemctl start docker), and check DOCKER_HOST" ;;

@@ -25,7 +25,7 @@ from tests.support.ports import free_port
 
 V1, V2 = "1.29.2", "2.26.1"
 """The versions of Compose: Debian 12's and Debian 13's."""
-COMMAND_SECONDS = 600
+COMMAND_SECONDS = 300
 # A host needs docker, Compose, make and a POSIX shell with its utilities: no Python, no curl, no bash, no git.
 _UTILITIES = """
     awk basename cat chmod chown cmp comm cp cut date df dirname du echo env expr false find getconf grep head id
