@@ -12,7 +12,6 @@ die() {
 find_compose() {
   if [ -n "${COMPOSE:-}" ]; then
     version="$($COMPOSE version --short 2>/dev/null || true)"
-    check_env_file
     return
   fi
   command -v docker >/dev/null 2>&1 || die "docker is not installed: install Docker Engine and Compose, then run this again"
@@ -32,35 +31,34 @@ find_compose() {
   case "$version" in
     0.* | 1.[0-9] | 1.[0-9].* | 1.1[0-9]* | 1.2[0-8]*) die "Compose $version is too old: install 1.29 or newer" ;;
   esac
-  check_env_file
 }
 
-# Both versions of Compose read a .env that passes here alike. Compose 1 skips a line that it does not understand, and
-# Compose 2 takes an unknown $variable for an empty one, both with a warning among other output.
-check_env_file() {
+# Lines of .env that the versions of Compose read differently, as `number: what is wrong`. Compose 1 skips a line that it does
+# not understand, and Compose 2 takes an unknown $variable for an empty one, with a warning among other output. No value is
+# printed: it may be a secret.
+env_file_problems() {
   [ -f .env ] || return 0
-  fault="$(awk -v quote="'" -v compose="${version:-}" '
-    function fault(text) { print FNR ": " text; exit }
-    /\r$/ { fault("it ends with a carriage return: save the file with Unix line ends") }
+  awk -v quote="'" -v compose="$version" '
+    function problem(text) { print NR ": " text }
+    /\r$/ { problem("it ends with a carriage return: save the file with Unix line ends"); next }
     /^[ \t]*(#|$)/ { next }
-    !/^[ \t]*[A-Za-z_][A-Za-z0-9_]*=/ { fault("write NAME=" quote "value" quote ", without spaces around =") }
+    /^[ \t]*export[ \t]/ { problem("export is not part of the form NAME=value"); next }
+    !/^[A-Za-z_][A-Za-z0-9_]*=/ { problem("not in the form NAME=value"); next }
     {
-      name = $0; sub(/=.*/, "", name); sub(/^[ \t]+/, "", name)
+      name = substr($0, 1, index($0, "=") - 1)
       value = substr($0, index($0, "=") + 1)
       if (substr(value, 1, 1) == quote) {
-        rest = substr(value, 2)
-        end = index(rest, quote)
-        if (!end || substr(rest, end + 1) !~ /^[ \t]*(#.*)?$/)
-          fault(name " has a quote too many or too few: a value in single quotes has none of its own")
-        if (compose ~ /^1\./ && substr(rest, 1, end - 1) ~ /\$\{|\\\\/)
-          fault("Compose 1 changes ${ and a double backslash in " name ": install Compose 2, or change the value")
-      } else if (value !~ /^"[^"$\\]*"[ \t]*(#.*)?$/) {
-        sub(/[ \t]#.*/, "", value)
-        if (value ~ /[$"\\]/ || index(value, quote))
-          fault("put the value of " name " in single quotes: Compose changes $, \\ and quotes elsewhere")
+        inner = substr(value, 2)
+        end = index(inner, quote)
+        if (!end || substr(inner, end + 1) !~ /^[ \t]*(#.*)?$/) problem("the value of " name " has an unpaired single quote")
+        else if (compose ~ /^1\./ && substr(inner, 1, end - 1) ~ /\$\{|\\\\/)
+          problem("Compose 1 changes ${ and a double backslash in the value of " name ": install Compose 2")
       }
-    }' .env)"
-  [ -z "$fault" ] || die ".env, line $fault"
+      else if (value ~ /^"/) problem("the value of " name " is in double quotes: use single quotes")
+      else if (value ~ /[$\\"]/ || index(value, quote))
+        problem("the value of " name " contains $, a backslash or a quote: put it in single quotes")
+      else if (value ~ /[ \t]#/) problem("the value of " name " contains a #: put it in single quotes")
+    }' .env
 }
 
 # A daemon that answers, or one line that says why it does not.

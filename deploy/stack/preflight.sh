@@ -57,7 +57,6 @@ check_directory() { # setting
   fi
 }
 
-# The two versions of Compose read a value alike only without $ and quotes, or in single quotes.
 check_env_file() {
   if [ ! -f .env ]; then
     report open .env "there is none" "cp .env.example .env, and set what production requires"
@@ -69,27 +68,10 @@ check_env_file() {
     if grep -Eq "$secrets" .env; then state=failed; fi
     report "$state" .env "other users can read it" "chmod 600 .env"
   fi
-  problems="$(awk -v quote="'" '
-    /^[ \t]*(#|$)/ { next }
-    /^[ \t]*export[ \t]/ { print NR ": export is not part of the form NAME=value"; next }
-    !/^[A-Za-z_][A-Za-z0-9_]*=/ { print NR ": not in the form NAME=value"; next }
-    {
-      name = substr($0, 1, index($0, "=") - 1)
-      value = substr($0, index($0, "=") + 1)
-      sub(/[ \t\r]+$/, "", value)
-      if (name == "SIGIL_MNEMONIC" && value != "")
-        { print NR ": the mnemonic belongs into the file of SIGIL_MNEMONIC_FILE, not here"; next }
-      first = substr(value, 1, 1)
-      inner = substr(value, 2, length(value) - 2)
-      if (first == quote) {
-        if (length(value) < 2 || substr(value, length(value)) != quote || index(inner, quote))
-          print NR ": the value of " name " has an unpaired single quote"
-      }
-      else if (first == "\"") print NR ": the value of " name " is in double quotes: use single quotes"
-      else if (index(value, "$")) print NR ": the value of " name " contains $: put it in single quotes"
-      else if (index(value, quote) || index(value, "\"")) print NR ": the value of " name " contains a quote: put it in single quotes"
-      else if (value ~ /[ \t]#/) print NR ": the value of " name " contains a #: put it in single quotes"
-    }' .env)"
+  problems="$(
+    env_file_problems
+    awk '/^SIGIL_MNEMONIC=./ { print NR ": the mnemonic belongs into the file of SIGIL_MNEMONIC_FILE, not here" }' .env
+  )"
   if [ -z "$problems" ]; then
     report ok .env "both versions of Compose read it alike"
     return 0

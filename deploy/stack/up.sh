@@ -2,6 +2,8 @@
 # `make up`: build, start, wait until both services are healthy, and print the next step.
 . "$(dirname "$0")/common.sh"
 find_compose
+problem="$(env_file_problems | head -n 1)"
+[ -z "$problem" ] || die ".env line $problem"
 require_daemon
 
 # Without docker-compose.prod.yml the server would start in init mode, without its mnemonic.

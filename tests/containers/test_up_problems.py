@@ -120,14 +120,15 @@ def test_with_a_subnet_that_another_network_has(
 
 
 BAD_LINES = {
-    "just some text": "NAME=",
-    "export SIGIL_WORKERS=2": "NAME=",
-    "SIGIL_WORKERS = 2": "NAME=",
-    "SIGIL_SERVER_NAME='open": "SIGIL_SERVER_NAME has a quote too many or too few",
-    "SIGIL_SERVER_NAME='it's'": "SIGIL_SERVER_NAME has a quote too many or too few",
-    "SIGIL_SERVER_NAME=costs $5": "SIGIL_SERVER_NAME in single quotes",
-    'SIGIL_SERVER_NAME="costs $5"': "SIGIL_SERVER_NAME in single quotes",
-    "SIGIL_SERVER_NAME=it's": "SIGIL_SERVER_NAME in single quotes",
+    "just some text": "not in the form NAME=value",
+    "SIGIL_WORKERS = 2": "not in the form NAME=value",
+    "export SIGIL_WORKERS=2": "export is not part of the form",
+    "SIGIL_SERVER_NAME='open": "SIGIL_SERVER_NAME has an unpaired single quote",
+    "SIGIL_SERVER_NAME='it's'": "SIGIL_SERVER_NAME has an unpaired single quote",
+    "SIGIL_SERVER_NAME=costs$5": "put it in single quotes",
+    'SIGIL_SERVER_NAME="costs $5"': "use single quotes",
+    "SIGIL_SERVER_NAME=it's": "put it in single quotes",
+    "SIGIL_SERVER_NAME=a # b": "put it in single quotes",
     "SIGIL_WORKERS=2\r": "carriage return",
 }
 
@@ -138,7 +139,7 @@ def test_with_a_bad_line_in_the_env_file(make_checkout: Callable[..., Checkout],
     for text, expected in BAD_LINES.items():
         (checkout.folder / ".env").write_text(f"# a comment\n{text}\n")
         line = checkout.up()
-        assert line.startswith(".env, line 2: ")
+        assert line.startswith(".env line 2: ")
         assert expected in line
         assert "$5" not in line, "a value may be a secret"
 
