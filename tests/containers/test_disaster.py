@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 
 from sigil.device import Device
-from tests.containers.production import Listening, Production, while_listening
+from tests.containers.production import RELAY_URL, Listening, Production, while_listening
 from tests.containers.stack import V1, V2
 from tests.flows.backend import Backend, approval
+from tests.relay.devices_of_relay import register
+from tests.support.live import wait_until
 
 
 async def pushed(stack: Production, listening: Listening) -> dict[str, Any]:
@@ -29,11 +31,19 @@ def create(stack: Production, device: Device) -> dict[str, Any]:
         return backend.create_challenge(device)
 
 
+def await_push(stack: Production, device: Device) -> None:
+    """A challenge of a device of FCM: its push needs the token, which the relay opens with its key."""
+    with Backend(stack) as backend:  # type: ignore[arg-type]
+        created = backend.create_challenge(device)
+        wait_until(lambda: backend.status(created)["push"]["status"] != "queued", "the outcome of the push")
+        assert backend.status(created)["push"]["status"] == "delivered", backend.status(created)
+
+
 class Lost:
     """What is left of a stack that was destroyed, in a folder outside of it."""
 
     def __init__(self, folder: Path, compose: str) -> None:
-        with Production(folder / "lost", compose) as stack:
+        with Production(folder / "lost", compose, RELAY_PUSH_CONSOLE="true") as stack:
             stack.make("prod")
             self.mnemonic = stack.mnemonic.read_text(encoding="ascii")
             self.identity = stack.identity()
@@ -44,6 +54,10 @@ class Lost:
                 return listening.devices[0]
 
             self.device = while_listening(stack, None, enrol)
+            self.phone = Device.generate("ES256")
+            with stack.relay_client() as relay:
+                register(self.phone, relay, RELAY_URL, "fcm", "token-of-the-phone")
+            await_push(stack, self.phone)
             self.printed = stack.make("backup").stdout
             (made,) = (stack.folder / "backups").iterdir()
             self.modes = {path.name: path.stat().st_mode & 0o777 for path in [made, *made.iterdir()]}
@@ -62,7 +76,7 @@ def lost(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Lost, Produ
     """What is left, and a new stack with its mnemonic, on a host with another version of Compose."""
     folder = tmp_path_factory.mktemp("disaster")
     left = Lost(folder, V1)
-    with Production(folder / "new", V2, mnemonic=left.mnemonic) as stack:
+    with Production(folder / "new", V2, mnemonic=left.mnemonic, RELAY_PUSH_CONSOLE="true") as stack:
         stack.make("prod")
         stack.api_key = left.api_key
         yield left, stack
@@ -73,7 +87,7 @@ def test_a_backup_is_for_its_owner_alone_and_names_its_other_half(lost: tuple[Lo
     assert left.modes == {
         left.backup.name: 0o700, "manifest": 0o600, "relay.dump": 0o600, "token_encryption_key.sealed": 0o600,
     }  # fmt: skip
-    assert "1 devices" in left.printed
+    assert "2 devices" in left.printed
     assert "The mnemonic is the other half" in left.printed
 
 
@@ -90,7 +104,7 @@ def test_a_new_stack_from_mnemonic_and_backup_is_the_same_server(lost: tuple[Los
     assert "relay.dump is damaged" in refused.stderr
 
     restored = stack.make("restore", f"FILE={left.backup}")
-    assert "Restored 1 devices" in restored.stdout, restored.stdout + restored.stderr
+    assert "Restored 2 devices" in restored.stdout, restored.stdout + restored.stderr
 
     async def answer(listening: Listening) -> dict[str, Any]:
         return await pushed(stack, listening)
@@ -102,9 +116,11 @@ def test_a_new_stack_from_mnemonic_and_backup_is_the_same_server(lost: tuple[Los
         assert backend.http.post("/respond", json=body).status_code == 200
         assert backend.status(created)["status"] == "verified"
 
+    await_push(stack, left.phone)
+
     again = stack.make("restore", f"FILE={left.backup}", check=False)
     assert again.returncode != 0
-    assert "the database holds 1 devices: FORCE=1 replaces them" in again.stderr
+    assert "the database holds 2 devices: FORCE=1 replaces them" in again.stderr
     forced = stack.make("restore", f"FILE={left.backup}", "FORCE=1")
-    assert "Restored 1 devices" in forced.stdout
+    assert "Restored 2 devices" in forced.stdout
     stack.wait_healthy("sigil", "relay")
