@@ -40,7 +40,11 @@ def get(path: str, **headers: str) -> str:
 @pytest.fixture
 def attempt(tmp_path: Path) -> Iterator[Attempt]:
     """Sends a failing request from an address to the nginx of a server behind Cloudflare; the status."""
-    cloudflare = {"TRUSTED_PROXY_PROVIDER": "cloudflare", "USE_CF_CONNECTING_IP": "true"}
+    cloudflare = {
+        "TRUSTED_PROXY_PROVIDER": "cloudflare",
+        "USE_CF_CONNECTING_IP": "true",
+        "TRUSTED_PROXY_RANGES_URL": "off",
+    }
     with (
         LiveServer(workers=1, **LIMITED, **cloudflare) as server,
         nginx.running(tmp_path, server.url, OWNERS_LINES, proxy_protocol=True) as port,

@@ -17,6 +17,7 @@ LIMITED = {
     "TRUSTED_PROXY_IP": "127.0.0.1",
     "TRUSTED_PROXY_PROVIDER": "cloudflare",
     "USE_CF_CONNECTING_IP": "true",
+    "TRUSTED_PROXY_RANGES_URL": "off",
 }
 CLOUDFLARE = "173.245.48.9"
 
