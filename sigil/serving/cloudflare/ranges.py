@@ -33,7 +33,7 @@ _LINE = re.compile(r"[0-9a-f:.]{2,45}/[0-9]{1,3}\Z", re.ASCII)
 
 @dataclass(frozen=True)
 class _Limits:
-    """Of one list. The published lists have a /13 and a /29 as their widest range, 1.8 million IPv4 addresses, and 14
+    """Of one list. The published lists have a /13 and a /29 as their widest range, 1.5 million IPv4 addresses, and 14
     IPv6 ranges of the size /32.
     """
 
