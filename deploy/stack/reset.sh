@@ -5,6 +5,8 @@ find_compose
 require_daemon
 # That file has volumes of its own.
 if runs_in_production; then use_production_files; fi
+# Compose 1 rejects it together with --remove-orphans.
+unset COMPOSE_IGNORE_ORPHANS
 
 if [ "${YES:-}" != 1 ]; then
   [ -t 0 ] || die "make reset deletes all volumes of this stack, with the relay's database and keys: set YES=1 to confirm"

@@ -174,3 +174,9 @@ def test_a_version_with_another_form_of_sessions_needs_a_confirmation(stack: Pro
     assert "FORCE=1" in done.stderr
     assert stack.container("sigil") == before
     assert Path(stack.folder / "backups").exists()
+
+
+def test_a_reset_deletes_the_volumes_of_production_too(stack: Production) -> None:
+    stack.make("reset", YES="1")
+    left = stack.docker("volume", "ls", "--quiet", "--filter", f"label=com.docker.compose.project={stack.project}")
+    assert left.stdout == ""
