@@ -9,8 +9,6 @@ import click
 
 from sigil.cli.errors import cli_errors
 
-_MAX_INPUT = 4096
-
 
 @click.group("backup-key")
 def backup_key() -> None:
@@ -21,9 +19,12 @@ def backup_key() -> None:
 def seal() -> None:
     """Read the key from standard input, and print one line that only the same mnemonic opens."""
     with cli_errors:
-        from sigil.protocol.sealed_key import NONCE_LENGTH, seal
+        from sigil.protocol.sealed_key import MAX_SECRET, NONCE_LENGTH, seal
 
-        secret = sys.stdin.buffer.read(_MAX_INPUT).strip()
+        given = sys.stdin.buffer.read(MAX_SECRET + 1)
+        if len(given) > MAX_SECRET:
+            cli_errors.die("standard input is larger than 64 KiB: pass the relay's TOKEN_ENCRYPTION_KEY alone")
+        secret = given.strip()
         if not secret:
             cli_errors.die("standard input is empty: pass the relay's TOKEN_ENCRYPTION_KEY")
         key, server_id = _from_mnemonic()
@@ -34,11 +35,12 @@ def seal() -> None:
 def open_() -> None:
     """Read such a line from standard input, and print the key. Redirect it: it is a secret."""
     with cli_errors:
-        from sigil.protocol.sealed_key import CannotOpen, open_sealed
+        from sigil.protocol.sealed_key import MAX_SECRET, CannotOpen, open_sealed
 
         key, server_id = _from_mnemonic()
         try:
-            sys.stdout.buffer.write(open_sealed(key, server_id, sys.stdin.read(_MAX_INPUT)))
+            line = sys.stdin.buffer.read(2 * MAX_SECRET).decode("ascii", "replace")
+            sys.stdout.buffer.write(open_sealed(key, server_id, line))
         except CannotOpen as error:
             cli_errors.die(str(error))
 

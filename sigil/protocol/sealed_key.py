@@ -7,6 +7,7 @@ protect nothing. ChaCha20-Poly1305 (RFC 8439) with a random nonce: a server seal
 from __future__ import annotations
 
 import base64
+import re
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
@@ -14,7 +15,10 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from sigil.protocol.encoding.text import encode_base64
 
 NONCE_LENGTH = 12
+MAX_SECRET = 64 * 1024
+"""Bytes: as much as the relay reads from the file of its key."""
 _FORM = "sigil-sealed-key-v1"
+_SERVER_ID = re.compile(r"[0-9a-f]{64}\Z")
 
 
 class CannotOpen(ValueError):
@@ -30,7 +34,8 @@ def seal(backup_key: bytes, server_id: str, nonce: bytes, secret: bytes) -> str:
 def open_sealed(backup_key: bytes, server_id: str, line: str) -> bytes:
     """The secret of a line of `seal`; CannotOpen."""
     parts = line.split()
-    if len(parts) != 3 or parts[0] != _FORM:
+    # The id appears in a message: a file of another origin must not write to the terminal.
+    if len(parts) != 3 or parts[0] != _FORM or not _SERVER_ID.match(parts[1]):
         raise CannotOpen("this is not a sealed key of a backup")
     if parts[1] != server_id:
         raise CannotOpen(

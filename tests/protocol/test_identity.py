@@ -10,7 +10,14 @@ import pytest
 
 from sigil.protocol import identity as identities
 from sigil.protocol.errors import Problem
-from sigil.protocol.identity import DerivedSecrets, InvalidMnemonic, ServerIdentity, generate_mnemonic, normalise
+from sigil.protocol.identity import (
+    DerivedSecrets,
+    InvalidMnemonic,
+    ServerIdentity,
+    backup_key,
+    generate_mnemonic,
+    normalise,
+)
 from sigil.protocol.keys import P256_ORDER, SECP256K1_ORDER, SUITES, PrivateKey, PublicKey
 
 from .vectors import Case, cases, each_case
@@ -40,6 +47,7 @@ def test_a_mnemonic_gives_its_identity_or_an_error(case: Case) -> None:
     else:
         secrets = DerivedSecrets.from_mnemonic(case["words"])
         assert {name: getattr(secrets, name).hex() for name in SECRETS}.items() <= case["expect"].items()
+        assert backup_key(case["words"]).hex() == case["expect"]["backup_key"]
         identity = ServerIdentity.from_secrets(secrets)
         assert identity.server_id == case["expect"]["server_id"]
         assert identity.server_public_keys == case["expect"]["server_public_keys"]

@@ -1574,6 +1574,7 @@ def identity_of(words: str) -> Case:
         "es256k": es256k.hex(),
         "ed25519": ed25519.hex(),
         "api_key": hkdf(seed, b"sigil/api-key/v1").hex(),
+        "backup_key": hkdf(seed, b"sigil/backup/v1").hex(),
         "server_id": sha256(base64.b64decode(public["ES256"])).hex(),
         "server_public_keys": public,
         "keys_signature": b64(rs(*P256.sign(int.from_bytes(es256, "big"), message))),
