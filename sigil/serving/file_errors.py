@@ -7,6 +7,14 @@ import os
 import stat
 from pathlib import Path
 
+# Other programs use these: their owner must not change.
+_SYSTEM_DIRECTORIES = frozenset(
+    map(
+        Path,
+        "/ /bin /boot /dev /dev/shm /etc /home /lib /media /mnt /opt /proc /root /run /sbin /srv /sys /tmp /usr "
+        "/usr/local /var /var/cache /var/lib /var/log /var/run /var/spool /var/tmp".split(),
+    )
+)
 _CONTAINER_MARKS = ("/.dockerenv", "/run/.containerenv", "/var/run/secrets/kubernetes.io")
 
 
@@ -39,7 +47,7 @@ def _denied(action: str, path: Path) -> str:
     target = Path(os.path.realpath(path))
     closed = _closed_directory(target)
     needed = "r" if action == "read" else "w"
-    blocking = closed or (target if os.path.lexists(target) else target.parent)
+    blocking = closed or _existing(target)
     try:
         status = blocking.stat()
     except OSError:
@@ -51,10 +59,19 @@ def _denied(action: str, path: Path) -> str:
         return f"{text}: let that user enter the directory, or put the file into another one"
     if _mode_allows(status, needed):
         return f"{text}: the mode allows it, so SELinux or AppArmor denies it: with SELinux add :Z to the mount"
+    if blocking in _SYSTEM_DIRECTORIES:
+        return f"{text}: use a directory of that user, such as `sudo install -d -o {user} NEW_DIRECTORY` makes"
+    if blocking not in {target, target.parent} and not _in_container():
+        return f"{text}: sudo install -d -o {user} {target.parent}"
     place = f"<that {kind} on the host>" if _in_container() else str(blocking)
     if status.st_uid == user:
         return f"{text}: chmod u+{'rwx' if kind == 'directory' else 'rw'[: 1 + (needed == 'w')]} {place}"
     return f"{text}: sudo chown {user} {place}"
+
+
+def _existing(path: Path) -> Path:
+    """The path, or the nearest directory above it that exists."""
+    return next(place for place in (path, *path.parents) if os.path.lexists(place))
 
 
 def _closed_directory(path: Path) -> Path | None:

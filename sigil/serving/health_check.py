@@ -170,7 +170,8 @@ def _read(answer: bytes) -> Health:
     text = body[body.find(b"{") : body.rfind(b"}") + 1].decode(errors="replace")
     try:
         member = json.loads(text).get("status")
-    except ValueError:
+    # Thousands of nested objects.
+    except (ValueError, RecursionError):
         member = None
     shown = printable(text[:_MAX_SHOWN]) if member else f"HTTP {int(status[1][:3])}, and no health of this service"
     if status[1].startswith(b"3"):

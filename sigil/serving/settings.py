@@ -241,7 +241,13 @@ def display_name(text: str) -> str:
 
 def url(text: str) -> str:
     parts = urlsplit(text)
-    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username or parts.query or parts.fragment:
+    if (
+        parts.scheme not in {"http", "https"}
+        or not parts.hostname
+        or "@" in parts.netloc
+        or parts.query
+        or parts.fragment
+    ):
         raise ValueError("must be a URL such as https://host:port, without user, query or fragment")
     _ = parts.port
     try:

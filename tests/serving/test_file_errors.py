@@ -151,6 +151,37 @@ def test_a_state_directory_that_cannot_be_made_names_the_mend(folder: Path) -> N
     )
 
 
+@pytest.mark.parametrize(
+    ("work", "environ"),
+    [
+        ("sigil.app.state.enter_state(sigil.config.settings.load(os.environ))", {"SIGIL_STATE_DIR": "/run/sigil"}),
+        ("asyncio.run(relay.app.wiring.open_registry(relay.config.load(os.environ), 'test').open(print))", {}),
+        (
+            "from sigil.serving.tls.self_signed import ensure_pair\n"
+            "ensure_pair(Path('/var/lib/absent/tls/cert.pem'), Path('/var/lib/absent/tls/key.pem'), generate=True)",
+            {},
+        ),
+        ("print(sigil.serving.file_errors.file_error('create', '/etc/words', PermissionError(13, '')))", {}),
+    ],
+)
+def test_a_directory_of_the_system_keeps_its_owner(work: str, environ: dict[str, str]) -> None:
+    text = as_user(f"import sigil.serving.file_errors\n{work}", {"SIGIL_MODE": "init"} | environ)
+    assert f"permission denied for uid {UID} (directory /" in text
+    assert f"use a directory of that user, such as `sudo install -d -o {UID} NEW_DIRECTORY` makes" in text
+    assert "chown" not in text
+
+
+def test_a_directory_that_is_missing_is_made_and_not_its_parent_handed_over(folder: Path) -> None:
+    work = (
+        "from sigil.serving.tls.self_signed import ensure_pair\n"
+        f"ensure_pair(Path('{folder}/a/b/cert.pem'), Path('{folder}/a/b/key.pem'), generate=True)"
+    )
+    assert (
+        f"TLS: cannot write {folder}/a/b/cert.pem: permission denied for uid {UID} (directory {folder}: owner 0, mode "
+        f"0755): sudo install -d -o {UID} {folder}/a/b; or set TLS_CERT_PATH"
+    ) in as_user(work)
+
+
 def test_a_state_directory_of_another_user_names_the_mend(folder: Path) -> None:
     state = folder / "state"
     state.mkdir(0o755)

@@ -102,10 +102,19 @@ def test_a_chunked_body_of_a_proxy_is_read() -> None:
         assert check(port) == Health(HEALTHY.decode(), healthy=True)
 
 
-@pytest.mark.parametrize("body", [b"", b"<html>Welcome</html>", b"{}", b"[]", b'{"status":{}}', b"{" * 60_000])
-def test_another_program_on_the_port_is_not_healthy(body: bytes) -> None:
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        *((body, "HTTP 200, and no health") for body in (b"", b"<html>Welcome</html>", b"{}", b"[]", b"{" * 60_000)),
+        pytest.param(b'{"a":' * 5000 + b"1" + b"}" * 5000, "HTTP 200, and no health", id="5000 nested objects"),
+        (b'{"status":{"a":1}}', '{"status":{"a":1}}'),
+    ],
+)
+def test_another_program_on_the_port_is_not_healthy(body: bytes, text: str) -> None:
     with listener(answer(body)) as port:
-        assert not check(port).healthy
+        found = check(port)
+    assert not found.healthy
+    assert text in found.text
 
 
 def test_a_redirect_is_not_followed() -> None:
@@ -315,7 +324,10 @@ def test_an_ipv6_address_is_queried() -> None:
         assert health_check.query(unused, f"http://[::1]:{port}").healthy
 
 
-@pytest.mark.parametrize("url", ["ftp://x", "127.0.0.1:8443", "https://user@host", "https://h..x", "http://x:99999"])
+@pytest.mark.parametrize(
+    "url",
+    ["ftp://x", "127.0.0.1:8443", "https://user@host", "https://:password@host", "https://h..x", "http://x:99999"],
+)
 def test_a_url_that_cannot_be_queried_is_one_line(url: str) -> None:
     with pytest.raises(ConfigError, match=r"\A--url "):
         health_check.query(unused, url)
