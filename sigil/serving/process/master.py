@@ -37,7 +37,7 @@ from sigil.serving.process import metrics_slots
 from sigil.serving.process.kept_open import KeptOpen
 from sigil.serving.process.lifecycle import AsgiApp, WorkerLifecycle
 from sigil.serving.process.listeners import close, listen
-from sigil.serving.process.supervisor import Generation, SettingsFeed, Signals, Supervisor, Worker
+from sigil.serving.process.supervisor import Generation, SettingsFeed, Signals, Supervisor, Upkeep, Worker
 from sigil.serving.process.worker import WorkerPlan, run_worker
 from sigil.serving.startup_error import StartupError
 from sigil.serving.tls.tls_pair import TlsPair
@@ -84,7 +84,7 @@ def serve(
     log_level: str = "info",
     websockets: bool = True,
     metrics: bool = True,
-    upkeep: Callable[[], tuple[bool, float]] | None = None,
+    upkeep: Upkeep | None = None,
     limits: ServerLimits = ServerLimits(),
     crash: CrashPolicy = CrashPolicy(),  # noqa: B008 - frozen
     feed: SettingsFeed | None = None,
@@ -96,7 +96,7 @@ def serve(
     `port_setting` is the name of the port's setting, for errors.
     A worker that is ready has a file <state_dir>/workers/<pid>.
     `upkeep` is called in the master after the start and each reload, and then after as many seconds as it returned.
-    With True, the workers are replaced as at SIGHUP. It must return at once.
+    With a pair, the workers are replaced by others that serve it. It must return at once.
     With `metrics`, each worker gets a metrics slot (see `metrics_slots`).
     0 after a clean drain; 1 when no worker became ready or one had to be killed. Raises StartupError.
     """

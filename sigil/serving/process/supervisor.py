@@ -91,6 +91,10 @@ class Signals:
         self._wake.close()
 
 
+Upkeep = Callable[[list[TlsPair]], tuple[TlsPair | None, float]]
+"""Called with the pairs in use: a pair for all workers to serve from now on, and the seconds to the next call."""
+
+
 class SettingsFeed(Protocol):
     """A source that may change the settings of workers while the server runs."""
 
@@ -124,7 +128,7 @@ class Supervisor:
         ready_timeout: float,
         kill_timeout: float,
         on_drain: Callable[[], None],
-        upkeep: Callable[[], tuple[bool, float]] | None,
+        upkeep: Upkeep | None,
         feed: SettingsFeed | None = None,
     ) -> None:
         self._spawn = spawn
@@ -208,14 +212,15 @@ class Supervisor:
         if self._upkeep is None or self._next is not None or now < self._upkeep_at:
             return
         try:
-            changed, seconds = self._upkeep()
+            served = [slot.generation.tls for slot in self._slots if slot.generation.tls is not None]
+            pair, seconds = self._upkeep(served)
         # Upkeep must not end a server.
         except Exception as exc:
             logs.error("upkeep_failed", exc=exc)
-            changed, seconds = False, _UPKEEP_RETRY
+            pair, seconds = None, _UPKEEP_RETRY
         self._upkeep_at = now + seconds
-        if changed:
-            self._signals.seen.add(signal.SIGHUP)
+        if pair is not None:
+            self._begin_update(pair)
 
     def _fill_slots(self, now: float) -> None:
         for index, slot in enumerate(self._slots):
@@ -349,7 +354,9 @@ class Supervisor:
                     self._feed.refresh()
             elif self._feed is not None and self._fed and all(s.worker and s.worker.ready for s in self._slots):
                 self._fed = False
-                self._begin_update(self._feed)
+                feed, used = self._feed, [slot.generation.settings for slot in self._slots]
+                if any(feed.applied(settings) is not settings for settings in used):
+                    self._begin_update(self._generations[-1].tls)
         elif self._incoming is not None:
             if self._incoming.ready:
                 self._swap(self._incoming, self._next)
@@ -367,16 +374,14 @@ class Supervisor:
         else:
             self._roll(self._next)
 
-    def _begin_update(self, feed: SettingsFeed) -> None:
-        """Replace the workers if the feed changes their settings: those of the newest generation, with its keys and its
-        certificate. Files are not read again: their changes wait for SIGHUP.
+    def _begin_update(self, tls: TlsPair | None) -> None:
+        """Replace the workers, with `tls` and the settings of the newest generation, and with what the feed changes in
+        them. Files are not read again: their changes wait for SIGHUP.
         """
-        used = [slot.generation.settings for slot in self._slots]
-        if any(feed.applied(settings) is not settings for settings in used):
-            logs.info("reload_started")
-            newest = self._generations[-1]
-            self._next = Generation(feed.applied(newest.settings), newest.tls)
-            self._roll(self._next)
+        logs.info("reload_started")
+        settings = self._generations[-1].settings
+        self._next = Generation(self._feed.applied(settings) if self._feed else settings, tls)
+        self._roll(self._next)
 
     def _roll(self, generation: Generation) -> None:
         self._generations.append(generation)
@@ -407,6 +412,8 @@ class Supervisor:
         self._queue.clear()
         self._incoming = None
         self._end_reload()
+        # It may have been the upkeep's: not again at once.
+        self._upkeep_at = time.monotonic() + _UPKEEP_RETRY
 
     def _end_reload(self) -> None:
         self._next = None

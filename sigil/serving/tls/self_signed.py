@@ -8,6 +8,7 @@ import ipaddress
 import os
 import socket
 import tempfile
+import time
 from pathlib import Path
 
 from cryptography import x509
@@ -21,6 +22,7 @@ from sigil.serving.startup_error import StartupError
 
 VALID_DAYS = 397
 _AUTHORITY_DAYS = 3650
+_ATTEMPTS, _ATTEMPT_SECONDS = 20, 0.1
 
 
 def _name(text: str) -> x509.Name:
@@ -46,21 +48,35 @@ def ensure_pair(cert: Path, key: Path, *, generate: bool) -> bool:
     and when the directory cannot be read.
     """
     missing = [path for path in (cert, key) if not is_present(path)]
-    if not missing:
+    if missing == [cert, key] and generate:
+        try:
+            _make(cert, key)
+        except FileExistsError:
+            missing = [cert]
+        except OSError as error:
+            raise StartupError(
+                f"TLS: {file_error('write', cert, error)}; or set TLS_CERT_PATH and TLS_KEY_PATH"
+            ) from error
+        else:
+            return True
+    if not missing or (missing == [cert] and generate and _appears(cert)):
         return False
     if len(missing) == 1:
         raise StartupError(
             f"TLS: {missing[0]} is missing, and the other file of the pair exists: restore it, or remove both"
         )
-    if not generate:
-        raise StartupError(
-            f"TLS: {cert} and {key} are missing, and TLS_AUTO_GENERATE is false: create them, or set it to true"
-        )
-    try:
-        _make(cert, key)
-    except OSError as error:
-        raise StartupError(f"TLS: {file_error('write', cert, error)}; or set TLS_CERT_PATH and TLS_KEY_PATH") from error
-    return True
+    raise StartupError(
+        f"TLS: {cert} and {key} are missing, and TLS_AUTO_GENERATE is false: create them, or set it to true"
+    )
+
+
+def _appears(cert: Path) -> bool:
+    """Another server on this volume may have written the key a moment ago, and write the certificate now."""
+    for _ in range(_ATTEMPTS):
+        if is_present(cert):
+            return True
+        time.sleep(_ATTEMPT_SECONDS)
+    return False
 
 
 def is_present(path: Path) -> bool:
@@ -84,8 +100,12 @@ def _make(cert: Path, key: Path) -> None:
     pem = private.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    # The key first: a crash between the two leaves half a pair, which the next start reports.
-    write_file(key, pem, 0o600)
+    # The key first: a crash between the two leaves half a pair, which the next start reports. O_EXCL: of two servers
+    # that start on one volume, one makes the pair.
+    with os.fdopen(os.open(key, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "wb") as file:
+        file.write(pem)
+        file.flush()
+        os.fsync(file.fileno())
     write_file(cert, pem_of(issue(private, _names(), datetime.datetime.now(datetime.UTC))), 0o644)
 
 
@@ -98,14 +118,16 @@ def issue(
     now: datetime.datetime,
     authority: x509.Certificate | None = None,
 ) -> Chain:
-    """A certificate for `names`, and the authority that signs it: `authority`, or a new one where it ends too early.
+    """A certificate for `names`, and the authority that signs it: `authority`, or a new one where it ends too early
+    or begins in the future.
 
     Both have the same key, and a renewal keeps key and authority. So a client or a proxy that trusts the file as it was
     accepts each renewed certificate (docs/decisions/0030-certificate-files-and-renewal.md).
     """
     now = now.replace(microsecond=0)
     ends = now + datetime.timedelta(days=VALID_DAYS)
-    if authority is None or authority.not_valid_after_utc < ends:
+    usable = authority and authority.not_valid_before_utc <= now and authority.not_valid_after_utc >= ends
+    if authority is None or not usable:
         authority = _authority(private, names, now)
     public = private.public_key()
     certificate = (
@@ -188,6 +210,9 @@ def write_file(path: Path, content: bytes, mode: int) -> None:
     try:
         with os.fdopen(fd, "wb") as file:
             file.write(content)
+            file.flush()
+            # Some file systems rename an empty file after a power failure otherwise.
+            os.fsync(file.fileno())
         temporary.chmod(mode)
         temporary.replace(path)
     except BaseException:

@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import PublicKeyAlgorithmOID
 
@@ -43,7 +44,8 @@ class TlsPair:
         if error:
             self.close()
             raise StartupError(error)
-        self.hsts = _is_issued_for_a_name(x509.load_pem_x509_certificate(pem))
+        self.certificate = x509.load_pem_x509_certificate(pem)
+        self.hsts = _is_issued_for_a_name(self.certificate)
         """Whether browsers may insist on https: past the warning of a self-signed certificate they could not go on."""
 
     def _keep(self, path: Path) -> str:
@@ -75,8 +77,8 @@ def _certificate_error(pem: bytes, path: Path) -> str | None:
             return error
         if _is_supported(x509.load_pem_x509_certificate(pem)):
             return None
-    except ValueError:
-        # An unknown kind of key.
+    except (ValueError, UnsupportedAlgorithm):
+        # An unknown kind of key, or an unknown curve.
         pass
     return f"TLS: {path}: its key must be RSA of 2048 to 4096 bits, P-256, P-384 or Ed25519"
 

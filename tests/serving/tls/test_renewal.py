@@ -26,6 +26,8 @@ from tests.support.live import LiveServer, wait_until
 from tests.support.other_user import UID, as_user, needs_root, open_directory
 
 NOW = datetime.datetime.now(datetime.UTC)
+CHECK, DAY = 3600, 86_400
+KEY = ec.generate_private_key(ec.SECP256R1())
 NAMES: list[x509.GeneralName] = [x509.DNSName("localhost"), x509.DNSName("sigil")]
 
 
@@ -64,7 +66,7 @@ def names_of(certificate: x509.Certificate) -> list[x509.GeneralName]:
 def test_a_pair_that_is_due_gets_a_new_certificate_and_keeps_key_names_and_authority(tmp_path: Path) -> None:
     cert, key = write_pair(tmp_path, RENEW_BEFORE - days(1))
     before, private = chain_in(cert), key.read_bytes()
-    assert Renewal(cert, key)() == (True, 86_400)
+    assert Renewal(cert, key)() == (None, CHECK)
     after = chain_in(cert)
     assert key.read_bytes() == private
     assert after[0].serial_number != before[0].serial_number
@@ -74,24 +76,70 @@ def test_a_pair_that_is_due_gets_a_new_certificate_and_keeps_key_names_and_autho
     assert cert.stat().st_mode & 0o777 == 0o644
     assert sorted(tmp_path.iterdir()) == [cert, key]
     TlsPair(cert, key).close()
-    assert Renewal(cert, key)() == (False, 86_400)
+    assert Renewal(cert, key)() == (None, CHECK)
+    assert chain_in(cert) == after
 
 
 def test_an_expired_pair_is_renewed(tmp_path: Path) -> None:
     cert, key = write_pair(tmp_path, days(-100))
-    assert Renewal(cert, key)()[0]
+    Renewal(cert, key)()
     assert chain_in(cert)[0].not_valid_after_utc > NOW + days(VALID_DAYS - 1)
 
 
-@pytest.mark.parametrize(("left", "waits"), [(days(300), 86_400), (RENEW_BEFORE + datetime.timedelta(hours=1), 3601)])
+@pytest.mark.parametrize(("left", "waits"), [(days(300), CHECK), (RENEW_BEFORE + datetime.timedelta(minutes=9), 541)])
 def test_a_pair_that_is_not_due_stays_and_is_looked_at_in_time(
     tmp_path: Path, left: datetime.timedelta, waits: float
 ) -> None:
     cert, key = write_pair(tmp_path, left)
     before = cert.read_bytes()
-    changed, seconds = Renewal(cert, key)()
-    assert (changed, cert.read_bytes()) == (False, before)
+    pair, seconds = Renewal(cert, key)()
+    assert (pair, cert.read_bytes()) == (None, before)
     assert waits - 120 < seconds <= waits
+
+
+def test_a_pair_from_the_future_is_replaced(tmp_path: Path) -> None:
+    """It was made while the clock of the host was ahead: no client accepts it, and its end would come years later."""
+    cert, key = write_pair(tmp_path, days(VALID_DAYS + 1000))
+    Renewal(cert, key)()
+    assert all(made.not_valid_before_utc < datetime.datetime.now(datetime.UTC) for made in chain_in(cert))
+    with tls_server(cert, key) as port:
+        handshake(port, "localhost", cert.read_bytes())
+
+
+def test_a_clock_that_was_ahead_for_a_while_leaves_the_authority(tmp_path: Path) -> None:
+    cert, key = write_pair(tmp_path, days(300))
+    private = load_pem_private_key(key.read_bytes(), None)
+    assert isinstance(private, ec.EllipticCurvePrivateKey)
+    trusted, authority = cert.read_bytes(), chain_in(cert)[1]
+    self_signed.write_file(cert, pem_of(issue(private, NAMES, NOW + days(500), authority)), 0o644)
+    Renewal(cert, key)()
+    with tls_server(cert, key) as port:
+        handshake(port, "localhost", trusted)
+
+
+def test_workers_with_a_former_certificate_get_the_one_in_the_file_until_they_serve_it(tmp_path: Path) -> None:
+    """Another server on the volume renewed it, or the workers could not be replaced at the last attempt."""
+    cert, key = write_pair(tmp_path, days(1))
+    former = TlsPair(cert, key)
+    renewal = Renewal(cert, key)
+    for _ in range(2):
+        newer, _ = renewal([former])
+        assert newer is not None
+        assert newer.certificate == chain_in(cert)[0]
+        assert renewal([newer]) == (None, CHECK)
+        newer.close()
+    former.close()
+
+
+def test_workers_that_serve_another_pair_keep_it(tmp_path: Path) -> None:
+    """An operator removed their files, and has not sent SIGHUP yet."""
+    served = [
+        TlsPair(*write_pair(tmp_path / "another key", days(1))),
+        TlsPair(*write(tmp_path / "foreign", self_signed_with_another_name(KEY), KEY)),
+    ]
+    assert Renewal(*write_pair(tmp_path / "file", days(300)))(served) == (None, CHECK)
+    for pair in served:
+        pair.close()
 
 
 def test_an_authority_that_ends_first_is_replaced_and_the_old_one_still_serves_its_clients(
@@ -100,7 +148,7 @@ def test_an_authority_that_ends_first_is_replaced_and_the_old_one_still_serves_i
     monkeypatch.setattr(self_signed, "_AUTHORITY_DAYS", VALID_DAYS + 10)
     cert, key = write_pair(tmp_path, RENEW_BEFORE - days(1))
     before = cert.read_bytes()
-    assert Renewal(cert, key)()[0]
+    Renewal(cert, key)()
     assert chain_in(cert)[1] != x509.load_pem_x509_certificates(before)[1]
     assert chain_in(cert)[1].not_valid_after_utc >= chain_in(cert)[0].not_valid_after_utc
     with tls_server(cert, key) as port:
@@ -127,7 +175,7 @@ def former_version(key: ec.EllipticCurvePrivateKey, subject: x509.Name = SUBJECT
 def test_a_pair_of_a_former_version_is_renewed(tmp_path: Path) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
     cert, private = write(tmp_path, former_version(key).public_bytes(Encoding.PEM), key)
-    assert Renewal(cert, private)()[0]
+    Renewal(cert, private)()
     assert [certificate.subject for certificate in chain_in(cert)] == [SUBJECT, AUTHORITY]
     assert names_of(chain_in(cert)[0]) == NAMES
 
@@ -180,7 +228,7 @@ def test_a_pair_that_the_server_did_not_make_is_never_replaced(tmp_path: Path, p
     key = ec.generate_private_key(ec.SECP256R1())
     cert, private = write(tmp_path, pem(key), key)
     before = cert.read_bytes()
-    assert Renewal(cert, private)() == (False, 86_400)
+    assert Renewal(cert, private)() == (None, DAY)
     assert cert.read_bytes() == before
 
 
@@ -188,7 +236,7 @@ def test_a_link_is_never_replaced(tmp_path: Path) -> None:
     cert, key = write_pair(tmp_path / "target", days(1))
     for path in (cert, key):
         (tmp_path / path.name).symlink_to(path)
-    assert not Renewal(tmp_path / "cert.pem", tmp_path / "key.pem")()[0]
+    assert Renewal(tmp_path / "cert.pem", tmp_path / "key.pem")() == (None, DAY)
     assert (tmp_path / "cert.pem").is_symlink()
 
 
@@ -197,7 +245,7 @@ def test_missing_files_are_left_to_the_start(tmp_path: Path, missing: str) -> No
     for path in write_pair(tmp_path, days(1)):
         if missing in {path.name, "both"}:
             path.unlink()
-    assert Renewal(tmp_path / "cert.pem", tmp_path / "key.pem")() == (False, 86_400)
+    assert Renewal(tmp_path / "cert.pem", tmp_path / "key.pem")() == (None, DAY)
 
 
 # Trust
@@ -242,7 +290,8 @@ def test_a_client_that_trusts_the_former_file_accepts_the_renewed_certificate(tm
     cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
     write_pair(tmp_path, days(1), names=[*NAMES, x509.IPAddress(self_signed.ipaddress.ip_address("127.0.0.1"))])
     before = cert.read_bytes()
-    assert Renewal(cert, key)()[0]
+    Renewal(cert, key)()
+    assert cert.read_bytes() != before
     with tls_server(cert, key) as port:
         for name in ("localhost", "sigil", "127.0.0.1"):
             assert handshake(port, name, before, flags) == chain_in(cert)[0].public_bytes(Encoding.DER)
@@ -301,7 +350,8 @@ def test_a_reader_never_finds_half_a_pair(tmp_path: Path) -> None:
     assert isinstance(private, ec.EllipticCurvePrivateKey)
     authority = chain_in(cert)[1]
     for _ in range(40):
-        assert Renewal(cert, key)()[0]
+        Renewal(cert, key)()
+        assert chain_in(cert)[0].not_valid_after_utc > NOW + days(VALID_DAYS - 1)
         self_signed.write_file(cert, pem_of(issue(private, NAMES, NOW - days(VALID_DAYS - 1), authority)), 0o644)
     ended.set()
     reader.join(60)
@@ -316,11 +366,11 @@ def test_a_directory_that_cannot_be_written_is_a_warning() -> None:
         before = cert.read_bytes()
         shown = as_user(
             "from sigil.serving.tls.renewal import Renewal\n"
-            f"print(Renewal(Path('{cert}'), Path('{key}'))())\n"
+            f"renewal = Renewal(Path('{cert}'), Path('{key}'))\nprint(renewal(), renewal())\n"
             "from sigil.serving import logs\nlogs.flush()"
         )
-        assert "(False, 86400.0)" in shown
-        assert '"event":"certificate_not_renewed"' in shown
+        assert "(None, 86400.0) (None, 86400.0)" in shown
+        assert shown.count('"event":"certificate_not_renewed"') == 1
         assert (
             f"permission denied for uid {UID} (directory {folder}: owner 0, mode 0755): sudo chown {UID} {folder}"
             in shown
@@ -357,28 +407,42 @@ def test_a_server_renews_a_due_pair_at_its_start() -> None:
         handshake(server.port, "localhost", before)
 
 
-def test_a_running_server_renews_its_pair_and_loads_it_as_at_sighup() -> None:
-    server = LiveServer(workers=2)
+def write_due_soon(server: LiveServer) -> None:
+    """In the key, the names and under the authority of the file; the server gets SIGHUP."""
+    key = load_pem_private_key((server.certificate.parent / "key.pem").read_bytes(), None)
+    assert isinstance(key, ec.EllipticCurvePrivateKey)
+    made = made_for(RENEW_BEFORE + datetime.timedelta(seconds=5))
+    chain = issue(key, own_names(), made, chain_in(server.certificate)[1])
+    self_signed.write_file(server.certificate, pem_of(chain), 0o644)
+    os.kill(server.pid, signal.SIGHUP)
+
+
+def test_a_running_server_renews_its_pair_and_reads_no_other_file(tmp_path: Path) -> None:
+    """An operator has half written the API keys at that moment: neither are they loaded, nor do they keep the workers
+    on a certificate that ends.
+    """
+    keys = tmp_path / "keys"
+    keys.write_text("0123456789abcdef" * 4)
+    keys.chmod(0o600)
+    server = LiveServer(workers=2, API_KEY_FILE=str(keys))
     write_pair(server.certificate.parent, days(300), names=own_names())
     with server:
         trusted = server.certificate.read_bytes()
-        key = load_pem_private_key((server.certificate.parent / "key.pem").read_bytes(), None)
-        assert isinstance(key, ec.EllipticCurvePrivateKey)
         first = served(server)
-        # The reload of this one ends before or after it is due: both lead to the renewal.
-        due_soon = made_for(RENEW_BEFORE + datetime.timedelta(seconds=3))
-        self_signed.write_file(
-            server.certificate, pem_of(issue(key, own_names(), due_soon, chain_in(server.certificate)[1])), 0o644
-        )
-        os.kill(server.pid, signal.SIGHUP)
+        write_due_soon(server)
+        # The renewal comes before or after this: both lead to the same end.
+        wait_until(lambda: events(server, "reload_finished"), "the reload")
+        keys.write_text("half")
         wait_until(lambda: events(server, "certificate_renewed"), "the renewal")
-        wait_until(lambda: len(events(server, "reload_finished")) == 2, "the reload after it")
+        wait_until(lambda: len(events(server, "reload_finished")) == 2, "the new workers")
         renewed = served(server)
         assert renewed == chain_in(server.certificate)[0]
         assert renewed.serial_number != first.serial_number
         assert renewed.not_valid_after_utc > NOW + days(VALID_DAYS - 1)
         handshake(server.port, "localhost", trusted)
         assert len(events(server, "certificate_renewed")) == 1
+        assert not events(server, "reload_refused")
+        assert not events(server, "upkeep_failed")
 
 
 def made_for(left: datetime.timedelta) -> datetime.datetime:

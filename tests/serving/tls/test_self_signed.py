@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -35,6 +37,23 @@ def test_a_pair_is_created_once(tmp_path: Path) -> None:
     made = cert.read_bytes(), key.read_bytes()
     assert not ensure_pair(cert, key, generate=True)
     assert made == (cert.read_bytes(), key.read_bytes())
+
+
+def test_servers_that_start_on_one_volume_at_once_get_one_pair(tmp_path: Path) -> None:
+    cert, key = tmp_path / "tls" / "cert.pem", tmp_path / "tls" / "key.pem"
+    for _ in range(20):
+        ready = threading.Barrier(4)
+
+        def start(ready: threading.Barrier = ready) -> bool:
+            ready.wait(60)
+            return ensure_pair(cert, key, generate=True)
+
+        with ThreadPoolExecutor(4) as pool:
+            made = [started.result(60) for started in [pool.submit(start) for _ in range(4)]]
+        assert made.count(True) == 1
+        TlsPair(cert, key).close()
+        cert.unlink()
+        key.unlink()
 
 
 def test_dangling_symlinks_are_kept_and_reported(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ from cryptography.x509.oid import NameOID
 
 from sigil.serving.startup_error import StartupError
 from sigil.serving.tls.tls_pair import TlsPair
+from tests.conformance.server import run
+from tests.support.live import LiveServer
 
 Key = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey
 
@@ -81,6 +84,27 @@ def test_an_unsupported_kind_of_key_is_rejected(tmp_path: Path) -> None:
     for key in keys:
         cert, private = pair(tmp_path, key)
         assert error_of(cert, private).startswith(f"TLS: {cert}: its key must be")
+
+
+def test_a_curve_that_no_library_knows_is_rejected_by_the_server_too(tmp_path: Path) -> None:
+    """In files that the server might renew, which it reads before it serves them."""
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    for command in (
+        f"ecparam -name secp224k1 -genkey -noout -out {key}.sec1",
+        f"pkcs8 -topk8 -nocrypt -in {key}.sec1 -out {key}",
+        f"req -x509 -new -key {key} -days 30 -subj /CN=x -out {cert}",
+    ):
+        subprocess.run(["openssl", *command.split()], check=True, capture_output=True, timeout=120)
+    error = f"TLS: {cert}: its key must be RSA of 2048 to 4096 bits, P-256, P-384 or Ed25519"
+    assert error_of(cert, key) == error
+    server = LiveServer(workers=1, TLS_CERT_PATH=str(cert), TLS_KEY_PATH=str(key))
+    try:
+        for verb in ("check-config", "serve"):
+            finished = run(verb, env=server.environ)
+            assert finished.returncode == 1
+            assert finished.stderr.splitlines()[-1] == f"sigil: {error}"
+    finally:
+        server.__exit__(None, None, None)
 
 
 @pytest.mark.parametrize("broken", [0, 1], ids=["certificate", "key"])
