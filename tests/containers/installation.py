@@ -103,7 +103,9 @@ class Phone:
 
     @contextmanager
     def listening(self, *options: str) -> Iterator[Listening]:
-        """Connected to the relay, until the block ends."""
+        """Connected to the relay, until the block ends; with `--once` until it has answered."""
         with Listening("device", "listen", "--json", *options, "--home", str(self.home)) as listening:
             listening.until("connected")
             yield listening
+            if "--once" in options:
+                assert listening.end() == (0, "")

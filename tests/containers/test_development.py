@@ -31,7 +31,6 @@ def test_the_server_is_operational_with_the_identity_of_the_wizard(stack: Instal
 def test_a_push_reaches_a_device_whose_approval_reaches_the_backend(stack: Installation, phone: Phone) -> None:
     with phone.listening("--auto-approve", "--once") as listening:
         assert stack.final(stack.create(phone)) == "verified"
-        assert listening.end() == (0, "")
     # A challenge that the device fetched itself has none.
     assert listening.events("challenge")[0]["push_id"]
 

@@ -96,7 +96,15 @@ def start_engine(folder: Path) -> dict[str, str]:
         time.sleep(0.05)
     config = folder / "docker-config"
     config.mkdir()
-    return {"DOCKER_HOST": f"unix://{endpoint}", "DOCKER_CONFIG": str(config), "SIGIL_TEST_ENGINE": "own"}
+    # pytest deletes all but the last three of its folders in /tmp, and other runs on this host count.
+    files = folder / "tmp"
+    files.mkdir()
+    return {
+        "DOCKER_HOST": f"unix://{endpoint}",
+        "DOCKER_CONFIG": str(config),
+        "PYTEST_DEBUG_TEMPROOT": str(files),
+        "SIGIL_TEST_ENGINE": "own",
+    }
 
 
 def answers(endpoint: Path) -> bool:
