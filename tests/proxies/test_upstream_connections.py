@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
+import datetime
 import os
+import shutil
 import signal
+import ssl
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from sigil.device import Device
+from sigil.serving.tls.self_signed import issue, pem_of, write_file
 from tests.flows.backend import ACTION
 from tests.proxies.conftest import BEHIND, Stack
 from tests.proxies.recording_upstream import RecordingUpstream
@@ -126,6 +135,32 @@ def test_a_renewed_certificate_of_the_server_is_loaded(name: str) -> None:
         wait_until(lambda: reloads(server), "the server to reload")
         # A new server process: no connection from before is left in the pool.
         wait_until(lambda: client.get("/health").status_code == 200, "the proxy to verify the new certificate")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_proxy_that_read_the_file_before_a_renewal_accepts_the_certificate_after_it(
+    name: str, tmp_path: Path
+) -> None:
+    """Without a reload: it has a copy of the file, which does not change."""
+    copy = tmp_path / "cert.pem"
+    with contextlib.ExitStack() as stopped:
+        server = stopped.enter_context(LiveServer(workers=1, **BEHIND))
+        shutil.copy(server.certificate, copy)
+        running = stopped.enter_context(proxy(name, Upstream(f"127.0.0.1:{server.port}", copy)))  # type: ignore[arg-type]
+        client = stopped.enter_context(running.client())
+        assert client.get("/health").status_code == 200
+        first, authority = x509.load_pem_x509_certificates(server.certificate.read_bytes())
+        private = load_pem_private_key((server.certificate.parent / "key.pem").read_bytes(), None)
+        assert isinstance(private, ec.EllipticCurvePrivateKey)
+        names = list(first.extensions.get_extension_for_class(x509.SubjectAlternativeName).value)
+        renewed = issue(private, names, datetime.datetime.now(datetime.UTC), authority)
+        write_file(server.certificate, pem_of(renewed), 0o644)
+        os.kill(server.pid, signal.SIGHUP)
+        wait_until(lambda: reloads(server), "the server to reload")
+        served = ssl.get_server_certificate(("127.0.0.1", server.port), timeout=60)
+        assert x509.load_pem_x509_certificate(served.encode()) == renewed[0] != first
+        # The first one may meet a connection of before.
+        assert [client.get("/health").status_code for _ in range(5)][1:] == [200] * 4
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import ssl
+import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -394,17 +395,31 @@ def own_names() -> list[x509.GeneralName]:
     return [x509.DNSName("localhost"), x509.IPAddress(self_signed.ipaddress.ip_address("127.0.0.1"))]
 
 
-def test_a_server_renews_a_due_pair_at_its_start() -> None:
+def test_a_server_renews_a_due_pair_at_its_start(tmp_path: Path) -> None:
     server = LiveServer(workers=1)
     folder = server.certificate.parent
     write_pair(folder, days(-2), names=own_names())
     before = server.certificate.read_bytes()
+    (tmp_path / "before.pem").write_bytes(before)
     with server:
         (event,) = events(server, "certificate_renewed")
         assert event["path"] == str(server.certificate)
         assert served(server) == chain_in(server.certificate)[0]
         assert served(server).not_valid_after_utc > NOW + days(VALID_DAYS - 1)
         handshake(server.port, "localhost", before)
+        other_clients_accept(server, tmp_path / "before.pem")
+
+
+def other_clients_accept(server: LiveServer, trusted: Path) -> None:
+    """curl, and OpenSSL with its strict checks."""
+    for host, check in (("localhost", "-verify_hostname"), ("127.0.0.1", "-verify_ip")):
+        for command in (
+            ["curl", "-sSf", "--ipv4", "--noproxy", "*", "--cacert", str(trusted), f"https://{host}:{server.port}/health"],
+            ["openssl", "s_client", "-x509_strict", "-verify_return_error", check, host, "-CAfile", str(trusted),
+             "-connect", f"127.0.0.1:{server.port}"],
+        ):  # fmt: skip
+            ended = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=120, check=False)
+            assert ended.returncode == 0, ended.stderr
 
 
 def write_due_soon(server: LiveServer) -> None:
