@@ -51,13 +51,15 @@ def check_certificate(config: Config, now: datetime.datetime) -> Iterator[Result
 def _check(
     config: Config, certificate: x509.Certificate, now: datetime.datetime, behind_proxy: bool
 ) -> Iterator[Result]:
-    self_signed = certificate.issuer == certificate.subject or is_self_made(certificate)
+    self_made = is_self_made(certificate)
+    self_signed = certificate.issuer == certificate.subject or self_made
     ends = certificate.not_valid_after_utc
     renew = "renew it, then send SIGHUP (`make reload`)"
-    if self_signed and behind_proxy:
-        yield ok(_NAME, "self-signed, for the proxy, which verifies it")
+    # The server renews its own at its start.
+    if behind_proxy and self_made:
+        yield ok(_NAME, "self-signed, for the proxy, which verifies it; the server renews it")
         return
-    if self_signed:
+    if self_signed and not behind_proxy:
         yield failed(_NAME, "self-signed: devices and browsers reject it", "use one of a trusted authority")
     if certificate.not_valid_before_utc > now:
         yield failed(_NAME, "is not valid yet", "check this host's clock")
@@ -65,6 +67,9 @@ def _check(
         yield failed(_NAME, f"expired on {ends:%Y-%m-%d}", renew)
     elif ends - now < datetime.timedelta(days=MIN_DAYS):
         yield failed(_NAME, f"expires on {ends:%Y-%m-%d}, in less than {MIN_DAYS} days", renew)
+    elif self_signed and behind_proxy:
+        yield ok(_NAME, f"self-signed, for the proxy, which verifies it, valid until {ends:%Y-%m-%d}")
+        return
     elif not self_signed:
         yield ok(_NAME, f"of an authority, valid until {ends:%Y-%m-%d}; its key matches")
     host = urlsplit(config.public_url or "").hostname

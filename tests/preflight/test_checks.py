@@ -26,6 +26,8 @@ from sigil.preflight.result import Result
 from sigil.preflight.secret_strength import weakness
 from sigil.preflight.secrets import check_secret_file
 from sigil.protocol.identity import generate_mnemonic
+from sigil.serving.tls.self_signed import issue, pem_of
+from tests.protocol.vectors import cases
 
 NOW = datetime.datetime.now(datetime.UTC)
 WEBHOOK_SECRET = "5e1f7b0c9d3a48627e11f04bb8c6a95d2f7340e8d1b96a5c7f0e23d4986b1ca7"
@@ -169,6 +171,16 @@ def test_a_mnemonic_in_a_variable_fails_with_the_setting_to_use(production: dict
     [
         ("your 24 word mnemonic here", "has 24 words, this one has 5"),
         ("abandon " * 23 + "art", "published example"),
+        *(
+            (case["words"], "published example")
+            for case in cases("mnemonics.json")
+            if case["name"] in {"mixed", "in upper case"}
+        ),
+        (
+            "void come effort suffer camp survey warrior heavy shoot primary clutch crush open amazing screen patrol "
+            "group space point ten exist slush involve unfold",
+            "published example",
+        ),
         ("abandon " * 24, "checksum"),
     ],
 )
@@ -261,6 +273,7 @@ BUNDLED = {"TLS_AUTO_GENERATE": "true"}
         ({"names": ("sigil.example.com",), "begins": 1}, DIRECT, "failed", "not valid yet"),
         ({"names": ("sigil.example.com",), "issuer": "leaf"}, DIRECT, "failed", "self-signed"),
         ({"names": ("sigil",), "issuer": "leaf"}, BUNDLED, "ok", "for the proxy"),
+        ({"names": ("sigil",), "issuer": "leaf", "days": -0.5}, BUNDLED, "failed", "expired"),
         ({"names": ("sigil.example.com",), "other_key": True}, DIRECT, "failed", "not a certificate and its"),
     ],
 )
@@ -271,6 +284,20 @@ def test_the_certificate_suits_the_clients_of_the_server(
     write_pair(Path(production["TLS_CERT_PATH"]).parent, *pair["names"], **options)
     result = only(run(production | settings), "certificate", state)
     assert text in result.text
+
+
+@pytest.mark.parametrize("days_ago", [10, 500])
+def test_a_pair_that_the_server_renews_suits_its_proxy(production: dict[str, str], days_ago: int) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    chain = issue(key, [x509.DNSName("sigil")], NOW - datetime.timedelta(days=days_ago))
+    Path(production["TLS_CERT_PATH"]).write_bytes(pem_of(chain))
+    Path(production["TLS_KEY_PATH"]).write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    assert "the server renews it" in only(run(production | BUNDLED), "certificate", "ok").text
+    assert "self-signed" in run_text(run(production | DIRECT))
+
+
+def run_text(results: list[Result]) -> str:
+    return "\n".join(result.text for result in results if result.name == "certificate" and result.state == "failed")
 
 
 def test_a_missing_certificate_fails_unless_the_server_makes_one_for_its_proxy(
