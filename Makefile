@@ -58,10 +58,10 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 	@touch $@
 
 dev: install ## a server on https://localhost:8443 with everything it needs in .dev/
-	@$(BIN)/python -m deploy.dev
+	@$(BIN)/python -m deploy.tools.dev
 
 wizard: install ## a server without an identity on https://localhost:8443/init, to see the first boot
-	@$(BIN)/python -m deploy.wizard
+	@$(BIN)/python -m deploy.tools.wizard
 
 test: install ## all tests; what is skipped for want of a part is listed at the end
 	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile -p no:benchmark -p no:logging
@@ -94,7 +94,7 @@ AUDIT_VENV := .audit-venv
 audit: ## compare the lock file with published advisories (needs the network; not part of CI, see SECURITY.md)
 	@test -x $(AUDIT_VENV)/bin/pip-audit || $(PYTHON) -m venv --clear $(AUDIT_VENV)
 	@$(AUDIT_VENV)/bin/python -m pip install --quiet --disable-pip-version-check pip-audit==$(PIP_AUDIT)
-	@$(AUDIT_VENV)/bin/python deploy/audit.py $(AUDIT_VENV)/bin/pip-audit $(ARGS)
+	@$(AUDIT_VENV)/bin/python deploy/tools/audit.py $(AUDIT_VENV)/bin/pip-audit $(ARGS)
 
 format: install ## rewrite the sources in the project's format
 	$(BIN)/ruff format .
@@ -116,7 +116,7 @@ bench-update: install ## write bench/baseline.json and the table of bench/README
 	$(BIN)/python -m pytest bench --benchmark-quiet --renew-baseline
 
 openapi: install ## write docs/openapi.json anew from the message types
-	$(BIN)/python -m deploy.openapi
+	$(BIN)/python -m deploy.tools.openapi
 
 lock: ## resolve the dependencies anew into requirements.lock (needs uv)
 	uv pip compile pyproject.toml --all-extras --group dev --universal --generate-hashes --upgrade \

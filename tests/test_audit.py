@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from deploy.audit import LOCK, audit
+from deploy.tools.audit import LOCK, audit
 
 ROOT = Path(__file__).resolve().parent.parent
 PINNED = ["aiohttp", "Zope.Event"]

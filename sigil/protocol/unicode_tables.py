@@ -1,4 +1,4 @@
-"""Code points that a text for people may hold, as ranges in hex. Written by deploy/unicode_tables.py.
+"""Code points that a text for people may hold, as ranges in hex. Written by deploy/tools/unicode_tables.py.
 
 The tables are those of one Unicode version. The interpreter's `unicodedata` differs between Python versions:
 a server and a device would disagree about the same text.

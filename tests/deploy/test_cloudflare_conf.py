@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.cloudflare_conf import FILE, text
+from deploy.tools.cloudflare_conf import FILE, text
 from sigil.serving.cloudflare.ranges import EMBEDDED
 from tests.limits import nginx
 from tests.support.live import DEADLINE, wait_until
@@ -26,7 +26,7 @@ http {{
 
 
 def test_the_file_is_current() -> None:
-    """`python -m deploy.cloudflare_conf` writes it."""
+    """`python -m deploy.tools.cloudflare_conf` writes it."""
     assert FILE.read_text() == text()
     assert text().count("set_real_ip_from") == len(EMBEDDED)
 

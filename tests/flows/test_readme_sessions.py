@@ -77,8 +77,8 @@ def sessions() -> list[str]:
     return re.findall(r"^```sh\n(.*?)^```", first_screen, re.DOTALL | re.MULTILINE)
 
 
-DEV = (sys.executable, "-m", "deploy.dev")
-WIZARD = (sys.executable, "-m", "deploy.wizard")
+DEV = (sys.executable, "-m", "deploy.tools.dev")
+WIZARD = (sys.executable, "-m", "deploy.tools.wizard")
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Writes the Unicode tables of docs/protocol.md, 2.5: `python -m deploy.unicode_tables`.
+"""Writes the Unicode tables of docs/protocol.md, 2.5: `python -m deploy.tools.unicode_tables`.
 
 It needs `unicodedata2` of UNICODE_VERSION and `regex` of the same Unicode version, which are not in the lock file:
 run it in an environment of its own (`pip install unicodedata2==18.0.0 regex`). Run it only for a new version of the
@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 UNICODE_VERSION = "18.0.0"
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parent.parent.parent
 MODULE = ROOT / "sigil" / "protocol" / "unicode_tables.py"
 VECTORS = ROOT / "tests" / "vectors" / "unicode.txt"
 
@@ -90,7 +90,7 @@ def _lines(words: list[str], width: int) -> Iterator[str]:
 def main() -> int:
     found = tables()
     module = [
-        '"""Code points that a text for people may hold, as ranges in hex. Written by deploy/unicode_tables.py.',
+        '"""Code points that a text for people may hold, as ranges in hex. Written by deploy/tools/unicode_tables.py.',
         "",
         "The tables are those of one Unicode version. The interpreter's `unicodedata` differs between Python versions:",
         "a server and a device would disagree about the same text.",

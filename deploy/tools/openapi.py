@@ -8,7 +8,7 @@ from pathlib import Path
 from sigil import __version__
 from sigil.resources.openapi.document import document
 
-TARGET = Path(__file__).resolve().parent.parent / "docs" / "openapi.json"
+TARGET = Path(__file__).resolve().parent.parent.parent / "docs" / "openapi.json"
 
 
 def main() -> None:

@@ -22,7 +22,7 @@ from sigil.cli.health import query
 from sigil.protocol.api_key import issue_api_key
 from sigil.protocol.identity import DerivedSecrets, ServerIdentity, generate_mnemonic
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parent.parent.parent
 HOME = ROOT / ".dev"
 _START_SECONDS = 180
 _OWN_PROVIDERS = {"APNS_KEY_PATH", "FCM_SERVICE_ACCOUNT"}

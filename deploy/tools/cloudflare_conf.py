@@ -1,4 +1,4 @@
-"""Writes deploy/nginx/cloudflare.conf from the ranges in the server: `python -m deploy.cloudflare_conf`."""
+"""Writes deploy/nginx/cloudflare.conf from the ranges in the server: `python -m deploy.tools.cloudflare_conf`."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from pathlib import Path
 
 from sigil.serving.cloudflare.ranges import EMBEDDED
 
-FILE = Path(__file__).resolve().parent / "nginx" / "cloudflare.conf"
+FILE = Path(__file__).resolve().parent.parent / "nginx" / "cloudflare.conf"
 _COMMENT = """\
-# Cloudflare's address ranges at the time of the release. Written by deploy/cloudflare_conf.py; do not edit.
+# Cloudflare's address ranges at the time of the release. Written by deploy/tools/cloudflare_conf.py; do not edit.
 # A request from one of them has the client in CF-Connecting-IP, which becomes $remote_addr. From any other address the
 # header is a client's invention, and nginx ignores it.
 """

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 
 import click
 
-from deploy.dev import HOME, require_free_ports, start, wait_until_healthy
+from deploy.tools.dev import HOME, require_free_ports, start, wait_until_healthy
 
 FOLDER = HOME / "wizard"
 

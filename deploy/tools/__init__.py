@@ -1,0 +1,1 @@
+"""Tools of development: `make dev`, `make wizard`, `make audit`, and what writes generated files."""
