@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass, replace
@@ -71,8 +72,12 @@ class CloudflareFeed:
         answer = self._fetch.answer(now)
         if answer is None:
             return False
+        fault = self._fetch.fault
         self.stop()
-        return self._take(answer, now)
+        if fault is None:
+            return self._take(answer, now)
+        self._fail(fault, now)
+        return False
 
     def refresh(self) -> None:
         self._due = 0
@@ -129,8 +134,8 @@ class _Fetch:
     """A running fetch; OSError when the process cannot be started."""
 
     def __init__(self, url: str, seconds: int, now: float) -> None:
-        # -I: neither the working directory nor PYTHON… variables have a part in this program.
-        command = [sys.executable, "-I", str(_PROGRAM), url, str(MAX_LIST), str(seconds)]
+        # Neither the working directory nor PYTHON… variables (-I) nor site-packages (-S) have a part in this program.
+        command = [sys.executable, "-IS", str(_PROGRAM), url, str(MAX_LIST), str(seconds)]
         environ = {name: value for name, value in os.environ.items() if name in _ENVIRONMENT}
         self._answer = bytearray()
         self._kill_at = now + seconds * 4 / 3
@@ -159,6 +164,14 @@ class _Fetch:
             while len(self._answer) <= _MAX_ANSWER and (part := os.read(self._pipe, 65_536)):
                 self._answer += part
         return bytes(self._answer) if ended or now >= self._kill_at else None
+
+    @property
+    def fault(self) -> str | None:
+        """Why a process ended that wrote no answer, in other ways than by its time-out."""
+        status = self._process.returncode
+        if status in {None, 0, -signal.SIGALRM}:
+            return None
+        return f"the process of the fetch ended with {f'signal {-status}' if status < 0 else f'exit code {status}'}"
 
     def close(self) -> None:
         self._process.kill()

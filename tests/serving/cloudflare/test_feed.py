@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -239,6 +240,20 @@ def test_a_process_that_does_not_end_itself_is_killed(server: ListsServer, log: 
     assert log.lines[0]["reason"] == "no answer in time"
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+@pytest.mark.parametrize(
+    ("program", "reason"), [("exit 3", "ended with exit code 3"), ("kill -9 $$", "ended with signal 9")]
+)
+def test_a_process_that_fails_is_no_fault_of_the_network(
+    tmp_path: Path, log: Log, monkeypatch: pytest.MonkeyPatch, program: str, reason: str
+) -> None:
+    python = tmp_path / "python"
+    python.write_text(f"#!/bin/sh\n{program}\n")
+    python.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(python))
+    assert not Fetches("https://127.0.0.1:1").once()
+    assert reason in log.lines[0]["reason"]
 
 
 def test_the_process_gets_no_secret(server: ListsServer, log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
