@@ -16,6 +16,7 @@ from pathlib import Path
 from types import TracebackType
 
 from tests.support.live import DEADLINE
+from tests.support.other_user import enterable
 
 FOLDER = Path(__file__).resolve().parents[2] / "deploy" / "systemd"
 PROGRAMS = Path(sys.executable).parent
@@ -62,7 +63,7 @@ def as_account(command: list[str], account: int = ACCOUNT) -> list[str]:
     if not IS_ROOT:
         return command
     user = [f"--reuid={account}", f"--regid={account}", "--clear-groups"]
-    return ["setpriv", *user, "--no-new-privs", "--bounding-set=-all", "--inh-caps=-all", *command]
+    return enterable(["setpriv", *user, "--no-new-privs", "--bounding-set=-all", "--inh-caps=-all", *command])
 
 
 class UnitProcess:

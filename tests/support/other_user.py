@@ -16,7 +16,6 @@ import pytest
 
 UID = 10001
 
-# Imports first: the checkout may belong to a directory that the other user may not enter.
 _AS_ANOTHER_USER = """
 import asyncio, json, os, sys
 from pathlib import Path
@@ -41,7 +40,35 @@ except Exception as error:
     print(error)
 """
 
+ROOT = Path(__file__).resolve().parents[2]
+
+# Hides the closed directory under an empty one, and shows what is needed of it at its place again. The descriptor leads to
+# a directory that has no path any more.
+_ENTER = """
+closed=$1 needed=$2
+shift 2
+exec 9<"$needed"
+mount -t tmpfs -o mode=755 tmpfs "$closed"
+(umask 022 && mkdir -p "$needed")
+mount --no-canonicalize --bind /proc/self/fd/9 "$needed"
+exec 9<&-
+exec "$@"
+"""
+
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="another user is needed, which only root can become")
+
+
+def enterable(command: list[str]) -> list[str]:
+    """As root: the command where every user may enter the checkout and the directory of this Python.
+
+    A checkout may be in a directory of root alone. The command then has a mount namespace of its own, and keeps its pid.
+    """
+    for needed in (ROOT, Path(sys.base_prefix)):
+        closed = [parent for parent in reversed(needed.parents) if not parent.stat().st_mode & 0o001]
+        if closed and os.geteuid() == 0:
+            private = ["unshare", "--mount", "--propagation", "private"]
+            command = [*private, "sh", "-euc", _ENTER, "sh", str(closed[0]), str(needed), *command]
+    return command
 
 
 @contextmanager
@@ -57,6 +84,6 @@ def as_user(work: str, environ: dict[str, str] | None = None, *, container: bool
     marks = ["/"] if container else []
     given: list[Any] = [uid, work, environ or {}, marks]
     command = [sys.executable, "-c", _AS_ANOTHER_USER, json.dumps(given)]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    ended = subprocess.run(enterable(command), capture_output=True, text=True, timeout=120, check=False)
     assert ended.returncode == 0, ended.stderr
     return ended.stdout.strip()
