@@ -42,8 +42,8 @@ except Exception as error:
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# Hides the closed directory under an empty one, and shows what is needed of it at its place again. The descriptor leads to
-# a directory that has no path any more.
+# Hides the closed directory under an empty one, and shows what is needed of it at its place again. The descriptor leads
+# to a directory that has no path any more.
 _ENTER = """
 closed=$1 needed=$2
 shift 2
@@ -61,7 +61,7 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="another user is neede
 def enterable(command: list[str]) -> list[str]:
     """As root: the command where every user may enter the checkout and the directory of this Python.
 
-    A checkout may be in a directory of root alone. The command then has a mount namespace of its own, and keeps its pid.
+    A checkout may be in a directory of root alone. The command then has a mount namespace of its own; its pid stays.
     """
     for needed in (ROOT, Path(sys.base_prefix)):
         closed = [parent for parent in reversed(needed.parents) if not parent.stat().st_mode & 0o001]
