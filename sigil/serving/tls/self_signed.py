@@ -30,6 +30,7 @@ def _name(text: str) -> x509.Name:
 
 
 SUBJECT, AUTHORITY = _name("Sigil self-signed"), _name("Sigil self-signed authority")
+_FOR_SERVERS = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH])
 _KEY_USAGE = x509.KeyUsage(
     digital_signature=False,
     content_commitment=False,
@@ -134,7 +135,7 @@ def issue(
         _builder(SUBJECT, private, now, ends)
         .add_extension(x509.SubjectAlternativeName(names), critical=False)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(_FOR_SERVERS, critical=False)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(public), critical=False)
         .sign(private, hashes.SHA256())
@@ -145,7 +146,7 @@ def issue(
 def _authority(
     private: ec.EllipticCurvePrivateKey, names: list[x509.GeneralName], now: datetime.datetime
 ) -> x509.Certificate:
-    """For `names` alone: where people trust it, its key gives no power over other sites."""
+    """For servers of `names` alone: where people trust it, its key gives no power over other sites or over mail."""
     permitted = [
         x509.IPAddress(ipaddress.ip_network(name.value)) if isinstance(name, x509.IPAddress) else name for name in names
     ]
@@ -155,6 +156,7 @@ def _authority(
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(x509.NameConstraints(permitted, None), critical=True)
         .add_extension(_KEY_USAGE, critical=True)
+        .add_extension(_FOR_SERVERS, critical=False)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
         .sign(private, hashes.SHA256())
     )

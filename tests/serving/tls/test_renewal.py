@@ -310,6 +310,32 @@ def test_the_authority_has_no_power_over_other_names(tmp_path: Path) -> None:
         handshake(port, "bank.example", trusted)
 
 
+@pytest.mark.parametrize("purpose", ["sslclient", "smimesign"])
+def test_the_authority_has_no_power_over_other_uses(tmp_path: Path, purpose: str) -> None:
+    """Constraints on DNS names and addresses do not restrict mail addresses."""
+    cert, key_file = write_pair(tmp_path, days(300))
+    key = load_pem_private_key(key_file.read_bytes(), None)
+    assert isinstance(key, ec.EllipticCurvePrivateKey)
+    uses = [x509.OID_CLIENT_AUTH, x509.OID_EMAIL_PROTECTION]
+    forged = (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([]))
+        .issuer_name(AUTHORITY)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(NOW)
+        .not_valid_after(NOW + days(1))
+        .add_extension(x509.SubjectAlternativeName([x509.RFC822Name("a@bank.example")]), critical=True)
+        .add_extension(x509.ExtendedKeyUsage(uses), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    (tmp_path / "forged.pem").write_bytes(forged.public_bytes(Encoding.PEM))
+    command = ["openssl", "verify", "-purpose", purpose, "-CAfile", str(cert), str(tmp_path / "forged.pem")]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    # At depth 1 is the authority.
+    assert "error 26 at 1 depth lookup: unsuitable certificate purpose" in ended.stderr
+
+
 def test_the_self_signed_certificate_brings_no_hsts(tmp_path: Path) -> None:
     pair = TlsPair(*write_pair(tmp_path, days(300), names=[x509.DNSName("sigil.example.com")]))
     assert pair.hsts is False
