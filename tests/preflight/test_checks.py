@@ -26,7 +26,7 @@ from sigil.preflight.result import Result
 from sigil.preflight.secret_strength import weakness
 from sigil.preflight.secrets import check_secret_file
 from sigil.protocol.identity import generate_mnemonic
-from sigil.serving.tls.self_signed import issue, pem_of
+from sigil.serving.tls.issuing import issue, pem_of
 from tests.protocol.vectors import cases
 
 NOW = datetime.datetime.now(datetime.UTC)

@@ -21,7 +21,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from sigil.serving.tls.self_signed import issue, pem_of
+from sigil.serving.tls.issuing import issue, pem_of
 from tests.support.live import DEADLINE, wait_until
 from tests.support.ports import free_port
 

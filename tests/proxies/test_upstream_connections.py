@@ -20,7 +20,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from sigil.device import Device
-from sigil.serving.tls.self_signed import issue, pem_of, write_file
+from sigil.serving.tls.issuing import issue, pem_of
+from sigil.serving.tls.self_signed import write_file
 from tests.flows.backend import ACTION
 from tests.proxies.conftest import BEHIND, Stack
 from tests.proxies.recording_upstream import RecordingUpstream

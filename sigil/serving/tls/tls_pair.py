@@ -20,7 +20,7 @@ from cryptography.x509.oid import PublicKeyAlgorithmOID
 from sigil.serving.file_errors import file_error
 from sigil.serving.process.kept_open import KeptOpen
 from sigil.serving.startup_error import StartupError
-from sigil.serving.tls.self_signed import is_self_made
+from sigil.serving.tls.issuing import is_self_made
 
 _ANY_BLOCK = re.compile(rb"-----BEGIN [A-Z0-9 ]*(?:CERTIFICATE|PRIVATE KEY)-----")
 _READ_BLOCK = re.compile(rb"^-----BEGIN (?:CERTIFICATE|(?:RSA |EC )?PRIVATE KEY)-----", re.MULTILINE)
@@ -117,8 +117,10 @@ def _is_issued_for_a_name(certificate: x509.Certificate) -> bool:
 def _read_error(exc: OSError, cert: Path, key: Path) -> str:
     if isinstance(exc, ssl.SSLError):
         return f"TLS: {cert} and {key} are not a certificate and its unencrypted key in PEM"
-    text = f"TLS: {file_error('read', exc.filename, exc)}"
-    if exc.errno == errno.ENOENT and Path(exc.filename).is_symlink():
+    # Out of descriptors, there is no file name.
+    path = Path(exc.filename or cert)
+    text = f"TLS: {file_error('read', path, exc)}"
+    if exc.errno == errno.ENOENT and path.is_symlink():
         text += (
             "; the files in certbot's live directory are such links: mount all of /etc/letsencrypt, or use certbot's "
             "deploy hook (deploy/certbot/deploy-hook.sh), which copies the pair"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import ipaddress
 import os
 import signal
 import socket
@@ -19,9 +20,10 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 
-from sigil.serving.tls import self_signed
+from sigil.serving.tls import issuing
+from sigil.serving.tls.issuing import AUTHORITY, SUBJECT, VALID_DAYS, is_self_made, issue, pem_of
 from sigil.serving.tls.renewal import RENEW_BEFORE, Renewal
-from sigil.serving.tls.self_signed import AUTHORITY, SUBJECT, VALID_DAYS, ensure_pair, is_self_made, issue, pem_of
+from sigil.serving.tls.self_signed import ensure_pair, write_file
 from sigil.serving.tls.tls_pair import TlsPair
 from tests.support.live import LiveServer, wait_until
 from tests.support.other_user import UID, as_user, needs_root, open_directory
@@ -112,7 +114,7 @@ def test_a_clock_that_was_ahead_for_a_while_leaves_the_authority(tmp_path: Path)
     private = load_pem_private_key(key.read_bytes(), None)
     assert isinstance(private, ec.EllipticCurvePrivateKey)
     trusted, authority = cert.read_bytes(), chain_in(cert)[1]
-    self_signed.write_file(cert, pem_of(issue(private, NAMES, NOW + days(500), authority)), 0o644)
+    write_file(cert, pem_of(issue(private, NAMES, NOW + days(500), authority)), 0o644)
     Renewal(cert, key)()
     with tls_server(cert, key) as port:
         handshake(port, "localhost", trusted)
@@ -146,7 +148,7 @@ def test_workers_that_serve_another_pair_keep_it(tmp_path: Path) -> None:
 def test_an_authority_that_ends_first_is_replaced_and_the_old_one_still_serves_its_clients(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(self_signed, "_AUTHORITY_DAYS", VALID_DAYS + 10)
+    monkeypatch.setattr(issuing, "_AUTHORITY_DAYS", VALID_DAYS + 10)
     cert, key = write_pair(tmp_path, RENEW_BEFORE - days(1))
     before = cert.read_bytes()
     Renewal(cert, key)()
@@ -289,7 +291,7 @@ def handshake(port: int, name: str, trusted: bytes, flags: int = 0) -> bytes | N
 @pytest.mark.parametrize("flags", [0, ssl.VERIFY_X509_PARTIAL_CHAIN, ssl.VERIFY_X509_STRICT])
 def test_a_client_that_trusts_the_former_file_accepts_the_renewed_certificate(tmp_path: Path, flags: int) -> None:
     cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
-    write_pair(tmp_path, days(1), names=[*NAMES, x509.IPAddress(self_signed.ipaddress.ip_address("127.0.0.1"))])
+    write_pair(tmp_path, days(1), names=[*NAMES, x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
     before = cert.read_bytes()
     Renewal(cert, key)()
     assert cert.read_bytes() != before
@@ -379,7 +381,7 @@ def test_a_reader_never_finds_half_a_pair(tmp_path: Path) -> None:
     for _ in range(40):
         Renewal(cert, key)()
         assert chain_in(cert)[0].not_valid_after_utc > NOW + days(VALID_DAYS - 1)
-        self_signed.write_file(cert, pem_of(issue(private, NAMES, NOW - days(VALID_DAYS - 1), authority)), 0o644)
+        write_file(cert, pem_of(issue(private, NAMES, NOW - days(VALID_DAYS - 1), authority)), 0o644)
     ended.set()
     reader.join(60)
     assert not faults
@@ -393,10 +395,10 @@ def test_a_directory_that_cannot_be_written_is_a_warning() -> None:
         before = cert.read_bytes()
         shown = as_user(
             "from sigil.serving.tls.renewal import Renewal\n"
-            f"renewal = Renewal(Path('{cert}'), Path('{key}'))\nprint(renewal(), renewal())\n"
-            "from sigil.serving import logs\nlogs.flush()"
+            f"renewal = Renewal(Path('{cert}'), Path('{key}'))\nfound = renewal(), renewal()\n"
+            "from sigil.serving import logs\nlogs.flush()\nprint(str(found))"
         )
-        assert "(None, 86400.0) (None, 86400.0)" in shown
+        assert "((None, 86400.0), (None, 86400.0))" in shown
         assert shown.count('"event":"certificate_not_renewed"') == 1
         assert (
             f"permission denied for uid {UID} (directory {folder}: owner 0, mode 0755): sudo chown {UID} {folder}"
@@ -418,7 +420,7 @@ def events(server: LiveServer, name: str) -> list[dict[str, object]]:
 
 
 def own_names() -> list[x509.GeneralName]:
-    return [x509.DNSName("localhost"), x509.IPAddress(self_signed.ipaddress.ip_address("127.0.0.1"))]
+    return [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
 
 
 def test_a_server_renews_a_due_pair_at_its_start(tmp_path: Path) -> None:
@@ -454,7 +456,7 @@ def write_due_soon(server: LiveServer) -> None:
     assert isinstance(key, ec.EllipticCurvePrivateKey)
     made = made_for(RENEW_BEFORE + datetime.timedelta(seconds=5))
     chain = issue(key, own_names(), made, chain_in(server.certificate)[1])
-    self_signed.write_file(server.certificate, pem_of(chain), 0o644)
+    write_file(server.certificate, pem_of(chain), 0o644)
     os.kill(server.pid, signal.SIGHUP)
 
 
