@@ -12,11 +12,21 @@ postgres="$(running postgres)"
 relay="$(running relay)"
 sigil="$(running sigil)"
 
-name="sigil-$(date -u +%Y%m%dT%H%M%SZ)"
 directory="${BACKUP_DIR:-backups}"
-part="$directory/.$name.part"
-mkdir -p "$directory" && mkdir "$part" || die "cannot write to $directory: choose another one with BACKUP_DIR"
-trap 'rm -rf "$part"' EXIT
+mkdir -p "$directory" || die "cannot write to $directory: choose another one with BACKUP_DIR"
+# A name of its own: `mv` would put a second backup of the same second into the first one.
+for attempt in 1 2 3 4 5; do
+  name="sigil-$(date -u +%Y%m%dT%H%M%SZ)"
+  part="$directory/.$name.part"
+  if mkdir "$part" 2>/dev/null; then
+    [ -e "$directory/$name" ] || break
+    rmdir "$part"
+  fi
+  [ "$attempt" != 5 ] || die "cannot write to $directory: choose another one with BACKUP_DIR"
+  sleep 1
+done
+# shellcheck disable=SC2016 # expanded at the end
+on_exit 'rm -rf "$part"'
 
 docker exec "$postgres" pg_dump -U relay -d relay --format=custom --no-owner --no-privileges >"$part/relay.dump" ||
   die "pg_dump failed: its message is above; nothing was written"
@@ -24,11 +34,15 @@ docker exec -i "$postgres" pg_restore --list <"$part/relay.dump" >/dev/null || d
 
 # The key passes through pipes alone.
 # shellcheck disable=SC2016 # the variables are the container's
-docker exec "$relay" sh -c 'if [ -n "$TOKEN_ENCRYPTION_KEY_FILE" ]; then cat "$TOKEN_ENCRYPTION_KEY_FILE"; else printf %s "$TOKEN_ENCRYPTION_KEY"; fi' |
-  docker exec -i "$sigil" sigil backup-key seal >"$part/token_encryption_key.sealed" || rm -f "$part/token_encryption_key.sealed"
+if ! docker exec "$relay" sh -c 'if [ -n "$TOKEN_ENCRYPTION_KEY_FILE" ]; then cat "$TOKEN_ENCRYPTION_KEY_FILE"; else printf %s "$TOKEN_ENCRYPTION_KEY"; fi' |
+  docker exec -i "$sigil" sigil backup-key seal >"$part/token_encryption_key.sealed"; then
+  # A server in development has no file with a mnemonic.
+  ! in_production || die "the token encryption key cannot be sealed: the message is above; nothing was written"
+  rm -f "$part/token_encryption_key.sealed"
+fi
 
 query() { docker exec "$postgres" psql -U relay -d relay -Atc "$1"; }
-{
+write_manifest() {
   echo "created: $(date -u +%Y-%m-%dT%H:%M:%SZ)"
   echo "sigil: $(docker exec "$sigil" sigil --version | sed 's/.* //')"
   echo "postgres: $(query 'SHOW server_version')"
@@ -38,7 +52,12 @@ query() { docker exec "$postgres" psql -U relay -d relay -Atc "$1"; }
   for file in relay.dump token_encryption_key.sealed; do
     [ ! -s "$part/$file" ] || echo "sha256 $file: $(sha256 "$postgres" <"$part/$file")"
   done
-} >"$part/manifest"
+}
+files="$(ls "$part")"
+if ! write_manifest >"$part/manifest" ||
+  [ "$(grep -c '^sha256 .*: [0-9a-f]\{64\}$' "$part/manifest")" != "$(printf '%s\n' "$files" | wc -l | tr -d ' ')" ]; then
+  die "the manifest is not complete: the message is above; nothing was written"
+fi
 chmod 600 "$part"/*
 mv "$part" "$directory/$name"
 

@@ -8,6 +8,33 @@ die() {
   exit 1
 }
 
+# Some shells (dash) skip the trap of EXIT when a signal ends them. A second Ctrl-C must not end the cleaning either.
+trap 'trap "" HUP INT TERM; exit 129' HUP
+trap 'trap "" HUP INT TERM; exit 130' INT
+trap 'trap "" HUP INT TERM; exit 143' TERM
+
+# on_exit COMMAND: runs it when the script ends, in any way. The last one runs first.
+on_exit() {
+  at_exit="$1${at_exit:+; $at_exit}"
+  # shellcheck disable=SC2064 # expanded now
+  trap "$at_exit" EXIT
+}
+
+# Two commands at once that change one stack would replace each other's containers. A script that calls another one holds
+# the lock for both. Without permission to write to the checkout there is no lock.
+lock() {
+  [ -z "${SIGIL_STACK_LOCK:-}" ] && [ -w . ] || return 0
+  if ! mkdir .stack.lock 2>/dev/null; then
+    holder="$(cat .stack.lock/pid 2>/dev/null || true)"
+    if [ -z "$holder" ] || kill -0 "$holder" 2>/dev/null || [ -d "/proc/$holder" ]; then
+      die "Another command changes this stack (process ${holder:-unknown}): wait for it, or remove .stack.lock if none runs"
+    fi
+  fi
+  on_exit 'rm -rf .stack.lock'
+  echo $$ >.stack.lock/pid
+  export SIGIL_STACK_LOCK=held
+}
+
 # `docker compose` (2.x) where it is present, else `docker-compose` (1.29 or newer). COMPOSE overrides the choice.
 find_compose() {
   if [ -n "${COMPOSE:-}" ]; then
@@ -78,12 +105,14 @@ compose() {
   $COMPOSE ${COMPOSE_FILES:-} "$@"
 }
 
-# The value of a variable as Compose sees it: the environment, then .env, then the default.
+# The value of a variable as Compose sees it: the environment, then .env, without quotes, comment and spaces around, then the
+# default.
 setting() {
   # printenv is not a part of POSIX.
   eval "value=\"\${$1:-}\""
   if [ -z "$value" ] && [ -f .env ]; then
-    value="$(sed -n "s/^[[:space:]]*$1=//p" .env | tail -n 1 | sed "s/^'\(.*\)'\$/\1/; s/^\"\(.*\)\"\$/\1/")"
+    value="$(sed -n "s/^[[:space:]]*$1=[[:space:]]*//p" .env | tail -n 1 |
+      sed -e "s/^'\([^']*\)'.*/\1/" -e t -e 's/^"\([^"]*\)".*/\1/' -e t -e 's/[[:space:]]#.*//' -e 's/[[:space:]]*$//')"
   fi
   printf '%s' "${value:-$2}"
 }
@@ -91,7 +120,7 @@ setting() {
 # Runs Compose and shows its output; after the faults that a host brings, one line with the mend.
 compose_or_explain() {
   output="$(mktemp)"
-  trap 'rm -f "$output"' EXIT
+  on_exit "rm -f '$output'"
   if { compose "$@" 2>&1 || echo "$COMPOSE failed"; } | tee "$output" && ! tail -n 1 "$output" | grep -qx "$COMPOSE failed"; then
     rm -f "$output"
     return
@@ -150,14 +179,12 @@ use_production_files() {
   export COMPOSE_IGNORE_ORPHANS=1
 }
 
-# Whether the server that runs was started with docker-compose.prod.yml, by the label that Compose gives its container.
-runs_in_production() {
-  id="$(compose ps -q sigil 2>/dev/null | head -n 1)"
-  [ -n "$id" ] || return 1
-  case "$(docker inspect --format '{{index .Config.Labels "com.docker.compose.project.config_files"}}' "$id")" in
-    *docker-compose.prod.yml*) ;;
-    *) return 1 ;;
-  esac
+# Whether this stack was started with docker-compose.prod.yml, also where its containers were removed: by the volume that only
+# that file has. The name of the project is found as Compose finds it.
+in_production() {
+  project="$(setting COMPOSE_PROJECT_NAME "$(basename "$PWD")" | tr '[:upper:]' '[:lower:]' | tr -cd 'a-z0-9_-' | sed 's/^[_-]*//')"
+  [ -n "$(docker volume ls --quiet --filter "label=com.docker.compose.project=$project" \
+    --filter label=com.docker.compose.volume=relay-trust)" ]
 }
 
 # Images of a registry (their name has a slash) are pulled, others are built here.

@@ -3,4 +3,6 @@
 . "$(dirname "$0")/common.sh"
 find_compose
 require_daemon
+# With its services and volumes; without them, `down` would leave a container of production.
+if in_production; then use_production_files; fi
 compose "$@"

@@ -217,9 +217,10 @@ check_host() {
 check_container() {
   docker image inspect "$(setting SIGIL_IMAGE sigil:local)" >/dev/null 2>&1 || get_images
   messages="$(mktemp)"
-  trap 'rm -f "$messages"' EXIT
+  on_exit "rm -f '$messages'"
   compose run --rm -T preflight </dev/null 2>"$messages" && return
-  grep -v '^[[:space:]]*$\|Creating\|Starting\|Container\|Network\|Volume' "$messages" >&2 || true
+  # Compose 1 also prints the exit code of the container.
+  grep -v '^[[:space:]]*$\|^[0-9]*$\|Creating\|Starting\|Container\|Network\|Volume' "$messages" >&2 || true
   failures=$((failures + 1))
 }
 

@@ -4,6 +4,7 @@
 use_production_files
 find_compose
 require_daemon
+lock
 
 deploy/stack/preflight.sh host
 get_images

@@ -4,7 +4,7 @@
 find_compose
 require_daemon
 # That file has volumes of its own.
-if runs_in_production; then use_production_files; fi
+if in_production; then use_production_files; fi
 # Compose 1 rejects it together with --remove-orphans.
 unset COMPOSE_IGNORE_ORPHANS
 
@@ -14,4 +14,5 @@ if [ "${YES:-}" != 1 ]; then
   read -r answer
   case "$answer" in [yY]) ;; *) die "nothing was deleted" ;; esac
 fi
+lock
 compose down --volumes --remove-orphans

@@ -36,8 +36,10 @@ fi
 relay="$(compose ps -q relay | head -n 1)"
 [ -n "$relay" ] || die "relay has no container: run 'make prod' first"
 mount() { docker inspect --format "{{range .Mounts}}{{if eq .Destination \"$1\"}}{{.Name}}{{end}}{{end}}" "$relay"; }
+lock
+# shellcheck disable=SC2016 # expanded at the end
+on_exit 'docker start "$relay" >/dev/null || echo "relay does not start: run \"make ps\"" >&2'
 docker stop "$relay" >/dev/null
-trap 'docker start "$relay" >/dev/null' EXIT
 # A dump that ends early becomes an error, so that the transaction is rolled back.
 # shellcheck disable=SC2016
 docker exec -i "$postgres" sh -c '{
@@ -47,12 +49,14 @@ docker exec -i "$postgres" sh -c '{
   <"$backup/relay.dump" || die "the restore failed, and the database is as before: the message is above"
 
 if [ -n "$key" ]; then
+  # shellcheck disable=SC2016
+  on_exit '[ "$key" = written ] || echo "the key was not written: run this again with FORCE=1" >&2'
   printf '%s' "$key" | docker run --rm -i --network none --user 10001:10001 --entrypoint sh \
     -v "$(mount /run/relay-secrets):/run/relay-secrets" "$(docker inspect --format '{{.Config.Image}}' "$relay")" -c '
       umask 077; cd /run/relay-secrets && cat >token_encryption_key.new && chmod 400 token_encryption_key.new &&
-      mv -f token_encryption_key.new token_encryption_key' || die "the key was not written: run this again with FORCE=1"
+      mv -f token_encryption_key.new token_encryption_key' || exit 1
+  key=written
 fi
-trap - EXIT
 docker start "$relay" >/dev/null
 await_healthy relay
 echo "Restored $(query 'SELECT count(*) FROM device') devices from $backup"

@@ -5,12 +5,12 @@ find_compose
 problem="$(env_file_problems | head -n 1)"
 [ -z "$problem" ] || die ".env line $problem"
 require_daemon
+lock
 
-# Without docker-compose.prod.yml the server would start in init mode, without its mnemonic.
 # Without docker-compose.prod.yml the server would start in init mode, without its mnemonic.
 case "$(setting COMPOSE_FILE '')" in
   *docker-compose.prod.yml*) ;;
-  *) ! runs_in_production || die "This stack runs in production: use 'make prod', or 'make upgrade'" ;;
+  *) ! in_production || die "This stack runs in production: use 'make prod' or 'make upgrade', or 'make reset' to delete it" ;;
 esac
 
 compose_or_explain up -d --build

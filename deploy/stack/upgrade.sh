@@ -5,6 +5,7 @@
 use_production_files
 find_compose
 require_daemon
+lock
 compose config >/dev/null || die "the settings are not complete: run 'make preflight'"
 sigil="$(running sigil)"
 relay="$(running relay)"
