@@ -15,7 +15,18 @@ name=${1:-sigil.conf}
 
 require NGINX_RUN 'A-Za-z0-9._/-' /run/nginx
 if [ "$name" = nginx.conf ]; then
-  exec sed -e '/^#/d' -e "s|\${NGINX_RUN}|$NGINX_RUN|g" "$here/nginx.conf"
+  # A container has no right to raise the limit that its engine gives it, and nginx would log an alert for each worker.
+  descriptors=65536 connections=16384
+  # shellcheck disable=SC3045 # of dash, busybox and bash; POSIX has it from 2024 on
+  hard=$(ulimit -H -n 2>/dev/null || echo unlimited)
+  case $hard in
+    *[!0-9]*) ;;
+    *) [ "$hard" -ge "$descriptors" ] || descriptors=$hard ;;
+  esac
+  # Two descriptors for each: the connection, and the file of a body that is not in memory.
+  [ $((descriptors / 2)) -ge "$connections" ] || connections=$((descriptors / 2))
+  exec sed -e '/^#/d' -e "s|\${NGINX_RUN}|$NGINX_RUN|g" -e "s|\${NGINX_DESCRIPTORS}|$descriptors|" \
+    -e "s|\${NGINX_CONNECTIONS}|$connections|" "$here/nginx.conf"
 fi
 require_names
 require NGINX_LISTEN '0-9A-Fa-f.: []' '0.0.0.0 [::]'

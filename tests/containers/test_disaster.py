@@ -124,3 +124,37 @@ def test_a_new_stack_from_mnemonic_and_backup_is_the_same_server(lost: tuple[Los
     forced = stack.make("restore", f"FILE={left.backup}", "FORCE=1")
     assert "Restored 2 devices" in forced.stdout
     stack.wait_healthy("sigil", "relay")
+
+
+def test_backups_of_one_second_are_two_backups(lost: tuple[Lost, Production]) -> None:
+    _, stack = lost
+    stack.host.run(["sh", "-c", "make backup & make backup; wait"], stack.folder)
+    made = sorted((stack.folder / "backups").iterdir())
+    assert [len(list(path.iterdir())) for path in made] == [3, 3], made
+
+
+def test_a_backup_without_its_key_is_an_error(lost: tuple[Lost, Production]) -> None:
+    _, stack = lost
+    before = set((stack.folder / "backups").iterdir())
+    stack.docker("pause", stack.container("sigil"))
+    try:
+        done = stack.make("backup", check=False)
+    finally:
+        stack.docker("unpause", stack.container("sigil"))
+    assert done.returncode != 0
+    assert "the token encryption key cannot be sealed" in done.stderr
+    assert set((stack.folder / "backups").iterdir()) == before
+
+
+def test_ctrl_c_in_a_restore_starts_the_relay_again(lost: tuple[Lost, Production]) -> None:
+    left, stack = lost
+    relay = stack.container("relay")
+
+    def has_stopped() -> bool:
+        return stack.docker("inspect", "--format", "{{.State.Running}}", relay).stdout.strip() == "false"
+
+    with stack.host.running(["make", "restore", f"FILE={left.backup}", "FORCE=1"], stack.folder):
+        wait_until(has_stopped, "the stop of the relay")
+    stack.wait_healthy("relay")
+    assert not (stack.folder / ".stack.lock").exists()
+    stack.make("restore", f"FILE={left.backup}", "FORCE=1")

@@ -114,3 +114,13 @@ def test_a_database_that_the_operator_publishes_and_a_service_without_a_limit(st
     database, limits = failures(stack)
     assert database.startswith("database: its port is published")
     assert limits.startswith("resource_limits: no mem_limit: other")
+
+
+def test_a_check_in_the_container_that_fails(stack: Production) -> None:
+    """Compose adds messages of its own about the container, and Compose 1 its exit code."""
+    stack.write_settings(TLS_AUTO_GENERATE="false")
+    done = stack.make("preflight", check=False)
+    assert [line for line in done.stdout.splitlines() if line.startswith("failed  certificate: ")]
+    first, last = done.stderr.splitlines()
+    assert first == "Preflight failed: correct the lines that begin with 'failed'"
+    assert last.startswith("make: ***")

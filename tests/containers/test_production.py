@@ -121,6 +121,11 @@ def test_the_guide_s_upgrade_keeps_the_sessions(stack: Production) -> None:
 def test_a_reset_also_deletes_the_volumes_of_production(stack: Production) -> None:
     del stack.settings["COMPOSE_FILE"]
     stack.write_settings()
+    stack.make("down")
+    assert stack.find("identity") is None, "a service of docker-compose.prod.yml"
+    done = stack.make("up", check=False)
+    assert done.returncode != 0
+    assert "runs in production" in done.stderr, "its volumes are those of production"
     stack.make("reset", YES="1")
     left = stack.docker("volume", "ls", "--quiet", "--filter", f"label=com.docker.compose.project={stack.project}")
     assert left.stdout == ""

@@ -145,6 +145,7 @@ def test_both_services_are_served_and_the_private_ones_are_hidden(front: ProxySt
         assert client.get("/health").status_code == 200
         assert client.get("/devices/register/challenge").status_code == 200
         assert client.post("/push", json={}).status_code == 404
+    assert "[alert]" not in front.compose("logs", "--no-color", front.name).stdout
 
 
 async def test_a_device_gets_a_push_over_its_websocket(front: ProxyStack) -> None:

@@ -69,6 +69,84 @@ async def test_the_socket_has_no_other_path(front: Proxy) -> None:
         assert rejected.value.response.status_code == 404
 
 
+UPGRADE = (
+    "Connection: Upgrade",
+    "Upgrade: websocket",
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+    "Sec-WebSocket-Version: 13",
+)
+
+
+@pytest.mark.parametrize(("host", "path"), [(RELAY, "/devices/register/challenge"), (RELAY, "/health"), (SIGIL, "/")])
+def test_an_upgrade_on_another_path_is_a_plain_request(front: Proxy, host: str, path: str) -> None:
+    """The relay would accept the upgrade first, and what follows on the connection would pass the proxy unseen."""
+    with front.connect(host) as connection:
+        following = raw("GET", "/health", host=host)
+        connection.sendall(raw("GET", path, *UPGRADE, host=host) + following)
+        response = read_all(connection)
+    assert b" 101 " not in response
+    assert response.count(b"HTTP/1.1 ") == 2, "the proxy reads the next request itself"
+
+
+def test_a_post_to_the_socket_is_not_allowed(front: Proxy) -> None:
+    with front.connect(RELAY) as connection:
+        connection.sendall(raw("POST", "/ws", host=RELAY, body="{}"))
+        response = read_all(connection)
+    assert status_of(response) == 405
+    assert b"METHOD_NOT_ALLOWED" in response
+
+
+AMBIGUOUS = {
+    "two forms of the length": ["Content-Length: 4", "Transfer-Encoding: chunked"],
+    "two lengths": ["Content-Length: 4", "Content-Length: 5"],
+    "a length with a sign": ["Content-Length: +4"],
+    "a coding that is not chunked": ["Transfer-Encoding: xchunked"],
+    "chunked is not the last coding": ["Transfer-Encoding: chunked, identity"],
+    "a space before the colon": ["Transfer-Encoding : chunked"],
+    "two hosts": ["Host: relay.test"],
+}
+
+
+@pytest.mark.parametrize("form", AMBIGUOUS)
+def test_a_request_whose_end_is_ambiguous_does_not_hide_another(front: Proxy, form: str) -> None:
+    head = "\r\n".join([f"POST /challenge HTTP/1.1\r\nHost: {SIGIL}", *AMBIGUOUS[form], "", ""])
+    with front.connect() as connection:
+        connection.sendall(head.encode() + b"0\r\n\r\n" + raw("GET", "/health"))
+        response = read_all(connection)
+    # Caddy drops the length where both forms are there, as RFC 9112 permits, and reads the next request itself.
+    assert status_of(response) in ({400, 501} if form != "two forms of the length" or front.name == "nginx" else {401})
+    assert b'"healthy"' not in response or status_of(response) == 401
+    if front.name == "nginx":
+        assert b"INVALID_REQUEST" in response
+
+
+@pytest.mark.parametrize(
+    ("request_line", "status", "code"),
+    [
+        ("TRACE /health", 405, b"METHOD_NOT_ALLOWED"),
+        ("CONNECT 127.0.0.1:22", 400, b"INVALID_REQUEST"),
+        (f"GET /{'a' * 20000}", 414, b"INVALID_REQUEST"),
+        ("GET /%00", 400, b"INVALID_REQUEST"),
+    ],
+)
+def test_errors_of_nginx_have_the_documented_form(front: Proxy, request_line: str, status: int, code: bytes) -> None:
+    if front.name != "nginx":
+        pytest.skip("Caddy answers these by itself, or passes them on")
+    method, _, path = request_line.partition(" ")
+    with front.connect() as connection:
+        connection.sendall(raw(method, path))
+        response = read_all(connection)
+    assert (status_of(response), code in response) == (status, True), response
+
+
+@pytest.mark.parametrize("name", ["evil.example", "127.0.0.1"])
+def test_another_host_on_a_connection_of_ours_gets_no_service(front: Proxy, name: str) -> None:
+    with front.connect() as connection:
+        connection.sendall(raw("GET", "/health", host=name))
+        response = read_all(connection)
+    assert response == b"" if front.name == "nginx" else b"Content-Length: 0" in response
+
+
 @pytest.mark.parametrize(
     "path", ["/metrics", "//metrics", "/%6detrics", "/%2fmetrics", "/metrics/", "/metrics?x", "/./metrics"]
 )

@@ -51,6 +51,16 @@ def test_http_2_has_the_form_of_the_version(version: str, has: str, has_not: str
     assert "${" not in "\n".join(lines)
 
 
+def test_nginx_takes_no_more_descriptors_than_its_container_has() -> None:
+    """Without the right to raise the limit, nginx logs an alert for each worker."""
+    for limit in (512, 1024):
+        script = ["prlimit", f"--nofile={limit}", "/bin/sh", str(DEPLOY / "nginx/render.sh"), "nginx.conf"]
+        ran = subprocess.run(script, env={"PATH": os.environ["PATH"]}, capture_output=True, text=True, check=True)
+        assert f"worker_rlimit_nofile {limit};" in ran.stdout
+        assert f"worker_connections {limit // 2};" in ran.stdout
+        assert "${" not in ran.stdout
+
+
 @pytest.mark.skipif(not Path("/etc/nginx/nginx.conf").exists(), reason="there is no nginx of Debian")
 def test_the_output_is_valid_inside_the_main_file_of_debian(tmp_path: Path) -> None:
     """Its own http block sets some of the same directives, which nginx permits once per block."""
