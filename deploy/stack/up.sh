@@ -32,4 +32,5 @@ case "$health" in
     echo "Open this address to set the server up; the browser warns of the self-signed certificate:"
     echo "  $address" | sed "s|//localhost:8443/|//localhost:$port/|"
     ;;
+  *) echo "The server has its identity: 'make logs' shows what it does, 'make down' stops it" ;;
 esac

@@ -16,9 +16,13 @@ pending() { docker exec "$sigil" sigil webhook pending 2>/dev/null || echo unkno
 BACKUP_DIR="${BACKUP_DIR:-backups}" deploy/stack/backup.sh
 old_sigil="$(docker inspect --format '{{.Image}}' "$sigil")"
 old_relay="$(docker inspect --format '{{.Image}}' "$relay")"
-docker tag "$old_sigil" sigil:previous
-docker tag "$old_relay" sigil-relay:previous
 get_images
+# Only an image that is replaced: after an upgrade that was interrupted, the running one may be the new one.
+keep() { # image of the container, image of the settings, tag
+  [ "$(docker image inspect --format '{{.Id}}' "$2")" = "$1" ] || docker tag "$1" "$3"
+}
+keep "$old_sigil" "$(setting SIGIL_IMAGE sigil:local)" sigil:previous
+keep "$old_relay" "$(setting RELAY_IMAGE sigil-relay:local)" sigil-relay:previous
 
 waited=0
 while [ "$(pending)" != 0 ] && [ "$waited" -lt "${WAIT:-60}" ]; do
