@@ -179,12 +179,41 @@ use_production_files() {
   export COMPOSE_IGNORE_ORPHANS=1
 }
 
+# The name of the project, found as Compose finds it: from the directory, of which Compose 1 resolves links.
+project_name() {
+  directory="$PWD"
+  case "$version" in 1.*) directory="$(pwd -P)" ;; esac
+  setting COMPOSE_PROJECT_NAME "$(basename "$directory")" | tr '[:upper:]' '[:lower:]' | tr -cd 'a-z0-9_-' | sed 's/^[_-]*//'
+}
+
 # Whether this stack was started with docker-compose.prod.yml, also where its containers were removed: by the volume that only
-# that file has. The name of the project is found as Compose finds it.
+# that file has.
 in_production() {
-  project="$(setting COMPOSE_PROJECT_NAME "$(basename "$PWD")" | tr '[:upper:]' '[:lower:]' | tr -cd 'a-z0-9_-' | sed 's/^[_-]*//')"
-  [ -n "$(docker volume ls --quiet --filter "label=com.docker.compose.project=$project" \
+  [ -n "$(docker volume ls --quiet --filter "label=com.docker.compose.project=$(project_name)" \
     --filter label=com.docker.compose.volume=relay-trust)" ]
+}
+
+# The network or volume of this stack's settings that another project made, as `setting: what is wrong`. Compose would share it:
+# two servers with one certificate, and `make reset` of one stack deletes what the other one needs.
+names_of_others() {
+  for name in SIGIL_EDGE_NAME SIGIL_TLS_VOLUME; do
+    case "$name" in
+      SIGIL_EDGE_NAME) kind=network default=sigil-edge ;;
+      *) kind=volume default=sigil-tls ;;
+    esac
+    found="$(setting "$name" "$default")"
+    owner="$(docker "$kind" inspect --format '{{index .Labels "com.docker.compose.project"}}' "$found" 2>/dev/null || true)"
+    case "$owner" in
+      '' | "$(project_name)") ;;
+      *) echo "$name: the $kind $found belongs to the project $owner" ;;
+    esac
+  done
+}
+
+require_own_names() {
+  problem="$(names_of_others | head -n 1)"
+  [ -z "$problem" ] ||
+    die "$problem: set COMPOSE_PROJECT_NAME to that if it is this stack, else SIGIL_EDGE_NAME, SIGIL_EDGE_NET and SIGIL_TLS_VOLUME"
 }
 
 # Images of a registry (their name has a slash) are pulled, others are built here.

@@ -145,6 +145,15 @@ check_addresses() {
       report failed TRUSTED_PROXY_IP "is the gateway, as which every client of the published port appears" \
         "name the address of the proxy, or publish on loopback (SIGIL_BIND)" ;;
   esac
+  others="$(names_of_others)"
+  if [ -n "$others" ]; then
+    while IFS= read -r problem; do
+      report failed "${problem%%:*}" "${problem#*: }" \
+        "set COMPOSE_PROJECT_NAME to that if it is this stack, else SIGIL_EDGE_NAME, SIGIL_EDGE_NET and SIGIL_TLS_VOLUME"
+    done <<END
+$others
+END
+  fi
   check_subnet
 }
 

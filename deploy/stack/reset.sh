@@ -3,6 +3,7 @@
 . "$(dirname "$0")/common.sh"
 find_compose
 require_daemon
+require_own_names
 # That file has volumes of its own.
 if in_production; then use_production_files; fi
 # Compose 1 rejects it together with --remove-orphans.

@@ -6,6 +6,7 @@ problem="$(env_file_problems | head -n 1)"
 [ -z "$problem" ] || die ".env line $problem"
 require_daemon
 lock
+require_own_names
 
 # Without docker-compose.prod.yml the server would start in init mode, without its mnemonic.
 case "$(setting COMPOSE_FILE '')" in

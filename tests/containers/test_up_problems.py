@@ -149,3 +149,22 @@ def test_with_a_value_that_compose_1_changes_in_single_quotes(make_checkout: Cal
     for value in ("${HOME}", "a\\\\b"):
         checkout.write_settings(SIGIL_SERVER_NAME=value)
         assert "Compose 1 changes" in checkout.up()
+
+
+@pytest.mark.parametrize("compose", [V2, V1])
+def test_with_a_network_or_a_volume_of_another_stack(make_checkout: Callable[..., Checkout], compose: str) -> None:
+    """Compose would share both."""
+    checkout = make_checkout(compose)
+    label = "--label=com.docker.compose.project=the-other"
+    for kind, name, variable in (
+        ("network", checkout.settings["SIGIL_EDGE_NAME"], "SIGIL_EDGE_NAME"),
+        ("volume", checkout.settings["SIGIL_TLS_VOLUME"], "SIGIL_TLS_VOLUME"),
+    ):
+        checkout.docker(kind, "create", label, name)
+        try:
+            line = checkout.up()
+        finally:
+            checkout.docker(kind, "rm", name)
+        assert line.startswith(
+            f"{variable}: the {kind} {name} belongs to the project the-other: set COMPOSE_PROJECT_NAME "
+        )
