@@ -10,8 +10,11 @@ import difflib
 import ipaddress
 import os
 import re
+import select
 import stat
+import time
 from collections.abc import Callable, Mapping
+from io import FileIO
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
@@ -27,6 +30,7 @@ MIN_SECRET_LENGTH = 32
 _MIN_TOKEN_LENGTH = 16
 VISIBLE = re.compile(r"[\x21-\x7e]+\Z")
 _MAX_FILE = 64 * 1024
+_FILE_SECONDS = 60.0
 # Two transposed letters of a short name pass. The common prefix alone does not: SIGIL_TEST and SIGIL_HOST are 0.8.
 _SIMILAR = 0.82
 _SIZE = re.compile(r"(\d+)\s*([KMG]?)(?:i?B)?\Z", re.IGNORECASE | re.ASCII)
@@ -156,10 +160,9 @@ class EnvReader:
 
     def _file(self, name: str, path: Path, *, secret: bool = True) -> str | None:
         try:
-            with path.open("rb") as file:
-                if secret and stat.S_IMODE(os.fstat(file.fileno()).st_mode) & 0o077:
-                    self.warnings.append(f"{name}: others can read {path}; chmod 600 it")
-                content = file.read(_MAX_FILE + 1)
+            mode, content = _mode_and_content(path)
+            if secret and mode & 0o077:
+                self.warnings.append(f"{name}: others can read {path}; chmod 600 it")
             if len(content) <= _MAX_FILE:
                 return content.decode().strip()
             self.faults.append(f"{name}: {path} is larger than 64 KiB")
@@ -180,6 +183,27 @@ class EnvReader:
                 similar = difflib.get_close_matches(name, known, n=1, cutoff=_SIMILAR)
                 hint = f"did you mean {similar[0]}?" if similar else f"{document} lists them"
                 self.warnings.append(f"{name} is not a setting; {hint}")
+
+
+def open_now(path: Path) -> FileIO:
+    """To read; OSError. A pipe whose other end no program has opened would make `open` wait for ever."""
+    return open(path, "rb", buffering=0, opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))
+
+
+def _mode_and_content(path: Path) -> tuple[int, bytes]:
+    """The content up to `_MAX_FILE` + 1 bytes; OSError. A pipe, as of a shell's <(gpg -d …), has to deliver in time: at
+    SIGHUP the master waits here.
+    """
+    with open_now(path) as file:
+        content, deadline = b"", time.monotonic() + _FILE_SECONDS
+        while len(content) <= _MAX_FILE:
+            if not select.select([file], [], [], max(deadline - time.monotonic(), 0))[0]:
+                raise TimeoutError(f"a pipe without data for {_FILE_SECONDS:.0f} s: use a file")
+            part = file.read(_MAX_FILE + 1 - len(content))
+            if part == b"":
+                break
+            content += part or b""
+        return stat.S_IMODE(os.fstat(file.fileno()).st_mode), content
 
 
 def usable_cores() -> int:

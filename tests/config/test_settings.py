@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +14,8 @@ import pytest
 
 from relay import config as relay_config
 from sigil.config import settings as sigil_config
+from sigil.preflight.secrets import check_secret_file
+from sigil.serving import settings as serving_settings
 from sigil.serving.settings import ConfigError
 
 REQUIRED = {"SIGIL_MNEMONIC": "24 words"}
@@ -150,3 +155,34 @@ def test_a_server_name_that_people_cannot_read_stops_the_start(name: str) -> Non
     with pytest.raises(ConfigError, match="SIGIL_SERVER_NAME: must be"):
         sigil_config.load(REQUIRED | {"SIGIL_SERVER_NAME": name})
     assert sigil_config.load(REQUIRED | {"SIGIL_SERVER_NAME": "Zoë \U0001fadc"}).server_name == "Zoë \U0001fadc"
+
+
+def test_a_pipe_without_a_writer_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SIGHUP reads these files in the master, which restarts no worker while it waits."""
+    monkeypatch.setattr(serving_settings, "_FILE_SECONDS", 0.1)
+    pipe = tmp_path / "keys"
+    os.mkfifo(pipe, 0o600)
+    with pytest.raises(ConfigError) as raised:
+        sigil_config.load_renewed({"API_KEY_FILE": str(pipe)})
+    assert raised.value.lines == [f"API_KEY_FILE: cannot read {pipe}: a pipe without data for 0 s: use a file"]
+    assert check_secret_file("API_KEY_FILE", pipe).state == "ok"
+
+
+def test_the_output_of_a_command_is_read_whole() -> None:
+    """As of a shell's <(command): it arrives in parts."""
+    first, second = "a" * 40, "b" * 40
+    reader, writer = os.pipe()
+
+    def write() -> None:
+        with os.fdopen(writer, "w") as file:
+            for part in (f"{first},", second):
+                file.write(part)
+                file.flush()
+                time.sleep(0.1)
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    found = sigil_config.load_renewed({"API_KEY_FILE": f"/dev/fd/{reader}"}).preset_keys
+    thread.join(60)
+    os.close(reader)
+    assert [key.reveal() for key in found] == [first, second]

@@ -175,7 +175,9 @@ class _Fetch:
 
     def close(self) -> None:
         self._process.kill()
-        self._process.wait()
+        # A process that hangs in the kernel outlives the signal; Python reaps it later.
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(1)
         os.close(self._pipe)
 
 
