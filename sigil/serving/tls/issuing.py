@@ -73,11 +73,14 @@ def _authority(
     permitted = [
         x509.IPAddress(ipaddress.ip_network(name.value)) if isinstance(name, x509.IPAddress) else name for name in names
     ]
+    # A permitted name includes the names below it, and a host named "dev" would permit all of .dev.
+    labels = {name.value for name in names if isinstance(name, x509.DNSName) and "." not in name.value} - {"localhost"}
+    excluded = [x509.DNSName(f".{label}") for label in sorted(labels)] or None
     public = private.public_key()
     return (
         _builder(AUTHORITY, private, now, now + datetime.timedelta(days=_AUTHORITY_DAYS))
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(x509.NameConstraints(permitted, None), critical=True)
+        .add_extension(x509.NameConstraints(permitted, excluded), critical=True)
         .add_extension(_KEY_USAGE, critical=True)
         .add_extension(_FOR_SERVERS, critical=False)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import ipaddress
 import os
+import re
 import socket
 import tempfile
 import time
@@ -19,6 +19,7 @@ from sigil.serving.file_errors import file_error
 from sigil.serving.startup_error import StartupError
 from sigil.serving.tls.issuing import issue, pem_of
 
+_HOST = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\Z", re.ASCII)
 _ATTEMPTS, _ATTEMPT_SECONDS = 20, 0.1
 
 
@@ -91,8 +92,9 @@ def _make(cert: Path, key: Path) -> None:
 def _names() -> list[x509.GeneralName]:
     names: list[x509.GeneralName] = []
     for host in dict.fromkeys(["localhost", socket.gethostname().rstrip(".")]):
-        # A host name that a certificate cannot contain is left out; it must not stop the start.
-        with contextlib.suppress(ValueError):
+        # Other host names are left out: clients reject a certificate with one, and an empty one would permit the
+        # authority in the file every name.
+        if _HOST.match(host):
             names.append(x509.DNSName(host))
     return [*names, *(x509.IPAddress(ipaddress.ip_address(address)) for address in ("127.0.0.1", "::1"))]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -10,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 
 from sigil.serving.startup_error import StartupError
 from sigil.serving.tls.self_signed import ensure_pair
@@ -37,6 +39,37 @@ def test_a_pair_is_created_once(tmp_path: Path) -> None:
     made = cert.read_bytes(), key.read_bytes()
     assert not ensure_pair(cert, key, generate=True)
     assert made == (cert.read_bytes(), key.read_bytes())
+
+
+@pytest.mark.parametrize(
+    ("host", "named"),
+    [
+        ("vm-1", ["vm-1"]),
+        ("sigil.example.com.", ["sigil.example.com"]),
+        ("localhost", []),
+        ("", []),
+        (".", []),
+        ("..", []),
+        ("my host", []),
+        ("*", []),
+        ("h\u00f6st", []),
+        ("a" * 64, []),
+    ],
+)
+def test_a_host_name_that_clients_would_reject_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, host: str, named: list[str]
+) -> None:
+    """An empty one would permit the authority in the file every name."""
+    monkeypatch.setattr(socket, "gethostname", lambda: host)
+    cert = tmp_path / "cert.pem"
+    ensure_pair(cert, tmp_path / "key.pem", generate=True)
+    leaf, authority = x509.load_pem_x509_certificates(cert.read_bytes())
+    names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert names.get_values_for_type(x509.DNSName) == ["localhost", *named]
+    constraints = authority.extensions.get_extension_for_class(x509.NameConstraints).value
+    assert constraints.permitted_subtrees is not None
+    permitted = [name.value for name in constraints.permitted_subtrees if isinstance(name, x509.DNSName)]
+    assert permitted == ["localhost", *named]
 
 
 def test_servers_that_start_on_one_volume_at_once_get_one_pair(tmp_path: Path) -> None:
