@@ -132,6 +132,9 @@ compose_or_explain() {
       die "The subnet $(setting SIGIL_EDGE_NET 172.30.53).0/24 is taken by another network: set SIGIL_EDGE_NET in .env, such as 172.30.54" ;;
     *"Address already in use"*)
       die "An address in $(setting SIGIL_EDGE_NET 172.30.53).0/24 is taken: set SIGIL_EDGE_NET in .env, such as 172.30.54" ;;
+    *"networks with user configured subnets"* | *"incorrect label com.docker.compose.network"*)
+      name="$(setting SIGIL_EDGE_NAME sigil-edge)"
+      die "The network $name was not made by this stack: remove it (docker network rm $name), then run the command again" ;;
     *"no space left on device"*)
       die "The disk is full: free some space ('docker system df' shows what Docker uses)" ;;
     *"pull access denied"* | *"no such host"* | *"TLS handshake timeout"* | *"failed to resolve"*)

@@ -87,7 +87,8 @@ END
 # Everything below needs a configuration that Compose accepts.
 check_configuration() {
   if ! config="$(compose config 2>&1)"; then
-    line="$(printf '%s\n' "$config" | grep -v '^time=' | tail -n 1)"
+    # Compose 1 prints all variables of the service before the text of the one that is missing.
+    line="$(printf '%s\n' "$config" | grep -v '^time=' | tail -n 1 | sed 's/^.*: \(set [A-Z_]* in \.env \)/\1/')"
     report failed settings "$line"
     return 1
   fi

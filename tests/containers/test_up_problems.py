@@ -119,6 +119,21 @@ def test_with_a_subnet_that_another_network_has(
     assert "SIGIL_EDGE_NET" in line
 
 
+@pytest.mark.parametrize("compose", [V2, V1])
+def test_with_a_network_that_was_made_by_hand(
+    make_checkout: Callable[..., Checkout], tmp_path: Path, compose: str
+) -> None:
+    """As Docker advises, when a proxy is started before the stack."""
+    checkout = make_checkout(compose)
+    checkout.host.run(["docker", "network", "create", "by-hand"], tmp_path)
+    try:
+        line = checkout.up(SIGIL_EDGE_NAME="by-hand")
+        checkout.make("down", check=False, SIGIL_EDGE_NAME="by-hand")
+    finally:
+        checkout.host.run(["docker", "network", "rm", "by-hand"], tmp_path, check=False)
+    assert "docker network rm by-hand" in line
+
+
 BAD_LINES = {
     "just some text": "not in the form NAME=value",
     "SIGIL_WORKERS = 2": "not in the form NAME=value",
