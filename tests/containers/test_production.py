@@ -93,6 +93,15 @@ def test_development_does_not_replace_a_stack_in_production(stack: Production) -
     assert stack.container("sigil") == before
 
 
+def test_a_plain_up_without_the_production_file_starts_no_wizard(stack: Production) -> None:
+    done = stack.compose("-f", "docker-compose.yml", "up", "-d", check=False)
+    assert done.returncode != 0
+    assert "This stack runs in production" in stack.docker("logs", stack.container("setup")).stderr
+    assert not stack.events("sigil", "init_mode")
+    stack.make("prod")
+    stack.wait_healthy("sigil", "relay")
+
+
 def test_the_guide_s_upgrade_keeps_the_sessions(stack: Production) -> None:
     """With COMPOSE_FILE in .env, as preflight recommends, plain commands use both files."""
     stack.write_settings(COMPOSE_FILE=":".join(FILES))
