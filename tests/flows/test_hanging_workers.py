@@ -36,6 +36,10 @@ def health(client: httpx.Client) -> httpx.Response | None:
         return None
 
 
+def is_stopped(task: Path) -> bool:
+    return (task / "stat").read_text().rpartition(")")[2].split()[0] == "T"
+
+
 def restarts(client: httpx.Client, service: str, reason: str) -> float:
     found = re.search(
         rf'^{service}_worker_restarts_total{{reason="{reason}"}} (\S+)$', client.get("/metrics").text, re.M
@@ -71,6 +75,9 @@ def test_a_stopped_worker_of_the_relay_is_killed_and_replaced() -> None:
     with LiveRelay() as relay, relay.client() as client:
         (ready,) = relay.events("worker_ready")
         os.kill(ready["pid"], signal.SIGSTOP)
+        # Until each thread has stopped, it may still accept the connection, which ends with it then.
+        threads = Path(f"/proc/{ready['pid']}/task")
+        wait_until(lambda: all(map(is_stopped, threads.iterdir())), "a stopped worker")
         # It waits in the queue of the listening socket, which the next worker inherits.
         assert client.get("/health").status_code == 200
         (killed,) = relay.events("worker_killed")

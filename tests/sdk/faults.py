@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import ssl
 import threading
@@ -13,6 +12,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import httpx
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 
 from sigil.serving.tls.self_signed import ensure_pair
 
@@ -122,7 +123,7 @@ class FaultServer:
         ensure_pair(self.certificate, directory / "key.pem", generate=True)
         self.tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.tls.load_cert_chain(self.certificate, directory / "key.pem")
-        self.pin = hashlib.sha256(ssl.PEM_cert_to_DER_cert(self.certificate.read_text())).hexdigest()
+        self.pin = x509.load_pem_x509_certificates(self.certificate.read_bytes())[0].fingerprint(hashes.SHA256()).hex()
         self.script: list[Step] = []
         self.seen: list[Seen] = []
         self.upstream: httpx.Client | None = None
