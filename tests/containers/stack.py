@@ -100,7 +100,12 @@ class Host:
             yield output
         finally:
             os.killpg(process.pid, signal.SIGINT)
-            process.wait(DEADLINE)
+            try:
+                process.wait(15)
+            except subprocess.TimeoutExpired:
+                # Compose 1 at times ignores it while it follows logs.
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait(DEADLINE)
 
 
 class Stack:
