@@ -13,6 +13,7 @@ from sigil.preflight.result import Result, failed, ok, still_open
 from sigil.preflight.secret_strength import is_published, weakness
 from sigil.protocol.api_key import has_computed_form
 from sigil.protocol.identity import DerivedSecrets, InvalidMnemonic, ServerIdentity
+from sigil.serving.file_errors import file_error
 from sigil.serving.settings import open_now
 
 _RANDOM = "`openssl rand -hex 32` makes one"
@@ -42,16 +43,8 @@ def check_secret_file(variable: str, path: Path) -> Result:
             status = os.fstat(file.fileno())
     except FileNotFoundError:
         return failed(variable, f"{path} does not exist", "create it, or correct the path and the mount")
-    except IsADirectoryError:
-        # Docker creates a directory where the source of a mount is missing.
-        return failed(
-            variable, f"{path} is a directory", "the file was missing when the container was made: remove the "
-            "directory on the host, and create the file"
-        )  # fmt: skip
-    except PermissionError:
-        return failed(variable, f"user {user}, which the server runs as, cannot read {path}", remedy)
     except OSError as error:
-        return failed(variable, f"cannot read {path}: {error.strerror}", "correct the path")
+        return failed(variable, file_error("read", path, error), "docs/troubleshooting.md, Files and permissions")
     mode = stat.S_IMODE(status.st_mode)
     if mode & 0o007:
         return failed(variable, f"other users can read {path} ({mode:04o})", remedy)

@@ -99,13 +99,9 @@ class Host:
         try:
             yield output
         finally:
-            os.killpg(process.pid, signal.SIGINT)
-            try:
-                process.wait(15)
-            except subprocess.TimeoutExpired:
-                # Compose 1 at times ignores it while it follows logs.
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait(DEADLINE)
+            # Not SIGINT: a run in the background of a shell ignores it, and so does all that it starts.
+            os.killpg(process.pid, signal.SIGTERM)
+            process.wait(DEADLINE)
 
 
 class Stack:
