@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from sigil.serving import settings
-from sigil.serving.health_check import OwnService, reachable
+from sigil.serving.health_check import OwnService
+from sigil.serving.listen_host import listen_host, reachable
 from sigil.serving.settings import ConfigError, EnvReader
 
 
@@ -18,7 +19,7 @@ class Address(NamedTuple):
 
 
 def read_address(r: EnvReader) -> Address:
-    return Address(r.value("RELAY_HOST", "0.0.0.0", str), r.value("RELAY_PORT", 8080, settings.port))
+    return Address(r.value("RELAY_HOST", "0.0.0.0", listen_host), r.value("RELAY_PORT", 8080, settings.port))
 
 
 def own_relay(environ: Mapping[str, str]) -> OwnService:

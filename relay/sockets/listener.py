@@ -21,6 +21,7 @@ from relay.sockets.connection_limit import ConnectionLimit
 from relay.sockets.session import CloseSession, DeviceSession
 from sigil.protocol.messages.relay import MAX_FRAME, Close
 from sigil.serving.http.client_address import ClientAddresses
+from sigil.serving.process.listeners import bound, resolve
 
 # Frames of a device wait in the kernel's buffer, not here.
 _QUEUED_FRAMES = 2
@@ -189,11 +190,8 @@ def _check_request(connection: ServerConnection, request: Request) -> Response |
 
 
 def _listening_socket(host: str, port: int, max_pending: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    listener.bind((host, port))
+    family, address = resolve(host, port)
+    listener = bound(family, address, shares_port=True)
     # uvloop accepts the whole backlog before a connection can be evicted.
     listener.listen(min(_MAX_BACKLOG, max_pending))
     listener.setblocking(False)

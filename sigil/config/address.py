@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from sigil.serving import settings
-from sigil.serving.health_check import OwnService, reachable
+from sigil.serving.health_check import OwnService
+from sigil.serving.listen_host import listen_host, reachable
 from sigil.serving.settings import ConfigError, EnvReader
 
 
@@ -23,7 +24,7 @@ def read_address(r: EnvReader) -> Address:
     if http_port and r.text("SIGIL_PORT"):
         r.warnings.append("SIGIL_PORT has no effect while SIGIL_HTTP_PORT is set")
     port = http_port or r.value("SIGIL_PORT", 8443, settings.port)
-    return Address(r.value("SIGIL_HOST", "0.0.0.0", str), port, http_port is not None)
+    return Address(r.value("SIGIL_HOST", "0.0.0.0", listen_host), port, http_port is not None)
 
 
 def own_server(environ: Mapping[str, str]) -> OwnService:

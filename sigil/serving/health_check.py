@@ -7,7 +7,6 @@ quarters of the processor time. `main` runs before a command line is built.
 from __future__ import annotations
 
 import errno
-import ipaddress
 import json
 import os
 import socket
@@ -49,17 +48,6 @@ class OwnService(NamedTuple):
     def origin(self) -> str:
         host = f"[{self.host.replace('%', '%25')}]" if ":" in self.host else self.host
         return f"http{'s' if self.tls else ''}://{host}:{self.port}"
-
-
-def reachable(host: str) -> str:
-    """The address under which this host reaches a listener that binds `host`."""
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return host
-    if not address.is_unspecified:
-        return host
-    return "127.0.0.1" if address.version == 4 else "::1"
 
 
 def main(program: str, arguments: Sequence[str], own: Callable[[Mapping[str, str]], OwnService]) -> None:

@@ -18,9 +18,11 @@ def listen(host: str, port: int, backlog: int, workers: int, *, port_setting: st
     """One listening socket per worker, on one port; StartupError. `port_setting` is for its text."""
     listeners: list[socket.socket] = []
     try:
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        family, address = resolve(host, port)
         for _ in range(workers):
-            listeners.append(_bound(family, address, first=not listeners))
+            # The first socket binds without SO_REUSEPORT, with which the kernel would silently share the port with
+            # another server of the same user. It joins the group after that.
+            listeners.append(bound(family, address, shares_port=bool(listeners)))
             # With port 0, all sockets get the port of the first one.
             address = listeners[0].getsockname()
         for listener in listeners:
@@ -43,16 +45,23 @@ def listen_error(host: str, port: int, error: Exception, port_setting: str) -> s
     return text
 
 
-def _bound(family: socket.AddressFamily, address: Any, *, first: bool) -> socket.socket:
+def resolve(host: str, port: int) -> tuple[socket.AddressFamily, Any]:
+    """Family and address of the first address of `host`, a value of `listen_host`; OSError."""
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    return found[0][0], found[0][4]
+
+
+def bound(family: socket.AddressFamily, address: Any, *, shares_port: bool) -> socket.socket:
+    """A bound socket that later ones may share the port with; OSError. `shares_port`: the port may be shared already.
+    An unspecified IPv6 address accepts IPv4 too at any value of net.ipv6.bindv6only.
+    """
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if family == socket.AF_INET6:
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-        # The first socket binds without SO_REUSEPORT, with which the kernel would silently share the port with another
-        # server of the same user. It joins the group after that.
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, int(not first))
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, int(shares_port))
         listener.bind(address)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     except OSError:
