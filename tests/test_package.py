@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
 import pytest
+
+from sigil.protocol.pictogram import TABLE
 
 ROOT = Path(__file__).parent.parent
 
@@ -21,8 +24,7 @@ def build(tree: Path, kind: str, into: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def wheel_files(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
-    """The files of the wheel without its metadata."""
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("package")
     unpacked = folder / "tree"
     unpacked.mkdir()
@@ -30,8 +32,14 @@ def wheel_files(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     # Not by tarfile: Python 3.11.2 of Debian 12 has no `filter`, and newer versions require it.
     subprocess.run(["tar", "-xzf", archive, "-C", unpacked], check=True)
     (tree,) = unpacked.iterdir()
-    with zipfile.ZipFile(build(tree, "wheel", folder / "wheel")) as wheel:
-        return {name for name in wheel.namelist() if ".dist-info/" not in name}
+    return build(tree, "wheel", folder / "wheel")
+
+
+@pytest.fixture(scope="session")
+def wheel_files(wheel: Path) -> set[str]:
+    """The files of the wheel without its metadata."""
+    with zipfile.ZipFile(wheel) as archive:
+        return {name for name in archive.namelist() if ".dist-info/" not in name}
 
 
 def source_files(package: str) -> set[str]:
@@ -45,5 +53,26 @@ def test_the_wheel_contains_both_packages_and_nothing_else(wheel_files: set[str]
 
 def test_the_wheel_contains_every_page_and_its_assets(wheel_files: set[str]) -> None:
     pages = {name for name in wheel_files if name.startswith("sigil/pages/")}
-    assert pages == {f"sigil/pages/{path.name}" for path in (ROOT / "sigil" / "pages").iterdir() if path.is_file()}
-    assert "sigil/pages/init.html" in pages
+    assert pages == {name for name in source_files("sigil") if name.startswith("sigil/pages/")}
+    assert {"sigil/pages/init.html", "sigil/pages/pictograms/bell.svg", "sigil/pages/pictograms/NOTICE"} <= pages
+
+
+def test_an_installed_wheel_has_the_drawings_and_their_licence(wheel: Path, tmp_path: Path) -> None:
+    pip = ["-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--target", str(tmp_path / "site"), str(wheel)]
+    subprocess.run([sys.executable, *pip], check=True, timeout=300)
+    program = "import sigil.resources.pages as pages; print(pages.__file__, *pages.PageFiles.load().assets)"
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONPATH": str(tmp_path / "site")},
+        cwd=tmp_path,
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    where, *assets = done.stdout.split()
+    assert where.startswith(str(tmp_path))
+    assert {f"pictograms/{name}.svg" for _, name in TABLE} <= set(assets)
+    (licences,) = (tmp_path / "site").glob("sigil_auth-*.dist-info/licenses")
+    assert (licences / "LICENSE").is_file()
+    assert (licences / "sigil" / "pages" / "pictograms" / "NOTICE").is_file()

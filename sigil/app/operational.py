@@ -157,6 +157,7 @@ def _add_pages(app: App, config: Config, identity: ServerIdentity) -> None:
 def add_assets(app: App, pages: PageFiles) -> None:
     assets = AssetsResource(pages)
     app.add_route("/assets/{name}", assets)
+    app.add_route("/assets/pictograms/{name}", assets, suffix="drawing")
     app.add_route("/favicon.ico", assets)
 
 

@@ -88,8 +88,13 @@ class FirstBoot:
             identity = ServerIdentity.from_secrets(secrets)
         except InvalidMnemonic as error:
             raise _explain(words, error) from None
-        if self._expected not in {None, identity.server_id}:
-            raise IdentityMismatch(server_id=self._expected, pictogram=pictogram(self._expected or ""))
+        expected = self.expected
+        if expected is not None and expected.server_id != identity.server_id:
+            raise IdentityMismatch(
+                server_id=expected.server_id,
+                pictogram=expected.server_pictogram,
+                pictogram_speakable=expected.server_pictogram_speakable,
+            )
         return secrets, identity
 
 

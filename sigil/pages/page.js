@@ -16,18 +16,16 @@ export function announce(text) {
   setTimeout(() => (byId("announcement").textContent = text));
 }
 
-/** Fills a list with the five emoji and their names. `speakable` is the names, separated by single spaces. */
-export function showPictogram(list, pictures, speakable) {
-  const names = speakable.split(" ");
+/** Fills a list with the five pictures and their names. `speakable` is the names, separated by single spaces. */
+export function showPictogram(list, speakable) {
   list.replaceChildren(
-    ...pictures.map((picture, index) =>
-      element(
-        "li",
-        {},
-        element("span", { class: "emoji", "aria-hidden": "true" }, picture),
-        element("span", { class: "name" }, names[index]),
-      ),
-    ),
+    ...speakable.split(" ").map((name) => {
+      // Our own drawings: emoji fonts differ from device to device, and some systems have none.
+      const source = `/assets/pictograms/${encodeURIComponent(name)}.svg`;
+      // The name beside it is its text.
+      const picture = element("img", { src: source, alt: "", width: "52", height: "52" });
+      return element("li", {}, picture, element("span", { class: "name" }, name));
+    }),
   );
 }
 

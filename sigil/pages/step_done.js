@@ -15,7 +15,7 @@ export class Done {
   enter() {
     const { certificate, identity, initState } = this.#wizard.memory;
     const list = this.#wizard.navigation.section.querySelector(".pictogram");
-    showPictogram(list, identity.server_pictogram, identity.server_pictogram_speakable);
+    showPictogram(list, identity.server_pictogram_speakable);
     byId("done-certificate").hidden = certificate === null;
     // A server without a certificate is behind a proxy, whose certificate comes from a public authority.
     const lines = certificate === null ? {} : certificateCommands(certificate);

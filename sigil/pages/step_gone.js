@@ -24,7 +24,7 @@ export class Gone {
 
   #showSame(info) {
     const list = document.querySelector('[data-outcome="same"] .pictogram');
-    showPictogram(list, info.server_pictogram, info.server_pictogram_speakable);
+    showPictogram(list, info.server_pictogram_speakable);
     byId("gone-restart").append(byId("restart"));
   }
 }

@@ -13,7 +13,7 @@ export class Identity {
   enter() {
     const { identity, flow } = this.#wizard.memory;
     const list = this.#wizard.navigation.section.querySelector(".pictogram");
-    showPictogram(list, identity.server_pictogram, identity.server_pictogram_speakable);
+    showPictogram(list, identity.server_pictogram_speakable);
     showId(byId("identity-id"), identity.server_id);
     byId("identity-key").textContent = identity.server_public_key;
     byId("identity-restored").hidden = flow !== "restore";

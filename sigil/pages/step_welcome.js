@@ -20,7 +20,7 @@ export class Welcome {
     if (!expected) return;
     memory.flow = "restore";
     const list = byId("expected").querySelector("ul");
-    showPictogram(list, expected.server_pictogram, expected.server_pictogram_speakable);
+    showPictogram(list, expected.server_pictogram_speakable);
     showId(byId("expected").querySelector(".id"), expected.server_id);
   }
 

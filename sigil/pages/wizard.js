@@ -97,8 +97,8 @@ class Wizard {
     else this.showError(errorText(error));
   }
 
-  #mismatchText({ pictogram = [], server_id: serverId = "" }) {
-    return `These are the words of another server. The words of ${pictogram.join(" ")} with the ID ${serverId} are expected.`;
+  #mismatchText({ pictogram_speakable: names = "", server_id: serverId = "" }) {
+    return `These are the words of another server. The words of “${names}” with the ID ${serverId} are expected.`;
   }
 
   async #showAlreadySetUp() {

@@ -131,7 +131,7 @@ class AlreadyInitialized(Problem):
 
 
 class IdentityMismatch(Problem):
-    """`details.server_id` and `details.pictogram` are those of the identity that this server had."""
+    """`details`: server_id, pictogram and pictogram_speakable of the identity that this server had."""
 
     code = "IDENTITY_MISMATCH"
     summary = "These words give another identity than this server had; enter the words of that identity."

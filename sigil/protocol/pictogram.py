@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-_TABLE = """
+_ROWS = """
 🍎 apple     🍌 banana    🍇 grapes     🍊 orange     🍋 lemon      🍒 cherry      🍓 strawberry 🥝 kiwi
 🥕 carrot    🌽 corn      🥦 broccoli   🍄 mushroom   🌶️ pepper     🥑 avocado     🧅 onion      🥜 peanut
 🍕 pizza     🍔 burger    🌮 taco       🍩 donut      🍪 cookie     🍰 cake        🧁 cupcake    🍿 popcorn
@@ -14,7 +14,9 @@ _TABLE = """
 🏠 house     ⛰️ mountain  🗻 peak       🌋 volcano    🏝️ island     🗿 moai        ⛺ tent       🏰 castle
 🔑 key       🔔 bell      📚 books      🎸 guitar     ⚓ anchor     👑 crown       💎 diamond    🔥 fire
 """.split()
-_EMOJI, _NAMES = tuple(_TABLE[::2]), tuple(_TABLE[1::2])
+_EMOJI, _NAMES = tuple(_ROWS[::2]), tuple(_ROWS[1::2])
+TABLE = tuple(zip(_EMOJI, _NAMES, strict=True))
+"""The 64 emoji and their names. `sigil/pages/pictograms/` has a drawing of each, named after it."""
 
 
 # The same devices come back, and each answer of theirs contains the pictogram.

@@ -1,7 +1,7 @@
 """HTML pages and their assets, read once at start. Nothing outside of this closed list is ever served.
 
 Like /health, they have no rate limit. Their bytes are ready in memory: a request computes and reads nothing, and costs
-only bandwidth, which a request rate does not protect. The wizard loads about twenty of them.
+only bandwidth, which a request rate does not protect. The wizard loads about thirty of them.
 """
 
 from __future__ import annotations
@@ -18,9 +18,11 @@ from falcon.asgi import Request, Response
 
 from sigil.protocol.errors import NotFound
 from sigil.protocol.identity import ServerIdentity, word_list
+from sigil.protocol.pictogram import TABLE
 
 _PACKAGE = "sigil.pages"
 _ICON = "favicon.svg"
+_DRAWINGS = "pictograms"
 _MEDIA_TYPES = {
     "css": "text/css; charset=utf-8",
     "js": "text/javascript; charset=utf-8",
@@ -43,6 +45,8 @@ _HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
+# The drawings are the same on every server of a release. A day, since a release may change them.
+_DRAWING_CACHE_CONTROL = "public, max-age=86400"
 
 
 def set_page_headers(resp: Response) -> None:
@@ -73,6 +77,10 @@ class PageFiles:
                 templates[file.name] = file.read_text(encoding="utf-8")
             elif suffix in _MEDIA_TYPES:
                 assets[file.name] = (_MEDIA_TYPES[suffix], file.read_bytes())
+        drawings = files(_PACKAGE) / _DRAWINGS
+        for _, name in TABLE:
+            content = (drawings / f"{name}.svg").read_bytes()
+            assets[f"{_DRAWINGS}/{name}.svg"] = (_MEDIA_TYPES["svg"], content)
         return cls(assets, templates)
 
     def fill(self, name: str, values: Mapping[str, str]) -> bytes:
@@ -82,15 +90,11 @@ class PageFiles:
 
 def home_page_values(identity: ServerIdentity, server_name: str, version: str) -> dict[str, str]:
     """The values of the placeholders of `home.html`: all of them are public in `/info` too."""
-    emoji = {f"emoji_{at}": text for at, text in enumerate(identity.pictogram, 1)}
     names = {f"name_{at}": text for at, text in enumerate(identity.pictogram_speakable.split(), 1)}
     return {
         "server_name": server_name,
         "server_id": identity.server_id,
-        "pictogram": " ".join(identity.pictogram),
-        "pictogram_speakable": identity.pictogram_speakable,
         "version": version,
-        **emoji,
         **names,
     }
 
@@ -108,7 +112,7 @@ class PageResource:
 
 
 class AssetsResource:
-    """`/assets/{name}`"""
+    """`/assets/{name}` and `/assets/pictograms/{name}`"""
 
     def __init__(self, pages: PageFiles) -> None:
         self._assets = pages.assets
@@ -120,6 +124,12 @@ class AssetsResource:
         resp.content_type, resp.data = self._assets[name]
 
     on_head = on_get
+
+    async def on_get_drawing(self, req: Request, resp: Response, name: str) -> None:
+        await self.on_get(req, resp, f"{_DRAWINGS}/{name}")
+        resp.set_header("Cache-Control", _DRAWING_CACHE_CONTROL)
+
+    on_head_drawing = on_get_drawing
 
 
 class NotFoundPageResource:

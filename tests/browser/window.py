@@ -108,7 +108,16 @@ class Window:
         return [word for word in self.page.locator("#words li").all_text_contents() if word]
 
     def pictogram(self) -> str:
-        return " ".join(self.page.locator(".pictogram .name").filter(visible=True).all_text_contents())
+        """The names, after each picture is drawn and belongs to the name beside it."""
+        items = self.page.locator(".pictogram li").filter(visible=True)
+        names = items.locator(".name").all_text_contents()
+        pictures = items.locator("img")
+        expect(pictures).to_have_count(len(names))
+        for at, name in enumerate(names):
+            expect(pictures.nth(at)).to_have_attribute("src", f"/assets/pictograms/{name}.svg")
+            self.page.wait_for_function("(image) => image.complete", arg=pictures.nth(at).element_handle())
+            assert pictures.nth(at).evaluate("(image) => image.naturalWidth") > 0, name
+        return " ".join(names)
 
     def text(self, id_: str) -> str:
         return self.page.locator(f"#{id_}").text_content() or ""

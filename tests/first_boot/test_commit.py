@@ -137,7 +137,8 @@ def test_the_home_page_shows_the_identity_and_escapes_the_name(initialized: Init
     assert "<b>" not in page.text
     assert "&lt;b&gt;Söhne&lt;/b&gt; &amp; Co" in page.text
     assert initialized.identity.server_id in page.text
-    assert all(emoji in page.text for emoji in initialized.identity.pictogram)
+    for name in initialized.identity.pictogram_speakable.split():
+        assert f'<img src="/assets/pictograms/{name}.svg" alt="" width="52" height="52">' in page.text
     assert all(name in page.text for name in initialized.identity.pictogram_speakable.split())
 
 
@@ -268,7 +269,11 @@ def test_a_recreated_container_rejects_another_identity(
 ) -> None:
     server, _, identity = recreated_server
     details = refused(server.post(path, {"words": generate_mnemonic()}), 409, "IDENTITY_MISMATCH")
-    assert details == {"server_id": identity.server_id, "pictogram": identity.pictogram}
+    assert details == {
+        "server_id": identity.server_id,
+        "pictogram": identity.pictogram,
+        "pictogram_speakable": identity.pictogram_speakable,
+    }
 
 
 def test_a_recreated_container_accepts_its_former_identity_and_after_a_reset_another(

@@ -81,6 +81,9 @@ def test_the_page_and_its_assets_have_their_content_types(init_mode_server: Init
     assert page.headers["content-type"] == "text/html; charset=utf-8"
     assert page.text.startswith("<!doctype html>")
     assert init_mode_server.get("/favicon.ico").headers["content-type"] == "image/svg+xml"
+    drawing = init_mode_server.get("/assets/pictograms/bell.svg")
+    assert drawing.headers["content-type"] == "image/svg+xml"
+    assert drawing.headers["cache-control"] == "public, max-age=86400"
     assert init_mode_server.get("/assets/words.txt").text.split() == openapi_words()
 
 
@@ -91,7 +94,11 @@ def openapi_words() -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "name", ["init.html", "home.html", "../pages/init.html", "..%2f__init__.py", "%2e%2e/app.py", ".", "", "words"]
+    "name",
+    [
+        *["init.html", "home.html", "../pages/init.html", "..%2f__init__.py", "%2e%2e/app.py", ".", "", "words"],
+        *["pictograms", "pictograms/", "pictograms/NOTICE", "pictograms/no.svg", "pictograms/..%2fstyle.css"],
+    ],
 )
 def test_nothing_outside_of_the_list_of_assets_is_served(init_mode_server: InitModeServer, name: str) -> None:
     assert init_mode_server.get(f"/assets/{name}").status_code == 404
