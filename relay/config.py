@@ -156,7 +156,7 @@ def _read(r: EnvReader) -> Config:
         database_url=storage.database_url,
         data_dir=storage.data_dir,
         encryption_keys=storage.encryption_keys,
-        public_url=r.value("RELAY_PUBLIC_URL", None, settings.origin),
+        public_url=settings.relay_public_url(r),
         trusted_servers=_trusted_servers(r),
         trust_on_first_use=r.flag("RELAY_TRUST_ON_FIRST_USE", default=False),
         push_rate=r.value("RELAY_PUSH_RATE", 10, settings.rate),

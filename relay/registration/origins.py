@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-_DEFAULT_PORTS = {"http": ":80", "https": ":443"}
+from sigil.protocol.origin import NotAnOrigin, relay_origin
 
 
 class Origins:
@@ -19,4 +19,8 @@ class Origins:
             return self._public_url
         scheme = {"ws": "http", "wss": "https"}.get(scope["scheme"], scope["scheme"])
         host = next((value for name, value in scope["headers"] if name == b"host"), b"")
-        return f"{scheme}://{host.decode('latin-1').lower().removesuffix(_DEFAULT_PORTS.get(scheme, ''))}"
+        try:
+            return relay_origin(f"{scheme}://{host.decode('latin-1')}")
+        except NotAnOrigin:
+            # No device signs an empty origin.
+            return ""

@@ -16,6 +16,7 @@ from sigil.config import webhooks
 from sigil.config.address import Address, read_address
 from sigil.config.webhooks import WebhookTarget
 from sigil.protocol.api_key import REVOCATION, has_computed_form, is_revoked
+from sigil.protocol.origin import relay_origin, server_origin
 from sigil.serving import settings
 from sigil.serving.proxies import Proxies, read_proxies
 from sigil.serving.settings import MIN_SECRET_LENGTH, VISIBLE, ConfigError, EnvReader, Secret
@@ -202,9 +203,9 @@ def _read(r: EnvReader) -> Config:
         state_dir_insecure=r.flag("SIGIL_STATE_DIR_INSECURE", default=False),
         store_size=r.value("SIGIL_STORE_SIZE", DEFAULT_STORE_SIZE, settings.size),
         server_name=r.value("SIGIL_SERVER_NAME", "Sigil", settings.display_name),
-        public_url=r.value("SIGIL_PUBLIC_URL", None, settings.https_origin),
-        relay_url=None if r.is_empty("RELAY_URL") else r.value("RELAY_URL", "http://relay:8080", settings.url),
-        relay_public_url=r.value("RELAY_PUBLIC_URL", None, settings.url),
+        public_url=r.value("SIGIL_PUBLIC_URL", None, server_origin),
+        relay_url=None if r.is_empty("RELAY_URL") else r.value("RELAY_URL", "http://relay:8080", relay_origin),
+        relay_public_url=settings.relay_public_url(r),
         push_content=r.choice("SIGIL_PUSH_CONTENT", "full", "full", "reference"),  # type: ignore[arg-type]
         preset_keys=preset,
         revoked_keys=revoked,

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import ipaddress
-import re
 
 from falcon.asgi import Request
 
 from sigil.protocol.errors import OriginRefused
+from sigil.protocol.origin import NotAnOrigin, parse_origin
 from sigil.serving.http.client_address import is_from_this_host
-
-_HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::[0-9]{1,5})?\Z")
 
 
 class OriginCheck:
@@ -48,10 +46,11 @@ class OriginCheck:
         return host
 
     def _is_own_host(self, host: str) -> bool:
-        match = _HOST.match(host)
-        if match is None:
+        try:
+            # An address that devices cannot pin is none of this server.
+            name = parse_origin(f"{self._schemes[0]}://{host}").host.strip("[]")
+        except NotAnOrigin:
             return False
-        name = match[1].strip("[]")
         if self._any_name or name in self._names:
             return True
         try:

@@ -20,6 +20,7 @@ from typing import TypeVar
 from urllib.parse import urlsplit
 
 from sigil.protocol.display_text import problem_of
+from sigil.protocol.origin import parse_origin, relay_origin
 from sigil.serving.file_errors import file_error
 
 T = TypeVar("T")
@@ -264,6 +265,9 @@ def display_name(text: str) -> str:
 
 
 def url(text: str) -> str:
+    if not VISIBLE.match(text):
+        # urlsplit drops tabs and newlines.
+        raise ValueError("must be a URL in ASCII without blanks")
     parts = urlsplit(text)
     if (
         parts.scheme not in {"http", "https"}
@@ -287,22 +291,14 @@ def https_url(text: str) -> str:
     return url(text)
 
 
-def origin(text: str) -> str:
-    """`scheme://host[:port]` as browsers send it and devices sign it: in lower case, without a default port."""
-    parts = urlsplit(url(text))
-    if parts.path:
-        raise ValueError("must be a URL without a path, such as https://sigil.example.com")
-    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
-    default = {"http": 80, "https": 443}[parts.scheme]
-    return f"{parts.scheme}://{host}" + (f":{parts.port}" if parts.port not in {None, default} else "")
-
-
-def https_origin(text: str) -> str:
-    """An https `origin`, or http to this host; devices compare that of `respond_to` with the one they pinned."""
-    parts = urlsplit(url(text))
-    if parts.scheme != "https" and parts.hostname not in {"localhost", "127.0.0.1", "::1"}:
-        raise ValueError("must be an https URL without a path, such as https://sigil.example.com")
-    return origin(text)
+def relay_public_url(r: EnvReader) -> str | None:
+    """The relay's origin for devices, with a warning for one that devices refuse without --insecure-relay."""
+    given = r.value("RELAY_PUBLIC_URL", None, relay_origin)
+    if given is not None and given.startswith("http:") and not parse_origin(given).is_private:
+        r.warnings.append(
+            "RELAY_PUBLIC_URL: devices accept plain http for localhost and private addresses alone: use https"
+        )
+    return given
 
 
 def networks(text: str) -> tuple[Network, ...]:

@@ -102,10 +102,12 @@ def test_an_unknown_argument_is_named(client: Any) -> None:
         client(URL, time_out=3)
 
 
-@pytest.mark.parametrize("url", ["http://auth.example.com", "http://localhost:8443", "http://127.0.0.1", "HTTP://a"])
-def test_plain_http_is_rejected_everywhere(client: Any, url: str) -> None:
+@pytest.mark.parametrize("url", ["http://auth.example.com", "http://10.0.0.1", "http://localhost.example", "HTTP://a"])
+def test_plain_http_is_for_this_machine_alone(client: Any, url: str) -> None:
     with pytest.raises(ConfigurationError, match="must begin with https://"):
-        client(url, tls_pin=PIN)
+        client(url)
+    for local in ("http://localhost:8443", "http://127.0.0.1:8443", "http://[::1]:8443"):
+        assert client(local).service_url == local
 
 
 @pytest.mark.parametrize(

@@ -1677,6 +1677,123 @@ def bip32_children() -> list[Case]:
     return cases
 
 
+def origins() -> list[Case]:
+    """`server`: the canonical origin where a server may have it; `relay`: where a relay may. null where not."""
+    cases: list[Case] = []
+
+    def case(text: str, canonical: str | None, server: bool | None = None) -> None:
+        pinned = canonical if (canonical or "").startswith("https:") or server else None
+        cases.append({"name": ascii(text), "text": text, "server": pinned, "relay": canonical})
+
+    long_label, long_name = "a" * 63, ".".join(["a" * 63] * 3 + ["a" * 61])
+    for text, canonical in {
+        "https://auth.example.com": "https://auth.example.com",
+        "https://auth.example.com/": "https://auth.example.com",
+        "HTTPS://Auth.Example.COM:443/": "https://auth.example.com",
+        "https://auth.example.com:8443": "https://auth.example.com:8443",
+        "https://auth.example.com:08443": "https://auth.example.com:8443",
+        "https://auth.example.com:80": "https://auth.example.com:80",
+        "https://auth.example.com:65535": "https://auth.example.com:65535",
+        "https://auth": "https://auth",
+        "https://a--b.1c.example": "https://a--b.1c.example",
+        "https://xn--bcher-kva.example": "https://xn--bcher-kva.example",
+        f"https://{long_label}.example": f"https://{long_label}.example",
+        f"https://{long_name}": f"https://{long_name}",
+        "https://192.0.2.1:8443": "https://192.0.2.1:8443",
+        "https://[2001:DB8:0:0:0:0:0:1]:443": "https://[2001:db8::1]",
+        "https://[2001:db8:0:1:1:1:1:1]": "https://[2001:db8:0:1:1:1:1:1]",
+        "https://[::]": "https://[::]",
+        "https://[::ffff:192.0.2.1]": "https://[::ffff:c000:201]",
+        "https://[::FFFF:0.0.2.1]": "https://[::ffff:0:201]",
+        "https://localhost:8443": "https://localhost:8443",
+    }.items():
+        case(text, canonical)
+    for text, canonical in {
+        "http://localhost": "http://localhost",
+        "HTTP://LOCALHOST:80/": "http://localhost",
+        "http://localhost:8080": "http://localhost:8080",
+        "http://127.0.0.1:8080": "http://127.0.0.1:8080",
+        "http://127.1.2.3": "http://127.1.2.3",
+        "http://[0:0::1]:443": "http://[::1]:443",
+    }.items():
+        case(text, canonical, server=True)
+    for text in (
+        "http://relay:8080",
+        "http://auth.example.com",
+        "http://10.0.0.1",
+        "http://0.0.0.0",
+        "http://localhost.example",
+        "http://a.localhost",
+        "http://[::ffff:7f00:1]",
+        "http://[fd00::1]:8080",
+    ):
+        case(text, text)
+    host = "auth.example.com"
+    for text in (
+        "",
+        host,
+        f"//{host}",
+        f"wss://{host}",
+        f"https:{host}",
+        f"https:/{host}",
+        "https://",
+        "https://:443",
+        f"https://{host}/path",
+        f"https://{host}//",
+        f"https://{host}?",
+        f"https://{host}#",
+        f"https://user@{host}",
+        f"https://user:password@{host}",
+        f"https://{host}\\@b.example",
+        f" https://{host}",
+        f"https://{host} ",
+        f"https://{host}\n",
+        "https://auth example.com",
+        "https://auth\texample.com",
+        "https://auth.example\u200b.com",
+        "https://auth.example\u00a0.com",
+        f"\ufeffhttps://{host}",
+        f'"https://{host}"',
+        "https://auth_x.example.com",
+        "https://auth.example.com.",
+        "https://.",
+        "https://auth..example.com",
+        "https://.example.com",
+        "https://-auth.example.com",
+        "https://auth-.example.com",
+        "https://b\u00fccher.example",
+        "https://auth\u3002example",
+        "https://\uff41uth.example",
+        "https://auth%2eexample",
+        "https://*.example.com",
+        f"https://{long_label}a.example",
+        f"https://{long_name}a",
+        "https://127.1",
+        "https://2130706433",
+        "https://0x7f.1",
+        "https://auth.0x7f",
+        "https://1.2.3.04",
+        "https://1.2.3.256",
+        "https://1.2.3.4.5",
+        "https://1.2.3.4.",
+        f"https://{host}:",
+        f"https://{host}:0",
+        f"https://{host}:65536",
+        f"https://{host}:+443",
+        f"https://{host}:8 443",
+        f"https://{host}:\uff14\uff14\uff13",
+        "https://[::g]",
+        "https://[]",
+        "https://[::1",
+        "https://::1",
+        "https://[::1]x",
+        "https://[fe80::1%25eth0]",
+        "https://[192.0.2.1]",
+    ):
+        case(text, None)
+    return cases
+
+
 FILES: dict[str, tuple[str, Callable[[], list[Case]]]] = {
     "keys.json": ("Public keys as on the wire, hex; expect is their suite or the failure.", keys),
     "signatures.json": ("Whether the signature is the key's over the message, all hex.", signatures),
@@ -1684,6 +1801,7 @@ FILES: dict[str, tuple[str, Callable[[], list[Case]]]] = {
     "bindings.json": ("challenge_bytes of what a challenge is bound to.", bindings),
     "votes.json": ("Statuses of multi-party requests; expect is what their votes prove, or the failure.", votes),
     "spellings.json": ("base64, hex and times; expect is the value or the failure.", spellings),
+    "origins.json": ("Addresses; server and relay are the canonical origin, null where it must be rejected.", origins),
     "actions.json": ("The action member of a request; expect is its JCS or the failure and its path.", actions),
     "messages.json": ("Bodies of requests; expect is what they say or the failure and its path.", messages),
     "api_keys.json": ("Authorization headers; expect is the owner, hex, or the failure.", api_keys),
