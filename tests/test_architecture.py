@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # What each package of sigil may import of the others. `__version__` is free to all.
 SIGIL: dict[str, set[str]] = {
     "__main__": {"cli"},
-    "cli": {"app", "config", "device", "preflight", "protocol", "sdk", "serving", "webhooks"},
+    "cli": {"app", "config", "console", "device", "preflight", "protocol", "sdk", "serving", "webhooks"},
     "preflight": {"app", "config", "protocol", "serving"},
     "app": {
         "approvals", "challenges", "config", "core", "delivery", "first_boot", "inbox", "protocol", "pushes",
@@ -31,12 +31,13 @@ SIGIL: dict[str, set[str]] = {
     "telemetry": {"core", "protocol", "serving"},
     "sessions": {"core", "protocol"},
     "delivery": {"core"},
-    "first_boot": {"protocol", "serving"},
+    "first_boot": {"console", "protocol", "serving"},
     "config": {"protocol", "serving"},
     "store": {"core", "serving"},
     "core": {"protocol"},
-    "serving": {"protocol"},
-    "device": {"protocol"},
+    "serving": {"console", "protocol"},
+    "device": {"console", "protocol"},
+    "console": set(),
     "sdk": {"protocol"},
     "protocol": set(),
     "pages": set(),
@@ -129,12 +130,12 @@ def test_the_directions_name_every_package_and_have_no_circle() -> None:
             order += free
 
 
-def test_sigil_never_imports_relay_and_relay_imports_only_protocol_and_serving_of_sigil() -> None:
+def test_sigil_never_imports_relay_and_relay_imports_only_what_services_share() -> None:
     for module, name in _edges():
         if module.startswith("sigil."):
             assert name.startswith("sigil."), module
         elif name.startswith("sigil."):
-            assert _package(name) in {"protocol", "serving"}, f"{module} imports {name}"
+            assert _package(name) in {"console", "protocol", "serving"}, f"{module} imports {name}"
 
 
 @pytest.mark.parametrize("adapter", ADAPTERS)
@@ -207,6 +208,8 @@ def test_the_environment_is_read_by_the_configuration_alone() -> None:
         readers = ("sigil.serving.settings", "sigil.config.", "relay.config", "sigil.device.", "sigil.sdk.")
         # OpenSSL reads its own.
         readers += ("sigil.serving.certificate_variables",)
+        # What a terminal shows.
+        readers += ("sigil.console.",)
         assert not reads or module.startswith(readers), module
 
 

@@ -13,6 +13,7 @@ import click
 
 from sigil import __version__
 from sigil.cli.errors import cli_errors
+from sigil.console.new_file import create_file
 
 if TYPE_CHECKING:
     from sigil.config.settings import Config
@@ -221,16 +222,20 @@ def _output(text: str, out: Path | None) -> None:
         click.echo(text)
         return
     try:
-        out.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        fd = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        if not out.parent.is_dir():
+            out.parent.mkdir(mode=0o700, parents=True)
+    except OSError as error:
+        from sigil.serving.file_errors import file_error
+
+        cli_errors.die(file_error("create", out.parent, error))
+    try:
+        create_file(out, f"{text}\n".encode())
     except FileExistsError:
         cli_errors.die(_file_exists(out))
     except OSError as error:
         from sigil.serving.file_errors import file_error
 
         cli_errors.die(file_error("create", out, error))
-    with os.fdopen(fd, "w", encoding="ascii") as file:
-        file.write(text + "\n")
     click.echo(f"Wrote {out} (mode 0600).", err=True)
 
 

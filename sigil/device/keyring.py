@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import stat
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote, unquote
 
 import msgspec
 
+from sigil.console.new_file import create_file, replace_file
 from sigil.device.errors import AlreadyRegistered, KeyFileExposed, KeyFileUnusable, NotRegistered
 from sigil.device.http.origin import base_url as normalised
 from sigil.device.http.tls import TlsTrust
@@ -133,26 +133,13 @@ class Keyring:
     def _write(self, path: Path, content: bytes, *, replace: bool) -> None:
         self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._require_private_home()
-        file, temporary = tempfile.mkstemp(prefix=".new-", dir=self.home)  # 0600
+        if replace:
+            replace_file(path, content)
+            return
         try:
-            with os.fdopen(file, "wb") as stream:
-                stream.write(content)
-                stream.flush()
-                os.fsync(stream.fileno())
-            _publish(Path(temporary), path, replace=replace)
-        finally:
-            Path(temporary).unlink(missing_ok=True)
-
-
-def _publish(temporary: Path, path: Path, *, replace: bool) -> None:
-    if replace:
-        temporary.replace(path)
-        return
-    try:
-        # A link, unlike a rename, fails when the name exists: of two concurrent `init`, one fails with an error.
-        os.link(temporary, path)
-    except FileExistsError as error:
-        raise AlreadyRegistered from error
+            create_file(path, content)
+        except FileExistsError as error:
+            raise AlreadyRegistered from error
 
 
 def _read_private(path: Path) -> bytes:

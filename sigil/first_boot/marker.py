@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from sigil.console.new_file import replace_file
 from sigil.serving.file_errors import file_error
 
 MARKER_FILE = "server_id"
@@ -54,11 +54,9 @@ class Marker:
         return former
 
     def _write(self, server_id: str) -> None:
-        new = self.path.with_name(f"{MARKER_FILE}.{os.getpid()}")
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # Written atomically: half a marker would stop the next start.
-        new.write_text(f"{server_id}\n", encoding="ascii")
-        new.replace(self.path)
+        # Half a marker would stop the next start.
+        replace_file(self.path, f"{server_id}\n".encode("ascii"))
 
     def remove(self) -> None:
         """Raises MarkerUnusable."""

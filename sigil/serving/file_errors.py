@@ -37,6 +37,8 @@ def reason_of(action: str, path: Path | str, error: OSError) -> str:
         return f"it links to {path.readlink()}, which does not exist here: mount that too, or use a file, not a link"
     if error.errno == errno.EROFS:
         return "the file system is read-only: mount a writable volume there, or choose another path"
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return f"{error.strerror}: free some space there, or choose another path"
     return error.strerror or str(error)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -256,7 +257,14 @@ def test_a_read_only_file_system_names_the_mend(folder: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("number", [2, 5, 28])
+@pytest.mark.parametrize("number", [2, 5, 27])
 def test_other_errors_keep_the_words_of_the_system(number: int, folder: Path) -> None:
     error = OSError(number, os.strerror(number))
     assert file_error("read", folder, error) == f"cannot read {folder}: {os.strerror(number)}"
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_named_with_its_remedy(number: int, folder: Path) -> None:
+    error = OSError(number, os.strerror(number))
+    remedy = "free some space there, or choose another path"
+    assert file_error("create", folder, error) == f"cannot create {folder}: {os.strerror(number)}: {remedy}"

@@ -15,6 +15,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from sigil.console.new_file import create_file
 from sigil.serving.file_errors import file_error
 from sigil.serving.startup_error import StartupError
 from sigil.serving.tls.issuing import issue, pem_of
@@ -80,12 +81,9 @@ def _make(cert: Path, key: Path) -> None:
     pem = private.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    # The key first: a crash between the two leaves half a pair, which the next start reports. O_EXCL: of two servers
-    # that start on one volume, one makes the pair.
-    with os.fdopen(os.open(key, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "wb") as file:
-        file.write(pem)
-        file.flush()
-        os.fsync(file.fileno())
+    # The key first: a crash between the two leaves half a pair, which the next start reports. Of two servers that start
+    # on one volume, one makes the pair.
+    create_file(key, pem)
     write_file(cert, pem_of(issue(private, _names(), datetime.datetime.now(datetime.UTC))), 0o644)
 
 
