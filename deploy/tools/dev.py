@@ -151,9 +151,10 @@ def _wait(services: list[subprocess.Popen[bytes]]) -> int:
     return max([abs(code) for code in codes] + [abs(service.wait()) for service in services])
 
 
-def start(package: str, settings: dict[str, str]) -> subprocess.Popen[bytes]:
+def start(package: str, settings: dict[str, str], keep_open: tuple[int, ...] = ()) -> subprocess.Popen[bytes]:
     """Variables of the shell take precedence over `settings`: `SIGIL_PORT=9443 make dev`."""
-    return subprocess.Popen([sys.executable, "-m", package, "serve"], env={**settings, **os.environ})
+    command = [sys.executable, "-m", package, "serve"]
+    return subprocess.Popen(command, env={**settings, **os.environ}, pass_fds=keep_open)
 
 
 def main() -> int:

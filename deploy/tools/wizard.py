@@ -1,6 +1,6 @@
 """`make wizard`: a server in init mode on loopback, as on the first start of Sigil.
 
-Each run starts without an identity: the identity of the previous run is deleted. The certificate in .dev/wizard/ stays.
+Each run starts without an identity, in a folder of its own that it removes at its end.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ import click
 from deploy.tools.dev import HOME, require_free_ports, start, wait_until_healthy
 
 FOLDER = HOME / "wizard"
+_OF_AN_IDENTITY = ("SIGIL_MNEMONIC", "SIGIL_MNEMONIC_PATH", "SIGIL_PUBLIC_URL", "SIGIL_HTTP_PORT")
+_FREE = {"SIGIL_PORT", "SIGIL_HOST", "SIGIL_STORE_SIZE"}
 
 
 def _settings(port: int) -> dict[str, str]:
@@ -36,33 +38,61 @@ def _settings(port: int) -> dict[str, str]:
     }
 
 
-def _remove_state() -> None:
-    shutil.rmtree(FOLDER / "state", ignore_errors=True)
-
-
 @contextmanager
-def _locked_folder() -> Iterator[None]:
+def _own_folder() -> Iterator[int]:
+    """The folder, empty and locked; removed at the end. Yields the descriptor that holds the lock.
+
+    The server inherits it: the folder stays locked until the server has ended too, also if this process was killed.
+    """
+    handle = _locked()
+    try:
+        _empty()
+        yield handle
+    finally:
+        shutil.rmtree(FOLDER, ignore_errors=True)
+        os.close(handle)
+
+
+def _locked() -> int:
     """Exit if another `make wizard` uses the folder: it would lose its identity and its session store."""
-    FOLDER.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with (FOLDER / "lock").open("w") as lock:
+    while True:
+        FOLDER.mkdir(mode=0o700, parents=True, exist_ok=True)
+        handle = os.open(FOLDER, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(handle), FOLDER.stat()):
+                return handle
         except BlockingIOError:
             click.echo(f"make wizard: another `make wizard` uses {FOLDER}; stop it first", err=True)
             raise SystemExit(1) from None
-        yield
+        except FileNotFoundError:
+            pass
+        # The other one removed the folder between our open and our lock.
+        os.close(handle)
+
+
+def _empty() -> None:
+    """What a killed run has left."""
+    for path in FOLDER.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 def main() -> int:
     """Run until Ctrl-C; the exit code of the server."""
     port = int(os.environ.get("SIGIL_PORT", "8443"))
     require_free_ports("make wizard", {"SIGIL_PORT": port})
-    with _locked_folder():
-        return _run(port)
+    with _own_folder() as lock:
+        return _run(port, lock)
 
 
-def _run(port: int) -> int:
+def _run(port: int, lock: int) -> int:
     settings = _settings(port)
+    # Variables of the shell take precedence, and those of .dev/env name the files of `make dev`.
+    for name in (*_OF_AN_IDENTITY, *(name for name in settings if name not in _FREE)):
+        os.environ.pop(name, None)
     address = f"https://localhost:{port}/init"
     # The page prompts for a token of the operator's own.
     if not {"SIGIL_INIT_TOKEN", "SIGIL_INIT_TOKEN_FILE"} & os.environ.keys():
@@ -70,10 +100,9 @@ def _run(port: int) -> int:
         address += f"#token={settings['SIGIL_INIT_TOKEN']}"
     # The health check reads its settings from the environment.
     os.environ.setdefault("SIGIL_PORT", str(port))
-    os.environ.setdefault("TLS_CERT_PATH", settings["TLS_CERT_PATH"])
+    os.environ["TLS_CERT_PATH"] = settings["TLS_CERT_PATH"]
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    _remove_state()
-    server = start("sigil", settings)
+    server = start("sigil", settings, keep_open=(lock,))
     try:
         if wait_until_healthy([server]):
             click.echo(
@@ -87,8 +116,6 @@ def _run(port: int) -> int:
         # Ctrl-C reaches the server too; a signal to only this process does not.
         server.terminate()
         return max(0, server.wait())
-    finally:
-        _remove_state()
 
 
 if __name__ == "__main__":

@@ -155,7 +155,7 @@ def _log_address(config: Config, token: Secret | None) -> None:
         address += f"#token={token.reveal()}"
     # At the lowest level that the log lets through: the token appears nowhere else.
     level = next(level for level in ("info", "warn", "error") if logs.enabled(level))
-    how = " and enter the token of SIGIL_INIT_TOKEN" if config.init_token else ""
+    how = ", and enter the setup token that this server was started with," if config.init_token else ""
     logs.report(level, "init_mode", {"open": address, "message": f"open this address{how} to set the server up"})
     if token is None:
         message = (

@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from sigil.telemetry.metrics import Metrics
 
 App = falcon.asgi.App[Any, Any]
+_STORE_UNUSABLE = "The server cannot use its session store: its log has the cause. It may need a restart."
 
 
 @dataclass(frozen=True, repr=False)
@@ -235,7 +236,8 @@ async def _store_failed(
     req: falcon.asgi.Request, resp: falcon.asgi.Response, error: Exception, _params: object
 ) -> None:
     logs.error("store_failed", exc=error, reason=str(error), route=req.uri_template)
-    responses.write_problem(resp, Overloaded(retry_after=5))
+    message = _STORE_UNUSABLE if isinstance(error, StoreUnusable) else None
+    responses.write_problem(resp, Overloaded(message, retry_after=5))
 
 
 class _WorkerMiddleware:

@@ -48,6 +48,7 @@ from sigil.serving.settings import Secret
 from sigil.serving.startup_error import StartupError
 from sigil.store.steady_clock import SharedOffset, SteadyClock
 
+_VAULT_UNUSABLE = "The server cannot use its state directory: its log has the cause. Nothing was set up."
 _SERVED_PATHS = frozenset({"/health", "/info", "/init/state", "/init/words", "/init/check", "/init/commit"})
 
 
@@ -206,4 +207,4 @@ def _add_page_routes(app: App, config: Config) -> None:
 
 async def _answer_vault_failure(_req: Request, resp: Response, error: Exception, _params: object) -> None:
     logs.error("vault_failed", exc=error, reason=str(error))
-    responses.write_problem(resp, Overloaded(retry_after=5))
+    responses.write_problem(resp, Overloaded(_VAULT_UNUSABLE, retry_after=5))

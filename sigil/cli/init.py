@@ -17,11 +17,9 @@ from sigil.protocol.identity import (
     DerivedSecrets,
     InvalidMnemonic,
     ServerIdentity,
-    WrongChecksum,
     generate_mnemonic,
     normalise,
 )
-from sigil.protocol.mnemonic_typos import likely_positions
 
 _WORDS_TO_CONFIRM = 3
 _COLUMNS = 4
@@ -114,12 +112,8 @@ class TerminalWizard:
                 click.echo(f"{error}.")
 
     def _validated(self, typed: str) -> str:
-        """The mnemonic in its normal form; InvalidMnemonic names the words that are probably mistyped."""
-        try:
-            DerivedSecrets.from_mnemonic(typed)
-        except WrongChecksum as error:
-            likely = " or ".join(map(str, likely_positions(typed)))
-            raise InvalidMnemonic(f"{error}; look at word {likely} first" if likely else str(error)) from None
+        """The mnemonic in its normal form; InvalidMnemonic says what is wrong with it."""
+        DerivedSecrets.from_mnemonic(typed)
         return normalise(typed)
 
     # Identity and API key

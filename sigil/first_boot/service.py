@@ -12,9 +12,9 @@ from sigil.protocol.identity import (
     DerivedSecrets,
     InvalidMnemonic,
     ServerIdentity,
-    WrongChecksum,
     generate_mnemonic,
     normalise,
+    unknown_positions,
 )
 from sigil.protocol.messages.first_boot import (
     Checked,
@@ -24,7 +24,6 @@ from sigil.protocol.messages.first_boot import (
     NewWords,
     ShownIdentity,
 )
-from sigil.protocol.mnemonic_typos import likely_positions, unknown_positions
 from sigil.protocol.pictogram import pictogram, speakable
 
 _TOKEN_BYTES = 32
@@ -114,7 +113,6 @@ def _explain(words: str, error: InvalidMnemonic) -> InvalidRequest:
         path="$.words",
         count=len(normalise(words).split()),
         unknown=unknown_positions(words),
-        likely=likely_positions(words) if isinstance(error, WrongChecksum) else [],
     )
 
 

@@ -3,7 +3,6 @@
 const TEXTS = {
   ORIGIN_REFUSED: "The server does not allow the setup from this address. Open the address in the server's log.",
   NOT_INITIALIZED: "The server is not ready yet. Try again in a moment.",
-  OVERLOADED: "The server is overloaded. Try again in a moment.",
   PAYLOAD_TOO_LARGE: "This is far more than 24 words.",
 };
 
@@ -16,23 +15,34 @@ export function errorText(error) {
     const wait = Number(error.retryAfter);
     return `Too many tries from your address. ${wait > 0 ? `Wait ${wait} seconds` : "Wait a minute"}, then try again.`;
   }
+  // The server says whether it is busy, which passes, or cannot use its files, which does not.
+  if (error.code === "OVERLOADED") return error.message;
   return TEXTS[error.code] ?? `The server rejected the request: ${error.message}`;
 }
 
 /** The text about wrong words, from the details of the server's INVALID_REQUEST. */
-export function mnemonicErrorText({ count, unknown = [], likely = [] }) {
+export function mnemonicErrorText({ count, unknown = [] }) {
   if (count !== undefined && count !== 24) {
     return `That is ${count === 1 ? "1 word" : `${count} words`}. An identity has exactly 24 words.`;
   }
   if (unknown.length > 0) {
     return `${positions(unknown)} ${unknown.length === 1 ? "is" : "are"} not in the word list. Compare with your paper.`;
   }
-  const checksum = "The words do not belong together: one is wrong, or two are swapped.";
-  if (likely.length === 0) return `${checksum} Compare every word and their order with your paper.`;
-  return `${checksum} Look at ${positions(likely, "or").toLowerCase()} first.`;
+  // The checksum tells no more: each guess at the place would now and then accuse a word that is right.
+  return (
+    "The words do not belong together: one is wrong, or two are swapped. Nothing tells which: compare every word, and " +
+    "their order, with your paper."
+  );
 }
 
-function positions(numbers, joiner = "and") {
-  const listed = numbers.length > 1 ? `${numbers.slice(0, -1).join(", ")} ${joiner} ${numbers.at(-1)}` : `${numbers[0]}`;
+/** The text about fields that are still empty, by their positions. */
+export function missingWordsText(empty) {
+  if (empty.length === 24) return "Enter the words first: all 24 are missing.";
+  if (empty.length > 3) return `${empty.length} words are missing.`;
+  return `${positions(empty)} ${empty.length === 1 ? "is" : "are"} missing.`;
+}
+
+function positions(numbers) {
+  const listed = numbers.length > 1 ? `${numbers.slice(0, -1).join(", ")} and ${numbers.at(-1)}` : `${numbers[0]}`;
   return `${numbers.length > 1 ? "Words" : "Word"} ${listed}`;
 }

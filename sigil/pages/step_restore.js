@@ -4,7 +4,7 @@ import { announce, byId, element } from "./page.js";
 import { COUNT, WordList, splitWords } from "./mnemonic.js";
 import { COMBOBOX, Suggestions } from "./suggestions.js";
 import { WordField } from "./word_field.js";
-import { mnemonicErrorText } from "./refusals.js";
+import { missingWordsText, mnemonicErrorText } from "./refusals.js";
 import { RequestError } from "./server.js";
 
 export class Restore {
@@ -139,25 +139,24 @@ export class Restore {
     const { navigation, memory, server } = this.#wizard;
     for (const field of this.#fields) field.word = this.#list.complete(field.word);
     const words = this.#fields.map((field) => field.word);
-    const empty = words.findIndex((word) => word === "");
-    if (empty !== -1) return this.#showErrorAt([empty + 1], `Word ${empty + 1} is missing.`);
+    const empty = this.#fields.filter((field) => field.word === "").map((field) => field.position);
+    if (empty.length > 0) return this.#showErrorAt(empty, missingWordsText(empty), "Missing");
     const unknown = this.#fields.filter((field) => this.#list.rejects(field.word)).map((field) => field.position);
     if (unknown.length > 0) return this.#showErrorAt(unknown, mnemonicErrorText({ unknown }));
     try {
       memory.identity = await server.check(words.join(" "));
     } catch (error) {
       if (!(error instanceof RequestError) || error.code !== "INVALID_REQUEST") throw error;
-      const { unknown: positions = [], likely = [] } = error.details;
-      return this.#showErrorAt(positions.length > 0 ? positions : likely, mnemonicErrorText(error.details));
+      return this.#showErrorAt(error.details.unknown ?? [], mnemonicErrorText(error.details));
     }
     memory.words = words.join(" ");
     navigation.go("identity");
   }
 
-  /** Marks the fields that may be wrong, and focuses the first. */
-  #showErrorAt(positions, text) {
+  /** Marks the fields that are wrong, and focuses the first. */
+  #showErrorAt(positions, text, mark = "Check this") {
     this.#wizard.showError(text);
-    for (const position of positions) this.#fields[position - 1].showError("Check this");
+    for (const position of positions) this.#fields[position - 1].showError(mark);
     if (positions.length > 0) this.#fields[positions[0] - 1].input.focus();
   }
 }

@@ -30,10 +30,6 @@ class InvalidMnemonic(ValueError):
     """Not a usable mnemonic. The message gives the reason and contains none of the words."""
 
 
-class WrongChecksum(InvalidMnemonic):
-    """24 words of the word list whose checksum does not match."""
-
-
 @dataclass(frozen=True, repr=False)
 class DerivedSecrets:
     """The four 32-byte secrets of a server. A running server keeps only these: never the mnemonic, never the seed."""
@@ -89,16 +85,22 @@ def word_indices() -> dict[str, int]:
     return {word: index for index, word in enumerate(word_list())}
 
 
+def unknown_positions(words: str) -> list[int]:
+    """Positions 1..24 of words that are not in the list."""
+    given = normalise(words).split()[:WORD_COUNT]
+    return [position for position, word in enumerate(given, 1) if word not in word_indices()]
+
+
 def _bip39_seed(words: str) -> bytes:
     text = normalise(words)
     given = text.split()
     if len(given) != WORD_COUNT:
         raise InvalidMnemonic(f"a mnemonic has {WORD_COUNT} words, this one has {len(given)}")
-    unknown = [str(position) for position, word in enumerate(given, 1) if word not in word_indices()]
-    if unknown:
-        raise InvalidMnemonic(f"not in the BIP-39 English word list: word {', '.join(unknown)}")
+    if unknown := unknown_positions(words):
+        raise InvalidMnemonic(f"not in the BIP-39 English word list: word {', '.join(map(str, unknown))}")
     if not _english().check(text):
-        raise WrongChecksum("the checksum does not match: a word is wrong, or two words are swapped")
+        # Not which: a misspelling of a right word fits the 8 bits of the checksum by chance too often (decision 0042).
+        raise InvalidMnemonic("the checksum does not match: a word is wrong, or two words are swapped")
     return bytes(_english().to_seed(text, passphrase=""))
 
 

@@ -137,13 +137,13 @@ def test_a_mnemonic_in_any_case_and_spacing_gives_its_identity(init_mode_server:
 
 SPANISH = "ábaco abdomen abeja abierto abogado abono aborto abrazo abrir abuelo abuso acabar " * 2
 WRONG: dict[str, tuple[str, dict[str, Any]]] = {
-    "none": ("", {"count": 0, "unknown": [], "likely": []}),
-    "23 words": (WORDS.rpartition(" ")[0], {"count": 23, "unknown": [], "likely": []}),
-    "25 words": (f"{WORDS} zoo", {"count": 25, "unknown": [], "likely": []}),
-    "words of another language": (SPANISH, {"count": 24, "unknown": list(range(1, 25)), "likely": []}),
-    "a misspelt word": (WORDS.replace("nothing", "nothin"), {"count": 24, "unknown": [10], "likely": []}),
-    "a word taken for its neighbour": (WORDS.replace("cost", "coast"), {"count": 24, "unknown": [], "likely": [23]}),
-    "a word for quite another": (WORDS.replace("whale", "zebra"), {"count": 24, "unknown": [], "likely": []}),
+    "none": ("", {"count": 0, "unknown": []}),
+    "23 words": (WORDS.rpartition(" ")[0], {"count": 23, "unknown": []}),
+    "25 words": (f"{WORDS} zoo", {"count": 25, "unknown": []}),
+    "words of another language": (SPANISH, {"count": 24, "unknown": list(range(1, 25))}),
+    "a misspelt word": (WORDS.replace("nothing", "nothin"), {"count": 24, "unknown": [10]}),
+    "a word taken for its neighbour": (WORDS.replace("cost", "coast"), {"count": 24, "unknown": []}),
+    "a word for quite another": (WORDS.replace("whale", "zebra"), {"count": 24, "unknown": []}),
 }
 
 

@@ -129,7 +129,8 @@ def test_make_dev_creates_its_files_once_and_for_their_owner_alone(checkout: Che
 
 
 def test_make_wizard_leaves_another_program_and_another_wizard_alone(checkout: Checkout) -> None:
-    state = checkout.folder / ".dev" / "wizard" / "state"
+    folder = checkout.folder / ".dev" / "wizard"
+    state = folder / "state"
     with socket.socket() as other:
         other.bind(("127.0.0.1", int(checkout.port)))
         other.listen()
@@ -151,6 +152,34 @@ def test_make_wizard_leaves_another_program_and_another_wizard_alone(checkout: C
         assert "another `make wizard` uses" in elsewhere.stderr
         assert "Open https" not in elsewhere.stderr
         assert sorted(state.iterdir()) == files
+        assert "SIGIL_INIT_TOKEN" not in checkout.output
         wizard.send_signal(signal.SIGTERM)
         assert wizard.wait(DEADLINE) == 0
-    assert not state.exists()
+    assert not folder.exists()
+
+
+def test_the_server_of_a_killed_make_wizard_keeps_its_state(checkout: Checkout) -> None:
+    folder = checkout.folder / ".dev" / "wizard"
+    with checkout.running(*WIZARD) as wizard:
+        wait_until(lambda: "Open https" in checkout.output or wizard.poll() is not None, "make wizard")
+        wizard.kill()
+        wizard.wait(DEADLINE)
+        files = sorted((folder / "state").iterdir())
+        assert files
+        elsewhere = checkout.run("env", f"SIGIL_PORT={free_port()}", *WIZARD)
+        assert (elsewhere.returncode, elsewhere.stdout) == (1, "")
+        assert "another `make wizard` uses" in elsewhere.stderr
+        assert sorted((folder / "state").iterdir()) == files
+
+
+def test_make_wizard_leaves_the_state_of_make_dev_alone(checkout: Checkout) -> None:
+    """In a shell that has the settings of .dev/env."""
+    of_dev = checkout.folder / ".dev" / "state"
+    own = ("env", f"SIGIL_STATE_DIR={of_dev}", f"TLS_CERT_PATH={of_dev}/cert.pem", "SIGIL_MODE=operational", *WIZARD)
+    with checkout.running(*own) as wizard:
+        wait_until(lambda: "Open https" in checkout.output or wizard.poll() is not None, "make wizard")
+        assert "Open https" in checkout.output
+        assert not of_dev.exists()
+        wizard.send_signal(signal.SIGINT)
+        assert wizard.wait(DEADLINE) == 0
+    assert not (checkout.folder / ".dev" / "wizard").exists()

@@ -17,6 +17,7 @@ from sigil.protocol.identity import (
     backup_key,
     generate_mnemonic,
     normalise,
+    unknown_positions,
 )
 from sigil.protocol.keys import P256_ORDER, SECP256K1_ORDER, SUITES, PrivateKey, PublicKey
 
@@ -173,3 +174,10 @@ def test_two_derivations_are_equal(secrets: DerivedSecrets, identity: ServerIden
     assert ServerIdentity.from_secrets(again).server_public_keys == identity.server_public_keys
     for text in identity.server_public_keys.values():
         assert PublicKey.parse(base64.b64decode(text)).wire in identity.own_public_keys
+
+
+def test_unknown_words_are_counted_from_one_and_no_further_than_24() -> None:
+    words = GOOD["words"].split()
+    assert unknown_positions(" ".join(words)) == []
+    assert unknown_positions(" ".join(["xylography", *words[1:]]).upper()) == [1]
+    assert unknown_positions("x " * 30) == list(range(1, 25))
