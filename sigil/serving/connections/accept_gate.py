@@ -17,9 +17,9 @@ from pathlib import Path
 
 _EPOLL_CTL_MOD = 3
 _EPOLL_LINK = "anon_inode:[eventpoll]"
-_IP_FREEBIND = 15
-# TEST-NET-1 of RFC 5737: no host has it.
-_NO_ADDRESS = "192.0.2.1"
+_IP_FREEBIND, _IPV6_FREEBIND = 15, 78
+# TEST-NET-1 of RFC 5737, and the discard prefix of RFC 6666: no host has such an address. The second is for loopback.
+_NO_ADDRESS = {socket.AF_INET: ("192.0.2.1", "127.0.0.1"), socket.AF_INET6: ("100::1", "::1")}
 # A registration in /proc/<pid>/fdinfo of an epoll instance: proc_pid_fdinfo(5).
 _REGISTRATION = re.compile(r"tfd:\s+(\d+)\s+events:\s+([0-9a-f]+)\s+data:\s+([0-9a-f]+)")
 
@@ -47,7 +47,8 @@ class AcceptGate:
         self._own = os.dup(listener)
         with socket.socket(fileno=os.dup(listener)) as listening:
             self.port: int = listening.getsockname()[1]
-        self._idle = _unreachable_listener()
+            # Of the same family: a host may have no address of the other one, or refuse its sockets.
+            self._idle = _unreachable_listener(listening.family)
 
     def close(self, *, final: bool = False) -> None:
         """Stop accepting; with `final`, `open` no longer has an effect. OSError."""
@@ -95,18 +96,22 @@ def _is_epoll(entry: Path) -> bool:
     return False
 
 
-def _unreachable_listener() -> socket.socket:
+def _unreachable_listener(family: int) -> socket.socket:
     """A listening socket whose queue stays empty. On an address of this host, any of its programs could connect to it,
     past all limits, while a gate is closed.
     """
-    listener = socket.socket()
+    nowhere, loopback = _NO_ADDRESS[socket.AddressFamily(family)]
+    listener = socket.socket(family)
     if sys.platform == "linux":
+        level, option = (
+            (socket.IPPROTO_IP, _IP_FREEBIND) if family == socket.AF_INET else (socket.IPPROTO_IPV6, _IPV6_FREEBIND)
+        )
         try:
-            listener.setsockopt(socket.IPPROTO_IP, _IP_FREEBIND, 1)
-            listener.bind((_NO_ADDRESS, 0))
+            listener.setsockopt(level, option, 1)
+            listener.bind((nowhere, 0))
         # A sandbox may not know the option.
         except OSError:
-            listener.bind(("127.0.0.1", 0))
+            listener.bind((loopback, 0))
     listener.listen(1)
     # Non-blocking like the shared socket: an accept() that waits would block its thread.
     listener.setblocking(False)
