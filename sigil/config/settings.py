@@ -92,6 +92,8 @@ _VALUES_NOT_IMPLEMENTED = ("SIGIL_STORE_URL",)
 _FOREIGN = frozenset(
     {
         "SIGIL_API_KEY",
+        "SIGIL_API_KEY_FILE",
+        "SIGIL_CA_FILE",
         "SIGIL_SERVICE_URL",
         "SIGIL_TEST_VECTORS",
         "SIGIL_DEVICE_HOME",

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+import select
+import time
 from collections.abc import Iterable
 from typing import NoReturn
 
-from sigil.sdk.errors import ConfigurationError
-
-VARIABLE = "SIGIL_API_KEY"
+VARIABLE, FILE_VARIABLE = "SIGIL_API_KEY", "SIGIL_API_KEY_FILE"
+_MAX_FILE, _PIPE_SECONDS = 4096, 10.0
 _ISSUED = re.compile(r"sgk_(?:live|test)_[0-9a-f]{64}\Z", re.ASCII)
 _PRESET = re.compile(r"[\x21-\x2b\x2d-\x7e]{32,}\Z", re.ASCII)
 # A part of a key in source code is rejected too.
@@ -19,8 +20,12 @@ _MASK = b"[redacted]"
 
 NOT_AS_ARGUMENT = (
     f"The API key must not be passed as an argument: keys in source code get committed. Set the environment variable "
-    f"{VARIABLE}, from a secret manager or a .env file that git ignores; the client reads it."
+    f"{VARIABLE}, from a secret manager or a .env file that git ignores, or name a file in {FILE_VARIABLE}; the client "
+    "reads it."
 )
+
+
+_REMEDY = f"Set it to an API key, as 'sigil keygen' makes them, or {FILE_VARIABLE} to a file that holds one."
 
 
 class ApiKey:
@@ -32,22 +37,31 @@ class ApiKey:
         self._text = text
 
     @classmethod
-    def from_environment(cls) -> ApiKey:
-        """ConfigurationError when the variable is absent or holds no key; the message never repeats the value."""
-        key = cls(os.environ.get(VARIABLE, "").strip())
-        if problem := key.problem():
-            raise ConfigurationError(problem)
-        return key
+    def from_environment(cls) -> tuple[ApiKey, str | None]:
+        """The key, and why it is not valid, or None. That text never repeats the value.
 
-    def problem(self) -> str | None:
-        """Why this is not a valid key, or None."""
-        if not self._text:
-            return f"{VARIABLE} is not set. Set it to an API key, as 'sigil keygen' makes them."
+        One call for each client: the file may be a pipe, which can be read once.
+        """
+        text, path = os.environ.get(VARIABLE, "").strip(), os.environ.get(FILE_VARIABLE, "").strip()
+        if text and path:
+            return cls(text), f"{VARIABLE} and {FILE_VARIABLE} are both set: keep one."
+        if not path:
+            key = cls(text)
+            return key, key._problem(VARIABLE) if text else f"{VARIABLE} is not set. {_REMEDY}"
+        try:
+            key = cls(_text_of(path))
+        except OSError as error:
+            return cls(""), f"{FILE_VARIABLE}: {path} cannot be read: {error.strerror or error}."
+        except UnicodeDecodeError:
+            return cls(""), f"{FILE_VARIABLE}: {path} is not UTF-8 text."
+        return key, key._problem(f"{FILE_VARIABLE}: {path}")
+
+    def _problem(self, place: str) -> str | None:
         if _ISSUED.match(self._text):
             return None
         if _LIKE_ISSUED.search(self._text) or not _PRESET.match(self._text):
             return (
-                f"{VARIABLE} must hold one API key: sgk_live_ or sgk_test_ and 64 lower-case hex digits, without "
+                f"{place} must hold one API key: sgk_live_ or sgk_test_ and 64 lower-case hex digits, without "
                 "quotes; or a pre-set key of 32 or more visible ASCII characters without commas."
             )
         return None
@@ -61,13 +75,33 @@ class ApiKey:
 
     def is_in(self, value: object) -> bool:
         text = value.decode("latin-1") if isinstance(value, bytes) else str(value)
-        return self._text in text
+        return bool(self._text) and self._text in text
 
     def __repr__(self) -> str:
         return "ApiKey(…)"
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("an API key is not pickled: each process reads it from its environment")
+
+
+def _text_of(path: str) -> str:
+    """The text of a small file or of a pipe, as of a shell's <(pass show sigil); OSError, UnicodeDecodeError.
+
+    Bounded in size and time: a pipe that no program writes to would make the constructor wait for ever.
+    """
+    content, end = b"", time.monotonic() + _PIPE_SECONDS
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        while len(content) <= _MAX_FILE:
+            if not select.select([handle], [], [], max(end - time.monotonic(), 0))[0]:
+                raise TimeoutError(f"a pipe without data for {_PIPE_SECONDS:.0f} s")
+            part = os.read(handle, _MAX_FILE + 1 - len(content))
+            if not part:
+                return content.decode("utf-8-sig").strip()
+            content += part
+    finally:
+        os.close(handle)
+    raise OSError(f"it is larger than {_MAX_FILE} bytes")
 
 
 def is_key_name(names: Iterable[str]) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ from sigil.sdk.http.polling import Polling
 from sigil.sdk.http.responses import parse_result
 from sigil.sdk.http.retry import Request, RetryPolicy, send_with_retries
 from sigil.sdk.http.sans_io import Operation
-from sigil.sdk.request_bodies import action_bytes
+from sigil.sdk.request_bodies import action_bytes, encoded
 from sigil.sdk.results import Action
 
 LONGEST_LIFE = 930.0
@@ -50,7 +50,7 @@ class Approvals:
             "reject_policy": reject_policy,
             "expires_in_seconds": expires_in_seconds,
         }
-        body = msgspec.json.encode({name: value for name, value in members.items() if value is not None})
+        body = encoded({name: value for name, value in members.items() if value is not None})
         request = Request("POST", "/mpa/request", body, {"Content-Type": "application/json"})
         response = yield from send_with_retries(request, self.retry, self.clock)
         return parse_result(response, 200 if response.status == 200 else 201, MpaRequest)
@@ -87,14 +87,19 @@ class Approvals:
 
 def _groups(groups: Sequence[Sequence[str]]) -> list[dict[str, list[dict[str, str]]]]:
     """InvalidRequest for a string in place of a list of keys: its characters would be taken for keys."""
-    if isinstance(groups, str) or any(isinstance(group, str) for group in groups):
+    texts = str | bytes
+    if not (_is_iterable(groups, texts) and all(_is_iterable(group, texts) for group in groups)):
         message = "groups must be a list of lists of device_public_key."
         raise InvalidRequest(message, details={"path": "$.groups"})
     return [{"members": [{"device_public_key": str(key)} for key in group]} for group in groups]
 
 
+def _is_iterable(value: object, texts: Any) -> bool:
+    return isinstance(value, Iterable) and not isinstance(value, texts)
+
+
 def _check_id(request_id: str) -> str:
-    if not _ID.match(request_id):
+    if not (isinstance(request_id, str) and _ID.match(request_id)):
         message = "A request_id must be 1 to 128 of A-Z a-z 0-9 . _ : -, and neither '.' nor '..'."
         raise InvalidRequest(message, details={"path": "$.request_id"})
     return request_id
@@ -102,6 +107,6 @@ def _check_id(request_id: str) -> str:
 
 def _path(request_id: str) -> str:
     """NotFound for a malformed id: it may come from a form, and must not reach another address of the server."""
-    if not _ID.match(request_id):
+    if not (isinstance(request_id, str) and _ID.match(request_id)):
         raise NotFound("That is not the id of a request.", code="MPA_NOT_FOUND")
     return request_id

@@ -13,7 +13,6 @@ from sigil.sdk.approval_results import MpaRequest, MpaStatus
 from sigil.sdk.audit.votes import verify_votes
 from sigil.sdk.base_client import BaseClient, ClientParts
 from sigil.sdk.errors import ConfigurationError
-from sigil.sdk.http.httpx_adapter import FAILURES
 from sigil.sdk.http.sans_io import Operation, Outcome, Pause, ResponseReader, Send
 from sigil.sdk.results import Action, Challenge, ChallengeStatus
 
@@ -23,12 +22,12 @@ T = TypeVar("T")
 class AsyncSigilAuth(BaseClient):
     """`SigilAuth` for asyncio: the same arguments, results and errors. `async with`, or `aclose()` at the end.
 
-    Make one client for an event loop.
+    Each event loop has connections of its own, so a client may be used by one `asyncio.run` after another.
     """
 
     def _open(self, parts: ClientParts) -> None:
         self._parts = parts
-        self._http = httpx.AsyncClient(**parts.http.client_options())
+        self._http: dict[asyncio.AbstractEventLoop, httpx.AsyncClient] = {}
         self.auth = AsyncAuth(self)
         self.mpa = AsyncMpa(self)
 
@@ -41,13 +40,25 @@ class AsyncSigilAuth(BaseClient):
         await self.aclose()
 
     async def aclose(self) -> None:
-        await self._http.aclose()
+        self._closed = True
+        own = self._http.pop(_running_loop(), None)
+        self._http.clear()
+        if own:
+            await own.aclose()
+
+    def _own_http(self) -> httpx.AsyncClient:
+        """Of the running event loop. Connections of a loop that was closed are dropped; it can no longer close them."""
+        loop = _running_loop()
+        if loop not in self._http:
+            for other in [other for other in list(self._http) if other.is_closed()]:
+                self._http.pop(other, None)
+            self._http[loop] = httpx.AsyncClient(**self._parts.http.client_options())
+        return self._http[loop]
 
     async def _run(self, operation: Operation[T]) -> T:
-        if self._http.is_closed:
-            raise ConfigurationError("This client has been closed.")
         outcome: Outcome | None = None
         while True:
+            self._require_open()
             try:
                 step = operation.send(outcome)
             except StopIteration as end:
@@ -59,16 +70,24 @@ class AsyncSigilAuth(BaseClient):
         if isinstance(step, Pause):
             await self._parts.clock.async_sleep(step.seconds)
             return None
-        http = self._parts.http
+        http, own_http = self._parts.http, self._own_http()
         try:
-            async with asyncio.timeout(step.seconds), self._http.stream(**http.stream_options(step)) as response:
+            async with asyncio.timeout(step.seconds), own_http.stream(**http.stream_options(step)) as response:
                 reader = ResponseReader(response.status_code, response.headers)
                 async for chunk in response.aiter_raw():
                     if not reader.feed(chunk):
                         break
             return http.outcome_of(reader)
-        except FAILURES as error:
+        except Exception as error:
             return http.failure_of(error)
+
+
+def _running_loop() -> asyncio.AbstractEventLoop:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        fault = "AsyncSigilAuth needs a running event loop of asyncio; without one, use SigilAuth."
+    raise ConfigurationError(fault)
 
 
 class AsyncAuth:

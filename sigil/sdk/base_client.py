@@ -19,7 +19,7 @@ from sigil.sdk.errors import ConfigurationError
 from sigil.sdk.http.address import VARIABLE, service_origin
 from sigil.sdk.http.httpx_adapter import HttpOptions
 from sigil.sdk.http.retry import RetryPolicy
-from sigil.sdk.http.tls import tls_context
+from sigil.sdk.http.tls import CA_VARIABLE, tls_context
 
 _VERIFICATION = {"verify", "verify_ssl", "verify_tls", "ssl_verify", "insecure", "skip_verify", "reject_unauthorized"}
 _DEFAULT_CLOCK = Clock()
@@ -39,15 +39,17 @@ class BaseClient(ABC):
     """The constructor of both clients.
 
     service_url: the server's https origin; from SIGIL_SERVICE_URL by default. ca_file: a PEM file whose
-    certificates alone are trusted. tls_pin: the SHA-256 of the server's DER certificate in hex. timeout: seconds for
-    one call with all its retries. tries: how often a request is sent at most. max_connections: each waiting
-    `await_result` holds one.
+    certificates alone are trusted; from SIGIL_CA_FILE by default, unless there is a tls_pin. tls_pin: the SHA-256 of
+    the server's DER certificate in hex. timeout: seconds for one call with all its retries. tries: how often a request
+    is sent at most. max_connections: each waiting `await_result` holds one.
 
-    The API key comes from the environment variable SIGIL_API_KEY and from nowhere else. Raises ConfigurationError.
+    The API key comes from the environment variable SIGIL_API_KEY, or the file that SIGIL_API_KEY_FILE names, and from
+    nowhere else. Raises ConfigurationError.
     """
 
     service_url: str = ""
     """The origin in use."""
+    _closed = False
 
     def __init__(
         self,
@@ -61,13 +63,17 @@ class BaseClient(ABC):
         clock: Clock = _DEFAULT_CLOCK,
         **unknown: Never,
     ) -> None:
-        fault = _argument_fault([service_url, ca_file, tls_pin, *extra], unknown)
+        key, key_problem = ApiKey.from_environment()
+        fault = _argument_fault([service_url, ca_file, tls_pin, *extra], unknown, key)
         if fault:
             # An argument may be a key, and tracebacks can show local variables.
             service_url, ca_file, tls_pin, extra, unknown = None, None, None, (), {}
             raise ConfigurationError(fault)
         retry = RetryPolicy(_integer(tries, "tries", 1, 10), _seconds(timeout))
-        key = ApiKey.from_environment()
+        if key_problem:
+            raise ConfigurationError(key_problem)
+        if ca_file is None and tls_pin is None:
+            ca_file = os.environ.get(CA_VARIABLE, "").strip() or None
         origin = service_origin(service_url or os.environ.get(VARIABLE, ""))
         connections = _integer(max_connections, "max_connections", 1, 10_000)
         http = HttpOptions(origin, key, tls_context(ca_file, tls_pin), connections)
@@ -77,14 +83,20 @@ class BaseClient(ABC):
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.service_url}>"
 
+    def _require_open(self) -> None:
+        if self._closed:
+            raise ConfigurationError("This client has been closed.")
+
     @abstractmethod
     def _open(self, parts: ClientParts) -> None:
         """Make the HTTP client, and `auth` and `mpa`, which use it."""
 
 
-def _argument_fault(values: list[object], unknown: Mapping[str, object]) -> str | None:
+def _argument_fault(values: list[object], unknown: Mapping[str, object], key: ApiKey) -> str | None:
     everything = [*values, *unknown.values()]
-    if api_key.is_key_name(unknown) or api_key.contains_key(everything) or _is_own_key(everything):
+    # A pre-set key has no known form; it is compared with the one of the environment.
+    is_own_key = any(key.is_in(value) for value in everything)
+    if api_key.is_key_name(unknown) or api_key.contains_key(everything) or is_own_key:
         return api_key.NOT_AS_ARGUMENT
     if len(values) > 3:
         return f"Only service_url is positional. {api_key.NOT_AS_ARGUMENT}"
@@ -94,12 +106,6 @@ def _argument_fault(values: list[object], unknown: Mapping[str, object]) -> str 
             "file) or tls_pin (the SHA-256 of the DER certificate)."
         )
     return f"Unknown arguments: {', '.join(sorted(unknown))}." if unknown else None
-
-
-def _is_own_key(values: list[object]) -> bool:
-    """A pre-set key has no known form; it is compared with the one in the environment."""
-    key = ApiKey(os.environ.get(api_key.VARIABLE, "").strip())
-    return key.problem() is None and any(key.is_in(value) for value in values)
 
 
 def _integer(value: object, name: str, low: int, high: int) -> int:

@@ -82,6 +82,6 @@ class Challenges:
 
 def _path(challenge_id: str) -> str:
     """NotFound for a malformed id: it may come from a form, and must not reach another address of the server."""
-    if not _ID.match(challenge_id):
+    if not (isinstance(challenge_id, str) and _ID.match(challenge_id)):
         raise NotFound("That is not the id of a challenge.", code="CHALLENGE_NOT_FOUND")
     return f"/v1/auth/challenge/{challenge_id.lower()}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -11,9 +12,7 @@ import httpx
 from sigil.sdk.approval_results import MpaRequest, MpaStatus
 from sigil.sdk.audit.votes import verify_votes
 from sigil.sdk.base_client import BaseClient, ClientParts
-from sigil.sdk.errors import ConfigurationError
 from sigil.sdk.http.deadline import deadline
-from sigil.sdk.http.httpx_adapter import FAILURES
 from sigil.sdk.http.sans_io import Operation, Outcome, Pause, ResponseReader, Send
 from sigil.sdk.results import Action, Challenge, ChallengeStatus
 
@@ -23,12 +22,13 @@ T = TypeVar("T")
 class SigilAuth(BaseClient):
     """A backend's connection to its Sigil server; threads may share it. `with`, or `close()` at the end.
 
-    Make one client for a process, after it has forked.
+    A process that was forked opens connections of its own: two processes on one TLS connection would read each other's
+    responses.
     """
 
     def _open(self, parts: ClientParts) -> None:
         self._parts = parts
-        self._http = httpx.Client(**parts.http.client_options())
+        self._http: dict[int, httpx.Client] = {}
         self.auth = Auth(self)
         self.mpa = Mpa(self)
 
@@ -39,13 +39,21 @@ class SigilAuth(BaseClient):
         self.close()
 
     def close(self) -> None:
-        self._http.close()
+        self._closed = True
+        if http := self._http.get(os.getpid()):
+            http.close()
+
+    def _own_http(self) -> httpx.Client:
+        """Of this process. A lock could be held by a thread of the parent at the fork; `setdefault` needs none."""
+        process = os.getpid()
+        return self._http.get(process) or self._http.setdefault(
+            process, httpx.Client(**self._parts.http.client_options())
+        )
 
     def _run(self, operation: Operation[T]) -> T:
-        if self._http.is_closed:
-            raise ConfigurationError("This client has been closed.")
         outcome: Outcome | None = None
         while True:
+            self._require_open()
             try:
                 step = operation.send(outcome)
             except StopIteration as end:
@@ -59,13 +67,13 @@ class SigilAuth(BaseClient):
             return None
         http = self._parts.http
         try:
-            with deadline(step.seconds), self._http.stream(**http.stream_options(step)) as response:
+            with deadline(step.seconds), self._own_http().stream(**http.stream_options(step)) as response:
                 reader = ResponseReader(response.status_code, response.headers)
                 for chunk in response.iter_raw():
                     if not reader.feed(chunk):
                         break
             return http.outcome_of(reader)
-        except FAILURES as error:
+        except Exception as error:
             return http.failure_of(error)
 
 

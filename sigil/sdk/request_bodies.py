@@ -22,17 +22,22 @@ def challenge_body(device_public_key: str, action: Action | Mapping[str, Any], *
     """JSON, with members that are None left out; InvalidRequest."""
     given = {name: value for name, value in members.items() if value is not None}
     body = {"device_public_key": device_public_key, "action": msgspec.Raw(action_bytes(action)), **given}
+    return encoded(body)
+
+
+def encoded(body: Mapping[str, Any]) -> bytes:
+    """JSON; InvalidRequest."""
     try:
         return msgspec.json.encode(body)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         fault = f"The request cannot be written as JSON: {error}"
     raise InvalidRequest(fault, details={"path": "$"})
 
 
 def action_bytes(action: Action | Mapping[str, Any]) -> bytes:
     """The canonical JSON of an action; InvalidRequest names the member that breaks a rule."""
-    members = _members(action)
     try:
+        members = _members(action)
         read = decode(msgspec.json.encode(members), SignedAction)
         canonical = action_jcs(read, "$")
     except Malformed as error:
@@ -56,7 +61,7 @@ def _members(action: Action | Mapping[str, Any]) -> dict[str, Any]:
 
 def check_idempotency_key(key: str) -> str:
     """InvalidRequest unless it is 1..255 visible ASCII characters."""
-    if not _IDEMPOTENCY_KEY.match(key):
+    if not (isinstance(key, str) and _IDEMPOTENCY_KEY.match(key)):
         path = {"path": "Idempotency-Key"}
         raise InvalidRequest("An idempotency key must be 1 to 255 visible ASCII characters.", details=path)
     return key

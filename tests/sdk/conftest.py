@@ -79,7 +79,8 @@ def connect(request: pytest.FixtureRequest) -> Iterator[Connect]:
 @pytest.fixture(autouse=True)
 def _key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SIGIL_API_KEY", SOME_KEY)
-    monkeypatch.delenv("SIGIL_SERVICE_URL", raising=False)
+    for name in ("SIGIL_SERVICE_URL", "SIGIL_API_KEY_FILE", "SIGIL_CA_FILE"):
+        monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture(scope="session")

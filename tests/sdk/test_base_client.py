@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,82 @@ def test_a_missing_key_names_the_environment_variable(client: Any, monkeypatch: 
     monkeypatch.delenv("SIGIL_API_KEY")
     with pytest.raises(ConfigurationError, match="SIGIL_API_KEY is not set"):
         client(URL, tls_pin=PIN)
+
+
+@pytest.mark.parametrize("content", [SOME_KEY, f"{SOME_KEY}\n", f"\ufeff{SOME_KEY}\r\n", PRESET])
+def test_the_key_may_come_from_a_file(
+    client: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: str
+) -> None:
+    monkeypatch.delenv("SIGIL_API_KEY")
+    monkeypatch.setenv("SIGIL_API_KEY_FILE", str(write(tmp_path / "key", content)))
+    made = client(URL, tls_pin=PIN)
+    assert made._parts.http.key.authorization() == f"Bearer {content.strip(chr(0xFEFF)).strip()}"
+    with pytest.raises(ConfigurationError, match="keys in source code get committed"):
+        client(content.strip())
+
+
+def test_the_key_may_come_from_a_pipe(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of a shell's <(pass show sigil): it can be read once."""
+    monkeypatch.delenv("SIGIL_API_KEY")
+    reading, writing = os.pipe()
+    try:
+        monkeypatch.setenv("SIGIL_API_KEY_FILE", f"/dev/fd/{reading}")
+        os.write(writing, SOME_KEY.encode())
+        os.close(writing)
+        client(URL, tls_pin=PIN)
+    finally:
+        os.close(reading)
+
+
+def test_a_pipe_that_stays_silent_is_given_up(client: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("SIGIL_API_KEY")
+    monkeypatch.setattr("sigil.sdk.api_key._PIPE_SECONDS", 0.1)
+    reading, writing = os.pipe()
+    try:
+        monkeypatch.setenv("SIGIL_API_KEY_FILE", f"/dev/fd/{reading}")
+        with pytest.raises(ConfigurationError, match="a pipe without data"):
+            client(URL, tls_pin=PIN)
+    finally:
+        os.close(reading)
+        os.close(writing)
+
+
+@pytest.mark.parametrize("content", [b"", b"short", b"\xff\xfes\x00g\x00", b"k" * 5000, SOME_KEY.encode() * 2])
+def test_a_malformed_key_file_is_named_and_not_repeated(
+    client: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: bytes
+) -> None:
+    path = tmp_path / "key"
+    path.write_bytes(content)
+    monkeypatch.delenv("SIGIL_API_KEY")
+    monkeypatch.setenv("SIGIL_API_KEY_FILE", str(path))
+    with pytest.raises(ConfigurationError, match=f"SIGIL_API_KEY_FILE: {path}") as refused:
+        client(URL, tls_pin=PIN)
+    assert SOME_KEY not in str(refused.value)
+
+
+def test_a_key_file_that_cannot_be_read_is_named(client: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("SIGIL_API_KEY")
+    for path in (tmp_path, tmp_path / "absent"):
+        monkeypatch.setenv("SIGIL_API_KEY_FILE", str(path))
+        with pytest.raises(ConfigurationError, match=r"SIGIL_API_KEY_FILE: .* cannot be read: (Is a|No such)"):
+            client(URL, tls_pin=PIN)
+
+
+def test_a_key_and_its_file_exclude_each_other(client: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("SIGIL_API_KEY_FILE", str(write(tmp_path / "key", SOME_KEY)))
+    with pytest.raises(ConfigurationError, match="both set: keep one"):
+        client(URL, tls_pin=PIN)
+
+
+def test_the_certificate_file_may_come_from_the_environment(
+    client: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("SIGIL_CA_FILE", str(tmp_path / "absent"))
+    with pytest.raises(ConfigurationError, match=r"ca_file \(or SIGIL_CA_FILE\) cannot be read"):
+        client(URL)
+    client(URL, tls_pin=PIN)
+    monkeypatch.setenv("SIGIL_CA_FILE", "")
+    client(URL)
 
 
 @pytest.mark.parametrize("name", ["verify", "verify_ssl", "insecure", "skip_verify"])

@@ -138,7 +138,9 @@ def test_a_foreign_key_is_unauthorized(server: LiveServer, connect: Connect) -> 
     with pytest.raises(Unauthorized) as refused:
         other.get_status(UNKNOWN)
     assert refused.value.code == "UNAUTHORIZED"
-    assert refused.value.message == "The server does not accept this API key: check SIGIL_API_KEY."
+    assert refused.value.message == (
+        "The server does not accept this API key: check SIGIL_API_KEY, or the file of SIGIL_API_KEY_FILE."
+    )
     assert SOME_KEY not in str(refused.value)
 
 

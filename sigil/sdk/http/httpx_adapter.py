@@ -20,8 +20,6 @@ _HEADERS = {
     "User-Agent": "sigil-sdk",
 }
 _KEPT_ALIVE_SECONDS = 15.0
-FAILURES = (httpx.HTTPError, httpx.StreamError, OSError)
-"""OSError covers timeouts of asyncio, and what TLS sockets raise in addition to httpx's own errors."""
 
 
 class _Bearer(httpx.Auth):
@@ -80,9 +78,14 @@ class HttpOptions:
             return Response(outcome.status, outcome.headers, self.key.hide(outcome.body))
         return outcome
 
-    def failure_of(self, error: BaseException) -> Failure:
-        """Keeps only the text: the error itself refers to frames that hold the Authorization header."""
-        text = str(error) or type(error).__name__
+    def failure_of(self, error: Exception) -> Failure:
+        """Keeps only the text: the error itself refers to frames that hold the Authorization header.
+
+        Any error is accepted. Besides httpx's own, a host name that IDNA cannot encode is a UnicodeError, TLS sockets
+        raise OSError, and a connection that another thread closed may raise ValueError or RuntimeError.
+        """
+        known = isinstance(error, httpx.HTTPError | httpx.StreamError | OSError)
+        text = (str(error) if known else f"{type(error).__name__}: {error}") or type(error).__name__
         reason = self.key.hide(text.encode("utf-8", "replace")).decode("utf-8", "replace")
         if _is_about_certificate(error):
             hint = "For a self-signed certificate pass ca_file or tls_pin."

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count
 from typing import Protocol, TypeVar
 
 from sigil.sdk.clock import Clock
-from sigil.sdk.errors import ConnectionFailed, ResultTimeout
+from sigil.sdk.errors import ConfigurationError, ConnectionFailed, ResultTimeout
 from sigil.sdk.http.retry import RetryPolicy, backoff
 from sigil.sdk.http.sans_io import Operation, Pause
 
@@ -40,6 +41,9 @@ class Polling:
         """`poll` sends one long poll that waits for so many seconds. `timeout_error` makes the error when the caller's
         `seconds` end first, from the last status and a reason.
         """
+        # Also false for NaN, with which the wait would never end.
+        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds < math.inf:
+            raise ConfigurationError("timeout must be a finite number of seconds, or None.")
         end = self.clock.monotonic() + max(0.0, seconds)
         for attempt in count(1):
             began = self.clock.monotonic()

@@ -54,7 +54,7 @@ def api_error(response: Response) -> ApiError:
 def _message(body: ErrorBody) -> str:
     if body.code == "UNAUTHORIZED":
         # The server's text is about the header, which the SDK did send.
-        return "The server does not accept this API key: check SIGIL_API_KEY."
+        return "The server does not accept this API key: check SIGIL_API_KEY, or the file of SIGIL_API_KEY_FILE."
     path = (body.details or {}).get("path")
     if not isinstance(path, str) or path.removeprefix("$.") in body.message:
         return _printable(body.message)

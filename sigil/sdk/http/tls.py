@@ -9,27 +9,32 @@ import hmac
 import re
 import ssl
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import httpx
 
 from sigil.sdk.errors import ConfigurationError
 from sigil.sdk.http.deadline import shortened
 
+CA_VARIABLE = "SIGIL_CA_FILE"
 _PIN = re.compile(r"(?:[0-9a-f]{64}|[0-9a-f]{2}(?::[0-9a-f]{2}){31})\Z", re.ASCII | re.IGNORECASE)
 
 
-class _Socket(ssl.SSLSocket):
-    """Keeps the deadline of the call, and compares the certificate where one is pinned."""
+def _socket_class(base: Any, pin: bytes | None) -> Any:
+    """Sockets that keep the deadline of the call, and compare the certificate where one is pinned.
 
-    pin: ClassVar[bytes | None] = None
+    base: the context's own class. After gevent's monkey.patch_all() it is gevent's, with other signatures.
+    """
 
-    def settimeout(self, value: float | None, /) -> None:
-        super().settimeout(shortened(value))
+    class Socket(base):  # type: ignore[misc]
+        def settimeout(self, value: float | None, /) -> None:
+            super().settimeout(shortened(value))
 
-    def do_handshake(self, block: bool = False) -> None:
-        super().do_handshake(block)
-        _compare(self.pin, self.getpeercert(binary_form=True))
+        def do_handshake(self, *arguments: Any, **options: Any) -> None:
+            super().do_handshake(*arguments, **options)
+            _compare(pin, self.getpeercert(binary_form=True))
+
+    return Socket
 
 
 class _Object(ssl.SSLObject):
@@ -58,7 +63,7 @@ def tls_context(ca_file: str | Path | None, tls_pin: str | None) -> ssl.SSLConte
     if tls_pin is not None:
         return _pinned(tls_pin)
     context = httpx.create_ssl_context(trust_env=False) if ca_file is None else _authorities(Path(ca_file))
-    context.sslsocket_class = _Socket
+    context.sslsocket_class = _socket_class(context.sslsocket_class, None)
     return context
 
 
@@ -70,7 +75,7 @@ def _pinned(tls_pin: str) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
-    context.sslsocket_class = type("_PinnedSocket", (_Socket,), {"pin": pin})
+    context.sslsocket_class = _socket_class(context.sslsocket_class, pin)
     context.sslobject_class = type("_PinnedObject", (_Object,), {"pin": pin})
     return context
 
@@ -85,7 +90,7 @@ def _authorities(ca_file: Path) -> ssl.SSLContext:
         context.load_verify_locations(cadata=ca_file.read_text("ascii"))
         return context
     except OSError as error:
-        fault = f"ca_file cannot be read: {error.strerror or 'it holds no PEM certificate'}."
+        fault = f"ca_file (or {CA_VARIABLE}) cannot be read: {error.strerror or 'it holds no PEM certificate'}."
     except ValueError:
-        fault = "ca_file holds no PEM certificate."
+        fault = f"ca_file (or {CA_VARIABLE}) holds no PEM certificate."
     raise ConfigurationError(fault)
