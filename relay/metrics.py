@@ -33,6 +33,10 @@ _REASONS = frozenset(
 )
 
 
+SERVER_REJECTIONS = ("malformed", "clock", "unknown_server", "not_registered", "signature", "nonce_used", "form")
+"""Those of relay/registration/rejections.py: each label is there from the start, so that a rate sees the first one."""
+
+
 class Metrics:
     """The instruments of this process. All processes count in `directory`; the resource shows the totals."""
 
@@ -51,6 +55,9 @@ class Metrics:
             "relay_push_duration_seconds", "Duration of one delivery attempt.", ["provider"], registry=None
         )
         self._limited = Counter("relay_rate_limited", "Requests rejected by a rate limit.", ["limit"], registry=None)
+        self._rejected = Counter(
+            "relay_server_requests_rejected", "Rejected requests of servers by reason.", ["reason"], registry=None
+        )
         self._sockets = _sum_gauge("relay_websockets", "Devices connected by WebSocket.")
         self._ages = Histogram(
             "relay_token_age_seconds",
@@ -74,6 +81,8 @@ class Metrics:
         )
         for limit in ("address", "arrivals", "authentications", "server", "sockets"):
             self._limited.labels(limit)
+        for reason in SERVER_REJECTIONS:
+            self._rejected.labels(reason)
 
     def resource(self, guard: MetricsGuard) -> MetricsResource:
         return MetricsResource(self._scrape, guard)
@@ -114,6 +123,9 @@ class Metrics:
     def device_evicted(self) -> None:
         """The socket of a device was closed because of the limit of authenticated sockets."""
         self._limited.labels("sockets").inc()
+
+    def server_rejected(self, reason: str) -> None:
+        self._rejected.labels(reason).inc()
 
     def problem(self, error: Problem) -> None:
         if isinstance(error, Retryable) and error.limit:

@@ -23,6 +23,7 @@ from relay.registration.capacity import RegistrationCapacity
 from relay.registration.devices import Devices
 from relay.registration.nonces import Nonces
 from relay.registration.origins import Origins
+from relay.registration.rejections import RejectionLog
 from relay.registration.servers import Servers, TrustPolicy
 from relay.registry.model import Platform, Push, RegistryBusy
 from relay.registry.port import Registry
@@ -234,6 +235,7 @@ def build(snapshot: Snapshot, dependencies: Dependencies, lifecycle: WorkerLifec
         capacity=registrations,
         origins=origins,
         addresses=addresses,
+        rejections=RejectionLog(metrics.server_rejected if metrics else lambda reason: None),
     )
     app.add_route("/health", HealthResource(__version__, _health_check(registry, lifecycle)))
     if metrics:
@@ -255,6 +257,7 @@ def _route(
     capacity: RegistrationCapacity,
     origins: Origins,
     addresses: ClientAddresses,
+    rejections: RejectionLog,
 ) -> None:
     config, registry = snapshot.config, dependencies.registry
     clock, randomness = dependencies.clock, dependencies.randomness
@@ -281,7 +284,7 @@ def _route(
     app.add_route("/devices/register/challenge", RegistrationChallengeResource(devices, challenges))
     app.add_route("/devices/register", DeviceRegistrationResource(devices, origins, registrations))
     app.add_route("/devices/unregister", DeviceUnregistrationResource(devices, origins, registrations))
-    requests = SignedRequests(servers, shares, failures, addresses)
+    requests = SignedRequests(servers, shares, failures, addresses, rejections)
     app.add_route("/servers/register", ServerRegistrationResource(servers, requests, failures))
     app.add_route("/push", PushesResource(requests, pushes))
     app.add_route("/push/outcomes", PushOutcomesResource(requests, pushes))

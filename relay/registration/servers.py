@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from relay.registration.rejections import ServerRejected
 from relay.registry.model import Server
 from relay.registry.port import ServerRegistry
 from sigil.protocol import signed_bytes
@@ -72,6 +73,14 @@ class Servers:
         self._ids_until = 0.0
         self._reading: asyncio.Task[None] | None = None
 
+    def is_cached(self, head: SignedHead) -> bool:
+        """Whether the request claims to be of a server that is known without a query, for the log alone."""
+        try:
+            server_id = _server_id(head)
+        except Unauthorized:
+            return False
+        return server_id in self._trust.listed or server_id in self._ids
+
     async def names_known_server(self, head: SignedHead) -> bool:
         """Whether the headers are those of a known server; its signature is not verified."""
         try:
@@ -85,17 +94,16 @@ class Servers:
         """The key of a known server, before the body is read. Unauthorized, the same for every reason."""
         server_id = _server_id(head)
         self._check_form(head)
-        key = await self._public_key(server_id) if await self._is_known(server_id) else None
-        if key is None:
-            raise _unauthorized()
-        return key
+        if not await self._is_known(server_id):
+            raise ServerRejected("unknown_server")
+        return await self._public_key(server_id)
 
     def verify(self, key: PublicKey, head: SignedHead, body: bytes) -> bytes:
         """The server_id of the request that `expect` returned the key of; Unauthorized. Then its nonce has to be
         used."""
         message = signed_bytes.relay_request(head.method, head.target, head.timestamp, head.nonce, body)
         if not key.verify(message, _signature(head.signature)):
-            raise _unauthorized()
+            raise ServerRejected("signature")
         return _server_id(head)
 
     async def use_nonce(self, server_id: bytes, head: SignedHead) -> None:
@@ -103,7 +111,7 @@ class Servers:
         # The id is part of it: servers cannot use up each other's nonces.
         used_nonce = b"s" + server_id[:16] + bytes.fromhex(head.nonce)
         if not await self._registry.use_nonce(used_nonce, int(head.timestamp) + SKEW_SECONDS + 1):
-            raise _unauthorized()
+            raise ServerRejected("nonce_used")
 
     async def register(
         self, request: messages.RegisterServer, head: SignedHead, body: bytes
@@ -120,7 +128,7 @@ class Servers:
         self._check_form(head)
         server_id = bytes.fromhex(key.fingerprint)
         if not await self._is_known(server_id) and (self._ids or not self._trust.on_first_use):
-            raise _unauthorized()
+            raise ServerRejected("unknown_server")
         # Before a query for this request: the id and the key of a known server are public.
         self.verify(key, head, body)
         known = await self._trusted(server_id)
@@ -128,12 +136,12 @@ class Servers:
         listed = server_id in self._trust.listed and (known is None or known.listed)
         server = Server(server_id, key.wire, request.server_name, int(self._clock()), listed)
         if not trusted and (self._ids or not self._trust.on_first_use):
-            raise _unauthorized()
+            raise ServerRejected("unknown_server")
         await self.use_nonce(server_id, head)
         if trusted:
             await self._registry.trust(server)
         elif not await self._registry.trust_first(server):
-            raise _unauthorized()
+            raise ServerRejected("unknown_server")
         self._keys.pop(server_id, None)
         self._ids |= {server_id}
         return messages.ServerRegistered(request.server_id)
@@ -161,7 +169,7 @@ class Servers:
         row = await self._registry.server(server_id)
         return None if row is not None and row.listed and server_id not in self._trust.listed else row
 
-    async def _public_key(self, server_id: bytes) -> PublicKey | None:
+    async def _public_key(self, server_id: bytes) -> PublicKey:
         cached = self._keys.get(server_id)
         if cached is not None and cached[1] > self._monotonic():
             return cached[0]
@@ -169,7 +177,9 @@ class Servers:
         if row is None or not row.public_key:
             self._keys.pop(server_id, None)
             self._ids -= {server_id}
-            return None
+            raise ServerRejected(
+                "unknown_server" if row is None and server_id not in self._trust.listed else "not_registered"
+            )
         key = PublicKey.parse(row.public_key)
         # Unauthenticated clients cannot fill the cache: it holds known servers only. The limit is for many servers.
         if len(self._keys) >= _MAX_CACHED:
@@ -179,24 +189,21 @@ class Servers:
 
     def _check_form(self, head: SignedHead) -> None:
         if not _TIMESTAMP.match(head.timestamp) or not _NONCE.match(head.nonce) or not head.signature:
-            raise _unauthorized()
-        if abs(self._clock() - int(head.timestamp)) > SKEW_SECONDS:
-            raise _unauthorized()
+            raise ServerRejected("malformed")
+        ahead = int(head.timestamp) - self._clock()
+        if abs(ahead) > SKEW_SECONDS:
+            raise ServerRejected("clock", round(ahead))
 
 
 def _server_id(head: SignedHead) -> bytes:
     try:
         return decode_hex(head.server_id, "X-Sigil-Server-Id", length=32)
     except InvalidRequest:
-        raise _unauthorized() from None
+        raise ServerRejected("malformed") from None
 
 
 def _signature(text: str) -> bytes:
     try:
         return decode_base64(text, "X-Sigil-Request-Signature")
     except InvalidRequest:
-        raise _unauthorized() from None
-
-
-def _unauthorized() -> Unauthorized:
-    return Unauthorized("Sign the request with the key of a server that this relay knows.")
+        raise ServerRejected("malformed") from None

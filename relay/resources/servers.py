@@ -34,7 +34,7 @@ class ServerRegistrationResource:
 
     async def on_post(self, req: Request, resp: Response) -> None:
         head = signed_head(req)
-        with self._failures.charging(req) as charged:
+        with self._requests.observing(req, head), self._failures.charging(req) as charged:
             await self._requests.check(req, head, charged)
             body = await read_body(req, _MAX_REGISTRATION_BODY)
             _require_json(req)
@@ -53,8 +53,10 @@ class PushesResource:
 
     async def on_post(self, req: Request, resp: Response) -> None:
         server_id, body = await self._requests.authenticate(req, MAX_PUSH_BODY)
-        _require_json(req)
-        write_json(resp, await self._pushes.push(server_id, decoding.decode(body, PushRequest)))
+        with self._requests.observing(req, signed_head(req)):
+            _require_json(req)
+            request = decoding.decode(body, PushRequest)
+            write_json(resp, await self._pushes.push(server_id, request))
 
 
 class PushOutcomesResource:
@@ -66,6 +68,7 @@ class PushOutcomesResource:
 
     async def on_post(self, req: Request, resp: Response) -> None:
         server_id, body = await self._requests.authenticate(req, _MAX_OUTCOMES_BODY)
-        _require_json(req)
-        request = decoding.decode(body, OutcomesRequest)
+        with self._requests.observing(req, signed_head(req)):
+            _require_json(req)
+            request = decoding.decode(body, OutcomesRequest)
         write_json(resp, await self._pushes.outcomes(server_id, request.push_keys))

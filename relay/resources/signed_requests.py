@@ -6,10 +6,12 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from contextlib import AbstractContextManager
 
 from falcon.asgi import Request
 
 from relay.pushes.server_shares import ServerShares
+from relay.registration.rejections import RejectionLog
 from relay.registration.servers import Servers, SignedHead
 from sigil.protocol.errors import RateLimited, Unauthorized
 from sigil.serving.http.client_address import ClientAddresses
@@ -30,19 +32,25 @@ class SignedRequests:
     """
 
     def __init__(
-        self, servers: Servers, shares: ServerShares, failures: AddressRateLimit, addresses: ClientAddresses
+        self,
+        servers: Servers,
+        shares: ServerShares,
+        failures: AddressRateLimit,
+        addresses: ClientAddresses,
+        rejections: RejectionLog,
     ) -> None:
         self._servers = servers
         self._shares = shares
         self._failures = failures
         self._addresses = addresses
+        self._rejections = rejections
         self._proven: OrderedDict[tuple[str, str], None] = OrderedDict()
 
     async def authenticate(self, req: Request, limit: int) -> tuple[bytes, bytes]:
         """The server_id and the body of at most `limit` bytes. RateLimited, Unauthorized, then the errors of the
         body."""
         head = signed_head(req)
-        with self._failures.charging(req) as charged:
+        with self.observing(req, head), self._failures.charging(req) as charged:
             await self.check(req, head, charged)
             try:
                 key = await self._servers.expect(head)
@@ -55,6 +63,12 @@ class SignedRequests:
                 await self._servers.use_nonce(server_id, head)
         self.verified(req, head)
         return server_id, body
+
+    def observing(self, req: Request, head: SignedHead) -> AbstractContextManager[None]:
+        """Records a rejection of the request in the log and the metric."""
+        return self._rejections.observing(
+            head.server_id, self._addresses.of(req), lambda: self._servers.is_cached(head)
+        )
 
     async def check(self, req: Request, head: SignedHead, charged: Charged) -> None:
         """RateLimited while the address is over its limit."""

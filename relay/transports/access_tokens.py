@@ -10,6 +10,8 @@ from typing import NamedTuple
 import jwt
 
 from relay.credentials import FcmCredentials
+from relay.transports.outage_reason import OutageReason
+from sigil.serving import logs
 
 SCOPE = "https://www.googleapis.com/auth/firebase.messaging"
 REFRESHED_AT = 0.8
@@ -49,6 +51,7 @@ class AccessTokens:
         self._refresh_at = self._expires_at = 0.0
         self._fetching: asyncio.Task[str] | None = None
         self._failed: tuple[float, Exception] | None = None
+        self._outage = OutageReason()
 
     async def current(self) -> str:
         """TokenRejected, TokenUnavailable. Concurrent callers share one request to Google."""
@@ -84,8 +87,17 @@ class AccessTokens:
     def _fetched(self, task: asyncio.Task[str]) -> None:
         self._fetching = None
         # The exception is retrieved here: a renewal in the background has no caller that awaits it.
-        if not task.cancelled() and isinstance(error := task.exception(), Exception):
+        if task.cancelled():
+            return
+        error = task.exception()
+        if isinstance(error, Exception):
             self._failed = (self._clock(), error)
+        # TokenRejected is about the credentials, which the credential breaker logs.
+        if isinstance(error, TokenUnavailable):
+            if self._outage.is_news(str(error)):
+                logs.error("provider_unreachable", provider="fcm", reason=f"no access token: {error}")
+        elif self._outage.ended():
+            logs.info("provider_reachable", provider="fcm")
 
     async def _renew(self) -> str:
         started_at = self._clock()

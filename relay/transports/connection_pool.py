@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from relay.transports import Load
 from relay.transports.http2 import Headers, Http2Connection, RequestLost, Response
+from relay.transports.outage_reason import OutageReason
 from sigil.serving import logs
 
 _MAX_TRIES = 4
@@ -46,7 +47,7 @@ class ConnectionPool:
         self._tasks: list[asyncio.Task[None]] = []
         self._waiting: OrderedDict[asyncio.Future[None], None] = OrderedDict()
         self._failing: set[int] = set()
-        self._reported_unreachable = False
+        self._outage = OutageReason()
 
     def open(self) -> None:
         self._tasks = [asyncio.create_task(self._maintain(slot)) for slot in range(self._settings.connections)]
@@ -159,16 +160,14 @@ class ConnectionPool:
 
     def _connection_opened(self, slot: int) -> None:
         self._failing.discard(slot)
-        if self._reported_unreachable:
-            self._reported_unreachable = False
+        if self._outage.ended():
             logs.info("provider_reachable", provider=self._provider)
         self._wake()
 
     def _connection_failed(self, slot: int, error: Exception) -> None:
         self._failing.add(slot)
-        if self._all_failing() and not self._reported_unreachable:
-            self._reported_unreachable = True
-            # The type: the text of an exception may quote anything. A certificate error also needs its cause.
-            reason = error.verify_message if isinstance(error, ssl.SSLCertVerificationError) else type(error).__name__
+        # The type: the text of an exception may quote anything. A certificate error also needs its cause.
+        reason = error.verify_message if isinstance(error, ssl.SSLCertVerificationError) else type(error).__name__
+        if self._all_failing() and self._outage.is_news(reason):
             logs.error("provider_unreachable", provider=self._provider, reason=reason)
         self._wake()

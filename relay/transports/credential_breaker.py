@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from relay.transports import Load, Outcome, OutgoingPush, Transport
+from relay.transports.outage_reason import OutageReason
 from sigil.serving import logs
 
 PROBE_SECONDS = 60.0
@@ -33,6 +34,7 @@ class CredentialBreaker:
         self._clock = clock
         self._on_denied = on_denied
         self._probe_at: float | None = None
+        self._outage = OutageReason(clock)
 
     def open(self) -> None:
         self._on_denied(False)
@@ -62,12 +64,14 @@ class CredentialBreaker:
         elif outcome.kind != "retry" and self._probe_at is not None:
             self._probe_at = None
             self._on_denied(False)
+            self._outage.ended()
             logs.info("provider_credentials_accepted", provider=self._provider)
         return outcome
 
     def _denied(self, outcome: Outcome) -> Outcome:
         if self._probe_at is None:
             self._on_denied(True)
+        if self._outage.is_news(outcome.error or ""):
             logs.error(
                 "provider_credentials_refused",
                 provider=self._provider,

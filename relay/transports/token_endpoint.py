@@ -46,7 +46,7 @@ class TokenEndpoint:
             async with asyncio.timeout(_TIMEOUT_SECONDS):
                 status, body = await self._post(assertion)
         except (httpx.HTTPError, httpx.InvalidURL, OSError, TimeoutError) as error:
-            raise TokenUnavailable("unreachable") from error
+            raise TokenUnavailable(f"unreachable ({type(error).__name__})") from error
         if status in {400, 401, 403}:
             raise TokenRejected(_error(body, status))
         if status != 200:

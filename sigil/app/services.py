@@ -22,7 +22,12 @@ from sigil.core.device_ledger import Limits
 from sigil.core.session_observer import SessionObserver
 from sigil.core.session_store import SessionStore
 from sigil.delivery.backlog import Backlog, EventBacklog, EventsDisabled, PushDisabled
-from sigil.delivery.circuit_breaker import RECEIVER_FAILURES_TO_OPEN, RELAY_FAILURES_TO_OPEN, CircuitBreaker
+from sigil.delivery.circuit_breaker import (
+    RECEIVER_FAILURES_TO_OPEN,
+    RELAY_FAILURES_TO_OPEN,
+    RELAY_START_SECONDS,
+    CircuitBreaker,
+)
 from sigil.inbox import Inbox
 from sigil.protocol.identity import ServerIdentity
 from sigil.pushes.loop import PushLoop
@@ -141,7 +146,7 @@ def _limits(config: Config) -> Limits:
 def _push_loop(
     config: Config, identity: ServerIdentity, parts: Dependencies, backlog: Backlog, messages: PushMessages
 ) -> PushLoop:
-    observer = PushTelemetry(parts.metrics.pushes())
+    observer = PushTelemetry(parts.metrics.pushes(), config.relay_url or "")
     relay = RelayClient(
         config.relay_url or "",
         identity=identity,
@@ -157,6 +162,7 @@ def _push_loop(
         observer=observer,
         run=parts.run,
         randomness=parts.randomness,
+        start_seconds=RELAY_START_SECONDS,
     )
     pushes = Pushes(
         store=parts.store,

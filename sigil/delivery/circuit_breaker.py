@@ -8,6 +8,7 @@ closes the breaker for all.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -17,15 +18,18 @@ from sigil.delivery.backlog import Backlog
 
 RELAY_FAILURES_TO_OPEN = 1
 """The first request without a response that counts means that the relay is unreachable."""
+RELAY_START_SECONDS = 60.0
+"""How long after the start of a worker an unreachable relay may be one that starts with the server."""
 RECEIVER_FAILURES_TO_OPEN = 10
 """In a row, in one worker. More than the tries of one event by the default schedule: an event that the receiver always
 fails on delays no other event. And a receiver that fails one time in five reaches ten in a row once in ten million."""
 
 
 class BreakerObserver(Protocol):
-    """`opened` and `closed` are called once per outage, in one worker; `state_changed` in each worker."""
+    """`closed` is called once per outage, in one worker, `opened` once and again when the reason changes;
+    `state_changed` in each worker. `starting`: the other side may still be starting, with this server."""
 
-    def opened(self, reason: str) -> None: ...
+    def opened(self, reason: str, starting: bool) -> None: ...
 
     def closed(self, seconds: float) -> None: ...
 
@@ -43,7 +47,8 @@ class CircuitBreaker:
     """Opens at the `failures_to_open`th failure in a row in one worker; a failed probe counts at once.
 
     `key` names the row that all workers share; `run` is the same in all workers of one start of the server. While the
-    breaker is open, the backlog is paused.
+    breaker is open, the backlog is paused. An outage that begins within `start_seconds`, before any success, is one of
+    a stack that starts.
     """
 
     def __init__(
@@ -56,6 +61,8 @@ class CircuitBreaker:
         observer: BreakerObserver,
         run: int,
         randomness: Callable[[int], bytes],
+        start_seconds: float = 0.0,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._key = key
         self._failures_to_open = failures_to_open
@@ -64,6 +71,8 @@ class CircuitBreaker:
         self._observer = observer
         self._run = run
         self._randomness = randomness
+        self._monotonic = monotonic
+        self._starting_until = monotonic() + start_seconds
         self._up: bool | None = None
         self._failures = 0
 
@@ -95,6 +104,7 @@ class CircuitBreaker:
                 self._failures += 1
                 failed = began, failure
         if succeeded:
+            self._starting_until = float("-inf")
             await self._write_success(max(succeeded))
         if failed and (probing or self._failures >= self._failures_to_open):
             await self._write_failure(*failed, probing)
@@ -109,15 +119,24 @@ class CircuitBreaker:
 
     async def _write_failure(self, began: float, reason: str, probing: bool) -> None:
         jitter = self._randomness(1)[0] / 255
+        starting = self._monotonic() < self._starting_until
 
         def rule(now: float, rows: tuple[Any, ...]) -> Decision[bool]:
             return circuit_breaker.record_failure(
-                now, rows[0], key=self._key, run=self._run, began=began, probing=probing, jitter=jitter
+                now,
+                rows[0],
+                key=self._key,
+                run=self._run,
+                began=began,
+                probing=probing,
+                jitter=jitter,
+                reason=reason,
+                starting=starting,
             )
 
         self._report(False)
         if await self._store.transact([self._key], rule):
-            self._observer.opened(reason)
+            self._observer.opened(reason, starting)
         await self.is_closed()
 
     async def _write_success(self, began: float) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -34,6 +36,8 @@ _CONNECTIONS = httpx.Limits(max_connections=16, max_keepalive_connections=16, ke
 MAX_RESPONSE = 512 * 1024
 """Bytes that are read of a response; 200 results take less than a tenth."""
 _REJECTIONS = frozenset({400, 413, 415})
+# httpx wraps httpcore, which wraps anyio, which wraps the error of the socket.
+_MAX_CAUSES = 8
 _encode = msgspec.json.Encoder().encode
 
 
@@ -143,14 +147,34 @@ class RelayClient:
 
 @asynccontextmanager
 async def _total_timeout() -> AsyncIterator[None]:
-    """Timeouts and network errors as RelayUnavailable, with the type of the exception: its text may quote anything."""
+    """Timeouts and network errors as RelayUnavailable, with a short reason: the text of an exception may quote
+    anything."""
     try:
         async with asyncio.timeout(TOTAL_SECONDS):
             yield
-    except TimeoutError:
+    except (TimeoutError, httpx.TimeoutException):
         raise RelayUnavailable("no answer in time") from None
     except (httpx.HTTPError, OSError) as error:
-        raise RelayUnavailable(type(error).__name__) from error
+        raise RelayUnavailable(_reason(error)) from error
+
+
+def _reason(error: BaseException) -> str:
+    causes: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and len(causes) < _MAX_CAUSES:
+        causes.append(cause)
+        cause = cause.__cause__ or cause.__context__
+    for cause in causes:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return f"a certificate that is not trusted ({cause.verify_message})"
+        if isinstance(cause, ssl.SSLError):
+            return "no TLS"
+        if isinstance(cause, socket.gaierror):
+            return "a name that is not known"
+    if not isinstance(error, httpx.ConnectError | OSError):
+        return f"closed without an answer ({type(error).__name__})"
+    number = next((cause.errno for cause in causes if isinstance(cause, OSError) and cause.errno), None)
+    return f"no connection ({os.strerror(number) if number else type(error).__name__})"
 
 
 def _read(status: int, content: bytes, kind: type[T]) -> T:

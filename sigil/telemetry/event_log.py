@@ -35,6 +35,11 @@ _LEVELS = {
 }
 
 
+_RELAY_HINTS = {
+    "401": ": the relay rejects this server; server_request_rejected in the relay's log has the reason",
+    "404": ": another program or a wrong path answers there",
+    "429": ": the relay limits requests of this server or address",
+}
 # Per worker, about 1 MB: challenges and members whose rejected answers are counted.
 _MAX_REJECTED = 4096
 
@@ -103,7 +108,12 @@ def _report(event: str, fields: dict[str, object]) -> None:
 
 
 class PushEventLog:
-    """Pushes and the relay. One line when an outage begins and one when it ends, none for each push in it."""
+    """Pushes and the relay at `relay_url`. One line when an outage begins or its reason changes and one when it ends,
+    none for each push in it.
+    """
+
+    def __init__(self, relay_url: str) -> None:
+        self._relay_url = relay_url
 
     def completed(self, completion: push_delivery.Completion) -> None:
         error = completion.push.error
@@ -125,15 +135,28 @@ class PushEventLog:
             message="the relay rejects a request; the versions of server and relay may be incompatible",
         )
 
-    def opened(self, reason: str) -> None:
-        logs.error("relay_unreachable", reason=reason, message="Failed to connect to relay")
+    def opened(self, reason: str, starting: bool) -> None:
+        hint = _RELAY_HINTS.get(reason, "")
+        if starting:
+            hint += "; it may still be starting"
+        logs.report(
+            "warn" if starting else "error",
+            "relay_unreachable",
+            {
+                "reason": reason,
+                "address": self._relay_url,
+                "message": f"Failed to connect to relay at the address of RELAY_URL{hint}",
+            },
+        )
 
     def closed(self, seconds: float) -> None:
         logs.info("relay_recovered", seconds=round(seconds, 1), message="the relay is reachable; pushes are sent again")
 
 
 class WebhookEventLog:
-    """Webhook events and their receiver. One line when an outage begins, when it ends, and for each event given up."""
+    """Webhook events and their receiver. One line when an outage begins, when its reason changes, when it ends, and for
+    each event given up.
+    """
 
     def completed(self, completion: webhook_delivery.Completion) -> None:
         if completion.outcome != "failure":
@@ -148,7 +171,7 @@ class WebhookEventLog:
             message="the event was given up; `sigil webhook replay` sends it again",
         )
 
-    def opened(self, reason: str) -> None:
+    def opened(self, reason: str, starting: bool) -> None:
         logs.error(
             "webhook_unreachable",
             reason=reason,

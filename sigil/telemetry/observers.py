@@ -36,7 +36,8 @@ class SessionTelemetry:
 class PushTelemetry(event_log.PushEventLog):
     """The PushObserver and BreakerObserver of the relay."""
 
-    def __init__(self, metrics: PushMetrics | NullDeliveryMetrics) -> None:
+    def __init__(self, metrics: PushMetrics | NullDeliveryMetrics, relay_url: str) -> None:
+        super().__init__(relay_url)
         self._metrics = metrics
 
     def completed(self, completion: Completion) -> None:

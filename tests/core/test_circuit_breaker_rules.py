@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from sigil.core.circuit_breaker import (
     BACKOFF_SECONDS,
+    MAX_REASONS,
     PROBE_SECONDS,
+    REASON_AGAIN_SECONDS,
     RELAY_KEY,
     BreakerState,
     current_run,
@@ -24,9 +28,10 @@ class Host:
         self.row: BreakerState | None = None
         self.run = 1
 
-    def record_failure(self, at: float, *, began: float | None = None, probing: bool = False) -> bool:
+    def record_failure(self, at: float, *, began: float | None = None, probing: bool = False, **said: Any) -> bool:
+        began = at if began is None else began
         decision = record_failure(
-            at, self.row, key=RELAY_KEY, run=self.run, began=at if began is None else began, probing=probing, jitter=0.5
+            at, self.row, key=RELAY_KEY, run=self.run, began=began, probing=probing, jitter=0.5, **said
         )
         self.row = dict(decision.writes).get(RELAY_KEY, self.row)
         return decision.result
@@ -53,6 +58,33 @@ def test_the_first_of_many_failures_reports_and_so_does_the_first_of_many_succes
     assert [host.record_success(NOW + 5 + n) for n in range(3)] == [5.0, None, None]
     assert not host.is_open
     assert host.record_failure(NOW + 20)
+
+
+def test_a_probe_that_fails_for_another_reason_is_reported() -> None:
+    host = Host()
+    assert host.record_failure(NOW, reason="no connection (Connection refused)")
+    assert not host.record_failure(NOW + 1, probing=True, reason="no connection (Network is unreachable)")
+    assert not host.record_failure(NOW + 2, reason="401")
+    assert host.record_failure(NOW + 3, probing=True, reason="401")
+    assert not host.record_failure(NOW + 4, probing=True, reason="401")
+    assert host.record_failure(NOW + 5, probing=True, reason="no connection (Connection refused)")
+    assert host.record_success(NOW + 6) == 6
+    assert host.record_failure(NOW + 7, reason="no connection (Connection refused)")
+
+
+def test_reasons_that_change_without_end_are_reported_a_few_times_and_then_every_ten_minutes() -> None:
+    host, reports = Host(), 0
+    for second in range(0, 2 * REASON_AGAIN_SECONDS, 15):
+        reports += host.record_failure(NOW + second, probing=True, reason=("502", "503")[second // 15 % 2])
+    assert reports == MAX_REASONS + 1
+
+
+def test_an_outage_that_outlasts_the_start_of_the_stack_is_reported_again() -> None:
+    host = Host()
+    assert host.record_failure(NOW, reason="401", starting=True)
+    assert not host.record_failure(NOW + 30, probing=True, reason="401", starting=True)
+    assert host.record_failure(NOW + 61, probing=True, reason="401")
+    assert not host.record_failure(NOW + 76, probing=True, reason="401")
 
 
 def test_a_success_of_a_request_that_began_before_the_outage_does_not_end_it() -> None:

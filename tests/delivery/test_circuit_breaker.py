@@ -19,8 +19,8 @@ class Observer:
         self.reports: list[str] = []
         self.gauge: list[bool] = []
 
-    def opened(self, reason: str) -> None:
-        self.reports.append(f"opened {reason}")
+    def opened(self, reason: str, starting: bool) -> None:
+        self.reports.append(f"opened {reason}{' while starting' if starting else ''}")
 
     def closed(self, seconds: float) -> None:
         self.reports.append(f"closed {seconds}")
@@ -37,7 +37,7 @@ class Host:
         self.store = MemoryStore(kinds=KINDS, clock=self.clock, size=1 << 20)
         self.observer = Observer()
 
-    def worker(self, failures_to_open: int, backlog: Backlog | None = None) -> CircuitBreaker:
+    def worker(self, failures_to_open: int, backlog: Backlog | None = None, start_seconds: float = 0) -> CircuitBreaker:
         return CircuitBreaker(
             key=RELAY_KEY if failures_to_open == 1 else RECEIVER_KEY,
             failures_to_open=failures_to_open,
@@ -46,6 +46,8 @@ class Host:
             observer=self.observer,
             run=1,
             randomness=os.urandom,
+            start_seconds=start_seconds,
+            monotonic=self.clock,
         )
 
     async def fail(self, worker: CircuitBreaker, times: int = 1, *, probing: bool = False) -> None:
@@ -128,6 +130,27 @@ async def test_while_it_is_open_the_backlog_is_paused_in_every_worker(host: Host
     assert await other.is_closed()
     backlog.add(b"name")
     assert len(backlog) == 1
+
+
+async def test_an_outage_is_one_of_the_start_until_a_request_succeeded_or_the_time_has_passed(host: Host) -> None:
+    worker = host.worker(1, start_seconds=60)
+    await host.fail(worker)
+    host.clock.now += 61
+    await host.fail(worker, probing=True)
+    assert host.observer.reports == ["opened 503 while starting", "opened 503"]
+    reached = host.worker(1, start_seconds=60)
+    await reached.record_success(host.clock.now)
+    await host.fail(reached)
+    assert host.observer.reports[-1] == "opened 503"
+
+
+async def test_another_reason_is_reported_and_the_gauge_stays(host: Host) -> None:
+    worker = host.worker(1)
+    await host.fail(worker)
+    for _ in range(2):
+        await worker.record_failure("401", host.clock.now, probing=True)
+    assert host.observer.reports == ["opened 503", "opened 401"]
+    assert host.observer.gauge == [False]
 
 
 async def test_the_gauge_is_set_on_changes_only(host: Host) -> None:

@@ -208,7 +208,11 @@ def test_an_unreachable_relay_blocks_nothing_and_gets_pending_pushes_afterwards(
             wait_until(lambda n=outage: len(log_lines(server, "relay_recovered")) == n, "the recovery")
             wait_until(lambda: scrape(backend.http)["sigil_relay_up", ()] == 1, "the gauge to rise")
         line = log_lines(server, "relay_unreachable")[0]
-        assert (line["level"], line["message"]) == ("error", "Failed to connect to relay")
+        assert (line["level"], line["address"]) == ("error", relay.url)
+        assert line["message"] == "Failed to connect to relay at the address of RELAY_URL"
+        assert (
+            line["reason"] == {"refuses connections": "no connection (Connection refused)", "answers 503": "503"}[how]
+        )
         assert relay.violations == []
 
 

@@ -354,7 +354,7 @@ class RecordingPushObserver:
     def rejected(self, reason: str) -> None:
         self.reports.append(f"rejected {reason}")
 
-    def opened(self, reason: str) -> None:
+    def opened(self, reason: str, starting: bool) -> None:
         self.reports.append(f"opened {reason}")
 
     def closed(self, seconds: float) -> None:

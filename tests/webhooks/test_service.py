@@ -264,7 +264,7 @@ class TestOutages:
         for _ in range(200):
             services.clock.now += 1
             await services.worker.probe()
-        assert services.observer.reports == ["opened 503", "closed"]
+        assert services.observer.reports == ["opened 503", "opened 500", "closed"]
 
     async def test_failures_before_a_recovery_that_another_worker_saw_do_not_count_toward_the_next_outage(
         self, services: WebhookServices

@@ -42,7 +42,7 @@ class RecordingWebhookObserver:
     def completed(self, completion: Completion) -> None:
         self.completions.append(completion)
 
-    def opened(self, reason: str) -> None:
+    def opened(self, reason: str, starting: bool) -> None:
         self.reports.append(f"opened {reason}")
 
     def closed(self, seconds: float) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -95,6 +96,23 @@ async def test_after_a_failed_renewal_the_token_is_used_until_it_expires(
     google.fault = None
     clock.now += 2
     assert await tokens.current() == "token 4"
+
+
+async def test_an_unreachable_token_endpoint_is_logged_once_and_so_is_its_return(
+    tokens: AccessTokens, google: Google, clock: Clock, capfd: pytest.CaptureFixture[str]
+) -> None:
+    google.fault = TokenUnavailable("unreachable (ConnectError)")
+    for _ in range(3):
+        with pytest.raises(TokenUnavailable):
+            await tokens.current()
+        clock.now += 3
+    google.fault = None
+    await tokens.current()
+    lines = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
+    assert [(line["event"], line.get("reason")) for line in lines] == [
+        ("provider_unreachable", "no access token: unreachable (ConnectError)"),
+        ("provider_reachable", None),
+    ]
 
 
 async def test_after_a_failure_there_is_a_pause_before_the_next_request(

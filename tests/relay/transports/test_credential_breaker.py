@@ -97,6 +97,17 @@ async def test_a_successful_probe_closes_the_circuit_breaker(
     assert "provider_credentials_accepted" in capfd.readouterr().out
 
 
+async def test_another_reason_for_the_denial_is_logged_too(
+    breaker: CredentialBreaker, provider: Provider, clock: Clock, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for reason in ("InvalidProviderToken", "InvalidProviderToken", "TopicDisallowed", "TopicDisallowed"):
+        provider.outcome = Outcome("denied", reason)
+        await breaker.send(new_push("apns"))
+        clock.now += PROBE_SECONDS
+    lines = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
+    assert [line["reason"] for line in lines] == ["InvalidProviderToken", "TopicDisallowed"]
+
+
 async def test_an_unreachable_provider_leaves_the_circuit_breaker_open(
     breaker: CredentialBreaker, provider: Provider, clock: Clock, reports: list[bool]
 ) -> None:
