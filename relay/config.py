@@ -89,15 +89,16 @@ class ReloadedSettings:
     trusted_servers: frozenset[bytes]
     apns: ApnsCredentials | None
     fcm: FcmCredentials | None
+    warnings: tuple[str, ...]
 
 
 def load_renewed(environ: Mapping[str, str]) -> ReloadedSettings:
     """Only the settings that SIGHUP reloads: other files may have been removed since the start. ConfigError."""
     reader = EnvReader(environ)
-    renewed = ReloadedSettings(_trusted_servers(reader), _apns(reader), _fcm(reader))
+    servers, apns, fcm = _trusted_servers(reader), _apns(reader), _fcm(reader)
     if reader.faults:
         raise ConfigError(reader.faults)
-    return renewed
+    return ReloadedSettings(servers, apns, fcm, tuple(reader.warnings))
 
 
 @dataclass(frozen=True)
@@ -135,8 +136,7 @@ def _storage(r: EnvReader) -> Storage:
 
 
 def _encryption_keys(r: EnvReader) -> tuple[Secret, ...]:
-    secret = r.secret("TOKEN_ENCRYPTION_KEY")
-    keys = [key.strip() for key in secret.reveal().split(",") if key.strip()] if secret else []
+    keys = [key for key in r.secrets("TOKEN_ENCRYPTION_KEY") if key]
     if any(len(key) < MIN_SECRET_LENGTH for key in keys) or len(keys) > 2 or len(set(keys)) < len(keys):
         r.faults.append(
             f"TOKEN_ENCRYPTION_KEY: must be one key, or new,old; {MIN_SECRET_LENGTH} or more characters each"

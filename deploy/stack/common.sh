@@ -65,8 +65,17 @@ find_compose() {
 # printed: it may be a secret.
 env_file_problems() {
   [ -f .env ] || return 0
-  awk -v quote="'" -v compose="$version" '
+  if [ -n "$(tr -dc '\000' <.env | tr '\000' x)" ]; then
+    echo "1: it has NUL characters, as UTF-16 text has: save the file as UTF-8"
+    return
+  fi
+  # By bytes: not every awk knows UTF-8.
+  LC_ALL=C awk -v quote="'" -v compose="$version" '
     function problem(text) { print NR ": " text }
+    NR == 1 && /^\357\273\277/ { problem("it begins with a byte order mark: save the file as UTF-8 without one"); next }
+    /\302\240|\302\255|\342\200[\213-\217\250-\257]|\342\201\240|\343\200\200|\357\273\277/ {
+      problem("it has a character that cannot be seen, such as a no-break space: type the line again"); next
+    }
     /\r$/ { problem("it ends with a carriage return: save the file with Unix line ends"); next }
     /^[ \t]*(#|$)/ { next }
     /^[ \t]*export[ \t]/ { problem("export is not part of the form NAME=value"); next }

@@ -145,5 +145,7 @@ def _reload(environ: Mapping[str, str], running: Snapshot) -> tuple[Snapshot, No
         renewed = load_renewed(environ)
     except ConfigError as error:
         raise StartupError("; ".join(error.lines)) from error
+    for line in renewed.warnings:
+        logs.warn("setting", message=line)
     kept = replace(running.config, trusted_servers=renewed.trusted_servers, apns=renewed.apns, fcm=renewed.fcm)
     return replace(running, config=kept), None

@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 
 from sigil.protocol.api_key import ID_LENGTH, issue_api_key
+from sigil.protocol.encoding.plain_text import NotPlainText, text_of
 from sigil.protocol.identity import (
     WORD_COUNT,
     DerivedSecrets,
@@ -102,7 +103,10 @@ class TerminalWizard:
 
     def _restore(self) -> str:
         if not self._interactive:
-            return self._validated(sys.stdin.read(_MAX_INPUT))
+            try:
+                return self._validated(text_of(sys.stdin.buffer.read(_MAX_INPUT)))
+            except NotPlainText as error:
+                raise InvalidMnemonic(f"standard input {error}") from error
         while True:
             with _alternate_screen():
                 typed = click.prompt("The 24 words, in their order, on one line\n", prompt_suffix="")

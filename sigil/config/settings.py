@@ -275,8 +275,7 @@ def _api_keys(r: EnvReader) -> tuple[tuple[Secret, ...], tuple[str, ...]]:
 
 
 def _preset(r: EnvReader) -> tuple[Secret, ...]:
-    secret = r.secret("API_KEY")
-    keys = [key.strip() for key in secret.reveal().split(",") if key.strip()] if secret else []
+    keys = [key for key in r.secrets("API_KEY") if key]
     # Header values are visible ASCII: a client could not send any other key.
     if any(len(key) < MIN_SECRET_LENGTH or not VISIBLE.match(key) for key in keys):
         r.faults.append(

@@ -52,8 +52,7 @@ def url(r: EnvReader) -> Secret | None:
 
 
 def secrets(r: EnvReader) -> tuple[Secret, ...]:
-    given = r.secret("WEBHOOK_SECRET")
-    parts = [part.strip() for part in given.reveal().split(",")] if given else []
+    parts = r.secrets("WEBHOOK_SECRET")
     if any(len(part) < MIN_SECRET_LENGTH for part in parts) or len(parts) > 2:
         r.faults.append(
             f"WEBHOOK_SECRET: must be a secret of {MIN_SECRET_LENGTH} characters or more, or two of them as new,old"

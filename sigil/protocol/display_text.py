@@ -74,6 +74,21 @@ def printable(text: str) -> str:
     return "".join(parts)
 
 
+_HIDDEN, _HIDDEN_OR_JOINER = re.compile("[^GMVWLRDESKCNZP]"), re.compile("[^GMVWLRDESKC]")
+_LAYOUT = re.compile(r"[ \t\n]|\r(?=\n|\Z)")
+
+
+def first_hidden(text: str) -> int | None:
+    """The index of the first character that shows nothing; None without one. Space, tab, line ends, and joiners in
+    displayable text are not hidden.
+    """
+    if text.isascii() and text.isprintable():
+        return None
+    classes = _LAYOUT.sub("x", text).translate(_class_of_code())
+    found = (_HIDDEN if problem_of(text) is None else _HIDDEN_OR_JOINER).search(classes)
+    return found.start() if found else None
+
+
 _NOTHING_VISIBLE = "it has no visible character"
 
 

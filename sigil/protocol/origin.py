@@ -6,6 +6,8 @@ import ipaddress
 import re
 from typing import NamedTuple
 
+from sigil.protocol.encoding.plain_text import NotPlainText, check
+
 # One strict form rather than a tolerant parser: with user names, backslashes, white space and percent signs, two
 # parsers can disagree about the host.
 _ORIGIN = re.compile(r"(https?)://(\[[0-9a-f:.]*\]|[^\[\]/:?#@\\]+)(?::([0-9]{1,5}))?/?\Z", re.ASCII | re.IGNORECASE)
@@ -97,9 +99,12 @@ def origin_of_url(url: str) -> str:
 
 
 def _problem_of(text: str) -> str:
-    hidden = next((at for at, char in enumerate(text, 1) if char.isspace() or not char.isprintable()), None)
-    if hidden is not None:
-        return f"must be an address without blanks: character {hidden} is U+{ord(text[hidden - 1]):04X}"
+    try:
+        check(text)
+    except NotPlainText as error:
+        return str(error)
+    if any(char.isspace() for char in text):
+        return "must be an address without blanks"
     if not text.isascii():
         return "must be ASCII: write an international host name in its punycode form, xn--…"
     if "@" in text:

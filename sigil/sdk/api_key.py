@@ -9,6 +9,9 @@ import time
 from collections.abc import Iterable
 from typing import NoReturn
 
+from sigil.protocol.encoding.plain_text import NotPlainText, text_of
+from sigil.sdk.environment import variable
+
 VARIABLE, FILE_VARIABLE = "SIGIL_API_KEY", "SIGIL_API_KEY_FILE"
 _MAX_FILE, _PIPE_SECONDS = 4096, 10.0
 _ISSUED = re.compile(r"sgk_(?:live|test)_[0-9a-f]{64}\Z", re.ASCII)
@@ -42,7 +45,10 @@ class ApiKey:
 
         One call for each client: the file may be a pipe, which can be read once.
         """
-        text, path = os.environ.get(VARIABLE, "").strip(), os.environ.get(FILE_VARIABLE, "").strip()
+        try:
+            text, path = variable(VARIABLE), variable(FILE_VARIABLE)
+        except NotPlainText as error:
+            return cls(""), str(error)
         if text and path:
             return cls(text), f"{VARIABLE} and {FILE_VARIABLE} are both set: keep one."
         if not path:
@@ -52,8 +58,8 @@ class ApiKey:
             key = cls(_text_of(path))
         except OSError as error:
             return cls(""), f"{FILE_VARIABLE}: {path} cannot be read: {error.strerror or error}."
-        except UnicodeDecodeError:
-            return cls(""), f"{FILE_VARIABLE}: {path} is not UTF-8 text."
+        except NotPlainText as error:
+            return cls(""), f"{FILE_VARIABLE}: {path} {error}."
         return key, key._problem(f"{FILE_VARIABLE}: {path}")
 
     def _problem(self, place: str) -> str | None:
@@ -85,7 +91,7 @@ class ApiKey:
 
 
 def _text_of(path: str) -> str:
-    """The text of a small file or of a pipe, as of a shell's <(pass show sigil); OSError, UnicodeDecodeError.
+    """The text of a small file or of a pipe, as of a shell's <(pass show sigil); OSError, NotPlainText.
 
     Bounded in size and time: a pipe that no program writes to would make the constructor wait for ever.
     """
@@ -97,7 +103,7 @@ def _text_of(path: str) -> str:
                 raise TimeoutError(f"a pipe without data for {_PIPE_SECONDS:.0f} s")
             part = os.read(handle, _MAX_FILE + 1 - len(content))
             if not part:
-                return content.decode("utf-8-sig").strip()
+                return text_of(content)
             content += part
     finally:
         os.close(handle)

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Never
 
+from sigil.protocol.encoding.plain_text import NotPlainText
 from sigil.sdk import api_key
 from sigil.sdk.api_key import ApiKey
 from sigil.sdk.approvals import Approvals
 from sigil.sdk.challenges import Challenges
 from sigil.sdk.clock import Clock
+from sigil.sdk.environment import variable
 from sigil.sdk.errors import ConfigurationError
 from sigil.sdk.http.address import VARIABLE, service_origin
 from sigil.sdk.http.httpx_adapter import HttpOptions
@@ -73,8 +74,8 @@ class BaseClient(ABC):
         if key_problem:
             raise ConfigurationError(key_problem)
         if ca_file is None and tls_pin is None:
-            ca_file = os.environ.get(CA_VARIABLE, "").strip() or None
-        origin = service_origin(service_url or os.environ.get(VARIABLE, ""))
+            ca_file = _variable(CA_VARIABLE) or None
+        origin = service_origin(service_url or _variable(VARIABLE))
         connections = _integer(max_connections, "max_connections", 1, 10_000)
         http = HttpOptions(origin, key, tls_context(ca_file, tls_pin), connections)
         self._open(ClientParts(http, Challenges(retry, clock), Approvals(retry, clock), clock))
@@ -90,6 +91,14 @@ class BaseClient(ABC):
     @abstractmethod
     def _open(self, parts: ClientParts) -> None:
         """Make the HTTP client, and `auth` and `mpa`, which use it."""
+
+
+def _variable(name: str) -> str:
+    try:
+        return variable(name)
+    except NotPlainText as error:
+        fault = str(error)
+    raise ConfigurationError(fault)
 
 
 def _argument_fault(values: list[object], unknown: Mapping[str, object], key: ApiKey) -> str | None:

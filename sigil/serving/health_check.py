@@ -14,10 +14,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote, unquote, urlsplit
 
 from sigil.protocol.display_text import printable
+from sigil.protocol.encoding.plain_text import NotPlainText, text_of
 from sigil.serving import settings
 from sigil.serving.settings import ConfigError
 
@@ -185,10 +187,14 @@ def _verifying_context(ca: str | None) -> SSLContext:
         context.load_default_certs()
         return context
     try:
-        context.load_verify_locations(ca)
+        context.load_verify_locations(cadata=text_of(Path(ca).read_bytes()))
+    except NotPlainText as error:
+        raise _Explained(f"--ca {ca} {error}") from None
+    except (ssl.SSLError, TypeError):
+        # TypeError: not ASCII.
+        raise _Explained(f"--ca {ca}: holds no certificate in PEM") from None
     except OSError as error:
-        reason = "holds no certificate in PEM" if isinstance(error, ssl.SSLError) else error.strerror
-        raise _Explained(f"--ca {ca}: {reason}") from None
+        raise _Explained(f"--ca {ca}: {error.strerror}") from None
     # The file may hold the server's own certificate rather than an authority's.
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     return context

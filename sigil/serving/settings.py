@@ -20,6 +20,8 @@ from typing import TypeVar
 from urllib.parse import urlsplit
 
 from sigil.protocol.display_text import problem_of
+from sigil.protocol.encoding import plain_text
+from sigil.protocol.encoding.plain_text import NotPlainText
 from sigil.protocol.origin import parse_origin, relay_origin
 from sigil.serving.file_errors import file_error
 
@@ -76,13 +78,22 @@ class EnvReader:
         self._environ = environ
         self._foreign = foreign
         self._known: set[str] = set()
+        self._unusable: set[str] = set()
         self.faults: list[str] = []
         self.warnings: list[str] = []
 
     def text(self, name: str) -> str | None:
         """None for an empty variable too: a Compose file passes each setting as `NAME: ${NAME:-}`."""
         self._known.add(name)
-        return self._environ.get(name, "").strip() or None
+        given = self._environ.get(name, "")
+        try:
+            return plain_text.check(given) or None
+        except NotPlainText as error:
+            if name not in self._unusable:
+                self._unusable.add(name)
+                self.faults.append(f"{name}: {error}")
+            # One fault is enough: no other about the same value follows.
+            return plain_text.cleaned(given) or None
 
     def is_empty(self, name: str) -> bool:
         """Whether NAME is set to an empty text, for a setting to which that is a value of its own."""
@@ -152,6 +163,14 @@ class EnvReader:
             self.faults.append(f"{name}: {path} {error}")
             return None
 
+    def secrets(self, name: str) -> list[str]:
+        """The items of a comma-separated secret, such as `new,old`."""
+        given = self.secret(name)
+        items = [item.strip() for item in given.reveal().split(",")] if given else []
+        if any(map(plain_text.is_quoted, items)):
+            self.faults.append(f"{name}: an item is in quotes: remove them, they are not part of the value")
+        return items
+
     def list_or_file(self, name: str) -> str:
         """Like `secret`, for a value that is not one; an empty variable or file gives an empty text."""
         text, path = self.text(name), self.text(f"{name}_FILE")
@@ -164,13 +183,15 @@ class EnvReader:
             mode, content = _mode_and_content(path)
             if secret and mode & 0o077:
                 self.warnings.append(f"{name}: others can read {path}; chmod 600 it")
+            elif mode & 0o002:
+                self.warnings.append(f"{name}: every user can change {path}; chmod o-w it")
             if len(content) <= _MAX_FILE:
-                return content.decode().strip()
+                return plain_text.text_of(content)
             self.faults.append(f"{name}: {path} is larger than 64 KiB")
         except OSError as error:
             self.faults.append(f"{name}: {file_error('read', path, error)}")
-        except UnicodeDecodeError:
-            self.faults.append(f"{name}: {path} is not UTF-8 text")
+        except NotPlainText as error:
+            self.faults.append(f"{name}: {path} {error}")
         return None
 
     def warn_unknown(self, documented: Mapping[str, str]) -> None:
@@ -265,9 +286,9 @@ def display_name(text: str) -> str:
 
 
 def url(text: str) -> str:
-    if not VISIBLE.match(text):
+    if not text.isprintable():
         # urlsplit drops tabs and newlines.
-        raise ValueError("must be a URL in ASCII without blanks")
+        raise ValueError("must be a URL on one line")
     parts = urlsplit(text)
     if (
         parts.scheme not in {"http", "https"}

@@ -95,3 +95,21 @@ def test_one_command_at_a_time_changes_a_stack(folder: Folder) -> None:
     assert (folder.path / ".stack.lock").exists()
     assert folder.run("lock; echo entered").stdout == "entered\n", "the lock of a process that was killed"
     assert not (folder.path / ".stack.lock").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"A=1\nB='\xc3\xa9'\n", ""),
+        (b"\xef\xbb\xbfA=1\n", "1: it begins with a byte order mark: save the file as UTF-8 without one"),
+        (b"A=1\nB=x\xc2\xa0\n", "2: it has a character that cannot be seen, such as a no-break space"),
+        (b"# x\nB=\xe2\x80\x8bx\n", "2: it has a character that cannot be seen, such as a no-break space"),
+        ("A=1\n".encode("utf-16"), "1: it has NUL characters, as UTF-16 text has: save the file as UTF-8"),
+    ],
+)
+def test_what_an_editor_does_not_show_in_env_is_named(folder: Folder, content: bytes, expected: str) -> None:
+    (folder.path / ".env").write_bytes(content)
+    ended = folder.run("version=2.26\nenv_file_problems")
+    assert ended.stdout.startswith(expected)
+    assert len(ended.stdout.splitlines()) == bool(expected)
+    assert ended.stderr == ""

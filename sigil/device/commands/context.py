@@ -23,6 +23,7 @@ from sigil.device.http.tls import TlsTrust
 from sigil.device.keyring import Keyring, Registration
 from sigil.device.timestamps import Clock, Sleep
 from sigil.protocol.display_text import printable
+from sigil.protocol.encoding.plain_text import NotPlainText, check, text_of
 
 # Generic since click 8.2 only, and only for the type checker of interest.
 if TYPE_CHECKING:
@@ -124,9 +125,9 @@ def trust_of(url: str, ca: Path | None, tls_pin: str | None) -> TlsTrust:
     if (ca or tls_pin) and url.startswith("http:"):
         raise click.UsageError("--ca and --tls-pin are for https addresses.")
     try:
-        return TlsTrust(ca_pem=ca.read_text("ascii") if ca else None, sha256=tls_pin)
-    except UnicodeDecodeError as error:
-        raise TrustUnusable(f"{ca} holds no PEM certificate.") from error
+        return TlsTrust(ca_pem=text_of(ca.read_bytes()) if ca else None, sha256=tls_pin)
+    except NotPlainText as error:
+        raise TrustUnusable(f"{ca} {error}.") from error
 
 
 def _default_home() -> Path:
@@ -135,13 +136,22 @@ def _default_home() -> Path:
     return (configured if configured.is_absolute() else Path.home() / ".config") / "sigil" / "device"
 
 
+def _keyring(_context: click.Context, _option: click.Parameter, home: Path) -> Keyring:
+    """A variable may have quotes, which a shell would take off an option: the keys would go to another directory."""
+    try:
+        check(str(home))
+    except NotPlainText as error:
+        raise click.UsageError(f"--home (or SIGIL_DEVICE_HOME) {error}.") from error
+    return Keyring(home)
+
+
 home_option = click.option(
     "--home",
     "keyring",
     envvar="SIGIL_DEVICE_HOME",
     type=click.Path(file_okay=False, path_type=Path),
     default=_default_home,
-    callback=lambda _context, _option, home: Keyring(home),
+    callback=_keyring,
     help="Directory of the key files. [default: ~/.config/sigil/device]",
 )
 server_option = click.option(

@@ -16,6 +16,7 @@ from sigil.device.display import picture
 from sigil.device.keyring import Keyring, Registration, RelayRecord
 from sigil.device.relay.client import RelayClient
 from sigil.protocol.display_text import printable
+from sigil.protocol.encoding.plain_text import NotPlainText, text_of
 from sigil.protocol.messages.relay import Platform
 
 T = TypeVar("T")
@@ -32,7 +33,7 @@ MAX_TOKEN = 4096
 )
 @click.option(
     "--token-file",
-    type=click.File("r"),
+    type=click.File("rb"),
     help="File with the push token of apns or fcm. Without it, or with -, standard input.",
 )
 @server_option
@@ -100,7 +101,10 @@ def _token(platform: str, token_file: Any) -> str:
         if token_file is not None:
             raise click.UsageError("--token-file is for apns and fcm; a WebSocket has no token.")
         return ""
-    token: str = (token_file or sys.stdin).read(MAX_TOKEN + 2).strip()
+    try:
+        token = text_of((token_file or sys.stdin.buffer).read(4 * MAX_TOKEN))
+    except NotPlainText as error:
+        raise click.UsageError(f"The push token {error}.") from error
     if not 0 < len(token) <= MAX_TOKEN or not token.isprintable():
         raise click.UsageError(f"The push token must be one line of at most {MAX_TOKEN} characters.")
     return token

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 import httpx
 
+from sigil.protocol.encoding.plain_text import NotPlainText, text_of
 from sigil.sdk.errors import ConfigurationError
 from sigil.sdk.http.deadline import shortened
 
@@ -87,10 +88,12 @@ def _authorities(ca_file: Path) -> ssl.SSLContext:
     # The file may hold the server's own certificate rather than an authority's.
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     try:
-        context.load_verify_locations(cadata=ca_file.read_text("ascii"))
+        context.load_verify_locations(cadata=text_of(ca_file.read_bytes()))
         return context
     except OSError as error:
         fault = f"ca_file (or {CA_VARIABLE}) cannot be read: {error.strerror or 'it holds no PEM certificate'}."
-    except ValueError:
+    except NotPlainText as error:
+        fault = f"ca_file (or {CA_VARIABLE}) {error}."
+    except (ValueError, TypeError):
         fault = f"ca_file (or {CA_VARIABLE}) holds no PEM certificate."
     raise ConfigurationError(fault)
