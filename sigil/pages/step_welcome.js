@@ -32,8 +32,10 @@ export class Welcome {
     const { navigation, memory, server } = this.#wizard;
     // A person who only went back keeps the words, which may be on paper already.
     if (memory.flow !== "create" || !memory.words) {
-      memory.words = (await server.words()).join(" ");
-      memory.identity = null;
+      const words = (await server.words()).join(" ");
+      // What the recovery kit shows; `identity` stays empty until the words are confirmed.
+      memory.newIdentity = await server.check(words);
+      Object.assign(memory, { words, identity: null });
     }
     memory.flow = "create";
     navigation.go("words");
@@ -41,7 +43,7 @@ export class Welcome {
 
   #restore() {
     const { navigation, memory } = this.#wizard;
-    Object.assign(memory, { flow: "restore", words: null, identity: null });
+    Object.assign(memory, { flow: "restore", words: null, identity: null, newIdentity: null });
     navigation.go("restore");
   }
 }

@@ -2,10 +2,12 @@
 
 import { announce, byId, copyToClipboard, element } from "./page.js";
 import { COUNT } from "./mnemonic.js";
+import { RecoveryKit } from "./recovery_kit.js";
 
 export class Words {
   #wizard;
   #seen = false;
+  #kit = null;
 
   constructor(wizard) {
     this.#wizard = wizard;
@@ -21,6 +23,8 @@ export class Words {
 
   enter() {
     this.#seen = false;
+    const { initState, newIdentity } = this.#wizard.memory;
+    this.#kit = new RecoveryKit({ ...initState, ...newIdentity });
     this.#clearWords();
   }
 
@@ -59,16 +63,12 @@ export class Words {
   #setCovered(covered) {
     byId("words-cover").hidden = !covered;
     byId("word-tools").hidden = covered;
+    byId("print-note").hidden = covered;
   }
 
   #fillPrintSheet() {
     if (!byId("words-cover").hidden || !this.#wizard.memory.words) return;
-    const when = new Date().toLocaleDateString("en", { dateStyle: "long" });
-    byId("print-sheet").replaceChildren(
-      element("h1", {}, this.#wizard.memory.initState.server_name),
-      element("p", {}, `The 24 words of this Sigil server. ${when}.`),
-      element("ol", { class: "words" }, ...this.#list()),
-    );
+    this.#kit.fill(byId("print-sheet"), this.#wizard.memory.words.split(" "));
   }
 
   async #copy() {

@@ -24,6 +24,7 @@ class Wizard {
       initState: null, // the answer to GET /init/state
       words: null, // the mnemonic as one string, until the commit
       identity: null,
+      newIdentity: null, // of new words that are not confirmed yet
       committedIds: new Set(), // IDs of the identities for which this window has sent a commit
       session: null, // the token that authorises making API keys, after the commit
       certificate: null, // its path on the server's disk, after the commit, if the server has one
@@ -113,7 +114,7 @@ class Wizard {
 
   #clear() {
     this.server.setToken("");
-    Object.assign(this.memory, { admitted: false, words: null, identity: null, session: null });
+    Object.assign(this.memory, { admitted: false, words: null, identity: null, newIdentity: null, session: null });
     this.navigation.leave();
   }
 

@@ -134,24 +134,6 @@ def test_wrong_words_are_named_by_their_positions(window: Window) -> None:
     window.at("This will be your server")
 
 
-def test_the_print_sheet_has_only_the_words_the_name_and_the_date(window: Window) -> None:
-    window.open(ADDRESS).at(WELCOME)
-    words = see_words(window)
-    window.page.emulate_media(media="print")
-    window.page.evaluate("dispatchEvent(new Event('beforeprint'))")
-    printed = window.page.evaluate("document.body.innerText")
-    assert [word for word in words if word not in printed] == []
-    assert NAME in printed
-    assert str(window.page.evaluate("new Date().getFullYear()")) in printed
-    assert "written them down" not in printed
-    window.page.evaluate("dispatchEvent(new Event('afterprint'))")
-    assert window.text("print-sheet") == ""
-    window.page.emulate_media(media="screen")
-    window.click("Hide")
-    window.page.evaluate("dispatchEvent(new Event('beforeprint'))")
-    assert window.text("print-sheet") == ""
-
-
 def test_copied_words_come_with_a_warning_about_the_clipboard(window: Window) -> None:
     window.context.grant_permissions(["clipboard-read", "clipboard-write"])
     window.open(ADDRESS).at(WELCOME)
