@@ -8,22 +8,21 @@ Kubernetes) while the directory behind the symlink is gone.
 import errno
 import os
 import re
-import ssl
 import sys
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from cryptography.x509.oid import PublicKeyAlgorithmOID
 
 from sigil.serving.file_errors import file_error
 from sigil.serving.process.kept_open import KeptOpen
 from sigil.serving.startup_error import StartupError
 from sigil.serving.tls.issuing import is_self_made
+from sigil.serving.tls.trial import refusal_of
 
 _ANY_BLOCK = re.compile(rb"-----BEGIN [A-Z0-9 ]*(?:CERTIFICATE|PRIVATE KEY)-----")
 _READ_BLOCK = re.compile(rb"^-----BEGIN (?:CERTIFICATE|(?:RSA |EC )?PRIVATE KEY)-----", re.MULTILINE)
+
+_ENCRYPTED = re.compile(rb"^(?:-----BEGIN |Proc-Type: 4,)ENCRYPTED", re.MULTILINE)
 
 
 class TlsPair:
@@ -34,17 +33,19 @@ class TlsPair:
         self._fds: list[int] = []
         try:
             self.cert, self.key = self._keep(cert), self._keep(key)
-            # An empty password: without one, OpenSSL prompts on the terminal and waits.
-            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(self.cert, self.key, password="")
-            pem = Path(self.cert).read_bytes()
-            error = _certificate_error(pem, cert) or _pem_error(Path(self.key).read_bytes(), key)
+            pem, private = Path(self.cert).read_bytes(), Path(self.key).read_bytes()
         except OSError as exc:
             self.close()
-            raise StartupError(_read_error(exc, cert, key)) from exc
+            raise StartupError(_read_error(exc, cert)) from exc
+        error = _pem_error(pem, cert) or _pem_error(private, key) or self._refusal(cert, key)
         if error:
             self.close()
             raise StartupError(error)
-        self.certificate = x509.load_pem_x509_certificate(pem)
+        try:
+            self.certificate = x509.load_pem_x509_certificate(pem)
+        except ValueError as exc:
+            self.close()
+            raise StartupError(f"TLS: {cert}: is no certificate in PEM that this server can read: {exc}") from exc
         self.hsts = _is_issued_for_a_name(self.certificate)
         """Whether browsers may insist on https: past the warning of a self-signed certificate they could not go on."""
 
@@ -57,6 +58,10 @@ class TlsPair:
         os.write(fd, data)
         return f"/proc/self/fd/{fd}"
 
+    def _refusal(self, cert: Path, key: Path) -> str | None:
+        reason = refusal_of(self.cert, self.key, self._fds)
+        return f"TLS: {cert} and {key}: {reason}" if reason else None
+
     def kept_open(self) -> KeptOpen:
         """The descriptors that a worker needs for the paths to be valid in its process."""
         return KeptOpen(*self._fds)
@@ -67,40 +72,16 @@ class TlsPair:
             os.close(self._fds.pop())
 
 
-# OpenSSL accepts more than Granian's TLS (rustls with ring), in which a worker aborts without a message.
-
-
-def _certificate_error(pem: bytes, path: Path) -> str | None:
-    """The reason why a certificate that OpenSSL accepts cannot be served, in one line; None if it can."""
-    try:
-        if error := _pem_error(pem, path):
-            return error
-        if _is_supported(x509.load_pem_x509_certificate(pem)):
-            return None
-    except (ValueError, UnsupportedAlgorithm):
-        # An unknown kind of key, or an unknown curve.
-        pass
-    return f"TLS: {path}: its key must be RSA of 2048 to 4096 bits, P-256, P-384 or Ed25519"
-
-
 def _pem_error(pem: bytes, path: Path) -> str | None:
-    """The reason why a block of a PEM file would be skipped, in one line; None if all are found."""
+    """The reason why the TLS server would skip a block of a PEM file, in one line; None if it finds all."""
+    if _ENCRYPTED.search(pem):
+        return f"TLS: {path}: the key has a passphrase: write it without one (`openssl pkey -in KEY -out NEW_KEY`)"
     if len(_READ_BLOCK.findall(pem)) == len(_ANY_BLOCK.findall(pem)):
         return None
     return (
         f"TLS: {path}: every block must begin at the start of a line (no byte-order mark before it), "
         "with the label CERTIFICATE or PRIVATE KEY, and not TRUSTED CERTIFICATE or another one"
     )
-
-
-def _is_supported(certificate: x509.Certificate) -> bool:
-    key = certificate.public_key()
-    if isinstance(key, rsa.RSAPublicKey):
-        plain = certificate.public_key_algorithm_oid == PublicKeyAlgorithmOID.RSAES_PKCS1_v1_5
-        return plain and 2048 <= key.key_size <= 4096 and key.public_numbers().e >= 65537
-    if isinstance(key, ec.EllipticCurvePublicKey):
-        return isinstance(key.curve, ec.SECP256R1 | ec.SECP384R1)
-    return isinstance(key, ed25519.Ed25519PublicKey)
 
 
 def _is_issued_for_a_name(certificate: x509.Certificate) -> bool:
@@ -114,9 +95,7 @@ def _is_issued_for_a_name(certificate: x509.Certificate) -> bool:
     return bool(hosts) and certificate.issuer != certificate.subject and not is_self_made(certificate)
 
 
-def _read_error(exc: OSError, cert: Path, key: Path) -> str:
-    if isinstance(exc, ssl.SSLError):
-        return f"TLS: {cert} and {key} are not a certificate and its unencrypted key in PEM"
+def _read_error(exc: OSError, cert: Path) -> str:
     # Out of descriptors, there is no file name.
     path = Path(exc.filename or cert)
     text = f"TLS: {file_error('read', path, exc)}"
