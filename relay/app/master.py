@@ -6,7 +6,8 @@ from __future__ import annotations
 import asyncio
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from relay.config import SECRETS, Config, load, load_renewed
 from relay.registration.nonces import derive_secret
 from relay.registry.model import RegistryBusy, RegistryUnusable
 from relay.registry.port import Registry
+from relay.registry.sqlite.lock import exclusive
 from sigil.serving import logs
 from sigil.serving.captured_stderr import open_standard_descriptors
 from sigil.serving.cloudflare.feed import feed_for
@@ -56,8 +58,8 @@ def _serve(config: Config, environ: Mapping[str, str]) -> int:
     forbid_core_dumps()
     logs.configure("relay", logs.stricter(config.log_level, config.telemetry))
     _log_settings(config)
-    migrate(open_registry(config, "sigil-relay start"))
-    with _temporary_directory() as folder:
+    with _lock(config), _temporary_directory() as folder:
+        migrate(open_registry(config, "sigil-relay start"))
         snapshot = Snapshot(config, nonce_secret(config), Path(folder))
         logs.info(
             "relay_starting",
@@ -82,6 +84,20 @@ def _serve(config: Config, environ: Mapping[str, str]) -> int:
             feed=feed_for(config.proxies),
             limits=ServerLimits(connections=ConnectionLimits(share=_MAIN_PORT_SHARE)),
         )
+
+
+@contextmanager
+def _lock(config: Config) -> Iterator[None]:
+    """One relay at a time on a SQLite file; StartupError."""
+    if config.database_url is not None:
+        yield
+        return
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(exclusive(config.data_dir))
+        except RegistryUnusable as error:
+            raise StartupError(str(error)) from error
+        yield
 
 
 def nonce_secret(config: Config) -> bytes:

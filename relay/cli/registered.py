@@ -30,7 +30,7 @@ def _with_registry(work: Callable[[Registry], Awaitable[T]]) -> T:
         registry = open_registry(load_storage(os.environ), "sigil-relay command")
 
         async def run() -> T:
-            await registry.open(lambda channel, data: None)
+            await registry.open(lambda channel, data: None, migrate=False)
             try:
                 return await work(registry)
             finally:

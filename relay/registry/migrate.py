@@ -58,6 +58,35 @@ def pending(known: Sequence[Migration], applied: Mapping[int, str]) -> Sequence[
     return known[newest:]
 
 
+async def require_migrated_postgres(connection: Any, known: Sequence[Migration]) -> None:
+    """RegistryUnusable unless all migrations were applied; changes nothing."""
+    applied = {}
+    if await connection.fetchval("SELECT to_regclass('migration') IS NOT NULL"):
+        applied = dict(await connection.fetch("SELECT number, checksum FROM migration"))
+    _require_none(pending(known, applied), applied)
+
+
+def require_migrated_sqlite(db: sqlite3.Connection, known: Sequence[Migration]) -> None:
+    """The same for SQLite."""
+    applied = {}
+    if db.execute("SELECT 1 FROM sqlite_master WHERE name = 'migration'").fetchone():
+        applied = dict(db.execute("SELECT number, checksum FROM migration"))
+    _require_none(pending(known, applied), applied)
+
+
+def _require_none(missing: Sequence[Migration], applied: Mapping[int, str]) -> None:
+    if missing and not applied:
+        raise RegistryUnusable(
+            "no relay has used this database yet: set DATABASE_URL or RELAY_DATA_DIR as for the relay, or run "
+            "`sigil-relay migrate` first"
+        )
+    if missing:
+        raise RegistryUnusable(
+            f"the database is at migration {max(applied)}, this version needs {missing[-1].number}: run `sigil-relay "
+            "migrate`, or the command of the version that runs"
+        )
+
+
 async def migrate_postgres(connection: Any, known: Sequence[Migration]) -> list[str]:
     """Apply missing migrations and return their names; any number of processes may do so at once.
 

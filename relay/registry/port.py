@@ -142,9 +142,9 @@ class Notifier(Protocol):
 class Registry(DeliveryRegistry, ServerRegistry, Notifier, Protocol):
     """All ports of one database, and its lifecycle: for the composition root and for commands."""
 
-    async def open(self, on_notification: NotificationHandler) -> None:
-        """Migrate, and listen. After a lost connection `on_notification("lost", b"")` reports that some notifications
-        may be missing.
+    async def open(self, on_notification: NotificationHandler, *, migrate: bool = True) -> None:
+        """Migrate, and listen. Without `migrate` the database must exist, at the schema of this version. After a lost
+        connection `on_notification("lost", b"")` reports that some notifications may be missing.
 
         Raises RegistryUnusable."""
 

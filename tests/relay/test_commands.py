@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import httpx
 import pytest
@@ -14,6 +15,7 @@ from sigil.device import Device
 from tests.relay.devices_of_relay import register
 from tests.support.live import DEADLINE, wait_until
 from tests.support.live_relay import LiveRelay, Server
+from tests.support.ports import free_port
 
 OLD, NEW = "the-old-key-of-more-than-32-characters-x", "the-new-key-of-more-than-32-characters-y"
 Command = Callable[..., subprocess.CompletedProcess[str]]
@@ -135,8 +137,8 @@ def test_valid_settings_are_shown_without_secrets(command: Command) -> None:
     assert OLD not in shown.stdout + shown.stderr
 
 
-def test_a_second_relay_on_the_same_port_is_rejected_in_one_line(command: Command) -> None:
-    second = command("serve")
+def test_a_second_relay_on_the_same_port_is_rejected_in_one_line(command: Command, tmp_path: Path) -> None:
+    second = command("serve", RELAY_DATA_DIR=str(tmp_path))
     assert second.returncode == 1
     assert "cannot listen on 127.0.0.1" in second.stderr
     assert "set RELAY_PORT to another port" in second.stderr
@@ -156,3 +158,52 @@ def test_metrics_have_all_families_and_name_no_device(relay: LiveRelay) -> None:
     for name in ("relay_devices{", "relay_pushes_queued", "relay_http_requests_total{", "relay_build_info{"):
         assert name in text
     assert "fingerprint" not in text
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["servers", "list"],
+        ["servers", "trust", "ab" * 32],
+        ["servers", "remove", "ab" * 32],
+        ["devices", "count"],
+        ["devices", "show", "ab" * 32],
+        ["devices", "remove", "ab" * 32],
+        ["devices", "prune"],
+    ],
+)
+def test_a_command_without_the_settings_of_the_relay_creates_no_database(arguments: list[str], tmp_path: Path) -> None:
+    missing = tmp_path / "none"
+    ended = subprocess.run(
+        [sys.executable, "-m", "relay", *arguments],
+        env={"PATH": "/usr/bin:/bin", "RELAY_DATA_DIR": str(missing)},
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+    )
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr == (
+        f"sigil-relay: there is no database: DATABASE_URL is not set, and {missing}/relay.db does not exist; set "
+        "DATABASE_URL or RELAY_DATA_DIR as for the relay, or run `sigil-relay migrate` first\n"
+    )
+    assert not missing.exists()
+
+
+def test_a_second_relay_on_the_same_directory_is_rejected_in_one_line(relay: LiveRelay, command: Command) -> None:
+    second = command("serve", RELAY_PORT=str(free_port()))
+    directory = relay.environ["RELAY_DATA_DIR"]
+    assert second.returncode == 1
+    assert "worker_ready" not in second.stdout
+    assert second.stderr == (
+        f"sigil-relay: another relay runs on {directory}: stop it, set RELAY_DATA_DIR to another directory, or set "
+        "DATABASE_URL for several relays on one database\n"
+    )
+    assert command("servers", "list").returncode == 0
+    assert command("migrate").returncode == 0
+
+
+def test_a_killed_relay_leaves_no_lock() -> None:
+    with LiveRelay() as relay:
+        relay.kill()
+        relay.start()

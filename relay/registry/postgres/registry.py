@@ -6,7 +6,7 @@ import asyncio
 
 import asyncpg
 
-from relay.registry.migrate import migrate_postgres, migrations
+from relay.registry.migrate import migrate_postgres, migrations, require_migrated_postgres
 from relay.registry.model import RegistryUnusable
 from relay.registry.port import NotificationHandler
 from relay.registry.postgres.devices import PostgresDevices
@@ -52,19 +52,23 @@ class PostgresRegistry(PostgresDevices, PostgresServers, PostgresPushes):
         )
         self._listener: Listener | None = None
 
-    async def migrate(self) -> list[str]:
-        """Apply missing migrations and return their names; `open` does this, too. Raises RegistryUnusable."""
+    async def migrate(self, *, apply: bool = True) -> list[str]:
+        """Apply missing migrations and return their names; `open` does this, too. Raises RegistryUnusable, without
+        `apply` also if one is missing."""
         connection = await self._pool.wait_for_database(self._startup_timeout)
         try:
             async with asyncio.timeout(_MIGRATING_SECONDS):
+                if not apply:
+                    await require_migrated_postgres(connection, migrations("postgres"))
+                    return []
                 return await migrate_postgres(connection, migrations("postgres"))
         except _BROKEN as error:
             raise RegistryUnusable(f"the database cannot be migrated: {type(error).__name__} {error}") from error
         finally:
             connection.terminate()
 
-    async def open(self, on_notification: NotificationHandler) -> None:
-        await self.migrate()
+    async def open(self, on_notification: NotificationHandler, *, migrate: bool = True) -> None:
+        await self.migrate(apply=migrate)
         try:
             self._listener = Listener(self._pool.connect, on_notification)
             await self._listener.start(await self._pool.wait_for_database(self._startup_timeout))

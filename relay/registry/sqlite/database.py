@@ -22,7 +22,7 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from relay.registry.migrate import migrate_sqlite, migrations
+from relay.registry.migrate import migrate_sqlite, migrations, require_migrated_sqlite
 from relay.registry.model import RegistryBusy, RegistryUnusable
 from sigil.serving.file_errors import file_error, reason_of
 
@@ -49,11 +49,13 @@ class SqliteFile:
         self._waiting = 0
         self._open: tuple[ThreadPoolExecutor, sqlite3.Connection] | None = None
 
-    async def open(self) -> None:
-        """Create or open the file, and migrate it. Raises RegistryUnusable."""
+    async def open(self, *, migrate: bool = True) -> None:
+        """Create or open the file, and migrate it; without `migrate` it must exist. Raises RegistryUnusable."""
         thread = ThreadPoolExecutor(1, thread_name_prefix="relay-sqlite")
         try:
-            db = await asyncio.get_running_loop().run_in_executor(thread, open_database, self._path, self._lock_timeout)
+            db = await asyncio.get_running_loop().run_in_executor(
+                thread, open_database, self._path, self._lock_timeout, migrate
+            )
         except BaseException:
             thread.shutdown(wait=False)
             raise
@@ -114,10 +116,19 @@ def _run(db: sqlite3.Connection, work: Work[T], durable: bool, cancelled: thread
             db.execute("PRAGMA synchronous = NORMAL")
 
 
-def open_database(path: Path, lock_timeout: float) -> sqlite3.Connection:
-    """The migrated database at `path`, in autocommit mode; RegistryUnusable with the reason."""
+def open_database(path: Path, lock_timeout: float, migrate: bool = True) -> sqlite3.Connection:
+    """The migrated database at `path`, in autocommit mode; RegistryUnusable with the reason.
+
+    Without `migrate` it must exist, at the schema of this version: a command with other settings than those of the
+    relay would otherwise create a database and report that it is empty.
+    """
     if sqlite3.sqlite_version_info < (3, 38):
         raise RegistryUnusable(f"SQLite is {sqlite3.sqlite_version}: 3.38 or newer is needed")
+    if not migrate and not path.exists():
+        raise RegistryUnusable(
+            f"there is no database: DATABASE_URL is not set, and {path} does not exist; set DATABASE_URL or "
+            "RELAY_DATA_DIR as for the relay, or run `sigil-relay migrate` first"
+        )
     try:
         _create_private(path)
         db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=lock_timeout)
@@ -131,7 +142,7 @@ def open_database(path: Path, lock_timeout: float) -> sqlite3.Connection:
         db.execute("PRAGMA journal_size_limit = 67108864")
         # An overwritten token must not remain in a free page.
         db.execute("PRAGMA secure_delete = ON")
-        migrate_sqlite(db, migrations("sqlite"))
+        (migrate_sqlite if migrate else require_migrated_sqlite)(db, migrations("sqlite"))
     except sqlite3.Error as error:
         db.close()
         reason = _directory_error(path.parent) or f"{error}; move it elsewhere or restore a backup"

@@ -23,8 +23,8 @@ class SqliteRegistry(SqliteDevices, SqliteServers, SqlitePushes):
     def __init__(self, path: Path, *, max_waiting: int = 1000, timeout: float = 5.0, lock_timeout: float = 2.0) -> None:
         super().__init__(SqliteFile(path, max_waiting=max_waiting, timeout=timeout, lock_timeout=lock_timeout))
 
-    async def open(self, on_notification: NotificationHandler) -> None:
-        await self._file.open()
+    async def open(self, on_notification: NotificationHandler, *, migrate: bool = True) -> None:
+        await self._file.open(migrate=migrate)
         self._on_notification = on_notification
 
     async def close(self) -> None:

@@ -217,6 +217,20 @@ async def test_an_unusable_dsn_is_reported_at_once_and_without_the_password(dsn:
         assert "secret" not in str(rejected.value)
 
 
+async def test_without_migrating_an_empty_or_older_database_is_rejected_and_stays_as_it_is(
+    postgres: PostgresServer, dsn: str
+) -> None:
+    registry = PostgresRegistry(dsn, startup_timeout=DEADLINE)
+    with pytest.raises(RegistryUnusable, match="no relay has used this database yet"):
+        await registry.open(lambda channel, data: None, migrate=False)
+    assert postgres.query(dsn, "SELECT to_regclass('migration') IS NULL") == [["t"]]
+    await registry.migrate()
+    newest = len(migrations("postgres"))
+    postgres.query(dsn, "DELETE FROM migration WHERE number = (SELECT max(number) FROM migration)")
+    with pytest.raises(RegistryUnusable, match=f"is at migration {newest - 1}, this version needs {newest}"):
+        await registry.open(lambda channel, data: None, migrate=False)
+
+
 # Timeouts and limits
 
 

@@ -16,7 +16,7 @@ import pytest
 from relay.registry.migrate import Migration, migrate_sqlite, migrations
 from relay.registry.model import Device, NewPush, RegistryBusy, RegistryUnusable, Server
 from relay.registry.rules import Rate
-from relay.registry.sqlite.database import SqliteFile
+from relay.registry.sqlite.database import SqliteFile, open_database
 from relay.registry.sqlite.registry import SqliteRegistry
 
 NOW = 1_800_000_000
@@ -195,6 +195,21 @@ async def test_a_migration_that_fails_is_rolled_back(path: Path, registry: Sqlit
             migrate_sqlite(db, [*known, broken])
         assert db.execute("SELECT name FROM sqlite_master WHERE name = 'two'").fetchall() == []
         assert not db.in_transaction
+
+
+async def test_without_migrating_a_missing_empty_or_older_database_is_rejected_and_stays_as_it_is(path: Path) -> None:
+    with pytest.raises(RegistryUnusable, match=f"{path} does not exist; set DATABASE_URL or RELAY_DATA_DIR"):
+        await SqliteRegistry(path).open(ignore, migrate=False)
+    assert not path.exists()
+    path.parent.mkdir()
+    path.touch(0o600)
+    with pytest.raises(RegistryUnusable, match="no relay has used this database yet"):
+        await SqliteRegistry(path).open(ignore, migrate=False)
+    newest = len(migrations("sqlite"))
+    with closing(open_database(path, 1)) as db:
+        db.execute("DELETE FROM migration WHERE number = ?", (newest,))
+    with pytest.raises(RegistryUnusable, match=f"is at migration {newest - 1}, this version needs {newest}"):
+        await SqliteRegistry(path).open(ignore, migrate=False)
 
 
 # Waiting

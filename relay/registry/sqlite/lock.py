@@ -1,0 +1,39 @@
+"""The lock of a data directory: one relay at a time serves its SQLite file. Commands work on the file without it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from relay.registry.model import RegistryUnusable
+from sigil.serving.file_errors import file_error, reason_of
+
+LOCK_FILE = "relay.lock"
+
+
+@contextmanager
+def exclusive(directory: Path) -> Iterator[None]:
+    """Hold the lock; RegistryUnusable while another relay holds it. The kernel releases it with this process."""
+    path = directory / LOCK_FILE
+    try:
+        directory.mkdir(0o700, parents=True, exist_ok=True)
+        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        reason = f"{path} cannot be opened: {reason_of('use', error.filename or path, error)}"
+        raise RegistryUnusable(f"{reason}; set RELAY_DATA_DIR to a directory that the relay can write to") from error
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RegistryUnusable(
+                f"another relay runs on {directory}: stop it, set RELAY_DATA_DIR to another directory, or set "
+                "DATABASE_URL for several relays on one database"
+            ) from None
+        except OSError as error:
+            raise RegistryUnusable(file_error("lock", path, error)) from error
+        yield
+    finally:
+        os.close(lock)
