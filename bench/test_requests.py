@@ -17,7 +17,7 @@ from sigil.app.state import KINDS
 from sigil.core.session_store import SessionStore
 from sigil.serving import logs
 from sigil.serving.line_writer import LineWriter
-from sigil.serving.process import metrics_slots
+from sigil.serving.process.metrics_memory import MetricsMemory
 from sigil.store.memory import MemoryStore
 from sigil.telemetry.metrics import Metrics
 
@@ -32,14 +32,13 @@ def store(request: pytest.FixtureRequest, memory_directory: Path) -> Iterator[Se
 
 
 @pytest.fixture
-def metrics(store: SessionStore, monkeypatch: pytest.MonkeyPatch, memory_directory: Path) -> Metrics:
-    """Metrics that count in files, as in a worker."""
-    directory = memory_directory / "metrics"
-    directory.mkdir()
-    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(directory))
+def metrics(store: SessionStore, monkeypatch: pytest.MonkeyPatch) -> Metrics:
+    """Metrics that count in shared memory, as in a worker."""
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", "")
     monkeypatch.setattr(values, "ValueClass", values.ValueClass)
-    metrics_slots.acquire(directory)
-    return Metrics(store, version="", directory=directory)
+    memory = MetricsMemory.create(1)
+    memory.count_in(0)
+    return Metrics(store, version="", memory=memory)
 
 
 @pytest.fixture

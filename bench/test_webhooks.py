@@ -37,8 +37,6 @@ class _NullObserver:
 
     def closed(self, seconds: float) -> None: ...
 
-    def state_changed(self, closed: bool) -> None: ...
-
 
 class Worker:
     """The webhook loop of a worker: `enter` writes events, `deliver` runs until all are delivered."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.metrics_core import Metric
@@ -12,6 +11,7 @@ from relay.transports import Load
 from sigil.protocol.errors import Problem, Retryable
 from sigil.serving.http.metrics import HttpMetrics, MetricsResource, Scrape
 from sigil.serving.http.metrics_access import MetricsGuard
+from sigil.serving.process.metrics_memory import MetricsMemory
 from sigil.serving.watchdog.process_table import ProcessCounts
 
 Figures = Callable[[], Iterator[Metric]]
@@ -38,18 +38,18 @@ SERVER_REJECTIONS = ("malformed", "clock", "unknown_server", "not_registered", "
 
 
 class Metrics:
-    """The instruments of this process. All processes count in `directory`; the resource shows the totals."""
+    """The instruments of this process. All processes count in `memory`; the resource shows the totals."""
 
     def __init__(
         self,
         *,
         version: str,
-        directory: Path,
+        memory: MetricsMemory | None,
         figures: Figures,
         processes: Callable[[], ProcessCounts] | None = None,
     ) -> None:
         self.http = HttpMetrics("relay")
-        self._scrape = Scrape("relay", version, directory, figures, processes)
+        self._scrape = Scrape("relay", version, memory, figures, processes)
         self._pushes = Counter("relay_push", "Delivery attempts by outcome.", ["provider", "status"], registry=None)
         self._seconds = Histogram(
             "relay_push_duration_seconds", "Duration of one delivery attempt.", ["provider"], registry=None
@@ -74,7 +74,7 @@ class Metrics:
         )
         self._denied = Gauge(
             "relay_provider_credentials_refused",
-            "1 while the provider rejects the relay's credentials.",
+            "1 while the provider rejects the relay's credentials; absent before its first response.",
             ["provider"],
             multiprocess_mode="livemax",
             registry=None,

@@ -9,7 +9,6 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from relay import __version__
 from relay.app.wiring import Snapshot, create_app, open_registry
@@ -22,7 +21,6 @@ from sigil.serving import logs
 from sigil.serving.captured_stderr import open_standard_descriptors
 from sigil.serving.cloudflare.feed import feed_for
 from sigil.serving.connections.limits import ConnectionLimits
-from sigil.serving.file_errors import file_error
 from sigil.serving.gateways import gateway_warnings
 from sigil.serving.process import clean_start
 from sigil.serving.process.master import ServerLimits, serve
@@ -58,6 +56,7 @@ def _serve(config: Config, environ: Mapping[str, str]) -> int:
     forbid_core_dumps()
     logs.configure("relay", logs.stricter(config.log_level, config.telemetry))
     _log_settings(config)
+<<<<<<< HEAD
     with _lock(config), _temporary_directory() as folder:
         migrate(open_registry(config, "sigil-relay start"))
         snapshot = Snapshot(config, nonce_secret(config), Path(folder))
@@ -84,6 +83,33 @@ def _serve(config: Config, environ: Mapping[str, str]) -> int:
             feed=feed_for(config.proxies),
             limits=ServerLimits(connections=ConnectionLimits(share=_MAIN_PORT_SHARE)),
         )
+=======
+    migrate(open_registry(config, "sigil-relay start"))
+    snapshot = Snapshot(config, nonce_secret(config))
+    logs.info(
+        "relay_starting",
+        version=__version__,
+        workers=config.workers,
+        database="postgresql" if config.database_url else "sqlite",
+        providers=[*config.providers, "websocket"],
+    )
+    return serve(
+        factory=create_app,
+        settings=snapshot,
+        host=config.host,
+        port=config.port,
+        port_setting="RELAY_PORT",
+        tls=None,
+        workers=config.workers,
+        state_dir=None,
+        reload=lambda: _reload(environ, snapshot),
+        service="relay",
+        log_level=logs.stricter(config.log_level, config.telemetry),
+        metrics=config.telemetry != "none",
+        feed=feed_for(config.proxies),
+        limits=ServerLimits(connections=ConnectionLimits(share=_MAIN_PORT_SHARE)),
+    )
+>>>>>>> 053ab99 (metrics: workers count in memory that they share, not in files; gauges of circuit breakers are read from the store)
 
 
 @contextmanager
@@ -118,20 +144,6 @@ def migrate(registry: Registry) -> None:
         asyncio.run(open_and_close())
     except (RegistryUnusable, RegistryBusy) as error:
         raise StartupError(str(error) or "the database cannot be reached") from error
-
-
-def _temporary_directory() -> tempfile.TemporaryDirectory[str]:
-    """For metrics and the markers of workers; StartupError."""
-    shared = _shared_memory()
-    try:
-        return tempfile.TemporaryDirectory(prefix="relay-", dir=shared)
-    except OSError as error:
-        raise StartupError(file_error("write", shared or "/tmp", error)) from error  # noqa: S108 - a text
-
-
-def _shared_memory() -> str | None:
-    """A directory in memory for the files of metrics, if the system has one: a restart needs none of them."""
-    return "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 - a new directory with a random name
 
 
 def _log_settings(config: Config) -> None:

@@ -7,7 +7,6 @@ import os
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import falcon.asgi
@@ -55,7 +54,6 @@ from sigil.serving.http.client_address import ClientAddresses
 from sigil.serving.http.metrics_access import MetricsGuard
 from sigil.serving.http.middleware import ResponseMiddleware
 from sigil.serving.http.rate_limits import AddressBuckets, AddressRateLimit
-from sigil.serving.process import metrics_slots
 from sigil.serving.process.lifecycle import WorkerLifecycle
 
 if TYPE_CHECKING:
@@ -77,7 +75,6 @@ class Snapshot:
 
     config: Config
     nonce_secret: bytes
-    state_dir: Path
 
 
 @dataclass(frozen=True)
@@ -298,7 +295,7 @@ def _metrics(snapshot: Snapshot, gauges: _RegistryGauges, lifecycle: WorkerLifec
 
     return Metrics(
         version=__version__,
-        directory=metrics_slots.directory(snapshot.state_dir),
+        memory=lifecycle.metrics,
         figures=gauges.read,
         processes=lifecycle.process_counts,
     )

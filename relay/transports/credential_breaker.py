@@ -18,7 +18,7 @@ class CredentialBreaker:
     """A transport that forwards all pushes to another while its credentials are accepted, and otherwise only probes.
 
     `clock` gives seconds. `on_denied` gets True when the provider starts to reject the credentials, and False when it
-    accepts them again.
+    accepts them, for the first time or again: before the first response nothing is known.
     """
 
     def __init__(
@@ -35,9 +35,9 @@ class CredentialBreaker:
         self._on_denied = on_denied
         self._probe_at: float | None = None
         self._outage = OutageReason(clock)
+        self._accepted = False
 
     def open(self) -> None:
-        self._on_denied(False)
         self._transport.open()
 
     async def close(self) -> None:
@@ -61,15 +61,18 @@ class CredentialBreaker:
                 self._probe_at = due
         elif outcome.kind == "denied":
             return self._denied(outcome)
-        elif outcome.kind != "retry" and self._probe_at is not None:
-            self._probe_at = None
+        elif outcome.kind != "retry" and not self._accepted:
+            self._accepted = True
             self._on_denied(False)
             self._outage.ended()
-            logs.info("provider_credentials_accepted", provider=self._provider)
+            if self._probe_at is not None:
+                self._probe_at = None
+                logs.info("provider_credentials_accepted", provider=self._provider)
         return outcome
 
     def _denied(self, outcome: Outcome) -> Outcome:
         if self._probe_at is None:
+            self._accepted = False
             self._on_denied(True)
         if self._outage.is_news(outcome.error or ""):
             logs.error(

@@ -48,7 +48,6 @@ from sigil.serving.http.client_address import ClientAddresses
 from sigil.serving.http.metrics_access import MetricsGuard
 from sigil.serving.http.middleware import ResponseMiddleware
 from sigil.serving.http.rate_limits import AddressBuckets, AddressRateLimit
-from sigil.serving.process import metrics_slots
 from sigil.serving.process.lifecycle import WorkerLifecycle
 from sigil.sessions.long_polls import LongPolls
 from sigil.telemetry.null_metrics import NullMetrics
@@ -85,13 +84,13 @@ def _metrics(
 ) -> Metrics | NullMetrics:
     if config.telemetry == "none":
         return NullMetrics()
-    # Imported here: the master imports this module before the directory of the metrics is set.
+    # Imported here: the master imports this module and the metrics exist in workers only.
     from sigil.telemetry.metrics import Metrics
 
     metrics = Metrics(
         store,
         version=__version__,
-        directory=metrics_slots.directory(config.state_dir),
+        memory=lifecycle.metrics,
         processes=lifecycle.process_counts,
     )
     long_polls.on_change = metrics.set_long_polls

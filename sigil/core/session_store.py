@@ -149,6 +149,9 @@ class SessionStore(Protocol):
 
     async def get(self, key: Key) -> Any | None: ...
 
+    def peek(self, key: Key) -> Any | None:
+        """`get` for a thread without a loop: a scrape of metrics."""
+
     async def transact(self, keys: Sequence[Key], rule: Rule[T], *, creates: bool = False) -> T:
         """Read `keys`, call `rule`, write its decision, all in one transaction.
 

@@ -26,14 +26,12 @@ fails on delays no other event. And a receiver that fails one time in five reach
 
 
 class BreakerObserver(Protocol):
-    """`closed` is called once per outage, in one worker, `opened` once and again when the reason changes;
-    `state_changed` in each worker. `starting`: the other side may still be starting, with this server."""
+    """`closed` is called once per outage, in one worker, `opened` once and again when the reason changes. `starting`:
+    the other side may still be starting, with this server."""
 
     def opened(self, reason: str, starting: bool) -> None: ...
 
     def closed(self, seconds: float) -> None: ...
-
-    def state_changed(self, closed: bool) -> None: ...
 
 
 class RequestResult(NamedTuple):
@@ -73,7 +71,7 @@ class CircuitBreaker:
         self._randomness = randomness
         self._monotonic = monotonic
         self._starting_until = monotonic() + start_seconds
-        self._up: bool | None = None
+        self._up = True
         self._failures = 0
 
     async def is_closed(self) -> bool:
@@ -81,7 +79,7 @@ class CircuitBreaker:
         row = circuit_breaker.current_run(self._run, await self._store.get(self._key))
         is_open = circuit_breaker.is_open(row)
         self._backlog.pause(is_open)
-        self._report(not is_open)
+        self._saw(not is_open)
         return not is_open
 
     async def may_probe(self) -> bool:
@@ -134,13 +132,13 @@ class CircuitBreaker:
                 starting=starting,
             )
 
-        self._report(False)
+        self._saw(False)
         if await self._store.transact([self._key], rule):
             self._observer.opened(reason, starting)
         await self.is_closed()
 
     async def _write_success(self, began: float) -> None:
-        self._report(True)
+        self._saw(True)
         if not circuit_breaker.is_open(await self._store.get(self._key)):
             return
 
@@ -152,10 +150,8 @@ class CircuitBreaker:
             self._observer.closed(seconds)
         await self.is_closed()
 
-    def _report(self, up: bool) -> None:
+    def _saw(self, up: bool) -> None:
         # Failures counted before a recovery that another worker saw do not count toward the next opening.
-        if up and self._up is False:
+        if up and not self._up:
             self._failures = 0
-        if up != self._up:
-            self._up = up
-            self._observer.state_changed(up)
+        self._up = up

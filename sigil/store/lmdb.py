@@ -124,6 +124,9 @@ class LmdbStore:
         return self._clock()
 
     async def get(self, key: Key) -> Any | None:
+        return self.peek(key)
+
+    def peek(self, key: Key) -> Any | None:
         raw = self._codec.raw(key)
         try:
             with self._env.begin(self._rows) as txn:

@@ -60,6 +60,9 @@ class MemoryStore:
         return self._clock()
 
     async def get(self, key: Key) -> Any | None:
+        return self.peek(key)
+
+    def peek(self, key: Key) -> Any | None:
         raw = self._codec.raw(key)
         self._check_open()
         return self._read(raw)

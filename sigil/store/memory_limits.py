@@ -8,8 +8,6 @@ from pathlib import Path
 
 PROCESS_MEMORY = 64 << 20
 """Bytes that the store must leave to each worker, and as much to the master. Idle, they have 48 and 42 MiB."""
-FILES_OF_WORKER = 4 << 20
-"""Bytes of the state directory that the metrics of a worker take."""
 
 
 class MemoryLimits:
@@ -32,13 +30,8 @@ class MemoryLimits:
         """Why a map of `size` bytes and `workers` do not fit into the open `directory` and memory; None if they fit."""
         missing = size - _allocated(directory, data_file)
         free = _free(directory, data_file)
-        # The files of an earlier run make place for those of this one.
-        files = workers * FILES_OF_WORKER if missing > 0 else 0
-        if free is not None and size + files > free:
-            return (
-                f"its file system has {free} free bytes, of which the workers' metrics need {files}: "
-                "set a smaller SIGIL_STORE_SIZE or mount a larger tmpfs"
-            )
+        if free is not None and size > free:
+            return f"its file system has {free} free bytes: set a smaller SIGIL_STORE_SIZE or mount a larger tmpfs"
         working = (workers + 1) * PROCESS_MEMORY
         limit = self.memory_limit()
         if limit is not None and size + working > limit:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import get_args
 
 from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.metrics_core import Metric
 
+from sigil.core import circuit_breaker
 from sigil.core.approvals.approval import APPROVAL, Approval
 from sigil.core.challenge import CHALLENGE, Challenge
+from sigil.core.circuit_breaker import RECEIVER_KEY, RELAY_KEY
 from sigil.core.pushes.delivery import Completion
 from sigil.core.pushes.outbox import OUTBOX, Step
-from sigil.core.session_store import SessionStore
+from sigil.core.session_store import Key, SessionStore
 from sigil.core.webhooks import delivery as webhook_delivery
 from sigil.core.webhooks.delivery import FAILURE, Outcome
 from sigil.core.webhooks.event import EVENT
@@ -22,6 +24,7 @@ from sigil.protocol.errors import Limit, Problem, Retryable
 from sigil.protocol.messages.relay import PushStatus
 from sigil.serving.http.metrics import HttpMetrics, MetricsResource, Scrape, gauge
 from sigil.serving.http.metrics_access import MetricsGuard
+from sigil.serving.process.metrics_memory import MetricsMemory
 from sigil.serving.watchdog.process_table import ProcessCounts
 
 _STATUS = {
@@ -50,9 +53,9 @@ _ANSWERED = frozenset({"challenge_verified", "challenge_rejected"})
 
 
 class Metrics:
-    """The instruments of this process, which count in `directory`, and the resource that sums up all processes.
+    """The instruments of this process, which count in `memory`, and the resource that sums up all processes.
 
-    `clock` gives Unix seconds.
+    `clock` gives Unix seconds; `run` is that of the circuit breakers.
     """
 
     def __init__(
@@ -60,14 +63,17 @@ class Metrics:
         store: SessionStore,
         *,
         version: str,
-        directory: Path,
+        memory: MetricsMemory | None,
         processes: Callable[[], ProcessCounts] | None = None,
         clock: Callable[[], float] = time.time,
+        run: int | None = None,
     ) -> None:
         self._store = store
         self._clock = clock
+        self._run = os.getppid() if run is None else run
+        self._breakers: list[tuple[str, str, Key]] = []
         self.http = HttpMetrics("sigil")
-        self._scrape = Scrape("sigil", version, directory, self._of_store, processes)
+        self._scrape = Scrape("sigil", version, memory, self._of_store, processes)
         challenges = Counter("sigil_challenges", "Challenges by event.", ["status"], registry=None)
         requests = Counter("sigil_mpa_requests", "Approval requests by event.", ["status"], registry=None)
         limited = Counter("sigil_rate_limited", "Requests rejected because of a limit.", ["limit"], registry=None)
@@ -114,10 +120,14 @@ class Metrics:
 
     def pushes(self) -> PushMetrics:
         """Creates the instruments of pushes: only where a relay is configured."""
+        self._breakers.append(("sigil_relay_up", "1 while the circuit breaker of the relay is closed.", RELAY_KEY))
         return PushMetrics(self._clock)
 
     def webhooks(self) -> WebhookMetrics:
         """Creates the instruments of webhooks: only where a webhook is configured."""
+        self._breakers.append(
+            ("sigil_webhook_up", "1 while the circuit breaker of the webhook receiver is closed.", RECEIVER_KEY)
+        )
         # Events carry times of the store's clock, which stays ahead when the time of day is set back.
         return WebhookMetrics(self._store.now)
 
@@ -140,11 +150,16 @@ class Metrics:
             "sigil_webhook_failures", "Webhook events that were given up and are kept.", self._store.count(FAILURE)
         )
         yield gauge("sigil_store_bytes", "Bytes in use in the session store.", usage.used)
+        # Not a gauge of each worker, which knows only what it has sent: the row is the state that all of them obey.
+        for name, text, key in self._breakers:
+            yield gauge(
+                name, text, not circuit_breaker.is_open(circuit_breaker.current_run(self._run, self._store.peek(key)))
+            )
         yield gauge("sigil_store_size_bytes", "Size of the session store in bytes.", usage.size)
 
 
 class PushMetrics:
-    """Outcomes of pushes, the time until the relay accepts them, and whether the relay is reachable."""
+    """Outcomes of pushes, and the time until the relay accepts them."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -156,7 +171,6 @@ class PushMetrics:
             buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300),
             registry=None,
         )
-        self._up = _breaker_gauge("sigil_relay_up", "1 while the relay answers.")
 
     def completed(self, completion: Completion) -> None:
         step, result, subject = completion.claim[1].step, completion.result, completion.subject
@@ -168,12 +182,9 @@ class PushMetrics:
         if step is Step.PUSH and result in {"delivered", "queued"} and subject is not None:
             self._duration.observe(max(0.0, self._clock() - subject.created_ms / 1000))
 
-    def state_changed(self, closed: bool) -> None:
-        self._up.set(closed)
-
 
 class WebhookMetrics:
-    """Outcomes of attempts, the time from an event to its delivery, and whether the receiver is reachable."""
+    """Outcomes of attempts, and the time from an event to its delivery."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -185,19 +196,8 @@ class WebhookMetrics:
             buckets=(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600),
             registry=None,
         )
-        self._up = _breaker_gauge("sigil_webhook_up", "1 while the webhook receiver answers.")
 
     def completed(self, completion: webhook_delivery.Completion) -> None:
         self._of_outcome[completion.outcome].inc()
         if completion.outcome == "success":
             self._duration.observe(max(0.0, self._clock() - completion.claim[1].since_ms / 1000))
-
-    def state_changed(self, closed: bool) -> None:
-        self._up.set(closed)
-
-
-def _breaker_gauge(name: str, description: str) -> Gauge:
-    """1 until this worker has read the breaker: a worker that has sent nothing must not report an outage for all."""
-    gauge_of_workers = Gauge(name, description, multiprocess_mode="livemin", registry=None)
-    gauge_of_workers.set(1)
-    return gauge_of_workers

@@ -13,7 +13,7 @@ from sigil.telemetry import event_log
 from sigil.telemetry.null_metrics import NullDeliveryMetrics, NullMetrics
 
 if TYPE_CHECKING:
-    # Not at run time: the master imports this module, and only workers may import metrics (see `metrics_slots`).
+    # Not at run time: the master imports this module, and only workers may import metrics (see `metrics_memory`).
     from sigil.telemetry.metrics import Metrics, PushMetrics, WebhookMetrics
 
 
@@ -44,9 +44,6 @@ class PushTelemetry(event_log.PushEventLog):
         self._metrics.completed(completion)
         super().completed(completion)
 
-    def state_changed(self, closed: bool) -> None:
-        self._metrics.state_changed(closed)
-
 
 class WebhookTelemetry(event_log.WebhookEventLog):
     """The WebhookObserver and BreakerObserver of the webhook receiver."""
@@ -57,6 +54,3 @@ class WebhookTelemetry(event_log.WebhookEventLog):
     def completed(self, completion: webhook_delivery.Completion) -> None:
         self._metrics.completed(completion)
         super().completed(completion)
-
-    def state_changed(self, closed: bool) -> None:
-        self._metrics.state_changed(closed)

@@ -137,6 +137,7 @@ async def test_a_row_that_was_never_written_is_none(store: SessionStore) -> None
 async def test_a_written_row_is_read_back(store: SessionStore) -> None:
     await put(store, "a", Ticket("pending", 7, b"n"))
     assert await store.get(ticket("a")) == Ticket("pending", 7, b"n")
+    assert store.peek(ticket("a")) == Ticket("pending", 7, b"n")
 
 
 async def test_rows_of_different_kinds_may_have_the_same_name(store: SessionStore) -> None:

@@ -17,16 +17,12 @@ from tests.support.services import Clock
 class Observer:
     def __init__(self) -> None:
         self.reports: list[str] = []
-        self.gauge: list[bool] = []
 
     def opened(self, reason: str, starting: bool) -> None:
         self.reports.append(f"opened {reason}{' while starting' if starting else ''}")
 
     def closed(self, seconds: float) -> None:
         self.reports.append(f"closed {seconds}")
-
-    def state_changed(self, closed: bool) -> None:
-        self.gauge.append(closed)
 
 
 class Host:
@@ -144,31 +140,17 @@ async def test_an_outage_is_one_of_the_start_until_a_request_succeeded_or_the_ti
     assert host.observer.reports[-1] == "opened 503"
 
 
-async def test_another_reason_is_reported_and_the_gauge_stays(host: Host) -> None:
+async def test_another_reason_is_reported(host: Host) -> None:
     worker = host.worker(1)
     await host.fail(worker)
     for _ in range(2):
         await worker.record_failure("401", host.clock.now, probing=True)
     assert host.observer.reports == ["opened 503", "opened 401"]
-    assert host.observer.gauge == [False]
 
 
-async def test_the_gauge_is_set_on_changes_only(host: Host) -> None:
-    worker = host.worker(1)
-    await worker.record_success(host.clock.now)
-    await worker.record_success(host.clock.now)
-    await host.fail(worker, 2)
-    host.clock.now += 1
-    await worker.record_success(host.clock.now)
-    assert host.observer.gauge == [True, False, True]
-
-
-async def test_a_worker_that_has_sent_nothing_reports_the_state_of_the_shared_row(host: Host) -> None:
+async def test_a_worker_that_has_sent_nothing_knows_the_state_of_the_shared_row(host: Host) -> None:
     idle = host.worker(1)
     assert await idle.is_closed()
     await host.fail(host.worker(1))
     assert not await idle.is_closed()
-    assert host.observer.gauge == [True, False, False]
-    restarted = host.worker(1)
-    assert not await restarted.is_closed()
-    assert host.observer.gauge[-1] is False
+    assert not await host.worker(1).is_closed()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -154,6 +156,30 @@ def test_the_receiver_counts_as_reachable_before_any_worker_has_sent_an_event() 
         assert scrape(backend.http)["sigil_webhook_up", ()] == 1
 
 
+def test_a_worker_that_starts_changes_nothing_about_the_receiver() -> None:
+    """The alert of docs/operations.md fires while the receiver is unreachable, and at no other time."""
+    with (
+        WebhookEndpoint() as endpoint,
+        start_server(endpoint, SIGIL_WEBHOOK_SCHEDULE="3,3,3,3") as server,
+        Backend(server) as backend,
+    ):
+        for up in (1, 0):
+            wait_until(lambda up=up: scrape(backend.http)["sigil_webhook_up", ()] == up, "the gauge")
+            seen = {scrape(backend.http)["sigil_webhook_up", ()]}
+            for victim in server.workers():
+                os.kill(victim, signal.SIGKILL)
+                # A new connection: the other worker, or the new one before it has sent or read anything.
+                while victim in server.workers() or len(server.workers()) < 2:
+                    with server.client() as client:
+                        seen.add(scrape(client)["sigil_webhook_up", ()])
+            assert seen == {up}
+            if up:
+                endpoint.stop()
+                for _ in range(30):
+                    with Backend(server) as other:
+                        approve_a_challenge(other)
+
+
 def test_metrics_count_delivery_attempts(caller: Backend, endpoint: WebhookEndpoint) -> None:
     answers = iter([500, 404])
     endpoint.status_for = lambda number: next(answers, 200)
@@ -170,10 +196,7 @@ def test_metrics_count_delivery_attempts(caller: Backend, endpoint: WebhookEndpo
         assert sample["sigil_webhook_deliveries_total", (("status", status),)] >= 1
     assert sample["sigil_webhook_failures", ()] >= 1
     assert sample["sigil_webhook_duration_seconds_count", ()] >= 1
-    # Each worker learns of a recovery when it next polls the store.
-    wait_until(
-        lambda: scrape(caller.http)["sigil_webhook_up", ()] == 1, "all workers to know that the endpoint is reachable"
-    )
+    assert sample["sigil_webhook_up", ()] == 1
 
 
 def test_log_and_info_show_that_webhooks_are_enabled(webhook_server: LiveServer, caller: Backend) -> None:

@@ -39,9 +39,9 @@ CHECKED_IN = Path(__file__).parents[2] / "docs" / "openapi.json"
 
 
 @pytest.fixture(scope="module")
-def app(tmp_path_factory: pytest.TempPathFactory) -> Any:
+def app() -> Any:
     store = MemoryStore(kinds=KINDS, clock=time.time)
-    metrics = Metrics(store, version=__version__, directory=tmp_path_factory.mktemp("metrics"))
+    metrics = Metrics(store, version=__version__, memory=None)
     snapshot = Snapshot(Config(), SECRETS, Session(b"", 0))
     return build(snapshot, Dependencies(store=store, long_polls=LongPolls(), metrics=metrics), WorkerLifecycle(0, 1))
 

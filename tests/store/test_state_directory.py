@@ -16,7 +16,7 @@ from sigil.core.session_store import Decision, Key, Kind
 from sigil.store import state_directory as directory_module
 from sigil.store.adoption import NO_SERVER, Stamp
 from sigil.store.lmdb import DATA_FILE, LmdbStore
-from sigil.store.memory_limits import FILES_OF_WORKER, PROCESS_MEMORY, MemoryLimits
+from sigil.store.memory_limits import PROCESS_MEMORY, MemoryLimits
 from sigil.store.state_directory import StateDirectory, StateDirectoryError, file_system
 
 MiB = 1 << 20
@@ -222,15 +222,6 @@ def test_a_store_larger_than_the_memory_limit_is_rejected(path: Path, tmp_path: 
         assert "SIGIL_STORE_SIZE" in message
         assert "memory limit" in message
     assert run(path, size=MiB, workers=8, limits=limits)[0] is False
-
-
-def test_a_store_that_leaves_no_space_for_the_metrics_of_the_workers_is_rejected(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    free = os.statvfs_result((1, 1, 1, 0, MiB + 2 * FILES_OF_WORKER, *[0] * 5))
-    monkeypatch.setattr(os, "fstatvfs", lambda directory: free)
-    assert "workers' metrics" in error_of(path, size=MiB, workers=3)
-    assert run(path, size=MiB, workers=2)[0] is False
 
 
 def test_the_lowest_limit_of_a_group_and_its_parents_counts(tmp_path: Path) -> None:

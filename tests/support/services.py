@@ -359,5 +359,3 @@ class RecordingPushObserver:
 
     def closed(self, seconds: float) -> None:
         self.reports.append(f"closed {seconds}")
-
-    def state_changed(self, closed: bool) -> None: ...

@@ -48,8 +48,6 @@ class RecordingWebhookObserver:
     def closed(self, seconds: float) -> None:
         self.reports.append("closed")
 
-    def state_changed(self, closed: bool) -> None: ...
-
 
 class HostWorker:
     """One of the workers of a host, which share a store and a clock."""

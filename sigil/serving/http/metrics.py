@@ -1,4 +1,4 @@
-"""Metrics of HTTP, and `GET /metrics` for all workers. Import it in workers only (see `metrics_slots`)."""
+"""Metrics of HTTP, and `GET /metrics` for all workers. Import it in workers only (see `metrics_memory`)."""
 
 from __future__ import annotations
 
@@ -7,19 +7,18 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
-from pathlib import Path
-from typing import Any, cast, get_args
+from typing import get_args
 
 from falcon.asgi import Request, Response
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.multiprocess import MultiProcessCollector
 
 from sigil.protocol.errors import Overloaded
 from sigil.serving.connections.observer import ConnectionObserver, PauseReason, Reason
 from sigil.serving.http.metrics_access import MetricsGuard
-from sigil.serving.process import metrics_slots, proc_stats
+from sigil.serving.process import proc_stats
+from sigil.serving.process.metrics_memory import MetricsMemory
 from sigil.serving.watchdog.process_table import ProcessCounts
 
 Gauges = Callable[[], Iterable[Metric]]
@@ -140,11 +139,11 @@ class Scrape:
         self,
         service: str,
         version: str,
-        directory: Path,
+        memory: MetricsMemory | None,
         gauges: Gauges,
         processes: Callable[[], ProcessCounts] | None = None,
     ) -> None:
-        self._directory = directory
+        self._memory = memory
         self._scraped = _ScrapedMetrics(service, version, gauges, processes)
         self._one_at_a_time = asyncio.Lock()
         self._next: dict[str, asyncio.Task[tuple[bytes, str]]] = {}
@@ -177,9 +176,9 @@ class Scrape:
         """The exposition, its content type, and the CPU time that it took."""
         began = time.thread_time()
         encode, content_type = choose_encoder(form)
-        metrics_slots.drop_dead_gauges(self._directory)
         registry = CollectorRegistry()
-        cast(Any, MultiProcessCollector)(registry, str(self._directory))
+        if self._memory is not None:
+            registry.register(self._memory)
         registry.register(self._scraped)
         return encode(registry), content_type, time.thread_time() - began
 

@@ -10,7 +10,7 @@ import falcon.asgi
 from sigil.serving.http.asgi_edge import Body, request_id
 
 if TYPE_CHECKING:
-    # Not at run time: the master may import this module, and only workers may import metrics (see `metrics_slots`).
+    # Not at run time: the master may import this module, and only workers may import metrics (see `metrics_memory`).
     from sigil.serving.http.metrics import HttpMetrics
 
 _HSTS = "max-age=31536000"

@@ -19,6 +19,7 @@ from granian._granian import WorkerSignal
 
 from sigil.serving import logs
 from sigil.serving.connections.observer import ConnectionObserver
+from sigil.serving.process.metrics_memory import MetricsMemory
 from sigil.serving.watchdog.process_table import Cell, ProcessCounts, ProcessTable
 from sigil.serving.watchdog.watchdog import BEAT_SECONDS
 
@@ -36,7 +37,8 @@ class WorkerLifecycle:
 
     `index` counts from 0 to `workers` - 1. `draining` is True from the signal on; `stopping` too, if no successor
     serves. The application sets the functions of `connections`. A WebSocket counts as a running request until the
-    application closes it: close them on drain, or the drain takes its full time.
+    application closes it: close them on drain, or the drain takes its full time. `metrics` is the memory in
+    which this process counts, None for a service without metrics.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class WorkerLifecycle:
         hsts: bool = False,
         table: ProcessTable | None = None,
         row: int = 0,
+        metrics: MetricsMemory | None = None,
     ) -> None:
         self.connections = ConnectionObserver()
         self.index = index
@@ -68,6 +71,7 @@ class WorkerLifecycle:
         self._stop_accepting = stop_accepting
         self._table = table or ProcessTable.create(rows=1)
         self._row = self._table.rows[row]
+        self.metrics = metrics
         self._callbacks: dict[object, Callable[[], object]] = {}
         self._signal = WorkerSignal()
 

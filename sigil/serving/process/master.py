@@ -33,10 +33,10 @@ from sigil.serving import logs
 from sigil.serving.captured_stderr import CapturedStderr
 from sigil.serving.connections.limits import ConnectionLimits
 from sigil.serving.file_errors import file_error
-from sigil.serving.process import metrics_slots
 from sigil.serving.process.kept_open import KeptOpen
 from sigil.serving.process.lifecycle import AsgiApp, WorkerLifecycle
 from sigil.serving.process.listeners import close, listen
+from sigil.serving.process.metrics_memory import MetricsMemory
 from sigil.serving.process.supervisor import Generation, SettingsFeed, Signals, Supervisor, Upkeep, Worker
 from sigil.serving.process.worker import WorkerPlan, run_worker
 from sigil.serving.startup_error import StartupError
@@ -77,7 +77,7 @@ def serve(
     port: int,
     tls: TlsPaths,
     workers: int,
-    state_dir: Path,
+    state_dir: Path | None,
     reload: Callable[[], tuple[object, TlsPaths]],
     port_setting: str,
     service: str = "sigil",
@@ -94,10 +94,10 @@ def serve(
     `factory` and `settings` are pickled to each worker; `tls` is (certificate, key) or None for plain HTTP. `reload` is
     called at SIGHUP and may raise StartupError. `feed` may change the settings at any time, also those of `reload`.
     `port_setting` is the name of the port's setting, for errors.
-    A worker that is ready has a file <state_dir>/workers/<pid>.
+    A worker that is ready has a file <state_dir>/workers/<pid>, with a state directory.
     `upkeep` is called in the master after the start and each reload, and then after as many seconds as it returned.
     With a pair, the workers are replaced by others that serve it. It must return at once.
-    With `metrics`, each worker gets a metrics slot (see `metrics_slots`).
+    With `metrics`, workers count in memory that they share (see `metrics_memory`).
     0 after a clean drain; 1 when no worker became ready or one had to be killed. Raises StartupError.
     """
     logs.configure(service, log_level)
@@ -107,17 +107,19 @@ def serve(
         logs.warn("few_file_descriptors", limit=open_files, connections=connections.total)
     listeners = listen(host, port, limits.backlog, workers, port_setting=port_setting)
     first = _generation(settings, tls)
-    markers = _fresh_directory(state_dir / "workers")
-    metrics_dir = _fresh_directory(metrics_slots.directory(state_dir)) if metrics else None
+    markers = _fresh_directory(state_dir / "workers") if state_dir else None
     port = listeners[0].getsockname()[1]
     granian = _granian(log_level, workers, websockets, limits.backlog, connections.total)
     # A reload has one worker more; a killed one keeps its row until it is reaped.
     table = ProcessTable.create(2 * workers + 2)
     logs.count_dropped_in(table.master_dropped)
+    counts = MetricsMemory.create(len(table.rows)) if metrics else None
 
     def spawn(index: int, generation: Generation) -> Worker:
         ready, ready_sender = multiprocessing.Pipe(duplex=False)
         row = table.free_row()
+        if counts:
+            counts.drop_live_gauges(row)
         plan = WorkerPlan(
             factory=factory,
             settings=generation.settings,
@@ -130,7 +132,7 @@ def serve(
             linger=limits.linger,
             master=os.getpid(),
             markers=markers,
-            metrics_dir=metrics_dir,
+            metrics=KeptOpen(counts.fd) if counts else None,
             table=KeptOpen(table.fd),
             rows=len(table.rows),
             row=row,

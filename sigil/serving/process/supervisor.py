@@ -121,7 +121,7 @@ class Supervisor:
         first: Generation,
         workers: int,
         reload: Callable[[], Generation],
-        markers: Path,
+        markers: Path | None,
         table: ProcessTable,
         crash: CrashPolicy,
         hang_timeout: float,
@@ -255,7 +255,9 @@ class Supervisor:
         self._check_ready(worker)
         self._alive.remove(worker)
         exitcode = worker.process.exitcode
-        (self._markers / str(worker.pid)).unlink(missing_ok=True)
+        if self._markers is not None:
+            with contextlib.suppress(OSError):
+                (self._markers / str(worker.pid)).unlink()
         worker.ready_pipe.close()
         worker.process.join()
         worker.process.close()

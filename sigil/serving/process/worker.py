@@ -1,6 +1,7 @@
 """A worker process, around the ASGI application: it dies with its master, and reports when it serves."""
 
 import asyncio
+import contextlib
 import ctypes
 import gc
 import os
@@ -22,11 +23,11 @@ from sigil.serving.connections.accept_gate import AcceptGate
 from sigil.serving.connections.activity import ConnectionActivity
 from sigil.serving.connections.guard import ConnectionGuard
 from sigil.serving.connections.limits import ConnectionLimits
-from sigil.serving.process import metrics_slots
 from sigil.serving.process.kept_open import KeptOpen
 from sigil.serving.process.lifecycle import AsgiApp, WorkerLifecycle
 from sigil.serving.process.lifespan import Lifespan
 from sigil.serving.process.memory_protection import forbid_core_dumps
+from sigil.serving.process.metrics_memory import MetricsMemory
 from sigil.serving.startup_error import StartupError
 from sigil.serving.watchdog.process_table import ProcessTable
 
@@ -47,8 +48,8 @@ class WorkerPlan:
     quiet: float
     linger: float
     master: int
-    markers: Path
-    metrics_dir: Path | None
+    markers: Path | None
+    metrics: KeptOpen | None
     table: KeptOpen
     rows: int
     row: int
@@ -65,8 +66,11 @@ def run_worker(plan: WorkerPlan, number: int, name: str | None, _loader: None, *
     forbid_core_dumps()
     _leave_terminal_signals_to_master()
     logs.configure(plan.service, plan.log_level)
-    if plan.metrics_dir:
-        metrics_slots.acquire(plan.metrics_dir)
+    table = ProcessTable(plan.table.fds[0], plan.rows)
+    metrics = None
+    if plan.metrics:
+        metrics = MetricsMemory(plan.metrics.fds[0], plan.rows, live=lambda slot: not table.rows[slot].free)
+        metrics.count_in(plan.row)
     gate = AcceptGate(*plan.listener.fds)
     life = WorkerLifecycle(
         plan.index,
@@ -76,8 +80,9 @@ def run_worker(plan: WorkerPlan, number: int, name: str | None, _loader: None, *
         linger=plan.linger,
         stop_accepting=partial(gate.close, final=True),
         hsts=plan.hsts,
-        table=ProcessTable(plan.table.fds[0], plan.rows),
+        table=table,
         row=plan.row,
+        metrics=metrics,
     )
     logs.count_dropped_in(life.dropped_lines)
     # Granian's handlers would close connections at SIGTERM, before long polls get their responses.
@@ -161,7 +166,10 @@ def _report_when_serving(report: Callable[[], None]) -> None:
 
 
 def _serving(plan: WorkerPlan) -> None:
-    (plan.markers / str(os.getpid())).touch(mode=0o600)
+    if plan.markers:
+        # The directory may be removed while the server runs; what it shows is not worth a worker.
+        with contextlib.suppress(OSError):
+            (plan.markers / str(os.getpid())).touch(mode=0o600)
     plan.ready.send_bytes(b"ready")
     plan.ready.close()
 

@@ -7,13 +7,12 @@ stops, or is killed, at any instruction leaves nothing locked.
 from __future__ import annotations
 
 import mmap
-import os
-import sys
-import tempfile
 import time
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Protocol
+
+from sigil.serving import shared_memory
 
 _WORDS_PER_ROW = 8
 _BYTES_PER_WORD = 8
@@ -91,14 +90,7 @@ class ProcessTable:
 
     @classmethod
     def create(cls, rows: int) -> ProcessTable:
-        """In anonymous memory: a file on a full tmpfs would kill its writer with SIGBUS."""
-        if sys.platform == "linux":
-            fd = os.memfd_create("process-table")
-        else:
-            with tempfile.TemporaryFile() as file:
-                fd = os.dup(file.fileno())
-        os.ftruncate(fd, (1 + rows) * _WORDS_PER_ROW * _BYTES_PER_WORD)
-        return cls(fd, rows)
+        return cls(shared_memory.create("process-table", (1 + rows) * _WORDS_PER_ROW * _BYTES_PER_WORD), rows)
 
     def free_row(self) -> int:
         return next(number for number, row in enumerate(self.rows) if row.free)

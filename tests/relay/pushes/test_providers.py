@@ -202,6 +202,8 @@ def test_rejected_credentials_are_one_log_line_and_a_reload_fixes_them(providers
     with LiveRelay(**{**providers.env, "APNS_KEY_PATH": str(key)}) as relay, relay.client() as client:
         server = Server(client)
         server.register()
+        # Before the first push the relay knows nothing about its credentials.
+        assert "relay_provider_credentials_refused{" not in client.get("/metrics").text
         devices = [phone(relay, "apns")[0] for _ in range(20)]
         results = server.push(*(wanted(device, f"c{n}") for n, device in enumerate(devices)))
         assert {result["status"] for result in results} == {"queued"}
