@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -56,10 +55,9 @@ def _serve(config: Config, environ: Mapping[str, str]) -> int:
     forbid_core_dumps()
     logs.configure("relay", logs.stricter(config.log_level, config.telemetry))
     _log_settings(config)
-<<<<<<< HEAD
-    with _lock(config), _temporary_directory() as folder:
+    with _lock(config):
         migrate(open_registry(config, "sigil-relay start"))
-        snapshot = Snapshot(config, nonce_secret(config), Path(folder))
+        snapshot = Snapshot(config, nonce_secret(config))
         logs.info(
             "relay_starting",
             version=__version__,
@@ -75,7 +73,7 @@ def _serve(config: Config, environ: Mapping[str, str]) -> int:
             port_setting="RELAY_PORT",
             tls=None,
             workers=config.workers,
-            state_dir=snapshot.state_dir,
+            state_dir=None,
             reload=lambda: _reload(environ, snapshot),
             service="relay",
             log_level=logs.stricter(config.log_level, config.telemetry),
@@ -83,33 +81,6 @@ def _serve(config: Config, environ: Mapping[str, str]) -> int:
             feed=feed_for(config.proxies),
             limits=ServerLimits(connections=ConnectionLimits(share=_MAIN_PORT_SHARE)),
         )
-=======
-    migrate(open_registry(config, "sigil-relay start"))
-    snapshot = Snapshot(config, nonce_secret(config))
-    logs.info(
-        "relay_starting",
-        version=__version__,
-        workers=config.workers,
-        database="postgresql" if config.database_url else "sqlite",
-        providers=[*config.providers, "websocket"],
-    )
-    return serve(
-        factory=create_app,
-        settings=snapshot,
-        host=config.host,
-        port=config.port,
-        port_setting="RELAY_PORT",
-        tls=None,
-        workers=config.workers,
-        state_dir=None,
-        reload=lambda: _reload(environ, snapshot),
-        service="relay",
-        log_level=logs.stricter(config.log_level, config.telemetry),
-        metrics=config.telemetry != "none",
-        feed=feed_for(config.proxies),
-        limits=ServerLimits(connections=ConnectionLimits(share=_MAIN_PORT_SHARE)),
-    )
->>>>>>> 053ab99 (metrics: workers count in memory that they share, not in files; gauges of circuit breakers are read from the store)
 
 
 @contextmanager
