@@ -48,7 +48,7 @@ class MetricsMemory:
     def count_in(self, slot: int) -> None:
         """All metrics of this process count in `slot` from now on; call it before any metric is created."""
         # prometheus_client joins it with the name of a file, and warns where it is not set.
-        os.environ["PROMETHEUS_MULTIPROC_DIR"] = ""
+        os.environ.update(PROMETHEUS_MULTIPROC_DIR="")
         from prometheus_client import values
 
         cast(Any, values).MmapedDict = self._dictionary_class()
