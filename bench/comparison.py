@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Literal
 
+from loadtest.verdict import disturbs
+
 TOLERANCE = 0.25
 """The share by which a multiple may exceed its baseline."""
-QUIET = 0.15
-"""Cores that other processes may use. With more, Python slows down more than a verification does: both threads of a
-core are busy, and caches are shared. On two cores with ten runnable processes unchanged code took up to 75 % more."""
 
 Unit = Literal["s", "bytes"]
 
@@ -69,7 +68,7 @@ def is_over(figure: Figure, baseline: Figure | None, tolerance: float) -> bool:
 
 def is_disturbed(figure: Figure) -> bool:
     """Whether other processes may have slowed the code down. Bytes are not affected."""
-    return figure.unit == "s" and figure.others > QUIET
+    return figure.unit == "s" and disturbs(figure.others)
 
 
 def compare(

@@ -7,7 +7,6 @@ of a new baseline. Each figure has the number of cores that other processes used
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -18,7 +17,7 @@ from bench.baseline import Baseline
 from bench.calibration import Calibration
 from bench.comparison import TOLERANCE, Figure, is_over
 from bench.tolerances import TOLERANCES
-from loadtest.usage import family_seconds, machine_seconds
+from loadtest.usage import OtherProcesses
 
 MEASUREMENTS = 3
 """The number of measurements of a regression or of a new baseline."""
@@ -48,20 +47,6 @@ class Run:
 
 def _nothing() -> None:
     pass
-
-
-class OtherProcesses:
-    """The CPU time of other processes from now on."""
-
-    def __init__(self) -> None:
-        self._began, self._taken = time.perf_counter(), self._seconds()
-
-    def cores(self) -> float:
-        return max(0.0, self._seconds() - self._taken) / (time.perf_counter() - self._began)
-
-    @staticmethod
-    def _seconds() -> float:
-        return machine_seconds() - family_seconds(os.getpid())
 
 
 class Measure:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import msgspec
 
 from sigil.protocol.keys import Suite
 
 CONNECT, CREATE, ANSWER, STATUS, COMPLETE = KINDS = ("connect", "create", "answer", "status", "complete")
-_MAX_OTHERS = 0.1
 _WARM_UP = 10
 """The first tenth of the seconds, at least one, is not counted in the rate."""
 
@@ -103,15 +102,3 @@ def faults(outcome: Outcome, users: int) -> list[Fault]:
     if not completed.requests:
         found.append(Fault("no challenge was completed", 1))
     return found
-
-
-def verdict(reached: float, at_least: float, found: Sequence[Fault], others: float = 0.0) -> str | None:
-    """The reason why a run fails; None if it passes. `others` is the share of the machine that other processes used."""
-    if found:
-        return f"errors: {sum(fault.times for fault in found)}"
-    if reached < at_least:
-        named = f"{reached:.0f} complete challenges/s are below {at_least:.0f}"
-        return named + f"; other processes took {others:.0%} of the machine: repeat the run when it is quiet" * (
-            others > _MAX_OTHERS
-        )
-    return None

@@ -118,3 +118,17 @@ def machine_seconds() -> float:
         int(field) for field in Path("/proc/stat").read_text(encoding="utf-8").split(maxsplit=9)[1:9]
     )
     return (user + nice + system + irq + softirq + stolen) / _TICKS
+
+
+class OtherProcesses:
+    """The CPU time of processes that are neither this one nor its descendants, from now on."""
+
+    def __init__(self) -> None:
+        self._began, self._taken = time.perf_counter(), self._seconds()
+
+    def cores(self) -> float:
+        return max(0.0, self._seconds() - self._taken) / (time.perf_counter() - self._began)
+
+    @staticmethod
+    def _seconds() -> float:
+        return machine_seconds() - family_seconds(os.getpid())
