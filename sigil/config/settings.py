@@ -94,6 +94,7 @@ _FOREIGN = frozenset(
         "SIGIL_API_KEY",
         "SIGIL_API_KEY_FILE",
         "SIGIL_CA_FILE",
+        "SIGIL_SERVER_ID",
         "SIGIL_SERVICE_URL",
         "SIGIL_TEST_VECTORS",
         "SIGIL_DEVICE_HOME",

@@ -23,7 +23,9 @@ from sigil.protocol.display_text import problem_of
 from sigil.protocol.encoding import plain_text
 from sigil.protocol.encoding.plain_text import NotPlainText
 from sigil.protocol.origin import parse_origin, relay_origin
+from sigil.serving import foreign_variables
 from sigil.serving.file_errors import file_error
+from sigil.serving.foreign_variables import SERVICE_LINK
 
 T = TypeVar("T")
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -122,7 +124,7 @@ class EnvReader:
         def parse(text: str) -> bool:
             if text.lower() in _TRUE | _FALSE:
                 return text.lower() in _TRUE
-            raise ValueError("must be true or false")
+            raise ValueError("must be on or off (or true or false, yes or no, 1 or 0)")
 
         return self.value(name, default, parse)
 
@@ -196,15 +198,23 @@ class EnvReader:
 
     def warn_unknown(self, documented: Mapping[str, str]) -> None:
         """A warning for every name that was not read and begins with a prefix in `documented` (prefix -> the document
-        that lists its settings). It suggests a similar name, if there is one.
+        that lists its settings). It suggests a similar name, if there is one. Also warnings about variables of other
+        programs that have no effect here, or a bad one.
         """
         known = self._known | self._foreign
-        for name in (name for name, value in self._environ.items() if value.strip()):
-            document = next((listed for prefix, listed in documented.items() if name.startswith(prefix)), None)
-            if document and name not in known:
-                similar = difflib.get_close_matches(name, known, n=1, cutoff=_SIMILAR)
-                hint = f"did you mean {similar[0]}?" if similar else f"{document} lists them"
-                self.warnings.append(f"{name} is not a setting; {hint}")
+        given = [name for name, value in self._environ.items() if value.strip() and name not in known]
+        unknown, links = foreign_variables.without_links(name for name in given if name.startswith(tuple(documented)))
+        for name in unknown:
+            prefix = next(prefix for prefix in documented if name.startswith(prefix))
+            bare = name.removeprefix(prefix)
+            similar = [bare] if bare in known else difflib.get_close_matches(name, known, n=1, cutoff=_SIMILAR)
+            hint = f"did you mean {similar[0]}?" if similar else f"{documented[prefix]} lists them"
+            self.warnings.append(f"{name} is not a setting; {hint}")
+        if links and not any(SERVICE_LINK in fault for fault in self.faults):
+            self.warnings.append(foreign_variables.link_warning(links))
+        all_given = dict(self._environ)
+        self.warnings += foreign_variables.exporter_warnings(all_given)
+        self.warnings += foreign_variables.certificate_warnings(all_given)
 
 
 def open_now(path: Path) -> FileIO:
@@ -239,6 +249,8 @@ def usable_cores() -> int:
 
 
 def port(text: str) -> int:
+    if foreign_variables.is_link_value(text):
+        raise ValueError(SERVICE_LINK)
     return count(1, 65_535)(text)
 
 

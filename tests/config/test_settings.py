@@ -128,7 +128,7 @@ def test_a_setting_that_is_not_implemented_stops_the_start(name: str) -> None:
         with pytest.raises(ConfigError, match=f"{name}: not implemented"):
             sigil_config.load(REQUIRED | {name: enabled})
     for misspelt in ("ture", "required", "enabled"):
-        with pytest.raises(ConfigError, match=f"{name}: must be true or false"):
+        with pytest.raises(ConfigError, match=f"{name}: must be on or off"):
             sigil_config.load(REQUIRED | {name: misspelt})
     for disabled in ("false", "0", "no", "off", ""):
         assert sigil_config.load(REQUIRED | {name: disabled}).warnings == ()

@@ -95,7 +95,7 @@ def serve_once(cert: str, key: str) -> None:
     listener.bind("" if on_linux else ("127.0.0.1", 0))
     listener.listen(1)
     listener.setblocking(False)
-    tls = (True, cert, key, None, "tls1.2", None, [], False)
+    tls: tuple[Any, ...] = (True, cert, key, None, "tls1.2", None, [], False)
     holder = native.SocketHolder(listener.fileno(), on_linux, *((1,) if on_linux else ()))
     worker = native.ASGIWorker(
         0, (None, holder), None, 1, 1, 1, 30, 1, "1", None, None, False, None, *tls, (None, None)
