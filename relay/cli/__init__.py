@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import sys
 
+from sigil.console.errors import write_error
+from sigil.console.streams import standard_streams
 from sigil.serving.certificate_variables import drop_empty_certificate_variables
 
 
 def main() -> None:
     """The console script."""
     drop_empty_certificate_variables()
-    if sys.argv[1:2] == ["health"]:
-        from relay.cli import health
+    with standard_streams("sigil-relay"):
+        if sys.argv[1:2] == ["health"]:
+            from relay.cli import health
 
-        # Before click: a container engine runs this check every ten seconds.
-        health.main(sys.argv[2:])
-    try:
-        import click  # noqa: F401 - an extra brings it
-    except ImportError:
-        sys.stderr.write(
-            "sigil-relay: click is not installed: run pip install '.[relay]' in a checkout of this repository, "
-            "or pip install 'sigil-auth[relay]'\n"
-        )
-        sys.exit(1)
-    from relay.cli.commands import relay
+            # Before click: a container engine runs this check every ten seconds.
+            health.main(sys.argv[2:])
+        try:
+            import click  # noqa: F401 - an extra brings it
+        except ImportError:
+            write_error(
+                "sigil-relay",
+                "click is not installed: run pip install '.[relay]' in a checkout of this repository, "
+                "or pip install 'sigil-auth[relay]'",
+            )
+            sys.exit(1)
+        from relay.cli.commands import relay
 
-    relay(prog_name="sigil-relay")
+        relay(prog_name="sigil-relay")

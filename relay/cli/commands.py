@@ -10,9 +10,14 @@ import click
 from relay import __version__
 from relay.cli.errors import cli_errors
 from relay.cli.registered import devices, servers
+from sigil.console.program import Program
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _Relay(Program):
+    program = "sigil-relay"
+
+
+@click.group(cls=_Relay, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="sigil-relay")
 def relay() -> None:
     """The push relay of Sigil: fingerprints of devices to push tokens, and pushes to devices."""

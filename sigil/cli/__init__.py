@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import sys
 
+from sigil.console.errors import write_error
+from sigil.console.streams import standard_streams
 from sigil.serving.certificate_variables import drop_empty_certificate_variables
 
 
 def main() -> None:
     """The console script."""
     drop_empty_certificate_variables()
-    if sys.argv[1:2] == ["health"]:
-        from sigil.cli import health
+    with standard_streams("sigil"):
+        if sys.argv[1:2] == ["health"]:
+            from sigil.cli import health
 
-        # Before click: a container engine runs this check every ten seconds.
-        health.main(sys.argv[2:])
-    try:
-        import click  # noqa: F401 - an extra brings it
-    except ImportError:
-        sys.stderr.write(
-            "sigil: click is not installed: run pip install '.[cli]' (or [server]) in a checkout of this repository, "
-            "or pip install 'sigil-auth[cli]'\n"
-        )
-        sys.exit(1)
-    from sigil.cli.commands import sigil
+            # Before click: a container engine runs this check every ten seconds.
+            health.main(sys.argv[2:])
+        try:
+            import click  # noqa: F401 - an extra brings it
+        except ImportError:
+            write_error(
+                "sigil",
+                "click is not installed: run pip install '.[cli]' (or [server]) in a checkout of this repository, "
+                "or pip install 'sigil-auth[cli]'",
+            )
+            sys.exit(1)
+        from sigil.cli.commands import sigil
 
-    sigil(prog_name="sigil")
+        sigil(prog_name="sigil")

@@ -13,7 +13,9 @@ import click
 
 from sigil import __version__
 from sigil.cli.errors import cli_errors
+from sigil.console.json_lines import json_line
 from sigil.console.new_file import create_file
+from sigil.console.program import Program
 
 if TYPE_CHECKING:
     from sigil.config.settings import Config
@@ -26,7 +28,7 @@ _LAZY_GROUPS = {
 }
 
 
-class _LazyGroup(click.Group):
+class _LazyGroup(Program):
     """Imports the modules of `_LAZY_GROUPS` only when their commands are called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -86,14 +88,12 @@ def preflight(as_json: bool) -> None:
     with cli_errors:
         import datetime
 
-        import msgspec
-
         from sigil.preflight.checklist import run_checks
 
         results = run_checks(os.environ, datetime.datetime.now(datetime.UTC))
         for result in results:
             if as_json:
-                click.echo(msgspec.json.encode(result).decode())
+                click.echo(json_line(result))
             else:
                 step = f"; {result.next_step}" if result.next_step else ""
                 click.echo(f"{result.state:<6}  {result.name}: {result.text}{step}")
@@ -184,9 +184,7 @@ def identity(as_json: bool, only_id: bool) -> None:
         "server_pictogram_speakable": public.pictogram_speakable,
     }
     if as_json:
-        import msgspec
-
-        click.echo(msgspec.json.encode(fields).decode())
+        click.echo(json_line(fields))
         return
     click.echo(f"server_id   {public.server_id}")
     click.echo(f"pictogram   {' '.join(public.pictogram)}  {public.pictogram_speakable}")

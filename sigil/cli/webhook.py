@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import click
 
 from sigil.cli.errors import cli_errors
+from sigil.console.json_lines import json_line
 
 if TYPE_CHECKING:
     from sigil.config.settings import WebhookSettings
@@ -106,9 +107,7 @@ def failures(as_json: bool) -> None:
             found = asyncio.run(kept.all())
         for failed in found:
             if as_json:
-                import msgspec
-
-                click.echo(msgspec.json.encode(failed._asdict() | {"at": format_time(failed.at)}).decode())
+                click.echo(json_line(failed._asdict() | {"at": format_time(failed.at)}))
             else:
                 tries = f"{failed.tries} {'try' if failed.tries == 1 else 'tries'}"
                 click.echo(f"{format_time(failed.at)}  {failed.event_id}  {failed.type}  {tries}: {failed.reason}")

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Mapping
 from typing import NoReturn
 
+from sigil.console.errors import write_error
 from sigil.serving.startup_error import StartupError
 
 
@@ -26,7 +27,7 @@ class CliErrors:
 
     def die(self, *lines: str) -> NoReturn:
         for line in lines:
-            sys.stderr.write(f"{self._program}: {line}\n")
+            write_error(self._program, line)
         sys.exit(1)
 
     def __enter__(self) -> None:

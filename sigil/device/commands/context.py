@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import sys
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from sigil.console.program import Program
 from sigil.device.client import DeviceClient
 from sigil.device.errors import AddressRefused, CertificateUntrusted, DeviceError, NotRegistered, Peer, TrustUnusable
 from sigil.device.http.connection import ServerConnection
@@ -49,7 +49,7 @@ def command_context() -> CommandContext:
     return click.get_current_context().find_object(CommandContext) or CommandContext()
 
 
-class DeviceGroup(click.Group):
+class DeviceGroup(Program):
     """Prints a DeviceError or OSError as one line on stderr, with exit code 1; usage errors are click's, with 2."""
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -58,8 +58,6 @@ class DeviceGroup(click.Group):
         except DeviceError as error:
             raise click.ClickException(one_line(error)) from error
         except OSError as error:
-            if error.errno == errno.EPIPE:
-                raise
             where = f": {error.filename}" if error.filename else ""
             raise click.ClickException(printable(f"{error.strerror or error}{where}")) from error
 
@@ -133,7 +131,14 @@ def trust_of(url: str, ca: Path | None, tls_pin: str | None) -> TlsTrust:
 def _default_home() -> Path:
     configured = Path(os.environ.get("XDG_CONFIG_HOME", ""))
     # The XDG specification requires that a relative path is ignored.
-    return (configured if configured.is_absolute() else Path.home() / ".config") / "sigil" / "device"
+    if configured.is_absolute():
+        return configured / "sigil" / "device"
+    try:
+        return Path.home() / ".config" / "sigil" / "device"
+    except RuntimeError:
+        raise click.UsageError(
+            "This user has no home directory: set HOME, or pass --home DIR (or SIGIL_DEVICE_HOME)."
+        ) from None
 
 
 def _keyring(_context: click.Context, _option: click.Parameter, home: Path) -> Keyring:

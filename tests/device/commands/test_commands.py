@@ -54,7 +54,7 @@ def test_init_refuses_another_server_than_the_pinned_one_and_makes_no_key(
 ) -> None:
     refused = run("init", "--server", server.url, "--pin", "ab" * 32)
     assert (refused.exit_code, refused.stdout, home.exists()) == (1, "", False)
-    assert refused.stderr.startswith("Error: PIN_MISMATCH")
+    assert refused.stderr.startswith("sigil: PIN_MISMATCH")
     assert refused.stderr.endswith(" Check --pin and the address. If both are right, do not continue.\n")
 
 
@@ -87,7 +87,7 @@ def test_init_for_the_same_server_and_pin_may_be_repeated(run: Run, server: Fake
     assert {path: path.read_bytes() for path in home.iterdir()} == files
     other_pin = run("init", "--server", server.url, "--pin", "ab" * 32)
     assert (other_pin.exit_code, other_pin.stdout) == (1, "")
-    assert other_pin.stderr.startswith("Error: PIN_MISMATCH")
+    assert other_pin.stderr.startswith("sigil: PIN_MISMATCH")
 
 
 def test_init_does_not_replace_a_key_unless_forced(run: Run, server: FakeServer, enrolled: dict[str, Any]) -> None:
@@ -328,7 +328,7 @@ def test_number_matching_takes_the_code_from_the_option_or_a_prompt(
 def test_a_wrong_code_gives_the_servers_error(run: Run, server: FakeServer, enrolled: dict[str, Any]) -> None:
     challenge_id = server.add_challenge(enrolled["device_public_key"], match_code="07")["challenge_id"]
     refused = run("approve", challenge_id, "--match-code", "08")
-    assert (refused.exit_code, refused.stderr) == (1, "Error: INVALID_SIGNATURE: No.\n")
+    assert (refused.exit_code, refused.stderr) == (1, "sigil: INVALID_SIGNATURE: No.\n")
 
 
 def test_a_code_without_number_matching_is_rejected(run: Run, server: FakeServer, enrolled: dict[str, Any]) -> None:
@@ -363,7 +363,7 @@ def test_control_characters_never_reach_the_terminal(run: Run, server: FakeServe
     action = {"type": "t", "description": "d", "params": {f"n{ESCAPES}": f"v{ESCAPES}", "deep": [{ESCAPES: 1}]}}
     server.add_challenge(enrolled["device_public_key"], action=canonical(action))
     output = run("pending").output + run("pending", "--json").output
-    server.failures.append(problem(400, "INVALID_REQUEST", f"no{ESCAPES}\nError: forged line"))
+    server.failures.append(problem(400, "INVALID_REQUEST", f"no{ESCAPES}\nsigil: forged line"))
     failed = run("pending")
     assert not set(ESCAPES) & set(output + failed.output)
     assert failed.stderr.count("\n") == 1
@@ -473,7 +473,7 @@ def test_a_server_that_does_not_run_is_one_plain_line(run: Run, server: FakeServ
     refused = run("init", "--server", url, "--yes")
     assert (refused.exit_code, refused.stderr) == (
         1,
-        f"Error: SERVER_UNREACHABLE: Nothing listens at {url}. Check the address and the port, and that the server "
+        f"sigil: SERVER_UNREACHABLE: Nothing listens at {url}. Check the address and the port, and that the server "
         "runs.\n",
     )
 
@@ -482,7 +482,7 @@ def test_an_untrusted_certificate_names_the_options_for_it(run: Run, tls: Tls) -
     refused = run("init", "--server", tls.url, "--yes")
     assert (refused.exit_code, refused.stderr) == (
         1,
-        f"Error: SERVER_UNREACHABLE: The certificate of {tls.url} is not trusted. Pass --ca FILE or --tls-pin "
+        f"sigil: SERVER_UNREACHABLE: The certificate of {tls.url} is not trusted. Pass --ca FILE or --tls-pin "
         "SHA256.\n",
     )
 

@@ -149,7 +149,7 @@ def test_a_server_without_a_relay_is_an_error(run: Run, server: RelayServer, enr
     server.info_changes = {}
     for command in (("register",), ("unregister",), ("listen", "--json")):
         refused = run(*command)
-        assert (refused.exit_code, refused.stderr.startswith("Error: RELAY_UNKNOWN")) == (1, True)
+        assert (refused.exit_code, refused.stderr.startswith("sigil: RELAY_UNKNOWN")) == (1, True)
 
 
 def test_a_relay_that_another_server_names_is_not_used(run: Run, server: RelayServer, enrolled: dict[str, Any]) -> None:
@@ -162,7 +162,7 @@ def test_a_relay_that_another_server_names_is_not_used(run: Run, server: RelaySe
 def test_a_public_relay_over_plain_http_is_refused(run: Run, server: RelayServer, enrolled: dict[str, Any]) -> None:
     server.info_changes = {"relay_url": f"http://relay.example.com/{ESCAPES}"}
     refused = run("register")
-    assert (refused.exit_code, refused.stderr.startswith("Error: ADDRESS_REFUSED")) == (1, True)
+    assert (refused.exit_code, refused.stderr.startswith("sigil: ADDRESS_REFUSED")) == (1, True)
     assert not set(ESCAPES) & set(refused.stderr)
     server.info_changes = {"relay_url": "http://relay.example.com"}
     assert "--insecure-relay" in run("register").stderr
@@ -289,7 +289,7 @@ def test_listen_as_json_prints_every_event(run: Run, server: RelayServer, enroll
 
     with relay_in_a_thread(replaced) as relay:
         done = run("listen", "--relay", relay.origin, "--json")
-    assert (done.exit_code, done.stderr) == (1, f"Error: REPLACED: {REPLACED}\n")
+    assert (done.exit_code, done.stderr) == (1, f"sigil: REPLACED: {REPLACED}\n")
     assert not set(ESCAPES) & set(done.output)
     assert lines(done.stdout) == [
         {"event": "connected", "relay": relay.origin},

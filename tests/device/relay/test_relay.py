@@ -143,7 +143,7 @@ def test_the_newest_of_two_listeners_stays_and_an_unregistered_one_ends(relay: L
         with phone.listen() as second:
             second.until("connected")
             code, errors = first.end()
-            assert (code, errors.startswith("Error: REPLACED: ")) == (1, True)
+            assert (code, errors.startswith("sigil: REPLACED: ")) == (1, True)
             second.send(signal.SIGINT)
             assert second.end() == (0, "")
     phone.run("unregister")
