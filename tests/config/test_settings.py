@@ -152,7 +152,7 @@ def test_a_preset_key_of_the_computed_form_is_warned_about_without_a_part_of_it(
 
 @pytest.mark.parametrize("name", ["Bank\u202e", "a\u00adb", "\u3164", "a\u206ab", "e" + "\u0301" * 9, "x" * 65])
 def test_a_server_name_that_people_cannot_read_stops_the_start(name: str) -> None:
-    with pytest.raises(ConfigError, match="SIGIL_SERVER_NAME: (must be|has U)"):
+    with pytest.raises(ConfigError, match=r"SIGIL_SERVER_NAME: (must be|has U)"):
         sigil_config.load(REQUIRED | {"SIGIL_SERVER_NAME": name})
     assert sigil_config.load(REQUIRED | {"SIGIL_SERVER_NAME": "Zoë \U0001fadc"}).server_name == "Zoë \U0001fadc"
 

@@ -33,6 +33,9 @@ _FORWARDING = frozenset(
         b"x-real-ip",
     }
 )
+# Other ways to name a client, which this server does not read.
+_NOT_READ = frozenset({b"forwarded", b"x-real-ip"})
+_UNTRUSTED, _SHARED = "untrusted_proxy_header", "trusted_client"
 _LOCAL_HOST = re.compile(r"(?:localhost|127\.\d+\.\d+\.\d+|\[::1\])(?::\d{1,5})?\Z", re.ASCII | re.IGNORECASE)
 
 
@@ -86,14 +89,24 @@ class ClientAddresses:
         hop = self._peer(peer)
         forwarded, connecting = self._headers(headers)
         if not (hop.is_own or hop.is_cloudflare):
-            if forwarded or connecting:
-                self._warn_once("untrusted_proxy_header", peer)
+            if forwarded or connecting or self._first(_UNTRUSTED, headers, _NOT_READ):
+                self._warn_once(_UNTRUSTED, peer)
             return hop.key
         client = self._client(hop, forwarded, connecting)
-        # On loopback these are the tools of this host, such as its health check.
-        if client.is_own and not (client.address and client.address.is_loopback):
-            self._warn_once("trusted_client", client.key)
+        if client is hop or client.is_own:
+            self._warn_of_shared_limit(client, headers, named=client is not hop)
         return client.key
+
+    def _warn_of_shared_limit(self, client: _Hop, headers: Headers, *, named: bool) -> None:
+        """`named`: the header of a proxy names this client."""
+        # On loopback these are the tools of this host, such as its health check, unless a proxy shows itself.
+        if client.address and client.address.is_loopback and (named or not self._first(_SHARED, headers, _FORWARDING)):
+            return
+        self._warn_once(_SHARED, client.key)
+
+    def _first(self, event: str, headers: Headers, names: frozenset[bytes]) -> bool:
+        """Whether one of these headers is there, as long as the event is to be logged."""
+        return event not in self._warned and any(name in names for name, _ in headers)
 
     def of_connection(self, peer: str) -> str | None:
         """For a connection without a request yet; None for a trusted proxy, whose connections carry many clients."""
@@ -139,12 +152,11 @@ class ClientAddresses:
 
 
 _WARNINGS = {
-    "untrusted_proxy_header": (
-        "a forwarding header is ignored: its peer is not in TRUSTED_PROXY_IP or TRUSTED_PROXY_CIDR"
-    ),
-    "trusted_client": (
-        "a client is in TRUSTED_PROXY_IP or TRUSTED_PROXY_CIDR, or a proxy there sends no X-Forwarded-For: list the "
-        "addresses of your proxies alone, since a trusted client can claim any address and so escape its rate limit"
+    _UNTRUSTED: "a forwarding header is ignored: its peer is not in TRUSTED_PROXY_IP or TRUSTED_PROXY_CIDR",
+    _SHARED: (
+        "a proxy of TRUSTED_PROXY_IP or TRUSTED_PROXY_CIDR sends no usable X-Forwarded-For (X-Real-IP and Forwarded "
+        "are not read), and its clients share one rate limit: let it set X-Forwarded-For to the client's address. If "
+        "it does, a client is in these ranges: list your proxies alone, since a trusted client can claim any address"
     ),
 }
 

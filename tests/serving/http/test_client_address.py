@@ -130,6 +130,34 @@ def test_a_client_in_a_trusted_range_is_warned_of_once(peer: str, forwarded: lis
     assert warned == warnings
 
 
+@pytest.mark.parametrize("peer", [PROXY, "127.0.0.1", "::1", CLOUDFLARE])
+@pytest.mark.parametrize("header", ["x-real-ip", "forwarded", "x-forwarded-for", "x-forwarded-proto"])
+def test_a_trusted_proxy_without_a_usable_header_is_warned_of_once(peer: str, header: str) -> None:
+    warned: list[tuple[str, str]] = []
+    trusted = [*TRUSTED, ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128")]
+    cloudflare = [ipaddress.ip_network("173.245.48.0/20")]
+    addresses = ClientAddresses(trusted, cloudflare=cloudflare, warn=lambda event, peer: warned.append((event, peer)))
+    for _ in range(3):
+        key = addresses.of_peer(peer, [(header.encode(), b"for=192.0.2.60")])
+    assert warned == [("trusted_client", key)]
+
+
+@pytest.mark.parametrize("header", ["x-real-ip", "forwarded"])
+def test_an_untrusted_proxy_is_warned_of_by_each_header(header: str) -> None:
+    warned: list[str] = []
+    addresses = ClientAddresses(TRUSTED, warn=lambda event, peer: warned.append(event))
+    for _ in range(3):
+        assert addresses.of_peer(CLIENT, [(header.encode(), b"192.0.2.60")]) == CLIENT
+    assert warned == ["untrusted_proxy_header"]
+
+
+def test_a_client_of_this_host_behind_a_proxy_of_this_host_is_not_warned_of() -> None:
+    warned: list[str] = []
+    addresses = ClientAddresses([ipaddress.ip_network("127.0.0.0/8")], warn=lambda event, peer: warned.append(event))
+    addresses.of_peer("127.0.0.1", [(b"x-forwarded-for", b"127.0.0.1"), (b"x-real-ip", b"127.0.0.1")])
+    assert warned == []
+
+
 @pytest.mark.parametrize(
     ("key", "site"),
     [
