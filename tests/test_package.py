@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -76,3 +77,18 @@ def test_an_installed_wheel_has_the_drawings_and_their_licence(wheel: Path, tmp_
     (licences,) = (tmp_path / "site").glob("sigil_auth-*.dist-info/licenses")
     assert (licences / "LICENSE").is_file()
     assert (licences / "sigil" / "pages" / "pictograms" / "NOTICE").is_file()
+
+
+def test_no_text_installs_this_project_by_a_name_of_the_public_index() -> None:
+    """It is not published: a package of that name there is another party's."""
+    suffixes = (".py", ".md", ".html", ".js", ".sh", ".yml", ".toml")
+    command = ["git", "ls-files"]
+    listed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout.splitlines()
+    by_name = re.compile(r"\b(?:install|add|uvx)\s+(?:-\S+\s+)*['\"]?sigil(?:[-_]?auth)?(?![\w/])")
+    found = [
+        f"{name}: {match[0]}"
+        for name in listed
+        if name.endswith(suffixes) and (ROOT / name).exists()
+        for match in by_name.finditer((ROOT / name).read_text(encoding="utf-8"))
+    ]
+    assert found == []

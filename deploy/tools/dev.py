@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -93,19 +94,51 @@ def _prepare(port: int, control_url: str) -> ServerIdentity:
     api_key = _write_once(HOME / "api_key", issue_api_key(secrets.api_key, "sgk_test_", os.urandom(16)))
     identity = ServerIdentity.from_secrets(secrets)
     certificate, url = HOME / "tls" / "cert.pem", f"https://localhost:{port}"
+    _write_commands()
     _replace(
         HOME / "env",
-        f'export PATH="{ROOT / ".venv" / "bin"}:$PATH"\n'
-        f'export SIGIL_SERVICE_URL="{url}"\nexport SIGIL_SERVER_ID="{identity.server_id}"\n'
-        f'export SIGIL_DEVICE_HOME="{HOME / "device"}"\nexport PUSH_STAND_INS="{control_url}"\n',
+        shell_variables(
+            [HOME / "bin", ROOT / ".venv" / "bin"],
+            {
+                "SIGIL_SERVICE_URL": url,
+                "SIGIL_CA_FILE": str(certificate),
+                "SIGIL_API_KEY_FILE": str(HOME / "api_key"),
+                "SIGIL_SERVER_ID": identity.server_id,
+                "SIGIL_STATE_DIR": str(HOME / "state"),
+                "SIGIL_STATE_DIR_INSECURE": "true",
+                "SIGIL_DEVICE_HOME": str(HOME / "device"),
+                "PUSH_STAND_INS": control_url,
+            },
+        ),
     )
     # curl reads the key from this file: every user of the machine could read it on curl's command line.
+    quoted = str(certificate).replace("\\", "\\\\").replace('"', '\\"')
     _replace(
         HOME / "curl",
-        f'cacert = "{certificate}"\nheader = "Authorization: Bearer {api_key}"\n'
+        f'cacert = "{quoted}"\nheader = "Authorization: Bearer {api_key}"\n'
         'header = "Content-Type: application/json"\nsilent\nshow-error\nwrite-out = "\\n"\n',
     )
     return identity
+
+
+def shell_variables(folders: list[Path], variables: dict[str, str]) -> str:
+    """What a POSIX shell or zsh reads with `.`, quoted: a checkout's path may hold a blank, a $ or a quote.
+
+    A key of the shell's own is unset: the SDK takes a key or a file, not both.
+    """
+    path = ":".join(shlex.quote(str(folder)) for folder in folders)
+    lines = [f'export PATH={path}:"$PATH"', "unset SIGIL_API_KEY"]
+    return "\n".join([*lines, *(f"export {name}={shlex.quote(value)}" for name, value in variables.items())]) + "\n"
+
+
+def _write_commands() -> None:
+    """pip's own launchers do not start in a path with both a blank and a $."""
+    (HOME / "bin").mkdir(mode=0o700, exist_ok=True)
+    python = shlex.quote(str(ROOT / ".venv" / "bin" / "python"))
+    for name, package in (("sigil", "sigil"), ("sigil-relay", "relay")):
+        command = HOME / "bin" / name
+        _replace(command, f'#!/bin/sh\nexec {python} -m {package} "$@"\n')
+        command.chmod(0o700)
 
 
 def _replace(path: Path, text: str) -> None:
@@ -178,7 +211,7 @@ def main() -> int:
                 f"  pictogram  {' '.join(identity.pictogram)}  {identity.pictogram_speakable}\n\n"
                 "Next, in another terminal in this directory:\n\n"
                 "  . .dev/env && sigil device init --server $SIGIL_SERVICE_URL --pin $SIGIL_SERVER_ID"
-                " --ca .dev/tls/cert.pem\n\n"
+                ' --ca "$SIGIL_CA_FILE"\n\n'
                 "README.md has the next steps. Pushes to APNs and FCM go to stand-ins, which list them:"
                 " curl -s $PUSH_STAND_INS/seen\nCtrl-C stops everything.\n",
                 err=True,

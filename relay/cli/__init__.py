@@ -23,8 +23,7 @@ def main() -> None:
         except ImportError:
             write_error(
                 "sigil-relay",
-                "click is not installed: run pip install '.[relay]' in a checkout of this repository, "
-                "or pip install 'sigil-auth[relay]'",
+                "click is not installed: run pip install '.[relay]' in a checkout of this repository",
             )
             sys.exit(1)
         from relay.cli.commands import relay

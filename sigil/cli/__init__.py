@@ -23,8 +23,7 @@ def main() -> None:
         except ImportError:
             write_error(
                 "sigil",
-                "click is not installed: run pip install '.[cli]' (or [server]) in a checkout of this repository, "
-                "or pip install 'sigil-auth[cli]'",
+                "click is not installed: run pip install '.[cli]' (or [server]) in a checkout of this repository",
             )
             sys.exit(1)
         from sigil.cli.commands import sigil

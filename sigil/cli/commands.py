@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from sigil.protocol.identity import ServerIdentity
 
 _LAZY_GROUPS = {
+    "ask": "sigil.cli.ask",
     "backup-key": "sigil.cli.backup_key",
     "device": "sigil.device.commands",
     "webhook": "sigil.cli.webhook",

@@ -48,7 +48,5 @@ class CliErrors:
             module = (error.name or "").partition(".")[0]
             if module in self._extras:
                 extra = self._extras[module]
-                self.die(
-                    f"{module} is not installed: run pip install '.[{extra}]' in a checkout of this repository, "
-                    f"or pip install 'sigil-auth[{extra}]'"
-                )
+                # Not by its name alone: that of the public index is not this project's.
+                self.die(f"{module} is not installed: run pip install '.[{extra}]' in a checkout of this repository")

@@ -86,25 +86,80 @@ def checkout(tmp_path: Path) -> Checkout:
     return Checkout(tmp_path)
 
 
-def test_the_shell_sessions_of_the_readme_verify_a_challenge(checkout: Checkout) -> None:
+def curl_session() -> str:
+    (session,) = re.findall(r"^## With curl\n.*?^```sh\n(.*?)^```", _ask_page(), re.DOTALL | re.MULTILINE)
+    return str(session)
+
+
+def _ask_page() -> str:
+    return (ROOT / "docs" / "ask.md").read_text()
+
+
+def test_the_shell_sessions_of_the_readme_approve_a_challenge(checkout: Checkout) -> None:
     commands, device, backend = sessions()
     assert "make dev" in commands
     with checkout.running(*DEV) as dev:
         wait_until(lambda: "README.md has the next steps" in checkout.output or dev.poll() is not None, "make dev")
         assert "sigil device init --server $SIGIL_SERVICE_URL" in checkout.output
-        with checkout.running("sh", "-ec", device) as listening:
-            wait_until(
-                lambda: "Listening at" in checkout.output or listening.poll() is not None, "the device to listen"
-            )
-            challenge = checkout.run("sh", "-ec", backend)
-            assert challenge.returncode == 0, challenge.stderr + checkout.output
-            assert json.loads(challenge.stdout.strip().splitlines()[-1])["status"] == "verified", checkout.output
+        early = checkout.run("sh", "-ec", backend)
+        assert (early.returncode, "whoami --key" in early.stderr) == (2, True), early.stderr
+        with checkout.running("sh", "-ec", device) as first:
+            wait_until(lambda: "Listening at" in checkout.output or first.poll() is not None, "the device to listen")
+            for _ in range(2):
+                approved = checkout.run("sh", "-ec", backend)
+                assert approved.returncode == 0, approved.stderr + checkout.output
+                assert approved.stdout == "Approved\n"
+            # The same session in another terminal ends the first, which reports what to do.
+            with checkout.running("sh", "-ec", device) as second:
+                assert first.wait(DEADLINE) == 1
+                assert "Use that one, or end it and start again." in checkout.output
+                wait_until(
+                    lambda: checkout.output.count("Listening at") == 2 or second.poll() is not None, "the second device"
+                )
+                by_hand = checkout.run("sh", "-ec", curl_session())
+                assert by_hand.returncode == 0, by_hand.stderr + checkout.output
+                assert json.loads(by_hand.stdout.strip().splitlines()[-1])["status"] == "verified", checkout.output
         again = checkout.run(*DEV)
         assert (again.returncode, again.stdout) == (1, "")
         assert [line for line in again.stderr.splitlines() if f"port {checkout.port} is in use" in line]
         assert "Sigil answers on" not in again.stderr
         dev.send_signal(signal.SIGTERM)
         assert dev.wait(DEADLINE) == 0
+
+
+SDK_PAGE = """
+from sigil.device import Device
+from sigil.sdk import Action, SigilAuth
+
+with SigilAuth() as sigil:
+    challenge = sigil.auth.create_challenge(Device.generate().wire_key, Action("payment", "Pay 12 € to Zoë"))
+    print(sigil.auth.cancel(challenge.challenge_id).status)
+"""
+
+
+def test_a_shell_with_the_settings_of_make_dev_reaches_the_server(tmp_path: Path) -> None:
+    """In a path that no shell reads as it stands, in each shell, and with a key of its own."""
+    folder = tmp_path / """a "b" $HOME `c` 'd' \\e"""
+    folder.mkdir()
+    checkout = Checkout(folder)
+    commands = [
+        "export SIGIL_API_KEY=another",
+        ". .dev/env",
+        "cd /",
+        'sigil webhook failures && sigil-relay --help >"$OLDPWD/help" && sigil --version >"$OLDPWD/version"',
+        f"python3 -c '{SDK_PAGE}'",
+        'sigil check-config 2>&1 | grep warning || echo "no warning"',
+        'curl -K "$OLDPWD/.dev/curl" "$SIGIL_SERVICE_URL/health" -o "$OLDPWD/health" >"$OLDPWD/written"',
+        'printf "%s\\n" "$SIGIL_CA_FILE"',
+    ]
+    with checkout.running(*DEV) as dev:
+        wait_until(lambda: "Sigil answers on" in checkout.output or dev.poll() is not None, "make dev")
+        assert "Sigil answers on" in checkout.output
+        expected = ["no event was given up", "cancelled", "no warning", str(folder / ".dev" / "tls" / "cert.pem")]
+        for shell in ("sh", "bash", "dash", "zsh"):
+            if shutil.which(shell):
+                ran = checkout.run(shell, "-ec", "\n".join(commands))
+                assert (ran.stderr, ran.stdout.splitlines()) == ("", expected), shell
 
 
 def test_make_dev_creates_its_files_once_and_for_their_owner_alone(checkout: Checkout) -> None:

@@ -25,8 +25,7 @@ ERRORS = CliErrors("tool", {"granian": "server"}, {DatabaseDown: "no database"})
         (DatabaseDown("wrong password"), "tool: wrong password\n"),
         (
             ModuleNotFoundError(name="granian.server"),
-            "tool: granian is not installed: run pip install '.[server]' in a checkout of this repository, "
-            "or pip install 'sigil-auth[server]'\n",
+            "tool: granian is not installed: run pip install '.[server]' in a checkout of this repository\n",
         ),
     ],
 )

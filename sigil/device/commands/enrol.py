@@ -74,11 +74,14 @@ def init(
 @click.command()
 @server_option
 @json_option
+@click.option("--key", "only_key", is_flag=True, help="The device_public_key alone, for `sigil ask --device`.")
 @home_option
-def whoami(server: str | None, as_json: bool, keyring: Keyring) -> None:
+def whoami(server: str | None, as_json: bool, only_key: bool, keyring: Keyring) -> None:
     """Show what a backend needs to enrol this device."""
     registration = selected_registration(keyring, server)
-    if as_json:
+    if only_key:
+        click.echo(_as_json(registration)["device_public_key"])
+    elif as_json:
         click.echo(json.dumps(_as_json(registration)))
     else:
         _echo([*_device_lines(registration), *server_lines(registration.server)])

@@ -23,7 +23,10 @@ class RelayLost(DeviceError):
 
 class Replaced(DeviceError):
     code = "REPLACED"
-    summary = "A newer connection of this device replaced this one at the relay."
+    summary = (
+        "A newer connection of this device replaced this one at the relay: 'sigil device listen' runs elsewhere with "
+        "the same key. Use that one, or end it and start again."
+    )
 
 
 class NotRegisteredAtRelay(DeviceError):
@@ -38,4 +41,4 @@ class RelayAuthRefused(DeviceError):
 
 class PackageMissing(DeviceError):
     code = "PACKAGE_MISSING"
-    summary = "Listening needs the package websockets: run pip install 'sigil-auth[cli]'"
+    summary = "Listening needs the package websockets: run pip install '.[cli]' in a checkout of this repository"

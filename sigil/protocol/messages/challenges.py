@@ -14,7 +14,7 @@ from sigil.protocol.action import Action
 from sigil.protocol.messages.approvals import MpaPayload
 from sigil.protocol.messages.base import Answer, Decision, FromDevice, Reason
 
-DEFAULT_EXPIRY_SECONDS = 300
+MIN_EXPIRY_SECONDS, MAX_EXPIRY_SECONDS, DEFAULT_EXPIRY_SECONDS = 30, 300, 300
 
 ChallengeState = Literal["pending", "verified", "rejected", "expired", "cancelled"]
 
@@ -25,7 +25,7 @@ class CreateChallenge(msgspec.Struct, frozen=True):
     device_public_key: str
     action: Action
     fingerprint: str | None = None
-    expires_in_seconds: Annotated[int, msgspec.Meta(ge=30, le=300)] | None = None
+    expires_in_seconds: Annotated[int, msgspec.Meta(ge=MIN_EXPIRY_SECONDS, le=MAX_EXPIRY_SECONDS)] | None = None
     number_matching: bool | None = None
 
 

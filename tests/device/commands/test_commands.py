@@ -47,6 +47,7 @@ def test_init_makes_a_key_that_whoami_prints(run: Run, server: FakeServer, suite
     assert enrolled["server_id"] == server.identity.server_id
     assert enrolled["device_public_key"] in made.stdout
     assert enrolled["fingerprint"] in run("whoami").stdout
+    assert run("whoami", "--key").stdout == enrolled["device_public_key"] + "\n"
 
 
 def test_init_refuses_another_server_than_the_pinned_one_and_makes_no_key(

@@ -24,7 +24,10 @@ from tests.device.fake_relay import Peer, Registry, Script, push_id, relay_in_a_
 from tests.device.fake_server import ACTION, NOW, FakeServer, identity, make_payload, problem
 
 ORIGIN = "https://auth.example.com"
-REPLACED = "A newer connection of this device replaced this one at the relay."
+REPLACED = (
+    "A newer connection of this device replaced this one at the relay: 'sigil device listen' runs elsewhere with "
+    "the same key. Use that one, or end it and start again."
+)
 ESCAPES = "\x1b\x9b\x07\x08\r\x7f\u202e\u200b"
 
 
@@ -392,5 +395,5 @@ def test_without_websockets_listen_names_the_extra(
     run("register")
     refused = run("listen", "--auto-approve")
     assert (refused.exit_code, refused.stderr.count("\n")) == (1, 1)
-    assert "pip install 'sigil-auth[cli]'" in refused.stderr
+    assert "pip install '.[cli]' in a checkout" in refused.stderr
     assert run("pending").exit_code == 0

@@ -224,7 +224,7 @@ async def test_without_websockets_only_listening_is_missing(monkeypatch: pytest.
     monkeypatch.setitem(sys.modules, "websockets.asyncio.client", None)
     monkeypatch.delitem(sys.modules, "sigil.device.relay.socket", raising=False)
     async with RelayClient("http://127.0.0.1:1") as client:
-        with pytest.raises(PackageMissing, match=r"sigil-auth\[cli\]"):
+        with pytest.raises(PackageMissing, match=r"pip install '\.\[cli\]' in a checkout"):
             await client.connect(Device.generate())
 
 

@@ -1,0 +1,215 @@
+"""`sigil ask`: a person's device approves or rejects a text; for scripts, whose answer is the exit code (docs/ask.md).
+
+The challenge lives as long as the command waits, so the end of the one is the end of the other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import signal
+import sys
+import time
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+import click
+
+from sigil.console.countdown import countdown
+from sigil.protocol.messages.challenges import MAX_EXPIRY_SECONDS, MIN_EXPIRY_SECONDS
+from sigil.sdk import (
+    Action,
+    AsyncSigilAuth,
+    CertificateRefused,
+    Challenge,
+    ChallengeStatus,
+    Conflict,
+    ConnectionFailed,
+    InvalidRequest,
+    ResultTimeout,
+    SigilError,
+)
+from sigil.sdk.errors import Retryable
+
+ACTION_TYPE = "ask"
+_STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_CANCEL_SECONDS = 5.0
+_PUSH_SECONDS = 3.0
+_RETRY_SECONDS = 1.0
+_MAX_INPUT = 4096
+
+
+class Exit(IntEnum):
+    """The exit codes; after a signal, 128 and its number."""
+
+    APPROVED = 0
+    NOT_APPROVED = 1
+    USAGE = 2
+    NO_ANSWER = 3
+    CANNOT_ASK = 4
+
+
+@click.command()
+@click.argument("text")
+@click.option("--device", required=True, metavar="KEY", help="The device's public key: `sigil device whoami --key`.")
+@click.option("--match", is_flag=True, help="Number matching: show two digits, which the person types on the device.")
+@click.option(
+    "--timeout",
+    default=60,
+    show_default=True,
+    type=click.IntRange(MIN_EXPIRY_SECONDS, MAX_EXPIRY_SECONDS),
+    help="Seconds that the person has to answer.",
+)
+def ask(text: str, device: str, match: bool, timeout: int) -> None:
+    """Ask a person to approve TEXT on a device, and wait for the answer. `-` reads TEXT from standard input.
+
+    Exit code: 0 approved, 1 rejected or cancelled, 2 wrong usage, 3 no answer in time, 4 the request failed.
+
+    From the environment: SIGIL_SERVICE_URL, SIGIL_API_KEY or SIGIL_API_KEY_FILE, SIGIL_CA_FILE.
+    """
+    if not device.strip():
+        raise click.BadParameter("is empty: `sigil device whoami --key` prints it", param_hint="--device")
+    # Not click's exit code 1, which would mean a rejection.
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    action = Action(ACTION_TYPE, _standard_input() if text == "-" else text)
+    try:
+        code = asyncio.run(_Question(action, device, match or None, timeout).put())
+    except InvalidRequest as error:
+        # Rejected before it was sent: the text breaks a rule of the protocol.
+        raise click.UsageError(f"TEXT: {error.message}") from None
+    except SigilError as error:
+        click.echo(f"sigil: {error}", err=True)
+        code = Exit.CANNOT_ASK
+    sys.exit(code)
+
+
+def _standard_input() -> str:
+    try:
+        return sys.stdin.buffer.read(_MAX_INPUT).decode().removesuffix("\n").removesuffix("\r")
+    except (AttributeError, OSError, UnicodeDecodeError):
+        raise click.UsageError("TEXT is -, but standard input has no UTF-8 text.") from None
+
+
+@dataclass
+class _Question:
+    action: Action
+    device: str
+    match: bool | None
+    timeout: int
+    _key: str = field(default_factory=lambda: secrets.token_urlsafe(24), repr=False)
+    _challenge_id: str | None = None
+    _signal: int | None = None
+
+    async def put(self) -> int:
+        """The exit code; InvalidRequest without a status for an action that breaks a rule, SigilError."""
+        async with AsyncSigilAuth() as client:
+            self._listen_for_signals()
+            try:
+                challenge = await self._create(client)
+                self._challenge_id = challenge.challenge_id
+                self._show(challenge)
+                with countdown("Waiting for the answer", self.timeout):
+                    status = await self._result(client)
+                return self._report(await self._withdraw(client) if status is None else status)
+            except asyncio.CancelledError:
+                if self._signal is None:
+                    raise
+                await self._abandon(client)
+                return 128 + self._signal
+            except SigilError as error:
+                if self._challenge_id is not None:
+                    await self._withdraw(client)
+                elif isinstance(error, InvalidRequest) and error.status is not None:
+                    # The server's verdict, such as on the device's key, is no wrong usage.
+                    raise SigilError(error.message, code=error.code, status=error.status) from None
+                raise
+
+    def _listen_for_signals(self) -> None:
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+
+        def stop(number: int) -> None:
+            self._signal = number
+            if task is not None:
+                task.cancel()
+
+        for number in _STOPS:
+            # A shell's background job ignores SIGINT, and one under nohup SIGHUP.
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                loop.add_signal_handler(number, stop, number)
+
+    async def _create(self, client: AsyncSigilAuth) -> Challenge:
+        return await client.auth.create_challenge(
+            self.device,
+            self.action,
+            expires_in_seconds=self.timeout,
+            number_matching=self.match,
+            idempotency_key=self._key,
+        )
+
+    def _show(self, challenge: Challenge) -> None:
+        click.echo(f"Device {challenge.pictogram_speakable}, {self.timeout} s", err=True)
+        if challenge.match_code:
+            click.echo(f"Number {challenge.match_code}: type it on the device", err=True)
+
+    async def _result(self, client: AsyncSigilAuth) -> ChallengeStatus | None:
+        """The final status, or None at the end of the time. A server that restarts meanwhile is polled again."""
+        end, pause, first = time.monotonic() + self.timeout, 0.0, True
+        while (left := end - time.monotonic() - pause) > 0:
+            await asyncio.sleep(pause)
+            try:
+                # Short at first: a push that failed is shown while there is time to open the app by hand.
+                return await client.auth.await_result(self._id, min(left, _PUSH_SECONDS) if first else left)
+            except ResultTimeout as late:
+                pause = 0.0
+                if first and isinstance(late.last, ChallengeStatus) and late.last.push.status == "failed":
+                    click.echo(f"sigil: the push failed ({late.last.push.error}): open the device's app", err=True)
+                first = False
+            except CertificateRefused:
+                raise
+            except Retryable as error:
+                pause = max(_RETRY_SECONDS, error.retry_after or 0)
+            except ConnectionFailed:
+                pause = _RETRY_SECONDS
+        await asyncio.sleep(max(0.0, end - time.monotonic()))
+        return None
+
+    @property
+    def _id(self) -> str:
+        assert self._challenge_id is not None  # noqa: S101 - for the type alone
+        return self._challenge_id
+
+    async def _withdraw(self, client: AsyncSigilAuth) -> ChallengeStatus | None:
+        """Cancels the challenge; the final status if it has another one by now: an answer of the last moment."""
+        try:
+            async with asyncio.timeout(_CANCEL_SECONDS):
+                try:
+                    await client.auth.cancel(self._id)
+                except Conflict:
+                    return await client.auth.get_status(self._id)
+        except (SigilError, TimeoutError):
+            # It expires at this time anyway.
+            return None
+        return None
+
+    async def _abandon(self, client: AsyncSigilAuth) -> None:
+        """Cancels after a signal. A creation in flight is repeated with its key, which returns its challenge."""
+        try:
+            async with asyncio.timeout(_CANCEL_SECONDS):
+                if self._challenge_id is None:
+                    self._challenge_id = (await self._create(client)).challenge_id
+                await self._withdraw(client)
+        except (SigilError, TimeoutError, asyncio.CancelledError):
+            # A second signal, or no server: the challenge expires.
+            return
+
+    def _report(self, status: ChallengeStatus | None) -> int:
+        if status is None or status.status == "expired":
+            click.echo(f"No answer within {self.timeout} s")
+            return Exit.NO_ANSWER
+        if status.verified:
+            click.echo("Approved")
+            return Exit.APPROVED
+        reason = f": {status.reason}" if status.reason else ""
+        click.echo(f"{status.status.capitalize()}{reason}")
+        return Exit.NOT_APPROVED
