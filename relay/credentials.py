@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurv
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from sigil.protocol.messages.mistakes import mistake
 from sigil.serving.settings import Secret, https_url
 
 APNS_HOSTS = {
@@ -81,8 +82,7 @@ def service_account(text: str, *, url: str = FCM_URL, token_url: str | None = No
     try:
         account = msgspec.json.decode(text, type=_ServiceAccount)
     except msgspec.ValidationError as error:
-        # The message contains the member and the types, not the value.
-        raise ValueError(f"is not a service account's JSON key: {error}") from None
+        raise ValueError(f"is not a service account's JSON key: {mistake(error, _ServiceAccount).message}") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise ValueError("is not JSON") from None
     if not _PROJECT.match(account.project_id) or not account.client_email or not account.private_key_id:

@@ -26,6 +26,8 @@ class RegistrationChallengeResource:
         self._rate_limit.charge(req)
         write_json(resp, self._devices.challenge())
 
+    on_head = on_get
+
 
 class DeviceRegistrationResource:
     """`POST /devices/register`; `rate_limit` limits the registrations of an address."""

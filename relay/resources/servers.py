@@ -7,21 +7,15 @@ from falcon.asgi import Request, Response
 from relay.pushes.service import Pushes
 from relay.registration.servers import Servers
 from relay.resources.signed_requests import SignedRequests, signed_head
-from sigil.protocol.errors import UnsupportedMediaType
 from sigil.protocol.messages import decoding
 from sigil.protocol.messages.relay import MAX_PUSH_BODY, OutcomesRequest, PushRequest, RegisterServer
 from sigil.serving.http.rate_limits import AddressRateLimit
-from sigil.serving.http.requests import is_json, read_body
+from sigil.serving.http.requests import read_body, require_json
 from sigil.serving.http.responses import write_json
 
 _MAX_OUTCOMES_BODY = 256 * 1024
 """Twice the 500 keys of 200 characters."""
 _MAX_REGISTRATION_BODY = 4 * 1024
-
-
-def _require_json(req: Request) -> None:
-    if not is_json(req):
-        raise UnsupportedMediaType
 
 
 class ServerRegistrationResource:
@@ -37,7 +31,7 @@ class ServerRegistrationResource:
         with self._requests.observing(req, head), self._failures.charging(req) as charged:
             await self._requests.check(req, head, charged)
             body = await read_body(req, _MAX_REGISTRATION_BODY)
-            _require_json(req)
+            require_json(req)
             request = decoding.decode(body, RegisterServer)
             registered = await self._servers.register(request, head, body)
         self._requests.verified(req, head)
@@ -54,7 +48,7 @@ class PushesResource:
     async def on_post(self, req: Request, resp: Response) -> None:
         server_id, body = await self._requests.authenticate(req, MAX_PUSH_BODY)
         with self._requests.observing(req, signed_head(req)):
-            _require_json(req)
+            require_json(req)
             request = decoding.decode(body, PushRequest)
             write_json(resp, await self._pushes.push(server_id, request))
 
@@ -69,6 +63,6 @@ class PushOutcomesResource:
     async def on_post(self, req: Request, resp: Response) -> None:
         server_id, body = await self._requests.authenticate(req, _MAX_OUTCOMES_BODY)
         with self._requests.observing(req, signed_head(req)):
-            _require_json(req)
+            require_json(req)
             request = decoding.decode(body, OutcomesRequest)
         write_json(resp, await self._pushes.outcomes(server_id, request.push_keys))

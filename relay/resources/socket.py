@@ -6,10 +6,11 @@ import asyncio
 from contextlib import suppress
 
 import falcon.asgi
-from falcon.asgi import Request, WebSocket
+from falcon.asgi import Request, Response, WebSocket
 
 from relay.registration.origins import Origins
 from relay.sockets.session import CloseSession, DeviceSession
+from sigil.protocol.errors import UpgradeRequired
 from sigil.protocol.messages.relay import MAX_FRAME, Close
 from sigil.serving.http.client_address import ClientAddresses
 
@@ -77,6 +78,15 @@ class DeviceSocketResource:
         self._session = session
         self._origins = origins
         self._addresses = addresses
+
+    async def on_get(self, req: Request, resp: Response) -> None:
+        if req.scope["http_version"].startswith("1"):
+            # HTTP/2 has no such header.
+            resp.set_header("Upgrade", "websocket")
+            resp.set_header("Connection", "Upgrade")
+        raise UpgradeRequired
+
+    on_head = on_get
 
     async def on_websocket(self, req: Request, socket: WebSocket) -> None:
         # Always: Granian hangs on a socket that is closed before it is accepted.

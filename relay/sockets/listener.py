@@ -12,6 +12,7 @@ import socket
 from functools import partial
 from typing import Any, cast
 
+import msgspec
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
@@ -19,7 +20,9 @@ from websockets.http11 import Request, Response
 from relay.registration.origins import Origins
 from relay.sockets.connection_limit import ConnectionLimit
 from relay.sockets.session import CloseSession, DeviceSession
+from sigil.protocol.errors import InvalidRequest, MethodNotAllowed, NotFound, Problem, UpgradeRequired
 from sigil.protocol.messages.relay import MAX_FRAME, Close
+from sigil.protocol.messages.server import ErrorAnswer, ErrorBody
 from sigil.serving.http.client_address import ClientAddresses
 from sigil.serving.process.listeners import bound, resolve
 
@@ -36,6 +39,7 @@ read made the worker larger by 114 MB."""
 # Shorter than the time-out of `DeviceConnections._close`, which so never waits for a device that is silent.
 _CLOSE_SECONDS = 5
 _MAX_BACKLOG = 1024
+_PROBLEMS: dict[int, type[Problem]] = {400: InvalidRequest, 404: NotFound, 405: MethodNotAllowed, 426: UpgradeRequired}
 
 
 class _WebSocket:
@@ -150,6 +154,7 @@ class SocketListener:
             sock=listener,
             create_connection=partial(_LimitedConnection, self._unauthenticated, self._addresses),  # type: ignore[arg-type]
             process_request=_check_request,
+            process_response=_as_error,
             compression=None,
             ping_interval=None,
             max_size=MAX_FRAME,
@@ -183,10 +188,27 @@ def _raw_headers(request: Request | None) -> list[tuple[str, str]]:
 
 def _check_request(connection: ServerConnection, request: Request) -> Response | None:
     if len(request.headers.get_all("Host")) != 1:
-        return connection.respond(http.HTTPStatus.BAD_REQUEST, "The request must have exactly one Host header.\n")
+        return connection.respond(http.HTTPStatus.BAD_REQUEST, "The request must have exactly one Host header.")
     if request.path.partition("?")[0] == "/ws":
         return None
-    return connection.respond(http.HTTPStatus.NOT_FOUND, "There is nothing at this address.\n")
+    return connection.respond(http.HTTPStatus.NOT_FOUND, NotFound.summary)
+
+
+def _as_error(_connection: ServerConnection, _request: Request, response: Response) -> Response | None:
+    """An error of the protocol in place of the plain text of websockets."""
+    kind = _PROBLEMS.get(response.status_code)
+    if kind is None:
+        return None
+    # websockets says which header of a handshake is wrong.
+    text = response.body.decode().strip() if kind is InvalidRequest else kind.summary
+    response.body = msgspec.json.encode(ErrorAnswer(ErrorBody(kind.code, text)))
+    if kind is UpgradeRequired:
+        del response.headers["Connection"]
+        response.headers["Connection"] = "Upgrade, close"
+    for name, value in (("Content-Type", "application/json"), ("Content-Length", str(len(response.body)))):
+        del response.headers[name]
+        response.headers[name] = value
+    return response
 
 
 def _listening_socket(host: str, port: int, max_pending: int) -> socket.socket:

@@ -81,7 +81,7 @@ class Approvals:
         approved = response.decision == "approved"
         is_presented = self._devices.matcher(response.device_public_key, response.fingerprint)
         signature = decode_base64(response.signature, "$.signature")
-        mpa_id, approval = await self._found(parse_uuid(response.mpa_id))
+        mpa_id, approval = await self._found(parse_uuid(response.mpa_id.lower()))
         member = next((number for number, wire in enumerate(approval.members) if is_presented(wire)), None)
         if member is None:
             raise self._invalid_signature(mpa_id, approval)

@@ -159,7 +159,7 @@ class Challenges:
         if not is_presented(device.wire):
             self._reject_signature(key, challenge)
         message = self._messages.answer_bytes(
-            response.challenge_id, challenge, device, approved=approved, match_code=response.match_code
+            format_uuid(key), challenge, device, approved=approved, match_code=response.match_code
         )
         if not device.verify(message, signature):
             self._reject_signature(key, challenge)
@@ -201,7 +201,7 @@ class Challenges:
         key, challenge = await self._owned(caller, challenge_id)
         if wait and challenge.state is State.PENDING:
             challenge = await self._when_final(caller, challenge_id, key, wait)
-        return self._messages.status(challenge_id, challenge)
+        return self._messages.status(format_uuid(key), challenge)
 
     async def _when_final(self, caller: Caller, challenge_id: str, key: bytes, wait: int) -> Challenge:
         async def read() -> tuple[Challenge, float | None]:
@@ -226,10 +226,10 @@ class Challenges:
             raise
         if ended_here:
             self._notifier.challenge_ended(key, cancelled)
-        return self._messages.status(challenge_id, cancelled)
+        return self._messages.status(format_uuid(key), cancelled)
 
     async def _readable(self, challenge_id: str) -> tuple[bytes, Challenge]:
-        key = parse_uuid(challenge_id)
+        key = parse_uuid(challenge_id.lower())
         row = None if key is None else await self._store.get(rules.challenge_key(key))
         challenge = rules.current_state(self._clock(), row)
         if key is None or challenge is None:

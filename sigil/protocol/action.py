@@ -18,7 +18,13 @@ class Action(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A parsed action. Only `action_jcs` checks all of its rules."""
 
     # "$" alone would let a trailing newline pass in Python.
-    type: Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9_.:-]{1,64}$(?!\n)")]
+    type: Annotated[
+        str,
+        msgspec.Meta(
+            pattern=r"^[a-z0-9_.:-]{1,64}$(?!\n)",
+            description="1 to 64 characters of a-z, 0-9, underscore, dot, colon and hyphen",
+        ),
+    ]
     description: Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
     # Strings, booleans, null, integers within ±(2^53-1), lists and objects.
     params: dict[str, Any] | None = None

@@ -13,6 +13,9 @@ Limit = Literal["address", "device", "pending", "muted", "key_pending", "key_sto
 """The limit that rejected the request: for metrics, never for the caller."""
 
 
+_MAX_NAME = 60
+
+
 class Problem(Exception):
     """Base of all protocol errors: `code` is part of the wire, `details` are JSON values."""
 
@@ -34,6 +37,12 @@ class InvalidRequest(Problem):
 
     code = "INVALID_REQUEST"
     summary = "The request does not have the documented form."
+
+
+def subject_of(path: str) -> str:
+    """The member at `path`, for a sentence; a long name is cut, since a client may choose it."""
+    name = path.removeprefix("$").lstrip(".") or "The body"
+    return name if len(name) <= _MAX_NAME else f"{name[:_MAX_NAME]}…"
 
 
 class InvalidPublicKey(Problem):
@@ -150,6 +159,19 @@ class PayloadTooLarge(Problem):
 class UnsupportedMediaType(Problem):
     code = "UNSUPPORTED_MEDIA_TYPE"
     summary = "Send the body as 'Content-Type: application/json'."
+
+
+class ContentCodingRefused(UnsupportedMediaType):
+    """The response names the accepted coding, in Accept-Encoding (RFC 9110, 12.5.3)."""
+
+    summary = "Send the body as it is, without Content-Encoding."
+
+
+class UpgradeRequired(Problem):
+    """The response names the protocol, in Upgrade (RFC 9110, 15.5.22)."""
+
+    code = "UPGRADE_REQUIRED"
+    summary = "This path is a WebSocket: connect with ws:// or wss:// (RFC 6455), through proxies that pass Upgrade on."
 
 
 class Retryable(Problem):

@@ -52,6 +52,8 @@ class ApprovalStatusResource:
         wait = whole_number(req, "wait", low=0, high=MAX_WAIT_SECONDS, default=0)
         write_json(resp, await self._approvals.status(caller, request_id, wait))
 
+    on_head = on_get
+
 
 class ApprovalResponseResource:
     """`POST /mpa/respond`"""
@@ -65,6 +67,6 @@ class ApprovalResponseResource:
             body = await read_body(req)
             charged.check()
             response = decode_json(req, body, RespondMpa)
-            charged.about(response.mpa_id, response.device_public_key or response.fingerprint or "")
+            charged.about(response.mpa_id.lower(), response.device_public_key or response.fingerprint or "")
             answered = await self._approvals.answer(response)
         write_json(resp, answered)

@@ -69,6 +69,8 @@ class ChallengeStatusResource:
         wait = whole_number(req, "wait", low=0, high=MAX_WAIT_SECONDS, default=0)
         write_json(resp, await self._challenges.status(caller, challenge_id, wait))
 
+    on_head = on_get
+
 
 class ChallengeResponseResource:
     """`POST /respond`"""
@@ -82,6 +84,6 @@ class ChallengeResponseResource:
             body = await read_body(req)
             charged.check()
             response = decode_json(req, body, Respond)
-            charged.about(response.challenge_id)
+            charged.about(response.challenge_id.lower())
             answered = await self._challenges.answer(response)
         write_json(resp, answered)

@@ -70,6 +70,8 @@ class InitStateResource:
             ),
         )
 
+    on_head = on_get
+
 
 class InitWordsResource:
     """`POST /init/words`"""
@@ -144,4 +146,4 @@ class NotInitializedResource:
     async def _reject(self, _req: Request, _resp: Response, **_parameters: str) -> None:
         raise NotInitialized(retry_after=5)
 
-    on_get = on_post = on_put = on_patch = on_delete = _reject
+    on_get = on_head = on_post = on_put = on_patch = on_delete = _reject

@@ -47,3 +47,5 @@ class InfoResource:
         self._rate_limit.charge(req)
         resp.data = self._answer
         resp.content_type = falcon.MEDIA_JSON
+
+    on_head = on_get

@@ -41,7 +41,7 @@ class DeadLetters:
 
     async def replay(self, event: str) -> bool:
         """Have the server send it again, from the start of the schedule; False when no such event is kept."""
-        ended_id = parse_event_id(event)
+        ended_id = parse_event_id(event.lower())
         if ended_id is None:
             return False
 

@@ -375,3 +375,13 @@ def test_number_matching_does_not_apply_to_approval_requests(public_server: Serv
     created = create(owner, [[device]], 1)
     assert "match_code" not in state(owner, created)
     assert assert_ok(vote(owner, device, created))["status"] == "approved"
+
+
+def test_an_mpa_id_is_accepted_in_either_case(owner: Integrator) -> None:
+    """RFC 9562, section 4. A vote in another case is a vote on the same request."""
+    device, other = Device(), Device()
+    created = create(owner, [[device], [other]])
+    upper = vote_body(owner, device, created) | {"mpa_id": created["mpa_id"].upper()}
+    assert_ok(post(owner.server, "/mpa/respond", upper))
+    assert_error(post(owner.server, "/mpa/respond", vote_body(owner, device, created)), 409, "ALREADY_ANSWERED")
+    assert state(owner, created)["mpa_id"] == created["mpa_id"] == created["mpa_id"].lower()

@@ -1,4 +1,4 @@
-"""Challenge and request ids: UUID version 4 (RFC 9562), in lower case on the wire, 16 bytes inside."""
+"""Challenge and request ids: UUID version 4 (RFC 9562), sent in lower case, 16 bytes inside."""
 
 from __future__ import annotations
 
@@ -18,5 +18,7 @@ def format_uuid(value: bytes) -> str:
 
 
 def parse_uuid(text: str) -> bytes | None:
-    """The 16 bytes, or None for any other spelling than `format_uuid` makes and for other UUID versions."""
+    """The 16 bytes, or None for any other spelling than `format_uuid` makes and for other UUID versions. For what a
+    client sends, `text` is in lower case: RFC 9562, 4, accepts both.
+    """
     return bytes.fromhex(text.replace("-", "")) if _UUID4.match(text) else None

@@ -25,9 +25,30 @@ def parse(text: bytes) -> Any:
         if b"\\u" in text:
             msgspec.json.decode(text)
     except (ValueError, RecursionError) as error:
-        message = "The body is not JSON, or an object has two members with the same name."
-        raise InvalidRequest(message, path="$") from error
+        raise InvalidRequest(_problem(text, error), path="$") from error
     return value
+
+
+def _problem(text: bytes, error: Exception) -> str:
+    if not text.strip(b" \t\r\n"):
+        return "The body is empty: send a JSON object."
+    if text.startswith((b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")):
+        # RFC 8259, 8.1: a parser may ignore it, so two parsers would differ.
+        return "The body begins with a byte order mark: send JSON as UTF-8 without one."
+    if isinstance(error, UnicodeDecodeError):
+        return "The body is not UTF-8."
+    if isinstance(error, RecursionError):
+        return "The body is nested too deep."
+    if isinstance(error, json.JSONDecodeError):
+        return f"The body is not JSON: it is wrong at character {error.pos + 1}."
+    return _NOT_STRICT if not isinstance(error, _NotStrict) else f"The body is not strict JSON: {error}."
+
+
+class _NotStrict(ValueError):
+    """The message names no value."""
+
+
+_NOT_STRICT = "The body is not strict JSON: a string contains half of a surrogate pair."
 
 
 def _integer(digits: str) -> int | float:
@@ -37,13 +58,13 @@ def _integer(digits: str) -> int | float:
 
 
 def _reject_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")
+    raise _NotStrict(f"{name} is no number of JSON")
 
 
 def _reject_duplicates(members: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(members)
     if len(found) != len(members):
-        raise ValueError("two members of one object have the same name")
+        raise _NotStrict("two members of one object have the same name")
     return found
 
 

@@ -8,7 +8,7 @@ import calendar
 import re
 import time
 
-from sigil.protocol.errors import InvalidRequest
+from sigil.protocol.errors import InvalidRequest, subject_of
 
 _HEX = re.compile(r"[0-9a-f]*\Z")
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ\Z", re.ASCII)
@@ -26,16 +26,16 @@ def decode_base64(text: str, path: str, *, length: int | None = None) -> bytes:
         data = None
     # Decoders accept non-zero trailing bits, which would give one value several spellings: re-encoding rejects them.
     if data is None or encode_base64(data) != text:
-        raise InvalidRequest("Expected base64 in the standard alphabet with padding.", path=path)
+        raise InvalidRequest(f"{subject_of(path)} must be base64 in the standard alphabet with padding.", path=path)
     if length is not None and len(data) != length:
-        raise InvalidRequest(f"Expected {length} bytes in base64, got {len(data)}.", path=path)
+        raise InvalidRequest(f"{subject_of(path)} must be {length} bytes in base64, not {len(data)}.", path=path)
     return data
 
 
 def decode_hex(text: str, path: str, *, length: int) -> bytes:
     """Decode exactly `length` bytes of lower-case hex; anything else is InvalidRequest at `path`."""
     if len(text) != 2 * length or not _HEX.match(text):
-        raise InvalidRequest(f"Expected {2 * length} lower-case hex characters.", path=path)
+        raise InvalidRequest(f"{subject_of(path)} must be {2 * length} lower-case hex characters.", path=path)
     return bytes.fromhex(text)
 
 
@@ -54,4 +54,4 @@ def parse_time(text: str, path: str) -> int:
         # strptime accepts the seconds 60 and 61; the round trip rejects them.
         if seconds >= 0 and format_time(seconds) == text:
             return seconds
-    raise InvalidRequest("Expected a time as YYYY-MM-DDTHH:MM:SSZ.", path=path)
+    raise InvalidRequest(f"{subject_of(path)} must be a time as YYYY-MM-DDTHH:MM:SSZ.", path=path)

@@ -20,6 +20,9 @@ MpaState = Literal["pending", "approved", "rejected", "timeout", "cancelled"]
 
 REQUEST_ID = r"^(?!\.{1,2}$)[A-Za-z0-9._:-]{1,128}$(?!\n)"
 """Not `.` or `..`: the id is part of a path, and clients and proxies remove these segments."""
+_REQUEST_ID_FORM = (
+    "1 to 128 ASCII letters, digits, dots, underscores, colons and hyphens, and not one or two dots alone"
+)
 
 
 class WantedMember(msgspec.Struct, frozen=True):
@@ -37,7 +40,7 @@ class CreateMpa(msgspec.Struct, frozen=True):
     action: Action
     required: Annotated[int, msgspec.Meta(ge=1, le=MAX_GROUPS)]
     groups: Annotated[list[WantedGroup], msgspec.Meta(min_length=1, max_length=MAX_GROUPS)]
-    request_id: Annotated[str, msgspec.Meta(pattern=REQUEST_ID)] | None = None
+    request_id: Annotated[str, msgspec.Meta(pattern=REQUEST_ID, description=_REQUEST_ID_FORM)] | None = None
     reject_policy: RejectPolicy | None = None
     expires_in_seconds: Annotated[int, msgspec.Meta(ge=60, le=900)] | None = None
 

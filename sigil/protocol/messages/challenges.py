@@ -52,7 +52,7 @@ class Respond(FromDevice, frozen=True):
     device_public_key: str | None = None
     fingerprint: str | None = None
     decision: Decision | None = None
-    match_code: Annotated[str, msgspec.Meta(pattern=r"^[0-9]{2}$(?!\n)")] | None = None
+    match_code: Annotated[str, msgspec.Meta(pattern=r"^[0-9]{2}$(?!\n)", description="two digits")] | None = None
     timestamp: Any = None
     reason: Reason | None = None
 

@@ -21,11 +21,28 @@ MAX_FRAME = 8 * 1024
 """Bytes of a WebSocket frame of a device."""
 MAX_PUSH_BODY = 2 * 1024 * 1024
 
+
+def _visible(length: int) -> msgspec.Meta:
+    return msgspec.Meta(
+        min_length=1,
+        max_length=length,
+        pattern=r"^[\x21-\x7e]+$(?!\n)",
+        description=f"1 to {length} visible ASCII characters",
+    )
+
+
 # Without control characters: providers take a push token in a header or in a path.
-PushToken = Annotated[str, msgspec.Meta(max_length=4096, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$(?!\n)")]
-PushKey = Annotated[str, msgspec.Meta(min_length=1, max_length=200, pattern=r"^[\x21-\x7e]+$(?!\n)")]
-PushOwner = Annotated[str, msgspec.Meta(min_length=1, max_length=32, pattern=r"^[\x21-\x7e]+$(?!\n)")]
-CollapseId = Annotated[str, msgspec.Meta(min_length=1, max_length=200, pattern=r"^[\x21-\x7e]+$(?!\n)")]
+PushToken = Annotated[
+    str,
+    msgspec.Meta(
+        max_length=4096,
+        pattern=r"^[^\x00-\x1f\x7f-\x9f]*$(?!\n)",
+        description="at most 4096 characters without control characters",
+    ),
+]
+PushKey = Annotated[str, _visible(200)]
+PushOwner = Annotated[str, _visible(32)]
+CollapseId = Annotated[str, _visible(200)]
 
 
 class RegistrationChallenge(Answer, frozen=True):

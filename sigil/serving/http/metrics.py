@@ -194,3 +194,5 @@ class MetricsResource:
         self._guard.check(req)
         resp.data, resp.content_type = await self._scrape.text(req.get_header("ACCEPT") or "")
         resp.set_header("Cache-Control", "no-store")
+
+    on_head = on_get

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import falcon.asgi
 
-from sigil.protocol.errors import InvalidRequest, Problem, UnsupportedMediaType
+from sigil.protocol.errors import ContentCodingRefused, InvalidRequest, Problem, UnsupportedMediaType
 from sigil.protocol.messages import decoding
 from sigil.serving.http.asgi_edge import DEFAULT_BODY_LIMIT, Body
 
@@ -30,20 +30,27 @@ async def discard_body(req: falcon.asgi.Request) -> None:
 
 def decode_json(req: falcon.asgi.Request, body: bytes, kind: type[T]) -> T:
     """UnsupportedMediaType, then InvalidRequest."""
-    if not is_json(req):
-        raise UnsupportedMediaType
+    require_json(req)
     return decoding.decode_request(body, kind)
 
 
-def is_json(req: falcon.asgi.Request) -> bool:
-    return (req.content_type or "").partition(";")[0].strip(" \t").lower() == "application/json"
+def require_json(req: falcon.asgi.Request) -> None:
+    """UnsupportedMediaType. JSON is UTF-8: a charset has no effect (RFC 8259, 11)."""
+    if (req.content_type or "").partition(";")[0].strip(" \t").lower() != "application/json":
+        raise UnsupportedMediaType
+    # A decoder would need limits of its own: a few bytes of gzip become megabytes.
+    if (req.get_header("CONTENT-ENCODING") or "identity").strip(" \t").lower() != "identity":
+        raise ContentCodingRefused
 
 
 def whole_number(req: falcon.asgi.Request, name: str, *, low: int, high: int, default: int) -> int:
-    """A query parameter; InvalidRequest, with its name as the path, when it is not within low..high."""
-    text = req.get_param(name)
-    if text is None:
+    """A query parameter, once; InvalidRequest, with its name as the path, when it is not within low..high."""
+    texts = req.get_param_as_list(name)
+    if not texts:
         return default
+    if len(texts) > 1:
+        raise InvalidRequest(f"{name} is given {len(texts)} times.", path=name)
+    [text] = texts
     if not (text.isascii() and text.isdigit() and len(text) <= 9 and low <= int(text) <= high):
         raise InvalidRequest(f"{name} must be a whole number from {low} to {high}.", path=name)
     return int(text)

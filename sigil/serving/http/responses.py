@@ -12,6 +12,7 @@ import falcon.asgi
 import msgspec
 
 from sigil.protocol.errors import (
+    ContentCodingRefused,
     Internal,
     InvalidRequest,
     MethodNotAllowed,
@@ -47,6 +48,7 @@ _STATUS = {
     "MPA_EXPIRED": 410,
     "PAYLOAD_TOO_LARGE": 413,
     "UNSUPPORTED_MEDIA_TYPE": 415,
+    "UPGRADE_REQUIRED": 426,
     "TOO_MANY_PENDING": 429,
     "RATE_LIMITED": 429,
     "INTERNAL": 500,
@@ -77,6 +79,8 @@ def write_problem(resp: falcon.asgi.Response, problem: Problem) -> None:
         resp.set_header("Retry-After", str(problem.retry_after))
     if problem.code == "UNAUTHORIZED":
         resp.set_header("WWW-Authenticate", "Bearer")
+    if isinstance(problem, ContentCodingRefused):
+        resp.set_header("Accept-Encoding", "identity")
 
 
 def handle_errors(app: falcon.asgi.App[Any, Any], on_problem: Callable[[Problem], None]) -> None:
