@@ -17,11 +17,10 @@ from relay.registry.model import RegistryBusy, RegistryUnusable
 from relay.registry.port import Registry
 from relay.registry.sqlite.lock import exclusive
 from sigil.serving import logs
-from sigil.serving.captured_stderr import open_standard_descriptors
 from sigil.serving.cloudflare.feed import feed_for
 from sigil.serving.connections.limits import ConnectionLimits
 from sigil.serving.gateways import gateway_warnings
-from sigil.serving.process import clean_start
+from sigil.serving.inherited import clean_start, signals
 from sigil.serving.process.master import ServerLimits, serve
 from sigil.serving.process.memory_protection import forbid_core_dumps
 from sigil.serving.settings import ConfigError
@@ -33,7 +32,7 @@ _MAIN_PORT_SHARE = 0.375
 
 def run() -> int:
     """Serve until a signal ends it; the exit code. Raises ConfigError and StartupError before anything runs."""
-    open_standard_descriptors()
+    signals.set_for_master()
     state = clean_start.received()
     if not isinstance(state, _Settings):
         environ = dict(os.environ)

@@ -15,10 +15,9 @@ from sigil.app.state import enter_state
 from sigil.config.settings import SECRETS, Config, load, load_renewed
 from sigil.protocol.identity import DerivedSecrets, InvalidMnemonic, ServerIdentity
 from sigil.serving import logs
-from sigil.serving.captured_stderr import open_standard_descriptors
 from sigil.serving.cloudflare.feed import feed_for
 from sigil.serving.gateways import gateway_warnings
-from sigil.serving.process import clean_start
+from sigil.serving.inherited import clean_start, signals
 from sigil.serving.process.master import TlsPaths, serve
 from sigil.serving.process.memory_protection import active_swap_devices, forbid_core_dumps
 from sigil.serving.settings import ConfigError, Secret
@@ -30,7 +29,7 @@ from sigil.serving.tls.tls_pair import TlsPair
 
 def run() -> int:
     """Serve until a signal ends the server; the exit code. Raises ConfigError and StartupError before anything runs."""
-    open_standard_descriptors()
+    signals.set_for_master()
     state = clean_start.received()
     if not isinstance(state, _Settings):
         state = _read_settings(dict(os.environ))

@@ -19,16 +19,6 @@ _LINE_BYTES = 2048
 _EXCEPTION = re.compile(r"^((?:\w+\.)*\w*(?:Error|Exception|Exit|Interrupt|Warning)): .*")
 
 
-def open_standard_descriptors() -> None:
-    """Open those of 0, 1 and 2 that are closed, on /dev/null; call it before anything else is opened.
-
-    Otherwise a listening socket or a memfd becomes "standard error", and the one of a worker takes its place there.
-    """
-    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= _STDERR:
-        os.set_inheritable(descriptor, True)
-    os.close(descriptor)
-
-
 class CapturedStderr:
     """`fd` becomes readable when there are lines; `open` is False after the last process has closed the other end."""
 

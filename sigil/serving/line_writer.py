@@ -12,6 +12,7 @@ line of at most PIPE_BUF bytes enters a pipe whole or not at all, so lines of se
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import select
 import socket
@@ -22,11 +23,14 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
+from sigil.serving.inherited.descriptors import can_be_written
+
 QUEUE_BYTES = 256 * 1024
 # The last part of the queue is kept for lines that say why something ended.
 URGENT_BYTES = 32 * 1024
 _POLL_SECONDS = 1.0
 _REST_SECONDS = 0.02
+_REPORT_SECONDS = 60.0
 _LINES_AT_ONCE = 256
 
 
@@ -39,10 +43,19 @@ class Count(Protocol):
 
 
 class LineWriter:
-    """`summary(count, seconds)` makes the line that reports dropped lines, written once lines are written again."""
+    """`summary(count, seconds)` makes the line that reports dropped lines, written once lines are written again.
+    `on_failure` is called for a write that fails, not for a reader that stalls; at most once a minute.
+    """
 
-    def __init__(self, fd: int, summary: Callable[[int, float], bytes]) -> None:
+    def __init__(
+        self,
+        fd: int,
+        summary: Callable[[int, float], bytes],
+        on_failure: Callable[[OSError], None] = lambda error: None,
+    ) -> None:
         self.dropped: Count = [0]
+        self._on_failure = on_failure
+        self._report_at = float("-inf")
         self._fd = fd
         self._summary = summary
         # Reentrant: the garbage collector may run a finalizer that logs.
@@ -111,10 +124,11 @@ class LineWriter:
             rest = data[self._send(data) :]
         except BlockingIOError:
             return line
-        except OSError:
+        except OSError as error:
             # No reader, a closed descriptor, no space: a server does not stop because its log cannot be written.
             self._failing = True
             self._lose(torn=begun)
+            self._report(error)
             return b""
         self._failing = self._torn = False
         return rest
@@ -125,6 +139,11 @@ class LineWriter:
             self._first_drop = time.monotonic()
         self._unreported += 1
         self.dropped[0] += 1
+
+    def _report(self, error: OSError) -> None:
+        if time.monotonic() >= self._report_at:
+            self._report_at = time.monotonic() + _REPORT_SECONDS
+            self._on_failure(error)
 
     def _take_summary(self) -> bytes:
         count, self._unreported = self._unreported, 0
@@ -160,8 +179,9 @@ class LineWriter:
         try:
             while data:
                 data = data[os.write(self._fd, data) :]
-        except OSError:
+        except OSError as error:
             failed = True
+            self._report(error)
         with self._lock:
             self._failing = failed
             if failed:
@@ -200,6 +220,9 @@ def _wait_for_reader(fd: int) -> None:
 
 def _sender(fd: int) -> Callable[[bytes], int] | None:
     """Writes to `fd` without waiting, or raises BlockingIOError; None where only a blocking write is possible."""
+    if not can_be_written(fd):
+        # /dev/null in place of a closed descriptor: opened again through /proc, it would take every line.
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
     kind = os.fstat(fd).st_mode
     if stat.S_ISREG(kind):
         # A file has no reader to wait for. It is not opened again: its offset is that of the other writers.

@@ -10,7 +10,10 @@ arguments of the exception, into the rest).
 """
 
 import atexit
+import contextlib
 import logging
+import os
+import select
 import sys
 import threading
 import time
@@ -35,6 +38,7 @@ _VERBOSE = ("httpx", "httpcore", "hpack", "h2", "asyncpg", "urllib3")
 
 # At the end of a process: a reader that stalls must not delay the exit.
 _FLUSH_SECONDS = 0.5
+_STDERR = 2
 
 _encode = msgspec.json.Encoder().encode
 
@@ -51,11 +55,21 @@ class _Sink:
         self.write_to(1)
 
     def write_to(self, fd: int) -> None:
-        self.writer = LineWriter(fd, _dropped_lines)
+        self.writer = LineWriter(fd, _dropped_lines, _report_lost_log)
 
 
 def _dropped_lines(count: int, seconds: float) -> bytes:
     return _line("warn", "log_lines_dropped", {"count": count, "seconds": round(seconds, 1)})
+
+
+def _report_lost_log(error: OSError) -> None:
+    """On standard error, in one line: the log itself cannot show it. It never waits for a reader."""
+    poll = select.poll()
+    poll.register(_STDERR, select.POLLOUT)
+    with contextlib.suppress(OSError):
+        if poll.poll(0):
+            text = f"the log on standard output cannot be written: {error.strerror}; lines are lost until it can"
+            os.write(_STDERR, f"{_sink.service}: {text}\n".encode())
 
 
 _sink = _Sink()

@@ -59,7 +59,8 @@ def write_pair(folder: Path, name: str) -> Path:
 
 class Running:
     """One server process, which may open `descriptors` files; `options` go to tiny_service.main. `stdout` and `stderr`
-    are descriptors, else a file. `setup` is a shell command that runs before it.
+    are descriptors, else a file. `setup` is a shell command that runs before it, `inherit` a function that runs in its
+    process.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class Running:
         stdout: int | None = None,
         stderr: int | None = None,
         setup: str = "",
+        inherit: Callable[[], None] | None = None,
         **options: Any,
     ) -> None:
         self.folder = folder
@@ -89,7 +91,14 @@ class Running:
                 command = ["sh", "-c", f'{setup} && exec "$@"', "sh", *command]
             # Its own process group, so that a test can send the signal of Ctrl-C to the group.
             out, errors = log if stdout is None else stdout, log if stderr is None else stderr
-            self.process = subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=errors, process_group=0)
+            self.process = subprocess.Popen(
+                command,
+                cwd=ROOT,
+                stdout=out,
+                stderr=errors,
+                process_group=0,
+                preexec_fn=inherit,  # noqa: PLW1509 - tests have no threads here
+            )
         self.workers = options.get("workers", 2)
 
     def __enter__(self) -> "Running":

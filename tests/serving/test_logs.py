@@ -228,7 +228,10 @@ def test_a_log_without_a_reader_does_not_stop_the_process(fault: str) -> None:
         process.stdout.close()
         process.stdout = None
         _, errors = process.communicate(b"")
-    assert (process.returncode, errors) == (0, b"alive")
+    assert process.returncode == 0
+    report, alive = errors.decode().splitlines()
+    assert report.startswith("sigil: the log on standard output cannot be written: ")
+    assert alive == "alive"
 
 
 def test_an_uncaught_exception_is_one_line_without_its_message() -> None:

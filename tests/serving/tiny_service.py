@@ -15,8 +15,9 @@ import granian.server.mp
 import msgspec
 
 from sigil.serving import logs
-from sigil.serving.captured_stderr import open_standard_descriptors
 from sigil.serving.connections.limits import ConnectionLimits
+from sigil.serving.inherited import signals
+from sigil.serving.inherited.descriptors import open_standard_descriptors
 from sigil.serving.process.lifecycle import AsgiApp, WorkerLifecycle
 from sigil.serving.process.master import ServerLimits, serve
 from sigil.serving.startup_error import StartupError
@@ -145,6 +146,7 @@ def main(options: dict[str, Any]) -> int:
 
 if __name__ == "__main__":
     open_standard_descriptors()
+    signals.set_for_master()
     try:
         sys.exit(main(json.loads(sys.argv[1])))
     except StartupError as error:

@@ -36,6 +36,10 @@ def wait_until(condition: Callable[[], Any], what: str, seconds: float = DEADLIN
     return value
 
 
+def with_redirections(command: list[str], redirections: str) -> list[str]:
+    return ["sh", "-c", f'exec "$@" {redirections}', "sh", *command] if redirections else command
+
+
 def _open_files(pid: int) -> set[str]:
     names = set()
     for link in Path(f"/proc/{pid}/fd").iterdir():
@@ -59,6 +63,8 @@ class LiveServer:
         self._async_tls: ssl.SSLContext | None = None
         self.user: int | None = None
         """Whose process the server is; None for this process's user."""
+        self.setup = ""
+        """Redirections of a shell that starts the server."""
         self._process: subprocess.Popen[bytes] | None = None
         mnemonic_file = self.directory / "mnemonic"
         mnemonic_file.touch(0o600)
@@ -92,7 +98,7 @@ class LiveServer:
         """Starts the server, also on the state of an earlier run, and waits until it is healthy."""
         with self.open_log() as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "sigil", "serve"],
+                with_redirections([sys.executable, "-m", "sigil", "serve"], self.setup),
                 env=self.environ,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

@@ -23,7 +23,7 @@ from sigil.protocol import signed_bytes
 from sigil.protocol.encoding.text import encode_base64
 from sigil.protocol.identity import DerivedSecrets, ServerIdentity, generate_mnemonic
 from sigil.protocol.messages import relay as messages
-from tests.support.live import DEADLINE, wait_until
+from tests.support.live import DEADLINE, wait_until, with_redirections
 from tests.support.ports import free_port
 
 
@@ -37,6 +37,9 @@ class LiveRelay:
         self.ws_url = f"ws://127.0.0.1:{settings.get('RELAY_WS_PORT', self.port)}/ws"
         self.log_path = self.directory / "log"
         self._process: subprocess.Popen[bytes] | None = None
+        self.setup = ""
+        """Redirections of a shell that starts the relay; `log_is_lost`: it is ready when it answers."""
+        self.log_is_lost = False
         self.environ = {
             "PATH": os.environ.get("PATH", ""),
             "RELAY_HOST": "127.0.0.1",
@@ -59,13 +62,16 @@ class LiveRelay:
         ready = len(self.events("worker_ready"))
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "relay", "serve"],
+                with_redirections([sys.executable, "-m", "relay", "serve"], self.setup),
                 env=self.environ,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 cwd=Path(__file__).parents[2],
             )
+        if self.log_is_lost:
+            wait_until(lambda: self._alive() and self._answers(), "the relay's health")
+            return self
         workers = int(self.environ.get("RELAY_WORKERS", "1"))
         wait_until(lambda: self._alive() and len(self.events("worker_ready")) >= ready + workers, "the relay's workers")
         return self
@@ -74,6 +80,13 @@ class LiveRelay:
         assert self._process is not None
         assert self._process.poll() is None, f"the relay ended: {self.log_path.read_text()}"
         return True
+
+    def _answers(self) -> bool:
+        try:
+            with self.client() as client:
+                return client.get("/health").status_code == 200
+        except httpx.HTTPError:
+            return False
 
     @property
     def ended(self) -> bool:

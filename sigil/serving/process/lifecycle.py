@@ -106,12 +106,12 @@ class WorkerLifecycle:
         return self._table.counts()
 
     def take_signals(self, loop: asyncio.AbstractEventLoop) -> WorkerSignal:
-        """Replaces Granian's handlers: SIGTERM and REPLACED start the drain, and the drain stops Granian."""
+        """Replaces Granian's handlers: SIGTERM, SIGXCPU and REPLACED start the drain, and the drain stops Granian."""
         self._loop = loop
         self._beat()
         # Not add_signal_handler: uvloop loses a signal that arrives between two runs of the loop, and there is such a
         # gap between lifespan startup and serving.
-        for number, stopping in ((signal.SIGTERM, True), (REPLACED, False)):
+        for number, stopping in ((signal.SIGTERM, True), (signal.SIGXCPU, True), (REPLACED, False)):
             signal.signal(
                 number, lambda *_, stopping=stopping: discard(loop.call_soon_threadsafe(self._start_drain, stopping))
             )

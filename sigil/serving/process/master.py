@@ -13,10 +13,9 @@ import multiprocessing
 import os
 import resource
 import shutil
-import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing import resource_tracker
@@ -33,6 +32,7 @@ from sigil.serving import logs
 from sigil.serving.captured_stderr import CapturedStderr
 from sigil.serving.connections.limits import ConnectionLimits
 from sigil.serving.file_errors import file_error
+from sigil.serving.inherited import signals
 from sigil.serving.process.kept_open import KeptOpen
 from sigil.serving.process.lifecycle import AsgiApp, WorkerLifecycle
 from sigil.serving.process.listeners import close, listen
@@ -148,18 +148,18 @@ def serve(
         stderr = CapturedStderr()
         table.rows[row].take()
         try:
-            with ready_sender, _terminal_signals_held(), stderr.given_to_child():
+            with ready_sender, signals.held(), stderr.given_to_child():
                 process.start()
         except BaseException:
             table.rows[row].release()
             raise
         return Worker(process, ready, index, process.pid, table.rows[row], stderr)
 
-    with Signals() as signals:
+    with Signals() as seen:
         # After the handlers are installed: a reader of this line may send signals.
         logs.info("server_starting", host=host, port=port, tls=tls is not None, workers=workers, pid=os.getpid())
         exit_code = Supervisor(
-            signals=signals,
+            signals=seen,
             spawn=spawn,
             first=first,
             workers=workers,
@@ -198,8 +198,9 @@ class _Granian(MPServer):
 
 def _granian(log_level: str, workers: int, websockets: bool, backlog: int, connections: int) -> _Granian:
     multiprocessing.set_start_method("spawn", force=True)
-    # Started before signals are blocked, because its start unblocks SIGINT.
-    resource_tracker.ensure_running()
+    # Not within the spawn of a worker, because its start unblocks SIGINT.
+    with signals.held():
+        resource_tracker.ensure_running()
     granian = _Granian(
         target="",
         interface=Interfaces.ASGI,
@@ -251,15 +252,3 @@ def _raise_process_limits() -> int:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return sys.maxsize if soft == resource.RLIM_INFINITY else soft
-
-
-@contextlib.contextmanager
-def _terminal_signals_held() -> Iterator[None]:
-    # Ctrl-C would end a process that is still importing with a traceback. The worker inherits the mask, and lifts it
-    # once it ignores these signals.
-    held = (signal.SIGINT, signal.SIGHUP)
-    signal.pthread_sigmask(signal.SIG_BLOCK, held)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, held)

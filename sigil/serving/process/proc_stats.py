@@ -26,14 +26,15 @@ class ProcessStats:
 def of_family(master: int) -> ProcessStats:
     """The sums over a process and its children; empty where there is no /proc."""
     stats = ProcessStats()
-    for pid in (master, *_children(master)):
+    for pid in (master, *children(master)):
         # A process may end while it is read.
         with contextlib.suppress(OSError, ValueError, IndexError):
             _add(stats, pid, reaped=pid == master)
     return stats
 
 
-def _children(pid: int) -> Iterator[int]:
+def children(pid: int) -> Iterator[int]:
+    """Of a process, zombies too; none where there is no /proc."""
     for path in Path(f"/proc/{pid}/task").glob("*/children"):
         with contextlib.suppress(OSError):
             yield from map(int, path.read_text().split())
@@ -67,3 +68,10 @@ def _boot_time() -> float:
         if line.startswith("btime "):
             return float(line.split()[1])
     return 0.0
+
+
+def is_zombie(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][:1] == "Z"
+    except OSError:
+        return False

@@ -20,7 +20,9 @@ from typing import Any, Protocol
 
 from sigil.serving import logs
 from sigil.serving.captured_stderr import CapturedStderr
+from sigil.serving.inherited.signals import DRAIN, RELOAD, release
 from sigil.serving.process.lifecycle import REPLACED
+from sigil.serving.process.orphans import OrphanReaper
 from sigil.serving.startup_error import StartupError
 from sigil.serving.tls.tls_pair import TlsPair
 from sigil.serving.watchdog.crash_policy import CrashPolicy, DeathCount, Unserved
@@ -68,9 +70,7 @@ class Slot:
 
 
 class Signals:
-    """Collects SIGTERM, SIGINT and SIGHUP in `seen`; `woken` becomes readable at each. Main thread only."""
-
-    _NUMBERS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    """Collects SIGHUP and the signals that drain in `seen`; `woken` becomes readable at each. Main thread only."""
 
     def __init__(self) -> None:
         self.seen: set[int] = set()
@@ -79,8 +79,9 @@ class Signals:
     def __enter__(self) -> "Signals":
         for end in (self.woken, self._wake):
             end.setblocking(False)
-        self._before = {number: signal.signal(number, lambda n, _: self.seen.add(n)) for number in self._NUMBERS}
+        self._before = {number: signal.signal(number, lambda n, _: self.seen.add(n)) for number in (*DRAIN, RELOAD)}
         signal.set_wakeup_fd(self._wake.fileno(), warn_on_full_buffer=False)
+        release()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -111,7 +112,7 @@ class SettingsFeed(Protocol):
 
 
 class Supervisor:
-    """Keeps `workers` processes alive until SIGTERM or SIGINT; `run` gives the exit code."""
+    """Keeps `workers` processes alive until a signal that drains; `run` gives the exit code."""
 
     def __init__(
         self,
@@ -158,6 +159,7 @@ class Supervisor:
         self._signals = signals
         self._feed = feed
         self._fed = False
+        self._orphans = OrphanReaper()
 
     def run(self) -> int:
         """Run until all workers have ended: 0 after a drain; 1 after giving up, or if a worker had to be killed."""
@@ -179,11 +181,12 @@ class Supervisor:
         for worker in self._alive:
             self._check_ready(worker)
             _log_stderr(worker, worker.stderr.lines())
-        if self._signals.seen & {signal.SIGTERM, signal.SIGINT}:
+        if self._signals.seen & DRAIN:
             self._drain()
         now = time.monotonic()
         self._kill_late(now)
         self._kill_hung(now)
+        self._orphans.step(now)
         if not self._draining:
             if self._unserved.reached(now, ready=any(worker.ready for worker in self._alive)):
                 self._give_up("no worker was ready", seconds=round(self._unserved.seconds))

@@ -23,6 +23,7 @@ from sigil.serving.connections.accept_gate import AcceptGate
 from sigil.serving.connections.activity import ConnectionActivity
 from sigil.serving.connections.guard import ConnectionGuard
 from sigil.serving.connections.limits import ConnectionLimits
+from sigil.serving.inherited import signals
 from sigil.serving.process.kept_open import KeptOpen
 from sigil.serving.process.lifecycle import AsgiApp, WorkerLifecycle
 from sigil.serving.process.lifespan import Lifespan
@@ -64,7 +65,7 @@ def run_worker(plan: WorkerPlan, number: int, name: str | None, _loader: None, *
     """The main function of a worker process; it ends the process."""
     _tie_to_master(plan.master)
     forbid_core_dumps()
-    _leave_terminal_signals_to_master()
+    signals.set_for_worker()
     logs.configure(plan.service, plan.log_level)
     table = ProcessTable(plan.table.fds[0], plan.rows)
     metrics = None
@@ -181,15 +182,6 @@ def _tie_to_master(master: int) -> None:
     # The master may have died before the call.
     if os.getppid() != master:
         os._exit(1)
-
-
-def _leave_terminal_signals_to_master() -> None:
-    # Ctrl-C and a closed terminal signal the whole process group; only the master handles them. It blocked them around
-    # the spawn, so that they cannot end a worker that is still importing.
-    held = (signal.SIGINT, signal.SIGHUP)
-    for number in held:
-        signal.signal(number, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, held)
 
 
 def _exit(code: int) -> None:

@@ -1,0 +1,1 @@
+"""What a process inherits, and sets right: descriptors, signals, secrets of the environment."""
