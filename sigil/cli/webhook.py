@@ -26,7 +26,7 @@ def webhook() -> None:
 
 
 @webhook.command()
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; the forms of SIGIL_HOST.")
 @click.option("--port", default=9000, show_default=True, type=click.IntRange(0, 65535))
 @click.option(
     "--status", default=200, show_default=True, type=click.IntRange(200, 599), help="The status to respond with."
@@ -36,18 +36,22 @@ def listen(host: str, port: int, status: int, count: int | None) -> None:
     """Print the requests that arrive, and whether WEBHOOK_SECRET signed them. For development."""
     with cli_errors:
         from sigil.cli.webhook_listener import Listener
-        from sigil.serving.process.listeners import listen_error
+        from sigil.serving.listen_host import listen_host
+        from sigil.serving.process.listeners import bound, listen_error, resolve
 
         settings = _settings()
         if not settings.secrets:
             cli_errors.die("set WEBHOOK_SECRET or WEBHOOK_SECRET_FILE, as for the server")
         try:
-            listener = Listener((host, port), [secret.reveal() for secret in settings.secrets], status, click.echo)
+            host = listen_host(host)
+            opened = bound(*resolve(host, port), shares_port=False)
+            opened.listen()
+        except ValueError as error:
+            cli_errors.die(f"--host {error}")
         except OSError as error:
             cli_errors.die(listen_error(host, port, error, "--port"))
-        with closing(listener):
-            click.echo(f"listening on {listener.url}")
-            listener.run(count)
+        with opened:
+            Listener(opened, host, [secret.reveal() for secret in settings.secrets], status, click.echo).run(count)
 
 
 @webhook.command("send-test")
