@@ -10,9 +10,10 @@ import msgspec
 
 from relay.pushes.dispatch import Dispatch
 from relay.registration.capacity import RegistrationCapacity
+from relay.registration.silence import Silence
 from relay.registry.key_rotation import reseal_tokens
 from relay.registry.model import PRUNE_BATCH, SILENT, UNUSED, RegistryBusy
-from relay.registry.port import DeliveryRegistry
+from relay.registry.port import LoopRegistry
 from relay.registry.sealing import Sealer
 from relay.sockets.connections import DeviceConnections
 from sigil.protocol.messages.relay import Ping
@@ -24,18 +25,18 @@ SWEEP_SECONDS = 5.0
 TRIM_SECONDS = 5.0
 _BATCH = 200
 _DAY = 86_400
-SILENT_SECONDS = 90 * _DAY
+BEAT_SECONDS = 20.0
 _PING = msgspec.json.encode(Ping()).decode()
 
 
 class Loops:
     """Every worker runs all loops; the registry gives each piece of work to one worker. `clock` gives Unix seconds.
-    `on_evicted` gets the reason and the number of evicted registrations: SILENT for SILENT_SECONDS, or UNUSED."""
+    `on_evicted` gets the reason and the number of evicted registrations: SILENT or UNUSED."""
 
     def __init__(
         self,
         *,
-        registry: DeliveryRegistry,
+        registry: LoopRegistry,
         sealer: Sealer,
         dispatch: Dispatch,
         sockets: DeviceConnections,
@@ -50,12 +51,13 @@ class Loops:
         self._clock = clock
         self._capacity = capacity
         self._on_evicted = on_evicted
+        self._silence = Silence(registry, clock, lambda count: on_evicted(SILENT, count))
         jobs: dict[str, Job] = {
             "deliver": sockets.deliver,
             "heartbeat": self._heartbeat,
             "retry": self._retry,
             "sweep": self._sweep,
-            "prune": self._prune,
+            "presence": self._presence,
             "trim": self._trim,
             "rotate": self._rotate,
         }
@@ -77,12 +79,10 @@ class Loops:
         if await self._registry.sweep(self._clock(), _BATCH) < _BATCH:
             await asyncio.sleep(SWEEP_SECONDS)
 
-    async def _prune(self) -> None:
-        now = int(self._clock())
-        pruned = await self._registry.prune(now - SILENT_SECONDS, now - SILENT_SECONDS, now)
-        self._on_evicted(SILENT, pruned.evicted)
-        if not any(pruned):
-            await asyncio.sleep(_DAY)
+    async def _presence(self) -> None:
+        await self._silence.beat()
+        await self._silence.sweep()
+        await asyncio.sleep(BEAT_SECONDS)
 
     async def _trim(self) -> None:
         trimmed = await self._registry.trim(self._capacity.max_devices, self._capacity.max_unused)

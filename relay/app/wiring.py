@@ -24,7 +24,7 @@ from relay.registration.nonces import Nonces
 from relay.registration.origins import Origins
 from relay.registration.rejections import RejectionLog
 from relay.registration.servers import Servers, TrustPolicy
-from relay.registry.model import Platform, Push, RegistryBusy
+from relay.registry.model import Platform, Push, RegistryBusy, RegistryUnusable
 from relay.registry.port import Registry
 from relay.registry.rules import Rate
 from relay.registry.sealing import Sealer
@@ -46,6 +46,7 @@ from relay.transports import Transport
 from relay.transports.console import ConsoleTransport
 from relay.transports.credential_breaker import CredentialBreaker
 from sigil.protocol.errors import Overloaded
+from sigil.serving import logs
 from sigil.serving.http import responses
 from sigil.serving.http.asgi_edge import AsgiEdge
 from sigil.serving.http.bearer_token import guess_limit
@@ -55,6 +56,7 @@ from sigil.serving.http.metrics_access import MetricsGuard
 from sigil.serving.http.middleware import ResponseMiddleware
 from sigil.serving.http.rate_limits import AddressBuckets, AddressRateLimit
 from sigil.serving.process.lifecycle import WorkerLifecycle
+from sigil.serving.startup_error import StartupError
 
 if TYPE_CHECKING:
     from relay.metrics import Metrics
@@ -88,12 +90,18 @@ class Dependencies:
     randomness: Callable[[int], bytes] = os.urandom
 
 
-def open_registry(storage: Storage | Config, name: str) -> Registry:
-    """The registry that the settings configure, not yet opened."""
+def _log_waiting(line: str) -> None:
+    logs.warn("waiting_for_database", message=line)
+
+
+def open_registry(storage: Storage | Config, name: str, on_waiting: Callable[[str], None] = _log_waiting) -> Registry:
+    """The registry that the settings configure, not yet opened. `on_waiting` gets a line when the database does not
+    accept connections yet."""
     if storage.database_url is not None:
         from relay.registry.postgres.registry import PostgresRegistry
 
-        return PostgresRegistry(storage.database_url.reveal(), pool_size=POOL_SIZE, application_name=name)
+        dsn = storage.database_url.reveal()
+        return PostgresRegistry(dsn, pool_size=POOL_SIZE, application_name=name, on_waiting=on_waiting)
     from relay.registry.sqlite.registry import SqliteRegistry
 
     return SqliteRegistry(storage.database_file)
@@ -403,7 +411,11 @@ class _Lifespan:
 
     async def process_startup(self, _scope: object, _event: object) -> None:
         self._gauges.loop = asyncio.get_running_loop()
-        await self._registry.open(self._sockets.on_notification)
+        try:
+            await self._registry.open(self._sockets.on_notification)
+        except RegistryUnusable as error:
+            # Its text is for the operator, and that of a StartupError alone is logged.
+            raise StartupError(str(error)) from error
         self._dispatch.open()
         self._loops.start()
         self._lifecycle.on_drain(self._drain)

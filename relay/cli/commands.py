@@ -44,7 +44,7 @@ def migrate() -> None:
         from relay.app.wiring import open_registry
         from relay.config import load_storage
 
-        migrate(open_registry(load_storage(os.environ), "sigil-relay migrate"))
+        migrate(open_registry(load_storage(os.environ), "sigil-relay migrate", cli_errors.note))
         click.echo("the database schema is up to date")
 
 

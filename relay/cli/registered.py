@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _ID = re.compile(r"[0-9a-f]{64}\Z")
-_DAY = 86_400
 
 
 def _with_registry(work: Callable[[Registry], Awaitable[T]]) -> T:
@@ -27,7 +26,7 @@ def _with_registry(work: Callable[[Registry], Awaitable[T]]) -> T:
         from relay.app.wiring import open_registry
         from relay.config import load_storage
 
-        registry = open_registry(load_storage(os.environ), "sigil-relay command")
+        registry = open_registry(load_storage(os.environ), "sigil-relay command", cli_errors.note)
 
         async def run() -> T:
             await registry.open(lambda channel, data: None, migrate=False)
@@ -150,14 +149,23 @@ def remove_device(fingerprint: str) -> None:
 
 
 @devices.command()
-@click.option("--days", default=90, show_default=True, type=click.IntRange(1), help="Days without contact.")
+@click.option("--days", default=90, show_default=True, type=click.IntRange(1, 366), help="Days without contact.")
 def prune(days: int) -> None:
-    """Evict tokens of devices without contact for a long time. The relay also does this by itself each day."""
+    """Evict tokens of devices without contact for so many days on which the relay was up.
 
-    async def all_batches(registry: Registry) -> int:
+    The relay also does this by itself each day, for 90 days, unless a fifth of the devices would be evicted at once.
+    """
+
+    async def all_batches(registry: Registry) -> int | None:
         now, total = int(time.time()), 0
-        while any(pruned := await registry.prune(now - days * _DAY, now - days * _DAY, now)):
+        before = await registry.silent_before(days)
+        if before is None:
+            return None
+        while any(pruned := await registry.prune(before, before, now)):
             total += sum(pruned)
         return total
 
-    click.echo(f"{_with_registry(all_batches)} evicted or forgotten")
+    evicted = _with_registry(all_batches)
+    if evicted is None:
+        click.echo(f"the relay was up for less than {days} days: give a smaller --days", err=True)
+    click.echo(f"{evicted or 0} evicted or forgotten")

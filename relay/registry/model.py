@@ -29,6 +29,8 @@ SILENT = "silent"
 """The reason of an eviction: the device was silent for too long."""
 UNUSED = "unused"
 """The reason of a deletion: there are too many registrations that no server has sent a push to."""
+MAX_PRESENCE_DAYS = 366
+"""So many days of presence are stored, the newest."""
 SEEN_EVERY_SECONDS = 3600
 """`seen_at` may lag by this much: a row that is written at each push would be most of the writes."""
 PRUNE_BATCH = 1000
@@ -147,6 +149,14 @@ class Pruned(NamedTuple):
 
     evicted: int
     forgotten: int
+
+
+class Beat(NamedTuple):
+    """The newest beat before this one, of any relay, and the time of the database's own clock if it has one: Unix
+    seconds."""
+
+    previous: int | None
+    database_time: float | None
 
 
 class Trimmed(NamedTuple):

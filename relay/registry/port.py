@@ -12,6 +12,7 @@ from typing import Protocol
 from relay.registry.model import (
     AdmissionResult,
     AttemptOutcome,
+    Beat,
     Device,
     NewPush,
     Platform,
@@ -29,6 +30,22 @@ NotificationHandler = Callable[[str, bytes], None]
 class UsedNonces(Protocol):
     async def use_nonce(self, nonce: bytes, until: int) -> bool:
         """True for the first use of a nonce of up to 64 bytes; it is stored until `until`."""
+
+
+class Presence(Protocol):
+    """The time for which a relay on this database was up, of all relays together."""
+
+    async def beat(self, now: float) -> Beat:
+        """A relay is up at the Unix time `now`; each minute counts once, however many relays report it."""
+
+    async def claim_sweep(self, now: float) -> bool:
+        """True for one caller a day, after a beat of that day."""
+
+    async def silent_before(self, days: int) -> int | None:
+        """See `rules.silent_before`. Rows older than MAX_PRESENCE_DAYS of presence are deleted."""
+
+    async def count_silent(self, before: int, limit: int) -> int:
+        """The number of devices last seen before `before` and not evicted, counted up to `limit`."""
 
 
 class DeviceRegistry(UsedNonces, Protocol):
@@ -134,12 +151,16 @@ class DeliveryRegistry(DeviceRegistry, PushQueue, Protocol):
     """Devices and their pushes, in one database: for delivery."""
 
 
+class LoopRegistry(DeliveryRegistry, Presence, Protocol):
+    """For the background loops."""
+
+
 class Notifier(Protocol):
     async def notify(self, channel: str, data: bytes) -> None:
         """Send at most MAX_NOTIFICATION_BYTES bytes to all listeners."""
 
 
-class Registry(DeliveryRegistry, ServerRegistry, Notifier, Protocol):
+class Registry(DeliveryRegistry, ServerRegistry, Presence, Notifier, Protocol):
     """All ports of one database, and its lifecycle: for the composition root and for commands."""
 
     async def open(self, on_notification: NotificationHandler, *, migrate: bool = True) -> None:

@@ -22,6 +22,27 @@ from relay.registry.model import (
     Push,
 )
 
+_DAY = 86_400
+
+
+def day_of(now: float) -> int:
+    return int(now) // _DAY
+
+
+def minute_of(now: float) -> int:
+    return int(now) // 60
+
+
+def silent_before(presence: Sequence[tuple[int, int]], days: int) -> int | None:
+    """The Unix second before which the last sign of a device must lie, if it was silent for `days` of presence; None if
+    the relay was not up for that long. `presence` is (day, minutes of presence), the newest first."""
+    left = days * 24 * 60
+    for day, minutes in presence:
+        left -= minutes
+        if left <= 0:
+            return day * _DAY
+    return None
+
 
 class Rate(NamedTuple):
     """`per_minute` (0: no limit), of which `burst` at once."""

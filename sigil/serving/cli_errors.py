@@ -25,6 +25,10 @@ class CliErrors:
         self._extras = extras
         self._expected: dict[type[Exception], str] = {StartupError: "", **(expected or {})}
 
+    def note(self, line: str) -> None:
+        """A line that does not end the process."""
+        sys.stderr.write(f"{self._program}: {line}\n")
+
     def die(self, *lines: str) -> NoReturn:
         for line in lines:
             write_error(self._program, line)

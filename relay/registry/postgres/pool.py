@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from functools import wraps
@@ -21,6 +22,8 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import asyncpg
 
 from relay.registry.model import RegistryBusy, RegistryUnusable
+from relay.registry.postgres.pooler import LOST_STATEMENT, MESSAGE, require_sessions
+from sigil.serving import logs
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -49,6 +52,7 @@ _UNAVAILABLE = (
 )
 _RETRIED = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
 _ATTEMPTS = 5
+_LOST_SECONDS = 60.0
 _MISCONFIGURED = (
     asyncpg.InvalidAuthorizationSpecificationError,
     asyncpg.InvalidCatalogNameError,
@@ -60,8 +64,8 @@ class PostgresPool:
     """Runs each piece of work on a connection of its own. Times are seconds.
 
     `pool_size` connections, and at most `max_waiting` callers that wait up to `acquire_timeout` for one of them. Work
-    that takes longer than `command_timeout` loses its connection. A PgBouncer before 1.21 in transaction mode needs a
-    `statement_cache_size` of 0.
+    that takes longer than `command_timeout` loses its connection. `on_waiting` gets a line when the database does not
+    accept connections at the start.
     """
 
     def __init__(
@@ -73,31 +77,35 @@ class PostgresPool:
         acquire_timeout: float,
         command_timeout: float,
         application_name: str,
-        statement_cache_size: int,
+        on_waiting: Callable[[str], None],
     ) -> None:
         self._dsn = dsn
         self._size = pool_size
         self._max_waiting = max_waiting
         self._acquire_timeout = acquire_timeout
         self._command_timeout = command_timeout
-        self._options = {
-            "server_settings": {"application_name": application_name},
-            "statement_cache_size": statement_cache_size,
-        }
+        self._options = {"server_settings": {"application_name": application_name}}
+        self._on_waiting = on_waiting
         self._permits = asyncio.Semaphore(pool_size)
         self._waiting = 0
         self._pool: Any = None
+        self._lost_session_at = float("-inf")
 
-    async def connect(self) -> Connection:
+    async def connect(self, **options: Any) -> Connection:
         """A connection outside the pool, for its caller to close."""
         async with asyncio.timeout(self._acquire_timeout):
-            return await asyncpg.connect(self._dsn, **self._options)
+            return await asyncpg.connect(self._dsn, **self._options, **options)
+
+    async def require_sessions(self) -> None:
+        """RegistryUnusable when a pooler gives each transaction another session."""
+        await require_sessions(lambda: self.connect(statement_cache_size=0))
 
     async def wait_for_database(self, max_seconds: float) -> Connection:
         """A connection outside the pool, as soon as the database accepts one. RegistryUnusable after
         `max_seconds`, and at once for an error that waiting does not resolve."""
         delay, loop = 0.05, asyncio.get_running_loop()
         deadline = loop.time() + max_seconds
+        waiting = False
         while True:
             try:
                 return await self.connect()
@@ -106,9 +114,12 @@ class PostgresPool:
                 reason = str(error) if isinstance(error, asyncpg.PostgresError) else type(error).__name__
                 raise RegistryUnusable(f"DATABASE_URL cannot be used: {reason}") from None
             except _UNAVAILABLE as error:
+                reason = reason_of(error)
                 if loop.time() + delay > deadline:
-                    reason = f"{type(error).__name__} {error}".strip()
                     raise RegistryUnusable(f"PostgreSQL did not answer within {max_seconds:g} s: {reason}") from error
+                if not waiting:
+                    waiting = True
+                    self._on_waiting(f"PostgreSQL does not answer yet, waiting up to {max_seconds:g} s: {reason}")
             await asyncio.sleep(delay * random.uniform(0.5, 1))  # noqa: S311
             delay = min(2 * delay, 2.0)
 
@@ -162,10 +173,24 @@ class PostgresPool:
                 raise AssertionError("unreachable")
         except _UNAVAILABLE as error:
             raise RegistryBusy(f"the database is not available: {type(error).__name__}") from error
+        except LOST_STATEMENT as error:
+            # The pooler was reconfigured since the start: `require_sessions` checked it then.
+            self._session_lost()
+            raise RegistryBusy(MESSAGE) from error
         except asyncpg.InterfaceError as error:
             if isinstance(error, ValueError):
                 raise  # an argument that does not fit its column
             raise RegistryBusy("the connection to the database was closed") from error
+
+    def _session_lost(self) -> None:
+        if not self.lost_a_session:
+            logs.error("database_pooler_shares_sessions", message=MESSAGE)
+        self._lost_session_at = time.monotonic()
+
+    @property
+    def lost_a_session(self) -> bool:
+        """Whether a prepared statement was lost within the last minute."""
+        return time.monotonic() - self._lost_session_at < _LOST_SECONDS
 
     @asynccontextmanager
     async def _acquired(self) -> AsyncIterator[Connection]:
@@ -210,6 +235,11 @@ class PostgresPool:
             "SET enable_seqscan = off; SET enable_bitmapscan = off; SET jit = off;"
             f"SET statement_timeout = {milliseconds}; SET idle_in_transaction_session_timeout = {milliseconds}"
         )
+
+
+def reason_of(error: BaseException) -> str:
+    """One line: the text of asyncpg's errors may go on with hints."""
+    return f"{type(error).__name__} {str(error).partition(chr(10))[0]}".strip()
 
 
 async def _no_reset(_connection: Connection) -> None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import asyncpg
 
 from relay.registry.migrate import migrate_postgres, migrations, require_migrated_postgres
-from relay.registry.model import RegistryUnusable
+from relay.registry.model import RegistryBusy, RegistryUnusable
 from relay.registry.port import NotificationHandler
 from relay.registry.postgres.devices import PostgresDevices
 from relay.registry.postgres.notifications import Listener, notify
-from relay.registry.postgres.pool import PostgresPool
+from relay.registry.postgres.pool import PostgresPool, reason_of
+from relay.registry.postgres.pooler import MESSAGE
+from relay.registry.postgres.presence import PostgresPresence
 from relay.registry.postgres.pushes import PostgresPushes
 from relay.registry.postgres.servers import PostgresServers
 
@@ -19,7 +22,7 @@ _MIGRATING_SECONDS = 600.0
 _BROKEN = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
 
 
-class PostgresRegistry(PostgresDevices, PostgresServers, PostgresPushes):
+class PostgresRegistry(PostgresDevices, PostgresServers, PostgresPushes, PostgresPresence):
     """`Registry` over the database that `dsn` names. Times are seconds.
 
     Each worker has `pool_size` connections, and one more that listens. `open` waits up to `startup_timeout` for a
@@ -36,7 +39,7 @@ class PostgresRegistry(PostgresDevices, PostgresServers, PostgresPushes):
         command_timeout: float = 5.0,
         startup_timeout: float = 30.0,
         application_name: str = "sigil-relay",
-        statement_cache_size: int = 100,
+        on_waiting: Callable[[str], None] = lambda line: None,
     ) -> None:
         self._startup_timeout = startup_timeout
         super().__init__(
@@ -47,7 +50,7 @@ class PostgresRegistry(PostgresDevices, PostgresServers, PostgresPushes):
                 acquire_timeout=acquire_timeout,
                 command_timeout=command_timeout,
                 application_name=application_name,
-                statement_cache_size=statement_cache_size,
+                on_waiting=on_waiting,
             )
         )
         self._listener: Listener | None = None
@@ -57,13 +60,14 @@ class PostgresRegistry(PostgresDevices, PostgresServers, PostgresPushes):
         `apply` also if one is missing."""
         connection = await self._pool.wait_for_database(self._startup_timeout)
         try:
+            await self._pool.require_sessions()
             async with asyncio.timeout(_MIGRATING_SECONDS):
                 if not apply:
                     await require_migrated_postgres(connection, migrations("postgres"))
                     return []
                 return await migrate_postgres(connection, migrations("postgres"))
         except _BROKEN as error:
-            raise RegistryUnusable(f"the database cannot be migrated: {type(error).__name__} {error}") from error
+            raise RegistryUnusable(f"the database cannot be migrated: {reason_of(error)}") from error
         finally:
             connection.terminate()
 
@@ -75,7 +79,7 @@ class PostgresRegistry(PostgresDevices, PostgresServers, PostgresPushes):
             await self._pool.open()
         except _BROKEN as error:
             await self.close()
-            raise RegistryUnusable(f"the database connection was lost: {type(error).__name__} {error}") from error
+            raise RegistryUnusable(f"the database connection was lost: {reason_of(error)}") from error
         except BaseException:
             await self.close()
             raise
@@ -86,7 +90,10 @@ class PostgresRegistry(PostgresDevices, PostgresServers, PostgresPushes):
         await self._pool.close()
 
     async def check(self) -> None:
-        await self._pool.use(lambda con: con.fetchval("SELECT 1"))
+        # Only the writer of a cluster locks a row: a health check of a standby must not be good.
+        await self._pool.transact(lambda con: con.fetchval("SELECT 1 FROM presence LIMIT 1 FOR UPDATE SKIP LOCKED"))
+        if self._pool.lost_a_session:
+            raise RegistryBusy(MESSAGE)
 
     async def notify(self, channel: str, data: bytes) -> None:
         await self._pool.use(lambda con: notify(con, channel, [data]))

@@ -357,7 +357,7 @@ async def test_transactions_are_repeated_after_a_deadlock(dsn: str, open_registr
         acquire_timeout=DEADLINE,
         command_timeout=DEADLINE,
         application_name="test",
-        statement_cache_size=100,
+        on_waiting=lambda line: None,
     )
     await pool.open()
     met, done = asyncio.Barrier(2), asyncio.Event()
