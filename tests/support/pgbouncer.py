@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import shutil
 import socket
 import subprocess
@@ -15,7 +16,7 @@ import pytest
 
 from tests.support.live import DEADLINE, wait_until
 from tests.support.ports import free_port
-from tests.support.postgres import PostgresServer
+from tests.support.postgres import UNPRIVILEGED_UID, PostgresServer
 
 Mode = Literal["session", "transaction", "statement"]
 
@@ -60,7 +61,7 @@ class PgBouncer:
         }
         if os.geteuid() == 0:
             # It does not run as root.
-            settings["user"] = "nobody"
+            settings["user"] = pwd.getpwuid(UNPRIVILEGED_UID).pw_name
         lines = [f"{name} = {value}" for name, value in settings.items()]
         configuration = self.directory / "pgbouncer.ini"
         configuration.write_text(

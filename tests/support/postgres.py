@@ -31,7 +31,7 @@ _OPTIONS = {
     "deadlock_timeout": "100ms",
     "log_min_messages": "warning",
 }
-_UNPRIVILEGED_UID = 65534
+UNPRIVILEGED_UID = 65534
 """The account of the server when the tests run as root: PostgreSQL does not start as root."""
 
 
@@ -42,7 +42,7 @@ class PostgresServer:
         self._programs = _programs()
         memory = Path("/dev/shm")
         self.directory = Path(tempfile.mkdtemp(prefix="sigil-postgres-", dir=memory if memory.is_dir() else None))
-        self._account = _UNPRIVILEGED_UID if os.geteuid() == 0 else None
+        self._account = UNPRIVILEGED_UID if os.geteuid() == 0 else None
         self._data = self.directory / "data"
         self._log = self.directory / "log"
         self._databases = 0

@@ -178,7 +178,7 @@ async def test_a_sweep_that_would_evict_a_large_share_evicts_none_and_says_so(
     assert events(capfd) == [], "it is reported once a day"
 
 
-async def test_fewer_than_that_are_evicted_whatever_their_share(relay: Relay) -> None:
+async def test_fewer_than_that_are_evicted_in_any_case(relay: Relay) -> None:
     await register(relay.registry, *(str(number) for number in range(ALWAYS_EVICTED)), at=relay.clock())
     await relay.up(SILENT_DAYS + 2)
     await relay.sweep()
