@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import falcon.asgi
 
 from sigil import __version__
+from sigil.app.home import home_resource
 from sigil.app.loops import Loops
 from sigil.app.services import Dependencies, build_services
 from sigil.app.state import open_store
 from sigil.config.settings import Config
+from sigil.core.approvals.approval import APPROVAL
+from sigil.core.challenge import CHALLENGE
 from sigil.core.session_store import SessionStore, StoreFull, StoreUnusable
 from sigil.first_boot.commitment import Session
 from sigil.first_boot.service import ApiKeyIssuer
@@ -33,11 +36,16 @@ from sigil.resources.challenges import (
     ChallengesResource,
     ChallengeStatusResource,
 )
-from sigil.resources.first_boot import InitApiKeysResource, InitCommitConflictResource, WizardGuard
+from sigil.resources.first_boot import (
+    InitApiKeysResource,
+    InitCommitConflictResource,
+    InitFirstChallengeResource,
+    WizardGuard,
+)
 from sigil.resources.inbox import PendingResource
 from sigil.resources.openapi.document import OpenApiResource
 from sigil.resources.origin_check import OriginCheck
-from sigil.resources.pages import AssetsResource, NotFoundPageResource, PageFiles, PageResource, home_page_values
+from sigil.resources.pages import AssetsResource, NotFoundPageResource, PageFiles, home_page_values
 from sigil.resources.server import HealthResource, InfoResource
 from sigil.serving import logs
 from sigil.serving.http import responses
@@ -140,18 +148,19 @@ def build(snapshot: Snapshot, dependencies: Dependencies, lifecycle: WorkerLifec
     if not isinstance(dependencies.metrics, NullMetrics):
         guard = MetricsGuard(config.metrics_token, config.metrics_open, guess_limit(addresses, config.workers))
         app.add_route("/metrics", dependencies.metrics.resource(guard))
-    _add_pages(app, config, identity)
+    _add_pages(app, config, identity, dependencies)
     if snapshot.session is not None:
         _add_init_mode_routes(app, snapshot, snapshot.session, dependencies, addresses=addresses, rate_limit=rate_limit)
     return AsgiEdge(app, BodyAdmission(), addresses)
 
 
-def _add_pages(app: App, config: Config, identity: ServerIdentity) -> None:
+def _add_pages(app: App, config: Config, identity: ServerIdentity, dependencies: Dependencies) -> None:
     pages = PageFiles.load()
     values = home_page_values(identity, config.server_name, __version__)
     add_assets(app, pages)
-    app.add_route("/", PageResource(pages.fill("home.html", values)))
-    app.add_sink(NotFoundPageResource(pages.fill("not_found.html", values)).sink)
+    app.add_route("/", home_resource(config, pages, values, dependencies.store, dependencies.run))
+    closed = pages.fill("init.html", {"server_name": config.server_name, "setup": "closed"})
+    app.add_sink(NotFoundPageResource(pages.fill("not_found.html", values), {"/init": closed}).sink)
 
 
 def add_assets(app: App, pages: PageFiles) -> None:
@@ -185,7 +194,17 @@ def _add_init_mode_routes(
         origin_check, BearerTokenGuard(issuer.authorises, guess_limit(addresses, config.workers), hint), rate_limit
     )
     app.add_route("/init/api-keys", InitApiKeysResource(issuer, guard))
+    app.add_route("/init/first-challenge", InitFirstChallengeResource(_challenge_received(dependencies.store), guard))
     app.add_route("/init/commit", InitCommitConflictResource(issuer))
+
+
+def _challenge_received(store: SessionStore) -> Callable[[], Awaitable[bool]]:
+    """Whether a challenge or an approval request is pending in the store, or has ended in it."""
+
+    async def received() -> bool:
+        return bool(store.count(CHALLENGE) or store.count(APPROVAL) or (await store.read_end_log(None)).position)
+
+    return received
 
 
 def client_addresses(config: Config) -> ClientAddresses:

@@ -201,7 +201,7 @@ def _add_page_routes(app: App, config: Config) -> None:
     redirect = WizardRedirectResource()
     add_assets(app, pages)
     app.add_route("/", redirect)
-    app.add_route("/init", PageResource(pages.fill("init.html", {"server_name": config.server_name})))
+    app.add_route("/init", PageResource(pages.fill("init.html", {"server_name": config.server_name, "setup": "open"})))
     app.add_sink(redirect.sink)
 
 

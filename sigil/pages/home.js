@@ -8,10 +8,10 @@ async function showHealth(node) {
   try {
     // A 503 has the same body.
     const { status } = await (await fetch("/health", { cache: "no-store", credentials: "omit" })).json();
-    node.dataset.health = status;
+    node.dataset.state = status === "healthy" ? "good" : "bad";
     node.textContent = TEXTS[status];
   } catch {
-    node.dataset.health = "unhealthy";
+    node.dataset.state = "bad";
     node.textContent = "The server did not answer";
   }
 }

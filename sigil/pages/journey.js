@@ -1,6 +1,6 @@
 // Which step is open, and navigation between the steps: with the buttons, and with the browser's back and forward.
 
-import { byId } from "./page.js";
+import { announce, byId } from "./page.js";
 
 const FLOWS = {
   create: ["welcome", "words", "confirm", "identity", "keys", "done"],
@@ -15,7 +15,7 @@ const CAN_OPEN = {
   confirm: (memory) => memory.flow === "create" && memory.words,
   identity: (memory) => memory.words && memory.identity,
   keys: (memory) => memory.session,
-  done: (memory) => memory.session,
+  done: (memory) => memory.handover,
 };
 
 // Leaving the page in these steps would lose data that cannot be recovered.
@@ -43,16 +43,27 @@ export class StepNavigation {
     return document.querySelector(`[data-step="${this.#current}"]`);
   }
 
-  /** Opens the next step. The history holds only the names of steps, none of their data. */
+  /** Opens the next step. */
   go(name) {
-    history.pushState({ step: name }, "", location.pathname);
+    history.pushState(this.#entry(name), "", location.pathname);
     this.#open(name);
   }
 
   /** Opens a step in place of the current one: there is no way back to that. */
   replace(name) {
-    history.replaceState({ step: name }, "", location.pathname);
+    history.replaceState(this.#entry(name), "", location.pathname);
     this.#open(name);
+  }
+
+  /** Writes the handover into the entry of the open step, after a change. */
+  keep() {
+    history.replaceState(this.#entry(this.#current), "", location.pathname);
+  }
+
+  /** What the history holds: the name of the step, and after the commit the handover, which has no secret. */
+  #entry(name) {
+    const { handover } = this.#memory;
+    return handover ? { step: name, handover } : { step: name };
   }
 
   /** Opens the last step: after it the page opens no other. */
@@ -74,7 +85,7 @@ export class StepNavigation {
     if (!name) return; // a fragment that a person typed
     if (!this.busy && !this.#ended && CAN_OPEN[name]?.(this.#memory)) this.#open(name);
     // Stay in this step: restore the history entry that the browser has left.
-    else history.pushState({ step: this.#current }, "", location.pathname);
+    else history.pushState(this.#entry(this.#current), "", location.pathname);
   }
 
   #open(name) {
@@ -86,7 +97,15 @@ export class StepNavigation {
     this.#showProgress(name);
     window.onbeforeunload = UNSAVED.has(name) ? (event) => event.preventDefault() : null;
     window.scrollTo(0, 0);
-    this.section.querySelector("h1").focus({ preventScroll: true });
+    this.#focus();
+  }
+
+  /** The first field, or the heading of a step without fields. */
+  #focus() {
+    const field = this.section.querySelector("form input");
+    (field ?? this.section.querySelector("h1")).focus({ preventScroll: true });
+    // A screen reader reads the heading that gets the focus, but not one above a field.
+    if (field) announce(document.title);
   }
 
   #showProgress(name) {

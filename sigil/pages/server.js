@@ -59,6 +59,11 @@ export class Server {
     return this.#request("POST", "/init/api-keys", {}, session);
   }
 
+  /** Authorised by the session of the commit. */
+  async hasFirstChallenge(session) {
+    return (await this.#request("GET", "/init/first-challenge", undefined, session)).received;
+  }
+
   async #request(method, path, body, bearer) {
     const headers = {};
     if (body) headers["Content-Type"] = "application/json";

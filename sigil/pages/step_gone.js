@@ -25,6 +25,8 @@ export class Gone {
   #showSame(info) {
     const list = document.querySelector('[data-outcome="same"] .pictogram');
     showPictogram(list, info.server_pictogram_speakable);
+    // There is no list to tick off here.
+    byId("tick-restart").hidden = true;
     byId("gone-restart").append(byId("restart"));
   }
 }

@@ -24,7 +24,10 @@ export class Identity {
     memory.committedIds.add(memory.identity.server_id);
     const committed = await server.commit(memory.words);
     const { identity, session, tls_cert_path: certificate = null } = committed;
-    Object.assign(memory, { words: null, identity, session, certificate });
+    const { server_name: serverName, base_url: baseUrl } = memory.initState;
+    const { server_id: serverId, server_pictogram_speakable: speakable } = identity;
+    const handover = { flow: memory.flow, serverId, speakable, serverName, baseUrl, certificate, ticked: [], choices: {} };
+    Object.assign(memory, { words: null, identity, session, handover });
     server.setToken("");
     navigation.go("keys");
   }

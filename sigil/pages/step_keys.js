@@ -41,13 +41,13 @@ export class Keys {
   }
 
   #showExpired() {
-    byId("make-key").parentElement.hidden = true;
-    byId("keys-onward").hidden = false;
+    byId("make-key").hidden = true;
+    byId("keys-done").hidden = false;
     this.#wizard.showError("This window can make no more keys: its half hour has ended. On the server, sigil keygen makes more.");
   }
 
   #show(id, key) {
-    const address = this.#wizard.memory.initState.base_url;
+    const address = this.#wizard.memory.handover.baseUrl;
     byId("key-id").textContent = id;
     byId("key-text").textContent = key;
     byId("key-shell").textContent = ` export SIGIL_API_KEY='${key}'\n export SIGIL_SERVICE_URL='${address}'`;
@@ -58,11 +58,13 @@ export class Keys {
     byId("make-key").textContent = "Generate another key";
     byId("make-key").classList.remove("primary");
     byId("key").hidden = false;
-    byId("keys-onward").hidden = false;
+    byId("keys-done").hidden = false;
     byId("key-title").focus();
   }
 
   #clear() {
+    // "Copied" on a button would be untrue of the next key.
+    this.#wizard.copyButtons.reset();
     if (this.#shownId) this.#earlierIds.push(this.#shownId);
     this.#shownId = null;
     for (const id of ["key-id", "key-text", "key-shell", "key-env", "key-compose"]) byId(id).replaceChildren();

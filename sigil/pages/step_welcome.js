@@ -19,6 +19,7 @@ export class Welcome {
     byId("expected").hidden = !expected;
     if (!expected) return;
     memory.flow = "restore";
+    byId("restore").classList.add("primary");
     const list = byId("expected").querySelector("ul");
     showPictogram(list, expected.server_pictogram_speakable);
     showId(byId("expected").querySelector(".id"), expected.server_id);

@@ -1,4 +1,5 @@
-// Assembles the wizard. All its state is in `memory` and ends with the window: no storage, no cookie, no URL.
+// Assembles the wizard. Its state is in `memory` and ends with the window: no storage, no cookie, no URL. Only the handover,
+// which has no secret, is also in the entries of the history: a reload of the last step shows it again.
 
 import { Confirm } from "./step_confirm.js";
 import { Done } from "./step_done.js";
@@ -10,7 +11,9 @@ import { Restore } from "./step_restore.js";
 import { Token } from "./step_token.js";
 import { Welcome } from "./step_welcome.js";
 import { Words } from "./step_words.js";
-import { announce, byId, copyToClipboard } from "./page.js";
+import { CopyButtons } from "./copy_buttons.js";
+import { Tabs } from "./tabs.js";
+import { byId } from "./page.js";
 import { errorText } from "./refusals.js";
 import { RequestError, Server } from "./server.js";
 
@@ -27,11 +30,14 @@ class Wizard {
       newIdentity: null, // of new words that are not confirmed yet
       committedIds: new Set(), // IDs of the identities for which this window has sent a commit
       session: null, // the token that authorises making API keys, after the commit
-      certificate: null, // its path on the server's disk, after the commit, if the server has one
+      // After the commit, what the last step shows. `certificate` is its path on the server's disk, null without one.
+      handover: null,
       startedOver: UNFINISHED.has(history.state?.step), // before a reload, which keeps the history
     };
     this.server = new Server();
     this.navigation = new StepNavigation(this.memory);
+    this.copyButtons = new CopyButtons();
+    this.tabs = new Tabs((group, choice) => this.#onChoose(group, choice));
     this.steps = {
       token: new Token(this),
       welcome: new Welcome(this),
@@ -48,9 +54,6 @@ class Wizard {
     for (const button of document.querySelectorAll("[data-back]")) {
       button.addEventListener("click", () => this.navigation.back());
     }
-    for (const button of document.querySelectorAll("[data-copy]")) {
-      button.addEventListener("click", () => this.#copy(button));
-    }
     // Opening an address with a token while the page is open only changes the fragment: nothing is loaded.
     window.addEventListener("hashchange", () => this.steps.token.onHashChange());
     // Browsers keep a left page with its whole state to show it again at once. This page clears itself and reloads.
@@ -60,12 +63,35 @@ class Wizard {
 
   async open() {
     this.steps.token.takeFragment();
+    if (document.documentElement.dataset.setup === "closed") return this.#resume();
     await this.run(byId("open-again"), async () => {
       this.memory.initState = await this.server.state();
       byId("server-name").textContent = this.memory.initState.server_name;
       await this.steps.token.proceed();
     });
     byId("open-again").parentElement.hidden = false;
+  }
+
+  /** The setup is closed. This window may be the one that did it, before a reload: then its last step opens. */
+  async #resume() {
+    const handover = history.state?.handover;
+    if (!handover) return;
+    const info = await this.server.info().catch(() => null);
+    if (info?.server_id !== handover.serverId) return;
+    Object.assign(this.memory, { flow: handover.flow, handover });
+    for (const [group, choice] of Object.entries(handover.choices)) this.tabs.choose(group, choice);
+    this.navigation.replace("done");
+  }
+
+  /** Changes the handover, so that a reload keeps the change. */
+  keepHandover(changes) {
+    Object.assign(this.memory.handover, changes);
+    this.navigation.keep();
+  }
+
+  #onChoose(group, choice) {
+    const { handover } = this.memory;
+    if (handover) this.keepHandover({ choices: { ...handover.choices, [group]: choice } });
   }
 
   /** Runs the action of a button. Only one runs at a time, the step stays open, and an error is shown in it. */
@@ -116,15 +142,6 @@ class Wizard {
     this.server.setToken("");
     Object.assign(this.memory, { admitted: false, words: null, identity: null, newIdentity: null, session: null });
     this.navigation.leave();
-  }
-
-  async #copy(button) {
-    const done = await copyToClipboard(byId(button.dataset.copy).textContent);
-    announce(done ? "Copied" : "The browser did not allow copying. Select the text and copy it yourself.");
-    const label = button.textContent;
-    if (!done || label === "Copied") return;
-    button.textContent = "Copied";
-    setTimeout(() => (button.textContent = label), 2000);
   }
 }
 

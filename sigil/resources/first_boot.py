@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from falcon.asgi import Request, Response
 
 from sigil.first_boot.service import ApiKeyIssuer, FirstBoot
 from sigil.protocol.errors import AlreadyInitialized, NotFound, NotInitialized
-from sigil.protocol.messages.first_boot import GivenWords, InitState, Nothing
+from sigil.protocol.messages.first_boot import FirstChallenge, GivenWords, InitState, Nothing
 from sigil.resources.origin_check import OriginCheck
 from sigil.resources.pages import set_page_headers
 from sigil.serving import logs
@@ -36,6 +37,13 @@ class WizardGuard:
         self.token_guard.check(req)
         self._rate_limit.charge(req)
         return decode_json(req, body, kind)
+
+    def check_reader(self, req: Request, resp: Response) -> None:
+        """Check a request without a body that needs the token."""
+        set_page_headers(resp)
+        self._origin_check.check(req)
+        self.token_guard.check(req)
+        self._rate_limit.charge(req)
 
     def check_anonymous(self, req: Request, resp: Response) -> str:
         """Check a request that needs no token; return its Host."""
@@ -127,6 +135,18 @@ class InitApiKeysResource:
         issued = self._issuer.issue_key()
         logs.info("api_key_made", key_id=issued.key_id)
         write_json(resp, issued, 201)
+
+
+class InitFirstChallengeResource:
+    """`GET /init/first-challenge`, after the commit, for the page that committed: it waits for the first call."""
+
+    def __init__(self, received: Callable[[], Awaitable[bool]], guard: WizardGuard) -> None:
+        self._received = received
+        self._guard = guard
+
+    async def on_get(self, req: Request, resp: Response) -> None:
+        self._guard.check_reader(req, resp)
+        write_json(resp, FirstChallenge(await self._received()))
 
 
 class InitCommitConflictResource:

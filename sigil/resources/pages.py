@@ -133,15 +133,20 @@ class AssetsResource:
 
 
 class NotFoundPageResource:
-    """The answer for paths without a route: a page for browsers, the error of the protocol for programs."""
+    """The answer for paths without a route: a page for browsers, the error of the protocol for programs.
 
-    def __init__(self, content: bytes) -> None:
+    `below` has other pages, by the path at and under which they are shown.
+    """
+
+    def __init__(self, content: bytes, below: Mapping[str, bytes]) -> None:
         self._content = content
+        self._below = below
 
     async def sink(self, req: Request, resp: Any, **_parameters: Any) -> None:
         if not wants_page(req):
             raise NotFound
-        send_page(resp, self._content)
+        found = (page for path, page in self._below.items() if f"{req.path}/".startswith(f"{path}/"))
+        send_page(resp, next(found, self._content))
         resp.status_code = 404
 
 

@@ -15,6 +15,7 @@ IDENTITY = "This will be your server"
 KEYS = "A key for your backend"
 DONE = "Your server is set up"
 GONE = "This server has just been set up"
+CLOSED = "The setup is closed"
 ADDRESS = f"/init#token={TOKEN}"
 
 
@@ -91,9 +92,17 @@ def creation(window: Window) -> Iterator[str]:
     commit(window)
     make_key(window)
     yield "key"
+    window.page.get_by_role("tab", name=".env").click()
+    yield "key-tabs"
     window.click("I have stored the key")
     window.at(DONE)
     yield "done"
+    window.page.reload()
+    window.at(DONE).page.get_by_role("tab", name="Compose").first.click()
+    yield "done-reloaded"
+    window.page.evaluate("history.replaceState(null, '')")
+    window.open("/init").sees(CLOSED)
+    yield "closed"
     window.open("/").sees("Healthy")
     yield "home"
     window.open("/nowhere").sees("There is nothing here")

@@ -35,7 +35,7 @@ LOOKS: dict[str, dict[str, Any]] = {
     "-phone": {"viewport": {"width": 390, "height": 700}, "device_scale_factor": 2},
 }
 TAKEN = {
-    "": ("welcome", "words", "identity", "home"),
+    "": ("welcome", "words", "identity", "done", "home"),
     "-dark": ("words", "key"),
     "-phone": ("welcome", "restore", "confirm", "identity"),
 }

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from functools import partial
 
 from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Route
 
 from .init_server import InitServer
 from .people import ADDRESS, CONFIRM, IDENTITY, KEYS, WELCOME, WORDS, confirm_positions, creation
@@ -29,6 +32,48 @@ def test_every_step_passes_axe_light_and_dark_and_fits_the_narrowest_window(
         if beyond := window.width_beyond_window():
             found.append(f"{step}: {beyond} px wider than its window")
     assert found == []
+
+
+LONG = "Donaudampfschifffahrtselektrizitätenhauptbetriebswerkbauunterbeamtengesellschaft"
+_WITH_LONG_WORDS = """(text) => {
+  for (const node of document.querySelectorAll("h1, h2, h3, button, label, legend, strong, dd, .lead, #server-name")) {
+    const walker = document.createTreeWalker(node, NodeFilter.SHOW_TEXT);
+    while (walker.nextNode()) {
+      const { data, parentElement } = walker.currentNode;
+      // Code is not translated.
+      if (data.trim() && !parentElement.closest("code")) walker.currentNode.data = ` ${text} `;
+    }
+  }
+}"""
+
+
+def test_long_german_words_fit_the_narrowest_window(
+    new_server: Callable[..., InitServer], new_window: Callable[..., Window]
+) -> None:
+    """In every step: the texts are replaced in a copy of the window's document, which has no scripts of ours."""
+    window = new_window(new_server(SIGIL_SERVER_NAME=LONG[:64]))
+    window.page.set_viewport_size({"width": NARROW["width"], "height": NARROW["height"]})
+    found = []
+    for step in creation(window):
+        if beyond := window.width_beyond_window():
+            found.append(f"{step}: {beyond} px with a long name of the server")
+        copy = window.context.new_page()
+        copy.set_viewport_size({"width": NARROW["width"], "height": NARROW["height"]})
+        copy.route("**/copy", partial(_answer, _still(window.page.evaluate("document.documentElement.outerHTML"))))
+        copy.goto(f"{window.origin}/copy")
+        copy.evaluate(_WITH_LONG_WORDS, LONG)
+        if beyond := copy.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth"):
+            found.append(f"{step}: {beyond} px")
+        copy.close()
+    assert found == []
+
+
+def _answer(html: str, route: Route) -> None:
+    route.fulfill(content_type="text/html", body=html)
+
+
+def _still(html: str) -> str:
+    return re.sub(r"<script.*?</script>", "", html)
 
 
 def test_the_setup_works_with_the_keyboard_only(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
 
 import pytest
-from playwright.sync_api import Route
+from playwright.sync_api import Route, expect
+
+from tests.first_boot.init_mode_server import UNKNOWN_CHALLENGE
 
 from .init_server import NAME, InitServer
 from .people import ADDRESS, DONE, WELCOME, commit, confirm, make_key, see_words
@@ -35,23 +36,16 @@ def test_a_person_creates_an_identity_and_the_server_works_with_it(
     info = server.get("/info").json()
     assert shown == (info["server_pictogram_speakable"], info["server_id"], info["server_public_key"])
     for key in (first, second):
-        call(server, window.text("done-cert"), window.text("done-curl"), key)
+        assert server.get(UNKNOWN_CHALLENGE, Authorization=f"Bearer {key}").status_code == 404
     assert window.text("done-cert-compose").startswith("docker compose exec -T sigil cat ")
     assert str(server.certificate) in window.text("done-cert-compose")
-    assert window.text("restart-owner") == "sudo chown 10001 mnemonic.txt"
+    assert "sudo chown 10001 mnemonic.txt" in window.text("restart-file-compose")
     assert f"--pin {info['server_id']}" in window.text("done-device")
     assert not holds_words(window.traces(), words)
     assert second not in window.traces()
     assert window.open("/").pictogram() == shown[0]
     window.sees(NAME, info["server_id"][:8], "Healthy")
-    window.open("/init").sees("There is nothing here")
-
-
-def call(server: InitServer, certificate: str, line: str, key: str) -> None:
-    """Run two commands of the last page: one copies the certificate, the other needs it."""
-    command = line.replace("curl ", "curl --silent --show-error --noproxy '*' ", 1)
-    output = server.in_a_shell(f"{certificate}\n{command}", SIGIL_API_KEY=key)
-    assert json.loads(output)["challenge_id"], output
+    window.open("/init").sees("The setup is closed")
 
 
 def test_behind_a_proxy_the_last_step_mentions_no_certificate(
@@ -64,7 +58,7 @@ def test_behind_a_proxy_the_last_step_mentions_no_certificate(
     make_key(window)
     window.click("I have stored the key")
     window.at(DONE)
-    assert not window.page.get_by_text("The certificate, on the machine").is_visible()
+    assert not window.page.get_by_text("Copy the certificate of the server").is_visible()
     assert "sigil.pem" not in window.text("done-curl") + window.text("done-device")
 
 
@@ -141,6 +135,45 @@ def test_copied_words_come_with_a_warning_about_the_clipboard(window: Window) ->
     window.click("Copy")
     window.sees("Other programs can read the clipboard")
     assert window.page.evaluate("navigator.clipboard.readText()") == " ".join(words)
+
+
+def test_a_key_is_in_sight_once_in_each_form(
+    new_server: Callable[..., InitServer], new_window: Callable[..., Window]
+) -> None:
+    window = new_window(new_server()).open(ADDRESS).at(WELCOME)
+    window.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    confirm(window, see_words(window))
+    commit(window)
+    key = make_key(window)
+    for form, button, times in (
+        ("Key", "Copy the key", 1),
+        ("Shell", "Copy the lines for a shell", 1),
+        (".env", "Copy the lines for .env", 1),
+        ("Compose", "Copy the lines for Compose", 0),
+    ):
+        window.page.get_by_role("tab", name=form, exact=True).click()
+        assert window.page.locator("main").inner_text().count(key) == times, form
+        window.click(button)
+        expect(window.page.get_by_role("button", name="Copied")).to_be_visible()
+        assert window.page.evaluate("navigator.clipboard.readText()").count(key) == times, form
+
+
+def test_copied_is_not_said_of_the_next_key(
+    new_server: Callable[..., InitServer], new_window: Callable[..., Window]
+) -> None:
+    window = new_window(new_server()).open(ADDRESS).at(WELCOME)
+    window.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    confirm(window, see_words(window))
+    commit(window)
+    make_key(window)
+    # Time stands still, so that nothing but the next key can end the label.
+    window.page.clock.install()
+    window.page.clock.pause_at("2030-01-01")
+    window.click("Copy the key")
+    expect(window.page.get_by_role("button", name="Copied")).to_be_visible()
+    make_key(window)
+    expect(window.page.get_by_role("button", name="Copied")).to_have_count(0)
+    expect(window.page.get_by_role("button", name="Copy the key")).to_be_visible()
 
 
 def test_the_positions_to_confirm_are_drawn_from_all_24(window: Window) -> None:

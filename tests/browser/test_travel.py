@@ -29,7 +29,7 @@ def test_the_first_page_is_left_without_a_warning(window: Window) -> None:
     window.page.reload()
     window.open(ADDRESS).at(WELCOME)
     assert window.dialogs == []
-    assert not window.page.get_by_text("The page was reloaded").is_visible()
+    assert not window.page.get_by_text("The page was reloaded, so the setup").is_visible()
 
 
 def test_back_goes_one_step_back_and_shows_no_words_by_itself(window: Window, words: list[str]) -> None:

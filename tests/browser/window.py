@@ -98,10 +98,11 @@ class Window:
         return self
 
     def at(self, heading: str) -> Window:
-        """Waits for the step with this heading, which has the focus by then."""
+        """Waits for the step with this heading. By then its first field has the focus, without fields the heading."""
         title = self.page.get_by_role("heading", level=1)
         expect(title).to_have_text(heading)
-        expect(title).to_be_focused()
+        first_field = self.page.locator("form input").filter(visible=True).first
+        expect(first_field if first_field.count() else title).to_be_focused()
         return self
 
     def shown_words(self) -> list[str]:

@@ -22,7 +22,7 @@ class Servers:
         self._session = session
 
     def for_path(self, path: str) -> tuple[LiveServer, str]:
-        if path == "/init/api-keys":
+        if path in {"/init/api-keys", "/init/first-challenge"}:
             return self._initialized, self._session
         server = self._init_mode if path.startswith("/init/") else self._server
         return server, server.api_key

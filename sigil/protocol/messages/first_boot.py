@@ -77,6 +77,12 @@ class IssuedKey(Answer, frozen=True):
         return "IssuedKey(…)"
 
 
+class FirstChallenge(Answer, frozen=True):
+    """200 of `GET /init/first-challenge`: whether this server has got a challenge or an approval request yet"""
+
+    received: bool
+
+
 class ExpectedIdentity(Answer, frozen=True):
     """The identity that this server had before, the only one that may be restored"""
 

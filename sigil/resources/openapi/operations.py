@@ -264,6 +264,21 @@ OPERATIONS = (
         token=True,
     ),
     Operation(
+        path="/init/first-challenge",
+        method="get",
+        name="getFirstChallenge",
+        summary="Learn whether the server has got its first challenge, with the session token of the commit.",
+        answers={200: wizard.FirstChallenge},
+        errors={
+            401: "UNAUTHORIZED",
+            403: "ORIGIN_REFUSED",
+            404: "NOT_FOUND",
+            429: "RATE_LIMITED",
+            503: "NOT_INITIALIZED or OVERLOADED",
+        },
+        token=True,
+    ),
+    Operation(
         path="/metrics",
         method="get",
         name="getMetrics",
