@@ -16,6 +16,8 @@ from enum import IntEnum
 import click
 
 from sigil.console.countdown import countdown
+from sigil.console.errors import write_error, write_warning
+from sigil.console.streams import OutputLost, drop_output
 from sigil.protocol.messages.challenges import MAX_EXPIRY_SECONDS, MIN_EXPIRY_SECONDS
 from sigil.sdk import (
     Action,
@@ -69,9 +71,6 @@ def ask(text: str, device: str, match: bool, timeout: int) -> None:
     """
     if not device.strip():
         raise click.BadParameter("is empty: `sigil device whoami --key` prints it", param_hint="--device")
-    # Not click's exit code 1, which would mean a rejection.
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
     action = Action(ACTION_TYPE, _standard_input() if text == "-" else text)
     try:
         code = asyncio.run(_Question(action, device, match or None, timeout).put())
@@ -79,7 +78,7 @@ def ask(text: str, device: str, match: bool, timeout: int) -> None:
         # Rejected before it was sent: the text breaks a rule of the protocol.
         raise click.UsageError(f"TEXT: {error.message}") from None
     except SigilError as error:
-        click.echo(f"sigil: {error}", err=True)
+        write_error("sigil", str(error))
         code = Exit.CANNOT_ASK
     sys.exit(code)
 
@@ -163,7 +162,7 @@ class _Question:
             except ResultTimeout as late:
                 pause = 0.0
                 if first and isinstance(late.last, ChallengeStatus) and late.last.push.status == "failed":
-                    click.echo(f"sigil: the push failed ({late.last.push.error}): open the device's app", err=True)
+                    write_warning(f"the push failed ({late.last.push.error}): open the device's app")
                 first = False
             except CertificateRefused:
                 raise
@@ -205,11 +204,14 @@ class _Question:
 
     def _report(self, status: ChallengeStatus | None) -> int:
         if status is None or status.status == "expired":
-            click.echo(f"No answer within {self.timeout} s")
-            return Exit.NO_ANSWER
-        if status.verified:
-            click.echo("Approved")
-            return Exit.APPROVED
-        reason = f": {status.reason}" if status.reason else ""
-        click.echo(f"{status.status.capitalize()}{reason}")
-        return Exit.NOT_APPROVED
+            code, text = Exit.NO_ANSWER, f"No answer within {self.timeout} s"
+        elif status.verified:
+            code, text = Exit.APPROVED, "Approved"
+        else:
+            code, text = Exit.NOT_APPROVED, status.status.capitalize() + (f": {status.reason}" if status.reason else "")
+        try:
+            click.echo(text)
+        except OutputLost:
+            # The exit code is the answer, also where the line has no reader.
+            drop_output()
+        return code

@@ -39,7 +39,7 @@ def standard_streams(program: str) -> Iterator[None]:
         finally:
             sys.stdout.flush()
     except OutputLost as lost:
-        _drop_output()
+        drop_output()
         if lost.errno == errno.EPIPE:
             sys.exit(_PIPE_CLOSED)
         write_error(program, f"cannot write to standard output: {lost.reason}")
@@ -119,7 +119,7 @@ def _wrapped(
     return chosen(buffer, encoding, "replace", line_buffering=lines or descriptor == 2)
 
 
-def _drop_output() -> None:
+def drop_output() -> None:
     """What is still buffered must not fail again at the end of the interpreter."""
     with contextlib.suppress(OSError):
         nothing = os.open(os.devnull, os.O_WRONLY)

@@ -13,7 +13,7 @@ import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import Any, NoReturn, Protocol
 
 from sigil.protocol.errors import InvalidRequest as Malformed
 from sigil.protocol.messages.decoding import decode
@@ -29,7 +29,15 @@ from sigil.sdk.results import Time
 
 __all__ = ["WebhookEvent", "verify"]
 
-Headers = Mapping[str, str] | Mapping[str, bytes] | Iterable[tuple[str, str]] | Iterable[tuple[bytes, bytes]]
+
+class Items(Protocol):
+    """Headers of a framework: a mapping, or what only resembles one (http.server, wsgiref)."""
+
+    def items(self) -> Iterable[tuple[Any, Any]]: ...
+
+
+Headers = Items | Iterable[tuple[Any, Any]]
+"""Names and values are text or bytes; a value may be a list of them."""
 MIN_SECRET_LENGTH = 32
 _STANDARD = ("webhook-id", "webhook-timestamp", "webhook-signature")
 _SIGIL = ("x-sigil-timestamp", "x-sigil-signature")
@@ -79,8 +87,8 @@ def verify(
 ) -> WebhookEvent:
     """The event, if it was signed with `secret` within 300 s of `clock` (Unix seconds).
 
-    headers: those of the request, as a mapping or as pairs; names in any case. body: its raw bytes. secret: the
-    server's WEBHOOK_SECRET, in any of its forms; during a rotation `new,old`, or both in a list.
+    headers: those of the request, as an object with `items()` or as pairs; names in any case. body: its raw bytes.
+    secret: the server's WEBHOOK_SECRET, in any of its forms; during a rotation `new,old`, or both in a list.
 
     Raises WebhookRefused when the webhook is not authentic (respond with 400), and ConfigurationError for an unusable
     secret or a body that was parsed already.
@@ -152,9 +160,10 @@ class _SignedRequest:
 
     def _raise_missing(self) -> NoReturn:
         missing = [name for name in _STANDARD if name not in self.headers]
+        environ = " That is a WSGI environ (request.META): pass the headers." if "wsgi.version" in self.headers else ""
         raise WebhookHeadersMissing(
             f"The request has no {', '.join(missing)}. Pass all its headers. If you do, the request is not from "
-            "Sigil, or a proxy dropped the headers."
+            f"Sigil, or a proxy dropped the headers.{environ}"
         )
 
     def _is_signed(self, names: tuple[str, ...]) -> bool:
@@ -177,13 +186,30 @@ def _equal(one: str, other: str) -> bool:
     return hmac.compare_digest(one.encode("utf-8", "surrogatepass"), other.encode())
 
 
-def _lower_case(headers: Headers) -> dict[str, str]:
-    pairs = headers.items() if isinstance(headers, Mapping) else headers
-    return {_text(name).lower(): _text(value) for name, value in pairs}
+def _lower_case(headers: Any) -> dict[str, str]:
+    """WebhookHeadersMissing for an object that holds no headers."""
+    try:
+        pairs = headers.items() if hasattr(headers, "items") else headers
+        found: dict[str, list[str]] = {}
+        for name, values in pairs:
+            for value in values if isinstance(values, list | tuple) else [values]:
+                seen = found.setdefault(_text(name).lower(), [])
+                # Absent, and sent twice by a proxy.
+                if value is not None and _text(value) not in seen:
+                    seen.append(_text(value))
+    except Exception:
+        fault = (
+            f"headers is {type(headers).__name__}, which holds no headers. Pass what your framework calls "
+            "request.headers: an object with items(), or pairs of names and values."
+        )
+    else:
+        # RFC 9110, 5.3. Two values of one header are one text that was never signed.
+        return {name: ", ".join(values) for name, values in found.items() if values}
+    raise WebhookHeadersMissing(fault)
 
 
-def _text(value: str | bytes) -> str:
-    return value.decode("latin-1") if isinstance(value, bytes) else str(value)
+def _text(value: object) -> str:
+    return bytes(value).decode("latin-1") if isinstance(value, bytes | bytearray | memoryview) else str(value)
 
 
 def _event(raw: bytes) -> WebhookEvent:

@@ -142,6 +142,15 @@ def test_the_key_may_come_from_a_file_and_the_text_from_standard_input(
     assert ended(asking)[0] == Exit.APPROVED
 
 
+def test_an_approval_is_exit_0_also_where_its_line_has_no_reader(server: LiveServer, person: Person) -> None:
+    asking = ask(person.device.wire_key, TEXT, env=environ(server))
+    challenge = person.await_prompt(asking)
+    assert asking.stdout is not None
+    asking.stdout.close()
+    person.approve(challenge)
+    assert asking.wait(DEADLINE) == Exit.APPROVED
+
+
 def test_match_shows_the_number_that_the_device_needs(server: LiveServer, person: Person) -> None:
     asking = ask(person.device.wire_key, "--match", TEXT, env=environ(server))
     challenge = person.await_prompt(asking)
@@ -379,6 +388,6 @@ def test_a_failed_push_is_shown_while_the_command_waits() -> None:
         challenge = person.await_prompt(asking)
         assert asking.stderr is not None
         shown = [asking.stderr.readline(), asking.stderr.readline()]
-        assert shown[1] == "sigil: the push failed (not_registered): open the device's app\n"
+        assert shown[1] == "warning: the push failed (not_registered): open the device's app\n"
         person.approve(challenge)
         assert ended(asking)[0] == Exit.APPROVED

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import base64
+import http.client
+import io
 import json
 import pickle
+import wsgiref.headers
 from datetime import UTC, datetime
 from typing import Any
 
+import httpx
 import pytest
 
 from sigil.protocol.webhook import signed_headers, standard_secret
@@ -85,6 +89,100 @@ def test_either_family_of_headers_is_enough(family: tuple[str, ...]) -> None:
 )
 def test_headers_may_have_any_shape(form: Any) -> None:
     assert verify(form(headers())).id == ID
+
+
+def _http_server(made: dict[str, str]) -> Any:
+    """`self.headers` of http.server.BaseHTTPRequestHandler."""
+    lines = "".join(f"{name}: {value}\r\n" for name, value in made.items())
+    return http.client.parse_headers(io.BytesIO(f"{lines}\r\n".encode()))
+
+
+def _environ(made: dict[str, str]) -> dict[str, Any]:
+    names = {f"HTTP_{name.upper().replace('-', '_')}": value for name, value in made.items()}
+    return {"REQUEST_METHOD": "POST", "wsgi.version": (1, 0), "wsgi.input": io.BytesIO(), **names}
+
+
+def _django(made: dict[str, str]) -> Any:
+    return pytest.importorskip("django.http.request").HttpHeaders(_environ(made))
+
+
+def _falcon(made: dict[str, str]) -> Any:
+    return pytest.importorskip("falcon.testing").create_req(headers=made).headers
+
+
+def _falcon_asgi(made: dict[str, str]) -> Any:
+    return pytest.importorskip("falcon.testing").create_asgi_req(headers=made).headers
+
+
+def _starlette(made: dict[str, str]) -> Any:
+    return pytest.importorskip("starlette.datastructures").Headers(made)
+
+
+def _werkzeug(made: dict[str, str]) -> Any:
+    return pytest.importorskip("werkzeug.datastructures").Headers(made)
+
+
+def _werkzeug_environ(made: dict[str, str]) -> Any:
+    return pytest.importorskip("werkzeug.datastructures").EnvironHeaders(_environ(made))
+
+
+def _aiohttp(made: dict[str, str]) -> Any:
+    return pytest.importorskip("multidict").CIMultiDictProxy(pytest.importorskip("multidict").CIMultiDict(made))
+
+
+FRAMEWORKS = [
+    _http_server,
+    _django,
+    _falcon,
+    _falcon_asgi,
+    _starlette,
+    _werkzeug,
+    _werkzeug_environ,
+    _aiohttp,
+    lambda made: wsgiref.headers.Headers(list(made.items())),
+    httpx.Headers,
+    lambda made: [(name.lower().encode(), value.encode()) for name, value in made.items()],
+    lambda made: [[name, value] for name, value in made.items()],
+    lambda made: {name: [value] for name, value in made.items()},
+    lambda made: {name: bytearray(value.encode()) for name, value in made.items()},
+    lambda made: [*made.items(), *made.items(), ("x-unset", None), (5, 6)],
+]
+
+
+@pytest.mark.parametrize("form", FRAMEWORKS)
+def test_headers_of_a_framework_are_taken_as_they_are(form: Any) -> None:
+    for family in (STANDARD, SIGIL):
+        assert verify(form({"Host": "localhost", **headers(only=family)})).id == ID
+    with pytest.raises(WebhookSignatureWrong):
+        verify(form(headers(OLD)))
+    with pytest.raises(WebhookHeadersMissing):
+        verify(form({"Host": "localhost"}))
+
+
+@pytest.mark.parametrize(
+    "given",
+    [None, 5, "webhook-id: x", b"webhook-id", object(), ["webhook-id"], [("a", "b", "c")], [None], type, print],
+    ids=lambda given: type(given).__name__,
+)
+def test_an_object_without_headers_is_named(given: Any) -> None:
+    with pytest.raises(WebhookHeadersMissing, match=f"headers is {type(given).__name__}") as missing:
+        verify(given)
+    assert missing.value.__context__ is None
+
+
+def test_a_wsgi_environ_is_named() -> None:
+    with pytest.raises(WebhookHeadersMissing, match=r"WSGI environ \(request.META\)"):
+        verify(_environ(headers()))
+
+
+@pytest.mark.parametrize("name", [*STANDARD[:2], SIGIL[0]])
+def test_two_values_of_one_header_are_not_signed(name: str) -> None:
+    """A proxy and a framework may each take another one."""
+    family = STANDARD if name in STANDARD else SIGIL
+    pairs = list(headers(only=family).items())
+    for given in ([*pairs, (name.upper(), "1")], [(name.upper(), "1"), *pairs]):
+        with pytest.raises(WebhookSignatureWrong):
+            verify(given)
 
 
 @pytest.mark.parametrize("form", [bytes, bytearray, memoryview])
