@@ -101,7 +101,8 @@ def _run(port: int, lock: int) -> int:
     # The health check reads its settings from the environment.
     os.environ.setdefault("SIGIL_PORT", str(port))
     os.environ["TLS_CERT_PATH"] = settings["TLS_CERT_PATH"]
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
     server = start("sigil", settings, keep_open=(lock,))
     try:
         if wait_until_healthy([server]):

@@ -29,6 +29,7 @@ export class Done {
     byId("done-certificate").hidden = certificate === null;
     // A server without a certificate is behind a proxy, whose certificate comes from a public authority.
     const lines = certificate === null ? {} : certificateCommands(certificate);
+    lines["done-ask"] = askCommand(handover.baseUrl, certificate === null ? "" : "export SIGIL_CA_FILE=sigil.pem\n");
     lines["done-curl"] = firstCallCommand(handover.baseUrl, certificate === null ? "" : "--cacert sigil.pem ");
     lines["done-device"] = enrolCommand(handover.baseUrl, handover.serverId, certificate === null ? "" : " --ca sigil.pem");
     for (const [id, text] of Object.entries(lines)) byId(id).textContent = text;
@@ -78,12 +79,15 @@ function enrolCommand(address, serverId, trustOption) {
   return `sigil device init --server ${address}${trustOption} \\\n  --pin ${serverId}`;
 }
 
+function askCommand(address, trustLine) {
+  return `export SIGIL_SERVICE_URL=${address}
+${trustLine}sigil ask --device "$(sigil device whoami --key)" "First challenge"`;
+}
+
 function firstCallCommand(address, trustOption) {
-  return `DEVICE_KEY=$(sigil device whoami --json |
-  sed 's/.*"device_public_key": "\\([^"]*\\)".*/\\1/')
-printf 'Authorization: Bearer %s' "$SIGIL_API_KEY" |
+  return `printf 'Authorization: Bearer %s' "$SIGIL_API_KEY" |
   curl ${trustOption}-H @- -H 'Content-Type: application/json' \\
-    -d '{"device_public_key": "'"$DEVICE_KEY"'",
+    -d '{"device_public_key": "'$(sigil device whoami --key)'",
          "action": {"type": "login", "description": "First call"}}' \\
     ${address}/challenge`;
 }

@@ -13,11 +13,14 @@ export class Gone {
   async show() {
     const { navigation, memory, server } = this.#wizard;
     const info = await server.info();
-    const same = memory.committedIds.has(info.server_id) || memory.identity?.server_id === info.server_id;
+    const known = [...memory.committedIds, memory.identity?.server_id, memory.handover?.serverId];
+    const same = known.includes(info.server_id);
     memory.words = null;
     for (const outcome of document.querySelectorAll("[data-outcome]")) {
       outcome.hidden = (outcome.dataset.outcome === "same") !== same;
     }
+    // For a reload of this step, which shows it again.
+    memory.handover = same ? { serverId: info.server_id, choices: memory.handover?.choices ?? {} } : null;
     if (same) this.#showSame(info);
     navigation.end("gone");
   }

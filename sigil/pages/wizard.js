@@ -74,12 +74,14 @@ class Wizard {
 
   /** The setup is closed. This window may be the one that did it, before a reload: then its last step opens. */
   async #resume() {
-    const handover = history.state?.handover;
+    const { step, handover } = history.state ?? {};
     if (!handover) return;
     const info = await this.server.info().catch(() => null);
     if (info?.server_id !== handover.serverId) return;
-    Object.assign(this.memory, { flow: handover.flow, handover });
+    this.memory.handover = handover;
     for (const [group, choice] of Object.entries(handover.choices)) this.tabs.choose(group, choice);
+    if (step === "gone") return this.steps.gone.show();
+    this.memory.flow = handover.flow;
     this.navigation.replace("done");
   }
 

@@ -59,7 +59,7 @@ def test_behind_a_proxy_the_last_step_mentions_no_certificate(
     window.click("I have stored the key")
     window.at(DONE)
     assert not window.page.get_by_text("Copy the certificate of the server").is_visible()
-    assert "sigil.pem" not in window.text("done-curl") + window.text("done-device")
+    assert "sigil.pem" not in window.text("done-curl") + window.text("done-device") + window.text("done-ask")
 
 
 def as_over_plain_http(route: Route) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 
 from playwright.sync_api import Route
@@ -25,7 +26,7 @@ from .people import (
     restore,
     see_words,
 )
-from .window import Window
+from .window import Window, holds_words
 
 
 def at_identity(window: Window) -> Window:
@@ -98,6 +99,11 @@ def test_a_window_whose_answer_was_lost_shows_that_its_words_were_committed(
     info = server.get("/info").json()
     assert (info["server_id"], info["server_pictogram_speakable"]) == (server_id, window.pictogram())
     lines = [window.text(part) for part in ("restart-file", "restart-shell", "gone-keygen")]
+    # A reload keeps the lines.
+    window.page.reload()
+    window.at(GONE).sees("It has the identity of the words that you entered here")
+    assert [window.text(part) for part in ("restart-file", "restart-shell", "gone-keygen")] == lines
+    assert not holds_words(window.traces() + window.document(), words)
     key = server.in_a_shell("\n".join(lines), typed=f"{' '.join(words)}\n").strip()
     assert server.get(UNKNOWN_CHALLENGE, Authorization=f"Bearer {key}").status_code == 404
 
@@ -126,6 +132,17 @@ def test_a_restart_of_the_server_during_the_setup_loses_nothing(
     window.offences.clear()
     server.start()
     commit(window)
+
+
+def test_a_server_that_lost_its_state_directory_says_so(
+    new_server: Callable[..., InitServer], new_window: Callable[..., Window]
+) -> None:
+    """Not that it is busy: trying again would not help."""
+    server = new_server()
+    window = at_identity(new_window(server))
+    shutil.rmtree(server.state)
+    window.click("Set up this server")
+    window.sees("The server cannot use its state directory: its log has the cause. Nothing was set up.")
 
 
 def test_a_step_cannot_be_left_while_its_request_is_in_flight(
