@@ -15,7 +15,7 @@ MAX_DEPTH = 16
 
 
 class Action(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A parsed action. Only `action_jcs` checks all of its rules."""
+    """What a person approves (docs/protocol.md, 2.4); `action_jcs` checks all of its rules"""
 
     # "$" alone would let a trailing newline pass in Python.
     type: Annotated[

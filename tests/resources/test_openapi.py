@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
 
@@ -38,7 +39,7 @@ PAGES = {"/", "/init", "/assets/{name}", "/assets/pictograms/{name}", "/favicon.
 CHECKED_IN = Path(__file__).parents[2] / "docs" / "openapi.json"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def app() -> Any:
     store = MemoryStore(kinds=KINDS, clock=time.time)
     metrics = Metrics(store, version=__version__, memory=None)
@@ -122,3 +123,89 @@ def test_every_error_code_is_one_of_the_protocol() -> None:
 
 def _all(kind: type[Problem]) -> set[type[Problem]]:
     return {kind}.union(*(_all(sub) for sub in kind.__subclasses__()))
+
+
+def _schemas(value: Any) -> Iterator[dict[str, Any]]:
+    """Every object of the description."""
+    if isinstance(value, dict):
+        yield value
+        for inner in value.values():
+            yield from _schemas(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _schemas(inner)
+
+
+def test_no_member_that_may_be_absent_has_a_default() -> None:
+    """openapi-typescript made such members required: `fingerprint: string | null`."""
+    assert [part for part in _schemas(document(__version__)["components"]) if part.get("default", ...) is None] == []
+    create = document(__version__)["components"]["schemas"]["CreateChallenge"]
+    assert create["required"] == ["device_public_key", "action"]
+    # Requests may have null; responses leave the member out.
+    assert {"type": "null"} in create["properties"]["fingerprint"]["anyOf"]
+    created = document(__version__)["components"]["schemas"]["ChallengeCreated"]
+    assert created["properties"]["match_code"] == {"type": "string"}
+
+
+def test_an_object_without_members_is_a_map() -> None:
+    """It was `Record<string, never>` in TypeScript: no value could be assigned."""
+    for part in _schemas(document(__version__)):
+        if part.get("type") == "object" and "title" not in part:
+            assert {"properties", "additionalProperties"} & part.keys(), part
+    schemas = document(__version__)["components"]["schemas"]
+    params = schemas["Action"]["properties"]["params"]["anyOf"][0]
+    assert params == {"type": "object", "additionalProperties": {"$ref": "#/components/schemas/ParamValue"}}
+    checked = Draft202012Validator({"components": {"schemas": schemas}, **schemas["Action"]})
+    action = {"type": "a", "description": "b"}
+    checked.validate(action | {"params": {"a": 1, "b": None, "c": ["x", {"y": [True]}], "d": {}}})
+    for wrong in ([], 1, {"a": 0.5}, {"a": 2**53}):
+        with pytest.raises(ValidationError):
+            checked.validate(action | {"params": wrong})
+
+
+def test_no_pattern_has_a_form_of_python_alone() -> None:
+    patterns = [part["pattern"] for part in _schemas(document(__version__)) if isinstance(part.get("pattern"), str)]
+    assert len(patterns) > 3
+    assert not [pattern for pattern in patterns if "\\n" in pattern or "\\Z" in pattern]
+
+
+_ERRORS = [
+    ("post", "/challenge", 401, {}),
+    ("get", "/mpa/status/{request_id}", 401, {}),
+    ("post", "/respond", 415, {"Content-Type": "text/plain"}),
+    ("post", "/respond", 415, {"Content-Type": "application/json", "Content-Encoding": "gzip"}),
+    ("post", "/respond", 400, {"Content-Type": "application/json"}),
+    ("post", "/init/api-keys", 401, {}),
+    ("get", "/health", 200, {}),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "status", "fields"), _ERRORS)
+async def test_a_response_has_the_headers_that_are_described(
+    app: Any, method: str, path: str, status: int, fields: dict[str, str]
+) -> None:
+    described = document(__version__)
+    async with falcon.testing.ASGIConductor(app) as conductor:
+        answer = await conductor.simulate_request(method.upper(), path.replace("{request_id}", "r"), headers=fields)
+    assert answer.status_code == status
+    headers = described["paths"][path][method]["responses"][str(status)]["headers"]
+    for name in headers:
+        header = described["components"]["headers"][name]
+        value = answer.headers.get(name.lower())
+        assert value is not None or not header.get("required"), name
+        if value is not None:
+            assert header["schema"].get("const", value) == value
+    for name in ("WWW-Authenticate", "Retry-After", "Accept-Encoding", "Idempotent-Replayed"):
+        assert name.lower() not in answer.headers or name in headers
+
+
+async def test_a_rate_limit_is_described_with_its_header(wizard: Any) -> None:
+    async with falcon.testing.ASGIConductor(wizard) as conductor:
+        answer = await conductor.simulate_post("/challenge")
+    assert answer.status_code == 503
+    for methods in document(__version__)["paths"].values():
+        for operation in methods.values():
+            for status, response in operation["responses"].items():
+                limited = any(code in response["description"] for code in ("LIMITED", "PENDING", "OVERLOADED"))
+                assert ("Retry-After" in response["headers"]) == limited, (operation["operationId"], status)
+    assert int(answer.headers["retry-after"]) >= 1

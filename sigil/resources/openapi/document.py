@@ -8,11 +8,12 @@ import falcon
 import msgspec
 from falcon.asgi import Request, Response
 
-from sigil.protocol.action import Action
 from sigil.protocol.messages import server as server_messages
 from sigil.protocol.messages.approvals import ActionContext
 from sigil.protocol.messages.webhooks import EventBody
+from sigil.resources.openapi.headers import HEADERS, headers_of_answer, headers_of_error
 from sigil.resources.openapi.operations import OPERATIONS, Operation
+from sigil.resources.openapi.schemas import refine
 from sigil.resources.openapi.webhooks import webhooks
 from sigil.serving.http.rate_limits import AddressRateLimit
 
@@ -28,10 +29,10 @@ def document(version: str) -> dict[str, Any]:
     kinds = list(dict.fromkeys([*of_operations, ActionContext, EventBody]))
     found, components = msgspec.json.schema_components(kinds, ref_template="#/components/schemas/{name}")
     schemas = dict(zip(kinds, found, strict=True))
+    refine([*components.values(), *found], components)
     paths: dict[str, dict[str, Any]] = {}
     for operation in OPERATIONS:
         paths.setdefault(operation.path, {})[operation.method] = _described(operation, schemas)
-    _refine(components)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -45,6 +46,7 @@ def document(version: str) -> dict[str, Any]:
         "webhooks": webhooks(schemas[EventBody]),
         "components": {
             "schemas": components,
+            "headers": HEADERS,
             "securitySchemes": {
                 "apiKey": {"type": "http", "scheme": "bearer", "bearerFormat": "sgk_"},
                 "firstBoot": {
@@ -55,41 +57,6 @@ def document(version: str) -> dict[str, Any]:
             },
         },
     }
-
-
-# Formats that the message types do not express, by the name of the member.
-_FORMATS: dict[str, dict[str, Any]] = {
-    "challenge_id": {"format": "uuid"},
-    "mpa_id": {"format": "uuid"},
-    "at": {"format": "date-time"},
-    "expires_at": {"format": "date-time"},
-    "verified_at": {"format": "date-time"},
-    "respond_to": {"format": "uri"},
-    "challenge_bytes": {"contentEncoding": "base64"},
-    "device_public_key": {"contentEncoding": "base64"},
-    "nonce": {"contentEncoding": "base64"},
-    "server_public_key": {"contentEncoding": "base64"},
-    "server_signature": {"contentEncoding": "base64"},
-    "signature": {"contentEncoding": "base64"},
-    "keys_signature": {"contentEncoding": "base64"},
-}
-
-
-# Members that are sent as the raw bytes that were signed: their message types have no schema for them.
-_RAW_MEMBERS: dict[str, type] = {"action": Action, "action_context": ActionContext}
-
-
-def _refine(components: dict[str, Any]) -> None:
-    """Add formats, the schemas of raw members, and a type to every enum: client generators need them."""
-    for schema in components.values():
-        for name, member in schema.get("properties", {}).items():
-            for part in member.get("anyOf", [member]):
-                if part.get("type") == "string":
-                    part.update(_FORMATS.get(name, {}))
-                if "enum" in part:
-                    part["type"] = "string"
-            if name in _RAW_MEMBERS and not member:
-                member["$ref"] = f"#/components/schemas/{_RAW_MEMBERS[name].__name__}"
 
 
 def _kinds(operation: Operation) -> list[Any]:
@@ -113,17 +80,26 @@ def _described(operation: Operation, schemas: dict[Any, Any]) -> dict[str, Any]:
     answers = {
         str(status): {
             "description": falcon.util.code_to_http_status(status),
+            "headers": headers_of_answer(operation),
             "content": _json(_any_of(answer, schemas)),
         }
         for status, answer in operation.answers.items()
     }
     errors = {
-        str(status): {"description": codes, "content": _json(schemas[server_messages.ErrorAnswer])}
+        str(status): {
+            "description": codes,
+            "headers": headers_of_error(codes),
+            "content": _json(schemas[server_messages.ErrorAnswer]),
+        }
         for status, codes in operation.errors.items()
     }
     if operation.text:
         text = {media_type: {"schema": {"type": "string"}} for media_type in operation.text}
-        answers["200"] = {"description": falcon.util.code_to_http_status(200), "content": text}
+        answers["200"] = {
+            "description": falcon.util.code_to_http_status(200),
+            "headers": headers_of_answer(operation),
+            "content": text,
+        }
     described["responses"] = {**answers, **errors}
     return described
 

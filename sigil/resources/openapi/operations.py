@@ -9,6 +9,7 @@ from sigil.protocol.messages import approvals as mpa
 from sigil.protocol.messages import challenges as messages
 from sigil.protocol.messages import first_boot as wizard
 from sigil.protocol.messages import server as server_messages
+from sigil.resources.openapi.schemas import portable
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ _REQUEST_ID = {
     "name": "request_id",
     "in": "path",
     "required": True,
-    "schema": {"type": "string", "pattern": mpa.REQUEST_ID},
+    "schema": {"type": "string", "pattern": portable(mpa.REQUEST_ID)},
 }
 _WAIT = {
     "name": "wait",
