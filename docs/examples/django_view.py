@@ -1,16 +1,19 @@
 """Django in one file: a transfer happens when its owner's device has approved it.
 
+    PUT  /device {"device_public_key": "…"}      -> 204: enrols the user's device
     POST /transfers {"to": "Zoë", "amount": 12}  -> 202 {"id": …, "match_code": "42", "pictogram": "…"}
     GET  /transfers/<id>                         -> 200 {"state": "waiting" | "done" | "refused"}
     POST /webhooks/sigil                         -> 204: the server's WEBHOOK_URL, so that no client has to poll
 
-Run it with `SIGIL_API_KEY`, `SIGIL_SERVICE_URL` and the server's `WEBHOOK_SECRET` set:
+Run it with `SIGIL_API_KEY` or `SIGIL_API_KEY_FILE`, `SIGIL_SERVICE_URL` and, for webhooks, `WEBHOOK_SECRET` set;
+after `. .dev/env` it calls the server of `make dev`:
 `granian --interface wsgi django_view:application`
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import secrets
 from functools import cache
@@ -22,9 +25,21 @@ from django.core.wsgi import get_wsgi_application
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.urls import path
 from django.views.decorators.csrf import csrf_exempt
-from django.views.decorators.http import require_GET, require_POST
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from sigil.sdk import Action, NotFound, RateLimited, ResultTimeout, SigilAuth, SigilError, WebhookRefused, webhooks
+from sigil.sdk import (
+    Action,
+    InvalidRequest,
+    NotFound,
+    RateLimited,
+    ResultTimeout,
+    SigilAuth,
+    SigilError,
+    WebhookRefused,
+    webhooks,
+)
+
+log = logging.getLogger(__name__)
 
 # Your database: the device of each user, and the transfers that wait for an approval.
 DEVICES: dict[str, str] = {}
@@ -34,19 +49,46 @@ TRANSFERS: dict[str, dict[str, Any]] = {}
 @cache
 def sigil() -> SigilAuth:
     """One client for the process, created at first use: after the server has forked its workers."""
-    # For a self-signed certificate; None trusts the public authorities.
-    return SigilAuth(ca_file=os.environ.get("SIGIL_CA_FILE"))
+    return SigilAuth()
 
 
 def current_user(request: HttpRequest) -> str:
     """Your session's user."""
-    return request.headers["X-User"]
+    if user := request.headers.get("X-User"):
+        return user
+    raise BadRequest("The header X-User is missing.")
+
+
+def body_with(request: HttpRequest, **members: type) -> dict[str, Any]:
+    """The JSON body, if it has these members; BadRequest."""
+    try:
+        body = json.loads(request.body)
+    except ValueError:
+        raise BadRequest("The body must be JSON.") from None
+    for name, kind in members.items():
+        if not isinstance(body, dict) or type(body.get(name)) is not kind:
+            raise BadRequest(f"{name} must be of type {kind.__name__}.")
+    return {name: body[name] for name in members}
+
+
+class BadRequest(Exception):
+    """A request of a client that is answered with 400."""
+
+
+@csrf_exempt
+@require_http_methods(["PUT"])
+def enrol(request: HttpRequest) -> HttpResponse:
+    # Yours needs more than a session: a second factor, or the device that is enrolled already.
+    DEVICES[current_user(request)] = body_with(request, device_public_key=str)["device_public_key"]
+    return HttpResponse(status=204)
 
 
 @csrf_exempt  # This example has no pages of its own; yours keep Django's protection.
 @require_POST
 def transfer(request: HttpRequest) -> HttpResponse:
-    user, wanted = current_user(request), json.loads(request.body)
+    user, wanted = current_user(request), body_with(request, to=str, amount=int)
+    if user not in DEVICES:
+        return JsonResponse({"error": "No device is enrolled: PUT /device."}, status=409)
     action = Action("payment", f"Pay {wanted['amount']} € to {wanted['to']}", wanted)
     challenge = sigil().auth.create_challenge(DEVICES[user], action, number_matching=True)
     # Store the action here and do not read it from the browser again: this is what the person approves.
@@ -87,7 +129,7 @@ def resolve(number: str, found: dict[str, Any]) -> None:
 @require_POST
 def webhook(request: HttpRequest) -> HttpResponse:
     try:
-        event = webhooks.verify(request.headers, request.body, os.environ["WEBHOOK_SECRET"])
+        event = webhooks.verify(request.headers, request.body, os.environ.get("WEBHOOK_SECRET", ""))
     except WebhookRefused as error:
         return JsonResponse({"error": error.message}, status=400)
     # An event may arrive twice, or after a client polled the state: only the first result resolves the transfer.
@@ -108,14 +150,20 @@ class SigilFailures:
         return response
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
+        if isinstance(error, BadRequest):
+            return JsonResponse({"error": str(error)}, status=400)
+        if isinstance(error, InvalidRequest):
+            return JsonResponse({"error": error.message}, status=400)
         if isinstance(error, RateLimited):
             return JsonResponse({"error": "Too many requests, try later."}, status=429)
         if isinstance(error, SigilError):
+            log.error("Sigil: %s", error)
             return JsonResponse({"error": "Approval is not possible now."}, status=503)
         return None
 
 
 urlpatterns = [
+    path("device", enrol),
     path("transfers", transfer),
     path("transfers/<str:number>", state),
     path("webhooks/sigil", webhook),
@@ -125,8 +173,15 @@ if not settings.configured:
     settings.configure(
         ROOT_URLCONF=__name__,
         SECRET_KEY=os.environ.get("DJANGO_SECRET_KEY") or secrets.token_urlsafe(32),
-        ALLOWED_HOSTS=["localhost", "testserver"],
+        ALLOWED_HOSTS=["localhost", "127.0.0.1", "testserver"],
         MIDDLEWARE=[f"{__name__}.SigilFailures"],
+        # By default, Django sends the reason of a 500 by mail only.
+        LOGGING={
+            "version": 1,
+            "disable_existing_loggers": False,
+            "handlers": {"console": {"class": "logging.StreamHandler"}},
+            "root": {"handlers": ["console"]},
+        },
     )
     django.setup()
 

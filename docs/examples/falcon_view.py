@@ -1,21 +1,36 @@
 """Falcon (ASGI): a transfer happens when its owner's device has approved it.
 
+    PUT  /device {"device_public_key": "…"}      -> 204: enrols the user's device
     POST /transfers {"to": "Zoë", "amount": 12}  -> 202 {"id": …, "match_code": "42", "pictogram": "…"}
     GET  /transfers/{id}                         -> 200 {"state": "waiting" | "done" | "refused"}
     POST /webhooks/sigil                         -> 204: the server's WEBHOOK_URL, so that no client has to poll
 
-Run it with `SIGIL_API_KEY`, `SIGIL_SERVICE_URL` and the server's `WEBHOOK_SECRET` set:
+Run it with `SIGIL_API_KEY` or `SIGIL_API_KEY_FILE`, `SIGIL_SERVICE_URL` and, for webhooks, `WEBHOOK_SECRET` set;
+after `. .dev/env` it calls the server of `make dev`:
 `granian --interface asgi falcon_view:app`
 """
 
 from __future__ import annotations
 
+import logging
 import os
 from typing import Any
 
 import falcon.asgi
 
-from sigil.sdk import Action, AsyncSigilAuth, NotFound, RateLimited, ResultTimeout, SigilError, WebhookRefused, webhooks
+from sigil.sdk import (
+    Action,
+    AsyncSigilAuth,
+    InvalidRequest,
+    NotFound,
+    RateLimited,
+    ResultTimeout,
+    SigilError,
+    WebhookRefused,
+    webhooks,
+)
+
+log = logging.getLogger(__name__)
 
 # Your database: the device of each user, and the transfers that wait for an approval.
 DEVICES: dict[str, str] = {}
@@ -33,11 +48,26 @@ class Sigil:
     client: AsyncSigilAuth
 
     async def process_startup(self, scope: object, event: object) -> None:
-        # For a self-signed certificate; None trusts the public authorities.
-        self.client = AsyncSigilAuth(ca_file=os.environ.get("SIGIL_CA_FILE"))
+        self.client = AsyncSigilAuth()
 
     async def process_shutdown(self, scope: object, event: object) -> None:
         await self.client.aclose()
+
+
+async def body_with(req: falcon.asgi.Request, **members: type) -> dict[str, Any]:
+    """The JSON body, if it has these members; HTTPBadRequest."""
+    body = await req.get_media()
+    for name, kind in members.items():
+        if not isinstance(body, dict) or type(body.get(name)) is not kind:
+            raise falcon.HTTPBadRequest(description=f"{name} must be of type {kind.__name__}.")
+    return {name: body[name] for name in members}
+
+
+class Devices:
+    async def on_put(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
+        # Yours needs more than a session: a second factor, or the device that is enrolled already.
+        DEVICES[current_user(req)] = (await body_with(req, device_public_key=str))["device_public_key"]
+        resp.status = falcon.HTTP_204
 
 
 class Transfers:
@@ -45,7 +75,9 @@ class Transfers:
         self._sigil = sigil
 
     async def on_post(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
-        user, wanted = current_user(req), await req.get_media()
+        user, wanted = current_user(req), await body_with(req, to=str, amount=int)
+        if user not in DEVICES:
+            raise falcon.HTTPConflict(description="No device is enrolled: PUT /device.")
         action = Action("payment", f"Pay {wanted['amount']} € to {wanted['to']}", wanted)
         challenge = await self._sigil.client.auth.create_challenge(DEVICES[user], action, number_matching=True)
         # Store the action here and do not read it from the browser again: this is what the person approves.
@@ -81,7 +113,7 @@ class Transfers:
 class Webhooks:
     async def on_post(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
         try:
-            event = webhooks.verify(req.headers, await req.stream.read(), os.environ["WEBHOOK_SECRET"])
+            event = webhooks.verify(req.headers, await req.stream.read(), os.environ.get("WEBHOOK_SECRET", ""))
         except WebhookRefused as error:
             raise falcon.HTTPBadRequest(description=error.message) from None
         # An event may arrive twice, or after a client polled the state: only the first result resolves the transfer.
@@ -94,15 +126,20 @@ class Webhooks:
 async def sigil_failed(
     req: falcon.asgi.Request, resp: falcon.asgi.Response, error: SigilError, params: dict[str, Any]
 ) -> None:
-    busy = isinstance(error, RateLimited)
-    resp.status = falcon.HTTP_429 if busy else falcon.HTTP_503
-    resp.media = {"error": "Too many requests, try later." if busy else "Approval is not possible now."}
+    if isinstance(error, InvalidRequest):
+        resp.status, resp.media = falcon.HTTP_400, {"error": error.message}
+    elif isinstance(error, RateLimited):
+        resp.status, resp.media = falcon.HTTP_429, {"error": "Too many requests, try later."}
+    else:
+        log.error("Sigil: %s", error)
+        resp.status, resp.media = falcon.HTTP_503, {"error": "Approval is not possible now."}
 
 
 def create_app() -> falcon.asgi.App:
     sigil = Sigil()
     app = falcon.asgi.App(middleware=[sigil])
     transfers = Transfers(sigil)
+    app.add_route("/device", Devices())
     app.add_route("/transfers", transfers)
     app.add_route("/transfers/{number}", transfers, suffix="one")
     app.add_route("/webhooks/sigil", Webhooks())

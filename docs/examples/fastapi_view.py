@@ -1,13 +1,16 @@
 """FastAPI: a transfer happens when its owner's device has approved it.
 
+    PUT  /device {"device_public_key": "…"}      -> 204: enrols the user's device
     POST /transfers {"to": "Zoë", "amount": 12}  -> 202 {"id": …, "match_code": "42", "pictogram": "…"}
     GET  /transfers/{id}                         -> 200 {"state": "waiting" | "done" | "refused"}
     POST /webhooks/sigil                         -> 204: the server's WEBHOOK_URL, so that no client has to poll
 
-Run it with `SIGIL_API_KEY`, `SIGIL_SERVICE_URL` and the server's `WEBHOOK_SECRET` set:
+Run it with `SIGIL_API_KEY` or `SIGIL_API_KEY_FILE`, `SIGIL_SERVICE_URL` and, for webhooks, `WEBHOOK_SECRET` set;
+after `. .dev/env` it calls the server of `make dev`:
 `granian --interface asgi fastapi_view:app`
 """
 
+import logging
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -17,11 +20,27 @@ from fastapi import Depends, FastAPI, Header, HTTPException, Request
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
-from sigil.sdk import Action, AsyncSigilAuth, NotFound, RateLimited, ResultTimeout, SigilError, WebhookRefused, webhooks
+from sigil.sdk import (
+    Action,
+    AsyncSigilAuth,
+    InvalidRequest,
+    NotFound,
+    RateLimited,
+    ResultTimeout,
+    SigilError,
+    WebhookRefused,
+    webhooks,
+)
+
+log = logging.getLogger(__name__)
 
 # Your database: the device of each user, and the transfers that wait for an approval.
 DEVICES: dict[str, str] = {}
 TRANSFERS: dict[str, dict[str, Any]] = {}
+
+
+class Enrolment(BaseModel):
+    device_public_key: str
 
 
 class Wanted(BaseModel):
@@ -31,8 +50,7 @@ class Wanted(BaseModel):
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-    # For a self-signed certificate; None trusts the public authorities.
-    async with AsyncSigilAuth(ca_file=os.environ.get("SIGIL_CA_FILE")) as sigil:
+    async with AsyncSigilAuth() as sigil:
         app.state.sigil = sigil
         yield
 
@@ -54,8 +72,16 @@ User = Annotated[str, Depends(current_user)]
 Sigil = Annotated[AsyncSigilAuth, Depends(opened)]
 
 
+@app.put("/device", status_code=204)
+async def enrol(enrolment: Enrolment, user: User) -> None:
+    # Yours needs more than a session: a second factor, or the device that is enrolled already.
+    DEVICES[user] = enrolment.device_public_key
+
+
 @app.post("/transfers", status_code=202)
 async def transfer(wanted: Wanted, user: User, sigil: Sigil) -> dict[str, str | None]:
+    if user not in DEVICES:
+        raise HTTPException(409, "No device is enrolled: PUT /device.")
     action = Action("payment", f"Pay {wanted.amount} € to {wanted.to}", wanted.model_dump())
     challenge = await sigil.auth.create_challenge(DEVICES[user], action, number_matching=True)
     # Store the action here and do not read it from the browser again: this is what the person approves.
@@ -89,7 +115,7 @@ async def resolve(sigil: AsyncSigilAuth, number: str, found: dict[str, Any]) -> 
 @app.post("/webhooks/sigil", status_code=204)
 async def webhook(request: Request) -> None:
     try:
-        event = webhooks.verify(request.headers, await request.body(), os.environ["WEBHOOK_SECRET"])
+        event = webhooks.verify(request.headers, await request.body(), os.environ.get("WEBHOOK_SECRET", ""))
     except WebhookRefused as error:
         raise HTTPException(400, error.message) from None
     # An event may arrive twice, or after a client polled the state: only the first result resolves the transfer.
@@ -100,6 +126,9 @@ async def webhook(request: Request) -> None:
 
 @app.exception_handler(SigilError)
 async def sigil_failed(request: Request, error: SigilError) -> JSONResponse:
+    if isinstance(error, InvalidRequest):
+        return JSONResponse({"error": error.message}, 400)
     if isinstance(error, RateLimited):
         return JSONResponse({"error": "Too many requests, try later."}, 429)
+    log.error("Sigil: %s", error)
     return JSONResponse({"error": "Approval is not possible now."}, 503)

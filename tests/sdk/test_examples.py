@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
+import subprocess
 import sys
 import time
 import uuid
@@ -13,6 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
+import httpx
 import pytest
 
 from sigil.device import Device
@@ -21,7 +24,8 @@ from sigil.device.http.connection import ServerConnection
 from sigil.device.http.tls import TlsTrust
 from sigil.device.server_pin import verify_info
 from sigil.protocol.webhook import signed_headers
-from tests.support.live import LiveServer
+from tests.support.live import DEADLINE, LiveServer, wait_until
+from tests.support.ports import free_port
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "docs" / "examples"
 
@@ -79,7 +83,7 @@ def _django(module: ModuleType) -> Iterator[tuple[Call, Deliver]]:
     def call(method: str, path: str, json: Any = None, user: str = "zoe") -> Answer:
         options = {"headers": {"X-User": user}}
         send = client.get if method == "GET" else client.post
-        result = send(path, json, "application/json", **options) if json else send(path, **options)
+        result = send(path, json, "application/json", **options) if json is not None else send(path, **options)
         return Answer(result.status_code, result.json() if result.get("Content-Type", "").endswith("json") else {})
 
     def deliver(body: bytes, headers: dict[str, str]) -> int:
@@ -179,3 +183,99 @@ def test_an_event_of_another_challenge_is_accepted_and_ignored(example: Any) -> 
     _, _, deliver = example
     body = _event(str(uuid.uuid4()), "verified")
     assert deliver(body, signed_headers([SECRET], json.loads(body)["id"], int(time.time()), body)) == 204
+
+
+APPLICATIONS = {"falcon": "falcon_view:app", "fastapi": "fastapi_view:app", "django": "django_view:application"}
+
+
+class Application:
+    """An example as its first lines say it is run: in its folder, by granian, with the settings of .dev/env."""
+
+    def __init__(self, framework: str, folder: Path, server: LiveServer, **changed: str) -> None:
+        key = folder / "api_key"
+        key.write_text(server.api_key + "\n")
+        self.log = folder / "log"
+        self.http = httpx.Client(base_url=f"http://127.0.0.1:{free_port()}", timeout=DEADLINE, trust_env=False)
+        self._command = [
+            *(sys.executable, "-m", "granian", "--port", str(self.http.base_url.port)),
+            *("--interface", "wsgi" if framework == "django" else "asgi", APPLICATIONS[framework]),
+        ]
+        self._environ = {
+            "PATH": os.environ["PATH"],
+            "SIGIL_SERVICE_URL": server.url,
+            "SIGIL_CA_FILE": str(server.certificate),
+            "SIGIL_API_KEY_FILE": str(key),
+            **changed,
+        }
+
+    def __enter__(self) -> Application:
+        with self.log.open("wb") as log:
+            self._process = subprocess.Popen(
+                self._command, cwd=EXAMPLES, env=self._environ, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
+        wait_until(self._answers, "the application")
+        return self
+
+    def _answers(self) -> bool:
+        assert self._process.poll() is None, self.log.read_text()
+        try:
+            self.http.get("/")
+        except httpx.HTTPError:
+            return False
+        return True
+
+    def __exit__(self, *_: object) -> None:
+        self.http.close()
+        self._process.terminate()
+        self._process.wait(DEADLINE)
+
+
+@pytest.mark.parametrize("framework", APPLICATIONS)
+def test_an_example_runs_unmodified(framework: str, server: LiveServer, tmp_path: Path) -> None:
+    pytest.importorskip(framework)
+    device, zoe = Device.generate(), {"X-User": "zoe"}
+    with Application(framework, tmp_path, server) as application:
+        http, transfer = application.http, {"to": "Zoë", "amount": 12}
+        assert http.post("/transfers", json=transfer, headers=zoe).status_code == 409
+        assert http.put("/device", json={"device_public_key": device.wire_key}, headers=zoe).status_code == 204
+        created = http.post("/transfers", json=transfer, headers=zoe)
+        assert created.status_code == 202, (created.text, application.log.read_text())
+        _approve(server, device, created.json()["id"], created.json()["match_code"])
+        path = f"/transfers/{created.json()['id']}"
+        state = wait_until(lambda: _ended_state(http.get(path, headers=zoe)), "the transfer's end")
+        assert state == "done"
+
+
+def _ended_state(response: httpx.Response) -> str | None:
+    state: str = response.json()["state"]
+    return None if state == "waiting" else state
+
+
+@pytest.mark.parametrize("framework", APPLICATIONS)
+def test_an_example_logs_the_reason_of_a_503(framework: str, server: LiveServer, tmp_path: Path) -> None:
+    pytest.importorskip(framework)
+    zoe = {"X-User": "zoe"}
+    other = {"SIGIL_API_KEY": "sgk_test_" + "0" * 64, "SIGIL_API_KEY_FILE": ""}
+    with Application(framework, tmp_path, server, **other) as application:
+        http = application.http
+        http.put("/device", json={"device_public_key": Device.generate().wire_key}, headers=zoe)
+        assert http.post("/transfers", json={"to": "Zoë", "amount": 12}, headers=zoe).status_code == 503
+        assert http.post(WEBHOOK, content=b"{}").status_code == 503
+        for reason in ("The server does not accept this API key", "WEBHOOK_SECRET"):
+            wait_until(lambda reason=reason: reason in application.log.read_text(), reason)  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("body", "user"),
+    [
+        ({"to": "Zoë"}, "zoe"),
+        ({"to": 1, "amount": "x"}, "zoe"),
+        ([], "zoe"),
+        ({"to": "two\nlines", "amount": 1}, "zoe"),
+    ],
+)
+def test_a_wrong_request_is_the_clients_error(example: Any, body: Any, user: str) -> None:
+    module, call, _ = example
+    module.DEVICES[user] = Device.generate().wire_key
+    answer = call("POST", "/transfers", body, user)
+    assert answer.status in {400, 422}, answer
