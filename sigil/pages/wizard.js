@@ -66,7 +66,6 @@ class Wizard {
     if (document.documentElement.dataset.setup === "closed") return this.#resume();
     await this.run(byId("open-again"), async () => {
       this.memory.initState = await this.server.state();
-      byId("server-name").textContent = this.memory.initState.server_name;
       await this.steps.token.proceed();
     });
     byId("open-again").parentElement.hidden = false;

@@ -39,7 +39,9 @@ def test_a_person_creates_an_identity_and_the_server_works_with_it(
         assert server.get(UNKNOWN_CHALLENGE, Authorization=f"Bearer {key}").status_code == 404
     assert window.text("done-cert-compose").startswith("docker compose exec -T sigil cat ")
     assert str(server.certificate) in window.text("done-cert-compose")
-    assert "sudo chown 10001 mnemonic.txt" in window.text("restart-file-compose")
+    assert window.text("restart-owner") == "sudo chown 10001 mnemonic.txt"
+    # Lines pasted after one that reads standard input would be read by it.
+    assert [window.text(f"restart-file{of}").count("\n") for of in ("", "-systemd", "-compose")] == [0, 0, 0]
     assert f"--pin {info['server_id']}" in window.text("done-device")
     assert not holds_words(window.traces(), words)
     assert second not in window.traces()
