@@ -31,17 +31,19 @@ _CLASSES = (
     ("N", "200c"),  # zero width non-joiner
     ("Z", "200d"),  # zero width joiner
     ("P", "fe0f"),  # emoji presentation
+    ("T", "fe0e"),  # text presentation
 )
 _BEYOND = 0x40000  # No displayable character comes after plane 3.
 _EMOJI, _MARKS = "E(?:P|S(?:[ZN](?=[VW]))?)?", f"[MVC]{{0,{MAX_MARKS}}}"
 _UNITS = "|".join(
     (
         "B",
-        # RFC 5892, A.1: Persian separates letters that would join.
-        f"[LD]{_MARKS}N(?=[RD])",
+        # Persian separates letters that would join (RFC 5892, A.1), and many writers put the same character behind
+        # letters that never join the next one.
+        f"[LRD]{_MARKS}N(?=[LRD])",
         # UAX 29, GB11: a sequence of emoji. RFC 5892, A.1 and A.2: Indic joiners after a virama; Bengali writes one
         # before it, too.
-        f"(?:{_EMOJI}(?:Z{_EMOJI})*|KP(?=C)|[GLRDSKW](?:[ZN](?=[VW]))?){_MARKS}(?:(?<=[VW])[ZN](?![MVC]))?",
+        f"(?:(?<!Z)ET|{_EMOJI}(?:Z{_EMOJI})*|KP(?=C)|[GLRDSKW](?:[ZN](?=[VW]))?){_MARKS}(?:(?<=[VW])[ZN](?![MVC]))?",
     )
 )
 # Atomic and possessive: without backtracking, the time is linear.
@@ -74,7 +76,7 @@ def printable(text: str) -> str:
     return "".join(parts)
 
 
-_HIDDEN, _HIDDEN_OR_JOINER = re.compile("[^GMVWLRDESKCNZP]"), re.compile("[^GMVWLRDESKC]")
+_HIDDEN, _HIDDEN_OR_JOINER = re.compile("[^GMVWLRDESKCNZPT]"), re.compile("[^GMVWLRDESKC]")
 _LAYOUT = re.compile(r"[ \t\n]|\r(?=\n|\Z)")
 
 

@@ -938,7 +938,7 @@ def is_displayable(text: str) -> bool:
     """The rule of 2.5, point by point, one character at a time."""
     table, codes = unicode_tables(), [ord(char) for char in text]
     virama = table["MARK_VIRAMA"] | table["SPACING_VIRAMA"]
-    before, after = table["JOINS_NEXT"] | table["JOINS_BOTH"], table["JOINS_PREVIOUS"] | table["JOINS_BOTH"]
+    joining = table["JOINS_NEXT"] | table["JOINS_BOTH"] | table["JOINS_PREVIOUS"]
 
     def at(index: int) -> int:
         return codes[index] if 0 <= index < len(codes) else -1
@@ -964,7 +964,7 @@ def is_displayable(text: str) -> bool:
         if at(index + 1) in virama and at(index - 1) in table["GRAPHIC"] and at(index - 1) not in table["EMOJI"]:
             return True
         base = at(index - 1 - marks_before(index))
-        return at(index) == 0x200C and base in before and at(index + 1) in after
+        return at(index) == 0x200C and base in joining and at(index + 1) in joining
 
     def is_good(index: int) -> bool:
         code = codes[index]
@@ -973,10 +973,12 @@ def is_displayable(text: str) -> bool:
         if code == 0xFE0F:
             keycap = chr(max(at(index - 1), 0)) in "#*0123456789" and at(index + 1) == 0x20E3
             return keycap or at(index - 1) in table["EMOJI"]
+        if code == 0xFE0E:
+            return at(index - 1) in table["EMOJI"] and at(index - 2) != 0x200D
         if code in table["MARK"]:
             count = marks_before(index)
             base = at(index - 1 - count)
-            based = base in table["GRAPHIC"] or base in (0xFE0F, 0x200C, 0x200D)
+            based = base in table["GRAPHIC"] or base in (0xFE0E, 0xFE0F, 0x200C, 0x200D)
             return count < 4 and based
         return code in table["GRAPHIC"] or code in table["BLANK"]
 
@@ -992,6 +994,9 @@ def texts_for_people() -> list[tuple[str, str, bool]]:
         "Tibetan stacks": "བསྒྲུབས",
         "Burmese medials": "ကျွန်ုပ်",
         "a non-joiner in Persian": "می\u200cخواهم کتاب\u200cها",
+        "a non-joiner in Persian behind a letter that never joins": "کار\u200cها",
+        "a non-joiner behind a vowel point": "کارِ\u200cها",
+        "a text presentation": "\u2764\ufe0e \u00a9\ufe0e",
         "a joiner in Devanagari": "क्\u200dष",
         "a joiner in Sinhala": "ශ්\u200dරී",
         "a joiner before a virama in Bengali": "র\u200d্যাব",
@@ -1051,7 +1056,15 @@ def texts_for_people() -> list[tuple[str, str, bool]]:
         "a tag character": "a\U000e0041b",
         "a flag of tag characters": "\U0001f3f4\U000e0067\U000e0062\U000e007f",
         "a variation selector": "a\ufe00b",
-        "a text presentation": "\u2764\ufe0e",
+        "a text presentation of a letter": "a\ufe0e",
+        "a text presentation of a digit": "1\ufe0e",
+        "two text presentations": "\u2764\ufe0e\ufe0e",
+        "a text presentation behind an emoji presentation": "\u2764\ufe0f\ufe0e",
+        "a text presentation in a sequence of emoji": "\U0001f468\u200d\u2764\ufe0e",
+        "a joiner behind a text presentation": "\u2764\ufe0e\u200d\U0001f468",
+        "a non-joiner before a blank in Persian": "می\u200c خواهم",
+        "two non-joiners in Persian": "می\u200c\u200cخواهم",
+        "a non-joiner between Persian and Latin": "می\u200ca",
         "a variation selector of plane 14": "a\U000e0100b",
         "60 stacked accents": "e" + "\u0301" * 60,
         "five marks": "e" + "\u0301" * 5,
