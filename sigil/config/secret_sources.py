@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sigil.config.settings import SECRETS
+from sigil.protocol.encoding import plain_text
 
 
 class SecretSource(NamedTuple):
@@ -25,7 +26,7 @@ def secret_sources(environ: Mapping[str, str]) -> list[SecretSource]:
     """Those that are set."""
     found = []
     for name in SECRETS:
-        if path := environ.get(file_variable(name), "").strip():
+        if path := plain_text.cleaned(environ.get(file_variable(name), "")):
             found.append(SecretSource(name, file_variable(name), Path(path)))
         elif environ.get(name, "").strip():
             found.append(SecretSource(name, file_variable(name), None))

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn, Protocol
 
+from sigil.protocol.encoding.plain_text import NotPlainText, check
 from sigil.protocol.errors import InvalidRequest as Malformed
 from sigil.protocol.messages.decoding import decode
 from sigil.protocol.webhook import TOLERANCE_SECONDS, sigil_signature, standard_signature
@@ -113,12 +114,20 @@ class _Keys:
 
     def __init__(self, secret: object) -> None:
         parts = secret.split(",") if isinstance(secret, str) else secret if isinstance(secret, Iterable) else ()
-        self._secrets = tuple(part.strip() if isinstance(part, str) else "" for part in parts)
+        # A receiver that reads a file as UTF-8 gets its byte order mark, too; the server takes it off.
+        self._secrets = tuple(
+            part.strip(" \t\r\n").removeprefix("\ufeff") if isinstance(part, str) else "" for part in parts
+        )
 
     def problem(self) -> str | None:
         if not self._secrets or min(map(len, self._secrets)) < MIN_SECRET_LENGTH:
             # Anyone can sign with an empty key.
             return f"secret must be the server's WEBHOOK_SECRET; each has {MIN_SECRET_LENGTH} characters or more."
+        try:
+            for secret in self._secrets:
+                check(secret)
+        except NotPlainText as error:
+            return f"secret {error}."
         try:
             self.standard("", "", b"")
         except ValueError:

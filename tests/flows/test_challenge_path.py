@@ -172,7 +172,9 @@ def test_a_reload_reads_keys_and_revocations_and_loses_no_challenge() -> None:
         with Backend(server) as backend:
             created = backend.create_challenge(device)
         keys.write_text("another-preset-key-of-at-least-32-characters")
-        revoked.write_text(server.api_key.removeprefix("sgk_test_")[:16])
+        # As an editor of Windows saves it, and open to every user.
+        revoked.write_text(server.api_key.removeprefix("sgk_test_")[:16] + "\n", encoding="utf-8-sig", newline="\r\n")
+        revoked.chmod(0o646)
         os.kill(server.pid, signal.SIGHUP)
         with server.client() as client:
 
@@ -189,6 +191,8 @@ def test_a_reload_reads_keys_and_revocations_and_loses_no_challenge() -> None:
             assert status_with("another-preset-key-of-at-least-32-characters") == 404
             assert status_with("a-preset-key-of-at-least-32-characters") == 401
             assert status_with(server.api_key) == 401
+            warnings = [line["message"] for line in server.log() if line["event"] == "setting"]
+            assert f"SIGIL_REVOKED_API_KEYS_FILE: every user can change {revoked}; chmod o-w it" in warnings
             assert client.post("/respond", json=approval(device, created)).status_code == 200
 
 

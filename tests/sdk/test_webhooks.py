@@ -269,6 +269,19 @@ def test_a_changed_body_is_rejected_even_with_the_same_content() -> None:
         verify(headers(), json.dumps(json.loads(BODY), indent=1).encode())
 
 
+def test_a_byte_order_mark_is_no_part_of_a_secret_and_hidden_characters_are_named() -> None:
+    """By the rule of the server, which would sign with another key otherwise."""
+    assert verify(headers(), secret=f"\ufeff{SECRET}\r\n").id == ID
+    for secret, problem in (
+        (f"'{SECRET}'", "is in quotes"),
+        (f"{SECRET}\u200b", "ZERO WIDTH SPACE"),
+        (f"{OLD},{SECRET}\u00a0", "NO-BREAK SPACE"),
+    ):
+        with pytest.raises(ConfigurationError, match=problem) as raised:
+            verify(headers(), secret=secret)
+        assert SECRET not in str(raised.value)
+
+
 def test_another_secret_is_rejected_and_the_error_names_the_setting() -> None:
     with pytest.raises(WebhookSignatureWrong, match="WEBHOOK_SECRET"):
         verify(headers(OLD))
