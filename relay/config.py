@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
-from relay.address import read_address
+from relay.address import Address, read_address
 from relay.credentials import (
     APNS_HOSTS,
     FCM_URL,
@@ -151,7 +151,7 @@ def _read(r: EnvReader) -> Config:
     return Config(
         host=address.host,
         port=address.port,
-        ws_port=r.value("RELAY_WS_PORT", None, settings.port),
+        ws_port=_socket_port(r, address),
         workers=_workers(r, storage),
         database_url=storage.database_url,
         data_dir=storage.data_dir,
@@ -192,6 +192,14 @@ def _apns(r: EnvReader) -> ApnsCredentials | None:
 def _fcm(r: EnvReader) -> FcmCredentials | None:
     url, token_url = r.value("FCM_URL", FCM_URL, https_url), r.value("FCM_TOKEN_URL", None, https_url)
     return r.secret_file("FCM_SERVICE_ACCOUNT", lambda text: service_account(text, url=url, token_url=token_url))
+
+
+def _socket_port(r: EnvReader, address: Address) -> int | None:
+    """On one port, the kernel would give each connection to one of the two listeners."""
+    port = r.value("RELAY_WS_PORT", None, settings.port)
+    if port == address.port:
+        r.faults.append("RELAY_WS_PORT: must differ from RELAY_PORT, which serves WebSockets too without this setting")
+    return port
 
 
 def _workers(r: EnvReader, storage: Storage) -> int:

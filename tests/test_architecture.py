@@ -45,7 +45,7 @@ SIGIL: dict[str, set[str]] = {
 RELAY: dict[str, set[str]] = {
     "__main__": {"cli"},
     "cli": {"address", "app", "config", "registry"},
-    "app": {"config", "metrics", "pushes", "registration", "registry", "resources", "sockets", "transports"},
+    "app": {"address", "config", "metrics", "pushes", "registration", "registry", "resources", "sockets", "transports"},
     "resources": {"pushes", "registration", "sockets"},
     "pushes": {"registry", "transports"},
     "sockets": {"registration", "registry"},

@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
 from relay import __version__
+from relay.app.checks import check_socket_port
 from relay.app.wiring import Snapshot, create_app, open_registry
 from relay.config import SECRETS, Config, load, load_renewed
 from relay.registration.nonces import derive_secret
@@ -55,6 +56,7 @@ def _serve(config: Config, environ: Mapping[str, str]) -> int:
     logs.configure("relay", logs.stricter(config.log_level, config.telemetry))
     _log_settings(config)
     with _lock(config):
+        check_socket_port(config)
         migrate(open_registry(config, "sigil-relay start"))
         snapshot = Snapshot(config, nonce_secret(config))
         logs.info(

@@ -52,17 +52,18 @@ def migrate() -> None:
 def check_config() -> None:
     """Check all settings without starting anything."""
     with cli_errors:
-        from relay.config import load
-        from sigil.serving.gateways import gateway_warnings
+        from relay.app.checks import check
 
-        config = load(os.environ)
-        for line in [*config.warnings, *gateway_warnings(config.proxies)]:
+        config, warnings = check(os.environ)
+        for line in warnings:
             click.echo(f"warning: {line}", err=True)
         database = "PostgreSQL" if config.database_url else f"SQLite, {config.database_file}"
-        click.echo(f"listen     {config.host} port {config.port} (http)")
+        sockets = f", WebSockets on port {config.ws_port}" if config.ws_port else ""
+        click.echo(f"listen     {config.host} port {config.port} (http){sockets}")
         click.echo(f"workers    {config.workers}")
         click.echo(f"database   {database}")
         click.echo(f"origin     {config.public_url or 'from the Host header (development)'}")
+        click.echo(f"servers    {len(config.trusted_servers)} in RELAY_TRUSTED_SERVERS")
         click.echo(f"providers  {', '.join(config.providers) or 'none: WebSockets only'}")
         click.echo("Configuration OK")
 

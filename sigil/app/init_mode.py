@@ -53,6 +53,15 @@ def require_safe_wizard(config: Config) -> None:
         )
 
 
+def check(config: Config) -> None:
+    """Raises StartupError for what `require_safe_wizard` and `start` would; changes nothing."""
+    if config.mode != "init":
+        return
+    require_safe_wizard(config)
+    expected_server_id(config)
+    _committed(config)
+
+
 def start(config: Config) -> Start:
     """Start a server without a mnemonic. This process must hold the state directory. Raises StartupError."""
     if identity := committed_identity(config):
@@ -71,10 +80,16 @@ def start(config: Config) -> Start:
 
 def committed_identity(config: Config) -> ServerIdentity | None:
     """The identity that the wizard committed to the state directory, None without one. Raises StartupError."""
-    vault = vault_of(config)
     try:
-        vault.remove_temporary_files()
-        commitment = vault.read()
+        vault_of(config).remove_temporary_files()
+    except VaultUnusable as error:
+        raise StartupError(f"SIGIL_STATE_DIR {config.state_dir} cannot be used: {error}; remove it") from error
+    return _committed(config)
+
+
+def _committed(config: Config) -> ServerIdentity | None:
+    try:
+        commitment = vault_of(config).read()
         return None if commitment is None else ServerIdentity.from_secrets(commitment.secrets)
     except VaultUnusable as error:
         raise StartupError(f"SIGIL_STATE_DIR {config.state_dir} cannot be used: {error}; remove it") from error

@@ -9,22 +9,21 @@ from pathlib import Path
 
 from sigil import __version__
 from sigil.app import init_mode
+from sigil.app.checks import certificate_warnings, derive, port_setting, start_warnings
 from sigil.app.init_mode import Start
 from sigil.app.operational import Snapshot, create_app
 from sigil.app.state import enter_state
 from sigil.config.settings import SECRETS, Config, load, load_renewed
-from sigil.protocol.identity import DerivedSecrets, InvalidMnemonic, ServerIdentity
+from sigil.protocol.identity import DerivedSecrets, ServerIdentity
 from sigil.serving import logs
 from sigil.serving.cloudflare.feed import feed_for
-from sigil.serving.gateways import gateway_warnings
 from sigil.serving.inherited import clean_start, signals
 from sigil.serving.process.master import TlsPaths, serve
 from sigil.serving.process.memory_protection import active_swap_devices, forbid_core_dumps
-from sigil.serving.settings import ConfigError, Secret
+from sigil.serving.settings import ConfigError
 from sigil.serving.startup_error import StartupError
 from sigil.serving.tls.renewal import Renewal
-from sigil.serving.tls.self_signed import ensure_pair, is_present
-from sigil.serving.tls.tls_pair import TlsPair
+from sigil.serving.tls.self_signed import ensure_pair
 
 
 def run() -> int:
@@ -61,8 +60,9 @@ def _serve(given: _Settings) -> int:
     log_level = logs.stricter(config.log_level, config.telemetry)
     logs.configure("sigil", log_level)
     start = _operational(config, given.secrets) if given.secrets else None
-    _log_warnings(config)
+    _log_swap()
     renewal = _ensure_tls(config)
+    _log_warnings(config)
     with enter_state(config) as state:
         start = start or init_mode.start(config)
         init_mode.prepare_state(state, config, start)
@@ -82,7 +82,7 @@ def _serve(given: _Settings) -> int:
             settings=start.snapshot,
             host=config.host,
             port=config.port,
-            port_setting="SIGIL_HTTP_PORT" if config.http_only else "SIGIL_PORT",
+            port_setting=port_setting(config),
             tls=_tls_paths(config),
             workers=config.workers,
             state_dir=config.state_dir,
@@ -95,43 +95,17 @@ def _serve(given: _Settings) -> int:
         )
 
 
-def check(environ: Mapping[str, str] = os.environ) -> tuple[Config, ServerIdentity | None]:
-    """Check everything that can be checked without starting or changing anything; ConfigError or StartupError."""
-    config = load(environ)
-    identity = take_snapshot(config)[1] if config.mnemonic else None
-    pair_given = not config.http_only and (is_present(config.tls_cert) or is_present(config.tls_key))
-    if pair_given or not (config.http_only or config.tls_auto_generate):
-        ensure_pair(config.tls_cert, config.tls_key, generate=False)
-        TlsPair(config.tls_cert, config.tls_key).close()
-    if config.mode == "init":
-        init_mode.require_safe_wizard(config)
-        init_mode.expected_server_id(config)
-    return config, identity
-
-
 def _operational(config: Config, secrets: DerivedSecrets) -> Start:
     return Start(create_app, Snapshot(config, secrets), ServerIdentity.from_secrets(secrets))
 
 
-def take_snapshot(config: Config) -> tuple[Snapshot, ServerIdentity]:
-    """The snapshot for the workers, derived from the mnemonic, which the snapshot does not contain."""
-    secrets = derive(config.mnemonic or Secret(""))
-    return Snapshot(replace(config, mnemonic=None), secrets), ServerIdentity.from_secrets(secrets)
-
-
-def derive(mnemonic: Secret) -> DerivedSecrets:
-    try:
-        secrets = DerivedSecrets.from_mnemonic(mnemonic.reveal())
-        ServerIdentity.from_secrets(secrets)
-    except InvalidMnemonic as error:
-        raise StartupError(f"SIGIL_MNEMONIC or SIGIL_MNEMONIC_PATH: {error}") from None
-    return secrets
+def _log_swap() -> None:
+    if swapped := active_swap_devices():
+        logs.warn("swap_is_on", swaps=swapped, message="swap can write derived keys to a disk: turn swap off")
 
 
 def _log_warnings(config: Config) -> None:
-    if swapped := active_swap_devices():
-        logs.warn("swap_is_on", swaps=swapped, message="swap can write derived keys to a disk: turn swap off")
-    for line in [*config.warnings, *gateway_warnings(config.proxies)]:
+    for line in start_warnings(config):
         logs.warn("setting", message=line)
     if not config.relay_url:
         logs.info(
@@ -168,8 +142,8 @@ def _reload(environ: Mapping[str, str], start: Start) -> tuple[object, TlsPaths]
         renewed = load_renewed(environ)
     except ConfigError as error:
         raise StartupError("; ".join(error.lines)) from error
-    for line in renewed.warnings:
-        logs.warn("setting", message=line)
     running = start.snapshot
+    for line in [*renewed.warnings, *certificate_warnings(running.config)]:
+        logs.warn("setting", message=line)
     kept = replace(running.config, preset_keys=renewed.preset_keys, revoked_keys=renewed.revoked_keys)
     return replace(running, config=kept), _tls_paths(kept)

@@ -61,21 +61,25 @@ def serve() -> None:
 def check_config() -> None:
     """Check all settings without starting anything."""
     with cli_errors:
-        from sigil.app.master import check
-        from sigil.serving.gateways import gateway_warnings
+        from sigil.app.checks import check
 
-        config, identity = check()
-        for line in [*config.warnings, *gateway_warnings(config.proxies)]:
+        checked = check(os.environ)
+        config = checked.config
+        for line in checked.warnings:
             click.echo(f"warning: {line}", err=True)
         click.echo(f"mode       {config.mode}")
-        if identity:
-            click.echo(f"server_id  {identity.server_id}")
-            click.echo(f"pictogram  {' '.join(identity.pictogram)}  {identity.pictogram_speakable}")
+        if checked.identity:
+            click.echo(f"server_id  {checked.identity.server_id}")
+            click.echo(f"pictogram  {' '.join(checked.identity.pictogram)}  {checked.identity.pictogram_speakable}")
         else:
             _show_wizard(config)
-        click.echo(f"listen     {config.host} port {config.port} ({'http' if config.http_only else 'https'})")
+        click.echo(f"listen     {config.host} port {config.port} ({config.scheme})")
+        if not config.http_only:
+            click.echo(f"tls        {config.tls_cert}, {config.tls_key}")
+        click.echo(f"public     {config.public_url or 'no SIGIL_PUBLIC_URL'}")
+        click.echo(f"relay      {config.relay_url or 'none: no pushes'}")
         click.echo(f"workers    {config.workers}")
-        click.echo(f"state      {config.state_dir}")
+        click.echo(f"state      {config.state_dir}, {config.store_size >> 20} MiB")
         click.echo(f"webhooks   {'enabled' if config.webhook else 'disabled'}")
         click.echo("Configuration OK")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import ipaddress
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
@@ -15,8 +14,8 @@ from sigil.serving.startup_error import StartupError
 from sigil.serving.tls.issuing import is_self_made
 from sigil.serving.tls.self_signed import ensure_pair, is_present
 from sigil.serving.tls.tls_pair import TlsPair
+from sigil.serving.tls.validity import covers, date_problem
 
-MIN_DAYS = 14
 _NAME = "certificate"
 
 
@@ -43,8 +42,7 @@ def check_certificate(config: Config, now: datetime.datetime) -> Iterator[Result
     except StartupError as error:
         yield failed(_NAME, str(error), "mount the directory of the pair with SIGIL_TLS_DIR; user 10001 reads it")
         return
-    with open(pair.cert, "rb") as file:  # noqa: PTH123 - a path of an open descriptor
-        certificate = x509.load_pem_x509_certificate(file.read())
+    certificate = pair.certificate
     pair.close()
     yield from _check(config, certificate, now, behind_proxy)
 
@@ -55,49 +53,25 @@ def _check(
     self_made = is_self_made(certificate)
     self_signed = certificate.issuer == certificate.subject or self_made
     ends = certificate.not_valid_after_utc
-    renew = "renew it, then send SIGHUP (`make reload`)"
     # The server renews its own at its start.
     if behind_proxy and self_made:
         yield ok(_NAME, "self-signed, for the proxy, which verifies it; the server renews it")
         return
     if self_signed and not behind_proxy:
         yield failed(_NAME, "self-signed: devices and browsers reject it", "use one of a trusted authority")
-    if certificate.not_valid_before_utc > now:
-        yield failed(_NAME, "is not valid yet", "check this host's clock")
-    elif ends <= now:
-        yield failed(_NAME, f"expired on {ends:%Y-%m-%d}", renew)
-    elif ends - now < datetime.timedelta(days=MIN_DAYS):
-        yield failed(_NAME, f"expires on {ends:%Y-%m-%d}, in less than {MIN_DAYS} days", renew)
+    if problem := date_problem(certificate, now):
+        text, _, step = problem.partition(": ")
+        yield failed(_NAME, text, step)
     elif self_signed and behind_proxy:
         yield ok(_NAME, f"self-signed, for the proxy, which verifies it, valid until {ends:%Y-%m-%d}")
         return
     elif not self_signed:
         yield ok(_NAME, f"of an authority, valid until {ends:%Y-%m-%d}; its key matches")
     host = urlsplit(config.public_url or "").hostname
-    if host and not _covers(certificate, host):
+    if host and not covers(certificate, host):
         text = f"is not for {host}, the host of SIGIL_PUBLIC_URL"
         # A proxy in front shows a certificate of its own to clients.
         if config.proxies:
             yield still_open(_NAME, text, "right only if the proxy shows a certificate for that host")
         else:
             yield failed(_NAME, text, "get a certificate for that host, or correct SIGIL_PUBLIC_URL")
-
-
-def _covers(certificate: x509.Certificate, host: str) -> bool:
-    try:
-        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError):
-        return False
-    try:
-        return ipaddress.ip_address(host) in names.get_values_for_type(x509.IPAddress)
-    except ValueError:
-        pass
-    host = host.encode("idna").decode()
-    return any(_matches(name.lower(), host) for name in names.get_values_for_type(x509.DNSName))
-
-
-def _matches(name: str, host: str) -> bool:
-    """RFC 6125, 6.4.3: a wildcard stands for the whole first label."""
-    if name.startswith("*."):
-        return host.partition(".")[2] == name[2:]
-    return name == host

@@ -87,6 +87,11 @@ def query(own: Callable[[Mapping[str, str]], OwnService], url: str | None = None
     return _bounded(base, lambda: _verifying_context(ca), "check the URL, and that the service runs")
 
 
+def runs(service: OwnService) -> bool:
+    """Whether a service of this project answers there, healthy or not."""
+    return _bounded(service.origin, _own_context, "").text.startswith("{")
+
+
 def _options(arguments: Sequence[str]) -> dict[str, str] | None:
     """None for options that are not `--url URL` and `--ca FILE`, once each."""
     given: dict[str, str] = {}

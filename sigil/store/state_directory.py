@@ -15,6 +15,7 @@ from types import TracebackType
 
 from sigil.core.session_store import StoreUnusable
 from sigil.serving.file_errors import reason_of
+from sigil.serving.writable import creation_error
 from sigil.store.adoption import Stamp, adopt_or_wipe
 from sigil.store.lmdb import DATA_FILE, LOCK_FILE, LmdbStore
 from sigil.store.memory_limits import MemoryLimits
@@ -131,6 +132,8 @@ def problem_of_directory(
                 else:
                     _check_file_system(path, directory, insecure)
                 _check_capacity(path, directory, size, workers, limits)
+                if error := creation_error(path / SERVER_LOCK if existing else path):
+                    raise error
             finally:
                 os.close(directory)
     except StateDirectoryError as error:

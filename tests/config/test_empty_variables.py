@@ -15,6 +15,7 @@ from relay import config as relay_config
 from sigil.config import settings as sigil_config
 from sigil.serving.certificate_variables import drop_empty_certificate_variables
 from tests.config.test_settings import REQUIRED, names_read_by
+from tests.support.ports import free_port
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 SETTINGS_OF_OTHERS = {"SSL_CERT_FILE"}
@@ -102,7 +103,11 @@ def _paths_without_variables() -> str | None:
 def test_both_commands_take_an_environment_of_empty_variables(module: str, tmp_path: Path) -> None:
     """Every setting at once, and OpenSSL's."""
     environ = os.environ | dict.fromkeys([*all_names(), "SSL_CERT_FILE", "SSL_CERT_DIR"], "")
-    environ |= {"SIGIL_MODE": "init", "SIGIL_STATE_DIR": str(tmp_path)}
+    # Those whose default may not suit this machine.
+    environ |= {"SIGIL_MODE": "init", "SIGIL_STATE_DIR": str(tmp_path), "SIGIL_STATE_DIR_INSECURE": "true"}
+    environ |= {"SIGIL_STORE_SIZE": "16MiB", "SIGIL_WORKERS": "1", "RELAY_DATA_DIR": str(tmp_path)}
+    environ |= {f"TLS_{file}_PATH": str(tmp_path / f"{file}.pem") for file in ("CERT", "KEY")}
+    environ |= {name: str(free_port()) for name in ("SIGIL_PORT", "RELAY_PORT")}
     command = [sys.executable, "-m", module, "check-config"]
     run = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60, check=False)
     assert run.returncode == 0, run.stderr

@@ -187,9 +187,9 @@ def startup_error_of(**settings: str) -> str:
         finished = run("check-config", env=server.environ)
         served = run("serve", env=server.environ)
         assert finished.returncode == served.returncode == 1
-        assert finished.stderr == served.stderr
-        assert len(finished.stderr.splitlines()) == 1
-        return finished.stderr
+        # check-config lists the other reasons too.
+        assert served.stderr in finished.stderr.splitlines(keepends=True)
+        return served.stderr
     finally:
         server.__exit__(None, None, None)
 

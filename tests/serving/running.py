@@ -43,13 +43,14 @@ def alive(pid: int) -> bool:
         return False
 
 
-def write_pair(folder: Path, name: str) -> Path:
-    """A folder with cert.pem and key.pem for 127.0.0.1, issued to `name`."""
+def write_pair(folder: Path, name: str, valid: tuple[datetime.datetime, datetime.datetime] | None = None) -> Path:
+    """A folder with cert.pem and key.pem for 127.0.0.1, issued to `name`; `valid` for a day by default."""
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     now = datetime.datetime.now(datetime.UTC)
     builder = x509.CertificateBuilder(subject, subject, key.public_key(), x509.random_serial_number())
-    cert = builder.not_valid_before(now).not_valid_after(now + datetime.timedelta(days=1)).sign(key, hashes.SHA256())
+    begins, ends = valid or (now, now + datetime.timedelta(days=1))
+    cert = builder.not_valid_before(begins).not_valid_after(ends).sign(key, hashes.SHA256())
     folder.mkdir()
     (folder / "cert.pem").write_bytes(cert.public_bytes(serialization.Encoding.PEM))
     pkcs8, plain = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()

@@ -109,7 +109,12 @@ def _can_isolate() -> bool:
 @pytest.mark.parametrize("module", ["sigil", "relay"])
 def test_both_services_warn_in_a_real_network(module: str, tmp_path: Path) -> None:
     command = (sys.executable, "-m", module, "check-config")
-    base = {"SIGIL_MODE": "init", "SIGIL_STATE_DIR": str(tmp_path / "state"), "RELAY_DATA_DIR": str(tmp_path)}
+    base = {
+        "SIGIL_MODE": "init",
+        "SIGIL_STATE_DIR": str(tmp_path / "state"),
+        "SIGIL_STATE_DIR_INSECURE": "true",
+        "RELAY_DATA_DIR": str(tmp_path),
+    }
     base |= {"TLS_CERT_PATH": str(tmp_path / "cert.pem"), "TLS_KEY_PATH": str(tmp_path / "key.pem")}
     warned = in_a_network(*command, **base, TRUSTED_PROXY_CIDR="172.30.99.0/24")
     assert warned.returncode == 0, warned.stderr

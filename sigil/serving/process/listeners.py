@@ -14,6 +14,19 @@ from sigil.serving.startup_error import StartupError
 _PRIVILEGED_PORTS = 1024
 
 
+class PortInUse(StartupError):
+    """Another program listens on the port; it may be a running process of this service."""
+
+
+def check_listen(host: str, port: int, *, port_setting: str) -> None:
+    """StartupError if `listen` would fail, PortInUse if only because another program listens there."""
+    try:
+        bound(*resolve(host, port), shares_port=False).close()
+    except OSError as exc:
+        kind = PortInUse if exc.errno == errno.EADDRINUSE else StartupError
+        raise kind(listen_error(host, port, exc, port_setting)) from exc
+
+
 def listen(host: str, port: int, backlog: int, workers: int, *, port_setting: str) -> list[socket.socket]:
     """One listening socket per worker, on one port; StartupError. `port_setting` is for its text."""
     listeners: list[socket.socket] = []
@@ -38,6 +51,8 @@ def listen_error(host: str, port: int, error: Exception, port_setting: str) -> s
     """One line with the reason and its remedy; `port_setting` is the variable or option that sets the port."""
     text = f"cannot listen on {host} port {port}: {getattr(error, 'strerror', None) or error}"
     number = getattr(error, "errno", None)
+    if isinstance(error, socket.gaierror) or number == errno.EADDRNOTAVAIL:
+        return f"{text}; set the host to an address or name of this machine, or to * for all"
     if number == errno.EADDRINUSE:
         return f"{text}; stop that program, or set {port_setting} to another port"
     if number == errno.EACCES and port < _PRIVILEGED_PORTS:

@@ -19,6 +19,7 @@ from sigil.console.new_file import create_file
 from sigil.serving.file_errors import file_error
 from sigil.serving.startup_error import StartupError
 from sigil.serving.tls.issuing import issue, pem_of
+from sigil.serving.writable import creation_error
 
 _HOST = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\Z", re.ASCII)
 _ATTEMPTS, _ATTEMPT_SECONDS = 20, 0.1
@@ -35,9 +36,7 @@ def ensure_pair(cert: Path, key: Path, *, generate: bool) -> bool:
         except FileExistsError:
             missing = [cert]
         except OSError as error:
-            raise StartupError(
-                f"TLS: {file_error('write', cert, error)}; or set TLS_CERT_PATH and TLS_KEY_PATH"
-            ) from error
+            raise StartupError(_cannot_write(cert, error)) from error
         else:
             return True
     if not missing or (missing == [cert] and generate and _appears(cert)):
@@ -49,6 +48,21 @@ def ensure_pair(cert: Path, key: Path, *, generate: bool) -> bool:
     raise StartupError(
         f"TLS: {cert} and {key} are missing, and TLS_AUTO_GENERATE is false: create them, or set it to true"
     )
+
+
+def check_pair(cert: Path, key: Path, *, generate: bool) -> bool:
+    """`ensure_pair` without a change: StartupError for what it would raise. True when the pair is there."""
+    if generate and not is_present(cert) and not is_present(key):
+        for path in (key, cert):
+            if error := creation_error(path):
+                raise StartupError(_cannot_write(path, error)) from error
+        return False
+    ensure_pair(cert, key, generate=False)
+    return True
+
+
+def _cannot_write(path: Path, error: OSError) -> str:
+    return f"TLS: {file_error('write', path, error)}; or set TLS_CERT_PATH and TLS_KEY_PATH"
 
 
 def _appears(cert: Path) -> bool:

@@ -108,7 +108,8 @@ def no_descriptor_left() -> Iterator[None]:
             443,
             "; ports under 1024 need root or CAP_NET_BIND_SERVICE; else set PORT to another port",
         ),
-        (errno.EADDRNOTAVAIL, 8443, ""),
+        (errno.EADDRNOTAVAIL, 8443, "; set the host to an address or name of this machine, or to * for all"),
+        (errno.ENOMEM, 8443, ""),
     ],
 )
 def test_the_error_of_a_listener_names_the_remedy(number: int, port: int, remedy: str) -> None:
