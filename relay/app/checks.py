@@ -89,6 +89,8 @@ def _access_error(path: Path) -> OSError | None:
 async def _connect(url: Secret) -> None:
     """RegistryUnusable."""
     # Not at the top: without PostgreSQL its driver is not needed.
+    import asyncpg
+
     from relay.registry.postgres.pool import PostgresPool
 
     pool = PostgresPool(
@@ -98,6 +100,12 @@ async def _connect(url: Secret) -> None:
         acquire_timeout=1.0,
         command_timeout=5.0,
         application_name="sigil-relay check-config",
-        statement_cache_size=0,
+        on_waiting=lambda _reason: None,
     )
-    (await pool.wait_for_database(_DATABASE_SECONDS)).terminate()
+    connection = await pool.wait_for_database(_DATABASE_SECONDS)
+    try:
+        await pool.require_sessions()
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+        raise RegistryUnusable(f"the database connection was lost: {type(error).__name__} {error}") from error
+    finally:
+        connection.terminate()
