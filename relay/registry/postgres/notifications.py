@@ -48,11 +48,13 @@ class Listener:
         self._on_notification = on_notification
         self._ping = ping
         self._task: asyncio.Task[None] | None = None
+        self._connection: Any = None
 
     async def start(self, connection: Any) -> None:
         """Listen on `connection`, which the listener owns from now on."""
         ended = await self._listen(connection)
-        self._task = asyncio.create_task(self._run(connection, ended))
+        self._connection = connection
+        self._task = asyncio.create_task(self._run(ended))
 
     async def stop(self) -> None:
         if self._task is not None:
@@ -60,15 +62,17 @@ class Listener:
             with suppress(asyncio.CancelledError):
                 await self._task
             self._task = None
+        # Here, not in the task: one that is cancelled before its first step runs no `finally`.
+        if self._connection is not None:
+            self._connection.terminate()
+            self._connection = None
 
-    async def _run(self, connection: Any, ended: asyncio.Event) -> None:
+    async def _run(self, ended: asyncio.Event) -> None:
         while True:
-            try:
-                await self._until_broken(connection, ended)
-            finally:
-                connection.terminate()
+            await self._until_broken(self._connection, ended)
+            self._connection.terminate()
             logs.warn("database_news_lost")
-            connection, ended = await self._reconnect()
+            self._connection, ended = await self._reconnect()
             logs.info("database_news_back")
             # Called by the loop, as for all other notifications: an error of the handler must not end this task.
             asyncio.get_running_loop().call_soon(self._on_notification, LOST, b"")

@@ -177,6 +177,15 @@ async def test_a_listener_reports_a_lost_connection_and_listens_again(
     assert [channel for channel, _ in notifications] == ["lost", "channel"] * 3
 
 
+async def test_a_registry_that_is_closed_at_once_leaves_no_session(postgres: PostgresServer, dsn: str) -> None:
+    """No step of the event loop is between the start of the listener and its end."""
+    registry = PostgresRegistry(dsn, startup_timeout=DEADLINE)
+    await registry.open(lambda channel, data: None)
+    await registry.close()
+    sessions = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+    await until(lambda: postgres.query(dsn, sessions) == [["1"]])
+
+
 async def test_open_waits_for_a_database_that_starts_late(
     postgres: PostgresServer, open_registry: RegistryOpener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
