@@ -50,6 +50,18 @@ def test_an_audit_that_did_not_check_every_package_fails(
     assert text in capfd.readouterr().err
 
 
+def test_a_traceback_of_the_auditor_is_its_last_line(capfd: pytest.CaptureFixture[str]) -> None:
+    def nested(depth: int) -> str:
+        return f"def f{depth}(): {'raise OSError(' + repr('the index is unreachable') + ')' if not depth else f'f{depth - 1}()'}"
+
+    program = "\n".join([*(nested(depth) for depth in range(25)), "f24()"])
+    assert audit([sys.executable, "-c", program]) == 2
+    lines = capfd.readouterr().err.splitlines()
+    assert lines[0] == "pip-audit: OSError: the index is unreachable"
+    assert lines[1].startswith("INCOMPLETE: ")
+    assert not any("Traceback" in line for line in lines)
+
+
 def test_an_auditor_that_cannot_run_is_no_result(capfd: pytest.CaptureFixture[str]) -> None:
     assert audit([sys.executable, "-c", "import a_module_that_does_not_exist"]) == 2
     assert "INCOMPLETE" in capfd.readouterr().err

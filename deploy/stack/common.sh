@@ -228,6 +228,20 @@ require_own_names() {
     die "$problem: set COMPOSE_PROJECT_NAME to that if it is this stack, else SIGIL_EDGE_NAME, SIGIL_EDGE_NET and SIGIL_TLS_VOLUME"
 }
 
+# Containers of other projects on this stack's network, such as the proxy. Compose would remove the containers of the stack, and
+# then fail to remove the network, with Docker's "has active endpoints".
+require_no_guests() {
+  edge="$(setting SIGIL_EDGE_NAME sigil-edge)"
+  guests="$(docker network inspect --format '{{range $id, $_ := .Containers}}{{$id}} {{end}}' "$edge" 2>/dev/null || true)"
+  [ -n "$guests" ] || return 0
+  # A list of words.
+  # shellcheck disable=SC2086
+  guests="$(docker inspect --format '{{index .Config.Labels "com.docker.compose.project"}}|{{.Name}}' $guests 2>/dev/null |
+    grep -v "^$(project_name)|" | sed 's,^.*|/,,' | tr '\n' ' ')" || true
+  [ -z "$guests" ] || die "The network $edge is in use by ${guests% }: stop the proxy first (docker-compose down in deploy/caddy or" \
+    "deploy/nginx, or docker rm -f ${guests% }), then run this again; nothing was stopped"
+}
+
 # Images of a registry (their name has a slash) are pulled, others are built here.
 get_images() {
   case "$(setting SIGIL_IMAGE sigil:local)$(setting RELAY_IMAGE sigil-relay:local)" in

@@ -4,6 +4,7 @@
 find_compose
 require_daemon
 require_own_names
+require_no_guests
 # That file has volumes of its own.
 if in_production; then use_production_files; fi
 # Compose 1 rejects it together with --remove-orphans.

@@ -46,5 +46,5 @@ await_healthy sigil
 compose_or_explain up -d --no-deps relay
 await_healthy relay
 echo "Upgraded: $(compose exec -T sigil sigil health </dev/null)"
-echo "To go back: SIGIL_IMAGE=sigil:previous RELAY_IMAGE=sigil-relay:previous $COMPOSE $COMPOSE_FILES up -d --no-build --no-deps sigil relay"
+echo "To go back: SIGIL_IMAGE=sigil:previous RELAY_IMAGE=sigil-relay:previous $COMPOSE ${COMPOSE_FILES:+$COMPOSE_FILES }up -d --no-build --no-deps sigil relay"
 echo "If the relay of that version rejects the database, restore the backup above with FORCE=1"

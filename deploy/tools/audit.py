@@ -38,11 +38,11 @@ def audit(command: list[str], lock: Path = LOCK) -> int:
         _say("Update them in requirements.lock (`make lock`), or follow SECURITY.md where no fix exists.")
         return 1
     if missing := sorted(pinned - set(checked)):
-        _say(done.stderr.strip()[-2000:])
+        _say(_reason(done.stderr))
         _say(f"INCOMPLETE: {len(missing)} of {len(pinned)} packages were not checked, {missing[0]} for one.\n{_ADVICE}")
         return 2
     if done.returncode != 0 or not pinned:
-        _say(f"{done.stderr.strip()[-2000:]}\nINCOMPLETE: pip-audit failed with {done.returncode}.\n{_ADVICE}")
+        _say(f"{_reason(done.stderr)}\nINCOMPLETE: pip-audit failed with {done.returncode}.\n{_ADVICE}")
         return 2
     _say(f"{len(pinned)} packages checked, no known vulnerability.")
     return 0
@@ -59,6 +59,12 @@ def _checked(report: str) -> dict[str, list[str]]:
         }
     except (ValueError, KeyError, TypeError):
         return {}
+
+
+def _reason(stderr: str) -> str:
+    """The last line: of an index that cannot be reached, the one that matters of a traceback of 25 lines."""
+    lines = stderr.strip().splitlines() or ["pip-audit gave no reason"]
+    return f"pip-audit: {lines[-1].strip()[:500]}"
 
 
 def _normal(name: str) -> str:

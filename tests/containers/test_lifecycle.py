@@ -139,6 +139,22 @@ def own_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation
         yield stack.set_up()
 
 
+@pytest.mark.parametrize("target", ["down", "reset"])
+def test_a_container_of_another_project_on_the_network_is_named_before_anything_stops(
+    own_stack: Installation, target: str
+) -> None:
+    name = f"{own_stack.project}-proxy"
+    options = ("--detach", "--name", name, "--label=com.docker.compose.project=caddy", "--entrypoint=sleep")
+    own_stack.docker("run", *options, f"--network={own_stack.project}-edge", "sigil:local", "600")
+    try:
+        refused = own_stack.make(target, check=False, YES="1")
+        assert refused.returncode != 0
+        assert f"The network {own_stack.project}-edge is in use by {name}: stop the proxy first" in refused.stderr
+        assert own_stack.health("sigil") == "healthy"
+    finally:
+        own_stack.docker("rm", "--force", name)
+
+
 def test_down_keeps_the_volumes_and_the_next_up_restores_this_identity_alone(own_stack: Installation) -> None:
     token = own_stack.exec("sigil", "cat", "/run/sigil-secrets/metrics_token").stdout
     own_stack.make("down")
