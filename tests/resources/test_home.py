@@ -9,6 +9,7 @@ from typing import Any
 import falcon.testing
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from sigil.app.home import home_resource
@@ -20,7 +21,6 @@ from sigil.resources import home
 from sigil.resources.home import HomeResource, Shown
 from sigil.resources.pages import PageFiles, home_page_values
 from sigil.serving.tls.certificate_facts import CertificateFacts
-from sigil.serving.tls.issuing import issue, pem_of
 from sigil.serving.tls.self_signed import ensure_pair
 from sigil.store.memory import MemoryStore
 from tests.support.services import IDENTITY, START, Clock
@@ -114,14 +114,32 @@ def test_a_file_without_a_certificate_has_no_facts(tmp_path: Path) -> None:
     assert CertificateFacts.read(tmp_path / "damaged.pem") is None
 
 
-def test_a_chain_of_another_authority_is_not_self_signed(tmp_path: Path) -> None:
-    now, names = datetime.datetime.now(datetime.UTC), [x509.DNSName("localhost")]
-    ours, other = (issue(ec.generate_private_key(ec.SECP256R1()), names, now) for _ in range(2))
+@pytest.mark.parametrize("with_chain", [True, False])
+def test_a_certificate_of_an_authority_is_not_self_signed(tmp_path: Path, with_chain: bool) -> None:
+    """Also where the file has the server's certificate alone."""
+    now = datetime.datetime.now(datetime.UTC)
+    authority, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+    made = [
+        x509.CertificateBuilder()
+        .subject_name(name(subject))
+        .issuer_name(name("Example Authority"))
+        .public_key(private.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now)
+        .not_valid_after(now + datetime.timedelta(days=90))
+        .sign(authority, hashes.SHA256())
+        for subject, private in (("auth.example.com", key), ("Example Authority", authority))
+    ]
     path = tmp_path / "cert.pem"
-    path.write_bytes(pem_of((ours[0], other[1])))
-    facts = CertificateFacts.read(path)
-    assert facts
-    assert not facts.self_signed
+    for file, self_signed in ((made if with_chain else made[:1], False), (made[1:], True)):
+        path.write_bytes(b"".join(each.public_bytes(serialization.Encoding.PEM) for each in file))
+        facts = CertificateFacts.read(path)
+        assert facts
+        assert facts.self_signed == self_signed
+
+
+def name(text: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, text)])
 
 
 async def test_many_requests_read_the_store_once_in_five_seconds() -> None:

@@ -9,7 +9,10 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 
-_MAX_BYTES = 256 * 1024
+from sigil.serving.settings import open_now
+from sigil.serving.tls.issuing import is_self_made
+
+_MAX_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True)
@@ -24,13 +27,12 @@ class CertificateFacts:
     def read(cls, path: Path) -> CertificateFacts | None:
         """Of the first certificate in the file; None if it cannot be read: the server serves a copy in memory."""
         try:
-            with path.open("rb") as file:
-                chain = x509.load_pem_x509_certificates(file.read(_MAX_BYTES))
+            with open_now(path) as file:
+                leaf = x509.load_pem_x509_certificates(file.read(_MAX_BYTES) or b"")[0]
+            self_signed = leaf.issuer == leaf.subject or is_self_made(leaf)
         except (OSError, ValueError, UnsupportedAlgorithm):
             return None
-        # The authority of a pair that this server made is in the file too.
-        self_signed = chain[0].issuer == chain[0].subject or chain[-1].public_key() == chain[0].public_key()
-        return cls(self_signed, chain[0].not_valid_before_utc, chain[0].not_valid_after_utc)
+        return cls(self_signed, leaf.not_valid_before_utc, leaf.not_valid_after_utc)
 
     def fault(self, now: float) -> str | None:
         """Why clients reject it at that time (Unix seconds), in one sentence; None if its dates are right."""
