@@ -57,12 +57,11 @@ def check(environ: Mapping[str, str]) -> Checked:
     if faults:
         raise ConfigError(faults)
     identity = ServerIdentity.from_secrets(derive(config.mnemonic)) if config.mnemonic else None
-    return Checked(config, identity, start_warnings(config))
+    return Checked(config, identity, setting_warnings(config) + certificate_warnings(config))
 
 
-def start_warnings(config: Config) -> list[str]:
-    """What the server logs at its start, besides the events of single steps; the certificate must be there already."""
-    return [*config.warnings, *gateway_warnings(config.proxies), *certificate_warnings(config)]
+def setting_warnings(config: Config) -> list[str]:
+    return [*config.warnings, *gateway_warnings(config.proxies)]
 
 
 def certificate_warnings(config: Config) -> list[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sigil import __version__
 from sigil.app import init_mode
-from sigil.app.checks import certificate_warnings, derive, port_setting, start_warnings
+from sigil.app.checks import certificate_warnings, derive, port_setting, setting_warnings
 from sigil.app.init_mode import Start
 from sigil.app.operational import Snapshot, create_app
 from sigil.app.state import enter_state
@@ -60,9 +60,9 @@ def _serve(given: _Settings) -> int:
     log_level = logs.stricter(config.log_level, config.telemetry)
     logs.configure("sigil", log_level)
     start = _operational(config, given.secrets) if given.secrets else None
-    _log_swap()
+    _log_settings(config)
     renewal = _ensure_tls(config)
-    _log_warnings(config)
+    _log_warnings(certificate_warnings(config))
     with enter_state(config) as state:
         start = start or init_mode.start(config)
         init_mode.prepare_state(state, config, start)
@@ -99,14 +99,15 @@ def _operational(config: Config, secrets: DerivedSecrets) -> Start:
     return Start(create_app, Snapshot(config, secrets), ServerIdentity.from_secrets(secrets))
 
 
-def _log_swap() -> None:
+def _log_warnings(lines: list[str]) -> None:
+    for line in lines:
+        logs.warn("setting", message=line)
+
+
+def _log_settings(config: Config) -> None:
     if swapped := active_swap_devices():
         logs.warn("swap_is_on", swaps=swapped, message="swap can write derived keys to a disk: turn swap off")
-
-
-def _log_warnings(config: Config) -> None:
-    for line in start_warnings(config):
-        logs.warn("setting", message=line)
+    _log_warnings(setting_warnings(config))
     if not config.relay_url:
         logs.info(
             "push_disabled", message="RELAY_URL is empty: no pushes are sent, and devices fetch pending challenges"
@@ -143,7 +144,6 @@ def _reload(environ: Mapping[str, str], start: Start) -> tuple[object, TlsPaths]
     except ConfigError as error:
         raise StartupError("; ".join(error.lines)) from error
     running = start.snapshot
-    for line in [*renewed.warnings, *certificate_warnings(running.config)]:
-        logs.warn("setting", message=line)
+    _log_warnings([*renewed.warnings, *certificate_warnings(running.config)])
     kept = replace(running.config, preset_keys=renewed.preset_keys, revoked_keys=renewed.revoked_keys)
     return replace(running, config=kept), _tls_paths(kept)
