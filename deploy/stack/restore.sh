@@ -28,9 +28,10 @@ if [ -f "$backup/token_encryption_key.sealed" ]; then
 fi
 
 if [ "$(query "SELECT to_regclass('public.device') IS NOT NULL")" = t ]; then
-  devices="$(query 'SELECT count(*) FROM device')"
-  [ "$devices" = 0 ] || [ "${FORCE:-}" = 1 ] ||
-    die "the database holds $devices devices: FORCE=1 replaces them with those of the backup (make backup first)"
+  devices="$(query 'SELECT count(*) FROM device') devices"
+  [ "$devices" != '1 devices' ] || devices='1 device'
+  [ "$devices" = '0 devices' ] || [ "${FORCE:-}" = 1 ] ||
+    die "the database holds $devices: FORCE=1 replaces them with those of the backup (make backup first)"
 fi
 
 relay="$(compose ps -q relay | head -n 1)"

@@ -40,11 +40,21 @@ def countdown(text: str, seconds: float, stream: TextIO | None = None) -> Iterat
 
 
 @contextmanager
-def countdown_in_prompt(question: Callable[[int], str], seconds: float, stream: TextIO | None = None) -> Iterator[None]:
-    """Rewrites the open prompt `question(seconds left)` in place; it must always have one width. Typed text stays."""
+def countdown_before_prompt(seconds: float, stream: TextIO | None = None) -> Iterator[str]:
+    """Gives the beginning of a prompt, the seconds left, and rewrites it in place while the prompt is open.
+
+    It is empty where standard error is no terminal. What was typed stays.
+    """
+    if not is_terminal(sys.stderr if stream is None else stream):
+        yield ""
+        return
     ends = time.monotonic() + seconds
-    with _ticking(lambda: f"{_SAVE}\r{question(_left(ends))}{_RESTORE}", "", stream, first=False):
-        yield
+
+    def prefix() -> str:
+        return f"[{_left(ends):>3} s] "
+
+    with _ticking(lambda: f"{_SAVE}\r{prefix()}{_RESTORE}", "", stream, first=False):
+        yield prefix()
 
 
 def _left(ends: float) -> int:

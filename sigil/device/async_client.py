@@ -14,6 +14,7 @@ from sigil.device.http.exchange import PendingResponse
 from sigil.device.server_pin import ServerPin
 from sigil.device.software import Device
 from sigil.device.timestamps import AsyncMemoryTimestamps, Clock
+from sigil.device.wrong_codes import MemoryWrongCodes, WrongCodes, wrong_code
 from sigil.protocol.messages.base import Decision, Reason
 
 
@@ -28,9 +29,11 @@ class AsyncDeviceClient:
         *,
         timestamps: Callable[[], Awaitable[int]] | None = None,
         clock: Clock = time.time,
+        wrong_codes: WrongCodes | None = None,
     ) -> None:
         self.device, self.server = device, server
         self._connection, self._clock = connection, clock
+        self._wrong_codes = wrong_codes or MemoryWrongCodes()
         self._timestamps = timestamps or AsyncMemoryTimestamps(clock, asyncio.sleep)
 
     async def inbox(self) -> Inbox:
@@ -38,8 +41,13 @@ class AsyncDeviceClient:
         return checked_inbox(await self._pending(), self.server, self.device.public, self._clock())
 
     async def approve(self, shown: Shown, match_code: str | None = None) -> ServerAnswer:
-        """MatchCodeRequired, MatchCodeUnexpected."""
-        return await self._respond(shown, "approved", match_code=match_code)
+        """MatchCodeRequired, MatchCodeUnexpected, MatchCodeWrong."""
+        try:
+            return await self._respond(shown, "approved", match_code=match_code)
+        except ServerRefused as error:
+            if wrong := wrong_code(error, shown.id, match_code, self._wrong_codes):
+                raise wrong from error
+            raise
 
     async def reject(self, shown: Shown, reason: Reason | None = None) -> ServerAnswer:
         return await self._respond(shown, "rejected", reason=reason)

@@ -17,6 +17,7 @@ from sigil.device.http.exchange import PendingResponse
 from sigil.device.server_pin import ServerPin
 from sigil.device.software import Device
 from sigil.device.timestamps import Clock, MemoryTimestamps
+from sigil.device.wrong_codes import MemoryWrongCodes, WrongCodes, wrong_code
 from sigil.protocol.errors import InvalidRequest
 from sigil.protocol.keys import PublicKey
 from sigil.protocol.messages.approvals import MpaResponded
@@ -79,9 +80,11 @@ class DeviceClient:
         *,
         timestamps: Callable[[], int] | None = None,
         clock: Clock = time.time,
+        wrong_codes: WrongCodes | None = None,
     ) -> None:
         self.device, self.server = device, server
         self._connection, self._clock = connection, clock
+        self._wrong_codes = wrong_codes or MemoryWrongCodes()
         self._timestamps = timestamps or MemoryTimestamps(clock, time.sleep)
 
     def inbox(self) -> Inbox:
@@ -89,8 +92,13 @@ class DeviceClient:
         return checked_inbox(self._pending(), self.server, self.device.public, self._clock())
 
     def approve(self, shown: Shown, match_code: str | None = None) -> ServerAnswer:
-        """MatchCodeRequired, MatchCodeUnexpected."""
-        return self._respond(shown, "approved", match_code=match_code)
+        """MatchCodeRequired, MatchCodeUnexpected, MatchCodeWrong."""
+        try:
+            return self._respond(shown, "approved", match_code=match_code)
+        except ServerRefused as error:
+            if wrong := wrong_code(error, shown.id, match_code, self._wrong_codes):
+                raise wrong from error
+            raise
 
     def reject(self, shown: Shown, reason: Reason | None = None) -> ServerAnswer:
         return self._respond(shown, "rejected", reason=reason)

@@ -197,6 +197,23 @@ class ServerRefused(DeviceError):
         return self.status == 429 or self.status >= 500
 
 
+MAX_WRONG_CODES = 3
+"""The third wrong code ends a challenge as rejected (docs/protocol.md, 5.2)."""
+
+
+class MatchCodeWrong(ServerRefused):
+    """The server counted a wrong code. `tries_left` is what this device knows of."""
+
+    def __init__(self, tries_left: int) -> None:
+        self.tries_left = tries_left
+        if tries_left:
+            left = f"{tries_left} {'try is' if tries_left == 1 else 'tries are'} left"
+            text = f"This is not the number that the service shows: {left}, then the challenge is rejected."
+        else:
+            text = "The number was wrong three times: the challenge is rejected."
+        super().__init__(401, "MATCH_CODE_WRONG", text)
+
+
 def is_temporary(error: DeviceError) -> bool:
     """Whether a retry may succeed."""
     return isinstance(error, Unreachable) or (isinstance(error, ServerRefused) and error.retryable)

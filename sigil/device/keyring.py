@@ -17,12 +17,13 @@ from sigil.device.http.tls import TlsTrust
 from sigil.device.server_pin import ServerPin
 from sigil.device.software import SECRET_LENGTH, Device, new_secret
 from sigil.device.timestamps import Clock, FileTimestamps, Sleep
+from sigil.device.wrong_codes import FileWrongCodes
 from sigil.protocol.encoding.text import decode_base64, encode_base64
 from sigil.protocol.errors import InvalidRequest
 from sigil.protocol.keys import Suite
 from sigil.protocol.messages.relay import Platform
 
-_SUFFIX, _SECOND, _RELAY = ".json", ".second", ".relay"
+_SUFFIX, _SECOND, _RELAY, _WRONG_CODES = ".json", ".second", ".relay", ".wrong-codes"
 _MAX_FILE = 1 << 20
 
 
@@ -97,12 +98,16 @@ class Keyring:
             self._path(base_url).unlink()
         except FileNotFoundError as error:
             raise NotRegistered from error
-        self._sibling(base_url, _SECOND).unlink(missing_ok=True)
+        for suffix in (_SECOND, _WRONG_CODES):
+            self._sibling(base_url, suffix).unlink(missing_ok=True)
         self.forget_relay(base_url)
 
     def timestamps(self, base_url: str, clock: Clock, sleep: Sleep) -> FileTimestamps:
         """The timestamps for `/device/pending`, shared by all processes."""
         return FileTimestamps(self._sibling(base_url, _SECOND), clock, sleep)
+
+    def wrong_codes(self, base_url: str) -> FileWrongCodes:
+        return FileWrongCodes(self._sibling(base_url, _WRONG_CODES))
 
     def relay(self, base_url: str) -> RelayRecord | None:
         """The relay where the key for this server is registered; None also for a record of an earlier key."""

@@ -13,7 +13,7 @@ export function errorText(error) {
   }
   if (error.status === 429) {
     const wait = Number(error.retryAfter);
-    return `Too many tries from your address. ${wait > 0 ? `Wait ${wait} seconds` : "Wait a minute"}, then try again.`;
+    return `Too many tries from your address. ${wait > 1 ? `Wait ${wait} seconds` : wait > 0 ? "Wait a second" : "Wait a minute"}, then try again.`;
   }
   // The server says whether it is busy, which passes, or cannot use its files, which does not.
   if (error.code === "OVERLOADED") return error.message;

@@ -104,7 +104,7 @@ export class Restore {
     });
     this.#wizard.showError("");
     this.#showCount();
-    announce(`${words.length} words filled in`);
+    announce(words.length === 1 ? "1 word filled in" : `${words.length} words filled in`);
     this.#fields[Math.min(first - 1 + words.length, COUNT) - 1].input.focus();
   }
 

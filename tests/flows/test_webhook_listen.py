@@ -110,7 +110,7 @@ def test_a_client_that_waits_for_100_continue_gets_it(listener: Listening) -> No
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "OPTIONS"])
-def test_another_method_is_told_apart_from_a_wrong_signature(listener: Listening, method: str) -> None:
+def test_another_method_is_named_and_is_no_wrong_signature(listener: Listening, method: str) -> None:
     response = listener.sends(head(method, b""))
     assert response.startswith(b"HTTP/1.1 405 ")
     assert b"Allow: POST\r\n" in response

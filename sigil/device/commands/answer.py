@@ -8,7 +8,7 @@ from typing import cast
 import click
 
 from sigil.device.approval_checks import Shown
-from sigil.device.client import Inbox
+from sigil.device.client import DeviceClient, Inbox, ServerAnswer
 from sigil.device.commands.context import (
     MATCH_CODE,
     command_context,
@@ -16,13 +16,14 @@ from sigil.device.commands.context import (
     json_option,
     one_line,
     open_client,
+    prompt_number,
     selected_registration,
     server_option,
 )
 from sigil.device.commands.output import answer_text, approval_members, challenge_members
 from sigil.device.commands.watcher import Watcher
 from sigil.device.display import lines_of
-from sigil.device.errors import MatchCodeRequired
+from sigil.device.errors import MatchCodeRequired, MatchCodeWrong
 from sigil.device.keyring import Keyring
 from sigil.protocol.display_text import printable
 from sigil.protocol.messages.base import Reason
@@ -56,7 +57,7 @@ def approve(pending_id: str, match_code: str | None, server: str | None, keyring
     with open_client(keyring, selected_registration(keyring, server)) as client:
         shown = client.inbox().find(pending_id)
         _show(shown)
-        answer = client.approve(shown, _match_code(shown, match_code))
+        answer = _approve(client, shown, match_code)
     click.echo(answer_text("approved", answer.status))
 
 
@@ -98,13 +99,22 @@ def watch(
             watcher.run(interval)
 
 
+def _approve(client: DeviceClient, shown: Shown, given: str | None) -> ServerAnswer:
+    while True:
+        try:
+            return client.approve(shown, _match_code(shown, given))
+        except MatchCodeWrong as error:
+            if given is not None or not error.tries_left:
+                raise
+            click.echo(error.message, err=True)
+
+
 def _match_code(shown: Shown, given: str | None) -> str | None:
     if given is not None or not shown.number_matching:
         return given
     if not command_context().interactive():
         raise MatchCodeRequired
-    code: str = click.prompt("The number that the service shows", type=MATCH_CODE, err=True)
-    return code
+    return prompt_number(shown, command_context())
 
 
 def _show(shown: Shown) -> None:

@@ -11,7 +11,7 @@ from sigil.device.challenge_checks import CLOCK_ALLOWANCE_SECONDS
 from sigil.device.client import ServerAnswer
 from sigil.device.commands.output import Answered, Dismissed, LeftPending, NotAnswered, Report
 from sigil.device.commands.terminal import Prompt, prompt_decision, prompt_match_code
-from sigil.device.errors import DeviceError, ServerRefused, is_temporary
+from sigil.device.errors import DeviceError, MatchCodeWrong, is_temporary
 from sigil.device.relay.events import Cleared, Event, Received
 from sigil.device.relay.timing import ListenerTiming
 from sigil.protocol.messages.base import Decision, Reason
@@ -98,13 +98,21 @@ class AnswerQueue:
                 self._report(LeftPending(shown.id))
                 return False
             return await self._send_with_retries(shown, self._auto, None)
-        decision = await self._prompt_person(shown)
-        return decision is not None and await self._send_with_retries(shown, *decision)
+        number_only = False
+        while True:
+            decision = await self._prompt_person(shown, number_only=number_only)
+            if decision is None:
+                return False
+            try:
+                return await self._send_with_retries(shown, *decision)
+            except MatchCodeWrong:
+                number_only = True
 
-    async def _prompt_person(self, shown: Shown) -> tuple[Decision, str | None] | None:
+    async def _prompt_person(self, shown: Shown, *, number_only: bool) -> tuple[Decision, str | None] | None:
         """None when the challenge was dismissed or expired during the prompt."""
         assert self._prompt is not None  # noqa: S101 - for the type checker
-        task = asyncio.create_task(_decision(self._prompt, shown))
+        seconds = shown.seconds_left(self._timing.clock())
+        task = asyncio.create_task(_decision(self._prompt, shown, seconds, number_only=number_only))
         self._prompting = shown.id, task
         left = shown.expires_at + CLOCK_ALLOWANCE_SECONDS - self._timing.clock()
         self._dismissed_because = "expired"
@@ -120,13 +128,18 @@ class AnswerQueue:
         return task.result()
 
     async def _send_with_retries(self, shown: Shown, decision: Decision, code: str | None) -> bool:
+        """MatchCodeWrong while the code may be typed again; other errors are reported."""
         backoff = self._timing.backoff()
         for attempts_left in reversed(range(MAX_ATTEMPTS)):
             try:
                 answer = await self._send(shown, decision, code)
             except DeviceError as error:
                 if not is_temporary(error):
-                    return self._handle_rejection(shown, error, code)
+                    if isinstance(error, MatchCodeWrong) and error.tries_left:
+                        self._report(NotAnswered(shown.id, error, "asked_again"))
+                        raise
+                    self._report(NotAnswered(shown.id, error, "dropped"))
+                    return False
                 if not attempts_left or not shown.seconds_left(self._timing.clock()):
                     self._report(NotAnswered(shown.id, error, "asked_again"))
                     self.on_failure(shown.id)
@@ -143,18 +156,10 @@ class AnswerQueue:
             return await self._client.approve(shown, code)
         return await self._client.reject(shown, "cancelled")
 
-    def _handle_rejection(self, shown: Shown, error: DeviceError, code: str | None) -> bool:
-        """A wrong match code may be typed again, and the server limits the attempts; other errors are permanent."""
-        again = code is not None and isinstance(error, ServerRefused) and error.status == 401
-        self._report(NotAnswered(shown.id, error, "asked_again" if again else "dropped"))
-        if again:
-            self._put(shown)
-        return False
 
-
-async def _decision(prompt: Prompt, shown: Shown) -> tuple[Decision, str | None]:
-    if not await prompt_decision(prompt, "Approve?"):
+async def _decision(prompt: Prompt, shown: Shown, seconds: float, *, number_only: bool) -> tuple[Decision, str | None]:
+    if not number_only and not await prompt_decision(prompt, "Approve?", seconds):
         return "rejected", None
     if not shown.number_matching:
         return "approved", None
-    return "approved", await prompt_match_code(prompt, "The number that the service shows")
+    return "approved", await prompt_match_code(prompt, "The number that the service shows", seconds)

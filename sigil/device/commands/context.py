@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from sigil.console.countdown import countdown_before_prompt
 from sigil.console.program import Program
+from sigil.device.approval_checks import Shown
 from sigil.device.client import DeviceClient
 from sigil.device.errors import AddressRefused, CertificateUntrusted, DeviceError, NotRegistered, Peer, TrustUnusable
 from sigil.device.http.connection import ServerConnection
@@ -70,8 +72,13 @@ def one_line(error: DeviceError) -> str:
 def _trust_hint(peer: Peer) -> str:
     """Only `init` takes trust options for the server; those of the relay commands are for the relay."""
     context = click.get_current_context()
-    if peer == "relay" or "init" in (context.info_name, context.invoked_subcommand):
+    if peer == "relay":
         return "Pass --ca FILE or --tls-pin SHA256."
+    if "init" in (context.info_name, context.invoked_subcommand):
+        return (
+            "Pass --ca FILE with the server's own certificate: its file is TLS_CERT_PATH on the server's host, by "
+            "default /var/lib/sigil/tls/cert.pem (`make dev`: .dev/tls/cert.pem). Or pass --tls-pin SHA256."
+        )
     return (
         "This device trusts what 'sigil device init' was given. If the operator changed the certificate, run "
         "'sigil device init --force' with the new --ca or --tls-pin, and enrol the new key."
@@ -177,9 +184,22 @@ def selected_registration(keyring: Keyring, server: str | None) -> Registration:
     return keyring.load(known[0])
 
 
+def prompt_number(shown: Shown, context: CommandContext) -> str:
+    with countdown_before_prompt(shown.seconds_left(context.clock())) as seconds:
+        code: str = click.prompt(f"{seconds}The number that the service shows", type=MATCH_CODE, err=True)
+    return code
+
+
 @contextmanager
 def open_client(keyring: Keyring, registration: Registration) -> Iterator[DeviceClient]:
     context, server = command_context(), registration.server
     with ServerConnection(server.base_url, server.tls) as connection:
         timestamps = keyring.timestamps(server.base_url, context.clock, context.sleep)
-        yield DeviceClient(registration.device, server, connection, timestamps=timestamps, clock=context.clock)
+        yield DeviceClient(
+            registration.device,
+            server,
+            connection,
+            timestamps=timestamps,
+            clock=context.clock,
+            wrong_codes=keyring.wrong_codes(server.base_url),
+        )

@@ -92,7 +92,12 @@ class _ListenSession:
 
         async with self._address.client() as relay, AsyncServerConnection(server.base_url, server.tls) as connection:
             client = AsyncDeviceClient(
-                self._registration.device, server, connection, timestamps=self._timestamp, clock=clock
+                self._registration.device,
+                server,
+                connection,
+                timestamps=self._timestamp,
+                clock=clock,
+                wrong_codes=self._keyring.wrong_codes(server.base_url),
             )
             queue = AnswerQueue(
                 client,

@@ -17,7 +17,7 @@ from sigil.device.approval_checks import Shown, ShownApproval
 from sigil.device.challenge_checks import ShownChallenge
 from sigil.device.commands.context import one_line
 from sigil.device.display import lines_of
-from sigil.device.errors import DeviceError
+from sigil.device.errors import DeviceError, MatchCodeWrong
 from sigil.device.relay import events
 from sigil.protocol.display_text import printable
 from sigil.protocol.messages.base import Decision
@@ -131,6 +131,8 @@ def _lines(event: ListenEvent) -> Iterator[str]:
             yield f"The pending challenges could not be fetched. {one_line(error)}"
         case Answered(_, decision, status):
             yield answer_text(decision, status)
+        case NotAnswered(_, MatchCodeWrong() as error, _):
+            yield error.message
         case NotAnswered(challenge_id, error, then):
             more = " The answer will be sent again." if then == "sent_again" else ""
             yield f"Not answered: {challenge_id} {one_line(error)}{more}"

@@ -11,11 +11,16 @@ from typing import Protocol
 
 import click
 
+from sigil.console.countdown import countdown_before_prompt
+
 
 class Prompt(Protocol):
-    """Writes a question and returns the line typed in answer; EOFError at the end of the input."""
+    """Writes a question and returns the line typed in answer; EOFError at the end of the input.
 
-    def __call__(self, question: str) -> Awaitable[str]: ...
+    `seconds` are left for the answer.
+    """
+
+    def __call__(self, question: str, seconds: float) -> Awaitable[str]: ...
 
 
 class Terminal:
@@ -28,7 +33,11 @@ class Terminal:
         self._descriptor, self._write = descriptor, write
         self._open_question = ""
 
-    async def __call__(self, question: str) -> str:
+    async def __call__(self, question: str, seconds: float) -> str:
+        with countdown_before_prompt(seconds) as left:
+            return await self._line(f"{left}{question}")
+
+    async def _line(self, question: str) -> str:
         # Input typed before the prompt appeared does not answer it.
         termios.tcflush(self._descriptor, termios.TCIFLUSH)
         self._write(question)
@@ -66,19 +75,19 @@ class Terminal:
                 typed.set_result(b"")  # The terminal was closed.
 
 
-async def prompt_decision(prompt: Prompt, question: str) -> bool:
+async def prompt_decision(prompt: Prompt, question: str, seconds: float) -> bool:
     """No by default, as in `watch`; repeated for any input but yes or no."""
     while True:
-        line = (await prompt(f"{question} [y/N]: ")).lower()
+        line = (await prompt(f"{question} [y/N]: ", seconds)).lower()
         if line in ("y", "yes"):
             return True
         if line in ("", "n", "no"):
             return False
 
 
-async def prompt_match_code(prompt: Prompt, question: str) -> str:
+async def prompt_match_code(prompt: Prompt, question: str, seconds: float) -> str:
     while True:
-        line = await prompt(f"{question}: ")
+        line = await prompt(f"{question}: ", seconds)
         if len(line) == 2 and line.isascii() and line.isdigit():
             return line
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import click
 
+from sigil.console.countdown import countdown_before_prompt
 from sigil.device.approval_checks import Shown
 from sigil.device.client import DeviceClient
-from sigil.device.commands.context import MATCH_CODE, CommandContext, one_line
+from sigil.device.commands.context import CommandContext, one_line, prompt_number
 from sigil.device.commands.output import answer_text, how_to_approve
 from sigil.device.display import lines_of
-from sigil.device.errors import DeviceError, ServerRefused, Unreachable, is_temporary
+from sigil.device.errors import DeviceError, MatchCodeWrong, ServerRefused, Unreachable, is_temporary
 from sigil.protocol.display_text import printable
 
 # Answered elsewhere, cancelled or expired between the poll and the answer.
@@ -72,12 +73,22 @@ class Watcher:
         return True
 
     def _prompt(self, shown: Shown) -> bool:
-        if not click.confirm("Approve?", default=False, err=True):
+        with countdown_before_prompt(shown.seconds_left(self._context.clock())) as seconds:
+            approved = click.confirm(f"{seconds}Approve?", default=False, err=True)
+        if not approved:
             click.echo(answer_text("rejected", self._client.reject(shown, "cancelled").status))
             return True
-        code = click.prompt("The number that the service shows", type=MATCH_CODE) if shown.number_matching else None
-        click.echo(answer_text("approved", self._client.approve(shown, code).status))
-        return True
+        while True:
+            code = prompt_number(shown, self._context) if shown.number_matching else None
+            try:
+                answer = self._client.approve(shown, code)
+            except MatchCodeWrong as error:
+                click.echo(error.message, err=True)
+                if not error.tries_left:
+                    return False
+                continue
+            click.echo(answer_text("approved", answer.status))
+            return True
 
     def _report(self, error: DeviceError, prefix: str = "") -> None:
         click.echo(printable(prefix) + one_line(error), err=True)

@@ -20,6 +20,8 @@ _CERTIFICATE_FAULTS = {
     64: "is for another address",
 }
 _ERRNO = re.compile(r"\[Errno -?\d+\] ")
+# OpenSSL's reasons when the peer's first bytes are no TLS record.
+_NO_TLS = {"HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG", "RECORD_LAYER_FAILURE", "WRONG_VERSION_NUMBER"}
 _NO_ROUTE = {errno.ENETUNREACH, errno.EHOSTUNREACH}
 
 
@@ -52,11 +54,15 @@ def connection_fault(origin: str, error: BaseException, peer: Peer) -> str:
             return f"{origin} did not respond in time. Check the address and the port, and that the {peer} runs."
         if isinstance(cause, OSError) and cause.errno in _NO_ROUTE:
             return f"The network has no route to {origin}. Check the address and the network."
+        if isinstance(cause, ssl.SSLError) and getattr(cause, "reason", None) in _NO_TLS:
+            return f"{origin} does not speak TLS. Check the address and port, and that the {peer} serves https there."
         if isinstance(cause, ssl.SSLError):
             return f"The TLS handshake with {origin} failed. Check that this is the address and port of the {peer}."
         if isinstance(
             cause, ConnectionError | EOFError | httpx.RemoteProtocolError | httpx.ReadError | httpx.WriteError
         ):
+            if origin.startswith("http:"):
+                return f"{origin} did not answer over plain http. If the {peer} uses TLS, write https:// in place of http://."
             return f"{origin} closed the connection before it sent a whole response."
     texts = [cause.strerror for cause in _causes(error) if isinstance(cause, OSError) and cause.strerror]
     reason = texts[0] if texts else _ERRNO.sub("", str(error)) or "the connection failed"

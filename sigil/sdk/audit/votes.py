@@ -85,7 +85,8 @@ def verify_votes(
     context = _signed_context(parsed, server_id)
     _check_unsigned_members(parsed, context)
     if context.required < required:
-        raise RequiredTooLow(f"The request required {context.required} groups, but you require {required}.")
+        groups = "1 group" if context.required == 1 else f"{context.required} groups"
+        raise RequiredTooLow(f"The request required {groups}, but you require {required}.")
     members = _members(parsed, context)
     ballots = _ballots(parsed, members)
     requester = _requester(context)

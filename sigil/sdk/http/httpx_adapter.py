@@ -91,7 +91,9 @@ class HttpOptions:
             hint = "For a self-signed certificate pass ca_file or tls_pin."
             return Failure(CertificateRefused, f"The certificate of {self.origin} is not trusted: {reason}. {hint}")
         if isinstance(error, httpx.PoolTimeout):
-            reason = f"all {self.max_connections} connections were busy; raise max_connections"
+            reason = f"all connections (max_connections={self.max_connections}) were busy; raise max_connections"
+        if isinstance(error, httpx.RemoteProtocolError | httpx.ReadError) and self.origin.startswith("http:"):
+            reason = "it did not answer over plain http; if the server uses TLS, write https:// in place of http://"
         return Failure(ConnectionFailed, f"No response from {self.origin}: {reason}")
 
 

@@ -15,7 +15,7 @@ from sigil.device import Device, DeviceError, ShownChallenge, verify_info, verif
 from sigil.device.commands.answer_queue import MAX_ATTEMPTS, MAX_QUEUED, AnswerQueue
 from sigil.device.commands.output import Answered, Dismissed, LeftPending, ListenEvent, NotAnswered
 from sigil.device.commands.terminal import Terminal, prompt_decision, prompt_match_code
-from sigil.device.errors import AnswerUnusable, ServerRefused, Unreachable
+from sigil.device.errors import AnswerUnusable, MatchCodeWrong, ServerRefused, Unreachable
 from sigil.device.relay import Cleared, ListenerTiming, Received
 from sigil.protocol.messages.base import Reason
 from sigil.protocol.messages.challenges import Responded
@@ -63,7 +63,7 @@ class Person:
         for line in typed:
             self.typed.put_nowait(line)
 
-    async def __call__(self, question: str) -> str:
+    async def __call__(self, question: str, seconds: float = 0.0) -> str:
         self.questions.append(question)
         line = await self.typed.get()
         if line is None:
@@ -198,13 +198,26 @@ async def test_a_person_approves_rejects_and_types_match_codes(clock: MovingCloc
 
 
 async def test_a_wrong_match_code_may_be_typed_again(clock: MovingClock) -> None:
-    person = Person("y", "11", "y", "12")
+    """The number alone, at once: the decision stands, and a challenge that came meanwhile waits."""
+    person = Person("y", "11", "12", "n")
     async with running(clock, prompt=person) as run:
-        run.server.failures = [ServerRefused(401, "INVALID_SIGNATURE", "No.")]
-        await run.receive(shown(number_matching=True))
-        await run.until(Answered)
+        run.server.failures = [MatchCodeWrong(2)]
+        await run.receive(shown(number_matching=True), shown(2))
+        await run.until(Answered, 2)
         assert (await run.until(NotAnswered)).then == "asked_again"
-        assert run.server.answers == [("approved", "12")]
+        assert run.server.answers == [("approved", "12"), ("rejected", "cancelled")]
+        assert [question[:7] for question in person.questions] == ["Approve", "The num", "The num", "Approve"]
+        assert len(run.displayed) == 2
+
+
+async def test_after_the_third_wrong_number_the_next_challenge_follows(clock: MovingClock) -> None:
+    person = Person("y", "11", "n")
+    async with running(clock, prompt=person) as run:
+        run.server.failures = [MatchCodeWrong(0)]
+        await run.receive(shown(number_matching=True), shown(2))
+        await run.until(Answered)
+        assert (await run.until(NotAnswered)).then == "dropped"
+        assert run.server.answers == [("rejected", "cancelled")]
 
 
 async def test_a_clear_cancels_the_prompt_and_the_next_one_follows(clock: MovingClock) -> None:
@@ -288,7 +301,7 @@ def terminal() -> Iterator[Pty]:
 async def test_a_typed_line_answers_the_open_prompt(terminal: Pty) -> None:
     # Typed before the prompt, so not an answer to it.
     terminal.type(b"y\n")
-    answer = asyncio.create_task(prompt_decision(terminal.terminal, "Approve?"))
+    answer = asyncio.create_task(prompt_decision(terminal.terminal, "Approve?", 60))
     await terminal.until_written(1)
     terminal.type(b"n\n")
     assert await asyncio.wait_for(answer, GUARD_SECONDS) is False
@@ -296,13 +309,13 @@ async def test_a_typed_line_answers_the_open_prompt(terminal: Pty) -> None:
 
 
 async def test_a_prompt_does_not_block_the_loop_and_a_cancelled_one_reads_no_line(terminal: Pty) -> None:
-    cancelled = asyncio.create_task(terminal.terminal("First: "))
+    cancelled = asyncio.create_task(terminal.terminal("First: ", 60))
     await terminal.until_written(1)
     with terminal.terminal.interrupted():
         terminal.written.append("event")
     cancelled.cancel()
     await asyncio.wait([cancelled])
-    answer = asyncio.create_task(prompt_match_code(terminal.terminal, "Number"))
+    answer = asyncio.create_task(prompt_match_code(terminal.terminal, "Number", 60))
     await terminal.until_written(6)
     terminal.type(b"42\n")
     assert await asyncio.wait_for(answer, GUARD_SECONDS) == "42"
@@ -316,7 +329,7 @@ async def test_lines_between_prompts_are_written_unchanged(terminal: Pty) -> Non
 
 
 async def test_a_closed_terminal_raises_eof(terminal: Pty) -> None:
-    answer = asyncio.create_task(terminal.terminal("First: "))
+    answer = asyncio.create_task(terminal.terminal("First: ", 60))
     await terminal.until_written(1)
     terminal.type(b"\x04")
     with pytest.raises(EOFError):

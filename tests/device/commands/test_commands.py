@@ -328,8 +328,29 @@ def test_number_matching_takes_the_code_from_the_option_or_a_prompt(
 
 def test_a_wrong_code_gives_the_servers_error(run: Run, server: FakeServer, enrolled: dict[str, Any]) -> None:
     challenge_id = server.add_challenge(enrolled["device_public_key"], match_code="07")["challenge_id"]
+    text = "sigil: MATCH_CODE_WRONG: This is not the number that the service shows: "
+    for left in ("2 tries are", "1 try is"):
+        server.answers.clear()
+        refused = run("approve", challenge_id, "--match-code", "08")
+        assert (refused.exit_code, refused.stderr) == (1, f"{text}{left} left, then the challenge is rejected.\n")
+    server.answers.clear()
     refused = run("approve", challenge_id, "--match-code", "08")
-    assert (refused.exit_code, refused.stderr) == (1, "sigil: INVALID_SIGNATURE: No.\n")
+    assert refused.stderr == ("sigil: MATCH_CODE_WRONG: The number was wrong three times: the challenge is rejected.\n")
+
+
+def test_a_wrong_number_is_named_and_only_the_number_is_prompted_again(
+    run: Run, server: FakeServer, enrolled: dict[str, Any]
+) -> None:
+    for command in (("approve", server.add_challenge(enrolled["device_public_key"], match_code="07")["challenge_id"]),):
+        done = run(*command, terminal=True, input="08\n09\n07\n")
+        assert (done.exit_code, "2 tries are left" in done.stderr, "1 try is left" in done.stderr) == (0, True, True)
+    server.add_challenge(enrolled["device_public_key"], match_code="07")
+    done = run("watch", "--count", "1", terminal=True, input="y\n08\n07\n")
+    assert (done.exit_code, done.stderr.count("Approve?"), done.stderr.count("The number that")) == (0, 1, 2)
+    server.add_challenge(enrolled["device_public_key"], match_code="07")
+    ended = run("watch", "--once", terminal=True, input="y\n08\n09\n10\n")
+    assert (ended.exit_code, ended.stderr.count("Approve?")) == (0, 1)
+    assert "wrong three times: the challenge is rejected" in ended.stderr
 
 
 def test_a_code_without_number_matching_is_rejected(run: Run, server: FakeServer, enrolled: dict[str, Any]) -> None:
@@ -483,8 +504,26 @@ def test_an_untrusted_certificate_names_the_options_for_it(run: Run, tls: Tls) -
     refused = run("init", "--server", tls.url, "--yes")
     assert (refused.exit_code, refused.stderr) == (
         1,
-        f"sigil: SERVER_UNREACHABLE: The certificate of {tls.url} is not trusted. Pass --ca FILE or --tls-pin "
-        "SHA256.\n",
+        f"sigil: SERVER_UNREACHABLE: The certificate of {tls.url} is not trusted. Pass --ca FILE with the server's own "
+        "certificate: its file is TLS_CERT_PATH on the server's host, by default /var/lib/sigil/tls/cert.pem (`make "
+        "dev`: .dev/tls/cert.pem). Or pass --tls-pin SHA256.\n",
+    )
+
+
+def test_http_in_place_of_https_and_the_reverse_are_named(run: Run, tls: Tls, server: FakeServer) -> None:
+    port = tls.url.rpartition(":")[2]
+    plain = run("init", "--server", f"http://localhost:{port}", "--yes")
+    assert (plain.exit_code, plain.stderr) == (
+        1,
+        f"sigil: SERVER_UNREACHABLE: http://localhost:{port} did not answer over plain http. If the server uses TLS, "
+        "write https:// in place of http://.\n",
+    )
+    port = server.url.rpartition(":")[2]
+    secure = run("init", "--server", f"https://localhost:{port}", "--yes")
+    assert (secure.exit_code, secure.stderr) == (
+        1,
+        f"sigil: SERVER_UNREACHABLE: https://localhost:{port} does not speak TLS. Check the address and port, and "
+        "that the server serves https there.\n",
     )
 
 
