@@ -71,6 +71,7 @@ def _take(browser: Browser, look: str) -> None:
     with InitServer(SIGIL_PUBLIC_URL="https://auth.example.com") as server:
         window = Window(browser, server.url, reduced_motion="reduce", **LOOKS[look])
         window.page.route("**/init/words", _published)
+        window.page.route("**/init/commit", _installed)
         for step in creation(window):
             if step in TAKEN[look]:
                 path = IMAGES / f"{step}{look}.png"
@@ -82,6 +83,12 @@ def _take(browser: Browser, look: str) -> None:
 
 def _published(route: Route) -> None:
     route.fulfill(content_type="application/json", body=json.dumps({"words": WORDS.split()}))
+
+
+def _installed(route: Route) -> None:
+    """With the path of an installed server, not that of a temporary directory."""
+    answer = route.fetch()
+    route.fulfill(response=answer, json={**answer.json(), "tls_cert_path": "/var/lib/sigil/tls/cert.pem"})
 
 
 def _compress(path: Path) -> None:

@@ -79,6 +79,15 @@ def test_tabs_work_with_the_keyboard_and_change_together(set_up: tuple[InitServe
     expect(window.page.get_by_role("button", name="Copy the line that makes the file", exact=True)).to_be_focused()
 
 
+def test_nothing_moves_for_a_person_who_wants_less_motion(set_up: tuple[InitServer, Window]) -> None:
+    _, window = set_up
+    running = "document.getAnimations().length"
+    window.page.emulate_media(reduced_motion="no-preference")
+    assert window.page.evaluate(running) > 0
+    window.page.emulate_media(reduced_motion="reduce")
+    assert window.page.evaluate(running) == 0
+
+
 def test_a_reload_of_the_last_step_keeps_it_without_a_secret(
     new_server: Callable[..., InitServer], new_window: Callable[..., Window]
 ) -> None:
