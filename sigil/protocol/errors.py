@@ -164,7 +164,7 @@ class UnsupportedMediaType(Problem):
 class ContentCodingRefused(UnsupportedMediaType):
     """The response names the accepted coding, in Accept-Encoding (RFC 9110, 12.5.3)."""
 
-    summary = "Send the body as it is, without Content-Encoding."
+    summary = "Send the body as it is: without Content-Encoding, and with no Transfer-Encoding but chunked."
 
 
 class UpgradeRequired(Problem):

@@ -80,6 +80,14 @@ def test_a_compressed_body_is_an_unsupported_media_type(owner: Integrator, devic
     assert owner.post(body, **{"Content-Encoding": coding, "Authorization": "Bearer x"}).status_code == 401
 
 
+def test_a_compressed_transfer_is_an_unsupported_media_type(server: Server) -> None:
+    """The HTTP server passes `gzip, chunked` on without decoding gzip."""
+    head = b"POST /respond HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\n"
+    for coding, status in ((b"gzip, chunked", b"415"), (b"chunked", b"400"), (b"Chunked", b"400")):
+        answer = server.exchange(head + b"Transfer-Encoding: " + coding + b"\r\n\r\n2\r\n{}\r\n0\r\n\r\n")
+        assert answer.split(b" ", 2)[1] == status, coding
+
+
 def test_a_query_parameter_is_given_once_and_unknown_ones_do_not_matter(owner: Integrator, device: Device) -> None:
     path = f"/v1/auth/challenge/{owner.challenge(device)['challenge_id']}/status"
     for query, status in {

@@ -214,12 +214,6 @@ def test_a_malformed_id_is_not_found(server: Server, device: Device, text: str) 
     assert_error(respond(server, approval(device, fake)), 404, "CHALLENGE_NOT_FOUND")
 
 
-def test_an_id_in_upper_case_is_not_found(owner: Integrator, device: Device) -> None:
-    challenge = owner.challenge(device)
-    body = {**approval(device, challenge), "challenge_id": challenge["challenge_id"].upper()}
-    assert_error(respond(owner.server, body), 404, "CHALLENGE_NOT_FOUND")
-
-
 def test_only_the_device_learns_that_its_challenge_is_answered(owner: Integrator, device: Device) -> None:
     challenge = owner.challenge(device)
     body = approval(device, challenge)

@@ -39,8 +39,9 @@ def require_json(req: falcon.asgi.Request) -> None:
     if (req.content_type or "").partition(";")[0].strip(" \t").lower() != "application/json":
         raise UnsupportedMediaType
     # A decoder would need limits of its own: a few bytes of gzip become megabytes.
-    if (req.get_header("CONTENT-ENCODING") or "identity").strip(" \t").lower() != "identity":
-        raise ContentCodingRefused
+    for header, plain in (("CONTENT-ENCODING", "identity"), ("TRANSFER-ENCODING", "chunked")):
+        if (req.get_header(header) or plain).strip(" \t").lower() != plain:
+            raise ContentCodingRefused
 
 
 def whole_number(req: falcon.asgi.Request, name: str, *, low: int, high: int, default: int) -> int:
