@@ -24,6 +24,7 @@ from relay.credentials import (
     service_account,
 )
 from sigil.serving import settings
+from sigil.serving.bounded import files
 from sigil.serving.proxies import Proxies, read_proxies
 from sigil.serving.settings import MIN_SECRET_LENGTH, ConfigError, EnvReader, Secret, https_url
 
@@ -94,7 +95,7 @@ class ReloadedSettings:
 
 def load_renewed(environ: Mapping[str, str]) -> ReloadedSettings:
     """Only the settings that SIGHUP reloads: other files may have been removed since the start. ConfigError."""
-    reader = EnvReader(environ)
+    reader = EnvReader(environ, pipe_seconds=files.RELOAD_PIPE_SECONDS)
     servers, apns, fcm = _trusted_servers(reader), _apns(reader), _fcm(reader)
     if reader.faults:
         raise ConfigError(reader.faults)

@@ -18,6 +18,7 @@ from sigil.config.webhooks import WebhookTarget
 from sigil.protocol.api_key import REVOCATION, has_computed_form, is_revoked
 from sigil.protocol.origin import relay_origin, server_origin
 from sigil.serving import settings
+from sigil.serving.bounded import files
 from sigil.serving.proxies import Proxies, read_proxies
 from sigil.serving.settings import MIN_SECRET_LENGTH, VISIBLE, ConfigError, EnvReader, Secret
 from sigil.serving.tls import file_names
@@ -149,7 +150,7 @@ def load_renewed(environ: Mapping[str, str]) -> Renewed:
     """Only these: other files may be gone since the start, and must not prevent the revocation of a stolen key.
     ConfigError.
     """
-    reader = EnvReader(environ)
+    reader = EnvReader(environ, pipe_seconds=files.RELOAD_PIPE_SECONDS)
     preset, revoked = _api_keys(reader)
     if reader.faults:
         raise ConfigError(reader.faults)

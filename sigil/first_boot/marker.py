@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sigil.console.new_file import replace_file
+from sigil.serving.bounded import files
 from sigil.serving.file_errors import file_error
 
 MARKER_FILE = "server_id"
@@ -28,7 +29,7 @@ class Marker:
         """The server_id, or None without a marker. Raises MarkerUnusable."""
         with self._os_errors("read"):
             try:
-                content = self.path.read_bytes()
+                content = files.read(self.path).data
             except FileNotFoundError:
                 return None
         if not _SERVER_ID.match(content):

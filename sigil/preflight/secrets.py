@@ -13,8 +13,8 @@ from sigil.preflight.result import Result, failed, ok, still_open
 from sigil.preflight.secret_strength import is_published, weakness
 from sigil.protocol.api_key import has_computed_form
 from sigil.protocol.identity import DerivedSecrets, InvalidMnemonic, ServerIdentity
+from sigil.serving.bounded import files
 from sigil.serving.file_errors import file_error
-from sigil.serving.settings import open_now
 
 _RANDOM = "`openssl rand -hex 32` makes one"
 
@@ -39,8 +39,7 @@ def check_secret_file(variable: str, path: Path) -> Result:
     user = os.geteuid()
     remedy = f"on the host: sudo chown {user} FILE && sudo chmod 600 FILE"
     try:
-        with open_now(path) as file:
-            status = os.fstat(file.fileno())
+        status = files.status(path)
     except FileNotFoundError:
         return failed(variable, f"{path} does not exist", "create it, or correct the path and the mount")
     except OSError as error:

@@ -10,11 +10,7 @@ import difflib
 import ipaddress
 import os
 import re
-import select
-import stat
-import time
 from collections.abc import Callable, Mapping
-from io import FileIO
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
@@ -24,6 +20,7 @@ from sigil.protocol.encoding import plain_text
 from sigil.protocol.encoding.plain_text import NotPlainText
 from sigil.protocol.origin import parse_origin, relay_origin
 from sigil.serving import foreign_variables
+from sigil.serving.bounded import files
 from sigil.serving.file_errors import file_error
 from sigil.serving.foreign_variables import SERVICE_LINK
 
@@ -34,8 +31,6 @@ MIN_SECRET_LENGTH = 32
 """Characters of a secret that another party shares with the server."""
 _MIN_TOKEN_LENGTH = 16
 VISIBLE = re.compile(r"[\x21-\x7e]+\Z")
-_MAX_FILE = 64 * 1024
-_FILE_SECONDS = 60.0
 # Two transposed letters of a short name pass. The common prefix alone does not: SIGIL_TEST and SIGIL_HOST are 0.8.
 _SIMILAR = 0.82
 _SIZE = re.compile(r"(\d+)\s*([KMG]?)(?:i?B)?\Z", re.IGNORECASE | re.ASCII)
@@ -74,10 +69,18 @@ class Secret:
 
 
 class EnvReader:
-    """Collects faults and warnings while values are read. `foreign` are the names that other programs read."""
+    """Collects faults and warnings while values are read. `foreign` are the names that other programs read.
+    `pipe_seconds` is how long a pipe in place of a file may deliver nothing.
+    """
 
-    def __init__(self, environ: Mapping[str, str], foreign: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self,
+        environ: Mapping[str, str],
+        foreign: frozenset[str] = frozenset(),
+        pipe_seconds: float = files.PIPE_SECONDS,
+    ) -> None:
         self._environ = environ
+        self._pipe_seconds = pipe_seconds
         self._foreign = foreign
         self._known: set[str] = set()
         self._unusable: set[str] = set()
@@ -182,12 +185,12 @@ class EnvReader:
 
     def _file(self, name: str, path: Path, *, secret: bool = True) -> str | None:
         try:
-            mode, content = _mode_and_content(path)
+            mode, content = files.read(path, pipe_seconds=self._pipe_seconds)
             if secret and mode & 0o077:
                 self.warnings.append(f"{name}: others can read {path}; chmod 600 it")
             elif mode & 0o002:
                 self.warnings.append(f"{name}: every user can change {path}; chmod o-w it")
-            if len(content) <= _MAX_FILE:
+            if len(content) <= files.MAX_BYTES:
                 return plain_text.text_of(content)
             self.faults.append(f"{name}: {path} is larger than 64 KiB")
         except OSError as error:
@@ -215,27 +218,6 @@ class EnvReader:
         all_given = dict(self._environ)
         self.warnings += foreign_variables.exporter_warnings(all_given)
         self.warnings += foreign_variables.certificate_warnings(all_given)
-
-
-def open_now(path: Path) -> FileIO:
-    """To read; OSError. A pipe whose other end no program has opened would make `open` wait for ever."""
-    return open(path, "rb", buffering=0, opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))
-
-
-def _mode_and_content(path: Path) -> tuple[int, bytes]:
-    """The content up to `_MAX_FILE` + 1 bytes; OSError. A pipe, as of a shell's <(gpg -d …), has to deliver in time: at
-    SIGHUP the master waits here.
-    """
-    with open_now(path) as file:
-        content, deadline = b"", time.monotonic() + _FILE_SECONDS
-        while len(content) <= _MAX_FILE:
-            if not select.select([file], [], [], max(deadline - time.monotonic(), 0))[0]:
-                raise TimeoutError(f"a pipe without data for {_FILE_SECONDS:.0f} s: use a file")
-            part = file.read(_MAX_FILE + 1 - len(content))
-            if part == b"":
-                break
-            content += part or b""
-        return stat.S_IMODE(os.fstat(file.fileno()).st_mode), content
 
 
 def usable_cores() -> int:

@@ -154,7 +154,7 @@ def _as_state_error(path: Path) -> Iterator[None]:
 def _reason(path: Path, error: OSError) -> str:
     """Names the file of the error if it is another one than `path`."""
     if isinstance(error, FileNotFoundError) and error.filename == str(path.parent):
-        return "its parent directory does not exist: create it"
+        return f"its parent directory does not exist: create it, or {_ELSEWHERE}"
     named = "" if error.filename in {None, str(path)} else f"{error.filename}: "
     return f"{named}{reason_of('use', error.filename or path, error)}; or {_ELSEWHERE}"
 

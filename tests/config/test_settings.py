@@ -15,7 +15,7 @@ import pytest
 from relay import config as relay_config
 from sigil.config import settings as sigil_config
 from sigil.preflight.secrets import check_secret_file
-from sigil.serving import settings as serving_settings
+from sigil.serving.bounded import files
 from sigil.serving.settings import ConfigError
 
 REQUIRED = {"SIGIL_MNEMONIC": "24 words"}
@@ -159,7 +159,7 @@ def test_a_server_name_that_people_cannot_read_stops_the_start(name: str) -> Non
 
 def test_a_pipe_without_a_writer_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """SIGHUP reads these files in the master, which restarts no worker while it waits."""
-    monkeypatch.setattr(serving_settings, "_FILE_SECONDS", 0.1)
+    monkeypatch.setattr(files, "RELOAD_PIPE_SECONDS", 0.1)
     pipe = tmp_path / "keys"
     os.mkfifo(pipe, 0o600)
     with pytest.raises(ConfigError) as raised:

@@ -71,7 +71,10 @@ def test_a_new_directory_is_open_to_its_owner_only(path: Path) -> None:
 
 def test_a_directory_without_a_parent_is_rejected(path: Path) -> None:
     message = error_of(path / "below")
-    assert message == f"SIGIL_STATE_DIR {path}/below cannot be used: its parent directory does not exist: create it"
+    assert message == (
+        f"SIGIL_STATE_DIR {path}/below cannot be used: its parent directory does not exist: create it, or set "
+        "SIGIL_STATE_DIR to a directory that belongs to the server alone"
+    )
 
 
 def test_an_error_of_the_system_names_the_directory_once(path: Path) -> None:

@@ -96,7 +96,7 @@ def serve(
     `port_setting` is the name of the port's setting, for errors.
     A worker that is ready has a file <state_dir>/workers/<pid>, with a state directory.
     `upkeep` is called in the master after the start and each reload, and then after as many seconds as it returned.
-    With a pair, the workers are replaced by others that serve it. It must return at once.
+    With a pair, the workers are replaced by others that serve it. Both are called in a thread.
     With `metrics`, workers count in memory that they share (see `metrics_memory`).
     0 after a clean drain; 1 when no worker became ready or one had to be killed. Raises StartupError.
     """

@@ -13,12 +13,14 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, Protocol
 
 from sigil.serving import logs
+from sigil.serving.bounded.calls import Call
 from sigil.serving.captured_stderr import CapturedStderr
 from sigil.serving.inherited.signals import DRAIN, RELOAD, release
 from sigil.serving.process.lifecycle import REPLACED
@@ -31,6 +33,9 @@ from sigil.serving.watchdog.watchdog import CHECK_SECONDS, Watchdog
 
 _TICK = 0.05
 _UPKEEP_RETRY = 3600.0
+# Each file has a bound of its own, which is less.
+_JOB_SECONDS = 180.0
+_LATE = f"the files were not read within {_JOB_SECONDS:.0f} s: check the mounts that they are on"
 _UNCHANGED = "the reload changed nothing: the old values stay in use"
 _INCOMPLETE = "workers that the reload replaced use the new values, the others keep the old ones"
 
@@ -90,6 +95,19 @@ class Signals:
             signal.signal(number, handler)
         self.woken.close()
         self._wake.close()
+
+
+@dataclass(eq=False)
+class _Job:
+    """A reload that reads its files, or an upkeep; one at a time. `finish` is called after its end, `late` when it has
+    not ended at the monotonic time `late_at`; then `drop` gets its result.
+    """
+
+    call: Call[Any]
+    late_at: float
+    finish: Callable[[], None]
+    late: Callable[[], None]
+    drop: Callable[[Any], None]
 
 
 Upkeep = Callable[[list[TlsPair]], tuple[TlsPair | None, float]]
@@ -159,6 +177,7 @@ class Supervisor:
         self._signals = signals
         self._feed = feed
         self._fed = False
+        self._job: _Job | None = None
         self._orphans = OrphanReaper()
 
     def run(self) -> int:
@@ -192,6 +211,7 @@ class Supervisor:
                 self._give_up("no worker was ready", seconds=round(self._unserved.seconds))
             self._fill_slots(now)
             self._fed = (self._feed is not None and self._feed.step(now)) or self._fed
+            self._run_job(now)
             self._rolling_restart()
             self._run_upkeep(now)
 
@@ -202,7 +222,7 @@ class Supervisor:
         ]
         sources += [w.ready_pipe for w in self._alive if not w.ready]
         sources += [w.stderr.fd for w in self._alive if w.stderr.open]
-        timed = self._next or any(not w.ready or w.kill_at for w in self._alive)
+        timed = self._next or self._job or any(not w.ready or w.kill_at for w in self._alive)
         timed = timed or any(s.start_at is not None for s in self._slots)
         # A SIGHUP that arrived during a reload waits for its end, and nothing else wakes the loop then.
         timed = timed or (signal.SIGHUP in self._signals.seen and not self._draining)
@@ -211,17 +231,44 @@ class Supervisor:
         with contextlib.suppress(BlockingIOError):
             self._signals.woken.recv(4096)
 
-    def _run_upkeep(self, now: float) -> None:
-        if self._upkeep is None or self._next is not None or now < self._upkeep_at:
+    def _run_job(self, now: float) -> None:
+        job = self._job
+        if job is None:
             return
+        if job.call.ended:
+            self._job = None
+            job.finish()
+        elif now >= job.late_at:
+            self._job = None
+            job.call.abandon(job.drop)
+            job.late()
+
+    def _run_upkeep(self, now: float) -> None:
+        if self._upkeep is None or self._next is not None or self._job is not None or now < self._upkeep_at:
+            return
+        served = [slot.generation.tls for slot in self._slots if slot.generation.tls is not None]
+        self._upkeep_at = now + _UPKEEP_RETRY
         try:
-            served = [slot.generation.tls for slot in self._slots if slot.generation.tls is not None]
-            pair, seconds = self._upkeep(served)
+            call = Call(partial(self._upkeep, served))
+        except OSError as exc:
+            logs.error("upkeep_failed", exc=exc)
+            return
+        self._job = _Job(
+            call,
+            now + _JOB_SECONDS,
+            finish=lambda: self._finish_upkeep(call),
+            late=lambda: logs.error("upkeep_failed", reason=_LATE),
+            drop=lambda late: _close(late[0]),
+        )
+
+    def _finish_upkeep(self, call: Call[tuple[TlsPair | None, float]]) -> None:
+        try:
+            pair, seconds = call.result()
         # Upkeep must not end a server.
         except Exception as exc:
             logs.error("upkeep_failed", exc=exc)
-            pair, seconds = None, _UPKEEP_RETRY
-        self._upkeep_at = now + seconds
+            return
+        self._upkeep_at = time.monotonic() + seconds
         if pair is not None:
             self._begin_update(pair)
 
@@ -351,6 +398,8 @@ class Supervisor:
             self._retire(worker)
 
     def _rolling_restart(self) -> None:
+        if self._next is None and self._job is not None:
+            return
         if self._next is None:
             if signal.SIGHUP in self._signals.seen:
                 self._signals.seen.discard(signal.SIGHUP)
@@ -369,9 +418,24 @@ class Supervisor:
             self._roll_next(self._next)
 
     def _begin_reload(self) -> None:
+        """Read the files in a thread: on a mount that hangs, the master must still restart workers and drain."""
         logs.info("reload_started")
         try:
-            self._next = self._reload()
+            call = Call(self._reload)
+        except OSError as exc:
+            logs.error("reload_refused", exc=exc, message=_UNCHANGED)
+            return
+        self._job = _Job(
+            call,
+            time.monotonic() + _JOB_SECONDS,
+            finish=lambda: self._finish_reading(call),
+            late=lambda: logs.error("reload_refused", reason=_LATE, message=_UNCHANGED),
+            drop=lambda late: _close(late.tls),
+        )
+
+    def _finish_reading(self, call: Call[Generation]) -> None:
+        try:
+            self._next = call.result()
         except StartupError as exc:
             logs.error("reload_refused", reason=str(exc), message=_UNCHANGED)
         except Exception as exc:
@@ -429,6 +493,11 @@ class Supervisor:
             self._generations.remove(unused)
             if unused.tls is not None and all(unused.tls is not kept.tls for kept in used):
                 unused.tls.close()
+
+
+def _close(tls: TlsPair | None) -> None:
+    if tls is not None:
+        tls.close()
 
 
 def _log_stderr(worker: Worker, lines: list[str]) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 
-from sigil.serving.settings import open_now
+from sigil.serving.bounded import files
 from sigil.serving.tls.issuing import is_self_made
 
 _MAX_BYTES = 64 * 1024
@@ -27,8 +27,7 @@ class CertificateFacts:
     def read(cls, path: Path) -> CertificateFacts | None:
         """Of the first certificate in the file; None if it cannot be read: the server serves a copy in memory."""
         try:
-            with open_now(path) as file:
-                leaf = x509.load_pem_x509_certificates(file.read(_MAX_BYTES) or b"")[0]
+            leaf = x509.load_pem_x509_certificates(files.read(path, _MAX_BYTES, pipe_seconds=0).data)[0]
             self_signed = leaf.issuer == leaf.subject or is_self_made(leaf)
         except (OSError, ValueError, UnsupportedAlgorithm):
             return None

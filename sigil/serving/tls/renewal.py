@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from sigil.serving import logs
+from sigil.serving.bounded import files
 from sigil.serving.file_errors import file_error
 from sigil.serving.tls.issuing import AUTHORITY, Chain, is_self_made, issue, pem_of
 from sigil.serving.tls.self_signed import write_file
@@ -124,7 +125,6 @@ def _own_pair(cert: Path, key: Path) -> _OwnPair | None:
 
 
 def _read(path: Path) -> bytes:
-    if not stat.S_ISREG(path.lstat().st_mode):
+    if not stat.S_ISREG(files.within_mount_time("find", path, path.lstat).st_mode):
         raise ValueError
-    with path.open("rb") as file:
-        return file.read(_MAX_BYTES)
+    return files.read(path, _MAX_BYTES).data[:_MAX_BYTES]

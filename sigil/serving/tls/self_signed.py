@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from sigil.console.new_file import create_file
+from sigil.serving.bounded import files
 from sigil.serving.file_errors import file_error
 from sigil.serving.startup_error import StartupError
 from sigil.serving.tls.issuing import issue, pem_of
@@ -79,7 +80,7 @@ def is_present(path: Path) -> bool:
     StartupError when this user may not read the directory.
     """
     try:
-        path.lstat()
+        files.within_mount_time("find", path, path.lstat)
     except FileNotFoundError:
         return False
     except OSError as error:

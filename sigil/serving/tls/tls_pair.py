@@ -13,6 +13,7 @@ from pathlib import Path
 
 from cryptography import x509
 
+from sigil.serving.bounded import files
 from sigil.serving.file_errors import file_error
 from sigil.serving.process.kept_open import KeptOpen
 from sigil.serving.startup_error import StartupError
@@ -22,6 +23,7 @@ from sigil.serving.tls.trial import refusal_of
 _ANY_BLOCK = re.compile(rb"-----BEGIN [A-Z0-9 ]*(?:CERTIFICATE|PRIVATE KEY)-----")
 _READ_BLOCK = re.compile(rb"^-----BEGIN (?:CERTIFICATE|(?:RSA |EC )?PRIVATE KEY)-----", re.MULTILINE)
 
+_MAX_BYTES = 1 << 20
 _ENCRYPTED = re.compile(rb"^(?:-----BEGIN |Proc-Type: 4,)ENCRYPTED", re.MULTILINE)
 
 
@@ -50,9 +52,11 @@ class TlsPair:
         """Whether browsers may insist on https: past the warning of a self-signed certificate they could not go on."""
 
     def _keep(self, path: Path) -> str:
+        data = files.read(path, _MAX_BYTES, files.RELOAD_PIPE_SECONDS).data
+        if len(data) > _MAX_BYTES:
+            raise OSError(errno.EFBIG, f"larger than {_MAX_BYTES >> 20} MiB, which is no certificate or key", str(path))
         if sys.platform != "linux":
             return str(path.resolve(strict=True))
-        data = path.read_bytes()
         fd = os.memfd_create(path.name)
         self._fds.append(fd)
         os.write(fd, data)

@@ -34,6 +34,8 @@ def test_a_new_certificate_with_which_no_worker_starts_is_not_tried_again_at_onc
         )  # fmt: skip
         for _ in range(20):
             supervisor._step()
+            while supervisor._job is not None:
+                supervisor._step()
     assert calls == [2]
     assert first.tls is not None
     first.tls.close()
