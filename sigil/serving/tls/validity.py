@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cryptography import x509
 
-from sigil.serving.settings import open_now
+from sigil.serving.bounded import files
 from sigil.serving.tls.issuing import is_self_made
 
 MIN_DAYS = 14
@@ -71,7 +71,6 @@ def _matches(name: str, host: str) -> bool:
 
 def _read(path: Path) -> x509.Certificate | None:
     try:
-        with open_now(path) as file:
-            return x509.load_pem_x509_certificates(file.read(_MAX_BYTES) or b"")[0]
+        return x509.load_pem_x509_certificates(files.read(path, _MAX_BYTES, pipe_seconds=0).data)[0]
     except (OSError, ValueError):
         return None
