@@ -106,6 +106,7 @@ def _prepare(port: int, control_url: str) -> ServerIdentity:
                 "SIGIL_SERVER_ID": identity.server_id,
                 "SIGIL_STATE_DIR": str(HOME / "state"),
                 "SIGIL_STATE_DIR_INSECURE": "true",
+                "SIGIL_PORT": str(port),
                 "SIGIL_DEVICE_HOME": str(HOME / "device"),
                 "PUSH_STAND_INS": control_url,
             },

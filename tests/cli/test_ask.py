@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -356,6 +357,8 @@ def test_a_server_that_restarts_meanwhile_is_polled_again(person: Person) -> Non
         asking = ask(person.device.wire_key, TEXT, env=environ(server))
         challenge = person.await_prompt(asking)
         server.kill()
+        # Longer than the SDK's own retries.
+        time.sleep(8)
         server.start()
         assert asking.poll() is None
         person.approve(challenge)

@@ -144,10 +144,12 @@ def test_a_shell_with_the_settings_of_make_dev_reaches_the_server(tmp_path: Path
     checkout = Checkout(folder)
     commands = [
         "export SIGIL_API_KEY=another",
+        "unset SIGIL_PORT",
         ". .dev/env",
         "cd /",
         'sigil webhook failures && sigil-relay --help >"$OLDPWD/help" && sigil --version >"$OLDPWD/version"',
         f"python3 -c '{SDK_PAGE}'",
+        'sigil health >"$OLDPWD/healthy"',
         'sigil check-config 2>&1 | grep warning || echo "no warning"',
         'curl -K "$OLDPWD/.dev/curl" "$SIGIL_SERVICE_URL/health" -o "$OLDPWD/health" >"$OLDPWD/written"',
         'printf "%s\\n" "$SIGIL_CA_FILE"',

@@ -111,6 +111,31 @@ def test_a_client_works_under_gevent(server: LiveServer, before: str, after: str
     assert printed == "8\n8\nrefused\nrefused\ncancelled\n" + last
 
 
+FOREIGN_CONTEXT = """
+import ssl, sys
+
+class Context(ssl.SSLContext):
+    def wrap_socket(self, sock, **options):
+        return plain.wrap_socket(sock, **options)
+
+plain = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+plain.check_hostname, plain.verify_mode = False, ssl.CERT_NONE
+ssl.SSLContext = Context
+from sigil.sdk import AsyncSigilAuth, ConfigurationError, SigilAuth
+
+for client in (SigilAuth, AsyncSigilAuth):
+    for options in ({"ca_file": sys.argv[2]}, {"tls_pin": "00" * 32}):
+        try:
+            client(sys.argv[1], **options)
+        except ConfigurationError as error:
+            print("__main__ has replaced ssl.SSLContext" in str(error))
+"""
+
+
+def test_a_trust_that_another_library_would_ignore_is_refused(server: LiveServer) -> None:
+    assert _run(FOREIGN_CONTEXT, server) == "True\n" * 4
+
+
 async def test_a_second_event_loop_may_use_the_same_client(server: LiveServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SIGIL_API_KEY", server.api_key)
     client = AsyncSigilAuth(server.url, ca_file=server.certificate)

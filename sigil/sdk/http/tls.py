@@ -17,6 +17,7 @@ from sigil.protocol.encoding.plain_text import NotPlainText, text_of
 from sigil.sdk.errors import ConfigurationError
 from sigil.sdk.http.deadline import shortened
 
+_OWNERS = ("ssl", "gevent.ssl")
 CA_VARIABLE = "SIGIL_CA_FILE"
 _PIN = re.compile(r"(?:[0-9a-f]{64}|[0-9a-f]{2}(?::[0-9a-f]{2}){31})\Z", re.ASCII | re.IGNORECASE)
 
@@ -68,12 +69,28 @@ def tls_context(ca_file: str | Path | None, tls_pin: str | None) -> ssl.SSLConte
     return context
 
 
+def _new_context() -> ssl.SSLContext:
+    """ConfigurationError where another library has put its own class in the place of `ssl.SSLContext`.
+
+    That of eventlet makes sockets of its own, which compare no pin; that of truststore trusts the system's authorities
+    in addition to a file.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    owner = type(context).__module__
+    if owner not in _OWNERS:
+        raise ConfigurationError(
+            f"ca_file and tls_pin have no effect here: {owner} has replaced ssl.SSLContext. Make the client before "
+            "that, or use gevent, asyncio or threads."
+        )
+    return context
+
+
 def _pinned(tls_pin: str) -> ssl.SSLContext:
     """Chain, name and dates are not checked: the pin names one certificate exactly."""
     if not _PIN.match(tls_pin):
         raise ConfigurationError("tls_pin must be the SHA-256 of the DER certificate: 64 hex digits, colons allowed.")
     pin = bytes.fromhex(tls_pin.replace(":", ""))
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context = _new_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     context.sslsocket_class = _socket_class(context.sslsocket_class, pin)
@@ -83,7 +100,7 @@ def _pinned(tls_pin: str) -> ssl.SSLContext:
 
 def _authorities(ca_file: Path) -> ssl.SSLContext:
     # Not create_default_context: from Python 3.13 it refuses self-signed certificates without key identifiers.
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context = _new_context()
     context.hostname_checks_common_name = False
     # The file may hold the server's own certificate rather than an authority's.
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
