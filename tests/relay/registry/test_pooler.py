@@ -37,7 +37,7 @@ def run(*arguments: str, dsn: str) -> subprocess.CompletedProcess[str]:
         relay.__exit__(None, None, None)
 
 
-@pytest.mark.parametrize("command", [["serve"], ["migrate"]])
+@pytest.mark.parametrize("command", [["serve"], ["migrate"], ["check-config"]])
 def test_a_pooler_in_transaction_mode_ends_the_start_with_one_line(
     postgres: PostgresServer, database: str, command: list[str]
 ) -> None:
