@@ -8,12 +8,10 @@ from sigil.console.errors import write_error
 from sigil.console.streams import standard_streams
 from sigil.serving.certificate_variables import drop_empty_certificate_variables
 from sigil.serving.inherited import signals
-from sigil.serving.inherited.descriptors import open_standard_descriptors
 
 
 def main() -> None:
     """The console script."""
-    open_standard_descriptors()
     signals.set_for_command()
     drop_empty_certificate_variables()
     with standard_streams("sigil"):

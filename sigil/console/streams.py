@@ -85,15 +85,24 @@ class _AsciiErrors(_Errors):
 
 
 def _prepare() -> None:
-    # Reading from the first and writing to the second of them fails or ends at once, as on a closed descriptor.
-    for descriptor, flags in ((0, os.O_RDONLY), (1, os.O_RDONLY), (2, os.O_WRONLY)):
-        _reserve(descriptor, flags)
+    open_standard_descriptors()
     if sys.stdin is None:
         sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - for the life of the process
     if isinstance(sys.stdin, io.TextIOWrapper):
         sys.stdin.reconfigure(errors="replace")
     sys.stdout = _wrapped(sys.stdout, 1, _Output, _AsciiOutput)
     sys.stderr = _wrapped(sys.stderr, 2, _Errors, _AsciiErrors)
+
+
+def open_standard_descriptors() -> None:
+    """Open those of 0, 1 and 2 that are closed, on /dev/null; call it before anything else is opened.
+
+    Otherwise a listening socket, a lock or a database becomes "standard output", and log lines are written into it.
+    """
+    # Reading from the first and writing to the second of them fails or ends at once, as on a closed descriptor: a
+    # command that prints a secret to nowhere must not succeed, and a service reports that its log is lost.
+    for descriptor, flags in ((0, os.O_RDONLY), (1, os.O_RDONLY), (2, os.O_WRONLY)):
+        _reserve(descriptor, flags)
 
 
 def _reserve(descriptor: int, flags: int) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import select
 import socket
@@ -22,8 +23,6 @@ import time
 from collections import deque
 from collections.abc import Callable
 from typing import Protocol
-
-from sigil.serving.inherited.descriptors import can_be_written
 
 QUEUE_BYTES = 256 * 1024
 # The last part of the queue is kept for lines that say why something ended.
@@ -220,7 +219,7 @@ def _wait_for_reader(fd: int) -> None:
 
 def _sender(fd: int) -> Callable[[bytes], int] | None:
     """Writes to `fd` without waiting, or raises BlockingIOError; None where only a blocking write is possible."""
-    if not can_be_written(fd):
+    if fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
         # /dev/null in place of a closed descriptor: opened again through /proc, it would take every line.
         raise OSError(errno.EBADF, os.strerror(errno.EBADF))
     kind = os.fstat(fd).st_mode

@@ -14,10 +14,10 @@ from typing import Any
 import granian.server.mp
 import msgspec
 
+from sigil.console.streams import open_standard_descriptors
 from sigil.serving import logs
 from sigil.serving.connections.limits import ConnectionLimits
 from sigil.serving.inherited import signals
-from sigil.serving.inherited.descriptors import open_standard_descriptors
 from sigil.serving.process.lifecycle import AsgiApp, WorkerLifecycle
 from sigil.serving.process.master import ServerLimits, serve
 from sigil.serving.startup_error import StartupError

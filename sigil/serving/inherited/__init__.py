@@ -1,1 +1,1 @@
-"""What a process inherits, and sets right: descriptors, signals, secrets of the environment."""
+"""What a process inherits, and sets right: signals, secrets of the environment."""
