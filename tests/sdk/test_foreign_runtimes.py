@@ -5,7 +5,6 @@ Every method works, or raises SigilError.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import subprocess
 import sys
@@ -16,7 +15,6 @@ from typing import Any
 
 import pytest
 
-from sigil.device import Device
 from sigil.sdk import (
     Action,
     AsyncSigilAuth,
@@ -136,25 +134,32 @@ def test_a_trust_that_another_library_would_ignore_is_refused(server: LiveServer
     assert _run(FOREIGN_CONTEXT, server) == "True\n" * 4
 
 
-async def test_a_second_event_loop_may_use_the_same_client(server: LiveServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SIGIL_API_KEY", server.api_key)
-    client = AsyncSigilAuth(server.url, ca_file=server.certificate)
-    program = (
-        "import asyncio, sys\nfrom sigil.device import Device\nfrom sigil.sdk import Action, AsyncSigilAuth\n"
-        "client = AsyncSigilAuth(sys.argv[1], ca_file=sys.argv[2])\n"
-        "create = lambda: client.auth.create_challenge(Device.generate().wire_key, Action('login', 'Sign in'))\n"
-        "print(len({asyncio.run(create()).challenge_id for _ in range(3)}))\n"
-        "asyncio.run(client.aclose())\n"
-    )
-    assert await asyncio.to_thread(_run, program, server) == "3\n"
-    # Two loops at once, in two threads.
-    device = Device.generate().wire_key
-    created = [client.auth.create_challenge(device, ACTION) for _ in range(2)]
-    here, there = await asyncio.gather(created[0], asyncio.to_thread(asyncio.run, created[1]))
-    assert here.challenge_id != there.challenge_id
-    await client.aclose()
-    with pytest.raises(ConfigurationError, match="closed"):
-        await client.auth.get_status(ID)
+LOOPS = """
+import asyncio, sys, threading
+from sigil.device import Device
+from sigil.sdk import Action, AsyncSigilAuth, ConfigurationError
+
+client = AsyncSigilAuth(sys.argv[1], ca_file=sys.argv[2])
+
+async def create():
+    return (await client.auth.create_challenge(Device.generate().wire_key, Action("login", "Sign in"))).challenge_id
+
+print(len({asyncio.run(create()) for _ in range(3)}))
+
+async def beside_another_loop():
+    return await asyncio.gather(create(), asyncio.to_thread(asyncio.run, create()), create())
+
+print(len(set(asyncio.run(beside_another_loop()))))
+asyncio.run(client.aclose())
+try:
+    asyncio.run(create())
+except ConfigurationError as error:
+    print(error.message)
+"""
+
+
+def test_several_event_loops_may_use_one_client(server: LiveServer) -> None:
+    assert _run(LOOPS, server) == "3\n3\nThis client has been closed.\n"
 
 
 def test_without_an_event_loop_of_asyncio_the_error_names_the_other_client(faulty: FaultServer) -> None:

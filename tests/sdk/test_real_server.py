@@ -148,7 +148,7 @@ def test_an_error_of_the_server_names_the_member(auth: Calls) -> None:
     with pytest.raises(InvalidRequest) as refused:
         auth.create_challenge(Device.generate().wire_key, ACTION, expires_in_seconds=301)
     assert (refused.value.status, refused.value.path) == (400, "$.expires_in_seconds")
-    with pytest.raises(InvalidRequest, match="^device_public_key must be base64") as refused:
+    with pytest.raises(InvalidRequest, match=r"^device_public_key must be base64") as refused:
         auth.create_challenge("abc", ACTION)
     assert refused.value.path == "$.device_public_key"
     with pytest.raises(InvalidRequest) as refused:
