@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,13 @@ settings.load_profile("repeat")
 
 # They need a Docker engine, which `make test-docker` starts.
 collect_ignore = [] if "SIGIL_TEST_ENGINE" in os.environ else ["containers"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _garbage_of_this_module() -> Iterator[None]:
+    """What a module leaves open, such as a socket, is an error of its last test, not of one that runs much later."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture(scope="session")

@@ -98,6 +98,19 @@ def test_a_test_that_passes_in_its_second_run_is_listed_and_the_run_succeeds(pro
     assert (project.runs("good"), project.runs("flaky")) == (1, 2)
 
 
+def test_a_socket_that_is_left_open_is_an_error_of_the_module_that_left_it(project: Project) -> None:
+    """In a cycle, so that it is closed by the garbage collection alone, whenever that comes."""
+    leak = "import socket\n\n\ndef test_leak() -> None:\n    cycle = [socket.socket()]\n    cycle.append(cycle)\n"
+    (project.tests / "test_a_leak.py").write_text(leak)
+    project.add_test("good")
+    run = project.run()
+    assert run.returncode == 1
+    assert "ERROR tests/test_a_leak.py::test_leak" in run.stdout
+    assert "unclosed <socket.socket" in run.stdout
+    assert output_of(run) == ["failed twice: tests/test_a_leak.py::test_leak"]
+    assert project.runs("good") == 1
+
+
 def test_tests_of_containers_get_a_second_run_by_their_own_target(project: Project) -> None:
     project.add_test("good")
     project.add_test("flaky", failures=1)

@@ -3,9 +3,9 @@
 import { element, showId, showPictogram } from "./page.js";
 
 const RESTORING = [
-  "Start a Sigil server that has no words: “make up” in its folder, or “SIGIL_MODE=init sigil serve”. Open the address in its log.",
+  "Start Sigil: “make up”, or “SIGIL_MODE=init sigil serve”. Open the address in its log.",
   "Choose “Restore from 24 words” and type the words of this page in their order.",
-  "Compare the server ID and the names of the five pictures with this page, then set up the server.",
+  "Compare the server ID and the five names with this page, then set up the server.",
 ];
 
 export class RecoveryKit {

@@ -1,7 +1,7 @@
 """`make screenshots`: takes the pictures of docs/images of a real server.
 
-Needs Chromium, pngquant, and the fonts Inter, JetBrains Mono and Noto Color Emoji, so that the pictures are the same on
-every machine. The words in them are published: never use them for a server.
+Needs Chromium, pngquant, and the fonts Inter and JetBrains Mono, so that the pictures are the same on every machine.
+The words in them are published: never use them for a server.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def _missing_programs() -> list[str]:
 
 def _missing_fonts() -> list[str]:
     there = subprocess.run(["fc-list", ":", "family"], capture_output=True, text=True, check=True).stdout
-    return [font for font in (*FONTS.values(), "Noto Color Emoji") if font not in there]
+    return [font for font in FONTS.values() if font not in there]
 
 
 def _take(browser: Browser, look: str) -> None:
