@@ -13,8 +13,8 @@ import click
 
 from sigil import __version__
 from sigil.cli.errors import cli_errors
+from sigil.cli.secret_output import name_is_taken, output
 from sigil.console.json_lines import json_line
-from sigil.console.new_file import create_file
 from sigil.console.program import Program
 
 if TYPE_CHECKING:
@@ -138,8 +138,8 @@ def health(url: str | None, ca: str | None) -> None:
 def init(create: bool, restore: bool, mnemonic_out: Path | None, api_key_out: Path | None, yes: bool) -> None:
     """Set up a server in the terminal: mnemonic, identity, API key. For the browser's wizard, set SIGIL_MODE=init."""
     for path in (mnemonic_out, api_key_out):
-        if path and path.exists():
-            cli_errors.die(_file_exists(path))
+        if path and os.path.lexists(path):
+            cli_errors.die(name_is_taken(path))
     if create and restore:
         cli_errors.die("pass either --create or --restore")
     if yes and not (create or restore):
@@ -155,7 +155,7 @@ def init(create: bool, restore: bool, mnemonic_out: Path | None, api_key_out: Pa
         forbid_core_dumps()
         choice = restore if create or restore else None
         try:
-            TerminalWizard(InitOptions(choice, mnemonic_out, api_key_out, yes), _output).run()
+            TerminalWizard(InitOptions(choice, mnemonic_out, api_key_out, yes)).run()
         except InvalidMnemonic as error:
             cli_errors.die(str(error))
 
@@ -167,7 +167,7 @@ def mnemonic(out: Path | None) -> None:
     with cli_errors:
         from sigil.protocol.identity import generate_mnemonic
 
-        _output(generate_mnemonic(), out)
+        output(generate_mnemonic(), out)
         if out:
             click.echo("Write the 24 words on paper too: nothing else restores the server.", err=True)
 
@@ -206,7 +206,7 @@ def keygen(live: bool, out: Path | None) -> None:
         from sigil.protocol.api_key import ID_LENGTH, issue_api_key
 
         secret = _identity().api_key_secret
-        _output(issue_api_key(secret, "sgk_live_" if live else "sgk_test_", secrets.token_bytes(ID_LENGTH)), out)
+        output(issue_api_key(secret, "sgk_live_" if live else "sgk_test_", secrets.token_bytes(ID_LENGTH)), out)
 
 
 def _identity() -> ServerIdentity:
@@ -218,29 +218,3 @@ def _identity() -> ServerIdentity:
             return ServerIdentity.from_secrets(DerivedSecrets.from_mnemonic(load_mnemonic(os.environ).reveal()))
         except InvalidMnemonic as error:
             cli_errors.die(f"SIGIL_MNEMONIC or SIGIL_MNEMONIC_PATH: {error}")
-
-
-def _output(text: str, out: Path | None) -> None:
-    if out is None:
-        click.echo(text)
-        return
-    try:
-        if not out.parent.is_dir():
-            out.parent.mkdir(mode=0o700, parents=True)
-    except OSError as error:
-        from sigil.serving.file_errors import file_error
-
-        cli_errors.die(file_error("create", out.parent, error))
-    try:
-        create_file(out, f"{text}\n".encode())
-    except FileExistsError:
-        cli_errors.die(_file_exists(out))
-    except OSError as error:
-        from sigil.serving.file_errors import file_error
-
-        cli_errors.die(file_error("create", out, error))
-    click.echo(f"Wrote {out} (mode 0600).", err=True)
-
-
-def _file_exists(path: Path) -> str:
-    return f"{path} is there already and is never overwritten; choose another name"

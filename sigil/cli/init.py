@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import secrets
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import click
 
+from sigil.cli.errors import cli_errors
+from sigil.cli.secret_output import NotWritten, write
+from sigil.console.secret_screen import fits, inside_multiplexer, secret_screen
 from sigil.protocol.api_key import ID_LENGTH, issue_api_key
 from sigil.protocol.encoding.plain_text import NotPlainText, text_of
 from sigil.protocol.identity import (
@@ -24,9 +25,8 @@ from sigil.protocol.identity import (
 
 _WORDS_TO_CONFIRM = 3
 _COLUMNS = 4
+_GRID_ROWS, _GRID_COLUMNS = WORD_COUNT // _COLUMNS + 3, 16 * _COLUMNS
 _MAX_INPUT = 4096
-# Text on a terminal's alternate screen stays neither on the main screen nor in the scrollback.
-_ALTERNATE_SCREEN, _MAIN_SCREEN = "\x1b[?1049h\x1b[H", "\x1b[?1049l"
 # What a command writes in a container is lost with it, and its server runs already.
 _IN_A_CONTAINER = (
     "In a container instead: write the words into a file on the host (mode 0600, `sudo chown 10001 FILE`), mount it, "
@@ -46,23 +46,33 @@ class InitOptions:
 
 
 class TerminalWizard:
-    """`output(text, path)` writes a new file of mode 0600, or prints without a path."""
+    """A person's answers, or with `yes` the options alone."""
 
-    def __init__(self, options: InitOptions, output: Callable[[str, Path | None], None]) -> None:
+    def __init__(self, options: InitOptions) -> None:
         self._options = options
-        self._output = output
         self._interactive = not options.yes
+        self._file: Path | None = None
 
     def run(self) -> None:
         restore = self._choose_restore()
         words = self._restore() if restore else self._create()
         derived = DerivedSecrets.from_mnemonic(words)
-        self._show(ServerIdentity.from_secrets(derived), restore)
-        if self._options.mnemonic_out:
-            self._output(words, self._options.mnemonic_out)
-        elif not self._interactive and not restore:
+        # New words at once: what follows may fail or be interrupted.
+        if not restore and self._options.mnemonic_out:
+            self._file = self._keep(words, self._options.mnemonic_out)
+        try:
+            self._show(ServerIdentity.from_secrets(derived), restore)
+        except click.Abort as refused:
+            # Ctrl-C and the end of the input decide nothing.
+            if self._file and refused.__context__ is None:
+                self._file.unlink(missing_ok=True)
+                click.echo(f"{self._file} is removed.", err=True)
+            raise
+        if restore and self._options.mnemonic_out:
+            self._file = self._keep(words, self._options.mnemonic_out)
+        elif not restore and self._file is None and not self._interactive:
             click.echo("The 24 words:")
-            self._output(words, None)
+            click.echo(words)
         del words
         self._issue_key(derived.api_key)
         self._show_next_steps()
@@ -77,6 +87,24 @@ class TerminalWizard:
 
     # Mnemonic
 
+    def _keep(self, secret: str, path: Path) -> Path:
+        """The file with the secret. At a terminal until it is written: a full disk must not end the setup, whose words
+        were confirmed. Without one, an error leaves no file of this setup, so that it may be repeated.
+        """
+        while True:
+            try:
+                write(secret, path)
+            except NotWritten as error:
+                if not self._interactive:
+                    if self._file:
+                        self._file.unlink(missing_ok=True)
+                    cli_errors.die(str(error))
+                click.echo(f"{error}.")
+                other = click.prompt("Press Enter to try again, or type another file", default="", show_default=False)
+                path = Path(other) if other else path
+            else:
+                return path
+
     def _create(self) -> str:
         words = generate_mnemonic()
         if not self._interactive:
@@ -85,9 +113,20 @@ class TerminalWizard:
             "\nThe next screen shows 24 words. A person who has them controls this server. Nothing else restores it.\n"
             "Write them down on paper, in their order, where no other person can see your screen."
         )
+        if multiplexer := inside_multiplexer():
+            click.echo(
+                f"This terminal runs in {multiplexer}, which keeps them if it is resized meanwhile or logs its output. "
+                "To see none: sigil init --yes --create --mnemonic-out FILE."
+            )
         while True:
             click.prompt("Press Enter to see them", default="", show_default=False, prompt_suffix="")
-            with _alternate_screen():
+            if not fits(_GRID_ROWS, _GRID_COLUMNS):
+                click.echo(
+                    "The terminal would scroll, and keep them in its scrollback: enlarge it to "
+                    f"{_GRID_COLUMNS} columns and {_GRID_ROWS} rows first."
+                )
+                continue
+            with secret_screen():
                 click.echo(_grid(words.split()))
                 click.prompt("Press Enter when they are on paper", default="", show_default=False, prompt_suffix="")
             if self._confirmed(words.split()):
@@ -108,7 +147,7 @@ class TerminalWizard:
             except NotPlainText as error:
                 raise InvalidMnemonic(f"standard input {error}") from error
         while True:
-            with _alternate_screen():
+            with secret_screen():
                 typed = click.prompt("The 24 words, in their order, on one line\n", prompt_suffix="")
             try:
                 return self._validated(typed)
@@ -137,11 +176,12 @@ class TerminalWizard:
         # A test key: a server issues live keys only when it requires attestation.
         key = issue_api_key(api_key_secret, "sgk_test_", secrets.token_bytes(ID_LENGTH))
         if self._options.api_key_out is None:
-            click.echo("The API key:")
-        self._output(key, self._options.api_key_out)
+            click.echo(f"The API key:\n{key}")
+        else:
+            self._keep(key, self._options.api_key_out)
 
     def _show_next_steps(self) -> None:
-        path = self._options.mnemonic_out
+        path = self._file
         if path is None:
             click.echo("\nWrite the words into a file that only the server's user can read (mode 0600), then:")
         click.echo(f"\n  export SIGIL_MNEMONIC_PATH={path.absolute() if path else '/var/lib/sigil/mnemonic.txt'}")
@@ -154,12 +194,3 @@ def _grid(words: list[str]) -> str:
     cells = [f"{number:>2} {word:<12}" for number, word in enumerate(words, 1)]
     rows = len(cells) // _COLUMNS
     return "\n".join("".join(cells[row::rows]).rstrip() for row in range(rows)) + "\n"
-
-
-@contextmanager
-def _alternate_screen() -> Iterator[None]:
-    click.echo(_ALTERNATE_SCREEN, nl=False)
-    try:
-        yield
-    finally:
-        click.echo(_MAIN_SCREEN, nl=False)

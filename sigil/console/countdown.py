@@ -33,7 +33,7 @@ def countdown(text: str, seconds: float, stream: TextIO | None = None) -> Iterat
 
     def line() -> str:
         shown = f"{text}: {_left(ends)} s"
-        return f"\r{shown[: _columns() - 1]}{_CLEAR_LINE}"
+        return f"\r{shown[: shutil.get_terminal_size().columns - 1]}{_CLEAR_LINE}"
 
     with _ticking(line, f"\r{_CLEAR_LINE}", stream):
         yield
@@ -59,10 +59,6 @@ def countdown_before_prompt(seconds: float, stream: TextIO | None = None) -> Ite
 
 def _left(ends: float) -> int:
     return max(0, round(ends - time.monotonic()))
-
-
-def _columns() -> int:
-    return shutil.get_terminal_size().columns
 
 
 @contextmanager

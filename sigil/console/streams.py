@@ -92,6 +92,8 @@ def _prepare() -> None:
         sys.stdin.reconfigure(errors="replace")
     sys.stdout = _wrapped(sys.stdout, 1, _Output, _AsciiOutput)
     sys.stderr = _wrapped(sys.stderr, 2, _Errors, _AsciiErrors)
+    # shutil asks this one for the size of the terminal.
+    vars(sys)["__stdout__"] = sys.stdout
 
 
 def open_standard_descriptors() -> None:

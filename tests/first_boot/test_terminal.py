@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import fcntl
 import os
 import pty
 import re
 import select
 import shutil
 import stat
+import struct
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -120,6 +123,40 @@ def test_a_person_creates_an_identity_and_confirms_three_words(tmp_path: Path) -
         assert not [word for word in words if re.search(rf"\d\d? {word}\b", elsewhere)], "only on the second screen"
     assert path.read_text().split() == words
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_a_file_that_cannot_be_written_does_not_end_the_setup(tmp_path: Path) -> None:
+    """The words are on paper and confirmed: the person frees space, or names another file."""
+    folder, other = tmp_path / "gone", tmp_path / "other"
+    with at_a_terminal(tmp_path, "--create", "--mnemonic-out", str(folder / "words")) as person:
+        person.sees("to see them")
+        person.types("")
+        words = copied(person.sees("on paper"))
+        person.types("")
+        folder.write_text("not a directory")
+        for _ in range(3):
+            position = re.findall(r"Word (\d+)", person.sees(": "))[-1]
+            person.types(words[int(position) - 1])
+        assert "cannot create" in person.sees("or type another file")
+        person.types("")
+        assert "cannot create" in person.sees("or type another file")
+        person.types(str(other))
+        person.sees("Go on with this identity?")
+        assert other.read_text().split() == words, "before the next question"
+        person.types("n")
+        assert person.ends() == 1
+        assert not other.exists(), "the identity was not wanted"
+
+
+def test_a_terminal_that_would_scroll_shows_no_words(tmp_path: Path) -> None:
+    with at_a_terminal(tmp_path, "--create") as person:
+        person.sees("to see them")
+        fcntl.ioctl(person._ours, termios.TIOCSWINSZ, struct.pack("HHHH", 6, 80, 0, 0))
+        person.types("")
+        assert "enlarge it to 64 columns and 9 rows" in person.sees("to see them")
+        fcntl.ioctl(person._ours, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+        person.types("")
+        assert len(copied(person.sees("on paper"))) == 24
 
 
 def test_a_person_restores_an_identity_after_a_wrong_word_which_no_hint_guesses(tmp_path: Path) -> None:
