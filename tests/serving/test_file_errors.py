@@ -119,7 +119,7 @@ def test_the_tls_pair_names_the_mend(denied: str, folder: Path) -> None:
         "TLS_CERT_PATH": str(folder / "cert.pem"),
         "TLS_KEY_PATH": str(folder / "key.pem"),
     }
-    assert as_user("sigil.app.master.check(os.environ)", environ) == (
+    assert as_user("sigil.app.checks.check(os.environ)", environ) == (
         f"TLS: cannot read {folder / denied}: permission denied for uid {UID} (file owner 0, mode 0600): "
         f"sudo chown {UID} {folder / denied}"
     )
@@ -221,18 +221,10 @@ def test_a_data_directory_that_was_closed_later_names_the_mend(folder: Path) -> 
     ) in text
 
 
-def test_a_place_for_metrics_that_cannot_be_written_names_the_mend(folder: Path) -> None:
-    closed = folder / "shm"
-    closed.mkdir(0o755)
-    work = f"relay.app.master._shared_memory = lambda: '{closed}'\nrelay.app.master._temporary_directory()"
-    text = as_user(work)
-    assert text.startswith(f"cannot write {closed}: permission denied for uid {UID} (directory owner 0, mode 0755)")
-
-
 def test_the_marker_of_the_first_boot_names_the_mend(folder: Path) -> None:
     path = file(folder / "server_id")
     environ = {"SIGIL_MODE": "init", "TLS_CERT_PATH": str(folder / "cert.pem"), "TLS_KEY_PATH": str(folder / "key.pem")}
-    text = as_user("sigil.app.master.check(os.environ)", environ)
+    text = as_user("sigil.app.checks.check(os.environ)", environ)
     assert f"cannot read {path}: permission denied for uid {UID} (file owner 0, mode 0600): sudo chown" in text
 
 

@@ -6,7 +6,7 @@ import datetime
 import ipaddress
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -112,11 +112,12 @@ def is_self_made(certificate: x509.Certificate) -> bool:
     It has our name, and its own key signed it. No authority signs a certificate with the key in it, so one of another
     origin is never taken for ours.
     """
-    public = certificate.public_key()
-    if certificate.subject != SUBJECT or not isinstance(public, ec.EllipticCurvePublicKey):
-        return False
     try:
+        public = certificate.public_key()
+        if certificate.subject != SUBJECT or not isinstance(public, ec.EllipticCurvePublicKey):
+            return False
         public.verify(certificate.signature, certificate.tbs_certificate_bytes, ec.ECDSA(hashes.SHA256()))
-    except InvalidSignature:
+    # A key or a name that the library cannot read is of another origin.
+    except (InvalidSignature, UnsupportedAlgorithm, ValueError):
         return False
     return True
