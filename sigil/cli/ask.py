@@ -18,6 +18,7 @@ import click
 from sigil.console.countdown import countdown
 from sigil.console.errors import write_error, write_warning
 from sigil.console.streams import OutputLost, drop_output
+from sigil.console.style import styled
 from sigil.protocol.messages.challenges import MAX_EXPIRY_SECONDS, MIN_EXPIRY_SECONDS
 from sigil.sdk import (
     Action,
@@ -147,7 +148,7 @@ class _Question:
         )
 
     def _show(self, challenge: Challenge) -> None:
-        click.echo(f"Device {challenge.pictogram_speakable}, {self.timeout} s", err=True)
+        click.echo(f"Device {challenge.pictogram_speakable}: {self.timeout} s to answer", err=True)
         if challenge.match_code:
             click.echo(f"Number {challenge.match_code}: type it on the device", err=True)
 
@@ -210,7 +211,7 @@ class _Question:
         else:
             code, text = Exit.NOT_APPROVED, status.status.capitalize() + (f": {status.reason}" if status.reason else "")
         try:
-            click.echo(text)
+            click.echo(styled(text, "good" if code is Exit.APPROVED else "bad", sys.stdout))
         except OutputLost:
             # The exit code is the answer, also where the line has no reader.
             drop_output()

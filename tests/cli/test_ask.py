@@ -123,7 +123,7 @@ def test_an_approval_is_exit_0(server: LiveServer, person: Person) -> None:
     person.approve(challenge)
     code, output, errors = ended(asking)
     assert (code, output) == (Exit.APPROVED, "Approved\n"), errors
-    assert errors.endswith(", 60 s\n")
+    assert errors.endswith(": 60 s to answer\n")
     assert errors.count("\n") == 1
 
 
@@ -273,7 +273,7 @@ def test_a_signal_cancels_the_challenge(server: LiveServer, person: Person, numb
 
 
 def asking_line(person: Person) -> str:
-    return f"Device {speakable(person.device.fingerprint)}, 60 s\n"
+    return f"Device {speakable(person.device.fingerprint)}: 60 s to answer\n"
 
 
 def _default_signals() -> None:
