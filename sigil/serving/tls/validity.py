@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
+import stat
 from pathlib import Path
 
 from cryptography import x509
@@ -71,6 +72,9 @@ def _matches(name: str, host: str) -> bool:
 
 def _read(path: Path) -> x509.Certificate | None:
     try:
+        # What is read from a pipe is gone, and the server needs it.
+        if not stat.S_ISREG(files.status(path).st_mode):
+            return None
         return x509.load_pem_x509_certificates(files.read(path, _MAX_BYTES, pipe_seconds=0).data)[0]
     except (OSError, ValueError):
         return None

@@ -19,6 +19,7 @@ from cryptography.x509.oid import NameOID
 from sigil.serving.startup_error import StartupError
 from sigil.serving.tls import trial
 from sigil.serving.tls.tls_pair import TlsPair
+from sigil.serving.tls.validity import validity_warnings
 from tests.conformance.server import run
 from tests.serving.running import eventually
 from tests.support.live import LiveServer
@@ -244,3 +245,14 @@ def test_a_key_with_a_passphrase_is_rejected_without_a_prompt(tmp_path: Path) ->
     locked = serialization.BestAvailableEncryption(b"passphrase")
     private.write_bytes(key.private_bytes(serialization.Encoding.PEM, PLAIN, locked))
     assert error_of(cert, private).startswith(f"TLS: {private}: the key has a passphrase: write it without one")
+
+
+def test_a_certificate_from_a_pipe_is_left_to_the_server(good: tuple[Path, Path], tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pipe.open("r+b", buffering=0) as held:
+        held.write(good[0].read_bytes())
+        now = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=9)
+        assert validity_warnings(good[0], now, host=None, renews_own=True)
+        assert validity_warnings(pipe, now, host=None, renews_own=True) == []
+        assert held.read(27) == b"-----BEGIN CERTIFICATE-----"
