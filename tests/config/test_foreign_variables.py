@@ -132,7 +132,14 @@ def test_the_relay_hints_at_names_without_its_prefix() -> None:
 
 
 def test_the_environment_of_make_dev_causes_no_warning() -> None:
-    exported = {"SIGIL_SERVICE_URL", "SIGIL_SERVER_ID", "SIGIL_DEVICE_HOME", "SIGIL_API_KEY_FILE", "SIGIL_CA_FILE"}
+    exported = {
+        "SIGIL_API_KEY",
+        "SIGIL_SERVICE_URL",
+        "SIGIL_SERVER_ID",
+        "SIGIL_DEVICE_HOME",
+        "SIGIL_API_KEY_FILE",
+        "SIGIL_CA_FILE",
+    }
     source = (ROOT / "deploy" / "tools" / "dev.py").read_text(encoding="utf-8")
     # Those of `_settings` are settings of the server.
     named = set(re.findall(r"(?:export |\b)(SIGIL_[A-Z_]+)", source))
