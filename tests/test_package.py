@@ -48,8 +48,10 @@ def source_files(package: str) -> set[str]:
     return {str(file.relative_to(ROOT)) for file in files}
 
 
-def test_the_wheel_contains_both_packages_and_nothing_else(wheel_files: set[str]) -> None:
-    assert wheel_files == source_files("sigil") | source_files("relay")
+def test_the_wheel_contains_both_packages_their_man_pages_and_nothing_else(wheel_files: set[str]) -> None:
+    pages = {name for name in wheel_files if ".data/data/share/man/man1/" in name}
+    assert {name.rpartition("/")[2] for name in pages} == {"sigil.1", "sigil-relay.1"}
+    assert wheel_files - pages == source_files("sigil") | source_files("relay")
 
 
 def test_the_wheel_contains_every_page_and_its_assets(wheel_files: set[str]) -> None:

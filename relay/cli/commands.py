@@ -10,6 +10,7 @@ import click
 from relay import __version__
 from relay.cli.errors import cli_errors
 from relay.cli.registered import devices, servers
+from sigil.console.completion import completion
 from sigil.console.program import Program
 
 
@@ -25,6 +26,7 @@ def relay() -> None:
 
 relay.add_command(servers)
 relay.add_command(devices)
+relay.add_command(completion)
 
 
 @relay.command()

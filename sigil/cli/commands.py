@@ -14,6 +14,7 @@ import click
 from sigil import __version__
 from sigil.cli.errors import cli_errors
 from sigil.cli.secret_output import name_is_taken, output
+from sigil.console.completion import completion
 from sigil.console.json_lines import json_line
 from sigil.console.program import Program
 
@@ -46,6 +47,9 @@ class _LazyGroup(Program):
 @click.version_option(__version__, prog_name="sigil")
 def sigil() -> None:
     """Self-hosted push authentication: a person's device signs the answer to a challenge."""
+
+
+sigil.add_command(completion)
 
 
 @sigil.command()

@@ -1,4 +1,5 @@
-"""JSON logs: one event, one line on standard output, which never waits for its reader (see `line_writer`).
+"""JSON logs: one event, one line on standard output, which never waits for its reader (see `line_writer`). On a
+terminal the lines are for people (see `terminal_log`).
 
     logs.configure("sigil", "info")
     logs.info("challenge_created", challenge_id=id, device=logs.short(fingerprint))
@@ -22,8 +23,10 @@ from typing import Literal
 
 import msgspec
 
+from sigil.console.style import is_terminal, wants_colour
 from sigil.serving.line_writer import Count, LineWriter
 from sigil.serving.redaction import clean, redact_line
+from sigil.serving.terminal_log import terminal_line
 
 Level = Literal["debug", "info", "warn", "error"]
 LEVELS: dict[str, int] = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING, "error": logging.ERROR}
@@ -50,6 +53,9 @@ class _Sink:
     threshold = logging.INFO
     second = 0
     prefix = ""
+    # Lines for a person at a terminal; in colour.
+    human = False
+    colours = False
 
     def __init__(self) -> None:
         self.write_to(1)
@@ -59,7 +65,7 @@ class _Sink:
 
 
 def _dropped_lines(count: int, seconds: float) -> bytes:
-    return _line("warn", "log_lines_dropped", {"count": count, "seconds": round(seconds, 1)})
+    return _formed(_line("warn", "log_lines_dropped", {"count": count, "seconds": round(seconds, 1)}))
 
 
 def _report_lost_log(error: OSError) -> None:
@@ -83,6 +89,8 @@ def configure(service: str, level: str) -> None:
     if level not in LEVELS:
         raise ValueError(f"unknown log level {level!r}: one of {', '.join(LEVELS)}")
     _sink.service, _sink.threshold = service, LEVELS[level]
+    _sink.human = is_terminal(sys.stdout)
+    _sink.colours = wants_colour(sys.stdout)
     root = logging.getLogger()
     root.handlers[:] = [_RecordHandler()]
     # At debug, other libraries log what they send: info is their lowest level.
@@ -186,7 +194,11 @@ def _timestamp() -> str:
 
 
 def _write(level: str, event: str, fields: dict[str, object]) -> None:
-    _sink.writer.write(_line(level, event, fields), urgent=level == "error")
+    _sink.writer.write(_formed(_line(level, event, fields)), urgent=level == "error")
+
+
+def _formed(line: bytes) -> bytes:
+    return terminal_line(line, colours=_sink.colours) if _sink.human else line
 
 
 def _line(level: str, event: str, fields: dict[str, object]) -> bytes:

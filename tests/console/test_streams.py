@@ -23,6 +23,11 @@ WORDS = "zoo " * 23 + "vote"
 PROGRAMS: dict[str, click.Group] = {"sigil": sigil, "sigil-relay": relay}
 # What a command needs to get past its arguments.
 ARGUMENTS = {
+    "sigil ask": ["--device", "x", "text"],
+    "sigil completion install": ["bash"],
+    "sigil completion show": ["bash"],
+    "sigil-relay completion install": ["bash"],
+    "sigil-relay completion show": ["bash"],
     "sigil device init": ["--server", "https://127.0.0.1:9"],
     "sigil device forget": ["https://127.0.0.1:9", "--yes"],
     "sigil device approve": ["x"],
