@@ -51,10 +51,8 @@ def test_an_audit_that_did_not_check_every_package_fails(
 
 
 def test_a_traceback_of_the_auditor_is_its_last_line(capfd: pytest.CaptureFixture[str]) -> None:
-    def nested(depth: int) -> str:
-        return f"def f{depth}(): {'raise OSError(' + repr('the index is unreachable') + ')' if not depth else f'f{depth - 1}()'}"
-
-    program = "\n".join([*(nested(depth) for depth in range(25)), "f24()"])
+    calls = [f"def f{depth}(): f{depth + 1}()" for depth in range(25)]
+    program = "\n".join([*calls, "def f25(): raise OSError('the index is unreachable')", "f0()"])
     assert audit([sys.executable, "-c", program]) == 2
     lines = capfd.readouterr().err.splitlines()
     assert lines[0] == "pip-audit: OSError: the index is unreachable"

@@ -175,6 +175,7 @@ await_healthy() {
         compose logs --no-color --tail=15 "$service" >&2
         die "$service is not healthy after three minutes: its last log lines are above"
       fi
+      [ "$waited" != 5 ] || echo "waiting for $service to be healthy (at most three minutes)"
       sleep 1
       waited=$((waited + 1))
     done

@@ -14,6 +14,7 @@ case "$(setting COMPOSE_FILE '')" in
   *) ! in_production || die "This stack runs in production: use 'make prod' or 'make upgrade', or 'make reset' to delete it" ;;
 esac
 
+echo "building the images and starting the stack (the first time with downloads: some minutes)"
 compose_or_explain up -d --build
 await_healthy relay sigil
 
