@@ -251,6 +251,7 @@ def test_a_certificate_from_a_pipe_is_left_to_the_server(good: tuple[Path, Path]
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     with pipe.open("r+b", buffering=0) as held:
+        os.set_blocking(held.fileno(), False)
         held.write(good[0].read_bytes())
         now = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=9)
         assert validity_warnings(good[0], now, host=None, renews_own=True)
