@@ -11,7 +11,9 @@ from relay import __version__
 from relay.cli.errors import cli_errors
 from relay.cli.registered import devices, servers
 from sigil.console.completion import completion
+from sigil.console.errors import write_warning
 from sigil.console.program import Program
+from sigil.console.style import styled
 
 
 class _Relay(Program):
@@ -58,7 +60,7 @@ def check_config() -> None:
 
         config, warnings = check(os.environ)
         for line in warnings:
-            click.echo(f"warning: {line}", err=True)
+            write_warning(line)
         database = "PostgreSQL" if config.database_url else f"SQLite, {config.database_file}"
         sockets = f", WebSockets on port {config.ws_port}" if config.ws_port else ""
         click.echo(f"listen     {config.host} port {config.port} (http){sockets}")
@@ -67,7 +69,7 @@ def check_config() -> None:
         click.echo(f"origin     {config.public_url or 'from the Host header (development)'}")
         click.echo(f"servers    {len(config.trusted_servers)} in RELAY_TRUSTED_SERVERS")
         click.echo(f"providers  {', '.join(config.providers) or 'none: WebSockets only'}")
-        click.echo("Configuration OK")
+        click.echo(styled("Configuration OK", "good", sys.stdout))
 
 
 @relay.command()

@@ -15,8 +15,10 @@ from sigil import __version__
 from sigil.cli.errors import cli_errors
 from sigil.cli.secret_output import name_is_taken, output
 from sigil.console.completion import completion
+from sigil.console.errors import write_warning
 from sigil.console.json_lines import json_line
 from sigil.console.program import Program
+from sigil.console.style import Style, styled
 
 if TYPE_CHECKING:
     from sigil.config.settings import Config
@@ -28,6 +30,9 @@ _LAZY_GROUPS = {
     "device": "sigil.device.commands",
     "webhook": "sigil.cli.webhook",
 }
+
+
+_STATES: dict[str, Style] = {"ok": "good", "open": "notice", "failed": "bad"}
 
 
 class _LazyGroup(Program):
@@ -70,7 +75,7 @@ def check_config() -> None:
         checked = check(os.environ)
         config = checked.config
         for line in checked.warnings:
-            click.echo(f"warning: {line}", err=True)
+            write_warning(line)
         click.echo(f"mode       {config.mode}")
         if checked.identity:
             click.echo(f"server_id  {checked.identity.server_id}")
@@ -85,7 +90,7 @@ def check_config() -> None:
         click.echo(f"workers    {config.workers}")
         click.echo(f"state      {config.state_dir}, {config.store_size >> 20} MiB")
         click.echo(f"webhooks   {'enabled' if config.webhook else 'disabled'}")
-        click.echo("Configuration OK")
+        click.echo(styled("Configuration OK", "good", sys.stdout))
 
 
 @sigil.command()
@@ -105,7 +110,8 @@ def preflight(as_json: bool) -> None:
                 click.echo(json_line(result))
             else:
                 step = f"; {result.next_step}" if result.next_step else ""
-                click.echo(f"{result.state:<6}  {result.name}: {result.text}{step}")
+                state = styled(f"{result.state:<6}", _STATES[result.state], sys.stdout)
+                click.echo(f"{state}  {result.name}: {result.text}{step}")
         sys.exit(1 if any(result.state == "failed" for result in results) else 0)
 
 

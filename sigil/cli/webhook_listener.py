@@ -7,11 +7,13 @@ import json
 import logging
 import signal
 import socket
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from aiohttp import web
 
+from sigil.console.style import styled
 from sigil.sdk import SigilError, webhooks
 from sigil.serving.listen_host import reachable
 
@@ -90,7 +92,7 @@ class _Service:
     async def _judge(self, request: web.BaseRequest) -> tuple[int, dict[str, str]]:
         write = self._listener.write
         if request.method != "POST":
-            write(f"REFUSED  {request.method[:20]!a}: a webhook is a POST request")
+            write(f"{_refused()}  {request.method[:20]!a}: a webhook is a POST request")
             return 405, {"Allow": "POST"}
         if request.headers.get("Expect", "").lower() == "100-continue":
             await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -100,19 +102,23 @@ class _Service:
             async for chunk in request.content.iter_any():
                 body += chunk
                 if len(body) > _MAX_BYTES:
-                    write(f"REFUSED  the body is larger than {_MAX_BYTES // 1024} KiB")
+                    write(f"{_refused()}  the body is larger than {_MAX_BYTES // 1024} KiB")
                     return 413, {}
         except (web.RequestPayloadError, ConnectionError):
-            write("REFUSED  the body did not arrive whole")
+            write(f"{_refused()}  the body did not arrive whole")
             return 400, {}
         try:
             event = webhooks.verify(request.headers, bytes(body), self._listener.secrets)
         except SigilError as error:
-            write(f"REFUSED  {error.message}")
+            write(f"{_refused()}  {error.message}")
             return 400, {}
-        write(f"VERIFIED {event.type}  {event.id}")
+        write(f"{styled('VERIFIED', 'good', sys.stdout)} {event.type}  {event.id}")
         write(json.dumps(json.loads(body), indent=2, ensure_ascii=True))
         return self._listener.status, {}
+
+
+def _refused() -> str:
+    return styled("REFUSED", "bad", sys.stdout)
 
 
 class _BoundedServer(web.Server):

@@ -6,6 +6,7 @@ A `challenge_id` is the id of a challenge or of an approval request, as in the e
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from typing import Any, Literal, Protocol
 
 import click
 
+from sigil.console.style import styled
 from sigil.device.approval_checks import Shown, ShownApproval
 from sigil.device.challenge_checks import ShownChallenge
 from sigil.device.commands.context import one_line
@@ -77,7 +79,16 @@ def print_text(event: ListenEvent, terminal: Interruptible | None = None) -> Non
         return
     with terminal.interrupted() if terminal is not None else nullcontext():
         for line in lines:
-            click.echo(printable(line), err=not isinstance(event, Answered))
+            click.echo(_coloured(printable(line), event), err=not isinstance(event, Answered))
+
+
+def _coloured(line: str, event: ListenEvent) -> str:
+    match event:
+        case Answered(_, decision, _):
+            return styled(line, "good" if decision == "approved" else "notice", sys.stdout)
+        case events.Refused() | NotAnswered():
+            return styled(line, "bad", sys.stderr)
+    return line
 
 
 def show(shown: Shown, now: float) -> None:
