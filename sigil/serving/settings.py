@@ -103,7 +103,7 @@ class EnvReader:
     def is_empty(self, name: str) -> bool:
         """Whether NAME is set to an empty text, for a setting to which that is a value of its own."""
         self._known.add(name)
-        return not self._environ.get(name, "unset").strip()
+        return not plain_text.stripped(self._environ.get(name, "unset"))
 
     def value(self, name: str, default: T, parse: Callable[[str], T]) -> T:
         text = self.text(name)

@@ -156,6 +156,12 @@ def test_a_variable_with_quotes_or_a_hidden_character_is_one_line(load: Callable
             assert MNEMONIC not in str(raised.value)
 
 
+def test_a_relay_url_of_hidden_characters_does_not_turn_pushes_off() -> None:
+    for given in ("\u00a0", "\u200b", "''"):
+        with pytest.raises(ConfigError, match=r"^RELAY_URL: "):
+            sigil_config.load(REQUIRED | {"RELAY_URL": given})
+
+
 def test_an_item_of_a_list_in_quotes_is_named() -> None:
     for load, name in (
         (sigil_config.load, "API_KEY"),

@@ -46,10 +46,15 @@ def check(text: str) -> str:
     """The text without the blanks around it; NotPlainText."""
     if problem := _hidden(text):
         raise NotPlainText(problem)
-    stripped = text.strip(_BLANKS)
-    if is_quoted(stripped):
+    value = stripped(text)
+    if is_quoted(value):
         raise NotPlainText("is in quotes: remove them, they are not part of the value")
-    return stripped
+    return value
+
+
+def stripped(text: str) -> str:
+    """Not `str.strip`, which also takes off a no-break space: the same value would be right or wrong by its place."""
+    return text.strip(_BLANKS)
 
 
 def is_quoted(text: str) -> bool:
@@ -60,8 +65,8 @@ def cleaned(text: str) -> str:
     """A text for which `check` may have failed, without what it names."""
     while (at := first_hidden(text)) is not None:
         text = text[:at] + text[at + 1 :]
-    text = text.strip(_BLANKS)
-    return text[1:-1].strip(_BLANKS) if is_quoted(text) else text
+    text = stripped(text)
+    return stripped(text[1:-1]) if is_quoted(text) else text
 
 
 def _hidden(text: str) -> str | None:
@@ -73,5 +78,6 @@ def _hidden(text: str) -> str | None:
         # How Python passes on the bytes of a variable that are not UTF-8.
         return "is not UTF-8 text"
     line, column = before.count("\n") + 1, at - before.rfind("\n")
-    name = "NUL, as in UTF-16 text" if char == "\0" else unicodedata.name(char, "a control character")
+    nameless = "a control character" if ord(char) < 0xA0 else "a character without a name"
+    name = "NUL, as in UTF-16 text" if char == "\0" else unicodedata.name(char, nameless)
     return f"has U+{ord(char):04X} ({name}) at line {line}, character {column}, which cannot be seen: remove it"
