@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from sigil.app import init_mode
-from sigil.app.state import store_problem
+from sigil.app.state import other_server_problem, store_problem
 from sigil.config.address import own_server
 from sigil.config.settings import Config, load, load_mnemonic
 from sigil.protocol.identity import DerivedSecrets, InvalidMnemonic, ServerIdentity
@@ -109,9 +109,13 @@ def _check_state(config: Config) -> None:
 
 
 def _check_listen(config: Config, environ: Mapping[str, str]) -> None:
+    held = other_server_problem(config)
     try:
         check_listen(config.host, config.port, port_setting=port_setting(config))
     except PortInUse:
-        # The server of these settings may be the one that runs.
-        if not runs(own_server(environ)):
+        # The server of these settings runs, and has both its directory and its port.
+        if not (held and runs(own_server(environ))):
             raise
+    else:
+        if held:
+            raise StartupError(held)

@@ -19,7 +19,7 @@ from sigil.core.webhooks.event import EVENT
 from sigil.serving import logs
 from sigil.serving.startup_error import StartupError
 from sigil.store.adoption import Stamp
-from sigil.store.attach import open_running
+from sigil.store.attach import open_running, problem_of_another_server
 from sigil.store.lmdb import LmdbStore, WriteFlag
 from sigil.store.memory_limits import MemoryLimits
 from sigil.store.state_directory import StateDirectory, StateDirectoryError, problem_of_directory
@@ -66,6 +66,11 @@ def store_problem(config: Config) -> str | None:
     return problem_of_directory(
         config.state_dir, size=config.store_size, workers=config.workers, insecure=config.state_dir_insecure
     )
+
+
+def other_server_problem(config: Config) -> str | None:
+    """The error of a start while a server holds the state directory, which may be the server of these settings."""
+    return problem_of_another_server(config.state_dir)
 
 
 def memory_limit() -> int | None:

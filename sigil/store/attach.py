@@ -13,7 +13,7 @@ import msgspec
 from sigil.core.session_store import Kind
 from sigil.store.adoption import STAMP, Stamp
 from sigil.store.lmdb import DATA_FILE, LmdbStore
-from sigil.store.state_directory import SERVER_LOCK, StateDirectoryError
+from sigil.store.state_directory import SERVER_LOCK, StateDirectoryError, in_use
 from sigil.store.steady_clock import SharedOffset, SteadyClock
 
 
@@ -38,6 +38,15 @@ def open_running(path: Path, *, schema: str, kinds: Sequence[Kind]) -> LmdbStore
     if stamp.schema != schema:
         raise StateDirectoryError(f"the server on {path} has another version: use the sigil command of that version")
     return LmdbStore(path, size=size, kinds=kinds, clock=SteadyClock(SharedOffset(path)), create=False)
+
+
+def problem_of_another_server(path: Path) -> str | None:
+    """The error of a server that starts on a directory which a server holds; None if none does."""
+    try:
+        return in_use(path) if _is_locked(path) else None
+    except OSError:
+        # `problem_of_directory` reports it.
+        return None
 
 
 def _is_locked(path: Path) -> bool:

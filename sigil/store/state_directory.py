@@ -233,6 +233,10 @@ def allocate(directory: int, name: str) -> None:
         os.close(file)
 
 
+def in_use(path: Path) -> str:
+    return f"another server is using SIGIL_STATE_DIR {path}; stop it, or set SIGIL_STATE_DIR to another directory"
+
+
 def _take_lock(path: Path, directory: int) -> int:
     """The lock that the server holds until it stops or dies."""
     lock = os.open(SERVER_LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600, dir_fd=directory)
@@ -240,7 +244,5 @@ def _take_lock(path: Path, directory: int) -> int:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(lock)
-        raise StateDirectoryError(
-            f"another server is using SIGIL_STATE_DIR {path}; stop it, or set SIGIL_STATE_DIR to another directory"
-        ) from None
+        raise StateDirectoryError(in_use(path)) from None
     return lock

@@ -155,6 +155,14 @@ def test_both_commands_are_content_beside_the_running_service() -> None:
     with LiveServer(workers=1) as running:
         checked = run("check-config", env=running.environ)
         assert (checked.returncode, checked.stderr) == (0, "")
+        # On its directory, but another port; and on its port, but with another directory.
+        port, state = str(free_port()), str(running.state.with_name(f"{running.state.name}-other"))
+        for settings, expected in (
+            ({"SIGIL_PORT": port}, f"another server is using SIGIL_STATE_DIR {running.state}; stop it"),
+            ({"SIGIL_STATE_DIR": state}, f"cannot listen on 127.0.0.1 port {running.port}: Address already in use"),
+        ):
+            (line,) = errors_of(run("check-config", env=running.environ | settings).stderr, "sigil")
+            assert line.startswith(f"sigil: {expected}")
     with LiveRelay(RELAY_WS_PORT=str(free_port())) as running_relay:
         checked = of_relay("check-config", running_relay.environ)
         assert (checked.returncode, checked.stderr) == (0, "")
