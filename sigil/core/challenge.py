@@ -255,7 +255,7 @@ def answer(
     new_ledger = (ledger or Ledger()).with_answer(
         now, challenge.owner, challenge_id, approved=approved, unknown_trigger=reason == "unknown_trigger"
     )
-    decision = _end(challenge_id, ended, new_ledger, entry, after_answer(entry))
+    decision = _end(challenge_id, ended, new_ledger, entry, after_answer(now, entry))
     return _with_event(now, challenge_id, decision) if emit_event else decision
 
 

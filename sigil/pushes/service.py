@@ -99,8 +99,8 @@ class Pushes:
 
     async def deliver(self, claims: Sequence[Claim], *, probing: bool = False) -> None:
         """Deliver claimed entries and complete them. A probe always sends a request to the relay."""
-        polls = [claim for claim in claims if claim[1].step is Step.POLL_OUTCOME]
-        rendered = await self._render([claim for claim in claims if claim[1].step is not Step.POLL_OUTCOME])
+        polls = [claim for claim in claims if claim[1].step.polls]
+        rendered = await self._render([claim for claim in claims if not claim[1].step.polls])
         if rendered:
             results = await self._push([push for _, push in rendered], probing)
             await self._complete([claim for claim, _ in rendered], results)

@@ -15,7 +15,7 @@ from sigil.core.approvals.approval import APPROVAL, Approval
 from sigil.core.challenge import CHALLENGE, Challenge
 from sigil.core.circuit_breaker import RECEIVER_KEY, RELAY_KEY
 from sigil.core.pushes.delivery import Completion
-from sigil.core.pushes.outbox import OUTBOX, Step
+from sigil.core.pushes.outbox import OUTBOX, Push, Step
 from sigil.core.session_store import Key, SessionStore
 from sigil.core.webhooks import delivery as webhook_delivery
 from sigil.core.webhooks.delivery import FAILURE, Outcome
@@ -177,6 +177,9 @@ class PushMetrics:
         if step is Step.CLEAR:
             if result not in {"relay_unreachable", "ended"}:
                 self._of_status["cleared"].inc()
+        elif completion.push is Push.CLEARED:
+            # Counted when the clear is delivered.
+            return
         elif completion.push is not completion.before or (step is Step.PUSH and result == "queued"):
             self._of_status[result].inc()
         if step is Step.PUSH and result in {"delivered", "queued"} and subject is not None:

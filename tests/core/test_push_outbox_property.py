@@ -127,10 +127,11 @@ class Outbox(RuleBasedStateMachine):
         if entry.step is Step.CLEAR:
             self.cleared.add(name)
             return "delivered"
-        if entry.step is Step.POLL_OUTCOME:
+        if entry.step.polls:
             # A queued push is delivered now, or is still queued.
-            self.relay[name] = "delivered" if wanted == "delivered" else self.relay[name]
-            return self.relay[name]
+            if wanted == "delivered" and name in self.relay:
+                self.relay[name] = "delivered"
+            return self.relay.get(name, "unknown")
         result = self.relay.get(name, wanted)
         if result in {"delivered", "queued"}:
             self.relay[name] = result
@@ -187,6 +188,15 @@ class Outbox(RuleBasedStateMachine):
             entry = self.entry(name)
             assert entry is not None
             assert entry.step is Step.CLEAR
+
+    @invariant()
+    def a_push_that_waits_at_the_relay_for_an_answered_challenge_is_polled_or_cleared(self) -> None:
+        for name in self.answered - self.cleared if self.names else ():
+            challenge = self.challenge(name)
+            if self.relay.get(name) != "queued" or challenge is None or challenge.open:
+                continue
+            if self.now < challenge.end.at + 250:  # type: ignore[union-attr]
+                assert self.entry(name) is not None
 
     @invariant()
     def the_push_state_delivered_is_final(self) -> None:

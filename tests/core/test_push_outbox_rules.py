@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, cast
 
+import msgspec
 import pytest
 
 from sigil.challenges.service import ChallengePolicy
@@ -36,6 +37,8 @@ EXPIRES = int(NOW) + 300
 OWNER = bytes(8)
 TOKEN, ANOTHER_TOKEN = b"token 01", b"token 02"
 CHALLENGE = Challenge(b"k", b"o", b"n", b"a", int(NOW * 1000), 300, push=Push.QUEUED)
+
+ANSWERED = msgspec.structs.replace(CHALLENGE, end=End(State.VERIFIED, int(NOW)))
 
 
 def claimed(entry: OutboxEntry | None, at: float = NOW, token: bytes = TOKEN) -> OutboxEntry | None:
@@ -161,15 +164,58 @@ def test_the_push_state_delivered_is_final(result: DeliveryResult) -> None:
 
 
 def test_a_response_deletes_a_free_entry_and_leaves_a_claimed_one_to_its_holder() -> None:
-    assert after_answer(None) is None
-    assert after_answer(new_entry(NOW, EXPIRES, OWNER)) is None
+    assert after_answer(NOW, None) is None
+    assert after_answer(NOW, new_entry(NOW, EXPIRES, OWNER)) is None
     entry = held()
-    assert after_answer(entry) is entry
-    answered = Challenge(
-        b"k", b"o", b"n", b"a", int(NOW * 1000), 300, end=End(State.VERIFIED, int(NOW)), push=Push.QUEUED
-    )
-    assert completed("delivered", entry, challenge=answered) == (None, Push.DELIVERED)
-    assert completed("ended", entry, challenge=answered) == (None, Push.QUEUED)
+    assert after_answer(NOW, entry) is entry
+    assert completed("delivered", entry, challenge=ANSWERED) == (None, Push.DELIVERED)
+    assert completed("ended", entry, challenge=ANSWERED) == (None, Push.QUEUED)
+
+
+def test_a_push_that_still_waits_after_the_answer_is_cleared_and_a_delivered_one_is_not() -> None:
+    """The device answered from its list of what is pending: the push would prompt it again."""
+    queued, _ = completed("queued", held())
+    assert queued is not None
+    polling = after_answer(NOW, queued)
+    assert polling is not None
+    assert (polling.step, polling.due) == (Step.POLL_ANSWERED, int(NOW) + 1)
+    again = claimed(polling, NOW + 1)
+    assert again is not None
+    assert completed("delivered", again, challenge=ANSWERED, at=NOW + 1) == (None, Push.DELIVERED)
+    assert completed("unknown", again, challenge=ANSWERED, at=NOW + 1) == (None, Push.QUEUED)
+    clear, push = completed("queued", again, challenge=ANSWERED, at=NOW + 1)
+    assert clear is not None
+    assert (clear.step, push) == (Step.CLEAR, Push.CLEARED)
+    assert (push.status, push.error) == ("failed", "cleared")
+    sent = claimed(clear, NOW + 2)
+    assert sent is not None
+    cleared = msgspec.structs.replace(ANSWERED, push=Push.CLEARED)
+    assert completed("delivered", sent, challenge=cleared, at=NOW + 2) == (None, Push.CLEARED)
+
+
+@pytest.mark.parametrize("result", ["queued", "relay_unreachable"])
+def test_a_push_in_flight_at_the_answer_is_polled_unless_the_relay_did_not_take_it(result: DeliveryResult) -> None:
+    polling, _ = completed(result, held(), challenge=ANSWERED)
+    assert polling is not None
+    assert polling.step is Step.POLL_ANSWERED
+    assert completed("rate_limited", held(), challenge=ANSWERED)[0] is None
+
+
+def test_a_poll_after_the_answer_is_repeated_in_an_outage_and_ends() -> None:
+    queued, _ = completed("queued", held())
+    polling = after_answer(NOW, queued)
+    assert polling is not None
+    at, polls = NOW, 0
+    while polling is not None:
+        at = max(at, float(polling.due))
+        again = claimed(polling, at)
+        if again is None:
+            assert claim(at, [KEY], [polling], TOKEN).writes == ((KEY, None),)
+            break
+        polls += 1
+        polling, push = completed("relay_unreachable", again, challenge=ANSWERED, at=at)
+        assert push is Push.QUEUED
+    assert 100 < polls <= CLEAR_SECONDS
 
 
 def test_an_end_deletes_an_unclaimed_push_and_clears_one_that_may_be_shown() -> None:
@@ -308,14 +354,21 @@ async def claim_and_die(services: PushServices) -> None:
     assert await services.pushes.claim(services.worker_backlog.take(100))
 
 
+async def the_push_is_found_unknown(services: PushServices, seconds: float) -> None:
+    """The dead worker may have sent it: the next one does not send it again, and polls its outcome."""
+    services.clock.now += seconds
+    await services.send_due_pushes()
+    services.clock.now += 2
+    await services.send_due_pushes()
+    assert services.store.count(OUTBOX) == 0
+
+
 async def test_the_claim_of_a_dead_worker_does_not_outlive_the_expiry_of_an_answered_challenge() -> None:
     services = PushServices()
     created = await services.create_challenge(DEVICE, seconds=30)
     await claim_and_die(services)
     await services.approve(DEVICE, created)
-    services.clock.now += LEASE_SECONDS + 1
-    await services.send_due_pushes()
-    assert services.store.count(OUTBOX) == 0
+    await the_push_is_found_unknown(services, LEASE_SECONDS + 1)
     assert services.relay.pushes == []
 
 
@@ -324,9 +377,7 @@ async def test_the_claim_of_a_dead_worker_does_not_outlive_the_expiry_of_an_appr
     created = await services.create_approval([[DEVICE]], 1, seconds=60)
     await claim_and_die(services)
     await services.vote(DEVICE, created)
-    services.clock.now += 61
-    await services.send_due_pushes()
-    assert services.store.count(OUTBOX) == 0
+    await the_push_is_found_unknown(services, 61)
     assert services.relay.pushes == []
 
 

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from sigil.device.commands import device
 from tests.device.processes import Listening
-from tests.support.live import LiveServer
+from tests.support.live import LiveServer, wait_until
 from tests.support.live_relay import LiveRelay
 
 ACTION = {"type": "step_up", "description": "Transfer 5000 € to Zoë", "params": {"amount": 5000, "ok": [True, None]}}
@@ -69,3 +69,29 @@ def test_a_challenge_is_pushed_approved_and_cleared(tmp_path: Path, content: str
                 """Poll again until it has ended."""
             assert status["status"] == "approved"
             assert voting.end() == (0, "")
+
+
+def test_a_push_that_waits_is_withdrawn_when_its_challenge_is_answered_by_hand(tmp_path: Path) -> None:
+    def run(*arguments: str) -> str:
+        done = CliRunner().invoke(device, [*arguments, "--home", str(tmp_path / "keys")])
+        assert done.exit_code == 0, done.output
+        return done.stdout
+
+    with (
+        LiveRelay() as relay,
+        LiveServer(workers=1, RELAY_URL=relay.url, RELAY_PUBLIC_URL=relay.url) as server,
+        server.authorised() as backend,
+    ):
+        run("init", "--server", server.url, "--pin", server.identity.server_id, "--ca", str(server.certificate))
+        key = json.loads(run("whoami", "--json"))["device_public_key"]
+        run("register", "--json")
+        created = backend.post("/challenge", json={"device_public_key": key, "action": ACTION}).json()
+        path = f"/v1/auth/challenge/{created['challenge_id']}/status"
+        run("approve", created["challenge_id"])
+        push = {"status": "failed", "error": "cleared"}
+        wait_until(lambda: backend.get(path).json()["push"] == push, "the push to be cleared")
+        # The relay has withdrawn it: the device gets nothing.
+        with Listening("device", "listen", "--json", "--home", str(tmp_path / "keys")) as listening:
+            listening.until("connected")
+            later = backend.post("/challenge", json={"device_public_key": key, "action": ACTION}).json()
+            assert listening.until("challenge")["challenge_id"] == later["challenge_id"]

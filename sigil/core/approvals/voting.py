@@ -191,7 +191,7 @@ def _vote_writes(now: float, mpa_id: bytes, approval: Approval, ballot: Ballot, 
     ]
     at = outbox_key(member_name(mpa_id, ballot.member))
     entry = rows.get(at)
-    if (after := after_answer(entry)) is not entry:
+    if (after := after_answer(now, entry)) is not entry:
         writes.append((at, after))
     return writes
 

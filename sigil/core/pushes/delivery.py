@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 
 from sigil.core.challenge import Challenge
-from sigil.core.pushes.outbox import Claim, OutboxEntry, Push, Step, outbox_key
+from sigil.core.pushes.outbox import Claim, OutboxEntry, Push, Step, clear_answered, outbox_key, poll_answered
 from sigil.core.pushes.subject import PushSubject, is_pending, subject_key
 from sigil.core.session_store import Decision, Key
 
@@ -92,7 +92,8 @@ def complete(
         if updated is not subject:
             writes.append((key, updated))
         pending = updated is not None and is_pending(name, updated)
-        writes.append((outbox_key(name), _next(held, result, entry, pending, after)))
+        left = _next(held, result, entry, now=now, pending=pending, deleted=updated is None, after=after)
+        writes.append((outbox_key(name), left))
         completions.append(Completion(claimed, result, updated, *_push_states(held, result, subject, updated)))
     return Decision(completions, tuple(writes))
 
@@ -111,15 +112,24 @@ def _push_states(
 def _with_push(held: OutboxEntry, result: DeliveryResult, subject: PushSubject | None) -> PushSubject | None:
     """The row with its new push state. DELIVERED never changes; a poll that fails changes nothing."""
     push = _PUSH.get(result)
+    if held.step is Step.POLL_ANSWERED and push is Push.QUEUED:
+        push = Push.CLEARED
     if not isinstance(subject, Challenge) or push is None or held.step is Step.CLEAR:
         return subject
-    if subject.push in {push, Push.DELIVERED} or (held.step is Step.POLL_OUTCOME and push is Push.RELAY_UNREACHABLE):
+    if subject.push in {push, Push.DELIVERED} or (held.step.polls and push is Push.RELAY_UNREACHABLE):
         return subject
     return msgspec.structs.replace(subject, push=push)
 
 
 def _next(
-    held: OutboxEntry, result: DeliveryResult, entry: OutboxEntry, pending: bool, after: _After
+    held: OutboxEntry,
+    result: DeliveryResult,
+    entry: OutboxEntry,
+    *,
+    now: float,
+    pending: bool,
+    deleted: bool,
+    after: _After,
 ) -> OutboxEntry | None:
     """The entry from now on; None deletes it."""
     if held.step is Step.CLEAR:
@@ -131,7 +141,7 @@ def _next(
         )
         return None if hidden else _free(entry, after(0))
     if not pending:
-        return None
+        return None if deleted else _next_after_answer(now, held, result, entry, after)
     if result == "ended":
         # Nothing was sent, so the claim does not count. The expiry sweep, which ends the subject, needs the entry.
         return _free(entry, entry.due, claims=entry.claims - 1)
@@ -139,6 +149,19 @@ def _next(
         return _free(entry, after(_RETRY_SECONDS))
     retry = _retry(result, entry, after)
     return retry if retry is not None and retry.due < retry.expires_at else None
+
+
+def _next_after_answer(
+    now: float, held: OutboxEntry, result: DeliveryResult, entry: OutboxEntry, after: _After
+) -> OutboxEntry | None:
+    """The device has answered. A push that it has not got is cleared."""
+    if held.step is Step.POLL_ANSWERED:
+        if result == "relay_unreachable":
+            return _free(entry, after(_RETRY_SECONDS))
+        return clear_answered(now, entry) if result == "queued" else None
+    # "ended": nothing was sent now, but an earlier holder that died may have sent it.
+    maybe_sent = result in {"queued", "relay_unreachable"} or (result == "ended" and entry.claims > 1)
+    return poll_answered(now, entry) if maybe_sent else None
 
 
 def _retry(result: DeliveryResult, entry: OutboxEntry, after: _After) -> OutboxEntry | None:

@@ -20,6 +20,8 @@ LEASE_SECONDS = 30
 """The lease of a claim: longer than a request to the relay may take."""
 OWN_SECONDS = 2
 """How long a new entry is left to the worker that wrote it, which has its name in the backlog."""
+ANSWERED_SECONDS = 1
+"""How long after an answer the outcome of a queued push is polled: a device that got the push has acknowledged it."""
 CLEAR_SECONDS = 300
 """How long after the end of a challenge a clear is tried: no notification is shown for longer."""
 _SWEEP_SECONDS = 5
@@ -38,6 +40,7 @@ class Push(IntEnum):
     RATE_LIMITED = 5
     FAILED = 6
     RELAY_UNREACHABLE = 7
+    CLEARED = 8
 
     @property
     def status(self) -> Literal["disabled", "queued", "delivered", "failed"]:
@@ -45,7 +48,7 @@ class Push(IntEnum):
 
     @property
     def error(self) -> str | None:
-        """The relay's code for a failure."""
+        """The relay's code for a failure. CLEARED: the device answered before it got the push."""
         return self.name.lower() if self.status == "failed" else None
 
 
@@ -59,11 +62,18 @@ _NEVER_SHOWN = frozenset({Push.NOT_REGISTERED, Push.TOKEN_EVICTED, Push.RATE_LIM
 
 
 class Step(IntEnum):
-    """What to do next: send the push, poll for its outcome, or clear the notification."""
+    """What to do next: send the push, poll for its outcome, clear the notification, or, after an answer of the device,
+    poll once more and clear the push if it is still queued.
+    """
 
     PUSH = 0
     POLL_OUTCOME = 1
     CLEAR = 2
+    POLL_ANSWERED = 3
+
+    @property
+    def polls(self) -> bool:
+        return self in {Step.POLL_OUTCOME, Step.POLL_ANSWERED}
 
 
 class OutboxEntry(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -98,9 +108,35 @@ def new_entry(now: float, expires_at: int, owner: bytes) -> OutboxEntry:
     return OutboxEntry(Step.PUSH, int(now) + OWN_SECONDS, expires_at, owner=owner[:OWNER_BYTES])
 
 
-def after_answer(entry: OutboxEntry | None) -> OutboxEntry | None:
-    """The device has responded: delete the entry. An entry that is in flight stays for its holder to complete."""
-    return entry if entry is not None and entry.token else None
+def after_answer(now: float, entry: OutboxEntry | None) -> OutboxEntry | None:
+    """The device has responded: delete the entry, or poll the outcome of a push that the relay may have queued. An
+    entry that is in flight stays for its holder to complete.
+    """
+    if entry is None or entry.token:
+        return entry
+    maybe_queued = entry.step is Step.POLL_OUTCOME or entry.claims > entry.tries
+    return poll_answered(now, entry) if maybe_queued else None
+
+
+def poll_answered(now: float, entry: OutboxEntry) -> OutboxEntry:
+    """The relay queued the push, and its device has answered: if it got the push by another way, such as a list of what
+    is pending, the push still waits for it, and would prompt for what is answered.
+    """
+    return msgspec.structs.replace(
+        entry,
+        step=Step.POLL_ANSWERED,
+        due=int(now) + ANSWERED_SECONDS,
+        expires_at=int(now) + CLEAR_SECONDS,
+        token=b"",
+        tries=0,
+    )
+
+
+def clear_answered(now: float, entry: OutboxEntry) -> OutboxEntry:
+    """The push still waits for its device."""
+    return msgspec.structs.replace(
+        entry, step=Step.CLEAR, due=int(now), expires_at=int(now) + CLEAR_SECONDS, token=b"", tries=0
+    )
 
 
 def after_end(now: float, entry: OutboxEntry | None, push: Push, owner: bytes) -> OutboxEntry | None:
@@ -143,9 +179,10 @@ def claim(
 def _claimed(now: float, entry: OutboxEntry, token: bytes) -> OutboxEntry | None:
     # A token here is that of a worker that died with its claim. The subject may have been answered since, and then no
     # sweep comes for it: the attempt finds that out, sends nothing, and its completion deletes the entry.
-    if now < entry.expires_at or (entry.token and entry.step is not Step.CLEAR):
+    ended = entry.step in {Step.CLEAR, Step.POLL_ANSWERED}
+    if now < entry.expires_at or (entry.token and not ended):
         return msgspec.structs.replace(entry, due=int(now) + LEASE_SECONDS, claims=entry.claims + 1, token=token)
-    if entry.step is Step.CLEAR:
+    if ended:
         return None
     # The expiry sweep ends the challenge and decides whether to clear. Until then the entry does not delay others.
     return msgspec.structs.replace(entry, due=int(now) + _SWEEP_SECONDS, token=b"")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
+from typing import NamedTuple
 
 from sigil.device.client import Inbox
 from sigil.device.errors import DeviceError, is_temporary
@@ -21,6 +22,17 @@ from sigil.protocol.messages.relay import Close
 MAX_QUEUED = 64
 """Received pushes that are not handled yet. Further pushes are dropped; the relay sends them again unacknowledged."""
 STOP_SECONDS = 5.0
+WAITED_SECONDS = 30.0
+"""After a connect, the relay sends what has waited: a query of the server then shows what is still pending."""
+
+
+class _Received(NamedTuple):
+    """A push, the way to acknowledge it, and when it arrived, if it may have waited at the relay."""
+
+    acknowledge: Callable[[str], Awaitable[None]]
+    frame: Frame
+    push_id: str
+    waiting_since: float | None
 
 
 class Listener:
@@ -44,9 +56,10 @@ class Listener:
         self._device, self._relay, self._on_event = device, relay, on_event
         self._timing = timing or ListenerTiming()
         self._has_inbox = inbox is not None
-        self._handler = PushHandler(device.public, server, on_event, inbox, self._timing.clock)
+        self._handler = PushHandler(device.public, server, on_event, inbox, self._timing)
         self._may_register = self._reregister = reregister
-        self._queue: asyncio.Queue[tuple[Callable[[str], Awaitable[None]], Frame, str]] = asyncio.Queue(MAX_QUEUED)
+        self._queue: asyncio.Queue[_Received] = asyncio.Queue(MAX_QUEUED)
+        self._connected_at = 0.0
         self._fetch_due, self._stopped = asyncio.Event(), asyncio.Event()
         self._backoff = self._timing.backoff()
 
@@ -92,7 +105,7 @@ class Listener:
 
     async def _connect_once(self) -> None:
         socket = await self._relay.connect(self._device)
-        began = self._timing.monotonic()
+        began = self._connected_at = self._timing.monotonic()
         self._may_register = self._reregister
         async with socket:
             await self._on_event(Connected(self._relay.origin))
@@ -124,7 +137,9 @@ class Listener:
     def _enqueue(self, acknowledge: Callable[[str], Awaitable[None]], frame: Frame, push_id: str) -> None:
         # Not handled here: that may need a request to the server, and pings must be answered meanwhile.
         with contextlib.suppress(asyncio.QueueFull):
-            self._queue.put_nowait((acknowledge, frame, push_id))
+            now = self._timing.monotonic()
+            waiting_since = now if now - self._connected_at < WAITED_SECONDS else None
+            self._queue.put_nowait(_Received(acknowledge, frame, push_id, waiting_since))
 
     async def _pause(self, reason: str, close_code: int | None, seconds: float) -> None:
         await self._on_event(Disconnected(reason, close_code, seconds))
@@ -146,9 +161,9 @@ class Listener:
 
     async def _handle_pushes(self) -> None:
         while True:
-            acknowledge, frame, push_id = await self._queue.get()
+            acknowledge, frame, push_id, waiting_since = await self._queue.get()
             try:
-                if await self._handler.handle(frame, push_id):
+                if await self._handler.handle(frame, push_id, waiting_since=waiting_since):
                     # On the connection that delivered it. If that is closed, the push arrives again, as a repeat.
                     with contextlib.suppress(RelayLost, Replaced):
                         await acknowledge(push_id)

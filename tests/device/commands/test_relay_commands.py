@@ -265,7 +265,9 @@ def pushing(*payloads: dict[str, Any]) -> Script:
 
 def test_listen_shows_and_approves_a_push(run: Run, server: RelayServer, enrolled: dict[str, Any]) -> None:
     bad = challenge(server, enrolled, number=2, respond_to="https://evil.example")
-    with relay_in_a_thread(pushing(bad, challenge(server, enrolled))) as relay:
+    pushed = challenge(server, enrolled)
+    server.listed.append(pushed)
+    with relay_in_a_thread(pushing(bad, pushed)) as relay:
         done = run("listen", "--relay", relay.origin, "--auto-approve", "--once")
     assert done.exit_code == 0, done.output
     assert "Approved: the challenge is verified." in done.stdout
@@ -275,6 +277,22 @@ def test_listen_shows_and_approves_a_push(run: Run, server: RelayServer, enrolle
     assert [answer["decision"] for answer in server.answers] == ["approved"]
 
 
+def test_listen_does_not_prompt_for_a_push_whose_challenge_was_answered_before(
+    run: Run, server: RelayServer, enrolled: dict[str, Any]
+) -> None:
+    """By `approve`, while the push waited at the relay."""
+    answered = server.add_challenge(enrolled["device_public_key"])
+    assert run("approve", answered["challenge_id"]).exit_code == 0
+
+    async def replaced(peer: Peer) -> None:
+        await pushing_then(peer, answered)
+        await peer.close(4000)
+
+    with relay_in_a_thread(replaced) as relay:
+        done = run("listen", "--relay", relay.origin, "--json")
+    assert [line["event"] for line in lines(done.stdout)] == ["connected", "gone", "ended"]
+
+
 def test_listen_fetches_pending_challenges(run: Run, server: RelayServer, enrolled: dict[str, Any]) -> None:
     server.add_challenge(enrolled["device_public_key"])
     with relay_in_a_thread() as relay:
@@ -282,7 +300,11 @@ def test_listen_fetches_pending_challenges(run: Run, server: RelayServer, enroll
     assert (done.exit_code, "Rejected." in done.stdout) == (0, True)
 
 
-def test_listen_as_json_prints_every_event(run: Run, server: RelayServer, enrolled: dict[str, Any]) -> None:
+def test_listen_as_json_prints_every_event(
+    run: Run, server: RelayServer, enrolled: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As of pushes long after the connect.
+    monkeypatch.setattr("sigil.device.relay.listener.WAITED_SECONDS", 0)
     first, clear = challenge(server, enrolled), {"type": "clear", "challenge_id": "x", "status": f"{ESCAPES}"}
     bad = challenge(server, enrolled, number=3, fingerprint="ab" * 32)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from itertools import count
 from typing import Any
 
 import pytest
@@ -21,7 +23,7 @@ from sigil.device.relay import (
     Refused,
     Repeated,
 )
-from sigil.device.relay.listener import MAX_QUEUED
+from sigil.device.relay.listener import MAX_QUEUED, WAITED_SECONDS
 from tests.device.fake_relay import Peer, only_welcome, push_id
 from tests.device.fake_server import NOW, as_json, identity, make_payload
 from tests.device.listening import (
@@ -204,7 +206,7 @@ async def test_a_reference_that_cannot_be_fetched_is_not_acknowledged(listen: Li
         await peer.acknowledged()
         await peer.gone()
 
-    async with listen(script, inbox=pending) as run:
+    async with listen(script, inbox=pending, monotonic=long_after_the_connect()) as run:
         assert (await run.heard.until(Received, 2)).shown.challenge_id == payload()["challenge_id"]
 
 
@@ -227,6 +229,43 @@ async def test_a_reference_is_refused_without_an_inbox(listen: Listen) -> None:
         assert (await run.heard.until(Refused)).error.code == "PAYLOAD_MALFORMED"
 
 
+def long_after_the_connect() -> Callable[[], float]:
+    """A monotonic clock that is over WAITED_SECONDS later each time: no push has waited at the relay."""
+    return count(step=2 * WAITED_SECONDS).__next__
+
+
+async def test_a_push_that_waited_for_the_device_is_not_reported_if_its_challenge_was_answered(listen: Listen) -> None:
+    """From the list of what is pending, before the device connected."""
+    pending = Pending()
+    async with listen(pushing(payload(), mpa_payload(), payload(2)), inbox=pending) as run:
+        assert await run.heard.until(Gone, 3) == Gone(payload(2)["challenge_id"], push_id(3))
+        assert run.heard.of(Received) == []
+        assert pending.fetches <= 2, "a query that is newer than a push is used for it"
+
+
+async def test_a_push_that_waited_is_reported_if_its_challenge_is_still_pending(listen: Listen) -> None:
+    pending = Pending()
+    pending.listed = [payload()]
+    async with listen(pushing(payload()), inbox=pending) as run:
+        await run.heard.until(Received)
+        await run.heard.until(Repeated)
+        assert len(run.heard.of(Received)) == 1
+
+
+async def test_a_push_that_waited_is_reported_if_the_server_cannot_be_reached(listen: Listen) -> None:
+    pending = Pending()
+    pending.failures = [Unreachable()] * 1_000_000
+    async with listen(pushing(payload()), inbox=pending) as run:
+        assert (await run.heard.until(Received)).push_id == push_id(1)
+
+
+async def test_a_push_long_after_the_connect_causes_no_query(listen: Listen) -> None:
+    pending = Pending()
+    async with listen(pushing(payload()), inbox=pending, monotonic=long_after_the_connect()) as run:
+        await run.heard.until(Received)
+        assert pending.fetches <= 1
+
+
 async def test_a_clear_is_reported_and_has_no_other_effect(listen: Listen) -> None:
     pending = Pending()
     clear = {"type": "clear", "challenge_id": payload()["challenge_id"], "status": "cancelled"}
@@ -236,7 +275,8 @@ async def test_a_clear_is_reported_and_has_no_other_effect(listen: Listen) -> No
         await peer.welcome()
         await peer.gone()
 
-    async with listen(pushing_then_breaking_off(payload(), clear, payload()), again, inbox=pending) as run:
+    script, late = pushing_then_breaking_off(payload(), clear, payload()), long_after_the_connect()
+    async with listen(script, again, inbox=pending, monotonic=late) as run:
         # A late push of it is a repeat. But the server still lists the challenge, and a clear is not signed.
         assert (await run.heard.until(Received, 2)).push_id is None
         assert run.heard.of(Cleared) == [Cleared(payload()["challenge_id"], "cancelled", push_id(2))]
@@ -334,4 +374,5 @@ async def test_a_rejected_query_is_reported_once_and_pushes_still_arrive(listen:
     async with listen(pushing(payload()), inbox=pending) as run:
         await run.heard.until(Received)
         await run.heard.until(PendingFailed)
-        assert pending.fetches == 1
+        # One after the connect, and one for the push, which may have waited at the relay.
+        assert pending.fetches == 2
