@@ -128,6 +128,7 @@ class FakeServer:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self.identity, self.clock = identity(), clock
+        self.lists = True
         self.listed: list[Any] = []
         self.mpa: list[Any] = []
         self.codes: dict[str, str] = {}
@@ -177,6 +178,8 @@ class FakeServer:
         if (method, path) == ("GET", "/info"):
             return 200, as_json(self.info())
         if (method, path) == ("POST", "/device/pending"):
+            if not self.lists:
+                return problem(503, "OVERLOADED")
             return self._pending(json.loads(body))
         if (method, path) == ("POST", "/respond"):
             return self._respond(json.loads(body))

@@ -115,11 +115,13 @@ class PushHandler:
         if self._inbox is None:
             return False
         if self._queried is None or self._queried[0] < since:
+            began = self._monotonic()
             try:
-                await self.fetch_pending()
+                # Not reported here: the query after the connect does that, and this push has an id of its own.
+                self._queried = began, (await self._inbox()).listed_ids()
             except DeviceError:
                 return False
-        return self._queried is not None and challenge_id not in self._queried[1]
+        return challenge_id not in self._queried[1]
 
     async def _handle_reference(self, reference: Reference, push_id: str) -> bool:
         if reference.server_id != self._server.server_id:

@@ -248,7 +248,7 @@ async def test_a_push_that_waited_is_reported_if_its_challenge_is_still_pending(
     pending.listed = [payload()]
     async with listen(pushing(payload()), inbox=pending) as run:
         await run.heard.until(Received)
-        await run.heard.until(Repeated)
+        await pending.until_fetched(1)
         assert len(run.heard.of(Received)) == 1
 
 
