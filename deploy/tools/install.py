@@ -95,7 +95,8 @@ def install(target: Path, lock: Path = LOCK, source: Path = ROOT) -> None:
         f"make install: one to three minutes and 650 MB in {target}, once and after changes of the dependencies\n"
         f"[1/3] a virtual environment of {sys.executable} ({version})"
     )
-    run([sys.executable, "-m", "venv", "--clear", str(target)], lambda _: "copying pip", progress)
+    doing = "removing the old one, copying pip" if target.exists() else "copying pip"
+    run([sys.executable, "-m", "venv", "--clear", str(target)], lambda _: doing, progress)
     pip = [str(target / "bin" / "python"), "-m", "pip", "install", "--disable-pip-version-check"]
     (site,) = (target / "lib").glob("python*/site-packages")
     progress.step(f"[2/3] {pinned} packages of {lock.name}, with their hashes")

@@ -40,6 +40,7 @@ _CANCEL_SECONDS = 5.0
 _PUSH_SECONDS = 3.0
 _RETRY_SECONDS = 1.0
 _MAX_INPUT = 4096
+_DEVICE_HINT = "`sigil device whoami --key` prints the key of the software device"
 
 
 class Exit(IntEnum):
@@ -71,7 +72,7 @@ def ask(text: str, device: str, match: bool, timeout: int) -> None:
     From the environment: SIGIL_SERVICE_URL, SIGIL_API_KEY or SIGIL_API_KEY_FILE, SIGIL_CA_FILE.
     """
     if not device.strip():
-        raise click.BadParameter("is empty: `sigil device whoami --key` prints it", param_hint="--device")
+        raise click.UsageError(f"--device is empty: {_DEVICE_HINT}.")
     action = Action(ACTION_TYPE, _standard_input() if text == "-" else text)
     try:
         code = asyncio.run(_Question(action, device, match or None, timeout).put())
@@ -122,7 +123,9 @@ class _Question:
                     await self._withdraw(client)
                 elif isinstance(error, InvalidRequest) and error.status is not None:
                     # The server's verdict, such as on the device's key, is no wrong usage.
-                    raise SigilError(error.message, code=error.code, status=error.status) from None
+                    about_key = error.code == "INVALID_PUBLIC_KEY" or error.path == "$.device_public_key"
+                    message = f"--device: {error.message} {_DEVICE_HINT}." if about_key else error.message
+                    raise SigilError(message, code=error.code, status=error.status) from None
                 raise
 
     def _listen_for_signals(self) -> None:

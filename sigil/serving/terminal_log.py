@@ -1,6 +1,6 @@
 """A log line for a person at a terminal; pipes, files and the journal get JSON.
 
-10:46:05.123Z info  server_starting  host=0.0.0.0 port=8443 tls=true
+10:46:05.123Z sigil info  server_starting  host=0.0.0.0 port=8443 tls=true
 """
 
 from __future__ import annotations
@@ -21,11 +21,12 @@ def terminal_line(line: bytes, *, colours: bool) -> bytes:
     """The same event as the JSON `line`, which is redacted already. No text of it can drive the terminal."""
     fields: dict[str, object] = msgspec.json.decode(line, type=dict[str, object])
     time, level, event = (str(fields.pop(name, "")) for name in ("timestamp", "level", "event"))
-    fields.pop("service", None)
+    # `make dev` runs two services in one terminal.
+    service = str(fields.pop("service", ""))
     message = fields.pop("message", None)
     pairs = [f"{name}={_value(value)}" for name, value in fields.items()]
     text = "  ".join(part for part in (event, " ".join(pairs), "" if message is None else str(message)) if part)
-    text = printable(f"{level:<5} {text}").encode("utf-8", "replace")[:_LINE_MAX].decode("utf-8", "ignore")
+    text = printable(f"{service:<5} {level:<5} {text}").encode("utf-8", "replace")[:_LINE_MAX].decode("utf-8", "ignore")
     clock = time.partition("T")[2]
     if colours:
         style = _STYLES.get(level)

@@ -245,10 +245,13 @@ def test_what_cannot_be_requested_is_exit_4(
     assert errors.count("\n") == 1
 
 
-def test_a_key_that_is_no_device_key_is_exit_4(server: LiveServer) -> None:
-    code, _, errors = ended(ask("AAAA", TEXT, env=environ(server)))
+@pytest.mark.parametrize(("key", "error"), [("AAAA", "INVALID_PUBLIC_KEY"), ("no key", "INVALID_REQUEST")])
+def test_a_key_that_is_no_device_key_is_exit_4(server: LiveServer, key: str, error: str) -> None:
+    code, _, errors = ended(ask(key, TEXT, env=environ(server)))
     assert (code, errors.count("\n")) == (Exit.CANNOT_ASK, 1)
-    assert "INVALID_PUBLIC_KEY" in errors
+    assert error in errors
+    assert "--device: " in errors
+    assert "whoami" in errors
 
 
 def test_a_device_with_too_many_challenges_is_exit_4(server: LiveServer, person: Person) -> None:

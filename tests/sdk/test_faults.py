@@ -232,7 +232,7 @@ def test_an_unreachable_server_is_an_error_after_all_tries(connect: Connect, clo
 def test_an_untrusted_certificate_is_rejected_at_once(
     faulty: FaultServer, connect: Connect, clock: MovingClock
 ) -> None:
-    with pytest.raises(CertificateRefused, match="ca_file or tls_pin"):
+    with pytest.raises(CertificateRefused, match="ca_file or tls_pin, or set SIGIL_CA_FILE"):
         connect(faulty.url, clock=clock.as_clock()).get_status(ID)
     assert (faulty.seen, clock.slept) == ([], [])
 

@@ -34,9 +34,9 @@ def on_terminal(**variables: str) -> str:
 
 def test_a_terminal_gets_lines_for_people_in_colour() -> None:
     first, second = on_terminal().splitlines()
-    assert first.endswith('info  server_starting  port=8443 tls=true name="two words" none=null')
+    assert first.endswith('sigil info  server_starting  port=8443 tls=true name="two words" none=null')
     assert first.startswith("\x1b[2m")
-    assert "\x1b[33mwarn  trouble" in second
+    assert "\x1b[33msigil warn  trouble" in second
     assert "look \\u{1b}[31mhere" in second
     assert "aaaa" not in second
 

@@ -10,7 +10,7 @@ from sigil.device.approval_checks import Shown
 from sigil.device.challenge_checks import CLOCK_ALLOWANCE_SECONDS
 from sigil.device.client import ServerAnswer
 from sigil.device.commands.output import Answered, Dismissed, LeftPending, NotAnswered, Report
-from sigil.device.commands.terminal import Prompt, prompt_decision, prompt_match_code
+from sigil.device.commands.terminal import Prompt, SecondsLeft, prompt_decision, prompt_match_code
 from sigil.device.errors import DeviceError, MatchCodeWrong, is_temporary
 from sigil.device.relay.events import Cleared, Event, Received
 from sigil.device.relay.timing import ListenerTiming
@@ -111,8 +111,11 @@ class AnswerQueue:
     async def _prompt_person(self, shown: Shown, *, number_only: bool) -> tuple[Decision, str | None] | None:
         """None when the challenge was dismissed or expired during the prompt."""
         assert self._prompt is not None  # noqa: S101 - for the type checker
-        seconds = shown.seconds_left(self._timing.clock())
-        task = asyncio.create_task(_decision(self._prompt, shown, seconds, number_only=number_only))
+
+        def seconds_left() -> float:
+            return shown.seconds_left(self._timing.clock())
+
+        task = asyncio.create_task(_decision(self._prompt, shown, seconds_left, number_only=number_only))
         self._prompting = shown.id, task
         left = shown.expires_at + CLOCK_ALLOWANCE_SECONDS - self._timing.clock()
         self._dismissed_because = "expired"
@@ -157,9 +160,11 @@ class AnswerQueue:
         return await self._client.reject(shown, "cancelled")
 
 
-async def _decision(prompt: Prompt, shown: Shown, seconds: float, *, number_only: bool) -> tuple[Decision, str | None]:
-    if not number_only and not await prompt_decision(prompt, "Approve?", seconds):
+async def _decision(
+    prompt: Prompt, shown: Shown, left: SecondsLeft, *, number_only: bool
+) -> tuple[Decision, str | None]:
+    if not number_only and not await prompt_decision(prompt, "Approve?", left):
         return "rejected", None
     if not shown.number_matching:
         return "approved", None
-    return "approved", await prompt_match_code(prompt, "The number that the service shows", seconds)
+    return "approved", await prompt_match_code(prompt, "The number that the service shows", left)

@@ -92,6 +92,7 @@ def _coloured(line: str, event: ListenEvent) -> str:
 
 
 def show(shown: Shown, now: float) -> None:
+    click.echo()
     for line in lines_of(shown, now):
         click.echo(line)
 

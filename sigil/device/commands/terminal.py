@@ -13,6 +13,9 @@ import click
 
 from sigil.console.countdown import countdown_before_prompt
 
+SecondsLeft = Callable[[], float]
+"""A function, since a prompt may be repeated."""
+
 
 class Prompt(Protocol):
     """Writes a question and returns the line typed in answer; EOFError at the end of the input.
@@ -75,21 +78,25 @@ class Terminal:
                 typed.set_result(b"")  # The terminal was closed.
 
 
-async def prompt_decision(prompt: Prompt, question: str, seconds: float) -> bool:
-    """No by default, as in `watch`; repeated for any input but yes or no."""
+async def prompt_decision(prompt: Prompt, question: str, left: SecondsLeft) -> bool:
+    """No by default, as in `watch`; repeated for any other input, such as the two digits."""
+    hint = ""
     while True:
-        line = (await prompt(f"{question} [y/N]: ", seconds)).lower()
+        line = (await prompt(f"{hint}{question} [y/N]: ", left())).lower()
         if line in ("y", "yes"):
             return True
         if line in ("", "n", "no"):
             return False
+        hint = "Type y or n. "
 
 
-async def prompt_match_code(prompt: Prompt, question: str, seconds: float) -> str:
+async def prompt_match_code(prompt: Prompt, question: str, left: SecondsLeft) -> str:
+    hint = ""
     while True:
-        line = await prompt(f"{question}: ", seconds)
+        line = await prompt(f"{hint}{question}: ", left())
         if len(line) == 2 and line.isascii() and line.isdigit():
             return line
+        hint = "Type two digits. "
 
 
 def write_prompt(text: str) -> None:

@@ -88,7 +88,7 @@ class HttpOptions:
         text = (str(error) if known else f"{type(error).__name__}: {error}") or type(error).__name__
         reason = self.key.hide(text.encode("utf-8", "replace")).decode("utf-8", "replace")
         if _is_about_certificate(error):
-            hint = "For a self-signed certificate pass ca_file or tls_pin."
+            hint = "For a self-signed certificate pass ca_file or tls_pin, or set SIGIL_CA_FILE."
             return Failure(CertificateRefused, f"The certificate of {self.origin} is not trusted: {reason}. {hint}")
         if isinstance(error, httpx.PoolTimeout):
             reason = f"all connections (max_connections={self.max_connections}) were busy; raise max_connections"

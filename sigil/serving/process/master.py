@@ -104,7 +104,12 @@ def serve(
     open_files = _raise_process_limits()
     connections = limits.connections.within(open_files)
     if connections.total < limits.connections.total:
-        logs.warn("few_file_descriptors", limit=open_files, connections=connections.total)
+        logs.warn(
+            "few_file_descriptors",
+            limit=open_files,
+            connections=connections.total,
+            message="a worker accepts fewer connections than it could: raise LimitNOFILE or `ulimit -n`",
+        )
     listeners = listen(host, port, limits.backlog, workers, port_setting=port_setting)
     first = _generation(settings, tls)
     markers = _fresh_directory(state_dir / "workers") if state_dir else None

@@ -301,11 +301,43 @@ def terminal() -> Iterator[Pty]:
 async def test_a_typed_line_answers_the_open_prompt(terminal: Pty) -> None:
     # Typed before the prompt, so not an answer to it.
     terminal.type(b"y\n")
-    answer = asyncio.create_task(prompt_decision(terminal.terminal, "Approve?", 60))
+    answer = asyncio.create_task(prompt_decision(terminal.terminal, "Approve?", lambda: 60))
     await terminal.until_written(1)
     terminal.type(b"n\n")
     assert await asyncio.wait_for(answer, GUARD_SECONDS) is False
     assert terminal.written == ["Approve? [y/N]: "]
+
+
+async def test_input_that_is_no_answer_is_prompted_for_again_with_what_to_type(terminal: Pty) -> None:
+    answer = asyncio.create_task(prompt_decision(terminal.terminal, "Approve?", lambda: 60))
+    await terminal.until_written(1)
+    terminal.type(b"42\n")
+    await terminal.until_written(2)
+    terminal.type(b"y\n")
+    assert await asyncio.wait_for(answer, GUARD_SECONDS) is True
+    digits = asyncio.create_task(prompt_match_code(terminal.terminal, "Number", lambda: 60))
+    await terminal.until_written(3)
+    terminal.type(b"y\n")
+    await terminal.until_written(4)
+    terminal.type(b"42\n")
+    assert await asyncio.wait_for(digits, GUARD_SECONDS) == "42"
+    assert terminal.written == [
+        "Approve? [y/N]: ",
+        "Type y or n. Approve? [y/N]: ",
+        "Number: ",
+        "Type two digits. Number: ",
+    ]
+
+
+async def test_a_repeated_prompt_shows_the_seconds_that_are_left_by_then() -> None:
+    shown, lines, left = list[float](), iter(["?", "y"]), iter([29.0, 22.0])
+
+    async def prompt(_: str, seconds: float) -> str:
+        shown.append(seconds)
+        return next(lines)
+
+    assert await prompt_decision(prompt, "Approve?", lambda: next(left))
+    assert shown == [29.0, 22.0]
 
 
 async def test_a_prompt_does_not_block_the_loop_and_a_cancelled_one_reads_no_line(terminal: Pty) -> None:
@@ -315,7 +347,7 @@ async def test_a_prompt_does_not_block_the_loop_and_a_cancelled_one_reads_no_lin
         terminal.written.append("event")
     cancelled.cancel()
     await asyncio.wait([cancelled])
-    answer = asyncio.create_task(prompt_match_code(terminal.terminal, "Number", 60))
+    answer = asyncio.create_task(prompt_match_code(terminal.terminal, "Number", lambda: 60))
     await terminal.until_written(6)
     terminal.type(b"42\n")
     assert await asyncio.wait_for(answer, GUARD_SECONDS) == "42"
