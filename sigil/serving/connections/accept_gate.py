@@ -48,13 +48,13 @@ class AcceptGate:
         with socket.socket(fileno=os.dup(listener)) as listening:
             self.port: int = listening.getsockname()[1]
             # Of the same family: a host may have no address of the other one, or refuse its sockets.
-            self._idle = _unreachable_listener(listening.family)
+            self._idle = _unreachable_listener(listening.family).detach()
 
     def close(self, *, final: bool = False) -> None:
         """Stop accepting; with `final`, `open` no longer has an effect. OSError."""
         with self._lock:
             self._final = self._final or final
-            self._replace_by(self._idle.fileno())
+            self._replace_by(self._idle)
             self.closed = sys.platform == "linux"
 
     def open(self) -> None:
