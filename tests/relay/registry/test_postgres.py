@@ -218,6 +218,34 @@ async def test_a_database_that_does_not_answer_is_a_clear_error(
         postgres.start()
 
 
+async def test_what_the_start_waits_for_is_reported_at_once(
+    postgres: PostgresServer, open_registry: RegistryOpener
+) -> None:
+    lines: list[str] = []
+    postgres.stop()
+    try:
+        with pytest.raises(RegistryUnusable):
+            await open_registry(startup_timeout=0.5, on_waiting=lines.append)
+    finally:
+        postgres.start()
+    assert len(lines) == 1
+    assert lines[0].startswith("PostgreSQL does not answer yet, waiting up to 0.5 s: ")
+
+
+async def test_a_database_that_takes_no_writes_is_unhealthy(
+    postgres: PostgresServer, open_registry: RegistryOpener, dsn: str
+) -> None:
+    """A standby, after a failover: it answers SELECT 1."""
+    registry, _ = await open_registry()
+    await registry.check()
+    name = dsn.split("@/", 1)[1].split("?", 1)[0]
+    postgres.query(dsn, f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    await registry.close()
+    reopened, _ = await open_registry()
+    with pytest.raises(RegistryBusy):
+        await reopened.check()
+
+
 async def test_an_unusable_dsn_is_reported_at_once_and_without_the_password(dsn: str) -> None:
     nowhere = dsn.replace("relay_", "nowhere_").replace("relay@", "relay:secret@")
     for wrong in (nowhere, "postgresql://relay:secret@localhost:port/x", "mysql://relay:secret@localhost/x"):
