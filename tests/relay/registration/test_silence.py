@@ -90,6 +90,14 @@ async def presence_of(registry: Registry, day: int, minutes: int) -> None:
         )
 
 
+async def presence_rows(registry: Registry) -> list[int]:
+    query = "SELECT minutes FROM presence ORDER BY day"
+    if isinstance(registry, PostgresRegistry):
+        return [row[0] for row in await registry._pool.use(lambda con: con.fetch(query))]
+    assert isinstance(registry, SqliteRegistry)
+    return [row[0] for row in await registry._file.transact(lambda db: db.execute(query).fetchall())]
+
+
 async def register(registry: Registry, *names: str, at: float) -> None:
     for name in names:
         fingerprint = hashlib.sha256(name.encode()).digest()
@@ -199,9 +207,7 @@ async def test_several_relays_count_a_minute_once_and_sweep_once_a_day(registry:
     clock.now += DAY
     await relays[0].beat()
     assert await registry.claim_sweep(clock())
-    if isinstance(registry, SqliteRegistry):
-        rows = await registry._file.transact(lambda db: db.execute("SELECT minutes FROM presence").fetchall())
-        assert rows == [(5,), (1,)]
+    assert await presence_rows(registry) == [5, 1]
 
 
 async def test_a_clock_that_is_not_that_of_the_database_is_logged_once_and_stops_the_sweep(
