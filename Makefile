@@ -65,7 +65,7 @@ test: install ## all tests; what is skipped for want of a part is listed at the 
 	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile -p no:benchmark -p no:logging
 
 test-deps: ## the system packages that tests use, on Debian (as root)
-	apt-get update && apt-get install -y --no-install-recommends chromium poppler-utils nginx-light caddy pgbouncer curl systemd screen tmux man-db mandoc zsh fish locales
+	apt-get update && apt-get install -y --no-install-recommends chromium poppler-utils nginx-light caddy pgbouncer curl openssl iproute2 systemd screen tmux man-db mandoc zsh fish locales
 
 # Files, folders or tests, separated by spaces, as words of the shell; `make test-docker TESTS="tests/containers/test_up.py …" ARGS=-x`.
 TESTS ?= tests/containers
