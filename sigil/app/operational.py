@@ -165,8 +165,7 @@ def _add_pages(app: App, config: Config, identity: ServerIdentity, dependencies:
 
 def add_assets(app: App, pages: PageFiles) -> None:
     assets = AssetsResource(pages)
-    app.add_route("/assets/{name}", assets)
-    app.add_route("/assets/pictograms/{name}", assets, suffix="drawing")
+    app.add_route("/assets/{path:path}", assets)
     app.add_route("/favicon.ico", assets)
 
 

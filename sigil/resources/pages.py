@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from typing import Any
 
 import falcon
@@ -18,11 +19,10 @@ from falcon.asgi import Request, Response
 
 from sigil.protocol.errors import NotFound
 from sigil.protocol.identity import ServerIdentity, word_list
-from sigil.protocol.pictogram import TABLE
 
 _PACKAGE = "sigil.pages"
 _ICON = "favicon.svg"
-_DRAWINGS = "pictograms"
+_DRAWINGS = "pictograms/"
 _MEDIA_TYPES = {
     "css": "text/css; charset=utf-8",
     "js": "text/javascript; charset=utf-8",
@@ -62,7 +62,7 @@ def wants_page(req: Request) -> bool:
 
 @dataclass(frozen=True)
 class PageFiles:
-    """`assets` by name, with their media types, and `templates` by name."""
+    """`assets` by their path below `/assets/`, with their media types, and `templates` by name."""
 
     assets: Mapping[str, tuple[str, bytes]]
     templates: Mapping[str, str]
@@ -71,21 +71,25 @@ class PageFiles:
     def load(cls) -> PageFiles:
         assets = {"words.txt": (_MEDIA_TYPES["txt"], "\n".join(word_list()).encode("ascii"))}
         templates = {}
-        for file in files(_PACKAGE).iterdir():
-            suffix = file.name.rpartition(".")[2]
+        for path, file in _files_below(files(_PACKAGE)):
+            suffix = path.rpartition(".")[2]
             if suffix == "html":
-                templates[file.name] = file.read_text(encoding="utf-8")
+                templates[path] = file.read_text(encoding="utf-8")
             elif suffix in _MEDIA_TYPES:
-                assets[file.name] = (_MEDIA_TYPES[suffix], file.read_bytes())
-        drawings = files(_PACKAGE) / _DRAWINGS
-        for _, name in TABLE:
-            content = (drawings / f"{name}.svg").read_bytes()
-            assets[f"{_DRAWINGS}/{name}.svg"] = (_MEDIA_TYPES["svg"], content)
+                assets[path] = (_MEDIA_TYPES[suffix], file.read_bytes())
         return cls(assets, templates)
 
     def fill(self, name: str, values: Mapping[str, str]) -> bytes:
         """The template with each `{{placeholder}}` replaced. Raises KeyError for one that has no value."""
         return _PLACEHOLDER.sub(lambda match: html.escape(values[match[1]]), self.templates[name]).encode()
+
+
+def _files_below(folder: Traversable, path: str = "") -> Iterator[tuple[str, Traversable]]:
+    for file in folder.iterdir():
+        if file.is_dir():
+            yield from _files_below(file, f"{path}{file.name}/")
+        else:
+            yield f"{path}{file.name}", file
 
 
 def home_page_values(identity: ServerIdentity, server_name: str, version: str) -> dict[str, str]:
@@ -112,24 +116,20 @@ class PageResource:
 
 
 class AssetsResource:
-    """`/assets/{name}` and `/assets/pictograms/{name}`"""
+    """`/assets/…`"""
 
     def __init__(self, pages: PageFiles) -> None:
         self._assets = pages.assets
 
-    async def on_get(self, _req: Request, resp: Response, name: str = _ICON) -> None:
-        if name not in self._assets:
+    async def on_get(self, _req: Request, resp: Response, path: str = _ICON) -> None:
+        if path not in self._assets:
             raise NotFound
         set_page_headers(resp)
-        resp.content_type, resp.data = self._assets[name]
+        if path.startswith(_DRAWINGS):
+            resp.set_header("Cache-Control", _DRAWING_CACHE_CONTROL)
+        resp.content_type, resp.data = self._assets[path]
 
     on_head = on_get
-
-    async def on_get_drawing(self, req: Request, resp: Response, name: str) -> None:
-        await self.on_get(req, resp, f"{_DRAWINGS}/{name}")
-        resp.set_header("Cache-Control", _DRAWING_CACHE_CONTROL)
-
-    on_head_drawing = on_get_drawing
 
 
 class NotFoundPageResource:

@@ -182,7 +182,7 @@ def test_the_positions_to_confirm_are_drawn_from_all_24(window: Window) -> None:
     window.open(ADDRESS).at(WELCOME)
     drawn = window.page.evaluate(
         """async () => {
-          const { randomPositions } = await import("/assets/mnemonic.js");
+          const { randomPositions } = await import("/assets/wizard/mnemonic.js");
           return Array.from({ length: 1000 }, () => randomPositions(3));
         }"""
     )

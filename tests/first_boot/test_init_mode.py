@@ -84,6 +84,9 @@ def test_the_page_and_its_assets_have_their_content_types(init_mode_server: Init
     drawing = init_mode_server.get("/assets/pictograms/bell.svg")
     assert drawing.headers["content-type"] == "image/svg+xml"
     assert drawing.headers["cache-control"] == "public, max-age=86400"
+    script = init_mode_server.get("/assets/wizard/steps/done.js")
+    assert script.headers["content-type"] == "text/javascript; charset=utf-8"
+    assert script.headers["cache-control"] == "no-store"
     assert init_mode_server.get("/assets/words.txt").text.split() == openapi_words()
 
 
@@ -98,6 +101,7 @@ def openapi_words() -> list[str]:
     [
         *["init.html", "home.html", "../pages/init.html", "..%2f__init__.py", "%2e%2e/app.py", ".", "", "words"],
         *["pictograms", "pictograms/", "pictograms/NOTICE", "pictograms/no.svg", "pictograms/..%2fstyle.css"],
+        *["wizard", "wizard/steps", "wizard/steps/", "steps/done.js", "/wizard/wizard.js", "wizard//wizard.js"],
     ],
 )
 def test_nothing_outside_of_the_list_of_assets_is_served(init_mode_server: InitModeServer, name: str) -> None:

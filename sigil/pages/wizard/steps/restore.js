@@ -1,11 +1,11 @@
 // The step with 24 fields for the words of an earlier identity.
 
-import { announce, byId, element } from "./page.js";
-import { COUNT, WordList, splitWords } from "./mnemonic.js";
-import { COMBOBOX, Suggestions } from "./suggestions.js";
-import { WordField } from "./word_field.js";
-import { missingWordsText, mnemonicErrorText } from "./refusals.js";
-import { RequestError } from "./server.js";
+import { announce, byId, element } from "../../page.js";
+import { COUNT, WordList, splitWords } from "../mnemonic.js";
+import { COMBOBOX, Suggestions } from "../suggestions.js";
+import { WordField } from "../word_field.js";
+import { missingWordsText, mnemonicErrorText } from "../refusals.js";
+import { RequestError } from "../server.js";
 
 export class Restore {
   #wizard;

@@ -1,8 +1,8 @@
 // The step that shows the 24 words. They are in the page only while they are shown.
 
-import { announce, byId, copyToClipboard, element } from "./page.js";
-import { COUNT } from "./mnemonic.js";
-import { RecoveryKit } from "./recovery_kit.js";
+import { announce, byId, copyToClipboard, element } from "../../page.js";
+import { COUNT } from "../mnemonic.js";
+import { RecoveryKit } from "../recovery_kit.js";
 
 export class Words {
   #wizard;

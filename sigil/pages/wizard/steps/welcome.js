@@ -1,6 +1,6 @@
 // The first step: create a new identity, or restore an earlier one.
 
-import { byId, showId, showPictogram } from "./page.js";
+import { byId, showId, showPictogram } from "../../page.js";
 
 export class Welcome {
   #wizard;

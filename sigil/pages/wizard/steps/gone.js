@@ -1,6 +1,6 @@
 // The step for a server that is set up already: by another window, or by this window, whose answer was lost.
 
-import { byId, showPictogram } from "./page.js";
+import { byId, showPictogram } from "../../page.js";
 
 export class Gone {
   #wizard;

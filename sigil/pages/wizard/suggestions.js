@@ -1,6 +1,6 @@
 // The list of suggestions under the field in which a word is typed: a combobox as in the ARIA practices.
 
-import { element } from "./page.js";
+import { element } from "../page.js";
 
 const MAX_SHOWN = 6;
 

@@ -1,6 +1,6 @@
 // Which step is open, and navigation between the steps: with the buttons, and with the browser's back and forward.
 
-import { announce, byId } from "./page.js";
+import { announce, byId } from "../page.js";
 
 const FLOWS = {
   create: ["welcome", "words", "confirm", "identity", "keys", "done"],

@@ -1,6 +1,6 @@
 // The step that shows the identity before the commit.
 
-import { byId, showId, showPictogram } from "./page.js";
+import { byId, showId, showPictogram } from "../../page.js";
 
 export class Identity {
   #wizard;

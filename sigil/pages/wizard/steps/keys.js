@@ -1,7 +1,7 @@
 // The step that issues API keys. A key is in the page until the next one is issued or the step is left.
 
-import { byId } from "./page.js";
-import { RequestError } from "./server.js";
+import { byId } from "../../page.js";
+import { RequestError } from "../server.js";
 
 export class Keys {
   #wizard;

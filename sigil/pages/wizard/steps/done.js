@@ -1,7 +1,7 @@
 // The last step: what is left to do, as commands to paste. A reload of the page opens it again, without the session.
 
-import { byId, shellQuote, showPictogram } from "./page.js";
-import { FirstChallenge } from "./first_challenge.js";
+import { byId, shellQuote, showPictogram } from "../../page.js";
+import { FirstChallenge } from "../first_challenge.js";
 
 const CHALLENGE_TEXTS = {
   waiting: "Waiting for your first challenge…",

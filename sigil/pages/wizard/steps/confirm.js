@@ -1,8 +1,8 @@
 // The step in which the person types three of the words from paper.
 
-import { byId } from "./page.js";
-import { randomPositions } from "./mnemonic.js";
-import { WordField } from "./word_field.js";
+import { byId } from "../../page.js";
+import { randomPositions } from "../mnemonic.js";
+import { WordField } from "../word_field.js";
 
 const WORDS_TO_CONFIRM = 3;
 

@@ -1,6 +1,6 @@
 // The step for the setup token. It comes from the address, or the person enters it.
 
-import { byId } from "./page.js";
+import { byId } from "../../page.js";
 
 const FRAGMENT = "#token=";
 

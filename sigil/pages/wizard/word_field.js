@@ -1,6 +1,6 @@
 // A field for one word, with its number and its error text.
 
-import { element } from "./page.js";
+import { element } from "../page.js";
 
 export class WordField {
   /** `spoken` is "Word " for a field whose label shows only its number: screen readers get both. */

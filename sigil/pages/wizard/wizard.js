@@ -1,21 +1,21 @@
 // Assembles the wizard. Its state is in `memory` and ends with the window: no storage, no cookie, no URL. Only the handover,
 // which has no secret, is also in the entries of the history: a reload of the last step shows it again.
 
-import { Confirm } from "./step_confirm.js";
-import { Done } from "./step_done.js";
-import { Gone } from "./step_gone.js";
-import { Identity } from "./step_identity.js";
 import { StepNavigation } from "./journey.js";
-import { Keys } from "./step_keys.js";
-import { Restore } from "./step_restore.js";
-import { Token } from "./step_token.js";
-import { Welcome } from "./step_welcome.js";
-import { Words } from "./step_words.js";
-import { CopyButtons } from "./copy_buttons.js";
-import { Tabs } from "./tabs.js";
-import { byId } from "./page.js";
 import { errorText } from "./refusals.js";
 import { RequestError, Server } from "./server.js";
+import { Confirm } from "./steps/confirm.js";
+import { Done } from "./steps/done.js";
+import { Gone } from "./steps/gone.js";
+import { Identity } from "./steps/identity.js";
+import { Keys } from "./steps/keys.js";
+import { Restore } from "./steps/restore.js";
+import { Token } from "./steps/token.js";
+import { Welcome } from "./steps/welcome.js";
+import { Words } from "./steps/words.js";
+import { CopyButtons } from "../copy_buttons.js";
+import { byId } from "../page.js";
+import { Tabs } from "../tabs.js";
 
 const UNFINISHED = new Set(["restore", "words", "confirm", "identity"]);
 

@@ -1,6 +1,6 @@
 // The printed page with the 24 words: all that a person needs to restore the server, years later, on paper alone.
 
-import { element, showId, showPictogram } from "./page.js";
+import { element, showId, showPictogram } from "../page.js";
 
 const RESTORING = [
   "Start Sigil: “make up”, or “SIGIL_MODE=init sigil serve”. Open the address in its log.",
