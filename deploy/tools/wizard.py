@@ -109,7 +109,8 @@ def _run(port: int, lock: int) -> int:
             click.echo(
                 f"\nOpen {address}\n"
                 "Your browser does not trust the certificate yet: that is expected here, go on.\n"
-                "The identity is only for trying the wizard out: Ctrl-C stops the server and deletes it.\n",
+                "The identity is only for trying the wizard out: Ctrl-C stops the server and deletes it.\n"
+                "Before the commands of its last page: `. .venv/bin/activate` in another terminal in this directory.\n",
                 err=True,
             )
         return server.wait()

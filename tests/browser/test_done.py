@@ -97,7 +97,7 @@ def test_a_reload_of_the_last_step_keeps_it_without_a_secret(
     key = make_key(window)
     window.click("I have stored the key")
     window.at(DONE).page.get_by_role("tab", name="systemd").first.click()
-    window.page.get_by_label("Make a restart find the words").check()
+    window.page.get_by_label("Survive a restart").check()
     window.sees("2 of 3 things are left to do.")
     lines = {name: window.text(name) for name in ("done-cert", "done-device", "done-curl", "restart-systemd")}
     for _ in range(2):
@@ -105,7 +105,7 @@ def test_a_reload_of_the_last_step_keeps_it_without_a_secret(
         window.at(DONE).sees("The page was reloaded", "2 of 3 things are left to do.", NAME)
         assert {name: window.text(name) for name in lines} == lines
         assert shown_tabs(window) == ["systemd", "systemd", "sigil ask"]
-        assert window.page.get_by_label("Make a restart find the words").is_checked()
+        assert window.page.get_by_label("Survive a restart").is_checked()
         assert not window.page.get_by_role("button", name="Back to the keys").is_visible()
         assert not window.page.get_by_text("Waiting for your first challenge").is_visible()
         traces = window.traces() + window.document()
@@ -126,7 +126,7 @@ def test_a_reload_of_the_key_step_leads_to_the_last_step(
     session = window.page.evaluate("JSON.stringify(history.state)")
     window.page.reload()
     assert window.dialogs == ["beforeunload"]
-    window.at(DONE).sees("It makes no more keys")
+    window.at(DONE).sees("Keys now come from")
     assert "session" not in session
     assert "token" not in session
 
@@ -147,7 +147,7 @@ def test_the_commands_enrol_a_device_whose_first_challenge_the_page_sees(
     assert "Approved" in output
     window.sees("Your first challenge was received.", "2 of 3 things are left to do.")
     assert window.page.get_by_label("Send it a first challenge").is_checked()
-    for box in ("Make a restart find the words", "Enrol a first device"):
+    for box in ("Survive a restart", "Enrol a first device"):
         window.page.get_by_label(box).check()
     window.sees("Everything is done.")
 

@@ -95,7 +95,7 @@ def test_a_window_whose_answer_was_lost_shows_that_its_words_were_committed(
     window.sees(IDENTITY, "The server did not answer").page.unroute("**/info")
     window.offences.clear()
     window.click("Set up this server")
-    window.at(GONE).sees("It has the identity of the words that you entered here", "Make a restart find the words")
+    window.at(GONE).sees("It has the identity of the words that you entered here", "Survive a restart")
     info = server.get("/info").json()
     assert (info["server_id"], info["server_pictogram_speakable"]) == (server_id, window.pictogram())
     lines = [window.text(part) for part in ("restart-file", "restart-shell", "gone-keygen")]

@@ -96,6 +96,7 @@ def watch(
         if once:
             watcher.poll()
         else:
+            click.echo(f"Watching {client.server.base_url}. Press Ctrl-C to stop.", err=True)
             watcher.run(interval)
 
 

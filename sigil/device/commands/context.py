@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import re
 import sys
+import termios
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -184,7 +185,14 @@ def selected_registration(keyring: Keyring, server: str | None) -> Registration:
     return keyring.load(known[0])
 
 
+def discard_typed_ahead() -> None:
+    """What was typed before a prompt appeared does not answer it."""
+    with suppress(OSError, ValueError, termios.error):
+        termios.tcflush(sys.stdin.fileno(), termios.TCIFLUSH)
+
+
 def prompt_number(shown: Shown, context: CommandContext) -> str:
+    discard_typed_ahead()
     with countdown_before_prompt(shown.seconds_left(context.clock())) as seconds:
         code: str = click.prompt(f"{seconds}The number that the service shows", type=MATCH_CODE, err=True)
     return code

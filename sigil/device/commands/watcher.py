@@ -7,7 +7,7 @@ import click
 from sigil.console.countdown import countdown_before_prompt
 from sigil.device.approval_checks import Shown
 from sigil.device.client import DeviceClient
-from sigil.device.commands.context import CommandContext, one_line, prompt_number
+from sigil.device.commands.context import CommandContext, discard_typed_ahead, one_line, prompt_number
 from sigil.device.commands.output import answer_text, how_to_approve
 from sigil.device.display import lines_of
 from sigil.device.errors import DeviceError, MatchCodeWrong, ServerRefused, Unreachable, is_temporary
@@ -73,6 +73,7 @@ class Watcher:
         return True
 
     def _prompt(self, shown: Shown) -> bool:
+        discard_typed_ahead()
         with countdown_before_prompt(shown.seconds_left(self._context.clock())) as seconds:
             approved = click.confirm(f"{seconds}Approve?", default=False, err=True)
         if not approved:

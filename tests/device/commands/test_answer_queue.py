@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 import pty
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from sigil.device import Device, DeviceError, ShownChallenge, verify_info, verify_payload
 from sigil.device.commands.answer_queue import MAX_ATTEMPTS, MAX_QUEUED, AnswerQueue
+from sigil.device.commands.context import CommandContext
 from sigil.device.commands.output import Answered, Dismissed, LeftPending, ListenEvent, NotAnswered
 from sigil.device.commands.terminal import Terminal, prompt_decision, prompt_match_code
+from sigil.device.commands.watcher import Watcher
 from sigil.device.errors import AnswerUnusable, MatchCodeWrong, ServerRefused, Unreachable
 from sigil.device.relay import Cleared, ListenerTiming, Received
 from sigil.protocol.messages.base import Reason
@@ -338,6 +342,30 @@ async def test_a_repeated_prompt_shows_the_seconds_that_are_left_by_then() -> No
 
     assert await prompt_decision(prompt, "Approve?", lambda: next(left))
     assert shown == [29.0, 22.0]
+
+
+def test_the_prompts_of_watch_ignore_what_was_typed_before(terminal: Pty, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A "y" that answered nothing must not approve what comes next."""
+
+    class Screen(io.StringIO):
+        def write(self, text: str) -> int:
+            if "Approve?" in text:
+                terminal.type(b"n\n")
+            return super().write(text)
+
+    rejected = list[ShownChallenge]()
+
+    class Client:
+        def reject(self, shown: ShownChallenge, reason: str) -> Any:
+            rejected.append(shown)
+            return SimpleNamespace(status="rejected")
+
+    terminal.type(b"y\n")
+    with os.fdopen(os.dup(terminal.ours), encoding="utf-8") as keyboard:
+        monkeypatch.setattr("sys.stdin", keyboard)
+        monkeypatch.setattr("sys.stderr", Screen())
+        assert Watcher(Client(), CommandContext(clock=lambda: NOW))._prompt(shown())  # type: ignore[arg-type]
+    assert rejected == [shown()]
 
 
 async def test_a_prompt_does_not_block_the_loop_and_a_cancelled_one_reads_no_line(terminal: Pty) -> None:

@@ -409,6 +409,7 @@ def test_watch_approves_until_the_count_is_reached(
         server.add_challenge(enrolled["device_public_key"])
     done = run("watch", "--auto-approve", "--count", "2")
     assert (done.exit_code, len(server.answers), done.stdout.count("Approved")) == (0, 2, 2)
+    assert done.stderr.startswith("Watching http")
 
 
 def test_watch_once_polls_once_and_leaves_number_matching_to_a_person(
