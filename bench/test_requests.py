@@ -16,7 +16,7 @@ from bench.store_tasks import open_store
 from sigil.app.state import KINDS
 from sigil.core.session_store import SessionStore
 from sigil.serving import logs
-from sigil.serving.line_writer import LineWriter
+from sigil.serving.log_output.line_writer import LineWriter
 from sigil.serving.process.metrics_memory import MetricsMemory
 from sigil.store.memory import MemoryStore
 from sigil.telemetry.metrics import Metrics

@@ -24,8 +24,8 @@ from relay.credentials import (
     service_account,
 )
 from sigil.serving import settings
+from sigil.serving.addresses.proxies import Proxies, read_proxies
 from sigil.serving.bounded import files
-from sigil.serving.proxies import Proxies, read_proxies
 from sigil.serving.settings import MIN_SECRET_LENGTH, ConfigError, EnvReader, Secret, https_url
 
 SECRETS = ("DATABASE_URL", "TOKEN_ENCRYPTION_KEY", "METRICS_TOKEN")

@@ -11,13 +11,13 @@ from relay.address import own_relay
 from relay.config import Config, load
 from relay.registry.model import RegistryUnusable
 from relay.registry.sqlite.lock import LOCK_FILE
-from sigil.serving.file_errors import reason_of
-from sigil.serving.gateways import gateway_warnings
+from sigil.serving.addresses.gateways import gateway_warnings
+from sigil.serving.files.errors import reason_of
+from sigil.serving.files.writable import creation_error
 from sigil.serving.health_check import runs
 from sigil.serving.process.listeners import PortInUse, check_listen
 from sigil.serving.settings import ConfigError, Secret
 from sigil.serving.startup_error import StartupError
-from sigil.serving.writable import creation_error
 
 _DATABASE_SECONDS = 3.0
 

@@ -18,9 +18,9 @@ from relay.registry.model import RegistryBusy, RegistryUnusable
 from relay.registry.port import Registry
 from relay.registry.sqlite.lock import exclusive
 from sigil.serving import logs
+from sigil.serving.addresses.gateways import gateway_warnings
 from sigil.serving.cloudflare.feed import feed_for
 from sigil.serving.connections.limits import ConnectionLimits
-from sigil.serving.gateways import gateway_warnings
 from sigil.serving.inherited import clean_start, signals
 from sigil.serving.process.master import ServerLimits, serve
 from sigil.serving.process.memory_protection import forbid_core_dumps

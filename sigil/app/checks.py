@@ -15,7 +15,7 @@ from sigil.app.state import other_server_problem, store_problem
 from sigil.config.address import own_server
 from sigil.config.settings import Config, load, load_mnemonic
 from sigil.protocol.identity import DerivedSecrets, InvalidMnemonic, ServerIdentity
-from sigil.serving.gateways import gateway_warnings
+from sigil.serving.addresses.gateways import gateway_warnings
 from sigil.serving.health_check import runs
 from sigil.serving.process.listeners import PortInUse, check_listen
 from sigil.serving.settings import ConfigError, Secret

@@ -27,7 +27,7 @@ def output(text: str, path: Path | None) -> None:
 
 def write(text: str, path: Path) -> None:
     """NotWritten."""
-    from sigil.serving.file_errors import file_error
+    from sigil.serving.files.errors import file_error
 
     try:
         if not path.parent.is_dir():

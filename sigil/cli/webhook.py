@@ -36,7 +36,7 @@ def listen(host: str, port: int, status: int, count: int | None) -> None:
     """Print the requests that arrive, and whether WEBHOOK_SECRET signed them. For development."""
     with cli_errors:
         from sigil.cli.webhook_listener import Listener
-        from sigil.serving.listen_host import listen_host
+        from sigil.serving.addresses.listen_host import listen_host
         from sigil.serving.process.listeners import bound, listen_error, resolve
 
         settings = _settings()

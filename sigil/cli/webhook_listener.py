@@ -15,7 +15,7 @@ from aiohttp import web
 
 from sigil.console.style import styled
 from sigil.sdk import SigilError, webhooks
-from sigil.serving.listen_host import reachable
+from sigil.serving.addresses.listen_host import reachable
 
 _MAX_BYTES = 64 * 1024
 _CONNECTION_SECONDS = 10.0

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from sigil.serving import settings
+from sigil.serving.addresses.listen_host import listen_host, reachable
 from sigil.serving.health_check import OwnService
-from sigil.serving.listen_host import listen_host, reachable
 from sigil.serving.settings import ConfigError, EnvReader
 
 

@@ -18,8 +18,8 @@ from sigil.config.webhooks import WebhookTarget
 from sigil.protocol.api_key import REVOCATION, has_computed_form, is_revoked
 from sigil.protocol.origin import relay_origin, server_origin
 from sigil.serving import settings
+from sigil.serving.addresses.proxies import Proxies, read_proxies
 from sigil.serving.bounded import files
-from sigil.serving.proxies import Proxies, read_proxies
 from sigil.serving.settings import MIN_SECRET_LENGTH, VISIBLE, ConfigError, EnvReader, Secret
 from sigil.serving.tls import file_names
 

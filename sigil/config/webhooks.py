@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from sigil.protocol.webhook import standard_signature
-from sigil.serving.private_networks import is_private
+from sigil.serving.addresses.private_networks import is_private
 from sigil.serving.settings import MIN_SECRET_LENGTH, EnvReader, Secret, count
 
 _DEFAULT_SCHEDULE: tuple[int, ...] = (1, 5, 30, 120, 600, 1800)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sigil.console.new_file import replace_file
 from sigil.serving.bounded import files
-from sigil.serving.file_errors import file_error
+from sigil.serving.files.errors import file_error
 
 MARKER_FILE = "server_id"
 _SERVER_ID = re.compile(rb"[0-9a-f]{64}\n?\Z")

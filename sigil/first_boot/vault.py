@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from sigil.first_boot.commitment import AlreadyCommitted, Commitment, VaultUnusable
-from sigil.serving.file_errors import reason_of
+from sigil.serving.files.errors import reason_of
 
 VAULT_FILE = "identity"
 _NEW = f"{VAULT_FILE}.new."

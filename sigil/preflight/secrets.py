@@ -14,7 +14,7 @@ from sigil.preflight.secret_strength import is_published, weakness
 from sigil.protocol.api_key import has_computed_form
 from sigil.protocol.identity import DerivedSecrets, InvalidMnemonic, ServerIdentity
 from sigil.serving.bounded import files
-from sigil.serving.file_errors import file_error
+from sigil.serving.files.errors import file_error
 
 _RANDOM = "`openssl rand -hex 32` makes one"
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from sigil.config.secret_sources import file_variable
 from sigil.config.settings import SECRETS, Config
 from sigil.preflight.result import Result, failed, ok, still_open
-from sigil.serving.gateways import gateway_warnings
+from sigil.serving.addresses.gateways import gateway_warnings
 
 
 def check_settings(config: Config) -> Iterator[Result]:

@@ -24,9 +24,9 @@ from typing import Literal
 import msgspec
 
 from sigil.console.style import is_terminal, wants_colour
-from sigil.serving.line_writer import Count, LineWriter
-from sigil.serving.redaction import clean, redact_line
-from sigil.serving.terminal_log import terminal_line
+from sigil.serving.log_output.line_writer import Count, LineWriter
+from sigil.serving.log_output.redaction import clean, redact_line
+from sigil.serving.log_output.terminal_lines import terminal_line
 
 Level = Literal["debug", "info", "warn", "error"]
 LEVELS: dict[str, int] = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING, "error": logging.ERROR}

@@ -21,7 +21,7 @@ from sigil.protocol.encoding.plain_text import NotPlainText
 from sigil.protocol.origin import parse_origin, relay_origin
 from sigil.serving import foreign_variables
 from sigil.serving.bounded import files
-from sigil.serving.file_errors import file_error
+from sigil.serving.files.errors import file_error
 from sigil.serving.foreign_variables import SERVICE_LINK
 
 T = TypeVar("T")

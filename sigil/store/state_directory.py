@@ -14,8 +14,8 @@ from pathlib import Path
 from types import TracebackType
 
 from sigil.core.session_store import StoreUnusable
-from sigil.serving.file_errors import reason_of
-from sigil.serving.writable import creation_error
+from sigil.serving.files.errors import reason_of
+from sigil.serving.files.writable import creation_error
 from sigil.store.adoption import Stamp, adopt_or_wipe
 from sigil.store.lmdb import DATA_FILE, LOCK_FILE, LmdbStore
 from sigil.store.memory_limits import MemoryLimits

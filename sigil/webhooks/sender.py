@@ -16,7 +16,7 @@ from yarl import URL
 
 from sigil.core.webhooks.delivery import AttemptResult
 from sigil.protocol.webhook import signed_headers
-from sigil.serving.private_networks import is_private
+from sigil.serving.addresses.private_networks import is_private
 from sigil.serving.settings import Secret
 from sigil.webhooks.service import ATTEMPT_SECONDS, NO_CONNECTION, UNKNOWN_NAME
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from sigil.serving.writable import creation_error
+from sigil.serving.files.writable import creation_error
 from tests.conformance.server import run
 from tests.serving.running import write_pair
 from tests.support.live import DEADLINE, LiveServer, wait_until
@@ -242,7 +242,7 @@ def test_a_file_can_be_created_or_the_reason_is_found(tmp_path: Path) -> None:
     ("options", "reason"), [("ro", "Read-only file system"), ("size=4k,nr_inodes=2", "No space left")]
 )
 def test_a_full_or_read_only_file_system_is_found(tmp_path: Path, options: str, reason: str) -> None:
-    code = "import sys; from pathlib import Path; from sigil.serving.writable import creation_error; "
+    code = "import sys; from pathlib import Path; from sigil.serving.files.writable import creation_error; "
     code += "print(creation_error(Path(sys.argv[1]) / 'new'))"
     fill = "true" if options == "ro" else f"touch {tmp_path}/first"
     script = f'mount -t tmpfs -o {options} tmpfs {tmp_path} && {fill} && exec "$@"'

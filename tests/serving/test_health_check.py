@@ -18,8 +18,8 @@ import pytest
 from relay.address import own_relay
 from sigil.config.address import own_server
 from sigil.serving import health_check
+from sigil.serving.addresses.listen_host import reachable
 from sigil.serving.health_check import Health, OwnService
-from sigil.serving.listen_host import reachable
 from sigil.serving.settings import ConfigError
 from sigil.serving.tls.self_signed import ensure_pair
 from tests.support.ports import free_port

@@ -15,7 +15,7 @@ import msgspec
 import pytest
 
 from sigil.serving import logs
-from sigil.serving.redaction import is_secret_name
+from sigil.serving.log_output.redaction import is_secret_name
 
 KEY = "sgk_live_" + "0123456789abcdef" * 4
 

@@ -21,7 +21,7 @@ import asyncio, json, os, sys
 from pathlib import Path
 import relay.cli.commands, relay.config, relay.app.master, relay.app.wiring
 import sigil.app.master, sigil.app.state, sigil.config.settings, sigil.cli.commands
-from sigil.serving import file_errors
+from sigil.serving.files import errors as file_errors
 from sigil.serving.settings import ConfigError
 from sigil.serving.startup_error import StartupError
 

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from sigil.core.webhooks.delivery import AttemptResult
 from sigil.protocol.webhook import standard_secret
 from sigil.sdk import webhooks
-from sigil.serving.private_networks import is_private
+from sigil.serving.addresses.private_networks import is_private
 from sigil.serving.settings import Secret
 from sigil.webhooks import sender as implementation
 from sigil.webhooks.sender import MAX_READ, HttpWebhookSender, _retry_after

@@ -24,7 +24,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from relay.registry.migrate import migrate_sqlite, migrations, require_migrated_sqlite
 from relay.registry.model import RegistryBusy, RegistryUnusable
-from sigil.serving.file_errors import file_error, reason_of
+from sigil.serving.files.errors import file_error, reason_of
 
 T = TypeVar("T")
 P = ParamSpec("P")

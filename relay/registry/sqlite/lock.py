@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from relay.registry.model import RegistryUnusable
-from sigil.serving.file_errors import file_error, reason_of
+from sigil.serving.files.errors import file_error, reason_of
 
 LOCK_FILE = "relay.lock"
 

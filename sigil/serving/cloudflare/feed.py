@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from sigil.serving import logs
+from sigil.serving.addresses.proxies import Proxies
 from sigil.serving.cloudflare.ranges import EMBEDDED, MAX_LIST, UnusableList, read_lists
-from sigil.serving.proxies import Proxies
 from sigil.serving.settings import Network
 
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import falcon.asgi
 
 from sigil.serving import logs
-from sigil.serving.proxies import Proxies
+from sigil.serving.addresses.proxies import Proxies
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network

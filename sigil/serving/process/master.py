@@ -29,10 +29,10 @@ from granian.log import LogLevels
 from granian.server.mp import MPServer
 
 from sigil.serving import logs
-from sigil.serving.captured_stderr import CapturedStderr
 from sigil.serving.connections.limits import ConnectionLimits
-from sigil.serving.file_errors import file_error
+from sigil.serving.files.errors import file_error
 from sigil.serving.inherited import signals
+from sigil.serving.log_output.captured_stderr import CapturedStderr
 from sigil.serving.process.kept_open import KeptOpen
 from sigil.serving.process.lifecycle import AsgiApp, WorkerLifecycle
 from sigil.serving.process.listeners import close, listen

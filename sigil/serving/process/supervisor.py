@@ -21,8 +21,8 @@ from typing import Any, Protocol
 
 from sigil.serving import logs
 from sigil.serving.bounded.calls import Call
-from sigil.serving.captured_stderr import CapturedStderr
 from sigil.serving.inherited.signals import DRAIN, RELOAD, release
+from sigil.serving.log_output.captured_stderr import CapturedStderr
 from sigil.serving.process.lifecycle import REPLACED
 from sigil.serving.process.orphans import OrphanReaper
 from sigil.serving.startup_error import StartupError

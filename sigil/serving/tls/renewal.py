@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from sigil.serving import logs
 from sigil.serving.bounded import files
-from sigil.serving.file_errors import file_error
+from sigil.serving.files.errors import file_error
 from sigil.serving.tls.issuing import AUTHORITY, Chain, is_self_made, issue, pem_of
 from sigil.serving.tls.self_signed import write_file
 from sigil.serving.tls.tls_pair import TlsPair

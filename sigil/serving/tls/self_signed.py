@@ -17,10 +17,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from sigil.console.new_file import create_file
 from sigil.serving.bounded import files
-from sigil.serving.file_errors import file_error
+from sigil.serving.files.errors import file_error
+from sigil.serving.files.writable import creation_error
 from sigil.serving.startup_error import StartupError
 from sigil.serving.tls.issuing import issue, pem_of
-from sigil.serving.writable import creation_error
 
 _HOST = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\Z", re.ASCII)
 _ATTEMPTS, _ATTEMPT_SECONDS = 20, 0.1

@@ -14,7 +14,7 @@ from pathlib import Path
 from cryptography import x509
 
 from sigil.serving.bounded import files
-from sigil.serving.file_errors import file_error
+from sigil.serving.files.errors import file_error
 from sigil.serving.process.kept_open import KeptOpen
 from sigil.serving.startup_error import StartupError
 from sigil.serving.tls.issuing import is_self_made

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from sigil.serving import logs
+from sigil.serving.addresses.proxies import Proxies
 from sigil.serving.cloudflare.feed import CloudflareFeed, Times, feed_for
 from sigil.serving.cloudflare.ranges import EMBEDDED
-from sigil.serving.proxies import Proxies
 from tests.serving.cloudflare import lists_server as given
 from tests.serving.cloudflare.lists_server import EMBEDDED_TEXT, ListsServer, Script, lists_server
 from tests.serving.running import write_pair

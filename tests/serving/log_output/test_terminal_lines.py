@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from sigil.serving.terminal_log import terminal_line
+from sigil.serving.log_output.terminal_lines import terminal_line
 from tests.support.live import DEADLINE
 
 PROGRAM = """

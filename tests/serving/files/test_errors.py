@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sigil.serving.file_errors import file_error
+from sigil.serving.files.errors import file_error
 from tests.support.other_user import UID, as_user, needs_root, open_directory
 
 pytestmark = needs_root
@@ -162,11 +162,11 @@ def test_a_state_directory_that_cannot_be_made_names_the_mend(folder: Path) -> N
             "ensure_pair(Path('/var/lib/absent/tls/cert.pem'), Path('/var/lib/absent/tls/key.pem'), generate=True)",
             {},
         ),
-        ("print(sigil.serving.file_errors.file_error('create', '/etc/words', PermissionError(13, '')))", {}),
+        ("print(sigil.serving.files.errors.file_error('create', '/etc/words', PermissionError(13, '')))", {}),
     ],
 )
 def test_a_directory_of_the_system_keeps_its_owner(work: str, environ: dict[str, str]) -> None:
-    text = as_user(f"import sigil.serving.file_errors\n{work}", {"SIGIL_MODE": "init"} | environ)
+    text = as_user(f"import sigil.serving.files.errors\n{work}", {"SIGIL_MODE": "init"} | environ)
     assert f"permission denied for uid {UID} (directory /" in text
     assert f"use a directory of that user, such as `sudo install -d -o {UID} NEW_DIRECTORY` makes" in text
     assert "chown" not in text

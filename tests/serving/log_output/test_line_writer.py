@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from sigil.serving import line_writer
-from sigil.serving.line_writer import QUEUE_BYTES, URGENT_BYTES, LineWriter
+from sigil.serving.log_output import line_writer
+from sigil.serving.log_output.line_writer import QUEUE_BYTES, URGENT_BYTES, LineWriter
 
 LINES = 4000
 Channel = tuple[int, int]

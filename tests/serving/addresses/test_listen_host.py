@@ -8,8 +8,8 @@ import pytest
 
 from relay import address as relay_address
 from sigil.config import address as sigil_address
-from sigil.serving import listen_host as module
-from sigil.serving.listen_host import listen_host, reachable
+from sigil.serving.addresses import listen_host as module
+from sigil.serving.addresses.listen_host import listen_host, reachable
 from sigil.serving.process.listeners import close, listen
 from sigil.serving.settings import ConfigError, EnvReader
 

@@ -11,7 +11,7 @@ import ipaddress
 import sys
 from pathlib import Path
 
-from sigil.serving.proxies import Proxies
+from sigil.serving.addresses.proxies import Proxies
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from sigil.serving.gateways import find_gateways, gateway_warnings
-from sigil.serving.proxies import Proxies
+from sigil.serving.addresses.gateways import find_gateways, gateway_warnings
+from sigil.serving.addresses.proxies import Proxies
 from sigil.serving.settings import networks
 
 IPV4 = """\

@@ -1,0 +1,1 @@
+"""Addresses to listen on, and which peers of a connection are proxies or gateways."""
