@@ -10,7 +10,7 @@ from pathlib import Path
 from relay.address import own_relay
 from relay.config import Config, load
 from relay.registry.model import RegistryUnusable
-from relay.registry.sqlite.lock import LOCK_FILE
+from relay.registry.sqlite.lock import LOCK_FILE, problem_of_another_relay
 from sigil.serving.addresses.gateways import gateway_warnings
 from sigil.serving.files.errors import reason_of
 from sigil.serving.files.writable import creation_error
@@ -50,13 +50,18 @@ def check(environ: Mapping[str, str]) -> tuple[Config, list[str]]:
 
 
 def check_ports(config: Config, environ: Mapping[str, str]) -> None:
-    """StartupError unless the relay can listen, or runs already."""
+    """StartupError unless the relay can listen, or runs already: on SQLite it then has its directory too."""
+    on_sqlite = config.database_url is None
+    held = problem_of_another_relay(config.data_dir) if on_sqlite else None
     try:
         check_listen(config.host, config.port, port_setting="RELAY_PORT")
         check_socket_port(config)
     except PortInUse:
-        if not runs(own_relay(environ)):
+        if not ((held or not on_sqlite) and runs(own_relay(environ))):
             raise
+    else:
+        if held:
+            raise StartupError(held)
 
 
 def check_socket_port(config: Config) -> None:

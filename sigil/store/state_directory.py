@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 
 from sigil.core.session_store import StoreUnusable
-from sigil.serving.files.errors import reason_of
+from sigil.serving.files.errors import is_of_system, reason_of
 from sigil.serving.files.writable import creation_error
 from sigil.store.adoption import Stamp, adopt_or_wipe
 from sigil.store.lmdb import DATA_FILE, LOCK_FILE, LmdbStore
@@ -187,6 +187,11 @@ def _open(path: Path) -> int:
 
 def _check_directory(path: Path, directory: int, insecure: bool) -> None:
     status = os.fstat(directory)
+    if is_of_system(path.resolve()) or status.st_mode & stat.S_ISVTX:
+        raise StateDirectoryError(
+            f"SIGIL_STATE_DIR {path} belongs to all programs of this host; set SIGIL_STATE_DIR to a new directory in "
+            f"it, such as {path / 'sigil'}"
+        )
     if status.st_uid != os.geteuid():
         raise StateDirectoryError(
             f"SIGIL_STATE_DIR {path} belongs to uid {status.st_uid}, and the server runs as uid {os.geteuid()}: "

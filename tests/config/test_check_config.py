@@ -166,6 +166,14 @@ def test_both_commands_are_content_beside_the_running_service() -> None:
     with LiveRelay(RELAY_WS_PORT=str(free_port())) as running_relay:
         checked = of_relay("check-config", running_relay.environ)
         assert (checked.returncode, checked.stderr) == (0, "")
+        data, ports = running_relay.environ["RELAY_DATA_DIR"], {"RELAY_PORT": port, "RELAY_WS_PORT": ""}
+        other = {"RELAY_DATA_DIR": str(running_relay.directory / "other")}
+        for settings, expected in (
+            (ports, f"another relay runs on {data}: stop it"),
+            (other, f"cannot listen on 127.0.0.1 port {running_relay.port}: Address already in use"),
+        ):
+            (line,) = errors_of(of_relay("check-config", running_relay.environ | settings).stderr, "sigil-relay")
+            assert line.startswith(f"sigil-relay: {expected}")
 
 
 def test_all_reasons_are_reported_at_once(tmp_path: Path) -> None:

@@ -110,6 +110,18 @@ def test_a_directory_open_to_other_users_is_rejected(path: Path, mode: int) -> N
     assert "chmod it to 0700" in error_of(path)
 
 
+def test_no_text_suggests_another_mode_or_owner_for_a_directory_of_the_system(path: Path) -> None:
+    shared = f"belongs to all programs of this host; set SIGIL_STATE_DIR to a new directory in it, such as {path}/sigil"
+    path.mkdir()
+    path.chmod(0o1777)
+    assert error_of(path) == f"SIGIL_STATE_DIR {path} {shared}"
+    for directory in map(Path, ("/dev/shm", "/tmp", "/run")):
+        error = error_of(directory)
+        assert "belongs to all programs" in error, error
+        assert "chmod" not in error
+        assert "chown" not in error
+
+
 def test_a_parent_in_which_other_users_can_replace_it_is_rejected(path: Path, memory_directory: Path) -> None:
     memory_directory.chmod(0o777)
     assert "replaced by other users" in error_of(path)

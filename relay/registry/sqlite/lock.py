@@ -28,12 +28,34 @@ def exclusive(directory: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise RegistryUnusable(
-                f"another relay runs on {directory}: stop it, set RELAY_DATA_DIR to another directory, or set "
-                "DATABASE_URL for several relays on one database"
-            ) from None
+            raise RegistryUnusable(_in_use(directory)) from None
         except OSError as error:
             raise RegistryUnusable(file_error("lock", path, error)) from error
         yield
     finally:
         os.close(lock)
+
+
+def problem_of_another_relay(directory: Path) -> str | None:
+    """The error of a relay that starts while another one holds the lock; None if none does."""
+    try:
+        lock = os.open(directory / LOCK_FILE, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    # There is no lock yet, or an error that the check of the directory reports.
+    except OSError:
+        return None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return _in_use(directory)
+    except OSError:
+        return None
+    finally:
+        os.close(lock)
+    return None
+
+
+def _in_use(directory: Path) -> str:
+    return (
+        f"another relay runs on {directory}: stop it, set RELAY_DATA_DIR to another directory, or set "
+        "DATABASE_URL for several relays on one database"
+    )

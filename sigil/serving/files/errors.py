@@ -7,7 +7,6 @@ import os
 import stat
 from pathlib import Path
 
-# Other programs use these: their owner must not change.
 _SYSTEM_DIRECTORIES = frozenset(
     map(
         Path,
@@ -61,7 +60,7 @@ def _denied(action: str, path: Path) -> str:
         return f"{text}: let that user enter the directory, or put the file into another one"
     if _mode_allows(status, needed):
         return f"{text}: the mode allows it, so SELinux or AppArmor denies it: with SELinux add :Z to the mount"
-    if blocking in _SYSTEM_DIRECTORIES:
+    if is_of_system(blocking):
         return f"{text}: use a directory of that user, such as `sudo install -d -o {user} NEW_DIRECTORY` makes"
     if blocking not in {target, target.parent} and not _in_container():
         return f"{text}: sudo install -d -o {user} {target.parent}"
@@ -69,6 +68,11 @@ def _denied(action: str, path: Path) -> str:
     if status.st_uid == user:
         return f"{text}: chmod u+{'rwx' if kind == 'directory' else 'rw'[: 1 + (needed == 'w')]} {place}"
     return f"{text}: sudo chown {user} {place}"
+
+
+def is_of_system(directory: Path) -> bool:
+    """Whether other programs use it: no text may suggest another owner or mode for it."""
+    return directory in _SYSTEM_DIRECTORIES
 
 
 def _existing(path: Path) -> Path:
