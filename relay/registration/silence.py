@@ -22,10 +22,15 @@ _DAY = 86_400
 _ABSENT_SECONDS = _DAY
 _CLOCK_TOLERANCE_SECONDS = 60.0
 _BEHIND_SECONDS = 120.0
+_STEADY_SECONDS = float(_DAY)
+"""A clock that ran for so long without a step is believed, where the database has none: the reports that are later came
+from a clock that was ahead, and would stop evictions for years."""
 
 
 class SilenceRegistry(Protocol):
     async def beat(self, now: float) -> Beat: ...
+
+    async def forget_after(self, now: float) -> None: ...
 
     async def claim_sweep(self, now: float) -> bool: ...
 
@@ -54,6 +59,7 @@ class Silence:
         self._monotonic = monotonic
         self._on_evicted = on_evicted
         self._last: tuple[float, float] | None = None
+        self._steady_since = monotonic()
         self._clock_is_wrong = False
 
     async def beat(self) -> None:
@@ -65,6 +71,8 @@ class Silence:
             _report_absence(now, beat)
         self._last = now, self._monotonic()
         self._compare(now, beat)
+        if self._clock_is_wrong and beat.database_time is None and self._is_steady():
+            await self._registry.forget_after(now)
 
     async def sweep(self) -> None:
         """Once a day, in one worker of all relays on the database."""
@@ -103,7 +111,11 @@ class Silence:
         wall, monotonic = self._last
         step = (now - wall) - (self._monotonic() - monotonic)
         if abs(step) > _CLOCK_TOLERANCE_SECONDS:
+            self._steady_since = self._monotonic()
             logs.warn("clock_stepped", seconds=round(step))
+
+    def _is_steady(self) -> bool:
+        return self._monotonic() - self._steady_since >= _STEADY_SECONDS
 
     def _compare(self, now: float, beat: Beat) -> None:
         ahead = 0.0

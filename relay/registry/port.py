@@ -38,6 +38,9 @@ class Presence(Protocol):
     async def beat(self, now: float) -> Beat:
         """A relay is up at the Unix time `now`; each minute counts once, however many relays report it."""
 
+    async def forget_after(self, now: float) -> None:
+        """Delete the days with a report later than `now`: the clock that made it was ahead."""
+
     async def claim_sweep(self, now: float) -> bool:
         """True for one caller a day, after a beat of that day."""
 

@@ -30,6 +30,10 @@ class PostgresPresence(PoolUser):
         return Beat(None if newest is None else newest * 60, database_time)
 
     @autocommit
+    async def forget_after(self, con: Connection, now: float) -> None:
+        await con.execute("DELETE FROM presence WHERE last_minute > $1", minute_of(now))
+
+    @autocommit
     async def claim_sweep(self, con: Connection, now: float) -> bool:
         claimed = "UPDATE presence SET swept = true WHERE day = $1 AND NOT swept"
         return bool(await con.execute(claimed, day_of(now)) == "UPDATE 1")

@@ -24,6 +24,10 @@ class SqlitePresence(FileUser):
         return Beat(newest[0] * 60 if newest else None, None)
 
     @transaction
+    def forget_after(self, db: sqlite3.Connection, now: float) -> None:
+        db.execute("DELETE FROM presence WHERE last_minute > ?", (minute_of(now),))
+
+    @transaction
     def claim_sweep(self, db: sqlite3.Connection, now: float) -> bool:
         return db.execute("UPDATE presence SET swept = 1 WHERE day = ? AND NOT swept", (day_of(now),)).rowcount > 0
 

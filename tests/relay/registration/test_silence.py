@@ -235,6 +235,37 @@ async def test_a_clock_before_the_last_run_is_logged(relay: Relay, capfd: pytest
     assert line["seconds"] == pytest.approx(-9 * DAY, abs=DAY)
 
 
+async def test_a_clock_that_was_ahead_once_ends_evictions_for_a_day_only(relay: Relay) -> None:
+    """Of a database without a clock. Such a start left reports of years to come."""
+    await register(relay.registry, "silent", at=relay.clock())
+    await relay.up(SILENT_DAYS)
+    relay.clock.step(30 * 365 * DAY)
+    relay.start()
+    await relay.sweep()
+    relay.clock.step(-30 * 365 * DAY)
+    relay.start()
+    await relay.sweep()
+    relay.clock.now += DAY - MINUTE
+    await relay.sweep()
+    assert await live(relay.registry) == 1, "a clock that is years behind would look the same"
+    await relay.up(3)
+    await relay.sweep()
+    assert (await live(relay.registry), sum(relay.evicted)) == (0, 1)
+
+
+async def test_a_clock_is_not_believed_within_a_day_of_a_step(relay: Relay) -> None:
+    await relay.up(2)
+    relay.clock.step(-10 * DAY)
+    relay.start()
+    for _ in range(5):
+        await relay.beat()
+        relay.clock.now += DAY - MINUTE
+        relay.clock.step(-DAY)
+    beat = await relay.registry.beat(relay.clock())
+    assert beat.previous is not None
+    assert beat.previous > relay.clock(), "the days of the former clock are stored"
+
+
 async def test_a_step_of_the_clock_is_logged(relay: Relay, capfd: pytest.CaptureFixture[str]) -> None:
     await relay.beat()
     relay.clock.now += 20
