@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import re
-import select
-import time
 from collections.abc import Iterable
 from typing import NoReturn
 
-from sigil.protocol.encoding.plain_text import NotPlainText, text_of
-from sigil.sdk.environment import variable
+from sigil.protocol.encoding.plain_text import NotPlainText
+from sigil.sdk.environment import file_text, variable
 
 VARIABLE, FILE_VARIABLE = "SIGIL_API_KEY", "SIGIL_API_KEY_FILE"
-_MAX_FILE, _PIPE_SECONDS = 4096, 10.0
+_MAX_FILE = 4096
 _ISSUED = re.compile(r"sgk_(?:live|test)_[0-9a-f]{64}\Z", re.ASCII)
 _PRESET = re.compile(r"[\x21-\x2b\x2d-\x7e]{32,}\Z", re.ASCII)
 # A part of a key in source code is rejected too.
@@ -55,7 +52,7 @@ class ApiKey:
             key = cls(text)
             return key, key._problem(VARIABLE) if text else f"{VARIABLE} is not set. {_REMEDY}"
         try:
-            key = cls(_text_of(path))
+            key = cls(file_text(path, _MAX_FILE))
         except OSError as error:
             return cls(""), f"{FILE_VARIABLE}: {path} cannot be read: {error.strerror or error}."
         except NotPlainText as error:
@@ -81,33 +78,14 @@ class ApiKey:
 
     def is_in(self, value: object) -> bool:
         text = value.decode("latin-1") if isinstance(value, bytes) else str(value)
-        return bool(self._text) and self._text in text
+        # A value that is no key, as of a variable with a typing error, may be part of any address.
+        return bool(_PRESET.match(self._text)) and self._text in text
 
     def __repr__(self) -> str:
         return "ApiKey(…)"
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("an API key is not pickled: each process reads it from its environment")
-
-
-def _text_of(path: str) -> str:
-    """The text of a small file or of a pipe, as of a shell's <(pass show sigil); OSError, NotPlainText.
-
-    Bounded in size and time: a pipe that no program writes to would make the constructor wait for ever.
-    """
-    content, end = b"", time.monotonic() + _PIPE_SECONDS
-    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
-        while len(content) <= _MAX_FILE:
-            if not select.select([handle], [], [], max(end - time.monotonic(), 0))[0]:
-                raise TimeoutError(f"a pipe without data for {_PIPE_SECONDS:.0f} s")
-            part = os.read(handle, _MAX_FILE + 1 - len(content))
-            if not part:
-                return text_of(content)
-            content += part
-    finally:
-        os.close(handle)
-    raise OSError(f"it is larger than {_MAX_FILE} bytes")
 
 
 def is_key_name(names: Iterable[str]) -> bool:

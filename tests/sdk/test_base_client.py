@@ -119,7 +119,7 @@ def test_the_key_may_come_from_a_pipe(client: Any, monkeypatch: pytest.MonkeyPat
 
 def test_a_pipe_that_stays_silent_is_given_up(client: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("SIGIL_API_KEY")
-    monkeypatch.setattr("sigil.sdk.api_key._PIPE_SECONDS", 0.1)
+    monkeypatch.setattr("sigil.sdk.environment._PIPE_SECONDS", 0.1)
     reading, writing = os.pipe()
     try:
         monkeypatch.setenv("SIGIL_API_KEY_FILE", f"/dev/fd/{reading}")
@@ -232,6 +232,28 @@ def test_a_certificate_file_must_hold_a_certificate(client: Any, tmp_path: Path)
     for path in (tmp_path, tmp_path / "absent", *_files(tmp_path, "", "no PEM", broken, "ü")):
         with pytest.raises(ConfigurationError, match="ca_file"):
             client(URL, ca_file=path)
+
+
+def test_a_certificate_file_is_read_with_a_bound(client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sigil.sdk.environment._PIPE_SECONDS", 0.1)
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = os.open(pipe, os.O_RDWR)
+    try:
+        with pytest.raises(ConfigurationError, match="a pipe without data"):
+            client(URL, ca_file=pipe)
+    finally:
+        os.close(writer)
+    with pytest.raises(ConfigurationError, match="it is larger than"):
+        client(URL, ca_file="/dev/zero")
+
+
+def test_a_wrong_key_that_is_part_of_the_address_is_named_as_wrong(
+    client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SIGIL_API_KEY", "auth")
+    with pytest.raises(ConfigurationError, match="SIGIL_API_KEY must hold one API key"):
+        client(URL)
 
 
 def _files(folder: Path, *texts: str) -> list[Path]:

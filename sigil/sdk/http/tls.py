@@ -13,12 +13,15 @@ from typing import Any, ClassVar
 
 import httpx
 
-from sigil.protocol.encoding.plain_text import NotPlainText, text_of
+from sigil.protocol.encoding.plain_text import NotPlainText
+from sigil.sdk.environment import file_text
 from sigil.sdk.errors import ConfigurationError
 from sigil.sdk.http.deadline import shortened
 
 _OWNERS = ("ssl", "gevent.ssl")
 CA_VARIABLE = "SIGIL_CA_FILE"
+# A bundle of all public authorities has 0.3 MB.
+_MAX_FILE = 1 << 20
 _PIN = re.compile(r"(?:[0-9a-f]{64}|[0-9a-f]{2}(?::[0-9a-f]{2}){31})\Z", re.ASCII | re.IGNORECASE)
 
 
@@ -105,10 +108,12 @@ def _authorities(ca_file: Path) -> ssl.SSLContext:
     # The file may hold the server's own certificate rather than an authority's.
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     try:
-        context.load_verify_locations(cadata=text_of(ca_file.read_bytes()))
+        context.load_verify_locations(cadata=file_text(ca_file, _MAX_FILE))
         return context
+    except ssl.SSLError:
+        fault = f"ca_file (or {CA_VARIABLE}) holds no PEM certificate."
     except OSError as error:
-        fault = f"ca_file (or {CA_VARIABLE}) cannot be read: {error.strerror or 'it holds no PEM certificate'}."
+        fault = f"ca_file (or {CA_VARIABLE}) cannot be read: {error.strerror or error}."
     except NotPlainText as error:
         fault = f"ca_file (or {CA_VARIABLE}) {error}."
     except (ValueError, TypeError):
