@@ -19,6 +19,7 @@ from typing import Any
 
 import click
 
+from deploy.tools.folder_lock import lock_folder
 from sigil.cli.health import query
 from sigil.protocol.api_key import issue_api_key
 from sigil.protocol.identity import DerivedSecrets, ServerIdentity, generate_mnemonic
@@ -70,11 +71,10 @@ def _relay_settings(port: int, server_id: str, providers: dict[str, str]) -> dic
     }
 
 
-def _start_stand_ins() -> tuple[subprocess.Popen[bytes], dict[str, Any]]:
+def _start_stand_ins(lock: int) -> tuple[subprocess.Popen[bytes], dict[str, Any]]:
     """Start the stand-ins of APNs and FCM, and return what they print once they listen."""
-    HOME.mkdir(mode=0o700, exist_ok=True)
     command = [sys.executable, "-m", "deploy.providers", "--directory", str(HOME / "providers")]
-    started = subprocess.Popen(command, stdout=subprocess.PIPE)
+    started = subprocess.Popen(command, stdout=subprocess.PIPE, pass_fds=(lock,))
     if started.stdout is None or not (line := started.stdout.readline()):
         raise SystemExit(started.wait() or 1)
     return started, json.loads(line)
@@ -196,14 +196,15 @@ def main() -> int:
     port, relay_port = int(os.environ.get("SIGIL_PORT", "8443")), int(os.environ.get("RELAY_PORT", "8080"))
     require_free_ports("make dev", {"SIGIL_PORT": port, "RELAY_PORT": relay_port})
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    stand_ins, printed = _start_stand_ins()
+    lock = lock_folder("make dev", HOME)
+    stand_ins, printed = _start_stand_ins(lock)
     identity = _prepare(port, printed["control_url"])
     os.environ.pop("SIGIL_MNEMONIC", None)
     settings = _settings(port, relay_port)
     # The health check reads its port from the environment.
     os.environ.setdefault("SIGIL_PORT", str(port))
-    relay = start("relay", _relay_settings(relay_port, identity.server_id, _providers(printed["env"])))
-    services = [stand_ins, relay, start("sigil", settings)]
+    of_relay = _relay_settings(relay_port, identity.server_id, _providers(printed["env"]))
+    services = [stand_ins, start("relay", of_relay, (lock,)), start("sigil", settings, (lock,))]
     try:
         if wait_until_healthy(services):
             click.echo(

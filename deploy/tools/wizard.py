@@ -5,7 +5,6 @@ Each run starts without an identity, in a folder of its own that it removes at i
 
 from __future__ import annotations
 
-import fcntl
 import os
 import secrets
 import shutil
@@ -16,6 +15,7 @@ from contextlib import contextmanager
 import click
 
 from deploy.tools.dev import HOME, require_free_ports, start, wait_until_healthy
+from deploy.tools.folder_lock import lock_folder
 
 FOLDER = HOME / "wizard"
 _OF_AN_IDENTITY = ("SIGIL_MNEMONIC", "SIGIL_MNEMONIC_PATH", "SIGIL_PUBLIC_URL", "SIGIL_HTTP_PORT")
@@ -40,34 +40,13 @@ def _settings(port: int) -> dict[str, str]:
 
 @contextmanager
 def _own_folder() -> Iterator[int]:
-    """The folder, empty and locked; removed at the end. Yields the descriptor that holds the lock.
-
-    The server inherits it: the folder stays locked until the server has ended too, also if this process was killed.
-    """
-    handle = _locked()
+    """The folder, empty and locked; removed at the end. Yields the descriptor that holds the lock."""
+    handle = lock_folder("make wizard", FOLDER)
     try:
         _empty()
         yield handle
     finally:
         shutil.rmtree(FOLDER, ignore_errors=True)
-        os.close(handle)
-
-
-def _locked() -> int:
-    """Exit if another `make wizard` uses the folder: it would lose its identity and its session store."""
-    while True:
-        FOLDER.mkdir(mode=0o700, parents=True, exist_ok=True)
-        handle = os.open(FOLDER, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.path.samestat(os.fstat(handle), FOLDER.stat()):
-                return handle
-        except BlockingIOError:
-            click.echo(f"make wizard: another `make wizard` uses {FOLDER}; stop it first", err=True)
-            raise SystemExit(1) from None
-        except FileNotFoundError:
-            pass
-        # The other one removed the folder between our open and our lock.
         os.close(handle)
 
 

@@ -123,6 +123,13 @@ def test_the_shell_sessions_of_the_readme_approve_a_challenge(checkout: Checkout
         assert (again.returncode, again.stdout) == (1, "")
         assert [line for line in again.stderr.splitlines() if f"port {checkout.port} is in use" in line]
         assert "Sigil answers on" not in again.stderr
+        # A second one on other ports would replace the settings of the shells that use the first.
+        home = checkout.folder / ".dev"
+        settings = [(home / name).read_text() for name in ("env", "curl")]
+        elsewhere = checkout.run("env", f"SIGIL_PORT={free_port()}", f"RELAY_PORT={free_port()}", *DEV)
+        assert (elsewhere.returncode, elsewhere.stdout) == (1, "")
+        assert elsewhere.stderr == f"make dev: another `make dev` uses {home}; stop it first\n"
+        assert [(home / name).read_text() for name in ("env", "curl")] == settings
         dev.send_signal(signal.SIGTERM)
         assert dev.wait(DEADLINE) == 0
 
