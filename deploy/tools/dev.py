@@ -23,6 +23,8 @@ from deploy.tools.folder_lock import lock_folder
 from sigil.cli.health import query
 from sigil.protocol.api_key import issue_api_key
 from sigil.protocol.identity import DerivedSecrets, ServerIdentity, generate_mnemonic
+from sigil.serving.settings import ConfigError, EnvReader
+from sigil.serving.settings import port as parse_port
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 HOME = ROOT / ".dev"
@@ -147,6 +149,17 @@ def _replace(path: Path, text: str) -> None:
     _write_once(path, text.rstrip("\n"))
 
 
+def chosen_ports(program: str, defaults: dict[str, int]) -> dict[str, int]:
+    """The ports by the name of their setting. Exits with a line for each that is no port."""
+    reader = EnvReader(os.environ)
+    chosen = {name: reader.value(name, default, parse_port) for name, default in defaults.items()}
+    for line in reader.faults:
+        click.echo(f"{program}: {line}", err=True)
+    if reader.faults:
+        raise SystemExit(1)
+    return chosen
+
+
 def require_free_ports(program: str, ports: dict[str, int]) -> None:
     """Exit with a line for each port in use: its listener would be mistaken for a service started here.
 
@@ -166,8 +179,11 @@ def require_free_ports(program: str, ports: dict[str, int]) -> None:
 def wait_until_healthy(services: list[subprocess.Popen[bytes]]) -> bool:
     deadline = time.monotonic() + _START_SECONDS
     while not _ended(services) and time.monotonic() < deadline:
-        if query(None).healthy:
-            return True
+        try:
+            if query(None).healthy:
+                return True
+        except ConfigError:
+            return False  # the server names the setting, and ends
         time.sleep(0.1)
     return False
 
@@ -177,12 +193,10 @@ def _ended(services: list[subprocess.Popen[bytes]]) -> list[int]:
 
 
 def _wait(services: list[subprocess.Popen[bytes]]) -> int:
-    """Wait until one service ends, then stop the others."""
+    """Wait until one service ends: its exit code, or the number of its signal."""
     while not (codes := _ended(services)):
         time.sleep(0.2)
-    for service in services:
-        service.terminate()
-    return max([abs(code) for code in codes] + [abs(service.wait()) for service in services])
+    return max(abs(code) for code in codes)
 
 
 def start(package: str, settings: dict[str, str], keep_open: tuple[int, ...] = ()) -> subprocess.Popen[bytes]:
@@ -193,37 +207,47 @@ def start(package: str, settings: dict[str, str], keep_open: tuple[int, ...] = (
 
 def main() -> int:
     """Run until Ctrl-C; the exit code of the service that ended first."""
-    port, relay_port = int(os.environ.get("SIGIL_PORT", "8443")), int(os.environ.get("RELAY_PORT", "8080"))
-    require_free_ports("make dev", {"SIGIL_PORT": port, "RELAY_PORT": relay_port})
+    ports = chosen_ports("make dev", {"SIGIL_PORT": 8443, "RELAY_PORT": 8080})
+    require_free_ports("make dev", ports)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     lock = lock_folder("make dev", HOME)
-    stand_ins, printed = _start_stand_ins(lock)
-    identity = _prepare(port, printed["control_url"])
-    os.environ.pop("SIGIL_MNEMONIC", None)
-    settings = _settings(port, relay_port)
-    # The health check reads its port from the environment.
-    os.environ.setdefault("SIGIL_PORT", str(port))
-    of_relay = _relay_settings(relay_port, identity.server_id, _providers(printed["env"]))
-    services = [stand_ins, start("relay", of_relay, (lock,)), start("sigil", settings, (lock,))]
+    services: list[subprocess.Popen[bytes]] = []
     try:
-        if wait_until_healthy(services):
-            click.echo(
-                f"\nSigil answers on https://localhost:{port}, its relay on http://localhost:{relay_port}\n"
-                f"  server_id  {identity.server_id}\n"
-                f"  pictogram  {' '.join(identity.pictogram)}  {identity.pictogram_speakable}\n\n"
-                "Next, in another terminal in this directory:\n\n"
-                "  . .dev/env && sigil device init --server $SIGIL_SERVICE_URL --pin $SIGIL_SERVER_ID"
-                ' --ca "$SIGIL_CA_FILE"\n\n'
-                "README.md has the next steps. Pushes to APNs and FCM go to stand-ins, which list them:"
-                " curl -s $PUSH_STAND_INS/seen\nCtrl-C stops everything.\n",
-                err=True,
-            )
-        return _wait(services)
+        code = _run(services, ports["SIGIL_PORT"], ports["RELAY_PORT"], lock)
     except KeyboardInterrupt:
+        code = 0
+    finally:
         # Ctrl-C reaches the services too, and they drain; a signal to only this process does not reach them.
         for service in services:
             service.terminate()
-        return max(service.wait() for service in services)
+        codes = [service.wait() for service in services]
+    return max(code, *codes)
+
+
+def _run(services: list[subprocess.Popen[bytes]], port: int, relay_port: int, lock: int) -> int:
+    """Starts the services, which are appended, and waits until one ends."""
+    stand_ins, printed = _start_stand_ins(lock)
+    services.append(stand_ins)
+    identity = _prepare(port, printed["control_url"])
+    os.environ.pop("SIGIL_MNEMONIC", None)
+    # The health check reads its port from the environment.
+    os.environ.setdefault("SIGIL_PORT", str(port))
+    of_relay = _relay_settings(relay_port, identity.server_id, _providers(printed["env"]))
+    services.append(start("relay", of_relay, (lock,)))
+    services.append(start("sigil", _settings(port, relay_port), (lock,)))
+    if wait_until_healthy(services):
+        click.echo(
+            f"\nSigil answers on https://localhost:{port}, its relay on http://localhost:{relay_port}\n"
+            f"  server_id  {identity.server_id}\n"
+            f"  pictogram  {' '.join(identity.pictogram)}  {identity.pictogram_speakable}\n\n"
+            "Next, in another terminal in this directory:\n\n"
+            "  . .dev/env && sigil device init --server $SIGIL_SERVICE_URL --pin $SIGIL_SERVER_ID"
+            ' --ca "$SIGIL_CA_FILE"\n\n'
+            "README.md has the next steps. Pushes to APNs and FCM go to stand-ins, which list them:"
+            " curl -s $PUSH_STAND_INS/seen\nCtrl-C stops everything.\n",
+            err=True,
+        )
+    return _wait(services)
 
 
 if __name__ == "__main__":

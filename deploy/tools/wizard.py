@@ -14,7 +14,7 @@ from contextlib import contextmanager
 
 import click
 
-from deploy.tools.dev import HOME, require_free_ports, start, wait_until_healthy
+from deploy.tools.dev import HOME, chosen_ports, require_free_ports, start, wait_until_healthy
 from deploy.tools.folder_lock import lock_folder
 
 FOLDER = HOME / "wizard"
@@ -61,10 +61,10 @@ def _empty() -> None:
 
 def main() -> int:
     """Run until Ctrl-C; the exit code of the server."""
-    port = int(os.environ.get("SIGIL_PORT", "8443"))
-    require_free_ports("make wizard", {"SIGIL_PORT": port})
+    ports = chosen_ports("make wizard", {"SIGIL_PORT": 8443})
+    require_free_ports("make wizard", ports)
     with _own_folder() as lock:
-        return _run(port, lock)
+        return _run(ports["SIGIL_PORT"], lock)
 
 
 def _run(port: int, lock: int) -> int:

@@ -45,6 +45,10 @@ class Checkout:
     def port(self) -> str:
         return self._environ["SIGIL_PORT"]
 
+    @property
+    def relay_port(self) -> str:
+        return self._environ["RELAY_PORT"]
+
     @contextlib.contextmanager
     def running(self, *command: str) -> Iterator[subprocess.Popen[bytes]]:
         """A program in a new session, which is killed at the end."""
@@ -190,6 +194,25 @@ def test_make_dev_creates_its_files_once_and_for_their_owner_alone(checkout: Che
     secrets = [home / name for name in ("mnemonic", "api_key", "curl", "tls/key.pem")]
     assert [path for path in secrets if path.stat().st_mode & 0o077] == []
     assert secrets[1].read_text().strip() not in checkout.output
+
+
+@pytest.mark.parametrize("program", [DEV, WIZARD])
+@pytest.mark.parametrize("value", ["abc", "0", "70000", "8443 9443"])
+def test_a_port_that_is_none_is_one_line(checkout: Checkout, program: tuple[str, ...], value: str) -> None:
+    refused = checkout.run("env", f"SIGIL_PORT={value}", *program)
+    name = f"make {program[-1].rpartition('.')[2]}"
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert refused.stderr == f"{name}: SIGIL_PORT: must be a whole number from 1 to 65535\n"
+
+
+def test_make_dev_that_cannot_start_its_server_stops_the_others(checkout: Checkout) -> None:
+    """With a wrong setting that the health check reads too."""
+    refused = checkout.run("env", "SIGIL_HTTP_PORT=abc", *DEV)
+    assert refused.returncode == 1
+    assert "sigil: SIGIL_HTTP_PORT: must be a whole number" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    with socket.socket() as relay:
+        assert relay.connect_ex(("127.0.0.1", int(checkout.relay_port))) != 0
 
 
 def test_make_wizard_leaves_another_program_and_another_wizard_alone(checkout: Checkout) -> None:
