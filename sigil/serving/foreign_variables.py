@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 SERVICE_LINK = (
@@ -22,11 +22,11 @@ def is_link_value(text: str) -> bool:
     return bool(_LINK_VALUE.match(text))
 
 
-def without_links(names: Iterable[str]) -> tuple[list[str], list[str]]:
-    """`names` without those of service links, and the service links."""
-    names = list(names)
-    links = [name for name in names if _LINK_NAME.search(name)]
-    return [name for name in names if name not in links], links
+def without_links(variables: Mapping[str, str]) -> tuple[list[str], list[str]]:
+    """The names without those of service links, and the service links."""
+    # <SERVICE>_PORT may be the name of a setting, or nearly: its value shows where it is from.
+    links = [name for name, value in variables.items() if _LINK_NAME.search(name) or is_link_value(value)]
+    return [name for name in variables if name not in links], links
 
 
 def link_warning(links: list[str]) -> str:

@@ -205,8 +205,10 @@ class EnvReader:
         programs that have no effect here, or a bad one.
         """
         known = self._known | self._foreign
-        given = [name for name, value in self._environ.items() if value.strip() and name not in known]
-        unknown, links = foreign_variables.without_links(name for name in given if name.startswith(tuple(documented)))
+        given = {name: value for name, value in self._environ.items() if value.strip() and name not in known}
+        unknown, links = foreign_variables.without_links(
+            {name: value for name, value in given.items() if name.startswith(tuple(documented))}
+        )
         for name in unknown:
             prefix = next(prefix for prefix in documented if name.startswith(prefix))
             bare = name.removeprefix(prefix)

@@ -47,6 +47,7 @@ def test_a_port_from_a_service_link_is_one_line_that_names_the_mend() -> None:
 @BOTH
 def test_service_links_beside_a_port_of_its_own_are_one_warning(load: Load) -> None:
     links = links_of("SIGIL") | links_of("RELAY") | links_of("SIGIL_RELAY")
+    links["SIGIL_RELAY_PORT"] = "tcp://10.96.0.2:8080"
     (warning,) = load(REQUIRED | {"SIGIL_PORT": "8443", "RELAY_PORT": "8080"} | links).warnings
     assert re.match(
         r"(SIGIL|RELAY)_SERVICE_HOST \(and \d+ more\) is a service link of Kubernetes.*enableServiceLinks", warning
