@@ -6,6 +6,7 @@ The challenge lives as long as the command waits, so the end of the one is the e
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
 import signal
 import sys
@@ -73,7 +74,7 @@ def ask(text: str, device: str, match: bool, timeout: int) -> None:
     """
     if not device.strip():
         raise click.UsageError(f"--device is empty: {_DEVICE_HINT}.")
-    action = Action(ACTION_TYPE, _standard_input() if text == "-" else text)
+    action = Action(ACTION_TYPE, _standard_input() if text == "-" else _argument(text))
     try:
         code = asyncio.run(_Question(action, device, match or None, timeout).put())
     except InvalidRequest as error:
@@ -83,6 +84,17 @@ def ask(text: str, device: str, match: bool, timeout: int) -> None:
         write_error("sigil", str(error))
         code = Exit.CANNOT_ASK
     sys.exit(code)
+
+
+def _argument(text: str) -> str:
+    """UTF-8 in any locale, as on standard input: Python decodes arguments as the locale says, and "Zoë" as "ZoÃ«"."""
+    try:
+        return os.fsencode(text).decode()
+    except UnicodeError:
+        pass
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise click.UsageError("TEXT: neither UTF-8 nor text of this locale.")
+    return text
 
 
 def _standard_input() -> str:

@@ -127,6 +127,14 @@ def test_an_approval_is_exit_0(server: LiveServer, person: Person) -> None:
     assert errors.count("\n") == 1
 
 
+def test_an_argument_is_utf_8_in_every_locale(server: LiveServer, person: Person) -> None:
+    locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    asking = ask(person.device.wire_key, "Pay 12 € to Zoë", env=environ(server, **locale))
+    challenge = person.await_prompt(asking)
+    person.approve(challenge)
+    assert (challenge.description, ended(asking)[0]) == ("Pay 12 € to Zoë", Exit.APPROVED)
+
+
 def test_the_key_may_come_from_a_file_and_the_text_from_standard_input(
     server: LiveServer, person: Person, tmp_path: Path
 ) -> None:
@@ -195,7 +203,7 @@ def test_silence_is_exit_3_and_leaves_nothing_pending(server: LiveServer, person
         ([""], "TEXT:"),
         (["x" * 257], "TEXT:"),
         (["two\nlines"], "TEXT:"),
-        (["\udcff"], "TEXT:"),
+        (["\udcff"], "neither UTF-8"),
         ([], "Missing argument 'TEXT'"),
         (["--groups", "file", TEXT], "No such option"),
     ],
