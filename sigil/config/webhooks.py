@@ -37,7 +37,7 @@ def target(r: EnvReader) -> WebhookTarget | None:
         return None
     if not keys and not any("WEBHOOK_SECRET" in fault for fault in r.faults):
         r.faults.append(
-            f"WEBHOOK_URL needs WEBHOOK_SECRET, {MIN_SECRET_LENGTH} characters or more: receivers verify events with it"
+            f"WEBHOOK_URL needs WEBHOOK_SECRET, {MIN_SECRET_LENGTH} characters or more (`openssl rand -hex 32`)"
         )
     return WebhookTarget(destination, keys, schedule)
 
@@ -55,7 +55,7 @@ def secrets(r: EnvReader) -> tuple[Secret, ...]:
     parts = r.secrets("WEBHOOK_SECRET")
     if any(len(part) < MIN_SECRET_LENGTH for part in parts) or len(parts) > 2:
         r.faults.append(
-            f"WEBHOOK_SECRET: must be a secret of {MIN_SECRET_LENGTH} characters or more, or two of them as new,old"
+            f"WEBHOOK_SECRET: {MIN_SECRET_LENGTH} characters or more (`openssl rand -hex 32`), or two of those as new,old"
         )
     elif not all(_is_usable(part) for part in parts):
         r.faults.append("WEBHOOK_SECRET: after whsec_ the secret must be base64")
