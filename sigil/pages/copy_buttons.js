@@ -1,4 +1,5 @@
-// Buttons that copy the text of another element, and show for a moment that they did.
+// Buttons that copy the text of another element, and show for a moment that they did. Outside of a secure context, and
+// where a policy forbids it, a page cannot copy: then the text is selected.
 
 import { announce, byId, copyToClipboard } from "./page.js";
 
@@ -13,7 +14,7 @@ export class CopyButtons {
     }
   }
 
-  /** Ends every "Copied": what was copied is not what is shown from now on. */
+  /** Gives every button its own text again: what was copied is not what is shown from now on. */
   reset() {
     for (const [button, { label, timer }] of this.#shown) {
       clearTimeout(timer);
@@ -28,11 +29,15 @@ export class CopyButtons {
     const copied = await copyToClipboard(text);
     // Another key may have been issued in the meantime.
     if (source.textContent !== text) return;
-    announce(copied ? "Copied" : "The browser did not allow copying. Select the text and copy it yourself.");
-    if (copied) this.#show(button);
+    if (copied) announce("Copied");
+    else {
+      announce("The browser did not allow copying. The text is selected: copy it yourself.");
+      getSelection().selectAllChildren(source);
+    }
+    this.#show(button, copied ? "Copied" : "Selected: copy it");
   }
 
-  #show(button) {
+  #show(button, text) {
     const former = this.#shown.get(button);
     clearTimeout(former?.timer);
     const label = former?.label ?? button.textContent;
@@ -41,6 +46,6 @@ export class CopyButtons {
       this.#shown.delete(button);
     }, SHOWN_MS);
     this.#shown.set(button, { label, timer });
-    button.textContent = "Copied";
+    button.textContent = text;
   }
 }

@@ -9,7 +9,8 @@ async function showHealth(node) {
     // A 503 has the same body.
     const { status } = await (await fetch("/health", { cache: "no-store", credentials: "omit" })).json();
     node.dataset.state = status === "healthy" ? "good" : "bad";
-    node.textContent = TEXTS[status];
+    // A proxy in front may answer with JSON of its own.
+    node.textContent = TEXTS[status] ?? "The answer is not that of the server";
   } catch {
     node.dataset.state = "bad";
     node.textContent = "The server did not answer";

@@ -100,7 +100,7 @@ def _bip39_seed(words: str) -> bytes:
         raise InvalidMnemonic(f"not in the BIP-39 English word list: word {', '.join(map(str, unknown))}")
     if not _english().check(text):
         # Not which: a misspelling of a right word fits the 8 bits of the checksum by chance too often (decision 0042).
-        raise InvalidMnemonic("the checksum does not match: a word is wrong, or two words are swapped")
+        raise InvalidMnemonic("the checksum does not match: at least one word is wrong, or not in its place")
     return bytes(_english().to_seed(text, passphrase=""))
 
 

@@ -34,6 +34,15 @@ def test_every_step_passes_axe_light_and_dark_and_fits_the_narrowest_window(
     assert found == []
 
 
+def test_no_step_has_two_buttons_of_the_first_rank(
+    new_server: Callable[..., InitServer], new_window: Callable[..., Window]
+) -> None:
+    window = new_window(new_server())
+    shown = {step: window.page.locator("button.primary").filter(visible=True).count() for step in creation(window)}
+    after = {"done", "done-reloaded", "closed", "home", "not-found"}
+    assert shown == {step: int(step not in after) for step in shown}
+
+
 LONG = "Donaudampfschifffahrtselektrizitätenhauptbetriebswerkbauunterbeamtengesellschaft"
 _WITH_LONG_WORDS = """(text) => {
   for (const node of document.querySelectorAll("h1, h2, h3, button, label, legend, strong, dd, .lead, #server-name")) {

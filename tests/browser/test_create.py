@@ -160,6 +160,20 @@ def test_a_key_is_in_sight_once_in_each_form(
         assert window.page.evaluate("navigator.clipboard.readText()").count(key) == times, form
 
 
+def test_where_the_browser_forbids_copying_the_text_is_selected(
+    new_server: Callable[..., InitServer], new_window: Callable[..., Window]
+) -> None:
+    window = new_window(new_server()).open(ADDRESS).at(WELCOME)
+    # As in a page that is not in a secure context.
+    window.page.evaluate("Object.defineProperty(navigator, 'clipboard', { value: undefined })")
+    confirm(window, see_words(window))
+    commit(window)
+    key = make_key(window)
+    window.click("Copy the key")
+    expect(window.page.get_by_role("button", name="Selected: copy it")).to_be_visible()
+    assert window.page.evaluate("getSelection().toString()") == key
+
+
 def test_copied_is_not_said_of_the_next_key(
     new_server: Callable[..., InitServer], new_window: Callable[..., Window]
 ) -> None:

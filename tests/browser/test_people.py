@@ -58,4 +58,4 @@ def test_the_home_page_has_the_state_of_the_server_in_words(
 ) -> None:
     window = new_window(working_server).open("/")
     window.sees("Not used: devices fetch what is pending themselves", "Not used: backends fetch results themselves")
-    window.sees("Self-signed: devices and backends must be given it; valid until")
+    window.sees("Self-signed: devices and backends need a copy of it; valid until")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 
-from playwright.sync_api import Route
+from playwright.sync_api import Route, expect
 
 from tests.first_boot.init_mode_server import UNKNOWN_CHALLENGE
 from tests.first_boot.init_mode_server import WORDS as OTHER_WORDS
@@ -74,6 +74,20 @@ def test_one_of_two_windows_wins_and_the_other_shows_it(
     winner.click("I have stored the key")
     winner.at(DONE).click("Back to the keys")
     winner.at(KEYS).sees("This window can make no more keys")
+
+
+def test_a_window_that_can_make_no_key_does_not_claim_one(
+    new_server: Callable[..., InitServer], new_window: Callable[..., Window]
+) -> None:
+    window = new_window(new_server())
+    at_identity(window)
+    commit(window)
+    window.page.route("**/init/api-keys", _with_another_session)
+    window.click("Generate API key")
+    window.sees("This window can make no more keys")
+    expect(window.page.get_by_role("button", name="I have stored the key")).to_have_count(0)
+    window.click("Continue without a key")
+    window.at(DONE)
 
 
 def _with_another_session(route: Route) -> None:

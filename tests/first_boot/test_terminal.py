@@ -164,7 +164,7 @@ def test_a_person_restores_an_identity_after_a_wrong_word_which_no_hint_guesses(
         person.sees("on one line")
         person.types(WORDS.replace("cost", "coast"))
         seen = person.sees("on one line")
-        assert "a word is wrong, or two words are swapped" in seen
+        assert "at least one word is wrong, or not in its place" in seen
         assert not re.search(r"word \d", seen), "the checksum cannot tell which"
         person.types(WORDS.upper())
         assert identity_of(WORDS).server_id in person.sees("want to restore?")

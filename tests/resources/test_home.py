@@ -95,16 +95,16 @@ async def test_the_certificate_of_the_server_has_its_origin_and_its_end(store: M
     shown = await page(store, tls_cert=cert, tls_key=key)
     facts = CertificateFacts.read(cert)
     assert facts
-    assert f"Self-signed: devices and backends must be given it; valid until {facts.ends.day}" in shown
+    assert f"Self-signed: devices and backends need a copy of it; valid until {facts.ends.day}" in shown
     assert str(tmp_path) not in shown
 
 
 def test_a_certificate_that_clients_reject_has_the_date() -> None:
     begins = datetime.datetime(2027, 3, 1, tzinfo=datetime.UTC)
     facts = CertificateFacts(False, begins, begins + datetime.timedelta(days=30))
-    assert facts.fault(begins.timestamp() - DAY) == "Not valid before 1\u00a0March\u00a02027: clients refuse it"
+    assert facts.fault(begins.timestamp() - DAY) == "Not valid before 1\u00a0March\u00a02027: clients reject it"
     assert facts.fault(begins.timestamp() + DAY) is None
-    assert facts.fault(begins.timestamp() + 31 * DAY) == "Expired on 31\u00a0March\u00a02027: clients refuse it"
+    assert facts.fault(begins.timestamp() + 31 * DAY) == "Expired on 31\u00a0March\u00a02027: clients reject it"
     assert facts.summary == "Issued by an authority, valid until 31\u00a0March\u00a02027"
 
 

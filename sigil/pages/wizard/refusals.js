@@ -28,10 +28,10 @@ export function mnemonicErrorText({ count, unknown = [] }) {
   if (unknown.length > 0) {
     return `${positions(unknown)} ${unknown.length === 1 ? "is" : "are"} not in the word list. Compare with your paper.`;
   }
-  // The checksum tells no more: each guess at the place would now and then accuse a word that is right.
+  // The checksum holds no more: each guess at the place would now and then accuse a word that is right.
   return (
-    "The words do not belong together: one is wrong, or two are swapped. Nothing tells which: compare every word, and " +
-    "their order, with your paper."
+    "Each word is in the list, but together they are no identity: at least one is wrong, or not in its place. The check " +
+    "cannot find out which: compare all 24 words, and their order, with your paper."
   );
 }
 

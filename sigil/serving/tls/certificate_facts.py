@@ -37,14 +37,14 @@ class CertificateFacts:
         """Why clients reject it at that time (Unix seconds), in one sentence; None if its dates are right."""
         moment = datetime.datetime.fromtimestamp(now, datetime.UTC)
         if moment >= self.ends:
-            return f"Expired on {self._date(self.ends)}: clients refuse it"
+            return f"Expired on {self._date(self.ends)}: clients reject it"
         if moment < self.begins:
-            return f"Not valid before {self._date(self.begins)}: clients refuse it"
+            return f"Not valid before {self._date(self.begins)}: clients reject it"
         return None
 
     @property
     def summary(self) -> str:
-        kind = "Self-signed: devices and backends must be given it;" if self.self_signed else "Issued by an authority,"
+        kind = "Self-signed: devices and backends need a copy of it;" if self.self_signed else "Issued by an authority,"
         return f"{kind} valid until {self._date(self.ends)}"
 
     @staticmethod

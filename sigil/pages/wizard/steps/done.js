@@ -31,7 +31,7 @@ export class Done {
     const lines = certificate === null ? {} : certificateCommands(certificate);
     lines["done-ask"] = askCommand(handover.baseUrl, certificate === null ? "" : "export SIGIL_CA_FILE=sigil.pem\n");
     lines["done-curl"] = firstCallCommand(handover.baseUrl, certificate === null ? "" : "--cacert sigil.pem ");
-    lines["done-device"] = enrolCommand(handover.baseUrl, handover.serverId, certificate === null ? "" : " --ca sigil.pem");
+    lines["done-device"] = enrolCommand(handover.baseUrl, handover.serverId, certificate === null ? "" : "  --ca sigil.pem \\\n");
     for (const [id, text] of Object.entries(lines)) byId(id).textContent = text;
     for (const box of this.#boxes) box.checked = handover.ticked.includes(box.id);
     this.#showProgress();
@@ -75,8 +75,8 @@ function certificateCommands(path) {
   };
 }
 
-function enrolCommand(address, serverId, trustOption) {
-  return `sigil device init --server ${address}${trustOption} \\\n  --pin ${serverId}`;
+function enrolCommand(address, serverId, trustLine) {
+  return `sigil device init --server ${address} \\\n${trustLine}  --pin ${serverId}`;
 }
 
 function askCommand(address, trustLine) {

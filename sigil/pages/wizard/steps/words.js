@@ -22,7 +22,7 @@ export class Words {
   }
 
   enter() {
-    this.#seen = false;
+    this.#setSeen(false);
     const { initState, newIdentity } = this.#wizard.memory;
     this.#kit = new RecoveryKit({ ...initState, ...newIdentity });
     this.#clearWords();
@@ -37,7 +37,7 @@ export class Words {
   }
 
   #show() {
-    this.#seen = true;
+    this.#setSeen(true);
     byId("words").replaceChildren(...this.#list());
     byId("words").removeAttribute("aria-hidden");
     this.#setCovered(false);
@@ -58,6 +58,12 @@ export class Words {
     byId("print-sheet").replaceChildren();
     byId("copied-words").hidden = true;
     this.#setCovered(true);
+  }
+
+  #setSeen(seen) {
+    this.#seen = seen;
+    // Until then the button to press is the one that shows them.
+    byId("words-written").classList.toggle("primary", seen);
   }
 
   #setCovered(covered) {
