@@ -55,7 +55,7 @@ def secrets(r: EnvReader) -> tuple[Secret, ...]:
     parts = r.secrets("WEBHOOK_SECRET")
     if any(len(part) < MIN_SECRET_LENGTH for part in parts) or len(parts) > 2:
         r.faults.append(
-            f"WEBHOOK_SECRET: {MIN_SECRET_LENGTH} characters or more (`openssl rand -hex 32`), or two of those as new,old"
+            f"WEBHOOK_SECRET: {MIN_SECRET_LENGTH} characters or more (`openssl rand -hex 32`), or two as new,old"
         )
     elif not all(_is_usable(part) for part in parts):
         r.faults.append("WEBHOOK_SECRET: after whsec_ the secret must be base64")
