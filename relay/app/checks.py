@@ -10,6 +10,7 @@ from pathlib import Path
 from relay.address import own_relay
 from relay.config import Config, load
 from relay.registry.model import RegistryUnusable
+from relay.registry.sqlite.database import check_file
 from relay.registry.sqlite.lock import LOCK_FILE, problem_of_another_relay
 from sigil.serving.addresses.gateways import gateway_warnings
 from sigil.serving.files.errors import reason_of
@@ -78,6 +79,10 @@ def check_data_directory(config: Config) -> None:
             raise StartupError(
                 f"{path} cannot be opened: {reason}; set RELAY_DATA_DIR to a directory that the relay can write to"
             )
+    try:
+        check_file(config.database_file)
+    except RegistryUnusable as error:
+        raise StartupError(str(error)) from error
 
 
 def _access_error(path: Path) -> OSError | None:

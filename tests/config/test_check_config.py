@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import os
 import re
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -134,6 +136,39 @@ def test_what_stops_the_start_of_the_relay_is_a_line_of_check_config(
             assert "Traceback" not in ended.stderr
 
 
+@pytest.mark.parametrize(
+    ("content", "mode", "expected"),
+    [
+        (b"no database" * 1000, 0o600, "cannot be used: file is not a database"),
+        (None, 0o644, "is open to other users (0644)"),
+        (None, 0o600, "belongs to another program"),
+    ],
+)
+def test_a_file_that_the_relay_cannot_use_as_its_database_is_found_before_the_start(
+    content: bytes | None, mode: int, expected: str
+) -> None:
+    with relay() as made:
+        file = Path(made.environ["RELAY_DATA_DIR"]) / "relay.db"
+        file.parent.mkdir(0o700)
+        if content is None:
+            with contextlib.closing(sqlite3.connect(file)) as db:
+                db.execute("PRAGMA application_id = 7")
+                db.execute("CREATE TABLE other (id)")
+                db.commit()
+        else:
+            file.write_bytes(content)
+        file.chmod(mode)
+        before = file.read_bytes()
+        for verb in ("check-config", "serve"):
+            ended = of_relay(verb, made.environ)
+            (line,) = errors_of(ended.stderr, "sigil-relay")
+            assert ended.returncode == 1
+            assert line.startswith(f"sigil-relay: {file} {expected}")
+            if verb == "check-config":
+                assert [path.name for path in file.parent.iterdir()] == ["relay.db"]
+        assert file.read_bytes() == before
+
+
 def test_a_port_of_another_program_is_an_error_of_both_services() -> None:
     with foreign_listener() as port:
         with server(SIGIL_PORT=str(port)) as made:
@@ -220,7 +255,7 @@ def test_a_directory_that_the_server_may_not_write_to_is_an_error() -> None:
         environ |= {"SIGIL_STATE_DIR_INSECURE": "true", "TLS_CERT_PATH": str(folder / "tls" / "cert.pem")}
         environ |= {"TLS_KEY_PATH": str(folder / "tls" / "key.pem")}
         tls, state = as_user(check, environ).splitlines()
-        assert tls.startswith(f"TLS: cannot write {folder}/tls/key.pem: permission denied for uid 10001 (directory")
+        assert tls.startswith(f"TLS: cannot write {folder}/tls/cert.pem: permission denied for uid 10001 (directory")
         assert state.startswith(f"SIGIL_STATE_DIR {folder}/state cannot be used: ")
         assert "permission denied for uid 10001" in state
         check = "from relay.app.checks import check; check(dict(os.environ))"

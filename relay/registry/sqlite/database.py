@@ -32,6 +32,9 @@ U = TypeVar("U", bound="FileUser")
 Work = Callable[[sqlite3.Connection], T]
 
 APPLICATION_ID = 0x5347_4C52
+# The file format of SQLite: the header ends, for this module, with the application id.
+_MAGIC, _HEADER_BYTES = b"SQLite format 3\0", 72
+_REPLACE = "move it elsewhere or restore a backup"
 
 
 class SqliteFile:
@@ -145,7 +148,7 @@ def open_database(path: Path, lock_timeout: float, migrate: bool = True) -> sqli
         (migrate_sqlite if migrate else require_migrated_sqlite)(db, migrations("sqlite"))
     except sqlite3.Error as error:
         db.close()
-        reason = _directory_error(path.parent) or f"{error}; move it elsewhere or restore a backup"
+        reason = _directory_error(path.parent) or f"{error}; {_REPLACE}"
         raise RegistryUnusable(f"{path} cannot be used: {reason}") from error
     except BaseException:
         db.close()
@@ -176,6 +179,30 @@ def _create_private(path: Path) -> None:
         status = os.fstat(file)
     finally:
         os.close(file)
+    _require_private(path, status)
+
+
+def check_file(path: Path) -> None:
+    """RegistryUnusable for a file that `open_database` would reject, as far as its mode and its header show. SQLite
+    itself would make files beside it, with this user as their owner.
+    """
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    try:
+        _require_private(path, os.fstat(file))
+        header = os.read(file, _HEADER_BYTES)
+    finally:
+        os.close(file)
+    if header and not header.startswith(_MAGIC):
+        raise RegistryUnusable(f"{path} cannot be used: file is not a database; {_REPLACE}")
+    # A new database may have its mark in the log of SQLite alone.
+    if int.from_bytes(header[_HEADER_BYTES - 4 :]) not in {0, APPLICATION_ID}:
+        raise _of_another_program(path)
+
+
+def _require_private(path: Path, status: os.stat_result) -> None:
     if not stat.S_ISREG(status.st_mode):
         raise RegistryUnusable(f"{path} is not a file")
     if status.st_mode & 0o077:
@@ -187,13 +214,15 @@ def _check_ours(path: Path, db: sqlite3.Connection) -> None:
     (mark,) = db.execute("PRAGMA application_id").fetchone()
     (tables,) = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
     if tables and mark != APPLICATION_ID:
-        raise RegistryUnusable(
-            f"{path} belongs to another program; set RELAY_DATA_DIR to a directory of the relay's own"
-        )
+        raise _of_another_program(path)
     # Once at the start, so that damage is found before it matters: 0.1 s for 30 MB.
     (first,) = db.execute("PRAGMA quick_check(1)").fetchone()
     if first != "ok":
         raise RegistryUnusable(f"{path} is damaged ({first}); restore a backup or move it elsewhere")
+
+
+def _of_another_program(path: Path) -> RegistryUnusable:
+    return RegistryUnusable(f"{path} belongs to another program; set RELAY_DATA_DIR to a directory of the relay's own")
 
 
 class FileUser:

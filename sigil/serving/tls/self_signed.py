@@ -31,7 +31,10 @@ def ensure_pair(cert: Path, key: Path, *, generate: bool) -> bool:
     and when the directory cannot be read.
     """
     missing = [path for path in (cert, key) if not is_present(path)]
+    _require_two_files(cert, key, missing)
     if missing == [cert, key] and generate:
+        # Of both first: a key alone would stop the next start.
+        _require_writable(cert, key)
         try:
             _make(cert, key)
         except FileExistsError:
@@ -54,12 +57,25 @@ def ensure_pair(cert: Path, key: Path, *, generate: bool) -> bool:
 def check_pair(cert: Path, key: Path, *, generate: bool) -> bool:
     """`ensure_pair` without a change: StartupError for what it would raise. True when the pair is there."""
     if generate and not is_present(cert) and not is_present(key):
-        for path in (key, cert):
-            if error := creation_error(path):
-                raise StartupError(_cannot_write(path, error)) from error
+        _require_two_files(cert, key, [cert, key])
+        _require_writable(cert, key)
         return False
     ensure_pair(cert, key, generate=False)
     return True
+
+
+def _require_two_files(cert: Path, key: Path, missing: list[Path]) -> None:
+    """One file may hold both, but the server makes two: clients are given the file of the certificate."""
+    if missing and cert == key:
+        raise StartupError(
+            f"TLS: {cert} is missing, and TLS_CERT_PATH and TLS_KEY_PATH both name it: create it, or name two files"
+        )
+
+
+def _require_writable(*paths: Path) -> None:
+    for path in paths:
+        if error := creation_error(path):
+            raise StartupError(_cannot_write(path, error)) from error
 
 
 def _cannot_write(path: Path, error: OSError) -> str:

@@ -11,6 +11,7 @@ import pytest
 
 from sigil.serving.files.errors import file_error
 from tests.support.other_user import UID, as_user, needs_root, open_directory
+from tests.support.ports import free_port
 
 pytestmark = needs_root
 
@@ -116,6 +117,7 @@ def test_the_tls_pair_names_the_mend(denied: str, folder: Path) -> None:
         file(folder / name, 0o600, 0 if name == denied else UID)
     environ = {
         "SIGIL_MODE": "init",
+        "SIGIL_PORT": str(free_port()),
         "TLS_CERT_PATH": str(folder / "cert.pem"),
         "TLS_KEY_PATH": str(folder / "key.pem"),
     }
@@ -136,6 +138,19 @@ def test_a_directory_for_a_new_pair_names_the_mend(folder: Path) -> None:
         f"TLS: cannot write {closed}/cert.pem: permission denied for uid {UID} (directory {closed}: owner 0, "
         f"mode 0755): sudo chown {UID} <that directory on the host>; or set TLS_CERT_PATH and TLS_KEY_PATH"
     )
+
+
+def test_a_directory_for_one_file_of_a_pair_is_checked_before_the_other_is_made(folder: Path) -> None:
+    closed, opened = folder / "certs", folder / "keys"
+    closed.mkdir(0o755)
+    opened.mkdir()
+    opened.chmod(0o777)
+    work = (
+        "from sigil.serving.tls.self_signed import ensure_pair\n"
+        f"ensure_pair(Path('{closed}/cert.pem'), Path('{opened}/key.pem'), generate=True)"
+    )
+    assert as_user(work).startswith(f"TLS: cannot write {closed}/cert.pem: permission denied for uid {UID}")
+    assert list(opened.iterdir()) == []
 
 
 ENTER_STATE = "sigil.app.state.enter_state(sigil.config.settings.load(os.environ))"

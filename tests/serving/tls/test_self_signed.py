@@ -14,7 +14,7 @@ import pytest
 from cryptography import x509
 
 from sigil.serving.startup_error import StartupError
-from sigil.serving.tls.self_signed import ensure_pair
+from sigil.serving.tls.self_signed import check_pair, ensure_pair
 from sigil.serving.tls.tls_pair import TlsPair
 from tests.conformance.server import run
 from tests.support.live import LiveServer
@@ -39,6 +39,18 @@ def test_a_pair_is_created_once(tmp_path: Path) -> None:
     made = cert.read_bytes(), key.read_bytes()
     assert not ensure_pair(cert, key, generate=True)
     assert made == (cert.read_bytes(), key.read_bytes())
+
+
+def test_one_path_for_certificate_and_key_is_an_error_unless_the_file_is_there(tmp_path: Path) -> None:
+    both = tmp_path / "both.pem"
+    for check in (ensure_pair, check_pair):
+        with pytest.raises(StartupError, match=r"TLS_CERT_PATH and TLS_KEY_PATH both name it: create it, or name two"):
+            check(both, both, generate=True)
+    assert not both.exists()
+    ensure_pair(tmp_path / "cert.pem", tmp_path / "key.pem", generate=True)
+    both.write_bytes((tmp_path / "cert.pem").read_bytes() + (tmp_path / "key.pem").read_bytes())
+    assert check_pair(both, both, generate=True)
+    TlsPair(both, both).close()
 
 
 @pytest.mark.parametrize(
