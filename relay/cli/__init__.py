@@ -12,7 +12,7 @@ from sigil.serving.inherited import signals
 
 def main() -> None:
     """The console script."""
-    signals.set_for_command()
+    signals.set_for_command(serves=sys.argv[1:2] == ["serve"])
     drop_empty_certificate_variables()
     with standard_streams("sigil-relay"):
         if sys.argv[1:2] == ["health"]:

@@ -38,9 +38,15 @@ _OF_GROUP = frozenset({signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, getattr(sig
 _HELD = DRAIN | {RELOAD}
 
 
-def set_for_command() -> None:
-    """For every command: the exit code of a process that it starts must not be lost."""
+def set_for_command(*, serves: bool) -> None:
+    """For every command: the exit code of a process that it starts must not be lost.
+
+    `serves`: signals wait for `set_for_master`, which may be half a second later. They would end the process, and PID 1
+    of a container would lose them.
+    """
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    if serves:
+        signal.pthread_sigmask(signal.SIG_BLOCK, _HELD | IGNORED)
 
 
 def set_for_master() -> None:

@@ -121,3 +121,30 @@ print("not ended")
 def test_a_signal_that_drains_ends_a_service_that_starts(number: signal.Signals) -> None:
     done = subprocess.run([sys.executable, "-c", _EARLY, number.name], cwd=ROOT, capture_output=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+
+
+_WHILE_IT_LOADS = """
+import importlib, os, signal, sys
+
+program, name_of_signal = sys.argv[1:]
+sys.argv[1:] = ["serve"]
+
+class Signalling:
+    def find_spec(self, name, path=None, target=None):
+        if name == "click":
+            os.kill(os.getpid(), getattr(signal, name_of_signal))
+
+sys.meta_path.insert(0, Signalling())
+importlib.import_module(f"{program}.cli").main()
+"""
+
+
+@pytest.mark.parametrize("program", ["sigil", "relay"])
+@pytest.mark.parametrize(("name", "code"), [("SIGHUP", 1), ("SIGUSR1", 1), ("SIGTERM", 0)])
+def test_a_signal_while_the_program_loads_waits(program: str, name: str, code: int) -> None:
+    """The settings are wrong, so that the exit code is 1 where the program goes on."""
+    command = [sys.executable, "-c", _WHILE_IT_LOADS, program, name]
+    environ = {"PATH": os.environ["PATH"], "LOG_LEVEL": "wrong"}
+    done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, check=False, timeout=120)
+    assert done.returncode == code
+    assert (b"LOG_LEVEL: must be one of" in done.stderr) == bool(code)
