@@ -134,6 +134,7 @@ class TerminalWizard:
             click.echo("This is not the word that was shown. Look at them once more.")
 
     def _confirmed(self, words: list[str]) -> bool:
+        click.echo("Type three of them from the paper; nothing appears while you type.")
         for position in sorted(secrets.SystemRandom().sample(range(WORD_COUNT), _WORDS_TO_CONFIRM)):
             typed = click.prompt(f"Word {position + 1}", hide_input=True)
             if normalise(typed) != words[position]:
