@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import time
 from typing import Any
 
@@ -227,6 +228,16 @@ def test_an_unreachable_server_is_an_error_after_all_tries(connect: Connect, clo
     with pytest.raises(ConnectionFailed) as failed:
         auth.get_status(ID)
     assert (failed.value.status, len(clock.slept)) == (None, 4)
+    assert "nothing listens there; check the address" in str(failed.value)
+
+
+def test_an_unknown_name_is_called_so(connect: Connect, clock: MovingClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(*_: Any, **__: Any) -> Any:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    with pytest.raises(ConnectionFailed, match="its name is not known"):
+        connect("https://nowhere.invalid", clock=clock.as_clock()).get_status(ID)
 
 
 def test_an_untrusted_certificate_is_rejected_at_once(

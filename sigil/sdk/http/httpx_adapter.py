@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 from collections.abc import Generator
 from dataclasses import dataclass, field
@@ -87,19 +88,25 @@ class HttpOptions:
         known = isinstance(error, httpx.HTTPError | httpx.StreamError | OSError)
         text = (str(error) if known else f"{type(error).__name__}: {error}") or type(error).__name__
         reason = self.key.hide(text.encode("utf-8", "replace")).decode("utf-8", "replace")
-        if _is_about_certificate(error):
+        if _has_cause(error, ssl.SSLCertVerificationError):
             hint = "For a self-signed certificate pass ca_file or tls_pin, or set SIGIL_CA_FILE."
             return Failure(CertificateRefused, f"The certificate of {self.origin} is not trusted: {reason}. {hint}")
         if isinstance(error, httpx.PoolTimeout):
             reason = f"all connections (max_connections={self.max_connections}) were busy; raise max_connections"
         if isinstance(error, httpx.RemoteProtocolError | httpx.ReadError) and self.origin.startswith("http:"):
             reason = "it did not answer over plain http; if the server uses TLS, write https:// in place of http://"
+        if _has_cause(error, ConnectionRefusedError):
+            reason = "nothing listens there; check the address and the port, and that the server runs"
+        elif _has_cause(error, socket.gaierror):
+            reason = "its name is not known; check the address"
         return Failure(ConnectionFailed, f"No response from {self.origin}: {reason}")
 
 
-def _is_about_certificate(error: BaseException | None) -> bool:
+def _has_cause(error: BaseException | None, kind: type[BaseException]) -> bool:
     while error is not None:
-        if isinstance(error, ssl.SSLCertVerificationError):
+        # Of a name with several addresses, one error for each.
+        inner = error.exceptions if isinstance(error, BaseExceptionGroup) else ()
+        if isinstance(error, kind) or any(isinstance(each, kind) for each in inner):
             return True
         error = error.__cause__ or error.__context__
     return False
