@@ -61,7 +61,7 @@ dev: install ## a server on https://localhost:8443 with everything it needs in .
 wizard: install ## a server without an identity on https://localhost:8443/init, to see the first boot
 	@$(BIN)/python -m deploy.tools.wizard
 
-test: install ## all tests; what is skipped for want of a part is listed at the end
+test: install ## all tests; a list of those that were skipped, and why, at the end
 	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile -p no:benchmark -p no:logging
 
 test-deps: ## the system packages that tests use, on Debian (as root)
@@ -76,7 +76,7 @@ test-docker: install ## tests of the containers, with a Docker engine of their o
 test-docker-deps: ## the system packages of that engine, on Debian (as root)
 	apt-get update && apt-get install -y --no-install-recommends docker.io docker-compose mmdebstrap slirp4netns iptables iproute2
 
-screenshots: install ## take the pictures of docs/images anew
+screenshots: install ## take the pictures of docs/images again
 	@$(BIN)/python -m tests.browser.screenshots
 
 check: install ## format, lint, types and retired words

@@ -79,6 +79,19 @@ def test_tabs_work_with_the_keyboard_and_change_together(set_up: tuple[InitServe
     expect(window.page.get_by_role("button", name="Copy the line that makes the file", exact=True)).to_be_focused()
 
 
+def test_the_server_id_of_the_command_is_on_one_line_with_its_option(set_up: tuple[InitServer, Window]) -> None:
+    _, window = set_up
+    window.page.set_viewport_size({"width": 1280, "height": 800})
+    lines = window.page.locator("#done-device").evaluate(
+        """(node) => {
+          const range = document.createRange();
+          range.selectNodeContents(node);
+          return new Set([...range.getClientRects()].map(({ top }) => top)).size;
+        }"""
+    )
+    assert lines == len(window.text("done-device").splitlines())
+
+
 def test_nothing_moves_for_a_person_who_wants_less_motion(set_up: tuple[InitServer, Window]) -> None:
     _, window = set_up
     running = "document.getAnimations().length"

@@ -42,9 +42,12 @@ export class Keys {
 
   #showExpired() {
     byId("make-key").hidden = true;
+    byId("more-keys").hidden = true;
     if (!this.#shownId && this.#earlierIds.length === 0) byId("keys-done").textContent = "Continue without a key";
     byId("keys-done").hidden = false;
-    this.#wizard.showError("This window can make no more keys: its half hour has ended. On the server, sigil keygen makes more.");
+    this.#wizard.showError(
+      "This window can make no more keys: half an hour has passed, or the server was restarted. On the server, sigil keygen makes more.",
+    );
   }
 
   #show(id, key) {
