@@ -34,6 +34,7 @@ from sigil.pushes.loop import PushLoop
 from sigil.pushes.messages import PushMessages
 from sigil.pushes.relay_client import RelayClient
 from sigil.pushes.service import Pushes
+from sigil.serving.process.proc_stats import start_of_master
 from sigil.serving.settings import Secret
 from sigil.sessions.capacity import Capacity
 from sigil.sessions.device_refs import DeviceResolver
@@ -63,7 +64,7 @@ class Dependencies:
     randomness: Callable[[int], bytes] = os.urandom
     metrics: Metrics | NullMetrics = field(default_factory=NullMetrics)
     # Identifies one start of the server; the same in all its workers.
-    run: int = field(default_factory=os.getppid)
+    run: int = field(default_factory=start_of_master)
 
 
 @dataclass(frozen=True)

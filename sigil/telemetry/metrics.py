@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator
 from typing import get_args
@@ -25,6 +24,7 @@ from sigil.protocol.messages.relay import PushStatus
 from sigil.serving.http.metrics import HttpMetrics, MetricsResource, Scrape, gauge
 from sigil.serving.http.metrics_access import MetricsGuard
 from sigil.serving.process.metrics_memory import MetricsMemory
+from sigil.serving.process.proc_stats import start_of_master
 from sigil.serving.watchdog.process_table import ProcessCounts
 
 _STATUS = {
@@ -70,7 +70,7 @@ class Metrics:
     ) -> None:
         self._store = store
         self._clock = clock
-        self._run = os.getppid() if run is None else run
+        self._run = start_of_master() if run is None else run
         self._breakers: list[tuple[str, str, Key]] = []
         self.http = HttpMetrics("sigil")
         self._scrape = Scrape("sigil", version, memory, self._of_store, processes)

@@ -10,6 +10,8 @@ from pathlib import Path
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
+# In ticks since the boot of the host.
+_STARTED = 19
 
 
 @dataclass
@@ -33,6 +35,14 @@ def of_family(master: int) -> ProcessStats:
     return stats
 
 
+def start_of_master() -> int:
+    """Called in a worker: a number that differs between starts of the service. In a container each master is PID 1."""
+    try:
+        return int(_stat(os.getppid())[_STARTED])
+    except (OSError, ValueError, IndexError):
+        return os.getppid()
+
+
 def children(pid: int) -> Iterator[int]:
     """Of a process, zombies too; none where there is no /proc."""
     for path in Path(f"/proc/{pid}/task").glob("*/children"):
@@ -42,15 +52,19 @@ def children(pid: int) -> Iterator[int]:
 
 def _add(stats: ProcessStats, pid: int, *, reaped: bool) -> None:
     folder = Path(f"/proc/{pid}")
-    # The fields after the name in parentheses, which may contain any character: proc(5), from field 3 on.
-    fields = (folder / "stat").read_text().rpartition(") ")[2].split()
+    fields = _stat(pid)
     times = fields[11:15] if reaped else fields[11:13]
     stats.cpu_seconds += sum(map(int, times)) / _TICKS
     stats.resident_bytes += int(fields[21]) * _PAGE
     stats.open_files += _open_files(folder / "fd")
     if reaped:
-        stats.started = _boot_time() + int(fields[19]) / _TICKS
+        stats.started = _boot_time() + int(fields[_STARTED]) / _TICKS
     stats.count += 1
+
+
+def _stat(pid: int) -> list[str]:
+    # The fields after the name in parentheses, which may contain any character: proc(5), from field 3 on.
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
 
 
 def _open_files(folder: Path) -> int:
@@ -72,6 +86,6 @@ def _boot_time() -> float:
 
 def is_zombie(pid: int) -> bool:
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][:1] == "Z"
-    except OSError:
+        return _stat(pid)[0] == "Z"
+    except (OSError, IndexError):
         return False
