@@ -99,6 +99,28 @@ def _ask_page() -> str:
     return (ROOT / "docs" / "ask.md").read_text()
 
 
+def device_program() -> str:
+    (program,) = re.findall(
+        r"^```python\n(.*?)^```", (ROOT / "docs" / "device.md").read_text(), re.DOTALL | re.MULTILINE
+    )
+    return str(program)
+
+
+def test_the_program_of_the_page_about_devices_answers_a_challenge(checkout: Checkout) -> None:
+    with checkout.running(*DEV) as dev:
+        wait_until(lambda: "Sigil answers on" in checkout.output or dev.poll() is not None, "make dev")
+        program = device_program().replace("localhost:8080", f"localhost:{checkout.relay_port}")
+        (checkout.folder / "device.py").write_text(program)
+        with checkout.running("sh", "-ec", ". .dev/env; exec python3 -u device.py") as device:
+            key = wait_until(
+                lambda: re.findall(r"^[A-Za-z0-9+/]{44}$", checkout.output, re.MULTILINE) or device.poll() is not None,
+                "the device's key",
+            )
+            assert isinstance(key, list), checkout.output
+            approved = checkout.run("sh", "-ec", f". .dev/env; sigil ask --device {key[0]} Text")
+            assert (approved.returncode, approved.stdout) == (0, "Approved\n"), approved.stderr + checkout.output
+
+
 def test_the_shell_sessions_of_the_readme_approve_a_challenge(checkout: Checkout) -> None:
     commands, device, backend = sessions()
     assert "make dev" in commands
