@@ -6,8 +6,11 @@ A full disk, a crash or a lack of permission leaves either the whole file or non
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -16,22 +19,33 @@ def create_file(path: Path, content: bytes) -> None:
 
     The directory must exist.
     """
-    temporary = _write(path, content)
-    try:
-        _name(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with named_errors(path):
+        temporary = _write(path, content)
+        try:
+            _name(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
     _sync_directory(path.parent)
 
 
 def replace_file(path: Path, content: bytes) -> None:
     """The same, and it takes the place of a file that is there."""
-    temporary = _write(path, content)
-    try:
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with named_errors(path):
+        temporary = _write(path, content)
+        try:
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
     _sync_directory(path.parent)
+
+
+@contextmanager
+def named_errors(path: Path) -> Iterator[None]:
+    """An OSError names `path`: that of a write names no file, and others the temporary name, which is gone by then."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
 
 
 def _write(path: Path, content: bytes) -> Path:
@@ -57,7 +71,7 @@ def _name(temporary: Path, path: Path) -> None:
     except OSError:
         # FAT, exFAT and some network file systems have no hard links.
         if os.path.lexists(path):
-            raise FileExistsError(path) from None
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)) from None
         temporary.rename(path)
 
 

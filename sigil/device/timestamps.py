@@ -7,6 +7,8 @@ import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+from sigil.console.new_file import named_errors
+
 Clock = Callable[[], float]
 Sleep = Callable[[float], None]
 
@@ -60,6 +62,10 @@ class FileTimestamps:
         self._path, self._clock, self._sleep = path, clock, sleep
 
     def __call__(self) -> int:
+        with named_errors(self._path):
+            return self._next()
+
+    def _next(self) -> int:
         file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(file, fcntl.LOCK_EX)

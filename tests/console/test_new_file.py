@@ -98,9 +98,13 @@ def test_the_keyring_on_a_full_disk_keeps_no_half_key(tmp_path: Path) -> None:
         arguments = ("device", "init", "--home", str(home), "--server", server.url, "--yes")
         full = run(tmp_path, *arguments, limit=20)
         assert (full.returncode, full.stderr.count("\n")) == (1, 1), full.stderr
+        assert str(home) in full.stderr
         assert list(home.iterdir()) == []
         assert run(tmp_path, *arguments).returncode == 0
-    [file] = home.iterdir()
+        [file] = home.iterdir()
+        listed = run(tmp_path, "device", "pending", "--home", str(home), limit=0)
+        assert (listed.returncode, listed.stderr.count("\n")) == (1, 1), listed.stderr
+        assert ".second" in listed.stderr
     assert json.loads(file.read_text())["suite"] == "ES256"
 
 
@@ -116,8 +120,9 @@ def test_a_file_is_whole_or_absent_when_its_bytes_cannot_be_written(
     old.write_bytes(b"old")
     monkeypatch.setattr(os, "fsync", full)
     for write in (create_file, replace_file):
-        with pytest.raises(OSError, match="No space"):
+        with pytest.raises(OSError, match="No space") as failed:
             write(tmp_path / "new", b"secret")
+        assert failed.value.filename == str(tmp_path / "new")
     with pytest.raises(OSError, match="No space"):
         replace_file(old, b"secret")
     assert [path.name for path in tmp_path.iterdir()] == ["old"]
