@@ -49,8 +49,11 @@ class FileWrongCodes:
 def wrong_code(
     error: ServerRefused, challenge_id: str, match_code: str | None, wrong: WrongCodes
 ) -> MatchCodeWrong | None:
-    """The error of an approval, if it means the code: the device signed the approval, so a 401 means nothing else."""
-    if error.status != 401 or match_code is None:
+    """The error of an approval, if it means the code: the device signed the approval, so this one means nothing else.
+
+    A proxy's own 401 has another code.
+    """
+    if error.code != "INVALID_SIGNATURE" or match_code is None:
         return None
     return MatchCodeWrong(max(0, MAX_WRONG_CODES - wrong.add(challenge_id)))
 

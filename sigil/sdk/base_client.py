@@ -73,6 +73,7 @@ class BaseClient(ABC):
         retry = RetryPolicy(_integer(tries, "tries", 1, 10), _seconds(timeout))
         if key_problem:
             raise ConfigurationError(key_problem)
+        _require_types(service_url, ca_file, tls_pin)
         if ca_file is None and tls_pin is None:
             ca_file = _variable(CA_VARIABLE) or None
         origin = service_origin(service_url or _variable(VARIABLE))
@@ -115,6 +116,15 @@ def _argument_fault(values: list[object], unknown: Mapping[str, object], key: Ap
             "file) or tls_pin (the SHA-256 of the DER certificate)."
         )
     return f"Unknown arguments: {', '.join(sorted(unknown))}." if unknown else None
+
+
+def _require_types(service_url: object, ca_file: object, tls_pin: object) -> None:
+    """A URL of httpx or pydantic, for one, is not text."""
+    for name, value in (("service_url", service_url), ("tls_pin", tls_pin)):
+        if not isinstance(value, str | None):
+            raise ConfigurationError(f"{name} must be a string, not {type(value).__name__}.")
+    if not isinstance(ca_file, str | Path | None):
+        raise ConfigurationError(f"ca_file must be a string or a pathlib.Path, not {type(ca_file).__name__}.")
 
 
 def _integer(value: object, name: str, low: int, high: int) -> int:

@@ -10,7 +10,7 @@ import pytest
 
 from sigil.device import Device, ServerPin, verify_info
 from sigil.device.async_client import AsyncDeviceClient
-from sigil.device.errors import AnswerUnusable, ServerRefused, Unreachable
+from sigil.device.errors import AnswerUnusable, MatchCodeWrong, ServerRefused, Unreachable
 from sigil.device.http.async_connection import AsyncServerConnection
 from sigil.device.http.exchange import MAX_RESPONSE_BYTES
 from sigil.device.http.tls import TlsTrust
@@ -77,6 +77,20 @@ async def test_a_second_401_is_raised_with_a_hint(server: FakeServer, clock: Mov
         with pytest.raises(ServerRefused, match="clock"):
             await client.inbox()
     assert len(server.failures) == 1
+
+
+async def test_a_401_of_a_proxy_is_no_wrong_code(server: FakeServer, clock: MovingClock) -> None:
+    pin, device = await pinned(server), Device.generate()
+    server.add_challenge(device.wire_key, match_code="07")
+    async with AsyncServerConnection(server.url) as connection:
+        client = AsyncDeviceClient(device, pin, connection, clock=clock)
+        (shown,) = (await client.inbox()).challenges
+        server.failures = [(401, b"Authorization Required")]
+        with pytest.raises(ServerRefused) as refused:
+            await client.approve(shown, "07")
+        assert refused.value.code == "HTTP_401"
+        with pytest.raises(MatchCodeWrong, match="2 tries"):
+            await client.approve(shown, "08")
 
 
 async def test_a_rejection_recorded_as_an_approval_is_an_error(server: FakeServer, clock: MovingClock) -> None:

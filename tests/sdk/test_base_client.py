@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from sigil.sdk import AsyncSigilAuth, ConfigurationError, SigilAuth
@@ -254,6 +255,13 @@ def test_a_wrong_key_that_is_part_of_the_address_is_named_as_wrong(
     monkeypatch.setenv("SIGIL_API_KEY", "auth")
     with pytest.raises(ConfigurationError, match="SIGIL_API_KEY must hold one API key"):
         client(URL)
+
+
+@pytest.mark.parametrize("name", ["service_url", "ca_file", "tls_pin"])
+def test_an_argument_of_another_type_is_named(client: Any, name: str) -> None:
+    for value in (b"x", 5, httpx.URL(URL), [], True):
+        with pytest.raises(ConfigurationError, match=f"{name} must be a string"):
+            client(**{"service_url": URL, name: value})
 
 
 def _files(folder: Path, *texts: str) -> list[Path]:
