@@ -52,7 +52,7 @@ install: $(VENV)/.installed ## make .venv with all dependencies, from the lock f
 
 $(VENV)/.installed: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Sigil needs Python 3.11 or newer; set PYTHON=")'
-	@$(PYTHON) deploy/tools/install.py $(VENV)
+	@$(PYTHON) -m deploy.tools.install $(VENV)
 	@touch $@
 
 dev: install ## a server on https://localhost:8443 with everything it needs in .dev/

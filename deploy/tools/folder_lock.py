@@ -1,12 +1,10 @@
-"""A folder that one program at a time uses: a second one would replace the files of the first."""
+"""A folder that one program at a time uses: a second one would replace its files. Standard library alone."""
 
 from __future__ import annotations
 
 import fcntl
 import os
 from pathlib import Path
-
-import click
 
 
 def lock_folder(program: str, folder: Path) -> int:
@@ -23,8 +21,7 @@ def lock_folder(program: str, folder: Path) -> int:
             if os.path.samestat(os.fstat(handle), folder.stat()):
                 return handle
         except BlockingIOError:
-            click.echo(f"{program}: another `{program}` uses {folder}; stop it first", err=True)
-            raise SystemExit(1) from None
+            raise SystemExit(f"{program}: another `{program}` uses {folder}; stop it first") from None
         except FileNotFoundError:
             pass
         # The other one removed the folder between our open and our lock.

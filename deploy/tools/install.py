@@ -15,6 +15,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from deploy.tools.folder_lock import lock_folder
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 LOCK = ROOT / "requirements.lock"
 _PIN = re.compile(r"^[A-Za-z0-9._-]+==", re.MULTILINE)
@@ -90,12 +92,15 @@ def packages(site: Path, pinned: int) -> Callable[[str], str]:
 def install(target: Path, lock: Path = LOCK, source: Path = ROOT) -> None:
     pinned = len(_PIN.findall(lock.read_text(encoding="utf-8")))
     version = ".".join(map(str, sys.version_info[:3]))
+    doing = "removing the old one, copying pip" if target.exists() else "copying pip"
+    target.mkdir(parents=True, exist_ok=True)
+    # Each would remove what the other has installed. The lock ends with this process.
+    lock_folder("make install", target)
     progress = Progress()
     progress.step(
         f"make install: one to three minutes and 650 MB in {target}, once and after changes of the dependencies\n"
         f"[1/3] a virtual environment of {sys.executable} ({version})"
     )
-    doing = "removing the old one, copying pip" if target.exists() else "copying pip"
     run([sys.executable, "-m", "venv", "--clear", str(target)], lambda _: doing, progress)
     pip = [str(target / "bin" / "python"), "-m", "pip", "install", "--disable-pip-version-check"]
     (site,) = (target / "lib").glob("python*/site-packages")

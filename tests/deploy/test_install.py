@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from deploy.tools import install
+from deploy.tools.folder_lock import lock_folder
+from tests.support.live import DEADLINE
 
 OUTPUT = (
     "Collecting aiohttp==3.13 (from -r requirements.lock (line 2))\n  Downloading aiohttp.whl\nCollecting attrs==25\n"
@@ -81,9 +83,25 @@ def test_on_a_terminal_the_line_is_replaced() -> None:
     ]
 
 
+def test_a_second_one_leaves_the_environment_of_the_first_alone(tmp_path: Path) -> None:
+    target = tmp_path / "venv"
+    first = lock_folder("make install", target)
+    (target / "bin").mkdir()
+    try:
+        command = [sys.executable, "-m", "deploy.tools.install", str(target)]
+        second = subprocess.run(
+            command, cwd=install.ROOT, capture_output=True, text=True, check=False, timeout=DEADLINE
+        )
+    finally:
+        os.close(first)
+    assert (second.returncode, second.stdout) == (1, "")
+    assert second.stderr == f"make install: another `make install` uses {target}; stop it first\n"
+    assert [path.name for path in target.iterdir()] == ["bin"]
+
+
 def test_make_install_and_what_needs_it_use_the_installer() -> None:
     makefile = (install.ROOT / "Makefile").read_text(encoding="utf-8")
-    assert "\t@$(PYTHON) deploy/tools/install.py $(VENV)\n" in makefile
+    assert "\t@$(PYTHON) -m deploy.tools.install $(VENV)\n" in makefile
     assert "--quiet" not in makefile.partition("$(VENV)/.installed:")[2].partition("\n\n")[0]
     for target in ("dev", "wizard", "test"):
         assert f"\n{target}: install " in makefile
