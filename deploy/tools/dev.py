@@ -21,6 +21,7 @@ import click
 
 from deploy.tools.folder_lock import lock_folder
 from sigil.cli.health import query
+from sigil.console.streams import standard_streams
 from sigil.protocol.api_key import issue_api_key
 from sigil.protocol.identity import DerivedSecrets, ServerIdentity, generate_mnemonic
 from sigil.serving.settings import ConfigError, EnvReader
@@ -244,11 +245,12 @@ def _run(services: list[subprocess.Popen[bytes]], port: int, relay_port: int, lo
             "  . .dev/env && sigil device init --server $SIGIL_SERVICE_URL --pin $SIGIL_SERVER_ID"
             ' --ca "$SIGIL_CA_FILE"\n\n'
             "README.md has the next steps. Pushes to APNs and FCM go to stand-ins, which list them:"
-            " curl -s $PUSH_STAND_INS/seen\nCtrl-C stops everything.\n",
+            f" curl -s {printed['control_url']}/seen\nCtrl-C stops everything.\n",
             err=True,
         )
     return _wait(services)
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    with standard_streams("make dev"):
+        raise SystemExit(main())

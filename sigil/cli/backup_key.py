@@ -33,7 +33,7 @@ def seal() -> None:
 
 @backup_key.command("open")
 def open_() -> None:
-    """Read such a line from standard input, and print the key. Redirect it: it is a secret."""
+    """Read the line of `backup-key seal` from standard input, and print the key. Redirect it: it is a secret."""
     with cli_errors:
         from sigil.protocol.sealed_key import MAX_SECRET, CannotOpen, open_sealed
 

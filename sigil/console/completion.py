@@ -49,7 +49,7 @@ def completion() -> None:
 @completion.command()
 @_shell
 def install(shell: str | None) -> None:
-    """Write the completion to where the shell looks for it; without SHELL, that of $SHELL. Run it again to renew it."""
+    """Write the completion to where the shell looks for it; without a name, for $SHELL. Run it again to renew it."""
     chosen, program = _chosen(shell), _program()
     place = _PLACES[chosen]
     path = _base(place) / place.below.format(program=program)

@@ -200,7 +200,7 @@ def test_a_shell_with_the_settings_of_make_dev_reaches_the_server(tmp_path: Path
 def test_make_dev_creates_its_files_once_and_for_their_owner_alone(checkout: Checkout) -> None:
     files_of_runs: list[str] = []
     for _ in range(2):
-        with checkout.running(*DEV) as dev:
+        with checkout.running("env", "PYTHONIOENCODING=iso-8859-1", *DEV) as dev:
             wait_until(
                 lambda: checkout.output.count("Sigil answers on") > len(files_of_runs) or dev.poll() is not None,
                 "make dev",
@@ -211,6 +211,8 @@ def test_make_dev_creates_its_files_once_and_for_their_owner_alone(checkout: Che
             dev.send_signal(signal.SIGTERM)
             assert dev.wait(DEADLINE) == 0
     assert files_of_runs[0] == files_of_runs[1]
+    # A picture that the locale does not have is a question mark beside its name.
+    assert "\\U0001f" not in checkout.output
     home = checkout.folder / ".dev"
     assert home.stat().st_mode & 0o077 == 0
     secrets = [home / name for name in ("mnemonic", "api_key", "curl", "tls/key.pem")]
