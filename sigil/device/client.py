@@ -56,7 +56,10 @@ class Inbox:
         return {shown.id for shown in self.shown} | {item.challenge_id for item in self.refused}
 
     def find(self, pending_id: str) -> Shown:
-        """By challenge_id or mpa_id. NotPending; PayloadRefused when it is listed but failed a check."""
+        """By challenge_id or mpa_id, in either case (RFC 9562, 4). NotPending; PayloadRefused when it is listed but
+        failed a check.
+        """
+        pending_id = pending_id.lower()
         for shown in self.shown:
             if shown.id == pending_id:
                 return shown

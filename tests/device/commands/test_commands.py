@@ -309,6 +309,12 @@ def test_a_tampered_challenge_is_not_answered(run: Run, server: FakeServer, enro
     assert server.answers == []
 
 
+def test_an_id_is_found_in_either_case(run: Run, server: FakeServer, enrolled: dict[str, Any]) -> None:
+    challenge_id = server.add_challenge(enrolled["device_public_key"])["challenge_id"]
+    assert run("approve", challenge_id.upper()).exit_code == 0
+    assert server.answers.pop()["challenge_id"] == challenge_id
+
+
 def test_a_challenge_that_is_not_pending_is_not_found(run: Run, enrolled: dict[str, Any]) -> None:
     refused = run("approve", "nothing")
     assert (refused.exit_code, "CHALLENGE_NOT_FOUND" in refused.stderr) == (1, True)
