@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -90,6 +91,13 @@ def test_the_server_id_of_the_command_is_on_one_line_with_its_option(set_up: tup
         }"""
     )
     assert lines == len(window.text("done-device").splitlines())
+
+
+def test_the_page_names_all_that_a_certificate_of_an_authority_does_not_need(set_up: tuple[InitServer, Window]) -> None:
+    _, window = set_up
+    commands = "\n".join(window.text(name) for name in ("done-device", "done-ask", "done-curl"))
+    named = window.page.locator("#done-certificate > p code").all_text_contents()
+    assert sorted(named) == sorted(re.findall(r"(\S+?)[ =]sigil\.pem", commands))
 
 
 def test_nothing_moves_for_a_person_who_wants_less_motion(set_up: tuple[InitServer, Window]) -> None:

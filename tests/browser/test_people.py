@@ -24,7 +24,7 @@ def test_the_home_page_shows_the_identity(
     working_server: LiveServer, new_window: Callable[..., Window], with_javascript: bool
 ) -> None:
     window = new_window(working_server, java_script_enabled=with_javascript).open("/")
-    window.sees("<Ünïcode> & Söhne", "Healthy" if with_javascript else "Show its health", "How to compare them")
+    window.sees("<Ünïcode> & Söhne", "Healthy" if with_javascript else "Show its health", "How to compare the pictures")
     assert window.pictogram() == working_server.identity.pictogram_speakable
     assert window.text("server-id") == working_server.identity.server_id
 
@@ -35,7 +35,7 @@ def test_an_unknown_address_links_to_the_home_page(
     window = new_window(working_server).open("/nowhere").sees("There is nothing here")
     assert "set up" not in window.document()
     window.page.get_by_role("link").click()
-    window.sees("How to compare them")
+    window.sees("How to compare the pictures")
 
 
 @pytest.mark.parametrize("with_javascript", [True, False])
@@ -50,7 +50,7 @@ def test_the_setup_is_mentioned_under_its_own_address_alone(
     window.sees(CLOSED if of_setup else "There is nothing here")
     assert not window.page.get_by_text("If nothing happens here").is_visible()
     window.page.get_by_role("link").filter(visible=True).click()
-    window.sees("How to compare them")
+    window.sees("How to compare the pictures")
 
 
 def test_the_home_page_has_the_state_of_the_server_in_words(
