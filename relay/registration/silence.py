@@ -7,12 +7,12 @@ logged.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Protocol
 
 from relay.registry.model import Beat, Pruned
 from sigil.serving import logs
+from sigil.serving.boot_clock import boot_seconds
 
 SILENT_DAYS = 90
 MAX_SHARE = 0.2
@@ -44,7 +44,7 @@ class SilenceRegistry(Protocol):
 
 
 class Silence:
-    """`clock` gives Unix seconds, `on_evicted` gets the number of evicted tokens."""
+    """`clock` gives Unix seconds, `boot` seconds since the boot, `on_evicted` gets the number of evicted tokens."""
 
     def __init__(
         self,
@@ -52,14 +52,14 @@ class Silence:
         clock: Callable[[], float],
         on_evicted: Callable[[int], None],
         *,
-        monotonic: Callable[[], float] = time.monotonic,
+        boot: Callable[[], float] = boot_seconds,
     ) -> None:
         self._registry = registry
         self._clock = clock
-        self._monotonic = monotonic
+        self._boot = boot
         self._on_evicted = on_evicted
         self._last: tuple[float, float] | None = None
-        self._steady_since = monotonic()
+        self._steady_since = boot()
         self._clock_is_wrong = False
 
     async def beat(self) -> None:
@@ -69,7 +69,7 @@ class Silence:
         self._report_step(now)
         if self._last is None:
             _report_absence(now, beat)
-        self._last = now, self._monotonic()
+        self._last = now, self._boot()
         self._compare(now, beat)
         if self._clock_is_wrong and beat.database_time is None and self._is_steady():
             await self._registry.forget_after(now)
@@ -108,14 +108,14 @@ class Silence:
     def _report_step(self, now: float) -> None:
         if self._last is None:
             return
-        wall, monotonic = self._last
-        step = (now - wall) - (self._monotonic() - monotonic)
+        wall, since_boot = self._last
+        step = (now - wall) - (self._boot() - since_boot)
         if abs(step) > _CLOCK_TOLERANCE_SECONDS:
-            self._steady_since = self._monotonic()
+            self._steady_since = self._boot()
             logs.warn("clock_stepped", seconds=round(step))
 
     def _is_steady(self) -> bool:
-        return self._monotonic() - self._steady_since >= _STEADY_SECONDS
+        return self._boot() - self._steady_since >= _STEADY_SECONDS
 
     def _compare(self, now: float, beat: Beat) -> None:
         ahead = 0.0

@@ -13,9 +13,10 @@ import os
 import time
 from array import array
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Protocol
+
+from sigil.serving.boot_clock import boot_seconds
 
 CLOCK_FILE = "clock"
 """The file in the state directory; it holds the offset in nanoseconds, in the byte order of the host."""
@@ -25,9 +26,6 @@ _REPORTED_SECONDS = 1.0
 # The codec stores due times in 32 bits; a time of day near the end of that range is an error of the clock.
 _LAST = (1 << 32) - (1 << 25)
 _SECOND = 1_000_000_000
-
-# Seconds since the boot, with the time in suspension where the system has such a clock.
-boot_seconds = partial(time.clock_gettime, getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 class Offset(Protocol):

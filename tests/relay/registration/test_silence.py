@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from relay.registry.port import Registry
 from relay.registry.postgres.registry import PostgresRegistry
 from relay.registry.rules import silent_before
 from relay.registry.sqlite.registry import SqliteRegistry
+from sigil.serving.boot_clock import boot_seconds
 from tests.support.live import DEADLINE
 from tests.support.services import START, Clock
 
@@ -47,7 +49,7 @@ class Relay:
         self.start()
 
     def start(self) -> None:
-        self._silence = Silence(_OwnClock(self), self.clock, self.evicted.append, monotonic=self.clock.boot)
+        self._silence = Silence(_OwnClock(self), self.clock, self.evicted.append, boot=self.clock.boot)
 
     async def up(self, days: int, minutes_a_day: int = 1440) -> None:
         """As if it had been up for so long, without a call for each minute."""
@@ -274,6 +276,15 @@ async def test_a_step_of_the_clock_is_logged(relay: Relay, capfd: pytest.Capture
     relay.clock.step(500)
     await relay.beat()
     assert [line["seconds"] for line in events(capfd) if line["event"] == "clock_stepped"] == [500]
+
+
+async def test_a_suspended_host_is_no_step_of_its_clock(registry: Registry, capfd: pytest.CaptureFixture[str]) -> None:
+    """With the clock that relays use: the time of day and the time since the boot both include the suspension."""
+    silence = Silence(registry, time.time, lambda count: None)
+    assert silence._boot is boot_seconds
+    await silence.beat()
+    await silence.beat()
+    assert not [line for line in events(capfd) if line["event"] == "clock_stepped"]
 
 
 async def test_the_database_of_postgres_reports_its_own_clock(registry: Registry) -> None:
