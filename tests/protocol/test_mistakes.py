@@ -48,6 +48,8 @@ def _error(kind: Any, value: Any) -> InvalidRequest:
     ("kind", "value", "path", "sentence"),
     [
         (challenges.CreateChallenge, [], "$", "The body must be an object."),
+        (challenges.CreateChallenge, None, "$", "The body must be an object."),
+        (approvals.CreateMpa, MPA | {"groups": [None]}, "$.groups[0]", "groups[0] must be an object."),
         (challenges.CreateChallenge, {"action": ACTION}, "$.device_public_key", "device_public_key is missing."),
         (challenges.CreateChallenge, CHALLENGE | {"device_public_key": None}, "$.device_public_key",
          "device_public_key is missing."),

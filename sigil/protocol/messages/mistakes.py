@@ -33,7 +33,8 @@ def mistake(error: Exception, kind: Any) -> InvalidRequest:
         )
     location = _LOCATION.search(text)
     path = location[1][:_MAX_PATH] if location else "$"
-    if ", got `null`" in text:
+    # A member that is null counts as absent; the body and an item of a list do not.
+    if ", got `null`" in text and path[-1] not in "$]":
         return InvalidRequest(f"{subject_of(path)} is missing.", path=path)
     what = " or ".join(dict.fromkeys(part for part in map(_described, _at(kind, path)) if part))
     return InvalidRequest(f"{subject_of(path)} must be {what}." if what else None, path=path)
