@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
@@ -16,6 +17,10 @@ _patient = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow, He
 settings.register_profile("repeat", derandomize=True, database=None, **_patient)
 settings.register_profile("search", derandomize=False, **_patient)
 settings.load_profile("repeat")
+
+# A shell starts what runs in its background with SIGINT ignored, and so would every program that a test interrupts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # They need a Docker engine, which `make test-docker` starts.
 collect_ignore = [] if "SIGIL_TEST_ENGINE" in os.environ else ["containers"]

@@ -18,6 +18,7 @@ from relay.cli.commands import relay
 from sigil.cli.commands import sigil
 from tests.support.live import DEADLINE
 from tests.support.other_user import enterable, needs_root, open_directory
+from tests.support.ports import free_port
 
 WORDS = "zoo " * 23 + "vote"
 PROGRAMS: dict[str, click.Group] = {"sigil": sigil, "sigil-relay": relay}
@@ -106,6 +107,8 @@ def run(
         "PATH": os.environ["PATH"],
         "HOME": str(folder),
         "SIGIL_MNEMONIC": WORDS,
+        "SIGIL_PORT": str(free_port()),
+        "RELAY_PORT": str(free_port()),
         "SIGIL_STATE_DIR": str(folder / "state"),
         "SIGIL_STATE_DIR_INSECURE": "true",
         "TLS_CERT_PATH": str(folder / "tls" / "cert.pem"),

@@ -14,6 +14,7 @@ from sigil.config import settings
 from sigil.serving.tls.file_names import pair_in, warnings_about
 from tests.config.test_settings import REQUIRED
 from tests.serving.tls.test_hsts import write_pair
+from tests.support.ports import free_port
 
 OURS, CERTBOT = ("cert.pem", "key.pem"), ("fullchain.pem", "privkey.pem")
 
@@ -96,7 +97,7 @@ def check_config(folder: Path) -> subprocess.CompletedProcess[str]:
     environ = {name: value for name, value in os.environ.items() if not name.startswith(("SIGIL_", "TLS_"))}
     return subprocess.run(
         [*command, "check-config"],
-        env=environ | {"SIGIL_MODE": "init", "TLS_AUTO_GENERATE": "false"},
+        env=environ | {"SIGIL_MODE": "init", "TLS_AUTO_GENERATE": "false", "SIGIL_PORT": str(free_port())},
         capture_output=True,
         text=True,
         timeout=120,
