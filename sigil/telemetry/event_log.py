@@ -137,8 +137,9 @@ class PushEventLog:
 
     def opened(self, reason: str, starting: bool) -> None:
         hint = _RELAY_HINTS.get(reason, "")
-        if starting:
-            hint += "; it may still be starting"
+        # What answered with a status has started.
+        if starting and not hint:
+            hint = "; it may still be starting"
         logs.report(
             "warn" if starting else "error",
             "relay_unreachable",
