@@ -23,7 +23,7 @@ from deploy.tools.folder_lock import lock_folder
 from sigil.cli.health import query
 from sigil.console.streams import standard_streams
 from sigil.protocol.api_key import issue_api_key
-from sigil.protocol.identity import DerivedSecrets, ServerIdentity, generate_mnemonic
+from sigil.protocol.identity import DerivedSecrets, InvalidMnemonic, ServerIdentity, generate_mnemonic
 from sigil.serving.settings import ConfigError, EnvReader
 from sigil.serving.settings import port as parse_port
 
@@ -93,7 +93,11 @@ def _providers(of_stand_ins: dict[str, str]) -> dict[str, str]:
 
 
 def _prepare(port: int, control_url: str) -> ServerIdentity:
-    secrets = DerivedSecrets.from_mnemonic(_write_once(HOME / "mnemonic", generate_mnemonic()))
+    try:
+        secrets = DerivedSecrets.from_mnemonic(_write_once(HOME / "mnemonic", generate_mnemonic()))
+    except InvalidMnemonic as error:
+        line = f"make dev: {HOME / 'mnemonic'}: {error}; remove the file for a new identity"
+        raise SystemExit(line) from None
     api_key = _write_once(HOME / "api_key", issue_api_key(secrets.api_key, "sgk_test_", os.urandom(16)))
     identity = ServerIdentity.from_secrets(secrets)
     certificate, url = HOME / "tls" / "cert.pem", f"https://localhost:{port}"

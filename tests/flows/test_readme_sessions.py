@@ -229,6 +229,26 @@ def test_a_port_that_is_none_is_one_line(checkout: Checkout, program: tuple[str,
     assert refused.stderr == f"{name}: SIGIL_PORT: must be a whole number from 1 to 65535\n"
 
 
+@pytest.mark.parametrize("program", [DEV, WIZARD])
+def test_a_file_in_place_of_the_directory_is_one_line(checkout: Checkout, program: tuple[str, ...]) -> None:
+    (checkout.folder / ".dev").touch()
+    refused = checkout.run(*program)
+    assert (refused.returncode, refused.stdout) == (1, "")
+    [line] = refused.stderr.splitlines()
+    assert line.startswith(f"make {program[-1].rpartition('.')[2]}: it needs the directory {checkout.folder / '.dev'}")
+
+
+def test_make_dev_with_a_damaged_mnemonic_is_one_line(checkout: Checkout) -> None:
+    mnemonic = checkout.folder / ".dev" / "mnemonic"
+    mnemonic.parent.mkdir()
+    mnemonic.write_text("zoo zoo\n")
+    refused = checkout.run(*DEV)
+    assert refused.returncode == 1
+    expected = f"make dev: {mnemonic}: a mnemonic has 24 words, this one has 2; remove the file for a new identity"
+    assert refused.stderr.splitlines() == [expected]
+    assert mnemonic.read_text() == "zoo zoo\n"
+
+
 def test_make_dev_that_cannot_start_its_server_stops_the_others(checkout: Checkout) -> None:
     """With a wrong setting that the health check reads too."""
     refused = checkout.run("env", "SIGIL_HTTP_PORT=abc", *DEV)
