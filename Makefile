@@ -90,7 +90,8 @@ PIP_AUDIT := 2.10.1
 AUDIT_VENV := .audit-venv
 
 audit: ## compare the lock file with published advisories (needs the network; not part of CI, see SECURITY.md)
-	@test -x $(AUDIT_VENV)/bin/pip-audit || $(PYTHON) -m venv --clear $(AUDIT_VENV)
+	@test -x $(AUDIT_VENV)/bin/pip-audit || \
+	  { echo "make audit: installs pip-audit in $(AUDIT_VENV), once, about half a minute" >&2; $(PYTHON) -m venv --clear $(AUDIT_VENV); }
 	@$(AUDIT_VENV)/bin/python -m pip install --quiet --disable-pip-version-check pip-audit==$(PIP_AUDIT) || \
 	  { echo "INCOMPLETE: pip-audit cannot be installed (above): no package was checked" >&2; exit 2; }
 	@$(AUDIT_VENV)/bin/python deploy/tools/audit.py $(AUDIT_VENV)/bin/pip-audit $(ARGS)

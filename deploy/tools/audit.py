@@ -26,10 +26,11 @@ _ADVICE = (
 def audit(command: list[str], lock: Path = LOCK) -> int:
     """Run pip-audit as `command` on the lock file, and judge what it reports."""
     options = ["--strict", "--disable-pip", "--require-hashes", "--requirement", str(lock), "--format", "json"]
+    pinned = {_normal(name) for name in _PIN.findall(lock.read_text(encoding="utf-8"))}
+    _say(f"make audit: pip-audit checks {len(pinned)} packages, about a minute")
     done = subprocess.run(
         [*command, *options, "--progress-spinner", "off"], check=False, capture_output=True, text=True
     )
-    pinned = {_normal(name) for name in _PIN.findall(lock.read_text(encoding="utf-8"))}
     checked = _checked(done.stdout)
     vulnerable = {name: ids for name, ids in checked.items() if ids}
     for name, ids in sorted(vulnerable.items()):
