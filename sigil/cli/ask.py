@@ -41,6 +41,7 @@ _CANCEL_SECONDS = 5.0
 _PUSH_SECONDS = 3.0
 _RETRY_SECONDS = 1.0
 _MAX_INPUT = 4096
+_REASONS = {"unknown_trigger": "the person does not know what it is for"}
 _DEVICE_HINT = "`sigil device whoami --key` prints the key of the software device"
 
 
@@ -224,7 +225,9 @@ class _Question:
         elif status.verified:
             code, text = Exit.APPROVED, "Approved"
         else:
-            code, text = Exit.NOT_APPROVED, status.status.capitalize() + (f": {status.reason}" if status.reason else "")
+            # The reason of a plain no is "cancelled", which reads as if the challenge had been.
+            reason = "" if status.reason in (None, "cancelled") else f": {_REASONS.get(status.reason, status.reason)}"
+            code, text = Exit.NOT_APPROVED, status.status.capitalize() + reason
         try:
             click.echo(styled(text, "good" if code is Exit.APPROVED else "bad", sys.stdout))
         except OutputLost:

@@ -25,6 +25,7 @@ from sigil.device.client import DeviceClient
 from sigil.device.http.connection import ServerConnection
 from sigil.device.http.tls import TlsTrust
 from sigil.device.server_pin import verify_info
+from sigil.protocol.messages.base import Reason
 from sigil.protocol.pictogram import speakable
 from sigil.sdk import Action, AsyncSigilAuth
 from tests.support.live import DEADLINE, LiveServer, wait_until
@@ -81,9 +82,9 @@ class Person:
         with self._client() as client:
             client.approve(client.inbox().find(challenge.challenge_id), number)
 
-    def reject(self, challenge: Any) -> None:
+    def reject(self, challenge: Any, reason: Reason | None = None) -> None:
         with self._client() as client:
-            client.reject(client.inbox().find(challenge.challenge_id))
+            client.reject(client.inbox().find(challenge.challenge_id), reason)
 
 
 @pytest.fixture
@@ -171,11 +172,19 @@ def test_match_shows_the_number_that_the_device_needs(server: LiveServer, person
     assert ended(asking)[0] == Exit.APPROVED
 
 
-def test_a_rejection_is_exit_1(server: LiveServer, person: Person) -> None:
+@pytest.mark.parametrize(
+    ("reason", "line"),
+    [
+        (None, "Rejected\n"),
+        ("cancelled", "Rejected\n"),
+        ("unknown_trigger", "Rejected: the person does not know what it is for\n"),
+    ],
+)
+def test_a_rejection_is_exit_1(server: LiveServer, person: Person, reason: Reason | None, line: str) -> None:
     asking = ask(person.device.wire_key, TEXT, env=environ(server))
-    person.reject(person.await_prompt(asking))
+    person.reject(person.await_prompt(asking), reason)
     code, output, errors = ended(asking)
-    assert (code, output.partition(":")[0].strip()) == (Exit.NOT_APPROVED, "Rejected"), errors
+    assert (code, output) == (Exit.NOT_APPROVED, line), errors
 
 
 def test_a_challenge_that_another_program_cancels_is_exit_1(server: LiveServer, person: Person) -> None:
