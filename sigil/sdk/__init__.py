@@ -29,7 +29,6 @@ from sigil.sdk.audit.errors import (
 )
 from sigil.sdk.audit.votes import VerifiedVotes, verify_votes
 from sigil.sdk.client import Auth, Mpa, SigilAuth
-from sigil.sdk.clock import Clock
 from sigil.sdk.errors import (
     AnswerUnusable,
     ApiError,
@@ -52,6 +51,7 @@ from sigil.sdk.errors import (
     WebhookSignatureWrong,
     WebhookTooOld,
 )
+from sigil.sdk.http.clock import Clock
 from sigil.sdk.results import Action, Challenge, ChallengeStatus, Push
 from sigil.sdk.webhooks import WebhookEvent
 

@@ -12,8 +12,8 @@ import msgspec
 
 from sigil.protocol.messages.approvals import REQUEST_ID
 from sigil.sdk.approval_results import MpaRequest, MpaStatus
-from sigil.sdk.clock import Clock
 from sigil.sdk.errors import AnswerUnusable, InvalidRequest, NotFound, ResultTimeout
+from sigil.sdk.http.clock import Clock
 from sigil.sdk.http.polling import Polling
 from sigil.sdk.http.responses import parse_result
 from sigil.sdk.http.retry import Request, RetryPolicy, send_with_retries

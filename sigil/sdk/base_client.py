@@ -14,10 +14,10 @@ from sigil.sdk import api_key
 from sigil.sdk.api_key import ApiKey
 from sigil.sdk.approvals import Approvals
 from sigil.sdk.challenges import Challenges
-from sigil.sdk.clock import Clock
 from sigil.sdk.environment import variable
 from sigil.sdk.errors import ConfigurationError
 from sigil.sdk.http.address import VARIABLE, service_origin
+from sigil.sdk.http.clock import Clock
 from sigil.sdk.http.httpx_adapter import HttpOptions
 from sigil.sdk.http.retry import RetryPolicy
 from sigil.sdk.http.tls import CA_VARIABLE, tls_context

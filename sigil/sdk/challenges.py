@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sigil.sdk.clock import Clock
 from sigil.sdk.errors import AnswerUnusable, NotFound, ResultTimeout
+from sigil.sdk.http.clock import Clock
 from sigil.sdk.http.polling import Polling
 from sigil.sdk.http.responses import parse_result
 from sigil.sdk.http.retry import Request, RetryPolicy, send_with_retries

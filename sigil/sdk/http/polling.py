@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Protocol, TypeVar
 
-from sigil.sdk.clock import Clock
 from sigil.sdk.errors import ConfigurationError, ConnectionFailed, ResultTimeout
+from sigil.sdk.http.clock import Clock
 from sigil.sdk.http.retry import RetryPolicy, backoff
 from sigil.sdk.http.sans_io import Operation, Pause
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import count
 
-from sigil.sdk.clock import Clock
+from sigil.sdk.http.clock import Clock
 from sigil.sdk.http.sans_io import Failure, Operation, Outcome, Pause, Response, Send
 
 PHASE_SECONDS = 10.0
