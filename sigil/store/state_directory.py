@@ -187,17 +187,18 @@ def _open(path: Path) -> int:
 
 def _check_directory(path: Path, directory: int, insecure: bool) -> None:
     status = os.fstat(directory)
-    if is_of_system(path.resolve()) or status.st_mode & stat.S_ISVTX:
+    is_foreign, is_open = status.st_uid != os.geteuid(), status.st_mode & 0o077
+    if (is_foreign or is_open) and (is_of_system(path.resolve()) or status.st_mode & stat.S_ISVTX):
         raise StateDirectoryError(
             f"SIGIL_STATE_DIR {path} belongs to all programs of this host; set SIGIL_STATE_DIR to a new directory in "
             f"it, such as {path / 'sigil'}"
         )
-    if status.st_uid != os.geteuid():
+    if is_foreign:
         raise StateDirectoryError(
             f"SIGIL_STATE_DIR {path} belongs to uid {status.st_uid}, and the server runs as uid {os.geteuid()}: "
             f"sudo chown {os.geteuid()} that directory, or {_ELSEWHERE}"
         )
-    if status.st_mode & 0o077:
+    if is_open:
         mode = stat.S_IMODE(status.st_mode)
         raise StateDirectoryError(f"SIGIL_STATE_DIR {path} is open to other users ({mode:04o}); chmod it to 0700")
     _check_file_system(path, directory, insecure)

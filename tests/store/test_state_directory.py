@@ -122,6 +122,14 @@ def test_no_text_suggests_another_mode_or_owner_for_a_directory_of_the_system(pa
         assert "chown" not in error
 
 
+def test_a_private_directory_is_accepted_wherever_it_is(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of a tmpfs that is mounted with mode=1700, at a place of the system such as /srv."""
+    path.mkdir()
+    path.chmod(0o1700)
+    monkeypatch.setattr(directory_module, "is_of_system", lambda _: True)
+    StateDirectory.enter(path, insecure=True).close()
+
+
 def test_a_parent_in_which_other_users_can_replace_it_is_rejected(path: Path, memory_directory: Path) -> None:
     memory_directory.chmod(0o777)
     assert "replaced by other users" in error_of(path)
