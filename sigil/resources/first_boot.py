@@ -148,6 +148,8 @@ class InitFirstChallengeResource:
         self._guard.check_reader(req, resp)
         write_json(resp, FirstChallenge(await self._received()))
 
+    on_head = on_get
+
 
 class InitCommitConflictResource:
     """`POST /init/commit` after the commit of another window: 409 while that window's session is valid, then 404."""

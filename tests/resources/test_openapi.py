@@ -73,6 +73,13 @@ def test_every_route_is_described_and_nothing_else(app: Any, wizard: Any) -> Non
     assert described == routed
 
 
+def test_head_works_wherever_get_does(app: Any, wizard: Any) -> None:
+    for built in (app, wizard):
+        for route in falcon.inspect.inspect_routes(built._app):
+            methods = {method.method for method in route.methods if not method.internal}
+            assert ("GET" in methods) == ("HEAD" in methods), route.path
+
+
 def _routed(app: Any) -> set[tuple[str, str]]:
     return {
         (route.path, method.method.lower())
