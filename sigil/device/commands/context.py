@@ -114,6 +114,8 @@ SERVER_URL = _ServerUrl()
 MATCH_CODE = Matching("NN", "[0-9]{2}", "two digits")
 # Also in the form that `openssl x509 -fingerprint -sha256` prints.
 _SHA256 = Matching("sha256", "[0-9a-f]{64}", "64 hex characters", lambda text: text.replace(":", "").lower())
+# As in the SDK; a device file has no end.
+_MAX_CA = 1 << 20
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
@@ -131,9 +133,17 @@ def trust_of(url: str, ca: Path | None, tls_pin: str | None) -> TlsTrust:
     if (ca or tls_pin) and url.startswith("http:"):
         raise click.UsageError("--ca and --tls-pin are for https addresses.")
     try:
-        return TlsTrust(ca_pem=text_of(ca.read_bytes()) if ca else None, sha256=tls_pin)
+        return TlsTrust(ca_pem=text_of(_certificates(ca)) if ca else None, sha256=tls_pin)
     except NotPlainText as error:
         raise TrustUnusable(f"{ca} {error}.") from error
+
+
+def _certificates(path: Path) -> bytes:
+    with path.open("rb") as file:
+        content = file.read(_MAX_CA + 1)
+    if len(content) > _MAX_CA:
+        raise TrustUnusable(f"{path} is larger than {_MAX_CA >> 20} MiB: it holds more than certificates.")
+    return content
 
 
 def _default_home() -> Path:

@@ -309,6 +309,11 @@ def test_a_tampered_challenge_is_not_answered(run: Run, server: FakeServer, enro
     assert server.answers == []
 
 
+def test_a_certificate_file_without_an_end_is_one_line(run: Run) -> None:
+    refused = run("init", "--server", "https://a.example", "--ca", "/dev/zero", "--yes")
+    assert (refused.exit_code, "/dev/zero is larger than 1 MiB" in refused.stderr) == (1, True)
+
+
 def test_an_id_is_found_in_either_case(run: Run, server: FakeServer, enrolled: dict[str, Any]) -> None:
     challenge_id = server.add_challenge(enrolled["device_public_key"])["challenge_id"]
     assert run("approve", challenge_id.upper()).exit_code == 0
