@@ -73,7 +73,9 @@ def ask(text: str, device: str, match: bool, timeout: int) -> None:
 
     From the environment: SIGIL_SERVICE_URL, SIGIL_API_KEY or SIGIL_API_KEY_FILE, SIGIL_CA_FILE.
     """
-    if not device.strip():
+    # Such as the end of a line of Windows, which a shell keeps.
+    device = device.strip()
+    if not device:
         raise click.UsageError(f"--device is empty: {_DEVICE_HINT}.")
     action = Action(ACTION_TYPE, _standard_input() if text == "-" else _argument(text))
     try:

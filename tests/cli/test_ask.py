@@ -118,7 +118,7 @@ def ended(asking: subprocess.Popen[str]) -> tuple[int, str, str]:
 
 
 def test_an_approval_is_exit_0(server: LiveServer, person: Person) -> None:
-    asking = ask(person.device.wire_key, TEXT, env=environ(server))
+    asking = ask(f"{person.device.wire_key}\r", TEXT, env=environ(server))
     challenge = person.await_prompt(asking)
     assert (challenge.action_type, challenge.description) == ("ask", TEXT)
     person.approve(challenge)
