@@ -49,9 +49,15 @@ def restarts(client: httpx.Client, service: str, reason: str) -> float:
 
 
 def test_a_worker_that_stops_with_the_write_lock_is_killed_before_those_that_wait_for_it(tmp_path: Path) -> None:
-    with LiveServer(workers=3, **hung_writer.settings(tmp_path)) as server, server.client() as client:
+    with (
+        LiveServer(workers=3, **hung_writer.settings(tmp_path)) as server,
+        server.client() as client,
+        ThreadPoolExecutor(12) as pool,
+    ):
         hung_writer.stop_next_writer(tmp_path)
-        victim = wait_until(lambda: create(server, 1) == 0 and hung_writer.stopped(tmp_path), "a stopped writer")
+        # One request: a second one would make another worker wait for the lock, and the third would soon follow.
+        pool.submit(create, server, 120)
+        victim = wait_until(lambda: hung_writer.stopped(tmp_path), "a stopped writer")
 
         def unhealthy() -> str | None:
             answer = health(client)
@@ -60,8 +66,7 @@ def test_a_worker_that_stops_with_the_write_lock_is_killed_before_those_that_wai
         # The other workers answer /health, which does not wait for the lock.
         assert "holds the session store" in wait_until(unhealthy, "/health reports the hung store")
         # These requests make the other workers wait for the lock: from now on, all workers hang.
-        with ThreadPoolExecutor(12) as pool:
-            answers = list(pool.map(lambda _: create(server, 120), range(24)))
+        answers = list(pool.map(lambda _: create(server, 120), range(24)))
         assert answers == [201] * 24
         killed = [line for line in server.log() if line["event"] == "worker_killed"]
         assert [(line["pid"], line["reason"], line["held_store_lock"]) for line in killed] == [

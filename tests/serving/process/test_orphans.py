@@ -28,10 +28,14 @@ def test_pid_1_reaps_orphans_and_keeps_its_own_children(tmp_path: Path) -> None:
         (master,) = eventually(lambda: server.spawned, "the process in the namespace")
         eventually(lambda: server.events("worker_ready"), "the worker")
         assert server.events("server_starting")[0]["pid"] == 1
-        # `docker exec` of a shell that starts a program and ends.
+        # `docker exec` of a shell that starts a program and ends. In a session of its own, as there: the orphans get a
+        # parent in another process group, and if the group of these tests had a stopped process at the end of one of
+        # them, the kernel would send SIGHUP to that whole group (setpgid(2), orphaned process groups).
         inside = ["nsenter", "--target", str(master), "--pid", "sh", "-c"]
         own = set(children(master))
-        subprocess.run([*inside, "for n in 1 2 3; do (sleep 0.2 &); done"], check=True, timeout=60)
+        subprocess.run(
+            [*inside, "for n in 1 2 3; do (sleep 0.2 &); done"], check=True, timeout=60, start_new_session=True
+        )
         eventually(lambda: [p for p in set(children(master)) - own if state(p) == "Z"], "a zombie")
         eventually(lambda: set(children(master)) == own, "no zombies")
         (worker,) = [pid for pid in own if state(pid) != "Z" and b"resource_tracker" not in cmdline(pid)]
