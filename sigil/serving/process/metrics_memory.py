@@ -101,6 +101,7 @@ class MetricsMemory:
             def read_all_values_from_file(filename: str) -> Any:
                 kind, _, slot = filename.removesuffix(".db").rpartition("_")
                 content = memory._content(kind, int(slot))
-                return cast(Any, mmap_dict)._read_all_values(content, len(content))
+                # The master may have emptied the slot of a dead process since this scrape listed it.
+                return cast(Any, mmap_dict)._read_all_values(content, len(content)) if content else ()
 
         return Dictionary

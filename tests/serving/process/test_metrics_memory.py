@@ -58,6 +58,17 @@ def test_counters_outlive_their_process_and_gauges_do_not() -> None:
     assert (found["handled_total"], found["open"]) == (6, 10)
 
 
+def test_a_slot_that_is_emptied_during_a_scrape_has_no_samples() -> None:
+    memory = MetricsMemory.create(3)
+    run_worker(memory, 0)
+    listed = list(memory._names())
+    memory.drop_live_gauges(0)
+    memory._names = lambda: iter(listed)  # type: ignore[method-assign]
+    found = samples(memory)
+    assert found["handled_total"] == 2
+    assert "open" not in found
+
+
 def spoil(directory: Path) -> None:
     """What cleaners, other programs and full disks do to files that a server keeps."""
     shutil.rmtree(directory / "metrics", ignore_errors=True)
