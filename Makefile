@@ -65,7 +65,7 @@ test: install ## all tests; a list of those that were skipped, and why, at the e
 	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile -p no:benchmark -p no:logging
 
 test-deps: ## the system packages that tests use, on Debian (as root)
-	apt-get update && apt-get install -y --no-install-recommends chromium poppler-utils nginx-light caddy pgbouncer curl openssl iproute2 systemd screen tmux man-db mandoc zsh fish locales
+	apt-get update && apt-get install -y --no-install-recommends chromium poppler-utils nginx-light caddy pgbouncer prometheus curl openssl iproute2 systemd screen tmux man-db mandoc zsh fish locales
 
 # Files, folders or tests, separated by spaces, as words of the shell; `make test-docker TESTS="tests/containers/test_up.py …" ARGS=-x`.
 TESTS ?= tests/containers
@@ -121,7 +121,7 @@ openapi: install ## write docs/openapi.json anew from the message types
 lock: ## resolve the dependencies anew into requirements.lock (needs uv)
 	uv pip compile pyproject.toml --all-extras --group dev --universal --generate-hashes --upgrade \
 	  --no-emit-index-url --no-header --quiet --output-file requirements.lock
-	uv pip compile pyproject.toml --extra server --extra relay --universal --generate-hashes \
+	uv pip compile pyproject.toml --extra server --extra relay --extra otel --universal --generate-hashes \
 	  --no-emit-index-url --no-header --quiet --constraint requirements.lock --output-file requirements-runtime.lock
 	sed -i '1i # Every dependency of development and production, pinned with hashes; `make lock` makes it again.' requirements.lock
 	sed -i '1i # What the containers install: the subset of requirements.lock that sigil and relay need to run.' requirements-runtime.lock
