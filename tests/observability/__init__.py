@@ -1,0 +1,1 @@
+"""What an operator sees: traces, and the collector that tests receive them with."""
