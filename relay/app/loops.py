@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from relay.app.database_watch import DatabaseWatch
 from relay.pushes.dispatch import Dispatch
 from relay.registration.capacity import RegistrationCapacity
 from relay.registration.silence import Silence
@@ -37,6 +38,7 @@ class Loops:
         self,
         *,
         registry: LoopRegistry,
+        database: DatabaseWatch,
         sealer: Sealer,
         dispatch: Dispatch,
         sockets: DeviceConnections,
@@ -60,8 +62,9 @@ class Loops:
             "presence": self._presence,
             "trim": self._trim,
             "rotate": self._rotate,
+            "database": database.run_once,
         }
-        # The registry logs its own outages.
+        # DatabaseWatch logs outages.
         loops = BackgroundLoops(jobs, rest=RETRY_SECONDS, expected=(RegistryBusy,))
         self.start, self.stop = loops.start, loops.stop
 

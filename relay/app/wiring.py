@@ -13,6 +13,7 @@ import falcon.asgi
 import msgspec
 
 from relay import __version__
+from relay.app.database_watch import DatabaseWatch
 from relay.app.loops import Loops
 from relay.config import Config, Storage
 from relay.pushes.dispatch import Dispatch, NullObserver
@@ -68,7 +69,6 @@ POOL_SIZE = 6
 # of the connections of PostgreSQL two are left for devices.
 _SQLITE_REQUESTS, _POSTGRES_REQUESTS = 2, POOL_SIZE - 2
 _GAUGES_SECONDS = 5.0
-_HEALTH_SECONDS = 1.0
 
 
 @dataclass(frozen=True, repr=False)
@@ -170,8 +170,10 @@ def build(snapshot: Snapshot, dependencies: Dependencies, lifecycle: WorkerLifec
         on_delivered=_delivery_observer(metrics, clock),
     )
     registrations = RegistrationCapacity(config.max_devices)
+    database = DatabaseWatch(registry)
     loops = Loops(
         registry=registry,
+        database=database,
         sealer=dependencies.sealer,
         dispatch=dispatch,
         sockets=sockets,
@@ -242,7 +244,7 @@ def build(snapshot: Snapshot, dependencies: Dependencies, lifecycle: WorkerLifec
         addresses=addresses,
         rejections=RejectionLog(metrics.server_rejected if metrics else lambda reason: None),
     )
-    app.add_route("/health", HealthResource(__version__, _health_check(registry, lifecycle)))
+    app.add_route("/health", HealthResource(__version__, _health_check(database, lifecycle)))
     if metrics:
         guard = MetricsGuard(config.metrics_token, config.metrics_open, guess_limit(addresses, config.workers))
         app.add_route("/metrics", metrics.resource(guard))
@@ -328,29 +330,13 @@ def _delivery_observer(metrics: Metrics | None, clock: Callable[[], float]) -> C
     return delivered
 
 
-def _health_check(registry: Registry, lifecycle: WorkerLifecycle) -> Callable[[], Awaitable[str | None]]:
-    # The request needs no key, so that a query for each would be a query for anyone.
-    checking, checked_at, reachable = asyncio.Lock(), float("-inf"), False
-
+def _health_check(database: DatabaseWatch, lifecycle: WorkerLifecycle) -> Callable[[], Awaitable[str | None]]:
     async def check() -> str | None:
-        nonlocal checked_at, reachable
         if lifecycle.stopping:
             return "the relay is stopping"
-        async with checking:
-            if time.monotonic() - checked_at >= _HEALTH_SECONDS:
-                reachable = await _reachable(registry)
-                checked_at = time.monotonic()
-        return None if reachable else "the database cannot be reached"
+        return None if await database.check() else "the database cannot be reached"
 
     return check
-
-
-async def _reachable(registry: Registry) -> bool:
-    try:
-        await registry.check()
-    except RegistryBusy:
-        return False
-    return True
 
 
 class _RegistryGauges:

@@ -71,7 +71,9 @@ class Listener:
         while True:
             await self._until_broken(self._connection, ended)
             self._connection.terminate()
-            logs.warn("database_news_lost")
+            logs.warn(
+                "database_news_lost", message="devices on WebSockets get their pushes at the next heartbeat meanwhile"
+            )
             self._connection, ended = await self._reconnect()
             logs.info("database_news_back")
             # Called by the loop, as for all other notifications: an error of the handler must not end this task.
