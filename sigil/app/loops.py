@@ -10,6 +10,7 @@ from sigil.pushes.loop import PushLoop
 from sigil.serving.background import BackgroundLoops, Job
 from sigil.sessions.expiry import ExpirySweeper
 from sigil.sessions.long_polls import LongPolls
+from sigil.telemetry.store_watch import StoreWatch
 from sigil.webhooks.loop import WebhookLoop
 
 WAKE_SECONDS = 0.010
@@ -24,6 +25,7 @@ class Loops:
         self,
         *,
         store: SessionStore,
+        store_watch: StoreWatch,
         sweeper: ExpirySweeper,
         fan_outs: FanOutWorker,
         long_polls: LongPolls,
@@ -39,6 +41,7 @@ class Loops:
             "expire": self._expire,
             "fan out": fan_outs.run_once,
             "clean": self._clean,
+            "watch store": store_watch.run_once,
         }
         if push_loop is not None:
             jobs["push"] = push_loop.turn

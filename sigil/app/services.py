@@ -45,6 +45,7 @@ from sigil.sessions.runtime import SessionRuntime
 from sigil.telemetry import event_log
 from sigil.telemetry.null_metrics import NullMetrics
 from sigil.telemetry.observers import PushTelemetry, SessionTelemetry, WebhookTelemetry
+from sigil.telemetry.store_watch import StoreWatch
 from sigil.webhooks.loop import WebhookLoop
 from sigil.webhooks.service import Webhooks
 
@@ -115,6 +116,7 @@ def build_services(config: Config, identity: ServerIdentity, parts: Dependencies
         push_loop = _push_loop(config, identity, parts, push_backlog, push_messages)
     loops = Loops(
         store=store,
+        store_watch=StoreWatch(store.usage),
         sweeper=ExpirySweeper(store, notifier),
         fan_outs=fan_outs,
         long_polls=parts.long_polls,
