@@ -75,7 +75,8 @@ class Server(msgspec.Struct, frozen=True):
 class NewPush(msgspec.Struct, frozen=True):
     """One push as a server requested it, its payload sealed. `exempt` from the rate of other pushes: a `clear`.
 
-    `owner` is the server's name for the requester, "" without one.
+    `owner` is the server's name for the requester, "" without one. `traceparent` (25 bytes) is the span that created
+    the push at its server; None unless its trace is sampled.
     """
 
     push_id: bytes
@@ -87,6 +88,7 @@ class NewPush(msgspec.Struct, frozen=True):
     priority: Priority = "high"
     exempt: bool = False
     owner: str = ""
+    traceparent: bytes | None = None
 
     @property
     def subject(self) -> tuple[bytes, str] | None:

@@ -10,7 +10,7 @@ from relay.registry.model import Device, NewPush, Push, Server
 SERVER = "server_id, public_key, name, trusted_at, listed"
 _DEVICE = "fingerprint public_key platform token registered_at seen_at failures evicted used"
 _PUSH = (
-    "push_id push_key fingerprint payload expires_at collapse_id priority exempt owner "
+    "push_id push_key fingerprint payload expires_at collapse_id priority exempt owner traceparent "
     "server_id platform status error due attempts created_at"
 )
 PUSH_WIDTH = len(_PUSH.split())
@@ -35,9 +35,12 @@ def device_of(row: Sequence[Any]) -> Device:
 
 
 def push_of(row: Sequence[Any]) -> Push:
-    push_id, push_key, fingerprint, payload, expires_at, collapse_id, priority, exempt, owner, server_id, *rest = row
-    new = NewPush(push_id, push_key, fingerprint, payload, expires_at, collapse_id, priority, bool(exempt), owner)
-    return Push(server_id, new, *rest)
+    push_id, push_key, fingerprint, payload, expires_at, collapse_id, priority, exempt, owner, *rest = row
+    traceparent, server_id, *delivery = rest
+    new = NewPush(
+        push_id, push_key, fingerprint, payload, expires_at, collapse_id, priority, bool(exempt), owner, traceparent
+    )
+    return Push(server_id, new, *delivery)
 
 
 def device_row(device: Device) -> tuple[bytes, bytes, str, bytes, int, int]:
@@ -70,6 +73,7 @@ def push_row(push: Push) -> tuple[Any, ...]:
         new.priority,
         new.exempt,
         new.owner,
+        new.traceparent,
         push.server_id,
         push.platform,
         push.status,

@@ -1169,3 +1169,19 @@ async def test_the_owner_of_a_push_is_stored(registry: Registry) -> None:
     await admit(registry, push("a", "tablet", owner="A"))
     (held,) = await registry.pending_for([fingerprint("tablet")], NOW)
     assert held.push.owner == "A"
+
+
+async def test_the_traceparent_of_a_push_is_stored_until_its_acknowledgement(registry: Registry) -> None:
+    creation = b"\x01" + bytes(range(1, 25))
+    await registry.register(device("tablet", "websocket"))
+    await registry.register(device("phone"))
+    await admit(registry, push("held", "tablet", traceparent=creation), push("sent", traceparent=creation))
+    await admit(registry, push("not sampled", "tablet"), now=NOW + 1)
+    pending = await registry.pending_for([fingerprint("tablet")], NOW)
+    assert [one.push.traceparent for one in pending] == [creation, None]
+    ((claimed, _),) = await registry.claim("apns", NOW + LEASE_SECONDS + 1, 10)
+    assert claimed.push.traceparent == creation
+    acknowledged = await registry.acknowledge(fingerprint("tablet"), pending[0].push.push_id, NOW)
+    assert acknowledged is not None
+    assert acknowledged.push.traceparent == creation
+    assert (await outcome(registry, "sent")).push.traceparent == creation

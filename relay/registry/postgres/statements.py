@@ -41,12 +41,13 @@ WITH paid AS (
     INSERT INTO bucket SELECT $1, * FROM unnest($2::bytea[], $3::float8[])
     ON CONFLICT (server_id, fingerprint) DO UPDATE SET paid_until = excluded.paid_until
 ), used AS (
-    UPDATE device SET used = true WHERE fingerprint = ANY ($20::bytea[]) AND NOT used
+    UPDATE device SET used = true WHERE fingerprint = ANY ($21::bytea[]) AND NOT used
 )
 INSERT INTO push ({_NAMES})
 SELECT {_NAMES} FROM unnest(
     $4::bytea[], $5::text[], $6::bytea[], $7::bytea[], $8::bigint[], $9::text[], $10::text[], $11::boolean[],
-    $12::text[], $13::bytea[], $14::text[], $15::text[], $16::text[], $17::float8[], $18::integer[], $19::float8[]
+    $12::text[], $13::bytea[], $14::bytea[], $15::text[], $16::text[], $17::text[], $18::float8[], $19::integer[],
+    $20::float8[]
 ) WITH ORDINALITY AS requested({_NAMES}, place)
 ORDER BY place
 ON CONFLICT DO NOTHING

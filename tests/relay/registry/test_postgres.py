@@ -538,6 +538,29 @@ async def test_three_concurrent_migrations_apply_each_file_once(dsn: str) -> Non
         await connection.close()
 
 
+async def test_relays_of_the_previous_release_and_of_this_one_share_a_database(dsn: str) -> None:
+    """While replicas are replaced one by one, the old ones go on to write without the new columns."""
+    old = await asyncpg.connect(dsn)
+    await migrate_postgres(old, migrations("postgres")[:6])
+    before = await old.prepare(_OLD_PUSH)
+    await before.fetch("before", SERVER, b"i" * 16, PHONE, b"payload", NOW + 300, NOW)
+    registry = PostgresRegistry(dsn, startup_timeout=DEADLINE, acquire_timeout=DEADLINE, command_timeout=DEADLINE)
+    await registry.open(lambda channel, data: None)
+    await before.fetch("after", SERVER, b"j" * 16, PHONE, b"payload", NOW + 300, NOW)
+    held = await registry.pending_for([PHONE], NOW)
+    assert [(one.push.push_key, one.push.traceparent) for one in held] == [("before", None), ("after", None)]
+    await registry.close()
+    await old.close()
+
+
+_OLD_PUSH = (
+    "INSERT INTO push (push_key, server_id, push_id, fingerprint, payload, expires_at, priority, exempt, owner, "
+    "platform, status, due, attempts, created_at) VALUES "
+    "($1, $2, $3, $4, $5, $6, 'high', false, '', 'websocket', 'queued', 0, 0, $7)"
+)
+PHONE = hashlib.sha256(b"phone").digest()
+
+
 async def test_a_changed_migration_and_a_newer_database_are_rejected(dsn: str) -> None:
     connection = await asyncpg.connect(dsn)
     known = [Migration.of("0001_one", "CREATE TABLE one ()"), Migration.of("0002_two", "CREATE TABLE two ()")]

@@ -197,6 +197,26 @@ async def test_a_migration_that_fails_is_rolled_back(path: Path, registry: Sqlit
         assert not db.in_transaction
 
 
+async def test_a_database_of_the_previous_release_keeps_its_queued_pushes(path: Path) -> None:
+    path.parent.mkdir(0o700)
+    path.touch(0o600)
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        migrate_sqlite(db, migrations("sqlite")[:6])
+        db.execute(_OLD_PUSH, (SERVER, b"i" * 16, PHONE, b"payload", NOW + 300, NOW))
+    registry = SqliteRegistry(path)
+    await registry.open(ignore)
+    (held,) = await registry.pending_for([PHONE], NOW)
+    assert (held.push.push_key, held.push.payload, held.push.traceparent) == ("old", b"payload", None)
+    await registry.close()
+
+
+_OLD_PUSH = (
+    "INSERT INTO push (push_key, server_id, push_id, fingerprint, payload, expires_at, priority, exempt, owner, "
+    "platform, status, due, attempts, created_at) VALUES "
+    "('old', ?, ?, ?, ?, ?, 'high', 0, '', 'websocket', 'queued', 0, 0, ?)"
+)
+
+
 async def test_without_migrating_a_missing_empty_or_older_database_is_rejected_and_stays_as_it_is(path: Path) -> None:
     with pytest.raises(RegistryUnusable, match=f"{path} does not exist; set DATABASE_URL or RELAY_DATA_DIR"):
         await SqliteRegistry(path).open(ignore, migrate=False)
