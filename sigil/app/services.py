@@ -91,16 +91,17 @@ def build_services(config: Config, identity: ServerIdentity, parts: Dependencies
         event_backlog=event_backlog,
         fan_outs=fan_outs,
     )
+    capacity = Capacity(
+        store=store,
+        events_enabled=event_backlog.enabled,
+        clock=clock,
+        max_pending=config.max_pending_per_key,
+        share=config.key_share,
+    )
     runtime = SessionRuntime(
         store=store,
         devices=DeviceResolver(identity),
-        capacity=Capacity(
-            store=store,
-            events_enabled=event_backlog.enabled,
-            clock=clock,
-            max_pending=config.max_pending_per_key,
-            share=config.key_share,
-        ),
+        capacity=capacity,
         long_polls=parts.long_polls,
         notifier=notifier,
         time_of_day=parts.time_of_day,
@@ -116,7 +117,7 @@ def build_services(config: Config, identity: ServerIdentity, parts: Dependencies
         push_loop = _push_loop(config, identity, parts, push_backlog, push_messages)
     loops = Loops(
         store=store,
-        store_watch=StoreWatch(store.usage),
+        store_watch=StoreWatch(capacity.free_and_size),
         sweeper=ExpirySweeper(store, notifier),
         fan_outs=fan_outs,
         long_polls=parts.long_polls,

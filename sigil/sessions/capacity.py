@@ -9,18 +9,16 @@ from collections.abc import Callable
 from sigil.core.approvals.approval import APPROVAL, Approval
 from sigil.core.challenge import CHALLENGE
 from sigil.core.owner_share import SHARE_PER_OWNER, OwnerShare, dynamic_limit
-from sigil.core.session_store import CREATION_RESERVE, SessionStore
+from sigil.core.session_store import SessionStore
+from sigil.core.store_capacity import (
+    BYTES_PER_END,
+    BYTES_PER_END_WITHOUT_EVENT,
+    free_for_creations,
+    free_for_ends,
+)
 from sigil.core.webhooks.event import EVENT
 from sigil.protocol.errors import Overloaded
 
-BYTES_PER_END = 512
-"""Bytes of the store kept free for each pending row. Its end, with its event, adds less. So every pending row can end,
-even while the webhook receiver takes no event."""
-BYTES_PER_END_WITHOUT_EVENT = 256
-"""The same where no event is written: an end then adds the clear, a mute and an entry of the end log."""
-_BYTES_OF_COPIES = 1 << 20
-"""Kept free for the pages that a running transaction copies, about one of 4 KiB for each of 200 rows: the store reuses
-them two transactions later. In a store of 12 MiB without this, one expiry sweep in 25 found the store full."""
 STORE_BYTES_PER_EVENT = 2048
 """The event quota: one stored event per this many bytes of the store."""
 _OWN_EVENTS = 100
@@ -78,21 +76,27 @@ class Capacity:
             raise Overloaded(problem, retry_after=_RETRY_SECONDS)
         return self._owner_share
 
+    def free_and_size(self) -> tuple[int, int]:
+        """The bytes that creations may use (below 0: none), and those of the store."""
+        usage = self._store.usage()
+        return free_for_creations(usage, self._pending(), self._bytes_per_end), usage.size
+
+    def _pending(self) -> int:
+        return self._store.count(CHALLENGE) + self._store.count(APPROVAL)
+
     def _find_problem(self, more: int = 0) -> str:
         """The reason for the caller; empty when there is capacity for `more` bytes. Also renews the owners' share."""
-        used, size, reserved = self._store.usage()
-        quota = size // self._bytes_per_event
+        usage = self._store.usage()
+        quota = usage.size // self._bytes_per_event
         free_events = quota - self._store.count(EVENT)
-        pending = self._store.count(CHALLENGE) + self._store.count(APPROVAL)
-        free = size - min(_BYTES_OF_COPIES, size // 16) - used - reserved - pending * self._bytes_per_end
-        for_creations = min(free, int((1 - CREATION_RESERVE) * size) - used)
+        pending = self._pending()
         self._owner_share = OwnerShare(
             self._max_pending,
             max(dynamic_limit(self._share, free_events), quota // _OWN_EVENTS),
-            dynamic_limit(self._share, for_creations),
+            dynamic_limit(self._share, free_for_creations(usage, pending, self._bytes_per_end)),
         )
         if self._events_enabled and free_events <= 0 and self._share >= 100:
             return "Too many webhook events wait for their receiver."
-        if more > free:
+        if more > free_for_ends(usage, pending, self._bytes_per_end):
             return "The session store keeps its free space for the challenges and requests that are already pending."
         return ""

@@ -16,6 +16,7 @@ from sigil.core.circuit_breaker import RECEIVER_KEY, RELAY_KEY
 from sigil.core.pushes.delivery import Completion
 from sigil.core.pushes.outbox import OUTBOX, Push, Step
 from sigil.core.session_store import Key, SessionStore
+from sigil.core.store_capacity import BYTES_PER_END, BYTES_PER_END_WITHOUT_EVENT, free_for_creations
 from sigil.core.webhooks import delivery as webhook_delivery
 from sigil.core.webhooks.delivery import FAILURE, Outcome
 from sigil.core.webhooks.event import EVENT
@@ -72,6 +73,7 @@ class Metrics:
         self._clock = clock
         self._run = start_of_master() if run is None else run
         self._breakers: list[tuple[str, str, Key]] = []
+        self._bytes_per_end = BYTES_PER_END_WITHOUT_EVENT
         self.http = HttpMetrics("sigil")
         self._scrape = Scrape("sigil", version, memory, self._of_store, processes)
         challenges = Counter("sigil_challenges", "Challenges by event.", ["status"], registry=None)
@@ -125,6 +127,7 @@ class Metrics:
 
     def webhooks(self) -> WebhookMetrics:
         """Creates the instruments of webhooks: only where a webhook is configured."""
+        self._bytes_per_end = BYTES_PER_END
         self._breakers.append(
             ("sigil_webhook_up", "1 while the circuit breaker of the webhook receiver is closed.", RECEIVER_KEY)
         )
@@ -140,6 +143,12 @@ class Metrics:
     def _of_store(self) -> Iterator[Metric]:
         """Read from the store at the time of the scrape."""
         usage = self._store.usage()
+        pending = self._store.count(CHALLENGE) + self._store.count(APPROVAL)
+        yield gauge(
+            "sigil_store_free_bytes",
+            "Bytes of the session store that new challenges and requests may use; at 0 they are rejected.",
+            max(0, free_for_creations(usage, pending, self._bytes_per_end)),
+        )
         yield gauge("sigil_challenges_pending", "Challenges that wait for their device.", self._store.count(CHALLENGE))
         yield gauge("sigil_mpa_pending", "Approval requests that wait for votes.", self._store.count(APPROVAL))
         yield gauge(

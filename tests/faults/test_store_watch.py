@@ -6,35 +6,34 @@ import json
 
 import pytest
 
-from sigil.core.session_store import Usage
 from sigil.telemetry.store_watch import StoreWatch
 
 
-def events_of(percents: list[int], capfd: pytest.CaptureFixture[str]) -> list[str]:
+def events_of(free_percents: list[int], capfd: pytest.CaptureFixture[str]) -> list[str]:
     current = [0]
-    watch = StoreWatch(lambda: Usage(current[0], 100, 0))
-    for percent in percents:
+    watch = StoreWatch(lambda: (current[0], 100))
+    for percent in free_percents:
         current[0] = percent
         watch.check()
     return [json.loads(line)["event"] for line in capfd.readouterr().out.splitlines()]
 
 
 @pytest.mark.parametrize(
-    ("percents", "events"),
+    ("free_percents", "events"),
     [
-        ([0, 69, 69], []),
-        ([70, 75, 84], ["store_filling"]),
-        ([70, 85, 99], ["store_filling", "store_full"]),
-        ([90], ["store_full"]),
+        ([85, 16, 15], []),
+        ([14, 10, 1], ["store_filling"]),
+        ([14, 0, -3], ["store_filling", "store_full"]),
+        ([0], ["store_full"]),
         # At a limit, a store that moves by a few percent writes nothing more.
-        ([70, 69, 70, 66, 71], ["store_filling"]),
-        ([85, 84, 86, 81, 85], ["store_full"]),
-        ([85, 79, 85], ["store_full", "store_full"]),
-        ([85, 64], ["store_full", "store_has_space"]),
-        ([70, 64, 70], ["store_filling", "store_has_space", "store_filling"]),
+        ([14, 15, 14, 19, 13], ["store_filling"]),
+        ([0, 1, 0, 5, 0], ["store_full"]),
+        ([0, 7, 0], ["store_full", "store_full"]),
+        ([0, 20], ["store_full", "store_has_space"]),
+        ([14, 20, 14], ["store_filling", "store_has_space", "store_filling"]),
     ],
 )
 def test_each_level_is_logged_once_when_it_is_reached(
-    percents: list[int], events: list[str], capfd: pytest.CaptureFixture[str]
+    free_percents: list[int], events: list[str], capfd: pytest.CaptureFixture[str]
 ) -> None:
-    assert events_of(percents, capfd) == events
+    assert events_of(free_percents, capfd) == events

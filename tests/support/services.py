@@ -21,6 +21,7 @@ from sigil.core.approvals.approval import Approval
 from sigil.core.challenge import Challenge
 from sigil.core.circuit_breaker import RELAY_KEY
 from sigil.core.pushes.delivery import Completion
+from sigil.core.store_capacity import BYTES_PER_END
 from sigil.delivery.backlog import Backlog, Events, EventsDisabled, PushBacklog, PushDisabled
 from sigil.delivery.circuit_breaker import RELAY_FAILURES_TO_OPEN, CircuitBreaker
 from sigil.device import Device
@@ -36,7 +37,7 @@ from sigil.protocol.messages.base import Decision, Reason
 from sigil.protocol.messages.relay import PushResult, WantedPush
 from sigil.pushes.messages import Content, PushMessages
 from sigil.pushes.service import Pushes, RelayRejected, RelayUnavailable
-from sigil.sessions.capacity import BYTES_PER_END, MAX_PENDING_PER_OWNER, STORE_BYTES_PER_EVENT, Capacity
+from sigil.sessions.capacity import MAX_PENDING_PER_OWNER, STORE_BYTES_PER_EVENT, Capacity
 from sigil.sessions.device_refs import DeviceResolver
 from sigil.sessions.expiry import ExpirySweeper
 from sigil.sessions.long_polls import LongPolls
