@@ -12,7 +12,7 @@ from sigil.protocol.errors import Problem, Retryable
 from sigil.serving.http.metrics import HttpMetrics, MetricsResource, Scrape
 from sigil.serving.http.metrics_access import MetricsGuard
 from sigil.serving.process.metrics_memory import MetricsMemory
-from sigil.serving.watchdog.process_table import ProcessCounts
+from sigil.serving.watchdog.process_table import ProcessFigures
 
 Figures = Callable[[], Iterator[Metric]]
 
@@ -46,7 +46,7 @@ class Metrics:
         version: str,
         memory: MetricsMemory | None,
         figures: Figures,
-        processes: Callable[[], ProcessCounts] | None = None,
+        processes: Callable[[], ProcessFigures] | None = None,
     ) -> None:
         self.http = HttpMetrics("relay")
         self._scrape = Scrape("relay", version, memory, figures, processes)

@@ -148,7 +148,8 @@ def create_app(snapshot: Snapshot, lifecycle: WorkerLifecycle) -> AsgiEdge:
 def build(snapshot: Snapshot, dependencies: Dependencies, lifecycle: WorkerLifecycle) -> AsgiEdge:
     """The whole application over the given dependencies."""
     config, registry, clock = snapshot.config, dependencies.registry, dependencies.clock
-    gauges = _RegistryGauges(registry, config.max_devices)
+    database = DatabaseWatch(registry)
+    gauges = _RegistryGauges(registry, database, config.max_devices, clock)
     metrics = _metrics(snapshot, gauges, lifecycle)
     observer = metrics or NullObserver()
     transports = dependencies.transports
@@ -170,7 +171,6 @@ def build(snapshot: Snapshot, dependencies: Dependencies, lifecycle: WorkerLifec
         on_delivered=_delivery_observer(metrics, clock),
     )
     registrations = RegistrationCapacity(config.max_devices)
-    database = DatabaseWatch(registry)
     loops = Loops(
         registry=registry,
         database=database,
@@ -186,6 +186,7 @@ def build(snapshot: Snapshot, dependencies: Dependencies, lifecycle: WorkerLifec
     lifecycle.connections.address_of = addresses.of_connection
     if metrics:
         metrics.http.observe_connections(lifecycle.connections)
+        metrics.http.observe_addresses(addresses)
     capacity = Capacity.of_process()
     unauthenticated = ConnectionLimit(
         max_total=capacity.unauthenticated,
@@ -307,7 +308,7 @@ def _metrics(snapshot: Snapshot, gauges: _RegistryGauges, lifecycle: WorkerLifec
         version=__version__,
         memory=lifecycle.metrics,
         figures=gauges.read,
-        processes=lifecycle.process_counts,
+        processes=lifecycle.process_figures,
     )
 
 
@@ -342,9 +343,13 @@ def _health_check(database: DatabaseWatch, lifecycle: WorkerLifecycle) -> Callab
 class _RegistryGauges:
     """Gauges read from the registry at a scrape, which runs in a thread of its own."""
 
-    def __init__(self, registry: Registry, max_devices: int) -> None:
+    def __init__(
+        self, registry: Registry, database: DatabaseWatch, max_devices: int, clock: Callable[[], float]
+    ) -> None:
         self._registry = registry
+        self._database = database
         self._max_devices = max_devices
+        self._clock = clock
         self.loop: asyncio.AbstractEventLoop | None = None
 
     def read(self) -> Iterator[Any]:
@@ -352,20 +357,37 @@ class _RegistryGauges:
 
         if self.loop is None:
             return
+        counting = asyncio.run_coroutine_threadsafe(self._count(), self.loop)
         try:
-            counting = asyncio.run_coroutine_threadsafe(self._count(), self.loop)
-            devices, backlog = counting.result(_GAUGES_SECONDS)
-        except (RegistryBusy, TimeoutError):
+            counted = counting.result(_GAUGES_SECONDS)
+        except TimeoutError:
+            counting.cancel()
+            counted = None
+        yield GaugeMetricFamily("relay_database_up", "1 while the database answers.", value=counted is not None)
+        if counted is None:
             return
+        devices, backlog, due = counted
         counts = GaugeMetricFamily("relay_devices", "Registrations by platform.", labels=["platform"])
         for platform, count in devices.items():
             counts.add_metric([platform], count)
         yield counts
         yield GaugeMetricFamily("relay_devices_limit", "RELAY_MAX_DEVICES.", value=self._max_devices)
         yield GaugeMetricFamily("relay_pushes_queued", "Pushes without a final status.", value=backlog)
+        yield GaugeMetricFamily(
+            "relay_push_queue_oldest_seconds",
+            "For how long the push to a provider that waits longest has been due.",
+            value=0.0 if due is None else max(0.0, self._clock() - due),
+        )
 
-    async def _count(self) -> tuple[dict[str, int], int]:
-        return await self._registry.count_devices(), await self._registry.backlog()
+    async def _count(self) -> tuple[dict[str, int], int, float | None] | None:
+        """None while the database does not answer."""
+        if not await self._database.check():
+            return None
+        try:
+            registry = self._registry
+            return await registry.count_devices(), await registry.backlog(), await registry.first_due()
+        except RegistryBusy:
+            return None
 
 
 async def _registry_busy(_req: object, resp: falcon.asgi.Response, _error: RegistryBusy, _params: object) -> None:

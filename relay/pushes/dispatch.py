@@ -9,14 +9,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, Protocol
 
 from relay.pushes.bulkhead import Bulkhead
-from relay.registry.model import SEEN_EVERY_SECONDS, AttemptOutcome, Device, Platform, Push, RegistryBusy
+from relay.registry.model import PROVIDERS, SEEN_EVERY_SECONDS, AttemptOutcome, Device, Platform, Push, RegistryBusy
 from relay.registry.port import DeliveryRegistry
 from relay.registry.sealing import Sealer, Unsealable
 from relay.transports import Load, Outcome, OutgoingPush, Transport
 from sigil.serving import logs
 
-PROVIDERS: tuple[Platform, ...] = ("apns", "fcm")
-"""Platforms to which the relay sends. Pushes for a WebSocket wait in the registry for their device."""
 ATTEMPT_TIMEOUT_SECONDS = 10.0
 """Time-out of one request to the provider."""
 DEADLINE_SECONDS = 20.0

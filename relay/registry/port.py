@@ -146,6 +146,9 @@ class PushQueue(Protocol):
     async def sweep(self, now: float, limit: int) -> int:
         """Delete expired pushes, nonces and buckets, `limit` of each; the number. Below `limit`: none are left."""
 
+    async def first_due(self) -> float | None:
+        """When the queued push to a provider that is due first is due; None without one. For a gauge: never a scan."""
+
     async def backlog(self) -> int:
         """The number of queued pushes, for a gauge: an estimate at times, never a scan (see BACKLOG_COUNT_LIMIT)."""
 

@@ -61,6 +61,7 @@ from sigil.sessions.long_polls import LongPolls
 from sigil.telemetry.null_metrics import NullMetrics
 
 if TYPE_CHECKING:
+    from sigil.serving.http.metrics import HttpMetrics
     from sigil.telemetry.metrics import Metrics
 
 App = falcon.asgi.App[Any, Any]
@@ -77,18 +78,23 @@ class Snapshot:
     session: Session | None = None
 
 
-def create_app(snapshot: Snapshot, lifecycle: WorkerLifecycle) -> AsgiEdge:
-    """The application of one worker process, for Granian."""
+def create_app(snapshot: Snapshot, lifecycle: WorkerLifecycle, http: HttpMetrics | None = None) -> AsgiEdge:
+    """The application of one worker process, for Granian; `http`: the metrics of init mode, if it came before."""
     config = snapshot.config
     store = open_store(config, lifecycle.writing)
     long_polls = LongPolls(share=config.key_share)
     lifecycle.on_drain(long_polls.drain)
-    metrics = _metrics(config, store, long_polls, lifecycle)
-    return build(snapshot, Dependencies(store=store, long_polls=long_polls, metrics=metrics), lifecycle)
+    metrics = _metrics(config, store, long_polls, lifecycle, http)
+    parts = Dependencies(store=store, long_polls=long_polls, metrics=metrics, saw_relay=lifecycle.saw_peer)
+    return build(snapshot, parts, lifecycle)
 
 
 def _metrics(
-    config: Config, store: SessionStore, long_polls: LongPolls, lifecycle: WorkerLifecycle
+    config: Config,
+    store: SessionStore,
+    long_polls: LongPolls,
+    lifecycle: WorkerLifecycle,
+    http: HttpMetrics | None,
 ) -> Metrics | NullMetrics:
     if config.telemetry == "none":
         return NullMetrics()
@@ -99,7 +105,8 @@ def _metrics(
         store,
         version=__version__,
         memory=lifecycle.metrics,
-        processes=lifecycle.process_counts,
+        processes=lifecycle.process_figures,
+        http=http,
     )
     long_polls.on_change = metrics.set_long_polls
     long_polls.on_refusal = metrics.count_refused_long_poll
@@ -120,6 +127,7 @@ def build(snapshot: Snapshot, dependencies: Dependencies, lifecycle: WorkerLifec
     lifecycle.connections.address_of = addresses.of_connection
     if dependencies.metrics.http is not None:
         dependencies.metrics.http.observe_connections(lifecycle.connections)
+        dependencies.metrics.http.observe_addresses(addresses)
     rate_limit = address_rate_limit(config, addresses)
     callers = ApiKeyAuth(keys, rate_limit)
     services = build_services(config, identity, dependencies)
@@ -146,8 +154,7 @@ def build(snapshot: Snapshot, dependencies: Dependencies, lifecycle: WorkerLifec
     app.add_route("/info", InfoResource(_info(config, identity), rate_limit))
     app.add_route("/openapi.json", OpenApiResource(__version__, rate_limit))
     if not isinstance(dependencies.metrics, NullMetrics):
-        guard = MetricsGuard(config.metrics_token, config.metrics_open, guess_limit(addresses, config.workers))
-        app.add_route("/metrics", dependencies.metrics.resource(guard))
+        app.add_route("/metrics", dependencies.metrics.resource(metrics_guard(config, addresses)))
     _add_pages(app, config, identity, dependencies)
     if snapshot.session is not None:
         _add_init_mode_routes(app, snapshot, snapshot.session, dependencies, addresses=addresses, rate_limit=rate_limit)
@@ -204,6 +211,10 @@ def _challenge_received(store: SessionStore) -> Callable[[], Awaitable[bool]]:
         return bool(store.count(CHALLENGE) or store.count(APPROVAL) or (await store.read_end_log(None)).position)
 
     return received
+
+
+def metrics_guard(config: Config, addresses: ClientAddresses) -> MetricsGuard:
+    return MetricsGuard(config.metrics_token, config.metrics_open, guess_limit(addresses, config.workers))
 
 
 def client_addresses(config: Config) -> ClientAddresses:

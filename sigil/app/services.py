@@ -32,7 +32,7 @@ from sigil.inbox import Inbox
 from sigil.protocol.identity import ServerIdentity
 from sigil.pushes.loop import PushLoop
 from sigil.pushes.messages import PushMessages
-from sigil.pushes.relay_client import RelayClient
+from sigil.pushes.relay_client import OnResponse, RelayClient
 from sigil.pushes.service import Pushes
 from sigil.serving.process.proc_stats import start_of_master
 from sigil.serving.settings import Secret
@@ -64,6 +64,7 @@ class Dependencies:
     time_of_day: Callable[[], float] = time.time
     randomness: Callable[[int], bytes] = os.urandom
     metrics: Metrics | NullMetrics = field(default_factory=NullMetrics)
+    saw_relay: OnResponse = lambda ahead, certificate_ends: None
     # Identifies one start of the server; the same in all its workers.
     run: int = field(default_factory=start_of_master)
 
@@ -157,6 +158,7 @@ def _push_loop(
         server_name=config.server_name,
         clock=parts.time_of_day,
         randomness=parts.randomness,
+        on_response=parts.saw_relay,
     )
     breaker = CircuitBreaker(
         key=RELAY_KEY,

@@ -8,12 +8,13 @@ import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import falcon.asgi
 from falcon.asgi import Request, Response
 
 from sigil import __version__
-from sigil.app.operational import App, Snapshot, add_assets, address_rate_limit, client_addresses
+from sigil.app.operational import App, Snapshot, add_assets, address_rate_limit, client_addresses, metrics_guard
 from sigil.app.operational import create_app as create_operational_app
 from sigil.config.settings import Config
 from sigil.first_boot.commitment import VaultUnusable
@@ -48,6 +49,10 @@ from sigil.serving.settings import Secret
 from sigil.serving.startup_error import StartupError
 from sigil.store.steady_clock import SharedOffset, SteadyClock
 
+if TYPE_CHECKING:
+    from sigil.serving.http.metrics import HttpMetrics
+    from sigil.telemetry.metrics import InitMetrics
+
 _VAULT_UNUSABLE = "The server cannot use its state directory: its log has the cause. Nothing was set up."
 _SERVED_PATHS = frozenset({"/health", "/info", "/init/state", "/init/words", "/init/check", "/init/commit"})
 
@@ -79,19 +84,22 @@ def create_app(snapshot: InitSnapshot, life: WorkerLifecycle) -> AsgiApp:
     config, vault = snapshot.config, vault_of(snapshot.config)
     if vault.is_committed():
         return create_initialized_app(snapshot, life)
+    metrics = None
     if config.telemetry != "none":
-        # Imported now, because requests would wait for the import during the handover.
-        import sigil.telemetry.metrics  # noqa: F401
+        # Imported here: the master imports this module and the metrics exist in workers only.
+        from sigil.telemetry.metrics import InitMetrics
+
+        metrics = InitMetrics(version=__version__, memory=life.metrics, processes=life.process_figures)
     return AppHandover(
-        build_wizard(snapshot, vault, life, now=SteadyClock(SharedOffset(config.state_dir))),
+        build_wizard(snapshot, vault, life, now=SteadyClock(SharedOffset(config.state_dir)), metrics=metrics),
         due=vault.is_committed,
-        next_app=lambda: create_initialized_app(snapshot, life),
+        next_app=lambda: create_initialized_app(snapshot, life, metrics.http if metrics else None),
         failed=lambda: signal.raise_signal(signal.SIGTERM),
     )
 
 
-def create_initialized_app(snapshot: InitSnapshot, life: WorkerLifecycle) -> AsgiApp:
-    """The operational application of the committed identity.
+def create_initialized_app(snapshot: InitSnapshot, life: WorkerLifecycle, http: HttpMetrics | None = None) -> AsgiApp:
+    """The operational application of the committed identity; `http`: the metrics of init mode, if it came before.
 
     Raises StartupError without one: a server that had an identity must not offer the wizard because a file is missing.
     """
@@ -105,7 +113,7 @@ def create_initialized_app(snapshot: InitSnapshot, life: WorkerLifecycle) -> Asg
     vault.remove_temporary_files()
     # The worker that committed the identity may have died before it wrote the marker.
     _write_marker(config, ServerIdentity.from_secrets(commitment.secrets).server_id)
-    return create_operational_app(Snapshot(config, commitment.secrets, commitment.session), life)
+    return create_operational_app(Snapshot(config, commitment.secrets, commitment.session), life, http)
 
 
 def _write_marker(config: Config, server_id: str) -> None:
@@ -127,8 +135,10 @@ def build_wizard(
     snapshot: InitSnapshot,
     vault: FileVault,
     life: WorkerLifecycle,
+    *,
     monotonic: Callable[[], float] = time.monotonic,
     now: Callable[[], float] = time.time,
+    metrics: InitMetrics | None = None,
 ) -> AsgiEdge:
     """The application that serves the wizard. `monotonic` is the clock of the limit on token guesses, in seconds; `now`
     that of the session, in Unix seconds.
@@ -150,14 +160,20 @@ def build_wizard(
         clock=now,
         randomness=os.urandom,
     )
-    app: App = falcon.asgi.App(middleware=[ResponseMiddleware(None, hsts=life.hsts)])
+    app: App = falcon.asgi.App(middleware=[ResponseMiddleware(metrics.http if metrics else None, hsts=life.hsts)])
     responses.handle_errors(app, lambda problem: None)
     app.add_error_handler(VaultUnusable, _answer_vault_failure)
     _add_wizard_routes(app, first_boot, guard, config)
     _add_server_routes(app, config, rate_limit, life)
     _add_page_routes(app, config)
+    served = _SERVED_PATHS
+    if metrics is not None:
+        metrics.http.observe_connections(life.connections)
+        metrics.http.observe_addresses(addresses)
+        app.add_route("/metrics", metrics.resource(metrics_guard(config, addresses)))
+        served |= {"/metrics"}
     for path in document.paths():
-        if path not in _SERVED_PATHS:
+        if path not in served:
             app.add_route(path, NotInitializedResource())
     return AsgiEdge(app, BodyAdmission(), addresses)
 

@@ -164,6 +164,11 @@ class SessionStore(Protocol):
         When more are due in a fair queue, no owner has more of them than another one that also has more.
         """
 
+    def head(self, queue: Kind, limit: int) -> list[Any]:
+        """At most `limit` rows of a fair queue: those of the least due seconds, of its owners in turn, whether they are
+        due or not. For a thread without a loop: a scrape of metrics.
+        """
+
     async def read_end_log(self, after: int | None) -> EndLogTail:
         """The ids that ended after a position; with None only the current position."""
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import calendar
 import os
 import socket
 import ssl
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
@@ -38,11 +40,16 @@ MAX_RESPONSE = 512 * 1024
 _REJECTIONS = frozenset({400, 413, 415})
 # httpx wraps httpcore, which wraps anyio, which wraps the error of the socket.
 _MAX_CAUSES = 8
+OnResponse = Callable[[float, int | None], object]
+"""Gets the seconds by which the relay's clock is ahead, and the end of its certificate (Unix seconds; None without
+TLS)."""
 _encode = msgspec.json.Encoder().encode
 
 
 class RelayClient:
-    """`sigil.pushes.service.Relay` at `url`. `clock` gives Unix seconds; `transport` is for tests."""
+    """`sigil.pushes.service.Relay` at `url`. `clock` gives Unix seconds; `on_response` gets what each response shows
+    about the relay; `transport` is for tests.
+    """
 
     def __init__(
         self,
@@ -52,11 +59,13 @@ class RelayClient:
         server_name: str,
         clock: Callable[[], float],
         randomness: Callable[[int], bytes],
+        on_response: OnResponse = lambda ahead, certificate_ends: None,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self._identity = identity
         self._clock = clock
         self._randomness = randomness
+        self._on_response = on_response
         self._registration = RegisterServer(identity.server_id, identity.server_public_keys["ES256"], server_name)
         self._registering = asyncio.Lock()
         self._registrations = 0
@@ -122,8 +131,10 @@ class RelayClient:
         request = self._http.build_request("POST", path, content=body)
         # The signature covers the target as sent: the path of RELAY_URL, then `path`.
         request.headers.update(self._headers(request.url.raw_path.decode(), body))
+        sent = self._clock()
         response = await self._http.send(request, stream=True)
         try:
+            self._report(response, sent)
             content = bytearray()
             async for part in response.aiter_raw():
                 content += part
@@ -132,6 +143,12 @@ class RelayClient:
             return response.status_code, bytes(content)
         finally:
             await response.aclose()
+
+    def _report(self, response: httpx.Response, sent: float) -> None:
+        written = time_of(response.headers.get("Date", ""))
+        if written is not None:
+            ahead = written - (sent + self._clock()) / 2
+            self._on_response(ahead, _certificate_end(response))
 
     def _headers(self, target: str, body: bytes) -> dict[str, str]:
         timestamp, nonce = str(int(self._clock())), self._randomness(16).hex()
@@ -175,6 +192,24 @@ def _reason(error: BaseException) -> str:
         return f"closed without an answer ({type(error).__name__})"
     number = next((cause.errno for cause in causes if isinstance(cause, OSError) and cause.errno), None)
     return f"no connection ({os.strerror(number) if number else type(error).__name__})"
+
+
+def time_of(date: str) -> float | None:
+    """The middle of the second that a Date header names (RFC 9110, 6.6.1), in Unix seconds."""
+    try:
+        return calendar.timegm(time.strptime(date, "%a, %d %b %Y %H:%M:%S GMT")) + 0.5
+    except ValueError:
+        return None
+
+
+def _certificate_end(response: httpx.Response) -> int | None:
+    stream = response.extensions.get("network_stream")
+    tls = stream.get_extra_info("ssl_object") if stream else None
+    certificate = tls.getpeercert() if tls else None
+    try:
+        return int(ssl.cert_time_to_seconds(certificate["notAfter"])) if certificate else None
+    except (KeyError, ValueError):
+        return None
 
 
 def _read(status: int, content: bytes, kind: type[T]) -> T:

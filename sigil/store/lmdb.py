@@ -36,6 +36,7 @@ LOCK_FILE = "lock.mdb"
 
 _FULL = "the session store is full"
 _RESERVED = b"reserved"
+_NEVER = b"\xff" * 4
 _IndexEntry = tuple[int, Any, int, Share | None, bytes]
 """Due time of a row, the index that holds it, the bytes reserved, its share of a tally, and the begin of its index key:
 the owner in a fair queue."""
@@ -76,6 +77,7 @@ class LmdbStore:
         self._queue_tags = frozenset(kind.tag for kind in kinds if kind.queue)
         self._reserving_tags = frozenset(kind.tag for kind in kinds if kind.reserves)
         self._fair_queues = {kind.tag: FairQueries() for kind in kinds if kind.fair}
+        self._heads = {kind.tag: FairQueries() for kind in kinds if kind.fair}
         self._tallied_tags = frozenset(kind.tag for kind in kinds if kind.tallied)
         self._long_tags = frozenset(kind.tag for kind in kinds if kind.long)
         self._clock = clock
@@ -170,6 +172,13 @@ class LmdbStore:
             indices = self._unqueued() if queue is None else [self._open_due[queue.tag]]
             found = [entry for index in indices for entry in _entries_until(txn.cursor(index), bound, limit)]
         return [self._codec.key(entry[4:]) for entry in sorted(found)[:limit]]
+
+    def head(self, queue: Kind, limit: int) -> list[Any]:
+        with _store_errors(), self._env.begin() as txn:
+            cursor = txn.cursor(self._open_due[queue.tag])
+            entries = self._heads[queue.tag].entries(cursor, _NEVER, limit)
+            rows = [self._read(txn, entry[OWNER_BYTES + 4 :]) for entry in entries]
+        return [row for row in rows if row is not None]
 
     async def read_end_log(self, after: int | None) -> EndLogTail:
         with _store_errors(), self._env.begin(self._end_log) as txn:

@@ -86,6 +86,11 @@ class MemoryStore:
             return [self._codec.key(raw) for _, raw in self._in_turn(sorted(due), limit)]
         return [self._codec.key(raw) for _, raw in heapq.nsmallest(limit, due)]
 
+    def head(self, queue: Kind, limit: int) -> list[Any]:
+        self._check_open()
+        waiting = ((row.due, raw) for raw, row in self._rows.items() if raw[:1] == queue.tag and row.due > 0)
+        return [self._read(raw) for _, raw in self._in_turn(sorted(waiting), limit)]
+
     def _in_turn(self, due: list[tuple[int, bytes]], limit: int) -> list[tuple[int, bytes]]:
         """`limit` of them, of the owners in turn. The order of the owners changes from query to query."""
         turns: dict[bytes, int] = {}

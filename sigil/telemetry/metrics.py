@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from typing import get_args
+from typing import Any, get_args
 
 from prometheus_client import Counter, Gauge, Histogram
-from prometheus_client.metrics_core import Metric
+from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 
 from sigil.core import circuit_breaker
 from sigil.core.approvals.approval import APPROVAL, Approval
@@ -15,7 +15,7 @@ from sigil.core.challenge import CHALLENGE, Challenge
 from sigil.core.circuit_breaker import RECEIVER_KEY, RELAY_KEY
 from sigil.core.pushes.delivery import Completion
 from sigil.core.pushes.outbox import OUTBOX, Push, Step
-from sigil.core.session_store import Key, SessionStore
+from sigil.core.session_store import Key, Kind, SessionStore
 from sigil.core.store_capacity import BYTES_PER_END, BYTES_PER_END_WITHOUT_EVENT, free_for_creations
 from sigil.core.webhooks import delivery as webhook_delivery
 from sigil.core.webhooks.delivery import FAILURE, Outcome
@@ -26,7 +26,7 @@ from sigil.serving.http.metrics import HttpMetrics, MetricsResource, Scrape, gau
 from sigil.serving.http.metrics_access import MetricsGuard
 from sigil.serving.process.metrics_memory import MetricsMemory
 from sigil.serving.process.proc_stats import start_of_master
-from sigil.serving.watchdog.process_table import ProcessCounts
+from sigil.serving.watchdog.process_table import Peer, ProcessFigures
 
 _STATUS = {
     "challenge_created": "created",
@@ -51,12 +51,31 @@ _DECIDED = frozenset({"mpa_approved", "mpa_rejected"})
 # Statuses that are no status of the relay: it did not respond, or it cleared a notification.
 _OWN_STATUSES = ("relay_unreachable", "cleared")
 _ANSWERED = frozenset({"challenge_verified", "challenge_rejected"})
+# Rows of an outbox that a scrape reads: those that are due first, of all owners in turn.
+_LOOKED_AT = 100
+
+
+class InitMetrics:
+    """The metrics of a server in init mode. Its HTTP metrics go on in `Metrics` after the handover."""
+
+    def __init__(
+        self,
+        *,
+        version: str,
+        memory: MetricsMemory | None,
+        processes: Callable[[], ProcessFigures] | None = None,
+    ) -> None:
+        self.http = HttpMetrics("sigil")
+        self._scrape = Scrape("sigil", version, memory, lambda: [_mode("init")], processes)
+
+    def resource(self, guard: MetricsGuard) -> MetricsResource:
+        return MetricsResource(self._scrape, guard)
 
 
 class Metrics:
     """The instruments of this process, which count in `memory`, and the resource that sums up all processes.
 
-    `clock` gives Unix seconds; `run` is that of the circuit breakers.
+    `clock` gives Unix seconds; `run` is that of the circuit breakers; `http` are those of init mode, if it came before.
     """
 
     def __init__(
@@ -65,7 +84,8 @@ class Metrics:
         *,
         version: str,
         memory: MetricsMemory | None,
-        processes: Callable[[], ProcessCounts] | None = None,
+        processes: Callable[[], ProcessFigures] | None = None,
+        http: HttpMetrics | None = None,
         clock: Callable[[], float] = time.time,
         run: int | None = None,
     ) -> None:
@@ -74,8 +94,10 @@ class Metrics:
         self._run = start_of_master() if run is None else run
         self._breakers: list[tuple[str, str, Key]] = []
         self._bytes_per_end = BYTES_PER_END_WITHOUT_EVENT
-        self.http = HttpMetrics("sigil")
-        self._scrape = Scrape("sigil", version, memory, self._of_store, processes)
+        self._processes = processes
+        # One object in a process: two that count in the same place would overwrite each other's counts.
+        self.http = http or HttpMetrics("sigil")
+        self._scrape = Scrape("sigil", version, memory, self._read, processes)
         challenges = Counter("sigil_challenges", "Challenges by event.", ["status"], registry=None)
         requests = Counter("sigil_mpa_requests", "Approval requests by event.", ["status"], registry=None)
         limited = Counter("sigil_rate_limited", "Requests rejected because of a limit.", ["limit"], registry=None)
@@ -140,8 +162,14 @@ class Metrics:
     def count_refused_long_poll(self) -> None:
         self._refused_long_polls.inc()
 
+    def _read(self) -> Iterator[Metric]:
+        """Read at the time of the scrape."""
+        yield _mode("operational")
+        yield from self._of_store()
+        if self._processes is not None:
+            yield from _of_relay(self._processes().peer)
+
     def _of_store(self) -> Iterator[Metric]:
-        """Read from the store at the time of the scrape."""
         usage = self._store.usage()
         pending = self._store.count(CHALLENGE) + self._store.count(APPROVAL)
         yield gauge(
@@ -158,6 +186,16 @@ class Metrics:
         yield gauge(
             "sigil_webhook_failures", "Webhook events that were given up and are kept.", self._store.count(FAILURE)
         )
+        yield gauge(
+            "sigil_push_outbox_oldest_seconds",
+            "For how long the push that waits longest has been due.",
+            self._longest(OUTBOX, lambda entry: float(entry.due)),
+        )
+        yield gauge(
+            "sigil_webhook_outbox_oldest_seconds",
+            "Age of the oldest webhook event that is not delivered yet.",
+            self._longest(EVENT, lambda event: event.since_ms / 1000),
+        )
         yield gauge("sigil_store_bytes", "Bytes in use in the session store.", usage.used)
         # Not a gauge of each worker, which knows only what it has sent: the row is the state that all of them obey.
         for name, text, key in self._breakers:
@@ -165,6 +203,33 @@ class Metrics:
                 name, text, not circuit_breaker.is_open(circuit_breaker.current_run(self._run, self._store.peek(key)))
             )
         yield gauge("sigil_store_size_bytes", "Size of the session store in bytes.", usage.size)
+
+    def _longest(self, queue: Kind, since: Callable[[Any], float]) -> float:
+        """The longest time since `since` of a row, 0 without rows. By the store's clock, whose times the rows carry."""
+        now = self._store.now()
+        return max((max(0.0, now - since(row)) for row in self._store.head(queue, _LOOKED_AT)), default=0.0)
+
+
+def _mode(mode: str) -> Metric:
+    family = GaugeMetricFamily("sigil_mode", "1 for the mode of the server: init or operational.", labels=["mode"])
+    family.add_metric([mode], 1)
+    return family
+
+
+def _of_relay(peer: Peer | None) -> Iterator[Metric]:
+    if peer is None:
+        return
+    yield gauge(
+        "sigil_relay_clock_offset_seconds",
+        "By how much the clock of the relay was ahead of this host's at its last response, within a second.",
+        peer.ahead_ms / 1000,
+    )
+    if peer.certificate_ends is not None:
+        yield gauge(
+            "sigil_relay_certificate_expiry_timestamp_seconds",
+            "End of the certificate that the relay showed at its last response, Unix time.",
+            peer.certificate_ends,
+        )
 
 
 class PushMetrics:

@@ -75,7 +75,7 @@ class Guessing:
         config = Config(state_dir=folder, tls_cert=folder / "cert.pem", **settings)
         snapshot = InitSnapshot(config, Secret(OWN_TOKEN), None, loopback_only=False)
         self.clock = Clock()
-        self._app = build_wizard(snapshot, FileVault(folder), WorkerLifecycle(0, config.workers), self.clock)
+        self._app = build_wizard(snapshot, FileVault(folder), WorkerLifecycle(0, config.workers), monotonic=self.clock)
 
     async def _served(self, scope: Any, receive: Any, send: Any) -> None:
         if "client" in scope:

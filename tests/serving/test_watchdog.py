@@ -153,7 +153,7 @@ def test_counts_of_lines_continue_with_the_next_worker_of_a_row() -> None:
     assert not first.writing[0]
     table.master_dropped[0] += 1
     table.count_restart(Cause.HUNG)
-    seen_by_worker = ProcessTable(table.fd, 2).counts()
+    seen_by_worker = ProcessTable(table.fd, 2).figures()
     assert seen_by_worker.lines_dropped == 4
     assert seen_by_worker.restarts == {"died": 0, "hung": 1, "not_ready": 0}
 

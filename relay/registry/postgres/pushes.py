@@ -19,6 +19,7 @@ from relay.registry.model import (
     LEASE_SECONDS,
     MAX_HELD,
     MAX_HELD_BY_DEVICE,
+    PROVIDERS,
     PUSHES,
     SUPERSEDED,
     AdmissionResult,
@@ -109,6 +110,14 @@ class PostgresPushes(PoolUser):
     @autocommit
     async def sweep(self, con: Connection, now: float, limit: int) -> int:
         return int(await con.fetchval(statements.SWEEP, now, limit))
+
+    @autocommit
+    async def first_due(self, con: Connection) -> float | None:
+        heads = []
+        for platform in PROVIDERS:
+            servers = [row[0] for row in await con.fetch(statements.DUE_SERVERS, platform)]
+            heads.append(await con.fetchval(statements.FIRST_DUE, platform, servers) if servers else None)
+        return min((head for head in heads if head is not None), default=None)
 
     @autocommit
     async def backlog(self, con: Connection) -> int:

@@ -148,6 +148,12 @@ WITH RECURSIVE found(server_id) AS (
 )
 SELECT server_id FROM found WHERE server_id IS NOT NULL
 """
+FIRST_DUE = """
+SELECT min(first.due) FROM unnest($2::bytea[]) AS owner(server_id) CROSS JOIN LATERAL (
+    SELECT due FROM push WHERE status = 'queued' AND due > 0 AND platform = $1 AND server_id = owner.server_id
+    ORDER BY due LIMIT 1
+) AS first
+"""
 # A locked row belongs to another transaction, which claims it at the same time or writes its outcome.
 CLAIM = f"""
 UPDATE push SET

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from relay.registry.group_commit import GroupCommit
 from relay.registry.model import (
@@ -12,6 +12,7 @@ from relay.registry.model import (
     CLEARED,
     LEASE_SECONDS,
     MAX_HELD_BY_DEVICE,
+    PROVIDERS,
     PUSHES,
     SUPERSEDED,
     AdmissionResult,
@@ -48,6 +49,9 @@ _NEXT_SERVER = (
 _DUE = (
     "SELECT seq, due FROM push WHERE status = 'queued' AND due > 0 AND platform = ? AND server_id = ? AND due <= ? "
     "ORDER BY due LIMIT ?"
+)
+_FIRST_DUE = (
+    "SELECT due FROM push WHERE status = 'queued' AND due > 0 AND platform = ? AND server_id = ? ORDER BY due LIMIT 1"
 )
 _HELD = "SELECT seq, server_id, owner FROM push WHERE fingerprint = ? AND status = 'queued' ORDER BY seq DESC"
 _SUPERSEDE = """
@@ -140,6 +144,15 @@ class SqlitePushes(FileUser):
         return sum(db.execute(sql, (now, limit)).rowcount for sql in (pushes, nonces, buckets))
 
     @transaction
+    def first_due(self, db: sqlite3.Connection) -> float | None:
+        heads = (
+            db.execute(_FIRST_DUE, (platform, server)).fetchone()[0]
+            for platform in PROVIDERS
+            for server in _due_servers(db, platform)
+        )
+        return min(heads, default=None)
+
+    @transaction
     def backlog(self, db: sqlite3.Connection) -> int:
         counted = "SELECT count(*) FROM (SELECT 1 FROM push WHERE status = 'queued' LIMIT ?)"
         return int(db.execute(counted, (BACKLOG_COUNT_LIMIT,)).fetchone()[0])
@@ -178,17 +191,20 @@ def _admit(
 
 def _due(db: sqlite3.Connection, platform: Platform, now: float, limit: int, skip: Collection[bytes]) -> list[int]:
     """The rows of due pushes, the servers in turn."""
-    servers: list[bytes] = []
-    after = b""
-    while (row := db.execute(_NEXT_SERVER, (platform, after)).fetchone()) is not None:
-        after = row[0]
-        if after not in skip:
-            servers.append(after)
+    servers = [server_id for server_id in _due_servers(db, platform) if server_id not in skip]
     ranked: list[tuple[int, float, int]] = []
     for server_id in servers:
         rows = db.execute(_DUE, (platform, server_id, now, claim_share(limit, len(servers))))
         ranked += [(place, due, seq) for place, (seq, due) in enumerate(rows)]
     return [seq for _, _, seq in sorted(ranked)[:limit]]
+
+
+def _due_servers(db: sqlite3.Connection, platform: Platform) -> Iterator[bytes]:
+    """Each server is one step in the index, however long its queue is."""
+    after = b""
+    while (row := db.execute(_NEXT_SERVER, (platform, after)).fetchone()) is not None:
+        after = row[0]
+        yield after
 
 
 def _write_outcomes(db: sqlite3.Connection, outcomes: Sequence[AttemptOutcome]) -> None:

@@ -6,7 +6,7 @@ import ipaddress
 import re
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import falcon.asgi
 
@@ -33,9 +33,12 @@ _FORWARDING = frozenset(
         b"x-real-ip",
     }
 )
-# Other ways to name a client, which this server does not read.
-_NOT_READ = frozenset({b"forwarded", b"x-real-ip"})
-_UNTRUSTED, _SHARED = "untrusted_proxy_header", "trusted_client"
+_FORWARDED_FOR, _CONNECTING_IP = b"x-forwarded-for", b"cf-connecting-ip"
+# The last two are other ways to name a client, which this server does not read.
+_NAMING = frozenset({_FORWARDED_FOR, _CONNECTING_IP, b"forwarded", b"x-real-ip"})
+AddressEvent = Literal["untrusted_proxy_header", "trusted_client"]
+_UNTRUSTED: AddressEvent = "untrusted_proxy_header"
+_SHARED: AddressEvent = "trusted_client"
 _LOCAL_HOST = re.compile(r"(?:localhost|127\.\d+\.\d+\.\d+|\[::1\])(?::\d{1,5})?\Z", re.ASCII | re.IGNORECASE)
 
 
@@ -56,7 +59,7 @@ class ClientAddresses:
     anything there. With `connecting_ip`, a Cloudflare hop names the client in CF-Connecting-IP. From any other hop that
     header is ignored: a client that reaches the proxy behind Cloudflare directly writes it itself.
 
-    `warn` takes the log event and the peer, once for each event.
+    `warn` takes the log event and the peer, once for each event; `seen` the event, at each request.
     """
 
     def __init__(
@@ -71,6 +74,7 @@ class ClientAddresses:
         self._cloudflare = tuple(cloudflare)
         self._connecting_ip = connecting_ip
         self._warn = warn or _log_warning
+        self.seen: Callable[[AddressEvent], object] = lambda event: None
         self._warned: set[str] = set()
         # Only of peers, whose addresses the kernel gives: a cache of header values would hold what clients write.
         self._peer = lru_cache(maxsize=4096)(self._hop_of_peer)
@@ -87,11 +91,13 @@ class ClientAddresses:
     def of_peer(self, peer: str, headers: Headers) -> str:
         """Like `of`, without Falcon; header names are in lower case, and one header may come in several lines."""
         hop = self._peer(peer)
-        forwarded, connecting = self._headers(headers)
+        found = [line for line in headers if line[0] in _NAMING]
         if not (hop.is_own or hop.is_cloudflare):
-            if forwarded or connecting or self._first(_UNTRUSTED, headers, _NOT_READ):
-                self._warn_once(_UNTRUSTED, peer)
+            if found and any(name != _CONNECTING_IP or self._connecting_ip for name, _ in found):
+                self._report(_UNTRUSTED, peer)
             return hop.key
+        forwarded = [value for name, value in found if name == _FORWARDED_FOR]
+        connecting = [value for name, value in found if name == _CONNECTING_IP] if self._connecting_ip else []
         client = self._client(hop, forwarded, connecting)
         if client is hop or client.is_own:
             self._warn_of_shared_limit(client, headers, named=client is not hop)
@@ -100,26 +106,15 @@ class ClientAddresses:
     def _warn_of_shared_limit(self, client: _Hop, headers: Headers, *, named: bool) -> None:
         """`named`: the header of a proxy names this client."""
         # On loopback these are the tools of this host, such as its health check, unless a proxy shows itself.
-        if client.address and client.address.is_loopback and (named or not self._first(_SHARED, headers, _FORWARDING)):
+        shown = named or not any(name in _FORWARDING for name, _ in headers)
+        if client.address and client.address.is_loopback and shown:
             return
-        self._warn_once(_SHARED, client.key)
-
-    def _first(self, event: str, headers: Headers, names: frozenset[bytes]) -> bool:
-        """Whether one of these headers is there, as long as the event is to be logged."""
-        return event not in self._warned and any(name in names for name, _ in headers)
+        self._report(_SHARED, client.key)
 
     def of_connection(self, peer: str) -> str | None:
         """For a connection without a request yet; None for a trusted proxy, whose connections carry many clients."""
         hop = self._peer(peer)
         return None if hop.is_own or hop.is_cloudflare else hop.key
-
-    def _headers(self, headers: Headers) -> tuple[list[bytes], list[bytes]]:
-        """The lines of X-Forwarded-For and of CF-Connecting-IP."""
-        found = [line for line in headers if line[0] in {b"x-forwarded-for", b"cf-connecting-ip"}]
-        if not found:
-            return [], []
-        forwarded = [value for name, value in found if name == b"x-forwarded-for"]
-        return forwarded, [value for name, value in found if name != b"x-forwarded-for"] if self._connecting_ip else []
 
     def _client(self, hop: _Hop, forwarded: list[bytes], connecting: list[bytes]) -> _Hop:
         entries = b",".join(forwarded).decode("latin-1").rsplit(",", _MAX_HOPS)[-_MAX_HOPS:] if forwarded else []
@@ -145,13 +140,14 @@ class ClientAddresses:
         own = any(address in network for network in self._own)
         return _Hop(key, address, own, not own and any(address in network for network in self._cloudflare))
 
-    def _warn_once(self, event: str, peer: str) -> None:
+    def _report(self, event: AddressEvent, peer: str) -> None:
+        self.seen(event)
         if event not in self._warned:
             self._warned.add(event)
             self._warn(event, peer)
 
 
-_WARNINGS = {
+_WARNINGS: dict[str, str] = {
     _UNTRUSTED: "a forwarding header is ignored: its peer is not in TRUSTED_PROXY_IP or TRUSTED_PROXY_CIDR",
     _SHARED: (
         "a proxy of TRUSTED_PROXY_IP or TRUSTED_PROXY_CIDR sends no usable X-Forwarded-For (X-Real-IP and Forwarded "

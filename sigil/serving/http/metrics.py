@@ -16,10 +16,11 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 
 from sigil.protocol.errors import Overloaded
 from sigil.serving.connections.observer import ConnectionObserver, PauseReason, Reason
+from sigil.serving.http.client_address import AddressEvent, ClientAddresses
 from sigil.serving.http.metrics_access import MetricsGuard
 from sigil.serving.process import proc_stats
 from sigil.serving.process.metrics_memory import MetricsMemory
-from sigil.serving.watchdog.process_table import ProcessCounts
+from sigil.serving.watchdog.process_table import ProcessFigures
 
 Gauges = Callable[[], Iterable[Metric]]
 
@@ -63,6 +64,20 @@ class HttpMetrics:
         )
         self._connections_closed = {reason: closed.labels(reason) for reason in get_args(Reason)}
         self._accept_pauses = {reason: pauses.labels(reason) for reason in get_args(PauseReason)}
+        headers = Counter(
+            f"{service}_untrusted_proxy_headers",
+            "Requests with a forwarding header from a peer that is no configured proxy.",
+            registry=None,
+        )
+        clients = Counter(
+            f"{service}_trusted_clients",
+            "Requests whose client is itself a configured proxy, and shares its rate limit.",
+            registry=None,
+        )
+        self._of_address_event: dict[AddressEvent, Counter] = {
+            "untrusted_proxy_header": headers,
+            "trusted_client": clients,
+        }
         # The lookup of a child by its labels costs as much as the increment.
         self._counted = cache(self._requests.labels)
         self._timed = cache(self._seconds.labels)
@@ -71,6 +86,9 @@ class HttpMetrics:
         observer.open = self._open_connections.set
         observer.closed = lambda reason: self._connections_closed[reason].inc()
         observer.paused = lambda reason: self._accept_pauses[reason].inc()
+
+    def observe_addresses(self, addresses: ClientAddresses) -> None:
+        addresses.seen = lambda event: self._of_address_event[event].inc()
 
     def observe(self, method: str, route: str | None, status: int, seconds: float) -> None:
         method, route = method if method in _METHODS else "other", route or "none"
@@ -82,7 +100,7 @@ class _ScrapedMetrics:
     """Metrics that are read at the scrape: the gauges of the service, and its processes."""
 
     def __init__(
-        self, service: str, version: str, gauges: Gauges, processes: Callable[[], ProcessCounts] | None
+        self, service: str, version: str, gauges: Gauges, processes: Callable[[], ProcessFigures] | None
     ) -> None:
         self._service = service
         self._version = version
@@ -109,18 +127,34 @@ class _ScrapedMetrics:
         if self._processes is not None:
             yield from self._of_processes(self._processes())
 
-    def _of_processes(self, counts: ProcessCounts) -> Iterator[Metric]:
+    def _of_processes(self, figures: ProcessFigures) -> Iterator[Metric]:
         restarts = CounterMetricFamily(
             f"{self._service}_worker_restarts", "Workers that ended unexpectedly or were killed.", labels=["reason"]
         )
-        for reason, count in counts.restarts.items():
+        for reason, count in figures.restarts.items():
             restarts.add_metric([reason], count)
         yield restarts
         dropped = CounterMetricFamily(
             f"{self._service}_log_lines_dropped", "Log lines lost because the reader of standard output stalled."
         )
-        dropped.add_metric([], counts.lines_dropped)
+        dropped.add_metric([], figures.lines_dropped)
         yield dropped
+        yield gauge(
+            f"{self._service}_last_reload_successful",
+            "1 unless the last reload failed; 1 before the first.",
+            not figures.reload_failed,
+        )
+        yield gauge(
+            f"{self._service}_last_reload_timestamp_seconds",
+            "End of the last reload, of the start before the first, Unix time.",
+            figures.reloaded_at,
+        )
+        if figures.certificate_ends is not None:
+            yield gauge(
+                f"{self._service}_certificate_expiry_timestamp_seconds",
+                "End of the certificate that is served, Unix time.",
+                figures.certificate_ends,
+            )
 
 
 def gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
@@ -141,7 +175,7 @@ class Scrape:
         version: str,
         memory: MetricsMemory | None,
         gauges: Gauges,
-        processes: Callable[[], ProcessCounts] | None = None,
+        processes: Callable[[], ProcessFigures] | None = None,
     ) -> None:
         self._memory = memory
         self._scraped = _ScrapedMetrics(service, version, gauges, processes)

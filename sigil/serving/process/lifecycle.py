@@ -20,7 +20,7 @@ from granian._granian import WorkerSignal
 from sigil.serving import logs
 from sigil.serving.connections.observer import ConnectionObserver
 from sigil.serving.process.metrics_memory import MetricsMemory
-from sigil.serving.watchdog.process_table import Cell, ProcessCounts, ProcessTable
+from sigil.serving.watchdog.process_table import Cell, Peer, ProcessFigures, ProcessTable
 from sigil.serving.watchdog.watchdog import BEAT_SECONDS
 
 _CALLBACK_SECONDS = 3.0
@@ -102,8 +102,12 @@ class WorkerLifecycle:
         """True when a worker that holds the store's write lock does not respond: a transaction would wait for it."""
         return self._table.hung_writer(_HUNG_WRITER_SECONDS)
 
-    def process_counts(self) -> ProcessCounts:
-        return self._table.counts()
+    def process_figures(self) -> ProcessFigures:
+        return self._table.figures()
+
+    def saw_peer(self, ahead: float, certificate_ends: int | None) -> None:
+        """The server that this service calls has answered: its clock is `ahead` seconds ahead of this host's."""
+        self._row.saw_peer(Peer(round(ahead * 1000), certificate_ends))
 
     def take_signals(self, loop: asyncio.AbstractEventLoop) -> WorkerSignal:
         """Replaces Granian's handlers: SIGTERM, SIGXCPU and REPLACED start the drain, and the drain stops Granian."""

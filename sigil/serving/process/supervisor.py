@@ -179,6 +179,9 @@ class Supervisor:
         self._fed = False
         self._job: _Job | None = None
         self._orphans = OrphanReaper()
+        self._updating = False
+        self._failed: set[bool] = set()
+        self._publish_certificate()
 
     def run(self) -> int:
         """Run until all workers have ended: 0 after a drain; 1 after giving up, or if a worker had to be killed."""
@@ -423,13 +426,13 @@ class Supervisor:
         try:
             call = Call(self._reload)
         except OSError as exc:
-            logs.error("reload_refused", exc=exc, message=_UNCHANGED)
+            self._refuse_reload(exc=exc)
             return
         self._job = _Job(
             call,
             time.monotonic() + _JOB_SECONDS,
             finish=lambda: self._finish_reading(call),
-            late=lambda: logs.error("reload_refused", reason=_LATE, message=_UNCHANGED),
+            late=lambda: self._refuse_reload(reason=_LATE),
             drop=lambda late: _close(late.tls),
         )
 
@@ -437,11 +440,26 @@ class Supervisor:
         try:
             self._next = call.result()
         except StartupError as exc:
-            logs.error("reload_refused", reason=str(exc), message=_UNCHANGED)
+            self._refuse_reload(reason=str(exc))
         except Exception as exc:
-            logs.error("reload_refused", exc=exc, message=_UNCHANGED)
+            self._refuse_reload(exc=exc)
         else:
+            self._updating = False
             self._roll(self._next)
+
+    def _refuse_reload(self, **cause: Any) -> None:
+        logs.error("reload_refused", **cause, message=_UNCHANGED)
+        self._record_reload(failed=True, update=False)
+
+    def _record_reload(self, *, failed: bool, update: bool) -> None:
+        """`update`: the server's own, whose success must not hide that the reload of the operator's files failed."""
+        (self._failed.add if failed else self._failed.discard)(update)
+        self._table.record_reload(int(time.time()), failed=bool(self._failed))
+
+    def _publish_certificate(self) -> None:
+        ends = [slot.generation.tls.ends for slot in self._slots if slot.generation.tls is not None]
+        if ends:
+            self._table.serve_certificate_until(int(min(ends)))
 
     def _begin_update(self, tls: TlsPair | None) -> None:
         """Replace the workers, with `tls` and the settings of the newest generation, and with what the feed changes in
@@ -450,6 +468,7 @@ class Supervisor:
         logs.info("reload_started")
         settings = self._generations[-1].settings
         self._next = Generation(self._feed.applied(settings) if self._feed else settings, tls)
+        self._updating = True
         self._roll(self._next)
 
     def _roll(self, generation: Generation) -> None:
@@ -463,12 +482,14 @@ class Supervisor:
                 self._abandon_reload("the new worker could not be started")
             return
         self._end_reload()
+        self._record_reload(failed=False, update=self._updating)
         logs.info("reload_finished", workers=len(self._slots))
 
     def _swap(self, incoming: Worker, generation: Generation) -> None:
         slot = self._slots[incoming.slot]
         self._incoming, self._outgoing = None, slot.worker
         slot.worker, slot.generation, slot.deaths, slot.start_at = incoming, generation, 0, None
+        self._publish_certificate()
         if self._outgoing is not None:
             # A worker that is still starting handles SIGTERM only.
             self._retire(self._outgoing, REPLACED if self._outgoing.ready else signal.SIGTERM)
@@ -478,6 +499,7 @@ class Supervisor:
         done = sum(slot.generation is self._next for slot in self._slots)
         message = _INCOMPLETE if done else _UNCHANGED
         logs.error("reload_refused", reason=reason, replaced=done, kept=len(self._slots) - done, message=message)
+        self._record_reload(failed=True, update=self._updating)
         self._queue.clear()
         self._incoming = None
         self._end_reload()

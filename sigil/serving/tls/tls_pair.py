@@ -48,6 +48,7 @@ class TlsPair:
         except ValueError as exc:
             self.close()
             raise StartupError(f"TLS: {cert}: is no certificate in PEM that this server can read: {exc}") from exc
+        self.ends = self.certificate.not_valid_after_utc.timestamp()
         self.hsts = _is_issued_for_a_name(self.certificate)
         """Whether browsers may insist on https: past the warning of a self-signed certificate they could not go on."""
 

@@ -1,4 +1,5 @@
-"""Memory shared by the master and its workers: heartbeats, the holder of a store's write lock, and counts.
+"""Memory shared by the master and its workers: heartbeats, the holder of a store's write lock, counts, and what the
+master knows for a scrape of any worker: the last reload, and the end of the certificate.
 
 One word of 8 bytes has one writer, and is written by one store instruction, so no lock protects it: a process that
 stops, or is killed, at any instruction leaves nothing locked.
@@ -10,7 +11,7 @@ import mmap
 import time
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from sigil.serving import shared_memory
 
@@ -35,16 +36,34 @@ class Cause(IntEnum):
     NOT_READY = 2
 
 
-_MASTER_DROPPED = len(Cause)
-_USED, _BEAT, _WRITING, _DROPPED = range(4)
+_MASTER_DROPPED, _RELOADED_AT, _RELOAD_FAILED, _CERTIFICATE_ENDS = range(len(Cause), len(Cause) + 4)
+_USED, _BEAT, _WRITING, _DROPPED, _PEER_AT, _PEER_AHEAD, _PEER_CERTIFICATE_ENDS = range(7)
+# Words are unsigned.
+_ZERO_AHEAD = 1 << 63
+
+
+class Peer(NamedTuple):
+    """What the last answer of the server that the workers call showed: the milliseconds by which its clock is ahead of
+    ours, and when its certificate ends (Unix seconds; None without TLS)."""
+
+    ahead_ms: int
+    certificate_ends: int | None
 
 
 @dataclass(frozen=True)
-class ProcessCounts:
-    """Counts since the start of the master: restarts of workers by cause, and log lines dropped by all processes."""
+class ProcessFigures:
+    """Since the start of the master: restarts of workers by cause, and log lines dropped by all processes.
+
+    `reloaded_at` (Unix seconds): the end of the last reload, at first the start. `certificate_ends`: the earliest end
+    of the certificates that workers serve, None without TLS. `peer`: None before the first answer.
+    """
 
     restarts: dict[str, int]
     lines_dropped: int
+    reloaded_at: int
+    reload_failed: bool
+    certificate_ends: int | None
+    peer: Peer | None
 
 
 class Row:
@@ -62,7 +81,22 @@ class Row:
         self.beat()
 
     def release(self) -> None:
-        self._words[_USED] = self._words[_BEAT] = self._words[_WRITING] = 0
+        self._words[_USED] = self._words[_BEAT] = self._words[_WRITING] = self._words[_PEER_AT] = 0
+
+    def saw_peer(self, peer: Peer) -> None:
+        self._words[_PEER_AHEAD] = _ZERO_AHEAD + peer.ahead_ms
+        self._words[_PEER_CERTIFICATE_ENDS] = peer.certificate_ends or 0
+        # Not the time of day: the newest answer counts also when the clock, which may be what is wrong, is set back.
+        self._words[_PEER_AT] = time.monotonic_ns()
+
+    @property
+    def peer_seen_at(self) -> int:
+        """Monotonic time in nanoseconds; 0 before the first answer."""
+        return self._words[_PEER_AT]
+
+    @property
+    def peer(self) -> Peer:
+        return Peer(self._words[_PEER_AHEAD] - _ZERO_AHEAD, self._words[_PEER_CERTIFICATE_ENDS] or None)
 
     def beat(self) -> None:
         # CLOCK_MONOTONIC is one clock for all processes of the host.
@@ -90,7 +124,9 @@ class ProcessTable:
 
     @classmethod
     def create(cls, rows: int) -> ProcessTable:
-        return cls(shared_memory.create("process-table", (1 + rows) * _WORDS_PER_ROW * _BYTES_PER_WORD), rows)
+        table = cls(shared_memory.create("process-table", (1 + rows) * _WORDS_PER_ROW * _BYTES_PER_WORD), rows)
+        table.record_reload(int(time.time()), failed=False)
+        return table
 
     def free_row(self) -> int:
         return next(number for number, row in enumerate(self.rows) if row.free)
@@ -102,9 +138,24 @@ class ProcessTable:
     def master_dropped(self) -> Cell:
         return self._header[_MASTER_DROPPED : _MASTER_DROPPED + 1]
 
-    def counts(self) -> ProcessCounts:
-        dropped = self._header[_MASTER_DROPPED] + sum(row.dropped[0] for row in self.rows)
-        return ProcessCounts({cause.name.lower(): self._header[cause] for cause in Cause}, dropped)
+    def record_reload(self, now: int, *, failed: bool) -> None:
+        self._header[_RELOADED_AT] = now
+        self._header[_RELOAD_FAILED] = failed
+
+    def serve_certificate_until(self, ends: int) -> None:
+        """Unix seconds."""
+        self._header[_CERTIFICATE_ENDS] = max(1, ends)
+
+    def figures(self) -> ProcessFigures:
+        newest = max(self.rows, key=lambda row: row.peer_seen_at)
+        return ProcessFigures(
+            restarts={cause.name.lower(): self._header[cause] for cause in Cause},
+            lines_dropped=self._header[_MASTER_DROPPED] + sum(row.dropped[0] for row in self.rows),
+            reloaded_at=self._header[_RELOADED_AT],
+            reload_failed=bool(self._header[_RELOAD_FAILED]),
+            certificate_ends=self._header[_CERTIFICATE_ENDS] or None,
+            peer=newest.peer if newest.peer_seen_at else None,
+        )
 
     def hung_writer(self, seconds: float) -> bool:
         """True when a worker that holds a store's write lock has not beaten for `seconds`."""
