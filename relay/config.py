@@ -27,8 +27,10 @@ from sigil.serving import settings
 from sigil.serving.addresses.proxies import Proxies, read_proxies
 from sigil.serving.bounded import files
 from sigil.serving.settings import MIN_SECRET_LENGTH, ConfigError, EnvReader, Secret, https_url
+from sigil.serving.tracing import settings as tracing
+from sigil.serving.tracing.settings import TracingSettings
 
-SECRETS = ("DATABASE_URL", "TOKEN_ENCRYPTION_KEY", "METRICS_TOKEN")
+SECRETS = ("DATABASE_URL", "TOKEN_ENCRYPTION_KEY", "METRICS_TOKEN", *tracing.SECRETS)
 """Variables that contain a secret themselves."""
 _SERVER_ID = re.compile(r"[0-9a-f]{64}\Z")
 # Settings of the server: one file of settings often serves both.
@@ -61,6 +63,7 @@ class Config:
     metrics_open: bool = False
     log_level: Literal["debug", "info", "warn", "error"] = "info"
     proxies: Proxies = field(default_factory=Proxies)
+    tracing: TracingSettings | None = None
     warnings: tuple[str, ...] = field(default=(), compare=False)
 
     @property
@@ -171,6 +174,7 @@ def _read(r: EnvReader) -> Config:
         metrics_open=metrics_open,
         log_level=r.choice("LOG_LEVEL", "info", "debug", "info", "warn", "error"),  # type: ignore[arg-type]
         proxies=read_proxies(r),
+        tracing=tracing.read_tracing(r, "relay"),
     )
 
 

@@ -22,11 +22,21 @@ from sigil.serving.addresses.proxies import Proxies, read_proxies
 from sigil.serving.bounded import files
 from sigil.serving.settings import MIN_SECRET_LENGTH, VISIBLE, ConfigError, EnvReader, Secret
 from sigil.serving.tls import file_names
+from sigil.serving.tracing import settings as tracing
+from sigil.serving.tracing.settings import TracingSettings
 
 # The store is allocated whole at the start, so the default has to leave memory on a machine of 2 GB.
 DEFAULT_STORE_SIZE = 512 << 20
 TLS_DIRECTORY = Path("/var/lib/sigil/tls")
-SECRETS = ("SIGIL_MNEMONIC", "API_KEY", "WEBHOOK_SECRET", "WEBHOOK_URL", "METRICS_TOKEN", "SIGIL_INIT_TOKEN")
+SECRETS = (
+    "SIGIL_MNEMONIC",
+    "API_KEY",
+    "WEBHOOK_SECRET",
+    "WEBHOOK_URL",
+    "METRICS_TOKEN",
+    "SIGIL_INIT_TOKEN",
+    *tracing.SECRETS,
+)
 """Variables whose value is a secret, or may contain one."""
 
 
@@ -69,6 +79,7 @@ class Config:
     rate_limit: int = 600
     webhook: WebhookTarget | None = None
     proxies: Proxies = field(default_factory=Proxies)
+    tracing: TracingSettings | None = None
     warnings: tuple[str, ...] = field(default=(), compare=False)
 
     @property
@@ -232,6 +243,7 @@ def _read(r: EnvReader) -> Config:
         rate_limit=r.value("SIGIL_RATE_LIMIT", 600, settings.rate),
         proxies=read_proxies(r),
         webhook=webhooks.target(r),
+        tracing=tracing.read_tracing(r, "sigil"),
     )
 
 

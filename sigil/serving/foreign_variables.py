@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 SERVICE_LINK = (
@@ -13,7 +13,8 @@ SERVICE_LINK = (
 )
 _LINK_VALUE = re.compile(r"(?:tcp|udp|sctp)://", re.IGNORECASE)
 _LINK_NAME = re.compile(r"_(?:SERVICE_(?:HOST|PORT(?:_\w+)?)|PORT_\d+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?)\Z")
-_EXPORTER = re.compile(r"OTEL_(?:EXPORTER_\w+|(?:TRACES|METRICS|LOGS)_EXPORTER)\Z")
+# What the services read of it is in `tracing.settings`.
+_EXPORTER = re.compile(r"OTEL_(?:EXPORTER_\w+|(?:TRACES|METRICS|LOGS)_EXPORTER|BSP_\w+|TRACES_\w+|PROPAGATORS)\Z")
 _OFF = {"", "none"}
 _HASHED = re.compile(r"[0-9a-f]{8}\.\d+\Z")
 
@@ -34,15 +35,15 @@ def link_warning(links: list[str]) -> str:
     return f"{links[0]}{others} {SERVICE_LINK}"
 
 
-def exporter_warnings(variables: Mapping[str, str]) -> Iterator[str]:
-    """A line if the environment asks for OpenTelemetry. Values may be secrets, and are not shown."""
+def exporter_warnings(variables: Mapping[str, str], known: Collection[str]) -> Iterator[str]:
+    """A line for variables of OpenTelemetry that have no effect here. Values may be secrets, and are not shown."""
     if variables.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         return
-    given = [name for name, value in variables.items() if _EXPORTER.match(name) and value.strip().lower() not in _OFF]
-    if given:
+    wanted = {name for name, value in variables.items() if _EXPORTER.match(name) and value.strip().lower() not in _OFF}
+    if given := sorted(wanted - set(known)):
         yield (
-            f"{', '.join(sorted(given))}: this version exports no traces, metrics or logs by OpenTelemetry, and the "
-            "variable has no effect; Prometheus reads /metrics"
+            f"{', '.join(given)}: has no effect: of OpenTelemetry these services export traces alone, over OTLP; "
+            "Prometheus reads /metrics, and docs/configuration.md lists the variables"
         )
 
 

@@ -158,8 +158,15 @@ class EnvReader:
 
     def secret_file(self, name: str, parse: Callable[[str], T]) -> T | None:
         """The parsed content of the secret file that NAME names; None when NAME is not set, or after a fault."""
+        return self._parsed_file(name, parse, secret=True)
+
+    def public_file(self, name: str, parse: Callable[[str], T]) -> T | None:
+        """Like `secret_file`, for a file that others may read."""
+        return self._parsed_file(name, parse, secret=False)
+
+    def _parsed_file(self, name: str, parse: Callable[[str], T], *, secret: bool) -> T | None:
         path = self.text(name)
-        content = self._file(name, Path(path)) if path else None
+        content = self._file(name, Path(path), secret=secret) if path else None
         if content is None:
             return None
         try:
@@ -218,7 +225,7 @@ class EnvReader:
         if links and not any(SERVICE_LINK in fault for fault in self.faults):
             self.warnings.append(foreign_variables.link_warning(links))
         all_given = dict(self._environ)
-        self.warnings += foreign_variables.exporter_warnings(all_given)
+        self.warnings += foreign_variables.exporter_warnings(all_given, self._known)
         self.warnings += foreign_variables.certificate_warnings(all_given)
 
 

@@ -1,0 +1,1 @@
+"""Traces over OTLP: settings, spans, and their export, which costs no request anything (docs/observability.md)."""
