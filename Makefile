@@ -110,10 +110,10 @@ soak: install ## 30 minutes of load and faults at once, every decision accounted
 	@$(BIN)/python -m loadtest.soak --seconds $(SECONDS) $(ARGS)
 
 bench: install ## benchmarks as multiples of a verification; fails when one is 25 % over bench/baseline.json
-	$(BIN)/python -m pytest bench --benchmark-quiet
+	$(BIN)/python -m pytest bench --benchmark-quiet --quiet
 
 bench-update: install ## write bench/baseline.json and the table of bench/README.md anew on this machine
-	$(BIN)/python -m pytest bench --benchmark-quiet --renew-baseline
+	$(BIN)/python -m pytest bench --benchmark-quiet --quiet --renew-baseline
 
 openapi: install ## write docs/openapi.json anew from the message types
 	$(BIN)/python -m deploy.tools.openapi

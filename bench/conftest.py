@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from bench import baseline, report
+from bench import baseline, picture, report
 from bench.comparison import Outcome, Verdict, compare, is_disturbed
 from bench.measuring import Measure, Run
 from bench.tolerances import TOLERANCES
@@ -17,6 +17,7 @@ from bench.tolerances import TOLERANCES
 HERE = Path(__file__).parent
 _RUN: pytest.StashKey[Run] = pytest.StashKey()
 _RENEW = "--renew-baseline"
+_PICTURE = HERE.parent / ".benchmarks" / "benchmarks.svg"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -51,6 +52,26 @@ def memory_directory() -> Iterator[Path]:
         yield Path(path)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, str] | None:
+    """No dot for a benchmark that passed: it has a line of its own."""
+    return ("passed", "", "") if report.passed and report.when == "call" else None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> Iterator[None]:
+    """One line for each benchmark as it ends, since all of them take a minute."""
+    run = item.config.stash[_RUN]
+    before = len(run.figures)
+    try:
+        return (yield)
+    finally:
+        reporter = item.config.pluginmanager.get_plugin("terminalreporter")
+        position = item.session.items.index(item) + 1
+        for name, figure in list(run.figures.items())[before:]:
+            reporter.write_line(f"[{position:>2} of {len(item.session.items)}] {report.progress(name, figure)}")
+
+
 def _verdicts(config: pytest.Config) -> list[Verdict]:
     run = config.stash[_RUN]
     return compare(run.figures, run.baseline.benchmarks, TOLERANCES, whole=_whole(config))
@@ -77,6 +98,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     for line in report.table(verdicts):
         terminalreporter.write_line(line)
     before = f", {report.seconds(run.baseline.calibration)} in the baseline" if run.baseline.benchmarks else ""
+    if run.rounds:
+        picture.draw(verdicts, run.rounds, _PICTURE)
+        terminalreporter.write_line(f"picture: {_PICTURE}")
     terminalreporter.write_line(f"one raw P-256 verification: {report.seconds(run.calibration)}{before}")
     others = max((figure.others for figure in run.figures.values()), default=0.0)
     if run.renewing and any(map(is_disturbed, run.figures.values())):

@@ -27,6 +27,7 @@ _ROUND_SECONDS = 0.0002
 @dataclass
 class Run:
     """The results of this run by name; `calibration` is the best verification of the run, in seconds.
+    `rounds` has the seconds of one operation of each round, in their order.
 
     With `renewing` they become the baseline.
     """
@@ -34,6 +35,7 @@ class Run:
     baseline: Baseline
     renewing: bool = False
     figures: dict[str, Figure] = field(default_factory=dict)
+    rounds: dict[str, list[float]] = field(default_factory=dict)
     calibration: float = float("inf")
 
     def add(self, name: str, figure: Figure) -> None:
@@ -93,6 +95,7 @@ class Measure:
             again = self._figure(rounds, operations, calibration, others)
             figure = min(figure, again, key=lambda one: one.multiple)
         self._benchmark.extra_info["multiple"] = figure.multiple
+        self._run.rounds[self._name] = [seconds / operations for seconds in self._benchmark.stats.stats.data]
         self._run.add(self._name, figure)
 
     def count(self, work: Callable[[], float]) -> None:

@@ -22,6 +22,12 @@ def table(verdicts: list[Verdict]) -> list[str]:
     return lines
 
 
+def progress(name: str, figure: Figure) -> str:
+    """The line of a benchmark that has just ended."""
+    multiple = "" if figure.unit == "bytes" else f", {_multiple(figure)} verifications"
+    return f"{name}: {_best(figure)}{multiple}"
+
+
 def markdown(baseline: Baseline) -> str:
     """The baseline as a sentence and a table."""
     lines = [

@@ -15,9 +15,11 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from loadtest import outcome, report
-from loadtest.locusts import ROOT, Load, LocustFailed, Target, run
-from loadtest.outcome import Fault
+from loadtest.locust_run import outcome, report
+from loadtest.locust_run.outcome import Fault
+from loadtest.locust_run.picture import draw
+from loadtest.locust_run.processes import ROOT, Load, LocustFailed, Target, run
+from loadtest.locust_run.progress import Progress
 from loadtest.server import calibrate, live_server
 from loadtest.usage import ProcessUsage, server_processes
 from loadtest.verdict import judge
@@ -59,7 +61,8 @@ def _suite(suite: Suite, options: argparse.Namespace, target: Target, usage: Pro
     print(f"{suite}: {load.users} users in {load.processes} processes for {load.seconds} s", flush=True)
     before = calibrate(0.5)
     try:
-        result = run(load, target, usage)
+        with Progress(load.seconds) as progress:
+            result = run(load, target, usage, progress)
     except LocustFailed as error:
         print(f"  FAILED: {error}")
         return False
@@ -70,6 +73,9 @@ def _suite(suite: Suite, options: argparse.Namespace, target: Target, usage: Pro
     for line in report.lines(run_report):
         print(line)
     print(f"  report {load.reports.with_suffix('.html')}")
+    picture = load.reports.with_suffix(".svg")
+    draw(run_report, f"{suite}, {load.users} users, {started}", picture)
+    print(f"  picture {picture}")
     # The processes of a server that already ran would count among the others.
     others = run_report.others if used.cores("server") else None
     errors = sum(fault.times for fault in faults)

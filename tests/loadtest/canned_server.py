@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from loadtest.outcome import Settings
+from loadtest.locust_run.outcome import Settings
 from sigil.serving.tls.self_signed import ensure_pair
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -24,15 +24,15 @@ ROOT = Path(__file__).resolve().parents[2]
 # Locust patches the process that imports it, so it runs in a subprocess. The tests know the key of its device.
 _ONE_CHALLENGE = """
 import json, sys
-from loadtest import challenge
+from loadtest.locust_run import scenario
 from locust.env import Environment
 from sigil.device import Device
 
-challenge._PAUSE_SECONDS = 0
-challenge.ChallengeUser.host = sys.argv[1]
+scenario._PAUSE_SECONDS = 0
+scenario.ChallengeUser.host = sys.argv[1]
 environment, found = Environment(), []
 environment.events.request.add_listener(lambda name, exception, **_: found.append([name, exception and str(exception)]))
-user = challenge.ChallengeUser(environment)
+user = scenario.ChallengeUser(environment)
 user.on_start()
 if found == [["connect", None]]:
     user.device = Device.from_secret("ES256", bytes([7] * 32))
@@ -79,7 +79,7 @@ def canned_server(folder: Path, answers: dict[str, tuple[int, bytes]], host: str
 
 def run_one_challenge(url: str, ca: Path | None) -> list[tuple[str, str | None]]:
     """The requests that Locust recorded: name and failure of each."""
-    settings = Settings("ES256", str(ca) if ca else None, 1, "")
+    settings = Settings("ES256", str(ca) if ca else None, 1, "", "")
     environ = {
         "PATH": os.environ["PATH"],
         "SIGIL_LOAD": msgspec.json.encode(settings).decode(),

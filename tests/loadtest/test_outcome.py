@@ -7,7 +7,7 @@ import math
 import msgspec
 import pytest
 
-from loadtest.outcome import Entry, Fault, Outcome, Timed, faults, percentile, rate, window
+from loadtest.locust_run.outcome import Entry, Fault, Outcome, Timed, faults, percentile, rate, window
 
 START = 1_800_000_000
 
@@ -25,7 +25,7 @@ def run(*, complete: int, failures: int = 0, users: int = 2, faults_of_locust: l
         entry("status", complete),
         entry("complete", complete, per_second={START + second: complete // 10 for second in range(10)}),
     ]
-    return Outcome(entries, faults_of_locust or [], Timed())
+    return Outcome(entries, faults_of_locust or [], Timed(), {})
 
 
 def fault_texts(outcome: Outcome, users: int = 2) -> list[str]:
@@ -48,18 +48,20 @@ def test_the_percentile_of_no_requests_is_nan() -> None:
 
 def test_the_rate_excludes_the_warm_up_and_challenges_after_the_load() -> None:
     per_second = {START: 1, START + 1: 100, START + 2: 200, START + 3: 300, START + 4: 7}
-    outcome = Outcome([entry("connect", 1, per_second={START: 1}), entry("complete", 608, 0, per_second)], [], Timed())
+    outcome = Outcome(
+        [entry("connect", 1, per_second={START: 1}), entry("complete", 608, 0, per_second)], [], Timed(), {}
+    )
     assert rate(outcome, 4) == 200
     assert window(outcome, 60) == range(START + 6, START + 60)
 
 
 def test_seconds_without_completed_challenges_count() -> None:
-    outcome = Outcome([entry("complete", 90, 0, {START: 1, START + 1: 90})], [], Timed())
+    outcome = Outcome([entry("complete", 90, 0, {START: 1, START + 1: 90})], [], Timed(), {})
     assert rate(outcome, 10) == 10
 
 
 def test_a_run_without_any_request_has_the_rate_zero_and_is_an_error() -> None:
-    nothing = Outcome([], [], Timed())
+    nothing = Outcome([], [], Timed(), {})
     assert rate(nothing, 60) == 0
     assert fault_texts(nothing) == ["2 users were started and 0 connected", "no challenge was completed"]
 

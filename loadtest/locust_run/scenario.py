@@ -9,16 +9,18 @@ from __future__ import annotations
 import os
 import ssl
 import time
+from collections import Counter, defaultdict
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
+import gevent
 import msgspec
 from locust import FastHttpUser, events, task
 from locust.exception import StopUser
 from locust.runners import MasterRunner
 
 from loadtest.approvals import creation_body, response_body, sign_approval
-from loadtest.outcome import Entry, Fault, Outcome, Settings, Timed
+from loadtest.locust_run.outcome import Entry, Fault, Outcome, Settings, Timed, live
 from sigil.device import Device
 from sigil.protocol.errors import InvalidRequest
 from sigil.protocol.messages.challenges import ChallengeCreated, ChallengeStatus, Responded
@@ -43,6 +45,7 @@ class _Run:
     end = float("inf")
     signatures = 0
     timed = Timed()
+    latency: ClassVar[defaultdict[int, Counter[int]]] = defaultdict(Counter)
 
 
 class Failed(Exception):
@@ -79,6 +82,7 @@ class ChallengeUser(FastHttpUser):
             time.sleep(_PAUSE_SECONDS)
             return
         milliseconds = (time.perf_counter() - began) * 1000
+        _Run.latency[int(time.time())][round(milliseconds)] += 1
         self.environment.events.request.fire(
             request_type="challenge",
             name="complete",
@@ -140,13 +144,33 @@ def _start_clock(**_: Any) -> None:
 
 
 @events.report_to_master.add_listener
-def _report_timed_to_master(data: dict[str, Any], **_: Any) -> None:
+def _report_to_master(data: dict[str, Any], **_: Any) -> None:
     data["timed"], _Run.timed = (_Run.timed.count, _Run.timed.seconds), Timed()
+    data["latency"], _Run.latency = {at: dict(times) for at, times in _Run.latency.items()}, defaultdict(Counter)
 
 
 @events.worker_report.add_listener
-def _add_timed_from_worker(data: dict[str, Any], **_: Any) -> None:
+def _add_from_worker(data: dict[str, Any], **_: Any) -> None:
     _Run.timed = _Run.timed + Timed(*data["timed"])
+    for at, times in data["latency"].items():
+        _Run.latency[at].update(times)
+
+
+@events.init.add_listener
+def _write_live_figures(environment: Any, **_: Any) -> None:
+    if isinstance(environment.runner, MasterRunner):
+        gevent.spawn(_live_figures, environment)
+
+
+def _live_figures(environment: Any) -> None:
+    file = Path(_SETTINGS.live)
+    while True:
+        figures = live(_Run.latency, environment.stats.total.num_failures)
+        if figures is not None:
+            new = file.with_suffix(".new")
+            new.write_bytes(msgspec.json.encode(figures))
+            new.replace(file)
+        gevent.sleep(1)
 
 
 @events.quitting.add_listener
@@ -159,5 +183,5 @@ def _write_outcome(environment: Any, **_: Any) -> None:
     ]
     faults = [Fault(e.to_name(), e.occurrences) for e in environment.stats.errors.values()]
     faults += [Fault(f"Locust: {e['msg']}", e["count"]) for e in environment.runner.exceptions.values()]
-    outcome = Outcome(entries, faults, _Run.timed)
+    outcome = Outcome(entries, faults, _Run.timed, {at: dict(times) for at, times in _Run.latency.items()})
     Path(_SETTINGS.outcome).write_bytes(msgspec.json.encode(outcome))

@@ -14,12 +14,13 @@ from pathlib import Path
 
 import msgspec
 
-from loadtest.outcome import Outcome, Settings
+from loadtest.locust_run.outcome import Live, Outcome, Settings
+from loadtest.locust_run.progress import Progress
 from loadtest.usage import ProcessUsage, children
 from sigil.protocol.keys import Suite
 from tests.support.ports import free_port
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 _SAMPLE_SECONDS = 0.25
 _REPORT_SECONDS = 4
 """Between the end of the load and the stop of Locust: its workers report every 3 s."""
@@ -49,10 +50,14 @@ class Target:
     api_key: str
 
 
-def run(load: Load, target: Target, usage: ProcessUsage) -> Outcome:
-    """Blocks until Locust ends, and samples the usage of all processes. LocustFailed if there are no results."""
+def run(load: Load, target: Target, usage: ProcessUsage, progress: Progress) -> Outcome:
+    """Blocks until Locust ends, samples the usage of all processes, and shows the progress.
+
+    LocustFailed if there are no results.
+    """
     outcome_file = load.reports.with_suffix(".json")
-    settings = Settings(load.suite, target.ca, load.seconds, str(outcome_file))
+    live_file = load.reports.with_suffix(".live")
+    settings = Settings(load.suite, target.ca, load.seconds, str(outcome_file), str(live_file))
     environ = {
         "PATH": os.environ.get("PATH", ""),
         "SIGIL_LOAD": msgspec.json.encode(settings).decode(),
@@ -69,7 +74,9 @@ def run(load: Load, target: Target, usage: ProcessUsage) -> Outcome:
                 usage.watch(workers.setdefault(pid, f"locust worker {len(workers) + 1}"), pid)
             usage.watch("locust master", locust.pid)
             usage.sample()
+            progress.show(_live(live_file))
             time.sleep(_SAMPLE_SECONDS)
+    live_file.unlink(missing_ok=True)
     # Exit code 1 means failed requests, which are part of the results.
     if locust.returncode not in {0, 1} or not outcome_file.exists():
         log = load.reports.with_suffix(".log").read_text(encoding="utf-8", errors="replace")
@@ -77,10 +84,18 @@ def run(load: Load, target: Target, usage: ProcessUsage) -> Outcome:
     return msgspec.json.decode(outcome_file.read_bytes(), type=Outcome)
 
 
+def _live(file: Path) -> Live | None:
+    """The figures that Locust's master wrote last; None before its workers have reported."""
+    try:
+        return msgspec.json.decode(file.read_bytes(), type=Live)
+    except FileNotFoundError:
+        return None
+
+
 def _command(load: Load, url: str) -> list[str]:
     port = str(free_port())
     options = {
-        "--locustfile": str(ROOT / "loadtest" / "challenge.py"),
+        "--locustfile": str(Path(__file__).with_name("scenario.py")),
         "--host": url,
         "--users": str(load.users),
         "--spawn-rate": str(min(load.users, 100 * load.processes)),

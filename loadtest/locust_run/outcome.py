@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
 from sigil.protocol.keys import Suite
 
 CONNECT, CREATE, ANSWER, STATUS, COMPLETE = KINDS = ("connect", "create", "answer", "status", "complete")
+_LIVE_SECONDS = 4
 _WARM_UP = 10
 """The first tenth of the seconds, at least one, is not counted in the rate."""
 
@@ -20,6 +22,7 @@ class Settings(msgspec.Struct, frozen=True):
     ca: str | None
     seconds: int
     outcome: str
+    live: str
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -51,12 +54,29 @@ class Timed(msgspec.Struct, frozen=True):
         return self.seconds / self.count if self.count else 0.0
 
 
+Latency = dict[int, dict[int, int]]
+"""Complete challenges by the Unix second of their end, and of each second their number by milliseconds."""
+
+
+class Live(msgspec.Struct, frozen=True):
+    """The figures of a run that goes on. `seconds`: since its first complete challenge; the rate and the times in
+    milliseconds are those of the last seconds.
+    """
+
+    seconds: int
+    rate: float
+    p50: float
+    p99: float
+    errors: int
+
+
 class Outcome(msgspec.Struct, frozen=True):
     """The results of one run."""
 
     entries: list[Entry]
     faults: list[Fault]
     signatures: Timed
+    latency: Latency
 
     def entry(self, name: str) -> Entry:
         return next((entry for entry in self.entries if entry.name == name), Entry(name, 0, 0, {}, {}))
@@ -70,6 +90,27 @@ def percentile(times: Mapping[int, int], share: float) -> float:
         if remaining <= 0:
             return time
     return float("nan")
+
+
+def merged(times: Iterable[Mapping[int, int]]) -> Counter[int]:
+    """The sum of several numbers by milliseconds."""
+    total: Counter[int] = Counter()
+    for each in times:
+        total.update(each)
+    return total
+
+
+def live(latency: Latency, errors: int) -> Live | None:
+    """The figures of the last _LIVE_SECONDS that all workers of Locust have reported; None before."""
+    if not latency:
+        return None
+    # A worker reports every three seconds: of the newest seconds some reports are missing.
+    first, last = min(latency), max(latency) - _LIVE_SECONDS
+    recent = range(max(first, last - _LIVE_SECONDS + 1), last + 1)
+    if not recent:
+        return None
+    times = merged(latency.get(second, {}) for second in recent)
+    return Live(last - first + 1, times.total() / len(recent), percentile(times, 0.5), percentile(times, 0.99), errors)
 
 
 def window(outcome: Outcome, seconds: int) -> range:

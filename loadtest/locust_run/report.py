@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from loadtest.outcome import KINDS, Fault, Outcome, percentile, rate
+from loadtest.locust_run.outcome import KINDS, Fault, Outcome, percentile, rate
 from loadtest.usage import Usage
 
 _SHOWN_FAULTS = 10

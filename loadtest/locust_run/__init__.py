@@ -1,0 +1,1 @@
+"""One run of `make load`: Locust's processes, the scenario that they run, the results as text and as a picture."""
