@@ -31,6 +31,10 @@ SILENT = "silent"
 """The reason of an eviction: the device was silent for too long."""
 UNUSED = "unused"
 """The reason of a deletion: there are too many registrations that no server has sent a push to."""
+MAX_HISTORY = 10
+"""The newest pushes of a server to a device that are remembered after they have expired."""
+HISTORY_SECONDS = 7 * 86_400
+"""How long they are remembered, counted from the creation of the newest."""
 MAX_PRESENCE_DAYS = 366
 """So many days of presence are stored, the newest."""
 SEEN_EVERY_SECONDS = 3600
@@ -108,7 +112,8 @@ class Push(msgspec.Struct, frozen=True):
     """A push that is stored until `expires_at`, with its payload as long as it is queued.
 
     `due` is the time of the next attempt; 0 for a push that waits for its device or has a final status. `attempts`
-    counts the claims; of a push that waits for its device, 1 once a connection of the device got it.
+    counts the claims; of a push that waits for its device, 1 once a connection of the device got it. `ended_at`: the
+    time of the final status; None also for a push that ended with its registration.
     """
 
     server_id: bytes
@@ -119,6 +124,33 @@ class Push(msgspec.Struct, frozen=True):
     due: float = 0
     attempts: int = 0
     created_at: float = 0
+    ended_at: float | None = None
+
+
+class PastPush(NamedTuple):
+    """A push as its server may read it again, without its payload. A stored entry has these members in this order."""
+
+    created_at: float
+    ended_at: float | None
+    push_id: str
+    push_key: str
+    platform: Platform
+    status: Status
+    error: str | None
+    attempts: int
+    """The attempts of a provider, or of a push for a WebSocket 1 once a connection of the device got it."""
+    due: float = 0
+    """Of a queued push for a provider: the time of the next attempt."""
+
+
+class History(NamedTuple):
+    """Of one device and one server: the registration, when its token was evicted, and the newest MAX_HISTORY pushes,
+    the newest first."""
+
+    fingerprint: bytes
+    device: Device | None
+    evicted_at: int | None
+    pushes: list[PastPush]
 
 
 class AdmissionResult(NamedTuple):
@@ -177,6 +209,10 @@ class RegistryBusy(Exception):
 
     Except when the connection broke at the commit: then it may have been decided, and a repeat finds the result.
     """
+
+
+class AmbiguousFingerprint(Exception):
+    """Several devices of this server have fingerprints with this beginning."""
 
 
 class RegistryUnusable(Exception):

@@ -14,6 +14,7 @@ from relay.registry.model import (
     AttemptOutcome,
     Beat,
     Device,
+    History,
     NewPush,
     Platform,
     Pruned,
@@ -56,7 +57,7 @@ class DeviceRegistry(UsedNonces, Protocol):
         """The last write wins; an eviction is forgotten. Queued pushes follow the device to its new platform."""
 
     async def unregister(self, fingerprint: bytes) -> bool:
-        """Forget the device; its queued pushes end as not_registered."""
+        """Forget the device and its histories; its queued pushes end as not_registered."""
 
     async def device(self, fingerprint: bytes) -> Device | None: ...
 
@@ -144,7 +145,20 @@ class PushQueue(Protocol):
         At most `limit` rows are read. Those that have expired, or without a device, end instead of being attempted."""
 
     async def sweep(self, now: float, limit: int) -> int:
-        """Delete expired pushes, nonces and buckets, `limit` of each; the number. Below `limit`: none are left."""
+        """Delete expired pushes, nonces and buckets, `limit` of each; the number. Below `limit`: none are left. The
+        newest MAX_HISTORY expired pushes of a server to a registered device enter their history, in the same
+        transaction."""
+
+    async def history(self, server_id: bytes, first: bytes, last: bytes, now: float) -> History | None:
+        """The newest pushes of this server to a device, and its registration. `first` and `last` are the least and the
+        greatest fingerprint with the beginning that is searched for, among the devices to which this server has a push
+        that is remembered; equal for a whole fingerprint, which needs no such push. None: no such device.
+        AmbiguousFingerprint: several."""
+
+    async def forget_histories(self, limit: int, before: int) -> int:
+        """Delete histories whose newest push is from before `before`, and above `limit` in total the oldest of the
+        server that has the most. At most PRUNE_BATCH of each in a call; the number. Zero also while another call is at
+        it."""
 
     async def first_due(self) -> float | None:
         """When the queued push to a provider that is due first is due; None without one. For a gauge: never a scan."""

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from relay.registry.model import Device, NewPush, Push, Server
+import msgspec
+
+from relay.registry.model import Device, NewPush, PastPush, Push, Server
 
 SERVER = "server_id, public_key, name, trusted_at, listed"
 _DEVICE = "fingerprint public_key platform token registered_at seen_at failures evicted used"
 _PUSH = (
     "push_id push_key fingerprint payload expires_at collapse_id priority exempt owner traceparent "
-    "server_id platform status error due attempts created_at"
+    "server_id platform status error due attempts created_at ended_at"
 )
+_PAST = "created_at ended_at push_id push_key platform status error attempts due"
 PUSH_WIDTH = len(_PUSH.split())
 
 
@@ -41,6 +44,35 @@ def push_of(row: Sequence[Any]) -> Push:
         push_id, push_key, fingerprint, payload, expires_at, collapse_id, priority, bool(exempt), owner, traceparent
     )
     return Push(server_id, new, *delivery)
+
+
+def past_columns(table: str) -> str:
+    """The columns of `past_push_of`."""
+    return ", ".join(f"{table}.{name}" for name in _PAST.split())
+
+
+def past_push_of(row: Sequence[Any]) -> PastPush:
+    created_at, ended_at, push_id, push_key, platform, status, error, attempts, due = row
+    # The attempt at the admission claims nothing.
+    made = attempts if platform == "websocket" else attempts + 1
+    return PastPush(created_at, ended_at, push_id.hex(), push_key, platform, status, error, made, due)
+
+
+def expired_push_of(row: Sequence[Any], expires_at: int) -> PastPush:
+    """The push of a deleted row: if it was still queued, it expired."""
+    past = past_push_of(row)
+    if past.status == "queued":
+        past = past._replace(status="failed", error="expired", ended_at=float(expires_at))
+    return past._replace(due=0)
+
+
+def entries_of(entries: str) -> list[PastPush]:
+    """From the JSON of a row of the history."""
+    return [PastPush(*entry) for entry in msgspec.json.decode(entries, type=list[list[Any]])]
+
+
+def entries_row(pushes: Sequence[PastPush]) -> str:
+    return msgspec.json.encode([push[:-1] for push in pushes]).decode()
 
 
 def device_row(device: Device) -> tuple[bytes, bytes, str, bytes, int, int]:
@@ -81,4 +113,5 @@ def push_row(push: Push) -> tuple[Any, ...]:
         push.due,
         push.attempts,
         push.created_at,
+        push.ended_at,
     )

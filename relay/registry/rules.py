@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
 
 from relay.registry.model import (
     CLEARED_MINUTES,
+    HISTORY_SECONDS,
     LEASE_SECONDS,
     MAX_HELD,
     MAX_HELD_BY_DEVICE,
+    MAX_HISTORY,
     MAX_NOTIFICATION_BYTES,
+    PRUNE_BATCH,
     AdmissionResult,
+    AmbiguousFingerprint,
     AttemptOutcome,
     Bucket,
     Device,
     NewPush,
+    PastPush,
     Push,
 )
 
@@ -105,7 +110,7 @@ def admit(
             continue
         if push.subject in withdrawn:
             done = msgspec.structs.replace(push, payload=b"")
-            pushes[push.push_key] = Push(server_id, done, device.platform, "delivered", created_at=now)
+            pushes[push.push_key] = Push(server_id, done, device.platform, "delivered", created_at=now, ended_at=now)
             answers.append(AdmissionResult("delivered", push.push_id, device.platform))
             continue
         after = rate.for_push(push).next_arrival(now, buckets.get(push.bucket, 0.0))
@@ -190,6 +195,36 @@ def triage(due: Sequence[Push], devices: Mapping[bytes, Device]) -> Triage:
         else:
             result.claimed.append((push, device))
     return result
+
+
+def newest(pushes: Iterable[PastPush]) -> list[PastPush]:
+    """The newest MAX_HISTORY of them, the newest first."""
+    return sorted(pushes, key=lambda push: push.created_at, reverse=True)[:MAX_HISTORY]
+
+
+def remembered(pushes: Iterable[PastPush], now: float) -> list[PastPush]:
+    """`newest`, without those that are too old to be read."""
+    return newest(push for push in pushes if push.created_at > now - HISTORY_SECONDS)
+
+
+def only_match(matches: Collection[bytes], first: bytes, last: bytes) -> bytes | None:
+    """The fingerprint that `first` and `last`, the least and the greatest with a certain beginning, stand for. None
+    without a match; AmbiguousFingerprint when there are several."""
+    if first == last:
+        return first
+    if len(set(matches)) > 1:
+        raise AmbiguousFingerprint
+    return next(iter(matches), None)
+
+
+def excess_histories(counts: Mapping[bytes, int], limit: int) -> tuple[bytes, int] | None:
+    """The server with the most histories, and how many of the oldest it loses, while there are more than `limit` of all
+    servers."""
+    total = sum(counts.values())
+    if total <= limit:
+        return None
+    server_id = max(counts, key=lambda name: (counts[name], name))
+    return server_id, min(total - limit, PRUNE_BATCH)
 
 
 def coalesced(outcomes: Sequence[AttemptOutcome]) -> list[AttemptOutcome]:

@@ -13,17 +13,21 @@ import pytest
 
 from relay.registry.model import (
     CLEARED,
+    HISTORY_SECONDS,
     LEASE_SECONDS,
     MAX_HELD,
     MAX_HELD_BY_DEVICE,
+    MAX_HISTORY,
     MAX_NOTIFICATION_BYTES,
     PRUNE_BATCH,
     PUSHES,
     SEEN_EVERY_SECONDS,
     SUPERSEDED,
     AdmissionResult,
+    AmbiguousFingerprint,
     AttemptOutcome,
     Device,
+    History,
     NewPush,
     Platform,
     Pruned,
@@ -38,7 +42,7 @@ from relay.registry.sqlite.registry import SqliteRegistry
 
 pytest_plugins = ["tests.support.postgres_fixtures"]
 
-TABLES = "device, device_tally, server, nonce, bucket, push"
+TABLES = "device, device_tally, server, nonce, bucket, push, history, history_tally"
 NOW = 1_800_000_000
 SERVER = hashlib.sha256(b"server").digest()
 OTHER_SERVER = hashlib.sha256(b"another server").digest()
@@ -1185,3 +1189,218 @@ async def test_the_traceparent_of_a_push_is_stored_until_its_acknowledgement(reg
     assert acknowledged is not None
     assert acknowledged.push.traceparent == creation
     assert (await outcome(registry, "sent")).push.traceparent == creation
+
+
+# Histories
+
+
+EVERY = bytes(32), b"\xff" * 32
+
+
+async def history(registry: Registry, name: str = "phone", now: float = NOW, server_id: bytes = SERVER) -> History:
+    found = await registry.history(server_id, fingerprint(name), fingerprint(name), now)
+    assert found is not None
+    return found
+
+
+def past(found: History) -> list[tuple[Any, ...]]:
+    return [(one.push_key, one.status, one.error, one.attempts, one.created_at, one.ended_at) for one in found.pushes]
+
+
+async def test_a_history_has_what_became_of_each_push_before_and_after_it_expired(registry: Registry) -> None:
+    await registry.register(device())
+    await registry.register(device("tablet", "websocket"))
+    for number, key in enumerate(("delivered", "refused", "waits")):
+        await admit(registry, push(key, expires_at=NOW + 100), now=NOW + number)
+    await admit(registry, push("fetched", "tablet", expires_at=NOW + 100))
+    await record(registry, "delivered", "delivered", now=NOW + 5)
+    await record(registry, "refused", "failed", "BadTopic", now=NOW + 6)
+    await registry.claim("apns", NOW + 2 + LEASE_SECONDS, 9)
+    await record(registry, "waits", "queued", "503", NOW + 50, now=NOW + 40)
+    await registry.pending_for([fingerprint("tablet")], NOW + 7)
+    await registry.acknowledge(fingerprint("tablet"), push("fetched").push_id, NOW + 8)
+    await registry.acknowledge(fingerprint("tablet"), push("fetched").push_id, NOW + 9)
+    found = await history(registry)
+    assert past(found) == [
+        ("waits", "queued", "503", 2, NOW + 2, None),
+        ("refused", "failed", "BadTopic", 1, NOW + 1, NOW + 6),
+        ("delivered", "delivered", None, 1, NOW, NOW + 5),
+    ]
+    assert [one.due for one in found.pushes] == [NOW + 50, 0, 0]
+    assert found.pushes[0].push_id == push("waits").push_id.hex()
+    assert found.device == msgspec.structs.replace(device(), used=True)
+    assert past(await history(registry, "tablet")) == [("fetched", "delivered", None, 1, NOW, NOW + 8)]
+    assert await registry.sweep(NOW + 100, 100) >= 4
+    assert past(await history(registry, now=NOW + 100)) == [
+        ("waits", "failed", "expired", 2, NOW + 2, NOW + 100),
+        ("refused", "failed", "BadTopic", 1, NOW + 1, NOW + 6),
+        ("delivered", "delivered", None, 1, NOW, NOW + 5),
+    ]
+    assert past(await history(registry, "tablet")) == [("fetched", "delivered", None, 1, NOW, NOW + 8)]
+
+
+async def test_a_history_has_the_newest_ten_pushes(registry: Registry) -> None:
+    await registry.register(device())
+    for number in range(MAX_HISTORY + 5):
+        await admit(registry, push(str(number), expires_at=NOW + 100 + number % 3), now=NOW + number)
+        await record(registry, str(number), "delivered", now=NOW + number)
+    expected = [str(number) for number in reversed(range(5, MAX_HISTORY + 5))]
+    for now in (NOW + 50, NOW + 100, NOW + 101, NOW + 102):
+        # Of each sweep a part: some pushes are in the queue, some in the history.
+        await registry.sweep(now, 3)
+        assert [one.push_key for one in (await history(registry, now=now)).pushes] == expected
+    while await registry.sweep(NOW + 200, 4):
+        assert [one.push_key for one in (await history(registry, now=NOW + 200)).pushes] == expected
+    await admit(registry, push("new", expires_at=NOW + 300), now=NOW + 200)
+    found = await history(registry, now=NOW + 200)
+    assert [one.push_key for one in found.pushes] == ["new", *expected[:-1]]
+
+
+async def test_each_way_to_end_has_its_time(registry: Registry) -> None:
+    for name in ("late", "dead"):
+        await registry.register(device(name))
+    for name in ("full", "cleared"):
+        await registry.register(device(name, "websocket"))
+    await admit(registry, push("late", "late", expires_at=NOW + 31), push("dead", "dead"))
+    assert await registry.claim("apns", NOW + LEASE_SECONDS + 5, 1) == []
+    assert past(await history(registry, "late")) == [("late", "failed", "expired", 1, NOW, NOW + LEASE_SECONDS + 5)]
+    await registry.evict(fingerprint("dead"), "gone", device("dead").token, NOW + 6)
+    found = await history(registry, "dead")
+    assert past(found) == [("dead", "token_evicted", "gone", 1, NOW, NOW + 6)]
+    assert (found.device and found.device.evicted, found.evicted_at) == ("gone", NOW + 6)
+    for number in range(MAX_HELD + 1):
+        await admit(registry, push(f"full {number}", "full"), now=NOW + number)
+    (superseded,) = [one for one in (await outcome(registry, "full 0"),) if one.status == "failed"]
+    assert (superseded.error, superseded.ended_at) == (SUPERSEDED, NOW + MAX_HELD)
+    await admit(registry, push("shown", "cleared", collapse_id="c"))
+    await admit(registry, push("clear", "cleared", collapse_id="c", exempt=True), now=NOW + 2)
+    assert past(await history(registry, "cleared")) == [
+        ("clear", "delivered", None, 0, NOW + 2, NOW + 2),
+        ("shown", "failed", CLEARED, 0, NOW, NOW + 2),
+    ]
+
+
+async def test_a_server_reads_its_own_pushes_only(registry: Registry) -> None:
+    await registry.register(device())
+    await registry.register(device("tablet"))
+    await admit(registry, push("mine"))
+    await registry.admit(OTHER_SERVER, [push("theirs"), push("tablet", "tablet")], NOW, FREE)
+    for swept in (False, True):
+        if swept:
+            await registry.sweep(NOW + 300, 10)
+        mine, theirs = await history(registry), await history(registry, server_id=OTHER_SERVER)
+        assert [one.push_key for one in mine.pushes] == ["mine"]
+        assert [one.push_key for one in theirs.pushes] == ["theirs"]
+        assert (await history(registry, "tablet")).pushes == []
+        # A beginning matches devices of this server alone, so that it reveals none of another.
+        found = await registry.history(SERVER, *EVERY, NOW)
+        assert found is not None
+        assert found.fingerprint == fingerprint("phone")
+        with pytest.raises(AmbiguousFingerprint):
+            await registry.history(OTHER_SERVER, *EVERY, NOW)
+    assert await registry.history(hashlib.sha256(b"third").digest(), *EVERY, NOW) is None
+
+
+async def test_a_beginning_finds_the_only_device_whose_pushes_wait_ended_or_expired(registry: Registry) -> None:
+    for name in ("waits", "ended", "expired"):
+        await registry.register(device(name, "websocket"))
+    for name, until in (("waits", NOW + 500), ("ended", NOW + 500), ("expired", NOW + 1)):
+        await admit(registry, push(name, name, expires_at=until))
+    await registry.acknowledge(fingerprint("ended"), push("ended").push_id, NOW)
+    await registry.sweep(NOW + 1, 10)
+    for name in ("waits", "ended", "expired"):
+        text = fingerprint(name).hex()[:5]
+        first, last = (bytes.fromhex(text.ljust(64, filler)) for filler in "0f")
+        found = await registry.history(SERVER, first, last, NOW)
+        assert found is not None
+        assert [one.push_key for one in found.pushes] == [name]
+    with pytest.raises(AmbiguousFingerprint):
+        await registry.history(SERVER, *EVERY, NOW)
+    low = bytes(32), bytes(31) + b"\1"
+    assert await registry.history(SERVER, *low, NOW) is None
+
+
+async def test_an_unregistered_device_leaves_no_history(registry: Registry) -> None:
+    await registry.register(device())
+    await admit(registry, push("old", expires_at=NOW + 1), push("new"))
+    await registry.sweep(NOW + 1, 10)
+    assert len((await history(registry)).pushes) == 2
+    await registry.unregister(fingerprint("phone"))
+    # Until it expires, the server may still query the outcome of a push: it is in the history, too.
+    found = await history(registry)
+    assert past(found) == [("new", "not_registered", None, 1, NOW, None)]
+    assert (found.device, found.evicted_at) == (None, None)
+    await registry.sweep(NOW + 300, 10)
+    assert (await history(registry)).pushes == []
+    assert await registry.forget_histories(0, NOW) == 0
+
+
+async def test_histories_are_kept_for_a_week(registry: Registry) -> None:
+    for name in ("phone", "tablet"):
+        await registry.register(device(name))
+    await admit(registry, push("old"), push("tablet", "tablet"))
+    await registry.sweep(NOW + 300, 10)
+    later = NOW + HISTORY_SECONDS
+    await admit(registry, push("new", expires_at=later + 1), now=later - 1)
+    await registry.sweep(later + 1, 10)
+    assert [one.push_key for one in (await history(registry, now=later - 1)).pushes] == ["new", "old"]
+    assert [one.push_key for one in (await history(registry, now=later)).pushes] == ["new"]
+    # Too old to be read, whether it is deleted or not.
+    found = await registry.history(SERVER, *EVERY, later)
+    assert found is not None
+    assert found.fingerprint == fingerprint("phone")
+    assert await registry.forget_histories(10, NOW) == 0
+    assert await registry.forget_histories(10, NOW + 1) == 1
+    assert await registry.forget_histories(10, NOW + 1) == 0
+    assert len((await history(registry, now=later)).pushes) == 1
+
+
+async def test_over_the_limit_the_server_with_the_most_histories_loses_the_oldest(registry: Registry) -> None:
+    names = [f"device {number}" for number in range(6)]
+    for number, name in enumerate(names):
+        await registry.register(device(name))
+        await admit(registry, push(name, name, expires_at=NOW + 100), now=NOW + number)
+    await registry.admit(OTHER_SERVER, [push("theirs", names[0], expires_at=NOW + 100)], NOW, FREE)
+    await registry.sweep(NOW + 100, 100)
+    assert await registry.forget_histories(7, 0) == 0
+    assert await registry.forget_histories(4, 0) == 3
+    kept = [bool((await history(registry, name)).pushes) for name in names]
+    assert kept == [False, False, False, True, True, True]
+    assert (await history(registry, names[0], server_id=OTHER_SERVER)).pushes
+    assert await registry.forget_histories(4, 0) == 0
+    # A history that is written again counts once.
+    await admit(registry, push("again", names[5], expires_at=NOW + 100), now=NOW + 9)
+    await registry.sweep(NOW + 100, 100)
+    assert await registry.forget_histories(4, 0) == 0
+    assert await registry.forget_histories(0, 0) == 3
+    assert await registry.forget_histories(0, 0) == 1
+    assert await registry.forget_histories(0, 0) == 0
+
+
+async def test_concurrent_sweeps_and_outcomes_lose_no_push_and_keep_none_twice(registry: Registry) -> None:
+    await registry.register(device())
+    keys = [str(number) for number in range(40)]
+    for number, key in enumerate(keys):
+        await admit(registry, push(key, expires_at=NOW + 1), now=NOW + number / 1000)
+    calls: list[Coroutine[Any, Any, Any]] = [record(registry, key, "delivered") for key in keys]
+    calls += [registry.sweep(NOW + 1, 3) for _ in range(20)]
+    calls += [history(registry) for _ in range(20)]
+    for found in await all_of(*calls):
+        if isinstance(found, History):
+            assert len({one.push_id for one in found.pushes}) == len(found.pushes) == MAX_HISTORY
+    while await registry.sweep(NOW + 1, 100):
+        pass
+    assert [one.push_key for one in (await history(registry)).pushes] == keys[: -MAX_HISTORY - 1 : -1]
+    assert {(one.status, one.error) for one in (await history(registry)).pushes} <= {
+        ("delivered", None),
+        ("failed", "expired"),
+    }
+
+
+async def test_a_history_has_no_token_and_no_payload(registry: Registry) -> None:
+    await registry.register(device())
+    await admit(registry, push("a"), push("b", expires_at=NOW + 1))
+    await registry.sweep(NOW + 1, 10)
+    found = await history(registry)
+    assert PAYLOAD.hex() not in repr(found.pushes)
+    assert repr(PAYLOAD)[2:-1] not in repr(found.pushes)

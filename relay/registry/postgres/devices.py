@@ -1,6 +1,7 @@
 """Devices in PostgreSQL.
 
-Locks are taken in one order: devices by fingerprint, then pushes by push_key. Clean-up does not wait for locks at all.
+Locks are taken in one order: devices by fingerprint, then pushes by push_key, then histories. Clean-up does not
+wait for locks at all.
 """
 
 from __future__ import annotations
@@ -78,7 +79,8 @@ class PostgresDevices(PostgresNonces):
     async def unregister(self, con: Connection, fingerprint: bytes) -> bool:
         if await con.execute("DELETE FROM device WHERE fingerprint = $1", fingerprint) == "DELETE 0":
             return False
-        await con.execute(END_ALL, fingerprint, "not_registered", None)
+        await con.execute(END_ALL, fingerprint, "not_registered", None, None)
+        await con.execute("DELETE FROM history WHERE fingerprint = $1", fingerprint)
         return True
 
     @autocommit
@@ -100,7 +102,7 @@ class PostgresDevices(PostgresNonces):
         if await con.execute(_EVICT, fingerprint, reason, token, now) == "UPDATE 0":
             return False
         # A statement of its own, so that it sees pushes of an admission that held the lock on the device until now.
-        await con.execute(END_ALL, fingerprint, "token_evicted", reason)
+        await con.execute(END_ALL, fingerprint, "token_evicted", reason, now)
         return True
 
     @autocommit

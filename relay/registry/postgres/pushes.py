@@ -85,7 +85,7 @@ class PostgresPushes(PoolUser):
 
     @autocommit
     async def acknowledge(self, con: Connection, fingerprint: bytes, push_id: bytes, now: float) -> Push | None:
-        row = await con.fetchrow(statements.ACKNOWLEDGE, fingerprint, push_id)
+        row = await con.fetchrow(statements.ACKNOWLEDGE, fingerprint, push_id, now)
         return row and push_of(row)
 
     @autocommit
@@ -102,7 +102,7 @@ class PostgresPushes(PoolUser):
             return []
         rows = await con.fetch(statements.DEVICES, list({push.push.fingerprint for push in pushes}))
         result = triage(pushes, {row[0]: device_of(row) for row in rows})
-        await write_outcomes(con, result.ended)
+        await write_outcomes(con, [one._replace(due=now) for one in result.ended])
         for device in result.moved:
             await con.execute(statements.FOLLOW, device.fingerprint, device.platform, now)
         return result.claimed
@@ -134,7 +134,7 @@ async def admit_pushes(
     """
     fingerprints = sorted({push.fingerprint for push in requested})
     devices = {row[0]: device_of(row) for row in await con.fetch(statements.LOCK_DEVICES, fingerprints)}
-    withdrawn = await _withdraw(con, server_id, requested)
+    withdrawn = await _withdraw(con, server_id, requested, now)
     known, paid_until, held = await _situation(con, server_id, requested)
     admission = admit(
         server_id,
@@ -159,29 +159,33 @@ async def admit_pushes(
         for fingerprint, (own, number) in held.items()
         if own + new[fingerprint] > MAX_HELD or number + new[fingerprint] > MAX_HELD_BY_DEVICE
     ]
-    return await _supersede(con, overfull, admission.answers) if overfull else admission.answers
+    return await _supersede(con, overfull, admission.answers, now) if overfull else admission.answers
 
 
-async def _withdraw(con: Connection, server_id: bytes, requested: Sequence[NewPush]) -> set[tuple[bytes, str]]:
+async def _withdraw(
+    con: Connection, server_id: bytes, requested: Sequence[NewPush], now: float
+) -> set[tuple[bytes, str]]:
     """End the unsent pushes of clears; the subjects of those clears. Only requests with clears pay for it."""
     subjects = sorted({push.subject for push in requested if push.subject is not None})
     if not subjects:
         return set()
     fingerprints, names = zip(*subjects, strict=True)
-    return {tuple(row) for row in await con.fetch(statements.WITHDRAW, server_id, fingerprints, names, CLEARED)}
+    rows = await con.fetch(statements.WITHDRAW, server_id, fingerprints, names, CLEARED, now)
+    return {tuple(row) for row in rows}
 
 
 async def write_outcomes(con: Connection, outcomes: Sequence[AttemptOutcome]) -> None:
     """One statement for all delivered pushes, and few for the others. Each commits by itself and keeps no locks."""
-    ended: dict[tuple[bytes, Status, str | None], list[str]] = {}
+    ended: dict[tuple[bytes, Status, str | None], list[AttemptOutcome]] = {}
     queued: dict[bytes, list[AttemptOutcome]] = {}
     for one in coalesced(outcomes):
         if one.status == "queued":
             queued.setdefault(one.server_id, []).append(one)
         else:
-            ended.setdefault((one.server_id, one.status, _storable(one.error)), []).append(one.push_key)
-    for (server_id, status, error), keys in ended.items():
-        await con.execute(statements.END_SOME, server_id, keys, status, error)
+            ended.setdefault((one.server_id, one.status, _storable(one.error)), []).append(one)
+    for (server_id, status, error), group in ended.items():
+        keys, times = [one.push_key for one in group], [one.due for one in group]
+        await con.execute(statements.END_SOME, server_id, keys, status, error, times)
     for server_id, attempts in queued.items():
         keys, dues = [one.push_key for one in attempts], [one.due for one in attempts]
         await con.execute(statements.RETRY, server_id, keys, [_storable(one.error) for one in attempts], dues)
@@ -232,10 +236,11 @@ def _answer(one: AdmissionResult, push: NewPush, known: dict[str, Push]) -> Admi
 
 
 async def _supersede(
-    con: Connection, fingerprints: list[bytes], answers: list[AdmissionResult]
+    con: Connection, fingerprints: list[bytes], answers: list[AdmissionResult], now: float
 ) -> list[AdmissionResult]:
     limits = MAX_HELD, MAX_HELD_BY_DEVICE
-    superseded = {row[0] for row in await con.fetch(statements.SUPERSEDE, sorted(fingerprints), *limits, SUPERSEDED)}
+    rows = await con.fetch(statements.SUPERSEDE, sorted(fingerprints), *limits, SUPERSEDED, now)
+    superseded = {row[0] for row in rows}
     return [
         AdmissionResult("failed", one.push_id, one.platform, SUPERSEDED) if one.push_id in superseded else one
         for one in answers

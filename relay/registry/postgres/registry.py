@@ -11,6 +11,7 @@ from relay.registry.migrate import migrate_postgres, migrations, require_migrate
 from relay.registry.model import RegistryBusy, RegistryUnusable
 from relay.registry.port import NotificationHandler
 from relay.registry.postgres.devices import PostgresDevices
+from relay.registry.postgres.histories import PostgresHistories
 from relay.registry.postgres.notifications import Listener, notify
 from relay.registry.postgres.pool import PostgresPool, reason_of
 from relay.registry.postgres.pooler import MESSAGE
@@ -22,7 +23,7 @@ _MIGRATING_SECONDS = 600.0
 _BROKEN = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
 
 
-class PostgresRegistry(PostgresDevices, PostgresServers, PostgresPushes, PostgresPresence):
+class PostgresRegistry(PostgresDevices, PostgresServers, PostgresPushes, PostgresHistories, PostgresPresence):
     """`Registry` over the database that `dsn` names. Times are seconds.
 
     Each worker has `pool_size` connections, and one more that listens. `open` waits up to `startup_timeout` for a

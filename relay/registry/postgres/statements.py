@@ -7,16 +7,18 @@ next run of the statement finds the row. Where an unsuitable index would match b
 statement is written so that it does not match (`coalesce`, `|| ''`).
 """
 
-# ruff: noqa: S608 - only names of columns are inserted
+# ruff: noqa: S608 - only names of columns and numbers of this program are inserted
 
 from __future__ import annotations
 
-from relay.registry.rows import device_columns, push_columns
+from relay.registry.model import MAX_HISTORY
+from relay.registry.rows import device_columns, past_columns, push_columns
 
 _PUSH = push_columns("push")
 _NAMES = _PUSH.replace("push.", "")
 
 DEVICES = f"SELECT {device_columns('device')} FROM device WHERE fingerprint = ANY($1::bytea[])"
+DEVICE = f"SELECT {device_columns('device')}, evicted_at FROM device WHERE fingerprint = $1"
 LOCK_DEVICES = f"{DEVICES} ORDER BY fingerprint FOR NO KEY UPDATE"
 
 SITUATION = """
@@ -41,13 +43,13 @@ WITH paid AS (
     INSERT INTO bucket SELECT $1, * FROM unnest($2::bytea[], $3::float8[])
     ON CONFLICT (server_id, fingerprint) DO UPDATE SET paid_until = excluded.paid_until
 ), used AS (
-    UPDATE device SET used = true WHERE fingerprint = ANY ($21::bytea[]) AND NOT used
+    UPDATE device SET used = true WHERE fingerprint = ANY ($22::bytea[]) AND NOT used
 )
 INSERT INTO push ({_NAMES})
 SELECT {_NAMES} FROM unnest(
     $4::bytea[], $5::text[], $6::bytea[], $7::bytea[], $8::bigint[], $9::text[], $10::text[], $11::boolean[],
     $12::text[], $13::bytea[], $14::bytea[], $15::text[], $16::text[], $17::text[], $18::float8[], $19::integer[],
-    $20::float8[]
+    $20::float8[], $21::float8[]
 ) WITH ORDINALITY AS requested({_NAMES}, place)
 ORDER BY place
 ON CONFLICT DO NOTHING
@@ -56,7 +58,7 @@ ON CONFLICT DO NOTHING
 # `turn` counts the pushes of one owner to the device from the newest, `nth` those of one server with its owners in
 # turn, `place` those of all servers in turn.
 SUPERSEDE = """
-UPDATE push SET status = 'failed', error = $4, payload = '', due = 0 WHERE ctid = ANY (ARRAY(
+UPDATE push SET status = 'failed', error = $4, payload = '', due = 0, ended_at = $5 WHERE ctid = ANY (ARRAY(
     SELECT ranked.id FROM unnest($1::bytea[]) AS overfull(fingerprint) CROSS JOIN LATERAL (
         SELECT id, nth, row_number() OVER (ORDER BY nth, seq DESC) AS place FROM (
             SELECT id, seq, row_number() OVER (PARTITION BY server_id ORDER BY turn, seq DESC) AS nth FROM (
@@ -73,7 +75,7 @@ RETURNING push_id
 
 # Pushes that wait for their device and were not given to a connection. A locked one is being given to one right now.
 WITHDRAW = """
-UPDATE push SET status = 'failed', error = $4, payload = '', due = 0 WHERE ctid = ANY (ARRAY(
+UPDATE push SET status = 'failed', error = $4, payload = '', due = 0, ended_at = $5 WHERE ctid = ANY (ARRAY(
     SELECT waiting.ctid FROM unnest($2::bytea[], $3::text[]) AS cleared(fingerprint, subject) CROSS JOIN LATERAL (
         SELECT ctid FROM push
         WHERE fingerprint = cleared.fingerprint AND status = 'queued' AND platform = 'websocket' AND attempts = 0
@@ -86,7 +88,9 @@ RETURNING fingerprint, collapse_id
 
 # The rows of an ANY come in the order of the index, so that two batches lock in the same order.
 END_SOME = """
-UPDATE push SET status = $3, error = $4, payload = '', due = 0
+UPDATE push SET
+    status = $3, error = $4, payload = '', due = 0,
+    ended_at = ($5::float8[])[array_position($2::text[], push_key)]
 WHERE server_id = $1 AND push_key = ANY ($2::text[])
     AND (status = 'queued' OR (status <> 'delivered' AND $3 = 'delivered'))
 """
@@ -100,7 +104,7 @@ WHERE server_id = $1 AND push_key = ANY ($2::text[]) AND coalesce(status, '') = 
 # END_ALL: the device is deleted or evicted. FOLLOW: it has another platform, and its pushes are due at once, or on
 # websocket wait for the device to fetch them.
 END_ALL = """
-UPDATE push SET status = $2, error = $3, payload = '', due = 0 WHERE ctid = ANY (ARRAY(
+UPDATE push SET status = $2, error = $3, payload = '', due = 0, ended_at = $4 WHERE ctid = ANY (ARRAY(
     SELECT ctid FROM push WHERE fingerprint = $1 AND status = 'queued' ORDER BY push_key || '' FOR UPDATE
 ))
 """
@@ -131,7 +135,9 @@ WHERE push_id = ANY ($1::bytea[]) AND attempts = 0 AND coalesce(status, '') = 'q
 """
 
 ACKNOWLEDGE = f"""
-UPDATE push SET status = 'delivered', error = NULL, payload = '', due = 0
+UPDATE push SET
+    status = 'delivered', error = NULL, payload = '', due = 0,
+    ended_at = CASE WHEN status = 'delivered' THEN ended_at ELSE $3 END
 WHERE push_id = $2 AND fingerprint = $1 RETURNING {_PUSH}
 """
 
@@ -161,7 +167,8 @@ UPDATE push SET
     error = CASE WHEN expires_at <= $1 THEN 'expired' ELSE error END,
     payload = CASE WHEN expires_at <= $1 THEN '' ELSE payload END,
     due = CASE WHEN expires_at <= $1 THEN 0 ELSE $3::float8 END,
-    attempts = attempts + 1
+    attempts = attempts + CASE WHEN expires_at <= $1 THEN 0 ELSE 1 END,
+    ended_at = CASE WHEN expires_at <= $1 THEN $1::float8 ELSE ended_at END
 WHERE ctid = ANY (ARRAY(
     SELECT id FROM (
         SELECT id, due, row_number() OVER (PARTITION BY server_id ORDER BY due) AS place
@@ -175,12 +182,37 @@ WHERE ctid = ANY (ARRAY(
 RETURNING {_PUSH}
 """
 
-SWEEP = """
+# A push enters its history when its row is deleted, and not when it ends: the push path does nothing more. A row that
+# leaves `push` is in `history`, or, if this is rolled back, still there. An entry is a `model.PastPush`.
+SWEEP = f"""
 WITH pushes AS (
     DELETE FROM push WHERE ctid = ANY (ARRAY(
         SELECT ctid FROM push WHERE expires_at <= floor($1::float8)::bigint
         ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED
-    )) RETURNING 1
+    )) RETURNING server_id, fingerprint, created_at, jsonb_build_array(
+        created_at,
+        CASE WHEN status = 'queued' THEN expires_at ELSE ended_at END,
+        encode(push_id, 'hex'), push_key, platform,
+        CASE WHEN status = 'queued' THEN 'failed' ELSE status END,
+        CASE WHEN status = 'queued' THEN 'expired' ELSE error END,
+        attempts + CASE WHEN platform = 'websocket' THEN 0 ELSE 1 END
+    ) AS entry
+), remembered AS (
+    INSERT INTO history (server_id, fingerprint, newest, entries)
+    SELECT server_id, fingerprint, floor(max(created_at))::bigint, jsonb_agg(entry ORDER BY created_at DESC) FROM (
+        SELECT *, row_number() OVER (PARTITION BY server_id, fingerprint ORDER BY created_at DESC) AS place FROM pushes
+        WHERE EXISTS (SELECT FROM device WHERE device.fingerprint = pushes.fingerprint)
+    ) AS ranked WHERE place <= {MAX_HISTORY}
+    GROUP BY server_id, fingerprint ORDER BY server_id, fingerprint
+    ON CONFLICT (server_id, fingerprint) DO UPDATE SET
+        newest = greatest(history.newest, excluded.newest),
+        entries = (
+            SELECT jsonb_agg(entry ORDER BY created_at DESC) FROM (
+                SELECT entry, (entry->>0)::float8 AS created_at
+                FROM jsonb_array_elements(history.entries || excluded.entries) AS entry
+                ORDER BY created_at DESC LIMIT {MAX_HISTORY}
+            ) AS kept
+        )
 ), nonces AS (
     DELETE FROM nonce WHERE ctid = ANY (ARRAY(
         SELECT ctid FROM nonce WHERE until < ceil($1::float8)::bigint
@@ -192,6 +224,45 @@ WITH pushes AS (
     )) RETURNING 1
 )
 SELECT (SELECT count(*) FROM pushes) + (SELECT count(*) FROM nonces) + (SELECT count(*) FROM buckets)
+"""
+
+# The least and the greatest fingerprint of each source, with the beginning that is searched for: all that decides
+# whether there is none, one or several.
+_MATCHES = """
+(SELECT fingerprint FROM {source} AND server_id = $1 AND fingerprint BETWEEN $2 AND $3 ORDER BY fingerprint LIMIT 1)
+UNION ALL
+(SELECT fingerprint FROM {source} AND server_id = $1 AND fingerprint BETWEEN $2 AND $3
+ ORDER BY fingerprint DESC LIMIT 1)
+"""
+MATCHES = "UNION ALL".join(
+    _MATCHES.format(source=source)
+    for source in ("push WHERE status = 'queued'", "push WHERE status <> 'queued'", "history WHERE newest > $4")
+)
+PAST = f"""
+(SELECT {past_columns("push")} FROM push WHERE status = 'queued' AND server_id = $1 AND fingerprint = $2
+ ORDER BY seq DESC LIMIT {MAX_HISTORY})
+UNION ALL
+(SELECT {past_columns("push")} FROM push WHERE status <> 'queued' AND server_id = $1 AND fingerprint = $2
+ ORDER BY seq DESC LIMIT {MAX_HISTORY})
+"""
+OLDER = "SELECT entries FROM history WHERE server_id = $1 AND fingerprint = $2"
+FORGET_OLD = """
+DELETE FROM history WHERE ctid = ANY (ARRAY(
+    SELECT old.ctid FROM unnest($1::bytea[]) AS owner(server_id) CROSS JOIN LATERAL (
+        SELECT ctid FROM history WHERE server_id = owner.server_id AND newest < $2 ORDER BY newest LIMIT $3
+        FOR UPDATE SKIP LOCKED
+    ) AS old LIMIT $3
+))
+"""
+FORGET_EXCESS = """
+DELETE FROM history WHERE ctid = ANY (ARRAY(
+    SELECT ctid FROM history WHERE server_id = $1 ORDER BY newest LIMIT $2 FOR UPDATE SKIP LOCKED
+))
+"""
+HISTORIES = "SELECT server_id, sum(n)::bigint, count(*) FROM history_tally GROUP BY server_id"
+FOLD_HISTORIES = """
+WITH folded AS (DELETE FROM history_tally RETURNING server_id, n)
+INSERT INTO history_tally SELECT server_id, sum(n) FROM folded GROUP BY server_id HAVING sum(n) <> 0
 """
 
 # Above the number that is worth counting: the estimate of the last ANALYZE.

@@ -48,7 +48,8 @@ class SqliteDevices(SqliteNonces):
     def unregister(self, db: sqlite3.Connection, fingerprint: bytes) -> bool:
         deleted = db.execute("DELETE FROM device WHERE fingerprint = ?", (fingerprint,)).rowcount > 0
         if deleted:
-            _end_queued(db, fingerprint, "not_registered", None)
+            _end_queued(db, fingerprint, "not_registered", None, None)
+            db.execute("DELETE FROM history WHERE fingerprint = ?", (fingerprint,))
         return deleted
 
     @transaction
@@ -77,7 +78,7 @@ class SqliteDevices(SqliteNonces):
             (fingerprint, reason, token, now),
         ).rowcount
         if evicted:
-            _end_queued(db, fingerprint, "token_evicted", reason)
+            _end_queued(db, fingerprint, "token_evicted", reason, now)
         return evicted > 0
 
     @transaction
@@ -126,8 +127,11 @@ def find_device(db: sqlite3.Connection, fingerprint: bytes) -> Device | None:
     return row and device_of(row)
 
 
-def _end_queued(db: sqlite3.Connection, fingerprint: bytes, status: str, error: str | None) -> None:
+def _end_queued(
+    db: sqlite3.Connection, fingerprint: bytes, status: str, error: str | None, ended_at: float | None
+) -> None:
     db.execute(
-        "UPDATE push SET status = ?2, error = ?3, payload = x'', due = 0 WHERE fingerprint = ?1 AND status = 'queued'",
-        (fingerprint, status, error),
+        "UPDATE push SET status = ?2, error = ?3, payload = x'', due = 0, ended_at = ?4 "
+        "WHERE fingerprint = ?1 AND status = 'queued'",
+        (fingerprint, status, error, ended_at),
     )

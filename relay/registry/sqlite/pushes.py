@@ -27,6 +27,7 @@ from relay.registry.rows import PUSH_WIDTH, push_columns, push_of, push_row
 from relay.registry.rules import Rate, admit, claim_share, coalesced, notification_batches, superseded, triage
 from relay.registry.sqlite.database import FileUser, SqliteFile, transaction
 from relay.registry.sqlite.devices import find_device
+from relay.registry.sqlite.histories import remember_expired
 
 _PUSH = f"SELECT {push_columns('push')} FROM push"  # noqa: S608 - names of columns
 _COLUMNS = push_columns("push").replace("push.", "")
@@ -37,7 +38,8 @@ UPDATE push SET
     error = iif(expires_at <= ?1, 'expired', error),
     payload = iif(expires_at <= ?1, x'', payload),
     due = iif(expires_at <= ?1, 0.0, ?3),
-    attempts = attempts + 1
+    attempts = attempts + iif(expires_at <= ?1, 0, 1),
+    ended_at = iif(expires_at <= ?1, ?1, ended_at)
 WHERE seq IN (SELECT value FROM json_each(?2))
 RETURNING {_COLUMNS}
 """  # noqa: S608
@@ -55,13 +57,14 @@ _FIRST_DUE = (
 )
 _HELD = "SELECT seq, server_id, owner FROM push WHERE fingerprint = ? AND status = 'queued' ORDER BY seq DESC"
 _SUPERSEDE = """
-UPDATE push SET status = 'failed', error = ?2, payload = x'', due = 0 WHERE seq IN (SELECT value FROM json_each(?1))
+UPDATE push SET status = 'failed', error = ?2, payload = x'', due = 0, ended_at = ?3
+WHERE seq IN (SELECT value FROM json_each(?1))
 RETURNING push_id
 """
 
 
 _WITHDRAW = """
-UPDATE push SET status = 'failed', error = ?4, payload = x'', due = 0
+UPDATE push SET status = 'failed', error = ?4, payload = x'', due = 0, ended_at = ?5
 WHERE fingerprint = ?2 AND status = 'queued' AND platform = 'websocket' AND attempts = 0
     AND server_id = ?1 AND collapse_id = ?3 AND NOT exempt
 """
@@ -114,9 +117,10 @@ class SqlitePushes(FileUser):
     @transaction
     def acknowledge(self, db: sqlite3.Connection, fingerprint: bytes, push_id: bytes, now: float) -> Push | None:
         row = db.execute(
-            "UPDATE push SET status = 'delivered', error = NULL, payload = x'', due = 0 "  # noqa: S608
-            f"WHERE push_id = ? AND fingerprint = ? RETURNING {_COLUMNS}",
-            (push_id, fingerprint),
+            "UPDATE push SET status = 'delivered', error = NULL, payload = x'', due = 0, "  # noqa: S608
+            "ended_at = iif(status = 'delivered', ended_at, ?3) "
+            f"WHERE push_id = ?1 AND fingerprint = ?2 RETURNING {_COLUMNS}",
+            (push_id, fingerprint, now),
         ).fetchone()
         return row and push_of(row)
 
@@ -128,20 +132,18 @@ class SqlitePushes(FileUser):
         rows = db.execute(_CLAIM, (now, selected, now + LEASE_SECONDS)).fetchall()
         due = [push_of(row) for row in rows]
         result = triage(due, _devices(db, {push.push.fingerprint for push in due}))
-        _write_outcomes(db, result.ended)
+        _write_outcomes(db, [one._replace(due=now) for one in result.ended])
         return result.claimed
 
     @transaction
     def sweep(self, db: sqlite3.Connection, now: float, limit: int) -> int:
-        pushes = (
-            "DELETE FROM push WHERE seq IN (SELECT seq FROM push WHERE expires_at <= ? ORDER BY expires_at LIMIT ?)"
-        )
+        expired = remember_expired(db, now, limit)
         nonces = "DELETE FROM nonce WHERE nonce IN (SELECT nonce FROM nonce WHERE until < ? ORDER BY until LIMIT ?)"
         buckets = (
             "DELETE FROM bucket WHERE (server_id, fingerprint) IN "
             "(SELECT server_id, fingerprint FROM bucket WHERE paid_until <= ? ORDER BY paid_until LIMIT ?)"
         )
-        return sum(db.execute(sql, (now, limit)).rowcount for sql in (pushes, nonces, buckets))
+        return expired + sum(db.execute(sql, (now, limit)).rowcount for sql in (nonces, buckets))
 
     @transaction
     def first_due(self, db: sqlite3.Connection) -> float | None:
@@ -162,7 +164,7 @@ def _admit(
     db: sqlite3.Connection, server_id: bytes, requested: Sequence[NewPush], now: float, rate: Rate
 ) -> list[AdmissionResult]:
     subjects = {push.subject for push in requested if push.subject is not None}
-    withdrawn = {subject for subject in subjects if db.execute(_WITHDRAW, (server_id, *subject, CLEARED)).rowcount}
+    withdrawn = {subject for subject in subjects if db.execute(_WITHDRAW, (server_id, *subject, CLEARED, now)).rowcount}
     known = (_find(db, server_id, push.push_key) for push in requested)
     admission = admit(
         server_id,
@@ -182,7 +184,7 @@ def _admit(
         [(server_id, bucket.name, bucket.paid_until) for bucket in admission.buckets if bucket.paid_until > now],
     )
     fingerprints = {push.push.fingerprint for push in admission.pushes}
-    ended = {push_id for fingerprint in fingerprints for push_id in _supersede(db, fingerprint)}
+    ended = {push_id for fingerprint in fingerprints for push_id in _supersede(db, fingerprint, now)}
     return [
         AdmissionResult("failed", one.push_id, one.platform, SUPERSEDED) if one.push_id in ended else one
         for one in admission.answers
@@ -217,10 +219,10 @@ def _write_outcomes(db: sqlite3.Connection, outcomes: Sequence[AttemptOutcome]) 
             )
         else:
             db.execute(
-                "UPDATE push SET status = ?3, error = ?4, payload = x'', due = 0 "
+                "UPDATE push SET status = ?3, error = ?4, payload = x'', due = 0, ended_at = ?5 "
                 "WHERE server_id = ?1 AND push_key = ?2 "
                 "AND (status = 'queued' OR status <> 'delivered' AND ?3 = 'delivered')",
-                (one.server_id, one.push_key, one.status, one.error),
+                (one.server_id, one.push_key, one.status, one.error, one.due),
             )
 
 
@@ -240,10 +242,10 @@ def _paid_until(db: sqlite3.Connection, server_id: bytes, bucket: bytes) -> floa
     return float(row[0]) if row else 0.0
 
 
-def _supersede(db: sqlite3.Connection, fingerprint: bytes) -> list[bytes]:
+def _supersede(db: sqlite3.Connection, fingerprint: bytes, now: float) -> list[bytes]:
     held = db.execute(_HELD, (fingerprint,)).fetchall()
     excess = superseded([(server_id, owner) for _, server_id, owner in held])
     if not excess:
         return []
-    rows = db.execute(_SUPERSEDE, (json.dumps([held[index][0] for index in excess]), SUPERSEDED))
+    rows = db.execute(_SUPERSEDE, (json.dumps([held[index][0] for index in excess]), SUPERSEDED, now))
     return [push_id for (push_id,) in rows]

@@ -8,12 +8,13 @@ from relay.registry.model import MAX_NOTIFICATION_BYTES, RegistryBusy
 from relay.registry.port import NotificationHandler
 from relay.registry.sqlite.database import SqliteFile
 from relay.registry.sqlite.devices import SqliteDevices
+from relay.registry.sqlite.histories import SqliteHistories
 from relay.registry.sqlite.presence import SqlitePresence
 from relay.registry.sqlite.pushes import SqlitePushes
 from relay.registry.sqlite.servers import SqliteServers
 
 
-class SqliteRegistry(SqliteDevices, SqliteServers, SqlitePushes, SqlitePresence):
+class SqliteRegistry(SqliteDevices, SqliteServers, SqlitePushes, SqliteHistories, SqlitePresence):
     """`Registry` in the file `path`. A missing file is created, and so is its directory.
 
     Registrations and trust survive a power failure (synchronous=FULL): a device that got a confirmation does not
