@@ -78,12 +78,20 @@ class Config:
 
 def load(environ: Mapping[str, str]) -> Config:
     """Parse the environment; raises ConfigError with every fault at once."""
+    config, faults = load_with_faults(environ)
+    if faults:
+        raise ConfigError(faults)
+    return config
+
+
+def load_with_faults(environ: Mapping[str, str]) -> tuple[Config, list[str]]:
+    """The settings, with defaults in place of the faulty ones, and a line for each fault, which begins with the name
+    of the setting: for a command that examines as much as it can.
+    """
     reader = EnvReader(environ, _FOREIGN)
     config = _read(reader)
     reader.warn_unknown({"RELAY_": "docs/relay.md"})
-    if reader.faults:
-        raise ConfigError(reader.faults)
-    return replace(config, warnings=tuple(reader.warnings))
+    return replace(config, warnings=tuple(reader.warnings)), reader.faults
 
 
 @dataclass(frozen=True)

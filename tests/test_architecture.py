@@ -16,8 +16,9 @@ ROOT = Path(__file__).resolve().parent.parent
 # What each package of sigil may import of the others. `__version__` is free to all.
 SIGIL: dict[str, set[str]] = {
     "__main__": {"cli"},
-    "cli": {"app", "config", "console", "device", "preflight", "protocol", "sdk", "serving", "webhooks"},
-    "preflight": {"app", "config", "protocol", "serving"},
+    "cli": {"app", "config", "console", "device", "doctor", "preflight", "protocol", "sdk", "serving", "webhooks"},
+    "doctor": {"app", "config", "console", "core", "preflight", "protocol", "pushes", "serving", "webhooks"},
+    "preflight": {"app", "config", "console", "protocol", "serving"},
     "app": {
         "approvals", "challenges", "config", "core", "delivery", "first_boot", "inbox", "protocol", "pushes",
         "resources", "serving", "sessions", "store", "telemetry", "webhooks",

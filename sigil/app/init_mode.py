@@ -59,7 +59,7 @@ def check(config: Config) -> None:
         return
     require_safe_wizard(config)
     expected_server_id(config)
-    _committed(config)
+    read_committed(config)
 
 
 def start(config: Config) -> Start:
@@ -84,10 +84,11 @@ def committed_identity(config: Config) -> ServerIdentity | None:
         vault_of(config).remove_temporary_files()
     except VaultUnusable as error:
         raise StartupError(f"SIGIL_STATE_DIR {config.state_dir} cannot be used: {error}; remove it") from error
-    return _committed(config)
+    return read_committed(config)
 
 
-def _committed(config: Config) -> ServerIdentity | None:
+def read_committed(config: Config) -> ServerIdentity | None:
+    """The same, and it changes nothing: for commands next to a running server."""
     try:
         commitment = vault_of(config).read()
         return None if commitment is None else ServerIdentity.from_secrets(commitment.secrets)

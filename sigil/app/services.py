@@ -152,14 +152,7 @@ def _push_loop(
     config: Config, identity: ServerIdentity, parts: Dependencies, backlog: Backlog, messages: PushMessages
 ) -> PushLoop:
     observer = PushTelemetry(parts.metrics.pushes(), config.relay_url or "")
-    relay = RelayClient(
-        config.relay_url or "",
-        identity=identity,
-        server_name=config.server_name,
-        clock=parts.time_of_day,
-        randomness=parts.randomness,
-        on_response=parts.saw_relay,
-    )
+    relay = relay_client(config, identity, parts.time_of_day, parts.randomness, parts.saw_relay)
     breaker = CircuitBreaker(
         key=RELAY_KEY,
         failures_to_open=RELAY_FAILURES_TO_OPEN,
@@ -180,6 +173,24 @@ def _push_loop(
         randomness=parts.randomness,
     )
     return PushLoop(pushes=pushes, backlog=backlog, breaker=breaker, jitter=_jitter(parts))
+
+
+def relay_client(
+    config: Config,
+    identity: ServerIdentity,
+    clock: Callable[[], float] = time.time,
+    randomness: Callable[[int], bytes] = os.urandom,
+    on_response: OnResponse = lambda offset, ends: None,
+) -> RelayClient:
+    """The client of the relay of these settings, which signs with `identity`."""
+    return RelayClient(
+        config.relay_url or "",
+        identity=identity,
+        server_name=config.server_name,
+        clock=clock,
+        randomness=randomness,
+        on_response=on_response,
+    )
 
 
 def _jitter(parts: Dependencies) -> Callable[[], float]:

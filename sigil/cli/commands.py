@@ -28,6 +28,7 @@ _LAZY_GROUPS = {
     "ask": "sigil.cli.ask",
     "backup-key": "sigil.cli.backup_key",
     "device": "sigil.device.commands",
+    "doctor": "sigil.cli.doctor",
     "webhook": "sigil.cli.webhook",
 }
 

@@ -60,9 +60,9 @@ def send_test(url: str | None) -> None:
     """Send a signed sample event once, as the server would. Exit code 0 when the receiver responds with 2xx."""
     with cli_errors:
         from sigil.app.services import webhook_sender
-        from sigil.cli.webhook_sample import sample
         from sigil.config.webhooks import webhook_url
         from sigil.serving.settings import Secret
+        from sigil.webhooks.sample import sample
 
         settings = _settings()
         try:

@@ -52,7 +52,7 @@ def _commands(context: click.Context) -> Iterator[click.Context]:
         if command is None or command.hidden:
             continue
         inner = click.Context(command, parent=context, info_name=name, **command.context_settings)
-        if not isinstance(command, click.Group):
+        if not isinstance(command, click.Group) or command.invoke_without_command:
             yield inner
         yield from _commands(inner)
 

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from cryptography import x509
 
 from sigil.config.settings import Config
-from sigil.preflight.result import Result, failed, ok, still_open
+from sigil.console.findings.result import Result, failed, ok, still_open
 from sigil.serving.startup_error import StartupError
 from sigil.serving.tls.issuing import is_self_made
 from sigil.serving.tls.self_signed import ensure_pair, is_present

@@ -6,9 +6,9 @@ import datetime
 from collections.abc import Mapping
 
 from sigil.config.settings import load
+from sigil.console.findings.result import Result, failed, still_open
 from sigil.preflight.certificate import check_certificate
 from sigil.preflight.host import check_host
-from sigil.preflight.result import Result, failed, still_open
 from sigil.preflight.secrets import check_mnemonic, check_shared_secrets, check_sources
 from sigil.preflight.settings import check_settings
 from sigil.serving.settings import ConfigError

@@ -11,11 +11,11 @@ from pathlib import Path
 
 from sigil.app.state import memory_limit, store_problem
 from sigil.config.settings import Config
-from sigil.preflight.result import Result, failed, ok, still_open
+from sigil.console.findings.result import Result, failed, ok, still_open
 from sigil.serving.connections.limits import ConnectionLimits
 from sigil.serving.process.memory_protection import active_swap_devices
 
-_RELEASED = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
+RELEASED = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
 _NO_LIMIT = 1 << 60
 """Version 1 of control groups reports a huge figure instead of no limit."""
 _CLOCK_UNSYNCHRONISED = 5
@@ -25,7 +25,7 @@ _CLOCK_UNSYNCHRONISED = 5
 def check_host(config: Config, now: datetime.datetime, swaps: Path = Path("/proc/swaps")) -> Iterator[Result]:
     yield _store(config)
     yield _memory()
-    yield _swap(swaps)
+    yield check_swap(swaps)
     yield _descriptors()
     yield _clock(now)
 
@@ -48,7 +48,7 @@ def _memory() -> Result:
     return ok("memory_limit", f"{limit >> 20} MiB")
 
 
-def _swap(table: Path) -> Result:
+def check_swap(table: Path = Path("/proc/swaps")) -> Result:
     if devices := active_swap_devices(table):
         return still_open(
             "swap", f"{', '.join(devices)} is on: it can write derived keys to a disk",
@@ -72,11 +72,16 @@ def _descriptors() -> Result:
 
 def _clock(now: datetime.datetime) -> Result:
     step = "synchronise the host's clock (chrony, systemd-timesyncd): signatures and challenges carry times"
-    if now < _RELEASED:
+    if now < RELEASED:
         return failed("clock", f"{now:%Y-%m-%d} is before this version was made", step)
-    if _adjtimex() == _CLOCK_UNSYNCHRONISED:
+    if clock_is_unsynchronised():
         return still_open("clock", "the kernel reports that the clock is not synchronised", step)
     return ok("clock", f"{now:%Y-%m-%d %H:%M} UTC")
+
+
+def clock_is_unsynchronised() -> bool:
+    """Whether the kernel reports so; False where it reports nothing."""
+    return _adjtimex() == _CLOCK_UNSYNCHRONISED
 
 
 def _adjtimex() -> int:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sigil.config.secret_sources import SecretSource, secret_sources
 from sigil.config.settings import Config
-from sigil.preflight.result import Result, failed, ok, still_open
+from sigil.console.findings.result import Result, failed, ok, still_open
 from sigil.preflight.secret_strength import is_published, weakness
 from sigil.protocol.api_key import has_computed_form
 from sigil.protocol.identity import DerivedSecrets, InvalidMnemonic, ServerIdentity

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from sigil.config.secret_sources import file_variable
 from sigil.config.settings import SECRETS, Config
-from sigil.preflight.result import Result, failed, ok, still_open
+from sigil.console.findings.result import Result, failed, ok, still_open
 from sigil.serving.addresses.gateways import gateway_warnings
 
 

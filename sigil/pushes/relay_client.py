@@ -43,6 +43,7 @@ _MAX_CAUSES = 8
 OnResponse = Callable[[float, int | None], object]
 """Gets the seconds by which the relay's clock is ahead, and the end of its certificate (Unix seconds; None without
 TLS)."""
+_NO_PUSH = "sigil-doctor"
 _encode = msgspec.json.Encoder().encode
 
 
@@ -90,6 +91,17 @@ class RelayClient:
 
     async def outcomes(self, push_keys: Sequence[str]) -> list[PushResult]:
         return await self._results("/push/outcomes", OutcomesRequest(list(push_keys)), len(push_keys))
+
+    async def is_trusted(self) -> bool:
+        """Whether the relay accepts this server's signature; RelayUnavailable. It never registers: a relay that trusts
+        the first server would trust a command. No push has the key that it queries.
+        """
+        async with _total_timeout():
+            status, content = await self._post("/push/outcomes", _encode(OutcomesRequest([_NO_PUSH])))
+        if status == 401:
+            return False
+        _read(status, content, PushResults)
+        return True
 
     async def close(self) -> None:
         await self._http.aclose()

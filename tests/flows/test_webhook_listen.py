@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from sigil.cli.webhook_sample import sample
 from sigil.protocol.webhook import signed_headers
+from sigil.webhooks.sample import sample
 from tests.support.live import DEADLINE
 from tests.support.ports import free_port
 

@@ -20,9 +20,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
+from sigil.console.findings.result import Result
 from sigil.preflight import host
 from sigil.preflight.checklist import run_checks
-from sigil.preflight.result import Result
 from sigil.preflight.secret_strength import weakness
 from sigil.preflight.secrets import check_secret_file
 from sigil.protocol.identity import generate_mnemonic

@@ -23,7 +23,7 @@ def validity_warnings(path: Path, now: datetime.datetime, *, host: str | None, r
     `host` is the name that clients use, None where a proxy shows them its own certificate. `renews_own`: the server
     renews a certificate that it made.
     """
-    certificate = _read(path)
+    certificate = first_certificate(path)
     if certificate is None:
         return []
     problems = []
@@ -70,7 +70,8 @@ def _matches(name: str, host: str) -> bool:
     return name == host
 
 
-def _read(path: Path) -> x509.Certificate | None:
+def first_certificate(path: Path) -> x509.Certificate | None:
+    """The first of the file; None if it cannot be read."""
     try:
         # What is read from a pipe is gone, and the server needs it.
         if not stat.S_ISREG(files.status(path).st_mode):

@@ -1,0 +1,31 @@
+"""`sigil doctor …`: examines a running installation, with its network."""
+
+from __future__ import annotations
+
+import os
+
+import click
+
+from sigil.cli.errors import cli_errors
+
+
+@click.group(invoke_without_command=True)
+@click.option("--json", "as_json", is_flag=True, help="Machine-readable: one JSON object, described in docs/doctor.md.")
+@click.option("--send-test", is_flag=True, help="Also send a signed sample event to the webhook receiver.")
+@click.pass_context
+def doctor(context: click.Context, as_json: bool, send_test: bool) -> None:
+    """Examine the running server and everything it needs: settings, certificate, relay, webhooks, store, host. Each
+    finding names its remedy. It changes nothing, and takes at most 30 seconds. Exit code 1 when a finding failed. Run
+    it as the server's user, with the server's settings.
+    """
+    if context.invoked_subcommand is not None:
+        if as_json or send_test:
+            raise click.UsageError(f"put the options after `{context.invoked_subcommand}`")
+        return
+    with cli_errors:
+        from sigil.doctor.checklist import run_checks
+        from sigil.serving.probes.steps import end_process
+
+        report = run_checks(os.environ, send_test=send_test)
+        click.echo(report.as_json() if as_json else report.as_text())
+        end_process(report.exit_code)

@@ -1,0 +1,1 @@
+"""Findings about a running server and what it depends on. `sigil doctor` prints them."""

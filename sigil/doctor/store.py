@@ -1,0 +1,50 @@
+"""The session store of the running server and the outboxes in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from sigil.app.state import store_problem
+from sigil.config.settings import Config
+from sigil.console.findings.result import Result, failed, ok, still_open
+from sigil.serving.probes.service import OwnProbe
+
+_FILLING, _FULL = 0.70, 0.85
+"""Of the size. At the second, the server accepts no challenge (docs/operations.md)."""
+_OLD_SECONDS = 120.0
+_PUSH_STEP = "see the findings relay and relay_trust"
+_WEBHOOK_STEP = "see the finding webhook"
+
+
+def check_store(config: Config, probe: OwnProbe) -> Iterator[Result]:
+    used, size = probe.metric("store_bytes"), probe.metric("store_size_bytes")
+    if used is None or not size:
+        # Without a server: whether one could start on this directory.
+        if problem := store_problem(config):
+            yield failed("store", problem, "docs/configuration.md, Sessions")
+        return
+    pending = (probe.metric("challenges_pending") or 0) + (probe.metric("mpa_pending") or 0)
+    text = f"{used / size:.0%} of {size / (1 << 20):.0f} MiB in use, {pending:.0f} challenges and requests pending"
+    step = "find the API key that creates so many (log event challenge_created), or raise SIGIL_STORE_SIZE"
+    if used >= _FULL * size:
+        yield failed("store", f"{text}: the server rejects new challenges (503)", step)
+    elif used >= _FILLING * size:
+        yield still_open("store", f"{text}; from {_FULL:.0%} on the server rejects new challenges", step)
+    else:
+        yield ok("store", text)
+
+
+def check_outboxes(probe: OwnProbe) -> Iterator[Result]:
+    """A name each is too much: an operator reads them as one."""
+    problems, texts = [], []
+    for kind, step in (("push", _PUSH_STEP), ("webhook", _WEBHOOK_STEP)):
+        waiting, oldest = probe.metric(f"{kind}_outbox"), probe.metric(f"{kind}_outbox_oldest_seconds")
+        if waiting is None:
+            continue
+        age = f", the oldest for {oldest:.0f} s" if waiting and oldest is not None else ""
+        texts.append(f"{waiting:.0f} in the {kind} outbox{age}")
+        if oldest is not None and oldest > _OLD_SECONDS:
+            problems.append(failed("outboxes", f"{waiting:.0f} wait in the {kind} outbox{age}", step))
+    yield from problems
+    if texts and not problems:
+        yield ok("outboxes", "; ".join(texts))
