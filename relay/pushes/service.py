@@ -13,6 +13,7 @@ from relay.registry.model import AdmissionResult, AttemptOutcome, NewPush, Push
 from relay.registry.port import PushQueue
 from relay.registry.rules import Rate
 from relay.registry.sealing import Sealer
+from sigil.protocol import trace_context
 from sigil.protocol.encoding.text import decode_hex, parse_time
 from sigil.protocol.errors import InvalidRequest
 from sigil.protocol.messages import relay as messages
@@ -98,7 +99,14 @@ class Pushes:
             priority=push.priority or "high",
             exempt=_payload_type(payload, path) == "clear",
             owner=push.owner or "",
+            traceparent=_sampled(push.traceparent),
         )
+
+
+def _sampled(traceparent: object) -> bytes | None:
+    """The 25 bytes of a `traceparent` whose trace is sampled; None for any other value."""
+    context = trace_context.parse(traceparent) if isinstance(traceparent, str) else None
+    return trace_context.pack(context) if context is not None and context.sampled else None
 
 
 def _payload_type(payload: bytes, path: str) -> str:

@@ -18,6 +18,7 @@ from sigil.sdk.http.polling import Polling
 from sigil.sdk.http.responses import parse_result
 from sigil.sdk.http.retry import Request, RetryPolicy, send_with_retries
 from sigil.sdk.http.sans_io import Operation
+from sigil.sdk.http.trace_context import with_traceparent
 from sigil.sdk.request_bodies import action_bytes, encoded
 from sigil.sdk.results import Action
 
@@ -40,6 +41,7 @@ class Approvals:
         request_id: str | None,
         reject_policy: str | None,
         expires_in_seconds: int | None,
+        traceparent: str | None,
     ) -> Operation[MpaRequest]:
         # One request_id for all retries: when the first response is lost, a retry creates no second request.
         members: dict[str, Any] = {
@@ -51,7 +53,8 @@ class Approvals:
             "expires_in_seconds": expires_in_seconds,
         }
         body = encoded({name: value for name, value in members.items() if value is not None})
-        request = Request("POST", "/mpa/request", body, {"Content-Type": "application/json"})
+        headers = with_traceparent({"Content-Type": "application/json"}, traceparent)
+        request = Request("POST", "/mpa/request", body, headers)
         response = yield from send_with_retries(request, self.retry, self.clock)
         return parse_result(response, 200 if response.status == 200 else 201, MpaRequest)
 

@@ -105,6 +105,7 @@ class AsyncAuth:
         number_matching: bool | None = None,
         fingerprint: str | None = None,
         idempotency_key: str | None = None,
+        traceparent: str | None = None,
     ) -> Challenge:
         """As `Auth.create_challenge`."""
         return await self._run(
@@ -115,6 +116,7 @@ class AsyncAuth:
                 number_matching=number_matching,
                 fingerprint=fingerprint,
                 idempotency_key=idempotency_key,
+                traceparent=traceparent,
             )
         )
 
@@ -148,6 +150,7 @@ class AsyncMpa:
         request_id: str | None = None,
         reject_policy: str | None = None,
         expires_in_seconds: int | None = None,
+        traceparent: str | None = None,
     ) -> MpaRequest:
         """As `Mpa.request`."""
         return await self._run(
@@ -158,6 +161,7 @@ class AsyncMpa:
                 request_id=request_id,
                 reject_policy=reject_policy,
                 expires_in_seconds=expires_in_seconds,
+                traceparent=traceparent,
             )
         )
 

@@ -14,6 +14,7 @@ from sigil.sdk.http.polling import Polling
 from sigil.sdk.http.responses import parse_result
 from sigil.sdk.http.retry import Request, RetryPolicy, send_with_retries
 from sigil.sdk.http.sans_io import Operation
+from sigil.sdk.http.trace_context import with_traceparent
 from sigil.sdk.request_bodies import challenge_body, check_idempotency_key
 from sigil.sdk.results import Action, Challenge, ChallengeStatus
 
@@ -36,6 +37,7 @@ class Challenges:
         number_matching: bool | None,
         fingerprint: str | None,
         idempotency_key: str | None,
+        traceparent: str | None,
     ) -> Operation[Challenge]:
         body = challenge_body(
             device_public_key,
@@ -46,7 +48,7 @@ class Challenges:
         )
         key = secrets.token_urlsafe(24) if idempotency_key is None else check_idempotency_key(idempotency_key)
         headers = {"Content-Type": "application/json", "Idempotency-Key": key}
-        request = Request("POST", "/challenge", body, headers)
+        request = Request("POST", "/challenge", body, with_traceparent(headers, traceparent))
         response = yield from send_with_retries(request, self.retry, self.clock)
         return parse_result(response, 201, Challenge)
 

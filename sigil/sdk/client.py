@@ -92,6 +92,7 @@ class Auth:
         number_matching: bool | None = None,
         fingerprint: str | None = None,
         idempotency_key: str | None = None,
+        traceparent: str | None = None,
     ) -> Challenge:
         """Create a challenge: request a device's approval of an action.
 
@@ -99,6 +100,7 @@ class Auth:
         number_matching: show `match_code` to the person, who types it on the device. fingerprint: checked against
         the key. idempotency_key: 1..255 visible ASCII characters. By default each call makes one and keeps it over its
         retries, so that they create one challenge. Pass your own to create one challenge over several calls.
+        traceparent: of W3C Trace Context, in place of the current OpenTelemetry span; a malformed one is ignored.
         """
         return self._run(
             self._challenges.create(
@@ -108,6 +110,7 @@ class Auth:
                 number_matching=number_matching,
                 fingerprint=fingerprint,
                 idempotency_key=idempotency_key,
+                traceparent=traceparent,
             )
         )
 
@@ -145,13 +148,14 @@ class Mpa:
         request_id: str | None = None,
         reject_policy: str | None = None,
         expires_in_seconds: int | None = None,
+        traceparent: str | None = None,
     ) -> MpaRequest:
         """Request the approval of groups of devices: one device of each of `required` groups must approve.
 
         groups: 1..20 lists of 1..50 device_public_key, each device once. request_id: your name for the request, 1..128
         of A-Z a-z 0-9 . _ : -; the same name with the same content returns the same request. By default each call makes
         one and keeps it over its retries. reject_policy: "continue" (rejected when too few groups are left) or
-        "reject_on_first". expires_in_seconds: 60..900, else 300.
+        "reject_on_first". expires_in_seconds: 60..900, else 300. traceparent: as with `Auth.create_challenge`.
         """
         return self._run(
             self._approvals.request(
@@ -161,6 +165,7 @@ class Mpa:
                 request_id=request_id,
                 reject_policy=reject_policy,
                 expires_in_seconds=expires_in_seconds,
+                traceparent=traceparent,
             )
         )
 

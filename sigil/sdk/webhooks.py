@@ -12,7 +12,7 @@ import hmac
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn, Protocol
 
 from sigil.protocol.encoding.plain_text import NotPlainText, check
@@ -26,6 +26,7 @@ from sigil.sdk.errors import (
     WebhookSignatureWrong,
     WebhookTooOld,
 )
+from sigil.sdk.http import trace_context
 from sigil.sdk.results import Time
 
 __all__ = ["WebhookEvent", "verify"]
@@ -57,6 +58,9 @@ class WebhookEvent:
     type: challenge.verified, challenge.rejected, challenge.expired, mpa.approved, mpa.rejected or mpa.timeout; later
     servers may send others. Events of challenges have challenge_id and fingerprint, those of approval requests
     request_id, mpa_id and groups_satisfied (indices).
+
+    traceparent: that of the delivery, for a span or a link of your own. It is a header, which the signature does not
+    cover: base no decision on it.
     """
 
     id: str
@@ -72,6 +76,7 @@ class WebhookEvent:
     decision: str | None = None
     reason: str | None = None
     groups_satisfied: tuple[int, ...] | None = None
+    traceparent: str | None = field(default=None, compare=False)
 
     @property
     def approved(self) -> bool:
@@ -102,9 +107,9 @@ def verify(
             f"body is {type(body).__name__}, but the signature covers the raw bytes as received. Pass what your "
             "framework calls request.body, request.get_data(), await request.body() or await req.stream.read()."
         )
-    raw = bytes(body)
-    _SignedRequest(_lower_case(headers), raw, keys).check(clock())
-    return _event(raw)
+    raw, given = bytes(body), _lower_case(headers)
+    _SignedRequest(given, raw, keys).check(clock())
+    return replace(_event(raw), traceparent=trace_context.valid(given.get(trace_context.HEADER)))
 
 
 class _Keys:

@@ -1807,6 +1807,70 @@ def origins() -> list[Case]:
     return cases
 
 
+def traceparents() -> list[Case]:
+    """Section 7 of docs/protocol.md; W3C Trace Context, level 2."""
+    trace, span = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+    rest = f"{trace}-{span}"
+    cases: list[Case] = []
+
+    def case(name: str, value: Any, expect: str | None) -> None:
+        cases.append({"name": name, "value": value, "expect": expect})
+
+    for flags, known in (("00", "00"), ("01", "01"), ("02", "02"), ("03", "03"), ("ff", "03"), ("fc", "00")):
+        case(f"version 00 with flags {flags}", f"00-{rest}-{flags}", f"00-{rest}-{known}")
+    for version in ("01", "cc", "fe"):
+        for flags, known in (("01", "01"), ("03", "01"), ("02", "00")):
+            case(f"version {version} with flags {flags}", f"{version}-{rest}-{flags}", f"00-{rest}-{known}")
+        case(f"version {version} with more fields", f"{version}-{rest}-01-what-follows", f"00-{rest}-01")
+        case(f"version {version} with a dash at its end", f"{version}-{rest}-01-", f"00-{rest}-01")
+        case(f"version {version} with more than a dash allows", f"{version}-{rest}-01.more", None)
+    case("version 00 with more fields", f"00-{rest}-01-what-follows", None)
+    case("version 00 with a dash at its end", f"00-{rest}-01-", None)
+    case("the invalid version", f"ff-{rest}-01", None)
+    case("the invalid version with more fields", f"ff-{rest}-01-more", None)
+    case("a trace of zeros", f"00-{'0' * 32}-{span}-01", None)
+    case("a span of zeros", f"00-{trace}-{'0' * 16}-01", None)
+    case("zeros in a later version", f"01-{'0' * 32}-{span}-01", None)
+    case("the smallest ids", f"00-{'0' * 31}1-{'0' * 15}1-01", f"00-{'0' * 31}1-{'0' * 15}1-01")
+    case("the largest ids", f"00-{'f' * 32}-{'f' * 16}-01", f"00-{'f' * 32}-{'f' * 16}-01")
+    case("empty", "", None)
+    case("nothing after the version", "00", None)
+    case("no flags", f"00-{rest}", None)
+    case("one digit of flags", f"00-{rest}-1", None)
+    case("three digits of flags", f"00-{rest}-001", None)
+    case("a version of one digit", f"0-{rest}-01", None)
+    case("a version of three digits", f"000-{rest}-01", None)
+    case("a short trace", f"00-{trace[:-1]}-{span}-01", None)
+    case("a long trace", f"00-{trace}0-{span}-01", None)
+    case("a short span", f"00-{trace}-{span[:-1]}-01", None)
+    case("a long span", f"00-{trace}-{span}0-01", None)
+    case("upper case in the trace", f"00-{trace.upper()}-{span}-01", None)
+    case("upper case in the span", f"00-{trace}-{span.upper()}-01", None)
+    case("upper case in the flags", f"00-{rest}-0F", None)
+    case("upper case in the version", f"CC-{rest}-01", None)
+    case("a letter that is not hex", f"00-{trace[:-1]}g-{span}-01", None)
+    case("digits of another script", f"00-{trace[:-1]}\uff11-{span}-01", None)
+    case("underscores", f"00_{trace}_{span}_01", None)
+    case("no dashes", f"00{trace}{span}01", None)
+    case("a blank before it", f" 00-{rest}-01", None)
+    case("a blank after it", f"00-{rest}-01 ", None)
+    case("a newline after it", f"00-{rest}-01\n", None)
+    case("a NUL after it", f"00-{rest}-01\0", None)
+    case("a lone surrogate", f"00-{rest}-01\ud800", None)
+    case("two in one header", f"00-{rest}-01,00-{rest}-01", None)
+    case("a header's name with it", f"traceparent: 00-{rest}-01", None)
+    case("a form of Zipkin", f"{trace}-{span}-1", None)
+    for name, value in (
+        ("a number", 1),
+        ("true", True),
+        ("null", None),
+        ("a list", [f"00-{rest}-01"]),
+        ("an object", {}),
+    ):
+        case(name, value, None)
+    return cases
+
+
 FILES: dict[str, tuple[str, Callable[[], list[Case]]]] = {
     "keys.json": ("Public keys as on the wire, hex; expect is their suite or the failure.", keys),
     "signatures.json": ("Whether the signature is the key's over the message, all hex.", signatures),
@@ -1815,6 +1879,10 @@ FILES: dict[str, tuple[str, Callable[[], list[Case]]]] = {
     "votes.json": ("Statuses of multi-party requests; expect is what their votes prove, or the failure.", votes),
     "spellings.json": ("base64, hex and times; expect is the value or the failure.", spellings),
     "origins.json": ("Addresses; server and relay are the canonical origin, null where it must be rejected.", origins),
+    "traceparents.json": (
+        "Values of traceparent; expect is the form of version 00 with the known flags, null where it is ignored.",
+        traceparents,
+    ),
     "actions.json": ("The action member of a request; expect is its JCS or the failure and its path.", actions),
     "messages.json": ("Bodies of requests; expect is what they say or the failure and its path.", messages),
     "api_keys.json": ("Authorization headers; expect is the owner, hex, or the failure.", api_keys),

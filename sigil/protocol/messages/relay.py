@@ -5,7 +5,7 @@ Messages of devices reject unknown members; messages of servers, and answers, ig
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -105,6 +105,7 @@ class WantedPush(msgspec.Struct, frozen=True, omit_defaults=True):
     """One push of `POST /push`; `payload` is an object of at most MAX_PAYLOAD bytes
 
     `owner` distinguishes the requesters of a server: each has its own rate, and its share of what a device holds.
+    `traceparent` is of the push's creation; the relay ignores a malformed one, of any type.
     """
 
     push_key: PushKey
@@ -114,6 +115,7 @@ class WantedPush(msgspec.Struct, frozen=True, omit_defaults=True):
     collapse_id: CollapseId | None = None
     priority: Literal["high", "normal"] | None = None
     owner: PushOwner | None = None
+    traceparent: Any = None
 
 
 class PushRequest(msgspec.Struct, frozen=True):

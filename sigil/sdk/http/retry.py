@@ -9,6 +9,7 @@ from itertools import count
 
 from sigil.sdk.http.clock import Clock
 from sigil.sdk.http.sans_io import Failure, Operation, Outcome, Pause, Response, Send
+from sigil.sdk.http.trace_context import with_current_span
 
 PHASE_SECONDS = 10.0
 """Connecting and writing; each read too, after the time that a long poll waits."""
@@ -31,8 +32,8 @@ class Request:
     wait: int = 0
 
     def within(self, seconds: float) -> Send:
-        silence = PHASE_SECONDS + self.wait
-        return Send(self.method, self.target, seconds, PHASE_SECONDS, silence, self.body, self.headers)
+        silence, headers = PHASE_SECONDS + self.wait, with_current_span(self.headers)
+        return Send(self.method, self.target, seconds, PHASE_SECONDS, silence, self.body, headers)
 
 
 @dataclass(frozen=True, slots=True)
