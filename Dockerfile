@@ -31,7 +31,8 @@ FROM ${PYTHON_IMAGE} AS runtime
 RUN groupadd --gid 10001 sigil \
  && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin sigil \
  && install -d -o 10001 -g 10001 -m 755 /var/lib/sigil /var/lib/sigil/tls /var/lib/relay /run/sigil \
- && install -d -o 10001 -g 10001 -m 700 /run/sigil-secrets /run/relay-secrets /run/relay-trust /etc/sigil
+ && install -d -o 10001 -g 10001 -m 700 /run/sigil-secrets /run/relay-secrets /run/relay-trust /etc/sigil \
+ && install -d -o 10001 -g 10001 -m 750 /run/metrics-tokens
 COPY --from=build /opt/sigil /opt/sigil
 COPY LICENSE /opt/sigil/LICENSE
 ENV PATH=/opt/sigil/bin:$PATH PYTHONDONTWRITEBYTECODE=1

@@ -1,0 +1,1 @@
+"""The Grafana dashboards of deploy/observability, written from these definitions."""
