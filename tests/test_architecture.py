@@ -16,7 +16,9 @@ ROOT = Path(__file__).resolve().parent.parent
 # What each package of sigil may import of the others. `__version__` is free to all.
 SIGIL: dict[str, set[str]] = {
     "__main__": {"cli"},
-    "cli": {"app", "config", "console", "device", "doctor", "preflight", "protocol", "sdk", "serving", "webhooks"},
+    "cli": {
+        "app", "config", "console", "device", "doctor", "preflight", "protocol", "sdk", "serving", "status", "webhooks",
+    },
     "doctor": {"app", "config", "console", "core", "preflight", "protocol", "pushes", "serving", "webhooks"},
     "preflight": {"app", "config", "console", "protocol", "serving"},
     "app": {
@@ -33,6 +35,7 @@ SIGIL: dict[str, set[str]] = {
     "sessions": {"core", "protocol"},
     "delivery": {"core"},
     "first_boot": {"console", "protocol", "serving"},
+    "status": {"config", "console", "protocol", "serving"},
     "config": {"protocol", "serving"},
     "store": {"core", "serving"},
     "core": {"protocol"},

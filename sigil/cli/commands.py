@@ -29,6 +29,7 @@ _LAZY_GROUPS = {
     "backup-key": "sigil.cli.backup_key",
     "device": "sigil.device.commands",
     "doctor": "sigil.cli.doctor",
+    "top": "sigil.cli.top",
     "webhook": "sigil.cli.webhook",
 }
 

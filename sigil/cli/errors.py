@@ -12,6 +12,7 @@ cli_errors = CliErrors(
         "falcon": "server",
         "lmdb": "server",
         "prometheus_client": "server",
+        "rich": "server",
         "uvloop": "server",
         "mnemonic": "cli",
     },

@@ -211,7 +211,7 @@ def _read(r: EnvReader) -> Config:
     if mode == "operational" and mnemonic is None and not r.faults:
         r.faults.append(_NO_MNEMONIC)
     address = read_address(r)
-    cert, key = _tls_pair(r, address)
+    cert, key = tls_pair(r, address)
     preset, revoked = _api_keys(r)
     metrics_token, metrics_open = r.token("METRICS_TOKEN")
     init_token, init_token_off = r.token("SIGIL_INIT_TOKEN")
@@ -255,7 +255,7 @@ def _read(r: EnvReader) -> Config:
     )
 
 
-def _tls_pair(r: EnvReader, address: Address) -> tuple[Path, Path]:
+def tls_pair(r: EnvReader, address: Address) -> tuple[Path, Path]:
     """Without both settings, the pair of the directory under our names or those of certbot."""
     if r.text("TLS_CERT_PATH") or r.text("TLS_KEY_PATH"):
         cert, key = r.value("TLS_CERT_PATH", Config.tls_cert, Path), r.value("TLS_KEY_PATH", Config.tls_key, Path)

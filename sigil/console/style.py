@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 from typing import Literal, TextIO
 
@@ -32,3 +33,12 @@ def is_terminal(stream: TextIO | None) -> bool:
         return stream is not None and stream.isatty() and os.environ.get("TERM", "dumb") not in ("", "dumb")
     except ValueError:  # It is closed.
         return False
+
+
+def draws_blocks(stream: TextIO) -> bool:
+    """Whether `stream` shows block elements such as U+2583: the fonts of the Linux console lack most of them."""
+    try:
+        utf8 = codecs.lookup(stream.encoding or "ascii").name == "utf-8"
+    except LookupError:
+        return False
+    return utf8 and os.environ.get("TERM") != "linux"
