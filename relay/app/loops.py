@@ -13,7 +13,7 @@ from relay.pushes.dispatch import Dispatch
 from relay.registration.capacity import RegistrationCapacity
 from relay.registration.silence import Silence
 from relay.registry.key_rotation import reseal_tokens
-from relay.registry.model import PRUNE_BATCH, SILENT, UNUSED, RegistryBusy
+from relay.registry.model import HISTORY_SECONDS, PRUNE_BATCH, SILENT, UNUSED, RegistryBusy
 from relay.registry.port import LoopRegistry
 from relay.registry.sealing import Sealer
 from relay.sockets.connections import DeviceConnections
@@ -61,6 +61,7 @@ class Loops:
             "sweep": self._sweep,
             "presence": self._presence,
             "trim": self._trim,
+            "histories": self._forget_histories,
             "rotate": self._rotate,
             "database": database.run_once,
         }
@@ -95,6 +96,11 @@ class Loops:
             logs.info("unused_registrations_deleted", count=len(trimmed.deleted), left=trimmed.total)
             await self._sockets.disconnect(trimmed.deleted)
         if len(trimmed.deleted) < PRUNE_BATCH:
+            await asyncio.sleep(TRIM_SECONDS)
+
+    async def _forget_histories(self) -> None:
+        before = int(self._clock()) - HISTORY_SECONDS
+        if await self._registry.forget_histories(self._capacity.max_histories, before) < PRUNE_BATCH:
             await asyncio.sleep(TRIM_SECONDS)
 
     async def _rotate(self) -> None:

@@ -17,6 +17,7 @@ from relay.app.database_watch import DatabaseWatch
 from relay.app.loops import Loops
 from relay.config import Config, Storage
 from relay.pushes.dispatch import Dispatch, NullObserver
+from relay.pushes.histories import Histories
 from relay.pushes.server_shares import ServerShares
 from relay.pushes.service import Pushes
 from relay.registration.capacity import RegistrationCapacity
@@ -35,7 +36,12 @@ from relay.resources.devices import (
     RegistrationChallengeResource,
 )
 from relay.resources.health import HealthResource
-from relay.resources.servers import PushesResource, PushOutcomesResource, ServerRegistrationResource
+from relay.resources.servers import (
+    PushesResource,
+    PushHistoryResource,
+    PushOutcomesResource,
+    ServerRegistrationResource,
+)
 from relay.resources.signed_requests import SignedRequests
 from relay.resources.socket import DeviceSocketResource
 from relay.sockets.authentication_limits import CONNECTS_PER_MINUTE, AuthenticationLimits
@@ -296,6 +302,8 @@ def _route(
     app.add_route("/servers/register", ServerRegistrationResource(servers, requests, failures))
     app.add_route("/push", PushesResource(requests, pushes))
     app.add_route("/push/outcomes", PushOutcomesResource(requests, pushes))
+    histories = Histories(registry=registry, shares=shares, clock=clock)
+    app.add_route("/push/history", PushHistoryResource(requests, histories))
 
 
 def _metrics(snapshot: Snapshot, gauges: _RegistryGauges, lifecycle: WorkerLifecycle) -> Metrics | None:

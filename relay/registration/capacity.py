@@ -6,6 +6,7 @@ from sigil.protocol.errors import Overloaded
 from sigil.serving import logs
 
 _UNUSED_SHARE = 10
+_HISTORY_SHARE = 10
 _NEAR, _FAR = 0.9, 0.85
 _RETRY_SECONDS = 600
 
@@ -20,6 +21,8 @@ class RegistrationCapacity:
     def __init__(self, max_devices: int) -> None:
         self.max_devices = max_devices
         self.max_unused = max(1, max_devices // _UNUSED_SHARE)
+        # A history has up to ten pushes, and takes more space than a registration.
+        self.max_histories = max(1, max_devices // _HISTORY_SHARE)
         self.full = False
         self._near = False
 

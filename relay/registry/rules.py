@@ -207,6 +207,11 @@ def remembered(pushes: Iterable[PastPush], now: float) -> list[PastPush]:
     return newest(push for push in pushes if push.created_at > now - HISTORY_SECONDS)
 
 
+def fingerprints_beginning(text: str) -> tuple[bytes, bytes]:
+    """The least and the greatest fingerprint whose hex begins with `text`, of 1 to 64 characters."""
+    return bytes.fromhex(text.ljust(64, "0")), bytes.fromhex(text.ljust(64, "f"))
+
+
 def only_match(matches: Collection[bytes], first: bytes, last: bytes) -> bytes | None:
     """The fingerprint that `first` and `last`, the least and the greatest with a certain beginning, stand for. None
     without a match; AmbiguousFingerprint when there are several."""

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from falcon.asgi import Request, Response
 
+from relay.pushes.histories import Histories
 from relay.pushes.service import Pushes
 from relay.registration.servers import Servers
 from relay.resources.signed_requests import SignedRequests, signed_head
 from sigil.protocol.messages import decoding
-from sigil.protocol.messages.relay import MAX_PUSH_BODY, OutcomesRequest, PushRequest, RegisterServer
+from sigil.protocol.messages.relay import (
+    MAX_PUSH_BODY,
+    HistoryRequest,
+    OutcomesRequest,
+    PushRequest,
+    RegisterServer,
+)
 from sigil.serving.http.rate_limits import AddressRateLimit
 from sigil.serving.http.requests import read_body, require_json
 from sigil.serving.http.responses import write_json
@@ -16,6 +23,7 @@ from sigil.serving.http.responses import write_json
 _MAX_OUTCOMES_BODY = 256 * 1024
 """Twice the 500 keys of 200 characters."""
 _MAX_REGISTRATION_BODY = 4 * 1024
+_MAX_HISTORY_BODY = 1024
 
 
 class ServerRegistrationResource:
@@ -66,3 +74,18 @@ class PushOutcomesResource:
             require_json(req)
             request = decoding.decode(body, OutcomesRequest)
         write_json(resp, await self._pushes.outcomes(server_id, request.push_keys))
+
+
+class PushHistoryResource:
+    """`POST /push/history`"""
+
+    def __init__(self, requests: SignedRequests, histories: Histories) -> None:
+        self._requests = requests
+        self._histories = histories
+
+    async def on_post(self, req: Request, resp: Response) -> None:
+        server_id, body = await self._requests.authenticate(req, _MAX_HISTORY_BODY)
+        with self._requests.observing(req, signed_head(req)):
+            require_json(req)
+            request = decoding.decode(body, HistoryRequest)
+        write_json(resp, await self._histories.read(server_id, request.fingerprint))

@@ -95,6 +95,22 @@ class NotFound(Problem):
     summary = "This path does not exist."
 
 
+class DeviceUnknown(Problem):
+    """The same whether another server has such a device or not."""
+
+    code = "DEVICE_UNKNOWN"
+    summary = (
+        "The relay remembers no push of this server to a device whose fingerprint begins so: send all 64 characters."
+    )
+
+
+class FingerprintAmbiguous(Problem):
+    """Of the devices of this server alone; lists none."""
+
+    code = "FINGERPRINT_AMBIGUOUS"
+    summary = "This server has several devices whose fingerprints begin so: send more characters."
+
+
 class MethodNotAllowed(Problem):
     code = "METHOD_NOT_ALLOWED"
     summary = "This path does not support that method; the Allow header lists the supported ones."

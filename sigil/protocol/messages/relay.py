@@ -40,6 +40,17 @@ PushToken = Annotated[
         description="at most 4096 characters without control characters",
     ),
 ]
+MIN_BEGINNING = 6
+"""As many characters of a fingerprint as the log has."""
+FingerprintBeginning = Annotated[
+    str,
+    msgspec.Meta(
+        min_length=MIN_BEGINNING,
+        max_length=64,
+        pattern=r"^[0-9a-f]+$(?!\n)",
+        description=f"{MIN_BEGINNING} to 64 lower-case hex characters",
+    ),
+]
 PushKey = Annotated[str, _visible(200)]
 PushOwner = Annotated[str, _visible(32)]
 CollapseId = Annotated[str, _visible(200)]
@@ -142,6 +153,45 @@ class OutcomesRequest(msgspec.Struct, frozen=True):
     """`POST /push/outcomes`; the result of an unknown or forgotten key is `failed` with error `unknown`"""
 
     push_keys: Annotated[list[PushKey], msgspec.Meta(min_length=1, max_length=MAX_PUSHES)]
+
+
+class HistoryRequest(msgspec.Struct, frozen=True):
+    """`POST /push/history`; `fingerprint` is whole, or a beginning of it"""
+
+    fingerprint: FingerprintBeginning
+
+
+class Registration(Answer, frozen=True):
+    """Times only for a device to which the requesting server has a push that is remembered"""
+
+    status: Literal["registered", "token_evicted", "not_registered"]
+    provider: str | None = None
+    error: str | None = None
+    registered_at: str | None = None
+    last_seen_at: str | None = None
+    evicted_at: str | None = None
+
+
+class PastPush(Answer, frozen=True):
+    """`attempts` of a push for a WebSocket: 1 once a connection of the device got it"""
+
+    push_key: str
+    push_id: str
+    provider: str
+    status: PushStatus
+    attempts: int
+    created_at: str
+    error: str | None = None
+    ended_at: str | None = None
+    next_attempt_at: str | None = None
+
+
+class PushHistory(Answer, frozen=True):
+    """200 of `POST /push/history`; `pushes`: at most ten, the newest first"""
+
+    fingerprint: str
+    registration: Registration
+    pushes: list[PastPush]
 
 
 class AuthChallenge(msgspec.Struct, frozen=True, tag_field="type", tag="auth_challenge"):
