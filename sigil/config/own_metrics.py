@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -10,6 +11,8 @@ from sigil.config.address import own_server, read_address
 from sigil.config.settings import tls_pair
 from sigil.serving.health_check import OwnService
 from sigil.serving.settings import ConfigError, EnvReader, Secret
+
+_NAME = re.compile(r"\AMETRICS_TOKEN(?:_FILE)?")
 
 
 class OwnMetrics(NamedTuple):
@@ -37,5 +40,5 @@ def token_in(path: str, option: str) -> Secret:
     if token is None and not reader.faults:
         reader.faults.append(f"{option}: {path} has no token")
     if token is None or reader.faults:
-        raise ConfigError([fault.replace("METRICS_TOKEN_FILE", option) for fault in reader.faults])
+        raise ConfigError([_NAME.sub(option, fault) for fault in reader.faults])
     return token

@@ -79,17 +79,17 @@ def query(own: Callable[[Mapping[str, str]], OwnService], url: str | None = None
                 ["--ca needs --url: without it the certificate of this host's own server is not verified"]
             )
         service = own(os.environ)
-        return _bounded(service.origin, unverified_context, service.next_step)
+        return _bounded(service.origin, _own_context, service.next_step)
     try:
         base = settings.url(url)
     except ValueError as error:
         raise ConfigError([f"--url {error}"]) from None
-    return _bounded(base, lambda: verifying_context(ca), "check the URL, and that the service runs")
+    return _bounded(base, lambda: _verifying_context(ca), "check the URL, and that the service runs")
 
 
 def runs(service: OwnService) -> bool:
     """Whether a service of this project answers there, healthy or not."""
-    return _bounded(service.origin, unverified_context, "").text.startswith("{")
+    return _bounded(service.origin, _own_context, "").text.startswith("{")
 
 
 def _options(arguments: Sequence[str]) -> dict[str, str] | None:
@@ -117,7 +117,7 @@ def _bounded(base: str, context: Callable[[], SSLContext], next_step: str) -> He
         try:
             found.append(_read(_exchange(base, context)))
         except (OSError, ValueError) as error:
-            found.append(Health(f"{base}: {reason(error, next_step)}", healthy=False))
+            found.append(Health(f"{base}: {_reason(error, next_step)}", healthy=False))
 
     thread = threading.Thread(target=attempt, daemon=True)
     thread.start()
@@ -136,7 +136,9 @@ def _exchange(base: str, context: Callable[[], SSLContext]) -> bytes:
     with socket.create_connection((name, parts.port or (443 if tls else 80)), _SECONDS) as plain:
         connection = context().wrap_socket(plain, server_hostname=name) if tls else plain
         with connection:
-            request = f"GET {quote(parts.path, safe='/%~')}/health HTTP/1.1\r\nHost: {host_field(name, parts.port)}\r\n"
+            request = (
+                f"GET {quote(parts.path, safe='/%~')}/health HTTP/1.1\r\nHost: {_host_field(name, parts.port)}\r\n"
+            )
             connection.sendall(f"{request}Connection: close\r\n\r\n".encode())
             answer = b""
             while len(answer) < _MAX_BYTES:
@@ -148,7 +150,7 @@ def _exchange(base: str, context: Callable[[], SSLContext]) -> bytes:
     return answer
 
 
-def host_field(name: str, port: int | None) -> str:
+def _host_field(name: str, port: int | None) -> str:
     host = f"[{name.partition('%')[0]}]" if ":" in name else name
     return host if port is None else f"{host}:{port}"
 
@@ -172,8 +174,7 @@ def _read(answer: bytes) -> Health:
     return Health(shown, healthy=status[1] == b"200" and isinstance(member, str))
 
 
-def unverified_context() -> SSLContext:
-    """For the service of this host, and requests that hold nothing secret."""
+def _own_context() -> SSLContext:
     import ssl
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -182,8 +183,7 @@ def unverified_context() -> SSLContext:
     return context
 
 
-def verifying_context(ca: str | None) -> SSLContext:
-    """Trusts the certificates of the file `ca`, or the authorities of the system."""
+def _verifying_context(ca: str | None) -> SSLContext:
     import ssl
 
     # Not create_default_context: from Python 3.13 it refuses self-signed certificates without key identifiers.
@@ -209,8 +209,7 @@ class _Explained(ValueError):
     """Its text names the next step already."""
 
 
-def reason(error: OSError | ValueError, next_step: str) -> str:
-    """Why a service could not be read, as a line for the operator."""
+def _reason(error: OSError | ValueError, next_step: str) -> str:
     if isinstance(error, _Explained):
         return str(error)
     import ssl
@@ -227,6 +226,6 @@ def reason(error: OSError | ValueError, next_step: str) -> str:
     if isinstance(error, socket.gaierror):
         return f"the name of the host cannot be resolved ({error.strerror}); {next_step}"
     if isinstance(error, OSError):
-        why = "connection refused: no program listens there" if error.errno == errno.ECONNREFUSED else error.strerror
-        return f"{why}; {next_step}"
+        reason = "connection refused: no program listens there" if error.errno == errno.ECONNREFUSED else error.strerror
+        return f"{reason}; {next_step}"
     return f"no HTTP answer: check the port, and http or https; {next_step}"

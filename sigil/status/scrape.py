@@ -2,36 +2,36 @@
 
 from __future__ import annotations
 
-import contextlib
-import email.utils
-import hashlib
-import http.client
-import socket
 import ssl
-import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import urlsplit
 
 from sigil.config.own_metrics import own_metrics, token_in
 from sigil.protocol.encoding.plain_text import NotPlainText, text_of
-from sigil.serving import health_check, settings
+from sigil.serving import settings
 from sigil.serving.bounded import files
+from sigil.serving.probes import http
 from sigil.serving.settings import ConfigError, Secret
 
-SECONDS = 5.0
 _MAX_BYTES = 4 << 20
-_PART = 1 << 16
 # Of the ten wrong tokens a minute, readers on the same host, such as Prometheus, keep eight.
 _WRONG_TOKEN_SECONDS = 30.0
 _MAX_PAUSE = 300.0
 _LOOPBACK = {"127.0.0.1", "::1", "localhost"}
-_MISSING = (
-    "it requires METRICS_TOKEN, and this command has none: set METRICS_TOKEN_FILE, or use --url with --token-file"
-)
+_CHECK = "check the URL, and that the server runs"
+_SIGHUP = "send SIGHUP to the server if that file was renewed, and check TLS_CERT_PATH and SIGIL_PORT"
+_MISSING = "it requires METRICS_TOKEN, which this command lacks: set METRICS_TOKEN_FILE, or use --url with --token-file"
 _WRONG = "it does not accept this token: use that of METRICS_TOKEN of the running server"
+_REASONS = {
+    404: "it has no /metrics: use the address of the server itself, not of a proxy, and check SIGIL_TELEMETRY",
+    429: "too many wrong tokens came from this address: wait a minute, and check the token",
+    503: "the server is starting, stopping or overloaded",
+}
+# X509_V_FLAG_NO_CHECK_TIME of OpenSSL: an expired certificate is a figure, and no reason to show none.
+_NO_CHECK_TIME = 0x200000
 
 
 class Unreadable(Exception):
@@ -42,7 +42,7 @@ class Unreadable(Exception):
         self.pause = pause
 
 
-class Answer(NamedTuple):
+class Exposition(NamedTuple):
     """`now` is the time of day of the server, in Unix seconds."""
 
     text: str
@@ -50,34 +50,29 @@ class Answer(NamedTuple):
 
 
 class Source:
-    """The metrics of one server. `base` is its URL; `context` makes the TLS settings; a `pinned` file holds the only
-    certificate that it may show.
-    """
+    """The metrics of the server at `base`; `context` gives the settings of TLS, and raises Unreadable."""
 
     def __init__(
-        self,
-        base: str,
-        token: Secret | None,
-        context: Callable[[], ssl.SSLContext],
-        next_step: str,
-        pinned: Path | None = None,
+        self, base: str, token: Secret | None, context: Callable[[], ssl.SSLContext], *, rejected: str, next_step: str
     ) -> None:
         self.base = base
         self._token = token
         self._context = context
+        self._rejected = rejected
         self._next_step = next_step
-        self._pinned = pinned
 
     @classmethod
     def of_settings(cls, environ: Mapping[str, str]) -> Source:
-        """This host's server, whose certificate need not name this address; ConfigError.
+        """This host's server, whose certificate need not name this address; ConfigError."""
+        service, token, certificate = own_metrics(environ)
 
-        The token goes to the holder of the certificate alone: while the server is down, another user's program may
-        listen on its port.
-        """
-        own = own_metrics(environ)
-        pinned = own.certificate if own.service.tls and own.token else None
-        return cls(own.service.origin, own.token, health_check.unverified_context, own.service.next_step, pinned)
+        def context() -> ssl.SSLContext:
+            # The token goes to the holder of the certificate alone: while the server is down, another user's program
+            # may listen on its port.
+            return _pinned_context(certificate) if token else http.unverified_context()
+
+        rejected = f"it is not that of {certificate}, so no token was sent: {_SIGHUP}"
+        return cls(service.origin, token, context, rejected=rejected, next_step=service.next_step)
 
     @classmethod
     def at(cls, url: str, ca: str | None, token_file: str | None) -> Source:
@@ -90,110 +85,85 @@ class Source:
         parts = urlsplit(base)
         if token and parts.scheme == "http" and parts.hostname not in _LOOPBACK:
             raise ConfigError(["--url: the token needs https, except for 127.0.0.1, ::1 and localhost"])
-        return cls(base, token, lambda: health_check.verifying_context(ca), "check the URL, and that the server runs")
+        rejected = "pass --ca FILE with the certificate that signs it, and use a host that it names"
+        return cls(base, token, lambda: _verifying_context(ca), rejected=rejected, next_step=_CHECK)
 
-    def read(self) -> Answer:
-        """Unreadable. It takes SECONDS, and longer only where the lookup of a name hangs."""
+    def read(self) -> Exposition:
+        """Unreadable."""
+        headers = {"Accept": "text/plain"}
+        if self._token:
+            headers["Authorization"] = f"Bearer {self._token.reveal()}"
+        context = self._context() if self.base.startswith("https:") else None
         try:
-            return self._exchange()
-        except (http.client.HTTPException, OSError, ValueError) as error:
-            if isinstance(error, http.client.HTTPException):
-                error = ValueError()
-            raise Unreadable(health_check.reason(error, self._next_step)) from None
+            answer = http.get(f"{self.base}/metrics", context, headers=headers, max_bytes=_MAX_BYTES)
+        except http.NoAnswer as error:
+            certificate = error.phase == "tls" and "certificate" in error.reason
+            raise Unreadable(f"{error.reason}; {self._rejected if certificate else self._next_step}") from None
+        if answer.status != 200:
+            raise self._explained(answer)
+        length = answer.headers.get("content-length", "")
+        if not length.isdigit() or int(length[:12]) > _MAX_BYTES:
+            raise Unreadable(f"the answer has no length, or over {_MAX_BYTES >> 20} MiB: use the server's own address")
+        if len(answer.body) < int(length):
+            raise Unreadable("the answer ended early: the log of the server may say why")
+        return Exposition(answer.body.decode(errors="replace"), answer.date or time.time())
 
-    def _exchange(self) -> Answer:
-        parts = urlsplit(self.base)
-        # In a URL the zone of an IPv6 address is escaped.
-        host, tls = unquote(parts.hostname or ""), parts.scheme == "https"
-        host = host if ":" in host else host.encode("idna").decode()
-        connection = http.client.HTTPConnection(host, parts.port or (443 if tls else 80), timeout=SECONDS)
-        deadline = time.monotonic() + SECONDS
-        with contextlib.closing(connection):
-            connection.connect()
-            plain = connection.sock
-            if tls:
-                connection.sock = self._context().wrap_socket(plain, server_hostname=host)
-                self._check_pin(connection.sock)
-            # Each read has a time-out of its own; this one ends them all.
-            timer = threading.Timer(max(0.0, deadline - time.monotonic()), _shut, [connection.sock])
-            timer.daemon = True
-            timer.start()
-            try:
-                path = f"{quote(parts.path, safe='/%~')}/metrics"
-                connection.request("GET", path, headers=self._headers(health_check.host_field(host, parts.port)))
-                response = connection.getresponse()
-                if response.status != 200:
-                    raise self._explained(response)
-                text = _body(response).decode(errors="replace")
-            finally:
-                timer.cancel()
-            if time.monotonic() > deadline:
-                raise TimeoutError
-            return Answer(text, _time_of(response))
-
-    def _headers(self, host: str) -> dict[str, str]:
-        headers = {"Host": host, "Accept": "text/plain", "Connection": "close"}
-        return headers | ({"Authorization": f"Bearer {self._token.reveal()}"} if self._token else {})
-
-    def _check_pin(self, tls: ssl.SSLSocket) -> None:
-        if self._pinned is None:
-            return
-        try:
-            text = text_of(files.read(self._pinned).data)
-            first = text[text.index("-----BEGIN CERTIFICATE") :].partition("-----END CERTIFICATE-----")
-            expected = ssl.PEM_cert_to_DER_cert(f"{first[0]}{first[1]}")
-        except OSError as error:
-            raise Unreadable(
-                f"the certificate {self._pinned} cannot be read ({error.strerror}): run this command as the server's "
-                "user, or pass --url, --ca and --token-file"
-            ) from None
-        except (NotPlainText, ValueError):
-            raise Unreadable(f"{self._pinned} holds no certificate in PEM: check TLS_CERT_PATH") from None
-        shown = tls.getpeercert(binary_form=True) or b""
-        if hashlib.sha256(shown).digest() != hashlib.sha256(expected).digest():
-            raise Unreadable(
-                f"the server there shows another certificate than {self._pinned}, so the token was not sent: send "
-                "SIGHUP to the server if the file was renewed, and check TLS_CERT_PATH and SIGIL_PORT"
-            )
-
-    def _explained(self, response: http.client.HTTPResponse) -> Unreadable:
-        status, pause = response.status, _pause(response.headers.get("Retry-After"))
+    def _explained(self, answer: http.Answer) -> Unreadable:
+        status, pause = answer.status, _pause(answer.headers.get("retry-after", ""))
         if status == 401:
-            if self._token is None:
-                return Unreadable(f"HTTP 401: {_MISSING}", pause)
-            return Unreadable(f"HTTP 401: {_WRONG}", max(pause, _WRONG_TOKEN_SECONDS))
-        texts = {
-            404: "it has no /metrics: use the address of the server itself, not of a proxy, and check SIGIL_TELEMETRY",
-            429: "too many wrong tokens came from this address: wait a minute, and check the token",
-            503: "the server is starting, stopping or overloaded",
-        }
+            text = _WRONG if self._token else _MISSING
+            return Unreadable(f"HTTP 401: {text}", max(pause, _WRONG_TOKEN_SECONDS if self._token else 0.0))
         if 300 <= status < 400:
             return Unreadable(f"HTTP {status}: redirects are not followed: pass the URL to which it redirects")
-        return Unreadable(f"HTTP {status}: {texts.get(status, 'no metrics; see the log of the server')}", pause)
+        return Unreadable(f"HTTP {status}: {_REASONS.get(status, 'no metrics; see the log of the server')}", pause)
 
 
-def _shut(connection: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        connection.shutdown(socket.SHUT_RDWR)
+def _pause(text: str) -> float:
+    return min(_MAX_PAUSE, float(text)) if text.isascii() and text.isdigit() and len(text) < 9 else 0.0
 
 
-def _body(response: http.client.HTTPResponse) -> bytes:
-    parts, size = [], 0
-    while part := response.read1(_PART):
-        parts.append(part)
-        size += len(part)
-        if size > _MAX_BYTES:
-            raise Unreadable(f"the answer is larger than {_MAX_BYTES >> 20} MiB: check that a Sigil server is there")
-    return b"".join(parts)
-
-
-def _pause(text: str | None) -> float:
-    return min(_MAX_PAUSE, float(text)) if text and text.isascii() and text.isdigit() and len(text) < 9 else 0.0
-
-
-def _time_of(response: http.client.HTTPResponse) -> float:
-    """By the Date of the answer: the clock of this host may differ."""
+def _pinned_context(path: Path) -> ssl.SSLContext:
+    """Accepts the first certificate of the file, and no other: also none of the same authority."""
     try:
-        return email.utils.parsedate_to_datetime(response.headers.get("Date", "")).timestamp()
-    except (TypeError, ValueError, OverflowError):
-        return time.time()
+        text = text_of(files.read(path).data)
+    except OSError as error:
+        raise Unreadable(
+            f"the certificate {path} cannot be read ({error.strerror}), and the token goes to its holder alone: run "
+            "this command as the server's user, or pass --url, --ca and --token-file"
+        ) from None
+    except NotPlainText as error:
+        raise Unreadable(f"{path} {error}") from None
+    end = "-----END CERTIFICATE-----"
+    context = _context_for(
+        f"{text.partition(end)[0]}{end}\n", f"{path} holds no certificate in PEM: check TLS_CERT_PATH"
+    )
+    context.check_hostname = False
+    context.verify_flags |= _NO_CHECK_TIME
+    return context
+
+
+def _verifying_context(ca: str | None) -> ssl.SSLContext:
+    if ca is None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.load_default_certs()
+        return context
+    try:
+        text = text_of(files.read(Path(ca)).data)
+    except OSError as error:
+        raise Unreadable(f"--ca {ca}: {error.strerror}") from None
+    except NotPlainText as error:
+        raise Unreadable(f"--ca {ca} {error}") from None
+    return _context_for(text, f"--ca {ca}: holds no certificate in PEM")
+
+
+def _context_for(pem: str, fault: str) -> ssl.SSLContext:
+    # Not create_default_context: from Python 3.13 it refuses self-signed certificates without key identifiers.
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        context.load_verify_locations(cadata=pem)
+    except (ssl.SSLError, TypeError):
+        # TypeError: not ASCII.
+        raise Unreadable(fault) from None
+    # The file may hold the server's own certificate rather than an authority's.
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    return context

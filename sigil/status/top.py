@@ -17,11 +17,13 @@ from sigil.status import layout
 from sigil.status.figures import Table
 from sigil.status.history import History
 from sigil.status.layout import Connection
-from sigil.status.scrape import SECONDS, Answer, Source, Unreadable
+from sigil.status.scrape import Exposition, Source, Unreadable
 from sigil.status.terminal import Terminal
 
 _NOT_OURS = "the answer has no metrics of Sigil: check the address"
 _TICK = 0.25
+# A scrape is bounded, but for files of a network file system that hangs.
+_LONGEST = 15.0
 
 
 @dataclass
@@ -34,7 +36,7 @@ class Attempts:
     fault: str = ""
     good_at: float | None = None
     clock: str = ""
-    _call: Call[Answer] | None = field(default=None, repr=False)
+    _call: Call[Exposition] | None = field(default=None, repr=False)
     _began: float = 0.0
     _due: float = 0.0
 
@@ -46,9 +48,9 @@ class Attempts:
                 self._call, self._began = Call(self.source.read), now
             return False
         if not self._call.ended:
-            if now - self._began < 2 * SECONDS or self.fault:
+            if now - self._began < _LONGEST or self.fault:
                 return False
-            self.fault = "no answer: the lookup of its name hangs"
+            self.fault = "no answer: the server, or a file of the settings, hangs"
             return True
         call, self._call = self._call, None
         self._due = self._began + self.interval
@@ -58,7 +60,7 @@ class Attempts:
             self.fault, self._due = str(error), now + max(self.interval, error.pause)
         return True
 
-    def take(self, answer: Answer) -> None:
+    def take(self, answer: Exposition) -> None:
         """Unreadable."""
         if not self.history.add(answer.text, time.monotonic(), answer.now):
             raise Unreadable(_NOT_OURS)
@@ -121,10 +123,10 @@ def as_json(table: Table, attempts: Attempts) -> dict[str, object]:
     }
 
 
-def _answer(source: Source) -> Answer:
+def _answer(source: Source) -> Exposition:
     call = Call(source.read)
-    if not call.wait(2 * SECONDS):
-        raise Unreadable("no answer: the lookup of its name hangs")
+    if not call.wait(_LONGEST):
+        raise Unreadable("no answer: the server, or a file of the settings, hangs")
     return call.result()
 
 
