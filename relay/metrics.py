@@ -1,4 +1,4 @@
-"""The metrics of the relay (docs/operations.md). Imported in workers only, and created once in a process."""
+"""The metrics of the relay (docs/observability.md). Imported in workers only, and created once in a process."""
 
 from __future__ import annotations
 

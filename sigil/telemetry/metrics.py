@@ -1,4 +1,4 @@
-"""The metrics of the server (docs/operations.md). Only workers import this module, and each creates Metrics once."""
+"""The metrics of the server (docs/observability.md). Only workers import this module, and each creates Metrics once."""
 
 from __future__ import annotations
 

@@ -157,7 +157,7 @@ def test_the_receiver_counts_as_reachable_before_any_worker_has_sent_an_event() 
 
 
 def test_a_worker_that_starts_changes_nothing_about_the_receiver() -> None:
-    """The alert of docs/operations.md fires while the receiver is unreachable, and at no other time."""
+    """SigilWebhookUnreachable fires while the receiver is unreachable, and at no other time."""
     with (
         WebhookEndpoint() as endpoint,
         start_server(endpoint, SIGIL_WEBHOOK_SCHEDULE="3,3,3,3") as server,
