@@ -23,6 +23,7 @@ from relay.credentials import (
     apns_topic,
     service_account,
 )
+from sigil.protocol.encoding import plain_text
 from sigil.serving import settings
 from sigil.serving.addresses.proxies import Proxies, read_proxies
 from sigil.serving.bounded import files
@@ -223,6 +224,13 @@ def _workers(r: EnvReader, storage: Storage) -> int:
     if workers not in {None, 1}:
         r.warnings.append("RELAY_WORKERS: on SQLite the relay runs one worker; set DATABASE_URL for more")
     return 1
+
+
+def secret_files(environ: Mapping[str, str]) -> dict[str, Path]:
+    """The files with secrets that are set, by their variable, for checks of the files themselves."""
+    names = (*(f"{name}_FILE" for name in SECRETS), "APNS_KEY_PATH", "FCM_SERVICE_ACCOUNT")
+    given = {name: plain_text.cleaned(environ.get(name, "")) for name in names}
+    return {name: Path(path) for name, path in given.items() if path}
 
 
 def lists_server(environ: Mapping[str, str], server_id: bytes) -> bool:

@@ -48,7 +48,8 @@ SIGIL: dict[str, set[str]] = {
 }  # fmt: skip
 RELAY: dict[str, set[str]] = {
     "__main__": {"cli"},
-    "cli": {"address", "app", "config", "registry"},
+    "cli": {"address", "app", "config", "doctor", "registry"},
+    "doctor": {"address", "app", "config", "registry", "transports"},
     "app": {"address", "config", "metrics", "pushes", "registration", "registry", "resources", "sockets", "transports"},
     "resources": {"pushes", "registration", "sockets"},
     "pushes": {"registry", "transports"},

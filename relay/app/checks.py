@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
+from typing import Any, TypeVar
 
 from relay.address import own_relay
 from relay.config import Config, load
+from relay.registry.inspection import Inspection, inspect_postgres
 from relay.registry.model import RegistryUnusable
 from relay.registry.sqlite.database import check_file
 from relay.registry.sqlite.lock import LOCK_FILE, problem_of_another_relay
@@ -21,6 +23,8 @@ from sigil.serving.settings import ConfigError, Secret
 from sigil.serving.startup_error import StartupError
 
 _DATABASE_SECONDS = 3.0
+_WORK_SECONDS = 10.0
+T = TypeVar("T")
 
 
 def check(environ: Mapping[str, str]) -> tuple[Config, list[str]]:
@@ -96,8 +100,22 @@ def _access_error(path: Path) -> OSError | None:
     return creation_error(path)
 
 
+async def inspect_database(url: Secret) -> Inspection:
+    """The state of PostgreSQL for a command; RegistryUnusable, also if its schema is not that of this version."""
+    return await _with_database(url, "sigil-relay doctor", inspect_postgres)
+
+
 async def _connect(url: Secret) -> None:
     """RegistryUnusable."""
+
+    async def nothing(_connection: object) -> None:
+        return
+
+    await _with_database(url, "sigil-relay check-config", nothing)
+
+
+async def _with_database(url: Secret, name: str, work: Callable[[Any], Awaitable[T]]) -> T:
+    """The result of `work` with one connection, after a check of the pooler; RegistryUnusable."""
     # Not at the top: without PostgreSQL its driver is not needed.
     import asyncpg
 
@@ -109,12 +127,14 @@ async def _connect(url: Secret) -> None:
         max_waiting=1,
         acquire_timeout=1.0,
         command_timeout=5.0,
-        application_name="sigil-relay check-config",
+        application_name=name,
         on_waiting=lambda _reason: None,
     )
     connection = await pool.wait_for_database(_DATABASE_SECONDS)
     try:
-        await pool.require_sessions()
+        async with asyncio.timeout(_WORK_SECONDS):
+            await pool.require_sessions()
+            return await work(connection)
     except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
         raise RegistryUnusable(f"the database connection was lost: {type(error).__name__} {error}") from error
     finally:

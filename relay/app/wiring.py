@@ -123,18 +123,26 @@ def create_transports(
     config: Config, clock: Callable[[], float], on_denied: Callable[[str, bool], None]
 ) -> dict[Platform, Transport]:
     """By platform; a platform without a transport is off."""
+    transports: dict[Platform, Transport] = {}
+    if config.push_console:
+        console = ConsoleTransport()
+        transports = {"apns": console, "fcm": console}
+    for provider, transport in provider_transports(config, clock).items():
+        transports[provider] = _with_breaker(provider, transport, on_denied)
+    return transports
+
+
+def provider_transports(config: Config, clock: Callable[[], float]) -> dict[Platform, Transport]:
+    """Those with credentials, which report how a provider rejects them."""
     # Not at the top: the master imports this module and needs no HTTP client.
     from relay.transports.apns import ApnsTransport
     from relay.transports.fcm import FcmTransport
 
     transports: dict[Platform, Transport] = {}
-    if config.push_console:
-        console = ConsoleTransport()
-        transports = {"apns": console, "fcm": console}
     if config.apns is not None:
-        transports["apns"] = _with_breaker("apns", ApnsTransport(config.apns, clock), on_denied)
+        transports["apns"] = ApnsTransport(config.apns, clock)
     if config.fcm is not None:
-        transports["fcm"] = _with_breaker("fcm", FcmTransport(config.fcm, clock), on_denied)
+        transports["fcm"] = FcmTransport(config.fcm, clock)
     return transports
 
 

@@ -83,3 +83,17 @@ def health(url: str | None, ca: str | None) -> None:
         found = query(url, ca)
         click.echo(found.text)
         sys.exit(0 if found.healthy else 1)
+
+
+@relay.command()
+@click.option("--json", "as_json", is_flag=True, help="Machine-readable: one JSON object, described in docs/doctor.md.")
+def doctor(as_json: bool) -> None:
+    """Examine the running relay and everything it needs: settings, database, provider credentials, host. Each finding
+    names its remedy. It changes nothing, sends nothing to a device, and takes at most 30 seconds. Exit code 1 when a
+    finding failed. Run it as the relay's user, with the relay's settings.
+    """
+    with cli_errors:
+        from relay.doctor.checklist import run_checks
+        from sigil.serving.probes.steps import examine
+
+        examine(lambda: run_checks(os.environ), as_json=as_json)

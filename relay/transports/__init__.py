@@ -8,7 +8,9 @@ import msgspec
 
 
 class OutgoingPush(msgspec.Struct, frozen=True):
-    """A push with its token and payload decrypted. Times are Unix seconds."""
+    """A push with its token and payload decrypted. Times are Unix seconds. `dry_run`: FCM checks it without a delivery;
+    APNs has no such request.
+    """
 
     push_id: str
     fingerprint: str
@@ -17,6 +19,7 @@ class OutgoingPush(msgspec.Struct, frozen=True):
     expires_at: int
     collapse_id: str | None
     priority: Literal["high", "normal"]
+    dry_run: bool = False
 
 
 class Outcome(msgspec.Struct, frozen=True):

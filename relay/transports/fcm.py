@@ -97,7 +97,7 @@ def _message(push: OutgoingPush, now: float) -> bytes:
         if push.collapse_id is not None:
             # A repeated push replaces the notification that is shown.
             android["notification"]["tag"] = push.collapse_id
-    return _encode({"message": message})
+    return _encode({"message": message, "validate_only": True} if push.dry_run else {"message": message})
 
 
 class _Detail(msgspec.Struct, rename={"type": "@type", "code": "errorCode"}):

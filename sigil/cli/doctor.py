@@ -24,8 +24,6 @@ def doctor(context: click.Context, as_json: bool, send_test: bool) -> None:
         return
     with cli_errors:
         from sigil.doctor.checklist import run_checks
-        from sigil.serving.probes.steps import end_process
+        from sigil.serving.probes.steps import examine
 
-        report = run_checks(os.environ, send_test=send_test)
-        click.echo(report.as_json() if as_json else report.as_text())
-        end_process(report.exit_code)
+        examine(lambda: run_checks(os.environ, send_test=send_test), as_json=as_json)

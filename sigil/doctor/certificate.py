@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from sigil.config.settings import Config
 from sigil.console.findings.result import Result, failed, ok, still_open
+from sigil.serving.probes import public_address
 from sigil.serving.probes.http import NoAnswer
 from sigil.serving.probes.service import OwnProbe
 from sigil.serving.tls.issuing import is_self_made
@@ -21,8 +22,10 @@ _NAME = "certificate"
 
 def check(config: Config, probe: OwnProbe, now: datetime.datetime) -> Iterator[Result]:
     if config.http_only:
-        yield ok(_NAME, "SIGIL_HTTP_PORT serves without TLS: clients see that of the proxy")
+        yield from public_address.check("SIGIL_PUBLIC_URL", config.public_url, now)
         return
+    if config.proxies and config.public_url:
+        yield from public_address.check("SIGIL_PUBLIC_URL", config.public_url, now)
     in_file = first_certificate(config.tls_cert)
     if in_file is None:
         yield failed(

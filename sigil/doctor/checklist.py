@@ -13,9 +13,9 @@ from sigil.config.settings import Config, load_with_faults
 from sigil.console.findings.report import Report
 from sigil.console.findings.result import Result, still_open
 from sigil.doctor import certificate, relay, settings, store, webhook
-from sigil.preflight.host import check_swap
 from sigil.serving.health_check import OwnService
 from sigil.serving.probes import service, steps
+from sigil.serving.probes.host import check_swap
 from sigil.serving.probes.service import OwnProbe
 from sigil.serving.settings import ConfigError
 
@@ -39,7 +39,7 @@ def run_checks(environ: Mapping[str, str], *, send_test: bool) -> Report:
         "certificate": partial(certificate.check, config, probe, now),
         "workers": partial(service.check_workers, probe),
         "reload": partial(service.check_reload, probe),
-        "proxy_headers": partial(service.check_proxy_headers, probe, proxies_set=bool(config.proxies)),
+        "proxy_headers": partial(service.check_proxy_headers, probe),
         "log_output": partial(service.check_log_output, probe),
         "versions": partial(service.check_versions, probe, __version__, now.date()),
         "relay": partial(relay.check, config, probe),

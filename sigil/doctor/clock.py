@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from sigil.console.findings.result import Result, failed, ok, still_open
-from sigil.preflight.host import RELEASED, clock_is_unsynchronised
+from sigil.serving.probes.host import RELEASED, clock_is_unsynchronised
 from sigil.serving.probes.http import Answer
 
 SIGNATURE_SECONDS = 60

@@ -9,27 +9,27 @@ from sigil.config.settings import Config
 from sigil.console.findings.result import Result, failed, ok, still_open
 from sigil.serving.probes.service import OwnProbe
 
-_FILLING, _FULL = 0.70, 0.85
-"""Of the size. At the second, the server accepts no challenge (docs/operations.md)."""
+_FILLING, _FULL = 0.15, 0.01
+"""Free, as a part of the size: at these, the server logs store_filling and store_full."""
 _OLD_SECONDS = 120.0
 _PUSH_STEP = "see the findings relay and relay_trust"
 _WEBHOOK_STEP = "see the finding webhook"
 
 
 def check_store(config: Config, probe: OwnProbe) -> Iterator[Result]:
-    used, size = probe.metric("store_bytes"), probe.metric("store_size_bytes")
-    if used is None or not size:
+    free, size = probe.metric("store_free_bytes"), probe.metric("store_size_bytes")
+    if free is None or not size:
         # Without a server: whether one could start on this directory.
         if problem := store_problem(config):
             yield failed("store", problem, "docs/configuration.md, Sessions")
         return
     pending = (probe.metric("challenges_pending") or 0) + (probe.metric("mpa_pending") or 0)
-    text = f"{used / size:.0%} of {size / (1 << 20):.0f} MiB in use, {pending:.0f} challenges and requests pending"
-    step = "find the API key that creates so many (log event challenge_created), or raise SIGIL_STORE_SIZE"
-    if used >= _FULL * size:
-        yield failed("store", f"{text}: the server rejects new challenges (503)", step)
-    elif used >= _FILLING * size:
-        yield still_open("store", f"{text}; from {_FULL:.0%} on the server rejects new challenges", step)
+    text = f"{free / size:.0%} of {size / (1 << 20):.0f} MiB free for new challenges, {pending:.0f} pending"
+    step = "see which API key creates so many (log event challenge_created), or raise SIGIL_STORE_SIZE"
+    if free < _FULL * size:
+        yield failed("store", f"{text}: the server rejects them (503)", step)
+    elif free < _FILLING * size:
+        yield still_open("store", text, step)
     else:
         yield ok("store", text)
 

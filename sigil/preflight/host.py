@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
 import datetime
 import resource
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,13 +11,10 @@ from sigil.app.state import memory_limit, store_problem
 from sigil.config.settings import Config
 from sigil.console.findings.result import Result, failed, ok, still_open
 from sigil.serving.connections.limits import ConnectionLimits
-from sigil.serving.process.memory_protection import active_swap_devices
+from sigil.serving.probes.host import RELEASED, check_swap, clock_is_unsynchronised
 
-RELEASED = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
 _NO_LIMIT = 1 << 60
 """Version 1 of control groups reports a huge figure instead of no limit."""
-_CLOCK_UNSYNCHRONISED = 5
-"""TIME_ERROR of adjtimex(2)."""
 
 
 def check_host(config: Config, now: datetime.datetime, swaps: Path = Path("/proc/swaps")) -> Iterator[Result]:
@@ -48,15 +43,6 @@ def _memory() -> Result:
     return ok("memory_limit", f"{limit >> 20} MiB")
 
 
-def check_swap(table: Path = Path("/proc/swaps")) -> Result:
-    if devices := active_swap_devices(table):
-        return still_open(
-            "swap", f"{', '.join(devices)} is on: it can write derived keys to a disk",
-            "turn swap off (`swapoff -a`), or encrypt it; memswap_limit keeps this container out of it",
-        )  # fmt: skip
-    return ok("swap", "off")
-
-
 def _descriptors() -> Result:
     # The server raises the soft limit to the hard one at its start.
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -77,17 +63,3 @@ def _clock(now: datetime.datetime) -> Result:
     if clock_is_unsynchronised():
         return still_open("clock", "the kernel reports that the clock is not synchronised", step)
     return ok("clock", f"{now:%Y-%m-%d %H:%M} UTC")
-
-
-def clock_is_unsynchronised() -> bool:
-    """Whether the kernel reports so; False where it reports nothing."""
-    return _adjtimex() == _CLOCK_UNSYNCHRONISED
-
-
-def _adjtimex() -> int:
-    """The state of the clock; -1 if the kernel does not report it."""
-    if sys.platform != "linux":
-        return -1
-    # struct timex has 208 bytes; modes 0 changes nothing.
-    buffer = (ctypes.c_ulong * 64)()
-    return int(ctypes.CDLL(None).adjtimex(ctypes.byref(buffer)))

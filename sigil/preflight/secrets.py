@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import stat
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 from sigil.config.secret_sources import SecretSource, secret_sources
 from sigil.config.settings import Config
@@ -13,8 +10,7 @@ from sigil.console.findings.result import Result, failed, ok, still_open
 from sigil.preflight.secret_strength import is_published, weakness
 from sigil.protocol.api_key import has_computed_form
 from sigil.protocol.identity import DerivedSecrets, InvalidMnemonic, ServerIdentity
-from sigil.serving.bounded import files
-from sigil.serving.files.errors import file_error
+from sigil.serving.files.secret_files import check_secret_file
 
 _RANDOM = "`openssl rand -hex 32` makes one"
 
@@ -32,24 +28,6 @@ def _in_variable(source: SecretSource) -> Result:
     text = f"{source.name} is an environment variable, which `docker inspect` shows"
     step = f"put it into a file, and set {source.file_variable} instead"
     return (failed if source.name == "SIGIL_MNEMONIC" else still_open)(source.name, text, step)
-
-
-def check_secret_file(variable: str, path: Path) -> Result:
-    """The file of `variable`: a file, readable by this user and by no other. One line has the whole remedy."""
-    user = os.geteuid()
-    remedy = f"on the host: sudo chown {user} FILE && sudo chmod 600 FILE"
-    try:
-        status = files.status(path)
-    except FileNotFoundError:
-        return failed(variable, f"{path} does not exist", "create it, or correct the path and the mount")
-    except OSError as error:
-        return failed(variable, file_error("read", path, error), "docs/troubleshooting.md, Files and permissions")
-    mode = stat.S_IMODE(status.st_mode)
-    if mode & 0o007:
-        return failed(variable, f"other users can read {path} ({mode:04o})", remedy)
-    if mode & 0o070:
-        return still_open(variable, f"the group {status.st_gid} can read {path} ({mode:04o})", remedy)
-    return ok(variable, f"{path} is readable by user {user} alone ({mode:04o})")
 
 
 def check_mnemonic(config: Config) -> Iterator[Result]:

@@ -108,6 +108,12 @@ def configure(service: str, level: str) -> None:
     atexit.register(flush)
 
 
+def silence() -> None:
+    """For a command whose standard output has a form of its own: nothing of this process is logged."""
+    _sink.threshold = logging.CRITICAL + 1
+    logging.disable(logging.CRITICAL)
+
+
 def flush() -> None:
     """Wait for lines that the reader has not taken yet, for half a second at most."""
     _sink.writer.flush(_FLUSH_SECONDS)

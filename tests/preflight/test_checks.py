@@ -24,8 +24,8 @@ from sigil.console.findings.result import Result
 from sigil.preflight import host
 from sigil.preflight.checklist import run_checks
 from sigil.preflight.secret_strength import weakness
-from sigil.preflight.secrets import check_secret_file
 from sigil.protocol.identity import generate_mnemonic
+from sigil.serving.files.secret_files import check_secret_file
 from sigil.serving.tls.issuing import issue, pem_of
 from tests.protocol.vectors import cases
 

@@ -153,7 +153,7 @@ def check_reload(probe: OwnProbe) -> Iterator[Result]:
     if taken is None:
         return
     if taken:
-        yield ok("reload", f"the last one took effect, {_minute(at)}" if at else "none since the start")
+        yield ok("reload", f"what runs was read at {_minute(at)}" if at else "none since the start")
     else:
         when = f" of {_minute(at)}" if at else ""
         yield failed(
@@ -175,26 +175,30 @@ def check_log_output(probe: OwnProbe) -> Iterator[Result]:
         yield ok("log_output", "no line was lost")
 
 
-def check_proxy_headers(probe: OwnProbe, *, proxies_set: bool) -> Iterator[Result]:
-    untrusted, trusted = probe.metric("untrusted_proxy_headers_total"), probe.metric("trusted_clients_total")
-    if untrusted is None and trusted is None:
+def check_proxy_headers(probe: OwnProbe) -> Iterator[Result]:
+    untrusted, shared = probe.metric("untrusted_proxy_headers_total"), probe.metric("trusted_clients_total")
+    if untrusted is None and shared is None:
         return
-    name = "proxy_headers"
+    name, found = "proxy_headers", []
     if untrusted:
-        yield failed(
-            name, f"{untrusted:.0f} requests since the start named their client in a header of a proxy that is not "
-            "trusted: these clients share the limits of that proxy",
-            "if the proxy is yours, name its address in TRUSTED_PROXY_IP; docs/operations.md, Proxies",
+        found.append(
+            still_open(
+                name, f"{untrusted:.0f} requests since the start named their client in a header of a proxy that is not "
+                "trusted: the header was ignored, and they share one rate limit",
+                "if the proxy is yours, set TRUSTED_PROXY_IP to the address in the log (untrusted_proxy_header)",
+            )
         )  # fmt: skip
-    elif proxies_set and not trusted:
-        yield still_open(
-            name, "TRUSTED_PROXY_… is set, and no request since the start came through such a proxy",
-            "compare it with the address from which the proxy connects; docs/operations.md, Proxies",
+    if shared:
+        found.append(
+            still_open(
+                name, f"{shared:.0f} requests since the start came from a trusted proxy that named no client: they "
+                "share one rate limit",
+                "have the proxy send X-Forwarded-For; docs/operations.md, Proxies",
+            )
         )  # fmt: skip
-    elif proxies_set:
-        yield ok(name, f"{trusted:.0f} requests came through a trusted proxy, none through another")
-    else:
-        yield ok(name, "no proxy is trusted, and none was seen")
+    yield from found
+    if not found:
+        yield ok(name, "no request came through an unknown proxy, or without its client's address")
 
 
 def check_versions(probe: OwnProbe, version: str, today: datetime.date) -> Iterator[Result]:

@@ -8,9 +8,13 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import NoReturn
 
+from sigil.console.findings.report import Report
 from sigil.console.findings.result import Result, failed
+from sigil.console.program import INTERRUPTED
 from sigil.protocol.display_text import printable
+from sigil.serving import logs
 from sigil.serving.bounded.calls import Call
+from sigil.serving.process.memory_protection import forbid_core_dumps
 
 Check = Callable[[], Iterable[Result]]
 _MAX_TEXT = 600
@@ -34,10 +38,20 @@ def run(checks: Mapping[str, Check], seconds: float) -> list[Result]:
     return [_clean(result) for result in found]
 
 
-def end_process(code: int) -> NoReturn:
-    """Without waiting for threads that hang: the interpreter joins those of thread pools at its end."""
-    sys.stdout.flush()
-    os._exit(code)
+def examine(checks: Callable[[], Report], *, as_json: bool) -> NoReturn:
+    """A whole command: run the checks, print their report, and end the process with its exit code.
+
+    It does not wait for threads that hang: the interpreter joins those of thread pools at its end.
+    """
+    forbid_core_dumps()
+    logs.silence()
+    try:
+        report = checks()
+        sys.stdout.write((report.as_json() if as_json else report.as_text()) + "\n")
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        os._exit(INTERRUPTED)
+    os._exit(report.exit_code)
 
 
 def _clean(result: Result) -> Result:

@@ -1,0 +1,69 @@
+"""The credentials at APNs and FCM, by a request that each provider authenticates and that no device can get."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Iterator
+
+from relay.app.wiring import provider_transports
+from relay.config import Config
+from relay.registry.model import Platform
+from relay.transports import Outcome, OutgoingPush, Transport
+from sigil.console.findings.result import Result, failed, ok, still_open
+from sigil.serving.probes.service import OwnProbe
+
+_SECONDS = 15.0
+_NO_DEVICE: dict[Platform, str] = {"apns": "00", "fcm": "sigil-doctor"}
+"""Texts that are no tokens: APNs and FCM reject them once they have accepted the credentials."""
+_VARIABLES: dict[Platform, str] = {
+    "apns": "APNS_KEY_PATH, APNS_KEY_ID, APNS_TEAM_ID and APNS_TOPIC, and APNS_ENVIRONMENT",
+    "fcm": "FCM_SERVICE_ACCOUNT, and that its account may send messages in its project",
+}
+# Unlike a push, a clear shows nothing on a phone.
+_PAYLOAD = b'{"type":"clear"}'
+
+
+def check(platform: Platform, config: Config, probe: OwnProbe) -> Iterator[Result]:
+    name = f"provider_{platform}"
+    if platform not in config.providers:
+        yield ok(name, "no credentials: RELAY_PUSH_CONSOLE prints its pushes" if config.push_console else "off")
+        return
+    outcome = asyncio.run(_attempt(provider_transports(config, time.time)[platform], platform))
+    network = "check DNS and firewalls to the provider"
+    if outcome is None:
+        yield failed(name, f"no answer within {_SECONDS:.0f} s", network)
+    elif outcome.kind == "denied":
+        step = f"correct {_VARIABLES[platform]}; then send SIGHUP"
+        yield failed(name, f"the provider rejects the credentials: {outcome.error}", step)
+    elif outcome.kind == "retry" or outcome.local:
+        yield failed(name, f"the provider cannot be reached: {outcome.error}", network)
+    else:
+        yield ok(name, f"the provider accepts the credentials (an invalid token got {outcome.error or 'no error'})")
+        if probe.metric("provider_credentials_refused", provider=platform):
+            yield still_open(
+                name, "the running relay still has credentials that the provider rejected",
+                "send SIGHUP; it also tries again by itself once a minute when there is a push",
+            )  # fmt: skip
+
+
+async def _attempt(transport: Transport, platform: Platform) -> Outcome | None:
+    push = OutgoingPush(
+        push_id=os.urandom(16).hex(),
+        fingerprint="0" * 64,
+        token=_NO_DEVICE[platform],
+        payload=_PAYLOAD,
+        expires_at=int(time.time()),
+        collapse_id=None,
+        priority="normal",
+        dry_run=True,
+    )
+    transport.open()
+    try:
+        async with asyncio.timeout(_SECONDS):
+            return await transport.send(push)
+    except TimeoutError:
+        return None
+    finally:
+        await transport.close()
