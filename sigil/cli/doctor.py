@@ -27,3 +27,26 @@ def doctor(context: click.Context, as_json: bool, send_test: bool) -> None:
         from sigil.serving.probes.steps import examine
 
         examine(lambda: run_checks(os.environ, send_test=send_test), as_json=as_json)
+
+
+@doctor.command()
+@click.argument("fingerprint")
+@click.option("--json", "as_json", is_flag=True, help="Machine-readable: one JSON object, described in docs/doctor.md.")
+def push(fingerprint: str, as_json: bool) -> None:
+    """Follow one device: its registration at the relay, its last pushes and what became of each, what is pending for it
+    at this server, and its limits. FINGERPRINT may be the first 6 characters or more, such as the log has. Exit code 1
+    when a finding failed.
+    """
+    with cli_errors:
+        from sigil.cli.webhook import ignore_stops
+        from sigil.config.settings import load
+        from sigil.doctor.push import follow, parse_fingerprint
+        from sigil.serving.probes.steps import examine
+
+        try:
+            found = parse_fingerprint(fingerprint)
+        except ValueError as error:
+            raise click.UsageError(str(error)) from None
+        ignore_stops()
+        config = load(os.environ)
+        examine(lambda: follow(config, found), as_json=as_json)

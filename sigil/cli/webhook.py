@@ -125,7 +125,7 @@ def pending() -> None:
     with cli_errors:
         from sigil.app.state import pending_events
 
-        _ignore_stops()
+        ignore_stops()
         click.echo(pending_events(_settings().state_dir))
 
 
@@ -161,12 +161,12 @@ def _failures() -> Iterator[DeadLetters]:
     from sigil.app.state import open_running_store
     from sigil.webhooks.failures import DeadLetters
 
-    _ignore_stops()
+    ignore_stops()
     with closing(open_running_store(_settings().state_dir)) as store:
         yield DeadLetters(store)
 
 
-def _ignore_stops() -> None:
+def ignore_stops() -> None:
     """Stopped in a transaction (Ctrl-Z, output of a background job), a command would keep the store's write lock: all
     workers would hang, and the watchdog would kill them.
     """

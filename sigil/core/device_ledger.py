@@ -48,6 +48,13 @@ class Tally(msgspec.Struct, frozen=True, array_like=True, gc=False):
             or bool(self.mutes and self.muted_until + MUTE_MEMORY_SECONDS > now)
         )
 
+    def muted_for(self, now: float) -> int:
+        """Seconds, rounded up; 0: not muted."""
+        # Bounded from now, here and in `_charge`: after the clock was set back, a mute must not last longer than its
+        # maximum.
+        until = min(self.muted_until, int(now) + MAX_MUTE_SECONDS)
+        return int(until - now) + 1 if self.mutes and now < until else 0
+
     def without_past_mutes(self, now: float) -> Tally:
         """Without mutes past MUTE_MEMORY_SECONDS, so that the row is not due forever."""
         if self.mutes and self.muted_until + MUTE_MEMORY_SECONDS <= now:
@@ -145,12 +152,10 @@ def _is_pending(now: float, expires_at: int) -> bool:
 
 
 def _check_mute(now: float, tally: Tally) -> None:
-    # Bounded from now, here and below: after the clock was set back, a mute must not last longer than its maximum.
-    until = min(tally.muted_until, int(now) + MAX_MUTE_SECONDS)
-    if tally.mutes and now < until:
+    if seconds := tally.muted_for(now):
         raise RateLimited(
             "The user did not expect the last challenge: this device takes no challenge from this API key for a while.",
-            retry_after=int(until - now) + 1,
+            retry_after=seconds,
             limit="muted",
         )
 

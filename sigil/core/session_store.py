@@ -169,6 +169,9 @@ class SessionStore(Protocol):
         due or not. For a thread without a loop: a scrape of metrics.
         """
 
+    def names(self, kind: Kind, beginning: bytes, limit: int) -> list[bytes]:
+        """At most `limit` names of rows of a kind that begin so, in order, without a scan: for operator commands."""
+
     async def read_end_log(self, after: int | None) -> EndLogTail:
         """The ids that ended after a position; with None only the current position."""
 

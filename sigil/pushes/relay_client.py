@@ -19,7 +19,9 @@ from sigil.protocol import signed_bytes
 from sigil.protocol.encoding.text import encode_base64
 from sigil.protocol.identity import ServerIdentity
 from sigil.protocol.messages.relay import (
+    HistoryRequest,
     OutcomesRequest,
+    PushHistory,
     PushRequest,
     PushResult,
     PushResults,
@@ -27,7 +29,8 @@ from sigil.protocol.messages.relay import (
     ServerRegistered,
     WantedPush,
 )
-from sigil.pushes.service import RelayRejected, RelayUnavailable
+from sigil.protocol.messages.server import ErrorAnswer
+from sigil.pushes.service import NoHistory, NoHistoryReason, RelayRejected, RelayUnavailable
 
 T = TypeVar("T")
 
@@ -44,6 +47,13 @@ OnResponse = Callable[[float, int | None], object]
 """Gets the seconds by which the relay's clock is ahead, and the end of its certificate (Unix seconds; None without
 TLS)."""
 _NO_PUSH = "sigil-doctor"
+_NO_HISTORY: dict[tuple[int, str], NoHistoryReason] = {
+    (401, ""): "untrusted",
+    (404, "DEVICE_UNKNOWN"): "unknown",
+    # A relay from before `POST /push/history` has no such path.
+    (404, "NOT_FOUND"): "older",
+    (409, "FINGERPRINT_AMBIGUOUS"): "ambiguous",
+}
 _encode = msgspec.json.Encoder().encode
 
 
@@ -102,6 +112,14 @@ class RelayClient:
             return False
         _read(status, content, PushResults)
         return True
+
+    async def history(self, fingerprint: str) -> PushHistory:
+        """Of a device, by its fingerprint or a beginning of it. It never registers. NoHistory, RelayUnavailable."""
+        async with _total_timeout():
+            status, content = await self._post("/push/history", _encode(HistoryRequest(fingerprint)))
+        if reason := _NO_HISTORY.get((status, _code(content) if status in {404, 409} else "")):
+            raise NoHistory(reason)
+        return _read(status, content, PushHistory)
 
     async def close(self) -> None:
         await self._http.aclose()
@@ -233,3 +251,11 @@ def _read(status: int, content: bytes, kind: type[T]) -> T:
         return msgspec.json.decode(content, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise RelayUnavailable("an answer of another form") from None
+
+
+def _code(content: bytes) -> str:
+    """The code of an error response, or nothing."""
+    try:
+        return msgspec.json.decode(content, type=ErrorAnswer).error.code
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from sigil.core.pushes import delivery as push_delivery
 from sigil.core.pushes import outbox as push_outbox
@@ -26,6 +26,17 @@ class RelayUnavailable(Exception):
 
 class RelayRejected(Exception):
     """The relay rejects this request and would reject a repeat; the message is the reason."""
+
+
+NoHistoryReason = Literal["unknown", "ambiguous", "untrusted", "older"]
+
+
+class NoHistory(Exception):
+    """The relay answered without a history."""
+
+    def __init__(self, reason: NoHistoryReason) -> None:
+        super().__init__(reason)
+        self.reason: NoHistoryReason = reason
 
 
 class Relay(Protocol):

@@ -180,6 +180,16 @@ class LmdbStore:
             rows = [self._read(txn, entry[OWNER_BYTES + 4 :]) for entry in entries]
         return [row for row in rows if row is not None]
 
+    def names(self, kind: Kind, beginning: bytes, limit: int) -> list[bytes]:
+        begin, found = self._codec.raw(Key(kind, beginning)), list[bytes]()
+        with _store_errors(), self._env.begin() as txn:
+            cursor = txn.cursor(self._rows)
+            more = cursor.set_range(begin)
+            while more and len(found) < limit and (raw := bytes(cursor.key())).startswith(begin):
+                found.append(raw[len(kind.tag) :])
+                more = cursor.next()
+        return found
+
     async def read_end_log(self, after: int | None) -> EndLogTail:
         with _store_errors(), self._env.begin(self._end_log) as txn:
             return read_tail(txn.cursor(), after)

@@ -91,6 +91,11 @@ class MemoryStore:
         waiting = ((row.due, raw) for raw, row in self._rows.items() if raw[:1] == queue.tag and row.due > 0)
         return [self._read(raw) for _, raw in self._in_turn(sorted(waiting), limit)]
 
+    def names(self, kind: Kind, beginning: bytes, limit: int) -> list[bytes]:
+        begin = self._codec.raw(Key(kind, beginning))
+        self._check_open()
+        return [raw[len(kind.tag) :] for raw in sorted(self._rows) if raw.startswith(begin)][:limit]
+
     def _in_turn(self, due: list[tuple[int, bytes]], limit: int) -> list[tuple[int, bytes]]:
         """`limit` of them, of the owners in turn. The order of the owners changes from query to query."""
         turns: dict[bytes, int] = {}

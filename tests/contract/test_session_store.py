@@ -597,3 +597,17 @@ async def test_a_failed_transaction_changes_no_tally(store: SessionStore) -> Non
     with contextlib.suppress(ValueError):
         await store.transact([row], writing((row, Owned(owner(1), charged=9)), (ticket("x" * 65), None)))
     assert await store.get(tally_key(owner(1))) == session_store.Tally(1, 0, 5)
+
+
+async def test_names_are_found_by_their_beginning_in_order_and_up_to_a_limit(open_store: OpenStore) -> None:
+    store = open_store()
+    names = [b"aa1", b"aa2", b"ab", b"b", b"a", b"\xff\xff", b"\xff"]
+    for name in names:
+        await store.transact([], writing((Key(TALLY, name), Tally(1))))
+        await store.transact([], writing((Key(QUEUED, name), Ticket("new", 5))))
+    assert store.names(TALLY, b"a", 9) == [b"a", b"aa1", b"aa2", b"ab"]
+    assert store.names(TALLY, b"a", 3) == [b"a", b"aa1", b"aa2"]
+    assert store.names(TALLY, b"aa2", 9) == [b"aa2"]
+    assert store.names(TALLY, b"\xff", 9) == [b"\xff", b"\xff\xff"]
+    assert store.names(TALLY, b"c", 9) == []
+    assert len(store.names(QUEUED, b"", 99)) == len(names)

@@ -6,7 +6,7 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 from sigil.console.findings.result import Result
 from sigil.console.json_lines import json_line
@@ -27,6 +27,8 @@ class Report:
     checked_at: str
     groups: Mapping[str, Sequence[str]]
     results: Sequence[Result]
+    subject: Mapping[str, object] = field(default_factory=dict)
+    """More members of the JSON object: what the findings are about."""
 
     @property
     def exit_code(self) -> int:
@@ -35,7 +37,9 @@ class Report:
     def as_json(self) -> str:
         counts = {state: self._count(state) for state in ("failed", "open", "ok")}
         head = {"schema": SCHEMA, "program": self.program, "version": self.version, "checked_at": self.checked_at}
-        return json_line(head | counts | {"findings": [asdict(result) for result in self._in_order()]})
+        return json_line(
+            head | counts | dict(self.subject) | {"findings": [asdict(result) for result in self._in_order()]}
+        )
 
     def as_text(self) -> str:
         lines: list[str] = []
