@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
+import ssl
 import threading
 import time
 from collections import Counter
@@ -25,10 +26,14 @@ class StandInRelay:
     """`with StandInRelay() as relay: …`
 
     `status_for(push)` is the status of a new push. `fault` is the HTTP status of every response, or "hang": then no
-    request gets a response until `fault` changes. `violations` are requests that a relay would reject.
+    request gets a response until `fault` changes. `violations` are requests that a relay would reject. `tls` serves
+    https, `ahead` are the seconds of its clock in Date headers, `date` replaces them.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+        self._tls = tls
+        self.ahead = 0.0
+        self.date: str | None = None
         self.status_for: Callable[[Push], str] = lambda push: "delivered"
         self.fault: int | str | None = None
         self.pushes: list[Push] = []
@@ -46,7 +51,7 @@ class StandInRelay:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"{'https' if self._tls else 'http'}://127.0.0.1:{self.port}"
 
     def __enter__(self) -> StandInRelay:
         self.start()
@@ -59,6 +64,8 @@ class StandInRelay:
         """Listen; after a stop on the same port."""
         self._server = ThreadingHTTPServer(("127.0.0.1", self.port), self._handler())
         self._server.daemon_threads = True
+        if self._tls is not None:
+            self._server.socket = self._tls.wrap_socket(self._server.socket, server_side=True)
         self.port = self._server.server_port
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
 
@@ -173,6 +180,9 @@ class StandInRelay:
                 self.send_header("Content-Length", str(len(data)))
                 self.end_headers()
                 self.wfile.write(data)
+
+            def date_time_string(self, timestamp: float | None = None) -> str:
+                return relay.date or super().date_time_string((timestamp or time.time()) + relay.ahead)
 
             def log_message(self, *_: Any) -> None:
                 pass
