@@ -1,0 +1,325 @@
+"""The table of faults: how each is made and mended, and where an operator sees it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from sigil.device import Device
+from tests.faults.stack import Service, Stack
+from tests.flows.backend import ACTION, Backend
+from tests.support.live import wait_until
+
+Make = Callable[[Stack], AbstractContextManager[None]]
+
+
+@dataclass(frozen=True)
+class Line:
+    """A log line: its event, and members that it has."""
+
+    service: Service
+    event: str
+    members: dict[str, Any] = field(default_factory=dict)
+
+    def matches(self, line: dict[str, Any]) -> bool:
+        return all(value in str(line.get(name, "")) for name, value in self.members.items())
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A finding of a doctor: the command, its name, and a part of its text."""
+
+    command: tuple[str, ...]
+    name: str
+    part: str
+
+
+@dataclass(frozen=True)
+class Fault:
+    """`make` makes it when it is entered, and mends it at the end."""
+
+    name: str
+    make: Make
+    lines: tuple[Line, ...]
+    alerts: tuple[str, ...]
+    findings: tuple[Finding, ...] = ()
+    resolves: bool = True
+    """Whether the alerts end soon after the mend."""
+
+
+SIGIL, RELAY = ("sigil", "doctor"), ("sigil-relay", "doctor")
+
+
+@contextmanager
+def _traffic_for(stack: Stack, device: Device) -> Iterator[None]:
+    stack.traffic.device = device
+    try:
+        yield
+    finally:
+        stack.traffic.device = stack.device
+
+
+@contextmanager
+def device_not_registered(stack: Stack) -> Iterator[None]:
+    with _traffic_for(stack, Device.generate("Ed25519")):
+        yield
+
+
+def dead_token(platform: str, reason: str) -> Make:
+    @contextmanager
+    def make(stack: Stack) -> Iterator[None]:
+        prefix = "dead" * 4
+        device = stack.new_device(platform, prefix)
+        stack.providers.script(platform, token=prefix, outcome=reason)
+        with _traffic_for(stack, device):
+            yield
+        stack.providers.clear_rules()
+
+    return make
+
+
+@contextmanager
+def relay_down(stack: Stack) -> Iterator[None]:
+    stack.relay.kill()
+    yield
+    stack.relay.start()
+
+
+@contextmanager
+def relay_without_trust(stack: Stack) -> Iterator[None]:
+    stack.trusted.write_text("")
+    stack.reload("relay")
+    removed = stack.command("sigil-relay", "servers", "remove", stack.server.identity.server_id)
+    assert removed.returncode == 0, removed.stderr
+    yield
+    stack.trusted.write_text(stack.server.identity.server_id)
+    stack.reload("relay")
+
+
+@contextmanager
+def wrong_clock(stack: Stack) -> Iterator[None]:
+    stack.clock.set(120)
+    yield
+    stack.clock.set(0)
+
+
+@contextmanager
+def _changed(path: Path, text: str) -> Iterator[None]:
+    before = path.read_text()
+    path.write_text(text)
+    try:
+        yield
+    finally:
+        path.write_text(before)
+
+
+@contextmanager
+def another_key_of_apple(stack: Stack) -> Iterator[None]:
+    key = ec.generate_private_key(ec.SECP256R1()).private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    with _changed(Path(stack.providers.env["APNS_KEY_PATH"]), key.decode()):
+        stack.reload("relay")
+        yield
+    stack.reload("relay")
+
+
+@contextmanager
+def another_key_of_google(stack: Stack) -> Iterator[None]:
+    path = Path(stack.providers.env["FCM_SERVICE_ACCOUNT"])
+    key = rsa.generate_private_key(65537, 2048).private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    account = json.loads(path.read_text()) | {"private_key": key.decode()}
+    with _changed(path, json.dumps(account)), _traffic_for(stack, stack.new_device("fcm")):
+        stack.reload("relay")
+        yield
+    stack.reload("relay")
+
+
+@contextmanager
+def receiver_down(stack: Stack) -> Iterator[None]:
+    stack.endpoint.stop()
+    yield
+    stack.endpoint.start()
+
+
+@contextmanager
+def store_nearly_full(stack: Stack) -> Iterator[None]:
+    """Challenges that nobody answers, until the server rejects one."""
+    devices = [Device.generate("Ed25519").wire_key for _ in range(400)]
+
+    def fill(part: int) -> list[str]:
+        created: list[str] = []
+        with Backend(stack.server) as backend:
+            while True:
+                body = {"device_public_key": devices[(len(created) * 4 + part) % len(devices)], "action": ACTION}
+                answer = backend.http.post("/challenge", json=body)
+                if answer.status_code != 201:
+                    assert answer.status_code == 503, answer.text
+                    return created
+                created.append(answer.json()["challenge_id"])
+
+    def cancel(ids: list[str]) -> None:
+        with Backend(stack.server) as backend:
+            for challenge_id in ids:
+                backend.http.delete(f"/v1/auth/challenge/{challenge_id}")
+
+    with ThreadPoolExecutor(4) as pool:
+        parts = list(pool.map(fill, range(4)))
+        yield
+        list(pool.map(cancel, parts))
+
+
+@contextmanager
+def certificate_about_to_end(stack: Stack) -> Iterator[None]:
+    stack.authority.issue(days=9.5)
+    stack.reload("sigil")
+    yield
+    stack.authority.issue(days=90)
+    stack.reload("sigil")
+
+
+@contextmanager
+def worker_crash_loop(stack: Stack) -> Iterator[None]:
+    """Six deaths, each as soon as a worker serves again."""
+    for _ in range(6):
+        deaths = _count(stack, "sigil", "worker_died")
+        os.kill(min(stack.server.workers()), signal.SIGKILL)
+        wait_until(partial(_more_deaths, stack, deaths), "the death")
+        wait_until(lambda: len(stack.server.workers()) == 2, "both workers")
+    yield
+
+
+def _more_deaths(stack: Stack, deaths: int) -> bool:
+    return _count(stack, "sigil", "worker_died") > deaths
+
+
+def _count(stack: Stack, service: Service, event: str) -> int:
+    return sum(line["event"] == event for line in stack.log_of(service))
+
+
+def reload_refused(service: Service) -> Make:
+    @contextmanager
+    def make(stack: Stack) -> Iterator[None]:
+        path = stack.authority.key if service == "sigil" else Path(stack.providers.env["APNS_KEY_PATH"])
+        with _changed(path, "-----BEGIN PRIVATE KEY-----\nnonsense\n-----END PRIVATE KEY-----\n"):
+            stack.reload(service)
+            yield
+        stack.reload(service)
+
+    return make
+
+
+FAULTS = {
+    "pushes": (
+        Fault(
+            "device not registered",
+            device_not_registered,
+            (Line("sigil", "push_failed", {"error": "not_registered", "message": "404 device not found"}),),
+            ("SigilPushesNotDelivered",),
+        ),
+        Fault(
+            "dead token of APNs",
+            dead_token("apns", "Unregistered"),
+            (
+                Line("sigil", "push_failed", {"error": "token_evicted", "message": "410 push token evicted"}),
+                Line("relay", "token_evicted", {"provider": "apns", "reason": "Unregistered"}),
+            ),
+            ("SigilPushesNotDelivered",),
+        ),
+        Fault(
+            "dead token of FCM",
+            dead_token("fcm", "UNREGISTERED"),
+            (
+                Line("sigil", "push_failed", {"error": "token_evicted"}),
+                Line("relay", "token_evicted", {"provider": "fcm", "reason": "UNREGISTERED"}),
+            ),
+            ("SigilPushesNotDelivered",),
+        ),
+        Fault(
+            "credentials refused by APNs",
+            another_key_of_apple,
+            (Line("relay", "provider_credentials_refused", {"provider": "apns"}),),
+            ("RelayProviderCredentialsRefused",),
+        ),
+        Fault(
+            "credentials refused by FCM",
+            another_key_of_google,
+            (Line("relay", "provider_credentials_refused", {"provider": "fcm"}),),
+            ("RelayProviderCredentialsRefused",),
+        ),
+    ),
+    "relay": (
+        Fault(
+            "relay down",
+            relay_down,
+            (Line("sigil", "relay_unreachable", {"reason": "no connection"}),),
+            ("SigilRelayUnreachable", "RelayDown"),
+        ),
+        Fault(
+            "relay does not trust the server",
+            relay_without_trust,
+            (
+                Line("relay", "server_request_rejected", {"reason": "unknown_server"}),
+                Line("sigil", "relay_unreachable", {"reason": "401", "message": "server_request_rejected"}),
+            ),
+            ("SigilRelayUnreachable", "RelayServerRequestsRejected"),
+        ),
+        Fault(
+            "wrong clock",
+            wrong_clock,
+            (
+                Line("sigil", "clock_stepped"),
+                Line("relay", "server_request_rejected", {"reason": "clock"}),
+                Line("sigil", "relay_unreachable", {"reason": "401"}),
+            ),
+            ("SigilClockOffset", "SigilRelayUnreachable"),
+        ),
+        Fault(
+            "reload refused by the relay",
+            reload_refused("relay"),
+            (Line("relay", "reload_refused"),),
+            ("RelayReloadFailed",),
+        ),
+    ),
+    "server": (
+        Fault(
+            "webhook receiver down",
+            receiver_down,
+            (Line("sigil", "webhook_unreachable", {"reason": ""}),),
+            ("SigilWebhookUnreachable",),
+        ),
+        Fault(
+            "certificate about to end",
+            certificate_about_to_end,
+            (Line("sigil", "setting", {"message": "14 days"}),),
+            ("SigilCertificateExpires",),
+        ),
+        Fault(
+            "worker crash loop",
+            worker_crash_loop,
+            (Line("sigil", "worker_died", {"exit": "SIGKILL"}),),
+            ("SigilWorkerCrashLoop",),
+        ),
+        Fault(
+            "reload refused",
+            reload_refused("sigil"),
+            (Line("sigil", "reload_refused"),),
+            ("SigilReloadFailed",),
+        ),
+        Fault(
+            "store nearly full",
+            store_nearly_full,
+            (Line("sigil", "store_full"),),
+            ("SigilStoreFull",),
+        ),
+    ),
+}
