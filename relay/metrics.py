@@ -32,6 +32,7 @@ _REASONS = frozenset(
     }
 )
 
+_ATTEMPTS = ("delivered", "queued", "token_evicted", "failed")
 
 SERVER_REJECTIONS = ("malformed", "clock", "unknown_server", "not_registered", "signature", "nonce_used", "form")
 """Those of relay/registration/rejections.py: each label is there from the start, so that a rate sees the first one."""
@@ -83,6 +84,9 @@ class Metrics:
             self._limited.labels(limit)
         for reason in SERVER_REJECTIONS:
             self._rejected.labels(reason)
+        for reason in (*_REASONS, "other"):
+            self._evictions.labels(reason)
+        self._pushes.labels("websocket", "delivered")
 
     def resource(self, guard: MetricsGuard) -> MetricsResource:
         return MetricsResource(self._scrape, guard)
@@ -105,6 +109,9 @@ class Metrics:
         self._connections.labels(provider).set(load.connections)
         self._streams.labels(provider).set(load.streams)
         self._in_flight.labels(provider).set(pushes)
+        # Before the first attempt at a provider with credentials: a rate does not see the first count of a label.
+        for status in _ATTEMPTS:
+            self._pushes.labels(provider, status)
 
     def credentials_denied(self, provider: str, denied: bool) -> None:
         self._denied.labels(provider).set(denied)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from deploy.tools.dashboards.model import Dashboard, Panel, Query, Row, bad_below, bad_from
+from deploy.tools.dashboards.model import Dashboard, Panel, Query, Row, bad_from
 from deploy.tools.dashboards.promql import INSTANCE, chosen, increase, quantile, rate, total
-
-_DAY = 86_400
 
 _NOW = Row(
     "Now",
@@ -21,7 +19,7 @@ _NOW = Row(
             kind="stat",
             steps=((None, "red"), (1, "green")),
             states={"0": "down", "1": "up"},
-            width=5,
+            width=6,
             runbook=("RelayDown", "RelayDatabaseDown"),
         ),
         Panel(
@@ -32,25 +30,8 @@ _NOW = Row(
             kind="stat",
             steps=((None, "green"), (1, "red")),
             states={"0": "accepted", "1": "refused"},
-            width=5,
-            runbook=("RelayProviderCredentialsRefused",),
-        ),
-        Panel(
-            "Ages and deadlines",
-            "The oldest push without a final status, and the time until the certificate ends, where the relay serves "
-            "TLS.",
-            "s",
-            (
-                Query(f"max({chosen('relay_push_queue_oldest_seconds')})", "Oldest push", steps=bad_from(60, 300)),
-                Query(
-                    f"min({chosen('relay_certificate_expiry_timestamp_seconds')}) - time()",
-                    "Certificate ends in",
-                    steps=bad_below(14 * _DAY, 7 * _DAY),
-                ),
-            ),
-            kind="stat",
             width=6,
-            runbook=("RelayPushQueueOld", "RelayCertificateExpires"),
+            runbook=("RelayProviderCredentialsRefused",),
         ),
         Panel(
             "Registrations",
@@ -66,16 +47,25 @@ _NOW = Row(
             ),
             kind="gauge",
             steps=bad_from(0.8, 0.9),
-            width=4,
+            width=6,
             maximum=1,
         ),
         Panel(
             "Queue",
-            "Pushes without a final status: they wait for a provider, for the next attempt, or for a WebSocket.",
+            "Pushes without a final status, and for how long the oldest has waited: for a provider, for the next"
+            " attempt, or for a WebSocket.",
             "short",
-            (Query(f"max({chosen('relay_pushes_queued')})", "Queued"),),
+            (
+                Query(f"max({chosen('relay_pushes_queued')})", "Queued"),
+                Query(
+                    f"max({chosen('relay_push_queue_oldest_seconds')})",
+                    "Oldest",
+                    unit="s",
+                    steps=bad_from(60, 300),
+                ),
+            ),
             kind="stat",
-            width=4,
+            width=6,
             runbook=("RelayPushQueueOld",),
         ),
     ),

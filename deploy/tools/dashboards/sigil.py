@@ -31,13 +31,13 @@ _NOW = Row(
             kind="stat",
             steps=((None, "red"), (1, "green")),
             states={"0": "down", "1": "up"},
-            width=6,
+            width=5,
             runbook=("SigilDown", "SigilInitMode", "SigilRelayUnreachable", "SigilWebhookUnreachable"),
         ),
         Panel(
             "Ages and deadlines",
             "The oldest entry of each outbox, the difference to the relay's clock (signatures fail from 60 s on), and"
-            " the time until the certificate ends.",
+            " the time until the certificates of the server and of a relay with https end.",
             "s",
             (
                 Query(f"max({chosen('sigil_push_outbox_oldest_seconds')})", "Oldest push", steps=bad_from(30, 120)),
@@ -52,6 +52,11 @@ _NOW = Row(
                     "Certificate ends in",
                     steps=bad_below(14 * _DAY, 7 * _DAY),
                 ),
+                Query(
+                    f"min({chosen('sigil_relay_certificate_expiry_timestamp_seconds')}) - time()",
+                    "Relay's certificate ends in",
+                    steps=bad_below(14 * _DAY, 7 * _DAY),
+                ),
             ),
             kind="stat",
             width=6,
@@ -59,13 +64,20 @@ _NOW = Row(
         ),
         Panel(
             "Session store",
-            "The fullest of the chosen instances. At 85 % the server stops creating challenges; answers and votes go "
-            "on.",
+            "The fullest of the chosen instances. Creation stops at 85 % of the bytes, and earlier when nothing is left"
+            " for new challenges: pending ones keep space for their ends. Answers and votes go on.",
             "percentunit",
-            (Query(f"max({chosen('sigil_store_bytes')} / {chosen('sigil_store_size_bytes')})", "In use"),),
+            (
+                Query(f"max({chosen('sigil_store_bytes')} / {chosen('sigil_store_size_bytes')})", "In use"),
+                Query(
+                    f"min({chosen('sigil_store_free_bytes')} / {chosen('sigil_store_size_bytes')})",
+                    "Left for new challenges",
+                    steps=bad_below(0.15, 0.05),
+                ),
+            ),
             kind="gauge",
             steps=bad_from(0.7, 0.85),
-            width=4,
+            width=5,
             maximum=1,
             runbook=("SigilStoreFilling", "SigilStoreFull"),
         ),
