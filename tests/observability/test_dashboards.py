@@ -160,6 +160,14 @@ def test_texts_name_pages_and_paragraphs_that_exist(name: str) -> None:
             assert not anchor or anchor in known or "alerts" not in known, (panel["title"], anchor)
 
 
+def test_each_alert_has_a_panel_that_shows_its_cause() -> None:
+    files = (OBSERVABILITY / "prometheus" / "rules").glob("*.rules.yml")
+    groups = [group for file in files for group in yaml.safe_load(file.read_text(encoding="utf-8"))["groups"]]
+    alerts = {rule["alert"].lower() for group in groups for rule in group["rules"] if "alert" in rule}
+    linked = {anchor for name in NAMES for anchor in re.findall(r"docs/runbook\.md#([\w-]+)", text(name))}
+    assert linked == alerts
+
+
 def test_uids_are_stable_and_the_schema_is_that_of_a_current_grafana() -> None:
     """Links and bookmarks name the uid; it never changes."""
     assert {name: parsed(name).uid for name in NAMES} == {"sigil.json": "sigil-server", "relay.json": "sigil-relay"}

@@ -20,7 +20,7 @@ _NOW = Row(
             steps=((None, "red"), (1, "green")),
             states={"0": "down", "1": "up"},
             width=6,
-            runbook=("RelayDown", "RelayDatabaseDown"),
+            runbook=("RelayDown", "RelayAbsent", "RelayDatabaseDown"),
         ),
         Panel(
             "Provider credentials",
@@ -49,6 +49,7 @@ _NOW = Row(
             steps=bad_from(0.8, 0.9),
             width=6,
             maximum=1,
+            runbook=("RelayDevicesNearLimit",),
         ),
         Panel(
             "Queue",
@@ -61,7 +62,7 @@ _NOW = Row(
                     f"max({chosen('relay_push_queue_oldest_seconds')})",
                     "Oldest",
                     unit="s",
-                    steps=bad_from(60, 300),
+                    steps=bad_from(30, 60),
                 ),
             ),
             kind="stat",
@@ -101,6 +102,7 @@ _PROVIDERS = Row(
                 Query(total("relay_provider_streams", by="provider"), "{{provider}} requests"),
                 Query(total("relay_provider_pushes", by="provider"), "{{provider}} pushes"),
             ),
+            runbook=("RelayProviderUnreachable",),
         ),
     ),
 )
@@ -212,7 +214,7 @@ _PROCESS = Row(
                 Query(increase("relay_log_lines_dropped_total"), "log lines lost", unit="short", right_axis=True),
                 Query(increase("relay_otlp_spans_dropped_total"), "spans lost", unit="short", right_axis=True),
             ),
-            runbook=("RelayWorkerCrashLoop", "RelayReloadFailed"),
+            runbook=("RelayWorkerCrashLoop", "RelayReloadFailed", "RelayLogLinesDropped", "RelaySpansDropped"),
         ),
     ),
 )

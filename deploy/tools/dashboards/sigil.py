@@ -32,7 +32,7 @@ _NOW = Row(
             steps=((None, "red"), (1, "green")),
             states={"0": "down", "1": "up"},
             width=5,
-            runbook=("SigilDown", "SigilInitMode", "SigilRelayUnreachable", "SigilWebhookUnreachable"),
+            runbook=("SigilDown", "SigilAbsent", "SigilInitMode", "SigilRelayUnreachable", "SigilWebhookUnreachable"),
         ),
         Panel(
             "Ages and deadlines",
@@ -40,27 +40,33 @@ _NOW = Row(
             " the time until the certificates of the server and of a relay with https end.",
             "s",
             (
-                Query(f"max({chosen('sigil_push_outbox_oldest_seconds')})", "Oldest push", steps=bad_from(30, 120)),
+                Query(f"max({chosen('sigil_push_outbox_oldest_seconds')})", "Oldest push", steps=bad_from(30, 60)),
                 Query(
                     f"max({chosen('sigil_webhook_outbox_oldest_seconds')})",
                     "Oldest webhook event",
-                    steps=bad_from(120, 600),
+                    steps=bad_from(300, 900),
                 ),
                 Query(f"max(abs({chosen('sigil_relay_clock_offset_seconds')}))", "Clock offset", steps=bad_from(5, 10)),
                 Query(
                     f"min({chosen('sigil_certificate_expiry_timestamp_seconds')}) - time()",
                     "Certificate ends in",
-                    steps=bad_below(14 * _DAY, 7 * _DAY),
+                    steps=bad_below(14 * _DAY, 2 * _DAY),
                 ),
                 Query(
                     f"min({chosen('sigil_relay_certificate_expiry_timestamp_seconds')}) - time()",
                     "Relay's certificate ends in",
-                    steps=bad_below(14 * _DAY, 7 * _DAY),
+                    steps=bad_below(14 * _DAY, 2 * _DAY),
                 ),
             ),
             kind="stat",
             width=6,
-            runbook=("SigilPushOutboxOld", "SigilWebhookOutboxOld", "SigilClockOffset", "SigilCertificateExpires"),
+            runbook=(
+                "SigilPushOutboxOld",
+                "SigilWebhookOutboxOld",
+                "SigilClockOffset",
+                "SigilCertificateExpires",
+                "RelayCertificateExpires",
+            ),
         ),
         Panel(
             "Session store",
@@ -72,7 +78,7 @@ _NOW = Row(
                 Query(
                     f"min({chosen('sigil_store_free_bytes')} / {chosen('sigil_store_size_bytes')})",
                     "Left for new challenges",
-                    steps=bad_below(0.15, 0.05),
+                    steps=bad_below(0.15, 0.01),
                 ),
             ),
             kind="gauge",
@@ -138,7 +144,7 @@ _HTTP = Row(
             "Per second, by status, over all routes.",
             "reqps",
             (Query(rate("sigil_http_requests_total", by="status"), "{{status}}"),),
-            runbook=("SigilServerErrors",),
+            runbook=("SigilServerErrors", "SigilOverloaded"),
         ),
         Panel(
             "Response time, 99 %",
