@@ -21,10 +21,12 @@ def pair_in(directory: Path) -> tuple[Path, Path]:
 
 def warnings_about(cert: Path, key: Path) -> list[str]:
     """About another file of the directory that was probably meant."""
+    # Not Path.exists, which raises in a directory that this user cannot enter; the certificate has an error of its own.
+    exists = os.path.exists
     full, private = _of_certbot(cert.parent)
-    if cert.name == "cert.pem" and full.exists() and (cert.parent / "chain.pem").exists():
+    if cert.name == "cert.pem" and exists(full) and exists(cert.parent / "chain.pem"):
         return [f"TLS_CERT_PATH: {cert} of certbot lacks the chain, and clients may reject it: use {full}"]
-    if key.name == "key.pem" and private.exists():
+    if key.name == "key.pem" and exists(private):
         return [f"TLS: {key} is served, and {private} is not: remove {cert} and {key} to serve {full} and {private}"]
     return []
 
