@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
-import httpx
 import pytest
 
 from tests.doctor.examination import examine
@@ -27,13 +25,6 @@ def receiver() -> Iterator[WebhookEndpoint]:
 def server(receiver: WebhookEndpoint) -> Iterator[LiveServer]:
     with LiveServer(workers=1, WEBHOOK_URL=receiver.url, WEBHOOK_SECRET=SECRET) as running:
         yield running
-
-
-def create(client: httpx.Client) -> int:
-    body = {
-        "fingerprint": os.urandom(32).hex(), "device_public_key": "", "action": {"type": "x", "description": "x"},
-    }  # fmt: skip
-    return client.post("/challenge", json=body).status_code
 
 
 def test_a_receiver_that_can_be_reached_gets_nothing_without_the_option(
