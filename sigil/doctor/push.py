@@ -144,10 +144,11 @@ def _of_relay(config: Config, followed: _Followed) -> Iterator[Result]:
 
 
 def _checked(history: PushHistory, requested: str) -> PushHistory:
-    """RelayUnavailable for a response that is about another device. Its texts are cleaned where they are printed."""
+    """With its texts cleaned; RelayUnavailable for a response that is about another device."""
     if not _WHOLE.match(history.fingerprint) or not history.fingerprint.startswith(requested):
         raise RelayUnavailable("an answer of another form")
-    return msgspec.structs.replace(history, pushes=history.pushes[:_MAX_PUSHES])
+    pushes = msgspec.to_builtins(history.pushes[:_MAX_PUSHES])
+    return msgspec.convert(_cleaned(msgspec.to_builtins(history) | {"pushes": pushes}), PushHistory)
 
 
 def _pending_result(item: PendingItem) -> Result:
@@ -214,7 +215,7 @@ def _as_json(followed: _Followed) -> dict[str, Any]:
     return {
         "fingerprint": followed.fingerprint if whole else None,
         "pictogram_speakable": speakable(followed.fingerprint) if whole else None,
-        "relay": _plain(followed.history) if followed.history else None,
+        "relay": msgspec.to_builtins(followed.history) if followed.history else None,
         "server": {
             "pending": [asdict(item) for item in sessions.pending],
             "limits": [asdict(one) for one in sessions.limits],
@@ -224,12 +225,10 @@ def _as_json(followed: _Followed) -> dict[str, Any]:
     }
 
 
-def _plain(value: Any) -> Any:
-    """Texts of the relay without control characters, and not longer than a person reads."""
-    if isinstance(value, msgspec.Struct):
-        value = msgspec.to_builtins(value)
+def _cleaned(value: Any) -> Any:
+    """Without control characters, and with no text longer than a person reads."""
     if isinstance(value, dict):
-        return {name: _plain(item) for name, item in value.items()}
+        return {name: _cleaned(item) for name, item in value.items()}
     if isinstance(value, list):
-        return [_plain(item) for item in value]
+        return [_cleaned(item) for item in value]
     return printable(value[:_MAX_TEXT]) if isinstance(value, str) else value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from sigil.console.findings.result import Result, failed, ok, still_open
@@ -42,6 +43,12 @@ _ERRORS = {
     "credentials_refused": ("the provider rejects the relay's credentials", _RELAY_DOCTOR),
     "token_unavailable": ("Google gave the relay no access token", _RELAY_DOCTOR),
     "unreachable": ("the relay does not reach the provider", _RELAY_DOCTOR),
+    "SENDER_ID_MISMATCH": (
+        "FCM reported SENDER_ID_MISMATCH",
+        "the app's Firebase project must be that of FCM_SERVICE_ACCOUNT of the relay",
+    ),
+    "TooManyRequests": ("APNs limits the pushes to this device", "it is sent again by itself; push less often"),
+    "QUOTA_EXCEEDED": ("FCM limits the pushes of the project", "it is sent again by itself; push less often"),
     "timeout": ("the provider did not answer in time", _RELAY_DOCTOR),
     "internal": ("the relay failed at it", "its log event push_attempt_failed has the cause"),
     "sealed_with_another_key": (
@@ -49,6 +56,7 @@ _ERRORS = {
         "TOKEN_ENCRYPTION_KEY of the relay must include the key that sealed it",
     ),
 }
+_CODE = re.compile(r"[A-Z][A-Za-z0-9_]*\Z|http_")
 _TYPES = {"challenge": "challenge", "mpa": "approval request", "clear": "clear of"}
 
 
@@ -89,7 +97,7 @@ def _push_result(push: PastPush, *, newest: bool) -> Result:
         by = "acknowledged by the device" if push.provider == "websocket" else f"accepted by {provider}"
         at = f" at {push.ended_at}" if push.ended_at else ""
         return ok("push", f"{head}{by}{at}{_attempts(push)}")
-    words, step = _ERRORS.get(push.error or "", (f"{provider} reported {push.error}", _RELAY_DOCTOR))
+    words, step = _ERRORS.get(push.error or "") or _other_error(push.error or "unknown", provider)
     if push.status == "queued":
         if push.provider == "websocket":
             if push.attempts:
@@ -108,6 +116,12 @@ def _push_result(push: PastPush, *, newest: bool) -> Result:
         step = "open the app: it was not connected" if not push.attempts else "the device got it, and did not answer"
     text = f"{head}not delivered, {words}{_attempts(push)}"
     return (failed if newest else still_open)("push", text, step)
+
+
+def _other_error(error: str, provider: str) -> tuple[str, str]:
+    if _CODE.match(error):
+        return f"{provider} reported {error}", _RELAY_DOCTOR
+    return f"the connection to {provider} broke ({error})", "it is sent again by itself, until it expires"
 
 
 def _attempts(push: PastPush) -> str:
