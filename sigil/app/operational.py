@@ -57,14 +57,25 @@ from sigil.serving.http.metrics_access import MetricsGuard
 from sigil.serving.http.middleware import ResponseMiddleware
 from sigil.serving.http.rate_limits import AddressBuckets, AddressRateLimit
 from sigil.serving.process.lifecycle import WorkerLifecycle
+from sigil.serving.tracing.in_worker import tracer_of_worker
 from sigil.sessions.long_polls import LongPolls
 from sigil.telemetry.null_metrics import NullMetrics
 
 if TYPE_CHECKING:
     from sigil.serving.http.metrics import HttpMetrics
+    from sigil.serving.tracing.tracer import Tracer
     from sigil.telemetry.metrics import Metrics
 
 App = falcon.asgi.App[Any, Any]
+TRACED = (
+    ("POST", "/challenge"),
+    ("DELETE", "/v1/auth/challenge/{challenge_id}"),
+    ("POST", "/respond"),
+    ("POST", "/mpa/request"),
+    ("DELETE", "/mpa/request/{request_id}"),
+    ("POST", "/mpa/respond"),
+)
+"""Requests with spans: those that change a challenge or a request for approval. Queries would outnumber them by far."""
 _STORE_UNUSABLE = "The server cannot use its session store: its log has the cause. It may need a restart."
 
 
@@ -85,7 +96,10 @@ def create_app(snapshot: Snapshot, lifecycle: WorkerLifecycle, http: HttpMetrics
     long_polls = LongPolls(share=config.key_share)
     lifecycle.on_drain(long_polls.drain)
     metrics = _metrics(config, store, long_polls, lifecycle, http)
-    parts = Dependencies(store=store, long_polls=long_polls, metrics=metrics, saw_relay=lifecycle.saw_peer)
+    tracer = tracer_of_worker(config.tracing, "sigil", __version__, lifecycle)
+    parts = Dependencies(
+        store=store, long_polls=long_polls, metrics=metrics, saw_relay=lifecycle.saw_peer, tracer=tracer
+    )
     return build(snapshot, parts, lifecycle)
 
 
@@ -133,10 +147,12 @@ def build(snapshot: Snapshot, dependencies: Dependencies, lifecycle: WorkerLifec
     services = build_services(config, identity, dependencies)
     app: App = falcon.asgi.App(
         middleware=[
-            _WorkerMiddleware(services.loops, dependencies.store),
+            _WorkerMiddleware(services.loops, dependencies.store, dependencies.tracer),
             ResponseMiddleware(dependencies.metrics.http, hsts=lifecycle.hsts),
         ]
     )
+    if dependencies.tracer is not None:
+        _add_traces(app, dependencies.tracer)
     responses.handle_errors(app, dependencies.metrics.problem)
     app.add_error_handler(StoreFull, _store_failed)
     app.add_error_handler(StoreUnusable, _store_failed)
@@ -159,6 +175,13 @@ def build(snapshot: Snapshot, dependencies: Dependencies, lifecycle: WorkerLifec
     if snapshot.session is not None:
         _add_init_mode_routes(app, snapshot, snapshot.session, dependencies, addresses=addresses, rate_limit=rate_limit)
     return AsgiEdge(app, BodyAdmission(), addresses)
+
+
+def _add_traces(app: App, tracer: Tracer) -> None:
+    # Imported here: OpenTelemetry loads only where traces are exported.
+    from sigil.serving.tracing.requests import RequestTraces
+
+    app.add_middleware(RequestTraces(tracer, TRACED))
 
 
 def _add_pages(app: App, config: Config, identity: ServerIdentity, dependencies: Dependencies) -> None:
@@ -271,9 +294,10 @@ async def _store_failed(
 class _WorkerMiddleware:
     """Falcon middleware: starts the loops of the worker, stops them, and closes its store."""
 
-    def __init__(self, loops: Loops, store: SessionStore) -> None:
+    def __init__(self, loops: Loops, store: SessionStore, tracer: Tracer | None) -> None:
         self._loops = loops
         self._store = store
+        self._tracer = tracer
 
     async def process_startup(self, _scope: object, _event: object) -> None:
         await self._store.check()
@@ -281,4 +305,6 @@ class _WorkerMiddleware:
 
     async def process_shutdown(self, _scope: object, _event: object) -> None:
         await self._loops.stop()
+        if self._tracer is not None:
+            await self._tracer.finish()
         self._store.close()

@@ -21,6 +21,7 @@ from sigil.core.circuit_breaker import RECEIVER_KEY, RELAY_KEY
 from sigil.core.device_ledger import Limits
 from sigil.core.session_observer import SessionObserver
 from sigil.core.session_store import SessionStore
+from sigil.core.tracing import TracesPort
 from sigil.delivery.backlog import Backlog, EventBacklog, EventsDisabled, PushDisabled
 from sigil.delivery.circuit_breaker import (
     RECEIVER_FAILURES_TO_OPEN,
@@ -50,6 +51,7 @@ from sigil.webhooks.loop import WebhookLoop
 from sigil.webhooks.service import Webhooks
 
 if TYPE_CHECKING:
+    from sigil.serving.tracing.tracer import Tracer
     from sigil.telemetry.metrics import Metrics
     from sigil.webhooks.sender import HttpWebhookSender
 
@@ -65,8 +67,20 @@ class Dependencies:
     randomness: Callable[[int], bytes] = os.urandom
     metrics: Metrics | NullMetrics = field(default_factory=NullMetrics)
     saw_relay: OnResponse = lambda ahead, certificate_ends: None
+    # None where no traces are exported.
+    tracer: Tracer | None = None
     # Identifies one start of the server; the same in all its workers.
     run: int = field(default_factory=start_of_master)
+
+    @property
+    def traces(self) -> TracesPort | None:
+        """The spans of what no request does."""
+        if self.tracer is None:
+            return None
+        # Imported here: OpenTelemetry loads only where traces are exported.
+        from sigil.serving.tracing.messages import MessageTraces
+
+        return MessageTraces(self.tracer)
 
 
 @dataclass(frozen=True)
@@ -91,6 +105,7 @@ def build_services(config: Config, identity: ServerIdentity, parts: Dependencies
         push_backlog=push_backlog,
         event_backlog=event_backlog,
         fan_outs=fan_outs,
+        traces=parts.traces,
     )
     capacity = Capacity(
         store=store,
@@ -171,6 +186,7 @@ def _push_loop(
         observer=observer,
         clock=parts.store.now,
         randomness=parts.randomness,
+        traces=parts.traces,
     )
     return PushLoop(pushes=pushes, backlog=backlog, breaker=breaker, jitter=_jitter(parts))
 
@@ -216,6 +232,7 @@ def _webhook_loop(target: WebhookTarget, parts: Dependencies, backlog: Backlog) 
         schedule=target.schedule,
         clock=parts.store.now,
         randomness=parts.randomness,
+        traces=parts.traces,
     )
     return WebhookLoop(webhooks=webhooks, backlog=backlog, breaker=breaker, jitter=_jitter(parts))
 

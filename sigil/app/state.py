@@ -41,7 +41,7 @@ KINDS = (
     TALLY,
 )
 # A restart adopts a store only if it has the same schema.
-STORE_SCHEMA = "7"
+STORE_SCHEMA = "8"
 
 
 def enter_state(config: Config) -> StateDirectory:

@@ -32,9 +32,11 @@ class ApprovalCreator:
         self._expiry = ExpirySweeper(runtime.store, runtime.notifier)
         self._randomness = runtime.randomness
 
-    async def create(self, draft: Approval, body_sha256: bytes) -> CreatedApproval:
+    def new_id(self) -> bytes:
+        return uuid4_bytes(self._randomness(16))
+
+    async def create(self, mpa_id: bytes, draft: Approval, body_sha256: bytes) -> CreatedApproval:
         """RequestIdConflict, RateLimited, TooManyPending, Overloaded."""
-        mpa_id = uuid4_bytes(self._randomness(16))
         for _ in range(_TRIES):
             record, created = await self._earlier(draft, body_sha256)
             if created is not None:

@@ -27,8 +27,9 @@ from sigil.core.challenge import ledger_key
 from sigil.core.device_ledger import Limits
 from sigil.core.pushes.outbox import outbox_key
 from sigil.core.session_store import Decision, with_ended_flag
+from sigil.core.tracing import RequestTracePort, Subject
 from sigil.protocol.api_key import Caller
-from sigil.protocol.encoding.ids import parse_uuid
+from sigil.protocol.encoding.ids import format_uuid, parse_uuid
 from sigil.protocol.encoding.text import decode_base64
 from sigil.protocol.errors import AlreadyAnswered, InvalidSignature, MpaClosed, MpaExpired, MpaNotFound
 from sigil.protocol.keys import PublicKey
@@ -67,21 +68,34 @@ class Approvals:
         self._expiry = ExpirySweeper(runtime.store, runtime.notifier)
 
     async def request(
-        self, caller: Caller, body: messages.CreateMpa, raw_body: bytes
+        self, caller: Caller, body: messages.CreateMpa, raw_body: bytes, trace: RequestTracePort | None = None
     ) -> tuple[messages.MpaCreated, bool]:
         """Create a request. The flag: the request_id is known with the same `raw_body`; this is its request."""
         draft = await self._drafts.build(caller, body)
-        created = await self._creator.create(draft, hashlib.sha256(raw_body).digest())
+        mpa_id = self._creator.new_id()
+        create = None
+        if trace is not None:
+            create = trace.create("sigil.push", _subject(mpa_id), draft.eligible) if draft.pushed else None
+            draft = msgspec.structs.replace(draft, creation=create.packed if create is not None else trace.packed)
+        created = await self._creator.create(mpa_id, draft, hashlib.sha256(raw_body).digest())
+        if trace is not None:
+            trace.about(_subject(created.mpa_id), created.approval.creation if created.repeated else None)
+            if create is not None and not created.repeated:
+                create.end()
         if not created.repeated:
             self._notifier.approval_created(created.mpa_id, created.approval)
         return self._messages.created(created.mpa_id, created.approval), created.repeated
 
-    async def answer(self, response: messages.RespondMpa) -> messages.MpaResponded:
+    async def answer(
+        self, response: messages.RespondMpa, trace: RequestTracePort | None = None
+    ) -> messages.MpaResponded:
         """A member's vote. Checks in order: known, member and signature, eligible, first vote, not ended, in time."""
         approved = response.decision == "approved"
         is_presented = self._devices.matcher(response.device_public_key, response.fingerprint)
         signature = decode_base64(response.signature, "$.signature")
         mpa_id, approval = await self._found(parse_uuid(response.mpa_id.lower()))
+        if trace is not None:
+            trace.about(_subject(mpa_id), approval.creation)
         member = next((number for number, wire in enumerate(approval.members) if is_presented(wire)), None)
         if member is None:
             raise self._invalid_signature(mpa_id, approval)
@@ -89,24 +103,29 @@ class Approvals:
         if not device.verify(self._messages.answer_bytes(mpa_id, approval, approved=approved), signature):
             raise self._invalid_signature(mpa_id, approval, device.wire)
         ballot = Ballot(member, approved, device.normalised(signature), "" if approved else response.reason or "")
-        counted = await self._count(mpa_id, approval, ballot)
+        counted = await self._count(mpa_id, approval, ballot, trace)
         return self._messages.responded(device, approval.quorum.group_of(member), counted)
 
     def _invalid_signature(self, mpa_id: bytes, approval: Approval, device: bytes | None = None) -> InvalidSignature:
         self._notifier.observer.approval("mpa_signature_failed", mpa_id, approval, device)
         return InvalidSignature()
 
-    async def _count(self, mpa_id: bytes, seen: Approval, ballot: Ballot) -> CountedVote:
+    async def _count(
+        self, mpa_id: bytes, seen: Approval, ballot: Ballot, trace: RequestTracePort | None
+    ) -> CountedVote:
         device = seen.members[ballot.member]
         keys = [approval_key(mpa_id), ledger_key(device)]
         if seen.pushed:
             keys.append(outbox_key(member_name(mpa_id, ballot.member)))
         if voting.may_end(seen, ballot):
             keys = list(dict.fromkeys([*keys, *fan_out.rows_at_end(mpa_id, seen)]))
+        # Also where this vote seems to leave it open: others may be counted before it.
+        create = trace.create("sigil.webhook", _subject(mpa_id)) if trace is not None and self._emit_events else None
+        creation = create.packed if create is not None else None
 
         def rule(now: float, found: tuple[Any, ...]) -> Decision[CountedVote]:
             rows = dict(zip(keys, found, strict=True))
-            return voting.vote(now, mpa_id, ballot, rows, emit_event=self._emit_events)
+            return voting.vote(now, mpa_id, ballot, rows, emit_event=self._emit_events, event_creation=creation)
 
         try:
             counted = await self._store.transact(keys, rule)
@@ -116,6 +135,10 @@ class Approvals:
         except MpaExpired:
             await self._expiry.settled(approval_key(mpa_id))
             raise
+        if trace is not None:
+            trace.set("sigil.state", counted.approval.state.wire_name)
+            if create is not None and not counted.approval.open:
+                create.end()
         self._notifier.observer.approval("mpa_vote", mpa_id, counted.approval, device)
         if not counted.approval.open:
             self._notifier.approval_ended(mpa_id, counted.approval)
@@ -135,9 +158,11 @@ class Approvals:
 
         return await self._long_polls.until_final(caller.owner, mpa_id, wait, read)
 
-    async def cancel(self, caller: Caller, request_id: str) -> msgspec.Raw:
+    async def cancel(self, caller: Caller, request_id: str, trace: RequestTracePort | None = None) -> msgspec.Raw:
         """Cancel a pending request; a repeated cancellation is no error. Returns its status as JSON."""
         mpa_id, seen = await self._owned(caller, request_id)
+        if trace is not None:
+            trace.about(_subject(mpa_id), seen.creation)
         keys = [approval_key(mpa_id), *fan_out.rows_at_end(mpa_id, seen)]
 
         def rule(now: float, found: tuple[Any, ...]) -> Decision[tuple[Approval, bool]]:
@@ -149,6 +174,8 @@ class Approvals:
             # It may have timed out since the read above.
             await self._expiry.settled(approval_key(mpa_id))
             raise
+        if trace is not None:
+            trace.set("sigil.state", cancelled.state.wire_name)
         if ended_here:
             self._notifier.approval_ended(mpa_id, cancelled)
         return await self._statuses.encoded(mpa_id, cancelled)
@@ -169,3 +196,7 @@ class Approvals:
         if mpa_id is None or approval is None:
             raise MpaNotFound
         return mpa_id, approval
+
+
+def _subject(mpa_id: bytes) -> Subject:
+    return Subject("sigil.mpa_id", format_uuid(mpa_id))

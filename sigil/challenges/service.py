@@ -14,6 +14,7 @@ from sigil.core.challenge import Challenge, IdempotencyRecord, Issued, State
 from sigil.core.device_ledger import Limits
 from sigil.core.pushes.outbox import outbox_key
 from sigil.core.session_store import Decision, Key, StoreFull, tally_key, with_ended_flag
+from sigil.core.tracing import RequestTracePort, SpanPort, Subject
 from sigil.protocol.action import action_jcs
 from sigil.protocol.api_key import Caller
 from sigil.protocol.encoding.ids import format_uuid, parse_uuid, uuid4_bytes
@@ -72,7 +73,11 @@ class Challenges:
         self._randomness = runtime.randomness
 
     async def issue(
-        self, caller: Caller, body: messages.CreateChallenge, idempotency: Idempotency | None = None
+        self,
+        caller: Caller,
+        body: messages.CreateChallenge,
+        idempotency: Idempotency | None = None,
+        trace: RequestTracePort | None = None,
     ) -> tuple[messages.ChallengeCreated, bool]:
         """Create a challenge. The flag: the Idempotency-Key is known; this is its challenge."""
         device = self._devices.resolve(body.device_public_key, body.fingerprint)
@@ -91,7 +96,15 @@ class Challenges:
             push=self._notifier.push_backlog.initial_push,
             ahead=ahead,
         )
-        issued = await self._create(draft, idempotency.body_sha256 if idempotency else b"")
+        challenge_id = uuid4_bytes(self._randomness(16))
+        create = trace.create("sigil.push", _subject(challenge_id)) if trace is not None and draft.push else None
+        if trace is not None:
+            draft = msgspec.structs.replace(draft, creation=create.packed if create is not None else trace.packed)
+        issued = await self._create(challenge_id, draft, idempotency.body_sha256 if idempotency else b"")
+        if trace is not None:
+            trace.about(_subject(issued.challenge_id), issued.challenge.creation if issued.replayed else None)
+            if create is not None and not issued.replayed:
+                create.end()
         if not issued.replayed:
             self._notifier.challenge_created(issued.challenge_id, issued.challenge)
         return self._messages.created(format_uuid(issued.challenge_id), issued.challenge), issued.replayed
@@ -102,8 +115,7 @@ class Challenges:
             pass
         return f"{byte % 100:02d}"
 
-    async def _create(self, draft: Challenge, body_sha256: bytes) -> Issued:
-        challenge_id = uuid4_bytes(self._randomness(16))
+    async def _create(self, challenge_id: bytes, draft: Challenge, body_sha256: bytes) -> Issued:
         for _ in range(_IDEMPOTENCY_TRIES):
             issued = await self._try_create(challenge_id, draft, body_sha256)
             if issued is not None:
@@ -147,7 +159,7 @@ class Challenges:
         except StoreFull as error:
             raise Overloaded(retry_after=5) from error
 
-    async def answer(self, response: messages.Respond) -> messages.Responded:
+    async def answer(self, response: messages.Respond, trace: RequestTracePort | None = None) -> messages.Responded:
         """A device's answer. Checks in order: known, key and signature, not final, not expired; the first one wins."""
         approved = response.decision != "rejected"
         if response.match_code is not None and not approved:
@@ -155,6 +167,8 @@ class Challenges:
         is_presented = self._devices.matcher(response.device_public_key, response.fingerprint)
         signature = decode_base64(response.signature, "$.signature")
         key, challenge = await self._readable(response.challenge_id)
+        if trace is not None:
+            trace.about(_subject(key), challenge.creation)
         device = PublicKey.parse(challenge.public_key)
         if not is_presented(device.wire):
             self._reject_signature(key, challenge)
@@ -164,18 +178,31 @@ class Challenges:
         if not device.verify(message, signature):
             self._reject_signature(key, challenge)
         if approved and (response.match_code or "") != challenge.match_code:
-            await self._count_wrong_code(key, challenge)
+            await self._count_wrong_code(key, challenge, trace)
             self._reject_signature(key, challenge)
-        ended = await self._end(key, challenge, approved, response.reason or "")
+        ended = await self._end(key, challenge, approved, response.reason or "", trace)
         return self._messages.responded(ended)
 
     def _reject_signature(self, key: bytes, challenge: Challenge) -> None:
         self._notifier.observer.challenge("signature_failed", key, challenge)
         raise InvalidSignature
 
-    async def _end(self, key: bytes, challenge: Challenge, approved: bool, reason: str) -> Challenge:
+    async def _end(
+        self, key: bytes, challenge: Challenge, approved: bool, reason: str, trace: RequestTracePort | None
+    ) -> Challenge:
+        create = self._creating_event(key, trace)
+        creation = create.packed if create is not None else None
+
         def rule(now: float, rows: tuple[Any, ...]) -> Decision[Challenge]:
-            return rules.answer(now, key, *rows, approved=approved, reason=reason, emit_event=self._emit_events)
+            return rules.answer(
+                now,
+                key,
+                *rows,
+                approved=approved,
+                reason=reason,
+                emit_event=self._emit_events,
+                event_creation=creation,
+            )
 
         try:
             ended = await self._store.transact(rows_of(key, challenge), rule)
@@ -185,14 +212,27 @@ class Challenges:
         except ChallengeExpired:
             await self._expiry.settled(rules.challenge_key(key))
             raise
+        if trace is not None:
+            _ended(trace, create, ended)
         self._notifier.challenge_answered(key, ended)
         return ended
 
-    async def _count_wrong_code(self, key: bytes, challenge: Challenge) -> None:
+    def _creating_event(self, key: bytes, trace: RequestTracePort | None) -> SpanPort | None:
+        """For the event that a transaction is about to write."""
+        return trace.create("sigil.webhook", _subject(key)) if trace is not None and self._emit_events else None
+
+    async def _count_wrong_code(self, key: bytes, challenge: Challenge, trace: RequestTracePort | None) -> None:
+        create = self._creating_event(key, trace)
+        creation = create.packed if create is not None else None
+
         def rule(now: float, rows: tuple[Any, ...]) -> Decision[tuple[Challenge, bool]]:
-            return with_ended_flag(rules.wrong_code(now, key, *rows, emit_event=self._emit_events))
+            return with_ended_flag(
+                rules.wrong_code(now, key, *rows, emit_event=self._emit_events, event_creation=creation)
+            )
 
         counted, ended_here = await self._store.transact(rows_of(key, challenge), rule)
+        if ended_here and trace is not None:
+            _ended(trace, create, counted)
         if ended_here:
             self._notifier.challenge_ended(key, counted)
 
@@ -211,9 +251,13 @@ class Challenges:
 
         return await self._long_polls.until_final(caller.owner, key, wait, read)
 
-    async def cancel(self, caller: Caller, challenge_id: str) -> messages.ChallengeStatus:
+    async def cancel(
+        self, caller: Caller, challenge_id: str, trace: RequestTracePort | None = None
+    ) -> messages.ChallengeStatus:
         """Cancel a pending challenge; a repeated cancellation is no error."""
         key, challenge = await self._owned(caller, challenge_id)
+        if trace is not None:
+            trace.about(_subject(key), challenge.creation)
 
         def rule(now: float, rows: tuple[Any, ...]) -> Decision[tuple[Challenge, bool]]:
             return with_ended_flag(rules.cancel(now, key, *rows))
@@ -224,6 +268,8 @@ class Challenges:
             # It may have expired since the read above.
             await self._expiry.settled(rules.challenge_key(key))
             raise
+        if ended_here and trace is not None:
+            _ended(trace, None, cancelled)
         if ended_here:
             self._notifier.challenge_ended(key, cancelled)
         return self._messages.status(format_uuid(key), cancelled)
@@ -247,6 +293,17 @@ class Challenges:
                 raise ChallengeNotFound
             challenge = settled
         return key, challenge
+
+
+def _subject(challenge_id: bytes) -> Subject:
+    return Subject("sigil.challenge_id", format_uuid(challenge_id))
+
+
+def _ended(trace: RequestTracePort, create: SpanPort | None, challenge: Challenge) -> None:
+    """The end is committed, and its event with it."""
+    trace.set("sigil.state", challenge.state.wire_name)
+    if create is not None:
+        create.end()
 
 
 def rows_of(challenge_id: bytes, challenge: Challenge) -> list[Key]:

@@ -88,13 +88,19 @@ class Challenge(msgspec.Struct, frozen=True, array_like=True, gc=False):
     end: End | None = None
     push: Push = Push.DISABLED
     ahead: int = 0
+    # Of the span that created it, if that is sampled (see `core.tracing`).
+    creation: bytes | None = None
 
     @property
     def share(self) -> Share:
         """The charge covers the ledger, the other rows and the indices; while pending, also the end."""
         if self.end is None:
-            return self.owner[:OWNER_BYTES], 1, 0, len(self.action) + _CHARGE_PENDING
-        return self.owner[:OWNER_BYTES], 0, 0, len(self.action) + _CHARGE_ENDED
+            return self.owner[:OWNER_BYTES], 1, 0, self._charge + _CHARGE_PENDING
+        return self.owner[:OWNER_BYTES], 0, 0, self._charge + _CHARGE_ENDED
+
+    @property
+    def _charge(self) -> int:
+        return len(self.action) + (len(self.creation) if self.creation else 0)
 
     @property
     def expires_at(self) -> int:
@@ -245,6 +251,7 @@ def answer(
     approved: bool,
     reason: str = "",
     emit_event: bool = False,
+    event_creation: bytes | None = None,
 ) -> Decision[Challenge]:
     """The device's answer, with a verified signature. The first answer before the expiry wins."""
     challenge = _require_known(current_state(now, challenge))
@@ -256,7 +263,7 @@ def answer(
         now, challenge.owner, challenge_id, approved=approved, unknown_trigger=reason == "unknown_trigger"
     )
     decision = _end(challenge_id, ended, new_ledger, entry, after_answer(now, entry))
-    return _with_event(now, challenge_id, decision) if emit_event else decision
+    return _with_event(now, challenge_id, decision, event_creation) if emit_event else decision
 
 
 def wrong_code(
@@ -267,6 +274,7 @@ def wrong_code(
     entry: OutboxEntry | None = None,
     *,
     emit_event: bool = False,
+    event_creation: bytes | None = None,
 ) -> Decision[Challenge]:
     """An approval signed with a wrong code: the third one ends the challenge."""
     challenge = _require_known(current_state(now, challenge))
@@ -278,7 +286,7 @@ def wrong_code(
     new_ledger = (ledger or Ledger()).with_answer(now, challenge.owner, challenge_id, approved=False)
     ended = _apply_transition(counted, "reject", now, WRONG_CODE)
     decision = _end(challenge_id, ended, new_ledger, entry, after_end(now, entry, ended.push, ended.owner))
-    return _with_event(now, challenge_id, decision) if emit_event else decision
+    return _with_event(now, challenge_id, decision, event_creation) if emit_event else decision
 
 
 def cancel(
@@ -326,7 +334,7 @@ def _end(
     return Decision(ended, writes, ended=(challenge_id,))
 
 
-def event_of(now: float, challenge_id: bytes, challenge: Challenge) -> tuple[Key, Event]:
+def event_of(now: float, challenge_id: bytes, challenge: Challenge, creation: bytes | None = None) -> tuple[Key, Event]:
     """The webhook event of a challenge that was answered or has expired."""
     ended_at = challenge.ended_at
     if ended_at is None:
@@ -340,9 +348,13 @@ def event_of(now: float, challenge_id: bytes, challenge: Challenge) -> tuple[Key
         action=challenge.action,
         fingerprint=hashlib.sha256(challenge.public_key).digest(),
         reason=challenge.reason,
+        creation=creation,
     )
 
 
-def _with_event(now: float, challenge_id: bytes, ending: Decision[Challenge]) -> Decision[Challenge]:
+def _with_event(
+    now: float, challenge_id: bytes, ending: Decision[Challenge], creation: bytes | None
+) -> Decision[Challenge]:
     """The same with a webhook event. A cancellation has none: the requester made it."""
-    return msgspec.structs.replace(ending, writes=(*ending.writes, event_of(now, challenge_id, ending.result)))
+    event = event_of(now, challenge_id, ending.result, creation)
+    return msgspec.structs.replace(ending, writes=(*ending.writes, event))

@@ -25,6 +25,8 @@ from sigil.core.nonce import USED_NONCE
 from sigil.core.pushes.outbox import after_end, outbox_key
 from sigil.core.session_store import Decision, Key
 
+NO_CREATIONS: Mapping[bytes, bytes] = {}
+
 
 class Swept(NamedTuple):
     """What this decision ended, with its id."""
@@ -33,14 +35,17 @@ class Swept(NamedTuple):
     timed_out: list[tuple[bytes, Approval]]
 
 
-def sweep(now: float, rows: Mapping[Key, Any], *, emit_events: bool = False) -> Decision[Swept]:
+def sweep(
+    now: float, rows: Mapping[Key, Any], *, emit_events: bool = False, creations: Mapping[bytes, bytes] = NO_CREATIONS
+) -> Decision[Swept]:
     """One decision about due rows. `rows` also holds the ledgers and outbox entries of the challenges in it, and the
     fan-out rows of the requests.
 
-    The result is what this decision ended; with `emit_events` each end writes a webhook event. Rows that another worker
+    The result is what this decision ended; with `emit_events` each end writes a webhook event, whose creation (see
+    `core.tracing`) `creations` holds by the id of its challenge or request. Rows that another worker
     has handled in the meantime are left unchanged.
     """
-    batch = _Batch(now, dict(rows), emit_events=emit_events)
+    batch = _Batch(now, dict(rows), emit_events=emit_events, creations=creations)
     for key, row in rows.items():
         if row is None or not 0 < row.due <= now:
             continue
@@ -57,9 +62,12 @@ def sweep(now: float, rows: Mapping[Key, Any], *, emit_events: bool = False) -> 
 
 
 class _Batch:
-    def __init__(self, now: float, rows: dict[Key, Any], *, emit_events: bool) -> None:
+    def __init__(
+        self, now: float, rows: dict[Key, Any], *, emit_events: bool, creations: Mapping[bytes, bytes]
+    ) -> None:
         self._now = now
         self._emit_events = emit_events
+        self._creations = creations
         self._rows = rows
         self.writes: dict[Key, Any] = {}
         self.swept = Swept([], [])
@@ -90,13 +98,16 @@ class _Batch:
 
     def time_out(self, name: bytes, approval: Approval) -> None:
         self.swept.timed_out.append((name, approval))
-        for at, written in voting.end(self._now, name, approval, self._rows, emit_event=self._emit_events):
+        creation = self._creations.get(name)
+        for at, written in voting.end(
+            self._now, name, approval, self._rows, emit_event=self._emit_events, event_creation=creation
+        ):
             self.write(at, written)
 
     def expire(self, name: bytes, challenge: Challenge) -> None:
         self.swept.expired.append((name, challenge))
         if self._emit_events:
-            self.write(*event_of(self._now, name, challenge))
+            self.write(*event_of(self._now, name, challenge, self._creations.get(name)))
 
     def update_outbox(self, key: Key, row: Challenge, current: Challenge | None) -> None:
         """Clears the push of an expired challenge; a deleted challenge leaves no outbox entry."""

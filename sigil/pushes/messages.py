@@ -14,6 +14,7 @@ from sigil.core.approvals.approval import Approval
 from sigil.core.challenge import Challenge
 from sigil.core.pushes.outbox import Claim, OutboxEntry, Step
 from sigil.core.pushes.subject import PushSubject, device_of, id_of, is_member, member_of
+from sigil.protocol import trace_context
 from sigil.protocol.encoding.ids import format_uuid
 from sigil.protocol.encoding.text import format_time
 from sigil.protocol.keys import PublicKey
@@ -44,6 +45,14 @@ def _owner(server_id: str, owner: bytes) -> str:
     return hashlib.sha256(f"sigil-push-owner\0{server_id}\0".encode() + owner).hexdigest()[:16]
 
 
+def _traceparent(entry: OutboxEntry, subject: PushSubject) -> str | None:
+    """Of the creation. A clear belongs to no trace."""
+    if subject.creation is None or entry.step is Step.CLEAR:
+        return None
+    context = trace_context.unpack(subject.creation)
+    return None if context is None else trace_context.header(context)
+
+
 class PushMessages:
     """For one server. With content "reference" the push provider learns nothing about the action.
 
@@ -72,6 +81,7 @@ class PushMessages:
             collapse_id=format_uuid(id_of(name)),
             priority="normal" if entry.step is Step.CLEAR else "high",
             owner=_owner(self._server_id, subject.owner),
+            traceparent=_traceparent(entry, subject),
         )
 
     def _payload(self, subject_id: bytes, entry: OutboxEntry, subject: PushSubject, device: PublicKey) -> bytes:

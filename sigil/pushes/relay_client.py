@@ -96,8 +96,8 @@ class RelayClient:
         async with _total_timeout():
             await self._register()
 
-    async def push(self, pushes: Sequence[WantedPush]) -> list[PushResult]:
-        return await self._results("/push", PushRequest(list(pushes)), len(pushes))
+    async def push(self, pushes: Sequence[WantedPush], traceparent: str | None = None) -> list[PushResult]:
+        return await self._results("/push", PushRequest(list(pushes)), len(pushes), traceparent)
 
     async def outcomes(self, push_keys: Sequence[str]) -> list[PushResult]:
         return await self._results("/push/outcomes", OutcomesRequest(list(push_keys)), len(push_keys))
@@ -124,15 +124,15 @@ class RelayClient:
     async def close(self) -> None:
         await self._http.aclose()
 
-    async def _results(self, path: str, message: Any, count: int) -> list[PushResult]:
+    async def _results(self, path: str, message: Any, count: int, traceparent: str | None = None) -> list[PushResult]:
         body = _encode(message)
         async with _total_timeout():
             known = self._registrations
-            status, content = await self._post(path, body)
+            status, content = await self._post(path, body, traceparent)
             if status == 401:
                 # A relay with a new database, or one that does not know this server yet.
                 await self._register(known)
-                status, content = await self._post(path, body)
+                status, content = await self._post(path, body, traceparent)
         results = _read(status, content, PushResults).results
         if len(results) != count:
             raise RelayUnavailable("an answer of another length")
@@ -149,16 +149,18 @@ class RelayClient:
                     raise RelayUnavailable(str(rejection)) from None
                 self._registrations += 1
 
-    async def _post(self, path: str, body: bytes) -> tuple[int, bytes]:
+    async def _post(self, path: str, body: bytes, traceparent: str | None = None) -> tuple[int, bytes]:
         """The status and the body. Repeats the request once when a keep-alive connection turns out to be closed."""
         try:
-            return await self._post_once(path, body)
+            return await self._post_once(path, body, traceparent)
         except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError):
             # Harmless: the relay recognises a push by its key. Signed again: it also recognises a nonce.
-            return await self._post_once(path, body)
+            return await self._post_once(path, body, traceparent)
 
-    async def _post_once(self, path: str, body: bytes) -> tuple[int, bytes]:
+    async def _post_once(self, path: str, body: bytes, traceparent: str | None) -> tuple[int, bytes]:
         request = self._http.build_request("POST", path, content=body)
+        if traceparent is not None:
+            request.headers["traceparent"] = traceparent
         # The signature covers the target as sent: the path of RELAY_URL, then `path`.
         request.headers.update(self._headers(request.url.raw_path.decode(), body))
         sent = self._clock()

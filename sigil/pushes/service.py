@@ -10,14 +10,19 @@ from sigil.core.pushes import delivery as push_delivery
 from sigil.core.pushes import outbox as push_outbox
 from sigil.core.pushes.delivery import MAX_COMPLETIONS, Completion, DeliveryResult
 from sigil.core.pushes.outbox import OUTBOX, Claim, Step, outbox_key
-from sigil.core.pushes.subject import PushSubject, current_state, is_pending, subject_key
+from sigil.core.pushes.subject import PushSubject, current_state, id_of, is_member, is_pending, subject_key
 from sigil.core.session_store import Decision, Key, Rule, SessionStore
+from sigil.core.tracing import Subject, TracesPort
 from sigil.delivery.circuit_breaker import CircuitBreaker
+from sigil.protocol.encoding.ids import format_uuid
 from sigil.protocol.messages.relay import PushResult, WantedPush
 from sigil.pushes.messages import PushMessages, push_key
 
 # Signing a payload takes 50 µs: the event loop serves requests after each group of these.
 _SIGNED_AT_ONCE = 20
+
+
+Creation = tuple[Subject, bytes | None]
 
 
 class RelayUnavailable(Exception):
@@ -46,7 +51,7 @@ class Relay(Protocol):
 
     async def register(self) -> None: ...
 
-    async def push(self, pushes: Sequence[WantedPush]) -> list[PushResult]: ...
+    async def push(self, pushes: Sequence[WantedPush], traceparent: str | None = None) -> list[PushResult]: ...
 
     async def outcomes(self, push_keys: Sequence[str]) -> list[PushResult]: ...
 
@@ -74,7 +79,9 @@ class Pushes:
         observer: PushObserver,
         clock: Callable[[], float],
         randomness: Callable[[int], bytes],
+        traces: TracesPort | None = None,
     ) -> None:
+        self._traces = traces
         self._store = store
         self._relay = relay
         self._messages = messages
@@ -113,8 +120,8 @@ class Pushes:
         polls = [claim for claim in claims if claim[1].step.polls]
         rendered = await self._render([claim for claim in claims if not claim[1].step.polls])
         if rendered:
-            results = await self._push([push for _, push in rendered], probing)
-            await self._complete([claim for claim, _ in rendered], results)
+            results = await self._push([push for _, push, _ in rendered], probing, [about for *_, about in rendered])
+            await self._complete([claim for claim, *_ in rendered], results)
         if polls:
             await self._complete(polls, await self._poll(polls, probing))
         if probing and not rendered and not polls:
@@ -123,7 +130,7 @@ class Pushes:
     async def close(self) -> None:
         await self._relay.close()
 
-    async def _render(self, claims: Sequence[Claim]) -> list[tuple[Claim, WantedPush]]:
+    async def _render(self, claims: Sequence[Claim]) -> list[tuple[Claim, WantedPush, Creation]]:
         """The pushes to send. Claims whose challenge or request has ended meanwhile are completed here."""
         rendered, ended = [], []
         rows: dict[Key, PushSubject | None] = {}
@@ -137,27 +144,39 @@ class Pushes:
             if subject is None or (entry.step is Step.PUSH and not is_pending(name, subject)):
                 ended.append(claim)
             else:
-                rendered.append((claim, self._messages.wanted(claim, subject)))
+                rendered.append((claim, self._messages.wanted(claim, subject), _creation(claim, subject)))
             if number % _SIGNED_AT_ONCE == 0:
                 await asyncio.sleep(0)
         await self._complete(ended, ["ended"] * len(ended))
         return rendered
 
-    async def _push(self, pushes: Sequence[WantedPush], probing: bool) -> list[DeliveryResult]:
+    async def _push(
+        self, pushes: Sequence[WantedPush], probing: bool, creations: Sequence[Creation]
+    ) -> list[DeliveryResult]:
         began = self._clock()
+        span = self._traces.send("sigil.push", creations) if self._traces is not None else None
         try:
-            results = await self._relay.push(pushes)
+            results = await self._relay.push(pushes, span.header if span is not None else None)
         except RelayUnavailable as unavailable:
+            if span is not None:
+                span.end("relay_unavailable")
             await self._breaker.record_failure(str(unavailable), began, probing=probing)
             return ["relay_unreachable"] * len(pushes)
         except RelayRejected as rejection:
+            if span is not None:
+                span.end("relay_rejected")
             await self._breaker.record_success(began)
             # The relay rejects a whole batch because of one push: halving the batch finds it.
             if len(pushes) == 1:
                 self._observer.rejected(str(rejection))
                 return ["failed"]
             half = len(pushes) // 2
-            return [*await self._push(pushes[:half], probing), *await self._push(pushes[half:], probing)]
+            return [
+                *await self._push(pushes[:half], probing, creations[:half]),
+                *await self._push(pushes[half:], probing, creations[half:]),
+            ]
+        if span is not None:
+            span.end()
         await self._breaker.record_success(began)
         return [result.status for result in results]
 
@@ -185,6 +204,15 @@ class Pushes:
     def _completion(self, claims: Sequence[Claim], results: Sequence[DeliveryResult]) -> Rule[list[Completion]]:
         jitter = self._randomness(1)[0] / 255
         return lambda now, rows: push_delivery.complete(now, claims, results, rows, jitter)
+
+
+def _creation(claim: Claim, subject: PushSubject) -> Creation:
+    """A clear belongs to no trace: the prompt that it removes was shown long ago."""
+    name, entry = claim
+    attribute: Literal["sigil.challenge_id", "sigil.mpa_id"] = (
+        "sigil.mpa_id" if is_member(name) else "sigil.challenge_id"
+    )
+    return Subject(attribute, format_uuid(id_of(name))), None if entry.step is Step.CLEAR else subject.creation
 
 
 def _outcome(result: PushResult) -> DeliveryResult:

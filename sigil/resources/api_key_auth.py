@@ -7,6 +7,7 @@ from falcon.asgi import Request
 from sigil.protocol.api_key import Caller, KeyRing
 from sigil.protocol.errors import Unauthorized
 from sigil.serving.http.rate_limits import AddressRateLimit
+from sigil.serving.tracing.current import set_authenticated
 
 
 class ApiKeyAuth:
@@ -23,7 +24,9 @@ class ApiKeyAuth:
     def authenticate(self, req: Request) -> Caller:
         """The caller. Raises Unauthorized, the same for every reason, and charges the address."""
         try:
-            return self._keys.authenticate(req.get_header("AUTHORIZATION"))
+            caller = self._keys.authenticate(req.get_header("AUTHORIZATION"))
         except Unauthorized:
             self._rate_limit.charge_failure(req)
             raise
+        set_authenticated(req)
+        return caller

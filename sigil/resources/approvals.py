@@ -10,6 +10,7 @@ from sigil.resources.api_key_auth import ApiKeyAuth
 from sigil.serving.http.rate_limits import AddressRateLimit
 from sigil.serving.http.requests import decode_json, read_body, whole_number
 from sigil.serving.http.responses import write_json
+from sigil.serving.tracing.current import trace_of
 from sigil.sessions.long_polls import MAX_WAIT_SECONDS
 
 
@@ -24,7 +25,7 @@ class ApprovalRequestsResource:
         body = await read_body(req, MAX_BODY)
         caller = self._api_key_auth.authenticate(req)
         wanted = decode_json(req, body, CreateMpa)
-        created, repeated = await self._approvals.request(caller, wanted, body)
+        created, repeated = await self._approvals.request(caller, wanted, body, trace_of(req))
         write_json(resp, created, 200 if repeated else 201)
 
 
@@ -37,7 +38,7 @@ class ApprovalRequestResource:
 
     async def on_delete(self, req: Request, resp: Response, request_id: str) -> None:
         caller = self._api_key_auth.authenticate(req)
-        write_json(resp, await self._approvals.cancel(caller, request_id))
+        write_json(resp, await self._approvals.cancel(caller, request_id, trace_of(req)))
 
 
 class ApprovalStatusResource:
@@ -68,5 +69,5 @@ class ApprovalResponseResource:
             charged.check()
             response = decode_json(req, body, RespondMpa)
             charged.about(response.mpa_id.lower(), response.device_public_key or response.fingerprint or "")
-            answered = await self._approvals.answer(response)
+            answered = await self._approvals.answer(response, trace_of(req))
         write_json(resp, answered)

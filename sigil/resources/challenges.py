@@ -14,6 +14,7 @@ from sigil.resources.api_key_auth import ApiKeyAuth
 from sigil.serving.http.rate_limits import AddressRateLimit
 from sigil.serving.http.requests import decode_json, read_body, whole_number
 from sigil.serving.http.responses import write_json
+from sigil.serving.tracing.current import trace_of
 from sigil.sessions.long_polls import MAX_WAIT_SECONDS
 
 _IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}\Z")
@@ -39,7 +40,7 @@ class ChallengesResource:
         body = await read_body(req)
         caller = self._api_key_auth.authenticate(req)
         wanted = decode_json(req, body, CreateChallenge)
-        created, replayed = await self._challenges.issue(caller, wanted, _idempotency(req, body))
+        created, replayed = await self._challenges.issue(caller, wanted, _idempotency(req, body), trace_of(req))
         write_json(resp, created, 201)
         if replayed:
             resp.set_header("Idempotent-Replayed", "true")
@@ -54,7 +55,7 @@ class ChallengeResource:
 
     async def on_delete(self, req: Request, resp: Response, challenge_id: str) -> None:
         caller = self._api_key_auth.authenticate(req)
-        write_json(resp, await self._challenges.cancel(caller, challenge_id))
+        write_json(resp, await self._challenges.cancel(caller, challenge_id, trace_of(req)))
 
 
 class ChallengeStatusResource:
@@ -85,5 +86,5 @@ class ChallengeResponseResource:
             charged.check()
             response = decode_json(req, body, Respond)
             charged.about(response.challenge_id.lower())
-            answered = await self._challenges.answer(response)
+            answered = await self._challenges.answer(response, trace_of(req))
         write_json(resp, answered)

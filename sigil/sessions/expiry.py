@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from sigil.core.approvals.approval import APPROVAL
 from sigil.core.approvals.fan_out import fan_out_key
 from sigil.core.challenge import CHALLENGE, Challenge, ledger_key
-from sigil.core.expiry import Swept, sweep
+from sigil.core.expiry import NO_CREATIONS, Swept, sweep
 from sigil.core.pushes.outbox import outbox_key
 from sigil.core.session_store import Decision, Key, SessionStore
+from sigil.core.tracing import SpanPort, Subject, TracesPort
+from sigil.protocol.encoding.ids import format_uuid
 from sigil.sessions.notifier import SessionNotifier
 
 # Five rows per challenge, and a transaction writes at most 200.
@@ -43,15 +46,36 @@ class ExpirySweeper:
 
     async def _end(self, due: list[Key]) -> None:
         keys = list(dict.fromkeys([*due, *await self._related(due)]))
+        emit_events = self._notifier.event_backlog.enabled
+        spans: Mapping[bytes, SpanPort] = {}
+        if emit_events and self._notifier.traces is not None:
+            spans = await self._creating_events(due, self._notifier.traces)
+        creations = {name: span.packed for name, span in spans.items()} if spans else NO_CREATIONS
 
         def rule(now: float, found: tuple[Any, ...]) -> Decision[Swept]:
-            return sweep(now, dict(zip(keys, found, strict=True)), emit_events=self._notifier.event_backlog.enabled)
+            rows = dict(zip(keys, found, strict=True))
+            return sweep(now, rows, emit_events=emit_events, creations=creations)
 
         swept = await self._store.transact(keys, rule)
+        for name, _ in (*swept.expired, *swept.timed_out) if spans else ():
+            if name in spans:
+                spans[name].end()
         for challenge_id, expired in swept.expired:
             self._notifier.challenge_ended(challenge_id, expired)
         for mpa_id, timed_out in swept.timed_out:
             self._notifier.approval_timed_out(mpa_id, timed_out)
+
+    async def _creating_events(self, due: list[Key], traces: TracesPort) -> dict[bytes, SpanPort]:
+        """A span for each event that this sweep may write. Only those that it did write are ended."""
+        spans: dict[bytes, SpanPort] = {}
+        for key in due:
+            row: Any = await self._store.get(key) if key.kind in {CHALLENGE, APPROVAL} else None
+            if row is not None and row.open:
+                attribute: Any = "sigil.challenge_id" if key.kind is CHALLENGE else "sigil.mpa_id"
+                span = traces.create("sigil.webhook", Subject(attribute, format_uuid(key.name)), row.creation)
+                if span is not None:
+                    spans[key.name] = span
+        return spans
 
     async def _related(self, due: list[Key]) -> list[Key]:
         """The other rows that the same transaction reads."""

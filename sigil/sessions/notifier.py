@@ -12,6 +12,7 @@ from sigil.core.approvals.fan_out import MEMBERS_AT_ONCE
 from sigil.core.challenge import Challenge, State
 from sigil.core.pushes.outbox import Push
 from sigil.core.session_observer import SessionObserver
+from sigil.core.tracing import TracesPort
 
 
 class BacklogPort(Protocol):
@@ -40,6 +41,8 @@ class SessionNotifier:
     push_backlog: PushBacklogPort
     event_backlog: EventBacklogPort
     fan_outs: BacklogPort
+    # Of what no request does; None where no traces are exported.
+    traces: TracesPort | None = None
 
     def challenge_created(self, challenge_id: bytes, challenge: Challenge) -> None:
         self.push_backlog.add(challenge_id, challenge.owner)

@@ -18,7 +18,7 @@ from sigil.core.webhooks.delivery import AttemptResult
 from sigil.protocol.webhook import signed_headers
 from sigil.serving.addresses.private_networks import is_private
 from sigil.serving.settings import Secret
-from sigil.webhooks.service import ATTEMPT_SECONDS, NO_CONNECTION, UNKNOWN_NAME
+from sigil.webhooks.service import ATTEMPT_SECONDS, NO_ANSWER, NO_CONNECTION, UNKNOWN_NAME
 
 MAX_READ = 20_000
 """Bytes that are read of a response body, to keep the connection open; they are discarded."""
@@ -62,9 +62,11 @@ class HttpWebhookSender:
         self._tls = (tls or ssl.create_default_context()) if self._url.scheme == "https" else None
         self._session: aiohttp.ClientSession | None = None
 
-    async def post(self, event: str, body: bytes) -> AttemptResult:
+    async def post(self, event: str, body: bytes, traceparent: str | None = None) -> AttemptResult:
         headers = signed_headers([secret.reveal() for secret in self._secrets], event, int(self._clock()), body)
-        result = AttemptResult(0, "no answer in time")
+        if traceparent is not None:
+            headers["traceparent"] = traceparent
+        result = AttemptResult(0, NO_ANSWER)
         try:
             async with asyncio.timeout(ATTEMPT_SECONDS):
                 response = await self._connected().post(

@@ -9,11 +9,13 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from sigil.core.session_store import Decision, Key, SessionStore
+from sigil.core.tracing import SpanPort, Subject, TracesPort
 from sigil.core.webhooks import delivery as webhook_delivery
 from sigil.core.webhooks import event as webhook_event
 from sigil.core.webhooks.delivery import FAILURE, MAX_FAILURES, AttemptResult, Completion
-from sigil.core.webhooks.event import EVENT, Claim, event_key
+from sigil.core.webhooks.event import EVENT, Claim, Event, event_key, type_of_event
 from sigil.delivery.circuit_breaker import CircuitBreaker, RequestResult
+from sigil.protocol.encoding.ids import format_uuid
 from sigil.protocol.messages.webhooks import event_id
 from sigil.webhooks import messages
 
@@ -22,13 +24,15 @@ ATTEMPT_SECONDS = 10.0
 # Reasons of an AttemptResult; `sigil webhook send-test` names the remedy of the last two.
 NO_CONNECTION = "no connection"
 UNKNOWN_NAME = "a name that is not known"
+NO_ANSWER = "no answer in time"
 CONNECTION_REFUSED = f"{NO_CONNECTION} ({os.strerror(errno.ECONNREFUSED)})"
+_ERRORS = {UNKNOWN_NAME: "name_resolution", NO_ANSWER: "timeout"}
 _DELETED_AT_ONCE = 200
 _END_OF_TIME = 1 << 32
 
 
 class WebhookSender(Protocol):
-    async def post(self, event: str, body: bytes) -> AttemptResult:
+    async def post(self, event: str, body: bytes, traceparent: str | None = None) -> AttemptResult:
         """One attempt to deliver the event with that id, within ATTEMPT_SECONDS. Every outcome is an AttemptResult."""
 
     async def close(self) -> None: ...
@@ -61,7 +65,9 @@ class Webhooks:
         clock: Callable[[], float],
         randomness: Callable[[int], bytes],
         max_failures: int = MAX_FAILURES,
+        traces: TracesPort | None = None,
     ) -> None:
+        self._traces = traces
         self._store = store
         self._sender = sender
         self._breaker = breaker
@@ -93,8 +99,23 @@ class Webhooks:
         # The worker was suspended for a while: another may claim the event before this attempt ends.
         if began > event.due - ATTEMPT_SECONDS:
             return None
-        result = await self._sender.post(event_id(name), messages.body(name, event))
+        span = self._sending(name, event) if self._traces is not None and event.creation is not None else None
+        traceparent = span.header if span is not None else None
+        result = await self._sender.post(event_id(name), messages.body(name, event), traceparent)
+        if span is not None:
+            _end(span, result)
         return Attempt(claim, began, result)
+
+    def _sending(self, name: bytes, event: Event) -> SpanPort | None:
+        """The span of this attempt."""
+        if self._traces is None:
+            return None
+        span = self._traces.send("sigil.webhook", [(_subject(name, event), event.creation)])
+        if span is not None:
+            span.set("http.request.method", "POST")
+            if event.claims > 1:
+                span.set("http.request.resend_count", event.claims - 1)
+        return span
 
     async def complete(self, attempts: Sequence[Attempt], *, probing: bool = False) -> None:
         """Complete at most MAX_COMPLETIONS attempts, given in the order in which they ended."""
@@ -124,6 +145,25 @@ class Webhooks:
 
     async def close(self) -> None:
         await self._sender.close()
+
+
+def _subject(name: bytes, event: Event) -> Subject:
+    of_challenge = type_of_event(event).startswith("challenge.")
+    return Subject("sigil.challenge_id" if of_challenge else "sigil.mpa_id", format_uuid(name))
+
+
+def _end(span: SpanPort, result: AttemptResult) -> None:
+    if result.status:
+        span.set("http.response.status_code", result.status)
+    if result.outcome == "delivered":
+        span.end()
+    elif result.status:
+        span.end(str(result.status))
+    else:
+        # The reason quotes texts of the system: too many values for `error.type`.
+        span.end(
+            "connection_error" if result.reason.startswith(NO_CONNECTION) else _ERRORS.get(result.reason, "_OTHER")
+        )
 
 
 def _for_breaker(attempt: Attempt) -> RequestResult:

@@ -275,7 +275,7 @@ class FakeRelay:
     async def register(self) -> None:
         self._check_reachable()
 
-    async def push(self, pushes: Sequence[WantedPush]) -> list[PushResult]:
+    async def push(self, pushes: Sequence[WantedPush], traceparent: str | None = None) -> list[PushResult]:
         self._check_reachable()
         if any(push.push_key in self.rejected_keys for push in pushes):
             raise RelayRejected("400")

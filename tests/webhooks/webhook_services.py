@@ -24,7 +24,7 @@ class ScriptedReceiver:
         self.fails_on: set[str] = set()
         self.got: list[tuple[str, bytes]] = []
 
-    async def post(self, event: str, body: bytes) -> AttemptResult:
+    async def post(self, event: str, body: bytes, traceparent: str | None = None) -> AttemptResult:
         self.got.append((event, body))
         return AttemptResult(500) if event in self.fails_on else self.result
 

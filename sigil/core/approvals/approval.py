@@ -81,6 +81,8 @@ class Approval(msgspec.Struct, frozen=True, array_like=True, gc=False):
     pushed: bool = False
     end: End | None = None
     ahead: int = 0
+    # Of the span that created it, if that is sampled (see `core.tracing`).
+    creation: bytes | None = None
 
     @property
     def expires_at(self) -> int:
@@ -129,7 +131,8 @@ class Approval(msgspec.Struct, frozen=True, array_like=True, gc=False):
         """The charge covers the request, its recorded votes, and what it still reserves."""
         members = len(self.ballots)
         voted = members - self.ballots.count(OPEN) - self.ballots.count(NOT_ELIGIBLE)
-        charged = _CHARGE + len(self.action) + members * _CHARGE_MEMBER + voted * _CHARGE_VOTE + self.reserved
+        own = _CHARGE + len(self.action) + len(self.creation or b"")
+        charged = own + members * _CHARGE_MEMBER + voted * _CHARGE_VOTE + self.reserved
         return self.owner[:OWNER_BYTES], int(self.open), 0, charged
 
     def voted_members(self) -> list[int]:
@@ -213,7 +216,7 @@ def apply_transition(approval: Approval, transition: Transition, at: float) -> A
     return msgspec.structs.replace(approval, end=End(TRANSITIONS[approval.state, transition], int(at)))
 
 
-def event_of(now: float, mpa_id: bytes, approval: Approval) -> tuple[Key, Event]:
+def event_of(now: float, mpa_id: bytes, approval: Approval, creation: bytes | None = None) -> tuple[Key, Event]:
     """The webhook event of a request that was decided or has timed out."""
     if approval.end is None:
         raise ValueError("a request that has not ended has no event")
@@ -226,4 +229,5 @@ def event_of(now: float, mpa_id: bytes, approval: Approval) -> tuple[Key, Event]
         action=approval.action,
         request_id=approval.request_id,
         groups_satisfied=tuple(approval.satisfied_groups),
+        creation=creation,
     )

@@ -121,7 +121,15 @@ def may_end(approval: Approval, ballot: Ballot) -> bool:
     return approval.open and approval.quorum.outcome(_ballots_with(approval, ballot)) is not None
 
 
-def vote(now: float, mpa_id: bytes, ballot: Ballot, rows: Rows, *, emit_event: bool = False) -> Decision[CountedVote]:
+def vote(
+    now: float,
+    mpa_id: bytes,
+    ballot: Ballot,
+    rows: Rows,
+    *,
+    emit_event: bool = False,
+    event_creation: bytes | None = None,
+) -> Decision[CountedVote]:
     """Count a member's first vote, and end the request if it decides. With `emit_event` the end writes an event."""
     approval = _require_votable(now, rows[approval_key(mpa_id)], ballot.member)
     counted = msgspec.structs.replace(approval, ballots=_ballots_with(approval, ballot))
@@ -133,7 +141,7 @@ def vote(now: float, mpa_id: bytes, ballot: Ballot, rows: Rows, *, emit_event: b
     ended = apply_transition(counted, outcome, now)
     return Decision(
         CountedVote(ended, satisfied_before),
-        (*writes, *end(now, mpa_id, ended, rows, emit_event=emit_event)),
+        (*writes, *end(now, mpa_id, ended, rows, emit_event=emit_event, event_creation=event_creation)),
         ended=(mpa_id,),
     )
 
@@ -149,9 +157,17 @@ def cancel(now: float, mpa_id: bytes, rows: Rows) -> Decision[Approval]:
     return Decision(ended, tuple(end(now, mpa_id, ended, rows, emit_event=False)), ended=(mpa_id,))
 
 
-def end(now: float, mpa_id: bytes, ended: Approval, rows: Rows, *, emit_event: bool) -> Writes:
+def end(
+    now: float,
+    mpa_id: bytes,
+    ended: Approval,
+    rows: Rows,
+    *,
+    emit_event: bool,
+    event_creation: bytes | None = None,
+) -> Writes:
     """All writes of the end of a request, for every final state. With `emit_event` they include a webhook event."""
-    events = [event_of(now, mpa_id, ended)] if emit_event else []
+    events = [event_of(now, mpa_id, ended, event_creation)] if emit_event else []
     return [(approval_key(mpa_id), ended), *events, *fan_out.first_clears(now, mpa_id, ended, rows)]
 
 

@@ -66,6 +66,8 @@ class Event(msgspec.Struct, frozen=True, array_like=True, gc=False):
     claims: int = 0
     tries: int = 0
     token: bytes = b""
+    # Of the span that created the event, if that is sampled (see `core.tracing`).
+    creation: bytes | None = None
 
     @property
     def open(self) -> bool:
@@ -73,7 +75,7 @@ class Event(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     @property
     def share(self) -> Share:
-        return self.owner, 0, 1, _CHARGE
+        return self.owner, 0, 1, _CHARGE + (len(self.creation) if self.creation else 0)
 
 
 def type_of_event(event: Event) -> EventType:
@@ -100,6 +102,7 @@ def new_event(
     reason: str = "",
     request_id: str = "",
     groups_satisfied: tuple[int, ...] = (),
+    creation: bytes | None = None,
 ) -> tuple[Key, Event]:
     """The write of an event; `at` is the Unix second of the end, `action` the canonical JSON of the action."""
     event = Event(
@@ -113,6 +116,7 @@ def new_event(
         reason=reason,
         request_id=request_id,
         groups_satisfied=groups_satisfied,
+        creation=creation,
     )
     return event_key(ended_id), event
 

@@ -79,6 +79,9 @@ class Span:
     def set(self, name: str, value: Value) -> None:
         self._span.set_attribute(name, value)
 
+    def link(self, link: LinkTo) -> None:
+        self._span.add_link(_span_context(link.context), link.attributes)
+
     def end(self, error: str | None = None) -> None:
         """`error` is a value of `error.type`: a status, or a word of few that exist."""
         if error is not None:
