@@ -42,7 +42,7 @@ def run_checks(environ: Mapping[str, str]) -> Report:
         "log_output": partial(service.check_log_output, probe),
         "versions": partial(service.check_versions, probe, __version__, now.date()),
         "registry": partial(registry.check, config, probe),
-        "devices": partial(load.check_devices, config, probe),
+        "devices": partial(load.check_devices, probe),
         "outboxes": partial(load.check_queue, probe),
         "relay_trust": partial(load.check_rejected, probe),
         "provider_apns": partial(providers.check, "apns", config, probe),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from relay.config import Config
 from sigil.console.findings.result import Result, failed, ok, still_open
 from sigil.serving.probes.figures import NoFigures
 from sigil.serving.probes.service import OwnProbe
@@ -18,12 +17,13 @@ _REASONS = {
 }
 
 
-def check_devices(config: Config, probe: OwnProbe) -> Iterator[Result]:
-    if probe.metric("devices_limit") is None:
+def check_devices(probe: OwnProbe) -> Iterator[Result]:
+    limit = probe.metric("devices_limit")
+    if limit is None:
         return
     # There is a sample for each platform with devices.
-    count, limit = probe.metric("devices") or 0, config.max_devices
-    text = f"{count:.0f} of {limit} registrations (RELAY_MAX_DEVICES)"
+    count = probe.metric("devices") or 0
+    text = f"{count:.0f} of {limit:.0f} registrations (RELAY_MAX_DEVICES)"
     step = "raise RELAY_MAX_DEVICES, or find who registers so many (docs/relay.md)"
     if count >= limit:
         yield failed("devices", f"{text}: unused ones are deleted, then new ones are rejected", step)

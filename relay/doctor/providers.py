@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import os
+import ssl
 import time
 from collections.abc import Iterator
+from urllib.parse import urlsplit
 
 from relay.app.wiring import provider_transports
 from relay.config import Config
 from relay.registry.model import Platform
 from relay.transports import Outcome, OutgoingPush, Transport
 from sigil.console.findings.result import Result, failed, ok, still_open
+from sigil.serving.probes.http import NoAnswer, handshake
 from sigil.serving.probes.service import OwnProbe
 
-_SECONDS = 15.0
+_SECONDS = 12.0
 _NO_DEVICE: dict[Platform, str] = {"apns": "00", "fcm": "sigil-doctor"}
 """Texts that are no tokens: APNs and FCM reject them once they have accepted the credentials."""
 _VARIABLES: dict[Platform, str] = {
@@ -31,14 +34,14 @@ def check(platform: Platform, config: Config, probe: OwnProbe) -> Iterator[Resul
         yield ok(name, "no credentials: RELAY_PUSH_CONSOLE prints its pushes" if config.push_console else "off")
         return
     outcome = asyncio.run(_attempt(provider_transports(config, time.time)[platform], platform))
-    network = "check DNS and firewalls to the provider"
-    if outcome is None:
-        yield failed(name, f"no answer within {_SECONDS:.0f} s", network)
-    elif outcome.kind == "denied":
+    if outcome is not None and outcome.kind == "denied":
         step = f"correct {_VARIABLES[platform]}; then send SIGHUP"
         yield failed(name, f"the provider rejects the credentials: {outcome.error}", step)
-    elif outcome.kind == "retry" or outcome.local:
-        yield failed(name, f"the provider cannot be reached: {outcome.error}", network)
+    elif outcome is None or outcome.kind == "retry" or outcome.local:
+        reason = _unreachable(platform, config) or (outcome and outcome.error) or f"no answer within {_SECONDS:.0f} s"
+        yield failed(
+            name, f"the provider does not answer: {reason}", "check DNS and firewalls to it, and its status page"
+        )
     else:
         yield ok(name, f"the provider accepts the credentials (an invalid token got {outcome.error or 'no error'})")
         if probe.metric("provider_credentials_refused", provider=platform):
@@ -46,6 +49,18 @@ def check(platform: Platform, config: Config, probe: OwnProbe) -> Iterator[Resul
                 name, "the running relay still has credentials that the provider rejected",
                 "send SIGHUP; it also tries again by itself once a minute when there is a push",
             )  # fmt: skip
+
+
+def _unreachable(platform: Platform, config: Config) -> str | None:
+    """The origin that cannot be reached, and why; None if all can be."""
+    fcm = config.fcm
+    urls = [config.apns.url] if platform == "apns" and config.apns else [fcm.token_url, fcm.url] if fcm else []
+    for url in urls:
+        try:
+            handshake(url, ssl.create_default_context())
+        except NoAnswer as error:
+            return f"{urlsplit(url).netloc}: {error.reason}"
+    return None
 
 
 async def _attempt(transport: Transport, platform: Platform) -> Outcome | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from relay.registry.model import RegistryUnusable
 from relay.registry.sqlite.database import check_file
 from sigil.console.findings.result import Result, failed, ok, still_open
 from sigil.serving.files.errors import file_error
+from sigil.serving.probes.figures import NoFigures
 from sigil.serving.probes.host import clock_is_unsynchronised
 from sigil.serving.probes.service import OwnProbe
 
@@ -29,7 +31,7 @@ def check(config: Config, probe: OwnProbe) -> Iterator[Result]:
     try:
         found = _inspect(config)
     except RegistryUnusable as error:
-        yield failed("registry", str(error), _CHECK if config.database_url else "docs/relay.md, The database")
+        yield failed("registry", str(error), _CHECK if config.database_url else "see docs/relay.md, The database")
         yield _clock(None)
     else:
         yield from _of_inspection(config, found, probe)
@@ -66,11 +68,19 @@ def _of_inspection(config: Config, found: Inspection, probe: OwnProbe) -> Iterat
             "registry", "a relay on this database has reported a time in the future: its clock was ahead",
             f"compare the clocks of all relays on it; {_SYNCHRONISE} where it is wrong",
         )  # fmt: skip
-    elif probe.health_members() and (found.last_beat or 0) < now - _SILENT_SECONDS:
+    elif max(found.last_beat or 0, _started(probe)) < now - _SILENT_SECONDS:
         yield failed(
             "registry", "the running relay has not written to this database for five minutes",
             "compare DATABASE_URL and RELAY_DATA_DIR of this command with those of the relay",
         )  # fmt: skip
+
+
+def _started(probe: OwnProbe) -> float:
+    """When the running relay started, Unix seconds; infinite if it does not run, or shows no metrics."""
+    try:
+        return probe.figures().value("process_start_time_seconds") or math.inf
+    except NoFigures:
+        return math.inf
 
 
 def _clock(database_time: float | None) -> Result:

@@ -46,6 +46,12 @@ def check_permissions(config: Config, environ: Mapping[str, str]) -> Iterator[Re
 def _data_directory(config: Config) -> Iterator[Result]:
     try:
         status = config.data_dir.lstat()
+    except PermissionError:
+        yield failed(
+            "permissions", f"user {os.geteuid()} has no access to {config.data_dir}", "run it as the relay's user: "
+            "in a container `docker-compose exec relay sigil-relay doctor`",
+        )  # fmt: skip
+        return
     except OSError:
         # The relay has not started yet, or `registry` reports it.
         return

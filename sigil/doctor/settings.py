@@ -29,6 +29,14 @@ def check_permissions(config: Config, environ: Mapping[str, str], user: int) -> 
     name, problems = "permissions", []
     try:
         status = config.state_dir.lstat()
+    except PermissionError:
+        status = None
+        problems.append(
+            failed(
+                name, f"user {user} has no access to {config.state_dir}",
+                "run it as the server's user: in a container `docker-compose exec sigil sigil doctor`",
+            )
+        )  # fmt: skip
     except OSError:
         # The server has not started yet, or the finding `server` says that it does not run.
         status = None

@@ -158,6 +158,8 @@ def warn(event: str, /, **fields: object) -> None:
 
 def error(event: str, /, exc: BaseException | None = None, **fields: object) -> None:
     """Write an event of level error; of `exc` only the type and the location are written."""
+    if _sink.threshold > logging.ERROR:
+        return
     _write("error", event, {**fields, **describe(exc)} if exc else fields)
 
 

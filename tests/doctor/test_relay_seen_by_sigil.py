@@ -40,8 +40,7 @@ def test_a_relay_that_works_is_ok_in_every_respect(server: LiveServer) -> None:
     assert found.code == 0
 
 
-def test_a_refused_connection_is_told_from_a_name_a_black_hole_and_another_program(server: LiveServer) -> None:
-    """Whatever the relay does, the findings about the server itself stay."""
+def test_a_refused_connection_an_unknown_name_a_black_hole_and_another_program_are_distinct(server: LiveServer) -> None:
     with contextlib.ExitStack() as stack:
         hole = stack.enter_context(black_hole())
         silent = stack.enter_context(peer(hangs))
