@@ -20,6 +20,7 @@ STANDIN_TAGS = {
     "postgres": "postgres:17",
     "nginx": "nginx:1.28",
     "caddy": "caddy:2.10",
+    "prometheus": "prom/prometheus:v3.5.0",
 }
 # Of slirp4netns: its resolver, which forwards to the host's.
 RESOLVER = "10.0.2.3"

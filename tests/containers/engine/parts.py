@@ -13,11 +13,12 @@ ROOT = Path(__file__).resolve().parents[3]
 FOLDER = ROOT / ".engine"
 SUITE = "trixie"
 PACKAGES = "busybox-static,ca-certificates,caddy,gettext-base,nginx-light,openssl,postgresql-17,python3,python3-venv"
+FETCHED = ("docker-compose", "prometheus")
 # The official images have these uids and gids; Debian's packages take the next free ones.
 USERS = {"postgres": (999, "/var/lib/postgresql", "/bin/bash"), "nginx": (101, "/nonexistent", "/bin/false")}
 CA_FILE = Path("/etc/ssl/certs/ca-certificates.crt")
 PIP_CONF = Path("/etc/pip.conf")
-_RECIPE = 2
+_RECIPE = 3
 """Raise it when the commands below change."""
 
 
@@ -55,8 +56,10 @@ def _make(folder: Path) -> None:
         for name, (uid, home, shell) in USERS.items()
     ]
     hooks += [
-        # The package is only fetched, not installed: its verified file is unpacked outside of the images.
-        f"--customize-hook=cd {package} && APT_CONFIG=$MMDEBSTRAP_APT_CONFIG apt-get -q download docker-compose",
+        # These packages are only fetched, not installed: their verified files are unpacked. Compose stays outside of the
+        # images; the stand-in of Prometheus needs its program alone, not the packages of its web pages.
+        f"--customize-hook=cd {package} && APT_CONFIG=$MMDEBSTRAP_APT_CONFIG apt-get -q download {' '.join(FETCHED)}",
+        f"--customize-hook=dpkg-deb --fsys-tarfile {package}/prometheus_*.deb | tar -x -C $1 ./usr/bin/prometheus",
         "--customize-hook=rm -rf $1/var/lib/postgresql/17 $1/usr/share/doc/* $1/usr/share/man/*",
     ]
     # Downloads of packages in a build go through the machine's network, whose proxy may have a certificate of its own.
@@ -67,7 +70,7 @@ def _make(folder: Path) -> None:
     ]
     command = ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={PACKAGES}", *hooks, SUITE]
     _run([*command, str(done / "rootfs.tar"), f"deb {mirror()} {SUITE} main"])
-    (deb,) = package.glob("*.deb")
+    (deb,) = package.glob("docker-compose_*.deb")
     _run(["dpkg-deb", "--extract", str(deb), str(package / "files")])
     (program,) = (package / "files").glob("usr/libexec/docker/cli-plugins/docker-compose")
     program.rename(done / "docker-compose")
