@@ -1,7 +1,7 @@
 """deploy/observability as a Compose project next to the stack.
 
-Prometheus runs, as a stand-in of its official image. There is none of Grafana and the collector: only their settings are
-checked."""
+Prometheus runs, as a stand-in of its official image. There is none of Grafana and the collector: only their settings
+are checked."""
 
 from __future__ import annotations
 

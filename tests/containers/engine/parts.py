@@ -56,8 +56,8 @@ def _make(folder: Path) -> None:
         for name, (uid, home, shell) in USERS.items()
     ]
     hooks += [
-        # These packages are only fetched, not installed: their verified files are unpacked. Compose stays outside of the
-        # images; the stand-in of Prometheus needs its program alone, not the packages of its web pages.
+        # These packages are only fetched, not installed: their verified files are unpacked. Compose stays outside of
+        # the images; the stand-in of Prometheus needs its program alone, not the packages of its web pages.
         f"--customize-hook=cd {package} && APT_CONFIG=$MMDEBSTRAP_APT_CONFIG apt-get -q download {' '.join(FETCHED)}",
         f"--customize-hook=dpkg-deb --fsys-tarfile {package}/prometheus_*.deb | tar -x -C $1 ./usr/bin/prometheus",
         "--customize-hook=rm -rf $1/var/lib/postgresql/17 $1/usr/share/doc/* $1/usr/share/man/*",
