@@ -739,6 +739,26 @@ async def test_concurrent_requests_leave_no_more_than_a_device_holds(registry: R
     assert sorted(found, key=str) == [("failed", SUPERSEDED)] * (60 - MAX_HELD) + [("queued", None)] * MAX_HELD
 
 
+async def test_the_first_push_to_a_provider_that_is_due_is_known_and_none_for_a_websocket(registry: Registry) -> None:
+    assert await registry.first_due() is None
+    for name, platform in (("phone", "apns"), ("other", "fcm"), ("tablet", "websocket")):
+        await registry.register(device(name, platform))
+    await admit(registry, push("socket", "tablet"), now=NOW - 100)
+    assert await registry.first_due() is None
+    await admit(registry, push("late", "phone"), now=NOW + 5)
+    await registry.admit(OTHER_SERVER, [push("theirs", "other")], NOW + 2.5, FREE)
+    await admit(registry, push("early", "other"), now=NOW + 3)
+    # The admission claims a push, for whom it is due when that lease ends.
+    ends = NOW + LEASE_SECONDS
+    assert await registry.first_due() == ends + 2.5
+    (claimed,) = await registry.claim("fcm", ends + 2.5, 1)
+    assert claimed[0].push.push_key == "theirs"
+    assert await registry.first_due() == ends + 3
+    for server_id, key in ((SERVER, "late"), (SERVER, "early"), (OTHER_SERVER, "theirs")):
+        await registry.record_outcomes([AttemptOutcome(server_id, key, "delivered")], NOW)
+    assert await registry.first_due() is None
+
+
 async def push_from(registry: Registry, server_id: bytes, names: list[str], to: str = "tablet") -> None:
     await registry.admit(server_id, [push(name, to) for name in names], NOW, FREE)
 

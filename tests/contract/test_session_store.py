@@ -555,6 +555,22 @@ async def test_a_row_of_a_fair_queue_moves_with_its_due_time_and_goes(store: Ses
     assert store.count(FAIR) == 0
 
 
+async def test_the_head_of_a_fair_queue_has_the_first_rows_of_all_owners_also_those_not_due_yet(
+    store: SessionStore,
+) -> None:
+    assert store.head(FAIR, 10) == []
+    await enter(store, 1, 50, 2_000_000_000)
+    assert {row.due for row in store.head(FAIR, 10)} == {2_000_000_000}
+    await enter(store, 1, 50, 100)
+    await enter(store, 2, 1, 4_000_000_000)
+    rows = store.head(FAIR, 10)
+    assert len(rows) == 10
+    assert {(row.owner, row.due) for row in rows} == {(owner(1), 100), (owner(2), 4_000_000_000)}
+    assert len(store.head(FAIR, 200)) == 101
+    # A scrape takes no turn of the deliveries.
+    assert owners_of([key for _ in range(2) for key in await store.due(4_000_000_000, 1, FAIR)]) == [1, 2]
+
+
 async def test_a_tally_is_the_sum_of_the_shares_of_an_owner(store: SessionStore) -> None:
     first, second, other = (Key(TALLIED, name) for name in (b"1", b"2", b"3"))
     await store.transact(

@@ -25,7 +25,7 @@ class Certificate(NamedTuple):
     files: Path
 
 
-def certificate(directory: Path) -> Certificate:
+def certificate(directory: Path, ends: datetime.datetime | None = None) -> Certificate:
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
     start = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
@@ -36,7 +36,7 @@ def certificate(directory: Path) -> Certificate:
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(start)
-        .not_valid_after(start.replace(year=2120))
+        .not_valid_after(ends or start.replace(year=2120))
         .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
         .sign(key, hashes.SHA256())
     )

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from sigil.serving.watchdog.process_table import Cause, ProcessTable, Row
+from sigil.serving.watchdog.process_table import Cause, Peer, ProcessTable, Row
 from sigil.serving.watchdog.watchdog import Watchdog
 
 LIMIT = 10
@@ -156,6 +156,30 @@ def test_counts_of_lines_continue_with_the_next_worker_of_a_row() -> None:
     seen_by_worker = ProcessTable(table.fd, 2).figures()
     assert seen_by_worker.lines_dropped == 4
     assert seen_by_worker.restarts == {"died": 0, "hung": 1, "not_ready": 0}
+
+
+def test_the_newest_answer_of_the_peer_counts_and_goes_with_its_worker() -> None:
+    table = ProcessTable.create(2)
+    first, second = table.rows
+    assert table.figures().peer is None
+    first.saw_peer(Peer(-3_600_000, 1_900_000_000))
+    second.saw_peer(Peer(250, None))
+    assert ProcessTable(table.fd, 2).figures().peer == Peer(250, None)
+    first.saw_peer(Peer(-1, 1_900_000_000))
+    assert table.figures().peer == Peer(-1, 1_900_000_000)
+    first.release()
+    assert table.figures().peer == Peer(250, None)
+
+
+def test_what_the_master_knows_is_seen_by_workers() -> None:
+    table = ProcessTable.create(2)
+    begun = ProcessTable(table.fd, 2).figures()
+    assert (begun.reload_failed, begun.certificate_ends) == (False, None)
+    assert abs(begun.reloaded_at - time.time()) < 60
+    table.record_reload(1_900_000_000, failed=True)
+    table.serve_certificate_until(2_000_000_000)
+    seen = ProcessTable(table.fd, 2).figures()
+    assert (seen.reloaded_at, seen.reload_failed, seen.certificate_ends) == (1_900_000_000, True, 2_000_000_000)
 
 
 def test_a_hung_writer_is_one_that_holds_the_lock_and_is_silent() -> None:

@@ -27,13 +27,14 @@ class StandInRelay:
 
     `status_for(push)` is the status of a new push. `fault` is the HTTP status of every response, or "hang": then no
     request gets a response until `fault` changes. `violations` are requests that a relay would reject. `tls` serves
-    https, `ahead` are the seconds of its clock in Date headers, `date` replaces them.
+    https, `ahead` are the seconds of its clock in Date headers, `date` replaces them; a response comes after `delay`.
     """
 
     def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self._tls = tls
         self.ahead = 0.0
         self.date: str | None = None
+        self.delay = 0.0
         self.status_for: Callable[[Push], str] = lambda push: "delivered"
         self.fault: int | str | None = None
         self.pushes: list[Push] = []
@@ -173,6 +174,7 @@ class StandInRelay:
 
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
+                time.sleep(relay.delay)
                 status, answer = relay.answer(self.path, self.headers, body)
                 data = json.dumps(answer).encode()
                 self.send_response(status)

@@ -107,6 +107,30 @@ def test_lists_without_news_replace_no_worker_and_sighup_fetches_at_once(lists: 
         assert len(events(server, "reload_started")) == 2
 
 
+def test_new_ranges_do_not_hide_that_the_reload_of_files_failed(lists: ListsServer, tmp_path: Path) -> None:
+    def successful(server: LiveServer) -> str:
+        with server.client() as http:
+            lines = http.get("/metrics").text.splitlines()
+        return next(line.split()[1] for line in lines if line.startswith("sigil_last_reload_successful "))
+
+    keys = tmp_path / "keys"
+    keys.touch(0o600)
+    good = "a-pre-set-key-of-more-than-32-characters"
+    keys.write_text(good)
+    with LiveServer(workers=1, METRICS_TOKEN="off", API_KEY_FILE=str(keys), **settings(lists)) as server:
+        wait_for(server, "cloudflare_ranges")
+        keys.write_text("no key")
+        lists.script = given.lists_with(f"{EMBEDDED_TEXT[4]}\n{NEW}")
+        os.kill(server.pid, signal.SIGHUP)
+        wait_for(server, "reload_refused")
+        wait_for(server, "reload_finished")
+        assert successful(server) == "0.0"
+        keys.write_text(good)
+        os.kill(server.pid, signal.SIGHUP)
+        wait_for(server, "reload_finished", 2)
+        assert successful(server) == "1.0"
+
+
 def test_sighup_keeps_fetched_ranges_while_the_lists_are_unreachable(lists: ListsServer) -> None:
     lists.script = given.lists_with(f"{EMBEDDED_TEXT[4]}\n{NEW}")
     with LiveServer(workers=1, SIGIL_RATE_LIMIT="60/min", **settings(lists)) as server:
