@@ -13,7 +13,7 @@ def check(stack: Stack, fault: Fault) -> None:
     with fault.make(stack):
         for line in fault.lines:
             stack.wait_for_line(line.service, line.event, before[line.service], line.matches)
-        for name in fault.alerts if stack.prometheus.rules() else ():
+        for name in fault.alerts:
             alert = stack.wait_for_alert(name)
             assert alert["annotations"]["runbook"] == f"docs/runbook.md#{name.lower()}"
         for finding in fault.findings:

@@ -9,8 +9,10 @@ RULES = Path(__file__).parents[2] / "deploy" / "observability" / "prometheus" / 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _DURATION = re.compile(r"(?P<before>\[|\bfor: |\bkeep_firing_for: |\boffset )(?P<number>\d+)(?P<unit>[smhd])\b")
 _FACTOR = 60
-SHORTEST, LONGEST = 4, 12
-"""Seconds. A rate needs two scrapes, one a second; and a test waits for a `for` and a range, one after the other."""
+SHORTEST = 4
+"""Seconds: a rate needs two scrapes, one a second."""
+LONGEST_FOR, LONGEST_RANGE = 8, 15
+"""Seconds: a test waits for a `for` and a range, one after the other."""
 
 
 def shortened(rules: str) -> str:
@@ -19,7 +21,8 @@ def shortened(rules: str) -> str:
     def shorter(found: re.Match[str]) -> str:
         seconds = int(found["number"]) * _UNITS[found["unit"]]
         # Zero stays: the alert fires at once.
-        limited = min(max(seconds // _FACTOR, SHORTEST), LONGEST) if seconds else 0
+        longest = LONGEST_FOR if "for" in found["before"] else LONGEST_RANGE
+        limited = min(max(seconds // _FACTOR, SHORTEST), longest) if seconds else 0
         return f"{found['before']}{limited}s"
 
     return _DURATION.sub(shorter, rules)

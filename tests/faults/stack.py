@@ -22,7 +22,7 @@ import httpx
 
 from sigil.device import Device
 from tests.faults.authority import Authority
-from tests.faults.short_rules import LONGEST, write_short_rules
+from tests.faults.short_rules import LONGEST_FOR, LONGEST_RANGE, write_short_rules
 from tests.flows.backend import Backend, approval
 from tests.relay.devices_of_relay import register
 from tests.support.live import DEADLINE, LiveServer, wait_until
@@ -154,7 +154,7 @@ class Stack:
         wait_until(lambda: not self.prometheus.firing(), f"no alert to fire: {self._firing()}")
 
     def stays_healthy(self) -> None:
-        end = time.monotonic() + 2 * LONGEST
+        end = time.monotonic() + LONGEST_FOR + LONGEST_RANGE
         while time.monotonic() < end:
             assert self.prometheus.firing() == set()
             time.sleep(0.5)
