@@ -154,7 +154,7 @@ def receiver_down(stack: Stack) -> Iterator[None]:
 @contextmanager
 def store_nearly_full(stack: Stack) -> Iterator[None]:
     """Challenges without an answer, until the server rejects one. The mend is a larger store."""
-    action = ACTION | {"params": {"text": "x" * 3000}}
+    action = ACTION | {"params": {"text": "x" * 1800}}
     with Backend(stack.server) as backend:
         while True:
             body = {"device_public_key": Device.generate("Ed25519").wire_key, "action": action}
