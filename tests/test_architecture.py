@@ -50,10 +50,14 @@ RELAY: dict[str, set[str]] = {
     "__main__": {"cli"},
     "cli": {"address", "app", "config", "doctor", "registry"},
     "doctor": {"address", "app", "config", "registry", "transports"},
-    "app": {"address", "config", "metrics", "pushes", "registration", "registry", "resources", "sockets", "transports"},
-    "resources": {"pushes", "registration", "sockets"},
-    "pushes": {"registry", "transports"},
-    "sockets": {"registration", "registry"},
+    "app": {
+        "address", "config", "metrics", "pushes", "registration", "registry", "resources", "sockets", "tracing",
+        "transports",
+    },
+    "resources": {"pushes", "registration", "sockets", "tracing"},
+    "pushes": {"registry", "tracing", "transports"},
+    "sockets": {"registration", "registry", "tracing"},
+    "tracing": {"registry"},
     "registration": {"registry"},
     "metrics": {"transports"},
     "transports": {"credentials"},
@@ -61,7 +65,7 @@ RELAY: dict[str, set[str]] = {
     "address": set(),
     "registry": set(),
     "credentials": set(),
-}
+}  # fmt: skip
 # Adapters: one file, one outside thing. The composition root plugs them in, and no service knows them.
 ADAPTERS = ("sigil.store", "sigil.pushes.relay_client", "sigil.webhooks.sender", "sigil.first_boot.vault")
 # A fault of one of these libraries is mended in one place.

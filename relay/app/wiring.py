@@ -64,9 +64,12 @@ from sigil.serving.http.middleware import ResponseMiddleware
 from sigil.serving.http.rate_limits import AddressBuckets, AddressRateLimit
 from sigil.serving.process.lifecycle import WorkerLifecycle
 from sigil.serving.startup_error import StartupError
+from sigil.serving.tracing.in_worker import tracer_of_worker
 
 if TYPE_CHECKING:
     from relay.metrics import Metrics
+    from relay.tracing import PushTraces
+    from sigil.serving.tracing.tracer import Tracer
 
 REGISTRATIONS_PER_MINUTE = 30
 REQUESTS_PER_MINUTE = 600
@@ -92,6 +95,7 @@ class Dependencies:
     registry: Registry
     sealer: Sealer
     transports: Mapping[Platform, Transport] | None = None
+    tracer: Tracer | None = None
     clock: Callable[[], float] = time.time
     randomness: Callable[[int], bytes] = os.urandom
 
@@ -156,7 +160,8 @@ def create_app(snapshot: Snapshot, lifecycle: WorkerLifecycle) -> AsgiEdge:
     """The application of one worker process, for Granian."""
     config = snapshot.config
     registry = open_registry(config, f"sigil-relay worker {lifecycle.index}")
-    return build(snapshot, Dependencies(registry, create_sealer(config)), lifecycle)
+    tracer = tracer_of_worker(config.tracing, "relay", __version__, lifecycle)
+    return build(snapshot, Dependencies(registry, create_sealer(config), tracer=tracer), lifecycle)
 
 
 def build(snapshot: Snapshot, dependencies: Dependencies, lifecycle: WorkerLifecycle) -> AsgiEdge:
@@ -169,12 +174,15 @@ def build(snapshot: Snapshot, dependencies: Dependencies, lifecycle: WorkerLifec
     transports = dependencies.transports
     if transports is None:
         transports = create_transports(config, clock, observer.credentials_denied)
+    tracer = dependencies.tracer
+    traces = _push_traces(tracer)
     dispatch = Dispatch(
         registry=registry,
         sealer=dependencies.sealer,
         transports=transports,
         clock=clock,
         observer=observer,
+        traces=traces,
     )
     sockets = DeviceConnections(
         registry=registry,
@@ -183,6 +191,7 @@ def build(snapshot: Snapshot, dependencies: Dependencies, lifecycle: WorkerLifec
         randomness=dependencies.randomness,
         on_count=metrics.connections if metrics else lambda count: None,
         on_delivered=_delivery_observer(metrics, clock),
+        traces=traces,
     )
     registrations = RegistrationCapacity(config.max_devices)
     loops = Loops(
@@ -244,6 +253,8 @@ def build(snapshot: Snapshot, dependencies: Dependencies, lifecycle: WorkerLifec
         ),
         ResponseMiddleware(metrics.http if metrics else None),
     ]
+    if tracer is not None:
+        middleware.append(_request_traces(tracer))
     app: falcon.asgi.App[Any, Any] = falcon.asgi.App(middleware=middleware)
     # Falcon would buffer frames in a task per socket. The session always receives, so there is nothing to buffer.
     app.ws_options.max_receive_queue = 0
@@ -258,6 +269,7 @@ def build(snapshot: Snapshot, dependencies: Dependencies, lifecycle: WorkerLifec
         origins=origins,
         addresses=addresses,
         rejections=RejectionLog(metrics.server_rejected if metrics else lambda reason: None),
+        traces=traces,
     )
     app.add_route("/health", HealthResource(__version__, _health_check(database, lifecycle)))
     if metrics:
@@ -280,6 +292,7 @@ def _route(
     origins: Origins,
     addresses: ClientAddresses,
     rejections: RejectionLog,
+    traces: PushTraces | None,
 ) -> None:
     config, registry = snapshot.config, dependencies.registry
     clock, randomness = dependencies.clock, dependencies.randomness
@@ -302,13 +315,14 @@ def _route(
         shares=shares,
         clock=clock,
         randomness=randomness,
+        traces=traces,
     )
     app.add_route("/devices/register/challenge", RegistrationChallengeResource(devices, challenges))
     app.add_route("/devices/register", DeviceRegistrationResource(devices, origins, registrations))
     app.add_route("/devices/unregister", DeviceUnregistrationResource(devices, origins, registrations))
     requests = SignedRequests(servers, shares, failures, addresses, rejections)
     app.add_route("/servers/register", ServerRegistrationResource(servers, requests, failures))
-    app.add_route("/push", PushesResource(requests, pushes))
+    app.add_route("/push", PushesResource(requests, pushes, traces))
     app.add_route("/push/outcomes", PushOutcomesResource(requests, pushes))
     histories = Histories(registry=registry, shares=shares, clock=clock)
     app.add_route("/push/history", PushHistoryResource(requests, histories))
@@ -326,6 +340,22 @@ def _metrics(snapshot: Snapshot, gauges: _RegistryGauges, lifecycle: WorkerLifec
         figures=gauges.read,
         processes=lifecycle.process_figures,
     )
+
+
+def _push_traces(tracer: Tracer | None) -> PushTraces | None:
+    if tracer is None:
+        return None
+    # Here and below: OpenTelemetry loads only where traces are exported.
+    from relay.tracing import PushTraces
+
+    return PushTraces(tracer)
+
+
+def _request_traces(tracer: Tracer) -> object:
+    from relay.tracing import ROUTES
+    from sigil.serving.tracing.requests import RequestTraces
+
+    return RequestTraces(tracer, ROUTES)
 
 
 def _frame_encoder(sealer: Sealer) -> Callable[[Push], str | None]:
@@ -424,6 +454,7 @@ class _Lifespan:
         lifecycle: WorkerLifecycle,
         gauges: _RegistryGauges,
     ) -> None:
+        self._tracer = dependencies.tracer
         self._registry = dependencies.registry
         self._loops = loops
         self._dispatch = dispatch
@@ -461,3 +492,5 @@ class _Lifespan:
         await self._loops.stop()
         await self._dispatch.close()
         await self._registry.close()
+        if self._tracer is not None:
+            await self._tracer.finish()

@@ -6,7 +6,7 @@ import asyncio
 import random
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from relay.pushes.bulkhead import Bulkhead
 from relay.registry.model import PROVIDERS, SEEN_EVERY_SECONDS, AttemptOutcome, Device, Platform, Push, RegistryBusy
@@ -14,6 +14,9 @@ from relay.registry.port import DeliveryRegistry
 from relay.registry.sealing import Sealer, Unsealable
 from relay.transports import Load, Outcome, OutgoingPush, Transport
 from sigil.serving import logs
+
+if TYPE_CHECKING:
+    from relay.tracing import PushSpan, PushTraces
 
 ATTEMPT_TIMEOUT_SECONDS = 10.0
 """Time-out of one request to the provider."""
@@ -70,6 +73,7 @@ class Dispatch:
         clock: Callable[[], float],
         observer: DispatchObserver,
         bulkhead: Callable[[], Bulkhead[AttemptOutcome | None]] = Bulkhead,
+        traces: PushTraces | None = None,
     ) -> None:
         self._registry = registry
         self._sealer = sealer
@@ -77,6 +81,7 @@ class Dispatch:
         self._bulkheads = {platform: bulkhead() for platform in transports}
         self._clock = clock
         self._observer = observer
+        self._traces = traces
         self._accepted_at: dict[Platform, float] = defaultdict(lambda: float("-inf"))
 
     def open(self) -> None:
@@ -136,6 +141,8 @@ class Dispatch:
             bulkhead = self._bulkheads.get(push.platform)
             if bulkhead is None:
                 decided.append(self._attempt_outcome(push, Outcome("refused", "provider_off")))
+                if (span := self._span(push)) is not None:
+                    span.end("failed", "provider_off")
             elif bulkhead.capacity_of(push.server_id) > 0:
                 tasks.append(bulkhead.start(push.server_id, self._attempt(push, device, bulkhead)))
             else:
@@ -143,16 +150,33 @@ class Dispatch:
                 decided.append(AttemptOutcome(push.server_id, push.push.push_key, "queued", "provider_busy", due))
         return tasks, decided
 
+    def _span(self, push: Push) -> PushSpan | None:
+        return None if self._traces is None else self._traces.process(push.push, push.platform, push.attempts + 1)
+
     async def _attempt(
         self, push: Push, device: Device, bulkhead: Bulkhead[AttemptOutcome | None]
     ) -> AttemptOutcome | None:
+        span = self._span(push)
+        if span is None:
+            return await self._attempt_within(None, push, device, bulkhead)
+        try:
+            return await self._attempt_within(span, push, device, bulkhead)
+        finally:
+            # Of a cancelled attempt. After the result it has no effect.
+            span.end("queued", "cancelled")
+
+    async def _attempt_within(
+        self, span: PushSpan | None, push: Push, device: Device, bulkhead: Bulkhead[AttemptOutcome | None]
+    ) -> AttemptOutcome | None:
         started_at = self._clock()
-        outcome = await self._send_in_time(push, device, bulkhead)
+        outcome = await self._send_in_time(push, device, bulkhead, span)
         if outcome.since is not None and outcome.since < device.registered_at:
             # The token died before this registration: the provider reports an earlier use of the same token.
             outcome = Outcome("refused", outcome.error, counts_against_token=True)
         seconds = self._clock() - started_at
         result = await self._conclude(push, device, outcome)
+        if span is not None:
+            span.end(result.status, result.error)
         self._observer.attempt(push.platform, result.status, seconds)
         self._observer.token_age(push.platform, started_at - device.registered_at)
         return result if await self._write([result]) else None
@@ -175,7 +199,9 @@ class Dispatch:
             return False
         return True
 
-    async def _send_in_time(self, push: Push, device: Device, bulkhead: Bulkhead[AttemptOutcome | None]) -> Outcome:
+    async def _send_in_time(
+        self, push: Push, device: Device, bulkhead: Bulkhead[AttemptOutcome | None], span: PushSpan | None
+    ) -> Outcome:
         """Always one outcome, before the push and its lease expire."""
         left = min(DEADLINE_SECONDS, push.push.expires_at - self._clock())
         try:
@@ -184,7 +210,7 @@ class Dispatch:
                 bulkhead.slots.of(push.server_id),
                 asyncio.timeout(ATTEMPT_TIMEOUT_SECONDS),
             ):
-                return await self._send(push, device)
+                return await self._send(push, device, span)
         except TimeoutError:
             return Outcome("retry", "timeout")
         except Unsealable as error:
@@ -196,8 +222,8 @@ class Dispatch:
             logs.error("push_attempt_failed", exc=error, provider=push.platform)
             return Outcome("retry", "internal")
 
-    async def _send(self, push: Push, device: Device) -> Outcome:
-        return await self._transports[push.platform].send(self._outgoing(push, device))
+    async def _send(self, push: Push, device: Device, span: PushSpan | None) -> Outcome:
+        return await self._transports[push.platform].send(self._outgoing(push, device, span))
 
     async def _update_token(self, platform: Platform, device: Device, outcome: Outcome) -> bool:
         """Store what an outcome reveals about the token. False when the device has another token by now, or is gone:
@@ -225,7 +251,7 @@ class Dispatch:
             )
         return evicted
 
-    def _outgoing(self, push: Push, device: Device) -> OutgoingPush:
+    def _outgoing(self, push: Push, device: Device, span: PushSpan | None) -> OutgoingPush:
         new = push.push
         return OutgoingPush(
             push_id=new.push_id.hex(),
@@ -235,6 +261,7 @@ class Dispatch:
             expires_at=new.expires_at,
             collapse_id=new.collapse_id,
             priority=new.priority,
+            spans=span,
         )
 
     def _attempt_outcome(self, push: Push, outcome: Outcome) -> AttemptOutcome:

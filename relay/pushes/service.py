@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -17,6 +17,9 @@ from sigil.protocol import trace_context
 from sigil.protocol.encoding.text import decode_hex, parse_time
 from sigil.protocol.errors import InvalidRequest
 from sigil.protocol.messages import relay as messages
+
+if TYPE_CHECKING:
+    from relay.tracing import PushTraces
 
 DEFAULT_LIFETIME_SECONDS = 300
 MAX_LIFETIME_SECONDS = 3600
@@ -44,8 +47,10 @@ class Pushes:
         shares: ServerShares,
         clock: Callable[[], float],
         randomness: Callable[[int], bytes],
+        traces: PushTraces | None = None,
     ) -> None:
         self._registry = registry
+        self._traces = traces
         self._sealer = sealer
         self._dispatch = dispatch
         self._rate = rate
@@ -61,6 +66,8 @@ class Pushes:
         new_pushes = [self._new_push(push, f"$.pushes[{index}]", now) for index, push in enumerate(request.pushes)]
         async with self._shares.slot(server_id):
             admitted = await self._registry.admit(server_id, new_pushes, now, self._rate)
+        if self._traces is not None:
+            _trace_ended(self._traces, new_pushes, admitted)
         to_send = [
             (Push(server_id, push, answer.device.platform, created_at=now), answer.device)
             for push, answer in zip(new_pushes, admitted, strict=True)
@@ -85,7 +92,7 @@ class Pushes:
         payload = bytes(push.payload)
         if len(payload) > messages.MAX_PAYLOAD:
             raise InvalidRequest(f"A payload has at most {messages.MAX_PAYLOAD} bytes.", path=f"{path}.payload")
-        push_id = self._randomness(16)
+        push_id, creation = self._randomness(16), trace_context.sampled(push.traceparent)
         expires_at = int(now) + DEFAULT_LIFETIME_SECONDS
         if push.expires_at is not None:
             expires_at = min(parse_time(push.expires_at, f"{path}.expires_at"), int(now) + MAX_LIFETIME_SECONDS)
@@ -99,14 +106,17 @@ class Pushes:
             priority=push.priority or "high",
             exempt=_payload_type(payload, path) == "clear",
             owner=push.owner or "",
-            traceparent=_sampled(push.traceparent),
+            traceparent=None if creation is None else trace_context.pack(creation),
         )
 
 
-def _sampled(traceparent: object) -> bytes | None:
-    """The 25 bytes of a `traceparent` whose trace is sampled; None for any other value."""
-    context = trace_context.parse(traceparent) if isinstance(traceparent, str) else None
-    return trace_context.pack(context) if context is not None and context.sampled else None
+def _trace_ended(traces: PushTraces, pushes: Sequence[NewPush], admitted: Sequence[AdmissionResult]) -> None:
+    """A span for each push that ended at its admission. Repeats of known pushes have none: they had one."""
+    for push, answer in zip(pushes, admitted, strict=True):
+        if answer.device is None and answer.push_id in {None, push.push_id}:
+            span = traces.process(push, answer.platform)
+            if span is not None:
+                span.end(answer.status, answer.error)
 
 
 def _payload_type(payload: bytes, path: str) -> str:

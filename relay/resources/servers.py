@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from falcon.asgi import Request, Response
 
 from relay.pushes.histories import Histories
@@ -19,6 +21,9 @@ from sigil.protocol.messages.relay import (
 from sigil.serving.http.rate_limits import AddressRateLimit
 from sigil.serving.http.requests import read_body, require_json
 from sigil.serving.http.responses import write_json
+
+if TYPE_CHECKING:
+    from relay.tracing import PushTraces
 
 _MAX_OUTCOMES_BODY = 256 * 1024
 """Twice the 500 keys of 200 characters."""
@@ -49,15 +54,18 @@ class ServerRegistrationResource:
 class PushesResource:
     """`POST /push`"""
 
-    def __init__(self, requests: SignedRequests, pushes: Pushes) -> None:
+    def __init__(self, requests: SignedRequests, pushes: Pushes, traces: PushTraces | None) -> None:
         self._requests = requests
         self._pushes = pushes
+        self._traces = traces
 
     async def on_post(self, req: Request, resp: Response) -> None:
         server_id, body = await self._requests.authenticate(req, MAX_PUSH_BODY)
         with self._requests.observing(req, signed_head(req)):
             require_json(req)
             request = decoding.decode(body, PushRequest)
+            if self._traces is not None:
+                self._traces.batch(req, request.pushes)
             write_json(resp, await self._pushes.push(server_id, request))
 
 

@@ -11,13 +11,17 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from relay.registry.model import DELETED, MAX_NOTIFICATION_BYTES, Push, RegistryBusy
 from relay.registry.port import DeliveryRegistry, Notifier
+from relay.sockets.delivery_spans import DeliverySpans
 from relay.sockets.in_flight import InFlightPushes
 from sigil.protocol.messages.relay import Close
 from sigil.serving import logs
+
+if TYPE_CHECKING:
+    from relay.tracing import PushTraces
 
 PREFIX_BYTES = 16
 """Length of the fingerprint prefix that identifies a device in notifications between workers."""
@@ -61,9 +65,17 @@ class DeviceConnection:
         "seen_at",
         "sender",
         "socket",
+        "spans",
     )
 
-    def __init__(self, fingerprint: bytes, socket: SocketConnection, order: tuple[int, bytes]) -> None:
+    def __init__(
+        self,
+        fingerprint: bytes,
+        socket: SocketConnection,
+        order: tuple[int, bytes],
+        spans: DeliverySpans | None = None,
+    ) -> None:
+        self.spans = spans
         self.fingerprint = fingerprint
         self.socket = socket
         self.order = order
@@ -102,7 +114,9 @@ class DeviceConnections:
         ack_timeout: float = ACK_TIMEOUT_SECONDS,
         notify_timeout: float = NOTIFY_TIMEOUT_SECONDS,
         concurrent_seconds: float = CONCURRENT_SECONDS,
+        traces: PushTraces | None = None,
     ) -> None:
+        self._traces = traces
         self._registry = registry
         self._frame = frame
         self._clock = clock
@@ -127,7 +141,8 @@ class DeviceConnections:
     @contextmanager
     def connected(self, fingerprint: bytes, socket: SocketConnection) -> Iterator[DeviceConnection]:
         """Registers the newest connection of a device, and closes the previous one."""
-        connection = DeviceConnection(fingerprint, socket, (int(self._clock() * 1000), self._randomness(8)))
+        spans = None if self._traces is None else DeliverySpans(self._traces)
+        connection = DeviceConnection(fingerprint, socket, (int(self._clock() * 1000), self._randomness(8)), spans)
         prefix = fingerprint[:PREFIX_BYTES]
         if (previous := self._by_prefix.get(prefix)) is not None:
             self._spawn(self._close(previous, Close.REPLACED))
@@ -143,6 +158,8 @@ class DeviceConnections:
             slot.pop(connection, None)
             if connection.sender is not None:
                 connection.sender.cancel()
+            if spans is not None:
+                spans.closed()
             if self._by_prefix.get(prefix) is connection:
                 del self._by_prefix[prefix]
             self._on_count(len(self._by_prefix))
@@ -220,6 +237,8 @@ class DeviceConnections:
             waiting[push.push.fingerprint].append(push)
         for fingerprint, connection in connections.items():
             self._start_sender(connection, connection.in_flight.to_send(waiting[fingerprint]))
+            if connection.spans is not None:
+                connection.spans.keep(connection.in_flight)
 
     def _start_sender(self, connection: DeviceConnection, pushes: list[Push]) -> None:
         # During the query the device may have disconnected or reconnected; a reconnect starts a query of its own.
@@ -235,7 +254,11 @@ class DeviceConnections:
         for push in pushes:
             if not connection.in_flight.mark_sent(push.push.push_id, time.monotonic()):
                 continue
+            if connection.spans is not None:
+                connection.spans.sent(push)
             frame = self._encode_frame(push)
+            if frame is None and connection.spans is not None:
+                connection.spans.failed(push)
             if frame is not None and not await self._send_frame(connection, frame):
                 return
 
@@ -267,6 +290,8 @@ class DeviceConnections:
             connection.in_flight.acknowledgement_failed(push_id)
             return
         connection.in_flight.acknowledgement_stored(push_id)
+        if connection.spans is not None:
+            connection.spans.acknowledged(push_id)
         if push is not None:
             self._on_delivered(push)
 

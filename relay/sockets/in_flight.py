@@ -29,6 +29,9 @@ class InFlightPushes:
     def __len__(self) -> int:
         return len(self._pushes)
 
+    def __contains__(self, push_id: object) -> bool:
+        return push_id in self._pushes
+
     def query_started(self) -> None:
         """A query that starts now does not return the acknowledgements that are stored by now."""
         stored = [push_id for push_id, state in self._pushes.items() if state is _State.STORED]

@@ -7,9 +7,22 @@ from typing import Literal, NamedTuple, Protocol
 import msgspec
 
 
+class RequestSpan(Protocol):
+    """The span of one request to the provider."""
+
+    def set(self, name: str, value: int, /) -> None: ...
+
+    def end(self, error: str | None = None, /) -> None: ...
+
+
+class RequestSpans(Protocol):
+    def request(self, host: str, /) -> RequestSpan | None:
+        """A request to the provider begins."""
+
+
 class OutgoingPush(msgspec.Struct, frozen=True):
     """A push with its token and payload decrypted. Times are Unix seconds. `dry_run`: FCM checks it without a delivery;
-    APNs has no such request.
+    APNs has no such request. `spans` is None unless it is traced.
     """
 
     push_id: str
@@ -20,6 +33,7 @@ class OutgoingPush(msgspec.Struct, frozen=True):
     collapse_id: str | None
     priority: Literal["high", "normal"]
     dry_run: bool = False
+    spans: RequestSpans | None = None
 
 
 class Outcome(msgspec.Struct, frozen=True):

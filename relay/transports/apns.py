@@ -13,7 +13,7 @@ from aioapns import NotificationRequest, PushType
 from aioapns.common import APNS_RESPONSE_CODE, NotificationResult
 
 from relay.credentials import ApnsCredentials
-from relay.transports import Outcome, OutgoingPush
+from relay.transports import Outcome, OutgoingPush, RequestSpan
 from relay.transports.connection_pool import ConnectionPool, PoolSettings
 from relay.transports.http2 import Endpoint, Headers, RequestLost, Response
 from relay.transports.notification_text import BODY, TITLE, is_clear, reference
@@ -52,6 +52,7 @@ class ApnsTransport:
         self._token = ProviderToken(credentials, clock)
         self._pool = ConnectionPool("apns", endpoint.connector(), settings)
         self.open, self.load, self.close = self._pool.open, self._pool.load, self._pool.close
+        self._host = endpoint.host
         self._pseudo_headers = [(b":method", b"POST"), (b":scheme", b"https"), (b":authority", endpoint.authority)]
         self._topic = (b"apns-topic", credentials.topic.encode())
 
@@ -61,15 +62,19 @@ class ApnsTransport:
         notification = _notification(push)
         if notification is None:
             return Outcome("refused", "PayloadTooLarge", local=True)
+        spans = push.spans
+        span = None if spans is None else lambda: spans.request(self._host)
         try:
-            outcome, authorization = await self._attempt(notification)
+            outcome, authorization = await self._attempt(notification, span)
             if outcome.error == "ExpiredProviderToken" and self._token.replace_expired(authorization):
-                outcome, _ = await self._attempt(notification)
+                outcome, _ = await self._attempt(notification, span)
         except RequestLost as lost:
             return Outcome("retry", lost.reason)
         return outcome
 
-    async def _attempt(self, notification: _Notification) -> tuple[Outcome, str]:
+    async def _attempt(
+        self, notification: _Notification, span: Callable[[], RequestSpan | None] | None
+    ) -> tuple[Outcome, str]:
         """The outcome, and the authorization header that was sent."""
         authorization = ""
 
@@ -79,7 +84,7 @@ class ApnsTransport:
             authorization = self._token.header()
             return self._headers(notification, authorization)
 
-        response = await self._pool.request(headers, notification.body)
+        response = await self._pool.request(headers, notification.body, span)
         result = _result(notification, response)
         return _outcome(result, response.headers.get(b"retry-after")), authorization
 

@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
-from relay.transports import Load
+from relay.transports import Load, RequestSpan
 from relay.transports.http2 import Headers, Http2Connection, RequestLost, Response
 from relay.transports.outage_reason import OutageReason
 from sigil.serving import logs
@@ -62,16 +62,21 @@ class ConnectionPool:
     def load(self) -> Load:
         return Load(len(self._connections), sum(connection.open_streams for connection in self._connections))
 
-    async def request(self, headers: Callable[[], Headers], body: bytes) -> Response:
+    async def request(
+        self, headers: Callable[[], Headers], body: bytes, span: Callable[[], RequestSpan | None] | None = None
+    ) -> Response:
         """On the connection with the fewest open streams; RequestLost.
 
         A request that the provider did not process is sent again. `headers` is called for each try, at the moment of
-        sending: what they hold may have been replaced while the request waited for a stream.
+        sending: what they hold may have been replaced while the request waited for a stream. `span` starts the span of
+        a try.
         """
         for tries_left in reversed(range(_MAX_TRIES)):
             connection = await self._acquire()
             try:
-                return await connection.request(headers(), body)
+                if span is None:
+                    return await connection.request(headers(), body)
+                return await _traced(span(), connection.request(headers(), body))
             except RequestLost as lost:
                 if not lost.unprocessed or not tries_left:
                     raise
@@ -171,3 +176,21 @@ class ConnectionPool:
         if self._all_failing() and self._outage.is_news(reason):
             logs.error("provider_unreachable", provider=self._provider, reason=reason)
         self._wake()
+
+
+async def _traced(span: RequestSpan | None, request: Awaitable[Response]) -> Response:
+    error: str | None = "cancelled"
+    try:
+        response = await request
+        error = None
+    except RequestLost as lost:
+        error = lost.reason.replace(" ", "_")
+        raise
+    else:
+        if span is not None:
+            span.set("http.response.status_code", response.status)
+            error = str(response.status) if response.status >= 400 else None
+        return response
+    finally:
+        if span is not None:
+            span.end(error)

@@ -9,7 +9,7 @@ from urllib.parse import quote, urlsplit
 import msgspec
 
 from relay.credentials import FcmCredentials
-from relay.transports import Outcome, OutgoingPush
+from relay.transports import Outcome, OutgoingPush, RequestSpan
 from relay.transports.access_tokens import AccessTokens, TokenRejected, TokenUnavailable
 from relay.transports.connection_pool import ConnectionPool, PoolSettings
 from relay.transports.http2 import Endpoint, RequestLost, Response
@@ -32,6 +32,7 @@ class FcmTransport:
         settings: PoolSettings = PoolSettings(),  # noqa: B008 - frozen
     ) -> None:
         endpoint = Endpoint.parse(credentials.url)
+        self._host = endpoint.host
         self._clock = clock
         self._token_endpoint = TokenEndpoint(credentials.token_url)
         self._tokens = AccessTokens(credentials, self._token_endpoint.fetch, clock)
@@ -55,12 +56,14 @@ class FcmTransport:
 
     async def send(self, push: OutgoingPush) -> Outcome:
         body = _message(push, self._clock())
+        spans = push.spans
+        span = None if spans is None else lambda: spans.request(self._host)
         try:
-            outcome, token = await self._attempt(body)
+            outcome, token = await self._attempt(body, span)
             if outcome.error == "UNAUTHENTICATED":
                 # Google may have revoked the token before it expired. If it rejects a new one too, the outcome stays.
                 self._tokens.invalidate(token)
-                outcome, _ = await self._attempt(body)
+                outcome, _ = await self._attempt(body, span)
         except RequestLost as lost:
             return Outcome("retry", lost.reason)
         except TokenUnavailable:
@@ -69,7 +72,7 @@ class FcmTransport:
             return Outcome("denied", str(rejected))
         return outcome
 
-    async def _attempt(self, body: bytes) -> tuple[Outcome, str]:
+    async def _attempt(self, body: bytes, span: Callable[[], RequestSpan | None] | None) -> tuple[Outcome, str]:
         """The outcome, and the access token that was sent."""
         token = await self._tokens.current()
         headers = [
@@ -77,7 +80,7 @@ class FcmTransport:
             (b"authorization", b"Bearer " + token.encode()),
             (b"content-length", str(len(body)).encode()),
         ]
-        return _outcome(await self._pool.request(lambda: headers, body)), token
+        return _outcome(await self._pool.request(lambda: headers, body, span)), token
 
 
 def _message(push: OutgoingPush, now: float) -> bytes:

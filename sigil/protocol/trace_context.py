@@ -39,6 +39,12 @@ def parse(header: str) -> TraceContext | None:
     return _checked(bytes.fromhex(found[2]), bytes.fromhex(found[3]), int(found[4], 16) & known)
 
 
+def sampled(member: object) -> TraceContext | None:
+    """The context in a member of a JSON message, if its trace is sampled; None for a value of any other kind."""
+    context = parse(member) if isinstance(member, str) else None
+    return context if context is not None and context.sampled else None
+
+
 def of_headers(values: Sequence[str]) -> TraceContext | None:
     """Of all `traceparent` headers of a request: more than one is as good as none (3.2)."""
     return parse(values[0]) if len(values) == 1 else None
