@@ -13,6 +13,7 @@ from sigil.app.home import home_resource
 from sigil.app.loops import Loops
 from sigil.app.services import Dependencies, build_services
 from sigil.app.state import open_store
+from sigil.app.status_page import status_page
 from sigil.config.settings import Config
 from sigil.core.approvals.approval import APPROVAL
 from sigil.core.challenge import CHALLENGE
@@ -188,6 +189,7 @@ def _add_pages(app: App, config: Config, identity: ServerIdentity, dependencies:
     pages = PageFiles.load()
     values = home_page_values(identity, config.server_name, __version__)
     add_assets(app, pages)
+    app.add_route("/status", status_page(config, pages))
     app.add_route("/", home_resource(config, pages, values, dependencies.store, dependencies.run))
     closed = pages.fill("init.html", {"server_name": config.server_name, "setup": "closed"})
     app.add_sink(NotFoundPageResource(pages.fill("not_found.html", values), {"/init": closed}).sink)

@@ -16,6 +16,7 @@ from falcon.asgi import Request, Response
 from sigil import __version__
 from sigil.app.operational import App, Snapshot, add_assets, address_rate_limit, client_addresses, metrics_guard
 from sigil.app.operational import create_app as create_operational_app
+from sigil.app.status_page import status_page
 from sigil.config.settings import Config
 from sigil.first_boot.commitment import VaultUnusable
 from sigil.first_boot.marker import Marker, MarkerUnusable
@@ -218,6 +219,7 @@ def _add_page_routes(app: App, config: Config) -> None:
     add_assets(app, pages)
     app.add_route("/", redirect)
     app.add_route("/init", PageResource(pages.fill("init.html", {"server_name": config.server_name, "setup": "open"})))
+    app.add_route("/status", status_page(config, pages))
     app.add_sink(redirect.sink)
 
 
