@@ -148,9 +148,13 @@ def test_another_host_on_a_connection_of_ours_gets_no_service(front: Proxy, name
 
 
 @pytest.mark.parametrize(
-    "path", ["/metrics", "//metrics", "/%6detrics", "/%2fmetrics", "/metrics/", "/metrics?x", "/./metrics"]
+    "path",
+    [
+        *("/metrics", "//metrics", "/%6detrics", "/%2fmetrics", "/metrics/", "/metrics?x", "/./metrics"),
+        *("/status", "//status", "/%73tatus", "/%2fstatus", "/status/", "/status?x", "/./status"),
+    ],
 )
-def test_metrics_are_hidden(front: Proxy, path: str) -> None:
+def test_metrics_and_their_page_are_hidden(front: Proxy, path: str) -> None:
     for host in (SIGIL, RELAY):
         with front.connect(host) as connection:
             connection.sendall(raw("GET", path, host=host))
@@ -158,6 +162,16 @@ def test_metrics_are_hidden(front: Proxy, path: str) -> None:
         assert status_of(response) == 404
         assert b"NOT_FOUND" in response
         assert b"_total" not in response
+        assert b"Status" not in response
+
+
+def test_a_path_that_begins_like_a_hidden_one_reaches_the_server(front: Proxy) -> None:
+    """`/statuses` has no route there: the page for browsers shows that the server answered."""
+    with front.connect() as connection:
+        connection.sendall(raw("GET", "/statuses", "Accept: text/html", host=SIGIL))
+        response = read_all(connection)
+    assert status_of(response) == 404
+    assert b"There is nothing here" in response
 
 
 @pytest.mark.parametrize(
