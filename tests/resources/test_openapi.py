@@ -35,7 +35,7 @@ from sigil.telemetry.metrics import Metrics
 from sigil.webhooks import messages
 from tests.support.services import SECRETS, START
 
-PAGES = {"/", "/init", "/assets/{path:path}", "/favicon.ico"}
+PAGES = {"/", "/init", "/status", "/assets/{path:path}", "/favicon.ico"}
 CHECKED_IN = Path(__file__).parents[2] / "docs" / "openapi.json"
 
 

@@ -12,6 +12,7 @@ const ACCESS = document.body.dataset.access;
 const PARTS = ["connecting", "off", "local", "token-form"];
 const FAULTS = {
   401: "The server no longer accepts this request.",
+  200: "The answer has no metrics of a Sigil server.",
   404: "There is no /metrics here: a proxy hides it, or SIGIL_TELEMETRY is none.",
   429: "Too many wrong tokens came from this address.",
   503: "The server is starting, stopping or overloaded.",
@@ -32,6 +33,7 @@ class Status {
   #run = 0;
 
   async start() {
+    byId("script-fallback").remove();
     this.#listen();
     if (ACCESS === "none") {
       this.#showPart("off");
@@ -125,7 +127,7 @@ class Status {
     if (!this.#running) return;
     if (document.hidden) {
       this.#stop();
-      this.#hidden = setTimeout(() => this.#close({ wait: ACCESS !== "token" }), HIDDEN_MILLISECONDS);
+      if (this.#metrics.hasToken) this.#hidden = setTimeout(() => this.#close(), HIDDEN_MILLISECONDS);
     } else if (!this.#paused) {
       this.#next(0);
     }
@@ -189,7 +191,7 @@ class Status {
   #failed({ status, pause = 0, fault }) {
     this.#failures += 1;
     const seconds = Math.max(pause, Math.min(MAX_SECONDS, SECONDS * 2 ** Math.min(this.#failures - 1, 5)));
-    const reason = fault ? `${fault}.` : (FAULTS[status] ?? `The server answered with ${status || "something else"}.`);
+    const reason = fault ? `${fault}.` : (FAULTS[status] ?? `The server answered with ${status}.`);
     const age = this.#updated ? ` The figures are of ${new Date(this.#updated).toLocaleTimeString()}.` : "";
     byId("closed").hidden = true;
     byId("board").hidden = false;
