@@ -9,7 +9,7 @@ TEST_PROCESSES ?= 3
 SECONDS ?= 1800
 
 .DEFAULT_GOAL := help
-.PHONY: help up down ps logs reload reset preflight prod backup restore upgrade install dev wizard test test-deps test-docker test-docker-deps screenshots check audit bench bench-update format load load-lean soak openapi lock clean
+.PHONY: help up down ps logs reload reset preflight prod backup restore upgrade install dev doctor wizard test test-deps test-docker test-docker-deps screenshots check audit bench bench-update format load load-lean soak openapi lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -57,6 +57,10 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 
 dev: install ## a server on https://localhost:8443 with everything it needs in .dev/
 	@$(BIN)/python -m deploy.tools.dev
+
+doctor: install ## examine the services of `make dev` while they run; ARGS=--json, ARGS=--send-test
+	@test -x .dev/doctor || { echo "make doctor: run 'make dev' first; for containers see docs/doctor.md" >&2; exit 1; }
+	@.dev/doctor $(ARGS)
 
 wizard: install ## a server without an identity on https://localhost:8443/init, to see the first boot
 	@$(BIN)/python -m deploy.tools.wizard

@@ -149,6 +149,17 @@ def _write_commands() -> None:
         command.chmod(0o700)
 
 
+def _write_doctor(of_server: dict[str, str], of_relay: dict[str, str]) -> None:
+    """A script for `make doctor`, which has the settings of both services; the shell's take precedence here too."""
+    lines = ["#!/bin/sh", "code=0"]
+    for package, settings in (("sigil", of_server), ("relay", of_relay)):
+        given = [f"{name}={shlex.quote(os.environ.get(name, value))}" for name, value in settings.items()]
+        lines.append(f'env {" ".join(given)} {shlex.quote(sys.executable)} -m {package} doctor "$@" || code=$?')
+    script = HOME / "doctor"
+    _replace(script, "\n".join([*lines, "exit $code"]))
+    script.chmod(0o700)
+
+
 def _replace(path: Path, text: str) -> None:
     path.unlink(missing_ok=True)
     _write_once(path, text.rstrip("\n"))
@@ -238,8 +249,10 @@ def _run(services: list[subprocess.Popen[bytes]], port: int, relay_port: int, lo
     # The health check reads its port from the environment.
     os.environ.setdefault("SIGIL_PORT", str(port))
     of_relay = _relay_settings(relay_port, identity.server_id, _providers(printed["env"]))
+    of_server = _settings(port, relay_port)
+    _write_doctor(of_server, of_relay)
     services.append(start("relay", of_relay, (lock,)))
-    services.append(start("sigil", _settings(port, relay_port), (lock,)))
+    services.append(start("sigil", of_server, (lock,)))
     if wait_until_healthy(services):
         click.echo(
             f"\nSigil answers on https://localhost:{port}, its relay on http://localhost:{relay_port}\n"
@@ -248,7 +261,8 @@ def _run(services: list[subprocess.Popen[bytes]], port: int, relay_port: int, lo
             "Next, in another terminal in this directory:\n\n"
             "  . .dev/env && sigil device init --server $SIGIL_SERVICE_URL --pin $SIGIL_SERVER_ID"
             ' --ca "$SIGIL_CA_FILE"\n\n'
-            "README.md has the next steps. Pushes to APNs and FCM go to stand-ins, which list them:"
+            "README.md has the next steps; `make doctor` examines both services. Pushes to APNs and FCM go to "
+            "stand-ins, which list them:"
             f" curl -s {printed['control_url']}/seen\nCtrl-C stops everything.\n",
             err=True,
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -187,6 +188,25 @@ def test_another_version_than_the_running_one_is_named(server: LiveServer) -> No
         found = examine(server.environ, SIGIL_HTTP_PORT=str(port), SIGIL_PORT="")
     assert found.the("versions").state == "failed"
     assert "9.9.9" in found.the("versions").text
+
+
+@needs_root
+def test_a_resolver_that_hangs_does_not_hold_up_the_command_or_its_end(server: LiveServer, tmp_path: Path) -> None:
+    resolver = tmp_path / "resolv.conf"
+    resolver.write_text("nameserver 127.77.0.53\noptions timeout:30 attempts:5\n")
+    with socket.socket(type=socket.SOCK_DGRAM) as silent:
+        silent.bind(("127.77.0.53", 53))
+        script = 'mount --bind "$1" /etc/resolv.conf && shift && exec "$@"'
+        command = ["unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh", str(resolver)]
+        began = time.monotonic()
+        ended = subprocess.run(
+            [*command, sys.executable, "-m", "sigil", "doctor"],
+            env={**server.environ, "RELAY_URL": "http://relay.example.com:8080"},
+            capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
+        assert time.monotonic() - began < 30
+    assert "the resolver did not answer" in ended.stdout
+    assert (ended.returncode, ended.stderr) == (1, "")
 
 
 def test_while_everything_hangs_it_ends_in_30_seconds_and_at_once_on_an_interrupt(server: LiveServer) -> None:
