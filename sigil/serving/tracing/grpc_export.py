@@ -50,6 +50,7 @@ class GrpcExport:
             channel = grpc.secure_channel(target, grpc.ssl_channel_credentials(roots), options)
         else:
             channel = grpc.insecure_channel(target, options)
+        self._channel: Any = channel
         self._call: Any = channel.unary_unary(_METHOD)
         self._headers = settings.headers
         self._compression = grpc.Compression.Gzip if settings.compression == "gzip" else None
@@ -64,13 +65,16 @@ class GrpcExport:
         if rejected := rejected_spans(answer):
             raise ExportFailed("the collector rejects spans", retry=False, rejected=rejected)
 
+    def close(self) -> None:
+        self._channel.close()
+
 
 def _failed(error: Any) -> ExportFailed:
     code, details = error.code().name, str(error.details())
     # The details quote addresses and what the collector wrote: only known texts of the library count.
     if "CERTIFICATE_VERIFY_FAILED" in details:
         return ExportFailed("a certificate that is not trusted", retry=True)
-    if "DNS resolution failed" in details:
+    if "errors resolving" in details or "DNS resolution failed" in details:
         return ExportFailed("a name that is not known", retry=True)
     if "Connection refused" in details:
         return ExportFailed("no connection (Connection refused)", retry=True)

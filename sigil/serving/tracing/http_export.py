@@ -61,6 +61,9 @@ class HttpExport:
                 raise _failed(again, deadline) from None
         _check(status, answer, retry_after)
 
+    def close(self) -> None:
+        self._close()
+
     def _post(self, body: bytes, deadline: float) -> tuple[int, bytes, str]:
         connection = self._connection or http.client.HTTPConnection(self._host, self._port)
         # A time-out of a socket bounds one wait alone: an answer of one byte a second would never end.

@@ -27,6 +27,9 @@ class Export(Protocol):
     def send(self, data: bytes, seconds: float) -> None:
         """One ExportTraceServiceRequest; ExportFailed."""
 
+    def close(self) -> None:
+        """Nothing is sent any more."""
+
 
 class SpanQueue(SpanProcessor):
     """`dropped` is called with the number of spans that were lost, in any thread."""
@@ -99,6 +102,7 @@ class SpanQueue(SpanProcessor):
             self._idle.set()
             if self._spans:
                 self._idle.clear()
+        self._export.close()
 
     def _batch(self) -> list[ReadableSpan]:
         batch: list[ReadableSpan] = []

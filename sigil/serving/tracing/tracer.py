@@ -127,6 +127,10 @@ class Tracer:
         """At the end of the process; at most `seconds`, in a thread."""
         await asyncio.to_thread(self._queue.finish, seconds)
 
+    def close(self) -> None:
+        """End at once; what is queued is lost."""
+        self._queue.finish(0)
+
 
 class _LinkedSampler(sampling.Sampler):
     """The decision about a root with links was made where the linked span began."""
@@ -168,7 +172,14 @@ def _provider(settings: TracingSettings, queue: SpanQueue, version: str) -> Trac
         resource=Resource(resource | dict(settings.resource)),
         shutdown_on_exit=False,
         span_limits=SpanLimits(
-            max_attributes=32, max_events=0, max_links=256, max_event_attributes=0, max_link_attributes=4
+            max_attributes=32,
+            max_events=0,
+            max_links=256,
+            max_span_attributes=32,
+            max_event_attributes=0,
+            max_link_attributes=4,
+            max_attribute_length=1024,
+            max_span_attribute_length=1024,
         ),
     )
     provider.add_span_processor(queue)
