@@ -72,16 +72,17 @@ class PushTraces:
             span.set("sigil.push.platform", platform)
         if attempt > 1:
             span.set("sigil.push.attempt", attempt)
-        return PushSpan(self._tracer, span)
+        return PushSpan(self._tracer, span, about)
 
 
 class PushSpan:
     """One attempt, with the requests to the provider in it."""
 
-    __slots__ = ("_ended", "_requests", "_span", "_tracer")
+    __slots__ = ("_about", "_ended", "_requests", "_span", "_tracer")
 
-    def __init__(self, tracer: Tracer, span: Span) -> None:
+    def __init__(self, tracer: Tracer, span: Span, about: Sequence[tuple[str, str]]) -> None:
         self._tracer = tracer
+        self._about = about
         self._span = span
         self._requests = 0
         self._ended = False
@@ -96,7 +97,7 @@ class PushSpan:
 
     def request(self, host: str) -> Span | None:
         """A request to the provider. Its path holds a token, and is in no span."""
-        attributes: dict[str, Value] = {"http.request.method": "POST"}
+        attributes: dict[str, Value] = {"http.request.method": "POST", **dict(self._about)}
         if host in _PROVIDERS:
             attributes["server.address"] = host
         if self._requests:

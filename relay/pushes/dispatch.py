@@ -176,7 +176,7 @@ class Dispatch:
         seconds = self._clock() - started_at
         result = await self._conclude(push, device, outcome)
         if span is not None:
-            span.end(result.status, result.error)
+            span.end(result.status, result.error or "registration_changed")
         self._observer.attempt(push.platform, result.status, seconds)
         self._observer.token_age(push.platform, started_at - device.registered_at)
         return result if await self._write([result]) else None

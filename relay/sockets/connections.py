@@ -68,14 +68,9 @@ class DeviceConnection:
         "spans",
     )
 
-    def __init__(
-        self,
-        fingerprint: bytes,
-        socket: SocketConnection,
-        order: tuple[int, bytes],
-        spans: DeliverySpans | None = None,
-    ) -> None:
-        self.spans = spans
+    def __init__(self, fingerprint: bytes, socket: SocketConnection, order: tuple[int, bytes]) -> None:
+        # From the first push of a sampled trace on.
+        self.spans: DeliverySpans | None = None
         self.fingerprint = fingerprint
         self.socket = socket
         self.order = order
@@ -141,8 +136,7 @@ class DeviceConnections:
     @contextmanager
     def connected(self, fingerprint: bytes, socket: SocketConnection) -> Iterator[DeviceConnection]:
         """Registers the newest connection of a device, and closes the previous one."""
-        spans = None if self._traces is None else DeliverySpans(self._traces)
-        connection = DeviceConnection(fingerprint, socket, (int(self._clock() * 1000), self._randomness(8)), spans)
+        connection = DeviceConnection(fingerprint, socket, (int(self._clock() * 1000), self._randomness(8)))
         prefix = fingerprint[:PREFIX_BYTES]
         if (previous := self._by_prefix.get(prefix)) is not None:
             self._spawn(self._close(previous, Close.REPLACED))
@@ -158,8 +152,8 @@ class DeviceConnections:
             slot.pop(connection, None)
             if connection.sender is not None:
                 connection.sender.cancel()
-            if spans is not None:
-                spans.closed()
+            if connection.spans is not None:
+                connection.spans.closed()
             if self._by_prefix.get(prefix) is connection:
                 del self._by_prefix[prefix]
             self._on_count(len(self._by_prefix))
@@ -254,7 +248,8 @@ class DeviceConnections:
         for push in pushes:
             if not connection.in_flight.mark_sent(push.push.push_id, time.monotonic()):
                 continue
-            if connection.spans is not None:
+            if self._traces is not None and push.push.traceparent is not None:
+                connection.spans = connection.spans or DeliverySpans(self._traces)
                 connection.spans.sent(push)
             frame = self._encode_frame(push)
             if frame is None and connection.spans is not None:

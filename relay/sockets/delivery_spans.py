@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class DeliverySpans:
-    """By push id, no more than there are pushes in flight."""
+    """By push id, no more than there are pushes in flight. Pushes without a sampled creation have none."""
 
     def __init__(self, traces: PushTraces) -> None:
         self._traces = traces

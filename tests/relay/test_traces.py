@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import secrets
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -52,8 +54,16 @@ def relay(collector: Collector, providers: Providers) -> Iterator[LiveRelay]:
 
 
 @pytest.fixture(autouse=True)
-def _nothing_of_other_tests(collector: Collector) -> None:
+def _documented_attributes_only(collector: Collector) -> Iterator[None]:
     collector.clear()
+    yield
+    page = (Path(__file__).parents[2] / "docs" / "observability.md").read_text(encoding="utf-8")
+    table = page.partition("### Spans of the relay\n")[2].partition("\n### ")[0]
+    names = [name for row in re.findall(r"^\| (`.*?) \|", table, re.MULTILINE) for name in re.findall(r"`(.*?)`", row)]
+    assert len(names) > 15
+    for span in collector.spans:
+        assert span.name in names
+        assert span.attributes.keys() <= set(names), span.name
 
 
 def tracing_to(collector: Collector) -> dict[str, str]:
@@ -115,7 +125,11 @@ def test_a_push_to_a_provider_has_a_span_with_the_request_in_it(
     (request,) = [found for found in collector.wait_for(REQUEST) if found.parent_id == span.span_id]
     assert (request.kind, request.trace_id, request.links) == ("CLIENT", span.trace_id, ())
     # Of a host that is not the provider's, as that of the stand-ins, the address is left out.
-    assert request.attributes == {"http.request.method": "POST", "http.response.status_code": 200}
+    assert request.attributes == {
+        "sigil.challenge_id": creation.id,
+        "http.request.method": "POST",
+        "http.response.status_code": 200,
+    }
     assert span.resource["service.name"] == "relay"
     for found in (span, request):
         assert not any(secret in text or "127.0.0.1" in text or "localhost" in text for text in found.texts)
