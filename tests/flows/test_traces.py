@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,10 +18,12 @@ from tests.flows.test_approvals import ApprovalRequest
 from tests.flows.test_metrics import scrape
 from tests.flows.test_webhooks import wait_for_event
 from tests.support.live import LiveServer, wait_until
-from tests.support.otlp import PROTOCOLS, Collector, Span, collecting
+from tests.support.otlp import PROTOCOLS, Collector, Faults, Span, collecting
 from tests.support.stand_in_relay import StandInRelay
 from tests.support.webhook_endpoint import WebhookEndpoint
 
+DRAIN_SECONDS = 10
+"""What a container engine waits before it kills."""
 ROOT = Path(__file__).resolve().parents[2]
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 INCOMING = {"traceparent": f"00-{TRACE}-{PARENT}-01", "tracestate": "vendor=value"}
@@ -68,7 +72,11 @@ def caller(traced: LiveServer) -> Iterator[Backend]:
 
 
 @pytest.fixture(autouse=True)
-def held_to_the_documented_attributes(collector: Collector) -> Iterator[None]:
+def held_to_the_documented_attributes(request: pytest.FixtureRequest) -> Iterator[None]:
+    if "collector" not in request.fixturenames:
+        yield
+        return
+    collector: Collector = request.getfixturevalue("collector")
     collector.clear()
     yield
     page = (ROOT / "docs" / "observability.md").read_text(encoding="utf-8")
@@ -259,3 +267,73 @@ def test_an_unsampled_parent_is_honoured_and_nothing_follows(
     assert len(collector.spans) == 3
     (push,) = (one for one in relay.pushes if created["challenge_id"] in one["push_key"])
     assert "traceparent" not in push
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_collector_that_hangs_costs_requests_nothing_and_delays_no_exit(protocol: Any) -> None:
+    with collecting(protocol, faults=Faults(hangs=True)) as hanging:
+        settings = SETTINGS | {"OTEL_EXPORTER_OTLP_PROTOCOL": protocol, "OTEL_BSP_MAX_QUEUE_SIZE": "20"}
+        settings |= {"OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "10", "OTEL_EXPORTER_OTLP_ENDPOINT": hanging.endpoint}
+        with LiveServer(workers=1, **settings) as server, Backend(server) as calling:
+            device = Device.generate()
+            calling.create_challenge(device)
+            hanging.wait_for_exports(1)
+            for _ in range(60):
+                calling.cancel(calling.create_challenge(device))
+            dropped = scrape(calling.http)["sigil_otlp_spans_dropped_total", ()]
+            # 120 more spans, of which the queue holds 20.
+            assert 90 <= dropped <= 120
+            calling.http.close()
+            began = time.monotonic()
+            assert server.stop() == 0
+            assert time.monotonic() - began < DRAIN_SECONDS
+            assert [line for line in server.log() if line["event"] in {"worker_stderr", "uncaught_exception"}] == []
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_reload_and_a_stop_lose_no_span_while_the_collector_answers(protocol: Any) -> None:
+    with collecting(protocol) as one:
+        settings = SETTINGS | {"OTEL_EXPORTER_OTLP_PROTOCOL": protocol, "OTEL_EXPORTER_OTLP_ENDPOINT": one.endpoint}
+        with LiveServer(workers=2, **settings | {"OTEL_BSP_SCHEDULE_DELAY": "60000"}) as server:
+            wait_until(lambda: len(server.workers()) == 2, "both workers")
+            created = []
+            for _ in range(3):
+                with Backend(server) as calling:
+                    created += [calling.create_challenge(Device.generate())["challenge_id"] for _ in range(20)]
+            assert one.spans == []
+            old = server.workers()
+            os.kill(server.pid, signal.SIGHUP)
+            wait_until(lambda: not set(old) & set(server.workers()), "the new workers")
+            with Backend(server) as calling:
+                created.append(calling.create_challenge(Device.generate())["challenge_id"])
+            assert server.stop() == 0
+            assert [line for line in server.log() if line["event"].startswith(("otlp", "worker_stderr"))] == []
+        found = [span.attributes["sigil.challenge_id"] for span in one.named("POST /challenge")]
+    assert sorted(found) == sorted(created)
+
+
+def test_a_worker_that_dies_after_its_claim_leaves_one_creation_and_two_attempts() -> None:
+    with collecting() as one, WebhookEndpoint() as endpoint:
+        settings = SETTINGS | {"OTEL_EXPORTER_OTLP_ENDPOINT": one.endpoint, "WEBHOOK_URL": endpoint.url}
+        with LiveServer(workers=1, **settings) as server, Backend(server) as calling:
+            endpoint.hanging = True
+            device = Device.generate()
+            created = calling.create_challenge(device)
+            assert calling.http.post("/respond", json=approval(device, created)).status_code == 200
+            wait_until(lambda: endpoint.connections, "the first attempt")
+            (event,) = one.wait_for("create sigil.webhook")
+            (worker,) = server.workers()
+            os.kill(worker, signal.SIGKILL)
+            endpoint.hanging = False
+            (sent,) = one.wait_for("send sigil.webhook")
+            assert (link_of(sent), sent.attributes["http.request.resend_count"]) == (event.name_of_itself, 1)
+            assert len(one.named("create sigil.webhook")) == 1
+
+
+def test_a_tracer_that_is_off_imports_nothing_of_opentelemetry() -> None:
+    with LiveServer(workers=1) as server, Backend(server) as calling:
+        calling.create_challenge(Device.generate())
+        (worker,) = server.workers()
+        mapped = Path(f"/proc/{worker}/maps").read_text(encoding="utf-8")
+        assert not re.search(r"cygrpc|google/_upb|opentelemetry", mapped)
+        assert ("sigil_otlp_spans_dropped_total", ()) not in scrape(calling.http)
