@@ -15,6 +15,7 @@ from relay.cli.errors import cli_errors
 from sigil.protocol.display_text import printable
 
 if TYPE_CHECKING:
+    from relay.registry.model import History, PastPush, Server
     from relay.registry.port import Registry
 
 T = TypeVar("T")
@@ -126,16 +127,71 @@ def count() -> None:
 @devices.command()
 @click.argument("fingerprint")
 def show(fingerprint: str) -> None:
-    """Show one registration, without its token."""
-    name = _parse_id(fingerprint)
+    """Show one registration, without its token, and the newest pushes of each server to it.
+
+    FINGERPRINT may be the first 6 characters or more, such as the log has.
+    """
+    from sigil.protocol.encoding.fingerprints import parse_beginning
+
+    with cli_errors:
+        try:
+            beginning = parse_beginning(fingerprint)
+        except ValueError as error:
+            raise click.UsageError(str(error)) from None
+
+    async def read(registry: Registry) -> tuple[bytes, list[tuple[Server, History]]]:
+        from relay.registry.rules import fingerprints_beginning
+
+        first, last = fingerprints_beginning(beginning)
+        name = await _only_device(registry, first, last)
+        servers = await registry.servers()
+        histories = [(one, await registry.history(one.server_id, name, name, time.time())) for one in servers]
+        return name, [(server, found) for server, found in histories if found is not None]
+
+    name, histories = _with_registry(read)
     device = _with_registry(lambda registry: registry.device(name))
-    if device is None:
+    if device is None and not any(found.pushes for _, found in histories):
         cli_errors.die("no such device")
-    click.echo(f"platform    {device.platform}")
-    click.echo(f"registered  {_format_time(device.registered_at)}")
-    click.echo(f"last seen   {_format_time(device.seen_at)}")
-    click.echo(f"failures    {device.failures}")
-    click.echo(f"evicted     {device.evicted or 'no'}")
+    click.echo(f"fingerprint {name.hex()}")
+    if device is None:
+        click.echo("registered  no")
+    else:
+        since = [found.evicted_at for _, found in histories if found.evicted_at]
+        dead = f"{device.evicted}, since {_format_time(since[0])}" if since else device.evicted
+        click.echo(f"platform    {device.platform}")
+        click.echo(f"registered  {_format_time(device.registered_at)}")
+        click.echo(f"last seen   {_format_time(device.seen_at)}")
+        click.echo(f"failures    {device.failures}")
+        click.echo(f"evicted     {dead or 'no'}")
+    for server, found in histories:
+        if found.pushes:
+            click.echo(f"pushes of   {server.server_id.hex()}  {printable(server.name)}")
+        for push in found.pushes:
+            click.echo(f"  {_push_line(push)}")
+
+
+async def _only_device(registry: Registry, first: bytes, last: bytes) -> bytes:
+    """The whole fingerprint, of a registered device if only its beginning is given."""
+    if first == last:
+        return first
+    after = (int.from_bytes(first) - 1).to_bytes(32) if any(first) else first
+    found = [device.fingerprint for device in await registry.devices(after, 2) if device.fingerprint <= last]
+    if len(found) > 1:
+        cli_errors.die("several devices have fingerprints that begin so: give more characters")
+    if not found:
+        cli_errors.die("no registered device has a fingerprint that begins so; give all 64 characters")
+    return found[0]
+
+
+def _push_line(push: PastPush) -> str:
+    attempts = (
+        "" if push.platform == "websocket" else f", {push.attempts} {'attempt' if push.attempts == 1 else 'attempts'}"
+    )
+    ended = f" at {_format_time(int(push.ended_at))}" if push.ended_at else ""
+    error = f" ({printable(push.error)})" if push.error else ""
+    again = f", next attempt {_format_time(int(push.due))}" if push.due else ""
+    head = f"{_format_time(int(push.created_at))}  {push.push_key}  {push.platform}"
+    return f"{head}  {push.status}{error}{ended}{attempts}{again}"
 
 
 @devices.command("remove")

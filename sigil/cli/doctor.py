@@ -40,11 +40,12 @@ def push(fingerprint: str, as_json: bool) -> None:
     with cli_errors:
         from sigil.cli.webhook import ignore_stops
         from sigil.config.settings import load
-        from sigil.doctor.push import follow, parse_fingerprint
+        from sigil.doctor.push import follow
+        from sigil.protocol.encoding.fingerprints import parse_beginning
         from sigil.serving.probes.steps import examine
 
         try:
-            found = parse_fingerprint(fingerprint)
+            found = parse_beginning(fingerprint)
         except ValueError as error:
             raise click.UsageError(str(error)) from None
         ignore_stops()

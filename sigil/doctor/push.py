@@ -22,7 +22,7 @@ from sigil.core.device_ledger import Limits
 from sigil.doctor.device_sessions import DeviceSessions, KeyLimits, PendingItem, read_sessions
 from sigil.doctor.push_outcomes import push_results, registration_result
 from sigil.protocol.display_text import printable
-from sigil.protocol.messages.relay import MIN_BEGINNING, PushHistory
+from sigil.protocol.messages.relay import PushHistory
 from sigil.protocol.pictogram import speakable
 from sigil.pushes.service import NoHistory, NoHistoryReason, RelayRejected, RelayUnavailable
 from sigil.serving.probes import steps
@@ -31,9 +31,6 @@ from sigil.serving.startup_error import StartupError
 _SECONDS = 14.0
 """For each of the two steps: the relay's client gives up after 12."""
 _WHOLE = re.compile(r"[0-9a-f]{64}\Z")
-_BEGINNING = re.compile(r"[0-9a-f]+\Z")
-# What people paste: the log's "a1b2c3…", groups with spaces, colons or hyphens, quotes, and several lines.
-_SEPARATORS = re.compile(r"[\s:\-'\"\u200b\ufeff]+")
 _MAX_TEXT, _MAX_PUSHES, _MAX_LISTED = 200, 10, 5
 _DOCTOR = "run `sigil doctor`: its findings relay, relay_trust and clock have the cause"
 _NO_HISTORY: Mapping[NoHistoryReason, tuple[str, str]] = {
@@ -50,18 +47,6 @@ _NO_HISTORY: Mapping[NoHistoryReason, tuple[str, str]] = {
 }
 
 
-def parse_fingerprint(text: str) -> str:
-    """A fingerprint, or a beginning of it, as people paste it. ValueError with one line."""
-    found = _SEPARATORS.sub("", text).lower().removesuffix("…").rstrip(".")
-    if not _BEGINNING.match(found):
-        raise ValueError("a fingerprint has hex characters only (0-9, a-f)")
-    if len(found) > 64:
-        raise ValueError(f"a fingerprint has 64 hex characters, and this has {len(found)}")
-    if len(found) < MIN_BEGINNING:
-        raise ValueError(f"give at least the first {MIN_BEGINNING} characters of the fingerprint")
-    return found
-
-
 @dataclass
 class _Followed:
     fingerprint: str
@@ -71,7 +56,7 @@ class _Followed:
 
 
 def follow(config: Config, fingerprint: str) -> Report:
-    """`fingerprint` as `parse_fingerprint` returns it."""
+    """`fingerprint` as `parse_beginning` returns it."""
     now = datetime.datetime.now(datetime.UTC)
     followed = _Followed(fingerprint)
     # First the store, which may know the whole fingerprint: for that the relay needs no push that it remembers.

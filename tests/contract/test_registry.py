@@ -1379,7 +1379,7 @@ async def test_over_the_limit_the_server_with_the_most_histories_loses_the_oldes
     names = [f"device {number}" for number in range(6)]
     for number, name in enumerate(names):
         await registry.register(device(name))
-        await admit(registry, push(name, name, expires_at=NOW + 100), now=NOW + number)
+        await admit(registry, push(name, name, expires_at=NOW + 100), now=NOW - 3600 * (9 - number))
     await registry.admit(OTHER_SERVER, [push("theirs", names[0], expires_at=NOW + 100)], NOW, FREE)
     await registry.sweep(NOW + 100, 100)
     assert await registry.forget_histories(7, 0) == 0

@@ -20,8 +20,8 @@ import pytest
 from sigil.config.settings import load
 from sigil.device import Device
 from sigil.doctor import push
-from sigil.doctor.push import parse_fingerprint
 from sigil.protocol.encoding.canonical import canonical
+from sigil.protocol.encoding.fingerprints import parse_beginning
 from sigil.protocol.encoding.text import decode_base64
 from tests.flows.backend import ACTION, Backend
 from tests.relay.devices_of_relay import acknowledge, frame, listening, register
@@ -391,7 +391,7 @@ def test_any_answer_of_a_relay_is_a_finding(
 )
 def test_what_is_no_fingerprint_is_a_usage_error(stack: Stack, text: str, words: str) -> None:
     with pytest.raises(ValueError, match=words):
-        parse_fingerprint(text)
+        parse_beginning(text)
     done = run(stack.server.environ, "--", text)
     assert done.returncode == 2
     assert words in done.stderr

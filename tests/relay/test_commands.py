@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from sigil.device import Device
+from tests.relay.conftest import wanted
 from tests.relay.devices_of_relay import register
 from tests.support.live import DEADLINE, wait_until
 from tests.support.live_relay import LiveRelay, Server
@@ -86,7 +87,32 @@ def test_devices_are_counted_shown_and_removed(relay: LiveRelay, command: Comman
     empty = command("devices", "count")
     assert (empty.returncode, empty.stdout, empty.stderr) == (0, "", "no devices\n")
     assert command("devices", "show", device.fingerprint).returncode == 1
-    assert command("devices", "show", "short").stderr.endswith("64 lower-case hex characters\n")
+    assert "hex characters only" in command("devices", "show", "short").stderr
+
+
+def test_the_pushes_of_each_server_to_a_device_are_shown(relay: LiveRelay, command: Command) -> None:
+    device = Device.generate()
+    with relay.client() as client:
+        register(device, client, relay.url, "fcm", "a-very-secret-push-token")
+        server = Server(client)
+        command("servers", "trust", server.identity.server_id)
+        wait_until(lambda: registered(server), "a trusted server")
+        server.push(wanted(device, "first:challenge"))
+    shown = command("devices", "show", device.fingerprint[:6].upper() + "…")
+    assert shown.returncode == 0, shown.stderr
+    assert f"fingerprint {device.fingerprint}\n" in shown.stdout
+    assert f"pushes of   {server.identity.server_id}  Test\n" in shown.stdout
+    assert "  first:challenge  fcm  failed (provider_off) at 20" in shown.stdout
+    assert ", 1 attempt\n" in shown.stdout
+    assert "secret" not in shown.stdout
+    other = Device.generate()
+    missing = command("devices", "show", other.fingerprint[:8])
+    assert (missing.returncode, "give all 64 characters" in missing.stderr) == (1, True)
+    assert command("devices", "remove", device.fingerprint).stdout == "removed\n"
+    shown = command("devices", "show", device.fingerprint)
+    # The queue has the push until it expires.
+    assert "registered  no\n" in shown.stdout
+    assert "first:challenge" in shown.stdout
 
 
 def test_tokens_are_resealed_with_a_new_key_and_then_the_old_one_can_be_removed(relay: LiveRelay) -> None:

@@ -4,19 +4,19 @@ ALTER TABLE push ADD COLUMN ended_at double precision;
 CREATE INDEX push_ended ON push (server_id, fingerprint, seq) WHERE status <> 'queued';
 
 -- The newest pushes of a server to a device that have expired: a JSON array of arrays, the newest first, without payloads. `newest`:
--- the Unix second of the first one's creation.
+-- the hour (Unix seconds) of the first one's creation, so that most writes change no index.
 CREATE TABLE history (
     server_id   bytea NOT NULL,
     fingerprint bytea NOT NULL,
     newest      bigint NOT NULL,
     entries     jsonb NOT NULL,
-    PRIMARY KEY (server_id, fingerprint)
+    PRIMARY KEY (fingerprint, server_id)
 ) WITH (
-    -- Rows of active devices are written every few minutes.
+    -- Rows of active devices are written every few minutes, in their page if it has space.
+    fillfactor = 60,
     autovacuum_vacuum_scale_factor = 0.05,
     autovacuum_analyze_scale_factor = 0.05
 );
-CREATE INDEX history_of_device ON history (fingerprint);
 CREATE INDEX history_age ON history (server_id, newest);
 
 -- The number of rows of each server, as a sum: see device_tally.

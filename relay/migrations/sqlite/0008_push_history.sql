@@ -4,15 +4,14 @@ ALTER TABLE push ADD COLUMN ended_at REAL;
 CREATE INDEX push_ended ON push (server_id, fingerprint, seq) WHERE status <> 'queued';
 
 -- The newest pushes of a server to a device that have expired: a JSON array of arrays, the newest first, without payloads. `newest`:
--- the Unix second of the first one's creation.
+-- the hour (Unix seconds) of the first one's creation, so that most writes change no index.
 CREATE TABLE history (
     server_id   BLOB NOT NULL,
     fingerprint BLOB NOT NULL,
     newest      INTEGER NOT NULL,
     entries     TEXT NOT NULL,
-    PRIMARY KEY (server_id, fingerprint)
+    PRIMARY KEY (fingerprint, server_id)
 ) STRICT;
-CREATE INDEX history_of_device ON history (fingerprint);
 CREATE INDEX history_age ON history (server_id, newest);
 
 -- The number of rows of each server.

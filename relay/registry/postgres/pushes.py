@@ -184,8 +184,9 @@ async def write_outcomes(con: Connection, outcomes: Sequence[AttemptOutcome]) ->
         else:
             ended.setdefault((one.server_id, one.status, _storable(one.error)), []).append(one)
     for (server_id, status, error), group in ended.items():
-        keys, times = [one.push_key for one in group], [one.due for one in group]
-        await con.execute(statements.END_SOME, server_id, keys, status, error, times)
+        # Of one commit, so within milliseconds of one another.
+        ended_at = max(one.due for one in group)
+        await con.execute(statements.END_SOME, server_id, [one.push_key for one in group], status, error, ended_at)
     for server_id, attempts in queued.items():
         keys, dues = [one.push_key for one in attempts], [one.due for one in attempts]
         await con.execute(statements.RETRY, server_id, keys, [_storable(one.error) for one in attempts], dues)

@@ -90,7 +90,7 @@ RETURNING fingerprint, collapse_id
 END_SOME = """
 UPDATE push SET
     status = $3, error = $4, payload = '', due = 0,
-    ended_at = ($5::float8[])[array_position($2::text[], push_key)]
+    ended_at = $5
 WHERE server_id = $1 AND push_key = ANY ($2::text[])
     AND (status = 'queued' OR (status <> 'delivered' AND $3 = 'delivered'))
 """
@@ -199,12 +199,14 @@ WITH pushes AS (
     ) AS entry
 ), remembered AS (
     INSERT INTO history (server_id, fingerprint, newest, entries)
-    SELECT server_id, fingerprint, floor(max(created_at))::bigint, jsonb_agg(entry ORDER BY created_at DESC) FROM (
+    SELECT
+        server_id, fingerprint, floor(max(created_at) / 3600)::bigint * 3600, jsonb_agg(entry ORDER BY created_at DESC)
+    FROM (
         SELECT *, row_number() OVER (PARTITION BY server_id, fingerprint ORDER BY created_at DESC) AS place FROM pushes
-        WHERE EXISTS (SELECT FROM device WHERE device.fingerprint = pushes.fingerprint)
+        WHERE (SELECT true FROM device WHERE device.fingerprint = pushes.fingerprint LIMIT 1)
     ) AS ranked WHERE place <= {MAX_HISTORY}
     GROUP BY server_id, fingerprint ORDER BY server_id, fingerprint
-    ON CONFLICT (server_id, fingerprint) DO UPDATE SET
+    ON CONFLICT (fingerprint, server_id) DO UPDATE SET
         newest = greatest(history.newest, excluded.newest),
         entries = (
             SELECT jsonb_agg(entry ORDER BY created_at DESC) FROM (
@@ -236,7 +238,7 @@ UNION ALL
 """
 MATCHES = "UNION ALL".join(
     _MATCHES.format(source=source)
-    for source in ("push WHERE status = 'queued'", "push WHERE status <> 'queued'", "history WHERE newest > $4")
+    for source in ("push WHERE status = 'queued'", "push WHERE status <> 'queued'", "history WHERE coalesce(newest, 0) > $4")
 )
 PAST = f"""
 (SELECT {past_columns("push")} FROM push WHERE status = 'queued' AND server_id = $1 AND fingerprint = $2
@@ -245,7 +247,7 @@ UNION ALL
 (SELECT {past_columns("push")} FROM push WHERE status <> 'queued' AND server_id = $1 AND fingerprint = $2
  ORDER BY seq DESC LIMIT {MAX_HISTORY})
 """
-OLDER = "SELECT entries FROM history WHERE server_id = $1 AND fingerprint = $2"
+OLDER = "SELECT entries FROM history WHERE coalesce(server_id, '') = $1 AND fingerprint = $2"
 FORGET_OLD = """
 DELETE FROM history WHERE ctid = ANY (ARRAY(
     SELECT old.ctid FROM unnest($1::bytea[]) AS owner(server_id) CROSS JOIN LATERAL (

@@ -16,7 +16,22 @@ _EXPIRED = f"""
 DELETE FROM push WHERE seq IN (SELECT seq FROM push WHERE expires_at <= ? ORDER BY expires_at LIMIT ?)
 RETURNING server_id, fingerprint, expires_at, {_COLUMNS}
 """  # noqa: S608 - names of columns
-_SOURCES = ("push WHERE status = 'queued'", "push WHERE status <> 'queued'", "history WHERE newest > :since")
+# With `+server_id` no index matches that would read all rows of the server.
+# With `+server_id` no index matches that would read all rows of the server.
+_QUEUED, _ENDED = "push WHERE status = 'queued' AND +server_id", "push WHERE status <> 'queued' AND server_id"
+MATCHES = [
+    f"SELECT fingerprint FROM {source} = :server_id AND fingerprint BETWEEN :first AND :last "  # noqa: S608
+    f"ORDER BY fingerprint {order} LIMIT 1"
+    for source in (_QUEUED, _ENDED, "history WHERE newest > :since AND +server_id")
+    for order in ("ASC", "DESC")
+]
+PAST = [
+    f"SELECT {_COLUMNS} FROM {source} = ? AND fingerprint = ? ORDER BY seq DESC LIMIT ?"  # noqa: S608
+    for source in (_QUEUED, _ENDED)
+]
+FORGET = "SELECT rowid FROM history WHERE server_id = ? {older} ORDER BY newest LIMIT ?"
+FORGET_OLD = FORGET.format(older="AND newest < ?")
+FORGET_EXCESS = FORGET.format(older="")
 
 
 class SqliteHistories(FileUser):
@@ -30,15 +45,8 @@ class SqliteHistories(FileUser):
         fingerprint = only_match(matches, first, last)
         if fingerprint is None:
             return None
-        pushes = [
-            past_push_of(row)
-            for condition in ("status = 'queued'", "status <> 'queued'")
-            for row in db.execute(
-                f"SELECT {_COLUMNS} FROM push WHERE {condition} AND server_id = ? AND fingerprint = ? "  # noqa: S608
-                "ORDER BY seq DESC LIMIT ?",
-                (server_id, fingerprint, MAX_HISTORY),
-            )
-        ]
+        named = server_id, fingerprint, MAX_HISTORY
+        pushes = [past_push_of(row) for statement in PAST for row in db.execute(statement, named)]
         (evicted_at,) = db.execute(
             "SELECT max(evicted_at) FROM device WHERE fingerprint = ?", (fingerprint,)
         ).fetchone()
@@ -50,16 +58,12 @@ class SqliteHistories(FileUser):
         counts: dict[bytes, int] = dict(db.execute("SELECT server_id, n FROM history_tally"))
         deleted = 0
         for server_id in counts:
-            deleted += db.execute(
-                "DELETE FROM history WHERE rowid IN (SELECT rowid FROM history WHERE server_id = ? AND newest < ? "
-                "ORDER BY newest LIMIT ?)",
-                (server_id, before, PRUNE_BATCH - deleted),
-            ).rowcount
+            old = server_id, before, PRUNE_BATCH - deleted
+            deleted += db.execute(f"DELETE FROM history WHERE rowid IN ({FORGET_OLD})", old).rowcount  # noqa: S608
         excess = excess_histories(dict(db.execute("SELECT server_id, n FROM history_tally")), limit)
         if excess is not None:
             deleted += db.execute(
-                "DELETE FROM history WHERE rowid IN "
-                "(SELECT rowid FROM history WHERE server_id = ? ORDER BY newest LIMIT ?)",
+                f"DELETE FROM history WHERE rowid IN ({FORGET_EXCESS})",  # noqa: S608
                 excess,
             ).rowcount
         db.execute("DELETE FROM history_tally WHERE n = 0")
@@ -77,9 +81,9 @@ def remember_expired(db: sqlite3.Connection, now: float, limit: int) -> int:
             continue
         kept = newest([*pushes, *_stored(db, server_id, fingerprint)])
         db.execute(
-            "INSERT INTO history VALUES (?, ?, ?, ?) ON CONFLICT (server_id, fingerprint) DO UPDATE SET "
+            "INSERT INTO history VALUES (?, ?, ?, ?) ON CONFLICT (fingerprint, server_id) DO UPDATE SET "
             "newest = excluded.newest, entries = excluded.entries",
-            (server_id, fingerprint, int(kept[0].created_at), entries_row(kept)),
+            (server_id, fingerprint, int(kept[0].created_at) // 3600 * 3600, entries_row(kept)),
         )
     return len(rows)
 
@@ -87,16 +91,7 @@ def remember_expired(db: sqlite3.Connection, now: float, limit: int) -> int:
 def _matches(db: sqlite3.Connection, server_id: bytes, first: bytes, last: bytes, now: float) -> set[bytes]:
     """The least and the greatest match of each source: all that decides whether there is none, one or several."""
     values = {"server_id": server_id, "first": first, "last": last, "since": int(now) - HISTORY_SECONDS}
-    return {
-        row[0]
-        for source in _SOURCES
-        for order in ("ASC", "DESC")
-        for row in db.execute(
-            f"SELECT fingerprint FROM {source} AND server_id = :server_id "  # noqa: S608 - words of this program
-            f"AND fingerprint BETWEEN :first AND :last ORDER BY fingerprint {order} LIMIT 1",
-            values,
-        )
-    }
+    return {row[0] for statement in MATCHES for row in db.execute(statement, values)}
 
 
 def _stored(db: sqlite3.Connection, server_id: bytes, fingerprint: bytes) -> list[PastPush]:

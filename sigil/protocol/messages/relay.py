@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from sigil.protocol.encoding.fingerprints import MIN_BEGINNING
 from sigil.protocol.messages.base import Answer, FromDevice
 
 Platform = Literal["apns", "fcm", "websocket"]
@@ -40,8 +41,6 @@ PushToken = Annotated[
         description="at most 4096 characters without control characters",
     ),
 ]
-MIN_BEGINNING = 6
-"""As many characters of a fingerprint as the log has."""
 FingerprintBeginning = Annotated[
     str,
     msgspec.Meta(

@@ -477,6 +477,13 @@ async def test_no_statement_scans_with_plans_made_on_empty_tables(
         await registry.pending_for([fingerprint(key)], now)
         await registry.acknowledge(fingerprint(key), push(f"{key} {key}", key).push_id, now)
         await registry.outcomes(SERVER, [f"phone {key}"])
+        await registry.history(SERVER, fingerprint("phone"), fingerprint("phone"), now)
+        name = fingerprint(key)
+        await registry.history(SERVER, name[:16] + bytes(16), name[:16] + b"\xff" * 16, now)
+        short = msgspec.structs.replace(push(f"short {key}", "phone"), expires_at=now + 1)
+        await registry.admit(SERVER, [short], now, Rate(600))
+        await registry.sweep(now + 1, 10)
+        await registry.forget_histories(10 * rows, 1)
         await registry.use_nonce(key.encode(), now)
         await registry.mark_seen(fingerprint(key), now + 4000)
         await registry.record_failure(fingerprint(key), b"token")
@@ -489,7 +496,7 @@ async def test_no_statement_scans_with_plans_made_on_empty_tables(
         await registry.sweep(1, 10)
         await registry.count_devices()
 
-    for table in ("push", "device", "nonce", "bucket"):
+    for table in ("push", "device", "nonce", "bucket", "history"):
         postgres.query(dsn, f"ALTER TABLE {table} SET (autovacuum_enabled = off)")
     postgres.query(dsn, "VACUUM ANALYZE")
     for number in range(8):
@@ -502,12 +509,13 @@ async def test_no_statement_scans_with_plans_made_on_empty_tables(
         f"1e10, 'high', false, {server}, 'websocket', 'queued', 1e10, 0, 0",
         "nonce SELECT i::text::bytea, 1e10",
         f"bucket SELECT {server}, {name}, 1e10",
+        f"history SELECT {server}, {name}, 1e10, '[]'",
     ]
     for statement in filling:
         postgres.query(dsn, f"INSERT INTO {statement} FROM generate_series(1, {rows}) AS i")
     read = (
         "SELECT pg_stat_force_next_flush(), (SELECT sum(seq_tup_read) FROM pg_stat_user_tables WHERE relname IN "
-        "('push', 'device', 'nonce', 'bucket')) + (SELECT sum(idx_tup_read) FROM pg_stat_user_indexes)"
+        "('push', 'device', 'nonce', 'bucket', 'history')) + (SELECT sum(idx_tup_read) FROM pg_stat_user_indexes)"
     )
     before = int(postgres.query(dsn, read)[0][1])
     await everything(99)
@@ -593,3 +601,25 @@ async def test_a_database_with_tables_of_another_program_is_a_clear_error(postgr
     with pytest.raises(RegistryUnusable, match=r"cannot be migrated: .*already exists"):
         await PostgresRegistry(dsn, startup_timeout=DEADLINE).open(lambda channel, data: None)
     assert postgres.query(dsn, "SELECT to_regclass('migration') IS NULL") == [["t"]]
+
+
+async def test_pushes_from_before_the_history_have_one(postgres: PostgresServer, dsn: str) -> None:
+    connection = await asyncpg.connect(dsn)
+    await migrate_postgres(connection, migrations("postgres")[:7])
+    await connection.close()
+    name, server = fingerprint("phone").hex(), SERVER.hex()
+    postgres.query(dsn, f"INSERT INTO device VALUES ('\\x{name}', '', 'apns', '', {NOW}, {NOW}, 0, NULL, NULL)")  # noqa: S608
+    columns = "push_key, push_id, server_id, fingerprint, payload, expires_at, priority, exempt, platform, status, due"
+    for key, status in (("waits", "queued"), ("ended", "delivered")):
+        own = f"'{key}', '{key}', '\\x{server}', '\\x{name}'"
+        values = f"{own}, '', {NOW + 300}, 'high', false, 'apns', '{status}', 0, 0, {NOW}"
+        postgres.query(dsn, f"INSERT INTO push ({columns}, attempts, created_at) VALUES ({values})")  # noqa: S608
+    registry = PostgresRegistry(dsn, startup_timeout=DEADLINE)
+    await registry.open(lambda channel, data: None)
+    for now in (NOW, NOW + 300):
+        await registry.sweep(now, 10)
+        found = await registry.history(SERVER, fingerprint("phone"), fingerprint("phone"), now)
+        assert found is not None
+        assert {one.push_key for one in found.pushes} == {"waits", "ended"}
+        assert [one.ended_at for one in found.pushes if one.push_key == "ended"] == [None]
+    await registry.close()

@@ -9,6 +9,7 @@ import stat
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -16,6 +17,7 @@ import pytest
 from relay.registry.migrate import Migration, migrate_sqlite, migrations
 from relay.registry.model import Device, NewPush, RegistryBusy, RegistryUnusable, Server
 from relay.registry.rules import Rate
+from relay.registry.sqlite import histories
 from relay.registry.sqlite.database import SqliteFile, open_database
 from relay.registry.sqlite.registry import SqliteRegistry
 
@@ -286,3 +288,42 @@ async def test_an_error_in_a_transaction_rolls_it_back(path: Path) -> None:
         await file.transact(half)
     assert await file.transact(lambda db: db.execute("SELECT count(*) FROM nonce").fetchone()) == (0,)
     await file.close()
+
+
+async def test_pushes_from_before_the_history_have_one(path: Path) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.touch(0o600)
+    name, server = DEVICE.fingerprint, bytes(32)
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        migrate_sqlite(db, migrations("sqlite")[:7])
+        db.execute("INSERT INTO device VALUES (?, x'', 'apns', x'', ?, ?, 0, NULL, NULL, 1)", (name, NOW, NOW))
+        for key, status in (("waits", "queued"), ("ended", "delivered")):
+            db.execute(
+                "INSERT INTO push (server_id, push_key, push_id, fingerprint, payload, expires_at, priority, exempt, "
+                "platform, status, due, attempts, created_at) "
+                "VALUES (?, ?, ?, ?, x'', ?, 'high', 0, 'apns', ?, 0, 0, ?)",
+                (server, key, key.encode(), name, NOW + 300, status, NOW),
+            )
+    registry = SqliteRegistry(path)
+    await registry.open(ignore)
+    for now in (NOW, NOW + 300):
+        await registry.sweep(now, 10)
+        found = await registry.history(server, name, name, now)
+        assert found is not None
+        assert {one.push_key for one in found.pushes} == {"waits", "ended"}
+        assert [one.ended_at for one in found.pushes if one.push_key == "ended"] == [None]
+    await registry.close()
+
+
+async def test_histories_are_found_and_forgotten_without_a_scan(path: Path, registry: SqliteRegistry) -> None:
+    await registry.close()
+    statements = [*histories.MATCHES, *histories.PAST, histories.FORGET_OLD, histories.FORGET_EXCESS]
+    statements.append("DELETE FROM history WHERE fingerprint = ?")
+    with closing(sqlite3.connect(path)) as db:
+        for statement in statements:
+            values: Any = dict.fromkeys(("server_id", "first", "last", "since"), b"")
+            if statement not in histories.MATCHES:
+                values = (b"",) * statement.count("?")
+            plan = " ".join(row[3] for row in db.execute(f"EXPLAIN QUERY PLAN {statement}", values))
+            assert "SEARCH" in plan
+            assert not {"SCAN", "TEMP"} & set(plan.split()), statement
