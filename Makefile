@@ -9,7 +9,7 @@ TEST_PROCESSES ?= 3
 SECONDS ?= 1800
 
 .DEFAULT_GOAL := help
-.PHONY: help up down ps logs reload reset preflight prod backup restore upgrade install dev doctor wizard test test-deps test-docker test-docker-deps screenshots check audit bench bench-update format load load-lean soak openapi lock clean
+.PHONY: help up down ps logs reload reset preflight prod backup restore upgrade install dev doctor wizard test test-deps test-docker test-docker-deps screenshots check audit bench bench-update format load load-lean soak dashboards openapi lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -118,6 +118,9 @@ bench: install ## benchmarks as multiples of a verification; fails when one is 2
 
 bench-update: install ## write bench/baseline.json and the table of bench/README.md anew on this machine
 	$(BIN)/python -m pytest bench --benchmark-quiet --quiet --renew-baseline
+
+dashboards: install ## write the Grafana dashboards of deploy/observability from their definitions
+	@$(BIN)/python -m deploy.tools.dashboards
 
 openapi: install ## write docs/openapi.json anew from the message types
 	$(BIN)/python -m deploy.tools.openapi

@@ -239,8 +239,8 @@ require_no_guests() {
   # shellcheck disable=SC2086
   guests="$(docker inspect --format '{{index .Config.Labels "com.docker.compose.project"}}|{{.Name}}' $guests 2>/dev/null |
     grep -v "^$(project_name)|" | sed 's,^.*|/,,' | tr '\n' ' ')" || true
-  [ -z "$guests" ] || die "The network $edge is in use by ${guests% }: stop the proxy first (docker-compose down in deploy/caddy or" \
-    "deploy/nginx, or docker rm -f ${guests% }), then run this again; nothing was stopped"
+  [ -z "$guests" ] || die "The network $edge is in use by ${guests% }: stop its project first (docker-compose down in deploy/caddy," \
+    "deploy/nginx or deploy/observability, or docker rm -f ${guests% }), then run this again; nothing was stopped"
 }
 
 # Images of a registry (their name has a slash) are pulled, others are built here.

@@ -149,7 +149,7 @@ def test_a_container_of_another_project_on_the_network_is_named_before_anything_
     try:
         refused = own_stack.make(target, check=False, YES="1")
         assert refused.returncode != 0
-        assert f"The network {own_stack.project}-edge is in use by {name}: stop the proxy first" in refused.stderr
+        assert f"The network {own_stack.project}-edge is in use by {name}: stop its project first" in refused.stderr
         assert own_stack.health("sigil") == "healthy"
     finally:
         own_stack.docker("rm", "--force", name)

@@ -150,8 +150,8 @@ def test_grafana_starts_with_a_password_and_not_without(tmp_path: Path, shell: l
     password = tmp_path / "password"
     absent = run_grafana(shell, password)
     assert absent.stderr == (
-        "start.sh: cannot read the file with the password of Grafana's admin: GRAFANA_PASSWORD_FILE names it; it belongs"
-        " to uid 472, with mode 0400\n"
+        "start.sh: cannot read the file with the password of Grafana's admin: GRAFANA_PASSWORD_FILE names it; it"
+        " belongs to uid 472, with mode 0400\n"
     )
     assert absent.returncode == 1
     # Compose 1 makes a directory where a file is missing.
