@@ -16,8 +16,8 @@ from tests.observability.load import Installation, Load, installation, run
 from tests.support.prometheus import Prometheus, Series
 
 RULES = sorted((OBSERVABILITY / "prometheus" / "rules").glob("*.rules.yml"))
-# Grafana sends at least four scrapes; the scrapes of this test are a second apart.
-INTERVAL = "5s"
+# Grafana sends at least four scrapes. Those of this test are a second apart, or more on a busy machine.
+INTERVAL = "10s"
 TARGETS = [target for name in NAMES for target in targets(name)]
 # What has no series in this installation, with the reason.
 EMPTY = {
@@ -135,12 +135,14 @@ def _selector(series: Series) -> str:
     ],
 )
 def test_the_area_of_a_panel_is_what_the_load_counted(loaded: Loaded, panel: str, label: str, count: str) -> None:
-    """Rates times seconds: within a tenth, since a rate extrapolates to the ends of its range."""
+    """Rates times seconds: nearly, since a rate extrapolates to the ends of its range."""
     (target,) = [target for target in TARGETS if str(target) == panel]
     ends = loaded.load.ended + float(INTERVAL[:-1])
     found = loaded.prometheus.query_range(target.substituted(INTERVAL, ".*"), loaded.load.began, ends)
     (series,) = [series for series in found if label in series.labels.values()]
-    assert sum(value for _, value in series.points) == pytest.approx(getattr(loaded.load, count)[label], rel=0.1, abs=1)
+    assert sum(value for _, value in series.points) == pytest.approx(
+        getattr(loaded.load, count)[label], rel=0.15, abs=1
+    )
 
 
 def test_a_counter_shows_its_first_event(loaded: Loaded) -> None:
@@ -162,3 +164,14 @@ def test_each_rule_is_evaluated_without_an_error(loaded: Loaded) -> None:
     assert {rule["name"]: rule.get("lastError") for rule in rules if rule["health"] != "ok"} == {}
     for rule in rules:
         loaded.prometheus.query(rule["query"])
+
+
+def test_a_server_under_load_wakes_no_person(loaded: Loaded) -> None:
+    """The load has wrong signatures and devices without a registration, which alerts report; users are not hurt."""
+    severities = {
+        alert["labels"]["alertname"]: alert["labels"]["severity"]
+        for alert in loaded.prometheus.alerts()
+        if alert["state"] == "firing"
+    }
+    assert "critical" not in severities.values(), severities
+    assert "SigilSignatureFailures" in severities
