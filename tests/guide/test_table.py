@@ -17,8 +17,8 @@ from tests.config.test_settings import names_read_by
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PAGE = ROOT / "docs" / "self-hosting-guide.md"
-# Variables of other programs, and one of a part that is not built.
-FOREIGN = {"SIGIL_API_KEY", "SIGIL_API_KEY_FILE", "OTEL_EXPORTER_OTLP_ENDPOINT"}
+# Variables of other programs.
+FOREIGN = {"SIGIL_API_KEY", "SIGIL_API_KEY_FILE"}
 _TEST = re.compile(r"`(tests/[\w/]+\.py)(?:::(\w+))?`")
 _SETTING = re.compile(r"(?<![\w`])`([A-Z][A-Z0-9]*_[A-Z0-9_]+)(?:=[^`]*)?`")
 _REFERENCE = re.compile(r"`|\]\(|the same (test|variable)|as for")
