@@ -104,6 +104,8 @@ def test_every_rule_has_a_severity_and_annotations_and_an_entry_in_the_documenta
         assert rule["annotations"]["runbook"] == f"docs/runbook.md#{rule['alert'].lower()}"
         (row,) = [line for line in table.splitlines() if re.match(rf"\| \W*{rule['alert']}\b", line)]
         assert rule["labels"]["severity"] in row.rpartition(" | ")[2]
+    headings = re.findall(r"^### (.+)$", (ROOT / "docs" / "runbook.md").read_text(), re.MULTILINE)
+    assert {rule["alert"] for rule in rules()} <= set(headings), "each alert has a paragraph in docs/runbook.md"
     documented = re.findall(r"^\| \W*((?:Sigil|Relay)\w+)", table, re.MULTILINE)
     assert sorted(documented) == NAMES
 
