@@ -38,7 +38,7 @@ def check(config: Config, probe: OwnProbe) -> Iterator[Result]:
         yield _clock(found.database_time)
     if probe.metric("database_up") == 0:
         yield failed(
-            "registry", "the running relay does not reach its database", "its log has the cause (database_unavailable)"
+            "registry", "the running relay does not reach its database", "its log has the cause (database_unreachable)"
         )
 
 

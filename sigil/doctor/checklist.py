@@ -32,7 +32,7 @@ SECONDS = 25.0
 def run_checks(environ: Mapping[str, str], *, send_test: bool) -> Report:
     now = datetime.datetime.now(datetime.UTC)
     config, faults = load_with_faults(environ)
-    probe = OwnProbe("sigil", _address(environ, config), config.metrics_token, config.workers)
+    probe = OwnProbe("sigil", _address(environ, config), config.metrics_token, config.workers, config.tls_cert)
     checks: dict[str, steps.Check] = {
         "server": partial(_server, config, probe),
         "settings": partial(settings.check, config, faults),

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
-from sigil.status.exposition import Sample, parse
+from sigil.serving.probes.exposition import Sample, parse
 from sigil.status.figures import Figure, Table
 
 Level = Literal["", "warn", "bad"]

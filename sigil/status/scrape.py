@@ -14,6 +14,7 @@ from sigil.protocol.encoding.plain_text import NotPlainText, text_of
 from sigil.serving import settings
 from sigil.serving.bounded import files
 from sigil.serving.probes import http
+from sigil.serving.probes.pinned import pinned_context
 from sigil.serving.settings import ConfigError, Secret
 
 _MAX_BYTES = 4 << 20
@@ -30,8 +31,6 @@ _REASONS = {
     429: "too many wrong tokens came from this address: wait a minute, and check the token",
     503: "the server is starting, stopping or overloaded",
 }
-# X509_V_FLAG_NO_CHECK_TIME of OpenSSL: an expired certificate is a figure, and no reason to show none.
-_NO_CHECK_TIME = 0x200000
 
 
 class Unreadable(Exception):
@@ -133,13 +132,11 @@ def _pinned_context(path: Path) -> ssl.SSLContext:
         ) from None
     except NotPlainText as error:
         raise Unreadable(f"{path} {error}") from None
-    end = "-----END CERTIFICATE-----"
-    context = _context_for(
-        f"{text.partition(end)[0]}{end}\n", f"{path} holds no certificate in PEM: check TLS_CERT_PATH"
-    )
-    context.check_hostname = False
-    context.verify_flags |= _NO_CHECK_TIME
-    return context
+    try:
+        return pinned_context(text)
+    except (ssl.SSLError, TypeError):
+        # TypeError: not ASCII.
+        raise Unreadable(f"{path} holds no certificate in PEM: check TLS_CERT_PATH") from None
 
 
 def _verifying_context(ca: str | None) -> ssl.SSLContext:

@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-Answer = Callable[[socket.socket], None]
+Answer = Callable[[socket.socket, bytes], None]
 
 
 @contextmanager
 def peer(answer: Answer, tls: tuple[Path, Path] | None = None) -> Iterator[int]:
-    """The port of a listener that calls `answer` with each connection, after its request has arrived."""
+    """The port of a listener that calls `answer` with each connection and its request."""
     listener = socket.create_server(("127.0.0.1", 0), backlog=64)
     context = None
     if tls:
@@ -28,8 +28,7 @@ def peer(answer: Answer, tls: tuple[Path, Path] | None = None) -> Iterator[int]:
             connection.settimeout(60)
             served = context.wrap_socket(connection, server_side=True) if context else connection
             with served:
-                served.recv(65536)
-                answer(served)
+                answer(served, served.recv(65536))
 
     def accept() -> None:
         while not ended.is_set():
@@ -69,15 +68,15 @@ def response(status: int, body: bytes, *headers: str) -> bytes:
 
 
 def sends(data: bytes) -> Answer:
-    return lambda connection: connection.sendall(data)
+    return lambda connection, _request: connection.sendall(data)
 
 
-def hangs(connection: socket.socket) -> None:
+def hangs(connection: socket.socket, _request: bytes) -> None:
     """Until the other side closes."""
     connection.recv(1)
 
 
-def drips(connection: socket.socket) -> None:
+def drips(connection: socket.socket, _request: bytes) -> None:
     """A valid answer that never ends, one byte in a tenth of a second."""
     connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
     pause = threading.Event()
@@ -85,7 +84,7 @@ def drips(connection: socket.socket) -> None:
         connection.sendall(b"{")
 
 
-def floods(connection: socket.socket) -> None:
+def floods(connection: socket.socket, _request: bytes) -> None:
     """An answer without an end."""
     connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
     while True:

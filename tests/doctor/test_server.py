@@ -17,6 +17,7 @@ from sigil.doctor.checklist import GROUPS
 from tests.doctor.examination import examine
 from tests.doctor.peers import floods, hangs, peer, response, sends
 from tests.first_boot.init_mode_server import WORDS, InitModeServer
+from tests.preflight.test_checks import write_pair
 from tests.support.live import LiveServer, wait_until
 from tests.support.live_relay import LiveRelay
 from tests.support.other_user import as_user, needs_root
@@ -87,6 +88,22 @@ def test_without_the_token_of_the_metrics_the_rest_is_examined(server: LiveServe
     assert found.states("server") == {"ok", "open"}
     assert "METRICS_TOKEN" in found.the("server").next_step
     assert "workers" not in found.findings
+
+
+def test_the_token_goes_to_the_holder_of_the_certificate_alone(server: LiveServer, tmp_path: Path) -> None:
+    """While the server is down, a program of another user may listen on its port."""
+    pair = write_pair(tmp_path, "localhost", issuer="leaf")
+    seen: list[bytes] = []
+
+    def impostor(connection: socket.socket, request: bytes) -> None:
+        seen.append(request)
+        connection.sendall(response(200, b'{"status":"healthy","mode":"operational","version":"0.1.0"}'))
+
+    with peer(impostor, (Path(pair["TLS_CERT_PATH"]), Path(pair["TLS_KEY_PATH"]))) as port:
+        found = examine(server.environ, SIGIL_PORT=str(port))
+    assert [request.split()[1] for request in seen] == [b"/health"]
+    assert "does not show the certificate" in " ".join(text for _, text, _ in found.findings["server"])
+    assert "another certificate than" in found.the("certificate").text
 
 
 def test_no_finding_quotes_a_secret(server: LiveServer) -> None:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import re
 import ssl
 from collections.abc import Mapping
+from pathlib import Path
+
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from sigil.serving.health_check import OwnService
+from sigil.serving.probes.exposition import parse
 from sigil.serving.probes.http import Answer, NoAnswer, get, unverified_context
+from sigil.serving.probes.pinned import pinned_context
 from sigil.serving.settings import Secret
+from sigil.serving.tls.validity import first_certificate
 
 _MAX_BYTES = 4 * 1024 * 1024
-_MAX_SAMPLES = 50_000
-_SAMPLE = re.compile(r"([a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{([^}]*)\})? ([0-9.eE+-]+|NaN|\+Inf)(?: |$)")
-_LABEL = re.compile(r'([a-zA-Z_][a-zA-Z0-9_]*)="((?:[^"\\]|\\.)*)"')
 
 
 class NoFigures(Exception):
@@ -28,29 +30,28 @@ class Figures:
     """Samples by name."""
 
     def __init__(self, text: str) -> None:
-        self._samples: dict[str, list[tuple[dict[str, str], float]]] = {}
-        for number, line in enumerate(text.splitlines()):
-            found = _SAMPLE.match(line)
-            if found and number < _MAX_SAMPLES:
-                labels = dict(_LABEL.findall(found[2] or ""))
-                self._samples.setdefault(found[1], []).append((labels, float(found[3])))
+        self._samples = parse(text)
 
     def value(self, name: str, **labels: str) -> float | None:
         """The sum of the samples with these labels; None if the service has no such metric."""
-        found = [value for given, value in self._samples.get(name, []) if labels.items() <= given.items()]
+        found = [one.value for one in self._samples.get(name, []) if labels.items() <= one.labels.items()]
         return sum(found) if found else None
 
     def by_label(self, name: str, label: str) -> Mapping[str, float]:
-        return {given.get(label, ""): value for given, value in self._samples.get(name, [])}
+        return {one.labels.get(label, ""): one.value for one in self._samples.get(name, [])}
 
 
-def read_figures(service: OwnService, token: Secret | None) -> Figures:
-    """Of this host's own server; NoFigures. The token goes to this host's own address alone."""
+def read_figures(service: OwnService, token: Secret | None, certificate: Path | None) -> Figures:
+    """Of this host's own server; NoFigures. Over TLS the token goes to the holder of `certificate` alone."""
     headers = {"Authorization": f"Bearer {token.reveal()}"} if token else {}
     try:
-        answer = own_answer(service, "/metrics", headers=headers, max_bytes=_MAX_BYTES)
+        context = _context(service, certificate if token else None)
+        answer = get(f"{service.origin}/metrics", context, headers=headers, max_bytes=_MAX_BYTES)
     except NoAnswer as error:
-        raise NoFigures(f"the running server has no figures ({error.reason})", service.next_step) from None
+        if error.phase == "tls" and "certificate" in error.reason:
+            text = f"/metrics was not read: its server does not show the certificate of {certificate}"
+            raise NoFigures(text, "send SIGHUP if that file was renewed (`make reload`)") from None
+        raise NoFigures(f"/metrics was not read ({error.reason})", service.next_step) from None
     if answer.status == 404:
         raise NoFigures("/metrics is off", "set …_TELEMETRY to full or minimal")
     if answer.status in {401, 403}:
@@ -61,9 +62,19 @@ def read_figures(service: OwnService, token: Secret | None) -> Figures:
     return Figures(answer.body.decode(errors="replace"))
 
 
-def own_answer(
-    service: OwnService, path: str, *, headers: Mapping[str, str] | None = None, max_bytes: int = 64 * 1024
-) -> Answer:
-    """NoAnswer. The certificate is not verified: it is this host's own."""
-    context: ssl.SSLContext | None = unverified_context() if service.tls else None
-    return get(service.origin + path, context, headers=headers, max_bytes=max_bytes)
+def read_health(service: OwnService) -> Answer:
+    """NoAnswer. The certificate is examined, and not verified."""
+    return get(f"{service.origin}/health", _context(service, None))
+
+
+def _context(service: OwnService, pinned: Path | None) -> ssl.SSLContext | None:
+    """NoFigures when the file to pin is no certificate."""
+    if not service.tls:
+        return None
+    if pinned is None:
+        return unverified_context()
+    certificate = first_certificate(pinned)
+    if certificate is None:
+        text = f"/metrics was not read: {pinned} holds no certificate that this user can read"
+        raise NoFigures(text, "run this as the server's user; the token goes to the holder of that certificate alone")
+    return pinned_context(certificate.public_bytes(Encoding.PEM).decode())

@@ -7,12 +7,13 @@ import json
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from sigil.console.findings.result import Result, failed, ok, still_open
 from sigil.serving.bounded.calls import Call
 from sigil.serving.health_check import OwnService
-from sigil.serving.probes.figures import Figures, NoFigures, own_answer, read_figures
+from sigil.serving.probes.figures import Figures, NoFigures, read_figures, read_health
 from sigil.serving.probes.http import Answer, NoAnswer
 from sigil.serving.settings import Secret
 
@@ -32,20 +33,23 @@ _PYTHON_ENDS = {
 class OwnProbe:
     """The service at `address`, probed once for all findings, each of which waits for the answers that it needs.
 
-    `prefix` is that of its metrics, `workers` the number that the settings give.
+    `prefix` is that of its metrics, `workers` the number that the settings give, `certificate` the file that it serves.
     """
 
-    def __init__(self, prefix: str, address: OwnService, token: Secret | None, workers: int | None) -> None:
+    def __init__(
+        self, prefix: str, address: OwnService, token: Secret | None, workers: int, certificate: Path | None = None
+    ) -> None:
         self.prefix = prefix
         self.address = address
         self.workers = workers
         self._token = token
-        self._health = Call(lambda: own_answer(address, "/health"))
+        self._certificate = certificate
+        self._health = Call(lambda: read_health(address))
         self._figures = Call(self.sample)
 
     def sample(self) -> Figures:
         """The metrics as of now; NoFigures."""
-        return read_figures(self.address, self._token)
+        return read_figures(self.address, self._token, self._certificate)
 
     def health(self) -> Answer:
         """NoAnswer."""
@@ -118,21 +122,20 @@ def check_workers(probe: OwnProbe) -> Iterator[Result]:
     name, metric = "workers", f"{probe.prefix}_worker_restarts_total"
     restarts = figures.value(metric) or 0
     running = figures.value(f"{probe.prefix}_processes")
-    shown = f"{probe.workers} configured" if probe.workers else "running"
     # The master, its workers, and the helper of multiprocessing, which is there from the first worker on.
-    if probe.workers and running is not None and running < probe.workers + 1:
+    if running is not None and running < probe.workers + 1:
         yield failed(
             name, f"{running:.0f} processes run, for {probe.workers} workers and their master",
-            "the log has the cause: worker_died, worker_killed, worker_failed",
+            "the log has the cause: worker_died, worker_killed",
         )  # fmt: skip
     if not restarts:
-        yield ok(name, f"{shown}; none was replaced since the start")
+        yield ok(name, f"{probe.workers} configured; none was replaced since the start")
         return
     by_reason = figures.by_label(metric, "reason").items()
     reasons = ", ".join(f"{count:.0f} {reason}" for reason, count in by_reason if count)
     uptime = time.time() - (figures.value("process_start_time_seconds") or 0)
     text = f"{restarts:.0f} replaced since the start ({reasons})"
-    step = "the log has the cause: worker_died, worker_killed, worker_failed"
+    step = "the log has the cause: worker_died, worker_killed"
     if restarts >= _MANY_RESTARTS and uptime / restarts < _SECONDS_PER_RESTART:
         yield failed(name, f"they end again and again: {text}", step)
         return

@@ -28,15 +28,15 @@ class Sample(NamedTuple):
     value: float
 
 
-def parse(text: str, names: frozenset[str]) -> dict[str, list[Sample]]:
-    """By name. Samples that are not finite numbers are left out."""
+def parse(text: str, names: frozenset[str] | None = None) -> dict[str, list[Sample]]:
+    """By name, of the given names or of all. Samples that are not finite numbers are left out."""
     found: dict[str, list[Sample]] = {}
     count = 0
     for line in text.split("\n"):
         if len(line) > _MAX_LINE or line.startswith("#"):
             continue
         match = _SAMPLE.fullmatch(line)
-        if match is None or match[1] not in names:
+        if match is None or (names is not None and match[1] not in names):
             continue
         value = float(match[3])
         if not math.isfinite(value):
