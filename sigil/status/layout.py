@@ -19,7 +19,8 @@ _STYLES: dict[Level, str] = {"": "", "warn": "yellow", "bad": "red"}
 _BARS, _ASCII_BARS = "▁▂▃▄▅▆▇█", "_.:-=+*#"
 _LABEL = 17
 _VALUE = 23
-_COLUMN = 2 + _LABEL + 1 + _VALUE
+# At least; with 18 cells for a value, two columns fit the usual 80.
+_COLUMN = 2 + _LABEL + 1 + 18
 _GAP = 3
 _MAX_COLUMNS = 3
 _MAX_BARS = 30
@@ -48,6 +49,8 @@ def screen(
     if len(lines) > height:
         hidden = len(lines) - height + 1
         lines = [*lines[: height - 1], Text(_cut(f"{hidden} more lines: enlarge the window", width), "dim")]
+    for line in lines:
+        line.truncate(width, overflow="crop")
     return lines[: max(1, height)]
 
 
@@ -117,9 +120,9 @@ def _advice(table: Table, history: History, width: int, height: int) -> list[Tex
 def _columns(blocks: list[list[_Row]], width: int, height: int, *, utf8: bool, stale: bool) -> list[Text]:
     count = max(1, min(_MAX_COLUMNS, (width + _GAP) // (_COLUMN + _GAP)))
     each = (width - _GAP * (count - 1)) // count
-    bars = each - _COLUMN - 2
+    bars = each - (2 + _LABEL + 1 + _VALUE) - 2
     bars = min(_MAX_BARS, bars) if bars >= 6 else 0
-    each = min(each, _COLUMN + (bars + 2 if bars else 0))
+    each = min(each, 2 + _LABEL + 1 + _VALUE + (bars + 2 if bars else 0))
     stacks = _stacked(blocks, count)
     lines = []
     for at in range(max(map(len, stacks))):
