@@ -23,6 +23,7 @@ _SILENT_SECONDS = 300
 _AHEAD_SECONDS = 120
 _CLOCK_SECONDS = 10
 _CHECK = "check DATABASE_URL, and that PostgreSQL runs"
+_CHECK_SQLITE = "check RELAY_DATA_DIR, its rights and its disk"
 _SYNCHRONISE = "synchronise it (chrony, systemd-timesyncd)"
 
 
@@ -31,7 +32,11 @@ def check(config: Config, probe: OwnProbe) -> Iterator[Result]:
     try:
         found = _inspect(config)
     except RegistryUnusable as error:
-        yield failed("registry", str(error), _CHECK if config.database_url else "see docs/relay.md, The database")
+        yield failed(
+            "registry",
+            str(error),
+            _CHECK if config.database_url else "check RELAY_DATA_DIR, its rights and its disk; docs/relay.md, Run it",
+        )
         yield _clock(None)
     else:
         yield from _of_inspection(config, found, probe)

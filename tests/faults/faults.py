@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -54,11 +55,13 @@ class Fault:
     lines: tuple[Line, ...]
     alerts: tuple[str, ...]
     findings: tuple[Finding, ...] = ()
-    resolves: bool = True
-    """Whether the alerts end soon after the mend."""
+    lines_at_mend: bool = False
+    """The log lines come when the fault is mended."""
 
 
 SIGIL, RELAY = ("sigil", "doctor"), ("sigil-relay", "doctor")
+DEVICE = ("sigil", "doctor", "push", "FINGERPRINT")
+"""For the device of the traffic."""
 
 
 @contextmanager
@@ -200,6 +203,62 @@ def worker_crash_loop(stack: Stack) -> Iterator[None]:
     wait_until(lambda: len(stack.server.workers()) == 2, "both workers")
 
 
+@contextmanager
+def database_down(stack: Stack) -> Iterator[None]:
+    assert stack.postgres is not None
+    stack.postgres.stop()
+    yield
+    stack.postgres.start()
+
+
+@contextmanager
+def server_down(stack: Stack) -> Iterator[None]:
+    stack.server.kill()
+    yield
+    stack.server.start()
+
+
+@contextmanager
+def init_mode_forgotten(stack: Stack) -> Iterator[None]:
+    """The host restarts, and the identity was in memory alone."""
+    operational = dict(stack.server.environ)
+    assert stack.server.stop() == 0
+    shutil.rmtree(stack.server.state)
+    del stack.server.environ["SIGIL_MNEMONIC_PATH"]
+    stack.server.environ["SIGIL_MODE"] = "init"
+    stack.server.start()
+    yield
+    assert stack.server.stop() == 0
+    shutil.rmtree(stack.server.state)
+    stack.server.environ = operational
+    stack.server.start()
+
+
+@contextmanager
+def log_reader_stalled(stack: Stack) -> Iterator[None]:
+    """Standard output is a pipe, as under a container engine, and its reader reads nothing until the mend."""
+    reading, writing = os.pipe()
+    assert stack.server.stop() == 0
+    stack.server.open_log = lambda: os.fdopen(writing, "wb")  # type: ignore[method-assign]
+    stack.server.start()
+    del stack.server.open_log
+    body = {"device_public_key": Device.generate("Ed25519").wire_key, "action": ACTION}
+    with Backend(stack.server) as backend:
+        # More lines than the pipe and the queue of each worker take.
+        for _ in range(1500):
+            created = backend.http.post("/challenge", json=body).json()
+            backend.cancel(created)
+    yield
+    threading.Thread(target=_copy, args=(reading, stack.server.log_path), daemon=True).start()
+
+
+def _copy(reading: int, path: Path) -> None:
+    with open(reading, "rb", buffering=0) as pipe, path.open("ab") as log:
+        while part := pipe.read(65536):
+            log.write(part)
+            log.flush()
+
+
 def reload_refused(service: Service) -> Make:
     @contextmanager
     def make(stack: Stack) -> Iterator[None]:
@@ -219,6 +278,7 @@ FAULTS = {
             device_not_registered,
             (Line("sigil", "push_failed", {"error": "not_registered", "message": "404 device not found"}),),
             ("SigilPushesNotDelivered",),
+            (Finding(DEVICE, "registration", "is not registered at the relay"),),
         ),
         Fault(
             "dead token of APNs",
@@ -228,6 +288,7 @@ FAULTS = {
                 Line("relay", "token_evicted", {"provider": "apns", "reason": "Unregistered"}),
             ),
             ("SigilPushesNotDelivered",),
+            (Finding(DEVICE, "registration", "APNs reported that the app was removed"),),
         ),
         Fault(
             "dead token of FCM",
@@ -237,18 +298,24 @@ FAULTS = {
                 Line("relay", "token_evicted", {"provider": "fcm", "reason": "UNREGISTERED"}),
             ),
             ("SigilPushesNotDelivered",),
+            (Finding(DEVICE, "registration", "FCM reported that the app was removed"),),
         ),
         Fault(
             "credentials refused by APNs",
             another_key_of_apple,
             (Line("relay", "provider_credentials_refused", {"provider": "apns"}),),
             ("RelayProviderCredentialsRefused",),
+            (
+                Finding(RELAY, "provider_apns", "the provider rejects the credentials: InvalidProviderToken"),
+                Finding(DEVICE, "push", "the provider rejects the relay's credentials"),
+            ),
         ),
         Fault(
             "credentials refused by FCM",
             another_key_of_google,
             (Line("relay", "provider_credentials_refused", {"provider": "fcm"}),),
             ("RelayProviderCredentialsRefused",),
+            (Finding(RELAY, "provider_fcm", "the provider rejects the credentials: invalid_grant"),),
         ),
     ),
     "relay": (
@@ -257,6 +324,10 @@ FAULTS = {
             relay_down,
             (Line("sigil", "relay_unreachable", {"reason": "no connection"}),),
             ("SigilRelayUnreachable", "RelayDown"),
+            (
+                Finding(SIGIL, "relay", "check that the relay runs"),
+                Finding(RELAY, "server", "check that `sigil-relay serve` runs"),
+            ),
         ),
         Fault(
             "relay does not trust the server",
@@ -266,6 +337,10 @@ FAULTS = {
                 Line("sigil", "relay_unreachable", {"reason": "401", "message": "server_request_rejected"}),
             ),
             ("SigilRelayUnreachable", "RelayServerRequestsRejected"),
+            (
+                Finding(SIGIL, "relay_trust", "run `sigil-relay servers trust"),
+                Finding(RELAY, "relay_trust", "unknown_server"),
+            ),
         ),
         Fault(
             "wrong clock",
@@ -276,12 +351,17 @@ FAULTS = {
                 Line("sigil", "relay_unreachable", {"reason": "401"}),
             ),
             ("SigilClockOffset", "SigilRelayUnreachable"),
+            (
+                Finding(SIGIL, "clock", "ahead of the relay: requests are rejected beyond 60 s"),
+                Finding(RELAY, "relay_trust", "the clock of a server differs by more than 60 s"),
+            ),
         ),
         Fault(
             "reload refused by the relay",
             reload_refused("relay"),
             (Line("relay", "reload_refused"),),
             ("RelayReloadFailed",),
+            (Finding(RELAY, "reload", "was refused"),),
         ),
     ),
     "server": (
@@ -290,30 +370,71 @@ FAULTS = {
             receiver_down,
             (Line("sigil", "webhook_unreachable", {"reason": ""}),),
             ("SigilWebhookUnreachable",),
+            (Finding(SIGIL, "webhook", "its circuit breaker of the receiver is open"),),
         ),
         Fault(
             "certificate about to end",
             certificate_about_to_end,
             (Line("sigil", "setting", {"message": "14 days"}),),
             ("SigilCertificateExpires",),
+            (Finding(SIGIL, "certificate", "in less than 14 days"),),
         ),
         Fault(
             "worker crash loop",
             worker_crash_loop,
             (Line("sigil", "worker_died", {"exit": "SIGKILL"}),),
             ("SigilWorkerCrashLoop",),
+            (Finding(SIGIL, "workers", "they end again and again"),),
         ),
         Fault(
             "reload refused",
             reload_refused("sigil"),
             (Line("sigil", "reload_refused"),),
             ("SigilReloadFailed",),
+            (Finding(SIGIL, "reload", "was refused"),),
         ),
         Fault(
             "store nearly full",
             store_nearly_full,
             (Line("sigil", "store_full"),),
             ("SigilStoreFull",),
+            (Finding(SIGIL, "store", "the server rejects them (503)"),),
+        ),
+    ),
+    "database": (
+        Fault(
+            "relay's database down",
+            database_down,
+            (Line("relay", "database_unreachable"),),
+            ("RelayDatabaseDown",),
+            (
+                Finding(RELAY, "registry", "the running relay does not reach its database"),
+                Finding(SIGIL, "registry", "the database cannot be reached"),
+            ),
+        ),
+    ),
+    "start": (
+        Fault(
+            "server down",
+            server_down,
+            (),
+            ("SigilDown",),
+            (Finding(SIGIL, "server", "does not answer"),),
+        ),
+        Fault(
+            "init mode forgotten",
+            init_mode_forgotten,
+            (Line("sigil", "init_mode"),),
+            ("SigilInitMode",),
+            (Finding(SIGIL, "server", "init mode: the server waits for its first boot"),),
+        ),
+        Fault(
+            "log reader stalled",
+            log_reader_stalled,
+            (Line("sigil", "log_lines_dropped"),),
+            ("SigilLogLinesDropped",),
+            (Finding(SIGIL, "log_output", "lines were lost since the start"),),
+            lines_at_mend=True,
         ),
     ),
 }

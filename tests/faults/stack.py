@@ -27,6 +27,7 @@ from tests.flows.backend import Backend, approval
 from tests.relay.devices_of_relay import register
 from tests.support.live import DEADLINE, LiveServer, wait_until
 from tests.support.live_relay import LiveRelay
+from tests.support.postgres import PostgresServer
 from tests.support.prometheus import Prometheus, Target
 from tests.support.providers import Providers, apns_token, fcm_token
 from tests.support.stepped_clock import SteppedClock
@@ -96,6 +97,8 @@ class Stack:
     """The file of RELAY_TRUSTED_SERVERS_FILE."""
     device: Device
     """It is registered for APNs, and the traffic is for it."""
+    postgres: PostgresServer | None = None
+    """The relay's database, unless that is SQLite."""
 
     def new_device(self, platform: str, token_prefix: str = "") -> Device:
         """A device that is registered with the relay for `apns` or `fcm`."""
@@ -124,6 +127,7 @@ class Stack:
     def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """`sigil …` or `sigil-relay …` with the settings of the running service."""
         program, *rest = arguments
+        rest = [self.traffic.device.fingerprint if word == "FINGERPRINT" else word for word in rest]
         service = self.relay if program == "sigil-relay" else self.server
         return subprocess.run(
             [sys.executable, "-m", "relay" if program == "sigil-relay" else "sigil", *rest],
@@ -139,11 +143,12 @@ class Stack:
         """The findings of a doctor that are not ok: name, and text with next step."""
         result = self.command(*arguments, "--json")
         assert result.returncode in {0, 1}, result.stderr
-        return {
-            finding["name"]: f"{finding['text']} {finding.get('next_step') or ''}"
-            for finding in json.loads(result.stdout)["findings"]
-            if finding["state"] != "ok"
-        }
+        texts: dict[str, str] = {}
+        for finding in json.loads(result.stdout)["findings"]:
+            if finding["state"] != "ok":
+                text = f"{texts.get(finding['name'], '')} {finding['text']} {finding['next_step'] or ''}"
+                texts[finding["name"]] = text.strip()
+        return texts
 
     def wait_for_finding(self, command: Sequence[str], name: str, part: str) -> None:
         """A doctor's finding that is not ok, with this part in its text."""
@@ -190,7 +195,7 @@ class Stack:
 
 
 @contextmanager
-def running_stack(*, database_url: str = "", **server_settings: str) -> Iterator[Stack]:
+def running_stack(postgres: PostgresServer | None = None) -> Iterator[Stack]:
     """Two workers and all that the two services talk to. The relay has SQLite, or PostgreSQL and two workers."""
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sigil-faults-")))
@@ -202,10 +207,11 @@ def running_stack(*, database_url: str = "", **server_settings: str) -> Iterator
         providers = stack.enter_context(Providers())
         endpoint = stack.enter_context(WebhookEndpoint())
         trusted = directory / "trusted_servers"
-        postgres = {"DATABASE_URL": database_url, "TOKEN_ENCRYPTION_KEY": "k" * 40, "RELAY_WORKERS": "2"}
+        database = {"DATABASE_URL": postgres.new_database(), "RELAY_WORKERS": "2"} if postgres else {}
         relay = LiveRelay(
             **providers.env,
-            **postgres if database_url else {},
+            **database,
+            TOKEN_ENCRYPTION_KEY="k" * 40,
             RELAY_PUSH_RATE="off",
             RELAY_TRUST_ON_FIRST_USE="false",
             RELAY_TRUSTED_SERVERS_FILE=str(trusted),
@@ -219,7 +225,6 @@ def running_stack(*, database_url: str = "", **server_settings: str) -> Iterator
             TLS_KEY_PATH=str(authority.key),
             **clock.settings,
             **_UNLIMITED,
-            **server_settings,
         )
         server.certificate = authority.certificate
         trusted.write_text(server.identity.server_id)
@@ -231,6 +236,8 @@ def running_stack(*, database_url: str = "", **server_settings: str) -> Iterator
         prometheus = stack.enter_context(Prometheus(*targets, rules=rules))
         device = Device.generate("Ed25519")
         traffic = stack.enter_context(Traffic(server, device))
-        running = Stack(server, relay, providers, endpoint, prometheus, traffic, clock, authority, trusted, device)
+        running = Stack(
+            server, relay, providers, endpoint, prometheus, traffic, clock, authority, trusted, device, postgres
+        )
         traffic.device = running.device = running.new_device("apns")
         yield running

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.faults.check import check
+from tests.faults.check import check, check_control
 from tests.faults.faults import FAULTS, Fault
 from tests.faults.stack import Stack, running_stack
 
@@ -15,6 +15,10 @@ from tests.faults.stack import Stack, running_stack
 def stack() -> Iterator[Stack]:
     with running_stack() as running:
         yield running
+
+
+def test_nothing_is_reported_while_all_is_well(stack: Stack) -> None:
+    check_control(stack, "pushes", "relay", "server", "start")
 
 
 @pytest.mark.parametrize("fault", FAULTS["pushes"], ids=lambda fault: fault.name)
