@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -58,7 +59,7 @@ from sigil.serving.http.metrics_access import MetricsGuard
 from sigil.serving.http.middleware import ResponseMiddleware
 from sigil.serving.http.rate_limits import AddressBuckets, AddressRateLimit
 from sigil.serving.process.lifecycle import WorkerLifecycle
-from sigil.serving.tracing.in_worker import tracer_of_worker
+from sigil.serving.tracing.in_worker import FLUSH_SECONDS, tracer_of_worker
 from sigil.sessions.long_polls import LongPolls
 from sigil.telemetry.null_metrics import NullMetrics
 
@@ -306,7 +307,9 @@ class _WorkerMiddleware:
         self._loops.start()
 
     async def process_shutdown(self, _scope: object, _event: object) -> None:
+        began = time.monotonic()
         await self._loops.stop()
         if self._tracer is not None:
-            await self._tracer.finish()
+            # Nearly all of it was exported during the drain. Both together stay within the time of a stop.
+            await self._tracer.finish(max(0.2, FLUSH_SECONDS - (time.monotonic() - began)))
         self._store.close()

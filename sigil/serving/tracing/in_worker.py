@@ -11,6 +11,9 @@ from sigil.serving.tracing.settings import TracingSettings
 if TYPE_CHECKING:
     from sigil.serving.tracing.tracer import Tracer
 
+FLUSH_SECONDS = 1.0
+"""For the last export of a worker."""
+
 
 def tracer_of_worker(
     settings: TracingSettings | None, service: str, version: str, lifecycle: WorkerLifecycle

@@ -32,11 +32,12 @@ class OutageLog:
         self._began = 0.0
         self._dropped = 0
 
-    def failed(self, reason: str) -> None:
+    def failed(self, reason: str) -> bool:
+        """Whether the reason is a new one, and was logged."""
         if not self._reasons:
             self._began = self._monotonic()
         if reason in self._reasons or len(self._reasons) >= _MAX_REASONS:
-            return
+            return False
         self._reasons.add(reason)
         logs.warn(
             "otlp_export_failed",
@@ -44,6 +45,7 @@ class OutageLog:
             reason=reason,
             message="traces are not exported, and spans are dropped when the queue is full; requests are not affected",
         )
+        return True
 
     def dropped(self, count: int) -> None:
         self._dropped += count

@@ -97,7 +97,8 @@ class SpanQueue(SpanProcessor):
                     self._send(batch)
                 # A fault here must not end the export for good.
                 except Exception as error:
-                    logs.error("otlp_export_error", exc=error)
+                    if self._outage.failed(f"a fault of the exporter ({type(error).__name__})"):
+                        logs.error("otlp_export_error", exc=error)
                     self._lost(len(batch))
             self._idle.set()
             if self._spans:

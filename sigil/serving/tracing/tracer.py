@@ -29,6 +29,7 @@ from opentelemetry.trace import (
 
 from sigil.protocol import trace_context
 from sigil.protocol.trace_context import TraceContext
+from sigil.serving.tracing.in_worker import FLUSH_SECONDS
 from sigil.serving.tracing.outage import OutageLog
 from sigil.serving.tracing.settings import TracingSettings
 from sigil.serving.tracing.span_queue import Export, SpanQueue
@@ -44,7 +45,6 @@ _KINDS: dict[Kind, SpanKind] = {
 }
 _NO_PARENT = Context()
 _ERROR = Status(StatusCode.ERROR)
-FLUSH_SECONDS = 1.0
 
 
 class LinkTo(NamedTuple):
