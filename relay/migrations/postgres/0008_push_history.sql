@@ -13,7 +13,7 @@ CREATE TABLE history (
     PRIMARY KEY (fingerprint, server_id)
 ) WITH (
     -- Rows of active devices are written every few minutes, in their page if it has space.
-    fillfactor = 60,
+    fillfactor = 80,
     autovacuum_vacuum_scale_factor = 0.05,
     autovacuum_analyze_scale_factor = 0.05
 );
