@@ -238,7 +238,11 @@ UNION ALL
 """
 MATCHES = "UNION ALL".join(
     _MATCHES.format(source=source)
-    for source in ("push WHERE status = 'queued'", "push WHERE status <> 'queued'", "history WHERE coalesce(newest, 0) > $4")
+    for source in (
+        "push WHERE status = 'queued'",
+        "push WHERE status <> 'queued'",
+        "history WHERE coalesce(newest, 0) > $4",
+    )
 )
 PAST = f"""
 (SELECT {past_columns("push")} FROM push WHERE status = 'queued' AND server_id = $1 AND fingerprint = $2
