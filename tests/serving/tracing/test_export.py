@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import socket
 import threading
@@ -161,18 +160,43 @@ def test_a_full_queue_drops_what_comes_and_no_caller_waits(protocol: Protocol) -
         assert dropped.count == 490
 
 
-@BOTH
-def test_an_answer_that_does_not_end_is_cut_off(protocol: Protocol) -> None:
+def test_an_answer_that_does_not_end_is_cut_off() -> None:
+    sent = 0
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def flood() -> None:
+            nonlocal sent
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(65536)
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n")
+                try:
+                    while sent < 1_000_000_000:
+                        sent += connection.send(bytes(65536))
+                except OSError:
+                    return
+
+        thread = threading.Thread(target=flood, daemon=True)
+        thread.start()
+        with tracing(f"http://127.0.0.1:{listener.getsockname()[1]}", "http/protobuf", timeout=60.0) as tracer:
+            emit(tracer)
+            thread.join(60)
+    # What the buffers of the sockets hold.
+    assert 64 * 1024 < sent < 50_000_000
+
+
+def test_an_answer_that_is_too_large_for_grpc_is_no_reason_to_send_the_batch_again(
+    log: Callable[[], list[dict[str, Any]]],
+) -> None:
+    dropped = Dropped()
     with (
-        collecting(protocol, faults=Faults(answer_bytes=30_000_000)) as collector,
-        tracing(collector.endpoint, protocol) as tracer,
+        collecting("grpc", faults=Faults(answer_bytes=30_000_000)) as collector,
+        tracing(collector.endpoint, "grpc", dropped) as tracer,
     ):
         emit(tracer)
-        collector.wait_for_exports(1)
-        collector.faults = Faults()
-        emit(tracer, "later")
-        collector.wait_for("later")
-    gc.collect()
+        wait_until(lambda: dropped.count == 1, "the end of the export")
+        assert len(collector.exports) == 1
+    assert [line["reason"] for line in log()] == ["gRPC status RESOURCE_EXHAUSTED"]
 
 
 def test_an_answer_of_one_byte_a_second_is_ended_by_the_deadline(log: Callable[[], list[dict[str, Any]]]) -> None:
