@@ -14,6 +14,8 @@ from sigil.serving.files.secret_files import check_secret_file
 def check(config: Config, faults: list[str]) -> Iterator[Result]:
     name = "settings"
     yield from (failed(name, line, "correct it, then restart the relay") for line in faults)
+    # Such as a misspelt variable.
+    yield from (still_open(name, line, "see docs/relay.md, Settings") for line in config.warnings)
     if config.trust_on_first_use and not config.trusted_servers:
         yield still_open(
             name, "RELAY_TRUST_ON_FIRST_USE: the first server that connects is trusted",

@@ -14,6 +14,7 @@ from sigil.console.findings.result import Result, failed, ok, still_open
 from sigil.doctor.clock import SIGNATURE_SECONDS, clock_result, offset_of
 from sigil.pushes.service import RelayRejected, RelayUnavailable
 from sigil.serving.probes.http import Answer, NoAnswer, Phase, get
+from sigil.serving.probes.public_address import certificate_problem
 from sigil.serving.probes.service import OwnProbe, json_object
 from sigil.serving.startup_error import StartupError
 
@@ -79,6 +80,8 @@ def _of_health(url: str, answer: Answer) -> Iterator[Result]:
         took = max(0.0, answer.received - answer.sent) * 1000
         yield ok("relay", f"{url} answers in {took:.0f} ms, version {members.get('version', 'unknown')}")
         yield ok("registry", "the relay reaches its database")
+        if problem := certificate_problem(answer.certificate):
+            yield still_open("relay", f"its certificate {problem}", "renew it at the relay, or its proxy")
 
 
 def _trust(config: Config, offset: float | None) -> Iterator[Result]:

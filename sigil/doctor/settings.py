@@ -9,6 +9,8 @@ from sigil.config.settings import Config
 from sigil.console.findings.result import Result, failed, ok, still_open
 from sigil.preflight.secrets import check_sources
 from sigil.preflight.settings import check_settings
+from sigil.serving.files.secret_files import check_secret_file
+from sigil.serving.tls.self_signed import is_present
 
 # An installation that runs may be one for development.
 _NOT_HERE = frozenset({"SIGIL_MODE", "RELAY_PUBLIC_URL", "SIGIL_PUBLIC_URL"})
@@ -16,12 +18,21 @@ _NOT_HERE = frozenset({"SIGIL_MODE", "RELAY_PUBLIC_URL", "SIGIL_PUBLIC_URL"})
 
 def check(config: Config, faults: list[str]) -> Iterator[Result]:
     yield from (failed("settings", line, "correct it, then restart the server") for line in faults)
-    opening = [result for result in check_settings(config) if result.state == "failed" and result.name not in _NOT_HERE]
+    # A "setting" is a warning, such as of a misspelt variable.
+    opening = [
+        found
+        for found in check_settings(config)
+        if found.name == "setting" or (found.state == "failed" and found.name not in _NOT_HERE)
+    ]
     if config.state_dir_insecure:
         opening.append(failed("SIGIL_STATE_DIR_INSECURE", "true: sessions may be on a disk", "unset it, and use tmpfs"))
-    yield from (still_open("settings", f"{found.name}: {found.text}", found.next_step) for found in opening)
+    yield from (still_open("settings", _shown(found), found.next_step) for found in opening)
     if not faults:
         yield ok("settings", f"valid; mode {config.mode}, port {config.port} ({config.scheme})")
+
+
+def _shown(found: Result) -> str:
+    return found.text if found.name == "setting" else f"{found.name}: {found.text}"
 
 
 def check_permissions(config: Config, environ: Mapping[str, str], user: int) -> Iterator[Result]:
@@ -50,8 +61,12 @@ def check_permissions(config: Config, environ: Mapping[str, str], user: int) -> 
     elif status is not None and status.st_mode & 0o077:
         mode = stat.S_IMODE(status.st_mode)
         problems.append(failed(name, f"{config.state_dir} is open to other users ({mode:04o})", "chmod it to 0700"))
-    for found in check_sources(environ):
-        if found.name.endswith(("_PATH", "_FILE")) and found.state != "ok":
+    sources = [found for found in check_sources(environ) if found.name.endswith(("_PATH", "_FILE"))]
+    # Without one, the server makes it, or `certificate` reports that it is missing.
+    if not config.http_only and is_present(config.tls_key):
+        sources.append(check_secret_file("TLS_KEY_PATH", config.tls_key))
+    for found in sources:
+        if found.state != "ok":
             problems.append(Result(name, found.state, f"{found.name}: {found.text}", found.next_step))
     yield from problems
     if not problems:

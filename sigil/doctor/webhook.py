@@ -12,6 +12,7 @@ from sigil.config.webhooks import WebhookTarget
 from sigil.console.findings.result import Result, failed, ok, still_open
 from sigil.core.webhooks.delivery import AttemptResult
 from sigil.serving.probes.http import NoAnswer, Phase, handshake
+from sigil.serving.probes.public_address import certificate_problem
 from sigil.serving.probes.service import OwnProbe
 from sigil.webhooks.sample import sample
 
@@ -37,11 +38,13 @@ def check(target: WebhookTarget | None, probe: OwnProbe, *, send_test: bool) -> 
     else:
         context = ssl.create_default_context() if parts.scheme == "https" else None
         try:
-            handshake(url, context)
+            certificate = handshake(url, context)
         except NoAnswer as error:
             yield failed(_NAME, f"the receiver at {origin} cannot be reached: {error.reason}", _STEPS[error.phase])
         else:
             yield ok(_NAME, f"the receiver at {origin} can be reached; --send-test sends it a sample event")
+            if problem := certificate_problem(certificate):
+                yield still_open(_NAME, f"its certificate {problem}", "renew it at the receiver")
     if probe.metric("webhook_up") == 0:
         yield failed(
             _NAME, "the running server does not send: its circuit breaker of the receiver is open",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -44,6 +45,13 @@ def test_metrics_need_the_token_that_the_stack_made(stack: Installation, service
         answer = client.get("/metrics", headers={"Authorization": f"Bearer {secret}"})
     assert answer.status_code == 200
     assert f"{service}_" in answer.text
+
+
+@pytest.mark.parametrize(("service", "program"), [("sigil", "sigil"), ("relay", "sigil-relay")])
+def test_the_doctor_finds_no_fault_in_a_stack_that_works(stack: Installation, service: str, program: str) -> None:
+    report = json.loads(stack.exec(service, program, "doctor", "--json").stdout)
+    assert [found for found in report["findings"] if found["state"] == "failed"] == []
+    assert {"server", "workers", "registry", "permissions"} <= {found["name"] for found in report["findings"]}
 
 
 def test_a_second_make_up_changes_nothing_and_says_that_the_server_is_set_up(stack: Installation) -> None:

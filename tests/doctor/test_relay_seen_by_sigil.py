@@ -74,6 +74,15 @@ def test_a_certificate_for_another_name_is_named(server: LiveServer, tmp_path: P
     assert "Hostname mismatch" in found.the("relay").text
 
 
+def test_a_certificate_of_the_relay_that_ends_soon_is_named(server: LiveServer, tmp_path: Path) -> None:
+    pair = write_pair(tmp_path, "localhost", issuer="leaf", days=5)
+    cert = Path(pair["TLS_CERT_PATH"])
+    with peer(sends(response(200, b'{"status":"healthy"}')), (cert, Path(pair["TLS_KEY_PATH"]))) as port:
+        found = examine(server.environ, RELAY_URL=f"https://localhost:{port}", SSL_CERT_FILE=str(cert))
+    assert found.the("relay").state == "open"
+    assert "in less than 14 days" in found.the("relay").text
+
+
 def test_a_server_that_is_not_trusted_gets_the_command_that_trusts_it(server: LiveServer) -> None:
     with LiveRelay(RELAY_TRUST_ON_FIRST_USE="false") as strict:
         found = examine(server.environ, RELAY_URL=strict.url)

@@ -77,10 +77,11 @@ def test_invalid_settings_are_findings_and_what_does_not_need_them_is_examined(s
 
 
 def test_settings_that_open_the_server_are_open(server: LiveServer) -> None:
-    found = examine(server.environ, SIGIL_RATE_LIMIT="off", METRICS_TOKEN="off")
+    found = examine(server.environ, SIGIL_RATE_LIMIT="off", METRICS_TOKEN="off", SIGIL_WORKRES="2")
     texts = " ".join(finding.text for finding in found.findings["settings"] if finding.state == "open")
     assert "SIGIL_RATE_LIMIT: off" in texts
     assert "METRICS_TOKEN: off" in texts
+    assert "SIGIL_WORKRES" in texts
 
 
 def test_without_the_token_of_the_metrics_the_rest_is_examined(server: LiveServer) -> None:
@@ -163,14 +164,18 @@ def test_files_that_others_can_read_are_named_with_the_command_that_mends_them(s
     mnemonic = Path(server.environ["SIGIL_MNEMONIC_PATH"])
     mnemonic.chmod(0o644)
     server.state.chmod(0o755)
+    key = Path(server.environ["TLS_KEY_PATH"])
+    key.chmod(0o644)
     try:
         found = examine(server.environ)
     finally:
         mnemonic.chmod(0o600)
         server.state.chmod(0o700)
+        key.chmod(0o600)
     texts = " ".join(" ".join(finding) for finding in found.findings["permissions"])
     assert found.failed == {"permissions"}
     assert "SIGIL_MNEMONIC_PATH" in texts
+    assert "TLS_KEY_PATH" in texts
     assert "chmod 600" in texts
     assert str(server.state) in texts
 

@@ -35,7 +35,8 @@ class Answer(NamedTuple):
         """The peer's time of day in Unix seconds, to one second."""
         try:
             return parsedate_to_datetime(self.headers.get("date", "")).timestamp()
-        except (ValueError, OverflowError):
+        # The parser of the standard library raises each of them for some text.
+        except (ValueError, OverflowError, TypeError, IndexError):
             return None
 
 

@@ -15,6 +15,14 @@ from sigil.serving.tls.validity import date_problem
 _NAME = "certificate"
 
 
+def certificate_problem(der: bytes) -> str | None:
+    """What is wrong with the dates of a certificate that a peer has shown; None for nothing, and without one."""
+    if not der:
+        return None
+    problem = date_problem(x509.load_der_x509_certificate(der), datetime.datetime.now(datetime.UTC))
+    return problem and problem.partition(":")[0]
+
+
 def check(setting: str, url: str | None, now: datetime.datetime) -> Iterator[Result]:
     """Of the address in `setting`, verified as clients verify it."""
     if not url or not url.startswith("https:"):
