@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from collections.abc import Iterator, Mapping
 
@@ -10,7 +11,6 @@ from sigil.console.findings.result import Result, failed, ok, still_open
 from sigil.preflight.secrets import check_sources
 from sigil.preflight.settings import check_settings
 from sigil.serving.files.secret_files import check_secret_file
-from sigil.serving.tls.self_signed import is_present
 
 # An installation that runs may be one for development.
 _NOT_HERE = frozenset({"SIGIL_MODE", "RELAY_PUBLIC_URL", "SIGIL_PUBLIC_URL"})
@@ -63,7 +63,7 @@ def check_permissions(config: Config, environ: Mapping[str, str], user: int) -> 
         problems.append(failed(name, f"{config.state_dir} is open to other users ({mode:04o})", "chmod it to 0700"))
     sources = [found for found in check_sources(environ) if found.name.endswith(("_PATH", "_FILE"))]
     # Without one, the server makes it, or `certificate` reports that it is missing.
-    if not config.http_only and is_present(config.tls_key):
+    if not config.http_only and os.access(config.tls_key, os.F_OK):
         sources.append(check_secret_file("TLS_KEY_PATH", config.tls_key))
     for found in sources:
         if found.state != "ok":
