@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.faults.faults import FAULTS, Fault
 from tests.faults.stack import Service, Stack
+from tests.guide.test_runbook import EXAMPLES
 
 
 def check(stack: Stack, fault: Fault) -> None:
@@ -35,4 +36,7 @@ def check_control(stack: Stack, *groups: str) -> None:
 
 def _check_lines(stack: Stack, fault: Fault, before: dict[Service, int]) -> None:
     for line in fault.lines:
-        stack.wait_for_line(line.service, line.event, before[line.service], line.matches)
+        found = stack.wait_for_line(line.service, line.event, before[line.service], line.matches)
+        members = found.keys() - {"timestamp"}
+        examples = [example for example in EXAMPLES if example["event"] == line.event]
+        assert members in [example.keys() for example in examples], f"docs/runbook.md has no such line: {found}"

@@ -186,12 +186,15 @@ class Stack:
 
     def wait_for_line(
         self, service: Service, event: str, after: int, matches: Callable[[dict[str, Any]], bool]
-    ) -> None:
-        """A log line of this event behind the first `after` ones."""
-        wait_until(
-            lambda: any(line["event"] == event and matches(line) for line in self.log_of(service)[after:]),
-            f"{event} in the log of {service}",
-        )
+    ) -> dict[str, Any]:
+        """The first log line of this event behind the first `after` ones."""
+
+        def found() -> Any:
+            lines = self.log_of(service)[after:]
+            return next((line for line in lines if line["event"] == event and matches(line)), None)
+
+        line: dict[str, Any] = wait_until(found, f"{event} in the log of {service}")
+        return line
 
 
 @contextmanager

@@ -317,7 +317,9 @@ class Supervisor:
         worker.row.release()
         _log_stderr(worker, worker.stderr.close())
         if worker.kill_at is None:
-            logs.error("worker_died", pid=worker.pid, worker=worker.slot, exit=_exit_name(exitcode))
+            ended = _exit_name(exitcode)
+            hint = {"message": _EXIT_HINTS[ended]} if ended in _EXIT_HINTS else {}
+            logs.report("error", "worker_died", {"pid": worker.pid, "worker": worker.slot, "exit": ended, **hint})
         self._release_slot(worker)
 
     def _release_slot(self, worker: Worker) -> None:
@@ -525,6 +527,12 @@ def _close(tls: TlsPair | None) -> None:
 def _log_stderr(worker: Worker, lines: list[str]) -> None:
     for line in lines:
         logs.error("worker_stderr", pid=worker.pid, worker=worker.slot, message=line)
+
+
+_EXIT_HINTS: dict[int | str | None, str] = {
+    "SIGKILL": "killed from outside, often for lack of memory: see dmesg, and the memory limit of the container",
+    "SIGBUS": "a file of the session store lost its space: is its tmpfs full, or was the file truncated?",
+}
 
 
 def _exit_name(code: int | None) -> int | str | None:
