@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator
 
 import pytest
 
 from sigil.device import Device
+from sigil.protocol.encoding.text import format_time
 from tests.relay.conftest import wanted
 from tests.relay.devices_of_relay import acknowledge, frame, listening, register, registration
 from tests.relay.registration.test_registration import code
@@ -113,3 +115,37 @@ def test_the_rate_limit_counts_both_replicas(server: Server, other_server: Serve
 
     assert ten(server, "here") == ["queued"] * 10
     assert "rate_limited" in ten(other_server, "there")
+
+
+def test_a_replica_that_is_killed_loses_no_push_of_a_history(postgres: PostgresServer) -> None:
+    """Pushes of both are in one history, while they are queued and after another replica has swept them."""
+    database = postgres.new_database()
+    settings = {"DATABASE_URL": database, "TOKEN_ENCRYPTION_KEY": KEY, "RELAY_PUSH_CONSOLE": "true"}
+    phone, offline = Device.generate(), Device.generate()
+    with LiveRelay(**settings) as killed, LiveRelay(**settings) as left, left.client() as client:
+        with killed.client() as one:
+            server = Server(one)
+            assert server.register().status_code == 200
+            register(phone, one, killed.url, "apns", "token")
+            register(offline, one, killed.url)
+            soon = format_time(int(time.time()) + 10)
+            server.push(*(wanted(phone, f"k{number}", expires_at=soon) for number in range(3)))
+            server.push(wanted(offline, "waits", expires_at=soon))
+        killed.kill()
+        at_left = Server(client, server.identity)
+        at_left.push(*(wanted(phone, f"l{number}", expires_at=soon) for number in range(3)))
+
+        def history(device: Device) -> list[tuple[str, str, str | None]]:
+            answer = at_left.post("/push/history", {"fingerprint": device.fingerprint})
+            pushes = sorted(answer.json()["pushes"], key=lambda push: push["push_key"])
+            return [(push["push_key"], push["status"], push.get("error")) for push in pushes]
+
+        delivered = [(f"{name}{number}", "delivered", None) for name in "kl" for number in range(3)]
+        # Attempts of the killed replica are repeated when its lease ends, or expire.
+        wait_until(lambda: postgres.query(database, "SELECT count(*) FROM push") == [["0"]], "the sweep")
+        assert [key for key, _, _ in history(phone)] == [key for key, _, _ in delivered]
+        assert history(phone)[3:] == delivered[3:]
+        assert history(offline) == [("waits", "failed", "expired")]
+        assert postgres.query(database, "SELECT count(*), sum(jsonb_array_length(entries)) FROM history") == [
+            ["2", "7"]
+        ]
