@@ -64,7 +64,7 @@ from sigil.serving.http.middleware import ResponseMiddleware
 from sigil.serving.http.rate_limits import AddressBuckets, AddressRateLimit
 from sigil.serving.process.lifecycle import WorkerLifecycle
 from sigil.serving.startup_error import StartupError
-from sigil.serving.tracing.in_worker import tracer_of_worker
+from sigil.serving.tracing.in_worker import FLUSH_SECONDS, tracer_of_worker
 
 if TYPE_CHECKING:
     from relay.metrics import Metrics
@@ -487,10 +487,12 @@ class _Lifespan:
         await self._sockets.drain()
 
     async def process_shutdown(self, _scope: object, _event: object) -> None:
+        began = time.monotonic()
         if self._draining is not None:
             await self._draining
         await self._loops.stop()
         await self._dispatch.close()
         await self._registry.close()
         if self._tracer is not None:
-            await self._tracer.finish()
+            # Nearly all of it was exported during the drain. All together stays within the time of a stop.
+            await self._tracer.finish(max(0.2, FLUSH_SECONDS - (time.monotonic() - began)))

@@ -30,3 +30,10 @@ def test_the_stored_form_keeps_all_that_counts() -> None:
         assert context is not None
         assert trace_context.unpack(trace_context.pack(context)) == context
         assert context.sampled == (case["expect"][-1] in "13")
+
+
+def test_a_member_counts_only_when_it_is_sampled() -> None:
+    for case in CASES:
+        context = trace_context.sampled(case["value"])
+        sampled = (case["expect"] or "00")[-1] in "13"
+        assert (None if context is None else trace_context.header(context)) == (case["expect"] if sampled else None)

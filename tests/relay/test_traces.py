@@ -311,3 +311,35 @@ def test_lost_spans_are_counted_and_cost_no_push(relay: LiveRelay, http: httpx.C
         wait_until(lambda: "relay_otlp_spans_dropped_total 2.0" in client.get("/metrics").text, "the lost spans")
     with LiveRelay() as untraced, untraced.client() as client:
         assert "otlp" not in client.get("/metrics").text
+
+
+def test_a_stop_exports_what_is_left_and_does_not_wait_for_a_collector_that_hangs(collector: Collector) -> None:
+    for hangs in (False, True):
+        with collecting(collector.protocol) as own:
+            own.faults.hangs = hangs
+            settings = tracing_to(own) | {"RELAY_PUSH_CONSOLE": "true", "OTEL_BSP_SCHEDULE_DELAY": "60000"}
+            creation = Creation(Device.generate())
+            with LiveRelay(**settings) as stopping, stopping.client() as client:
+                server = Server(client)
+                server.register()
+                assert server.push(creation.push)[0]["status"] == "not_registered"
+                assert own.exports == []
+                assert stopping.stop() == 0
+                assert not stopping.events("worker_killed")
+            assert len(creation.of(own.spans)) == (0 if hangs else 1)
+
+
+async def test_a_push_in_flight_at_a_stop_has_its_span(collector: Collector) -> None:
+    device = Device.generate("Ed25519")
+    creation = Creation(device)
+    settings = tracing_to(collector) | {"OTEL_BSP_SCHEDULE_DELAY": "60000"}
+    with LiveRelay(**settings) as stopping, stopping.client() as client:
+        register(device, client, stopping.url)
+        server = Server(client)
+        server.register()
+        await asyncio.to_thread(server.push, creation.push)
+        async with listening(stopping, device) as socket:
+            await frame(socket)
+            assert await asyncio.to_thread(stopping.stop) == 0
+    (span,) = creation.of(collector.spans)
+    assert span.attributes["error.type"] == "connection_closed"
