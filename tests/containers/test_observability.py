@@ -48,8 +48,13 @@ class Project:
     def __enter__(self) -> Project:
         lines = [f"{name}='{value}'\n" for name, value in self.settings.items()]
         (self.folder / ".env").write_text("".join(lines))
-        self.compose("up", "--detach", "prometheus")
-        wait_until(self.scrapes, f"Prometheus to scrape both services: {self.logs()}")
+        try:
+            self.compose("up", "--detach", "prometheus")
+            wait_until(self.scrapes, f"Prometheus to scrape both services: {self.logs()}")
+        except BaseException:
+            # Its network is the stack's, which could not be removed.
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
