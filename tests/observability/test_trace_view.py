@@ -30,6 +30,7 @@ from sigil.protocol.encoding.canonical import canonical
 from sigil.protocol.encoding.text import decode_base64
 from sigil.sdk import Action, SigilAuth, webhooks
 from tests.observability.trace_view import lines, view
+from tests.protocol.vectors import cases
 from tests.relay.devices_of_relay import acknowledge, frame, listening, register
 from tests.relay.test_traces import tracing_to
 from tests.support.live import LiveServer, wait_until
@@ -343,3 +344,24 @@ def test_a_traceparent_without_a_verified_sender_starts_nothing(installation: In
     installation.respond(device, installation.pushed(device, 2), **headers)
     spans = installation.view(CHALLENGE, created.challenge_id, LATER)
     assert [span for span in spans if span.trace_id == forced.trace_id or forced in span.links] == []
+
+
+def test_a_malformed_traceparent_of_a_backend_costs_no_challenge_and_names_no_parent(
+    installation: Installation,
+) -> None:
+    ignored = [case["value"] for case in cases("traceparents.json") if case["expect"] is None]
+    sendable = [value for value in ignored if isinstance(value, str) and value == value.strip() and value.isprintable()]
+    assert len(sendable) > 20
+    ids = []
+    with installation.server.authorised() as backend:
+        for value in sendable:
+            body = {
+                "device_public_key": Device.generate().wire_key,
+                "action": {"type": "login", "description": "Go on"},
+            }
+            answer = backend.post("/challenge", json=body, headers=[("traceparent", value.encode())])
+            assert answer.status_code == 201, value
+            ids.append(answer.json()["challenge_id"])
+    installation.collector.wait_for("POST /challenge", len(ids))
+    requests = {span.attributes[CHALLENGE]: span for span in installation.collector.named("POST /challenge")}
+    assert [requests[one].parent_id for one in ids] == [""] * len(ids)
