@@ -14,7 +14,9 @@ from relay.doctor.checklist import GROUPS
 from tests.doctor.examination import Examination, examine
 from tests.support.live_relay import LiveRelay, Server
 from tests.support.other_user import as_user, needs_root
+from tests.support.pgbouncer import PgBouncer
 from tests.support.ports import free_port
+from tests.support.postgres import PostgresServer
 from tests.support.providers import Providers
 
 pytest_plugins = ["tests.support.postgres_fixtures"]
@@ -140,6 +142,13 @@ def test_postgres_is_examined_with_its_schema_and_its_clock(database: str) -> No
         assert found.the("clock").text
         asyncio.run(add_a_later_migration(database))
         assert "migration 99" in of(relay).the("registry").text
+
+
+def test_a_pooler_that_shares_sessions_is_named(relay: LiveRelay, postgres: PostgresServer, database: str) -> None:
+    with PgBouncer(postgres, "transaction") as pooler:
+        found = of(relay, DATABASE_URL=pooler.dsn(database), TOKEN_ENCRYPTION_KEY=KEY)
+    assert found.the("registry").state == "failed"
+    assert "pool_mode = session" in found.the("registry").text
 
 
 def test_rejected_servers_are_named_by_reason() -> None:
