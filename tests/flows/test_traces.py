@@ -215,6 +215,7 @@ def test_a_repeat_creates_nothing_and_links_to_the_first(collector: Collector, c
     first, repeat = sorted(spans["POST /challenge"], key=lambda span: span.started_at)
     assert first.links == ()
     assert link_of(repeat) == spans["create sigil.push"][0].name_of_itself
+    assert len(collector.named("create sigil.push")) == 1
 
 
 def test_a_cancellation_is_a_span_with_a_link(collector: Collector, caller: Backend) -> None:
@@ -244,6 +245,7 @@ def test_what_has_no_verified_sender_starts_no_span(collector: Collector, caller
         assert stranger.post("/challenge", json=body).status_code == 401
         assert stranger.post("/respond", json=approval(device, _unknown())).status_code == 404
         assert stranger.get("/health").status_code == 200
+    assert collector.spans == []
     assert scrape(caller.http)["sigil_otlp_spans_dropped_total", ()] == 0
     created = caller.create_challenge(device)
     caller.status(created)
@@ -336,6 +338,8 @@ def test_a_worker_that_dies_after_its_claim_leaves_one_creation_and_two_attempts
             assert calling.http.post("/respond", json=approval(device, created)).status_code == 200
             wait_until(lambda: endpoint.connections, "the first attempt")
             (event,) = one.wait_for("create sigil.webhook")
+            # Without a relay the request itself is the creation.
+            assert link_of(one.wait_for("POST /respond")[0]) == one.named("POST /challenge")[0].name_of_itself
             (worker,) = server.workers()
             os.kill(worker, signal.SIGKILL)
             endpoint.hanging = False

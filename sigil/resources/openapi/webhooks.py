@@ -21,6 +21,7 @@ _HEADERS = {
     "X-Sigil-Timestamp": "Unix seconds of the attempt. Reject one that is more than 300 s off.",
     "X-Sigil-Signature": "`v1,` and hex of HMAC-SHA-256 over `timestamp.body`. One of the two signatures is enough.",
 }
+_OPTIONAL_HEADERS = {"traceparent": "W3C Trace Context, where the challenge is in a sampled trace of the server."}
 _ANSWERS = {
     "2XX": "Delivered.",
     "408": "Retried on the schedule, like network errors.",
@@ -44,8 +45,14 @@ def _described(event: EventType, summary: str, body: Any) -> dict[str, Any]:
         # The signatures are in the headers: OpenAPI has no security scheme for that.
         "security": [],
         "parameters": [
-            {"name": name, "in": "header", "required": True, "description": text, "schema": {"type": "string"}}
-            for name, text in _HEADERS.items()
+            {
+                "name": name,
+                "in": "header",
+                "required": name in _HEADERS,
+                "description": text,
+                "schema": {"type": "string"},
+            }
+            for name, text in (_HEADERS | _OPTIONAL_HEADERS).items()
         ],
         "requestBody": {"required": True, "content": {"application/json": {"schema": body}}},
         "responses": {code: {"description": text} for code, text in _ANSWERS.items()},
