@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -193,3 +194,29 @@ def test_the_request_is_signed_and_counts_once(server: Server, device: Device, h
 
 def test_a_large_body_is_rejected(server: Server) -> None:
     assert error(server.post("/push/history", b'{"fingerprint": "' + b"a" * 2000 + b'"}')) == (413, "PAYLOAD_TOO_LARGE")
+
+
+def test_histories_count_in_the_rate_of_their_server(device: Device) -> None:
+    with LiveRelay(RELAY_SERVER_RATE="60/min") as relay, relay.client() as client:
+        server = Server(client)
+        server.register()
+        answers = [server.post("/push/history", {"fingerprint": device.fingerprint}) for _ in range(8)]
+        assert [answer.status_code for answer in answers[:6]] == [200] * 6
+        assert error(answers[-1]) == (429, "RATE_LIMITED")
+        assert int(answers[-1].headers["retry-after"]) >= 1
+
+
+def test_a_relay_with_too_many_histories_deletes_the_oldest() -> None:
+    with LiveRelay(RELAY_MAX_DEVICES="20", RELAY_PUSH_CONSOLE="true") as relay, relay.client() as client:
+        server = Server(client)
+        server.register()
+        devices = [Device.generate() for _ in range(5)]
+        for device in devices:
+            register(device, client, relay.url, "apns", "token")
+            server.push(wanted(device, device.fingerprint, expires_at=format_time(int(time.time()) + 3)))
+
+        def remembered() -> int:
+            return sum(bool(history(server, device.fingerprint)["pushes"]) for device in devices)
+
+        assert remembered() == 5
+        wait_until(lambda: remembered() == 2, "a tenth of RELAY_MAX_DEVICES")
