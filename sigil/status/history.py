@@ -82,7 +82,7 @@ class History:
         # Of a counter whose labels appear with their first event, no sample is none of them.
         if not matching and (figure.kind not in {"rate", "count"} or not samples.get(figure.metric)):
             return Reading()
-        total = sum(sample.value for sample in matching)
+        total = sum((sample.value for sample in matching), 0.0)
         if figure.kind == "rate":
             increase, seconds = self._recent(figure)
             return Reading(increase.get("", 0.0) / seconds) if seconds else Reading()

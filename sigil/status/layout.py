@@ -118,7 +118,10 @@ def _advice(table: Table, history: History, width: int, height: int) -> list[Tex
 
 
 def _columns(blocks: list[list[_Row]], width: int, height: int, *, utf8: bool, stale: bool) -> list[Text]:
-    count = max(1, min(_MAX_COLUMNS, (width + _GAP) // (_COLUMN + _GAP)))
+    most = max(1, min(_MAX_COLUMNS, (width + _GAP) // (_COLUMN + _GAP)))
+    # The fewest columns that fit: wide ones have sparklines.
+    fitting = (count for count in range(1, most) if max(map(len, _stacked(blocks, count))) <= height)
+    count = next(fitting, most)
     each = (width - _GAP * (count - 1)) // count
     bars = each - (2 + _LABEL + 1 + _VALUE) - 2
     bars = min(_MAX_BARS, bars) if bars >= 6 else 0
@@ -160,12 +163,12 @@ def _line(row: _Row, width: int, bars: int, *, utf8: bool) -> Text:
 
 
 def sparkline(past: Sequence[float], width: int, top: float, *, utf8: bool) -> str:
-    """The last `width` values, from 0 to the highest of them or `top`."""
+    """The last `width` values, from 0 to the highest of them or `top`; low where nothing changes."""
     shown = [max(0.0, value) for value in past[-width:]]
     bars = _BARS if utf8 else _ASCII_BARS
     highest = max([top, *shown])
-    if highest <= 0:
-        return (bars[0] * len(shown)).rjust(width)
+    if highest <= 0 or (not top and min(shown) == highest):
+        return (bars[int(highest > 0)] * len(shown)).rjust(width)
     steps = (min(len(bars) - 1, math.floor(value / highest * len(bars))) for value in shown)
     return "".join(bars[step] for step in steps).rjust(width)
 

@@ -6,6 +6,8 @@ The words in them are published: never use them for a server.
 
 from __future__ import annotations
 
+import datetime
+import email.utils
 import json
 import shutil
 import subprocess
@@ -15,12 +17,14 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Browser, Route
+from playwright.sync_api import Browser, Route, expect
 
 from tests.first_boot.init_mode_server import WORDS
+from tests.status.sample import SECONDS, expositions
+from tests.support.live import LiveServer
 
 from . import chromium
-from .init_server import InitServer
+from .init_server import NAME, InitServer
 from .people import creation
 from .window import Window
 
@@ -50,6 +54,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder, _browser(Path(folder)) as browser:
         for look in LOOKS:
             _take(browser, look)
+        _take_status(browser)
     return 0
 
 
@@ -79,6 +84,34 @@ def _take(browser: Browser, look: str) -> None:
                 window.page.screenshot(path=path, full_page=True)
                 _compress(path)
         window.close()
+
+
+def _take_status(browser: Browser) -> None:
+    """The page of a real server with figures that are the same on each machine, three minutes of them in a moment."""
+    shown_at = datetime.datetime(2026, 3, 2, 14, 2, 11, tzinfo=datetime.UTC)
+    with LiveServer(workers=1, SIGIL_SERVER_NAME=NAME) as server:
+        size = {"width": 1280, "height": 800}
+        window = Window(browser, server.url, reduced_motion="reduce", viewport=size, timezone_id="UTC", locale="en-GB")
+        window.page.clock.install(time=shown_at - datetime.timedelta(seconds=90 * SECONDS))
+        answers = list(expositions(90, now=shown_at.timestamp()))
+        served: list[str] = []
+
+        def answer(route: Route) -> None:
+            served.append(answers[min(len(served), len(answers) - 1)])
+            date = email.utils.format_datetime(shown_at, usegmt=True)
+            route.fulfill(content_type="text/plain", headers={"Date": date}, body=served[-1])
+
+        window.page.route("**/metrics", answer)
+        window.open("/status").sees("operational")
+        window.page.clock.pause_at(shown_at - datetime.timedelta(seconds=80 * SECONDS))
+        connection = window.page.locator("#connection")
+        while len(served) < len(answers):
+            before = connection.inner_text()
+            window.page.clock.run_for(SECONDS * 1000)
+            expect(connection).not_to_have_text(before)
+        window.page.screenshot(path=IMAGES / "status.png", full_page=True)
+        window.close()
+    _compress(IMAGES / "status.png")
 
 
 def _published(route: Route) -> None:

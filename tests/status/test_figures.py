@@ -68,6 +68,14 @@ def test_the_alerts_of_the_table_have_a_rule() -> None:
     assert {figure.alert for figure in figures.load().figures() if figure.alert} - alerts == set()
 
 
+def test_a_figure_has_a_past_also_while_it_is_zero() -> None:
+    row = {"id": "n", "label": "n", "kind": "count", "unit": "count", "metric": "c_total", "where": {"status": ["500"]}}
+    history = History(table_of([row]))
+    for at in range(3):
+        history.add('c_total{status="200"} 1', at, 0)
+    assert list(history.past["n"]) == [0, 0, 0]
+
+
 def test_an_answer_without_our_metrics_is_none() -> None:
     history = History(figures.load())
     for text in ("", "<html>", "go_goroutines 5\n", "\x00" * 100, "sigil_relay_up"):

@@ -9,6 +9,8 @@ from sigil.status import figures, layout
 from sigil.status.history import History
 from sigil.status.layout import Connection
 
+from . import picture
+
 TABLE = figures.load()
 GOOD = Connection("https://127.0.0.1:8443", "14:02:11, every 2 s, q quits", "", 0.0)
 OLD = Connection("https://127.0.0.1:8443", "", "Connection refused (127.0.0.1 port 8443); check that it runs", 12.4)
@@ -27,6 +29,11 @@ def history(version: str = "1.2.3", relay: int = 1) -> History:
         ]
         made.add("\n".join(lines), at, 1000)
     return made
+
+
+def test_the_picture_of_the_documentation_is_up_to_date() -> None:
+    """`python -m tests.status.picture` writes it."""
+    assert picture.PICTURE.read_text(encoding="utf-8") == picture.picture()
 
 
 @pytest.mark.parametrize("connection", [GOOD, OLD], ids=["good", "old"])
@@ -73,5 +80,6 @@ def test_a_label_with_terminal_sequences_is_harmless() -> None:
 def test_a_sparkline_goes_from_zero_to_the_highest_value() -> None:
     assert layout.sparkline([0, 1, 2, 4], 6, 0, utf8=True) == "  ▁▃▅█"
     assert layout.sparkline([0, 0], 4, 0, utf8=True) == "  ▁▁"
+    assert layout.sparkline([7, 7], 4, 0, utf8=True) == "  ▂▂"
     assert layout.sparkline([50], 1, 100, utf8=True) == "▅"
     assert layout.sparkline([], 3, 0, utf8=True) == "   "

@@ -1,4 +1,4 @@
-// The text format of Prometheus: the samples of some metrics. `sigil/status/exposition.py` has the same rules.
+// The text format of Prometheus: the samples of some metrics. `sigil/serving/probes/exposition.py` has the same rules.
 
 const MAX_LINE = 4096;
 const MAX_SAMPLES = 20000;
