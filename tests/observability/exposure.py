@@ -21,6 +21,8 @@ from tests.support.providers import Providers, apns_token
 from tests.support.stand_in_relay import StandInRelay
 from tests.support.webhook_endpoint import WebhookEndpoint
 
+# A collector that is down: the services count what it does not take.
+TRACING = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9"}
 Exposed = dict[str, list[dict[str, str]]]
 """The label sets of each sample, by the name of the sample."""
 
@@ -49,8 +51,8 @@ def of_both_services(directory: Path) -> Exposed:
         tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         tls.load_cert_chain(pair.files)
         providers, behind_tls = start(Providers()), start(StandInRelay(tls))
-        relay, endpoint = start(LiveRelay(**providers.env)), start(WebhookEndpoint())
-        server = start(LiveServer(RELAY_URL=relay.url, WEBHOOK_URL=endpoint.url, WEBHOOK_SECRET="w" * 32))
+        relay, endpoint = start(LiveRelay(**providers.env, **TRACING)), start(WebhookEndpoint())
+        server = start(LiveServer(RELAY_URL=relay.url, WEBHOOK_URL=endpoint.url, WEBHOOK_SECRET="w" * 32, **TRACING))
         other = start(LiveServer(workers=1, RELAY_URL=behind_tls.url, SSL_CERT_FILE=str(pair.files)))
         device = Device.generate()
         relay_client = start(relay.client())
