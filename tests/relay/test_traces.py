@@ -6,6 +6,8 @@ import asyncio
 import json
 import re
 import secrets
+import subprocess
+import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -343,3 +345,12 @@ async def test_a_push_in_flight_at_a_stop_has_its_span(collector: Collector) -> 
             assert await asyncio.to_thread(stopping.stop) == 0
     (span,) = creation.of(collector.spans)
     assert span.attributes["error.type"] == "connection_closed"
+
+
+def test_without_an_endpoint_nothing_of_opentelemetry_is_loaded() -> None:
+    program = (
+        "import sys, relay.app.wiring, relay.app.master, relay.metrics, relay.transports.apns, relay.transports.fcm\n"
+        "print([name for name in sys.modules if name.startswith(('opentelemetry', 'grpc'))])"
+    )
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (ran.stdout, ran.stderr) == ("[]\n", "")
