@@ -94,7 +94,7 @@ def read_tracing(r: EnvReader, service: str) -> TracingSettings | None:
         return None
     if not all(map(_installed, _MODULES[protocol])):
         r.faults.append(
-            f"{name}: traces need packages that are not installed: pip install 'sigil-auth[otel]', or unset it"
+            f"{name}: traces need packages that are not installed: `pip install '.[otel]'` in the checkout, or unset it"
         )
     return found
 

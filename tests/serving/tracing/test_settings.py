@@ -202,5 +202,5 @@ def test_an_endpoint_without_the_extra_is_an_error_that_names_it() -> None:
     done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode != 0
     assert "OTEL_EXPORTER_OTLP_ENDPOINT: traces need packages that are not installed" in done.stderr
-    assert "pip install 'sigil-auth[otel]'" in done.stderr
+    assert "pip install '.[otel]'" in done.stderr
     assert "Traceback" not in done.stderr
