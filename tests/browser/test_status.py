@@ -62,6 +62,17 @@ def value(window: Window, label: str) -> str:
     return row.locator(".value").inner_text()
 
 
+def in_memory(window: Window, text: str) -> bool:
+    """Whether the heap of the page's scripts holds the text, after a garbage collection."""
+    session = window.context.new_cdp_session(window.page)
+    parts: list[str] = []
+    session.on("HeapProfiler.addHeapSnapshotChunk", lambda event: parts.append(event["chunk"]))
+    session.send("HeapProfiler.collectGarbage")
+    session.send("HeapProfiler.takeHeapSnapshot", {"reportProgress": False})
+    session.detach()
+    return text in "".join(parts)
+
+
 def connection(window: Window) -> Any:
     return expect(window.page.locator("#connection"))
 
@@ -102,6 +113,7 @@ def test_the_token_is_nowhere_but_in_the_requests(window: Window) -> None:
     assert window.field("Metrics token").get_attribute("type") == "password"
     show_figures(window)
     window.sees("operational")
+    assert in_memory(window, TOKEN), "the heap shows what the page holds"
     markup = window.page.content()
     assert TOKEN not in window.traces() + window.document() + markup
     sent = [request for request in window.requests if request.headers.get("authorization")]
@@ -113,6 +125,7 @@ def test_the_token_is_nowhere_but_in_the_requests(window: Window) -> None:
     before = len(window.requests)
     window.page.wait_for_timeout(3000)
     assert len(window.requests) == before, "nothing is fetched without the token"
+    assert not in_memory(window, TOKEN)
 
 
 def test_leaving_the_page_forgets_the_token_also_in_the_cache_of_the_browser(window: Window) -> None:
