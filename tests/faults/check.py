@@ -38,5 +38,5 @@ def _check_lines(stack: Stack, fault: Fault, before: dict[Service, int]) -> None
     for line in fault.lines:
         found = stack.wait_for_line(line.service, line.event, before[line.service], line.matches)
         members = found.keys() - {"timestamp"}
-        examples = [example for example in EXAMPLES if example["event"] == line.event]
+        examples = [one for one in EXAMPLES if (one["service"], one["event"]) == (line.service, line.event)]
         assert members in [example.keys() for example in examples], f"docs/runbook.md has no such line: {found}"

@@ -155,17 +155,18 @@ class Stack:
         wait_until(lambda: part in self.findings(*command).get(name, ""), f"{' '.join(command)} to find {name}: {part}")
 
     def wait_healthy(self) -> None:
-        """No alert fires, and none does while every range and `for` of the rules passes."""
-        wait_until(lambda: not self.prometheus.firing(), f"no alert to fire: {self._firing()}")
+        """Waits until no alert fires."""
+        try:
+            wait_until(lambda: not self.prometheus.firing(), "no alert to fire")
+        except AssertionError:
+            raise AssertionError(f"alerts that fire: {self.prometheus.firing()}") from None
 
     def stays_healthy(self) -> None:
+        """No alert fires for as long as a range and a `for` of the rules."""
         end = time.monotonic() + LONGEST_FOR + LONGEST_RANGE
         while time.monotonic() < end:
             assert self.prometheus.firing() == set()
             time.sleep(0.5)
-
-    def _firing(self) -> Any:
-        return self.prometheus.firing()
 
     def wait_for_alert(self, name: str) -> dict[str, Any]:
         def found() -> Any:
