@@ -58,7 +58,7 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 dev: install ## a server on https://localhost:8443 with everything it needs in .dev/
 	@$(BIN)/python -m deploy.tools.dev
 
-doctor: install ## examine the services of `make dev` while they run; ARGS=--json, ARGS=--send-test
+doctor: install ## examine the services of `make dev` while they run; ARGS=--json, ARGS=--send-test, ARGS="push FINGERPRINT"
 	@test -x .dev/doctor || { echo "make doctor: run 'make dev' first; for containers see docs/doctor.md" >&2; exit 1; }
 	@.dev/doctor $(ARGS)
 

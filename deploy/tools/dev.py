@@ -31,6 +31,25 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 HOME = ROOT / ".dev"
 _START_SECONDS = 180
 _OWN_PROVIDERS = {"APNS_KEY_PATH", "FCM_SERVICE_ACCOUNT"}
+# Patterns of the shell: commands about the running service. Others have the shell's environment alone.
+_OF_SERVER = "check-config | doctor | health | top | webhook"
+_OF_RELAY = "check-config | devices | doctor | health | servers"
+# The beginnings of the services' settings (docs/configuration.md, docs/relay.md).
+_SETTINGS = (
+    *(
+        "API_KEY",
+        "APNS_",
+        "DATABASE_URL",
+        "FCM_",
+        "LOG_LEVEL",
+        "METRICS_TOKEN",
+        "OTEL_",
+        "RELAY_",
+        "SIGIL_",
+        "SSL_CERT_",
+    ),
+    *("TLS_", "TOKEN_ENCRYPTION_KEY", "TRUSTED_PROXY_", "USE_CF_", "WEBHOOK_"),
+)
 
 
 def _write_once(path: Path, text: str) -> str:
@@ -101,7 +120,6 @@ def _prepare(port: int, control_url: str) -> ServerIdentity:
     api_key = _write_once(HOME / "api_key", issue_api_key(secrets.api_key, "sgk_test_", os.urandom(16)))
     identity = ServerIdentity.from_secrets(secrets)
     certificate, url = HOME / "tls" / "cert.pem", f"https://localhost:{port}"
-    _write_commands()
     _replace(
         HOME / "env",
         shell_variables(
@@ -139,25 +157,46 @@ def shell_variables(folders: list[Path], variables: dict[str, str]) -> str:
     return "\n".join([*lines, *(f"export {name}={shlex.quote(value)}" for name, value in variables.items())]) + "\n"
 
 
-def _write_commands() -> None:
-    """pip's own launchers do not start in a path with both a blank and a $."""
+def _write_commands(of_server: dict[str, str], of_relay: dict[str, str]) -> None:
+    """The programs of a shell with .dev/env. Operators' commands get the settings with which the services run: with
+    others, `sigil doctor` would examine another installation.
+
+    pip's own launchers do not start in a path with both a blank and a $.
+    """
     (HOME / "bin").mkdir(mode=0o700, exist_ok=True)
     python = shlex.quote(str(ROOT / ".venv" / "bin" / "python"))
-    for name, package in (("sigil", "sigil"), ("sigil-relay", "relay")):
-        command = HOME / "bin" / name
-        _replace(command, f'#!/bin/sh\nexec {python} -m {package} "$@"\n')
-        command.chmod(0o700)
+    programs = (("sigil", "sigil", of_server, _OF_SERVER), ("sigil-relay", "relay", of_relay, _OF_RELAY))
+    for name, package, settings, commands in programs:
+        lines = [f"export {key}={shlex.quote(value)}" for key, value in _with_shell(settings).items()]
+        text = "\n".join(
+            ["#!/bin/sh", f"case ${{1-}} in {commands})", *lines, ";; esac", f'exec {python} -m {package} "$@"']
+        )
+        _write_program(HOME / "bin" / name, text)
 
 
-def _write_doctor(of_server: dict[str, str], of_relay: dict[str, str]) -> None:
-    """A script for `make doctor`, which has the settings of both services; the shell's take precedence here too."""
-    lines = ["#!/bin/sh", "code=0"]
-    for package, settings in (("sigil", of_server), ("relay", of_relay)):
-        given = [f"{name}={shlex.quote(os.environ.get(name, value))}" for name, value in settings.items()]
-        lines.append(f'env {" ".join(given)} {shlex.quote(sys.executable)} -m {package} doctor "$@" || code=$?')
-    script = HOME / "doctor"
-    _replace(script, "\n".join([*lines, "exit $code"]))
-    script.chmod(0o700)
+def _write_doctor() -> None:
+    """A script for `make doctor`. Of the options and subcommands the relay's doctor has --json alone."""
+    sigil, relay = (shlex.quote(str(HOME / "bin" / name)) for name in ("sigil", "sigil-relay"))
+    lines = [
+        "#!/bin/sh",
+        "code=0",
+        f'{sigil} doctor "$@" || code=$?',
+        'case "$code $* " in "2 "* | *" push "* | *" --help "*) exit $code ;;',
+        '*" --json "*) set -- --json ;; *) set -- ;; esac',
+        f'{relay} doctor "$@" || code=$?',
+        "exit $code",
+    ]
+    _write_program(HOME / "doctor", "\n".join(lines))
+
+
+def _with_shell(settings: dict[str, str]) -> dict[str, str]:
+    """What a service gets: variables of the shell take precedence, such as WEBHOOK_URL."""
+    return {**settings, **{name: value for name, value in os.environ.items() if name.startswith(_SETTINGS)}}
+
+
+def _write_program(path: Path, text: str) -> None:
+    _replace(path, text)
+    path.chmod(0o700)
 
 
 def _replace(path: Path, text: str) -> None:
@@ -250,7 +289,8 @@ def _run(services: list[subprocess.Popen[bytes]], port: int, relay_port: int, lo
     os.environ.setdefault("SIGIL_PORT", str(port))
     of_relay = _relay_settings(relay_port, identity.server_id, _providers(printed["env"]))
     of_server = _settings(port, relay_port)
-    _write_doctor(of_server, of_relay)
+    _write_commands(of_server, of_relay)
+    _write_doctor()
     services.append(start("relay", of_relay, (lock,)))
     services.append(start("sigil", of_server, (lock,)))
     if wait_until_healthy(services):

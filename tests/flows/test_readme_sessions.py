@@ -220,6 +220,40 @@ def test_make_dev_creates_its_files_once_and_for_their_owner_alone(checkout: Che
     assert secrets[1].read_text().strip() not in checkout.output
 
 
+def test_the_doctor_beside_make_dev_has_the_settings_of_its_services(checkout: Checkout) -> None:
+    """Also those that the shell of make dev had, in another shell; with each option of `sigil doctor`."""
+    webhook = f"http://127.0.0.1:{free_port()}/"
+    given = ("env", f"WEBHOOK_URL={webhook}", "WEBHOOK_SECRET=a-secret-of-this-test-of-32-chars-or-more")
+    with checkout.running(*given, *DEV) as dev:
+        wait_until(lambda: "README.md has the next steps" in checkout.output or dev.poll() is not None, "make dev")
+        key = checkout.run(
+            "sh",
+            "-ec",
+            ". .dev/env; sigil device init --server $SIGIL_SERVICE_URL --pin $SIGIL_SERVER_ID"
+            ' --ca "$SIGIL_CA_FILE" >/dev/null; sigil device register >/dev/null;'
+            ' sigil device whoami | sed -n "s/^Fingerprint *//p"',
+        )
+        fingerprint = key.stdout.split()[0]
+        for arguments in ([], ["--send-test"]):
+            run = checkout.run(".dev/doctor", "--json", *arguments)
+            assert (run.returncode, run.stderr) == (1, ""), run.stdout
+            of_server, of_relay = (json.loads(line) for line in run.stdout.splitlines())
+            failed = {
+                finding["name"]: finding["text"] for finding in of_server["findings"] if finding["state"] == "failed"
+            }
+            assert list(failed) == ["webhook"]
+            assert webhook.rstrip("/") in failed["webhook"]
+            assert (of_relay["program"], of_relay["failed"]) == ("sigil-relay", 0)
+        for command in (".dev/doctor", ". .dev/env; sigil doctor"):
+            followed = checkout.run("sh", "-ec", f"{command} push {fingerprint}")
+            assert (followed.returncode, followed.stderr) == (0, "")
+            assert "registered for WebSocket" in followed.stdout
+        in_shell = checkout.run("sh", "-ec", ". .dev/env; sigil doctor --json; sigil-relay devices count")
+        assert (in_shell.returncode, webhook.rstrip("/") in in_shell.stdout) == (1, True), in_shell.stderr
+        assert checkout.run(".dev/doctor", "--no-such").stdout == ""
+        assert checkout.run("sh", "-ec", ". .dev/env; sigil-relay devices count").returncode == 0
+
+
 @pytest.mark.parametrize("program", [DEV, WIZARD])
 @pytest.mark.parametrize("value", ["abc", "0", "70000", "8443 9443"])
 def test_a_port_that_is_none_is_one_line(checkout: Checkout, program: tuple[str, ...], value: str) -> None:

@@ -30,6 +30,8 @@ def main(command: list[str]) -> int:
         sys.stderr.write(f"The container tests cannot run: {problem}\n")
         return 2
     remove_leftovers()
+    # A root shell of `su` without `-` has the user's PATH: no dockerd, no iptables.
+    os.environ["PATH"] = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
     parts.made()
     with engine_folder() as folder:
         return run_in_namespaces(folder, command)

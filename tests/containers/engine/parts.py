@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -38,6 +39,7 @@ def made() -> Path:
     key = hashlib.sha256(f"{_RECIPE} {SUITE} {PACKAGES} {certificates}".encode()).hexdigest()[:16]
     folder = FOLDER / key
     if not folder.exists():
+        sys.stderr.write(f"{FOLDER} is made of Debian's packages, once: two to five minutes\n")
         shutil.rmtree(FOLDER, ignore_errors=True)
         FOLDER.mkdir()
         with tempfile.TemporaryDirectory(dir=FOLDER) as made:
