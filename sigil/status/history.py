@@ -65,7 +65,7 @@ class History:
             self._steps.append(_Step(self._at, at, increases))
         self._before, self._at = samples, at
         for figure in self._table.figures():
-            reading = self._reading(figure, samples, now)
+            reading = _finite(self._reading(figure, samples, now))
             self.readings[figure.id] = reading._replace(level=_level(figure, reading))
             if isinstance(reading.value, float):
                 self.past[figure.id].append(reading.value)
@@ -109,6 +109,12 @@ class History:
             for bound, value in step.increases[figure.id].items():
                 sums[bound] = sums.get(bound, 0.0) + value
         return sums, self._at - began
+
+
+def _finite(reading: Reading) -> Reading:
+    """Sums and quotients of samples that are finite may not be."""
+    numbers = (number for number in reading[:2] if isinstance(number, float))
+    return reading if all(map(math.isfinite, numbers)) else Reading()
 
 
 def _matching(figure: Figure, samples: Samples) -> list[Sample]:

@@ -100,10 +100,9 @@ class Source:
             raise Unreadable(f"{error.reason}; {self._rejected if certificate else self._next_step}") from None
         if answer.status != 200:
             raise self._explained(answer)
-        length = answer.headers.get("content-length", "")
-        if not length.isdigit() or int(length[:12]) > _MAX_BYTES:
+        if answer.length is None or answer.length > _MAX_BYTES:
             raise Unreadable(f"the answer has no length, or over {_MAX_BYTES >> 20} MiB: use the server's own address")
-        if len(answer.body) < int(length):
+        if len(answer.body) < answer.length:
             raise Unreadable("the answer ended early: the log of the server may say why")
         return Exposition(answer.body.decode(errors="replace"), answer.date or time.time())
 

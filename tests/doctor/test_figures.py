@@ -127,8 +127,10 @@ def test_workers_that_end_while_the_doctor_looks_have_failed(environ: dict[str, 
         b"sigil_store_free_bytes NaN\nsigil_store_size_bytes 0\n",
         b'sigil_worker_restarts_total{reason="\x1b[2J"} 1\n',
         b"sigil_a 1\n" * 400_000,
+        b"process_start_time_seconds 1e300\nsigil_last_reload_timestamp_seconds 1e99\nsigil_last_reload_successful 0\n",
+        b'sigil_store_free_bytes{a="1"} 1e308\nsigil_store_free_bytes{a="2"} 1e308\nsigil_store_size_bytes 1e-300\n',
     ],
-    ids=["binary", "long", "label", "numbers", "escape", "many"],
+    ids=["binary", "long", "label", "numbers", "escape", "many", "times", "sums"],
 )
 def test_hostile_metrics_are_no_crash(environ: dict[str, str], text: bytes) -> None:
     def answer(connection: socket.socket, request: bytes) -> None:

@@ -141,6 +141,7 @@ def test_what_a_hostile_relay_sends_never_reaches_the_terminal(server: LiveServe
         response(200, bytes(range(256)) * 100),
         response(302, b"", "Location: https://\x1b[2J.example.com/"),
         b"\x1b[2J\x00\xff" * 100 + b"\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: \xb2\r\n\r\n{}",
     ]
     for data in answers:
         with peer(sends(data)) as port:
@@ -151,6 +152,7 @@ def test_what_a_hostile_relay_sends_never_reaches_the_terminal(server: LiveServe
             )  # fmt: skip
         assert not set(ended.stdout) & set(b"\x1b\x00\x9b\x07"), data[:100]
         assert "\u202e" not in ended.stdout.decode()
+        assert b"this check ended" not in ended.stdout
         assert ended.stderr == b""
         # A signed request gets the same answer, which is not that of a relay.
         assert ended.returncode == 1

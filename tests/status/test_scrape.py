@@ -40,6 +40,7 @@ def floods(connection: socket.socket, _request: bytes) -> None:
             sends(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n"),
             "the answer has no length",
         ),
+        (sends(b"HTTP/1.1 200 OK\r\nContent-Length: \xb2\r\n\r\nx"), "the answer has no length"),
         (sends(HEAD % 100 + b"sigil_relay_up 1\n"), "the answer ended early"),
         (sends(b"\x1b[2J\x00\xff" * 100), "does not speak HTTP"),
         (sends(b""), "closed without an answer"),

@@ -40,7 +40,7 @@ export class History {
     this.#before = samples;
     this.#at = at;
     for (const figure of this.#figures) {
-      const reading = { ...NOTHING, ...this.#reading(figure, samples, now) };
+      const reading = finite({ ...NOTHING, ...this.#reading(figure, samples, now) });
       this.readings.set(figure.id, { ...reading, level: levelOf(figure, reading) });
       if (typeof reading.value !== "number") continue;
       const past = this.past.get(figure.id);
@@ -94,6 +94,10 @@ export class History {
     return [sums, this.#at - began];
   }
 }
+
+/** Sums and quotients of samples that are finite may not be. */
+const finite = (reading) =>
+  [reading.value, reading.also].every((value) => typeof value !== "number" || Number.isFinite(value)) ? reading : NOTHING;
 
 function metricsOf(figure) {
   const name = figure.kind === "quantile" ? `${figure.metric}_bucket` : figure.metric;

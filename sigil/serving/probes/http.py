@@ -39,6 +39,11 @@ class Answer(NamedTuple):
         except (ValueError, OverflowError, TypeError, IndexError):
             return None
 
+    @property
+    def length(self) -> int | None:
+        """The length of the body that the peer announces; None without one."""
+        return _length(self.headers)
+
 
 class NoAnswer(Exception):
     """The phase that failed, and the reason in a few words."""
@@ -160,8 +165,8 @@ def _read(connection: socket.socket, ends: float, max_bytes: int) -> tuple[bytes
 def _complete(text: bytearray) -> bool:
     """A peer may keep the connection open after the body."""
     head, separator, _ = bytes(text[:_MAX_HEAD]).partition(b"\r\n\r\n")
-    length = _fields(head).get("content-length", "") if separator else ""
-    return length.isdigit() and len(text) - len(head) - 4 >= int(length[:12])
+    length = _length(_fields(head)) if separator else None
+    return length is not None and len(text) - len(head) - 4 >= length
 
 
 def _parse(text: bytes, certificate: bytes, sent: float, received: float) -> Answer:
@@ -175,6 +180,12 @@ def _parse(text: bytes, certificate: bytes, sent: float, received: float) -> Ans
 def _fields(head: bytes) -> dict[str, str]:
     lines = [line.decode("latin-1").partition(":") for line in head.split(b"\r\n")[1:]]
     return {name.strip().lower(): value.strip() for name, _, value in lines}
+
+
+def _length(fields: Mapping[str, str]) -> int | None:
+    text = fields.get("content-length", "")
+    # isdigit alone accepts superscripts, which int rejects.
+    return int(text[:12]) if text.isascii() and text.isdigit() else None
 
 
 def _left(ends: float) -> float:

@@ -223,4 +223,8 @@ def check_versions(probe: OwnProbe, version: str, today: datetime.date) -> Itera
 
 
 def _minute(seconds: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(seconds))
+    try:
+        return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(seconds))
+    except (OverflowError, ValueError, OSError):
+        # Another program may serve the metrics.
+        return f"the time {seconds:g}"
