@@ -154,17 +154,12 @@ class Pushes:
         self, pushes: Sequence[WantedPush], probing: bool, creations: Sequence[Creation]
     ) -> list[DeliveryResult]:
         began = self._clock()
-        span = self._traces.send("sigil.push", creations) if self._traces is not None else None
         try:
-            results = await self._relay.push(pushes, span.header if span is not None else None)
+            results = await self._send(pushes, creations)
         except RelayUnavailable as unavailable:
-            if span is not None:
-                span.end("relay_unavailable")
             await self._breaker.record_failure(str(unavailable), began, probing=probing)
             return ["relay_unreachable"] * len(pushes)
         except RelayRejected as rejection:
-            if span is not None:
-                span.end("relay_rejected")
             await self._breaker.record_success(began)
             # The relay rejects a whole batch because of one push: halving the batch finds it.
             if len(pushes) == 1:
@@ -175,10 +170,27 @@ class Pushes:
                 *await self._push(pushes[:half], probing, creations[:half]),
                 *await self._push(pushes[half:], probing, creations[half:]),
             ]
-        if span is not None:
-            span.end()
         await self._breaker.record_success(began)
         return [result.status for result in results]
+
+    async def _send(self, pushes: Sequence[WantedPush], creations: Sequence[Creation]) -> list[PushResult]:
+        span = self._traces.send("sigil.push", creations) if self._traces is not None else None
+        if span is None:
+            return await self._relay.push(pushes)
+        # Of a stop during the request: the relay may have taken it, and its span names this one as its parent.
+        error: str | None = "cancelled"
+        try:
+            results = await self._relay.push(pushes, span.header)
+            error = None
+        except RelayUnavailable:
+            error = "relay_unavailable"
+            raise
+        except RelayRejected:
+            error = "relay_rejected"
+            raise
+        finally:
+            span.end(error)
+        return results
 
     async def _poll(self, claims: Sequence[Claim], probing: bool) -> list[DeliveryResult]:
         began = self._clock()

@@ -101,9 +101,13 @@ class Webhooks:
             return None
         span = self._sending(name, event) if self._traces is not None and event.creation is not None else None
         traceparent = span.header if span is not None else None
-        result = await self._sender.post(event_id(name), messages.body(name, event), traceparent)
-        if span is not None:
-            _end(span, result)
+        result = None
+        try:
+            result = await self._sender.post(event_id(name), messages.body(name, event), traceparent)
+        finally:
+            # Also of an attempt that a stop cancels: the receiver may have continued its trace.
+            if span is not None:
+                _end(span, result)
         return Attempt(claim, began, result)
 
     def _sending(self, name: bytes, event: Event) -> SpanPort | None:
@@ -152,7 +156,10 @@ def _subject(name: bytes, event: Event) -> Subject:
     return Subject("sigil.challenge_id" if of_challenge else "sigil.mpa_id", format_uuid(name))
 
 
-def _end(span: SpanPort, result: AttemptResult) -> None:
+def _end(span: SpanPort, result: AttemptResult | None) -> None:
+    if result is None:
+        span.end("cancelled")
+        return
     if result.status:
         span.set("http.response.status_code", result.status)
     if result.outcome == "delivered":

@@ -348,6 +348,25 @@ def test_a_worker_that_dies_after_its_claim_leaves_one_creation_and_two_attempts
             assert len(one.named("create sigil.webhook")) == 1
 
 
+def test_a_stop_ends_the_spans_of_requests_that_it_cancels() -> None:
+    """Relay and receiver may have continued their traces."""
+    with collecting() as one, StandInRelay() as relay, WebhookEndpoint() as endpoint:
+        given = {"RELAY_URL": relay.url, "WEBHOOK_URL": endpoint.url, "OTEL_EXPORTER_OTLP_ENDPOINT": one.endpoint}
+        with LiveServer(workers=1, **SETTINGS | given) as server:
+            with Backend(server) as calling:
+                wait_until(lambda: relay.requests["/servers/register"], "the registration")
+                relay.fault, endpoint.hanging = "hang", True
+                device = Device.generate()
+                created = calling.create_challenge(device)
+                wait_until(lambda: relay.requests["/push"], "the push")
+                assert calling.http.post("/respond", json=approval(device, created)).status_code == 200
+                wait_until(lambda: endpoint.connections, "the webhook")
+            assert server.stop() == 0
+            relay.fault, endpoint.hanging = None, False
+        for name in ("send sigil.push", "send sigil.webhook"):
+            assert [span.attributes["error.type"] for span in one.named(name)] == ["cancelled"], name
+
+
 def test_a_tracer_that_is_off_imports_nothing_of_opentelemetry() -> None:
     with LiveServer(workers=1) as server, Backend(server) as calling:
         calling.create_challenge(Device.generate())
