@@ -18,12 +18,16 @@ from sigil.serving.probes.service import OwnProbe
 from sigil.serving.settings import ConfigError
 
 GROUPS = {
-    "Relay": ("server", "settings", "certificate", "workers", "reload", "proxy_headers", "log_output", "versions"),
+    "Relay": (
+        "server", "permissions", "settings", "certificate", "workers", "reload", "proxy_headers", "log_output",
+        "versions",
+    ),
     "Database": ("registry", "devices", "outboxes"),
     "Providers": ("provider_apns", "provider_fcm"),
     "Servers": ("relay_trust",),
-    "Host": ("clock", "permissions", "swap"),
-}
+    "Host": ("clock", "swap"),
+}  # fmt: skip
+"""`permissions` is before `settings`: for another user than the server's, files that cannot be read are no fault."""
 SECONDS = 25.0
 """For all checks, which run at once: the whole command has 30 s."""
 

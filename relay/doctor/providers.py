@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import ssl
 import time
 from collections.abc import Iterator
@@ -24,6 +25,14 @@ _VARIABLES: dict[Platform, str] = {
     "apns": "APNS_KEY_PATH, APNS_KEY_ID, APNS_TEAM_ID and APNS_TOPIC, and APNS_ENVIRONMENT",
     "fcm": "FCM_SERVICE_ACCOUNT, and that its account may send messages in its project",
 }
+_ADDRESSES: dict[Platform, str] = {"apns": "APNS_URL", "fcm": "FCM_URL, the project_id of FCM_SERVICE_ACCOUNT"}
+_CLOCK = "synchronise this host's clock (chrony, systemd-timesyncd), since the provider judges the age of what it signs"
+_DENIED = {
+    "ExpiredProviderToken": _CLOCK,
+    "invalid_grant": f"correct {_VARIABLES['fcm']}, then send SIGHUP; or {_CLOCK}",
+}
+# Of the provider itself, and no text of the connection to it.
+_CODE = re.compile(r"[A-Z]|http_")
 # Unlike a push, a clear shows nothing on a phone.
 _PAYLOAD = b'{"type":"clear"}'
 
@@ -35,13 +44,15 @@ def check(platform: Platform, config: Config, probe: OwnProbe) -> Iterator[Resul
         return
     outcome = asyncio.run(_attempt(provider_transports(config, time.time)[platform], platform))
     if outcome is not None and outcome.kind == "denied":
-        step = f"correct {_VARIABLES[platform]}; then send SIGHUP"
+        step = _DENIED.get(outcome.error or "", f"correct {_VARIABLES[platform]}; then send SIGHUP")
         yield failed(name, f"the provider rejects the credentials: {outcome.error}", step)
     elif outcome is None or outcome.kind == "retry" or outcome.local:
-        reason = _unreachable(platform, config) or (outcome and outcome.error) or f"no answer within {_SECONDS:.0f} s"
+        yield _unavailable(name, outcome and outcome.error, _unreachable(platform, config))
+    elif outcome.kind == "delivered" or (outcome.error or "").startswith("http_") or outcome.error == "NOT_FOUND":
         yield failed(
-            name, f"the provider does not answer: {reason}", "check DNS and firewalls to it, and its status page"
-        )
+            name, f"what answers as the provider responds to an invalid token with {outcome.error or 'success'}",
+            f"check {_ADDRESSES[platform]}, and proxies between",
+        )  # fmt: skip
     else:
         yield ok(name, f"the provider accepts the credentials (an invalid token got {outcome.error or 'no error'})")
         if probe.metric("provider_credentials_refused", provider=platform):
@@ -49,6 +60,18 @@ def check(platform: Platform, config: Config, probe: OwnProbe) -> Iterator[Resul
                 name, "the running relay still has credentials that the provider rejected",
                 "send SIGHUP; it also tries again by itself once a minute when there is a push",
             )  # fmt: skip
+
+
+def _unavailable(name: str, error: str | None, unreachable: str | None) -> Result:
+    if unreachable is None and error == "token_unavailable":
+        step = "check FCM_TOKEN_URL, if it is set, and Google's status page; the relay tries again by itself"
+        return failed(name, "Google gives no access token", step)
+    if unreachable is None and error and _CODE.match(error):
+        step = "see its status page and its limits; the relay tries again by itself"
+        return failed(name, f"the provider answers {error} for now", step)
+    reason = unreachable or error or f"no answer within {_SECONDS:.0f} s"
+    step = "check DNS and firewalls to it, and its status page"
+    return failed(name, f"the provider does not answer: {reason}", step)
 
 
 def _unreachable(platform: Platform, config: Config) -> str | None:

@@ -83,7 +83,7 @@ def committed_identity(config: Config) -> ServerIdentity | None:
     try:
         vault_of(config).remove_temporary_files()
     except VaultUnusable as error:
-        raise StartupError(f"SIGIL_STATE_DIR {config.state_dir} cannot be used: {error}; remove it") from error
+        raise StartupError(f"SIGIL_STATE_DIR {config.state_dir} cannot be used: {error}") from error
     return read_committed(config)
 
 
@@ -93,7 +93,7 @@ def read_committed(config: Config) -> ServerIdentity | None:
         commitment = vault_of(config).read()
         return None if commitment is None else ServerIdentity.from_secrets(commitment.secrets)
     except VaultUnusable as error:
-        raise StartupError(f"SIGIL_STATE_DIR {config.state_dir} cannot be used: {error}; remove it") from error
+        raise StartupError(f"SIGIL_STATE_DIR {config.state_dir} cannot be used: {error}") from error
     except InvalidMnemonic:
         text = f"SIGIL_STATE_DIR {config.state_dir} cannot be used: {VAULT_FILE} is damaged; remove it"
         raise StartupError(text) from None

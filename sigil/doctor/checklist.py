@@ -20,11 +20,15 @@ from sigil.serving.probes.service import OwnProbe
 from sigil.serving.settings import ConfigError
 
 GROUPS = {
-    "Server": ("server", "settings", "certificate", "workers", "reload", "proxy_headers", "log_output", "versions"),
+    "Server": (
+        "server", "permissions", "settings", "certificate", "workers", "reload", "proxy_headers", "log_output",
+        "versions",
+    ),
     "Relay": ("relay", "relay_trust", "clock", "registry"),
     "Sessions": ("store", "outboxes", "webhook"),
-    "Host": ("permissions", "swap"),
-}
+    "Host": ("swap",),
+}  # fmt: skip
+"""`permissions` is before `settings`: for another user than the server's, files that cannot be read are no fault."""
 SECONDS = 25.0
 """For all checks, which run at once: the whole command has 30 s."""
 

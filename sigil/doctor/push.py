@@ -114,7 +114,7 @@ def _of_relay(config: Config, followed: _Followed) -> Iterator[Result]:
 
         history = _checked(asyncio.run(read()), followed.fingerprint)
     except StartupError as error:
-        yield failed(name, str(error), "correct the mnemonic of the settings")
+        yield failed(name, str(error), _DOCTOR)
     except ssl.SSLError:
         yield failed(name, "the certificate authorities of this host cannot be read", "check SSL_CERT_FILE")
     except NoHistory as none:

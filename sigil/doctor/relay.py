@@ -28,6 +28,7 @@ _STEPS: dict[Phase, str] = {
     "http": "check that RELAY_URL is the address of a relay, and the log of its proxy",
 }
 
+_IDENTITY = "see the finding permissions: the server's user can read the identity of the server"
 
 _PHASES: dict[Phase, str] = {
     "name": "its name",
@@ -74,6 +75,9 @@ def _of_health(url: str, answer: Answer) -> Iterator[Result]:
         reason = details.get("reason") if isinstance(details, dict) else None
         yield ok("relay", f"{url} answers")
         yield failed("registry", f"the relay is unhealthy: {reason}", "run `sigil-relay doctor` on its host")
+    elif "mode" in members:
+        step = "set RELAY_URL to the address of the relay"
+        yield failed("relay", f"{url} is the address of a Sigil server, and of no relay", step)
     elif answer.status != 200 or status != "healthy":
         yield failed("relay", f"{url} answers {answer.status}, and without the health of a relay", _STEPS["http"])
     else:
@@ -89,7 +93,7 @@ def _trust(config: Config, offset: float | None) -> Iterator[Result]:
     try:
         identity = identity_of(config)
     except StartupError as error:
-        yield failed(name, str(error), "correct the mnemonic of the settings")
+        yield failed(name, str(error), _IDENTITY)
         return
     if identity is None:
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 from collections.abc import Iterator
@@ -76,7 +77,9 @@ def _vault_errors() -> Iterator[None]:
         yield
     except OSError as error:
         file = error.filename or VAULT_FILE
-        raise VaultUnusable(f"{file}: {reason_of('use', file, error)}") from error
+        # Never the advice to remove an identity that another user may read.
+        step = "; remove it" if error.errno in {errno.ELOOP, errno.EISDIR} else ""
+        raise VaultUnusable(f"{file}: {reason_of('use', file, error)}{step}") from error
     except (msgspec.DecodeError, UnicodeDecodeError):
         # Not chained: the message of a decoding error may quote the secrets.
-        raise VaultUnusable(f"{VAULT_FILE} is damaged") from None
+        raise VaultUnusable(f"{VAULT_FILE} is damaged; remove it") from None

@@ -96,6 +96,36 @@ def test_a_provider_that_cannot_be_reached_is_not_one_that_refuses(relay: LiveRe
     assert "cannot be resolved" in of(relay, APNS_URL="https://apns.invalid").the("provider_apns").text
 
 
+@pytest.mark.parametrize(
+    ("provider", "outcome", "text", "step"),
+    [
+        ("apns", "ServiceUnavailable", "answers ServiceUnavailable for now", "status page"),
+        ("apns", "TooManyProviderTokenUpdates", "answers TooManyProviderTokenUpdates", "its limits"),
+        ("apns", "ExpiredProviderToken", "rejects the credentials: ExpiredProviderToken", "clock"),
+        ("fcm", "UNAVAILABLE", "answers UNAVAILABLE for now", "status page"),
+        ("token", "internal_failure", "Google gives no access token", "FCM_TOKEN_URL"),
+        ("token", "invalid_grant", "rejects the credentials: invalid_grant", "clock"),
+    ],
+)
+def test_a_provider_that_answers_is_not_said_to_be_silent(
+    relay: LiveRelay, providers: Providers, *, provider: str, outcome: str, text: str, step: str
+) -> None:
+    # Otherwise the stand-ins reject the invalid token before they apply the rule.
+    providers.script(provider, outcome=outcome, **({} if provider == "token" else {"fault": "early"}))
+    found = of(relay).the("provider_apns" if provider == "apns" else "provider_fcm")
+    assert found.state == "failed"
+    assert text in found.text
+    assert step in found.next_step
+
+
+def test_what_is_no_provider_accepts_no_credentials(relay: LiveRelay, providers: Providers) -> None:
+    """The stand-in of one provider at the address of the other."""
+    found = of(relay, APNS_URL=providers.fcm_url, FCM_URL=providers.apns_url)
+    assert found.failed == {"provider_apns", "provider_fcm"}
+    assert "APNS_URL" in found.the("provider_apns").next_step
+    assert "FCM_URL" in found.the("provider_fcm").next_step
+
+
 def test_a_provider_that_is_silent_is_bounded(relay: LiveRelay, providers: Providers) -> None:
     providers.script("apns", fault="silence")
     providers.script("token", fault="silence")

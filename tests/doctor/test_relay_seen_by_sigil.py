@@ -61,6 +61,13 @@ def test_a_refused_connection_an_unknown_name_a_black_hole_and_another_program_a
             assert found.states("server") == {"ok"}
 
 
+def test_the_address_of_a_server_is_not_that_of_a_relay(server: LiveServer) -> None:
+    found = examine(server.environ, RELAY_URL=server.url, SSL_CERT_FILE=str(server.certificate))
+    assert found.states("relay") == {"failed"}
+    assert "Sigil server" in found.the("relay").text
+    assert "registry" not in found.findings
+
+
 def test_tls_to_a_port_without_tls_is_no_tls(server: LiveServer, relay: LiveRelay) -> None:
     found = examine(server.environ, RELAY_URL=relay.url.replace("http:", "https:"))
     assert "no TLS" in found.the("relay").text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -23,6 +24,7 @@ from tests.support.live_relay import LiveRelay
 from tests.support.other_user import as_user, needs_root
 from tests.support.ports import free_port
 
+EXAMINE = "from sigil.doctor.checklist import run_checks; print(run_checks(os.environ, send_test=False).as_json())"
 TOKEN = "metrics-token-of-this-test-0123456789"
 
 
@@ -182,10 +184,21 @@ def test_files_that_others_can_read_are_named_with_the_command_that_mends_them(s
 
 @needs_root
 def test_another_user_gets_the_user_to_run_it_as(server: LiveServer) -> None:
-    work = "from sigil.doctor.checklist import run_checks; print(run_checks(os.environ, send_test=False).as_json())"
-    text = as_user(work, server.environ)
+    text = as_user(EXAMINE, server.environ)
     assert "this runs as user 10001, and the server as user 0" in text
     assert "docker-compose exec sigil sigil doctor" in text
+    findings = json.loads(text)["findings"]
+    # What that user cannot read is the consequence, and comes later.
+    assert next(found["name"] for found in findings if found["state"] == "failed") == "permissions"
+
+
+@needs_root
+def test_no_finding_has_the_identity_of_the_server_removed() -> None:
+    with LiveRelay() as relay, InitModeServer(workers=1, RELAY_URL=relay.url) as server:
+        server.commit(WORDS)
+        text = as_user(EXAMINE, server.environ)
+    assert "permission denied" in text
+    assert "remove it" not in text
 
 
 def test_init_mode_is_named_with_the_address_of_the_wizard() -> None:
