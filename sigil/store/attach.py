@@ -10,7 +10,8 @@ from pathlib import Path
 
 import msgspec
 
-from sigil.core.session_store import Kind
+from sigil.core.session_store import Kind, StoreUnusable
+from sigil.serving.files.errors import reason_of
 from sigil.store.adoption import STAMP, Stamp
 from sigil.store.lmdb import DATA_FILE, LmdbStore
 from sigil.store.state_directory import SERVER_LOCK, StateDirectoryError, in_use
@@ -28,6 +29,11 @@ def open_running(path: Path, *, schema: str, kinds: Sequence[Kind]) -> LmdbStore
         stamp = msgspec.json.decode((path / STAMP).read_bytes(), type=Stamp)
         # The present size: another map size would become the size for all processes.
         size = (path / DATA_FILE).stat().st_size
+        if stamp.schema != schema:
+            raise StateDirectoryError(
+                f"the server on {path} has another version: use the sigil command of that version"
+            )
+        return LmdbStore(path, size=size, kinds=kinds, clock=SteadyClock(SharedOffset(path)), create=False)
     except FileNotFoundError:
         raise StateDirectoryError(
             f"no server runs on SIGIL_STATE_DIR {path}: set SIGIL_STATE_DIR or SIGIL_PORT to the value of the server"
@@ -35,9 +41,12 @@ def open_running(path: Path, *, schema: str, kinds: Sequence[Kind]) -> LmdbStore
     except PermissionError:
         user = os.geteuid()
         raise StateDirectoryError(f"uid {user} has no access to {path}: run this as the server's user") from None
-    if stamp.schema != schema:
-        raise StateDirectoryError(f"the server on {path} has another version: use the sigil command of that version")
-    return LmdbStore(path, size=size, kinds=kinds, clock=SteadyClock(SharedOffset(path)), create=False)
+    except OSError as error:
+        # Such as a mount that is read-only: the lock table of the store is written by each reader.
+        reason = reason_of("write to", error.filename or path, error)
+        raise StateDirectoryError(f"{path} cannot be used: {reason}") from error
+    except (StoreUnusable, msgspec.DecodeError) as error:
+        raise StateDirectoryError(f"{path} cannot be used: {error}") from error
 
 
 def problem_of_another_server(path: Path) -> str | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import fcntl
 import os
 import stat
 import sys
@@ -15,6 +14,7 @@ from types import TracebackType
 
 from sigil.core.session_store import StoreUnusable
 from sigil.serving.files.errors import is_of_system, reason_of
+from sigil.serving.files.lock import lock_of_server
 from sigil.serving.files.writable import creation_error
 from sigil.store.adoption import Stamp, adopt_or_wipe
 from sigil.store.lmdb import DATA_FILE, LOCK_FILE, LmdbStore
@@ -247,7 +247,7 @@ def _take_lock(path: Path, directory: int) -> int:
     """The lock that the server holds until it stops or dies."""
     lock = os.open(SERVER_LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600, dir_fd=directory)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock_of_server(lock)
     except BlockingIOError:
         os.close(lock)
         raise StateDirectoryError(in_use(path)) from None

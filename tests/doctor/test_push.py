@@ -28,6 +28,7 @@ from tests.relay.devices_of_relay import acknowledge, frame, listening, register
 from tests.relay.test_credentials import P256
 from tests.support.live import DEADLINE, LiveServer, wait_until
 from tests.support.live_relay import LiveRelay
+from tests.support.other_user import needs_root
 from tests.support.ports import free_port
 from tests.support.providers import Providers, apns_token, fcm_token
 
@@ -314,6 +315,22 @@ def test_a_server_that_is_stopped_leaves_the_relays_account(stack: Stack) -> Non
     assert "no server runs on SIGIL_STATE_DIR" in report.one("pending")["text"]
     assert report.one("push")["state"] == "ok"
     assert report.json["server"] is None
+
+
+@needs_root
+def test_a_state_directory_on_a_read_only_mount_leaves_the_relays_account(stack: Stack) -> None:
+    device = stack.device()
+    stack.challenge(device, "delivered")
+    state = stack.server.environ["SIGIL_STATE_DIR"]
+    mount = 'mount --bind "$0" "$0"; mount -o remount,bind,ro "$0"; exec "$@"'
+    done = subprocess.run(
+        ["unshare", "--mount", "--propagation", "private", "sh", "-euc", mount, state,
+         sys.executable, "-m", "sigil", "doctor", "push", device.fingerprint],
+        env=stack.server.environ, capture_output=True, text=True, check=False, timeout=DEADLINE,
+    )  # fmt: skip
+    assert f"the store cannot be read: {state}" in done.stdout, done
+    assert "read-only" in done.stdout
+    assert done.returncode == 0
 
 
 class _Relay(BaseHTTPRequestHandler):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from relay.registry.model import RegistryUnusable
 from sigil.serving.files.errors import file_error, reason_of
+from sigil.serving.files.lock import lock_of_server
 
 LOCK_FILE = "relay.lock"
 
@@ -26,7 +27,7 @@ def exclusive(directory: Path) -> Iterator[None]:
         raise RegistryUnusable(f"{reason}; set RELAY_DATA_DIR to a directory that the relay can write to") from error
     try:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock_of_server(lock)
         except BlockingIOError:
             raise RegistryUnusable(_in_use(directory)) from None
         except OSError as error:
