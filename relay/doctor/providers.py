@@ -47,7 +47,7 @@ def check(platform: Platform, config: Config, probe: OwnProbe) -> Iterator[Resul
         step = _DENIED.get(outcome.error or "", f"correct {_VARIABLES[platform]}; then send SIGHUP")
         yield failed(name, f"the provider rejects the credentials: {outcome.error}", step)
     elif outcome is None or outcome.kind == "retry" or outcome.local:
-        yield _unavailable(name, outcome and outcome.error, _unreachable(platform, config))
+        yield _unavailable(name, outcome.error if outcome else None, _unreachable(platform, config))
     elif outcome.kind == "delivered" or (outcome.error or "").startswith("http_") or outcome.error == "NOT_FOUND":
         yield failed(
             name, f"what answers as the provider responds to an invalid token with {outcome.error or 'success'}",
