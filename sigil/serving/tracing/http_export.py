@@ -87,7 +87,7 @@ class HttpExport:
             return response.status, answer, response.getheader("Retry-After") or ""
 
     def _connect(self, connection: http.client.HTTPConnection, deadline: float) -> None:
-        plain = socket.create_connection((self._host, self._port), max(0.01, deadline - time.monotonic()))
+        plain = _dialled(self._host, self._port, deadline)
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.sock = plain
         if self._tls is not None:
@@ -100,6 +100,24 @@ class HttpExport:
         self._connection = None
         if connection is not None:
             connection.close()
+
+
+def _dialled(host: str, port: int, deadline: float) -> socket.socket:
+    """To the first address that answers, the deadline for all of them: `socket.create_connection` bounds each alone."""
+    failed: OSError | None = None
+    for family, kind, protocol, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+        found = socket.socket(family, kind, protocol)
+        try:
+            found.settimeout(max(0.01, deadline - time.monotonic()))
+            found.connect(address)
+        except OSError as error:
+            found.close()
+            failed = error
+        else:
+            return found
+        if time.monotonic() >= deadline:
+            break
+    raise failed or TimeoutError
 
 
 class _Deadline:

@@ -39,6 +39,8 @@ _MODULES = {
 # RFC 9110, 5.1; of gRPC's metadata the same without upper case, and with names of its own.
 _HEADER_NAME = re.compile(r"[0-9a-z!#$%&'*+.^_`|~-]+\Z")
 _GRPC_NAME = re.compile(r"(?!grpc-)[0-9a-z_.-]+(?<!-bin)\Z")
+# An export of this name would end in another message than the one that was sent.
+_FRAMING = frozenset({"host", "connection", "content-type", "content-length", "content-encoding", "transfer-encoding"})
 _HEADER_VALUE = re.compile(r"[\x20-\x7e]*\Z")
 _MAX_RESOURCE_TEXT = 1024
 
@@ -208,6 +210,8 @@ def _headers(r: EnvReader, protocol: Protocol) -> tuple[tuple[str, Secret], ...]
         name, value = unquote(name.strip()).lower(), unquote(value.strip())
         if not equals or not name_form.match(name) or not _HEADER_VALUE.match(value):
             r.faults.append(f"{variable}: item {number} is no name=value of a header; the list has the form a=1,b=2")
+        elif name in _FRAMING:
+            r.faults.append(f"{variable}: item {number} is a header that each export sets itself: remove it")
         headers.append((name, Secret(value)))
     return tuple(headers)
 

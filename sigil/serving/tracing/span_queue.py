@@ -127,6 +127,8 @@ class SpanQueue(SpanProcessor):
                 wait = max(backoff, failed.after)
                 if not failed.retry or time.monotonic() + wait > deadline or self._stopping.wait(wait):
                     self._lost(len(batch) if failed.rejected is None else min(failed.rejected, len(batch)))
+                    # Beyond the time of this batch the collector's wait holds for the next one.
+                    self._stopping.wait(failed.after if failed.retry else 0.0)
                     return
                 backoff = min(2 * backoff, _MAX_BACKOFF)
             else:

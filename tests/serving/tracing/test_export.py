@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import threading
@@ -17,6 +18,8 @@ import pytest
 from sigil.protocol.trace_context import TraceContext
 from sigil.serving import logs
 from sigil.serving.settings import Secret
+from sigil.serving.tracing.http_export import HttpExport
+from sigil.serving.tracing.outage import ExportFailed
 from sigil.serving.tracing.settings import Protocol, TracingSettings
 from sigil.serving.tracing.tracer import LinkTo, Tracer, create_tracer
 from tests.conformance.certificates import write_pair
@@ -95,10 +98,11 @@ def test_a_span_arrives_with_its_resource_and_the_headers(protocol: Protocol, co
 def test_an_outage_is_one_line_and_its_end_another(protocol: Protocol, log: Callable[[], list[dict[str, Any]]]) -> None:
     dropped = Dropped()
     collector = Collector(protocol)
-    with tracing(collector.endpoint, protocol, dropped, batch_timeout=0.5) as tracer:
+    with tracing(collector.endpoint, protocol, dropped, batch_timeout=1.0) as tracer:
         for expected in (1, 2, 3):
             emit(tracer)
             wait_until(lambda expected=expected: dropped.count == expected, "the span to be dropped")
+        assert len(log()) == 1, [line["reason"] for line in log()]
         (line,) = log()
         assert (line["event"], line["level"]) == ("otlp_export_failed", "warn")
         assert line["reason"] == "no connection (Connection refused)"
@@ -141,6 +145,38 @@ def test_a_batch_is_sent_again_after_an_outage_that_is_short(protocol: Protocol)
         collector.faults = Faults()
         collector.wait_for("one")
         assert (len(collector.named("one")), dropped.count) == (1, 0)
+
+
+def test_the_wait_of_a_collector_holds_for_the_next_batch_too() -> None:
+    """A collector that is overloaded would otherwise get every batch once, as fast as spans come."""
+    dropped = Dropped()
+    with (
+        collecting(faults=Faults(status=429, retry_after=3)) as collector,
+        tracing(collector.endpoint, "http/protobuf", dropped, batch_timeout=0.5) as tracer,
+    ):
+        began = time.monotonic()
+        emit(tracer)
+        wait_until(lambda: dropped.count == 1, "the first batch to be lost")
+        emit(tracer)
+        collector.wait_for_exports(2)
+        assert time.monotonic() - began >= 3
+
+
+def test_the_addresses_of_a_name_share_the_time_of_a_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full, contextlib.ExitStack() as clients:
+        address = full.getsockname()
+        for _ in range(4):
+            client = clients.enter_context(socket.socket())
+            client.setblocking(False)
+            client.connect_ex(address)
+        silent = (socket.AF_INET, socket.SOCK_STREAM, 0, "", address)
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [silent] * 30)
+        export = HttpExport(TracingSettings("http://c:4318/v1/traces", "http/protobuf"), "tests")
+        began = time.monotonic()
+        with pytest.raises(ExportFailed, match="no answer in time"):
+            export.send(b"", 1.0)
+        # Each alone would take 30 s.
+        assert time.monotonic() - began < 15
 
 
 @BOTH
