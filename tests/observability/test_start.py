@@ -101,6 +101,14 @@ def test_prometheus_starts_with_the_defaults(folder: Path) -> None:
     )
 
 
+def test_a_page_of_another_site_cannot_read_the_figures(folder: Path) -> None:
+    with started(folder) as url:
+        query = f"{url}/api/v1/query?query=1"
+        answer = httpx.get(query, headers={"Origin": "https://site.example"}, trust_env=False, timeout=DEADLINE)
+    assert answer.status_code == 200
+    assert "Access-Control-Allow-Origin" not in answer.headers
+
+
 def test_its_settings_reach_prometheus(folder: Path) -> None:
     with started(folder, SIGIL_UPSTREAM_NAME="sigil.example.com", ALERTMANAGERS="one:9093,two:9093") as url:
         found = configuration(url)

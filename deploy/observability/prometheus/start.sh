@@ -22,4 +22,5 @@ sed \
   -e "s|server_name: sigil|server_name: $SIGIL_UPSTREAM_NAME|" \
   -e "s|targets: \[\]|targets: [$ALERTMANAGERS]|" \
   "$here/prometheus.yml" > "$PROMETHEUS_RUN/prometheus.yml"
-exec prometheus --config.file="$PROMETHEUS_RUN/prometheus.yml" "$@"
+# By default a page of any site may read the answers, in a browser that reaches this Prometheus through a tunnel.
+exec prometheus --config.file="$PROMETHEUS_RUN/prometheus.yml" --web.cors.origin=none "$@"
