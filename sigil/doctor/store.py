@@ -7,11 +7,13 @@ from collections.abc import Iterator
 from sigil.app.state import store_problem
 from sigil.config.settings import Config
 from sigil.console.findings.result import Result, failed, ok, still_open
+from sigil.core.owner_share import OWN_LIMITS
 from sigil.serving.probes.service import OwnProbe
 
 _FILLING, _FULL = 0.15, 0.01
 """Free, as a part of the size: at these, the server logs store_filling and store_full."""
 _OLD_SECONDS = 120.0
+_KEY_STEP = "sigil_rate_limited_total names the limit: docs/runbook.md, 429"
 _PUSH_STEP = "see the findings relay and relay_trust"
 _WEBHOOK_STEP = "see the finding webhook"
 
@@ -30,6 +32,13 @@ def check_store(config: Config, probe: OwnProbe) -> Iterator[Result]:
         yield failed("store", f"{text}: the server rejects them (503)", step)
     elif free < _FILLING * size:
         yield still_open("store", text, step)
+    elif limited := sum(probe.metric("rate_limited_total", limit=limit) or 0 for limit in OWN_LIMITS):
+        # With one key and the default share, creations are rejected while a fifth of the store is free.
+        yield still_open(
+            "store",
+            f"{text}; {limited:.0f} requests since the start got 429, since an API key used its share",
+            _KEY_STEP,
+        )
     else:
         yield ok("store", text)
 

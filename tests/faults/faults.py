@@ -172,6 +172,22 @@ def store_nearly_full(stack: Stack) -> Iterator[None]:
 
 
 @contextmanager
+def key_at_its_limit(stack: Stack) -> Iterator[None]:
+    """One pending challenge is all that the backend's key may have, and this one has it. The store has space."""
+    assert stack.server.stop() == 0
+    stack.server.environ["SIGIL_MAX_PENDING_PER_KEY"] = "1"
+    stack.server.start()
+    with Backend(stack.server) as backend:
+        body = {"device_public_key": Device.generate("Ed25519").wire_key, "action": ACTION}
+        # A challenge of the traffic may be pending first.
+        wait_until(lambda: backend.http.post("/challenge", json=body).status_code == 201, "a challenge")
+    yield
+    assert stack.server.stop() == 0
+    del stack.server.environ["SIGIL_MAX_PENDING_PER_KEY"]
+    stack.server.start()
+
+
+@contextmanager
 def certificate_about_to_end(stack: Stack) -> Iterator[None]:
     stack.authority.issue(days=9.5)
     stack.reload("sigil")
@@ -399,6 +415,13 @@ FAULTS = {
             (Line("sigil", "store_full"),),
             ("SigilStoreFull",),
             (Finding(SIGIL, "store", "the server rejects them (503)"),),
+        ),
+        Fault(
+            "API key at its limit",
+            key_at_its_limit,
+            (),
+            ("SigilKeyLimited",),
+            (Finding(SIGIL, "store", "got 429, since an API key used its share"),),
         ),
     ),
     "database": (
