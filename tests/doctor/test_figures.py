@@ -31,7 +31,7 @@ GOOD = {
     },
     "relay": {
         "process_start_time_seconds": f"{time.time() - 86_400:.0f}",
-        "relay_processes": "3",
+        "relay_processes": "4",
         "relay_devices_limit": "100",
         'relay_devices{platform="apns"}': "40",
         'relay_devices{platform="fcm"}': "49",
@@ -71,7 +71,7 @@ CASES = [
     Case("sigil", {"sigil_push_outbox_oldest_seconds": "121"}, "outboxes", "failed", "push outbox"),
     Case("sigil", {"sigil_webhook_outbox_oldest_seconds": "1e3"}, "outboxes", "failed", "webhook outbox"),
     Case("sigil", {"sigil_log_lines_dropped_total": "7"}, "log_output", "open", "7 lines"),
-    Case("sigil", {"sigil_processes": "2"}, "workers", "failed", "2 processes"),
+    Case("sigil", {"sigil_processes": "3"}, "workers", "failed", "3 processes"),
     Case("sigil", {"sigil_trusted_clients_total": "2"}, "proxy_headers", "open", "named no client"),
     Case("sigil", {"sigil_last_reload_successful": "0"}, "reload", "failed", "refused"),
     Case("relay", {}, "devices", "ok", "89 of 100"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -66,6 +67,24 @@ def test_the_address_of_a_server_is_not_that_of_a_relay(server: LiveServer) -> N
     assert found.states("relay") == {"failed"}
     assert "Sigil server" in found.the("relay").text
     assert "registry" not in found.findings
+
+
+@pytest.mark.parametrize("parts", [1, 7, 1000])
+def test_a_proxy_that_sends_the_health_of_a_relay_in_chunks_is_no_fault(server: LiveServer, parts: int) -> None:
+    body = b'{"status":"healthy","version":"1.2.3"}'
+    split = [body[at : at + parts] for at in range(0, len(body), parts)]
+    chunks = b"".join(b"%x;x=y\r\n%b\r\n" % (len(part), part) for part in split)
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked\r\n\r\n"
+
+    def answer(connection: socket.socket, _request: bytes) -> None:
+        connection.sendall(head + chunks + b"0\r\n\r\n")
+        # It keeps the connection open.
+        connection.recv(1)
+
+    with peer(answer) as port:
+        found = examine(server.environ, RELAY_URL=f"http://127.0.0.1:{port}")
+    assert found.states("relay") == {"ok"}
+    assert "version 1.2.3" in found.the("relay").text
 
 
 def test_tls_to_a_port_without_tls_is_no_tls(server: LiveServer, relay: LiveRelay) -> None:

@@ -5,6 +5,7 @@ Bounded in time and size also against a peer that answers byte by byte. It impor
 
 from __future__ import annotations
 
+import re
 import socket
 import ssl
 import time
@@ -17,6 +18,8 @@ from sigil.serving.bounded.calls import Call
 
 SECONDS = 6.0
 _MAX_HEAD = 64 * 1024
+_CHUNK = re.compile(rb"([0-9a-fA-F]{1,8})[^\r\n]{0,256}\r\n")
+_LAST_CHUNK = b"\r\n0\r\n\r\n"
 Phase = Literal["name", "connection", "tls", "http"]
 
 
@@ -165,7 +168,10 @@ def _read(connection: socket.socket, ends: float, max_bytes: int) -> tuple[bytes
 def _complete(text: bytearray) -> bool:
     """A peer may keep the connection open after the body."""
     head, separator, _ = bytes(text[:_MAX_HEAD]).partition(b"\r\n\r\n")
-    length = _length(_fields(head)) if separator else None
+    fields = _fields(head) if separator else {}
+    if _is_chunked(fields):
+        return text.endswith(_LAST_CHUNK)
+    length = _length(fields)
     return length is not None and len(text) - len(head) - 4 >= length
 
 
@@ -174,7 +180,27 @@ def _parse(text: bytes, certificate: bytes, sent: float, received: float) -> Ans
     status = head.split(b"\r\n")[0].split(b" ")
     if not separator or len(status) < 2 or not status[0].startswith(b"HTTP/1.") or not status[1].isdigit():
         raise NoAnswer("http", "what answers there does not speak HTTP" if text else "closed without an answer")
-    return Answer(int(status[1][:3]), _fields(head), body, certificate, sent, received)
+    fields = _fields(head)
+    if _is_chunked(fields):
+        body = _joined(body)
+    return Answer(int(status[1][:3]), fields, body, certificate, sent, received)
+
+
+def _is_chunked(fields: Mapping[str, str]) -> bool:
+    """As a proxy in front of the peer may send it."""
+    return fields.get("transfer-encoding", "").lower() == "chunked"
+
+
+def _joined(body: bytes) -> bytes:
+    """The chunks up to the last one that is whole (RFC 9112, section 7.1)."""
+    parts, at = [], 0
+    while match := _CHUNK.match(body, at):
+        ends = match.end() + int(match[1], 16)
+        if ends == match.end() or ends > len(body):
+            break
+        parts.append(body[match.end() : ends])
+        at = ends + 2
+    return b"".join(parts)
 
 
 def _fields(head: bytes) -> dict[str, str]:

@@ -123,9 +123,9 @@ def check_workers(probe: OwnProbe) -> Iterator[Result]:
     restarts = figures.value(metric) or 0
     running = figures.value(f"{probe.prefix}_processes")
     # The master, its workers, and the helper of multiprocessing, which is there from the first worker on.
-    if running is not None and running < probe.workers + 1:
+    if running is not None and running < probe.workers + 2:
         yield failed(
-            name, f"{running:.0f} processes run, for {probe.workers} workers and their master",
+            name, f"{running:.0f} processes run, for {probe.workers} workers, their master and its helper",
             "the log has the cause: worker_died, worker_killed",
         )  # fmt: skip
     if not restarts:
