@@ -275,6 +275,33 @@ def test_without_javascript_the_page_names_the_command(server: LiveServer, new_w
     new_window(server, java_script_enabled=False).open("/status").sees("This page needs JavaScript.", "sigil top")
 
 
+def test_a_page_that_is_not_complete_says_so(window: Window) -> None:
+    for answer in ({"status": 503, "body": "{}"}, {"status": 200, "body": "<html>"}):
+        window.page.route("**/figures.json", lambda route, answer=answer: route.fulfill(**answer))
+        window.open("/status")
+        window.sees("A part of this page was not loaded")
+        window.page.unroute("**/figures.json")
+    window.page.route("**/figures.json", lambda route: route.abort())
+    window.open("/status")
+    window.sees("A part of this page was not loaded")
+
+
+def test_no_word_of_a_label_is_broken_in_the_narrowest_window(window: Window) -> None:
+    window.open("/status")
+    show_figures(window)
+    window.page.set_viewport_size({"width": NARROW["width"], "height": NARROW["height"]})
+    broken = window.page.evaluate(
+        """() => [...document.querySelectorAll(".row dt")].flatMap((label) =>
+          [...label.textContent.matchAll(/\\S+/g)].filter((word) => {
+            const range = document.createRange();
+            range.setStart(label.firstChild, word.index);
+            range.setEnd(label.firstChild, word.index + word[0].length);
+            return new Set([...range.getClientRects()].map(({ top }) => top)).size > 1;
+          }).map(([text]) => text))"""
+    )
+    assert broken == []
+
+
 def test_every_state_passes_axe_and_fits_the_narrowest_window_with_large_text(window: Window) -> None:
     axe, found = Axe(), []
 

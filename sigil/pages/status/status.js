@@ -39,7 +39,12 @@ class Status {
       this.#showPart("off");
       return;
     }
-    this.#table = await (await fetch("/assets/status/figures.json", { cache: "no-store", credentials: "omit" })).json();
+    this.#table = await tableOfFigures();
+    if (this.#table === null) {
+      this.#showPart("connecting");
+      byId("connecting").textContent = "A part of this page was not loaded: the server is unreachable or overloaded. Reload the page.";
+      return;
+    }
     this.#board = new Board(this.#table);
     this.#close();
   }
@@ -218,6 +223,16 @@ class Status {
     if (text) byId("token").setAttribute("aria-invalid", "true");
     else byId("token").removeAttribute("aria-invalid");
     if (focus) byId("token").focus();
+  }
+}
+
+/** Null if the server does not send it. */
+async function tableOfFigures() {
+  try {
+    const response = await fetch("/assets/status/figures.json", { cache: "no-store", credentials: "omit" });
+    return response.ok ? await response.json() : null;
+  } catch {
+    return null;
   }
 }
 
