@@ -15,7 +15,8 @@ def check(config: Config, faults: list[str]) -> Iterator[Result]:
     name = "settings"
     yield from (failed(name, line, "correct it, then restart the relay") for line in faults)
     # Such as a misspelt variable.
-    yield from (still_open(name, line, "see docs/relay.md, Settings") for line in config.warnings)
+    for line in config.warnings:
+        yield still_open(name, line, "unset it" if "docs/" in line else "see docs/relay.md, Settings")
     if config.trust_on_first_use and not config.trusted_servers:
         yield still_open(
             name, "RELAY_TRUST_ON_FIRST_USE: the first server that connects is trusted",

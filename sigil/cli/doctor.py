@@ -34,8 +34,8 @@ def doctor(context: click.Context, as_json: bool, send_test: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable: one JSON object, described in docs/doctor.md.")
 def push(fingerprint: str, as_json: bool) -> None:
     """Follow one device: its registration at the relay, its last pushes and what became of each, what is pending for it
-    at this server, and its limits. FINGERPRINT may be the first 6 characters or more, such as the log has. Exit code 1
-    when a finding failed.
+    at this server, and its limits. FINGERPRINT may be the first 6 characters or more, such as the log has, or the
+    device's public key. Exit code 1 when a finding failed.
     """
     with cli_errors:
         from sigil.cli.webhook import ignore_stops

@@ -35,8 +35,8 @@ _MAX_TEXT, _MAX_PUSHES, _MAX_LISTED = 200, 10, 5
 _DOCTOR = "run `sigil doctor`: its findings relay, relay_trust and clock have the cause"
 _NO_HISTORY: Mapping[NoHistoryReason, tuple[str, str]] = {
     "unknown": (
-        "the relay remembers no push of this server to a device whose fingerprint begins so",
-        "give all 64 characters",
+        "the relay remembers no push of this server to a device whose fingerprint begins so: it may not be registered",
+        "give its public key, as your backend has it, or all 64 characters; push_failed in the log has the error",
     ),
     "ambiguous": ("several devices of this server have fingerprints that begin so", "give more characters"),
     "untrusted": ("the relay does not accept this server's signature", _DOCTOR),

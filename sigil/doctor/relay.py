@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from sigil.protocol.identity import ServerIdentity
 
 _STEPS: dict[Phase, str] = {
-    "name": "check RELAY_URL, and the DNS of this host or container",
+    "name": "check that the relay runs (a stopped container has no name), RELAY_URL, and the DNS of this host",
     "connection": "check that the relay runs, its port in RELAY_URL, and firewalls between",
     "tls": "check http or https and the port in RELAY_URL, and the certificate of the relay or of its proxy",
     "http": "check that RELAY_URL is the address of a relay, and the log of its proxy",
@@ -59,7 +59,7 @@ def check(config: Config, probe: OwnProbe) -> Iterator[Result]:
     if probe.metric("relay_up") == 0:
         yield failed(
             "relay", "the running server does not send: its circuit breaker of the relay is open",
-            "the log event relay_unreachable has the cause; the server tries again by itself",
+            "see relay_trust and clock, then the log event relay_unreachable; it tries again by itself",
         )  # fmt: skip
     yield from _trust(config, offset)
 

@@ -18,7 +18,7 @@ from sigil.webhooks.sample import sample
 
 _NAME = "webhook"
 _STEPS: dict[Phase, str] = {
-    "name": "check WEBHOOK_URL, and the DNS of this host or container",
+    "name": "check that the receiver runs (a stopped container has no name), WEBHOOK_URL, and the DNS here",
     "connection": "check that the receiver runs, the port in WEBHOOK_URL, and firewalls between",
     "tls": "check http or https in WEBHOOK_URL, and the certificate of the receiver",
     "http": "check that WEBHOOK_URL is the address of the receiver",

@@ -25,7 +25,9 @@ def check_settings(config: Config) -> Iterator[Result]:
     # `check_sources` reports on files of secrets.
     files = tuple(f"{file_variable(name)}:" for name in SECRETS)
     others = (line for line in config.warnings if not line.startswith(files))
-    yield from (still_open("setting", line, "docs/configuration.md") for line in others)
+    yield from (
+        still_open("setting", line, "unset it" if "docs/" in line else "docs/configuration.md") for line in others
+    )
 
 
 def _mode(config: Config) -> Result:

@@ -107,17 +107,19 @@ def test_a_figure_beyond_its_limit_is_named(environ: dict[str, str], case: Case)
     assert case.text in " ".join(finding.text for finding in found.findings[case.name] if finding.state == case.state)
 
 
-def test_workers_that_end_while_the_doctor_looks_have_failed(environ: dict[str, str]) -> None:
+@pytest.mark.parametrize("first", [2, 50])
+def test_workers_that_end_while_the_doctor_looks_have_failed(environ: dict[str, str], first: int) -> None:
     """A server that has run for long may have few restarts in all."""
     looks = iter(range(100))
 
     def answer(connection: socket.socket, request: bytes) -> None:
-        restarts = 2 + next(looks) if b" /metrics " in request else 0
+        restarts = first + next(looks) if b" /metrics " in request else 0
         service(GOOD["sigil"] | {'sigil_worker_restarts_total{reason="died"}': str(restarts)})(connection, request)
 
     with peer(answer) as port:
         found = examine(environ, SIGIL_HTTP_PORT=str(port))
     assert found.the("workers").state == "failed"
+    assert "they end again and again" in found.the("workers").text
     assert "1 more" in found.the("workers").text
 
 

@@ -143,6 +143,7 @@ def test_a_delivered_push_and_what_is_pending(stack: Stack) -> None:
         ":".join(device.fingerprint[start : start + 2] for start in range(0, 64, 2)).upper(),
         device.fingerprint[:13] + "...",
         f"  {device.fingerprint}\n",
+        device.wire_key,
     ):
         assert follow(stack.server.environ, text).json["fingerprint"] == device.fingerprint
 
@@ -160,6 +161,15 @@ def test_a_device_that_never_registered(stack: Stack) -> None:
     assert (pending["state"], "its push failed (not_registered)" in pending["text"]) == ("failed", True)
     # With a beginning: this server's store knows the device, of which the relay knows nothing.
     assert stack.follow(device.fingerprint[:7]).one("registration")["text"] == registration["text"]
+
+
+def test_a_device_that_never_registered_and_has_nothing_pending(stack: Stack) -> None:
+    """The log has six characters, which no command completes by then; the backend has the public key."""
+    device = Device.generate("Ed25519")
+    stack.backend.cancel(stack.challenge(device, "failed"))
+    unknown = stack.follow(device.fingerprint[:6]).one("registration")
+    assert "give its public key, as your backend has it" in unknown["next_step"]
+    assert "not registered at the relay" in stack.follow(device.wire_key).one("registration")["text"]
 
 
 @pytest.mark.parametrize(

@@ -58,6 +58,7 @@ def test_a_refused_connection_an_unknown_name_a_black_hole_and_another_program_a
             found = examine(server.environ, RELAY_URL=url)
             assert found.the("relay").state == "failed"
             assert text in found.the("relay").text
+            assert ("a stopped container has no name" in found.the("relay").next_step) == ("invalid" in url)
             assert "relay_trust" not in found.findings
             assert found.states("server") == {"ok"}
 

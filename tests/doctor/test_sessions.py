@@ -80,6 +80,7 @@ def test_a_receiver_that_cannot_be_reached_is_named(server: LiveServer) -> None:
             found = examine(server.environ, WEBHOOK_URL=url)
             assert found.failed == {"webhook"}
             assert text in found.the("webhook").text
+            assert ("a stopped container has no name" in found.the("webhook").next_step) == ("invalid" in url)
 
 
 def test_a_circuit_breaker_that_is_open_is_named(receiver: WebhookEndpoint) -> None:

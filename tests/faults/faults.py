@@ -400,7 +400,7 @@ FAULTS = {
             worker_crash_loop,
             (Line("sigil", "worker_died", {"exit": "SIGKILL"}),),
             ("SigilWorkerCrashLoop",),
-            (Finding(SIGIL, "workers", "they end again and again"),),
+            (Finding(SIGIL, "workers", "replaced since the start"),),
         ),
         Fault(
             "reload refused",
