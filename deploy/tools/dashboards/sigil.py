@@ -161,6 +161,7 @@ _HTTP = Row(
                 Query(rate("sigil_rate_limited_total", by="limit"), "{{limit}}"),
                 Query(rate("sigil_long_polls_refused_total"), "long polls answered at once"),
             ),
+            runbook=("SigilKeyLimited",),
         ),
     ),
 )
