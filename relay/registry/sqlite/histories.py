@@ -17,7 +17,6 @@ DELETE FROM push WHERE seq IN (SELECT seq FROM push WHERE expires_at <= ? ORDER 
 RETURNING server_id, fingerprint, expires_at, {_COLUMNS}
 """  # noqa: S608 - names of columns
 # With `+server_id` no index matches that would read all rows of the server.
-# With `+server_id` no index matches that would read all rows of the server.
 _QUEUED, _ENDED = "push WHERE status = 'queued' AND +server_id", "push WHERE status <> 'queued' AND server_id"
 MATCHES = [
     f"SELECT fingerprint FROM {source} = :server_id AND fingerprint BETWEEN :first AND :last "  # noqa: S608
