@@ -13,7 +13,10 @@ from sigil.serving.files.secret_files import check_secret_file
 
 def check(config: Config, faults: list[str]) -> Iterator[Result]:
     name = "settings"
-    yield from (failed(name, line, "correct it, then restart the relay") for line in faults)
+    yield from (
+        failed(name, line, "correct it, then restart the relay; or run this with the settings of the relay")
+        for line in faults
+    )
     # Such as a misspelt variable.
     for line in config.warnings:
         yield still_open(name, line, "unset it" if "docs/" in line else "see docs/relay.md, Settings")

@@ -17,7 +17,10 @@ _NOT_HERE = frozenset({"SIGIL_MODE", "RELAY_PUBLIC_URL", "SIGIL_PUBLIC_URL"})
 
 
 def check(config: Config, faults: list[str]) -> Iterator[Result]:
-    yield from (failed("settings", line, "correct it, then restart the server") for line in faults)
+    yield from (
+        failed("settings", line, "correct it, then restart the server; or run this with the settings of the server")
+        for line in faults
+    )
     # A "setting" is a warning, such as of a misspelt variable.
     opening = [
         found

@@ -138,6 +138,13 @@ def test_a_worker_that_ended_is_open_and_many_that_ended_have_failed() -> None:
         assert "restart the service" in found.the("workers").next_step
 
 
+def test_a_command_without_the_settings_of_the_server_says_so(server: LiveServer) -> None:
+    found = examine({**server.environ, "SIGIL_MNEMONIC_PATH": ""})
+    assert found.states("server") == {"ok"}
+    assert found.the("settings").state == "failed"
+    assert "or run this with the settings of the server" in found.the("settings").next_step
+
+
 def test_a_variable_that_is_no_setting_names_the_list_once(server: LiveServer) -> None:
     found = examine({**server.environ, "SIGIL_TEST_NO_SETTING": "1"})
     (unknown,) = (one for one in found.findings["settings"] if "SIGIL_TEST_NO_SETTING" in one.text)
