@@ -61,7 +61,7 @@ def check(config: Config, probe: OwnProbe) -> Iterator[Result]:
             "relay", "the running server does not send: its circuit breaker of the relay is open",
             "see relay_trust and clock, then the log event relay_unreachable; it tries again by itself",
         )  # fmt: skip
-    yield from _trust(config, offset)
+    yield from _trust(config, offset, probe)
 
 
 def _of_health(url: str, answer: Answer) -> Iterator[Result]:
@@ -88,7 +88,7 @@ def _of_health(url: str, answer: Answer) -> Iterator[Result]:
             yield still_open("relay", f"its certificate {problem}", "renew it at the relay, or its proxy")
 
 
-def _trust(config: Config, offset: float | None) -> Iterator[Result]:
+def _trust(config: Config, offset: float | None, probe: OwnProbe) -> Iterator[Result]:
     name = "relay_trust"
     try:
         identity = identity_of(config)
@@ -106,6 +106,10 @@ def _trust(config: Config, offset: float | None) -> Iterator[Result]:
         yield ok(name, f"the relay accepts the signature of server_id {identity.server_id}")
     elif offset is not None and abs(offset) > SIGNATURE_SECONDS:
         yield failed(name, "the relay rejects signed requests, as the clocks differ too much", "see the finding clock")
+    elif (running := probe.server_id()) and running != identity.server_id:
+        # Otherwise an operator would have the relay trust an identity that no server has.
+        text = f"this command has the identity {identity.server_id}, and the running server {running}"
+        yield failed(name, text, "run it with the settings of the server, above all its mnemonic")
     else:
         yield failed(
             name, f"the relay does not accept the signature of server_id {identity.server_id}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from sigil.app.state import store_problem
 from sigil.config.settings import Config
@@ -20,6 +21,9 @@ _WEBHOOK_STEP = "see the finding webhook"
 
 def check_store(config: Config, probe: OwnProbe) -> Iterator[Result]:
     free, size = probe.metric("store_free_bytes"), probe.metric("store_size_bytes")
+    if probe.health_members() and _is_missing(config.state_dir):
+        text = f"SIGIL_STATE_DIR {config.state_dir} does not exist here: the running server has another one"
+        yield still_open("store", text, "run this with the settings of the server, in its container")
     if free is None or not size:
         # Without a server: whether one could start on this directory.
         if problem := store_problem(config):
@@ -41,6 +45,17 @@ def check_store(config: Config, probe: OwnProbe) -> Iterator[Result]:
         )
     else:
         yield ok("store", text)
+
+
+def _is_missing(path: Path) -> bool:
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        return True
+    except OSError:
+        # `permissions` reports it.
+        return False
+    return False
 
 
 def check_outboxes(probe: OwnProbe) -> Iterator[Result]:

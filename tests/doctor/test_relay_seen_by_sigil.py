@@ -13,6 +13,7 @@ import pytest
 
 from tests.doctor.examination import examine
 from tests.doctor.peers import black_hole, drips, floods, hangs, peer, response, sends
+from tests.first_boot.init_mode_server import WORDS
 from tests.preflight.test_checks import write_pair
 from tests.support.live import LiveServer
 from tests.support.live_relay import LiveRelay
@@ -116,6 +117,16 @@ def test_a_server_that_is_not_trusted_gets_the_command_that_trusts_it(server: Li
         assert found.states("relay") == {"ok"}
         assert found.the("relay_trust").state == "failed"
         assert f"sigil-relay servers trust {server.identity.server_id}" in found.the("relay_trust").next_step
+
+
+def test_no_other_identity_than_that_of_the_running_server_is_to_be_trusted(server: LiveServer, tmp_path: Path) -> None:
+    mnemonic = tmp_path / "mnemonic"
+    mnemonic.touch(0o600)
+    mnemonic.write_text(WORDS)
+    found = examine(server.environ, SIGIL_MNEMONIC_PATH=str(mnemonic)).the("relay_trust")
+    assert found.state == "failed"
+    assert f"the running server {server.identity.server_id}" in found.text
+    assert "servers trust" not in found.next_step
 
 
 def test_the_command_is_never_the_first_server_that_a_relay_trusts(server: LiveServer) -> None:

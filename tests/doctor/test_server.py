@@ -233,6 +233,13 @@ def test_a_server_that_the_wizard_made_is_examined_with_its_identity() -> None:
         assert found.states("server") == found.states("relay_trust") == {"ok"}, found.findings
 
 
+def test_another_state_directory_than_that_of_the_server_is_named(server: LiveServer, tmp_path: Path) -> None:
+    found = examine(server.environ, SIGIL_STATE_DIR=str(tmp_path / "another"))
+    assert found.states("store") == {"open", "ok"}
+    assert "the running server has another one" in found.the("store").text
+    assert not (tmp_path / "another").exists()
+
+
 def test_another_version_than_the_running_one_is_named(server: LiveServer) -> None:
     body = b'{"status":"healthy","mode":"operational","version":"9.9.9"}'
     with peer(sends(response(200, body))) as port:

@@ -62,9 +62,9 @@ def read_figures(service: OwnService, token: Secret | None, certificate: Path | 
     return Figures(answer.body.decode(errors="replace"))
 
 
-def read_health(service: OwnService) -> Answer:
+def read_public(service: OwnService, path: str) -> Answer:
     """NoAnswer. The certificate is examined, and not verified."""
-    return get(f"{service.origin}/health", _context(service, None))
+    return get(f"{service.origin}{path}", _context(service, None))
 
 
 def _context(service: OwnService, pinned: Path | None) -> ssl.SSLContext | None:

@@ -13,7 +13,7 @@ from typing import Any
 from sigil.console.findings.result import Result, failed, ok, still_open
 from sigil.serving.bounded.calls import Call
 from sigil.serving.health_check import OwnService
-from sigil.serving.probes.figures import Figures, NoFigures, read_figures, read_health
+from sigil.serving.probes.figures import Figures, NoFigures, read_figures, read_public
 from sigil.serving.probes.http import Answer, NoAnswer
 from sigil.serving.settings import Secret
 
@@ -44,7 +44,7 @@ class OwnProbe:
         self.workers = workers
         self._token = token
         self._certificate = certificate
-        self._health = Call(lambda: read_health(address))
+        self._health = Call(lambda: read_public(address, "/health"))
         self._figures = Call(self.sample)
 
     def sample(self) -> Figures:
@@ -63,6 +63,14 @@ class OwnProbe:
             return json_object(self.health().body)
         except NoAnswer:
             return {}
+
+    def server_id(self) -> str | None:
+        """Of the running server, as it reports itself; None if it does not."""
+        try:
+            found = json_object(read_public(self.address, "/info").body).get("server_id")
+        except NoAnswer:
+            return None
+        return found if isinstance(found, str) else None
 
     def figures(self) -> Figures:
         """The metrics; NoFigures."""
