@@ -64,6 +64,16 @@ def emit(tracer: Tracer, name: str = "one", **options: Any) -> None:
     span.end()
 
 
+@pytest.fixture(autouse=True)
+def no_export_outlives_its_test() -> Iterator[None]:
+    """A thread that still waits for a collector of one test would log in the next."""
+    yield
+    for thread in threading.enumerate():
+        if thread.name == "otlp export":
+            thread.join(60)
+            assert not thread.is_alive()
+
+
 @pytest.fixture
 def log(capfd: pytest.CaptureFixture[str]) -> Callable[[], list[dict[str, Any]]]:
     logs.configure("sigil", "info")
