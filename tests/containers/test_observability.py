@@ -74,7 +74,8 @@ class Project:
 
     def get(self, path: str, **parameters: str) -> Any:
         url = f"http://127.0.0.1:{self.port}/api/v1{path}"
-        return httpx.get(url, params=parameters, trust_env=False, timeout=DEADLINE).json()
+        # It answers 503 while it starts.
+        return httpx.get(url, params=parameters, trust_env=False, timeout=DEADLINE).raise_for_status().json()
 
     def values(self, expression: str) -> dict[str, float]:
         """The values of an instant query, by job."""
