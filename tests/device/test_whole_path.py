@@ -87,6 +87,9 @@ def test_a_push_that_waits_is_withdrawn_when_its_challenge_is_answered_by_hand(t
         run("register", "--json")
         created = backend.post("/challenge", json={"device_public_key": key, "action": ACTION}).json()
         path = f"/v1/auth/challenge/{created['challenge_id']}/status"
+        # The relay holds it: a push that is not sent yet when its challenge is answered never is.
+        with relay.client() as client:
+            wait_until(lambda: "relay_pushes_queued 1.0" in client.get("/metrics").text, "the push to be queued")
         run("approve", created["challenge_id"])
         push = {"status": "failed", "error": "cleared"}
         wait_until(lambda: backend.get(path).json()["push"] == push, "the push to be cleared")

@@ -77,6 +77,9 @@ def no_export_outlives_its_test() -> Iterator[None]:
 @pytest.fixture
 def log(capfd: pytest.CaptureFixture[str]) -> Callable[[], list[dict[str, Any]]]:
     logs.configure("sigil", "info")
+    # Lines of the tests before, which had no reader.
+    logs.flush()
+    capfd.readouterr()
     lines: list[dict[str, Any]] = []
 
     def read() -> list[dict[str, Any]]:
