@@ -66,6 +66,8 @@ class HttpExport:
 
     def _post(self, body: bytes, deadline: float) -> tuple[int, bytes, str]:
         connection = self._connection or http.client.HTTPConnection(self._host, self._port)
+        # From now on, so that a failure closes it.
+        self._connection = connection
         # A time-out of a socket bounds one wait alone: an answer of one byte a second would never end.
         with _Deadline(connection, deadline):
             if connection.sock is None:
@@ -81,9 +83,9 @@ class HttpExport:
             response = connection.getresponse()
             answer = response.read(MAX_ANSWER + 1)
             if len(answer) > MAX_ANSWER or not response.isclosed():
-                self._close(connection)
-            else:
-                self._connection = connection
+                # It may have taken the socket over.
+                response.close()
+                self._close()
             return response.status, answer, response.getheader("Retry-After") or ""
 
     def _connect(self, connection: http.client.HTTPConnection, deadline: float) -> None:
@@ -95,9 +97,8 @@ class HttpExport:
             connection.sock = secured
             secured.do_handshake()
 
-    def _close(self, connection: http.client.HTTPConnection | None = None) -> None:
-        connection = connection or self._connection
-        self._connection = None
+    def _close(self) -> None:
+        connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
 
