@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
+
+import pytest
 
 from loadtest.usage import ProcessUsage, children, family_seconds
 from tests.support.live import wait_until
@@ -35,17 +36,18 @@ def test_usage_has_the_cpu_of_a_busy_process_and_names_one_that_ended() -> None:
     assert usage.between().gone == ["busy"]
 
 
-def test_only_samples_of_the_given_seconds_count() -> None:
+def test_only_samples_of_the_given_seconds_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With exact times: one tick of 10 ms between two real samples may look like a hundred cores."""
+    times, ticks = iter([100.0, 110.0, 120.0]), iter([0, 800, 900])
+    second = os.sysconf("SC_CLK_TCK")
+    monkeypatch.setattr("loadtest.usage.time.time", lambda: next(times))
+    monkeypatch.setattr("loadtest.usage._cpu_ticks", lambda pid: next(ticks) * second / 100)
     usage = ProcessUsage({"here": os.getpid()})
-    usage.sample()
-    end = time.process_time() + 0.1
-    while time.process_time() < end:
-        pass
-    usage.sample()
-    after = time.time()
-    usage.sample()
-    assert usage.between(end=after).cores("here") > 0
-    assert usage.between(begin=after).cores("here") < usage.between(end=after).cores("here")
+    for _ in range(3):
+        usage.sample()
+    assert usage.between().cores("here") == pytest.approx(9 / 20)
+    assert usage.between(end=110.0).cores("here") == usage.between(end=119.0).cores("here") == pytest.approx(0.8)
+    assert usage.between(begin=110.0).cores("here") == usage.between(begin=119.0).cores("here") == pytest.approx(0.1)
 
 
 def test_family_seconds_include_running_and_ended_children() -> None:
