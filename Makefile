@@ -128,7 +128,7 @@ openapi: install ## write docs/openapi.json anew from the message types
 lock: ## resolve the dependencies anew into requirements.lock (needs uv)
 	uv pip compile pyproject.toml --all-extras --group dev --universal --generate-hashes --upgrade \
 	  --no-emit-index-url --no-header --quiet --output-file requirements.lock
-	uv pip compile pyproject.toml --extra server --extra relay --extra otel --universal --generate-hashes \
+	uv pip compile pyproject.toml --extra server --extra relay --extra otel --extra qr --universal --generate-hashes \
 	  --no-emit-index-url --no-header --quiet --constraint requirements.lock --output-file requirements-runtime.lock
 	sed -i '1i # Every dependency of development and production, pinned with hashes; `make lock` makes it again.' requirements.lock
 	sed -i '1i # What the containers install: the subset of requirements.lock that sigil and relay need to run.' requirements-runtime.lock
