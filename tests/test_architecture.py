@@ -38,6 +38,7 @@ SIGIL: dict[str, set[str]] = {
     "status": {"config", "console", "protocol", "serving"},
     "config": {"protocol", "serving"},
     "store": {"core", "serving"},
+    "attestation": {"protocol"},
     "core": {"protocol"},
     "serving": {"console", "protocol"},
     "device": {"console", "protocol"},
@@ -194,10 +195,10 @@ def test_libraries_with_known_faults_are_imported_in_one_place() -> None:
                 assert module in LIBRARIES[library], f"{module} imports {name}"
 
 
-def test_protocol_and_core_take_time_and_randomness_as_arguments() -> None:
+def test_protocol_core_and_attestation_take_time_and_randomness_as_arguments() -> None:
     """Formatting a given time is pure; reading the clock, the environment or random bytes is not."""
     for module, tree in _modules().items():
-        if not module.startswith(("sigil.protocol.", "sigil.core.")):
+        if not module.startswith(("sigil.protocol.", "sigil.core.", "sigil.attestation.")):
             continue
         for name in _imports(tree):
             assert name.split(".")[0] not in IMPURE - {"time"}, f"{module} imports {name}"

@@ -1,0 +1,94 @@
+"""The operator's policy, applied to the facts of a credential at each use: a stricter setting acts at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from sigil.attestation.statements import LEVELS, Attested, Check, Facts, Kind, Rejected
+
+# Apple's App Store and TestFlight; older systems state no category.
+_PRODUCTION_CATEGORIES = (None, 2, 4)
+
+
+@dataclass(frozen=True)
+class AttestationPolicy:
+    """The settings of attestation. Nothing is accepted by default.
+
+    apple_apps: "TEAM.bundle". android_apps: (package, SHA-256 of its signing certificate). android_min_patch: YYYYMM,
+    0 for none. android_boot_keys: lower-case hex, of trusted operating systems. credentials_not_before:
+    Unix seconds. revoked_devices: fingerprints. status_strict: no new Android attestation with an old status list.
+    test_roots: DER; anchors of every kind.
+    """
+
+    required: bool = False
+    allow_emulators: bool = False
+    kinds: frozenset[Kind] = frozenset()
+    apple_apps: tuple[str, ...] = ()
+    apple_environment: Literal["production", "development"] = "production"
+    android_apps: tuple[tuple[str, bytes], ...] = ()
+    android_min_level: Literal["hardware", "secure_element"] = "hardware"
+    android_min_patch: int = 0
+    android_user_auth: bool = False
+    android_boot_keys: frozenset[str] = frozenset()
+    yubikey_min_firmware: tuple[int, int, int] = (5, 7, 0)
+    credential_days: int = 90
+    credentials_not_before: int = 0
+    revoked_devices: frozenset[str] = frozenset()
+    status_strict: bool = False
+    test_roots: tuple[bytes, ...] = ()
+
+
+def policy_checks(attested: Attested, policy: AttestationPolicy, revoked: Callable[[str], bool]) -> Iterator[Check]:
+    """Every setting against what was proved. An absent fact fails a policy that needs it."""
+    yield Check("kind_accepted", attested.kind in policy.kinds, "kind", attested.kind)
+    yield Check("emulator_allowed", attested.level != "emulator" or policy.allow_emulators, "emulator", attested.level)
+    match attested.kind:
+        case "apple-appattest":
+            yield from _apple(attested, policy)
+        case "android-key":
+            yield from _android(attested, policy, revoked)
+        case "yubikey-piv":
+            yield from _yubikey(attested.facts, policy)
+
+
+def check_attested(attested: Attested, policy: AttestationPolicy, revoked: Callable[[str], bool]) -> None:
+    """Rejected: the first setting that the facts do not satisfy."""
+    for check in policy_checks(attested, policy, revoked):
+        if not check.ok:
+            raise Rejected(check.reason, check.name)
+
+
+def _apple(attested: Attested, policy: AttestationPolicy) -> Iterator[Check]:
+    facts = attested.facts
+    yield Check("app_configured", attested.app in policy.apple_apps, "app", attested.app)
+    same = facts.environment == policy.apple_environment
+    yield Check("environment", same, "environment", str(facts.environment))
+    fits = policy.apple_environment == "development" or facts.category in _PRODUCTION_CATEGORIES
+    yield Check("category", fits, "environment", str(facts.category))
+
+
+def _android(attested: Attested, policy: AttestationPolicy, revoked: Callable[[str], bool]) -> Iterator[Check]:
+    facts = attested.facts
+    apps = {f"{package}:{digest.hex()}" for package, digest in policy.android_apps}
+    yield Check("app_configured", attested.app in apps, "app", attested.app)
+    listed = [serial for serial in facts.serials if revoked(serial)]
+    yield Check("status_list", bool(facts.serials) and not listed, "revoked", f"{len(listed)} revoked")
+    if attested.level == "emulator":
+        # An emulator has no hardware that could state the rest.
+        return
+    enough = LEVELS.index(attested.level) >= LEVELS.index(policy.android_min_level)
+    yield Check("level", enough, "level", attested.level)
+    trusted = facts.boot == "verified" or (facts.boot == "self_signed" and facts.boot_key in policy.android_boot_keys)
+    yield Check("boot_state", trusted, "boot_state", f"{facts.boot} {facts.boot_key}")
+    if policy.android_min_patch:
+        recent = facts.patch is not None and facts.patch >= policy.android_min_patch
+        yield Check("patch", recent, "patch", str(facts.patch))
+    if policy.android_user_auth:
+        yield Check("user_auth", facts.user_auth is True, "key_properties", str(facts.user_auth))
+
+
+def _yubikey(facts: Facts, policy: AttestationPolicy) -> Iterator[Check]:
+    recent = facts.firmware is not None and facts.firmware >= policy.yubikey_min_firmware
+    yield Check("firmware", recent, "patch", ".".join(map(str, facts.firmware or ())))
