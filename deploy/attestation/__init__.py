@@ -1,0 +1,1 @@
+"""Test roots, attestations under them, and hostile ones: python -m deploy.attestation --help"""
