@@ -85,6 +85,96 @@ class NotEligible(Problem):
     summary = "This device is the requester and may not vote on the request."
 
 
+class DeviceRevoked(NotEligible):
+    summary = "This device is revoked on this server (SIGIL_REVOKED_DEVICES): enrol another key."
+
+
+class EnrolmentNotFound(Problem):
+    """The same for an unknown token and an unknown id."""
+
+    code = "ENROLMENT_NOT_FOUND"
+    summary = "The enrolment does not exist, or its result is no longer stored; begin a new one and use its link."
+
+
+class EnrolmentClaimed(Problem):
+    code = "ENROLMENT_CLAIMED"
+    summary = "Another device has claimed this enrolment; if it is not yours, cancel the enrolment and begin a new one."
+
+
+class EnrolmentClosed(Problem):
+    """`details.status` gives the state."""
+
+    code = "ENROLMENT_CLOSED"
+    summary = "The enrolment is not in a state that permits this; its status is in the details."
+
+
+class EnrolmentExpired(Problem):
+    code = "ENROLMENT_EXPIRED"
+    summary = "The enrolment expired before it was complete; begin a new one."
+
+
+class WrongCode(Problem):
+    """`details.attempts_left`; at 0 the enrolment has failed."""
+
+    code = "WRONG_CODE"
+    summary = "This is not the code that the device shows; type it again. The third wrong code ends the enrolment."
+
+
+class AttestationRequired(Problem):
+    code = "ATTESTATION_REQUIRED"
+    summary = (
+        "This server approves for attested devices only: the device must attest its key (POST /device/attest) and send "
+        "its device_credential."
+    )
+
+
+AttestationReason = Literal[
+    "malformed",
+    "chain",
+    "root",
+    "revoked",
+    "challenge",
+    "app",
+    "app_unknown",
+    "environment",
+    "level",
+    "boot_state",
+    "key_properties",
+    "patch",
+    "emulator",
+    "kind",
+    "expired",
+]
+_ATTESTATION_REMEDIES: dict[AttestationReason, str] = {
+    "malformed": "it does not have the documented form.",
+    "chain": "its certificates do not form a valid chain.",
+    "root": "its root is not one that this server trusts.",
+    "revoked": "its key or device is revoked; use another device.",
+    "challenge": "it is not for this challenge, key and server; fetch a new challenge and attest again.",
+    "app": "it is of an app that this server does not accept.",
+    "app_unknown": "the phone did not name the app; restart the phone and attest again.",
+    "environment": "it is of another environment (development or production) than this server accepts.",
+    "level": "its security level is lower than required.",
+    "boot_state": "the device must be locked, with an operating system that this server accepts.",
+    "key_properties": "the key was not made with the required properties; make a new key.",
+    "patch": "the operating system or firmware is older than this server accepts; update it and attest again.",
+    "emulator": "it is of an emulator, which this server does not accept.",
+    "kind": "this server does not accept this kind.",
+    "expired": "it has expired; attest again.",
+}
+ATTESTATION_REASONS: frozenset[str] = frozenset(_ATTESTATION_REMEDIES)
+
+
+class AttestationInvalid(Problem):
+    """`details.reason`, of the closed list of section 5.6."""
+
+    code = "ATTESTATION_INVALID"
+    summary = "The attestation was not accepted."
+
+    def __init__(self, reason: AttestationReason) -> None:
+        super().__init__(f"The attestation was not accepted: {_ATTESTATION_REMEDIES[reason]}", reason=reason)
+
+
 class MpaNotFound(Problem):
     code = "MPA_NOT_FOUND"
     summary = "The approval request does not exist, or its result is no longer stored."
@@ -206,6 +296,13 @@ class TooManyPending(Retryable):
     summary = (
         "This device has reached the limit of pending challenges of this API key; wait until one ends, cancel one, or "
         "retry after the time in Retry-After."
+    )
+
+
+class TooManyEnrolments(TooManyPending):
+    summary = (
+        "This API key has reached its limit of open enrolments (SIGIL_MAX_ENROLMENTS); wait until one ends, cancel "
+        "one, or retry after the time in Retry-After."
     )
 
 

@@ -32,12 +32,14 @@ class InvalidMnemonic(ValueError):
 
 @dataclass(frozen=True, repr=False)
 class DerivedSecrets:
-    """The four 32-byte secrets of a server. A running server keeps only these: never the mnemonic, never the seed."""
+    """The six 32-byte secrets of a server. A running server keeps only these: never the mnemonic, never the seed."""
 
     es256: bytes
     es256k: bytes
     ed25519: bytes
     api_key: bytes
+    enrolment: bytes
+    attest_nonce: bytes
 
     @classmethod
     def from_mnemonic(cls, words: str) -> DerivedSecrets:
@@ -48,6 +50,8 @@ class DerivedSecrets:
             es256k=_bip32(seed, _ES256K_PATH),
             ed25519=_hkdf(seed, b"sigil/ed25519/v1"),
             api_key=_hkdf(seed, b"sigil/api-key/v1"),
+            enrolment=_hkdf(seed, b"sigil/enrolment/v1"),
+            attest_nonce=_hkdf(seed, b"sigil/attest-nonce/v1"),
         )
 
 
@@ -134,6 +138,8 @@ class ServerIdentity:
 
     keys: dict[Suite, PrivateKey]
     api_key_secret: bytes
+    enrolment_secret: bytes
+    attest_nonce_secret: bytes
     server_id: str
     server_public_keys: dict[str, str]
     keys_signature: str
@@ -157,6 +163,8 @@ class ServerIdentity:
         return cls(
             keys=keys,
             api_key_secret=secrets.api_key,
+            enrolment_secret=secrets.enrolment,
+            attest_nonce_secret=secrets.attest_nonce,
             server_id=server_id,
             server_public_keys=public,
             keys_signature=encode_base64(keys["ES256"].sign(signed_bytes.server_keys(public))),

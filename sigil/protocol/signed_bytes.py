@@ -22,7 +22,16 @@ RELAY_REGISTER = b"SIGIL-RELAY-REGISTER-V1\0"
 RELAY_UNREGISTER = b"SIGIL-RELAY-UNREGISTER-V1\0"
 RELAY_WS_AUTH = b"SIGIL-RELAY-WS-AUTH-V1\0"
 RELAY_REQUEST = b"SIGIL-RELAY-REQUEST-V1\0"
+ENROL_OFFER = b"SIGIL-ENROL-OFFER-V1\0"
+ENROL = b"SIGIL-ENROL-V1\0"
+ENROL_REPLACE = b"SIGIL-ENROL-REPLACE-V1\0"
+ATTEST_PROOF = b"SIGIL-ATTEST-PROOF-V1\0"
+DEVICE_CREDENTIAL = b"SIGIL-DEVICE-CREDENTIAL-V1\0"
 _BIND = b"SIGIL-CHALLENGE-BIND-V1\0"
+_ENROL_TOKEN = b"SIGIL-ENROL-TOKEN-V1\0"
+_ENROL_COMMIT = b"SIGIL-ENROL-COMMIT-V1\0"
+_ENROL_SAS = b"SIGIL-ENROL-SAS-V1\0"
+_ATTEST = b"SIGIL-ATTEST-V1\0"
 
 
 def _sha256(data: bytes) -> bytes:
@@ -101,3 +110,57 @@ def relay_ws_auth(relay_origin: str, challenge: bytes) -> bytes:
 
 def relay_request(method: str, target: str, timestamp: str, nonce: str, body: bytes) -> bytes:
     return RELAY_REQUEST + f"{method}\n{target}\n{timestamp}\n{nonce}\n".encode() + _sha256(body)
+
+
+def enrolment_offer(offer_jcs: bytes) -> bytes:
+    """Signed by the server's ES256 key; `offer_jcs` is the canonical JSON of the offer."""
+    return ENROL_OFFER + offer_jcs
+
+
+def enrolment_completion(digest: bytes) -> bytes:
+    """Signed by the new key; `digest` is `enrolment_digest`."""
+    return ENROL + digest
+
+
+def enrolment_consent(digest: bytes) -> bytes:
+    """Signed by the key that is replaced."""
+    return ENROL_REPLACE + digest
+
+
+def enrolment_digest(offer_sha256: bytes, device_key: bytes, attestation_jcs: bytes) -> bytes:
+    """D, 96 bytes: the offer, the new key as on the wire, and the attestation, empty without one."""
+    return offer_sha256 + _sha256(device_key) + _sha256(attestation_jcs)
+
+
+def enrolment_token_sha256(token: str) -> bytes:
+    """`token` in its canonical form."""
+    return _sha256(_ENROL_TOKEN + token.encode("ascii"))
+
+
+def enrolment_commitment(sas_nonce: bytes) -> bytes:
+    return _sha256(_ENROL_COMMIT + sas_nonce)
+
+
+def enrolment_sas(digest: bytes, sas_nonce: bytes) -> bytes:
+    """The 32 bytes of the short authentication string."""
+    return _sha256(_ENROL_SAS + digest + sas_nonce)
+
+
+def attest_digest(*, context: str, key: str, kind: str, nonce: bytes, server_id: str) -> bytes:
+    """The 32 bytes that an attestation holds as its challenge.
+
+    `context` is the enrolment_id, or empty. `key` is empty where the attested certificate holds the device's key, else
+    device_public_key.
+    """
+    bound = {"context": context, "key": key, "kind": kind, "nonce": encode_base64(nonce), "server_id": server_id}
+    return _sha256(_ATTEST + canonical(bound))
+
+
+def attestation_proof(digest: bytes, attestation_jcs: bytes) -> bytes:
+    """Signed by the device's key; `digest` is `attest_digest`."""
+    return ATTEST_PROOF + digest + _sha256(attestation_jcs)
+
+
+def device_credential(payload: bytes) -> bytes:
+    """Signed by the server's ES256 key; `payload` is the canonical JSON of the credential's payload."""
+    return DEVICE_CREDENTIAL + payload

@@ -23,7 +23,7 @@ _encode = msgspec.json.Encoder().encode
 def body(ended_id: bytes, event: Event) -> bytes:
     """The body of the event of the challenge or approval request with that id."""
     kind, _, status = type_of_event(event).partition(".")
-    challenge, uuid = kind == "challenge", format_uuid(ended_id)
+    challenge, mpa, uuid = kind == "challenge", kind == "mpa", format_uuid(ended_id)
     return _encode(
         EventBody(
             id=event_id(ended_id),
@@ -31,13 +31,14 @@ def body(ended_id: bytes, event: Event) -> bytes:
             status=status,
             timestamp=format_time(event.at),
             key_id=Caller(event.owner).key_id,
-            action_type=event.action_type,
+            action_type=event.action_type if challenge or mpa else None,
             challenge_id=uuid if challenge else None,
-            fingerprint=event.fingerprint.hex() if challenge else None,
-            request_id=None if challenge else event.request_id,
-            mpa_id=None if challenge else uuid,
+            fingerprint=event.fingerprint.hex() or None if not mpa else None,
+            request_id=event.request_id if mpa else None,
+            mpa_id=uuid if mpa else None,
+            enrolment_id=None if challenge or mpa else uuid,
             decision=_DECISIONS.get(event.kind),
             reason=event.reason or None,
-            groups_satisfied=None if challenge else event.groups_satisfied,
+            groups_satisfied=event.groups_satisfied if mpa else None,
         )
     )

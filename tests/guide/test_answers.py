@@ -93,6 +93,9 @@ def test_the_event_types_are_those_of_the_guide() -> None:
         "mpa.approved",
         "mpa.rejected",
         "mpa.timeout",
+        "enrolment.completed",
+        "enrolment.failed",
+        "enrolment.expired",
     }
 
 

@@ -38,6 +38,9 @@ class EventKind(IntEnum):
     MPA_APPROVED = 3
     MPA_REJECTED = 4
     MPA_TIMEOUT = 5
+    ENROLMENT_COMPLETED = 6
+    ENROLMENT_FAILED = 7
+    ENROLMENT_EXPIRED = 8
 
 
 _TYPES: dict[EventKind, EventType] = {

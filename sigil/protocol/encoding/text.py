@@ -11,6 +11,7 @@ import time
 from sigil.protocol.errors import InvalidRequest, subject_of
 
 _HEX = re.compile(r"[0-9a-f]*\Z")
+_BASE64URL = re.compile(r"[A-Za-z0-9_-]*\Z", re.ASCII)
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ\Z", re.ASCII)
 
 
@@ -30,6 +31,19 @@ def decode_base64(text: str, path: str, *, length: int | None = None) -> bytes:
     if length is not None and len(data) != length:
         raise InvalidRequest(f"{subject_of(path)} must be {length} bytes in base64, not {len(data)}.", path=path)
     return data
+
+
+def encode_base64url(data: bytes) -> str:
+    """base64url without padding (RFC 4648, section 5)."""
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode("ascii")
+
+
+def decode_base64url(text: str) -> bytes | None:
+    """None for every other spelling than `encode_base64url` makes."""
+    if not _BASE64URL.match(text) or len(text) % 4 == 1:
+        return None
+    data = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    return data if encode_base64url(data) == text else None
 
 
 def decode_hex(text: str, path: str, *, length: int) -> bytes:

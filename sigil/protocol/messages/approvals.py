@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from sigil.protocol.action import Action
+from sigil.protocol.messages.attestation import AttestationSummary, CredentialText
 from sigil.protocol.messages.base import Answer, Decision, FromDevice, Reason
 
 MAX_BODY = 256 * 1024
@@ -67,6 +68,7 @@ class RespondMpa(FromDevice, frozen=True):
     fingerprint: str | None = None
     timestamp: Any = None
     reason: Reason | None = None
+    device_credential: CredentialText | None = None
 
 
 class MpaResponded(Answer, frozen=True):
@@ -92,7 +94,7 @@ class MpaGroup(Answer, frozen=True):
 
 
 class MpaVote(Answer, frozen=True):
-    """One device's answer; `group` is the index of its group."""
+    """One device's answer; `group` is the index of its group. `device_credential` has its first three parts alone."""
 
     fingerprint: str
     device_public_key: str
@@ -101,6 +103,8 @@ class MpaVote(Answer, frozen=True):
     at: str
     signature: str
     reason: Reason | None = None
+    attestation: AttestationSummary | None = None
+    device_credential: str | None = None
 
 
 class MpaStatus(Answer, frozen=True):

@@ -12,6 +12,7 @@ import msgspec
 
 from sigil.protocol.action import Action
 from sigil.protocol.messages.approvals import MpaPayload
+from sigil.protocol.messages.attestation import AttestationSummary, CredentialText
 from sigil.protocol.messages.base import Answer, Decision, FromDevice, Reason
 
 MIN_EXPIRY_SECONDS, MAX_EXPIRY_SECONDS, DEFAULT_EXPIRY_SECONDS = 30, 300, 300
@@ -55,6 +56,7 @@ class Respond(FromDevice, frozen=True):
     match_code: Annotated[str, msgspec.Meta(pattern=r"^[0-9]{2}$(?!\n)", description="two digits")] | None = None
     timestamp: Any = None
     reason: Reason | None = None
+    device_credential: CredentialText | None = None
 
 
 class Responded(Answer, frozen=True):
@@ -88,6 +90,7 @@ class ChallengeStatus(Answer, frozen=True):
     reason: str | None = None
     match_code: str | None = None
     verified_at: str | None = None
+    attestation: AttestationSummary | None = None
 
 
 class Pending(FromDevice, frozen=True):

@@ -23,6 +23,14 @@ class Features(Answer, frozen=True):
     webhooks: bool
     secure_decrypt: bool
     mnemonic_generation: bool
+    attestation: bool = False
+
+
+class AcceptedAttestation(Answer, frozen=True):
+    """`kinds` is sorted and not empty; with `required`, approvals need a device_credential"""
+
+    kinds: list[str]
+    required: bool
 
 
 class Info(Answer, frozen=True):
@@ -39,6 +47,7 @@ class Info(Answer, frozen=True):
     mode: Mode
     features: Features
     relay_url: str | None = None
+    attestation: AcceptedAttestation | None = None
 
 
 class ErrorBody(Answer, frozen=True):

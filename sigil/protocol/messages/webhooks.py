@@ -7,22 +7,34 @@ from typing import Annotated, Literal
 import msgspec
 
 from sigil.protocol.encoding.ids import format_uuid, parse_uuid
+from sigil.protocol.enrolment import Confirm
+from sigil.protocol.messages.attestation import AttestationSummary
 
 EventType = Literal[
-    "challenge.verified", "challenge.rejected", "challenge.expired", "mpa.approved", "mpa.rejected", "mpa.timeout"
+    "challenge.verified",
+    "challenge.rejected",
+    "challenge.expired",
+    "mpa.approved",
+    "mpa.rejected",
+    "mpa.timeout",
+    "enrolment.completed",
+    "enrolment.failed",
+    "enrolment.expired",
 ]
 _PREFIX = "evt_"
 
 
 class EventBody(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Of a challenge: challenge_id and fingerprint; of an approval request: request_id, mpa_id, groups_satisfied."""
+    """Of a challenge: challenge_id and fingerprint; of an approval request: request_id, mpa_id, groups_satisfied; of an
+    enrolment: enrolment_id, account and confirm, and no action_type. `replaced` is a fingerprint.
+    """
 
     id: str
     type: EventType
     status: str
     timestamp: Annotated[str, msgspec.Meta(extra_json_schema={"format": "date-time"})]
     key_id: str
-    action_type: str
+    action_type: str | None = None
     challenge_id: str | None = None
     fingerprint: str | None = None
     request_id: str | None = None
@@ -30,10 +42,16 @@ class EventBody(msgspec.Struct, frozen=True, omit_defaults=True):
     decision: Literal["approved", "rejected"] | None = None
     reason: str | None = None
     groups_satisfied: tuple[int, ...] | None = None
+    enrolment_id: str | None = None
+    account: str | None = None
+    confirm: Confirm | None = None
+    device_public_key: str | None = None
+    replaced: str | None = None
+    attestation: AttestationSummary | None = None
 
 
 def event_id(ended_id: bytes) -> str:
-    """`evt_` and the UUID of the ended challenge or approval request, which ends only once."""
+    """`evt_` and the UUID of the ended challenge, approval request or enrolment, which ends only once."""
     return _PREFIX + format_uuid(ended_id)
 
 

@@ -15,9 +15,13 @@ from sigil.protocol.messages.webhooks import EventBody
 _FORMATS: dict[str, dict[str, Any]] = {
     "challenge_id": {"format": "uuid"},
     "mpa_id": {"format": "uuid"},
+    "enrolment_id": {"format": "uuid"},
     "at": {"format": "date-time"},
     "expires_at": {"format": "date-time"},
     "verified_at": {"format": "date-time"},
+    "attested_at": {"format": "date-time"},
+    "enrolled_at": {"format": "date-time"},
+    "renew_after": {"format": "date-time"},
     "respond_to": {"format": "uri"},
     "challenge_bytes": {"contentEncoding": "base64"},
     "device_public_key": {"contentEncoding": "base64"},
@@ -25,6 +29,8 @@ _FORMATS: dict[str, dict[str, Any]] = {
     "server_public_key": {"contentEncoding": "base64"},
     "server_signature": {"contentEncoding": "base64"},
     "signature": {"contentEncoding": "base64"},
+    "replaces_signature": {"contentEncoding": "base64"},
+    "sas_nonce": {"contentEncoding": "base64"},
     "keys_signature": {"contentEncoding": "base64"},
 }
 # Members that are sent as the raw bytes that were signed: their message types have no schema for them.

@@ -13,6 +13,9 @@ _SUMMARIES: dict[EventType, str] = {
     "mpa.approved": "Enough groups approved.",
     "mpa.rejected": "Too few groups can still approve, or the first rejection ended the request.",
     "mpa.timeout": "The members did not decide in time.",
+    "enrolment.completed": "The device is enrolled: device_public_key is its key.",
+    "enrolment.failed": "A wrong code was sent too often.",
+    "enrolment.expired": "The enrolment was not completed and confirmed in time.",
 }
 _HEADERS = {
     "webhook-id": "The id of the event, the same in every attempt.",
