@@ -13,7 +13,7 @@ from sigil.app.operational import Snapshot
 from sigil.app.state import prepare_store
 from sigil.app.wizard import InitSnapshot, marker_of, vault_of
 from sigil.config.settings import Config
-from sigil.first_boot.commitment import VaultUnusable
+from sigil.first_boot.commitment import VaultOutdated, VaultUnusable
 from sigil.first_boot.marker import MarkerUnusable
 from sigil.first_boot.vault import VAULT_FILE
 from sigil.protocol.identity import InvalidMnemonic, ServerIdentity
@@ -105,11 +105,21 @@ def prepare_state(state: StateDirectory, config: Config, start: Start) -> None:
     The commitment is removed once the settings provide the mnemonic: until then its secrets exist only there.
     """
     server_id = start.identity.server_id if start.identity else NO_SERVER
-    committed = committed_identity(config)
+    committed = _adoptable(config)
     prepare_store(state, config, server_id, adopt_unowned=committed is not None and committed.server_id == server_id)
     if config.mode == "operational":
         _remove_commitment(config)
         _update_marker(config, server_id)
+
+
+def _adoptable(config: Config) -> ServerIdentity | None:
+    """With the mnemonic in the settings, a commitment of an older version is of no use, and is removed as any is."""
+    try:
+        return committed_identity(config)
+    except StartupError as error:
+        if config.mode == "operational" and isinstance(error.__cause__, VaultOutdated):
+            return None
+        raise
 
 
 def _remove_commitment(config: Config) -> None:

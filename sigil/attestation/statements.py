@@ -7,42 +7,33 @@ explain` prints all of them. So there is one list of checks per kind.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import msgspec
-
+from sigil.protocol.device_credential import Facts
+from sigil.protocol.errors import AttestationReason as Reason
 from sigil.protocol.keys import PublicKey
+from sigil.protocol.messages.attestation import LEVELS, Binding, Kind, Level
 
 if TYPE_CHECKING:
     from cryptography import x509
 
     from sigil.attestation.policy import AttestationPolicy
 
-Kind = Literal["android-key", "apple-appattest", "yubikey-piv"]
-"""Of a credential. The renewal statement `apple-assertion` gives the kind `apple-appattest`."""
-Level = Literal["emulator", "hardware", "secure_element"]
-LEVELS: tuple[Level, ...] = ("emulator", "hardware", "secure_element")
-"""From the lowest to the highest."""
-Binding = Literal["direct", "witness"]
-"""direct: the certificate holds the signing key. witness: an attested key or app vouches for it."""
-Reason = Literal[
-    "malformed",
-    "chain",
-    "root",
-    "revoked",
-    "challenge",
-    "app",
-    "app_unknown",
-    "environment",
-    "level",
-    "boot_state",
-    "key_properties",
-    "patch",
-    "emulator",
-    "kind",
-    "expired",
+__all__ = [
+    "LEVELS",
+    "Anchors",
+    "Attested",
+    "Binding",
+    "Check",
+    "Checks",
+    "Expected",
+    "Facts",
+    "Kind",
+    "Level",
+    "Reason",
+    "Rejected",
+    "run",
 ]
-"""`details.reason` of ATTESTATION_INVALID (docs/protocol.md, section 4)."""
 
 
 class Rejected(Exception):
@@ -52,33 +43,6 @@ class Rejected(Exception):
         self.reason: Reason = reason
         self.check = check
         super().__init__(f"{reason}: {check}")
-
-
-class Facts(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a verified statement proves, and policy is applied to at each use. An absent fact fails a policy that needs
-    it. Unknown members are ignored: a newer server of the same identity may have written them.
-    """
-
-    patch: int | None = None
-    """Android: osPatchLevel, YYYYMM."""
-    boot: Literal["verified", "self_signed"] | None = None
-    """Android: verifiedBootState 0 or 1 of a locked device."""
-    boot_key: str | None = None
-    """Android: verifiedBootKey, lower-case hex."""
-    user_auth: bool | None = None
-    """Android: the key needs the user's authentication. YubiKey: the PIN policy is not never."""
-    environment: Literal["production", "development"] | None = None
-    """Apple: of the aaguid."""
-    category: int | None = None
-    """Apple: where the app was installed from, if the authenticator data has it."""
-    firmware: tuple[int, int, int] | None = None
-    """YubiKey."""
-    app_attest_key: str | None = None
-    """Apple: the App Attest key that signs assertions, base64 of 33 bytes SEC1 compressed."""
-    counter: int | None = None
-    """Apple: the counter of the last assertion."""
-    serials: tuple[str, ...] = ()
-    """Of the chain's certificates without the root: lower-case hex without leading zeros."""
 
 
 class Attested(NamedTuple):

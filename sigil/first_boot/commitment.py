@@ -54,6 +54,10 @@ class VaultUnusable(Exception):
     """The vault cannot be read or written; the message contains no secret."""
 
 
+class VaultOutdated(VaultUnusable):
+    """An older version wrote it: it lacks secrets that only the mnemonic gives."""
+
+
 class Vault(Protocol):
     """Keeps one commitment for all workers of a host. Its methods raise VaultUnusable."""
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from sigil.first_boot.commitment import AlreadyCommitted, Commitment, VaultUnusable
+from sigil.first_boot.commitment import AlreadyCommitted, Commitment, Session, VaultOutdated, VaultUnusable
 from sigil.serving.files.errors import reason_of
 
 VAULT_FILE = "identity"
@@ -57,7 +57,7 @@ class FileVault:
             except FileNotFoundError:
                 return None
             with os.fdopen(handle, "rb") as file:
-                return msgspec.json.decode(file.read(), type=Commitment)
+                return _decoded(file.read())
 
     def remove_temporary_files(self) -> None:
         """Remove the temporary files of killed workers: they contain secrets."""
@@ -69,6 +69,31 @@ class FileVault:
         """Remove the commitment itself."""
         with _vault_errors():
             self._file.unlink(missing_ok=True)
+
+
+class _Outdated(msgspec.Struct):
+    """A commitment of versions without enrolment."""
+
+    class Secrets(msgspec.Struct, forbid_unknown_fields=True):
+        es256: bytes
+        es256k: bytes
+        ed25519: bytes
+        api_key: bytes
+
+    secrets: Secrets
+    session: Session
+
+
+def _decoded(text: bytes) -> Commitment:
+    try:
+        return msgspec.json.decode(text, type=Commitment)
+    except msgspec.ValidationError:
+        msgspec.json.decode(text, type=_Outdated)
+    # Outside: the message of the first error may quote the secrets.
+    raise VaultOutdated(
+        f"{VAULT_FILE} is of an older version, without the secrets of enrolment, which only the 24 words give: start "
+        "with SIGIL_MNEMONIC_PATH, or remove the file and restore the words in the setup"
+    )
 
 
 @contextmanager

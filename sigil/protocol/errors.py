@@ -171,8 +171,11 @@ class AttestationInvalid(Problem):
     code = "ATTESTATION_INVALID"
     summary = "The attestation was not accepted."
 
-    def __init__(self, reason: AttestationReason) -> None:
-        super().__init__(f"The attestation was not accepted: {_ATTESTATION_REMEDIES[reason]}", reason=reason)
+    def __init__(self, reason: AttestationReason | None = None) -> None:
+        if reason is None:
+            super().__init__()
+        else:
+            super().__init__(f"The attestation was not accepted: {_ATTESTATION_REMEDIES[reason]}", reason=reason)
 
 
 class MpaNotFound(Problem):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import msgspec
 
 from sigil.core.webhooks.event import Event, EventKind, type_of_event
@@ -9,7 +11,8 @@ from sigil.protocol.api_key import Caller
 from sigil.protocol.encoding.ids import format_uuid
 from sigil.protocol.encoding.text import format_time
 from sigil.protocol.messages.base import Decision
-from sigil.protocol.messages.webhooks import EventBody, event_id
+from sigil.protocol.messages.enrolment import EnrolmentState
+from sigil.protocol.messages.webhooks import EnrolmentEventBody, EventBody, event_id
 
 _DECISIONS: dict[EventKind, Decision] = {
     EventKind.CHALLENGE_VERIFIED: "approved",
@@ -17,28 +20,49 @@ _DECISIONS: dict[EventKind, Decision] = {
     EventKind.MPA_APPROVED: "approved",
     EventKind.MPA_REJECTED: "rejected",
 }
+_ENROLMENT_STATES: dict[EventKind, EnrolmentState] = {
+    EventKind.ENROLMENT_COMPLETED: "enrolled",
+    EventKind.ENROLMENT_FAILED: "failed",
+    EventKind.ENROLMENT_EXPIRED: "expired",
+}
 _encode = msgspec.json.Encoder().encode
 
 
 def body(ended_id: bytes, event: Event) -> bytes:
-    """The body of the event of the challenge or approval request with that id."""
+    """The body of the event of the challenge, approval request or enrolment with that id."""
     kind, _, status = type_of_event(event).partition(".")
-    challenge, mpa, uuid = kind == "challenge", kind == "mpa", format_uuid(ended_id)
+    if kind == "enrolment":
+        return _encode(_of_enrolment(ended_id, event))
+    challenge, uuid = kind == "challenge", format_uuid(ended_id)
     return _encode(
         EventBody(
             id=event_id(ended_id),
-            type=type_of_event(event),
+            type=cast(Any, type_of_event(event)),
             status=status,
             timestamp=format_time(event.at),
             key_id=Caller(event.owner).key_id,
-            action_type=event.action_type if challenge or mpa else None,
+            action_type=event.action_type,
             challenge_id=uuid if challenge else None,
-            fingerprint=event.fingerprint.hex() or None if not mpa else None,
-            request_id=event.request_id if mpa else None,
-            mpa_id=uuid if mpa else None,
-            enrolment_id=None if challenge or mpa else uuid,
+            fingerprint=event.fingerprint.hex() if challenge else None,
+            request_id=None if challenge else event.request_id,
+            mpa_id=None if challenge else uuid,
             decision=_DECISIONS.get(event.kind),
             reason=event.reason or None,
-            groups_satisfied=event.groups_satisfied if mpa else None,
+            groups_satisfied=None if challenge else event.groups_satisfied,
         )
+    )
+
+
+def _of_enrolment(enrolment_id: bytes, event: Event) -> EnrolmentEventBody:
+    return EnrolmentEventBody(
+        id=event_id(enrolment_id),
+        type=cast(Any, type_of_event(event)),
+        enrolment_id=format_uuid(enrolment_id),
+        account="",
+        confirm="code",
+        status=_ENROLMENT_STATES[event.kind],
+        timestamp=format_time(event.at),
+        key_id=Caller(event.owner).key_id,
+        fingerprint=event.fingerprint.hex() or None,
+        reason=cast(Any, event.reason or None),
     )

@@ -24,7 +24,7 @@ ACTION = {"type": "payment", "description": "Pay the invoice", "params": {"amoun
 
 
 def identity(seed: int = 1) -> ServerIdentity:
-    return ServerIdentity.from_secrets(DerivedSecrets(*(bytes([seed + i]) * 32 for i in range(4))))
+    return ServerIdentity.from_secrets(DerivedSecrets(*(bytes([seed + i]) * 32 for i in range(6))))
 
 
 def jcs(action: dict[str, Any]) -> bytes:

@@ -8,11 +8,19 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from sigil.app.init_mode import committed_identity
+from sigil.app.init_mode import _adoptable, _remove_commitment, committed_identity
 from sigil.config.settings import Config
-from sigil.first_boot.commitment import SESSION_SECONDS, AlreadyCommitted, Commitment, Session, VaultUnusable
+from sigil.first_boot.commitment import (
+    SESSION_SECONDS,
+    AlreadyCommitted,
+    Commitment,
+    Session,
+    VaultOutdated,
+    VaultUnusable,
+)
 from sigil.first_boot.marker import Marker, MarkerUnusable
 from sigil.first_boot.vault import VAULT_FILE, FileVault
 from sigil.protocol.identity import DerivedSecrets
@@ -20,7 +28,7 @@ from sigil.serving.startup_error import StartupError
 
 
 def commitment(number: int = 1) -> Commitment:
-    return Commitment(DerivedSecrets(*(bytes([number]) * 32 for _ in range(4))), Session.begin("token", 1000.0))
+    return Commitment(DerivedSecrets(*(bytes([number]) * 32 for _ in range(6))), Session.begin("token", 1000.0))
 
 
 @pytest.fixture
@@ -97,6 +105,31 @@ def test_the_error_of_a_damaged_commitment_does_not_contain_it(
     with pytest.raises(VaultUnusable, match="damaged") as raised:
         vault.read()
     assert raised.value.__cause__ is None
+
+
+def older_commitment() -> bytes:
+    members = msgspec.json.decode(msgspec.json.encode(commitment()))
+    del members["secrets"]["enrolment"], members["secrets"]["attest_nonce"]
+    return msgspec.json.encode(members)
+
+
+def test_a_commitment_of_an_older_version_is_an_error_with_the_remedy(vault: FileVault, tmp_path: Path) -> None:
+    (tmp_path / VAULT_FILE).write_bytes(older_commitment())
+    with pytest.raises(StartupError, match=r"older version.*SIGIL_MNEMONIC_PATH, or remove the file") as raised:
+        committed_identity(Config(state_dir=tmp_path))
+    assert isinstance(raised.value.__cause__, VaultOutdated)
+    assert raised.value.__cause__.__cause__ is raised.value.__cause__.__context__ is None
+
+
+def test_the_mnemonic_in_the_settings_removes_a_commitment_of_an_older_version(tmp_path: Path) -> None:
+    (tmp_path / VAULT_FILE).write_bytes(older_commitment())
+    config = Config(state_dir=tmp_path, mode="operational")
+    assert _adoptable(config) is None
+    _remove_commitment(config)
+    assert not (tmp_path / VAULT_FILE).exists()
+    (tmp_path / VAULT_FILE).write_bytes(older_commitment())
+    with pytest.raises(StartupError, match="older version"):
+        _adoptable(Config(state_dir=tmp_path, mode="init"))
 
 
 def test_a_commitment_whose_keys_are_none_is_one_line_at_the_start(vault: FileVault, tmp_path: Path) -> None:

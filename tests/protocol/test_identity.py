@@ -24,7 +24,7 @@ from sigil.protocol.keys import P256_ORDER, SECP256K1_ORDER, SUITES, PrivateKey,
 from .vectors import Case, cases, each_case
 
 GOOD = cases("mnemonics.json")[0]
-SECRETS = ("es256", "es256k", "ed25519", "api_key")
+SECRETS = ("es256", "es256k", "ed25519", "api_key", "enrolment", "attest_nonce")
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +54,8 @@ def test_a_mnemonic_gives_its_identity_or_an_error(case: Case) -> None:
         assert identity.server_public_keys == case["expect"]["server_public_keys"]
         assert identity.keys_signature == case["expect"]["keys_signature"]
         assert identity.api_key_secret == secrets.api_key
+        assert identity.enrolment_secret == secrets.enrolment
+        assert identity.attest_nonce_secret == secrets.attest_nonce
 
 
 def _assert_no_word(message: str, words: str) -> None:
@@ -74,9 +76,9 @@ def test_a_child_key_is_that_of_the_published_vector(case: Case) -> None:
     assert identities._bip32(bytes.fromhex(case["seed"]), tuple(case["path"])).hex() == case["expect"]
 
 
-def test_the_four_secrets_are_different(secrets: DerivedSecrets) -> None:
+def test_the_six_secrets_are_different(secrets: DerivedSecrets) -> None:
     values = [getattr(secrets, name) for name in SECRETS]
-    assert len(set(values)) == 4
+    assert len(set(values)) == 6
     assert {len(value) for value in values} == {32}
     assert {field.name for field in dataclasses.fields(secrets)} == set(SECRETS)
 
@@ -85,6 +87,8 @@ def test_each_label_gives_a_different_secret() -> None:
     labels = [
         b"sigil/ed25519/v1",
         b"sigil/api-key/v1",
+        b"sigil/enrolment/v1",
+        b"sigil/attest-nonce/v1",
         b"sigil/relay-nonce/v1",
         b"sigil/relay-nonce-secret/v1",
         b"sigil/ed25519/v2",

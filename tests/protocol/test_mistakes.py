@@ -73,7 +73,7 @@ def _error(kind: Any, value: Any) -> InvalidRequest:
         (challenges.Respond, RESPOND | {"match_code": "7"}, "$.match_code", "match_code must be two digits."),
         (challenges.Respond, RESPOND | {"code": "07"}, "$.code",
          "code is unknown. The body has: challenge_id, signature, device_public_key, fingerprint, decision, "
-         "match_code, timestamp, reason."),
+         "match_code, timestamp, reason, device_credential."),
         (approvals.CreateMpa, MPA | {"groups": [{"members": []}]}, "$.groups[0].members",
          "groups[0].members must be a list of 1 to 50 items."),
         (approvals.CreateMpa, MPA | {"request_id": "a/b"}, "$.request_id",

@@ -46,7 +46,7 @@ from sigil.sessions.runtime import SessionRuntime
 from sigil.store.memory import MemoryStore
 from sigil.store.steady_clock import LocalOffset, SteadyClock
 
-SECRETS = DerivedSecrets(*(bytes([n]) * 32 for n in (1, 2, 3, 4)))
+SECRETS = DerivedSecrets(*(bytes([n]) * 32 for n in (1, 2, 3, 4, 5, 6)))
 IDENTITY = ServerIdentity.from_secrets(SECRETS)
 DEVICES = DeviceResolver(IDENTITY)
 CHALLENGE_MESSAGES, APPROVAL_MESSAGES = ChallengeMessages(IDENTITY), ApprovalMessages(IDENTITY)

@@ -564,6 +564,7 @@ def signed() -> list[Case]:
             + b"\n"
             + sha256(body),
         ),
+        *_signed_by_enrolment_and_attestation(),
     ]
     return [
         {
@@ -577,6 +578,24 @@ def signed() -> list[Case]:
             },
         }
         for use, given, message in rows
+    ]
+
+
+def _signed_by_enrolment_and_attestation() -> list[tuple[str, Case, bytes]]:
+    offer = {"account": "Zoë €", "server_id": SERVER_ID}
+    statement = {"kind": "yubikey-piv", "x5c": ["AAAA", "BBBB"]}
+    digest, challenge = CHALLENGE * 3, bytes(range(32))
+    payload = jcs({"v": 1, "server_id": SERVER_ID})
+    return [
+        ("enrolment_offer", {"offer_jcs": jcs(offer).decode()}, b"SIGIL-ENROL-OFFER-V1\0" + jcs(offer)),
+        ("enrolment_completion", {"digest": digest.hex()}, b"SIGIL-ENROL-V1\0" + digest),
+        ("enrolment_consent", {"digest": digest.hex()}, b"SIGIL-ENROL-REPLACE-V1\0" + digest),
+        (
+            "attestation_proof",
+            {"digest": challenge.hex(), "attestation_jcs": jcs(statement).decode()},
+            b"SIGIL-ATTEST-PROOF-V1\0" + challenge + sha256(jcs(statement)),
+        ),
+        ("device_credential", {"payload": payload.hex()}, b"SIGIL-DEVICE-CREDENTIAL-V1\0" + payload),
     ]
 
 
@@ -1587,6 +1606,8 @@ def identity_of(words: str) -> Case:
         "es256k": es256k.hex(),
         "ed25519": ed25519.hex(),
         "api_key": hkdf(seed, b"sigil/api-key/v1").hex(),
+        "enrolment": hkdf(seed, b"sigil/enrolment/v1").hex(),
+        "attest_nonce": hkdf(seed, b"sigil/attest-nonce/v1").hex(),
         "backup_key": hkdf(seed, b"sigil/backup/v1").hex(),
         "server_id": sha256(base64.b64decode(public["ES256"])).hex(),
         "server_public_keys": public,

@@ -21,20 +21,21 @@ EventType = Literal[
     "enrolment.failed",
     "enrolment.expired",
 ]
+Timestamp = Annotated[str, msgspec.Meta(extra_json_schema={"format": "date-time"})]
 _PREFIX = "evt_"
 
 
 class EventBody(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Of a challenge: challenge_id and fingerprint; of an approval request: request_id, mpa_id, groups_satisfied; of an
-    enrolment: enrolment_id, account and confirm, and no action_type. `replaced` is a fingerprint.
-    """
+    """Of a challenge: challenge_id and fingerprint; of an approval request: request_id, mpa_id, groups_satisfied."""
 
     id: str
-    type: EventType
+    type: Literal[
+        "challenge.verified", "challenge.rejected", "challenge.expired", "mpa.approved", "mpa.rejected", "mpa.timeout"
+    ]
     status: str
-    timestamp: Annotated[str, msgspec.Meta(extra_json_schema={"format": "date-time"})]
+    timestamp: Timestamp
     key_id: str
-    action_type: str | None = None
+    action_type: str
     challenge_id: str | None = None
     fingerprint: str | None = None
     request_id: str | None = None
@@ -42,12 +43,25 @@ class EventBody(msgspec.Struct, frozen=True, omit_defaults=True):
     decision: Literal["approved", "rejected"] | None = None
     reason: str | None = None
     groups_satisfied: tuple[int, ...] | None = None
-    enrolment_id: str | None = None
-    account: str | None = None
-    confirm: Confirm | None = None
+    attestation: AttestationSummary | None = None
+
+
+class EnrolmentEventBody(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Of an enrolment. `device_public_key` only of a completed one; `replaced` is a fingerprint."""
+
+    id: str
+    type: Literal["enrolment.completed", "enrolment.failed", "enrolment.expired"]
+    enrolment_id: str
+    account: str
+    confirm: Confirm
+    status: str
+    timestamp: Timestamp
+    key_id: str
+    fingerprint: str | None = None
     device_public_key: str | None = None
     replaced: str | None = None
     attestation: AttestationSummary | None = None
+    reason: Literal["wrong_code"] | None = None
 
 
 def event_id(ended_id: bytes) -> str:

@@ -10,7 +10,7 @@ from falcon.asgi import Request, Response
 
 from sigil.protocol.messages import server as server_messages
 from sigil.protocol.messages.approvals import ActionContext
-from sigil.protocol.messages.webhooks import EventBody
+from sigil.protocol.messages.webhooks import EnrolmentEventBody, EventBody
 from sigil.resources.openapi.headers import HEADERS, headers_of_answer, headers_of_error
 from sigil.resources.openapi.operations import OPERATIONS, Operation
 from sigil.resources.openapi.schemas import refine
@@ -26,7 +26,7 @@ def paths() -> list[str]:
 def document(version: str) -> dict[str, Any]:
     """The whole description as JSON values."""
     of_operations = [kind for operation in OPERATIONS for kind in _kinds(operation)]
-    kinds = list(dict.fromkeys([*of_operations, ActionContext, EventBody]))
+    kinds = list(dict.fromkeys([*of_operations, ActionContext, EventBody, EnrolmentEventBody]))
     found, components = msgspec.json.schema_components(kinds, ref_template="#/components/schemas/{name}")
     schemas = dict(zip(kinds, found, strict=True))
     refine([*components.values(), *found], components)
@@ -43,7 +43,7 @@ def document(version: str) -> dict[str, Any]:
         },
         "servers": [{"url": "/"}],
         "paths": paths,
-        "webhooks": webhooks(schemas[EventBody]),
+        "webhooks": webhooks(schemas[EventBody], schemas[EnrolmentEventBody]),
         "components": {
             "schemas": components,
             "headers": HEADERS,

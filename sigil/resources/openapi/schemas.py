@@ -9,7 +9,7 @@ from sigil.protocol.action import Action
 from sigil.protocol.encoding.canonical import MAX_INTEGER
 from sigil.protocol.messages.approvals import ActionContext
 from sigil.protocol.messages.base import Answer
-from sigil.protocol.messages.webhooks import EventBody
+from sigil.protocol.messages.webhooks import EnrolmentEventBody, EventBody
 
 # By the name of the member.
 _FORMATS: dict[str, dict[str, Any]] = {
@@ -59,7 +59,7 @@ def portable(pattern: str) -> str:
 
 def refine(schemas: Iterable[Any], components: dict[str, Any]) -> None:
     """Change the `schemas`, those of `components` among them, in place."""
-    sent = {EventBody.__name__, *(kind.__name__ for kind in _subclasses(Answer))}
+    sent = {EventBody.__name__, EnrolmentEventBody.__name__, *(kind.__name__ for kind in _subclasses(Answer))}
     for schema in schemas:
         for name, member in schema.get("properties", {}).items():
             # Generators read a default as a promise that the member is present.

@@ -35,9 +35,12 @@ _ANSWERS = {
 }
 
 
-def webhooks(body: Any) -> dict[str, Any]:
-    """The `webhooks` of OpenAPI 3.1; `body` is the schema of an event."""
-    return {event: {"post": _described(event, summary, body)} for event, summary in _SUMMARIES.items()}
+def webhooks(body: Any, enrolment: Any) -> dict[str, Any]:
+    """The `webhooks` of OpenAPI 3.1; the schemas of an event, and of one of an enrolment."""
+    return {
+        event: {"post": _described(event, summary, enrolment if event.startswith("enrolment.") else body)}
+        for event, summary in _SUMMARIES.items()
+    }
 
 
 def _described(event: EventType, summary: str, body: Any) -> dict[str, Any]:
