@@ -20,7 +20,7 @@ SIGIL: dict[str, set[str]] = {
         "app", "config", "console", "device", "doctor", "preflight", "protocol", "sdk", "serving", "status", "webhooks",
     },
     "doctor": {"app", "config", "console", "core", "preflight", "protocol", "pushes", "serving", "webhooks"},
-    "preflight": {"app", "config", "console", "protocol", "serving"},
+    "preflight": {"app", "attestation", "config", "console", "protocol", "serving"},
     "app": {
         "approvals", "challenges", "config", "core", "delivery", "first_boot", "inbox", "protocol", "pushes",
         "resources", "serving", "sessions", "store", "telemetry", "webhooks",
@@ -36,7 +36,7 @@ SIGIL: dict[str, set[str]] = {
     "delivery": {"core"},
     "first_boot": {"console", "protocol", "serving"},
     "status": {"config", "console", "protocol", "serving"},
-    "config": {"protocol", "serving"},
+    "config": {"attestation", "protocol", "serving"},
     "store": {"core", "serving"},
     "attestation": {"protocol"},
     "core": {"protocol"},

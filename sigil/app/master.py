@@ -138,12 +138,17 @@ def _ensure_tls(config: Config) -> Renewal | None:
 
 
 def _reload(environ: Mapping[str, str], start: Start) -> tuple[object, TlsPaths]:
-    """SIGHUP reloads the certificate, API keys and revocations from their files. All other settings stay."""
+    """SIGHUP reloads the certificate, API keys, revocations and the lists of attestation. All other settings stay."""
     try:
-        renewed = load_renewed(environ)
+        renewed = load_renewed(environ, start.snapshot.config.attestation)
     except ConfigError as error:
         raise StartupError("; ".join(error.lines)) from error
     running = start.snapshot
     _log_warnings([*renewed.warnings, *certificate_warnings(running.config)])
-    kept = replace(running.config, preset_keys=renewed.preset_keys, revoked_keys=renewed.revoked_keys)
+    kept = replace(
+        running.config,
+        preset_keys=renewed.preset_keys,
+        revoked_keys=renewed.revoked_keys,
+        attestation=renewed.attestation,
+    )
     return replace(running, config=kept), _tls_paths(kept)

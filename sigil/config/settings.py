@@ -12,8 +12,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from sigil.config import webhooks
+from sigil.attestation.policy import AttestationPolicy
+from sigil.config import attestation, webhooks
 from sigil.config.address import Address, read_address
+from sigil.config.attestation import StatusSource
 from sigil.config.webhooks import WebhookTarget
 from sigil.protocol.api_key import REVOCATION, has_computed_form, is_revoked
 from sigil.protocol.origin import relay_origin, server_origin
@@ -80,12 +82,14 @@ class Config:
     webhook: WebhookTarget | None = None
     proxies: Proxies = field(default_factory=Proxies)
     tracing: TracingSettings | None = None
+    attestation: AttestationPolicy = field(default_factory=AttestationPolicy)
+    android_status: StatusSource = field(default_factory=StatusSource)
     warnings: tuple[str, ...] = field(default=(), compare=False)
 
     @property
     def live_keys(self) -> bool:
         """Whether this server issues live API keys; only a server that requires attestation does."""
-        return False
+        return self.attestation.required
 
     @property
     def key_prefix(self) -> Literal["sgk_live_", "sgk_test_"]:
@@ -98,7 +102,6 @@ class Config:
 
 
 # Named in the documentation, not implemented yet: the server does not start with one, rather than ignore it.
-_FLAGS_NOT_IMPLEMENTED = ("SIGIL_ATTESTATION_REQUIRED", "SIGIL_ALLOW_EMULATORS")
 _VALUES_NOT_IMPLEMENTED = ("SIGIL_STORE_URL",)
 # Read by other commands, by other programs of this project, or by parts that are not implemented yet.
 _FOREIGN = frozenset(
@@ -162,18 +165,20 @@ class Renewed:
 
     preset_keys: tuple[Secret, ...]
     revoked_keys: tuple[str, ...]
+    attestation: AttestationPolicy
     warnings: tuple[str, ...]
 
 
-def load_renewed(environ: Mapping[str, str]) -> Renewed:
+def load_renewed(environ: Mapping[str, str], running: AttestationPolicy = AttestationPolicy()) -> Renewed:  # noqa: B008
     """Only these: other files may be gone since the start, and must not prevent the revocation of a stolen key.
     ConfigError.
     """
     reader = EnvReader(environ, pipe_seconds=files.RELOAD_PIPE_SECONDS)
     preset, revoked = _api_keys(reader)
+    policy = attestation.read_renewed(reader, running)
     if reader.faults:
         raise ConfigError(reader.faults)
-    return Renewed(preset, revoked, tuple(reader.warnings))
+    return Renewed(preset, revoked, policy, tuple(reader.warnings))
 
 
 @dataclass(frozen=True)
@@ -252,6 +257,8 @@ def _read(r: EnvReader) -> Config:
         proxies=read_proxies(r),
         webhook=webhooks.target(r),
         tracing=tracing.read_tracing(r, "sigil"),
+        attestation=attestation.read_attestation(r),
+        android_status=attestation.read_status_source(r),
     )
 
 
@@ -271,9 +278,7 @@ def _state_dir(r: EnvReader, address: Address) -> Path:
 
 
 def _reject_not_implemented(r: EnvReader) -> None:
-    # Parsed, so that a misspelt `true` is a fault and not a `false`.
-    given = [name for name in _FLAGS_NOT_IMPLEMENTED if r.flag(name, default=False)]
-    given += [name for name in _VALUES_NOT_IMPLEMENTED if r.text(name)]
+    given = [name for name in _VALUES_NOT_IMPLEMENTED if r.text(name)]
     r.faults += [f"{name}: not implemented in this version; unset it" for name in given]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from sigil.attestation.policy import AttestationPolicy
 from sigil.config.secret_sources import file_variable
 from sigil.config.settings import SECRETS, Config
 from sigil.console.findings.result import Result, failed, ok, still_open
@@ -12,7 +13,7 @@ from sigil.serving.addresses.gateways import gateway_warnings
 
 def check_settings(config: Config) -> Iterator[Result]:
     yield _mode(config)
-    yield _attestation()
+    yield from _attestation(config.attestation)
     yield _number_matching(config)
     yield from _addresses(config)
     yield _rate_limit(config)
@@ -36,11 +37,18 @@ def _mode(config: Config) -> Result:
     return failed("SIGIL_MODE", "init: the server would wait for its first boot", "set SIGIL_MODE=operational")
 
 
-def _attestation() -> Result:
-    return still_open(
-        "attestation", "device attestation is not implemented in this version: emulators and devices without a secure "
-        "element can enrol", "leave SIGIL_ATTESTATION_REQUIRED unset, and enrol devices under supervision"
-    )  # fmt: skip
+def _attestation(policy: AttestationPolicy) -> Iterator[Result]:
+    if policy.required:
+        yield ok("attestation", f"required: {', '.join(sorted(policy.kinds))}")
+    else:
+        yield still_open(
+            "attestation", "not required: devices without a key in hardware, and emulators, can enrol and approve",
+            "SIGIL_ATTESTATION_REQUIRED=true (docs/attestation.md), or enrol devices under supervision",
+        )  # fmt: skip
+    if policy.allow_emulators:
+        yield failed("SIGIL_ALLOW_EMULATORS", "on: an emulator proves nothing", "set it to false")
+    if policy.test_roots:
+        yield failed("SIGIL_ATTESTATION_ROOTS", "roots for tests can make a statement for any key", "unset it")
 
 
 def _number_matching(config: Config) -> Result:

@@ -51,6 +51,7 @@ class Production(Stack):
             files=files,
             SIGIL_PUBLIC_URL="https://sigil.example.com",
             RELAY_PUBLIC_URL=RELAY_URL,
+            SIGIL_ATTESTATION_REQUIRED="false",
             SIGIL_MNEMONIC_FILE=str(self.mnemonic),
             TLS_AUTO_GENERATE="true",
             RELAY_WS_PUBLISH=f"127.0.0.1:{self.socket_port}",

@@ -77,6 +77,12 @@ def test_a_setting_that_production_requires(stack: Production) -> None:
     assert line == "settings: set SIGIL_PUBLIC_URL in .env to the https address of the server for devices and backends"
 
 
+def test_production_needs_a_choice_about_attestation(stack: Production) -> None:
+    stack.write_settings(SIGIL_ATTESTATION_REQUIRED="")
+    (line,) = failures(stack)
+    assert line.startswith("settings: set SIGIL_ATTESTATION_REQUIRED in .env to true (only devices that prove a key")
+
+
 def test_a_port_that_another_program_has(stack: Production) -> None:
     with socket.create_server(("127.0.0.1", stack.port)):
         (line,) = failures(stack)

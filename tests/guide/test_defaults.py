@@ -87,8 +87,25 @@ def test_the_examples_of_trusted_proxies_are_valid() -> None:
     assert proxies.connecting_ip
 
 
-@pytest.mark.parametrize("name", ["SIGIL_ATTESTATION_REQUIRED", "SIGIL_ALLOW_EMULATORS"])
-def test_a_setting_of_a_part_that_is_not_built_stops_the_start_and_its_default_does_not(name: str) -> None:
-    assert sigil_config.load({**REQUIRED, name: "false"})
-    with pytest.raises(ConfigError, match=f"{name}: not implemented"):
-        sigil_config.load({**REQUIRED, name: "true"})
+def test_attestation_is_optional_and_emulators_are_rejected_by_default() -> None:
+    policy = sigil_config.load(REQUIRED).attestation
+    assert (policy.required, policy.allow_emulators) == (False, False)
+
+
+def test_required_attestation_starts_with_an_app_and_issues_live_keys() -> None:
+    app = {"SIGIL_APPLE_APPS": "A1B2C3D4E5.com.example.app"}
+    config = sigil_config.load({**REQUIRED, **app, "SIGIL_ATTESTATION_REQUIRED": "true"})
+    assert (config.attestation.required, config.key_prefix) == (True, "sgk_live_")
+    assert sigil_config.load(REQUIRED).key_prefix == "sgk_test_"
+    with pytest.raises(ConfigError, match="SIGIL_ATTESTATION_REQUIRED: no device could attest"):
+        sigil_config.load({**REQUIRED, "SIGIL_ATTESTATION_REQUIRED": "true"})
+
+
+def test_the_compose_file_of_production_demands_a_choice_and_rejects_emulators() -> None:
+    """Compose itself is run by tests/containers/test_preflight.py."""
+    root = Path(__file__).resolve().parents[2]
+    production = (root / "docker-compose.prod.yml").read_text(encoding="utf-8")
+    assert "SIGIL_ATTESTATION_REQUIRED: ${SIGIL_ATTESTATION_REQUIRED:?set SIGIL_ATTESTATION_REQUIRED" in production
+    assert "SIGIL_ALLOW_EMULATORS: ${SIGIL_ALLOW_EMULATORS:-false}" in production
+    development = (root / "docker-compose.yml").read_text(encoding="utf-8")
+    assert "SIGIL_ALLOW_EMULATORS: ${SIGIL_ALLOW_EMULATORS:-true}" in development

@@ -137,6 +137,7 @@ def test_no_result_contains_a_secret(production: dict[str, str], tmp_path: Path)
         ({"SIGIL_STORE_SIZE": "900GiB"}, "session_store"),
         ({"SIGIL_STATE_DIR": "/proc/state"}, "session_store"),
         ({"SIGIL_ATTESTATION_REQUIRED": "true"}, "settings"),
+        ({"SIGIL_ALLOW_EMULATORS": "true"}, "SIGIL_ALLOW_EMULATORS"),
         ({"SIGIL_PORT": "zero"}, "settings"),
     ],
 )
@@ -145,6 +146,12 @@ def test_a_setting_for_development_fails_once_and_names_the_next_step(
 ) -> None:
     result = only(run(production | change), name, "failed")
     assert "\n" not in result.text + result.next_step
+
+
+def test_attestation_is_ok_when_it_is_required_and_open_when_not(production: dict[str, str]) -> None:
+    assert only(run(production), "attestation", "open").next_step
+    required = {"SIGIL_ATTESTATION_REQUIRED": "true", "SIGIL_APPLE_APPS": "A1B2C3D4E5.com.example.app"}
+    assert only(run(production | required), "attestation", "ok").text == "required: apple-appattest"
 
 
 @pytest.mark.parametrize(
