@@ -1,0 +1,208 @@
+"""Statuses of approval requests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from . import Case, b64, jcs, sha256
+from .curves import CURVES, P256, SECP256K1, SECRET, ed_public, ed_sign, rs
+from .signed import SERVER_ID
+
+# --- Votes on a multi-party request ---
+
+MPA, MPA_REJECT = b"SIGIL-MPA-V1\0", b"SIGIL-MPA-REJECT-V1\0"
+Signer = Callable[[bytes], bytes]
+
+
+def _voter(number: int) -> tuple[bytes, Signer]:
+    """Public key and signature of a test device; the suites take turns."""
+    secret = int.from_bytes(sha256(b"voter" + bytes([number])), "big") % (SECP256K1.n - 1) + 1
+    if number % 3 == 2:
+        seed = sha256(b"voter" + bytes([number]))
+        return ed_public(seed), lambda message: ed_sign(seed, message)
+    curve = CURVES[number % 3]
+    secret %= curve.n
+    return curve.public(secret), lambda message: rs(*curve.sign(secret, message))
+
+
+VOTERS = [
+    *(_voter(number) for number in range(6)),
+    (P256.public(SECRET), lambda message: rs(*P256.sign(SECRET, message))),
+]
+NAMES = [sha256(wire).hex() for wire, _ in VOTERS]
+GROUPS = [[0, 1], [2, 3], [4]]
+"""Numbers of voters: five devices in three groups. The sixth is no member, the seventh the server itself."""
+
+
+def _poll(groups: list[list[int]] = GROUPS, **context: Any) -> Case:
+    """The status of a request before anybody voted, signed by the server."""
+    members = [[NAMES[voter] for voter in group] for group in groups]
+    signed_context = {
+        "type": "deploy",
+        "description": "Zoë deploys €",
+        "params": {"requested_by": NAMES[0]},
+        "mpa_id": "550e8400-e29b-41d4-a716-446655440000",
+        "request_id": "release-7",
+        "nonce": b64(bytes(range(32))),
+        "server_id": SERVER_ID,
+        "expires_at": "2026-04-24T10:37:15Z",
+        "respond_to": "",
+        "required": 2,
+        "reject_policy": "continue",
+        "groups_sha256": sha256(jcs([sorted(group) for group in members])).hex(),
+        **context,
+    }
+    return {
+        "request_id": signed_context["request_id"],
+        "mpa_id": signed_context["mpa_id"],
+        "status": "pending",
+        "groups_satisfied": [],
+        "groups_required": signed_context["required"],
+        "groups_total": len(groups),
+        "expires_at": signed_context["expires_at"],
+        "action_context": signed_context,
+        "server_signature": b64(rs(*P256.sign(SECRET, MPA + jcs(signed_context)))),
+        "server_public_key": b64(P256.public(SECRET)),
+        "groups": [
+            {"members": [{"device_public_key": b64(VOTERS[voter][0]), "fingerprint": NAMES[voter]} for voter in group]}
+            for group in groups
+        ],
+        "votes": [],
+    }
+
+
+def _vote(poll: Case, voter: int, decision: str = "approved", **changes: Any) -> Case:
+    wire, sign = VOTERS[voter]
+    tag = MPA if decision == "approved" else MPA_REJECT
+    return {
+        "fingerprint": NAMES[voter],
+        "device_public_key": b64(wire),
+        "group": next((n for n, group in enumerate(GROUPS) if voter in group), 0),
+        "decision": decision,
+        "at": "2026-04-24T10:33:00Z",
+        "signature": b64(sign(tag + jcs(poll["action_context"]))),
+    } | changes
+
+
+def votes() -> list[Case]:
+    cases: list[Case] = []
+
+    def case(name: str, status: Case, expect: Any, **options: Any) -> None:
+        given = {"status": status, "server_id": SERVER_ID, "required": 2, **options}
+        cases.append({"name": name, "input": given, "expect": expect})
+
+    def counted(status: str, yes: list[int], no: list[int], poll: Case | None = None, **changes: Any) -> Case:
+        """A request with these votes, and the groups that they satisfy."""
+        base = _poll() if poll is None else poll
+        given = [_vote(base, voter) for voter in yes] + [_vote(base, voter, "rejected") for voter in no]
+        satisfied = sorted({vote["group"] for vote in given if vote["decision"] == "approved"})
+        return base | {"status": status, "votes": given, "groups_satisfied": satisfied} | changes
+
+    def proves(status: str, satisfied: list[int]) -> Case:
+        return {"status": status, "groups_satisfied": satisfied}
+
+    on_first = _poll(reject_policy="reject_on_first")
+    case("two of three groups approve", counted("approved", [0, 2], []), proves("approved", [0, 1]))
+    case("two devices of one group count once", counted("pending", [0, 1], []), proves("pending", [0]))
+    case("a satisfied group may have a rejection", counted("approved", [0, 4], [1]), proves("approved", [0, 2]))
+    case("two groups are lost", counted("rejected", [], [0, 1, 4]), proves("rejected", []))
+    case("the first rejection ends it", counted("rejected", [0], [1], on_first), proves("rejected", [0]))
+    case("no member answers in time", counted("timeout", [3], []), proves("timeout", [1]))
+    case("it is cancelled", counted("cancelled", [3], [4]), proves("cancelled", [1]))
+    case("the requester was not eligible", counted("rejected", [], [1, 4]), proves("rejected", []))
+    case(
+        "the requester does not vote",
+        counted("approved", [1, 2], []),
+        proves("approved", [0, 1]),
+        exclude_requester=True,
+    )
+    for kind, named in {"a list": [NAMES[0], NAMES[1]], "an object": {"id": 7}, "a number": 7, "a truth": True}.items():
+        poll = _poll(params={"requested_by": named})
+        case(f"{kind} names the requester", counted("approved", [0, 2], [], poll), proves("approved", [0, 1]))
+        case(f"{kind} names the requester, which is no member", counted("approved", [0, 2], [], poll),
+             proves("approved", [0, 1]), exclude_requester=True)  # fmt: skip
+    case("fewer groups are wanted than were requested", counted("approved", [0, 2], []), proves("approved", [0, 1]),
+         required=1)  # fmt: skip
+
+    good = counted("approved", [0, 2], [])
+    for member, code in (("votes", "STATUS_MALFORMED"), ("server_signature", "STATUS_MALFORMED")):
+        case(f"without {member}", {name: value for name, value in good.items() if name != member}, code)
+    case("another server's id", good, "SERVER_KEY_MISMATCH", server_id=NAMES[0])
+    case("another key signed", good | {"server_public_key": b64(VOTERS[0][0])}, "SERVER_KEY_MISMATCH")
+    for name, change in {
+        "another action": {"description": "Zoë deploys $"},
+        "other params": {"params": {}},
+        "a lower quorum": {"required": 1},
+        "another policy": {"reject_policy": "reject_on_first"},
+        "another time": {"expires_at": "2026-04-24T10:37:16Z"},
+        "other groups": {"groups_sha256": "0" * 64},
+        "another nonce": {"nonce": b64(bytes(32))},
+        "a member more": {"more": True},
+    }.items():
+        altered = good | {"action_context": good["action_context"] | change}
+        case(f"{name} than was signed", altered, "SERVER_SIGNATURE_INVALID")
+    case("a signature of the server under the tag of rejections",
+         good | {"server_signature": b64(rs(*P256.sign(SECRET, MPA_REJECT + jcs(good["action_context"]))))},
+         "SERVER_SIGNATURE_INVALID")  # fmt: skip
+    for name, change in {
+        "request_id": {"request_id": "release-8"},
+        "mpa_id": {"mpa_id": "550e8400-e29b-41d4-a716-446655440001"},
+        "expires_at": {"expires_at": "2026-04-24T10:37:16Z"},
+        "groups_required": {"groups_required": 1},
+        "groups_total": {"groups_total": 2},
+    }.items():
+        case(f"another {name} beside the context", good | change, "CONTEXT_CONTRADICTED")
+    elsewhere = _poll(server_id="0" * 64)
+    case("a context of another server", counted("approved", [0, 2], [], elsewhere), "CONTEXT_CONTRADICTED")
+
+    case("more groups are wanted than were requested", good, "REQUIRED_TOO_LOW", required=3)
+    grown = [good["groups"][0], {"members": good["groups"][1]["members"] + _poll([[5]])["groups"][0]["members"]}]
+    case("a member was added", good | {"groups": [*grown, good["groups"][2]]}, "GROUPS_MISMATCH")
+    case("the groups changed places", good | {"groups": good["groups"][::-1]}, "GROUPS_MISMATCH")
+    renamed = {"members": [good["groups"][2]["members"][0] | {"fingerprint": NAMES[5]}]}
+    case("a fingerprint of another key", good | {"groups": [*good["groups"][:2], renamed]}, "GROUPS_MISMATCH")
+    twice = _poll([[0, 1], [2, 0], [4]])
+    case("a device in two groups", counted("approved", [0, 2], [], twice), "GROUPS_MISMATCH")
+    by_server = counted("approved", [6, 2], [], _poll([[0, 6], [2, 3], [4]]))
+    case("the server itself is a member, and its question a vote", by_server, "GROUPS_MISMATCH")
+
+    stranger = _vote(good, 5)
+    case("a stranger's vote", good | {"votes": [good["votes"][0], stranger]}, "NOT_A_MEMBER")
+    moved = good["votes"][0] | {"group": 1}
+    case("a vote counted in another group", good | {"votes": [moved, good["votes"][1]]}, "NOT_A_MEMBER")
+    case("a vote for a group that there is not",
+         good | {"votes": [good["votes"][0] | {"group": -1}, good["votes"][1]]}, "NOT_A_MEMBER")  # fmt: skip
+    named = good["votes"][0] | {"fingerprint": NAMES[1]}
+    case("a vote under another's name", good | {"votes": [named, good["votes"][1]]}, "NOT_A_MEMBER")
+    case("a device that votes twice", good | {"votes": [*good["votes"], good["votes"][0]]}, "VOTED_TWICE")
+    both = [*good["votes"], _vote(good, 0, "rejected")]
+    case("a device that approves and rejects", good | {"votes": both}, "VOTED_TWICE")
+
+    turned = _vote(good, 2, "rejected") | {"decision": "approved"}
+    case("a rejection reported as an approval", good | {"votes": [good["votes"][0], turned]}, "VOTE_SIGNATURE_INVALID")
+    turned = good["votes"][1] | {"decision": "rejected"}
+    case("an approval reported as a rejection", good | {"votes": [good["votes"][0], turned]}, "VOTE_SIGNATURE_INVALID")
+    borrowed = _vote(_poll(mpa_id="550e8400-e29b-41d4-a716-446655440001"), 2)
+    case("a vote on another request", good | {"votes": [good["votes"][0], borrowed]}, "VOTE_SIGNATURE_INVALID")
+    forged = good["votes"][1] | {"signature": good["votes"][0]["signature"]}
+    case("another's signature", good | {"votes": [good["votes"][0], forged]}, "VOTE_SIGNATURE_INVALID")
+
+    case("the requester voted", good, "REQUESTER_VOTED", exclude_requester=True)
+    contradictions = {
+        "approved by one group": counted("approved", [0, 1], []),
+        "approved by no group": counted("approved", [], []),
+        "rejected with enough groups": counted("rejected", [0, 2], []),
+        "rejected with enough groups left": counted("rejected", [], [0, 2]),
+        "pending with enough groups": counted("pending", [0, 2], []),
+        "pending with too few groups left": counted("pending", [], [0, 1, 4]),
+        "timed out with enough groups": counted("timeout", [0, 2], []),
+        "cancelled with enough groups": counted("cancelled", [0, 2], []),
+        "approved after the first rejection": counted("approved", [0, 2], [1], on_first),
+        "pending after the first rejection": counted("pending", [0], [1], on_first),
+        "two first rejections": counted("rejected", [], [0, 1], on_first),
+        "satisfied groups that are not": good | {"groups_satisfied": [0, 1, 2]},
+    }
+    for name, status in contradictions.items():
+        case(name, status, "OUTCOME_CONTRADICTED")
+    return cases
