@@ -23,11 +23,11 @@ UTC_TIME, GENERALIZED_TIME, SEQUENCE, SET = 0x17, 0x18, 0x30, 0x31
 _DER_BOOLEANS = (0x00, 0xFF)
 _CONSTRUCTED, _HIGH_TAG = 0x20, 0x1F
 # UTF8String, NumericString, PrintableString, TeletexString, IA5String, BMPString: names hold no others. And times.
-_TEXT = {
+TEXT = {
     0x0C: "utf-8", 0x12: "ascii", 0x13: "ascii", 0x14: "latin-1", 0x16: "ascii", 0x1E: "utf-16-be",
     UTC_TIME: "ascii", GENERALIZED_TIME: "ascii",
 }  # fmt: skip
-_UNIVERSAL = {BOOLEAN, INTEGER, BIT_STRING, OCTET_STRING, NULL, OID, ENUMERATED, SEQUENCE, SET, *_TEXT}
+_UNIVERSAL = {BOOLEAN, INTEGER, BIT_STRING, OCTET_STRING, NULL, OID, ENUMERATED, SEQUENCE, SET, *TEXT}
 
 
 class DerError(ValueError):
@@ -39,6 +39,18 @@ def context(number: int) -> int:
     if number < _HIGH_TAG:
         return 0xA0 | number
     return 0xBF << 8 | number if number < 0x80 else 0xBF << 16 | (0x80 | number >> 7) << 8 | number & 0x7F
+
+
+def oid(dotted: str) -> bytes:
+    """The content of an OBJECT IDENTIFIER."""
+    first, second, *rest = (int(part) for part in dotted.split("."))
+    content = bytearray()
+    for arc in (40 * first + second, *rest):
+        groups = [arc & 0x7F]
+        while arc := arc >> 7:
+            groups.append(0x80 | arc & 0x7F)
+        content += bytes(reversed(groups))
+    return bytes(content)
 
 
 class Node(NamedTuple):
@@ -72,7 +84,7 @@ class Node(NamedTuple):
     def text(self) -> str:
         """A string or a time."""
         try:
-            return self.content.decode(_TEXT[self.tag])
+            return self.content.decode(TEXT[self.tag])
         except KeyError:
             raise DerError(f"a text was expected, found tag {self.tag:#x}") from None
         except UnicodeDecodeError:
@@ -167,7 +179,7 @@ def _check(node: Node, first: int, booleans: Container[int]) -> None:
         padded = len(content) > 1 and content[0] in (0x00, 0xFF) and (content[0] ^ content[1]) < 0x80
         if not content or padded:
             raise DerError("an INTEGER that is not minimal")
-    if tag in _TEXT:
+    if tag in TEXT:
         node.text()
     if tag == NULL and content:
         raise DerError("a NULL with content")
