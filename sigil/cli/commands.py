@@ -25,10 +25,11 @@ if TYPE_CHECKING:
     from sigil.protocol.identity import ServerIdentity
 
 _LAZY_GROUPS = {
-    "ask": "sigil.cli.ask",
+    "ask": "sigil.cli.devices.ask",
     "backup-key": "sigil.cli.backup_key",
     "device": "sigil.device.commands",
     "doctor": "sigil.cli.doctor",
+    "enrol": "sigil.cli.devices.enrol",
     "top": "sigil.cli.top",
     "webhook": "sigil.cli.webhook",
 }

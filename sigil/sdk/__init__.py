@@ -12,7 +12,7 @@ Every error is a `SigilError`.
 
 from sigil.sdk import webhooks
 from sigil.sdk.approval_results import MpaGroup, MpaMember, MpaRequest, MpaStatus, MpaVote
-from sigil.sdk.async_client import AsyncAuth, AsyncMpa, AsyncSigilAuth
+from sigil.sdk.async_client import AsyncAuth, AsyncEnrolments, AsyncMpa, AsyncSigilAuth
 from sigil.sdk.audit.errors import (
     ContextContradicted,
     GroupsRefused,
@@ -28,7 +28,8 @@ from sigil.sdk.audit.errors import (
     VotesRefused,
 )
 from sigil.sdk.audit.votes import VerifiedVotes, verify_votes
-from sigil.sdk.client import Auth, Mpa, SigilAuth
+from sigil.sdk.client import Auth, Enrolments, Mpa, SigilAuth
+from sigil.sdk.enrolment.results import Enrolment, EnrolmentStatus
 from sigil.sdk.errors import (
     AnswerUnusable,
     ApiError,
@@ -50,9 +51,10 @@ from sigil.sdk.errors import (
     WebhookRefused,
     WebhookSignatureWrong,
     WebhookTooOld,
+    WrongCode,
 )
 from sigil.sdk.http.clock import Clock
-from sigil.sdk.results import Action, Challenge, ChallengeStatus, Push
+from sigil.sdk.results import Action, Attestation, Challenge, ChallengeStatus, Push
 from sigil.sdk.webhooks import WebhookEvent
 
 __all__ = [
@@ -60,8 +62,10 @@ __all__ = [
     "AnswerUnusable",
     "ApiError",
     "AsyncAuth",
+    "AsyncEnrolments",
     "AsyncMpa",
     "AsyncSigilAuth",
+    "Attestation",
     "Auth",
     "CertificateRefused",
     "Challenge",
@@ -71,6 +75,9 @@ __all__ = [
     "Conflict",
     "ConnectionFailed",
     "ContextContradicted",
+    "Enrolment",
+    "EnrolmentStatus",
+    "Enrolments",
     "Forbidden",
     "GroupsRefused",
     "InvalidRequest",
@@ -106,6 +113,7 @@ __all__ = [
     "WebhookRefused",
     "WebhookSignatureWrong",
     "WebhookTooOld",
+    "WrongCode",
     "verify_votes",
     "webhooks",
 ]

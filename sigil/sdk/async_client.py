@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 import httpx
 
 from sigil.sdk.approval_results import MpaRequest, MpaStatus
 from sigil.sdk.audit.votes import verify_votes
 from sigil.sdk.base_client import BaseClient, ClientParts
+from sigil.sdk.enrolment.operations import Until
+from sigil.sdk.enrolment.results import Enrolment, EnrolmentStatus
 from sigil.sdk.errors import ConfigurationError
 from sigil.sdk.http.sans_io import Operation, Outcome, Pause, ResponseReader, Send
-from sigil.sdk.results import Action, Challenge, ChallengeStatus
+from sigil.sdk.results import Action, Challenge, ChallengeStatus, Level
 
 T = TypeVar("T")
 
@@ -30,6 +32,7 @@ class AsyncSigilAuth(BaseClient):
         self._http: dict[asyncio.AbstractEventLoop, httpx.AsyncClient] = {}
         self.auth = AsyncAuth(self)
         self.mpa = AsyncMpa(self)
+        self.enrolment = AsyncEnrolments(self)
 
     async def __aenter__(self) -> Self:
         return self
@@ -176,3 +179,54 @@ class AsyncMpa:
     async def cancel(self, request_id: str) -> MpaStatus:
         """As `Mpa.cancel`."""
         return await self._run(self._approvals.cancel(request_id))
+
+
+class AsyncEnrolments:
+    """`AsyncSigilAuth.enrolment`. Every method raises SigilError; `Enrolments` documents arguments and results."""
+
+    def __init__(self, client: AsyncSigilAuth) -> None:
+        self._run, self._enrolments = client._run, client._parts.enrolments
+
+    async def begin(
+        self,
+        account: str,
+        *,
+        confirm: Literal["code", "none"] | None = None,
+        expires_in_seconds: int | None = None,
+        replaces: str | None = None,
+        min_level: Level | None = None,
+        idempotency_key: str | None = None,
+    ) -> Enrolment:
+        """As `Enrolments.begin`."""
+        return await self._run(
+            self._enrolments.begin(
+                account,
+                confirm=confirm,
+                expires_in_seconds=expires_in_seconds,
+                replaces=replaces,
+                min_level=min_level,
+                idempotency_key=idempotency_key,
+            )
+        )
+
+    async def get_status(self, enrolment_id: str) -> EnrolmentStatus:
+        """As `Enrolments.get_status`."""
+        return await self._run(self._enrolments.status(enrolment_id))
+
+    async def await_result(
+        self,
+        enrolment_id: str,
+        timeout: float | None = None,  # noqa: ASYNC109
+        until: Until = "enrolled",
+    ) -> EnrolmentStatus:
+        """As `Enrolments.await_result`. A caller's own `asyncio.timeout` works as well: the enrolment stays open."""
+        return await self._run(self._enrolments.result(enrolment_id, timeout, until))
+
+    async def confirm(self, enrolment_id: str, code: str) -> EnrolmentStatus:
+        """As `Enrolments.confirm`."""
+        operation, code = self._enrolments.confirm(enrolment_id, code), ""
+        return await self._run(operation)
+
+    async def cancel(self, enrolment_id: str) -> EnrolmentStatus:
+        """As `Enrolments.cancel`."""
+        return await self._run(self._enrolments.cancel(enrolment_id))

@@ -14,6 +14,7 @@ from sigil.sdk import api_key
 from sigil.sdk.api_key import ApiKey
 from sigil.sdk.approvals import Approvals
 from sigil.sdk.challenges import Challenges
+from sigil.sdk.enrolment.operations import Enrolments
 from sigil.sdk.environment import variable
 from sigil.sdk.errors import ConfigurationError
 from sigil.sdk.http.address import VARIABLE, service_origin
@@ -33,6 +34,7 @@ class ClientParts:
     http: HttpOptions
     challenges: Challenges
     approvals: Approvals
+    enrolments: Enrolments
     clock: Clock
 
 
@@ -79,7 +81,8 @@ class BaseClient(ABC):
         origin = service_origin(service_url or _variable(VARIABLE))
         connections = _integer(max_connections, "max_connections", 1, 10_000)
         http = HttpOptions(origin, key, tls_context(ca_file, tls_pin), connections)
-        self._open(ClientParts(http, Challenges(retry, clock), Approvals(retry, clock), clock))
+        calls = Challenges(retry, clock), Approvals(retry, clock), Enrolments(retry, clock)
+        self._open(ClientParts(http, *calls, clock))
         self.service_url = origin
 
     def __repr__(self) -> str:
@@ -91,7 +94,7 @@ class BaseClient(ABC):
 
     @abstractmethod
     def _open(self, parts: ClientParts) -> None:
-        """Make the HTTP client, and `auth` and `mpa`, which use it."""
+        """Make the HTTP client, and `auth`, `mpa` and `enrolment`, which use it."""
 
 
 def _variable(name: str) -> str:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 import httpx
 
 from sigil.sdk.approval_results import MpaRequest, MpaStatus
 from sigil.sdk.audit.votes import verify_votes
 from sigil.sdk.base_client import BaseClient, ClientParts
+from sigil.sdk.enrolment.operations import Until
+from sigil.sdk.enrolment.results import Enrolment, EnrolmentStatus
 from sigil.sdk.http.deadline import deadline
 from sigil.sdk.http.sans_io import Operation, Outcome, Pause, ResponseReader, Send
-from sigil.sdk.results import Action, Challenge, ChallengeStatus
+from sigil.sdk.results import Action, Challenge, ChallengeStatus, Level
 
 T = TypeVar("T")
 
@@ -31,6 +33,7 @@ class SigilAuth(BaseClient):
         self._http: dict[int, httpx.Client] = {}
         self.auth = Auth(self)
         self.mpa = Mpa(self)
+        self.enrolment = Enrolments(self)
 
     def __enter__(self) -> Self:
         return self
@@ -183,3 +186,66 @@ class Mpa:
     def cancel(self, request_id: str) -> MpaStatus:
         """Cancel a pending request; may be repeated. Conflict when it has another final state."""
         return self._run(self._approvals.cancel(request_id))
+
+
+class Enrolments:
+    """`SigilAuth.enrolment`: a person adds a device (docs/enrolling.md). Every method raises SigilError."""
+
+    def __init__(self, client: SigilAuth) -> None:
+        self._run, self._enrolments = client._run, client._parts.enrolments
+
+    def begin(
+        self,
+        account: str,
+        *,
+        confirm: Literal["code", "none"] | None = None,
+        expires_in_seconds: int | None = None,
+        replaces: str | None = None,
+        min_level: Level | None = None,
+        idempotency_key: str | None = None,
+    ) -> Enrolment:
+        """Begin an enrolment; show its QR code, or its link and token, to the signed-in person.
+
+        account: 1..128 characters, which the device shows. confirm: "code" (default), or "none" where the server
+        permits it. expires_in_seconds: 60..900, else 600. replaces: the old device_public_key when one device changes
+        its key. min_level: attestation that the device must have at least. idempotency_key: as with
+        `Auth.create_challenge`.
+        """
+        return self._run(
+            self._enrolments.begin(
+                account,
+                confirm=confirm,
+                expires_in_seconds=expires_in_seconds,
+                replaces=replaces,
+                min_level=min_level,
+                idempotency_key=idempotency_key,
+            )
+        )
+
+    def get_status(self, enrolment_id: str) -> EnrolmentStatus:
+        """The current status. NotFound from 10 minutes after the enrolment has ended."""
+        return self._run(self._enrolments.status(enrolment_id))
+
+    def await_result(
+        self, enrolment_id: str, timeout: float | None = None, until: Until = "enrolled"
+    ) -> EnrolmentStatus:
+        """Wait until the enrolment has ended, or with until="confirming" until its code can be confirmed; act on
+        `.enrolled`.
+
+        timeout: seconds, None for as long as an enrolment can live. ResultTimeout as with `Auth.await_result`.
+        """
+        return self._run(self._enrolments.result(enrolment_id, timeout, until))
+
+    def confirm(self, enrolment_id: str, code: str) -> EnrolmentStatus:
+        """Confirm the six digits that the person reads from their device; then `.enrolled` holds.
+
+        WrongCode with `.attempts_left`; Conflict when the enrolment does not wait for a code. The right code may be
+        sent again.
+        """
+        # Tracebacks may show local variables.
+        operation, code = self._enrolments.confirm(enrolment_id, code), ""
+        return self._run(operation)
+
+    def cancel(self, enrolment_id: str) -> EnrolmentStatus:
+        """Cancel an enrolment; may be repeated. Conflict when it has another final state."""
+        return self._run(self._enrolments.cancel(enrolment_id))

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sigil.sdk.approval_results import MpaStatus
+from sigil.sdk.enrolment.results import EnrolmentStatus
 from sigil.sdk.results import ChallengeStatus
 
 
@@ -66,15 +67,16 @@ class AnswerUnusable(SigilError):
 
 
 class ResultTimeout(SigilError):
-    """No result within the caller's timeout. The challenge or request is still pending: wait again, or cancel it.
+    """No result within the caller's timeout. What was waited for is still pending: wait again, or cancel it.
 
-    Either `challenge_id` or `mpa_request_id` is set.
+    One of `challenge_id`, `mpa_request_id` and `enrolment_id` is set.
     """
 
     default_code = "RESULT_TIMEOUT"
     challenge_id: str = ""
     mpa_request_id: str = ""
-    last: ChallengeStatus | MpaStatus | None = None
+    enrolment_id: str = ""
+    last: ChallengeStatus | MpaStatus | EnrolmentStatus | None = None
 
 
 class WebhookRefused(SigilError):
@@ -131,14 +133,31 @@ class Forbidden(ApiError):
     default_code = "FORBIDDEN"
 
 
+class WrongCode(Forbidden):
+    """403: the code is not the one that the device shows. The third wrong code ends the enrolment."""
+
+    default_code = "WRONG_CODE"
+
+    @property
+    def attempts_left(self) -> int:
+        """0 when the enrolment has failed: begin another one."""
+        left = self.details.get("attempts_left")
+        return left if type(left) is int and left > 0 else 0
+
+
 class NotFound(ApiError):
-    """404: no such challenge or request for this API key, or its result is no longer kept (10 minutes; a day)."""
+    """404: no such challenge, request or enrolment for this API key, or its result is no longer kept (10 minutes; an
+    approval request: a day).
+    """
 
     default_code = "NOT_FOUND"
 
 
 class Conflict(ApiError):
-    """409: already in another final state, or an idempotency key or request_id was used with other content."""
+    """409: already in another final state, or an idempotency key or request_id was used with other content.
+
+    `ENROLMENT_CLOSED`: the enrolment is not in the state that the call needs; `details["status"]` is its state.
+    """
 
     default_code = "CONFLICT"
 
@@ -188,6 +207,7 @@ _BY_STATUS: Mapping[int, type[ApiError]] = {
 
 def error_class(status: int, code: str) -> type[ApiError]:
     """By the status, so that a code of a later version still gives the right class."""
-    if status == 429 and code == TooManyPending.default_code:
-        return TooManyPending
+    for kind, its_status in ((TooManyPending, 429), (WrongCode, 403)):
+        if (status, code) == (its_status, kind.default_code):
+            return kind
     return _BY_STATUS.get(status, ServerFailed if status >= 500 else ApiError)

@@ -25,6 +25,23 @@ class Action:
     params: dict[str, Any] | None = None
 
 
+Level = Literal["emulator", "hardware", "secure_element"]
+
+
+@dataclass(frozen=True, slots=True)
+class Attestation:
+    """What a device proved about its key, when it did so.
+
+    kind: android-key, apple-appattest, yubikey-piv; later servers may have others. binding: "direct" when the proof
+    holds the key itself, "witness" when an attested app vouches for it.
+    """
+
+    kind: str
+    level: Level
+    binding: Literal["direct", "witness"]
+    attested_at: Time
+
+
 @dataclass(frozen=True, slots=True)
 class Challenge:
     """A challenge that was created. `match_code`, if any, is two digits to show to the person."""
@@ -65,6 +82,7 @@ class ChallengeStatus:
     reason: str | None = None
     match_code: str | None = field(default=None, repr=False)
     verified_at: Time | None = None
+    attestation: Attestation | None = None
 
     @property
     def is_final(self) -> bool:

@@ -27,7 +27,7 @@ from sigil.sdk.errors import (
     WebhookTooOld,
 )
 from sigil.sdk.http import trace_context
-from sigil.sdk.results import Time
+from sigil.sdk.results import Attestation, Time
 
 __all__ = ["WebhookEvent", "verify"]
 
@@ -52,12 +52,14 @@ _MAX_SIGNATURES = 10
 
 @dataclass(frozen=True, slots=True)
 class WebhookEvent:
-    """The end of a challenge or request. An `id` may arrive more than once, and events in any order:
+    """The end of a challenge, request or enrolment. An `id` may arrive more than once, and events in any order:
     store the ids that you have processed.
 
-    type: challenge.verified, challenge.rejected, challenge.expired, mpa.approved, mpa.rejected or mpa.timeout; later
-    servers may send others. Events of challenges have challenge_id and fingerprint, those of approval requests
-    request_id, mpa_id and groups_satisfied (indices).
+    type: challenge.verified, challenge.rejected, challenge.expired, mpa.approved, mpa.rejected, mpa.timeout,
+    enrolment.completed, enrolment.failed or enrolment.expired; later servers may send others. Events of challenges have
+    action_type, challenge_id and fingerprint, those of approval requests action_type, request_id, mpa_id and
+    groups_satisfied (indices), those of enrolments enrolment_id, account and confirm, and device_public_key once it is
+    enrolled.
 
     traceparent: that of the delivery, for a span or a link of your own. It is a header, which the signature does not
     cover: base no decision on it.
@@ -68,7 +70,7 @@ class WebhookEvent:
     status: str
     timestamp: Time
     key_id: str
-    action_type: str
+    action_type: str | None = None
     challenge_id: str | None = None
     fingerprint: str | None = None
     request_id: str | None = None
@@ -76,7 +78,28 @@ class WebhookEvent:
     decision: str | None = None
     reason: str | None = None
     groups_satisfied: tuple[int, ...] | None = None
+    enrolment_id: str | None = None
+    account: str | None = None
+    confirm: str | None = None
+    device_public_key: str | None = None
+    replaced: str | None = None
+    attestation: Attestation | None = None
     traceparent: str | None = field(default=None, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.type.startswith(("challenge.", "mpa.")) and self.action_type is None:
+            raise ValueError("action_type is missing")
+        if self.type.startswith("enrolment.") and self.enrolment_id is None:
+            raise ValueError("enrolment_id is missing")
+        if self.enrolled != (self.device_public_key is not None):
+            raise ValueError("device_public_key belongs to enrolment.completed, and to no other event")
+
+    @property
+    def enrolled(self) -> bool:
+        """Whether a device was enrolled. Store `device_public_key` on this alone, for the user whose `enrolment_id` you
+        stored.
+        """
+        return self.type == "enrolment.completed"
 
     @property
     def approved(self) -> bool:
@@ -85,7 +108,7 @@ class WebhookEvent:
 
     def __bool__(self) -> bool:
         """`if event:` would be true for a rejection too."""
-        raise TypeError("an event is neither true nor false: use .approved")
+        raise TypeError("an event is neither true nor false: use .approved or .enrolled")
 
 
 def verify(

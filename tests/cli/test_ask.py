@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from sigil.cli.ask import Exit, _Question
+from sigil.cli.devices.ask import Exit, _Question
 from sigil.device import Device
 from sigil.device.client import DeviceClient
 from sigil.device.http.connection import ServerConnection

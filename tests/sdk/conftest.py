@@ -128,6 +128,12 @@ def scripted(faulty: FaultServer, connect: Connect, clock: MovingClock) -> Calls
     return connect(faulty.url, ca_file=faulty.certificate, clock=clock.as_clock())
 
 
+@pytest.fixture
+def enrolment(faulty: FaultServer, connect: Connect, clock: MovingClock) -> Any:
+    """`enrolment` of either client, connected to the scripted server."""
+    return connect(faulty.url, "enrolment", ca_file=faulty.certificate, clock=clock.as_clock())
+
+
 def write(path: Path, text: str) -> Path:
     path.write_text(text)
     return path

@@ -334,3 +334,57 @@ def test_events_of_a_later_server_can_be_read() -> None:
     body = BODY.replace(b"challenge.verified", b"challenge.postponed")
     event = verify(signed_headers([SECRET], ID, NOW, body), body)
     assert (event.type, event.approved) == ("challenge.postponed", False)
+
+
+ENROLMENT: dict[str, Any] = {
+    "id": ID,
+    "type": "enrolment.completed",
+    "status": "enrolled",
+    "timestamp": "2026-04-24T10:32:15Z",
+    "key_id": "0523fec9",
+    "enrolment_id": ID[4:],
+    "account": "zoë",
+    "confirm": "code",
+    "fingerprint": "b8" * 32,
+    "device_public_key": "AAAA",
+}
+
+
+def enrolment_event(**changed: Any) -> webhooks.WebhookEvent:
+    body = {name: value for name, value in (ENROLMENT | changed).items() if value is not None}
+    raw = json.dumps(body).encode()
+    return webhooks.verify(signed_headers([SECRET], ID, NOW, raw), raw, SECRET, clock=lambda: NOW)
+
+
+def test_an_enrolment_event_has_the_key_once_it_is_completed_and_is_no_approval() -> None:
+    done = enrolment_event(
+        attestation={
+            "kind": "android-key", "level": "hardware", "binding": "direct", "attested_at": "2026-04-24T10:32:15Z",
+        }
+    )  # fmt: skip
+    assert (done.enrolled, done.approved, done.device_public_key, done.account) == (True, False, "AAAA", "zoë")
+    assert (done.enrolment_id, done.confirm, done.action_type) == (ID[4:], "code", None)
+    assert done.attestation is not None
+    assert done.attestation.level == "hardware"
+    failed = enrolment_event(type="enrolment.failed", status="failed", reason="wrong_code", device_public_key=None)
+    assert (failed.enrolled, failed.approved, failed.reason) == (False, False, "wrong_code")
+    with pytest.raises(TypeError, match="enrolled"):
+        bool(failed)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"device_public_key": None},
+        {"enrolment_id": None},
+        {"type": "enrolment.failed"},
+        {"type": "enrolment.expired"},
+        {"type": "challenge.verified", "device_public_key": None},
+        {"type": "mpa.approved", "device_public_key": None},
+        {"type": "mpa.approved", "action_type": "login"},
+    ],
+)
+def test_a_signed_event_of_another_form_is_refused(changed: dict[str, Any]) -> None:
+    """Above all the key of a device that is not enrolled."""
+    with pytest.raises(WebhookRefused, match="not of the documented form"):
+        enrolment_event(**changed)

@@ -1,4 +1,4 @@
-"""Long polls until a challenge or an approval request has ended."""
+"""Long polls until a challenge, an approval request or an enrolment has ended."""
 
 from __future__ import annotations
 
@@ -37,9 +37,10 @@ class Polling:
         poll: Callable[[int, RetryPolicy], Operation[S]],
         seconds: float,
         timeout_error: Callable[[S | None, str], ResultTimeout],
+        reached: Callable[[S], bool] = lambda status: status.is_final,
     ) -> Operation[S]:
         """`poll` sends one long poll that waits for so many seconds. `timeout_error` makes the error when the caller's
-        `seconds` end first, from the last status and a reason.
+        `seconds` end first, from the last status and a reason. `reached` is whether a status is the one waited for.
         """
         # Also false for NaN, with which the wait would never end.
         if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds < math.inf:
@@ -56,7 +57,7 @@ class Polling:
                 fault = error.message
                 break
             now = self.clock.monotonic()
-            if status.is_final:
+            if reached(status):
                 return status
             if now >= end:
                 raise timeout_error(status, "")

@@ -6,9 +6,7 @@ The challenge lives as long as the command waits, so the end of the one is the e
 from __future__ import annotations
 
 import asyncio
-import os
 import secrets
-import signal
 import sys
 import time
 from dataclasses import dataclass, field
@@ -16,6 +14,7 @@ from enum import IntEnum
 
 import click
 
+from sigil.cli.devices.waiting import CANCEL_SECONDS, Stops, poll_until, text_argument
 from sigil.console.countdown import countdown
 from sigil.console.errors import write_error, write_warning
 from sigil.console.streams import OutputLost, drop_output
@@ -24,22 +23,16 @@ from sigil.protocol.messages.challenges import MAX_EXPIRY_SECONDS, MIN_EXPIRY_SE
 from sigil.sdk import (
     Action,
     AsyncSigilAuth,
-    CertificateRefused,
     Challenge,
     ChallengeStatus,
     Conflict,
-    ConnectionFailed,
     InvalidRequest,
     ResultTimeout,
     SigilError,
 )
-from sigil.sdk.errors import Retryable
 
 ACTION_TYPE = "ask"
-_STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_CANCEL_SECONDS = 5.0
 _PUSH_SECONDS = 3.0
-_RETRY_SECONDS = 1.0
 _MAX_INPUT = 4096
 _REASONS = {"unknown_trigger": "the person does not know what it is for"}
 _DEVICE_HINT = "`sigil device whoami --key` prints the key of the software device"
@@ -77,7 +70,7 @@ def ask(text: str, device: str, match: bool, timeout: int) -> None:
     device = device.strip()
     if not device:
         raise click.UsageError(f"--device is empty: {_DEVICE_HINT}.")
-    action = Action(ACTION_TYPE, _standard_input() if text == "-" else _argument(text))
+    action = Action(ACTION_TYPE, _standard_input() if text == "-" else text_argument("TEXT", text))
     try:
         code = asyncio.run(_Question(action, device, match or None, timeout).put())
     except InvalidRequest as error:
@@ -87,17 +80,6 @@ def ask(text: str, device: str, match: bool, timeout: int) -> None:
         write_error("sigil", str(error))
         code = Exit.CANNOT_ASK
     sys.exit(code)
-
-
-def _argument(text: str) -> str:
-    """UTF-8 in any locale, as on standard input: Python decodes arguments as the locale says, and "Zoë" as "ZoÃ«"."""
-    try:
-        return os.fsencode(text).decode()
-    except UnicodeError:
-        pass
-    if any("\ud800" <= character <= "\udfff" for character in text):
-        raise click.UsageError("TEXT: neither UTF-8 nor text of this locale.")
-    return text
 
 
 def _standard_input() -> str:
@@ -115,12 +97,12 @@ class _Question:
     timeout: int
     _key: str = field(default_factory=lambda: secrets.token_urlsafe(24), repr=False)
     _challenge_id: str | None = None
-    _signal: int | None = None
+    _stops: Stops = field(default_factory=Stops)
 
     async def put(self) -> int:
         """The exit code; InvalidRequest without a status for an action that breaks a rule, SigilError."""
         async with AsyncSigilAuth() as client:
-            self._listen_for_signals()
+            self._stops.listen()
             try:
                 challenge = await self._create(client)
                 self._challenge_id = challenge.challenge_id
@@ -129,10 +111,10 @@ class _Question:
                     status = await self._result(client)
                 return self._report(await self._withdraw(client) if status is None else status)
             except asyncio.CancelledError:
-                if self._signal is None:
+                if self._stops.number is None:
                     raise
                 await self._abandon(client)
-                return 128 + self._signal
+                return 128 + self._stops.number
             except SigilError as error:
                 if self._challenge_id is not None:
                     await self._withdraw(client)
@@ -142,19 +124,6 @@ class _Question:
                     message = f"--device: {error.message} {_DEVICE_HINT}." if about_key else error.message
                     raise SigilError(message, code=error.code, status=error.status) from None
                 raise
-
-    def _listen_for_signals(self) -> None:
-        loop, task = asyncio.get_running_loop(), asyncio.current_task()
-
-        def stop(number: int) -> None:
-            self._signal = number
-            if task is not None:
-                task.cancel()
-
-        for number in _STOPS:
-            # A shell's background job ignores SIGINT, and one under nohup SIGHUP.
-            if signal.getsignal(number) is not signal.SIG_IGN:
-                loop.add_signal_handler(number, stop, number)
 
     async def _create(self, client: AsyncSigilAuth) -> Challenge:
         return await client.auth.create_challenge(
@@ -171,26 +140,21 @@ class _Question:
             click.echo(f"Number {challenge.match_code}: type it on the device", err=True)
 
     async def _result(self, client: AsyncSigilAuth) -> ChallengeStatus | None:
-        """The final status, or None at the end of the time. A server that restarts meanwhile is polled again."""
-        end, pause, first = time.monotonic() + self.timeout, 0.0, True
-        while (left := end - time.monotonic() - pause) > 0:
-            await asyncio.sleep(pause)
+        """The final status, or None at the end of the time."""
+        first = True
+
+        async def poll(left: float) -> ChallengeStatus:
+            nonlocal first
             try:
                 # Short at first: a push that failed is shown while there is time to open the app by hand.
                 return await client.auth.await_result(self._id, min(left, _PUSH_SECONDS) if first else left)
             except ResultTimeout as late:
-                pause = 0.0
                 if first and isinstance(late.last, ChallengeStatus) and late.last.push.status == "failed":
                     write_warning(f"the push failed ({late.last.push.error}): open the device's app")
                 first = False
-            except CertificateRefused:
                 raise
-            except Retryable as error:
-                pause = max(_RETRY_SECONDS, error.retry_after or 0)
-            except ConnectionFailed:
-                pause = _RETRY_SECONDS
-        await asyncio.sleep(max(0.0, end - time.monotonic()))
-        return None
+
+        return await poll_until(time.monotonic() + self.timeout, poll)
 
     @property
     def _id(self) -> str:
@@ -200,7 +164,7 @@ class _Question:
     async def _withdraw(self, client: AsyncSigilAuth) -> ChallengeStatus | None:
         """Cancels the challenge; the final status if it has another one by now: an answer of the last moment."""
         try:
-            async with asyncio.timeout(_CANCEL_SECONDS):
+            async with asyncio.timeout(CANCEL_SECONDS):
                 try:
                     await client.auth.cancel(self._id)
                 except Conflict:
@@ -213,7 +177,7 @@ class _Question:
     async def _abandon(self, client: AsyncSigilAuth) -> None:
         """Cancels after a signal. A creation in flight is repeated with its key, which returns its challenge."""
         try:
-            async with asyncio.timeout(_CANCEL_SECONDS):
+            async with asyncio.timeout(CANCEL_SECONDS):
                 if self._challenge_id is None:
                     self._challenge_id = (await self._create(client)).challenge_id
                 await self._withdraw(client)

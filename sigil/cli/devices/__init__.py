@@ -1,0 +1,1 @@
+"""Commands that wait for a person and their device."""
