@@ -9,6 +9,7 @@ from typing import Any, Literal, Self, TypeVar
 
 import httpx
 
+from sigil.protocol.messages.attestation import Level
 from sigil.sdk.approval_results import MpaRequest, MpaStatus
 from sigil.sdk.audit.votes import verify_votes
 from sigil.sdk.base_client import BaseClient, ClientParts
@@ -16,7 +17,7 @@ from sigil.sdk.enrolment.operations import Until
 from sigil.sdk.enrolment.results import Enrolment, EnrolmentStatus
 from sigil.sdk.http.deadline import deadline
 from sigil.sdk.http.sans_io import Operation, Outcome, Pause, ResponseReader, Send
-from sigil.sdk.results import Action, Challenge, ChallengeStatus, Level
+from sigil.sdk.results import Action, Challenge, ChallengeStatus
 
 T = TypeVar("T")
 

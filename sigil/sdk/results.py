@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from sigil.protocol.messages.attestation import Binding, Level
+
 Time = Annotated[datetime, msgspec.Meta(tz=True)]
 """An aware datetime in UTC."""
 
@@ -25,9 +27,6 @@ class Action:
     params: dict[str, Any] | None = None
 
 
-Level = Literal["emulator", "hardware", "secure_element"]
-
-
 @dataclass(frozen=True, slots=True)
 class Attestation:
     """What a device proved about its key, when it did so.
@@ -38,7 +37,7 @@ class Attestation:
 
     kind: str
     level: Level
-    binding: Literal["direct", "witness"]
+    binding: Binding
     attested_at: Time
 
 

@@ -165,7 +165,8 @@ def test_begin_rejects_what_is_no_text_before_it_is_sent(given: dict[str, Any], 
     [
         {"token": TOKEN.lower()}, {"token": TOKEN[:-1]}, {"token": f"{TOKEN[:-1]}U"}, {"token": 7}, {"token": None},
         {"token": "7ZK3M0QWX4TE"}, {"uri": URI.replace("sigil:", "https:")}, {"uri": f"{URI}\n"}, {"uri": f'{URI}"'},
-        {"uri": URI.replace("%3A", "<")}, {"uri": URI.replace("%3A", ":")}, {"uri": URI.replace("q" * 42, "q" * 41)}, {"expires_at": "soon"},
+        {"uri": URI.replace("%3A", "<")}, {"uri": URI.replace("%3A", ":")},
+        {"uri": URI.replace("q" * 42, "q" * 41)}, {"expires_at": "soon"},
         {"enrolment_id": None},
     ],
 )  # fmt: skip
@@ -412,7 +413,7 @@ def test_the_terminals_text_sets_both_colours_and_names_the_typed_token_under_th
     shown_lines = []
     for line in lines:
         found = re.fullmatch(r"\x1b\[38;5;16;48;5;231m([ ▀▄█]+)\x1b\[0m", line)
-        assert found, "black on white, whatever the theme is, and reset at the end of the line"
+        assert found, "black on white in every theme, and reset at the end of the line"
         shown_lines.append(found[1])
     rows = [[letter in pair for letter in line] for line in shown_lines for pair in ("▀█", "▄█")]
     expected = [

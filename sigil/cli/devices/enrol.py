@@ -26,6 +26,7 @@ from sigil.console.errors import write_error, write_warning
 from sigil.console.json_lines import json_line
 from sigil.console.style import draws_blocks, is_terminal
 from sigil.device.commands.terminal import Prompt, Terminal, write_prompt
+from sigil.protocol.messages.attestation import Level
 from sigil.sdk import (
     AsyncSigilAuth,
     ConfigurationError,
@@ -36,7 +37,6 @@ from sigil.sdk import (
     SigilError,
     WrongCode,
 )
-from sigil.sdk.results import Level
 
 _MIN_SECONDS, _MAX_SECONDS, _MAX_SECONDS_WITHOUT_CODE = 60, 900, 120
 _CHUNK = 4096
