@@ -138,7 +138,9 @@ def _ensure_tls(config: Config) -> Renewal | None:
 
 
 def _reload(environ: Mapping[str, str], start: Start) -> tuple[object, TlsPaths]:
-    """SIGHUP reloads the certificate, API keys, revocations and the lists of attestation. All other settings stay."""
+    """SIGHUP reloads the certificate, API keys, revocations of keys and devices, and the lists of attestation. All
+    other settings stay.
+    """
     try:
         renewed = load_renewed(environ, start.snapshot.config.attestation)
     except ConfigError as error:
@@ -150,5 +152,6 @@ def _reload(environ: Mapping[str, str], start: Start) -> tuple[object, TlsPaths]
         preset_keys=renewed.preset_keys,
         revoked_keys=renewed.revoked_keys,
         attestation=renewed.attestation,
+        revoked_devices=renewed.revoked_devices,
     )
     return replace(running, config=kept), _tls_paths(kept)

@@ -38,6 +38,15 @@ from sigil.resources.challenges import (
     ChallengesResource,
     ChallengeStatusResource,
 )
+from sigil.resources.enrolment import (
+    EnrolmentClaimResource,
+    EnrolmentCompletionResource,
+    EnrolmentConfirmationResource,
+    EnrolmentResource,
+    EnrolmentsResource,
+    EnrolmentStatusResource,
+    EnrolmentWaitResource,
+)
 from sigil.resources.first_boot import (
     InitApiKeysResource,
     InitCommitConflictResource,
@@ -76,8 +85,15 @@ TRACED = (
     ("POST", "/mpa/request"),
     ("DELETE", "/mpa/request/{request_id}"),
     ("POST", "/mpa/respond"),
+    ("POST", "/enrolment"),
+    ("POST", "/enrolment/claim"),
+    ("POST", "/enrolment/complete"),
+    ("POST", "/enrolment/{enrolment_id}/confirm"),
+    ("DELETE", "/enrolment/{enrolment_id}"),
 )
-"""Requests with spans: those that change a challenge or a request for approval. Queries would outnumber them by far."""
+"""Requests with spans: those that change a challenge, a request for approval or an enrolment. Queries would outnumber
+them by far.
+"""
 _STORE_UNUSABLE = "The server cannot use its session store: its log has the cause. It may need a restart."
 
 
@@ -167,6 +183,14 @@ def build(snapshot: Snapshot, dependencies: Dependencies, lifecycle: WorkerLifec
     app.add_route("/mpa/request/{request_id}", ApprovalRequestResource(approvals, callers))
     app.add_route("/mpa/status/{request_id}", ApprovalStatusResource(approvals, callers))
     app.add_route("/mpa/respond", ApprovalResponseResource(approvals, rate_limit))
+    enrolments = services.enrolments
+    app.add_route("/enrolment", EnrolmentsResource(enrolments, callers, config.scheme))
+    app.add_route("/enrolment/claim", EnrolmentClaimResource(enrolments, rate_limit))
+    app.add_route("/enrolment/complete", EnrolmentCompletionResource(enrolments, rate_limit))
+    app.add_route("/enrolment/wait", EnrolmentWaitResource(enrolments, rate_limit))
+    app.add_route("/enrolment/{enrolment_id}", EnrolmentResource(enrolments, callers))
+    app.add_route("/enrolment/{enrolment_id}/confirm", EnrolmentConfirmationResource(enrolments, callers))
+    app.add_route("/enrolment/{enrolment_id}/status", EnrolmentStatusResource(enrolments, callers))
     app.add_route("/device/pending", PendingResource(services.inbox, rate_limit))
     app.add_route("/health", HealthResource(__version__, _health_check(dependencies, lifecycle)))
     app.add_route("/info", InfoResource(_info(config, identity), rate_limit))

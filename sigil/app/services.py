@@ -17,6 +17,7 @@ from sigil.challenges.messages import ChallengeMessages
 from sigil.challenges.service import ChallengePolicy, Challenges
 from sigil.config.settings import Config
 from sigil.config.webhooks import WebhookTarget
+from sigil.core.attestation import EnrolmentAttestation, NoAttestation
 from sigil.core.circuit_breaker import RECEIVER_KEY, RELAY_KEY
 from sigil.core.device_ledger import Limits
 from sigil.core.session_observer import SessionObserver
@@ -29,6 +30,8 @@ from sigil.delivery.circuit_breaker import (
     RELAY_START_SECONDS,
     CircuitBreaker,
 )
+from sigil.enrolment.messages import EnrolmentMessages
+from sigil.enrolment.service import EnrolmentPolicy, Enrolments
 from sigil.inbox import Inbox
 from sigil.protocol.identity import ServerIdentity
 from sigil.pushes.loop import PushLoop
@@ -89,6 +92,7 @@ class Services:
 
     challenges: Challenges
     approvals: Approvals
+    enrolments: Enrolments
     inbox: Inbox
     loops: Loops
 
@@ -112,11 +116,12 @@ def build_services(config: Config, identity: ServerIdentity, parts: Dependencies
         events_enabled=event_backlog.enabled,
         clock=clock,
         max_pending=config.max_pending_per_key,
+        max_enrolments=config.max_enrolments,
         share=config.key_share,
     )
     runtime = SessionRuntime(
         store=store,
-        devices=DeviceResolver(identity),
+        devices=DeviceResolver(identity, config.revoked_devices),
         capacity=capacity,
         long_polls=parts.long_polls,
         notifier=notifier,
@@ -126,6 +131,10 @@ def build_services(config: Config, identity: ServerIdentity, parts: Dependencies
     challenge_messages, approval_messages = ChallengeMessages(identity), ApprovalMessages(identity)
     challenges = Challenges(runtime, messages=challenge_messages, policy=_challenge_policy(config))
     approvals = Approvals(runtime, messages=approval_messages, policy=_approval_policy(config))
+    attestation: EnrolmentAttestation = NoAttestation()
+    enrolments = Enrolments(
+        runtime, messages=EnrolmentMessages(identity), policy=_enrolment_policy(config), attestation=attestation
+    )
     inbox = Inbox(runtime, server_id=identity.server_id, challenges=challenge_messages, approvals=approval_messages)
     push_loop = None
     if isinstance(push_backlog, Backlog):
@@ -140,7 +149,7 @@ def build_services(config: Config, identity: ServerIdentity, parts: Dependencies
         push_loop=push_loop,
         webhook_loop=_webhook_loop(config.webhook, parts, webhook_backlog) if config.webhook else None,
     )
-    return Services(challenges, approvals, inbox, loops)
+    return Services(challenges, approvals, enrolments, inbox, loops)
 
 
 def _challenge_policy(config: Config) -> ChallengePolicy:
@@ -156,6 +165,12 @@ def _approval_policy(config: Config) -> ApprovalPolicy:
         limits=_limits(config),
         exclude_requester=config.mpa_exclude_requester,
         respond_to=f"{config.public_url}/mpa/respond" if config.public_url else "",
+    )
+
+
+def _enrolment_policy(config: Config) -> EnrolmentPolicy:
+    return EnrolmentPolicy(
+        server_name=config.server_name, public_url=config.public_url, without_code=config.enrol_without_code
     )
 
 

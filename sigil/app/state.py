@@ -11,6 +11,7 @@ from sigil.core.approvals.approval import APPROVAL, REQUEST_ID, VOTE
 from sigil.core.approvals.fan_out import FAN_OUT
 from sigil.core.challenge import CHALLENGE, IDEMPOTENCY, LEDGER
 from sigil.core.circuit_breaker import BREAKER
+from sigil.core.enrolment import ENROLMENT, ENROLMENT_TOKEN
 from sigil.core.nonce import USED_NONCE
 from sigil.core.pushes.outbox import OUTBOX
 from sigil.core.session_store import TALLY, SessionStore
@@ -39,9 +40,11 @@ KINDS = (
     REQUEST_ID,
     FAN_OUT,
     TALLY,
+    ENROLMENT,
+    ENROLMENT_TOKEN,
 )
 # A restart adopts a store only if it has the same schema.
-STORE_SCHEMA = "8"
+STORE_SCHEMA = "9"
 
 
 def enter_state(config: Config) -> StateDirectory:

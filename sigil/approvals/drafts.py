@@ -11,7 +11,7 @@ from sigil.core.approvals.quorum import NOT_ELIGIBLE, OPEN
 from sigil.protocol.action import action_jcs
 from sigil.protocol.api_key import Caller
 from sigil.protocol.encoding.ids import format_uuid, uuid4_bytes
-from sigil.protocol.errors import InvalidPublicKey, InvalidRequest
+from sigil.protocol.errors import DeviceRevoked, InvalidPublicKey, InvalidRequest
 from sigil.protocol.keys import PublicKey
 from sigil.protocol.messages import approvals as messages
 from sigil.protocol.signed_bytes import groups_sha256
@@ -35,7 +35,7 @@ class DraftBuilder:
         self._randomness = runtime.randomness
 
     async def build(self, caller: Caller, body: messages.CreateMpa) -> Approval:
-        """InvalidRequest, InvalidPublicKey, FingerprintMismatch."""
+        """InvalidRequest, InvalidPublicKey, FingerprintMismatch, DeviceRevoked."""
         devices = await self._members(body.groups)
         if body.required > len(body.groups):
             raise InvalidRequest("`required` is larger than the number of groups.", path="$.required")
@@ -74,8 +74,11 @@ class DraftBuilder:
                 at = f"$.groups[{group_number}].members[{number}]"
                 try:
                     device = self._devices.resolve(member.device_public_key, member.fingerprint, at)
+                    self._devices.require_not_revoked(device)
                 except InvalidPublicKey as error:
                     raise InvalidPublicKey(path=f"{at}.device_public_key") from error
+                except DeviceRevoked as error:
+                    raise DeviceRevoked(path=f"{at}.device_public_key") from error
                 if device in devices:
                     raise InvalidRequest(f"This device is already a member, at {devices[device]}.", path=at)
                 devices[device] = at

@@ -102,6 +102,9 @@ class Approvals:
         device = PublicKey.parse(approval.members[member])
         if not device.verify(self._messages.answer_bytes(mpa_id, approval, approved=approved), signature):
             raise self._invalid_signature(mpa_id, approval, device.wire)
+        if approved and approval.is_pending_for(member):
+            # What was answered or has ended is 409 or 410 first. A revoked device may reject.
+            self._devices.require_not_revoked(device)
         ballot = Ballot(member, approved, device.normalised(signature), "" if approved else response.reason or "")
         counted = await self._count(mpa_id, approval, ballot, trace)
         return self._messages.responded(device, approval.quorum.group_of(member), counted)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,9 +29,8 @@ from sigil.protocol.errors import (
 from sigil.protocol.keys import PublicKey
 from sigil.protocol.messages import challenges as messages
 from sigil.sessions.expiry import ExpirySweeper
+from sigil.sessions.idempotency import TRIES, Idempotency
 from sigil.sessions.runtime import SessionRuntime
-
-_IDEMPOTENCY_TRIES = 3
 
 
 @dataclass(frozen=True)
@@ -42,17 +40,6 @@ class ChallengePolicy:
     limits: Limits = field(default_factory=Limits)
     number_matching: bool = False
     respond_to: str = ""
-
-
-class Idempotency(msgspec.Struct, frozen=True):
-    """An Idempotency-Key, and the SHA-256 of the raw request body."""
-
-    key: str
-    body_sha256: bytes
-
-    def name(self, caller: Caller) -> bytes:
-        """Scoped to the owner and the endpoint, 16 bytes."""
-        return hashlib.sha256(caller.owner + b"POST /challenge\0" + self.key.encode()).digest()[:16]
 
 
 class Challenges:
@@ -81,6 +68,7 @@ class Challenges:
     ) -> tuple[messages.ChallengeCreated, bool]:
         """Create a challenge. The flag: the Idempotency-Key is known; this is its challenge."""
         device = self._devices.resolve(body.device_public_key, body.fingerprint)
+        self._devices.require_not_revoked(device)
         created_ms, ahead = self._time_of_creation()
         matching = self._policy.number_matching or bool(body.number_matching)
         draft = Challenge(
@@ -92,7 +80,7 @@ class Challenges:
             lifetime=body.expires_in_seconds or messages.DEFAULT_EXPIRY_SECONDS,
             respond_to=self._policy.respond_to,
             match_code=self._two_digits() if matching else "",
-            idempotency=idempotency.name(caller) if idempotency else None,
+            idempotency=idempotency.name(caller, "POST /challenge") if idempotency else None,
             push=self._notifier.push_backlog.initial_push,
             ahead=ahead,
         )
@@ -116,7 +104,7 @@ class Challenges:
         return f"{byte % 100:02d}"
 
     async def _create(self, challenge_id: bytes, draft: Challenge, body_sha256: bytes) -> Issued:
-        for _ in range(_IDEMPOTENCY_TRIES):
+        for _ in range(TRIES):
             issued = await self._try_create(challenge_id, draft, body_sha256)
             if issued is not None:
                 return issued
@@ -180,6 +168,9 @@ class Challenges:
         if approved and (response.match_code or "") != challenge.match_code:
             await self._count_wrong_code(key, challenge, trace)
             self._reject_signature(key, challenge)
+        if approved and challenge.open:
+            # An ended one is 409 or 410 first. A revoked device may reject.
+            self._devices.require_not_revoked(device)
         ended = await self._end(key, challenge, approved, response.reason or "", trace)
         return self._messages.responded(ended)
 

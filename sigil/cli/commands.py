@@ -93,6 +93,9 @@ def check_config() -> None:
         click.echo(f"workers    {config.workers}")
         click.echo(f"state      {config.state_dir}, {config.store_size >> 20} MiB")
         click.echo(f"webhooks   {'enabled' if config.webhook else 'disabled'}")
+        code = "with or without code" if config.enrol_without_code else "with code"
+        click.echo(f"enrolment  {code}, {config.max_enrolments} open per API key")
+        click.echo(f"devices    {len(config.revoked_devices)} revoked")
         click.echo(styled("Configuration OK", "good", sys.stdout))
 
 

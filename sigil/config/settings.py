@@ -78,6 +78,9 @@ class Config:
     max_pending_per_key: int = 100_000
     key_share: int = 75
     mpa_exclude_requester: bool = False
+    enrol_without_code: bool = False
+    max_enrolments: int = 1000
+    revoked_devices: frozenset[str] = frozenset()
     rate_limit: int = 600
     webhook: WebhookTarget | None = None
     proxies: Proxies = field(default_factory=Proxies)
@@ -102,6 +105,7 @@ class Config:
 
 
 # Named in the documentation, not implemented yet: the server does not start with one, rather than ignore it.
+_FINGERPRINT = re.compile(r"[0-9a-f]{64}\Z")
 _VALUES_NOT_IMPLEMENTED = ("SIGIL_STORE_URL",)
 # Read by other commands, by other programs of this project, or by parts that are not implemented yet.
 _FOREIGN = frozenset(
@@ -166,6 +170,7 @@ class Renewed:
     preset_keys: tuple[Secret, ...]
     revoked_keys: tuple[str, ...]
     attestation: AttestationPolicy
+    revoked_devices: frozenset[str]
     warnings: tuple[str, ...]
 
 
@@ -176,9 +181,10 @@ def load_renewed(environ: Mapping[str, str], running: AttestationPolicy = Attest
     reader = EnvReader(environ, pipe_seconds=files.RELOAD_PIPE_SECONDS)
     preset, revoked = _api_keys(reader)
     policy = attestation.read_renewed(reader, running)
+    devices = _revoked_devices(reader)
     if reader.faults:
         raise ConfigError(reader.faults)
-    return Renewed(preset, revoked, policy, tuple(reader.warnings))
+    return Renewed(preset, revoked, policy, devices, tuple(reader.warnings))
 
 
 @dataclass(frozen=True)
@@ -253,6 +259,9 @@ def _read(r: EnvReader) -> Config:
         max_pending_per_key=r.value("SIGIL_MAX_PENDING_PER_KEY", 100_000, settings.count(1, 100_000_000)),
         key_share=r.value("SIGIL_KEY_SHARE", 75, settings.count(1, 100)),
         mpa_exclude_requester=r.flag("SIGIL_MPA_EXCLUDE_REQUESTER", default=False),
+        enrol_without_code=r.flag("SIGIL_ENROL_WITHOUT_CODE", default=False),
+        max_enrolments=r.value("SIGIL_MAX_ENROLMENTS", 1000, settings.count(1, 100_000)),
+        revoked_devices=_revoked_devices(r),
         rate_limit=r.value("SIGIL_RATE_LIMIT", 600, settings.rate),
         proxies=read_proxies(r),
         webhook=webhooks.target(r),
@@ -317,3 +326,11 @@ def _revoked(r: EnvReader) -> tuple[str, ...]:
     if not all(REVOCATION.match(item) for item in items):
         r.faults.append("SIGIL_REVOKED_API_KEYS: must list the first 8 to 32 lower-case hex characters of key ids")
     return items
+
+
+def _revoked_devices(r: EnvReader) -> frozenset[str]:
+    items = [item for item in re.split(r"[\s,]+", r.list_or_file("SIGIL_REVOKED_DEVICES")) if item]
+    if not all(_FINGERPRINT.match(item) for item in items):
+        # Not its beginning, as of a key id: a part of a fingerprint could revoke the device of another person.
+        r.faults.append("SIGIL_REVOKED_DEVICES: must list whole fingerprints, 64 lower-case hex characters each")
+    return frozenset(items)

@@ -95,8 +95,8 @@ class Challenge(msgspec.Struct, frozen=True, array_like=True, gc=False):
     def share(self) -> Share:
         """The charge covers the ledger, the other rows and the indices; while pending, also the end."""
         if self.end is None:
-            return self.owner[:OWNER_BYTES], 1, 0, self._charge + _CHARGE_PENDING
-        return self.owner[:OWNER_BYTES], 0, 0, self._charge + _CHARGE_ENDED
+            return self.owner[:OWNER_BYTES], 1, 0, self._charge + _CHARGE_PENDING, 0
+        return self.owner[:OWNER_BYTES], 0, 0, self._charge + _CHARGE_ENDED, 0
 
     @property
     def _charge(self) -> int:

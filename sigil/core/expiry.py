@@ -1,5 +1,5 @@
-"""What the expiry sweep does with due rows: it expires and deletes challenges and requests, prunes ledgers, and deletes
-votes and used nonces.
+"""What the expiry sweep does with due rows: it expires and deletes challenges, requests and enrolments, prunes ledgers,
+and deletes votes and used nonces.
 """
 
 from __future__ import annotations
@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from sigil.core import enrolment as enrolments
 from sigil.core.approvals import approval as approvals
 from sigil.core.approvals import voting
 from sigil.core.approvals.approval import APPROVAL, VOTE, Approval, request_id_key
@@ -21,6 +22,7 @@ from sigil.core.challenge import (
     idempotency_key,
     ledger_key,
 )
+from sigil.core.enrolment import ENROLMENT, Enrolment, deletion
 from sigil.core.nonce import USED_NONCE
 from sigil.core.pushes.outbox import after_end, outbox_key
 from sigil.core.session_store import Decision, Key
@@ -33,6 +35,11 @@ class Swept(NamedTuple):
 
     expired: list[tuple[bytes, Challenge]]
     timed_out: list[tuple[bytes, Approval]]
+    enrolments: list[tuple[bytes, Enrolment]]
+
+    @property
+    def names(self) -> tuple[bytes, ...]:
+        return tuple(name for part in (self.expired, self.timed_out, self.enrolments) for name, _ in part)
 
 
 def sweep(
@@ -53,12 +60,13 @@ def sweep(
             batch.challenge(key, row)
         elif key.kind is APPROVAL:
             batch.approval(key, row)
+        elif key.kind is ENROLMENT:
+            batch.enrolment(key, row)
         elif key.kind is LEDGER:
             batch.prune(key)
         elif key.kind in {USED_NONCE, VOTE}:
             batch.write(key, None)
-    ended = (*(name for name, _ in batch.swept.expired), *(name for name, _ in batch.swept.timed_out))
-    return Decision(batch.swept, tuple(batch.writes.items()), ended)
+    return Decision(batch.swept, tuple(batch.writes.items()), batch.swept.names)
 
 
 class _Batch:
@@ -70,7 +78,7 @@ class _Batch:
         self._creations = creations
         self._rows = rows
         self.writes: dict[Key, Any] = {}
-        self.swept = Swept([], [])
+        self.swept = Swept([], [], [])
 
     def write(self, key: Key, row: Any) -> None:
         self._rows[key] = self.writes[key] = row
@@ -95,6 +103,18 @@ class _Batch:
         if current is None:
             self.write(key, None)
             self.write(request_id_key(row.owner, row.request_id), None)
+
+    def enrolment(self, key: Key, row: Enrolment) -> None:
+        current = enrolments.current_state(self._now, row)
+        if row.open:
+            ended = current or enrolments.expired(row)
+            self.swept.enrolments.append((key.name, ended))
+            if self._emit_events:
+                self.write(*enrolments.event_of(self._now, key.name, ended, self._creations.get(key.name)))
+        self.write(key, current)
+        if current is None:
+            for at, written in deletion(key.name, row):
+                self.write(at, written)
 
     def time_out(self, name: bytes, approval: Approval) -> None:
         self.swept.timed_out.append((name, approval))

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from sigil.core.session_store import Share, Tally
-from sigil.protocol.errors import TooManyPending
+from sigil.protocol.errors import TooManyEnrolments, TooManyPending
 
 SHARE_PER_OWNER = 75
 """Percent of the store, of the event quota and of the long polls of a worker that one owner may use."""
-OWN_LIMITS = frozenset({"key_pending", "key_store", "key_events"})
+OWN_LIMITS = frozenset({"key_pending", "key_store", "key_events", "key_enrolments"})
 """The limits of a caller itself, whose errors name their cause."""
 _RETRY_SECONDS = 5
 _UNLIMITED = 1 << 62
@@ -21,11 +21,16 @@ class OwnerShare(NamedTuple):
     pending: int = _UNLIMITED
     events: int = _UNLIMITED
     charged: int = _UNLIMITED
+    enrolments: int = _UNLIMITED
 
     def check(self, tally: Tally | None, row: Share) -> None:
-        """TooManyPending, unless one more pending row is within the share."""
-        pending, events, charged = (tally.pending, tally.events, tally.charged) if tally is not None else (0, 0, 0)
-        if pending >= self.pending:
+        """TooManyPending, unless one more row is within the share: `row` is pending, or an open enrolment."""
+        pending, events, charged, enrolments = 0, 0, 0, 0
+        if tally is not None:
+            pending, events, charged, enrolments = tally.pending, tally.events, tally.charged, tally.enrolments
+        if row[4] and enrolments >= self.enrolments:
+            raise TooManyEnrolments(retry_after=_RETRY_SECONDS, limit="key_enrolments")
+        if row[1] and pending >= self.pending:
             raise TooManyPending(
                 f"This API key has {pending} pending challenges and approval requests, its maximum. Wait until some "
                 "end, or cancel those that are not needed; the operator can raise SIGIL_MAX_PENDING_PER_KEY.",

@@ -1,4 +1,4 @@
-"""The port through which the services report what happens to challenges and approval requests."""
+"""The port through which the services report what happens to challenges, approval requests and enrolments."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Protocol
 
 from sigil.core.approvals.approval import Approval
 from sigil.core.challenge import Challenge
+from sigil.core.enrolment import Enrolment
 
 
 class SessionObserver(Protocol):
@@ -15,3 +16,5 @@ class SessionObserver(Protocol):
 
     def approval(self, event: str, mpa_id: bytes, approval: Approval, device: bytes | None = None) -> None:
         """`device`: the public key of the member that the event is about."""
+
+    def enrolment(self, event: str, enrolment_id: bytes, enrolment: Enrolment) -> None: ...

@@ -58,14 +58,16 @@ class Key(NamedTuple):
         return self.kind.tag + self.name
 
 
-Share = tuple[bytes, int, int, int]
-"""The first OWNER_BYTES of the owner of a row, and what the row adds to `pending`, `events` and `charged` of its Tally.
+Share = tuple[bytes, int, int, int, int]
+"""The first OWNER_BYTES of the owner of a row, and what the row adds to `pending`, `events`, `charged` and `enrolments`
+of its Tally.
 
 A plain tuple, since two are made for each row that is written."""
 
 
 class Tally(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """What the rows of one owner add up to: pending challenges and requests, webhook events, and the bytes charged.
+    """What the rows of one owner add up to: pending challenges and requests, webhook events, the bytes charged, and
+    open enrolments.
 
     The store writes it in the transactions that write the rows. A rule may read it, and never writes it.
     """
@@ -73,6 +75,7 @@ class Tally(msgspec.Struct, frozen=True, array_like=True, gc=False):
     pending: int = 0
     events: int = 0
     charged: int = 0
+    enrolments: int = 0
 
     @property
     def due(self) -> int:

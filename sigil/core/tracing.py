@@ -1,7 +1,7 @@
 """The port of traces. Where none are exported it is None, and costs a comparison.
 
-A creation is the span that created a challenge, an approval request or an event, in the 25 bytes of a row (see
-`protocol.trace_context`); None where it was not sampled.
+A creation is the span that created a challenge, an approval request, an enrolment or an event, in the 25 bytes of a
+row (see `protocol.trace_context`); None where it was not sampled.
 """
 
 from __future__ import annotations
@@ -10,12 +10,13 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple, Protocol
 
 Destination = Literal["sigil.push", "sigil.webhook"]
+SubjectAttribute = Literal["sigil.challenge_id", "sigil.mpa_id", "sigil.enrolment_id"]
 
 
 class Subject(NamedTuple):
     """What a span is about: its search attribute and the id."""
 
-    attribute: Literal["sigil.challenge_id", "sigil.mpa_id"]
+    attribute: SubjectAttribute
     id: str
 
 

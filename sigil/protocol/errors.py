@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
-Limit = Literal["address", "device", "pending", "muted", "key_pending", "key_store", "key_events", "server"]
+Limit = Literal[
+    "address", "device", "pending", "muted", "key_pending", "key_store", "key_events", "key_enrolments", "server"
+]
 """The limit that rejected the request: for metrics, never for the caller."""
 
 

@@ -2,31 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
-
 from falcon.asgi import Request, Response
 
-from sigil.challenges.service import Challenges, Idempotency
-from sigil.protocol.errors import InvalidRequest
+from sigil.challenges.service import Challenges
 from sigil.protocol.messages.challenges import CreateChallenge, Respond
 from sigil.resources.api_key_auth import ApiKeyAuth
+from sigil.resources.idempotency import idempotency
 from sigil.serving.http.rate_limits import AddressRateLimit
 from sigil.serving.http.requests import decode_json, read_body, whole_number
 from sigil.serving.http.responses import write_json
 from sigil.serving.tracing.current import trace_of
 from sigil.sessions.long_polls import MAX_WAIT_SECONDS
-
-_IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}\Z")
-
-
-def _idempotency(req: Request, body: bytes) -> Idempotency | None:
-    key = req.get_header("IDEMPOTENCY-KEY")
-    if key is None:
-        return None
-    if not _IDEMPOTENCY_KEY.match(key):
-        raise InvalidRequest("An Idempotency-Key is 1 to 255 visible ASCII characters.", path="Idempotency-Key")
-    return Idempotency(key, hashlib.sha256(body).digest())
 
 
 class ChallengesResource:
@@ -40,7 +26,7 @@ class ChallengesResource:
         body = await read_body(req)
         caller = self._api_key_auth.authenticate(req)
         wanted = decode_json(req, body, CreateChallenge)
-        created, replayed = await self._challenges.issue(caller, wanted, _idempotency(req, body), trace_of(req))
+        created, replayed = await self._challenges.issue(caller, wanted, idempotency(req, body), trace_of(req))
         write_json(resp, created, 201)
         if replayed:
             resp.set_header("Idempotent-Replayed", "true")

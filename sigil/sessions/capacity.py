@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from sigil.core.approvals.approval import APPROVAL, Approval
 from sigil.core.challenge import CHALLENGE
+from sigil.core.enrolment import Enrolment
 from sigil.core.owner_share import SHARE_PER_OWNER, OwnerShare, dynamic_limit
 from sigil.core.session_store import SessionStore
 from sigil.core.store_capacity import (
@@ -27,11 +28,12 @@ use up the quota while the receiver is unreachable; their events take space that
 _CHECK_SECONDS = 0.25
 _RETRY_SECONDS = 5
 MAX_PENDING_PER_OWNER = 100_000
+MAX_ENROLMENTS_PER_OWNER = 1000
 
 
 class Capacity:
-    """`events_enabled`: whether an end writes an event. `clock` gives Unix seconds. `max_pending` and `share` (percent)
-    are per owner.
+    """`events_enabled`: whether an end writes an event. `clock` gives Unix seconds. `max_pending`, `max_enrolments` and
+    `share` (percent) are per owner.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class Capacity:
         bytes_per_end: int = BYTES_PER_END,
         bytes_per_event: int = STORE_BYTES_PER_EVENT,
         max_pending: int = MAX_PENDING_PER_OWNER,
+        max_enrolments: int = MAX_ENROLMENTS_PER_OWNER,
         share: int = SHARE_PER_OWNER,
     ) -> None:
         self._store = store
@@ -51,10 +54,11 @@ class Capacity:
         self._bytes_per_end = bytes_per_end if events_enabled else BYTES_PER_END_WITHOUT_EVENT
         self._bytes_per_event = bytes_per_event
         self._max_pending = max_pending
+        self._max_enrolments = max_enrolments
         self._share = share
         self._checked_at = 0.0
         self._problem = ""
-        self._owner_share = OwnerShare(max_pending)
+        self._owner_share = OwnerShare(max_pending, enrolments=max_enrolments)
 
     def check_challenge(self) -> OwnerShare:
         """The share of each owner. Overloaded: the store might lack the space for the end of one more challenge.
@@ -72,6 +76,13 @@ class Capacity:
     def check_approval(self, draft: Approval) -> OwnerShare:
         """The share of each owner. Overloaded: not all members could vote. Measured each time: one request may reserve
         400 KB."""
+        return self._check_reserving(draft)
+
+    def check_enrolment(self, draft: Enrolment) -> OwnerShare:
+        """The share of each owner. Overloaded: the store might lack the space for its completion and its end."""
+        return self._check_reserving(draft)
+
+    def _check_reserving(self, draft: Approval | Enrolment) -> OwnerShare:
         if problem := self._find_problem(draft.reserved):
             raise Overloaded(problem, retry_after=_RETRY_SECONDS)
         return self._owner_share
@@ -94,6 +105,7 @@ class Capacity:
             self._max_pending,
             max(dynamic_limit(self._share, free_events), quota // _OWN_EVENTS),
             dynamic_limit(self._share, free_for_creations(usage, pending, self._bytes_per_end)),
+            self._max_enrolments,
         )
         if self._events_enabled and free_events <= 0 and self._share >= 100:
             return "Too many webhook events wait for their receiver."

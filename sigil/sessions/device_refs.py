@@ -3,30 +3,42 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Set
 
 from sigil.protocol.encoding.text import decode_base64, decode_hex
-from sigil.protocol.errors import FingerprintMismatch, InvalidPublicKey, InvalidRequest
+from sigil.protocol.errors import DeviceRevoked, FingerprintMismatch, InvalidPublicKey, InvalidRequest
 from sigil.protocol.identity import ServerIdentity
 from sigil.protocol.keys import PublicKey
 
 
 class DeviceResolver:
-    """Rejects the server's own keys: server and device sign the same bytes, so a challenge would be its own answer."""
+    """Rejects the server's own keys: server and device sign the same bytes, so a challenge would be its own answer.
+    `revoked` are fingerprints.
+    """
 
-    def __init__(self, identity: ServerIdentity) -> None:
+    def __init__(self, identity: ServerIdentity, revoked: Set[str] = frozenset()) -> None:
         self._server_keys = identity.own_public_keys
+        self._revoked = revoked
 
     def resolve(self, public_key: str, fingerprint: str | None = None, at: str = "$") -> PublicKey:
         """InvalidRequest with a path below `at`, InvalidPublicKey, FingerprintMismatch."""
         device = PublicKey.parse(decode_base64(public_key, f"{at}.device_public_key"))
-        if device.wire in self._server_keys:
-            raise InvalidPublicKey
+        self.require_foreign(device)
         if fingerprint is not None:
             digest = decode_hex(fingerprint, f"{at}.fingerprint", length=32)
             if digest.hex() != device.fingerprint:
                 raise FingerprintMismatch
         return device
+
+    def require_foreign(self, device: PublicKey) -> None:
+        """InvalidPublicKey for a key of this server."""
+        if device.wire in self._server_keys:
+            raise InvalidPublicKey
+
+    def require_not_revoked(self, device: PublicKey) -> None:
+        """DeviceRevoked. Not part of `resolve`: a revoked device may still reject."""
+        if self._revoked and device.fingerprint in self._revoked:
+            raise DeviceRevoked
 
     def matcher(self, public_key: str | None, fingerprint: str | None) -> Callable[[bytes], bool]:
         """Validates the reference; the result checks whether a public key is that of the referenced device."""

@@ -1,4 +1,6 @@
-"""The service that expires pending challenges and requests and deletes ended ones (docs/protocol.md, 5.2 and 5.3)."""
+"""The service that expires open challenges, requests and enrolments and deletes ended ones (docs/protocol.md, 5.2,
+5.3 and 5.5).
+"""
 
 from __future__ import annotations
 
@@ -8,15 +10,21 @@ from typing import Any
 from sigil.core.approvals.approval import APPROVAL
 from sigil.core.approvals.fan_out import fan_out_key
 from sigil.core.challenge import CHALLENGE, Challenge, ledger_key
+from sigil.core.enrolment import ENROLMENT
 from sigil.core.expiry import NO_CREATIONS, Swept, sweep
 from sigil.core.pushes.outbox import outbox_key
-from sigil.core.session_store import Decision, Key, SessionStore
-from sigil.core.tracing import SpanPort, Subject, TracesPort
+from sigil.core.session_store import Decision, Key, Kind, SessionStore
+from sigil.core.tracing import SpanPort, Subject, SubjectAttribute, TracesPort
 from sigil.protocol.encoding.ids import format_uuid
 from sigil.sessions.notifier import SessionNotifier
 
 # Five rows per challenge, and a transaction writes at most 200.
 ROWS_AT_ONCE = 40
+_SUBJECTS: dict[Kind, SubjectAttribute] = {
+    CHALLENGE: "sigil.challenge_id",
+    APPROVAL: "sigil.mpa_id",
+    ENROLMENT: "sigil.enrolment_id",
+}
 
 
 class ExpirySweeper:
@@ -34,9 +42,11 @@ class ExpirySweeper:
         return len(due) == ROWS_AT_ONCE
 
     async def settled(self, key: Key) -> Any | None:
-        """The row of a challenge or request as it may be reported: an expiry is written before a caller learns of it.
+        """The row of a challenge, request or enrolment as it may be reported: an expiry is written before a caller
+        learns of it.
 
-        Only for a caller with an API key or a verified signature: no other client may cause a write.
+        Only for a caller with an API key, a verified signature or an enrolment's secret: no other client may cause a
+        write.
         """
         row = await self._store.get(key)
         if row is None or not row.open or row.due > self._store.now():
@@ -57,22 +67,24 @@ class ExpirySweeper:
             return sweep(now, rows, emit_events=emit_events, creations=creations)
 
         swept = await self._store.transact(keys, rule)
-        for name, _ in (*swept.expired, *swept.timed_out) if spans else ():
+        for name in swept.names if spans else ():
             if name in spans:
                 spans[name].end()
         for challenge_id, expired in swept.expired:
             self._notifier.challenge_ended(challenge_id, expired)
         for mpa_id, timed_out in swept.timed_out:
             self._notifier.approval_timed_out(mpa_id, timed_out)
+        for enrolment_id, enrolment in swept.enrolments:
+            self._notifier.enrolment_changed(enrolment_id, enrolment)
 
     async def _creating_events(self, due: list[Key], traces: TracesPort) -> dict[bytes, SpanPort]:
         """A span for each event that this sweep may write. Only those that it did write are ended."""
         spans: dict[bytes, SpanPort] = {}
         for key in due:
-            row: Any = await self._store.get(key) if key.kind in {CHALLENGE, APPROVAL} else None
+            row: Any = await self._store.get(key) if key.kind in _SUBJECTS else None
             if row is not None and row.open:
-                attribute: Any = "sigil.challenge_id" if key.kind is CHALLENGE else "sigil.mpa_id"
-                span = traces.create("sigil.webhook", Subject(attribute, format_uuid(key.name)), row.creation)
+                subject = Subject(_SUBJECTS[key.kind], format_uuid(key.name))
+                span = traces.create("sigil.webhook", subject, row.creation)
                 if span is not None:
                     spans[key.name] = span
         return spans

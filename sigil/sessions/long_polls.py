@@ -45,9 +45,11 @@ class LongPolls:
         return self._count
 
     @contextmanager
-    def registered(self, owner: bytes, key: bytes) -> Iterator[Wait | None]:
-        """Register before the state is read, so that no end is missed; None when the request must not wait."""
-        if self.draining or not self._has_place(owner):
+    def registered(self, owner: bytes, key: bytes, at_most: int | None = None) -> Iterator[Wait | None]:
+        """Register before the state is read, so that no end is missed; None when the request must not wait: also when
+        the owner already holds `at_most`.
+        """
+        if self.draining or not self._has_place(owner, at_most):
             self.on_refusal()
             yield None
             return
@@ -62,21 +64,28 @@ class LongPolls:
         finally:
             self._remove(owner, key, wait)
 
-    def _has_place(self, owner: bytes) -> bool:
+    def _has_place(self, owner: bytes, at_most: int | None) -> bool:
         free, held = self._cap - self._count, self._of_owner[owner]
+        if at_most is not None and held >= at_most:
+            return False
         return free > 0 and (held < _ALWAYS or held < dynamic_limit(self._share, free))
 
     async def until_final(
-        self, owner: bytes, key: bytes, wait: int, read: Callable[[], Awaitable[tuple[T, float | None]]]
+        self,
+        owner: bytes,
+        key: bytes,
+        wait: int,
+        read: Callable[[], Awaitable[tuple[T, float | None]]],
+        at_most: int | None = None,
     ) -> T:
         """The state as soon as it is final, at the latest after `wait` seconds; at once when the request must not wait.
 
-        `read` returns the state and the seconds until its expiry, None when it is final.
+        `read` returns the state and the seconds until its expiry, None when it is final, or the caller needs to know.
         """
         # Not the time of day, which may be set in the meantime.
         loop = asyncio.get_running_loop()
         deadline = loop.time() + wait
-        with self.registered(owner, key) as registered:
+        with self.registered(owner, key, at_most) as registered:
             while True:
                 # Registered first, then read again: no end is missed in between.
                 state, expires_in = await read()

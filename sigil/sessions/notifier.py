@@ -10,6 +10,8 @@ from sigil.core.approvals.approval import Approval, member_name
 from sigil.core.approvals.approval import State as ApprovalState
 from sigil.core.approvals.fan_out import MEMBERS_AT_ONCE
 from sigil.core.challenge import Challenge, State
+from sigil.core.enrolment import Enrolment
+from sigil.core.enrolment import State as EnrolmentState
 from sigil.core.pushes.outbox import Push
 from sigil.core.session_observer import SessionObserver
 from sigil.core.tracing import TracesPort
@@ -76,6 +78,12 @@ class SessionNotifier:
         self.fan_outs.add(mpa_id, approval.owner)
         self.event_backlog.add(mpa_id, approval.owner)
         self.observer.approval(f"mpa_{approval.state.wire_name}", mpa_id, approval)
+
+    def enrolment_changed(self, enrolment_id: bytes, enrolment: Enrolment) -> None:
+        """By a claim, a completion, a confirmation, an expiry or a cancellation."""
+        if not enrolment.open and enrolment.state is not EnrolmentState.CANCELLED:
+            self.event_backlog.add(enrolment_id, enrolment.owner)
+        self.observer.enrolment(f"enrolment_{enrolment.state.wire_name}", enrolment_id, enrolment)
 
     def _enqueue_members(self, mpa_id: bytes, approval: Approval) -> None:
         """The transaction wrote the outbox entries of the first batch; the fan-out writes the others."""

@@ -37,17 +37,19 @@ class Change(NamedTuple):
 def changes_of(before: Share | None, after: Share | None) -> list[Share]:
     """What the write of one row adds to the tallies of its owner before and after it, who may differ."""
     if before is not None and after is not None and before[0] == after[0]:
-        return [(after[0], after[1] - before[1], after[2] - before[2], after[3] - before[3])]
+        _, pending, events, charged, enrolments = before
+        return [(after[0], after[1] - pending, after[2] - events, after[3] - charged, after[4] - enrolments)]
     changes = [after] if after is not None else []
-    return changes if before is None else [(before[0], -before[1], -before[2], -before[3]), *changes]
+    return changes if before is None else [(before[0], -before[1], -before[2], -before[3], -before[4]), *changes]
 
 
 def added(tally: Tally | None, change: Share) -> Tally | None:
     """The tally after a change; None when its owner has no rows any more."""
-    _, pending, events, charged = change
+    _, pending, events, charged, enrolments = change
     if tally is not None:
-        pending, events, charged = pending + tally.pending, events + tally.events, charged + tally.charged
-    return Tally(pending, events, charged) if pending or events or charged else None
+        pending, events = pending + tally.pending, events + tally.events
+        charged, enrolments = charged + tally.charged, enrolments + tally.enrolments
+    return Tally(pending, events, charged, enrolments) if pending or events or charged or enrolments else None
 
 
 class Codec:

@@ -7,6 +7,7 @@ import re
 
 from sigil.core.approvals.approval import Approval
 from sigil.core.challenge import Challenge
+from sigil.core.enrolment import Enrolment
 from sigil.core.pushes import delivery as push_delivery
 from sigil.core.pushes.subject import device_of, id_of, is_member
 from sigil.core.webhooks import delivery as webhook_delivery
@@ -22,6 +23,9 @@ from sigil.serving.http.asgi_edge import request_id
 _MESSAGES = {
     "challenge_expired": "challenge expired before response",
     "mpa_timeout": "approval request timed out before its quorum",
+    "enrolment_expired": "the enrolment expired before it was complete and confirmed",
+    "enrolment_failed": "the third wrong code ended the enrolment: another person may have used its link",
+    "enrolment_claim_refused": "a second device used the link or the claim of an enrolment: the first claim counts",
     "not_registered": "Push notification failed: 404 device not found",
     "token_evicted": "Push notification failed: 410 push token evicted",
     "rate_limited": "Push notification failed: 429 too many for this device; the push is retried",
@@ -32,6 +36,10 @@ _LEVELS = {
     "replay_blocked": "warn",
     "mpa_signature_failed": "warn",
     "mpa_replay_blocked": "warn",
+    "enrolment_claim_refused": "warn",
+    "enrolment_failed": "warn",
+    "enrolment_signature_failed": "warn",
+    "enrolment_wrong_code": "warn",
 }
 
 
@@ -45,8 +53,8 @@ _MAX_REJECTED = 4096
 
 
 class SessionEventLog:
-    """One line for each event of a challenge or approval request; of repeated rejections the first, tenth, hundredth, …
-    with their `count`. One used answer that was sent 3000 times wrote 752 KiB.
+    """One line for each event of a challenge, approval request or enrolment; of repeated rejections the first, tenth,
+    hundredth, … with their `count`. One used answer that was sent 3000 times wrote 752 KiB.
     """
 
     def __init__(self) -> None:
@@ -83,6 +91,26 @@ class SessionEventLog:
         }
         if device is not None:
             fields["fingerprint"] = _short_fingerprint(device)
+        _report(event, fields | count)
+
+    def enrolment(self, event: str, enrolment_id: bytes, enrolment: Enrolment) -> None:
+        """Without the account, which may name a person."""
+        if not logs.enabled(_LEVELS.get(event, "info")):
+            return
+        count = self._count(event, enrolment_id)
+        if count is None:
+            return
+        fields: dict[str, object] = {
+            "enrolment_id": format_uuid(enrolment_id),
+            "confirm": enrolment.confirm,
+            "key_id": Caller(enrolment.owner).key_id,
+        }
+        if enrolment.completion is not None:
+            fields["fingerprint"] = _short_fingerprint(enrolment.completion.public_key)
+        if enrolment.replaces:
+            fields["replaces"] = _short_fingerprint(enrolment.replaces)
+        if enrolment.reason:
+            fields["reason"] = enrolment.reason
         _report(event, fields | count)
 
     def _count(self, event: str, name: bytes) -> dict[str, object] | None:

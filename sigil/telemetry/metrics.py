@@ -13,6 +13,7 @@ from sigil.core import circuit_breaker
 from sigil.core.approvals.approval import APPROVAL, Approval
 from sigil.core.challenge import CHALLENGE, Challenge
 from sigil.core.circuit_breaker import RECEIVER_KEY, RELAY_KEY
+from sigil.core.enrolment import ENROLMENT
 from sigil.core.pushes.delivery import Completion
 from sigil.core.pushes.outbox import OUTBOX, Push, Step
 from sigil.core.session_store import Key, Kind, SessionStore
@@ -46,6 +47,18 @@ _MPA_STATUS = {
     "mpa_cancelled": "cancelled",
     "mpa_replay_blocked": "replay_blocked",
     "mpa_signature_failed": "signature_failed",
+}
+_ENROLMENT_RESULT = {
+    "enrolment_begun": "begun",
+    "enrolment_claimed": "claimed",
+    "enrolment_confirming": "confirming",
+    "enrolment_enrolled": "enrolled",
+    "enrolment_failed": "failed",
+    "enrolment_expired": "expired",
+    "enrolment_cancelled": "cancelled",
+    "enrolment_wrong_code": "wrong_code",
+    "enrolment_claim_refused": "claim_refused",
+    "enrolment_signature_failed": "signature_failed",
 }
 _DECIDED = frozenset({"mpa_approved", "mpa_rejected"})
 # Statuses that are no status of the relay: it did not respond, or it cleared a notification.
@@ -100,10 +113,12 @@ class Metrics:
         self._scrape = Scrape("sigil", version, memory, self._read, processes)
         challenges = Counter("sigil_challenges", "Challenges by event.", ["status"], registry=None)
         requests = Counter("sigil_mpa_requests", "Approval requests by event.", ["status"], registry=None)
+        enrolments = Counter("sigil_enrolments", "Enrolments by event.", ["result"], registry=None)
         limited = Counter("sigil_rate_limited", "Requests rejected because of a limit.", ["limit"], registry=None)
         # All labels from the start, so that a rate exists before the first event.
         self._of_event = {event: challenges.labels(status) for event, status in _STATUS.items()}
         self._of_mpa_event = {event: requests.labels(status) for event, status in _MPA_STATUS.items()}
+        self._of_enrolment = {event: enrolments.labels(result) for event, result in _ENROLMENT_RESULT.items()}
         self._of_limit = {limit: limited.labels(limit) for limit in get_args(Limit)}
         self._duration = Histogram(
             "sigil_challenge_duration_seconds",
@@ -136,6 +151,9 @@ class Metrics:
         self._of_mpa_event[event].inc()
         if event in _DECIDED:
             self._mpa_duration.observe(max(0.0, self._clock() - approval.created_ms / 1000))
+
+    def enrolment(self, event: str) -> None:
+        self._of_enrolment[event].inc()
 
     def problem(self, error: Problem) -> None:
         """Counts a request that was rejected because of a limit."""
@@ -179,6 +197,9 @@ class Metrics:
         )
         yield gauge("sigil_challenges_pending", "Challenges that wait for their device.", self._store.count(CHALLENGE))
         yield gauge("sigil_mpa_pending", "Approval requests that wait for votes.", self._store.count(APPROVAL))
+        yield gauge(
+            "sigil_enrolments_pending", "Enrolments that are not complete and confirmed.", self._store.count(ENROLMENT)
+        )
         yield gauge(
             "sigil_push_outbox", "Pushes, clears and outcome polls that are not complete.", self._store.count(OUTBOX)
         )

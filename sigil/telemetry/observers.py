@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from sigil.core.approvals.approval import Approval
 from sigil.core.challenge import Challenge
+from sigil.core.enrolment import Enrolment
 from sigil.core.pushes.delivery import Completion
 from sigil.core.session_observer import SessionObserver
 from sigil.core.webhooks import delivery as webhook_delivery
@@ -31,6 +32,10 @@ class SessionTelemetry:
     def approval(self, event: str, mpa_id: bytes, approval: Approval, device: bytes | None = None) -> None:
         self._metrics.approval(event, approval)
         self._observer.approval(event, mpa_id, approval, device)
+
+    def enrolment(self, event: str, enrolment_id: bytes, enrolment: Enrolment) -> None:
+        self._metrics.enrolment(event)
+        self._observer.enrolment(event, enrolment_id, enrolment)
 
 
 class PushTelemetry(event_log.PushEventLog):

@@ -9,7 +9,8 @@ import msgspec
 from sigil.core.webhooks.event import Event, EventKind, type_of_event
 from sigil.protocol.api_key import Caller
 from sigil.protocol.encoding.ids import format_uuid
-from sigil.protocol.encoding.text import format_time
+from sigil.protocol.encoding.text import encode_base64, format_time
+from sigil.protocol.messages.attestation import AttestationSummary
 from sigil.protocol.messages.base import Decision
 from sigil.protocol.messages.enrolment import EnrolmentState
 from sigil.protocol.messages.webhooks import EnrolmentEventBody, EventBody, event_id
@@ -54,15 +55,22 @@ def body(ended_id: bytes, event: Event) -> bytes:
 
 
 def _of_enrolment(enrolment_id: bytes, event: Event) -> EnrolmentEventBody:
+    enrolled = event.enrolled
+    if enrolled is None:
+        raise ValueError("an event of an enrolment has the members of one")
+    attested = enrolled.attested
     return EnrolmentEventBody(
         id=event_id(enrolment_id),
         type=cast(Any, type_of_event(event)),
         enrolment_id=format_uuid(enrolment_id),
-        account="",
-        confirm="code",
+        account=enrolled.account,
+        confirm=enrolled.confirm,
         status=_ENROLMENT_STATES[event.kind],
         timestamp=format_time(event.at),
         key_id=Caller(event.owner).key_id,
         fingerprint=event.fingerprint.hex() or None,
+        device_public_key=encode_base64(enrolled.public_key) if enrolled.public_key else None,
+        replaced=enrolled.replaced.hex() or None,
+        attestation=AttestationSummary(*cast(Any, msgspec.structs.astuple(attested))) if attested else None,
         reason=cast(Any, event.reason or None),
     )

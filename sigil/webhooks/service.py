@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from sigil.core.session_store import Decision, Key, SessionStore
-from sigil.core.tracing import SpanPort, Subject, TracesPort
+from sigil.core.tracing import SpanPort, Subject, SubjectAttribute, TracesPort
 from sigil.core.webhooks import delivery as webhook_delivery
 from sigil.core.webhooks import event as webhook_event
 from sigil.core.webhooks.delivery import FAILURE, MAX_FAILURES, AttemptResult, Completion
@@ -27,6 +27,11 @@ UNKNOWN_NAME = "a name that is not known"
 NO_ANSWER = "no answer in time"
 CONNECTION_REFUSED = f"{NO_CONNECTION} ({os.strerror(errno.ECONNREFUSED)})"
 _ERRORS = {UNKNOWN_NAME: "name_resolution", NO_ANSWER: "timeout"}
+_SUBJECTS: dict[str, SubjectAttribute] = {
+    "challenge": "sigil.challenge_id",
+    "mpa": "sigil.mpa_id",
+    "enrolment": "sigil.enrolment_id",
+}
 _DELETED_AT_ONCE = 200
 _END_OF_TIME = 1 << 32
 
@@ -152,8 +157,7 @@ class Webhooks:
 
 
 def _subject(name: bytes, event: Event) -> Subject:
-    of_challenge = type_of_event(event).startswith("challenge.")
-    return Subject("sigil.challenge_id" if of_challenge else "sigil.mpa_id", format_uuid(name))
+    return Subject(_SUBJECTS[type_of_event(event).partition(".")[0]], format_uuid(name))
 
 
 def _end(span: SpanPort, result: AttemptResult | None) -> None:

@@ -58,6 +58,7 @@ class Owned(msgspec.Struct, frozen=True, array_like=True):
     due: int = 0
     pending: int = 1
     charged: int = 0
+    enrolments: int = 0
 
     @property
     def open(self) -> bool:
@@ -65,7 +66,7 @@ class Owned(msgspec.Struct, frozen=True, array_like=True):
 
     @property
     def share(self) -> Share:
-        return self.owner, self.pending, 0, self.charged
+        return self.owner, self.pending, 0, self.charged, self.enrolments
 
 
 TICKET = Kind(b"t", Ticket, counted=True)
@@ -580,14 +581,16 @@ async def test_a_tally_is_the_sum_of_the_shares_of_an_owner(store: SessionStore)
     await store.transact(
         [],
         writing(
-            (first, Owned(owner(1), 5, charged=100)), (second, Owned(owner(1), charged=20)), (other, Owned(owner(2)))
+            (first, Owned(owner(1), 5, charged=100)),
+            (second, Owned(owner(1), charged=20, enrolments=3)),
+            (other, Owned(owner(2))),
         ),
     )
     key = tally_key(owner(1) + b"the rest of the id")
-    assert await store.get(key) == session_store.Tally(2, 0, 120)
+    assert await store.get(key) == session_store.Tally(2, 0, 120, 3)
     assert await store.get(tally_key(owner(2))) == session_store.Tally(1, 0, 0)
     seen = await store.transact([key], lambda _now, rows: Decision(rows[0], ((second, None),)))
-    assert seen == session_store.Tally(2, 0, 120)
+    assert seen == session_store.Tally(2, 0, 120, 3)
     await store.transact([first, key], writing((first, Owned(owner(1), 5, pending=0, charged=7))))
     assert await store.get(key) == session_store.Tally(0, 0, 7)
     await store.transact([], writing((first, None), (first, Owned(owner(1))), (first, None)))

@@ -20,7 +20,7 @@ from sigil.app.services import Dependencies
 from sigil.app.state import KINDS
 from sigil.app.wizard import InitSnapshot, build_wizard
 from sigil.config.settings import Config
-from sigil.core.webhooks.event import Event, EventKind
+from sigil.core.webhooks.event import Attested, Enrolled, Event, EventKind
 from sigil.first_boot.commitment import Session
 from sigil.first_boot.vault import FileVault
 from sigil.protocol.errors import Problem
@@ -103,7 +103,20 @@ def test_every_event_is_described_with_its_headers() -> None:
 def test_posted_events_match_the_description(kind: EventKind) -> None:
     described = document(__version__)
     reason = "wrong_code" if kind.name.startswith("ENROLMENT") else "cancelled"
-    row = Event(kind, int(START), b"abcd", "login", 0, 0, b"f" * 32, reason, request_id="r", groups_satisfied=(0, 2))
+    attested = Attested("yubikey-piv", "hardware", "direct", "2026-04-24T10:32:15Z")
+    row = Event(
+        kind,
+        int(START),
+        b"abcd",
+        "login",
+        0,
+        0,
+        b"f" * 32,
+        reason,
+        request_id="r",
+        groups_satisfied=(0, 2),
+        enrolled=Enrolled("alice", "code", b"k" * 33, b"r" * 32, attested),
+    )
     sent = json.loads(messages.body(b"u" * 16, row))
     assert sent["type"] in described["webhooks"]
     schema = described["webhooks"][sent["type"]]["post"]["requestBody"]["content"]["application/json"]["schema"]

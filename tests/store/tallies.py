@@ -72,10 +72,14 @@ def stored(store: LmdbStore) -> tuple[dict[bytes, Tally], dict[bytes, Tally]]:
         if kind is TALLY:
             tallies[raw[1:]] = row
         elif kind.tallied:
-            owner, pending, events, charged = row.share
+            owner, pending, events, charged, enrolments = row.share
             assert len(owner) == OWNER_BYTES
-            sums.setdefault(owner, Counter()).update(pending=pending, events=events, charged=charged)
-    return tallies, {owner: Tally(one["pending"], one["events"], one["charged"]) for owner, one in sums.items()}
+            sums.setdefault(owner, Counter()).update(
+                pending=pending, events=events, charged=charged, enrolments=enrolments
+            )
+    return tallies, {
+        owner: Tally(one["pending"], one["events"], one["charged"], one["enrolments"]) for owner, one in sums.items()
+    }
 
 
 class Work:

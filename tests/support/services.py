@@ -16,15 +16,19 @@ from sigil.approvals.fan_out_worker import FanOutWorker
 from sigil.approvals.messages import ApprovalMessages
 from sigil.approvals.service import ApprovalPolicy, Approvals
 from sigil.challenges.messages import ChallengeMessages
-from sigil.challenges.service import ChallengePolicy, Challenges, Idempotency
+from sigil.challenges.service import ChallengePolicy, Challenges
 from sigil.core.approvals.approval import Approval
+from sigil.core.attestation import EnrolmentAttestation, NoAttestation
 from sigil.core.challenge import Challenge
 from sigil.core.circuit_breaker import RELAY_KEY
+from sigil.core.enrolment import Enrolment
 from sigil.core.pushes.delivery import Completion
 from sigil.core.store_capacity import BYTES_PER_END
 from sigil.delivery.backlog import Backlog, Events, EventsDisabled, PushBacklog, PushDisabled
 from sigil.delivery.circuit_breaker import RELAY_FAILURES_TO_OPEN, CircuitBreaker
 from sigil.device import Device
+from sigil.enrolment.messages import EnrolmentMessages
+from sigil.enrolment.service import EnrolmentPolicy, Enrolments
 from sigil.inbox import Inbox
 from sigil.protocol.action import Action
 from sigil.protocol.api_key import Caller
@@ -37,9 +41,10 @@ from sigil.protocol.messages.base import Decision, Reason
 from sigil.protocol.messages.relay import PushResult, WantedPush
 from sigil.pushes.messages import Content, PushMessages
 from sigil.pushes.service import Pushes, RelayRejected, RelayUnavailable
-from sigil.sessions.capacity import MAX_PENDING_PER_OWNER, STORE_BYTES_PER_EVENT, Capacity
+from sigil.sessions.capacity import MAX_ENROLMENTS_PER_OWNER, MAX_PENDING_PER_OWNER, STORE_BYTES_PER_EVENT, Capacity
 from sigil.sessions.device_refs import DeviceResolver
 from sigil.sessions.expiry import ExpirySweeper
+from sigil.sessions.idempotency import Idempotency
 from sigil.sessions.long_polls import LongPolls
 from sigil.sessions.notifier import SessionNotifier
 from sigil.sessions.runtime import SessionRuntime
@@ -85,6 +90,10 @@ class Services:
     bytes_per_event: int = STORE_BYTES_PER_EVENT
     max_pending: int = MAX_PENDING_PER_OWNER
     share: int = 100
+    max_enrolments: int = MAX_ENROLMENTS_PER_OWNER
+    enrolment_policy: EnrolmentPolicy = field(default_factory=EnrolmentPolicy)
+    attestation: EnrolmentAttestation = field(default_factory=NoAttestation)
+    revoked: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         self.clock = Clock()
@@ -101,6 +110,7 @@ class Services:
             bytes_per_end=self.bytes_per_end,
             bytes_per_event=self.bytes_per_event,
             max_pending=self.max_pending,
+            max_enrolments=self.max_enrolments,
             share=self.share,
         )
         self.fan_outs = FanOutWorker(store=self.store, push_backlog=self.backlog, clock=self.store.now)
@@ -109,7 +119,7 @@ class Services:
         )
         runtime = SessionRuntime(
             store=self.store,
-            devices=DEVICES,
+            devices=DeviceResolver(IDENTITY, self.revoked),
             capacity=self.capacity,
             long_polls=self.long_polls,
             notifier=notifier,
@@ -121,6 +131,12 @@ class Services:
             runtime,
             messages=APPROVAL_MESSAGES,
             policy=ApprovalPolicy(self.policy.limits, self.exclude_requester, self.policy.respond_to),
+        )
+        self.enrolments = Enrolments(
+            runtime,
+            messages=EnrolmentMessages(IDENTITY),
+            policy=self.enrolment_policy,
+            attestation=self.attestation,
         )
         self.inbox = Inbox(
             runtime, server_id=IDENTITY.server_id, challenges=CHALLENGE_MESSAGES, approvals=APPROVAL_MESSAGES
@@ -140,6 +156,9 @@ class Services:
         self.events.append(event)
 
     def approval(self, event: str, _mpa_id: bytes, _approval: Approval, _device: bytes | None = None) -> None:
+        self.events.append(event)
+
+    def enrolment(self, event: str, _enrolment_id: bytes, _enrolment: Enrolment) -> None:
         self.events.append(event)
 
     async def create_challenge(

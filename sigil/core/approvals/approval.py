@@ -133,7 +133,7 @@ class Approval(msgspec.Struct, frozen=True, array_like=True, gc=False):
         voted = members - self.ballots.count(OPEN) - self.ballots.count(NOT_ELIGIBLE)
         own = _CHARGE + len(self.action) + len(self.creation or b"")
         charged = own + members * _CHARGE_MEMBER + voted * _CHARGE_VOTE + self.reserved
-        return self.owner[:OWNER_BYTES], int(self.open), 0, charged
+        return self.owner[:OWNER_BYTES], int(self.open), 0, charged, 0
 
     def voted_members(self) -> list[int]:
         """The numbers of the members that have voted."""

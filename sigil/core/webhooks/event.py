@@ -1,8 +1,8 @@
-"""Webhook events: the transaction that ends a challenge or approval request also writes its event.
+"""Webhook events: the transaction that ends a challenge, an approval request or an enrolment also writes its event.
 
 An event holds everything that its body needs (docs/protocol.md, 5.4): it is tried for longer than the challenge or
-request can be read. It is stored under the id of the challenge or request, which is the event's own id too: nothing
-ends twice, and a rule that runs twice writes the same row. A claim writes a token and a lease into the event, and the
+request can be read. It is stored under the id of what ended, which is the event's own id too: nothing ends twice,
+and a rule that runs twice writes the same row. A claim writes a token and a lease into the event, and the
 completion must show that token (see `webhooks.delivery`). When the lease ends without a completion, any worker can
 claim the event again.
 """
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import IntEnum
-from typing import Any, cast, get_args
+from typing import Any, Literal, cast, get_args
 
 import msgspec
 
@@ -48,12 +48,35 @@ _TYPES: dict[EventKind, EventType] = {
 }
 
 
+class Attested(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What an attestation has shown of a device, for events and statuses. `attested_at` as on the wire."""
+
+    kind: str
+    level: str
+    binding: str
+    attested_at: str
+
+
+class Enrolled(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """The members of an event of an enrolment alone. `replaced`: the SHA-256 of the replaced key, empty for none."""
+
+    account: str
+    confirm: Literal["code", "none"]
+    public_key: bytes = b""
+    replaced: bytes = b""
+    attested: Attested | None = None
+
+    @property
+    def charge(self) -> int:
+        return len(self.account.encode()) + 160
+
+
 class Event(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """With a token: claimed until `due`. Without: may be claimed from `due` on. Times are Unix seconds.
 
     `at` is when the challenge or request ended, `since_ms` when the event (or its replay) was written. `claims` counts
     all claims, `tries` the attempts that failed. An event of a challenge has a fingerprint; one of an approval request
-    has a request_id and the indices of the satisfied groups.
+    has a request_id and the indices of the satisfied groups; one of an enrolment has `enrolled`, and no action.
     """
 
     kind: EventKind
@@ -71,6 +94,7 @@ class Event(msgspec.Struct, frozen=True, array_like=True, gc=False):
     token: bytes = b""
     # Of the span that created the event, if that is sampled (see `core.tracing`).
     creation: bytes | None = None
+    enrolled: Enrolled | None = None
 
     @property
     def open(self) -> bool:
@@ -78,7 +102,8 @@ class Event(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     @property
     def share(self) -> Share:
-        return self.owner, 0, 1, _CHARGE + (len(self.creation) if self.creation else 0)
+        more = (len(self.creation) if self.creation else 0) + (self.enrolled.charge if self.enrolled else 0)
+        return self.owner, 0, 1, _CHARGE + more, 0
 
 
 def type_of_event(event: Event) -> EventType:
@@ -89,7 +114,7 @@ EVENT = Kind(b"w", Event, counted=True, queue=True, tallied=True, fair=True)
 
 
 def event_key(ended_id: bytes) -> Key:
-    """`ended_id`: the challenge_id or mpa_id, 16 bytes."""
+    """`ended_id`: the challenge_id, mpa_id or enrolment_id, 16 bytes."""
     return Key(EVENT, ended_id)
 
 
@@ -100,19 +125,20 @@ def new_event(
     at: int,
     *,
     owner: bytes,
-    action: bytes,
+    action: bytes = b"",
     fingerprint: bytes = b"",
     reason: str = "",
     request_id: str = "",
     groups_satisfied: tuple[int, ...] = (),
     creation: bytes | None = None,
+    enrolled: Enrolled | None = None,
 ) -> tuple[Key, Event]:
     """The write of an event; `at` is the Unix second of the end, `action` the canonical JSON of the action."""
     event = Event(
         kind=kind,
         at=at,
         owner=owner[:OWNER_BYTES],
-        action_type=action_type(action),
+        action_type=action_type(action) if action else "",
         since_ms=int(now * 1000),
         due=int(now) + OWN_SECONDS,
         fingerprint=fingerprint,
@@ -120,12 +146,13 @@ def new_event(
         request_id=request_id,
         groups_satisfied=groups_satisfied,
         creation=creation,
+        enrolled=enrolled,
     )
     return event_key(ended_id), event
 
 
 Claim = tuple[bytes, Event]
-"""The id of the challenge or request, and its event as claimed."""
+"""The id of what ended, and its event as claimed."""
 
 
 def claim(now: float, keys: Sequence[Key], events: Sequence[Event | None], token: bytes) -> Decision[list[Claim]]:

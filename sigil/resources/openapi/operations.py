@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, get_args
 
 from sigil.protocol.messages import approvals as mpa
 from sigil.protocol.messages import challenges as messages
+from sigil.protocol.messages import enrolment
 from sigil.protocol.messages import first_boot as wizard
 from sigil.protocol.messages import server as server_messages
 from sigil.resources.openapi.schemas import portable
@@ -49,6 +50,13 @@ _REQUEST_ID = {
     "required": True,
     "schema": {"type": "string", "pattern": portable(mpa.REQUEST_ID)},
 }
+_ENROLMENT_ID = {"name": "enrolment_id", "in": "path", "required": True, "schema": {"type": "string", "format": "uuid"}}
+_KNOWN = {
+    "name": "known",
+    "in": "query",
+    "description": "The status that the caller knows: with wait, another one is answered at once.",
+    "schema": {"type": "string", "enum": list(get_args(enrolment.EnrolmentState))},
+}
 _WAIT = {
     "name": "wait",
     "in": "query",
@@ -58,7 +66,7 @@ _WAIT = {
 _IDEMPOTENCY_KEY = {
     "name": "Idempotency-Key",
     "in": "header",
-    "description": "A retry with the same key and body returns the first answer and creates no second challenge.",
+    "description": "A retry with the same key and body returns the first answer and creates nothing a second time.",
     "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[\\x21-\\x7e]+$"},
 }
 OPERATIONS = (
@@ -72,6 +80,7 @@ OPERATIONS = (
         errors={
             400: "INVALID_REQUEST, INVALID_PUBLIC_KEY or FINGERPRINT_MISMATCH",
             401: "UNAUTHORIZED",
+            403: "NOT_ELIGIBLE",
             409: "IDEMPOTENCY_CONFLICT",
             429: "TOO_MANY_PENDING or RATE_LIMITED",
             **_TRANSPORT,
@@ -131,6 +140,7 @@ OPERATIONS = (
         errors={
             400: "INVALID_REQUEST, INVALID_PUBLIC_KEY or FINGERPRINT_MISMATCH",
             401: "UNAUTHORIZED",
+            403: "NOT_ELIGIBLE",
             409: "REQUEST_ID_CONFLICT",
             429: "TOO_MANY_PENDING or RATE_LIMITED",
             **_TRANSPORT,
@@ -191,6 +201,112 @@ OPERATIONS = (
             429: "RATE_LIMITED",
             **_TRANSPORT,
         },
+    ),
+    Operation(
+        path="/enrolment",
+        method="post",
+        name="beginEnrolment",
+        summary="Begin an enrolment: a page shows its uri as a QR code, and the device of a person enrols with it.",
+        body=enrolment.BeginEnrolment,
+        answers={201: enrolment.EnrolmentBegun},
+        errors={
+            400: "INVALID_REQUEST or INVALID_PUBLIC_KEY",
+            401: "UNAUTHORIZED",
+            403: "NOT_ELIGIBLE",
+            409: "IDEMPOTENCY_CONFLICT",
+            429: "TOO_MANY_PENDING",
+            **_TRANSPORT,
+        },
+        key=True,
+        parameters=[_IDEMPOTENCY_KEY],
+    ),
+    Operation(
+        path="/enrolment/claim",
+        method="post",
+        name="claimEnrolment",
+        summary="Claim an enrolment with its token; the first device gets the signed offer.",
+        body=enrolment.ClaimEnrolment,
+        answers={200: enrolment.EnrolmentOffered},
+        errors={
+            400: "INVALID_REQUEST",
+            404: "ENROLMENT_NOT_FOUND",
+            409: "ENROLMENT_CLAIMED or ENROLMENT_CLOSED",
+            410: "ENROLMENT_EXPIRED",
+            429: "RATE_LIMITED",
+            **_TRANSPORT,
+        },
+    ),
+    Operation(
+        path="/enrolment/complete",
+        method="post",
+        name="completeEnrolment",
+        summary="Submit the new key of a device; its signature over the offer authenticates it.",
+        body=enrolment.CompleteEnrolment,
+        answers={200: enrolment.EnrolmentCompleted},
+        errors={
+            400: "INVALID_REQUEST or INVALID_PUBLIC_KEY",
+            401: "INVALID_SIGNATURE",
+            403: "NOT_ELIGIBLE, ATTESTATION_REQUIRED or ATTESTATION_INVALID",
+            404: "ENROLMENT_NOT_FOUND",
+            409: "ENROLMENT_CLAIMED or ENROLMENT_CLOSED",
+            410: "ENROLMENT_EXPIRED",
+            429: "RATE_LIMITED",
+            **_TRANSPORT,
+        },
+    ),
+    Operation(
+        path="/enrolment/wait",
+        method="post",
+        name="waitForEnrolment",
+        summary="For the device: get the status of its enrolment, at the latest after wait seconds when it is final.",
+        body=enrolment.WaitForEnrolment,
+        answers={200: enrolment.EnrolmentWaited},
+        errors={
+            400: "INVALID_REQUEST",
+            404: "ENROLMENT_NOT_FOUND",
+            409: "ENROLMENT_CLAIMED",
+            429: "RATE_LIMITED",
+            **_TRANSPORT,
+        },
+    ),
+    Operation(
+        path="/enrolment/{enrolment_id}/confirm",
+        method="post",
+        name="confirmEnrolment",
+        summary="Enrol the device with the code that it shows; the third wrong code ends the enrolment.",
+        body=enrolment.ConfirmEnrolment,
+        answers={200: enrolment.EnrolmentStatus},
+        errors={
+            400: "INVALID_REQUEST",
+            401: "UNAUTHORIZED",
+            403: "WRONG_CODE or NOT_ELIGIBLE",
+            404: "ENROLMENT_NOT_FOUND",
+            409: "ENROLMENT_CLOSED",
+            410: "ENROLMENT_EXPIRED",
+            **_TRANSPORT,
+        },
+        key=True,
+        parameters=[_ENROLMENT_ID],
+    ),
+    Operation(
+        path="/enrolment/{enrolment_id}/status",
+        method="get",
+        name="getEnrolmentStatus",
+        summary="Get the status of an enrolment; wait holds the answer back until the status changes.",
+        answers={200: enrolment.EnrolmentStatus},
+        errors={400: "INVALID_REQUEST", 401: "UNAUTHORIZED", 404: "ENROLMENT_NOT_FOUND", 503: "OVERLOADED"},
+        key=True,
+        parameters=[_ENROLMENT_ID, _WAIT, _KNOWN],
+    ),
+    Operation(
+        path="/enrolment/{enrolment_id}",
+        method="delete",
+        name="cancelEnrolment",
+        summary="Cancel an open enrolment; a second cancellation is no error.",
+        answers={200: enrolment.EnrolmentStatus},
+        errors={401: "UNAUTHORIZED", 404: "ENROLMENT_NOT_FOUND", 409: "ENROLMENT_CLOSED", 503: "OVERLOADED"},
+        key=True,
+        parameters=[_ENROLMENT_ID],
     ),
     Operation(
         path="/health",
