@@ -93,9 +93,10 @@ APPLE = {
     # The chain.
     "apple-other-root": Case("apple", "root", other_root=True),
     "apple-root-of-android": Case("apple", "root", {"root": "android-hardware"}),
-    "apple-reversed": Case("apple", "malformed", {"order": "reversed"}),
+    "apple-reversed": Case("apple", "root", {"order": "reversed"}),
     "apple-third-certificate": Case("apple", "malformed", {"extra": (b"0",)}),
     "apple-root-sent": Case("apple", "malformed", {"with_root": True}),
+    "apple-leaf-of-the-root": Case("apple", "root", {"without_ca": True}),
     "apple-leaf-trailing": Case("apple", "malformed", {"leaf_trailing": b"\x00"}),
     "apple-leaf-unsigned": Case("apple", "chain", {"leaf_broken_signature": True}),
     "apple-leaf-expired": Case("apple", "chain", {"leaf_not_after": PAST}),
@@ -107,13 +108,14 @@ APPLE = {
     # The nonce.
     "apple-other-challenge": Case("apple", "challenge", {"client_data_hash": bytes(32)}),
     "apple-other-nonce": Case("apple", "challenge", {"nonce": bytes(32)}),
-    "apple-nonce-not-der": Case("apple", "malformed", {"nonce_extension": b"\x30\x80\x00\x00"}),
-    "apple-nonce-short": Case("apple", "malformed", {"nonce": bytes(31)}),
+    "apple-nonce-not-der": Case("apple", "challenge", {"nonce_extension": b"\x30\x80\x00\x00"}),
+    "apple-nonce-short": Case("apple", "challenge", {"nonce": bytes(31)}),
     "apple-nonce-twice": Case("apple", "malformed", {"nonce_twice": True}),
     # The authenticator data.
     "apple-other-key": Case("apple", "key_properties", {"leaf_key": "other"}),
     "apple-other-credential-id": Case("apple", "key_properties", {"credential_id": bytes(32)}),
     "apple-credential-id-length": Case("apple", "malformed", {"credential_id": bytes(16)}),
+    "apple-credential-id-length-lies": Case("apple", "malformed", {"credential_id_length": 33}),
     "apple-other-app": Case("apple", "app", {"app": "ABCDE12345.org.example.other"}),
     "apple-app-prefix": Case("apple", "app", {"app": "ABCDE12345.org.example.sigil2"}),
     "apple-other-team": Case("apple", "app", {"app": "ZYXWV98765.org.example.sigil"}),

@@ -32,6 +32,8 @@ NONCE = "1.2.840.113635.100.8.2"
 APP_ATTEST_USE = "1.2.840.113635.100.4.24"
 AAGUIDS = {"production": b"appattest".ljust(16, b"\0"), "development": b"appattestdevelop"}
 _HOUR = 3600
+_COUNTER_BEGINS = 1_767_225_600
+"""2026-01-01."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,12 +71,14 @@ class AppleFields:
     leaf_not_after: int | None = None
     leaf_broken_signature: bool = False
     leaf_trailing: bytes = b""
+    leaf_extensions: tuple[bytes, ...] = ()
     leaf_key: Literal["attested", "other"] = "attested"
     ca_is_ca: bool = True
     ca_not_after: int | None = None
     ca_broken_signature: bool = False
     ca_issuer_name: bytes | None = None
     with_root: bool = False
+    without_ca: bool = False
     order: Literal["right", "reversed"] = "right"
     extra: tuple[bytes, ...] = ()
     root: Literal["apple-appattest", "android-hardware", "android-software", "yubikey-piv"] = "apple-appattest"
@@ -159,13 +163,17 @@ class ApplePhone:
                 der.extension(BASIC_CONSTRAINTS, der.sequence(), critical=[TRUE]),
                 der.extension("2.5.29.37", der.sequence(der.oid(APP_ATTEST_USE))),
                 *[der.extension(NONCE, nonce_extension)] * (1 + f.nonce_twice),
+                *f.leaf_extensions,
             ],
             broken_signature=f.leaf_broken_signature,
             trailing=f.leaf_trailing,
         )
+        root = self.test_root.authority(f.root)
+        if f.without_ca:
+            return [leaf.issued(root, now), self.test_root.certificate[f.root]]
         chain = [
             leaf.issued(Authority(ca_subject, ca_key), now),
-            ca.issued(self.test_root.authority(f.root), now),
+            ca.issued(root, now),
             *([self.test_root.certificate[f.root]] if f.with_root else []),
             *f.extra,
         ]
@@ -173,9 +181,9 @@ class ApplePhone:
 
     def assertion_object(self, digest: bytes) -> bytes:
         f = self.fields
-        # A clock is a counter that no file has to hold.
-        now = int(time.time()) if f.now is None else f.now
-        auth_data = self._head(now if f.assertion_counter is None else f.assertion_counter) + self._extensions()
+        # A clock is a counter that no file has to hold; in tenths, since two assertions may be of one second.
+        clock = int(((time.time() if f.now is None else f.now) - _COUNTER_BEGINS) * 10)
+        auth_data = self._head(clock if f.assertion_counter is None else f.assertion_counter) + self._extensions()
         auth_data += f.auth_data_trailing
         message = auth_data + (digest if f.client_data_hash is None else f.client_data_hash)
         if not f.hashed_once:

@@ -1,0 +1,1 @@
+"""Apple App Attest: an attested app vouches for the device's key (docs/protocol.md, 5.6)."""
