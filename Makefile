@@ -66,7 +66,7 @@ wizard: install ## a server without an identity on https://localhost:8443/init, 
 	@$(BIN)/python -m deploy.tools.wizard
 
 test: install ## all tests; a list of those that were skipped, and why, at the end
-	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile -p no:benchmark -p no:logging
+	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder -p no:benchmark -p no:logging
 
 test-deps: ## the system packages that tests use, on Debian (as root)
 	apt-get update && apt-get install -y --no-install-recommends chromium poppler-utils nginx-light caddy pgbouncer prometheus curl openssl iproute2 systemd screen tmux man-db mandoc zsh fish locales
