@@ -6,7 +6,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from sigil.protocol.display_text import problem_of
-from tests.vectors import make
+from tests.vectors.generator import actions
 
 SPECIAL = (
     "\u200c\u200d\ufe0e\ufe0f\u20e3\u0301\u0302\u094d\u0915\u09b0\u09cd\U00011315\U0001134d\u0628\u0645\u0627\u062f\ua872"
@@ -22,7 +22,7 @@ anything = st.text(st.characters(exclude_categories=()), max_size=12)
 @example("\U0001f44d\U0001f3fd\u200c\u094d")
 @given(st.one_of(near, anything, st.lists(near | anything, max_size=4).map("".join)))
 def test_a_text_is_displayable_exactly_when_its_definition_says_so(text: str) -> None:
-    assert (problem_of(text) is None) == make.is_displayable(text)
+    assert (problem_of(text) is None) == actions.is_displayable(text)
 
 
 @settings(max_examples=200)

@@ -8,7 +8,7 @@ import pytest
 
 from sigil.protocol import unicode_tables
 from sigil.protocol.display_text import MAX_MARKS, printable, problem_of
-from tests.vectors import make
+from tests.vectors.generator import actions
 
 _TABLES = {
     name: getattr(unicode_tables, name).split()
@@ -22,13 +22,13 @@ def _category(code: int) -> str:
 
 
 def _codes(name: str) -> set[int]:
-    return set(make.unicode_tables()[name])
+    return set(actions.unicode_tables()[name])
 
 
 def test_the_tables_of_the_server_are_those_of_the_vectors() -> None:
     listed = make.TABLES.read_text(encoding="ascii")
     assert f"Unicode {unicode_tables.UNICODE_VERSION}." in listed
-    assert sorted(_TABLES) == sorted(make.unicode_tables())
+    assert sorted(_TABLES) == sorted(actions.unicode_tables())
     for name, ranges in _TABLES.items():
         assert " ".join(ranges) in " ".join(listed.split()), name
 
