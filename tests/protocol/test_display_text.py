@@ -26,7 +26,7 @@ def _codes(name: str) -> set[int]:
 
 
 def test_the_tables_of_the_server_are_those_of_the_vectors() -> None:
-    listed = make.TABLES.read_text(encoding="ascii")
+    listed = actions.TABLES.read_text(encoding="ascii")
     assert f"Unicode {unicode_tables.UNICODE_VERSION}." in listed
     assert sorted(_TABLES) == sorted(actions.unicode_tables())
     for name, ranges in _TABLES.items():
