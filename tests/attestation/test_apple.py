@@ -77,16 +77,6 @@ def with_policy(**changes: Any) -> AttestationPolicy:
     return replace(POLICY, **changes)
 
 
-@pytest.mark.parametrize("name", sorted(APPLE))
-def test_a_hostile_attestation_gets_the_reason_of_its_check(name: str) -> None:
-    case = APPLE[name]
-    sent = case.statement(ROOT, DEVICE.public, digest_for, now=NOW)
-    to = expected("apple-assertion") if sent["kind"] == "apple-assertion" else None
-    with pytest.raises(Rejected) as rejected:
-        attested_by(sent, to)
-    assert rejected.value.reason == case.reason, rejected.value.check
-
-
 def test_every_reason_that_app_attest_can_give_has_a_hostile_case() -> None:
     assert {case.reason for case in APPLE.values()} == REASONS_OF_STATEMENT
 
