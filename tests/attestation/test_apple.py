@@ -34,7 +34,7 @@ REASONS_OF_STATEMENT = {"malformed", "root", "chain", "challenge", "key_properti
 
 def test_a_sound_iphone_is_attested_with_its_facts() -> None:
     found = attested_by(statement())
-    assert (found.kind, found.level, found.binding, found.app) == ("apple-appattest", "secure_element", "witness", APP)
+    assert (found.kind, found.level, found.binding, found.app) == ("apple-appattest", "hardware", "witness", APP)
     assert (found.facts.environment, found.facts.category, found.facts.counter) == ("production", 4, 0)
     key = base64.b64decode(found.facts.app_attest_key or "")
     assert len(key) == 33

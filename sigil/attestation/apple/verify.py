@@ -97,4 +97,4 @@ def _app(attested: AttestedKey, key: bytes, expected: Expected) -> Checks:
         app_attest_key=encode_base64(key),
         counter=0,
     )
-    return Attested("apple-appattest", "secure_element", "witness", app or "", facts)
+    return Attested("apple-appattest", "hardware", "witness", app or "", facts)
