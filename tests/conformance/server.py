@@ -29,7 +29,7 @@ import httpx
 from tests.support import openapi
 from tests.support.ports import free_port
 
-from .wire import API_KEYS, SIGNATURES, ServerIdentity
+from .wire import API_KEYS, SIGNATURES, TOKENS, ServerIdentity
 
 START = 90.0
 """Seconds that a start may take: two workers import everything, on a machine that other processes use too."""
@@ -191,6 +191,7 @@ class Server:
         mnemonic_words = self.identity.mnemonic.split()
         found += [f"words {i + 1} to {i + 3}" for i in range(22) if " ".join(mnemonic_words[i : i + 3]) in text]
         found += ["a signature" for signature in set(SIGNATURES) if signature in text]
+        found += ["an enrolment token" for token in TOKENS if token in text]
         found += ["a match code"] if re.search(r"match_code\W{1,4}\d\d\b", text) else []
         return found
 

@@ -55,6 +55,9 @@ SIGNATURES: list[str] = []
 API_KEYS: list[str] = []
 """Every API key of this session, for the same reason."""
 
+TOKENS: list[str] = []
+"""Every enrolment token of this session, for the same reason."""
+
 
 def b64(raw: bytes) -> str:
     return base64.b64encode(raw).decode()
