@@ -267,6 +267,10 @@ def test_authenticator_data_of_each_length_up_to_its_end_is_refused() -> None:
     for end in range(len(bare)):
         with pytest.raises(CborError):
             authenticator_data.of_attestation(bare[:end])
+    for end in range(37):
+        with pytest.raises(CborError):
+            authenticator_data.of_assertion(bare[:end])
+    assert authenticator_data.of_assertion(bare[:37]).category is None
 
 
 @pytest.mark.parametrize("at", [53, 54, *range(87, 97), *range(129, 132)])
