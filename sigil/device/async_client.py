@@ -8,6 +8,8 @@ from collections.abc import Awaitable, Callable
 
 from sigil.device.approval_checks import Shown, ShownApproval
 from sigil.device.client import Inbox, ServerAnswer, answer_body, check_decision, checked_inbox, with_clock_hint
+from sigil.device.credential.async_client import AsyncCredentials
+from sigil.device.credential.steps import approval_error, has_expired, with_credential
 from sigil.device.errors import ServerRefused
 from sigil.device.http.async_connection import AsyncServerConnection
 from sigil.device.http.exchange import PendingResponse
@@ -30,10 +32,12 @@ class AsyncDeviceClient:
         timestamps: Callable[[], Awaitable[int]] | None = None,
         clock: Clock = time.time,
         wrong_codes: WrongCodes | None = None,
+        credentials: AsyncCredentials | None = None,
     ) -> None:
         self.device, self.server = device, server
         self._connection, self._clock = connection, clock
         self._wrong_codes = wrong_codes or MemoryWrongCodes()
+        self._credentials = credentials
         self._timestamps = timestamps or AsyncMemoryTimestamps(clock, asyncio.sleep)
 
     async def inbox(self) -> Inbox:
@@ -73,5 +77,21 @@ class AsyncDeviceClient:
     ) -> ServerAnswer:
         # Always to the pinned server: respond_to was compared with it and is not used.
         body = answer_body(self.device, shown, decision, match_code, reason)
+        try:
+            answer = await self._send(shown, body, decision)
+        except ServerRefused as error:
+            raise approval_error(error) from error
+        return check_decision(answer, decision)
+
+    async def _send(self, shown: Shown, body: dict[str, str], decision: Decision) -> ServerAnswer:
+        """Approvals have the credential, and a rejection never needs one. An expired one is renewed, once."""
         send = self._connection.vote if isinstance(shown, ShownApproval) else self._connection.respond
-        return check_decision(await send(body), decision)
+        if self._credentials is None or decision == "rejected":
+            return await send(body)
+        credential = await self._credentials.for_approval()
+        try:
+            return await send(with_credential(body, credential))
+        except ServerRefused as error:
+            if not has_expired(error) or (renewed := await self._credentials.renewed()) is None:
+                raise
+        return await send(with_credential(body, renewed))

@@ -11,6 +11,8 @@ import msgspec
 
 from sigil.device.approval_checks import Shown, ShownApproval, verify_mpa_payload
 from sigil.device.challenge_checks import ShownChallenge, verify_payload
+from sigil.device.credential.client import Credentials
+from sigil.device.credential.steps import approval_error, has_expired, with_credential
 from sigil.device.errors import AnswerUnusable, MatchCodeUnexpected, NotPending, PayloadRefused, ServerRefused
 from sigil.device.http.connection import ServerConnection
 from sigil.device.http.exchange import PendingResponse
@@ -84,10 +86,12 @@ class DeviceClient:
         timestamps: Callable[[], int] | None = None,
         clock: Clock = time.time,
         wrong_codes: WrongCodes | None = None,
+        credentials: Credentials | None = None,
     ) -> None:
         self.device, self.server = device, server
         self._connection, self._clock = connection, clock
         self._wrong_codes = wrong_codes or MemoryWrongCodes()
+        self._credentials = credentials
         self._timestamps = timestamps or MemoryTimestamps(clock, time.sleep)
 
     def inbox(self) -> Inbox:
@@ -126,8 +130,24 @@ class DeviceClient:
     ) -> ServerAnswer:
         # Always to the pinned server: respond_to was compared with it and is not used.
         body = answer_body(self.device, shown, decision, match_code, reason)
+        try:
+            answer = self._send(shown, body, decision)
+        except ServerRefused as error:
+            raise approval_error(error) from error
+        return check_decision(answer, decision)
+
+    def _send(self, shown: Shown, body: dict[str, str], decision: Decision) -> ServerAnswer:
+        """Approvals have the credential, and a rejection never needs one. An expired one is renewed, once."""
         send = self._connection.vote if isinstance(shown, ShownApproval) else self._connection.respond
-        return check_decision(send(body), decision)
+        if self._credentials is None or decision == "rejected":
+            return send(body)
+        credential = self._credentials.for_approval()
+        try:
+            return send(with_credential(body, credential))
+        except ServerRefused as error:
+            if not has_expired(error) or (renewed := self._credentials.renewed()) is None:
+                raise
+        return send(with_credential(body, renewed))
 
 
 def checked_inbox(response: PendingResponse, server: ServerPin, device: PublicKey, now: float) -> Inbox:

@@ -5,7 +5,8 @@ Messages may quote text from a server: pass them through `display.printable` bef
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 Peer = Literal["server", "relay"]
 
@@ -146,7 +147,7 @@ class AlreadyRegistered(DeviceError):
 
 class NotRegistered(DeviceError):
     code = "NOT_REGISTERED"
-    summary = "This device has no key for that server; run 'sigil device init' first."
+    summary = "This device has no key for that server; run 'sigil device enrol' with a link of it first, or 'init'."
 
 
 class NotPending(DeviceError):
@@ -185,11 +186,11 @@ class AnswerUnusable(DeviceError):
 
 
 class ServerRefused(DeviceError):
-    """An error response (docs/protocol.md, 4): `status` is HTTP's, `code` the server's own."""
+    """An error response (docs/protocol.md, 4): `status` is HTTP's, `code` and `details` the server's own."""
 
-    def __init__(self, status: int, code: str, message: str) -> None:
+    def __init__(self, status: int, code: str, message: str, details: Mapping[str, Any] | None = None) -> None:
         super().__init__(message)
-        self.status, self.code = status, code
+        self.status, self.code, self.details = status, code, details or {}
 
     @property
     def retryable(self) -> bool:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote, unquote
@@ -11,6 +14,8 @@ from urllib.parse import quote, unquote
 import msgspec
 
 from sigil.console.new_file import create_file, replace_file
+from sigil.device.enrolment.errors import EnrolmentBusy
+from sigil.device.enrolment.pending import PendingEnrolment, PreparedKey
 from sigil.device.errors import AlreadyRegistered, KeyFileExposed, KeyFileUnusable, NotRegistered
 from sigil.device.http.origin import base_url as normalised
 from sigil.device.http.tls import TlsTrust
@@ -24,6 +29,7 @@ from sigil.protocol.keys import Suite
 from sigil.protocol.messages.relay import Platform
 
 _SUFFIX, _SECOND, _RELAY, _WRONG_CODES = ".json", ".second", ".relay", ".wrong-codes"
+_ENROLMENT, _CREDENTIAL = ".enrolment", ".credential"
 _MAX_FILE = 1 << 20
 
 
@@ -31,6 +37,8 @@ class _File(msgspec.Struct, frozen=True):
     suite: Suite
     private_key: str
     server: ServerPin
+    account: str = ""
+    enrolment: str = ""
 
     def __repr__(self) -> str:
         return "<key file>"  # The generated one would print the private key.
@@ -46,12 +54,27 @@ class RelayRecord(msgspec.Struct, frozen=True, kw_only=True):
     any_http: bool = False
 
 
+class CredentialRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """The device_credential of the key with this fingerprint. `attested_by` names what attested it, for renewals."""
+
+    fingerprint: str
+    device_credential: str
+    attested_by: dict[str, str] | None = None
+
+    def __repr__(self) -> str:
+        return "<device credential>"
+
+
 @dataclass(frozen=True)
 class Registration:
-    """A device and the server for which it was made."""
+    """A device and the server for which it was made. After an enrolment also its account, and `enrolment`, the
+    token_sha256: a repeated command finds that it is done.
+    """
 
     server: ServerPin
     device: Device
+    account: str = ""
+    enrolment: str = ""
 
 
 class Keyring:
@@ -93,14 +116,71 @@ class Keyring:
         return sorted(unquote(name.removesuffix(_SUFFIX)) for name in names)
 
     def forget(self, base_url: str) -> None:
-        """Delete a registration and its key; NotRegistered."""
+        """Delete a registration and its key, and an enrolment that is not finished; NotRegistered."""
+        unfinished = self._sibling(base_url, _ENROLMENT).exists()
         try:
             self._path(base_url).unlink()
         except FileNotFoundError as error:
-            raise NotRegistered from error
-        for suffix in (_SECOND, _WRONG_CODES):
+            if not unfinished:
+                raise NotRegistered from error
+        for suffix in (_SECOND, _WRONG_CODES, _CREDENTIAL, _ENROLMENT):
             self._sibling(base_url, suffix).unlink(missing_ok=True)
         self.forget_relay(base_url)
+
+    @contextmanager
+    def enrolling(self) -> Iterator[None]:
+        """One enrolment at a time in this directory: of two, each would overwrite the other's key. EnrolmentBusy."""
+        self._make_home()
+        directory = os.open(self.home, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            try:
+                fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise EnrolmentBusy from error
+            yield
+        finally:
+            os.close(directory)
+
+    def pending_enrolment(self, base_url: str) -> PendingEnrolment | None:
+        """The enrolment with this server that is not finished."""
+        path = self._sibling(base_url, _ENROLMENT)
+        try:
+            return msgspec.json.decode(_read_private(path), type=PendingEnrolment)
+        except NotRegistered:
+            return None
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            # A cause could quote the key.
+            raise KeyFileUnusable(f"{path} is damaged: delete it and begin a new enrolment.") from None
+
+    def remember_enrolment(self, pending: PendingEnrolment) -> None:
+        self._write(self._sibling(pending.server.base_url, _ENROLMENT), msgspec.json.encode(pending), replace=True)
+
+    def forget_enrolment(self, base_url: str) -> None:
+        self._sibling(base_url, _ENROLMENT).unlink(missing_ok=True)
+
+    def adopt(self, pending: PendingEnrolment, prepared: PreparedKey, account: str) -> Registration:
+        """Make the key of an enrolment the key for its server, in place of an earlier one."""
+        server = pending.server
+        file = _File(prepared.suite, prepared.private_key, server, account, pending.token_sha256)
+        path = self._path(server.base_url)
+        self._write(path, msgspec.json.encode(file), replace=True)
+        return _registration(msgspec.json.encode(file), path, server.base_url)
+
+    def credential(self, base_url: str) -> CredentialRecord | None:
+        """Of the present key; None also when the file is damaged, since the device can obtain another."""
+        fingerprint = self.load(base_url).device.fingerprint
+        return next((record for record in self._credentials(base_url) if record.fingerprint == fingerprint), None)
+
+    def remember_credential(self, base_url: str, record: CredentialRecord) -> None:
+        """Keeps that of another key too: during an enrolment the old key and the new one each have theirs."""
+        others = [kept for kept in self._credentials(base_url) if kept.fingerprint != record.fingerprint]
+        self._write(self._sibling(base_url, _CREDENTIAL), msgspec.json.encode([*others[-1:], record]), replace=True)
+
+    def _credentials(self, base_url: str) -> list[CredentialRecord]:
+        try:
+            return msgspec.json.decode(_read_private(self._sibling(base_url, _CREDENTIAL)), type=list[CredentialRecord])
+        except (NotRegistered, msgspec.DecodeError, UnicodeDecodeError):
+            return []
 
     def timestamps(self, base_url: str, clock: Clock, sleep: Sleep) -> FileTimestamps:
         """The timestamps for `/device/pending`, shared by all processes."""
@@ -135,9 +215,12 @@ class Keyring:
     def _require_private_home(self) -> None:
         _require_private(self.home.stat(), self.home, "chmod 700")
 
-    def _write(self, path: Path, content: bytes, *, replace: bool) -> None:
+    def _make_home(self) -> None:
         self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._require_private_home()
+
+    def _write(self, path: Path, content: bytes, *, replace: bool) -> None:
+        self._make_home()
         if replace:
             replace_file(path, content)
             return
@@ -180,4 +263,4 @@ def _registration(content: bytes, path: Path, base_url: str) -> Registration:
         raise KeyFileUnusable(f"{path} is damaged.") from None  # A cause could quote the key.
     if file.server.base_url != normalised(base_url):
         raise KeyFileUnusable(f"{path} belongs to another server.")
-    return Registration(file.server, device)
+    return Registration(file.server, device, file.account, file.enrolment)

@@ -177,6 +177,18 @@ class Device:
             "signature": encode_base64(signature),
         }
 
+    def sign_enrolment(self, digest: bytes) -> bytes:
+        """The proof of the new key over D (5.5)."""
+        return self._key.sign(signed_bytes.enrolment_completion(digest))
+
+    def sign_replacement(self, digest: bytes) -> bytes:
+        """The consent of the replaced key to D (5.5)."""
+        return self._key.sign(signed_bytes.enrolment_consent(digest))
+
+    def sign_attestation(self, digest: bytes, attestation_jcs: bytes) -> bytes:
+        """The proof of the attested key (5.6)."""
+        return self._key.sign(signed_bytes.attestation_proof(digest, attestation_jcs))
+
     def sign_relay_register(self, relay_origin: str, platform: Platform, nonce: bytes, push_token: str) -> bytes:
         return self._key.sign(signed_bytes.relay_register(relay_origin, platform, nonce, push_token))
 

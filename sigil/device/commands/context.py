@@ -19,6 +19,7 @@ from sigil.console.countdown import countdown_before_prompt
 from sigil.console.program import Program
 from sigil.device.approval_checks import Shown
 from sigil.device.client import DeviceClient
+from sigil.device.credential.files import credentials_of
 from sigil.device.errors import AddressRefused, CertificateUntrusted, DeviceError, NotRegistered, Peer, TrustUnusable
 from sigil.device.http.connection import ServerConnection
 from sigil.device.http.origin import base_url
@@ -71,11 +72,11 @@ def one_line(error: DeviceError) -> str:
 
 
 def _trust_hint(peer: Peer) -> str:
-    """Only `init` takes trust options for the server; those of the relay commands are for the relay."""
+    """Only `init` and `enrol` take trust options for the server; those of the relay commands are for the relay."""
     context = click.get_current_context()
     if peer == "relay":
         return "Pass --ca FILE or --tls-pin SHA256."
-    if "init" in (context.info_name, context.invoked_subcommand):
+    if {"init", "enrol"} & {context.info_name, context.invoked_subcommand}:
         return (
             "Pass --ca FILE with the server's own certificate: its file is TLS_CERT_PATH on the server's host, by "
             "default /var/lib/sigil/tls/cert.pem (`make dev`: .dev/tls/cert.pem). Or pass --tls-pin SHA256."
@@ -189,7 +190,7 @@ def selected_registration(keyring: Keyring, server: str | None) -> Registration:
         return keyring.load(server)
     known = keyring.known()
     if not known:
-        raise NotRegistered("This device knows no server; run 'sigil device init --server URL' first.")
+        raise NotRegistered("This device knows no server; run 'sigil device enrol' with a link first, or 'init'.")
     if len(known) > 1:
         raise click.UsageError(printable(f"Several servers are known. Select one with --server: {', '.join(known)}"))
     return keyring.load(known[0])
@@ -220,4 +221,5 @@ def open_client(keyring: Keyring, registration: Registration) -> Iterator[Device
             timestamps=timestamps,
             clock=context.clock,
             wrong_codes=keyring.wrong_codes(server.base_url),
+            credentials=credentials_of(keyring, registration, connection, context.clock),
         )

@@ -30,12 +30,12 @@ from sigil.protocol.display_text import printable
 from sigil.protocol.keys import SUITES, Suite
 
 _CONTINUE = "This device already has a key for this server; continue with 'sigil device register'."
-_SERVER_ID = Matching("server_id", "[0-9a-f]{64}", "the full server_id: 64 lower-case hex characters")
+SERVER_ID = Matching("server_id", "[0-9a-f]{64}", "the full server_id: 64 lower-case hex characters")
 
 
 @click.command()
 @click.option("--server", required=True, type=SERVER_URL, help="The server's address, https://host[:port].")
-@click.option("--pin", type=_SERVER_ID, help="The expected server_id; any other is refused.")
+@click.option("--pin", type=SERVER_ID, help="The expected server_id; any other is refused.")
 @click.option("--suite", type=click.Choice(SUITES), default="ES256", show_default=True)
 @click.option("--yes", is_flag=True, help="Accept the server's identity without --pin and without a prompt.")
 @trust_options("the server")
@@ -66,9 +66,9 @@ def init(
         click.echo(_CONTINUE, err=True)
     else:
         if pin is None:
-            _confirm(found, yes=yes)
+            confirm_server(found, yes=yes)
         registration = keyring.create(found, cast(Suite, suite), replace=force)
-    _echo([*server_lines(found), *_device_lines(registration)])
+    _echo([*server_lines(found), *registration_lines(registration)])
 
 
 @click.command()
@@ -80,11 +80,11 @@ def whoami(server: str | None, as_json: bool, only_key: bool, keyring: Keyring) 
     """Show what a backend needs to enrol this device."""
     registration = selected_registration(keyring, server)
     if only_key:
-        click.echo(_as_json(registration)["device_public_key"])
+        click.echo(registration_members(registration)["device_public_key"])
     elif as_json:
-        click.echo(json.dumps(_as_json(registration)))
+        click.echo(json.dumps(registration_members(registration)))
     else:
-        _echo([*_device_lines(registration), *server_lines(registration.server)])
+        _echo([*registration_lines(registration), *server_lines(registration.server)])
 
 
 @click.command()
@@ -94,7 +94,7 @@ def servers(as_json: bool, keyring: Keyring) -> None:
     """List the servers for which this device has keys."""
     registrations = [keyring.load(base_url) for base_url in keyring.known()]
     if as_json:
-        click.echo(json.dumps([_as_json(registration) for registration in registrations]))
+        click.echo(json.dumps([registration_members(registration) for registration in registrations]))
     for registration in registrations if not as_json else ():
         _echo(server_lines(registration.server))
 
@@ -124,13 +124,7 @@ def _existing(keyring: Keyring, found: ServerPin, suite: Suite, *, force: bool) 
     known = keyring.find(found.base_url)
     if known is None:
         return None
-    # Not even with --force: an attacker in the server's place could persuade people to use it.
-    if known.server.server_id != found.server_id:
-        raise IdentityChanged(
-            f"{found.base_url} HAD THE SERVER_ID {known.server.server_id} AND NOW HAS {found.server_id}. Another "
-            "server is in its place, or its mnemonic was lost. Nothing was changed. Contact its operator. If the "
-            f"change is intended, run 'sigil device forget {found.base_url}' and enrol again."
-        )
+    check_identity(known.server, found.server_id)
     if force:
         return None
     if known.server.tls != found.tls or known.device.suite != suite:
@@ -141,7 +135,17 @@ def _existing(keyring: Keyring, found: ServerPin, suite: Suite, *, force: bool) 
     return known
 
 
-def _confirm(found: ServerPin, *, yes: bool) -> None:
+def check_identity(known: ServerPin, server_id: str) -> None:
+    """Not even with --force: an attacker in the server's place could persuade people to use it. IdentityChanged."""
+    if known.server_id != server_id:
+        raise IdentityChanged(
+            f"{known.base_url} HAD THE SERVER_ID {known.server_id} AND NOW HAS {server_id}. Another "
+            "server is in its place, or its mnemonic was lost. Nothing was changed. Contact its operator. If the "
+            f"change is intended, run 'sigil device forget {known.base_url}' and enrol again."
+        )
+
+
+def confirm_server(found: ServerPin, *, yes: bool) -> None:
     if yes:
         return
     if not command_context().interactive():
@@ -154,7 +158,7 @@ def _confirm(found: ServerPin, *, yes: bool) -> None:
         raise NotConfirmed
 
 
-def _as_json(registration: Registration) -> dict[str, str | list[str]]:
+def registration_members(registration: Registration) -> dict[str, str | list[str]]:
     device, server = registration.device, registration.server
     return {
         "device_public_key": device.wire_key,
@@ -165,12 +169,14 @@ def _as_json(registration: Registration) -> dict[str, str | list[str]]:
         "server": server.base_url,
         "server_id": server.server_id,
         "server_name": server.server_name,
+        "account": registration.account,
     }
 
 
-def _device_lines(registration: Registration) -> list[str]:
+def registration_lines(registration: Registration) -> list[str]:
     device = registration.device
     return [
+        *([f"Account      {registration.account}"] if registration.account else []),
         f"Device key   {device.wire_key}  ({device.suite})",
         f"Fingerprint  {device.fingerprint}",
         f"             {picture(device.fingerprint)}",

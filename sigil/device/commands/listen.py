@@ -24,6 +24,7 @@ from sigil.device.commands.context import (
 from sigil.device.commands.output import Ended, ListenEvent, print_json, print_text, show
 from sigil.device.commands.relay_choice import RelayAddress, address_of, relay_options
 from sigil.device.commands.terminal import Terminal, write_prompt
+from sigil.device.credential.files import async_credentials_of
 from sigil.device.errors import DeviceError
 from sigil.device.http.async_connection import AsyncServerConnection
 from sigil.device.keyring import Keyring, Registration
@@ -98,6 +99,7 @@ class _ListenSession:
                 timestamps=self._timestamp,
                 clock=clock,
                 wrong_codes=self._keyring.wrong_codes(server.base_url),
+                credentials=async_credentials_of(self._keyring, self._registration, connection, clock),
             )
             queue = AnswerQueue(
                 client,

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from types import TracebackType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import httpx
 
 from sigil.device.errors import Peer
 from sigil.device.http.exchange import (
     FAILURES,
+    PHASE_SECONDS,
     RESPONSE_SECONDS,
     PendingResponse,
     ResponseBody,
@@ -23,7 +24,9 @@ from sigil.device.http.failures import unreachable
 from sigil.device.http.origin import base_url as normalised
 from sigil.device.http.tls import TlsTrust, verification
 from sigil.protocol.messages.approvals import MpaResponded
+from sigil.protocol.messages.attestation import AttestChallenge, DeviceAttested
 from sigil.protocol.messages.challenges import Responded
+from sigil.protocol.messages.enrolment import EnrolmentCompleted, EnrolmentOffered, EnrolmentWaited
 
 _Self = TypeVar("_Self", bound="AsyncHttp")
 
@@ -66,14 +69,15 @@ class AsyncHttp:
         await self._http.aclose()
 
     async def request(
-        self, method: str, path: str, body: Mapping[str, str] | None = None, *, expected: int = 200
+        self, method: str, path: str, body: Mapping[str, Any] | None = None, *, expected: int = 200, wait: float = 0
     ) -> bytes:
-        """The body of a response with the status `expected`."""
+        """The body of a response with the status `expected`, for which the server may take `wait` seconds longer."""
         content = ResponseBody()
+        timeout = httpx.Timeout(PHASE_SECONDS, read=PHASE_SECONDS + wait)
         try:
             async with (
-                asyncio.timeout(self._response_seconds),
-                self._http.stream(method, path, json=body) as response,
+                asyncio.timeout(self._response_seconds + wait),
+                self._http.stream(method, path, json=body, timeout=timeout) as response,
             ):
                 async for chunk in response.aiter_raw():
                     content.feed(chunk)
@@ -115,3 +119,20 @@ class AsyncServerConnection(AsyncHttp):
 
     async def vote(self, body: Mapping[str, str]) -> MpaResponded:
         return decode_response(await self.request("POST", "/mpa/respond", body), MpaResponded)
+
+    async def claim_enrolment(self, body: Mapping[str, str]) -> EnrolmentOffered:
+        return decode_response(await self.request("POST", "/enrolment/claim", body), EnrolmentOffered)
+
+    async def complete_enrolment(self, body: Mapping[str, Any]) -> EnrolmentCompleted:
+        return decode_response(await self.request("POST", "/enrolment/complete", body), EnrolmentCompleted)
+
+    async def wait_for_enrolment(self, body: Mapping[str, Any]) -> EnrolmentWaited:
+        """The server may take the `wait` seconds of the body."""
+        answer = await self.request("POST", "/enrolment/wait", body, wait=body["wait"])
+        return decode_response(answer, EnrolmentWaited)
+
+    async def attest_challenge(self) -> AttestChallenge:
+        return decode_response(await self.request("GET", "/device/attest/challenge"), AttestChallenge)
+
+    async def attest(self, body: Mapping[str, Any]) -> DeviceAttested:
+        return decode_response(await self.request("POST", "/device/attest", body), DeviceAttested)

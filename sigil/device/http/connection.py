@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from types import TracebackType
+from typing import Any
 
 import httpx
 
 from sigil.device.http.exchange import (
     FAILURES,
+    PHASE_SECONDS,
     RESPONSE_SECONDS,
     PendingResponse,
     ResponseBody,
@@ -21,7 +23,9 @@ from sigil.device.http.failures import unreachable
 from sigil.device.http.origin import base_url as normalised
 from sigil.device.http.tls import TlsTrust, verification
 from sigil.protocol.messages.approvals import MpaResponded
+from sigil.protocol.messages.attestation import AttestChallenge, DeviceAttested
 from sigil.protocol.messages.challenges import Responded
+from sigil.protocol.messages.enrolment import EnrolmentCompleted, EnrolmentOffered, EnrolmentWaited
 
 
 class ServerConnection:
@@ -65,10 +69,27 @@ class ServerConnection:
     def vote(self, body: Mapping[str, str]) -> MpaResponded:
         return decode_response(self._request("POST", "/mpa/respond", body), MpaResponded)
 
-    def _request(self, method: str, path: str, body: Mapping[str, str] | None = None) -> bytes:
+    def claim_enrolment(self, body: Mapping[str, str]) -> EnrolmentOffered:
+        return decode_response(self._request("POST", "/enrolment/claim", body), EnrolmentOffered)
+
+    def complete_enrolment(self, body: Mapping[str, Any]) -> EnrolmentCompleted:
+        return decode_response(self._request("POST", "/enrolment/complete", body), EnrolmentCompleted)
+
+    def wait_for_enrolment(self, body: Mapping[str, Any]) -> EnrolmentWaited:
+        """The server may take the `wait` seconds of the body."""
+        return decode_response(self._request("POST", "/enrolment/wait", body, wait=body["wait"]), EnrolmentWaited)
+
+    def attest_challenge(self) -> AttestChallenge:
+        return decode_response(self._request("GET", "/device/attest/challenge"), AttestChallenge)
+
+    def attest(self, body: Mapping[str, Any]) -> DeviceAttested:
+        return decode_response(self._request("POST", "/device/attest", body), DeviceAttested)
+
+    def _request(self, method: str, path: str, body: Mapping[str, Any] | None = None, *, wait: float = 0) -> bytes:
         content = ResponseBody()
+        timeout = httpx.Timeout(PHASE_SECONDS, read=PHASE_SECONDS + wait)
         try:
-            with self._http.stream(method, path, json=body) as response:
+            with self._http.stream(method, path, json=body, timeout=timeout) as response:
                 self._read(response, content)
         except FAILURES as error:
             raise unreachable(self._base_url, error) from error

@@ -87,4 +87,4 @@ def server_error(status: int, content: bytes) -> ServerRefused:
         message = f"The server responded with {status} and no error of the protocol."
         return ServerRefused(status, f"HTTP_{status}", message)
     code = error.code if _CODE.match(error.code) else f"HTTP_{status}"
-    return ServerRefused(status, code, error.message)
+    return ServerRefused(status, code, error.message, error.details)

@@ -139,7 +139,7 @@ def test_wrong_usage_ends_with_2(run: Run, arguments: tuple[str, ...]) -> None:
 
 def test_every_documented_command_exists() -> None:
     polled = {"init", "whoami", "servers", "forget", "pending", "approve", "reject", "watch"}
-    assert set(device.commands) == polled | {"register", "unregister", "listen"}
+    assert set(device.commands) == polled | {"enrol", "attest", "register", "unregister", "listen"}
 
 
 def test_a_device_without_a_server_gets_an_error(run: Run) -> None:

@@ -1,0 +1,1 @@
+"""`sigil device enrol` and `attest`."""
