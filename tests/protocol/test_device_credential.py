@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 
@@ -167,3 +168,14 @@ def _tuples(value: object) -> object:
 def test_a_long_text_is_malformed_at_once(text: str) -> None:
     with pytest.raises(credentials.MalformedCredential):
         credentials.parse(text)
+
+
+@pytest.mark.parametrize("nested", ["[" * 1100 + "]" * 1100, "[" * 400 + "]" * 400, '{"a":' * 350 + "1" + "}" * 350])
+def test_facts_that_nest_deep_are_malformed_or_ignored(nested: str) -> None:
+    facts = f'{{"zone":{nested}}}'.encode()
+    payload = json.loads(decode_base64url(TEXT.split(".")[1]) or b"")
+    payload["facts_sha256"] = hashlib.sha256(facts).hexdigest()
+    text = ".".join([credentials.PREFIX, *map(encode_base64url, (canonical(payload), bytes(64), facts))])
+    assert len(text) <= MAX_CREDENTIAL
+    with contextlib.suppress(credentials.MalformedCredential):
+        assert credentials.parse(text).facts == credentials.Facts()

@@ -16,7 +16,14 @@ from sigil.protocol.encoding.canonical import canonical
 from sigil.protocol.encoding.ids import parse_uuid
 from sigil.protocol.errors import InvalidRequest
 from sigil.protocol.keys import PrivateKey, PublicKey
-from sigil.protocol.messages.attestation import Statement, statement_jcs
+from sigil.protocol.messages import enrolment as messages
+from sigil.protocol.messages.attestation import (
+    AttestDevice,
+    DeviceAttested,
+    Statement,
+    YubikeyAttestation,
+    statement_jcs,
+)
 from sigil.protocol.offer import offer_jcs, parse_offer
 from sigil.protocol.pictogram import TABLE
 
@@ -210,3 +217,21 @@ def test_a_changed_offer_is_an_error_or_its_own_canonical_json(at: int, cut: int
     except InvalidRequest:
         return
     assert offer_jcs(offer) == text == canonical(json.loads(text))
+
+
+def test_no_message_shows_its_secrets() -> None:
+    secret = "7K3MQ9XP2RTB" + "ab" * 20
+    hidden = [
+        messages.EnrolmentBegun("id", secret, secret, "t"),
+        messages.ClaimEnrolment(secret, secret),
+        messages.EnrolmentOffered(msgspec.Raw(secret.encode()), "s"),
+        messages.CompleteEnrolment("id", secret, "k", "s"),
+        messages.EnrolmentCompleted(secret, "confirming", secret),
+        messages.ConfirmEnrolment(secret),
+        messages.WaitForEnrolment("id", secret),
+        messages.EnrolmentWaited("enrolled", secret),
+        parse_offer(OFFER.encode()),
+        AttestDevice("k", "c", YubikeyAttestation([secret] * 2), "s", secret),
+        DeviceAttested(secret, "yubikey-piv", "hardware", "direct", "t", "t"),
+    ]
+    assert {repr(message) for message in hidden} == {f"{type(message).__name__}(…)" for message in hidden}

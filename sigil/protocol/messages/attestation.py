@@ -93,6 +93,9 @@ class AttestDevice(FromDevice, frozen=True):
     signature: str
     device_credential: CredentialText | None = None
 
+    def __repr__(self) -> str:
+        return "AttestDevice(…)"
+
 
 class DeviceAttested(Answer, frozen=True):
     """200 of `POST /device/attest`"""
@@ -103,6 +106,9 @@ class DeviceAttested(Answer, frozen=True):
     binding: Binding
     expires_at: str
     renew_after: str
+
+    def __repr__(self) -> str:
+        return "DeviceAttested(…)"
 
 
 class AttestationSummary(Answer, frozen=True):

@@ -1,4 +1,7 @@
-"""The messages of enrolment as types (docs/protocol.md, 5.5)."""
+"""The messages of enrolment as types (docs/protocol.md, 5.5).
+
+No repr shows a token, a claim_id, a code, or what a device attested.
+"""
 
 from __future__ import annotations
 
@@ -67,6 +70,9 @@ class EnrolmentOffered(Answer, frozen=True):
     offer: msgspec.Raw
     server_signature: str
 
+    def __repr__(self) -> str:
+        return "EnrolmentOffered(…)"
+
 
 class OfferedAttestation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`kinds` is sorted; empty: the server accepts no attestation. `min_level` is empty where none is required"""
@@ -91,6 +97,9 @@ class Offer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     server_name: str
     token_sha256: str
 
+    def __repr__(self) -> str:
+        return "Offer(…)"
+
 
 class CompleteEnrolment(FromDevice, frozen=True):
     """`POST /enrolment/complete`"""
@@ -102,6 +111,9 @@ class CompleteEnrolment(FromDevice, frozen=True):
     attestation: Statement | None = None
     replaces_signature: str | None = None
 
+    def __repr__(self) -> str:
+        return "CompleteEnrolment(…)"
+
 
 class EnrolmentCompleted(Answer, frozen=True):
     """200 of `POST /enrolment/complete`; `sas_nonce` is base64 of 32 bytes"""
@@ -110,11 +122,17 @@ class EnrolmentCompleted(Answer, frozen=True):
     status: Literal["confirming", "enrolled"]
     device_credential: str | None = None
 
+    def __repr__(self) -> str:
+        return "EnrolmentCompleted(…)"
+
 
 class ConfirmEnrolment(msgspec.Struct, frozen=True):
     """`POST /enrolment/{enrolment_id}/confirm`; `code` as the device shows it"""
 
     code: Annotated[str, msgspec.Meta(pattern=r"^[0-9]{6}$(?!\n)", description="six digits")]
+
+    def __repr__(self) -> str:
+        return "ConfirmEnrolment(…)"
 
 
 class WaitForEnrolment(FromDevice, frozen=True):
@@ -124,12 +142,18 @@ class WaitForEnrolment(FromDevice, frozen=True):
     claim_id: ClaimId
     wait: Annotated[int, msgspec.Meta(ge=0, le=MAX_WAIT_SECONDS)] | None = None
 
+    def __repr__(self) -> str:
+        return "WaitForEnrolment(…)"
+
 
 class EnrolmentWaited(Answer, frozen=True):
     """200 of `POST /enrolment/wait`; the credential once enrolled, where the device was attested"""
 
     status: EnrolmentState
     device_credential: str | None = None
+
+    def __repr__(self) -> str:
+        return "EnrolmentWaited(…)"
 
 
 class EnrolmentStatus(Answer, frozen=True):
