@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from sigil.sdk.results import Time
+from sigil.sdk.results import Attestation, Time
 
 State = Literal["pending", "approved", "rejected", "timeout", "cancelled"]
 
@@ -36,7 +36,9 @@ class MpaGroup:
 
 @dataclass(frozen=True, slots=True)
 class MpaVote:
-    """One device's vote with its signature; `group` is the index of its group."""
+    """One device's vote with its signature; `group` is the index of its group. `device_credential` is the public part
+    of the credential that proves `attestation`.
+    """
 
     fingerprint: str
     device_public_key: str
@@ -45,6 +47,8 @@ class MpaVote:
     at: Time
     signature: bytes = field(repr=False)
     reason: str | None = None
+    attestation: Attestation | None = None
+    device_credential: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

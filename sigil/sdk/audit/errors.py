@@ -70,3 +70,33 @@ class VoteSignatureRefused(VotesRefused):
 class OutcomeContradicted(VotesRefused):
     default_code = "OUTCOME_CONTRADICTED"
     summary = "The votes lead to another result."
+
+
+class AttestationMissing(VotesRefused):
+    default_code = "ATTESTATION_MISSING"
+    summary = "An approval has no attestation, but you require one."
+
+
+class CredentialRefused(VotesRefused):
+    default_code = "CREDENTIAL_INVALID"
+    summary = "The server did not sign the credential of a vote, or it is malformed."
+
+
+class CredentialMismatch(VotesRefused):
+    default_code = "CREDENTIAL_MISMATCH"
+    summary = "The credential in a vote is that of another device."
+
+
+class CredentialExpired(VotesRefused):
+    default_code = "CREDENTIAL_EXPIRED"
+    summary = "The credential of a vote had expired when the vote was given."
+
+
+class AttestationContradicted(VotesRefused):
+    default_code = "ATTESTATION_CONTRADICTED"
+    summary = "A vote's attestation differs from its credential."
+
+
+class LevelTooLow(VotesRefused):
+    default_code = "LEVEL_TOO_LOW"
+    summary = "A device attested a lower level than you require."

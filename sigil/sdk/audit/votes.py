@@ -25,7 +25,9 @@ from sigil.protocol.encoding.text import decode_base64, parse_time
 from sigil.protocol.errors import InvalidPublicKey, InvalidRequest
 from sigil.protocol.keys import PublicKey
 from sigil.protocol.messages.approvals import ActionContext
+from sigil.protocol.messages.attestation import Level
 from sigil.sdk.approval_results import MpaStatus, State
+from sigil.sdk.audit.attestations import Demand
 from sigil.sdk.audit.errors import (
     ContextContradicted,
     GroupsRefused,
@@ -56,6 +58,8 @@ class VerifiedVotes:
     groups_satisfied: tuple[int, ...]
     approved_by: tuple[str, ...]
     rejected_by: tuple[str, ...]
+    levels: Mapping[str, Level]
+    """Of the attested voters, by fingerprint."""
 
     @property
     def approved(self) -> bool:
@@ -72,6 +76,8 @@ def verify_votes(
     server_id: str,
     required: int,
     exclude_requester: bool = False,
+    require_attestation: bool = False,
+    min_level: Level | None = None,
 ) -> VerifiedVotes:
     """Verify the proof of a request offline; VotesRefused names the check that failed.
 
@@ -80,7 +86,11 @@ def verify_votes(
     status: the result of `mpa.get_status`, or the stored JSON of `GET /mpa/status/{request_id}`. server_id: of the
     server that you trust. required: the least number of groups that you accept, independent of the request.
     exclude_requester: reject a vote of the device that the action names as `params.requested_by`.
+    require_attestation: reject an approval without a credential. min_level: the least level of each approval, and a
+    credential. A credential that a vote carries is verified in any case; it must not have expired at the vote's `at`,
+    which no signature covers.
     """
+    demand = Demand(require_attestation, min_level)
     parsed = _read(status)
     context = _signed_context(parsed, server_id)
     _check_unsigned_members(parsed, context)
@@ -89,6 +99,7 @@ def verify_votes(
         raise RequiredTooLow(f"The request required {groups}, but you require {required}.")
     members = _members(parsed, context)
     ballots = _ballots(parsed, members)
+    levels = _levels(parsed, demand)
     requester = _requester(context)
     if exclude_requester and requester in ballots:
         raise RequesterVoted
@@ -105,6 +116,7 @@ def verify_votes(
         groups_satisfied=tuple(satisfied),
         approved_by=tuple(name for name, approved in ballots.items() if approved),
         rejected_by=tuple(name for name, approved in ballots.items() if not approved),
+        levels=levels,
     )
 
 
@@ -210,6 +222,13 @@ def _ballots(status: MpaStatus, members: Members) -> dict[str, bool]:
             raise VoteSignatureRefused(f"The device {name[:8]}… did not sign this vote.")
         ballots[name] = vote.decision == "approved"
     return ballots
+
+
+def _levels(status: MpaStatus, demand: Demand) -> dict[str, Level]:
+    """Of the votes whose signatures were verified, under the server key that signed the context."""
+    server_key = _key(status.server_public_key, "server_public_key")
+    found = {vote.fingerprint: demand.check(vote, server_key) for vote in status.votes}
+    return {name: level for name, level in found.items() if level is not None}
 
 
 def _requester(context: ActionContext) -> str | None:

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from sigil.sdk import AsyncMpa, Mpa, MpaStatus, SigilError, VotesRefused, verify_votes
+from sigil.sdk import AsyncMpa, ConfigurationError, Mpa, MpaStatus, SigilError, VotesRefused, verify_votes
 from tests.protocol.vectors import cases, each_case
 
 GOOD = cases("votes.json")[0]["input"]
@@ -95,3 +95,16 @@ def test_no_member_can_be_of_another_type_or_missing(name: str) -> None:
 
 def test_members_of_a_later_server_are_ignored() -> None:
     assert outcome(GOOD, GOOD["status"] | {"later": 1}) == {"status": "approved", "groups_satisfied": [0, 1]}
+
+
+def test_the_levels_of_attested_voters_are_part_of_the_result() -> None:
+    case = next(case for case in cases("votes.json") if case["name"] == "both are attested")["input"]
+    verified = verify_votes(case["status"], server_id=case["server_id"], required=2)
+    assert [verified.levels[name] for name in verified.approved_by] == ["hardware", "secure_element"]
+    assert "sdc1" not in repr(msgspec.convert(case["status"], MpaStatus))
+    assert verify_votes(GOOD["status"], server_id=GOOD["server_id"], required=2).levels == {}
+
+
+def test_an_unknown_level_is_no_level() -> None:
+    with pytest.raises(ConfigurationError, match="min_level"):
+        verify_votes(GOOD["status"], server_id=GOOD["server_id"], required=2, min_level="high")  # type: ignore[arg-type]

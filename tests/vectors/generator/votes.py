@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from . import Case, b64, jcs, sha256
+from .credentials import _joined, _payload, _signed
 from .curves import CURVES, P256, SECP256K1, SECRET, ed_public, ed_sign, rs
 from .signed import SERVER_ID
 
@@ -83,6 +84,72 @@ def _vote(poll: Case, voter: int, decision: str = "approved", **changes: Any) ->
         "at": "2026-04-24T10:33:00Z",
         "signature": b64(sign(tag + jcs(poll["action_context"]))),
     } | changes
+
+
+def _attested(vote: Case, text: str | None = None, secret: int = SECRET, **changes: Any) -> Case:
+    """The vote with its device's credential; `changes` are of the payload, which `secret` signs."""
+    times = {"attested_at": "2026-04-20T08:00:00Z", "issued_at": "2026-04-21T08:00:00Z"}
+    payload = _payload(**{"fingerprint": vote["fingerprint"], **times, **changes})
+    whole = _joined(jcs(payload), _signed(jcs(payload), secret))
+    attestation = {name: payload[name] for name in ("kind", "level", "binding", "attested_at")}
+    return vote | {"device_credential": text or whole.rpartition(".")[0], "attestation": attestation}
+
+
+def _attestations(good: Case) -> Iterator[tuple[str, Case, Any, Case]]:
+    """Names, statuses, expectations and options."""
+    proved = {"status": "approved", "groups_satisfied": [0, 1]}
+    first, second = good["votes"]
+
+    def votes(*given: Case) -> Case:
+        return good | {"votes": list(given)}
+
+    both = votes(_attested(first), _attested(second, level="secure_element"))
+    yield "both are attested", both, proved, {}
+    yield "both are attested, as required", both, proved, {"require_attestation": True}
+    yield "both have the least level", both, proved, {"min_level": "hardware"}
+    yield "one has less than the least level", both, "LEVEL_TOO_LOW", {"min_level": "secure_element"}
+    emulator = votes(_attested(first, level="emulator"), _attested(second))
+    yield "an emulator, where none is excluded", emulator, proved, {"require_attestation": True}
+    yield "an emulator, where hardware is required", emulator, "LEVEL_TOO_LOW", {"min_level": "hardware"}
+    one = votes(_attested(first), second)
+    yield "one is attested, and none need be", one, proved, {}
+    yield "one is not attested", one, "ATTESTATION_MISSING", {"require_attestation": True}
+    yield "one is not attested, and has no level", one, "ATTESTATION_MISSING", {"min_level": "emulator"}
+    rejected = votes(_attested(first), _attested(second), _vote(good, 4, "rejected"))
+    yield "a rejection needs no attestation", rejected, proved, {"min_level": "hardware"}
+    low = votes(_attested(first), _attested(second), _attested(_vote(good, 4, "rejected"), level="emulator"))
+    yield "a rejection needs no level", low, proved, {"min_level": "hardware"}
+    lying = votes(_attested(first), _attested(second), _attested(_vote(good, 4, "rejected"), secret=13))
+    yield "a rejection with a forged credential", lying, "CREDENTIAL_INVALID", {}
+
+    foreign, text = {"server_id": "0" * 64}, _attested(second)["device_credential"]
+    refused = {
+        "another server signed a credential": (_attested(second, secret=13), "CREDENTIAL_INVALID"),
+        "a credential of another server": (_attested(second, **foreign), "CREDENTIAL_INVALID"),
+        "a credential of another server, by its key": (_attested(second, secret=13, **foreign), "CREDENTIAL_INVALID"),
+        "a credential with its facts": (_attested(second, f"{text}.e30"), "CREDENTIAL_INVALID"),
+        "a credential cut short": (_attested(second, text[:-1]), "CREDENTIAL_INVALID"),
+        "a credential of another version": (_attested(second, v=2), "CREDENTIAL_INVALID"),
+        "the other device's credential": (_attested(second, fingerprint=NAMES[0]), "CREDENTIAL_MISMATCH"),
+        "a credential that expires at the vote": (_attested(second, expires_at=second["at"]), "CREDENTIAL_EXPIRED"),
+        "a credential that expires a second later": (_attested(second, expires_at="2026-04-24T10:33:01Z"), proved),
+        "a credential without its attestation": (_attested(second) | {"attestation": None}, "ATTESTATION_CONTRADICTED"),
+        "an attestation without its credential": (
+            _attested(second) | {"device_credential": None}, "ATTESTATION_CONTRADICTED",
+        ),
+    }  # fmt: skip
+    for member, value in {
+        "kind": "yubikey-piv",
+        "level": "secure_element",
+        "binding": "witness",
+        "attested_at": "2026-04-20T08:00:01Z",
+    }.items():
+        vote = _attested(second)
+        vote["attestation"] = vote["attestation"] | {member: value}
+        refused[f"another {member} than in the credential"] = (vote, "ATTESTATION_CONTRADICTED")
+    for name, (vote, expect) in refused.items():
+        # Verified also where the caller requires none.
+        yield name, votes(first, vote), expect, {}
 
 
 def votes() -> list[Case]:
@@ -187,6 +254,9 @@ def votes() -> list[Case]:
     case("a vote on another request", good | {"votes": [good["votes"][0], borrowed]}, "VOTE_SIGNATURE_INVALID")
     forged = good["votes"][1] | {"signature": good["votes"][0]["signature"]}
     case("another's signature", good | {"votes": [good["votes"][0], forged]}, "VOTE_SIGNATURE_INVALID")
+
+    for name, status, expect, options in _attestations(good):
+        case(name, status, expect, **options)
 
     case("the requester voted", good, "REQUESTER_VOTED", exclude_requester=True)
     contradictions = {
