@@ -1,4 +1,4 @@
-"""Stateless nonces: time ‖ random ‖ MAC. Only used ones are stored, until they expire.
+"""The nonces of registrations. Only used ones are stored, until they expire.
 
 A label has one use (docs/protocol.md, section 2): the secret is derived under sigil/relay-nonce-secret/v1, and the MAC
 covers sigil/relay-nonce/v1. So no value that is computed for one purpose is valid for the other. Nothing that is stored
@@ -10,13 +10,14 @@ from __future__ import annotations
 import hmac
 from collections.abc import Callable
 
+from sigil.protocol import timed_nonce
 from sigil.protocol.errors import InvalidSignature
+from sigil.protocol.timed_nonce import NONCE_SECONDS
 
-NONCE_SECONDS = 300
+__all__ = ["NONCE_SECONDS", "Nonces", "derive_secret"]
+
 SECRET_LABEL = b"sigil/relay-nonce-secret/v1"
 MAC_LABEL = b"sigil/relay-nonce/v1"
-_TIME, _RANDOM, _MAC = 4, 12, 16
-LENGTH = _TIME + _RANDOM + _MAC
 
 
 def derive_secret(encryption_key: bytes) -> bytes:
@@ -34,19 +35,11 @@ class Nonces:
 
     def issue(self) -> bytes:
         """32 bytes, valid for NONCE_SECONDS."""
-        head = int(self._clock()).to_bytes(_TIME) + self._randomness(_RANDOM)
-        return head + self._mac(head)
+        return timed_nonce.issue(self._secret, MAC_LABEL, self._clock(), self._randomness(timed_nonce.RANDOM_BYTES))
 
     def check(self, nonce: bytes) -> int:
         """The Unix second until which a used nonce has to be stored. InvalidSignature: forged or expired."""
-        head, mac = nonce[:-_MAC], nonce[-_MAC:]
-        if len(nonce) != LENGTH or not hmac.compare_digest(mac, self._mac(head)):
+        expiry = timed_nonce.expiry(self._secret, MAC_LABEL, nonce, self._clock())
+        if expiry is None:
             raise InvalidSignature
-        issued_at = int.from_bytes(head[:_TIME])
-        # One second of tolerance: the clocks of several hosts differ.
-        if not issued_at - 1 <= self._clock() < issued_at + NONCE_SECONDS:
-            raise InvalidSignature
-        return issued_at + NONCE_SECONDS
-
-    def _mac(self, head: bytes) -> bytes:
-        return hmac.digest(self._secret, MAC_LABEL + head, "sha256")[:_MAC]
+        return expiry

@@ -15,6 +15,7 @@ from sigil.app.loops import Loops
 from sigil.app.services import Dependencies, build_services
 from sigil.app.state import open_store
 from sigil.app.status_page import status_page
+from sigil.attestation.policy import AttestationPolicy
 from sigil.config.settings import Config
 from sigil.core.approvals.approval import APPROVAL
 from sigil.core.challenge import CHALLENGE
@@ -24,7 +25,7 @@ from sigil.first_boot.service import ApiKeyIssuer
 from sigil.protocol.api_key import KeyRing
 from sigil.protocol.errors import Overloaded
 from sigil.protocol.identity import DerivedSecrets, ServerIdentity
-from sigil.protocol.messages.server import Features, Info
+from sigil.protocol.messages.server import AcceptedAttestation, Features, Info
 from sigil.resources.api_key_auth import ApiKeyAuth
 from sigil.resources.approvals import (
     ApprovalRequestResource,
@@ -32,6 +33,7 @@ from sigil.resources.approvals import (
     ApprovalResponseResource,
     ApprovalStatusResource,
 )
+from sigil.resources.attestation import AttestChallengeResource, AttestDeviceResource
 from sigil.resources.challenges import (
     ChallengeResource,
     ChallengeResponseResource,
@@ -94,6 +96,8 @@ TRACED = (
 """Requests with spans: those that change a challenge, a request for approval or an enrolment. Queries would outnumber
 them by far.
 """
+ATTESTATIONS_PER_MINUTE = 30
+"""Per address: each is a chain of certificates to verify."""
 _STORE_UNUSABLE = "The server cannot use its session store: its log has the cause. It may need a restart."
 
 
@@ -192,6 +196,10 @@ def build(snapshot: Snapshot, dependencies: Dependencies, lifecycle: WorkerLifec
     app.add_route("/enrolment/{enrolment_id}/confirm", EnrolmentConfirmationResource(enrolments, callers))
     app.add_route("/enrolment/{enrolment_id}/status", EnrolmentStatusResource(enrolments, callers))
     app.add_route("/device/pending", PendingResource(services.inbox, rate_limit))
+    if services.attestation.enabled:
+        attestations = AddressRateLimit(addresses, AddressBuckets.of_worker(ATTESTATIONS_PER_MINUTE, config.workers))
+        app.add_route("/device/attest/challenge", AttestChallengeResource(services.attestation, rate_limit))
+        app.add_route("/device/attest", AttestDeviceResource(services.attestation, rate_limit, attestations))
     app.add_route("/health", HealthResource(__version__, _health_check(dependencies, lifecycle)))
     app.add_route("/info", InfoResource(_info(config, identity), rate_limit))
     app.add_route("/openapi.json", OpenApiResource(__version__, rate_limit))
@@ -287,11 +295,20 @@ def _info(config: Config, identity: ServerIdentity) -> Info:
         version=__version__,
         mode="operational",
         features=Features(
-            mpa=True, webhooks=config.webhook is not None, secure_decrypt=False, mnemonic_generation=False
+            mpa=True,
+            webhooks=config.webhook is not None,
+            secure_decrypt=False,
+            mnemonic_generation=False,
+            attestation=bool(config.attestation.kinds),
         ),
         # Where devices register: of no use without a relay.
         relay_url=config.relay_public_url if config.relay_url else None,
+        attestation=_accepted_attestation(config.attestation),
     )
+
+
+def _accepted_attestation(policy: AttestationPolicy) -> AcceptedAttestation | None:
+    return AcceptedAttestation(sorted(policy.kinds), policy.required) if policy.kinds else None
 
 
 def _health_check(dependencies: Dependencies, lifecycle: WorkerLifecycle) -> Callable[[], Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from sigil import __version__
@@ -13,11 +13,14 @@ from sigil.app.loops import Loops
 from sigil.approvals.fan_out_worker import FanOutWorker
 from sigil.approvals.messages import ApprovalMessages
 from sigil.approvals.service import ApprovalPolicy, Approvals
+from sigil.attestation.policy import AttestationPolicy
+from sigil.attestation.service import Attestation
+from sigil.attestation.statements import Anchors
+from sigil.attestation.verify import Verifiers
 from sigil.challenges.messages import ChallengeMessages
 from sigil.challenges.service import ChallengePolicy, Challenges
 from sigil.config.settings import Config
 from sigil.config.webhooks import WebhookTarget
-from sigil.core.attestation import EnrolmentAttestation, NoAttestation
 from sigil.core.circuit_breaker import RECEIVER_KEY, RELAY_KEY
 from sigil.core.device_ledger import Limits
 from sigil.core.session_observer import SessionObserver
@@ -48,7 +51,7 @@ from sigil.sessions.notifier import SessionNotifier
 from sigil.sessions.runtime import SessionRuntime
 from sigil.telemetry import event_log
 from sigil.telemetry.null_metrics import NullMetrics
-from sigil.telemetry.observers import PushTelemetry, SessionTelemetry, WebhookTelemetry
+from sigil.telemetry.observers import AttestationTelemetry, PushTelemetry, SessionTelemetry, WebhookTelemetry
 from sigil.telemetry.store_watch import StoreWatch
 from sigil.webhooks.loop import WebhookLoop
 from sigil.webhooks.service import Webhooks
@@ -94,6 +97,7 @@ class Services:
     approvals: Approvals
     enrolments: Enrolments
     inbox: Inbox
+    attestation: Attestation
     loops: Loops
 
 
@@ -129,9 +133,11 @@ def build_services(config: Config, identity: ServerIdentity, parts: Dependencies
         randomness=parts.randomness,
     )
     challenge_messages, approval_messages = ChallengeMessages(identity), ApprovalMessages(identity)
-    challenges = Challenges(runtime, messages=challenge_messages, policy=_challenge_policy(config))
-    approvals = Approvals(runtime, messages=approval_messages, policy=_approval_policy(config))
-    attestation: EnrolmentAttestation = NoAttestation()
+    attestation = _attestation(config, identity, parts)
+    challenges = Challenges(
+        runtime, messages=challenge_messages, policy=_challenge_policy(config), attestation=attestation
+    )
+    approvals = Approvals(runtime, messages=approval_messages, policy=_approval_policy(config), attestation=attestation)
     enrolments = Enrolments(
         runtime, messages=EnrolmentMessages(identity), policy=_enrolment_policy(config), attestation=attestation
     )
@@ -149,7 +155,31 @@ def build_services(config: Config, identity: ServerIdentity, parts: Dependencies
         push_loop=push_loop,
         webhook_loop=_webhook_loop(config.webhook, parts, webhook_backlog) if config.webhook else None,
     )
-    return Services(challenges, approvals, enrolments, inbox, loops)
+    return Services(challenges, approvals, enrolments, inbox, attestation, loops)
+
+
+def _attestation(config: Config, identity: ServerIdentity, parts: Dependencies) -> Attestation:
+    policy = replace(config.attestation, revoked_devices=config.revoked_devices)
+    verifiers, roots = attestation_parts(policy)
+    return Attestation(
+        identity,
+        policy,
+        verifiers=verifiers,
+        anchors=roots,
+        clock=parts.time_of_day,
+        randomness=parts.randomness,
+        observer=AttestationTelemetry(parts.metrics.attestations() if config.attestation.kinds else None),
+    )
+
+
+def attestation_parts(policy: AttestationPolicy) -> tuple[Verifiers, Anchors]:
+    """Nothing where no kind is accepted: a server without attestation saves the verifiers and the roots."""
+    if not policy.kinds:
+        return {}, Anchors()
+    # Imported here, for the same reason.
+    from sigil.attestation.verify import verifiers
+
+    return verifiers(), Anchors()
 
 
 def _challenge_policy(config: Config) -> ChallengePolicy:

@@ -23,10 +23,11 @@ _KEYS_AT_ONCE = 50
 
 class DraftBuilder:
     """`respond_to` is empty when devices use their pinned address. With `exclude_requester` the device in
-    `params.requested_by` may not vote.
+    `params.requested_by` may not vote. `attested`: whether votes may hold a credential.
     """
 
-    def __init__(self, runtime: SessionRuntime, *, exclude_requester: bool, respond_to: str) -> None:
+    def __init__(self, runtime: SessionRuntime, *, exclude_requester: bool, respond_to: str, attested: bool) -> None:
+        self._attested = attested
         self._exclude_requester = exclude_requester
         self._respond_to = respond_to
         self._devices = runtime.devices
@@ -58,6 +59,7 @@ class DraftBuilder:
             respond_to=self._respond_to,
             pushed=bool(self._push_backlog.initial_push),
             ahead=ahead,
+            attested=self._attested,
         )
         if draft.quorum.is_impossible(draft.ballots):
             raise InvalidRequest(

@@ -12,6 +12,7 @@ from sigil.approvals.creation import ApprovalCreator
 from sigil.approvals.drafts import DraftBuilder
 from sigil.approvals.messages import ApprovalMessages
 from sigil.approvals.statuses import Statuses
+from sigil.attestation.service import Attestation
 from sigil.core.approvals import fan_out, voting
 from sigil.core.approvals.approval import (
     Approval,
@@ -54,10 +55,18 @@ class ApprovalPolicy:
 class Approvals:
     """`messages` signs for this server's identity."""
 
-    def __init__(self, runtime: SessionRuntime, *, messages: ApprovalMessages, policy: ApprovalPolicy) -> None:
+    def __init__(
+        self, runtime: SessionRuntime, *, messages: ApprovalMessages, policy: ApprovalPolicy, attestation: Attestation
+    ) -> None:
         self._messages = messages
+        self._attestation = attestation
         self._statuses = Statuses(runtime.store, messages)
-        self._drafts = DraftBuilder(runtime, exclude_requester=policy.exclude_requester, respond_to=policy.respond_to)
+        self._drafts = DraftBuilder(
+            runtime,
+            exclude_requester=policy.exclude_requester,
+            respond_to=policy.respond_to,
+            attested=attestation.enabled,
+        )
         self._creator = ApprovalCreator(runtime, policy.limits)
         self._notifier = runtime.notifier
         self._emit_events = runtime.notifier.event_backlog.enabled
@@ -89,7 +98,9 @@ class Approvals:
     async def answer(
         self, response: messages.RespondMpa, trace: RequestTracePort | None = None
     ) -> messages.MpaResponded:
-        """A member's vote. Checks in order: known, member and signature, eligible, first vote, not ended, in time."""
+        """A member's vote. Checks in order: known, member and signature, eligible, first vote, not ended, in time,
+        credential.
+        """
         approved = response.decision == "approved"
         is_presented = self._devices.matcher(response.device_public_key, response.fingerprint)
         signature = decode_base64(response.signature, "$.signature")
@@ -102,10 +113,18 @@ class Approvals:
         device = PublicKey.parse(approval.members[member])
         if not device.verify(self._messages.answer_bytes(mpa_id, approval, approved=approved), signature):
             raise self._invalid_signature(mpa_id, approval, device.wire)
+        # What was answered or has ended is 409 or 410 first. A rejection needs nothing, also of a revoked device.
+        credential = None
         if approved and approval.is_pending_for(member):
-            # What was answered or has ended is 409 or 410 first. A revoked device may reject.
             self._devices.require_not_revoked(device)
-        ballot = Ballot(member, approved, device.normalised(signature), "" if approved else response.reason or "")
+            credential = self._attestation.check(device, response.device_credential)
+        ballot = Ballot(
+            member,
+            approved,
+            device.normalised(signature),
+            "" if approved else response.reason or "",
+            credential.public.packed if credential else b"",
+        )
         counted = await self._count(mpa_id, approval, ballot, trace)
         return self._messages.responded(device, approval.quorum.group_of(member), counted)
 

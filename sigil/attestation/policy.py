@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 from sigil.attestation.statements import LEVELS, Attested, Check, Facts, Kind, Rejected
@@ -19,7 +20,7 @@ class AttestationPolicy:
     apple_apps: "TEAM.bundle". android_apps: (package, SHA-256 of its signing certificate). android_min_patch: YYYYMM,
     0 for none. android_boot_keys: lower-case hex, of trusted operating systems. credentials_not_before:
     Unix seconds. revoked_devices: fingerprints. status_strict: no new Android attestation with an old status list.
-    test_roots: DER; anchors of every kind.
+    test_roots: DER.
     """
 
     required: bool = False
@@ -38,6 +39,11 @@ class AttestationPolicy:
     revoked_devices: frozenset[str] = frozenset()
     status_strict: bool = False
     test_roots: tuple[bytes, ...] = ()
+
+    @cached_property
+    def android_app_names(self) -> frozenset[str]:
+        """As `Attested.app` has them."""
+        return frozenset(f"{package}:{digest.hex()}" for package, digest in self.android_apps)
 
 
 def policy_checks(attested: Attested, policy: AttestationPolicy, revoked: Callable[[str], bool]) -> Iterator[Check]:
@@ -60,6 +66,13 @@ def check_attested(attested: Attested, policy: AttestationPolicy, revoked: Calla
             raise Rejected(check.reason, check.name)
 
 
+def revoked_serials(attested: Attested, revoked: Callable[[str], bool]) -> int:
+    """How many certificates behind a credential are in Android's status list; it lists those of Android alone."""
+    if attested.kind != "android-key":
+        return 0
+    return sum(map(revoked, (*attested.facts.serials, *attested.facts.first_serials)))
+
+
 def _apple(attested: Attested, policy: AttestationPolicy) -> Iterator[Check]:
     facts = attested.facts
     yield Check("app_configured", attested.app in policy.apple_apps, "app", attested.app)
@@ -71,10 +84,9 @@ def _apple(attested: Attested, policy: AttestationPolicy) -> Iterator[Check]:
 
 def _android(attested: Attested, policy: AttestationPolicy, revoked: Callable[[str], bool]) -> Iterator[Check]:
     facts = attested.facts
-    apps = {f"{package}:{digest.hex()}" for package, digest in policy.android_apps}
-    yield Check("app_configured", attested.app in apps, "app", attested.app)
-    listed = [serial for serial in facts.serials if revoked(serial)]
-    yield Check("status_list", bool(facts.serials) and not listed, "revoked", f"{len(listed)} revoked")
+    yield Check("app_configured", attested.app in policy.android_app_names, "app", attested.app)
+    listed = revoked_serials(attested, revoked)
+    yield Check("status_list", bool(facts.serials) and not listed, "revoked", f"{listed} revoked")
     if attested.level == "emulator":
         # An emulator has no hardware that could state the rest.
         return

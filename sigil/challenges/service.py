@@ -7,10 +7,12 @@ from typing import Any
 
 import msgspec
 
+from sigil.attestation.service import Attestation
 from sigil.challenges.messages import ChallengeMessages
 from sigil.core import challenge as rules
 from sigil.core.challenge import Challenge, IdempotencyRecord, Issued, State
 from sigil.core.device_ledger import Limits
+from sigil.core.evidence import Evidence, evidence_of
 from sigil.core.pushes.outbox import outbox_key
 from sigil.core.session_store import Decision, Key, StoreFull, tally_key, with_ended_flag
 from sigil.core.tracing import RequestTracePort, SpanPort, Subject
@@ -45,8 +47,11 @@ class ChallengePolicy:
 class Challenges:
     """`messages` signs for this server's identity."""
 
-    def __init__(self, runtime: SessionRuntime, *, messages: ChallengeMessages, policy: ChallengePolicy) -> None:
+    def __init__(
+        self, runtime: SessionRuntime, *, messages: ChallengeMessages, policy: ChallengePolicy, attestation: Attestation
+    ) -> None:
         self._messages = messages
+        self._attestation = attestation
         self._policy = policy
         self._notifier = runtime.notifier
         self._emit_events = runtime.notifier.event_backlog.enabled
@@ -148,7 +153,10 @@ class Challenges:
             raise Overloaded(retry_after=5) from error
 
     async def answer(self, response: messages.Respond, trace: RequestTracePort | None = None) -> messages.Responded:
-        """A device's answer. Checks in order: known, key and signature, not final, not expired; the first one wins."""
+        """A device's answer. Checks in order: known, key and signature, not final, not expired, credential.
+
+        The first one wins.
+        """
         approved = response.decision != "rejected"
         if response.match_code is not None and not approved:
             raise InvalidRequest("A rejection carries no code: leave match_code out.", path="$.match_code")
@@ -168,10 +176,15 @@ class Challenges:
         if approved and (response.match_code or "") != challenge.match_code:
             await self._count_wrong_code(key, challenge, trace)
             self._reject_signature(key, challenge)
+        # An ended one is 409 or 410 first. A rejection needs nothing, also of a revoked device.
+        evidence = None
         if approved and challenge.open:
-            # An ended one is 409 or 410 first. A revoked device may reject.
             self._devices.require_not_revoked(device)
-        ended = await self._end(key, challenge, approved, response.reason or "", trace)
+            credential = self._attestation.check(device, response.device_credential)
+            evidence = evidence_of(credential.payload) if credential else None
+        ended = await self._end(
+            key, challenge, approved=approved, reason=response.reason or "", evidence=evidence, trace=trace
+        )
         return self._messages.responded(ended)
 
     def _reject_signature(self, key: bytes, challenge: Challenge) -> None:
@@ -179,7 +192,14 @@ class Challenges:
         raise InvalidSignature
 
     async def _end(
-        self, key: bytes, challenge: Challenge, approved: bool, reason: str, trace: RequestTracePort | None
+        self,
+        key: bytes,
+        challenge: Challenge,
+        *,
+        approved: bool,
+        reason: str,
+        evidence: Evidence | None,
+        trace: RequestTracePort | None,
     ) -> Challenge:
         create = self._creating_event(key, trace)
         creation = create.packed if create is not None else None
@@ -191,6 +211,7 @@ class Challenges:
                 *rows,
                 approved=approved,
                 reason=reason,
+                evidence=evidence,
                 emit_event=self._emit_events,
                 event_creation=creation,
             )

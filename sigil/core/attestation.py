@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from sigil.protocol.errors import AttestationInvalid
 from sigil.protocol.keys import PublicKey
 from sigil.protocol.messages.attestation import Kind, Statement
 
@@ -26,25 +25,5 @@ class EnrolmentAttestation(Protocol):
         enrolment_id: str,
         nonce: bytes,
         min_level: str,
-        now: float,
     ) -> str:
         """The device_credential. AttestationInvalid: also a level below `min_level`, if that is not empty."""
-
-
-class NoAttestation:
-    """The `EnrolmentAttestation` of a server that accepts none."""
-
-    kinds: tuple[Kind, ...] = ()
-    required = False
-
-    def verify_for_enrolment(
-        self,
-        device_key: PublicKey,
-        attestation: Statement,
-        *,
-        enrolment_id: str,
-        nonce: bytes,
-        min_level: str,
-        now: float,
-    ) -> str:
-        raise AttestationInvalid("kind")

@@ -14,6 +14,7 @@ from typing import Literal
 import msgspec
 
 from sigil.core.device_ledger import Ledger, Limits
+from sigil.core.evidence import Evidence
 from sigil.core.owner_share import NO_SHARE, OwnerShare
 from sigil.core.pushes.outbox import OutboxEntry, Push, after_answer, after_end, new_entry, outbox_key
 from sigil.core.session_store import OWNER_BYTES, Decision, Key, Kind, Share, Tally
@@ -63,6 +64,7 @@ class End(msgspec.Struct, frozen=True, array_like=True, gc=False):
     state: State
     at: int
     reason: str = ""
+    evidence: Evidence | None = None
 
 
 class Challenge(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -122,6 +124,11 @@ class Challenge(msgspec.Struct, frozen=True, array_like=True, gc=False):
     @property
     def reason(self) -> str:
         return self.end.reason if self.end else ""
+
+    @property
+    def evidence(self) -> Evidence | None:
+        """What the credential of the approval attested."""
+        return self.end.evidence if self.end else None
 
     @property
     def open(self) -> bool:
@@ -186,8 +193,11 @@ def current_state(now: float, challenge: Challenge | None) -> Challenge | None:
     return challenge
 
 
-def _apply_transition(challenge: Challenge, transition: Transition, at: float, reason: str = "") -> Challenge:
-    return msgspec.structs.replace(challenge, end=End(TRANSITIONS[challenge.state, transition], int(at), reason))
+def _apply_transition(
+    challenge: Challenge, transition: Transition, at: float, reason: str = "", evidence: Evidence | None = None
+) -> Challenge:
+    end = End(TRANSITIONS[challenge.state, transition], int(at), reason, evidence)
+    return msgspec.structs.replace(challenge, end=end)
 
 
 def expired(challenge: Challenge) -> Challenge:
@@ -250,6 +260,7 @@ def answer(
     *,
     approved: bool,
     reason: str = "",
+    evidence: Evidence | None = None,
     emit_event: bool = False,
     event_creation: bytes | None = None,
 ) -> Decision[Challenge]:
@@ -258,7 +269,10 @@ def answer(
     if challenge.state is State.EXPIRED:
         raise ChallengeExpired
     _require_pending(challenge)
-    ended = _apply_transition(challenge, "approve" if approved else "reject", now, "" if approved else reason)
+    if approved:
+        ended = _apply_transition(challenge, "approve", now, evidence=evidence)
+    else:
+        ended = _apply_transition(challenge, "reject", now, reason)
     new_ledger = (ledger or Ledger()).with_answer(
         now, challenge.owner, challenge_id, approved=approved, unknown_trigger=reason == "unknown_trigger"
     )
@@ -349,6 +363,7 @@ def event_of(now: float, challenge_id: bytes, challenge: Challenge, creation: by
         fingerprint=hashlib.sha256(challenge.public_key).digest(),
         reason=challenge.reason,
         creation=creation,
+        evidence=challenge.evidence,
     )
 
 

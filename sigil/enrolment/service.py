@@ -348,7 +348,6 @@ class Enrolments:
             enrolment_id=format_uuid(enrolment_id),
             nonce=self._messages.nonce(enrolment_id, claim_id),
             min_level=self._min_level(claim.min_level),
-            now=self._clock(),
         )
 
     async def confirm(

@@ -56,6 +56,8 @@ class Facts(msgspec.Struct, frozen=True, omit_defaults=True):
     """Apple: the counter of the last assertion."""
     serials: tuple[str, ...] = ()
     """Of the chain's certificates without the root: lower-case hex without leading zeros."""
+    first_serials: tuple[str, ...] = ()
+    """After a renewal: those of the first attestation's chain."""
 
 
 class Payload(msgspec.Struct, frozen=True, kw_only=True):
@@ -97,6 +99,11 @@ class PublicCredential(NamedTuple):
     facts_sha256: str
     signed: bytes
     signature: bytes
+
+    @property
+    def packed(self) -> bytes:
+        """Signature and payload: what a row keeps of it, a quarter shorter."""
+        return self.signature + self.signed[len(signed_bytes.DEVICE_CREDENTIAL) :]
 
     def is_signed_by(self, server_key: PublicKey) -> bool:
         """Whether it is of the server with that ES256 key: signature, and server_id."""
@@ -149,6 +156,12 @@ def parse_public(text: str) -> PublicCredential:
 def public_part(text: str) -> str:
     """The first three parts of a credential that `parse` accepted."""
     return text.rpartition(".")[0]
+
+
+def unpacked(packed: bytes) -> PublicCredential:
+    """The first three parts, from `PublicCredential.packed`."""
+    signature, payload = packed[:SIGNATURE_LENGTH], packed[SIGNATURE_LENGTH:]
+    return parse_public(f"{PREFIX}.{encode_base64url(payload)}.{encode_base64url(signature)}")
 
 
 def _parts(text: str, count: int) -> list[bytes]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 
+from sigil.attestation.observer import Use
 from sigil.core.approvals.approval import Approval
 from sigil.core.challenge import Challenge
 from sigil.core.enrolment import Enrolment
@@ -14,6 +15,7 @@ from sigil.core.webhooks import delivery as webhook_delivery
 from sigil.core.webhooks.event import type_of_event
 from sigil.protocol.action import action_type
 from sigil.protocol.api_key import Caller
+from sigil.protocol.device_credential import Payload
 from sigil.protocol.encoding.ids import format_uuid
 from sigil.protocol.messages.webhooks import event_id
 from sigil.serving import logs
@@ -36,6 +38,7 @@ _LEVELS = {
     "replay_blocked": "warn",
     "mpa_signature_failed": "warn",
     "mpa_replay_blocked": "warn",
+    "attestation_rejected": "warn",
     "enrolment_claim_refused": "warn",
     "enrolment_failed": "warn",
     "enrolment_signature_failed": "warn",
@@ -117,10 +120,14 @@ class SessionEventLog:
         """The fields that a line has for its number; None for no line."""
         if event not in _LEVELS:
             return {}
-        count = self._rejected.add((event, name))
-        if count == 1:
-            return {}
-        return {"count": count} if re.fullmatch("10+", str(count)) else None
+        return _repeats(self._rejected.add((event, name)))
+
+
+def _repeats(count: int) -> dict[str, object] | None:
+    """The fields that the line of a repetition has; None for no line."""
+    if count == 1:
+        return {}
+    return {"count": count} if re.fullmatch("10+", str(count)) else None
 
 
 def _action_and_owner(subject: Challenge | Approval) -> dict[str, object]:
@@ -133,6 +140,26 @@ def _report(event: str, fields: dict[str, object]) -> None:
     if event in _MESSAGES:
         fields["message"] = _MESSAGES[event]
     logs.report(_LEVELS.get(event, "info"), event, fields)
+
+
+class AttestationEventLog:
+    """One line for each credential that is issued; of repeated rejections the first, tenth, hundredth, …"""
+
+    def __init__(self) -> None:
+        self._rejected = BoundedCounts(_MAX_REJECTED)
+
+    def issued(self, use: Use, payload: Payload, *, renewal: bool) -> None:
+        fields: dict[str, object] = {"use": use, "fingerprint": logs.short(payload.fingerprint), "kind": payload.kind}
+        fields |= {"level": payload.level, "binding": payload.binding}
+        _report("attestation_renewed" if renewal else "attestation_issued", fields)
+
+    def rejected(self, use: Use, fingerprint: str, kind: str, reason: str, check: str) -> None:
+        count = _repeats(self._rejected.add((use, fingerprint, reason, check)))
+        if count is None:
+            return
+        fields: dict[str, object] = {"use": use, "fingerprint": logs.short(fingerprint), "reason": reason}
+        fields |= {"check": check} | count
+        _report("attestation_rejected", fields | {"kind": kind} if kind else fields)
 
 
 class PushEventLog:

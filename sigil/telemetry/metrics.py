@@ -21,7 +21,8 @@ from sigil.core.store_capacity import BYTES_PER_END, BYTES_PER_END_WITHOUT_EVENT
 from sigil.core.webhooks import delivery as webhook_delivery
 from sigil.core.webhooks.delivery import FAILURE, Outcome
 from sigil.core.webhooks.event import EVENT
-from sigil.protocol.errors import Limit, Problem, Retryable
+from sigil.protocol.errors import ATTESTATION_REASONS, Limit, Problem, Retryable
+from sigil.protocol.messages.attestation import KINDS
 from sigil.protocol.messages.relay import PushStatus
 from sigil.serving.http.metrics import HttpMetrics, MetricsResource, Scrape, gauge
 from sigil.serving.http.metrics_access import MetricsGuard
@@ -174,6 +175,10 @@ class Metrics:
         # Events carry times of the store's clock, which stays ahead when the time of day is set back.
         return WebhookMetrics(self._store.now)
 
+    def attestations(self) -> AttestationMetrics:
+        """Creates the instruments of attestation: only where a kind is accepted."""
+        return AttestationMetrics()
+
     def set_long_polls(self, count: int) -> None:
         self._long_polls.set(count)
 
@@ -299,3 +304,22 @@ class WebhookMetrics:
         self._of_outcome[completion.outcome].inc()
         if completion.outcome == "success":
             self._duration.observe(max(0.0, self._clock() - completion.claim[1].since_ms / 1000))
+
+
+class AttestationMetrics:
+    """Credentials issued and renewed, and what was rejected, with its reason."""
+
+    def __init__(self) -> None:
+        counted = Counter("sigil_attestations", "Attestations by kind and result.", ["kind", "result"], registry=None)
+        results = ("issued", "renewed", "required", *sorted(ATTESTATION_REASONS))
+        # The renewal statement counts as its kind. "none": an approval with no credential, or an unreadable one.
+        self._of_kind = {
+            kind: {result: counted.labels(kind, result) for result in results} for kind in (*KINDS, "none")
+        }
+
+    def issued(self, kind: str, *, renewal: bool) -> None:
+        self._of_kind[kind]["renewed" if renewal else "issued"].inc()
+
+    def rejected(self, kind: str, reason: str) -> None:
+        known = "apple-appattest" if kind == "apple-assertion" else kind
+        self._of_kind.get(known, self._of_kind["none"])[reason].inc()

@@ -26,8 +26,19 @@ class NullMetrics:
     def webhooks(self) -> NullDeliveryMetrics:
         return NullDeliveryMetrics()
 
+    def attestations(self) -> NullAttestationMetrics:
+        return NullAttestationMetrics()
+
 
 class NullDeliveryMetrics:
     """Replaces `PushMetrics` and `WebhookMetrics`."""
 
     def completed(self, completion: object) -> None: ...
+
+
+class NullAttestationMetrics:
+    """Replaces `AttestationMetrics`."""
+
+    def issued(self, kind: str, *, renewal: bool) -> None: ...
+
+    def rejected(self, kind: str, reason: str) -> None: ...

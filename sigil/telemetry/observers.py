@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from sigil.attestation.observer import Use
 from sigil.core.approvals.approval import Approval
 from sigil.core.challenge import Challenge
 from sigil.core.enrolment import Enrolment
 from sigil.core.pushes.delivery import Completion
 from sigil.core.session_observer import SessionObserver
 from sigil.core.webhooks import delivery as webhook_delivery
+from sigil.protocol.device_credential import Payload
 from sigil.telemetry import event_log
-from sigil.telemetry.null_metrics import NullDeliveryMetrics, NullMetrics
+from sigil.telemetry.null_metrics import NullAttestationMetrics, NullDeliveryMetrics, NullMetrics
 
 if TYPE_CHECKING:
     # Not at run time: the master imports this module, and only workers may import metrics (see `metrics_memory`).
-    from sigil.telemetry.metrics import Metrics, PushMetrics, WebhookMetrics
+    from sigil.telemetry.metrics import AttestationMetrics, Metrics, PushMetrics, WebhookMetrics
 
 
 class SessionTelemetry:
@@ -59,3 +61,19 @@ class WebhookTelemetry(event_log.WebhookEventLog):
     def completed(self, completion: webhook_delivery.Completion) -> None:
         self._metrics.completed(completion)
         super().completed(completion)
+
+
+class AttestationTelemetry(event_log.AttestationEventLog):
+    """The AttestationObserver of a worker; `metrics` is None where no kind is accepted."""
+
+    def __init__(self, metrics: AttestationMetrics | NullAttestationMetrics | None) -> None:
+        super().__init__()
+        self._metrics = metrics or NullAttestationMetrics()
+
+    def issued(self, use: Use, payload: Payload, *, renewal: bool) -> None:
+        self._metrics.issued(payload.kind, renewal=renewal)
+        super().issued(use, payload, renewal=renewal)
+
+    def rejected(self, use: Use, fingerprint: str, kind: str, reason: str, check: str) -> None:
+        self._metrics.rejected(kind, reason)
+        super().rejected(use, fingerprint, kind, reason, check)

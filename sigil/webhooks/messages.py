@@ -50,6 +50,7 @@ def body(ended_id: bytes, event: Event) -> bytes:
             decision=_DECISIONS.get(event.kind),
             reason=event.reason or None,
             groups_satisfied=None if challenge else event.groups_satisfied,
+            attestation=event.evidence.summary if event.evidence else None,
         )
     )
 

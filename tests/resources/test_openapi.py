@@ -19,6 +19,7 @@ from sigil.app.operational import Snapshot, build
 from sigil.app.services import Dependencies
 from sigil.app.state import KINDS
 from sigil.app.wizard import InitSnapshot, build_wizard
+from sigil.attestation.policy import AttestationPolicy
 from sigil.config.settings import Config
 from sigil.core.webhooks.event import Attested, Enrolled, Event, EventKind
 from sigil.first_boot.commitment import Session
@@ -43,7 +44,9 @@ CHECKED_IN = Path(__file__).parents[2] / "docs" / "openapi.json"
 def app() -> Any:
     store = MemoryStore(kinds=KINDS, clock=time.time)
     metrics = Metrics(store, version=__version__, memory=None)
-    snapshot = Snapshot(Config(), SECRETS, Session(b"", 0))
+    # Its routes exist only where a kind is accepted.
+    config = Config(attestation=AttestationPolicy(kinds=frozenset({"yubikey-piv"})))
+    snapshot = Snapshot(config, SECRETS, Session(b"", 0))
     return build(snapshot, Dependencies(store=store, long_polls=LongPolls(), metrics=metrics), WorkerLifecycle(0, 1))
 
 

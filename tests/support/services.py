@@ -15,10 +15,13 @@ from sigil.app.state import KINDS
 from sigil.approvals.fan_out_worker import FanOutWorker
 from sigil.approvals.messages import ApprovalMessages
 from sigil.approvals.service import ApprovalPolicy, Approvals
+from sigil.attestation.policy import AttestationPolicy
+from sigil.attestation.service import Attestation
+from sigil.attestation.statements import Anchors
+from sigil.attestation.verify import Verifiers
 from sigil.challenges.messages import ChallengeMessages
 from sigil.challenges.service import ChallengePolicy, Challenges
 from sigil.core.approvals.approval import Approval
-from sigil.core.attestation import EnrolmentAttestation, NoAttestation
 from sigil.core.challenge import Challenge
 from sigil.core.circuit_breaker import RELAY_KEY
 from sigil.core.enrolment import Enrolment
@@ -92,8 +95,10 @@ class Services:
     share: int = 100
     max_enrolments: int = MAX_ENROLMENTS_PER_OWNER
     enrolment_policy: EnrolmentPolicy = field(default_factory=EnrolmentPolicy)
-    attestation: EnrolmentAttestation = field(default_factory=NoAttestation)
     revoked: frozenset[str] = frozenset()
+    attestation: EnrolmentAttestation | None = None
+    accepted: AttestationPolicy = field(default_factory=AttestationPolicy)
+    verifiers: Verifiers = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.clock = Clock()
@@ -126,17 +131,28 @@ class Services:
             time_of_day=self.clock,
             randomness=self.randomness,
         )
-        self.challenges = Challenges(runtime, messages=CHALLENGE_MESSAGES, policy=self.policy)
+        self.credentials = Attestation(
+            IDENTITY,
+            self.accepted,
+            verifiers=self.verifiers,
+            anchors=Anchors(),
+            clock=self.clock,
+            randomness=self.randomness,
+        )
+        self.challenges = Challenges(
+            runtime, messages=CHALLENGE_MESSAGES, policy=self.policy, attestation=self.credentials
+        )
         self.approvals = Approvals(
             runtime,
             messages=APPROVAL_MESSAGES,
             policy=ApprovalPolicy(self.policy.limits, self.exclude_requester, self.policy.respond_to),
+            attestation=self.credentials,
         )
         self.enrolments = Enrolments(
             runtime,
             messages=EnrolmentMessages(IDENTITY),
             policy=self.enrolment_policy,
-            attestation=self.attestation,
+            attestation=self.attestation or self.credentials,
         )
         self.inbox = Inbox(
             runtime, server_id=IDENTITY.server_id, challenges=CHALLENGE_MESSAGES, approvals=APPROVAL_MESSAGES
@@ -176,11 +192,21 @@ class Services:
         return created
 
     async def approve(
-        self, device: Device, created: messages.ChallengeCreated, code: str | None = None
+        self,
+        device: Device,
+        created: messages.ChallengeCreated,
+        code: str | None = None,
+        credential: str | None = None,
     ) -> messages.Responded:
         bound = decode_base64(created.challenge_bytes, "")
         signature = encode_base64(device.sign_approval(bound, ACTION_JCS, code))
-        given = messages.Respond(created.challenge_id, signature, fingerprint=device.fingerprint, match_code=code)
+        given = messages.Respond(
+            created.challenge_id,
+            signature,
+            fingerprint=device.fingerprint,
+            match_code=code,
+            device_credential=credential,
+        )
         return await self.challenges.answer(given)
 
     async def reject(
@@ -224,10 +250,13 @@ class Services:
         *,
         reason: Reason | None = None,
         signed: Decision | None = None,
+        credential: str | None = None,
     ) -> mpa.MpaResponded:
         """A member's vote. `signed` is the decision in the signed bytes, where it differs from the one in the body."""
         context = (await self.approval_status(created)).action_context
-        return await self.vote_on(device, created, context, decision, reason=reason, signed=signed)
+        return await self.vote_on(
+            device, created, context, decision, reason=reason, signed=signed, credential=credential
+        )
 
     async def vote_on(
         self,
@@ -238,11 +267,12 @@ class Services:
         *,
         reason: Reason | None = None,
         signed: Decision | None = None,
+        credential: str | None = None,
     ) -> mpa.MpaResponded:
         """The same with the action_context of the request."""
         signature = device.sign_vote(msgspec.json.decode(context), signed or decision)
         body = device.vote_body(created.mpa_id, decision, signature, reason=reason)
-        return await self.approvals.answer(mpa.RespondMpa(**body))
+        return await self.approvals.answer(mpa.RespondMpa(**body, device_credential=credential))
 
     async def approval_status(self, created: mpa.MpaCreated, caller: Caller = CALLER) -> mpa.MpaStatus:
         return as_status(await self.approvals.status(caller, created.request_id))

@@ -17,6 +17,8 @@ BYTES_PER_BALLOT = 384
 """Bytes of the store reserved for each open ballot. A vote, or the push and the clear of a member that does not vote,
 takes less, with its indices. So every eligible member can vote even in a store that is full for creations. The store
 keeps the sum: to change this number, change STORE_SCHEMA."""
+BYTES_PER_CREDENTIAL = 1152
+"""Reserved in addition where devices send a credential, whose public part is stored with the vote."""
 # A request with its record and its end, a member with its ballot and its ledger, and a vote with its index.
 _CHARGE, _CHARGE_MEMBER, _CHARGE_VOTE = 1024, 128, 200
 
@@ -83,6 +85,8 @@ class Approval(msgspec.Struct, frozen=True, array_like=True, gc=False):
     ahead: int = 0
     # Of the span that created it, if that is sampled (see `core.tracing`).
     creation: bytes | None = None
+    # Whether this server accepted attestations when the request was created: its votes may hold credentials.
+    attested: bool = False
 
     @property
     def expires_at(self) -> int:
@@ -124,7 +128,11 @@ class Approval(msgspec.Struct, frozen=True, array_like=True, gc=False):
     @property
     def reserved(self) -> int:
         """Bytes of the store reserved for the open ballots, without the end of the request."""
-        return self.ballots.count(OPEN) * BYTES_PER_BALLOT if self.open else 0
+        return self.ballots.count(OPEN) * (BYTES_PER_BALLOT + self._credential) if self.open else 0
+
+    @property
+    def _credential(self) -> int:
+        return BYTES_PER_CREDENTIAL if self.attested else 0
 
     @property
     def share(self) -> Share:
@@ -132,7 +140,7 @@ class Approval(msgspec.Struct, frozen=True, array_like=True, gc=False):
         members = len(self.ballots)
         voted = members - self.ballots.count(OPEN) - self.ballots.count(NOT_ELIGIBLE)
         own = _CHARGE + len(self.action) + len(self.creation or b"")
-        charged = own + members * _CHARGE_MEMBER + voted * _CHARGE_VOTE + self.reserved
+        charged = own + members * _CHARGE_MEMBER + voted * (_CHARGE_VOTE + self._credential) + self.reserved
         return self.owner[:OWNER_BYTES], int(self.open), 0, charged, 0
 
     def voted_members(self) -> list[int]:
@@ -150,13 +158,14 @@ class Approval(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 class Vote(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The signature behind a ballot, which holds the decision. `at` is a time of day. The sweep deletes the row, never
-    before its request.
+    before its request. `credential`: the public part, packed, if the device sent one.
     """
 
     signature: bytes
     at: int
     delete_at: int
     reason: str = ""
+    credential: bytes = b""
 
     @property
     def due(self) -> int:

@@ -48,6 +48,7 @@ class Ballot(NamedTuple):
     approved: bool
     signature: bytes
     reason: str = ""
+    credential: bytes = b""
 
 
 class CountedVote(NamedTuple):
@@ -201,10 +202,8 @@ def _vote_writes(now: float, mpa_id: bytes, approval: Approval, ballot: Ballot, 
         approved=ballot.approved,
         unknown_trigger=ballot.reason == "unknown_trigger",
     )
-    writes: Writes = [
-        (vote_key(mpa_id, ballot.member), Vote(ballot.signature, int(now) - approval.ahead, delete_at, ballot.reason)),
-        (own, answered),
-    ]
+    vote = Vote(ballot.signature, int(now) - approval.ahead, delete_at, ballot.reason, ballot.credential)
+    writes: Writes = [(vote_key(mpa_id, ballot.member), vote), (own, answered)]
     at = outbox_key(member_name(mpa_id, ballot.member))
     entry = rows.get(at)
     if (after := after_answer(now, entry)) is not entry:

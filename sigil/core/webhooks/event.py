@@ -15,6 +15,7 @@ from typing import Any, Literal, cast, get_args
 
 import msgspec
 
+from sigil.core.evidence import Evidence
 from sigil.core.session_store import OWNER_BYTES, Decision, Key, Kind, Share
 from sigil.protocol.action import action_type
 from sigil.protocol.messages.webhooks import EventType
@@ -95,6 +96,8 @@ class Event(msgspec.Struct, frozen=True, array_like=True, gc=False):
     # Of the span that created the event, if that is sampled (see `core.tracing`).
     creation: bytes | None = None
     enrolled: Enrolled | None = None
+    # Of the credential that approved a challenge.
+    evidence: Evidence | None = None
 
     @property
     def open(self) -> bool:
@@ -132,6 +135,7 @@ def new_event(
     groups_satisfied: tuple[int, ...] = (),
     creation: bytes | None = None,
     enrolled: Enrolled | None = None,
+    evidence: Evidence | None = None,
 ) -> tuple[Key, Event]:
     """The write of an event; `at` is the Unix second of the end, `action` the canonical JSON of the action."""
     event = Event(
@@ -147,6 +151,7 @@ def new_event(
         groups_satisfied=groups_satisfied,
         creation=creation,
         enrolled=enrolled,
+        evidence=evidence,
     )
     return event_key(ended_id), event
 

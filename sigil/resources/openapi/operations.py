@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any, get_args
 
 from sigil.protocol.messages import approvals as mpa
+from sigil.protocol.messages import attestation, enrolment
 from sigil.protocol.messages import challenges as messages
-from sigil.protocol.messages import enrolment
 from sigil.protocol.messages import first_boot as wizard
 from sigil.protocol.messages import server as server_messages
 from sigil.resources.openapi.schemas import portable
@@ -98,6 +98,7 @@ OPERATIONS = (
         errors={
             400: "INVALID_REQUEST, INVALID_PUBLIC_KEY or FINGERPRINT_MISMATCH",
             401: "INVALID_SIGNATURE",
+            403: "NOT_ELIGIBLE, ATTESTATION_REQUIRED or ATTESTATION_INVALID",
             404: "CHALLENGE_NOT_FOUND",
             409: "CHALLENGE_ALREADY_USED",
             410: "CHALLENGE_EXPIRED",
@@ -157,7 +158,7 @@ OPERATIONS = (
         errors={
             400: "INVALID_REQUEST, INVALID_PUBLIC_KEY or FINGERPRINT_MISMATCH",
             401: "INVALID_SIGNATURE",
-            403: "NOT_ELIGIBLE",
+            403: "NOT_ELIGIBLE, ATTESTATION_REQUIRED or ATTESTATION_INVALID",
             404: "MPA_NOT_FOUND",
             409: "ALREADY_ANSWERED or MPA_CLOSED",
             410: "MPA_EXPIRED",
@@ -307,6 +308,30 @@ OPERATIONS = (
         errors={401: "UNAUTHORIZED", 404: "ENROLMENT_NOT_FOUND", 409: "ENROLMENT_CLOSED", 503: "OVERLOADED"},
         key=True,
         parameters=[_ENROLMENT_ID],
+    ),
+    Operation(
+        path="/device/attest/challenge",
+        method="get",
+        name="getAttestChallenge",
+        summary="Get a nonce for an attestation, valid for 5 minutes; absent where no kind is accepted.",
+        answers={200: attestation.AttestChallenge},
+        errors={404: "NOT_FOUND", 429: "RATE_LIMITED"},
+    ),
+    Operation(
+        path="/device/attest",
+        method="post",
+        name="attestDevice",
+        summary="Attest a device's key, or renew its credential; absent where no kind is accepted.",
+        body=attestation.AttestDevice,
+        answers={200: attestation.DeviceAttested},
+        errors={
+            400: "INVALID_REQUEST or INVALID_PUBLIC_KEY",
+            401: "INVALID_SIGNATURE",
+            403: "NOT_ELIGIBLE or ATTESTATION_INVALID",
+            404: "NOT_FOUND",
+            429: "RATE_LIMITED",
+            **_TRANSPORT,
+        },
     ),
     Operation(
         path="/health",
