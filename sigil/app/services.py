@@ -177,9 +177,10 @@ def attestation_parts(policy: AttestationPolicy) -> tuple[Verifiers, Anchors]:
     if not policy.kinds:
         return {}, Anchors()
     # Imported here, for the same reason.
+    from sigil.attestation.roots import anchors
     from sigil.attestation.verify import verifiers
 
-    return verifiers(), Anchors()
+    return verifiers(), anchors(policy.test_roots)
 
 
 def _challenge_policy(config: Config) -> ChallengePolicy:
