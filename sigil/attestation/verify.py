@@ -18,8 +18,15 @@ def verifiers() -> Verifiers:
     # Imported here: a server that accepts no kind saves them.
     from sigil.attestation import yubikey
     from sigil.attestation.android import verify as android
+    from sigil.attestation.apple import assertion
+    from sigil.attestation.apple import verify as apple
 
-    return {"android-key": android.verify, "yubikey-piv": yubikey.verify}
+    return {
+        "android-key": android.verify,
+        "apple-appattest": apple.verify,
+        "apple-assertion": assertion.verify,
+        "yubikey-piv": yubikey.verify,
+    }
 
 
 def kind_of(statement: Statement) -> str:

@@ -25,7 +25,7 @@ ANDROID = Attested(
 )
 APPLE = Attested(
     "apple-appattest",
-    "secure_element",
+    "hardware",
     "witness",
     APP,
     Facts(environment="production", category=4, app_attest_key="A" * 44, counter=0, serials=("1a", "2b")),

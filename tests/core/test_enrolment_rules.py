@@ -514,7 +514,7 @@ class Attesting:
         order = ("", "emulator", "hardware", "secure_element")
         if order.index(self.level) < order.index(given["min_level"]):
             raise AttestationInvalid("level")
-        now = int(given["now"])
+        now = int(START)
         payload = Payload(
             server_id=IDENTITY.server_id,
             fingerprint=device_key.fingerprint,

@@ -22,6 +22,7 @@ from sigil.attestation.verify import Verifiers
 from sigil.challenges.messages import ChallengeMessages
 from sigil.challenges.service import ChallengePolicy, Challenges
 from sigil.core.approvals.approval import Approval
+from sigil.core.attestation import EnrolmentAttestation
 from sigil.core.challenge import Challenge
 from sigil.core.circuit_breaker import RELAY_KEY
 from sigil.core.enrolment import Enrolment
