@@ -38,7 +38,7 @@ def times(now: float, policy: AttestationPolicy, attested_at: int | None = None)
     return Times(attested_at or issued_at, issued_at, issued_at + policy.credential_days * _DAY)
 
 
-def issue(attested: Attested, device: PublicKey, at: Times, server_key: PrivateKey) -> str:
+def issue(attested: Attested, device: PublicKey, at: Times, server_key: PrivateKey, salt: bytes) -> str:
     """The text of the credential; `server_key` is the ES256 key."""
     payload = Payload(
         server_id=server_key.public.fingerprint,
@@ -51,7 +51,7 @@ def issue(attested: Attested, device: PublicKey, at: Times, server_key: PrivateK
         issued_at=at.issued_at,
         expires_at=at.expires_at,
     )
-    return device_credential.issue(payload, attested.facts, server_key.sign)
+    return device_credential.issue(payload, attested.facts, server_key.sign, salt=salt)
 
 
 def verified(text: str, server_key: PublicKey) -> DeviceCredential:

@@ -15,7 +15,7 @@ from sigil.attestation.observer import AttestationObserver, Unobserved, Use
 from sigil.attestation.policy import AttestationPolicy, check_attested
 from sigil.attestation.statements import LEVELS, Anchors, Attested, Expected, Kind, Rejected
 from sigil.attestation.verify import Verifiers, holds_signing_key, is_renewal, kind_of, verified
-from sigil.protocol import signed_bytes, timed_nonce
+from sigil.protocol import device_credential, signed_bytes, timed_nonce
 from sigil.protocol.device_credential import DeviceCredential
 from sigil.protocol.encoding.text import decode_base64, decode_hex, encode_base64, format_time
 from sigil.protocol.errors import (
@@ -207,7 +207,8 @@ class Attestation:
         except Rejected as error:
             raise self._invalid(use, device, kind, error) from error
         times = credentials.times(now, self.policy, previous.payload.attested_at if previous else None)
-        text = credentials.issue(attested, device, times, self._server_key)
+        salt = self._randomness(device_credential.SALT_BYTES)
+        text = credentials.issue(attested, device, times, self._server_key, salt)
         self._observer.issued(use, credentials.verified(text, self._server_key.public).payload, renewal=bool(previous))
         return text, DeviceAttested(
             device_credential=text,

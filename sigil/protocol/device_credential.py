@@ -23,6 +23,7 @@ from sigil.protocol.messages.attestation import MAX_CREDENTIAL, Binding, Kind, L
 
 PREFIX = "sdc1"
 VERSION = 1
+SALT_BYTES = 16
 _HEX32 = re.compile(r"[0-9a-f]{64}\Z")
 T = TypeVar("T")
 
@@ -127,9 +128,13 @@ class DeviceCredential(NamedTuple):
         return f"DeviceCredential({self.payload!r}, …)"
 
 
-def issue(payload: Payload, facts: Facts, sign: Callable[[bytes], bytes]) -> str:
-    """The text of a credential; `sign` is of the server's ES256 key."""
-    facts_jcs = canonical(msgspec.json.decode(msgspec.json.encode(facts)))
+def issue(payload: Payload, facts: Facts, sign: Callable[[bytes], bytes], *, salt: bytes) -> str:
+    """The text of a credential; `sign` is of the server's ES256 key, `salt` 16 random bytes."""
+    if len(salt) != SALT_BYTES:
+        raise ValueError(f"a salt has {SALT_BYTES} bytes")
+    # Without it, the public hash of the same facts would identify a device on every server. Nothing reads it.
+    salted = msgspec.json.decode(msgspec.json.encode(facts)) | {"salt": encode_base64url(salt)}
+    facts_jcs = canonical(salted)
     members: dict[str, Any] = msgspec.to_builtins(payload)
     for name in _TIMES:
         members[name] = format_time(members[name])

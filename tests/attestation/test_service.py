@@ -357,10 +357,10 @@ def test_every_part_is_needed_and_covered(server: Server, device: Phone) -> None
 def test_forged_facts_or_payloads_never_count(server: Server, device: Phone) -> None:
     genuine = parse(server.attest(device).device_credential)
     thief = Phone.new()
-    forged = device_credential.issue(genuine.payload, genuine.facts, thief.key.sign)
+    forged = device_credential.issue(genuine.payload, genuine.facts, thief.key.sign, salt=bytes(16))
     assert reason_of(lambda: server.attestation.check(device.public, forged)) == "chain"
     better = msgspec.structs.replace(genuine.payload, level="secure_element")
-    raised = device_credential.issue(better, genuine.facts, lambda _: genuine.public.signature)
+    raised = device_credential.issue(better, genuine.facts, lambda _: genuine.public.signature, salt=bytes(16))
     assert reason_of(lambda: server.attestation.check(device.public, raised)) == "chain"
 
 
@@ -511,7 +511,10 @@ def test_a_renewal_needs_a_credential_of_this_device_kind_and_server(
 
 def encode_facts(attested: Attested) -> str:
     text = device_credential.issue(
-        parse(Server().attest(Phone.new()).device_credential).payload, attested.facts, lambda _: b"\1" * 64
+        parse(Server().attest(Phone.new()).device_credential).payload,
+        attested.facts,
+        lambda _: b"\1" * 64,
+        salt=bytes(16),
     )
     return text.rpartition(".")[2]
 

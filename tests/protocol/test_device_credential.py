@@ -31,8 +31,9 @@ PAYLOAD = credentials.Payload(
     issued_at=1_777_026_736,
     expires_at=1_784_802_735,
 )
+SALT = bytes(range(16))
 FACTS = credentials.Facts(patch=202604, firmware=(5, 7, 1), serials=("1", "c3"), user_auth=False, counter=0)
-TEXT = credentials.issue(PAYLOAD, FACTS, SERVER.sign)
+TEXT = credentials.issue(PAYLOAD, FACTS, SERVER.sign, salt=SALT)
 
 
 def _payload(payload: credentials.Payload, facts_sha256: str) -> Case:
@@ -70,15 +71,26 @@ def test_an_issued_credential_is_read_as_it_was_issued() -> None:
     assert public.text.count(".") == 2
 
 
+def test_two_credentials_with_the_same_facts_have_no_public_hash_in_common() -> None:
+    """Serials identify a device: its votes on two servers must not."""
+    hashes = {
+        credentials.parse(credentials.issue(PAYLOAD, FACTS, SERVER.sign, salt=bytes([n]) * 16)).public.facts_sha256
+        for n in range(3)
+    }
+    assert len(hashes) == 3
+    with pytest.raises(ValueError, match="16 bytes"):
+        credentials.issue(PAYLOAD, FACTS, SERVER.sign, salt=b"")
+
+
 def test_the_issued_text_is_that_of_the_vector() -> None:
     case = next(case for case in cases("credentials.json") if case["name"] == "Android")
     found = credentials.parse(case["input"])
-    assert credentials.issue(found.payload, found.facts, SERVER.sign) == case["input"]
+    assert credentials.issue(found.payload, found.facts, SERVER.sign, salt=SALT) == case["input"]
 
 
 def test_an_absent_fact_is_left_out() -> None:
-    text = credentials.issue(PAYLOAD, credentials.Facts(), SERVER.sign)
-    assert decode_base64url(text.rpartition(".")[2]) == b"{}"
+    text = credentials.issue(PAYLOAD, credentials.Facts(), SERVER.sign, salt=SALT)
+    assert decode_base64url(text.rpartition(".")[2]) == b'{"salt":"AAECAwQFBgcICQoLDA0ODw"}'
     assert b"false" in (decode_base64url(TEXT.rpartition(".")[2]) or b"")
 
 
@@ -103,9 +115,10 @@ def test_a_credential_with_the_longest_facts_is_accepted_by_its_parser() -> None
         app_attest_key="A" * 44,
         counter=2**32 - 1,
         serials=("f" * 40,) * 10,
+        first_serials=("f" * 40,) * 10,
     )
     payload = msgspec.structs.replace(PAYLOAD, app="a" * 255 + ":" + "f" * 64)
-    text = credentials.issue(payload, facts, SERVER.sign)
+    text = credentials.issue(payload, facts, SERVER.sign, salt=SALT)
     assert credentials.parse(text).facts == facts
     assert len(text) < MAX_CREDENTIAL / 1.5
 
@@ -149,7 +162,7 @@ def test_signed_facts_of_any_form_are_read_or_malformed(facts: Case) -> None:
         text = canonical(facts)
     except ValueError:
         return
-    issued = credentials.issue(PAYLOAD, credentials.Facts(), SERVER.sign)
+    issued = credentials.issue(PAYLOAD, credentials.Facts(), SERVER.sign, salt=SALT)
     payload = json.loads(decode_base64url(issued.split(".")[1]) or b"")
     payload["facts_sha256"] = hashlib.sha256(text).hexdigest()
     parts = canonical(payload), bytes(64), text
