@@ -48,6 +48,23 @@ def test_one_signed_query_for_pending_challenges_works_once_and_its_repetition_i
     assert statuses[429] >= REPETITIONS - 71
 
 
+def test_an_address_that_guesses_enrolment_tokens_is_limited_and_another_one_is_not(server: LiveServer) -> None:
+    guesses = [{"token": f"{number:012}", "claim_id": f"{number:032x}"} for number in range(REPETITIONS)]
+    statuses = repeat(server, "/enrolment/claim", guesses, "198.51.100.21")
+    assert statuses[404] <= 70
+    assert statuses[429] >= REPETITIONS - 70
+    # The same for a client that knows the enrolment_id, which is no secret, and guesses the claim_id.
+    with server.authorised() as client:
+        begun = client.post("/enrolment", json={"account": "alice"}).json()
+    waits = [{"enrolment_id": begun["enrolment_id"], "claim_id": f"{number:032x}"} for number in range(REPETITIONS)]
+    statuses = repeat(server, "/enrolment/wait", waits, "198.51.100.22")
+    assert statuses[409] <= 70
+    right = {"token": begun["token"], "claim_id": "0" * 32}
+    assert repeat(server, "/enrolment/claim", [right], "198.51.100.21") == {429: 1}
+    # Repetitions of the one that has claimed it cost nothing.
+    assert repeat(server, "/enrolment/claim", [right] * 100, "198.51.100.23") == {200: 100}
+
+
 def test_queries_of_new_keys_that_find_nothing_are_charged_but_so_little_that_many_devices_share_an_address() -> None:
     with LiveServer(workers=1, SIGIL_RATE_LIMIT="60/min", TRUSTED_PROXY_IP="127.0.0.1") as limited:
         bodies = [pending_body(limited, Device.generate()) for _ in range(500)]
