@@ -17,13 +17,18 @@ ROOT = Path(__file__).resolve().parent.parent
 SIGIL: dict[str, set[str]] = {
     "__main__": {"cli"},
     "cli": {
-        "app", "config", "console", "device", "doctor", "preflight", "protocol", "sdk", "serving", "status", "webhooks",
+        "android_status", "app", "attestation", "config", "console", "device", "doctor", "preflight", "protocol", "sdk",
+        "serving", "status", "webhooks",
     },
-    "doctor": {"app", "config", "console", "core", "preflight", "protocol", "pushes", "serving", "webhooks"},
+    "doctor": {
+        "android_status", "app", "attestation", "config", "console", "core", "preflight", "protocol", "pushes",
+        "serving", "webhooks",
+    },
     "preflight": {"app", "attestation", "config", "console", "protocol", "serving"},
     "app": {
-        "approvals", "attestation", "challenges", "config", "core", "delivery", "enrolment", "first_boot", "inbox",
-        "protocol", "pushes", "resources", "serving", "sessions", "store", "telemetry", "webhooks",
+        "android_status", "approvals", "attestation", "challenges", "config", "core", "delivery", "enrolment",
+        "first_boot", "inbox", "protocol", "pushes", "resources", "serving", "sessions", "store", "telemetry",
+        "webhooks",
     },
     "resources": {
         "approvals", "attestation", "challenges", "enrolment", "first_boot", "inbox", "protocol", "serving", "sessions",
@@ -42,6 +47,7 @@ SIGIL: dict[str, set[str]] = {
     "config": {"attestation", "protocol", "serving"},
     "attestation": {"protocol"},
     "store": {"core", "serving"},
+    "android_status": {"attestation", "serving"},
     "core": {"protocol"},
     "serving": {"console", "protocol"},
     "device": {"console", "protocol"},

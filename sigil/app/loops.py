@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from sigil.android_status.reader import AndroidStatus
 from sigil.approvals.fan_out_worker import FanOutWorker
 from sigil.core.session_store import SessionStore
 from sigil.pushes.loop import PushLoop
@@ -31,6 +32,7 @@ class Loops:
         long_polls: LongPolls,
         push_loop: PushLoop | None = None,
         webhook_loop: WebhookLoop | None = None,
+        android_status: AndroidStatus | None = None,
     ) -> None:
         self._store = store
         self._delivery_loops = [loop for loop in (push_loop, webhook_loop) if loop is not None]
@@ -47,6 +49,8 @@ class Loops:
             jobs["push"] = push_loop.turn
         if webhook_loop is not None:
             jobs |= {"webhook": webhook_loop.turn, "forget": webhook_loop.prune_failures}
+        if android_status is not None:
+            jobs["android status"] = android_status.run_once
         self._loops = BackgroundLoops(jobs, rest=SWEEP_SECONDS)
 
     def start(self) -> None:

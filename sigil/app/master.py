@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sigil import __version__
+from sigil.android_status.feed import AndroidStatusFeed
 from sigil.app import init_mode
 from sigil.app.checks import certificate_warnings, derive, port_setting, setting_warnings
 from sigil.app.init_mode import Start
@@ -17,9 +18,11 @@ from sigil.config.settings import SECRETS, Config, load, load_renewed
 from sigil.protocol.identity import DerivedSecrets, ServerIdentity
 from sigil.serving import logs
 from sigil.serving.cloudflare.feed import feed_for
+from sigil.serving.fetches.several import SeveralFeeds
 from sigil.serving.inherited import clean_start, signals
 from sigil.serving.process.master import TlsPaths, serve
 from sigil.serving.process.memory_protection import active_swap_devices, forbid_core_dumps
+from sigil.serving.process.supervisor import SettingsFeed
 from sigil.serving.settings import ConfigError
 from sigil.serving.startup_error import StartupError
 from sigil.serving.tls.renewal import Renewal
@@ -90,7 +93,7 @@ def _serve(given: _Settings) -> int:
             log_level=log_level,
             websockets=False,
             metrics=config.telemetry != "none",
-            feed=feed_for(config.proxies),
+            feed=_feeds(config),
             upkeep=renewal,
         )
 
@@ -112,6 +115,16 @@ def _log_settings(config: Config) -> None:
         logs.info(
             "push_disabled", message="RELAY_URL is empty: no pushes are sent, and devices fetch pending challenges"
         )
+
+
+def _feeds(config: Config) -> SeveralFeeds:
+    status = config.android_status
+    feeds: list[SettingsFeed] = []
+    if cloudflare := feed_for(config.proxies):
+        feeds.append(cloudflare)
+    if "android-key" in config.attestation.kinds or status.url:
+        feeds.append(AndroidStatusFeed(status.path, status.url))
+    return SeveralFeeds(feeds)
 
 
 def _tls_paths(config: Config) -> tuple[Path, Path] | None:

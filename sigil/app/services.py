@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from sigil import __version__
+from sigil.android_status.reader import AndroidStatus
 from sigil.app.loops import Loops
 from sigil.approvals.fan_out_worker import FanOutWorker
 from sigil.approvals.messages import ApprovalMessages
@@ -133,7 +134,11 @@ def build_services(config: Config, identity: ServerIdentity, parts: Dependencies
         randomness=parts.randomness,
     )
     challenge_messages, approval_messages = ChallengeMessages(identity), ApprovalMessages(identity)
-    attestation = _attestation(config, identity, parts)
+    android_status = None
+    if "android-key" in config.attestation.kinds:
+        android_status = AndroidStatus(config.android_status.path)
+        parts.metrics.android_status(android_status.age)
+    attestation = _attestation(config, identity, parts, android_status)
     challenges = Challenges(
         runtime, messages=challenge_messages, policy=_challenge_policy(config), attestation=attestation
     )
@@ -154,11 +159,14 @@ def build_services(config: Config, identity: ServerIdentity, parts: Dependencies
         long_polls=parts.long_polls,
         push_loop=push_loop,
         webhook_loop=_webhook_loop(config.webhook, parts, webhook_backlog) if config.webhook else None,
+        android_status=android_status,
     )
     return Services(challenges, approvals, enrolments, inbox, attestation, loops)
 
 
-def _attestation(config: Config, identity: ServerIdentity, parts: Dependencies) -> Attestation:
+def _attestation(
+    config: Config, identity: ServerIdentity, parts: Dependencies, status: AndroidStatus | None
+) -> Attestation:
     policy = replace(config.attestation, revoked_devices=config.revoked_devices)
     verifiers, roots = attestation_parts(policy)
     return Attestation(
@@ -168,6 +176,7 @@ def _attestation(config: Config, identity: ServerIdentity, parts: Dependencies) 
         anchors=roots,
         clock=parts.time_of_day,
         randomness=parts.randomness,
+        status=status,
         observer=AttestationTelemetry(parts.metrics.attestations() if config.attestation.kinds else None),
     )
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _LAZY_GROUPS = {
     "ask": "sigil.cli.devices.ask",
+    "attest": "sigil.cli.attest",
     "backup-key": "sigil.cli.backup_key",
     "device": "sigil.device.commands",
     "doctor": "sigil.cli.doctor",

@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import TypeVar
 
 from sigil.attestation.policy import AttestationPolicy
-from sigil.attestation.statements import Kind
+from sigil.protocol.messages.attestation import KINDS, Kind
 from sigil.serving.settings import EnvReader, absolute, count, https_url
 
 T = TypeVar("T")
 STATUS_URL = "https://android.googleapis.com/attestation/status"
 """Where Google publishes Android's status list."""
-_KINDS: tuple[Kind, ...] = ("android-key", "apple-appattest", "yubikey-piv")
 _MAX_ITEMS = 256
 _APPLE_APP = re.compile(r"[A-Z0-9]{10}\.[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*\Z")
 _PACKAGE = re.compile(r"[A-Za-z][A-Za-z0-9_]*(\.[A-Za-z][A-Za-z0-9_]*)+\Z")
@@ -74,7 +73,8 @@ def read_attestation(r: EnvReader) -> AttestationPolicy:
     return policy
 
 
-def read_status_source(r: EnvReader) -> StatusSource:
+def read_status_source(r: EnvReader, state_dir: Path) -> StatusSource:
+    """Without a path, the master writes the list that it fetches into the state directory."""
     path = r.value("SIGIL_ANDROID_STATUS_PATH", None, absolute)
     url = r.value("SIGIL_ANDROID_STATUS_FETCH", None, _fetch)
     if r.flag("SIGIL_ANDROID_STATUS_STRICT", default=False) and not (path or url):
@@ -82,7 +82,7 @@ def read_status_source(r: EnvReader) -> StatusSource:
             "SIGIL_ANDROID_STATUS_STRICT: needs a status list that is kept up to date: set SIGIL_ANDROID_STATUS_FETCH="
             "on, or SIGIL_ANDROID_STATUS_PATH to a file that `sigil attest update-status` renews"
         )
-    return StatusSource(path, url)
+    return StatusSource(path or (state_dir / "android-status.json" if url else None), url)
 
 
 @dataclass(frozen=True)
@@ -146,12 +146,12 @@ def _kinds(r: EnvReader, lists: PolicyLists) -> frozenset[Kind]:
     variables = {"apple-appattest": "SIGIL_APPLE_APPS", "android-key": "SIGIL_ANDROID_APPS"}
     text = r.text("SIGIL_ATTESTATION_KINDS")
     if text is None:
-        return frozenset(kind for kind in _KINDS if apps.get(kind))
+        return frozenset(kind for kind in KINDS if apps.get(kind))
     names = [item for item in re.split(r"[\s,]+", text) if item]
-    for name in (name for name in dict.fromkeys(names) if name not in _KINDS):
+    for name in (name for name in dict.fromkeys(names) if name not in KINDS):
         r.faults.append(
             f"SIGIL_ATTESTATION_KINDS: {_shown(name)} is not a kind that this version knows: the kinds are "
-            f"{', '.join(_KINDS)}"
+            f"{', '.join(KINDS)}"
         )
     for kind, variable in variables.items():
         given = bool(r.text(variable) or r.text(f"{variable}_FILE"))
@@ -159,7 +159,7 @@ def _kinds(r: EnvReader, lists: PolicyLists) -> frozenset[Kind]:
             r.faults.append(f"SIGIL_ATTESTATION_KINDS: {kind} needs {variable}, the apps that may attest")
         if kind not in names and given:
             r.warnings.append(f"{variable} has no effect: SIGIL_ATTESTATION_KINDS does not name {kind}")
-    return frozenset(kind for kind in _KINDS if kind in names)
+    return frozenset(kind for kind in KINDS if kind in names)
 
 
 def _check_required(r: EnvReader, policy: AttestationPolicy) -> None:
@@ -249,8 +249,12 @@ def _certificates(text: str) -> tuple[bytes, ...]:
     from cryptography import x509
     from cryptography.hazmat.primitives.serialization import Encoding
 
+    from sigil.attestation.roots import anchors
+
     try:
         found = x509.load_pem_x509_certificates(text.encode())
     except ValueError:
         raise ValueError("holds no certificates in PEM form") from None
-    return tuple(certificate.public_bytes(Encoding.DER) for certificate in found)
+    roots = tuple(certificate.public_bytes(Encoding.DER) for certificate in found)
+    anchors(roots)
+    return roots

@@ -206,6 +206,15 @@ def load_webhook(environ: Mapping[str, str]) -> WebhookSettings:
     return WebhookSettings(url, secrets, state_dir)
 
 
+def load_status_source(environ: Mapping[str, str]) -> StatusSource:
+    """Only where Android's status list comes from, for its command; ConfigError."""
+    reader = EnvReader(environ)
+    source = attestation.read_status_source(reader, _state_dir(reader, read_address(reader)))
+    if reader.faults:
+        raise ConfigError(reader.faults)
+    return source
+
+
 _NO_MNEMONIC = (
     "SIGIL_MNEMONIC or SIGIL_MNEMONIC_PATH required: set SIGIL_MNEMONIC_PATH to a file (`sigil mnemonic --out FILE` "
     "makes one), or SIGIL_MODE=init for the wizard"
@@ -224,6 +233,7 @@ def _read(r: EnvReader) -> Config:
     address = read_address(r)
     cert, key = tls_pair(r, address)
     preset, revoked = _api_keys(r)
+    state_dir = _state_dir(r, address)
     metrics_token, metrics_open = r.token("METRICS_TOKEN")
     init_token, init_token_off = r.token("SIGIL_INIT_TOKEN")
     return Config(
@@ -233,7 +243,7 @@ def _read(r: EnvReader) -> Config:
         port=address.port,
         http_only=address.http_only,
         workers=r.value("SIGIL_WORKERS", None, settings.count(1, 256)) or settings.usable_cores(),
-        state_dir=_state_dir(r, address),
+        state_dir=state_dir,
         state_dir_insecure=r.flag("SIGIL_STATE_DIR_INSECURE", default=False),
         store_size=r.value("SIGIL_STORE_SIZE", DEFAULT_STORE_SIZE, settings.size),
         server_name=r.value("SIGIL_SERVER_NAME", "Sigil", settings.display_name),
@@ -267,7 +277,7 @@ def _read(r: EnvReader) -> Config:
         webhook=webhooks.target(r),
         tracing=tracing.read_tracing(r, "sigil"),
         attestation=attestation.read_attestation(r),
-        android_status=attestation.read_status_source(r),
+        android_status=attestation.read_status_source(r, state_dir),
     )
 
 

@@ -12,7 +12,7 @@ from sigil.config.address import own_server
 from sigil.config.settings import Config, load_with_faults
 from sigil.console.findings.report import Report
 from sigil.console.findings.result import Result, still_open
-from sigil.doctor import certificate, relay, settings, store, webhook
+from sigil.doctor import attestation, certificate, relay, settings, store, webhook
 from sigil.serving.health_check import OwnService
 from sigil.serving.probes import service, steps
 from sigil.serving.probes.host import check_swap
@@ -21,8 +21,8 @@ from sigil.serving.settings import ConfigError
 
 GROUPS = {
     "Server": (
-        "server", "permissions", "settings", "certificate", "workers", "reload", "proxy_headers", "log_output",
-        "versions",
+        "server", "permissions", "settings", "attestation", "certificate", "workers", "reload", "proxy_headers",
+        "log_output", "versions",
     ),
     "Relay": ("relay", "relay_trust", "clock", "registry"),
     "Sessions": ("store", "outboxes", "webhook"),
@@ -40,6 +40,7 @@ def run_checks(environ: Mapping[str, str], *, send_test: bool) -> Report:
     checks: dict[str, steps.Check] = {
         "server": partial(_server, config, probe),
         "settings": partial(settings.check, config, faults),
+        "attestation": partial(attestation.check, config, now),
         "certificate": partial(certificate.check, config, probe, now),
         "workers": partial(service.check_workers, probe),
         "reload": partial(service.check_reload, probe),

@@ -108,6 +108,7 @@ class Metrics:
         self._run = start_of_master() if run is None else run
         self._breakers: list[tuple[str, str, Key]] = []
         self._bytes_per_end = BYTES_PER_END_WITHOUT_EVENT
+        self._android_status_age: Callable[[float], float] | None = None
         self._processes = processes
         # One object in a process: two that count in the same place would overwrite each other's counts.
         self.http = http or HttpMetrics("sigil")
@@ -179,6 +180,10 @@ class Metrics:
         """Creates the instruments of attestation: only where a kind is accepted."""
         return AttestationMetrics()
 
+    def android_status(self, age: Callable[[float], float]) -> None:
+        """Only where Android is accepted. `age` gets Unix seconds."""
+        self._android_status_age = age
+
     def set_long_polls(self, count: int) -> None:
         self._long_polls.set(count)
 
@@ -189,6 +194,12 @@ class Metrics:
         """Read at the time of the scrape."""
         yield _mode("operational")
         yield from self._of_store()
+        if self._android_status_age is not None:
+            yield gauge(
+                "sigil_android_status_age_seconds",
+                "Time since Android's status list was known to be the present one.",
+                self._android_status_age(self._clock()),
+            )
         if self._processes is not None:
             yield from _of_relay(self._processes().peer)
 

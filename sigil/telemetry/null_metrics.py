@@ -20,6 +20,8 @@ class NullMetrics:
 
     def problem(self, error: Problem) -> None: ...
 
+    def android_status(self, age: object) -> None: ...
+
     def pushes(self) -> NullDeliveryMetrics:
         return NullDeliveryMetrics()
 

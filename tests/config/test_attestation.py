@@ -33,7 +33,7 @@ def faults(**given: str) -> list[str]:
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "test root")])
+    name = x509.Name([x509.NameAttribute(x509.NameOID.ORGANIZATIONAL_UNIT_NAME, "yubikey-piv")])
     day = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
     builder = x509.CertificateBuilder(name, name, key.public_key(), 1, day, day + datetime.timedelta(days=9))
     path = tmp_path / "roots.pem"
@@ -201,7 +201,10 @@ def test_strict_needs_a_list_that_is_renewed() -> None:
     assert fault.startswith("SIGIL_ANDROID_STATUS_STRICT: needs a status list")
     assert read(SIGIL_ANDROID_STATUS_STRICT="true", SIGIL_ANDROID_STATUS_PATH="/x").attestation.status_strict
     mirror = read(SIGIL_ANDROID_STATUS_STRICT="true", SIGIL_ANDROID_STATUS_FETCH="https://mirror.example/status")
-    assert mirror.android_status.url == "https://mirror.example/status"
+    assert mirror.android_status == StatusSource(
+        Path("/dev/shm/sigil-8443/android-status.json"),
+        "https://mirror.example/status",
+    )
     assert read(SIGIL_ANDROID_STATUS_FETCH="off").android_status.url is None
 
 

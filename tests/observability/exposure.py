@@ -53,7 +53,8 @@ def of_both_services(directory: Path) -> Exposed:
         providers, behind_tls = start(Providers()), start(StandInRelay(tls))
         relay, endpoint = start(LiveRelay(**providers.env, **TRACING)), start(WebhookEndpoint())
         server = start(LiveServer(RELAY_URL=relay.url, WEBHOOK_URL=endpoint.url, WEBHOOK_SECRET="w" * 32, **TRACING))
-        other = start(LiveServer(workers=1, RELAY_URL=behind_tls.url, SSL_CERT_FILE=str(pair.files)))
+        android = {"SIGIL_ANDROID_APPS": f"com.example.app:{'3b' * 32}"}
+        other = start(LiveServer(workers=1, RELAY_URL=behind_tls.url, SSL_CERT_FILE=str(pair.files), **android))
         device = Device.generate()
         relay_client = start(relay.client())
         register(device, relay_client, relay.url, "apns", apns_token())

@@ -37,7 +37,8 @@ _NOW = Row(
         Panel(
             "Ages and deadlines",
             "The oldest entry of each outbox, the difference to the relay's clock (signatures fail from 60 s on), and"
-            " the time until the certificates of the server and of a relay with https end.",
+            " the time until the certificates of the server and of a relay with https end. The age of Android's status"
+            " list, where Android is accepted.",
             "s",
             (
                 Query(f"max({chosen('sigil_push_outbox_oldest_seconds')})", "Oldest push", steps=bad_from(30, 60)),
@@ -57,6 +58,11 @@ _NOW = Row(
                     "Relay's certificate ends in",
                     steps=bad_below(14 * _DAY, 2 * _DAY),
                 ),
+                Query(
+                    f"max({chosen('sigil_android_status_age_seconds')})",
+                    "Android's status list",
+                    steps=bad_from(7 * _DAY, 30 * _DAY),
+                ),
             ),
             kind="stat",
             width=6,
@@ -66,6 +72,7 @@ _NOW = Row(
                 "SigilClockOffset",
                 "SigilCertificateExpires",
                 "RelayCertificateExpires",
+                "SigilAndroidStatusOld",
             ),
         ),
         Panel(

@@ -1,0 +1,77 @@
+"""The status list as a worker uses it. It reads a changed file again, without a restart."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from sigil.android_status import list_file
+from sigil.attestation.status_list import StatusList, UnusableStatusList
+from sigil.serving import logs
+from sigil.serving.bounded.calls import Call
+
+CHECK_SECONDS = 1.0
+_POLL_SECONDS = 0.05
+_Mark = tuple[int, int, int] | None
+
+
+class AndroidStatus:
+    """`sigil.attestation.service.StatusList`. Without a path, or a usable file, it is the list of the release."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._mark: _Mark = None
+        self._list = list_file.of_release()
+        if path is not None:
+            self._take(self._changed(path, self._mark))
+
+    @property
+    def entries(self) -> int:
+        return self._list.entries
+
+    def revoked(self, serial: str) -> bool:
+        return self._list.revoked(serial)
+
+    def is_old(self, now: float) -> bool:
+        return self._list.is_old(now)
+
+    def age(self, now: float) -> float:
+        return self._list.age(now)
+
+    async def run_once(self) -> None:
+        """The job of a background loop."""
+        await asyncio.sleep(CHECK_SECONDS)
+        path, mark = self._path, self._mark
+        if path is None:
+            return
+        # In a thread: the file may be on a mount that hangs. There is one call at a time.
+        call = Call(lambda: self._changed(path, mark))
+        # Not an event: a thread that never ends sets none, and this job has to end with the worker.
+        while not call.ended:  # noqa: ASYNC110
+            await asyncio.sleep(_POLL_SECONDS)
+        self._take(call.result())
+
+    def _changed(self, path: Path, mark: _Mark) -> tuple[_Mark, StatusList | UnusableStatusList | None]:
+        """The mark of the file now, and its list if the mark is another one."""
+        found = _mark(path)
+        if found == mark:
+            return mark, None
+        try:
+            return found, list_file.read(path)
+        except UnusableStatusList as error:
+            return found, error
+
+    def _take(self, found: tuple[_Mark, StatusList | UnusableStatusList | None]) -> None:
+        self._mark, new = found
+        if isinstance(new, UnusableStatusList):
+            logs.warn("android_status_unusable", path=self._path, reason=str(new), message="the list in use stays")
+        elif new is not None:
+            self._list = new
+
+
+def _mark(path: Path) -> _Mark:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns, status.st_size

@@ -1,0 +1,1 @@
+"""What the master fetches from public addresses, in processes without secrets."""
