@@ -106,10 +106,10 @@ def reading(x5c: Sequence[str] | Sequence[bytes]) -> Generator[Check, None, tupl
     return chain
 
 
-def linking(walk: Walk) -> Iterator[Check]:
-    """Rejected."""
+def linking(walk: Walk, *, bare_issuer: bool = False) -> Iterator[Check]:
+    """Rejected. `bare_issuer`: see `check_links`."""
     try:
-        check_links(walk)
+        check_links(walk, bare_issuer=bare_issuer)
     except Broken as error:
         yield Check("links", False, "chain", str(error))
         raise Rejected("chain", "links") from error
@@ -171,18 +171,23 @@ def anchored(chain: tuple[Certificate, ...], anchors: Sequence[x509.Certificate]
     return None
 
 
-def check_links(walk: Walk) -> None:
-    """Broken: a name, a signature, a CA flag, a key usage or a path length. The rule of dates differs by kind."""
+def check_links(walk: Walk, *, bare_issuer: bool = False) -> None:
+    """Broken: a name, a signature, a CA flag, a key usage or a path length. The rule of dates differs by kind.
+
+    `bare_issuer`: the issuer of the attested certificate may have no basicConstraints. The caller then has to refuse
+    every attested certificate as an issuer.
+    """
     if len(walk.certificates) < MIN_CERTIFICATES:
         raise Broken("the root issued the attested certificate itself")
     issuer, authority = _own(walk.anchor), walk.anchor
     key: object = walk.anchor.public_key()
     for index in range(len(walk.certificates) - 1, -1, -1):
         certificate = walk.certificates[index]
-        _check_authority(authority, below=index, named=f"the issuer of certificate {index}")
-        if certificate.subject == certificate.issuer:
+        bare = bare_issuer and index == 0
+        _check_authority(authority, below=index, named=f"the issuer of certificate {index}", bare=bare)
+        if certificate.spki == issuer.spki:
             # A root that is sent twice would stand where the kind of the chain is read from.
-            raise Broken(f"certificate {index} is a root below the root")
+            raise Broken(f"certificate {index} has the key of its issuer")
         if certificate.issuer != issuer.subject:
             raise Broken(f"certificate {index} names another issuer")
         if not _is_signed(certificate, key):
@@ -230,16 +235,18 @@ def _authority(certificate: Certificate, index: int) -> tuple[x509.Certificate, 
         raise Broken(f"certificate {index} is not read by cryptography") from error
 
 
-def _check_authority(certificate: x509.Certificate, *, below: int, named: str) -> None:
+def _check_authority(certificate: x509.Certificate, *, below: int, named: str, bare: bool) -> None:
     """That it may issue a certificate under which `below` others follow (RFC 5280, 4.2.1.3 and 4.2.1.9)."""
     try:
-        constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
-        usages = [extension.value for extension in certificate.extensions if isinstance(extension.value, x509.KeyUsage)]
-    except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension) as error:
-        raise Broken(f"{named} is not a CA") from error
-    if not constraints.ca or not all(usage.key_cert_sign for usage in usages):
+        values = [extension.value for extension in certificate.extensions]
+    except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
+        raise Broken(f"{named} has extensions that are not read") from error
+    constraints = [value for value in values if isinstance(value, x509.BasicConstraints)]
+    if not (bare or constraints) or not all(each.ca for each in constraints):
         raise Broken(f"{named} is not a CA")
-    if constraints.path_length is not None and below > constraints.path_length:
+    if not all(value.key_cert_sign for value in values if isinstance(value, x509.KeyUsage)):
+        raise Broken(f"{named} may not sign certificates")
+    if any(each.path_length is not None and below > each.path_length for each in constraints):
         raise Broken(f"{named} has more CAs below it than it may")
 
 

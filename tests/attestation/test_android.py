@@ -6,23 +6,27 @@ from dataclasses import replace
 from typing import Any, Literal
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sigil.attestation.android.key_description import read_application_id, read_key_description
+from sigil.attestation.android.key_description import EXTENSION, read_application_id, read_key_description
 from sigil.attestation.android.verify import verify
+from sigil.attestation.chain import read_certificate
 from sigil.attestation.der import DerError
 from sigil.attestation.statements import Attested, Checks, Facts, Rejected, run
 from sigil.device.test_phone import der
 from sigil.device.test_phone.android import KEY_DESCRIPTION, AndroidFields, AndroidPhone
-from sigil.device.test_phone.certificates import DAY
+from sigil.device.test_phone.certificates import DAY, Authority, Certificate, new_key, p256
 from sigil.device.test_phone.roots import TestRoot
 from sigil.protocol.encoding.text import encode_base64
+from sigil.protocol.keys import PublicKey
 from sigil.protocol.messages.attestation import AndroidAttestation
 from tests.attestation.support import ALL_KINDS, DEVICE, NOW, ROOT, digest_for, expected, failed, outcome, statement_of
 
 _APP = "org.example.sigil:" + bytes(range(32)).hex()
 _ALLOW = replace(ALL_KINDS, allow_emulators=True)
+_NAME = der.name(("2.5.4.3", "Android Keystore Key"))
 _LATER = NOW + 40 * DAY
 _PREVIOUS = Attested("android-key", "hardware", "direct", _APP, Facts(serials=("1",)))
 
@@ -70,6 +74,7 @@ def test_a_sound_phone_is_attested(chain: str, level: str, with_root: bool) -> N
         {"unique_id": b"x" * 16},
         {"intermediate_not_after": NOW - 299},
         {"batch_not_before": NOW + 299},
+        {"chain": "factory", "batch_ca": None},
     ],
 )
 def test_what_real_phones_differ_in_is_accepted(fields: dict[str, Any]) -> None:
@@ -96,6 +101,8 @@ _MUTATIONS: list[tuple[dict[str, Any], str, str]] = [
     ({"leaf_broken_signature": True}, "chain", "links"),
     ({"batch_broken_signature": True}, "chain", "links"),
     ({"batch_ca": False}, "chain", "links"),
+    ({"batch_ca": None}, "chain", "links"),
+    ({"chain": "factory", "batch_ca": False}, "chain", "links"),
     ({"batch_issuer_name": der.name(("2.5.4.3", "another"))}, "chain", "links"),
     ({"extra": (ROOT.certificate["android-hardware"],)}, "chain", "links"),
     ({"batch_not_after": NOW - 301}, "chain", "dates"),
@@ -164,11 +171,28 @@ def test_a_root_that_is_sent_twice_does_not_make_a_factory_chain_of_another() ->
 
 def test_a_key_that_certifies_another_is_refused() -> None:
     """The attested key is an app's: it can sign a certificate for a key that is not in hardware."""
-    assert ("chain", "links") in failed(_checks(after_target=True))
+    for chain in ("rkp", "factory"):
+        assert failed(_checks(after_target=True, chain=chain))[0][0] == "chain"
+        target_ca, target = _attested_key_as_issuer(chain)
+        forged = der.extension(KEY_DESCRIPTION, read_certificate(target[0]).extensions[EXTENSION])
+        leaf = Certificate(subject=_NAME, public_key=p256(DEVICE.wire), extensions=[forged]).issued(target_ca, NOW)
+        x5c = [encode_base64(each) for each in (leaf, *target)]
+        reasons = failed(verify(AndroidAttestation(x5c=x5c, witness=False), expected()))
+        # A factory's attesting certificate may have no CA flag, so that there the second check alone refuses it.
+        assert reasons == [("chain", "links" if chain == "rkp" else "target_is_the_leaf")]
     description = der.extension(KEY_DESCRIPTION, b"\x30\x00")
     issuer_has_one = AndroidFields(now=NOW, batch_key_description=True, leaf_extensions=(description,))
     checks = verify(statement_of(AndroidPhone(ROOT, DEVICE, issuer_has_one).statement(digest_for)), expected())
     assert ("chain", "target_is_the_leaf") in failed(checks)
+
+
+def _attested_key_as_issuer(chain: str) -> tuple[Authority, list[bytes]]:
+    """A chain whose attested key the attacker can sign with, and that key as an issuer."""
+    key = new_key()
+    point = key.public_key().public_bytes(Encoding.X962, PublicFormat.CompressedPoint)
+    fields = AndroidFields(now=NOW, chain=chain)
+    target = AndroidPhone(ROOT, PublicKey.parse(point), fields).chain(digest_for("", ""))
+    return Authority(read_certificate(target[0]).subject, key), target
 
 
 def test_a_leaf_without_a_key_description_is_refused() -> None:

@@ -38,6 +38,7 @@ class AndroidFields:
     boot_state: 0 verified, 1 self-signed, 2 unverified, 3 failed. software: names of fields that the phone lists as
     enforced by software alone. challenge, app_id, key_description: bytes in place of the right ones. signers: SHA-256
     of signing certificates. Of the certificates: `leaf_` fields are of the attested key's, `batch_` of its issuer's.
+    batch_ca: None leaves the extension out.
     """
 
     root: Literal["hardware", "software"] = "hardware"
@@ -80,7 +81,7 @@ class AndroidFields:
     batch_serial: int | None = None
     batch_not_before: int | None = None
     batch_not_after: int | None = None
-    batch_ca: bool = True
+    batch_ca: bool | None = True
     batch_key_description: bool = False
     batch_issuer_name: bytes | None = None
     batch_broken_signature: bool = False
@@ -124,7 +125,7 @@ class AndroidPhone:
             extensions=[ca_extension()],
             signature_hash="sha256",
         )
-        batch_extensions = [ca_extension(f.batch_ca)]
+        batch_extensions = [] if f.batch_ca is None else [ca_extension(f.batch_ca)]
         if f.batch_key_description:
             batch_extensions.append(self._extension(digest))
         batch = Certificate(
