@@ -209,7 +209,7 @@ class Attestation:
         times = credentials.times(now, self.policy, previous.payload.attested_at if previous else None)
         salt = self._randomness(device_credential.SALT_BYTES)
         text = credentials.issue(attested, device, times, self._server_key, salt)
-        self._observer.issued(use, credentials.verified(text, self._server_key.public).payload, renewal=bool(previous))
+        self._observer.issued(use, self._verified(text).payload, renewal=bool(previous))
         return text, DeviceAttested(
             device_credential=text,
             kind=attested.kind,

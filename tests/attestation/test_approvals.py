@@ -63,7 +63,7 @@ class Attesting(Services):
 
 
 def credential_of(device: Device, attested: Attested = ANDROID, at: float = START - 5 * DAY) -> str:
-    return credentials.issue(attested, device.public, credentials.times(at, POLICY), IDENTITY.keys["ES256"])
+    return credentials.issue(attested, device.public, credentials.times(at, POLICY), IDENTITY.keys["ES256"], bytes(16))
 
 
 SUMMARY = {

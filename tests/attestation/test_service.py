@@ -50,18 +50,6 @@ PROVEN = {
 OTHER_SERVER = ServerIdentity.from_secrets(DerivedSecrets(*(bytes([n]) * 32 for n in (11, 12, 13, 14, 15, 16))))
 
 
-class Phone(Device):
-    """A device whose test signs with its key."""
-
-    def __init__(self, key: PrivateKey) -> None:
-        super().__init__(key)
-        self.key = key
-
-    @classmethod
-    def new(cls) -> Phone:
-        return cls(PrivateKey.load("ES256", os.urandom(32)))
-
-
 class Status:
     def __init__(self) -> None:
         self.listed: set[str] = set()
@@ -108,7 +96,7 @@ class Server:
             observer=self.observer,
         )
 
-    def request(self, device: Phone, statement: messages.Statement, **changed: Any) -> messages.AttestDevice:
+    def request(self, device: Device, statement: messages.Statement, **changed: Any) -> messages.AttestDevice:
         """As a device makes it."""
         challenge = self.attestation.challenge()
         key = "" if statement in (YUBIKEY_STATEMENT, ANDROID_STATEMENT) else device.wire_key
@@ -117,18 +105,18 @@ class Server:
         return msgspec.structs.replace(made, **changed)
 
     def attest(
-        self, device: Phone, statement: messages.Statement = ANDROID_STATEMENT, **changed: Any
+        self, device: Device, statement: messages.Statement = ANDROID_STATEMENT, **changed: Any
     ) -> messages.DeviceAttested:
         return self.attestation.attest(self.attestation.open(self.request(device, statement, **changed)))
 
-    def renew(self, device: Phone, statement: messages.Statement, credential: str) -> messages.DeviceAttested:
+    def renew(self, device: Device, statement: messages.Statement, credential: str) -> messages.DeviceAttested:
         return self.attest(device, statement, device_credential=credential)
 
 
-def proof_of(device: Phone, statement: messages.Statement, nonce: bytes, key: str, server_id: str) -> str:
+def proof_of(device: Device, statement: messages.Statement, nonce: bytes, key: str, server_id: str) -> str:
     kind = str(statement.__struct_config__.tag)
     digest = signed_bytes.attest_digest(context="", key=key, kind=kind, nonce=nonce, server_id=server_id)
-    return encode_base64(device.key.sign(signed_bytes.attestation_proof(digest, messages.statement_jcs(statement))))
+    return encode_base64(device.sign_attestation(digest, messages.statement_jcs(statement)))
 
 
 def reason_of(call: Callable[[], object]) -> str:
@@ -138,8 +126,8 @@ def reason_of(call: Callable[[], object]) -> str:
 
 
 @pytest.fixture
-def device() -> Phone:
-    return Phone.new()
+def device() -> Device:
+    return Device.generate()
 
 
 @pytest.fixture
@@ -152,7 +140,7 @@ def server() -> Server:
 
 @pytest.mark.parametrize("statement", [ANDROID_STATEMENT, APPLE_STATEMENT, YUBIKEY_STATEMENT])
 def test_a_verified_statement_gives_a_credential_that_counts_for_its_device(
-    server: Server, device: Phone, statement: messages.Statement
+    server: Server, device: Device, statement: messages.Statement
 ) -> None:
     attested = server.attest(device, statement)
     proven = PROVEN[str(statement.__struct_config__.tag)]
@@ -167,7 +155,7 @@ def test_a_verified_statement_gives_a_credential_that_counts_for_its_device(
     assert server.observer.seen == [("attest", proven.kind, False)]
 
 
-def test_a_repeat_within_five_minutes_works_and_a_lost_answer_costs_nothing(server: Server, device: Phone) -> None:
+def test_a_repeat_within_five_minutes_works_and_a_lost_answer_costs_nothing(server: Server, device: Device) -> None:
     request = server.request(device, APPLE_STATEMENT)
     first = server.attestation.attest(server.attestation.open(request))
     server.now += 299
@@ -177,7 +165,7 @@ def test_a_repeat_within_five_minutes_works_and_a_lost_answer_costs_nothing(serv
     assert reason_of(lambda: server.attestation.open(request)) == "challenge"
 
 
-def test_the_digest_is_of_the_nonce_the_kind_the_key_and_this_server(server: Server, device: Phone) -> None:
+def test_the_digest_is_of_the_nonce_the_kind_the_key_and_this_server(server: Server, device: Device) -> None:
     request = server.request(device, APPLE_STATEMENT)
     server.attestation.attest(server.attestation.open(request))
     nonce = bytes.fromhex(request.challenge_id)
@@ -194,7 +182,7 @@ def test_the_digest_is_of_the_nonce_the_kind_the_key_and_this_server(server: Ser
 # Order of checks
 
 
-def test_the_form_comes_first_then_the_nonce_then_the_proof_then_the_statement(server: Server, device: Phone) -> None:
+def test_the_form_comes_first_then_the_nonce_then_the_proof_then_the_statement(server: Server, device: Device) -> None:
     large = messages.AndroidAttestation([encode_base64(b"x" * 8192)] * 6, witness=False)
     forged = encode_base64(b"\1" * 64)
     server.verifiers["android-key"].result = ANDROID._replace(level="emulator")
@@ -220,7 +208,7 @@ def test_the_form_comes_first_then_the_nonce_then_the_proof_then_the_statement(s
         ("challenge_id", ""),
     ],
 )
-def test_what_is_malformed_names_its_member(server: Server, device: Phone, member: str, value: str) -> None:
+def test_what_is_malformed_names_its_member(server: Server, device: Device, member: str, value: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
         server.attest(device, **{member: value})
     assert caught.value.details["path"] == f"$.{member}"
@@ -228,7 +216,7 @@ def test_what_is_malformed_names_its_member(server: Server, device: Phone, membe
 
 @pytest.mark.parametrize("statement", [ANDROID_STATEMENT, APPLE_STATEMENT, ASSERTION, YUBIKEY_STATEMENT])
 def test_a_certificate_that_is_no_base64_names_its_member(
-    server: Server, device: Phone, statement: messages.Statement
+    server: Server, device: Device, statement: messages.Statement
 ) -> None:
     (member,) = set(statement.__struct_fields__) - {"witness"}
     wrong: Any = "!!!!" if isinstance(getattr(statement, member), str) else [CERTIFICATE, "!!!!"]
@@ -238,13 +226,13 @@ def test_a_certificate_that_is_no_base64_names_its_member(
     assert caught.value.details["path"] == f"$.attestation.{member}"
 
 
-def test_a_key_of_the_server_is_no_device(server: Server, device: Phone) -> None:
+def test_a_key_of_the_server_is_no_device(server: Server, device: Device) -> None:
     own = encode_base64(IDENTITY.keys["ES256"].public.wire)
     with pytest.raises(InvalidPublicKey):
         server.attest(device, device_public_key=own)
 
 
-def test_a_nonce_is_of_this_server_and_of_its_time(server: Server, device: Phone) -> None:
+def test_a_nonce_is_of_this_server_and_of_its_time(server: Server, device: Device) -> None:
     other = Server(identity=OTHER_SERVER)
     foreign = other.attestation.challenge().challenge_id
     assert reason_of(lambda: server.attest(device, challenge_id=foreign)) == "challenge"
@@ -256,14 +244,14 @@ def test_a_nonce_is_of_this_server_and_of_its_time(server: Server, device: Phone
         assert reason_of(lambda given=text: server.attest(device, challenge_id=given)) == "challenge"
 
 
-def test_the_proof_is_of_this_device_statement_nonce_key_and_server(server: Server, device: Phone) -> None:
+def test_the_proof_is_of_this_device_statement_nonce_key_and_server(server: Server, device: Device) -> None:
     nonce = bytes.fromhex(server.attestation.challenge().challenge_id)
     good: dict[str, Any] = {
         "device": device, "statement": APPLE_STATEMENT, "nonce": nonce, "key": device.wire_key,
         "server_id": IDENTITY.server_id,
     }  # fmt: skip
     changes: list[dict[str, Any]] = [
-        {"device": Phone.new()},
+        {"device": Device.generate()},
         {"statement": messages.AppleAttestation(encode_base64(b"another"))},
         {"statement": ASSERTION},
         {"nonce": bytes.fromhex(server.attestation.challenge().challenge_id)},
@@ -278,20 +266,20 @@ def test_the_proof_is_of_this_device_statement_nonce_key_and_server(server: Serv
     assert server.attestation.attest(server.attestation.open(request))
 
 
-def test_a_kind_that_is_not_accepted_is_rejected_before_its_chain_is_read(server: Server, device: Phone) -> None:
+def test_a_kind_that_is_not_accepted_is_rejected_before_its_chain_is_read(server: Server, device: Device) -> None:
     server.attestation = server.host(replace(POLICY, kinds=frozenset({"yubikey-piv"})))
     for statement in (ANDROID_STATEMENT, APPLE_STATEMENT):
         assert reason_of(lambda given=statement: server.attest(device, given)) == "kind"
     assert not server.verifiers["android-key"].expected
 
 
-def test_a_revoked_device_attests_nothing(server: Server, device: Phone) -> None:
+def test_a_revoked_device_attests_nothing(server: Server, device: Device) -> None:
     server.attestation = server.host(replace(POLICY, revoked_devices=frozenset({device.fingerprint})))
     with pytest.raises(DeviceRevoked):
         server.attest(device)
 
 
-def test_an_old_status_list_stops_android_alone_and_only_if_it_is_strict(server: Server, device: Phone) -> None:
+def test_an_old_status_list_stops_android_alone_and_only_if_it_is_strict(server: Server, device: Device) -> None:
     server.status.old = True
     assert server.attest(device)
     server.attestation = server.host(replace(POLICY, status_strict=True))
@@ -302,32 +290,32 @@ def test_an_old_status_list_stops_android_alone_and_only_if_it_is_strict(server:
 # At each use
 
 
-def test_without_a_credential_only_a_server_that_requires_one_refuses(server: Server, device: Phone) -> None:
+def test_without_a_credential_only_a_server_that_requires_one_refuses(server: Server, device: Device) -> None:
     assert server.attestation.check(device.public, None) is None
     with pytest.raises(AttestationRequired):
         server.host(replace(POLICY, required=True)).check(device.public, None)
     assert server.observer.seen == [("approval", device.fingerprint, "", "required", "credential")]
 
 
-def test_a_server_without_attestation_ignores_a_credential(server: Server, device: Phone) -> None:
+def test_a_server_without_attestation_ignores_a_credential(server: Server, device: Device) -> None:
     assert server.host(AttestationPolicy()).check(device.public, "anything") is None
 
 
 def test_a_presented_credential_that_does_not_count_is_refused_also_where_none_is_required(
-    server: Server, device: Phone
+    server: Server, device: Device
 ) -> None:
     assert reason_of(lambda: server.attestation.check(device.public, "anything")) == "malformed"
     assert server.observer.seen == [("approval", device.fingerprint, "", "malformed", "credential_form")]
 
 
-def test_a_credential_is_for_one_device_and_one_server(server: Server, device: Phone) -> None:
+def test_a_credential_is_for_one_device_and_one_server(server: Server, device: Device) -> None:
     text = server.attest(device).device_credential
-    assert reason_of(lambda: server.attestation.check(Phone.new().public, text)) == "key_properties"
+    assert reason_of(lambda: server.attestation.check(Device.generate().public, text)) == "key_properties"
     other = Server(identity=OTHER_SERVER)
     assert reason_of(lambda: other.attestation.check(device.public, text)) == "chain"
 
 
-def test_another_host_with_the_same_words_accepts_it_also_after_a_recovery(server: Server, device: Phone) -> None:
+def test_another_host_with_the_same_words_accepts_it_also_after_a_recovery(server: Server, device: Device) -> None:
     text = server.attest(device).device_credential
     words = DerivedSecrets(*(bytes([n]) * 32 for n in (1, 2, 3, 4, 5, 6)))
     recovered = ServerIdentity.from_secrets(words)
@@ -335,9 +323,9 @@ def test_another_host_with_the_same_words_accepts_it_also_after_a_recovery(serve
     assert server.host(identity=recovered).check(device.public, text) is not None
 
 
-def test_every_part_is_needed_and_covered(server: Server, device: Phone) -> None:
+def test_every_part_is_needed_and_covered(server: Server, device: Device) -> None:
     text = server.attest(device).device_credential
-    other = server.attest(Phone.new(), YUBIKEY_STATEMENT).device_credential
+    other = server.attest(Device.generate(), YUBIKEY_STATEMENT).device_credential
     parts, others = text.split("."), other.split(".")
     assert len(parts) == 4
     wrong = {
@@ -354,10 +342,11 @@ def test_every_part_is_needed_and_covered(server: Server, device: Phone) -> None
         assert reason_of(lambda given=changed: server.attestation.check(device.public, given)) == reason, name
 
 
-def test_forged_facts_or_payloads_never_count(server: Server, device: Phone) -> None:
+def test_forged_facts_or_payloads_never_count(server: Server, device: Device) -> None:
     genuine = parse(server.attest(device).device_credential)
-    thief = Phone.new()
-    forged = device_credential.issue(genuine.payload, genuine.facts, thief.key.sign, salt=bytes(16))
+    forged = device_credential.issue(
+        genuine.payload, genuine.facts, PrivateKey.load("ES256", os.urandom(32)).sign, salt=bytes(16)
+    )
     assert reason_of(lambda: server.attestation.check(device.public, forged)) == "chain"
     better = msgspec.structs.replace(genuine.payload, level="secure_element")
     raised = device_credential.issue(better, genuine.facts, lambda _: genuine.public.signature, salt=bytes(16))
@@ -365,7 +354,7 @@ def test_forged_facts_or_payloads_never_count(server: Server, device: Phone) -> 
 
 
 def test_it_counts_until_the_second_of_its_expiry_and_a_shorter_life_holds_for_old_ones(
-    server: Server, device: Phone
+    server: Server, device: Device
 ) -> None:
     text = server.attest(device).device_credential
     server.now = int(START) + 90 * DAY - 1
@@ -377,7 +366,7 @@ def test_it_counts_until_the_second_of_its_expiry_and_a_shorter_life_holds_for_o
     assert reason_of(lambda: longer.check(device.public, text)) == "expired"
 
 
-def test_a_stricter_setting_and_a_revocation_act_at_once_on_a_cached_credential(server: Server, device: Phone) -> None:
+def test_a_stricter_setting_and_a_revocation_act_at_once_on_a_cached_credential(server: Server, device: Device) -> None:
     text = server.attest(device).device_credential
     assert server.attestation.check(device.public, text)
     server.status.listed = {"2b"}
@@ -398,7 +387,7 @@ def test_a_stricter_setting_and_a_revocation_act_at_once_on_a_cached_credential(
     assert server.attestation.check(device.public, text)
 
 
-def test_an_emulator_counts_no_longer_when_emulators_are_forbidden(server: Server, device: Phone) -> None:
+def test_an_emulator_counts_no_longer_when_emulators_are_forbidden(server: Server, device: Device) -> None:
     server.verifiers["android-key"].result = ANDROID._replace(level="emulator")
     server.attestation = server.host(replace(POLICY, allow_emulators=True))
     text = server.attest(device).device_credential
@@ -407,7 +396,7 @@ def test_an_emulator_counts_no_longer_when_emulators_are_forbidden(server: Serve
 
 
 def test_the_cache_holds_verified_credentials_alone_and_forgets_the_least_recent(
-    server: Server, device: Phone, monkeypatch: pytest.MonkeyPatch
+    server: Server, device: Device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(service, "MAX_CACHED", 3)
     verified: list[str] = []
@@ -416,8 +405,9 @@ def test_the_cache_holds_verified_credentials_alone_and_forgets_the_least_recent
         verified.append(text)
         return original(text, key)
 
-    devices = [Phone.new() for _ in range(4)]
+    devices = [Device.generate() for _ in range(4)]
     texts = [server.attest(each).device_credential for each in devices]
+    server.attestation = server.host()
     original = service.credentials.verified
     monkeypatch.setattr(service.credentials, "verified", counted)
     for _ in range(2):
@@ -439,7 +429,7 @@ def test_the_cache_holds_verified_credentials_alone_and_forgets_the_least_recent
 # Renewal
 
 
-def test_an_assertion_renews_and_copies_all_but_the_counter(server: Server, device: Phone) -> None:
+def test_an_assertion_renews_and_copies_all_but_the_counter(server: Server, device: Device) -> None:
     old = server.attest(device, APPLE_STATEMENT).device_credential
     server.now += 60 * DAY
     new = server.renew(device, ASSERTION, old)
@@ -456,7 +446,7 @@ def test_an_assertion_renews_and_copies_all_but_the_counter(server: Server, devi
 
 
 def test_a_witness_renews_with_the_lower_level_and_the_state_of_the_phone_as_it_is(
-    server: Server, device: Phone
+    server: Server, device: Device
 ) -> None:
     old = server.attest(device).device_credential
     server.verifiers["android-key"].result = with_facts(
@@ -476,7 +466,7 @@ def test_a_witness_renews_with_the_lower_level_and_the_state_of_the_phone_as_it_
     assert reason_of(lambda: server.attestation.check(device.public, text)) == "revoked"
 
 
-def test_a_renewal_lowers_the_level(server: Server, device: Phone) -> None:
+def test_a_renewal_lowers_the_level(server: Server, device: Device) -> None:
     server.verifiers["android-key"].result = ANDROID._replace(level="secure_element")
     old = server.attest(device).device_credential
     server.verifiers["android-key"].result = ANDROID
@@ -491,12 +481,12 @@ RENEWALS = [
 
 @pytest.mark.parametrize(("first", "renewal"), RENEWALS)
 def test_a_renewal_needs_a_credential_of_this_device_kind_and_server(
-    server: Server, device: Phone, first: messages.Statement, renewal: messages.Statement
+    server: Server, device: Device, first: messages.Statement, renewal: messages.Statement
 ) -> None:
     with pytest.raises(InvalidRequest) as caught:
         server.attest(device, renewal)
     assert caught.value.details["path"] == "$.device_credential"
-    of_another_device = server.attest(Phone.new(), first).device_credential
+    of_another_device = server.attest(Device.generate(), first).device_credential
     assert reason_of(lambda: server.renew(device, renewal, of_another_device)) == "key_properties"
     of_another_kind = server.attest(device, YUBIKEY_STATEMENT).device_credential
     assert reason_of(lambda: server.renew(device, renewal, of_another_kind)) == "kind"
@@ -511,7 +501,7 @@ def test_a_renewal_needs_a_credential_of_this_device_kind_and_server(
 
 def encode_facts(attested: Attested) -> str:
     text = device_credential.issue(
-        parse(Server().attest(Phone.new()).device_credential).payload,
+        parse(Server().attest(Device.generate()).device_credential).payload,
         attested.facts,
         lambda _: b"\1" * 64,
         salt=bytes(16),
@@ -521,7 +511,7 @@ def encode_facts(attested: Attested) -> str:
 
 @pytest.mark.parametrize(("first", "renewal"), RENEWALS)
 def test_a_credential_may_be_renewed_for_as_long_again_as_it_lived(
-    server: Server, device: Phone, first: messages.Statement, renewal: messages.Statement
+    server: Server, device: Device, first: messages.Statement, renewal: messages.Statement
 ) -> None:
     old = server.attest(device, first).device_credential
     server.now = int(START) + 180 * DAY - 1
@@ -534,7 +524,7 @@ def test_a_credential_may_be_renewed_for_as_long_again_as_it_lived(
 
 @pytest.mark.parametrize(("first", "renewal"), RENEWALS)
 def test_a_credential_from_before_the_setting_or_of_a_revoked_device_is_not_renewed(
-    server: Server, device: Phone, first: messages.Statement, renewal: messages.Statement
+    server: Server, device: Device, first: messages.Statement, renewal: messages.Statement
 ) -> None:
     old = server.attest(device, first).device_credential
     server.attestation = server.host(replace(POLICY, credentials_not_before=int(START) + 1))
@@ -544,20 +534,20 @@ def test_a_credential_from_before_the_setting_or_of_a_revoked_device_is_not_rene
         server.renew(device, renewal, old)
 
 
-def test_a_credential_of_a_revoked_chain_is_not_renewed_by_a_sound_one(server: Server, device: Phone) -> None:
+def test_a_credential_of_a_revoked_chain_is_not_renewed_by_a_sound_one(server: Server, device: Device) -> None:
     old = server.attest(device).device_credential
     server.verifiers["android-key"].result = with_facts(ANDROID, serials=("3c",))
     server.status.listed = {"2b"}
     assert reason_of(lambda: server.renew(device, WITNESS, old)) == "revoked"
 
 
-def test_a_witness_vouches_only_for_a_key_that_was_attested_itself(server: Server, device: Phone) -> None:
+def test_a_witness_vouches_only_for_a_key_that_was_attested_itself(server: Server, device: Device) -> None:
     server.verifiers["android-key"].result = ANDROID._replace(binding="witness")
     old = server.attest(device).device_credential
     assert reason_of(lambda: server.renew(device, WITNESS, old)) == "kind"
 
 
-def test_an_update_of_the_phone_is_a_renewal_and_an_old_patch_is_none(server: Server, device: Phone) -> None:
+def test_an_update_of_the_phone_is_a_renewal_and_an_old_patch_is_none(server: Server, device: Device) -> None:
     old = server.attest(device).device_credential
     server.attestation = server.host(replace(POLICY, android_min_patch=202606))
     assert reason_of(lambda: server.renew(device, WITNESS, old)) == "patch"
@@ -565,7 +555,7 @@ def test_an_update_of_the_phone_is_a_renewal_and_an_old_patch_is_none(server: Se
     assert server.renew(device, WITNESS, old)
 
 
-def test_the_app_that_vouches_is_one_of_the_operator_and_so_is_the_first(server: Server, device: Phone) -> None:
+def test_the_app_that_vouches_is_one_of_the_operator_and_so_is_the_first(server: Server, device: Device) -> None:
     old = server.attest(device).device_credential
     moved = f"org.example.other:{'ee' * 32}"
     server.verifiers["android-key"].result = ANDROID._replace(app=moved)
@@ -574,7 +564,7 @@ def test_the_app_that_vouches_is_one_of_the_operator_and_so_is_the_first(server:
     assert reason_of(lambda: server.renew(device, WITNESS, old)) == "app"
 
 
-def test_a_renewal_that_is_rejected_leaves_the_old_credential_as_it_was(server: Server, device: Phone) -> None:
+def test_a_renewal_that_is_rejected_leaves_the_old_credential_as_it_was(server: Server, device: Device) -> None:
     old = server.attest(device, APPLE_STATEMENT).device_credential
 
     def refuse(_statement: Any, _expected: Any) -> Any:
@@ -592,13 +582,13 @@ def test_a_renewal_that_is_rejected_leaves_the_old_credential_as_it_was(server: 
 NONCE = bytes(range(32))
 
 
-def enrol(server: Server, device: Phone, statement: messages.Statement, min_level: str = "") -> str:
+def enrol(server: Server, device: Device, statement: messages.Statement, min_level: str = "") -> str:
     return server.attestation.verify_for_enrolment(
         device.public, statement, enrolment_id="e1", nonce=NONCE, min_level=min_level
     )
 
 
-def test_an_enrolment_gets_a_credential_of_the_offer_without_a_proof(server: Server, device: Phone) -> None:
+def test_an_enrolment_gets_a_credential_of_the_offer_without_a_proof(server: Server, device: Device) -> None:
     text = enrol(server, device, APPLE_STATEMENT)
     assert server.attestation.check(device.public, text)
     (expected,) = server.verifiers["apple-appattest"].expected
@@ -608,7 +598,7 @@ def test_an_enrolment_gets_a_credential_of_the_offer_without_a_proof(server: Ser
     assert server.observer.seen == [("enrolment", "apple-appattest", False)]
 
 
-def test_an_enrolment_needs_the_level_of_its_offer_as_well_as_the_policy(server: Server, device: Phone) -> None:
+def test_an_enrolment_needs_the_level_of_its_offer_as_well_as_the_policy(server: Server, device: Device) -> None:
     assert enrol(server, device, ANDROID_STATEMENT, "hardware")
     assert reason_of(lambda: enrol(server, device, ANDROID_STATEMENT, "secure_element")) == "level"
     server.verifiers["android-key"].result = ANDROID._replace(level="emulator")
@@ -618,18 +608,18 @@ def test_an_enrolment_needs_the_level_of_its_offer_as_well_as_the_policy(server:
     assert reason_of(lambda: enrol(server, device, ANDROID_STATEMENT, "hardware")) == "level"
 
 
-def test_a_renewal_enrols_nothing(server: Server, device: Phone) -> None:
+def test_a_renewal_enrols_nothing(server: Server, device: Device) -> None:
     for statement in (ASSERTION, WITNESS):
         assert reason_of(lambda given=statement: enrol(server, device, given)) == "kind"
 
 
-def test_where_nothing_is_accepted_a_statement_is_of_the_wrong_kind(server: Server, device: Phone) -> None:
+def test_where_nothing_is_accepted_a_statement_is_of_the_wrong_kind(server: Server, device: Device) -> None:
     server.attestation = server.host(AttestationPolicy())
     for statement in (ANDROID_STATEMENT, APPLE_STATEMENT, YUBIKEY_STATEMENT):
         assert reason_of(lambda given=statement: enrol(server, device, given)) == "kind"
 
 
-def test_no_error_repeats_a_serial_or_the_credential(server: Server, device: Phone) -> None:
+def test_no_error_repeats_a_serial_or_the_credential(server: Server, device: Device) -> None:
     text = server.attest(device).device_credential
     server.status.listed = {"2b"}
     with pytest.raises(Problem) as caught:

@@ -46,7 +46,7 @@ async def test_the_votes_of_a_request_take_no_more_than_it_reserved(
         context = (await services.approval_status(created)).action_context
         for device in VOTERS:
             times = credentials.times(START, accepted)
-            text = credentials.issue(LONGEST, device.public, times, IDENTITY.keys["ES256"])
+            text = credentials.issue(LONGEST, device.public, times, IDENTITY.keys["ES256"], bytes(16))
             await services.vote_on(device, created, context, credential=text if accepted.kinds else None)
     after = services.store.usage()
     services.store.close()
