@@ -177,12 +177,12 @@ async def test_a_wrong_code_counts_without_a_credential_too(services: Attesting)
 
 async def test_a_revoked_device_is_not_eligible_before_its_credential_is_read() -> None:
     services = Attesting(accepted=REQUIRED)
-    created, asked = await services.create_challenge(ANNA), await services.create_approval([[ANNA]], 1)
+    created, request = await services.create_challenge(ANNA), await services.create_approval([[ANNA]], 1)
     services.challenges._devices._revoked = frozenset({ANNA.fingerprint})
     with pytest.raises(DeviceRevoked):
         await services.approve(ANNA, created, credential="junk")
     with pytest.raises(DeviceRevoked):
-        await services.vote(ANNA, asked, credential="junk")
+        await services.vote(ANNA, request, credential="junk")
     services.challenges._devices._revoked = frozenset()
 
 
