@@ -1,4 +1,4 @@
-"""A running server: the master fetches the list, workers read it without a restart, and SIGHUP reads the lists again."""
+"""A running server: its master fetches the list, workers read it without a restart, SIGHUP reads the lists again."""
 
 from __future__ import annotations
 
