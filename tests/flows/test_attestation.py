@@ -229,6 +229,41 @@ def test_an_enrolment_that_demands_a_secure_element_takes_nothing_less(phones: P
             client.complete(offer, completion_body(device, offer))
 
 
+@pytest.mark.parametrize(("name", "fields"), [("android", {"witness": True}), ("apple", {"assertion": True})])
+def test_a_renewal_does_not_enrol_a_key(phones: Phones, name: str, fields: dict[str, Any]) -> None:
+    """It proves something only together with a credential, which a new key cannot have."""
+    device = Device.generate()
+    with enrolment(phones) as (client, offer, _enrolment_id):
+        statement = TestAttester(name, phones.root, **fields).statement(offer.attest_digest, device.public)
+        with pytest.raises(DeviceError) as refused:
+            client.complete(offer, completion_body(device, offer, attestation=statement))
+        assert "kind" in str(refused.value)
+
+
+def test_the_largest_statement_attests_and_enrols_and_a_larger_one_is_a_typed_error(phones: Phones) -> None:
+    """40 KiB, decoded: the base64 of more would not fit a body of 64 KiB."""
+    device = Device.generate()
+
+    def attester(receipt: int) -> TestAttester:
+        return TestAttester("apple", phones.root, receipt=bytes(receipt))
+
+    def send(receipt: int) -> httpx.Response:
+        return phones.send(
+            phones.body(device, lambda digest_for: attester(receipt).statement(digest_for, device.public))
+        )
+
+    without = attester(0).statement(lambda _kind, _key: bytes(32), device.public)["object"]
+    # The lengths of signatures vary by a few bytes.
+    largest = 40 * 1024 - len(without) * 3 // 4 - 32
+    assert send(largest).status_code == 200
+    with enrolment(phones) as (client, offer, _enrolment_id):
+        statement = attester(largest).statement(offer.attest_digest, device.public)
+        client.complete(offer, completion_body(device, offer, attestation=statement))
+    for receipt, answer in ((42 * 1024, (400, "INVALID_REQUEST")), (64 * 1024, (413, "PAYLOAD_TOO_LARGE"))):
+        refused = send(receipt)
+        assert (refused.status_code, refused.json()["error"]["code"]) == answer
+
+
 def test_an_attestation_of_another_enrolment_or_of_none_does_not_enrol(phones: Phones) -> None:
     device = Device.generate()
     attester = TestAttester("android", phones.root)
