@@ -12,8 +12,10 @@ from typing import Any
 
 import pytest
 
+from sigil.device.test_phone.roots import TestRoot
 from tests.support.ordering import last_of_folder
 
+from .attesting import APPS
 from .integrator import Integrator, approval
 from .server import Server, read_all
 from .wire import API_KEYS, Device, ServerIdentity
@@ -50,7 +52,18 @@ def _running(server: Server) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="session")
-def _servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Server]]:
+def _root_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("conformance-roots") / "roots"
+
+
+@pytest.fixture(scope="session")
+def attestation_root(_root_folder: Path) -> TestRoot:
+    """The root of the hardware that the attesting server trusts."""
+    return TestRoot.create(_root_folder)
+
+
+@pytest.fixture(scope="session")
+def _servers(tmp_path_factory: pytest.TempPathFactory, _root_folder: Path) -> Iterator[dict[str, Server]]:
     """All servers with their settings. Each starts when a test first uses it."""
     folder = tmp_path_factory.mktemp("conformance")
     API_KEYS.extend((PRESET, PRESET_SHAPED))
@@ -69,6 +82,11 @@ def _servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Ser
             "SIGIL_REVOKED_API_KEYS": f"{REVOKED_ID.hex()},{REVOKED_SHORT}",
             "SIGIL_TELEMETRY": "minimal",
         },
+        "attesting": {
+            **APPS,
+            "TRUSTED_PROXY_IP": "127.0.0.1",
+            "SIGIL_ATTESTATION_ROOTS": str(_root_folder / "roots.pem"),
+        },
         "restartable": {"API_KEY_FILE": str(keys)},
         "limited": {"SIGIL_RATE_LIMIT": f"{RATE}/min", "TRUSTED_PROXY_IP": "127.0.0.1"},
     }
@@ -86,6 +104,13 @@ def server(_servers: dict[str, Server]) -> Server:
 def public_server(_servers: dict[str, Server]) -> Server:
     """A server with a public URL, number matching for all, revoked keys and a device rate."""
     return _servers["public"].start()
+
+
+@pytest.fixture(scope="session")
+def attesting_server(_servers: dict[str, Server], attestation_root: TestRoot) -> Server:
+    """A server that accepts every kind of attestation, under a root for tests, and requires none."""
+    assert attestation_root.certificates
+    return _servers["attesting"].start()
 
 
 @pytest.fixture(scope="session")
