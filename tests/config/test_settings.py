@@ -144,6 +144,36 @@ def test_a_preset_key_of_the_computed_form_is_warned_about_without_a_part_of_it(
     assert sigil_config.load(REQUIRED | {"API_KEY": random}).warnings == ()
 
 
+def test_revoked_devices_are_whole_fingerprints_also_at_a_reload(tmp_path: Path) -> None:
+    first, second = "0a" * 32, "f" * 64
+    listed = tmp_path / "lost"
+    listed.touch(0o600)
+    listed.write_text(f"{first}\n{second}\n")
+    given = {"SIGIL_REVOKED_DEVICES_FILE": str(listed)}
+    assert sigil_config.load(REQUIRED | given).revoked_devices == {first, second}
+    assert sigil_config.load(REQUIRED).revoked_devices == frozenset()
+    running = sigil_config.load(REQUIRED).attestation
+    assert sigil_config.load_renewed(given, running).revoked_devices == {first, second}
+    # The beginning of a fingerprint, as in the log, could be that of another device.
+    for wrong in (first[:63], first.upper(), first[:8], f"{first};{second}"):
+        for load in (
+            lambda text: sigil_config.load(REQUIRED | {"SIGIL_REVOKED_DEVICES": text}),
+            lambda text: sigil_config.load_renewed({"SIGIL_REVOKED_DEVICES": text}, running),
+        ):
+            with pytest.raises(ConfigError, match="SIGIL_REVOKED_DEVICES: must list whole fingerprints"):
+                load(wrong)
+
+
+def test_the_settings_of_enrolment() -> None:
+    config = sigil_config.load(REQUIRED)
+    assert (config.max_enrolments, config.enrol_without_code) == (1000, False)
+    config = sigil_config.load(REQUIRED | {"SIGIL_MAX_ENROLMENTS": "5", "SIGIL_ENROL_WITHOUT_CODE": "true"})
+    assert (config.max_enrolments, config.enrol_without_code) == (5, True)
+    for wrong in ("0", "100001", "many"):
+        with pytest.raises(ConfigError, match="SIGIL_MAX_ENROLMENTS"):
+            sigil_config.load(REQUIRED | {"SIGIL_MAX_ENROLMENTS": wrong})
+
+
 @pytest.mark.parametrize("name", ["Bank\u202e", "a\u00adb", "\u3164", "a\u206ab", "e" + "\u0301" * 9, "x" * 65])
 def test_a_server_name_that_people_cannot_read_stops_the_start(name: str) -> None:
     with pytest.raises(ConfigError, match=r"SIGIL_SERVER_NAME: (must be|has U)"):

@@ -107,7 +107,7 @@ def test_rejections_are_counted_by_limit(metrics_server: LiveServer) -> None:
         sample = scrape(client)
     limited = {dict(labels)["limit"]: v for (name, labels), v in sample.items() if name == "sigil_rate_limited_total"}
     assert {limit: count for limit, count in limited.items() if count} == {"pending": 1, "device": 1}
-    assert {"address", "muted", "key_pending", "key_store", "key_events"} < set(limited)
+    assert {"address", "muted", "key_pending", "key_store", "key_events", "key_enrolments"} < set(limited)
 
 
 def test_metrics_include_the_build_and_the_processes(metrics_server: LiveServer) -> None:

@@ -7,6 +7,7 @@ import shutil
 import signal
 from pathlib import Path
 
+from sigil.device import Device
 from sigil.protocol.identity import generate_mnemonic
 from tests.first_boot.init_mode_server import UNKNOWN_CHALLENGE
 from tests.support.live import LiveServer, wait_until
@@ -54,6 +55,7 @@ def test_a_reload_reads_keys_and_revocations_and_no_file_that_may_be_deleted_aft
         workers=1,
         API_KEY_FILE=secret_file(tmp_path / "keys", before),
         SIGIL_REVOKED_API_KEYS_FILE=secret_file(tmp_path / "revoked", ""),
+        SIGIL_REVOKED_DEVICES_FILE=secret_file(tmp_path / "lost", ""),
         METRICS_TOKEN_FILE=secret_file(tmp_path / "token", "a-token-that-was-needed-at-the-start"),
     )
     with server, server.client() as client:
@@ -63,12 +65,22 @@ def test_a_reload_reads_keys_and_revocations_and_no_file_that_may_be_deleted_aft
                 UNKNOWN_CHALLENGE, headers={"Authorization": f"Bearer {key}", "Connection": "close"}
             ).status_code
 
+        lost = Device.generate()
+
+        def challenge(key: str) -> int:
+            body = {"device_public_key": lost.wire_key, "action": {"type": "login", "description": "Sign in"}}
+            headers = {"Authorization": f"Bearer {key}", "Connection": "close"}
+            return client.post("/challenge", json=body, headers=headers).status_code
+
+        assert challenge(before) == 201
         assert [status(key) for key in (before, after, server.api_key)] == [404, 401, 404]
         Path(server.environ["SIGIL_MNEMONIC_PATH"]).unlink()
         (tmp_path / "token").unlink()
         secret_file(tmp_path / "keys", after)
+        secret_file(tmp_path / "lost", lost.fingerprint)
         secret_file(tmp_path / "revoked", server.api_key.removeprefix("sgk_test_")[:32])
         os.kill(server.pid, signal.SIGHUP)
         done = {"reload_finished", "reload_refused"}
         wait_until(lambda: done & {line["event"] for line in server.log()}, "the end of the reload")
         assert [status(key) for key in (before, after, server.api_key)] == [401, 404, 401]
+        assert challenge(after) == 403

@@ -6,6 +6,7 @@ As a script: `PATH` is the directory of the store; it prints a line when it has 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import sys
 import time
@@ -22,11 +23,13 @@ from sigil.core.webhooks.event import EVENT
 from sigil.delivery.backlog import Backlog, EventBacklog, Events
 from sigil.device import Device
 from sigil.protocol.api_key import Caller
-from sigil.protocol.errors import Problem
+from sigil.protocol.errors import Problem, WrongCode
 from sigil.protocol.messages.approvals import MpaCreated
 from sigil.protocol.messages.challenges import ChallengeCreated
+from sigil.protocol.messages.enrolment import BeginEnrolment
 from sigil.store.codec import Codec
 from sigil.store.lmdb import LmdbStore
+from tests.support.enrolling import Phone
 from tests.support.services import Services
 
 DEVICES = [Device.from_secret("ES256", bytes([number]) * 32) for number in range(11, 17)]
@@ -137,11 +140,25 @@ class Work:
         self.services.clock.now += 700 if number % 2 else 87_500
         await self.services.sweep()
 
+    async def enrol(self, number: int) -> None:
+        """An enrolment that is left at one of its steps."""
+        caller, enrolments = CALLERS[number % 3], self.services.enrolments
+        begun, _ = await enrolments.begin(caller, BeginEnrolment(f"a{number}"))
+        if number % 5:
+            phone = Phone.of(begun)
+            phone.accept(await enrolments.claim(phone.claim()))
+            code = phone.session((await enrolments.complete(phone.completion())).sas_nonce).code
+            for attempt in {2: [code], 3: ["x"] * 3}.get(number % 5, []):
+                with contextlib.suppress(WrongCode):
+                    await enrolments.confirm(caller, begun.enrolment_id, attempt)
+        elif number % 2:
+            await enrolments.cancel(caller, begun.enrolment_id)
+
     async def deliver(self, number: int) -> None:
         await self.services.deliver(AttemptResult(200 if number % 3 else 400))
 
 
-OPERATIONS = ("create", "request", "answer", "vote", "cancel", "expire", "delete", "deliver")
+OPERATIONS = ("create", "request", "answer", "vote", "cancel", "enrol", "expire", "delete", "deliver")
 
 
 async def work_until_killed(path: Path) -> None:
@@ -151,7 +168,7 @@ async def work_until_killed(path: Path) -> None:
     print("begun", flush=True)  # noqa: T201
     while True:
         # More creations than deletions, so that there is something to count when the process is killed.
-        what = choice.choice(("create", "create", "request", "answer", "vote", "cancel", "deliver"))
+        what = choice.choice(("create", "create", "request", "answer", "vote", "cancel", "enrol", "deliver"))
         await work.do(what, choice.randrange(240))
         services.clock.now += 1
 

@@ -60,12 +60,13 @@ async def check(path: Path, sequence: list[tuple[str, int]]) -> None:
 async def test_the_operations_of_these_tests_count_something(memory_directory: Path) -> None:
     adopt(memory_directory)
     work = Work(TalliedServices(directory=memory_directory))
-    for what, number in [("create", 1), ("create", 2), ("request", 5), ("answer", 1), ("vote", 4)]:
+    for what, number in [("create", 1), ("create", 2), ("request", 5), ("answer", 1), ("vote", 4), ("enrol", 1)]:
         await work.do(what, number)
     tallies, recounted = stored(work.services.store)
     assert tallies == recounted
     assert sum(tally.pending for tally in tallies.values()) == 2
     assert sum(tally.events for tally in tallies.values()) == 1
+    assert sum(tally.enrolments for tally in tallies.values()) == 1
     work.services.store.close()
 
 

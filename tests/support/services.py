@@ -95,7 +95,9 @@ class Services:
     max_pending: int = MAX_PENDING_PER_OWNER
     share: int = 100
     max_enrolments: int = MAX_ENROLMENTS_PER_OWNER
-    enrolment_policy: EnrolmentPolicy = field(default_factory=EnrolmentPolicy)
+    enrolment_policy: EnrolmentPolicy = field(
+        default_factory=lambda: EnrolmentPolicy(public_url="https://auth.example.com")
+    )
     revoked: frozenset[str] = frozenset()
     attestation: EnrolmentAttestation | None = None
     accepted: AttestationPolicy = field(default_factory=AttestationPolicy)
