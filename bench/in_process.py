@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,30 +12,49 @@ import uvloop
 from bench.wire import creation_body, response_body
 from sigil.app.operational import Snapshot, build
 from sigil.app.services import Dependencies
+from sigil.attestation.credentials import issue, times
+from sigil.attestation.policy import AttestationPolicy
+from sigil.attestation.statements import Attested, Facts
 from sigil.config.settings import Config
 from sigil.core.session_store import SessionStore
 from sigil.device import Device
 from sigil.protocol.api_key import issue_api_key
-from sigil.protocol.identity import DerivedSecrets
+from sigil.protocol.identity import DerivedSecrets, ServerIdentity
+from sigil.protocol.keys import PrivateKey
 from sigil.serving.process.lifecycle import WorkerLifecycle
 from sigil.sessions.long_polls import LongPolls
 from sigil.telemetry.metrics import Metrics
 from sigil.telemetry.null_metrics import NullMetrics
 
+_POLICY = AttestationPolicy(
+    required=True,
+    kinds=frozenset({"android-key"}),
+    android_apps=(("org.example.sigil", bytes(32)),),
+    android_min_patch=202601,
+    android_user_auth=True,
+)
 Headers = list[tuple[bytes, bytes]]
 
 
 class InProcess:
-    """An application on `store` and `count` devices. Each method except `sign` sends one request for each device."""
+    """An application on `store` and `count` devices. Each method except `sign` sends one request for each device.
 
-    def __init__(self, store: SessionStore, count: int, metrics: Metrics | None = None) -> None:
-        secrets = DerivedSecrets(*(os.urandom(32) for _ in range(4)))
-        key = issue_api_key(secrets.api_key, "sgk_test_", os.urandom(16))
+    `attested`: the server requires attestation, and each device sends its credential.
+    """
+
+    def __init__(
+        self, store: SessionStore, count: int, metrics: Metrics | None = None, *, attested: bool = False
+    ) -> None:
+        secrets = DerivedSecrets(*(os.urandom(32) for _ in range(6)))
+        key = issue_api_key(secrets.api_key, "sgk_live_", os.urandom(16))
         self._authorization: Headers = [(b"authorization", f"Bearer {key}".encode())]
         parts = Dependencies(store=store, long_polls=LongPolls(), metrics=metrics or NullMetrics())
-        self._app = build(Snapshot(Config(device_rate=0), secrets), parts, WorkerLifecycle(0, 1))
+        policy = _POLICY if attested else AttestationPolicy()
+        self._app = build(Snapshot(Config(device_rate=0, attestation=policy), secrets), parts, WorkerLifecycle(0, 1))
         self._loop = uvloop.new_event_loop()
         self._devices = [Device.generate() for _ in range(count)]
+        server_key = ServerIdentity.from_secrets(secrets).keys["ES256"]
+        self._credentials = [_credential(device, server_key) if attested else "" for device in self._devices]
         self._creations = [creation_body(device) for device in self._devices]
         self._created: list[bytes] = []
         self._answers: list[bytes] = []
@@ -44,7 +64,8 @@ class InProcess:
 
     def sign(self) -> None:
         self._answers = [
-            response_body(device, created) for device, created in zip(self._devices, self._created, strict=True)
+            response_body(device, created, credential)
+            for device, created, credential in zip(self._devices, self._created, self._credentials, strict=True)
         ]
 
     def answer(self) -> None:
@@ -74,6 +95,14 @@ class InProcess:
         if start["status"] not in {200, 201}:
             raise RuntimeError(f"POST {path}: {start['status']} {answer!r}")
         return answer
+
+
+def _credential(device: Device, server_key: PrivateKey) -> str:
+    """Of an Android phone with a chain of four certificates."""
+    serials = ("1", *(bytes([n]).hex() * 16 for n in range(17, 20)))
+    facts = Facts(patch=202611, boot="verified", boot_key="ab" * 32, user_auth=True, serials=serials)
+    attested = Attested("android-key", "hardware", "direct", f"org.example.sigil:{'0' * 64}", facts)
+    return issue(attested, device.public, times(time.time(), _POLICY), server_key, os.urandom(16))
 
 
 def _scope(path: str, length: int, headers: Headers) -> dict[str, Any]:

@@ -22,6 +22,9 @@ from sigil.store.memory import MemoryStore
 from sigil.telemetry.metrics import Metrics
 
 _DEVICES = 20
+_MOST = 1.1
+"""A credential that this worker has verified before may add a tenth to an answer."""
+_MEASUREMENTS = 3
 
 
 @pytest.fixture(params=["memory", "lmdb"])
@@ -68,3 +71,33 @@ def test_answer_in_process(measure: Measure, application: InProcess) -> None:
         application.sign()
 
     measure(application.answer, operations=_DEVICES, rounds=200, prepare=create_and_sign)
+
+
+def test_answer_with_a_cached_credential_in_process(
+    measure: Measure, store: SessionStore, metrics: Metrics, application: InProcess
+) -> None:
+    """Also in turn with answers that have none, of the same store: the ratio of the best of each."""
+    attested = InProcess(store, _DEVICES, metrics, attested=True)
+
+    def create_and_sign() -> None:
+        attested.create()
+        attested.sign()
+
+    measure(attested.answer, operations=_DEVICES, rounds=200, prepare=create_and_sign)
+    ratio = min(_ratio(attested, application) for _ in range(_MEASUREMENTS))
+    attested.close()
+    if ratio >= _MOST:
+        pytest.fail(f"an answer with a cached credential takes {ratio:.3f} times as long as one without")
+
+
+def _ratio(attested: InProcess, plain: InProcess) -> float:
+    pairs = [(_seconds(attested), _seconds(plain)) for _ in range(150)]
+    return min(first for first, _ in pairs) / min(second for _, second in pairs)
+
+
+def _seconds(application: InProcess) -> float:
+    application.create()
+    application.sign()
+    began = time.perf_counter()
+    application.answer()
+    return time.perf_counter() - began

@@ -22,12 +22,13 @@ def creation_body(device: Device) -> bytes:
     return json.dumps({"device_public_key": device.wire_key, "action": ACTION}).encode()
 
 
-def response_body(device: Device, created: bytes) -> bytes:
+def response_body(device: Device, created: bytes, credential: str = "") -> bytes:
     """The body of `POST /respond` that approves a challenge; `created` is the response to `POST /challenge`."""
     challenge = json.loads(created)
     bound = decode_base64(challenge["challenge_bytes"], "challenge_bytes")
     signature = device.sign_approval(bound, ACTION_JCS)
-    return json.dumps(device.response_body(challenge["challenge_id"], "approved", signature)).encode()
+    body = device.response_body(challenge["challenge_id"], "approved", signature)
+    return json.dumps(body | ({"device_credential": credential} if credential else {})).encode()
 
 
 def approval_request_body(groups: Sequence[Sequence[Device]], required: int) -> bytes:

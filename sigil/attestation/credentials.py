@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from sigil.attestation.policy import AttestationPolicy, check_attested, revoked_serials
+from sigil.attestation.policy import AttestationPolicy, check_attested, listable_serials
 from sigil.attestation.statements import LEVELS, Attested, Kind, Rejected
 from sigil.protocol import device_credential
 from sigil.protocol.device_credential import DeviceCredential, MalformedCredential, Payload
@@ -54,6 +54,17 @@ def issue(attested: Attested, device: PublicKey, at: Times, server_key: PrivateK
     return device_credential.issue(payload, attested.facts, server_key.sign, salt=salt)
 
 
+class Known:
+    """A credential whose signature verified. `accepted_by`: the last policy that its facts satisfied."""
+
+    __slots__ = ("accepted_by", "credential", "serials")
+
+    def __init__(self, credential: DeviceCredential) -> None:
+        self.credential = credential
+        self.serials = listable_serials(attested_by(credential))
+        self.accepted_by: AttestationPolicy | None = None
+
+
 def verified(text: str, server_key: PublicKey) -> DeviceCredential:
     """A credential that this server, or another with the same mnemonic, has issued. Rejected."""
     try:
@@ -71,24 +82,29 @@ def attested_by(credential: DeviceCredential) -> Attested:
 
 
 def check_facts(
-    credential: DeviceCredential,
+    known: Known,
     device: PublicKey,
     *,
     policy: AttestationPolicy,
     now: float,
     revoked: Callable[[str], bool],
 ) -> None:
-    """Whether a verified credential counts for this device now; at each use. Rejected."""
-    _check_life(credential, device, policy, revoked)
+    """Whether a verified credential counts for this device now; at each use. Rejected.
+
+    A policy never changes, so its settings are applied to the facts once; what changes meanwhile is checked each time.
+    """
+    payload = known.credential.payload
+    _check_life(known, device, policy, revoked)
     # A shorter SIGIL_CREDENTIAL_DAYS holds for credentials that were issued before.
-    payload = credential.payload
     if now >= min(payload.expires_at, payload.issued_at + policy.credential_days * _DAY):
         raise Rejected("expired", "credential_expiry")
-    check_attested(attested_by(credential), policy, revoked)
+    if known.accepted_by is not policy:
+        check_attested(attested_by(known.credential), policy, revoked)
+        known.accepted_by = policy
 
 
 def check_renewable(
-    credential: DeviceCredential,
+    known: Known,
     device: PublicKey,
     kind: Kind,
     *,
@@ -100,12 +116,13 @@ def check_renewable(
 
     The new statement has to satisfy the policy, not the old facts: an update of the phone is the usual remedy.
     """
-    _check_life(credential, device, policy, revoked)
-    if credential.payload.kind != kind:
+    payload = known.credential.payload
+    _check_life(known, device, policy, revoked)
+    if payload.kind != kind:
         raise Rejected("kind", "credential_kind")
-    if kind == "android-key" and credential.payload.binding != "direct":
+    if kind == "android-key" and payload.binding != "direct":
         raise Rejected("kind", "credential_binding")
-    if now >= credential.payload.expires_at + policy.credential_days * _DAY:
+    if now >= payload.expires_at + policy.credential_days * _DAY:
         raise Rejected("expired", "credential_age")
 
 
@@ -122,14 +139,13 @@ def renewed(previous: Attested, new: Attested) -> Attested:
     return previous._replace(level=min(previous.level, new.level, key=LEVELS.index), facts=facts)
 
 
-def _check_life(
-    credential: DeviceCredential, device: PublicKey, policy: AttestationPolicy, revoked: Callable[[str], bool]
-) -> None:
-    if credential.payload.fingerprint != device.fingerprint:
+def _check_life(known: Known, device: PublicKey, policy: AttestationPolicy, revoked: Callable[[str], bool]) -> None:
+    payload = known.credential.payload
+    if payload.fingerprint != device.fingerprint:
         raise Rejected("key_properties", "credential_device")
     if device.fingerprint in policy.revoked_devices:
         raise Rejected("revoked", "device_revoked")
-    if credential.payload.issued_at < policy.credentials_not_before:
+    if payload.issued_at < policy.credentials_not_before:
         raise Rejected("revoked", "credentials_not_before")
-    if revoked_serials(attested_by(credential), revoked):
+    if any(map(revoked, known.serials)):
         raise Rejected("revoked", "status_list")

@@ -66,11 +66,11 @@ def check_attested(attested: Attested, policy: AttestationPolicy, revoked: Calla
             raise Rejected(check.reason, check.name)
 
 
-def revoked_serials(attested: Attested, revoked: Callable[[str], bool]) -> int:
-    """How many certificates behind a credential are in Android's status list; it lists those of Android alone."""
+def listable_serials(attested: Attested) -> tuple[str, ...]:
+    """Of the certificates behind a credential that Android's status list may name; it lists those of Android alone."""
     if attested.kind != "android-key":
-        return 0
-    return sum(map(revoked, (*attested.facts.serials, *attested.facts.first_serials)))
+        return ()
+    return (*attested.facts.serials, *attested.facts.first_serials)
 
 
 def _apple(attested: Attested, policy: AttestationPolicy) -> Iterator[Check]:
@@ -85,7 +85,7 @@ def _apple(attested: Attested, policy: AttestationPolicy) -> Iterator[Check]:
 def _android(attested: Attested, policy: AttestationPolicy, revoked: Callable[[str], bool]) -> Iterator[Check]:
     facts = attested.facts
     yield Check("app_configured", attested.app in policy.android_app_names, "app", attested.app)
-    listed = revoked_serials(attested, revoked)
+    listed = sum(map(revoked, listable_serials(attested)))
     yield Check("status_list", bool(facts.serials) and not listed, "revoked", f"{listed} revoked")
     if attested.level == "emulator":
         # An emulator has no hardware that could state the rest.

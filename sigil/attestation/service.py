@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 from sigil.attestation import credentials
+from sigil.attestation.credentials import Known
 from sigil.attestation.observer import AttestationObserver, Unobserved, Use
 from sigil.attestation.policy import AttestationPolicy, check_attested
 from sigil.attestation.statements import LEVELS, Anchors, Attested, Expected, Kind, Rejected
@@ -97,7 +98,7 @@ class Attestation:
         self._randomness = randomness
         self._status = status or NoStatusList()
         self._observer = observer or Unobserved()
-        self._cache: OrderedDict[bytes, DeviceCredential] = OrderedDict()
+        self._cache: OrderedDict[bytes, Known] = OrderedDict()
 
     @property
     def kinds(self) -> tuple[Kind, ...]:
@@ -176,14 +177,12 @@ class Attestation:
             raise AttestationRequired
         kind = ""
         try:
-            credential = self._verified(text)
-            kind = credential.payload.kind
-            credentials.check_facts(
-                credential, device, policy=self.policy, now=self._clock(), revoked=self._status.revoked
-            )
+            known = self._known(text)
+            kind = known.credential.payload.kind
+            credentials.check_facts(known, device, policy=self.policy, now=self._clock(), revoked=self._status.revoked)
         except Rejected as error:
             raise self._invalid("approval", device, kind, error) from error
-        return credential
+        return known.credential
 
     def _issue(
         self,
@@ -209,7 +208,7 @@ class Attestation:
         times = credentials.times(now, self.policy, previous.payload.attested_at if previous else None)
         salt = self._randomness(device_credential.SALT_BYTES)
         text = credentials.issue(attested, device, times, self._server_key, salt)
-        self._observer.issued(use, self._verified(text).payload, renewal=bool(previous))
+        self._observer.issued(use, self._known(text).credential.payload, renewal=bool(previous))
         return text, DeviceAttested(
             device_credential=text,
             kind=attested.kind,
@@ -222,10 +221,10 @@ class Attestation:
     def _renewable(self, statement: Statement, device: PublicKey, now: float, text: str | None) -> DeviceCredential:
         if text is None:
             raise Rejected("kind", "renewal_without_credential")
-        credential = self._verified(text)
+        known = self._known(text)
         kind: Kind = "apple-appattest" if isinstance(statement, AppleAssertion) else "android-key"
-        credentials.check_renewable(credential, device, kind, policy=self.policy, now=now, revoked=self._status.revoked)
-        return credential
+        credentials.check_renewable(known, device, kind, policy=self.policy, now=now, revoked=self._status.revoked)
+        return known.credential
 
     def _attested(
         self,
@@ -261,14 +260,14 @@ class Attestation:
 
         return digest
 
-    def _verified(self, text: str) -> DeviceCredential:
+    def _known(self, text: str) -> Known:
         """Only what verified is kept: a client without a credential of this server displaces none."""
         key = hashlib.sha256(text.encode()).digest()
-        credential = self._cache.pop(key, None) or credentials.verified(text, self._server_key.public)
-        self._cache[key] = credential
+        known = self._cache.pop(key, None) or Known(credentials.verified(text, self._server_key.public))
+        self._cache[key] = known
         if len(self._cache) > MAX_CACHED:
             self._cache.popitem(last=False)
-        return credential
+        return known
 
     def _invalid(self, use: Use, device: PublicKey, kind: str, error: Rejected) -> AttestationInvalid:
         self._observer.rejected(use, device.fingerprint, kind, error.reason, error.check)
