@@ -89,7 +89,8 @@ def enrol(
     try:
         code = asyncio.run(_Enrolling(wanted, as_json).run())
     except InvalidRequest as error:
-        hint = {"$.account": "ACCOUNT: ", "$.replaces": "--replaces: "}.get(error.path or "", "")
+        about_key = error.code == "INVALID_PUBLIC_KEY" or error.path == "$.replaces"
+        hint = "--replaces: " if about_key else "ACCOUNT: " if error.path == "$.account" else ""
         write_error("sigil", f"{hint}{error}")
         code = Exit.CANNOT_ENROL
     except SigilError as error:
@@ -185,7 +186,7 @@ class _Enrolling:
             except WrongCode as wrong:
                 if not wrong.attempts_left:
                     return await client.enrolment.get_status(self._id)
-                self._say(f"Wrong code, {wrong.attempts_left} left", attempts_left=wrong.attempts_left)
+                self._say(f"Wrong code, {_attempts(wrong.attempts_left)} left", attempts_left=wrong.attempts_left)
             except InvalidRequest as error:
                 if error.status is not None:
                     raise
@@ -265,6 +266,10 @@ class _Enrolling:
         else:
             write_error("sigil", _ENDS.get(status.status, status.status) if status else "")
         return Exit.NO_DEVICE if expired else Exit.NOT_ENROLLED
+
+
+def _attempts(left: int) -> str:
+    return "1 attempt" if left == 1 else f"{left} attempts"
 
 
 def _members(status: EnrolmentStatus) -> dict[str, object]:
