@@ -1,0 +1,335 @@
+"""`sigil device enrol` against a real server: by link, typed, replaced, attacked, interrupted and killed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import msgspec
+import pytest
+from click.testing import CliRunner, Result
+
+from sigil.device import Device
+from sigil.device.commands import device
+from sigil.device.commands.context import CommandContext
+from sigil.device.enrolment.client import EnrolmentClient
+from sigil.device.enrolment.steps import completion_body, parse_offer
+from sigil.device.enrolment.target import parse_target
+from sigil.device.http.connection import ServerConnection
+from sigil.device.http.tls import TlsTrust
+from sigil.device.keyring import Keyring
+from sigil.device.server_pin import ServerPin
+from sigil.protocol.enrolment import Link, link_uri, parse_uri, typed_token
+from tests.device.enrolment.people import Enrolling, Service
+from tests.device.fake_server import FakeServer
+from tests.support.live import LiveServer
+
+KILLED = -9
+
+
+@pytest.fixture(scope="module")
+def live() -> Iterator[LiveServer]:
+    with LiveServer(workers=1) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def service(live: LiveServer) -> Iterator[Service]:
+    with live.authorised() as backend:
+        yield Service(live, backend)
+
+
+def pin(server: LiveServer) -> ServerPin:
+    return ServerPin(
+        base_url=server.url,
+        server_id=server.identity.server_id,
+        server_public_keys=server.identity.server_public_keys,
+        server_name="Sigil",
+        tls=TlsTrust(ca_pem=server.certificate.read_text()),
+    )
+
+
+def enrolled(service: Service, home: Path, begun: dict[str, Any], *options: str, target: str = "") -> dict[str, Any]:
+    """The device's last line, after the person entered the code."""
+    running = Enrolling(home, service.server, target or begun["uri"], *options)
+    finish(service, running, begun)
+    assert running.end() == 0, running.errors
+    last = running.printed[-1]
+    assert last["event"] == "enrolled"
+    return last
+
+
+def finish(service: Service, running: Enrolling, begun: dict[str, Any]) -> None:
+    for line in running.lines():
+        if line["event"] == "code":
+            page = service.status(begun)
+            if page["status"] == "confirming":
+                assert page["session_pictogram"] == line["session_pictogram"]
+                assert service.confirm(begun, line["code"]).status_code == 200
+
+
+def at_terminal(home: Path, *arguments: str, input: str = "", terminal: bool = True) -> Result:
+    context = CommandContext(interactive=lambda: terminal)
+    return CliRunner().invoke(device, [*arguments, "--home", str(home)], obj=context, input=input)
+
+
+def test_a_link_enrols_a_key_that_approves_and_the_same_command_prints_it_again(
+    service: Service, home: Path, live: LiveServer
+) -> None:
+    begun = service.begin("alice@example.com")
+    done = enrolled(service, home, begun)
+    page = service.status(begun)
+    assert (page["status"], page["device_public_key"]) == ("enrolled", done["device_public_key"])
+    assert (done["account"], done["replaced"], done["server_id"]) == ("alice@example.com", "", live.identity.server_id)
+    again = at_terminal(home, "enrol", begun["uri"], "--yes", "--json")
+    assert (again.exit_code, json.loads(again.stdout)) == (0, done)
+    assert [path.suffix for path in home.iterdir()] == [".json"]
+    action = {"type": "login", "description": "Sign in"}
+    body = {"device_public_key": done["device_public_key"], "action": action}
+    challenge_id = service.backend.post("/challenge", json=body).json()["challenge_id"]
+    approved = at_terminal(home, "approve", challenge_id)
+    assert "the challenge is verified" in approved.output
+    # Another device with the same link is refused, and makes no key.
+    late = at_terminal(home.parent / "thief", "enrol", begun["uri"], "--yes", "--ca", str(live.certificate))
+    assert (late.exit_code, "ENROLMENT_CLAIMED" in late.stderr) == (1, True)
+    assert not list((home.parent / "thief").iterdir())
+
+
+def test_a_typed_token_enrols_at_the_pinned_server(service: Service, home: Path, live: LiveServer) -> None:
+    begun = service.begin()
+    typed = typed_token(begun["token"]).lower()
+    done = enrolled(service, home, begun, "--server", live.url, "--pin", live.identity.server_id, target=typed)
+    assert service.status(begun)["device_public_key"] == done["device_public_key"]
+
+
+def test_a_typed_token_for_an_unknown_server_needs_a_person(service: Service, home: Path, live: LiveServer) -> None:
+    begun = service.begin()
+    options = ("enrol", begun["token"], "--server", live.url, "--ca", str(live.certificate))
+    without = at_terminal(home, *options, "--yes", terminal=False)
+    assert (without.exit_code, "NOT_CONFIRMED" in without.stderr, "--pin" in without.stderr) == (1, True, True)
+    declined = at_terminal(home, *options, input="n\n")
+    assert declined.exit_code == 1
+    assert live.identity.server_id in declined.output
+    assert live.identity.pictogram_speakable in declined.output
+    assert service.status(begun)["status"] == "pending"
+
+
+def test_an_enrolment_without_a_code_needs_the_link_also_with_a_pin(
+    service: Service, home: Path, live: LiveServer
+) -> None:
+    old = Keyring(home).create(pin(live), "ES256")
+    begun = service.begin(confirm="none", replaces=old.device.wire_key)
+    typed = ("enrol", begun["token"], "--server", live.url, "--pin", live.identity.server_id, "--yes", "--json")
+    refused = at_terminal(home, *typed)
+    assert (refused.exit_code, "CODE_NOT_COMPARED" in refused.stderr) == (1, True)
+    done = at_terminal(home, "enrol", begun["uri"], "--yes", "--json")
+    assert [json.loads(line)["event"] for line in done.stdout.splitlines()] == ["offer", "enrolled"]
+    assert service.status(begun)["replaced"] == old.device.fingerprint
+
+
+def test_a_replaced_qr_code_is_refused_before_the_token_is_sent(service: Service, home: Path, live: LiveServer) -> None:
+    begun = service.begin()
+    forged = link_uri(parse_uri(begun["uri"])._replace(server_id="ab" * 32))
+    refused = at_terminal(home, "enrol", forged, "--yes", "--ca", str(live.certificate))
+    assert (refused.exit_code, "PIN_MISMATCH" in refused.stderr) == (1, True)
+    # The device knows this server: a link with another identity for its address is refused, also with --force.
+    Keyring(home).create(pin(live), "ES256")
+    refused = at_terminal(home, "enrol", forged, "--yes", "--force")
+    assert (refused.exit_code, "SERVER_IDENTITY_CHANGED" in refused.stderr) == (1, True)
+    assert service.status(begun)["status"] == "pending"
+
+
+def test_a_server_in_the_place_of_the_real_one_gets_no_token(home: Path, live: LiveServer, service: Service) -> None:
+    begun = service.begin()
+    with FakeServer(lambda: 0.0) as other:
+        link = link_uri(Link(other.url, live.identity.server_id, begun["token"]))
+        refused = at_terminal(home, "enrol", link, "--yes")
+    assert "PIN_MISMATCH" in refused.stderr
+    assert len(other.peers) == 1
+
+
+def test_a_relaying_attacker_who_swaps_the_key_is_found_by_the_compared_code(
+    service: Service, live: LiveServer
+) -> None:
+    """The proxy relays everything, and completes with a key of its own."""
+    begun, victim, attacker = service.begin(), Device.generate(), Device.generate()
+    target = parse_target(begun["uri"])
+
+    def relayed(request: httpx.Request) -> httpx.Response:
+        content = request.content
+        if request.url.path == "/enrolment/complete":
+            content = msgspec.json.encode(completion_body(attacker, offer))
+        with live.client() as client:
+            answer = client.request(request.method, request.url.path, content=content, headers=dict(request.headers))
+        return httpx.Response(answer.status_code, stream=httpx.ByteStream(answer.content))
+
+    with ServerConnection(live.url, pin(live).tls, transport=httpx.MockTransport(relayed)) as connection:
+        client = EnrolmentClient(pin(live), connection)
+        offer = client.claim(target, "0f" * 16)
+        session, answer = client.complete(offer, completion_body(victim, offer))
+    assert answer.status == "confirming"
+    page = service.status(begun)
+    assert page["fingerprint"] == attacker.fingerprint
+    assert page["session_pictogram"] != session.pictogram
+    refused = service.confirm(begun, session.code)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (403, "WRONG_CODE")
+
+
+def test_a_rotation_replaces_the_key_when_it_is_enrolled_and_not_before(
+    service: Service, home: Path, live: LiveServer
+) -> None:
+    old = Keyring(home).create(pin(live), "Ed25519")
+    begun = service.begin(replaces=old.device.wire_key)
+    running = Enrolling(home, live, begun["uri"])
+    assert (running.event("offer") or {})["replaces"] == old.device.fingerprint
+    code = running.event("code") or {}
+    assert Keyring(home).load(live.url).device.fingerprint == old.device.fingerprint
+    service.confirm(begun, code["code"])
+    assert running.end() == 0, running.errors
+    page = service.status(begun)
+    assert (page["replaced"], running.printed[-1]["replaced"]) == (old.device.fingerprint, old.device.fingerprint)
+    assert Keyring(home).load(live.url).device.wire_key == page["device_public_key"]
+
+
+def test_an_offer_that_replaces_another_key_is_refused(service: Service, home: Path, live: LiveServer) -> None:
+    Keyring(home).create(pin(live), "ES256")
+    begun = service.begin(replaces=Device.generate().wire_key)
+    refused = at_terminal(home, "enrol", begun["uri"], "--yes")
+    assert (refused.exit_code, "REPLACES_ANOTHER_KEY" in refused.stderr) == (1, True)
+    assert service.status(begun)["status"] == "claimed"
+    assert [path.suffix for path in home.iterdir()] == [".json"]
+
+
+def test_a_key_that_is_there_is_discarded_only_when_a_person_or_force_agrees(
+    service: Service, home: Path, live: LiveServer
+) -> None:
+    present = Keyring(home).create(pin(live), "ES256").device.fingerprint
+    begun = service.begin()
+    script = at_terminal(home, "enrol", begun["uri"], "--yes", "--json")
+    assert (script.exit_code, "ALREADY_REGISTERED" in script.stderr, "--force" in script.stderr) == (1, True, True)
+    declined = at_terminal(home, "enrol", begun["uri"], "--yes", input="n\n")
+    assert (declined.exit_code, "ENROLMENT_DECLINED" in declined.stderr) == (1, True)
+    assert Keyring(home).load(live.url).device.fingerprint == present
+    # The claim is on disk: the same link goes on.
+    assert enrolled(service, home, begun, "--force")["fingerprint"] != present
+
+
+def test_the_third_wrong_code_ends_the_enrolment_and_leaves_no_key(
+    service: Service, home: Path, live: LiveServer
+) -> None:
+    begun = service.begin()
+    running = Enrolling(home, live, begun["uri"])
+    running.event("offer")
+    code = (running.event("code") or {})["code"]
+    for _ in range(3):
+        service.confirm(begun, f"{(int(code) + 1) % 10**6:06}")
+    assert running.end() == 1
+    assert "A wrong code was entered three times" in running.errors
+    assert list(home.iterdir()) == []
+
+
+def test_a_second_enrolment_at_the_same_time_waits_for_the_first(
+    service: Service, home: Path, live: LiveServer
+) -> None:
+    begun = service.begin()
+    running = Enrolling(home, live, begun["uri"])
+    running.event("offer")
+    code = running.event("code") or {}
+    second = at_terminal(home, "enrol", begun["uri"], "--yes", "--json")
+    assert (second.exit_code, "ENROLMENT_BUSY" in second.stderr) == (1, True)
+    service.confirm(begun, code["code"])
+    assert running.end() == 0
+
+
+def killed_after_the_key_was_sent(service: Service, home: Path, live: LiveServer) -> tuple[dict[str, Any], str]:
+    """The enrolment, and its code."""
+    begun = service.begin()
+    running = Enrolling(home, live, begun["uri"])
+    running.event("offer")
+    code = (running.event("code") or {})["code"]
+    running.kill()
+    return begun, code
+
+
+def test_a_new_link_finishes_or_forgets_an_earlier_enrolment(service: Service, home: Path, live: LiveServer) -> None:
+    first, code = killed_after_the_key_was_sent(service, home, live)
+    second = service.begin("bob")
+    unfinished = at_terminal(home, "enrol", second["uri"], "--yes", "--json")
+    assert (unfinished.exit_code, "ENROLMENT_UNFINISHED" in unfinished.stderr) == (1, True)
+    assert service.status(second)["status"] == "pending"
+    service.confirm(first, code)
+    # The earlier one is finished, and then the new one finds its key.
+    found = at_terminal(home, "enrol", second["uri"], "--yes", "--json")
+    assert "ALREADY_REGISTERED" in found.stderr
+    key = Keyring(home).load(live.url)
+    assert (key.account, key.device.wire_key) == ("alice", service.status(first)["device_public_key"])
+    third, _ = killed_after_the_key_was_sent_with_force(service, home, live)
+    service.backend.delete(f"/enrolment/{third['enrolment_id']}")
+    fourth = service.begin("carol")
+    assert enrolled(service, home, fourth, "--force")["account"] == "carol"
+
+
+def killed_after_the_key_was_sent_with_force(
+    service: Service, home: Path, live: LiveServer
+) -> tuple[dict[str, Any], str]:
+    begun = service.begin()
+    running = Enrolling(home, live, begun["uri"], "--force")
+    running.event("offer")
+    code = (running.event("code") or {})["code"]
+    running.kill()
+    return begun, code
+
+
+def test_an_enrolment_that_the_server_no_longer_stores_is_kept_only_on_request(
+    service: Service, home: Path, live: LiveServer
+) -> None:
+    begun, _ = killed_after_the_key_was_sent(service, home, live)
+    keyring = Keyring(home)
+    pending = keyring.pending_enrolment(live.url)
+    assert pending is not None
+    assert pending.prepared is not None
+    offer = parse_offer(pending.prepared.offer.encode(), pending.server)
+    assert offer.enrolment_id == begun["enrolment_id"]
+    # As the server answers ten minutes after the end.
+    body = pending.prepared.completion | {"enrolment_id": "00000000-0000-4000-8000-000000000000"}
+    prepared = msgspec.structs.replace(pending.prepared, completion=body)
+    keyring.remember_enrolment(msgspec.structs.replace(pending, prepared=prepared))
+    unknown = at_terminal(home, "enrol", begun["uri"], "--yes", "--json")
+    assert "ENROLMENT_OUTCOME_UNKNOWN" in unknown.stderr
+    assert service.status(begun)["fingerprint"] in unknown.stderr
+    kept = at_terminal(home, "enrol", begun["uri"], "--yes", "--json", "--keep")
+    assert kept.exit_code == 0, kept.stderr
+    assert keyring.load(live.url).device.fingerprint == service.status(begun)["fingerprint"]
+
+
+@pytest.mark.parametrize("rotation", [False, True], ids=["first key", "rotation"])
+def test_killed_anywhere_the_same_command_goes_on(
+    service: Service, tmp_path: Path, live: LiveServer, rotation: bool
+) -> None:
+    old, kill_at, code = Device.generate(), 0, KILLED
+    while code == KILLED:
+        home = tmp_path / str(kill_at)
+        keyring = Keyring(home)
+        if rotation:
+            old = keyring.create(pin(live), "ES256").device
+        begun = service.begin(**({"replaces": old.wire_key} if rotation else {}))
+        running = Enrolling(home, live, begun["uri"], kill_at=kill_at)
+        finish(service, running, begun)
+        code = running.end()
+        # Until the new key is enrolled, the old one is there.
+        page, known = service.status(begun), keyring.find(live.url)
+        if rotation and page["status"] != "enrolled":
+            assert known is not None
+            assert known.device.fingerprint == old.fingerprint
+        done = enrolled(service, home, begun)
+        page, known = service.status(begun), keyring.load(live.url)
+        assert (page["status"], page["device_public_key"]) == ("enrolled", done["device_public_key"])
+        assert known.device.wire_key == done["device_public_key"]
+        assert {path.suffix for path in home.iterdir()} == {".json"}
+        kill_at += 1
+    assert (code, running.errors) == (0, "")
+    # Before and after: two files of the enrolment, claim, completion, at least one poll, the key, and the deletion.
+    assert kill_at > 2 * 7
