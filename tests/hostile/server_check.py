@@ -10,7 +10,14 @@ from tests.hostile.raw_client import RawClient
 from tests.support.live import LiveServer, wait_until
 
 # Without rate limits, so that each request is rejected for its content.
-UNLIMITED = {"SIGIL_RATE_LIMIT": "off", "SIGIL_DEVICE_RATE": "off", "SIGIL_MAX_PENDING_PER_DEVICE": "100"}
+UNLIMITED = {
+    "SIGIL_RATE_LIMIT": "off",
+    "SIGIL_DEVICE_RATE": "off",
+    "SIGIL_MAX_PENDING_PER_DEVICE": "100",
+    "SIGIL_MAX_ENROLMENTS": "100000",
+    # Without a kind the endpoints of attestation are absent.
+    "SIGIL_ATTESTATION_KINDS": "yubikey-piv",
+}
 HEALTH = b"GET /health HTTP/1.1\r\nHost: sigil\r\n\r\n"
 BODY = b"POST /respond HTTP/1.1\r\nHost: sigil\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
 

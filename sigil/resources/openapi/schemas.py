@@ -33,6 +33,8 @@ _FORMATS: dict[str, dict[str, Any]] = {
     "sas_nonce": {"contentEncoding": "base64"},
     "keys_signature": {"contentEncoding": "base64"},
 }
+# That of an attestation is its nonce.
+_OF_ATTESTATION = {("AttestChallenge", "challenge_id"), ("AttestDevice", "challenge_id")}
 # Members that are sent as the raw bytes that were signed: their message types have no schema for them.
 _RAW_MEMBERS: dict[str, type] = {"action": Action, "action_context": ActionContext}
 _VALUE = {"$ref": "#/components/schemas/ParamValue"}
@@ -68,7 +70,7 @@ def refine(schemas: Iterable[Any], components: dict[str, Any]) -> None:
                 if schema.get("title") in sent:
                     _remove_null(member)
             for part in member.get("anyOf", [member]):
-                _refine_value(name, part)
+                _refine_value("" if (schema.get("title"), name) in _OF_ATTESTATION else name, part)
             if name in _RAW_MEMBERS and not member:
                 member["$ref"] = f"#/components/schemas/{_RAW_MEMBERS[name].__name__}"
         _describe_map("", schema)
