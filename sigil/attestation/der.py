@@ -185,7 +185,7 @@ def _check(node: Node, first: int, booleans: Container[int]) -> None:
         raise DerError("a NULL with content")
     if tag == BIT_STRING:
         unused = content[0] if content else 8
-        if unused > 7 or (unused and (len(content) == 1 or content[-1] & (1 << unused) - 1)):
+        if unused > 7 or content[-1] & (1 << unused) - 1:
             raise DerError("a BIT STRING that is not DER")
     if tag == OID and (not content or content[-1] >= 0x80 or content[0] == 0x80 or b"\x80" in _arc_starts(content)):
         raise DerError("an OBJECT IDENTIFIER that is not minimal")

@@ -252,6 +252,8 @@ def test_a_witness_vouches_for_a_key_that_was_attested_directly_in_the_same_app(
         (None, [("kind", "witness_of_a_direct_key"), ("app", "same_app")]),
         (_PREVIOUS._replace(binding="witness"), [("kind", "witness_of_a_direct_key")]),
         (_PREVIOUS._replace(app="org.example.other:00"), [("app", "same_app")]),
+        (_PREVIOUS._replace(app="org.example.sigil2:00"), [("app", "same_app")]),
+        (_PREVIOUS._replace(app="org.example.sigil:00"), []),
     ]
     for previous, reasons in cases:
         assert failed(_checks({"previous": previous}, witness=True)) == reasons

@@ -8,7 +8,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from sigil.attestation.chain import Broken, anchored, check_links, p256_wire, read_certificate, reading
-from sigil.attestation.der import DerError, oid
+from sigil.attestation.der import DerError, oid, parse
 from sigil.attestation.statements import Rejected
 from sigil.device.test_phone import der
 from sigil.device.test_phone.certificates import (
@@ -135,14 +135,32 @@ def test_nine_issuers_and_a_leaf_are_walked() -> None:
 
 def test_the_certificates_are_limited_in_number_and_size() -> None:
     good = _chain({})
-    wide = [good[0], *[bytes([0x30, 0x82, 0x17, 0xFC]) + bytes(6140)] * 7]
-    for chain in (good[:1], good * 6, [good[0], bytes(MAX_CERTIFICATE + 1)], wide):
+    padding = der.extension("1.2.3.4", der.octets(bytes(7500)))
+    long = _chain({}, leaf={"extensions": [padding]})
+    assert 7500 < len(long[0]) <= MAX_CERTIFICATE
+    for chain, rule in (
+        ([], "0 certificates"),
+        (good[:1], "1 certificates"),
+        (good * 6, "12 certificates"),
+        ([good[0], bytes(MAX_CERTIFICATE + 1)], "more than 8192 bytes"),
+        ([*long[:1] * 6, *long[1:]], "or 40960 in all"),
+    ):
         made, checks = outcome(reading(chain))  # type: ignore[arg-type]
         assert made is None
         assert checks[-1].reason == "malformed"
+        assert rule in checks[-1].text
     assert len(list(reading(good))) == 1
+    assert len(list(reading([*long[:1] * 5, *long[1:]]))) == 1
     with pytest.raises(Rejected, match="certificates"):
         list(reading(["?", "?"]))
+
+
+def test_the_leaf_alone_may_encode_true_as_phones_do() -> None:
+    phone = der.extension("1.2.3.4", b"", critical=[b"\x01"])
+    assert len(list(reading(_chain({}, leaf={"extensions": [phone]})))) == 1
+    made, checks = outcome(reading(_chain({"extensions": [ca_extension(), phone]})))  # type: ignore[arg-type]
+    assert made is None
+    assert checks[-1].text == "certificate 1: a BOOLEAN that is not DER"
 
 
 def test_dates_are_those_of_rfc_5280_with_a_slack_of_five_minutes() -> None:
@@ -160,13 +178,27 @@ def test_dates_are_those_of_rfc_5280_with_a_slack_of_five_minutes() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", [b"261301000000Z", b"2601010000Z", b"26010100000aZ", b"260101000000+", b"260230000000Z"]
+    ("tag", "text"),
+    [
+        (0x17, b"261301000000Z"),
+        (0x17, b"260230000000Z"),
+        (0x17, b"26010100000aZ"),
+        (0x17, b"260101000000+"),
+        (0x17, b"2601010000Z"),
+        (0x17, b"20260101000000Z"),
+        (0x18, b"260101000000Z"),
+        (0x18, b"2026010100000Z"),
+        (0x18, b"20260101000000.5Z"),
+        (0x0C, b"260101000000Z"),
+    ],
 )
-def test_a_date_that_does_not_exist_is_not_valid(text: bytes) -> None:
-    begin = der.moment(NOW - DAY)
-    good = _chain({})[0]
-    certificate = read_certificate(good.replace(begin[2:], text.ljust(13, b"Z")[:13], 1))
-    assert not certificate.valid(NOW)
+def test_a_date_of_another_form_is_not_valid(tag: int, text: bytes) -> None:
+    certificate = read_certificate(_chain({})[0])
+    assert certificate.valid(NOW)
+    begin, end = certificate.validity
+    assert certificate._replace(validity=(parse(der.tlv(0x17, b"260101000000Z")), end)).valid(NOW)
+    assert not certificate._replace(validity=(parse(der.tlv(tag, text)), end)).valid(NOW)
+    assert not certificate._replace(validity=(begin, parse(der.tlv(tag, text)))).valid(NOW)
 
 
 def test_a_certificate_of_another_form_is_refused() -> None:
@@ -208,3 +240,4 @@ def test_the_key_on_the_wire_is_one_of_p256_alone() -> None:
     assert p256_wire(spki(key)[:-1]) is None
     assert p256_wire(spki(key) + b"\0") is None
     assert p256_wire(b"") is None
+    assert p256_wire(bytes(27) + spki(key)[27:]) is None

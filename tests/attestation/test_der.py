@@ -28,6 +28,7 @@ _CERTIFICATE = encoded(real_anchors().apple[0])
         ("0483000001ff", "oversized"),
         ("048101ff", "length that is not minimal"),
         ("04820001ff", "length that is not minimal"),
+        ("048200ff" + "00" * 255, "length that is not minimal"),
         ("30030401", "longer than"),
         ("3003040200", "longer than"),
         ("010101", "BOOLEAN"),
