@@ -13,6 +13,7 @@ import click
 from sigil.cli.errors import cli_errors
 from sigil.console.json_lines import json_line
 from sigil.console.style import Style, styled
+from sigil.protocol.display_text import printable
 
 if TYPE_CHECKING:
     from sigil.attestation.explain import Explanation
@@ -44,7 +45,7 @@ def explain(file: Path, as_json: bool) -> None:
         except OSError as error:
             cli_errors.die(file_error("read", file, error))
         except Unreadable as error:
-            cli_errors.die(f"{file}: {error}")
+            cli_errors.die(f"{file}: {printable(str(error))}")
         found = _explained(subject)
         click.echo(json_line(_members(found)) if as_json else _text(found))
         sys.exit(1 if found.failed else 0)
@@ -89,7 +90,9 @@ def _text(found: Explanation) -> str:
     for check in found.checks:
         state = styled(f"{check.state:<6}", _STYLES[check.state], sys.stdout)
         reason = f"; reason {check.reason}" if check.state == "failed" and check.reason else ""
-        lines.append(f"{state}  {check.name}{f': {check.text}' if check.text else ''}{reason}")
+        # The statement's author wrote names in it: no line of the report may be theirs.
+        text = f": {printable(check.text)}" if check.text else ""
+        lines.append(f"{state}  {check.name}{text}{reason}")
     if found.failed:
         reason = f"{found.failed.reason} ({found.failed.name})" if found.failed.reason else found.failed.name
         lines.append(f"Rejected: {reason}; docs/attestation.md")

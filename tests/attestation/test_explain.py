@@ -242,6 +242,17 @@ def test_the_command_reports_a_file_that_it_cannot_read(tmp_path: Path, content:
     assert (missing.exit_code, missing.stderr.count("\n")) == (1, 1)
 
 
+def test_a_statement_writes_no_line_and_no_colour_of_the_report(tmp_path: Path) -> None:
+    forged = "\x1b[2Kx\nok      everything"
+    done = run(tmp_path, body("android", package=forged)["attestation"])
+    assert "ok      everything" not in done.stdout.splitlines()
+    assert "\x1b[2K" not in done.stdout
+    assert "\\u{1b}[2Kx\\u{a}ok" in done.stdout
+    for unreadable in ({"kind": forged}, {"kind": "yubikey-piv", "x5c": ["AAAA", "AAAA"], forged: 1}):
+        done = run(tmp_path, unreadable)
+        assert (done.exit_code, done.stderr.count("\n"), "\x1b" in done.stderr) == (1, 1, False)
+
+
 def test_wrong_settings_are_reported(tmp_path: Path) -> None:
     done = run(tmp_path, body("yubikey"), SIGIL_ANDROID_APPS="org.example.sigil")
     assert done.exit_code == 1

@@ -196,8 +196,10 @@ class ApplePhone:
 
     @cached_property
     def key(self) -> ec.EllipticCurvePrivateKey:
-        root = self.test_root.certificate["apple-appattest"]
-        seed = hmac.digest(hashlib.sha256(root).digest(), b"app-attest" + self.device.wire, "sha256")
+        root = self.test_root.keys["apple-appattest"].private_bytes(
+            serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        seed = hmac.digest(root, b"app-attest" + self.device.wire, "sha256")
         return ec.derive_private_key(int.from_bytes(seed) % (P256_ORDER - 1) + 1, ec.SECP256R1())
 
     def _head(self, counter: int) -> bytes:
