@@ -299,8 +299,7 @@ def _run(services: list[subprocess.Popen[bytes]], port: int, relay_port: int, lo
             f"  server_id  {identity.server_id}\n"
             f"  pictogram  {' '.join(identity.pictogram)}  {identity.pictogram_speakable}\n\n"
             "Next, in another terminal in this directory:\n\n"
-            "  . .dev/env && sigil device init --server $SIGIL_SERVICE_URL --pin $SIGIL_SERVER_ID"
-            ' --ca "$SIGIL_CA_FILE"\n\n'
+            "  . .dev/env && sigil enrol alice\n\n"
             "README.md has the next steps; `make doctor` examines both services. Pushes to APNs and FCM go to "
             "stand-ins, which list them:"
             f" curl -s {printed['control_url']}/seen\nCtrl-C stops everything.\n",

@@ -50,14 +50,14 @@ class Checkout:
         return self._environ["RELAY_PORT"]
 
     @contextlib.contextmanager
-    def running(self, *command: str) -> Iterator[subprocess.Popen[bytes]]:
+    def running(self, *command: str, stdin: int = subprocess.DEVNULL) -> Iterator[subprocess.Popen[bytes]]:
         """A program in a new session, which is killed at the end."""
         with self._output.open("ab") as output:
             process = subprocess.Popen(
                 command,
                 cwd=self.folder,
                 env=self._environ,
-                stdin=subprocess.DEVNULL,
+                stdin=stdin,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
@@ -79,6 +79,13 @@ def sessions() -> list[str]:
     """The shell sessions of the README up to its first heading after the title."""
     first_screen = (ROOT / "README.md").read_text().split("\n## ")[0]
     return re.findall(r"^```sh\n(.*?)^```", first_screen, re.DOTALL | re.MULTILINE)
+
+
+def shown(checkout: Checkout, process: subprocess.Popen[bytes], pattern: str) -> str:
+    """The last group of the first match in the output."""
+    found = wait_until(lambda: re.search(pattern, checkout.output) or process.poll() is not None, pattern)
+    assert isinstance(found, re.Match), checkout.output
+    return str(found[len(found.groups())])
 
 
 DEV = (sys.executable, "-m", "deploy.tools.dev")
@@ -122,15 +129,31 @@ def test_the_program_of_the_page_about_devices_answers_a_challenge(checkout: Che
 
 
 def test_the_shell_sessions_of_the_readme_approve_a_challenge(checkout: Checkout) -> None:
-    commands, device, backend = sessions()
+    commands, enrolment, by_link, backend = sessions()
     assert "make dev" in commands
     with checkout.running(*DEV) as dev:
         wait_until(lambda: "README.md has the next steps" in checkout.output or dev.poll() is not None, "make dev")
-        assert "sigil device init --server $SIGIL_SERVICE_URL" in checkout.output
+        assert ". .dev/env && sigil enrol alice" in checkout.output
         early = checkout.run("sh", "-ec", backend)
         assert (early.returncode, "whoami --key" in early.stderr) == (2, True), early.stderr
+        with checkout.running("sh", "-ec", enrolment, stdin=subprocess.PIPE) as page:
+            link = shown(checkout, page, r"sigil:enrol\?\S+")
+            # Without a terminal it cannot prompt.
+            device = by_link.replace("sigil:enrol?…", link).replace("device enrol", "device enrol --yes")
+            with checkout.running("sh", "-ec", device) as enrolling:
+                code = shown(checkout, enrolling, r"(?m)^Code +([0-9]{6})$")
+                assert page.stdin is not None
+                page.stdin.write(f"{code}\n".encode())
+                page.stdin.close()
+                assert page.wait(DEADLINE) == 0, checkout.output
+                wait_until(
+                    lambda: "Listening at" in checkout.output or enrolling.poll() is not None, "the enrolled device"
+                )
+        # Pasted again: the link is done, and the device listens.
+        listening = checkout.output.count("Listening at")
+        assert listening == 1, checkout.output
         with checkout.running("sh", "-ec", device) as first:
-            wait_until(lambda: "Listening at" in checkout.output or first.poll() is not None, "the device to listen")
+            wait_until(lambda: checkout.output.count("Listening at") == 2 or first.poll() is not None, "the device")
             for _ in range(2):
                 approved = checkout.run("sh", "-ec", backend)
                 assert approved.returncode == 0, approved.stderr + checkout.output
@@ -140,7 +163,7 @@ def test_the_shell_sessions_of_the_readme_approve_a_challenge(checkout: Checkout
                 assert first.wait(DEADLINE) == 1
                 assert "Use that one, or end it and start again." in checkout.output
                 wait_until(
-                    lambda: checkout.output.count("Listening at") == 2 or second.poll() is not None, "the second device"
+                    lambda: checkout.output.count("Listening at") == 3 or second.poll() is not None, "the second device"
                 )
                 by_hand = checkout.run("sh", "-ec", curl_session())
                 assert by_hand.returncode == 0, by_hand.stderr + checkout.output
