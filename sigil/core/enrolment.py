@@ -105,6 +105,9 @@ class Completion(msgspec.Struct, frozen=True, array_like=True, gc=False):
         """What the device shows, and the page asks for."""
         return session(self.digest, self.sas_nonce)
 
+    def __repr__(self) -> str:
+        return "Completion(…)"  # The generated one would print what makes the code.
+
 
 class End(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """How an enrolment ended, and when (seconds of the store's clock)."""

@@ -15,6 +15,11 @@ def check_settings(config: Config) -> Iterator[Result]:
     yield _mode(config)
     yield from _attestation(config.attestation)
     yield _number_matching(config)
+    if config.enrol_without_code:
+        yield still_open(
+            "SIGIL_ENROL_WITHOUT_CODE", "on: the first phone that scans a link is enrolled, also one that saw a photo "
+            "of it", "unset it, unless another check of the person follows",
+        )  # fmt: skip
     yield from _addresses(config)
     yield _rate_limit(config)
     yield from _proxies(config)

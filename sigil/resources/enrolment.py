@@ -132,6 +132,7 @@ class EnrolmentCompletionResource:
             body = await read_body(req)
             charged.check()
             completion = decode_json(req, body, CompleteEnrolment)
+            charged.about("enrolment", completion.enrolment_id.lower())
             completed = await self._enrolments.complete(completion, trace_of(req))
         write_json(resp, completed)
 

@@ -382,6 +382,16 @@ async def test_the_store_holds_neither_token_nor_claim_id_nor_code_in_clear(serv
         assert secret not in stored
 
 
+async def test_no_repr_shows_a_secret(services: Services) -> None:
+    begun = await begin(services)
+    phone, code = await completed(services, begun)
+    row = row_of(services, begun)
+    for text in (repr(row), repr(begun), repr(phone.claim()), repr(row.completion.session)):
+        assert begun.token not in text
+        assert code not in text
+        assert repr(row.completion.sas_nonce) not in text
+
+
 async def test_only_the_owner_sees_it(services: Services) -> None:
     begun = await begin(services)
     _, code = await completed(services, begun)

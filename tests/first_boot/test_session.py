@@ -95,6 +95,17 @@ async def test_the_page_that_committed_learns_of_the_first_challenge(app: Any, c
         assert await get_first_challenge(conductor) == (401, "UNAUTHORIZED")
 
 
+async def test_a_claimed_enrolment_is_no_challenge(app: Any) -> None:
+    async with falcon.testing.ASGIConductor(app) as conductor:
+        begun = await conductor.simulate_post(
+            "/enrolment", json={"account": "a"}, headers=WITH_API_KEY, host="localhost", protocol="https"
+        )
+        assert begun.status_code == 201, begun.text
+        claim = {"token": begun.json["token"], "claim_id": "0" * 32}
+        assert (await conductor.simulate_post("/enrolment/claim", json=claim)).status_code == 200
+        assert await get_first_challenge(conductor) == (200, False)
+
+
 async def test_a_challenge_that_has_ended_counts_too(app: Any) -> None:
     async with falcon.testing.ASGIConductor(app) as conductor:
         made = await create_challenge(conductor)

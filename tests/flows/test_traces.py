@@ -15,8 +15,10 @@ import pytest
 from sigil.device import Device
 from tests.flows.backend import ACTION, Backend, approval
 from tests.flows.test_approvals import ApprovalRequest
+from tests.flows.test_enrolment import begin, claim, complete, confirm
 from tests.flows.test_metrics import scrape
 from tests.flows.test_webhooks import wait_for_event
+from tests.support.enrolling import Phone
 from tests.support.live import LiveServer, wait_until
 from tests.support.otlp import PROTOCOLS, Collector, Faults, Span, collecting
 from tests.support.stand_in_relay import StandInRelay
@@ -26,6 +28,7 @@ DRAIN_SECONDS = 10
 """What a container engine waits before it kills."""
 ROOT = Path(__file__).resolve().parents[2]
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+SUBJECTS = ("sigil.challenge_id", "sigil.mpa_id", "sigil.enrolment_id")
 INCOMING = {"traceparent": f"00-{TRACE}-{PARENT}-01", "tracestate": "vendor=value"}
 SETTINGS = {
     "SIGIL_DEVICE_RATE": "off",
@@ -88,7 +91,7 @@ def held_to_the_documented_attributes(request: pytest.FixtureRequest) -> Iterato
     for span in collector.spans:
         assert span.attributes.keys() <= documented, span.name
         if span.attributes.get("http.response.status_code") != 400:
-            assert {"sigil.challenge_id", "sigil.mpa_id"} & span.attributes.keys(), span.name
+            assert set(SUBJECTS) & span.attributes.keys(), span.name
         assert (span.status == "ERROR") == ("error.type" in span.attributes), span.name
         assert (span.events, span.trace_state, span.status_message) == ((), "", "")
 
@@ -99,7 +102,7 @@ def about(collector: Collector, uuid: str, *names: str) -> dict[str, list[Span]]
     def found() -> dict[str, list[Span]]:
         spans: dict[str, list[Span]] = {}
         for span in collector.spans:
-            ids = [span.attributes.get(name, ()) for name in ("sigil.challenge_id", "sigil.mpa_id")]
+            ids = [span.attributes.get(name, ()) for name in SUBJECTS]
             if any(uuid in value for value in ids):
                 spans.setdefault(span.name, []).append(span)
         return spans
@@ -175,6 +178,29 @@ def test_the_spans_of_a_challenge_from_its_creation_to_its_webhook(
     private = [traced.api_key, device.fingerprint, device.wire_key, ACTION["description"], "127.0.0.1", "s3cret"]
     texts = "\n".join(text for span in everything for text in span.texts)
     assert [secret for secret in private if str(secret) in texts] == []
+
+
+def test_the_spans_of_an_enrolment_from_its_begin_to_its_webhook(
+    collector: Collector, caller: Backend, traced: LiveServer
+) -> None:
+    begun = begin(caller.http)
+    phone = Phone(begun["token"])
+    assert claim(caller.http, phone).status_code == 200
+    code = phone.session(complete(caller.http, phone).json()["sas_nonce"]).code
+    assert confirm(caller.http, begun, code).status_code == 200
+    confirmed = "POST /enrolment/{enrolment_id}/confirm"
+    spans = about(
+        collector,
+        begun["enrolment_id"],
+        *("POST /enrolment", "POST /enrolment/claim", "POST /enrolment/complete", confirmed),
+        *("create sigil.webhook", "send sigil.webhook"),
+    )
+    (post,), (event,) = spans["POST /enrolment"], spans["create sigil.webhook"]
+    for name in ("POST /enrolment/claim", "POST /enrolment/complete", confirmed):
+        assert link_of(spans[name][0]).span_id == post.span_id
+    assert spans[confirmed][0].attributes["sigil.state"] == "enrolled"
+    assert event.parent_id == spans[confirmed][0].span_id
+    assert link_of(spans["send sigil.webhook"][0]).span_id == event.span_id
 
 
 def test_the_votes_of_an_approval_request_are_in_its_view(

@@ -111,6 +111,11 @@ def test_every_item_of_the_security_checklist_has_a_result(production: dict[str,
     }  # fmt: skip
 
 
+def test_enrolment_without_a_code_is_open(production: dict[str, str]) -> None:
+    only(run(production | {"SIGIL_ENROL_WITHOUT_CODE": "true"}), "SIGIL_ENROL_WITHOUT_CODE", "open")
+    assert "SIGIL_ENROL_WITHOUT_CODE" not in {result.name for result in run(production)}
+
+
 def test_no_result_contains_a_secret(production: dict[str, str], tmp_path: Path) -> None:
     weak = "changeme-" + WEBHOOK_SECRET[:30]
     production |= {"WEBHOOK_SECRET_FILE": secret_file(tmp_path / "weak", weak)}
