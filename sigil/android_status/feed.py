@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from sigil.android_status import list_file
+from sigil.android_status.list_file import Mark
 from sigil.attestation.status_list import MAX_BYTES, StatusList, UnusableStatusList
 from sigil.serving import logs
 from sigil.serving.bounded.calls import Call
@@ -49,6 +50,8 @@ class AndroidStatusFeed:
         self._fetch: FetchProcess | None = None
         self._work: Call[_Outcome] | None = None
         self._etag = ""
+        self._mark: Mark | None = None
+        """Of the file as it was after the last fetch: the ETag is that of its content."""
         self._due: float = 0
         self._warn_at: float = 0
         self._failures = 0
@@ -97,7 +100,7 @@ class AndroidStatusFeed:
             self._fail(str(error), now)
         else:
             if self._path is not None:
-                self._start(partial(_stored, self._path, fetched, self._clock()))
+                self._start(partial(_stored, self._path, fetched, self._clock(), self._mark))
         finally:
             self.stop()
 
@@ -109,6 +112,10 @@ class AndroidStatusFeed:
     def _finish(self, work: Call[_Outcome], now: float) -> None:
         self._work = None
         outcome = work.result()
+        if outcome.changed:
+            # By another program: what is there may be older than what the answer is about.
+            self._etag, self._due = "", now
+            return
         if outcome.fault:
             # The whole list, even if it is the same: the file may be gone.
             self._etag = ""
@@ -120,6 +127,7 @@ class AndroidStatusFeed:
         self._warn_if_old(outcome.status, now)
 
     def _report(self, fetched: Fetched, outcome: _Outcome) -> None:
+        self._mark = outcome.mark
         if fetched.unchanged:
             return
         self._etag = fetched.etag
@@ -167,12 +175,16 @@ class AndroidStatusFeed:
 
 @dataclass(frozen=True)
 class _Outcome:
-    """What the thread found. `before`: how many entries the file had."""
+    """What the thread found. `before`: how many entries the file had. `changed`: the file is not that of the last
+    fetch, so the answer "unchanged" is not about it.
+    """
 
     status: StatusList
     fetched: Fetched | None = None
     before: int | None = None
     fault: str = ""
+    mark: Mark | None = None
+    changed: bool = False
 
 
 def _watched(path: Path | None) -> _Outcome:
@@ -180,16 +192,17 @@ def _watched(path: Path | None) -> _Outcome:
     return _Outcome(found or list_file.of_release())
 
 
-def _stored(path: Path, fetched: Fetched, now: float) -> _Outcome:
+def _stored(path: Path, fetched: Fetched, now: float, mark: Mark | None) -> _Outcome:
     present = list_file.usable(path)
     status, before = present or list_file.of_release(), present.entries if present else None
     try:
         if fetched.unchanged:
-            if present is None:
-                raise UnusableStatusList("the file is gone or cannot be used since the last fetch")
+            if present is None or list_file.mark_of(path) != mark:
+                return _Outcome(status, changed=True)
             os.utime(path, (now, now))
-            return _Outcome(status, fetched, before)
-        return _Outcome(list_file.write(path, fetched.bodies[0], now), fetched, before)
+        else:
+            status = list_file.write(path, fetched.bodies[0], now)
+        return _Outcome(status, fetched, before, mark=list_file.mark_of(path))
     except UnusableStatusList as error:
         return _Outcome(status, fault=str(error))
     except OSError as error:

@@ -15,6 +15,7 @@ from sigil.attestation.status_list import MAX_BYTES, StatusList, UnusableStatusL
 from sigil.serving.bounded import files
 from sigil.serving.files.errors import file_error
 
+Mark = tuple[int, int, int]
 _MODE = 0o644
 _PIPE_SECONDS = 1.0
 
@@ -28,12 +29,24 @@ def read(path: Path) -> StatusList | None:
     """None when there is no file. UnusableStatusList for one that cannot be read or used. Waits are bounded."""
     try:
         before = files.status(path)
-        content = files.read(path, MAX_BYTES, _PIPE_SECONDS).data
+        content = files.read(path, MAX_BYTES, _PIPE_SECONDS)
     except FileNotFoundError:
         return None
     except OSError as error:
         raise UnusableStatusList(file_error("read", path, error)) from error
-    return parse(content, before.st_mtime)
+    if content.mode & 0o002:
+        # Each of them could make a leaked key good again.
+        raise UnusableStatusList("every user can change it: chmod o-w it")
+    return parse(content.data, before.st_mtime)
+
+
+def mark_of(path: Path) -> Mark | None:
+    """Another one for each change of the file; None without it."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
 
 
 def write(path: Path, content: bytes, known_at: float) -> StatusList:

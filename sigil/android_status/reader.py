@@ -6,13 +6,13 @@ import asyncio
 from pathlib import Path
 
 from sigil.android_status import list_file
+from sigil.android_status.list_file import Mark, mark_of
 from sigil.attestation.status_list import StatusList, UnusableStatusList
 from sigil.serving import logs
 from sigil.serving.bounded.calls import Call
 
 CHECK_SECONDS = 1.0
 _POLL_SECONDS = 0.05
-_Mark = tuple[int, int, int] | None
 
 
 class AndroidStatus:
@@ -20,7 +20,7 @@ class AndroidStatus:
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
-        self._mark: _Mark = None
+        self._mark: Mark | None = None
         self._list = list_file.of_release()
         if path is not None:
             self._take(self._changed(path, self._mark))
@@ -51,9 +51,9 @@ class AndroidStatus:
             await asyncio.sleep(_POLL_SECONDS)
         self._take(call.result())
 
-    def _changed(self, path: Path, mark: _Mark) -> tuple[_Mark, StatusList | UnusableStatusList | None]:
+    def _changed(self, path: Path, mark: Mark | None) -> tuple[Mark | None, StatusList | UnusableStatusList | None]:
         """The mark of the file now, and its list if the mark is another one."""
-        found = _mark(path)
+        found = mark_of(path)
         if found == mark:
             return mark, None
         try:
@@ -61,17 +61,9 @@ class AndroidStatus:
         except UnusableStatusList as error:
             return found, error
 
-    def _take(self, found: tuple[_Mark, StatusList | UnusableStatusList | None]) -> None:
+    def _take(self, found: tuple[Mark | None, StatusList | UnusableStatusList | None]) -> None:
         self._mark, new = found
         if isinstance(new, UnusableStatusList):
             logs.warn("android_status_unusable", path=self._path, reason=str(new), message="the list in use stays")
         elif new is not None:
             self._list = new
-
-
-def _mark(path: Path) -> _Mark:
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_ino, status.st_mtime_ns, status.st_size

@@ -122,7 +122,7 @@ def _feeds(config: Config) -> SeveralFeeds:
     feeds: list[SettingsFeed] = []
     if cloudflare := feed_for(config.proxies):
         feeds.append(cloudflare)
-    if "android-key" in config.attestation.kinds or status.url:
+    if "android-key" in config.attestation.kinds or status.path:
         feeds.append(AndroidStatusFeed(status.path, status.url))
     return SeveralFeeds(feeds)
 

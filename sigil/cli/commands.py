@@ -36,6 +36,7 @@ _LAZY_GROUPS = {
 }
 
 
+_LIVE_HELP = "A key for production (sgk_live_): the default where SIGIL_ATTESTATION_REQUIRED is true, else sgk_test_."
 _STATES: dict[str, Style] = {"ok": "good", "open": "notice", "failed": "bad"}
 
 
@@ -93,6 +94,7 @@ def check_config() -> None:
         click.echo(f"relay      {config.relay_url or 'none: no pushes'}")
         click.echo(f"workers    {config.workers}")
         click.echo(f"state      {config.state_dir}, {config.store_size >> 20} MiB")
+        click.echo(f"attest     {_attestation(config)}")
         click.echo(f"webhooks   {'enabled' if config.webhook else 'disabled'}")
         code = "with or without code" if config.enrol_without_code else "with code"
         click.echo(f"enrolment  {code}, {config.max_enrolments} open per API key")
@@ -120,6 +122,11 @@ def preflight(as_json: bool) -> None:
                 state = styled(f"{result.state:<6}", _STATES[result.state], sys.stdout)
                 click.echo(f"{state}  {result.name}: {result.text}{step}")
         sys.exit(1 if any(result.state == "failed" for result in results) else 0)
+
+
+def _attestation(config: Config) -> str:
+    kinds = ", ".join(sorted(config.attestation.kinds))
+    return f"{'required' if config.attestation.required else 'optional'}: {kinds}" if kinds else "off"
 
 
 def _show_wizard(config: Config) -> None:
@@ -215,15 +222,21 @@ def identity(as_json: bool, only_id: bool) -> None:
 
 
 @sigil.command()
-@click.option("--live", is_flag=True, help="A key for production (sgk_live_) instead of a test key (sgk_test_).")
+@click.option(
+    "--live",
+    is_flag=True,
+    help="A key for production (sgk_live_): the default where SIGIL_ATTESTATION_REQUIRED is true, else sgk_test_.",
+)
 @click.option("--out", type=click.Path(path_type=Path), help="Write a new file with mode 0600 instead of printing.")
 def keygen(live: bool, out: Path | None) -> None:
     """Generate an API key from the mnemonic of the settings; the server accepts it without storing it."""
     with cli_errors:
+        from sigil.config.settings import load_key_prefix
         from sigil.protocol.api_key import ID_LENGTH, issue_api_key
 
+        prefix = "sgk_live_" if live else load_key_prefix(os.environ)
         secret = _identity().api_key_secret
-        output(issue_api_key(secret, "sgk_live_" if live else "sgk_test_", secrets.token_bytes(ID_LENGTH)), out)
+        output(issue_api_key(secret, prefix, secrets.token_bytes(ID_LENGTH)), out)
 
 
 def _identity() -> ServerIdentity:

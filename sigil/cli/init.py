@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import sys
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ import click
 
 from sigil.cli.errors import cli_errors
 from sigil.cli.secret_output import NotWritten, write
+from sigil.config.settings import load_key_prefix
 from sigil.console.secret_screen import fits, inside_multiplexer, secret_screen
 from sigil.protocol.api_key import ID_LENGTH, issue_api_key
 from sigil.protocol.encoding.plain_text import NotPlainText, text_of
@@ -174,8 +176,7 @@ class TerminalWizard:
     def _issue_key(self, api_key_secret: bytes) -> None:
         if self._interactive and not click.confirm("\nMake an API key for a backend? It is shown once.", default=True):
             return
-        # A test key: a server issues live keys only when it requires attestation.
-        key = issue_api_key(api_key_secret, "sgk_test_", secrets.token_bytes(ID_LENGTH))
+        key = issue_api_key(api_key_secret, load_key_prefix(os.environ), secrets.token_bytes(ID_LENGTH))
         if self._options.api_key_out is None:
             click.echo(f"The API key:\n{key}")
         else:

@@ -27,6 +27,7 @@ from sigil.serving.tls import file_names
 from sigil.serving.tracing import settings as tracing
 from sigil.serving.tracing.settings import TracingSettings
 
+KeyPrefix = Literal["sgk_live_", "sgk_test_"]
 # The store is allocated whole at the start, so the default has to leave memory on a machine of 2 GB.
 DEFAULT_STORE_SIZE = 512 << 20
 TLS_DIRECTORY = Path("/var/lib/sigil/tls")
@@ -95,9 +96,9 @@ class Config:
         return self.attestation.required
 
     @property
-    def key_prefix(self) -> Literal["sgk_live_", "sgk_test_"]:
+    def key_prefix(self) -> KeyPrefix:
         """Of the API keys that this server issues."""
-        return "sgk_live_" if self.live_keys else "sgk_test_"
+        return _key_prefix(self.live_keys)
 
     @property
     def scheme(self) -> Literal["http", "https"]:
@@ -204,6 +205,19 @@ def load_webhook(environ: Mapping[str, str]) -> WebhookSettings:
     if reader.faults:
         raise ConfigError(reader.faults)
     return WebhookSettings(url, secrets, state_dir)
+
+
+def load_key_prefix(environ: Mapping[str, str]) -> KeyPrefix:
+    """`Config.key_prefix`, for commands that need no other setting; ConfigError."""
+    reader = EnvReader(environ)
+    required = reader.flag("SIGIL_ATTESTATION_REQUIRED", default=False)
+    if reader.faults:
+        raise ConfigError(reader.faults)
+    return _key_prefix(required)
+
+
+def _key_prefix(live: bool) -> KeyPrefix:
+    return "sgk_live_" if live else "sgk_test_"
 
 
 def load_status_source(environ: Mapping[str, str]) -> StatusSource:

@@ -52,6 +52,10 @@ def _attestation(policy: AttestationPolicy) -> Iterator[Result]:
         )  # fmt: skip
     if policy.allow_emulators:
         yield failed("SIGIL_ALLOW_EMULATORS", "on: an emulator proves nothing", "set it to false")
+    if policy.apple_environment == "development":
+        yield failed(
+            "SIGIL_APPLE_ENVIRONMENT", "development: apps that Xcode installed may attest", "set it to production"
+        )
     if policy.test_roots:
         yield failed("SIGIL_ATTESTATION_ROOTS", "roots for tests can make a statement for any key", "unset it")
 

@@ -100,12 +100,19 @@ def test_a_list_without_news_is_not_sent_again_and_counts_as_new(fetches: Fetche
     assert (fetches.list().known_at, fetches.path.read_bytes()) == (NOW + HOUR, content_before)
 
 
-def test_a_file_that_is_gone_is_fetched_whole(fetches: Fetches) -> None:
+def test_a_file_that_is_gone_or_was_replaced_is_fetched_whole(fetches: Fetches) -> None:
+    """An answer "unchanged" would make an older file of another program the present list."""
     fetches.once()
+    assert fetches.later(HOUR) == []
     fetches.path.unlink()
-    assert fetches.later(HOUR)[0] == "android_status_not_fetched"
-    assert fetches.later(300) == ["android_status_fetched"]
-    assert fetches.tags[-1] is None
+    assert fetches.later(HOUR) == []
+    assert fetches.once() == ["android_status_fetched"]
+    replace(fetches.path, content(9), NOW - DAY)
+    assert fetches.later(HOUR) == []
+    assert (fetches.list().entries, fetches.list().known_at) == (9, NOW - DAY)
+    assert fetches.once() == ["android_status_fetched"]
+    assert fetches.list().entries == 10
+    assert fetches.tags == [None, '"one"', '"one"', None, '"one"', None]
 
 
 @pytest.mark.parametrize("tag", ["unquoted", '"with space"', '"' + "x" * 300 + '"', ""])

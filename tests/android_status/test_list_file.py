@@ -86,6 +86,13 @@ def test_what_is_no_file_cannot_be_used(path: Path, make: object) -> None:
         read(path)
 
 
+def test_a_file_that_every_user_can_change_is_not_used(path: Path) -> None:
+    write(path, content("ab"), NOW)
+    path.chmod(0o646)
+    with pytest.raises(UnusableStatusList, match="every user can change it"):
+        read(path)
+
+
 def test_a_worker_reads_a_changed_file_again(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sigil.android_status.reader.CHECK_SECONDS", 0)
     status = AndroidStatus(path)

@@ -49,6 +49,7 @@ def test_the_master_fetches_workers_read_and_sighup_reads_the_apps_again(tmp_pat
             SIGIL_ANDROID_STATUS_FETCH=f"{source.url}/status",
             SSL_CERT_FILE=str(source.certificate),
         ) as server:
+            wait_until(lambda: len(server.workers()) == 2, "both workers")
             workers = server.workers()
             wait_until(lambda: events(server, "android_status_fetched"), "the fetch")
             assert events(server, "android_status_fetched")[0]["entries"] == 7

@@ -234,6 +234,17 @@ def test_the_command_prints_no_signature_and_no_credential(tmp_path: Path, monke
             assert secret[:24] not in printed
 
 
+def test_a_statement_cannot_rewrite_the_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sigil.cli.attest.time.time", lambda: NOW)
+    evil = "org\x1b[2Jexample\u202e"
+    done = run(tmp_path, body("android", package=evil)["attestation"])
+    assert "\\u001b[2J" in done.stdout
+    assert "\x1b" not in done.stdout
+    assert "\u202e" not in done.stdout
+    done = run(tmp_path, {"kind": "yubikey-piv", "x5c": ["AAAA", "AAAA"], evil: 1})
+    assert "\x1b" not in done.stderr
+
+
 @pytest.mark.parametrize("content", [b"nonsense", b"x" * 300_000])
 def test_the_command_reports_a_file_that_it_cannot_read(tmp_path: Path, content: bytes) -> None:
     done = run(tmp_path, content)

@@ -6,9 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from relay import config as relay_config
+from sigil.cli.commands import sigil
 from sigil.config import settings as sigil_config
+from sigil.protocol.api_key import KeyRing
+from sigil.protocol.identity import DerivedSecrets, generate_mnemonic
 from sigil.serving.settings import ConfigError
 from tests.config.test_settings import REQUIRED, names_read_by
 
@@ -109,3 +113,22 @@ def test_the_compose_file_of_production_demands_a_choice_and_rejects_emulators()
     assert "SIGIL_ALLOW_EMULATORS: ${SIGIL_ALLOW_EMULATORS:-false}" in production
     development = (root / "docker-compose.yml").read_text(encoding="utf-8")
     assert "SIGIL_ALLOW_EMULATORS: ${SIGIL_ALLOW_EMULATORS:-true}" in development
+
+
+def test_the_commands_that_make_keys_make_those_that_the_server_accepts(tmp_path: Path) -> None:
+    """A test key of `sigil keygen` would be rejected by a server that requires attestation."""
+    environ = {"SIGIL_MNEMONIC": generate_mnemonic(), "SIGIL_ATTESTATION_KINDS": "yubikey-piv"}
+    for required, prefix in (("true", "sgk_live_"), ("false", "sgk_test_"), ("", "sgk_test_")):
+        done = CliRunner().invoke(sigil, ["keygen"], env={**environ, "SIGIL_ATTESTATION_REQUIRED": required})
+        assert done.stdout.startswith(prefix), done.output
+        config = sigil_config.load({**environ, "SIGIL_ATTESTATION_REQUIRED": required})
+        secrets = DerivedSecrets.from_mnemonic(environ["SIGIL_MNEMONIC"])
+        ring = KeyRing(secrets.api_key, preset=[], revoked=(), live_only=config.live_keys)
+        assert ring.authenticate(f"Bearer {done.stdout.strip()}")
+    out = tmp_path / "key"
+    words = tmp_path / "words"
+    init = ["init", "--create", "--yes", "--api-key-out", str(out), "--mnemonic-out", str(words)]
+    done = CliRunner().invoke(sigil, init, env={"SIGIL_ATTESTATION_REQUIRED": "true"})
+    assert done.exit_code == 0, done.output
+    assert out.read_text(encoding="ascii").startswith("sgk_live_")
+    assert CliRunner().invoke(sigil, ["keygen"], env={**environ, "SIGIL_ATTESTATION_REQUIRED": "ture"}).exit_code == 1

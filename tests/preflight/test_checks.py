@@ -143,6 +143,7 @@ def test_no_result_contains_a_secret(production: dict[str, str], tmp_path: Path)
         ({"SIGIL_STATE_DIR": "/proc/state"}, "session_store"),
         ({"SIGIL_ATTESTATION_REQUIRED": "true"}, "settings"),
         ({"SIGIL_ALLOW_EMULATORS": "true"}, "SIGIL_ALLOW_EMULATORS"),
+        ({"SIGIL_APPLE_ENVIRONMENT": "development"}, "SIGIL_APPLE_ENVIRONMENT"),
         ({"SIGIL_PORT": "zero"}, "settings"),
     ],
 )
