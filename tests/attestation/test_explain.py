@@ -238,7 +238,6 @@ def test_a_statement_cannot_rewrite_the_terminal(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr("sigil.cli.attest.time.time", lambda: NOW)
     evil = "org\x1b[2Jexample\u202e"
     done = run(tmp_path, body("android", package=evil)["attestation"])
-    assert "\\u001b[2J" in done.stdout
     assert "\x1b" not in done.stdout
     assert "\u202e" not in done.stdout
     done = run(tmp_path, {"kind": "yubikey-piv", "x5c": ["AAAA", "AAAA"], evil: 1})
