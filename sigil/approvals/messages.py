@@ -12,7 +12,6 @@ import msgspec
 from sigil.core.approvals.approval import Approval, Vote
 from sigil.core.approvals.quorum import APPROVED
 from sigil.core.approvals.voting import CountedVote
-from sigil.core.evidence import evidence_of
 from sigil.protocol import device_credential, signed_bytes
 from sigil.protocol.encoding.ids import format_uuid
 from sigil.protocol.encoding.text import encode_base64, format_time
@@ -106,7 +105,7 @@ class ApprovalMessages:
     def vote(self, approval: Approval, number: int, vote: Vote) -> msgspec.Raw:
         """One element of the member `votes` of a status."""
         wire = approval.members[number]
-        credential = device_credential.unpacked(vote.credential) if vote.credential else None
+        credential, attestation = device_credential.unpacked(vote.credential) if vote.credential else (None, None)
         decision: Decision = "approved" if approval.ballots[number : number + 1] == APPROVED else "rejected"
         return msgspec.Raw(
             _encode(
@@ -118,8 +117,8 @@ class ApprovalMessages:
                     at=format_time(vote.at),
                     signature=encode_base64(vote.signature),
                     reason=vote.reason or None,  # type: ignore[arg-type]
-                    attestation=evidence_of(credential.payload).summary if credential else None,
-                    device_credential=credential.text if credential else None,
+                    attestation=attestation,
+                    device_credential=credential,
                 )
             )
         )

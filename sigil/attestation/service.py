@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, cast
 
 from sigil.attestation import credentials
 from sigil.attestation.credentials import Known
@@ -36,6 +36,7 @@ from sigil.protocol.messages.attestation import (
     AttestChallenge,
     AttestDevice,
     DeviceAttested,
+    Level,
     Statement,
     statement_jcs,
 )
@@ -168,11 +169,10 @@ class Attestation:
         """The credential of an approval, if it counts now; None without one where none is required.
         AttestationRequired, AttestationInvalid.
         """
-        if not self.enabled:
+        # A server that requires attestation never ignores a credential, whichever kinds it accepts.
+        if not self.policy.required and (text is None or not self.enabled):
             return None
         if text is None:
-            if not self.policy.required:
-                return None
             self._observer.rejected("approval", device.fingerprint, "", "required", "credential")
             raise AttestationRequired
         kind = ""
@@ -201,7 +201,7 @@ class Attestation:
         try:
             previous = self._renewable(statement, device, now, renews) if is_renewal(statement) else None
             attested = self._attested(statement, device, digest, now, previous)
-            if min_level in LEVELS and LEVELS.index(attested.level) < LEVELS.index(min_level):
+            if min_level and LEVELS.index(attested.level) < LEVELS.index(cast(Level, min_level)):
                 raise Rejected("level", "min_level")
         except Rejected as error:
             raise self._invalid(use, device, kind, error) from error

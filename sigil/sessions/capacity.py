@@ -75,7 +75,7 @@ class Capacity:
 
     def check_approval(self, draft: Approval) -> OwnerShare:
         """The share of each owner. Overloaded: not all members could vote. Measured each time: one request may reserve
-        400 KB."""
+        400 KB, or 1.5 MB with attestation."""
         return self._check_reserving(draft)
 
     def check_enrolment(self, draft: Enrolment) -> OwnerShare:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import re
+import time
+from collections.abc import Callable
 
 from sigil.attestation.observer import Use
 from sigil.core.approvals.approval import Approval
@@ -53,6 +55,8 @@ _RELAY_HINTS = {
 }
 # Per worker, about 1 MB: challenges and members whose rejected answers are counted.
 _MAX_REJECTED = 4096
+REJECTIONS_PER_MINUTE = 30
+"""Lines of one worker about attestations that it rejected."""
 
 
 class SessionEventLog:
@@ -143,10 +147,16 @@ def _report(event: str, fields: dict[str, object]) -> None:
 
 
 class AttestationEventLog:
-    """One line for each credential that is issued; of repeated rejections the first, tenth, hundredth, …"""
+    """One line for each credential that is issued; of repeated rejections the first, tenth, hundredth, …
 
-    def __init__(self) -> None:
+    Anyone can make keys and attest them without end: of these rejections REJECTIONS_PER_MINUTE are logged, and the next
+    line has the number of the others as `suppressed`. `monotonic` gives seconds.
+    """
+
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._rejected = BoundedCounts(_MAX_REJECTED)
+        self._monotonic = monotonic
+        self._minute = self._lines = self._suppressed = 0
 
     def issued(self, use: Use, payload: Payload, *, renewal: bool) -> None:
         fields: dict[str, object] = {"use": use, "fingerprint": logs.short(payload.fingerprint), "kind": payload.kind}
@@ -155,11 +165,22 @@ class AttestationEventLog:
 
     def rejected(self, use: Use, fingerprint: str, kind: str, reason: str, check: str) -> None:
         count = _repeats(self._rejected.add((use, fingerprint, reason, check)))
-        if count is None:
+        if count is None or (use == "attest" and not self._may_log()):
             return
+        if self._suppressed and use == "attest":
+            count, self._suppressed = count | {"suppressed": self._suppressed}, 0
         fields: dict[str, object] = {"use": use, "fingerprint": logs.short(fingerprint), "reason": reason}
         fields |= {"check": check} | count
         _report("attestation_rejected", fields | {"kind": kind} if kind else fields)
+
+    def _may_log(self) -> bool:
+        minute = int(self._monotonic() // 60)
+        if minute != self._minute:
+            self._minute, self._lines = minute, 0
+        self._lines += 1
+        if self._lines > REJECTIONS_PER_MINUTE:
+            self._suppressed += 1
+        return self._lines <= REJECTIONS_PER_MINUTE
 
 
 class PushEventLog:

@@ -301,6 +301,15 @@ def test_a_server_without_attestation_ignores_a_credential(server: Server, devic
     assert server.host(AttestationPolicy()).check(device.public, "anything") is None
 
 
+def test_a_server_that_requires_attestation_and_accepts_no_kind_accepts_nothing(server: Server, device: Device) -> None:
+    """No such settings start; a fault elsewhere must not let approvals through."""
+    text = server.attest(device).device_credential
+    closed = server.host(AttestationPolicy(required=True))
+    with pytest.raises(AttestationRequired):
+        closed.check(device.public, None)
+    assert reason_of(lambda: closed.check(device.public, text)) == "kind"
+
+
 def test_a_presented_credential_that_does_not_count_is_refused_also_where_none_is_required(
     server: Server, device: Device
 ) -> None:

@@ -30,6 +30,7 @@ from sigil.serving import logs
 from sigil.serving.process.lifecycle import WorkerLifecycle
 from sigil.sessions.long_polls import LongPolls
 from sigil.store.memory import MemoryStore
+from sigil.telemetry.event_log import REJECTIONS_PER_MINUTE, AttestationEventLog
 from sigil.telemetry.metrics import AttestationMetrics, Metrics
 from tests.support.services import IDENTITY, SECRETS
 
@@ -260,6 +261,37 @@ async def test_failures_are_charged_to_the_address() -> None:
         wrong: Callable[[int], dict[str, Any]] = lambda number: {"challenge_id": str(number)}  # noqa: E731
         seen = [(await client("POST", "/device/attest", wrong(number)))[0] for number in range(7)]
         assert seen == [400] * 6 + [429]
+
+
+async def test_the_first_refusal_of_a_signed_approval_is_free_and_its_repetition_is_not() -> None:
+    """Credentials of many devices behind one address expire on one day, and each renews and answers again."""
+    app, _ = application(POLICY, rate_limit=60)
+    async with falcon.testing.ASGIConductor(app) as conductor:
+        client = Client(conductor)
+        for _ in range(12):
+            assert (await client.answer(Device.generate(), None))[0] == 403
+        body = {"challenge_id": "", "signature": ""}
+        phone = Device.generate()
+        _, created = await client("POST", "/challenge", {"device_public_key": phone.wire_key, "action": ACTION}, **GOOD)
+        signature = phone.sign_approval(decode_base64(created["challenge_bytes"], ""), canonical(ACTION))
+        body |= {"challenge_id": created["challenge_id"], "signature": encode_base64(signature)}
+        body |= {"fingerprint": phone.fingerprint}
+        seen = [(await client("POST", "/respond", body))[0] for _ in range(8)]
+        assert seen == [403] * 7 + [429]
+
+
+def test_rejections_of_new_keys_without_end_do_not_fill_the_log(lines: list[tuple[str, dict[str, Any]]]) -> None:
+    now = 600.0
+    log = AttestationEventLog(lambda: now)
+    for number in range(1000):
+        log.rejected("attest", f"{number:064x}", "android-key", "root", "root")
+    log.rejected("approval", "f" * 64, "", "required", "credential")
+    assert len(lines) == REJECTIONS_PER_MINUTE + 1
+    now += 60
+    for number in (2000, 2001):
+        log.rejected("attest", f"{number:064x}", "android-key", "root", "root")
+    suppressed = [fields.get("suppressed") for _, fields in lines[REJECTIONS_PER_MINUTE + 1 :]]
+    assert suppressed == [1000 - REJECTIONS_PER_MINUTE, None]
 
 
 def test_a_server_that_requires_attestation_issues_live_keys_and_any_other_test_keys() -> None:

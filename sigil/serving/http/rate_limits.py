@@ -14,6 +14,8 @@ from falcon.asgi import Request
 
 from sigil.protocol.errors import (
     AlreadyAnswered,
+    AttestationInvalid,
+    AttestationRequired,
     ChallengeAlreadyUsed,
     ChallengeExpired,
     MpaClosed,
@@ -43,8 +45,12 @@ _MIN_BURST = 10 * FAILURE_COST
 _Clock = Callable[[], float]
 
 # A signed answer that came too late or does not count: the first is free, since all members of a large approval request
-# may share an address. A device does not send it again, so a repetition is a failure.
-_LATE = (ChallengeAlreadyUsed, ChallengeExpired, AlreadyAnswered, MpaClosed, MpaExpired, NotEligible)
+# may share an address, and their credentials expire on one day. A device does not send it again before it has renewed
+# its credential, so a repetition is a failure.
+_LATE = (
+    ChallengeAlreadyUsed, ChallengeExpired, AlreadyAnswered, MpaClosed, MpaExpired, NotEligible, AttestationRequired,
+    AttestationInvalid,
+)  # fmt: skip
 
 
 class _Rate:
@@ -164,6 +170,6 @@ class Charged:
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         if not isinstance(error, Problem) or isinstance(error, Retryable):
             return
-        if isinstance(error, _LATE) and self._repeats.add(self._subject) == 1:
+        if isinstance(error, _LATE) and self._subject is not None and self._repeats.add(self._subject) == 1:
             return
         self._limiter.charge(self._address, FAILURE_COST)
