@@ -1,6 +1,7 @@
 """Django in one file: a transfer happens when its owner's device has approved it.
 
-    PUT  /device {"device_public_key": "…"}      -> 204: enrols the user's device
+    GET  /device?user=zoe                        -> the page that adds the user's phone; its script calls
+                                                    /device/enrolment
     POST /transfers {"to": "Zoë", "amount": 12}  -> 202 {"id": …, "match_code": "42", "pictogram": "…"}
     GET  /transfers/<id>                         -> 200 {"state": "waiting" | "done" | "refused"}
     POST /webhooks/sigil                         -> 204: the server's WEBHOOK_URL, so that no client has to poll
@@ -16,19 +17,24 @@ import json
 import logging
 import os
 import secrets
+import string
 from functools import cache
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import django
 from django.conf import settings
 from django.core.wsgi import get_wsgi_application
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.middleware.csrf import get_token
 from django.urls import path
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from sigil.sdk import (
     Action,
+    Conflict,
+    EnrolmentStatus,
     InvalidRequest,
     NotFound,
     RateLimited,
@@ -36,6 +42,7 @@ from sigil.sdk import (
     SigilAuth,
     SigilError,
     WebhookRefused,
+    WrongCode,
     webhooks,
 )
 
@@ -44,6 +51,7 @@ log = logging.getLogger(__name__)
 # Your database: the device of each user, and the transfers that wait for an approval.
 DEVICES: dict[str, str] = {}
 TRANSFERS: dict[str, dict[str, Any]] = {}
+PAGE = string.Template((Path(__file__).parent / "enrol.html").read_text(encoding="utf-8"))
 
 
 @cache
@@ -75,20 +83,96 @@ class BadRequest(Exception):
     """A request of a client that is answered with 400."""
 
 
-@csrf_exempt
-@require_http_methods(["PUT"])
-def enrol(request: HttpRequest) -> HttpResponse:
-    # Yours needs more than a session: a second factor, or the device that is enrolled already.
-    DEVICES[current_user(request)] = body_with(request, device_public_key=str)["device_public_key"]
-    return HttpResponse(status=204)
+def secured(nonce: str) -> dict[str, str]:
+    """The headers of the page: it holds a secret, and runs its own script alone."""
+    own = f"script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; connect-src 'self'"
+    nothing = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    return {
+        "Content-Security-Policy": f"{nothing}; {own}",
+        "Cache-Control": "no-store",
+    }
 
 
-@csrf_exempt  # This example has no pages of its own; yours keep Django's protection.
+def described(status: EnrolmentStatus) -> dict[str, Any]:
+    """What the page shows."""
+    names = (status.session_pictogram_speakable or "").split()
+    return {"status": status.status, "pictogram": status.session_pictogram, "names": names}
+
+
+UNTIL: dict[str, Literal["claimed", "confirming", "enrolled"]] = {"pending": "claimed", "claimed": "confirming"}
+"""What the page waits for, by what it shows."""
+
+
+def ended(status: EnrolmentStatus, user: str) -> None:
+    """Your database gets the key only here. The account is compared too: another user may have signed in meanwhile."""
+    if status.enrolled and status.account == user and status.device_public_key:
+        DEVICES[user] = status.device_public_key
+
+
+def refused(wrong: WrongCode) -> dict[str, str]:
+    if wrong.attempts_left:
+        return {"error": f"That is not the code on your phone. Attempts left: {wrong.attempts_left}."}
+    return {"status": "failed"}
+
+
+def user_of_page(request: HttpRequest) -> str:
+    if user := request.session.get("user"):
+        return str(user)
+    raise BadRequest("Reload the page.")
+
+
+def enrolment_of(request: HttpRequest) -> str:
+    if enrolment_id := request.session.get("enrolment_id"):
+        return str(enrolment_id)
+    raise Http404
+
+
+@require_GET
+def enrolment_page(request: HttpRequest) -> HttpResponse:
+    # Yours begins the session when the user signs in.
+    nonce, request.session["user"] = secrets.token_urlsafe(16), request.GET.get("user", "zoe")
+    return HttpResponse(PAGE.substitute(csrf=get_token(request), nonce=nonce), headers=secured(nonce))
+
+
+@require_http_methods(["GET", "POST", "DELETE"])
+def enrolment(request: HttpRequest) -> HttpResponse:
+    user, calls = user_of_page(request), sigil().enrolment
+    if request.method == "POST":
+        # Yours needs more than a session: a recent sign-in.
+        begun = calls.begin(user)
+        request.session["enrolment_id"] = begun.enrolment_id
+        return JsonResponse({"qr": begun.qr(), "uri": begun.uri, "typed_token": begun.typed_token}, status=201)
+    enrolment_id = enrolment_of(request)
+    if request.method == "DELETE":
+        return JsonResponse(described(calls.cancel(enrolment_id)))
+    try:
+        # Waits for the next state, for as long as the page shows the one in `shown`. Short, as in `resolve`.
+        until = UNTIL.get(request.GET.get("shown", ""), "enrolled")
+        status = calls.await_result(enrolment_id, timeout=2, until=until)
+    except ResultTimeout:
+        status = calls.get_status(enrolment_id)
+    ended(status, user)
+    return JsonResponse(described(status))
+
+
+@require_POST
+def enrolment_code(request: HttpRequest) -> HttpResponse:
+    user, enrolment_id = user_of_page(request), enrolment_of(request)
+    # A user who has a device approves the new one on it first: docs/enrolling.md.
+    try:
+        status = sigil().enrolment.confirm(enrolment_id, body_with(request, code=str)["code"])
+    except WrongCode as wrong:
+        return JsonResponse(refused(wrong), status=403)
+    ended(status, user)
+    return JsonResponse(described(status))
+
+
+@csrf_exempt  # No page calls it here; yours keep Django's protection.
 @require_POST
 def transfer(request: HttpRequest) -> HttpResponse:
     user, wanted = current_user(request), body_with(request, to=str, amount=int)
     if user not in DEVICES:
-        return JsonResponse({"error": "No device is enrolled: PUT /device."}, status=409)
+        return JsonResponse({"error": "No device is enrolled: open /device."}, status=409)
     action = Action("payment", f"Pay {wanted['amount']} € to {wanted['to']}", wanted)
     challenge = sigil().auth.create_challenge(DEVICES[user], action, number_matching=True)
     # Store the action here and do not read it from the browser again: this is what the person approves.
@@ -154,6 +238,8 @@ class SigilFailures:
             return JsonResponse({"error": str(error)}, status=400)
         if isinstance(error, InvalidRequest):
             return JsonResponse({"error": error.message}, status=400)
+        if isinstance(error, NotFound | Conflict):
+            return JsonResponse({"error": "It has ended: begin again."}, status=error.status or 404)
         if isinstance(error, RateLimited):
             return JsonResponse({"error": "Too many requests, try later."}, status=429)
         if isinstance(error, SigilError):
@@ -163,7 +249,9 @@ class SigilFailures:
 
 
 urlpatterns = [
-    path("device", enrol),
+    path("device", enrolment_page),
+    path("device/enrolment", enrolment),
+    path("device/enrolment/code", enrolment_code),
     path("transfers", transfer),
     path("transfers/<str:number>", state),
     path("webhooks/sigil", webhook),
@@ -174,7 +262,15 @@ if not settings.configured:
         ROOT_URLCONF=__name__,
         SECRET_KEY=os.environ.get("DJANGO_SECRET_KEY") or secrets.token_urlsafe(32),
         ALLOWED_HOSTS=["localhost", "127.0.0.1", "testserver"],
-        MIDDLEWARE=[f"{__name__}.SigilFailures"],
+        INSTALLED_APPS=["django.contrib.sessions"],
+        MIDDLEWARE=[
+            "django.contrib.sessions.middleware.SessionMiddleware",
+            "django.middleware.csrf.CsrfViewMiddleware",
+            f"{__name__}.SigilFailures",
+        ],
+        # In this process. Yours is a database or a cache that all processes share.
+        SESSION_ENGINE="django.contrib.sessions.backends.cache",
+        SESSION_COOKIE_SAMESITE="Strict",
         # By default, Django sends the reason of a 500 by mail only.
         LOGGING={
             "version": 1,

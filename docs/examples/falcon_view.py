@@ -1,6 +1,7 @@
 """Falcon (ASGI): a transfer happens when its owner's device has approved it.
 
-    PUT  /device {"device_public_key": "…"}      -> 204: enrols the user's device
+    GET  /device?user=zoe                        -> the page that adds the user's phone; its script calls
+                                                    /device/enrolment
     POST /transfers {"to": "Zoë", "amount": 12}  -> 202 {"id": …, "match_code": "42", "pictogram": "…"}
     GET  /transfers/{id}                         -> 200 {"state": "waiting" | "done" | "refused"}
     POST /webhooks/sigil                         -> 204: the server's WEBHOOK_URL, so that no client has to poll
@@ -12,21 +13,28 @@ after `. .dev/env` it calls the server of `make dev`:
 
 from __future__ import annotations
 
+import hmac
 import logging
 import os
-from typing import Any
+import secrets
+import string
+from pathlib import Path
+from typing import Any, Literal
 
 import falcon.asgi
 
 from sigil.sdk import (
     Action,
     AsyncSigilAuth,
+    Conflict,
+    EnrolmentStatus,
     InvalidRequest,
     NotFound,
     RateLimited,
     ResultTimeout,
     SigilError,
     WebhookRefused,
+    WrongCode,
     webhooks,
 )
 
@@ -36,10 +44,60 @@ log = logging.getLogger(__name__)
 DEVICES: dict[str, str] = {}
 TRANSFERS: dict[str, dict[str, Any]] = {}
 
+# Your session store: a random id in a cookie, all else at the server.
+SESSIONS: dict[str, dict[str, str]] = {}
+PAGE = string.Template((Path(__file__).parent / "enrol.html").read_text(encoding="utf-8"))
+
 
 def current_user(req: falcon.asgi.Request) -> str:
     """Your session's user."""
     return req.get_header("X-User", required=True)
+
+
+def session_of(req: falcon.asgi.Request) -> dict[str, str]:
+    """The session of the page's script, which proves by the token that it runs in the page."""
+    session, token = SESSIONS.get(req.cookies.get("session", "")), req.get_header("X-CSRFToken", default="")
+    if session is None or not hmac.compare_digest(session["csrf"].encode(), token.encode()):
+        raise falcon.HTTPForbidden(description="Reload the page.")
+    return session
+
+
+def enrolment_of(session: dict[str, str]) -> str:
+    if enrolment_id := session.get("enrolment_id"):
+        return enrolment_id
+    raise falcon.HTTPNotFound
+
+
+def secured(nonce: str) -> dict[str, str]:
+    """The headers of the page: it holds a secret, and runs its own script alone."""
+    own = f"script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; connect-src 'self'"
+    nothing = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    return {
+        "Content-Security-Policy": f"{nothing}; {own}",
+        "Cache-Control": "no-store",
+    }
+
+
+def described(status: EnrolmentStatus) -> dict[str, Any]:
+    """What the page shows."""
+    names = (status.session_pictogram_speakable or "").split()
+    return {"status": status.status, "pictogram": status.session_pictogram, "names": names}
+
+
+UNTIL: dict[str, Literal["claimed", "confirming", "enrolled"]] = {"pending": "claimed", "claimed": "confirming"}
+"""What the page waits for, by what it shows."""
+
+
+def ended(status: EnrolmentStatus, user: str) -> None:
+    """Your database gets the key only here. The account is compared too: another user may have signed in meanwhile."""
+    if status.enrolled and status.account == user and status.device_public_key:
+        DEVICES[user] = status.device_public_key
+
+
+def refused(wrong: WrongCode) -> dict[str, str]:
+    if wrong.attempts_left:
+        return {"error": f"That is not the code on your phone. Attempts left: {wrong.attempts_left}."}
+    return {"status": "failed"}
 
 
 class Sigil:
@@ -63,11 +121,54 @@ async def body_with(req: falcon.asgi.Request, **members: type) -> dict[str, Any]
     return {name: body[name] for name in members}
 
 
-class Devices:
-    async def on_put(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
-        # Yours needs more than a session: a second factor, or the device that is enrolled already.
-        DEVICES[current_user(req)] = (await body_with(req, device_public_key=str))["device_public_key"]
-        resp.status = falcon.HTTP_204
+class EnrolmentPage:
+    async def on_get(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
+        # Yours begins the session when the user signs in.
+        name, nonce = secrets.token_urlsafe(32), secrets.token_urlsafe(16)
+        session = {"csrf": secrets.token_urlsafe(32), "user": req.get_param("user", required=True)}
+        SESSIONS[name] = session
+        resp.set_cookie("session", name, http_only=True, same_site="Strict", secure=req.scheme == "https", path="/")
+        resp.content_type, resp.text = falcon.MEDIA_HTML, PAGE.substitute(csrf=session["csrf"], nonce=nonce)
+        resp.set_headers(secured(nonce))
+
+
+class DeviceEnrolment:
+    def __init__(self, sigil: Sigil) -> None:
+        self._sigil = sigil
+
+    async def on_post(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
+        # Yours needs more than a session: a recent sign-in.
+        session = session_of(req)
+        begun = await self._sigil.client.enrolment.begin(session["user"])
+        session["enrolment_id"] = begun.enrolment_id
+        resp.status = falcon.HTTP_201
+        resp.media = {"qr": begun.qr(), "uri": begun.uri, "typed_token": begun.typed_token}
+
+    async def on_get(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
+        """Waits for the next state, for as long as the page shows the one in `shown`."""
+        session, calls = session_of(req), self._sigil.client.enrolment
+        enrolment_id, until = enrolment_of(session), UNTIL.get(req.get_param("shown", default=""), "enrolled")
+        try:
+            status = await calls.await_result(enrolment_id, timeout=10, until=until)
+        except ResultTimeout:
+            status = await calls.get_status(enrolment_id)
+        ended(status, session["user"])
+        resp.media = described(status)
+
+    async def on_post_code(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
+        session, calls = session_of(req), self._sigil.client.enrolment
+        # A user who has a device approves the new one on it first: docs/enrolling.md.
+        code = (await body_with(req, code=str))["code"]
+        try:
+            status = await calls.confirm(enrolment_of(session), code)
+        except WrongCode as wrong:
+            resp.status, resp.media = falcon.HTTP_403, refused(wrong)
+            return
+        ended(status, session["user"])
+        resp.media = described(status)
+
+    async def on_delete(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
+        resp.media = described(await self._sigil.client.enrolment.cancel(enrolment_of(session_of(req))))
 
 
 class Transfers:
@@ -77,7 +178,7 @@ class Transfers:
     async def on_post(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
         user, wanted = current_user(req), await body_with(req, to=str, amount=int)
         if user not in DEVICES:
-            raise falcon.HTTPConflict(description="No device is enrolled: PUT /device.")
+            raise falcon.HTTPConflict(description="No device is enrolled: open /device.")
         action = Action("payment", f"Pay {wanted['amount']} € to {wanted['to']}", wanted)
         challenge = await self._sigil.client.auth.create_challenge(DEVICES[user], action, number_matching=True)
         # Store the action here and do not read it from the browser again: this is what the person approves.
@@ -128,6 +229,8 @@ async def sigil_failed(
 ) -> None:
     if isinstance(error, InvalidRequest):
         resp.status, resp.media = falcon.HTTP_400, {"error": error.message}
+    elif isinstance(error, NotFound | Conflict):
+        resp.status, resp.media = error.status or 404, {"error": "It has ended: begin again."}
     elif isinstance(error, RateLimited):
         resp.status, resp.media = falcon.HTTP_429, {"error": "Too many requests, try later."}
     else:
@@ -139,7 +242,10 @@ def create_app() -> falcon.asgi.App:
     sigil = Sigil()
     app = falcon.asgi.App(middleware=[sigil])
     transfers = Transfers(sigil)
-    app.add_route("/device", Devices())
+    enrolment = DeviceEnrolment(sigil)
+    app.add_route("/device", EnrolmentPage())
+    app.add_route("/device/enrolment", enrolment)
+    app.add_route("/device/enrolment/code", enrolment, suffix="code")
     app.add_route("/transfers", transfers)
     app.add_route("/transfers/{number}", transfers, suffix="one")
     app.add_route("/webhooks/sigil", Webhooks())

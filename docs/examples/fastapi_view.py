@@ -1,6 +1,7 @@
 """FastAPI: a transfer happens when its owner's device has approved it.
 
-    PUT  /device {"device_public_key": "…"}      -> 204: enrols the user's device
+    GET  /device?user=zoe                        -> the page that adds the user's phone; its script calls
+                                                    /device/enrolment
     POST /transfers {"to": "Zoë", "amount": 12}  -> 202 {"id": …, "match_code": "42", "pictogram": "…"}
     GET  /transfers/{id}                         -> 200 {"state": "waiting" | "done" | "refused"}
     POST /webhooks/sigil                         -> 204: the server's WEBHOOK_URL, so that no client has to poll
@@ -10,25 +11,32 @@ after `. .dev/env` it calls the server of `make dev`:
 `granian --interface asgi fastapi_view:app`
 """
 
+import hmac
 import logging
 import os
+import secrets
+import string
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
-from fastapi import Depends, FastAPI, Header, HTTPException, Request
-from fastapi.responses import JSONResponse
+from fastapi import Cookie, Depends, FastAPI, Header, HTTPException, Request
+from fastapi.responses import HTMLResponse, JSONResponse
 from pydantic import BaseModel
 
 from sigil.sdk import (
     Action,
     AsyncSigilAuth,
+    Conflict,
+    EnrolmentStatus,
     InvalidRequest,
     NotFound,
     RateLimited,
     ResultTimeout,
     SigilError,
     WebhookRefused,
+    WrongCode,
     webhooks,
 )
 
@@ -38,9 +46,13 @@ log = logging.getLogger(__name__)
 DEVICES: dict[str, str] = {}
 TRANSFERS: dict[str, dict[str, Any]] = {}
 
+# Your session store: a random id in a cookie, all else at the server.
+SESSIONS: dict[str, dict[str, str]] = {}
+PAGE = string.Template((Path(__file__).parent / "enrol.html").read_text(encoding="utf-8"))
 
-class Enrolment(BaseModel):
-    device_public_key: str
+
+class Code(BaseModel):
+    code: str
 
 
 class Wanted(BaseModel):
@@ -68,20 +80,111 @@ def opened(request: Request) -> AsyncSigilAuth:
     return client
 
 
+def session_of(
+    session: Annotated[str, Cookie()] = "", x_csrftoken: Annotated[str, Header(alias="X-CSRFToken")] = ""
+) -> dict[str, str]:
+    """The session of the page's script, which proves by the token that it runs in the page."""
+    found = SESSIONS.get(session)
+    if found is None or not hmac.compare_digest(found["csrf"].encode(), x_csrftoken.encode()):
+        raise HTTPException(403, "Reload the page.")
+    return found
+
+
+def enrolment_of(session: Annotated[dict[str, str], Depends(session_of)]) -> str:
+    if enrolment_id := session.get("enrolment_id"):
+        return enrolment_id
+    raise HTTPException(404)
+
+
 User = Annotated[str, Depends(current_user)]
+Session = Annotated[dict[str, str], Depends(session_of)]
+EnrolmentId = Annotated[str, Depends(enrolment_of)]
 Sigil = Annotated[AsyncSigilAuth, Depends(opened)]
 
 
-@app.put("/device", status_code=204)
-async def enrol(enrolment: Enrolment, user: User) -> None:
-    # Yours needs more than a session: a second factor, or the device that is enrolled already.
-    DEVICES[user] = enrolment.device_public_key
+def secured(nonce: str) -> dict[str, str]:
+    """The headers of the page: it holds a secret, and runs its own script alone."""
+    own = f"script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; connect-src 'self'"
+    nothing = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    return {
+        "Content-Security-Policy": f"{nothing}; {own}",
+        "Cache-Control": "no-store",
+    }
+
+
+def described(status: EnrolmentStatus) -> dict[str, Any]:
+    """What the page shows."""
+    names = (status.session_pictogram_speakable or "").split()
+    return {"status": status.status, "pictogram": status.session_pictogram, "names": names}
+
+
+UNTIL: dict[str, Literal["claimed", "confirming", "enrolled"]] = {"pending": "claimed", "claimed": "confirming"}
+"""What the page waits for, by what it shows."""
+
+
+def ended(status: EnrolmentStatus, user: str) -> None:
+    """Your database gets the key only here. The account is compared too: another user may have signed in meanwhile."""
+    if status.enrolled and status.account == user and status.device_public_key:
+        DEVICES[user] = status.device_public_key
+
+
+def refused(wrong: WrongCode) -> dict[str, str]:
+    if wrong.attempts_left:
+        return {"error": f"That is not the code on your phone. Attempts left: {wrong.attempts_left}."}
+    return {"status": "failed"}
+
+
+@app.get("/device")
+async def enrolment_page(request: Request, user: str) -> HTMLResponse:
+    # Yours begins the session when the user signs in.
+    name, nonce = secrets.token_urlsafe(32), secrets.token_urlsafe(16)
+    session = {"csrf": secrets.token_urlsafe(32), "user": user}
+    SESSIONS[name] = session
+    response = HTMLResponse(PAGE.substitute(csrf=session["csrf"], nonce=nonce), headers=secured(nonce))
+    response.set_cookie("session", name, httponly=True, samesite="strict", secure=request.url.scheme == "https")
+    return response
+
+
+@app.post("/device/enrolment", status_code=201)
+async def begin_enrolment(session: Session, sigil: Sigil) -> dict[str, str]:
+    # Yours needs more than a session: a recent sign-in.
+    begun = await sigil.enrolment.begin(session["user"])
+    session["enrolment_id"] = begun.enrolment_id
+    return {"qr": begun.qr(), "uri": begun.uri, "typed_token": begun.typed_token}
+
+
+@app.get("/device/enrolment")
+async def enrolment_state(session: Session, enrolment_id: EnrolmentId, sigil: Sigil, shown: str = "") -> dict[str, Any]:
+    """Waits for the next state, for as long as the page shows the one in `shown`."""
+    try:
+        until = UNTIL.get(shown, "enrolled")
+        status = await sigil.enrolment.await_result(enrolment_id, timeout=10, until=until)
+    except ResultTimeout:
+        status = await sigil.enrolment.get_status(enrolment_id)
+    ended(status, session["user"])
+    return described(status)
+
+
+@app.post("/device/enrolment/code")
+async def confirm_code(typed: Code, session: Session, enrolment_id: EnrolmentId, sigil: Sigil) -> Any:
+    # A user who has a device approves the new one on it first: docs/enrolling.md.
+    try:
+        status = await sigil.enrolment.confirm(enrolment_id, typed.code)
+    except WrongCode as wrong:
+        return JSONResponse(refused(wrong), 403)
+    ended(status, session["user"])
+    return described(status)
+
+
+@app.delete("/device/enrolment")
+async def cancel_enrolment(enrolment_id: EnrolmentId, sigil: Sigil) -> dict[str, Any]:
+    return described(await sigil.enrolment.cancel(enrolment_id))
 
 
 @app.post("/transfers", status_code=202)
 async def transfer(wanted: Wanted, user: User, sigil: Sigil) -> dict[str, str | None]:
     if user not in DEVICES:
-        raise HTTPException(409, "No device is enrolled: PUT /device.")
+        raise HTTPException(409, "No device is enrolled: open /device.")
     action = Action("payment", f"Pay {wanted.amount} € to {wanted.to}", wanted.model_dump())
     challenge = await sigil.auth.create_challenge(DEVICES[user], action, number_matching=True)
     # Store the action here and do not read it from the browser again: this is what the person approves.
@@ -128,6 +231,8 @@ async def webhook(request: Request) -> None:
 async def sigil_failed(request: Request, error: SigilError) -> JSONResponse:
     if isinstance(error, InvalidRequest):
         return JSONResponse({"error": error.message}, 400)
+    if isinstance(error, NotFound | Conflict):
+        return JSONResponse({"error": "It has ended: begin again."}, error.status or 404)
     if isinstance(error, RateLimited):
         return JSONResponse({"error": "Too many requests, try later."}, 429)
     log.error("Sigil: %s", error)

@@ -230,8 +230,8 @@ class Enrolments:
     def await_result(
         self, enrolment_id: str, timeout: float | None = None, until: Until = "enrolled"
     ) -> EnrolmentStatus:
-        """Wait until the enrolment has ended, or with until="confirming" until its code can be confirmed; act on
-        `.enrolled`.
+        """Wait until the enrolment has ended, or with until="claimed" until a phone has it, or "confirming" until its
+        code can be confirmed; act on `.enrolled`.
 
         timeout: seconds, None for as long as an enrolment can live. ResultTimeout as with `Auth.await_result`.
         """

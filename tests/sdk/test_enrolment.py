@@ -278,6 +278,7 @@ def statuses(*names: str) -> Iterable[Response]:
     ("until", "names"),
     [
         ("confirming", ["pending", "claimed", "confirming"]), ("confirming", ["confirming"]),
+        ("claimed", ["pending", "claimed"]), ("claimed", ["confirming"]), ("claimed", ["pending", "failed"]),
         ("confirming", ["pending", "enrolled"]), ("confirming", ["claimed", "expired"]),
         ("enrolled", ["pending", "confirming", "enrolled"]), ("enrolled", ["confirming", "failed"]),
         ("enrolled", ["cancelled"]),

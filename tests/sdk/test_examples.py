@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -25,6 +26,7 @@ from sigil.device.http.tls import TlsTrust
 from sigil.device.server_pin import verify_info
 from sigil.protocol.webhook import signed_headers
 from tests.support.live import DEADLINE, LiveServer, wait_until
+from tests.support.phone import Phone
 from tests.support.ports import free_port
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "docs" / "examples"
@@ -230,14 +232,73 @@ class Application:
         self._process.wait(DEADLINE)
 
 
+class EnrolmentPage:
+    """The page in one browser: its session, and what its script sends."""
+
+    def __init__(self, http: httpx.Client, user: str) -> None:
+        self._http = http
+        page = http.get("/device", params={"user": user})
+        assert page.status_code == 200
+        token = re.search(r'<meta name="csrf" content="([^"]{32,})">', page.text)
+        assert token is not None
+        self._csrf = {"X-CSRFToken": token[1]}
+        nonce = re.search(r'<script nonce="([^"]{16,})">', page.text)
+        assert nonce is not None
+        policy = page.headers["Content-Security-Policy"]
+        assert f"script-src 'nonce-{nonce[1]}'" in policy
+        assert "default-src 'none'" in policy
+        assert "frame-ancestors 'none'" in policy
+        assert page.headers["Cache-Control"] == "no-store"
+
+    def call(self, method: str, path: str = "", json: Any = None, *, csrf: bool = True) -> Answer:
+        headers = self._csrf if csrf else {}
+        answer = self._http.request(method, f"/device/enrolment{path}", json=json, headers=headers)
+        is_json = answer.headers.get("Content-Type", "").startswith("application/json")
+        return Answer(answer.status_code, answer.json() if is_json else {})
+
+
+def _enrol(http: httpx.Client, phone: Phone, has_device: Callable[[], bool]) -> None:
+    """As a person does it, with typing errors. The key is stored at the end, and not before."""
+    page = EnrolmentPage(http, "zoe")
+    assert page.call("GET").status == 404, "no enrolment was begun"
+    begun = page.call("POST")
+    assert (begun.status, set(begun.body)) == (201, {"qr", "uri", "typed_token"})
+    assert begun.body["qr"].startswith("<svg ")
+    assert begun.body["uri"].endswith(begun.body["typed_token"].replace("-", ""))
+    session = phone.scan(begun.body["uri"])
+    assert phone.offer is not None
+    assert phone.offer.account == "zoe"
+    for shown in ("pending", "claimed"):
+        state = page.call("GET", f"?shown={shown}")
+        assert state == Answer(
+            200, {"status": "confirming", "pictogram": session.pictogram, "names": session.speakable.split()}
+        )
+    assert page.call("POST", "/code", {"code": "12345"}).status == 400
+    wrong = page.call("POST", "/code", {"code": f"{(int(session.code) + 1) % 10**6:06}"})
+    assert (wrong.status, "Attempts left: 2" in wrong.body["error"]) == (403, True)
+    assert page.call("POST", "/code", {"code": session.code}, csrf=False).status == 403
+    with httpx.Client(base_url=http.base_url, trust_env=False, timeout=DEADLINE) as other_browser:
+        assert other_browser.get("/device/enrolment").status_code in {400, 403}
+        other = EnrolmentPage(other_browser, "zoe")
+        assert other.call("POST", "/code", {"code": session.code}).status == 404, "the other browser's session"
+    assert not has_device()
+    done = page.call("POST", "/code", {"code": session.code})
+    assert (done.status, done.body["status"]) == (200, "enrolled")
+    assert has_device()
+    assert page.call("GET", "?shown=confirming").body["status"] == "enrolled"
+    assert page.call("DELETE").status == 409
+
+
 @pytest.mark.parametrize("framework", APPLICATIONS)
 def test_an_example_runs_unmodified(framework: str, server: LiveServer, tmp_path: Path) -> None:
     pytest.importorskip(framework)
-    device, zoe = Device.generate(), {"X-User": "zoe"}
+    phone, zoe = Phone(server), {"X-User": "zoe"}
+    device = phone.device
     with Application(framework, tmp_path, server) as application:
         http, transfer = application.http, {"to": "Zoë", "amount": 12}
-        assert http.post("/transfers", json=transfer, headers=zoe).status_code == 409
-        assert http.put("/device", json={"device_public_key": device.wire_key}, headers=zoe).status_code == 204
+        # 400: the device is there, and the transfer is not one.
+        nothing: dict[str, Any] = {"to": "two\nlines", "amount": 1}
+        _enrol(http, phone, lambda: http.post("/transfers", json=nothing, headers=zoe).status_code == 400)
         created = http.post("/transfers", json=transfer, headers=zoe)
         assert created.status_code == 202, (created.text, application.log.read_text())
         _approve(server, device, created.json()["id"], created.json()["match_code"])
@@ -258,8 +319,9 @@ def test_an_example_logs_the_reason_of_a_503(framework: str, server: LiveServer,
     other = {"SIGIL_API_KEY": "sgk_test_" + "0" * 64, "SIGIL_API_KEY_FILE": ""}
     with Application(framework, tmp_path, server, **other) as application:
         http = application.http
-        http.put("/device", json={"device_public_key": Device.generate().wire_key}, headers=zoe)
-        assert http.post("/transfers", json={"to": "Zoë", "amount": 12}, headers=zoe).status_code == 503
+        assert http.post("/transfers", json={"to": "Zoë", "amount": 12}, headers=zoe).status_code == 409
+        begun = EnrolmentPage(http, "zoe").call("POST")
+        assert begun == Answer(503, {"error": "Approval is not possible now."})
         assert http.post(WEBHOOK, content=b"{}").status_code == 503
         for reason in ("The server does not accept this API key", "WEBHOOK_SECRET"):
             wait_until(lambda reason=reason: reason in application.log.read_text(), reason)  # type: ignore[misc]

@@ -27,7 +27,8 @@ from sigil.sdk.request_bodies import check_idempotency_key, encoded
 
 LONGEST_LIFE = 930.0
 """An enrolment lives 900 s at most. After this time the client stops, even if the server's clock does not move."""
-Until = Literal["enrolled", "confirming"]
+Until = Literal["claimed", "confirming", "enrolled"]
+_ORDER = ("pending", "claimed", "confirming", "enrolled")
 _ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z", re.ASCII | re.IGNORECASE)
 _CODE = re.compile(r"[0-9]{6}\Z", re.ASCII)
 _JSON = {"Content-Type": "application/json"}
@@ -67,11 +68,11 @@ class Enrolments:
         return self._fetch(enrolment_id, Request("DELETE", _path(enrolment_id)), self.retry)
 
     def result(self, enrolment_id: str, timeout: float | None, until: Until) -> Operation[EnrolmentStatus]:
-        """Long polls until the enrolment has ended, or waits for its code; ResultTimeout when the caller's timeout
+        """Long polls until the enrolment has ended or come as far as `until`; ResultTimeout when the caller's timeout
         ends first.
         """
-        if until not in ("enrolled", "confirming"):
-            raise ConfigurationError('until must be "enrolled" or "confirming".')
+        if until not in _ORDER[1:]:
+            raise ConfigurationError('until must be "claimed", "confirming" or "enrolled".')
         known = ""
 
         def poll(wait: int, retry: RetryPolicy) -> Operation[EnrolmentStatus]:
@@ -84,7 +85,7 @@ class Enrolments:
             return status
 
         def reached(status: EnrolmentStatus) -> bool:
-            return status.is_final or status.status == until
+            return status.is_final or _ORDER.index(status.status) >= _ORDER.index(until)
 
         def timeout_error(last: EnrolmentStatus | None, reason: str) -> ResultTimeout:
             error = ResultTimeout(f"The enrolment had no result within the given time.{reason}")
