@@ -33,9 +33,6 @@ from sigil.protocol.messages.attestation import MAX_CERTIFICATE, MAX_CERTIFICATE
 CLOCK_SLACK = 300
 """Seconds by which the clock of this host and an issuer's may differ."""
 
-MAX_SERIAL = 21
-"""Octets: 20 (RFC 5280, 4.1.2.2) and a sign. A credential holds the serials of its chain."""
-
 COMMON_NAME, SERIAL_NUMBER, ORGANIZATION, TITLE = (oid(f"2.5.4.{number}") for number in (3, 5, 10, 12))
 _CRITICAL = (0x00, 0x01, 0xFF)
 _ECDSA: Mapping[bytes, hashes.HashAlgorithm] = {
@@ -140,8 +137,6 @@ def read_certificate(data: bytes, booleans: tuple[int, ...] = (0x00, 0xFF)) -> C
         raise DerError("not version 3")
     if inner.raw != algorithm.raw:
         raise DerError("two different signature algorithms")
-    if len(serial.of(der.INTEGER).content) > MAX_SERIAL:
-        raise DerError("a serial number that is too long")
     for name in (issuer, subject, spki):
         name.of(der.SEQUENCE)
     return Certificate(

@@ -16,6 +16,10 @@ from typing import NamedTuple
 
 MAX_SIZE = 16 * 1024
 MAX_DEPTH = 12
+MAX_INTEGER = 21
+"""Octets of a number that is read: the 20 of a serial number (RFC 5280, 4.1.2.2) and its sign. Python refuses to print
+numbers of a few thousand.
+"""
 _MAX_TAG_NUMBER = 16_383
 
 BOOLEAN, INTEGER, BIT_STRING, OCTET_STRING, NULL, OID, ENUMERATED = 0x01, 0x02, 0x03, 0x04, 0x05, 0x06, 0x0A
@@ -73,7 +77,9 @@ class Node(NamedTuple):
         return self.children
 
     def integer(self, tag: int = INTEGER) -> int:
-        return int.from_bytes(self.of(tag).content, "big", signed=True)
+        if len(self.of(tag).content) > MAX_INTEGER:
+            raise DerError("a number that is too long")
+        return int.from_bytes(self.content, "big", signed=True)
 
     def octets(self) -> bytes:
         return self.of(OCTET_STRING).content

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sigil.attestation.android.key_description import EXTENSION, read_application_id, read_key_description
@@ -317,6 +317,7 @@ def test_any_bytes_as_a_key_description_are_read_or_a_der_error(data: bytes) -> 
 _VALUES = st.recursive(
     st.one_of(
         st.integers(-2, 300).map(der.integer),
+        st.just(der.integer(1 << 200)),
         st.binary(max_size=4).map(der.octets),
         st.just(der.null()),
         st.integers(0, 3).map(der.enumerated),
@@ -342,6 +343,34 @@ def test_authorizations_of_any_form_are_read_or_a_der_error(software: bytes, har
         read_key_description(der.sequence(*_BEFORE_THE_LISTS, software, hardware))
     except DerError:
         return
+
+
+@settings(max_examples=40)
+@given(_LISTS, _LISTS, st.booleans())
+def test_a_key_description_of_any_form_is_refused_by_a_check_and_breaks_none(
+    software: bytes, hardware: bytes, emulator: bool
+) -> None:
+    """Anyone can sign one under an emulator's root."""
+    description = der.sequence(*_BEFORE_THE_LISTS, software, hardware)
+    root = "software" if emulator else "hardware"
+    assert failed(_checks({"policy": _ALLOW}, key_description=description, root=root))
+
+
+@given(st.lists(st.binary(max_size=60), max_size=11))
+def test_any_bytes_as_a_chain_are_refused(chain: list[bytes]) -> None:
+    statement = AndroidAttestation(x5c=[encode_base64(each) for each in chain], witness=False)
+    assert failed(verify(statement, expected())) in ([("malformed", "certificates")], [("root", "root")])
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_number_that_is_too_long_to_print_is_malformed(sign: int) -> None:
+    assert failed(_checks(origin=sign << 16_000)) == [("malformed", "key_description")]
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a:b", "\x1b[2J", "é", "a\nb"])
+def test_a_package_has_a_name_of_android(name: str) -> None:
+    """It is printed, and stands before the digest in the credential."""
+    assert failed(_checks(package=name)) == [("malformed", "key_description")]
 
 
 def test_an_authorization_that_is_listed_twice_is_refused() -> None:

@@ -211,7 +211,7 @@ def test_a_certificate_of_another_form_is_refused() -> None:
     for data, rule in (
         (version, "version 3"),
         (other, "two different"),
-        (serial, "serial number"),
+        (serial, "too long"),
         (twice, "twice"),
         (b"\x30\x00", "elements"),
     ):

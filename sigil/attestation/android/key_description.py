@@ -8,6 +8,7 @@ listed twice.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -21,8 +22,9 @@ _NO_AUTH_REQUIRED, _USER_AUTH_TYPE, _ALL_APPLICATIONS = (context(number) for num
 _ORIGIN, _ROOT_OF_TRUST, _PATCH, _APPLICATION_ID = (context(number) for number in (702, 704, 706, 709))
 
 
-MAX_BOOT_KEY, MAX_PACKAGE = 64, 255
-"""Octets. The credential holds both; real ones have 32, and at most 223."""
+MAX_BOOT_KEY = 64
+"""Octets. The credential holds it; real ones have 32."""
+_PACKAGE = re.compile(rb"[A-Za-z0-9_.]{1,255}\Z")
 
 
 class RootOfTrust(NamedTuple):
@@ -80,15 +82,11 @@ def read_application_id(value: bytes) -> ApplicationId:
     """AttestationApplicationId. DerError."""
     packages, digests = parse(value).items(least=2, most=2)
     names = [package.items(least=2, most=2)[0].octets() for package in packages.items(SET)]
-    if max(map(len, names), default=0) > MAX_PACKAGE:
-        raise DerError("the name of a package is too long")
-    try:
-        return ApplicationId(
-            packages=tuple(name.decode() for name in names),
-            digests=tuple(digest.octets() for digest in digests.items(SET)),
-        )
-    except UnicodeDecodeError:
-        raise DerError("the name of a package is not UTF-8") from None
+    if not all(_PACKAGE.match(name) for name in names):
+        raise DerError("the name of a package is not one of Android")
+    return ApplicationId(
+        packages=tuple(name.decode() for name in names), digests=tuple(digest.octets() for digest in digests.items(SET))
+    )
 
 
 def _authorizations(field: Node) -> Authorizations:
