@@ -16,14 +16,26 @@ from sigil.protocol.api_key import Caller, KeyRing
 from sigil.protocol.errors import InvalidPublicKey, InvalidRequest, Unauthorized
 from sigil.protocol.identity import DerivedSecrets, InvalidMnemonic
 from sigil.protocol.keys import SUITES, PrivateKey, PublicKey, Suite
+from sigil.protocol.messages.attestation import AttestDevice
 from sigil.protocol.messages.challenges import CreateChallenge, Pending, Respond
 from sigil.protocol.messages.decoding import decode_request
+from sigil.protocol.messages.enrolment import BeginEnrolment, ClaimEnrolment, CompleteEnrolment, WaitForEnrolment
 
 bounded = settings(max_examples=60)
 
-KINDS = (CreateChallenge, Respond, Pending)
+KINDS = (
+    CreateChallenge,
+    Respond,
+    Pending,
+    BeginEnrolment,
+    ClaimEnrolment,
+    CompleteEnrolment,
+    WaitForEnrolment,
+    AttestDevice,
+)
 NAMES = ["device_public_key", "fingerprint", "action", "type", "description", "params", "signature", "timestamp"]
 NAMES += ["challenge_id", "decision", "reason", "match_code", "expires_in_seconds", "number_matching", "x", "` - at `$"]
+NAMES += ["account", "claim_id", "attestation", "kind", "x5c", "witness", "object", "token", "wait"]
 values = st.recursive(
     st.none()
     | st.booleans()

@@ -10,7 +10,7 @@ import pytest
 from msgspec import inspect
 
 from sigil.protocol.errors import InvalidRequest
-from sigil.protocol.messages import approvals, challenges, decoding, first_boot, relay
+from sigil.protocol.messages import approvals, attestation, challenges, decoding, enrolment, first_boot, relay
 
 REQUESTS: tuple[type, ...] = (
     challenges.CreateChallenge,
@@ -18,6 +18,12 @@ REQUESTS: tuple[type, ...] = (
     challenges.Pending,
     approvals.CreateMpa,
     approvals.RespondMpa,
+    enrolment.BeginEnrolment,
+    enrolment.ClaimEnrolment,
+    enrolment.CompleteEnrolment,
+    enrolment.ConfirmEnrolment,
+    enrolment.WaitForEnrolment,
+    attestation.AttestDevice,
     first_boot.GivenWords,
     first_boot.Nothing,
     relay.RegisterDevice,
@@ -33,6 +39,13 @@ ACTION = {"type": "login", "description": "Sign in"}
 CHALLENGE = {"device_public_key": "k", "action": ACTION}
 MPA = {"action": ACTION, "required": 1, "groups": [{"members": [{"device_public_key": "k"}]}]}
 RESPOND = {"challenge_id": "c", "signature": "s"}
+CLAIM = {"token": "7K3MQ9XP2RTB", "claim_id": "ab" * 16}
+ATTEST: dict[str, Any] = {
+    "device_public_key": "k",
+    "challenge_id": "c",
+    "attestation": {"kind": "yubikey-piv", "x5c": ["AAAA", "AAAA"]},
+    "signature": "s",
+}
 PUSH = {"push_key": "k", "fingerprint": "f", "payload": {}}
 VALUES = [None, True, 7, 10**30, -1, 0.5, "", "\n", "sëcret value", "x" * 5000, [], [[]], {}, {"a": 1}]
 
@@ -81,6 +94,30 @@ def _error(kind: Any, value: Any) -> InvalidRequest:
          "dots alone."),
         (relay.PushRequest, {"pushes": [PUSH | {"push_key": "a b"}]}, "$.pushes[0].push_key",
          "pushes[0].push_key must be 1 to 200 visible ASCII characters."),
+        (enrolment.BeginEnrolment, {"account": "a" * 129}, "$.account",
+         "account must be a string of 1 to 128 characters."),
+        (enrolment.BeginEnrolment, {"account": "a", "min_level": "high"}, "$.min_level",
+         'min_level must be "emulator" or "hardware" or "secure_element".'),
+        (enrolment.ClaimEnrolment, CLAIM | {"token": "7k3m-q9xp-2rtb"}, "$.token",
+         "token must be 12 characters of 0-9 and upper-case A-Z without I, L, O and U."),
+        (enrolment.ClaimEnrolment, CLAIM | {"claim_id": "AB" * 16}, "$.claim_id",
+         "claim_id must be 32 lower-case hex characters, of 16 random bytes."),
+        (enrolment.ConfirmEnrolment, {"code": "12345"}, "$.code", "code must be six digits."),
+        (enrolment.WaitForEnrolment, {"enrolment_id": "e", "claim_id": "ab" * 16, "wait": 26}, "$.wait",
+         "wait must be a whole number from 0 to 25."),
+        (attestation.AttestDevice, ATTEST | {"attestation": {"kind": "tpm"}}, "$.attestation.kind",
+         'attestation.kind must be "apple-appattest" or "apple-assertion" or "android-key" or "yubikey-piv".'),
+        (attestation.AttestDevice, ATTEST | {"attestation": {"kind": "yubikey-piv", "x5c": ["AAAA"]}},
+         "$.attestation.x5c", "attestation.x5c must be a list of 2 to 10 items."),
+        (attestation.AttestDevice, ATTEST | {"attestation": {"kind": "yubikey-piv", "x5c": ["AAAA", "A" * 10928]}},
+         "$.attestation.x5c[1]", "attestation.x5c[1] must be base64 of at most 8192 bytes."),
+        (attestation.AttestDevice, ATTEST | {"attestation": {"kind": "android-key", "x5c": ["AAAA", "AAAA"]}},
+         "$.attestation.witness", "attestation.witness is missing."),
+        (attestation.AttestDevice, ATTEST | {"attestation": ATTEST["attestation"] | {"chain": []}},
+         "$.attestation.chain",
+         "attestation.chain is unknown. attestation has: kind, object, assertion, x5c, witness."),
+        (attestation.AttestDevice, ATTEST | {"device_credential": "a" * 4097}, "$.device_credential",
+         "device_credential must be a string of 1 to 4096 characters."),
         (relay.AuthResponse | relay.Pong, {"type": "x"}, "$.type", 'type must be "auth_response" or "pong".'),
     ],
 )  # fmt: skip

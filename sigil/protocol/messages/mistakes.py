@@ -41,13 +41,10 @@ def mistake(error: Exception, kind: Any) -> InvalidRequest:
 
 
 def _members(kind: Any, path: str) -> str:
-    names = [
-        field.encode_name
-        for found in _plain(_at(kind, path))
-        if isinstance(found, inspect.StructType)
-        for field in found.fields
-    ]
-    return ", ".join(names) or "no members"
+    found = [each for each in _plain(_at(kind, path)) if isinstance(each, inspect.StructType)]
+    tags = [each.tag_field for each in found if each.tag_field]
+    names = [*tags, *(field.encode_name for each in found for field in each.fields)]
+    return ", ".join(dict.fromkeys(names)) or "no members"
 
 
 def _at(kind: Any, path: str) -> list[inspect.Type]:
