@@ -113,7 +113,7 @@ def _session(given: Case) -> Case:
     if statement:
         found["attest_digest"] = signed_bytes.attest_digest(
             context=offer.enrolment_id,
-            key="",
+            key="" if "x5c" in given["attestation"] and not given["attestation"].get("witness") else _b64(public.wire),
             kind=given["attestation"]["kind"],
             nonce=nonce,
             server_id=offer.server_id,

@@ -254,7 +254,7 @@ def _session(
     if statement:
         bound = {
             "context": ENROLMENT_ID,
-            "key": "",
+            "key": "" if "x5c" in statement and not statement.get("witness") else b64(public),
             "kind": statement["kind"],
             "nonce": offer["nonce"],
             "server_id": SERVER_ID,
@@ -286,5 +286,7 @@ def _sessions() -> list[Case]:
         _session("an account that is not ASCII", account="Zo\u00eb \u20ac \U0001f600"),
         _session("a YubiKey", statement=yubikey, attestation={"kinds": ["yubikey-piv"], "min_level": "hardware"}),
         _session("Android", "ES256", statement=android, attestation={"kinds": ["android-key"], "min_level": ""}),
+        _session("Apple", statement={"kind": "apple-appattest", "object": b64(b"\xa3cfmt")}),
+        _session("a witness", "Ed25519", statement=android | {"witness": True}),
         _session("a code with leading zeros", claim_id=zeros),
     ]
