@@ -13,7 +13,7 @@ class Absent:
         if name.partition(".")[0] in BLOCKED or name in OURS:
             raise ModuleNotFoundError(f"{name} is not installed")
 
-BLOCKED = {"click", "falcon", "lmdb", "granian", "mnemonic", "uvloop", "prometheus_client", "h2", "pytest"}
+BLOCKED = {"click", "falcon", "lmdb", "granian", "mnemonic", "uvloop", "prometheus_client", "h2", "pytest", "segno"}
 OURS = {f"sigil.{part}" for part in ("app", "cli", "config", "core", "device", "serving", "sessions", "store")}
 sys.meta_path.insert(0, Absent())
 import sigil.sdk

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import pprint
 import re
@@ -14,18 +15,23 @@ import pytest
 import segno
 
 from sigil.device import Device
+from sigil.protocol import messages
 from sigil.sdk import (
     AnswerUnusable,
+    Attestation,
     CertificateRefused,
+    ChallengeStatus,
     ConfigurationError,
     Conflict,
     ConnectionFailed,
     Enrolment,
     EnrolmentStatus,
     InvalidRequest,
+    MpaVote,
     NotFound,
     ResultTimeout,
     SigilError,
+    WebhookEvent,
     WrongCode,
 )
 from sigil.sdk.enrolment.operations import Enrolments
@@ -432,3 +438,24 @@ def test_without_segno_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch
             begun().qr(form)  # type: ignore[arg-type]
         assert missing.value.__context__ is None
         assert TOKEN not in shown(missing.value)
+
+
+@pytest.mark.parametrize(
+    ("sent", "read"),
+    [
+        ((messages.enrolment.EnrolmentStatus,), EnrolmentStatus),
+        ((messages.enrolment.EnrolmentBegun,), Enrolment),
+        ((messages.attestation.AttestationSummary,), Attestation),
+        ((messages.approvals.MpaVote,), MpaVote),
+        ((messages.challenges.ChallengeStatus,), ChallengeStatus),
+        ((messages.webhooks.EventBody, messages.webhooks.EnrolmentEventBody), WebhookEvent),
+    ],
+)
+def test_every_member_that_the_server_sends_is_one_of_the_result(sent: tuple[Any, ...], read: Any) -> None:
+    members = {name for kind in sent for name in kind.__struct_fields__}
+    assert members - {field.name for field in dataclasses.fields(read)} == set()
+
+
+def test_another_format_is_an_error() -> None:
+    with pytest.raises(ConfigurationError, match="svg"):
+        begun().qr("png")  # type: ignore[arg-type]

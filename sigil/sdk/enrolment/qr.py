@@ -18,8 +18,10 @@ _BLACK_ON_WHITE, _RESET = "\x1b[38;5;16;48;5;231m", "\x1b[0m"
 _HALF_BLOCKS = {(False, False): " ", (True, False): "▀", (False, True): "▄", (True, True): "█"}
 
 
-def require() -> None:
-    """ConfigurationError without segno. Called before any frame holds the link."""
+def require(format: str) -> None:
+    """ConfigurationError without segno, or for another format. Called before any frame holds the link."""
+    if format not in ("svg", "terminal"):
+        raise ConfigurationError('format must be "svg" or "terminal".')
     try:
         import segno  # noqa: F401 - an extra brings it
     except ImportError:

@@ -48,7 +48,7 @@ class Enrolment:
         """
         from sigil.sdk.enrolment import qr
 
-        qr.require()
+        qr.require(format)
         if format == "terminal":
             return f"{qr.terminal(self.uri)}\nOr type {self.typed_token}\n"
         return qr.svg(self.uri, title)
