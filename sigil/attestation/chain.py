@@ -95,7 +95,7 @@ class Walk(NamedTuple):
 def reading(x5c: Sequence[str] | Sequence[bytes]) -> Generator[Check, None, tuple[Certificate, ...]]:
     """The certificates of a statement, in base64 or as bytes. Rejected."""
     try:
-        chain = _read([decode_base64(each, "$") if isinstance(each, str) else each for each in x5c])
+        chain = _read([decode_base64(each, "$.x5c") if isinstance(each, str) else each for each in x5c])
     except (Broken, InvalidRequest) as error:
         yield Check("certificates", False, "malformed", str(error))
         raise Rejected("malformed", "certificates") from error

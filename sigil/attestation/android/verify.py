@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Iterator
+from typing import Literal
 
 from sigil.attestation.android.key_description import (
     EXTENSION,
@@ -34,7 +35,7 @@ from sigil.protocol.messages.attestation import AndroidAttestation
 
 _LEVELS: dict[int, tuple[Level, str]] = {1: ("hardware", "TEE"), 2: ("secure_element", "StrongBox")}
 _GENERATED, _SIGN, _VERIFY, _EC, _P256, _SHA256 = 0, 2, 3, 3, 1, 4
-_BOOT_STATES = {0: "verified", 1: "self_signed"}
+_BOOT_STATES: dict[int, Literal["verified", "self_signed"]] = {0: "verified", 1: "self_signed"}
 # Android cannot name the application while its package manager is not ready.
 _UNKNOWN_APPLICATIONS = ("UnknownApplication", "UnknownPackage")
 
@@ -152,11 +153,7 @@ def _facts(description: KeyDescription, serials: tuple[str, ...]) -> Facts:
     trust = key.root_of_trust
     return Facts(
         patch=key.patch if key.patch and 200_000 < key.patch < 1_000_000 else None,
-        boot="verified"
-        if trust and trust.boot_state == 0
-        else "self_signed"
-        if trust and trust.boot_state == 1
-        else None,
+        boot=_BOOT_STATES.get(trust.boot_state) if trust else None,
         boot_key=trust.boot_key.hex() if trust else None,
         user_auth=not key.no_auth_required and bool(key.user_auth_type),
         serials=serials,
