@@ -18,6 +18,7 @@ from sigil.device.enrolment.steps import (
     claim_body,
     is_enrolled,
     wait_body,
+    waiting_end,
 )
 from sigil.device.enrolment.target import Target
 from sigil.device.errors import DeviceError
@@ -55,11 +56,12 @@ class AsyncEnrolmentClient:
 
     async def wait(self, offer: Offer) -> str | None:
         """Until the device is enrolled: its device_credential, if any. CodeNotConfirmed when it ends otherwise."""
+        end = waiting_end(offer, self._clock())
         while True:
             enrolled, credential = await self.poll(offer, WAIT_SECONDS)
             if enrolled:
                 return credential
-            check_waiting(offer, self._clock())
+            check_waiting(end, self._clock())
             await self._sleep(POLL_PAUSE_SECONDS)
 
     async def poll(self, offer: Offer, wait: int) -> tuple[bool, str | None]:

@@ -15,12 +15,16 @@ from sigil.protocol.keys import Suite
 
 
 class PreparedKey(msgspec.Struct, frozen=True, kw_only=True):
-    """The new key, and what it answers: `offer` is the canonical JSON of the offer, `completion` the signed body."""
+    """The new key, and what it answers: `offer` is the canonical JSON of the offer, `completion` the signed body.
+
+    `supersedes` is the fingerprint of the key whose place it takes, by the person's or the offer's will; or empty.
+    """
 
     suite: Suite
     private_key: str
     offer: str
     completion: dict[str, Any]
+    supersedes: str = ""
 
     def __repr__(self) -> str:
         return "<prepared key>"  # The generated one would print the private key.

@@ -36,7 +36,7 @@ from sigil.protocol.encoding.text import decode_base64, encode_base64, parse_tim
 from sigil.protocol.enrolment import Session, session
 from sigil.protocol.errors import InvalidRequest
 from sigil.protocol.keys import SIGNATURE_LENGTH
-from sigil.protocol.messages.enrolment import EnrolmentCompleted, EnrolmentOffered, EnrolmentWaited
+from sigil.protocol.messages.enrolment import MAX_EXPIRY_SECONDS, EnrolmentCompleted, EnrolmentOffered, EnrolmentWaited
 from sigil.protocol.messages.enrolment import Offer as OfferMembers
 
 CLAIM_ID_BYTES = 16
@@ -167,9 +167,14 @@ def wait_body(offer: Offer, wait: int) -> dict[str, Any]:
     return {"enrolment_id": offer.enrolment_id, "claim_id": offer.members.claim_id, "wait": wait}
 
 
-def check_waiting(offer: Offer, now: float) -> None:
-    """Bounds the wait by this device's clock too: the server may never report an end. CodeNotConfirmed."""
-    if now >= offer.expires_at + CLOCK_ALLOWANCE_SECONDS:
+def waiting_end(offer: Offer, now: float) -> float:
+    """Unix seconds. Bounds the wait by this device's clock too: the server may never report an end."""
+    return min(offer.expires_at, now + MAX_EXPIRY_SECONDS) + CLOCK_ALLOWANCE_SECONDS
+
+
+def check_waiting(end: float, now: float) -> None:
+    """CodeNotConfirmed after `waiting_end`."""
+    if now >= end:
         raise CodeNotConfirmed("expired")
 
 

@@ -22,6 +22,7 @@ from sigil.device.http.connection import ServerConnection
 from sigil.device.http.tls import TlsTrust
 from sigil.device.keyring import Keyring
 from sigil.device.server_pin import ServerPin
+from sigil.device.test_phone.roots import TestRoot
 from sigil.protocol.enrolment import Link, link_uri, parse_uri, typed_token
 from tests.device.enrolment.people import Enrolling, Service
 from tests.device.fake_server import FakeServer
@@ -31,8 +32,17 @@ KILLED = -9
 
 
 @pytest.fixture(scope="module")
-def live() -> Iterator[LiveServer]:
-    with LiveServer(workers=1) as server:
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("attestation") / "root"
+    TestRoot.create(directory)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def live(root: Path) -> Iterator[LiveServer]:
+    """It accepts attestations, and requires none."""
+    settings = {"SIGIL_ATTESTATION_ROOTS": str(root / "roots.pem"), "SIGIL_ATTESTATION_KINDS": "yubikey-piv"}
+    with LiveServer(workers=1, **settings) as server:
         yield server
 
 
@@ -110,8 +120,11 @@ def test_a_typed_token_for_an_unknown_server_needs_a_person(service: Service, ho
     options = ("enrol", begun["token"], "--server", live.url, "--ca", str(live.certificate))
     without = at_terminal(home, *options, "--yes", terminal=False)
     assert (without.exit_code, "NOT_CONFIRMED" in without.stderr, "--pin" in without.stderr) == (1, True, True)
-    declined = at_terminal(home, *options, input="n\n")
-    assert declined.exit_code == 1
+    # The token may be typed at a prompt, too: other users of the machine can read a command line.
+    prompted = (options[0], *options[2:])
+    assert at_terminal(home, *prompted, "--yes", terminal=False).exit_code == 2
+    declined = at_terminal(home, *prompted, input=f"{begun['token']}\nn\n")
+    assert (declined.exit_code, "NOT_CONFIRMED" in declined.stderr) == (1, True)
     assert live.identity.server_id in declined.output
     assert live.identity.pictogram_speakable in declined.output
     assert service.status(begun)["status"] == "pending"
@@ -217,6 +230,34 @@ def test_a_key_that_is_there_is_discarded_only_when_a_person_or_force_agrees(
     assert enrolled(service, home, begun, "--force")["fingerprint"] != present
 
 
+def test_a_key_that_appeared_meanwhile_is_not_discarded_either(service: Service, home: Path, live: LiveServer) -> None:
+    begun, code = killed_after_the_key_was_sent(service, home, live)
+    present = Keyring(home).create(pin(live), "ES256").device.fingerprint
+    service.confirm(begun, code)
+    refused = at_terminal(home, "enrol", begun["uri"], "--yes", "--json")
+    assert "ALREADY_REGISTERED" in refused.stderr
+    assert Keyring(home).load(live.url).device.fingerprint == present
+    assert enrolled(service, home, begun, "--force")["device_public_key"] == service.status(begun)["device_public_key"]
+
+
+def test_a_refused_completion_leaves_the_claim_for_another_key(service: Service, home: Path, live: LiveServer) -> None:
+    begun = service.begin()
+    keyring, server_key = Keyring(home), live.identity.server_public_keys["ES256"]
+    forged = Enrolling(home, live, begun["uri"], kill_at=5)
+    assert forged.end() == KILLED
+    pending = keyring.pending_enrolment(live.url)
+    assert pending is not None
+    assert pending.prepared is not None
+    # As a completion that the server refuses: here for a key of the server.
+    body = pending.prepared.completion | {"device_public_key": server_key}
+    keyring.remember_enrolment(
+        msgspec.structs.replace(pending, prepared=msgspec.structs.replace(pending.prepared, completion=body))
+    )
+    refused = at_terminal(home, "enrol", begun["uri"], "--yes", "--json")
+    assert refused.exit_code == 1
+    assert enrolled(service, home, begun)["account"] == "alice"
+
+
 def test_the_third_wrong_code_ends_the_enrolment_and_leaves_no_key(
     service: Service, home: Path, live: LiveServer
 ) -> None:
@@ -305,18 +346,60 @@ def test_an_enrolment_that_the_server_no_longer_stores_is_kept_only_on_request(
     assert keyring.load(live.url).device.fingerprint == service.status(begun)["fingerprint"]
 
 
-@pytest.mark.parametrize("rotation", [False, True], ids=["first key", "rotation"])
-def test_killed_anywhere_the_same_command_goes_on(
-    service: Service, tmp_path: Path, live: LiveServer, rotation: bool
+def test_an_attested_key_has_a_credential_that_goes_with_its_approvals(
+    service: Service, home: Path, live: LiveServer, root: Path
 ) -> None:
-    old, kill_at, code = Device.generate(), 0, KILLED
+    begun = service.begin(min_level="secure_element")
+    refused = at_terminal(home, "enrol", begun["uri"], "--yes", "--json", "--ca", str(live.certificate))
+    assert (refused.exit_code, "ATTESTER_NEEDED" in refused.stderr) == (1, True)
+    # The claim is on disk: a device that can attest goes on.
+    attest_as = ("--test-root", str(root), "--attest-as", "yubikey")
+    done = enrolled(service, home, begun, *attest_as)
+    assert service.status(begun)["attestation"]["level"] == "secure_element"
+    (file,) = home.glob("*.credential")
+    assert file.stat().st_mode & 0o777 == 0o600
+    body = {"device_public_key": done["device_public_key"], "action": {"type": "login", "description": "Sign in"}}
+    first = file.read_text()
+    for renewed in (False, True):
+        if renewed:
+            again = at_terminal(home, "attest", "--json")
+            assert (again.exit_code, json.loads(again.stdout)["level"]) == (0, "secure_element")
+            assert file.read_text() != first
+        challenge_id = service.backend.post("/challenge", json=body).json()["challenge_id"]
+        assert at_terminal(home, "approve", challenge_id).exit_code == 0
+        status = service.backend.get(f"/v1/auth/challenge/{challenge_id}/status").json()
+        assert status["attestation"]["kind"] == "yubikey-piv"
+    other = at_terminal(home, "attest", "--test-root", str(root), "--as", "android")
+    assert (other.exit_code, "this server does not accept this kind" in other.stderr) == (1, True)
+    at_terminal(home, "forget", live.url, "--yes")
+    assert list(home.iterdir()) == []
+
+
+def test_a_device_without_attested_hardware_says_so(home: Path, live: LiveServer, tmp_path: Path) -> None:
+    Keyring(home).create(pin(live), "ES256")
+    assert "ATTESTER_NEEDED" in at_terminal(home, "attest").stderr
+    assert at_terminal(home, "attest", "--as", "yubikey").exit_code == 2
+    empty = at_terminal(home, "attest", "--test-root", str(tmp_path), "--as", "yubikey")
+    assert (empty.exit_code, "ATTESTER_UNUSABLE" in empty.stderr) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("rotation", "attested"),
+    [(False, False), (True, False), (True, True)],
+    ids=["first key", "rotation", "attested rotation"],
+)
+def test_killed_anywhere_the_same_command_goes_on(
+    service: Service, tmp_path: Path, root: Path, rotation: bool, attested: bool
+) -> None:
+    live, old, kill_at, code = service.server, Device.generate(), 0, KILLED
+    options = ("--test-root", str(root), "--attest-as", "yubikey") if attested else ()
     while code == KILLED:
         home = tmp_path / str(kill_at)
         keyring = Keyring(home)
         if rotation:
             old = keyring.create(pin(live), "ES256").device
         begun = service.begin(**({"replaces": old.wire_key} if rotation else {}))
-        running = Enrolling(home, live, begun["uri"], kill_at=kill_at)
+        running = Enrolling(home, live, begun["uri"], *options, kill_at=kill_at)
         finish(service, running, begun)
         code = running.end()
         # Until the new key is enrolled, the old one is there.
@@ -324,11 +407,12 @@ def test_killed_anywhere_the_same_command_goes_on(
         if rotation and page["status"] != "enrolled":
             assert known is not None
             assert known.device.fingerprint == old.fingerprint
-        done = enrolled(service, home, begun)
+        done = enrolled(service, home, begun, *options)
         page, known = service.status(begun), keyring.load(live.url)
         assert (page["status"], page["device_public_key"]) == ("enrolled", done["device_public_key"])
         assert known.device.wire_key == done["device_public_key"]
-        assert {path.suffix for path in home.iterdir()} == {".json"}
+        assert {path.suffix for path in home.iterdir()} == {".json", *([".credential"] if attested else [])}
+        assert (keyring.credential(live.url) is not None) == attested == ("attestation" in page)
         kill_at += 1
     assert (code, running.errors) == (0, "")
     # Before and after: two files of the enrolment, claim, completion, at least one poll, the key, and the deletion.

@@ -28,6 +28,7 @@ from sigil.device.enrolment.steps import (
     completion_body,
     digest_of,
     is_enrolled,
+    waiting_end,
 )
 from sigil.device.errors import AnswerUnusable
 from sigil.protocol import signed_bytes
@@ -188,7 +189,9 @@ def test_an_enrolment_that_ends_without_this_device_says_why_and_what_to_do(stat
 
 
 def test_waiting_ends_with_the_offer_by_this_devices_clock_too() -> None:
-    offer = honest_offer()
-    check_waiting(offer, NOW + 600)
+    end = waiting_end(honest_offer(), NOW)
+    check_waiting(end, NOW + 600)
     with pytest.raises(CodeNotConfirmed):
-        check_waiting(offer, NOW + 661)
+        check_waiting(end, NOW + 661)
+    # No offer lives longer than that, also one that names another end.
+    assert waiting_end(honest_offer(expires_at="2099-01-01T00:00:00Z"), NOW) == NOW + 960

@@ -31,7 +31,7 @@ from sigil.protocol.keys import SUITES, Suite
 
 
 @click.command()
-@click.argument("target", metavar="URI|TOKEN")
+@click.argument("target", metavar="URI|TOKEN", required=False)
 @click.option("--server", type=SERVER_URL, help="With a token: the server's address, https://host[:port].")
 @click.option("--pin", type=SERVER_ID, help="With a token: the server's server_id; any other is refused.")
 @click.option("--suite", type=click.Choice(SUITES), default="ES256", show_default=True)
@@ -44,7 +44,7 @@ from sigil.protocol.keys import SUITES, Suite
 @home_option
 def enrol(
     *,
-    target: str,
+    target: str | None,
     server: str | None,
     pin: str | None,
     suite: str,
@@ -61,7 +61,7 @@ def enrol(
     """Make a key for an account and enrol it, by the link or the token that the service shows.
 
     Shows the server and the account, prompts, and shows a code to enter on the service's page. Repeat the command to go
-    on after an interruption. Quote a link: it contains '&'.
+    on after an interruption. Quote a link: it contains '&'. Without URI|TOKEN it prompts for it.
     """
     context = command_context()
     prompts = context.interactive() and not as_json
@@ -79,7 +79,9 @@ def enrol(
         attester=attester,
         attested_by=attested_by,
     )
-    aim = parse_target(target, server, pin)
+    if target is None and not prompts:
+        raise click.UsageError("There is no terminal to prompt on. Pass the link or the token.")
+    aim = parse_target(target or click.prompt("Link or token", err=True), server, pin)
     output: Output = JsonLines() if as_json else Text()
     with keyring.enrolling():
         _Run(keyring, context, output, choices).enrol(aim, trust_of(aim.base_url, ca, tls_pin))

@@ -6,6 +6,7 @@ import json
 from typing import Protocol
 
 import click
+import msgspec
 
 from sigil.device.commands.enrol import registration_lines, registration_members
 from sigil.device.display import picture, server_lines
@@ -25,7 +26,9 @@ class Output(Protocol):
 
 class Text:
     def offer(self, offer: Offer, now: float) -> None:
-        _echo(*server_lines(offer.server), f"Account      {offer.account}")
+        # The name that is signed: that of /info is not.
+        server = msgspec.structs.replace(offer.server, server_name=offer.members.server_name)
+        _echo(*server_lines(server), f"Account      {offer.account}")
         if offer.replaces:
             _echo(f"Replaces     {offer.replaces}", f"             {picture(offer.replaces)}")
         if offer.members.confirm == "none":

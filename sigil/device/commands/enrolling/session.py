@@ -22,7 +22,6 @@ from sigil.device.commands.enrolling.output import Output
 from sigil.device.credential.steps import checked_credential
 from sigil.device.enrolment.client import EnrolmentClient
 from sigil.device.enrolment.errors import (
-    AttestationRefused,
     AttesterNeeded,
     CodeNotCompared,
     CodeNotConfirmed,
@@ -31,6 +30,7 @@ from sigil.device.enrolment.errors import (
     EnrolmentDeclined,
     EnrolmentExpired,
     EnrolmentOutcomeUnknown,
+    EnrolmentRefused,
     EnrolmentUnfinished,
     OfferRefused,
     ReplacesAnotherKey,
@@ -85,8 +85,14 @@ class EnrolmentSession:
             offer = parse_offer(pending.prepared.offer.encode(), pending.server)
             try:
                 enrolled, credential = self._client(pending.server, connection).poll(offer, 0)
-            except (CodeNotConfirmed, EnrolmentOutcomeUnknown):
-                """It has ended, or the server stores nothing of it."""
+            except CodeNotConfirmed:
+                """It has ended: its key is of no use."""
+            except EnrolmentOutcomeUnknown:
+                click.echo(
+                    f"Forgotten: the key {_device(pending.prepared).fingerprint} of an earlier enrolment, whose result "
+                    "the server no longer stores.",
+                    err=True,
+                )
             else:
                 if not enrolled:
                     raise EnrolmentUnfinished(
@@ -106,14 +112,14 @@ class EnrolmentSession:
                 prepared = pending.prepared
             assert prepared is not None  # noqa: S101 - for the type checker
             return self._completed(pending, prepared, client)
-        except AttestationRefused:
-            # Another key may be attested for the same offer.
-            self._keyring.remember_enrolment(msgspec.structs.replace(pending, prepared=None))
-            raise
         except _GOES_ON:
             raise
         except _ENDED:
             self._keyring.forget_enrolment(pending.server.base_url)
+            raise
+        except EnrolmentRefused:
+            # The same bytes would be refused again: another key, or an attested one, may do for the same offer.
+            self._keyring.remember_enrolment(msgspec.structs.replace(pending, prepared=None))
             raise
 
     def start(self, target: Target, server: ServerPin) -> PendingEnrolment:
@@ -151,6 +157,7 @@ class EnrolmentSession:
             private_key=encode_base64(secret),
             offer=offer.jcs.decode(),
             completion=completion,
+            supersedes=known.device.fingerprint if known is not None else "",
         )
         attested_by = self._choices.attested_by if "attestation" in completion else None
         pending = msgspec.structs.replace(pending, prepared=prepared, attested_by=attested_by)
@@ -166,8 +173,7 @@ class EnrolmentSession:
             if answer.status != "enrolled":
                 self._output.code(session)
                 left = offer.seconds_left(self._context.clock())
-                with countdown("Waiting for the code to be entered on the page", left):
-                    credential = client.wait(offer)
+                credential = self._awaited(client, offer, left)
         except EnrolmentOutcomeUnknown as error:
             if not self._choices.keep and not self._is_adopted(pending, prepared):
                 raise EnrolmentOutcomeUnknown(
@@ -178,10 +184,23 @@ class EnrolmentSession:
             credential = None
         return self._adopt(pending, prepared, offer, credential)
 
+    @staticmethod
+    def _awaited(client: EnrolmentClient, offer: Offer, seconds: int) -> str | None:
+        try:
+            with countdown("Waiting for the code to be entered on the page", seconds):
+                return client.wait(offer)
+        except KeyboardInterrupt:
+            click.echo("\nNot enrolled yet: the same command shows the code again and goes on.", err=True)
+            raise
+
     def _adopt(
         self, pending: PendingEnrolment, prepared: PreparedKey, offer: Offer, credential: str | None
     ) -> Registration:
         base_url, device = pending.server.base_url, _device(prepared)
+        known = self._keyring.find(base_url)
+        if known is not None and known.device.fingerprint not in (prepared.supersedes, device.fingerprint):
+            # Made meanwhile, by `init`.
+            self._agree_to_lose(known)
         if credential is not None:
             checked_credential(credential, device.public, pending.server)
             # Before the key: the file keeps the credential of the replaced key as well.
