@@ -129,12 +129,15 @@ def check_renewable(
 def renewed(previous: Attested, new: Attested) -> Attested:
     """What a renewal proves: no more than the first attestation did, and the state of the phone as it is now."""
     if new.kind == "apple-appattest":
-        return previous._replace(facts=msgspec.structs.replace(previous.facts, counter=new.facts.counter))
+        # How the app is signed now: a changed copy of it is no longer of the App Store.
+        facts = msgspec.structs.replace(previous.facts, counter=new.facts.counter, category=new.facts.category)
+        return previous._replace(facts=facts)
     # The serials of the first chain stay: when it is revoked, all that was derived from it is.
     facts = msgspec.structs.replace(
         new.facts,
         user_auth=previous.facts.user_auth,
         first_serials=previous.facts.first_serials or previous.facts.serials,
+        test_roots=tuple(sorted({*previous.facts.test_roots, *new.facts.test_roots})),
     )
     return previous._replace(level=min(previous.level, new.level, key=LEVELS.index), facts=facts)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -49,6 +50,10 @@ class AttestationPolicy:
 def policy_checks(attested: Attested, policy: AttestationPolicy, revoked: Callable[[str], bool]) -> Iterator[Check]:
     """Every setting against what was proved. An absent fact fails a policy that needs it."""
     yield Check("kind_accepted", attested.kind in policy.kinds, "kind", attested.kind)
+    if attested.facts.test_roots:
+        # The holder of a test root can forge any device: without the root, none of its credentials counts.
+        listed = {hashlib.sha256(root).hexdigest() for root in policy.test_roots}
+        yield Check("test_roots", listed.issuperset(attested.facts.test_roots), "root", "SIGIL_ATTESTATION_ROOTS")
     yield Check("emulator_allowed", attested.level != "emulator" or policy.allow_emulators, "emulator", attested.level)
     match attested.kind:
         case "apple-appattest":

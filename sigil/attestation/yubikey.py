@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from sigil.attestation.chain import COMMON_NAME, anchored, linking, p256_wire, reading
+from sigil.attestation.chain import COMMON_NAME, anchored, linking, p256_wire, reading, test_roots
 from sigil.attestation.der import oid
 from sigil.attestation.statements import Attested, Check, Checks, Expected, Facts, Rejected
 from sigil.protocol.messages.attestation import YubikeyAttestation
@@ -46,7 +46,12 @@ def verify(statement: YubikeyAttestation, expected: Expected) -> Checks:
     yield Check("touch_policy", known and policy[1] != _NEVER, "key_properties")
     yield Check("leaf_key", p256_wire(leaf.spki) == expected.device_key.wire, "key_properties")
     serials = tuple(certificate.serial_hex for certificate in walk.certificates)
-    facts = Facts(firmware=firmware, user_auth=known and policy[0] != _NEVER, serials=serials)
+    facts = Facts(
+        firmware=firmware,
+        user_auth=known and policy[0] != _NEVER,
+        serials=serials,
+        test_roots=test_roots(walk, expected.policy.test_roots),
+    )
     return Attested("yubikey-piv", "secure_element", "direct", "", facts)
 
 

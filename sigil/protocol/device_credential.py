@@ -59,6 +59,8 @@ class Facts(msgspec.Struct, frozen=True, omit_defaults=True):
     """Of the chain's certificates without the root: lower-case hex without leading zeros."""
     first_serials: tuple[str, ...] = ()
     """After a renewal: those of the first attestation's chain."""
+    test_roots: tuple[str, ...] = ()
+    """Lower-case hex SHA-256 of each root for tests that the proof rests on: it counts while all of them are listed."""
 
 
 class Payload(msgspec.Struct, frozen=True, kw_only=True):

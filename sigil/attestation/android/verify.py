@@ -27,6 +27,7 @@ from sigil.attestation.chain import (
     linking,
     p256_wire,
     reading,
+    test_roots,
 )
 from sigil.attestation.der import DerError
 from sigil.attestation.statements import Attested, Check, Checks, Expected, Facts, Level, Rejected
@@ -90,9 +91,8 @@ def verify(statement: AndroidAttestation, expected: Expected) -> Checks:
         yield Check("same_app", same, "app", app)
     else:
         yield Check("leaf_key", p256_wire(leaf.spki) == expected.device_key.wire, "key_properties")
-    return Attested(
-        "android-key", level, "witness" if statement.witness else "direct", app, _facts(description, serials)
-    )
+    facts = _facts(description, serials, test_roots(found, expected.policy.test_roots))
+    return Attested("android-key", level, "witness" if statement.witness else "direct", app, facts)
 
 
 def _chain_checks(walk: Walk, expected: Expected, *, emulator: bool) -> Iterator[Check]:
@@ -148,7 +148,7 @@ def _chain_names(walk: Walk, name: str) -> bool:
     return walk.certificates[1].named(ORGANIZATION) == [name]
 
 
-def _facts(description: KeyDescription, serials: tuple[str, ...]) -> Facts:
+def _facts(description: KeyDescription, serials: tuple[str, ...], roots: tuple[str, ...]) -> Facts:
     key: Authorizations = description.hardware
     trust = key.root_of_trust
     return Facts(
@@ -157,4 +157,5 @@ def _facts(description: KeyDescription, serials: tuple[str, ...]) -> Facts:
         boot_key=trust.boot_key.hex() if trust else None,
         user_auth=not key.no_auth_required and bool(key.user_auth_type),
         serials=serials,
+        test_roots=roots,
     )

@@ -7,14 +7,14 @@ Apple certify it over `attest_digest`. That digest names the device's key, so th
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Literal
 
 from sigil.attestation import cbor
 from sigil.attestation.apple import authenticator_data
 from sigil.attestation.apple.authenticator_data import AttestedKey
 from sigil.attestation.cbor import CborError
-from sigil.attestation.chain import Certificate, anchored, linking, p256_wire, reading
+from sigil.attestation.chain import Certificate, anchored, linking, p256_wire, reading, test_roots
 from sigil.attestation.der import oid
 from sigil.attestation.statements import Attested, Check, Checks, Expected, Facts, Rejected
 from sigil.protocol.encoding.text import decode_base64, encode_base64
@@ -41,7 +41,7 @@ def verify(statement: AppleAttestation, expected: Expected) -> Checks:
         raise Rejected("malformed", "object") from error
     yield Check("object", True, "malformed", f"{len(auth_data)} bytes of authenticator data")
     chain = yield from reading(x5c)
-    yield from _chain(chain, expected)
+    roots = yield from _chain(chain, expected)
 
     leaf, key = chain[0], p256_wire(chain[0].spki)
     digest = expected.digest(encode_base64(expected.device_key.wire))
@@ -53,7 +53,7 @@ def verify(statement: AppleAttestation, expected: Expected) -> Checks:
     yield Check("attested_key", same, "key_properties")
     key_id = hashlib.sha256(b"\x04" + attested.point).digest()
     yield Check("credential_id", key_id == attested.credential_id, "key_properties")
-    return (yield from _app(attested, key or b"", expected))
+    return (yield from _app(attested, key or b"", roots, expected))
 
 
 def _parts(data: bytes) -> tuple[list[bytes], bytes]:
@@ -71,7 +71,7 @@ def _parts(data: bytes) -> tuple[list[bytes], bytes]:
     raise CborError("is no attestation object of App Attest")
 
 
-def _chain(chain: tuple[Certificate, ...], expected: Expected) -> Iterator[Check]:
+def _chain(chain: tuple[Certificate, ...], expected: Expected) -> Generator[Check, None, tuple[str, ...]]:
     """Leaf, one CA, and the pinned root. Key purposes are ignored: Apple changed them in January 2026."""
     walk = anchored(chain, expected.anchors.apple)
     # The root issues no leaf: a chain that sends it has no CA.
@@ -81,9 +81,10 @@ def _chain(chain: tuple[Certificate, ...], expected: Expected) -> Iterator[Check
         raise Rejected("root", "root")
     yield from linking(walk)
     yield Check("dates", all(each.valid(expected.now) for each in walk.certificates), "chain")
+    return test_roots(walk, expected.policy.test_roots)
 
 
-def _app(attested: AttestedKey, key: bytes, expected: Expected) -> Checks:
+def _app(attested: AttestedKey, key: bytes, roots: tuple[str, ...], expected: Expected) -> Checks:
     """Which app made the key, and where it came from. The policy on both is applied to the facts."""
     apps = {hashlib.sha256(app.encode()).digest(): app for app in expected.policy.apple_apps}
     app = apps.get(attested.head.rp_id_hash)
@@ -96,5 +97,6 @@ def _app(attested: AttestedKey, key: bytes, expected: Expected) -> Checks:
         category=attested.head.category,
         app_attest_key=encode_base64(key),
         counter=0,
+        test_roots=roots,
     )
     return Attested("apple-appattest", "hardware", "witness", app or "", facts)
