@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import itertools
 import os
@@ -51,7 +52,7 @@ from sigil.protocol.messages.enrolment import BeginEnrolment, ClaimEnrolment, Co
 from sigil.sessions.idempotency import Idempotency
 from sigil.webhooks import messages as webhook_messages
 from tests.support.enrolling import Phone, new_key
-from tests.support.services import CALLER, IDENTITY, OTHER_CALLER, START, Services
+from tests.support.services import CALLER, IDENTITY, OTHER_CALLER, START, Services, all_reads_before_any_transaction
 
 POLICY = EnrolmentPolicy(server_name="Example", public_url="https://auth.example.com")
 
@@ -812,14 +813,53 @@ async def test_a_full_store_rejects_new_enrolments_and_completes_the_open_ones()
 
 
 @pytest.mark.parametrize("account", ["", "a" * 129, "line\nbreak", "\u202e", " "])
-def test_an_account_must_be_displayable(account: str) -> None:
-    import msgspec
+async def test_an_account_must_be_displayable(services: Services, account: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        await begin(services, account=account)
+    assert refused.value.details["path"] == "$.account"
 
-    from sigil.protocol.messages.decoding import decode_request
-    from sigil.protocol.offer import check_account
 
-    with pytest.raises(InvalidRequest):
-        check_account(decode_request(msgspec.json.encode({"account": account}), BeginEnrolment).account)
+async def test_the_same_idempotency_key_at_once_begins_one_enrolment(services: Services) -> None:
+    async with all_reads_before_any_transaction(services.store, 3):
+        pairs = await asyncio.gather(
+            *(services.enrolments.begin(CALLER, BeginEnrolment("alice"), Idempotency("key", b"body")) for _ in range(3))
+        )
+    assert len({begun.token for begun, _ in pairs}) == 1
+    assert sorted(replayed for _, replayed in pairs) == [False, True, True]
+    assert services.store.count(ENROLMENT) == 1
+
+
+async def test_a_device_holds_four_long_polls_and_none_of_the_owners(services: Services) -> None:
+    begun = await begin(services)
+    phone = await claimed(services, begun)
+    waiting = [asyncio.create_task(services.enrolments.wait(phone.waiting(25))) for _ in range(6)]
+    done, pending = await asyncio.wait(waiting, timeout=0.2)
+    assert [task.result().status for task in done] == ["claimed", "claimed"]
+    assert len(pending) == len(services.long_polls) == 4
+    page = asyncio.create_task(services.enrolments.status(CALLER, begun.enrolment_id, 25))
+    await asyncio.sleep(0.01)
+    assert len(services.long_polls) == 5
+    assert services.long_polls._of_owner[CALLER.owner] == 1
+    await services.enrolments.cancel(CALLER, begun.enrolment_id)
+    services.long_polls.wake_all()
+    assert {task.status for task in await asyncio.gather(*pending)} == {"cancelled"}
+    assert (await page).status == "cancelled"
+
+
+async def test_a_long_poll_returns_at_a_change_and_at_once_for_a_status_that_the_caller_does_not_know(
+    services: Services,
+) -> None:
+    begun = await begin(services)
+    page = asyncio.create_task(services.enrolments.status(CALLER, begun.enrolment_id, 25, "pending"))
+    await asyncio.sleep(0.01)
+    await claimed(services, begun)
+    name = parse_uuid(begun.enrolment_id)
+    assert name is not None
+    assert (await services.store.read_end_log(0)).ids == (name,), "what wakes the long polls of every worker"
+    services.long_polls.wake([name])
+    assert (await page).status == "claimed"
+    at_once = services.enrolments.status(CALLER, begun.enrolment_id, 25, "pending")
+    assert (await asyncio.wait_for(at_once, 10)).status == "claimed"
 
 
 async def test_without_an_address_for_devices_the_error_names_the_setting() -> None:
