@@ -1,3 +1,4 @@
-"""The wire protocol, tested from outside against a running server. Nothing here imports the server's code; the phone for
-tests of the software device stands for hardware that attests.
+"""The wire protocol, tested from outside against a running server.
+
+Nothing here imports the server's code. The software device's phone for tests stands for hardware that attests.
 """
