@@ -119,6 +119,7 @@ def phones(directory: Path) -> Iterator[Phones]:
         "SIGIL_ANDROID_APPS": f"org.example.sigil:{bytes(range(32)).hex()}",
         "TRUSTED_PROXY_IP": "127.0.0.1",
         "SIGIL_DEVICE_RATE": "off",
+        "SIGIL_ENROL_WITHOUT_CODE": "true",
         # That of attestations stays.
         "SIGIL_RATE_LIMIT": "off",
     }
@@ -311,6 +312,19 @@ def test_the_command_attests_renews_and_answers(phones: Phones, tmp_path: Path, 
     run("approve", created["challenge_id"])
     status = phones.backend.status(created)
     assert (status["status"], status["attestation"]["kind"]) == ("verified", KIND[phone])
+
+
+@pytest.mark.parametrize("phone", NAMES)
+def test_the_command_enrols_with_an_attestation(phones: Phones, tmp_path: Path, phone: str) -> None:
+    members = {"account": "zoë@example.org", "confirm": "none", "expires_in_seconds": 120, "min_level": "hardware"}
+    begun = phones.backend.http.post("/enrolment", json=members)
+    assert begun.status_code == 201, begun.text
+    options = ["--ca", str(phones.server.certificate), "--yes", "--home", str(tmp_path / "keys")]
+    play = ["--test-root", str(phones.directory), "--attest-as", phone]
+    done = CliRunner().invoke(commands.device, ["enrol", begun.json()["uri"], *options, *play])
+    assert done.exit_code == 0, done.output
+    status = phones.backend.http.get(f"/enrolment/{begun.json()['enrolment_id']}/status").json()
+    assert (status["status"], status["attestation"]["kind"]) == ("enrolled", KIND[phone])
 
 
 @pytest.mark.parametrize("level", ["software", "hardware", "secure_element"])
