@@ -240,8 +240,8 @@ class Enrolments:
     def confirm(self, enrolment_id: str, code: str) -> EnrolmentStatus:
         """Confirm the six digits that the person reads from their device; then `.enrolled` holds.
 
-        WrongCode with `.attempts_left`; Conflict when the enrolment does not wait for a code. The right code may be
-        sent again.
+        WrongCode with `.attempts_left`; Conflict when the enrolment does not wait for a code, also as Expired. The
+        right code may be sent again.
         """
         # Tracebacks may show local variables.
         operation, code = self._enrolments.confirm(enrolment_id, code), ""

@@ -162,6 +162,12 @@ class Conflict(ApiError):
     default_code = "CONFLICT"
 
 
+class Expired(Conflict):
+    """410: the time of the enrolment has ended."""
+
+    default_code = "ENROLMENT_EXPIRED"
+
+
 class Retryable(ApiError):
     """Base of temporary errors. `retry_after` is in seconds, None when the server sent none."""
 
@@ -200,6 +206,7 @@ _BY_STATUS: Mapping[int, type[ApiError]] = {
     403: Forbidden,
     404: NotFound,
     409: Conflict,
+    410: Expired,
     429: RateLimited,
     503: Overloaded,
 }

@@ -26,6 +26,7 @@ from sigil.sdk import (
     ConnectionFailed,
     Enrolment,
     EnrolmentStatus,
+    Expired,
     InvalidRequest,
     MpaVote,
     NotFound,
@@ -459,3 +460,13 @@ def test_every_member_that_the_server_sends_is_one_of_the_result(sent: tuple[Any
 def test_another_format_is_an_error() -> None:
     with pytest.raises(ConfigurationError, match="svg"):
         begun().qr("png")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("status", "code"), [(409, "ENROLMENT_CLOSED"), (410, "ENROLMENT_EXPIRED")])
+def test_a_code_that_comes_too_late_is_a_conflict_and_is_not_sent_again(status: int, code: str) -> None:
+    """A backend that handles the one handles the other, which comes in the second before the server notices the end."""
+    server = Server(response(status, error_body(code)))
+    with pytest.raises(Conflict) as late:
+        server.confirm()
+    assert (late.value.status, late.value.code, isinstance(late.value, Expired)) == (status, code, status == 410)
+    assert len(server.sent) == 1
