@@ -617,6 +617,13 @@ def test_an_enrolment_needs_the_level_of_its_offer_as_well_as_the_policy(server:
     assert reason_of(lambda: enrol(server, device, ANDROID_STATEMENT, "hardware")) == "level"
 
 
+def test_an_enrolment_takes_no_larger_statement_than_the_endpoint(server: Server, device: Device) -> None:
+    large = messages.AndroidAttestation([encode_base64(b"x" * 8192)] * 6, witness=False)
+    with pytest.raises(InvalidRequest) as caught:
+        enrol(server, device, large)
+    assert caught.value.details["path"] == "$.attestation.x5c"
+
+
 def test_a_renewal_enrols_nothing(server: Server, device: Device) -> None:
     for statement in (ASSERTION, WITNESS):
         assert reason_of(lambda given=statement: enrol(server, device, given)) == "kind"
