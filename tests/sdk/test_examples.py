@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any, NamedTuple
 
 import httpx
@@ -25,6 +25,7 @@ from sigil.device.http.connection import ServerConnection
 from sigil.device.http.tls import TlsTrust
 from sigil.device.server_pin import verify_info
 from sigil.protocol.webhook import signed_headers
+from sigil.sdk import Challenge
 from tests.support.live import DEADLINE, LiveServer, wait_until
 from tests.support.phone import Phone
 from tests.support.ports import free_port
@@ -341,3 +342,57 @@ def test_a_wrong_request_is_the_clients_error(example: Any, body: Any, user: str
     module.DEVICES[user] = Device.generate().wire_key
     answer = call("POST", "/transfers", body, user)
     assert answer.status in {400, 422}, answer
+
+
+def test_the_code_of_the_guide_enrols_a_device_and_asks_an_existing_one(
+    server: LiveServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SIGIL_API_KEY", server.api_key)
+    monkeypatch.setenv("SIGIL_SERVICE_URL", server.url)
+    monkeypatch.setenv("SIGIL_CA_FILE", str(server.certificate))
+    guide = (EXAMPLES.parent / "enrolling.md").read_text(encoding="utf-8")
+    whole, second = re.findall(r"```python\n(.*?)```", guide, re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(compile(whole, "enrolling.md", "exec"), names)  # noqa: S102 - the code of our own document
+    phone, user, session = Phone(server), SimpleNamespace(email="zoe@example.com"), dict[str, str]()
+    svg, uri, typed = names["begin"](user, session)
+    assert svg.startswith("<svg ")
+    assert uri.endswith(typed.replace("-", ""))
+    shown = phone.scan(uri)
+    assert names["poll"](session).session_pictogram == tuple(shown.pictogram)
+    wrong = f"{(int(shown.code) + 1) % 10**6:06}"
+    assert "2 attempts left" in names["confirm"](user, session, wrong)
+    assert not hasattr(user, "device_public_key")
+    names["confirm"](user, session, shown.code)
+    assert user.device_public_key == phone.device.wire_key
+    assert session == {}
+
+    # A second phone, which the first one approves.
+    _, uri, _ = names["begin"](user, session)
+    other = Phone(server)
+    names |= {"session": session, "user": user, "code": other.scan(uri).code}
+    with names["sigil"] as client:
+        monkeypatch.setattr(client.auth, "await_result", _approving(server, phone.device, client.auth.await_result))
+        created = client.auth.create_challenge
+        monkeypatch.setattr(client.auth, "create_challenge", lambda *args, **options: _kept(created(*args, **options)))
+        exec(compile(second, "enrolling.md", "exec"), names)  # noqa: S102
+        status = client.enrolment.get_status(session["enrolment_id"])
+    assert (status.enrolled, status.device_public_key) == (True, other.device.wire_key)
+
+
+_challenges: list[Challenge] = []
+
+
+def _kept(challenge: Challenge) -> Challenge:
+    _challenges.append(challenge)
+    return challenge
+
+
+def _approving(server: LiveServer, device: Device, wait: Callable[..., Any]) -> Callable[..., Any]:
+    def approved(challenge_id: str) -> Any:
+        number = _challenges.pop().match_code
+        assert number is not None
+        _approve(server, device, challenge_id, number)
+        return wait(challenge_id)
+
+    return approved
