@@ -117,6 +117,7 @@ class EnrolmentClaimResource:
             charged.check()
             claim = decode_json(req, body, ClaimEnrolment)
             offered = await self._enrolments.claim(claim, trace_of(req))
+            charged.repeatable()
         write_json(resp, offered)
 
 
@@ -134,6 +135,7 @@ class EnrolmentCompletionResource:
             completion = decode_json(req, body, CompleteEnrolment)
             charged.about("enrolment", completion.enrolment_id.lower())
             completed = await self._enrolments.complete(completion, trace_of(req))
+            charged.repeatable()
         write_json(resp, completed)
 
 
@@ -150,4 +152,5 @@ class EnrolmentWaitResource:
             charged.check()
             request = decode_json(req, body, WaitForEnrolment)
             waited = await self._enrolments.wait(request)
+            charged.repeatable()
         write_json(resp, waited)

@@ -61,7 +61,7 @@ def test_an_address_that_guesses_enrolment_tokens_is_limited_and_another_one_is_
     assert statuses[409] <= 70
     right = {"token": begun["token"], "claim_id": "0" * 32}
     assert repeat(server, "/enrolment/claim", [right], "198.51.100.21") == {429: 1}
-    # Repetitions of the one that has claimed it cost nothing.
+    # Repetitions of the device that has claimed it cost a fifth of a request each.
     assert repeat(server, "/enrolment/claim", [right] * 100, "198.51.100.23") == {200: 100}
 
 

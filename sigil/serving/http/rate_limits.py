@@ -30,7 +30,8 @@ from sigil.serving.http.client_address import ClientAddresses, site_of
 
 # The cost of a failed API key or answer, in ordinary requests.
 FAILURE_COST = 10
-# The cost of a query that found nothing: 3000 a minute, since many devices may share the address of a network.
+# The cost of a query that found nothing, or of a request that may be repeated: 3000 a minute, since many devices may
+# share the address of a network.
 IDLE_COST = 0.2
 _MAX_ADDRESSES = 65_536
 # A site (an IPv6 /48) has 65 536 networks of one client each, which a client that owns the site uses in turn. Some
@@ -166,6 +167,10 @@ class Charged:
         """Charge a query that found nothing. False for one that was made before."""
         self._limiter.charge(self._address, IDLE_COST)
         return self._repeats.add(query) == 1
+
+    def repeatable(self) -> None:
+        """Charge an accepted request that its sender can repeat for as long as it likes."""
+        self._limiter.charge(self._address, IDLE_COST)
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         if not isinstance(error, Problem) or isinstance(error, Retryable):
