@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import time
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from sigil.android_status.feed import AndroidStatusFeed, Times
 from sigil.android_status.list_file import read, replace
 from sigil.attestation.status_list import MAX_BYTES, StatusList
 from sigil.serving import logs
+from sigil.serving.fetches.process import FetchProcess
 from sigil.serving.fetches.several import SeveralFeeds
 from tests.serving.cloudflare.lists_server import ListsServer, lists_server, send
 
@@ -224,3 +226,12 @@ def test_several_feeds_all_run_and_any_may_have_news() -> None:
     assert not SeveralFeeds([]).step(0)
     settings = object()
     assert SeveralFeeds([_Feed(False)]).applied(settings) is settings  # type: ignore[list-item]
+
+
+def test_the_pipe_of_a_fetch_holds_more_than_the_default() -> None:
+    """The master reads once a second: 64 KiB a second would be too slow for the largest list."""
+    process = FetchProcess(["https://127.0.0.1:1/"], max_bytes=MAX_BYTES, seconds=30, now=0)
+    try:
+        assert fcntl.fcntl(process._pipe, fcntl.F_GETPIPE_SZ) == 1 << 20
+    finally:
+        process.close()

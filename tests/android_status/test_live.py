@@ -10,6 +10,11 @@ import time
 from pathlib import Path
 
 from sigil.android_status.list_file import replace
+from sigil.device import Device
+from sigil.device.test_phone.roots import ROOTS_FILE, TestRoot
+from sigil.protocol.device_credential import parse
+from tests.flows.backend import Backend
+from tests.flows.test_attestation import Phones
 from tests.serving.cloudflare.lists_server import lists_server, send
 from tests.support.live import LiveServer, wait_until
 
@@ -36,16 +41,35 @@ def accepted(server: LiveServer) -> object:
         return http.get("/info").json().get("attestation")
 
 
+def check_that_a_listed_phone_may_not_approve(server: LiveServer, file: Path, roots: Path) -> None:
+    """Its credential stops working within a second on each worker, without a signal."""
+    with Backend(server) as backend:
+        phones, device = Phones(server, backend, roots), Device.generate()
+        credential = phones.attest("android", device)["device_credential"]
+        assert phones.answer(device, credential)[0].status_code == 200
+        serials = parse(credential).facts.serials
+        entries = {f"a{n:x}": {"status": "REVOKED"} for n in range(8)} | {serials[-1]: {"status": "SUSPENDED"}}
+        replace(file, json.dumps({"entries": entries}).encode(), time.time())
+
+        def reason() -> object:
+            return phones.answer(device, credential)[0].json().get("error", {}).get("details", {}).get("reason")
+
+        wait_until(lambda: reason() == "revoked", "the refusal", 60)
+
+
 def test_the_master_fetches_workers_read_and_sighup_reads_the_apps_again(tmp_path: Path) -> None:
     apps = tmp_path / "apps"
     apps.write_text("")
-    android = f"com.example.app:{'3b' * 32}"
+    TestRoot.create(tmp_path / "roots")
     with lists_server(tmp_path) as source:
         source.script = lambda handler: send(handler, content(7))
         with LiveServer(
             workers=2,
-            SIGIL_ANDROID_APPS=android,
+            SIGIL_ANDROID_APPS=f"org.example.sigil:{bytes(range(32)).hex()}",
+            SIGIL_ATTESTATION_ROOTS=str(tmp_path / "roots" / ROOTS_FILE),
             SIGIL_APPLE_APPS_FILE=str(apps),
+            SIGIL_DEVICE_RATE="off",
+            SIGIL_RATE_LIMIT="off",
             SIGIL_ANDROID_STATUS_FETCH=f"{source.url}/status",
             SSL_CERT_FILE=str(source.certificate),
         ) as server:
@@ -76,5 +100,7 @@ def test_the_master_fetches_workers_read_and_sighup_reads_the_apps_again(tmp_pat
             wait_until(lambda: events(server, "reload_refused"), "the refused reload")
             assert "SIGIL_APPLE_APPS" in str(events(server, "reload_refused")[0]["reason"])
             assert accepted(server) == {"kinds": ["android-key", "apple-appattest"], "required": False}
+
+            check_that_a_listed_phone_may_not_approve(server, file, tmp_path / "roots")
             assert events(server, "internal_error") == []
             assert events(server, "background_loop_failed") == []
