@@ -129,7 +129,8 @@ def enrolment_of(request: HttpRequest) -> str:
 
 @require_GET
 def enrolment_page(request: HttpRequest) -> HttpResponse:
-    # Yours begins the session when the user signs in.
+    # Yours begins the session when the user signs in; django.contrib.auth.login does it like this.
+    request.session.flush()
     nonce, request.session["user"] = secrets.token_urlsafe(16), request.GET.get("user", "zoe")
     return HttpResponse(PAGE.substitute(csrf=get_token(request), nonce=nonce), headers=secured(nonce))
 

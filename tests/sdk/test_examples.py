@@ -288,6 +288,9 @@ def _enrol(http: httpx.Client, phone: Phone, has_device: Callable[[], bool]) -> 
     assert has_device()
     assert page.call("GET", "?shown=confirming").body["status"] == "enrolled"
     assert page.call("DELETE").status == 409
+    again = phone.scan(page.call("POST").body["uri"])
+    mallory = EnrolmentPage(http, "mallory")
+    assert mallory.call("POST", "/code", {"code": again.code}).status == 404, "another user in the same browser"
 
 
 @pytest.mark.parametrize("framework", APPLICATIONS)
