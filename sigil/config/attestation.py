@@ -113,12 +113,17 @@ def read_renewed(r: EnvReader, running: AttestationPolicy) -> AttestationPolicy:
 
 
 def _read_lists(r: EnvReader) -> PolicyLists:
-    not_before = r.list_or_file("SIGIL_CREDENTIALS_NOT_BEFORE").strip()
+    given = r.list_or_file("SIGIL_CREDENTIALS_NOT_BEFORE").strip()
+    not_before = _parsed(r, "SIGIL_CREDENTIALS_NOT_BEFORE", given, _time, 0) if given else 0
+    if not_before > time.time():
+        r.warnings.append(
+            "SIGIL_CREDENTIALS_NOT_BEFORE: is in the future: until then every credential is rejected, new ones too"
+        )
     return PolicyLists(
         apple_apps=_items(r, "SIGIL_APPLE_APPS", _apple_app),
         android_apps=_items(r, "SIGIL_ANDROID_APPS", _android_app),
         boot_keys=frozenset(_items(r, "SIGIL_ANDROID_BOOT_KEYS", _boot_key)),
-        not_before=_parsed(r, "SIGIL_CREDENTIALS_NOT_BEFORE", not_before, _time, 0) if not_before else 0,
+        not_before=not_before,
     )
 
 

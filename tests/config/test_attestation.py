@@ -61,7 +61,7 @@ def test_every_setting_reaches_the_policy(root: Path) -> None:
         SIGIL_ANDROID_STATUS_STRICT="true",
         SIGIL_YUBIKEY_MIN_FIRMWARE="5.7.1",
         SIGIL_CREDENTIAL_DAYS="30",
-        SIGIL_CREDENTIALS_NOT_BEFORE="2026-11-30T12:00:00Z",
+        SIGIL_CREDENTIALS_NOT_BEFORE="2026-01-30T12:00:00Z",
         SIGIL_ATTESTATION_ROOTS=str(root),
     )
     policy = config.attestation
@@ -78,7 +78,7 @@ def test_every_setting_reaches_the_policy(root: Path) -> None:
         android_boot_keys=frozenset({"ab" * 32, "cd" * 32}),
         yubikey_min_firmware=(5, 7, 1),
         credential_days=30,
-        credentials_not_before=1796040000,
+        credentials_not_before=1769774400,
         status_strict=True,
         test_roots=policy.test_roots,
     )
@@ -206,6 +206,13 @@ def test_strict_needs_a_list_that_is_renewed() -> None:
         "https://mirror.example/status",
     )
     assert read(SIGIL_ANDROID_STATUS_FETCH="off").android_status.url is None
+
+
+def test_a_day_in_the_future_is_warned_about() -> None:
+    assert read(SIGIL_CREDENTIALS_NOT_BEFORE="2026-01-01").warnings == ()
+    (warning,) = read(SIGIL_CREDENTIALS_NOT_BEFORE="2999-01-01").warnings
+    assert warning.startswith("SIGIL_CREDENTIALS_NOT_BEFORE: is in the future")
+    assert load_renewed({"SIGIL_CREDENTIALS_NOT_BEFORE": "2999-01-01"}).warnings == (warning,)
 
 
 def test_a_firmware_whose_keys_can_be_extracted_is_warned_about() -> None:
