@@ -131,7 +131,7 @@ class Attestation:
         signature = decode_base64(request.signature, "$.signature")
         nonce = decode_hex(request.challenge_id, "$.challenge_id", length=timed_nonce.LENGTH)
         if timed_nonce.expiry(self._secret, NONCE_LABEL, nonce, self._clock()) is None:
-            raise AttestationInvalid("challenge")
+            raise self._invalid("attest", device, kind_of(request.attestation), Rejected("challenge", "nonce"))
         return Opened(request, device, nonce, signature)
 
     def attest(self, opened: Opened) -> DeviceAttested:

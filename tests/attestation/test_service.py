@@ -195,7 +195,10 @@ def test_the_form_comes_first_then_the_nonce_then_the_proof_then_the_statement(s
         server.attest(device, signature=forged)
     assert not server.verifiers["android-key"].expected
     assert reason_of(lambda: server.attest(device)) == "emulator"
-    assert server.observer.seen == [("attest", device.fingerprint, "android-key", "emulator", "emulator_allowed")]
+    assert server.observer.seen == [
+        ("attest", device.fingerprint, "android-key", "challenge", "nonce"),
+        ("attest", device.fingerprint, "android-key", "emulator", "emulator_allowed"),
+    ]
 
 
 @pytest.mark.parametrize(
