@@ -15,9 +15,10 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from sigil.core.challenge import READABLE_SECONDS, WRONG_CODE, IdempotencyRecord, idempotency_key
+from sigil.core.evidence import Evidence
 from sigil.core.owner_share import NO_SHARE, OwnerShare
 from sigil.core.session_store import OWNER_BYTES, Decision, Key, Kind, Share, Tally
-from sigil.core.webhooks.event import Attested, Enrolled, Event, EventKind, new_event
+from sigil.core.webhooks.event import Enrolled, Event, EventKind, new_event
 from sigil.protocol.enrolment import Session, session
 from sigil.protocol.errors import (
     EnrolmentClaimed,
@@ -98,7 +99,7 @@ class Completion(msgspec.Struct, frozen=True, array_like=True, gc=False):
     digest: bytes
     sas_nonce: bytes
     credential: str = ""
-    attested: Attested | None = None
+    evidence: Evidence | None = None
 
     @property
     def session(self) -> Session:
@@ -418,12 +419,12 @@ def event_of(now: float, enrolment_id: bytes, enrolment: Enrolment, creation: by
         fingerprint=hashlib.sha256(completion.public_key).digest() if completion else b"",
         reason=enrolment.reason,
         creation=creation,
+        evidence=completion.evidence if completion else None,
         enrolled=Enrolled(
             account=enrolment.account,
             confirm=enrolment.confirm,
             public_key=completion.public_key if completion and enrolled else b"",
             replaced=enrolment.replaced_fingerprint if enrolled else b"",
-            attested=completion.attested if completion else None,
         ),
     )
 

@@ -1,4 +1,4 @@
-"""What the credential of an approval attested, as rows keep it: rows without one stay as small as before."""
+"""What a credential attests, as rows and events keep it: those without one stay as small as before."""
 
 from __future__ import annotations
 

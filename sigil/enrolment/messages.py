@@ -8,16 +8,14 @@ import hmac
 import msgspec
 
 from sigil.core.enrolment import Claim, Enrolment, State
-from sigil.core.webhooks.event import Attested
-from sigil.protocol import device_credential, signed_bytes
 from sigil.protocol import enrolment as protocol
+from sigil.protocol import signed_bytes
 from sigil.protocol.encoding.ids import format_uuid
 from sigil.protocol.encoding.text import encode_base64, format_time
 from sigil.protocol.enrolment import Link
 from sigil.protocol.identity import ServerIdentity
 from sigil.protocol.keys import PublicKey
 from sigil.protocol.messages import enrolment as messages
-from sigil.protocol.messages.attestation import AttestationSummary
 from sigil.protocol.offer import offer_jcs
 from sigil.protocol.pictogram import pictogram, speakable
 
@@ -121,7 +119,7 @@ class EnrolmentMessages:
             session_pictogram_speakable=shown.speakable,
             device_public_key=encode_base64(device.wire) if enrolled else None,
             replaced=enrolment.replaced_fingerprint.hex() or None if enrolled else None,
-            attestation=_summary(completion.attested),
+            attestation=completion.evidence.summary if completion.evidence else None,
         )
 
 
@@ -130,15 +128,3 @@ class OfferedTerms(msgspec.Struct, frozen=True):
 
     kinds: tuple[str, ...]
     min_level: str
-
-
-def attested(credential: str) -> Attested:
-    """Of a credential that this server has just issued."""
-    payload = device_credential.parse(credential).payload
-    return Attested(payload.kind, payload.level, payload.binding, format_time(payload.attested_at))
-
-
-def _summary(found: Attested | None) -> AttestationSummary | None:
-    if found is None:
-        return None
-    return AttestationSummary(found.kind, found.level, found.binding, found.attested_at)  # type: ignore[arg-type]

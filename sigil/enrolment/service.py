@@ -13,10 +13,11 @@ from sigil.core import enrolment as rules
 from sigil.core.attestation import EnrolmentAttestation
 from sigil.core.challenge import IdempotencyRecord, idempotency_key
 from sigil.core.enrolment import Begun, Changed, Claim, Completion, Confirmed, Enrolment, State
+from sigil.core.evidence import evidence_of
 from sigil.core.session_store import Decision, StoreFull, tally_key
 from sigil.core.tracing import RequestTracePort, SpanPort, Subject
-from sigil.enrolment.messages import EnrolmentMessages, OfferedTerms, attested
-from sigil.protocol import signed_bytes
+from sigil.enrolment.messages import EnrolmentMessages, OfferedTerms
+from sigil.protocol import device_credential, signed_bytes
 from sigil.protocol.api_key import Caller
 from sigil.protocol.encoding.ids import format_uuid, parse_uuid, uuid4_bytes
 from sigil.protocol.encoding.text import decode_base64
@@ -271,7 +272,7 @@ class Enrolments:
             digest=digest,
             sas_nonce=self._messages.sas_nonce(enrolment_id, claim_id),
             credential=credential,
-            attested=attested(credential) if credential else None,
+            evidence=evidence_of(device_credential.parse(credential).payload) if credential else None,
         )
         create = self._creating_event(enrolment_id, trace)
         creation = create.packed if create is not None else None

@@ -10,7 +10,6 @@ from sigil.core.webhooks.event import Event, EventKind, type_of_event
 from sigil.protocol.api_key import Caller
 from sigil.protocol.encoding.ids import format_uuid
 from sigil.protocol.encoding.text import encode_base64, format_time
-from sigil.protocol.messages.attestation import AttestationSummary
 from sigil.protocol.messages.base import Decision
 from sigil.protocol.messages.enrolment import EnrolmentState
 from sigil.protocol.messages.webhooks import EnrolmentEventBody, EventBody, event_id
@@ -59,7 +58,6 @@ def _of_enrolment(enrolment_id: bytes, event: Event) -> EnrolmentEventBody:
     enrolled = event.enrolled
     if enrolled is None:
         raise ValueError("an event of an enrolment has the members of one")
-    attested = enrolled.attested
     return EnrolmentEventBody(
         id=event_id(enrolment_id),
         type=cast(Any, type_of_event(event)),
@@ -72,6 +70,6 @@ def _of_enrolment(enrolment_id: bytes, event: Event) -> EnrolmentEventBody:
         fingerprint=event.fingerprint.hex() or None,
         device_public_key=encode_base64(enrolled.public_key) if enrolled.public_key else None,
         replaced=enrolled.replaced.hex() or None,
-        attestation=AttestationSummary(*cast(Any, msgspec.structs.astuple(attested))) if attested else None,
+        attestation=event.evidence.summary if event.evidence else None,
         reason=cast(Any, event.reason or None),
     )

@@ -21,7 +21,8 @@ from sigil.app.state import KINDS
 from sigil.app.wizard import InitSnapshot, build_wizard
 from sigil.attestation.policy import AttestationPolicy
 from sigil.config.settings import Config
-from sigil.core.webhooks.event import Attested, Enrolled, Event, EventKind
+from sigil.core.evidence import Evidence
+from sigil.core.webhooks.event import Enrolled, Event, EventKind
 from sigil.first_boot.commitment import Session
 from sigil.first_boot.vault import FileVault
 from sigil.protocol.errors import Problem
@@ -106,7 +107,6 @@ def test_every_event_is_described_with_its_headers() -> None:
 def test_posted_events_match_the_description(kind: EventKind) -> None:
     described = document(__version__)
     reason = "wrong_code" if kind.name.startswith("ENROLMENT") else "cancelled"
-    attested = Attested("yubikey-piv", "hardware", "direct", "2026-04-24T10:32:15Z")
     row = Event(
         kind,
         int(START),
@@ -118,7 +118,8 @@ def test_posted_events_match_the_description(kind: EventKind) -> None:
         reason,
         request_id="r",
         groups_satisfied=(0, 2),
-        enrolled=Enrolled("alice", "code", b"k" * 33, b"r" * 32, attested),
+        enrolled=Enrolled("alice", "code", b"k" * 33, b"r" * 32),
+        evidence=Evidence("yubikey-piv", "hardware", "direct", int(START)),
     )
     sent = json.loads(messages.body(b"u" * 16, row))
     assert sent["type"] in described["webhooks"]

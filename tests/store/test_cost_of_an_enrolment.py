@@ -10,7 +10,7 @@ import msgspec
 from sigil.app.state import KINDS
 from sigil.core import enrolment as rules
 from sigil.core.enrolment import BYTES_PER_ENROLMENT, Claim, Completion, Enrolment
-from sigil.core.webhooks.event import Attested
+from sigil.core.evidence import Evidence
 from sigil.protocol.messages.attestation import MAX_CREDENTIAL
 from sigil.store.lmdb import LmdbStore
 from tests.support.services import START, Clock
@@ -31,7 +31,7 @@ async def test_a_completion_with_the_largest_credential_and_its_event_fit_into_t
         digest=b"d" * 96,
         sas_nonce=b"s" * 32,
         credential="c" * MAX_CREDENTIAL,
-        attested=Attested("apple-appattest", "secure_element", "witness", "2026-04-24T10:32:15Z"),
+        evidence=Evidence("apple-appattest", "secure_element", "witness", int(START)),
     )
     names = [os.urandom(16) for _ in range(_COUNT)]
     for name in names:

@@ -49,15 +49,6 @@ _TYPES: dict[EventKind, EventType] = {
 }
 
 
-class Attested(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """What an attestation has shown of a device, for events and statuses. `attested_at` as on the wire."""
-
-    kind: str
-    level: str
-    binding: str
-    attested_at: str
-
-
 class Enrolled(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The members of an event of an enrolment alone. `replaced`: the SHA-256 of the replaced key, empty for none."""
 
@@ -65,7 +56,6 @@ class Enrolled(msgspec.Struct, frozen=True, array_like=True, gc=False):
     confirm: Literal["code", "none"]
     public_key: bytes = b""
     replaced: bytes = b""
-    attested: Attested | None = None
 
     @property
     def charge(self) -> int:
@@ -96,7 +86,7 @@ class Event(msgspec.Struct, frozen=True, array_like=True, gc=False):
     # Of the span that created the event, if that is sampled (see `core.tracing`).
     creation: bytes | None = None
     enrolled: Enrolled | None = None
-    # Of the credential that approved a challenge.
+    # Of the credential that approved a challenge, or that an enrolment issued.
     evidence: Evidence | None = None
 
     @property
