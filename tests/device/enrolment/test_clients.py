@@ -45,6 +45,7 @@ class Server:
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
         self.received.append((request.url.path, request.content))
+        assert len(self.received) < 5000, "a wait without an end"
         answer = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
         if isinstance(answer, Exception):
             raise answer

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -81,8 +82,13 @@ def finish(service: Service, running: Enrolling, begun: dict[str, Any]) -> None:
                 assert service.confirm(begun, line["code"]).status_code == 200
 
 
+def no_wait(seconds: float) -> None:
+    raise AssertionError(f"this command does not wait: it would sleep for {seconds} s")
+
+
 def at_terminal(home: Path, *arguments: str, input: str = "", terminal: bool = True) -> Result:
-    context = CommandContext(interactive=lambda: terminal)
+    sleep = no_wait if arguments[0] == "enrol" else time.sleep
+    context = CommandContext(sleep=sleep, interactive=lambda: terminal)
     return CliRunner().invoke(device, [*arguments, "--home", str(home)], obj=context, input=input)
 
 
