@@ -1,4 +1,4 @@
-"""A strict reader of DER (X.690): definite minimal lengths, bounded size and depth, nothing after the value.
+"""A strict reader of DER (X.690): definite minimal lengths, bounded size, depth and count, nothing after the value.
 
     root = parse(data)                     # DerError
     root.children[0].integer()
@@ -10,12 +10,16 @@ one value has one encoding.
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Iterator
 from itertools import pairwise
 from typing import NamedTuple
 
 MAX_SIZE = 16 * 1024
 MAX_DEPTH = 12
+MAX_VALUES = 256
+"""Of one document: certificates of phones have up to 84. It bounds the time, 3 µs each: 40 KiB of empty values in
+certificates without a valid signature kept a worker for 60 ms.
+"""
 MAX_INTEGER = 21
 """Octets of a number that is read: the 20 of a serial number (RFC 5280, 4.1.2.2) and its sign. Python refuses to print
 numbers of a few thousand.
@@ -107,14 +111,18 @@ def parse(data: bytes, booleans: Container[int] = _DER_BOOLEANS) -> Node:
     """The one value that `data` encodes."""
     if len(data) > MAX_SIZE:
         raise DerError(f"more than {MAX_SIZE} bytes")
-    node, end = _value(data, 0, len(data), booleans, MAX_DEPTH)
+    node, end = _value(data, 0, len(data), booleans, MAX_DEPTH, values=iter(range(MAX_VALUES)))
     if end != len(data):
         raise DerError("bytes after the value")
     return node
 
 
-def _value(data: bytes, start: int, limit: int, booleans: Container[int], depth: int) -> tuple[Node, int]:
-    """The value at `start`, and where it ends, at most at `limit`."""
+def _value(
+    data: bytes, start: int, limit: int, booleans: Container[int], depth: int, *, values: Iterator[int]
+) -> tuple[Node, int]:
+    """The value at `start`, and where it ends, at most at `limit`. `values` has one item for each that may follow."""
+    if next(values, None) is None:
+        raise DerError(f"more than {MAX_VALUES} values")
     if depth == 0:
         raise DerError(f"nested more than {MAX_DEPTH} deep")
     try:
@@ -129,7 +137,7 @@ def _value(data: bytes, start: int, limit: int, booleans: Container[int], depth:
     if data[start] & _CONSTRUCTED:
         position = begin
         while position < end:
-            child, position = _value(data, position, end, booleans, depth - 1)
+            child, position = _value(data, position, end, booleans, depth - 1, values=values)
             children.append(child)
     node = Node(tag, data[begin:end], tuple(children), data[start:end])
     _check(node, data[start], booleans)

@@ -11,6 +11,7 @@ from pyasn1.error import PyAsn1Error
 from sigil.attestation import der
 from sigil.attestation.der import DerError, Node, parse
 from sigil.attestation.roots import real_anchors
+from sigil.device.test_phone.der import sequence
 from tests.attestation.certificates import encoded
 
 _CERTIFICATE = encoded(real_anchors().apple[0])
@@ -76,6 +77,12 @@ def test_each_rule_refuses_a_value_that_breaks_it(data: str, rule: str) -> None:
 def test_sizes_and_depths_are_bounded() -> None:
     with pytest.raises(DerError, match="more than"):
         parse(bytes(der.MAX_SIZE + 1))
+    most = der.MAX_VALUES - 1
+    assert len(parse(sequence(b"\x05\x00" * most)).children) == most
+    # Also where they are spread over several levels: what is counted is the work.
+    for many in (b"\x05\x00" * (most + 1), sequence(b"\x05\x00" * (most // 2)) * 2):
+        with pytest.raises(DerError, match=f"more than {der.MAX_VALUES} values"):
+            parse(sequence(many))
     deep = b"\x05\x00"
     for _ in range(der.MAX_DEPTH - 1):
         deep = bytes([0x30, len(deep)]) + deep
