@@ -15,7 +15,7 @@ from sigil.attestation.status_list import MAX_BYTES, StatusList, UnusableStatusL
 from sigil.serving.bounded import files
 from sigil.serving.files.errors import file_error
 
-Mark = tuple[int, int, int]
+Mark = tuple[int, int, int, int]
 _MODE = 0o644
 _PIPE_SECONDS = 1.0
 
@@ -46,7 +46,8 @@ def mark_of(path: Path) -> Mark | None:
         found = path.stat()
     except OSError:
         return None
-    return found.st_ino, found.st_mtime_ns, found.st_size
+    # The status time as well: `chmod o-w`, the remedy for a file that is not used, changes nothing else.
+    return found.st_ino, found.st_mtime_ns, found.st_ctime_ns, found.st_size
 
 
 def write(path: Path, content: bytes, known_at: float) -> StatusList:

@@ -21,6 +21,7 @@ class AndroidStatus:
     def __init__(self, path: Path | None) -> None:
         self._path = path
         self._mark: Mark | None = None
+        self._unusable: tuple[Mark | None, str] | None = None
         self._list = list_file.of_release()
         if path is not None:
             self._take(self._changed(path, self._mark))
@@ -62,8 +63,14 @@ class AndroidStatus:
             return found, error
 
     def _take(self, found: tuple[Mark | None, StatusList | UnusableStatusList | None]) -> None:
-        self._mark, new = found
-        if isinstance(new, UnusableStatusList):
+        mark, new = found
+        if not isinstance(new, UnusableStatusList):
+            self._mark, self._unusable = mark, None
+            self._list = new or self._list
+            return
+        # A file that could not be read, on a mount that hung, is tried again though it has not changed.
+        if not isinstance(new.__cause__, OSError):
+            self._mark = mark
+        if self._unusable != (mark, str(new)):
             logs.warn("android_status_unusable", path=self._path, reason=str(new), message="the list in use stays")
-        elif new is not None:
-            self._list = new
+        self._unusable = mark, str(new)

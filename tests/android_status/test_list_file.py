@@ -116,6 +116,41 @@ def test_a_worker_reads_a_changed_file_again(path: Path, monkeypatch: pytest.Mon
     assert (status.revoked("ab"), status.revoked("cd")) == (False, True)
 
 
+def test_a_worker_uses_a_file_after_the_remedy_that_its_warning_names(
+    path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sigil.android_status.reader.CHECK_SECONDS", 0)
+    write(path, content("ab"), NOW)
+    path.chmod(0o646)
+    status = AndroidStatus(path)
+    asyncio.run(status.run_once())
+    assert not status.revoked("ab")
+    path.chmod(0o644)
+    asyncio.run(status.run_once())
+    assert status.revoked("ab")
+    assert capfd.readouterr().out.count("android_status_unusable") == 1
+
+
+def test_a_worker_reads_a_file_again_that_it_could_not_read(
+    path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sigil.android_status.reader.CHECK_SECONDS", 0)
+    write(path, content("ab"), NOW)
+    with monkeypatch.context() as hung:
+
+        def late(*_: object) -> None:
+            raise TimeoutError(110, "the file system does not respond")
+
+        hung.setattr("sigil.serving.bounded.files.read", late)
+        status = AndroidStatus(path)
+        asyncio.run(status.run_once())
+        assert not status.revoked("ab")
+    # One line, however often it is tried.
+    assert capfd.readouterr().out.count("android_status_unusable") == 1
+    asyncio.run(status.run_once())
+    assert status.revoked("ab")
+
+
 def test_a_worker_that_starts_has_the_list_of_the_file(path: Path) -> None:
     write(path, content("ab"), NOW)
     assert AndroidStatus(path).revoked("ab")
