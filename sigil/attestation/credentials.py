@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 import msgspec
 
-from sigil.attestation.policy import AttestationPolicy, check_attested, listable_serials
+from sigil.attestation.policy import AttestationPolicy
+from sigil.attestation.policy_checks import check_attested, listable_serials
 from sigil.attestation.statements import LEVELS, Attested, Kind, Rejected
 from sigil.protocol import device_credential
 from sigil.protocol.device_credential import DeviceCredential, MalformedCredential, Payload

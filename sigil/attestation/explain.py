@@ -15,7 +15,8 @@ from sigil.attestation import credentials
 from sigil.attestation.android.key_description import EXTENSION
 from sigil.attestation.chain import read_certificate
 from sigil.attestation.der import DerError
-from sigil.attestation.policy import AttestationPolicy, policy_checks
+from sigil.attestation.policy import AttestationPolicy
+from sigil.attestation.policy_checks import policy_checks
 from sigil.attestation.statements import Anchors, Attested, Check, Expected, Rejected
 from sigil.attestation.verify import Verifiers, holds_signing_key, is_renewal, kind_of
 from sigil.attestation.yubikey import FIRMWARE

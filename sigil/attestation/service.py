@@ -13,7 +13,8 @@ from typing import NamedTuple, Protocol, cast
 from sigil.attestation import credentials
 from sigil.attestation.credentials import Known
 from sigil.attestation.observer import AttestationObserver, Unobserved, Use
-from sigil.attestation.policy import AttestationPolicy, check_attested
+from sigil.attestation.policy import AttestationPolicy
+from sigil.attestation.policy_checks import check_attested
 from sigil.attestation.statements import LEVELS, Anchors, Attested, Expected, Kind, Rejected
 from sigil.attestation.verify import Verifiers, holds_signing_key, is_renewal, kind_of, verified
 from sigil.protocol import device_credential, signed_bytes, timed_nonce

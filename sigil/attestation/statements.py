@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, NamedTuple
 
+from sigil.attestation.policy import AttestationPolicy
 from sigil.protocol.device_credential import Facts
 from sigil.protocol.errors import AttestationReason as Reason
 from sigil.protocol.keys import PublicKey
@@ -16,8 +17,6 @@ from sigil.protocol.messages.attestation import LEVELS, Binding, Kind, Level
 
 if TYPE_CHECKING:
     from cryptography import x509
-
-    from sigil.attestation.policy import AttestationPolicy
 
 __all__ = [
     "LEVELS",

@@ -35,7 +35,8 @@ from sigil.sdk.audit.errors import (
 )
 from sigil.sdk.audit.votes import VerifiedVotes, verify_votes
 from sigil.sdk.client import Auth, Enrolments, Mpa, SigilAuth
-from sigil.sdk.enrolment.results import Enrolment, EnrolmentStatus
+from sigil.sdk.enrolment.begun import Enrolment
+from sigil.sdk.enrolment.status import EnrolmentStatus
 from sigil.sdk.errors import (
     AnswerUnusable,
     ApiError,

@@ -13,8 +13,9 @@ from sigil.protocol.messages.attestation import Level
 from sigil.sdk.approval_results import MpaRequest, MpaStatus
 from sigil.sdk.audit.votes import verify_votes
 from sigil.sdk.base_client import BaseClient, ClientParts
+from sigil.sdk.enrolment.begun import Enrolment
 from sigil.sdk.enrolment.operations import Until
-from sigil.sdk.enrolment.results import Enrolment, EnrolmentStatus
+from sigil.sdk.enrolment.status import EnrolmentStatus
 from sigil.sdk.errors import ConfigurationError
 from sigil.sdk.http.sans_io import Operation, Outcome, Pause, ResponseReader, Send
 from sigil.sdk.results import Action, Challenge, ChallengeStatus

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sigil.sdk.approval_results import MpaStatus
-from sigil.sdk.enrolment.results import EnrolmentStatus
+from sigil.sdk.enrolment.status import EnrolmentStatus
 from sigil.sdk.results import ChallengeStatus
 
 

@@ -8,7 +8,8 @@ import msgspec
 
 from sigil.attestation.apple import assertion
 from sigil.attestation.apple.verify import verify
-from sigil.attestation.policy import AttestationPolicy, check_attested
+from sigil.attestation.policy import AttestationPolicy
+from sigil.attestation.policy_checks import check_attested
 from sigil.attestation.roots import anchors
 from sigil.attestation.statements import Attested, Expected, run
 from sigil.device.software import Device

@@ -9,7 +9,8 @@ from deploy.attestation.hostile import CASES
 from sigil.attestation.android.verify import verify as verify_android
 from sigil.attestation.apple.assertion import verify as verify_assertion
 from sigil.attestation.apple.verify import verify as verify_apple
-from sigil.attestation.policy import AttestationPolicy, check_attested
+from sigil.attestation.policy import AttestationPolicy
+from sigil.attestation.policy_checks import check_attested
 from sigil.attestation.statements import Rejected, run
 from sigil.attestation.yubikey import verify as verify_yubikey
 from sigil.device.test_phone import phones

@@ -7,7 +7,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from sigil.attestation.policy import AttestationPolicy, check_attested
+from sigil.attestation.policy import AttestationPolicy
+from sigil.attestation.policy_checks import check_attested
 from sigil.attestation.statements import Attested, Facts, Rejected
 from tests.attestation.examples import ANDROID, APPLE, POLICY, YUBIKEY, with_facts
 

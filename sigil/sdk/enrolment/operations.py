@@ -7,7 +7,8 @@ import secrets
 from dataclasses import dataclass
 from typing import Literal
 
-from sigil.sdk.enrolment.results import Enrolment, EnrolmentStatus
+from sigil.sdk.enrolment.begun import Enrolment
+from sigil.sdk.enrolment.status import EnrolmentStatus
 from sigil.sdk.errors import (
     AnswerUnusable,
     CertificateRefused,
