@@ -35,6 +35,7 @@ from sigil.sdk import (
     Action,
     Conflict,
     EnrolmentStatus,
+    Forbidden,
     InvalidRequest,
     NotFound,
     RateLimited,
@@ -239,6 +240,9 @@ class SigilFailures:
             return JsonResponse({"error": str(error)}, status=400)
         if isinstance(error, InvalidRequest):
             return JsonResponse({"error": error.message}, status=400)
+        if isinstance(error, Forbidden):
+            log.warning("Sigil: %s", error)
+            return JsonResponse({"error": "This phone is not accepted: use another one."}, status=403)
         if isinstance(error, NotFound | Conflict):
             return JsonResponse({"error": "It has ended: begin again."}, status=error.status or 404)
         if isinstance(error, RateLimited):

@@ -28,6 +28,7 @@ from sigil.sdk import (
     AsyncSigilAuth,
     Conflict,
     EnrolmentStatus,
+    Forbidden,
     InvalidRequest,
     NotFound,
     RateLimited,
@@ -229,6 +230,9 @@ async def sigil_failed(
 ) -> None:
     if isinstance(error, InvalidRequest):
         resp.status, resp.media = falcon.HTTP_400, {"error": error.message}
+    elif isinstance(error, Forbidden):
+        log.warning("Sigil: %s", error)
+        resp.status, resp.media = falcon.HTTP_403, {"error": "This phone is not accepted: use another one."}
     elif isinstance(error, NotFound | Conflict):
         resp.status, resp.media = error.status or 404, {"error": "It has ended: begin again."}
     elif isinstance(error, RateLimited):

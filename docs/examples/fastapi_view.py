@@ -30,6 +30,7 @@ from sigil.sdk import (
     AsyncSigilAuth,
     Conflict,
     EnrolmentStatus,
+    Forbidden,
     InvalidRequest,
     NotFound,
     RateLimited,
@@ -231,6 +232,9 @@ async def webhook(request: Request) -> None:
 async def sigil_failed(request: Request, error: SigilError) -> JSONResponse:
     if isinstance(error, InvalidRequest):
         return JSONResponse({"error": error.message}, 400)
+    if isinstance(error, Forbidden):
+        log.warning("Sigil: %s", error)
+        return JSONResponse({"error": "This phone is not accepted: use another one."}, 403)
     if isinstance(error, NotFound | Conflict):
         return JSONResponse({"error": "It has ended: begin again."}, error.status or 404)
     if isinstance(error, RateLimited):

@@ -6,6 +6,7 @@ import importlib.util
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -329,6 +330,38 @@ def test_an_example_logs_the_reason_of_a_503(framework: str, server: LiveServer,
         assert http.post(WEBHOOK, content=b"{}").status_code == 503
         for reason in ("The server does not accept this API key", "WEBHOOK_SECRET"):
             wait_until(lambda reason=reason: reason in application.log.read_text(), reason)  # type: ignore[misc]
+
+
+@pytest.fixture(scope="module")
+def revoking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[LiveServer, Path]]:
+    """A server, and its list of revoked devices."""
+    revoked = tmp_path_factory.mktemp("revoked") / "devices"
+    revoked.write_text("")
+    with LiveServer(workers=1, SIGIL_RATE_LIMIT="off", SIGIL_REVOKED_DEVICES_FILE=str(revoked)) as running:
+        yield running, revoked
+
+
+def _reloads(server: LiveServer) -> int:
+    return sum(line["event"] == "reload_finished" for line in server.log())
+
+
+@pytest.mark.parametrize("framework", APPLICATIONS)
+def test_a_phone_that_was_revoked_before_its_code_came_is_refused_and_not_a_fault_of_the_service(
+    framework: str, revoking: tuple[LiveServer, Path], tmp_path: Path
+) -> None:
+    pytest.importorskip(framework)
+    server, revoked = revoking
+    phone = Phone(server)
+    with Application(framework, tmp_path, server) as application:
+        page = EnrolmentPage(application.http, "zoe")
+        session = phone.scan(page.call("POST").body["uri"])
+        revoked.write_text(phone.device.fingerprint)
+        reloads = _reloads(server)
+        os.kill(server.pid, signal.SIGHUP)
+        wait_until(lambda: _reloads(server) > reloads, "the end of the reload")
+        refused = page.call("POST", "/code", {"code": session.code})
+        assert refused == Answer(403, {"error": "This phone is not accepted: use another one."})
+        wait_until(lambda: "revoked" in application.log.read_text(), "the reason for the operator")
 
 
 @pytest.mark.parametrize(
