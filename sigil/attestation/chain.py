@@ -46,6 +46,9 @@ _RSA: Mapping[bytes, hashes.HashAlgorithm] = {
     oid("1.2.840.113549.1.1.12"): hashes.SHA384(),
     oid("1.2.840.113549.1.1.13"): hashes.SHA512(),
 }
+# OpenSSL takes 18 ms for a signature of 3072 bits with an exponent of that length, and 9 ms for one of 16384 bits.
+# Under an emulator's root anyone can issue such a key. Real ones have 2048 or 4096 bits and the exponent 65537.
+_MAX_RSA_BITS, _MAX_RSA_EXPONENT_BITS = 4096, 32
 _P256_SPKI = bytes.fromhex("3059301306072a8648ce3d020106082a8648ce3d03010703420004")
 
 
@@ -232,9 +235,14 @@ def _own(anchor: x509.Certificate) -> Certificate:
 def _authority(certificate: Certificate, index: int) -> tuple[x509.Certificate, object]:
     try:
         authority = x509.load_der_x509_certificate(certificate.raw)
-        return authority, authority.public_key()
+        key = authority.public_key()
     except (ValueError, UnsupportedAlgorithm) as error:
         raise Broken(f"certificate {index} is not read by cryptography") from error
+    if isinstance(key, rsa.RSAPublicKey) and (
+        key.key_size > _MAX_RSA_BITS or key.public_numbers().e.bit_length() > _MAX_RSA_EXPONENT_BITS
+    ):
+        raise Broken(f"certificate {index} has an RSA key whose size or exponent is too large")
+    return authority, key
 
 
 def _check_authority(certificate: x509.Certificate, *, below: int, named: str, bare: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -71,6 +72,24 @@ def _walk(chain: list[bytes], *, bare_issuer: bool = False) -> None:
 def test_issuers_of_any_supported_key_sign_with_any_supported_hash(key: SigningKey, name: str) -> None:
     """An issuer with P-384 that signs with SHA-256 is real, and other verifiers stumble over it."""
     _walk(_chain({}, {"key": key}, leaf={"signature_hash": name}))
+
+
+def _rsa_key(exponent_bits: int) -> rsa.RSAPrivateKey:
+    """A key of 2048 bits that signs, with an exponent of that length."""
+    drawn = rsa.generate_private_key(65537, 2048).private_numbers()
+    phi = (drawn.p - 1) * (drawn.q - 1)
+    e = next(e for e in range(2 ** (exponent_bits - 1) + 1, 2**exponent_bits, 2) if math.gcd(e, phi) == 1)
+    d = pow(e, -1, phi)
+    public = rsa.RSAPublicNumbers(e, drawn.public_numbers.n)
+    rest = rsa.rsa_crt_dmp1(d, drawn.p), rsa.rsa_crt_dmq1(d, drawn.q), drawn.iqmp
+    return rsa.RSAPrivateNumbers(drawn.p, drawn.q, d, *rest, public).private_key()
+
+
+def test_an_rsa_key_that_takes_long_to_verify_with_is_refused() -> None:
+    _walk(_chain({}, {"key": _rsa_key(32)}))
+    for key in (_rsa_key(33), rsa.generate_private_key(65537, 4104)):
+        with pytest.raises(Broken, match="certificate 1 has an RSA key whose size or exponent"):
+            _walk(_chain({}, {"key": key}))
 
 
 @pytest.mark.parametrize(
