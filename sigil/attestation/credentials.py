@@ -96,8 +96,7 @@ def check_facts(
     """
     payload = known.credential.payload
     _check_life(known, device, policy, revoked)
-    # A shorter SIGIL_CREDENTIAL_DAYS holds for credentials that were issued before.
-    if now >= min(payload.expires_at, payload.issued_at + policy.credential_days * _DAY):
+    if now >= _expiry(payload, policy):
         raise Rejected("expired", "credential_expiry")
     if known.accepted_by is not policy:
         check_attested(attested_by(known.credential), policy, revoked)
@@ -123,7 +122,7 @@ def check_renewable(
         raise Rejected("kind", "credential_kind")
     if kind == "android-key" and payload.binding != "direct":
         raise Rejected("kind", "credential_binding")
-    if now >= payload.expires_at + policy.credential_days * _DAY:
+    if now >= _expiry(payload, policy) + policy.credential_days * _DAY:
         raise Rejected("expired", "credential_age")
 
 
@@ -141,6 +140,11 @@ def renewed(previous: Attested, new: Attested) -> Attested:
         test_roots=tuple(sorted({*previous.facts.test_roots, *new.facts.test_roots})),
     )
     return previous._replace(level=min(previous.level, new.level, key=LEVELS.index), facts=facts)
+
+
+def _expiry(payload: Payload, policy: AttestationPolicy) -> int:
+    """A shorter SIGIL_CREDENTIAL_DAYS holds for credentials that were issued before."""
+    return min(payload.expires_at, payload.issued_at + policy.credential_days * _DAY)
 
 
 def _check_life(known: Known, device: PublicKey, policy: AttestationPolicy, revoked: Callable[[str], bool]) -> None:

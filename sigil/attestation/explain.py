@@ -14,11 +14,12 @@ import msgspec
 from sigil.attestation import credentials
 from sigil.attestation.android.key_description import EXTENSION
 from sigil.attestation.chain import read_certificate
+from sigil.attestation.credentials import Known
 from sigil.attestation.der import DerError
 from sigil.attestation.policy import AttestationPolicy
 from sigil.attestation.policy_checks import policy_checks
 from sigil.attestation.statements import Anchors, Attested, Check, Expected, Rejected
-from sigil.attestation.verify import Verifiers, holds_signing_key, is_renewal, kind_of
+from sigil.attestation.verify import Verifiers, credential_kind, holds_signing_key, is_renewal, kind_of
 from sigil.attestation.yubikey import FIRMWARE
 from sigil.protocol import signed_bytes, timed_nonce
 from sigil.protocol.encoding.text import decode_base64, decode_hex, encode_base64
@@ -108,7 +109,7 @@ def explain(
         if request is not None:
             device = PublicKey.parse(decode_base64(request.device_public_key, "$.device_public_key"))
             digest = _digest_of(request, identity)
-        previous = _previous(request, identity)
+        renewed = _renewed(request, identity)
         if request is not None:
             # As the server does before all others: 403 NOT_ELIGIBLE.
             good = device.fingerprint not in policy.revoked_devices
@@ -118,9 +119,13 @@ def explain(
     except (Problem, Rejected) as error:
         reason = error.reason if isinstance(error, Rejected) else "malformed"
         return Explanation([Explained("request", "failed", reason, str(error))], None)
-    if is_renewal(statement) and previous is None:
+    if is_renewal(statement) and renewed is None:
         text = "needs the body of POST /device/attest with its device_credential, and the mnemonic of the server"
         return Explanation([*checks, Explained("renewal", "open", "", text)], None)
+    previous = None
+    if renewed is not None:
+        previous = credentials.attested_by(renewed.credential)
+        checks.append(_renewal(renewed, device, statement, policy=policy, now=now, revoked=revoked))
     expected = Expected(digest or (lambda _key: b""), device, now, policy, anchors, revoked, previous)
     found, attested = _run(verifiers, statement, expected)
     for check in found:
@@ -130,9 +135,10 @@ def explain(
         shown = {check.name for check in checks}
         checks += [
             _explained(check, request, digest)
-            for check in policy_checks(attested, policy, revoked)
+            for check in _policy_checks(attested, previous, policy, revoked)
             if not check.ok or check.name not in shown
         ]
+        attested = credentials.renewed(previous, attested) if previous else attested
     return Explanation(checks, attested)
 
 
@@ -163,10 +169,40 @@ def _digest_of(request: AttestDevice, identity: ServerIdentity | None) -> Callab
     )
 
 
-def _previous(request: AttestDevice | None, identity: ServerIdentity | None) -> Attested | None:
-    if request is None or request.device_credential is None or identity is None:
+def _renewed(request: AttestDevice | None, identity: ServerIdentity | None) -> Known | None:
+    """The credential that the request renews. Rejected. One that is sent without need is ignored, as by the server."""
+    if request is None or request.device_credential is None or identity is None or not is_renewal(request.attestation):
         return None
-    return credentials.attested_by(credentials.verified(request.device_credential, identity.keys["ES256"].public))
+    return Known(credentials.verified(request.device_credential, identity.keys["ES256"].public))
+
+
+def _renewal(
+    renewed: Known,
+    device: PublicKey,
+    statement: Statement,
+    *,
+    policy: AttestationPolicy,
+    now: float,
+    revoked: Callable[[str], bool],
+) -> Explained:
+    try:
+        credentials.check_renewable(
+            renewed, device, credential_kind(statement), policy=policy, now=now, revoked=revoked
+        )
+    except Rejected as error:
+        return Explained("renewal", "failed", error.reason, error.check)
+    return Explained("renewal", "ok", "", "the credential that is renewed")
+
+
+def _policy_checks(
+    attested: Attested, previous: Attested | None, policy: AttestationPolicy, revoked: Callable[[str], bool]
+) -> Iterator[Check]:
+    """Of a renewal: on what its credential will state, and on the app that vouches now."""
+    if previous is not None:
+        renewed = credentials.renewed(previous, attested)
+        yield from policy_checks(renewed._replace(app=attested.app), policy, revoked)
+        attested = renewed
+    yield from policy_checks(attested, policy, revoked)
 
 
 def _proof(request: AttestDevice, device: PublicKey, digest: Callable[[str], bytes]) -> Explained:

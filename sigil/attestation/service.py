@@ -16,7 +16,7 @@ from sigil.attestation.observer import AttestationObserver, Unobserved, Use
 from sigil.attestation.policy import AttestationPolicy
 from sigil.attestation.policy_checks import check_attested
 from sigil.attestation.statements import LEVELS, Anchors, Attested, Expected, Kind, Rejected
-from sigil.attestation.verify import Verifiers, holds_signing_key, is_renewal, kind_of, verified
+from sigil.attestation.verify import Verifiers, credential_kind, holds_signing_key, is_renewal, kind_of, verified
 from sigil.protocol import device_credential, signed_bytes, timed_nonce
 from sigil.protocol.device_credential import DeviceCredential
 from sigil.protocol.encoding.text import decode_base64, decode_hex, encode_base64, format_time
@@ -223,8 +223,9 @@ class Attestation:
         if text is None:
             raise Rejected("kind", "renewal_without_credential")
         known = self._known(text)
-        kind: Kind = "apple-appattest" if isinstance(statement, AppleAssertion) else "android-key"
-        credentials.check_renewable(known, device, kind, policy=self.policy, now=now, revoked=self._status.revoked)
+        credentials.check_renewable(
+            known, device, credential_kind(statement), policy=self.policy, now=now, revoked=self._status.revoked
+        )
         return known.credential
 
     def _attested(
@@ -240,7 +241,7 @@ class Attestation:
         expected = Expected(
             digest, device, now, self.policy, self._anchors, revoked=self._status.revoked, previous=before
         )
-        kind = "apple-appattest" if isinstance(statement, AppleAssertion) else kind_of(statement)
+        kind = credential_kind(statement)
         if kind not in self.policy.kinds:
             raise Rejected("kind", "kind_accepted")
         if kind == "android-key" and self.policy.status_strict and self._status.is_old(now):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
-from sigil.attestation.statements import Attested, Checks, Expected, Rejected, run
+from sigil.attestation.statements import Attested, Checks, Expected, Kind, Rejected, run
 from sigil.protocol.messages.attestation import AndroidAttestation, AppleAssertion, Statement, YubikeyAttestation
 
 Verifier = Callable[[Any, Expected], Checks]
@@ -32,6 +32,11 @@ def verifiers() -> Verifiers:
 def kind_of(statement: Statement) -> str:
     """The member `kind`: of a renewal `apple-assertion`, which is no kind of a credential."""
     return str(statement.__struct_config__.tag)
+
+
+def credential_kind(statement: Statement) -> Kind:
+    """The kind of the credential that the statement gives or renews."""
+    return "apple-appattest" if isinstance(statement, AppleAssertion) else cast(Kind, kind_of(statement))
 
 
 def is_renewal(statement: Statement) -> bool:

@@ -26,6 +26,7 @@ from sigil.device.test_phone import phones
 from sigil.protocol import signed_bytes
 from sigil.protocol.encoding.canonical import canonical
 from sigil.protocol.encoding.text import decode_base64, encode_base64
+from sigil.protocol.errors import AttestationInvalid
 from sigil.protocol.identity import ServerIdentity
 from sigil.protocol.keys import PrivateKey
 from sigil.protocol.messages.attestation import AttestDevice
@@ -38,13 +39,13 @@ KEYS = {"android": "android-key", "apple": "apple-appattest", "yubikey": "yubike
 Change = Callable[[dict[str, Any]], dict[str, Any]]
 
 
-def service(policy: Any = POLICY) -> Attestation:
+def service(policy: Any = POLICY, now: float = NOW) -> Attestation:
     return Attestation(
         IDENTITY,
         policy,
         verifiers=verifiers(),
         anchors=anchors(ROOT.certificates),
-        clock=lambda: NOW,
+        clock=lambda: now,
         randomness=bytes,
     )
 
@@ -149,6 +150,40 @@ def test_a_renewal_needs_the_credential_that_it_renews() -> None:
     assert states(explained(renewal, identity=None)) == {"renewal": "open"}
     broken = explained(renewal | {"device_credential": first[:-8]})
     assert broken.failed is not None
+
+
+def test_a_renewal_that_the_server_rejects_for_its_credential_fails() -> None:
+    first = service().attest(service().open(_request(body("apple")))).device_credential
+    renewal = body("apple", first, assertion=True)
+    witness = body("android", first, witness=True)
+    late = replace(POLICY, credentials_not_before=NOW + 1)
+    for given, policy, now in ((renewal, POLICY, NOW + 180 * 86_400), (renewal, late, NOW), (witness, POLICY, NOW)):
+        rejected = _rejected(service(policy, now), given)
+        found = explained(given, policy=policy, now=now)
+        assert found.failed is not None
+        assert (found.failed.name, found.failed.reason) == ("renewal", rejected)
+
+
+def test_a_renewal_is_explained_with_what_its_credential_will_state() -> None:
+    first = service().attest(service().open(_request(body("android")))).device_credential
+    found = explained(body("android", first, witness=True, level="secure_element"))
+    assert (found.failed, states(found)) == (None, {})
+    assert found.attested is not None
+    assert (found.attested.level, found.attested.binding) == ("hardware", "direct")
+
+
+def test_a_credential_that_a_statement_does_not_need_is_ignored_as_by_the_server() -> None:
+    given = body("yubikey", "sdc1.broken")
+    assert service().attest(service().open(_request(given))).kind == "yubikey-piv"
+    assert states(explained(given)) == {}
+
+
+def _rejected(server: Attestation, given: dict[str, Any]) -> str:
+    # The time of the challenge is no subject here.
+    opened = service().open(_request(given))
+    with pytest.raises(AttestationInvalid) as raised:
+        server.attest(opened)
+    return str(raised.value.details["reason"])
 
 
 def _request(members: dict[str, Any]) -> AttestDevice:

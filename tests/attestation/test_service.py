@@ -288,6 +288,8 @@ def test_an_old_status_list_stops_android_alone_and_only_if_it_is_strict(server:
     server.attestation = server.host(replace(POLICY, status_strict=True))
     assert reason_of(lambda: server.attest(device)) == "revoked"
     assert server.attest(device, APPLE_STATEMENT)
+    server.status.old = False
+    assert server.attest(device)
 
 
 # At each use
@@ -383,6 +385,10 @@ def test_a_stricter_setting_and_a_revocation_act_at_once_on_a_cached_credential(
     assert server.attestation.check(device.public, text)
     server.status.listed = {"2b"}
     assert reason_of(lambda: server.attestation.check(device.public, text)) == "revoked"
+    # It lists certificates of Android alone.
+    server.verifiers["yubikey-piv"] = Verifier(with_facts(YUBIKEY, serials=("2b",)))
+    of_yubikey = server.attest(device, YUBIKEY_STATEMENT).device_credential
+    assert server.attestation.check(device.public, of_yubikey)
     server.status.listed = set()
     assert server.attestation.check(device.public, text)
     for settings, reason in (
@@ -532,6 +538,13 @@ def test_a_credential_may_be_renewed_for_as_long_again_as_it_lived(
     assert server.attestation.check(device.public, new)
     server.now += 1
     assert reason_of(lambda: server.renew(device, renewal, old)) == "expired"
+    # A shorter life ends the time for a renewal earlier, too: it expired after 30 days, more than 30 days ago.
+    server.now = int(START) + 60 * DAY
+    shorter, longer = server.host(replace(POLICY, credential_days=30)), server.host(replace(POLICY, credential_days=31))
+    server.attestation = shorter
+    assert reason_of(lambda: server.renew(device, renewal, old)) == "expired"
+    server.attestation = longer
+    assert server.renew(device, renewal, old)
 
 
 @pytest.mark.parametrize(("first", "renewal"), RENEWALS)
