@@ -19,6 +19,9 @@ from sigil.sdk.audit.errors import (
 )
 from sigil.sdk.errors import ConfigurationError
 
+_CLOCK_SLACK = 300
+"""Seconds by which the clocks of the hosts that issued the credential and counted the vote may differ."""
+
 
 @dataclass(frozen=True, slots=True)
 class Demand:
@@ -31,8 +34,11 @@ class Demand:
         if self.min_level is not None and self.min_level not in LEVELS:
             raise ConfigurationError(f"min_level must be one of {', '.join(LEVELS)}.")
 
-    def check(self, vote: MpaVote, server_key: PublicKey) -> Level | None:
-        """The proved level, None without an attestation. Checked where there is one, also when none is required."""
+    def check(self, vote: MpaVote, server_key: PublicKey, ends_at: float) -> Level | None:
+        """The proved level, None without an attestation. Checked where there is one, also when none is required.
+
+        ends_at: the signed end of the request, Unix seconds.
+        """
         name = f"{vote.fingerprint[:8]}…"
         if vote.device_credential is None:
             if vote.attestation is not None:
@@ -42,7 +48,7 @@ class Demand:
             return None
         credential = _signed(vote.device_credential, server_key, name)
         level = credential.payload.level
-        _check_use(vote, credential, name)
+        _check_use(vote, credential, name, ends_at)
         if vote.decision == "approved" and self.min_level and LEVELS.index(level) < LEVELS.index(self.min_level):
             raise LevelTooLow(f"The device {name} attested '{level}', but you require '{self.min_level}'.")
         return level
@@ -60,11 +66,15 @@ def _signed(text: str, server_key: PublicKey, name: str) -> PublicCredential:
     raise CredentialRefused(fault)
 
 
-def _check_use(vote: MpaVote, credential: PublicCredential, name: str) -> None:
+def _check_use(vote: MpaVote, credential: PublicCredential, name: str, ends_at: float) -> None:
     payload = credential.payload
+    at = vote.at.timestamp()
     if payload.fingerprint != vote.fingerprint:
         raise CredentialMismatch(f"The credential in the vote of {name} is that of another device.")
-    if vote.at.timestamp() >= payload.expires_at:
+    # No signature covers the vote's time: a credential that the device got afterwards would pass with a later one.
+    if payload.issued_at > min(at, ends_at) + _CLOCK_SLACK:
+        raise CredentialMismatch(f"The credential in the vote of {name} was issued after the vote.")
+    if at >= payload.expires_at:
         raise CredentialExpired(f"The credential of {name} expired on {format_time(payload.expires_at)}.")
     claimed = vote.attestation
     if claimed is None or (claimed.kind, claimed.level, claimed.binding, claimed.attested_at.timestamp()) != (

@@ -84,7 +84,7 @@ class CredentialRefused(VotesRefused):
 
 class CredentialMismatch(VotesRefused):
     default_code = "CREDENTIAL_MISMATCH"
-    summary = "The credential in a vote is that of another device."
+    summary = "The credential in a vote is that of another device, or was issued after the vote."
 
 
 class CredentialExpired(VotesRefused):

@@ -87,8 +87,8 @@ def verify_votes(
     server that you trust. required: the least number of groups that you accept, independent of the request.
     exclude_requester: reject a vote of the device that the action names as `params.requested_by`.
     require_attestation: reject an approval without a credential. min_level: the least level of each approval, and a
-    credential. A credential that a vote carries is verified in any case; it must not have expired at the vote's `at`,
-    which no signature covers.
+    credential. A credential that a vote carries is verified in any case; it must have been issued before the vote, and
+    not have expired at the vote's `at`, which no signature covers.
     """
     demand = Demand(require_attestation, min_level)
     parsed = _read(status)
@@ -227,7 +227,8 @@ def _ballots(status: MpaStatus, members: Members) -> dict[str, bool]:
 def _levels(status: MpaStatus, demand: Demand) -> dict[str, Level]:
     """Of the votes whose signatures were verified, under the server key that signed the context."""
     server_key = _key(status.server_public_key, "server_public_key")
-    found = {vote.fingerprint: demand.check(vote, server_key) for vote in status.votes}
+    ends_at = status.expires_at.timestamp()
+    found = {vote.fingerprint: demand.check(vote, server_key, ends_at) for vote in status.votes}
     return {name: level for name, level in found.items() if level is not None}
 
 

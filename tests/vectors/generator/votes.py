@@ -86,6 +86,10 @@ def _vote(poll: Case, voter: int, decision: str = "approved", **changes: Any) ->
     } | changes
 
 
+# 5 minutes after the vote, and a second more.
+AHEAD, LATER = "2026-04-24T10:38:00Z", "2026-04-24T10:38:01Z"
+
+
 def _attested(vote: Case, text: str | None = None, secret: int = SECRET, **changes: Any) -> Case:
     """The vote with its device's credential; `changes` are of the payload, which `secret` signs."""
     times = {"attested_at": "2026-04-20T08:00:00Z", "issued_at": "2026-04-21T08:00:00Z"}
@@ -133,6 +137,12 @@ def _attestations(good: Case) -> Iterator[tuple[str, Case, Any, Case]]:
         "the other device's credential": (_attested(second, fingerprint=NAMES[0]), "CREDENTIAL_MISMATCH"),
         "a credential that expires at the vote": (_attested(second, expires_at=second["at"]), "CREDENTIAL_EXPIRED"),
         "a credential that expires a second later": (_attested(second, expires_at="2026-04-24T10:33:01Z"), proved),
+        "a credential issued when the clock was 5 minutes ahead": (_attested(second, issued_at=AHEAD), proved),
+        "a credential issued later than that": (_attested(second, issued_at=LATER), "CREDENTIAL_MISMATCH"),
+        # `at` is not signed, the end of the request is.
+        "a credential issued after the request, and its vote's time": (
+            _attested(second | {"at": "2026-04-26T00:00:00Z"}, issued_at="2026-04-25T00:00:00Z"), "CREDENTIAL_MISMATCH",
+        ),
         "a credential without its attestation": (_attested(second) | {"attestation": None}, "ATTESTATION_CONTRADICTED"),
         "an attestation without its credential": (
             _attested(second) | {"device_credential": None}, "ATTESTATION_CONTRADICTED",
