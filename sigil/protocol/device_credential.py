@@ -62,6 +62,10 @@ class Facts(msgspec.Struct, frozen=True, omit_defaults=True):
     test_roots: tuple[str, ...] = ()
     """Lower-case hex SHA-256 of each root for tests that the proof rests on: it counts while all of them are listed."""
 
+    def __repr__(self) -> str:
+        """Serials identify a device."""
+        return "Facts(…)"
+
 
 class Payload(msgspec.Struct, frozen=True, kw_only=True):
     """The signed part, without its `v` and `facts_sha256`. Times are Unix seconds."""

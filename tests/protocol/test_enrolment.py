@@ -12,11 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sigil.protocol import enrolment, signed_bytes
+from sigil.protocol.device_credential import Facts
 from sigil.protocol.encoding.canonical import canonical
 from sigil.protocol.encoding.ids import parse_uuid
 from sigil.protocol.errors import InvalidRequest
 from sigil.protocol.keys import PrivateKey, PublicKey
 from sigil.protocol.messages import enrolment as messages
+from sigil.protocol.messages.approvals import RespondMpa
 from sigil.protocol.messages.attestation import (
     AttestDevice,
     DeviceAttested,
@@ -24,6 +26,7 @@ from sigil.protocol.messages.attestation import (
     YubikeyAttestation,
     statement_jcs,
 )
+from sigil.protocol.messages.challenges import Respond
 from sigil.protocol.offer import offer_jcs, parse_offer
 from sigil.protocol.pictogram import TABLE
 
@@ -233,5 +236,8 @@ def test_no_message_shows_its_secrets() -> None:
         parse_offer(OFFER.encode()),
         AttestDevice("k", "c", YubikeyAttestation([secret] * 2), "s", secret),
         DeviceAttested(secret, "yubikey-piv", "hardware", "direct", "t", "t"),
+        Respond("id", "s", "k", device_credential=secret),
+        RespondMpa("id", "approved", "s", "k", device_credential=secret),
+        Facts(serials=(secret,)),
     ]
     assert {repr(message) for message in hidden} == {f"{type(message).__name__}(…)" for message in hidden}

@@ -70,6 +70,9 @@ class RespondMpa(FromDevice, frozen=True):
     reason: Reason | None = None
     device_credential: CredentialText | None = None
 
+    def __repr__(self) -> str:
+        return "RespondMpa(…)"
+
 
 class MpaResponded(Answer, frozen=True):
     """200 of `POST /mpa/respond`"""

@@ -58,6 +58,9 @@ class Respond(FromDevice, frozen=True):
     reason: Reason | None = None
     device_credential: CredentialText | None = None
 
+    def __repr__(self) -> str:
+        return "Respond(…)"
+
 
 class Responded(Answer, frozen=True):
     """200 of `POST /respond`"""
