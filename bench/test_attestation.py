@@ -12,9 +12,9 @@ from bench.measuring import Measure
 from sigil.attestation.android.verify import verify as verify_android
 from sigil.attestation.apple.assertion import verify as verify_assertion
 from sigil.attestation.apple.verify import verify as verify_apple
-from sigil.attestation.chain import read_certificate
+from sigil.attestation.certificates.chain import read_certificate
+from sigil.attestation.certificates.roots import anchors
 from sigil.attestation.policy import AttestationPolicy
-from sigil.attestation.roots import anchors
 from sigil.attestation.statements import Expected, run
 from sigil.attestation.yubikey import verify as verify_yubikey
 from sigil.device.test_phone.android import AndroidFields, AndroidPhone

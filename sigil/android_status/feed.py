@@ -17,7 +17,7 @@ from typing import Any
 
 from sigil.android_status import list_file
 from sigil.android_status.list_file import Mark
-from sigil.attestation.status_list import MAX_BYTES, StatusList, UnusableStatusList
+from sigil.attestation.certificates.status_list import MAX_BYTES, StatusList, UnusableStatusList
 from sigil.serving import logs
 from sigil.serving.bounded.calls import Call
 from sigil.serving.fetches.process import Fetched, FetchFailed, FetchProcess

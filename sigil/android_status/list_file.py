@@ -11,7 +11,7 @@ import secrets
 from importlib import resources
 from pathlib import Path
 
-from sigil.attestation.status_list import MAX_BYTES, StatusList, UnusableStatusList, parse
+from sigil.attestation.certificates.status_list import MAX_BYTES, StatusList, UnusableStatusList, parse
 from sigil.serving.bounded import files
 from sigil.serving.files.errors import file_error
 
@@ -21,8 +21,8 @@ _PIPE_SECONDS = 1.0
 
 
 def of_release() -> StatusList:
-    """Its date is not known (sigil/attestation/data/README.md)."""
-    return parse(resources.files("sigil.attestation").joinpath("data/android-status.json").read_bytes(), 0)
+    """Its date is not known (sigil/attestation/certificates/data/README.md)."""
+    return parse(resources.files("sigil.attestation.certificates").joinpath("data/android-status.json").read_bytes(), 0)
 
 
 def read(path: Path) -> StatusList | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sigil.android_status import list_file
 from sigil.android_status.list_file import Mark, mark_of
-from sigil.attestation.status_list import StatusList, UnusableStatusList
+from sigil.attestation.certificates.status_list import StatusList, UnusableStatusList
 from sigil.serving import logs
 from sigil.serving.bounded.calls import Call
 

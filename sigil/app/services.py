@@ -186,7 +186,7 @@ def attestation_parts(policy: AttestationPolicy) -> tuple[Verifiers, Anchors]:
     if not policy.kinds:
         return {}, Anchors()
     # Imported here, for the same reason.
-    from sigil.attestation.roots import anchors
+    from sigil.attestation.certificates.roots import anchors
     from sigil.attestation.verify import verifiers
 
     return verifiers(), anchors(policy.test_roots)

@@ -13,9 +13,9 @@ import msgspec
 
 from sigil.attestation import credentials
 from sigil.attestation.android.key_description import EXTENSION
-from sigil.attestation.chain import read_certificate
+from sigil.attestation.certificates.chain import read_certificate
 from sigil.attestation.credentials import Known
-from sigil.attestation.der import DerError
+from sigil.attestation.encoding.der import DerError
 from sigil.attestation.policy import AttestationPolicy
 from sigil.attestation.policy_checks import policy_checks
 from sigil.attestation.statements import Anchors, Attested, Check, Expected, Rejected

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from sigil.attestation.chain import COMMON_NAME, anchored, linking, p256_wire, reading, test_roots
-from sigil.attestation.der import oid
+from sigil.attestation.certificates.chain import COMMON_NAME, anchored, linking, p256_wire, reading, test_roots
+from sigil.attestation.encoding.der import oid
 from sigil.attestation.statements import Attested, Check, Checks, Expected, Facts, Rejected
 from sigil.protocol.messages.attestation import YubikeyAttestation
 

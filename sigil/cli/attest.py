@@ -56,8 +56,8 @@ def _explained(subject: object) -> Explanation:
 
     from sigil.android_status import list_file
     from sigil.app.identity import identity_of
+    from sigil.attestation.certificates.roots import anchors
     from sigil.attestation.explain import Subject, explain
-    from sigil.attestation.roots import anchors
     from sigil.attestation.verify import verifiers
     from sigil.config.settings import load_with_faults
     from sigil.serving.settings import ConfigError
@@ -126,7 +126,7 @@ def update_status(source: str | None, force: bool) -> None:
     """
     with cli_errors:
         from sigil.android_status import list_file
-        from sigil.attestation.status_list import UnusableStatusList, parse
+        from sigil.attestation.certificates.status_list import UnusableStatusList, parse
         from sigil.config.settings import load_status_source
         from sigil.serving.files.errors import file_error
 
@@ -162,7 +162,7 @@ def _content(source: str | None, url: str | None) -> tuple[bytes, float]:
 
 
 def _of_file(path: Path) -> tuple[bytes, float]:
-    from sigil.attestation.status_list import MAX_BYTES
+    from sigil.attestation.certificates.status_list import MAX_BYTES
     from sigil.serving.bounded import files
     from sigil.serving.files.errors import file_error
 
@@ -173,7 +173,7 @@ def _of_file(path: Path) -> tuple[bytes, float]:
 
 
 def _of_address(url: str) -> bytes:
-    from sigil.attestation.status_list import MAX_BYTES
+    from sigil.attestation.certificates.status_list import MAX_BYTES
     from sigil.serving.fetches.process import FetchFailed, FetchProcess
     from sigil.serving.settings import https_url
 

@@ -254,7 +254,7 @@ def _certificates(text: str) -> tuple[bytes, ...]:
     from cryptography import x509
     from cryptography.hazmat.primitives.serialization import Encoding
 
-    from sigil.attestation.roots import anchors
+    from sigil.attestation.certificates.roots import anchors
 
     try:
         found = x509.load_pem_x509_certificates(text.encode())

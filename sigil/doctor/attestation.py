@@ -6,7 +6,7 @@ import datetime
 from collections.abc import Iterator
 
 from sigil.android_status import list_file
-from sigil.attestation.status_list import StatusList, UnusableStatusList
+from sigil.attestation.certificates.status_list import StatusList, UnusableStatusList
 from sigil.config.settings import Config
 from sigil.console.findings.result import Result, failed, ok, still_open
 

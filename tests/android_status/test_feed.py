@@ -14,7 +14,7 @@ import pytest
 
 from sigil.android_status.feed import AndroidStatusFeed, Times
 from sigil.android_status.list_file import read, replace
-from sigil.attestation.status_list import MAX_BYTES, StatusList
+from sigil.attestation.certificates.status_list import MAX_BYTES, StatusList
 from sigil.serving import logs
 from sigil.serving.fetches.process import FetchProcess
 from sigil.serving.fetches.several import SeveralFeeds

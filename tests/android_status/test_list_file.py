@@ -12,7 +12,7 @@ import pytest
 from sigil.android_status import list_file
 from sigil.android_status.list_file import of_release, read, write
 from sigil.android_status.reader import AndroidStatus
-from sigil.attestation.status_list import OLD_SECONDS, UnusableStatusList
+from sigil.attestation.certificates.status_list import OLD_SECONDS, UnusableStatusList
 
 NOW = 1_800_000_000
 

@@ -8,9 +8,9 @@ import msgspec
 
 from sigil.attestation.apple import assertion
 from sigil.attestation.apple.verify import verify
+from sigil.attestation.certificates.roots import anchors
 from sigil.attestation.policy import AttestationPolicy
 from sigil.attestation.policy_checks import check_attested
-from sigil.attestation.roots import anchors
 from sigil.attestation.statements import Attested, Expected, run
 from sigil.device.software import Device
 from sigil.device.test_phone.phones import phone

@@ -6,9 +6,11 @@ import hashlib
 from typing import Any
 
 import msgspec
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
+from sigil.attestation.certificates.roots import anchors
 from sigil.attestation.policy import AttestationPolicy
-from sigil.attestation.roots import anchors
 from sigil.attestation.statements import Attested, Check, Checks, Expected, Rejected
 from sigil.device.test_phone.roots import TestRoot
 from sigil.protocol.keys import PrivateKey
@@ -57,3 +59,7 @@ def outcome(checks: Checks) -> tuple[Attested | None, list[Check]]:
 def failed(checks: Checks) -> list[tuple[str, str]]:
     """(reason, name) of the checks that failed."""
     return [(check.reason, check.name) for check in outcome(checks)[1] if not check.ok]
+
+
+def encoded(certificate: x509.Certificate) -> bytes:
+    return certificate.public_bytes(Encoding.DER)

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from sigil.attestation.android.key_description import EXTENSION, read_application_id, read_key_description
 from sigil.attestation.android.verify import verify
-from sigil.attestation.chain import read_certificate
-from sigil.attestation.der import DerError
+from sigil.attestation.certificates.chain import read_certificate
+from sigil.attestation.encoding.der import DerError
 from sigil.attestation.statements import Attested, Checks, Facts, Rejected, run
 from sigil.device.test_phone import der
 from sigil.device.test_phone.android import KEY_DESCRIPTION, AndroidFields, AndroidPhone

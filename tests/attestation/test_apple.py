@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from deploy.attestation.hostile import APPLE
 from sigil.attestation.apple import authenticator_data
 from sigil.attestation.apple.verify import verify
-from sigil.attestation.cbor import CborError
+from sigil.attestation.certificates.roots import anchors
+from sigil.attestation.encoding.cbor import CborError
 from sigil.attestation.policy import AttestationPolicy
-from sigil.attestation.roots import anchors
 from sigil.attestation.statements import Rejected, run
 from sigil.device.software import Device
 from sigil.device.test_phone import cbor, der

@@ -17,8 +17,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from deploy.attestation.hostile import CASES
 from sigil.attestation import explain as explaining
+from sigil.attestation.certificates.roots import anchors
 from sigil.attestation.explain import Explained, Explanation, Unreadable, explain, read
-from sigil.attestation.roots import anchors
 from sigil.attestation.service import Attestation
 from sigil.attestation.verify import verifiers
 from sigil.cli.commands import sigil

@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from sigil.attestation.certificates.roots import anchors
 from sigil.attestation.policy import AttestationPolicy
-from sigil.attestation.roots import anchors
 from sigil.attestation.service import Attestation
 from sigil.attestation.verify import verifiers
 from sigil.device.test_phone import phones

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sigil.attestation.roots import real_anchors
+from sigil.attestation.certificates.roots import real_anchors
 from sigil.attestation.statements import Checks, run
 from sigil.attestation.yubikey import verify
 from sigil.device.test_phone import der
@@ -23,8 +23,18 @@ from sigil.device.test_phone.certificates import (
 from sigil.device.test_phone.yubikey import FIRMWARE, POLICY, YubiKey, YubiKeyFields
 from sigil.protocol.encoding.text import encode_base64
 from sigil.protocol.messages.attestation import YubikeyAttestation
-from tests.attestation.certificates import encoded
-from tests.attestation.support import ALL_KINDS, DEVICE, NOW, ROOT, digest_for, expected, failed, outcome, statement_of
+from tests.attestation.support import (
+    ALL_KINDS,
+    DEVICE,
+    NOW,
+    ROOT,
+    digest_for,
+    encoded,
+    expected,
+    failed,
+    outcome,
+    statement_of,
+)
 
 
 def _checks(context: dict[str, Any] | None = None, **fields: Any) -> Checks:

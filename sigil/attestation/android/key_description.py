@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from sigil.attestation.der import ENUMERATED, NULL, SEQUENCE, SET, DerError, Node, context, oid, parse
+from sigil.attestation.encoding.der import ENUMERATED, NULL, SEQUENCE, SET, DerError, Node, context, oid, parse
 
 EXTENSION = oid("1.3.6.1.4.1.11129.2.1.17")
 

@@ -18,7 +18,7 @@ from sigil.attestation.android.key_description import (
     read_application_id,
     read_key_description,
 )
-from sigil.attestation.chain import (
+from sigil.attestation.certificates.chain import (
     ORGANIZATION,
     SERIAL_NUMBER,
     TITLE,
@@ -29,7 +29,7 @@ from sigil.attestation.chain import (
     reading,
     test_roots,
 )
-from sigil.attestation.der import DerError
+from sigil.attestation.encoding.der import DerError
 from sigil.attestation.statements import Attested, Check, Checks, Expected, Facts, Level, Rejected
 from sigil.protocol.encoding.text import encode_base64
 from sigil.protocol.messages.attestation import AndroidAttestation

@@ -9,9 +9,9 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from sigil.attestation import cbor
 from sigil.attestation.apple import authenticator_data
-from sigil.attestation.cbor import CborError
+from sigil.attestation.encoding import cbor
+from sigil.attestation.encoding.cbor import CborError
 from sigil.attestation.statements import Check, Checks, Expected, Rejected
 from sigil.protocol.encoding.text import decode_base64, encode_base64
 from sigil.protocol.errors import InvalidRequest

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from sigil.attestation import cbor
-from sigil.attestation.cbor import CborError
+from sigil.attestation.encoding import cbor
+from sigil.attestation.encoding.cbor import CborError
 
 _HEAD = 37
 _KEY_AT = 87

@@ -10,12 +10,12 @@ import hashlib
 from collections.abc import Generator
 from typing import Literal
 
-from sigil.attestation import cbor
 from sigil.attestation.apple import authenticator_data
 from sigil.attestation.apple.authenticator_data import AttestedKey
-from sigil.attestation.cbor import CborError
-from sigil.attestation.chain import Certificate, anchored, linking, p256_wire, reading, test_roots
-from sigil.attestation.der import oid
+from sigil.attestation.certificates.chain import Certificate, anchored, linking, p256_wire, reading, test_roots
+from sigil.attestation.encoding import cbor
+from sigil.attestation.encoding.cbor import CborError
+from sigil.attestation.encoding.der import oid
 from sigil.attestation.statements import Attested, Check, Checks, Expected, Facts, Rejected
 from sigil.protocol.encoding.text import decode_base64, encode_base64
 from sigil.protocol.errors import InvalidRequest

@@ -10,11 +10,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from sigil.attestation.roots import anchors, real_anchors
+from sigil.attestation.certificates.roots import anchors, real_anchors
 from sigil.attestation.statements import Anchors
 from sigil.device.test_phone.roots import TestRoot
 
-_TABLE = (files("sigil.attestation") / "roots" / "README.md").read_text(encoding="utf-8")
+_TABLE = (files("sigil.attestation.certificates") / "roots" / "README.md").read_text(encoding="utf-8")
 
 
 def _spki(certificate: x509.Certificate) -> bytes:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sigil.attestation.status_list import MAX_BYTES, OLD_SECONDS, UnusableStatusList, parse
+from sigil.attestation.certificates.status_list import MAX_BYTES, OLD_SECONDS, UnusableStatusList, parse
 
 DAY = 86_400
 

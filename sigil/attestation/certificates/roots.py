@@ -23,7 +23,7 @@ _TEST_ROOTS = {
 @lru_cache(maxsize=1)
 def real_anchors() -> Anchors:
     """The roots of the makers, from the files of this package."""
-    folder = files("sigil.attestation") / "roots"
+    folder = files("sigil.attestation.certificates") / "roots"
     kinds = {
         kind: tuple(x509.load_pem_x509_certificates((folder / f"{kind}.pem").read_bytes())) for kind in Anchors._fields
     }

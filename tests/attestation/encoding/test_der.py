@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 from pyasn1.codec.der.decoder import decode
 from pyasn1.error import PyAsn1Error
 
-from sigil.attestation import der
-from sigil.attestation.der import DerError, Node, parse
-from sigil.attestation.roots import real_anchors
+from sigil.attestation.certificates.roots import real_anchors
+from sigil.attestation.encoding import der
+from sigil.attestation.encoding.der import DerError, Node, parse
 from sigil.device.test_phone.der import sequence
-from tests.attestation.certificates import encoded
+from tests.attestation.support import encoded
 
 _CERTIFICATE = encoded(real_anchors().apple[0])
 

@@ -24,8 +24,8 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from sigil.attestation import der
-from sigil.attestation.der import DerError, Node, oid, parse
+from sigil.attestation.encoding import der
+from sigil.attestation.encoding.der import DerError, Node, oid, parse
 from sigil.attestation.statements import Check, Rejected
 from sigil.protocol.encoding.text import decode_base64
 from sigil.protocol.errors import InvalidRequest

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from sigil.attestation.chain import Broken, anchored, check_links, p256_wire, read_certificate, reading
-from sigil.attestation.der import DerError, oid, parse
+from sigil.attestation.certificates.chain import Broken, anchored, check_links, p256_wire, read_certificate, reading
+from sigil.attestation.encoding.der import DerError, oid, parse
 from sigil.attestation.statements import Rejected
 from sigil.device.test_phone import der
 from sigil.device.test_phone.certificates import (

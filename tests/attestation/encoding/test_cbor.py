@@ -10,8 +10,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from sigil.attestation import cbor
-from sigil.attestation.cbor import CborError
+from sigil.attestation.encoding import cbor
+from sigil.attestation.encoding.cbor import CborError
 from sigil.device.test_phone.cbor import Raw, encode
 
 _SCALARS = st.integers(-(2**64), 2**64 - 1) | st.binary(max_size=40) | st.text(max_size=20)

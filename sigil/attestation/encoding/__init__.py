@@ -1,0 +1,1 @@
+"""Strict readers of DER and CBOR: they refuse what a lenient reader could read in two ways."""
