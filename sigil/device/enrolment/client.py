@@ -53,7 +53,9 @@ class EnrolmentClient:
         return checked_session(answer, offer, body), answer
 
     def wait(self, offer: Offer) -> str | None:
-        """Until the device is enrolled: its device_credential, if any. CodeNotConfirmed when it ends otherwise."""
+        """Until the device is enrolled: its device_credential, if any. CodeNotConfirmed when it ends otherwise,
+        EnrolmentEndUnknown when the server reports no end in time.
+        """
         end = waiting_end(offer, self._clock())
         while True:
             enrolled, credential = self.poll(offer, WAIT_SECONDS)

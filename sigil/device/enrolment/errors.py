@@ -193,6 +193,16 @@ class CodeNotConfirmed(DeviceError):
         self.status = status
 
 
+class EnrolmentEndUnknown(DeviceError):
+    """By this device's clock it has ended, which proves nothing: the server may have enrolled the key."""
+
+    code = "ENROLMENT_END_UNKNOWN"
+    summary = (
+        "By this device's clock the enrolment has expired, but the server reports no end. Check the clock and run the "
+        "same command again: the key is kept until the server reports an end."
+    )
+
+
 _ENDS = {
     "wrong_code": "A wrong code was entered three times: this device is not enrolled.",
     "expired": "The code was not entered in time: this device is not enrolled.",

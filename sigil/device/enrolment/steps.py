@@ -18,6 +18,7 @@ from sigil.device.enrolment.errors import (
     CodeNotCompared,
     CodeNotConfirmed,
     CommitmentBroken,
+    EnrolmentEndUnknown,
     OfferExpired,
     OfferForAnotherClaim,
     OfferForAnotherToken,
@@ -173,9 +174,9 @@ def waiting_end(offer: Offer, now: float) -> float:
 
 
 def check_waiting(end: float, now: float) -> None:
-    """CodeNotConfirmed after `waiting_end`."""
+    """EnrolmentEndUnknown after `waiting_end`."""
     if now >= end:
-        raise CodeNotConfirmed("expired")
+        raise EnrolmentEndUnknown
 
 
 def is_enrolled(answer: EnrolmentWaited) -> bool:

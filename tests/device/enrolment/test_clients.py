@@ -169,6 +169,6 @@ def test_an_enrolment_that_the_server_lost_after_the_key_was_sent_has_an_unknown
 
 def test_a_wait_that_the_server_never_ends_ends_with_the_offer(kind: str, clock: MovingClock) -> None:
     server = Server({"status": "confirming"})
-    with pytest.raises(errors.CodeNotConfirmed):
+    with pytest.raises(errors.EnrolmentEndUnknown):
         call(kind, server, clock, lambda client: client.wait(honest_offer()))
     assert len(server.received) == pytest.approx(1320, abs=10)

@@ -278,6 +278,37 @@ def test_the_third_wrong_code_ends_the_enrolment_and_leaves_no_key(
     assert list(home.iterdir()) == []
 
 
+def test_a_clock_that_jumps_deletes_no_key_that_the_server_may_have_enrolled(
+    service: Service, home: Path, live: LiveServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sigil.device.enrolment.client.WAIT_SECONDS", 0)
+    begun = service.begin()
+    now = time.time()
+
+    def jumps_after_the_offer() -> float:
+        # The network sets the clock while the person reads the code.
+        return now + (3600 if service.status(begun)["status"] == "confirming" else 0)
+
+    context = CommandContext(clock=jumps_after_the_offer, interactive=lambda: True)
+    arguments = ["enrol", begun["uri"], "--ca", str(live.certificate), "--home", str(home), "--yes", "--json"]
+    ended = CliRunner().invoke(device, arguments, obj=context)
+    assert "ENROLMENT_END_UNKNOWN" in ended.stderr, ended.output
+    code = json.loads(ended.stdout.splitlines()[-1])["code"]
+    assert service.confirm(begun, code).status_code == 200
+    again = at_terminal(home, "enrol", begun["uri"], "--yes", "--json")
+    assert again.exit_code == 0, again.stderr
+    assert Keyring(home).load(live.url).device.wire_key == service.status(begun)["device_public_key"]
+
+
+def test_a_corrected_clock_goes_on_with_the_same_claim(service: Service, home: Path, live: LiveServer) -> None:
+    begun = service.begin()
+    fast = CommandContext(clock=lambda: time.time() + 3600, interactive=lambda: True)
+    arguments = ["enrol", begun["uri"], "--ca", str(live.certificate), "--home", str(home), "--yes", "--json"]
+    expired = CliRunner().invoke(device, arguments, obj=fast)
+    assert "OFFER_EXPIRED" in expired.stderr, expired.output
+    assert enrolled(service, home, begun)["account"] == "alice"
+
+
 def test_a_second_enrolment_at_the_same_time_waits_for_the_first(
     service: Service, home: Path, live: LiveServer
 ) -> None:

@@ -13,6 +13,7 @@ from sigil.device.enrolment.errors import (
     CodeNotCompared,
     CodeNotConfirmed,
     CommitmentBroken,
+    EnrolmentEndUnknown,
     OfferExpired,
     OfferForAnotherClaim,
     OfferForAnotherToken,
@@ -191,7 +192,7 @@ def test_an_enrolment_that_ends_without_this_device_says_why_and_what_to_do(stat
 def test_waiting_ends_with_the_offer_by_this_devices_clock_too() -> None:
     end = waiting_end(honest_offer(), NOW)
     check_waiting(end, NOW + 600)
-    with pytest.raises(CodeNotConfirmed):
+    with pytest.raises(EnrolmentEndUnknown):
         check_waiting(end, NOW + 661)
     # No offer lives longer than that, also one that names another end.
     assert waiting_end(honest_offer(expires_at="2099-01-01T00:00:00Z"), NOW) == NOW + 960

@@ -32,6 +32,7 @@ from sigil.device.enrolment.errors import (
     EnrolmentOutcomeUnknown,
     EnrolmentRefused,
     EnrolmentUnfinished,
+    OfferExpired,
     OfferRefused,
     ReplacesAnotherKey,
     TokenClaimed,
@@ -48,8 +49,8 @@ from sigil.device.software import Device, new_secret
 from sigil.protocol.encoding.text import decode_base64, encode_base64
 from sigil.protocol.keys import Suite
 
-_GOES_ON = (AttesterNeeded, CodeNotCompared)
-"""Another option, or the link in place of the token, lets the same claim go on."""
+_GOES_ON = (AttesterNeeded, CodeNotCompared, OfferExpired)
+"""Another option, the link in place of the token, or a corrected clock lets the same claim go on."""
 _ENDED = (
     CodeNotConfirmed,
     CommitmentBroken,
