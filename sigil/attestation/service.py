@@ -27,6 +27,7 @@ from sigil.protocol.errors import (
     InvalidPublicKey,
     InvalidRequest,
     InvalidSignature,
+    Problem,
 )
 from sigil.protocol.identity import ServerIdentity
 from sigil.protocol.keys import PublicKey
@@ -165,6 +166,13 @@ class Attestation:
         _check_size(attestation)
         digest = self._digest(attestation, enrolment_id, nonce)
         return self._issue("enrolment", device_key, attestation, digest, min_level=min_level)[0]
+
+    def rejected_enrolment(self, device_key: PublicKey, kind: str) -> Problem:
+        """The error where a required attestation is missing (`kind` is empty), or its kind is not in the offer."""
+        if kind:
+            return self._invalid("enrolment", device_key, kind, Rejected("kind", "kind_offered"))
+        self._observer.rejected("enrolment", device_key.fingerprint, "", "required", "attestation")
+        return AttestationRequired("This enrolment needs an attestation of the device's key.")
 
     def check(self, device: PublicKey, text: str | None) -> DeviceCredential | None:
         """The credential of an approval, if it counts now; None without one where none is required.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from sigil.protocol.errors import Problem
 from sigil.protocol.keys import PublicKey
 from sigil.protocol.messages.attestation import Kind, Statement
 
@@ -27,3 +28,8 @@ class EnrolmentAttestation(Protocol):
         min_level: str,
     ) -> str:
         """The device_credential. AttestationInvalid: also a level below `min_level`, if that is not empty."""
+
+    def rejected_enrolment(self, device_key: PublicKey, kind: str) -> Problem:
+        """The error where a required attestation is missing (`kind` is empty), or is of a kind that the offer does not
+        list. It is logged and counted as any other rejected attestation.
+        """

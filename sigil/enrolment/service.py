@@ -22,8 +22,6 @@ from sigil.protocol.api_key import Caller
 from sigil.protocol.encoding.ids import format_uuid, parse_uuid, uuid4_bytes
 from sigil.protocol.encoding.text import decode_base64
 from sigil.protocol.errors import (
-    AttestationInvalid,
-    AttestationRequired,
     EnrolmentClaimed,
     EnrolmentClosed,
     EnrolmentExpired,
@@ -339,10 +337,11 @@ class Enrolments:
         """The credential; empty where none is demanded and none was sent. By the offer's terms and those of now."""
         if statement is None:
             if claim.min_level or self._attestation.required:
-                raise AttestationRequired("This enrolment needs an attestation of the device's key.")
+                raise self._attestation.rejected_enrolment(device, "")
             return ""
-        if statement_members(statement)["kind"] not in claim.kinds:
-            raise AttestationInvalid("kind")
+        kind = statement_members(statement)["kind"]
+        if kind not in claim.kinds:
+            raise self._attestation.rejected_enrolment(device, kind)
         return self._attestation.verify_for_enrolment(
             device,
             statement,

@@ -640,6 +640,19 @@ def test_an_enrolment_takes_no_larger_statement_than_the_endpoint(server: Server
     assert caught.value.details["path"] == "$.attestation.x5c"
 
 
+def test_an_enrolment_without_its_attestation_is_logged_as_any_other_rejection(server: Server, device: Device) -> None:
+    missing = server.attestation.rejected_enrolment(device.public, "")
+    other = server.attestation.rejected_enrolment(device.public, "yubikey-piv")
+    assert isinstance(missing, AttestationRequired)
+    assert isinstance(other, AttestationInvalid)
+    assert other.details == {"reason": "kind"}
+    name = device.fingerprint
+    assert server.observer.seen == [
+        ("enrolment", name, "", "required", "attestation"),
+        ("enrolment", name, "yubikey-piv", "kind", "kind_offered"),
+    ]
+
+
 def test_a_renewal_enrols_nothing(server: Server, device: Device) -> None:
     for statement in (ASSERTION, WITNESS):
         assert reason_of(lambda given=statement: enrol(server, device, given)) == "kind"

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from sigil.attestation.verify import kind_of
 from sigil.core.enrolment import (
     ENROLMENT,
     ENROLMENT_TOKEN,
@@ -516,6 +517,11 @@ class Attesting:
         self.required = required
         self.level = level
         self.given: dict[str, Any] = {}
+        self.rejected: list[str] = []
+
+    def rejected_enrolment(self, device_key: PublicKey, kind: str) -> Problem:
+        self.rejected.append(kind)
+        return AttestationInvalid("kind") if kind else AttestationRequired()
 
     def verify_for_enrolment(self, device_key: PublicKey, attestation: Any, **given: Any) -> str:
         from sigil.protocol import device_credential
@@ -569,11 +575,13 @@ async def test_an_attestation_is_verified_with_the_nonce_of_the_offer_and_kept(s
 
 @pytest.mark.parametrize("statement", [AppleAssertion("AAAA"), AndroidAttestation(["AAAA", "AAAA"], False)])
 async def test_a_kind_that_the_offer_does_not_list_is_rejected(services: Services, statement: Any) -> None:
-    services = EventfulServices(enrolment_policy=POLICY, attestation=Attesting())
+    attestation = Attesting()
+    services = EventfulServices(enrolment_policy=POLICY, attestation=attestation)
     phone = await claimed(services, await begin(services), statement=statement)
     with pytest.raises(AttestationInvalid) as refused:
         await services.enrolments.complete(phone.completion())
     assert refused.value.details == {"reason": "kind"}
+    assert attestation.rejected == [kind_of(statement)]
 
 
 async def test_a_server_without_attestation_accepts_none_and_promises_none(services: Services) -> None:
@@ -605,6 +613,8 @@ async def test_min_level_only_tightens(demanded: Any, required: bool, offered: s
     if offered:
         with pytest.raises(AttestationRequired):
             await services.enrolments.complete(phone.completion())
+    # Through the port, which logs and counts it.
+    assert attestation.rejected == ([""] if offered else [])
     phone.statement = STATEMENT
     await services.enrolments.complete(phone.completion())
     assert attestation.given["min_level"] == offered
