@@ -149,8 +149,9 @@ def _report(event: str, fields: dict[str, object]) -> None:
 class AttestationEventLog:
     """One line for each credential that is issued; of repeated rejections the first, tenth, hundredth, …
 
-    Anyone can make keys and attest them without end: of these rejections REJECTIONS_PER_MINUTE are logged, and the next
-    line has the number of the others as `suppressed`. `monotonic` gives seconds.
+    Any client can make keys and attest them without end, as can one that claimed an enrolment: of these rejections
+    REJECTIONS_PER_MINUTE are logged, and the next line has the number of the others as `suppressed`. `monotonic` gives
+    seconds.
     """
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
@@ -165,9 +166,11 @@ class AttestationEventLog:
 
     def rejected(self, use: Use, fingerprint: str, kind: str, reason: str, check: str) -> None:
         count = _repeats(self._rejected.add((use, fingerprint, reason, check)))
-        if count is None or (use == "attest" and not self._may_log()):
+        # An approval is of a device that an integrator named; the keys of the others are new without end.
+        limited = use != "approval"
+        if count is None or (limited and not self._may_log()):
             return
-        if self._suppressed and use == "attest":
+        if self._suppressed and limited:
             count, self._suppressed = count | {"suppressed": self._suppressed}, 0
         fields: dict[str, object] = {"use": use, "fingerprint": logs.short(fingerprint), "reason": reason}
         fields |= {"check": check} | count

@@ -17,6 +17,7 @@ import pytest
 from sigil.app.operational import ATTESTATIONS_PER_MINUTE, Snapshot, build
 from sigil.app.services import Dependencies
 from sigil.app.state import KINDS
+from sigil.attestation.observer import Use
 from sigil.attestation.policy import AttestationPolicy
 from sigil.config.settings import Config
 from sigil.device import Device
@@ -280,16 +281,19 @@ async def test_the_first_refusal_of_a_signed_approval_is_free_and_its_repetition
         assert seen == [403] * 7 + [429]
 
 
-def test_rejections_of_new_keys_without_end_do_not_fill_the_log(lines: list[tuple[str, dict[str, Any]]]) -> None:
+@pytest.mark.parametrize("use", ["attest", "enrolment"])
+def test_rejections_of_new_keys_without_end_do_not_fill_the_log(
+    lines: list[tuple[str, dict[str, Any]]], use: Use
+) -> None:
     now = 600.0
     log = AttestationEventLog(lambda: now)
     for number in range(1000):
-        log.rejected("attest", f"{number:064x}", "android-key", "root", "root")
+        log.rejected(use, f"{number:064x}", "android-key", "root", "root")
     log.rejected("approval", "f" * 64, "", "required", "credential")
     assert len(lines) == REJECTIONS_PER_MINUTE + 1
     now += 60
     for number in (2000, 2001):
-        log.rejected("attest", f"{number:064x}", "android-key", "root", "root")
+        log.rejected(use, f"{number:064x}", "android-key", "root", "root")
     suppressed = [fields.get("suppressed") for _, fields in lines[REJECTIONS_PER_MINUTE + 1 :]]
     assert suppressed == [1000 - REJECTIONS_PER_MINUTE, None]
 
