@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from sigil.protocol.pictogram import TABLE
+from sigil.protocol.encoding.pictogram import TABLE
 
 ROOT = Path(__file__).parent.parent
 

@@ -16,7 +16,7 @@ import tarfile
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
-from sigil.protocol.pictogram import TABLE
+from sigil.protocol.encoding.pictogram import TABLE
 
 PACKAGE_VERSION = "1.2.9"
 # `npm view @iconify-json/noto@1.2.9 dist.integrity`

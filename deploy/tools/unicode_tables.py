@@ -13,7 +13,7 @@ from pathlib import Path
 
 UNICODE_VERSION = "18.0.0"
 ROOT = Path(__file__).resolve().parent.parent.parent
-MODULE = ROOT / "sigil" / "protocol" / "unicode_tables.py"
+MODULE = ROOT / "sigil" / "protocol" / "encoding" / "unicode_tables.py"
 VECTORS = ROOT / "tests" / "vectors" / "unicode.txt"
 
 # Their categories do not show that fonts draw nothing for them: object replacement, null notehead, Khitan filler.

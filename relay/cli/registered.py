@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 
 from relay.cli.errors import cli_errors
-from sigil.protocol.display_text import printable
+from sigil.protocol.encoding.display_text import printable
 
 if TYPE_CHECKING:
     from relay.registry.model import History, PastPush, Server

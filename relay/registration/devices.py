@@ -10,11 +10,11 @@ from relay.registry.model import Device, Platform
 from relay.registry.port import DeviceRegistry
 from relay.registry.sealing import Sealer
 from sigil.protocol import signed_bytes
+from sigil.protocol.encoding.pictogram import pictogram, speakable
 from sigil.protocol.encoding.text import decode_base64, decode_hex, encode_base64, format_time
 from sigil.protocol.errors import InvalidRequest, InvalidSignature
 from sigil.protocol.keys import PublicKey
 from sigil.protocol.messages import relay as messages
-from sigil.protocol.pictogram import pictogram, speakable
 
 
 class Devices:

@@ -15,7 +15,7 @@ from relay.registration.rejections import ServerRejected
 from relay.registry.model import Server
 from relay.registry.port import ServerRegistry
 from sigil.protocol import signed_bytes
-from sigil.protocol.display_text import problem_of
+from sigil.protocol.encoding.display_text import problem_of
 from sigil.protocol.encoding.text import decode_base64, decode_hex
 from sigil.protocol.errors import FingerprintMismatch, InvalidPublicKey, InvalidRequest, Unauthorized
 from sigil.protocol.keys import PublicKey

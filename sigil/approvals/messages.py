@@ -14,12 +14,12 @@ from sigil.core.approvals.quorum import APPROVED
 from sigil.core.approvals.voting import CountedVote
 from sigil.protocol import device_credential, signed_bytes
 from sigil.protocol.encoding.ids import format_uuid
+from sigil.protocol.encoding.pictogram import pictogram, speakable
 from sigil.protocol.encoding.text import encode_base64, format_time
 from sigil.protocol.identity import ServerIdentity
 from sigil.protocol.keys import PublicKey, Suite
 from sigil.protocol.messages import approvals as messages
 from sigil.protocol.messages.base import Decision
-from sigil.protocol.pictogram import pictogram, speakable
 
 _encode = msgspec.json.Encoder().encode
 # Requests whose signed bytes are cached: each push and vote needs them, and they cost 20 µs and a signature.

@@ -6,12 +6,12 @@ import msgspec
 
 from sigil.core.challenge import Challenge, State
 from sigil.protocol import signed_bytes
+from sigil.protocol.encoding.pictogram import pictogram, speakable
 from sigil.protocol.encoding.text import encode_base64, format_time
 from sigil.protocol.errors import InvalidRequest
 from sigil.protocol.identity import ServerIdentity
 from sigil.protocol.keys import PublicKey
 from sigil.protocol.messages import challenges as messages
-from sigil.protocol.pictogram import pictogram, speakable
 
 # Challenges whose signature is cached: the push needs it some milliseconds after the 201, and it costs 40 µs.
 _CACHE_SIZE = 4096

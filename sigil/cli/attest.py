@@ -13,7 +13,7 @@ import click
 from sigil.cli.errors import cli_errors
 from sigil.console.json_lines import json_line
 from sigil.console.style import Style, styled
-from sigil.protocol.display_text import printable
+from sigil.protocol.encoding.display_text import printable
 
 if TYPE_CHECKING:
     from sigil.attestation.explain import Explanation

@@ -19,7 +19,7 @@ from sigil.core.evidence import Evidence
 from sigil.core.owner_share import NO_SHARE, OwnerShare
 from sigil.core.session_store import OWNER_BYTES, Decision, Key, Kind, Share, Tally
 from sigil.core.webhooks.event import Enrolled, Event, EventKind, new_event
-from sigil.protocol.enrolment import Session, session
+from sigil.protocol.enrolment.code import Session, session
 from sigil.protocol.errors import (
     EnrolmentClaimed,
     EnrolmentClosed,

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from sigil.device.approval_checks import Shown, ShownApproval
 from sigil.device.challenge_checks import ShownChallenge
 from sigil.device.server_pin import ServerPin
-from sigil.protocol.display_text import printable
-from sigil.protocol.pictogram import pictogram, speakable
+from sigil.protocol.encoding.display_text import printable
+from sigil.protocol.encoding.pictogram import pictogram, speakable
 
 
 def picture(fingerprint: str) -> str:

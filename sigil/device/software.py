@@ -21,12 +21,12 @@ from sigil.device.approval_checks import ShownApproval
 from sigil.device.challenge_checks import ShownChallenge, parse_payload, verified_action
 from sigil.device.errors import MatchCodeRequired, MatchCodeUnexpected
 from sigil.protocol import signed_bytes
+from sigil.protocol.encoding.pictogram import pictogram, speakable
 from sigil.protocol.encoding.text import decode_base64, encode_base64, format_time
 from sigil.protocol.keys import PrivateKey, PublicKey, Suite
 from sigil.protocol.messages.base import Decision, Reason
 from sigil.protocol.messages.challenges import ChallengePayload
 from sigil.protocol.messages.relay import Platform
-from sigil.protocol.pictogram import pictogram, speakable
 
 Payload = ShownChallenge | ChallengePayload | bytes
 """A checked challenge, or an unchecked payload as struct or JSON (tests, load)."""

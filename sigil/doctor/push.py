@@ -21,9 +21,9 @@ from sigil.console.findings.result import Result, failed, ok, still_open
 from sigil.core.device_ledger import Limits
 from sigil.doctor.device_sessions import DeviceSessions, KeyLimits, PendingItem, read_sessions
 from sigil.doctor.push_outcomes import push_results, registration_result
-from sigil.protocol.display_text import printable
+from sigil.protocol.encoding.display_text import printable
+from sigil.protocol.encoding.pictogram import speakable
 from sigil.protocol.messages.relay import PushHistory
-from sigil.protocol.pictogram import speakable
 from sigil.pushes.service import NoHistory, NoHistoryReason, RelayRejected, RelayUnavailable
 from sigil.serving.probes import steps
 from sigil.serving.startup_error import StartupError

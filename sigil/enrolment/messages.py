@@ -8,16 +8,16 @@ import hmac
 import msgspec
 
 from sigil.core.enrolment import Claim, Enrolment, State
-from sigil.protocol import enrolment as protocol
 from sigil.protocol import signed_bytes
 from sigil.protocol.encoding.ids import format_uuid
+from sigil.protocol.encoding.pictogram import pictogram, speakable
 from sigil.protocol.encoding.text import encode_base64, format_time
-from sigil.protocol.enrolment import Link
+from sigil.protocol.enrolment import code, link
+from sigil.protocol.enrolment.link import Link
+from sigil.protocol.enrolment.offer import offer_jcs
 from sigil.protocol.identity import ServerIdentity
 from sigil.protocol.keys import PublicKey
 from sigil.protocol.messages import enrolment as messages
-from sigil.protocol.offer import offer_jcs
-from sigil.protocol.pictogram import pictogram, speakable
 
 
 class EnrolmentMessages:
@@ -29,21 +29,21 @@ class EnrolmentMessages:
 
     def token(self, enrolment_id: bytes) -> str:
         """Derived, so that a repeated creation gets the same token while the store has its hash alone."""
-        return protocol.token_of(hmac.digest(self._secret, b"token\0" + enrolment_id, "sha256")[: protocol.TOKEN_BYTES])
+        return link.token_of(hmac.digest(self._secret, b"token\0" + enrolment_id, "sha256")[: link.TOKEN_BYTES])
 
     def nonce(self, enrolment_id: bytes, claim_id: bytes) -> bytes:
         """Of attestations for this offer."""
-        return protocol.offer_nonce(self._secret, enrolment_id, claim_id)
+        return code.offer_nonce(self._secret, enrolment_id, claim_id)
 
     def sas_nonce(self, enrolment_id: bytes, claim_id: bytes) -> bytes:
-        return protocol.sas_nonce(self._secret, enrolment_id, claim_id)
+        return code.sas_nonce(self._secret, enrolment_id, claim_id)
 
     def begun(self, enrolment_id: bytes, enrolment: Enrolment) -> messages.EnrolmentBegun:
         token = self.token(enrolment_id)
         return messages.EnrolmentBegun(
             enrolment_id=format_uuid(enrolment_id),
             token=token,
-            uri=protocol.link_uri(Link(enrolment.base_url, self._identity.server_id, token)),
+            uri=link.link_uri(Link(enrolment.base_url, self._identity.server_id, token)),
             expires_at=format_time(enrolment.expires_at),
         )
 

@@ -21,6 +21,7 @@ from sigil.protocol import device_credential, signed_bytes
 from sigil.protocol.api_key import Caller
 from sigil.protocol.encoding.ids import format_uuid, parse_uuid, uuid4_bytes
 from sigil.protocol.encoding.text import decode_base64
+from sigil.protocol.enrolment.offer import check_account
 from sigil.protocol.errors import (
     EnrolmentClaimed,
     EnrolmentClosed,
@@ -34,7 +35,6 @@ from sigil.protocol.errors import (
 from sigil.protocol.keys import PublicKey
 from sigil.protocol.messages import enrolment as messages
 from sigil.protocol.messages.attestation import LEVELS, Statement, statement_jcs, statement_members
-from sigil.protocol.offer import check_account
 from sigil.sessions.expiry import ExpirySweeper
 from sigil.sessions.idempotency import TRIES, Idempotency
 from sigil.sessions.runtime import SessionRuntime

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from sigil.first_boot.commitment import AlreadyCommitted, Commitment, Session, Vault
 from sigil.protocol.api_key import ID_LENGTH, Prefix, issue_api_key
+from sigil.protocol.encoding.pictogram import pictogram, speakable
 from sigil.protocol.errors import AlreadyInitialized, IdentityMismatch, InvalidRequest
 from sigil.protocol.identity import (
     DerivedSecrets,
@@ -24,7 +25,6 @@ from sigil.protocol.messages.first_boot import (
     NewWords,
     ShownIdentity,
 )
-from sigil.protocol.pictogram import pictogram, speakable
 
 _TOKEN_BYTES = 32
 

@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 import msgspec
 
-from sigil.protocol.display_text import problem_of
 from sigil.protocol.encoding.canonical import MAX_INTEGER, NotCanonical, canonical
+from sigil.protocol.encoding.display_text import problem_of
 from sigil.protocol.errors import InvalidRequest
 
 MAX_JCS_BYTES = 2048

@@ -13,9 +13,9 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from sigil.protocol import signed_bytes
+from sigil.protocol.encoding.pictogram import pictogram, speakable
 from sigil.protocol.encoding.text import encode_base64
 from sigil.protocol.keys import SECP256K1_ORDER, PrivateKey, PublicKey, Suite
-from sigil.protocol.pictogram import pictogram, speakable
 
 if TYPE_CHECKING:
     from mnemonic import Mnemonic

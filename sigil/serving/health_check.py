@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote, unquote, urlsplit
 
-from sigil.protocol.display_text import printable
+from sigil.protocol.encoding.display_text import printable
 from sigil.protocol.encoding.plain_text import NotPlainText, text_of
 from sigil.serving import settings
 from sigil.serving.settings import ConfigError

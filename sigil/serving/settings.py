@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
 
-from sigil.protocol.display_text import problem_of
 from sigil.protocol.encoding import plain_text
+from sigil.protocol.encoding.display_text import problem_of
 from sigil.protocol.encoding.plain_text import NotPlainText
 from sigil.protocol.origin import parse_origin, relay_origin
 from sigil.serving import foreign_variables

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
-from sigil.protocol.display_text import printable
+from sigil.protocol.encoding.display_text import printable
 from sigil.status.figures import Figure, Table
 from sigil.status.history import History, Level, Reading
 from sigil.status.units import short_text_of, text_of

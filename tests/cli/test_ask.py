@@ -25,8 +25,8 @@ from sigil.device.client import DeviceClient
 from sigil.device.http.connection import ServerConnection
 from sigil.device.http.tls import TlsTrust
 from sigil.device.server_pin import verify_info
+from sigil.protocol.encoding.pictogram import speakable
 from sigil.protocol.messages.base import Reason
-from sigil.protocol.pictogram import speakable
 from sigil.sdk import Action, AsyncSigilAuth
 from tests.support.live import DEADLINE, LiveServer, wait_until
 from tests.support.live_relay import LiveRelay

@@ -29,7 +29,7 @@ from sigil.enrolment.service import EnrolmentPolicy
 from sigil.protocol import signed_bytes
 from sigil.protocol.encoding.ids import parse_uuid
 from sigil.protocol.encoding.text import encode_base64
-from sigil.protocol.enrolment import is_token, parse_uri
+from sigil.protocol.enrolment.link import is_token, parse_uri
 from sigil.protocol.errors import (
     AttestationInvalid,
     AttestationRequired,

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from deploy.tools import pictograms
-from sigil.protocol.pictogram import TABLE
+from sigil.protocol.encoding.pictogram import TABLE
 
 FILES = {path.name: path.read_bytes() for path in pictograms.FOLDER.glob("*.svg")}
 # Of all files in the order of their names, as the generator writes them from the published package.

@@ -14,10 +14,10 @@ import msgspec
 from sigil.protocol import signed_bytes
 from sigil.protocol.action import Action, action_jcs
 from sigil.protocol.encoding.canonical import canonical
+from sigil.protocol.encoding.pictogram import pictogram, speakable
 from sigil.protocol.encoding.text import decode_base64, encode_base64, format_time
 from sigil.protocol.identity import DerivedSecrets, ServerIdentity
 from sigil.protocol.keys import PublicKey
-from sigil.protocol.pictogram import pictogram, speakable
 
 NOW = 1_800_000_000.5
 ACTION = {"type": "payment", "description": "Pay the invoice", "params": {"amount": 12, "to": ["alice", None, True]}}

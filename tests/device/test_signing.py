@@ -9,9 +9,9 @@ import pytest
 from sigil.device import Device, ServerPin, verify_payload
 from sigil.device.errors import ActionRefused, MatchCodeRequired, MatchCodeUnexpected
 from sigil.protocol import signed_bytes
+from sigil.protocol.encoding.pictogram import pictogram, speakable
 from sigil.protocol.encoding.text import decode_base64, format_time
 from sigil.protocol.keys import SUITES, Suite
-from sigil.protocol.pictogram import pictogram, speakable
 from tests.device.fake_server import ACTION, NOW, as_json, identity, jcs, make_payload
 
 SERVER = identity()

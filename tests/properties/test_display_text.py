@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from sigil.protocol.display_text import problem_of
+from sigil.protocol.encoding.display_text import problem_of
 from tests.vectors.generator import actions
 
 SPECIAL = (

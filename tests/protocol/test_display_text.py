@@ -6,8 +6,8 @@ import unicodedata
 
 import pytest
 
-from sigil.protocol import unicode_tables
-from sigil.protocol.display_text import MAX_MARKS, printable, problem_of
+from sigil.protocol.encoding import unicode_tables
+from sigil.protocol.encoding.display_text import MAX_MARKS, printable, problem_of
 from tests.vectors.generator import actions
 
 _TABLES = {

@@ -11,10 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sigil.protocol import enrolment, signed_bytes
+from sigil.protocol import signed_bytes
 from sigil.protocol.device_credential import Facts
 from sigil.protocol.encoding.canonical import canonical
 from sigil.protocol.encoding.ids import parse_uuid
+from sigil.protocol.encoding.pictogram import TABLE
+from sigil.protocol.enrolment import code, link
+from sigil.protocol.enrolment.offer import offer_jcs, parse_offer
 from sigil.protocol.errors import InvalidRequest
 from sigil.protocol.keys import PrivateKey, PublicKey
 from sigil.protocol.messages import enrolment as messages
@@ -27,8 +30,6 @@ from sigil.protocol.messages.attestation import (
     statement_jcs,
 )
 from sigil.protocol.messages.challenges import Respond
-from sigil.protocol.offer import offer_jcs, parse_offer
-from sigil.protocol.pictogram import TABLE
 
 from .vectors import Case, cases, mismatches
 
@@ -41,7 +42,7 @@ DEVICES = {
     ),
 }
 REPLACED = PrivateKey.load("ES256", (11).to_bytes(32))
-LINK = enrolment.Link("https://sigil.example.com", SERVER.public.fingerprint, "7K3MQ9XP2RTB")
+LINK = link.Link("https://sigil.example.com", SERVER.public.fingerprint, "7K3MQ9XP2RTB")
 
 
 def _of(use: str) -> list[Case]:
@@ -49,28 +50,28 @@ def _of(use: str) -> list[Case]:
 
 
 def _token(random: str) -> Case:
-    token = enrolment.token_of(bytes.fromhex(random))
+    token = link.token_of(bytes.fromhex(random))
     return {
         "token": token,
-        "typed": enrolment.typed_token(token),
+        "typed": link.typed_token(token),
         "sha256": signed_bytes.enrolment_token_sha256(token).hex(),
     }
 
 
 def _typed(text: str) -> str | None:
     try:
-        return enrolment.normalised_token(text)
-    except enrolment.NotAToken:
+        return link.normalised_token(text)
+    except link.NotAToken:
         return None
 
 
 def _uri(text: str) -> Case | None:
     try:
-        link = enrolment.parse_uri(text)
-    except enrolment.NotALink:
+        found = link.parse_uri(text)
+    except link.NotALink:
         return None
-    assert enrolment.link_uri(link) == text
-    return link._asdict()
+    assert link.link_uri(found) == text
+    return found._asdict()
 
 
 def _offer(text: str) -> str | None:
@@ -90,12 +91,12 @@ def _session(given: Case) -> Case:
     device = DEVICES[public.suite]
     enrolment_id, claim_id = parse_uuid(offer.enrolment_id), bytes.fromhex(offer.claim_id)
     assert enrolment_id is not None
-    sas_nonce = enrolment.sas_nonce(bytes.fromhex(given["secret"]), enrolment_id, claim_id)
-    nonce = enrolment.offer_nonce(bytes.fromhex(given["secret"]), enrolment_id, claim_id)
+    sas_nonce = code.sas_nonce(bytes.fromhex(given["secret"]), enrolment_id, claim_id)
+    nonce = code.offer_nonce(bytes.fromhex(given["secret"]), enrolment_id, claim_id)
     text = offer_jcs(offer)
     sha256 = signed_bytes._sha256(text)
     digest = signed_bytes.enrolment_digest(sha256, public.wire, statement_jcs(statement))
-    shown = enrolment.session(digest, sas_nonce)
+    shown = code.session(digest, sas_nonce)
     found = {
         "offer_jcs": text.decode(),
         "server_signature": _b64(SERVER.sign(signed_bytes.enrolment_offer(text))),
@@ -136,9 +137,9 @@ def test_every_vector_gives_its_result() -> None:
 
 def test_a_session_depends_on_each_of_its_parts() -> None:
     digest, nonce = bytes(range(96)), bytes(32)
-    shown = {enrolment.session(digest, nonce).code}
-    shown |= {enrolment.session(digest[:i] + b"\xff" + digest[i + 1 :], nonce).code for i in (0, 32, 64, 95)}
-    shown |= {enrolment.session(digest, bytes([1]) + nonce[1:]).code}
+    shown = {code.session(digest, nonce).code}
+    shown |= {code.session(digest[:i] + b"\xff" + digest[i + 1 :], nonce).code for i in (0, 32, 64, 95)}
+    shown |= {code.session(digest, bytes([1]) + nonce[1:]).code}
     assert len(shown) == 6
 
 
@@ -146,56 +147,56 @@ def test_the_reveal_and_the_nonce_of_attestations_differ_and_need_ids_of_16_byte
     ids = bytes(16), bytes(range(16))
     values = [
         use(secret, first, second)
-        for use in (enrolment.offer_nonce, enrolment.sas_nonce)
+        for use in (code.offer_nonce, code.sas_nonce)
         for secret in (b"a" * 32, b"b" * 32)
         for first, second in itertools.product(ids, repeat=2)
     ]
     assert len(set(values)) == len(values)
     for wrong in ((bytes(15), bytes(17)), (bytes(17), bytes(15)), (b"", b"")):
         with pytest.raises(ValueError, match="16 bytes"):
-            enrolment.sas_nonce(b"a" * 32, *wrong)
+            code.sas_nonce(b"a" * 32, *wrong)
 
 
 def test_a_token_is_drawn_from_eight_bytes_and_uses_60_bits_of_them() -> None:
-    assert len({enrolment.token_of((1 << bit).to_bytes(8)) for bit in range(4, 64)}) == 60
-    assert {enrolment.token_of(bytes([0] * 7 + [low])) for low in range(16)} == {"0" * 12}
+    assert len({link.token_of((1 << bit).to_bytes(8)) for bit in range(4, 64)}) == 60
+    assert {link.token_of(bytes([0] * 7 + [low])) for low in range(16)} == {"0" * 12}
     with pytest.raises(ValueError, match="8 bytes"):
-        enrolment.token_of(bytes(7))
+        link.token_of(bytes(7))
 
 
 @pytest.mark.parametrize("text", ["7K3MQ9XP2RTU", "https://sigil.example.com/device/#t=7K3MQ9XP2RTB"])
 def test_an_error_repeats_nothing_of_the_text(text: str) -> None:
-    with pytest.raises(enrolment.NotAToken) as token:
-        enrolment.normalised_token(text)
-    with pytest.raises(enrolment.NotALink) as link:
-        enrolment.parse_uri(text)
-    assert "7K3MQ9XP2RT" not in str(token.value) + str(link.value)
+    with pytest.raises(link.NotAToken) as token:
+        link.normalised_token(text)
+    with pytest.raises(link.NotALink) as uri:
+        link.parse_uri(text)
+    assert "7K3MQ9XP2RT" not in str(token.value) + str(uri.value)
 
 
 def test_no_repr_shows_a_token_or_a_code() -> None:
     assert LINK.token not in repr(LINK)
-    shown = enrolment.session(bytes(96), bytes(32))
+    shown = code.session(bytes(96), bytes(32))
     assert shown.code not in repr(shown)
 
 
 @given(st.binary(min_size=8, max_size=8), st.data())
 def test_every_way_to_type_a_token_gives_it(random: bytes, data: st.DataObject) -> None:
-    token = enrolment.token_of(random)
+    token = link.token_of(random)
     like = {"0": "0Oo", "1": "1IiLl"}
     typed = ""
     for char in token:
         typed += data.draw(st.sampled_from(["", "", " ", "-", "- "]))
         typed += data.draw(st.sampled_from(like.get(char, char + char.lower())))
-    assert enrolment.normalised_token(typed) == token
+    assert link.normalised_token(typed) == token
 
 
 @given(st.text(max_size=80))
 def test_any_text_is_a_token_in_canonical_form_or_none(text: str) -> None:
     found = _typed(text)
-    assert found is None or (enrolment.is_token(found) and _typed(found) == found and text.isascii())
+    assert found is None or (link.is_token(found) and _typed(found) == found and text.isascii())
 
 
-URI = enrolment.link_uri(LINK)
+URI = link.link_uri(LINK)
 
 
 @given(st.integers(0, len(URI)), st.integers(0, 4), st.text(max_size=4))

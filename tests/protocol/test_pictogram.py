@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sigil.protocol.pictogram import pictogram, speakable
+from sigil.protocol.encoding.pictogram import pictogram, speakable
 
 # Code points and names of the table, in its order; fe0f marks the four that carry U+FE0F.
 TABLE = """

@@ -14,7 +14,7 @@ from sigil.app.services import Dependencies
 from sigil.app.state import KINDS
 from sigil.config.settings import Config
 from sigil.protocol.api_key import issue_api_key
-from sigil.protocol.enrolment import parse_uri
+from sigil.protocol.enrolment.link import parse_uri
 from sigil.serving.process.lifecycle import WorkerLifecycle
 from sigil.sessions.long_polls import LongPolls
 from sigil.store.memory import MemoryStore

@@ -10,7 +10,8 @@ from typing import Any
 from sigil.device.software import new_secret
 from sigil.protocol import signed_bytes
 from sigil.protocol.encoding.text import decode_base64, encode_base64
-from sigil.protocol.enrolment import Session, session
+from sigil.protocol.enrolment.code import Session, session
+from sigil.protocol.enrolment.offer import parse_offer
 from sigil.protocol.keys import PrivateKey
 from sigil.protocol.messages.attestation import Statement, statement_jcs
 from sigil.protocol.messages.enrolment import (
@@ -21,7 +22,6 @@ from sigil.protocol.messages.enrolment import (
     Offer,
     WaitForEnrolment,
 )
-from sigil.protocol.offer import parse_offer
 
 
 def new_key() -> PrivateKey:

@@ -11,7 +11,7 @@ from sigil.device.enrolment.target import parse_target
 from sigil.device.http.connection import ServerConnection
 from sigil.device.http.tls import TlsTrust
 from sigil.device.server_pin import verify_info
-from sigil.protocol.enrolment import Session
+from sigil.protocol.enrolment.code import Session
 from tests.support.live import LiveServer
 
 

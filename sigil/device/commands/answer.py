@@ -25,7 +25,7 @@ from sigil.device.commands.watcher import Watcher
 from sigil.device.display import lines_of
 from sigil.device.errors import MatchCodeRequired, MatchCodeWrong
 from sigil.device.keyring import Keyring
-from sigil.protocol.display_text import printable
+from sigil.protocol.encoding.display_text import printable
 from sigil.protocol.messages.base import Reason
 
 

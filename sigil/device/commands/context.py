@@ -26,7 +26,7 @@ from sigil.device.http.origin import base_url
 from sigil.device.http.tls import TlsTrust
 from sigil.device.keyring import Keyring, Registration
 from sigil.device.timestamps import Clock, Sleep
-from sigil.protocol.display_text import printable
+from sigil.protocol.encoding.display_text import printable
 from sigil.protocol.encoding.plain_text import NotPlainText, check, text_of
 
 # Generic since click 8.2 only, and only for the type checker of interest.

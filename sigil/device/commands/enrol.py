@@ -26,7 +26,7 @@ from sigil.device.errors import AlreadyRegistered, DeviceError, IdentityChanged,
 from sigil.device.http.connection import ServerConnection
 from sigil.device.keyring import Keyring, Registration
 from sigil.device.server_pin import ServerPin, verify_info
-from sigil.protocol.display_text import printable
+from sigil.protocol.encoding.display_text import printable
 from sigil.protocol.keys import SUITES, Suite
 
 _CONTINUE = "This device already has a key for this server; continue with 'sigil device register'."

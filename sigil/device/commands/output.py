@@ -21,7 +21,7 @@ from sigil.device.commands.context import one_line
 from sigil.device.display import lines_of
 from sigil.device.errors import DeviceError, MatchCodeWrong
 from sigil.device.relay import events
-from sigil.protocol.display_text import printable
+from sigil.protocol.encoding.display_text import printable
 from sigil.protocol.messages.base import Decision
 
 

@@ -15,7 +15,7 @@ from sigil.device.commands.relay_choice import RelayAddress, address_of, relay_o
 from sigil.device.display import picture
 from sigil.device.keyring import Keyring, Registration, RelayRecord
 from sigil.device.relay.client import RelayClient
-from sigil.protocol.display_text import printable
+from sigil.protocol.encoding.display_text import printable
 from sigil.protocol.encoding.plain_text import NotPlainText, text_of
 from sigil.protocol.messages.relay import Platform
 

@@ -11,7 +11,7 @@ from sigil.device.commands.context import CommandContext, discard_typed_ahead, o
 from sigil.device.commands.output import answer_text, how_to_approve
 from sigil.device.display import lines_of
 from sigil.device.errors import DeviceError, MatchCodeWrong, ServerRefused, Unreachable, is_temporary
-from sigil.protocol.display_text import printable
+from sigil.protocol.encoding.display_text import printable
 
 # Answered elsewhere, cancelled or expired between the poll and the answer.
 _TOO_LATE = (404, 409, 410)

@@ -25,7 +25,7 @@ from sigil.device.errors import DeviceError
 from sigil.device.http.async_connection import AsyncServerConnection
 from sigil.device.server_pin import ServerPin
 from sigil.device.timestamps import Clock
-from sigil.protocol.enrolment import Session
+from sigil.protocol.enrolment.code import Session
 from sigil.protocol.messages.enrolment import EnrolmentCompleted
 
 T = TypeVar("T")

@@ -24,7 +24,7 @@ from sigil.device.errors import CertificateUntrusted, DeviceError, ServerRefused
 from sigil.device.http.connection import ServerConnection
 from sigil.device.server_pin import ServerPin
 from sigil.device.timestamps import Clock, Sleep
-from sigil.protocol.enrolment import Session
+from sigil.protocol.enrolment.code import Session
 from sigil.protocol.messages.enrolment import EnrolmentCompleted
 
 T = TypeVar("T")

@@ -30,11 +30,11 @@ from sigil.device.enrolment.target import Target
 from sigil.device.errors import AnswerUnusable
 from sigil.device.server_pin import ServerPin
 from sigil.device.software import Device
-from sigil.protocol import offer as protocol_offer
 from sigil.protocol import signed_bytes
 from sigil.protocol.encoding.canonical import canonical
 from sigil.protocol.encoding.text import decode_base64, encode_base64, parse_time
-from sigil.protocol.enrolment import Session, session
+from sigil.protocol.enrolment import offer as protocol_offer
+from sigil.protocol.enrolment.code import Session, session
 from sigil.protocol.errors import InvalidRequest
 from sigil.protocol.keys import SIGNATURE_LENGTH
 from sigil.protocol.messages.enrolment import MAX_EXPIRY_SECONDS, EnrolmentCompleted, EnrolmentOffered, EnrolmentWaited

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from sigil.device.enrolment.errors import LinkForeign, ServerNeeded, TargetUnusable
 from sigil.device.http.origin import base_url as normalised
-from sigil.protocol.enrolment import NotALink, NotAToken, normalised_token, parse_uri
+from sigil.protocol.enrolment.link import NotALink, NotAToken, normalised_token, parse_uri
 from sigil.protocol.signed_bytes import enrolment_token_sha256
 
 _SCHEME = "sigil:"

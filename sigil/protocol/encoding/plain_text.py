@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import unicodedata
 
-from sigil.protocol.display_text import first_hidden
+from sigil.protocol.encoding.display_text import first_hidden
 
 _BOM = "\ufeff"
 # UTF-32 begins with one of these, too.

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from sigil.protocol.enrolment import TOKEN_FORM, TOKEN_LENGTH, Confirm
+from sigil.protocol.enrolment.link import TOKEN_FORM, TOKEN_LENGTH
 from sigil.protocol.messages.attestation import AttestationSummary, Level, Statement
 from sigil.protocol.messages.base import Answer, FromDevice
 
@@ -19,6 +19,7 @@ MAX_UNCONFIRMED_SECONDS = 120
 MAX_ACCOUNT = 128
 MAX_WAIT_SECONDS = 25
 
+Confirm = Literal["code", "none"]
 EnrolmentState = Literal["pending", "claimed", "confirming", "enrolled", "failed", "expired", "cancelled"]
 
 ClaimId = Annotated[

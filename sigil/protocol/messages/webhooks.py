@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 import msgspec
 
 from sigil.protocol.encoding.ids import format_uuid, parse_uuid
-from sigil.protocol.enrolment import Confirm
 from sigil.protocol.messages.attestation import AttestationSummary
+from sigil.protocol.messages.enrolment import Confirm
 
 EventType = Literal[
     "challenge.verified",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from sigil.protocol.enrolment import parse_uri, typed_token
+from sigil.protocol.enrolment.link import parse_uri, typed_token
 from sigil.sdk.results import Time
 
 

@@ -10,7 +10,7 @@ import json
 import msgspec
 
 from sigil.console.style import Style, colour
-from sigil.protocol.display_text import printable
+from sigil.protocol.encoding.display_text import printable
 
 # A line enters a terminal as it enters a pipe: whole.
 _LINE_MAX = 4000

@@ -11,7 +11,7 @@ from typing import NoReturn
 from sigil.console.findings.report import Report
 from sigil.console.findings.result import Result, failed
 from sigil.console.program import INTERRUPTED
-from sigil.protocol.display_text import printable
+from sigil.protocol.encoding.display_text import printable
 from sigil.serving import logs
 from sigil.serving.bounded.calls import Call
 from sigil.serving.process.memory_protection import forbid_core_dumps

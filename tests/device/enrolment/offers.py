@@ -14,7 +14,8 @@ from sigil.device.server_pin import ServerPin
 from sigil.protocol import signed_bytes
 from sigil.protocol.encoding.canonical import canonical
 from sigil.protocol.encoding.text import decode_base64, encode_base64, format_time
-from sigil.protocol.enrolment import Link, Session, link_uri, session
+from sigil.protocol.enrolment.code import Session, session
+from sigil.protocol.enrolment.link import Link, link_uri
 from sigil.protocol.identity import ServerIdentity
 from sigil.protocol.keys import PublicKey
 from sigil.protocol.messages.enrolment import EnrolmentCompleted, EnrolmentOffered

@@ -24,7 +24,7 @@ from sigil.device.http.tls import TlsTrust
 from sigil.device.keyring import Keyring
 from sigil.device.server_pin import ServerPin
 from sigil.device.test_phone.roots import TestRoot
-from sigil.protocol.enrolment import Link, link_uri, parse_uri, typed_token
+from sigil.protocol.enrolment.link import Link, link_uri, parse_uri, typed_token
 from tests.device.enrolment.people import Enrolling, Service
 from tests.device.fake_server import FakeServer
 from tests.support.live import LiveServer

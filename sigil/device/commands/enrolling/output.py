@@ -12,8 +12,8 @@ from sigil.device.commands.enrol import registration_lines, registration_members
 from sigil.device.display import picture, server_lines
 from sigil.device.enrolment.steps import Offer
 from sigil.device.keyring import Registration
-from sigil.protocol.display_text import printable
-from sigil.protocol.enrolment import Session
+from sigil.protocol.encoding.display_text import printable
+from sigil.protocol.enrolment.code import Session
 
 
 class Output(Protocol):

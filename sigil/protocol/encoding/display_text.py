@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from functools import cache
 
-from sigil.protocol import unicode_tables
+from sigil.protocol.encoding import unicode_tables
 
 MAX_MARKS = 4
 """Marks on one character: living languages need no more, and 60 stacked accents cover the lines above."""

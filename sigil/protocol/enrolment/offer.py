@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
-from sigil.protocol.display_text import problem_of
 from sigil.protocol.encoding import strict_json
 from sigil.protocol.encoding.canonical import NotCanonical, canonical
+from sigil.protocol.encoding.display_text import problem_of
 from sigil.protocol.encoding.ids import parse_uuid
 from sigil.protocol.encoding.text import decode_base64, decode_hex, parse_time
 from sigil.protocol.errors import InvalidRequest, subject_of

@@ -1,23 +1,17 @@
-"""Enrolment of a device: its token, its link, and the code that two people compare (docs/protocol.md, 5.5)."""
+"""The token and the link of an enrolment: what a person scans or types (docs/protocol.md, 5.5)."""
 
 from __future__ import annotations
 
-import hmac
 import re
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 from urllib.parse import quote, unquote_to_bytes
 
-from sigil.protocol import signed_bytes
 from sigil.protocol.encoding.text import decode_base64url, encode_base64url
 from sigil.protocol.origin import NotAnOrigin, server_origin
-from sigil.protocol.pictogram import pictogram, speakable
-
-Confirm = Literal["code", "none"]
 
 TOKEN_LENGTH = 12
 TOKEN_BYTES = 8
 """Random bytes of a token, of which it has 60 bits."""
-CODE_DIGITS = 6
 ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 TOKEN_FORM = r"^[0-9A-HJKMNP-TV-Z]{12}$(?!\n)"  # noqa: S105 - a pattern
 
@@ -101,39 +95,3 @@ def _origin(quoted: str) -> str:
         return server_origin(unquote_to_bytes(quoted).decode())
     except (NotAnOrigin, UnicodeDecodeError) as error:
         raise NotALink("This is not an enrolment link: its address is not the https address of a server.") from error
-
-
-def offer_nonce(secret: bytes, enrolment_id: bytes, claim_id: bytes) -> bytes:
-    """The nonce of an offer, for attestations; both ids have 16 bytes. `secret` is `DerivedSecrets.enrolment`."""
-    return _derived(secret, b"nonce\0", enrolment_id, claim_id)
-
-
-def sas_nonce(secret: bytes, enrolment_id: bytes, claim_id: bytes) -> bytes:
-    """What the server commits to in the offer, and reveals when the device's key is fixed."""
-    return _derived(secret, b"sas\0", enrolment_id, claim_id)
-
-
-def _derived(secret: bytes, use: bytes, enrolment_id: bytes, claim_id: bytes) -> bytes:
-    # Without separators: fixed lengths alone make this injective.
-    if len(enrolment_id) != 16 or len(claim_id) != 16:
-        raise ValueError("an enrolment_id and a claim_id have 16 bytes")
-    return hmac.digest(secret, use + enrolment_id + claim_id, "sha256")
-
-
-class Session(NamedTuple):
-    """What both ends of one completion show: six digits, typed at the integrator's page, and a pictogram."""
-
-    code: str
-    pictogram: list[str]
-    speakable: str
-
-    def __repr__(self) -> str:
-        return "Session(…)"
-
-
-def session(digest: bytes, nonce: bytes) -> Session:
-    """Of `signed_bytes.enrolment_digest` and the revealed sas_nonce."""
-    sas = signed_bytes.enrolment_sas(digest, nonce)
-    code = int.from_bytes(sas[:8]) % 10**CODE_DIGITS
-    shown = sas[8:12].hex()
-    return Session(f"{code:0{CODE_DIGITS}}", pictogram(shown), speakable(shown))
