@@ -9,9 +9,14 @@ import contextlib
 import errno
 import os
 import secrets
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+_PREFIX = ".new-"
+_LEFT_SECONDS = 60.0
+"""A write takes milliseconds: an older temporary file is of a process that was killed."""
 
 
 def create_file(path: Path, content: bytes) -> None:
@@ -39,6 +44,15 @@ def replace_file(path: Path, content: bytes) -> None:
     _sync_directory(path.parent)
 
 
+def remove_leftovers(directory: Path) -> None:
+    """Delete the temporary files of killed processes, which hold secrets. For a directory that has such files alone."""
+    with contextlib.suppress(OSError):
+        for path in directory.glob(f"{_PREFIX}*"):
+            with contextlib.suppress(FileNotFoundError):
+                if time.time() - path.lstat().st_mtime > _LEFT_SECONDS:
+                    path.unlink()
+
+
 @contextmanager
 def named_errors(path: Path) -> Iterator[None]:
     """An OSError names `path`: that of a write names no file, and others the temporary name, which is gone by then."""
@@ -49,7 +63,7 @@ def named_errors(path: Path) -> Iterator[None]:
 
 
 def _write(path: Path, content: bytes) -> Path:
-    temporary = path.parent / f".new-{secrets.token_hex(8)}"
+    temporary = path.parent / f"{_PREFIX}{secrets.token_hex(8)}"
     handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         with os.fdopen(handle, "wb") as file:

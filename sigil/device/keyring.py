@@ -13,7 +13,7 @@ from urllib.parse import quote, unquote
 
 import msgspec
 
-from sigil.console.new_file import create_file, replace_file
+from sigil.console.new_file import create_file, remove_leftovers, replace_file
 from sigil.device.enrolment.errors import EnrolmentBusy
 from sigil.device.enrolment.pending import PendingEnrolment, PreparedKey
 from sigil.device.errors import AlreadyRegistered, KeyFileExposed, KeyFileUnusable, NotRegistered
@@ -126,6 +126,7 @@ class Keyring:
         for suffix in (_SECOND, _WRONG_CODES, _CREDENTIAL, _ENROLMENT):
             self._sibling(base_url, suffix).unlink(missing_ok=True)
         self.forget_relay(base_url)
+        remove_leftovers(self.home)
 
     @contextmanager
     def enrolling(self) -> Iterator[None]:
@@ -137,6 +138,7 @@ class Keyring:
                 fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 raise EnrolmentBusy from error
+            remove_leftovers(self.home)
             yield
         finally:
             os.close(directory)

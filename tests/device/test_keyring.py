@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -162,6 +163,22 @@ def test_a_forgotten_server_is_no_longer_known(keyring: Keyring, home: Path, clo
     for attempt in (keyring.load, keyring.forget):
         with pytest.raises(NotRegistered):
             attempt(URL)
+
+
+@pytest.mark.parametrize("cleaned", ["forget", "enrolling"])
+def test_what_a_killed_process_left_half_written_is_deleted(keyring: Keyring, home: Path, cleaned: str) -> None:
+    keyring.create(pin(), "ES256")
+    left, written_now = home / ".new-0123456789abcdef", home / ".new-fedcba9876543210"
+    for path in (left, written_now):
+        path.write_text('{"private_key":')
+    os.utime(left, (0, 0))
+    if cleaned == "forget":
+        keyring.forget(URL)
+    else:
+        with keyring.enrolling():
+            """It cleans when it begins."""
+    assert not left.exists()
+    assert written_now.exists(), "another process may be writing it"
 
 
 def test_no_timestamp_is_used_twice_by_two_users_of_a_file(home: Path, clock: MovingClock) -> None:
