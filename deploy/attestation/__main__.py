@@ -1,6 +1,7 @@
 """Mints attestations of the test phone, sound or hostile, for tests and by hand.
 
-python -m deploy.attestation root DIR                # then: SIGIL_ATTESTATION_ROOTS=DIR/roots.pem
+\b
+python -m deploy.attestation root DIR                # prints the settings of a server that accepts it
 python -m deploy.attestation mint android --root DIR --set patch=202401 --set locked=hex:00
 python -m deploy.attestation mint apple --root DIR --hostile apple-trailing
 python -m deploy.attestation fields yubikey          # what --set knows
@@ -10,6 +11,7 @@ python -m deploy.attestation list                    # the hostile cases, and th
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import click
@@ -21,6 +23,7 @@ from sigil.device.test_phone.roots import ROOTS_FILE, TestRoot
 from sigil.protocol.encoding.text import decode_base64, encode_base64
 from sigil.protocol.errors import Problem
 from sigil.protocol.keys import PublicKey
+from sigil.protocol.messages.attestation import KINDS
 
 
 @click.group(help=__doc__)
@@ -31,12 +34,28 @@ def cli() -> None:
 @cli.command()
 @click.argument("directory", type=click.Path(path_type=Path))
 def root(directory: Path) -> None:
-    """Make a test root in a new DIRECTORY. Its keys can forge any device: use it for tests alone."""
+    """Make a test root in a new DIRECTORY, and print the settings of a server that accepts it.
+
+    Its keys can forge any device: use it for tests alone.
+    """
     try:
         TestRoot.create(directory)
     except OSError as error:
         raise click.ClickException(str(error)) from error
-    click.echo(f"SIGIL_ATTESTATION_ROOTS={directory / ROOTS_FILE}")
+    for name, value in _settings(directory).items():
+        click.echo(f"export {name}={shlex.quote(value)}")
+
+
+def _settings(directory: Path) -> dict[str, str]:
+    """Those of a server that accepts the test phones of the root in this directory."""
+    android, apple = phones.defaults("android"), phones.defaults("apple")
+    return {
+        # The server may run in another directory.
+        "SIGIL_ATTESTATION_ROOTS": str((directory / ROOTS_FILE).resolve()),
+        "SIGIL_ATTESTATION_KINDS": ",".join(KINDS),
+        "SIGIL_ANDROID_APPS": f"{android['package']}:{android['signers'][0].hex(':')}",
+        "SIGIL_APPLE_APPS": apple["app"],
+    }
 
 
 @cli.command()
@@ -56,17 +75,27 @@ def mint(
     """Print the `attestation` member for POST /device/attest, and the key that it is about."""
     try:
         test_root = TestRoot.load(directory)
+    except (OSError, ValueError) as error:
+        raise click.ClickException(f"{error} Make a test root with: python -m deploy.attestation root DIR") from error
+    try:
         device = PublicKey.parse(decode_base64(key, "--key")) if key else Device.generate().public
         forged = phones.parse_fields(dict(text.partition("=")[::2] for text in settings), kind)
         expected = bytes.fromhex(digest)
+        if hostile is not None and CASES[hostile].phone != kind:
+            raise ValueError(f"{hostile} is a case of {CASES[hostile].phone}, not of {kind}.")
+    except (ValueError, Problem) as error:
+        raise click.ClickException(str(error)) from error
+    try:
         if hostile is None:
             statement = phones.phone(kind, test_root, device, **forged).statement(lambda _kind, _key: expected)
-        elif CASES[hostile].phone != kind:
-            raise ValueError(f"{hostile} is a case of {CASES[hostile].phone}, not of {kind}.")
         else:
             statement = CASES[hostile].statement(test_root, device, lambda _kind, _key: expected, **forged)
-    except (OSError, ValueError, TypeError, Problem) as error:
-        raise click.ClickException(f"{error} Make a test root with: python -m deploy.attestation root DIR") from error
+    except (ValueError, AttributeError, LookupError, OverflowError, TypeError) as error:
+        # The phone takes any value, so that it can be hostile; it cannot encode all of them.
+        sound = f"python -m deploy.attestation fields {kind}"
+        raise click.ClickException(
+            f"--set: the phone cannot encode a value ({error}). Sound values: {sound}"
+        ) from error
     click.echo(json.dumps({"device_public_key": encode_base64(device.wire), "attestation": statement}))
 
 

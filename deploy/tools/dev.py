@@ -32,7 +32,7 @@ HOME = ROOT / ".dev"
 _START_SECONDS = 180
 _OWN_PROVIDERS = {"APNS_KEY_PATH", "FCM_SERVICE_ACCOUNT"}
 # Patterns of the shell: commands about the running service. Others have the shell's environment alone.
-_OF_SERVER = "check-config | doctor | health | top | webhook"
+_OF_SERVER = "attest | check-config | doctor | health | top | webhook"
 _OF_RELAY = "check-config | devices | doctor | health | servers"
 # The beginnings of the services' settings (docs/configuration.md, docs/relay.md).
 _SETTINGS = (

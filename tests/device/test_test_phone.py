@@ -14,6 +14,7 @@ from cryptography import x509
 
 from deploy.attestation.__main__ import cli
 from deploy.attestation.hostile import CASES
+from sigil.cli.commands import sigil
 from sigil.device.errors import DeviceError
 from sigil.device.software import Device
 from sigil.device.test_phone import phones
@@ -94,7 +95,8 @@ def test_the_tool_makes_a_root_and_mints_under_it(tmp_path: Path) -> None:
     run = CliRunner()
     directory = tmp_path / "roots"
     made = run.invoke(cli, ["root", str(directory)])
-    assert made.output == f"SIGIL_ATTESTATION_ROOTS={directory / 'roots.pem'}\n"
+    settings = dict(line.removeprefix("export ").split("=") for line in made.output.splitlines())
+    assert settings["SIGIL_ATTESTATION_ROOTS"] == str(directory / "roots.pem")
     assert {path.name for path in directory.iterdir()} == {f"{kind}.key" for kind in KINDS} | {"roots.pem"}
     assert (directory / "apple-appattest.key").stat().st_mode & 0o777 == 0o600
     roots = x509.load_pem_x509_certificates((directory / "roots.pem").read_bytes())
@@ -114,6 +116,24 @@ def test_the_tool_makes_a_root_and_mints_under_it(tmp_path: Path) -> None:
     assert "is a case of apple" in wrong.output
     assert "hex" in run.invoke(cli, [*arguments, "--digest", "zz"]).output
     assert "deploy.attestation root" in run.invoke(cli, ["mint", "apple", "--root", str(tmp_path / "none")]).output
+    for value in ("level=emulator", "locked=x", "now=x", "patch=x"):
+        refused = run.invoke(cli, [*arguments, "--set", value])
+        assert refused.exit_code == 1
+        assert refused.output.count("\n") == 1
+        assert "deploy.attestation fields android" in refused.output
+        assert "deploy.attestation root" not in refused.output
+
+
+def test_a_server_with_the_printed_settings_accepts_each_test_phone(tmp_path: Path) -> None:
+    run = CliRunner()
+    directory = tmp_path / "roots"
+    printed = run.invoke(cli, ["root", str(directory)]).output
+    settings = dict(line.removeprefix("export ").split("=", 1) for line in printed.splitlines())
+    for name in phones.NAMES:
+        statement = tmp_path / f"{name}.json"
+        statement.write_text(run.invoke(cli, ["mint", name, "--root", str(directory)]).output, encoding="utf-8")
+        explained = run.invoke(sigil, ["attest", "explain", str(statement)], env=settings)
+        assert explained.exit_code == 0, explained.output
 
 
 def test_the_tool_lists_every_case_with_its_reason() -> None:

@@ -183,6 +183,29 @@ def test_the_shell_sessions_of_the_readme_approve_a_challenge(checkout: Checkout
         assert dev.wait(DEADLINE) == 0
 
 
+def attestation_sessions() -> list[str]:
+    page = (ROOT / "docs" / "attestation.md").read_text()
+    section = page.split("\n## Without a phone\n")[1].split("\n## ")[0]
+    return re.findall(r"^```sh\n(.*?)^```", section, re.DOTALL | re.MULTILINE)
+
+
+def test_the_sessions_of_the_page_about_attestation_attest_and_explain(checkout: Checkout) -> None:
+    server, device = attestation_sessions()
+    assert "make dev" in server
+    with checkout.running("sh", "-ec", server.replace("make dev", f"exec {' '.join(DEV)}")) as dev:
+        wait_until(lambda: "README.md has the next steps" in checkout.output or dev.poll() is not None, "make dev")
+        init = 'sigil device init --server $SIGIL_SERVICE_URL --pin $SIGIL_SERVER_ID --ca "$SIGIL_CA_FILE"'
+        made = checkout.run("sh", "-ec", f". .dev/env; {init}")
+        assert made.returncode == 0, made.stderr + checkout.output
+        # Without -e: two of the commands reject.
+        ran = checkout.run("sh", "-c", device)
+        assert ran.returncode == 0, ran.stderr
+        assert ran.stdout.count("Attested     android-key, hardware") == 2, ran.stderr
+        rejected = re.findall(r"^Rejected: (\w+)", ran.stdout, re.MULTILINE)
+        assert rejected == ["environment", "emulator"], ran.stdout + ran.stderr
+        assert "apple-other-app" in ran.stdout
+
+
 SDK_PAGE = """
 from sigil.device import Device
 from sigil.sdk import Action, SigilAuth
