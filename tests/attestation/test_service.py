@@ -165,6 +165,13 @@ def test_a_repeat_within_five_minutes_works_and_a_lost_answer_costs_nothing(serv
     assert reason_of(lambda: server.attestation.open(request)) == "challenge"
 
 
+def test_the_same_facts_have_another_public_hash_in_each_credential(server: Server, device: Device) -> None:
+    """Votes publish it: without the salt it would identify a device on every server."""
+    issued = [server.attest(device).device_credential for _ in range(2)]
+    assert len({parse(text).facts for text in issued}) == 1
+    assert len({parse(text).public.facts_sha256 for text in issued}) == 2
+
+
 def test_the_digest_is_of_the_nonce_the_kind_the_key_and_this_server(server: Server, device: Device) -> None:
     request = server.request(device, APPLE_STATEMENT)
     server.attestation.attest(server.attestation.open(request))
