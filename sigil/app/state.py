@@ -11,7 +11,7 @@ from sigil.core.approvals.approval import APPROVAL, REQUEST_ID, VOTE
 from sigil.core.approvals.fan_out import FAN_OUT
 from sigil.core.challenge import CHALLENGE, IDEMPOTENCY, LEDGER
 from sigil.core.circuit_breaker import BREAKER
-from sigil.core.enrolment import ENROLMENT, ENROLMENT_TOKEN
+from sigil.core.enrolment.row import ENROLMENT, ENROLMENT_TOKEN
 from sigil.core.nonce import USED_NONCE
 from sigil.core.pushes.outbox import OUTBOX
 from sigil.core.session_store import TALLY, SessionStore

@@ -7,7 +7,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from sigil.core import enrolment as enrolments
 from sigil.core.approvals import approval as approvals
 from sigil.core.approvals import voting
 from sigil.core.approvals.approval import APPROVAL, VOTE, Approval, request_id_key
@@ -22,7 +21,8 @@ from sigil.core.challenge import (
     idempotency_key,
     ledger_key,
 )
-from sigil.core.enrolment import ENROLMENT, Enrolment, deletion
+from sigil.core.enrolment import row as enrolments
+from sigil.core.enrolment.row import ENROLMENT, Enrolment, deletion
 from sigil.core.nonce import USED_NONCE
 from sigil.core.pushes.outbox import after_end, outbox_key
 from sigil.core.session_store import Decision, Key

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from sigil.core.approvals.approval import Approval
 from sigil.core.challenge import Challenge
-from sigil.core.enrolment import Enrolment
+from sigil.core.enrolment.row import Enrolment
 
 
 class SessionObserver(Protocol):

@@ -7,7 +7,7 @@ import hmac
 
 import msgspec
 
-from sigil.core.enrolment import Claim, Enrolment, State
+from sigil.core.enrolment.row import Claim, Enrolment, State
 from sigil.protocol import signed_bytes
 from sigil.protocol.encoding.ids import format_uuid
 from sigil.protocol.encoding.pictogram import pictogram, speakable

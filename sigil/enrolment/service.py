@@ -9,10 +9,11 @@ from typing import Any
 
 import msgspec
 
-from sigil.core import enrolment as rules
-from sigil.core.attestation import EnrolmentAttestation
 from sigil.core.challenge import IdempotencyRecord, idempotency_key
-from sigil.core.enrolment import Begun, Changed, Claim, Completion, Confirmed, Enrolment, State
+from sigil.core.enrolment import rules
+from sigil.core.enrolment.attestation import EnrolmentAttestation
+from sigil.core.enrolment.row import Claim, Completion, Enrolment, State, current_state, enrolment_key, token_key
+from sigil.core.enrolment.rules import Begun, Changed, Confirmed
 from sigil.core.evidence import evidence_of
 from sigil.core.session_store import Decision, StoreFull, tally_key
 from sigil.core.tracing import RequestTracePort, SpanPort, Subject
@@ -165,7 +166,7 @@ class Enrolments:
             keys.append(idempotency_key(draft.idempotency))
             known = await self._store.get(keys[-1])
         if known is not None:
-            earlier = await self._expiry.settled(rules.enrolment_key(known.challenge_id))
+            earlier = await self._expiry.settled(enrolment_key(known.challenge_id))
             replayed = rules.replay(self._clock(), known, body_sha256, earlier)
             if replayed is not None:
                 return replayed
@@ -216,7 +217,7 @@ class Enrolments:
 
     async def _of_token(self, token: str) -> tuple[bytes, Enrolment]:
         token_sha256 = signed_bytes.enrolment_token_sha256(token)
-        record = await self._store.get(rules.token_key(token_sha256))
+        record = await self._store.get(token_key(token_sha256))
         if record is None:
             raise EnrolmentNotFound
         enrolment_id, enrolment = await self._readable(record.enrolment_id)
@@ -232,12 +233,10 @@ class Enrolments:
             first = rule(self._clock(), enrolment)
             if not first.writes:
                 return first.result
-            changed = await self._store.transact(
-                [rules.enrolment_key(enrolment_id)], lambda now, rows: rule(now, rows[0])
-            )
+            changed = await self._store.transact([enrolment_key(enrolment_id)], lambda now, rows: rule(now, rows[0]))
         except (EnrolmentExpired, EnrolmentClosed):
             # It may have expired since the read.
-            await self._expiry.settled(rules.enrolment_key(enrolment_id))
+            await self._expiry.settled(enrolment_key(enrolment_id))
             raise
         except EnrolmentClaimed:
             self._notifier.observer.enrolment("enrolment_claim_refused", enrolment_id, enrolment)
@@ -368,9 +367,9 @@ class Enrolments:
             return rules.confirm(now, key, rows[0], code, emit_event=self._emit_events, event_creation=creation)
 
         try:
-            confirmed = await self._store.transact([rules.enrolment_key(key)], rule)
+            confirmed = await self._store.transact([enrolment_key(key)], rule)
         except EnrolmentExpired:
-            await self._expiry.settled(rules.enrolment_key(key))
+            await self._expiry.settled(enrolment_key(key))
             raise
         _report_end(trace, create, Changed(confirmed.enrolment, confirmed.changed))
         if not confirmed.right:
@@ -433,8 +432,8 @@ class Enrolments:
         return self._messages.status(key, changed.enrolment)
 
     async def _readable(self, enrolment_id: bytes | None) -> tuple[bytes, Enrolment]:
-        row = None if enrolment_id is None else await self._store.get(rules.enrolment_key(enrolment_id))
-        enrolment = rules.current_state(self._clock(), row)
+        row = None if enrolment_id is None else await self._store.get(enrolment_key(enrolment_id))
+        enrolment = current_state(self._clock(), row)
         if enrolment_id is None or enrolment is None:
             raise EnrolmentNotFound
         return enrolment_id, enrolment
@@ -448,7 +447,7 @@ class Enrolments:
 
     async def _settled(self, key: bytes) -> Enrolment:
         """As it may be reported: an expiry is written first."""
-        settled = rules.current_state(self._clock(), await self._expiry.settled(rules.enrolment_key(key)))
+        settled = current_state(self._clock(), await self._expiry.settled(enrolment_key(key)))
         if settled is None:
             raise EnrolmentNotFound
         return settled

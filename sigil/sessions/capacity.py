@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from sigil.core.approvals.approval import APPROVAL, Approval
 from sigil.core.challenge import CHALLENGE
-from sigil.core.enrolment import Enrolment
+from sigil.core.enrolment.row import Enrolment
 from sigil.core.owner_share import SHARE_PER_OWNER, OwnerShare, dynamic_limit
 from sigil.core.session_store import SessionStore
 from sigil.core.store_capacity import (

@@ -10,7 +10,7 @@ from typing import Any
 from sigil.core.approvals.approval import APPROVAL
 from sigil.core.approvals.fan_out import fan_out_key
 from sigil.core.challenge import CHALLENGE, Challenge, ledger_key
-from sigil.core.enrolment import ENROLMENT
+from sigil.core.enrolment.row import ENROLMENT
 from sigil.core.expiry import NO_CREATIONS, Swept, sweep
 from sigil.core.pushes.outbox import outbox_key
 from sigil.core.session_store import Decision, Key, Kind, SessionStore

@@ -10,8 +10,8 @@ from sigil.core.approvals.approval import Approval, member_name
 from sigil.core.approvals.approval import State as ApprovalState
 from sigil.core.approvals.fan_out import MEMBERS_AT_ONCE
 from sigil.core.challenge import Challenge, State
-from sigil.core.enrolment import Enrolment
-from sigil.core.enrolment import State as EnrolmentState
+from sigil.core.enrolment.row import Enrolment
+from sigil.core.enrolment.row import State as EnrolmentState
 from sigil.core.pushes.outbox import Push
 from sigil.core.session_observer import SessionObserver
 from sigil.core.tracing import TracesPort

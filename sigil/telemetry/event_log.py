@@ -10,7 +10,7 @@ from collections.abc import Callable
 from sigil.attestation.observer import Use
 from sigil.core.approvals.approval import Approval
 from sigil.core.challenge import Challenge
-from sigil.core.enrolment import Enrolment
+from sigil.core.enrolment.row import Enrolment
 from sigil.core.pushes import delivery as push_delivery
 from sigil.core.pushes.subject import device_of, id_of, is_member
 from sigil.core.webhooks import delivery as webhook_delivery

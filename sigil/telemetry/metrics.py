@@ -13,7 +13,7 @@ from sigil.core import circuit_breaker
 from sigil.core.approvals.approval import APPROVAL, Approval
 from sigil.core.challenge import CHALLENGE, Challenge
 from sigil.core.circuit_breaker import RECEIVER_KEY, RELAY_KEY
-from sigil.core.enrolment import ENROLMENT
+from sigil.core.enrolment.row import ENROLMENT
 from sigil.core.pushes.delivery import Completion
 from sigil.core.pushes.outbox import OUTBOX, Push, Step
 from sigil.core.session_store import Key, Kind, SessionStore

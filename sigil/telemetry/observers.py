@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from sigil.attestation.observer import Use
 from sigil.core.approvals.approval import Approval
 from sigil.core.challenge import Challenge
-from sigil.core.enrolment import Enrolment
+from sigil.core.enrolment.row import Enrolment
 from sigil.core.pushes.delivery import Completion
 from sigil.core.session_observer import SessionObserver
 from sigil.core.webhooks import delivery as webhook_delivery

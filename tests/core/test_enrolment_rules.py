@@ -11,10 +11,9 @@ from typing import Any
 import pytest
 
 from sigil.attestation.verify import kind_of
-from sigil.core.enrolment import (
+from sigil.core.enrolment.row import (
     ENROLMENT,
     ENROLMENT_TOKEN,
-    MAX_WRONG_CODES,
     OPEN,
     TRANSITIONS,
     State,
@@ -22,6 +21,7 @@ from sigil.core.enrolment import (
     enrolment_key,
     token_key,
 )
+from sigil.core.enrolment.rules import MAX_WRONG_CODES
 from sigil.core.session_store import Decision, tally_key
 from sigil.core.webhooks.event import EVENT, event_key
 from sigil.delivery.backlog import Backlog, EventBacklog
@@ -882,9 +882,10 @@ async def test_without_an_address_for_devices_the_error_names_the_setting() -> N
 
 def test_the_rules_write_what_the_table_names() -> None:
     """`_changed` compares each transition with the table, so a rule cannot bypass it."""
-    from sigil.core import enrolment as rules
+    from sigil.core.enrolment import rules
+    from sigil.core.enrolment.row import Enrolment
 
-    row = rules.Enrolment(b"o" * 16, "a", hashlib.sha256(b"t").digest(), "https://a.example", 1000, 60)
+    row = Enrolment(b"o" * 16, "a", hashlib.sha256(b"t").digest(), "https://a.example", 1000, 60)
     with pytest.raises(KeyError):
         rules._changed(b"i" * 16, row, "confirm", row)
     with pytest.raises(ValueError, match="does not lead"):

@@ -8,8 +8,8 @@ from pathlib import Path
 import msgspec
 
 from sigil.app.state import KINDS
-from sigil.core import enrolment as rules
-from sigil.core.enrolment import BYTES_PER_ENROLMENT, Claim, Completion, Enrolment
+from sigil.core.enrolment import rules
+from sigil.core.enrolment.row import BYTES_PER_ENROLMENT, Claim, Completion, Enrolment, enrolment_key
 from sigil.core.evidence import Evidence
 from sigil.protocol.messages.attestation import MAX_CREDENTIAL
 from sigil.store.lmdb import LmdbStore
@@ -50,7 +50,7 @@ async def test_a_completion_with_the_largest_credential_and_its_event_fit_into_t
         await store.transact([], lambda _now, _rows, n=name, r=row: rules.begin(n, r, body_sha256=b"b" * 32))
     begun = store.usage().used
     for name in names:
-        key = rules.enrolment_key(name)
+        key = enrolment_key(name)
         await store.transact([key], lambda now, rows, n=name: rules.claim(now, n, rows[0], claim))
         await store.transact(
             [key], lambda now, rows, n=name: rules.complete(now, n, rows[0], claim.claim_sha256, completion)
@@ -61,10 +61,10 @@ async def test_a_completion_with_the_largest_credential_and_its_event_fit_into_t
     code = completion.session.code
     for name in names:
         await store.transact(
-            [rules.enrolment_key(name)], lambda now, rows, n=name: rules.confirm(now, n, rows[0], code, emit_event=True)
+            [enrolment_key(name)], lambda now, rows, n=name: rules.confirm(now, n, rows[0], code, emit_event=True)
         )
     used = store.usage()
-    row = store.peek(rules.enrolment_key(names[0]))
+    row = store.peek(enrolment_key(names[0]))
     store.close()
     assert used.reserved == 0
     assert len(msgspec.msgpack.encode(row)) > MAX_CREDENTIAL

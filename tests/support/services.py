@@ -22,10 +22,10 @@ from sigil.attestation.verify import Verifiers
 from sigil.challenges.messages import ChallengeMessages
 from sigil.challenges.service import ChallengePolicy, Challenges
 from sigil.core.approvals.approval import Approval
-from sigil.core.attestation import EnrolmentAttestation
 from sigil.core.challenge import Challenge
 from sigil.core.circuit_breaker import RELAY_KEY
-from sigil.core.enrolment import Enrolment
+from sigil.core.enrolment.attestation import EnrolmentAttestation
+from sigil.core.enrolment.row import Enrolment
 from sigil.core.pushes.delivery import Completion
 from sigil.core.store_capacity import BYTES_PER_END
 from sigil.delivery.backlog import Backlog, Events, EventsDisabled, PushBacklog, PushDisabled
