@@ -185,6 +185,8 @@ def test_without_an_address_the_age_alone_is_watched(fetches: Fetches, tmp_path:
     assert fetches.once() == ["android_status_old"]
     # Of the release: its date is not known.
     assert fetches.lines[0]["days"] is None
+    # It is read each hour, and the warning comes once a day.
+    assert fetches.later(HOUR) == []
     replace(fetches.path, content(10), NOW)
     assert fetches.later(DAY) == []
     assert fetches.later(30 * DAY) == ["android_status_old"]
