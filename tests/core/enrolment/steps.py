@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -26,6 +28,13 @@ POLICY = EnrolmentPolicy(server_name="Example", public_url="https://auth.example
 class EventfulServices(Services):
     def _make_event_backlog(self) -> EventBacklog:
         return EventBacklog(Backlog())
+
+
+async def until(reached: Callable[[], bool]) -> None:
+    """Lets the other tasks run until then."""
+    async with asyncio.timeout(30):
+        while not reached():
+            await asyncio.sleep(0)
 
 
 async def begin(services: Services, account: str = "alice", **members: Any) -> EnrolmentBegun:

@@ -17,7 +17,7 @@ from sigil.protocol.messages.enrolment import BeginEnrolment
 from sigil.sessions.idempotency import Idempotency
 from tests.support.services import CALLER, OTHER_CALLER, Services, all_reads_before_any_transaction
 
-from .steps import POLICY, STATEMENT, Attesting, EventfulServices, begin, claimed, enrolled
+from .steps import POLICY, STATEMENT, Attesting, EventfulServices, begin, claimed, enrolled, until
 
 
 async def test_the_same_idempotency_key_and_body_begin_one_enrolment(services: Services) -> None:
@@ -95,12 +95,12 @@ async def test_a_device_holds_four_long_polls_and_none_of_the_owners(services: S
     begun = await begin(services)
     phone = await claimed(services, begun)
     waiting = [asyncio.create_task(services.enrolments.wait(phone.waiting(25))) for _ in range(6)]
-    done, pending = await asyncio.wait(waiting, timeout=0.2)
+    await until(lambda: len(services.long_polls) + sum(task.done() for task in waiting) == 6)
+    done, pending = [task for task in waiting if task.done()], [task for task in waiting if not task.done()]
     assert [task.result().status for task in done] == ["claimed", "claimed"]
     assert len(pending) == len(services.long_polls) == 4
     page = asyncio.create_task(services.enrolments.status(CALLER, begun.enrolment_id, 25))
-    await asyncio.sleep(0.01)
-    assert len(services.long_polls) == 5
+    await until(lambda: len(services.long_polls) == 5)
     assert services.long_polls._of_owner[CALLER.owner] == 1
     await services.enrolments.cancel(CALLER, begun.enrolment_id)
     services.long_polls.wake_all()
@@ -113,7 +113,7 @@ async def test_a_long_poll_returns_at_a_change_and_at_once_for_a_status_that_the
 ) -> None:
     begun = await begin(services)
     page = asyncio.create_task(services.enrolments.status(CALLER, begun.enrolment_id, 25, "pending"))
-    await asyncio.sleep(0.01)
+    await until(lambda: len(services.long_polls) == 1)
     await claimed(services, begun)
     name = parse_uuid(begun.enrolment_id)
     assert name is not None
