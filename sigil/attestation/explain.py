@@ -99,8 +99,11 @@ def explain(
     now: float,
     verifiers: Verifiers,
     identity: ServerIdentity | None,
+    old_list: bool = False,
 ) -> Explanation:
-    """`identity`: of the server to which the request was sent; without it, what is bound to the server is open."""
+    """`old_list`: whether Android's status list is too old for SIGIL_ANDROID_STATUS_STRICT. `identity`: of the server to
+    which the request was sent; without it, what is bound to the server is open.
+    """
     checks: list[Explained] = []
     statement, request = subject
     device = _NO_DEVICE
@@ -126,6 +129,9 @@ def explain(
     if renewed is not None:
         previous = credentials.attested_by(renewed.credential)
         checks.append(_renewal(renewed, device, statement, policy=policy, now=now, revoked=revoked))
+    if policy.status_strict and credential_kind(statement) == "android-key":
+        state: State = "failed" if old_list else "ok"
+        checks.append(Explained("status_list_age", state, "revoked", "SIGIL_ANDROID_STATUS_STRICT"))
     expected = Expected(digest or (lambda _key: b""), device, now, policy, anchors, revoked, previous)
     found, attested = _run(verifiers, statement, expected)
     for check in found:

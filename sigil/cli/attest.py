@@ -79,6 +79,7 @@ def _explained(subject: object) -> Explanation:
         policy=replace(config.attestation, revoked_devices=config.revoked_devices),
         anchors=anchors(config.attestation.test_roots),
         revoked=status.revoked,
+        old_list=status.is_old(time.time()),
         now=time.time(),
         verifiers=verifiers(),
         identity=identity,

@@ -16,6 +16,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from deploy.attestation.hostile import CASES
+from sigil.android_status.list_file import replace as list_replace
 from sigil.attestation import explain as explaining
 from sigil.attestation.certificates.roots import anchors
 from sigil.attestation.explain import Explained, Explanation, Unreadable, explain, read
@@ -176,6 +177,24 @@ def test_a_credential_that_a_statement_does_not_need_is_ignored_as_by_the_server
     given = body("yubikey", "sdc1.broken")
     assert service().attest(service().open(_request(given))).kind == "yubikey-piv"
     assert states(explained(given)) == {}
+
+
+def test_an_old_status_list_fails_where_the_server_is_strict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    strict = replace(POLICY, status_strict=True)
+    for name, failed in (("android", {"status_list_age": "failed"}), ("yubikey", {})):
+        assert states(explained(body(name), policy=strict, old_list=True)) == failed
+        assert states(explained(body(name), policy=strict)) == states(explained(body(name), old_list=True)) == {}
+    monkeypatch.setattr("sigil.cli.attest.time.time", lambda: NOW)
+    status = tmp_path / "status.json"
+    for known_at, last in (
+        (NOW - 31 * 86_400, "Rejected: revoked (status_list_age); docs/attestation.md"),
+        (NOW, None),
+    ):
+        list_replace(status, b'{"entries": {"a": {"status": "REVOKED"}}}', known_at)
+        settings = {"SIGIL_ANDROID_STATUS_PATH": str(status), "SIGIL_ANDROID_STATUS_STRICT": "true"}
+        done = run(tmp_path, body("android")["attestation"], **settings)
+        assert done.exit_code == (1 if last else 0), done.output
+        assert last in (None, done.stdout.splitlines()[-1])
 
 
 def _rejected(server: Attestation, given: dict[str, Any]) -> str:
