@@ -101,8 +101,8 @@ def explain(
     identity: ServerIdentity | None,
     old_list: bool = False,
 ) -> Explanation:
-    """`old_list`: whether Android's status list is too old for SIGIL_ANDROID_STATUS_STRICT. `identity`: of the server to
-    which the request was sent; without it, what is bound to the server is open.
+    """`old_list`: whether Android's status list is too old for SIGIL_ANDROID_STATUS_STRICT. `identity`: of the server
+    to which the request was sent; without it, what is bound to the server is open.
     """
     checks: list[Explained] = []
     statement, request = subject
