@@ -40,8 +40,8 @@ class OwnerShare(NamedTuple):
         if charged + row[3] > self.charged:
             raise TooManyPending(
                 "This API key uses its share of the session store. Wait until results that are kept are deleted "
-                "(challenges 10 minutes, requests 24 hours after their end); the operator can raise SIGIL_STORE_SIZE "
-                "or SIGIL_KEY_SHARE.",
+                "(challenges and enrolments 10 minutes, requests 24 hours after their end); the operator can raise "
+                "SIGIL_STORE_SIZE or SIGIL_KEY_SHARE.",
                 retry_after=_RETRY_SECONDS,
                 limit="key_store",
             )

@@ -28,6 +28,7 @@ from sigil.protocol.errors import (
     EnrolmentClosed,
     EnrolmentExpired,
     EnrolmentNotFound,
+    InvalidPublicKey,
     InvalidRequest,
     InvalidSignature,
     Overloaded,
@@ -145,8 +146,11 @@ class Enrolments:
         )
 
     def _replaced(self, public_key: str) -> PublicKey:
-        device = PublicKey.parse(decode_base64(public_key, "$.replaces"))
-        self._devices.require_foreign(device)
+        try:
+            device = PublicKey.parse(decode_base64(public_key, "$.replaces"))
+            self._devices.require_foreign(device)
+        except InvalidPublicKey:
+            raise InvalidPublicKey("replaces is not a usable public key of a device.") from None
         self._devices.require_not_revoked(device)
         return device
 

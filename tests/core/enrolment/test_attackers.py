@@ -179,8 +179,10 @@ async def test_a_key_of_the_server_cannot_be_enrolled(services: Services) -> Non
         phone = await claimed(services, await begin(services), key=key)
         with pytest.raises(InvalidPublicKey):
             await services.enrolments.complete(phone.completion())
-        with pytest.raises(InvalidPublicKey):
+        with pytest.raises(InvalidPublicKey, match=r"^replaces "):
             await begin(services, replaces=encode_base64(key.public.wire))
+    with pytest.raises(InvalidPublicKey, match=r"^replaces "):
+        await begin(services, replaces="AAAA")
 
 
 async def test_a_malformed_key_is_rejected_before_anything_is_read(services: Services) -> None:

@@ -121,6 +121,14 @@ def test_a_typed_token_enrols_at_the_pinned_server(service: Service, home: Path,
     assert service.status(begun)["device_public_key"] == done["device_public_key"]
 
 
+def test_an_empty_argument_is_no_request_for_a_prompt(home: Path) -> None:
+    # As an unset variable of a script gives it.
+    result = at_terminal(home, "enrol", "", "--yes", "--json", input="x\n")
+    assert (result.exit_code, "ENROLMENT_LINK_UNUSABLE" in result.stderr, "Link or token" in result.output) == (
+        1, True, False,
+    )  # fmt: skip
+
+
 def test_a_typed_token_for_an_unknown_server_needs_a_person(service: Service, home: Path, live: LiveServer) -> None:
     begun = service.begin()
     options = ("enrol", begun["token"], "--server", live.url, "--ca", str(live.certificate))

@@ -81,7 +81,7 @@ def enrol(
     )
     if target is None and not prompts:
         raise click.UsageError("There is no terminal to prompt on. Pass the link or the token.")
-    aim = parse_target(target or click.prompt("Link or token", err=True), server, pin)
+    aim = parse_target(click.prompt("Link or token", err=True) if target is None else target, server, pin)
     output: Output = JsonLines() if as_json else Text()
     with keyring.enrolling():
         _Run(keyring, context, output, choices).enrol(aim, trust_of(aim.base_url, ca, tls_pin))
