@@ -14,7 +14,7 @@ from enum import IntEnum
 
 import click
 
-from sigil.cli.devices.waiting import CANCEL_SECONDS, Stops, poll_until, text_argument
+from sigil.cli.devices.waiting import CANCEL_SECONDS, Stops, poll_until, text_argument, withdrawn
 from sigil.console.countdown import countdown
 from sigil.console.errors import write_error, write_warning
 from sigil.console.streams import OutputLost, drop_output
@@ -25,7 +25,6 @@ from sigil.sdk import (
     AsyncSigilAuth,
     Challenge,
     ChallengeStatus,
-    Conflict,
     InvalidRequest,
     ResultTimeout,
     SigilError,
@@ -162,17 +161,7 @@ class _Question:
         return self._challenge_id
 
     async def _withdraw(self, client: AsyncSigilAuth) -> ChallengeStatus | None:
-        """Cancels the challenge; the final status if it has another one by now: an answer of the last moment."""
-        try:
-            async with asyncio.timeout(CANCEL_SECONDS):
-                try:
-                    await client.auth.cancel(self._id)
-                except Conflict:
-                    return await client.auth.get_status(self._id)
-        except (SigilError, TimeoutError):
-            # It expires at this time anyway.
-            return None
-        return None
+        return await withdrawn(lambda: client.auth.cancel(self._id), lambda: client.auth.get_status(self._id))
 
     async def _abandon(self, client: AsyncSigilAuth) -> None:
         """Cancels after a signal. A creation in flight is repeated with its key, which returns its challenge."""

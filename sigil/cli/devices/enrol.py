@@ -20,7 +20,7 @@ from typing import Literal, cast, get_args
 
 import click
 
-from sigil.cli.devices.waiting import CANCEL_SECONDS, Stops, poll_until, text_argument
+from sigil.cli.devices.waiting import CANCEL_SECONDS, Stops, poll_until, text_argument, withdrawn
 from sigil.console.countdown import countdown
 from sigil.console.errors import write_error, write_warning
 from sigil.console.json_lines import json_line
@@ -230,17 +230,7 @@ class _Enrolling:
         return self._enrolment_id
 
     async def _withdraw(self, client: AsyncSigilAuth) -> EnrolmentStatus | None:
-        """Cancels the enrolment. The status if it had another final one by now: a code of the last moment."""
-        try:
-            async with asyncio.timeout(CANCEL_SECONDS):
-                try:
-                    await client.enrolment.cancel(self._id)
-                except Conflict:
-                    return await client.enrolment.get_status(self._id)
-        except (SigilError, TimeoutError):
-            # It expires at this time anyway.
-            return None
-        return None
+        return await withdrawn(lambda: client.enrolment.cancel(self._id), lambda: client.enrolment.get_status(self._id))
 
     async def _abandon(self, client: AsyncSigilAuth) -> None:
         """Cancels after a signal. A creation in flight is repeated with its key, which returns its enrolment."""

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import click
 
-from sigil.sdk import CertificateRefused, ConnectionFailed, ResultTimeout
+from sigil.sdk import CertificateRefused, Conflict, ConnectionFailed, ResultTimeout, SigilError
 from sigil.sdk.errors import Retryable
 
 T = TypeVar("T")
@@ -58,6 +58,20 @@ async def poll_until(end: float, poll: Callable[[float], Awaitable[T]]) -> T | N
         except ConnectionFailed:
             pause = _RETRY_SECONDS
     await asyncio.sleep(max(0.0, end - time.monotonic()))
+    return None
+
+
+async def withdrawn(cancel: Callable[[], Awaitable[object]], status: Callable[[], Awaitable[T]]) -> T | None:
+    """Cancels it. Its status, if it has another final one by now: a person acted at the last moment."""
+    try:
+        async with asyncio.timeout(CANCEL_SECONDS):
+            try:
+                await cancel()
+            except Conflict:
+                return await status()
+    except (SigilError, TimeoutError):
+        # It expires at this time anyway.
+        return None
     return None
 
 
