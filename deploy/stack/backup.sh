@@ -6,6 +6,7 @@
 export COMPOSE_IGNORE_ORPHANS=1
 umask 077
 find_compose
+allow_missing_settings
 require_daemon
 [ -z "$(setting DATABASE_URL '')" ] || die "DATABASE_URL names a database outside of this stack: back it up where it runs"
 postgres="$(running postgres)"

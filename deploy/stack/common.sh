@@ -126,6 +126,14 @@ setting() {
   printf '%s' "${value:-$2}"
 }
 
+# For commands that start nothing: Compose rejects each of its commands while a setting that production requires is missing, also
+# after a loss of .env, or when a new version requires another one.
+allow_missing_settings() {
+  for name in $(sed -n 's/.*\${\([A-Z_]*\):?.*/\1/p' docker-compose.prod.yml); do
+    [ -n "$(setting "$name" '')" ] || export "$name=missing"
+  done
+}
+
 # Runs Compose and shows its output; after the faults that a host brings, one line with the mend.
 compose_or_explain() {
   output="$(mktemp)"

@@ -3,6 +3,7 @@
 # makes Docker forget the restart policy of the container (seen with 20.10).
 . "$(dirname "$0")/common.sh"
 find_compose
+allow_missing_settings
 require_daemon
 for service in sigil relay; do
   # The init process of the container is 1 and forwards what it receives.

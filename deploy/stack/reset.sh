@@ -6,7 +6,10 @@ require_daemon
 require_own_names
 require_no_guests
 # That file has volumes of its own.
-if in_production; then use_production_files; fi
+if in_production; then
+  use_production_files
+  allow_missing_settings
+fi
 # Compose 1 rejects it together with --remove-orphans.
 unset COMPOSE_IGNORE_ORPHANS
 

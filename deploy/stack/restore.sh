@@ -5,6 +5,7 @@
 export COMPOSE_IGNORE_ORPHANS=1
 umask 077
 find_compose
+allow_missing_settings
 require_daemon
 [ -n "${FILE:-}" ] || die "name the backup: make restore FILE=backups/sigil-…"
 backup="${FILE%/relay.dump}"

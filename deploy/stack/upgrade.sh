@@ -6,7 +6,7 @@ use_production_files
 find_compose
 require_daemon
 lock
-compose config >/dev/null || die "the settings are not complete: run 'make preflight'"
+compose config >/dev/null 2>&1 || die "the settings are not complete: run 'make preflight'"
 sigil="$(running sigil)"
 relay="$(running relay)"
 

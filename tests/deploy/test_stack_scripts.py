@@ -45,6 +45,18 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Folder]:
     return Folder(tmp_path, request.param)
 
 
+def test_a_command_that_starts_nothing_needs_no_setting_of_production(folder: Folder) -> None:
+    """Compose rejects `ps`, `logs` and `down` too while one is missing."""
+    shutil.copy(COMMON.parents[2] / "docker-compose.prod.yml", folder.path)
+    (folder.path / ".env").write_text("SIGIL_PUBLIC_URL='https://sigil.example.com'\n", encoding="utf-8")
+    ran = folder.run("allow_missing_settings\nenv")
+    assert (ran.returncode, ran.stderr) == (0, "")
+    missing = {line.removesuffix("=missing") for line in ran.stdout.splitlines() if line.endswith("=missing")}
+    assert missing == {"RELAY_PUBLIC_URL", "SIGIL_ATTESTATION_REQUIRED"}
+    for script in ("compose", "reset", "backup", "reload", "restore"):
+        assert "allow_missing_settings" in (COMMON.parent / f"{script}.sh").read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize(
     ("line", "value"),
     [
