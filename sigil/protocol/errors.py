@@ -151,7 +151,7 @@ _ATTESTATION_REMEDIES: dict[AttestationReason, str] = {
     "malformed": "it does not have the documented form.",
     "chain": "its certificates do not form a valid chain.",
     "root": "its root is not one that this server trusts.",
-    "revoked": "its key or device is revoked; use another device.",
+    "revoked": "it is revoked, by itself or with its key; attest again, or use another device.",
     "challenge": "it is not for this challenge, key and server; fetch a new challenge and attest again.",
     "app": "it is of an app that this server does not accept.",
     "app_unknown": "the phone did not name the app; restart the phone and attest again.",

@@ -6,6 +6,10 @@ from typing import ClassVar
 
 from sigil.device.errors import DeviceError, IdentityRefused, ServerRefused
 
+_ATTESTED = (
+    "a key in attested hardware, which this device does not have. Use a phone; for tests, --test-root and --attest-as "
+    "play one."
+)
 _AGAIN = "Begin a new enrolment at the service."
 
 
@@ -106,7 +110,7 @@ class ReplacesAnotherKey(OfferRefused):
 
 class AttesterNeeded(OfferRefused):
     code = "ATTESTER_NEEDED"
-    summary = "This enrolment needs a key in attested hardware, which this device does not have. Use a phone."
+    summary = f"This enrolment needs {_ATTESTED}"
 
 
 class CommitmentBroken(DeviceError):
@@ -163,7 +167,7 @@ class KeyRefused(EnrolmentRefused):
 
 
 class AttestationNeeded(EnrolmentRefused):
-    says = "The server enrols only keys in attested hardware, which this device does not have. Use a phone."
+    says = f"The server enrols only {_ATTESTED}"
 
 
 class AttestationRefused(EnrolmentRefused):

@@ -126,7 +126,7 @@ def test_a_server_that_stays_unreachable_is_given_up_after_five_attempts(kind: s
         ((410, "ENROLMENT_EXPIRED", {}), errors.EnrolmentExpired, "expired"),
         ((401, "INVALID_SIGNATURE", {}), errors.CompletionUnsigned, "signature"),
         ((400, "INVALID_PUBLIC_KEY", {}), errors.KeyRefused, "--suite"),
-        ((403, "ATTESTATION_REQUIRED", {}), errors.AttestationNeeded, "Use a phone"),
+        ((403, "ATTESTATION_REQUIRED", {}), errors.AttestationNeeded, "Use a phone; for tests, --test-root"),
         ((403, "ATTESTATION_INVALID", {"reason": "level"}), errors.AttestationRefused, "Run the same command again"),
         ((403, "ATTESTATION_INVALID", {"reason": "app_unknown"}), errors.AttestationRefused, "restart the phone"),
         ((403, "NOT_ELIGIBLE", {}), errors.DeviceRevoked, "Ask the operator"),
