@@ -122,7 +122,8 @@ def test_a_kind_without_its_apps_is_a_fault_and_apps_without_their_kind_are_warn
         (
             "SIGIL_ANDROID_APPS",
             ["com.example.app", "com.example.app:", f"app:{DIGEST}", f"com.example.app:{DIGEST}0", f"1com.x:{DIGEST}",
-             f"com.example.app:{DIGEST[:-1]}g", f":{DIGEST}", f"com..app:{DIGEST}"],
+             f"com.example.app:{DIGEST[:-1]}g", f":{DIGEST}", f"com..app:{DIGEST}",
+             f"com.{'x' * 252}:{DIGEST}"],
         ),
         ("SIGIL_ANDROID_BOOT_KEYS", ["ab", "g" * 64, "ab" * 33]),
         ("SIGIL_ANDROID_MIN_LEVEL", ["emulator", "tee", "StrongBox"]),
