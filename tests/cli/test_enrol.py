@@ -222,6 +222,22 @@ def test_ctrl_c_cancels_the_enrolment(server: LiveServer, sdk: SigilAuth, at: st
     assert sdk.enrolment.get_status(begun["enrolment_id"]).status == "cancelled"
 
 
+def test_a_signal_after_the_device_was_enrolled_does_not_lose_its_key(server: LiveServer, sdk: SigilAuth) -> None:
+    phone = Phone(server)
+    with Command(server, "alice", "--json", preexec_fn=_default_signals) as enrolling:
+        begun = enrolling.line()
+        session = phone.scan(begun["uri"])
+        assert enrolling.line()["status"] == "confirming"
+        # Stopped, it sees the signal and the end of the enrolment at the same time.
+        enrolling.process.send_signal(signal.SIGSTOP)
+        sdk.enrolment.confirm(begun["enrolment_id"], session.code)
+        enrolling.process.send_signal(signal.SIGINT)
+        enrolling.process.send_signal(signal.SIGCONT)
+        code, output, errors = enrolling.ended()
+    assert (code, errors) == (Exit.ENROLLED, "")
+    assert json.loads(output)["device_public_key"] == phone.device.wire_key
+
+
 def test_without_a_code_the_phones_answer_is_enough(server: LiveServer) -> None:
     phone = Phone(server)
     with Command(server, "alice", "--json", "--no-code", stdin=subprocess.DEVNULL) as enrolling:

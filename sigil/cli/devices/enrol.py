@@ -135,17 +135,19 @@ class _Enrolling:
                     status = await self._confirm(client, status, end)
                 return self._report(await self._withdraw(client) if status is None else status)
             except EOFError:
-                await self._withdraw(client)
+                if _enrolled(status := await self._withdraw(client)):
+                    return self._report(status)
                 write_error("sigil", "standard input ended before the right code: the enrolment is cancelled")
                 return Exit.NOT_ENROLLED
             except asyncio.CancelledError:
                 if self._stops.number is None:
                     raise
-                await self._abandon(client)
-                return 128 + self._stops.number
+                # A code in flight may have arrived before the cancellation: no other output names the key.
+                status = await self._abandon(client)
+                return self._report(status) if _enrolled(status) else 128 + self._stops.number
             except SigilError:
-                if self._enrolment_id is not None:
-                    await self._withdraw(client)
+                if self._enrolment_id is not None and _enrolled(status := await self._withdraw(client)):
+                    return self._report(status)
                 raise
 
     async def _begin(self, client: AsyncSigilAuth) -> Enrolment:
@@ -232,16 +234,18 @@ class _Enrolling:
     async def _withdraw(self, client: AsyncSigilAuth) -> EnrolmentStatus | None:
         return await withdrawn(lambda: client.enrolment.cancel(self._id), lambda: client.enrolment.get_status(self._id))
 
-    async def _abandon(self, client: AsyncSigilAuth) -> None:
-        """Cancels after a signal. A creation in flight is repeated with its key, which returns its enrolment."""
+    async def _abandon(self, client: AsyncSigilAuth) -> EnrolmentStatus | None:
+        """Cancels after a signal, as `_withdraw`. A creation in flight is repeated with its key, which returns its
+        enrolment.
+        """
         try:
             async with asyncio.timeout(CANCEL_SECONDS):
                 if self._enrolment_id is None:
                     self._enrolment_id = (await self._begin(client)).enrolment_id
-                await self._withdraw(client)
+                return await self._withdraw(client)
         except (SigilError, TimeoutError, asyncio.CancelledError):
             # A second signal, or no server: the enrolment expires.
-            return
+            return None
 
     def _report(self, status: EnrolmentStatus | None) -> int:
         if status is not None and status.enrolled:
@@ -256,6 +260,10 @@ class _Enrolling:
         else:
             write_error("sigil", _ENDS.get(status.status, status.status) if status else "")
         return Exit.NO_DEVICE if expired else Exit.NOT_ENROLLED
+
+
+def _enrolled(status: EnrolmentStatus | None) -> bool:
+    return status is not None and status.enrolled
 
 
 def _attempts(left: int) -> str:
