@@ -41,7 +41,7 @@ def restarts(server: LiveServer) -> int:
 def test_a_server_that_works_fails_nothing(server: LiveServer) -> None:
     found = examine(server.environ)
     assert found.failed == set()
-    # This server accepts no kind of attestation, and the two others are findings of the relay's doctor.
+    # This server accepts no kind of attestation, and has no relay.
     expected = {name for names in GROUPS.values() for name in names} - {"attestation", "relay_trust", "registry"}
     assert set(found.findings) == expected
     assert "healthy" in found.the("server").text
