@@ -13,6 +13,7 @@ after `. .dev/env` it calls the server of `make dev`:
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -141,6 +142,10 @@ def enrolment(request: HttpRequest) -> HttpResponse:
     user, calls = user_of_page(request), sigil().enrolment
     if request.method == "POST":
         # Yours needs more than a session: a recent sign-in.
+        if earlier := request.session.get("enrolment_id"):
+            # It may have ended. Until then, the phone of a page that was closed or reloaded takes no other one.
+            with contextlib.suppress(NotFound, Conflict):
+                calls.cancel(earlier)
         begun = calls.begin(user)
         request.session["enrolment_id"] = begun.enrolment_id
         return JsonResponse({"qr": begun.qr(), "uri": begun.uri, "typed_token": begun.typed_token}, status=201)

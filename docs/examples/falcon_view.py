@@ -13,6 +13,7 @@ after `. .dev/env` it calls the server of `make dev`:
 
 from __future__ import annotations
 
+import contextlib
 import hmac
 import logging
 import os
@@ -140,6 +141,10 @@ class DeviceEnrolment:
     async def on_post(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
         # Yours needs more than a session: a recent sign-in.
         session = session_of(req)
+        if earlier := session.get("enrolment_id"):
+            # It may have ended. Until then, the phone of a page that was closed or reloaded takes no other one.
+            with contextlib.suppress(NotFound, Conflict):
+                await self._sigil.client.enrolment.cancel(earlier)
         begun = await self._sigil.client.enrolment.begin(session["user"])
         session["enrolment_id"] = begun.enrolment_id
         resp.status = falcon.HTTP_201

@@ -11,6 +11,7 @@ after `. .dev/env` it calls the server of `make dev`:
 `granian --interface asgi fastapi_view:app`
 """
 
+import contextlib
 import hmac
 import logging
 import os
@@ -149,6 +150,10 @@ async def enrolment_page(request: Request, user: str) -> HTMLResponse:
 @app.post("/device/enrolment", status_code=201)
 async def begin_enrolment(session: Session, sigil: Sigil) -> dict[str, str]:
     # Yours needs more than a session: a recent sign-in.
+    if earlier := session.get("enrolment_id"):
+        # It may have ended. Until then, the phone of a page that was closed or reloaded takes no other one.
+        with contextlib.suppress(NotFound, Conflict):
+            await sigil.enrolment.cancel(earlier)
     begun = await sigil.enrolment.begin(session["user"])
     session["enrolment_id"] = begun.enrolment_id
     return {"qr": begun.qr(), "uri": begun.uri, "typed_token": begun.typed_token}

@@ -259,7 +259,7 @@ class EnrolmentPage:
         return Answer(answer.status_code, answer.json() if is_json else {})
 
 
-def _enrol(http: httpx.Client, phone: Phone, has_device: Callable[[], bool]) -> None:
+def _enrol(http: httpx.Client, phone: Phone, has_device: Callable[[], bool], status_of: Callable[[str], str]) -> None:
     """As a person does it, with typing errors. The key is stored at the end, and not before."""
     page = EnrolmentPage(http, "zoe")
     assert page.call("GET").status == 404, "no enrolment was begun"
@@ -289,7 +289,10 @@ def _enrol(http: httpx.Client, phone: Phone, has_device: Callable[[], bool]) -> 
     assert has_device()
     assert page.call("GET", "?shown=confirming").body["status"] == "enrolled"
     assert page.call("DELETE").status == 409
+    phone.scan(page.call("POST").body["uri"])
+    earlier = phone.offer.enrolment_id
     again = phone.scan(page.call("POST").body["uri"])
+    assert status_of(earlier) == "cancelled", "its phone can begin again"
     mallory = EnrolmentPage(http, "mallory")
     assert mallory.call("POST", "/code", {"code": again.code}).status == 404, "another user in the same browser"
 
@@ -303,7 +306,13 @@ def test_an_example_runs_unmodified(framework: str, server: LiveServer, tmp_path
         http, transfer = application.http, {"to": "Zoë", "amount": 12}
         # 400: the device is there, and the transfer is not one.
         nothing: dict[str, Any] = {"to": "two\nlines", "amount": 1}
-        _enrol(http, phone, lambda: http.post("/transfers", json=nothing, headers=zoe).status_code == 400)
+        with server.authorised() as of_server:
+            _enrol(
+                http,
+                phone,
+                lambda: http.post("/transfers", json=nothing, headers=zoe).status_code == 400,
+                lambda enrolment_id: of_server.get(f"/enrolment/{enrolment_id}/status").json()["status"],
+            )
         created = http.post("/transfers", json=transfer, headers=zoe)
         assert created.status_code == 202, (created.text, application.log.read_text())
         _approve(server, device, created.json()["id"], created.json()["match_code"])
@@ -404,7 +413,10 @@ def test_the_code_of_the_guide_enrols_a_device_and_asks_an_existing_one(
     assert session == {}
 
     # A second phone, which the first one approves.
+    names["begin"](user, session)
+    earlier = session["enrolment_id"]
     _, uri, _ = names["begin"](user, session)
+    assert names["sigil"].enrolment.get_status(earlier).status == "cancelled"
     other = Phone(server)
     names |= {"session": session, "user": user, "code": other.scan(uri).code}
     with names["sigil"] as client:
