@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Most tests wait for real servers and clocks, so more of them than cores go on at once, a file each. pytest's own capture of
 # logs stays off: hostile tests log what cannot be sent from one of these processes to another.
-TEST_PROCESSES ?= 3
+TEST_PROCESSES ?= 4
 # How long `make soak` makes faults.
 SECONDS ?= 1800
 
