@@ -122,7 +122,8 @@ def test_files_of_the_checkout_that_are_not_the_product_stay_out(host: Host, wit
     assert not inside(host, with_canaries, f"grep -rl {CANARY} / --exclude-dir=proc --exclude-dir=sys || true")
     assert not inside(host, with_canaries, "find / -xdev \\( -name .git -o -name '.env*' \\)")
     packages = "/opt/sigil/lib/python3*/site-packages"
-    ours = f"find {packages}/sigil {packages}/relay -name '*test*'"
+    names = ("tests", "test_*.py", "*_test.py", "conftest.py")
+    ours = f"find {packages}/sigil {packages}/relay " + " -o ".join(f"-name '{name}'" for name in names)
     assert not inside(host, with_canaries, f"{ours}; ls -d /opt/sigil/tests {packages}/tests 2>/dev/null || true")
 
 
