@@ -105,10 +105,10 @@ class Config:
         return "http" if self.http_only else "https"
 
 
-# Named in the documentation, not implemented yet: the server does not start with one, rather than ignore it.
 _FINGERPRINT = re.compile(r"[0-9a-f]{64}\Z")
+# Named in the documentation, not implemented yet: the server does not start with one, rather than ignore it.
 _VALUES_NOT_IMPLEMENTED = ("SIGIL_STORE_URL",)
-# Read by other commands, by other programs of this project, or by parts that are not implemented yet.
+# Read by other commands, or by other programs of this project.
 _FOREIGN = frozenset(
     {
         "SIGIL_API_KEY",
