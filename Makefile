@@ -69,7 +69,7 @@ test: install ## all tests; a list of those that were skipped, and why, at the e
 	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder -p no:benchmark -p no:logging
 
 test-deps: ## the system packages that tests use, on Debian (as root)
-	apt-get update && apt-get install -y --no-install-recommends chromium poppler-utils nginx-light caddy pgbouncer prometheus curl openssl iproute2 systemd screen tmux man-db mandoc zsh fish locales
+	apt-get update && apt-get install -y --no-install-recommends chromium poppler-utils nginx-light caddy pgbouncer prometheus firefox-esr curl openssl iproute2 systemd screen tmux man-db mandoc zsh fish locales
 
 # Files, folders or tests, separated by spaces, as words of the shell; `make test-docker TESTS="tests/containers/test_up.py …" ARGS=-x`.
 TESTS ?= tests/containers
