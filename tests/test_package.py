@@ -79,6 +79,8 @@ def test_an_installed_wheel_has_the_drawings_and_their_licence(wheel: Path, tmp_
     (licences,) = (tmp_path / "site").glob("sigil_auth-*.dist-info/licenses")
     assert (licences / "LICENSE").is_file()
     assert (licences / "sigil" / "pages" / "pictograms" / "NOTICE").is_file()
+    assert (licences / "sigil" / "pages" / "device" / "vendor" / "jsQR.LICENSE.txt").is_file()
+    assert {"device/vendor/jsQR.js", "device/vendor/jsQR.LICENSE.txt"} <= set(assets)
 
 
 def test_no_text_installs_this_project_by_a_name_of_the_public_index() -> None:
