@@ -26,6 +26,7 @@ from sigil.protocol.api_key import KeyRing
 from sigil.protocol.errors import Overloaded
 from sigil.protocol.identity import DerivedSecrets, ServerIdentity
 from sigil.protocol.messages.server import AcceptedAttestation, Features, Info
+from sigil.resources import device_app
 from sigil.resources.api_key_auth import ApiKeyAuth
 from sigil.resources.approvals import (
     ApprovalRequestResource,
@@ -222,6 +223,13 @@ def _add_pages(app: App, config: Config, identity: ServerIdentity, dependencies:
     pages = PageFiles.load()
     values = home_page_values(identity, config.server_name, __version__)
     add_assets(app, pages)
+    if config.device_app_origin is not None:
+        device_app.add_routes(
+            app,
+            pages,
+            server_name=config.server_name,
+            relay_origin=config.relay_public_url if config.relay_url else None,
+        )
     app.add_route("/status", status_page(config, pages))
     app.add_route("/", home_resource(config, pages, values, dependencies.store, dependencies.run))
     closed = pages.fill("init.html", {"server_name": config.server_name, "setup": "closed"})
@@ -300,6 +308,8 @@ def _info(config: Config, identity: ServerIdentity) -> Info:
             secure_decrypt=False,
             mnemonic_generation=False,
             attestation=bool(config.attestation.kinds),
+            device_app=config.device_app_origin is not None,
+            web_plain_keys=config.device_app_origin is not None and config.web_plain_keys,
         ),
         # Where devices register: of no use without a relay.
         relay_url=config.relay_public_url if config.relay_url else None,

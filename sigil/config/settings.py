@@ -18,7 +18,7 @@ from sigil.config.address import Address, read_address
 from sigil.config.attestation import StatusSource
 from sigil.config.webhooks import WebhookTarget
 from sigil.protocol.api_key import REVOCATION, has_computed_form, is_revoked
-from sigil.protocol.origin import relay_origin, server_origin
+from sigil.protocol.origin import relay_origin, server_origin, web_origin
 from sigil.serving import settings
 from sigil.serving.addresses.proxies import Proxies, read_proxies
 from sigil.serving.bounded import files
@@ -80,6 +80,8 @@ class Config:
     key_share: int = 75
     mpa_exclude_requester: bool = False
     enrol_without_code: bool = False
+    device_app: bool = True
+    web_plain_keys: bool = False
     max_enrolments: int = 1000
     revoked_devices: frozenset[str] = frozenset()
     rate_limit: int = 600
@@ -99,6 +101,11 @@ class Config:
     def key_prefix(self) -> KeyPrefix:
         """Of the API keys that this server issues."""
         return _key_prefix(self.live_keys)
+
+    @property
+    def device_app_origin(self) -> str | None:
+        """Where the web app of devices is served; None where it is off, or where browsers would not run it."""
+        return web_origin(self.public_url) if self.device_app else None
 
     @property
     def scheme(self) -> Literal["http", "https"]:
@@ -284,6 +291,8 @@ def _read(r: EnvReader) -> Config:
         key_share=r.value("SIGIL_KEY_SHARE", 75, settings.count(1, 100)),
         mpa_exclude_requester=r.flag("SIGIL_MPA_EXCLUDE_REQUESTER", default=False),
         enrol_without_code=r.flag("SIGIL_ENROL_WITHOUT_CODE", default=False),
+        device_app=r.flag("SIGIL_DEVICE_APP", default=True),
+        web_plain_keys=r.flag("SIGIL_WEB_PLAIN_KEYS", default=False),
         max_enrolments=r.value("SIGIL_MAX_ENROLMENTS", 1000, settings.count(1, 100_000)),
         revoked_devices=_revoked_devices(r),
         rate_limit=r.value("SIGIL_RATE_LIMIT", 600, settings.rate),

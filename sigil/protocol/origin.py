@@ -85,6 +85,18 @@ def server_origin(text: str) -> str:
     return str(origin)
 
 
+def web_origin(text: str | None) -> str | None:
+    """`text`, a server's canonical origin, where browsers have WebAuthn and service workers for it: https with a host
+    name, or http://localhost (development). Else None: an IP address has no WebAuthn.
+    """
+    if text is None:
+        return None
+    origin = parse_origin(text)
+    if _NUMBER.match(origin.host.rpartition(".")[2]) or origin.host.startswith("["):
+        return None
+    return text if origin.scheme == "https" or origin.host == "localhost" else None
+
+
 def relay_origin(text: str) -> str:
     """The canonical origin of a relay; NotAnOrigin. Which plain http is safe, its user decides by `is_private`."""
     return str(parse_origin(text))

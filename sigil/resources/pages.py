@@ -27,27 +27,45 @@ _MEDIA_TYPES = {
     "css": "text/css; charset=utf-8",
     "js": "text/javascript; charset=utf-8",
     "json": "application/json",
+    "png": "image/png",
     "svg": "image/svg+xml",
     "txt": "text/plain; charset=utf-8",
+    "webmanifest": "application/manifest+json",
 }
 _PLACEHOLDER = re.compile(r"\{\{([a-z0-9_]+)\}\}")
-_HEADERS = {
-    # Everything comes from this server, nothing is inline, and no site may frame it.
-    "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
-        "form-action 'none'; base-uri 'none'; frame-ancestors 'none'; "
-        # No script may turn text into markup, even if a later change of a script tries to.
-        "require-trusted-types-for 'script'; trusted-types 'none'"
-    ),
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Cache-Control": "no-store",
+# Everything comes from this server, nothing is inline, and no site may frame it.
+_POLICY = {
+    "default-src": "'none'",
+    "script-src": "'self'",
+    "style-src": "'self'",
+    "img-src": "'self'",
+    "connect-src": "'self'",
+    "form-action": "'none'",
+    "base-uri": "'none'",
+    "frame-ancestors": "'none'",
+    # No script may turn text into markup, even if a later change of a script tries to.
+    "require-trusted-types-for": "'script'",
+    "trusted-types": "'none'",
 }
 # The drawings are the same on every server of a release. A day, since a release may change them.
 _DRAWING_CACHE_CONTROL = "public, max-age=86400"
+
+
+def page_headers(policies: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The headers of a page; `policies` replaces and adds directives of its Content-Security-Policy."""
+    policy = _POLICY | dict(policies or {})
+    return {
+        "Content-Security-Policy": "; ".join(f"{name} {value}" for name, value in policy.items()),
+        "X-Frame-Options": "DENY",
+        "Referrer-Policy": "no-referrer",
+        "X-Content-Type-Options": "nosniff",
+        "Cross-Origin-Opener-Policy": "same-origin",
+        "Cross-Origin-Resource-Policy": "same-origin",
+        "Cache-Control": "no-store",
+    }
+
+
+_HEADERS = page_headers()
 
 
 def set_page_headers(resp: Response) -> None:

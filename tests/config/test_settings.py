@@ -174,6 +174,15 @@ def test_the_settings_of_enrolment() -> None:
             sigil_config.load(REQUIRED | {"SIGIL_MAX_ENROLMENTS": wrong})
 
 
+def test_the_settings_of_the_web_app() -> None:
+    given = REQUIRED | {"SIGIL_PUBLIC_URL": "https://sigil.example.com"}
+    config = sigil_config.load(given)
+    assert (config.device_app_origin, config.web_plain_keys) == ("https://sigil.example.com", False)
+    config = sigil_config.load(given | {"SIGIL_DEVICE_APP": "off", "SIGIL_WEB_PLAIN_KEYS": "true"})
+    assert (config.device_app_origin, config.web_plain_keys) == (None, True)
+    assert sigil_config.load(REQUIRED).device_app_origin is None
+
+
 @pytest.mark.parametrize("name", ["Bank\u202e", "a\u00adb", "\u3164", "a\u206ab", "e" + "\u0301" * 9, "x" * 65])
 def test_a_server_name_that_people_cannot_read_stops_the_start(name: str) -> None:
     with pytest.raises(ConfigError, match=r"SIGIL_SERVER_NAME: (must be|has U)"):

@@ -18,7 +18,7 @@ from sigil.device.http.origin import base_url
 from sigil.device.http.origin import origin as origin_in_device
 from sigil.device.http.origin import relay_origin as relay_in_device
 from sigil.protocol.errors import OriginRefused
-from sigil.protocol.origin import NotAnOrigin, parse_origin, relay_origin, server_origin
+from sigil.protocol.origin import NotAnOrigin, parse_origin, relay_origin, server_origin, web_origin
 from sigil.resources.origin_check import OriginCheck
 from sigil.sdk.errors import ConfigurationError
 from sigil.sdk.http.address import service_origin
@@ -100,6 +100,16 @@ def test_the_canonical_form_is_the_one_spelling_of_itself(text: str) -> None:
     if canonical is not None:
         assert relay_origin(canonical) == canonical
         assert origin_in_device(f"{canonical}/respond") == canonical
+
+
+@pytest.mark.parametrize("text", ["https://auth.example.com", "https://auth:8443", "http://localhost:8080"])
+def test_web_devices_exist_for_https_with_a_name_and_for_localhost(text: str) -> None:
+    assert web_origin(text) == text
+
+
+@pytest.mark.parametrize("text", [None, "https://192.0.2.1", "https://[2001:db8::1]:8443", "http://127.0.0.1:8080"])
+def test_web_devices_do_not_exist_elsewhere(text: str | None) -> None:
+    assert web_origin(text) is None
 
 
 def test_a_relay_without_a_public_url_has_the_origin_that_the_device_signs() -> None:

@@ -24,6 +24,8 @@ class Features(Answer, frozen=True):
     secure_decrypt: bool
     mnemonic_generation: bool
     attestation: bool = False
+    device_app: bool = False
+    web_plain_keys: bool = False
 
 
 class AcceptedAttestation(Answer, frozen=True):
