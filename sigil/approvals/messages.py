@@ -72,7 +72,7 @@ class ApprovalMessages:
             mpa_id=format_uuid(mpa_id),
             server_id=self._identity.server_id,
             action_context=self._signed_parts(mpa_id, approval).context,
-            server_signature=self._signature(mpa_id, approval, device.suite),
+            server_signature=self._signature(mpa_id, approval, device.server_suite),
             expires_at=format_time(approval.expires_at),
             respond_to=approval.respond_to or None,
         )

@@ -127,7 +127,7 @@ class Attestation:
     def open(self, request: AttestDevice) -> Opened:
         """The cheap checks, before the rate of the address. InvalidRequest, InvalidPublicKey, AttestationInvalid."""
         device = PublicKey.parse(decode_base64(request.device_public_key, "$.device_public_key"))
-        if device.wire in self._own_keys:
+        if device.is_among(self._own_keys):
             raise InvalidPublicKey
         _check_size(request.attestation)
         signature = decode_base64(request.signature, "$.signature")

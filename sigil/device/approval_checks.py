@@ -80,7 +80,7 @@ def verify_mpa_payload(payload: bytes, server: ServerPin, device: PublicKey, now
     members, context = _context(decoded)
     action = verified_action(msgspec.Raw(canonical({name: members[name] for name in _ACTION if name in members})))
     _check_unsigned_members(decoded, context)
-    check_signature(signed_bytes.mpa_approval(members), signature, server.key(device.suite))
+    check_signature(signed_bytes.mpa_approval(members), signature, server.key(device.server_suite))
     check_respond_to(decoded.respond_to, server)
     check_expiry(expires_at, now)
     return ShownApproval(

@@ -85,7 +85,7 @@ def verify_payload(
     _check_device(payload, device)
     _check_binding(payload, challenge, nonce, expires_at)
     canonical_action = verified_action(payload.action)
-    check_signature(signed_bytes.approval(challenge, canonical_action), signature, server.key(device.suite))
+    check_signature(signed_bytes.approval(challenge, canonical_action), signature, server.key(device.server_suite))
     check_respond_to(payload.respond_to, server)
     check_expiry(expires_at, now)
     return _shown(payload, server, challenge, canonical_action, expires_at)

@@ -64,7 +64,7 @@ class Device:
 
     @property
     def suite(self) -> Suite:
-        return self.public.suite
+        return self.public.server_suite
 
     @property
     def fingerprint(self) -> str:

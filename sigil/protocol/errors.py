@@ -49,7 +49,7 @@ def subject_of(path: str) -> str:
 
 class InvalidPublicKey(Problem):
     code = "INVALID_PUBLIC_KEY"
-    summary = "device_public_key is not a usable ES256, ES256K or Ed25519 public key."
+    summary = "device_public_key is not a usable ES256, ES256K, Ed25519 or WebAuthn public key."
 
 
 class FingerprintMismatch(Problem):

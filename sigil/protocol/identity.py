@@ -174,5 +174,5 @@ class ServerIdentity:
         )
 
     def sign_for(self, device: PublicKey, message: bytes) -> bytes:
-        """Sign with the key of the device's own suite."""
-        return self.keys[device.suite].sign(message)
+        """Sign with the key of the device's own suite; ES256 for a WebAuthn key."""
+        return self.keys[device.server_suite].sign(message)

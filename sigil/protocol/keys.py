@@ -1,7 +1,8 @@
-"""The three signature suites behind one interface (docs/protocol.md, 2.1).
+"""The signature suites behind one interface (docs/protocol.md, 2.1).
 
     key = PublicKey.parse(wire)          # InvalidPublicKey
     key.verify(message, signature)       # bool; accepts both halves of s
+    key.user_verification(signature)     # of a signature that `verify` accepted: UserVerification or None
     PrivateKey.load("ES256", scalar).sign(message)   # 64 bytes, deterministic, low s
 
 `message` is always one of the domain-tagged byte strings of `signed_bytes`.
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
+from collections.abc import Set
 from functools import lru_cache
 from typing import Literal
 
@@ -23,10 +25,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 from nacl.bindings import crypto_core_ed25519_is_valid_point
 
+from sigil.protocol import webauthn
 from sigil.protocol.errors import InvalidPublicKey
 
 Suite = Literal["ES256", "ES256K", "Ed25519"]
 SUITES: tuple[Suite, ...] = ("ES256", "ES256K", "Ed25519")
+# Only devices have keys of the last one, and only a browser signs with them.
+DeviceSuite = Literal["ES256", "ES256K", "Ed25519", "WebAuthn"]
 
 SIGNATURE_LENGTH = 64
 P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
@@ -43,7 +48,9 @@ _LOADED_KEYS = 4096
 class PublicKey(ABC):
     """A loaded public key. `wire` is its form on the wire, `fingerprint` the hex SHA-256 of `wire`."""
 
-    suite: Suite
+    suite: DeviceSuite
+    server_suite: Suite
+    """The suite of the server's key that signs for a device with this key."""
 
     def __init__(self, wire: bytes) -> None:
         self.wire = wire
@@ -52,22 +59,32 @@ class PublicKey(ABC):
     @staticmethod
     @lru_cache(maxsize=_LOADED_KEYS)
     def parse(wire: bytes) -> PublicKey:
-        """Load 33 (ES256), 35 (ES256K) or 34 (Ed25519) bytes; anything else is InvalidPublicKey."""
+        """Load 33 (ES256), 35 (ES256K), 34 (Ed25519) or 102 (WebAuthn) bytes; anything else is InvalidPublicKey."""
         if len(wire) == 33:
             return ES256PublicKey(wire)
         if len(wire) == 35 and wire.startswith(_ES256K_PREFIX):
             return ES256KPublicKey(wire)
         if len(wire) == 34 and wire.startswith(_ED25519_PREFIX):
             return Ed25519PublicKey(wire)
+        if len(wire) == webauthn.KEY_LENGTH and wire.startswith(webauthn.PREFIX):
+            return WebAuthnPublicKey(wire)
         raise InvalidPublicKey
 
     @abstractmethod
     def verify(self, message: bytes, signature: bytes) -> bool:
-        """Whether `signature` (r‖s or R‖S, 64 bytes) is this key's over `message`."""
+        """Whether `signature` (of a WebAuthn key 64 to 1024 bytes, else 64) is this key's over `message`."""
 
     @abstractmethod
     def normalised(self, signature: bytes) -> bytes:
         """The stored form of a signature that `verify` accepted: libraries that require low s accept it."""
+
+    def user_verification(self, signature: bytes) -> webauthn.UserVerification | None:
+        """What a signature that `verify` accepted proves about the user: None of a plain key, and of a rejection."""
+        return None
+
+    def is_among(self, wires: Set[bytes]) -> bool:
+        """Whether this key, or a half of it, is one of `wires`."""
+        return self.wire in wires
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, PublicKey) and self.wire == other.wire
@@ -80,7 +97,7 @@ class PublicKey(ABC):
 
 
 class ES256PublicKey(PublicKey):
-    suite = "ES256"
+    suite = server_suite = "ES256"
 
     def __init__(self, wire: bytes) -> None:
         super().__init__(wire)
@@ -105,7 +122,7 @@ class ES256PublicKey(PublicKey):
 
 
 class ES256KPublicKey(PublicKey):
-    suite = "ES256K"
+    suite = server_suite = "ES256K"
 
     def __init__(self, wire: bytes) -> None:
         super().__init__(wire)
@@ -125,7 +142,7 @@ class ES256KPublicKey(PublicKey):
 
 
 class Ed25519PublicKey(PublicKey):
-    suite = "Ed25519"
+    suite = server_suite = "Ed25519"
 
     def __init__(self, wire: bytes) -> None:
         super().__init__(wire)
@@ -145,6 +162,58 @@ class Ed25519PublicKey(PublicKey):
 
     def normalised(self, signature: bytes) -> bytes:
         return signature
+
+
+class WebAuthnPublicKey(PublicKey):
+    """A web device's: an assertion key, which an authenticator uses once it verified its user, and a local key, which a
+    script uses. Either key may exist elsewhere: a synced passkey, a copied browser profile. Only both approve.
+    """
+
+    suite, server_suite = "WebAuthn", "ES256"
+
+    def __init__(self, wire: bytes) -> None:
+        super().__init__(wire)
+        start = len(webauthn.PREFIX)
+        self.assertion_key = ES256PublicKey(wire[start : start + 33])
+        self.local_key = ES256PublicKey(wire[start + 33 : start + 66])
+        self.origin_sha256 = wire[start + 66 :]
+        # Keys with the same x have the same secret but for its sign: one key would sign for both halves.
+        if self.assertion_key.wire[1:] == self.local_key.wire[1:]:
+            raise InvalidPublicKey
+        self._wire_sha256 = hashlib.sha256(wire).digest()
+
+    def verify(self, message: bytes, signature: bytes) -> bool:
+        return self.refusal(message, signature) is None
+
+    def refusal(self, message: bytes, signature: bytes) -> webauthn.Reason | None:
+        """The check that failed, for tests and diagnosis alone; None if the signature verifies."""
+        # Without the key's hash, one gesture would be the vote of every key that shares both halves' secrets.
+        signed = message + self._wire_sha256
+        if not webauthn.needs_both_halves(message):
+            if len(signature) != SIGNATURE_LENGTH:
+                return "length"
+            return None if self.local_key.verify(signed, signature) else "local_signature"
+        try:
+            parts = webauthn.split(signature)
+            webauthn.check(parts, signed, self.origin_sha256)
+        except webauthn.AssertionRefused as error:
+            return error.reason
+        if not self.local_key.verify(signed, parts.local):
+            return "local_signature"
+        asserted = parts.authenticator_data + hashlib.sha256(parts.client_data).digest()
+        return None if self.assertion_key.verify(asserted, parts.assertion) else "assertion_signature"
+
+    def normalised(self, signature: bytes) -> bytes:
+        local, rest = signature[:SIGNATURE_LENGTH], signature[SIGNATURE_LENGTH:]
+        return self.local_key.normalised(local) + (
+            self.assertion_key.normalised(rest[:SIGNATURE_LENGTH]) + rest[SIGNATURE_LENGTH:] if rest else b""
+        )
+
+    def user_verification(self, signature: bytes) -> webauthn.UserVerification | None:
+        return webauthn.evidence(webauthn.split(signature)) if len(signature) != SIGNATURE_LENGTH else None
+
+    def is_among(self, wires: Set[bytes]) -> bool:
+        return self.assertion_key.wire in wires or self.local_key.wire in wires
 
 
 class PrivateKey(ABC):

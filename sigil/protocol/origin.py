@@ -53,6 +53,14 @@ class Origin(NamedTuple):
         """
         return self.is_loopback or self._is_in(_PRIVATE)
 
+    @property
+    def has_webauthn(self) -> bool:
+        """Whether browsers have WebAuthn and service workers on it: https with a host name, or http://localhost
+        (development). An IP address has no WebAuthn.
+        """
+        is_address = self.host.startswith("[") or _NUMBER.match(self.host.rpartition(".")[2])
+        return not is_address and (self.scheme == "https" or self.host == "localhost")
+
     def _is_in(self, networks: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]) -> bool:
         try:
             address = ipaddress.ip_address(self.host.strip("[]"))
@@ -86,15 +94,8 @@ def server_origin(text: str) -> str:
 
 
 def web_origin(text: str | None) -> str | None:
-    """`text`, a server's canonical origin, where browsers have WebAuthn and service workers for it: https with a host
-    name, or http://localhost (development). Else None: an IP address has no WebAuthn.
-    """
-    if text is None:
-        return None
-    origin = parse_origin(text)
-    if _NUMBER.match(origin.host.rpartition(".")[2]) or origin.host.startswith("["):
-        return None
-    return text if origin.scheme == "https" or origin.host == "localhost" else None
+    """`text`, a server's canonical origin, where browsers have WebAuthn and service workers for it; else None."""
+    return text if text is not None and parse_origin(text).has_webauthn else None
 
 
 def relay_origin(text: str) -> str:

@@ -31,8 +31,8 @@ class DeviceResolver:
         return device
 
     def require_foreign(self, device: PublicKey) -> None:
-        """InvalidPublicKey for a key of this server."""
-        if device.wire in self._server_keys:
+        """InvalidPublicKey for a key of this server, and for one with such a half."""
+        if device.is_among(self._server_keys):
             raise InvalidPublicKey
 
     def require_not_revoked(self, device: PublicKey) -> None:

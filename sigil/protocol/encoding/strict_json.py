@@ -9,8 +9,6 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import msgspec
-
 from sigil.protocol.errors import InvalidRequest
 
 # Python does not parse much longer integers: it raises an error of its own.
@@ -23,7 +21,7 @@ def parse(text: bytes) -> Any:
         value = _decode(text.decode())
         # Only an escape can encode half of a surrogate pair, which no UTF-8 answer could repeat.
         if b"\\u" in text:
-            msgspec.json.decode(text)
+            json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
         raise InvalidRequest(_problem(text, error), path="$") from error
     return value
