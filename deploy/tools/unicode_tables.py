@@ -14,6 +14,7 @@ from pathlib import Path
 UNICODE_VERSION = "18.0.0"
 ROOT = Path(__file__).resolve().parent.parent.parent
 MODULE = ROOT / "sigil" / "protocol" / "encoding" / "unicode_tables.py"
+PAGE = ROOT / "sigil" / "pages" / "device" / "core" / "unicode_tables.js"
 VECTORS = ROOT / "tests" / "vectors" / "unicode.txt"
 
 # Their categories do not show that fonts draw nothing for them: object replacement, null notehead, Khitan filler.
@@ -98,13 +99,20 @@ def main() -> int:
         "",
         f'UNICODE_VERSION = "{UNICODE_VERSION}"',
     ]
+    page = [
+        "// Code points that a text for people may hold, as ranges in hex. Written by deploy/tools/unicode_tables.py.",
+        "",
+        f'export const UNICODE_VERSION = "{UNICODE_VERSION}";',
+    ]
     vectors = [
         f"# Unicode {UNICODE_VERSION}. Tables of docs/protocol.md, 2.5: NAME, then ranges in hex, both ends included."
     ]
     for name, ranges in found.items():
         module += ["", f"# {_COMMENTS[name]}", f'{name} = """', *_lines(_spelled(ranges), 118), '"""']
+        page += ["", f"// {_COMMENTS[name]}", f"export const {name} = `", *_lines(_spelled(ranges), 118), "`;"]
         vectors += ["", f"# {_COMMENTS[name]}", name, *_lines(_spelled(ranges), 118)]
     MODULE.write_text("\n".join(module) + "\n", encoding="ascii")
+    PAGE.write_text("\n".join(page) + "\n", encoding="ascii")
     VECTORS.write_text("\n".join(vectors) + "\n", encoding="ascii")
     return 0
 

@@ -3,7 +3,7 @@
 /** A text, payload, offer or identity that failed a check: nothing of it may be shown or signed. */
 export class Refused extends Error {
   /**
-   * @param {string} code such as "SERVER_SIGNATURE_INVALID"; the list is in docs/decisions/0062
+   * @param {string} code such as "SERVER_SIGNATURE_INVALID"
    * @param {string} [message] for a log, in English; it repeats no value
    */
   constructor(code, message = code) {
