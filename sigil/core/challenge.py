@@ -18,14 +18,16 @@ from sigil.core.evidence import Evidence
 from sigil.core.owner_share import NO_SHARE, OwnerShare
 from sigil.core.pushes.outbox import OutboxEntry, Push, after_answer, after_end, new_entry, outbox_key
 from sigil.core.session_store import OWNER_BYTES, Decision, Key, Kind, Share, Tally
+from sigil.core.store_capacity import BYTES_PER_END
 from sigil.core.webhooks.event import Event, EventKind, new_event
 from sigil.protocol.errors import ChallengeAlreadyUsed, ChallengeExpired, ChallengeNotFound, IdempotencyConflict
 
 READABLE_SECONDS = 600
 MAX_WRONG_CODES = 3
-# A pending challenge takes at most 450 bytes with the shortest actions (a test measures it), and its end 512.
+# A pending challenge takes at most 450 bytes with the shortest actions (a test measures it), and its end what is kept
+# free for it.
 _CHARGE_ENDED = 400
-_CHARGE_PENDING = _CHARGE_ENDED + 512
+_CHARGE_PENDING = _CHARGE_ENDED + BYTES_PER_END
 WRONG_CODE = "wrong_code"
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from itertools import count
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import msgspec
@@ -19,6 +19,7 @@ from sigil.core.approvals.quorum import OPEN
 from sigil.core.approvals.voting import Ballot
 from sigil.core.challenge import CHALLENGE, Challenge, challenge_key, ledger_key
 from sigil.core.device_ledger import Limits
+from sigil.core.evidence import Evidence
 from sigil.core.expiry import sweep
 from sigil.core.pushes.outbox import Push, outbox_key
 from sigil.core.session_store import Decision, Key, StoreFull
@@ -29,6 +30,9 @@ from sigil.sessions.capacity import Capacity
 from sigil.store.lmdb import LmdbStore
 
 SIZE = 12 << 20
+# Of a sampled trace: rows and events hold it.
+CREATION = b"t" * 25
+ATTESTED = Evidence("apple-appattest", "secure_element", "witness", 1_777_026_735)
 # The longest type with the shortest description: small rows and large events.
 ACTION = b'{"description":"d","type":"' + b"t" * 64 + b'"}'
 
@@ -42,11 +46,15 @@ class Host:
         self.store = LmdbStore(directory, size=size, kinds=KINDS, clock=lambda: self.now)
         # A separate clock, so that it measures once in 50 creations.
         self.capacity = Capacity(store=self.store, events_enabled=webhook, clock=count(1, 0.005).__next__)
-        self.owner = os.urandom(16)
+        # Not secret, but the same in every run: names decide which pages split.
+        self.drawn = Random(12).randbytes  # noqa: S311
+        self.owner = self.drawn(16)
 
     async def create(self, push: Push = Push.DELIVERED) -> tuple[bytes, Challenge]:
-        name = uuid4_bytes(os.urandom(16))
-        draft = Challenge(os.urandom(33), self.owner, os.urandom(32), ACTION, int(self.now * 1000), 300, push=push)
+        name = uuid4_bytes(self.drawn(16))
+        draft = Challenge(
+            self.drawn(33), self.owner, self.drawn(32), ACTION, int(self.now * 1000), 300, push=push, creation=CREATION
+        )
 
         def rule(now: float, rows: tuple[Any, ...]) -> Any:
             return rules.issue(now, name, draft, None, limits=Limits(), body_sha256=b"")
@@ -58,11 +66,11 @@ class Host:
 
     async def create_approval(self, members: int) -> tuple[bytes, Approval]:
         """A request that only the last rejection decides."""
-        name = uuid4_bytes(os.urandom(16))
+        name = uuid4_bytes(self.drawn(16))
         groups = min(members, 20)
         draft = Approval(
-            self.owner, name.hex(), os.urandom(32), ACTION, int(self.now * 1000), 900, 1, False,
-            (members // groups,) * groups, tuple(os.urandom(33) for _ in range(members)), "0" * 64, OPEN * members,
+            self.owner, name.hex(), self.drawn(32), ACTION, int(self.now * 1000), 900, 1, False,
+            (members // groups,) * groups, tuple(self.drawn(33) for _ in range(members)), "0" * 64, OPEN * members,
             pushed=True,
         )  # fmt: skip
         batches = [fan_out.batch_after(draft, start) for start in range(0, members, fan_out.MEMBERS_AT_ONCE)]
@@ -94,7 +102,7 @@ class Host:
 
     async def vote(self, name: bytes, draft: Approval, member: int) -> None:
         seen = await self.store.get(approval_key(name))
-        ballot = Ballot(member, False, os.urandom(64), "unknown_trigger")
+        ballot = Ballot(member, False, self.drawn(64), "unknown_trigger")
         keys = [approval_key(name), ledger_key(draft.members[member]), outbox_key(member_name(name, member))]
         if voting.may_end(seen, ballot):
             keys = list(dict.fromkeys([*keys, *fan_out.rows_at_end(name, draft)]))
@@ -104,11 +112,28 @@ class Host:
 
         await self.store.transact(keys, rule)
 
-    async def answer(self, name: bytes, challenge: Challenge, *, webhook: bool) -> None:
+    async def answer(self, name: bytes, challenge: Challenge, *, webhook: bool, approved: bool = False) -> None:
         def rule(now: float, rows: tuple[Any, ...]) -> Any:
-            return rules.answer(now, name, *rows, approved=False, reason="unknown_trigger", emit_event=webhook)
+            return rules.answer(
+                now, name, *rows,
+                approved=approved,
+                reason="" if approved else "unknown_trigger",
+                evidence=ATTESTED if approved else None,
+                emit_event=webhook,
+                event_creation=CREATION,
+            )  # fmt: skip
 
         await self.store.transact(self.rows(name, challenge), rule)
+
+    async def mistake(self, name: bytes, challenge: Challenge) -> None:
+        def rule(now: float, rows: tuple[Any, ...]) -> Any:
+            return rules.wrong_code(now, name, *rows, emit_event=self.webhook, event_creation=CREATION)
+
+        for _ in range(rules.MAX_WRONG_CODES):
+            await self.store.transact(self.rows(name, challenge), rule)
+
+    async def cancel(self, name: bytes, challenge: Challenge) -> None:
+        await self.store.transact(self.rows(name, challenge), lambda now, rows: rules.cancel(now, name, *rows))
 
     async def create_until_full(self) -> list[tuple[bytes, Challenge]]:
         pending: list[tuple[bytes, Challenge]] = []
@@ -157,8 +182,8 @@ class Host:
         """Fragment the store: it was full to its last pages, and the remaining rows are scattered."""
         old: list[bytes] = []
         while self.store.usage().used < 0.95 * self.store.usage().size:
-            old.append(uuid4_bytes(os.urandom(16)))
-            row = Challenge(os.urandom(33), self.owner, os.urandom(32), ACTION, int(self.now * 1000), 300)
+            old.append(uuid4_bytes(self.drawn(16)))
+            row = Challenge(self.drawn(33), self.owner, self.drawn(32), ACTION, int(self.now * 1000), 300)
             ended = msgspec.structs.replace(row, end=rules.End(rules.State.CANCELLED, int(self.now)))
             await self.store.transact(
                 [], lambda _now, _rows, ended=ended: Decision(None, ((challenge_key(old[-1]), ended),))
@@ -175,20 +200,25 @@ class Host:
 
 
 @pytest.mark.parametrize("webhook", [True, False])
-@pytest.mark.parametrize("end", ["answered", "expired"])
+@pytest.mark.parametrize("end", ["approved", "rejected", "wrong codes", "cancelled", "expired"])
 async def test_every_pending_challenge_can_end_in_a_full_store(memory_directory: Path, end: str, webhook: bool) -> None:
     host = Host(memory_directory, webhook=webhook)
     # An ended challenge takes the most space with its event, and the least without.
-    pending = [await host.create() for _ in range(6700)] if webhook else await host.create_until_full()
+    pending = [await host.create() for _ in range(5300)] if webhook else await host.create_until_full()
     await host.fill()
     host.check_full()
     if end == "expired":
         host.now += 301
         await host.expire()
-    else:
-        for name, challenge in pending:
-            await host.answer(name, challenge, webhook=webhook)
-    assert host.store.count(EVENT) == len(pending) * webhook
+    for name, challenge in pending:
+        if end in {"approved", "rejected"}:
+            await host.answer(name, challenge, webhook=webhook, approved=end == "approved")
+        elif end == "wrong codes":
+            await host.mistake(name, challenge)
+        elif end == "cancelled":
+            await host.cancel(name, challenge)
+    assert host.store.count(CHALLENGE) == 0
+    assert host.store.count(EVENT) == len(pending) * (webhook and end != "cancelled")
     assert host.store.usage().used < SIZE
     host.store.close()
 
