@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
+from relay import web_push_settings
 from relay.address import Address, read_address
 from relay.credentials import (
     APNS_HOSTS,
@@ -23,6 +24,7 @@ from relay.credentials import (
     apns_topic,
     service_account,
 )
+from relay.web_push_settings import MAX_KEYS, VapidKey
 from sigil.protocol.encoding import plain_text
 from sigil.serving import settings
 from sigil.serving.addresses.proxies import Proxies, read_proxies
@@ -31,7 +33,7 @@ from sigil.serving.settings import MIN_SECRET_LENGTH, ConfigError, EnvReader, Se
 from sigil.serving.tracing import settings as tracing
 from sigil.serving.tracing.settings import TracingSettings
 
-SECRETS = ("DATABASE_URL", "TOKEN_ENCRYPTION_KEY", "METRICS_TOKEN", *tracing.SECRETS)
+SECRETS = ("DATABASE_URL", "TOKEN_ENCRYPTION_KEY", "METRICS_TOKEN", "RELAY_WEBPUSH_KEY", *tracing.SECRETS)
 """Variables that contain a secret themselves."""
 _SERVER_ID = re.compile(r"[0-9a-f]{64}\Z")
 # Settings of the server: one file of settings often serves both.
@@ -59,6 +61,7 @@ class Config:
     push_console: bool = False
     apns: ApnsCredentials | None = None
     fcm: FcmCredentials | None = None
+    webpush: web_push_settings.Settings | None = None
     telemetry: Literal["full", "minimal", "none"] = "full"
     metrics_token: Secret | None = None
     metrics_open: bool = False
@@ -74,7 +77,8 @@ class Config:
     @property
     def providers(self) -> list[str]:
         """Those with credentials."""
-        return [name for name, given in (("apns", self.apns), ("fcm", self.fcm)) if given is not None]
+        credentials = (("apns", self.apns), ("fcm", self.fcm), ("webpush", self.webpush))
+        return [name for name, given in credentials if given is not None]
 
 
 def load(environ: Mapping[str, str]) -> Config:
@@ -102,16 +106,17 @@ class ReloadedSettings:
     trusted_servers: frozenset[bytes]
     apns: ApnsCredentials | None
     fcm: FcmCredentials | None
+    webpush: web_push_settings.Settings | None
     warnings: tuple[str, ...]
 
 
 def load_renewed(environ: Mapping[str, str]) -> ReloadedSettings:
     """Only the settings that SIGHUP reloads: other files may have been removed since the start. ConfigError."""
     reader = EnvReader(environ, pipe_seconds=files.RELOAD_PIPE_SECONDS)
-    servers, apns, fcm = _trusted_servers(reader), _apns(reader), _fcm(reader)
+    servers, apns, fcm, webpush = _trusted_servers(reader), _apns(reader), _fcm(reader), _webpush(reader)
     if reader.faults:
         raise ConfigError(reader.faults)
-    return ReloadedSettings(servers, apns, fcm, tuple(reader.warnings))
+    return ReloadedSettings(servers, apns, fcm, webpush, tuple(reader.warnings))
 
 
 @dataclass(frozen=True)
@@ -178,6 +183,7 @@ def _read(r: EnvReader) -> Config:
         push_console=r.flag("RELAY_PUSH_CONSOLE", default=False),
         apns=_apns(r),
         fcm=_fcm(r),
+        webpush=_webpush(r),
         telemetry=r.choice("RELAY_TELEMETRY", "full", "full", "minimal", "none"),  # type: ignore[arg-type]
         metrics_token=metrics_token,
         metrics_open=metrics_open,
@@ -206,6 +212,33 @@ def _apns(r: EnvReader) -> ApnsCredentials | None:
 def _fcm(r: EnvReader) -> FcmCredentials | None:
     url, token_url = r.value("FCM_URL", FCM_URL, https_url), r.value("FCM_TOKEN_URL", None, https_url)
     return r.secret_file("FCM_SERVICE_ACCOUNT", lambda text: service_account(text, url=url, token_url=token_url))
+
+
+def _webpush(r: EnvReader) -> web_push_settings.Settings | None:
+    """None without a key, or with a fault."""
+    contact = r.value("RELAY_WEBPUSH_CONTACT", None, web_push_settings.contact)
+    hosts = r.value("RELAY_WEBPUSH_HOSTS", web_push_settings.Settings.hosts, web_push_settings.hosts)
+    keys = _webpush_keys(r)
+    if not keys:
+        return None
+    if contact is None:
+        r.warnings.append(
+            "RELAY_WEBPUSH_CONTACT is not set: Apple's push service needs one (mailto:you@your-domain), so iPhones and "
+            "Safari get no pushes"
+        )
+    return web_push_settings.Settings(keys, contact, hosts)
+
+
+def _webpush_keys(r: EnvReader) -> tuple[VapidKey, ...]:
+    items = [item for item in r.secrets("RELAY_WEBPUSH_KEY") if item]
+    if len(items) > MAX_KEYS or len(set(items)) < len(items):
+        r.faults.append("RELAY_WEBPUSH_KEY: must be one key of `sigil-relay webpush-key`, or new,old")
+        return ()
+    try:
+        return tuple(web_push_settings.vapid_key(item) for item in items)
+    except ValueError as error:
+        r.faults.append(f"RELAY_WEBPUSH_KEY: {error}")
+        return ()
 
 
 def _socket_port(r: EnvReader, address: Address) -> int | None:

@@ -58,7 +58,7 @@ SIGIL: dict[str, set[str]] = {
 }  # fmt: skip
 RELAY: dict[str, set[str]] = {
     "__main__": {"cli"},
-    "cli": {"address", "app", "config", "doctor", "registry"},
+    "cli": {"address", "app", "config", "doctor", "registry", "web_push_settings"},
     "doctor": {"address", "app", "config", "registry", "transports"},
     "app": {
         "address", "config", "metrics", "pushes", "registration", "registry", "resources", "sockets", "tracing",
@@ -68,13 +68,14 @@ RELAY: dict[str, set[str]] = {
     "pushes": {"registry", "tracing", "transports"},
     "sockets": {"registration", "registry", "tracing"},
     "tracing": {"registry"},
-    "registration": {"registry"},
+    "registration": {"registry", "web_push_settings"},
     "metrics": {"transports"},
     "transports": {"credentials"},
-    "config": {"address", "credentials"},
+    "config": {"address", "credentials", "web_push_settings"},
     "address": set(),
     "registry": set(),
     "credentials": set(),
+    "web_push_settings": set(),
 }  # fmt: skip
 # Adapters: one file, one outside thing. The composition root plugs them in, and no service knows them.
 ADAPTERS = ("sigil.store", "sigil.pushes.relay_client", "sigil.webhooks.sender", "sigil.first_boot.vault")

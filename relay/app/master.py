@@ -14,7 +14,7 @@ from relay.app.checks import check_socket_port
 from relay.app.wiring import Snapshot, create_app, open_registry
 from relay.config import SECRETS, Config, load, load_renewed
 from relay.registration.nonces import derive_secret
-from relay.registry.model import RegistryBusy, RegistryUnusable
+from relay.registry.model import PROVIDERS, RegistryBusy, RegistryUnusable
 from relay.registry.port import Registry
 from relay.registry.sqlite.lock import exclusive
 from sigil.serving import logs
@@ -132,7 +132,7 @@ def _log_settings(config: Config) -> None:
             "no_public_url",
             message="RELAY_PUBLIC_URL is not set: the origin in signatures of devices is compared with the Host header",
         )
-    for platform in ("apns", "fcm"):
+    for platform in PROVIDERS:
         if platform not in config.providers and not config.push_console:
             logs.info("provider_off", provider=platform, message="no credentials: its pushes fail")
     if config.push_console:
@@ -147,5 +147,11 @@ def _reload(environ: Mapping[str, str], running: Snapshot) -> tuple[Snapshot, No
         raise StartupError("; ".join(error.lines)) from error
     for line in renewed.warnings:
         logs.warn("setting", message=line)
-    kept = replace(running.config, trusted_servers=renewed.trusted_servers, apns=renewed.apns, fcm=renewed.fcm)
+    kept = replace(
+        running.config,
+        trusted_servers=renewed.trusted_servers,
+        apns=renewed.apns,
+        fcm=renewed.fcm,
+        webpush=renewed.webpush,
+    )
     return replace(running, config=kept), None

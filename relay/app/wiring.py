@@ -30,6 +30,7 @@ from relay.registry.model import Platform, Push, RegistryBusy, RegistryUnusable
 from relay.registry.port import Registry
 from relay.registry.rules import Rate
 from relay.registry.sealing import Sealer
+from relay.resources.cross_origin import CrossOriginMiddleware
 from relay.resources.devices import (
     DeviceRegistrationResource,
     DeviceUnregistrationResource,
@@ -252,6 +253,7 @@ def build(snapshot: Snapshot, dependencies: Dependencies, lifecycle: WorkerLifec
             gauges=gauges,
         ),
         ResponseMiddleware(metrics.http if metrics else None),
+        CrossOriginMiddleware(),
     ]
     if tracer is not None:
         middleware.append(_request_traces(tracer))
@@ -300,7 +302,14 @@ def _route(
     registrations = AddressRateLimit(addresses, AddressBuckets.of_worker(REGISTRATIONS_PER_MINUTE, config.workers))
     failures = AddressRateLimit(addresses, AddressBuckets.of_worker(REQUESTS_PER_MINUTE, config.workers))
     nonces = Nonces(snapshot.nonce_secret, clock=clock, randomness=randomness)
-    devices = Devices(registry=registry, sealer=dependencies.sealer, nonces=nonces, capacity=capacity, clock=clock)
+    devices = Devices(
+        registry=registry,
+        sealer=dependencies.sealer,
+        nonces=nonces,
+        capacity=capacity,
+        clock=clock,
+        webpush=config.webpush,
+    )
     trust = TrustPolicy(config.trusted_servers, on_first_use=config.trust_on_first_use)
     servers = Servers(registry=registry, trust=trust, clock=clock)
     shares = ServerShares(

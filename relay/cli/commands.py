@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 
 import click
 
@@ -14,6 +15,7 @@ from sigil.console.completion import completion
 from sigil.console.errors import write_warning
 from sigil.console.program import Program
 from sigil.console.style import styled
+from sigil.serving.files.secret_output import output
 
 
 class _Relay(Program):
@@ -69,7 +71,20 @@ def check_config() -> None:
         click.echo(f"origin     {config.public_url or 'from the Host header (development)'}")
         click.echo(f"servers    {len(config.trusted_servers)} in RELAY_TRUSTED_SERVERS")
         click.echo(f"providers  {', '.join(config.providers) or 'none: WebSockets only'}")
+        if config.webpush is not None:
+            click.echo(f"web push   {', '.join(key.public_text for key in config.webpush.keys)}")
         click.echo(styled("Configuration OK", "good", sys.stdout))
+
+
+@relay.command("webpush-key")
+@click.option("--out", type=click.Path(path_type=Path), help="Write a new file with mode 0600 instead of printing.")
+def webpush_key(out: Path | None) -> None:
+    """Generate the key with which the relay signs Web Pushes (VAPID), for RELAY_WEBPUSH_KEY_FILE. Keep a copy: without
+    it all browsers have to subscribe again."""
+    with cli_errors:
+        from relay.web_push_settings import new_key
+
+        output(new_key(), out, cli_errors)
 
 
 @relay.command()

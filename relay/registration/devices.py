@@ -9,7 +9,8 @@ from relay.registration.nonces import Nonces
 from relay.registry.model import Device, Platform
 from relay.registry.port import DeviceRegistry
 from relay.registry.sealing import Sealer
-from sigil.protocol import signed_bytes
+from relay.web_push_settings import Settings as WebPushSettings
+from sigil.protocol import signed_bytes, web_push
 from sigil.protocol.encoding.pictogram import pictogram, speakable
 from sigil.protocol.encoding.text import decode_base64, decode_hex, encode_base64, format_time
 from sigil.protocol.errors import InvalidRequest, InvalidSignature
@@ -18,7 +19,8 @@ from sigil.protocol.messages import relay as messages
 
 
 class Devices:
-    """Collaborators: the registry and its capacity, the sealer of tokens, nonces, and a clock (Unix seconds)."""
+    """Collaborators: the registry and its capacity, the sealer of tokens, nonces, and a clock (Unix seconds).
+    `webpush` is None where the relay sends no Web Push."""
 
     def __init__(
         self,
@@ -28,8 +30,10 @@ class Devices:
         nonces: Nonces,
         capacity: RegistrationCapacity,
         clock: Callable[[], float],
+        webpush: WebPushSettings | None = None,
     ) -> None:
         self._registry = registry
+        self._webpush = webpush
         self._sealer = sealer
         self._nonces = nonces
         self._capacity = capacity
@@ -37,7 +41,8 @@ class Devices:
 
     def challenge(self) -> messages.RegistrationChallenge:
         nonce = self._nonces.issue()
-        return messages.RegistrationChallenge(nonce.hex(), encode_base64(nonce))
+        key = None if self._webpush is None else self._webpush.keys[0].public_text
+        return messages.RegistrationChallenge(nonce.hex(), encode_base64(nonce), key)
 
     async def register(self, origin: str, request: messages.RegisterDevice) -> messages.DeviceRegistered:
         """Checks form, then nonce, then signature; stores the device only after all three. The last write wins."""
@@ -46,6 +51,8 @@ class Devices:
             raise InvalidRequest(
                 "push_token must be given, except for websocket, where it must be empty.", path="$.push_token"
             )
+        if request.push_platform == "webpush":
+            self._check_subscription(request.push_token)
         nonce, signature = self._decode_nonce(request.challenge_id), decode_base64(request.signature, "$.signature")
         until = self._nonces.check(nonce)
         message = signed_bytes.relay_register(origin, request.push_platform, nonce, request.push_token)
@@ -72,6 +79,17 @@ class Devices:
         removed = await self._registry.unregister(bytes.fromhex(key.fingerprint))
         return messages.DeviceUnregistered(key.fingerprint, removed)
 
+    def _check_subscription(self, push_token: str) -> None:
+        """InvalidRequest that names what is wrong."""
+        if self._webpush is None:
+            raise InvalidRequest("This relay sends no Web Push: it has no RELAY_WEBPUSH_KEY.", path="$.push_platform")
+        try:
+            token = web_push.parse(push_token)
+        except web_push.NotAWebPushToken as error:
+            raise InvalidRequest(f"push_token: {error}.", path="$.push_token") from None
+        if (refusal := self._webpush.refusal(token)) is not None:
+            raise InvalidRequest(f"push_token: {_REFUSALS[refusal]}.", path="$.push_token")
+
     def _decode_nonce(self, challenge_id: str) -> bytes:
         return decode_hex(challenge_id, "$.challenge_id", length=32)
 
@@ -82,3 +100,9 @@ class Devices:
 
     def _seal_token(self, token: str, fingerprint: bytes, platform: Platform) -> bytes:
         return self._sealer.seal("token", fingerprint, platform, token.encode())
+
+
+_REFUSALS = {
+    "host_not_listed": "the host of endpoint is no push service that this relay sends to (RELAY_WEBPUSH_HOSTS)",
+    "key_not_of_relay": "key is not the webpush_key of this relay: subscribe again with the one of the challenge",
+}

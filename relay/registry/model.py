@@ -10,8 +10,8 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-Platform = Literal["apns", "fcm", "websocket"]
-PROVIDERS: tuple[Platform, ...] = ("apns", "fcm")
+Platform = Literal["apns", "fcm", "websocket", "webpush"]
+PROVIDERS: tuple[Platform, ...] = ("apns", "fcm", "webpush")
 """Platforms to which the relay sends. Pushes for a WebSocket wait in the registry for their device."""
 Status = Literal["delivered", "queued", "not_registered", "token_evicted", "rate_limited", "failed"]
 Priority = Literal["high", "normal"]

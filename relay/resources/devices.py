@@ -6,6 +6,7 @@ from falcon.asgi import Request, Response
 
 from relay.registration.devices import Devices
 from relay.registration.origins import Origins
+from relay.resources.cross_origin import Preflight
 from sigil.protocol.messages.relay import RegisterDevice, UnregisterDevice
 from sigil.serving.http.rate_limits import AddressRateLimit
 from sigil.serving.http.requests import decode_json, read_body
@@ -15,7 +16,7 @@ _MAX_REGISTRATION_BODY = 32 * 1024
 """A token has at most 4096 characters, which JSON may escape to six bytes each."""
 
 
-class RegistrationChallengeResource:
+class RegistrationChallengeResource(Preflight):
     """`GET /devices/register/challenge`"""
 
     def __init__(self, devices: Devices, rate_limit: AddressRateLimit) -> None:
@@ -29,7 +30,7 @@ class RegistrationChallengeResource:
     on_head = on_get
 
 
-class DeviceRegistrationResource:
+class DeviceRegistrationResource(Preflight):
     """`POST /devices/register`; `rate_limit` limits the registrations of an address."""
 
     def __init__(self, devices: Devices, origins: Origins, rate_limit: AddressRateLimit) -> None:
@@ -44,7 +45,7 @@ class DeviceRegistrationResource:
         write_json(resp, await self._devices.register(self._origins.of(req.scope), request), 201)
 
 
-class DeviceUnregistrationResource:
+class DeviceUnregistrationResource(Preflight):
     """`POST /devices/unregister`"""
 
     def __init__(self, devices: Devices, origins: Origins, rate_limit: AddressRateLimit) -> None:

@@ -13,12 +13,12 @@ import click
 
 from sigil import __version__
 from sigil.cli.errors import cli_errors
-from sigil.cli.secret_output import name_is_taken, output
 from sigil.console.completion import completion
 from sigil.console.errors import write_warning
 from sigil.console.json_lines import json_line
 from sigil.console.program import Program
 from sigil.console.style import Style, styled
+from sigil.serving.files.secret_output import name_is_taken, output
 
 if TYPE_CHECKING:
     from sigil.config.settings import Config
@@ -191,7 +191,7 @@ def mnemonic(out: Path | None) -> None:
     with cli_errors:
         from sigil.protocol.identity import generate_mnemonic
 
-        output(generate_mnemonic(), out)
+        output(generate_mnemonic(), out, cli_errors)
         if out:
             click.echo("Write the 24 words on paper too: nothing else restores the server.", err=True)
 
@@ -236,7 +236,7 @@ def keygen(live: bool, out: Path | None) -> None:
 
         prefix = "sgk_live_" if live else load_key_prefix(os.environ)
         secret = _identity().api_key_secret
-        output(issue_api_key(secret, prefix, secrets.token_bytes(ID_LENGTH)), out)
+        output(issue_api_key(secret, prefix, secrets.token_bytes(ID_LENGTH)), out, cli_errors)
 
 
 def _identity() -> ServerIdentity:

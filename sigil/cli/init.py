@@ -11,7 +11,6 @@ from pathlib import Path
 import click
 
 from sigil.cli.errors import cli_errors
-from sigil.cli.secret_output import NotWritten, write
 from sigil.config.settings import load_key_prefix
 from sigil.console.secret_screen import fits, inside_multiplexer, secret_screen
 from sigil.protocol.api_key import ID_LENGTH, issue_api_key
@@ -24,6 +23,7 @@ from sigil.protocol.identity import (
     generate_mnemonic,
     normalise,
 )
+from sigil.serving.files.secret_output import NotWritten, write
 
 _WORDS_TO_CONFIRM = 3
 _COLUMNS = 4

@@ -138,6 +138,10 @@ _FOREIGN = frozenset(
         "RELAY_SERVER_RATE",
         "RELAY_MAX_DEVICES",
         "RELAY_PUSH_CONSOLE",
+        "RELAY_WEBPUSH_KEY",
+        "RELAY_WEBPUSH_KEY_FILE",
+        "RELAY_WEBPUSH_CONTACT",
+        "RELAY_WEBPUSH_HOSTS",
         "RELAY_TELEMETRY",
     }
 )

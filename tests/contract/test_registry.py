@@ -234,17 +234,24 @@ async def test_a_registration_forgets_the_eviction(registry: Registry) -> None:
 
 async def test_devices_are_counted_by_platform_and_evicted_ones_separately(registry: Registry) -> None:
     assert await registry.count_devices() == {}
-    for name, platform in (("a", "apns"), ("b", "apns"), ("c", "fcm"), ("d", "websocket"), ("e", "websocket")):
+    for name, platform in (
+        ("a", "apns"),
+        ("b", "apns"),
+        ("c", "fcm"),
+        ("d", "websocket"),
+        ("e", "websocket"),
+        ("f", "webpush"),
+    ):
         await registry.register(device(name, platform))
-    assert await registry.count_devices() == {"apns": 2, "fcm": 1, "websocket": 2}
+    assert await registry.count_devices() == {"apns": 2, "fcm": 1, "websocket": 2, "webpush": 1}
     await registry.register(device("a", "apns"))
     await registry.register(device("b", "fcm"))
     await registry.evict(fingerprint("c"), "gone", device("c").token, NOW)
     await registry.unregister(fingerprint("d"))
-    assert await registry.count_devices() == {"apns": 1, "fcm": 1, "websocket": 1, "evicted": 1}
+    assert await registry.count_devices() == {"apns": 1, "fcm": 1, "websocket": 1, "webpush": 1, "evicted": 1}
     await registry.register(device("c", "fcm"))
     await registry.unregister(fingerprint("e"))
-    assert await registry.count_devices() == {"apns": 1, "fcm": 2}
+    assert await registry.count_devices() == {"apns": 1, "fcm": 2, "webpush": 1}
 
 
 async def test_the_count_is_correct_after_many_concurrent_changes(registry: Registry) -> None:

@@ -12,7 +12,7 @@ import msgspec
 from sigil.protocol.encoding.fingerprints import MIN_BEGINNING
 from sigil.protocol.messages.base import Answer, FromDevice
 
-Platform = Literal["apns", "fcm", "websocket"]
+Platform = Literal["apns", "fcm", "websocket", "webpush"]
 PushStatus = Literal["delivered", "queued", "not_registered", "token_evicted", "rate_limited", "failed"]
 
 MAX_PUSHES = 500
@@ -56,10 +56,14 @@ CollapseId = Annotated[str, _visible(200)]
 
 
 class RegistrationChallenge(Answer, frozen=True):
-    """200 of `GET /devices/register/challenge`; `nonce` is base64 of 32 bytes"""
+    """200 of `GET /devices/register/challenge`; `nonce` is base64 of 32 bytes
+
+    `webpush_key`: base64url of the VAPID key (65 bytes) for subscriptions; absent where the relay sends no Web Push
+    """
 
     challenge_id: str
     nonce: str
+    webpush_key: str | None = None
 
 
 class RegisterDevice(FromDevice, frozen=True):

@@ -327,3 +327,22 @@ async def test_histories_are_found_and_forgotten_without_a_scan(path: Path, regi
             plan = " ".join(row[3] for row in db.execute(f"EXPLAIN QUERY PLAN {statement}", values))
             assert "SEARCH" in plan
             assert not {"SCAN", "TEMP"} & set(plan.split()), statement
+
+
+def test_the_table_of_devices_keeps_rows_indexes_and_tally_when_a_platform_is_added(tmp_path: Path) -> None:
+    one = (b"a" * 32, b"k", "apns", b"t", 1, 2, 3, None, None, 0)
+    evicted = (b"b" * 32, b"k", "websocket", b"", 4, 5, 0, "silent", 6, 1)
+    insert = "INSERT INTO device VALUES (?,?,?,?,?,?,?,?,?,?)"
+    names = "SELECT name FROM sqlite_master WHERE tbl_name = 'device' ORDER BY name"
+    with closing(sqlite3.connect(tmp_path / "old.db", isolation_level=None)) as db:
+        migrate_sqlite(db, migrations("sqlite")[:8])
+        db.executemany(insert, [one, evicted])
+        before = db.execute(names).fetchall()
+        migrate_sqlite(db, migrations("sqlite")[:9])
+        assert db.execute("SELECT * FROM device ORDER BY fingerprint").fetchall() == [one, evicted]
+        assert db.execute(names).fetchall() == before
+        db.execute(insert, (b"c" * 32, b"k", "webpush", *one[3:]))
+        tally = dict(db.execute("SELECT kind, n FROM device_tally"))
+        assert tally == {"apns": 1, "fcm": 0, "websocket": 0, "webpush": 1, "evicted": 1}
+        with pytest.raises(sqlite3.IntegrityError):
+            db.execute("UPDATE device SET platform = 'pigeon'")

@@ -6,15 +6,16 @@ from pathlib import Path
 
 import click
 
-from sigil.cli.errors import cli_errors
 from sigil.console.new_file import create_file
+from sigil.serving.cli_errors import CliErrors
+from sigil.serving.files.errors import file_error
 
 
 class NotWritten(Exception):
     """The message says why, and what to do. No part of the file is there."""
 
 
-def output(text: str, path: Path | None) -> None:
+def output(text: str, path: Path | None, cli_errors: CliErrors) -> None:
     """Ends the command when the file cannot be written."""
     if path is None:
         click.echo(text)
@@ -27,8 +28,6 @@ def output(text: str, path: Path | None) -> None:
 
 def write(text: str, path: Path) -> None:
     """NotWritten."""
-    from sigil.serving.files.errors import file_error
-
     try:
         if not path.parent.is_dir():
             path.parent.mkdir(mode=0o700, parents=True)
