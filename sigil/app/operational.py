@@ -228,6 +228,7 @@ def _add_pages(app: App, config: Config, identity: ServerIdentity, dependencies:
             app,
             pages,
             server_name=config.server_name,
+            version=__version__,
             relay_origin=config.relay_public_url if config.relay_url else None,
         )
     app.add_route("/status", status_page(config, pages))

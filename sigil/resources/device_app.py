@@ -22,9 +22,9 @@ _ICON = re.compile(r"device/icons/(icon-[a-z0-9-]+\.png)\Z")
 _POLICIES = "camera=(self), publickey-credentials-get=(self), publickey-credentials-create=(self)"
 
 
-def add_routes(app: Any, pages: PageFiles, *, server_name: str, relay_origin: str | None) -> None:
+def add_routes(app: Any, pages: PageFiles, *, server_name: str, version: str, relay_origin: str | None) -> None:
     """`relay_origin`: where the app registers for pushes, if there are any."""
-    values = {"server_name": server_name}
+    values = {"server_name": server_name, "version": version}
     headers = _headers(relay_origin)
     app.add_route("/device", _Redirect())
     app.add_route("/device/", _File(falcon.MEDIA_HTML, pages.fill(_PAGE, values), headers))

@@ -124,7 +124,7 @@ async def test_worker_manifest_and_icons_are_served_below_the_page() -> None:
         {"device/index.html": "{{server_name}}"},
     )
     app = falcon.asgi.App()
-    device_app.add_routes(app, pages, server_name='"x"', relay_origin=None)
+    device_app.add_routes(app, pages, server_name='"x"', version="1.0.0", relay_origin=None)
     async with falcon.testing.ASGIConductor(app) as conductor:
         worker = await conductor.simulate_get("/device/worker.js")
         assert (worker.text, worker.headers["content-type"]) == ("worker", "text/javascript; charset=utf-8")

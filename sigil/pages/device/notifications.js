@@ -1,0 +1,94 @@
+// Notifications: the worker, the permission, the subscription, and its registration at the relay.
+
+import { register, unregister, vapidKey } from "./client/registration.js";
+
+const DAY_MS = 86_400_000;
+const WORKER_TIMEOUT_MS = 20_000;
+
+/** The address that a notification opens. */
+export function appUrl() {
+  return `${location.origin}/device/`;
+}
+
+/** Registers the worker. Without one the app works, but gets no pushes and does not open offline. */
+export async function startWorker(app) {
+  if (!navigator.serviceWorker) return;
+  const url = workerUrl(`/device/worker.js?v=${encodeURIComponent(app.version)}`);
+  try {
+    await navigator.serviceWorker.register(url, { scope: "/device/", type: "module", updateViaCache: "none" });
+  } catch (error) {
+    console.info("no worker:", error?.message);
+  }
+}
+
+/** The page's policy accepts one address of a script as text: this. */
+function workerUrl(url) {
+  if (!window.trustedTypes) return url;
+  const policy = trustedTypes.createPolicy("sigil-worker", {
+    createScriptURL(text) {
+      if (/^\/device\/worker\.js\?v=[\w.%+-]*$/.test(text)) return text;
+      throw new TypeError("not the worker");
+    },
+  });
+  return policy.createScriptURL(url);
+}
+
+/**
+ * What notifications can do here.
+ * @returns {"unsupported" | "no_relay" | "denied" | "default" | "granted"}
+ */
+export function notificationState(app) {
+  if (!app.device?.relayUrl) return "no_relay";
+  if (!("Notification" in window) || !("PushManager" in window) || !navigator.serviceWorker) return "unsupported";
+  return Notification.permission;
+}
+
+async function worker() {
+  const late = new Promise((_, reject) => setTimeout(() => reject(new Error("the worker did not start")), WORKER_TIMEOUT_MS));
+  return Promise.race([navigator.serviceWorker.ready, late]);
+}
+
+/** Subscribes, if the browser has the permission, and registers the subscription at the relay. */
+export async function subscribe(app) {
+  const record = app.device;
+  const key = await vapidKey(record.relayUrl);
+  if (!key) throw new Error("the relay has no Web Push");
+  const { pushManager } = await worker();
+  const subscription = await subscriptionWith(pushManager, key);
+  await app.change({ registration: await register(record.relayUrl, record, subscription, appUrl()) });
+}
+
+/** The subscription for the relay's key. One for an earlier key of the relay is dead and is replaced. */
+async function subscriptionWith(pushManager, key) {
+  const found = await pushManager.getSubscription();
+  if (found) {
+    if (sameBytes(found.options.applicationServerKey, key)) return found;
+    await found.unsubscribe();
+  }
+  return pushManager.subscribe({ userVisibleOnly: true, applicationServerKey: key });
+}
+
+function sameBytes(buffer, bytes) {
+  const other = new Uint8Array(buffer ?? 0);
+  return other.length === bytes.length && other.every((byte, at) => byte === bytes[at]);
+}
+
+/** Registers again once a day and when the subscription has changed: browsers renew it without a word. */
+export async function refreshRegistration(app) {
+  if (notificationState(app) !== "granted" || (await app.store.get("notifications")) === "off") return;
+  const { pushManager } = await worker();
+  const subscription = await pushManager.getSubscription();
+  const { registration } = app.device;
+  const due = !registration || Math.abs(app.now() - registration.at) > DAY_MS;
+  if (due || subscription?.endpoint !== registration.endpoint) await subscribe(app);
+}
+
+/** Ends the subscription, also at the relay if that can be reached. */
+export async function unsubscribe(app) {
+  const { pushManager } = await worker();
+  const subscription = await pushManager.getSubscription();
+  await subscription?.unsubscribe();
+  const record = app.device;
+  if (record.registration) await unregister(record.relayUrl, record);
+  await app.change({ registration: null });
+}
