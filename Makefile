@@ -55,7 +55,7 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 	@$(PYTHON) -m deploy.tools.install $(VENV)
 	@touch $@
 
-dev: install ## a server on https://localhost:8443 with everything it needs in .dev/
+dev: install ## a server on http://localhost:8440 with everything it needs in .dev/, and a link for your browser
 	@$(BIN)/python -m deploy.tools.dev
 
 doctor: install ## examine the services of `make dev` while they run; ARGS=--json, ARGS=--send-test, ARGS="push FINGERPRINT"

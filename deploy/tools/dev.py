@@ -1,6 +1,7 @@
 """`make dev`: server, relay and push stand-ins on loopback, ready for use, with their secrets in .dev/.
 
-Later starts use the identity, the API key and the certificate of the first start.
+Later starts use the identity and the API key of the first start. The server has plain HTTP: browsers refuse passkeys
+and service workers where they do not trust the certificate, and treat http://localhost as secure.
 """
 
 from __future__ import annotations
@@ -19,17 +20,23 @@ from typing import Any
 
 import click
 
+from deploy.tools.dev_browser import BrowserEnrolments
 from deploy.tools.folder_lock import lock_folder
 from sigil.cli.health import query
 from sigil.console.streams import standard_streams
 from sigil.protocol.api_key import issue_api_key
 from sigil.protocol.identity import DerivedSecrets, InvalidMnemonic, ServerIdentity, generate_mnemonic
+from sigil.sdk import SigilAuth
 from sigil.serving.settings import ConfigError, EnvReader
 from sigil.serving.settings import port as parse_port
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 HOME = ROOT / ".dev"
 _START_SECONDS = 180
+_TLS_PORT = (
+    "make dev: SIGIL_PORT is the port of a server with TLS, and make dev serves plain HTTP on localhost: unset it; "
+    "SIGIL_HTTP_PORT chooses another port than 8440"
+)
 _OWN_PROVIDERS = {"APNS_KEY_PATH", "FCM_SERVICE_ACCOUNT"}
 # Patterns of the shell: commands about the running service. Others have the shell's environment alone.
 _OF_SERVER = "attest | check-config | doctor | health | top | webhook"
@@ -63,19 +70,24 @@ def _write_once(path: Path, text: str) -> str:
     return text
 
 
+def _url(port: int) -> str:
+    return f"http://localhost:{port}"
+
+
 def _settings(port: int, relay_port: int) -> dict[str, str]:
     """The settings of the server."""
     return {
         "SIGIL_MNEMONIC_PATH": str(HOME / "mnemonic"),
         "SIGIL_HOST": "127.0.0.1",
-        "SIGIL_PORT": str(port),
+        "SIGIL_HTTP_PORT": str(port),
+        "SIGIL_PUBLIC_URL": _url(port),
         "SIGIL_STATE_DIR": str(HOME / "state"),
         # A directory of the checkout is rarely tmpfs; its content is worthless.
         "SIGIL_STATE_DIR_INSECURE": "true",
         "SIGIL_STORE_SIZE": "256MiB",
         "SIGIL_SERVER_NAME": "Sigil development",
-        "TLS_CERT_PATH": str(HOME / "tls" / "cert.pem"),
-        "TLS_KEY_PATH": str(HOME / "tls" / "key.pem"),
+        # The link of `make dev` needs no code: it leads from this machine to this machine.
+        "SIGIL_ENROL_WITHOUT_CODE": "true",
         "RELAY_URL": f"http://127.0.0.1:{relay_port}",
         "RELAY_PUBLIC_URL": f"http://localhost:{relay_port}",
     }
@@ -119,29 +131,26 @@ def _prepare(port: int, control_url: str) -> ServerIdentity:
         raise SystemExit(line) from None
     api_key = _write_once(HOME / "api_key", issue_api_key(secrets.api_key, "sgk_test_", os.urandom(16)))
     identity = ServerIdentity.from_secrets(secrets)
-    certificate, url = HOME / "tls" / "cert.pem", f"https://localhost:{port}"
     _replace(
         HOME / "env",
         shell_variables(
             [HOME / "bin", ROOT / ".venv" / "bin"],
             {
-                "SIGIL_SERVICE_URL": url,
-                "SIGIL_CA_FILE": str(certificate),
+                "SIGIL_SERVICE_URL": _url(port),
                 "SIGIL_API_KEY_FILE": str(HOME / "api_key"),
                 "SIGIL_SERVER_ID": identity.server_id,
                 "SIGIL_STATE_DIR": str(HOME / "state"),
                 "SIGIL_STATE_DIR_INSECURE": "true",
-                "SIGIL_PORT": str(port),
+                "SIGIL_HTTP_PORT": str(port),
                 "SIGIL_DEVICE_HOME": str(HOME / "device"),
                 "PUSH_STAND_INS": control_url,
             },
         ),
     )
     # curl reads the key from this file: every user of the machine could read it on curl's command line.
-    quoted = str(certificate).replace("\\", "\\\\").replace('"', '\\"')
     _replace(
         HOME / "curl",
-        f'cacert = "{quoted}"\nheader = "Authorization: Bearer {api_key}"\n'
+        f'header = "Authorization: Bearer {api_key}"\n'
         'header = "Content-Type: application/json"\nsilent\nshow-error\nwrite-out = "\\n"\n',
     )
     return identity
@@ -150,10 +159,10 @@ def _prepare(port: int, control_url: str) -> ServerIdentity:
 def shell_variables(folders: list[Path], variables: dict[str, str]) -> str:
     """What a POSIX shell or zsh reads with `.`, quoted: a checkout's path may hold a blank, a $ or a quote.
 
-    A key of the shell's own is unset: the SDK takes a key or a file, not both.
+    A key of the shell's own is unset: the SDK takes a key or a file, not both. So are settings of a server with TLS.
     """
     path = ":".join(shlex.quote(str(folder)) for folder in folders)
-    lines = [f'export PATH={path}:"$PATH"', "unset SIGIL_API_KEY"]
+    lines = [f'export PATH={path}:"$PATH"', "unset SIGIL_API_KEY SIGIL_CA_FILE SIGIL_PORT"]
     return "\n".join([*lines, *(f"export {name}={shlex.quote(value)}" for name, value in variables.items())]) + "\n"
 
 
@@ -255,20 +264,22 @@ def _wait(services: list[subprocess.Popen[bytes]]) -> int:
 
 
 def start(package: str, settings: dict[str, str], keep_open: tuple[int, ...] = ()) -> subprocess.Popen[bytes]:
-    """Variables of the shell take precedence over `settings`: `SIGIL_PORT=9443 make dev`."""
+    """Variables of the shell take precedence over `settings`: `SIGIL_HTTP_PORT=9000 make dev`."""
     command = [sys.executable, "-m", package, "serve"]
     return subprocess.Popen(command, env={**settings, **os.environ}, pass_fds=keep_open)
 
 
 def main() -> int:
     """Run until Ctrl-C; the exit code of the service that ended first."""
-    ports = chosen_ports("make dev", {"SIGIL_PORT": 8443, "RELAY_PORT": 8080})
+    if os.environ.get("SIGIL_PORT"):
+        raise SystemExit(_TLS_PORT)
+    ports = chosen_ports("make dev", {"SIGIL_HTTP_PORT": 8440, "RELAY_PORT": 8080})
     require_free_ports("make dev", ports)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     lock = lock_folder("make dev", HOME)
     services: list[subprocess.Popen[bytes]] = []
     try:
-        code = _run(services, ports["SIGIL_PORT"], ports["RELAY_PORT"], lock)
+        code = _run(services, ports["SIGIL_HTTP_PORT"], ports["RELAY_PORT"], lock)
     except KeyboardInterrupt:
         code = 0
     finally:
@@ -286,26 +297,47 @@ def _run(services: list[subprocess.Popen[bytes]], port: int, relay_port: int, lo
     identity = _prepare(port, printed["control_url"])
     os.environ.pop("SIGIL_MNEMONIC", None)
     # The health check reads its port from the environment.
-    os.environ.setdefault("SIGIL_PORT", str(port))
+    os.environ.setdefault("SIGIL_HTTP_PORT", str(port))
     of_relay = _relay_settings(relay_port, identity.server_id, _providers(printed["env"]))
     of_server = _settings(port, relay_port)
     _write_commands(of_server, of_relay)
     _write_doctor()
     services.append(start("relay", of_relay, (lock,)))
     services.append(start("sigil", of_server, (lock,)))
-    if wait_until_healthy(services):
+    if not wait_until_healthy(services):
+        return _wait(services)
+    # The SDK reads its settings from the environment; those of the shell are for another server.
+    for name in ("SIGIL_API_KEY", "SIGIL_CA_FILE"):
+        os.environ.pop(name, None)
+    os.environ["SIGIL_API_KEY_FILE"] = str(HOME / "api_key")
+    with SigilAuth(_url(port)) as sigil:
+        browsers = BrowserEnrolments(sigil, _browser_enrolled)
         click.echo(
-            f"\nSigil answers on https://localhost:{port}, its relay on http://localhost:{relay_port}\n"
+            f"\nSigil answers on {_url(port)}, its relay on {_url(relay_port)}\n"
             f"  server_id  {identity.server_id}\n"
             f"  pictogram  {' '.join(identity.pictogram)}  {identity.pictogram_speakable}\n\n"
-            "Next, in another terminal in this directory:\n\n"
+            "To enrol a device with a code, in another terminal in this directory:\n\n"
             "  . .dev/env && sigil enrol alice\n\n"
             "README.md has the next steps; `make doctor` examines both services. Pushes to APNs and FCM go to "
             "stand-ins, which list them:"
-            f" curl -s {printed['control_url']}/seen\nCtrl-C stops everything.\n",
+            f" curl -s {printed['control_url']}/seen\nCtrl-C stops everything.\n\n"
+            "Open this link in a browser on this machine to make it an authenticator:\n\n"
+            f"  {browsers.url}\n",
             err=True,
         )
-    return _wait(services)
+        try:
+            return _wait(services)
+        finally:
+            browsers.close()
+
+
+def _browser_enrolled(key: str) -> None:
+    _replace(HOME / "browser_key", key)
+    click.echo(
+        "\nThe browser is enrolled. Send it a challenge, from another terminal in this directory:\n\n"
+        '  . .dev/env && sigil ask --device "$(cat .dev/browser_key)" "Sign in to Example"\n',
+        err=True,
+    )
 
 
 if __name__ == "__main__":

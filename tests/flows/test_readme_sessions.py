@@ -32,18 +32,14 @@ class Checkout:
         self._environ = {
             "HOME": str(folder),
             "PATH": "/usr/local/bin:/usr/bin:/bin",
-            "SIGIL_PORT": str(free_port()),
             "RELAY_PORT": str(free_port()),
         }
+        self.port = str(free_port())
         self._output = folder / "output"
 
     @property
     def output(self) -> str:
         return self._output.read_text()
-
-    @property
-    def port(self) -> str:
-        return self._environ["SIGIL_PORT"]
 
     @property
     def relay_port(self) -> str:
@@ -56,7 +52,7 @@ class Checkout:
             process = subprocess.Popen(
                 command,
                 cwd=self.folder,
-                env=self._environ,
+                env=self._environ_of(command),
                 stdin=stdin,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -71,8 +67,18 @@ class Checkout:
 
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            command, cwd=self.folder, env=self._environ, capture_output=True, text=True, timeout=DEADLINE, check=False
+            command,
+            cwd=self.folder,
+            env=self._environ_of(command),
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE,
+            check=False,
         )
+
+    def _environ_of(self, command: tuple[str, ...]) -> dict[str, str]:
+        """With the port under the name that this program takes."""
+        return {**self._environ, "SIGIL_PORT" if command[-1] == WIZARD[-1] else "SIGIL_HTTP_PORT": self.port}
 
 
 def sessions() -> list[str]:
@@ -129,7 +135,8 @@ def test_the_program_of_the_page_about_devices_answers_a_challenge(checkout: Che
 
 
 def test_the_shell_sessions_of_the_readme_approve_a_challenge(checkout: Checkout) -> None:
-    commands, enrolment, by_link, backend = sessions()
+    commands, browser, enrolment, by_link, backend = sessions()
+    assert "browser_key" in browser
     assert "make dev" in commands
     with checkout.running(*DEV) as dev:
         wait_until(lambda: "README.md has the next steps" in checkout.output or dev.poll() is not None, "make dev")
@@ -175,7 +182,7 @@ def test_the_shell_sessions_of_the_readme_approve_a_challenge(checkout: Checkout
         # A second one on other ports would replace the settings of the shells that use the first.
         home = checkout.folder / ".dev"
         settings = [(home / name).read_text() for name in ("env", "curl")]
-        elsewhere = checkout.run("env", f"SIGIL_PORT={free_port()}", f"RELAY_PORT={free_port()}", *DEV)
+        elsewhere = checkout.run("env", f"SIGIL_HTTP_PORT={free_port()}", f"RELAY_PORT={free_port()}", *DEV)
         assert (elsewhere.returncode, elsewhere.stdout) == (1, "")
         assert elsewhere.stderr == f"make dev: another `make dev` uses {home}; stop it first\n"
         assert [(home / name).read_text() for name in ("env", "curl")] == settings
@@ -194,7 +201,7 @@ def test_the_sessions_of_the_page_about_attestation_attest_and_explain(checkout:
     assert "make dev" in server
     with checkout.running("sh", "-ec", server.replace("make dev", f"exec {' '.join(DEV)}")) as dev:
         wait_until(lambda: "README.md has the next steps" in checkout.output or dev.poll() is not None, "make dev")
-        init = 'sigil device init --server $SIGIL_SERVICE_URL --pin $SIGIL_SERVER_ID --ca "$SIGIL_CA_FILE"'
+        init = "sigil device init --server $SIGIL_SERVICE_URL --pin $SIGIL_SERVER_ID"
         made = checkout.run("sh", "-ec", f". .dev/env; {init}")
         assert made.returncode == 0, made.stderr + checkout.output
         # Without -e: two of the commands reject.
@@ -223,7 +230,7 @@ def test_a_shell_with_the_settings_of_make_dev_reaches_the_server(tmp_path: Path
     checkout = Checkout(folder)
     commands = [
         "export SIGIL_API_KEY=another",
-        "unset SIGIL_PORT",
+        "export SIGIL_CA_FILE=of-another-server SIGIL_PORT=8443; unset SIGIL_HTTP_PORT",
         ". .dev/env",
         "cd /",
         'sigil webhook failures && sigil-relay --help >"$OLDPWD/help" && sigil --version >"$OLDPWD/version"',
@@ -231,12 +238,12 @@ def test_a_shell_with_the_settings_of_make_dev_reaches_the_server(tmp_path: Path
         'sigil health >"$OLDPWD/healthy"',
         'sigil check-config 2>&1 | grep warning || echo "no warning"',
         'curl -K "$OLDPWD/.dev/curl" "$SIGIL_SERVICE_URL/health" -o "$OLDPWD/health" >"$OLDPWD/written"',
-        'printf "%s\\n" "$SIGIL_CA_FILE"',
+        'printf "%s\\n" "${SIGIL_CA_FILE-unset}"',
     ]
     with checkout.running(*DEV) as dev:
         wait_until(lambda: "Sigil answers on" in checkout.output or dev.poll() is not None, "make dev")
         assert "Sigil answers on" in checkout.output
-        expected = ["no event was given up", "cancelled", "no warning", str(folder / ".dev" / "tls" / "cert.pem")]
+        expected = ["no event was given up", "cancelled", "no warning", "unset"]
         for shell in ("sh", "bash", "dash", "zsh"):
             if shutil.which(shell):
                 ran = checkout.run(shell, "-ec", "\n".join(commands))
@@ -261,7 +268,7 @@ def test_make_dev_creates_its_files_once_and_for_their_owner_alone(checkout: Che
     assert "\\U0001f" not in checkout.output
     home = checkout.folder / ".dev"
     assert home.stat().st_mode & 0o077 == 0
-    secrets = [home / name for name in ("mnemonic", "api_key", "curl", "tls/key.pem")]
+    secrets = [home / name for name in ("mnemonic", "api_key", "curl")]
     assert [path for path in secrets if path.stat().st_mode & 0o077] == []
     assert secrets[1].read_text().strip() not in checkout.output
 
@@ -276,7 +283,7 @@ def test_the_doctor_beside_make_dev_has_the_settings_of_its_services(checkout: C
             "sh",
             "-ec",
             ". .dev/env; sigil device init --server $SIGIL_SERVICE_URL --pin $SIGIL_SERVER_ID"
-            ' --ca "$SIGIL_CA_FILE" >/dev/null; sigil device register >/dev/null;'
+            " >/dev/null; sigil device register >/dev/null;"
             ' sigil device whoami | sed -n "s/^Fingerprint *//p"',
         )
         fingerprint = key.stdout.split()[0]
@@ -300,13 +307,23 @@ def test_the_doctor_beside_make_dev_has_the_settings_of_its_services(checkout: C
         assert checkout.run("sh", "-ec", ". .dev/env; sigil-relay devices count").returncode == 0
 
 
-@pytest.mark.parametrize("program", [DEV, WIZARD])
+@pytest.mark.parametrize(("program", "setting"), [(DEV, "SIGIL_HTTP_PORT"), (WIZARD, "SIGIL_PORT")])
 @pytest.mark.parametrize("value", ["abc", "0", "70000", "8443 9443"])
-def test_a_port_that_is_none_is_one_line(checkout: Checkout, program: tuple[str, ...], value: str) -> None:
-    refused = checkout.run("env", f"SIGIL_PORT={value}", *program)
+def test_a_port_that_is_none_is_one_line(
+    checkout: Checkout, program: tuple[str, ...], setting: str, value: str
+) -> None:
+    refused = checkout.run("env", f"{setting}={value}", *program)
     name = f"make {program[-1].rpartition('.')[2]}"
     assert (refused.returncode, refused.stdout) == (1, "")
-    assert refused.stderr == f"{name}: SIGIL_PORT: must be a whole number from 1 to 65535\n"
+    assert refused.stderr == f"{name}: {setting}: must be a whole number from 1 to 65535\n"
+
+
+def test_make_dev_names_its_setting_for_another_port(checkout: Checkout) -> None:
+    refused = checkout.run("env", "SIGIL_PORT=9443", *DEV)
+    assert (refused.returncode, refused.stdout) == (1, "")
+    [line] = refused.stderr.splitlines()
+    assert line.startswith("make dev: SIGIL_PORT is the port of a server with TLS")
+    assert "SIGIL_HTTP_PORT" in line
 
 
 @pytest.mark.parametrize("program", [DEV, WIZARD])
@@ -331,9 +348,9 @@ def test_make_dev_with_a_damaged_mnemonic_is_one_line(checkout: Checkout) -> Non
 
 def test_make_dev_that_cannot_start_its_server_stops_the_others(checkout: Checkout) -> None:
     """With a wrong setting that the health check reads too."""
-    refused = checkout.run("env", "SIGIL_HTTP_PORT=abc", *DEV)
+    refused = checkout.run("env", "SIGIL_HOST=not/a/host", *DEV)
     assert refused.returncode == 1
-    assert "sigil: SIGIL_HTTP_PORT: must be a whole number" in refused.stderr
+    assert "sigil: SIGIL_HOST: " in refused.stderr
     assert "Traceback" not in refused.stderr
     with socket.socket() as relay:
         assert relay.connect_ex(("127.0.0.1", int(checkout.relay_port))) != 0
