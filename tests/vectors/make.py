@@ -25,10 +25,15 @@ from generator.origins import origins, traceparents
 from generator.signed import bindings, signed
 from generator.spellings import messages, spellings
 from generator.votes import votes
+from generator.webauthn import webauthn
 
 FILES: dict[str, tuple[str, Callable[[], list[Case]]]] = {
     "keys.json": ("Public keys as on the wire, hex; expect is their suite or the failure.", keys),
     "signatures.json": ("Whether the signature is the key's over the message, all hex.", signatures),
+    "webauthn.json": (
+        "Whether the signature is the web device's over the message, else the reason, which no caller learns. hex.",
+        webauthn,
+    ),
     "signed_bytes.json": ("The signed bytes of every use, and their signatures by three test keys.", signed),
     "bindings.json": ("challenge_bytes of what a challenge is bound to.", bindings),
     "votes.json": ("Statuses of multi-party requests; expect is what their votes prove, or the failure.", votes),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 
-from . import INVALID_KEY, Case, b64
+from . import INVALID_KEY, Case, b64, sha256
 from .curves import (
     CURVES,
     ED_B,
@@ -66,7 +66,39 @@ def keys() -> list[Case]:
     case("Ed25519 key in 33 bytes with SEC1's first byte", b"\x02" + ed[2:], on(P256, ed[2:]))
     case("base64 text of an ES256 key", b64(es256).encode(), INVALID_KEY)
     _ed25519_keys(case)
+    _webauthn_keys(case)
     return cases
+
+
+def _webauthn_keys(case: Callable[[str, bytes, str], None]) -> None:
+    prefix, origin, suite = b"\x81\x80\xc0\x01", sha256(b"https://sigil.example.com"), "WebAuthn"
+    assertion, local = P256.public(SECRET), P256.public(7)
+    good = prefix + assertion + local + origin
+    case(f"{suite}: a good key", good, suite)
+    case(f"{suite}: the halves in the other order", prefix + local + assertion + origin, suite)
+    case(f"{suite}: any 32 bytes for an origin", prefix + assertion + local + bytes(32), suite)
+    case(f"{suite}: one key for both halves", prefix + assertion * 2 + origin, INVALID_KEY)
+    negated = P256.public(P256.n - SECRET)
+    case(f"{suite}: a key and its negation for the halves", prefix + assertion + negated + origin, INVALID_KEY)
+    case(f"{suite}: a negation and its key for the halves", prefix + negated + assertion + origin, INVALID_KEY)
+    off = b"\2" + next(value for value in range(1, 100) if P256.lift(value) is None).to_bytes(32, "big")
+    zeros, hybrid = bytes(33), bytes([assertion[0] + 4]) + assertion[1:]
+    for name, point in {"off the curve": off, "all zero": zeros, "with the first byte of a hybrid": hybrid}.items():
+        case(f"{suite}: an assertion key {name}", prefix + point + local + origin, INVALID_KEY)
+        case(f"{suite}: a local key {name}", prefix + assertion + point + origin, INVALID_KEY)
+    case(f"{suite}: one byte short", good[:-1], INVALID_KEY)
+    case(f"{suite}: one byte long", good + b"\0", INVALID_KEY)
+    case(f"{suite}: without its prefix", good[4:], INVALID_KEY)
+    case(f"{suite}: without an origin", good[:-32], INVALID_KEY)
+    case(f"{suite}: without a local key", prefix + assertion + origin, INVALID_KEY)
+    for other in (
+        b"\x80\x80\xc0\x01",
+        b"\x82\x80\xc0\x01",
+        b"\x81\x80\xc0\x81",
+        b"\x01\xc0\x80\x81",
+        b"\x30\x00\x01\x00",
+    ):
+        case(f"{suite}: under the prefix {other.hex()}", other + good[4:], INVALID_KEY)
 
 
 def _curve_keys(curve: Curve, case: Callable[[str, bytes, str], None]) -> None:
