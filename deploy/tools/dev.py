@@ -18,10 +18,12 @@ import time
 from pathlib import Path
 from typing import Any
 
+import certifi
 import click
 
 from deploy.tools.dev_browser import BrowserEnrolments
 from deploy.tools.folder_lock import lock_folder
+from relay.web_push_settings import new_key
 from sigil.cli.health import query
 from sigil.console.streams import standard_streams
 from sigil.protocol.api_key import issue_api_key
@@ -102,6 +104,7 @@ def _relay_settings(port: int, server_id: str, providers: dict[str, str]) -> dic
         "RELAY_PUBLIC_URL": f"http://localhost:{port}",
         "RELAY_DATA_DIR": str(HOME / "relay"),
         "RELAY_TRUSTED_SERVERS": server_id,
+        "RELAY_WEBPUSH_KEY_FILE": str(HOME / "webpush_key"),
     }
 
 
@@ -120,7 +123,11 @@ def _providers(of_stand_ins: dict[str, str]) -> dict[str, str]:
         return {}
     # Variables of the shell take precedence, and its SSL_CERT_FILE does not trust the stand-ins.
     os.environ.pop("SSL_CERT_FILE", None)
-    return of_stand_ins
+    # Pushes to browsers go to the real services of their vendors.
+    authorities = (Path(path).read_text(encoding="utf-8") for path in (of_stand_ins["SSL_CERT_FILE"], certifi.where()))
+    trusted = HOME / "trusted.pem"
+    _replace(trusted, "\n".join(authorities))
+    return {**of_stand_ins, "SSL_CERT_FILE": str(trusted)}
 
 
 def _prepare(port: int, control_url: str) -> ServerIdentity:
@@ -129,6 +136,7 @@ def _prepare(port: int, control_url: str) -> ServerIdentity:
     except InvalidMnemonic as error:
         line = f"make dev: {HOME / 'mnemonic'}: {error}; remove the file for a new identity"
         raise SystemExit(line) from None
+    _write_once(HOME / "webpush_key", new_key())
     api_key = _write_once(HOME / "api_key", issue_api_key(secrets.api_key, "sgk_test_", os.urandom(16)))
     identity = ServerIdentity.from_secrets(secrets)
     _replace(

@@ -268,7 +268,7 @@ def test_make_dev_creates_its_files_once_and_for_their_owner_alone(checkout: Che
     assert "\\U0001f" not in checkout.output
     home = checkout.folder / ".dev"
     assert home.stat().st_mode & 0o077 == 0
-    secrets = [home / name for name in ("mnemonic", "api_key", "curl")]
+    secrets = [home / name for name in ("mnemonic", "api_key", "curl", "webpush_key")]
     assert [path for path in secrets if path.stat().st_mode & 0o077] == []
     assert secrets[1].read_text().strip() not in checkout.output
 
