@@ -126,7 +126,7 @@ def build_services(config: Config, identity: ServerIdentity, parts: Dependencies
     )
     runtime = SessionRuntime(
         store=store,
-        devices=DeviceResolver(identity, config.revoked_devices),
+        devices=DeviceResolver(identity, config.revoked_devices, config.public_url),
         capacity=capacity,
         long_polls=parts.long_polls,
         notifier=notifier,

@@ -76,9 +76,10 @@ class DraftBuilder:
                 at = f"$.groups[{group_number}].members[{number}]"
                 try:
                     device = self._devices.resolve(member.device_public_key, member.fingerprint, at)
+                    self._devices.require_own_origin(device)
                     self._devices.require_not_revoked(device)
                 except InvalidPublicKey as error:
-                    raise InvalidPublicKey(path=f"{at}.device_public_key") from error
+                    raise InvalidPublicKey(error.message, path=f"{at}.device_public_key") from error
                 except DeviceRevoked as error:
                     raise DeviceRevoked(path=f"{at}.device_public_key") from error
                 if device in devices:

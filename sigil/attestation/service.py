@@ -30,7 +30,7 @@ from sigil.protocol.errors import (
     Problem,
 )
 from sigil.protocol.identity import ServerIdentity
-from sigil.protocol.keys import PublicKey
+from sigil.protocol.keys import PublicKey, WebAuthnPublicKey
 from sigil.protocol.messages.attestation import (
     MAX_STATEMENT,
     AppleAssertion,
@@ -208,6 +208,9 @@ class Attestation:
         kind = kind_of(statement)
         now = self._clock()
         try:
+            # Its page attests nothing, and a phone's app that vouches for a key of a browser proves nothing of it.
+            if isinstance(device, WebAuthnPublicKey):
+                raise Rejected("key_properties", "web_device")
             previous = self._renewable(statement, device, now, renews) if is_renewal(statement) else None
             attested = self._attested(statement, device, digest, now, previous)
             if min_level and LEVELS.index(attested.level) < LEVELS.index(cast(Level, min_level)):

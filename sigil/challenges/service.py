@@ -73,6 +73,7 @@ class Challenges:
     ) -> tuple[messages.ChallengeCreated, bool]:
         """Create a challenge. The flag: the Idempotency-Key is known; this is its challenge."""
         device = self._devices.resolve(body.device_public_key, body.fingerprint)
+        self._devices.require_own_origin(device)
         self._devices.require_not_revoked(device)
         created_ms, ahead = self._time_of_creation()
         matching = self._policy.number_matching or bool(body.number_matching)

@@ -314,6 +314,7 @@ class Enrolments:
     ) -> None:
         """The new key is permitted, and the replaced key consents to it."""
         self._devices.require_foreign(device)
+        self._devices.require_own_origin(device)
         self._devices.require_not_revoked(device)
         if bool(enrolment.replaces) != (replaces_signature is not None):
             expected = "the signature of the replaced key" if enrolment.replaces else "no replaces_signature"

@@ -8,17 +8,23 @@ from collections.abc import Callable, Set
 from sigil.protocol.encoding.text import decode_base64, decode_hex
 from sigil.protocol.errors import DeviceRevoked, FingerprintMismatch, InvalidPublicKey, InvalidRequest
 from sigil.protocol.identity import ServerIdentity
-from sigil.protocol.keys import PublicKey
+from sigil.protocol.keys import PublicKey, WebAuthnPublicKey
+from sigil.protocol.origin import web_origin
+from sigil.protocol.webauthn import origin_sha256
 
 
 class DeviceResolver:
     """Rejects the server's own keys: server and device sign the same bytes, so a challenge would be its own answer.
-    `revoked` are fingerprints.
+    `revoked` are fingerprints. `public_url` is the canonical origin at which devices use this server, if it is known.
     """
 
-    def __init__(self, identity: ServerIdentity, revoked: Set[str] = frozenset()) -> None:
+    def __init__(
+        self, identity: ServerIdentity, revoked: Set[str] = frozenset(), public_url: str | None = None
+    ) -> None:
         self._server_keys = identity.own_public_keys
         self._revoked = revoked
+        self._web_origin = web_origin(public_url)
+        self._origin_sha256 = origin_sha256(self._web_origin) if self._web_origin else None
 
     def resolve(self, public_key: str, fingerprint: str | None = None, at: str = "$") -> PublicKey:
         """InvalidRequest with a path below `at`, InvalidPublicKey, FingerprintMismatch."""
@@ -39,6 +45,23 @@ class DeviceResolver:
         """DeviceRevoked. Not part of `resolve`: a revoked device may still reject."""
         if self._revoked and device.fingerprint in self._revoked:
             raise DeviceRevoked
+
+    def require_own_origin(self, device: PublicKey) -> None:
+        """InvalidPublicKey for a web device's key of another address. Such a key signs only on pages of its address,
+        and another port of this host has the same rpId. Not part of `resolve`: what is pending may still be answered.
+        """
+        if not isinstance(device, WebAuthnPublicKey):
+            return
+        if self._web_origin is None:
+            raise InvalidPublicKey(
+                "This server accepts no key of a web device: let the operator set SIGIL_PUBLIC_URL to an https address "
+                "with a host name."
+            )
+        if device.origin_sha256 != self._origin_sha256:
+            raise InvalidPublicKey(
+                "This web device has a key for another address than this server's: enrol it again at "
+                f"{self._web_origin}/device/."
+            )
 
     def matcher(self, public_key: str | None, fingerprint: str | None) -> Callable[[bytes], bool]:
         """Validates the reference; the result checks whether a public key is that of the referenced device."""

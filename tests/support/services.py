@@ -127,7 +127,7 @@ class Services:
         )
         runtime = SessionRuntime(
             store=self.store,
-            devices=DeviceResolver(IDENTITY, self.revoked),
+            devices=DeviceResolver(IDENTITY, self.revoked, self.enrolment_policy.public_url),
             capacity=self.capacity,
             long_polls=self.long_polls,
             notifier=notifier,

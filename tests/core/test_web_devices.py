@@ -1,0 +1,108 @@
+"""Keys of web devices in the services: only those of this server's address, and never with an attestation."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, cast
+
+import msgspec
+import pytest
+
+from sigil.device import Device
+from sigil.enrolment.service import EnrolmentPolicy
+from sigil.protocol.errors import (
+    AttestationInvalid,
+    AttestationRequired,
+    InvalidPublicKey,
+    InvalidSignature,
+)
+from sigil.protocol.keys import PrivateKey
+from tests.attestation.examples import POLICY as ATTESTED
+from tests.core.enrolment.steps import STATEMENT, begin, claimed
+from tests.support.services import Services
+from tests.support.web_key import WebKey
+
+ORIGIN = "https://auth.example.com"
+PLAIN = Device.from_secret("ES256", b"\x07" * 32)
+
+
+def web_device(origin: str = ORIGIN) -> Device:
+    return Device(cast(PrivateKey, WebKey(origin)))
+
+
+def services(public_url: str | None = ORIGIN, **given: Any) -> Services:
+    return Services(enrolment_policy=EnrolmentPolicy(server_name="Example", public_url=public_url), **given)
+
+
+async def complete(running: Services, key: WebKey, **given: Any) -> Any:
+    phone = await claimed(running, await begin(running), key=key, **given)
+    return await running.enrolments.complete(phone.completion())
+
+
+async def test_a_key_of_this_address_enrols_and_decides() -> None:
+    running, device = services(), web_device()
+    await complete(running, WebKey(ORIGIN))
+    created = await running.create_challenge(device, matching=False)
+    assert await running.pending_ids(device) == [created.challenge_id]
+    assert (await running.approve(device, created)).verified
+    assert (await running.reject(device, await running.create_challenge(device))).status == "rejected"
+    requested = await running.create_approval([[device], [PLAIN]], 2)
+    assert (await running.vote(device, requested)).groups_satisfied == 1
+
+
+@pytest.mark.parametrize(
+    ("public_url", "origin", "text"),
+    [
+        (ORIGIN, "https://other.example.com", f"enrol it again at {ORIGIN}/device/"),
+        (ORIGIN, f"{ORIGIN}:8443", f"enrol it again at {ORIGIN}/device/"),
+        (ORIGIN, "http://localhost:8080", f"enrol it again at {ORIGIN}/device/"),
+        ("http://localhost:8080", "http://localhost:8081", "enrol it again at http://localhost:8080/device/"),
+        (None, ORIGIN, "SIGIL_PUBLIC_URL"),
+        ("https://192.0.2.1", ORIGIN, "SIGIL_PUBLIC_URL"),
+        ("http://127.0.0.1:8080", ORIGIN, "SIGIL_PUBLIC_URL"),
+    ],
+)
+async def test_a_key_of_another_address_gets_nothing(public_url: str | None, origin: str, text: str) -> None:
+    running, device = services(public_url), web_device(origin)
+    with pytest.raises(InvalidPublicKey) as refused:
+        await running.create_challenge(device)
+    assert text in refused.value.message
+    with pytest.raises(InvalidPublicKey) as refused:
+        await running.create_approval([[PLAIN], [device]], 1)
+    assert text in refused.value.message
+    assert refused.value.details == {"path": "$.groups[1].members[0].device_public_key"}
+    if public_url is not None:
+        with pytest.raises(InvalidPublicKey) as refused:
+            await complete(running, WebKey(origin))
+        assert text in refused.value.message
+    await running.create_challenge(PLAIN)
+
+
+async def test_a_wrong_signature_is_reported_before_the_address_of_the_key() -> None:
+    running = services()
+    phone = await claimed(running, await begin(running), key=WebKey("https://other.example.com"))
+    forged = replace(phone, key=WebKey("https://other.example.com")).completion().signature
+    with pytest.raises(InvalidSignature):
+        await running.enrolments.complete(msgspec.structs.replace(phone.completion(), signature=forged))
+
+
+async def test_where_attestation_is_required_a_web_device_neither_enrols_nor_approves() -> None:
+    created_before = services()
+    device = web_device()
+    running = services(accepted=replace(ATTESTED, required=True))
+    with pytest.raises(AttestationRequired):
+        await complete(running, WebKey(ORIGIN))
+    with pytest.raises(AttestationRequired):
+        await running.approve(device, await running.create_challenge(device))
+    # Also by an offer from before the reload that requires it.
+    phone = await claimed(created_before, await begin(created_before), key=WebKey(ORIGIN))
+    created_before.enrolments._attestation = running.credentials
+    with pytest.raises(AttestationRequired):
+        await created_before.enrolments.complete(phone.completion())
+
+
+async def test_no_statement_attests_the_key_of_a_web_device() -> None:
+    running = services(accepted=ATTESTED)
+    with pytest.raises(AttestationInvalid) as refused:
+        await complete(running, WebKey(ORIGIN), statement=STATEMENT)
+    assert refused.value.details == {"reason": "key_properties"}
