@@ -63,7 +63,10 @@ export class BadCode extends Error {
 
 /** This enrolment needs something that a web device does not have. No key was made. */
 export class Unsupported extends Error {
-  /** @param {"attestation_required" | "replaces_a_key" | "not_ready"} reason `not_ready`: the server is in init mode */
+  /**
+   * @param {"attestation_required" | "replaces_a_key" | "not_ready" | "plain_keys"} reason not_ready: the server is in init
+   *   mode; plain_keys: the operator permits none
+   */
   constructor(reason) {
     super(reason);
     this.name = "Unsupported";
