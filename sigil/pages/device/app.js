@@ -6,9 +6,10 @@
 import { Server } from "./client/server.js";
 import { announce, box, element } from "./dom.js";
 import { isInstalled, mustInstall, unfitReason } from "./fitness.js";
-import { startWorker } from "./notifications.js";
+import { keepFiles, startWorker } from "./notifications.js";
 import { keepStorage, Store } from "./storage/store.js";
-import { chooseLanguage, loadTexts } from "./texts/texts.js";
+import { chooseLanguage } from "./texts/language.js";
+import { loadTexts } from "./texts/texts.js";
 
 const SCREENS = {
   unfit: () => import("./screens/unfit.js"),
@@ -80,6 +81,7 @@ class App {
       event.preventDefault();
       this.installation = event;
     });
+    navigator.serviceWorker?.addEventListener("message", ({ data }) => this.#onWorker(data));
     history.replaceState({ level: 0 }, "");
     const opened = await Store.open().catch((error) => error);
     if (opened instanceof Store) this.store = opened;
@@ -199,6 +201,11 @@ class App {
     this.#fillShell();
   }
 
+  /** The language with its region, for dates: the browser's, where it has this language. */
+  get locale() {
+    return navigator.languages.find((tag) => tag.split("-")[0] === this.language) ?? this.language;
+  }
+
   get installed() {
     return isInstalled();
   }
@@ -231,15 +238,18 @@ class App {
   /** Loads the other screens, so that the worker can keep them for a time without a connection. */
   async #loadAll() {
     await Promise.allSettled(Object.values(SCREENS).map((load) => load()));
-    navigator.serviceWorker?.controller?.postMessage({ type: "keep", urls: loadedFiles() });
+    // Without a worker the app works, only not without a connection.
+    await keepFiles().catch(() => {});
   }
-}
 
-function loadedFiles() {
-  return performance
-    .getEntriesByType("resource")
-    .map((entry) => entry.name)
-    .filter((url) => url.startsWith(`${location.origin}/assets/`));
+  /** The worker names the request of a notification that a person has opened, or reports a push. */
+  #onWorker({ type, id }) {
+    if (type === "open" && this.device) {
+      this.wanted = id;
+      this.root();
+    }
+    if (type === "pushed") window.dispatchEvent(new Event("sigil-push"));
+  }
 }
 
 export const app = new App();

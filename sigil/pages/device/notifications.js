@@ -1,6 +1,7 @@
 // Notifications: the worker, the permission, the subscription, and its registration at the relay.
 
-import { register, unregister, vapidKey } from "./client/registration.js";
+import { unregister } from "./client/registration.js";
+import { subscribeAndRegister } from "./subscription.js";
 
 const DAY_MS = 86_400_000;
 const WORKER_TIMEOUT_MS = 20_000;
@@ -50,30 +51,11 @@ async function worker() {
 
 /** Subscribes, if the browser has the permission, and registers the subscription at the relay. */
 export async function subscribe(app) {
-  const record = app.device;
-  const key = await vapidKey(record.relayUrl);
-  if (!key) throw new Error("the relay has no Web Push");
   const { pushManager } = await worker();
-  const subscription = await subscriptionWith(pushManager, key);
-  await app.change({ registration: await register(record.relayUrl, record, subscription, appUrl()) });
+  await app.change({ registration: await subscribeAndRegister(pushManager, app.device, appUrl()) });
 }
 
-/** The subscription for the relay's key. One for an earlier key of the relay is dead and is replaced. */
-async function subscriptionWith(pushManager, key) {
-  const found = await pushManager.getSubscription();
-  if (found) {
-    if (sameBytes(found.options.applicationServerKey, key)) return found;
-    await found.unsubscribe();
-  }
-  return pushManager.subscribe({ userVisibleOnly: true, applicationServerKey: key });
-}
-
-function sameBytes(buffer, bytes) {
-  const other = new Uint8Array(buffer ?? 0);
-  return other.length === bytes.length && other.every((byte, at) => byte === bytes[at]);
-}
-
-/** Registers again once a day and when the subscription has changed: browsers renew it without a word. */
+/** Registers again once a day and when the subscription has changed: browsers renew it silently. */
 export async function refreshRegistration(app) {
   if (notificationState(app) !== "granted" || (await app.store.get("notifications")) === "off") return;
   const { pushManager } = await worker();
@@ -91,4 +73,24 @@ export async function unsubscribe(app) {
   const record = app.device;
   if (record.registration) await unregister(record.relayUrl, record);
   await app.change({ registration: null });
+}
+
+/** Closes the notifications of requests that are not pending any more: they ended, or were decided elsewhere. */
+export async function closeNotifications(pending) {
+  const registration = await navigator.serviceWorker?.getRegistration("/device/");
+  for (const notification of (await registration?.getNotifications()) ?? []) {
+    if (!pending.includes(notification.tag)) notification.close();
+  }
+}
+
+/** Gives the worker the files that the page has loaded, so that the app opens without a connection. */
+export async function keepFiles() {
+  if (!navigator.serviceWorker) return;
+  const { active } = await worker();
+  active?.postMessage({ type: "keep", urls: loadedFiles() });
+}
+
+function loadedFiles() {
+  const urls = performance.getEntriesByType("resource").map((entry) => entry.name);
+  return urls.filter((url) => url.startsWith(`${location.origin}/assets/`));
 }

@@ -12,7 +12,7 @@ export async function show(app) {
 
 /** The decisions as a list: what was decided, how, and when. */
 export function decisionRows(app, decisions) {
-  const time = new Intl.DateTimeFormat(app.language, { dateStyle: "medium", timeStyle: "short" });
+  const time = new Intl.DateTimeFormat(app.locale, { dateStyle: "medium", timeStyle: "short" });
   const list = element("ul", { class: "rows", role: "list" });
   for (const { description, outcome, at } of decisions) {
     list.append(
@@ -20,7 +20,7 @@ export function decisionRows(app, decisions) {
         "li",
         { class: "row" },
         isolated(description, { class: "main-text" }),
-        element("span", { class: `side-text outcome ${outcome}` }, `${app.t(`outcome.${outcome}`)}, ${time.format(at)}`),
+        element("span", { class: "side-text", "data-outcome": outcome }, `${app.t(`outcome.${outcome}`)}, ${time.format(at)}`),
       ),
     );
   }

@@ -26,7 +26,7 @@ export function serverFacts(app) {
 export function deviceFacts(app) {
   const { t } = app;
   const { account, fingerprint, enrolledAt } = app.device;
-  const since = new Intl.DateTimeFormat(app.language, { dateStyle: "long" }).format(enrolledAt);
+  const since = new Intl.DateTimeFormat(app.locale, { dateStyle: "long" }).format(enrolledAt);
   return [
     pictogram(namesOf(fingerprint), t("identity.device")),
     facts([

@@ -2,7 +2,7 @@
 
 import { fetchPending } from "../client/inbox.js";
 import { announce, box, button, element, fill, isolated, notice, text } from "../dom.js";
-import { notificationState, refreshRegistration } from "../notifications.js";
+import { closeNotifications, notificationState, refreshRegistration } from "../notifications.js";
 import { decisionRows } from "./history.js";
 import { serverFacts } from "./identity.js";
 
@@ -84,6 +84,7 @@ class Ready {
   #showItems(items) {
     const ids = items.map((item) => item.id).join(" ");
     if (ids === this.#shown && ids !== "") return;
+    closeNotifications(items.map((item) => item.id)).catch(() => {});
     const { t } = this.#app;
     const heading = items.length === 0 ? t("ready.title") : t("ready.some", { count: items.length });
     if (this.#setHeading(heading) && ids !== this.#shown) announce(heading);
@@ -102,7 +103,7 @@ class Ready {
   }
 
   #row(item) {
-    const until = new Intl.DateTimeFormat(this.#app.language, { timeStyle: "short" }).format(item.expiresAt);
+    const until = new Intl.DateTimeFormat(this.#app.locale, { timeStyle: "short" }).format(item.expiresAt);
     const open = button("", () => this.#openItem(item));
     open.append(
       isolated(item.description, { class: "main-text" }),
@@ -184,6 +185,7 @@ class Ready {
       const options = { signal: stop.signal };
       document.addEventListener("visibilitychange", end, options);
       window.addEventListener("online", end, options);
+      window.addEventListener("sigil-push", end, options);
       this.#signal.addEventListener("abort", end, options);
     });
   }

@@ -2,7 +2,7 @@
 
 import { announce, box, button, element, fill, mark, notice, text } from "../dom.js";
 import { notificationState, subscribe, unsubscribe } from "../notifications.js";
-import { LANGUAGES } from "../texts/texts.js";
+import { LANGUAGES } from "../texts/language.js";
 import { deviceFacts, serverFacts } from "./identity.js";
 
 /** @param {{part?: "remove" | "removed"}} state */

@@ -1,13 +1,6 @@
 // The texts of the app in the person's language.
 
-export const LANGUAGES = { en: "English", de: "Deutsch", fr: "Français" };
 const PARTS = ["app", "enrol", "ask"];
-
-/** The language to use: the one that was set here, else the first of the browser's that the app has. */
-export function chooseLanguage(set, preferred = navigator.languages) {
-  const wanted = [set, ...preferred].map((tag) => String(tag ?? "").toLowerCase().split("-")[0]);
-  return wanted.find((language) => Object.hasOwn(LANGUAGES, language)) ?? "en";
-}
 
 /**
  * The function that returns texts: `t(key, values)` replaces each {name} by its value. With a `count` among the values,
