@@ -69,7 +69,7 @@ def joined(local: bytes, assertion: bytes, data: bytes, text: bytes, n: int | No
 
 
 def whole(signed: bytes, data: bytes, text: bytes, *, local: int = LOCAL, assertion: int = ASSERTION) -> bytes:
-    """Both signatures verify, whatever data and text hold."""
+    """Both signatures verify, for any data and text."""
     return joined(local_of(signed, local), rs(*asserted(data, text, assertion)), data, text)
 
 
