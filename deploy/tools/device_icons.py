@@ -36,37 +36,32 @@ def drawing(name: str) -> str:
     return square.replace('viewBox="0 0 32 32">', f'viewBox="{box}">{back}')
 
 
-def draw(name: str, size: int, chromium: str, folder: Path) -> None:
+def draw(name: str, size: int, programs: dict[str, str], folder: Path) -> None:
     page, picture = folder / "icon.html", ICONS / name
     style = "margin:0;overflow:hidden;background:transparent"
     shown = drawing(name).replace("<svg ", f'<svg width="{size}" height="{size}" style="display:block" ')
     page.write_text(f'<!doctype html><body style="{style}">{shown}', encoding="utf-8")
-    command = [
-        *(
-            chromium,
-            "--headless",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--hide-scrollbars",
-            "--force-device-scale-factor=1",
-        ),
-        *(f"--user-data-dir={folder / 'profile'}", "--default-background-color=00000000"),
-        *(f"--window-size={size},{size}", f"--screenshot={picture}", page.as_uri()),
-    ]
+    flags = (
+        "--headless --no-sandbox --disable-gpu --hide-scrollbars --force-device-scale-factor=1 "
+        f"--default-background-color=00000000 --window-size={size},{size}"
+    )
+    places = [f"--user-data-dir={folder / 'profile'}", f"--screenshot={picture}", page.as_uri()]
+    command = [programs["chromium"], *flags.split(), *places]
     subprocess.run(command, check=True, capture_output=True, timeout=120)
-    subprocess.run(["pngquant", "--force", "--strip", "--output", picture, picture], check=True)
+    subprocess.run([programs["pngquant"], "--force", "--strip", "--output", picture, picture], check=True)
 
 
 def main() -> int:
     """0, or 1 with one line that names what is missing."""
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if chromium is None or shutil.which("pngquant") is None:
+    found = {name: shutil.which(name) for name in ("chromium", "pngquant")}
+    programs = {name: path for name, path in found.items() if path is not None}
+    if len(programs) < len(found):
         sys.stderr.write("device_icons: install chromium and pngquant (make test-deps)\n")
         return 1
     ICONS.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         for name, size in SIZES.items():
-            draw(name, size, chromium, Path(folder))
+            draw(name, size, programs, Path(folder))
     return 0
 
 

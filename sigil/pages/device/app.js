@@ -1,7 +1,7 @@
 // The app's state machine: which screen is open, what the browser's back does, and what all screens share.
 //
-// The history has two levels, whatever a person does: the root (the list of requests, or before enrolment the field for the
-// code), and one screen above it. Back closes that screen; it never answers a request.
+// The history has two levels: the root (the list of requests, or before enrolment the field for the code),
+// and one screen above it. Back closes that screen; it never answers a request.
 
 import { Server } from "./client/server.js";
 import { announce, box, element } from "./dom.js";
