@@ -39,7 +39,7 @@ export async function show(app, state) {
   const meaning = meaningOf(error);
   const hasEnded = retry?.item && retry.item.expiresAt <= app.now();
   const step = STEPS[meaning] === "again" && (!retry || hasEnded) ? "list" : (STEPS[meaning] ?? "list");
-  const next = { again: retry, enrol: { screen: "lost" }, list: { screen: "ready" } }[step];
+  const next = { again: retry, enrol: { screen: "lost", why: meaning === "key_gone" ? "key" : "unknown" }, list: { screen: "ready" } }[step];
   const goOn = step === "again" && error.resend ? () => resend(app, state, action) : () => app.go(next);
   const action = button(app.t(`trouble.step_${step}`), goOn, { kind: "primary" });
   const body = [];
