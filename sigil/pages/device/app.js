@@ -93,7 +93,9 @@ class App {
     if (reason) return this.go({ screen: "unfit", reason, text: fragment });
     startWorker(this);
     if (this.device) keepStorage();
-    await this.root(fragment);
+    // An enrolment that this browser has begun goes on where the page was closed.
+    if (!fragment && (await this.store.get("enrolment"))) await this.go({ screen: "code", resume: true });
+    else await this.root(fragment);
     this.#loadAll();
   }
 
