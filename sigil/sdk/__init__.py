@@ -10,6 +10,7 @@
 Every error is a `SigilError`.
 """
 
+from sigil.protocol.webauthn import UserVerification
 from sigil.sdk import webhooks
 from sigil.sdk.approval_results import MpaGroup, MpaMember, MpaRequest, MpaStatus, MpaVote
 from sigil.sdk.async_client import AsyncAuth, AsyncEnrolments, AsyncMpa, AsyncSigilAuth
@@ -28,10 +29,12 @@ from sigil.sdk.audit.errors import (
     ServerKeyRefused,
     ServerSignatureRefused,
     StatusMalformed,
+    UserVerificationContradicted,
     VotedTwice,
     VoterNotMember,
     VoteSignatureRefused,
     VotesRefused,
+    WebVoteRefused,
 )
 from sigil.sdk.audit.votes import VerifiedVotes, verify_votes
 from sigil.sdk.client import Auth, Enrolments, Mpa, SigilAuth
@@ -118,11 +121,14 @@ __all__ = [
     "StatusMalformed",
     "TooManyPending",
     "Unauthorized",
+    "UserVerification",
+    "UserVerificationContradicted",
     "VerifiedVotes",
     "VoteSignatureRefused",
     "VotedTwice",
     "VoterNotMember",
     "VotesRefused",
+    "WebVoteRefused",
     "WebhookEvent",
     "WebhookHeadersMissing",
     "WebhookRefused",

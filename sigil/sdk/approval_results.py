@@ -37,7 +37,8 @@ class MpaGroup:
 @dataclass(frozen=True, slots=True)
 class MpaVote:
     """One device's vote with its signature; `group` is the index of its group. `device_credential` is the public part
-    of the credential that proves `attestation`.
+    of the credential that proves `attestation`. `user_verification` and `synced` are None for a plain key;
+    `verify_votes` reads both from the signature.
     """
 
     fingerprint: str
@@ -49,6 +50,8 @@ class MpaVote:
     reason: str | None = None
     attestation: Attestation | None = None
     device_credential: str | None = field(default=None, repr=False)
+    user_verification: bool | None = None
+    synced: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,6 +67,16 @@ class VoteSignatureRefused(VotesRefused):
     summary = "A device did not sign the vote that is counted as its own."
 
 
+class WebVoteRefused(VotesRefused):
+    default_code = "WEB_VOTE"
+    summary = "A vote is from a web device, and you refuse those."
+
+
+class UserVerificationContradicted(VotesRefused):
+    default_code = "USER_VERIFICATION_CONTRADICTED"
+    summary = "A vote states another user verification than its signature proves."
+
+
 class OutcomeContradicted(VotesRefused):
     default_code = "OUTCOME_CONTRADICTED"
     summary = "The votes lead to another result."

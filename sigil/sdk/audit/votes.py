@@ -26,6 +26,7 @@ from sigil.protocol.errors import InvalidPublicKey, InvalidRequest
 from sigil.protocol.keys import PublicKey
 from sigil.protocol.messages.approvals import ActionContext
 from sigil.protocol.messages.attestation import Level
+from sigil.protocol.webauthn import UserVerification
 from sigil.sdk.approval_results import MpaStatus, State
 from sigil.sdk.audit.attestations import Demand
 from sigil.sdk.audit.errors import (
@@ -41,6 +42,7 @@ from sigil.sdk.audit.errors import (
     VoterNotMember,
     VoteSignatureRefused,
 )
+from sigil.sdk.audit.web_votes import WebVotes, check_web_vote, check_web_votes
 from sigil.sdk.results import Action
 
 Members = list[list[PublicKey]]
@@ -60,6 +62,10 @@ class VerifiedVotes:
     rejected_by: tuple[str, ...]
     levels: Mapping[str, Level]
     """Of the attested voters, by fingerprint."""
+    user_verifications: Mapping[str, UserVerification | None]
+    """Of the web devices that voted, by fingerprint. An approval has the origin whose page showed the request, and
+    `synced`: the passkey may be on several devices. A rejection has None: the local key signed it without the user.
+    """
 
     @property
     def approved(self) -> bool:
@@ -78,6 +84,7 @@ def verify_votes(
     exclude_requester: bool = False,
     require_attestation: bool = False,
     min_level: Level | None = None,
+    web_votes: WebVotes = "count",
 ) -> VerifiedVotes:
     """Verify the proof of a request offline; VotesRefused names the check that failed.
 
@@ -89,7 +96,10 @@ def verify_votes(
     require_attestation: reject an approval without a credential. min_level: the least level of each approval, and a
     credential. A credential that a vote carries is verified in any case; it must have been issued before the vote, and
     not have expired at the vote's `at`, which no signature covers.
+    web_votes: "refuse" rejects the status if a web device voted. A page of the server showed the request to that
+    person, so the vote proves less about a server that you do not trust.
     """
+    check_web_votes(web_votes)
     demand = Demand(require_attestation, min_level)
     parsed = _read(status)
     context = _signed_context(parsed, server_id)
@@ -100,6 +110,7 @@ def verify_votes(
     members = _members(parsed, context)
     ballots = _ballots(parsed, members)
     levels = _levels(parsed, demand)
+    user_verifications = _user_verifications(parsed, web_votes)
     requester = _requester(context)
     if exclude_requester and requester in ballots:
         raise RequesterVoted
@@ -117,6 +128,7 @@ def verify_votes(
         approved_by=tuple(name for name, approved in ballots.items() if approved),
         rejected_by=tuple(name for name, approved in ballots.items() if not approved),
         levels=levels,
+        user_verifications=user_verifications,
     )
 
 
@@ -197,7 +209,8 @@ def _members(status: MpaStatus, context: ActionContext) -> Members:
     flat = [name for group in names for name in group]
     if len(set(flat)) != len(flat):
         raise GroupsRefused("A device is a member twice.")
-    if context.server_id in flat:
+    server_key = _key(status.server_public_key, "server_public_key")
+    if any(key.is_among({server_key.wire}) for group in groups for key in group):
         # At creation the server signs the same bytes as a vote does: that signature would count as its vote.
         raise GroupsRefused("The server itself is a member.")
     return groups
@@ -230,6 +243,13 @@ def _levels(status: MpaStatus, demand: Demand) -> dict[str, Level]:
     ends_at = status.expires_at.timestamp()
     found = {vote.fingerprint: demand.check(vote, server_key, ends_at) for vote in status.votes}
     return {name: level for name, level in found.items() if level is not None}
+
+
+def _user_verifications(status: MpaStatus, web_votes: WebVotes) -> dict[str, UserVerification | None]:
+    """Of the votes whose signatures were verified."""
+    keys = {vote.fingerprint: _key(vote.device_public_key, "A vote's device_public_key") for vote in status.votes}
+    found = {vote.fingerprint: check_web_vote(vote, keys[vote.fingerprint], web_votes) for vote in status.votes}
+    return {name: proved for name, proved in found.items() if keys[name].suite == "WebAuthn"}
 
 
 def _requester(context: ActionContext) -> str | None:

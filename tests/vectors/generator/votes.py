@@ -9,6 +9,7 @@ from . import Case, b64, jcs, sha256
 from .credentials import _joined, _payload, _signed
 from .curves import CURVES, P256, SECP256K1, SECRET, ed_public, ed_sign, rs
 from .signed import SERVER_ID
+from .webauthn import BE, HOST, UP, UV, authenticator_data, client_data, local_of, whole, wire_of
 
 # --- Votes on a multi-party request ---
 
@@ -27,13 +28,27 @@ def _voter(number: int) -> tuple[bytes, Signer]:
     return curve.public(secret), lambda message: rs(*curve.sign(secret, message))
 
 
+def _web(message: bytes, flags: int = UP | UV, **members: Any) -> bytes:
+    """A web device's signature: its local key rejects alone, both keys approve."""
+    signed = message + sha256(wire_of())
+    if message.startswith(MPA_REJECT):
+        return local_of(signed)
+    return whole(signed, authenticator_data(HOST, flags), client_data(signed, **members))
+
+
 VOTERS = [
     *(_voter(number) for number in range(6)),
     (P256.public(SECRET), lambda message: rs(*P256.sign(SECRET, message))),
+    (wire_of(), _web),
+    (wire_of(local=SECRET), _web),
+    (wire_of(assertion=SECRET), _web),
 ]
+WEB = 7
 NAMES = [sha256(wire).hex() for wire, _ in VOTERS]
 GROUPS = [[0, 1], [2, 3], [4]]
-"""Numbers of voters: five devices in three groups. The sixth is no member, the seventh the server itself."""
+"""Numbers of voters: five devices in three groups. The sixth is no member, the seventh the server itself, the eighth a
+web device; the last two have the server's key as a half.
+"""
 
 
 def _poll(groups: list[list[int]] = GROUPS, **context: Any) -> Case:
@@ -162,6 +177,61 @@ def _attestations(good: Case) -> Iterator[tuple[str, Case, Any, Case]]:
         yield name, votes(first, vote), expect, {}
 
 
+def _web_votes(counted: Callable[..., Case]) -> Iterator[tuple[str, Case, Any, Case]]:
+    """Names, statuses, expectations and options. The web device is in the first group."""
+    poll = _poll([[WEB, 1], [2, 3], [4]])
+    on_first = _poll([[WEB, 1], [2, 3], [4]], reject_policy="reject_on_first")
+    proved = {"status": "approved", "groups_satisfied": [0, 1]}
+
+    def facts(*, synced: bool) -> Case:
+        return {"user_verifications": {NAMES[WEB]: {"origin": "https://sigil.example.com", "synced": synced}}}
+
+    refuse, unproved = {"web_votes": "refuse"}, {"user_verifications": {NAMES[WEB]: None}}
+    approved = counted("approved", [WEB, 2], [], poll)
+    user = facts(synced=False)
+    yield "a web device approves", approved, proved | user, {}
+    yield "a web device approves, and web votes are counted", approved, proved | user, {"web_votes": "count"}
+    yield "a web device approves, and web votes are refused", approved, "WEB_VOTE", refuse
+    yield "no web device votes, and web votes are refused", counted("approved", [1, 2], [], poll), proved, refuse
+    rejected = counted("approved", [1, 2], [WEB], poll)
+    yield "a web device rejects, and is outvoted", rejected, proved | unproved, {}
+    yield "a web device rejects, and web votes are refused", rejected, "WEB_VOTE", refuse
+    veto = counted("rejected", [2], [WEB], on_first)
+    yield "a web device's first rejection ends it", veto, {"status": "rejected", "groups_satisfied": [1]} | unproved, {}
+
+    message, reject = MPA + jcs(poll["action_context"]), MPA_REJECT + jcs(poll["action_context"])
+
+    def signed(signature: bytes, decision: str = "approved", **changes: Any) -> Case:
+        vote = _vote(poll, WEB, decision) | {"group": 0, "signature": b64(signature)} | changes
+        return approved | {"votes": [vote, approved["votes"][1]]}
+
+    synced = signed(_web(message, UP | UV | BE))
+    yield "a web device with a synced passkey approves", synced, proved | facts(synced=True), {}
+    for name, signature in {
+        "without user verification": _web(message, UP),
+        "without user presence": _web(message, UV),
+        "on another port": _web(message, origin="https://sigil.example.com:8443"),
+        "framed by another origin": _web(message, crossOrigin=True),
+        "with its local key alone": local_of(message + sha256(wire_of())),
+        "with the signature of its rejection": _web(reject),
+        "as a plain key would": local_of(message),
+    }.items():
+        yield f"a web device approves {name}", signed(signature), "VOTE_SIGNATURE_INVALID", {}
+    forged = signed(_web(message), "rejected")
+    yield "a web device's approval reported as a rejection", forged, "VOTE_SIGNATURE_INVALID", {}
+    stated = {"user_verification": True, "synced": False}
+    yield "a web vote states what it proves", signed(_web(message), **stated), proved | facts(synced=False), {}
+    for name, change in {"user_verification": False, "synced": True}.items():
+        lying = signed(_web(message), **{**stated, name: change})
+        yield f"a web vote states another {name}", lying, "USER_VERIFICATION_CONTRADICTED", {}
+    plain = counted("approved", [0, 2], [])
+    claimed = plain | {"votes": [plain["votes"][0] | {"user_verification": True}, plain["votes"][1]]}
+    yield "a plain key's vote states user verification", claimed, "USER_VERIFICATION_CONTRADICTED", {}
+    for number, half in ((WEB + 1, "local"), (WEB + 2, "assertion")):
+        by_server = counted("pending", [2], [], _poll([[number], [2, 3], [4]]))
+        yield f"the server's key is the {half} half of a member", by_server, "GROUPS_MISMATCH", {}
+
+
 def votes() -> list[Case]:
     cases: list[Case] = []
 
@@ -266,6 +336,9 @@ def votes() -> list[Case]:
     case("another's signature", good | {"votes": [good["votes"][0], forged]}, "VOTE_SIGNATURE_INVALID")
 
     for name, status, expect, options in _attestations(good):
+        case(name, status, expect, **options)
+
+    for name, status, expect, options in _web_votes(counted):
         case(name, status, expect, **options)
 
     case("the requester voted", good, "REQUESTER_VOTED", exclude_requester=True)
