@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, BrowserType, sync_playwright
 
 PATIENCE = 60_000.0
 """Timeout in milliseconds, generous for a shared machine."""
@@ -35,11 +35,17 @@ def executable() -> str | None:
 @contextlib.contextmanager
 def running(**environment: str) -> Iterator[Browser]:
     """A headless browser with a profile of its own, until the end of the block."""
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=executable(), args=list(_FLAGS), env={**os.environ, **environment}, timeout=PATIENCE
-        )
-        try:
-            yield browser
-        finally:
-            browser.close()
+    with sync_playwright() as playwright, launched(playwright.chromium, **environment) as browser:
+        yield browser
+
+
+@contextlib.contextmanager
+def launched(kind: BrowserType, *flags: str, **environment: str) -> Iterator[Browser]:
+    """Another browser with flags of its own, under a Playwright that already runs: a thread may have only one."""
+    browser = kind.launch(
+        executable_path=executable(), args=[*_FLAGS, *flags], env={**os.environ, **environment}, timeout=PATIENCE
+    )
+    try:
+        yield browser
+    finally:
+        browser.close()

@@ -39,7 +39,7 @@ class Window:
 
     def close(self) -> None:
         self.context.close()
-        assert self.offences == []
+        assert self.offences == [], self.offences
 
     def _console(self, message: ConsoleMessage) -> None:
         # Chromium reports every answer from status 400 on. These tests expect such answers.

@@ -83,10 +83,11 @@ class App {
     });
     navigator.serviceWorker?.addEventListener("message", ({ data }) => this.#onWorker(data));
     history.replaceState({ level: 0 }, "");
+    // First of all: a token must not stay in the address while something else takes its time.
+    const fragment = this.#takeFragment();
     const opened = await Store.open().catch((error) => error);
     if (opened instanceof Store) this.store = opened;
     await this.useLanguage(await this.store?.get("language").catch(() => undefined));
-    const fragment = this.#takeFragment();
     if (!this.store) return this.go({ screen: "unfit", reason: opened.reason === "blocked" ? "blocked" : "storage" });
     this.device = await this.store.device();
     const reason = await unfitReason(this);

@@ -69,7 +69,7 @@ async function wait(app, row, state) {
       // The server keeps a result for ten minutes: this page was suspended for longer.
       if (end === "unknown_code") return showUnclear(app, row);
       if (end !== "offline" && end !== "busy") throw error;
-      state.textContent = t(end === "offline" ? "enrol.confirm.offline" : "enrol.try.busy");
+      state.textContent = t(`enrol.confirm.${end}`);
       await pause(error.retryAfter ? error.retryAfter * 1000 : PAUSE_MS, signal);
     }
   }

@@ -1,6 +1,6 @@
 // How an enrolment ends without a device, or stops: one heading, one sentence, one next step.
 
-import { button, element, fill, mark } from "../../dom.js";
+import { button, fill, mark } from "../../dom.js";
 import { drop } from "./progress.js";
 
 // An error's code, and for ENROLMENT_CLOSED the state, to the name of its texts.
@@ -24,7 +24,8 @@ const STATES = new Set(["failed", "expired", "cancelled"]);
 const UNSUPPORTED = { attestation_required: "attestation", replaces_a_key: "replaces", not_ready: "not_ready" };
 /** After these, the same request may succeed. */
 const REPEATABLE = new Set(["offline", "busy", "broken", "not_ready"]);
-const CALM = new Set(["stopped", "cancelled", "offline", "busy", "not_ready"]);
+/** Marked as bad: another party may have had a hand in it, or the server does not accept this device. */
+const ALARMING = new Set(["untrusted", "claimed", "failed", "rejected", "revoked", "broken"]);
 
 /** The name of the texts for an error. */
 export function endOf(error) {
@@ -57,8 +58,8 @@ export async function showEnd(app, end, retry) {
   const actions = retry ? [button(t("enrol.end.retry"), () => app.go(retry), { kind: "primary" }), again] : [again];
   fill(app, {
     title: t(`enrol.end.${end}.title`),
-    mark: mark(CALM.has(end) ? "plain" : "bad"),
-    body: [element("p", {}, t(`enrol.end.${end}.text`))],
+    mark: mark(ALARMING.has(end) ? "bad" : "plain"),
+    lead: t(`enrol.end.${end}.text`),
     actions,
   });
 }

@@ -52,13 +52,13 @@ class Attempt {
 class Making extends Attempt {
   show() {
     const { app, row } = this;
-    const key = (name) => app.t(`enrol.key.${row.plain ? "plain_" : ""}${name}`);
+    const kind = row.plain ? "plain_" : row.meeting.isPlatform ? "" : "roaming_";
     const make = button(app.t("enrol.key.make"), () => this.run(make, () => this.#make()), { kind: "primary" });
     fill(app, {
       title: app.t("enrol.key.title"),
-      lead: key("lead"),
+      lead: app.t(`enrol.key.${kind}lead`),
       step: [3, 4],
-      body: [text(key("why")), this.problem],
+      body: [text(app.t(row.plain ? "enrol.key.plain_why" : "enrol.key.why")), this.problem],
       actions: [make],
     });
   }
@@ -86,7 +86,6 @@ class Making extends Attempt {
 }
 
 class Rehearsal extends Attempt {
-  #resend = null;
   #tries = 0;
 
   show() {
@@ -105,25 +104,19 @@ class Rehearsal extends Attempt {
 
   async #send() {
     const { app, row, signal } = this;
-    const completed = await (this.#resend?.() ?? this.#complete());
+    // As soon as it is sent, only the server knows whether the key is enrolled.
+    const remember = () => keep(app, row, { sent: true });
+    const completed = await complete(app.server, row.meeting, row.key, { remember, signal });
     await keep(app, row, { completed });
     if (!signal.aborted) app.go({ screen: "confirm" });
   }
 
-  #complete() {
-    const { app, row } = this;
-    // From now on only the server knows whether the key is enrolled.
-    return complete(app.server, row.meeting, row.key, { remember: () => keep(app, row, { sent: true }) });
-  }
-
   failed(error) {
-    const { app, signal } = this;
-    if (signal.aborted) return;
+    if (this.signal.aborted) return;
     if (error.name === "AuthenticatorFailed") return this.#notSigned(error.reason);
     const end = endOf(error);
     if (end !== "offline" && end !== "busy") return super.failed(error);
-    this.#resend = error.resend ?? this.#resend;
-    this.button.replaceChildren(app.t("enrol.try.again"));
+    // The same key makes the same completion, so the server answers as before.
     this.say(`enrol.try.${end}`);
   }
 

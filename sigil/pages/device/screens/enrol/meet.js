@@ -13,7 +13,7 @@ export async function show(app) {
     if (!row) return await showEnd(app, "expired");
     if (!row.meeting) {
       showWaiting(app);
-      const meeting = await meet(app.server, row.code, { claimId: row.claimId });
+      const meeting = await meet(app.server, row.code, { claimId: row.claimId, signal });
       await keep(app, row, { meeting });
       if (signal.aborted) return;
     }
@@ -37,9 +37,9 @@ function showMeeting(app, row) {
     box(
       "card",
       facts([
-        [t("enrol.meet.account"), isolated(account, { class: "meet-account" })],
+        [t("enrol.meet.account"), breakable(account, "meet-account")],
         [t("enrol.meet.service"), isolated(serverName)],
-        [t("enrol.meet.address"), isolated(baseUrl)],
+        [t("enrol.meet.address"), breakable(baseUrl)],
       ]),
     ),
     element("h2", {}, t("enrol.meet.pictures")),
@@ -58,6 +58,13 @@ function showMeeting(app, row) {
       button(t("enrol.meet.cancel"), () => showEnd(app, "stopped")),
     ],
   });
+}
+
+/** Breaks a long address after its punctuation. A copy of the text has no breaks. */
+function breakable(content, className = "") {
+  const node = isolated("", { class: className });
+  for (const part of content.split(/(?<=[@./:])/)) node.append(part, element("wbr"));
+  return node;
 }
 
 async function agree(app, row) {

@@ -1,6 +1,8 @@
 // The enrolment that this browser has begun. It is stored before each step that cannot be repeated: the claim_id before the
 // claim, the key before it is sent. So a page that is suspended, reloaded or closed goes on where it was.
 
+import { newClaimId } from "../../client/enrolment.js";
+
 const NAME = "enrolment";
 /** Of an enrolment whose offer is not known yet: no enrolment lives longer (docs/protocol.md, 5.5). */
 const LONGEST_MS = 900_000;
@@ -58,9 +60,4 @@ export function screenOf(row) {
 function isPast(row, now) {
   if (row.sent) return false;
   return now >= (row.meeting?.expiresAt ?? row.begunAt + LONGEST_MS);
-}
-
-function newClaimId() {
-  const bytes = crypto.getRandomValues(new Uint8Array(16));
-  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }

@@ -45,6 +45,8 @@ export default {
 
   "enrol.key.title": "Einen Schlüssel auf diesem Gerät anlegen",
   "enrol.key.lead": "Ihr Gerät fragt gleich nach Fingerabdruck, Gesicht oder Displaysperre, wie beim Entsperren.",
+  "enrol.key.roaming_lead":
+    "Ihr Browser fragt gleich nach einem Sicherheitsschlüssel mit PIN oder Fingerabdruck. Dieses Gerät hat keine Displaysperre, die er benutzen kann.",
   "enrol.key.why": "Mit diesem Schlüssel bestätigen Sie. Der Dienst erhält nur den öffentlichen Teil, nie Ihren Fingerabdruck oder Ihr Gesicht.",
   "enrol.key.make": "Schlüssel anlegen",
   "enrol.key.plain_lead": "Der Schlüssel bleibt in diesem Browser. Beim Bestätigen fragt das Gerät nicht nach.",
@@ -54,21 +56,18 @@ export default {
   "enrol.key.timeout": "Die Abfrage war zu lange offen. Versuchen Sie es erneut.",
   "enrol.key.none":
     "Auf diesem Gerät ist keine Displaysperre eingerichtet, oder der Browser kann sie nicht benutzen. Richten Sie eine ein und versuchen Sie es erneut.",
-  "enrol.key.failed": "Der Browser hat keinen Schlüssel angelegt. Versuchen Sie es erneut, oder nehmen Sie einen anderen Browser.",
+  "enrol.key.failed": "Der Browser hat keinen Schlüssel angelegt. Prüfen Sie, ob auf diesem Gerät eine Displaysperre eingerichtet ist, und versuchen Sie es erneut.",
 
   "enrol.try.title": "Einmal zur Probe bestätigen",
   "enrol.try.lead": "Der Schlüssel ist angelegt. Dieselbe Abfrage kommt jedes Mal, wenn Sie bestätigen. Probieren Sie es jetzt.",
   "enrol.try.button": "Bestätigen",
   "enrol.try.plain_lead": "Der Schlüssel ist angelegt. Zum Bestätigen tippen Sie jedes Mal auf eine Schaltfläche wie diese. Probieren Sie es jetzt.",
-  "enrol.try.sending": "Der Schlüssel wird gesendet",
   "enrol.try.cancelled": "Die Abfrage wurde geschlossen. Ihr Schlüssel bleibt erhalten. Versuchen Sie es erneut, wenn Sie bereit sind.",
   "enrol.try.timeout": "Die Abfrage war zu lange offen. Ihr Schlüssel bleibt erhalten. Versuchen Sie es erneut.",
   "enrol.try.removed": "Der Browser hat den Schlüssel nicht benutzt. Versuchen Sie es erneut. Klappt es wieder nicht, legen Sie einen neuen an.",
   "enrol.try.failed": "Der Browser hat nicht unterschrieben. Ihr Schlüssel bleibt erhalten. Versuchen Sie es erneut.",
-  "enrol.try.unverified": "Das Gerät hat nicht geprüft, dass Sie es sind. Richten Sie eine Displaysperre ein und versuchen Sie es erneut.",
-  "enrol.try.offline": "Keine Verbindung. Ihre Bestätigung bleibt erhalten: Senden Sie sie erneut, wenn Sie online sind.",
-  "enrol.try.busy": "Der Server ist ausgelastet. Ihre Bestätigung bleibt erhalten: Senden Sie sie gleich noch einmal.",
-  "enrol.try.again": "Erneut senden",
+  "enrol.try.offline": "Keine Verbindung. Ihr Schlüssel bleibt erhalten. Versuchen Sie es erneut, wenn Sie online sind.",
+  "enrol.try.busy": "Der Server ist ausgelastet. Ihr Schlüssel bleibt erhalten. Versuchen Sie es gleich noch einmal.",
   "enrol.try.new_key": "Neuen Schlüssel anlegen",
 
   "enrol.confirm.title": "Vergleichen, dann eintippen",
@@ -78,6 +77,7 @@ export default {
   "enrol.confirm.never": "Lesen Sie diesen Code niemandem vor, und tippen Sie ihn nirgendwo sonst ein.",
   "enrol.confirm.waiting": "Warten, bis der Code eingetippt ist",
   "enrol.confirm.offline": "Keine Verbindung. Diese Seite versucht es von selbst erneut.",
+  "enrol.confirm.busy": "Der Server ist ausgelastet. Diese Seite versucht es von selbst erneut.",
   "enrol.confirm.stop": "Abbrechen",
   "enrol.confirm.enrolled": "Dieses Gerät ist hinzugefügt.",
 

@@ -45,6 +45,8 @@ export default {
 
   "enrol.key.title": "Make a key on this device",
   "enrol.key.lead": "Your device will ask for your fingerprint, face or screen lock, as when you unlock it.",
+  "enrol.key.roaming_lead":
+    "Your browser will ask for a security key with a PIN or fingerprint. This device has no screen lock that it can use.",
   "enrol.key.why": "With this key you approve. The service gets only its public half, never your fingerprint or face.",
   "enrol.key.make": "Create the key",
   "enrol.key.plain_lead": "The key stays in this browser. There is no prompt when you approve.",
@@ -54,21 +56,18 @@ export default {
   "enrol.key.timeout": "The prompt was open too long. Try again.",
   "enrol.key.none":
     "This device has no screen lock or fingerprint set up, or the browser cannot use it. Set up a screen lock, then try again.",
-  "enrol.key.failed": "The browser made no key. Try again, or use another browser.",
+  "enrol.key.failed": "The browser made no key. Check that a screen lock is set up on this device, then try again.",
 
   "enrol.try.title": "Approve once, to try it",
   "enrol.try.lead": "The key is made. The same prompt comes each time you approve. Try it now.",
   "enrol.try.button": "Approve",
   "enrol.try.plain_lead": "The key is made. Each time you approve, you touch a button like this one. Try it now.",
-  "enrol.try.sending": "Sending the key",
   "enrol.try.cancelled": "The prompt was closed. Your key is kept. Try again when you are ready.",
   "enrol.try.timeout": "The prompt was open too long. Your key is kept. Try again.",
   "enrol.try.removed": "The browser did not use the key. Try again. If it fails again, make a new key.",
   "enrol.try.failed": "The browser did not sign. Your key is kept. Try again.",
-  "enrol.try.unverified": "The device did not check that it is you. Set up a screen lock, then try again.",
-  "enrol.try.offline": "No connection. Your approval is kept: send it again when you are online.",
-  "enrol.try.busy": "The server is busy. Your approval is kept: send it again in a moment.",
-  "enrol.try.again": "Send again",
+  "enrol.try.offline": "No connection. Your key is kept. Try again when you are online.",
+  "enrol.try.busy": "The server is busy. Your key is kept. Try again in a moment.",
   "enrol.try.new_key": "Make a new key",
 
   "enrol.confirm.title": "Compare, then type the code",
@@ -78,6 +77,7 @@ export default {
   "enrol.confirm.never": "Do not read this code to anyone, and type it nowhere else.",
   "enrol.confirm.waiting": "Waiting for the code to be typed",
   "enrol.confirm.offline": "No connection. This page tries again by itself.",
+  "enrol.confirm.busy": "The server is busy. This page tries again by itself.",
   "enrol.confirm.stop": "Cancel",
   "enrol.confirm.enrolled": "This device is added.",
 

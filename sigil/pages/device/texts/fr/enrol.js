@@ -46,6 +46,8 @@ export default {
 
   "enrol.key.title": "Créer une clé sur cet appareil",
   "enrol.key.lead": "Votre appareil va demander votre empreinte, votre visage ou votre code, comme pour le déverrouiller.",
+  "enrol.key.roaming_lead":
+    "Votre navigateur va demander une clé de sécurité avec code ou empreinte. Cet appareil n’a pas de verrouillage d’écran qu’il puisse utiliser.",
   "enrol.key.why": "Avec cette clé, vous approuvez. Le service n’en reçoit que la partie publique, jamais votre empreinte ni votre visage.",
   "enrol.key.make": "Créer la clé",
   "enrol.key.plain_lead": "La clé reste dans ce navigateur. L’appareil ne demande rien quand vous approuvez.",
@@ -55,21 +57,18 @@ export default {
   "enrol.key.timeout": "La demande est restée ouverte trop longtemps. Réessayez.",
   "enrol.key.none":
     "Cet appareil n’a pas de verrouillage d’écran, ou le navigateur ne peut pas l’utiliser. Configurez-en un, puis réessayez.",
-  "enrol.key.failed": "Le navigateur n’a pas créé de clé. Réessayez, ou utilisez un autre navigateur.",
+  "enrol.key.failed": "Le navigateur n’a pas créé de clé. Vérifiez qu’un verrouillage d’écran est configuré sur cet appareil, puis réessayez.",
 
   "enrol.try.title": "Approuvez une fois, pour essayer",
   "enrol.try.lead": "La clé est créée. La même demande s’affiche chaque fois que vous approuvez. Essayez maintenant.",
   "enrol.try.button": "Approuver",
   "enrol.try.plain_lead": "La clé est créée. Chaque fois que vous approuvez, vous touchez un bouton comme celui-ci. Essayez maintenant.",
-  "enrol.try.sending": "Envoi de la clé",
   "enrol.try.cancelled": "La demande a été fermée. Votre clé est conservée. Réessayez quand vous êtes prêt.",
   "enrol.try.timeout": "La demande est restée ouverte trop longtemps. Votre clé est conservée. Réessayez.",
   "enrol.try.removed": "Le navigateur n’a pas utilisé la clé. Réessayez. Si cela échoue encore, créez une nouvelle clé.",
   "enrol.try.failed": "Le navigateur n’a pas signé. Votre clé est conservée. Réessayez.",
-  "enrol.try.unverified": "L’appareil n’a pas vérifié que c’est bien vous. Configurez un verrouillage d’écran, puis réessayez.",
-  "enrol.try.offline": "Pas de connexion. Votre approbation est conservée : renvoyez-la quand vous êtes en ligne.",
-  "enrol.try.busy": "Le serveur est occupé. Votre approbation est conservée : renvoyez-la dans un instant.",
-  "enrol.try.again": "Renvoyer",
+  "enrol.try.offline": "Pas de connexion. Votre clé est conservée. Réessayez quand vous êtes en ligne.",
+  "enrol.try.busy": "Le serveur est occupé. Votre clé est conservée. Réessayez dans un instant.",
   "enrol.try.new_key": "Créer une nouvelle clé",
 
   "enrol.confirm.title": "Comparez, puis saisissez le code",
@@ -79,6 +78,7 @@ export default {
   "enrol.confirm.never": "Ne lisez ce code à personne, et ne le saisissez nulle part ailleurs.",
   "enrol.confirm.waiting": "En attente de la saisie du code",
   "enrol.confirm.offline": "Pas de connexion. Cette page réessaie d’elle-même.",
+  "enrol.confirm.busy": "Le serveur est occupé. Cette page réessaie d’elle-même.",
   "enrol.confirm.stop": "Annuler",
   "enrol.confirm.enrolled": "Cet appareil est ajouté.",
 
