@@ -30,7 +30,8 @@ async def serve(directory: Path, ports: Ports) -> None:
     control_listener = Listener(bind(ports.control), control.connection)
     await stand_ins.open()
     await control_listener.set_mode("serving")
-    published = credentials.publish({**stand_ins.urls(), "control_url": loopback_url(control_listener.port)})
+    urls = {**stand_ins.urls(), "control_url": loopback_url(control_listener.port)}
+    published = credentials.publish(urls, stand_ins.browsers(credentials.key_hash()))
     click.echo(msgspec.json.encode(published))
     await stopped.wait()
     control_listener.close()
@@ -45,14 +46,18 @@ def _log_exception(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> 
 
 @click.command()
 @click.option("--directory", type=click.Path(path_type=Path), required=True, help="For keys and certificates (0700).")
-@click.option("--apns-port", default=0, show_default="a free one")
-@click.option("--fcm-port", default=0, show_default="a free one")
-@click.option("--token-port", default=0, show_default="a free one")
-@click.option("--control-port", default=0, show_default="a free one")
-def main(directory: Path, apns_port: int, fcm_port: int, token_port: int, control_port: int) -> None:
-    """Local stand-ins of APNs and FCM, on loopback only."""
+@click.option("--apns-port", "apns", default=0, show_default="a free one")
+@click.option("--fcm-port", "fcm", default=0, show_default="a free one")
+@click.option("--token-port", "token", default=0, show_default="a free one")
+@click.option("--webpush-port", "webpush", default=0, show_default="a free one")
+@click.option("--google-port", "google", default=0, show_default="a free one")
+@click.option("--mcs-port", "mcs", default=0, show_default="a free one")
+@click.option("--mozilla-port", "mozilla", default=0, show_default="a free one")
+@click.option("--control-port", "control", default=0, show_default="a free one")
+def main(directory: Path, **ports: int) -> None:
+    """Local stand-ins of APNs, FCM and the push services of browsers, on loopback only."""
     try:
-        uvloop.run(serve(directory.resolve(), Ports(apns_port, fcm_port, token_port, control_port)))
+        uvloop.run(serve(directory.resolve(), Ports(**ports)))
     except (UnsafeDirectory, OSError) as error:
         raise click.ClickException(str(error)) from error
 

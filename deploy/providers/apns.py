@@ -110,6 +110,9 @@ class Apns:
         """For a rule with an outcome; `timestamp` (unix ms) goes with 410, and is now without one."""
         return self._answer(request, rule.outcome or "", rule)
 
+    def accept(self, request: Stream) -> bytes:
+        return bytes(request.body)
+
     def supports(self, outcome: str) -> bool:
         return outcome in _STATUS
 

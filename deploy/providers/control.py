@@ -17,23 +17,28 @@ from deploy.providers.http.listener import Mode
 from deploy.providers.http.stream import Response
 from deploy.providers.provider import Goaway
 from deploy.providers.rules import EARLY, MAX_RULES, Name, Rule, TooManyRules
-from deploy.providers.stand_ins import StandIns
+from deploy.providers.stand_ins import PortName, StandIns
 
 _MAX_WAIT_SECONDS = 25.0
+_MAX_SCRIPTED_BODY = 64 * 1_048_576
 _HOSTS = {"127.0.0.1", "localhost"}
 
 
 class _Listener(Struct, forbid_unknown_fields=True):
-    provider: Name
+    provider: PortName
     mode: Mode
     drop: bool = False
 
 
 class _Connections(Struct, forbid_unknown_fields=True):
-    provider: Literal["apns", "fcm"]
+    provider: Literal["apns", "fcm", "webpush"]
     max_concurrent_streams: Annotated[int, Meta(ge=0, le=2**31 - 1)] | None = None
     goaway: Goaway | None = None
     close: bool = False
+
+
+class _Expire(Struct, forbid_unknown_fields=True):
+    token: str
 
 
 class _Reset(Struct, forbid_unknown_fields=True):
@@ -68,6 +73,8 @@ class Control:
             ("POST", "/connections"): self._connection,
             ("POST", "/revoke"): self._revoke,
             ("POST", "/reset"): self._reset,
+            ("GET", "/subscriptions"): self._subscriptions,
+            ("POST", "/expire"): self._expire,
         }
 
     def connection(self) -> Http1:
@@ -130,6 +137,8 @@ class Control:
             )
         if rule.fault in EARLY and rule.outcome is None and rule.status is None:
             raise InvalidCommand("fault: an early response needs outcome or status")
+        if not 0 <= rule.body_size <= _MAX_SCRIPTED_BODY:
+            raise InvalidCommand(f"body_size: must be 0 to {_MAX_SCRIPTED_BODY}")
         if not 0 <= rule.probability <= 1 or min(rule.delay_ms, rule.spread_ms) < 0:
             raise InvalidCommand("probability must be 0 to 1; delay_ms and spread_ms must not be negative")
 
@@ -163,6 +172,13 @@ class Control:
 
     async def _revoke(self, request: Request) -> Any:
         self._stand_ins.access_tokens.revoke()
+        return {}
+
+    async def _subscriptions(self, request: Request) -> Any:
+        return self._stand_ins.subscriptions.all()
+
+    async def _expire(self, request: Request) -> Any:
+        self._stand_ins.subscriptions.expire(msgspec.json.decode(request.body, type=_Expire).token)
         return {}
 
     async def _reset(self, request: Request) -> Any:

@@ -5,7 +5,9 @@ Created once for a directory: they stay valid for a relay when the stand-ins are
 
 from __future__ import annotations
 
+import base64
 import datetime as dt
+import hashlib
 import ipaddress
 import os
 import secrets
@@ -23,13 +25,21 @@ from cryptography.x509.oid import NameOID
 from deploy.providers.apns_token import TeamKey
 from deploy.providers.google_tokens import ServiceAccount
 from deploy.providers.http.listener import HOST, Mode
+from deploy.providers.webpush import google, mozilla
 
 PROJECT = "sigil-stand-in"
 TOPIC = "com.example.sigil"
 _EMAIL = f"relay@{PROJECT}.iam.gserviceaccount.com"
 _YEARS = dt.timedelta(days=3650)
 _CERTIFICATES: tuple[Mode, ...] = ("serving", "untrusted", "wrong_name", "expired")
-_NAMES = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.IPv4Address(HOST))]
+_NAMES = [
+    x509.DNSName("localhost"),
+    x509.IPAddress(ipaddress.IPv4Address(HOST)),
+    # A relay sends a browser's push to the name in its endpoint, and connects to the stand-in instead.
+    *(x509.DNSName(name) for name in (*google.HOSTS, mozilla.HOST)),
+]
+# A new name when the files change: older directories are then filled again.
+_MARKER = "ids-2.json"
 
 
 class _Ids(msgspec.Struct, frozen=True):
@@ -53,9 +63,9 @@ class Credentials:
             )
         self._directory = directory
         # Written last: without it the other files are incomplete.
-        if not (directory / "ids.json").exists():
+        if not (directory / _MARKER).exists():
             self._create()
-        self._ids = msgspec.json.decode((directory / "ids.json").read_bytes(), type=_Ids)
+        self._ids = msgspec.json.decode((directory / _MARKER).read_bytes(), type=_Ids)
 
     def contexts(self, protocol: str) -> dict[Mode, ssl.SSLContext]:
         """A TLS context for each mode of a listener; `protocol` is the only one that ALPN offers."""
@@ -83,9 +93,21 @@ class Credentials:
         self._write("fcm-service-account.json", msgspec.json.encode(content))
         return ServiceAccount(key.public_key(), self._ids.fcm_key_id, _EMAIL, token_url)
 
-    def publish(self, urls: dict[str, str]) -> dict[str, object]:
+    def key_hash(self) -> str:
+        """SHA-256 of the public key of the servers' certificate (SPKI), in base64."""
+        certificate = x509.load_pem_x509_certificate((self._directory / "serving.pem").read_bytes())
+        spki = certificate.public_key().public_bytes(
+            serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
+        return base64.b64encode(hashlib.sha256(spki).digest()).decode()
+
+    def publish(self, urls: dict[str, str], browsers: dict[str, object]) -> dict[str, object]:
         """Writes providers.json, and returns its content."""
         content: dict[str, object] = {**urls, "env": self._environment(urls)}
+        # Apart from `env`: with it, a relay no longer reaches the vendors' services.
+        address = urls["webpush_url"].removeprefix("https://")
+        hosts = " ".join(f"{name}={address}" for name in (*google.HOSTS, mozilla.HOST))
+        content |= {"webpush_env": {"RELAY_WEBPUSH_HOSTS": hosts}, "browsers": browsers}
         self._write("providers.json", msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n")
         return content
 
@@ -117,7 +139,7 @@ class Credentials:
         self._write("apns-key.p8", _pem(ec.generate_private_key(ec.SECP256R1())))
         self._write("fcm-key.pem", _pem(rsa.generate_private_key(65537, 2048)))
         ids = _Ids(_apple_id(), _apple_id(), secrets.token_hex(20))
-        self._write("ids.json", msgspec.json.encode(ids))
+        self._write(_MARKER, msgspec.json.encode(ids))
 
     def _context(self, mode: Mode, protocol: str) -> ssl.SSLContext:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)

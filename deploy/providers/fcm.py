@@ -191,6 +191,9 @@ class Fcm:
             return _unauthenticated("ACCESS_TOKEN_EXPIRED")
         return _error(rule.outcome or "", retry_after=rule.retry_after)
 
+    def accept(self, request: Stream) -> bytes:
+        return bytes(request.body)
+
     def supports(self, outcome: str) -> bool:
         return outcome in _ERRORS
 

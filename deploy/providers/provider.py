@@ -15,7 +15,7 @@ from deploy.providers.rules import Name, Rule, Rules
 
 
 class Responder(Protocol):
-    """APNs or FCM: its response to a request, and to a request whose outcome is scripted by a rule."""
+    """APNs, FCM or Web Push: its response to a request, and to a request whose outcome is scripted by a rule."""
 
     name: Name
     settings: Any
@@ -27,6 +27,9 @@ class Responder(Protocol):
     def respond(self, request: Stream, now: float) -> tuple[Response, str | None]: ...
     def scripted(self, request: Stream, rule: Rule) -> Response: ...
     def supports(self, outcome: str) -> bool: ...
+    def accept(self, request: Stream) -> bytes:
+        """Called for an accepted push: its body as JSON, for the record."""
+        ...
 
 
 class Provider:
@@ -107,7 +110,7 @@ class Provider:
             response = self._scripted(stream, rule, response)
         respond = self._responses.get(rule.fault if rule else None)
         if response.outcome == "Success" and (respond is not None or (rule and rule.accepted)):
-            body = bytes(stream.body)
+            body = self.responder.accept(stream)
             self._record.accept(self.name, device, now, stream.headers, body, sigil=sigil)
         if respond is not None:
             self._record.count(self.name, response.outcome)
@@ -148,7 +151,9 @@ def scripted_status(rule: Rule) -> Response:
     headers = [("content-type", "text/html; charset=UTF-8")]
     if rule.retry_after is not None:
         headers.append(("retry-after", rule.retry_after))
-    return Response(status, str(status), tuple(headers), (rule.body or "").encode())
+    if rule.location is not None:
+        headers.append(("location", rule.location))
+    return Response(status, str(status), tuple(headers), (rule.body or "").encode().ljust(rule.body_size))
 
 
 class Goaway(msgspec.Struct, forbid_unknown_fields=True):

@@ -7,7 +7,7 @@ from typing import Literal
 
 import msgspec
 
-Name = Literal["apns", "fcm", "token"]
+Name = Literal["apns", "fcm", "token", "webpush"]
 Fault = Literal[
     "reset", "refused_stream", "goaway", "goaway_before", "no_body", "split_data", "empty_data", "stall", "silence",
     "close", "early", "early_open",
@@ -25,6 +25,8 @@ class Rule(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     outcome: str | None = None
     status: int | None = None
     body: str | None = None
+    body_size: int = 0
+    location: str | None = None
     timestamp: int | None = None
     retry_after: str | None = None
     fault: Fault | None = None

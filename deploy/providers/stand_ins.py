@@ -1,8 +1,8 @@
-"""All stand-ins of one process: APNs, FCM, and Google's token endpoint."""
+"""All stand-ins of one process: APNs, FCM, Google's token endpoint, and the push services of browsers."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -15,6 +15,15 @@ from deploy.providers.provider import Provider
 from deploy.providers.record import Record
 from deploy.providers.rules import Name, Rules
 from deploy.providers.token_endpoint import PATH, TokenEndpoint
+from deploy.providers.webpush import google
+from deploy.providers.webpush.endpoint import WebPush, WebPushSettings
+from deploy.providers.webpush.google import Google
+from deploy.providers.webpush.mcs import Mcs
+from deploy.providers.webpush.mozilla import Mozilla
+from deploy.providers.webpush.subscriptions import Subscriptions
+
+PortName = Name | Literal["google", "mcs", "mozilla"]
+"""A provider, or a port that browsers connect to: Google's registration, its connections, Mozilla's connections."""
 
 
 class Ports(msgspec.Struct, frozen=True):
@@ -23,6 +32,10 @@ class Ports(msgspec.Struct, frozen=True):
     apns: int = 0
     fcm: int = 0
     token: int = 0
+    webpush: int = 0
+    google: int = 0
+    mcs: int = 0
+    mozilla: int = 0
     control: int = 0
 
 
@@ -33,9 +46,12 @@ class StandIns:
         self.rules, self.record, self.access_tokens = Rules(), Record(), AccessTokens()
         self.apns = Apns(credentials.team_key(), TOPIC)
         self.fcm = Fcm(PROJECT, self.access_tokens)
+        self.subscriptions = Subscriptions()
+        self.webpush = WebPush(self.subscriptions)
         self.providers: dict[Name, Provider] = {
             "apns": Provider(self.apns, self.rules, self.record),
             "fcm": Provider(self.fcm, self.rules, self.record),
+            "webpush": Provider(self.webpush, self.rules, self.record),
         }
         # The audience of an assertion is the URL of the endpoint, whose port is known once it is bound.
         token_port = bind(ports.token)
@@ -43,7 +59,13 @@ class StandIns:
         account = credentials.service_account(self.token_url)
         self.token_endpoint = TokenEndpoint(GoogleTokens(account, self.access_tokens), self.rules, self.record)
         h2, h1 = credentials.contexts("h2"), credentials.contexts("http/1.1")
-        self.listeners: dict[Name, Listener] = {"token": Listener(token_port, self.token_endpoint.connection, h1)}
+        self.google = Google(self.subscriptions)
+        self.listeners: dict[PortName, Listener] = {
+            "token": Listener(token_port, self.token_endpoint.connection, h1),
+            "google": Listener(bind(ports.google), self.google.connection),
+            "mcs": Listener(bind(ports.mcs), lambda: Mcs(self.subscriptions), h1),
+            "mozilla": Listener(bind(ports.mozilla), lambda: Mozilla(self.subscriptions)),
+        }
         for name, provider in self.providers.items():
             self.listeners[name] = Listener(bind(getattr(ports, name)), provider.connection, h2)
 
@@ -60,7 +82,25 @@ class StandIns:
             "apns_url": f"https://{HOST}:{self.listeners['apns'].port}",
             "fcm_url": f"https://{HOST}:{self.listeners['fcm'].port}",
             "fcm_token_url": self.token_url,
+            "webpush_url": f"https://{HOST}:{self.listeners['webpush'].port}",
         }
+
+    def browsers(self, spki: str) -> dict[str, Any]:
+        """What leads a browser here: command-line options of Chromium, preferences of Firefox. `spki` is the hash of
+        the certificate's key, which Chromium then trusts."""
+        registration = f"http://{HOST}:{self.listeners['google'].port}"
+        chromium = [
+            f"--gcm-checkin-url={registration}{google.CHECK_IN}",
+            f"--gcm-registration-url={registration}{google.REGISTER}",
+            f"--gcm-mcs-endpoint=https://{HOST}:{self.listeners['mcs'].port}",
+            f"--ignore-certificate-errors-spki-list={spki}",
+        ]
+        firefox = {
+            "dom.push.serverURL": f"ws://{HOST}:{self.listeners['mozilla'].port}/",
+            "dom.push.connection.enabled": True,
+            "dom.push.testing.allowInsecureServerURL": True,
+        }
+        return {"chromium": chromium, "firefox": firefox}
 
     def supports(self, provider: Name, outcome: str) -> bool:
         return (self.token_endpoint if provider == "token" else self.providers[provider]).responder.supports(outcome)
@@ -73,8 +113,9 @@ class StandIns:
         }
         figures = {name: provider.counters() for name, provider in self.providers.items()} | {"token": token}
         figures["apns"]["provider_tokens"] = self.apns.tokens.distinct
+        figures["webpush"] |= {"vapid_tokens": self.webpush.vapid.distinct, **self.subscriptions.counters()}
         for name, listener in self.listeners.items():
-            figures[name]["listener"] = listener.mode
+            figures.setdefault(name, {})["listener"] = listener.mode
         return figures
 
     def settings(self) -> dict[str, Any]:
@@ -82,6 +123,7 @@ class StandIns:
             "apns": self.apns.settings,
             "fcm": self.fcm.settings,
             "token": self.access_tokens.settings,
+            "webpush": self.webpush.settings,
         }
 
     def change_settings(self, changes: dict[Name, dict[str, Any]]) -> None:
@@ -91,7 +133,9 @@ class StandIns:
         apns = msgspec.convert(merged["apns"], ApnsSettings)
         fcm = msgspec.convert(merged["fcm"], FcmSettings)
         token = msgspec.convert(merged["token"], TokenSettings)
+        webpush = msgspec.convert(merged["webpush"], WebPushSettings)
         self.apns.settings, self.fcm.settings, self.access_tokens.settings = apns, fcm, token
+        self.webpush.settings = webpush
 
     async def reset(self, seed: int) -> None:
         """Back to the initial state, except for connections, access tokens and the numbers of pushes."""
@@ -100,6 +144,7 @@ class StandIns:
         self.apns.settings, self.fcm.settings, self.access_tokens.settings = (
             ApnsSettings(), FcmSettings(), TokenSettings(),
         )  # fmt: skip
+        self.webpush.settings = WebPushSettings()
         for provider in self.providers.values():
             provider.reset()
         for listener in self.listeners.values():

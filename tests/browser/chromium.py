@@ -15,7 +15,7 @@ PATIENCE = 60_000.0
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
 # --no-sandbox: these tests run as root in containers, and open nothing but our own pages. The rest keeps the browser
 # from contacting other servers.
-_FLAGS = (
+FLAGS = (
     "--no-sandbox",
     "--disable-gpu",
     "--disable-quic",
@@ -43,7 +43,7 @@ def running(**environment: str) -> Iterator[Browser]:
 def launched(kind: BrowserType, *flags: str, **environment: str) -> Iterator[Browser]:
     """Another browser with flags of its own, under a Playwright that already runs: a thread may have only one."""
     browser = kind.launch(
-        executable_path=executable(), args=[*_FLAGS, *flags], env={**os.environ, **environment}, timeout=PATIENCE
+        executable_path=executable(), args=[*FLAGS, *flags], env={**os.environ, **environment}, timeout=PATIENCE
     )
     try:
         yield browser

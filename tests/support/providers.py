@@ -60,7 +60,10 @@ class Providers:
         self.directory = Path(tempfile.mkdtemp(prefix="providers-"))
         self.log_path = self.directory / "log"
         self.env: dict[str, str] = {}
-        self.apns_url = self.fcm_url = self.fcm_token_url = self.control_url = ""
+        self.webpush_env: dict[str, str] = {}
+        self.chromium_options: list[str] = []
+        self.firefox_preferences: dict[str, Any] = {}
+        self.apns_url = self.fcm_url = self.fcm_token_url = self.webpush_url = self.control_url = ""
         self._process: subprocess.Popen[bytes] | None = None
         self._control: httpx.Client | None = None
 
@@ -82,7 +85,10 @@ class Providers:
                 cwd=Path(__file__).parents[2],
             )
         published = json.loads(wait_until(self._first_line, "the stand-ins"))
-        self.env = published["env"]
+        self.env, self.webpush_env = published["env"], published["webpush_env"]
+        self.chromium_options = published["browsers"]["chromium"]
+        self.firefox_preferences = published["browsers"]["firefox"]
+        self.webpush_url = published["webpush_url"]
         self.apns_url, self.fcm_url = published["apns_url"], published["fcm_url"]
         self.fcm_token_url, self.control_url = published["fcm_token_url"], published["control_url"]
         self._control = httpx.Client(base_url=self.control_url, trust_env=False, timeout=DEADLINE)

@@ -20,7 +20,7 @@ class Response(msgspec.Struct, frozen=True):
 
     @property
     def accepted(self) -> bool:
-        return self.status == 200
+        return self.status in {200, 201}
 
 
 class StreamConnection(Protocol):

@@ -1,0 +1,1 @@
+"""Real pushes in real browsers, through the stand-ins of their push services."""
