@@ -43,7 +43,7 @@ _BY_STATUS = {status: outcome for outcome, (status, _) in _OUTCOMES.items()}
 
 class WebPushSettings(Struct, forbid_unknown_fields=True):
     """Streams of a connection; initial window in bytes; `known_only`: a token that no browser got is unknown (404), as
-    at the real services, instead of accepted and delivered to nobody."""
+    at the real services, instead of accepted and delivered to no browser."""
 
     max_streams: int = 100
     window: int = INITIAL_WINDOW

@@ -95,5 +95,5 @@ class Subscriptions:
         return {
             "subscriptions": len(self._by_token),
             "browsers": len(self._connected),
-            "undelivered": sum(len(one) for one in self._waiting.values()),
+            "kept": sum(len(one) for one in self._waiting.values()),
         }
