@@ -1,6 +1,6 @@
 // One bounded exchange with the server or the relay: time, size, no redirect, no cookie, strict JSON.
 
-import { NotStrictJson, parseJson } from "../core/encoding/strict_json.js";
+import { NotStrictJson, parseJsonBytes } from "../core/encoding/strict_json.js";
 import { AnswerUnusable, Offline, Problem } from "./errors.js";
 
 const TIMEOUT_SECONDS = 10;
@@ -75,7 +75,7 @@ function answer(response, bytes) {
   const texts = new WeakMap();
   let json;
   try {
-    json = parseJson(new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes), texts);
+    json = parseJsonBytes(bytes, texts);
     if (!(json instanceof Map)) throw new NotStrictJson("the answer is no object");
   } catch (error) {
     // Of a proxy, for example, which answers with a page.

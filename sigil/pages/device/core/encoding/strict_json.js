@@ -18,13 +18,24 @@ export class NotStrictJson extends Error {}
 /**
  * Objects become a Map in the order of the text, lists an Array, numbers a number or an OtherNumber.
  *
- * @param {string} text already decoded: a TextDecoder with `fatal` and `ignoreBOM`
+ * @param {string} text
  * @param {WeakMap<Map | Array, Map<string, string> | string[]>} [texts] gets the text of each member of each Map, and of
  *   each item of each Array
  * @throws {NotStrictJson}
  */
 export function parseJson(text, texts) {
   return new Reader(text, texts).whole();
+}
+
+/** `parseJson` of UTF-8; a byte order mark is no JSON. @param {Uint8Array} bytes */
+export function parseJsonBytes(bytes, texts) {
+  let text;
+  try {
+    text = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
+  } catch {
+    throw new NotStrictJson("the text is not UTF-8");
+  }
+  return parseJson(text, texts);
 }
 
 const BLANK = /[ \t\n\r]*/y;
