@@ -9,7 +9,7 @@ from typing import Any
 
 import uvloop
 
-from bench.wire import creation_body, response_body
+from bench.wire import creation_body, response_body, web_response_body
 from sigil.app.operational import Snapshot, build
 from sigil.app.services import Dependencies
 from sigil.attestation.credentials import issue, times
@@ -25,6 +25,7 @@ from sigil.serving.process.lifecycle import WorkerLifecycle
 from sigil.sessions.long_polls import LongPolls
 from sigil.telemetry.metrics import Metrics
 from sigil.telemetry.null_metrics import NullMetrics
+from tests.support.web_key import WebKey
 
 _POLICY = AttestationPolicy(
     required=True,
@@ -33,29 +34,38 @@ _POLICY = AttestationPolicy(
     android_min_patch=202601,
     android_user_auth=True,
 )
+_ORIGIN = "https://sigil.example.com"
 Headers = list[tuple[bytes, bytes]]
 
 
 class InProcess:
     """An application on `store` and `count` devices. Each method except `sign` sends one request for each device.
 
-    `attested`: the server requires attestation, and each device sends its credential.
+    `attested`: the server requires attestation, and each device sends its credential. `web`: the devices are browsers.
     """
 
     def __init__(
-        self, store: SessionStore, count: int, metrics: Metrics | None = None, *, attested: bool = False
+        self,
+        store: SessionStore,
+        count: int,
+        metrics: Metrics | None = None,
+        *,
+        attested: bool = False,
+        web: bool = False,
     ) -> None:
         secrets = DerivedSecrets(*(os.urandom(32) for _ in range(6)))
         key = issue_api_key(secrets.api_key, "sgk_live_", os.urandom(16))
         self._authorization: Headers = [(b"authorization", f"Bearer {key}".encode())]
         parts = Dependencies(store=store, long_polls=LongPolls(), metrics=metrics or NullMetrics())
         policy = _POLICY if attested else AttestationPolicy()
-        self._app = build(Snapshot(Config(device_rate=0, attestation=policy), secrets), parts, WorkerLifecycle(0, 1))
+        config = Config(public_url=_ORIGIN, device_rate=0, attestation=policy)
+        self._app = build(Snapshot(config, secrets), parts, WorkerLifecycle(0, 1))
         self._loop = uvloop.new_event_loop()
         self._devices = [Device.generate() for _ in range(count)]
         server_key = ServerIdentity.from_secrets(secrets).keys["ES256"]
         self._credentials = [_credential(device, server_key) if attested else "" for device in self._devices]
-        self._creations = [creation_body(device) for device in self._devices]
+        self._browsers = [WebKey(_ORIGIN) for _ in range(count)] if web else []
+        self._creations = [creation_body(device) for device in self._browsers or self._devices]
         self._created: list[bytes] = []
         self._answers: list[bytes] = []
 
@@ -63,6 +73,10 @@ class InProcess:
         self._created = self._run(self._posts("/challenge", self._creations, self._authorization))
 
     def sign(self) -> None:
+        if self._browsers:
+            pairs = zip(self._browsers, self._created, strict=True)
+            self._answers = [web_response_body(device, created) for device, created in pairs]
+            return
         self._answers = [
             response_body(device, created, credential)
             for device, created, credential in zip(self._devices, self._created, self._credentials, strict=True)

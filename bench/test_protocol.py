@@ -16,6 +16,7 @@ from sigil.protocol.encoding.canonical import canonical
 from sigil.protocol.keys import SUITES, PrivateKey, Suite
 from sigil.protocol.messages.challenges import CreateChallenge, Respond
 from sigil.protocol.messages.decoding import decode_request
+from tests.support.web_key import WebKey
 
 _MESSAGE = signed_bytes.approval(bytes(32), canonical(ACTION))
 
@@ -40,6 +41,12 @@ def test_verify(measure: Measure, suite: Suite) -> None:
     key = PrivateKey.load(suite, bytes([7]) * 32)
     signature = key.sign(_MESSAGE)
     measure(lambda: key.public.verify(_MESSAGE, signature))
+
+
+def test_verify_web_authn(measure: Measure) -> None:
+    key = WebKey("https://sigil.example.com", assertion=7, local=9)
+    public, signature = key.public, key.sign(_MESSAGE)
+    measure(lambda: public.verify(_MESSAGE, signature))
 
 
 def test_check_of_an_api_key(measure: Measure) -> None:

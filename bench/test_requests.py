@@ -24,6 +24,8 @@ from sigil.telemetry.metrics import Metrics
 _DEVICES = 20
 _MOST = 1.1
 """A credential that this worker has verified before may add a tenth to an answer."""
+_MOST_OF_WEB = 1.6
+"""A web device's signature is two, and two texts."""
 _MEASUREMENTS = 3
 
 
@@ -90,8 +92,25 @@ def test_answer_with_a_cached_credential_in_process(
         pytest.fail(f"an answer with a cached credential takes {ratio:.3f} times as long as one without")
 
 
-def _ratio(attested: InProcess, plain: InProcess) -> float:
-    pairs = [(_seconds(attested), _seconds(plain)) for _ in range(150)]
+def test_answer_of_a_web_device_in_process(
+    measure: Measure, store: SessionStore, metrics: Metrics, application: InProcess
+) -> None:
+    """Also in turn with answers of plain keys, of the same store: the ratio of the best of each."""
+    web = InProcess(store, _DEVICES, metrics, web=True)
+
+    def create_and_sign() -> None:
+        web.create()
+        web.sign()
+
+    measure(web.answer, operations=_DEVICES, rounds=200, prepare=create_and_sign)
+    ratio = min(_ratio(web, application) for _ in range(_MEASUREMENTS))
+    web.close()
+    if ratio >= _MOST_OF_WEB:
+        pytest.fail(f"an answer of a web device takes {ratio:.3f} times as long as one of a plain key")
+
+
+def _ratio(other: InProcess, plain: InProcess) -> float:
+    pairs = [(_seconds(other), _seconds(plain)) for _ in range(150)]
     return min(first for first, _ in pairs) / min(second for _, second in pairs)
 
 

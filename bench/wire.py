@@ -6,8 +6,10 @@ import json
 from collections.abc import Sequence
 
 from sigil.device import Device
+from sigil.protocol import signed_bytes
 from sigil.protocol.encoding.canonical import canonical
 from sigil.protocol.encoding.text import decode_base64
+from tests.support.web_key import WebKey
 
 ACTION = {
     "type": "payment.confirm",
@@ -17,7 +19,7 @@ ACTION = {
 ACTION_JCS = canonical(ACTION)
 
 
-def creation_body(device: Device) -> bytes:
+def creation_body(device: Device | WebKey) -> bytes:
     """The body of `POST /challenge`."""
     return json.dumps({"device_public_key": device.wire_key, "action": ACTION}).encode()
 
@@ -29,6 +31,15 @@ def response_body(device: Device, created: bytes, credential: str = "") -> bytes
     signature = device.sign_approval(bound, ACTION_JCS)
     body = device.response_body(challenge["challenge_id"], "approved", signature)
     return json.dumps(body | ({"device_credential": credential} if credential else {})).encode()
+
+
+def web_response_body(device: WebKey, created: bytes) -> bytes:
+    """The same of a web device."""
+    challenge = json.loads(created)
+    bound = decode_base64(challenge["challenge_bytes"], "challenge_bytes")
+    signature = device.sign_base64(signed_bytes.approval(bound, ACTION_JCS))
+    answer = {"fingerprint": device.fingerprint, "decision": "approved", "signature": signature}
+    return json.dumps({"challenge_id": challenge["challenge_id"], **answer}).encode()
 
 
 def approval_request_body(groups: Sequence[Sequence[Device]], required: int) -> bytes:
