@@ -86,12 +86,13 @@ class Sender:
         self._providers = providers
         self._key = ec.generate_private_key(ec.SECP256R1())
         self.public = _point(self._key.public_key())
+        self.public_text = _encode(self.public)
 
     def authorization(self, origin: str, key: ec.EllipticCurvePrivateKey | None = None, **changed: Any) -> str:
         """`key` signs instead of the own one; None removes a claim."""
         claims = {"aud": origin, "exp": int(time.time()) + 3600, "sub": "mailto:admin@sigil.test", **changed}
         claims = {name: value for name, value in claims.items() if value is not None}
-        return f"vapid t={jwt.encode(claims, key or self._key, 'ES256')}, k={_encode(self.public)}"
+        return f"vapid t={jwt.encode(claims, key or self._key, 'ES256')}, k={self.public_text}"
 
     def post(self, endpoint: str, body: bytes, **headers: str | None) -> httpx.Response:
         """To the stand-in, under the name of the service in the endpoint's URL. None leaves a header out."""
