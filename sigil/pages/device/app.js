@@ -31,12 +31,14 @@ const SCREENS = {
 };
 // Screens that stand at the bottom of the history.
 const ROOTS = new Set(["unfit", "install", "code", "ready", "lost"]);
+const HOUR_MS = 3_600_000;
 const ID = /^#([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})$/;
 
 class App {
   #leaving = new AbortController();
   #state = { screen: "" };
   #afterBack = null;
+  #checkedAt = Date.now();
 
   constructor() {
     this.main = document.querySelector("main");
@@ -76,6 +78,7 @@ class App {
 
   async start() {
     window.addEventListener("popstate", () => this.#onBack());
+    document.addEventListener("visibilitychange", () => this.#renew());
     window.addEventListener("hashchange", () => this.#onFragment());
     window.addEventListener("beforeinstallprompt", (event) => {
       event.preventDefault();
@@ -104,7 +107,7 @@ class App {
   root(text = "") {
     // A link to enrol replaces the device after the person agrees; the pages of enrolment show that.
     if (text) return this.go({ screen: mustInstall() ? "install" : "code", text, plain: this.plain });
-    if (this.device) return this.go({ screen: "ready" });
+    if (this.device) return this.go(this.device.localKey ? { screen: "ready" } : { screen: "lost", why: "key" });
     return this.go({ screen: mustInstall() ? "install" : "code", text: "", plain: this.plain });
   }
 
@@ -129,6 +132,8 @@ class App {
   }
 
   #onBack() {
+    // A fragment that was typed or opened: #onFragment takes it.
+    if (history.state === null) return;
     const state = this.#afterBack;
     this.#afterBack = null;
     const level = history.state?.level ?? 0;
@@ -243,6 +248,14 @@ class App {
     await Promise.allSettled(Object.values(SCREENS).map((load) => load()));
     // Without a worker the app works, only not without a connection.
     await keepFiles().catch(() => {});
+  }
+
+  /** An installed app stays open for days: after an update of the server it loads itself again when it is shown. */
+  async #renew() {
+    if (document.visibilityState !== "visible" || Date.now() - this.#checkedAt < HOUR_MS) return;
+    this.#checkedAt = Date.now();
+    const info = await this.server.info().catch(() => null);
+    if (info && info.get("version") !== this.version && ROOTS.has(this.#state.screen)) location.reload();
   }
 
   /** The worker names the request of a notification that a person has opened, or reports a push. */

@@ -91,13 +91,19 @@ function steps(app, [number, of]) {
   return element("p", { class: "steps" }, shown, app.t("step", { number, of }));
 }
 
-/** A round mark above the heading. `kind` is good, bad, wait or plain; the heading has the meaning as text. */
+/** A round mark above the heading. `kind` is a name of the table; the heading has the meaning as text. */
 export function mark(kind) {
   const paths = {
     good: "M15 25.5 L21.5 32 L34 18",
     bad: "M17 17 L31 31 M31 17 L17 31",
     wait: "M24 14 V25 L31 29",
     plain: "M24 14 V27 M24 33.5 V34",
+    calm: "M15 25.5 L21.5 32 L34 18",
+    bell: "M15 31 H33 C31 29 30.5 27 30.5 23 A6.5 6.5 0 0 0 17.5 23 C17.5 27 17 29 15 31 Z M22 35 H26 M24 13.5 V16",
+    key: "M24.5 24 A5.5 5.5 0 1 0 13.5 24 A5.5 5.5 0 1 0 24.5 24 M24.5 24 H35 V28.5 M30 24 V28",
+    lock: "M16 23 H32 V34 H16 Z M19.5 23 V18.5 A4.5 4.5 0 0 1 28.5 18.5 V23",
+    phone: "M18 13 H30 V35 H18 Z M23 31 H25",
+    window: "M13 16 H35 V32 H13 Z M13 21 H35",
   };
   const svg = (tag, attributes) => {
     const node = document.createElementNS("http://www.w3.org/2000/svg", tag);

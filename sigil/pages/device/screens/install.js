@@ -1,6 +1,6 @@
 // iOS: the app must be on the home screen before it makes its key. The code travels through the clipboard.
 
-import { box, button, copyToClipboard, element, fill, isolated, text } from "../dom.js";
+import { box, button, copyToClipboard, element, fill, isolated, mark, text } from "../dom.js";
 
 /** @param {{text: string}} state `text`: the fragment of the link, with the code; empty without one. */
 export async function show(app, state) {
@@ -13,7 +13,7 @@ export async function show(app, state) {
     element("h2", {}, t("install.open.title")),
     text(t("install.open.text", { name: app.serverName })),
   );
-  fill(app, { title: t("install.title"), lead: t("install.lead"), body: parts });
+  fill(app, { title: t("install.title"), lead: t("install.lead"), mark: mark("phone"), body: parts });
 }
 
 /** The whole link, not the token alone: with it the app knows which server is meant. */

@@ -43,7 +43,7 @@ function showOffer(app) {
   fill(app, {
     title: t("notify.title"),
     lead: t("notify.lead"),
-    mark: mark("plain"),
+    mark: mark("bell"),
     body: [result],
     actions: [turnOn, button(t("notify.later"), () => leave(app), { kind: "quiet" })],
   });

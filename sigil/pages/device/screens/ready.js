@@ -1,7 +1,7 @@
 // The list: what is pending, the last decisions, and which server this is. It fetches every few seconds while it is visible.
 
 import { fetchPending } from "../client/inbox.js";
-import { announce, box, button, element, fill, isolated, notice, text } from "../dom.js";
+import { announce, box, button, element, fill, isolated, mark, notice, text } from "../dom.js";
 import { closeNotifications, notificationState, refreshRegistration } from "../notifications.js";
 import { decisionRows } from "./history.js";
 import { serverFacts } from "./identity.js";
@@ -12,6 +12,10 @@ const RECENT = 3;
 export async function show(app) {
   const { signal } = app;
   const screen = new Ready(app, signal);
+  // Another tab may have removed or replaced the device.
+  app.device = await app.store.device();
+  if (signal.aborted) return;
+  if (!app.device) return app.root();
   await screen.open();
   // In the background: a relay that does not answer holds up nothing.
   refreshRegistration(app).catch(() => {});
@@ -24,6 +28,7 @@ class Ready {
   #problem = box("problem");
   #list = element("ul", { class: "rows" });
   #unusable = box("unusable");
+  #mark = mark("calm");
   #lead;
   #shown = "";
 
@@ -39,7 +44,7 @@ class Ready {
     if (recent.length > 0) body.push(this.#recent(recent));
     body.push(box("card", element("h2", {}, t("ready.server")), ...serverFacts(this.#app)));
     this.#list.hidden = true;
-    fill(this.#app, { title: t("ready.fetching"), lead: t("ready.lead"), body });
+    fill(this.#app, { title: t("ready.fetching"), lead: t("ready.lead"), mark: this.#mark, body });
     this.#lead = this.#app.main.querySelector(".lead");
   }
 
@@ -90,6 +95,7 @@ class Ready {
     if (this.#setHeading(heading) && ids !== this.#shown) announce(heading);
     this.#shown = ids;
     this.#lead.hidden = items.length > 0;
+    this.#mark.classList.toggle("none", items.length > 0);
     this.#list.hidden = items.length === 0;
     this.#list.replaceChildren(...items.map((item) => this.#row(item)));
   }

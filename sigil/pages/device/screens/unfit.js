@@ -3,6 +3,8 @@
 import { button, copyToClipboard, element, fill, isolated, mark, notice, text } from "../dom.js";
 import { isIos } from "../fitness.js";
 
+const MARKS = { in_app: "window", blocked: "window", screen_lock: "lock" };
+
 /** @param {{reason: string, text?: string}} state `text`: the fragment with the code, which goes along to the other browser. */
 export async function show(app, state) {
   const { reason } = state;
@@ -12,7 +14,7 @@ export async function show(app, state) {
   fill(app, {
     title: app.t(`unfit.${reason}.title`),
     lead: app.t(`unfit.${reason}.text`, values),
-    mark: mark("plain"),
+    mark: mark(MARKS[reason] ?? "plain"),
     body: [result],
     actions,
   });

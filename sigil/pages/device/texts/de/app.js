@@ -91,9 +91,6 @@ export default {
   "outcome.approved": "Genehmigt",
   "outcome.rejected": "Abgelehnt",
   "outcome.unknown_trigger": "Als fremd gemeldet",
-  "outcome.waiting": "Ihre Genehmigung zählt, andere fehlen noch",
-  "outcome.expired": "Abgelaufen",
-  "outcome.elsewhere": "Anderswo entschieden",
 
   "history.title": "Ihre letzten Entscheidungen",
   "history.lead": "Diese Liste gibt es nur in diesem Browser. Der Server bewahrt sie nicht auf.",

@@ -93,9 +93,6 @@ export default {
   "outcome.approved": "Approved",
   "outcome.rejected": "Rejected",
   "outcome.unknown_trigger": "Reported as not yours",
-  "outcome.waiting": "Your approval counts, others are missing",
-  "outcome.expired": "Expired",
-  "outcome.elsewhere": "Decided elsewhere",
 
   "history.title": "Your last decisions",
   "history.lead": "This list is only in this browser. The server does not keep it.",

@@ -91,9 +91,6 @@ export default {
   "outcome.approved": "Approuvée",
   "outcome.rejected": "Refusée",
   "outcome.unknown_trigger": "Signalée comme inconnue",
-  "outcome.waiting": "Votre accord compte, d’autres manquent encore",
-  "outcome.expired": "Expirée",
-  "outcome.elsewhere": "Décidée ailleurs",
 
   "history.title": "Vos dernières décisions",
   "history.lead": "Cette liste n’existe que dans ce navigateur. Le serveur ne la garde pas.",
