@@ -25,6 +25,7 @@ PRESET_SHAPED = "sgk_test_" + "ab" * 32
 REVOKED_ID = bytes.fromhex("00112233445566778899aabbccddeeff")
 REVOKED_SHORT = "deadbeef"
 RATE = 60
+WEB_ORIGIN = "https://sigil.example.com:8443"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -87,6 +88,7 @@ def _servers(tmp_path_factory: pytest.TempPathFactory, _root_folder: Path) -> It
             "TRUSTED_PROXY_IP": "127.0.0.1",
             "SIGIL_ATTESTATION_ROOTS": str(_root_folder / "roots.pem"),
         },
+        "web": {"SIGIL_PUBLIC_URL": WEB_ORIGIN},
         "restartable": {"API_KEY_FILE": str(keys)},
         "limited": {"SIGIL_RATE_LIMIT": f"{RATE}/min", "TRUSTED_PROXY_IP": "127.0.0.1"},
     }
@@ -104,6 +106,12 @@ def server(_servers: dict[str, Server]) -> Server:
 def public_server(_servers: dict[str, Server]) -> Server:
     """A server with a public URL, number matching for all, revoked keys and a device rate."""
     return _servers["public"].start()
+
+
+@pytest.fixture(scope="session")
+def web_server(_servers: dict[str, Server]) -> Server:
+    """A server whose origin has web devices."""
+    return _servers["web"].start()
 
 
 @pytest.fixture(scope="session")
