@@ -26,6 +26,8 @@ _REASONS = frozenset(
         "DeviceTokenNotForTopic",
         "ExpiredToken",
         "UNREGISTERED",
+        "http_404",
+        "http_410",
         "failing",
         "silent",
         "unused",

@@ -70,7 +70,7 @@ RELAY: dict[str, set[str]] = {
     "tracing": {"registry"},
     "registration": {"registry", "web_push_settings"},
     "metrics": {"transports"},
-    "transports": {"credentials"},
+    "transports": {"credentials", "web_push_settings"},
     "config": {"address", "credentials", "web_push_settings"},
     "address": set(),
     "registry": set(),

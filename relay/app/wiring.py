@@ -50,7 +50,7 @@ from relay.sockets.connection_limit import Capacity, ConnectionLimit
 from relay.sockets.connections import DeviceConnections
 from relay.sockets.listener import SocketListener
 from relay.sockets.session import DeviceSession
-from relay.transports import Transport
+from relay.transports import Laned, Transport
 from relay.transports.console import ConsoleTransport
 from relay.transports.credential_breaker import CredentialBreaker
 from sigil.protocol.errors import Overloaded
@@ -133,7 +133,9 @@ def create_transports(
         console = ConsoleTransport()
         transports = {"apns": console, "fcm": console}
     for provider, transport in provider_transports(config, clock).items():
-        transports[provider] = _with_breaker(provider, transport, on_denied)
+        # No answer to a subscription, which a device names, is about the relay's own key: Web Push has no breaker.
+        breaks = not isinstance(transport, Laned)
+        transports[provider] = _with_breaker(provider, transport, on_denied) if breaks else transport
     return transports
 
 
@@ -142,13 +144,20 @@ def provider_transports(config: Config, clock: Callable[[], float]) -> dict[Plat
     # Not at the top: the master imports this module and needs no HTTP client.
     from relay.transports.apns import ApnsTransport
     from relay.transports.fcm import FcmTransport
+    from relay.transports.webpush.transport import WebPushTransport
 
     transports: dict[Platform, Transport] = {}
     if config.apns is not None:
         transports["apns"] = ApnsTransport(config.apns, clock)
     if config.fcm is not None:
         transports["fcm"] = FcmTransport(config.fcm, clock)
+    if config.webpush is not None:
+        transports["webpush"] = WebPushTransport(config.webpush, clock)
     return transports
+
+
+def _lanes(transports: Mapping[Platform, Transport]) -> dict[Platform, Callable[[str], str]]:
+    return {platform: transport.lane for platform, transport in transports.items() if isinstance(transport, Laned)}
 
 
 def _with_breaker(provider: str, transport: Transport, on_denied: Callable[[str, bool], None]) -> CredentialBreaker:
@@ -184,6 +193,7 @@ def build(snapshot: Snapshot, dependencies: Dependencies, lifecycle: WorkerLifec
         clock=clock,
         observer=observer,
         traces=traces,
+        lanes=_lanes(transports),
     )
     sockets = DeviceConnections(
         registry=registry,

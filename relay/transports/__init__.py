@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 import msgspec
+
+NOT_CARRIED = "not_carried"
+"""The error of a clear for a platform that has none: every message is shown there."""
 
 
 class RequestSpan(Protocol):
@@ -71,3 +74,11 @@ class Transport(Protocol):
     def load(self) -> Load: ...
 
     async def close(self) -> None: ...
+
+
+@runtime_checkable
+class Laned(Transport, Protocol):
+    """A transport that sends to several hosts, which devices name."""
+
+    def lane(self, token: str, /) -> str:
+        """The host that a push to this token goes to; "" for a token without one."""

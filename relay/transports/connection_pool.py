@@ -8,7 +8,7 @@ import ssl
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from relay.transports import Load, RequestSpan
 from relay.transports.http2 import Headers, Http2Connection, RequestLost, Response
@@ -32,15 +32,23 @@ class PoolSettings(NamedTuple):
 
 
 class ConnectionPool:
-    """`connect` opens one connection (OSError); `provider` is its name in logs.
+    """`connect` opens one connection (OSError); `provider`, and `host` if it has several, are its names in logs. With
+    `quiet`, it logs nothing before its first connection.
 
     The pool has a fixed number of slots. A task for each slot keeps one connection open.
     """
 
     def __init__(
-        self, provider: str, connect: Callable[[], Awaitable[Http2Connection]], settings: PoolSettings
+        self,
+        provider: str,
+        connect: Callable[[], Awaitable[Http2Connection]],
+        settings: PoolSettings,
+        *,
+        host: str | None = None,
+        quiet: bool = False,
     ) -> None:
-        self._provider = provider
+        self._names: dict[str, Any] = {"provider": provider} if host is None else {"provider": provider, "host": host}
+        self._quiet = quiet
         self._connect = connect
         self._settings = settings
         self._connections: list[Http2Connection] = []
@@ -165,16 +173,17 @@ class ConnectionPool:
 
     def _connection_opened(self, slot: int) -> None:
         self._failing.discard(slot)
+        self._quiet = False
         if self._outage.ended():
-            logs.info("provider_reachable", provider=self._provider)
+            logs.info("provider_reachable", **self._names)
         self._wake()
 
     def _connection_failed(self, slot: int, error: Exception) -> None:
         self._failing.add(slot)
         # The type: the text of an exception may quote anything. A certificate error also needs its cause.
         reason = error.verify_message if isinstance(error, ssl.SSLCertVerificationError) else type(error).__name__
-        if self._all_failing() and self._outage.is_news(reason):
-            logs.error("provider_unreachable", provider=self._provider, reason=reason)
+        if not self._quiet and self._all_failing() and self._outage.is_news(reason):
+            logs.error("provider_unreachable", **self._names, reason=reason)
         self._wake()
 
 

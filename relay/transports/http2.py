@@ -26,6 +26,7 @@ from h2.connection import ConnectionInputs, ConnectionState, H2Connection, H2Con
 from h2.errors import ErrorCodes
 from h2.exceptions import NoAvailableStreamIDError, NoSuchStreamError, ProtocolError
 from h2.settings import SettingCodes, Settings
+from hpack import NeverIndexedHeaderTuple
 
 MAX_RESPONSE_BYTES = 16 * 1024
 """Limit of one response body. Providers send a few hundred bytes."""
@@ -36,6 +37,8 @@ MAX_UNANSWERED = 3
 pings may still have stopped working."""
 
 Headers = Sequence[tuple[bytes, bytes]]
+Sensitive = NeverIndexedHeaderTuple
+"""A header that no table of HPACK keeps (RFC 7541, 7.1.3)."""
 
 # Outbound headers are built in this package: only inbound ones need validation.
 _CONFIG = H2Configuration(

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from sigil.console.findings.result import Result, failed, ok, still_open
 from sigil.protocol.messages.relay import PastPush, PushHistory, Registration
 
-_PROVIDERS = {"apns": "APNs", "fcm": "FCM", "websocket": "WebSocket"}
+_PROVIDERS = {"apns": "APNs", "fcm": "FCM", "websocket": "WebSocket", "webpush": "the browser's push service"}
 _OPEN_THE_APP = "open the app: it registers again, with a new token"
+_CHECK_CONTACT = "check RELAY_WEBPUSH_CONTACT and the clock of the relay; then run `sigil-relay doctor` there"
 _RELAY_DOCTOR = "run `sigil-relay doctor` on the relay's host"
 _EVICTIONS = {
     "BadDeviceToken": (
@@ -24,10 +25,12 @@ _EVICTIONS = {
     "Unregistered": ("APNs reported that the app was removed", "install the app, and " + _OPEN_THE_APP),
     "ExpiredToken": ("APNs reported that the token has expired", _OPEN_THE_APP),
     "UNREGISTERED": ("FCM reported that the app was removed or its token has expired", _OPEN_THE_APP),
+    "http_404": ("the browser's push service does not know the subscription", _OPEN_THE_APP),
+    "http_410": ("the browser has ended the subscription", _OPEN_THE_APP),
     "silent": ("the device gave no sign of life for 90 days", _OPEN_THE_APP),
     "failing": (
         "the provider rejected ten pushes in a row",
-        "compare the app's Firebase project with FCM_SERVICE_ACCOUNT of the relay; then " + _OPEN_THE_APP,
+        "of FCM, compare the app's Firebase project with FCM_SERVICE_ACCOUNT of the relay; then " + _OPEN_THE_APP,
     ),
 }
 # Of a push that failed or waits: the words and the remedy for the relay's own error codes. Others are of the provider.
@@ -37,7 +40,7 @@ _ERRORS = {
     "cleared": ("withdrawn before it was sent, since its challenge had ended", ""),
     "provider_off": (
         "the relay has no credentials for this provider",
-        "set APNS_… or FCM_SERVICE_ACCOUNT at the relay",
+        "set APNS_…, FCM_SERVICE_ACCOUNT or RELAY_WEBPUSH_KEY_FILE at the relay",
     ),
     "provider_busy": ("too many pushes of this relay are in flight", "it is sent again by itself"),
     "credentials_refused": ("the provider rejects the relay's credentials", _RELAY_DOCTOR),
@@ -49,6 +52,19 @@ _ERRORS = {
     ),
     "TooManyRequests": ("APNs limits the pushes to this device", "it is sent again by itself; push less often"),
     "QUOTA_EXCEEDED": ("FCM limits the pushes of the project", "it is sent again by itself; push less often"),
+    "http_401": ("the browser's push service rejects the relay's token", _CHECK_CONTACT),
+    "http_403": ("the browser's push service rejects the relay's token", _CHECK_CONTACT),
+    "BadJwtToken": ("Apple's push service rejects the relay's token", _CHECK_CONTACT),
+    "http_429": ("the browser's push service limits the pushes", "it is sent again by itself; push less often"),
+    "key_not_of_relay": (
+        "the subscription was made with a key that the relay no longer has",
+        "add the old key to RELAY_WEBPUSH_KEY of the relay (new,old), or " + _OPEN_THE_APP,
+    ),
+    "host_not_listed": (
+        "the browser's push service is no longer on the relay's list",
+        "add its host to RELAY_WEBPUSH_HOSTS of the relay",
+    ),
+    "not_carried": ("a browser gets no message that shows nothing; the page removes the notification itself", ""),
     "timeout": ("the provider did not answer in time", _RELAY_DOCTOR),
     "internal": ("the relay failed at it", "its log event push_attempt_failed has the cause"),
     "sealed_with_another_key": (
@@ -106,7 +122,7 @@ def _push_result(push: PastPush, *, newest: bool) -> Result:
         again = f", next attempt {push.next_attempt_at}" if push.next_attempt_at else ""
         reason = f": {words}" if push.error else ""
         return still_open("push", f"{head}waits for {provider}{reason}{again}{_attempts(push)}", step)
-    if push.error == "cleared":
+    if push.error in {"cleared", "not_carried"}:
         return ok("push", f"{head}{words}")
     if push.status == "not_registered":
         words, step = "the device unregistered", "open the app: it registers"

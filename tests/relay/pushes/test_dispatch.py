@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from relay.pushes.bulkhead import Bulkhead
 from relay.pushes.dispatch import MAX_FAILURES, Dispatch
@@ -380,3 +381,105 @@ async def test_a_push_whose_device_moved_to_a_websocket_waits_there_after_its_to
     (held,) = await setup.registry.pending_for([device.fingerprint], setup.clock())
     assert (held.push.push_id, held.push.payload) == (push.push.push_id, push.push.payload)
     assert setup.observer.evictions == {}
+
+
+# A provider with several hosts
+
+
+class Lanes(Setup):
+    """Web Push: a token is `<host>-<number>`. The host "slow" answers only when it is released."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.webpush = Hosts()
+        self.dispatch = Dispatch(
+            registry=self.registry,
+            sealer=self.sealer,
+            transports={"webpush": self.webpush},
+            clock=self.clock,
+            observer=self.observer,
+            bulkhead=lambda: Bulkhead(MAX_CONCURRENT, MAX_QUEUED),
+            lanes={"webpush": lambda token: token.partition("-")[0]},
+        )
+
+    async def to(self, host: str, count: int, *, clears: bool = False) -> list[tuple[Push, Device]]:
+        found = []
+        for push, device in await self.admitted("webpush", count):
+            token = self.sealer.seal("token", device.fingerprint, "webpush", f"{host}-1".encode())
+            registered = replace(device, token=token)
+            await self.registry.register(registered)
+            found.append((replace(push, push=replace(push.push, exempt=clears)), registered))
+        # Its devices differ from those of the next call.
+        self.clock.ahead += 0.001
+        return found
+
+
+class Hosts(Provider):
+    def __init__(self) -> None:
+        super().__init__()
+        self.slow = asyncio.Event()
+        self.results: dict[str, Outcome] = {}
+
+    async def send(self, push: OutgoingPush) -> Outcome:
+        host = push.token.partition("-")[0]
+        if host == "slow":
+            await self.slow.wait()
+        self.sent[host] += 1
+        return self.results.get(host, Outcome("delivered"))
+
+
+@pytest.fixture
+async def lanes(tmp_path: Path) -> AsyncIterator[Lanes]:
+    lanes = Lanes(tmp_path / "relay.db")
+    await lanes.registry.open(lambda channel, data: None)
+    try:
+        yield lanes
+    finally:
+        lanes.webpush.slow.set()
+        await lanes.dispatch.close()
+        await lanes.registry.close()
+
+
+async def test_a_slow_host_takes_neither_the_slots_nor_the_queue_of_another(lanes: Lanes) -> None:
+    for _ in range(2):
+        # More than its share.
+        await lanes.dispatch.deliver(await lanes.to("slow", MAX_CONCURRENT + MAX_QUEUED), 0)
+    pushes = await lanes.to("quick", 2)
+    outcomes = await lanes.dispatch.deliver(pushes, DEADLINE)
+    assert [one.status for one in outcomes.values()] == ["delivered"] * 2
+    assert lanes.webpush.sent == {"quick": 2}
+    lanes.dispatch.report_load()
+    assert lanes.observer.loads["webpush"][1] == 4
+    # Another server has its share at the slow host, too.
+    other = hashlib.sha256(b"another server").digest()
+    assert lanes.dispatch._bulkheads["webpush"].capacity_of(other, "slow") > 0
+
+
+async def test_a_host_that_rejects_all_pushes_blames_no_token_and_one_that_accepts_others_does(lanes: Lanes) -> None:
+    """The relay's own contact may be the cause, at one of the services."""
+    refused = Outcome("refused", "http_403", counts_against_token=True)
+    lanes.webpush.results = {"strict": refused}
+    await lanes.dispatch.deliver(await lanes.to("other", 1), DEADLINE)
+    ((push, device),) = await lanes.to("strict", 1)
+    for _ in range(MAX_FAILURES + 1):
+        await lanes.dispatch.deliver([(push, device)], DEADLINE)
+    found = await lanes.registry.device(device.fingerprint)
+    assert found is not None
+    assert (found.failures, found.evicted) == (0, None)
+    lanes.webpush.results = {}
+    await lanes.dispatch.deliver(await lanes.to("strict", 1), DEADLINE)
+    lanes.webpush.results = {"strict": refused}
+    for _ in range(MAX_FAILURES):
+        await lanes.dispatch.deliver([(push, device)], DEADLINE)
+    found = await lanes.registry.device(device.fingerprint)
+    assert found is not None
+    assert found.evicted == "failing"
+
+
+async def test_a_clear_to_a_browser_is_not_attempted(lanes: Lanes) -> None:
+    ((push, device),) = await lanes.to("quick", 1, clears=True)
+    (outcome,) = (await lanes.dispatch.deliver([(push, device)], DEADLINE)).values()
+    assert (outcome.status, outcome.error) == ("failed", "not_carried")
+    assert not lanes.webpush.sent
+    # It is no failure of a delivery: no alert counts it.
+    assert not lanes.observer.attempts

@@ -75,7 +75,7 @@ async def test_a_bulkhead_keeps_capacity_for_a_server_that_comes() -> None:
     released = asyncio.Event()
 
     async def attempt(server_id: bytes) -> None:
-        async with bulkhead.slots.of(server_id):
+        async with bulkhead.slots().of(server_id):
             await released.wait()
 
     def start(server_id: bytes) -> int:
@@ -156,3 +156,30 @@ def test_a_server_that_sends_more_than_its_rate_does_not_stop_another() -> None:
         held = quiet.post("/push/outcomes", {"push_keys": ["quiet"]}).json()["results"]
         assert held[0]["status"] == "queued", "the busy server superseded its own pushes alone"
         assert 'relay_rate_limited_total{limit="server"} 2.0' in client.get("/metrics").text
+
+
+async def test_shares_of_lanes_and_of_the_servers_in_them_leave_capacity_for_those_that_come() -> None:
+    bulkhead = Bulkhead[None](max_concurrent=10, max_queued=80)
+    end = asyncio.Event()
+
+    async def work() -> None:
+        await end.wait()
+
+    def fill(server_id: bytes, lane: str) -> int:
+        started = 0
+        while bulkhead.capacity_of(server_id, lane) > 0:
+            bulkhead.start(server_id, work(), lane)
+            started += 1
+        return started
+
+    servers = [bytes([number]) * 32 for number in range(4)]
+    assert fill(servers[0], "slow") == 30
+    assert fill(servers[1], "slow") == 10
+    # The first one at another host, then further hosts.
+    assert fill(servers[0], "quick") > 10
+    assert [fill(servers[0], f"host {number}") > 0 for number in range(3)] == [True] * 3
+    assert not bulkhead.full_servers()
+    assert bulkhead.slots("slow") is bulkhead.slots("slow") is not bulkhead.slots("quick")
+    end.set()
+    await bulkhead.close(DEADLINE)
+    assert (len(bulkhead), bulkhead._by_lane, bulkhead._by_server, bulkhead._slots) == (0, {}, {}, {})

@@ -186,7 +186,7 @@ def test_metrics_have_connections_streams_ages_and_durations(
 
 def test_a_provider_without_credentials_is_off_and_logged() -> None:
     with LiveRelay() as relay, relay.client() as client:
-        assert {line["provider"] for line in relay.events("provider_off")} == {"apns", "fcm"}
+        assert {line["provider"] for line in relay.events("provider_off")} == {"apns", "fcm", "webpush"}
         server = Server(client)
         server.register()
         device, _ = phone(relay, "apns")
