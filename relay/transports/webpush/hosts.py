@@ -102,7 +102,7 @@ class HostPools:
         self._end(next((name for name, entry in idle if not entry.pool.load().connections), idle[0][0]))
 
     async def _connect(self, host: Host, name: str) -> Http2Connection:
-        """OSError. The certificate is that of the name, whatever the address."""
+        """OSError. The certificate is that of the name, also at another address."""
         loop = asyncio.get_running_loop()
         if host.address is not None:
             addresses, port = [host.address], host.port

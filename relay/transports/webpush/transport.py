@@ -135,7 +135,7 @@ def _reported_reason(body: bytes) -> str:
 
 
 def _outcome(response: Response) -> Outcome:
-    """A device may name any path of a host: whatever the host answers there concerns this token alone, and is never
+    """A device may name any path of a host: each answer there concerns this token alone, and is never
     `denied`, which would stop the pushes of all."""
     status = response.status
     if 200 <= status < 300:

@@ -88,10 +88,10 @@ async def test_a_host_that_cannot_be_reached_delays_no_other(service: PushServic
 
 
 async def test_a_lookup_that_hangs_holds_one_thread_and_delays_no_other_name() -> None:
-    release, asked = threading.Event(), []
+    release, queried = threading.Event(), []
 
     def look_up(name: str) -> list[str]:
-        asked.append(name)
+        queried.append(name)
         if name != "quick.net":
             release.wait(DEADLINE)
         return ["8.8.8.8"]
@@ -102,10 +102,10 @@ async def test_a_lookup_that_hangs_holds_one_thread_and_delays_no_other_name() -
         guests = [asyncio.create_task(resolver.resolve(f"g{n}.net", wildcard=True)) for n in range(50)]
         async with asyncio.timeout(DEADLINE):
             assert await resolver.resolve("quick.net", wildcard=False) == ["8.8.8.8"]
-            while len(asked) < 6:
+            while len(queried) < 6:
                 await asyncio.sleep(0.01)
         # One for the hung name, four for those that a wildcard allows, and the quick one.
-        assert len(asked) == 6
+        assert len(queried) == 6
         hung[0].cancel()
         release.set()
         async with asyncio.timeout(DEADLINE):

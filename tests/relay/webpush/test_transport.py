@@ -48,7 +48,7 @@ async def test_a_push_is_encrypted_signed_and_names_what_it_announces(
         "urgency": "high",
         "topic": base64.urlsafe_b64encode(hashlib.sha256(b"c1").digest()).decode()[:32],
     }
-    # A reference alone, whatever the server sent.
+    # A reference alone: nothing else of the payload.
     assert json.loads(subscribed.decrypt(received.body)) == {
         "web_push": 8030,
         "notification": {
@@ -137,7 +137,7 @@ async def test_each_answer_has_its_outcome(
 ) -> None:
     assert await transport.send(new_push(subscription(key, path))) == outcome
     assert len(service.received) == 1
-    # The connection serves the next push, whatever the answer was.
+    # The connection serves the next push after every answer.
     assert (await transport.send(new_push(subscription(key)))).kind == "delivered"
     assert service.accepted <= 2
 
