@@ -92,6 +92,8 @@ class Person(Window):
 
     def __init__(self, browser: Browser, server: DeviceServer, *, passkeys: bool = True, **looks: Any) -> None:
         super().__init__(browser, server.url, **{**PHONE, **looks})
+        self.broken_connections = False
+        """Whether the test breaks connections: Chromium reports each on the console."""
         self.server = server
         self.cdp = self.context.new_cdp_session(self.page)
         if passkeys:
@@ -109,7 +111,8 @@ class Person(Window):
 
     def _console(self, message: ConsoleMessage) -> None:
         # Chromium advises RS256, which is no suite of the protocol.
-        if "pubKeyCredParams is missing" not in message.text:
+        advice = "pubKeyCredParams is missing" in message.text
+        if not advice and not (self.broken_connections and "net::ERR_FAILED" in message.text):
             super()._console(message)
 
     def open(self, path: str = "/device/") -> Person:

@@ -23,4 +23,7 @@ def film(path: Path, text: str) -> None:
         picture += [_WHITE * left + row + _WHITE * (WIDTH - side - left)] * scale
     picture += [_WHITE * WIDTH] * (HEIGHT - len(picture))
     frame = b"FRAME\n" + b"".join(picture) + _GREY * (WIDTH * HEIGHT // 2)
-    path.write_bytes(f"YUV4MPEG2 W{WIDTH} H{HEIGHT} F10:1 Ip A1:1 C420jpeg\n".encode() + frame * 2)
+    new = path.with_suffix(".new")
+    new.write_bytes(f"YUV4MPEG2 W{WIDTH} H{HEIGHT} F10:1 Ip A1:1 C420jpeg\n".encode() + frame * 2)
+    # A browser that still shows the former film keeps it.
+    new.replace(path)

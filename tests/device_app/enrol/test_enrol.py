@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import pytest
 from playwright.sync_api import expect
 
 from tests.device_app.person import DeviceServer, Person
@@ -67,14 +66,15 @@ def confusable(server: DeviceServer) -> str:
     return token.lower().replace("0", "o").replace("1", "l")
 
 
-@pytest.mark.parametrize("typed", ["{0}-{1}-{2}", " {0} {1}  {2} ", "{0}{1}{2}"])
-def test_by_the_typed_code(server: DeviceServer, person: Person, typed: str) -> None:
-    token = confusable(server)
-    person.open().at(CODE)
-    person.field("Code").press_sequentially(typed.format(token[:4], token[4:8], token[8:]))
-    expect(person.field("Code")).to_have_value("-".join((token[:4], token[4:8], token[8:])).upper())
-    person.page.keyboard.press("Enter")
-    person.at(MEET).sees(ACCOUNT)
+def test_by_the_typed_code(server: DeviceServer, person: Person) -> None:
+    for typed in ("{0}-{1}-{2}", " {0} {1}  {2} ", "{0}{1}{2}"):
+        token = confusable(server)
+        opens(person, "/device/").at(CODE)
+        person.field("Code").press_sequentially(typed.format(token[:4], token[4:8], token[8:]))
+        expect(person.field("Code")).to_have_value("-".join((token[:4], token[4:8], token[8:])).upper())
+        person.page.keyboard.press("Enter")
+        person.at(MEET).sees(ACCOUNT).click("Cancel")
+        person.at("Nothing was added")
 
 
 def test_a_character_in_the_middle_keeps_the_caret_where_it_is(person: Person) -> None:
@@ -90,16 +90,16 @@ def test_a_character_in_the_middle_keeps_the_caret_where_it_is(person: Person) -
     expect(field).to_have_value("7K3M-Q9XP-A2RT")
 
 
-@pytest.mark.parametrize("form", ["token", "uri", "web"])
-def test_from_the_clipboard(server: DeviceServer, person: Person, form: str) -> None:
+def test_from_the_clipboard(server: DeviceServer, person: Person) -> None:
     person.context.grant_permissions(["clipboard-read", "clipboard-write"])
-    begun = server.begin_enrolment(ACCOUNT)
-    person.open().at(CODE)
-    person.page.evaluate(
-        "(text) => navigator.clipboard.writeText(text)", f" {begun.get(form) or server.url + link_of(begun)}\n"
-    )
-    person.click("Paste")
-    person.at(MEET).sees(ACCOUNT)
+    for form in ("token", "uri", "web"):
+        begun = server.begin_enrolment(ACCOUNT)
+        text = server.url + link_of(begun) if form == "web" else begun[form]
+        opens(person, "/device/").at(CODE)
+        person.page.evaluate("(text) => navigator.clipboard.writeText(text)", f" {text}\n")
+        person.click("Paste")
+        person.at(MEET).sees(ACCOUNT).click("Cancel")
+        person.at("Nothing was added")
 
 
 def test_a_pasted_link_is_not_grouped(server: DeviceServer, person: Person) -> None:
