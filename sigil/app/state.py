@@ -44,7 +44,7 @@ KINDS = (
     ENROLMENT_TOKEN,
 )
 # A restart adopts a store only if it has the same schema.
-STORE_SCHEMA = "9"
+STORE_SCHEMA = "10"
 
 
 def enter_state(config: Config) -> StateDirectory:

@@ -12,6 +12,7 @@ import msgspec
 from sigil.core.approvals.approval import Approval, Vote
 from sigil.core.approvals.quorum import APPROVED
 from sigil.core.approvals.voting import CountedVote
+from sigil.core.evidence import web_proof
 from sigil.protocol import device_credential, signed_bytes
 from sigil.protocol.encoding.ids import format_uuid
 from sigil.protocol.encoding.pictogram import pictogram, speakable
@@ -106,6 +107,7 @@ class ApprovalMessages:
         """One element of the member `votes` of a status."""
         wire = approval.members[number]
         credential, attestation = device_credential.unpacked(vote.credential) if vote.credential else (None, None)
+        web = web_proof(wire, vote.signature).facts
         decision: Decision = "approved" if approval.ballots[number : number + 1] == APPROVED else "rejected"
         return msgspec.Raw(
             _encode(
@@ -119,6 +121,8 @@ class ApprovalMessages:
                     reason=vote.reason or None,  # type: ignore[arg-type]
                     attestation=attestation,
                     device_credential=credential,
+                    user_verification=web.user_verification,
+                    synced=web.synced,
                 )
             )
         )

@@ -124,4 +124,6 @@ class ChallengeMessages:
             match_code=(challenge.match_code or None) if ended_at is None else None,
             verified_at=format_time(ended_at) if ended_at and challenge.state is State.VERIFIED else None,
             attestation=challenge.evidence.summary if challenge.evidence else None,
+            user_verification=challenge.web.facts.user_verification,
+            synced=challenge.web.facts.synced,
         )

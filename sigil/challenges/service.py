@@ -12,7 +12,7 @@ from sigil.challenges.messages import ChallengeMessages
 from sigil.core import challenge as rules
 from sigil.core.challenge import Challenge, IdempotencyRecord, Issued, State
 from sigil.core.device_ledger import Limits
-from sigil.core.evidence import Evidence, evidence_of
+from sigil.core.evidence import Evidence, WebProof, evidence_of, web_proof
 from sigil.core.pushes.outbox import outbox_key
 from sigil.core.session_store import Decision, Key, StoreFull, tally_key, with_ended_flag
 from sigil.core.tracing import RequestTracePort, SpanPort, Subject
@@ -184,7 +184,13 @@ class Challenges:
             credential = self._attestation.check(device, response.device_credential)
             evidence = evidence_of(credential.payload) if credential else None
         ended = await self._end(
-            key, challenge, approved=approved, reason=response.reason or "", evidence=evidence, trace=trace
+            key,
+            challenge,
+            approved=approved,
+            reason=response.reason or "",
+            evidence=evidence,
+            web=web_proof(device.wire, signature),
+            trace=trace,
         )
         return self._messages.responded(ended)
 
@@ -200,6 +206,7 @@ class Challenges:
         approved: bool,
         reason: str,
         evidence: Evidence | None,
+        web: WebProof,
         trace: RequestTracePort | None,
     ) -> Challenge:
         create = self._creating_event(key, trace)
@@ -213,6 +220,7 @@ class Challenges:
                 approved=approved,
                 reason=reason,
                 evidence=evidence,
+                web=web,
                 emit_event=self._emit_events,
                 event_creation=creation,
             )

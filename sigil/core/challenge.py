@@ -14,7 +14,7 @@ from typing import Literal
 import msgspec
 
 from sigil.core.device_ledger import Ledger, Limits
-from sigil.core.evidence import Evidence
+from sigil.core.evidence import Evidence, WebProof
 from sigil.core.owner_share import NO_SHARE, OwnerShare
 from sigil.core.pushes.outbox import OutboxEntry, Push, after_answer, after_end, new_entry, outbox_key
 from sigil.core.session_store import OWNER_BYTES, Decision, Key, Kind, Share, Tally
@@ -67,6 +67,7 @@ class End(msgspec.Struct, frozen=True, array_like=True, gc=False):
     at: int
     reason: str = ""
     evidence: Evidence | None = None
+    web: WebProof = WebProof.NONE
 
 
 class Challenge(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -104,7 +105,8 @@ class Challenge(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     @property
     def _charge(self) -> int:
-        return len(self.action) + (len(self.creation) if self.creation else 0)
+        key = max(0, len(self.public_key) - 33)
+        return key + len(self.action) + (len(self.creation) if self.creation else 0)
 
     @property
     def expires_at(self) -> int:
@@ -131,6 +133,11 @@ class Challenge(msgspec.Struct, frozen=True, array_like=True, gc=False):
     def evidence(self) -> Evidence | None:
         """What the credential of the approval attested."""
         return self.end.evidence if self.end else None
+
+    @property
+    def web(self) -> WebProof:
+        """What the answer of a web device proved."""
+        return self.end.web if self.end else WebProof.NONE
 
     @property
     def open(self) -> bool:
@@ -196,9 +203,15 @@ def current_state(now: float, challenge: Challenge | None) -> Challenge | None:
 
 
 def _apply_transition(
-    challenge: Challenge, transition: Transition, at: float, reason: str = "", evidence: Evidence | None = None
+    challenge: Challenge,
+    transition: Transition,
+    at: float,
+    reason: str = "",
+    *,
+    evidence: Evidence | None = None,
+    web: WebProof = WebProof.NONE,
 ) -> Challenge:
-    end = End(TRANSITIONS[challenge.state, transition], int(at), reason, evidence)
+    end = End(TRANSITIONS[challenge.state, transition], int(at), reason, evidence, web)
     return msgspec.structs.replace(challenge, end=end)
 
 
@@ -263,6 +276,7 @@ def answer(
     approved: bool,
     reason: str = "",
     evidence: Evidence | None = None,
+    web: WebProof = WebProof.NONE,
     emit_event: bool = False,
     event_creation: bytes | None = None,
 ) -> Decision[Challenge]:
@@ -272,9 +286,9 @@ def answer(
         raise ChallengeExpired
     _require_pending(challenge)
     if approved:
-        ended = _apply_transition(challenge, "approve", now, evidence=evidence)
+        ended = _apply_transition(challenge, "approve", now, evidence=evidence, web=web)
     else:
-        ended = _apply_transition(challenge, "reject", now, reason)
+        ended = _apply_transition(challenge, "reject", now, reason, web=web)
     new_ledger = (ledger or Ledger()).with_answer(
         now, challenge.owner, challenge_id, approved=approved, unknown_trigger=reason == "unknown_trigger"
     )
@@ -366,6 +380,7 @@ def event_of(now: float, challenge_id: bytes, challenge: Challenge, creation: by
         reason=challenge.reason,
         creation=creation,
         evidence=challenge.evidence,
+        web=challenge.web,
     )
 
 

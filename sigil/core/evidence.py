@@ -1,18 +1,21 @@
-"""What a credential attests, as rows and events keep it: those without one stay as small as before."""
+"""What a device proved, as rows and events keep it: those of other devices stay as small as before."""
 
 from __future__ import annotations
 
-from typing import Any
+from enum import IntEnum
+from typing import Any, NamedTuple
 
 import msgspec
 
 from sigil.protocol.device_credential import Payload
 from sigil.protocol.encoding.text import format_time
+from sigil.protocol.keys import PublicKey
 from sigil.protocol.messages.attestation import AttestationSummary
+from sigil.protocol.webauthn import KEY_LENGTH
 
 
 class Evidence(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """`attested_at` in Unix seconds. The others are the texts of the wire."""
+    """What a credential attests. `attested_at` in Unix seconds. The others are the texts of the wire."""
 
     kind: str
     level: str
@@ -30,3 +33,44 @@ class Evidence(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 def evidence_of(payload: Payload) -> Evidence:
     return Evidence(payload.kind, payload.level, payload.binding, payload.attested_at)
+
+
+class WebFacts(NamedTuple):
+    """The members `user_verification` and `synced` of statuses, votes and events; None: left out."""
+
+    user_verification: bool | None = None
+    synced: bool | None = None
+
+
+class WebProof(IntEnum):
+    """What a signature of a web device proved about its user. One byte in a row."""
+
+    NONE = 0
+    """A key of another kind, or no signature yet."""
+    LOCAL_KEY = 1
+    """The local key alone, as of a rejection: a script may have signed without the user."""
+    VERIFIED = 2
+    VERIFIED_SYNCED = 3
+    """With a passkey that may exist on several devices."""
+
+    @property
+    def facts(self) -> WebFacts:
+        return _FACTS[self]
+
+
+_FACTS = {
+    WebProof.NONE: WebFacts(),
+    WebProof.LOCAL_KEY: WebFacts(False),
+    WebProof.VERIFIED: WebFacts(True, False),
+    WebProof.VERIFIED_SYNCED: WebFacts(True, True),
+}
+
+
+def web_proof(wire: bytes, signature: bytes) -> WebProof:
+    """Of a signature that the key `wire` made; other keys are not even loaded."""
+    if len(wire) != KEY_LENGTH:
+        return WebProof.NONE
+    verified = PublicKey.parse(wire).user_verification(signature)
+    if verified is None:
+        return WebProof.LOCAL_KEY
+    return WebProof.VERIFIED_SYNCED if verified.synced else WebProof.VERIFIED

@@ -120,6 +120,8 @@ class EnrolmentMessages:
             device_public_key=encode_base64(device.wire) if enrolled else None,
             replaced=enrolment.replaced_fingerprint.hex() or None if enrolled else None,
             attestation=completion.evidence.summary if completion.evidence else None,
+            user_verification=completion.web.facts.user_verification,
+            synced=completion.web.facts.synced,
         )
 
 

@@ -14,7 +14,7 @@ from sigil.core.enrolment import rules
 from sigil.core.enrolment.attestation import EnrolmentAttestation
 from sigil.core.enrolment.row import Claim, Completion, Enrolment, State, current_state, enrolment_key, token_key
 from sigil.core.enrolment.rules import Begun, Changed, Confirmed
-from sigil.core.evidence import evidence_of
+from sigil.core.evidence import evidence_of, web_proof
 from sigil.core.session_store import Decision, StoreFull, tally_key
 from sigil.core.tracing import RequestTracePort, SpanPort, Subject
 from sigil.enrolment.messages import EnrolmentMessages, OfferedTerms
@@ -274,6 +274,7 @@ class Enrolments:
             sas_nonce=self._messages.sas_nonce(enrolment_id, claim_id),
             credential=credential,
             evidence=evidence_of(device_credential.parse(credential).payload) if credential else None,
+            web=web_proof(device.wire, signature),
         )
         create = self._creating_event(enrolment_id, trace)
         creation = create.packed if create is not None else None

@@ -82,6 +82,8 @@ class ChallengeStatus:
     match_code: str | None = field(default=None, repr=False)
     verified_at: Time | None = None
     attestation: Attestation | None = None
+    user_verification: bool | None = None
+    synced: bool | None = None
 
     @property
     def is_final(self) -> bool:

@@ -84,6 +84,8 @@ class WebhookEvent:
     device_public_key: str | None = None
     replaced: str | None = None
     attestation: Attestation | None = None
+    user_verification: bool | None = None
+    synced: bool | None = None
     traceparent: str | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:

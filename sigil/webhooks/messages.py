@@ -50,6 +50,8 @@ def body(ended_id: bytes, event: Event) -> bytes:
             reason=event.reason or None,
             groups_satisfied=None if challenge else event.groups_satisfied,
             attestation=event.evidence.summary if event.evidence else None,
+            user_verification=event.web.facts.user_verification,
+            synced=event.web.facts.synced,
         )
     )
 
@@ -71,5 +73,7 @@ def _of_enrolment(enrolment_id: bytes, event: Event) -> EnrolmentEventBody:
         device_public_key=encode_base64(enrolled.public_key) if enrolled.public_key else None,
         replaced=enrolled.replaced.hex() or None,
         attestation=event.evidence.summary if event.evidence else None,
+        user_verification=event.web.facts.user_verification,
+        synced=event.web.facts.synced,
         reason=cast(Any, event.reason or None),
     )

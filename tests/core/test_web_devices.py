@@ -1,15 +1,19 @@
-"""Keys of web devices in the services: only those of this server's address, and never with an attestation."""
+"""Keys of web devices in the services: only those of this server's address, never with an attestation, and what their
+signatures proved."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any, cast
 
 import msgspec
 import pytest
 
+from sigil.core.webhooks.event import event_key
 from sigil.device import Device
 from sigil.enrolment.service import EnrolmentPolicy
+from sigil.protocol.encoding.ids import parse_uuid
 from sigil.protocol.errors import (
     AttestationInvalid,
     AttestationRequired,
@@ -17,10 +21,11 @@ from sigil.protocol.errors import (
     InvalidSignature,
 )
 from sigil.protocol.keys import PrivateKey
+from sigil.webhooks import messages as webhook_messages
 from tests.attestation.examples import POLICY as ATTESTED
-from tests.core.enrolment.steps import STATEMENT, begin, claimed
-from tests.support.services import Services
-from tests.support.web_key import WebKey
+from tests.core.enrolment.steps import STATEMENT, EventfulServices, begin, claimed, event_of
+from tests.support.services import CALLER, Services
+from tests.support.web_key import BE, UP, UV, WebKey
 
 ORIGIN = "https://auth.example.com"
 PLAIN = Device.from_secret("ES256", b"\x07" * 32)
@@ -30,8 +35,22 @@ def web_device(origin: str = ORIGIN) -> Device:
     return Device(cast(PrivateKey, WebKey(origin)))
 
 
+class SyncedKey(WebKey):
+    """A passkey that may exist on several devices."""
+
+    def sign(self, message: bytes, **forged: Any) -> bytes:
+        return super().sign(message, **{"flags": UP | UV | BE, **forged})
+
+
+def proved(reported: Any) -> tuple[bool | None, bool | None]:
+    """`user_verification` and `synced` of a message, or of its JSON."""
+    if isinstance(reported, dict):
+        return reported.get("user_verification"), reported.get("synced")
+    return reported.user_verification, reported.synced
+
+
 def services(public_url: str | None = ORIGIN, **given: Any) -> Services:
-    return Services(enrolment_policy=EnrolmentPolicy(server_name="Example", public_url=public_url), **given)
+    return EventfulServices(enrolment_policy=EnrolmentPolicy(server_name="Example", public_url=public_url), **given)
 
 
 async def complete(running: Services, key: WebKey, **given: Any) -> Any:
@@ -48,6 +67,59 @@ async def test_a_key_of_this_address_enrols_and_decides() -> None:
     assert (await running.reject(device, await running.create_challenge(device))).status == "rejected"
     requested = await running.create_approval([[device], [PLAIN]], 2)
     assert (await running.vote(device, requested)).groups_satisfied == 1
+
+
+@pytest.mark.parametrize(("key", "facts"), [(WebKey(ORIGIN), (True, False)), (SyncedKey(ORIGIN), (True, True))])
+async def test_statuses_votes_and_events_report_what_a_web_device_proved(key: WebKey, facts: tuple[bool, bool]) -> None:
+    running, device = services(), Device(cast(PrivateKey, key))
+    created = await running.create_challenge(device)
+    pending = await running.challenges.status(CALLER, created.challenge_id)
+    assert proved(pending) == (None, None)
+    await running.approve(device, created)
+    assert proved(await running.challenges.status(CALLER, created.challenge_id)) == facts
+    assert proved(await event(running, created.challenge_id)) == facts
+
+    begun = await begin(running)
+    phone = await claimed(running, begun, key=key)
+    answer = await running.enrolments.complete(phone.completion())
+    assert proved(await running.enrolments.status(CALLER, begun.enrolment_id)) == facts
+    await running.enrolments.confirm(CALLER, begun.enrolment_id, phone.session(answer.sas_nonce).code)
+    assert proved(await running.enrolments.status(CALLER, begun.enrolment_id)) == facts
+    assert proved(event_of(running, begun)) == facts
+
+    requested = await running.create_approval([[device], [PLAIN]], 2)
+    await running.vote(device, requested)
+    await running.vote(PLAIN, requested)
+    votes = {vote.fingerprint: vote for vote in (await running.approval_status(requested)).votes}
+    assert proved(votes[device.fingerprint]) == facts
+    assert proved(votes[PLAIN.fingerprint]) == (None, None)
+
+
+async def test_a_rejection_by_a_web_device_is_reported_as_not_user_verified() -> None:
+    """The local key signs it without a prompt."""
+    running, device = services(), web_device()
+    created = await running.create_challenge(device)
+    await running.reject(device, created, "cancelled")
+    assert proved(await running.challenges.status(CALLER, created.challenge_id)) == (False, None)
+    assert proved(await event(running, created.challenge_id)) == (False, None)
+    requested = await running.create_approval([[device]], 1)
+    await running.vote(device, requested, "rejected")
+    (vote,) = (await running.approval_status(requested)).votes
+    assert proved(vote) == (False, None)
+
+
+async def test_another_device_has_neither_member() -> None:
+    running = services()
+    created = await running.create_challenge(PLAIN)
+    await running.approve(PLAIN, created)
+    assert proved(await running.challenges.status(CALLER, created.challenge_id)) == (None, None)
+    assert proved(await event(running, created.challenge_id)) == (None, None)
+
+
+async def event(running: Services, challenge_id: str) -> Any:
+    name = parse_uuid(challenge_id)
+    assert name is not None
+    return json.loads(webhook_messages.body(name, await running.store.get(event_key(name))))
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ from sigil.core.expiry import sweep
 from sigil.core.pushes.outbox import Push, outbox_key
 from sigil.core.session_store import Decision, Key, StoreFull
 from sigil.core.webhooks.event import EVENT
+from sigil.protocol import webauthn
 from sigil.protocol.encoding.ids import uuid4_bytes
 from sigil.protocol.errors import Overloaded
 from sigil.sessions.capacity import Capacity
@@ -40,7 +41,8 @@ ACTION = b'{"description":"d","type":"' + b"t" * 64 + b'"}'
 class Host:
     """Rows as the services write them; `webhook`: whether ends write events. All pushes count as delivered."""
 
-    def __init__(self, directory: Path, *, webhook: bool, size: int = SIZE) -> None:
+    def __init__(self, directory: Path, *, webhook: bool, size: int = SIZE, web: int = 0) -> None:
+        self.web = web
         self.now = 1_777_026_735.0
         self.webhook = webhook
         self.store = LmdbStore(directory, size=size, kinds=KINDS, clock=lambda: self.now)
@@ -65,12 +67,12 @@ class Host:
         return name, draft
 
     async def create_approval(self, members: int) -> tuple[bytes, Approval]:
-        """A request that only the last rejection decides."""
+        """A request that only the last rejection decides. `self.web` of ten members are web devices."""
         name = uuid4_bytes(self.drawn(16))
         groups = min(members, 20)
         draft = Approval(
             self.owner, name.hex(), self.drawn(32), ACTION, int(self.now * 1000), 900, 1, False,
-            (members // groups,) * groups, tuple(self.drawn(33) for _ in range(members)), "0" * 64, OPEN * members,
+            (members // groups,) * groups, tuple(map(self._member, range(members))), "0" * 64, OPEN * members,
             pushed=True,
         )  # fmt: skip
         batches = [fan_out.batch_after(draft, start) for start in range(0, members, fan_out.MEMBERS_AT_ONCE)]
@@ -89,6 +91,9 @@ class Host:
         await self.delete([fan_out_key(name), *(outbox_key(member_name(name, member)) for member in batches[0])])
         return name, draft
 
+    def _member(self, number: int) -> bytes:
+        return self.drawn(webauthn.KEY_LENGTH if number % 10 < self.web else 33)
+
     async def create_approvals_until_full(self, members: int) -> list[tuple[bytes, Approval]]:
         created: list[tuple[bytes, Approval]] = []
         while True:
@@ -102,7 +107,10 @@ class Host:
 
     async def vote(self, name: bytes, draft: Approval, member: int) -> None:
         seen = await self.store.get(approval_key(name))
-        ballot = Ballot(member, False, self.drawn(64), "unknown_trigger")
+        # The longest signature of a web device; its rejections are shorter.
+        is_web = len(draft.members[member]) == webauthn.KEY_LENGTH
+        signature = self.drawn(webauthn.MAX_SIGNATURE if is_web else 64)
+        ballot = Ballot(member, False, signature, "unknown_trigger")
         keys = [approval_key(name), ledger_key(draft.members[member]), outbox_key(member_name(name, member))]
         if voting.may_end(seen, ballot):
             keys = list(dict.fromkeys([*keys, *fan_out.rows_at_end(name, draft)]))
@@ -235,12 +243,18 @@ async def test_without_contiguous_free_pages_a_thousand_members_can_vote(memory_
     host.store.close()
 
 
-@pytest.mark.parametrize(("members", "webhook"), [(1, True), (3, True), (3, False), (20, False), (1000, True)])
+@pytest.mark.parametrize(
+    ("members", "webhook", "web"),
+    [
+        *[(1, True, 0), (3, True, 0), (3, False, 0), (20, False, 0), (1000, True, 0)],
+        *[(1, True, 10), (3, False, 10), (20, True, 10), (20, False, 5), (1000, True, 10)],
+    ],
+)
 @pytest.mark.parametrize("end", ["voted", "timed out"])
 async def test_every_member_can_vote_in_a_store_that_is_full_of_requests(
-    memory_directory: Path, end: str, members: int, webhook: bool
+    memory_directory: Path, end: str, members: int, webhook: bool, web: int
 ) -> None:
-    host = Host(memory_directory, webhook=webhook, size=5 << 20)
+    host = Host(memory_directory, webhook=webhook, size=5 << 20, web=web)
     approvals = await host.create_approvals_until_full(members)
     if end == "voted":
         # One member after the other in all requests: the rows of their votes interleave.
@@ -252,6 +266,7 @@ async def test_every_member_can_vote_in_a_store_that_is_full_of_requests(
         await host.expire()
     for name, draft in approvals:
         await host.clear(name, draft)
+    assert approvals
     usage = host.store.usage()
     assert host.store.count(APPROVAL) == usage.reserved == 0
     assert host.store.count(EVENT) == len(approvals) * webhook

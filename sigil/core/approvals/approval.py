@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from enum import IntEnum
+from itertools import compress
 from typing import Literal
 
 import msgspec
@@ -11,6 +12,7 @@ import msgspec
 from sigil.core.approvals.quorum import NOT_ELIGIBLE, OPEN, Quorum
 from sigil.core.session_store import OWNER_BYTES, Key, Kind, Share
 from sigil.core.webhooks.event import Event, EventKind, new_event
+from sigil.protocol import webauthn
 
 READABLE_SECONDS = 86_400
 BYTES_PER_BALLOT = 384
@@ -19,8 +21,13 @@ takes less, with its indices. So every eligible member can vote even in a store 
 keeps the sum: to change this number, change STORE_SCHEMA."""
 BYTES_PER_CREDENTIAL = 1152
 """Reserved in addition where devices send a credential, whose public part is stored with the vote."""
+BYTES_PER_WEB_SIGNATURE = 2048
+"""Reserved in addition for a web device, whose signature has up to 1024 bytes: a page holds three such votes, or two
+after it was split. A web device has no credential."""
 # A request with its record and its end, a member with its ballot and its ledger, and a vote with its index.
 _CHARGE, _CHARGE_MEMBER, _CHARGE_VOTE = 1024, 128, 200
+_CHARGE_WEB_MEMBER, _CHARGE_WEB_VOTE = webauthn.KEY_LENGTH - 33, webauthn.MAX_SIGNATURE
+_IS_OPEN = bytes(ballot == OPEN[0] for ballot in range(256))
 
 
 class State(IntEnum):
@@ -128,7 +135,22 @@ class Approval(msgspec.Struct, frozen=True, array_like=True, gc=False):
     @property
     def reserved(self) -> int:
         """Bytes of the store reserved for the open ballots, without the end of the request."""
-        return self.ballots.count(OPEN) * (BYTES_PER_BALLOT + self._credential) if self.open else 0
+        if not self.open:
+            return 0
+        count, web = self.ballots.count(OPEN), self._open_web_members
+        return count * BYTES_PER_BALLOT + (count - web) * self._credential + web * BYTES_PER_WEB_SIGNATURE
+
+    @property
+    def _web_members(self) -> int:
+        return list(map(len, self.members)).count(webauthn.KEY_LENGTH)
+
+    @property
+    def _open_web_members(self) -> int:
+        """Those that may vote and have not. Computed with each vote, for up to a thousand members."""
+        if max(map(len, self.members), default=0) < webauthn.KEY_LENGTH:
+            return 0
+        voters = compress(self.members, self.ballots.translate(_IS_OPEN))
+        return list(map(len, voters)).count(webauthn.KEY_LENGTH)
 
     @property
     def _credential(self) -> int:
@@ -141,6 +163,8 @@ class Approval(msgspec.Struct, frozen=True, array_like=True, gc=False):
         voted = members - self.ballots.count(OPEN) - self.ballots.count(NOT_ELIGIBLE)
         own = _CHARGE + len(self.action) + len(self.creation or b"")
         charged = own + members * _CHARGE_MEMBER + voted * (_CHARGE_VOTE + self._credential) + self.reserved
+        if web := self._web_members:
+            charged += web * _CHARGE_WEB_MEMBER + (web - self._open_web_members) * _CHARGE_WEB_VOTE
         return self.owner[:OWNER_BYTES], int(self.open), 0, charged, 0
 
     def voted_members(self) -> list[int]:

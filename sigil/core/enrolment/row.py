@@ -10,7 +10,7 @@ from typing import Literal
 import msgspec
 
 from sigil.core.challenge import READABLE_SECONDS, idempotency_key
-from sigil.core.evidence import Evidence
+from sigil.core.evidence import Evidence, WebProof
 from sigil.core.session_store import OWNER_BYTES, Key, Kind, Share
 from sigil.core.webhooks.event import Enrolled, Event, EventKind, new_event
 from sigil.protocol.enrolment.code import Session, session
@@ -86,6 +86,7 @@ class Completion(msgspec.Struct, frozen=True, array_like=True, gc=False):
     sas_nonce: bytes
     credential: str = ""
     evidence: Evidence | None = None
+    web: WebProof = WebProof.NONE
 
     @property
     def session(self) -> Session:
@@ -251,6 +252,7 @@ def event_of(now: float, enrolment_id: bytes, enrolment: Enrolment, creation: by
         reason=enrolment.reason,
         creation=creation,
         evidence=completion.evidence if completion else None,
+        web=completion.web if completion else WebProof.NONE,
         enrolled=Enrolled(
             account=enrolment.account,
             confirm=enrolment.confirm,

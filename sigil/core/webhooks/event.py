@@ -15,7 +15,7 @@ from typing import Any, Literal, cast, get_args
 
 import msgspec
 
-from sigil.core.evidence import Evidence
+from sigil.core.evidence import Evidence, WebProof
 from sigil.core.session_store import OWNER_BYTES, Decision, Key, Kind, Share
 from sigil.protocol.action import action_type
 from sigil.protocol.messages.webhooks import EventType
@@ -88,6 +88,8 @@ class Event(msgspec.Struct, frozen=True, array_like=True, gc=False):
     enrolled: Enrolled | None = None
     # Of the credential that approved a challenge, or that an enrolment issued.
     evidence: Evidence | None = None
+    # Of the answer to a challenge, or of the completion of an enrolment, by a web device.
+    web: WebProof = WebProof.NONE
 
     @property
     def open(self) -> bool:
@@ -126,6 +128,7 @@ def new_event(
     creation: bytes | None = None,
     enrolled: Enrolled | None = None,
     evidence: Evidence | None = None,
+    web: WebProof = WebProof.NONE,
 ) -> tuple[Key, Event]:
     """The write of an event; `at` is the Unix second of the end, `action` the canonical JSON of the action."""
     event = Event(
@@ -142,6 +145,7 @@ def new_event(
         creation=creation,
         enrolled=enrolled,
         evidence=evidence,
+        web=web,
     )
     return event_key(ended_id), event
 

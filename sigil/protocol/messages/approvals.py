@@ -108,6 +108,8 @@ class MpaVote(Answer, frozen=True):
     reason: Reason | None = None
     attestation: AttestationSummary | None = None
     device_credential: str | None = None
+    user_verification: bool | None = None
+    synced: bool | None = None
 
 
 class MpaStatus(Answer, frozen=True):

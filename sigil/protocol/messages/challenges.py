@@ -94,6 +94,8 @@ class ChallengeStatus(Answer, frozen=True):
     match_code: str | None = None
     verified_at: str | None = None
     attestation: AttestationSummary | None = None
+    user_verification: bool | None = None
+    synced: bool | None = None
 
 
 class Pending(FromDevice, frozen=True):

@@ -177,4 +177,6 @@ class EnrolmentStatus(Answer, frozen=True):
     device_public_key: str | None = None
     replaced: str | None = None
     attestation: AttestationSummary | None = None
+    user_verification: bool | None = None
+    synced: bool | None = None
     enrolled_at: str | None = None

@@ -44,6 +44,8 @@ class EventBody(msgspec.Struct, frozen=True, omit_defaults=True):
     reason: str | None = None
     groups_satisfied: tuple[int, ...] | None = None
     attestation: AttestationSummary | None = None
+    user_verification: bool | None = None
+    synced: bool | None = None
 
 
 class EnrolmentEventBody(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -61,6 +63,8 @@ class EnrolmentEventBody(msgspec.Struct, frozen=True, omit_defaults=True):
     device_public_key: str | None = None
     replaced: str | None = None
     attestation: AttestationSummary | None = None
+    user_verification: bool | None = None
+    synced: bool | None = None
     reason: Literal["wrong_code"] | None = None
 
 

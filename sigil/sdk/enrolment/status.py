@@ -38,6 +38,8 @@ class EnrolmentStatus:
     device_public_key: str | None = None
     replaced: str | None = None
     attestation: Attestation | None = None
+    user_verification: bool | None = None
+    synced: bool | None = None
     enrolled_at: Time | None = None
 
     def __post_init__(self) -> None:
