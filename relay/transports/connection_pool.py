@@ -8,10 +8,10 @@ import ssl
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from relay.transports import Load, RequestSpan
-from relay.transports.http2 import Headers, Http2Connection, RequestLost, Response
+from relay.transports.http2 import Headers, RequestLost, Response
 from relay.transports.outage_reason import OutageReason
 from sigil.serving import logs
 
@@ -31,6 +31,32 @@ class PoolSettings(NamedTuple):
     max_backoff: float = 15.0
 
 
+class Connection(Protocol):
+    """What the pool needs of a connection; Http2Connection describes it."""
+
+    on_change: Callable[[], None]
+    answer_timeout: float
+    draining: asyncio.Event
+    closed: asyncio.Event
+
+    @property
+    def open_streams(self) -> int: ...
+
+    @property
+    def capacity(self) -> int: ...
+
+    @property
+    def usable(self) -> bool: ...
+
+    async def ready(self) -> None: ...
+
+    async def request(self, headers: Headers, body: bytes) -> Response: ...
+
+    async def ping(self, seconds: float, /) -> None: ...
+
+    def abort(self, reason: str) -> None: ...
+
+
 class ConnectionPool:
     """`connect` opens one connection (OSError); `provider`, and `host` if it has several, are its names in logs. With
     `quiet`, it logs nothing before its first connection.
@@ -41,7 +67,7 @@ class ConnectionPool:
     def __init__(
         self,
         provider: str,
-        connect: Callable[[], Awaitable[Http2Connection]],
+        connect: Callable[[], Awaitable[Connection]],
         settings: PoolSettings,
         *,
         host: str | None = None,
@@ -51,7 +77,7 @@ class ConnectionPool:
         self._quiet = quiet
         self._connect = connect
         self._settings = settings
-        self._connections: list[Http2Connection] = []
+        self._connections: list[Connection] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._waiting: OrderedDict[asyncio.Future[None], None] = OrderedDict()
         self._failing: set[int] = set()
@@ -90,7 +116,7 @@ class ConnectionPool:
                     raise
         raise AssertionError("unreachable: the last try returns or raises")
 
-    async def _acquire(self) -> Http2Connection:
+    async def _acquire(self) -> Connection:
         """A connection with capacity; RequestLost at once when no slot reaches the provider."""
         while True:
             free = [connection for connection in self._connections if connection.capacity > 0]
@@ -159,7 +185,7 @@ class ConnectionPool:
         await self._ping_until_drained(connection)
         return time.monotonic() - opened_at
 
-    async def _ping_until_drained(self, connection: Http2Connection) -> None:
+    async def _ping_until_drained(self, connection: Connection) -> None:
         """A draining connection leaves its slot at once, and still receives the responses to its open requests."""
         while not connection.draining.is_set():
             try:

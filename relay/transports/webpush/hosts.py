@@ -16,8 +16,8 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 from relay.transports import Load
-from relay.transports.connection_pool import ConnectionPool, PoolSettings
-from relay.transports.http2 import Http2Connection
+from relay.transports.connection_pool import Connection, ConnectionPool, PoolSettings
+from relay.transports.http1 import Negotiated
 from relay.web_push_settings import HTTPS_PORT, Host
 from sigil.serving.addresses.public_networks import is_public
 
@@ -53,7 +53,7 @@ class HostPools:
         self._pools: OrderedDict[str, _Pool] = OrderedDict()
         self._resolver = Resolver(look_up or addresses_of)
         self._tls = ssl.create_default_context()
-        self._tls.set_alpn_protocols(["h2"])
+        self._tls.set_alpn_protocols(["h2", "http/1.1"])
         self._sweeper: asyncio.Task[None] | None = None
         self._closing: set[asyncio.Task[None]] = set()
 
@@ -84,7 +84,7 @@ class HostPools:
         return entry
 
     def _pool(self, host: Host, name: str) -> ConnectionPool:
-        async def connect() -> Http2Connection:
+        async def connect() -> Connection:
             return await self._connect(host, name)
 
         pool = ConnectionPool("webpush", connect, self._settings, host=name, quiet=host.wildcard)
@@ -101,7 +101,7 @@ class HostPools:
             raise HostsBusy
         self._end(next((name for name, entry in idle if not entry.pool.load().connections), idle[0][0]))
 
-    async def _connect(self, host: Host, name: str) -> Http2Connection:
+    async def _connect(self, host: Host, name: str) -> Connection:
         """OSError. The certificate is that of the name, also at another address."""
         loop = asyncio.get_running_loop()
         if host.address is not None:
@@ -113,14 +113,15 @@ class HostPools:
         for number, address in enumerate(addresses, 1):
             try:
                 async with asyncio.timeout(seconds):
-                    _, connection = await loop.create_connection(
-                        Http2Connection, address, port, ssl=self._tls, server_hostname=name
+                    _, made = await loop.create_connection(
+                        Negotiated, address, port, ssl=self._tls, server_hostname=name
                     )
-                return connection
+                if made.connection is not None:
+                    return made.connection
             except (OSError, TimeoutError):
                 if number == len(addresses):
                     raise
-        raise AssertionError("unreachable: there is an address")
+        raise OSError("no connection")
 
     async def _close_idle(self) -> None:
         while True:

@@ -1,4 +1,4 @@
-"""The plaintext of a Web Push: a reference, for every payload of the server. The page gets the challenge from its server."""
+"""The plaintext of a Web Push: a reference, for every payload. The page gets the challenge from its server."""
 
 from __future__ import annotations
 

@@ -104,7 +104,7 @@ def test_the_longest_message_fits() -> None:
     assert len(longest) < 950 < PADDED_BYTES
 
 
-@pytest.mark.parametrize(
+OUTCOMES = pytest.mark.parametrize(
     ("path", "outcome"),
     [
         ("/200", Outcome("delivered")),
@@ -128,10 +128,12 @@ def test_the_longest_message_fits() -> None:
         ("/401", Outcome("refused", "http_401", counts_against_token=True)),
         ("/403?reason=BadJwtToken", Outcome("refused", "BadJwtToken", counts_against_token=True)),
         ("/403?reason=<script>", Outcome("refused", "http_403", counts_against_token=True)),
-        ("/early", Outcome("retry", "stream reset")),
         ("/huge", Outcome("retry", "an answer that does not end")),
     ],
 )
+
+
+@OUTCOMES
 async def test_each_answer_has_its_outcome(
     transport: WebPushTransport, service: PushService, key: VapidKey, path: str, outcome: Outcome
 ) -> None:
@@ -140,6 +142,13 @@ async def test_each_answer_has_its_outcome(
     # The connection serves the next push after every answer.
     assert (await transport.send(new_push(subscription(key)))).kind == "delivered"
     assert service.accepted <= 2
+
+
+async def test_a_reset_stream_is_tried_again_later(
+    transport: WebPushTransport, service: PushService, key: VapidKey
+) -> None:
+    assert await transport.send(new_push(subscription(key, "/early"))) == Outcome("retry", "stream reset")
+    assert (await transport.send(new_push(subscription(key)))).kind == "delivered"
 
 
 async def test_a_clear_is_never_sent(transport: WebPushTransport, service: PushService, key: VapidKey) -> None:
