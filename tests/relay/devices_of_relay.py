@@ -16,14 +16,20 @@ from sigil.protocol import signed_bytes
 from sigil.protocol.encoding.text import decode_base64, encode_base64
 from tests.support.live import DEADLINE
 from tests.support.live_relay import LiveRelay
+from tests.support.web_key import WebKey
 
 
-def sign(device: Device, message: bytes) -> str:
-    return encode_base64(device._key.sign(message))
+def sign(device: Device | WebKey, message: bytes) -> str:
+    return encode_base64(device.sign(message) if isinstance(device, WebKey) else device._key.sign(message))
 
 
 def registration(
-    device: Device, client: httpx.Client, origin: str, platform: str = "websocket", token: str = "", **changed: Any
+    device: Device | WebKey,
+    client: httpx.Client,
+    origin: str,
+    platform: str = "websocket",
+    token: str = "",
+    **changed: Any,
 ) -> dict[str, Any]:
     """The body of `POST /devices/register`; `changed` replaces members after they were signed."""
     challenge = client.get("/devices/register/challenge").json()
@@ -38,7 +44,9 @@ def registration(
     }
 
 
-def register(device: Device, client: httpx.Client, origin: str, platform: str = "websocket", token: str = "") -> None:
+def register(
+    device: Device | WebKey, client: httpx.Client, origin: str, platform: str = "websocket", token: str = ""
+) -> None:
     answer = client.post("/devices/register", json=registration(device, client, origin, platform, token))
     assert answer.status_code == 201, answer.text
 
@@ -53,7 +61,7 @@ async def frame(socket: ClientConnection) -> dict[str, Any]:
     return received
 
 
-async def authenticate(device: Device, socket: ClientConnection, origin: str) -> dict[str, Any]:
+async def authenticate(device: Device | WebKey, socket: ClientConnection, origin: str) -> dict[str, Any]:
     """Answer the challenge; returns the relay's next frame."""
     challenge = await frame(socket)
     assert challenge["type"] == "auth_challenge"
