@@ -148,7 +148,9 @@ def enrolment(request: HttpRequest) -> HttpResponse:
                 calls.cancel(earlier)
         begun = calls.begin(user)
         request.session["enrolment_id"] = begun.enrolment_id
-        return JsonResponse({"qr": begun.qr(), "uri": begun.uri, "typed_token": begun.typed_token}, status=201)
+        return JsonResponse(
+            {"qr": begun.qr(), "uri": begun.web_uri or begun.uri, "typed_token": begun.typed_token}, status=201
+        )
     enrolment_id = enrolment_of(request)
     if request.method == "DELETE":
         return JsonResponse(described(calls.cancel(enrolment_id)))

@@ -148,7 +148,7 @@ class DeviceEnrolment:
         begun = await self._sigil.client.enrolment.begin(session["user"])
         session["enrolment_id"] = begun.enrolment_id
         resp.status = falcon.HTTP_201
-        resp.media = {"qr": begun.qr(), "uri": begun.uri, "typed_token": begun.typed_token}
+        resp.media = {"qr": begun.qr(), "uri": begun.web_uri or begun.uri, "typed_token": begun.typed_token}
 
     async def on_get(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
         """Waits for the next state, for as long as the page shows the one in `shown`."""

@@ -156,7 +156,7 @@ async def begin_enrolment(session: Session, sigil: Sigil) -> dict[str, str]:
             await sigil.enrolment.cancel(earlier)
     begun = await sigil.enrolment.begin(session["user"])
     session["enrolment_id"] = begun.enrolment_id
-    return {"qr": begun.qr(), "uri": begun.uri, "typed_token": begun.typed_token}
+    return {"qr": begun.qr(), "uri": begun.web_uri or begun.uri, "typed_token": begun.typed_token}
 
 
 @app.get("/device/enrolment")

@@ -210,7 +210,10 @@ def _approval_policy(config: Config) -> ApprovalPolicy:
 
 def _enrolment_policy(config: Config) -> EnrolmentPolicy:
     return EnrolmentPolicy(
-        server_name=config.server_name, public_url=config.public_url, without_code=config.enrol_without_code
+        server_name=config.server_name,
+        public_url=config.public_url,
+        web_origin=config.device_app_origin,
+        without_code=config.enrol_without_code,
     )
 
 

@@ -38,13 +38,15 @@ class EnrolmentMessages:
     def sas_nonce(self, enrolment_id: bytes, claim_id: bytes) -> bytes:
         return code.sas_nonce(self._secret, enrolment_id, claim_id)
 
-    def begun(self, enrolment_id: bytes, enrolment: Enrolment) -> messages.EnrolmentBegun:
+    def begun(self, enrolment_id: bytes, enrolment: Enrolment, web_origin: str | None) -> messages.EnrolmentBegun:
+        """`web_origin`: where the web app that may enrol is served, if there is one."""
         token = self.token(enrolment_id)
         return messages.EnrolmentBegun(
             enrolment_id=format_uuid(enrolment_id),
             token=token,
             uri=link.link_uri(Link(enrolment.base_url, self._identity.server_id, token)),
             expires_at=format_time(enrolment.expires_at),
+            web_uri=link.web_uri(Link(web_origin, self._identity.server_id, token)) if web_origin else None,
         )
 
     def claim(

@@ -47,10 +47,13 @@ _POLLS_PER_DEVICE = 4
 
 @dataclass(frozen=True)
 class EnrolmentPolicy:
-    """The settings of enrolments. `public_url` is None where links have the address that the caller used."""
+    """The settings of enrolments. `public_url` is None where links have the address that the caller used, `web_origin`
+    where there is no web app.
+    """
 
     server_name: str = "Sigil"
     public_url: str | None = None
+    web_origin: str | None = None
     without_code: bool = False
 
 
@@ -103,7 +106,14 @@ class Enrolments:
             trace.about(_subject(begun.enrolment_id), begun.enrolment.creation if begun.replayed else None)
         if not begun.replayed:
             self._notifier.observer.enrolment("enrolment_begun", begun.enrolment_id, begun.enrolment)
-        return self._messages.begun(begun.enrolment_id, begun.enrolment), begun.replayed
+        return self._messages.begun(
+            begun.enrolment_id, begun.enrolment, self._web_origin(begun.enrolment)
+        ), begun.replayed
+
+    def _web_origin(self, enrolment: Enrolment) -> str | None:
+        """A web device proves no attestation. The row may be from before another SIGIL_PUBLIC_URL."""
+        origin = self._policy.web_origin if not self._min_level(enrolment.min_level) else None
+        return origin if origin == enrolment.base_url else None
 
     def _draft(
         self, caller: Caller, enrolment_id: bytes, body: messages.BeginEnrolment, origin: str | None

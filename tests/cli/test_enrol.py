@@ -88,6 +88,31 @@ def wrong(code: str) -> str:
     return f"{(int(code) + 1) % 10**6:06}"
 
 
+@pytest.fixture
+def web_server() -> Iterator[LiveServer]:
+    with LiveServer(workers=1, SIGIL_RATE_LIMIT="off", SIGIL_PUBLIC_URL="https://sigil.example.com") as running:
+        yield running
+
+
+def test_the_web_link_comes_first_and_the_code_draws_it(web_server: LiveServer, screen: Screen) -> None:
+    with Command(web_server, "Zoë", "--json") as enrolling:
+        begun = enrolling.line()
+        assert set(begun) == {"enrolment_id", "status", "web_uri", "uri", "token", "expires_at"}
+        assert begun["web_uri"].startswith("https://sigil.example.com/device/#s=")
+        assert begun["web_uri"].endswith(f"&t={begun['token']}")
+    with Command(web_server, "alice", stdin=screen.command, stderr=screen.command):
+        screen.await_text(r"Or type (\S{4}-\S{4}-\S{4})")
+        web = screen.await_text(
+            r"Scan it with the phone, or open (https://\S+)\s+For an authenticator app: sigil:enrol\?"
+        )[1]
+        lines = re.findall(r"\x1b\[38;5;16;48;5;231m([ ▀▄█]+)\x1b\[0m", screen.text)
+        modules = [[letter in pair for letter in line] for line in lines for pair in ("▀█", "▄█")]
+        expected = [
+            [dark == 1 for dark in row] for row in segno.make(web, error="l", micro=False).matrix_iter(border=2)
+        ]
+        assert modules[: len(expected)] == expected
+
+
 def test_a_script_reads_lines_and_writes_the_code(server: LiveServer) -> None:
     phone = Phone(server)
     with Command(server, "Zoë", "--json", env={"LC_ALL": "C"}) as enrolling:

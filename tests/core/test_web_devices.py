@@ -14,6 +14,8 @@ from sigil.core.webhooks.event import event_key
 from sigil.device import Device
 from sigil.enrolment.service import EnrolmentPolicy
 from sigil.protocol.encoding.ids import parse_uuid
+from sigil.protocol.encoding.text import encode_base64url
+from sigil.protocol.enrolment.link import parse_uri, web_uri
 from sigil.protocol.errors import (
     AttestationInvalid,
     AttestationRequired,
@@ -24,7 +26,7 @@ from sigil.protocol.keys import PrivateKey
 from sigil.webhooks import messages as webhook_messages
 from tests.attestation.examples import POLICY as ATTESTED
 from tests.core.enrolment.steps import STATEMENT, EventfulServices, begin, claimed, event_of
-from tests.support.services import CALLER, Services
+from tests.support.services import CALLER, IDENTITY, Services
 from tests.support.web_key import BE, UP, UV, WebKey
 
 ORIGIN = "https://auth.example.com"
@@ -148,6 +150,20 @@ async def test_a_key_of_another_address_gets_nothing(public_url: str | None, ori
             await complete(running, WebKey(origin))
         assert text in refused.value.message
     await running.create_challenge(PLAIN)
+
+
+async def test_an_enrolment_has_a_web_link_where_a_web_device_may_enrol() -> None:
+    policy = EnrolmentPolicy(public_url=ORIGIN, web_origin=ORIGIN)
+    begun = await begin(Services(enrolment_policy=policy))
+    link = parse_uri(begun.uri)
+    assert begun.web_uri == web_uri(link)
+    assert begun.web_uri == f"{ORIGIN}/device/#s={encode_base64url(bytes.fromhex(IDENTITY.server_id))}&t={begun.token}"
+    # No web app; an attestation, which no web device has, demanded by the integrator or by the server.
+    assert (await begin(Services(enrolment_policy=replace(policy, web_origin=None)))).web_uri is None
+    assert (await begin(Services(enrolment_policy=policy, accepted=ATTESTED), min_level="hardware")).web_uri is None
+    required = Services(enrolment_policy=policy, accepted=replace(ATTESTED, required=True))
+    assert (await begin(required)).web_uri is None
+    assert (await begin(Services(enrolment_policy=policy, accepted=ATTESTED))).web_uri is not None
 
 
 async def test_a_wrong_signature_is_reported_before_the_address_of_the_key() -> None:

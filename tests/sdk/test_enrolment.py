@@ -46,6 +46,7 @@ from tests.sdk.test_secrets import shown
 ID = "0a1b2c3d-0000-4000-8000-000000000001"
 TOKEN = "7ZK3M0QWX4TD"
 URI = f"sigil:enrol?u=https%3A%2F%2Fauth.example.com&s={'q' * 42}A&t={TOKEN}"
+WEB_URI = f"https://auth.example.com/device/#s={'q' * 42}A&t={TOKEN}"
 DEVICE = Device.generate()
 FIVE = ["🍎", "🐙", "🌵", "🚲", "🎈"]
 CODE = "042137"
@@ -430,6 +431,32 @@ def test_the_terminals_text_sets_both_colours_and_names_the_typed_token_under_th
     assert rows[: len(expected)] == expected
     assert len(lines) + 1 <= 23, "an 80 x 24 terminal shows all of it, and the cursor"
     assert max(map(len, shown_lines)) <= 80
+
+
+def test_the_code_draws_the_web_link_where_there_is_one() -> None:
+    both = parse_result(response(201, begun_body(web_uri=WEB_URI)), 201, Enrolment)
+    assert both.web_uri == WEB_URI
+    expected = [
+        [module == 1 for module in row] for row in segno.make(WEB_URI, error="m", micro=False).matrix_iter(border=4)
+    ]
+    assert drawn(both.qr()) == drawn(both.qr(form="web")) == expected
+    assert both.qr(form="device") == begun().qr() == begun().qr(form="device")
+    assert both.qr("terminal") != begun().qr("terminal")
+    assert TOKEN not in repr(both)
+
+
+def test_a_form_that_the_enrolment_does_not_have_is_an_error() -> None:
+    with pytest.raises(ConfigurationError, match="SIGIL_PUBLIC_URL"):
+        begun().qr(form="web")
+    with pytest.raises(ConfigurationError, match="form must be"):
+        begun().qr(form="app")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("web", [f"{WEB_URI}x", WEB_URI.replace("https://", "http://"), "javascript:alert(1)", ""])
+def test_a_web_link_of_another_form_than_the_servers_is_an_error(web: str) -> None:
+    """A page puts it into an element as it is."""
+    with pytest.raises(AnswerUnusable):
+        parse_result(response(201, begun_body(web_uri=web)), 201, Enrolment)
 
 
 def test_without_segno_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:

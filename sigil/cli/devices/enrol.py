@@ -162,11 +162,16 @@ class _Enrolling:
 
     def _show(self, enrolment: Enrolment) -> None:
         if self.as_json:
+            web = {} if enrolment.web_uri is None else {"web_uri": enrolment.web_uri}
             members = {"uri": enrolment.uri, "token": enrolment.token, "expires_at": enrolment.expires_at}
-            self._line(status="pending", **members)
+            self._line(status="pending", **web, **members)
             return
-        # The link first: of a terminal with 24 lines, the code then shows all its own.
-        click.echo(f"Scan it with the phone, or open {enrolment.uri}", err=True)
+        # The links first: of a terminal with 24 lines, the code then shows all its own.
+        if enrolment.web_uri is None:
+            click.echo(f"Scan it with the phone, or open {enrolment.uri}", err=True)
+        else:
+            click.echo(f"Scan it with the phone, or open {enrolment.web_uri}", err=True)
+            click.echo(f"For an authenticator app: {enrolment.uri}", err=True)
         click.echo(_qr(enrolment) or f"Or type {enrolment.typed_token}", err=True)
 
     async def _wait(

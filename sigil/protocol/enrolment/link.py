@@ -15,6 +15,8 @@ TOKEN_BYTES = 8
 ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 TOKEN_FORM = r"^[0-9A-HJKMNP-TV-Z]{12}$(?!\n)"  # noqa: S105 - a pattern
 
+WEB_PATH = "/device/"
+
 _TOKEN = re.compile(r"[0-9A-HJKMNP-TV-Z]{12}\Z")
 _TYPED = str.maketrans("OILoil", "011011", " -")
 _MAX_TYPED = 64
@@ -76,6 +78,11 @@ def link_uri(link: Link) -> str:
     """`sigil:enrol?u=…&s=…&t=…`, for a QR code or a link on the same device."""
     server = encode_base64url(bytes.fromhex(link.server_id))
     return f"sigil:enrol?u={quote(link.base_url, safe='')}&s={server}&t={link.token}"
+
+
+def web_uri(link: Link) -> str:
+    """`<base_url>/device/#s=…&t=…`: the same for a browser, which never sends a fragment to a server."""
+    return f"{link.base_url}{WEB_PATH}#s={encode_base64url(bytes.fromhex(link.server_id))}&t={link.token}"
 
 
 def parse_uri(text: str) -> Link:

@@ -38,12 +38,13 @@ class BeginEnrolment(msgspec.Struct, frozen=True):
 
 
 class EnrolmentBegun(Answer, frozen=True):
-    """201 of `POST /enrolment`"""
+    """201 of `POST /enrolment`; `web_uri` where the server has a web app that may enrol"""
 
     enrolment_id: str
     token: str
     uri: str
     expires_at: str
+    web_uri: str | None = None
 
     def __repr__(self) -> str:
         return "EnrolmentBegun(…)"
