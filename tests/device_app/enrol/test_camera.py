@@ -6,10 +6,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, expect
 
 from tests.browser import chromium
 from tests.device_app.person import DeviceServer, Person
+from tests.device_app.shell.test_states import AXE, small_targets
 
 from .fake_camera import FLAGS, film
 from .steps import ACCOUNT, CAMERA, CODE, MEET, link_of
@@ -70,6 +72,9 @@ def test_the_code_of_another_server_is_named(photographer: Person, shown: Path, 
 def test_leaving_the_screen_stops_the_camera(photographer: Person) -> None:
     photographer.open().at(CODE).click("Scan the QR code")
     photographer.at(CAMERA).sees("QR code")
+    results = Axe().run(photographer.page, options=AXE)
+    assert results.violations_count == 0, results.generate_report()
+    assert small_targets(photographer) == []
     photographer.page.wait_for_function("() => document.querySelector('video').srcObject")
     photographer.page.evaluate(_KEEP_TRACKS)
     assert photographer.page.evaluate(_STATES) == ["live"]

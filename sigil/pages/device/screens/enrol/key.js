@@ -1,6 +1,6 @@
 // The key: one prompt makes it, a second one is the rehearsal, which signs the completion.
 
-import { box, button, fill, notice, text } from "../../dom.js";
+import { box, button, fill, mark, notice, text } from "../../dom.js";
 import { complete, makeKey } from "../../client/enrolment.js";
 import { endOf, showEnd, showError } from "./ended.js";
 import { keep, unfinished } from "./progress.js";
@@ -58,6 +58,7 @@ class Making extends Attempt {
       title: app.t("enrol.key.title"),
       lead: app.t(`enrol.key.${kind}lead`),
       step: [3, 4],
+      mark: mark("key"),
       body: [text(app.t(row.plain ? "enrol.key.plain_why" : "enrol.key.why")), this.problem],
       actions: [make],
     });
@@ -97,6 +98,7 @@ class Rehearsal extends Attempt {
       title: app.t("enrol.try.title"),
       lead,
       step: [3, 4],
+      mark: mark("phone"),
       body: [this.problem, this.other],
       actions: [this.button],
     });
