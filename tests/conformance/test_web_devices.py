@@ -69,6 +69,7 @@ def test_a_challenge_is_signed_by_the_es256_key_and_approved_by_both_halves(owne
     assert (body["status"], body["verified"]) == ("verified", True)
     found = owner.state(challenge["challenge_id"])
     assert (found["status"], found["decision"]) == ("verified", "approved")
+    assert (found["user_verification"], found["synced"]) == (True, False)
     details = assert_error(respond(owner.server, approval(device, challenge)), 409, "CHALLENGE_ALREADY_USED")
     assert details["status"] == "verified"
 
@@ -80,6 +81,9 @@ def test_the_local_half_rejects_alone(owner: Integrator, device: Device) -> None
     assert_error(respond(owner.server, both), 401, "INVALID_SIGNATURE")
     body = assert_ok(respond(owner.server, rejection(device, challenge, reason="unknown_trigger")))
     assert body["status"] == "rejected"
+    found = owner.state(challenge["challenge_id"])
+    assert found["user_verification"] is False
+    assert "synced" not in found
 
 
 def test_each_half_of_a_signature_may_have_high_s(owner: Integrator, device: Device) -> None:
@@ -205,6 +209,8 @@ def test_an_auditor_sees_which_votes_carried_user_verification(owner: Integrator
     refused = MPA_REJECT + rfc8785.dumps(context) + hashlib.sha256(rejecting.key.public).digest()
     assert verifies(rejecting.key.local.public, refused, unb64(rejected["signature"]))
     assert verifies(plain.key.public, message, unb64(votes[plain.fingerprint]["signature"]))
+    facts = [votes[voter.fingerprint].get("user_verification") for voter in (device, rejecting, plain)]
+    assert facts == [True, False, None]
 
 
 def test_a_web_device_enrols_with_both_halves(web_server: Server, owner: Integrator, device: Device) -> None:
@@ -219,6 +225,7 @@ def test_a_web_device_enrols_with_both_halves(web_server: Server, owner: Integra
     assert_ok(backend.confirm(begun["enrolment_id"], enrolling.code))
     enrolled = backend.enrolment(begun["enrolment_id"])
     assert (enrolled["status"], enrolled["device_public_key"]) == ("enrolled", device.public)
+    assert (enrolled["user_verification"], enrolled["synced"]) == (True, False)
 
 
 def test_a_web_device_of_another_origin_does_not_enrol(web_server: Server, owner: Integrator) -> None:
