@@ -75,11 +75,19 @@ export async function unsubscribe(app) {
   await app.change({ registration: null });
 }
 
-/** Closes the notifications of requests that are not pending any more: they ended, or were decided elsewhere. */
-export async function closeNotifications(pending) {
-  const registration = await navigator.serviceWorker?.getRegistration("/device/");
-  for (const notification of (await registration?.getNotifications()) ?? []) {
-    if (!pending.includes(notification.tag)) notification.close();
+export async function openNotifications() {
+  try {
+    const registration = await navigator.serviceWorker?.getRegistration("/device/");
+    return (await registration?.getNotifications()) ?? [];
+  } catch {
+    return [];
+  }
+}
+
+/** Closes those of requests that are not pending any more: they ended, or were decided elsewhere. */
+export function closeNotifications(open, pending) {
+  for (const notification of open) {
+    if (!pending.some((item) => item.id === notification.tag)) notification.close();
   }
 }
 

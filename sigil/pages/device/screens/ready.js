@@ -2,7 +2,7 @@
 
 import { fetchPending } from "../client/inbox.js";
 import { announce, box, button, element, fill, isolated, mark, notice, text } from "../dom.js";
-import { closeNotifications, notificationState, refreshRegistration } from "../notifications.js";
+import { closeNotifications, notificationState, openNotifications, refreshRegistration } from "../notifications.js";
 import { decisionRows } from "./history.js";
 import { serverFacts } from "./identity.js";
 
@@ -57,9 +57,12 @@ class Ready {
 
   async #fetch() {
     try {
+      // Those that are open by now: one that a push shows during the request may be of a later challenge.
+      const open = await openNotifications();
       const { items, rejected } = await fetchPending(this.#app.server, this.#app.device);
       if (this.#signal.aborted) return;
       this.#showProblem("");
+      closeNotifications(open, items);
       this.#showItems(items);
       this.#showUnusable(rejected.length);
       this.#openWanted(items);
@@ -70,7 +73,8 @@ class Ready {
 
   async #onError(error) {
     if (error.code === "OFFLINE") return this.#showProblem("offline");
-    if (error.status === 401) return this.#onUnauthorised();
+    // Refused: the stored identity contradicts itself.
+    if (error.status === 401 || error.name === "Refused") return this.#onUnauthorised();
     if (error.code === "INVALID_PUBLIC_KEY") return this.#app.go({ screen: "lost", why: "unknown" });
     // The local key of a record that the browser has damaged or emptied.
     if (error instanceof DOMException) return this.#app.go({ screen: "lost", why: "key" });
@@ -88,14 +92,13 @@ class Ready {
 
   #showItems(items) {
     const ids = items.map((item) => item.id).join(" ");
+    this.#lead.hidden = items.length > 0;
+    this.#mark.classList.toggle("none", items.length > 0);
     if (ids === this.#shown && ids !== "") return;
-    closeNotifications(items.map((item) => item.id)).catch(() => {});
     const { t } = this.#app;
     const heading = items.length === 0 ? t("ready.title") : t("ready.some", { count: items.length });
     if (this.#setHeading(heading) && ids !== this.#shown) announce(heading);
     this.#shown = ids;
-    this.#lead.hidden = items.length > 0;
-    this.#mark.classList.toggle("none", items.length > 0);
     this.#list.hidden = items.length === 0;
     this.#list.replaceChildren(...items.map((item) => this.#row(item)));
   }
@@ -148,7 +151,9 @@ class Ready {
     if (!kind) return this.#problem.replaceChildren();
     const { t, serverName } = this.#app;
     const content = t(`ready.${kind}.text`, { name: serverName });
-    if (kind === "offline" && this.#shown === "") this.#setHeading(t("ready.offline.title"));
+    if (this.#shown === "") this.#setHeading(t(kind === "offline" ? "ready.offline.title" : "ready.problem.title"));
+    this.#mark.classList.add("none");
+    this.#lead.hidden = true;
     this.#problem.replaceChildren(notice("warning", text(content)));
     announce(content);
   }

@@ -34,8 +34,10 @@ function openDatabase() {
     };
     request.onerror = () => {
       clearTimeout(timer);
-      const full = request.error?.name === "QuotaExceededError";
-      reject(new StorageRefused(full ? "full" : "off", request.error));
+      const { name } = request.error ?? {};
+      // VersionError: a later release has changed the database; this page is the older one.
+      const reason = { QuotaExceededError: "full", VersionError: "blocked" }[name] ?? "off";
+      reject(new StorageRefused(reason, request.error));
     };
     request.onsuccess = () => {
       clearTimeout(timer);

@@ -69,6 +69,7 @@ export default {
   "ready.some.other": "{count} Anfragen warten auf Sie",
   "ready.fetching": "Anfragen werden abgeholt …",
   "ready.offline.title": "Keine Verbindung",
+  "ready.problem.title": "Anfragen lassen sich nicht abholen",
   "ready.offline.text": "Anfragen erscheinen wieder, sobald dieses Gerät {name} erreicht.",
   "ready.busy.text": "{name} ist ausgelastet. Der nächste Versuch folgt von selbst.",
   "ready.clock.text": "Die Uhr dieses Geräts geht falsch, deshalb lehnt {name} seine Abfragen ab. Stellen Sie Datum und Uhrzeit auf automatisch.",

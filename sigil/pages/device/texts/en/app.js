@@ -71,6 +71,7 @@ export default {
   "ready.some.other": "{count} requests wait for you",
   "ready.fetching": "Looking for requests …",
   "ready.offline.title": "No connection",
+  "ready.problem.title": "Requests cannot be fetched",
   "ready.offline.text": "Requests appear again when this device can reach {name}.",
   "ready.busy.text": "{name} is busy. The next attempt follows by itself.",
   "ready.clock.text": "The clock of this device is wrong, so {name} refuses its questions. Set date and time to automatic.",

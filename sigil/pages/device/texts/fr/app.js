@@ -69,6 +69,7 @@ export default {
   "ready.some.other": "{count} demandes vous attendent",
   "ready.fetching": "Recherche de demandes…",
   "ready.offline.title": "Pas de connexion",
+  "ready.problem.title": "Impossible de récupérer les demandes",
   "ready.offline.text": "Les demandes réapparaîtront quand cet appareil pourra joindre {name}.",
   "ready.busy.text": "{name} est surchargé. Le prochain essai suit automatiquement.",
   "ready.clock.text": "L’horloge de cet appareil est fausse, {name} refuse donc ses requêtes. Réglez la date et l’heure sur automatique.",

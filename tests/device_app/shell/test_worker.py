@@ -1,0 +1,144 @@
+"""The worker: each push shows one notification with a reference alone, and the app opens without a connection."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, expect
+
+from tests.device_app.person import DeviceServer, Person
+from tests.support.live import wait_until
+
+from .background import Background, push_of
+
+FIRST, SECOND = "11111111-2222-4333-8444-555555555555", "66666666-7777-4888-9999-aaaaaaaaaaaa"
+BODY = "A request waits for your answer"
+CACHED = """async () => {
+  const found = {};
+  for (const name of await caches.keys()) {
+    found[name] = (await (await caches.open(name)).keys()).map((request) => new URL(request.url).pathname);
+  }
+  return found;
+}"""
+
+
+@pytest.fixture
+def background(person: Person) -> Background:
+    person.enrol_by_api()
+    # The list closes notifications of requests that are not pending: these tests look at the worker alone.
+    person.click("Settings")
+    person.at("Settings")
+    return Background(person)
+
+
+def test_a_push_shows_the_server_and_never_what_it_carries(background: Background) -> None:
+    background.push(push_of(FIRST, title="Pay 1,250.00 EUR", body="to Mallory"))
+    assert background.shows(FIRST) == [{"title": "Sigil", "body": BODY, "tag": FIRST}]
+    background.push(push_of(FIRST))
+    background.push(push_of(SECOND))
+    assert len(background.shows(FIRST, SECOND)) == 2, "one notification for each id"
+
+
+def test_each_push_shows_a_notification_since_browsers_revoke_silent_ones(background: Background) -> None:
+    for data in ("", "no JSON", "null", "[]", '{"notification":{"data":{"id":"<b>","until":"x"}}}'):
+        background.push(data)
+        assert background.shows("request")[0]["body"] == BODY, data
+        background.close_all()
+        background.shows()
+
+
+def test_the_next_push_closes_notifications_of_requests_that_have_ended(background: Background) -> None:
+    background.push(push_of(FIRST, until=1_700_000_000))
+    background.shows(FIRST)
+    background.push(push_of(SECOND))
+    background.shows(SECOND)
+
+
+def test_a_stopped_worker_wakes_for_a_push_and_uses_the_language_of_the_settings(
+    person: Person, background: Background
+) -> None:
+    person.page.get_by_label("Language").select_option("de")
+    person.at("Einstellungen")
+    background.stop()
+    background.push(push_of(FIRST))
+    assert background.shows(FIRST)[0]["body"] == "Eine Anfrage wartet auf Ihre Antwort"
+
+
+def test_a_click_opens_the_request_in_the_open_window(
+    person: Person, background: Background, server: DeviceServer
+) -> None:
+    challenge_id = server.challenge(person.public_key())["challenge_id"]
+    server.challenge(person.public_key())
+    background.push(push_of(challenge_id))
+    background.shows(challenge_id)
+    assert background.click(challenge_id) == ["focus"]
+    # There are two, so neither opens by itself: this is the one of the notification.
+    expect(person.page.get_by_role("button", name="Approve")).to_be_visible()
+    background.shows()
+
+
+def test_a_click_without_a_window_opens_one_at_the_request(person: Person, background: Background) -> None:
+    background.push(push_of(FIRST))
+    background.shows(FIRST)
+    worker = person.context.service_workers[-1]
+    worker.evaluate("() => { Clients.prototype.matchAll = async () => []; }")
+    assert background.click(FIRST) == [f"/device/#{FIRST}"]
+
+
+def test_the_address_of_a_notification_opens_its_request_or_reports_its_end(
+    person: Person, background: Background, server: DeviceServer
+) -> None:
+    made = [server.challenge(person.public_key())["challenge_id"] for _ in range(2)]
+    person.open("/").open(f"/device/#{made[1]}")
+    expect(person.page.get_by_role("button", name="Approve")).to_be_visible()
+    person.open("/").open(f"/device/#{FIRST}").sees("That request has ended.")
+    assert person.page.evaluate("location.href") == f"{person.origin}/device/"
+
+
+def test_the_list_closes_notifications_of_requests_that_are_not_pending(
+    person: Person, background: Background, server: DeviceServer
+) -> None:
+    pending = server.challenge(person.public_key())["challenge_id"]
+    for tag in (FIRST, pending):
+        background.push(push_of(tag))
+    background.shows(FIRST, pending)
+    person.click("Back")
+    background.shows(pending)
+
+
+def test_the_app_opens_without_a_connection_and_keeps_no_answer_of_an_api(
+    browser: Browser, new_person: Callable[..., Person]
+) -> None:
+    with DeviceServer() as server:
+        person = new_person(at=server)
+        person.open("/")
+        person.page.evaluate(
+            "async () => (await caches.open('sigil-device-0.0.0')).put('/device/', new Response('old'))"
+        )
+        person.page.evaluate("async () => (await caches.open('another')).put('/x', new Response(''))")
+        person.enrol_by_api()
+        person.at("Nothing to decide")
+
+        def kept() -> dict[str, list[str]]:
+            found: dict[str, Any] = person.page.evaluate(CACHED)
+            return found
+
+        wait_until(lambda: "/assets/device/screens/ask/ask.js" in str(kept()), "the worker to keep the screens")
+        wait_until(lambda: "sigil-device-0.0.0" not in kept(), "the cache of an earlier release to be removed")
+        assert "another" in kept()
+        (name,) = [name for name in kept() if name.startswith("sigil-device-")]
+        page = {"/device/", "/device/manifest.webmanifest", "/device/icon-192.png"}
+        assert {path for path in kept()[name] if not path.startswith("/assets/")} == page
+        server.stop()
+        person.page.reload()
+        person.at("No connection")
+        person.sees("Requests appear again")
+        person.click("Settings")
+        person.at("Settings")
+        server.start()
+        person.click("Back")
+        person.at("Nothing to decide")
+    # Each request without a connection is on the console of a browser; the app's own errors would be, too.
+    person.offences[:] = [offence for offence in person.offences if "Failed to load resource" not in offence]
