@@ -13,7 +13,7 @@ import asyncio
 import os
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -35,20 +35,20 @@ from tests.support.providers import Providers, apns_token, fcm_token
 _TOKEN = {"apns": apns_token, "fcm": fcm_token}
 _DEVICES = 2000
 _BATCH = 100
-_SENDERS = 6
+SENDERS = 6
 _IN_FLIGHT = 200
-_KEY = "an-encryption-key-of-more-than-32-characters"
+ENCRYPTION_KEY = "an-encryption-key-of-more-than-32-characters"
 # The size of a challenge with a short action.
 _PAYLOAD = {"type": "challenge", "challenge_id": "c" * 36, "server_id": "a" * 64, "rest": "y" * 700}
 
 
-async def enrol(path: Path, platform: Platform) -> list[str]:
+async def enrol(path: Path, platform: Platform, new_token: Callable[[], str]) -> list[str]:
     """Writes devices into the registry before the relay, which limits registrations, starts; their fingerprints."""
-    registry, sealer, now = SqliteRegistry(path), Sealer([_KEY]), int(time.time())
+    registry, sealer, now = SqliteRegistry(path), Sealer([ENCRYPTION_KEY]), int(time.time())
     await registry.open(lambda channel, data: None)
     names = [secrets.token_bytes(32) for _ in range(_DEVICES)]
     for name in names:
-        token = sealer.seal("token", name, platform, _TOKEN[platform]().encode())
+        token = sealer.seal("token", name, platform, new_token().encode())
         await registry.register(Device(name, b"", platform, token, now, seen_at=now))
     await registry.close()
     return [name.hex() for name in names]
@@ -75,9 +75,9 @@ def worker_of(relay: LiveRelay) -> int:
 def through_the_relay(platform: Platform, pushes: int) -> float:
     """Pushes per second and core of CPU time of the relay's worker."""
     with Providers() as providers:
-        relay = LiveRelay(RELAY_PUSH_RATE="off", TOKEN_ENCRYPTION_KEY=_KEY, **providers.env)
-        fingerprints = uvloop.run(enrol(Path(relay.environ["RELAY_DATA_DIR"]) / "relay.db", platform))
-        with relay, relay.client() as client, ThreadPoolExecutor(_SENDERS) as pool:
+        relay = LiveRelay(RELAY_PUSH_RATE="off", TOKEN_ENCRYPTION_KEY=ENCRYPTION_KEY, **providers.env)
+        fingerprints = uvloop.run(enrol(Path(relay.environ["RELAY_DATA_DIR"]) / "relay.db", platform, _TOKEN[platform]))
+        with relay, relay.client() as client, ThreadPoolExecutor(SENDERS) as pool:
             server = Server(client)
             server.register()
             server.push(*batches(fingerprints, 1)[0])
