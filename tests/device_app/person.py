@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from playwright.sync_api import Browser, ConsoleMessage, expect
+from playwright.sync_api import Browser, ConsoleMessage, Request, expect
 
 from tests.browser.window import Window
 from tests.support.live import LiveServer
@@ -87,10 +87,20 @@ class DeviceServer(LiveServer):
 class Person(Window):
     """A window with a platform authenticator that verifies its user, in a browser profile of its own.
 
-    `cdp` is the connection to its page; `authenticator` the id for the commands of the domain WebAuthn.
+    `cdp` is the connection to its page; `authenticator` the id for the commands of the domain WebAuthn. The page may send
+    requests to URLs that begin with one of `other_origins`, too.
     """
 
-    def __init__(self, browser: Browser, server: DeviceServer, *, passkeys: bool = True, **looks: Any) -> None:
+    def __init__(
+        self,
+        browser: Browser,
+        server: DeviceServer,
+        *,
+        passkeys: bool = True,
+        other_origins: tuple[str, ...] = (),
+        **looks: Any,
+    ) -> None:
+        self._other_origins = other_origins
         super().__init__(browser, server.url, **{**PHONE, **looks})
         self.broken_connections = False
         """Whether the test breaks connections: Chromium reports each on the console."""
@@ -108,6 +118,10 @@ class Person(Window):
             }
             added = self.cdp.send("WebAuthn.addVirtualAuthenticator", {"options": options})
             self.authenticator: str = added["authenticatorId"]
+
+    def _request(self, request: Request) -> None:
+        if not request.url.startswith(self._other_origins):
+            super()._request(request)
 
     def _console(self, message: ConsoleMessage) -> None:
         # Chromium advises RS256, which is no suite of the protocol.
