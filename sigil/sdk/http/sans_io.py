@@ -15,7 +15,8 @@ from typing import Any, TypeAlias, TypeVar
 from sigil.sdk.errors import AnswerUnusable, ConnectionFailed
 
 T = TypeVar("T")
-MAX_RESPONSE_BYTES = 1 << 20
+# The status of an approval request of 1000 web devices, whose signatures have up to 1024 bytes, is 2 MiB.
+MAX_RESPONSE_BYTES = 4 << 20
 
 
 @dataclass(frozen=True, slots=True)
