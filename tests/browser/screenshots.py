@@ -55,6 +55,9 @@ def main() -> int:
         for look in LOOKS:
             _take(browser, look)
         _take_status(browser)
+        from tests.device_app import screenshots as of_devices
+
+        of_devices.take(browser)
     return 0
 
 
@@ -82,7 +85,7 @@ def _take(browser: Browser, look: str) -> None:
                 path = IMAGES / f"{step}{look}.png"
                 window.page.mouse.move(0, 0)
                 window.page.screenshot(path=path, full_page=True)
-                _compress(path)
+                compress(path)
         window.close()
 
 
@@ -111,7 +114,7 @@ def _take_status(browser: Browser) -> None:
             expect(connection).not_to_have_text(before)
         window.page.screenshot(path=IMAGES / "status.png", full_page=True)
         window.close()
-    _compress(IMAGES / "status.png")
+    compress(IMAGES / "status.png")
 
 
 def _published(route: Route) -> None:
@@ -124,7 +127,7 @@ def _installed(route: Route) -> None:
     route.fulfill(response=answer, json={**answer.json(), "tls_cert_path": "/var/lib/sigil/tls/cert.pem"})
 
 
-def _compress(path: Path) -> None:
+def compress(path: Path) -> None:
     subprocess.run(["pngquant", "--force", "--strip", "--quality", "60-95", "--output", path, path], check=True)
     if path.stat().st_size > LARGEST:
         raise SystemExit(f"screenshots: {path.name} has {path.stat().st_size} bytes")

@@ -87,8 +87,8 @@ class DeviceServer(LiveServer):
 class Person(Window):
     """A window with a platform authenticator that verifies its user, in a browser profile of its own.
 
-    `cdp` is the connection to its page; `authenticator` the id for the commands of the domain WebAuthn. The page may send
-    requests to URLs that begin with one of `other_origins`, too.
+    `cdp` is the connection to its page; `authenticator` the id for the commands of the domain WebAuthn. The page may
+    send requests to URLs that begin with one of `other_origins`, too.
     """
 
     def __init__(
