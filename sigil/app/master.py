@@ -14,6 +14,7 @@ from sigil.app.checks import certificate_warnings, derive, port_setting, setting
 from sigil.app.init_mode import Start
 from sigil.app.operational import Snapshot, create_app
 from sigil.app.state import enter_state
+from sigil.app.web_address import warn_of_change
 from sigil.config.settings import SECRETS, Config, load, load_renewed
 from sigil.protocol.identity import DerivedSecrets, ServerIdentity
 from sigil.serving import logs
@@ -69,6 +70,7 @@ def _serve(given: _Settings) -> int:
     with enter_state(config) as state:
         start = start or init_mode.start(config)
         init_mode.prepare_state(state, config, start)
+        warn_of_change(config)
         logs.info(
             "sigil_starting",
             version=__version__,

@@ -57,6 +57,12 @@ def _problems(config: Config, certificate: x509.Certificate, now: datetime.datet
     if not renewed and (problem := date_problem(certificate, now)):
         text, _, step = problem.partition(": ")
         yield failed(_NAME, f"{what} {text}", step)
+    origin = config.device_app_origin
+    if origin and origin.startswith("https:") and is_self_made(certificate) and not config.proxies:
+        yield still_open(
+            _NAME, f"{what} is self-signed: browsers do not run the web app at {origin}/device/",
+            "use a certificate of a trusted authority, or set SIGIL_DEVICE_APP=off",
+        )  # fmt: skip
     host = urlsplit(config.public_url or "").hostname
     if host and not covers(certificate, host):
         text = f"{what} is not for {host}, the host of SIGIL_PUBLIC_URL"

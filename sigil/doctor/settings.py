@@ -12,6 +12,7 @@ from sigil.preflight.secrets import check_sources
 from sigil.preflight.settings import check_settings
 from sigil.serving.files.secret_files import check_secret_file
 
+_ALWAYS = frozenset({"setting", "SIGIL_DEVICE_APP"})
 # An installation that runs may be one for development.
 _NOT_HERE = frozenset({"SIGIL_MODE", "RELAY_PUBLIC_URL", "SIGIL_PUBLIC_URL"})
 
@@ -25,7 +26,7 @@ def check(config: Config, faults: list[str]) -> Iterator[Result]:
     opening = [
         found
         for found in check_settings(config)
-        if found.name == "setting" or (found.state == "failed" and found.name not in _NOT_HERE)
+        if found.name in _ALWAYS or (found.state == "failed" and found.name not in _NOT_HERE)
     ]
     if config.state_dir_insecure:
         opening.append(failed("SIGIL_STATE_DIR_INSECURE", "true: sessions may be on a disk", "unset it, and use tmpfs"))

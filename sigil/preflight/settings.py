@@ -21,6 +21,7 @@ def check_settings(config: Config) -> Iterator[Result]:
             "of it", "unset it, unless another check of the person follows",
         )  # fmt: skip
     yield from _addresses(config)
+    yield from _device_app(config)
     yield _rate_limit(config)
     yield from _proxies(config)
     yield from (
@@ -79,6 +80,19 @@ def _addresses(config: Config) -> Iterator[Result]:
         yield ok("RELAY_PUBLIC_URL", config.relay_public_url)
     else:
         yield failed("RELAY_PUBLIC_URL", "is not an https address", "set it to the relay's address for devices")
+
+
+def _device_app(config: Config) -> Iterator[Result]:
+    if config.device_app and config.public_url and config.device_app_origin is None:
+        yield still_open(
+            "SIGIL_DEVICE_APP", "on, but not served: browsers make no keys for an IP address",
+            "set SIGIL_PUBLIC_URL to an address with a host name, or SIGIL_DEVICE_APP=off",
+        )  # fmt: skip
+    if config.web_plain_keys:
+        yield still_open(
+            "SIGIL_WEB_PLAIN_KEYS", "true: a browser without WebAuthn approves without the person's fingerprint, face "
+            "or PIN", "unset it",
+        )  # fmt: skip
 
 
 def _rate_limit(config: Config) -> Result:

@@ -32,6 +32,16 @@ def test_a_certificate_that_suits_clients_is_ok(tmp_path: Path) -> None:
         assert examine(server.environ).states("certificate") == {"ok"}
 
 
+def test_a_self_signed_one_does_not_suit_the_web_app_and_an_ip_address_has_none() -> None:
+    with _Server(workers=1, SIGIL_PUBLIC_URL="https://localhost") as server:
+        found = examine(server.environ).the("certificate")
+        assert (found.state, "web app at https://localhost/device/" in found.text) == ("open", True)
+        off = examine(server.environ, SIGIL_DEVICE_APP="off")
+        assert off.states("certificate") == {"ok"}
+        by_address = examine(server.environ, SIGIL_PUBLIC_URL="https://127.0.0.1").findings["settings"]
+        assert [found.text for found in by_address if found.text.startswith("SIGIL_DEVICE_APP: on")]
+
+
 def test_a_certificate_that_ends_soon_or_has_ended_is_named(tmp_path: Path) -> None:
     for number, (days, text) in enumerate(((5.0, "in less than 14 days"), (-1.0, "expired on"))):
         folder = tmp_path / str(number)

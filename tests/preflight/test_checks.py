@@ -116,6 +116,14 @@ def test_enrolment_without_a_code_is_open(production: dict[str, str]) -> None:
     assert "SIGIL_ENROL_WITHOUT_CODE" not in {result.name for result in run(production)}
 
 
+def test_a_web_app_at_an_ip_address_and_plain_keys_of_browsers_are_open(production: dict[str, str]) -> None:
+    address = production | {"SIGIL_PUBLIC_URL": "https://192.0.2.1"}
+    only(run(address), "SIGIL_DEVICE_APP", "open")
+    only(run(production | {"SIGIL_WEB_PLAIN_KEYS": "true"}), "SIGIL_WEB_PLAIN_KEYS", "open")
+    for settings in (production, address | {"SIGIL_DEVICE_APP": "off"}):
+        assert {"SIGIL_DEVICE_APP", "SIGIL_WEB_PLAIN_KEYS"}.isdisjoint(result.name for result in run(settings))
+
+
 def test_no_result_contains_a_secret(production: dict[str, str], tmp_path: Path) -> None:
     weak = "changeme-" + WEBHOOK_SECRET[:30]
     production |= {"WEBHOOK_SECRET_FILE": secret_file(tmp_path / "weak", weak)}

@@ -64,7 +64,7 @@ class Enrolment:
             return self.uri
         if self.web_uri is None and form == "web":
             raise ConfigurationError(
-                "This enrolment has no web link: the server needs SIGIL_DEVICE_APP, and SIGIL_PUBLIC_URL with a host name; "
-                "and the enrolment needs no attestation."
+                "This enrolment has no web link: the server needs SIGIL_DEVICE_APP and a host name "
+                "in SIGIL_PUBLIC_URL, and the enrolment no attestation."
             )
         return self.web_uri or self.uri
