@@ -8,7 +8,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from sigil.config.settings import Config
-from sigil.console.new_file import replace_file
 from sigil.protocol.origin import NotAnOrigin, server_origin, web_origin
 from sigil.serving import logs
 from sigil.serving.bounded import files
@@ -32,7 +31,7 @@ def warn_of_change(config: Config) -> None:
         if now is None:
             path.unlink(missing_ok=True)
         elif former != now:
-            replace_file(path, f"{now}\n".encode("ascii"))
+            path.write_text(f"{now}\n", encoding="ascii")
     except OSError as error:
         logs.warn("marker_not_written", reason=f"{path}: {error.strerror}")
 
