@@ -1,7 +1,9 @@
 // Whether this browser can be an authenticator, and whether the app must be installed first.
 
+import { isAvailable, isSupported } from "./client/authenticator.js";
+
 // In-app browsers: their storage ends with the other app's, and most have no WebAuthn. The names are those of their user agents.
-const IN_APP = /\b(FBAN|FBAV|FB_IAB|Instagram|Line|MicroMessenger|Snapchat|Twitter|LinkedInApp|TikTok|musical_ly|GSA|DuckDuckGo-iOS)\b|; wv\)/;
+const IN_APP = /\b(FBAN|FBAV|FB_IAB|Instagram|Line|MicroMessenger|Snapchat|Twitter|LinkedInApp|TikTok|musical_ly|GSA)\b|; wv\)/;
 const IPV4 = /^\d+\.\d+\.\d+\.\d+$/;
 
 export function isIos() {
@@ -30,23 +32,18 @@ export function isAddress(hostname) {
 
 /**
  * Why this browser cannot be an authenticator, null if it can.
- * @returns {Promise<"in_app" | "insecure" | "address" | "storage" | "webauthn" | "screen_lock" | null>}
+ * @returns {Promise<"in_app" | "insecure" | "address" | "storage" | "webauthn" | null>}
  */
 export async function unfitReason(app) {
   if (IN_APP.test(navigator.userAgent)) return "in_app";
   if (isAddress(location.hostname)) return "address";
   if (!window.isSecureContext || !window.crypto?.subtle) return "insecure";
-  // A device that is enrolled has its key, also while its screen lock is off.
+  // An enrolled device has its key, also while its screen lock is off.
   if (app.device) return null;
-  const reason = await webauthnReason();
-  if (reason === null) return null;
+  const supported = isSupported();
+  if (supported && (await isAvailable())) return null;
+  // Without an authenticator of its own: a key of the browser alone where the operator permits it, else a security key.
   const info = await app.server.info().catch(() => null);
   app.plain = info?.get("features")?.get("web_plain_keys") === true;
-  return app.plain ? null : reason;
-}
-
-async function webauthnReason() {
-  if (!window.PublicKeyCredential || !navigator.credentials) return "webauthn";
-  const available = await PublicKeyCredential.isUserVerifyingPlatformAuthenticatorAvailable().catch(() => false);
-  return available ? null : "screen_lock";
+  return supported || app.plain ? null : "webauthn";
 }

@@ -69,7 +69,7 @@ def test_each_state_is_accessible_in_both_schemes_and_fits_small_phones_and_larg
             found.append(f"{name}: two buttons of the first rank")
         assert page.title().endswith((" – Northwind sign-in", " – Sigil")), page.title()
     assert found == []
-    assert len(names) == len(set(names)) == 18
+    assert len(names) == len(set(names)) == 15
 
 
 def test_a_wrong_browser_is_sent_to_the_right_one_with_its_code(new_person: Callable[..., Person]) -> None:
@@ -87,6 +87,13 @@ def test_an_address_without_a_name_is_explained_or_not_served(new_person: Callab
     person = new_person()
     person.origin = person.origin.replace("localhost", "127.0.0.1")
     person.open().at("This address has no name")
+
+
+def test_a_browser_without_a_passkey_of_its_own_may_use_a_security_key(new_person: Callable[..., Person]) -> None:
+    person = new_person(passkeys=False)
+    available = "PublicKeyCredential.isUserVerifyingPlatformAuthenticatorAvailable()"
+    assert person.open().opened().page.evaluate(available) is False
+    person.at("Add this device")
 
 
 def test_everything_of_the_shell_works_with_the_keyboard(

@@ -3,7 +3,7 @@
 import { button, copyToClipboard, element, fill, isolated, mark, notice, text } from "../dom.js";
 import { isIos } from "../fitness.js";
 
-const MARKS = { in_app: "window", blocked: "window", screen_lock: "lock" };
+const MARKS = { in_app: "window", blocked: "window" };
 
 /** @param {{reason: string, text?: string}} state `text`: the fragment with the code, which goes along to the other browser. */
 export async function show(app, state) {

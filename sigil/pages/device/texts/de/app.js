@@ -17,8 +17,6 @@ export default {
   "unfit.blocked.text": "Schließen Sie die anderen Tabs dieser Seite und laden Sie sie dann neu.",
   "unfit.webauthn.title": "Dieser Browser kennt keine Passkeys",
   "unfit.webauthn.text": "Ein Authenticator braucht einen Browser mit Passkeys. Aktualisieren Sie Ihren Browser oder verwenden Sie ein aktuelles Chrome, Safari, Edge oder Firefox.",
-  "unfit.screen_lock.title": "Richten Sie zuerst eine Bildschirmsperre ein",
-  "unfit.screen_lock.text": "Zum Genehmigen brauchen Sie Fingerabdruck, Gesicht oder den Code Ihres Geräts. Schalten Sie in den Einstellungen des Geräts die Bildschirmsperre ein und laden Sie die Seite neu. Hat es keine, nehmen Sie Ihr Telefon.",
   "unfit.copy": "Adresse kopieren",
   "unfit.copied": "Kopiert. Fügen Sie sie in die Adresszeile Ihres Browsers ein.",
   "unfit.not_copied": "Das Kopieren hat nicht funktioniert. Markieren und kopieren Sie die Adresse selbst:",

@@ -19,8 +19,6 @@ export default {
   "unfit.blocked.text": "Close the other tabs of this page, then reload.",
   "unfit.webauthn.title": "This browser has no passkeys",
   "unfit.webauthn.text": "An authenticator needs a browser with passkeys. Update your browser, or use a current Chrome, Safari, Edge or Firefox.",
-  "unfit.screen_lock.title": "Set up a screen lock first",
-  "unfit.screen_lock.text": "Approving needs your fingerprint, your face or the code of your device. Switch on the screen lock in the settings of this device, then reload. If it has none, use your phone.",
   "unfit.copy": "Copy the address",
   "unfit.copied": "Copied. Paste it into the address bar of your browser.",
   "unfit.not_copied": "Copying did not work. Select the address and copy it yourself:",

@@ -17,8 +17,6 @@ export default {
   "unfit.blocked.text": "Fermez les autres onglets de cette page, puis rechargez.",
   "unfit.webauthn.title": "Ce navigateur ne connaît pas les clés d’accès",
   "unfit.webauthn.text": "Un authentificateur a besoin d’un navigateur avec clés d’accès. Mettez le vôtre à jour, ou utilisez une version actuelle de Chrome, Safari, Edge ou Firefox.",
-  "unfit.screen_lock.title": "Activez d’abord le verrouillage de l’écran",
-  "unfit.screen_lock.text": "Pour approuver, il faut votre empreinte, votre visage ou le code de l’appareil. Activez le verrouillage dans les réglages de l’appareil, puis rechargez. S’il n’en a pas, utilisez votre téléphone.",
   "unfit.copy": "Copier l’adresse",
   "unfit.copied": "Copiée. Collez-la dans la barre d’adresse de votre navigateur.",
   "unfit.not_copied": "La copie n’a pas fonctionné. Sélectionnez et copiez vous-même l’adresse :",
