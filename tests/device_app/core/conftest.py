@@ -6,7 +6,9 @@ import pytest
 from playwright.sync_api import Browser
 
 from tests.browser.chromium import PATIENCE
+from tests.device_app.person import DeviceServer
 
+from .client_page import ClientPage
 from .modules import Judge, StaticFiles, judge_of
 
 
@@ -24,3 +26,18 @@ def judge(browser: Browser, files: StaticFiles) -> Iterator[Judge]:
     page.goto(files.url)
     yield judge_of(page)
     page.close()
+
+
+@pytest.fixture(scope="package")
+def device(browser: Browser, server: DeviceServer) -> Iterator[ClientPage]:
+    """One page for all tests of the client, since each loads about forty modules. A test leaves it as it was."""
+    made = ClientPage(browser, server)
+    made.open()
+    yield made.enrolled()
+    made.close()
+
+
+@pytest.fixture(scope="package")
+def undecided(device: ClientPage) -> str:
+    """The id of an approval request that no test decides."""
+    return str(device.approval_request(expires_in_seconds=900)["mpa_id"])
