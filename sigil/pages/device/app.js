@@ -98,7 +98,8 @@ class App {
     startWorker(this);
     if (this.device) keepStorage();
     // An enrolment that this browser has begun goes on where the page was closed.
-    if (!fragment && (await this.store.get("enrolment"))) await this.go({ screen: "code", resume: true });
+    const unfinished = !fragment && !this.wanted && (await this.store.get("enrolment"));
+    if (unfinished) await this.go({ screen: "code", resume: true });
     else await this.root(fragment);
     this.#loadAll();
   }

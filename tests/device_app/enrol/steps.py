@@ -20,6 +20,14 @@ CONFIRM = "Compare, then type the code"
 
 def link_of(begun: dict[str, Any]) -> str:
     """Path and fragment of the web link."""
+    server, _, fragment = begun["web_uri"].partition("/device/")
+    assert server.startswith("http://localhost:")
+    return f"/device/{fragment}"
+
+
+def web_link_of(begun: dict[str, Any]) -> str:
+    """As `link_of`, of the link for apps: where attestation is required the server gives no web link."""
+    assert "web_uri" not in begun
     return "/device/#" + begun["uri"].partition("&")[2]
 
 

@@ -49,6 +49,7 @@ def test_by_the_link_of_the_qr_code(server: DeviceServer, person: Person) -> Non
     enrolled = status(server, begun)
     # The key of this browser is the one that the server enrolled.
     assert person.public_key() == enrolled["device_public_key"]
+    assert (enrolled["user_verification"], enrolled["synced"]) == (True, False)
 
 
 def test_the_token_leaves_the_address_and_the_history(person: Person) -> None:
@@ -67,14 +68,14 @@ def confusable(server: DeviceServer) -> str:
 
 
 def test_by_the_typed_code(server: DeviceServer, person: Person) -> None:
+    person.open()
     for typed in ("{0}-{1}-{2}", " {0} {1}  {2} ", "{0}{1}{2}"):
         token = confusable(server)
-        opens(person, "/device/").at(CODE)
-        person.field("Code").press_sequentially(typed.format(token[:4], token[4:8], token[8:]))
+        person.at(CODE).field("Code").press_sequentially(typed.format(token[:4], token[4:8], token[8:]))
         expect(person.field("Code")).to_have_value("-".join((token[:4], token[4:8], token[8:])).upper())
         person.page.keyboard.press("Enter")
         person.at(MEET).sees(ACCOUNT).click("Cancel")
-        person.at("Nothing was added")
+        person.at("Nothing was added").click("Enter another code")
 
 
 def test_a_character_in_the_middle_keeps_the_caret_where_it_is(person: Person) -> None:
@@ -92,18 +93,17 @@ def test_a_character_in_the_middle_keeps_the_caret_where_it_is(person: Person) -
 
 def test_from_the_clipboard(server: DeviceServer, person: Person) -> None:
     person.context.grant_permissions(["clipboard-read", "clipboard-write"])
-    for form in ("token", "uri", "web"):
+    person.open()
+    for form in ("token", "uri", "web_uri"):
         begun = server.begin_enrolment(ACCOUNT)
-        text = server.url + link_of(begun) if form == "web" else begun[form]
-        opens(person, "/device/").at(CODE)
-        person.page.evaluate("(text) => navigator.clipboard.writeText(text)", f" {text}\n")
+        person.at(CODE).page.evaluate("(text) => navigator.clipboard.writeText(text)", f" {begun[form]}\n")
         person.click("Paste")
         person.at(MEET).sees(ACCOUNT).click("Cancel")
-        person.at("Nothing was added")
+        person.at("Nothing was added").click("Enter another code")
 
 
 def test_a_pasted_link_is_not_grouped(server: DeviceServer, person: Person) -> None:
-    link = server.url + link_of(server.begin_enrolment(ACCOUNT))
+    link = server.begin_enrolment(ACCOUNT)["web_uri"]
     person.open().at(CODE)
     person.field("Code").fill(link)
     expect(person.field("Code")).to_have_value(link)

@@ -19,7 +19,8 @@ export async function show(app, state) {
     if (found.code) return await go(app, found.code);
     const former = await unfinished(app);
     if (signal.aborted) return;
-    if (former && state.resume) return app.go({ screen: screenOf(former) });
+    // The time of the unfinished enrolment may have passed: a browser with a device has nothing to do here then.
+    if (state.resume) return former ? app.go({ screen: screenOf(former) }) : app.root();
     new CodeScreen(app, former).show(found.problem);
   } catch (error) {
     if (!signal.aborted) await showError(app, error, { screen: "code" });
@@ -154,12 +155,14 @@ class CameraScreen {
       body: [box("camera", video, box("camera-frame")), this.#hint],
       actions: [type],
     });
-    this.#run(video, AbortSignal.any([app.signal, stopped.signal]), stopped);
+    app.signal.addEventListener("abort", () => stopped.abort());
+    this.#run(video, stopped);
   }
 
-  async #run(video, signal, stopped) {
+  async #run(video, stopped) {
     const app = this.#app;
     const { t } = app;
+    const { signal } = stopped;
     let found = false;
     try {
       await scan(video, {

@@ -54,8 +54,11 @@ function showMeeting(app, row) {
     step: [2, 4],
     body,
     actions: [
-      button(t("enrol.meet.continue"), (event) => app.busy(event.currentTarget, agree(app, row)), { kind: "primary" }),
-      button(t("enrol.meet.cancel"), () => showEnd(app, "stopped")),
+      box(
+        "pair",
+        button(t("enrol.meet.cancel"), () => showEnd(app, "stopped")),
+        button(t("enrol.meet.continue"), (event) => app.busy(event.currentTarget, agree(app, row)), { kind: "primary" }),
+      ),
     ],
   });
 }
@@ -63,7 +66,7 @@ function showMeeting(app, row) {
 /** Breaks a long address after its punctuation. A copy of the text has no breaks. */
 function breakable(content, className = "") {
   const node = isolated("", { class: className });
-  for (const part of content.split(/(?<=[@./:])/)) node.append(part, element("wbr"));
+  for (const part of content.match(/[^@./:]*[@./:]?/g)) node.append(part, element("wbr"));
   return node;
 }
 
