@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.proxies.running import NAMES, RELAY, Proxy, Upstream, proxy
+from tests.proxies.running import NAMES, RELAY, SIGIL, Proxy, Upstream, proxy
 from tests.support.live import LiveServer
 from tests.support.live_relay import LiveRelay
 from tests.support.ports import free_port
@@ -35,7 +35,16 @@ class Stack:
 def stack() -> Iterator[Stack]:
     sockets = str(free_port())
     public = {"RELAY_PUBLIC_URL": f"https://{RELAY}", "RELAY_WS_PORT": sockets, "RELAY_PUSH_CONSOLE": "true"}
-    with LiveRelay(**public, **BEHIND) as relay, LiveServer(workers=2, RELAY_URL=relay.url, **BEHIND) as server:
+    with (
+        LiveRelay(**public, **BEHIND) as relay,
+        LiveServer(
+            workers=2,
+            RELAY_URL=relay.url,
+            RELAY_PUBLIC_URL=f"https://{RELAY}",
+            SIGIL_PUBLIC_URL=f"https://{SIGIL}",
+            **BEHIND,
+        ) as server,
+    ):
         yield Stack(server, relay)
 
 

@@ -174,6 +174,18 @@ def test_a_path_that_begins_like_a_hidden_one_reaches_the_server(front: Proxy) -
     assert b"There is nothing here" in response
 
 
+def test_the_web_app_of_devices_passes_with_its_headers(front: Proxy, stack: Stack) -> None:
+    with front.client(SIGIL) as client:
+        redirect = client.get("/device", follow_redirects=False)
+        assert (redirect.status_code, redirect.headers["location"]) == (308, "/device/")
+        page = client.get("/device/")
+        assert page.status_code == 200
+        assert f"connect-src 'self' https://{RELAY};" in page.headers["content-security-policy"]
+        assert "camera=(self)" in page.headers["permissions-policy"]
+        assert client.get("/assets/device/index.html").status_code == 404
+        assert client.post("/device/pending", json={}).json()["error"]["code"] == "INVALID_REQUEST"
+
+
 @pytest.mark.parametrize(
     "path", ["/push", "/push/outcomes", "/servers/register", "/", "/info", "//push", "/devices/../push", "/devices"]
 )
