@@ -76,13 +76,21 @@ export async function watchPending(app, item, isHeld, onMore = () => {}) {
       app.go({ screen: "trouble", error: { code: app.now() < item.expiresAt ? "NO_LONGER_PENDING" : "CHALLENGE_EXPIRED" } });
       return;
     }
-    // The server signed another content for this id: it is shown from the beginning.
-    if (content(same) !== content(item)) {
-      app.go(askState(same, pending.items.length - 1));
+    const other = sameOrOther(item, same, pending.items.length - 1);
+    if (other) {
+      app.go(other);
       return;
     }
     onMore(pending.items.length - 1);
   }
+}
+
+/**
+ * The state that shows a request again from the beginning, because the server has signed another content for its id; null
+ * where all that is shown is the same.
+ */
+export function sameOrOther(shown, listed, more) {
+  return content(shown) === content(listed) ? null : askState(listed, more);
 }
 
 /** All that is shown of a request. Lists and objects of its parameters keep their kind and their order. */
