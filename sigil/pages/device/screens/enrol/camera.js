@@ -1,9 +1,12 @@
 // Reads a QR code with the camera. Safari and Chromium on Linux have no BarcodeDetector, so one decoder serves all.
 
-/** Between two pictures: a phone must not get warm. */
+/** Between two pictures, or as long as the last one took: the page keeps half of the time, and the phone stays cool. */
 const PAUSE_MS = 150;
 /** Pixels of the longer side that is decoded: enough for a code that fills a third of the picture. */
 const SIDE = 640;
+/** After a picture that took longer (noise, foliage) the next one is smaller. */
+const SLOW_MS = 250;
+const SMALL_SIDE = 400;
 /** An enrolment's link is shorter; a longer text is not passed on. */
 const MAX_TEXT = 1024;
 
@@ -74,17 +77,21 @@ async function decoder() {
 async function readUntil(ended, video, decode, onText) {
   const canvas = document.createElement("canvas");
   const context = canvas.getContext("2d", { willReadFrequently: true });
+  let side = SIDE;
   while (!ended.aborted) {
-    const text = read(video, canvas, context, decode);
+    const begun = performance.now();
+    const text = read(video, canvas, context, decode, side);
+    const spent = performance.now() - begun;
     if (text) onText(text);
-    await pause(ended);
+    side = spent > SLOW_MS ? SMALL_SIDE : SIDE;
+    await pause(ended, Math.max(PAUSE_MS, spent));
   }
 }
 
-function read(video, canvas, context, decode) {
+function read(video, canvas, context, decode, side) {
   const { videoWidth, videoHeight } = video;
   if (!videoWidth || !videoHeight) return "";
-  const scale = Math.min(1, SIDE / Math.max(videoWidth, videoHeight));
+  const scale = Math.min(1, side / Math.max(videoWidth, videoHeight));
   canvas.width = Math.round(videoWidth * scale);
   canvas.height = Math.round(videoHeight * scale);
   context.drawImage(video, 0, 0, canvas.width, canvas.height);
@@ -94,14 +101,14 @@ function read(video, canvas, context, decode) {
   return text.length <= MAX_TEXT ? text : "";
 }
 
-function pause(ended) {
+function pause(ended, milliseconds) {
   return new Promise((resolve) => {
     const end = () => {
       clearTimeout(timer);
       ended.removeEventListener("abort", end);
       resolve();
     };
-    const timer = setTimeout(end, PAUSE_MS);
+    const timer = setTimeout(end, milliseconds);
     ended.addEventListener("abort", end);
   });
 }
