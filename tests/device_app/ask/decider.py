@@ -19,7 +19,7 @@ NOT_MINE = "I did not ask for this"
 
 _GO = """async () => {
   const { app } = await import("/assets/device/app.js");
-  const { item } = app.state;
+  const item = window.heldItem ?? app.state.item;
   await app.go(STATE);
 }"""
 # Timers that a test runs; the browser's clock, which would outlive the page, stays as it is.
@@ -117,10 +117,10 @@ class Decider:
 
     # What a server in between does
 
-    def answer(self, path: str, status: int, code: str, headers: dict[str, str] | None = None, **details: Any) -> None:
+    def answer(self, path: str, http: int, code: str, headers: dict[str, str] | None = None, /, **details: Any) -> None:
         """Requests to the path get this error, and never reach the server."""
         body = {"error": {"code": code, "message": "…", "details": details}}
-        self.intercept(path, lambda route: route.fulfill(status=status, headers=headers or {}, json=body))
+        self.intercept(path, lambda route: route.fulfill(status=http, headers=headers or {}, json=body))
 
     def intercept(self, path: str, handler: Callable[[Route], None]) -> None:
         self.page.unroute_all()
@@ -161,6 +161,10 @@ class Decider:
     def go(self, state: str) -> None:
         """Opens a state: JavaScript, in which `item` is the request of the open screen."""
         self.page.evaluate(_GO.replace("STATE", state))
+
+    def hold_item(self) -> None:
+        """`item` of `go` is from now on the request that is open now."""
+        self.page.evaluate("async () => { window.heldItem = (await import('/assets/device/app.js')).app.state.item; }")
 
     def stop_timers(self) -> None:
         """From now on the timers of this page run only in `run_timers`."""

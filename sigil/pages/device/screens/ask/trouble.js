@@ -47,7 +47,7 @@ export async function show(app, state) {
   // Where the server reports what became of the request, that is what a person wants to know.
   if (error.details?.decision) body.push(element("p", {}, app.t(`trouble.was_${error.details.decision}`)));
   const code = error.details?.why ?? (meaning === "unexpected" ? (error.code ?? error.name) : null);
-  if (code) body.push(element("p", { class: "quiet" }, `${app.t("trouble.code")} `, element("code", {}, String(code))));
+  if (code) body.push(element("p", { class: "quiet support" }, `${app.t("trouble.code")} `, element("code", {}, String(code))));
   fill(app, {
     mark: mark(MARKS[meaning] ?? "plain"),
     title: app.t(`trouble.${meaning}`),
