@@ -24,7 +24,16 @@ _UUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 _CHALLENGE = re.compile(rf"({_UUID}):(challenge|clear)", re.ASCII)
 _APPROVAL = re.compile(rf"({_UUID}):[0-9]{{1,4}}:(mpa|clear)", re.ASCII)
 # The address is that of the provider, which is public; that of a gateway of the operator is not shown.
-_PROVIDERS = frozenset({"api.push.apple.com", "api.sandbox.push.apple.com", "fcm.googleapis.com"})
+_PROVIDERS = frozenset(
+    {
+        "api.push.apple.com",
+        "api.sandbox.push.apple.com",
+        "fcm.googleapis.com",
+        "jmt17.google.com",
+        "updates.push.services.mozilla.com",
+        "web.push.apple.com",
+    }
+)
 
 
 class PushTraces:

@@ -59,7 +59,7 @@ SIGIL: dict[str, set[str]] = {
 RELAY: dict[str, set[str]] = {
     "__main__": {"cli"},
     "cli": {"address", "app", "config", "doctor", "registry", "web_push_settings"},
-    "doctor": {"address", "app", "config", "registry", "transports"},
+    "doctor": {"address", "app", "config", "registry", "transports", "web_push_settings"},
     "app": {
         "address", "config", "metrics", "pushes", "registration", "registry", "resources", "sockets", "tracing",
         "transports",

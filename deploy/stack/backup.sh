@@ -1,6 +1,6 @@
 #!/bin/sh
-# `make backup`: the relay's database, and its token encryption key sealed under the server's mnemonic, into a new directory
-# of BACKUP_DIR (backups/). It appears whole or not at all, with mode 0700.
+# `make backup`: the relay's database, and its keys sealed under the server's mnemonic, into a new directory of BACKUP_DIR
+# (backups/). It appears whole or not at all, with mode 0700.
 . "$(dirname "$0")/common.sh"
 # Of the services in docker-compose.yml alone, also in production: it only finds containers.
 export COMPOSE_IGNORE_ORPHANS=1
@@ -33,14 +33,21 @@ docker exec "$postgres" pg_dump -U relay -d relay --format=custom --no-owner --n
   die "pg_dump failed: its message is above; nothing was written"
 docker exec -i "$postgres" pg_restore --list <"$part/relay.dump" >/dev/null || die "the dump cannot be read: nothing was written"
 
-# The key passes through pipes alone.
+# The keys pass through pipes alone. $1: the variable of the relay, of which the file or the value counts.
 # shellcheck disable=SC2016 # the variables are the container's
-if ! docker exec "$relay" sh -c 'if [ -n "$TOKEN_ENCRYPTION_KEY_FILE" ]; then cat "$TOKEN_ENCRYPTION_KEY_FILE"; else printf %s "$TOKEN_ENCRYPTION_KEY"; fi' |
-  docker exec -i "$sigil" sigil backup-key seal >"$part/token_encryption_key.sealed"; then
-  # A server in development has no file with a mnemonic.
-  ! in_production || die "the token encryption key cannot be sealed: the message is above; nothing was written"
-  rm -f "$part/token_encryption_key.sealed"
-fi
+print_key() {
+  docker exec "$relay" sh -c 'eval "file=\"\${$1_FILE}\" value=\"\${$1}\""; if [ -n "$file" ]; then cat "$file"; else printf %s "$value"; fi' sh "$1"
+}
+# $1: the variable, $2: the file in the backup.
+seal() {
+  if ! print_key "$1" | docker exec -i "$sigil" sigil backup-key seal >"$part/$2"; then
+    # A server in development has no file with a mnemonic.
+    ! in_production || die "$1 cannot be sealed: the message is above; nothing was written"
+    rm -f "$part/$2"
+  fi
+}
+seal TOKEN_ENCRYPTION_KEY token_encryption_key.sealed
+[ -z "$(print_key RELAY_WEBPUSH_KEY | head -c 1)" ] || seal RELAY_WEBPUSH_KEY webpush_key.sealed
 
 query() { docker exec "$postgres" psql -U relay -d relay -Atc "$1"; }
 write_manifest() {
@@ -50,7 +57,7 @@ write_manifest() {
   echo "schema: $(query 'SELECT max(name) FROM migration')"
   echo "devices: $(query 'SELECT count(*) FROM device')"
   [ ! -s "$part/token_encryption_key.sealed" ] || echo "server_id: $(cut -d ' ' -f 2 "$part/token_encryption_key.sealed")"
-  for file in relay.dump token_encryption_key.sealed; do
+  for file in relay.dump token_encryption_key.sealed webpush_key.sealed; do
     [ ! -s "$part/$file" ] || echo "sha256 $file: $(sha256 "$postgres" <"$part/$file")"
   done
 }

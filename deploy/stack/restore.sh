@@ -14,7 +14,7 @@ postgres="$(running postgres)"
 sigil="$(running sigil)"
 query() { docker exec "$postgres" psql -U relay -d relay -Atc "$1"; }
 
-for file in relay.dump token_encryption_key.sealed; do
+for file in relay.dump token_encryption_key.sealed webpush_key.sealed; do
   expected="$(sed -n "s/^sha256 $file: //p" "$backup/manifest")"
   if [ -n "$expected" ] && [ "$(sha256 "$postgres" <"$backup/$file")" != "$expected" ]; then
     die "$backup/$file is damaged: its checksum is not that of the manifest; use another copy"
@@ -22,11 +22,10 @@ for file in relay.dump token_encryption_key.sealed; do
 done
 [ -n "$(sed -n 's/^sha256 relay.dump: //p' "$backup/manifest")" ] || die "$backup/manifest is incomplete: use another copy"
 
-# The key first: a restored database without it is useless.
-key=
-if [ -f "$backup/token_encryption_key.sealed" ]; then
-  key="$(docker exec -i "$sigil" sigil backup-key open <"$backup/token_encryption_key.sealed")" || die "nothing was restored"
-fi
+# The keys first: a restored database without them is useless. Backups of older versions have no key of Web Push.
+open_key() { [ ! -f "$backup/$1" ] || docker exec -i "$sigil" sigil backup-key open <"$backup/$1"; }
+key="$(open_key token_encryption_key.sealed)" || die "nothing was restored"
+webpush_key="$(open_key webpush_key.sealed)" || die "nothing was restored"
 
 if [ "$(query "SELECT to_regclass('public.device') IS NOT NULL")" = t ]; then
   devices="$(query 'SELECT count(*) FROM device') devices"
@@ -50,14 +49,21 @@ docker exec -i "$postgres" sh -c '{
   } | psql -U relay -d relay --quiet --output=/dev/null --no-psqlrc --set=ON_ERROR_STOP=1 --single-transaction' \
   <"$backup/relay.dump" || die "the restore failed, and the database is as before: the message is above"
 
-if [ -n "$key" ]; then
-  # shellcheck disable=SC2016
-  on_exit '[ "$key" = written ] || echo "the key was not written: run this again with FORCE=1" >&2'
-  printf '%s' "$key" | docker run --rm -i --network none --user 10001:10001 --entrypoint sh \
+# $1: the file in the volume of the relay's secrets; standard input becomes its content.
+# shellcheck disable=SC2016
+write_key() {
+  docker run --rm -i --network none --user 10001:10001 --entrypoint sh \
     -v "$(mount /run/relay-secrets):/run/relay-secrets" "$(docker inspect --format '{{.Config.Image}}' "$relay")" -c '
-      umask 077; cd /run/relay-secrets && cat >token_encryption_key.new && chmod 400 token_encryption_key.new &&
-      mv -f token_encryption_key.new token_encryption_key' || exit 1
-  key=written
+      umask 077; cd /run/relay-secrets && cat >"$1.new" && chmod 400 "$1.new" && mv -f "$1.new" "$1"' sh "$1"
+}
+if [ -n "$key$webpush_key" ]; then
+  written=
+  # shellcheck disable=SC2016
+  on_exit '[ "$written" = yes ] || echo "the key was not written: run this again with FORCE=1" >&2'
+  [ -z "$key" ] || printf '%s' "$key" | write_key token_encryption_key || exit 1
+  [ -z "$webpush_key" ] || printf '%s' "$webpush_key" | write_key webpush_key || exit 1
+  # shellcheck disable=SC2034 # read at the exit
+  written=yes
 fi
 docker start "$relay" >/dev/null
 await_healthy relay
@@ -66,4 +72,7 @@ if [ -z "$key" ]; then
   echo "WARNING: the backup has no token encryption key: push tokens work only with the key of the old relay." >&2
 elif [ -n "$(setting TOKEN_ENCRYPTION_KEY '')" ]; then
   echo "WARNING: TOKEN_ENCRYPTION_KEY of your settings counts, not the key of the backup: they must be the same." >&2
+fi
+if [ -n "$webpush_key" ] && [ "$(setting RELAY_WEBPUSH_KEY_FILE /run/relay-secrets/webpush_key)" != /run/relay-secrets/webpush_key ]; then
+  echo "WARNING: RELAY_WEBPUSH_KEY_FILE of your settings counts, not the key of the backup: they must be the same." >&2
 fi

@@ -70,6 +70,7 @@ from sigil.serving.tracing.in_worker import FLUSH_SECONDS, tracer_of_worker
 if TYPE_CHECKING:
     from relay.metrics import Metrics
     from relay.tracing import PushTraces
+    from relay.transports.webpush.hosts import HostPools
     from sigil.serving.tracing.tracer import Tracer
 
 REGISTRATIONS_PER_MINUTE = 30
@@ -154,6 +155,13 @@ def provider_transports(config: Config, clock: Callable[[], float]) -> dict[Plat
     if config.webpush is not None:
         transports["webpush"] = WebPushTransport(config.webpush, clock)
     return transports
+
+
+def push_service_pools() -> HostPools:
+    """For a command that only connects."""
+    from relay.transports.webpush.hosts import HostPools
+
+    return HostPools()
 
 
 def _lanes(transports: Mapping[Platform, Transport]) -> dict[Platform, Callable[[str], str]]:

@@ -9,7 +9,7 @@ from functools import partial
 from relay import __version__
 from relay.address import own_relay
 from relay.config import Config, load_with_faults
-from relay.doctor import load, providers, registry, settings
+from relay.doctor import load, providers, registry, settings, web_push
 from sigil.console.findings.report import Report
 from sigil.serving.health_check import OwnService
 from sigil.serving.probes import public_address, service, steps
@@ -23,7 +23,7 @@ GROUPS = {
         "versions",
     ),
     "Database": ("registry", "devices", "outboxes"),
-    "Providers": ("provider_apns", "provider_fcm"),
+    "Providers": ("provider_apns", "provider_fcm", "provider_webpush"),
     "Servers": ("relay_trust",),
     "Host": ("clock", "swap"),
 }  # fmt: skip
@@ -51,6 +51,7 @@ def run_checks(environ: Mapping[str, str]) -> Report:
         "relay_trust": partial(load.check_rejected, probe),
         "provider_apns": partial(providers.check, "apns", config, probe),
         "provider_fcm": partial(providers.check, "fcm", config, probe),
+        "provider_webpush": partial(web_push.check, config),
         "permissions": partial(settings.check_permissions, config, environ),
         "swap": lambda: [check_swap()],
     }
@@ -59,6 +60,7 @@ def run_checks(environ: Mapping[str, str]) -> Report:
         ("registry", ("DATABASE_URL", "RELAY_DATA_DIR")),
         ("provider_apns", ("APNS_",)),
         ("provider_fcm", ("FCM_",)),
+        ("provider_webpush", ("RELAY_WEBPUSH_",)),
     ):
         if any(fault.startswith(variables) for fault in faults):
             del checks[name]

@@ -39,6 +39,11 @@ def await_push(stack: Production, device: Device) -> None:
         assert backend.status(created)["push"]["status"] == "delivered", backend.status(created)
 
 
+def webpush_key(stack: Production) -> str:
+    """Every subscription of a browser ends with it."""
+    return str(stack.exec("relay", "cat", "/run/relay-secrets/webpush_key").stdout)
+
+
 class Lost:
     """What is left of a stack that was destroyed, in a folder outside of it."""
 
@@ -63,8 +68,10 @@ class Lost:
             self.modes = {path.name: path.stat().st_mode & 0o777 for path in [made, *made.iterdir()]}
             self.backup = folder / made.name
             shutil.copytree(made, self.backup)
-            key = stack.exec("relay", "cat", "/run/relay-secrets/token_encryption_key").stdout
-            assert key not in "".join(path.read_text(encoding="latin-1") for path in self.backup.iterdir())
+            written = "".join(path.read_text(encoding="latin-1") for path in self.backup.iterdir())
+            self.webpush_key = webpush_key(stack)
+            for key in (stack.exec("relay", "cat", "/run/relay-secrets/token_encryption_key").stdout, self.webpush_key):
+                assert key not in written
             found = stack.docker("volume", "ls", "--quiet", "--filter", stack._label()).stdout.split()
         left = stack.docker("volume", "ls", "--quiet").stdout.split()
         assert found
@@ -86,6 +93,7 @@ def test_a_backup_is_for_its_owner_alone_and_names_its_other_half(lost: tuple[Lo
     left, _ = lost
     assert left.modes == {
         left.backup.name: 0o700, "manifest": 0o600, "relay.dump": 0o600, "token_encryption_key.sealed": 0o600,
+        "webpush_key.sealed": 0o600,
     }  # fmt: skip
     assert "2 devices" in left.printed
     assert "The mnemonic is the other half" in left.printed
@@ -94,6 +102,7 @@ def test_a_backup_is_for_its_owner_alone_and_names_its_other_half(lost: tuple[Lo
 def test_a_new_stack_from_mnemonic_and_backup_is_the_same_server(lost: tuple[Lost, Production]) -> None:
     left, stack = lost
     assert stack.identity() == left.identity
+    assert webpush_key(stack) != left.webpush_key
 
     damaged = stack.folder / "damaged"
     shutil.copytree(left.backup, damaged)
@@ -105,6 +114,8 @@ def test_a_new_stack_from_mnemonic_and_backup_is_the_same_server(lost: tuple[Los
 
     restored = stack.make("restore", f"FILE={left.backup}")
     assert "Restored 2 devices" in restored.stdout, restored.stdout + restored.stderr
+
+    assert webpush_key(stack) == left.webpush_key
 
     async def answer(listening: Listening) -> dict[str, Any]:
         return await pushed(stack, listening)
@@ -130,7 +141,7 @@ def test_backups_of_one_second_are_two_backups(lost: tuple[Lost, Production]) ->
     _, stack = lost
     stack.host.run(["sh", "-c", "make backup & make backup; wait"], stack.folder)
     made = sorted((stack.folder / "backups").iterdir())
-    assert [len(list(path.iterdir())) for path in made] == [3, 3], made
+    assert [len(list(path.iterdir())) for path in made] == [4, 4], made
 
 
 def test_a_backup_without_its_key_is_an_error(lost: tuple[Lost, Production]) -> None:

@@ -46,7 +46,7 @@ def test_the_session_store_counts_against_the_limit_of_the_server(stack: Product
 def test_no_secret_is_a_variable_or_an_argument_of_a_container(stack: Production) -> None:
     mnemonic = stack.mnemonic.read_text(encoding="ascii")
     secrets = {mnemonic}
-    for name in ("postgres_password", "database_url", "token_encryption_key", "metrics_token"):
+    for name in ("postgres_password", "database_url", "token_encryption_key", "metrics_token", "webpush_key"):
         secrets.add(stack.exec("relay", "cat", f"/run/relay-secrets/{name}").stdout)
     for service in ("sigil", "relay", "postgres", "state", "setup", "identity"):
         text = json.dumps(stack.inspect(service))

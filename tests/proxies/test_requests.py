@@ -88,6 +88,25 @@ def test_an_upgrade_on_another_path_is_a_plain_request(front: Proxy, host: str, 
     assert response.count(b"HTTP/1.1 ") == 2, "the proxy reads the next request itself"
 
 
+def test_a_page_of_another_origin_reaches_the_routes_of_devices_and_no_other(front: Proxy) -> None:
+    asks = {"Origin": "https://sigil.example.com", "Access-Control-Request-Method": "POST"}
+    with front.client(RELAY) as client:
+        preflight = client.options("/devices/register", headers=asks)
+        assert preflight.status_code == 204
+        assert preflight.headers["access-control-allow-methods"] == "GET, POST"
+        answers = [
+            preflight,
+            client.get("/devices/register/challenge", headers=asks),
+            client.post("/devices/unregister", json={}, headers=asks),
+        ]
+        assert [answer.status_code for answer in answers] == [204, 200, 400]
+        for answer in answers:
+            # One value: a proxy that adds its own makes a browser reject both.
+            assert answer.headers.get_list("access-control-allow-origin") == ["*"]
+        for path in ("/health", "/push"):
+            assert "access-control-allow-origin" not in client.get(path, headers=asks).headers
+
+
 def test_a_post_to_the_socket_is_not_allowed(front: Proxy) -> None:
     with front.connect(RELAY) as connection:
         connection.sendall(raw("POST", "/ws", host=RELAY, body="{}"))

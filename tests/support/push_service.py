@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import ssl
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -28,6 +29,7 @@ from deploy.providers.http.http2 import Connection
 from deploy.providers.http.listener import HOST
 from deploy.providers.http.peer import Peer
 from deploy.providers.http.stream import Response, Stream
+from tests.support.live import DEADLINE
 
 NAMES = ("fcm.googleapis.com", "updates.push.services.mozilla.com", "web.push.apple.com", "wns2-a.notify.windows.com")
 FCM, MOZILLA, APPLE, WINDOWS = NAMES
@@ -135,3 +137,29 @@ async def push_service(directory: Path) -> AsyncIterator[PushService]:
         yield service
     finally:
         service.close()
+
+
+class PushServiceThread:
+    """A push service with HTTP/2 in a thread of its own, for tests that block."""
+
+    def __init__(self, directory: Path) -> None:
+        self.service = PushService(directory)
+        self.service.create_certificates()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever)
+        self._thread.start()
+        self.port = asyncio.run_coroutine_threadsafe(self.service.listen(), self._loop).result(DEADLINE)
+
+    def close(self) -> None:
+        asyncio.run_coroutine_threadsafe(self._close(), self._loop).result(DEADLINE)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(DEADLINE)
+        self._loop.close()
+
+    async def _close(self) -> None:
+        self.service.close()
+        # Their transports close in later iterations.
+        async with asyncio.timeout(DEADLINE):
+            while self.service.connections:
+                await asyncio.sleep(0.01)
+        await asyncio.sleep(0.05)

@@ -85,7 +85,7 @@ class HostPools:
 
     def _pool(self, host: Host, name: str) -> ConnectionPool:
         async def connect() -> Connection:
-            return await self._connect(host, name)
+            return await self.connect(host, name)
 
         pool = ConnectionPool("webpush", connect, self._settings, host=name, quiet=host.wildcard)
         pool.open()
@@ -101,7 +101,7 @@ class HostPools:
             raise HostsBusy
         self._end(next((name for name, entry in idle if not entry.pool.load().connections), idle[0][0]))
 
-    async def _connect(self, host: Host, name: str) -> Connection:
+    async def connect(self, host: Host, name: str) -> Connection:
         """OSError. The certificate is that of the name, also at another address."""
         loop = asyncio.get_running_loop()
         if host.address is not None:

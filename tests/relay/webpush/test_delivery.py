@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
-import threading
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
@@ -18,35 +16,17 @@ from relay.web_push_settings import new_key, vapid_key
 from sigil.device import Device
 from tests.relay.conftest import wanted
 from tests.relay.devices_of_relay import register
-from tests.support.live import DEADLINE, wait_until
+from tests.support.live import wait_until
 from tests.support.live_relay import LiveRelay, Server
-from tests.support.push_service import FCM, MOZILLA, PushService
+from tests.support.push_service import FCM, MOZILLA, PushServiceThread
 from tests.support.web_push import Subscription
 
 _numbers = count(2)
 
 
-class Service:
-    """The push service in a thread of its own, since the tests here block."""
-
-    def __init__(self, directory: Path) -> None:
-        self.service = PushService(directory)
-        self.service.create_certificates()
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever)
-        self._thread.start()
-        self.port = asyncio.run_coroutine_threadsafe(self.service.listen(), self._loop).result(DEADLINE)
-
-    def close(self) -> None:
-        self._loop.call_soon_threadsafe(self.service.close)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(DEADLINE)
-        self._loop.close()
-
-
 @pytest.fixture(scope="module")
-def pushes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    service = Service(tmp_path_factory.mktemp("push-service"))
+def pushes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PushServiceThread]:
+    service = PushServiceThread(tmp_path_factory.mktemp("push-service"))
     yield service
     service.close()
 
@@ -60,7 +40,7 @@ def key_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def settings(pushes: Service, key_file: Path) -> dict[str, str]:
+def settings(pushes: PushServiceThread, key_file: Path) -> dict[str, str]:
     return {
         "RELAY_WEBPUSH_KEY_FILE": str(key_file),
         "RELAY_WEBPUSH_CONTACT": "mailto:ops@sigil-relay.net",
@@ -88,7 +68,7 @@ def push(server: Server, device: Device, key: str, **members: Any) -> dict[str, 
 
 
 def test_a_push_reaches_the_browser_and_is_counted(
-    relay: LiveRelay, server: Server, pushes: Service, http: httpx.Client
+    relay: LiveRelay, server: Server, pushes: PushServiceThread, http: httpx.Client
 ) -> None:
     device, subscription = subscribed(relay)
     result = push(server, device, "delivered")
@@ -113,7 +93,7 @@ def test_an_ended_subscription_is_evicted_and_the_device_registers_again(relay: 
     assert push(server, device, "again")["status"] == "delivered"
 
 
-def test_a_clear_is_failed_without_an_attempt(relay: LiveRelay, server: Server, pushes: Service) -> None:
+def test_a_clear_is_failed_without_an_attempt(relay: LiveRelay, server: Server, pushes: PushServiceThread) -> None:
     device, _ = subscribed(relay)
     before = len(pushes.service.received)
     result = push(server, device, "x:clear", payload={"type": "clear", "challenge_id": "x"}, collapse_id="x")
@@ -144,7 +124,7 @@ def test_hostile_subscriptions_delay_no_other_push(relay: LiveRelay, server: Ser
 
 
 def test_sighup_reads_the_key_again_and_the_old_one_still_counts(
-    relay: LiveRelay, server: Server, pushes: Service, key_file: Path
+    relay: LiveRelay, server: Server, pushes: PushServiceThread, key_file: Path
 ) -> None:
     old = key_file.read_text()
     before, _ = subscribed(relay)
