@@ -42,7 +42,7 @@ print_key() {
 seal() {
   if ! print_key "$1" | docker exec -i "$sigil" sigil backup-key seal >"$part/$2"; then
     # A server in development has no file with a mnemonic.
-    ! in_production || die "$1 cannot be sealed: the message is above; nothing was written"
+    ! in_production || die "a key of the relay cannot be sealed: the message is above; nothing was written"
     rm -f "$part/$2"
   fi
 }

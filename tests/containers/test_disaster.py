@@ -153,7 +153,7 @@ def test_a_backup_without_its_key_is_an_error(lost: tuple[Lost, Production]) -> 
     finally:
         stack.docker("unpause", stack.container("sigil"))
     assert done.returncode != 0
-    assert "the token encryption key cannot be sealed" in done.stderr
+    assert "a key of the relay cannot be sealed" in done.stderr
     assert set((stack.folder / "backups").iterdir()) == before
 
 
