@@ -117,10 +117,7 @@ def test_without_access_to_the_clipboard_the_person_pastes_by_hand(person: Perso
     expect(person.field("Code")).to_be_focused()
 
 
-def test_another_device_of_the_same_browser_takes_the_place_of_the_former(
-    server: DeviceServer, new_person: Callable[..., Person]
-) -> None:
-    person = new_person()
+def test_another_device_of_the_same_browser_takes_the_place_of_the_former(server: DeviceServer, person: Person) -> None:
     former = person.enrol_by_api("first@example.com")
     begun = meets(person)
     person.sees("This browser already approves for first@example.com.")
@@ -162,3 +159,27 @@ def test_back_leaves_the_step_and_its_key_is_kept(person: Person) -> None:
     person.click("Go on")
     person.at(TRY)
     assert "key" in stored(person)
+
+
+_AN_HOUR_AGO = """async () => {
+  const { Store } = await import("/assets/device/storage/store.js");
+  const store = await Store.open();
+  const row = await store.get("enrolment");
+  row.meeting.expiresAt -= 3_600_000;
+  await store.set("enrolment", row);
+}"""
+
+
+def test_after_its_time_an_enrolment_is_forgotten_unless_its_key_was_sent(server: DeviceServer, person: Person) -> None:
+    meets(person)
+    makes_key(person)
+    person.page.evaluate(_AN_HOUR_AGO)
+    person.page.reload()
+    person.at(CODE)
+    assert stored(person) is None
+    begun = meets(person)
+    rehearses(person)
+    person.page.evaluate(_AN_HOUR_AGO)
+    person.page.reload()
+    confirms(server, begun, shown_code(person.at(CONFIRM)))
+    ends_enrolled(person)
