@@ -9,9 +9,8 @@ import msgspec
 
 from sigil.protocol.device_credential import Payload
 from sigil.protocol.encoding.text import format_time
-from sigil.protocol.keys import PublicKey
 from sigil.protocol.messages.attestation import AttestationSummary
-from sigil.protocol.webauthn import KEY_LENGTH
+from sigil.protocol.webauthn import KEY_LENGTH, synced
 
 
 class Evidence(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -67,10 +66,10 @@ _FACTS = {
 
 
 def web_proof(wire: bytes, signature: bytes) -> WebProof:
-    """Of a signature that the key `wire` made; other keys are not even loaded."""
+    """Of a signature of the key `wire` that was verified; no key is loaded, and no JSON read."""
     if len(wire) != KEY_LENGTH:
         return WebProof.NONE
-    verified = PublicKey.parse(wire).user_verification(signature)
-    if verified is None:
+    is_synced = synced(signature)
+    if is_synced is None:
         return WebProof.LOCAL_KEY
-    return WebProof.VERIFIED_SYNCED if verified.synced else WebProof.VERIFIED
+    return WebProof.VERIFIED_SYNCED if is_synced else WebProof.VERIFIED

@@ -210,7 +210,7 @@ class WebAuthnPublicKey(PublicKey):
         )
 
     def user_verification(self, signature: bytes) -> webauthn.UserVerification | None:
-        return webauthn.evidence(webauthn.split(signature)) if len(signature) != SIGNATURE_LENGTH else None
+        return webauthn.user_verification(signature)
 
     def is_among(self, wires: Set[bytes]) -> bool:
         return self.assertion_key.wire in wires or self.local_key.wire in wires

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
 from sigil.protocol import signed_bytes
@@ -110,16 +111,23 @@ def split(signature: bytes) -> Parts:
     return Parts(signature[:HALF], signature[HALF:_BOTH_HALVES], signature[_AUTHENTICATOR_DATA:end], signature[end:])
 
 
-def check(parts: Parts, signed: bytes, key_origin: bytes) -> UserVerification:
+def check(parts: Parts, signed: bytes, key_origin: bytes) -> None:
     """All but the two signatures. `signed`: what both halves sign; `key_origin`: SHA-256 of the key's origin."""
     origin = _check_client_data(parts.client_data, signed, key_origin)
-    return _check_authenticator_data(parts.authenticator_data, origin)
+    _check_authenticator_data(parts.authenticator_data, origin)
 
 
-def evidence(parts: Parts) -> UserVerification:
-    """Of a signature that was verified: without the checks."""
-    flags = parts.authenticator_data[32]
-    return UserVerification(_client_data(parts.client_data)["origin"], bool(flags & _BACKUP_ELIGIBLE))
+def user_verification(signature: bytes) -> UserVerification | None:
+    """Of a signature that was verified, without the checks; None of the local half alone."""
+    backup_eligible = synced(signature)
+    if backup_eligible is None:
+        return None
+    return UserVerification(_client_data(split(signature).client_data)["origin"], backup_eligible)
+
+
+def synced(signature: bytes) -> bool | None:
+    """The same without the origin, and without reading JSON."""
+    return None if len(signature) == HALF else bool(signature[_AUTHENTICATOR_DATA + 32] & _BACKUP_ELIGIBLE)
 
 
 def _check_client_data(text: bytes, signed: bytes, key_origin: bytes) -> str:
@@ -158,8 +166,8 @@ def _depth(value: object) -> int:
     return depth
 
 
-def _check_authenticator_data(data: bytes, origin: str) -> UserVerification:
-    if data[:32] != hashlib.sha256(_host(origin).encode()).digest():
+def _check_authenticator_data(data: bytes, origin: str) -> None:
+    if data[:32] != _rp_id_sha256(origin):
         raise AssertionRefused("rp_id")
     flags = data[32]
     if not flags & _USER_PRESENT:
@@ -174,15 +182,16 @@ def _check_authenticator_data(data: bytes, origin: str) -> UserVerification:
     if flags & _BACKUP_STATE and not flags & _BACKUP_ELIGIBLE:
         raise AssertionRefused("backup_state")
     # The counter is ignored: many authenticators keep it at 0, and the challenge's state ensures single use.
-    return UserVerification(origin, bool(flags & _BACKUP_ELIGIBLE))
 
 
-def _host(origin: str) -> str:
-    """Of an origin that a browser gives a key, in a browser's spelling."""
+# The origin was compared with the key's hash before: it is a fact of the key, the same in each of its signatures.
+@lru_cache(maxsize=64)
+def _rp_id_sha256(origin: str) -> bytes:
+    """Of the host of an origin that a browser gives a key, in a browser's spelling."""
     try:
         parsed = parse_origin(origin)
     except NotAnOrigin:
         parsed = None
     if parsed is None or str(parsed) != origin or not parsed.has_webauthn:
         raise AssertionRefused("origin")
-    return parsed.host
+    return hashlib.sha256(parsed.host.encode()).digest()
