@@ -3,7 +3,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, Page
 
 from tests.browser.chromium import PATIENCE
 from tests.device_app.person import DeviceServer
@@ -19,13 +19,18 @@ def files() -> Iterator[StaticFiles]:
 
 
 @pytest.fixture(scope="package")
-def judge(browser: Browser, files: StaticFiles) -> Iterator[Judge]:
+def page(browser: Browser, files: StaticFiles) -> Iterator[Page]:
     """One page of Chromium for all tests of the core; it keeps no state between cases."""
-    page = browser.new_page()
-    page.set_default_timeout(PATIENCE)
-    page.goto(files.url)
-    yield judge_of(page)
-    page.close()
+    opened = browser.new_page()
+    opened.set_default_timeout(PATIENCE)
+    opened.goto(files.url)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(scope="package")
+def judge(page: Page) -> Judge:
+    return judge_of(page)
 
 
 @pytest.fixture(scope="package")

@@ -1,5 +1,5 @@
-// Runs the device's core in a browser for the tests: each export takes the cases of one kind, and returns their outcomes in
-// order. The expectations are Python's.
+// Runs the device's core in a browser for the tests: each export takes the cases of one kind, and returns their outcomes
+// in order. The expectations are Python's.
 
 import { parseAction } from "/assets/device/core/action.js";
 import { verifyApproval } from "/assets/device/core/approval.js";
@@ -68,11 +68,14 @@ export const ders = all((text) => {
   return signature && hex(signature);
 });
 
-export const webParts = all(async ({ message, public_key: key, local, assertion_der: der, authenticator_data: data, ...rest }) => {
-  const wire = raw(key);
-  const signed = signedByHalves(raw(message), wire);
-  const parts = { signature: raw(der), authenticatorData: raw(data), clientDataJSON: bytes.utf8(rest.client_data) };
-  return { signed: hex(signed), challenge: hex(sha256(signed)), signature: hex(webSignature(raw(local), parts)) };
+export const webParts = all((given) => {
+  const signed = signedByHalves(raw(given.message), raw(given.public_key));
+  const signature = webSignature(raw(given.local), {
+    signature: raw(given.assertion_der),
+    authenticatorData: raw(given.authenticator_data),
+    clientDataJSON: bytes.utf8(given.client_data),
+  });
+  return { signed: hex(signed), challenge: hex(sha256(signed)), signature: hex(signature) };
 });
 
 export const webSizes = all(([data, client]) => {

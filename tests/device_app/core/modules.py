@@ -12,8 +12,8 @@ from playwright.sync_api import Page
 _HERE = Path(__file__).resolve().parent
 _DEVICE = _HERE.parents[2] / "sigil" / "pages" / "device"
 _ASSETS = "/assets/device/"
-# The page's rules are those of the app, except that a test may change what is shown.
-_POLICY = "default-src 'none'; script-src 'self' 'unsafe-eval'; connect-src 'self'"
+# As the app's, except that a test may change what is shown, and runs a relay on any port.
+_POLICY = "default-src 'none'; script-src 'self' 'unsafe-eval'; connect-src 'self' http://127.0.0.1:*"
 RUN = "async ([name, cases]) => (await import('/judge.js'))[name](cases)"
 
 

@@ -91,7 +91,7 @@ def test_a_removed_credential_is_a_failure_of_the_authenticator(device: ClientPa
     assert (found["error"], found["reason"] in {"cancelled", "removed"}) == ("AuthenticatorFailed", True)
 
 
-def test_the_errors_of_an_authenticator_are_told_apart(device: ClientPage, undecided: str) -> None:
+def test_the_errors_of_an_authenticator_are_distinguished(device: ClientPage, undecided: str) -> None:
     device.fetch(undecided)
     failing = """
       const { get } = navigator.credentials;
@@ -178,6 +178,18 @@ def test_two_requests_at_once_use_two_seconds(device: ClientPage) -> None:
     """As two tabs do: each (key, second) works once."""
     at_once = "return (await Promise.all([1, 2].map(() => inbox.fetchPending(server, record)))).length"
     assert device.run(at_once) == 2
+
+
+def test_a_tab_that_holds_the_lock_for_too_long_is_no_reason_to_wait(device: ClientPage) -> None:
+    held = """
+      const { timeout } = AbortSignal;
+      AbortSignal.timeout = () => AbortSignal.abort(new DOMException("late", "TimeoutError"));
+      const found = await inbox.fetchPending(server, record).catch(failed);
+      Object.assign(AbortSignal, { timeout });
+      return found;
+    """
+    found = device.run(held)
+    assert (found["error"], found["reason"]) == ("Offline", "timeout")
 
 
 def test_a_second_is_used_once_and_after_a_401_the_next_one(device: ClientPage) -> None:

@@ -35,8 +35,8 @@ export async function isAvailable() {
 /**
  * Both halves of a new key. Call it inside the click.
  *
- * @param {{ origin: string, serverName: string, account: string, isPlatform?: boolean }} about isPlatform: false where the
- *   browser has no authenticator of its own, so that a security key may do
+ * @param {{ origin: string, serverName: string, account: string, isPlatform?: boolean }} about isPlatform: false where
+ *   the browser has no authenticator of its own, so that a security key may do
  * @returns {Promise<{ kind: "webauthn", wire: Uint8Array, credentialId: Uint8Array, transports: string[],
  *   localKey: CryptoKey }>} throws AuthenticatorFailed
  */
@@ -97,7 +97,8 @@ async function createLocalKey() {
 /**
  * A signature with user verification; with a plain key, of that key. Call it inside the click.
  *
- * @param {{ kind: string, wire: Uint8Array, credentialId: Uint8Array | null, transports?: string[], localKey: CryptoKey }} key
+ * @param {{ kind: string, wire: Uint8Array, credentialId: Uint8Array | null, transports?: string[], localKey: CryptoKey
+ *   }} key
  * @param {Uint8Array} message tag ‖ message
  * @param {string} origin
  * @param {AbortSignal} [signal] closes the prompt

@@ -1,5 +1,5 @@
-// The answers of this device. Only an object that `fetchPending` checked can be signed, and only the bytes made from what it
-// shows.
+// The answers of this device. Only an object that `fetchPending` checked can be signed, and only the bytes made from
+// what it shows.
 
 import { base64 } from "../core/encoding/bytes.js";
 import { fingerprint } from "../core/keys/public_key.js";
@@ -32,7 +32,8 @@ export function approve(server, record, checked, { matchCode, signal } = {}) {
   } catch (error) {
     return Promise.reject(error);
   }
-  return sent(server, record, checked, signature, { decision: "approved", ...(matchCode && { match_code: matchCode }) });
+  const code = matchCode === undefined ? {} : { match_code: matchCode };
+  return sent(server, record, checked, signature, { decision: "approved", ...code });
 }
 
 /**

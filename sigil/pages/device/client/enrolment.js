@@ -25,7 +25,8 @@ const MAX_CODE = 1024;
 /** @typedef {{ token: string, serverId: string | null }} Code serverId: of the link, null for a typed token */
 
 /**
- * An offer that passed every check, and who makes it. Show serverName, baseUrl, account and pictogram; ask; make the key.
+ * An offer that passed every check, and who makes it. Show serverName, baseUrl, account and pictogram; ask; make the
+ * key.
  * @typedef {Object} Meeting
  * @property {string} serverId 64 hex characters
  * @property {{ ES256: string }} serverKeys in base64
@@ -84,8 +85,8 @@ export function newClaimId() {
  * @param {import("./server.js").Server} server
  * @param {Code} code
  * @param {{ claimId?: string, signal?: AbortSignal }} [options] signal: ends the retries
- * @returns {Promise<Meeting>} throws Unsupported (before a claim, where /info already says so), Refused, Problem, Offline,
- *   AnswerUnusable
+ * @returns {Promise<Meeting>} throws Unsupported (before a claim, where /info already says so), Refused, Problem,
+ *   Offline, AnswerUnusable
  */
 export async function meet(server, code, { claimId = newClaimId(), signal } = {}) {
   const info = await repeated(() => server.info(), signal);
@@ -151,9 +152,10 @@ export async function makeKey(meeting, { plain = false } = {}) {
  * @param {{ remember?: (record: Object) => Promise<void>, signal?: AbortSignal }} [options] remember: stores the record
  *   before it is sent, so that a page that closes meanwhile loses no key; called with the record of the result. signal:
  *   closes the prompt, and ends the retries
- * @returns {Promise<{ record: Object, code: string | null, pictogram: string[] | null, status: "confirming" | "enrolled" }>}
- *   code: six digits to type at the service's page; pictogram: of this session, shown with it. Both are null for
- *   confirm "none". Throws AuthenticatorFailed, Refused ("OFFER_EXPIRED", "COMMITMENT_BROKEN"), Problem, Offline
+ * @returns {Promise<{ record: Object, code: string | null, pictogram: string[] | null, status: "confirming" |
+ *   "enrolled" }>} code: six digits to type at the service's page; pictogram: of this session, shown with it. Both are
+ *   null for confirm "none". Throws AuthenticatorFailed, Refused ("OFFER_EXPIRED", "COMMITMENT_BROKEN"), Problem,
+ *   Offline
  */
 export async function complete(server, meeting, key, { remember, signal } = {}) {
   checkOpen(meeting.offer, server.now() / 1000);
@@ -191,8 +193,8 @@ function recordOf(meeting, key, now) {
  * @param {import("./server.js").Server} server
  * @param {Object} record of `complete`
  * @param {AbortSignal} [signal]
- * @returns {Promise<"enrolled" | "failed" | "expired" | "cancelled">} throws Problem, Offline when no end was reported in
- *   time, and the signal's reason
+ * @returns {Promise<"enrolled" | "failed" | "expired" | "cancelled">} throws Problem, Offline when no end was reported
+ *   in time, and the signal's reason
  */
 export async function untilEnrolled(server, { enrolment }, signal) {
   const { id, claimId, expiresAt } = enrolment;

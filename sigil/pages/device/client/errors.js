@@ -1,5 +1,5 @@
-// The errors of the client, one class for each thing that a screen must distinguish. Each has `code`; the texts for people
-// belong to the screens. A check of `core/` that fails is `Refused` (core/refused.js).
+// The errors of the client, one class for each thing that a screen must distinguish. Each has `code`; the texts for
+// people belong to the screens. A check of `core/` that fails is `Refused` (core/refused.js).
 
 export { Refused } from "../core/refused.js";
 
@@ -64,8 +64,8 @@ export class BadCode extends Error {
 /** This enrolment needs something that a web device does not have. No key was made. */
 export class Unsupported extends Error {
   /**
-   * @param {"attestation_required" | "replaces_a_key" | "not_ready" | "plain_keys"} reason not_ready: the server is in init
-   *   mode; plain_keys: the operator permits none
+   * @param {"attestation_required" | "replaces_a_key" | "not_ready" | "plain_keys"} reason not_ready: the server is in
+   *   init mode; plain_keys: the operator permits none
    */
   constructor(reason) {
     super(reason);

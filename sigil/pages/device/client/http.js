@@ -19,8 +19,8 @@ const MAX_RETRY_AFTER_SECONDS = 3600;
  * A request whose answer is a JSON object with a status of 200 or 201.
  *
  * @param {string} url
- * @param {{ body?: Object, wait?: number, signal?: AbortSignal }} [options] body: sent as JSON with POST; wait: seconds that
- *   the server may take longer; signal: its reason is thrown
+ * @param {{ body?: Object, wait?: number, signal?: AbortSignal }} [options] body: sent as JSON with POST; wait: seconds
+ *   that the server may take longer; signal: its reason is thrown
  * @returns {Promise<Exchange>} throws Problem, Offline, AnswerUnusable
  */
 export async function exchange(url, { body, wait = 0, signal } = {}) {

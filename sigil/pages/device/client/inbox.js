@@ -10,7 +10,7 @@ import { Refused } from "../core/refused.js";
 import { pinOf } from "../core/server_pin.js";
 import * as signedBytes from "../core/signed_bytes.js";
 import { signLocally } from "./authenticator.js";
-import { Problem } from "./errors.js";
+import { Offline, Problem } from "./errors.js";
 
 /** @typedef {import("../core/shown.js").Checked} Checked */
 
@@ -27,16 +27,14 @@ const lastSecond = new Map();
  * @param {Object} record
  * @param {{ locks?: LockManager | null }} [options] locks: null for a test without any
  * @returns {Promise<{ items: Checked[], rejected: Array<{ id: string, why: string }> }>} items: challenges first;
- *   rejected: payloads that failed a check, `why` is the code of core/refused.js. Throws Problem (401: another clock, or
- *   the server does not have this identity any more), Offline, AnswerUnusable
+ *   rejected: payloads that failed a check, `why` is the code of core/refused.js. Throws Problem (401: another clock,
+ *   or the server does not have this identity any more), Offline, AnswerUnusable
  */
 export async function fetchPending(server, record, { locks = navigator.locks } = {}) {
   const pin = pinOf(record);
   const device = fingerprint(record.wire);
   const fetched = () => repeated(server, record, device);
-  const { challenges, approvals } = await (locks
-    ? locks.request(`sigil-pending-${device}`, { signal: AbortSignal.timeout(LOCK_SECONDS * 1000) }, fetched)
-    : fetched());
+  const { challenges, approvals } = await (locks ? inTurn(locks, device, fetched) : fetched());
   const now = server.now() / 1000;
   const found = await Promise.all([
     ...challenges.map((text) => checked(text, verifyChallenge(text, pin, device, now))),
@@ -46,6 +44,16 @@ export async function fetchPending(server, record, { locks = navigator.locks } =
     items: found.flatMap(({ item }) => item ?? []),
     rejected: found.flatMap(({ refused }) => refused ?? []),
   };
+}
+
+async function inTurn(locks, device, fetched) {
+  const signal = AbortSignal.timeout(LOCK_SECONDS * 1000);
+  try {
+    return await locks.request(`sigil-pending-${device}`, { signal }, fetched);
+  } catch (error) {
+    // Another tab has held the lock for longer than a request may take.
+    throw error?.name === "TimeoutError" ? new Offline("timeout") : error;
+  }
 }
 
 /** Another tab, or this one before a reload, may have used the second: once more with the next one. */

@@ -14,8 +14,8 @@ const TYPE = /^[a-z0-9_.:-]{1,64}$/;
 const REFUSED = "ACTION_REFUSED";
 
 /**
- * The action of its text; Refused "ACTION_REFUSED" unless the text already is its JCS. Another parser could read a second
- * spelling differently: this device would then show another action than a second device or a log.
+ * The action of its text; Refused "ACTION_REFUSED" unless the text already is its JCS. Another parser could read a
+ * second spelling differently: this device would then show another action than a second device or a log.
  *
  * @param {string} text
  * @returns {{ type: string, description: string, params: Map<string, *> | null }}

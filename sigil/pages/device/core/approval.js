@@ -35,7 +35,7 @@ const CONTEXT_TYPES = {
   reject_policy: "string",
   groups_sha256: "string",
 };
-const ACTION = ["description", "params", "type"];
+const ACTION = new Set(["type", "description", "params"]);
 
 /**
  * The request of a payload, if the pinned server signed exactly this; Refused.
@@ -54,7 +54,7 @@ export async function verifyApproval(text, pin, now) {
   if (payload.server_id !== pin.serverId) throw new Refused("SERVER_NOT_PINNED");
   const contextText = texts.get(json).get("action_context");
   const context = parseContext(json.get("action_context"), contextText);
-  const action = parseAction(jcs(new Map(ACTION.filter((name) => context.has(name)).map((name) => [name, context.get(name)]))));
+  const action = parseAction(jcs(new Map([...context].filter(([name]) => ACTION.has(name)))));
   checkUnsignedMembers(payload, context);
   const message = signedBytes.mpaApproval(contextText);
   await checkSignature(message, signature, pin);

@@ -1,5 +1,6 @@
-// The grammar of an origin (docs/protocol.md, 1.1), as sigil/protocol/origin.py has it. Not `new URL` alone, which repairs
-// what it reads: with user names, backslashes, blanks and percent signs, two parsers can disagree about the host.
+// The grammar of an origin (docs/protocol.md, 1.1), as sigil/protocol/origin.py has it. Not `new URL` alone, which
+// repairs what it reads: with user names, backslashes, blanks and percent signs, two parsers can disagree about the
+// host.
 
 const ORIGIN = /^(https?):\/\/(\[[0-9a-f:.]*\]|[^[\]/:?#@\\]+)(?::([0-9]{1,5}))?\/?$/i;
 const URL_FORM = /^(https?:\/\/[!-~]+?)(?:\/[!-~]*)?$/i;
@@ -10,7 +11,7 @@ const IPV4 = /^(?:(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])(?:\.(?!$)|$)){4}
 const DEFAULT_PORTS = { http: 80, https: 443 };
 const MAX_NAME = 253;
 
-/** @param {string} text @returns {{ scheme: string, host: string, port: number, text: string } | null} text: canonical */
+/** @returns {{ scheme: string, host: string, port: number, text: string } | null} text: the canonical form */
 export function parseOrigin(text) {
   const found = /^[!-~]*$/.test(text) ? ORIGIN.exec(text) : null;
   if (!found) return null;

@@ -1,4 +1,5 @@
-// The one error of all checks in core/. `code` is that of the Python device (sigil/device/errors.py, enrolment/errors.py).
+// The one error of all checks in core/. `code` is that of the Python device (sigil/device/errors.py,
+// enrolment/errors.py).
 
 /** A text, payload, offer or identity that failed a check: nothing of it may be shown or signed. */
 export class Refused extends Error {

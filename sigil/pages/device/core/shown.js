@@ -21,7 +21,8 @@ export const CLOCK_ALLOWANCE_SECONDS = 60;
  * @property {number} expiresAt milliseconds since 1970, by the server's clock
  * @property {boolean} numberMatching whether approving needs the two digits that the service shows
  * @property {number | null} required approval: how many groups must approve; null for a challenge
- * @property {"continue" | "reject_on_first" | null} rejectPolicy approval: reject_on_first: one rejection ends the request
+ * @property {"continue" | "reject_on_first" | null} rejectPolicy approval: reject_on_first: one rejection ends the
+ *   request
  * @property {string | null} requestId approval: the requester's name of it
  */
 /** @typedef {string | number | boolean | null | Value[] | Map<string, Value>} Value a list is an Array, an object a Map */
@@ -69,8 +70,7 @@ export function messageOf(checked, decision, matchCode) {
   const rest = hidden.get(checked);
   if (!rest) throw new Refused("NOT_CHECKED");
   const isApproved = decision === "approved";
-  if (isApproved && checked.numberMatching && !/^[0-9]{2}$/.test(matchCode ?? "")) throw new Refused("MATCH_CODE_REQUIRED");
-  if (isApproved && !checked.numberMatching && matchCode !== undefined) throw new Refused("MATCH_CODE_UNEXPECTED");
+  if (isApproved) checkCode(checked.numberMatching, matchCode);
   if (checked.type === "approval") {
     const context = contextOf(checked, rest.context);
     requireSame(signedBytes.mpaApproval(context), rest.serverSigned);
@@ -89,6 +89,11 @@ export function messageOf(checked, decision, matchCode) {
   return numberMatching
     ? signedBytes.matchedApproval(challenge, action, matchCode)
     : signedBytes.approval(challenge, action);
+}
+
+function checkCode(numberMatching, matchCode) {
+  if (numberMatching && !/^[0-9]{2}$/.test(matchCode ?? "")) throw new Refused("MATCH_CODE_REQUIRED");
+  if (!numberMatching && matchCode !== undefined) throw new Refused("MATCH_CODE_UNEXPECTED");
 }
 
 /** Refused "CHALLENGE_EXPIRED". @param {number} now Unix seconds */

@@ -1,5 +1,5 @@
-// Every byte string that a device signs or verifies (docs/protocol.md, 2.4): `tag ‖ message`, each ending a tag with one
-// zero byte. Hashes are 32 raw bytes.
+// Every byte string that a device signs or verifies (docs/protocol.md, 2.4): `tag ‖ message`, each ending a tag with
+// one zero byte. Hashes are 32 raw bytes.
 
 import { base64, concat, utf8 } from "./encoding/bytes.js";
 import { jcs, jcsOf } from "./encoding/jcs.js";

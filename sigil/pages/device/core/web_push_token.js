@@ -1,5 +1,5 @@
-// The push_token of a device with Web Push: the JCS of exactly {app, auth, endpoint, key, p256dh} (docs/protocol.md, 6). The
-// relay checks all of it; these checks give a person an error before a signature leaves the device.
+// The push_token of a device with Web Push: the JCS of exactly {app, auth, endpoint, key, p256dh} (docs/protocol.md,
+// 6). The relay checks all of it; these checks give a person an error before a signature leaves the device.
 
 import { base64url } from "./encoding/bytes.js";
 import { jcsOf } from "./encoding/jcs.js";
@@ -12,8 +12,8 @@ const ENDPOINT = /^https:\/\/([a-z0-9.-]+)\/[!-~]*$/;
 const APP = /^(https?:\/\/[a-z0-9.-]+(?::[0-9]{1,5})?)\/[A-Za-z0-9._~:/?[\]@!$&'()*+,;=%-]*$/;
 
 /**
- * @param {{ app: string, endpoint: string, auth: Uint8Array, key: Uint8Array, p256dh: Uint8Array }} parts app: the page that
- *   a notification opens; key: the relay's VAPID key that the subscription was made with
+ * @param {{ app: string, endpoint: string, auth: Uint8Array, key: Uint8Array, p256dh: Uint8Array }} parts app: the page
+ *   that a notification opens; key: the relay's VAPID key that the subscription was made with
  * @returns {string} throws Refused "PUSH_TOKEN_MALFORMED"
  */
 export function webPushToken({ app, endpoint, auth, key, p256dh }) {

@@ -1,5 +1,6 @@
-// Strict parsing of untrusted JSON (RFC 8259, 7493). JSON.parse does not suffice: it keeps the last of two members of one
-// name, reads -0 and 1.0 as integers, reorders members whose names are numbers, and does not give the text of a member.
+// Strict parsing of untrusted JSON (RFC 8259, 7493). JSON.parse does not suffice: it keeps the last of two members of
+// one name, reads -0 and 1.0 as integers, reorders members whose names are numbers, and does not give the text of a
+// member.
 
 export const MAX_DEPTH = 64;
 export const MAX_INTEGER = Number.MAX_SAFE_INTEGER;
@@ -19,8 +20,8 @@ export class NotStrictJson extends Error {}
  * Objects become a Map in the order of the text, lists an Array, numbers a number or an OtherNumber.
  *
  * @param {string} text
- * @param {WeakMap<Map | Array, Map<string, string> | string[]>} [texts] gets the text of each member of each Map, and of
- *   each item of each Array
+ * @param {WeakMap<Map | Array, Map<string, string> | string[]>} [texts] gets the text of each member of each Map, and
+ *   of each item of each Array
  * @throws {NotStrictJson}
  */
 export function parseJson(text, texts) {

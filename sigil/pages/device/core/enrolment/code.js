@@ -1,5 +1,5 @@
-// The compared code of an enrolment (docs/protocol.md, 5.5). The server committed to its nonce before it saw the key, so
-// neither side can choose its part after it knows the other's.
+// The compared code of an enrolment (docs/protocol.md, 5.5). The server committed to its nonce before it saw the key,
+// so neither side can choose its part after it knows the other's.
 
 import { equal, fromBase64, hex } from "../encoding/bytes.js";
 import { pictogram } from "../pictogram.js";

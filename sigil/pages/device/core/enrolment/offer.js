@@ -1,5 +1,5 @@
-// The offer of an enrolment: what the server signs, and this device consents to (docs/protocol.md, 5.5), in the order of
-// sigil/device/enrolment/steps.py.
+// The offer of an enrolment: what the server signs, and this device consents to (docs/protocol.md, 5.5), in the order
+// of sigil/device/enrolment/steps.py.
 
 import { characters, isDisplayable } from "../display_text.js";
 import { fromBase64, fromHex, hex } from "../encoding/bytes.js";
@@ -70,7 +70,8 @@ export function parseOffer(text) {
 export async function checkOffer(offer, signature, { token, claimId, fromLink }, pin, now) {
   const { members } = offer;
   if (members.server_id !== pin.serverId) throw new Refused("OFFER_OF_ANOTHER_SERVER");
-  if (members.token_sha256 !== hex(signedBytes.enrolmentTokenSha256(token))) throw new Refused("OFFER_FOR_ANOTHER_TOKEN");
+  const tokenSha256 = hex(signedBytes.enrolmentTokenSha256(token));
+  if (members.token_sha256 !== tokenSha256) throw new Refused("OFFER_FOR_ANOTHER_TOKEN");
   if (members.claim_id !== claimId) throw new Refused("OFFER_FOR_ANOTHER_CLAIM");
   checkOpen(offer, now);
   const bytes = fromBase64(signature, 64);
