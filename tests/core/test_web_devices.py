@@ -23,6 +23,7 @@ from sigil.protocol.errors import (
     InvalidSignature,
 )
 from sigil.protocol.keys import PrivateKey
+from sigil.protocol.messages.approvals import MAX_BODY
 from sigil.webhooks import messages as webhook_messages
 from tests.attestation.examples import POLICY as ATTESTED
 from tests.core.enrolment.steps import STATEMENT, EventfulServices, begin, claimed, event_of
@@ -150,6 +151,14 @@ async def test_a_key_of_another_address_gets_nothing(public_url: str | None, ori
             await complete(running, WebKey(origin))
         assert text in refused.value.message
     await running.create_challenge(PLAIN)
+
+
+def test_a_request_of_a_thousand_web_devices_fits_into_the_limit_of_bodies() -> None:
+    key = WebKey(ORIGIN)
+    member = {"device_public_key": key.wire_key, "fingerprint": key.fingerprint}
+    action = {"type": "t" * 64, "description": "d" * 256, "params": {"p": "x" * 1600}}
+    body = {"action": action, "required": 20, "groups": [{"members": [member] * 50}] * 20, "request_id": "r" * 128}
+    assert len(json.dumps(body)) <= MAX_BODY
 
 
 async def test_an_enrolment_has_a_web_link_where_a_web_device_may_enrol() -> None:

@@ -12,6 +12,7 @@ from sigil.core.enrolment import rules
 from sigil.core.enrolment.row import BYTES_PER_ENROLMENT, Claim, Completion, Enrolment, enrolment_key
 from sigil.core.evidence import Evidence
 from sigil.protocol.messages.attestation import MAX_CREDENTIAL
+from sigil.protocol.webauthn import KEY_LENGTH
 from sigil.store.lmdb import LmdbStore
 from tests.support.services import START, Clock
 
@@ -42,7 +43,7 @@ async def test_a_completion_with_the_largest_credential_and_its_event_fit_into_t
             base_url=f"https://{'a' * 253}:65535",
             created_ms=int(START * 1000),
             lifetime=600,
-            replaces=b"r" * 35,
+            replaces=b"r" * KEY_LENGTH,
             min_level="secure_element",
             idempotency=os.urandom(16),
             creation=b"t" * 25,

@@ -59,7 +59,7 @@ class Enrolled(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     @property
     def charge(self) -> int:
-        return len(self.account.encode()) + 160
+        return len(self.account.encode()) + len(self.public_key) + len(self.replaced) + 96
 
 
 class Event(msgspec.Struct, frozen=True, array_like=True, gc=False):
