@@ -10,6 +10,7 @@ import pytest
 from sigil.app.web_address import ADDRESS_FILE, warn_of_change
 from sigil.config.settings import Config
 from sigil.serving import logs
+from tests.support.live import LiveServer
 
 OLD, NEW = "https://sigil.example.com", "https://auth.example.com:8443"
 
@@ -57,3 +58,11 @@ def test_a_file_that_cannot_be_read_is_only_logged(start: Any, tmp_path: Path) -
     (line,) = start(OLD)
     assert line["event"] == "marker_not_written"
     assert str(tmp_path / ADDRESS_FILE) in line["reason"]
+
+
+def test_a_start_with_another_address_logs_it() -> None:
+    with LiveServer(workers=1, SIGIL_PUBLIC_URL=OLD) as server:
+        server.stop()
+        server.environ["SIGIL_PUBLIC_URL"] = NEW
+        server.start()
+        assert [line["former"] for line in server.log() if line["event"] == "public_url_changed"] == [OLD]
