@@ -81,4 +81,4 @@ class Laned(Transport, Protocol):
     """A transport that sends to several hosts, which devices name."""
 
     def lane(self, token: str, /) -> str:
-        """The host that a push to this token goes to; "" for a token without one."""
+        """The host, or group of hosts, that a push to this token goes to; "" for a token without one."""

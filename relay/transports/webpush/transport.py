@@ -43,11 +43,15 @@ class WebPushTransport:
         self.open, self.load, self.close = self._hosts.open, self._hosts.load, self._hosts.close
 
     def lane(self, token: str) -> str:
-        """The host that a push goes to: a slow one must not delay those to others."""
+        """The item of the list that allows the host of a push: a slow host must not delay the others.
+
+        The hosts of a wildcard share one, since devices may make them up: with one for each, they would fill the queue.
+        """
         try:
-            return _subscription(token).token.host
+            host = self._settings.host_of(_subscription(token).token.host)
         except NotAWebPushToken:
             return ""
+        return "" if host is None else str(host)
 
     async def send(self, push: OutgoingPush) -> Outcome:
         if is_clear(push.payload):
@@ -107,9 +111,9 @@ class _Subscription(NamedTuple):
     recipient: Recipient
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=1024)
 def _subscription(token: str) -> _Subscription:
-    """NotAWebPushToken. Its lane is read, and soon after it is sent to."""
+    """NotAWebPushToken. All lanes of a request (500 pushes) are read, and then the first of them is sent to."""
     parsed = web_push.parse(token)
     return _Subscription(parsed, Recipient.of(parsed.p256dh, parsed.auth))
 

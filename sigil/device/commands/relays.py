@@ -26,15 +26,15 @@ MAX_TOKEN = 4096
 @click.command()
 @click.option(
     "--platform",
-    type=click.Choice(["websocket", "apns", "fcm"]),
+    type=click.Choice(["websocket", "apns", "fcm", "webpush"]),
     default="websocket",
     show_default=True,
-    help="apns and fcm are for testing an integration: the pushes go to the app that has the token.",
+    help="The others are for testing an integration: the pushes go to the app or browser that has the token.",
 )
 @click.option(
     "--token-file",
     type=click.File("rb"),
-    help="File with the push token of apns or fcm. Without it, or with -, standard input.",
+    help="File with the push token, not for websocket. Without it, or with -, standard input.",
 )
 @server_option
 @relay_options
@@ -99,7 +99,7 @@ def _token(platform: str, token_file: Any) -> str:
     """Never an argument: other users of this machine can read those, and shells store them."""
     if platform == "websocket":
         if token_file is not None:
-            raise click.UsageError("--token-file is for apns and fcm; a WebSocket has no token.")
+            raise click.UsageError("--token-file is for apns, fcm and webpush; a WebSocket has no token.")
         return ""
     try:
         token = text_of((token_file or sys.stdin.buffer).read(4 * MAX_TOKEN))

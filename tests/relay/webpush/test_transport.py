@@ -180,9 +180,13 @@ async def test_a_host_that_left_the_list_gets_nothing(service: PushService, key:
     assert not service.received
 
 
-async def test_the_lane_is_the_host(transport: WebPushTransport, key: VapidKey) -> None:
-    assert transport.lane(subscription(key, host=APPLE).token()) == APPLE
-    assert transport.lane("no token") == ""
+async def test_the_lane_is_the_host_and_made_up_hosts_of_a_wildcard_share_one(key: VapidKey) -> None:
+    async with opened(key, f"{APPLE} *.notify.windows.com") as transport:
+        assert transport.lane(subscription(key, host=APPLE).token()) == APPLE
+        lanes = {transport.lane(subscription(key, host=f"h{n}.notify.windows.com").token()) for n in range(9)}
+        assert lanes == {"*.notify.windows.com"}
+        assert transport.lane(subscription(key, host=MOZILLA).token()) == ""
+        assert transport.lane("no token") == ""
 
 
 async def test_a_cancelled_push_leaves_its_connection_to_the_others(
