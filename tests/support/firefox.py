@@ -27,6 +27,7 @@ _CLICK = """
   alert?.document.getElementById("alertBox").click();
   return alert !== undefined;
 """
+_NOT_YET = {"stale element reference", "element click intercepted", "element not interactable"}
 _ELEMENT = "element-6066-11e4-a52e-4f735466cecf"
 # Nothing but our own servers is contacted: no updates, no telemetry, no remote settings, no captive portal.
 _PREFERENCES: dict[str, bool | int | str] = {
@@ -157,9 +158,10 @@ class Firefox:
         return self.command("WebDriver:ExecuteScript", script=script, args=list(arguments))
 
     def find(self, selector: str) -> str | None:
-        """The id of the first element for a CSS selector."""
+        """The id of the first element for a CSS selector, or for an XPath, which begins with `//`."""
+        using = "xpath" if selector.startswith("//") else "css selector"
         try:
-            found = self.command("WebDriver:FindElement", using="css selector", value=selector)
+            found = self.command("WebDriver:FindElement", using=using, value=selector)
         except MarionetteError as error:
             if error.code == "no such element":
                 return None
@@ -171,7 +173,17 @@ class Firefox:
 
     def click(self, selector: str) -> None:
         """A click as a person makes it: the element is scrolled into view, and the page gets user activation."""
-        self.command("WebDriver:ElementClick", id=self.wait_for(selector))
+        wait_until(lambda: self._click(selector), f"a click on {selector}")
+
+    def _click(self, selector: str) -> bool:
+        """Whether the element is there, and nothing lies over it."""
+        try:
+            self.command("WebDriver:ElementClick", id=self.wait_for(selector))
+        except MarionetteError as error:
+            if error.code in _NOT_YET:
+                return False
+            raise
+        return True
 
     def type(self, selector: str, text: str) -> None:
         self.command("WebDriver:ElementSendKeys", id=self.wait_for(selector), text=text)
@@ -236,9 +248,10 @@ class Firefox:
     # WebAuthn
 
     def add_authenticator(self, **options: Any) -> str:
-        """A virtual authenticator of the platform that verifies its user (W3C WebAuthn, section 11)."""
+        """A virtual security key that verifies its user (W3C WebAuthn, section 11). Firefox on Linux refuses every
+        platform authenticator, virtual ones too."""
         defaults = {
-            "protocol": "ctap2", "transport": "internal", "hasResidentKey": True, "hasUserVerification": True,
+            "protocol": "ctap2", "transport": "usb", "hasResidentKey": True, "hasUserVerification": True,
             "isUserConsenting": True, "isUserVerified": True,
         }  # fmt: skip
         return str(self.command("WebAuthn:AddVirtualAuthenticator", **{**defaults, **options}))

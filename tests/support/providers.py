@@ -189,6 +189,10 @@ class Providers:
         """Listen again, on the same port."""
         self.listener(provider, "serving")
 
+    def subscriptions(self) -> set[str]:
+        """The tokens of browsers that have a subscription."""
+        return {one["token"] for one in self.control("GET", "/subscriptions")}
+
     def revoke(self) -> None:
         """Revoke all access tokens of FCM."""
         self.control("POST", "/revoke", {})
