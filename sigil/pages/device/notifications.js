@@ -4,6 +4,9 @@ import { unregister } from "./client/registration.js";
 import { subscribeAndRegister } from "./subscription.js";
 
 const DAY_MS = 86_400_000;
+const HOUR_MS = 3_600_000;
+// A push takes about a second. One that is late only costs a new subscription.
+const ARRIVES_MS = 20_000;
 const WORKER_TIMEOUT_MS = 20_000;
 
 /** The address that a notification opens. */
@@ -63,6 +66,30 @@ export async function refreshRegistration(app) {
   const { registration } = app.device;
   const due = !registration || Math.abs(app.now() - registration.at) > DAY_MS;
   if (due || subscription?.endpoint !== registration.endpoint) await subscribe(app);
+}
+
+const expected = new Set();
+
+/**
+ * Notes which requests are pending. A push service may end a subscription that the browser believes in: the relay gets 404
+ * or 410 and forgets it, and requests come without a push. Then the subscription is replaced, at most once an hour.
+ */
+export function expectPushes(app, items) {
+  for (const { id } of items) {
+    if (expected.has(id)) continue;
+    expected.add(id);
+    setTimeout(() => replaceUnlessPushed(app, id).catch(() => {}), ARRIVES_MS);
+  }
+}
+
+async function replaceUnlessPushed(app, id) {
+  if (notificationState(app) !== "granted" || !app.device.registration) return;
+  if (((await app.store.get("pushes")) ?? []).includes(id)) return;
+  if (Date.now() - ((await app.store.get("replaced")) ?? 0) < HOUR_MS) return;
+  await app.store.set("replaced", Date.now());
+  const { pushManager } = await worker();
+  await (await pushManager.getSubscription())?.unsubscribe();
+  await subscribe(app);
 }
 
 /** Ends the subscription, also at the relay if that can be reached. */

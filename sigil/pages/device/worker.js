@@ -13,6 +13,7 @@ const PAGE = "/device/";
 const ICON = "/device/icon-192.png";
 // After this time the kept page opens: a person who waits longer believes that the app is broken.
 const NETWORK_MS = 5_000;
+const REMEMBERED = 20;
 const ID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
 
 self.addEventListener("install", (event) => event.waitUntil(install()));
@@ -102,6 +103,17 @@ async function onPush(event) {
     data: { id, until },
   });
   for (const client of await windows()) client.postMessage({ type: "pushed", id });
+  await remember(id);
+}
+
+/** The page compares: a request without its push means that the subscription is dead. */
+async function remember(id) {
+  try {
+    const store = await Store.open();
+    await store.set("pushes", [id, ...((await store.get("pushes")) ?? [])].slice(0, REMEMBERED));
+  } catch {
+    // The browser refuses the storage at the moment.
+  }
 }
 
 /** Requests end without a push: the next push, or opening the app, closes their notifications. */

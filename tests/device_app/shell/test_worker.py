@@ -14,6 +14,7 @@ from tests.support.live import wait_until
 from .background import Background, push_of
 
 FIRST, SECOND = "11111111-2222-4333-8444-555555555555", "66666666-7777-4888-9999-aaaaaaaaaaaa"
+RELAY = "http://127.0.0.1:9"
 BODY = "A request waits for your answer"
 CACHED = """async () => {
   const found = {};
@@ -21,6 +22,18 @@ CACHED = """async () => {
     found[name] = (await (await caches.open(name)).keys()).map((request) => new URL(request.url).pathname);
   }
   return found;
+}"""
+REPLACED = """async () => {
+  const { Store } = await import("/assets/device/storage/store.js");
+  return (await (await Store.open()).get("replaced")) ?? 0;
+}"""
+REGISTERED = """async (pushes) => {
+  const { Store } = await import("/assets/device/storage/store.js");
+  const store = await Store.open();
+  const { fingerprint } = await store.device();
+  const registration = { endpoint: "https://push.example/1", token: "", at: Date.now() };
+  await store.changeDevice(fingerprint, { registration });
+  await store.set("pushes", pushes);
 }"""
 
 
@@ -39,6 +52,34 @@ def test_a_push_shows_the_server_and_never_what_it_carries(background: Backgroun
     background.push(push_of(FIRST))
     background.push(push_of(SECOND))
     assert len(background.shows(FIRST, SECOND)) == 2, "one notification for each id"
+
+
+def test_a_request_without_its_push_replaces_the_subscription(
+    new_person: Callable[..., Person], relayed: DeviceServer
+) -> None:
+    """A dead subscription, which only the push service and the relay know of."""
+    for pushed in (True, False):
+        person = new_person(at=relayed, other_origins=(RELAY,))
+        # The relay is overloaded.
+        person.context.route(f"{RELAY}/**", lambda route: route.fulfill(status=503))
+        key = person.enrol_by_api()
+        background = Background(person)
+        challenge_id = relayed.challenge(key)["challenge_id"]
+        person.page.evaluate(REGISTERED, [])
+        person.page.clock.install()
+        person.open()
+        expect(person.page.get_by_role("button", name="Approve")).to_be_visible()
+        if pushed:
+            background.push(push_of(challenge_id))
+            background.shows(challenge_id)
+            remembered = "async () => (await import('/assets/device/app.js')).app.store.get('pushes')"
+            wait_until(lambda: person.page.evaluate(remembered) == [challenge_id], "the push to be remembered")  # noqa: B023
+        person.page.clock.fast_forward(25_000)
+        if pushed:
+            # Nothing follows, so a later store has nothing either.
+            assert person.page.evaluate(REPLACED) == 0
+        else:
+            wait_until(lambda: person.page.evaluate(REPLACED) > 0, "a new subscription")  # noqa: B023
 
 
 def test_each_push_shows_a_notification_since_browsers_revoke_silent_ones(background: Background) -> None:

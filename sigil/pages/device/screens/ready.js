@@ -2,7 +2,7 @@
 
 import { fetchPending } from "../client/inbox.js";
 import { announce, box, button, element, fill, isolated, mark, notice, text } from "../dom.js";
-import { closeNotifications, notificationState, openNotifications, refreshRegistration } from "../notifications.js";
+import { closeNotifications, expectPushes, notificationState, openNotifications, refreshRegistration } from "../notifications.js";
 import { decisionRows } from "./history.js";
 import { serverFacts } from "./identity.js";
 
@@ -63,6 +63,7 @@ class Ready {
       if (this.#signal.aborted) return;
       this.#showProblem("");
       closeNotifications(open, items);
+      expectPushes(this.#app, items);
       this.#showItems(items);
       this.#showUnusable(rejected.length);
       this.#openWanted(items);
