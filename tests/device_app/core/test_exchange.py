@@ -59,9 +59,18 @@ def test_a_request_ends_with_its_screen_and_without_an_answer(device: ClientPage
     assert (found["error"], found["reason"], seconds, name) == ("Offline", "timeout", 10, "AbortError")
 
 
-def test_a_request_carries_no_cookie_and_no_referrer(device: ClientPage) -> None:
-    device.page.evaluate("() => { document.cookie = 'a=b'; }")
-    device.run("await server.info()")
+def test_a_request_carries_no_cookie_and_no_referrer_and_is_not_stored(device: ClientPage) -> None:
+    device.page.evaluate("() => { document.cookie = 'a=b; path=/'; }")
+    # The page's own headers forbid a referrer too: a page without them must send none either.
+    sent = """
+      const { fetch: send } = window;
+      let request;
+      window.fetch = (url, options) => ((request = new Request(url, options)), send(url, options));
+      await server.info();
+      window.fetch = send;
+      return ["credentials", "redirect", "referrerPolicy", "cache"].map((name) => request[name]);
+    """
+    assert device.run(sent) == ["omit", "error", "no-referrer", "no-store"]
     request = next(request for request in reversed(device.requests) if request.url.endswith("/info"))
     assert {"cookie", "referer"} & set(request.all_headers()) == set()
 

@@ -20,10 +20,11 @@ from sigil.protocol.errors import InvalidRequest
 from sigil.protocol.keys import P256_ORDER
 from sigil.protocol.web_push import parse as parse_push_token
 from sigil.protocol.webauthn import MAX_SIGNATURE
+from tests.support import firefox
 from tests.support.web_key import WebKey
 
 from . import expectations
-from .modules import Judge
+from .modules import RUN, Judge, StaticFiles
 
 EXAMPLES = settings(max_examples=50, derandomize=True, deadline=None, database=None)
 # Every class of docs/protocol.md, 2.5, and their neighbours.
@@ -48,6 +49,20 @@ _VALUES = st.recursive(
 @pytest.mark.parametrize("kind", expectations.ALL)
 def test_every_vector_gives_the_result_of_python(judge: Judge, kind: str) -> None:
     assert expectations.ALL[kind](judge) == {}
+
+
+def test_every_vector_gives_the_result_of_python_in_firefox(files: StaticFiles) -> None:
+    """It has another WebCrypto, and other regular expressions."""
+    if firefox.executable() is None:
+        pytest.skip("there is no Firefox: `make test-deps` installs it")
+    with firefox.Firefox({}) as browser:
+        browser.navigate(files.url)
+
+        def judge(kind: str, cases: list[Any]) -> list[Any]:
+            outcomes: list[Any] = browser.evaluate(f"return await ({RUN})(arguments[0])", [kind, cases])
+            return outcomes
+
+        assert {kind: found for kind, run in expectations.ALL.items() if (found := run(judge))} == {}
 
 
 def test_sha256_is_that_of_fips_180_4(judge: Judge) -> None:
