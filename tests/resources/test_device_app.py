@@ -11,6 +11,7 @@ import pytest
 from sigil.app.operational import Snapshot, build
 from sigil.app.services import Dependencies
 from sigil.app.state import KINDS
+from sigil.attestation.policy import AttestationPolicy
 from sigil.config.settings import Config
 from sigil.resources import device_app
 from sigil.resources.pages import PageFiles
@@ -105,6 +106,13 @@ async def test_info_reports_the_app(public_url: str) -> None:
     assert "web_plain_keys" not in features
     plain = replace(CONFIG, public_url=public_url, web_plain_keys=True)
     assert (await get("/info", plain)).json["features"]["web_plain_keys"] is True
+
+
+async def test_info_reports_to_the_page_that_attestation_is_required_before_it_makes_a_key() -> None:
+    required = AttestationPolicy(kinds=frozenset({"yubikey-piv"}), required=True)
+    info = (await get("/info", replace(CONFIG, attestation=required))).json
+    assert info["features"]["device_app"] is True
+    assert info["attestation"] == {"kinds": ["yubikey-piv"], "required": True}
 
 
 @pytest.mark.parametrize("path", ["index.html", "app.js", "icons/icon-192.png", "worker.js/", "..%2fworker.js", "%2e"])
