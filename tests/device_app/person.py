@@ -126,7 +126,7 @@ class Person(Window):
     def _console(self, message: ConsoleMessage) -> None:
         # Chromium advises RS256, which is no suite of the protocol.
         advice = "pubKeyCredParams is missing" in message.text
-        if not advice and not (self.broken_connections and "net::ERR_FAILED" in message.text):
+        if not advice and not (self.broken_connections and "net::ERR_" in message.text):
             super()._console(message)
 
     def open(self, path: str = "/device/") -> Person:

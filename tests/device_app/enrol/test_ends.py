@@ -163,6 +163,29 @@ def test_without_a_connection_the_same_claim_is_sent_again(server: DeviceServer,
     assert len(set(claims)) == 1 < len(claims)
 
 
+def holds_the_first_answer(person: Person, path: str) -> list[Route]:
+    """The server gets the request; its answer does not arrive. Empty until then."""
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        if held:
+            route.continue_()
+        else:
+            route.fetch()
+            held.append(route)
+
+    person.page.route(path, hold)
+    return held
+
+
+def test_a_page_that_ends_before_the_offer_claims_as_before(server: DeviceServer, person: Person) -> None:
+    held = holds_the_first_answer(person, "**/enrolment/claim")
+    opens(person, link_of(server.begin_enrolment(ACCOUNT)))
+    # Playwright runs the handler of a route while the test calls it.
+    wait_until(lambda: person.page.evaluate("true") and held, "the claim")
+    reopens(person).at(MEET).sees(ACCOUNT)
+
+
 # What the person decides
 
 
@@ -310,16 +333,7 @@ def test_a_page_that_ends_before_the_answer_completes_with_the_same_key(server: 
     begun = meets(person)
     makes_key(person)
 
-    held: list[Route] = []
-
-    def lost(route: Route) -> None:
-        if held:
-            route.continue_()
-        else:
-            route.fetch()
-            held.append(route)
-
-    person.page.route("**/enrolment/complete", lost)
+    held = holds_the_first_answer(person, "**/enrolment/complete")
     person.click("Approve")
     # Playwright runs the handler of a route while the test calls it.
     wait_until(lambda: person.page.evaluate("true") and held, "the completion")
@@ -341,13 +355,30 @@ def test_a_page_that_is_closed_while_the_code_is_shown_goes_on_there(server: Dev
     ends_enrolled(person)
 
 
+_AN_HOUR_AGO = """async () => {
+  const { Store } = await import("/assets/device/storage/store.js");
+  const store = await Store.open();
+  const row = await store.get("enrolment");
+  row.completed.record.enrolment.expiresAt -= 3_600_000;
+  await store.set("enrolment", row);
+}"""
+
+
 def test_the_code_stays_while_the_server_is_unreachable(server: DeviceServer, person: Person) -> None:
     begun = meets(person)
     person.broken_connections = True
     person.page.route("**/enrolment/wait", lambda route: route.abort())
     rehearses(person)
     code = shown_code(person)
+    person.context.set_offline(True)
+    person.sees("No connection. This page tries again by itself.")
+    person.context.set_offline(False)
+    person.sees("Waiting for the code to be typed")
     confirms(server, begun, code)
+    # Also after its time: only the server knows the result.
+    person.page.evaluate(_AN_HOUR_AGO)
+    person.page.reload()
+    person.sees("No connection. This page tries again by itself.")
     assert shown_code(person.at(CONFIRM)) == code
     person.page.unroute("**/enrolment/wait")
     ends_enrolled(person)

@@ -57,9 +57,11 @@ function showStop(app) {
 
 async function wait(app, row, state) {
   const { signal, t } = app;
+  const say = () => (state.textContent = t(navigator.onLine ? "enrol.confirm.waiting" : "enrol.confirm.offline"));
+  for (const event of ["online", "offline"]) window.addEventListener(event, say, { signal });
   while (!signal.aborted) {
     try {
-      state.textContent = t("enrol.confirm.waiting");
+      if (state.textContent !== t("enrol.confirm.offline")) say();
       const end = await untilEnrolled(app.server, row.completed.record, signal);
       if (signal.aborted) return;
       return end === "enrolled" ? await enrolled(app, row.completed.record) : await showEnd(app, end);
