@@ -20,6 +20,7 @@ from sigil.device.server_pin import ServerPin, verify_info
 from sigil.protocol import signed_bytes
 from sigil.protocol.encoding import strict_json
 from sigil.protocol.encoding.canonical import canonical
+from sigil.protocol.encoding.text import decode_base64, encode_base64
 from sigil.protocol.errors import InvalidRequest
 from sigil.protocol.messages.enrolment import EnrolmentOffered
 from tests.device import test_approval_checks, test_challenge_checks, test_server_pin
@@ -194,6 +195,8 @@ def info_in_python(info: bytes, pin: str | None) -> str:
 def test_each_lie_of_an_identity_is_rejected_with_the_code_of_python(judge: Judge) -> None:
     honest = honest_info(SERVER)
     infos = {name: (as_json(change(honest)), None) for name, (_, change) in test_server_pin.LIES.items()}
+    other = encode_base64(b"\xe7\x02" + decode_base64(SERVER.server_public_keys["ES256K"], "$")[2:])
+    infos["another prefix"] = (as_json(test_server_pin.with_keys(honest, ES256K=other)), None)
     infos |= {f"pin {pin}": (as_json(honest), pin) for pin in (None, SERVER.server_id, identity(50).server_id, "")}
     cases = [{"text": info.decode(), "baseUrl": PIN.base_url, "expected": pin} for info, pin in infos.values()]
     got = judge("infos", cases)

@@ -86,6 +86,22 @@ def test_a_text_is_displayable_where_it_is_in_python(judge: Judge, texts: list[s
     assert judge("displayable", texts) == [problem_of(text) is None for text in texts]
 
 
+JOINED = [
+    "क\u094d\u200d☺\ufe0e",
+    "क\u094d\u200d☺\ufe0f",
+    "☺\ufe0e",
+    "☺\u200d☺\ufe0e",
+    "a\u094d\u200d\u0301",
+    "#\ufe0f\u20e3",
+]
+
+
+def test_a_joiner_counts_across_two_units_as_in_python(judge: Judge) -> None:
+    wanted = [problem_of(text) is None for text in JOINED]
+    assert set(wanted) == {True, False}
+    assert judge("displayable", JOINED) == wanted
+
+
 def _canonical(text: bytes) -> str:
     try:
         return canonical(strict_json.parse(text)).decode()
