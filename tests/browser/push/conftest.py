@@ -6,13 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.browser import chromium
-from tests.support import firefox
-from tests.support.firefox import Firefox
+from tests.support import push_browsers
 from tests.support.providers import Providers
-from tests.support.push_chromium import PushChromium
+from tests.support.push_browsers import PushBrowser
 
-from .page import PushBrowser, Sender, Site, Subscribed, subscribe
+from .page import Sender, Site, Subscribed, subscribe
 
 
 @pytest.fixture(scope="package")
@@ -38,15 +36,9 @@ def sender(running: Providers) -> Sender:
     return Sender(running)
 
 
-@pytest.fixture(scope="package", params=["chromium", "firefox"])
+@pytest.fixture(scope="package", params=push_browsers.NAMES)
 def push_browser(request: pytest.FixtureRequest, running: Providers) -> Iterator[PushBrowser]:
-    name = request.param
-    if (chromium if name == "chromium" else firefox).executable() is None:
-        pytest.skip(f"there is no {name.capitalize()}: `make test-deps` installs it")
-    started: PushBrowser = (
-        PushChromium(running.chromium_options) if name == "chromium" else Firefox(running.firefox_preferences)
-    )
-    with started as browser:
+    with push_browsers.push_browser(request.param, running) as browser:
         yield browser
 
 

@@ -16,12 +16,10 @@ import jwt
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from tests.support.firefox import Firefox
 from tests.support.live import wait_until
 from tests.support.providers import Providers
-from tests.support.push_chromium import PushChromium
+from tests.support.push_browsers import PushBrowser
 
-PushBrowser = PushChromium | Firefox
 _PAGE = "<!doctype html><title>page</title><h1>page</h1>"
 _WORKER = """
 self.addEventListener("push", (event) => {

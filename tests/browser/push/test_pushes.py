@@ -6,8 +6,9 @@ import pytest
 
 from tests.support.live import wait_until
 from tests.support.providers import Providers
+from tests.support.push_browsers import PushBrowser
 
-from .page import PushBrowser, Sender, Site, Subscribed, send_until_shown, subscribe, unsubscribe
+from .page import Sender, Site, Subscribed, send_until_shown, subscribe, unsubscribe
 
 HOSTS = {
     "chromium": ("https://jmt17.google.com/fcm/send/", "https://fcm.googleapis.com/fcm/send/"),

@@ -7,15 +7,12 @@ from collections.abc import Iterator
 import pytest
 
 from relay.web_push_settings import new_key
-from tests.browser import chromium
-from tests.browser.push.page import PushBrowser
 from tests.device_app.person import DeviceServer
-from tests.support import firefox
-from tests.support.firefox import Firefox
+from tests.support import push_browsers
 from tests.support.live import wait_until
 from tests.support.live_relay import LiveRelay
 from tests.support.providers import Providers
-from tests.support.push_chromium import PushChromium
+from tests.support.push_browsers import PushBrowser
 
 from .person import Person
 
@@ -43,15 +40,9 @@ def web_server(push_relay: LiveRelay) -> Iterator[DeviceServer]:
         yield server
 
 
-@pytest.fixture(scope="package", params=["chromium", "firefox"])
+@pytest.fixture(scope="package", params=push_browsers.NAMES)
 def push_browser(request: pytest.FixtureRequest, providers: Providers) -> Iterator[PushBrowser]:
-    name = request.param
-    if (chromium if name == "chromium" else firefox).executable() is None:
-        pytest.skip(f"there is no {name.capitalize()}: `make test-deps` installs it")
-    started: PushBrowser = (
-        PushChromium(providers.chromium_options) if name == "chromium" else Firefox(providers.firefox_preferences)
-    )
-    with started as browser:
+    with push_browsers.push_browser(request.param, providers) as browser:
         yield browser
 
 

@@ -6,9 +6,9 @@ import re
 import time
 from typing import Any
 
-from tests.browser.push.page import PushBrowser
 from tests.device_app.person import DeviceServer
 from tests.support.live import wait_until
+from tests.support.push_browsers import PushBrowser
 
 ACTION = {"type": "deploy", "description": "Release 4.2 to production", "params": {"version": "4.2"}}
 # Pages that are left do not ask the server, and are no window of the app: a click on a notification opens one.
