@@ -105,7 +105,7 @@ def test_no_secret_is_in_settings_commands_logs_or_image_history(stack: Installa
             stack.exec(service, "cat", f"{folder}/{name}").stdout
             for name in stack.exec(service, "ls", folder).stdout.split()
         ]
-    assert len(secrets) == 8
+    assert len(secrets) == 9
     for service in ALL:
         found: dict[str, Any] = stack.inspect(service)
         history = stack.docker("history", "--no-trunc", "--format", "{{.CreatedBy}}", found["Image"]).stdout
