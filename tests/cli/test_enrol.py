@@ -14,7 +14,7 @@ import termios
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import pytest
 import segno
@@ -23,11 +23,13 @@ from click.testing import CliRunner
 import sigil.cli.devices.enrol as command
 from sigil.cli.devices.enrol import Exit, enrol
 from sigil.device import Device
+from sigil.protocol.keys import PrivateKey
 from sigil.sdk import Enrolment, SigilAuth
 from tests.cli.test_ask import _default_signals, environ
 from tests.support.live import DEADLINE, LiveServer
 from tests.support.phone import Phone
 from tests.support.ports import free_port
+from tests.support.web_key import WebKey
 
 ROOT = Path(__file__).parents[2]
 
@@ -113,6 +115,20 @@ def test_the_web_link_comes_first_and_the_code_draws_it(web_server: LiveServer, 
         assert modules[: len(expected)] == expected
 
 
+def test_the_result_reports_what_a_web_device_proved() -> None:
+    server = LiveServer(workers=1, SIGIL_RATE_LIMIT="off")
+    server.environ["SIGIL_PUBLIC_URL"] = f"https://localhost:{server.port}"
+    with server:
+        phone = Phone(server)
+        phone.device = Device(cast(PrivateKey, WebKey(server.environ["SIGIL_PUBLIC_URL"])))
+        with Command(server, "Zoë", "--json") as enrolling:
+            enrolling.type(f"{phone.scan(enrolling.line()['uri']).code}\n")
+            assert enrolling.line()["status"] == "confirming"
+            enrolled = enrolling.line()
+            assert enrolled["device_public_key"] == phone.device.wire_key
+            assert (enrolled["user_verification"], enrolled["synced"]) == (True, False)
+
+
 def test_a_script_reads_lines_and_writes_the_code(server: LiveServer) -> None:
     phone = Phone(server)
     with Command(server, "Zoë", "--json", env={"LC_ALL": "C"}) as enrolling:
@@ -136,6 +152,7 @@ def test_a_script_reads_lines_and_writes_the_code(server: LiveServer) -> None:
     assert (code, errors) == (Exit.ENROLLED, "")
     enrolled = json.loads(output)
     assert enrolled["device_public_key"] == phone.device.wire_key
+    assert not {"user_verification", "synced"} & set(enrolled)
     assert {name: enrolled[name] for name in ("status", "account", "confirm", "fingerprint", "enrolment_id")} == {
         "status": "enrolled",
         "account": "Zoë",

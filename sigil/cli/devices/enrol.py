@@ -279,7 +279,7 @@ def _members(status: EnrolmentStatus) -> dict[str, object]:
     """What a backend stores with its user."""
     names = (
         *("enrolment_id", "status", "account", "device_public_key", "fingerprint", "pictogram_speakable", "confirm"),
-        *("replaced", "attestation", "enrolled_at"),
+        *("replaced", "attestation", "user_verification", "synced", "enrolled_at"),
     )
     return {name: getattr(status, name) for name in names}
 
