@@ -116,6 +116,11 @@ class App {
   async go(state) {
     const level = ROOTS.has(state.screen) ? 0 : 1;
     const before = history.state?.level ?? 0;
+    // The entry above the root is being left: a second `back` would leave the app.
+    if (this.#afterBack) {
+      this.#afterBack = state;
+      return;
+    }
     if (level > before) history.pushState({ level }, "");
     if (level < before) {
       // The entry of the closed screen is left, so that back does not open it again.
@@ -128,8 +133,8 @@ class App {
 
   /** What the browser's back does. */
   back() {
-    if ((history.state?.level ?? 0) > 0) history.back();
-    else this.root();
+    if ((history.state?.level ?? 0) === 0) this.root();
+    else if (!this.#afterBack) history.back();
   }
 
   #onBack() {
@@ -140,7 +145,7 @@ class App {
     const level = history.state?.level ?? 0;
     // Forward after back: the screen that was there is closed for good.
     if (level > 0) history.back();
-    else if (state) this.#open(state);
+    else if (state) this.go(state);
     else if (!ROOTS.has(this.#state.screen)) this.root();
   }
 

@@ -13,6 +13,8 @@ const PAGE = "/device/";
 const ICON = "/device/icon-192.png";
 // After this time the kept page opens: a person who waits longer believes that the app is broken.
 const NETWORK_MS = 5_000;
+// Of a file that is not kept: on a slow network a late file is better than none.
+const FIRST_MS = 120_000;
 const REMEMBERED = 20;
 const ID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
 
@@ -49,19 +51,20 @@ function isFile(request) {
 
 /** From the network, since a kept file may be of an earlier release; without one what is kept. */
 async function file(request) {
-  const cache = await caches.open(CACHE);
   const url = request.mode === "navigate" ? PAGE : request.url;
+  // A private window or a full disk may refuse the cache: the app then works with the network alone.
+  const cache = await caches.open(CACHE).catch(() => null);
+  const kept = await cache?.match(url).catch(() => undefined);
   try {
-    const answer = await fetch(url, { signal: AbortSignal.timeout(NETWORK_MS) });
-    if (answer.ok) {
-      await cache.put(url, answer.clone());
-      return answer;
-    }
+      const answer = await fetch(url, { signal: AbortSignal.timeout(kept ? NETWORK_MS : FIRST_MS) });
     // A server that restarts: its proxy answers.
-    if (answer.status >= 500) return (await cache.match(url)) ?? answer;
+    if (kept && answer.status >= 500) return kept;
+    if (!cache || !answer.ok) return answer;
+    // The limit is of the whole file, so what the page gets cannot end in the middle.
+    await answer.clone().blob();
+    await cache.put(url, answer.clone()).catch(() => {});
     return answer;
   } catch (error) {
-    const kept = await cache.match(url);
     if (kept) return kept;
     throw error;
   }

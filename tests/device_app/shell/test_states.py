@@ -156,3 +156,24 @@ def test_back_closes_what_is_open_and_leaves_the_request_pending(
     person.page.go_forward()
     person.at("One request waits for you")
     assert server.get(f"/v1/auth/challenge/{made['challenge_id']}/status")["status"] == "pending"
+
+
+def test_screens_that_open_at_once_after_another_neither_leave_the_app_nor_get_lost(person: Person) -> None:
+    """As a double click, or an answer that arrives during a back gesture."""
+    person.enrol_by_api()
+    for last, heading in (("ready", "Nothing to decide"), ("settings", "Settings")):
+        person.at("Nothing to decide")
+        person.click("Settings")
+        person.at("Settings")
+        person.page.evaluate(
+            """async (last) => {
+              const { app } = await import("/assets/device/app.js");
+              app.go({ screen: "ready" });
+              app.back();
+              await Promise.resolve();
+              app.go({ screen: last });
+            }""",
+            last,
+        )
+        person.at(heading)
+        assert person.page.evaluate("location.pathname") == "/device/"

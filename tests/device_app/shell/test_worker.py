@@ -37,6 +37,21 @@ REGISTERED = """async (pushes) => {
 }"""
 
 
+NO_CACHE = """() => {
+  const refuse = async () => { throw new DOMException("full", "QuotaExceededError"); };
+  Cache.prototype.put = refuse;
+}"""
+CLOSED_CACHE = "() => { CacheStorage.prototype.open = async () => { throw new DOMException('', 'SecurityError'); }; }"
+SLOW = """() => {
+  AbortSignal.timeout = (milliseconds) => {
+    const stop = new AbortController();
+    if (milliseconds <= 5000) stop.abort();
+    return stop.signal;
+  };
+}"""
+FORGET = "async () => Promise.all((await caches.keys()).map((name) => caches.delete(name)))"
+
+
 @pytest.fixture
 def background(person: Person) -> Background:
     person.enrol_by_api()
@@ -183,3 +198,13 @@ def test_the_app_opens_without_a_connection_and_keeps_no_answer_of_an_api(
         person.at("Nothing to decide")
     # Each request without a connection is on the console of a browser; the app's own errors would be, too.
     person.offences[:] = [offence for offence in person.offences if "Failed to load resource" not in offence]
+
+
+@pytest.mark.parametrize("hindrance", [NO_CACHE, CLOSED_CACHE, SLOW], ids=["full", "closed", "slow network"])
+def test_the_app_opens_where_the_worker_can_keep_nothing(
+    person: Person, background: Background, hindrance: str
+) -> None:
+    person.page.evaluate(FORGET)
+    person.context.service_workers[-1].evaluate(hindrance)
+    person.page.reload()
+    person.at("Nothing to decide")
