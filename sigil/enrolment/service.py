@@ -111,9 +111,12 @@ class Enrolments:
         ), begun.replayed
 
     def _web_origin(self, enrolment: Enrolment) -> str | None:
-        """A web device proves no attestation. The row may be from before another SIGIL_PUBLIC_URL."""
-        origin = self._policy.web_origin if not self._min_level(enrolment.min_level) else None
-        return origin if origin == enrolment.base_url else None
+        """None where the web app refuses the offer: a browser proves no attestation, and has no other device's key,
+        which must consent to its replacement. The row may be from before another SIGIL_PUBLIC_URL.
+        """
+        if enrolment.replaces or self._min_level(enrolment.min_level):
+            return None
+        return self._policy.web_origin if self._policy.web_origin == enrolment.base_url else None
 
     def _draft(
         self, caller: Caller, enrolment_id: bytes, body: messages.BeginEnrolment, origin: str | None

@@ -167,6 +167,9 @@ async def test_an_enrolment_has_a_web_link_where_a_web_device_may_enrol() -> Non
     link = parse_uri(begun.uri)
     assert begun.web_uri == web_uri(link)
     assert begun.web_uri == f"{ORIGIN}/device/#s={encode_base64url(bytes.fromhex(IDENTITY.server_id))}&t={begun.token}"
+    # The web app refuses an offer that replaces a key: a QR code of its link would lead the old device nowhere.
+    replacing = await begin(Services(enrolment_policy=policy), replaces=PLAIN.wire_key)
+    assert (replacing.web_uri, parse_uri(replacing.uri).base_url) == (None, ORIGIN)
     # No web app; an attestation, which no web device has, demanded by the integrator or by the server.
     assert (await begin(Services(enrolment_policy=replace(policy, web_origin=None)))).web_uri is None
     assert (await begin(Services(enrolment_policy=policy, accepted=ATTESTED), min_level="hardware")).web_uri is None

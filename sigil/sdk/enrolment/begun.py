@@ -14,7 +14,7 @@ from sigil.sdk.results import Time
 class Enrolment:
     """An enrolment that was begun. `uri`, `web_uri` and `token` let the first device that has them claim it: show them
     to the signed-in person alone, and log none. `web_uri` opens in any browser, and is None where the server has no web
-    app, or where this enrolment needs an attestation; `uri` opens in an app.
+    app, or where this enrolment needs an attestation or replaces a key; `uri` opens in an app.
     """
 
     enrolment_id: str
@@ -65,6 +65,6 @@ class Enrolment:
         if self.web_uri is None and form == "web":
             raise ConfigurationError(
                 "This enrolment has no web link: the server needs SIGIL_DEVICE_APP and a host name "
-                "in SIGIL_PUBLIC_URL, and the enrolment no attestation."
+                "in SIGIL_PUBLIC_URL, and the enrolment no attestation and no replaced key."
             )
         return self.web_uri or self.uri
