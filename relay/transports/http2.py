@@ -28,6 +28,8 @@ from h2.exceptions import NoAvailableStreamIDError, NoSuchStreamError, ProtocolE
 from h2.settings import SettingCodes, Settings
 from hpack import NeverIndexedHeaderTuple
 
+from relay.transports.frame_budget import FrameBudget
+
 MAX_RESPONSE_BYTES = 16 * 1024
 """Limit of one response body. Providers send a few hundred bytes."""
 MAX_STREAMS = 1000
@@ -113,6 +115,7 @@ class Http2Connection(asyncio.Protocol):
         self._socket: asyncio.Transport | None = None
         self._flushing = False
         self._unanswered = 0
+        self._frames = FrameBudget(self._loop.time)
 
     @property
     def open_streams(self) -> int:
@@ -196,6 +199,9 @@ class Http2Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self.closed.is_set():
             return
+        if not self._frames.take(data, len(self._streams)):
+            self.abort("too many frames")
+            return
         try:
             for event in self._h2.receive_data(data):
                 if (handle := _HANDLERS.get(type(event))) is not None:
@@ -219,7 +225,7 @@ class Http2Connection(asyncio.Protocol):
         if (stream := self._streams.get(event.stream_id)) is not None:
             stream.headers = cast(dict[bytes, bytes], dict(event.headers))
             status = stream.headers.get(b":status", b"")
-            stream.status = int(status) if status.isdigit() else 0
+            stream.status = int(status) if len(status) == 3 and status.isdigit() else 0
 
     def _on_data(self, event: h2.events.DataReceived) -> None:
         # Also for streams that have ended here: all streams share the connection's window.
@@ -280,6 +286,7 @@ class Http2Connection(asyncio.Protocol):
             self.abort("protocol")
             raise RequestLost("protocol", unprocessed=True) from None
         self._streams[stream_id] = _Stream(body)
+        self._frames.begin_request(len(self._streams))
         self._blocked[stream_id] = None
         self._send_blocked([stream_id])
         # Requests that begin in the same iteration of the event loop are written together.

@@ -15,7 +15,7 @@ import asyncio
 import datetime as dt
 import ssl
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -64,11 +64,14 @@ class PushService:
 
     async def listen(self, alpn: Alpn | None = "h2") -> int:
         """The port. Without `alpn` the service negotiates none."""
+        return await self.listen_with(self._http2 if alpn == "h2" else self._http1, alpn)
+
+    async def listen_with(self, make: Callable[[], asyncio.BaseProtocol], alpn: Alpn | None) -> int:
+        """The port, at which each connection has a protocol of the test, such as a hostile one."""
         tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         tls.load_cert_chain(self._certificate)
         if alpn is not None:
             tls.set_alpn_protocols([alpn])
-        make = self._http2 if alpn == "h2" else self._http1
         server = await asyncio.get_running_loop().create_server(make, HOST, 0, ssl=tls)
         self._servers.append(server)
         port: int = server.sockets[0].getsockname()[1]
