@@ -13,6 +13,8 @@ from playwright.sync_api import Browser
 
 from tests.browser.screenshots import IMAGES, compress
 
+from .ask.decider import Decider
+from .ask.states import states as deciding_states
 from .enrol.steps import states as enrolment_states
 from .person import PHONE, DeviceServer, Person
 from .shell.states import states as shell_states
@@ -65,6 +67,10 @@ def _states(person: Any, relayed: DeviceServer) -> Iterator[tuple[str, Person]]:
     someone = person()
     for name in enrolment_states(someone):
         yield f"enrol-{name}", someone
+    voter = person()
+    decider = Decider(voter, voter.server)
+    for name in deciding_states(decider):
+        yield f"ask-{name}", decider.person
 
 
 def _sheet(browser: Browser, person: Person, name: str) -> None:

@@ -6,24 +6,9 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
 from .decider import Decider
+from .states import PARAMS, STATES
 
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
-PARAMS = {"to": "Northwind", "targets": ["eu-1", {"host": "db-1", "drain": True}], "note": ""}
-_MANY = """{ screen: "ask_many", more: 2, item: { ...item, type: "approval", required: 2,
-  rejectPolicy: "reject_on_first", params: [["requested_by", app.device.fingerprint]], numberMatching: false } }"""
-_REJECTED = '{ status: "rejected" }'
-_VOTE = '{ status: "recorded", groupsSatisfied: 1, groupsRequired: 2 }'
-STATES = {
-    "ask": '{ screen: "ask", item, more: 1 }',
-    "ask_many": _MANY,
-    "reason": '{ screen: "reason", item }',
-    "approved": '{ screen: "done", decision: "approved", item, answer: { status: "verified" } }',
-    "not mine": f'{{ screen: "done", decision: "rejected", reason: "unknown_trigger", item, answer: {_REJECTED} }}',
-    "recorded": f'{{ screen: "done", decision: "approved", item: {{ ...item, type: "approval" }}, answer: {_VOTE} }}',
-    "expired": '{ screen: "trouble", error: { code: "CHALLENGE_EXPIRED" } }',
-    "unsigned": '{ screen: "trouble", error: { code: "CHECK_FAILED", details: { why: "SERVER_SIGNATURE_INVALID" } } }',
-    "busy": '{ screen: "trouble", error: { code: "RATE_LIMITED", retryAfter: 9 }, retry: { screen: "ask", item } }',
-}
 _SMALL = """() => [...document.querySelectorAll("main button, main input")].filter((node) => node.checkVisibility())
   .filter((node) => node.getBoundingClientRect().height < 44 || node.getBoundingClientRect().width < 44)
   .map((node) => node.textContent)"""
@@ -99,3 +84,34 @@ def test_both_buttons_have_the_same_size(decider: Decider) -> None:
     assert boxes[0] is not None
     assert boxes[1] is not None
     assert (boxes[0]["width"], boxes[0]["height"]) == (boxes[1]["width"], boxes[1]["height"])
+
+
+def test_with_forced_colours_no_text_shows_through_the_buttons_bar(decider: Decider) -> None:
+    decider.challenge()
+    decider.at_request()
+    decider.page.emulate_media(forced_colors="active")
+    bar = decider.page.locator(".actions")
+    assert bar.evaluate("(node) => getComputedStyle(node).backgroundColor") == "rgb(255, 255, 255)"
+    decider.page.emulate_media(forced_colors="none")
+
+
+def test_on_the_narrowest_phone_both_answers_stay_in_one_row(decider: Decider) -> None:
+    decider.challenge()
+    decider.at_request()
+    decider.page.set_viewport_size({"width": 320, "height": 640})
+    for language in ("en", "de", "fr"):
+        decider.page.evaluate("async (set) => (await import('/assets/device/app.js')).app.useLanguage(set)", language)
+        boxes = [button.bounding_box() for button in decider.page.locator(".pair button").all()]
+        assert len({box["y"] for box in boxes if box}) == 1, language
+        assert decider.person.width_beyond_window() == 0, language
+
+
+def test_a_long_name_of_the_server_takes_two_lines_of_the_bar(decider: Decider) -> None:
+    decider.challenge()
+    decider.at_request()
+    decider.page.set_viewport_size({"width": 320, "height": 640})
+    name = decider.page.locator(".bar .brand bdi")
+    line = name.evaluate("(node) => { node.textContent = 'A'; return node.offsetHeight; }")
+    assert (
+        name.evaluate("(node) => { node.textContent = 'Insurance'.repeat(30); return node.offsetHeight; }") == 2 * line
+    )

@@ -135,3 +135,16 @@ _OTHER_CONTENT = """async () => {
   const { item } = app.state;
   app.go(sameOrOther(item, { ...item, description: "Pay 9,999.00 EUR to Northwind" }, 0));
 }"""
+
+
+def test_read_on_returns_to_the_last_line_where_a_jump_has_skipped_it(decider: Decider) -> None:
+    decider.challenge(number_matching=True, action=LONG)
+    decider.at_request()
+    decider.page.set_viewport_size({"width": 844, "height": 300})
+    decider.page.emulate_media(reduced_motion="reduce")
+    decider.page.evaluate("window.scrollTo({ top: document.documentElement.scrollHeight, behavior: 'instant' })")
+    decider.page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    read = decider.page.get_by_role("button", name="Read on")
+    expect(read).to_be_visible()
+    read.click()
+    expect(read).to_be_hidden()

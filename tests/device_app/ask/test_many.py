@@ -16,7 +16,7 @@ def test_a_vote_with_an_outstanding_group_is_recorded_and_shows_the_quorum(decid
     created = decider.approval(other, required=2)
     decider.at_request(DEPLOY).person.sees("2 groups must approve", "Several people decide on this request.")
     decider.approve()
-    decider.at("Your approval is recorded").person.sees("1 of 2 required groups have approved.")
+    decider.at("Your approval is recorded").person.sees("Required groups that have approved: 1 of 2.")
     assert decider.vote(other, created)["status"] == "approved"
     assert decider.approval_status(created)["status"] == "approved"
 
@@ -25,7 +25,7 @@ def test_the_last_missing_vote_approves(decider: Decider) -> None:
     other = Device.generate()
     decider.vote(other, decider.approval(other, required=2))
     decider.at_request(DEPLOY).approve()
-    decider.at("Approved").person.sees("2 of 2 required groups have approved.")
+    decider.at("Approved").person.sees("Required groups that have approved: 2 of 2.")
 
 
 def test_a_vote_for_a_group_that_has_approved_is_recorded_as_well(decider: Decider) -> None:

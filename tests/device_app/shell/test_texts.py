@@ -45,6 +45,13 @@ def test_each_language_has_each_text_with_the_same_values(person: Person) -> Non
     assert used - stems == set()
 
 
+def test_the_rehearsal_has_the_button_of_each_later_approval(person: Person) -> None:
+    person.open("/")
+    for language, parts in person.page.evaluate(READ).items():
+        assert parts["enrol"]["enrol.try.button"] == parts["ask"]["ask.approve"], language
+        assert not re.search("Displaysperre|[Uu]nterschr", str(parts)), "one term for one thing"
+
+
 def test_the_language_is_the_one_that_was_set_or_the_first_of_the_browser(person: Person) -> None:
     person.open("/")
     choose = """async () => {

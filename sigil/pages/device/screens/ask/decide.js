@@ -65,8 +65,11 @@ export function decide(app, state, { title, lead }) {
 
   function scrollOn() {
     const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
+    const behavior = calm ? "instant" : "smooth";
+    // The key End, or a window that is low, can skip the last line: below it there is nothing more to scroll to.
+    if (request.end.getBoundingClientRect().bottom < 0) return request.end.scrollIntoView({ block: "center", behavior });
     const height = (window.innerHeight - app.main.querySelector(".actions").offsetHeight) * 0.8;
-    window.scrollBy({ top: Math.max(80, height), behavior: calm ? "instant" : "smooth" });
+    window.scrollBy({ top: Math.max(80, height), behavior });
   }
 
   function onApprove() {

@@ -32,7 +32,7 @@ function showMeeting(app, row) {
   const { serverName, baseUrl, account, serverId, expiresAt } = row.meeting;
   const id = element("span", { class: "code id" });
   showId(id, serverId);
-  const until = new Date(expiresAt).toLocaleTimeString(app.language, { hour: "2-digit", minute: "2-digit" });
+  const until = new Intl.DateTimeFormat(app.locale, { timeStyle: "short" }).format(expiresAt);
   const body = [
     box(
       "card",

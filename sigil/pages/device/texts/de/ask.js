@@ -65,7 +65,7 @@ export default {
   "done.overruled_text": "Die Anfrage wurde trotzdem genehmigt: Genügend Gruppen haben genehmigt.",
   "done.ended_rejected": "Die Anfrage wurde abgelehnt",
   "done.ended_rejected_text": "Ihre Genehmigung ist erfasst, aber die anderen haben die Anfrage abgelehnt.",
-  "done.quorum": "{satisfied} von {required} erforderlichen Gruppen haben genehmigt.",
+  "done.quorum": "Erforderliche Gruppen, die genehmigt haben: {satisfied} von {required}.",
   "done.quorum_label": "Gruppen, die genehmigt haben",
   "done.paused": "Weitere solche Anfragen werden eine Weile angehalten. Wenn sie wiederkommen, informieren Sie den Betreiber dieses Dienstes: Vielleicht kennt jemand Ihr Passwort.",
   "done.ready": "Fertig",

@@ -65,7 +65,7 @@ export default {
   "done.overruled_text": "The request was approved all the same: enough groups have approved.",
   "done.ended_rejected": "The request was rejected",
   "done.ended_rejected_text": "Your approval is recorded, but the others have rejected the request.",
-  "done.quorum": "{satisfied} of {required} required groups have approved.",
+  "done.quorum": "Required groups that have approved: {satisfied} of {required}.",
   "done.quorum_label": "Groups that have approved",
   "done.paused": "Further requests of this kind are paused for a while. If they come back, tell the people who run this service: someone may know your password.",
   "done.ready": "Done",

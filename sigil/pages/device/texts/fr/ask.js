@@ -65,7 +65,7 @@ export default {
   "done.overruled_text": "La demande a tout de même été approuvée : assez de groupes ont approuvé.",
   "done.ended_rejected": "La demande a été refusée",
   "done.ended_rejected_text": "Votre approbation est enregistrée, mais les autres ont refusé la demande.",
-  "done.quorum": "{satisfied} groupes requis sur {required} ont approuvé.",
+  "done.quorum": "Groupes requis ayant approuvé : {satisfied} sur {required}.",
   "done.quorum_label": "Groupes qui ont approuvé",
   "done.paused": "Les demandes de ce genre sont suspendues un moment. Si elles reviennent, prévenez l’exploitant de ce service : quelqu’un connaît peut-être votre mot de passe.",
   "done.ready": "Terminer",
