@@ -14,7 +14,7 @@ from sigil.console.findings.result import Result, failed, ok, still_open
 from sigil.serving.probes import public_address
 from sigil.serving.probes.http import NoAnswer
 from sigil.serving.probes.service import OwnProbe
-from sigil.serving.tls.issuing import is_self_made
+from sigil.serving.tls.issuing import is_self_made, is_self_signed
 from sigil.serving.tls.validity import covers, date_problem, first_certificate
 
 _NAME = "certificate"
@@ -58,7 +58,7 @@ def _problems(config: Config, certificate: x509.Certificate, now: datetime.datet
         text, _, step = problem.partition(": ")
         yield failed(_NAME, f"{what} {text}", step)
     origin = config.device_app_origin
-    if origin and origin.startswith("https:") and is_self_made(certificate) and not config.proxies:
+    if origin and origin.startswith("https:") and is_self_signed(certificate) and not config.proxies:
         yield still_open(
             _NAME, f"{what} is self-signed: browsers do not run the web app at {origin}/device/",
             "use a certificate of a trusted authority, or set SIGIL_DEVICE_APP=off",

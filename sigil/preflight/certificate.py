@@ -11,7 +11,7 @@ from cryptography import x509
 from sigil.config.settings import Config
 from sigil.console.findings.result import Result, failed, ok, still_open
 from sigil.serving.startup_error import StartupError
-from sigil.serving.tls.issuing import is_self_made
+from sigil.serving.tls.issuing import is_self_made, is_self_signed
 from sigil.serving.tls.self_signed import ensure_pair, is_present
 from sigil.serving.tls.tls_pair import TlsPair
 from sigil.serving.tls.validity import covers, date_problem
@@ -51,7 +51,7 @@ def _check(
     config: Config, certificate: x509.Certificate, now: datetime.datetime, behind_proxy: bool
 ) -> Iterator[Result]:
     self_made = is_self_made(certificate)
-    self_signed = certificate.issuer == certificate.subject or self_made
+    self_signed = is_self_signed(certificate)
     ends = certificate.not_valid_after_utc
     # The server renews its own at its start.
     if behind_proxy and self_made:

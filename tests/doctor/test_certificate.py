@@ -42,6 +42,12 @@ def test_a_self_signed_one_does_not_suit_the_web_app_and_an_ip_address_has_none(
         assert [found.text for found in by_address if found.text.startswith("SIGIL_DEVICE_APP: on")]
 
 
+def test_an_operators_own_self_signed_one_does_not_suit_the_web_app_either(tmp_path: Path) -> None:
+    with _serving(write_pair(tmp_path, "sigil.example.com", days=90, issuer="leaf")) as server:
+        found = examine(server.environ).the("certificate")
+        assert (found.state, "is self-signed" in found.text) == ("open", True)
+
+
 def test_a_certificate_that_ends_soon_or_has_ended_is_named(tmp_path: Path) -> None:
     for number, (days, text) in enumerate(((5.0, "in less than 14 days"), (-1.0, "expired on"))):
         folder = tmp_path / str(number)

@@ -10,7 +10,7 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 
 from sigil.serving.bounded import files
-from sigil.serving.tls.issuing import is_self_made
+from sigil.serving.tls.issuing import is_self_signed
 
 _MAX_BYTES = 64 * 1024
 
@@ -28,7 +28,7 @@ class CertificateFacts:
         """Of the first certificate in the file; None if it cannot be read: the server serves a copy in memory."""
         try:
             leaf = x509.load_pem_x509_certificates(files.read(path, _MAX_BYTES, pipe_seconds=0).data)[0]
-            self_signed = leaf.issuer == leaf.subject or is_self_made(leaf)
+            self_signed = is_self_signed(leaf)
         except (OSError, ValueError, UnsupportedAlgorithm):
             return None
         return cls(self_signed, leaf.not_valid_before_utc, leaf.not_valid_after_utc)

@@ -121,3 +121,8 @@ def is_self_made(certificate: x509.Certificate) -> bool:
     except (InvalidSignature, UnsupportedAlgorithm, ValueError):
         return False
     return True
+
+
+def is_self_signed(certificate: x509.Certificate) -> bool:
+    """Whether clients trust it only if they are given it."""
+    return certificate.issuer == certificate.subject or is_self_made(certificate)
