@@ -26,7 +26,7 @@ export function mustInstall() {
 }
 
 /** Whether the address is an IP literal, for which no browser makes a WebAuthn key. */
-export function isAddress(hostname) {
+function isAddress(hostname) {
   return hostname.startsWith("[") || IPV4.test(hostname);
 }
 

@@ -3,7 +3,6 @@
 // member.
 
 export const MAX_DEPTH = 64;
-export const MAX_INTEGER = Number.MAX_SAFE_INTEGER;
 
 /** A number that is no integer within ±(2^53-1), or that has another spelling of one: 1.0, 1e3, -0. */
 export class OtherNumber {

@@ -2,7 +2,7 @@
 // 600 ms without a break. So a request that appears under a finger, or under a click that was meant for something else,
 // is not approved by it.
 
-export const VISIBLE_MS = 600;
+const VISIBLE_MS = 600;
 
 /** `state` is "unseen" (its end was not in view yet), "unfocused", "waiting" or "open". */
 export class Gate {

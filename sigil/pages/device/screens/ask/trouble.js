@@ -58,7 +58,7 @@ export async function show(app, state) {
 }
 
 /** @returns {string} the part of the text's key that names what `error` means */
-export function meaningOf({ code = "", status = 0, reason = "" }) {
+function meaningOf({ code = "", status = 0, reason = "" }) {
   if (code === "AUTHENTICATOR_FAILED") return OF_THE_KEY[reason] ?? "unexpected";
   if (Object.hasOwn(MEANINGS, code)) return MEANINGS[code];
   return status >= 500 ? "server" : "unexpected";

@@ -16,7 +16,7 @@ const ANNOUNCED = new Set([120, 60, 30, 10]);
 const SOON = 30;
 
 /** `m:ss`, which every language of the app writes alike. */
-export function clockText(seconds) {
+function clockText(seconds) {
   return `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, "0")}`;
 }
 

@@ -7,7 +7,7 @@ const GROUP = 4;
 const SIGNIFICANT = /[^\s-]/g;
 
 /** XXXX-XXXX-XXXX of what was typed so far. Links stay as they are. */
-export function grouped(text) {
+function grouped(text) {
   if (text.includes(":")) return text.trim();
   const characters = (text.match(SIGNIFICANT) ?? []).join("").toUpperCase();
   return characters.match(/.{1,4}/gu)?.join("-") ?? "";

@@ -3,7 +3,6 @@ export default {
   "ask.lead": "Genehmigen Sie nur, was Sie selbst begonnen haben.",
   "ask_many.title": "Genehmigen Sie das?",
   "ask_many.lead": "Über diese Anfrage entscheiden mehrere Personen. Sie sind eine davon.",
-  "ask.request": "Die Anfrage",
   "ask.account": "Konto:",
   "ask.type": "Art",
   "ask.details": "Einzelheiten",

@@ -3,7 +3,6 @@ export default {
   "ask.lead": "Approve only what you started yourself.",
   "ask_many.title": "Do you approve this?",
   "ask_many.lead": "Several people decide on this request. You are one of them.",
-  "ask.request": "The request",
   "ask.account": "Account:",
   "ask.type": "Type",
   "ask.details": "Details",

@@ -3,7 +3,6 @@ export default {
   "ask.lead": "N’approuvez que ce que vous avez lancé vous-même.",
   "ask_many.title": "Approuvez-vous cette demande ?",
   "ask_many.lead": "Plusieurs personnes décident de cette demande. Vous êtes l’une d’elles.",
-  "ask.request": "La demande",
   "ask.account": "Compte :",
   "ask.type": "Type",
   "ask.details": "Détails",
