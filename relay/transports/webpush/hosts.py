@@ -28,7 +28,9 @@ MAX_WILDCARD_HOSTS = 32
 has its pool in any case."""
 _WILDCARD_LOOKUPS = 4
 _SWEEP_SECONDS = 30.0
-_MAX_ADDRESSES = 8
+_MAX_ADDRESSES = 3
+"""Of a name: with more, the part of the time that each gets would be too short for TLS to a distant service."""
+_MAX_WILDCARD_WAITS = 64
 
 
 class AddressRefused(OSError):
@@ -108,9 +110,10 @@ class HostPools:
             addresses, port = [host.address], host.port
         else:
             addresses, port = await self._resolver.resolve(name, wildcard=host.wildcard), HTTPS_PORT
-        # Each address gets its part of the time: one that does not answer must not use up all of it.
-        seconds = self._settings.connect_timeout / len(addresses)
+        until = loop.time() + self._settings.connect_timeout
         for number, address in enumerate(addresses, 1):
+            # Its part of the time that is left: an address that does not answer must not use up all of it.
+            seconds = (until - loop.time()) / (len(addresses) - number + 1)
             try:
                 async with asyncio.timeout(seconds):
                     _, made = await loop.create_connection(
@@ -169,16 +172,19 @@ class Resolver:
         self._lookups: dict[str, asyncio.Task[list[str]]] = {}
 
     async def resolve(self, name: str, *, wildcard: bool) -> list[str]:
-        """OSError, AddressRefused."""
+        """At most three, of both families if the name has both; OSError, AddressRefused."""
         lookup = self._lookups.get(name)
         if lookup is None:
+            # Lookups that no caller waits for any more must not pile up.
+            if wildcard and len(self._lookups) >= _MAX_WILDCARD_WAITS:
+                raise OSError("too many lookups")
             lookup = self._lookups[name] = asyncio.create_task(self._resolve(name, wildcard))
             lookup.add_done_callback(lambda done: self._done(name, done))
         found = await asyncio.shield(lookup)
         public = [address for address in found if is_public(address)]
         if not public:
             raise AddressRefused("no public address")
-        return public[:_MAX_ADDRESSES]
+        return _of_both_families(public)[:_MAX_ADDRESSES]
 
     async def _resolve(self, name: str, wildcard: bool) -> list[str]:
         async with self._wildcards if wildcard else contextlib.nullcontext():
@@ -209,7 +215,11 @@ class Resolver:
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(end, found)
 
-        threading.Thread(target=run, name="resolve", daemon=True).start()
+        try:
+            threading.Thread(target=run, name="resolve", daemon=True).start()
+        except RuntimeError:
+            # At the limit of threads of this host.
+            raise OSError("no thread for a lookup") from None
         return result
 
     def _done(self, name: str, lookup: asyncio.Task[list[str]]) -> None:
@@ -229,3 +239,10 @@ def addresses_of(name: str) -> list[str]:
     """In the order of the system's preference; OSError."""
     found = socket.getaddrinfo(name, HTTPS_PORT, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(address[0]) for *_, address in found))
+
+
+def _of_both_families(addresses: list[str]) -> list[str]:
+    """The first of each family before all others: a host without IPv6 must reach a name with many IPv6 addresses."""
+    first = [next((address for address in addresses if (":" in address) is v6), None) for v6 in (False, True)]
+    heads = [address for address in addresses if address in first]
+    return heads + [address for address in addresses if address not in first]

@@ -12,7 +12,7 @@ from relay.transports import Outcome
 from relay.transports.connection_pool import PoolSettings
 from relay.transports.webpush import hosts as hosts_module
 from relay.transports.webpush.hosts import MAX_WILDCARD_HOSTS, AddressRefused, HostPools, Resolver
-from relay.web_push_settings import VapidKey
+from relay.web_push_settings import Host, VapidKey
 from sigil.serving import logs
 from sigil.serving.addresses.public_networks import is_public
 from tests.relay.webpush.conftest import QUICK, at, new_push, opened, subscription
@@ -46,7 +46,74 @@ async def test_of_a_name_with_both_the_public_addresses_alone_are_used() -> None
     resolver = Resolver(lambda name: ["127.0.0.1", "8.8.8.8", "::1", "2606:4700::1"])
     assert await resolver.resolve("push.example.net", wildcard=False) == ["8.8.8.8", "2606:4700::1"]
     many = Resolver(lambda name: [f"8.8.8.{number}" for number in range(200)])
-    assert len(await many.resolve("push.example.net", wildcard=False)) == 8
+    assert len(await many.resolve("push.example.net", wildcard=False)) == 3
+
+
+async def test_addresses_of_both_families_are_tried_in_the_order_of_the_system() -> None:
+    v6 = [f"2606:4700::{number}" for number in range(1, 9)]
+    resolver = Resolver(lambda name: [*v6, "8.8.8.8", "8.8.4.4"])
+    assert await resolver.resolve("push.example.net", wildcard=False) == [v6[0], "8.8.8.8", v6[1]]
+    resolver = Resolver(lambda name: ["8.8.8.8", "8.8.4.4", *v6])
+    assert await resolver.resolve("push.example.net", wildcard=False) == ["8.8.8.8", v6[0], "8.8.4.4"]
+
+
+async def test_an_address_that_fails_at_once_leaves_its_time_to_the_next(
+    service: PushService, key: VapidKey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits: list[float] = []
+    timeout = asyncio.timeout
+
+    def recorded(seconds: float) -> asyncio.Timeout:
+        limits.append(seconds)
+        return timeout(seconds)
+
+    async def refuse(*_args: object, **_options: object) -> None:
+        raise ConnectionRefusedError
+
+    pools = HostPools(PoolSettings(connections=1, connect_timeout=9), look_up=lambda name: ["8.8.8.8", "1.1.1.1"])
+    monkeypatch.setattr(asyncio.get_running_loop(), "create_connection", refuse, raising=False)
+    monkeypatch.setattr(hosts_module.asyncio, "timeout", recorded)
+    with pytest.raises(ConnectionRefusedError):
+        await pools.connect(Host(FCM), FCM)
+    assert limits[0] <= 4.5 < limits[1]
+    await pools.close()
+
+
+async def test_lookups_of_made_up_names_do_not_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hosts_module, "_MAX_WILDCARD_WAITS", 8)
+    release = threading.Event()
+
+    def look_up(name: str) -> list[str]:
+        if name != "quick.net":
+            release.wait(DEADLINE)
+        return ["8.8.8.8"]
+
+    resolver = Resolver(look_up)
+    try:
+        waiting = [asyncio.create_task(resolver.resolve(f"g{n}.net", wildcard=True)) for n in range(8)]
+        await asyncio.sleep(0)
+        with pytest.raises(OSError, match="too many lookups"):
+            await resolver.resolve("one-more.net", wildcard=True)
+        assert await resolver.resolve("quick.net", wildcard=False) == ["8.8.8.8"]
+        release.set()
+        async with asyncio.timeout(DEADLINE):
+            await asyncio.gather(*waiting)
+            assert await resolver.resolve("one-more.net", wildcard=True) == ["8.8.8.8"]
+    finally:
+        release.set()
+        await resolver.close()
+
+
+async def test_without_a_thread_the_host_is_unreachable_and_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    resolver = Resolver(lambda name: ["8.8.8.8"])
+    with monkeypatch.context() as limited:
+        limited.setattr(threading.Thread, "start", start)
+        with pytest.raises(OSError, match="no thread"):
+            await resolver.resolve("push.example.net", wildcard=False)
+    assert await resolver.resolve("push.example.net", wildcard=False) == ["8.8.8.8"]
 
 
 async def test_dns_rebinding_reaches_nothing_and_the_log_names_the_reason(
