@@ -10,7 +10,6 @@ import ipaddress
 import re
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
-from urllib.parse import urlsplit
 
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
@@ -32,6 +31,8 @@ _RESERVED = frozenset({"test", "example", "invalid", "localhost", "local", "loca
 _RESERVED_NAMES = frozenset({"example.com", "example.net", "example.org", "home.arpa"})
 _ADDRESS = re.compile(r"(\[[0-9a-f:.]+\]|[0-9.]+)(?::([0-9]{1,5}))?\Z", re.ASCII | re.IGNORECASE)
 _MAIL = re.compile(r"mailto:[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@([A-Za-z0-9.-]+)\Z", re.ASCII)
+# Without a user: each push service gets this text.
+_PAGE = re.compile(r"https://([A-Za-z0-9.-]+)(?::[0-9]{1,5})?(?:/[!-~]*)?\Z", re.ASCII)
 _MAX_CONTACT = 255
 
 
@@ -72,12 +73,11 @@ def vapid_key(text: str) -> VapidKey:
 
 def contact(text: str) -> str:
     """The `sub` of the relay's tokens (RFC 8292, 2.1): a mailto: or https: URL that its operator reads; ValueError."""
-    mail = _MAIL.match(text)
-    host = mail[1] if mail else (urlsplit(text).hostname or "") if text.startswith("https://") else ""
-    if not host or len(text) > _MAX_CONTACT or not text.isascii() or not text.isprintable() or " " in text:
+    match = _MAIL.match(text) or _PAGE.match(text)
+    if match is None or len(text) > _MAX_CONTACT:
         raise ValueError("must be mailto:you@your-domain, or an https URL, at which push services reach you")
     try:
-        name = host_name("contact", host.lower())
+        name = host_name("contact", match[1].lower())
     except NotAWebPushToken:
         raise ValueError("must have a public host name: Apple's push service refuses others") from None
     labels = name.split(".")
