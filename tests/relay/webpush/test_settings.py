@@ -81,7 +81,8 @@ def test_a_contact_at_a_public_name_is_accepted(text: str) -> None:
         "mailto:ops@localhost", "mailto:ops@relay.local", "mailto:ops@relay.test", "mailto:ops@example.com",
         "mailto:ops@mail.example.org", "mailto:ops@relay.invalid", "mailto:ops@relay.example", "mailto:ops@x.internal",
         "mailto:ops@10.0.0.1", "https://10.0.0.1/", "https://[::1]/", "https://localhost/", "https://user",
-        "mailto:ops@x.de\tb", "mailto:ö@x.de", "mailto:ops@x.de?subject=x", "mailto:ops@x.de.", "https://", "https://[", "https://u:password@x.de/",
+        "mailto:ops@x.de\tb", "mailto:ö@x.de", "mailto:ops@x.de?subject=x", "mailto:ops@x.de.", "https://",
+        "https://[", "https://u:password@x.de/",
         "https://x.de/ü", "https://x.de\\@y.de", "https://x.de /", "https://x.de:",
     ],
 )  # fmt: skip
