@@ -1,6 +1,7 @@
 // Notifications: the worker, the permission, the subscription, and its registration at the relay.
 
 import { unregister } from "./client/registration.js";
+import { relayOrigin } from "./core/origin.js";
 import { subscribeAndRegister } from "./subscription.js";
 
 const DAY_MS = 86_400_000;
@@ -58,14 +59,33 @@ export async function subscribe(app) {
   await app.change({ registration: await subscribeAndRegister(pushManager, app.device, appUrl()) });
 }
 
+async function isOff(app) {
+  return notificationState(app) !== "granted" || (await app.store.get("notifications")) === "off";
+}
+
 /** Registers again once a day and when the subscription has changed: browsers renew it silently. */
 export async function refreshRegistration(app) {
-  if (notificationState(app) !== "granted" || (await app.store.get("notifications")) === "off") return;
+  await followRelay(app).catch(() => {});
+  if (await isOff(app)) return;
   const { pushManager } = await worker();
   const subscription = await pushManager.getSubscription();
   const { registration } = app.device;
-  const due = !registration || Math.abs(app.now() - registration.at) > DAY_MS;
+  // Both by the clock of this device, however wrong it is.
+  const due = !registration || Math.abs(Date.now() - registration.at) > DAY_MS;
   if (due || subscription?.endpoint !== registration.endpoint) await subscribe(app);
+}
+
+let followedAt = 0;
+
+/** An operator may move the relay, or add the first one, after this device was enrolled. Pushes come from there alone. */
+async function followRelay(app) {
+  if (Math.abs(Date.now() - followedAt) < HOUR_MS) return;
+  followedAt = Date.now();
+  const info = await app.server.info();
+  const named = info.get("relay_url");
+  const relayUrl = typeof named === "string" ? relayOrigin(named) : null;
+  if (info.get("server_id") !== app.device.serverId || relayUrl === app.device.relayUrl) return;
+  await app.change({ relayUrl, registration: null });
 }
 
 const expected = new Set();
@@ -75,6 +95,9 @@ const expected = new Set();
  * or 410 and forgets it, and requests come without a push. Then the subscription is replaced, at most once an hour.
  */
 export function expectPushes(app, items) {
+  for (const id of expected) {
+    if (!items.some((item) => item.id === id)) expected.delete(id);
+  }
   for (const { id } of items) {
     if (expected.has(id)) continue;
     expected.add(id);
@@ -83,9 +106,9 @@ export function expectPushes(app, items) {
 }
 
 async function replaceUnlessPushed(app, id) {
-  if (notificationState(app) !== "granted" || !app.device.registration) return;
+  if ((await isOff(app)) || !app.device.registration) return;
   if (((await app.store.get("pushes")) ?? []).includes(id)) return;
-  if (Date.now() - ((await app.store.get("replaced")) ?? 0) < HOUR_MS) return;
+  if (Math.abs(Date.now() - ((await app.store.get("replaced")) ?? 0)) < HOUR_MS) return;
   await app.store.set("replaced", Date.now());
   const { pushManager } = await worker();
   await (await pushManager.getSubscription())?.unsubscribe();
@@ -98,8 +121,9 @@ export async function unsubscribe(app) {
   const subscription = await pushManager.getSubscription();
   await subscription?.unsubscribe();
   const record = app.device;
-  if (record.registration) await unregister(record.relayUrl, record);
+  // First: where the relay cannot be reached, nothing may take this device for a registered one.
   await app.change({ registration: null });
+  if (record.registration) await unregister(record.relayUrl, record);
 }
 
 export async function openNotifications() {

@@ -97,6 +97,71 @@ def test_a_request_without_its_push_replaces_the_subscription(
             wait_until(lambda: person.page.evaluate(REPLACED) > 0, "a new subscription")  # noqa: B023
 
 
+def test_notifications_that_were_turned_off_stay_off_while_the_relay_is_unreachable(
+    new_person: Callable[..., Person], relayed: DeviceServer
+) -> None:
+    person = new_person(at=relayed, other_origins=(RELAY,))
+    person.context.route(f"{RELAY}/**", lambda route: route.fulfill(status=503))
+    key = person.enrol_by_api()
+    Background(person)
+    person.page.evaluate(REGISTERED, [])
+    person.open().opened()
+    person.click("Settings")
+    person.click("Turn off")
+    stored = "async () => (await import('/assets/device/app.js')).app.store.device()"
+    wait_until(lambda: person.page.evaluate(stored)["registration"] is None, "the end of the registration")
+    # One that a worker stores at the same moment.
+    person.page.evaluate(REGISTERED, [])
+    relayed.challenge(key)
+    person.page.clock.install()
+    person.open()
+    expect(person.page.get_by_role("button", name="Approve")).to_be_visible()
+    person.page.clock.fast_forward(25_000)
+    assert [person.page.evaluate(REPLACED) for _ in range(5)] == [0] * 5
+
+
+def test_an_app_that_stays_open_follows_the_relay_and_registers_again(
+    new_person: Callable[..., Person], relayed: DeviceServer
+) -> None:
+    person = new_person(at=relayed, other_origins=(RELAY,))
+    requested: list[str] = []
+    person.context.route(f"{RELAY}/**", lambda route: (requested.append(route.request.url), route.fulfill(status=503)))
+    person.enrol_by_api()
+    Background(person)
+    # The relay had another address when this device was enrolled.
+    person.page.evaluate(
+        """async () => {
+          const { app } = await import("/assets/device/app.js");
+          await app.change({ relayUrl: "https://former.example" });
+        }"""
+    )
+    requested.clear()
+    person.page.clock.install()
+    person.open().at("Nothing to decide")
+    wait_until(lambda: person.page.evaluate("0") == 0 and requested, "a request to the relay of now")
+    requested.clear()
+    person.page.clock.fast_forward(3_700_000)
+    wait_until(lambda: person.page.evaluate("0") == 0 and requested, "a registration an hour later")
+
+
+def test_the_list_pauses_as_long_as_the_server_demands(person: Person) -> None:
+    person.enrol_by_api()
+    person.at("Nothing to decide")
+    requested: list[str] = []
+    person.context.route(
+        "**/device/pending",
+        lambda route: (requested.append(route.request.url), route.fulfill(status=429, headers={"retry-after": "40"})),
+    )
+    person.page.clock.install()
+    person.open()
+    wait_until(lambda: person.page.evaluate("0") == 0 and requested, "the first request")
+    person.sees("busy")
+    person.page.clock.run_for(35_000)
+    assert len(requested) == 1
+    person.page.clock.run_for(10_000)
+    wait_until(lambda: person.page.evaluate("0") == 0 and len(requested) == 2, "the next request")
+
+
 def test_each_push_shows_a_notification_since_browsers_revoke_silent_ones(background: Background) -> None:
     for data in ("", "no JSON", "null", "[]", '{"notification":{"data":{"id":"<b>","until":"x"}}}'):
         background.push(data)

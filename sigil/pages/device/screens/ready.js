@@ -7,6 +7,8 @@ import { decisionRows } from "./history.js";
 import { serverFacts } from "./identity.js";
 
 const EVERY_MS = 3_000;
+const LONGEST_PAUSE_MS = 60_000;
+const HOUR_MS = 3_600_000;
 const RECENT = 3;
 
 export async function show(app) {
@@ -17,8 +19,6 @@ export async function show(app) {
   if (signal.aborted) return;
   if (!app.device) return app.root();
   await screen.open();
-  // In the background: a relay that does not answer holds up nothing.
-  refreshRegistration(app).catch(() => {});
   screen.poll().catch((error) => signal.aborted || app.fail(error, { screen: "ready" }));
 }
 
@@ -31,6 +31,8 @@ class Ready {
   #mark = mark("calm");
   #lead;
   #shown = "";
+  #wait = EVERY_MS;
+  #refreshedAt = 0;
 
   constructor(app, signal) {
     this.#app = app;
@@ -50,12 +52,23 @@ class Ready {
 
   async poll() {
     while (!this.#signal.aborted) {
-      if (document.visibilityState === "visible") await this.#fetch();
+      if (document.visibilityState === "visible") {
+        this.#refreshRegistration();
+        await this.#fetch();
+      }
       await this.#pause();
     }
   }
 
+  /** Also of an app that stays open for days. In the background: a relay that does not answer holds up nothing. */
+  #refreshRegistration() {
+    if (Math.abs(Date.now() - this.#refreshedAt) < HOUR_MS) return;
+    this.#refreshedAt = Date.now();
+    refreshRegistration(this.#app).catch(() => {});
+  }
+
   async #fetch() {
+    this.#wait = EVERY_MS;
     try {
       // Those that are open by now: one that a push shows during the request may be of a later challenge.
       const open = await openNotifications();
@@ -73,6 +86,7 @@ class Ready {
   }
 
   async #onError(error) {
+    this.#wait = Math.min(Math.max(EVERY_MS, (error.retryAfter ?? 0) * 1000), LONGEST_PAUSE_MS);
     if (error.code === "OFFLINE") return this.#showProblem("offline");
     // Refused: the stored identity contradicts itself.
     if (error.status === 401 || error.name === "Refused") return this.#onUnauthorised();
@@ -193,7 +207,7 @@ class Ready {
         stop.abort();
         resolve();
       };
-      const timer = setTimeout(end, EVERY_MS);
+      const timer = setTimeout(end, this.#wait);
       const options = { signal: stop.signal };
       document.addEventListener("visibilitychange", end, options);
       window.addEventListener("online", end, options);
