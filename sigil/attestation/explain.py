@@ -25,7 +25,7 @@ from sigil.protocol import signed_bytes, timed_nonce
 from sigil.protocol.encoding.text import decode_base64, decode_hex, encode_base64
 from sigil.protocol.errors import Problem
 from sigil.protocol.identity import ServerIdentity
-from sigil.protocol.keys import PublicKey
+from sigil.protocol.keys import PublicKey, WebAuthnPublicKey
 from sigil.protocol.messages.attestation import (
     AndroidAttestation,
     AttestDevice,
@@ -119,6 +119,10 @@ def explain(
             checks.append(Explained("device", "ok" if good else "failed", "", "SIGIL_REVOKED_DEVICES"))
             if digest is not None:
                 checks.append(_proof(request, device, digest))
+            if isinstance(device, WebAuthnPublicKey):
+                checks.append(
+                    Explained("web_device", "failed", "key_properties", "no statement attests a browser's key")
+                )
     except (Problem, Rejected) as error:
         reason = error.reason if isinstance(error, Rejected) else "malformed"
         return Explanation([Explained("request", "failed", reason, str(error))], None)

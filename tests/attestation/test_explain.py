@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import pytest
@@ -34,6 +34,7 @@ from sigil.protocol.messages.attestation import AttestDevice
 from tests.attestation.examples import POLICY
 from tests.attestation.support import DEVICE, NOW, ROOT, digest_for
 from tests.support.services import IDENTITY
+from tests.support.web_key import WebKey
 
 KEY = PrivateKey.load("ES256", bytes([7]) * 32)
 KEYS = {"android": "android-key", "apple": "apple-appattest", "yubikey": "yubikey-piv"}
@@ -126,6 +127,17 @@ def test_a_wrong_proof_and_a_revoked_device_fail() -> None:
     assert states(explained(body("yubikey", sign=PrivateKey.load("ES256", bytes([8]) * 32)))) == {"proof": "failed"}
     policy = replace(POLICY, revoked_devices=frozenset({DEVICE.fingerprint}))
     assert states(explained(body("yubikey"), policy=policy)) == {"device": "failed"}
+
+
+def test_a_key_of_a_web_device_fails_as_at_the_server() -> None:
+    web = WebKey("https://sigil.example.com")
+    given = body("android", sign=cast(PrivateKey, web)) | {"device_public_key": web.wire_key}
+    found = explained(given).failed
+    assert found is not None
+    assert (found.name, found.reason) == ("web_device", "key_properties")
+    with pytest.raises(AttestationInvalid) as refused:
+        service().attest(service().open(msgspec.convert(given, AttestDevice)))
+    assert refused.value.details == {"reason": found.reason}
 
 
 def test_what_a_file_cannot_show_is_open() -> None:
