@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from sigil.core.pushes.outbox import Push
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 PAGE = ROOT / "docs" / "troubleshooting.md"
 _HEADING = re.compile(r"^### (.+)$", re.MULTILINE)
@@ -110,3 +112,13 @@ def test_each_message_with_which_a_script_ends_has_a_heading(message: str) -> No
 
 def test_each_heading_is_there_once() -> None:
     assert len(headings()) == len(set(headings()))
+
+
+def test_the_documents_name_the_errors_that_a_challenge_reports_of_its_push() -> None:
+    errors = {push.error for push in Push} - {None}
+    protocol = (ROOT / "docs" / "protocol.md").read_text(encoding="utf-8")
+    listed = re.search(r"^push\.error is one of ([a-z_, ]+);", protocol, re.MULTILINE)
+    assert listed
+    assert set(listed[1].split(", ")) == errors
+    headed = re.findall(r"^### (.+)\nAs `push\.error`", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+    assert {name for heading in headed for name in _CODE.findall(heading)} <= errors
