@@ -22,6 +22,8 @@ def last_of_folder(items: list[pytest.Item], folder: str, waits: Callable[[pytes
 # Over half a minute each on two cores; the longest first.
 LONG_FILES = (
     "tests/loadtest/soak/test_short_soak.py",
+    "tests/flows/web_authenticator/test_flows.py",
+    "tests/device_app/shell/test_states.py",
     "tests/flows/test_traces.py",
     "tests/browser/test_race.py",
     "tests/doctor/test_server.py",
