@@ -131,7 +131,7 @@ def test_another_device_of_the_same_browser_takes_the_place_of_the_former(server
 
 
 def test_in_german_and_french(server: DeviceServer, new_person: Callable[..., Person]) -> None:
-    for locale, heading in (("de-DE", "Ist das, was Sie erwarten?"), ("fr-FR", "Est-ce bien ce que vous attendez ?")):
+    for locale, heading in (("de-DE", "Haben Sie das erwartet?"), ("fr-FR", "Est-ce bien ce que vous attendez ?")):
         person = new_person(locale=locale)
         opens(person, link_of(server.begin_enrolment(ACCOUNT))).at(heading)
 

@@ -41,7 +41,7 @@ export default {
   "notify.on": "Mitteilungen sind eingeschaltet",
   "notify.failed": "Mitteilungen ließen sich nicht einschalten. Alles andere funktioniert. Versuchen Sie es später in den Einstellungen noch einmal.",
   "notify.denied.title": "Mitteilungen sind blockiert",
-  "notify.denied.lead": "Ihr Browser lässt diese Seite keine zeigen. Anfragen erreichen Sie trotzdem: Öffnen Sie diese Seite, dann holt sie sie ab.",
+  "notify.denied.lead": "Ihr Browser zeigt keine Mitteilungen dieser Seite. Anfragen erreichen Sie trotzdem: Öffnen Sie diese Seite, um sie abzuholen.",
   "notify.denied.how": "So erlauben Sie sie",
   "notify.denied.chrome.one": "Tippen Sie auf das Symbol links neben der Adresse.",
   "notify.denied.chrome.two": "Öffnen Sie „Berechtigungen“ und erlauben Sie „Benachrichtigungen“.",
@@ -56,9 +56,9 @@ export default {
   "notify.denied.three": "Kehren Sie dann hierher zurück und prüfen Sie es noch einmal.",
   "notify.denied.check": "Noch einmal prüfen",
   "notify.unsupported.title": "Dieser Browser zeigt hier keine Mitteilungen",
-  "notify.unsupported.lead": "Anfragen erreichen Sie trotzdem: Öffnen Sie diese Seite, dann holt sie sie ab.",
+  "notify.unsupported.lead": "Anfragen erreichen Sie trotzdem: Öffnen Sie diese Seite, um sie abzuholen.",
   "notify.no_relay.title": "Dieser Dienst schickt keine Mitteilungen",
-  "notify.no_relay.lead": "Öffnen Sie diese Seite, wenn Sie eine Anfrage erwarten, dann holt sie sie ab.",
+  "notify.no_relay.lead": "Öffnen Sie diese Seite, wenn Sie eine Anfrage erwarten: Sie erscheint dann hier.",
   "notify.continue": "Weiter",
 
   "ready.title": "Nichts zu entscheiden",
@@ -83,13 +83,13 @@ export default {
   "ready.gone": "Diese Anfrage ist beendet.",
   "ready.until": "bis {time}",
 
-  "identity.pictogram": "Piktogramm des Servers",
-  "identity.device": "Piktogramm dieses Geräts",
+  "identity.pictogram": "Die fünf Bilder des Servers",
+  "identity.device": "Die fünf Bilder dieses Geräts",
   "identity.id": "Server-ID",
 
   "outcome.approved": "Genehmigt",
   "outcome.rejected": "Abgelehnt",
-  "outcome.unknown_trigger": "Als fremd gemeldet",
+  "outcome.unknown_trigger": "Als nicht angefordert gemeldet",
 
   "history.title": "Ihre letzten Entscheidungen",
   "history.lead": "Diese Liste gibt es nur in diesem Browser. Der Server bewahrt sie nicht auf.",

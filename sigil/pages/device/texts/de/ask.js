@@ -97,7 +97,7 @@ export default {
   "trouble.key_gone_text": "Der Browser hat den Schlüssel nicht mehr, mit dem Sie genehmigen. Es wurde nichts gesendet. Dieses Gerät muss neu hinzugefügt werden.",
   "trouble.no_lock": "Die Bildschirmsperre fehlt",
   "trouble.no_lock_text": "Zum Genehmigen brauchen Sie Fingerabdruck, Gesicht oder Bildschirmsperre. Es wurde nichts gesendet. Richten Sie das in den Einstellungen Ihres Geräts ein und versuchen Sie es dann noch einmal.",
-  "trouble.unsigned": "Vertrauen Sie dem Empfangenen nicht",
+  "trouble.unsigned": "Dieser Anfrage ist nicht zu trauen",
   "trouble.unsigned_text": "Es kam eine Anfrage an, die Ihr Server nicht für dieses Gerät signiert hat. Sie wird nicht angezeigt, und mit ihr kann nichts genehmigt werden. Wenn das wieder geschieht, fragen Sie den Betreiber dieses Dienstes.",
   "trouble.signature": "Der Server hat die Signatur nicht angenommen",
   "trouble.signature_text": "Es wurde nichts genehmigt. Der Schlüssel dieses Geräts passt nicht mehr zum Server. Dieses Gerät muss neu hinzugefügt werden.",

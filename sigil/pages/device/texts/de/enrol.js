@@ -31,8 +31,8 @@ export default {
   "enrol.camera.failed": "Die Kamera ist nicht gestartet. Tippen Sie den Code ein.",
 
   "enrol.meet.waiting": "Der Code wird geprüft",
-  "enrol.meet.title": "Ist das, was Sie erwarten?",
-  "enrol.meet.lead": "Dieses Gerät wird für dieses Konto genehmigen. Machen Sie nur weiter, wenn Sie selbst damit begonnen haben.",
+  "enrol.meet.title": "Haben Sie das erwartet?",
+  "enrol.meet.lead": "Mit diesem Gerät genehmigen Sie künftig für dieses Konto. Machen Sie nur weiter, wenn Sie selbst damit begonnen haben.",
   "enrol.meet.service": "Dienst",
   "enrol.meet.address": "Adresse",
   "enrol.meet.account": "Konto",
@@ -75,7 +75,7 @@ export default {
   "enrol.confirm.code": "Ihr Code",
   "enrol.confirm.pictures": "Die fünf Bilder dieses Vorgangs",
   "enrol.confirm.never": "Lesen Sie diesen Code niemandem vor, und tippen Sie ihn nirgendwo sonst ein.",
-  "enrol.confirm.waiting": "Warten, bis der Code eingetippt ist",
+  "enrol.confirm.waiting": "Wartet auf die Eingabe des Codes",
   "enrol.confirm.offline": "Keine Verbindung. Diese Seite versucht es von selbst erneut.",
   "enrol.confirm.busy": "Der Server ist ausgelastet. Diese Seite versucht es von selbst erneut.",
   "enrol.confirm.stop": "Abbrechen",
@@ -94,7 +94,7 @@ export default {
   "enrol.end.claimed.title": "Ein anderes Gerät hat diesen Code benutzt",
   "enrol.end.claimed.text":
     "Jeder Code gilt für ein Gerät. Waren Sie das nicht, brechen Sie auf der Seite ab, auf der Sie begonnen haben. Beginnen Sie dann neu: Sie zeigt einen neuen Code.",
-  "enrol.end.used.title": "Dieser Code ist verbraucht",
+  "enrol.end.used.title": "Dieser Code wurde schon benutzt",
   "enrol.end.used.text": "Jeder Code gilt einmal. Beginnen Sie auf der Seite des Dienstes neu: Sie zeigt einen neuen Code.",
   "enrol.end.expired.title": "Die Zeit ist abgelaufen",
   "enrol.end.expired.text": "Es wurde kein Gerät hinzugefügt. Beginnen Sie auf der Seite des Dienstes neu: Sie zeigt einen neuen Code.",

@@ -85,8 +85,8 @@ export default {
   "ready.gone": "That request has ended.",
   "ready.until": "until {time}",
 
-  "identity.pictogram": "Pictogram of the server",
-  "identity.device": "Pictogram of this device",
+  "identity.pictogram": "The five pictures of the server",
+  "identity.device": "The five pictures of this device",
   "identity.id": "Server ID",
 
   "outcome.approved": "Approved",

@@ -41,7 +41,7 @@ export default {
   "notify.on": "Les notifications sont activées",
   "notify.failed": "Les notifications n’ont pas pu être activées. Tout le reste fonctionne. Réessayez plus tard dans les réglages.",
   "notify.denied.title": "Les notifications sont bloquées",
-  "notify.denied.lead": "Votre navigateur n’en affiche pas pour cette page. Les demandes vous parviennent quand même : ouvrez cette page, elle les récupère.",
+  "notify.denied.lead": "Votre navigateur n’en affiche pas pour cette page. Les demandes vous parviennent quand même : ouvrez cette page pour les voir.",
   "notify.denied.how": "Pour les autoriser",
   "notify.denied.chrome.one": "Touchez l’icône à gauche de l’adresse.",
   "notify.denied.chrome.two": "Ouvrez « Autorisations » et autorisez « Notifications ».",
@@ -56,9 +56,9 @@ export default {
   "notify.denied.three": "Revenez ensuite ici et vérifiez de nouveau.",
   "notify.denied.check": "Vérifier de nouveau",
   "notify.unsupported.title": "Ce navigateur n’affiche pas de notifications ici",
-  "notify.unsupported.lead": "Les demandes vous parviennent quand même : ouvrez cette page, elle les récupère.",
+  "notify.unsupported.lead": "Les demandes vous parviennent quand même : ouvrez cette page pour les voir.",
   "notify.no_relay.title": "Ce service n’envoie pas de notifications",
-  "notify.no_relay.lead": "Ouvrez cette page quand vous attendez une demande, elle la récupère.",
+  "notify.no_relay.lead": "Ouvrez cette page quand vous attendez une demande : elle s’y affichera.",
   "notify.continue": "Continuer",
 
   "ready.title": "Rien à décider",
@@ -83,8 +83,8 @@ export default {
   "ready.gone": "Cette demande est terminée.",
   "ready.until": "jusqu’à {time}",
 
-  "identity.pictogram": "Pictogramme du serveur",
-  "identity.device": "Pictogramme de cet appareil",
+  "identity.pictogram": "Les cinq images du serveur",
+  "identity.device": "Les cinq images de cet appareil",
   "identity.id": "Identifiant du serveur",
 
   "outcome.approved": "Approuvée",

@@ -33,7 +33,7 @@ export default {
 
   "enrol.meet.waiting": "Vérification du code",
   "enrol.meet.title": "Est-ce bien ce que vous attendez ?",
-  "enrol.meet.lead": "Cet appareil approuvera pour ce compte. Continuez seulement si vous avez commencé cela vous-même.",
+  "enrol.meet.lead": "Cet appareil approuvera les demandes de ce compte. Ne continuez que si vous êtes à l’origine de cet ajout.",
   "enrol.meet.service": "Service",
   "enrol.meet.address": "Adresse",
   "enrol.meet.account": "Compte",
@@ -53,18 +53,18 @@ export default {
   "enrol.key.plain_lead": "La clé reste dans ce navigateur. L’appareil ne demande rien quand vous approuvez.",
   "enrol.key.plain_why":
     "Ce navigateur n’a pas de clés d’accès, et le service accepte une clé sans elles. Quiconque peut ouvrir ce navigateur peut approuver : gardez l’appareil verrouillé.",
-  "enrol.key.cancelled": "La demande a été fermée : aucune clé n’a été créée. Réessayez quand vous êtes prêt.",
-  "enrol.key.timeout": "La demande est restée ouverte trop longtemps. Réessayez.",
+  "enrol.key.cancelled": "La fenêtre de confirmation a été fermée : aucune clé n’a été créée. Réessayez quand vous êtes prêt.",
+  "enrol.key.timeout": "La fenêtre de confirmation est restée ouverte trop longtemps. Réessayez.",
   "enrol.key.none":
     "Cet appareil n’a pas de verrouillage d’écran, ou le navigateur ne peut pas l’utiliser. Configurez-en un, puis réessayez.",
   "enrol.key.failed": "Le navigateur n’a pas créé de clé. Vérifiez qu’un verrouillage d’écran est configuré sur cet appareil, puis réessayez.",
 
   "enrol.try.title": "Approuvez une fois, pour essayer",
-  "enrol.try.lead": "La clé est créée. La même demande s’affiche chaque fois que vous approuvez. Essayez maintenant.",
+  "enrol.try.lead": "La clé est créée. La même confirmation s’affiche chaque fois que vous approuvez. Essayez maintenant.",
   "enrol.try.button": "Approuver",
   "enrol.try.plain_lead": "La clé est créée. Chaque fois que vous approuvez, vous touchez un bouton comme celui-ci. Essayez maintenant.",
-  "enrol.try.cancelled": "La demande a été fermée. Votre clé est conservée. Réessayez quand vous êtes prêt.",
-  "enrol.try.timeout": "La demande est restée ouverte trop longtemps. Votre clé est conservée. Réessayez.",
+  "enrol.try.cancelled": "La fenêtre de confirmation a été fermée. Votre clé est conservée. Réessayez quand vous êtes prêt.",
+  "enrol.try.timeout": "La fenêtre de confirmation est restée ouverte trop longtemps. Votre clé est conservée. Réessayez.",
   "enrol.try.removed": "Le navigateur n’a pas utilisé la clé. Réessayez. Si cela échoue encore, créez une nouvelle clé.",
   "enrol.try.failed": "Le navigateur n’a pas signé. Votre clé est conservée. Réessayez.",
   "enrol.try.offline": "Pas de connexion. Votre clé est conservée. Réessayez quand vous êtes en ligne.",
@@ -99,7 +99,7 @@ export default {
   "enrol.end.used.text": "Chaque code sert une fois. Recommencez sur la page du service : elle affiche un nouveau code.",
   "enrol.end.expired.title": "Le délai est écoulé",
   "enrol.end.expired.text": "Aucun appareil n’a été ajouté. Recommencez sur la page du service : elle affiche un nouveau code.",
-  "enrol.end.failed.title": "Le code était faux trois fois",
+  "enrol.end.failed.title": "Trois codes incorrects",
   "enrol.end.failed.text":
     "Aucun appareil n’a été ajouté. Si quelqu’un d’autre l’a saisi, ne recommencez pas : signalez-le au service. Sinon, recommencez sur sa page.",
   "enrol.end.cancelled.title": "L’ajout a été annulé",
@@ -115,7 +115,7 @@ export default {
   "enrol.end.not_ready.text": "Son exploitant doit d’abord terminer l’installation.",
   "enrol.end.revoked.title": "Le service n’accepte pas cette clé",
   "enrol.end.revoked.text": "Elle a été révoquée. Recommencez sur la page du service : une nouvelle clé est créée.",
-  "enrol.end.untrusted.title": "Arrêté pour votre sécurité",
+  "enrol.end.untrusted.title": "Interrompu pour votre sécurité",
   "enrol.end.untrusted.text":
     "La réponse ne vient pas du serveur que vous attendez, ou elle a été modifiée en route. Rien n’en a été utilisé. Signalez-le au service.",
   "enrol.end.rejected.title": "Le serveur n’a pas accepté la clé",
