@@ -91,6 +91,7 @@ def check_config() -> None:
         if not config.http_only:
             click.echo(f"tls        {config.tls_cert}, {config.tls_key}")
         click.echo(f"public     {config.public_url or 'no SIGIL_PUBLIC_URL'}")
+        click.echo(f"web app    {_web_app(config)}")
         click.echo(f"relay      {config.relay_url or 'none: no pushes'}")
         click.echo(f"workers    {config.workers}")
         click.echo(f"state      {config.state_dir}, {config.store_size >> 20} MiB")
@@ -122,6 +123,14 @@ def preflight(as_json: bool) -> None:
                 state = styled(f"{result.state:<6}", _STATES[result.state], sys.stdout)
                 click.echo(f"{state}  {result.name}: {result.text}{step}")
         sys.exit(1 if any(result.state == "failed" for result in results) else 0)
+
+
+def _web_app(config: Config) -> str:
+    if not config.device_app:
+        return "off"
+    if config.device_app_origin is None:
+        return "not served: SIGIL_PUBLIC_URL is no https address with a host name"
+    return f"{config.device_app_origin}/device/"
 
 
 def _attestation(config: Config) -> str:

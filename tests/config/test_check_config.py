@@ -241,6 +241,21 @@ def test_check_config_shows_addresses_and_paths_and_no_secret(tmp_path: Path) ->
         assert " ".join(made.mnemonic.split()[:3]) not in shown.stdout + shown.stderr
 
 
+@pytest.mark.parametrize(
+    ("settings", "line"),
+    [
+        ({"SIGIL_PUBLIC_URL": "https://Auth.Example.com:443"}, "web app    https://auth.example.com/device/\n"),
+        ({"SIGIL_PUBLIC_URL": "https://192.0.2.1"}, "web app    not served: SIGIL_PUBLIC_URL is no https address "),
+        ({}, "web app    not served: SIGIL_PUBLIC_URL is no https address with a host name\n"),
+        ({"SIGIL_PUBLIC_URL": "https://auth.example.com", "SIGIL_DEVICE_APP": "off"}, "web app    off\n"),
+    ],
+)
+def test_check_config_reports_whether_the_web_app_is_served(settings: dict[str, str], line: str) -> None:
+    with server(**settings) as made:
+        shown = run("check-config", env=made.environ)
+    assert line in shown.stdout, shown.stdout + shown.stderr
+
+
 @needs_root
 def test_a_directory_that_the_server_may_not_write_to_is_an_error() -> None:
     """As the start would report it, as a user that may not."""

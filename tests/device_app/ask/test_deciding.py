@@ -17,7 +17,10 @@ CLOSED_PROMPT = """() => void (navigator.credentials.get = () => new Promise((_,
 
 def test_an_approval_reaches_the_server_and_the_list_of_this_browser(decider: Decider) -> None:
     created = decider.challenge()
-    decider.at_request().approve()
+    decider.at_request()
+    # The list has announced that it waits.
+    expect(decider.page.locator("#announcement")).to_be_empty()
+    decider.approve()
     decider.at("Approved")
     assert decider.status(created)["status"] == "verified"
     kept = decider.kept()[0]

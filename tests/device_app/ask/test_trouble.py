@@ -12,7 +12,7 @@ from playwright.sync_api import Route, expect
 import sigil
 from sigil.protocol import errors
 
-from .decider import Decider
+from .decider import REASON, Decider
 
 TROUBLE = Path(sigil.__file__).parent / "pages/device/screens/ask/trouble.js"
 AGAIN, LIST, ENROL = "Try again", "Back to the overview", "Add it again"
@@ -125,6 +125,10 @@ def test_the_time_left_is_drawn_each_second_and_announced_at_steps(decider: Deci
     decider.page.evaluate(_PASS_TIME, 25_000)
     expect(decider.page.locator("#announcement")).to_have_text(re.compile("(30|10) seconds left"))
     expect(timer).to_have_class(re.compile("soon"))
+    # On the next screen it would be wrong.
+    decider.person.click("Reject")
+    decider.at(REASON)
+    expect(decider.page.locator("#announcement")).to_be_empty()
 
 
 _PASS_TIME = """async (milliseconds) => {

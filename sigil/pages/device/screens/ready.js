@@ -37,6 +37,8 @@ class Ready {
   constructor(app, signal) {
     this.#app = app;
     this.#signal = signal;
+    // A screen reader would find it on the next screen, where it is no longer true.
+    signal.addEventListener("abort", () => announce(""));
   }
 
   async open() {

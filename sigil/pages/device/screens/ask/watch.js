@@ -41,7 +41,10 @@ export function timeLeft(app, expiresAt, onExpired) {
   };
   // Browsers slow down the timers of a hidden page.
   document.addEventListener("visibilitychange", tick, { signal });
-  signal.addEventListener("abort", () => clearTimeout(timer));
+  signal.addEventListener("abort", () => {
+    clearTimeout(timer);
+    app.announce("");
+  });
   // The caller holds the line first, and is then able to leave.
   queueMicrotask(tick);
   return line;
