@@ -3,6 +3,7 @@
 // The history has two levels: the root (the list of requests, or before enrolment the field for the code),
 // and one screen above it. Back closes that screen; it never answers a request.
 
+import { unregister } from "./client/registration.js";
 import { Server } from "./client/server.js";
 import { announce, box, element } from "./dom.js";
 import { isInstalled, mustInstall, unfitReason } from "./fitness.js";
@@ -194,10 +195,13 @@ class App {
 
   /** Stores a new device, which is from now on the one of this browser. */
   async adopt(record) {
+    const former = this.device;
     await this.store.saveDevice(record);
     await this.store.remove("enrolment");
     this.device = record;
     keepStorage();
+    // Requests for the replaced key would wake this device, which cannot answer them any more.
+    if (former?.registration) unregister(former.relayUrl, former).catch(() => {});
   }
 
   /** Changes members of the stored record. */

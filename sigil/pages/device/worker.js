@@ -113,7 +113,7 @@ async function onPush(event) {
 async function remember(id) {
   try {
     const store = await Store.open();
-    await store.set("pushes", [id, ...((await store.get("pushes")) ?? [])].slice(0, REMEMBERED));
+    await store.update("pushes", (ids) => [id, ...(ids ?? [])].slice(0, REMEMBERED));
   } catch {
     // The browser refuses the storage at the moment.
   }

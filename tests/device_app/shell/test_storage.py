@@ -41,6 +41,17 @@ def test_two_tabs_share_one_store_and_a_replaced_device_is_not_changed(person: P
     assert run(person, script) == [None, "y", "y"]
 
 
+def test_two_pushes_at_once_are_both_remembered(person: Person) -> None:
+    person.open("/")
+    script = """
+      const stores = [await Store.open(), await Store.open()];
+      const ids = [...Array(20).keys()];
+      await Promise.all(ids.map((id) => stores[id % 2].update("pushes", (known) => [...(known ?? []), id])));
+      return (await stores[0].get("pushes")).sort((one, other) => one - other);
+    """
+    assert run(person, script) == list(range(20))
+
+
 def test_a_later_release_in_another_tab_is_not_held_up_and_this_page_asks_to_reload(person: Person) -> None:
     person.open("/")
     script = """

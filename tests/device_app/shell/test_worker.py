@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Route, expect
 
 from tests.device_app.person import DeviceServer, Person
 from tests.support.live import wait_until
@@ -118,6 +119,33 @@ def test_notifications_that_were_turned_off_stay_off_while_the_relay_is_unreacha
     expect(person.page.get_by_role("button", name="Approve")).to_be_visible()
     person.page.clock.fast_forward(25_000)
     assert [person.page.evaluate(REPLACED) for _ in range(5)] == [0] * 5
+
+
+def test_the_key_that_a_new_enrolment_replaces_gets_no_more_pushes(
+    new_person: Callable[..., Person], relayed: DeviceServer
+) -> None:
+    person = new_person(at=relayed, other_origins=(RELAY,))
+    unregistered: list[str] = []
+
+    def relay(route: Route) -> None:
+        if route.request.method == "POST":
+            unregistered.append(route.request.post_data_json["device_public_key"])
+        challenge = {"challenge_id": "00" * 32, "nonce": base64.b64encode(bytes(32)).decode()}
+        headers = {"Access-Control-Allow-Origin": "*", "Access-Control-Allow-Headers": "content-type"}
+        route.fulfill(json=challenge, headers=headers)
+
+    key = person.enrol_by_api()
+    person.page.evaluate(REGISTERED, [])
+    person.open().at("Nothing to decide")
+    person.context.route(f"{RELAY}/devices/**", relay)
+    person.page.evaluate(
+        """async () => {
+          const { app } = await import("/assets/device/app.js");
+          await app.adopt({ ...app.device, fingerprint: "0".repeat(64) });
+        }"""
+    )
+    wait_until(lambda: person.page.evaluate("1") and unregistered, "the former key to be unregistered")
+    assert unregistered == [key]
 
 
 def test_an_app_that_stays_open_follows_the_relay_and_registers_again(

@@ -148,6 +148,14 @@ export class Store {
     return this.#run("values", "readwrite", (run) => settled(run.objectStore("values").put(value, name)));
   }
 
+  /** Stores what `change` makes of a value, in one transaction: the worker and other tabs write too. */
+  update(name, change) {
+    return this.#run("values", "readwrite", async (run) => {
+      const values = run.objectStore("values");
+      await settled(values.put(change(await settled(values.get(name))), name));
+    });
+  }
+
   remove(name) {
     return this.#run("values", "readwrite", (run) => settled(run.objectStore("values").delete(name)));
   }
