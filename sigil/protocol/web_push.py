@@ -51,6 +51,10 @@ class WebPushToken(NamedTuple):
     key: bytes
     p256dh: bytes
 
+    def __repr__(self) -> str:
+        """Without the endpoint and the secret: who has both can push to the device."""
+        return f"<Web Push token at {self.host}>"
+
     def text(self) -> str:
         """The push_token."""
         members = {

@@ -26,6 +26,9 @@ class Recipient(NamedTuple):
     key: ec.EllipticCurvePublicKey
     auth: bytes
 
+    def __repr__(self) -> str:
+        return "<keys of a subscription>"
+
     @classmethod
     def of(cls, public: bytes, auth: bytes) -> Recipient:
         """ValueError for a point that is not on the curve."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from relay.transports.webpush.encryption import Recipient
 from relay.web_push_settings import new_key, vapid_key
 from sigil.protocol import web_push
 from sigil.protocol.encoding.text import decode_base64url, encode_base64url
@@ -137,3 +138,11 @@ def test_one_subscription_has_one_spelling(subscription: Subscription) -> None:
 def test_no_text_is_an_error_of_another_kind(text: str) -> None:
     with pytest.raises(NotAWebPushToken, match="exactly the strings"):
         web_push.parse(text)
+
+
+def test_no_repr_shows_what_a_push_needs(subscription: Subscription) -> None:
+    token = web_push.parse(subscription.token())
+    for shown in (repr(token), f"{token}", repr(Recipient.of(token.p256dh, token.auth))):
+        assert token.path not in shown
+        assert repr(token.auth) not in shown
+        assert token.auth.hex() not in shown
