@@ -52,7 +52,7 @@ def test_metrics_need_the_token_that_the_stack_made(stack: Installation, service
 
 @pytest.mark.parametrize(("service", "program"), [("sigil", "sigil"), ("relay", "sigil-relay")])
 def test_the_doctor_finds_no_fault_in_a_stack_that_works(stack: Installation, service: str, program: str) -> None:
-    report = json.loads(stack.exec(service, program, "doctor", "--json").stdout)
+    report = json.loads(stack.exec(service, program, "doctor", "--json", check=False).stdout)
     # The push services of browsers are those of their vendors, and this machine may have no network.
     own = [found for found in report["findings"] if found["name"] != "provider_webpush"]
     assert [found for found in own if found["state"] == "failed"] == []
